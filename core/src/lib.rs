@@ -1,0 +1,2 @@
+//! A TCP engine as a sans-I/O state machine: no_std, no heap, no OS
+#![no_std]

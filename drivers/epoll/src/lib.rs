@@ -1,0 +1,1 @@
+//! lightcone's driver for Linux epoll

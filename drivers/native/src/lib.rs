@@ -1,0 +1,1 @@
+//! The best lightcone driver of the platform

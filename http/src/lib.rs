@@ -1,0 +1,2 @@
+//! HTTP/1.1 as a handler over lightcone-core: no_std, no heap
+#![no_std]
