@@ -1,2 +1,4 @@
 //! A TCP engine as a sans-I/O state machine: no_std, no heap, no OS
 #![no_std]
+
+pub mod sync;
