@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 mod address;
+pub mod balance;
 mod buffer;
 mod config;
 mod contract;
@@ -16,6 +17,7 @@ mod slot;
 mod socket;
 mod stats;
 mod storage;
+pub mod sync;
 mod time;
 mod timer;
 mod token;
