@@ -7,11 +7,14 @@
 //! | [`socket`] | each socket call once |
 //! | [`address`] | the kernel's form of an address |
 //! | [`waker`] | making a poller that waits return |
+//! | [`clock`], [`limits`] | time and descriptors |
 //! | [`errno`] | the OS's errors and the one macro that makes system calls |
 
 pub mod address;
+pub mod clock;
 pub mod endpoint;
 pub mod errno;
+pub mod limits;
 pub mod listener;
 pub mod socket;
 pub mod waker;
