@@ -159,6 +159,11 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
+    /// Closes the socket in order, as the handler's `close` does.
+    pub fn close(&mut self) {
+        self.control().asked.set(Asked::CLOSE);
+    }
+
     /// Whether the socket waits for the outcome of a connect.
     #[must_use]
     pub fn is_connecting(&mut self) -> bool {

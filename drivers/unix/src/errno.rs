@@ -3,6 +3,8 @@
 use core::fmt;
 use std::io;
 
+use lightcone_core::ErrorKind;
+
 /// An error number of the OS. Small and `Copy`, so that it can be returned from the hot path.
 ///
 /// Prints as the OS names it: `ECONNREFUSED: Connection refused (os error 111)`.
@@ -57,6 +59,29 @@ impl fmt::Display for Errno {
 }
 
 impl core::error::Error for Errno {}
+
+impl From<Errno> for ErrorKind {
+    fn from(errno: Errno) -> Self {
+        match errno.0 {
+            libc::ECONNREFUSED => Self::ConnectionRefused,
+            libc::ECONNRESET => Self::ConnectionReset,
+            libc::ECONNABORTED => Self::ConnectionAborted,
+            libc::ETIMEDOUT => Self::TimedOut,
+            libc::EHOSTUNREACH | libc::EHOSTDOWN => Self::HostUnreachable,
+            libc::ENETUNREACH | libc::ENETDOWN => Self::NetworkUnreachable,
+            libc::EPIPE => Self::BrokenPipe,
+            libc::EADDRINUSE => Self::AddressInUse,
+            libc::EADDRNOTAVAIL => Self::AddressNotAvailable,
+            libc::EACCES | libc::EPERM => Self::PermissionDenied,
+            libc::EMFILE | libc::ENFILE => Self::OutOfDescriptors,
+            libc::ENOMEM | libc::ENOBUFS => Self::OutOfMemory,
+            libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT => Self::Unsupported,
+            // nobody listens on the path of a Unix socket
+            libc::ENOENT => Self::ConnectionRefused,
+            _ => Self::Other,
+        }
+    }
+}
 
 impl From<Errno> for io::Error {
     fn from(errno: Errno) -> Self {
