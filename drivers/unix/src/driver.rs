@@ -1,43 +1,63 @@
 //! The contract between a poller and the readiness mechanism of an OS.
 //!
 //! A driver translates: it tells which sockets can be read or written, and holds no bytes, timers or policy. To bring
-//! another mechanism, implement [`Driver`] and run the contract's tests (`lightcone-driver-tests`) over it.
+//! another mechanism, implement [`Driver`] and run the contract's tests (`lightcone-contract`) over it.
 //!
 //! # The rules
 //!
-//! **Keys.** 1. The caller names a socket by a key of 64 bits, all values but [`KEY_RESERVED`] allowed; the driver
-//! gives it back and understands nothing of it. 2. A key comes from [`register`](Driver::register) and stays the same
-//! until [`deregister`](Driver::deregister) or [`forget`](Driver::forget); the same descriptor may then come back with
-//! another key.
+//! Keys
 //!
-//! **Interest.** 3. The caller remembers what it watches and passes it along (`old`, `interest`), so a driver needs no
-//! table. Passing a wrong one is the caller's fault; its effect is unspecified but touches no other socket. 4. With
-//! [`Interest::NONE`] a socket is registered and silent: neither readiness nor errors nor hang-ups are reported, and
-//! waiting does not spin on them. 5. A change holds from the next [`wait`](Driver::wait) on; a driver may collect
-//! changes until then. 6. The descriptor stays open from register to deregister or forget. A driver keeps no trace of
-//! it afterwards, so the number may be somebody else's at once.
+//! 1. The caller names a socket by a key of 64 bits, all values but [`KEY_RESERVED`] allowed. The driver gives it back
+//!    and understands nothing of it.
+//! 2. A key comes with [`register`](Driver::register) and stays the same until [`deregister`](Driver::deregister) or
+//!    [`forget`](Driver::forget). The same descriptor may then come back with another key.
 //!
-//! **Events.** 7. Level-triggered meaning: while a socket is ready in a direction that is watched, every wait reports
-//! it. 8. An event is a hint: the call may still give "would block". The caller learns the truth, also of errors and
-//! of the end, from receive, send, accept or [`connect_result`](crate::socket::connect_result). 9. An error or a hang-up is reported as readable and writable,
-//! whatever of the two is watched, so that the caller makes the call that tells; hint bits may be added. 10. A
-//! connect that has ended, well or badly, is reported as writable. 11. A socket may occur twice in one batch, once for
-//! each direction. 12. Events of sockets that were changed, deregistered or closed by the handling of an earlier event
-//! of the same batch are still in it: the caller compares the key's generation. No later batch has them. 13. What does
-//! not fit into the caller's slice comes with the next wait, and no socket is left out for ever. 14. [`Readiness::LOST`]
-//! is the one bit that is no hint: the mechanism refused a collected change and no longer watches the socket.
+//! Interest
 //!
-//! **Waiting.** 15. It ends when there are events, when the waker woke, at the timeout or, rarely, for no reason; zero
-//! events is normal. 16. A timeout is never cut short by rounding: a mechanism that counts in milliseconds rounds up.
-//! Mechanisms with a longest span return early. `None` waits for ever, zero only looks. 17. A signal ends the wait with zero
-//! events; it is no error. 18. An error of a wait means that the driver is broken, not a socket.
+//! 3. The caller remembers what it watches and passes it along (`old`, `interest`), so a driver needs no table. Passing
+//!    a wrong one is the caller's fault; its effect is unspecified.
+//! 4. With [`Interest::NONE`] a socket is registered and silent: neither readiness nor errors nor hang-ups are
+//!    reported, and waiting does not spin on them.
+//! 5. A change holds from the next [`wait`](Driver::wait) on. A driver may collect changes until then.
+//! 6. The descriptor stays open from `register` to `deregister` or `forget`. A driver keeps no trace of it afterwards:
+//!    the number may be somebody else's at once.
 //!
-//! **Waking.** 19. See [`Waker`]. The driver watches the waker itself and takes the wakes back within the wait; no event is
-//! reported for them.
+//! Events
 //!
-//! **Costs.** 20. A wait costs by what is ready, where the mechanism can do that, and never grows with sockets that are
-//! registered without interest. 21. Nothing is allocated after [`new`](Driver::new), except by growing with the number of
-//! sockets watched at once. 22. In steady request and response traffic there is no call but the wait.
+//! 7. Level-triggered meaning: while a socket is ready in a direction that is watched, every wait reports it.
+//! 8. An event is a hint: the call may still give "would block". The caller learns the truth, also of errors and of the
+//!    end, from receive, send, accept or [`connect_result`](crate::socket::connect_result).
+//! 9. An error or a hang-up is reported as ready in every direction that is watched, so that the caller makes the call
+//!    that tells. The other direction and hint bits may be added. The end of the peer's stream alone is reported to
+//!    those who watch reading, and to nobody else.
+//! 10. A connect that has ended, well or badly, is reported as writable.
+//! 11. A socket may occur twice in one batch, once for each direction.
+//! 12. Events of sockets that were changed, deregistered or closed by the handling of an earlier event of the same batch
+//!     are still in it: the caller compares the key's generation. No later batch has them.
+//! 13. What does not fit into the caller's slice comes with a later wait, and no socket is left out for ever.
+//! 14. [`Readiness::LOST`] is the one bit that is no hint: the mechanism refused a collected change and no longer
+//!     watches the socket.
+//!
+//! Waiting
+//!
+//! 15. A wait ends when there are events, when the waker woke, at the timeout or, rarely, for no reason. Zero events is
+//!     normal.
+//! 16. A timeout is never cut short by rounding: a mechanism that counts in milliseconds rounds up. One with a longest
+//!     span returns early. `None` waits for ever, zero only looks.
+//! 17. A signal ends the wait with zero events; it is no error.
+//! 18. An error of a wait means that the driver is broken, not a socket.
+//!
+//! Waking
+//!
+//! 19. See [`Waker`]. The driver watches the waker itself and takes the wakes back within the wait. No event is reported
+//!     for them.
+//!
+//! Costs
+//!
+//! 20. A wait costs by what is ready, where the mechanism can do that, and never grows with sockets that are registered
+//!     without interest.
+//! 21. Nothing is allocated after [`new`](Driver::new), except to grow with the number of sockets watched at once.
+//! 22. In steady request and response traffic there is no call but the wait.
 
 use core::fmt;
 use core::ops::{BitOr, BitOrAssign};

@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
 
-mod common;
-
 use std::fs::File;
 use std::os::fd::AsFd;
 
-use common::{accept, listen, soon, start_connect};
+use lightcone_contract::sockets::{accept, listen, soon, start_connect};
 use lightcone_unix::endpoint::Endpoint;
 use lightcone_unix::errno::Errno;
 use lightcone_unix::limits::DescriptorLimit;

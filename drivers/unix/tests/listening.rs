@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
 
-mod common;
-
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixDatagram;
 
-use common::{Folder, accept, listen, outcome, pair, start_connect};
+use lightcone_contract::sockets::{Folder, accept, listen, outcome, pair, start_connect};
 use lightcone_unix::address::PeerAddress;
 use lightcone_unix::endpoint::Endpoint;
 use lightcone_unix::errno::Errno;

@@ -4,11 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
 
-mod common;
-
 use std::os::fd::{AsFd, AsRawFd};
 
-use common::{Folder, listen, pair};
+use lightcone_contract::sockets::{Folder, listen, pair};
 use lightcone_unix::errno::Errno;
 use lightcone_unix::socket::{self, Sent};
 use lightcone_unix::waker::{PipeWaker, Waker};
@@ -50,7 +48,7 @@ fn a_broken_pipe_is_a_result_and_no_signal() {
         drop(server);
         let mut last = Sent::WouldBlock;
         // The first send after the peer's close may be taken; its answer is the reset.
-        common::soon("broken pipe", || {
+        lightcone_contract::sockets::soon("broken pipe", || {
             last = socket::send(client.as_fd(), b"x");
             matches!(last, Sent::Failed(_)).then_some(())
         });

@@ -2,11 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
 
-mod common;
-
 use std::os::fd::AsFd;
 
-use common::{
+use lightcone_contract::sockets::{
     Folder, accept, fill, listen, next_received, outcome, pair, receive_exactly, soon, start_connect,
 };
 use lightcone_unix::address::PeerAddress;

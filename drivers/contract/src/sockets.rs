@@ -1,7 +1,6 @@
 //! What the socket tests share: pairs of connected sockets, and waiting with an end.
-#![allow(dead_code, reason = "each test file uses its part")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "as in every test: a failure is a panic")]
 
+use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -13,7 +12,7 @@ use lightcone_unix::listener::{Accept, ListenOptions, ListenSocket};
 use lightcone_unix::socket::{self, Connecting, Received, Sent};
 
 /// Asks again every millisecond, for five seconds at most.
-pub(crate) fn soon<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn soon<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     for _ in 0..5_000 {
         if let Some(answer) = ask() {
             return answer;
@@ -23,11 +22,13 @@ pub(crate) fn soon<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     panic!("{what}: not within five seconds");
 }
 
-pub(crate) fn listen(endpoint: &str) -> ListenSocket {
+/// A listener with the usual options.
+pub fn listen(endpoint: &str) -> ListenSocket {
     ListenSocket::bind(&endpoint.parse().unwrap(), &ListenOptions::default()).unwrap()
 }
 
-pub(crate) fn accept(listener: &ListenSocket) -> (OwnedFd, PeerAddress) {
+/// The next connection.
+pub fn accept(listener: &ListenSocket) -> (OwnedFd, PeerAddress) {
     soon("accept", || match listener.accept() {
         Accept::Accepted(fd, peer) => Some((fd, peer)),
         Accept::WouldBlock | Accept::Retry(_) => None,
@@ -35,14 +36,15 @@ pub(crate) fn accept(listener: &ListenSocket) -> (OwnedFd, PeerAddress) {
     })
 }
 
-pub(crate) fn start_connect(endpoint: &Endpoint) -> (OwnedFd, Connecting) {
+/// A socket that has begun to connect, and how far it got within the call.
+pub fn start_connect(endpoint: &Endpoint) -> (OwnedFd, Connecting) {
     let client = socket::stream_socket(endpoint).unwrap();
     let connecting = socket::connect(client.as_fd(), &SocketAddress::new(endpoint));
     (client, connecting)
 }
 
 /// Waits until the connect has come to something.
-pub(crate) fn outcome(client: &OwnedFd, started: Connecting) -> Connecting {
+pub fn outcome(client: &OwnedFd, started: Connecting) -> Connecting {
     soon("connect", || {
         match started {
             Connecting::InProgress => Some(socket::connect_result(client.as_fd())),
@@ -53,7 +55,7 @@ pub(crate) fn outcome(client: &OwnedFd, started: Connecting) -> Connecting {
 }
 
 /// A client and a server socket, connected over the listener.
-pub(crate) fn pair(listener: &ListenSocket) -> (OwnedFd, OwnedFd) {
+pub fn pair(listener: &ListenSocket) -> (OwnedFd, OwnedFd) {
     let (client, started) = start_connect(listener.endpoint());
     let (server, _) = accept(listener);
     assert_eq!(outcome(&client, started), Connecting::Done);
@@ -61,7 +63,7 @@ pub(crate) fn pair(listener: &ListenSocket) -> (OwnedFd, OwnedFd) {
 }
 
 /// Receives until `count` bytes are there.
-pub(crate) fn receive_exactly(fd: &OwnedFd, count: usize) -> Vec<u8> {
+pub fn receive_exactly(fd: &OwnedFd, count: usize) -> Vec<u8> {
     let mut all = Vec::new();
     let mut buffer = vec![0; 65_536];
     while all.len() < count {
@@ -76,7 +78,7 @@ pub(crate) fn receive_exactly(fd: &OwnedFd, count: usize) -> Vec<u8> {
 }
 
 /// What the next receive brings, "would block" aside.
-pub(crate) fn next_received(fd: &OwnedFd) -> Received {
+pub fn next_received(fd: &OwnedFd) -> Received {
     let mut buffer = [0; 4_096];
     soon("receive", || {
         Some(socket::receive(fd.as_fd(), &mut buffer)).filter(|it| *it != Received::WouldBlock)
@@ -84,7 +86,7 @@ pub(crate) fn next_received(fd: &OwnedFd) -> Received {
 }
 
 /// Sends until the kernel takes no more; at most 64 MiB.
-pub(crate) fn fill(fd: &OwnedFd) -> usize {
+pub fn fill(fd: &OwnedFd) -> usize {
     let bytes = vec![7; 65_536];
     let mut total = 0;
     for _ in 0..1_024 {
@@ -98,20 +100,26 @@ pub(crate) fn fill(fd: &OwnedFd) -> usize {
 }
 
 /// A folder of its own for the socket files of one test, removed at its end.
-pub(crate) struct Folder(PathBuf);
+#[derive(Debug)]
+pub struct Folder(PathBuf);
 
 impl Folder {
-    pub(crate) fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("lightcone-{}-{test}", std::process::id()));
+    /// The test's name makes the folder's; the process and a count make it unique.
+    pub fn new(test: &str) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(format!("lightcone-{process}-{count}-{test}"));
         std::fs::create_dir_all(&path).unwrap();
         Self(path)
     }
 
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
+    /// Where a file of this name goes.
+    pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    pub(crate) fn endpoint(&self, name: &str) -> String {
+    /// The Unix socket of this name, as an endpoint is written.
+    pub fn endpoint(&self, name: &str) -> String {
         format!("unix:{}", self.path(name).display())
     }
 }
