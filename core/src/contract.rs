@@ -48,6 +48,13 @@ pub struct Checked<D> {
     deadline: bool,
 }
 
+/// What a socket is like when an event comes.
+struct Now {
+    unread: usize,
+    queued: usize,
+    deadline: bool,
+}
+
 impl<H> ContractChecker<H> {
     /// Wraps a handler.
     pub const fn new(inner: H) -> Self {
@@ -72,7 +79,8 @@ impl<H> ContractChecker<H> {
 }
 
 impl<D> Checked<D> {
-    fn before<M>(&mut self, event: &Event<M>, unread: usize, has_deadline: bool) {
+    fn before<M>(&mut self, event: &Event<M>, now: &Now) {
+        let Now { unread, queued, deadline: has_deadline } = *now;
         let name = name(event);
         assert!(!self.ended, "{name} after the last event");
         match event {
@@ -92,7 +100,10 @@ impl<D> Checked<D> {
                 assert!(unread > self.unread, "receive without new bytes");
             }
             Event::PeerClosed => assert!(!self.peer_closed, "peer_closed twice"),
-            Event::Sent => assert!(self.queued > 0, "sent with nothing queued before"),
+            Event::Sent => {
+                assert!(self.queued > 0, "sent with nothing queued before");
+                assert!(queued == 0, "sent with {queued} bytes still queued");
+            }
             Event::Writable => assert!(self.armed, "writable without a refused send before"),
             Event::Timeout => {
                 assert!(self.deadline, "timeout without a deadline");
@@ -147,8 +158,9 @@ impl<H: Handler> Handler for ContractChecker<H> {
         cx: &mut Context<'_, Self::Message>,
     ) {
         assert!(!self.inside, "{} within a callback", name(&event));
-        let (unread, has_deadline) = (socket.bytes().len(), socket.deadline().is_some());
-        socket.data.before(&event, unread, has_deadline);
+        let (unread, queued) = (socket.bytes().len(), socket.queued());
+        let now = Now { unread, queued, deadline: socket.deadline().is_some() };
+        socket.data.before(&event, &now);
         match event {
             Event::Open => socket.data.opened = true,
             Event::PeerClosed => socket.data.peer_closed = true,

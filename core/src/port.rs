@@ -79,7 +79,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     ///
     /// # Panics
     ///
-    /// When they are more than there is room for.
+    /// When they are more than there is room for, or come after the end of the stream.
     #[inline]
     pub fn received(&mut self, bytes: &'p [u8]) {
         if bytes.is_empty() {
@@ -89,6 +89,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let now = self.shard.now.tick();
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
         let control = &mut slot.control;
+        assert!(!control.flags.has(Flags::PEER_ENDED), "received {} bytes after the end", bytes.len());
         if !control.state.is_live() {
             return; // a staged close discards
         }
@@ -221,18 +222,22 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if control.chain.is_empty() {
             control.pending.set(Pending::SENT);
         }
+        control.chain.refused = false;
         if control.chain.armed {
             self.grant_writable();
         }
     }
 
-    /// Gives `writable`, if it is owed and there is room; says whether blocks are wanting.
+    /// Gives `writable`, if it is owed and there is room; says whether a block is wanting.
     fn grant_writable(&mut self) -> bool {
-        let low = self.shard.config.output_limit * self.shard.config.block_size / 2;
+        let most = self.shard.config.output_limit;
         let available = self.shard.output.available() > 0;
         let control = self.control();
-        if !control.chain.armed || control.chain.queued() > low || !control.state.is_live() {
+        if !control.chain.armed || !control.chain.is_low(most) || !control.state.is_live() {
             return false;
+        }
+        if control.chain.refused {
+            return control.chain.is_empty();
         }
         if available {
             control.chain.armed = false;
@@ -321,10 +326,30 @@ impl<'p, 's, D> Port<'p, 's, D> {
             }
             let first = pending.first();
             self.control().pending.clear(first);
-            if first == Pending::RECEIVE && self.fresh.is_empty() && self.control().kept.is_empty() {
-                continue; // an earlier event has consumed them
+            if self.is_overtaken(first) {
+                continue;
             }
             return Some(self.event(first));
+        }
+    }
+
+    /// Whether what earlier events of this port did has made an event untrue.
+    #[inline]
+    fn is_overtaken(&mut self, event: Pending) -> bool {
+        let most = self.shard.config.output_limit;
+        let fresh = !self.fresh.is_empty();
+        let control = self.control();
+        match event {
+            // consumed already
+            Pending::RECEIVE => !fresh && control.kept.is_empty(),
+            // more was queued: it comes when that has left too
+            Pending::SENT => !control.chain.is_empty(),
+            // filled again: it is owed again
+            Pending::WRITABLE => {
+                control.chain.armed |= !control.chain.is_low(most);
+                control.chain.armed
+            }
+            _ => false,
         }
     }
 
@@ -523,7 +548,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
 
 impl Control {
     /// Whether the handler's side keeps the socket from being read.
-    fn holds_back(&self) -> bool {
+    pub(crate) fn holds_back(&self) -> bool {
         self.chain.armed || self.flags.has(Flags::PAUSED)
     }
 

@@ -111,7 +111,7 @@ pub(crate) struct Control {
     /// The handler's deadline, if `DEADLINE`.
     pub(crate) deadline: u32,
     pub(crate) timer: timer::Link,
-    /// Next in the queue of turns, or in the free list; one higher.
+    /// Next in the queue of turns; one higher.
     pub(crate) next: u32,
     /// Next in the queue of the starving; one higher.
     pub(crate) next_starving: u32,
