@@ -41,8 +41,8 @@ pub struct Checked<D> {
     closing: bool,
     /// `writable` may come.
     armed: bool,
-    /// Bytes were queued after the last callback.
-    queued: usize,
+    /// Bytes were queued, and `sent` has not come since.
+    unsent: bool,
     /// Unconsumed bytes after the last callback.
     unread: usize,
     deadline: bool,
@@ -101,7 +101,7 @@ impl<D> Checked<D> {
             }
             Event::PeerClosed => assert!(!self.peer_closed, "peer_closed twice"),
             Event::Sent => {
-                assert!(self.queued > 0, "sent with nothing queued before");
+                assert!(self.unsent, "sent with nothing queued before");
                 assert!(queued == 0, "sent with {queued} bytes still queued");
             }
             Event::Writable => assert!(self.armed, "writable without a refused send before"),
@@ -145,7 +145,7 @@ impl<H: Handler> Handler for ContractChecker<H> {
             peer_closed: false,
             closing: false,
             armed: false,
-            queued: 0,
+            unsent: false,
             unread: 0,
             deadline: false,
         })
@@ -165,6 +165,7 @@ impl<H: Handler> Handler for ContractChecker<H> {
             Event::Open => socket.data.opened = true,
             Event::PeerClosed => socket.data.peer_closed = true,
             Event::Writable => socket.data.armed = false,
+            Event::Sent => socket.data.unsent = false,
             Event::Close(_) | Event::Refused(_) => {
                 socket.data.ended = true;
                 self.alive -= 1;
@@ -180,7 +181,7 @@ impl<H: Handler> Handler for ContractChecker<H> {
         let data = &mut *socket.data;
         data.closing = closing;
         data.armed = armed;
-        data.queued = queued;
+        data.unsent |= queued > 0;
         data.unread = unread;
         data.deadline = deadline;
     }

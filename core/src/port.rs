@@ -89,12 +89,16 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let now = self.shard.now.tick();
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
         let control = &mut slot.control;
-        assert!(!control.flags.has(Flags::PEER_ENDED), "received {} bytes after the end", bytes.len());
+        let ended = control.flags.has(Flags::PEER_ENDED);
+        assert!(!ended, "received {} bytes with room for 0, after the end", bytes.len());
         if !control.state.is_live() {
             return; // a staged close discards
         }
         let room = self.shard.input.room(&control.kept);
         assert!(bytes.len() <= room, "received {} bytes with room for {room}", bytes.len());
+        if control.flags.has(Flags::SILENT) {
+            control.flags.set(Flags::TIMES); // another timeout holds from now on
+        }
         control.flags.clear(Flags::SILENT.with(Flags::FILLED));
         if bytes.len() == room {
             control.flags.set(Flags::FILLED);
@@ -194,6 +198,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// they are, and their blocks leased, until [`sent`](Self::sent) says what became of them.
     pub fn outputs_in_flight<'a>(&'a mut self, to: &mut [&'a [u8]]) -> usize {
         self.control().flags.set(Flags::IN_FLIGHT);
+        self.stall();
         self.outputs(to)
     }
 
@@ -213,12 +218,15 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if n == 0 {
             return;
         }
+        control.flags.clear(Flags::STALLED);
         control.chain.sent(&mut self.shard.output, n);
-        control.progress = now;
         if !control.state.is_live() {
             return;
         }
-        control.seen = now;
+        // the time to the first byte is not put off by what is sent
+        if !control.flags.has(Flags::SILENT) || self.shard.config.timeouts.first_byte.is_none() {
+            control.seen = now;
+        }
         if control.chain.is_empty() {
             control.pending.set(Pending::SENT);
         }
@@ -248,12 +256,18 @@ impl<'p, 's, D> Port<'p, 's, D> {
 
     /// The operating system takes no more now: the driver is told to wait until it does.
     pub fn blocked(&mut self) {
+        self.control().flags.clear(Flags::IN_FLIGHT);
+        self.control().flags.set(Flags::BLOCKED);
+        self.stall();
+    }
+
+    /// From now on, or from before, the write stall timeout runs.
+    fn stall(&mut self) {
         let now = self.shard.now.tick();
         let control = self.control();
-        control.flags.clear(Flags::IN_FLIGHT);
-        if !control.flags.has(Flags::BLOCKED) {
+        if !control.flags.has(Flags::STALLED) {
             control.progress = now;
-            control.flags.set(Flags::BLOCKED.with(Flags::TIMES));
+            control.flags.set(Flags::STALLED.with(Flags::TIMES));
         }
     }
 

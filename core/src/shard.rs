@@ -461,7 +461,12 @@ impl<'s, D> Shard<'s, D> {
         match (self.ticks.due(&slot.control), filed) {
             (None, _) => {}
             (Some((due, _)), Some(filed)) if at_or_before(filed, due) => {}
-            (Some((due, _)), _) => self.wheel.set(&mut self.slots, index, due),
+            (Some((due, _)), _) => {
+                // what is due already comes in the next turn, not for ever in this one
+                let soonest = self.now.tick().wrapping_add(1);
+                let due = if at_or_before(due, soonest) { soonest } else { due };
+                self.wheel.set(&mut self.slots, index, due);
+            }
         }
     }
 
@@ -531,7 +536,7 @@ impl Ticks {
                 } else {
                     at(control.seen, self.idle, engine(Timeout::Idle))
                 };
-                let stall = control.flags.has(Flags::BLOCKED);
+                let stall = control.flags.has(Flags::STALLED);
                 let stall = stall.then(|| at(control.progress, self.write_stall, engine(Timeout::WriteStall)));
                 let own = control.flags.has(Flags::DEADLINE).then_some((control.deadline, Due::Handler));
                 earliest(earliest(own, stall.flatten()), quiet)
