@@ -461,12 +461,12 @@ impl<'s, D> Shard<'s, D> {
         match (self.ticks.due(&slot.control), filed) {
             (None, _) => {}
             (Some((due, _)), Some(filed)) if at_or_before(filed, due) => {}
-            (Some((due, _)), _) => {
-                // what is due already comes in the next turn, not for ever in this one
-                let soonest = self.now.tick().wrapping_add(1);
-                let due = if at_or_before(due, soonest) { soonest } else { due };
-                self.wheel.set(&mut self.slots, index, due);
+            // what is due already comes in the next turn, not for ever in this one
+            (Some((due, _)), _) if at_or_before(due, self.now.tick()) => {
+                self.expire(index);
+                self.queue(index);
             }
+            (Some((due, _)), _) => self.wheel.set(&mut self.slots, index, due),
         }
     }
 
