@@ -4,7 +4,9 @@ struct Echo;
 impl Handler for Echo {
     type Data = ();
     type Message = core::convert::Infallible;
-    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> { Some(()) }
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
     fn receive(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Self::Message>) {
         let (mut input, mut output) = socket.stream.split();
         let n = output.send_some(input.bytes());

@@ -48,7 +48,10 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     #[inline]
-    #[expect(clippy::expect_used, reason = "a port is made for a slot in use, and slots are never taken away")]
+    #[expect(
+        clippy::expect_used,
+        reason = "a port is made for a slot in use, and slots are never taken away"
+    )]
     fn control(&mut self) -> &mut Control {
         &mut self.shard.slots.get_mut(self.index).expect("the port's slot").control
     }
@@ -473,6 +476,10 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let now = self.shard.now.tick();
         let local = self.shard.local_reason();
         let asked = core::mem::take(&mut self.control().asked);
+        if asked.has(Asked::ENDS) {
+            self.control().flags.set(Flags::CLOSING);
+            self.control().pending = Pending::default();
+        }
         if !self.control().state.is_live() {
             return;
         }
@@ -488,9 +495,6 @@ impl<'p, 's, D> Port<'p, 's, D> {
         } else {
             (Step::Finish, orderly)
         };
-        if step != Step::Finish {
-            control.pending = Pending::default();
-        }
         control.because(reason);
         control.step(step, now);
     }
@@ -498,20 +502,19 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// A socket that is past its live states gets no event but the last, and holds no input.
     #[inline(never)]
     fn settle_ending(&mut self) {
-        self.fresh = &[];
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
         let control = &mut slot.control;
-        self.shard.input.release(&mut control.kept);
-        if control.state == State::Closed {
-            // the end of the peer's side may be news, and `open` may not have been given yet
-            let mut due = control.pending.only(Pending::PEER_CLOSED.with(Pending::OPEN));
-            if !control.flags.has(Flags::ENDED) {
-                let opened = control.flags.has(Flags::OPENED) || due.has(Pending::OPEN);
-                due.set(if opened { Pending::CLOSE } else { Pending::REFUSED });
-            }
-            control.pending = due;
-        } else {
-            control.pending = control.pending.only(Pending::PEER_CLOSED.with(Pending::OPEN));
+        // `open` may not have been given yet; and the peer's end, with what came before it, is news
+        // even if it was the last thing to come
+        let news = if control.pending.has(Pending::PEER_CLOSED) { Pending::LAST } else { Pending::OPEN };
+        control.pending = control.pending.only(news);
+        if control.pending.is_empty() {
+            self.fresh = &[];
+            self.shard.input.release(&mut control.kept);
+        }
+        if control.state == State::Closed && !control.flags.has(Flags::ENDED) {
+            let opened = control.flags.has(Flags::OPENED) || control.pending.has(Pending::OPEN);
+            control.pending.set(if opened { Pending::CLOSE } else { Pending::REFUSED });
         }
     }
 

@@ -94,7 +94,10 @@ impl<D> Links for Slots<'_, D> {
 
 impl<D> fmt::Debug for Shard<'_, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shard").field("config", &self.config).field("open", &self.open).finish_non_exhaustive()
+        f.debug_struct("Shard")
+            .field("config", &self.config)
+            .field("open", &self.open)
+            .finish_non_exhaustive()
     }
 }
 
@@ -537,7 +540,8 @@ impl Ticks {
                     at(control.seen, self.idle, engine(Timeout::Idle))
                 };
                 let stall = control.flags.has(Flags::STALLED);
-                let stall = stall.then(|| at(control.progress, self.write_stall, engine(Timeout::WriteStall)));
+                let stall =
+                    stall.then(|| at(control.progress, self.write_stall, engine(Timeout::WriteStall)));
                 let own = control.flags.has(Flags::DEADLINE).then_some((control.deadline, Due::Handler));
                 earliest(earliest(own, stall.flatten()), quiet)
             }
