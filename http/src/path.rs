@@ -19,9 +19,24 @@ impl Key {
     }
 }
 
+/// Fewer than eight bytes as a word, zeros above them.
 #[inline(always)]
 fn short(path: &[u8]) -> u64 {
-    path.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))
+    let shift = |length: usize| 8 * (path.len() - length);
+    match (path.first_chunk::<4>(), path.last_chunk::<4>()) {
+        (Some(first), Some(last)) => {
+            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << shift(4)
+        }
+        _ => match path {
+            [] => 0,
+            [one] => u64::from(*one),
+            [one, two] => u64::from(u16::from_le_bytes([*one, *two])),
+            [one, two, rest @ ..] => {
+                let third = rest.first().map_or(0, |three| u64::from(*three) << 16);
+                u64::from(u16::from_le_bytes([*one, *two])) | third
+            }
+        },
+    }
 }
 
 /// A pattern and what it takes to compare it fast.
@@ -29,6 +44,9 @@ fn short(path: &[u8]) -> u64 {
 pub(crate) struct Pattern {
     pub(crate) text: &'static str,
     key: Key,
+    /// The first bytes of all paths that match, up to eight, and a mask of as many.
+    start: u64,
+    mask: u64,
     /// How specific it is: two bits a segment from the top; all of them for a pattern without parameters.
     pub(crate) rank: u64,
 }
@@ -70,11 +88,19 @@ impl Pattern {
             rank |= kind << shift;
         }
         let rank = if plain { EXACT } else { rank };
-        Self { text, key: Key::new(text.as_bytes()), rank }
+        let literal = text.bytes().take(8).take_while(|byte| *byte != b'{').count();
+        let mask = u64::MAX.unbounded_shr(64 - 8 * literal as u32);
+        let key = Key::new(text.as_bytes());
+        Self { text, key, start: key.first & mask, mask, rank }
     }
 
     #[inline(always)]
     pub(crate) fn matches(&self, path: &[u8], key: &Key) -> bool {
+        key.first & self.mask == self.start && self.matches_rest(path, key)
+    }
+
+    #[inline(always)]
+    fn matches_rest(&self, path: &[u8], key: &Key) -> bool {
         if self.rank == EXACT {
             self.key == *key && (key.length <= 16 || self.text.as_bytes() == path)
         } else {
@@ -182,6 +208,16 @@ mod tests {
         ];
         for (pattern, path, expected) in table {
             assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn words_of_short_paths() {
+        let path = b"/abcdefghij";
+        for length in 0..=path.len() {
+            let mut expected = [0; 8];
+            expected[..length.min(8)].copy_from_slice(&path[..length.min(8)]);
+            assert_eq!(Key::new(&path[..length]).first.to_le_bytes(), expected, "{length}");
         }
     }
 

@@ -128,6 +128,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             connected: &connected,
             capacity,
             peer_closed,
+            enough: 0,
             tally: Tally { bytes_in: input.bytes().len(), ..Tally::default() },
         };
         let queued = output.queued();
@@ -170,20 +171,20 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if bytes.is_empty() {
             return if flags.shutdown() { Step::Close } else { Step::Wait };
         }
-        // Half of the output is free, so that an answer of that size always fits.
-        let room = output.room();
-        if room < ROOM_MIN || room < output.queued() {
-            output.want();
+        if output.queued() >= turn.enough && !turn.has_room(output) {
             return Step::Room;
         }
-        let head = match scan::resume(progress, bytes, &self.parts.limits) {
-            Parse::Complete(head) => head,
-            Parse::Partial if bytes.len() < turn.capacity => return Step::Wait,
-            Parse::Partial => match scan::too_long(progress) {
+        let head = match if progress.begun() { None } else { scan::whole(bytes, &self.parts.limits) } {
+            Some(head) => head,
+            None => match scan::resume(progress, bytes, &self.parts.limits) {
+                Parse::Complete(head) => head,
+                Parse::Partial if bytes.len() < turn.capacity => return Step::Wait,
+                Parse::Partial => {
+                    let status = scan::too_long(progress);
+                    return self.parts.refuse(output, &mut turn.tally, status);
+                }
                 Parse::Invalid(status) => return self.parts.refuse(output, &mut turn.tally, status),
-                Parse::Complete(_) | Parse::Partial => return Step::Linger,
             },
-            Parse::Invalid(status) => return self.parts.refuse(output, &mut turn.tally, status),
         };
         if progress.begun() {
             *progress = Progress::default();
@@ -449,5 +450,24 @@ struct Turn<'t> {
     connected: &'t Connected,
     capacity: usize,
     peer_closed: bool,
+    /// With so much queued there is still room for any answer.
+    enough: usize,
     tally: Tally,
+}
+
+impl Turn<'_> {
+    /// Whether as much of the output is free as is queued, so that an answer of half its bound always fits. If not,
+    /// `writable` will come.
+    #[inline(never)]
+    fn has_room(&mut self, output: &mut Output<'_>) -> bool {
+        let (room, queued) = (output.room(), output.queued());
+        if room < ROOM_MIN || room < queued {
+            output.want();
+            return false;
+        }
+        // Blocks are not always filled to their ends, so the room shrinks faster than the queue grows: look again
+        // when a quarter of the way is gone.
+        self.enough = queued + (room - queued) / 4;
+        true
+    }
 }

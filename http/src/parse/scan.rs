@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::method::Method;
 use crate::status::Status;
 
-use super::framing::{self, Facts, Known};
+use super::framing::{self, Facts, Framing, Known};
 use super::head::{Head, Parse, absolute};
 use super::host;
 use super::words::{self, Cursor};
@@ -59,41 +59,47 @@ pub fn parse<'a>(input: &'a [u8], limits: &Limits) -> Parse<'a> {
     resume(&mut Progress::default(), input, limits)
 }
 
-/// Parses on. `input` must start with the bytes of the calls before.
+/// Parses a head that has come whole and is in order; `None` for any other, which [`resume`] judges.
 #[inline(always)]
+pub(crate) fn whole<'a>(input: &'a [u8], limits: &Limits) -> Option<Head<'a>> {
+    let window = input.get(..limits.head).unwrap_or(input);
+    let mut cursor = Cursor::new(window);
+    let request = request_line(&mut cursor, limits).ok()?;
+    let lines = cursor.rest;
+    let mut facts = Facts::default();
+    field_lines(&mut cursor, &mut facts, limits).ok()?;
+    let framing = framing::framing(request.minor, &facts).ok()?;
+    Some(complete(request, framing, lines, window, cursor))
+}
+
+/// Parses on. `input` must start with the bytes of the calls before.
+#[inline(never)]
 pub(crate) fn resume<'a>(progress: &mut Progress, input: &'a [u8], limits: &Limits) -> Parse<'a> {
     // What lies behind the limit is not looked at, so it can't change the verdict.
     let window = input.get(..limits.head).unwrap_or(input);
     let parse =
         if progress.seen == 0 { start(progress, window, limits) } else { go_on(progress, window, limits) };
     match parse {
-        Parse::Partial if input.len() > limits.head => too_long(progress),
+        Parse::Partial if input.len() > limits.head => Parse::Invalid(too_long(progress)),
         parse => parse,
     }
 }
 
 /// The head does not end within its limit.
-pub(crate) fn too_long<'a>(progress: &Progress) -> Parse<'a> {
+pub(crate) const fn too_long(progress: &Progress) -> Status {
     let in_request_line = progress.line == 0;
-    Parse::Invalid(if in_request_line { Status::URI_TOO_LONG } else { Status::FIELDS_TOO_LARGE })
+    if in_request_line { Status::URI_TOO_LONG } else { Status::FIELDS_TOO_LARGE }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn start<'a>(progress: &mut Progress, window: &'a [u8], limits: &Limits) -> Parse<'a> {
     let mut cursor = Cursor::new(window);
-    let request = match request_line(&mut cursor, limits) {
-        Ok(request) => request,
-        Err(status) => return judge_request_line(progress, window, limits, Some(status)),
-    };
-    let lines = cursor.rest;
-    let mut facts = Facts::default();
-    match field_lines(&mut cursor, &mut facts, limits) {
-        Ok(()) => complete(request, facts, lines, window, cursor),
-        Err(stop) => judge_line(progress, window, facts, stop),
+    match request_line(&mut cursor, limits) {
+        Ok(_) => fields(progress, Facts::default(), cursor, window, limits),
+        Err(status) => judge_request_line(progress, window, limits, Some(status)),
     }
 }
 
-#[cold]
 #[inline(never)]
 fn go_on<'a>(progress: &mut Progress, window: &'a [u8], limits: &Limits) -> Parse<'a> {
     let new = window.get(progress.seen as usize..).unwrap_or(&[]);
@@ -109,33 +115,42 @@ fn go_on<'a>(progress: &mut Progress, window: &'a [u8], limits: &Limits) -> Pars
     }
     let mut cursor = Cursor::new(window);
     cursor.advance(progress.line as usize);
-    let mut facts = progress.facts;
+    fields(progress, progress.facts, cursor, window, limits)
+}
+
+/// The field lines from the cursor on. The request line before them was found good.
+fn fields<'a>(
+    progress: &mut Progress,
+    mut facts: Facts,
+    mut cursor: Cursor<'a>,
+    window: &'a [u8],
+    limits: &Limits,
+) -> Parse<'a> {
     if let Err(stop) = field_lines(&mut cursor, &mut facts, limits) {
         return judge_line(progress, window, facts, stop);
     }
     let mut first_line = Cursor::new(window);
-    match request_line(&mut first_line, limits) {
-        Ok(request) => complete(request, facts, first_line.rest, window, cursor),
-        Err(status) => Parse::Invalid(status), // not reached: it was parsed before
+    let request = request_line(&mut first_line, limits);
+    match request.and_then(|request| Ok((request, framing::framing(request.minor, &facts)?))) {
+        Ok((request, framing)) => {
+            Parse::Complete(complete(request, framing, first_line.rest, window, cursor))
+        }
+        Err(status) => Parse::Invalid(status),
     }
 }
 
 #[inline(always)]
 fn complete<'a>(
     request: RequestLine<'a>,
-    facts: Facts,
+    framing: Framing,
     lines: &'a [u8],
     window: &[u8],
     end: Cursor<'a>,
-) -> Parse<'a> {
+) -> Head<'a> {
     let RequestLine { method, minor, target, path, query } = request;
-    let framing = match framing::framing(minor, &facts) {
-        Ok(framing) => framing,
-        Err(status) => return Parse::Invalid(status),
-    };
-    let lines = lines.get(..lines.len() - end.rest.len() - 2).unwrap_or(&[]);
+    let lines = lines.get(..lines.len().wrapping_sub(end.rest.len() + 2)).unwrap_or(&[]);
     let size = window.len() - end.rest.len();
-    Parse::Complete(Head { method, minor, target, path, query, framing, lines, size })
+    Head { method, minor, target, path, query, framing, lines, size }
 }
 
 /// What ended the scan of a line: the line, and its fault if it is whole.
@@ -185,6 +200,7 @@ fn judge_request_line<'a>(
     whole.map_or(Parse::Partial, Parse::Invalid)
 }
 
+#[derive(Clone, Copy)]
 struct RequestLine<'a> {
     method: Method,
     minor: u8,
@@ -198,7 +214,7 @@ fn request_line<'a>(cursor: &mut Cursor<'a>, limits: &Limits) -> Result<RequestL
     let method = method(cursor)?;
     let start = cursor.rest;
     let (path, query) = if start.first() == Some(&b'/') {
-        cursor.skip(words::ends_path);
+        cursor.skip_also(words::ends_path, words::is_path);
         let path = cursor.since(start);
         (path, query(cursor))
     } else {
@@ -220,28 +236,27 @@ fn query<'a>(cursor: &mut Cursor<'a>) -> Option<&'a [u8]> {
     }
     cursor.advance(1);
     let start = cursor.rest;
-    cursor.skip(words::ends_query);
+    cursor.skip_also(words::ends_query, words::is_query);
     Some(cursor.since(start))
 }
 
 /// The method and the space behind it; `None` for one that we don't know or don't do.
 #[inline(always)]
 fn method(cursor: &mut Cursor<'_>) -> Result<Option<Method>, Status> {
-    let (method, rest) = match cursor.rest {
-        [b'G', b'E', b'T', b' ', rest @ ..] => (Method::Get, rest),
-        [b'P', b'O', b'S', b'T', b' ', rest @ ..] => (Method::Post, rest),
-        _ => return rarer_method(cursor),
-    };
-    cursor.rest = rest;
-    Ok(Some(method))
+    if cursor.take(b"GET ") {
+        return Ok(Some(Method::Get));
+    }
+    if cursor.take(b"POST ") {
+        return Ok(Some(Method::Post));
+    }
+    rarer_method(cursor)
 }
 
 #[cold]
 #[inline(never)]
 fn rarer_method(cursor: &mut Cursor<'_>) -> Result<Option<Method>, Status> {
     let start = cursor.rest;
-    let length = start.iter().take_while(|byte| words::is_token(**byte)).count();
-    cursor.advance(length);
+    cursor.skip_bytes(words::is_token);
     let name = cursor.since(start);
     if name.is_empty() || !cursor.take(b" ") {
         return Err(Status::BAD_REQUEST);
@@ -258,7 +273,7 @@ fn other_form<'a>(
     method: Option<Method>,
 ) -> Result<(&'a [u8], Option<&'a [u8]>), Status> {
     let start = cursor.rest;
-    cursor.skip(words::ends_query);
+    cursor.skip_also(words::ends_query, words::is_query);
     let target = cursor.since(start);
     match (method, absolute(target)) {
         (None, _) if !target.is_empty() => Ok((target, None)),
@@ -322,7 +337,10 @@ fn field_line(cursor: &mut Cursor<'_>, facts: &mut Facts) -> Result<(), Status> 
     cursor.rest = line;
     cursor.skip(words::ends_name);
     if cursor.rest.first() != Some(&b':') {
-        rarer_name(cursor)?;
+        cursor.skip_bytes(words::is_token);
+        if cursor.rest.first() != Some(&b':') {
+            return Err(Status::BAD_REQUEST);
+        }
     }
     let name = cursor.since(line);
     if name.is_empty() {
@@ -357,28 +375,11 @@ fn plain_host(cursor: &mut Cursor<'_>) -> bool {
     !empty && cursor.take(b"\r\n")
 }
 
-/// Goes on behind a character of a name that is neither letter nor hyphen, up to the colon.
-#[cold]
-#[inline(never)]
-fn rarer_name(cursor: &mut Cursor<'_>) -> Result<(), Status> {
-    let length = cursor.rest.iter().take_while(|byte| words::is_token(**byte)).count();
-    cursor.advance(length);
-    if cursor.rest.first() == Some(&b':') { Ok(()) } else { Err(Status::BAD_REQUEST) }
-}
-
 /// A field value and its line end.
 #[inline(always)]
 fn value<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Status> {
     let start = cursor.rest;
-    loop {
-        cursor.skip(words::ends_value);
-        let value = cursor.since(start);
-        if cursor.take(b"\r\n") {
-            return Ok(value);
-        }
-        if cursor.rest.first() != Some(&b'\t') {
-            return Err(Status::BAD_REQUEST);
-        }
-        cursor.advance(1);
-    }
+    cursor.skip_also(words::ends_value, words::is_value);
+    let value = cursor.since(start);
+    if cursor.take(b"\r\n") { Ok(value) } else { Err(Status::BAD_REQUEST) }
 }

@@ -1,26 +1,20 @@
 //! Eight bytes at a time: which of them end a run.
 //!
 //! A *mark* is the high bit of a byte of a word. Each test below marks the bytes that it looks for; the **first**
-//! mark is exact, those above it may be false (a borrow runs upwards), which is enough to find the end of a run.
+//! mark is exact, those above it may be false (a carry runs upwards), which is enough to find the end of a run.
 //! Every class of bytes that a run may consist of leaves out zero, so that the zeros which pad the last word of
 //! the input end each run: "end of input" and "a byte that does not belong here" share one path.
+//!
+//! The classes are those of nearly all requests, so that few operations tell them; what a run stops at may still
+//! belong to it ([`Cursor::skip_also`]).
 
 const HIGH: u64 = splat(0x80);
+const ONES: u64 = splat(1);
 const LOW_BITS: u64 = splat(0x7f);
 
 /// The byte in all eight places.
 pub(crate) const fn splat(byte: u8) -> u64 {
     0x0101_0101_0101_0101 * byte as u64
-}
-
-/// Marks bytes below `n`, where `n` is at most 0x80.
-const fn below(word: u64, n: u8) -> u64 {
-    word.wrapping_sub(splat(n)) & !word & HIGH
-}
-
-/// Marks bytes equal to `n`.
-const fn equal(word: u64, n: u8) -> u64 {
-    below(word ^ splat(n), 1)
 }
 
 /// Marks, without any false mark, ASCII bytes from `low` to `high`.
@@ -29,19 +23,25 @@ const fn range(word: u64, low: u8, high: u8) -> u64 {
     (bits + splat(0x80 - low)) & !(bits + splat(0x7f - high)) & !word & HIGH
 }
 
-/// Marks what ends the path of a request target: anything but visible ASCII, `?` and `#`.
+/// Marks bytes below `n`, 0x7f, and those of the upper half. (The differences of lower bytes are exact up to the
+/// first that is negative, and that is marked.)
+const fn outside(word: u64, n: u8) -> u64 {
+    word.wrapping_sub(splat(n)) | word.wrapping_add(ONES) | word
+}
+
+/// Marks what ends the plain part of a path: all but visible ASCII, and `!`, `"`, `#`, `?`.
 pub(crate) const fn ends_path(word: u64) -> u64 {
-    equal(word, b'?') | ends_query(word)
+    (outside(word, 0x24) | (word ^ splat(b'?')).wrapping_sub(ONES)) & HIGH
 }
 
-/// Marks what ends the query of a request target: anything but visible ASCII, and `#`.
+/// Marks what ends the plain part of a query: all but visible ASCII, and `!`, `"`, `#`.
 pub(crate) const fn ends_query(word: u64) -> u64 {
-    below(word, 0x21) | equal(word, 0x7f) | equal(word, b'#') | (word & HIGH)
+    outside(word, 0x24) & HIGH
 }
 
-/// Marks what ends a field value: control characters (the tab, which may stay, among them).
+/// Marks what ends the plain part of a field value: all but visible ASCII and space.
 pub(crate) const fn ends_value(word: u64) -> u64 {
-    below(word, 0x20) | equal(word, 0x7f)
+    outside(word, 0x20) & HIGH
 }
 
 /// Marks what is not a letter or a hyphen; the rarer characters of a field name go by [`is_token`].
@@ -51,12 +51,16 @@ pub(crate) const fn ends_name(word: u64) -> u64 {
 
 /// Marks what is not a letter, a digit, a hyphen or a dot; the rarer characters of a host go the slow way.
 pub(crate) const fn ends_host(word: u64) -> u64 {
-    (range(word | splat(0x20), b'a', b'z') | range(word, b'0', b'9') | range(word, b'-', b'.')) ^ HIGH
+    let between = word.wrapping_add(splat(0x80 - 0x3a)) & !word.wrapping_add(splat(0x80 - 0x41));
+    let behind = word.wrapping_add(splat(0x80 - 0x5b)) & !word.wrapping_add(splat(0x80 - 0x61));
+    let slash = (word ^ splat(b'/')).wrapping_sub(ONES);
+    let outside = word.wrapping_sub(splat(b'-')) | word.wrapping_add(splat(0x80 - 0x7b)) | word;
+    (between | behind | slash | outside) & HIGH
 }
 
 /// Marks what is not a digit.
 pub(crate) const fn ends_digits(word: u64) -> u64 {
-    range(word, b'0', b'9') ^ HIGH
+    (word.wrapping_sub(splat(b'0')) | word.wrapping_add(splat(0x80 - 0x3a)) | word) & HIGH
 }
 
 /// The rest of an input, read by words.
@@ -68,13 +72,11 @@ pub(crate) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
+    #[inline(always)]
     pub(crate) fn new(input: &'a [u8]) -> Self {
         let last = match input.last_chunk::<8>() {
             Some(bytes) => u64::from_le_bytes(*bytes),
-            None => {
-                let word = input.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
-                word.unbounded_shl(short_of(input))
-            }
+            None => few(input),
         };
         Self { rest: input, last }
     }
@@ -91,14 +93,35 @@ impl<'a> Cursor<'a> {
     /// Skips up to the first byte that `ends` marks, which must mark zero; to the end of the input at most.
     #[inline(always)]
     pub(crate) fn skip(&mut self, ends: impl Fn(u64) -> u64) {
-        loop {
-            let marks = ends(self.word());
+        let mut rest = self.rest;
+        while let Some((bytes, behind)) = rest.split_first_chunk::<8>() {
+            let marks = ends(u64::from_le_bytes(*bytes));
             if marks != 0 {
-                // The padding is marked, so this never runs behind the end.
-                return self.advance((marks.trailing_zeros() / 8) as usize);
+                self.rest = rest.get((marks.trailing_zeros() / 8) as usize..).unwrap_or(&[]);
+                return;
             }
-            self.advance(8);
+            rest = behind;
         }
+        // The padding is marked, so this never runs behind the end.
+        let marks = ends(self.last.unbounded_shr(short_of(rest)));
+        self.rest = rest.get((marks.trailing_zeros() / 8) as usize..).unwrap_or(&[]);
+    }
+
+    /// As [`skip`](Self::skip), and over the bytes that `also` holds for.
+    #[inline(always)]
+    pub(crate) fn skip_also(&mut self, ends: impl Fn(u64) -> u64, also: fn(u8) -> bool) {
+        self.skip(ends);
+        if self.rest.first().is_some_and(|byte| also(*byte)) {
+            self.skip_bytes(also);
+        }
+    }
+
+    /// Skips the bytes that `belongs` holds for, one by one.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn skip_bytes(&mut self, belongs: fn(u8) -> bool) {
+        let length = self.rest.iter().take_while(|byte| belongs(**byte)).count();
+        self.advance(length);
     }
 
     #[inline(always)]
@@ -125,6 +148,13 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// Fewer than eight bytes at the top of a word.
+#[cold]
+#[inline(never)]
+fn few(input: &[u8]) -> u64 {
+    input.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)).unbounded_shl(short_of(input))
+}
+
 /// The bits of a word that fewer than eight bytes leave empty.
 #[expect(clippy::cast_possible_truncation, reason = "fewer than eight bytes are left")]
 const fn short_of(bytes: &[u8]) -> u32 {
@@ -141,6 +171,16 @@ pub(crate) const fn is_token(byte: u8) -> bool {
 /// Whether a byte may stand in a field value: visible, space, tab or of the upper half.
 pub(crate) const fn is_value(byte: u8) -> bool {
     byte == b'\t' || byte >= 0x20 && byte != 0x7f
+}
+
+/// Whether a byte may stand in a path: visible, but neither `?` nor `#`.
+pub(crate) const fn is_path(byte: u8) -> bool {
+    is_query(byte) && byte != b'?'
+}
+
+/// Whether a byte may stand in a query: visible, but not `#`. (Browsers send more than RFC 3986 has.)
+pub(crate) const fn is_query(byte: u8) -> bool {
+    byte.is_ascii_graphic() && byte != b'#'
 }
 
 /// `bytes` without spaces and tabs around them.
@@ -176,9 +216,9 @@ mod tests {
 
     #[test]
     fn classes_agree_with_their_tables() {
-        agrees("path", ends_path, |b| b.is_ascii_graphic() && b != b'?' && b != b'#');
-        agrees("query", ends_query, |b| b.is_ascii_graphic() && b != b'#');
-        agrees("value", ends_value, |b| is_value(b) && b != b'\t');
+        agrees("path", ends_path, |b| is_path(b) && b > b'#');
+        agrees("query", ends_query, |b| is_query(b) && b > b'#');
+        agrees("value", ends_value, |b| is_value(b) && b != b'\t' && b.is_ascii());
         agrees("name", ends_name, |b| b.is_ascii_alphabetic() || b == b'-');
         agrees("host", ends_host, |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
         agrees("digits", ends_digits, |b| b.is_ascii_digit());
