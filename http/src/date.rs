@@ -52,7 +52,6 @@ fn pick<const N: usize>(names: &[[u8; 3]; N], index: u64) -> [u8; 3] {
     usize::try_from(index).ok().and_then(|index| names.get(index)).copied().unwrap_or_default()
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "one digit each")]
 fn two(number: u64) -> [u8; 2] {
     [b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8]
 }

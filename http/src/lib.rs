@@ -19,6 +19,14 @@
 //! server, and who takes no answers gives no requests.
 #![no_std]
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::std_instead_of_alloc,
+        clippy::std_instead_of_core,
+        reason = "tests have std and nothing else"
+    )
+)]
 
 mod connection;
 mod date;

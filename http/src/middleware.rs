@@ -98,7 +98,7 @@ impl fmt::Display for Outcome<'_> {
 #[derive(Clone, Copy)]
 pub(crate) struct Hook<'h> {
     pub(crate) middleware: &'h dyn HeadHook,
-    pub(crate) outer: Option<&'h Hook<'h>>,
+    pub(crate) outer: Option<&'h Self>,
 }
 
 impl fmt::Debug for Hook<'_> {

@@ -89,7 +89,8 @@ impl Pattern {
         }
         let rank = if plain { EXACT } else { rank };
         let literal = text.bytes().take(8).take_while(|byte| *byte != b'{').count();
-        let mask = u64::MAX.unbounded_shr(64 - 8 * literal as u32);
+        let mask = [0, 1, 2, 3, 4, 5, 6, 7].map(|at| if at < literal { 0xff } else { 0 });
+        let mask = u64::from_le_bytes(mask);
         let key = Key::new(text.as_bytes());
         Self { text, key, start: key.first & mask, mask, rank }
     }

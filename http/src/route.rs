@@ -59,6 +59,21 @@ impl Hit {
     pub(crate) const MISS: u16 = u16::MAX;
     pub(crate) const NONE: Self = Self { index: Self::MISS, base: 0, rank: (0, false), allow: 0 };
 
+    /// The rank that nothing beats.
+    const BEST: (u64, bool) = (EXACT, true);
+
+    /// Takes a route whose pattern matches, if it has the method and is more specific than what was found.
+    #[inline(always)]
+    fn take(&mut self, wanted: &Wanted<'_>, method: Method, rank: u64, index: u16) {
+        self.allow |= method.bit();
+        let same = wanted.method == method;
+        let suits = same || wanted.method == Method::Head && method == Method::Get;
+        if suits && (rank, same) > self.rank {
+            self.rank = (rank, same);
+            (self.index, self.base) = (wanted.first + index, wanted.base);
+        }
+    }
+
     /// A fallback does not hide that the path has routes for other methods.
     #[inline(always)]
     pub(crate) const fn settle(&mut self) {
@@ -222,15 +237,9 @@ where
     #[inline(always)]
     fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
         if self.pattern.matches(wanted.path, &wanted.key) {
-            hit.allow |= self.method.bit();
-            let same = wanted.method == self.method;
-            let suits = same || wanted.method == Method::Head && self.method == Method::Get;
-            let rank = (self.pattern.rank, same);
-            if suits && rank > hit.rank {
-                *hit = Hit { index: wanted.first + R::COUNT, base: wanted.base, rank, allow: hit.allow };
-                if same && self.pattern.rank == EXACT {
-                    return; // nothing beats it
-                }
+            hit.take(wanted, self.method, self.pattern.rank, R::COUNT);
+            if hit.rank == Hit::BEST {
+                return;
             }
         }
         self.next.find(wanted, hit);
@@ -360,7 +369,7 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
     #[inline(always)]
     fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
         self.next.find(wanted, hit);
-        if hit.rank == (EXACT, true) {
+        if hit.rank == Hit::BEST {
             return;
         }
         let first = wanted.first + R::COUNT;

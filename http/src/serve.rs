@@ -115,7 +115,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     fn serve(
         &mut self,
         socket: &mut Socket<'_, Connection<R::Body>>,
-        cx: &mut Context<'_, S::Message>,
+        cx: &Context<'_, S::Message>,
         message: Option<S::Message>,
     ) {
         self.parts.fixed.refresh(cx.unix_time());
@@ -213,7 +213,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     ) -> Result<Step, Status> {
         let incoming = match head.framing.body {
             Body::None => Incoming::Ended,
-            body => self.parts.incoming(body)?,
+            body @ (Body::Length(_) | Body::Chunked) => self.parts.incoming(body)?,
         };
         let plan = Plan {
             bodiless: head.method == crate::Method::Head,
@@ -311,9 +311,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             if busy.exchange.is_none() || flow == Flow::Done {
                 busy.exchange = None;
                 whole = io.finish();
-                while !io.body().is_empty() {
-                    io.consume(io.body().len());
-                }
+                io.drop_body();
             }
             starved = io.body().is_empty() && !io.ended();
         }
@@ -412,11 +410,10 @@ impl<S> Parts<S> {
         turn: &mut Turn<'_>,
         status: Status,
     ) -> Step {
-        match outgoing {
-            Outgoing::Deferred => self.refuse(output, &mut turn.tally, status),
-            // A response has begun or gone out: all that can be told is that it ends here.
-            _ => Step::Linger,
+        if outgoing == Outgoing::Deferred {
+            return self.refuse(output, &mut turn.tally, status);
         }
+        Step::Linger // a response has begun or gone out: all that can be told is that it ends here
     }
 
     /// Sets the deadline that the connection should have now.

@@ -48,13 +48,12 @@ const REFUSALS: [Status; 9] = [
 impl Stats {
     /// All zero.
     pub const fn new() -> Self {
-        const ZERO: AtomicUsize = AtomicUsize::new(0);
         Self {
-            requests: ZERO,
-            failures: ZERO,
-            bytes_in: ZERO,
-            bytes_out: ZERO,
-            refusals: [ZERO; REFUSALS.len()],
+            requests: AtomicUsize::new(0),
+            failures: AtomicUsize::new(0),
+            bytes_in: AtomicUsize::new(0),
+            bytes_out: AtomicUsize::new(0),
+            refusals: [const { AtomicUsize::new(0) }; REFUSALS.len()],
         }
     }
 

@@ -111,7 +111,11 @@ impl<'t, S> Transfer<'t, S> {
     pub fn remaining(&self) -> Option<u64> {
         match *self.link.outgoing {
             Outgoing::Length(left) => Some(left.get()),
-            _ => None,
+            Outgoing::Whole
+            | Outgoing::Deferred
+            | Outgoing::Chunked
+            | Outgoing::Raw
+            | Outgoing::LastChunk => None,
         }
     }
 
@@ -214,6 +218,13 @@ impl<'t, S> Transfer<'t, S> {
     /// When this callback began.
     pub fn now(&self) -> Instant {
         self.tools.connected.now
+    }
+
+    /// Takes all of the body away that has come.
+    pub(crate) fn drop_body(&mut self) {
+        while !self.body().is_empty() {
+            self.consume(self.body().len());
+        }
     }
 
     /// A 500 in the place of an answer that could not be written.

@@ -197,32 +197,37 @@ fn add(count: &mut u16, limit: u16, beyond: Status) -> Result<(), Status> {
 mod tests {
     extern crate std;
     use std::format;
-    use std::prelude::v1::*;
+    use std::vec::Vec;
 
     use super::*;
 
+    type Decoded = (Vec<u8>, usize);
+    type Case<'a> = (&'a [u8], Result<(&'a [u8], usize), u16>);
+
     /// The data and the bytes of the whole body; 0 as status: it goes on. Fed in pieces of `step`.
-    fn decode(input: &[u8], limits: &Limits, step: usize) -> Result<(Vec<u8>, usize), u16> {
+    fn decode(input: &[u8], limits: &Limits, step: usize) -> Result<Decoded, u16> {
         let mut decoder = Decoder::new(limits);
         let mut data = Vec::new();
-        let (mut at, mut come) = (0, 0);
-        while come < input.len() {
-            come = (come + step).min(input.len());
-            while at < come {
-                at += decoder.frame(&input[at..come], limits).map_err(Status::code)?;
-                if decoder.is_done() {
-                    return Ok((data, at));
-                }
-                let n = usize::try_from(decoder.data()).unwrap().min(come - at);
-                data.extend_from_slice(&input[at..at + n]);
-                decoder.took(u64::try_from(n).unwrap());
-                at += n;
+        let (mut at, mut come) = (0, step.min(input.len()));
+        loop {
+            at += decoder.frame(&input[at..come], limits).map_err(Status::code)?;
+            if decoder.is_done() {
+                return Ok((data, at));
+            }
+            let n = usize::try_from(decoder.data()).unwrap().min(come - at);
+            data.extend_from_slice(&input[at..at + n]);
+            decoder.took(u64::try_from(n).unwrap());
+            at += n;
+            if at == come && come == input.len() {
+                return Err(0);
+            }
+            if at == come {
+                come = (come + step).min(input.len());
             }
         }
-        Err(0)
     }
 
-    fn any_cut(input: &[u8], limits: &Limits) -> Result<(Vec<u8>, usize), u16> {
+    fn any_cut(input: &[u8], limits: &Limits) -> Result<Decoded, u16> {
         let whole = decode(input, limits, input.len().max(1));
         for step in 1..input.len().min(30) {
             assert_eq!(decode(input, limits, step), whole, "by {step}: {}", input.escape_ascii());
@@ -232,7 +237,7 @@ mod tests {
 
     #[test]
     fn bodies() {
-        let table: &[(&[u8], Result<(&[u8], usize), u16>)] = &[
+        let table: &[Case<'_>] = &[
             (b"0\r\n\r\n", Ok((b"", 5))),
             (b"0\r\n\r\nGET", Ok((b"", 5))),
             (b"3\r\nabc\r\n0\r\n\r\n", Ok((b"abc", 13))),

@@ -117,9 +117,9 @@ fn length(value: &[u8]) -> Result<u64, Status> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(Status::BAD_REQUEST);
     }
-    let digits = value.iter().map(|digit| u64::from(digit - b'0'));
+    let mut digits = value.iter().map(|digit| u64::from(digit - b'0'));
     digits
-        .fold(Some(0u64), |number, digit| number?.checked_mul(10)?.checked_add(digit))
+        .try_fold(0u64, |number, digit| number.checked_mul(10)?.checked_add(digit))
         .ok_or(Status::CONTENT_TOO_LARGE)
 }
 
@@ -217,7 +217,6 @@ mod tests {
     }
 
     extern crate std;
-    use std::prelude::v1::*;
 
     #[test]
     fn bodies() {

@@ -81,7 +81,7 @@ pub(crate) fn resume<'a>(progress: &mut Progress, input: &'a [u8], limits: &Limi
         if progress.seen == 0 { start(progress, window, limits) } else { go_on(progress, window, limits) };
     match parse {
         Parse::Partial if input.len() > limits.head => Parse::Invalid(too_long(progress)),
-        parse => parse,
+        parse @ (Parse::Complete(_) | Parse::Partial | Parse::Invalid(_)) => parse,
     }
 }
 

@@ -2,7 +2,8 @@
 
 extern crate std;
 
-use std::prelude::v1::*;
+use std::string::String;
+use std::vec::Vec;
 use std::{format, vec};
 
 use crate::limits::Limits;
@@ -19,7 +20,7 @@ const LIMITS: Limits = Limits::DEFAULT;
 fn head(input: &[u8]) -> Head<'_> {
     match parse(input, &LIMITS) {
         Parse::Complete(head) => head,
-        other => panic!("{other:?} for {}", input.escape_ascii()),
+        other @ (Parse::Partial | Parse::Invalid(_)) => panic!("{other:?} for {}", input.escape_ascii()),
     }
 }
 
@@ -76,10 +77,7 @@ fn spans_of_a_head() {
 fn forms_of_the_target() {
     let host = |target: &str| {
         let input = format!("GET {target} HTTP/1.1\r\nHost: h\r\n\r\n");
-        let head = match parse(input.as_bytes(), &LIMITS) {
-            Parse::Complete(head) => head,
-            _ => return None,
-        };
+        let Parse::Complete(head) = parse(input.as_bytes(), &LIMITS) else { return None };
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
         Some((text(head.path), head.query.map(text), text(head.host().unwrap())))
     };

@@ -202,14 +202,12 @@ mod tests {
     /// Every byte in every place behind bytes of the class: the first mark is where the table says.
     fn agrees(name: &str, ends: fn(u64) -> u64, inside: fn(u8) -> bool) {
         for filler in (0..=255u8).filter(|byte| inside(*byte)) {
-            for byte in 0..=255u8 {
-                for place in 0..8 {
-                    let mut bytes = [filler; 8];
-                    bytes[place] = byte;
-                    let expected = if inside(byte) { 8 } else { place };
-                    let found = first(ends(u64::from_le_bytes(bytes)));
-                    assert_eq!(found, expected, "{name}: {byte:#x} at {place} in {filler:#x}");
-                }
+            for (byte, place) in (0..=255u8).flat_map(|byte| (0..8).map(move |place| (byte, place))) {
+                let mut bytes = [filler; 8];
+                bytes[place] = byte;
+                let expected = [place, 8][usize::from(inside(byte))];
+                let found = first(ends(u64::from_le_bytes(bytes)));
+                assert_eq!(found, expected, "{name}: {byte:#x} at {place} in {filler:#x}");
             }
         }
     }

@@ -74,10 +74,11 @@ impl Draft<'_> {
         if !usual || !self.added.is_empty() || self.hooks.is_some() {
             return false;
         }
-        let ones = b'0' + (body.len() % 10) as u8;
+        let digit = |n: usize| b"0123456789".get(n % 10).copied().unwrap_or(b'0');
+        let ones = digit(body.len());
         match body.len() {
             0..10 => self.put([ones, b'\r', b'\n', b'\r', b'\n'], body),
-            10..100 => self.put([b'0' + (body.len() / 10) as u8, ones, b'\r', b'\n', b'\r', b'\n'], body),
+            10..100 => self.put([digit(body.len() / 10), ones, b'\r', b'\n', b'\r', b'\n'], body),
             _ => false,
         }
     }

@@ -154,7 +154,7 @@ impl<H: Handler + 'static> Rig<H> {
     /// What the peer has received since it was asked last.
     pub(super) fn take(&mut self, peer: usize) -> String {
         let bytes = std::mem::take(&mut self.peers[peer].received);
-        String::from_utf8(bytes).unwrap()
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// What is left of all blocks when nothing is queued or kept.
@@ -174,12 +174,7 @@ impl<H: Handler + 'static> Rig<H> {
             let room = port.room();
             let n = room.min(self.peers[peer].inbox.len()).min(self.peers[peer].cut);
             if n == 0 {
-                let all = self.peers[peer].inbox.is_empty();
-                if all && std::mem::take(&mut self.peers[peer].ended) {
-                    port.ended();
-                    self.run(peer);
-                }
-                return;
+                return self.pump_end(peer);
             }
             let piece: Vec<u8> = self.peers[peer].inbox.drain(..n).collect();
             port.received(&piece);
@@ -188,6 +183,18 @@ impl<H: Handler + 'static> Rig<H> {
             let mut cx = Context::new(now, self.unix_time, PollerId(0), &mut outbox);
             let next = port.run(&mut self.handler, &mut cx);
             self.follow(peer, next);
+        }
+    }
+
+    /// The end of what a peer sends, if it has come.
+    fn pump_end(&mut self, peer: usize) {
+        let ended = self.peers[peer].inbox.is_empty() && std::mem::take(&mut self.peers[peer].ended);
+        if !ended {
+            return;
+        }
+        if let Some(mut port) = self.shard.port(self.peers[peer].token) {
+            port.ended();
+            self.run(peer);
         }
     }
 
