@@ -71,7 +71,7 @@ impl Timeouts {
 ///
 /// let config = Config { sockets: 4, input_blocks: 4, output_blocks: 8, block_size: 512, ..Config::default() };
 /// assert!(config.check().is_ok());
-/// assert!(config.memory() < 8 * 1024);
+/// assert!(config.memory() < 12 * 1024);
 /// let error = Config { block_size: 1000, ..config }.check().unwrap_err();
 /// assert_eq!(error.to_string(), "block_size is 1000; allowed: a power of two from 64 to 16777216");
 /// ```
@@ -258,8 +258,9 @@ impl fmt::Display for Footprint {
 /// ```
 /// use lightcone_core::{Config, footprint};
 ///
-/// const COST: usize = footprint::<u32>(&Config { sockets: 4, ..Config::DEVICE }).total();
-/// const { assert!(COST < 32 * 1024) };
+/// const CONFIG: Config = Config { sockets: 4, input_blocks: 4, output_blocks: 8, ..Config::DEVICE };
+/// const COST: usize = footprint::<u32>(&CONFIG).total();
+/// const { assert!(COST < 20 * 1024) };
 /// ```
 #[must_use]
 pub const fn footprint<D>(config: &Config) -> Footprint {

@@ -3,11 +3,13 @@
 #![deny(unsafe_code)]
 
 mod address;
+pub mod balance;
 mod buffer;
 mod config;
 mod contract;
 mod error;
 mod handler;
+mod interest;
 pub mod life;
 mod port;
 mod queue;
@@ -16,6 +18,7 @@ mod slot;
 mod socket;
 mod stats;
 mod storage;
+pub mod sync;
 mod time;
 mod timer;
 mod token;
@@ -26,7 +29,8 @@ pub use config::{Config, ConfigError, Footprint, Timeouts, footprint};
 pub use contract::{Checked, ContractChecker};
 pub use error::{CloseReason, ConnectError, ErrorKind, Full, Rejected, Timeout};
 pub use handler::{Context, Event, Handler, NoOutbox, Origin, Outbox};
-pub use port::{Interest, Next, Port};
+pub use interest::Interest;
+pub use port::{Next, Port};
 pub use shard::{Refusal, Shard};
 pub use slot::Slot;
 pub use socket::{Socket, Stream};
