@@ -67,6 +67,8 @@ use std::os::fd::{BorrowedFd, RawFd};
 use crate::errno::Errno;
 use crate::waker::Waker;
 
+pub use lightcone_core::Interest;
+
 /// The key that no socket may have: drivers use it for their waker.
 pub const KEY_RESERVED: u64 = u64::MAX;
 
@@ -144,76 +146,6 @@ pub struct Event {
     pub readiness: Readiness,
 }
 
-/// Which directions of a socket to watch.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Interest(u8);
-
-impl Interest {
-    /// Registered and silent.
-    pub const NONE: Self = Self(0);
-    /// Bytes, a connection to accept, the end, an error.
-    pub const READ: Self = Self(1);
-    /// Room to send, a connect that ended, an error.
-    pub const WRITE: Self = Self(2);
-    /// Both directions.
-    pub const BOTH: Self = Self(3);
-
-    /// Reading is watched.
-    #[must_use]
-    pub const fn reads(self) -> bool {
-        self.0 & Self::READ.0 != 0
-    }
-
-    /// Writing is watched.
-    #[must_use]
-    pub const fn writes(self) -> bool {
-        self.0 & Self::WRITE.0 != 0
-    }
-
-    /// Nothing is watched.
-    #[must_use]
-    pub const fn is_none(self) -> bool {
-        self.0 == 0
-    }
-
-    /// The interest in either direction, chosen at run time.
-    #[must_use]
-    pub const fn new(read: bool, write: bool) -> Self {
-        match (read, write) {
-            (false, false) => Self::NONE,
-            (true, false) => Self::READ,
-            (false, true) => Self::WRITE,
-            (true, true) => Self::BOTH,
-        }
-    }
-
-    /// This and the other.
-    #[must_use]
-    pub const fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// This without the other.
-    #[must_use]
-    pub const fn without(self, other: Self) -> Self {
-        Self(self.0 & !other.0)
-    }
-}
-
-impl BitOr for Interest {
-    type Output = Self;
-
-    fn bitor(self, other: Self) -> Self {
-        self.with(other)
-    }
-}
-
-impl fmt::Debug for Interest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        print_bits(f, self.0, &[(Self::READ.0, "READ"), (Self::WRITE.0, "WRITE")])
-    }
-}
-
 /// What was seen of a socket. `READ` and `WRITE` say which call to make; the others are hints on top.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Readiness(u8);
@@ -283,23 +215,19 @@ impl BitOrAssign for Readiness {
 impl fmt::Debug for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = [
-            (Self::READ.0, "READ"),
-            (Self::WRITE.0, "WRITE"),
-            (Self::ENDED.0, "ENDED"),
-            (Self::ERROR.0, "ERROR"),
-            (Self::LOST.0, "LOST"),
+            (Self::READ, "READ"),
+            (Self::WRITE, "WRITE"),
+            (Self::ENDED, "ENDED"),
+            (Self::ERROR, "ERROR"),
+            (Self::LOST, "LOST"),
         ];
-        print_bits(f, self.0, &names)
+        let mut separator = "";
+        for (_, name) in names.iter().filter(|(bit, _)| self.contains(*bit)) {
+            write!(f, "{separator}{name}")?;
+            separator = " | ";
+        }
+        if *self == Self::NONE { f.write_str("NONE") } else { Ok(()) }
     }
-}
-
-fn print_bits(f: &mut fmt::Formatter<'_>, bits: u8, names: &[(u8, &str)]) -> fmt::Result {
-    let mut separator = "";
-    for (_, name) in names.iter().filter(|(bit, _)| bits & bit != 0) {
-        write!(f, "{separator}{name}")?;
-        separator = " | ";
-    }
-    if bits == 0 { f.write_str("NONE") } else { Ok(()) }
 }
 
 /// Why a driver could not do as asked.
@@ -348,23 +276,9 @@ mod tests {
 
     #[test]
     fn bits_print_their_names() {
-        assert_eq!(format!("{:?} {:?}", Interest::BOTH, Interest::NONE), "READ | WRITE NONE");
+        assert_eq!(format!("{:?}", Readiness::NONE), "NONE");
         let seen = Readiness::READ | Readiness::ENDED | Readiness::LOST;
         assert_eq!(format!("{seen:?}"), "READ | ENDED | LOST");
-    }
-
-    #[test]
-    fn interest_is_a_set_of_two() {
-        for (read, write) in [(false, false), (true, false), (false, true), (true, true)] {
-            let interest = Interest::new(read, write);
-            assert_eq!((interest.reads(), interest.writes()), (read, write));
-            assert_eq!(interest.is_none(), !read && !write);
-            assert_eq!(
-                interest.with(Interest::READ).without(Interest::READ),
-                interest.without(Interest::READ)
-            );
-        }
-        assert_eq!(Interest::READ | Interest::WRITE, Interest::BOTH);
     }
 
     #[test]

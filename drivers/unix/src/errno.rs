@@ -3,6 +3,8 @@
 use core::fmt;
 use std::io;
 
+use lightcone_core::ErrorKind;
+
 /// An error number of the OS. Small and `Copy`, so that it can be returned from the hot path.
 ///
 /// Prints as the OS names it: `ECONNREFUSED: Connection refused (os error 111)`.
@@ -35,6 +37,30 @@ impl Errno {
     #[must_use]
     pub const fn is_out_of_descriptors(self) -> bool {
         matches!(self.0, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+    }
+
+    /// What a program acts on, as handlers are told it.
+    #[must_use]
+    pub const fn kind(self) -> ErrorKind {
+        match self.0 {
+            // A Unix socket file without a server refuses, and so does one that is not there.
+            libc::ECONNREFUSED | libc::ENOENT => ErrorKind::ConnectionRefused,
+            libc::ECONNRESET => ErrorKind::ConnectionReset,
+            libc::ECONNABORTED => ErrorKind::ConnectionAborted,
+            libc::ETIMEDOUT => ErrorKind::TimedOut,
+            libc::EHOSTUNREACH | libc::EHOSTDOWN => ErrorKind::HostUnreachable,
+            libc::ENETUNREACH | libc::ENETDOWN => ErrorKind::NetworkUnreachable,
+            libc::EPIPE | libc::ESHUTDOWN => ErrorKind::BrokenPipe,
+            libc::EADDRINUSE => ErrorKind::AddressInUse,
+            libc::EADDRNOTAVAIL => ErrorKind::AddressNotAvailable,
+            libc::EACCES | libc::EPERM => ErrorKind::PermissionDenied,
+            libc::EMFILE | libc::ENFILE => ErrorKind::OutOfDescriptors,
+            libc::ENOMEM | libc::ENOBUFS => ErrorKind::OutOfMemory,
+            libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::ENOSYS => {
+                ErrorKind::Unsupported
+            }
+            _ => ErrorKind::Other,
+        }
     }
 }
 
@@ -161,6 +187,20 @@ mod tests {
         });
         assert_eq!(result, Ok(4));
         assert_eq!(retry::<()>(|| Err(Errno(libc::EPIPE))), Err(Errno(libc::EPIPE)));
+    }
+
+    #[test]
+    fn kinds_of_errors() {
+        for (number, kind) in [
+            (libc::ECONNREFUSED, ErrorKind::ConnectionRefused),
+            (libc::ETIMEDOUT, ErrorKind::TimedOut),
+            (libc::EPIPE, ErrorKind::BrokenPipe),
+            (libc::EMFILE, ErrorKind::OutOfDescriptors),
+            (libc::ENOBUFS, ErrorKind::OutOfMemory),
+            (libc::EXDEV, ErrorKind::Other),
+        ] {
+            assert_eq!(Errno(number).kind(), kind);
+        }
     }
 
     #[test]
