@@ -83,8 +83,8 @@ pub(crate) fn select(
 fn interval(timeout: Duration) -> libc::timeval {
     let micros = timeout.min(LONGEST).as_nanos().div_ceil(1_000);
     libc::timeval {
-        tv_sec: libc::time_t::try_from(micros / 1_000_000).unwrap_or(0),
-        tv_usec: libc::suseconds_t::try_from(micros % 1_000_000).unwrap_or(0),
+        tv_sec: (micros / 1_000_000).try_into().unwrap_or(0),
+        tv_usec: (micros % 1_000_000).try_into().unwrap_or(0),
     }
 }
 
