@@ -53,6 +53,14 @@ impl Interest {
     }
 }
 
+impl core::ops::BitOr for Interest {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        self.with(other)
+    }
+}
+
 impl fmt::Debug for Interest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match (self.reads(), self.writes()) {
@@ -78,7 +86,7 @@ mod tests {
             let unread = interest.with(Interest::READ).without(Interest::READ);
             assert_eq!(unread, interest.without(Interest::READ));
         }
-        assert_eq!(Interest::READ.with(Interest::WRITE), Interest::BOTH);
+        assert_eq!(Interest::READ | Interest::WRITE, Interest::BOTH);
         assert_eq!(std::format!("{:?} {:?}", Interest::BOTH, Interest::NONE), "READ | WRITE NONE");
     }
 }

@@ -38,30 +38,6 @@ impl Errno {
     pub const fn is_out_of_descriptors(self) -> bool {
         matches!(self.0, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
     }
-
-    /// What a program acts on, as handlers are told it.
-    #[must_use]
-    pub const fn kind(self) -> ErrorKind {
-        match self.0 {
-            // A Unix socket file without a server refuses, and so does one that is not there.
-            libc::ECONNREFUSED | libc::ENOENT => ErrorKind::ConnectionRefused,
-            libc::ECONNRESET => ErrorKind::ConnectionReset,
-            libc::ECONNABORTED => ErrorKind::ConnectionAborted,
-            libc::ETIMEDOUT => ErrorKind::TimedOut,
-            libc::EHOSTUNREACH | libc::EHOSTDOWN => ErrorKind::HostUnreachable,
-            libc::ENETUNREACH | libc::ENETDOWN => ErrorKind::NetworkUnreachable,
-            libc::EPIPE | libc::ESHUTDOWN => ErrorKind::BrokenPipe,
-            libc::EADDRINUSE => ErrorKind::AddressInUse,
-            libc::EADDRNOTAVAIL => ErrorKind::AddressNotAvailable,
-            libc::EACCES | libc::EPERM => ErrorKind::PermissionDenied,
-            libc::EMFILE | libc::ENFILE => ErrorKind::OutOfDescriptors,
-            libc::ENOMEM | libc::ENOBUFS => ErrorKind::OutOfMemory,
-            libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::ENOSYS => {
-                ErrorKind::Unsupported
-            }
-            _ => ErrorKind::Other,
-        }
-    }
 }
 
 impl fmt::Debug for Errno {
@@ -83,6 +59,29 @@ impl fmt::Display for Errno {
 }
 
 impl core::error::Error for Errno {}
+
+/// What a program acts on, as handlers are told it.
+impl From<Errno> for ErrorKind {
+    fn from(errno: Errno) -> Self {
+        match errno.0 {
+            // A Unix socket file without a server refuses, and so does one that is not there.
+            libc::ECONNREFUSED | libc::ENOENT => Self::ConnectionRefused,
+            libc::ECONNRESET => Self::ConnectionReset,
+            libc::ECONNABORTED => Self::ConnectionAborted,
+            libc::ETIMEDOUT => Self::TimedOut,
+            libc::EHOSTUNREACH | libc::EHOSTDOWN => Self::HostUnreachable,
+            libc::ENETUNREACH | libc::ENETDOWN => Self::NetworkUnreachable,
+            libc::EPIPE | libc::ESHUTDOWN => Self::BrokenPipe,
+            libc::EADDRINUSE => Self::AddressInUse,
+            libc::EADDRNOTAVAIL => Self::AddressNotAvailable,
+            libc::EACCES | libc::EPERM => Self::PermissionDenied,
+            libc::EMFILE | libc::ENFILE => Self::OutOfDescriptors,
+            libc::ENOMEM | libc::ENOBUFS => Self::OutOfMemory,
+            libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::ENOSYS => Self::Unsupported,
+            _ => Self::Other,
+        }
+    }
+}
 
 impl From<Errno> for io::Error {
     fn from(errno: Errno) -> Self {
@@ -199,7 +198,7 @@ mod tests {
             (libc::ENOBUFS, ErrorKind::OutOfMemory),
             (libc::EXDEV, ErrorKind::Other),
         ] {
-            assert_eq!(Errno(number).kind(), kind);
+            assert_eq!(ErrorKind::from(Errno(number)), kind);
         }
     }
 

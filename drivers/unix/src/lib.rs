@@ -11,12 +11,23 @@
 //! | [`clock`], [`limits`] | time and descriptors |
 //! | [`errno`] | the OS's errors and the one macro that makes system calls |
 
+mod acceptor;
 pub mod address;
 pub mod clock;
 pub mod driver;
 pub mod endpoint;
+pub mod engine;
 pub mod errno;
+mod hub;
 pub mod limits;
 pub mod listener;
+mod outbox;
+mod poller;
+mod report;
 pub mod socket;
 pub mod waker;
+
+pub use engine::{Builder, Engine, Error, Handle, Listener, PollerContext, ToEndpoints};
+pub use report::{PollerReport, Report};
+
+pub use lightcone_core::balance::Policy;
