@@ -316,12 +316,10 @@ impl fmt::Display for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::WouldBlock => {
-                Self(format!("the server said nothing for {} s", PATIENCE.as_secs()))
-            }
-            _ => Self(error.to_string()),
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return Self(format!("the server said nothing for {} s", PATIENCE.as_secs()));
         }
+        Self(error.to_string())
     }
 }
 
