@@ -1,2 +1,38 @@
-//! A TCP engine as a sans-I/O state machine: no_std, no heap, no OS
+//! A TCP engine as a sans-I/O state machine: no_std, no heap, no OS.
 #![no_std]
+#![deny(unsafe_code)]
+
+mod address;
+pub mod balance;
+mod buffer;
+mod config;
+mod contract;
+mod error;
+mod handler;
+pub mod life;
+mod port;
+mod queue;
+mod shard;
+mod slot;
+mod socket;
+mod stats;
+mod storage;
+pub mod sync;
+mod time;
+mod timer;
+mod token;
+
+pub use address::{Address, UnixId};
+pub use buffer::{Input, Mark, Output};
+pub use config::{Config, ConfigError, Footprint, Timeouts, footprint};
+pub use contract::{Checked, ContractChecker};
+pub use error::{CloseReason, ConnectError, ErrorKind, Full, Rejected, Timeout};
+pub use handler::{Context, Event, Handler, NoOutbox, Origin, Outbox};
+pub use port::{Interest, Next, Port};
+pub use shard::{Refusal, Shard};
+pub use slot::Slot;
+pub use socket::{Socket, Stream};
+pub use stats::Stats;
+pub use storage::Storage;
+pub use time::Instant;
+pub use token::{ListenerId, PollerId, Token};

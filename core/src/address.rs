@@ -1,0 +1,98 @@
+//! Who is at the other end.
+
+use core::fmt;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+
+/// Index of a Unix-domain socket's path in a table of the driver: a path of 108 bytes would be too
+/// dear to keep in every slot.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct UnixId(pub u16);
+
+/// Address of a peer, or of this side.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Address {
+    /// IPv4 or IPv6 address and port.
+    Inet(SocketAddr),
+    /// A Unix-domain socket; the driver knows the path. An accepted one carries its listener's.
+    Unix(UnixId),
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Inet(address)
+    }
+}
+
+/// `ip:port`, or `unix:N`
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inet(address) => address.fmt(f),
+            Self::Unix(id) => write!(f, "unix:{}", id.0),
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Kind {
+    V4,
+    V6,
+    Unix,
+}
+
+/// An [`Address`] in 24 bytes, as slots keep it. The flow label is not kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packed {
+    ip: [u8; 16],
+    scope: u32,
+    /// The port, or the index of a path.
+    port: u16,
+    kind: Kind,
+}
+
+impl Packed {
+    pub(crate) fn pack(address: &Address) -> Self {
+        match address {
+            Address::Unix(id) => Self { ip: [0; 16], scope: 0, port: id.0, kind: Kind::Unix },
+            Address::Inet(SocketAddr::V4(v4)) => {
+                let ip = v4.ip().to_ipv6_mapped().octets();
+                Self { ip, scope: 0, port: v4.port(), kind: Kind::V4 }
+            }
+            Address::Inet(SocketAddr::V6(v6)) => {
+                Self { ip: v6.ip().octets(), scope: v6.scope_id(), port: v6.port(), kind: Kind::V6 }
+            }
+        }
+    }
+
+    pub(crate) fn unpack(&self) -> Address {
+        let [.., a, b, c, d] = self.ip;
+        match self.kind {
+            Kind::Unix => Address::Unix(UnixId(self.port)),
+            Kind::V4 => SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), self.port).into(),
+            Kind::V6 => {
+                let ip = Ipv6Addr::from(self.ip);
+                SocketAddr::V6(SocketAddrV6::new(ip, self.port, 0, self.scope)).into()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+
+    #[test]
+    fn addresses_survive_packing_whole() {
+        let samples: [Address; 5] = [
+            Address::Inet("1.2.3.4:65535".parse().unwrap()),
+            Address::Inet("[2001:db8:1:2:3:4:5:6]:80".parse().unwrap()),
+            Address::Inet("[::ffff:1.2.3.4]:80".parse().unwrap()),
+            Address::Inet("[fe80::1%7]:1".parse().unwrap()),
+            Address::Unix(UnixId(9)),
+        ];
+        for address in samples {
+            assert_eq!(Packed::pack(&address).unpack(), address);
+        }
+    }
+}

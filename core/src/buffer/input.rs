@@ -1,0 +1,286 @@
+//! The input buffer: a borrowed slice while a callback runs, a leased block for what stays behind.
+
+use super::blocks::{Blocks, Lent};
+
+/// What a socket keeps between callbacks: nothing, or `start..end` of one block.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Kept {
+    /// One more than the block's index, with [`LARGE`] set in the large pool; 0: nothing is kept.
+    block: u32,
+    start: u32,
+    end: u32,
+}
+
+const LARGE: u32 = 1 << 31;
+
+impl Kept {
+    pub(crate) const fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.block == 0
+    }
+}
+
+/// Two classes of blocks for left-overs: small ones for a piece of a request, large ones for as
+/// much as a driver may receive at once.
+#[derive(Debug)]
+pub(crate) struct InputPools<'m> {
+    pub(crate) small: Blocks<'m>,
+    pub(crate) large: Blocks<'m>,
+}
+
+impl InputPools<'_> {
+    /// The most one socket can keep.
+    pub(crate) fn capacity(&self) -> usize {
+        if self.large.count() > 0 { self.large.size() } else { self.small.size() }
+    }
+
+    /// How many bytes may be received now, all of which could be kept.
+    pub(crate) fn room(&self, kept: &Kept) -> usize {
+        let whole = if kept.block & LARGE != 0 || self.large.available() > 0 {
+            self.large.size()
+        } else if kept.block != 0 || self.small.available() > 0 {
+            self.small.size()
+        } else {
+            0
+        };
+        whole.saturating_sub(kept.len())
+    }
+
+    pub(crate) fn has_blocks(&self) -> bool {
+        self.small.available() + self.large.available() > 0
+    }
+
+    /// Whether more blocks would make [`room`](Self::room) larger than nothing.
+    pub(crate) fn starves(&self, kept: &Kept) -> bool {
+        self.room(kept) == 0 && kept.len() < self.capacity()
+    }
+
+    pub(crate) fn slice(&self, kept: &Kept) -> &[u8] {
+        let Some(block) = (kept.block & !LARGE).checked_sub(1) else { return &[] };
+        let pool = if kept.block & LARGE == 0 { &self.small } else { &self.large };
+        let at = block as usize * pool.size();
+        pool.memory().get(at + kept.start as usize..at + kept.end as usize).unwrap_or_default()
+    }
+
+    pub(crate) fn consume(&mut self, kept: &mut Kept, n: usize) {
+        debug_assert!(n <= kept.len());
+        kept.start += n as u32;
+        if kept.start >= kept.end {
+            self.release(kept);
+        }
+    }
+
+    pub(crate) fn release(&mut self, kept: &mut Kept) {
+        let Kept { block, .. } = core::mem::take(kept);
+        if let Some(index) = (block & !LARGE).checked_sub(1) {
+            self.pool(block & LARGE != 0).give_back(index);
+        }
+    }
+
+    fn pool(&mut self, large: bool) -> Lent<'_> {
+        if large { self.large.lend() } else { self.small.lend() }
+    }
+
+    /// Puts `bytes` behind what is kept. The caller has received no more than [`room`](Self::room).
+    ///
+    /// # Panics
+    ///
+    /// When there is no room: bytes that were taken from the peer must not be lost.
+    pub(crate) fn append(&mut self, kept: &mut Kept, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        let len = kept.len() + bytes.len();
+        let fits = if kept.block == 0 {
+            self.begin(kept, bytes.len())
+        } else if kept.block & LARGE == 0 && len > self.small.size() {
+            self.enlarge(kept)
+        } else {
+            true
+        };
+        assert!(fits && len <= self.capacity(), "received {len} bytes without room for them");
+        let size = if kept.block & LARGE == 0 { self.small.size() } else { self.large.size() };
+        let base = ((kept.block & !LARGE) - 1) as usize * size;
+        let memory = self.pool(kept.block & LARGE != 0).memory;
+        if let Some(block) = memory.get_mut(base..base + size) {
+            if kept.end as usize + bytes.len() > size {
+                block.copy_within(kept.start as usize..kept.end as usize, 0);
+                *kept = Kept { start: 0, end: kept.end - kept.start, ..*kept };
+            }
+            if let Some(to) = block.get_mut(kept.end as usize..kept.end as usize + bytes.len()) {
+                to.copy_from_slice(bytes);
+            }
+        }
+        kept.end += bytes.len() as u32;
+    }
+
+    fn begin(&mut self, kept: &mut Kept, len: usize) -> bool {
+        let small = (len <= self.small.size()).then(|| self.small.lend().lease()).flatten();
+        let block = match small {
+            Some(block) => Some(block + 1),
+            None => self.large.lend().lease().map(|block| (block + 1) | LARGE),
+        };
+        kept.block = block.unwrap_or(0);
+        block.is_some()
+    }
+
+    /// Moves what is kept from a small block to a large one.
+    fn enlarge(&mut self, kept: &mut Kept) -> bool {
+        let Some(to) = self.large.lend().lease() else { return false };
+        let at = ((kept.block - 1) as usize) * self.small.size();
+        let from = self.small.memory().get(at + kept.start as usize..at + kept.end as usize);
+        let base = to as usize * self.large.size();
+        let large = self.large.lend().memory;
+        if let (Some(from), Some(to)) = (from, large.get_mut(base..base + kept.len())) {
+            to.copy_from_slice(from);
+        }
+        self.small.lend().give_back(kept.block - 1);
+        *kept = Kept { block: (to + 1) | LARGE, start: 0, end: kept.len() as u32 };
+        true
+    }
+}
+
+/// The reading half of a socket's view: what has come and is not yet consumed.
+///
+/// Also an [`embedded_io::BufRead`]; there `Ok(0)` means *nothing here now*, as the end of the
+/// stream is the `peer_closed` event.
+#[derive(Debug)]
+pub struct Input<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) consumed: &'a mut usize,
+}
+
+impl Input<'_> {
+    /// The bytes that have come and are not consumed, in one piece.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(*self.consumed..).unwrap_or_default()
+    }
+
+    /// Takes the first `n` bytes away.
+    ///
+    /// # Panics
+    ///
+    /// When `n` is more than there is.
+    pub fn consume(&mut self, n: usize) {
+        let there = self.bytes.len() - *self.consumed;
+        assert!(n <= there, "consume({n}) with {there} bytes there");
+        *self.consumed += n;
+    }
+}
+
+impl embedded_io::ErrorType for Input<'_> {
+    type Error = core::convert::Infallible;
+}
+
+impl embedded_io::BufRead for Input<'_> {
+    fn fill_buf(&mut self) -> Result<&[u8], Self::Error> {
+        Ok(self.bytes())
+    }
+
+    fn consume(&mut self, amt: usize) {
+        Input::consume(self, amt);
+    }
+}
+
+impl embedded_io::Read for Input<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, Self::Error> {
+        let n = buf.len().min(self.bytes().len());
+        if let (Some(to), Some(from)) = (buf.get_mut(..n), self.bytes().get(..n)) {
+            to.copy_from_slice(from);
+        }
+        Input::consume(self, n);
+        Ok(n)
+    }
+}
+
+impl embedded_io::ReadReady for Input<'_> {
+    fn read_ready(&mut self) -> Result<bool, Self::Error> {
+        Ok(!self.bytes().is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::super::LINK_BYTES;
+    use super::*;
+    use std::vec::Vec;
+
+    fn with_pools(small: usize, large: usize, test: impl FnOnce(&mut InputPools<'_>)) {
+        let (mut sm, mut lm) = (std::vec![0; small * 64], std::vec![0; large * 256]);
+        let (mut sl, mut ll) = (std::vec![[0; LINK_BYTES]; small], std::vec![[0; LINK_BYTES]; large]);
+        test(&mut InputPools {
+            small: Blocks::new(&mut sm, &mut sl, 6),
+            large: Blocks::new(&mut lm, &mut ll, 8),
+        });
+    }
+
+    #[test]
+    fn bytes_stay_in_one_piece_and_in_order_whatever_the_cuts() {
+        with_pools(2, 2, |pools| {
+            let mut seed = 7_u32;
+            let mut random = move |below: u32| {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (seed >> 8) % below
+            };
+            let mut kept = Kept::default();
+            let (mut model, mut next) = (Vec::new(), 0_u8);
+            for _ in 0..50_000 {
+                let n = (random(90) as usize).min(pools.room(&kept));
+                let bytes: Vec<u8> = (0..n).map(|i| next.wrapping_add(i as u8)).collect();
+                next = next.wrapping_add(n as u8);
+                pools.append(&mut kept, &bytes);
+                model.extend(bytes);
+                assert_eq!(pools.slice(&kept), model);
+                let n = random(model.len() as u32 + 1) as usize;
+                if !kept.is_empty() {
+                    pools.consume(&mut kept, n);
+                }
+                model.drain(..n);
+                assert_eq!(kept.is_empty(), model.is_empty());
+            }
+            pools.release(&mut kept);
+            assert_eq!((pools.small.available(), pools.large.available()), (2, 2));
+        });
+    }
+
+    #[test]
+    fn room_is_what_can_be_kept() {
+        with_pools(1, 1, |pools| {
+            let (mut a, mut b, c) = (Kept::default(), Kept::default(), Kept::default());
+            assert_eq!(pools.room(&a), 256);
+            pools.append(&mut a, &[1; 65]); // more than a small block
+            assert_eq!(pools.room(&a), 191);
+            assert_eq!(pools.room(&b), 64, "the large block is taken");
+            pools.append(&mut b, &[2; 64]);
+            assert_eq!(pools.room(&b), 0);
+            assert!(pools.starves(&b), "could grow, were there a large block");
+            assert_eq!(pools.room(&c), 0);
+            assert!(pools.starves(&c));
+            pools.release(&mut a);
+            assert_eq!(pools.room(&b), 192);
+            pools.append(&mut b, &[3; 192]);
+            assert_eq!(pools.room(&b), 0);
+            assert!(!pools.starves(&b), "full is not starved");
+            assert_eq!(pools.room(&c), 64, "b's small block came back");
+        });
+    }
+
+    #[test]
+    fn without_large_blocks_a_small_one_is_all() {
+        with_pools(1, 0, |pools| {
+            let mut kept = Kept::default();
+            assert_eq!((pools.capacity(), pools.room(&kept)), (64, 64));
+            pools.append(&mut kept, &[1; 64]);
+            assert_eq!(pools.room(&kept), 0);
+            pools.consume(&mut kept, 10);
+            assert_eq!(pools.room(&kept), 10);
+            pools.append(&mut kept, &[2; 10]);
+            assert_eq!(pools.slice(&kept).len(), 64);
+        });
+    }
+}

@@ -1,0 +1,11 @@
+//! Where bytes wait: blocks leased from pools, and the two buffers made of them.
+
+mod blocks;
+mod input;
+mod output;
+
+pub(crate) use blocks::{Blocks, LINK_BYTES, Lent};
+pub use input::Input;
+pub(crate) use input::{InputPools, Kept};
+pub(crate) use output::Chain;
+pub use output::{Mark, Output};

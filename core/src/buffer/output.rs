@@ -1,0 +1,535 @@
+//! The output buffer: a bounded chain of leased blocks, written in place and sent gathered.
+
+use super::blocks::{Blocks, Lent};
+use crate::error::Full;
+use core::fmt;
+
+/// A socket's queued output. Positions are bytes of the whole pool. The chain holds blocks while
+/// anything is queued or room is reserved, none otherwise.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Chain {
+    /// The first byte that has not left.
+    start: u32,
+    /// Where the next byte goes.
+    at: u32,
+    /// How many more bytes the last block takes.
+    left: u32,
+    queued: u32,
+    blocks: u16,
+    /// `writable` is owed once there is room.
+    pub(crate) armed: bool,
+}
+
+impl Chain {
+    pub(crate) const fn queued(&self) -> usize {
+        self.queued as usize
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.queued == 0
+    }
+
+    /// Whether a block is held for room that was reserved and never written to.
+    pub(crate) const fn holds_unused(&self) -> bool {
+        self.queued == 0 && self.blocks > 0
+    }
+
+    /// The block being written; only while the chain holds one.
+    const fn last(&self, shift: u32) -> u32 {
+        (self.at + self.left - 1) >> shift
+    }
+
+    /// The queued bytes in order, as slices of the pool; gives how many slices.
+    pub(crate) fn slices<'m>(&self, blocks: &'m Blocks<'_>, to: &mut [&'m [u8]]) -> usize {
+        if self.queued == 0 {
+            return 0;
+        }
+        let last = blocks.block(self.at + self.left - 1);
+        let (mut start, mut n) = (self.start, 0);
+        for slot in to.iter_mut() {
+            let block = blocks.block(start);
+            let end = if block == last { self.at } else { blocks.end(block) };
+            if start == end {
+                break; // a last block that was reserved and not yet written to
+            }
+            *slot = blocks.memory().get(start as usize..end as usize).unwrap_or_default();
+            n += 1;
+            if block == last {
+                break;
+            }
+            start = blocks.next_start(block);
+        }
+        n
+    }
+
+    /// The first `n` queued bytes have left: their blocks go back.
+    pub(crate) fn sent(&mut self, blocks: &mut Blocks<'_>, n: usize) {
+        assert!(n <= self.queued(), "the driver sent {n} bytes of {}", self.queued);
+        self.queued -= n as u32;
+        let mut n = n as u32;
+        let shift = blocks.size().trailing_zeros();
+        let mut pool = blocks.lend();
+        while n > 0 {
+            let first = self.start >> shift;
+            if first == self.last(shift) {
+                if self.queued > 0 {
+                    self.start += n;
+                }
+                break;
+            }
+            let (next, end) = pool.link(first);
+            let here = end - self.start;
+            if n < here {
+                self.start += n;
+                break;
+            }
+            n -= here;
+            pool.give_back(first);
+            self.blocks -= 1;
+            self.start = next << shift;
+        }
+        if self.queued == 0 {
+            self.release(&mut pool);
+        }
+    }
+
+    /// Gives back a block that was reserved and never written to.
+    pub(crate) fn trim(&mut self, blocks: &mut Blocks<'_>) {
+        if self.holds_unused() {
+            self.release(&mut blocks.lend());
+        }
+    }
+
+    pub(crate) fn clear(&mut self, blocks: &mut Blocks<'_>) {
+        self.release(&mut blocks.lend());
+    }
+
+    fn release(&mut self, pool: &mut Lent<'_>) {
+        let mut block = self.start >> pool.shift();
+        for _ in 0..core::mem::take(&mut self.blocks) {
+            let (next, _) = pool.link(block);
+            pool.give_back(block);
+            block = next;
+        }
+        *self = Self { armed: self.armed, ..Self::default() };
+    }
+}
+
+/// A point in the queued output, to go back to within the same callback.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark(Chain);
+
+/// The writing half of a socket's view.
+///
+/// Whatever is queued is sent by the engine, in order, when the callback has returned: a program
+/// never handles an incomplete send. The queue is bounded by
+/// [`Config::output_limit`](crate::Config) blocks; what does not fit is refused with [`Full`],
+/// nothing of it is taken, and the `writable` event comes when half of the bound is free again.
+///
+/// After `finish`, `close`, `linger` or `abort` nothing more is taken.
+///
+/// Implements [`core::fmt::Write`] and [`embedded_io::Write`].
+#[derive(Debug)]
+pub struct Output<'a> {
+    pub(crate) pool: Lent<'a>,
+    pub(crate) chain: &'a mut Chain,
+    /// The most blocks the chain may hold; 0 once nothing more is taken.
+    pub(crate) most: u16,
+}
+
+impl Output<'_> {
+    /// How many bytes [`send`](Self::send) takes now.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        let blocks = self.pool.available().min(self.most.saturating_sub(self.chain.blocks) as usize);
+        let left = if self.most == 0 { 0 } else { self.chain.left as usize };
+        left + blocks * self.pool.size()
+    }
+
+    /// How many bytes wait to be sent.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.chain.queued()
+    }
+
+    /// Queues all of `bytes`, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when there is not room for all of it; `writable` will come.
+    #[inline]
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        if self.most != 0
+            && bytes.len() <= self.chain.left as usize
+            && let Some(to) = self.pool.memory.get_mut(self.chain.at as usize..self.chain.at as usize + bytes.len())
+        {
+            to.copy_from_slice(bytes);
+            self.advance(bytes.len() as u32);
+            return Ok(());
+        }
+        self.send_over_blocks(bytes)
+    }
+
+    #[inline(never)]
+    fn send_over_blocks(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        if bytes.len() > self.room() {
+            self.refuse();
+            return Err(Full);
+        }
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let n = self.write_block(rest);
+            rest = rest.get(n..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Copies as much of `bytes` as the last block takes, leasing another when it is full.
+    fn write_block(&mut self, bytes: &[u8]) -> usize {
+        if self.chain.left == 0 && self.grow().is_err() {
+            return 0;
+        }
+        let n = bytes.len().min(self.chain.left as usize);
+        let at = self.chain.at as usize;
+        if let (Some(to), Some(from)) = (self.pool.memory.get_mut(at..at + n), bytes.get(..n)) {
+            to.copy_from_slice(from);
+        }
+        self.advance(n as u32);
+        n
+    }
+
+    /// Queues as much of `bytes` as fits and gives how much that was. For streams that keep their
+    /// own place; when it was not all, `writable` will come.
+    #[must_use = "what was not taken must be sent later"]
+    pub fn send_some(&mut self, bytes: &[u8]) -> usize {
+        let n = bytes.len().min(self.room());
+        if n < bytes.len() {
+            self.refuse();
+        }
+        let mut rest = bytes.get(..n).unwrap_or_default();
+        while !rest.is_empty() {
+            let written = self.write_block(rest);
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        n
+    }
+
+    /// Asks for `writable` without sending: it comes when at most half of the bound is queued, at
+    /// the earliest after this callback.
+    pub fn want(&mut self) {
+        self.chain.armed = true;
+    }
+
+    /// Gives `n` bytes in one piece to be written in place, then [`commit`](Self::commit)ted.
+    /// What they hold before is unspecified.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when there is no room; always when `n` is more than a block
+    /// ([`Config::block_size`](crate::Config)).
+    #[inline]
+    pub fn reserve(&mut self, n: usize) -> Result<&mut [u8], Full> {
+        if n > self.chain.left as usize || self.most == 0 {
+            self.grow_for(n)?;
+        }
+        let at = self.chain.at as usize;
+        self.pool.memory.get_mut(at..at + n).ok_or(Full)
+    }
+
+    #[inline(never)]
+    fn grow_for(&mut self, n: usize) -> Result<(), Full> {
+        if n > self.pool.size() {
+            return Err(Full);
+        }
+        self.grow()
+    }
+
+    /// Queues the first `n` of the bytes last reserved.
+    ///
+    /// # Panics
+    ///
+    /// When `n` is more than the room behind the queued bytes.
+    #[inline]
+    pub fn commit(&mut self, n: usize) {
+        assert!(n <= self.chain.left as usize, "commit({n}) with {} bytes reserved at most", self.chain.left);
+        self.advance(n as u32);
+    }
+
+    #[inline]
+    fn advance(&mut self, n: u32) {
+        self.chain.at += n;
+        self.chain.left -= n;
+        self.chain.queued += n;
+    }
+
+    /// What is left of the block being written, or a new block; empty when there is no room, and
+    /// then `writable` will come. To be written from the front and [`commit`](Self::commit)ted.
+    pub fn spare(&mut self) -> &mut [u8] {
+        if (self.chain.left == 0 || self.most == 0) && self.grow().is_err() {
+            return &mut [];
+        }
+        let at = self.chain.at as usize;
+        self.pool.memory.get_mut(at..at + self.chain.left as usize).unwrap_or_default()
+    }
+
+    /// Leases a block and chains it behind the last.
+    fn grow(&mut self) -> Result<(), Full> {
+        if self.chain.blocks >= self.most {
+            self.refuse();
+            return Err(Full);
+        }
+        let Some(block) = self.pool.lease() else {
+            self.refuse();
+            return Err(Full);
+        };
+        let base = block << self.pool.shift();
+        if self.chain.blocks == 0 {
+            self.chain.start = base;
+        } else {
+            let last = self.chain.last(self.pool.shift());
+            self.pool.set_link(last, block, self.chain.at);
+        }
+        self.chain.blocks += 1;
+        self.chain.at = base;
+        self.chain.left = self.pool.size() as u32;
+        Ok(())
+    }
+
+    #[cold]
+    fn refuse(&mut self) {
+        self.chain.armed |= self.most != 0;
+    }
+
+    /// The present end of the queue.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark(*self.chain)
+    }
+
+    /// Takes back everything queued since `mark` was made, which must have been in this callback.
+    pub fn rewind(&mut self, mark: Mark) {
+        let Mark(before) = mark;
+        debug_assert!(before.start == self.chain.start || before.blocks == 0, "a mark of another callback");
+        let shift = self.pool.shift();
+        let extra = self.chain.blocks - before.blocks;
+        let mut block = match before.blocks {
+            0 => self.chain.start >> shift,
+            _ if extra > 0 => self.pool.link(before.last(shift)).0,
+            _ => 0,
+        };
+        for _ in 0..extra {
+            let (next, _) = self.pool.link(block);
+            self.pool.give_back(block);
+            block = next;
+        }
+        *self.chain = Chain { armed: self.chain.armed, ..before };
+    }
+
+    /// What `write!(output, ..)` calls: queues all of the formatted text, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when there is not room for all of it; `writable` will come.
+    pub fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> Result<(), Full> {
+        let mark = self.mark();
+        if fmt::Write::write_fmt(&mut self.reborrow(), args).is_err() {
+            self.rewind(mark);
+            return Err(Full);
+        }
+        Ok(())
+    }
+
+    /// The same half, for a shorter time.
+    pub fn reborrow(&mut self) -> Output<'_> {
+        Output { pool: self.pool.reborrow(), chain: self.chain, most: self.most }
+    }
+}
+
+/// Piece by piece: after an error, earlier pieces of the same text are queued. The inherent
+/// [`write_fmt`](Output::write_fmt) takes all or nothing.
+impl fmt::Write for Output<'_> {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        self.send(s.as_bytes()).map_err(|Full| fmt::Error)
+    }
+}
+
+impl embedded_io::ErrorType for Output<'_> {
+    type Error = Full;
+}
+
+/// `write` takes what fits and fails with [`Full`] when that is nothing; `write_all` takes all or
+/// nothing; `flush` has nothing to do, as sending is the engine's.
+impl embedded_io::Write for Output<'_> {
+    fn write(&mut self, buf: &[u8]) -> Result<usize, Full> {
+        match self.send_some(buf) {
+            0 if !buf.is_empty() => Err(Full),
+            n => Ok(n),
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), Full> {
+        Ok(())
+    }
+
+    fn write_all(&mut self, buf: &[u8]) -> Result<(), Full> {
+        self.send(buf)
+    }
+}
+
+impl embedded_io::WriteReady for Output<'_> {
+    fn write_ready(&mut self) -> Result<bool, Full> {
+        Ok(self.room() > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::super::LINK_BYTES;
+    use super::*;
+    use std::vec::Vec;
+
+    fn with_pool(count: usize, test: impl FnOnce(&mut Blocks<'_>)) {
+        let (mut memory, mut links) = (std::vec![0; count * 64], std::vec![[0; LINK_BYTES]; count]);
+        test(&mut Blocks::new(&mut memory, &mut links, 6));
+    }
+
+    fn output<'a>(blocks: &'a mut Blocks<'_>, chain: &'a mut Chain, most: u16) -> Output<'a> {
+        Output { pool: blocks.lend(), chain, most }
+    }
+
+    fn content(chain: &Chain, blocks: &Blocks<'_>) -> Vec<u8> {
+        let mut slices = [&[][..]; 16];
+        let n = chain.slices(blocks, &mut slices);
+        let all = slices[..n].concat();
+        assert!(slices[..n].iter().all(|slice| !slice.is_empty()));
+        all
+    }
+
+    #[test]
+    fn whatever_is_written_comes_out_in_order() {
+        with_pool(8, |blocks| {
+            let mut seed = 3_u32;
+            let mut random = move |below: u32| {
+                seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (seed >> 8) % below
+            };
+            let (mut chain, mut model, mut next) = (Chain::default(), Vec::new(), 0_u8);
+            for _ in 0..50_000 {
+                let piece: Vec<u8> = (0..random(150)).map(|i| next.wrapping_add(i as u8)).collect();
+                let mut out = output(blocks, &mut chain, 5);
+                let (room, queued) = (out.room(), out.queued());
+                let taken = match random(5) {
+                    0 => out.send_some(&piece),
+                    1 if !piece.is_empty() && piece.len() <= 64 => match out.reserve(piece.len()) {
+                        Ok(to) => {
+                            to.copy_from_slice(&piece);
+                            out.commit(piece.len());
+                            piece.len()
+                        }
+                        Err(Full) => 0,
+                    },
+                    2 => {
+                        let mark = out.mark();
+                        let _ = out.send_some(&[0xEE; 200]);
+                        out.rewind(mark);
+                        assert_eq!((out.room(), out.queued()), (room, queued));
+                        0
+                    }
+                    3 => {
+                        let to = out.spare();
+                        let n = to.len().min(piece.len());
+                        to[..n].copy_from_slice(&piece[..n]);
+                        out.commit(n);
+                        n
+                    }
+                    _ => match out.send(&piece) {
+                        Ok(()) => piece.len(),
+                        Err(Full) => {
+                            assert!(piece.len() > room);
+                            0
+                        }
+                    },
+                };
+                next = next.wrapping_add(taken as u8);
+                model.extend_from_slice(&piece[..taken]);
+                assert_eq!(content(&chain, blocks), model);
+                assert_eq!(chain.queued(), model.len());
+                assert!(chain.blocks <= 5);
+                if random(3) == 0 {
+                    let n = random(model.len() as u32 + 1) as usize;
+                    chain.sent(blocks, n);
+                    model.drain(..n);
+                }
+                chain.trim(blocks);
+                assert_eq!(blocks.available(), 8 - chain.blocks as usize);
+                assert_eq!(chain.blocks == 0, model.is_empty());
+            }
+            chain.clear(blocks);
+            assert_eq!(blocks.available(), 8);
+        });
+    }
+
+    #[test]
+    fn the_bound_holds_from_both_sides() {
+        with_pool(8, |blocks| {
+            let mut chain = Chain::default();
+            let mut out = output(blocks, &mut chain, 2);
+            assert_eq!(out.room(), 128);
+            assert_eq!(out.send(&[1; 129]), Err(Full));
+            assert!(out.chain.armed);
+            assert_eq!(out.queued(), 0, "nothing of it was taken");
+            assert_eq!(out.send(&[1; 128]), Ok(()));
+            assert_eq!(out.send(&[1]), Err(Full));
+            assert_eq!(out.send(&[]), Ok(()));
+        });
+    }
+
+    #[test]
+    fn an_empty_pool_refuses() {
+        with_pool(1, |blocks| {
+            let (mut one, mut two) = (Chain::default(), Chain::default());
+            output(blocks, &mut one, 4).send(&[1; 64]).unwrap();
+            let mut out = output(blocks, &mut two, 4);
+            assert_eq!((out.room(), out.send(&[1])), (0, Err(Full)));
+            assert!(two.armed);
+        });
+    }
+
+    #[test]
+    fn formatted_text_is_all_or_nothing() {
+        with_pool(2, |blocks| {
+            let mut chain = Chain::default();
+            let mut out = output(blocks, &mut chain, 2);
+            out.send(&[b'x'; 100]).unwrap();
+            assert_eq!(write!(out, "{}{}", "a".repeat(20), "b".repeat(20)), Err(Full));
+            assert_eq!(out.queued(), 100);
+            write!(out, "{}{}", 12, "34").unwrap();
+            assert!(content(&chain, blocks).ends_with(b"x1234"));
+        });
+    }
+
+    #[test]
+    fn closed_for_writing_takes_nothing() {
+        with_pool(2, |blocks| {
+            let mut chain = Chain::default();
+            output(blocks, &mut chain, 2).send(b"1").unwrap();
+            let mut out = output(blocks, &mut chain, 0);
+            assert_eq!(out.send(b"2"), Err(Full));
+            assert!(out.reserve(1).is_err() && out.spare().is_empty());
+            assert_eq!((out.room(), out.send_some(b"2"), out.queued()), (0, 0, 1));
+            assert!(!out.chain.armed, "it would never come");
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "commit(2)")]
+    fn committing_more_than_there_is_panics() {
+        with_pool(1, |blocks| {
+            let mut chain = Chain::default();
+            let mut out = output(blocks, &mut chain, 1);
+            out.send(&[0; 63]).unwrap();
+            out.commit(2);
+        });
+    }
+}

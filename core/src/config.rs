@@ -1,0 +1,269 @@
+//! How large things are, and how long they may take. Checked once, when a shard is built.
+
+use crate::buffer::LINK_BYTES;
+use crate::shard::Shard;
+use crate::slot::Slot;
+use crate::time::millis_ceil;
+use crate::timer::HORIZON;
+use crate::token::{PollerId, Token};
+use core::fmt;
+use core::time::Duration;
+
+/// The engine's timeouts, by phase; `None` switches one off. At most 12 days each.
+///
+/// They fire never early and, on a driver that keeps up, at most two milliseconds late.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// From the connect to its success. Default 10 s.
+    pub connect: Option<Duration>,
+    /// From `open` of an accepted socket to its first byte; `idle` holds where this is `None`.
+    /// Default 30 s.
+    pub first_byte: Option<Duration>,
+    /// Without a byte received or sent. Default 75 s.
+    pub idle: Option<Duration>,
+    /// With output queued of which the peer takes nothing. Default 30 s.
+    pub write_stall: Option<Duration>,
+    /// From `close` to the last queued byte's leaving. Default 10 s.
+    pub drain: Option<Duration>,
+    /// How long a staged close waits for the peer to end. Default 2 s.
+    pub linger: Option<Duration>,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+impl Timeouts {
+    /// The default, for constants.
+    pub const DEFAULT: Self = Self {
+        connect: Some(Duration::from_secs(10)),
+        first_byte: Some(Duration::from_secs(30)),
+        idle: Some(Duration::from_secs(75)),
+        write_stall: Some(Duration::from_secs(30)),
+        drain: Some(Duration::from_secs(10)),
+        linger: Some(Duration::from_secs(2)),
+    };
+
+    /// All switched off.
+    pub const NONE: Self =
+        Self { connect: None, first_byte: None, idle: None, write_stall: None, drain: None, linger: None };
+
+    const fn each(&self) -> [(&'static str, Option<Duration>); 6] {
+        [
+            ("timeouts.connect", self.connect),
+            ("timeouts.first_byte", self.first_byte),
+            ("timeouts.idle", self.idle),
+            ("timeouts.write_stall", self.write_stall),
+            ("timeouts.drain", self.drain),
+            ("timeouts.linger", self.linger),
+        ]
+    }
+}
+
+/// What one shard is made for. All sizes are fixed from then on.
+///
+/// The default suits a small device: 16 sockets in about 40 KiB. Drivers for hosts bring larger ones.
+///
+/// ```
+/// use lightcone_core::Config;
+///
+/// let config = Config { sockets: 4, input_blocks: 4, output_blocks: 8, block_size: 512, ..Config::default() };
+/// assert!(config.check().is_ok());
+/// assert!(config.memory() < 12 * 1024);
+/// let error = Config { block_size: 1000, ..config }.check().unwrap_err();
+/// assert_eq!(error.to_string(), "block_size is 1000; allowed: a power of two from 64 to 16777216");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Which poller of its engine the shard is.
+    pub poller: PollerId,
+    /// Where generations start. Engines in one process take different ones, so that a token of one
+    /// means nothing to another.
+    pub salt: u32,
+    /// The most sockets at once: 1 to 2^24.
+    pub sockets: usize,
+    /// Bytes of a block of both pools below: a power of two, 64 to 2^24.
+    pub block_size: usize,
+    /// Blocks for input that handlers leave unconsumed, 1 or more. A socket takes one while bytes
+    /// stay behind; without a free one it is not read from.
+    pub input_blocks: usize,
+    /// Blocks for output, 1 or more.
+    pub output_blocks: usize,
+    /// The most output blocks one socket may hold: 1 to 65535.
+    pub output_limit: usize,
+    /// Bytes of a large input block, and so the most that is received at once and the most that a
+    /// socket can leave unconsumed. A power of two, at least `block_size`. Ignored without
+    /// `receive_blocks`: then `block_size` is the most.
+    pub receive_size: usize,
+    /// Large blocks for input. They are taken when more stays behind than a small block holds.
+    pub receive_blocks: usize,
+    /// The engine's timeouts.
+    pub timeouts: Timeouts,
+}
+
+impl Config {
+    /// The default, for constants.
+    pub const DEVICE: Self = Self {
+            poller: PollerId(0),
+            salt: 0,
+            sockets: 16,
+            block_size: 1024,
+            input_blocks: 16,
+            output_blocks: 16,
+            output_limit: 4,
+            receive_size: 4096,
+            receive_blocks: 1,
+            timeouts: Timeouts::DEFAULT,
+    };
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self::DEVICE
+    }
+}
+
+/// A setting that can't be, with what is allowed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ConfigError {
+    /// The field's name.
+    pub field: &'static str,
+    /// Its value, durations in milliseconds.
+    pub value: u64,
+    /// What is allowed, in words.
+    pub allowed: &'static str,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is {}; allowed: {}", self.field, self.value, self.allowed)
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+impl Config {
+    /// Says what is wrong with the settings, if anything is.
+    ///
+    /// # Errors
+    ///
+    /// The first field out of its range.
+    pub const fn check(&self) -> Result<(), ConfigError> {
+        const fn within(
+            field: &'static str,
+            value: usize,
+            most: u64,
+            allowed: &'static str,
+        ) -> Result<(), ConfigError> {
+            if value == 0 || value as u64 > most {
+                return Err(ConfigError { field, value: value as u64, allowed });
+            }
+            Ok(())
+        }
+        const fn block(field: &'static str, value: usize, least: usize) -> Result<(), ConfigError> {
+            if value < least || value > 1 << 24 || !value.is_power_of_two() {
+                let allowed = if least == 64 {
+                    "a power of two from 64 to 16777216"
+                } else {
+                    "a power of two from block_size to 16777216"
+                };
+                return Err(ConfigError { field, value: value as u64, allowed });
+            }
+            Ok(())
+        }
+        macro_rules! all {
+            ($($check:expr),+ $(,)?) => { $(if let Err(error) = $check { return Err(error); })+ };
+        }
+        all!(
+            within("sockets", self.sockets, Token::MAX_INDEX as u64 + 1, "1 to 16777216"),
+            block("block_size", self.block_size, 64),
+            within("input_blocks", self.input_blocks, (1 << 31) - 2, "1 or more, 4 GiB together"),
+            within("output_blocks", self.output_blocks, (1 << 31) - 2, "1 or more, 4 GiB together"),
+            within("output_limit", self.output_limit, u16::MAX as u64, "1 to 65535"),
+            pool("input_blocks", self.input_blocks, self.block_size),
+            pool("output_blocks", self.output_blocks, self.block_size),
+        );
+        if self.receive_blocks > 0 {
+            all!(
+                block("receive_size", self.receive_size, self.block_size),
+                pool("receive_blocks", self.receive_blocks, self.receive_size),
+            );
+        }
+        let timeouts = self.timeouts.each();
+        let mut i = 0;
+        while i < timeouts.len() {
+            all!(timeout(timeouts[i].0, timeouts[i].1));
+            i += 1;
+        }
+        Ok(())
+    }
+
+    /// Bytes of buffer memory that [`Storage`](crate::Storage) must bring.
+    #[must_use]
+    pub const fn memory(&self) -> usize {
+        let small = (self.input_blocks + self.output_blocks) * (self.block_size + LINK_BYTES);
+        small + self.receive_blocks * (self.receive_size + LINK_BYTES)
+    }
+}
+
+const fn pool(field: &'static str, count: usize, size: usize) -> Result<(), ConfigError> {
+    if (count as u64).saturating_mul(size as u64) > u32::MAX as u64 {
+        return Err(ConfigError { field, value: count as u64, allowed: "1 or more, less than 4 GiB together" });
+    }
+    Ok(())
+}
+
+const fn timeout(field: &'static str, span: Option<Duration>) -> Result<(), ConfigError> {
+    if let Some(span) = span {
+        let millis = millis_ceil(span);
+        if millis == 0 || millis >= HORIZON as u64 {
+            return Err(ConfigError { field, value: millis, allowed: "more than 0, less than 12 days (1073741824 ms)" });
+        }
+    }
+    Ok(())
+}
+
+/// What a configuration costs in bytes, by [`footprint`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Footprint {
+    /// The shard itself, with its timer wheel.
+    pub shard: usize,
+    /// One slot, user data included: all that an idle socket costs.
+    pub slot: usize,
+    /// All slots.
+    pub slots: usize,
+    /// All blocks.
+    pub memory: usize,
+}
+
+impl Footprint {
+    /// The sum.
+    #[must_use]
+    pub const fn total(&self) -> usize {
+        self.shard + self.slots + self.memory
+    }
+}
+
+impl fmt::Display for Footprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shard, slot, slots, memory } = self;
+        write!(f, "{} bytes: shard {shard}, slots {slots} ({slot} each), blocks {memory}", self.total())
+    }
+}
+
+/// What a shard of this configuration costs, with user data `D` in every socket.
+///
+/// ```
+/// use lightcone_core::{Config, footprint};
+///
+/// const CONFIG: Config = Config { sockets: 4, input_blocks: 4, output_blocks: 8, ..Config::DEVICE };
+/// const COST: usize = footprint::<u32>(&CONFIG).total();
+/// const { assert!(COST < 20 * 1024) };
+/// ```
+#[must_use]
+pub const fn footprint<D>(config: &Config) -> Footprint {
+    let slot = size_of::<Slot<D>>();
+    Footprint { shard: size_of::<Shard<'_, D>>(), slot, slots: slot * config.sockets, memory: config.memory() }
+}

@@ -1,0 +1,175 @@
+//! The event contract as a program.
+
+use crate::address::Address;
+use crate::handler::{Context, Event, Handler, Origin};
+use crate::socket::Socket;
+
+/// A handler that wraps a handler and panics when the engine breaks the event contract that
+/// [`Handler`] states. For tests of drivers and of applications.
+///
+/// ```
+/// use lightcone_core::{Address, ContractChecker, Handler, Origin};
+///
+/// struct Quiet;
+/// impl Handler for Quiet {
+///     type Data = ();
+///     type Message = core::convert::Infallible;
+///     fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+///         Some(())
+///     }
+/// }
+///
+/// let handler = ContractChecker::new(Quiet); // use it in place of `Quiet`
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ContractChecker<H> {
+    inner: H,
+    /// Sockets that were admitted and have not had their last event.
+    alive: usize,
+    inside: bool,
+}
+
+/// What the checker keeps for each socket, beside the wrapped handler's data.
+#[derive(Clone, Copy, Debug)]
+pub struct Checked<D> {
+    inner: D,
+    connecting: bool,
+    opened: bool,
+    ended: bool,
+    peer_closed: bool,
+    /// `close`, `linger` or `abort` was called in an earlier callback.
+    closing: bool,
+    /// `writable` may come.
+    armed: bool,
+    /// Bytes were queued after the last callback.
+    queued: usize,
+    /// Unconsumed bytes after the last callback.
+    unread: usize,
+    deadline: bool,
+}
+
+impl<H> ContractChecker<H> {
+    /// Wraps a handler.
+    pub const fn new(inner: H) -> Self {
+        Self { inner, alive: 0, inside: false }
+    }
+
+    /// The wrapped handler.
+    pub const fn inner(&self) -> &H {
+        &self.inner
+    }
+
+    /// The wrapped handler.
+    pub const fn inner_mut(&mut self) -> &mut H {
+        &mut self.inner
+    }
+
+    /// How many admitted sockets have not had their last event; 0 at the end, or one was lost.
+    #[must_use]
+    pub const fn alive(&self) -> usize {
+        self.alive
+    }
+}
+
+impl<D> Checked<D> {
+    fn before<M>(&mut self, event: &Event<M>, unread: usize, has_deadline: bool) {
+        let name = name(event);
+        assert!(!self.ended, "{name} after the last event");
+        match event {
+            Event::Open => assert!(!self.opened, "open twice"),
+            Event::Refused(_) => {
+                assert!(self.connecting, "refused for an accepted socket");
+                assert!(!self.opened, "refused after open");
+            }
+            _ => assert!(self.opened, "{name} before open"),
+        }
+        if !matches!(event, Event::Close(_)) {
+            assert!(!self.closing, "{name} after close was asked for");
+        }
+        match event {
+            Event::Receive => {
+                assert!(!self.peer_closed, "receive after peer_closed");
+                assert!(unread > self.unread, "receive without new bytes");
+            }
+            Event::PeerClosed => assert!(!self.peer_closed, "peer_closed twice"),
+            Event::Sent => assert!(self.queued > 0, "sent with nothing queued before"),
+            Event::Writable => assert!(self.armed, "writable without a refused send before"),
+            Event::Timeout => {
+                assert!(self.deadline, "timeout without a deadline");
+                assert!(!has_deadline, "the deadline is still set in its timeout");
+            }
+            _ => {}
+        }
+    }
+}
+
+fn name<M>(event: &Event<M>) -> &'static str {
+    match event {
+        Event::Open => "open",
+        Event::Receive => "receive",
+        Event::Writable => "writable",
+        Event::Sent => "sent",
+        Event::PeerClosed => "peer_closed",
+        Event::Timeout => "timeout",
+        Event::Shutdown => "shutdown",
+        Event::Message(_) => "message",
+        Event::Refused(_) => "refused",
+        Event::Close(_) => "close",
+    }
+}
+
+impl<H: Handler> Handler for ContractChecker<H> {
+    type Data = Checked<H::Data>;
+    type Message = H::Message;
+
+    fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Self::Data> {
+        assert!(!self.inside, "admit within a callback");
+        let inner = self.inner.admit(origin, peer)?;
+        self.alive += 1;
+        Some(Checked {
+            inner,
+            connecting: matches!(origin, Origin::Connecting { .. }),
+            opened: false,
+            ended: false,
+            peer_closed: false,
+            closing: false,
+            armed: false,
+            queued: 0,
+            unread: 0,
+            deadline: false,
+        })
+    }
+
+    fn event(
+        &mut self,
+        socket: &mut Socket<'_, Self::Data>,
+        event: Event<Self::Message>,
+        cx: &mut Context<'_, Self::Message>,
+    ) {
+        assert!(!self.inside, "{} within a callback", name(&event));
+        let (unread, has_deadline) = (socket.bytes().len(), socket.deadline().is_some());
+        socket.data.before(&event, unread, has_deadline);
+        match event {
+            Event::Open => socket.data.opened = true,
+            Event::PeerClosed => socket.data.peer_closed = true,
+            Event::Writable => socket.data.armed = false,
+            Event::Close(_) | Event::Refused(_) => {
+                socket.data.ended = true;
+                self.alive -= 1;
+            }
+            _ => {}
+        }
+        self.inside = true;
+        self.inner.event(&mut socket.project(|checked| &mut checked.inner), event, cx);
+        self.inside = false;
+        let (closing, armed) = (socket.closing(), socket.stream.owes_writable());
+        let (queued, unread) = (socket.queued(), socket.bytes().len());
+        let deadline = socket.deadline().is_some();
+        let data = &mut *socket.data;
+        data.closing = closing;
+        data.armed = armed;
+        data.queued = queued;
+        data.unread = unread;
+        data.deadline = deadline;
+    }
+}

@@ -1,0 +1,579 @@
+//! One socket of a shard while a driver deals with it.
+
+use crate::error::{CloseReason, ErrorKind};
+use crate::handler::{Context, Event, Handler};
+use crate::life::{State, Step};
+use crate::shard::Shard;
+use crate::slot::{Asked, Control, Flags, Pending};
+use crate::socket::{Shared, Socket, Stream};
+use crate::token::Token;
+
+/// What a socket waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Interest {
+    /// Bytes from the peer, or its end.
+    pub read: bool,
+    /// Room for bytes to the peer, or the outcome of a connect.
+    pub write: bool,
+}
+
+impl Interest {
+    /// Nothing.
+    pub const NONE: Self = Self { read: false, write: false };
+    /// Bytes from the peer.
+    pub const READ: Self = Self { read: true, write: false };
+    /// Room for bytes to the peer.
+    pub const WRITE: Self = Self { read: false, write: true };
+    /// Both.
+    pub const BOTH: Self = Self { read: true, write: true };
+}
+
+/// What the driver does now for the socket it dealt with.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use = "the socket stalls when the order is not carried out"]
+pub enum Next {
+    /// Nothing until this is possible.
+    Wait(Interest),
+    /// Send from [`Port::outputs`], then say [`Port::sent`] or [`Port::blocked`].
+    Send,
+    /// Shut down writing, then say [`Port::shut`].
+    Shut,
+    /// Cancel the send that is in flight, then say [`Port::sent`] with what of it was done.
+    Cancel,
+    /// Close the descriptor. The slot is already free; its token is stale.
+    Close,
+}
+
+/// One socket, borrowed from its [`Shard`] to be told what happened, to have its events delivered,
+/// and to say what the driver does next.
+///
+/// The push way: tell, then [`run`](Self::run) with a handler. The pull way: tell, then
+/// [`next_event`](Self::next_event) until `None`, then [`finish`](Self::finish). Both go through the
+/// same transitions.
+#[must_use = "end it with `run` or `finish`: they keep what was not consumed"]
+#[derive(Debug)]
+pub struct Port<'p, 's, D> {
+    shard: &'p mut Shard<'s, D>,
+    index: u32,
+    /// Bytes that have just come and are in no block.
+    fresh: &'p [u8],
+    consumed: usize,
+}
+
+impl<'p, 's, D> Port<'p, 's, D> {
+    #[inline]
+    pub(crate) fn new(shard: &'p mut Shard<'s, D>, index: u32) -> Self {
+        Self { shard, index, fresh: &[], consumed: 0 }
+    }
+
+    #[inline]
+    #[expect(clippy::expect_used, reason = "a port is made for a slot in use, and slots are never taken away")]
+    fn control(&mut self) -> &mut Control {
+        &mut self.shard.slots.get_mut(self.index).expect("the port's slot").control
+    }
+
+    /// The socket's token.
+    #[must_use]
+    pub fn token(&self) -> Token {
+        self.shard.token(self.index).unwrap_or(Token::from_bits(0))
+    }
+
+    /// The most bytes that may be received now; 0: do not receive.
+    #[must_use]
+    #[inline]
+    pub fn room(&self) -> usize {
+        let Some(slot) = self.shard.slots.get(self.index) else { return 0 };
+        let control = &slot.control;
+        if !control.state.reads() {
+            0
+        } else if control.state.is_live() {
+            if control.holds_back() { 0 } else { self.shard.input.room(&control.kept) }
+        } else {
+            // discarded as it comes
+            self.shard.input.capacity()
+        }
+    }
+
+    /// Bytes have come, at most [`room`](Self::room).
+    ///
+    /// # Panics
+    ///
+    /// When they are more than there is room for.
+    #[inline]
+    pub fn received(&mut self, bytes: &'p [u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        self.shard.stats.bytes_in += bytes.len() as u64;
+        let now = self.shard.now.tick();
+        let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
+        let control = &mut slot.control;
+        if !control.state.is_live() {
+            return; // a staged close discards
+        }
+        let room = self.shard.input.room(&control.kept);
+        assert!(bytes.len() <= room, "received {} bytes with room for {room}", bytes.len());
+        control.flags.clear(Flags::SILENT.with(Flags::FILLED));
+        if bytes.len() == room {
+            control.flags.set(Flags::FILLED);
+        }
+        control.seen = now;
+        control.pending.set(Pending::RECEIVE);
+        if control.kept.is_empty() {
+            self.fresh = bytes;
+        } else {
+            self.keep(bytes);
+        }
+    }
+
+    #[inline(never)]
+    fn keep(&mut self, bytes: &[u8]) {
+        if let Some(slot) = self.shard.slots.get_mut(self.index) {
+            self.shard.input.append(&mut slot.control.kept, bytes);
+        }
+    }
+
+    /// The peer has ended its side: end of stream.
+    pub fn ended(&mut self) {
+        let now = self.shard.now.tick();
+        let control = self.control();
+        let was_live = control.state.is_live();
+        if !control.flags.has(Flags::PEER_ENDED) && control.step(Step::PeerEnd, now) {
+            control.flags.set(Flags::PEER_ENDED);
+            if was_live {
+                control.pending.set(Pending::PEER_CLOSED);
+            }
+        }
+    }
+
+    /// A call on the socket failed, or its connect did.
+    pub fn failed(&mut self, error: ErrorKind) {
+        self.cut(match error {
+            ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => CloseReason::Reset,
+            other => CloseReason::Error(other),
+        });
+    }
+
+    /// The socket ends at once, for this reason.
+    pub fn cut(&mut self, reason: CloseReason) {
+        let now = self.shard.now.tick();
+        let control = self.control();
+        if matches!(control.state, State::Reserved | State::Closed) {
+            return;
+        }
+        if control.state != State::Lingering {
+            control.because(reason);
+        }
+        control.step(Step::Fail, now);
+    }
+
+    /// The connect succeeded: `open` is due.
+    pub fn connected(&mut self) {
+        let now = self.shard.now.tick();
+        let control = self.control();
+        if control.state == State::Connecting && control.step(Step::Connected, now) {
+            control.seen = now;
+            control.pending.set(Pending::OPEN);
+            self.shard.stats.connected += 1;
+        }
+    }
+
+    /// Whether the socket waits for the outcome of a connect.
+    #[must_use]
+    pub fn is_connecting(&mut self) -> bool {
+        self.control().state == State::Connecting
+    }
+
+    /// The engine is shutting down: `shutdown` is due for an open socket, a connecting one ends.
+    pub fn shutdown(&mut self) {
+        let now = self.shard.now.tick();
+        let control = self.control();
+        if control.state == State::Connecting {
+            control.because(CloseReason::Shutdown);
+            control.step(Step::Close, now);
+        } else if control.state.is_live() {
+            control.pending.set(Pending::SHUTDOWN);
+        }
+    }
+
+    /// The queued bytes in order, from the front; gives how many slices were filled in.
+    #[inline]
+    pub fn outputs<'a>(&'a self, to: &mut [&'a [u8]]) -> usize {
+        let Some(slot) = self.shard.slots.get(self.index) else { return 0 };
+        slot.control.chain.slices(&self.shard.output, to)
+    }
+
+    /// As [`outputs`](Self::outputs), for a driver whose sends complete later: the bytes stay where
+    /// they are, and their blocks leased, until [`sent`](Self::sent) says what became of them.
+    pub fn outputs_in_flight<'a>(&'a mut self, to: &mut [&'a [u8]]) -> usize {
+        self.control().flags.set(Flags::IN_FLIGHT);
+        self.outputs(to)
+    }
+
+    /// The first `n` queued bytes have reached the operating system; with 0, a send in flight has
+    /// ended without any.
+    ///
+    /// # Panics
+    ///
+    /// When fewer than `n` bytes are queued.
+    #[inline]
+    pub fn sent(&mut self, n: usize) {
+        let now = self.shard.now.tick();
+        self.shard.stats.bytes_out += n as u64;
+        let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
+        let control = &mut slot.control;
+        control.flags.clear(Flags::IN_FLIGHT);
+        if n == 0 {
+            return;
+        }
+        control.chain.sent(&mut self.shard.output, n);
+        control.progress = now;
+        if !control.state.is_live() {
+            return;
+        }
+        control.seen = now;
+        if control.chain.is_empty() {
+            control.pending.set(Pending::SENT);
+        }
+        if control.chain.armed {
+            self.grant_writable();
+        }
+    }
+
+    /// Gives `writable`, if it is owed and there is room; says whether blocks are wanting.
+    fn grant_writable(&mut self) -> bool {
+        let low = self.shard.config.output_limit * self.shard.config.block_size / 2;
+        let available = self.shard.output.available() > 0;
+        let control = self.control();
+        if !control.chain.armed || control.chain.queued() > low || !control.state.is_live() {
+            return false;
+        }
+        if available {
+            control.chain.armed = false;
+            control.pending.set(Pending::WRITABLE);
+        }
+        !available
+    }
+
+    /// The operating system takes no more now: the driver is told to wait until it does.
+    pub fn blocked(&mut self) {
+        let now = self.shard.now.tick();
+        let control = self.control();
+        control.flags.clear(Flags::IN_FLIGHT);
+        if !control.flags.has(Flags::BLOCKED) {
+            control.progress = now;
+            control.flags.set(Flags::BLOCKED.with(Flags::TIMES));
+        }
+    }
+
+    /// Sending is possible again.
+    pub fn writable(&mut self) {
+        self.control().flags.clear(Flags::BLOCKED);
+    }
+
+    /// Writing has been shut down.
+    pub fn shut(&mut self) {
+        let now = self.shard.now.tick();
+        let control = self.control();
+        if matches!(control.state, State::Finishing | State::Parting) {
+            control.step(Step::Shut, now);
+        }
+    }
+
+    /// Puts what the socket has left to do off to the next turn, so that others come in between.
+    pub fn put_off(self) {
+        self.shard.queue(self.index);
+    }
+
+    /// Delivers a message, and whatever else is due.
+    ///
+    /// # Errors
+    ///
+    /// The message, when the socket is not open.
+    pub fn message<H: Handler<Data = D>>(
+        mut self,
+        message: H::Message,
+        handler: &mut H,
+        cx: &mut Context<'_, H::Message>,
+    ) -> Result<Next, H::Message> {
+        self.settle();
+        if !self.control().takes_messages() {
+            self.shard.stats.gone += 1;
+            return Err(message);
+        }
+        if let Some(mut socket) = self.view() {
+            handler.event(&mut socket, Event::Message(message), cx);
+        }
+        Ok(self.run(handler, cx))
+    }
+
+    /// Delivers everything that is due, and says what the driver does next.
+    #[inline]
+    pub fn run<H: Handler<Data = D>>(mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
+        while let Some((event, mut socket)) = self.next_event() {
+            handler.event(&mut socket, event, cx);
+        }
+        self.finish()
+    }
+
+    /// The next event that is due, with the socket it is for. What the last one asked for takes
+    /// effect first.
+    #[inline]
+    pub fn next_event<M>(&mut self) -> Option<(Event<M>, Socket<'_, D>)> {
+        self.settle();
+        let event = self.take_event()?;
+        let socket = self.view()?;
+        Some((event, socket))
+    }
+
+    #[inline]
+    fn take_event<M>(&mut self) -> Option<Event<M>> {
+        loop {
+            let pending = self.control().pending;
+            if pending.is_empty() {
+                return None;
+            }
+            let first = pending.first();
+            self.control().pending.clear(first);
+            if first == Pending::RECEIVE && self.fresh.is_empty() && self.control().kept.is_empty() {
+                continue; // an earlier event has consumed them
+            }
+            return Some(self.event(first));
+        }
+    }
+
+    fn event<M>(&mut self, which: Pending) -> Event<M> {
+        match which {
+            Pending::OPEN => {
+                self.control().flags.set(Flags::OPENED);
+                Event::Open
+            }
+            Pending::RECEIVE => Event::Receive,
+            Pending::WRITABLE => Event::Writable,
+            Pending::SENT => Event::Sent,
+            Pending::PEER_CLOSED => Event::PeerClosed,
+            Pending::TIMEOUT => Event::Timeout,
+            Pending::SHUTDOWN => Event::Shutdown,
+            Pending::REFUSED => {
+                self.control().flags.set(Flags::ENDED);
+                Event::Refused(match self.control().reason {
+                    Some(CloseReason::Error(kind)) => kind,
+                    Some(CloseReason::TimedOut(_)) => ErrorKind::TimedOut,
+                    Some(CloseReason::Reset) => ErrorKind::ConnectionReset,
+                    _ => ErrorKind::ConnectionAborted,
+                })
+            }
+            _ => {
+                self.control().flags.set(Flags::ENDED);
+                Event::Close(self.control().reason.unwrap_or(CloseReason::Local))
+            }
+        }
+    }
+
+    fn view(&mut self) -> Option<Socket<'_, D>> {
+        let token = self.token();
+        let shard = &mut *self.shard;
+        let slot = shard.slots.get_mut(self.index)?;
+        let data = slot.data.as_mut()?;
+        let bytes =
+            if slot.control.kept.is_empty() { self.fresh } else { shard.input.slice(&slot.control.kept) };
+        let shared = Shared {
+            now: shard.now,
+            token,
+            capacity: shard.input.capacity() as u32,
+            output_limit: shard.config.output_limit as u16,
+        };
+        let control = &mut slot.control;
+        let pool = shard.output.lend();
+        Some(Socket { stream: Stream { control, pool, bytes, consumed: &mut self.consumed, shared }, data })
+    }
+
+    /// Applies what the last callback did: takes away what it consumed, keeps what it left, and moves
+    /// the socket through its life.
+    #[inline]
+    fn settle(&mut self) {
+        self.settle_input();
+        let control = self.control();
+        if !control.asked.is_empty() {
+            self.settle_asked();
+        }
+        let control = self.control();
+        if control.state == State::Draining && control.chain.is_empty() {
+            let now = self.shard.now.tick();
+            self.control().step(Step::Flushed, now);
+        }
+        if !self.control().state.is_live() {
+            self.settle_ending();
+        }
+    }
+
+    #[inline]
+    fn settle_input(&mut self) {
+        let consumed = core::mem::take(&mut self.consumed);
+        if !self.fresh.is_empty() {
+            // before the first event of this port nothing is consumed, and nothing may be kept yet
+            if consumed == 0 && self.control().pending.has(Pending::RECEIVE) {
+                return;
+            }
+            let rest = core::mem::take(&mut self.fresh).get(consumed..).unwrap_or_default();
+            if !rest.is_empty() {
+                self.keep(rest);
+            }
+        } else if consumed > 0
+            && let Some(slot) = self.shard.slots.get_mut(self.index)
+        {
+            self.shard.input.consume(&mut slot.control.kept, consumed);
+        }
+    }
+
+    #[cold]
+    fn settle_asked(&mut self) {
+        let now = self.shard.now.tick();
+        let local = self.shard.local_reason();
+        let control = self.control();
+        let asked = core::mem::take(&mut control.asked);
+        if !control.state.is_live() {
+            return;
+        }
+        let unread = control.may_have_unread();
+        let orderly = if control.flags.has(Flags::PEER_ENDED) { CloseReason::Peer } else { local };
+        let (step, reason) = if asked.has(Asked::ABORT) {
+            (Step::Abort, CloseReason::Aborted)
+        } else if asked.has(Asked::LINGER) || (asked.has(Asked::CLOSE) && unread) {
+            (Step::Linger, orderly)
+        } else if asked.has(Asked::CLOSE) {
+            (Step::Close, orderly)
+        } else {
+            (Step::Finish, orderly)
+        };
+        if step != Step::Finish {
+            control.pending = Pending::default();
+        }
+        control.because(reason);
+        control.step(step, now);
+    }
+
+    /// A socket that is past its live states gets no event but the last, and holds no input.
+    #[inline(never)]
+    fn settle_ending(&mut self) {
+        self.fresh = &[];
+        let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
+        let control = &mut slot.control;
+        self.shard.input.release(&mut control.kept);
+        if control.state == State::Closed {
+            // the end of the peer's side may be news, and `open` may not have been given yet
+            let mut due = control.pending.only(Pending::PEER_CLOSED.with(Pending::OPEN));
+            if !control.flags.has(Flags::ENDED) {
+                let opened = control.flags.has(Flags::OPENED) || due.has(Pending::OPEN);
+                due.set(if opened { Pending::CLOSE } else { Pending::REFUSED });
+            }
+            control.pending = due;
+        } else {
+            control.pending = control.pending.only(Pending::PEER_CLOSED.with(Pending::OPEN));
+        }
+    }
+
+    /// Ends the port: what was not consumed is kept, and the driver is told what to do.
+    #[inline]
+    pub fn finish(mut self) -> Next {
+        self.settle();
+        if let Some(slot) = self.shard.slots.get(self.index)
+            && slot.control.is_quiet()
+            && self.shard.input.has_blocks()
+        {
+            // the common case, free of all book-keeping
+            return slot.control.next(true);
+        }
+        self.finish_slow()
+    }
+
+    #[inline(never)]
+    fn finish_slow(mut self) -> Next {
+        let mut starve = self.grant_writable();
+        let Some(slot) = self.shard.slots.get_mut(self.index) else { return Next::Wait(Interest::NONE) };
+        let control = &mut slot.control;
+        control.chain.trim(&mut self.shard.output);
+        if control.state == State::Closed {
+            return self.finish_closed();
+        }
+        let queue = !control.pending.is_empty();
+        let room = !control.state.is_live() || self.shard.input.room(&control.kept) > 0;
+        starve |= !room && control.state.reads() && self.shard.input.starves(&control.kept);
+        let next = control.next(room);
+        if control.flags.has(Flags::TIMES) {
+            self.shard.refile(self.index);
+        }
+        if queue {
+            self.shard.queue(self.index);
+        }
+        if starve {
+            self.shard.starve(self.index);
+        }
+        next
+    }
+
+    fn finish_closed(self) -> Next {
+        let Some(slot) = self.shard.slots.get_mut(self.index) else { return Next::Close };
+        let control = &mut slot.control;
+        if !control.pending.is_empty() {
+            // a pull user has not taken the last event yet
+            self.shard.queue(self.index);
+            return Next::Wait(Interest::NONE);
+        }
+        if let Some(data) = slot.data.take() {
+            drop(data);
+            self.shard.stats.ended(control);
+        }
+        if control.flags.has(Flags::IN_FLIGHT) {
+            return Next::Cancel;
+        }
+        control.chain.clear(&mut self.shard.output);
+        let now = self.shard.now.tick();
+        control.step(Step::Release, now);
+        self.shard.retire(self.index);
+        Next::Close
+    }
+}
+
+impl Control {
+    /// Whether the handler's side keeps the socket from being read.
+    fn holds_back(&self) -> bool {
+        self.chain.armed || self.flags.has(Flags::PAUSED)
+    }
+
+    /// Whether closing at once may leave bytes of the peer unread in the kernel.
+    fn may_have_unread(&self) -> bool {
+        !self.flags.has(Flags::PEER_ENDED)
+            && (!self.kept.is_empty() || self.holds_back() || self.flags.has(Flags::FILLED))
+    }
+
+    pub(crate) fn takes_messages(&self) -> bool {
+        self.state.is_live() && self.flags.has(Flags::OPENED)
+    }
+
+    /// Whether `finish` has nothing more to do than to say what is next.
+    fn is_quiet(&self) -> bool {
+        self.state.is_live()
+            && self.pending.is_empty()
+            && self.kept.is_empty()
+            && !self.chain.armed
+            && !self.flags.has(Flags::TIMES)
+            && !self.chain.holds_unused()
+    }
+
+    /// What the driver does next: a function of the socket's state alone.
+    fn next(&self, room: bool) -> Next {
+        let send = !self.chain.is_empty() && !self.flags.has(Flags::BLOCKED.with(Flags::IN_FLIGHT));
+        match self.state {
+            State::Free | State::Reserved => Next::Wait(Interest::NONE),
+            State::Connecting => Next::Wait(Interest::WRITE),
+            State::Closed => Next::Close,
+            _ if send => Next::Send,
+            State::Finishing | State::Parting if self.chain.is_empty() => Next::Shut,
+            _ => Next::Wait(Interest {
+                read: self.state.reads() && room && !(self.state.is_live() && self.holds_back()),
+                write: self.flags.has(Flags::BLOCKED),
+            }),
+        }
+    }
+}

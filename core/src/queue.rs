@@ -1,0 +1,54 @@
+//! A first-in, first-out list through the slots themselves.
+
+use crate::slot::Control;
+use crate::storage::Slots;
+
+/// Indices are one higher, so that zero is none.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Queue {
+    first: u32,
+    last: u32,
+    len: u32,
+}
+
+impl Queue {
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Puts a slot that is not in this queue at its end; `next` is the queue's field in the slot.
+    pub(crate) fn push<D>(
+        &mut self,
+        slots: &mut Slots<'_, D>,
+        index: u32,
+        next: impl Fn(&mut Control) -> &mut u32,
+    ) {
+        if let Some(slot) = slots.get_mut(index) {
+            *next(&mut slot.control) = 0;
+        }
+        match self.last.checked_sub(1) {
+            Some(last) => {
+                if let Some(slot) = slots.get_mut(last) {
+                    *next(&mut slot.control) = index + 1;
+                }
+            }
+            None => self.first = index + 1,
+        }
+        self.last = index + 1;
+        self.len += 1;
+    }
+
+    pub(crate) fn pop<D>(
+        &mut self,
+        slots: &mut Slots<'_, D>,
+        next: impl Fn(&mut Control) -> &mut u32,
+    ) -> Option<u32> {
+        let index = self.first.checked_sub(1)?;
+        self.first = core::mem::take(next(&mut slots.get_mut(index)?.control));
+        if self.first == 0 {
+            self.last = 0;
+        }
+        self.len -= 1;
+        Some(index)
+    }
+}

@@ -1,0 +1,539 @@
+//! The state machine of one poller.
+
+use crate::address::{Address, Packed};
+use crate::buffer::{Blocks, InputPools, LINK_BYTES};
+use crate::config::{Config, ConfigError};
+use crate::error::CloseReason;
+use crate::handler::{Handler, Origin};
+use crate::life::{State, Step};
+use crate::port::Port;
+use crate::queue::Queue;
+use crate::slot::{Control, Flags, Pending, Slot};
+use crate::stats::Stats;
+use crate::storage::{Slots, Storage};
+use crate::time::{Instant, at_or_before, millis_ceil};
+use crate::timer::{Link, Links, Wheel};
+use crate::token::Token;
+use core::fmt;
+
+/// The state machine of one poller: socket table, buffers, deadlines. Inputs go in, orders come
+/// out; it makes no system call, reads no clock and allocates nothing.
+///
+/// A driver (or a program without one) calls
+/// - [`tick`](Self::tick) once a turn, with the time;
+/// - [`admit`](Self::admit), [`dial`](Self::dial) for new sockets;
+/// - [`port`](Self::port) with a token, to tell what happened to that socket and to be told what to
+///   do [`Next`](crate::Next);
+/// - [`next_ready`](Self::next_ready) until it is empty, for sockets that want a turn without
+///   anything having happened outside: timeouts, freed blocks;
+/// - [`next_deadline`](Self::next_deadline) to know how long it may sleep.
+pub struct Shard<'s, D> {
+    pub(crate) slots: Slots<'s, D>,
+    pub(crate) output: Blocks<'s>,
+    pub(crate) input: InputPools<'s>,
+    wheel: Wheel,
+    pub(crate) now: Instant,
+    pub(crate) config: Config,
+    ticks: Ticks,
+    /// One more than the index of the first free slot.
+    free: u32,
+    pub(crate) ready: Queue,
+    starving: Queue,
+    /// How many of the ready may still run in this turn.
+    turns: u32,
+    open: u32,
+    stopping: bool,
+    pub(crate) stats: Stats,
+}
+
+/// The timeouts in ticks, rounded up and one more, as `now` may be almost a tick old; 0: off.
+#[derive(Clone, Copy, Debug)]
+struct Ticks {
+    connect: u32,
+    first_byte: u32,
+    idle: u32,
+    write_stall: u32,
+    drain: u32,
+    linger: u32,
+}
+
+/// Why a socket was not admitted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// All slots are in use; the handler was not asked.
+    Full,
+    /// The handler turned the peer away.
+    Handler,
+    /// The shard is stopping; the handler was not asked.
+    Stopping,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "all sockets are in use",
+            Self::Handler => "the handler turned the peer away",
+            Self::Stopping => "the engine is stopping",
+        })
+    }
+}
+
+impl core::error::Error for Refusal {}
+
+impl<D> Links for Slots<'_, D> {
+    #[expect(clippy::expect_used, reason = "the wheel holds only slots in use: `recycle` takes them out")]
+    fn link(&mut self, index: u32) -> &mut Link {
+        &mut self.get_mut(index).expect("a timer of a slot in use").control.timer
+    }
+}
+
+impl<D> fmt::Debug for Shard<'_, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard").field("config", &self.config).field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+impl<'s, D> Shard<'s, D> {
+    /// Builds a shard in the memory lent to it, at this time. No more of it is touched than is used.
+    ///
+    /// # Errors
+    ///
+    /// When the configuration can't be, or the storage is smaller than it says.
+    pub fn new(storage: Storage<'s, D>, config: &Config, now: Instant) -> Result<Self, ConfigError> {
+        config.check()?;
+        let Storage { slots, memory } = storage;
+        let (have, need) = (slots.len(), config.sockets);
+        let Some(slots) = slots.get_mut(..need) else {
+            let value = have as u64;
+            return Err(ConfigError { field: "storage.slots", value, allowed: "at least Config::sockets" });
+        };
+        let value = memory.len() as u64;
+        let too_small = ConfigError { field: "storage.memory", value, allowed: "at least Config::memory()" };
+        if memory.len() < config.memory() {
+            return Err(too_small);
+        }
+        let (output, rest) = carve(memory, config.output_blocks, config.block_size).ok_or(too_small)?;
+        let (small, rest) = carve(rest, config.input_blocks, config.block_size).ok_or(too_small)?;
+        let large_size = if config.receive_blocks > 0 { config.receive_size } else { 64 };
+        let (large, _) = carve(rest, config.receive_blocks, large_size).ok_or(too_small)?;
+        Ok(Self {
+            slots: Slots::new(slots),
+            output,
+            input: InputPools { small, large },
+            wheel: Wheel::new(now.tick()),
+            now,
+            config: *config,
+            ticks: Ticks::new(config),
+            free: 0,
+            ready: Queue::default(),
+            starving: Queue::default(),
+            turns: 0,
+            open: 0,
+            stopping: false,
+            stats: Stats::default(),
+        })
+    }
+
+    /// The configuration it was built with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What has happened so far.
+    #[must_use]
+    pub fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// How many slots are in use: open, connecting, closing and reserved.
+    #[must_use]
+    pub fn in_use(&self) -> usize {
+        self.open as usize
+    }
+
+    /// Whether another socket could be admitted.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        !self.stopping && (self.open as usize) < self.config.sockets
+    }
+
+    /// Begins a turn at this time, at most 12 days after the last. Time that stands still or goes
+    /// back changes nothing.
+    pub fn tick(&mut self, now: Instant) {
+        self.now = self.now.max(now);
+        self.feed_starving();
+        self.turns = self.ready.len();
+    }
+
+    /// When the driver must come back at the latest, even if nothing happens outside. `None`: never.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.ready.len() > 0 || (self.starving.len() > 0 && self.blocks_available()) {
+            return Some(self.now);
+        }
+        self.wheel.next().map(|tick| self.now.near(tick).max(self.now))
+    }
+
+    fn blocks_available(&self) -> bool {
+        self.output.available() > 0 && self.input.small.available() + self.input.large.available() > 0
+    }
+
+    /// Sockets that waited for a block get a turn, as many as there may be blocks for.
+    fn feed_starving(&mut self) {
+        if self.starving.len() == 0 || !self.blocks_available() {
+            return;
+        }
+        let most = self.starving.len().min(self.output.available() as u32);
+        for _ in 0..most {
+            let Some(index) = self.starving.pop(&mut self.slots, |control| &mut control.next_starving) else {
+                return;
+            };
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.control.flags.clear(Flags::STARVING);
+                if slot.control.state == State::Free {
+                    self.recycle(index);
+                } else {
+                    self.queue(index);
+                }
+            }
+        }
+    }
+
+    /// The next socket that wants a turn by itself: a timeout has passed, or it was put off. Call it
+    /// until `None`, each time with [`port`](Self::port) and its `run`; who becomes ready in between
+    /// comes in the next turn.
+    pub fn next_ready(&mut self) -> Option<Token> {
+        while let Some(index) = self.wheel.expired(&mut self.slots, self.now.tick()) {
+            if self.expire(index) {
+                return self.token(index);
+            }
+        }
+        while self.turns > 0 {
+            self.turns -= 1;
+            let index = self.ready.pop(&mut self.slots, |control| &mut control.next)?;
+            let slot = self.slots.get_mut(index)?;
+            slot.control.flags.clear(Flags::QUEUED);
+            if slot.control.state != State::Free {
+                return self.token(index);
+            }
+            self.recycle(index);
+        }
+        None
+    }
+
+    /// The socket of a token, to tell what happened to it. `None`: it has gone.
+    #[inline]
+    pub fn port(&mut self, token: Token) -> Option<Port<'_, 's, D>> {
+        let index = token.index();
+        let slot = self.slots.get(index);
+        let wanted = token.generation().wrapping_sub(self.config.salt);
+        match slot {
+            Some(slot)
+                if slot.control.generation == wanted
+                    && slot.control.state != State::Free
+                    && token.poller() == self.config.poller =>
+            {
+                Some(Port::new(self, index))
+            }
+            _ => {
+                self.stats.gone += 1;
+                None
+            }
+        }
+    }
+
+    /// The first socket at or behind place `from` that can take a message, to go through all of them.
+    #[must_use]
+    pub fn next_open(&self, from: u32) -> Option<Token> {
+        (from..self.slots.used() as u32)
+            .find(|index| self.slots.get(*index).is_some_and(|slot| slot.control.takes_messages()))
+            .and_then(|index| self.token(index))
+    }
+
+    /// The first socket in use at or behind place `from`, whatever its state.
+    #[must_use]
+    pub fn next_in_use(&self, from: u32) -> Option<Token> {
+        (from..self.slots.used() as u32)
+            .find(|index| self.slots.get(*index).is_some_and(|slot| slot.control.state != State::Free))
+            .and_then(|index| self.token(index))
+    }
+
+    /// Admits an accepted socket, if there is room and the handler wants it. `open` is due then:
+    /// call the port's `run`.
+    ///
+    /// # Errors
+    ///
+    /// When it is turned away; the caller closes it.
+    pub fn admit<H: Handler<Data = D>>(
+        &mut self,
+        handler: &mut H,
+        origin: Origin,
+        peer: &Address,
+    ) -> Result<Token, Refusal> {
+        let refusal = if self.stopping { Some(Refusal::Stopping) } else { None };
+        if let Some(refusal) = refusal.or((!self.has_room()).then_some(Refusal::Full)) {
+            self.stats.turned_away += 1;
+            return Err(refusal);
+        }
+        let Some(data) = handler.admit(origin, peer) else {
+            self.stats.turned_away += 1;
+            return Err(Refusal::Handler);
+        };
+        let index = self.allocate().ok_or(Refusal::Full)?;
+        let now = self.now.tick();
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.data = Some(data);
+            slot.control.peer = Packed::pack(peer);
+            slot.control.step(Step::Accept, now);
+            slot.control.seen = now;
+            slot.control.pending.set(Pending::OPEN);
+            slot.control.flags.set(Flags::SILENT);
+        }
+        self.stats.accepted += 1;
+        self.token(index).ok_or(Refusal::Full)
+    }
+
+    /// Sets a slot aside, so that a connect can be given its token before it begins: then
+    /// [`dial`](Self::dial) or [`give_back`](Self::give_back).
+    pub fn reserve(&mut self) -> Option<Token> {
+        if !self.has_room() {
+            return None;
+        }
+        let index = self.allocate()?;
+        let now = self.now.tick();
+        self.slots.get_mut(index)?.control.step(Step::Reserve, now);
+        self.token(index)
+    }
+
+    /// Gives a reserved slot back.
+    pub fn give_back(&mut self, token: Token) {
+        let index = token.index();
+        let now = self.now.tick();
+        if self.port(token).is_some()
+            && let Some(slot) = self.slots.get_mut(index)
+            && slot.control.state == State::Reserved
+        {
+            slot.control.step(Step::Release, now);
+            self.retire(index);
+        }
+    }
+
+    /// Begins to connect on a reserved slot, if the handler wants it. The driver makes the call and
+    /// tells its outcome by the port's `connected` or `failed`; the connect timeout runs.
+    ///
+    /// # Errors
+    ///
+    /// When the handler turned it away or the token is not a reserved one; the slot is free again.
+    pub fn dial<H: Handler<Data = D>>(
+        &mut self,
+        handler: &mut H,
+        token: Token,
+        tag: u64,
+        peer: &Address,
+    ) -> Result<(), Refusal> {
+        let (index, now) = (token.index(), self.now.tick());
+        let reserved = self.port(token).is_some()
+            && self.slots.get(index).is_some_and(|slot| slot.control.state == State::Reserved);
+        if !reserved {
+            return Err(Refusal::Full);
+        }
+        if self.stopping {
+            self.give_back(token);
+            return Err(Refusal::Stopping);
+        }
+        let Some(data) = handler.admit(Origin::Connecting { tag }, peer) else {
+            self.give_back(token);
+            self.stats.turned_away += 1;
+            return Err(Refusal::Handler);
+        };
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.data = Some(data);
+            slot.control.peer = Packed::pack(peer);
+            slot.control.step(Step::Dial, now);
+        }
+        self.refile(index);
+        Ok(())
+    }
+
+    /// From now on nothing is admitted, and sockets that close in order say
+    /// [`CloseReason::Shutdown`]. The driver then tells every socket by its port's `shutdown`.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+    }
+
+    pub(crate) fn local_reason(&self) -> CloseReason {
+        if self.stopping { CloseReason::Shutdown } else { CloseReason::Local }
+    }
+
+    #[inline]
+    pub(crate) fn token(&self, index: u32) -> Option<Token> {
+        let generation = self.slots.get(index)?.control.generation.wrapping_add(self.config.salt);
+        Some(Token::new(self.config.poller, index, generation))
+    }
+
+    fn allocate(&mut self) -> Option<u32> {
+        let index = match self.free.checked_sub(1) {
+            Some(index) => {
+                self.free = core::mem::take(&mut self.slots.get_mut(index)?.control.next);
+                index
+            }
+            None => {
+                let index = self.slots.used() as u32;
+                let peer = Packed::pack(&Address::Unix(crate::address::UnixId(0)));
+                self.slots.push(Slot { control: Control::free(0, peer), data: None }).ok()?;
+                index
+            }
+        };
+        self.open += 1;
+        Some(index)
+    }
+
+    /// A slot has become free: its generation moves on, so that no token finds it.
+    pub(crate) fn retire(&mut self, index: u32) {
+        self.wheel.cancel(&mut self.slots, index);
+        if let Some(slot) = self.slots.get_mut(index) {
+            let queued = slot.control.flags;
+            let (next, next_starving) = (slot.control.next, slot.control.next_starving);
+            let generation = slot.control.generation.wrapping_add(1);
+            slot.data = None;
+            slot.control = Control { next, next_starving, ..Control::free(generation, slot.control.peer) };
+            slot.control.flags = queued.only(Flags::QUEUED.with(Flags::STARVING));
+        }
+        self.open -= 1;
+        self.recycle(index);
+    }
+
+    /// Puts a free slot into the free list, unless a queue still goes through it: then whoever takes
+    /// it from the queue calls again.
+    fn recycle(&mut self, index: u32) {
+        if let Some(slot) = self.slots.get_mut(index)
+            && !slot.control.flags.has(Flags::QUEUED.with(Flags::STARVING))
+        {
+            slot.control.next = core::mem::replace(&mut self.free, index + 1);
+        }
+    }
+
+    /// Gives a socket a turn by itself.
+    pub(crate) fn queue(&mut self, index: u32) {
+        if let Some(slot) = self.slots.get_mut(index)
+            && !slot.control.flags.has(Flags::QUEUED)
+        {
+            slot.control.flags.set(Flags::QUEUED);
+            self.ready.push(&mut self.slots, index, |control| &mut control.next);
+        }
+    }
+
+    /// Gives a socket a turn once blocks come back.
+    pub(crate) fn starve(&mut self, index: u32) {
+        if let Some(slot) = self.slots.get_mut(index)
+            && !slot.control.flags.has(Flags::STARVING)
+        {
+            slot.control.flags.set(Flags::STARVING);
+            self.starving.push(&mut self.slots, index, |control| &mut control.next_starving);
+        }
+    }
+
+    /// Files a socket's timer, if it has become due earlier than it is filed for. One that has become
+    /// due later is left: it is looked at again when it fires.
+    pub(crate) fn refile(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        slot.control.flags.clear(Flags::TIMES);
+        let filed = slot.control.timer.due();
+        match (self.ticks.due(&slot.control), filed) {
+            (None, _) => {}
+            (Some((due, _)), Some(filed)) if at_or_before(filed, due) => {}
+            (Some((due, _)), _) => self.wheel.set(&mut self.slots, index, due),
+        }
+    }
+
+    /// A timer has fired: the socket either has something due, or is filed again for later.
+    fn expire(&mut self, index: u32) -> bool {
+        let now = self.now.tick();
+        let Some(slot) = self.slots.get_mut(index) else { return false };
+        match self.ticks.due(&slot.control) {
+            None => return false,
+            Some((due, _)) if !at_or_before(due, now) => {
+                self.wheel.set(&mut self.slots, index, due);
+                return false;
+            }
+            Some((_, Due::Handler)) => {
+                slot.control.flags.clear(Flags::DEADLINE);
+                slot.control.pending.set(Pending::TIMEOUT);
+                slot.control.flags.set(Flags::TIMES);
+            }
+            Some((_, Due::Engine(which))) => {
+                slot.control.because(CloseReason::TimedOut(which));
+                slot.control.step(Step::Expire, now);
+            }
+            // a staged close has waited long enough; its reason stands
+            Some((_, Due::Linger)) => {
+                slot.control.step(Step::Expire, now);
+            }
+        }
+        true
+    }
+}
+
+/// Whose deadline it is.
+#[derive(Clone, Copy, Debug)]
+enum Due {
+    Handler,
+    Engine(crate::error::Timeout),
+    Linger,
+}
+
+impl Ticks {
+    fn new(config: &Config) -> Self {
+        let ticks = |span: Option<core::time::Duration>| span.map_or(0, |span| millis_ceil(span) as u32 + 1);
+        let timeouts = &config.timeouts;
+        Self {
+            connect: ticks(timeouts.connect),
+            first_byte: ticks(timeouts.first_byte),
+            idle: ticks(timeouts.idle),
+            write_stall: ticks(timeouts.write_stall),
+            drain: ticks(timeouts.drain),
+            linger: ticks(timeouts.linger),
+        }
+    }
+
+    /// The earliest tick at which something is due for the socket.
+    fn due(&self, control: &Control) -> Option<(u32, Due)> {
+        use crate::error::Timeout;
+        let at = |from: u32, span: u32, due: Due| (span > 0).then(|| (from.wrapping_add(span), due));
+        let engine = |which| Due::Engine(which);
+        match control.state {
+            State::Free | State::Reserved | State::Closed => None,
+            State::Connecting => at(control.seen, self.connect, engine(Timeout::Connect)),
+            State::Draining | State::Parting => at(control.seen, self.drain, engine(Timeout::Drain)),
+            State::Lingering => at(control.seen, self.linger, Due::Linger),
+            State::Open | State::Finishing | State::Finished | State::PeerClosed => {
+                let quiet = if control.flags.has(Flags::SILENT) && self.first_byte > 0 {
+                    at(control.seen, self.first_byte, engine(Timeout::FirstByte))
+                } else {
+                    at(control.seen, self.idle, engine(Timeout::Idle))
+                };
+                let stall = control.flags.has(Flags::BLOCKED);
+                let stall = stall.then(|| at(control.progress, self.write_stall, engine(Timeout::WriteStall)));
+                let own = control.flags.has(Flags::DEADLINE).then_some((control.deadline, Due::Handler));
+                earliest(earliest(own, stall.flatten()), quiet)
+            }
+        }
+    }
+}
+
+fn earliest(a: Option<(u32, Due)>, b: Option<(u32, Due)>) -> Option<(u32, Due)> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if at_or_before(a.0, b.0) { a } else { b }),
+        (a, b) => a.or(b),
+    }
+}
+
+/// Takes a pool and its links from the front of the memory.
+fn carve(memory: &mut [u8], count: usize, size: usize) -> Option<(Blocks<'_>, &mut [u8])> {
+    let (blocks, rest) = memory.split_at_mut_checked(count * size)?;
+    let (links, rest) = rest.split_at_mut_checked(count * LINK_BYTES)?;
+    let (links, _) = links.as_chunks_mut();
+    Some((Blocks::new(blocks, links, size.trailing_zeros()), rest))
+}

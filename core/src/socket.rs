@@ -1,0 +1,261 @@
+//! What a callback sees of its socket.
+
+use crate::address::Address;
+use crate::buffer::{Input, Lent, Output};
+use crate::error::Full;
+use crate::slot::{Asked, Control, Flags};
+use crate::time::Instant;
+use crate::token::Token;
+use core::fmt;
+use core::ops::{Deref, DerefMut};
+
+/// A socket within a callback: its [`Stream`] and the user's data.
+///
+/// The two fields are public so that both can be used at once:
+/// `let Socket { stream, data } = socket;`
+pub struct Socket<'a, D> {
+    /// Buffers, closing, times: everything but the user's data.
+    pub stream: Stream<'a>,
+    /// What `admit` made.
+    pub data: &'a mut D,
+}
+
+impl<'a, D> Socket<'a, D> {
+    /// Input, output and data at once, so that a handler can parse from the input, answer into the
+    /// output and remember in between, without a copy.
+    pub fn split(&mut self) -> (Input<'_>, Output<'_>, &mut D) {
+        let (input, output) = self.stream.split();
+        (input, output, self.data)
+    }
+
+    /// The same socket with a part of its data, for a handler that wraps another.
+    pub fn project<E>(&mut self, part: impl FnOnce(&mut D) -> &mut E) -> Socket<'_, E> {
+        Socket { stream: self.stream.reborrow(), data: part(self.data) }
+    }
+}
+
+impl<'a, D> Deref for Socket<'a, D> {
+    type Target = Stream<'a>;
+    fn deref(&self) -> &Stream<'a> {
+        &self.stream
+    }
+}
+
+impl<D> DerefMut for Socket<'_, D> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.stream
+    }
+}
+
+impl<D: fmt::Debug> fmt::Debug for Socket<'_, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket").field("stream", &self.stream).field("data", &self.data).finish()
+    }
+}
+
+/// Everything of a socket but the user's data. What is asked for takes effect after the callback.
+pub struct Stream<'a> {
+    pub(crate) control: &'a mut Control,
+    pub(crate) pool: Lent<'a>,
+    pub(crate) bytes: &'a [u8],
+    pub(crate) consumed: &'a mut usize,
+    pub(crate) shared: Shared,
+}
+
+/// What all sockets of a shard have in common during one callback.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shared {
+    pub(crate) now: Instant,
+    pub(crate) token: Token,
+    pub(crate) capacity: u32,
+    pub(crate) output_limit: u16,
+}
+
+impl fmt::Debug for Stream<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stream")
+            .field("token", &self.shared.token)
+            .field("state", &self.control.state)
+            .field("bytes", &self.bytes().len())
+            .field("queued", &self.queued())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Stream<'a> {
+    /// The socket's identity, to post messages to.
+    #[must_use]
+    pub fn token(&self) -> Token {
+        self.shared.token
+    }
+
+    /// The time of this turn.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.shared.now
+    }
+
+    /// Who is at the other end.
+    #[must_use]
+    pub fn peer(&self) -> Address {
+        self.control.peer.unpack()
+    }
+
+    /// The bytes that have come and are not consumed, in one piece. They borrow the whole view: to
+    /// send at the same time, use [`split`](Self::split).
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(*self.consumed..).unwrap_or_default()
+    }
+
+    /// Takes the first `n` bytes away.
+    ///
+    /// # Panics
+    ///
+    /// When `n` is more than there is.
+    pub fn consume(&mut self, n: usize) {
+        let there = self.bytes.len() - *self.consumed;
+        assert!(n <= there, "consume({n}) with {there} bytes there");
+        *self.consumed += n;
+    }
+
+    /// The most bytes that [`bytes`](Self::bytes) can ever hold. Who waits for more waits for ever:
+    /// with so many unconsumed bytes the socket is not read from.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.shared.capacity as usize
+    }
+
+    /// Queues all of `bytes`, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Full`] when there is not room for all of it; `writable` will come. After `finish`, `close`,
+    /// `linger` or `abort` always, and then it won't.
+    #[inline]
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        self.output().send(bytes)
+    }
+
+    /// Input and output at once.
+    #[inline]
+    pub fn split(&mut self) -> (Input<'_>, Output<'_>) {
+        let most = self.most();
+        let input = Input { bytes: self.bytes, consumed: self.consumed };
+        (input, Output { pool: self.pool.reborrow(), chain: &mut self.control.chain, most })
+    }
+
+    fn output(&mut self) -> Output<'_> {
+        let most = self.most();
+        Output { pool: self.pool.reborrow(), chain: &mut self.control.chain, most }
+    }
+
+    fn most(&self) -> u16 {
+        if self.control.state.writes() && self.control.asked.is_empty() { self.shared.output_limit } else { 0 }
+    }
+
+    /// How many bytes wait to be sent; in the `close` event, how many never will be.
+    #[must_use]
+    pub fn queued(&self) -> usize {
+        self.control.chain.queued()
+    }
+
+    /// How many bytes `send` takes now.
+    #[must_use]
+    pub fn room(&mut self) -> usize {
+        self.output().room()
+    }
+
+    /// Sends what is queued, then closes. If input is known to be unread, the close is staged as by
+    /// [`linger`](Self::linger), since closing at once would make the kernel reset the connection
+    /// and destroy what was just sent.
+    pub fn close(&mut self) {
+        self.control.asked.set(Asked::CLOSE);
+    }
+
+    /// Sends what is queued, shuts down writing, then reads and discards until the peer ends or
+    /// [`Timeouts::linger`](crate::Timeouts) passes. For a refusal to a peer that is still sending.
+    pub fn linger(&mut self) {
+        self.control.asked.set(Asked::LINGER);
+    }
+
+    /// Sends what is queued, then shuts down writing; receiving goes on. When the peer has ended
+    /// too, the socket closes.
+    pub fn finish(&mut self) {
+        self.control.asked.set(Asked::FINISH);
+    }
+
+    /// Closes at once; what is queued is lost.
+    pub fn abort(&mut self) {
+        self.control.asked.set(Asked::ABORT);
+    }
+
+    /// Whether `close`, `linger` or `abort` was asked for, or the socket is closed.
+    #[must_use]
+    pub fn closing(&self) -> bool {
+        const ENDS: Asked = Asked::CLOSE.with(Asked::LINGER).with(Asked::ABORT);
+        self.control.asked.has(ENDS) || !self.control.state.is_live()
+    }
+
+    /// Stops reading; bytes already on their way may still come once.
+    pub fn pause(&mut self) {
+        self.control.flags.set(Flags::PAUSED);
+    }
+
+    /// Reads again.
+    pub fn resume(&mut self) {
+        self.control.flags.clear(Flags::PAUSED);
+    }
+
+    /// Whether reading is paused by [`pause`](Self::pause).
+    #[must_use]
+    pub fn paused(&self) -> bool {
+        self.control.flags.has(Flags::PAUSED)
+    }
+
+    /// Sets or clears the socket's one deadline: `timeout` comes once when it passes, never early.
+    /// One further ahead than 12 days is taken as 12 days.
+    pub fn set_deadline(&mut self, at: Option<Instant>) {
+        let Some(at) = at else { return self.control.flags.clear(Flags::DEADLINE) };
+        let most = self.shared.now.as_millis().saturating_add(u64::from(crate::timer::HORIZON) - 1);
+        self.control.deadline = Instant::from_millis(at.as_millis().min(most)).tick();
+        if at < self.shared.now {
+            self.control.deadline = self.shared.now.tick();
+        }
+        self.control.flags.set(Flags::DEADLINE.with(Flags::TIMES));
+    }
+
+    /// The deadline, if one is set.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.control.flags.has(Flags::DEADLINE).then(|| self.shared.now.near(self.control.deadline))
+    }
+
+    /// Whether `writable` will come: a send was refused or short, or `want` was called.
+    #[must_use]
+    pub fn owes_writable(&self) -> bool {
+        self.control.chain.armed
+    }
+
+    /// Whether the peer has ended its side.
+    #[must_use]
+    pub fn peer_closed(&self) -> bool {
+        self.control.flags.has(Flags::PEER_ENDED)
+    }
+
+    /// The same stream, for a shorter time.
+    pub fn reborrow(&mut self) -> Stream<'_> {
+        Stream {
+            control: self.control,
+            pool: self.pool.reborrow(),
+            bytes: self.bytes,
+            consumed: self.consumed,
+            shared: self.shared,
+        }
+    }
+
+    /// The same stream with other data, for a handler that wraps another.
+    pub fn with<'b, D>(&'b mut self, data: &'b mut D) -> Socket<'b, D> {
+        Socket { stream: self.reborrow(), data }
+    }
+}

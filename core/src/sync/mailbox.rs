@@ -1,0 +1,556 @@
+//! The bounded queue from any number of threads to one poller.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::Deref;
+
+use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use crate::sync::slot::{Slot, Turn, Vacant};
+use crate::sync::{const_unless_loom, ord};
+
+/// The lowest bit of the tail; the position stands above it.
+const CLOSED: usize = 1;
+/// Positions wrap here: they are one bit narrower than the tail.
+const POSITIONS: usize = usize::MAX >> 1;
+
+const fn advance(position: usize, by: usize) -> usize {
+    position.wrapping_add(by) & POSITIONS
+}
+
+/// A [`Mailbox`] whose slots are inside: for a `static`, and for a capacity that is known when compiling.
+#[cfg(not(loom))]
+pub type StaticMailbox<T, const N: usize> = Mailbox<T, [Slot<T>; N]>;
+
+/// A bounded queue that many threads push to and one [`Receiver`] pops from.
+///
+/// It never blocks, spins on another thread or allocates, and works in a `static`. `S` holds the slots: an array
+/// (see [`StaticMailbox`]), or `Box<[Slot<T>]>` where the capacity is chosen at run time. Values need to be `Send`
+/// and nothing more.
+///
+/// - **Order:** what one thread pushes is popped in that order.
+/// - **Full:** the value comes back, and what to do with it is the caller's business. A slot counts as taken until
+///   its value was popped *and* every value pushed before has been, too, so `Full` is back-pressure and not a proof.
+/// - **Closed:** every push was either accepted, and will be popped before [`Popped::Finished`], or gave its value
+///   back. There is nothing in between.
+/// - **Stalls:** a producer that is stopped in the middle of a push hides what was pushed after it until it goes on.
+///   Nothing is lost, and each producer makes its own wake call after its own push.
+/// - **Drop:** what was never popped is dropped.
+///
+/// ```
+/// use lightcone_core::sync::{Popped, StaticMailbox};
+///
+/// static MAILBOX: StaticMailbox<u32, 8> = StaticMailbox::new();
+///
+/// let mut receiver = MAILBOX.receiver().expect("first call");
+/// MAILBOX.push(7).unwrap(); // from any thread
+/// assert_eq!(receiver.pop(), Popped::Item(7));
+/// assert_eq!(receiver.pop(), Popped::Empty);
+/// MAILBOX.close();
+/// assert!(MAILBOX.push(8).is_err());
+/// assert_eq!(receiver.pop(), Popped::Finished);
+/// ```
+///
+/// With a capacity from a setting, on a host:
+///
+/// ```
+/// use std::sync::Arc;
+/// use lightcone_core::sync::{Mailbox, Receiver, Slot};
+///
+/// let slots: Box<[Slot<u32>]> = (0..64).map(|_| Slot::new()).collect();
+/// let mailbox = Arc::new(Mailbox::with_slots(slots)?);
+/// let mut receiver = Receiver::new(Arc::clone(&mailbox)).expect("first call");
+/// # mailbox.push(1).unwrap();
+/// # receiver.pop();
+/// # Ok::<(), lightcone_core::sync::SlotsError>(())
+/// ```
+pub struct Mailbox<T, S> {
+    slots: S,
+    /// The next position to claim, and whether there will be no more claims, in one word: so a claim comes either
+    /// before the close or not at all.
+    tail: AtomicUsize,
+    /// Whether there is a receiver. It stays.
+    received: AtomicBool,
+    values: PhantomData<fn() -> T>,
+}
+
+#[cfg(not(loom))]
+impl<T, const N: usize> Mailbox<T, [Slot<T>; N]> {
+    /// An empty mailbox of `N` slots. `N` must be a power of two: any other capacity does not compile.
+    ///
+    /// ```compile_fail
+    /// static MAILBOX: lightcone_core::sync::StaticMailbox<u32, 6> = lightcone_core::sync::StaticMailbox::new();
+    /// ```
+    #[must_use]
+    pub const fn new() -> Self {
+        const { assert!(N.is_power_of_two(), "the capacity of a mailbox must be a power of two") };
+        Self::unchecked([const { Slot::new() }; N])
+    }
+}
+
+#[cfg(not(loom))]
+impl<T, const N: usize> Default for Mailbox<T, [Slot<T>; N]> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T, S> Mailbox<T, S> {
+    const_unless_loom! {
+        const fn unchecked(slots: S) -> Self {
+            Self {
+                slots,
+                tail: AtomicUsize::new(0),
+                received: AtomicBool::new(false),
+                values: PhantomData,
+            }
+        }
+    }
+
+    /// Ends the stream: later pushes are refused, what was pushed before can still be popped. Any thread may do it.
+    ///
+    /// `true` for the one call that closed it. What was written before that call can be read by the thread that
+    /// was told [`Popped::Finished`].
+    pub fn close(&self) -> bool {
+        self.tail.fetch_or(CLOSED, ord::CLOSE) & CLOSED == 0
+    }
+
+    /// Whether [`close`](Self::close) was called.
+    pub fn is_closed(&self) -> bool {
+        self.tail.load(Ordering::Relaxed) & CLOSED != 0
+    }
+}
+
+impl<T, S: AsRef<[Slot<T>]>> Mailbox<T, S> {
+    /// An empty mailbox with as many places as there are `slots`. They must be new and nobody else's.
+    ///
+    /// # Errors
+    ///
+    /// [`SlotsError`] if their number is not a power of two, or if they were used before.
+    pub fn with_slots(slots: S) -> Result<Self, SlotsError> {
+        let all = slots.as_ref();
+        if !all.len().is_power_of_two() {
+            return Err(SlotsError::Capacity(all.len()));
+        }
+        if !all.iter().all(Slot::is_fresh) {
+            return Err(SlotsError::Used);
+        }
+        Ok(Self::unchecked(slots))
+    }
+
+    /// The number of slots.
+    pub fn capacity(&self) -> usize {
+        self.slots.as_ref().len()
+    }
+
+    /// The consuming end, borrowed from the mailbox. `None` if there is or was a receiver already.
+    pub fn receiver(&self) -> Option<Receiver<&Self>> {
+        Receiver::new(self).ok()
+    }
+
+    /// Appends `value`. Any thread may do it, at any time.
+    ///
+    /// # Errors
+    ///
+    /// [`PushError::Full`] and [`PushError::Closed`] give the value back. Full is not final: the receiver makes room.
+    ///
+    /// # Panics
+    ///
+    /// If two mailboxes were made over the same slots, which takes a storage that shares what it holds.
+    pub fn push(&self, value: T) -> Result<(), PushError<T>> {
+        match self.claim() {
+            Ok(vacant) => {
+                assert!(vacant.put(value).is_ok(), "two mailboxes share their slots");
+                Ok(())
+            }
+            Err(Refused::Full) => Err(PushError::Full(value)),
+            Err(Refused::Closed) => Err(PushError::Closed(value)),
+        }
+    }
+
+    /// Takes the next position, and with it the sole right to put a value into its slot.
+    fn claim(&self) -> Result<Vacant<'_, T>, Refused> {
+        let slots = self.slots.as_ref();
+        let mut tail = self.tail.load(Ordering::Relaxed);
+        // Every turn but the first comes after a push or a close of another thread: someone gets on.
+        while tail & CLOSED == 0 {
+            let (slot, turn) = locate(slots, tail >> 1);
+            let now = match slot.vacant(turn) {
+                Some(vacant) => match self.move_tail(tail) {
+                    Ok(_) => return Ok(vacant),
+                    Err(now) => now,
+                },
+                None => self.tail.load(Ordering::Relaxed),
+            };
+            // Not vacant: either the slot still holds the lap before, or this look at the tail is out of date. In
+            // the latter case whoever took the slot has let us see the newer tail (`ord::SEE`).
+            if now == tail {
+                return Err(Refused::Full);
+            }
+            tail = now;
+        }
+        Err(Refused::Closed)
+    }
+
+    /// Claims the position of `tail`, unless someone else did or the mailbox was closed: that gives the newer tail.
+    /// Never the weak exchange, whose chance failures would give the same tail and pass for `Full`.
+    fn move_tail(&self, tail: usize) -> Result<usize, usize> {
+        self.tail.compare_exchange(tail, tail.wrapping_add(2), Ordering::Relaxed, Ordering::Relaxed)
+    }
+}
+
+/// As [`PushError`], without the value.
+enum Refused {
+    Full,
+    Closed,
+}
+
+/// The slot of `position`, and the turn in which it waits for it.
+#[inline(always)]
+#[expect(
+    clippy::indexing_slicing,
+    reason = "masked to the length; a storage that shrinks to nothing is a bug of its own"
+)]
+fn locate<T>(slots: &[Slot<T>], position: usize) -> (&Slot<T>, Turn) {
+    (&slots[position & slots.len().wrapping_sub(1)], Turn::of(position, slots.len()))
+}
+
+impl<T, S> fmt::Debug for Mailbox<T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tail = self.tail.load(Ordering::Relaxed);
+        f.debug_struct("Mailbox")
+            .field("position", &(tail >> 1))
+            .field("closed", &(tail & CLOSED != 0))
+            .finish_non_exhaustive()
+    }
+}
+
+/// The one consumer of a [`Mailbox`].
+///
+/// `R` is how it reaches the mailbox: a reference, or an `Arc` that keeps the mailbox alive along with it. A mailbox
+/// has one receiver in its life; it can be sent to the thread that uses it, and not cloned.
+///
+/// ```compile_fail
+/// # use lightcone_core::sync::StaticMailbox;
+/// static MAILBOX: StaticMailbox<u32, 8> = StaticMailbox::new();
+/// let second = MAILBOX.receiver().unwrap().clone();
+/// ```
+pub struct Receiver<R> {
+    mailbox: R,
+    /// The next position to pop.
+    head: usize,
+}
+
+impl<T, S, R> Receiver<R>
+where
+    S: AsRef<[Slot<T>]>,
+    R: Deref<Target = Mailbox<T, S>>,
+{
+    /// The consuming end of `mailbox`.
+    ///
+    /// # Errors
+    ///
+    /// Gives `mailbox` back if it has or had a receiver already.
+    pub fn new(mailbox: R) -> Result<Self, R> {
+        // Only the exchange matters: a mailbox that has no receiver yet has no state that one left behind.
+        if mailbox.received.swap(true, Ordering::Relaxed) {
+            return Err(mailbox);
+        }
+        Ok(Self { mailbox, head: 0 })
+    }
+
+    /// The mailbox that this is the consuming end of.
+    pub fn mailbox(&self) -> &Mailbox<T, S> {
+        &self.mailbox
+    }
+
+    /// Takes the oldest value out.
+    pub fn pop(&mut self) -> Popped<T> {
+        let mailbox = &*self.mailbox;
+        let slots = mailbox.slots.as_ref();
+        let (slot, turn) = locate(slots, self.head);
+        if let Some(value) = slot.take(turn, Turn::of(advance(self.head, slots.len()), slots.len())) {
+            self.head = advance(self.head, 1);
+            return Popped::Item(value);
+        }
+        // Closed for good and nothing claimed beyond what was popped: one word says both.
+        if mailbox.tail.load(ord::FINISH) == self.head << 1 | CLOSED {
+            Popped::Finished
+        } else {
+            Popped::Empty
+        }
+    }
+
+    /// Whether [`pop`](Self::pop) would give a value now. A cheap look, for one who wants to know before sleeping.
+    pub fn is_ready(&self) -> bool {
+        let (slot, turn) = locate(self.mailbox.slots.as_ref(), self.head);
+        slot.is_full(turn)
+    }
+}
+
+impl<R> fmt::Debug for Receiver<R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver").field("position", &self.head).finish_non_exhaustive()
+    }
+}
+
+/// What [`Receiver::pop`] found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Popped<T> {
+    /// The oldest value.
+    Item(T),
+    /// Nothing at the moment.
+    Empty,
+    /// Nothing, for ever: the mailbox is closed and everything that was accepted has been popped.
+    Finished,
+}
+
+impl<T> Popped<T> {
+    /// The value, if there was one.
+    pub fn item(self) -> Option<T> {
+        match self {
+            Self::Item(value) => Some(value),
+            Self::Empty | Self::Finished => None,
+        }
+    }
+}
+
+/// Why a push was refused, with the value.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum PushError<T> {
+    /// There was no room.
+    Full(T),
+    /// The mailbox is closed.
+    Closed(T),
+}
+
+impl<T> PushError<T> {
+    /// The value that was not pushed.
+    pub fn into_inner(self) -> T {
+        match self {
+            Self::Full(value) | Self::Closed(value) => value,
+        }
+    }
+
+    const fn reason(&self) -> &'static str {
+        match self {
+            Self::Full(_) => "mailbox full",
+            Self::Closed(_) => "mailbox closed",
+        }
+    }
+}
+
+impl<T> fmt::Debug for PushError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "Full(..)",
+            Self::Closed(_) => "Closed(..)",
+        })
+    }
+}
+
+impl<T> fmt::Display for PushError<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason())
+    }
+}
+
+impl<T> core::error::Error for PushError<T> {}
+
+/// Why a [`Mailbox`] can't be made from some slots.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SlotsError {
+    /// Their number, given here, is not a power of two.
+    Capacity(usize),
+    /// Another mailbox has used them before.
+    Used,
+}
+
+impl fmt::Display for SlotsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Capacity(slots) => {
+                write!(f, "a mailbox of {slots} slots is not possible, their number must be a power of two")
+            }
+            Self::Used => f.write_str("the slots of a mailbox must be new"),
+        }
+    }
+}
+
+impl core::error::Error for SlotsError {}
+
+#[cfg(test)]
+mod tests {
+    extern crate alloc;
+    use alloc::boxed::Box;
+    use alloc::collections::VecDeque;
+    use alloc::rc::Rc;
+    use alloc::string::ToString;
+    use alloc::sync::Arc;
+    use alloc::vec::Vec;
+    use core::cell::Cell;
+
+    use static_assertions::{assert_impl_all, assert_not_impl_any};
+
+    use super::*;
+
+    type Boxed<T> = Mailbox<T, Box<[Slot<T>]>>;
+
+    assert_impl_all!(Boxed<Cell<u8>>: Send, Sync);
+    assert_not_impl_any!(Boxed<Rc<u8>>: Send, Sync);
+    assert_impl_all!(Receiver<Arc<Boxed<Cell<u8>>>>: Send);
+    assert_not_impl_any!(Receiver<Arc<Boxed<u8>>>: Clone);
+    assert_impl_all!(PushError<Rc<u8>>: core::error::Error);
+
+    fn boxed<T>(capacity: usize) -> Boxed<T> {
+        Mailbox::with_slots((0..capacity).map(|_| Slot::new()).collect::<Box<[_]>>()).unwrap()
+    }
+
+    /// As it would be after `start` messages came and went.
+    fn starting_at<T>(start: usize, capacity: usize) -> (Arc<Boxed<T>>, Receiver<Arc<Boxed<T>>>) {
+        let mut slots: Vec<Slot<T>> = (0..capacity).map(|_| Slot::new()).collect();
+        for position in (0..capacity).map(|i| advance(start, i)) {
+            slots[position % capacity] = Slot::waiting(Turn::of(position, capacity));
+        }
+        let mailbox: Boxed<T> = Mailbox::unchecked(slots.into_boxed_slice());
+        mailbox.tail.store(start << 1, Ordering::Relaxed);
+        let mailbox = Arc::new(mailbox);
+        let mut receiver = Receiver::new(Arc::clone(&mailbox)).unwrap();
+        receiver.head = start;
+        (mailbox, receiver)
+    }
+
+    /// Small and good enough to mix pushes with pops; the seed stands in the test.
+    fn random(state: &mut u64) -> u64 {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        *state >> 33
+    }
+
+    /// Random pushes and pops from position `start` on, each compared with what a `VecDeque` does.
+    fn compare_with_a_deque(capacity: usize, start: usize) {
+        let (mailbox, mut receiver) = starting_at::<Box<u64>>(start, capacity);
+        let mut oracle = VecDeque::new();
+        let mut state = 7;
+        for step in 0..1_000 {
+            if random(&mut state).is_multiple_of(2) {
+                let room = oracle.len() < capacity;
+                let expected = room.then_some(()).ok_or_else(|| PushError::Full(Box::new(step)));
+                assert_eq!(mailbox.push(Box::new(step)), expected);
+                oracle.extend(room.then_some(step));
+            } else {
+                assert_eq!(receiver.is_ready(), !oracle.is_empty());
+                assert_eq!(receiver.pop().item().map(|value| *value), oracle.pop_front());
+            }
+        }
+        mailbox.close();
+        for value in oracle {
+            assert_eq!(receiver.pop(), Popped::Item(Box::new(value)));
+        }
+        assert_eq!(receiver.pop(), Popped::Finished);
+    }
+
+    #[test]
+    fn behaves_as_a_bounded_deque_on_every_lap_and_across_the_wrap() {
+        for capacity in [1, 2, 4, 16] {
+            for start in [0, POSITIONS / 2, POSITIONS - 2 * capacity, POSITIONS - 1, POSITIONS] {
+                compare_with_a_deque(capacity, start);
+            }
+        }
+    }
+
+    #[test]
+    fn position_wraps_one_bit_below_the_word() {
+        let (mailbox, mut receiver) = starting_at(POSITIONS, 2);
+        assert_eq!(mailbox.push('a'), Ok(()));
+        assert_eq!(mailbox.tail.load(Ordering::Relaxed), 0);
+        assert_eq!(mailbox.push('b'), Ok(()));
+        assert_eq!(mailbox.push('c'), Err(PushError::Full('c')));
+        assert_eq!(receiver.pop(), Popped::Item('a'));
+        assert_eq!(receiver.head, 0);
+        assert_eq!(receiver.pop(), Popped::Item('b'));
+        assert_eq!(receiver.pop(), Popped::Empty);
+    }
+
+    #[test]
+    fn closed_delivers_what_was_accepted_and_refuses_the_rest() {
+        let mailbox = boxed(4);
+        let mut receiver = mailbox.receiver().unwrap();
+        assert_eq!(mailbox.push(1), Ok(()));
+        assert!(!mailbox.is_closed());
+        assert!(mailbox.close());
+        assert!(!mailbox.close());
+        assert!(mailbox.is_closed());
+        assert_eq!(mailbox.push(2), Err(PushError::Closed(2)));
+        assert_eq!(receiver.pop(), Popped::Item(1));
+        assert_eq!(receiver.pop(), Popped::Finished);
+        assert_eq!(receiver.pop(), Popped::Finished);
+    }
+
+    #[test]
+    fn closed_and_full_says_closed() {
+        let mailbox = boxed(1);
+        assert_eq!(mailbox.push(1), Ok(()));
+        mailbox.close();
+        assert_eq!(mailbox.push(2), Err(PushError::Closed(2)));
+    }
+
+    #[test]
+    fn one_receiver_and_no_second() {
+        let mailbox = Arc::new(boxed::<u8>(1));
+        let receiver = Receiver::new(Arc::clone(&mailbox)).unwrap();
+        assert!(mailbox.receiver().is_none());
+        drop(receiver);
+        assert!(Receiver::new(mailbox).is_err());
+    }
+
+    #[test]
+    fn drop_drops_what_was_never_popped_once() {
+        let value = Rc::new(());
+        let mailbox = boxed(4);
+        let mut receiver = mailbox.receiver().unwrap();
+        for _ in 0..3 {
+            mailbox.push(Rc::clone(&value)).unwrap();
+        }
+        drop(receiver.pop());
+        assert_eq!(Rc::strong_count(&value), 3);
+        drop(mailbox);
+        assert_eq!(Rc::strong_count(&value), 1);
+    }
+
+    #[test]
+    fn a_capacity_that_is_no_power_of_two_is_refused_by_name() {
+        for capacity in [0, 3, 6, 100] {
+            let slots: Box<[Slot<u8>]> = (0..capacity).map(|_| Slot::new()).collect();
+            let error = Mailbox::with_slots(slots).unwrap_err();
+            assert_eq!(error, SlotsError::Capacity(capacity));
+            assert!(error.to_string().contains(&capacity.to_string()), "{error}");
+        }
+        assert_eq!(boxed::<u8>(1).capacity(), 1);
+    }
+
+    #[test]
+    fn borrowed_slots_serve_one_mailbox() {
+        let mut slots = [const { Slot::new() }; 2];
+        assert_eq!(Mailbox::with_slots(&mut slots[..]).unwrap().push(1), Ok(()));
+        assert_eq!(Mailbox::with_slots(&mut slots[..]).unwrap_err(), SlotsError::Used);
+    }
+
+    #[test]
+    fn slots_that_two_mailboxes_share_are_not_overwritten() {
+        let slots: Arc<[Slot<u8>]> = (0..2).map(|_| Slot::new()).collect();
+        let one = Mailbox::with_slots(Arc::clone(&slots)).unwrap();
+        let other = Mailbox::with_slots(slots).unwrap();
+        assert_eq!(one.push(1), Ok(()));
+        assert_eq!(other.push(2), Err(PushError::Full(2)));
+        assert_eq!(one.receiver().unwrap().pop(), Popped::Item(1));
+    }
+
+    #[test]
+    fn a_mailbox_is_made_when_compiling() {
+        static MAILBOX: StaticMailbox<u8, 2> = StaticMailbox::new();
+        let mut receiver = MAILBOX.receiver().unwrap();
+        assert_eq!(MAILBOX.push(1), Ok(()));
+        assert_eq!(receiver.pop(), Popped::Item(1));
+    }
+}

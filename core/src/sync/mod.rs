@@ -1,0 +1,79 @@
+//! What crosses threads: the mailbox, the wake flag and the load counters.
+//!
+//! These are the only files of the crate that name an atomic or an `UnsafeCell`, and they name them through
+//! the two modules below, which model checking (`cfg(loom)`) swaps for instrumented twins. The files refer to
+//! each other as `crate::sync::…` and to nothing else, so that the models can compile exactly the shipped
+//! sources in a crate of their own.
+//!
+//! | what | who may touch it | when |
+//! | --- | --- | --- |
+//! | the value in a [`Slot`] | one producer | between its exchange `FREE` → `WRITING` and its store of `FULL` |
+//! | the value in a [`Slot`] | the receiver | between its exchange `FULL` → `READING` and its store of `FREE` |
+//! | a mailbox's tail | every producer, every closer | always, by read-modify-write |
+//! | a mailbox's head | its [`Receiver`] | always; no other thread reads it |
+//! | a [`WakeFlag`] | producers by `notify`, its poller by the rest | always, by read-modify-write |
+//! | a [`Load`] | everyone | always; a hint, nothing is published through it |
+//!
+//! A target without compare-and-swap (Cortex-M0, for instance) has no `sync`: one poller needs none of it.
+#![cfg(all(target_has_atomic = "ptr", target_has_atomic = "32"))]
+
+mod load;
+mod mailbox;
+mod ord;
+mod padded;
+mod slot;
+mod wake;
+
+pub use load::{Load, Reservation};
+#[cfg(not(loom))]
+pub use mailbox::StaticMailbox;
+pub use mailbox::{Mailbox, Popped, PushError, Receiver, SlotsError};
+pub use padded::Padded;
+pub use slot::Slot;
+pub use wake::WakeFlag;
+
+/// The atomics: the machine's own, or loom's.
+pub(crate) mod atomic {
+    #[cfg(not(loom))]
+    pub(crate) use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+    #[cfg(loom)]
+    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+}
+
+/// The cell whose accesses loom checks for races.
+pub(crate) mod cell {
+    #[cfg(loom)]
+    pub(crate) use loom::cell::UnsafeCell;
+
+    /// [`core::cell::UnsafeCell`] that is reached through a closure only, as loom's is.
+    #[cfg(not(loom))]
+    #[derive(Debug)]
+    #[repr(transparent)]
+    pub(crate) struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
+
+    #[cfg(not(loom))]
+    impl<T> UnsafeCell<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(core::cell::UnsafeCell::new(value))
+        }
+
+        /// Gives `access` the cell's address for as long as it runs; reading or writing there is its business.
+        #[inline(always)]
+        pub(crate) fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
+            access(self.0.get())
+        }
+    }
+}
+
+/// Makes a constructor `const`, except under loom, whose atomics have none.
+macro_rules! const_unless_loom {
+    ($(#[$attribute:meta])* $visibility:vis const fn $($rest:tt)*) => {
+        #[cfg(not(loom))]
+        $(#[$attribute])*
+        $visibility const fn $($rest)*
+        #[cfg(loom)]
+        $(#[$attribute])*
+        $visibility fn $($rest)*
+    };
+}
+pub(crate) use const_unless_loom;

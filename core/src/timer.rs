@@ -1,0 +1,262 @@
+//! A hierarchical timer wheel in fixed memory: set and cancel in O(1), no allocation.
+//!
+//! Six levels of 64 lists cover all 32 bits of a tick (a millisecond). A timer stands on the level
+//! of the highest bit in which its due tick differs from the wheel's, and moves down as the wheel
+//! reaches it. The lists are doubly linked through the slots themselves, so the wheel's own memory
+//! is the same for one socket and for a million.
+
+use crate::time::at_or_before;
+
+const LEVELS: usize = 6;
+const BITS: u32 = 6;
+const LISTS: usize = 1 << BITS;
+
+/// The furthest a timer may lie ahead, so that the signed distance of ticks stays meaningful.
+pub(crate) const HORIZON: u32 = 1 << 30;
+
+/// A timer's place in the wheel; part of every slot. Indices are one higher, so that zero is none.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Link {
+    next: u32,
+    prev: u32,
+    due: u32,
+    filed: bool,
+}
+
+impl Link {
+    pub(crate) fn due(&self) -> Option<u32> {
+        self.filed.then_some(self.due)
+    }
+}
+
+/// Where the wheel finds the links.
+pub(crate) trait Links {
+    fn link(&mut self, index: u32) -> &mut Link;
+}
+
+#[derive(Debug)]
+pub(crate) struct Wheel {
+    now: u32,
+    occupied: [u64; LEVELS],
+    heads: [[u32; LISTS]; LEVELS],
+}
+
+impl Wheel {
+    pub(crate) const fn new(now: u32) -> Self {
+        Self { now, occupied: [0; LEVELS], heads: [[0; LISTS]; LEVELS] }
+    }
+
+    fn place(&self, due: u32) -> (usize, usize) {
+        let differs = (due ^ self.now) | (LISTS as u32 - 1);
+        let level = (31 - differs.leading_zeros()) / BITS;
+        (level as usize, ((due >> (level * BITS)) as usize) % LISTS)
+    }
+
+    /// Files the timer of slot `index` for tick `due`; one in the past is due now.
+    pub(crate) fn set(&mut self, links: &mut impl Links, index: u32, due: u32) {
+        self.cancel(links, index);
+        let due = if at_or_before(due, self.now) { self.now } else { due };
+        self.file(links, index, due);
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "`place` gives a level below LEVELS and a list below LISTS")]
+    fn file(&mut self, links: &mut impl Links, index: u32, due: u32) {
+        let (level, list) = self.place(due);
+        let head = &mut self.heads[level][list];
+        let next = core::mem::replace(head, index + 1);
+        self.occupied[level] |= 1 << list;
+        *links.link(index) = Link { next, prev: 0, due, filed: true };
+        if next != 0 {
+            links.link(next - 1).prev = index + 1;
+        }
+    }
+
+    /// Takes the timer of slot `index` out, if it is filed.
+    #[expect(clippy::indexing_slicing, reason = "`place` gives a level below LEVELS and a list below LISTS")]
+    pub(crate) fn cancel(&mut self, links: &mut impl Links, index: u32) {
+        let link = core::mem::take(links.link(index));
+        if !link.filed {
+            return;
+        }
+        if link.next != 0 {
+            links.link(link.next - 1).prev = link.prev;
+        }
+        if link.prev != 0 {
+            links.link(link.prev - 1).next = link.next;
+            return;
+        }
+        let (level, list) = self.head_of(index, link.due);
+        self.heads[level][list] = link.next;
+        if link.next == 0 {
+            self.occupied[level] &= !(1 << list);
+        }
+    }
+
+    /// The list that slot `index` heads. A timer keeps the level it was filed on while the wheel
+    /// moves towards it, so levels above today's are looked at too.
+    #[expect(clippy::indexing_slicing, reason = "the list is taken modulo LISTS")]
+    fn head_of(&self, index: u32, due: u32) -> (usize, usize) {
+        for (level, heads) in self.heads.iter().enumerate() {
+            let list = ((due >> (level as u32 * BITS)) as usize) % LISTS;
+            if heads[list] == index + 1 {
+                return (level, list);
+            }
+        }
+        unreachable!("a filed timer without a predecessor heads a list")
+    }
+
+    /// The next tick at which the wheel wants to be advanced: the earliest timer's, or the start of
+    /// the list it stands in. `None` when nothing is filed.
+    pub(crate) fn next(&self) -> Option<u32> {
+        self.first().map(|(_, _, at)| at)
+    }
+
+    /// The list to look into next: its level, its number and when.
+    fn first(&self) -> Option<(usize, usize, u32)> {
+        let mut best: Option<(usize, usize, u32)> = None;
+        for (level, &occupied) in self.occupied.iter().enumerate() {
+            if occupied == 0 {
+                continue;
+            }
+            let shift = level as u32 * BITS;
+            let here = (self.now >> shift) % LISTS as u32;
+            // below the top all lists lie ahead of `here`; at the top they go round
+            let ahead = occupied.rotate_right(here).trailing_zeros();
+            let list = (here + ahead) % LISTS as u32;
+            let above = if shift + BITS >= 32 { 0 } else { (self.now >> (shift + BITS)) << (shift + BITS) };
+            let start = above | list << shift;
+            let at = if at_or_before(start, self.now) { self.now } else { start };
+            // of equals the higher level comes first: it may hold timers for the lower one
+            if best.is_none_or(|(_, _, other)| at_or_before(at, other)) {
+                best = Some((level, list as usize, at));
+            }
+        }
+        best
+    }
+
+    /// Moves the wheel to tick `to` and gives one slot whose timer is due, its timer taken out;
+    /// `None` once there is no more.
+    #[expect(clippy::indexing_slicing, reason = "`place` gives a level below LEVELS and a list below LISTS")]
+    pub(crate) fn expired(&mut self, links: &mut impl Links, to: u32) -> Option<u32> {
+        while let Some((level, list, at)) = self.first() {
+            if !at_or_before(at, to) {
+                break;
+            }
+            self.now = at;
+            let index = self.heads[level][list] - 1;
+            let due = links.link(index).due;
+            self.cancel(links, index);
+            if at_or_before(due, self.now) {
+                return Some(index);
+            }
+            self.file(links, index, due);
+        }
+        if at_or_before(self.now, to) {
+            self.now = to;
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::vec::Vec;
+
+    struct Table(Vec<Link>);
+    impl Links for Table {
+        fn link(&mut self, index: u32) -> &mut Link {
+            &mut self.0[index as usize]
+        }
+    }
+
+    fn drain(wheel: &mut Wheel, table: &mut Table, to: u32) -> Vec<u32> {
+        let mut out = Vec::new();
+        while let Some(index) = wheel.expired(table, to) {
+            out.push(index);
+        }
+        out.sort_unstable();
+        out
+    }
+
+    #[test]
+    fn agrees_with_a_sorted_map_across_the_wrap() {
+        for start in [0_u32, 1_000, u32::MAX - 100_000, u32::MAX / 2] {
+            let mut seed = 0x9E37_79B9_7F4A_7C15_u64;
+            let mut random = move |below: u32| {
+                seed ^= seed << 13;
+                seed ^= seed >> 7;
+                seed ^= seed << 17;
+                (seed >> 33) as u32 % below
+            };
+            let mut table = Table(std::vec![Link::default(); 200]);
+            let mut wheel = Wheel::new(start);
+            let mut oracle = BTreeMap::new(); // slot -> due, as distance from start
+            let mut now = 0_u64;
+            for _ in 0..20_000 {
+                match random(10) {
+                    0..6 => {
+                        let index = random(200);
+                        let span = [1, 50, 4_000, 300_000, HORIZON][random(5) as usize];
+                        let ahead = u64::from(random(span));
+                        wheel.set(&mut table, index, start.wrapping_add((now + ahead) as u32));
+                        oracle.insert(index, now + ahead);
+                    }
+                    6 => {
+                        let index = random(200);
+                        wheel.cancel(&mut table, index);
+                        oracle.remove(&index);
+                    }
+                    _ => {
+                        if let (Some(next), Some(&first)) = (wheel.next(), oracle.values().min()) {
+                            let next = next.wrapping_sub(start.wrapping_add(now as u32)).cast_signed();
+                            assert!(now as i64 + i64::from(next) <= first as i64, "would sleep too long");
+                        }
+                        assert_eq!(wheel.next().is_none(), oracle.is_empty());
+                        let span = [1, 100, 70_000][random(3) as usize];
+                        now += u64::from(random(span));
+                        let due: Vec<u32> =
+                            oracle.iter().filter(|(_, at)| **at <= now).map(|(index, _)| *index).collect();
+                        assert_eq!(drain(&mut wheel, &mut table, start.wrapping_add(now as u32)), due);
+                        oracle.retain(|_, at| *at > now);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn following_next_alone_reaches_a_timer_exactly() {
+        for due in [1_u32, 63, 64, 65, 4_096, 262_144, 1 << 29] {
+            let mut table = Table(std::vec![Link::default(); 1]);
+            let mut wheel = Wheel::new(0);
+            wheel.set(&mut table, 0, due);
+            let mut steps = 0;
+            loop {
+                let at = wheel.next().unwrap();
+                assert!(at <= due);
+                steps += 1;
+                if wheel.expired(&mut table, at) == Some(0) {
+                    assert_eq!(at, due);
+                    break;
+                }
+            }
+            assert!(steps <= LEVELS, "{steps} wake-ups for one timer");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_or_goes_back_fires_nothing_twice() {
+        let mut table = Table(std::vec![Link::default(); 2]);
+        let mut wheel = Wheel::new(100);
+        wheel.set(&mut table, 0, 100);
+        wheel.set(&mut table, 1, 200);
+        assert_eq!(drain(&mut wheel, &mut table, 100), [0]);
+        assert_eq!(drain(&mut wheel, &mut table, 100), []);
+        assert_eq!(drain(&mut wheel, &mut table, 50), []);
+        assert_eq!(drain(&mut wheel, &mut table, 199), []);
+        assert_eq!(drain(&mut wheel, &mut table, 200), [1]);
+    }
+}
