@@ -45,11 +45,11 @@ def main():
     options = parser.parse_args()
     worst = 0.0
     for depth in (1, 16):
-        samples = {options.server: [], options.baseline: []}
+        ours, base = [], []
         for turn in range(options.rounds):
-            for command in sorted(samples, reverse=turn % 2 == 1):
-                samples[command].append(sample(command, depth, options))
-        ours, base = samples[options.server], samples[options.baseline]
+            sides = [(ours, options.server), (base, options.baseline)]
+            for samples, command in sides if turn % 2 else reversed(sides):
+                samples.append(sample(command, depth, options))
         ratio = min(ours) / min(base)
         worst = max(worst, ratio)
         print(f"{depth:2} at a time: {min(ours):.2f} us a request, baseline {min(base):.2f}, ratio {ratio:.3f}"
