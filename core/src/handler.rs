@@ -210,12 +210,13 @@ pub trait Outbox<M> {
     /// The message, when it was not taken.
     fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>>;
 
-    /// Posts a message to every open socket of the engine, the caller's included.
+    /// Posts a message to every open socket of the engine, the caller's included; `clone` makes the
+    /// copies, so that other messages need not be `Clone`.
     ///
     /// # Errors
     ///
     /// The message, when not every poller took it.
-    fn broadcast(&mut self, message: M) -> Result<(), Rejected<M>>;
+    fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>>;
 
     /// Begins to connect, on the caller's poller.
     ///
@@ -237,7 +238,7 @@ impl<M> Outbox<M> for NoOutbox {
         Err(Rejected::Gone(message))
     }
 
-    fn broadcast(&mut self, message: M) -> Result<(), Rejected<M>> {
+    fn broadcast(&mut self, message: M, _: fn(&M) -> M) -> Result<(), Rejected<M>> {
         Err(Rejected::Gone(message))
     }
 
@@ -310,8 +311,11 @@ impl<'a, M> Context<'a, M> {
     ///
     /// The message itself, when a poller's mailbox was full or the engine has stopped; pollers
     /// before that one have it.
-    pub fn broadcast(&mut self, message: M) -> Result<(), Rejected<M>> {
-        self.outbox.broadcast(message)
+    pub fn broadcast(&mut self, message: M) -> Result<(), Rejected<M>>
+    where
+        M: Clone,
+    {
+        self.outbox.broadcast(message, M::clone)
     }
 
     /// Begins to connect, on this poller. The token is valid at once; `admit` is called with `tag`

@@ -2,31 +2,12 @@
 
 use crate::error::{CloseReason, ErrorKind};
 use crate::handler::{Context, Event, Handler};
+use crate::interest::Interest;
 use crate::life::{State, Step};
 use crate::shard::Shard;
 use crate::slot::{Asked, Control, Flags, Pending};
 use crate::socket::{Shared, Socket, Stream};
 use crate::token::Token;
-
-/// What a socket waits for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub struct Interest {
-    /// Bytes from the peer, or its end.
-    pub read: bool,
-    /// Room for bytes to the peer, or the outcome of a connect.
-    pub write: bool,
-}
-
-impl Interest {
-    /// Nothing.
-    pub const NONE: Self = Self { read: false, write: false };
-    /// Bytes from the peer.
-    pub const READ: Self = Self { read: true, write: false };
-    /// Room for bytes to the peer.
-    pub const WRITE: Self = Self { read: false, write: true };
-    /// Both.
-    pub const BOTH: Self = Self { read: true, write: true };
-}
 
 /// What the driver does now for the socket it dealt with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -176,6 +157,11 @@ impl<'p, 's, D> Port<'p, 's, D> {
             control.pending.set(Pending::OPEN);
             self.shard.stats.connected += 1;
         }
+    }
+
+    /// Closes the socket in order, as the handler's `close` does.
+    pub fn close(&mut self) {
+        self.control().asked.set(Asked::CLOSE);
     }
 
     /// Whether the socket waits for the outcome of a connect.
@@ -570,10 +556,10 @@ impl Control {
             State::Closed => Next::Close,
             _ if send => Next::Send,
             State::Finishing | State::Parting if self.chain.is_empty() => Next::Shut,
-            _ => Next::Wait(Interest {
-                read: self.state.reads() && room && !(self.state.is_live() && self.holds_back()),
-                write: self.flags.has(Flags::BLOCKED),
-            }),
+            _ => {
+                let read = self.state.reads() && room && !(self.state.is_live() && self.holds_back());
+                Next::Wait(Interest::new(read, self.flags.has(Flags::BLOCKED)))
+            }
         }
     }
 }

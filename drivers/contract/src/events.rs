@@ -1,0 +1,164 @@
+//! Rules 1 and 7 to 13: what is reported.
+
+use std::os::fd::AsFd;
+
+use lightcone_unix::driver::{Driver, Event, Interest, KEY_RESERVED, Readiness};
+use lightcone_unix::errno::Errno;
+use lightcone_unix::listener::Accept;
+use lightcone_unix::socket::{self, Connecting, Received, Sent};
+
+use crate::Watched;
+use crate::sockets::{accept, listen, next_received, pair, receive_exactly, start_connect};
+
+/// Rules 15 and 19: the waker itself is no event.
+pub fn a_new_driver_has_no_events<D: Driver>() {
+    assert!(!D::NAME.is_empty());
+    Watched::<D>::new().expect_silence();
+}
+
+/// Rule 1.
+pub fn keys_come_back_with_all_their_bits<D: Driver>() {
+    let listener = listen("127.0.0.1:0");
+    let mut watched = Watched::<D>::new();
+    let keys = [0, 1, u64::from(u32::MAX), 1 << 32, 1 << 63, KEY_RESERVED - 1];
+    let pairs: Vec<_> = keys.iter().map(|_| pair(&listener)).collect();
+    for (key, (_, server)) in keys.iter().zip(&pairs) {
+        watched.add(server, *key, Interest::WRITE);
+    }
+    let expected: Vec<_> = keys.iter().map(|key| (*key, Readiness::WRITE)).collect();
+    assert_eq!(watched.batch(), expected);
+}
+
+/// Rule 7.
+pub fn readiness_is_level_triggered<D: Driver>() {
+    let (client, server) = pair(&listen("127.0.0.1:0"));
+    let mut watched = Watched::<D>::new();
+    watched.add(&server, 1, Interest::READ);
+    watched.expect_silence();
+    assert_eq!(socket::send(client.as_fd(), b"two"), Sent::Bytes(3));
+    watched.until(1, Readiness::READ);
+    for _ in 0..3 {
+        assert_eq!(watched.wait_ms(1), [(1, Readiness::READ)]);
+    }
+    assert_eq!(receive_exactly(&server, 2), b"tw");
+    assert_eq!(watched.wait_ms(1), [(1, Readiness::READ)], "one byte is left");
+    assert_eq!(receive_exactly(&server, 1), b"o");
+    watched.expect_silence();
+}
+
+/// Rules 7 and 11.
+pub fn both_directions_are_reported<D: Driver>() {
+    let (client, server) = pair(&listen("127.0.0.1:0"));
+    let mut watched = Watched::<D>::new();
+    watched.add(&server, 1, Interest::BOTH);
+    assert_eq!(watched.batch(), [(1, Readiness::WRITE)]);
+    assert_eq!(socket::send(client.as_fd(), b"x"), Sent::Bytes(1));
+    watched.until(1, Readiness::BOTH);
+    assert_eq!(watched.batch(), [(1, Readiness::BOTH)]);
+}
+
+/// Rules 7 to 9: before the end stand the last bytes.
+pub fn the_end_is_readable<D: Driver>() {
+    let (client, server) = pair(&listen("127.0.0.1:0"));
+    let mut watched = Watched::<D>::new();
+    watched.add(&server, 1, Interest::READ);
+    assert_eq!(socket::send(client.as_fd(), b"last"), Sent::Bytes(4));
+    socket::shutdown_write(client.as_fd()).unwrap();
+    watched.until(1, Readiness::READ);
+    assert_eq!(receive_exactly(&server, 4), b"last");
+    watched.until(1, Readiness::READ);
+    assert_eq!(next_received(&server), Received::End);
+    watched.until(1, Readiness::READ);
+}
+
+/// Rule 9.
+pub fn a_reset_is_reported_in_each_watched_direction<D: Driver>() {
+    let directions = [
+        (Interest::READ, Readiness::READ),
+        (Interest::WRITE, Readiness::WRITE),
+        (Interest::BOTH, Readiness::BOTH),
+    ];
+    for (interest, readiness) in directions {
+        let (client, server) = pair(&listen("127.0.0.1:0"));
+        let mut watched = Watched::<D>::new();
+        watched.add(&server, 1, interest);
+        socket::set_abort_on_close(client.as_fd()).unwrap();
+        drop(client);
+        watched.until(1, readiness);
+        assert_eq!(next_received(&server), Received::Failed(Errno(libc::ECONNRESET)));
+    }
+}
+
+/// Rule 10.
+pub fn a_connect_is_writable_when_it_has_ended<D: Driver>() {
+    let listener = listen("127.0.0.1:0");
+    let (client, _) = start_connect(listener.endpoint());
+    let mut watched = Watched::<D>::new();
+    watched.add(&client, 1, Interest::WRITE);
+    watched.until(1, Readiness::WRITE);
+    assert_eq!(socket::connect_result(client.as_fd()), Connecting::Done);
+}
+
+/// Rules 9 and 10.
+pub fn a_refused_connect_is_writable<D: Driver>() {
+    let free = listen("127.0.0.1:0").endpoint().clone();
+    let (client, started) = start_connect(&free);
+    if started != Connecting::InProgress {
+        return; // Some systems refuse within the call.
+    }
+    let mut watched = Watched::<D>::new();
+    watched.add(&client, 1, Interest::WRITE);
+    watched.until(1, Readiness::WRITE);
+    assert_eq!(socket::connect_result(client.as_fd()), Connecting::Failed(Errno(libc::ECONNREFUSED)));
+}
+
+/// Rule 7.
+pub fn a_listener_is_readable_while_somebody_waits<D: Driver>() {
+    let listener = listen("127.0.0.1:0");
+    let mut watched = Watched::<D>::new();
+    watched.add(&listener, 1, Interest::READ);
+    watched.expect_silence();
+    let _clients = [start_connect(listener.endpoint()), start_connect(listener.endpoint())];
+    watched.until(1, Readiness::READ);
+    accept(&listener);
+    watched.until(1, Readiness::READ);
+    accept(&listener);
+    assert!(matches!(listener.accept(), Accept::WouldBlock));
+    watched.expect_silence();
+}
+
+/// Rule 20: and idle ones are not in the way.
+pub fn only_the_ready_ones_of_many_are_reported<D: Driver>() {
+    let listener = listen("127.0.0.1:0");
+    let mut watched = Watched::<D>::new();
+    let pairs: Vec<_> = (0..100).map(|_| pair(&listener)).collect();
+    for (key, (_, server)) in (0..).zip(&pairs) {
+        watched.add(server, key, Interest::READ);
+    }
+    watched.expect_silence();
+    for ready in [0, 41, 99] {
+        assert_eq!(socket::send(pairs[ready].0.as_fd(), b"x"), Sent::Bytes(1));
+        assert_eq!(watched.batch(), [(ready as u64, Readiness::READ)]);
+        assert_eq!(receive_exactly(&pairs[ready].1, 1), b"x");
+    }
+    watched.expect_silence();
+}
+
+/// Rule 13: ten sockets are always ready and two fit, so a driver that begins at the same place each time starves eight.
+pub fn nobody_is_left_out_when_the_slice_is_short<D: Driver>() {
+    let listener = listen("127.0.0.1:0");
+    let mut driver = D::new(64).unwrap();
+    let pairs: Vec<_> = (0..10).map(|_| pair(&listener)).collect();
+    for (key, (_, server)) in (0..).zip(&pairs) {
+        driver.register(server.as_fd(), key, Interest::WRITE).unwrap();
+    }
+    let mut reported = [0; 10];
+    for _ in 0..50 {
+        let mut events = [Event::default(); 2];
+        let count = driver.wait(Some(core::time::Duration::ZERO), &mut events).unwrap();
+        for event in &events[..count] {
+            reported[usize::try_from(event.key).unwrap()] += 1;
+        }
+    }
+    assert!(reported.iter().all(|times| *times >= 5), "{reported:?}");
+}

@@ -1,0 +1,176 @@
+//! Drivers that break one rule each, on purpose. A suite that passes one of them is broken itself.
+#![cfg(any(target_os = "linux", target_os = "android"))]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "as in every test: a failure is a panic")]
+
+use core::time::Duration;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::panic::catch_unwind;
+
+use lightcone_contract::{events, interest, waiting};
+use lightcone_epoll::Epoll;
+use lightcone_unix::driver::{Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness};
+
+const NOTHING: u8 = 0;
+const PAUSES_KEEP_READING: u8 = 1;
+const EDGE_TRIGGERED: u8 = 2;
+const ROUNDS_DOWN: u8 = 3;
+const WAKES_ARE_EVENTS: u8 = 4;
+const FORGETS_LATE: u8 = 5;
+const CUTS_KEYS: u8 = 6;
+const STARVES: u8 = 7;
+const CHANGES_ARE_LOST: u8 = 8;
+const DEREGISTERS_NOTHING: u8 = 9;
+const ERRORS_ARE_HINTS_ONLY: u8 = 10;
+const READS_ONLY: u8 = 11;
+const WAKES_ARE_NOT_TAKEN_BACK: u8 = 12;
+
+/// Epoll with one fault.
+#[derive(Debug)]
+struct Faulty<const FAULT: u8> {
+    epoll: Epoll,
+    last: Vec<u64>,
+    kept: Vec<OwnedFd>,
+}
+
+impl<const FAULT: u8> Faulty<FAULT> {
+    fn real(interest: Interest) -> Interest {
+        if FAULT == PAUSES_KEEP_READING { interest | Interest::READ } else { interest }
+    }
+
+    fn falsify(&mut self, events: &mut [Event]) -> usize {
+        let mut kept = Vec::new();
+        for mut event in events.iter().copied() {
+            match FAULT {
+                CUTS_KEYS => event.key &= u64::from(u32::MAX),
+                READS_ONLY if event.readiness.is_writable() => event.readiness = Readiness::READ,
+                ERRORS_ARE_HINTS_ONLY if event.readiness.contains(Readiness::ERROR) => {
+                    event.readiness = Readiness::ERROR;
+                }
+                EDGE_TRIGGERED if self.last.contains(&event.key) => continue,
+                _ => {}
+            }
+            kept.push(event);
+        }
+        self.last = kept.iter().map(|event| event.key).collect();
+        events[..kept.len()].copy_from_slice(&kept);
+        kept.len()
+    }
+}
+
+impl<const FAULT: u8> Driver for Faulty<FAULT> {
+    type Waker = <Epoll as Driver>::Waker;
+
+    const NAME: &'static str = "faulty";
+
+    fn new(events_max: usize) -> Result<Self, DriverError> {
+        Ok(Self { epoll: Epoll::new(events_max)?, last: Vec::new(), kept: Vec::new() })
+    }
+
+    fn waker(&self) -> Self::Waker {
+        self.epoll.waker()
+    }
+
+    fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError> {
+        self.epoll.register(fd, key, Self::real(interest))
+    }
+
+    fn modify(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        old: Interest,
+        new: Interest,
+    ) -> Result<(), DriverError> {
+        if FAULT == CHANGES_ARE_LOST {
+            return Ok(());
+        }
+        self.epoll.modify(fd, key, Self::real(old), Self::real(new))
+    }
+
+    fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+        if FAULT != DEREGISTERS_NOTHING {
+            self.epoll.deregister(fd, key, Self::real(interest));
+        }
+    }
+
+    fn forget(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+        if FAULT == FORGETS_LATE {
+            // Closing the original does not take it out of the set then.
+            self.kept.push(fd.try_clone_to_owned().unwrap());
+        } else {
+            self.epoll.forget(fd, key, interest);
+        }
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {
+        let timeout = match FAULT {
+            ROUNDS_DOWN => timeout.map(|it| Duration::from_millis(it.as_millis().try_into().unwrap())),
+            _ => timeout,
+        };
+        if FAULT == STARVES {
+            let mut all = [Event::default(); 64];
+            let count = self.epoll.wait(timeout, &mut all)?;
+            all[..count].sort_by_key(|event| event.key);
+            let count = count.min(events.len());
+            events[..count].copy_from_slice(&all[..count]);
+            return Ok(count);
+        }
+        let start = lightcone_unix::clock::Clock::now_ms();
+        let count = self.epoll.wait(timeout, events)?;
+        let early = lightcone_unix::clock::Clock::now_ms() - start < 5;
+        if count == 0 && early && timeout.is_none_or(|it| it.as_millis() > 10) {
+            match FAULT {
+                WAKES_ARE_EVENTS => {
+                    events[0] = Event { key: KEY_RESERVED, readiness: Readiness::READ };
+                    return Ok(1);
+                }
+                WAKES_ARE_NOT_TAKEN_BACK => lightcone_unix::waker::Waker::wake(&self.waker()),
+                _ => {}
+            }
+        }
+        Ok(self.falsify(&mut events[..count]))
+    }
+}
+
+fn fails(test: fn()) -> bool {
+    catch_unwind(test).is_err()
+}
+
+#[test]
+fn without_a_fault_the_suite_passes() {
+    interest::each_transition_holds_from_the_next_wait::<Faulty<NOTHING>>();
+    events::nobody_is_left_out_when_the_slice_is_short::<Faulty<NOTHING>>();
+    waiting::many_wakes_end_one_wait::<Faulty<NOTHING>>();
+}
+
+#[test]
+fn faults_of_interest_are_found() {
+    assert!(fails(interest::no_interest_is_silent_and_does_not_spin::<Faulty<PAUSES_KEEP_READING>>));
+    assert!(fails(interest::a_reset_during_a_pause_is_told_after_it::<Faulty<PAUSES_KEEP_READING>>));
+    assert!(fails(interest::each_transition_holds_from_the_next_wait::<Faulty<CHANGES_ARE_LOST>>));
+    assert!(fails(
+        interest::a_deregistered_descriptor_is_silent_and_can_come_back::<Faulty<DEREGISTERS_NOTHING>>
+    ));
+    assert!(fails(interest::a_forgotten_descriptors_number_can_be_somebody_elses::<Faulty<FORGETS_LATE>>));
+}
+
+#[test]
+fn faults_of_events_are_found() {
+    assert!(fails(events::readiness_is_level_triggered::<Faulty<EDGE_TRIGGERED>>));
+    assert!(fails(events::keys_come_back_with_all_their_bits::<Faulty<CUTS_KEYS>>));
+    assert!(fails(events::nobody_is_left_out_when_the_slice_is_short::<Faulty<STARVES>>));
+    assert!(fails(events::both_directions_are_reported::<Faulty<READS_ONLY>>));
+}
+
+/// These wait for an event that never comes: five seconds each, so in a test of their own.
+#[test]
+fn faults_that_hide_events_are_found() {
+    assert!(fails(events::a_reset_is_reported_in_each_watched_direction::<Faulty<ERRORS_ARE_HINTS_ONLY>>));
+}
+
+#[test]
+fn faults_of_waiting_are_found() {
+    assert!(fails(waiting::a_timeout_is_not_cut_short::<Faulty<ROUNDS_DOWN>>));
+    assert!(fails(waiting::a_wake_before_the_wait_counts::<Faulty<WAKES_ARE_EVENTS>>));
+    assert!(fails(waiting::many_wakes_end_one_wait::<Faulty<WAKES_ARE_NOT_TAKEN_BACK>>));
+}

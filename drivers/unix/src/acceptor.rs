@@ -1,0 +1,233 @@
+//! Listeners of one poller, and where the sockets go that they bring.
+
+use core::time::Duration;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use lightcone_core::balance::{Balancer, peer_hint};
+use lightcone_core::sync::PushError;
+use lightcone_core::{Address, Instant, Interest, ListenerId, PollerId};
+
+use crate::address::PeerAddress;
+use crate::driver::Driver;
+use crate::hub::{Control, Hub, Seat};
+use crate::listener::{Accept, ListenSocket};
+
+/// The most accepts of one listener in one turn.
+const ACCEPTS_A_TURN: usize = 64;
+/// How long accepting rests when there is no room or no descriptor.
+const REST: Duration = Duration::from_millis(20);
+/// Keys at and above this one are listeners': a token can't have them, as its index stays below.
+const LISTENER_KEYS: u64 = u64::MAX - 0xFF;
+/// The most listeners of one engine; one key more is the waker's.
+pub(crate) const LISTENERS_MAX: usize = 255;
+
+type Newcomer = (OwnedFd, Address, ListenerId, Seat);
+
+/// Sockets for the poller that accepted them.
+pub(crate) struct Placed {
+    pub(crate) mine: Vec<Newcomer>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    socket: ListenSocket,
+    id: ListenerId,
+    /// What its peers are called, if it is a Unix socket.
+    unix: Option<Address>,
+    watched: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Acceptor {
+    listeners: Vec<Entry>,
+    /// `None`: every socket stays on the poller that accepted it.
+    balancer: Option<Balancer>,
+    /// An accepted socket for which no poller had room.
+    held: Option<(OwnedFd, Address, ListenerId)>,
+    /// When to accept again.
+    resume_at: Option<Instant>,
+    /// Room for the sockets of one accept, reused.
+    newcomers: usize,
+}
+
+enum Outcome {
+    Placed(Option<Newcomer>),
+    NoRoom(OwnedFd),
+}
+
+impl Acceptor {
+    pub(crate) fn new(balancer: Option<Balancer>) -> Self {
+        Self { listeners: Vec::new(), balancer, held: None, resume_at: None, newcomers: 0 }
+    }
+
+    const fn key(id: ListenerId) -> u64 {
+        LISTENER_KEYS + id.0 as u64
+    }
+
+    pub(crate) fn listener_of(key: u64) -> Option<ListenerId> {
+        key.checked_sub(LISTENER_KEYS).map(|id| ListenerId(u8::try_from(id).unwrap_or(u8::MAX)))
+    }
+
+    pub(crate) fn listen<D: Driver>(
+        &mut self,
+        socket: ListenSocket,
+        id: ListenerId,
+        unix: Option<Address>,
+        driver: &mut D,
+        now: Instant,
+    ) {
+        let watched = driver.register(socket.as_fd(), Self::key(id), Interest::READ).is_ok();
+        if !watched {
+            self.resume_at = Some(now + REST);
+        }
+        self.listeners.push(Entry { socket, id, unix, watched });
+    }
+
+    pub(crate) fn close<D: Driver>(&mut self, id: ListenerId, driver: &mut D) {
+        self.listeners.retain(|entry| {
+            if entry.id == id && entry.watched {
+                driver.forget(entry.socket.as_fd(), Self::key(id), Interest::READ);
+            }
+            entry.id != id
+        });
+    }
+
+    pub(crate) fn close_all<D: Driver>(&mut self, driver: &mut D) {
+        for entry in self.listeners.drain(..) {
+            if entry.watched {
+                driver.forget(entry.socket.as_fd(), Self::key(entry.id), Interest::READ);
+            }
+        }
+        self.held = None;
+        self.resume_at = None;
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.resume_at
+    }
+
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.resume_at.is_some_and(|at| at <= now)
+    }
+
+    /// Goes on after a rest: the held socket first, then the listeners are watched again.
+    pub(crate) fn resume<M, D: Driver>(
+        &mut self,
+        me: PollerId,
+        hub: &Hub<M>,
+        driver: &mut D,
+        now: Instant,
+    ) -> Placed {
+        self.resume_at = None;
+        let mut mine = Vec::new();
+        if let Some((fd, peer, id)) = self.held.take() {
+            match self.place(fd, peer, id, me, hub) {
+                Outcome::Placed(newcomer) => mine.extend(newcomer),
+                Outcome::NoRoom(fd) => {
+                    self.held = Some((fd, peer, id));
+                    self.resume_at = Some(now + REST);
+                    return Placed { mine };
+                }
+            }
+        }
+        for entry in self.listeners.iter_mut().filter(|entry| !entry.watched) {
+            entry.watched = driver.register(entry.socket.as_fd(), Self::key(entry.id), Interest::READ).is_ok();
+            if !entry.watched {
+                self.resume_at = Some(now + REST);
+            }
+        }
+        Placed { mine }
+    }
+
+    /// Stops watching all listeners for a while: their connections wait in the kernel's queue.
+    fn rest<D: Driver>(&mut self, driver: &mut D, now: Instant) {
+        for entry in self.listeners.iter_mut().filter(|entry| entry.watched) {
+            driver.deregister(entry.socket.as_fd(), Self::key(entry.id), Interest::READ);
+            entry.watched = false;
+        }
+        self.resume_at = Some(now + REST);
+    }
+
+    /// Takes the connections that wait at a listener, as many as there is room for, and gives each to
+    /// the poller that the balancer picks.
+    pub(crate) fn accept<M, D: Driver>(
+        &mut self,
+        id: ListenerId,
+        me: PollerId,
+        hub: &Hub<M>,
+        driver: &mut D,
+        now: Instant,
+    ) -> Placed {
+        let mut mine = Vec::with_capacity(self.newcomers);
+        for _ in 0..ACCEPTS_A_TURN {
+            let Some(entry) = self.listeners.iter().find(|entry| entry.id == id && entry.watched) else { break };
+            if !self.has_room(me, hub) {
+                self.rest(driver, now);
+                break;
+            }
+            let (fd, peer) = match entry.socket.accept() {
+                Accept::Accepted(fd, PeerAddress::Inet(peer)) => (fd, Some(Address::Inet(peer))),
+                Accept::Accepted(fd, PeerAddress::Unix) => (fd, entry.unix),
+                Accept::WouldBlock => break,
+                Accept::Retry(_) => continue,
+                Accept::OutOfDescriptors(_) | Accept::Failed(_) => {
+                    self.rest(driver, now);
+                    break;
+                }
+            };
+            let Some(peer) = peer else { continue };
+            match self.place(fd, peer, id, me, hub) {
+                Outcome::Placed(newcomer) => mine.extend(newcomer),
+                Outcome::NoRoom(fd) => {
+                    self.held = Some((fd, peer, id));
+                    self.rest(driver, now);
+                    break;
+                }
+            }
+        }
+        self.newcomers = self.newcomers.max(mine.len());
+        Placed { mine }
+    }
+
+    fn has_room<M>(&self, me: PollerId, hub: &Hub<M>) -> bool {
+        match &self.balancer {
+            None => hub.remote(me).is_some_and(|remote| AsRef::<lightcone_core::sync::Load>::as_ref(remote).get() < hub.sockets),
+            Some(_) => hub.pollers.iter().any(|remote| AsRef::<lightcone_core::sync::Load>::as_ref(remote).get() < hub.sockets),
+        }
+    }
+
+    /// Gives a socket to the poller that the balancer picks, or the next best with room.
+    fn place<M>(&mut self, fd: OwnedFd, peer: Address, id: ListenerId, me: PollerId, hub: &Hub<M>) -> Outcome {
+        let hint = match &peer {
+            Address::Inet(peer) => peer_hint(peer),
+            Address::Unix(_) => 0,
+        };
+        let Some(balancer) = &mut self.balancer else {
+            return offer(fd, peer, id, usize::from(me.0), me, hub);
+        };
+        let first = balancer.pick(&hub.pollers, hint);
+        let mut outcome = offer(fd, peer, id, first, me, hub);
+        for other in balancer.alternatives(first, &hub.pollers) {
+            let Outcome::NoRoom(fd) = outcome else { break };
+            outcome = offer(fd, peer, id, other, me, hub);
+        }
+        outcome
+    }
+}
+
+/// Gives a socket to one poller, if that has room for it.
+fn offer<M>(fd: OwnedFd, peer: Address, listener: ListenerId, to: usize, me: PollerId, hub: &Hub<M>) -> Outcome {
+    let Some(remote) = hub.pollers.get(to) else { return Outcome::NoRoom(fd) };
+    let Some(seat) = Seat::one_below(Arc::clone(&remote.load), hub.sockets) else { return Outcome::NoRoom(fd) };
+    if to == usize::from(me.0) {
+        return Outcome::Placed(Some((fd, peer, listener, seat)));
+    }
+    match remote.tell(Control::Adopt { fd, peer, listener, seat }) {
+        Ok(()) => Outcome::Placed(None),
+        Err(PushError::Full(Control::Adopt { fd, .. }) | PushError::Closed(Control::Adopt { fd, .. })) => {
+            Outcome::NoRoom(fd)
+        }
+        Err(_) => unreachable!("a mailbox gives back what was pushed"),
+    }
+}

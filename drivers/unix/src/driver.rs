@@ -1,0 +1,306 @@
+//! The contract between a poller and the readiness mechanism of an OS.
+//!
+//! A driver translates: it tells which sockets can be read or written, and holds no bytes, timers or policy. To bring
+//! another mechanism, implement [`Driver`] and run the contract's tests (`lightcone-contract`) over it.
+//!
+//! # The rules
+//!
+//! Keys
+//!
+//! 1. The caller names a socket by a key of 64 bits, all values but [`KEY_RESERVED`] allowed. The driver gives it back
+//!    and understands nothing of it.
+//! 2. A key comes with [`register`](Driver::register) and stays the same until [`deregister`](Driver::deregister) or
+//!    [`forget`](Driver::forget). The same descriptor may then come back with another key.
+//!
+//! Interest
+//!
+//! 3. The caller remembers what it watches and passes it along (`old`, `interest`), so a driver needs no table. Passing
+//!    a wrong one is the caller's fault; its effect is unspecified.
+//! 4. With [`Interest::NONE`] a socket is registered and silent: neither readiness nor errors nor hang-ups are
+//!    reported, and waiting does not spin on them.
+//! 5. A change holds from the next [`wait`](Driver::wait) on. A driver may collect changes until then.
+//! 6. The descriptor stays open from `register` to `deregister` or `forget`. A driver keeps no trace of it afterwards:
+//!    the number may be somebody else's at once.
+//!
+//! Events
+//!
+//! 7. Level-triggered meaning: while a socket is ready in a direction that is watched, every wait reports it.
+//! 8. An event is a hint: the call may still give "would block". The caller learns the truth, also of errors and of the
+//!    end, from receive, send, accept or [`connect_result`](crate::socket::connect_result).
+//! 9. An error or a hang-up is reported as ready in every direction that is watched, so that the caller makes the call
+//!    that tells. The other direction and hint bits may be added. The end of the peer's stream alone is reported to
+//!    those who watch reading, and to nobody else.
+//! 10. A connect that has ended, well or badly, is reported as writable.
+//! 11. A socket may occur twice in one batch, once for each direction.
+//! 12. Events of sockets that were changed, deregistered or closed by the handling of an earlier event of the same batch
+//!     are still in it: the caller compares the key's generation. No later batch has them.
+//! 13. What does not fit into the caller's slice comes with a later wait, and no socket is left out for ever.
+//! 14. [`Readiness::LOST`] is the one bit that is no hint: the mechanism refused a collected change and no longer
+//!     watches the socket.
+//!
+//! Waiting
+//!
+//! 15. A wait ends when there are events, when the waker woke, at the timeout or, rarely, for no reason. Zero events is
+//!     normal.
+//! 16. A timeout is never cut short by rounding: a mechanism that counts in milliseconds rounds up. One with a longest
+//!     span returns early. `None` waits for ever, zero only looks.
+//! 17. A signal ends the wait with zero events; it is no error.
+//! 18. An error of a wait means that the driver is broken, not a socket.
+//!
+//! Waking
+//!
+//! 19. See [`Waker`]. The driver watches the waker itself and takes the wakes back within the wait. No event is reported
+//!     for them.
+//!
+//! Costs
+//!
+//! 20. A wait costs by what is ready, where the mechanism can do that, and never grows with sockets that are registered
+//!     without interest.
+//! 21. Nothing is allocated after [`new`](Driver::new), except to grow with the number of sockets watched at once.
+//! 22. In steady request and response traffic there is no call but the wait.
+
+use core::fmt;
+use core::ops::{BitOr, BitOrAssign};
+use core::time::Duration;
+use std::os::fd::{BorrowedFd, RawFd};
+
+use crate::errno::Errno;
+use crate::waker::Waker;
+
+pub use lightcone_core::Interest;
+
+/// The key that no socket may have: drivers use it for their waker.
+pub const KEY_RESERVED: u64 = u64::MAX;
+
+/// A readiness mechanism of an OS. The rules are in the [module's documentation](self).
+///
+/// A driver is made by the thread that starts the engine, where errors can be told, and then moves to its poller.
+pub trait Driver: Sized + Send + fmt::Debug + 'static {
+    /// What other threads hold to make [`wait`](Self::wait) return.
+    type Waker: Waker;
+
+    /// The mechanism's name, for reports and options.
+    const NAME: &'static str;
+
+    /// Descriptors must be below this number, where the mechanism has such a limit.
+    const DESCRIPTORS_MAX: Option<RawFd> = None;
+
+    /// Makes a driver whose waits bring up to `events_max` events (a driver may have a maximum of its own).
+    ///
+    /// # Errors
+    ///
+    /// The OS's error, such as `EMFILE`.
+    fn new(events_max: usize) -> Result<Self, DriverError>;
+
+    /// The handle that wakes this driver. Each call gives a handle to the same waker.
+    fn waker(&self) -> Self::Waker;
+
+    /// Begins to watch a descriptor.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be watched: the mechanism is full, or the descriptor's number is beyond its limit. The
+    /// descriptor is then not registered.
+    fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError>;
+
+    /// Changes what is watched. `old == new` is allowed and free.
+    ///
+    /// # Errors
+    ///
+    /// The OS's error, such as `ENOMEM`. What is watched then is unspecified: close the socket.
+    fn modify(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        old: Interest,
+        new: Interest,
+    ) -> Result<(), DriverError>;
+
+    /// Ends watching a descriptor that stays open.
+    fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest);
+
+    /// Ends watching a descriptor that the caller closes next, before any wait. Closing is all that some mechanisms
+    /// need, which saves a call.
+    fn forget(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+        self.deregister(fd, key, interest);
+    }
+
+    /// Waits for readiness, for at most `timeout`, and writes the events from the start of `events`; gives their count.
+    ///
+    /// # Errors
+    ///
+    /// When the mechanism is broken; a poller cannot go on.
+    ///
+    /// # Panics
+    ///
+    /// May panic when `events` is empty.
+    fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError>;
+}
+
+/// One socket's readiness, as a wait reports it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Event {
+    /// The key that the socket was registered with.
+    pub key: u64,
+    /// What it is ready for, as far as is known.
+    pub readiness: Readiness,
+}
+
+/// What was seen of a socket. `READ` and `WRITE` say which call to make; the others are hints on top.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Readiness(u8);
+
+impl Readiness {
+    /// Nothing.
+    pub const NONE: Self = Self(0);
+    /// Receive or accept; it may bring bytes, the end or an error.
+    pub const READ: Self = Self(1);
+    /// Send, or ask what became of the connect.
+    pub const WRITE: Self = Self(2);
+    /// Hint: the peer has ended its stream or all of the connection. Bytes may be there before the end.
+    pub const ENDED: Self = Self(4);
+    /// Hint: the socket has an error.
+    pub const ERROR: Self = Self(8);
+    /// Not a hint: the mechanism refused to watch the socket and will report nothing more. Close it.
+    pub const LOST: Self = Self(16);
+
+    /// Both directions, as errors and hang-ups are reported.
+    pub const BOTH: Self = Self(3);
+
+    /// There is something to receive or accept, or an error to learn.
+    #[must_use]
+    pub const fn is_readable(self) -> bool {
+        self.0 & Self::READ.0 != 0
+    }
+
+    /// There is room to send, a connect has ended, or there is an error to learn.
+    #[must_use]
+    pub const fn is_writable(self) -> bool {
+        self.0 & Self::WRITE.0 != 0
+    }
+
+    /// All bits of `other` are set.
+    #[must_use]
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// This and the other.
+    #[must_use]
+    pub const fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// `bit` if `condition`, else nothing; without a branch.
+    #[must_use]
+    pub const fn when(condition: bool, bit: Self) -> Self {
+        Self(bit.0 * condition as u8)
+    }
+}
+
+impl BitOr for Readiness {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        self.with(other)
+    }
+}
+
+impl BitOrAssign for Readiness {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (Self::READ.0, "READ"),
+            (Self::WRITE.0, "WRITE"),
+            (Self::ENDED.0, "ENDED"),
+            (Self::ERROR.0, "ERROR"),
+            (Self::LOST.0, "LOST"),
+        ];
+        print_bits(f, self.0, &names)
+    }
+}
+
+fn print_bits(f: &mut fmt::Formatter<'_>, bits: u8, names: &[(u8, &str)]) -> fmt::Result {
+    let mut separator = "";
+    for (_, name) in names.iter().filter(|(bit, _)| bits & bit != 0) {
+        write!(f, "{separator}{name}")?;
+        separator = " | ";
+    }
+    if bits == 0 { f.write_str("NONE") } else { Ok(()) }
+}
+
+/// Why a driver could not do as asked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum DriverError {
+    /// The call that failed and how.
+    Os(&'static str, Errno),
+    /// The descriptor's number is not below the mechanism's limit.
+    DescriptorTooHigh {
+        /// The mechanism's name.
+        driver: &'static str,
+        /// The descriptor that was refused.
+        fd: RawFd,
+        /// The limit.
+        limit: RawFd,
+    },
+}
+
+impl fmt::Display for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Os(call, errno) => write!(f, "{call}: {errno}"),
+            Self::DescriptorTooHigh { driver, fd, limit } => {
+                write!(f, "{driver} takes descriptors below {limit} only, this one is {fd}")
+            }
+        }
+    }
+}
+
+impl core::error::Error for DriverError {}
+
+/// A timeout for calls that count in milliseconds: rounded up, −1 for none, cut to 24 days.
+///
+/// Rounding down would end a wait before its deadline and then spin through the last millisecond.
+#[must_use]
+pub fn timeout_ms(timeout: Option<Duration>) -> libc::c_int {
+    let Some(timeout) = timeout else { return -1 };
+    let ms = timeout.as_nanos().div_ceil(1_000_000);
+    libc::c_int::try_from(ms).unwrap_or(libc::c_int::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_print_their_names() {
+        assert_eq!(format!("{:?} {:?}", Interest::BOTH, Interest::NONE), "READ | WRITE NONE");
+        let seen = Readiness::READ | Readiness::ENDED | Readiness::LOST;
+        assert_eq!(format!("{seen:?}"), "READ | ENDED | LOST");
+    }
+
+    #[test]
+    fn readiness_is_a_set() {
+        assert_eq!(Readiness::when(true, Readiness::ERROR), Readiness::ERROR);
+        assert_eq!(Readiness::when(false, Readiness::ERROR), Readiness::NONE);
+        assert_eq!(Readiness::READ | Readiness::WRITE, Readiness::BOTH);
+        assert!((Readiness::BOTH | Readiness::ENDED).contains(Readiness::ENDED));
+        assert!(!Readiness::READ.contains(Readiness::BOTH));
+    }
+
+    #[test]
+    fn milliseconds_are_rounded_up() {
+        assert_eq!(timeout_ms(None), -1);
+        assert_eq!(timeout_ms(Some(Duration::ZERO)), 0);
+        assert_eq!(timeout_ms(Some(Duration::from_nanos(1))), 1);
+        assert_eq!(timeout_ms(Some(Duration::from_millis(5))), 5);
+        assert_eq!(timeout_ms(Some(Duration::from_nanos(5_000_001))), 6);
+        assert_eq!(timeout_ms(Some(Duration::MAX)), libc::c_int::MAX);
+    }
+}

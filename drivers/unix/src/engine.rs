@@ -1,0 +1,758 @@
+//! The engine: poller threads behind one handle.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::num::NonZeroUsize;
+use core::time::Duration;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
+use std::sync::mpsc;
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use lightcone_core::balance::{BalanceError, Balancer, Policy};
+use lightcone_core::sync::PushError;
+use lightcone_core::{
+    Address, Config, ConfigError, Handler, Instant, ListenerId, PollerId, Rejected, Shard, Stats, Storage, Timeouts,
+    Token,
+};
+
+use crate::acceptor::{Acceptor, LISTENERS_MAX};
+use crate::clock::Clock;
+use crate::driver::{Driver, DriverError};
+use crate::endpoint::{Endpoint, EndpointError};
+use crate::hub::{Control, Hub, Listening, Remote, UNIX_MAX, locked};
+use crate::limits::{DescriptorLimit, LimitError};
+use crate::listener::{ListenError, ListenOptions, ListenSocket};
+use crate::outbox::CONNECTS_A_TURN;
+use crate::poller::{Parts, Poller};
+use crate::report::{PollerReport, Report};
+use crate::socket::KeepAlive;
+use crate::waker::Waker;
+
+/// The most pollers of one engine.
+pub const POLLERS_MAX: usize = 256;
+/// The most sockets of one poller.
+pub const SOCKETS_MAX: usize = (1 << 24) - 1_024;
+/// Descriptors that an engine needs beside those of its sockets: for each poller, and on top.
+const DESCRIPTORS_A_POLLER: usize = 4;
+const DESCRIPTORS_ON_TOP: usize = 32;
+
+/// Why an engine could not be had, or not do as asked. Names the value and what is allowed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A number of pollers that can't be.
+    Pollers(usize),
+    /// A number of sockets that can't be.
+    Sockets(usize),
+    /// A capacity of mailboxes that can't be.
+    Mailbox(usize),
+    /// A setting of the shards that can't be.
+    Config(ConfigError),
+    /// A balancer that does not fit the pollers.
+    Balance(BalanceError),
+    /// The driver could not be made.
+    Driver(DriverError),
+    /// A thread could not be started.
+    Thread(io::Error),
+    /// The factory of handlers panicked.
+    Factory(PollerId),
+    /// An address that is none.
+    Endpoint(EndpointError),
+    /// A listener that could not be had.
+    Listen(ListenError),
+    /// More listeners than an engine can have in its life.
+    Listeners,
+    /// More Unix addresses than an engine can remember.
+    UnixAddresses,
+    /// A poller's mailbox is full, or all of its sockets are in use: try again later.
+    Full,
+    /// The engine has stopped, or what was named has gone.
+    Gone,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pollers(n) => write!(f, "{n} pollers; allowed: 1 to {POLLERS_MAX}"),
+            Self::Sockets(n) => write!(f, "{n} sockets a poller; allowed: 1 to {SOCKETS_MAX}"),
+            Self::Mailbox(n) => {
+                write!(f, "a mailbox of {n} messages; allowed: a power of two from 2 to {MAILBOX_MAX}")
+            }
+            Self::Config(error) => error.fmt(f),
+            Self::Balance(error) => error.fmt(f),
+            Self::Driver(error) => error.fmt(f),
+            Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
+            Self::Factory(poller) => write!(f, "the factory of handlers panicked for poller {}", poller.0),
+            Self::Endpoint(error) => error.fmt(f),
+            Self::Listen(error) => error.fmt(f),
+            Self::Listeners => write!(f, "an engine can have {LISTENERS_MAX} listeners in its life"),
+            Self::UnixAddresses => write!(f, "an engine can remember {UNIX_MAX} Unix addresses"),
+            Self::Full => f.write_str("full: the poller has no room now"),
+            Self::Gone => f.write_str("gone: the engine has stopped, or what was named has ended"),
+        }
+    }
+}
+
+impl core::error::Error for Error {}
+
+macro_rules! from {
+    ($($source:ty => $variant:ident),+) => {
+        $(impl From<$source> for Error {
+            fn from(error: $source) -> Self {
+                Self::$variant(error)
+            }
+        })+
+    };
+}
+from!(ConfigError => Config, BalanceError => Balance, DriverError => Driver, EndpointError => Endpoint,
+      ListenError => Listen);
+
+/// The largest mailbox.
+const MAILBOX_MAX: usize = 1 << 20;
+/// Messages between the threads of the engine themselves. Sockets on their way between pollers are
+/// bounded by it; who finds it full tries another poller.
+const CONTROL_CAPACITY: usize = 1_024;
+
+/// Sets up an [`Engine`]. Every setting has a default that suits a server.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder<D> {
+    pollers: Option<usize>,
+    config: Config,
+    policy: Policy,
+    listener_per_poller: bool,
+    listen: ListenOptions,
+    mailbox: usize,
+    driver: PhantomData<fn() -> D>,
+}
+
+impl<D: Driver> Default for Builder<D> {
+    fn default() -> Self {
+        let config = Config {
+            sockets: 65_536,
+            block_size: 4_096,
+            input_blocks: 16_384,
+            output_blocks: 16_384,
+            output_limit: 32,
+            receive_size: 128 * 1_024,
+            receive_blocks: 256,
+            ..Config::DEVICE
+        };
+        Self {
+            pollers: None,
+            config,
+            policy: Policy::RoundRobin,
+            listener_per_poller: false,
+            listen: ListenOptions::default(),
+            mailbox: 4_096,
+            driver: PhantomData,
+        }
+    }
+}
+
+impl<D: Driver> Builder<D> {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The same settings with another driver.
+    pub fn driver<E: Driver>(self) -> Builder<E> {
+        let Self { pollers, config, policy, listener_per_poller, listen, mailbox, driver: _ } = self;
+        Builder { pollers, config, policy, listener_per_poller, listen, mailbox, driver: PhantomData }
+    }
+
+    /// How many poller threads: 1 to [`POLLERS_MAX`]. Default: one for each processor.
+    pub fn pollers(mut self, pollers: usize) -> Self {
+        self.pollers = Some(pollers);
+        self
+    }
+
+    /// The most sockets of one poller: 1 to [`SOCKETS_MAX`]. Default 65,536. Memory is taken as it is
+    /// used. When all are in use, connections wait in the listener's backlog.
+    pub fn sockets(mut self, sockets: usize) -> Self {
+        self.config.sockets = sockets;
+        self
+    }
+
+    /// Bytes of a buffer block: a power of two. Default 4,096.
+    pub fn block_size(mut self, bytes: usize) -> Self {
+        self.config.block_size = bytes;
+        self
+    }
+
+    /// Blocks of one poller for input that handlers leave unconsumed, and for output. Default 16,384
+    /// each. Memory is taken as it is used.
+    pub fn blocks(mut self, input: usize, output: usize) -> Self {
+        self.config.input_blocks = input;
+        self.config.output_blocks = output;
+        self
+    }
+
+    /// The most output blocks of one socket. Default 32, which is 128 KiB: what a peer that does not
+    /// read can make the engine hold.
+    pub fn output_limit(mut self, blocks: usize) -> Self {
+        self.config.output_limit = blocks;
+        self
+    }
+
+    /// The most bytes received at once, and the most that a socket can leave unconsumed: a power of
+    /// two, at least the block size. Default 128 KiB. `blocks` is how many sockets of one poller may
+    /// leave more than a block unconsumed; default 256.
+    pub fn receive(mut self, bytes: usize, blocks: usize) -> Self {
+        self.config.receive_size = bytes;
+        self.config.receive_blocks = blocks;
+        self
+    }
+
+    /// How sockets are spread over the pollers. Default round robin.
+    pub fn balancer(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// One listener for each poller (`SO_REUSEPORT`): the kernel spreads the connections, and each
+    /// stays where it was accepted. Default: the first poller accepts, and the balancer spreads.
+    pub fn listener_per_poller(mut self, yes: bool) -> Self {
+        self.listener_per_poller = yes;
+        self
+    }
+
+    /// Connections that the kernel completes and keeps until they are accepted. Default 4,096.
+    pub fn backlog(mut self, connections: u32) -> Self {
+        self.listen.backlog = connections;
+        self
+    }
+
+    /// Whether small pieces are sent at once (`TCP_NODELAY`). Default yes.
+    pub fn nodelay(mut self, yes: bool) -> Self {
+        self.listen.nodelay = yes;
+        self
+    }
+
+    /// Asks silent peers of accepted sockets whether they are still there. Default no.
+    pub fn keep_alive(mut self, keep_alive: Option<KeepAlive>) -> Self {
+        self.listen.keep_alive = keep_alive;
+        self
+    }
+
+    /// The engine's timeouts.
+    pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.config.timeouts = timeouts;
+        self
+    }
+
+    /// How many posted messages wait at one poller before [`Rejected::Full`]: a power of two. Default
+    /// 4,096.
+    pub fn mailbox(mut self, messages: usize) -> Self {
+        self.mailbox = messages;
+        self
+    }
+
+    /// Starts the pollers. `make` is called once for each, on its own thread, so that handlers need
+    /// not be `Send` and need no lock for what they own.
+    ///
+    /// # Errors
+    ///
+    /// A setting out of its range, with what is allowed; what the system refused. Nothing is left
+    /// running then.
+    pub fn start<H>(
+        self,
+        make: impl Fn(PollerContext<H::Message>) -> H + Send + Sync + 'static,
+    ) -> Result<Engine<H::Message>, Error>
+    where
+        H: Handler<Message: Send> + 'static,
+    {
+        let pollers = self.pollers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
+        if !(1..=POLLERS_MAX).contains(&pollers) {
+            return Err(Error::Pollers(pollers));
+        }
+        let mut config = self.config;
+        if !(1..=SOCKETS_MAX).contains(&config.sockets) {
+            return Err(Error::Sockets(config.sockets));
+        }
+        if !self.mailbox.is_power_of_two() || !(2..=MAILBOX_MAX).contains(&self.mailbox) {
+            return Err(Error::Mailbox(self.mailbox));
+        }
+        let sockets = config.sockets;
+        config.sockets += CONNECTS_A_TURN;
+        config.salt = RandomState::new().build_hasher().finish() as u32;
+        config.check()?;
+        let balancer = Balancer::new(self.policy, pollers)?;
+        let wanted = pollers * (sockets + DESCRIPTORS_A_POLLER) + DESCRIPTORS_ON_TOP;
+        let shortage = DescriptorLimit::require(wanted as u64).err();
+
+        let drivers = (0..pollers).map(|_| D::new(crate::poller::EVENTS_MAX)).collect::<Result<Vec<_>, _>>()?;
+        let remotes = drivers.iter().map(|driver| {
+            let waker = driver.waker();
+            Remote::new(CONTROL_CAPACITY, self.mailbox, Box::new(move || waker.wake()))
+        });
+        let hub = Arc::new(Hub::new(remotes.collect(), sockets as u32, balancer));
+        let (listen, listener_per_poller) = (self.listen, self.listener_per_poller);
+        let policy = (!listener_per_poller).then_some(self.policy);
+        let starter = Starter { make: Arc::new(make), hub: Arc::clone(&hub), config, listen, policy };
+        let threads = Mutex::new(starter.threads(drivers)?);
+        let inner = Arc::new(Inner { hub, listen, shortage });
+        Ok(Engine { handle: Handle { inner }, threads, listener_per_poller })
+    }
+}
+
+/// What the threads of one engine are started from.
+struct Starter<H: Handler, F> {
+    make: Arc<F>,
+    hub: Arc<Hub<H::Message>>,
+    config: Config,
+    listen: ListenOptions,
+    /// How an accepting poller spreads sockets; `None`: it keeps them.
+    policy: Option<Policy>,
+}
+
+type Thread = JoinHandle<PollerReport>;
+
+impl<H: Handler<Message: Send> + 'static, F> Starter<H, F>
+where
+    F: Fn(PollerContext<H::Message>) -> H + Send + Sync + 'static,
+{
+    /// Starts all, and waits until each has its handler.
+    fn threads<D: Driver>(&self, drivers: Vec<D>) -> Result<Vec<Thread>, Error> {
+        let (ready, started) = mpsc::channel();
+        let mut threads = Vec::new();
+        let mut failed = None;
+        for (index, driver) in drivers.into_iter().enumerate() {
+            match self.thread(PollerId(index as u8), driver, ready.clone()) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    failed = Some(Error::Thread(error));
+                    break;
+                }
+            }
+        }
+        drop(ready);
+        let count = started.iter().take(threads.len()).count();
+        if failed.is_none() && count < threads.len() {
+            failed = Some(Error::Factory(PollerId(count as u8)));
+        }
+        let Some(error) = failed else { return Ok(threads) };
+        for remote in &self.hub.pollers {
+            // a poller that never ran has nobody to tell
+            let _ = remote.tell(Control::Stop { grace: Duration::ZERO });
+        }
+        for thread in threads {
+            let _ = thread.join();
+        }
+        Err(error)
+    }
+
+    fn thread<D: Driver>(&self, id: PollerId, driver: D, ready: mpsc::Sender<()>) -> io::Result<Thread> {
+        let (make, hub, config) = (Arc::clone(&self.make), Arc::clone(&self.hub), self.config);
+        let (listen, policy) = (self.listen, self.policy);
+        let name = format!("lightcone-{}", id.0);
+        thread::Builder::new().name(name).spawn(move || {
+            let config = Config { poller: id, ..config };
+            let inner = Arc::new(Inner { hub: Arc::clone(&hub), listen, shortage: None });
+            let handler = make(PollerContext { id, handle: Handle { inner } });
+            let balancer = policy.and_then(|policy| Balancer::new(policy, hub.pollers.len()).ok());
+            let mut slots = Box::new_uninit_slice(config.sockets);
+            let mut memory = vec![0; config.memory()];
+            let storage = Storage { slots: &mut slots, memory: &mut memory };
+            let now = Instant::from_millis(Clock::now_ms());
+            let Some(remote) = hub.remote(id) else { return PollerReport::default() };
+            let shard = match Shard::new(storage, &config, now) {
+                Ok(shard) => shard,
+                Err(error) => unreachable!("the configuration was checked: {error}"),
+            };
+            let receive_size = if config.receive_blocks > 0 { config.receive_size } else { config.block_size };
+            let acceptor = Acceptor::new(balancer);
+            let nodelay = listen.nodelay;
+            let parts = Parts { id, hub: &hub, remote, shard, handler, driver, acceptor, receive_size, nodelay, now };
+            let Some(poller) = Poller::new(parts) else { return PollerReport::default() };
+            let _ = ready.send(());
+            drop(ready);
+            poller.run()
+        })
+    }
+}
+
+/// What the factory of handlers is given for each poller.
+#[derive(Debug)]
+pub struct PollerContext<M> {
+    id: PollerId,
+    handle: Handle<M>,
+}
+
+impl<M> PollerContext<M> {
+    /// Which poller the handler is for.
+    #[must_use]
+    pub fn id(&self) -> PollerId {
+        self.id
+    }
+
+    /// A handle to the engine, to be kept if needed.
+    #[must_use]
+    pub fn handle(&self) -> Handle<M> {
+        self.handle.clone()
+    }
+}
+
+struct Inner<M> {
+    hub: Arc<Hub<M>>,
+    listen: ListenOptions,
+    shortage: Option<LimitError>,
+}
+
+/// What any thread can ask of an engine. Cheap to clone.
+pub struct Handle<M> {
+    inner: Arc<Inner<M>>,
+}
+
+impl<M> Clone for Handle<M> {
+    fn clone(&self) -> Self {
+        Self { inner: Arc::clone(&self.inner) }
+    }
+}
+
+impl<M> fmt::Debug for Handle<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("hub", &self.inner.hub).finish()
+    }
+}
+
+impl<M> Handle<M> {
+    fn hub(&self) -> &Hub<M> {
+        &self.inner.hub
+    }
+
+    /// How many pollers the engine has.
+    #[must_use]
+    pub fn pollers(&self) -> usize {
+        self.hub().pollers.len()
+    }
+
+    /// Posts a message to a socket; it arrives as its `message` event, on its own thread. If the
+    /// socket has gone by then, the message is dropped and counted. Messages from one thread to one
+    /// socket keep their order.
+    ///
+    /// # Errors
+    ///
+    /// The message itself: the poller's mailbox is full, there is no such poller, or it has stopped.
+    pub fn post(&self, to: Token, message: M) -> Result<(), Rejected<M>> {
+        self.hub().post(to, message, None)
+    }
+
+    /// Posts a message to every socket that is open when it arrives.
+    ///
+    /// # Errors
+    ///
+    /// The message itself, when a poller's mailbox is full or the engine has stopped; pollers before
+    /// that one have it.
+    pub fn broadcast(&self, message: M) -> Result<(), Rejected<M>>
+    where
+        M: Clone,
+    {
+        self.hub().broadcast(message, M::clone, None)
+    }
+
+    /// Connects to an address, on the poller that the balancer picks. `admit` gets the tag, then
+    /// `open` or `refused` follows.
+    ///
+    /// # Errors
+    ///
+    /// When every poller is full, or the engine has stopped.
+    pub fn connect(&self, to: Address, tag: u64) -> Result<(), Error> {
+        let hub = self.hub();
+        let hint = match &to {
+            Address::Inet(to) => lightcone_core::balance::peer_hint(to),
+            Address::Unix(_) => 0,
+        };
+        let mut balancer = locked(&hub.balancer);
+        let first = balancer.pick(&hub.pollers, hint);
+        let mut last = Error::Full;
+        for poller in core::iter::once(first).chain(balancer.alternatives(first, &hub.pollers)) {
+            let Some(remote) = hub.pollers.get(poller) else { continue };
+            let Some(seat) = crate::hub::Seat::one_below(Arc::clone(&remote.load), hub.sockets) else { continue };
+            match remote.tell(Control::Dial { to, tag, seat }) {
+                Ok(()) => return Ok(()),
+                Err(PushError::Closed(_)) => last = Error::Gone,
+                Err(PushError::Full(_)) => last = Error::Full,
+            }
+        }
+        Err(last)
+    }
+
+    /// Closes a socket: what is queued is sent first. Its `close` event follows on its own thread.
+    ///
+    /// # Errors
+    ///
+    /// When its poller has no room for the order now, or has stopped.
+    pub fn close(&self, token: Token) -> Result<(), Error> {
+        self.tell(token.poller(), Control::Close { token, abort: false })
+    }
+
+    /// Closes a socket at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`close`](Self::close).
+    pub fn abort(&self, token: Token) -> Result<(), Error> {
+        self.tell(token.poller(), Control::Close { token, abort: true })
+    }
+
+    fn tell(&self, poller: PollerId, control: Control) -> Result<(), Error> {
+        let remote = self.hub().remote(poller).ok_or(Error::Gone)?;
+        remote.tell(control).map_err(|refused| match refused {
+            PushError::Full(_) => Error::Full,
+            PushError::Closed(_) => Error::Gone,
+        })
+    }
+
+    /// The address of an endpoint, to connect to.
+    ///
+    /// # Errors
+    ///
+    /// Too many different Unix paths.
+    pub fn address(&self, endpoint: &Endpoint) -> Result<Address, Error> {
+        self.hub().address(endpoint).ok_or(Error::UnixAddresses)
+    }
+
+    /// The endpoint behind an address: for a Unix socket, its path.
+    #[must_use]
+    pub fn endpoint(&self, address: &Address) -> Option<Endpoint> {
+        self.hub().endpoint(address)
+    }
+
+    /// What each poller has counted, at most a tenth of a second old.
+    #[must_use]
+    pub fn stats(&self) -> Vec<Stats> {
+        self.hub().pollers.iter().map(Remote::stats).collect()
+    }
+
+    /// How many sockets each poller has now, those on their way to it included.
+    #[must_use]
+    pub fn loads(&self) -> Vec<u32> {
+        self.hub().pollers.iter().map(|remote| AsRef::<lightcone_core::sync::Load>::as_ref(remote).get()).collect()
+    }
+
+    /// Begins to shut the engine down: listeners close at once, every socket gets `shutdown`, and
+    /// what is still open after the grace time is aborted. A shorter grace time than one given before
+    /// replaces it. [`Engine::join`] waits for the end.
+    pub fn shutdown(&self, grace: Duration) {
+        for remote in &self.hub().pollers {
+            let mut control = Control::Stop { grace };
+            // a poller takes up its orders within a turn: room comes, or the poller has ended
+            while let Err(PushError::Full(back)) = remote.tell(control) {
+                control = back;
+                remote.notify();
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        for listening in locked(&self.hub().listeners).iter_mut() {
+            listening.open = false;
+        }
+    }
+}
+
+/// A running engine. Dropping it shuts it down without grace.
+#[must_use = "dropping an engine shuts it down"]
+pub struct Engine<M = core::convert::Infallible> {
+    handle: Handle<M>,
+    threads: Mutex<Vec<Thread>>,
+    listener_per_poller: bool,
+}
+
+impl<M> fmt::Debug for Engine<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}
+
+impl<M> Engine<M> {
+    /// What any thread can ask of the engine.
+    #[must_use]
+    pub fn handle(&self) -> Handle<M> {
+        self.handle.clone()
+    }
+
+    /// Says when there may be fewer descriptors than the settings ask for: the soft limit was raised
+    /// to the hard one, and that is too low. The engine runs all the same; out of descriptors it
+    /// stops accepting until some come back.
+    #[must_use]
+    pub fn descriptor_shortage(&self) -> Option<&LimitError> {
+        self.handle.inner.shortage.as_ref()
+    }
+
+    /// Listens on an address: a text such as `127.0.0.1:8080`, `localhost:0` or `unix:/run/app.sock`,
+    /// a socket address, or an [`Endpoint`].
+    ///
+    /// # Errors
+    ///
+    /// An address that is none, in use or not permitted; the error says which and why.
+    pub fn listen(&self, on: impl ToEndpoints) -> Result<Listener<M>, Error> {
+        let endpoints = on.to_endpoints()?;
+        let id = self.new_listener()?;
+        let mut failed = None;
+        for endpoint in &endpoints {
+            match self.listen_on(endpoint, id) {
+                Ok(listener) => return Ok(listener),
+                Err(error) => failed = Some(error),
+            }
+        }
+        Err(failed.unwrap_or(Error::Gone))
+    }
+
+    fn new_listener(&self) -> Result<ListenerId, Error> {
+        let mut listeners = locked(&self.handle.hub().listeners);
+        // a place whose listener failed or was closed is used again
+        let index = listeners.iter().position(|listening| !listening.open).unwrap_or(listeners.len());
+        if index >= LISTENERS_MAX {
+            return Err(Error::Listeners);
+        }
+        let listening = Listening { open: false, shared: self.listener_per_poller };
+        match listeners.get_mut(index) {
+            Some(place) => *place = listening,
+            None => listeners.push(listening),
+        }
+        Ok(ListenerId(index as u8))
+    }
+
+    fn listen_on(&self, endpoint: &Endpoint, id: ListenerId) -> Result<Listener<M>, Error> {
+        let hub = self.handle.hub();
+        // a Unix socket can't be shared: the first poller accepts for all
+        let shared = self.listener_per_poller && endpoint.as_inet().is_some();
+        let options = ListenOptions { reuse_port: shared, ..self.handle.inner.listen };
+        let count = if shared { hub.pollers.len() } else { 1 };
+        let mut sockets = Vec::with_capacity(count);
+        let mut bound = endpoint.clone();
+        for _ in 0..count {
+            let socket = ListenSocket::bind(&bound, &options)?;
+            bound = socket.endpoint().clone();
+            sockets.push(socket);
+        }
+        for (remote, socket) in hub.pollers.iter().zip(sockets) {
+            let told = remote.tell(Control::Listen { socket, id });
+            told.map_err(|refused| if matches!(refused, PushError::Full(_)) { Error::Full } else { Error::Gone })?;
+        }
+        if let Some(listening) = locked(&hub.listeners).get_mut(usize::from(id.0)) {
+            *listening = Listening { open: true, shared };
+        }
+        Ok(Listener { handle: self.handle(), id, endpoint: bound })
+    }
+
+    /// Shuts down, and waits until it is done: at most a little longer than the grace time, unless a
+    /// handler blocks.
+    pub fn shutdown(self, grace: Duration) -> Report {
+        self.handle.shutdown(grace);
+        self.join()
+    }
+
+    /// Waits until the engine has been shut down by [`Handle::shutdown`].
+    pub fn join(self) -> Report {
+        self.join_threads()
+    }
+
+    fn join_threads(&self) -> Report {
+        let threads = core::mem::take(&mut *locked(&self.threads));
+        // a poller that panicked has no account to give
+        let pollers = threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect();
+        Report { pollers }
+    }
+}
+
+impl<M> Drop for Engine<M> {
+    fn drop(&mut self) {
+        if !locked(&self.threads).is_empty() {
+            self.handle.shutdown(Duration::ZERO);
+            self.join_threads();
+        }
+    }
+}
+
+/// A listener of an engine. Dropping it leaves it open; it closes with the engine or by
+/// [`close`](Self::close).
+pub struct Listener<M = core::convert::Infallible> {
+    handle: Handle<M>,
+    id: ListenerId,
+    endpoint: Endpoint,
+}
+
+impl<M> fmt::Debug for Listener<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("id", &self.id).field("endpoint", &self.endpoint).finish()
+    }
+}
+
+impl<M> Listener<M> {
+    /// Its number, as `admit` is told in [`Origin::Accepted`](lightcone_core::Origin).
+    #[must_use]
+    pub fn id(&self) -> ListenerId {
+        self.id
+    }
+
+    /// Where it listens: port 0 is the port that the system chose.
+    #[must_use]
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Stops listening, within a turn of its poller. Connections that were accepted go on.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Gone`] when it is closed already, [`Error::Full`] when a poller has no room for the
+    /// order now.
+    pub fn close(&self) -> Result<(), Error> {
+        let hub = self.handle.hub();
+        let mut listeners = locked(&hub.listeners);
+        let Some(listening) = listeners.get_mut(usize::from(self.id.0)).filter(|listening| listening.open) else {
+            return Err(Error::Gone);
+        };
+        let count = if listening.shared { hub.pollers.len() } else { 1 };
+        for poller in 0..count {
+            self.handle.tell(PollerId(poller as u8), Control::Unlisten { id: self.id })?;
+        }
+        listening.open = false;
+        Ok(())
+    }
+}
+
+/// What can be listened on.
+pub trait ToEndpoints {
+    /// The endpoints it stands for, to be tried in order.
+    ///
+    /// # Errors
+    ///
+    /// A text that is no endpoint.
+    fn to_endpoints(&self) -> Result<Vec<Endpoint>, EndpointError>;
+}
+
+impl ToEndpoints for str {
+    fn to_endpoints(&self) -> Result<Vec<Endpoint>, EndpointError> {
+        Endpoint::resolve(self)
+    }
+}
+
+impl ToEndpoints for String {
+    fn to_endpoints(&self) -> Result<Vec<Endpoint>, EndpointError> {
+        Endpoint::resolve(self)
+    }
+}
+
+impl ToEndpoints for core::net::SocketAddr {
+    fn to_endpoints(&self) -> Result<Vec<Endpoint>, EndpointError> {
+        Ok(vec![Endpoint::Inet(*self)])
+    }
+}
+
+impl ToEndpoints for Endpoint {
+    fn to_endpoints(&self) -> Result<Vec<Endpoint>, EndpointError> {
+        Ok(vec![self.clone()])
+    }
+}
+
+impl<T: ToEndpoints + ?Sized> ToEndpoints for &T {
+    fn to_endpoints(&self) -> Result<Vec<Endpoint>, EndpointError> {
+        (**self).to_endpoints()
+    }
+}
+

@@ -1,0 +1,209 @@
+//! What the threads of one engine share: each poller's mailboxes, wake flag, load and published counts.
+
+use core::fmt;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+
+use lightcone_core::balance::Balancer;
+use lightcone_core::sync::{Load, Mailbox, Padded, PushError, Reservation, Slot, WakeFlag};
+use lightcone_core::{Address, ListenerId, PollerId, Rejected, Stats, Token, UnixId};
+
+use crate::endpoint::Endpoint;
+use crate::listener::ListenSocket;
+
+/// A poller's load, held by whoever brings it a socket.
+pub(crate) type Seat = Reservation<Arc<Padded<Load>>>;
+
+/// What threads tell a poller. These go before messages and cannot be crowded out by them.
+#[derive(Debug)]
+pub(crate) enum Control {
+    /// An accepted socket is this poller's from now on.
+    Adopt { fd: OwnedFd, peer: Address, listener: ListenerId, seat: Seat },
+    /// Connect to an address.
+    Dial { to: Address, tag: u64, seat: Seat },
+    /// Accept on a listener.
+    Listen { socket: ListenSocket, id: ListenerId },
+    /// Close a listener.
+    Unlisten { id: ListenerId },
+    /// Close a socket in order, or at once.
+    Close { token: Token, abort: bool },
+    /// Shut down within the grace time.
+    Stop { grace: Duration },
+}
+
+/// What programs tell sockets.
+#[derive(Debug)]
+pub(crate) enum Mail<M> {
+    Post(Token, M),
+    Broadcast(M, fn(&M) -> M),
+}
+
+type Ring<T> = Mailbox<T, Padded<Box<[Slot<T>]>>>;
+
+pub(crate) fn ring<T>(capacity: usize) -> Ring<T> {
+    let slots: Box<[Slot<T>]> = (0..capacity).map(|_| Slot::new()).collect();
+    match Mailbox::with_slots(Padded(slots)) {
+        Ok(ring) => ring,
+        Err(error) => unreachable!("capacities are powers of two: {error}"),
+    }
+}
+
+/// The side of a poller that other threads see.
+pub(crate) struct Remote<M> {
+    pub(crate) control: Ring<Control>,
+    pub(crate) mail: Ring<Mail<M>>,
+    pub(crate) flag: WakeFlag,
+    pub(crate) load: Arc<Padded<Load>>,
+    waker: Box<dyn Fn() + Send + Sync>,
+    published: Mutex<Stats>,
+}
+
+impl<M> AsRef<Load> for Remote<M> {
+    fn as_ref(&self) -> &Load {
+        (*self.load).as_ref()
+    }
+}
+
+impl<M> Remote<M> {
+    pub(crate) fn new(control: usize, mail: usize, waker: Box<dyn Fn() + Send + Sync>) -> Self {
+        Self {
+            control: ring(control),
+            mail: ring(mail),
+            flag: WakeFlag::new(),
+            load: Arc::new(Padded(Load::new())),
+            waker,
+            published: Mutex::default(),
+        }
+    }
+
+    /// Makes the poller look into its mailboxes; one system call a sleep at most.
+    pub(crate) fn notify(&self) {
+        if self.flag.notify() {
+            (self.waker)();
+        }
+    }
+
+    pub(crate) fn tell(&self, control: Control) -> Result<(), PushError<Control>> {
+        self.control.push(control)?;
+        self.notify();
+        Ok(())
+    }
+
+    /// Lets other threads see the counts; skipped when one is looking just now.
+    pub(crate) fn publish(&self, stats: &Stats) -> bool {
+        match self.published.try_lock() {
+            Ok(mut published) => *published = *stats,
+            Err(TryLockError::Poisoned(poisoned)) => *poisoned.into_inner() = *stats,
+            Err(TryLockError::WouldBlock) => return false,
+        }
+        true
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        *locked(&self.published)
+    }
+}
+
+/// A lock whose data stays sound when a holder panics.
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Everything that the threads of one engine share.
+pub(crate) struct Hub<M> {
+    pub(crate) pollers: Box<[Remote<M>]>,
+    /// The most sockets of one poller.
+    pub(crate) sockets: u32,
+    /// Picks pollers for connects from outside; the acceptor has a balancer of its own.
+    pub(crate) balancer: Mutex<Balancer>,
+    /// Paths of Unix sockets, by [`UnixId`].
+    unix: Mutex<Vec<Endpoint>>,
+    pub(crate) listeners: Mutex<Vec<Listening>>,
+}
+
+/// What is known of a listener outside its poller.
+#[derive(Clone, Debug)]
+pub(crate) struct Listening {
+    pub(crate) open: bool,
+    /// One for each poller, or one for the first.
+    pub(crate) shared: bool,
+}
+
+/// The most different Unix addresses of one engine.
+pub(crate) const UNIX_MAX: usize = 4_096;
+
+impl<M> fmt::Debug for Hub<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("pollers", &self.pollers.len()).finish_non_exhaustive()
+    }
+}
+
+impl<M> Hub<M> {
+    pub(crate) fn new(pollers: Box<[Remote<M>]>, sockets: u32, balancer: Balancer) -> Self {
+        Self {
+            pollers,
+            sockets,
+            balancer: Mutex::new(balancer),
+            unix: Mutex::default(),
+            listeners: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn remote(&self, poller: PollerId) -> Option<&Remote<M>> {
+        self.pollers.get(usize::from(poller.0))
+    }
+
+    pub(crate) fn post(&self, to: Token, message: M, from: Option<PollerId>) -> Result<(), Rejected<M>> {
+        let Some(remote) = self.remote(to.poller()) else { return Err(Rejected::Gone(message)) };
+        remote.mail.push(Mail::Post(to, message)).map_err(|refused| match refused {
+            PushError::Full(Mail::Post(_, message) | Mail::Broadcast(message, _)) => Rejected::Full(message),
+            PushError::Closed(Mail::Post(_, message) | Mail::Broadcast(message, _)) => Rejected::Gone(message),
+        })?;
+        if from != Some(to.poller()) {
+            remote.notify(); // a poller looks into its own mailbox before it sleeps
+        }
+        Ok(())
+    }
+
+    pub(crate) fn broadcast(
+        &self,
+        message: M,
+        clone: fn(&M) -> M,
+        from: Option<PollerId>,
+    ) -> Result<(), Rejected<M>> {
+        for (id, remote) in self.pollers.iter().enumerate() {
+            match remote.mail.push(Mail::Broadcast(clone(&message), clone)) {
+                Ok(()) if from.is_some_and(|from| usize::from(from.0) == id) => {}
+                Ok(()) => remote.notify(),
+                Err(PushError::Full(_)) => return Err(Rejected::Full(message)),
+                Err(PushError::Closed(_)) => return Err(Rejected::Gone(message)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The address of an endpoint; a Unix path is remembered for as long as the engine lives.
+    pub(crate) fn address(&self, endpoint: &Endpoint) -> Option<Address> {
+        if let Some(address) = endpoint.as_inet() {
+            return Some(address.into());
+        }
+        let mut known = locked(&self.unix);
+        let index = match known.iter().position(|other| other == endpoint) {
+            Some(index) => index,
+            None if known.len() < UNIX_MAX => {
+                known.push(endpoint.clone());
+                known.len() - 1
+            }
+            None => return None,
+        };
+        u16::try_from(index).ok().map(|index| Address::Unix(UnixId(index)))
+    }
+
+    pub(crate) fn endpoint(&self, address: &Address) -> Option<Endpoint> {
+        match address {
+            Address::Inet(address) => Some(Endpoint::Inet(*address)),
+            Address::Unix(id) => locked(&self.unix).get(usize::from(id.0)).cloned(),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What came of an engine.
+
+use core::fmt;
+
+use lightcone_core::{CloseReason, Stats};
+
+/// What came of one poller.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct PollerReport {
+    /// Everything it counted.
+    pub stats: Stats,
+    /// Sockets that were still open at the end of the grace time.
+    pub aborted: u64,
+    /// Handlers' panics, each of which closed its own socket.
+    pub panics: u64,
+    /// Sockets that the driver could not watch, because their descriptor was beyond its limit.
+    pub unwatchable: u64,
+}
+
+/// What came of an engine, given when it has shut down.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct Report {
+    /// One for each poller.
+    pub pollers: Vec<PollerReport>,
+}
+
+impl Report {
+    fn sum(&self, count: impl Fn(&PollerReport) -> u64) -> u64 {
+        self.pollers.iter().map(count).sum()
+    }
+
+    /// Sockets that were opened, accepted or connected.
+    #[must_use]
+    pub fn opened(&self) -> u64 {
+        self.sum(|poller| poller.stats.accepted + poller.stats.connected)
+    }
+
+    /// Sockets that the shutdown closed in good order, everything queued sent.
+    #[must_use]
+    pub fn drained(&self) -> u64 {
+        let shutdown = CloseReason::Shutdown.index();
+        let ended = self.sum(|poller| poller.stats.closed.get(shutdown).copied().unwrap_or(0));
+        ended.saturating_sub(self.aborted())
+    }
+
+    /// Sockets that were still open at the end of the grace time.
+    #[must_use]
+    pub fn aborted(&self) -> u64 {
+        self.sum(|poller| poller.aborted)
+    }
+
+    /// Bytes that were queued when their socket ended, and never sent.
+    #[must_use]
+    pub fn bytes_lost(&self) -> u64 {
+        self.sum(|poller| poller.stats.bytes_lost)
+    }
+
+    /// Handlers' panics.
+    #[must_use]
+    pub fn panics(&self) -> u64 {
+        self.sum(|poller| poller.panics)
+    }
+}
+
+/// One line.
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "stopped: {} opened, {} drained, {} aborted, {} bytes lost",
+            self.opened(),
+            self.drained(),
+            self.aborted(),
+            self.bytes_lost()
+        )?;
+        if self.panics() > 0 {
+            write!(f, ", {} handler panics", self.panics())?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,62 @@
+//! What the process as a whole is promised: no descriptor leaks into programs it starts, no write kills it.
+//!
+//! Alone in its process, since it changes the handling of `SIGPIPE`.
+
+#![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use lightcone_contract::sockets::{Folder, listen, pair};
+use lightcone_unix::errno::Errno;
+use lightcone_unix::socket::{self, Sent};
+use lightcone_unix::waker::{PipeWaker, Waker};
+
+/// The programs that were started see the standard descriptors only.
+fn descriptors_of_a_child() -> Vec<i32> {
+    let listing = std::process::Command::new("ls").arg("/proc/self/fd").output().unwrap();
+    let listing = String::from_utf8(listing.stdout).unwrap();
+    listing.lines().map(|line| line.parse().unwrap()).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn no_descriptor_is_inherited() {
+    let folder = Folder::new("inherited");
+    let before = descriptors_of_a_child();
+    let listeners = [listen("127.0.0.1:0"), listen("[::1]:0"), listen(&folder.endpoint("socket"))];
+    let pairs: Vec<_> = listeners.iter().map(pair).collect();
+    let pipe = socket::pipe().unwrap();
+    let wakers = (PipeWaker::new().unwrap(), lightcone_unix::waker::EventFdWaker::new().unwrap());
+    assert_eq!(descriptors_of_a_child(), before);
+    for fd in
+        [pipe.0.as_raw_fd(), pipe.1.as_raw_fd(), wakers.0.as_fd().as_raw_fd(), wakers.1.as_fd().as_raw_fd()]
+    {
+        // SAFETY: `F_GETFD` takes nothing.
+        let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+        assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
+    }
+    drop(pairs);
+}
+
+#[test]
+fn a_broken_pipe_is_a_result_and_no_signal() {
+    // SAFETY: installs no handler of ours; the default ends the process, which is what is to be shown not to happen.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    let folder = Folder::new("broken");
+    for endpoint in ["127.0.0.1:0", folder.endpoint("socket").as_str()] {
+        let (client, server) = pair(&listen(endpoint));
+        drop(server);
+        let mut last = Sent::WouldBlock;
+        // The first send after the peer's close may be taken; its answer is the reset.
+        lightcone_contract::sockets::soon("broken pipe", || {
+            last = socket::send(client.as_fd(), b"x");
+            matches!(last, Sent::Failed(_)).then_some(())
+        });
+        assert!(matches!(last, Sent::Failed(Errno(libc::EPIPE | libc::ECONNRESET))), "{last:?}");
+        assert_eq!(socket::send_gathered(client.as_fd(), &[b"x", b"y"]), Sent::Failed(Errno(libc::EPIPE)));
+    }
+    let waker = PipeWaker::new().unwrap();
+    let producer = waker.clone();
+    drop(waker);
+    producer.wake();
+}
