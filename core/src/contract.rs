@@ -41,10 +41,17 @@ pub struct Checked<D> {
     closing: bool,
     /// `writable` may come.
     armed: bool,
-    /// Bytes were queued after the last callback.
-    queued: usize,
+    /// Bytes were queued, and `sent` has not come since.
+    unsent: bool,
     /// Unconsumed bytes after the last callback.
     unread: usize,
+    deadline: bool,
+}
+
+/// What a socket is like when an event comes.
+struct Now {
+    unread: usize,
+    queued: usize,
     deadline: bool,
 }
 
@@ -72,7 +79,8 @@ impl<H> ContractChecker<H> {
 }
 
 impl<D> Checked<D> {
-    fn before<M>(&mut self, event: &Event<M>, unread: usize, has_deadline: bool) {
+    fn before<M>(&mut self, event: &Event<M>, now: &Now) {
+        let Now { unread, queued, deadline: has_deadline } = *now;
         let name = name(event);
         assert!(!self.ended, "{name} after the last event");
         match event {
@@ -92,7 +100,10 @@ impl<D> Checked<D> {
                 assert!(unread > self.unread, "receive without new bytes");
             }
             Event::PeerClosed => assert!(!self.peer_closed, "peer_closed twice"),
-            Event::Sent => assert!(self.queued > 0, "sent with nothing queued before"),
+            Event::Sent => {
+                assert!(self.unsent, "sent with nothing queued before");
+                assert!(queued == 0, "sent with {queued} bytes still queued");
+            }
             Event::Writable => assert!(self.armed, "writable without a refused send before"),
             Event::Timeout => {
                 assert!(self.deadline, "timeout without a deadline");
@@ -134,7 +145,7 @@ impl<H: Handler> Handler for ContractChecker<H> {
             peer_closed: false,
             closing: false,
             armed: false,
-            queued: 0,
+            unsent: false,
             unread: 0,
             deadline: false,
         })
@@ -147,12 +158,14 @@ impl<H: Handler> Handler for ContractChecker<H> {
         cx: &mut Context<'_, Self::Message>,
     ) {
         assert!(!self.inside, "{} within a callback", name(&event));
-        let (unread, has_deadline) = (socket.bytes().len(), socket.deadline().is_some());
-        socket.data.before(&event, unread, has_deadline);
+        let (unread, queued) = (socket.bytes().len(), socket.queued());
+        let now = Now { unread, queued, deadline: socket.deadline().is_some() };
+        socket.data.before(&event, &now);
         match event {
             Event::Open => socket.data.opened = true,
             Event::PeerClosed => socket.data.peer_closed = true,
             Event::Writable => socket.data.armed = false,
+            Event::Sent => socket.data.unsent = false,
             Event::Close(_) | Event::Refused(_) => {
                 socket.data.ended = true;
                 self.alive -= 1;
@@ -168,7 +181,7 @@ impl<H: Handler> Handler for ContractChecker<H> {
         let data = &mut *socket.data;
         data.closing = closing;
         data.armed = armed;
-        data.queued = queued;
+        data.unsent |= queued > 0;
         data.unread = unread;
         data.deadline = deadline;
     }

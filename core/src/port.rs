@@ -79,7 +79,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     ///
     /// # Panics
     ///
-    /// When they are more than there is room for.
+    /// When they are more than there is room for, or come after the end of the stream.
     #[inline]
     pub fn received(&mut self, bytes: &'p [u8]) {
         if bytes.is_empty() {
@@ -89,11 +89,16 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let now = self.shard.now.tick();
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
         let control = &mut slot.control;
+        let ended = control.flags.has(Flags::PEER_ENDED);
+        assert!(!ended, "received {} bytes with room for 0, after the end", bytes.len());
         if !control.state.is_live() {
             return; // a staged close discards
         }
         let room = self.shard.input.room(&control.kept);
         assert!(bytes.len() <= room, "received {} bytes with room for {room}", bytes.len());
+        if control.flags.has(Flags::SILENT) {
+            control.flags.set(Flags::TIMES); // another timeout holds from now on
+        }
         control.flags.clear(Flags::SILENT.with(Flags::FILLED));
         if bytes.len() == room {
             control.flags.set(Flags::FILLED);
@@ -193,6 +198,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// they are, and their blocks leased, until [`sent`](Self::sent) says what became of them.
     pub fn outputs_in_flight<'a>(&'a mut self, to: &mut [&'a [u8]]) -> usize {
         self.control().flags.set(Flags::IN_FLIGHT);
+        self.stall();
         self.outputs(to)
     }
 
@@ -212,27 +218,34 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if n == 0 {
             return;
         }
+        control.flags.clear(Flags::STALLED);
         control.chain.sent(&mut self.shard.output, n);
-        control.progress = now;
         if !control.state.is_live() {
             return;
         }
-        control.seen = now;
+        // the time to the first byte is not put off by what is sent
+        if !control.flags.has(Flags::SILENT) || self.shard.config.timeouts.first_byte.is_none() {
+            control.seen = now;
+        }
         if control.chain.is_empty() {
             control.pending.set(Pending::SENT);
         }
+        control.chain.refused = false;
         if control.chain.armed {
             self.grant_writable();
         }
     }
 
-    /// Gives `writable`, if it is owed and there is room; says whether blocks are wanting.
+    /// Gives `writable`, if it is owed and there is room; says whether a block is wanting.
     fn grant_writable(&mut self) -> bool {
-        let low = self.shard.config.output_limit * self.shard.config.block_size / 2;
+        let most = self.shard.config.output_limit;
         let available = self.shard.output.available() > 0;
         let control = self.control();
-        if !control.chain.armed || control.chain.queued() > low || !control.state.is_live() {
+        if !control.chain.armed || !control.chain.is_low(most) || !control.state.is_live() {
             return false;
+        }
+        if control.chain.refused {
+            return control.chain.is_empty();
         }
         if available {
             control.chain.armed = false;
@@ -243,12 +256,18 @@ impl<'p, 's, D> Port<'p, 's, D> {
 
     /// The operating system takes no more now: the driver is told to wait until it does.
     pub fn blocked(&mut self) {
+        self.control().flags.clear(Flags::IN_FLIGHT);
+        self.control().flags.set(Flags::BLOCKED);
+        self.stall();
+    }
+
+    /// From now on, or from before, the write stall timeout runs.
+    fn stall(&mut self) {
         let now = self.shard.now.tick();
         let control = self.control();
-        control.flags.clear(Flags::IN_FLIGHT);
-        if !control.flags.has(Flags::BLOCKED) {
+        if !control.flags.has(Flags::STALLED) {
             control.progress = now;
-            control.flags.set(Flags::BLOCKED.with(Flags::TIMES));
+            control.flags.set(Flags::STALLED.with(Flags::TIMES));
         }
     }
 
@@ -321,10 +340,30 @@ impl<'p, 's, D> Port<'p, 's, D> {
             }
             let first = pending.first();
             self.control().pending.clear(first);
-            if first == Pending::RECEIVE && self.fresh.is_empty() && self.control().kept.is_empty() {
-                continue; // an earlier event has consumed them
+            if self.is_overtaken(first) {
+                continue;
             }
             return Some(self.event(first));
+        }
+    }
+
+    /// Whether what earlier events of this port did has made an event untrue.
+    #[inline]
+    fn is_overtaken(&mut self, event: Pending) -> bool {
+        let most = self.shard.config.output_limit;
+        let fresh = !self.fresh.is_empty();
+        let control = self.control();
+        match event {
+            // consumed already
+            Pending::RECEIVE => !fresh && control.kept.is_empty(),
+            // more was queued: it comes when that has left too
+            Pending::SENT => !control.chain.is_empty(),
+            // filled again: it is owed again
+            Pending::WRITABLE => {
+                control.chain.armed |= !control.chain.is_low(most);
+                control.chain.armed
+            }
+            _ => false,
         }
     }
 
@@ -523,7 +562,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
 
 impl Control {
     /// Whether the handler's side keeps the socket from being read.
-    fn holds_back(&self) -> bool {
+    pub(crate) fn holds_back(&self) -> bool {
         self.chain.armed || self.flags.has(Flags::PAUSED)
     }
 

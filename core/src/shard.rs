@@ -39,6 +39,10 @@ pub struct Shard<'s, D> {
     free: u32,
     pub(crate) ready: Queue,
     starving: Queue,
+    /// How many of the starving are still to be looked at since blocks have come back.
+    to_feed: u32,
+    /// The pools' counts of returned blocks at the last look.
+    returned: u32,
     /// How many of the ready may still run in this turn.
     turns: u32,
     open: u32,
@@ -128,6 +132,8 @@ impl<'s, D> Shard<'s, D> {
             free: 0,
             ready: Queue::default(),
             starving: Queue::default(),
+            to_feed: 0,
+            returned: 0,
             turns: 0,
             open: 0,
             stopping: false,
@@ -170,33 +176,55 @@ impl<'s, D> Shard<'s, D> {
     /// When the driver must come back at the latest, even if nothing happens outside. `None`: never.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.ready.len() > 0 || (self.starving.len() > 0 && self.blocks_available()) {
+        let feed = self.to_feed > 0 || (self.starving.len() > 0 && self.returned != self.blocks_returned());
+        if self.ready.len() > 0 || feed {
             return Some(self.now);
         }
         self.wheel.next().map(|tick| self.now.near(tick).max(self.now))
     }
 
-    fn blocks_available(&self) -> bool {
-        self.output.available() > 0 && self.input.small.available() + self.input.large.available() > 0
+    fn blocks_returned(&self) -> u32 {
+        let input = self.input.small.returned().wrapping_add(self.input.large.returned());
+        self.output.returned().wrapping_add(input)
     }
 
-    /// Sockets that waited for a block get a turn, as many as there may be blocks for.
+    /// Gives a turn to sockets that waited for a block, when blocks have come back: to no more of
+    /// them than there are blocks, and looking at no more than a few in a turn.
     fn feed_starving(&mut self) {
-        if self.starving.len() == 0 || !self.blocks_available() {
+        const LOOKS: u32 = 64;
+        if self.starving.len() == 0 {
             return;
         }
-        let most = self.starving.len().min(self.output.available() as u32);
-        for _ in 0..most {
+        let returned = self.blocks_returned();
+        if returned != self.returned {
+            self.returned = returned;
+            self.to_feed = self.starving.len();
+        }
+        let mut output = self.output.available();
+        let mut input = self.input.small.available() + self.input.large.available();
+        let looks = self.to_feed.min(LOOKS);
+        self.to_feed -= looks;
+        for _ in 0..looks {
             let Some(index) = self.starving.pop(&mut self.slots, |control| &mut control.next_starving) else {
                 return;
             };
-            if let Some(slot) = self.slots.get_mut(index) {
-                slot.control.flags.clear(Flags::STARVING);
-                if slot.control.state == State::Free {
-                    self.recycle(index);
-                } else {
-                    self.queue(index);
-                }
+            let Some(slot) = self.slots.get_mut(index) else { return };
+            let control = &mut slot.control;
+            control.flags.clear(Flags::STARVING);
+            if !control.state.is_live() {
+                continue;
+            }
+            let writes = control.chain.armed && output > 0;
+            let reads = !control.holds_back() && input > 0 && self.input.room(&control.kept) > 0;
+            output -= usize::from(writes);
+            input -= usize::from(reads);
+            if writes {
+                control.chain.refused = false;
+            }
+            if writes || reads {
+                self.queue(index);
+            } else {
+                self.starve(index);
             }
         }
     }
@@ -215,10 +243,10 @@ impl<'s, D> Shard<'s, D> {
             let index = self.ready.pop(&mut self.slots, |control| &mut control.next)?;
             let slot = self.slots.get_mut(index)?;
             slot.control.flags.clear(Flags::QUEUED);
-            if slot.control.state != State::Free {
+            // its socket may have ended since: then the place is free, or another's who loses nothing
+            if !matches!(slot.control.state, State::Free | State::Reserved) {
                 return self.token(index);
             }
-            self.recycle(index);
         }
         None
     }
@@ -376,7 +404,7 @@ impl<'s, D> Shard<'s, D> {
     fn allocate(&mut self) -> Option<u32> {
         let index = match self.free.checked_sub(1) {
             Some(index) => {
-                self.free = core::mem::take(&mut self.slots.get_mut(index)?.control.next);
+                self.free = self.slots.get_mut(index)?.control.timer.take_next();
                 index
             }
             None => {
@@ -390,29 +418,18 @@ impl<'s, D> Shard<'s, D> {
         Some(index)
     }
 
-    /// A slot has become free: its generation moves on, so that no token finds it.
+    /// A slot has become free: its generation moves on, so that no token finds it. A queue that goes
+    /// through it still does, and gives the next socket there a turn too many.
     pub(crate) fn retire(&mut self, index: u32) {
         self.wheel.cancel(&mut self.slots, index);
         if let Some(slot) = self.slots.get_mut(index) {
-            let queued = slot.control.flags;
-            let (next, next_starving) = (slot.control.next, slot.control.next_starving);
-            let generation = slot.control.generation.wrapping_add(1);
+            let Control { generation, flags, next, next_starving, peer, .. } = slot.control;
             slot.data = None;
-            slot.control = Control { next, next_starving, ..Control::free(generation, slot.control.peer) };
-            slot.control.flags = queued.only(Flags::QUEUED.with(Flags::STARVING));
+            slot.control = Control { next, next_starving, ..Control::free(generation.wrapping_add(1), peer) };
+            slot.control.flags = flags.only(Flags::QUEUED.with(Flags::STARVING));
+            slot.control.timer.set_next(core::mem::replace(&mut self.free, index + 1));
         }
         self.open -= 1;
-        self.recycle(index);
-    }
-
-    /// Puts a free slot into the free list, unless a queue still goes through it: then whoever takes
-    /// it from the queue calls again.
-    fn recycle(&mut self, index: u32) {
-        if let Some(slot) = self.slots.get_mut(index)
-            && !slot.control.flags.has(Flags::QUEUED.with(Flags::STARVING))
-        {
-            slot.control.next = core::mem::replace(&mut self.free, index + 1);
-        }
     }
 
     /// Gives a socket a turn by itself.
@@ -444,7 +461,12 @@ impl<'s, D> Shard<'s, D> {
         match (self.ticks.due(&slot.control), filed) {
             (None, _) => {}
             (Some((due, _)), Some(filed)) if at_or_before(filed, due) => {}
-            (Some((due, _)), _) => self.wheel.set(&mut self.slots, index, due),
+            (Some((due, _)), _) => {
+                // what is due already comes in the next turn, not for ever in this one
+                let soonest = self.now.tick().wrapping_add(1);
+                let due = if at_or_before(due, soonest) { soonest } else { due };
+                self.wheel.set(&mut self.slots, index, due);
+            }
         }
     }
 
@@ -514,7 +536,7 @@ impl Ticks {
                 } else {
                     at(control.seen, self.idle, engine(Timeout::Idle))
                 };
-                let stall = control.flags.has(Flags::BLOCKED);
+                let stall = control.flags.has(Flags::STALLED);
                 let stall = stall.then(|| at(control.progress, self.write_stall, engine(Timeout::WriteStall)));
                 let own = control.flags.has(Flags::DEADLINE).then_some((control.deadline, Due::Handler));
                 earliest(earliest(own, stall.flatten()), quiet)

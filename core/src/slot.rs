@@ -89,6 +89,8 @@ bits! {
         OPENED = 10,
         /// `close` or `refused` was given: nothing more is.
         ENDED = 11,
+        /// Output waits for the peer since `progress`.
+        STALLED = 12,
     }
 }
 
@@ -106,12 +108,12 @@ pub(crate) struct Control {
     pub(crate) chain: Chain,
     /// Tick of the last progress of any kind; of entering, in states that end by themselves.
     pub(crate) seen: u32,
-    /// Tick of the last progress of sending, while blocked.
+    /// Tick since when output waits for the peer, if `STALLED`.
     pub(crate) progress: u32,
     /// The handler's deadline, if `DEADLINE`.
     pub(crate) deadline: u32,
     pub(crate) timer: timer::Link,
-    /// Next in the queue of turns, or in the free list; one higher.
+    /// Next in the queue of turns; one higher.
     pub(crate) next: u32,
     /// Next in the queue of the starving; one higher.
     pub(crate) next_starving: u32,
@@ -142,9 +144,10 @@ impl Control {
     pub(crate) fn step(&mut self, step: Step, now: u32) -> bool {
         match life::next(self.state, step) {
             Change::To(to) => {
-                self.state = to;
+                let from = core::mem::replace(&mut self.state, to);
                 self.flags.set(Flags::TIMES);
-                if matches!(to, State::Draining | State::Parting | State::Lingering | State::Connecting) {
+                let begins = matches!(to, State::Draining | State::Parting | State::Lingering | State::Connecting);
+                if begins && from != State::Parting || to == State::Lingering {
                     self.seen = now;
                 }
                 true

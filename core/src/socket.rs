@@ -3,7 +3,7 @@
 use crate::address::Address;
 use crate::buffer::{Input, Lent, Output};
 use crate::error::Full;
-use crate::slot::{Asked, Control, Flags};
+use crate::slot::{Asked, Control, Flags, Pending};
 use crate::time::Instant;
 use crate::token::Token;
 use core::fmt;
@@ -216,6 +216,7 @@ impl<'a> Stream<'a> {
     /// Sets or clears the socket's one deadline: `timeout` comes once when it passes, never early.
     /// One further ahead than 12 days is taken as 12 days.
     pub fn set_deadline(&mut self, at: Option<Instant>) {
+        self.control.pending.clear(Pending::TIMEOUT); // of the deadline before
         let Some(at) = at else { return self.control.flags.clear(Flags::DEADLINE) };
         let most = self.shared.now.as_millis().saturating_add(u64::from(crate::timer::HORIZON) - 1);
         self.control.deadline = Instant::from_millis(at.as_millis().min(most)).tick();

@@ -27,6 +27,17 @@ impl Link {
     pub(crate) fn due(&self) -> Option<u32> {
         self.filed.then_some(self.due)
     }
+
+    /// Another list goes through slots that have no timer: those that are free.
+    pub(crate) fn set_next(&mut self, next: u32) {
+        debug_assert!(!self.filed);
+        self.next = next;
+    }
+
+    pub(crate) fn take_next(&mut self) -> u32 {
+        debug_assert!(!self.filed);
+        core::mem::take(&mut self.next)
+    }
 }
 
 /// Where the wheel finds the links.

@@ -11,6 +11,8 @@ pub(crate) struct FreeList {
     first: u32,
     fresh: u32,
     available: u32,
+    /// How many were ever given back, modulo 2^32: tells those who wait that something has changed.
+    returned: u32,
 }
 
 #[derive(Debug)]
@@ -36,7 +38,7 @@ impl<'m> Blocks<'m> {
     pub(crate) fn new(memory: &'m mut [u8], links: &'m mut [[u8; LINK_BYTES]], shift: u32) -> Self {
         debug_assert_eq!(memory.len(), links.len() << shift);
         let available = links.len() as u32;
-        Self { memory, links, free: FreeList { first: 0, fresh: 0, available }, shift }
+        Self { memory, links, free: FreeList { first: 0, fresh: 0, available, returned: 0 }, shift }
     }
 
     pub(crate) fn lend(&mut self) -> Lent<'_> {
@@ -49,6 +51,10 @@ impl<'m> Blocks<'m> {
 
     pub(crate) fn available(&self) -> usize {
         self.free.available as usize
+    }
+
+    pub(crate) fn returned(&self) -> u32 {
+        self.free.returned
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -114,6 +120,7 @@ impl Lent<'_> {
         let next = core::mem::replace(&mut self.free.first, block + 1);
         self.set_link(block, next, 0);
         self.free.available += 1;
+        self.free.returned = self.free.returned.wrapping_add(1);
     }
 
     /// What follows `block` in its chain, and where its bytes end.

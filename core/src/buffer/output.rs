@@ -18,6 +18,9 @@ pub(crate) struct Chain {
     blocks: u16,
     /// `writable` is owed once there is room.
     pub(crate) armed: bool,
+    /// It is owed because something was refused, so nothing is gained before some of what is queued
+    /// has left or, with nothing queued, a block has come back to the pool.
+    pub(crate) refused: bool,
 }
 
 impl Chain {
@@ -27,6 +30,11 @@ impl Chain {
 
     pub(crate) const fn is_empty(&self) -> bool {
         self.queued == 0
+    }
+
+    /// Whether so much has left of a chain of at most `most` blocks that `writable` may come.
+    pub(crate) const fn is_low(&self, most: usize) -> bool {
+        self.queued == 0 || self.blocks as usize * 2 <= most
     }
 
     /// Whether a block is held for room that was reserved and never written to.
@@ -111,7 +119,7 @@ impl Chain {
             pool.give_back(block);
             block = next;
         }
-        *self = Self { armed: self.armed, ..Self::default() };
+        *self = Self { armed: self.armed, refused: self.refused, ..Self::default() };
     }
 }
 
@@ -124,7 +132,7 @@ pub struct Mark(Chain);
 /// Whatever is queued is sent by the engine, in order, when the callback has returned: a program
 /// never handles an incomplete send. The queue is bounded by
 /// [`Config::output_limit`](crate::Config) blocks; what does not fit is refused with [`Full`],
-/// nothing of it is taken, and the `writable` event comes when half of the bound is free again.
+/// nothing of it is taken, and the `writable` event comes when half of the blocks are free again.
 ///
 /// After `finish`, `close`, `linger` or `abort` nothing more is taken.
 ///
@@ -156,7 +164,8 @@ impl Output<'_> {
     ///
     /// # Errors
     ///
-    /// [`Full`] when there is not room for all of it; `writable` will come.
+    /// [`Full`] when there is not room for all of it; `writable` will come, unless `bytes` is more
+    /// than the bound and so can never fit.
     #[inline]
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Full> {
         if self.most != 0
@@ -173,7 +182,10 @@ impl Output<'_> {
     #[inline(never)]
     fn send_over_blocks(&mut self, bytes: &[u8]) -> Result<(), Full> {
         if bytes.len() > self.room() {
-            self.refuse();
+            // what is larger than the bound never fits, so waiting for room is of no use
+            if bytes.len() <= usize::from(self.most) * self.pool.size() {
+                self.refuse();
+            }
             return Err(Full);
         }
         let mut rest = bytes;
@@ -298,6 +310,7 @@ impl Output<'_> {
     #[cold]
     fn refuse(&mut self) {
         self.chain.armed |= self.most != 0;
+        self.chain.refused |= self.most != 0;
     }
 
     /// The present end of the queue.
@@ -322,7 +335,7 @@ impl Output<'_> {
             self.pool.give_back(block);
             block = next;
         }
-        *self.chain = Chain { armed: self.chain.armed, ..before };
+        *self.chain = Chain { armed: self.chain.armed, refused: self.chain.refused, ..before };
     }
 
     /// What `write!(output, ..)` calls: queues all of the formatted text, or nothing.
@@ -477,10 +490,11 @@ mod tests {
             let mut out = output(blocks, &mut chain, 2);
             assert_eq!(out.room(), 128);
             assert_eq!(out.send(&[1; 129]), Err(Full));
-            assert!(out.chain.armed);
+            assert!(!out.chain.armed, "it can never fit");
             assert_eq!(out.queued(), 0, "nothing of it was taken");
             assert_eq!(out.send(&[1; 128]), Ok(()));
             assert_eq!(out.send(&[1]), Err(Full));
+            assert!(out.chain.armed);
             assert_eq!(out.send(&[]), Ok(()));
         });
     }

@@ -1,4 +1,38 @@
-//! The best lightcone driver of the platform
+//! The best lightcone driver of the platform: what most programs start from.
+//!
+//! ```
+//! use core::time::Duration;
+//! use lightcone_core::{Address, Context, Handler, Origin, Socket};
+//! use lightcone_native::Builder;
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     type Data = ();
+//!     type Message = core::convert::Infallible;
+//!
+//!     fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+//!         Some(())
+//!     }
+//!
+//!     fn receive(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Self::Message>) {
+//!         let (mut input, mut output) = socket.stream.split();
+//!         let taken = output.send_some(input.bytes());
+//!         input.consume(taken);
+//!     }
+//!
+//!     fn writable(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, Self::Message>) {
+//!         self.receive(socket, cx);
+//!     }
+//! }
+//!
+//! let engine = Builder::new().pollers(2).start(|_poller| Echo)?;
+//! let listener = engine.listen("127.0.0.1:0")?;
+//! println!("listening on {}", listener.endpoint());
+//! let report = engine.shutdown(Duration::from_secs(1));
+//! assert_eq!(report.opened(), 0);
+//! # Ok::<(), lightcone_native::Error>(())
+//! ```
 
 #![forbid(unsafe_code)]
 
@@ -10,3 +44,11 @@ core::cfg_select! {
         compile_error!("no native driver for this system");
     }
 }
+
+pub use lightcone_unix::{
+    Engine, Error, Handle, Listener, Policy, PollerContext, PollerReport, Report, ToEndpoints, endpoint, limits, socket,
+};
+
+/// Sets up an [`Engine`] over the platform's best driver; [`driver`](lightcone_unix::Builder::driver)
+/// takes another.
+pub type Builder = lightcone_unix::Builder<Native>;

@@ -29,3 +29,5 @@ pub mod waker;
 
 pub use engine::{Builder, Engine, Error, Handle, Listener, PollerContext, ToEndpoints};
 pub use report::{PollerReport, Report};
+
+pub use lightcone_core::balance::Policy;
