@@ -1,13 +1,11 @@
 //! Uses what core offers, so that its code is in the program and not merely among its dependencies.
 
 use core::convert::Infallible;
-use core::mem::MaybeUninit;
 
 use lightcone_core::sync::{Popped, StaticMailbox, WakeFlag};
-use lightcone_core::{
-    Address, CloseReason, Config, Context, Handler, Instant, Interest, ListenerId, Next, NoOutbox, Origin,
-    PollerId, Shard, Socket, Storage, Token,
-};
+use lightcone_core::{Address, CloseReason, Context, Handler, Origin, Socket};
+
+use crate::connection::play;
 
 /// Whether core does its work here.
 pub fn works() -> bool {
@@ -43,58 +41,12 @@ impl Handler for Lines {
     }
 }
 
-const CONFIG: Config =
-    Config { sockets: 2, block_size: 64, input_blocks: 2, output_blocks: 2, ..Config::DEVICE };
-
-/// Plays the driver of one connection: it opens, a line comes in two pieces and goes back, the peer leaves.
+/// A line comes in two pieces and goes back, then the peer leaves.
 fn one_connection() -> Option<()> {
-    let mut slots = [const { MaybeUninit::uninit() }; CONFIG.sockets];
-    let mut memory = [0; CONFIG.memory()];
-    let storage = Storage { slots: &mut slots, memory: &mut memory };
-    let start = Instant::from_millis(0);
-    let mut shard = Shard::new(storage, &CONFIG, start).ok()?;
     let mut handler = Lines { closed: None };
-    let mut outbox = NoOutbox;
-    let mut cx = Context::new(start, None, PollerId(0), &mut outbox);
-    let peer = Address::Inet(([192, 0, 2, 1], 49152).into());
-
-    let token = shard.admit(&mut handler, Origin::Accepted { listener: ListenerId(0) }, &peer).ok()?;
-    let next = shard.port(token)?.run(&mut handler, &mut cx);
-    (next == Next::Wait(Interest::READ)).then_some(())?;
-    shard.next_deadline()?;
-
-    for (piece, answer) in [(b"half ", &b""[..]), (b"line\n", b"half line\n")] {
-        let mut port = shard.port(token)?;
-        port.received(piece);
-        let next = port.run(&mut handler, &mut cx);
-        (sent(&mut shard, token, next, answer)? == Next::Wait(Interest::READ)).then_some(())?;
-    }
-
-    let mut port = shard.port(token)?;
-    port.ended();
-    let mut next = port.run(&mut handler, &mut cx);
-    while next == Next::Shut {
-        let mut port = shard.port(token)?;
-        port.shut();
-        next = port.run(&mut handler, &mut cx);
-    }
-    (next == Next::Close && shard.port(token).is_none() && handler.closed.is_some()).then_some(())
-}
-
-/// Carries out an order to send, and sees that `expected` is what goes out.
-fn sent(shard: &mut Shard<'_, ()>, token: Token, next: Next, expected: &[u8]) -> Option<Next> {
-    if next != Next::Send {
-        return expected.is_empty().then_some(next);
-    }
-    let mut port = shard.port(token)?;
-    let mut slices = [&[][..]; 2];
-    let filled = port.outputs(&mut slices);
-    let queued = slices.get(..filled)?.iter().copied().flatten();
-    queued.eq(expected).then_some(())?;
-    port.sent(expected.len());
-    let mut outbox = NoOutbox;
-    let mut cx = Context::new(Instant::from_millis(0), None, PollerId(0), &mut outbox);
-    Some(port.run(&mut Lines { closed: None }, &mut cx))
+    let mut heard = [0; 16];
+    let told = play(&mut handler, &[b"half ", b"line\n"], &mut heard)?;
+    (heard.get(..told)? == b"half line\n" && handler.closed.is_some()).then_some(())
 }
 
 /// Hands a number from a static mailbox's one end to the other, with the wake call that is due.

@@ -15,6 +15,7 @@ use pulls_alloc as _;
 #[cfg(feature = "twin-std")]
 use pulls_std as _;
 
+mod connection;
 mod core_use;
 mod http_use;
 
