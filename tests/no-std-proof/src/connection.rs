@@ -10,7 +10,7 @@ use lightcone_core::{
 
 const CONFIG: Config = Config { sockets: 2, input_blocks: 2, output_blocks: 2, ..Config::DEVICE };
 
-/// Accepts a peer that says `pieces` one by one and leaves, and gives how many bytes of `heard` it was told.
+/// Accepts a peer that says `pieces` one by one and leaves, if it is not left before, and gives how many bytes of `heard` it was told.
 /// Nothing, if the connection took a course that it must not take.
 pub fn play<H>(handler: &mut H, pieces: &[&[u8]], heard: &mut [u8]) -> Option<usize>
 where
@@ -23,12 +23,12 @@ where
     let peer = Address::Inet(([192, 0, 2, 1], 49152).into());
     let token = shard.admit(handler, Origin::Accepted { listener: ListenerId(0) }, &peer).ok()?;
     let mut line = Line { shard, token, handler, heard, told: 0 };
-    line.run(&[], false)?;
+    let mut open = line.run(&[], false)?;
     line.shard.next_deadline()?;
     for piece in pieces {
-        line.run(piece, false)?;
+        open = open && line.run(piece, false)?;
     }
-    let open = line.run(&[], true)?;
+    open = open && line.run(&[], true)?;
     (!open && line.shard.port(token).is_none() && line.shard.in_use() == 0).then_some(line.told)
 }
 
