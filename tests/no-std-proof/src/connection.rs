@@ -10,8 +10,8 @@ use lightcone_core::{
 
 const CONFIG: Config = Config { sockets: 2, input_blocks: 2, output_blocks: 2, ..Config::DEVICE };
 
-/// Accepts a peer that says `pieces` one by one and leaves, if it is not left before, and gives how many bytes of `heard` it was told.
-/// Nothing, if the connection took a course that it must not take.
+/// Accepts a peer that says `pieces` one by one and leaves, if it is not left before. Gives how many bytes of `heard`
+/// it was told; nothing, if the connection took a course that it must not take.
 pub fn play<H>(handler: &mut H, pieces: &[&[u8]], heard: &mut [u8]) -> Option<usize>
 where
     H: Handler<Message = Infallible>,
