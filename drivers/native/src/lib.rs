@@ -36,9 +36,14 @@
 
 #![forbid(unsafe_code)]
 
+mod named;
+
+pub use named::{DriverName, UnknownDriver};
+
 core::cfg_select! {
     any(target_os = "linux", target_os = "android") => {
         pub use lightcone_epoll::Epoll as Native;
+        named::names! { "native" => Native, "epoll" => Native }
     }
     _ => {
         compile_error!("no native driver for this system");
