@@ -51,7 +51,8 @@ core::cfg_select! {
 }
 
 pub use lightcone_unix::{
-    Engine, Error, Handle, Listener, Policy, PollerContext, PollerReport, Report, ToEndpoints, endpoint, limits, socket,
+    Engine, Error, Handle, Listener, Policy, PollerContext, PollerReport, Report, ToEndpoints, endpoint,
+    limits, socket,
 };
 
 /// Sets up an [`Engine`] over the platform's best driver; [`driver`](lightcone_unix::Builder::driver)
