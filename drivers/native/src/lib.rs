@@ -39,9 +39,14 @@
 
 #![forbid(unsafe_code)]
 
+mod named;
+
+pub use named::{DriverName, UnknownDriver};
+
 core::cfg_select! {
     any(target_os = "linux", target_os = "android") => {
         pub use lightcone_epoll::Epoll as Native;
+        named::names! { "native" => Native, "epoll" => Native }
     }
     any(
         target_os = "freebsd", target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd",
