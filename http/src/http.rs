@@ -8,8 +8,7 @@ use crate::method::Method;
 use crate::middleware::Middleware;
 use crate::path::Pattern;
 use crate::request::{Request, State};
-use crate::respond::fields::Added;
-use crate::respond::fixed::Fixed;
+use crate::respond::draft::Desk;
 use crate::respond::response::{Reply, Response};
 use crate::route::{End, Fallback, Join, Route, Routes, Wrap};
 use crate::stats::Stats;
@@ -54,8 +53,7 @@ pub struct Parts<S> {
     pub(crate) state: S,
     pub(crate) limits: Limits,
     pub(crate) stats: Option<&'static Stats>,
-    pub(crate) fixed: Fixed,
-    pub(crate) added: Added,
+    pub(crate) desk: Desk,
 }
 
 impl Http<(), End> {
@@ -74,8 +72,7 @@ impl Default for Http<(), End> {
 impl<S: State> Http<S, End> {
     /// A server whose routes share `state`: [`Request::state`].
     pub const fn with(state: S) -> Self {
-        let (fixed, added) = (Fixed::new(), Added::new());
-        let parts = Parts { state, limits: Limits::DEFAULT, stats: None, fixed, added };
+        let parts = Parts { state, limits: Limits::DEFAULT, stats: None, desk: Desk::new() };
         Self { routes: End, parts, state: PhantomData }
     }
 }
