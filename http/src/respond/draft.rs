@@ -59,6 +59,9 @@ pub(crate) struct Draft<'a> {
     pub(crate) status: Status,
 }
 
+/// Longer bodies go over blocks instead of into one, whose rest would stay unused.
+const IN_PLACE_MAX: usize = 512;
+
 const TEXT: &[u8] = b"Content-Type: text/plain; charset=utf-8\r\n";
 
 impl Draft<'_> {
@@ -66,8 +69,7 @@ impl Draft<'_> {
     /// one block: nothing is written then.
     #[inline(always)]
     pub(crate) fn plain(&mut self, body: &[u8]) -> bool {
-        let usual = self.plan == Plan::PLAIN && self.status == Status::OK;
-        if !usual || !self.desk.added.is_empty() || self.hooks.is_some() {
+        if !self.is_usual() {
             return false;
         }
         let digit = |n: usize| b"0123456789".get(n % 10).copied().unwrap_or(b'0');
@@ -77,6 +79,38 @@ impl Draft<'_> {
             10..100 => self.put([digit(body.len() / 10), ones, b'\r', b'\n', b'\r', b'\n'], body),
             _ => false,
         }
+    }
+
+    /// Whether nothing is asked for but a 200 on a connection that stays.
+    #[inline(always)]
+    const fn is_usual(&self) -> bool {
+        let plain = self.plan.bits() == Plan::PLAIN.bits() && self.status.code() == Status::OK.code();
+        plain && self.desk.added.is_empty() && self.hooks.is_none()
+    }
+
+    /// As [`plain`](Self::plain), for any type of content and any length.
+    fn usual(&mut self, content_type: &[u8], body: &[u8]) -> bool {
+        const LENGTH: &[u8; 16] = b"Content-Length: ";
+        let Some(fixed) = self.desk.fixed.dated() else { return false };
+        let mut digits = [0; 20];
+        let digits = decimal(body.len() as u64, &mut digits);
+        let size = Fixed::DATED + content_type.len() + LENGTH.len() + digits.len() + 4 + body.len();
+        let Ok(place) = self.output.reserve(size) else { return false };
+        let Some((start, rest)) = place.split_first_chunk_mut::<{ Fixed::DATED }>() else { return false };
+        *start = *fixed;
+        let Some((line, rest)) = rest.split_at_mut_checked(content_type.len()) else { return false };
+        line.copy_from_slice(content_type);
+        let Some((name, rest)) = rest.split_first_chunk_mut::<16>() else { return false };
+        *name = *LENGTH;
+        let Some((value, rest)) = rest.split_at_mut_checked(digits.len()) else { return false };
+        for (to, digit) in value.iter_mut().zip(digits) {
+            *to = *digit;
+        }
+        let Some((end, rest)) = rest.split_first_chunk_mut::<4>() else { return false };
+        *end = *b"\r\n\r\n";
+        rest.copy_from_slice(body);
+        self.output.commit(size);
+        true
     }
 
     /// The fixed part, the end of the head and the body, written in place.
@@ -97,6 +131,9 @@ impl Draft<'_> {
     /// A complete response of any kind. If it does not fit, nothing is written.
     #[inline(never)]
     pub(crate) fn whole(&mut self, content_type: &[u8], body: &[u8]) -> Result<(), Full> {
+        if self.is_usual() && body.len() < IN_PLACE_MAX && self.usual(content_type, body) {
+            return Ok(());
+        }
         self.run_hooks();
         if self.desk.added.failed || self.status.is_interim() {
             return Err(Full);
