@@ -8,8 +8,6 @@ use core::convert::Infallible;
 use core::fmt;
 use core::marker::PhantomData;
 
-use lightcone_core::Output;
-
 use crate::exchange::{Either, Exchange, Flow};
 use crate::method::Method;
 use crate::middleware::{AsHook, Hook, Middleware, Outcome};
@@ -17,7 +15,7 @@ use crate::parse::head::Head;
 use crate::path::{EXACT, Key, Pattern};
 use crate::plan::Plan;
 use crate::request::{Connected, Request, Route as Matched, State};
-use crate::respond::draft::{Desk, Draft, Outgoing};
+use crate::respond::draft::{Desk, Draft, Outgoing, Sink};
 use crate::respond::response::{Reply, Response};
 use crate::status::Status;
 use crate::transfer::Transfer;
@@ -88,7 +86,7 @@ pub struct Call<'c, S> {
     pub(crate) head: &'c Head<'c>,
     pub(crate) connected: &'c Connected,
     pub(crate) state: &'c mut S,
-    pub(crate) output: Output<'c>,
+    pub(crate) output: &'c mut (dyn Sink + 'c),
     pub(crate) desk: &'c mut Desk,
     pub(crate) hooks: Option<&'c Hook<'c>>,
     pub(crate) plan: Plan,
@@ -102,7 +100,7 @@ impl<'c, S> Call<'c, S> {
         let Self { head, connected, hooks, plan, hit, .. } = *self;
         let request =
             Request { head, state: self.state, connected, route: Matched { pattern, base: hit.base } };
-        let (output, desk) = (self.output.reborrow(), &mut *self.desk);
+        let (output, desk) = (&mut *self.output, &mut *self.desk);
         (Draft { output, desk, hooks, plan, status: Status::OK }, request)
     }
 
@@ -451,7 +449,7 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
                 let hook = AsHook(&self.middleware, PhantomData::<fn(S)>);
                 let hook = Hook { middleware: &hook, outer: call.hooks };
                 let Call { head, connected, plan, hit, .. } = *call;
-                let (state, output, desk) = (&mut *call.state, call.output.reborrow(), &mut *call.desk);
+                let (state, output, desk) = (&mut *call.state, &mut *call.output, &mut *call.desk);
                 let hooks = Some(&hook);
                 let mut inner = Call { head, connected, state, output, desk, hooks, plan, hit };
                 self.inner.call(index, &mut inner)

@@ -218,8 +218,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         hit.settle();
         let Parts { state, desk, .. } = &mut self.parts;
         desk.added.clear();
-        let (connected, output_here) = (turn.connected, output.reborrow());
-        let mut call = Call { head, connected, state, output: output_here, desk, hooks: None, plan, hit };
+        let connected = turn.connected;
+        let mut call = Call { head, connected, state, output, desk, hooks: None, plan, hit };
         let reply = self.routes.call(hit.index, &mut call);
         turn.tally.requests += 1;
         if reply.status.code() >= 400 {
@@ -394,7 +394,7 @@ impl<S> Parts<S> {
     /// A short text in the place of an answer.
     fn apologise(&mut self, plan: Plan, status: Status, output: &mut Output<'_>) -> Result<u64, Full> {
         self.desk.added.clear();
-        let (output, desk) = (output.reborrow(), &mut self.desk);
+        let desk = &mut self.desk;
         Draft { output, desk, hooks: None, plan, status }.by_itself(status)
     }
 

@@ -191,7 +191,7 @@ impl<'t, S> Transfer<'t, S> {
         assert!(*self.link.outgoing == Outgoing::Deferred, "there is a response already");
         let Tools { ref mut desk, hooks, .. } = self.tools;
         desk.added.clear();
-        let (output, plan) = (self.output.reborrow(), *self.link.plan);
+        let (output, plan) = (&mut self.output, *self.link.plan);
         let mut draft = Draft { output, desk, hooks, plan, status: Status::OK };
         let reply = answer(self.state, Response { draft: &mut draft });
         if reply.closes {
@@ -226,7 +226,7 @@ impl<'t, S> Transfer<'t, S> {
     pub(crate) fn apologise(&mut self) {
         let Tools { ref mut desk, .. } = self.tools;
         desk.added.clear();
-        let (output, plan) = (self.output.reborrow(), *self.link.plan);
+        let (output, plan) = (&mut self.output, *self.link.plan);
         let mut draft = Draft { output, desk, hooks: None, plan, status: Status::OK };
         self.link.found.mute |= draft.by_itself(Status::INTERNAL_SERVER_ERROR).is_err();
     }

@@ -1,6 +1,8 @@
 //! One response in the making, and how its head is put together.
 
-use lightcone_core::{Full, Output};
+use core::fmt;
+
+use lightcone_core::{Full, Mark, Output};
 
 use crate::middleware::Hook;
 use crate::parse::chunked::Count;
@@ -49,10 +51,60 @@ impl Desk {
     }
 }
 
+/// The output of a socket. (A reference to this is two words, which is what is handed down the chain of routes; and
+/// unlike one to `Output` itself it can be shortened on the way.)
+pub(crate) trait Sink {
+    fn reserve(&mut self, n: usize) -> Result<&mut [u8], Full>;
+    fn commit(&mut self, n: usize);
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Full>;
+    fn mark(&self) -> Mark;
+    fn rewind(&mut self, mark: Mark);
+    fn queued(&self) -> usize;
+    fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Result<(), Full>;
+}
+
+impl Sink for Output<'_> {
+    #[inline(always)]
+    fn reserve(&mut self, n: usize) -> Result<&mut [u8], Full> {
+        Output::reserve(self, n)
+    }
+
+    #[inline(always)]
+    fn commit(&mut self, n: usize) {
+        Output::commit(self, n);
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        Output::send(self, bytes)
+    }
+
+    fn mark(&self) -> Mark {
+        Output::mark(self)
+    }
+
+    fn rewind(&mut self, mark: Mark) {
+        Output::rewind(self, mark);
+    }
+
+    fn queued(&self) -> usize {
+        Output::queued(self)
+    }
+
+    fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Result<(), Full> {
+        Output::write_fmt(self, text)
+    }
+}
+
+impl fmt::Debug for dyn Sink + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").field("queued", &self.queued()).finish_non_exhaustive()
+    }
+}
+
 /// One response in the making: where it goes, and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Draft<'a> {
-    pub(crate) output: Output<'a>,
+    pub(crate) output: &'a mut (dyn Sink + 'a),
     pub(crate) desk: &'a mut Desk,
     pub(crate) hooks: Option<&'a Hook<'a>>,
     pub(crate) plan: Plan,
