@@ -37,6 +37,11 @@ use crate::stats::Stats;
 /// and `Allow`, or with 204 and `Allow` if the method is `OPTIONS`. `HEAD` goes to routes for `GET` unless there is
 /// one of its own. Paths are compared as they come: not decoded, not normalised.
 ///
+/// Timeouts by phase are the engine's ([`Timeouts`](lightcone_core::Timeouts): first byte, idle between requests,
+/// write stall, drain); those of a head and a body that has begun are among the [`Limits`]. The output bound of a
+/// socket must be 512 bytes at least: a request is started when half of the bound is free, so that an answer given
+/// at once may have that size.
+///
 /// Write closures in place, where the compiler sees what they are for; one bound to a variable first does not fit.
 /// Up to about 100 routes go in one chain; for more, [`merge`](Self::merge) groups.
 #[must_use = "it serves nothing until a driver runs it"]

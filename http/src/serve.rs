@@ -268,10 +268,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         message: Option<S::Message>,
     ) -> Step {
         let Phase::Busy(busy) = phase else { return Step::Again };
-        if busy.outgoing == Outgoing::Deferred
-            && (output.room() < ROOM_MIN || output.room() < output.queued())
-        {
-            output.want();
+        // A message is not put off: it would be lost.
+        if busy.outgoing == Outgoing::Deferred && message.is_none() && !turn.has_room(output) {
             return Step::Room;
         }
         let (mut at, mut found, mut plan) = (0, Found::default(), busy.flags.plan());

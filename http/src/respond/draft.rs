@@ -205,7 +205,8 @@ impl Draft<'_> {
     #[inline(never)]
     pub(crate) fn start(&mut self, extent: Extent) -> Result<Outgoing, Full> {
         self.run_hooks();
-        if self.desk.added.failed || self.status.is_interim() {
+        let countable = !matches!(extent, Extent::Length(Count::TOO_MUCH..));
+        if self.desk.added.failed || self.status.is_interim() || !countable {
             return Err(Full);
         }
         let mark = self.output.mark();

@@ -176,8 +176,16 @@ impl Write for Length {
     }
 }
 
-/// How a request was answered. Only a [`Response`] makes one. `B` is what goes on: see
-/// [`Exchange`](crate::Exchange).
+/// How a request was answered. Only a [`Response`] makes one, so a handler that forgets to answer does not compile:
+///
+/// ```compile_fail,E0308
+/// let server = lightcone_http::Http::new().get("/", |_request, response| {
+///     response.text("forgotten");
+/// });
+/// ```
+///
+/// `B` is what goes on: see [`Exchange`](crate::Exchange). A handler that answers at once in one branch and streams
+/// in another says [`early`](Self::early) in the first.
 #[must_use = "return it from the handler"]
 #[derive(Debug)]
 pub struct Reply<B> {
