@@ -106,16 +106,16 @@ pub struct Config {
 impl Config {
     /// The default, for constants.
     pub const DEVICE: Self = Self {
-            poller: PollerId(0),
-            salt: 0,
-            sockets: 16,
-            block_size: 1024,
-            input_blocks: 16,
-            output_blocks: 16,
-            output_limit: 4,
-            receive_size: 4096,
-            receive_blocks: 1,
-            timeouts: Timeouts::DEFAULT,
+        poller: PollerId(0),
+        salt: 0,
+        sockets: 16,
+        block_size: 1024,
+        input_blocks: 16,
+        output_blocks: 16,
+        output_limit: 4,
+        receive_size: 4096,
+        receive_blocks: 1,
+        timeouts: Timeouts::DEFAULT,
     };
 }
 
@@ -210,7 +210,11 @@ impl Config {
 
 const fn pool(field: &'static str, count: usize, size: usize) -> Result<(), ConfigError> {
     if (count as u64).saturating_mul(size as u64) > u32::MAX as u64 {
-        return Err(ConfigError { field, value: count as u64, allowed: "1 or more, less than 4 GiB together" });
+        return Err(ConfigError {
+            field,
+            value: count as u64,
+            allowed: "1 or more, less than 4 GiB together",
+        });
     }
     Ok(())
 }
@@ -219,7 +223,11 @@ const fn timeout(field: &'static str, span: Option<Duration>) -> Result<(), Conf
     if let Some(span) = span {
         let millis = millis_ceil(span);
         if millis == 0 || millis >= HORIZON as u64 {
-            return Err(ConfigError { field, value: millis, allowed: "more than 0, less than 12 days (1073741824 ms)" });
+            return Err(ConfigError {
+                field,
+                value: millis,
+                allowed: "more than 0, less than 12 days (1073741824 ms)",
+            });
         }
     }
     Ok(())
@@ -265,5 +273,10 @@ impl fmt::Display for Footprint {
 #[must_use]
 pub const fn footprint<D>(config: &Config) -> Footprint {
     let slot = size_of::<Slot<D>>();
-    Footprint { shard: size_of::<Shard<'_, D>>(), slot, slots: slot * config.sockets, memory: config.memory() }
+    Footprint {
+        shard: size_of::<Shard<'_, D>>(),
+        slot,
+        slots: slot * config.sockets,
+        memory: config.memory(),
+    }
 }

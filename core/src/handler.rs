@@ -261,7 +261,10 @@ pub struct Context<'a, M> {
 
 impl<M> fmt::Debug for Context<'_, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("now", &self.now).field("poller", &self.poller).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("now", &self.now)
+            .field("poller", &self.poller)
+            .finish_non_exhaustive()
     }
 }
 

@@ -48,7 +48,10 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     #[inline]
-    #[expect(clippy::expect_used, reason = "a port is made for a slot in use, and slots are never taken away")]
+    #[expect(
+        clippy::expect_used,
+        reason = "a port is made for a slot in use, and slots are never taken away"
+    )]
     fn control(&mut self) -> &mut Control {
         &mut self.shard.slots.get_mut(self.index).expect("the port's slot").control
     }
@@ -68,7 +71,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if !control.state.reads() {
             0
         } else if control.state.is_live() {
-            if control.holds_back() { 0 } else { self.shard.input.room(&control.kept) }
+            let fresh = self.fresh.len();
+            if control.holds_back() { 0 } else { self.shard.input.room(&control.kept).saturating_sub(fresh) }
         } else {
             // discarded as it comes
             self.shard.input.capacity()
@@ -94,7 +98,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if !control.state.is_live() {
             return; // a staged close discards
         }
-        let room = self.shard.input.room(&control.kept);
+        let room = self.shard.input.room(&control.kept).saturating_sub(self.fresh.len());
         assert!(bytes.len() <= room, "received {} bytes with room for {room}", bytes.len());
         if control.flags.has(Flags::SILENT) {
             control.flags.set(Flags::TIMES); // another timeout holds from now on
@@ -105,10 +109,19 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
         control.seen = now;
         control.pending.set(Pending::RECEIVE);
-        if control.kept.is_empty() {
+        if control.kept.is_empty() && self.fresh.is_empty() {
             self.fresh = bytes;
         } else {
+            self.keep_fresh();
             self.keep(bytes);
+        }
+    }
+
+    /// Puts bytes that no event has brought yet into a block.
+    fn keep_fresh(&mut self) {
+        let fresh = core::mem::take(&mut self.fresh);
+        if !fresh.is_empty() {
+            self.keep(fresh);
         }
     }
 
@@ -286,11 +299,12 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     /// Puts what the socket has left to do off to the next turn, so that others come in between.
-    pub fn put_off(self) {
+    pub fn put_off(mut self) {
+        self.keep_fresh();
         self.shard.queue(self.index);
     }
 
-    /// Delivers a message, and whatever else is due.
+    /// Delivers what is due, then a message, and what follows from it.
     ///
     /// # Errors
     ///
@@ -301,7 +315,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
         handler: &mut H,
         cx: &mut Context<'_, H::Message>,
     ) -> Result<Next, H::Message> {
-        self.settle();
+        while let Some((event, mut socket)) = self.next_event() {
+            handler.event(&mut socket, event, cx);
+        }
         if !self.control().takes_messages() {
             self.shard.stats.gone += 1;
             return Err(message);
@@ -400,8 +416,13 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let shard = &mut *self.shard;
         let slot = shard.slots.get_mut(self.index)?;
         let data = slot.data.as_mut()?;
-        let bytes =
-            if slot.control.kept.is_empty() { self.fresh } else { shard.input.slice(&slot.control.kept) };
+        let bytes = if !slot.control.kept.is_empty() {
+            shard.input.slice(&slot.control.kept)
+        } else if slot.control.pending.has(Pending::RECEIVE) {
+            &[] // fresh bytes are for `receive`, which is still to come
+        } else {
+            self.fresh
+        };
         let shared = Shared {
             now: shard.now,
             token,
@@ -436,9 +457,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
     fn settle_input(&mut self) {
         let consumed = core::mem::take(&mut self.consumed);
         if !self.fresh.is_empty() {
-            // before the first event of this port nothing is consumed, and nothing may be kept yet
-            if consumed == 0 && self.control().pending.has(Pending::RECEIVE) {
-                return;
+            if self.control().pending.has(Pending::RECEIVE) {
+                return; // nobody has seen them yet
             }
             let rest = core::mem::take(&mut self.fresh).get(consumed..).unwrap_or_default();
             if !rest.is_empty() {
@@ -455,12 +475,16 @@ impl<'p, 's, D> Port<'p, 's, D> {
     fn settle_asked(&mut self) {
         let now = self.shard.now.tick();
         let local = self.shard.local_reason();
-        let control = self.control();
-        let asked = core::mem::take(&mut control.asked);
-        if !control.state.is_live() {
+        let asked = core::mem::take(&mut self.control().asked);
+        if asked.has(Asked::ENDS) {
+            self.control().flags.set(Flags::CLOSING);
+            self.control().pending = Pending::default();
+        }
+        if !self.control().state.is_live() {
             return;
         }
-        let unread = control.may_have_unread();
+        let unread = !self.fresh.is_empty() || self.control().may_have_unread();
+        let control = self.control();
         let orderly = if control.flags.has(Flags::PEER_ENDED) { CloseReason::Peer } else { local };
         let (step, reason) = if asked.has(Asked::ABORT) {
             (Step::Abort, CloseReason::Aborted)
@@ -471,9 +495,6 @@ impl<'p, 's, D> Port<'p, 's, D> {
         } else {
             (Step::Finish, orderly)
         };
-        if step != Step::Finish {
-            control.pending = Pending::default();
-        }
         control.because(reason);
         control.step(step, now);
     }
@@ -481,20 +502,19 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// A socket that is past its live states gets no event but the last, and holds no input.
     #[inline(never)]
     fn settle_ending(&mut self) {
-        self.fresh = &[];
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
         let control = &mut slot.control;
-        self.shard.input.release(&mut control.kept);
-        if control.state == State::Closed {
-            // the end of the peer's side may be news, and `open` may not have been given yet
-            let mut due = control.pending.only(Pending::PEER_CLOSED.with(Pending::OPEN));
-            if !control.flags.has(Flags::ENDED) {
-                let opened = control.flags.has(Flags::OPENED) || due.has(Pending::OPEN);
-                due.set(if opened { Pending::CLOSE } else { Pending::REFUSED });
-            }
-            control.pending = due;
-        } else {
-            control.pending = control.pending.only(Pending::PEER_CLOSED.with(Pending::OPEN));
+        // `open` may not have been given yet; and the peer's end, with what came before it, is news
+        // even if it was the last thing to come
+        let news = if control.pending.has(Pending::PEER_CLOSED) { Pending::LAST } else { Pending::OPEN };
+        control.pending = control.pending.only(news);
+        if control.pending.is_empty() {
+            self.fresh = &[];
+            self.shard.input.release(&mut control.kept);
+        }
+        if control.state == State::Closed && !control.flags.has(Flags::ENDED) {
+            let opened = control.flags.has(Flags::OPENED) || control.pending.has(Pending::OPEN);
+            control.pending.set(if opened { Pending::CLOSE } else { Pending::REFUSED });
         }
     }
 
@@ -502,6 +522,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     #[inline]
     pub fn finish(mut self) -> Next {
         self.settle();
+        self.keep_fresh();
         if let Some(slot) = self.shard.slots.get(self.index)
             && slot.control.is_quiet()
             && self.shard.input.has_blocks()
@@ -552,6 +573,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if control.flags.has(Flags::IN_FLIGHT) {
             return Next::Cancel;
         }
+        self.shard.stats.bytes_lost += control.chain.queued() as u64;
         control.chain.clear(&mut self.shard.output);
         let now = self.shard.now.tick();
         control.step(Step::Release, now);

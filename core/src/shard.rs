@@ -94,7 +94,10 @@ impl<D> Links for Slots<'_, D> {
 
 impl<D> fmt::Debug for Shard<'_, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shard").field("config", &self.config).field("open", &self.open).finish_non_exhaustive()
+        f.debug_struct("Shard")
+            .field("config", &self.config)
+            .field("open", &self.open)
+            .finish_non_exhaustive()
     }
 }
 
@@ -461,12 +464,12 @@ impl<'s, D> Shard<'s, D> {
         match (self.ticks.due(&slot.control), filed) {
             (None, _) => {}
             (Some((due, _)), Some(filed)) if at_or_before(filed, due) => {}
-            (Some((due, _)), _) => {
-                // what is due already comes in the next turn, not for ever in this one
-                let soonest = self.now.tick().wrapping_add(1);
-                let due = if at_or_before(due, soonest) { soonest } else { due };
-                self.wheel.set(&mut self.slots, index, due);
+            // what is due already comes in the next turn, not for ever in this one
+            (Some((due, _)), _) if at_or_before(due, self.now.tick()) => {
+                self.expire(index);
+                self.queue(index);
             }
+            (Some((due, _)), _) => self.wheel.set(&mut self.slots, index, due),
         }
     }
 
@@ -537,7 +540,8 @@ impl Ticks {
                     at(control.seen, self.idle, engine(Timeout::Idle))
                 };
                 let stall = control.flags.has(Flags::STALLED);
-                let stall = stall.then(|| at(control.progress, self.write_stall, engine(Timeout::WriteStall)));
+                let stall =
+                    stall.then(|| at(control.progress, self.write_stall, engine(Timeout::WriteStall)));
                 let own = control.flags.has(Flags::DEADLINE).then_some((control.deadline, Due::Handler));
                 earliest(earliest(own, stall.flatten()), quiet)
             }

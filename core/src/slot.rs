@@ -63,6 +63,16 @@ bits! {
     }
 }
 
+impl Pending {
+    /// What may still come to a socket that has ended without the handler's asking.
+    pub(crate) const LAST: Self = Self::OPEN.with(Self::RECEIVE).with(Self::PEER_CLOSED);
+}
+
+impl Asked {
+    /// All but `finish`.
+    pub(crate) const ENDS: Self = Self::CLOSE.with(Self::LINGER).with(Self::ABORT);
+}
+
 bits! {
     Flags(u16) {
         /// The handler has paused reading.
@@ -91,6 +101,8 @@ bits! {
         ENDED = 11,
         /// Output waits for the peer since `progress`.
         STALLED = 12,
+        /// The handler has asked for the end: nothing but `close` follows.
+        CLOSING = 13,
     }
 }
 
@@ -146,7 +158,8 @@ impl Control {
             Change::To(to) => {
                 let from = core::mem::replace(&mut self.state, to);
                 self.flags.set(Flags::TIMES);
-                let begins = matches!(to, State::Draining | State::Parting | State::Lingering | State::Connecting);
+                let begins =
+                    matches!(to, State::Draining | State::Parting | State::Lingering | State::Connecting);
                 if begins && from != State::Parting || to == State::Lingering {
                     self.seen = now;
                 }

@@ -7,6 +7,7 @@ use crate::slot::{Asked, Control, Flags, Pending};
 use crate::time::Instant;
 use crate::token::Token;
 use core::fmt;
+use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
 /// A socket within a callback: its [`Stream`] and the user's data.
@@ -141,7 +142,7 @@ impl<'a> Stream<'a> {
     #[inline]
     pub fn split(&mut self) -> (Input<'_>, Output<'_>) {
         let most = self.most();
-        let input = Input { bytes: self.bytes, consumed: self.consumed };
+        let input = Input { bytes: self.bytes, consumed: self.consumed, here: PhantomData };
         (input, Output { pool: self.pool.reborrow(), chain: &mut self.control.chain, most })
     }
 
@@ -151,7 +152,11 @@ impl<'a> Stream<'a> {
     }
 
     fn most(&self) -> u16 {
-        if self.control.state.writes() && self.control.asked.is_empty() { self.shared.output_limit } else { 0 }
+        if self.control.state.writes() && self.control.asked.is_empty() {
+            self.shared.output_limit
+        } else {
+            0
+        }
     }
 
     /// How many bytes wait to be sent; in the `close` event, how many never will be.
@@ -190,11 +195,10 @@ impl<'a> Stream<'a> {
         self.control.asked.set(Asked::ABORT);
     }
 
-    /// Whether `close`, `linger` or `abort` was asked for, or the socket is closed.
+    /// Whether the end is settled: `close`, `linger` or `abort` was asked for, or this is `close`.
     #[must_use]
     pub fn closing(&self) -> bool {
-        const ENDS: Asked = Asked::CLOSE.with(Asked::LINGER).with(Asked::ABORT);
-        self.control.asked.has(ENDS) || !self.control.state.is_live()
+        self.control.asked.has(Asked::ENDS) || self.control.flags.has(Flags::CLOSING.with(Flags::ENDED))
     }
 
     /// Stops reading; bytes already on their way may still come once.
@@ -226,16 +230,17 @@ impl<'a> Stream<'a> {
         self.control.flags.set(Flags::DEADLINE.with(Flags::TIMES));
     }
 
-    /// The deadline, if one is set.
+    /// The deadline, if one is set and `timeout` has not come for it.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.control.flags.has(Flags::DEADLINE).then(|| self.shared.now.near(self.control.deadline))
+        let set = self.control.flags.has(Flags::DEADLINE) || self.control.pending.has(Pending::TIMEOUT);
+        set.then(|| self.shared.now.near(self.control.deadline))
     }
 
     /// Whether `writable` will come: a send was refused or short, or `want` was called.
     #[must_use]
     pub fn owes_writable(&self) -> bool {
-        self.control.chain.armed
+        self.control.chain.armed || self.control.pending.has(Pending::WRITABLE)
     }
 
     /// Whether the peer has ended its side.

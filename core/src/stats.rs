@@ -30,7 +30,6 @@ pub struct Stats {
 impl Stats {
     /// A socket has had its last event.
     pub(crate) fn ended(&mut self, control: &Control) {
-        self.bytes_lost += control.chain.queued() as u64;
         if !control.flags.has(Flags::OPENED) {
             self.refused += 1;
             return;

@@ -28,7 +28,10 @@ pub struct Storage<'s, D> {
 
 impl<D> fmt::Debug for Storage<'_, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Storage").field("slots", &self.slots.len()).field("memory", &self.memory.len()).finish()
+        f.debug_struct("Storage")
+            .field("slots", &self.slots.len())
+            .field("memory", &self.memory.len())
+            .finish()
     }
 }
 

@@ -1,1 +1,17 @@
-//! Programs to start from: httpd, echo, chat, relay
+//! What the example programs share: [`ServerOptions`] for the command line, [`serve`] for the life of a server
+//!
+//! | program | what it shows |
+//! | --- | --- |
+//! | `echo` | the smallest server: input to output, back-pressure for nothing |
+//! | `chat` | messages to every socket of every poller; what becomes of slow readers |
+//! | `relay` | accepting and connecting; two sockets tied together by messages and credit |
+//!
+//! Each is started as `cargo run -p lightcone-examples --example NAME -- --help`.
+
+#![forbid(unsafe_code)]
+
+mod options;
+mod server;
+
+pub use options::{Addresses, ServerOptions, UsageError};
+pub use server::{print_line, serve};

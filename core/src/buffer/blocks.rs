@@ -1,5 +1,7 @@
 //! A pool of equal blocks in lent memory.
 
+use core::marker::PhantomData;
+
 /// Bytes of book-keeping a block.
 pub(crate) const LINK_BYTES: usize = 8;
 
@@ -31,6 +33,8 @@ pub(crate) struct Lent<'a> {
     links: &'a mut [[u8; LINK_BYTES]],
     free: &'a mut FreeList,
     shift: u32,
+    /// Views of a socket stay on its thread.
+    here: PhantomData<*const ()>,
 }
 
 impl<'m> Blocks<'m> {
@@ -42,7 +46,13 @@ impl<'m> Blocks<'m> {
     }
 
     pub(crate) fn lend(&mut self) -> Lent<'_> {
-        Lent { memory: self.memory, links: self.links, free: &mut self.free, shift: self.shift }
+        Lent {
+            memory: self.memory,
+            links: self.links,
+            free: &mut self.free,
+            shift: self.shift,
+            here: PhantomData,
+        }
     }
 
     pub(crate) fn memory(&self) -> &[u8] {
@@ -83,7 +93,7 @@ impl<'m> Blocks<'m> {
 
 impl Lent<'_> {
     pub(crate) fn reborrow(&mut self) -> Lent<'_> {
-        Lent { memory: self.memory, links: self.links, free: self.free, shift: self.shift }
+        Lent { memory: self.memory, links: self.links, free: self.free, shift: self.shift, here: PhantomData }
     }
 
     pub(crate) fn available(&self) -> usize {

@@ -1,6 +1,7 @@
 //! The input buffer: a borrowed slice while a callback runs, a leased block for what stays behind.
 
 use super::blocks::{Blocks, Lent};
+use core::marker::PhantomData;
 
 /// What a socket keeps between callbacks: nothing, or `start..end` of one block.
 #[derive(Clone, Copy, Default, Debug)]
@@ -151,6 +152,8 @@ impl InputPools<'_> {
 pub struct Input<'a> {
     pub(crate) bytes: &'a [u8],
     pub(crate) consumed: &'a mut usize,
+    /// Views of a socket stay on its thread.
+    pub(crate) here: PhantomData<*const ()>,
 }
 
 impl Input<'_> {

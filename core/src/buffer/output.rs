@@ -170,7 +170,8 @@ impl Output<'_> {
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Full> {
         if self.most != 0
             && bytes.len() <= self.chain.left as usize
-            && let Some(to) = self.pool.memory.get_mut(self.chain.at as usize..self.chain.at as usize + bytes.len())
+            && let Some(to) =
+                self.pool.memory.get_mut(self.chain.at as usize..self.chain.at as usize + bytes.len())
         {
             to.copy_from_slice(bytes);
             self.advance(bytes.len() as u32);

@@ -132,7 +132,8 @@ impl Acceptor {
             }
         }
         for entry in self.listeners.iter_mut().filter(|entry| !entry.watched) {
-            entry.watched = driver.register(entry.socket.as_fd(), Self::key(entry.id), Interest::READ).is_ok();
+            entry.watched =
+                driver.register(entry.socket.as_fd(), Self::key(entry.id), Interest::READ).is_ok();
             if !entry.watched {
                 self.resume_at = Some(now + REST);
             }
@@ -161,7 +162,9 @@ impl Acceptor {
     ) -> Placed {
         let mut mine = Vec::with_capacity(self.newcomers);
         for _ in 0..ACCEPTS_A_TURN {
-            let Some(entry) = self.listeners.iter().find(|entry| entry.id == id && entry.watched) else { break };
+            let Some(entry) = self.listeners.iter().find(|entry| entry.id == id && entry.watched) else {
+                break;
+            };
             if !self.has_room(me, hub) {
                 self.rest(driver, now);
                 break;
@@ -192,13 +195,25 @@ impl Acceptor {
 
     fn has_room<M>(&self, me: PollerId, hub: &Hub<M>) -> bool {
         match &self.balancer {
-            None => hub.remote(me).is_some_and(|remote| AsRef::<lightcone_core::sync::Load>::as_ref(remote).get() < hub.sockets),
-            Some(_) => hub.pollers.iter().any(|remote| AsRef::<lightcone_core::sync::Load>::as_ref(remote).get() < hub.sockets),
+            None => hub.remote(me).is_some_and(|remote| {
+                AsRef::<lightcone_core::sync::Load>::as_ref(remote).get() < hub.sockets
+            }),
+            Some(_) => hub
+                .pollers
+                .iter()
+                .any(|remote| AsRef::<lightcone_core::sync::Load>::as_ref(remote).get() < hub.sockets),
         }
     }
 
     /// Gives a socket to the poller that the balancer picks, or the next best with room.
-    fn place<M>(&mut self, fd: OwnedFd, peer: Address, id: ListenerId, me: PollerId, hub: &Hub<M>) -> Outcome {
+    fn place<M>(
+        &mut self,
+        fd: OwnedFd,
+        peer: Address,
+        id: ListenerId,
+        me: PollerId,
+        hub: &Hub<M>,
+    ) -> Outcome {
         let hint = match &peer {
             Address::Inet(peer) => peer_hint(peer),
             Address::Unix(_) => 0,
@@ -217,9 +232,18 @@ impl Acceptor {
 }
 
 /// Gives a socket to one poller, if that has room for it.
-fn offer<M>(fd: OwnedFd, peer: Address, listener: ListenerId, to: usize, me: PollerId, hub: &Hub<M>) -> Outcome {
+fn offer<M>(
+    fd: OwnedFd,
+    peer: Address,
+    listener: ListenerId,
+    to: usize,
+    me: PollerId,
+    hub: &Hub<M>,
+) -> Outcome {
     let Some(remote) = hub.pollers.get(to) else { return Outcome::NoRoom(fd) };
-    let Some(seat) = Seat::one_below(Arc::clone(&remote.load), hub.sockets) else { return Outcome::NoRoom(fd) };
+    let Some(seat) = Seat::one_below(Arc::clone(&remote.load), hub.sockets) else {
+        return Outcome::NoRoom(fd);
+    };
     if to == usize::from(me.0) {
         return Outcome::Placed(Some((fd, peer, listener, seat)));
     }

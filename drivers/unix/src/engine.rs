@@ -13,8 +13,8 @@ use std::thread::{self, JoinHandle};
 use lightcone_core::balance::{BalanceError, Balancer, Policy};
 use lightcone_core::sync::PushError;
 use lightcone_core::{
-    Address, Config, ConfigError, Handler, Instant, ListenerId, PollerId, Rejected, Shard, Stats, Storage, Timeouts,
-    Token,
+    Address, Config, ConfigError, Handler, Instant, ListenerId, PollerId, Rejected, Shard, Stats, Storage,
+    Timeouts, Token,
 };
 
 use crate::acceptor::{Acceptor, LISTENERS_MAX};
@@ -265,7 +265,8 @@ impl<D: Driver> Builder<D> {
     where
         H: Handler<Message: Send> + 'static,
     {
-        let pollers = self.pollers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
+        let pollers =
+            self.pollers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
         if !(1..=POLLERS_MAX).contains(&pollers) {
             return Err(Error::Pollers(pollers));
         }
@@ -284,7 +285,8 @@ impl<D: Driver> Builder<D> {
         let wanted = pollers * (sockets + DESCRIPTORS_A_POLLER) + DESCRIPTORS_ON_TOP;
         let shortage = DescriptorLimit::require(wanted as u64).err();
 
-        let drivers = (0..pollers).map(|_| D::new(crate::poller::EVENTS_MAX)).collect::<Result<Vec<_>, _>>()?;
+        let drivers =
+            (0..pollers).map(|_| D::new(crate::poller::EVENTS_MAX)).collect::<Result<Vec<_>, _>>()?;
         let remotes = drivers.iter().map(|driver| {
             let waker = driver.waker();
             Remote::new(CONTROL_CAPACITY, self.mailbox, Box::new(move || waker.wake()))
@@ -363,10 +365,12 @@ where
                 Ok(shard) => shard,
                 Err(error) => unreachable!("the configuration was checked: {error}"),
             };
-            let receive_size = if config.receive_blocks > 0 { config.receive_size } else { config.block_size };
+            let receive_size =
+                if config.receive_blocks > 0 { config.receive_size } else { config.block_size };
             let acceptor = Acceptor::new(balancer);
             let nodelay = listen.nodelay;
-            let parts = Parts { id, hub: &hub, remote, shard, handler, driver, acceptor, receive_size, nodelay, now };
+            let parts =
+                Parts { id, hub: &hub, remote, shard, handler, driver, acceptor, receive_size, nodelay, now };
             let Some(poller) = Poller::new(parts) else { return PollerReport::default() };
             let _ = ready.send(());
             drop(ready);
@@ -471,7 +475,9 @@ impl<M> Handle<M> {
         let mut last = Error::Full;
         for poller in core::iter::once(first).chain(balancer.alternatives(first, &hub.pollers)) {
             let Some(remote) = hub.pollers.get(poller) else { continue };
-            let Some(seat) = crate::hub::Seat::one_below(Arc::clone(&remote.load), hub.sockets) else { continue };
+            let Some(seat) = crate::hub::Seat::one_below(Arc::clone(&remote.load), hub.sockets) else {
+                continue;
+            };
             match remote.tell(Control::Dial { to, tag, seat }) {
                 Ok(()) => return Ok(()),
                 Err(PushError::Closed(_)) => last = Error::Gone,
@@ -531,7 +537,11 @@ impl<M> Handle<M> {
     /// How many sockets each poller has now, those on their way to it included.
     #[must_use]
     pub fn loads(&self) -> Vec<u32> {
-        self.hub().pollers.iter().map(|remote| AsRef::<lightcone_core::sync::Load>::as_ref(remote).get()).collect()
+        self.hub()
+            .pollers
+            .iter()
+            .map(|remote| AsRef::<lightcone_core::sync::Load>::as_ref(remote).get())
+            .collect()
     }
 
     /// Begins to shut the engine down: listeners close at once, every socket gets `shutdown`, and
@@ -631,7 +641,9 @@ impl<M> Engine<M> {
         }
         for (remote, socket) in hub.pollers.iter().zip(sockets) {
             let told = remote.tell(Control::Listen { socket, id });
-            told.map_err(|refused| if matches!(refused, PushError::Full(_)) { Error::Full } else { Error::Gone })?;
+            told.map_err(
+                |refused| if matches!(refused, PushError::Full(_)) { Error::Full } else { Error::Gone },
+            )?;
         }
         if let Some(listening) = locked(&hub.listeners).get_mut(usize::from(id.0)) {
             *listening = Listening { open: true, shared };
@@ -704,7 +716,8 @@ impl<M> Listener<M> {
     pub fn close(&self) -> Result<(), Error> {
         let hub = self.handle.hub();
         let mut listeners = locked(&hub.listeners);
-        let Some(listening) = listeners.get_mut(usize::from(self.id.0)).filter(|listening| listening.open) else {
+        let Some(listening) = listeners.get_mut(usize::from(self.id.0)).filter(|listening| listening.open)
+        else {
             return Err(Error::Gone);
         };
         let count = if listening.shared { hub.pollers.len() } else { 1 };
@@ -755,4 +768,3 @@ impl<T: ToEndpoints + ?Sized> ToEndpoints for &T {
         (**self).to_endpoints()
     }
 }
-

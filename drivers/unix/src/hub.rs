@@ -158,7 +158,9 @@ impl<M> Hub<M> {
         let Some(remote) = self.remote(to.poller()) else { return Err(Rejected::Gone(message)) };
         remote.mail.push(Mail::Post(to, message)).map_err(|refused| match refused {
             PushError::Full(Mail::Post(_, message) | Mail::Broadcast(message, _)) => Rejected::Full(message),
-            PushError::Closed(Mail::Post(_, message) | Mail::Broadcast(message, _)) => Rejected::Gone(message),
+            PushError::Closed(Mail::Post(_, message) | Mail::Broadcast(message, _)) => {
+                Rejected::Gone(message)
+            }
         })?;
         if from != Some(to.poller()) {
             remote.notify(); // a poller looks into its own mailbox before it sleeps

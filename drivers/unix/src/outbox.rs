@@ -4,9 +4,7 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use lightcone_core::{
-    Address, ConnectError, Interest, Outbox, PollerId, Rejected, Shard, Token,
-};
+use lightcone_core::{Address, ConnectError, Interest, Outbox, PollerId, Rejected, Shard, Token};
 
 use crate::address::SocketAddress;
 use crate::errno::Errno;

@@ -8,7 +8,8 @@ use std::panic::{catch_unwind, resume_unwind};
 
 use lightcone_core::sync::{Mailbox, Padded, Popped, Receiver, Slot as Cell};
 use lightcone_core::{
-    Address, CloseReason, Context, Handler, Instant, Interest, ListenerId, Next, Origin, PollerId, Shard, Token,
+    Address, CloseReason, Context, Handler, Instant, Interest, ListenerId, Next, Origin, PollerId, Shard,
+    Token,
 };
 
 use crate::acceptor::{Acceptor, Placed};
@@ -308,11 +309,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     }
 
     /// Tells the shard something and runs what follows from it.
-    fn after(
-        &mut self,
-        token: Token,
-        tell: impl FnOnce(&mut lightcone_core::Port<'_, 's, H::Data>),
-    ) -> Next {
+    fn after(&mut self, token: Token, tell: impl FnOnce(&mut lightcone_core::Port<'_, 's, H::Data>)) -> Next {
         let Some(mut port) = self.shard.port(token) else { return Next::Wait(Interest::NONE) };
         tell(&mut port);
         let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
@@ -441,7 +438,11 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
                 Control::Unlisten { id } => self.acceptor.close(id, &mut self.driver),
                 Control::Close { token, abort } => {
                     if let Some(mut port) = self.shard.port(token) {
-                        if abort { port.cut(CloseReason::Aborted) } else { port.close() }
+                        if abort {
+                            port.cut(CloseReason::Aborted)
+                        } else {
+                            port.close()
+                        }
                         self.run_port(token);
                     }
                 }

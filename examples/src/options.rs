@@ -1,0 +1,191 @@
+//! The command line that all servers have.
+
+use core::fmt;
+use core::num::NonZeroUsize;
+use core::str::FromStr;
+use core::time::Duration;
+use std::thread;
+
+use clap::builder::RangedU64ValueParser;
+use lightcone_native::endpoint::{Endpoint, EndpointError};
+use lightcone_native::{Builder, DriverName, Policy, ToEndpoints};
+
+/// What every server can be told; a program adds its own options around it with `#[command(flatten)]`.
+///
+/// Another default than `127.0.0.1:7000` is had by
+/// `#[command(mut_arg("listen", |arg| arg.default_value("127.0.0.1:8080")))]` on the program's options.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ServerOptions {
+    /// Where to listen: HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 lets the system choose.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7000")]
+    pub listen: Addresses,
+
+    /// How to wait for sockets.
+    #[arg(long, value_name = "NAME", default_value_t, help = driver_help())]
+    pub driver: DriverName,
+
+    /// How many threads serve connections [default: one for each processor].
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
+    pub pollers: Option<usize>,
+
+    /// How connections are spread over them: round-robin, least, two, hash or pinned:N.
+    #[arg(long, value_name = "POLICY", default_value_t)]
+    pub balancer: Policy,
+
+    /// The most connections at once, shared out evenly over the pollers; more wait until one ends.
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=16_777_216))]
+    pub max_connections: Option<usize>,
+
+    /// How many seconds connections have to end once the server is told to stop; a second signal ends them at once.
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    pub grace: u64,
+}
+
+fn driver_help() -> String {
+    let names: Vec<_> = DriverName::ALL.iter().map(DriverName::to_string).collect();
+    format!("How to wait for sockets: {}", names.join(", "))
+}
+
+/// Options that are each allowed, and not together.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UsageError(String);
+
+impl fmt::Display for UsageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl core::error::Error for UsageError {}
+
+impl ServerOptions {
+    /// An engine's settings as the options say, to be refined by the program.
+    ///
+    /// # Errors
+    ///
+    /// Fewer connections than pollers.
+    pub fn builder(&self) -> Result<Builder, UsageError> {
+        let mut builder = Builder::new().pollers(self.pollers()).balancer(self.balancer);
+        if let Some(connections) = self.connections_per_poller()? {
+            builder = builder.sockets(connections);
+        }
+        Ok(builder)
+    }
+
+    /// How many pollers there are: one for each processor, but no more than connections.
+    #[must_use]
+    pub fn pollers(&self) -> usize {
+        let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.pollers.unwrap_or_else(|| processors.clamp(1, self.max_connections.unwrap_or(256).clamp(1, 256)))
+    }
+
+    /// Each poller's share of `--max-connections`, rounded down; `None` when that was not given.
+    ///
+    /// # Errors
+    ///
+    /// Fewer connections than pollers.
+    pub fn connections_per_poller(&self) -> Result<Option<usize>, UsageError> {
+        let pollers = self.pollers();
+        match self.max_connections {
+            Some(all) if all < pollers => Err(UsageError(format!(
+                "--max-connections {all} with --pollers {pollers}; allowed: at least one for each poller"
+            ))),
+            all => Ok(all.map(|all| all / pollers)),
+        }
+    }
+
+    /// How long connections have to end once the server is told to stop.
+    #[must_use]
+    pub fn grace(&self) -> Duration {
+        Duration::from_secs(self.grace)
+    }
+}
+
+/// What an address on the command line stands for: several endpoints when it names a host.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Addresses {
+    text: Box<str>,
+    /// INVARIANT: not empty.
+    endpoints: Vec<Endpoint>,
+}
+
+impl Addresses {
+    /// The endpoints in the order of the system's resolver, at least one.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+}
+
+impl FromStr for Addresses {
+    type Err = EndpointError;
+
+    fn from_str(text: &str) -> Result<Self, EndpointError> {
+        Ok(Self { text: text.into(), endpoints: Endpoint::resolve(text)? })
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.text)
+    }
+}
+
+impl ToEndpoints for Addresses {
+    fn to_endpoints(&self) -> Result<Vec<Endpoint>, EndpointError> {
+        Ok(self.endpoints.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser, Debug)]
+    #[command(mut_arg("listen", |arg| arg.default_value("127.0.0.1:8080")))]
+    struct Program {
+        #[command(flatten)]
+        server: ServerOptions,
+    }
+
+    fn parse(arguments: &[&str]) -> Result<ServerOptions, String> {
+        let all = core::iter::once("program").chain(arguments.iter().copied());
+        Program::try_parse_from(all).map(|program| program.server).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_program_can_listen_elsewhere_by_default() {
+        assert_eq!(parse(&[]).unwrap().listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(parse(&["--listen", "[::1]:1"]).unwrap().listen.to_string(), "[::1]:1");
+    }
+
+    #[test]
+    fn connections_are_shared_out_and_never_exceeded() {
+        let share = |arguments: &[&str]| parse(arguments).unwrap().connections_per_poller();
+        assert_eq!(share(&["--pollers", "2"]), Ok(None));
+        assert_eq!(share(&["--pollers", "3", "--max-connections", "11"]), Ok(Some(3)));
+        assert_eq!(share(&["--max-connections", "1"]), Ok(Some(1)));
+        let error = share(&["--pollers", "4", "--max-connections", "3"]).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "--max-connections 3 with --pollers 4; allowed: at least one for each poller"
+        );
+    }
+
+    #[test]
+    fn a_bad_value_is_named_with_what_is_allowed() {
+        for (option, value, allowed) in [
+            ("--listen", "7000", "HOST:PORT"),
+            ("--driver", "fast", "native"),
+            ("--pollers", "0", "1..=256"),
+            ("--balancer", "random", "round-robin"),
+            ("--max-connections", "0", "1..=16777216"),
+            ("--grace", "-1", "86400"),
+        ] {
+            let error = parse(&[&format!("{option}={value}")]).unwrap_err();
+            assert!(error.contains(&format!("'{value}'")) && error.contains(option), "{error}");
+            assert!(error.contains(allowed), "{error}");
+        }
+    }
+}

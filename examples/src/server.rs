@@ -1,0 +1,118 @@
+//! A server's life: start, listen, run until a signal says stop, give an account.
+
+use core::time::Duration;
+use std::io::{self, Write};
+use std::process::{self, ExitCode};
+use std::thread;
+
+use lightcone_core::Handler;
+use lightcone_native::{Builder, Engine, Error, Handle, PollerContext, Report};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::options::{ServerOptions, UsageError};
+
+/// The command line was wrong, as opposed to the system's having refused.
+const EXIT_USAGE: u8 = 2;
+
+/// Runs a server until `SIGINT` or `SIGTERM`, and says what came of it.
+///
+/// The first line on standard output is `listening on ` with `scheme` and the address, once connections are taken; the
+/// last is the report. The first signal lets connections end within the grace time, a second ends them at once, and a
+/// third ends the process whatever its handlers do. Errors and notes go to standard error; the exit code is then 2 for
+/// settings that can't be, 1 for what the system refused.
+pub fn serve<H>(
+    options: &ServerOptions,
+    scheme: &str,
+    refine: impl FnOnce(Builder) -> Result<Builder, UsageError>,
+    make: impl Fn(PollerContext<H::Message>) -> H + Send + Sync + 'static,
+) -> ExitCode
+where
+    H: Handler<Message: Send> + 'static,
+{
+    match start(options, refine, make).and_then(|engine| run(engine, options, scheme)) {
+        Ok(report) => {
+            print_line(&report.to_string());
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            eprintln!("error: {}", failure.text);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+fn start<H>(
+    options: &ServerOptions,
+    refine: impl FnOnce(Builder) -> Result<Builder, UsageError>,
+    make: impl Fn(PollerContext<H::Message>) -> H + Send + Sync + 'static,
+) -> Result<Engine<H::Message>, Failure>
+where
+    H: Handler<Message: Send> + 'static,
+{
+    let builder = refine(options.builder()?)?;
+    let engine = options.driver.start(builder, make)?;
+    if let Some(shortage) = engine.descriptor_shortage() {
+        eprintln!("note: {shortage}");
+    }
+    Ok(engine)
+}
+
+fn run<M: Send + 'static>(engine: Engine<M>, options: &ServerOptions, scheme: &str) -> Result<Report, Failure> {
+    // before anybody is told where to connect, and so where to send signals
+    let signals = Signals::new([SIGINT, SIGTERM])?;
+    let (handle, grace) = (engine.handle(), options.grace());
+    thread::Builder::new().name("signals".into()).spawn(move || obey(signals, &handle, grace))?;
+    let listener = engine.listen(&options.listen)?;
+    print_line(&format!("listening on {scheme}{}", listener.endpoint()));
+    Ok(engine.join())
+}
+
+fn obey<M>(mut signals: Signals, handle: &Handle<M>, grace: Duration) {
+    for (before, _signal) in signals.forever().enumerate() {
+        match before {
+            0 => handle.shutdown(grace),
+            1 => handle.shutdown(Duration::ZERO),
+            _ => process::exit(1),
+        }
+    }
+}
+
+/// Prints a line on standard output, at once. Nobody's reading it is no reason to stop serving.
+pub fn print_line(line: &str) {
+    let mut out = io::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+/// Why there is no server, and what the process says with its exit code.
+struct Failure {
+    text: String,
+    code: u8,
+}
+
+impl From<UsageError> for Failure {
+    fn from(error: UsageError) -> Self {
+        Self { text: error.to_string(), code: EXIT_USAGE }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let usage = matches!(
+            error,
+            Error::Pollers(_)
+                | Error::Sockets(_)
+                | Error::Mailbox(_)
+                | Error::Config(_)
+                | Error::Balance(_)
+                | Error::Endpoint(_)
+        );
+        Self { text: error.to_string(), code: if usage { EXIT_USAGE } else { 1 } }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self { text: error.to_string(), code: 1 }
+    }
+}
