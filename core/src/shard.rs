@@ -130,7 +130,7 @@ impl<'s, D> Shard<'s, D> {
             input: InputPools { small, large },
             wheel: Wheel::new(now.tick()),
             now,
-            config: *config,
+            config: Config { output_limit: config.output_limit.min(config.output_blocks), ..*config },
             ticks: Ticks::new(config),
             free: 0,
             ready: Queue::default(),
@@ -203,10 +203,9 @@ impl<'s, D> Shard<'s, D> {
             self.returned = returned;
             self.to_feed = self.starving.len();
         }
-        let mut output = self.output.available();
-        let mut input = self.input.small.available() + self.input.large.available();
         let looks = self.to_feed.min(LOOKS);
         self.to_feed -= looks;
+        let mut blocks = self.output.available();
         for _ in 0..looks {
             let Some(index) = self.starving.pop(&mut self.slots, |control| &mut control.next_starving) else {
                 return;
@@ -217,18 +216,21 @@ impl<'s, D> Shard<'s, D> {
             if !control.state.is_live() {
                 continue;
             }
-            let writes = control.chain.armed && output > 0;
-            let reads = !control.holds_back() && input > 0 && self.input.room(&control.kept) > 0;
-            output -= usize::from(writes);
-            input -= usize::from(reads);
+            let writes = control.chain.armed && blocks > 0;
             if writes {
+                blocks -= 1;
                 control.chain.refused = false;
             }
-            if writes || reads {
+            // who may read takes no block before bytes come
+            if writes || (!control.holds_back() && self.input.room(&control.kept) > 0) {
                 self.queue(index);
             } else {
                 self.starve(index);
             }
+        }
+        if blocks == 0 && self.output.available() > 0 {
+            // as many were fed as there are blocks; who takes none leaves it to the next
+            self.to_feed = self.starving.len();
         }
     }
 
