@@ -30,8 +30,7 @@ pub enum Next {
 ///
 /// The push way: tell, then [`run`](Self::run) with a handler. The pull way: tell, then
 /// [`next_event`](Self::next_event) until `None`, then [`finish`](Self::finish). Both go through the
-/// same transitions.
-#[must_use = "end it with `run` or `finish`: they keep what was not consumed"]
+/// same transitions. A port that is dropped with neither loses the bytes it was told of.
 #[derive(Debug)]
 pub struct Port<'p, 's, D> {
     shard: &'p mut Shard<'s, D>,
@@ -337,12 +336,13 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if let Some(mut socket) = self.view() {
             handler.event(&mut socket, Event::Message(message), cx);
         }
-        Ok(self.run(handler, cx))
+        Ok(self.run_all(handler, cx))
     }
 
-    /// Delivers everything that is due, and says what the driver does next.
-    #[inline]
-    pub fn run<H: Handler<Data = D>>(mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
+    /// Delivers everything that is due, and says what the driver does next. After [`Next::Close`] the
+    /// port is of no use.
+    #[inline(always)]
+    pub fn run<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
         if !handler.wants_sent()
             && let Some(next) = self.sent_unheard()
         {
@@ -368,7 +368,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
 
     /// The two events of a plain request, each with one look at the slot: bytes came and all were
     /// consumed, or all that was queued has left. `None` when there is more to it.
-    #[inline]
+    #[inline(never)]
     fn run_plain<H: Handler<Data = D>>(
         &mut self,
         handler: &mut H,
@@ -397,11 +397,15 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
         let control = &slot.control;
         let quiet = control.is_plain() && control.is_quiet() && self.consumed == self.fresh.len();
-        (quiet && shard.input.has_blocks()).then(|| control.next(true))
+        if !quiet || !shard.input.has_blocks() {
+            return None;
+        }
+        (self.fresh, self.consumed) = (&[], 0);
+        Some(control.next(true))
     }
 
     #[inline(never)]
-    fn run_all<H: Handler<Data = D>>(mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
+    fn run_all<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
         self.deliver(handler, cx);
         self.conclude()
     }
@@ -585,7 +589,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     /// Ends a settled port.
-    fn conclude(mut self) -> Next {
+    fn conclude(&mut self) -> Next {
         let mut starve = self.grant_writable();
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return Next::Wait(Interest::NONE) };
         let control = &mut slot.control;
@@ -609,7 +613,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         next
     }
 
-    fn finish_closed(self) -> Next {
+    fn finish_closed(&mut self) -> Next {
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return Next::Close };
         let control = &mut slot.control;
         if !control.pending.is_empty() {

@@ -8,7 +8,7 @@ use std::panic::{catch_unwind, resume_unwind};
 
 use lightcone_core::sync::{Mailbox, Padded, Popped, Receiver, Slot as Cell};
 use lightcone_core::{
-    Address, CloseReason, Context, Handler, Instant, Interest, ListenerId, Next, Origin, PollerId, Shard,
+    Address, CloseReason, Context, Handler, Instant, Interest, ListenerId, Next, Origin, PollerId, Port, Shard,
     Token,
 };
 
@@ -209,11 +209,13 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         }
         self.current = Some(token);
         let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
-        let next = match port.run(&mut self.handler, &mut cx) {
+        let mut next = port.run(&mut self.handler, &mut cx);
+        if next == Next::Send && let Some(fd) = self.io.fd(token) {
             // most of what is received is answered at once
-            Next::Send => self.send(token),
-            next => next,
-        };
+            send(&mut port, fd);
+            let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
+            next = port.run(&mut self.handler, &mut cx);
+        }
         match next {
             Next::Wait(interest) if self.io.interest(token) == Some(interest) => self.current = None,
             next => self.act(token, next),
@@ -236,7 +238,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
 
     /// Delivers what is due for a socket and carries out what follows.
     fn run_port(&mut self, token: Token) {
-        let Some(port) = self.shard.port(token) else { return };
+        let Some(mut port) = self.shard.port(token) else { return };
         self.current = Some(token);
         let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
         let next = port.run(&mut self.handler, &mut cx);
@@ -281,24 +283,10 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         }
     }
 
-    #[inline(always)]
     fn send(&mut self, token: Token) -> Next {
         let Some(mut port) = self.shard.port(token) else { return Next::Wait(Interest::NONE) };
         let Some(fd) = self.io.fd(token) else { return Next::Wait(Interest::NONE) };
-        let (offered, sent) = match port.output() {
-            (piece, true) => (piece.len(), socket::send(fd, piece)),
-            _ => send_pieces(&port, fd),
-        };
-        match sent {
-            Sent::Bytes(n) => {
-                port.sent(n);
-                if n < offered {
-                    port.blocked();
-                }
-            }
-            Sent::WouldBlock => port.blocked(),
-            Sent::Failed(errno) => port.failed(errno.into()),
-        }
+        send(&mut port, fd);
         let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
         port.run(&mut self.handler, &mut cx)
     }
@@ -315,7 +303,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     }
 
     /// Tells the shard something and runs what follows from it.
-    fn after(&mut self, token: Token, tell: impl FnOnce(&mut lightcone_core::Port<'_, 's, H::Data>)) -> Next {
+    fn after(&mut self, token: Token, tell: impl FnOnce(&mut Port<'_, 's, H::Data>)) -> Next {
         let Some(mut port) = self.shard.port(token) else { return Next::Wait(Interest::NONE) };
         tell(&mut port);
         let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
@@ -613,8 +601,27 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     }
 }
 
+/// Sends what is queued, with one call, and tells the port what came of it.
+#[inline]
+fn send<D>(port: &mut Port<'_, '_, D>, fd: BorrowedFd<'_>) {
+    let (offered, sent) = match port.output() {
+        (piece, true) => (piece.len(), socket::send(fd, piece)),
+        _ => send_pieces(port, fd),
+    };
+    match sent {
+        Sent::Bytes(n) => {
+            port.sent(n);
+            if n < offered {
+                port.blocked();
+            }
+        }
+        Sent::WouldBlock => port.blocked(),
+        Sent::Failed(errno) => port.failed(errno.into()),
+    }
+}
+
 #[inline(never)]
-fn send_pieces<D>(port: &lightcone_core::Port<'_, '_, D>, fd: BorrowedFd<'_>) -> (usize, Sent) {
+fn send_pieces<D>(port: &Port<'_, '_, D>, fd: BorrowedFd<'_>) -> (usize, Sent) {
     let mut pieces: [&[u8]; GATHER_MAX] = [&[]; GATHER_MAX];
     let count = port.outputs(&mut pieces);
     let pieces = pieces.get(..count).unwrap_or_default();
