@@ -215,7 +215,8 @@ fn main() -> ExitCode {
     let timeouts = Timeouts { first_byte: None, idle: Some(QUIET_MAX), ..Timeouts::DEFAULT };
     let refine = |builder: Builder| Ok(builder.output_limit(OUTPUT_BLOCKS).timeouts(timeouts));
     let ours = Arc::clone(&counts);
-    let code = serve(&options.server, "", refine, move |poller| Chat::new(poller.id(), pollers, Arc::clone(&ours)));
+    let code =
+        serve(&options.server, "", refine, move |poller| Chat::new(poller.id(), pollers, Arc::clone(&ours)));
     if code == ExitCode::SUCCESS {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let (lines, dropped) = (count(&counts.lines), count(&counts.dropped));

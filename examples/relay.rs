@@ -16,6 +16,9 @@
 //! | resets, times out | abort: what was on its way is lost |
 //! | (nobody at `--to` takes the connection) | the end |
 //!
+//! `--max-connections` counts links. A client beyond it waits until a link ends; if links are still being made, it may
+//! be closed instead.
+//!
 //! When the server is told to stop, it reads no more, delivers what it has read, and ends both sides.
 
 use core::time::Duration;
@@ -24,7 +27,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lightcone_core::{
-    Address, CloseReason, ConnectError, Context, ErrorKind, Handler, Origin, Rejected, Socket, Timeouts, Token,
+    Address, CloseReason, ConnectError, Context, ErrorKind, Handler, Origin, Rejected, Socket, Timeouts,
+    Token,
 };
 use lightcone_examples::{Addresses, ServerOptions, serve};
 use lightcone_native::{Builder, PollerContext};
