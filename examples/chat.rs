@@ -14,10 +14,12 @@
 //! - A poller whose mailbox is full holds up those who talk, not those who listen: until the line that waits has gone
 //!   out, no socket of the same poller is read from. So one line waits at most, and none is lost or doubled.
 
+#![allow(clippy::std_instead_of_alloc, reason = "a program for systems that have std")]
+
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
 use lightcone_core::{Address, Context, Handler, Origin, PollerId, Rejected, Socket, Timeouts};

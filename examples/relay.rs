@@ -21,6 +21,8 @@
 //!
 //! When the server is told to stop, it reads no more, delivers what it has read, and ends both sides.
 
+#![allow(clippy::std_instead_of_alloc, reason = "a program for systems that have std")]
+
 use core::time::Duration;
 use std::collections::{HashSet, VecDeque};
 use std::process::ExitCode;
@@ -168,7 +170,7 @@ impl Relay {
         }
     }
 
-    fn connect(&mut self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {
+    fn connect(&self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {
         let Some(to) = self.to.get(socket.data.candidate) else { return socket.close() };
         match cx.connect(to, socket.token().to_bits()) {
             Ok(token) => socket.data.partner = Some(token),
@@ -226,10 +228,11 @@ impl Relay {
             let rest = end.piece.get(end.at..).unwrap_or_default();
             let room = rest.len().min(output.room());
             end.at += output.send_some(rest.get(..room).unwrap_or_default());
-            if end.at < end.piece.len() {
-                if output.queued() == 0 {
-                    output.want(); // all blocks of the poller are in use
-                }
+            let all = end.at == end.piece.len();
+            if !all && output.queued() == 0 {
+                output.want(); // all blocks of the poller are in use
+            }
+            if !all {
                 return;
             }
             let piece = core::mem::take(&mut end.piece);

@@ -28,6 +28,19 @@ impl Person {
         assert_eq!(line.pop(), Some('\n'), "the chat has closed");
         line
     }
+
+    /// Hears `line 0`, `line 1` and so on from each of `p0`, `p1` and so on, whoever comes first.
+    fn hear_all(&mut self, people: usize, lines: usize) {
+        let mut next = vec![0; people];
+        for _ in 0..people * lines {
+            let heard = self.hear();
+            let (name, line) = heard.split_once(": line ").unwrap_or_else(|| panic!("{heard}"));
+            let sayer: usize = name.strip_prefix('p').unwrap().parse().unwrap();
+            assert_eq!(line.parse(), Ok(next[sayer]), "{heard}");
+            next[sayer] += 1;
+        }
+        assert_eq!(next, vec![lines; people]);
+    }
 }
 
 #[test]
@@ -41,17 +54,7 @@ fn everyone_hears_every_line_in_its_sayers_order() {
             person.say(&format!("line {line}"));
         }
     }
-    for person in &mut people {
-        let mut next = [0; PEOPLE];
-        for _ in 0..PEOPLE * LINES {
-            let heard = person.hear();
-            let (name, line) = heard.split_once(": line ").unwrap();
-            let sayer: usize = name.strip_prefix('p').unwrap().parse().unwrap();
-            assert_eq!(line.parse(), Ok(next[sayer]), "{heard}");
-            next[sayer] += 1;
-        }
-        assert_eq!(next, [LINES; PEOPLE]);
-    }
+    people.iter_mut().for_each(|person| person.hear_all(PEOPLE, LINES));
     chat.signal("TERM");
     let (code, out, _) = chat.end();
     assert_eq!(code, Some(0));
@@ -67,19 +70,10 @@ fn lines_in_a_burst_outrun_the_mailboxes_and_none_is_lost_or_doubled() {
         for person in &mut people {
             let mut sayer = person.lines.get_ref().try_clone().unwrap();
             scope.spawn(move || {
-                let all: String = (0..LINES).map(|line| format!("{line}\n")).collect();
+                let all: String = (0..LINES).map(|line| format!("line {line}\n")).collect();
                 sayer.write_all(all.as_bytes()).unwrap();
             });
-            scope.spawn(move || {
-                let mut next = [0; 4];
-                for _ in 0..4 * LINES {
-                    let heard = person.hear();
-                    let (name, line) = heard.split_once(": ").unwrap_or_else(|| panic!("{heard}"));
-                    let sayer: usize = name.strip_prefix('p').unwrap().parse().unwrap();
-                    assert_eq!(line.parse(), Ok(next[sayer]), "{heard}");
-                    next[sayer] += 1;
-                }
-            });
+            scope.spawn(|| person.hear_all(4, LINES));
         }
     });
 }

@@ -4,28 +4,33 @@ use core::time::Duration;
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Once;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, sleep};
 
 /// How long anything may take.
 pub(crate) const WAIT: Duration = Duration::from_secs(30);
 
-/// The binary of an example, beside that of this test; built if it is not there.
+/// The binary of an example. Cargo has them up to date when it tests the whole workspace; so that this test alone does
+/// not run old ones, it is asked to see to it.
 fn binary(name: &str) -> PathBuf {
+    static BUILT: Once = Once::new();
     let test = env::current_exe().unwrap();
     let profile = test.ancestors().nth(2).unwrap(); // target/PROFILE/deps/TEST
-    let path = profile.join("examples").join(format!("{name}{}", env::consts::EXE_SUFFIX));
-    if !path.exists() {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["build", "--package", "lightcone-examples", "--example", name, "--profile"]);
-        let directory = profile.file_name().and_then(|name| name.to_str()).unwrap();
-        cargo.arg(if directory == "debug" { "dev" } else { directory });
-        cargo.arg("--target-dir").arg(profile.parent().unwrap());
-        assert!(cargo.status().unwrap().success(), "cargo cannot build {name}");
-    }
-    path
+    BUILT.call_once(|| build(profile));
+    profile.join("examples").join(format!("{name}{}", env::consts::EXE_SUFFIX))
+}
+
+fn build(profile: &Path) {
+    let directory = profile.file_name().and_then(|name| name.to_str()).unwrap();
+    let mut cargo = Command::new(env!("CARGO"));
+    // the whole workspace, so that dependencies have the features they have been built with
+    cargo.args(["build", "--quiet", "--workspace", "--example=echo", "--example=chat", "--example=relay"]);
+    cargo.args(["--profile", if directory == "debug" { "dev" } else { directory }]);
+    cargo.arg("--target-dir").arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
+    assert!(cargo.status().unwrap().success(), "cargo cannot build the examples");
 }
 
 /// A running example. Dropping it kills it.
@@ -71,7 +76,7 @@ impl Program {
 
     /// The next line of its output.
     pub(crate) fn line(&self) -> String {
-        self.out.recv_timeout(WAIT).expect("a line of output")
+        self.out.recv_timeout(WAIT).unwrap()
     }
 
     /// Sends a signal, such as `TERM`.
