@@ -352,6 +352,7 @@ const fn mix(value: u64) -> u64 {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     extern crate alloc;
     use alloc::format;

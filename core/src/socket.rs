@@ -230,16 +230,17 @@ impl<'a> Stream<'a> {
         self.control.flags.set(Flags::DEADLINE.with(Flags::TIMES));
     }
 
-    /// The deadline, if one is set.
+    /// The deadline, if one is set and `timeout` has not come for it.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
-        self.control.flags.has(Flags::DEADLINE).then(|| self.shared.now.near(self.control.deadline))
+        let set = self.control.flags.has(Flags::DEADLINE) || self.control.pending.has(Pending::TIMEOUT);
+        set.then(|| self.shared.now.near(self.control.deadline))
     }
 
     /// Whether `writable` will come: a send was refused or short, or `want` was called.
     #[must_use]
     pub fn owes_writable(&self) -> bool {
-        self.control.chain.armed
+        self.control.chain.armed || self.control.pending.has(Pending::WRITABLE)
     }
 
     /// Whether the peer has ended its side.

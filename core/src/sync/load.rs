@@ -145,6 +145,7 @@ impl<R: Deref<Target: AsRef<Load>>> fmt::Debug for Reservation<R> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     extern crate alloc;
     use alloc::sync::Arc;

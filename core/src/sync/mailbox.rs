@@ -381,6 +381,7 @@ impl fmt::Display for SlotsError {
 impl core::error::Error for SlotsError {}
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     extern crate alloc;
     use alloc::boxed::Box;

@@ -57,6 +57,7 @@ impl<T> Slot<T> {
 
     /// A free slot that waits for the lap of `turn`.
     #[cfg(test)]
+    #[cfg(not(loom))]
     pub(super) fn waiting(turn: Turn) -> Self {
         Self { turn: AtomicUsize::new(turn.0), value: UnsafeCell::new(MaybeUninit::uninit()) }
     }
@@ -153,6 +154,7 @@ impl<T> Vacant<'_, T> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     extern crate alloc;
     use alloc::sync::Arc;

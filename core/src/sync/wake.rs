@@ -90,6 +90,7 @@ impl Default for WakeFlag {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

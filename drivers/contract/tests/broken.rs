@@ -34,7 +34,7 @@ struct Faulty<const FAULT: u8> {
 
 impl<const FAULT: u8> Faulty<FAULT> {
     fn real(interest: Interest) -> Interest {
-        if FAULT == PAUSES_KEEP_READING { interest | Interest::READ } else { interest }
+        if FAULT == PAUSES_KEEP_READING { interest.with(Interest::READ) } else { interest }
     }
 
     fn falsify(&mut self, events: &mut [Event]) -> usize {

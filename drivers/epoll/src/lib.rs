@@ -8,14 +8,19 @@
 //! change; a pause is rare.
 
 #![cfg(any(target_os = "linux", target_os = "android"))]
+#![deny(unsafe_code)]
+
+#[expect(unsafe_code, reason = "the system calls")]
+mod sys;
 
 use core::time::Duration;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use lightcone_unix::driver::{Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness, timeout_ms};
 use lightcone_unix::errno::Errno;
-use lightcone_unix::syscall;
 use lightcone_unix::waker::EventFdWaker;
+
+use sys::{Change, ENDED, ERROR, HANG_UP, READ, Raw, WRITE};
 
 /// The most events of one wait: beyond that the memory they are copied through leaves the first cache.
 const EVENTS_MAX: usize = 1_024;
@@ -29,66 +34,18 @@ pub struct Epoll {
     buffer: Box<[Raw]>,
 }
 
-/// What the kernel writes for one socket.
-#[derive(Clone, Copy)]
-#[repr(transparent)]
-struct Raw(libc::epoll_event);
-
-impl core::fmt::Debug for Raw {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        // Copied: the fields of a packed structure have no addresses.
-        let (bits, key) = (self.0.events, self.0.u64);
-        write!(f, "{key}: {bits:#x}")
-    }
-}
-
-impl Epoll {
-    fn control(
-        &self,
-        operation: libc::c_int,
-        fd: BorrowedFd<'_>,
-        key: u64,
-        interest: Interest,
-    ) -> Result<(), Errno> {
-        let mut event = libc::epoll_event { events: bits_of(interest), u64: key };
-        let (epoll, fd) = (self.epoll.as_raw_fd(), fd.as_raw_fd());
-        // SAFETY: `event` outlives the call, which only reads it.
-        unsafe { syscall!(epoll_ctl(epoll, operation, fd, &raw mut event)) }.map(drop)
-    }
-
-    /// Takes what the kernel has to say, `timeout` in milliseconds; an interruption brings nothing.
-    fn collect(&mut self, timeout: libc::c_int, events_max: usize) -> Result<usize, DriverError> {
-        let room = libc::c_int::try_from(events_max.min(self.buffer.len())).unwrap_or(libc::c_int::MAX);
-        let buffer = self.buffer.as_mut_ptr().cast();
-        // SAFETY: `buffer` has room for at least `room` events; `Raw` is transparent.
-        match unsafe { syscall!(epoll_wait(self.epoll.as_raw_fd(), buffer, room, timeout)) } {
-            Ok(count) => Ok(usize::try_from(count).unwrap_or(0)),
-            Err(Errno(libc::EINTR)) => Ok(0),
-            Err(errno) => Err(DriverError::Os("epoll_wait", errno)),
-        }
-    }
-}
-
 impl Driver for Epoll {
     type Waker = EventFdWaker;
 
     const NAME: &'static str = "epoll";
 
-    const DESCRIPTORS_MAX: Option<RawFd> = None;
-
     fn new(events_max: usize) -> Result<Self, DriverError> {
-        // SAFETY: `epoll_create1` takes a number.
-        let fd = unsafe { syscall!(epoll_create1(libc::EPOLL_CLOEXEC)) };
-        let fd = fd.map_err(|errno| DriverError::Os("epoll_create1", errno))?;
-        // SAFETY: the call made the descriptor and succeeded; nobody else has it.
-        let epoll = unsafe { OwnedFd::from_raw_fd(fd) };
+        let epoll = sys::create().map_err(|errno| DriverError::Os("epoll_create1", errno))?;
         let waker = EventFdWaker::new().map_err(|errno| DriverError::Os("eventfd", errno))?;
-        let empty = Raw(libc::epoll_event { events: 0, u64: 0 });
-        let buffer = vec![empty; events_max.clamp(1, EVENTS_MAX)].into_boxed_slice();
-        let this = Self { epoll, waker, buffer };
-        this.control(libc::EPOLL_CTL_ADD, this.waker.as_fd(), KEY_RESERVED, Interest::READ)
-            .map_err(|errno| DriverError::Os("epoll_ctl", errno))?;
-        Ok(this)
+        sys::control(epoll.as_fd(), Change::Add, waker.as_fd(), KEY_RESERVED, READ)
+            .map_err(control_failed)?;
+        let buffer = vec![Raw::EMPTY; events_max.clamp(1, EVENTS_MAX)].into_boxed_slice();
+        Ok(Self { epoll, waker, buffer })
     }
 
     fn waker(&self) -> EventFdWaker {
@@ -106,18 +63,18 @@ impl Driver for Epoll {
         old: Interest,
         new: Interest,
     ) -> Result<(), DriverError> {
-        let operation = match (old.is_none(), new.is_none()) {
+        let change = match (old.is_none(), new.is_none()) {
             _ if old == new => return Ok(()),
-            (true, _) => libc::EPOLL_CTL_ADD,
-            (_, true) => libc::EPOLL_CTL_DEL,
-            (false, false) => libc::EPOLL_CTL_MOD,
+            (true, _) => Change::Add,
+            (_, true) => Change::Remove,
+            (false, false) => Change::Modify,
         };
-        self.control(operation, fd, key, new).map_err(|errno| DriverError::Os("epoll_ctl", errno))
+        sys::control(self.epoll.as_fd(), change, fd, key, bits_of(new)).map_err(control_failed)
     }
 
     fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
         if !interest.is_none() {
-            let removed = self.control(libc::EPOLL_CTL_DEL, fd, key, Interest::NONE);
+            let removed = sys::control(self.epoll.as_fd(), Change::Remove, fd, key, 0);
             debug_assert_eq!(removed, Ok(()), "the caller passed another interest than it watched");
         }
     }
@@ -127,14 +84,20 @@ impl Driver for Epoll {
     fn forget(&mut self, _fd: BorrowedFd<'_>, _key: u64, _interest: Interest) {}
 
     fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {
-        let seen = self.collect(timeout_ms(timeout), events.len())?;
+        // No more than fit into both: what is left over comes with the next wait.
+        let room = events.len().min(self.buffer.len());
+        let buffer = self.buffer.get_mut(..room).unwrap_or_default();
+        let seen = match sys::wait(self.epoll.as_fd(), buffer, timeout_ms(timeout)) {
+            Ok(seen) => seen,
+            Err(Errno(libc::EINTR)) => 0,
+            Err(errno) => return Err(DriverError::Os("epoll_wait", errno)),
+        };
         let mut count = 0;
         for raw in self.buffer.iter().take(seen) {
-            let (key, bits) = (raw.0.u64, raw.0.events);
-            if key == KEY_RESERVED {
+            if raw.key() == KEY_RESERVED {
                 self.waker.drain();
             } else if let Some(event) = events.get_mut(count) {
-                *event = Event { key, readiness: readiness_of(bits) };
+                *event = Event { key: raw.key(), readiness: readiness_of(raw.bits()) };
                 count += 1;
             }
         }
@@ -142,11 +105,9 @@ impl Driver for Epoll {
     }
 }
 
-const READ: u32 = libc::EPOLLIN.cast_unsigned();
-const WRITE: u32 = libc::EPOLLOUT.cast_unsigned();
-const ENDED: u32 = libc::EPOLLRDHUP.cast_unsigned();
-const HANG_UP: u32 = libc::EPOLLHUP.cast_unsigned();
-const ERROR: u32 = libc::EPOLLERR.cast_unsigned();
+const fn control_failed(errno: Errno) -> DriverError {
+    DriverError::Os("epoll_ctl", errno)
+}
 
 /// The end of the peer's stream is asked for with reading only: a socket that waits to write, and has read the end
 /// already, would be reported all the time.
@@ -193,15 +154,5 @@ mod tests {
         assert_eq!(Epoll::new(0).unwrap().buffer.len(), 1);
         assert_eq!(Epoll::new(64).unwrap().buffer.len(), 64);
         assert_eq!(Epoll::new(usize::MAX).unwrap().buffer.len(), EVENTS_MAX);
-    }
-
-    #[test]
-    fn its_descriptors_stay_in_this_process() {
-        let epoll = Epoll::new(8).unwrap();
-        for fd in [epoll.epoll.as_fd(), epoll.waker.as_fd()] {
-            // SAFETY: `F_GETFD` takes nothing.
-            let flags = unsafe { syscall!(fcntl(fd.as_raw_fd(), libc::F_GETFD)) };
-            assert_eq!(flags, Ok(libc::FD_CLOEXEC));
-        }
     }
 }

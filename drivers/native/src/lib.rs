@@ -33,6 +33,9 @@
 //! assert_eq!(report.opened(), 0);
 //! # Ok::<(), lightcone_native::Error>(())
 //! ```
+//!
+//! The only place where a driver is chosen by the system: epoll on Linux and Android, kqueue on the BSDs and Apple's
+//! systems, `select` on every other POSIX system.
 
 #![forbid(unsafe_code)]
 
@@ -45,8 +48,17 @@ core::cfg_select! {
         pub use lightcone_epoll::Epoll as Native;
         named::names! { "native" => Native, "epoll" => Native }
     }
+    any(
+        target_os = "freebsd", target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd",
+        target_vendor = "apple",
+    ) => {
+        pub use lightcone_kqueue::Kqueue as Native;
+    }
+    unix => {
+        pub use lightcone_select::Select as Native;
+    }
     _ => {
-        compile_error!("no native driver for this system");
+        compile_error!("lightcone's drivers need a POSIX system");
     }
 }
 

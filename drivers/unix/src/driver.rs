@@ -215,23 +215,19 @@ impl BitOrAssign for Readiness {
 impl fmt::Debug for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = [
-            (Self::READ.0, "READ"),
-            (Self::WRITE.0, "WRITE"),
-            (Self::ENDED.0, "ENDED"),
-            (Self::ERROR.0, "ERROR"),
-            (Self::LOST.0, "LOST"),
+            (Self::READ, "READ"),
+            (Self::WRITE, "WRITE"),
+            (Self::ENDED, "ENDED"),
+            (Self::ERROR, "ERROR"),
+            (Self::LOST, "LOST"),
         ];
-        print_bits(f, self.0, &names)
+        let mut separator = "";
+        for (_, name) in names.iter().filter(|(bit, _)| self.contains(*bit)) {
+            write!(f, "{separator}{name}")?;
+            separator = " | ";
+        }
+        if *self == Self::NONE { f.write_str("NONE") } else { Ok(()) }
     }
-}
-
-fn print_bits(f: &mut fmt::Formatter<'_>, bits: u8, names: &[(u8, &str)]) -> fmt::Result {
-    let mut separator = "";
-    for (_, name) in names.iter().filter(|(bit, _)| bits & bit != 0) {
-        write!(f, "{separator}{name}")?;
-        separator = " | ";
-    }
-    if bits == 0 { f.write_str("NONE") } else { Ok(()) }
 }
 
 /// Why a driver could not do as asked.
@@ -280,7 +276,7 @@ mod tests {
 
     #[test]
     fn bits_print_their_names() {
-        assert_eq!(format!("{:?} {:?}", Interest::BOTH, Interest::NONE), "READ | WRITE NONE");
+        assert_eq!(format!("{:?}", Readiness::NONE), "NONE");
         let seen = Readiness::READ | Readiness::ENDED | Readiness::LOST;
         assert_eq!(format!("{seen:?}"), "READ | ENDED | LOST");
     }

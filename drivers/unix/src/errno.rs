@@ -60,24 +60,24 @@ impl fmt::Display for Errno {
 
 impl core::error::Error for Errno {}
 
+/// What a program acts on, as handlers are told it.
 impl From<Errno> for ErrorKind {
     fn from(errno: Errno) -> Self {
         match errno.0 {
-            libc::ECONNREFUSED => Self::ConnectionRefused,
+            // A Unix socket file without a server refuses, and so does one that is not there.
+            libc::ECONNREFUSED | libc::ENOENT => Self::ConnectionRefused,
             libc::ECONNRESET => Self::ConnectionReset,
             libc::ECONNABORTED => Self::ConnectionAborted,
             libc::ETIMEDOUT => Self::TimedOut,
             libc::EHOSTUNREACH | libc::EHOSTDOWN => Self::HostUnreachable,
             libc::ENETUNREACH | libc::ENETDOWN => Self::NetworkUnreachable,
-            libc::EPIPE => Self::BrokenPipe,
+            libc::EPIPE | libc::ESHUTDOWN => Self::BrokenPipe,
             libc::EADDRINUSE => Self::AddressInUse,
             libc::EADDRNOTAVAIL => Self::AddressNotAvailable,
             libc::EACCES | libc::EPERM => Self::PermissionDenied,
             libc::EMFILE | libc::ENFILE => Self::OutOfDescriptors,
             libc::ENOMEM | libc::ENOBUFS => Self::OutOfMemory,
-            libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT => Self::Unsupported,
-            // nobody listens on the path of a Unix socket
-            libc::ENOENT => Self::ConnectionRefused,
+            libc::EAFNOSUPPORT | libc::EOPNOTSUPP | libc::EPROTONOSUPPORT | libc::ENOSYS => Self::Unsupported,
             _ => Self::Other,
         }
     }
@@ -186,6 +186,20 @@ mod tests {
         });
         assert_eq!(result, Ok(4));
         assert_eq!(retry::<()>(|| Err(Errno(libc::EPIPE))), Err(Errno(libc::EPIPE)));
+    }
+
+    #[test]
+    fn kinds_of_errors() {
+        for (number, kind) in [
+            (libc::ECONNREFUSED, ErrorKind::ConnectionRefused),
+            (libc::ETIMEDOUT, ErrorKind::TimedOut),
+            (libc::EPIPE, ErrorKind::BrokenPipe),
+            (libc::EMFILE, ErrorKind::OutOfDescriptors),
+            (libc::ENOBUFS, ErrorKind::OutOfMemory),
+            (libc::EXDEV, ErrorKind::Other),
+        ] {
+            assert_eq!(ErrorKind::from(Errno(number)), kind);
+        }
     }
 
     #[test]

@@ -4,14 +4,15 @@
 
 #![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 
 use lightcone_contract::sockets::{Folder, listen, pair};
 use lightcone_unix::errno::Errno;
 use lightcone_unix::socket::{self, Sent};
 use lightcone_unix::waker::{PipeWaker, Waker};
 
-/// The programs that were started see the standard descriptors only.
+/// The descriptors that a program sees which this process starts.
+#[cfg(target_os = "linux")]
 fn descriptors_of_a_child() -> Vec<i32> {
     let listing = std::process::Command::new("ls").arg("/proc/self/fd").output().unwrap();
     let listing = String::from_utf8(listing.stdout).unwrap();
@@ -21,6 +22,8 @@ fn descriptors_of_a_child() -> Vec<i32> {
 #[cfg(target_os = "linux")]
 #[test]
 fn no_descriptor_is_inherited() {
+    use std::os::fd::AsRawFd;
+
     let folder = Folder::new("inherited");
     let before = descriptors_of_a_child();
     let listeners = [listen("127.0.0.1:0"), listen("[::1]:0"), listen(&folder.endpoint("socket"))];

@@ -10,8 +10,6 @@ use lightcone_contract::sockets::{
 use lightcone_unix::address::PeerAddress;
 use lightcone_unix::endpoint::Endpoint;
 use lightcone_unix::errno::Errno;
-use lightcone_unix::listener::ListenOptions;
-use lightcone_unix::listener::ListenSocket;
 use lightcone_unix::socket::{self, Connecting, GATHER_MAX, Received, Sent};
 
 fn bytes_go_both_ways(endpoint: &str) {
@@ -85,6 +83,8 @@ fn a_refused_connect_says_so() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_connect_without_an_answer_stays_in_progress() {
+    use lightcone_unix::listener::{ListenOptions, ListenSocket};
+
     let options = ListenOptions { backlog: 0, ..ListenOptions::default() };
     let listener = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), &options).unwrap();
     // The queue takes one; the handshakes of the others are dropped until somebody accepts.

@@ -62,7 +62,10 @@ with_flags! {
 }
 
 without_flags! {
-    pub(super) use portable::socket;
+    /// Makes a socket that is non-blocking, close-on-exec and silent about broken pipes.
+    pub(super) fn socket(family: libc::c_int, kind: libc::c_int) -> Result<OwnedFd, Errno> {
+        portable::socket(family, kind)
+    }
 
     /// Takes a connection and its peer's address.
     ///

@@ -85,12 +85,10 @@ pub fn send_gathered(socket: BorrowedFd<'_>, pieces: &[&[u8]]) -> Sent {
         vector.iov_len = piece.len();
     }
     let count = u8::try_from(pieces.len()).unwrap_or(u8::MAX).min(GATHER_LIMIT);
-    let message = libc::msghdr {
-        msg_iov: vectors.as_mut_ptr(),
-        // A `size_t` on some systems and a C int on others, which both take a byte.
-        msg_iovlen: count.into(),
-        ..empty_message()
-    };
+    let mut message = empty_message();
+    message.msg_iov = vectors.as_mut_ptr();
+    // A `size_t` on some systems and a C int on others, which both take a byte.
+    message.msg_iovlen = count.into();
     sent(retry(|| {
         // SAFETY: `message` names `vectors`, which are the pieces, and all of them outlive the call.
         unsafe { syscall!(sendmsg(socket.as_raw_fd(), &raw const message, SEND_FLAGS)) }

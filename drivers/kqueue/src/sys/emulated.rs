@@ -1,0 +1,300 @@
+//! kqueue as its manual pages describe it, over epoll. For tests: no BSD is needed to run the driver's logic.
+//!
+//! Stricter than a kernel: adding a filter that is there, which a kernel would take as a change, panics. Less than one:
+//! sockets only, no udata, and the error that comes with `EV_EOF` is a flag.
+
+extern crate alloc;
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::collections::HashMap;
+use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use lightcone_epoll::Epoll;
+use lightcone_unix::driver::{Driver, DriverError, Event, Interest, Readiness};
+use lightcone_unix::errno::Errno;
+use lightcone_unix::waker::{EventFdWaker, Waker};
+
+use super::Filter;
+
+/// One change or event.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Entry {
+    fd: RawFd,
+    filter: Option<Filter>,
+    action: Action,
+}
+
+/// What a change asks for, or what an event says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Action {
+    /// `EV_ADD`
+    Add,
+    /// `EV_DELETE`
+    Delete,
+    /// `NOTE_TRIGGER`
+    Trigger,
+    /// `EV_ERROR`
+    Failed(Errno),
+    /// `EV_EOF` if it has ended, an error in `fflags`.
+    Event { end: bool, error: bool },
+}
+
+impl Entry {
+    pub(crate) const EMPTY: Self = Self { fd: -1, filter: None, action: Action::Trigger };
+
+    pub(crate) const fn add(fd: RawFd, filter: Filter) -> Self {
+        Self { fd, filter: Some(filter), action: Action::Add }
+    }
+
+    pub(crate) const fn delete(fd: RawFd, filter: Filter) -> Self {
+        Self { fd, filter: Some(filter), action: Action::Delete }
+    }
+
+    pub(crate) const fn fd(&self) -> RawFd {
+        self.fd
+    }
+
+    pub(crate) const fn filter(&self) -> Option<Filter> {
+        self.filter
+    }
+
+    pub(crate) const fn error(&self) -> Option<Errno> {
+        match self.action {
+            Action::Failed(errno) => Some(errno),
+            Action::Add | Action::Delete | Action::Trigger | Action::Event { .. } => None,
+        }
+    }
+
+    pub(crate) const fn is_end(&self) -> bool {
+        matches!(self.action, Action::Event { end: true, .. })
+    }
+
+    pub(crate) const fn socket_error(&self) -> bool {
+        matches!(self.action, Action::Event { error: true, .. })
+    }
+}
+
+/// The calls that the emulation makes fail.
+#[derive(Clone, Copy, Default, Debug)]
+pub(crate) struct Faults {
+    /// So many of the next additions fail with `ENOMEM`.
+    pub(crate) refused_additions: u32,
+    /// So many of the next deletions fail with `ENOENT`.
+    pub(crate) refused_deletions: u32,
+    /// So many of the next waits are interrupted, their changes made.
+    pub(crate) interruptions: u32,
+}
+
+/// A queue, shared with its wakers.
+#[derive(Clone, Debug)]
+pub(crate) struct Queue(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    /// Locked by the waiting thread; a trigger does not need it.
+    kernel: Mutex<Kernel>,
+    doorbell: EventFdWaker,
+    /// The filter that somebody may trigger, with `EV_CLEAR`.
+    triggered: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Kernel {
+    epoll: Epoll,
+    filters: HashMap<RawFd, Interest>,
+    faults: Faults,
+    calls: u32,
+    /// Which direction goes first where only one event fits.
+    write_first: bool,
+}
+
+const fn interest_of(filter: Filter) -> Interest {
+    match filter {
+        Filter::Read => Interest::READ,
+        Filter::Write => Interest::WRITE,
+    }
+}
+
+/// Counts a fault down; whether it happens now.
+const fn strike(left: &mut u32) -> bool {
+    let happens = *left > 0;
+    *left = left.saturating_sub(1);
+    happens
+}
+
+fn errno_of(error: DriverError) -> Errno {
+    match error {
+        DriverError::Os(_, errno) => errno,
+        DriverError::DescriptorTooHigh { .. } | _ => Errno(libc::EINVAL),
+    }
+}
+
+impl Queue {
+    pub(crate) fn open() -> Result<Self, Errno> {
+        let epoll = Epoll::new(1_024).map_err(errno_of)?;
+        let doorbell = epoll.waker();
+        let kernel =
+            Kernel { epoll, filters: HashMap::new(), faults: Faults::default(), calls: 0, write_first: false };
+        Ok(Self(Arc::new(Shared { kernel: Mutex::new(kernel), doorbell, triggered: AtomicBool::new(false) })))
+    }
+
+    fn kernel(&self) -> MutexGuard<'_, Kernel> {
+        self.0.kernel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trigger(&self) {
+        self.0.triggered.store(true, Ordering::SeqCst);
+        self.0.doorbell.wake();
+    }
+
+    pub(crate) fn kevent(
+        &self,
+        changes: &[Entry],
+        events: &mut [Entry],
+        timeout: Option<Duration>,
+    ) -> Result<usize, Errno> {
+        let mut kernel = self.kernel();
+        kernel.calls += 1;
+        let mut errors = 0;
+        for change in changes {
+            let Err(errno) = kernel.change(change) else { continue };
+            // Without room for the error the call fails, and the changes behind are not made.
+            let room = events.get_mut(errors).ok_or(errno)?;
+            *room = Entry { action: Action::Failed(errno), ..*change };
+            errors += 1;
+        }
+        if errors > 0 || events.is_empty() {
+            return Ok(errors);
+        }
+        if strike(&mut kernel.faults.interruptions) {
+            return Err(Errno(libc::EINTR));
+        }
+        let pending = self.0.triggered.load(Ordering::SeqCst);
+        let timeout = if pending { Some(Duration::ZERO) } else { timeout };
+        let mut count = kernel.wait(events, timeout)?;
+        if self.0.triggered.load(Ordering::SeqCst)
+            && let Some(event) = events.get_mut(count)
+        {
+            self.0.triggered.store(false, Ordering::SeqCst);
+            *event = Entry::EMPTY;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        self.kernel().faults = faults;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn calls(&self) -> u32 {
+        self.kernel().calls
+    }
+}
+
+impl Kernel {
+    fn change(&mut self, change: &Entry) -> Result<(), Errno> {
+        let Some(filter) = change.filter else { return Ok(()) };
+        let interest = interest_of(filter);
+        let old = self.filters_of(change.fd)?;
+        let there = old.with(interest) == old;
+        let new = match change.action {
+            Action::Add => {
+                assert!(!there, "{change:?} is there already");
+                if strike(&mut self.faults.refused_additions) {
+                    return Err(Errno(libc::ENOMEM));
+                }
+                old.with(interest)
+            }
+            Action::Delete => {
+                if !there || strike(&mut self.faults.refused_deletions) {
+                    return Err(Errno(libc::ENOENT));
+                }
+                old.without(interest)
+            }
+            Action::Trigger | Action::Failed(_) | Action::Event { .. } => return Err(Errno(libc::EINVAL)),
+        };
+        self.set(change.fd, old, new)
+    }
+
+    /// The filters of a descriptor. A close drops them, which epoll tells by not knowing the descriptor any more.
+    fn filters_of(&mut self, fd: RawFd) -> Result<Interest, Errno> {
+        let known = self.filters.get(&fd).copied().unwrap_or_default();
+        if known.is_none() {
+            return Ok(known);
+        }
+        // To something else and back: "no change" would not ask the kernel.
+        let other = if known == Interest::READ { Interest::WRITE } else { Interest::READ };
+        match self.set(fd, known, other).and_then(|()| self.set(fd, other, known)) {
+            Ok(()) => Ok(known),
+            Err(Errno(libc::ENOENT)) => {
+                self.filters.remove(&fd);
+                Ok(Interest::NONE)
+            }
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn set(&mut self, fd: RawFd, old: Interest, new: Interest) -> Result<(), Errno> {
+        let key = u64::try_from(fd).map_err(|_| Errno(libc::EBADF))?;
+        // SAFETY: the number is used for `epoll_ctl` only, which refuses one that is not open.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(fd) };
+        self.epoll.modify(descriptor, key, old, new).map_err(errno_of)?;
+        self.filters.insert(fd, new);
+        Ok(())
+    }
+
+    /// At most half as many sockets as entries fit, since each may be ready both ways.
+    fn wait(&mut self, events: &mut [Entry], timeout: Option<Duration>) -> Result<usize, Errno> {
+        let mut ready = vec![Event::default(); events.len().div_ceil(2)];
+        let seen = self.epoll.wait(timeout, &mut ready).map_err(errno_of)?;
+        self.write_first = !self.write_first;
+        let entries = ready.iter().take(seen).flat_map(|event| self.entries_of(*event)).flatten();
+        Ok(events.iter_mut().zip(entries).map(|(room, entry)| *room = entry).count())
+    }
+
+    /// What epoll says of a socket, one entry for each of its filters.
+    fn entries_of(&self, event: Event) -> [Option<Entry>; 2] {
+        let Ok(fd) = RawFd::try_from(event.key) else { return [None; 2] };
+        let filters = self.filters.get(&fd).copied().unwrap_or_default();
+        let error = event.readiness.contains(Readiness::ERROR);
+        let ended = event.readiness.contains(Readiness::ENDED);
+        let read = Action::Event { end: ended || error, error };
+        let write = Action::Event { end: error, error };
+        let read = (filters.reads() && event.readiness.is_readable()).then_some((Filter::Read, read));
+        let write = (filters.writes() && event.readiness.is_writable()).then_some((Filter::Write, write));
+        let order = if self.write_first { [write, read] } else { [read, write] };
+        order.map(|entry| entry.map(|(filter, action)| Entry { fd, filter: Some(filter), action }))
+    }
+}
+
+/// Wakes by triggering a filter of the queue.
+#[derive(Clone, Debug)]
+pub(crate) struct QueueWaker(Queue);
+
+impl QueueWaker {
+    #[expect(clippy::unnecessary_wraps, reason = "on a real system this is a call")]
+    pub(crate) fn new(queue: &Queue) -> Result<Self, DriverError> {
+        Ok(Self(queue.clone()))
+    }
+
+    /// Whether the entry is a wake.
+    #[expect(clippy::unused_self, reason = "other systems' wakers compare their descriptor")]
+    pub(crate) const fn is_cause(&self, entry: &Entry) -> bool {
+        entry.filter().is_none()
+    }
+
+    /// `EV_CLEAR` took the wakes back when the event was read.
+    #[expect(clippy::unused_self, reason = "other systems' wakers have something to drain")]
+    pub(crate) const fn drain(&self) {}
+}
+
+impl Waker for QueueWaker {
+    fn wake(&self) {
+        self.0.trigger();
+    }
+}

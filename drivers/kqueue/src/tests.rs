@@ -1,0 +1,183 @@
+//! The driver over the emulated kqueue: the contract, and what only a kqueue does.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "as in every test: a failure is a panic")]
+
+use core::time::Duration;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use lightcone_contract::sockets::{listen, pair, receive_exactly, soon};
+use lightcone_unix::driver::{Driver, Event, Interest, Readiness};
+use lightcone_unix::errno::Errno;
+use lightcone_unix::socket::{self, Sent};
+use lightcone_unix::waker::Waker;
+
+use crate::Kqueue;
+use crate::sys::emulated::Faults;
+use crate::sys::{Entry, Filter, Queue};
+
+mod contract {
+    lightcone_contract::tests!(crate::Kqueue);
+}
+
+fn driver() -> Kqueue {
+    Kqueue::new(64).unwrap()
+}
+
+fn wait(driver: &mut Kqueue) -> Vec<Event> {
+    let mut events = [Event::default(); 64];
+    let count = driver.wait(Some(Duration::from_millis(1)), &mut events).unwrap();
+    events[..count].to_vec()
+}
+
+/// A socket whose peer has sent a byte.
+fn readable() -> (OwnedFd, OwnedFd) {
+    let (client, server) = pair(&listen("127.0.0.1:0"));
+    assert_eq!(socket::send(client.as_fd(), b"x"), Sent::Bytes(1));
+    (client, server)
+}
+
+#[test]
+fn an_interrupted_wait_has_made_its_changes() {
+    let (_client, server) = readable();
+    let mut driver = driver();
+    driver.queue.set_faults(Faults { interruptions: 1, ..Faults::default() });
+    driver.register(server.as_fd(), 1, Interest::READ).unwrap();
+    assert_eq!(wait(&mut driver), []);
+    // The emulation panics when a filter is added again.
+    soon("event", || (wait(&mut driver) == [Event { key: 1, readiness: Readiness::READ }]).then_some(()));
+}
+
+#[test]
+fn a_socket_that_is_refused_is_reported_lost_once() {
+    let (_client, server) = readable();
+    let mut driver = driver();
+    driver.queue.set_faults(Faults { refused_additions: 2, ..Faults::default() });
+    driver.register(server.as_fd(), 7, Interest::BOTH).unwrap();
+    let lost = Event { key: 7, readiness: Readiness::BOTH | Readiness::LOST };
+    assert_eq!(wait(&mut driver), [lost]);
+    assert_eq!(wait(&mut driver), []);
+    driver.forget(server.as_fd(), 7, Interest::BOTH);
+    driver.register(server.as_fd(), 8, Interest::READ).unwrap();
+    assert_eq!(wait(&mut driver), [Event { key: 8, readiness: Readiness::READ }]);
+}
+
+#[test]
+fn lost_sockets_that_do_not_fit_come_with_the_next_wait() {
+    let sockets = [readable(), readable(), readable()];
+    let mut driver = driver();
+    driver.queue.set_faults(Faults { refused_additions: 3, ..Faults::default() });
+    for (key, (_, server)) in (0..).zip(&sockets) {
+        driver.register(server.as_fd(), key, Interest::READ).unwrap();
+    }
+    let mut keys = Vec::new();
+    for _ in 0..3 {
+        let mut events = [Event::default(); 1];
+        assert_eq!(driver.wait(None, &mut events), Ok(1));
+        assert!(events[0].readiness.contains(Readiness::LOST));
+        keys.push(events[0].key);
+    }
+    keys.sort_unstable();
+    assert_eq!(keys, [0, 1, 2]);
+}
+
+#[test]
+fn a_deletion_of_what_is_gone_is_no_loss() {
+    let (_client, server) = readable();
+    let mut driver = driver();
+    driver.register(server.as_fd(), 1, Interest::BOTH).unwrap();
+    assert_eq!(wait(&mut driver).len(), 2);
+    driver.queue.set_faults(Faults { refused_deletions: 1, ..Faults::default() });
+    driver.modify(server.as_fd(), 1, Interest::BOTH, Interest::READ).unwrap();
+    let events = wait(&mut driver);
+    assert!(events.iter().all(|event| !event.readiness.contains(Readiness::LOST)), "{events:?}");
+}
+
+#[test]
+fn the_end_comes_with_the_bytes_before_it() {
+    let (client, server) = readable();
+    socket::shutdown_write(client.as_fd()).unwrap();
+    let mut driver = driver();
+    driver.register(server.as_fd(), 1, Interest::READ).unwrap();
+    let expected = Event { key: 1, readiness: Readiness::READ | Readiness::ENDED };
+    soon("end", || (wait(&mut driver) == [expected]).then_some(()));
+    assert_eq!(receive_exactly(&server, 1), b"x");
+}
+
+#[test]
+fn changes_cost_no_call_of_their_own() {
+    let (_client, server) = readable();
+    let mut driver = driver();
+    let before = driver.queue.calls();
+    driver.register(server.as_fd(), 1, Interest::READ).unwrap();
+    driver.modify(server.as_fd(), 1, Interest::READ, Interest::BOTH).unwrap();
+    assert_eq!(driver.queue.calls(), before);
+    assert_eq!(wait(&mut driver).len(), 2);
+    assert_eq!(driver.queue.calls(), before + 1);
+    driver.forget(server.as_fd(), 1, Interest::BOTH);
+    assert_eq!(driver.queue.calls(), before + 1);
+    drop(server);
+    assert_eq!(wait(&mut driver), []);
+}
+
+#[test]
+fn more_changes_than_events_fit_are_all_made() {
+    let sockets: Vec<_> = (0..10).map(|_| readable()).collect();
+    let mut driver = driver();
+    for (key, (_, server)) in (0..).zip(&sockets) {
+        driver.register(server.as_fd(), key, Interest::READ).unwrap();
+    }
+    // A wake that the early call takes must still end the wait.
+    driver.waker().wake();
+    let mut events = [Event::default(); 2];
+    let count = driver.wait(None, &mut events).unwrap();
+    assert!(count <= 2);
+    assert_eq!(wait(&mut driver).len(), 10);
+}
+
+#[test]
+fn a_wake_during_early_changes_ends_the_wait() {
+    let sockets: Vec<_> = (0..10).map(|_| pair(&listen("127.0.0.1:0"))).collect();
+    let mut driver = driver();
+    for (key, (_, server)) in (0..).zip(&sockets) {
+        driver.register(server.as_fd(), key, Interest::READ).unwrap();
+    }
+    driver.waker().wake();
+    assert_eq!(driver.wait(None, &mut [Event::default(); 2]), Ok(0));
+}
+
+#[test]
+fn the_emulation_keeps_to_the_manual() {
+    let (_client, server) = readable();
+    let fd = server.as_raw_fd();
+    let queue = Queue::open().unwrap();
+    let mut events = [Entry::EMPTY; 4];
+    let zero = Some(Duration::ZERO);
+    // A deletion of what is not there is an entry with the error, if there is room, and fails the call if not.
+    let delete = Entry::delete(fd, Filter::Read);
+    let add = Entry::add(fd, Filter::Read);
+    assert_eq!(queue.kevent(&[delete, add], &mut events, zero), Ok(1));
+    assert_eq!((events[0].error(), events[0].fd()), (Some(Errno(libc::ENOENT)), fd));
+    assert_eq!(queue.kevent(&[delete], &mut [], zero), Ok(0), "the addition behind the error was made");
+    assert_eq!(queue.kevent(&[delete, add], &mut [], zero), Err(Errno(libc::ENOENT)));
+    assert_eq!(
+        queue.kevent(&[delete], &mut [], zero),
+        Err(Errno(libc::ENOENT)),
+        "nothing was added behind it"
+    );
+    // Filters are events of their own.
+    let both = [add, Entry::add(fd, Filter::Write)];
+    assert_eq!(queue.kevent(&both, &mut events, zero), Ok(2));
+    // A closed descriptor's filters are gone.
+    drop(server);
+    assert_eq!(queue.kevent(&[], &mut events, zero), Ok(0));
+    assert_eq!(queue.kevent(&[add], &mut events, zero), Ok(1));
+    assert_eq!(events[0].error(), Some(Errno(libc::EBADF)));
+}
+
+#[test]
+#[should_panic(expected = "is there already")]
+fn the_emulation_finds_an_addition_too_many() {
+    let (_client, server) = readable();
+    let add = Entry::add(server.as_raw_fd(), Filter::Read);
+    let _ = Queue::open().unwrap().kevent(&[add, add], &mut [], Some(Duration::ZERO));
+}

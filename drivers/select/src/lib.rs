@@ -1,0 +1,167 @@
+//! lightcone's driver for `select`, which every POSIX system has
+//!
+//! For systems without a better mechanism, and for few sockets: a wait costs by the highest descriptor, and
+//! descriptors of 1024 and above (`FD_SETSIZE`) are refused, since `select` would write beyond its sets.
+
+#![deny(unsafe_code)]
+
+#[expect(unsafe_code, reason = "the system call and its C macros")]
+mod sys;
+
+use core::time::Duration;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use lightcone_unix::driver::{Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness};
+use lightcone_unix::errno::Errno;
+use lightcone_unix::waker::PipeWaker;
+
+use sys::{SET_LIMIT, SET_SIZE, Set};
+
+/// `select(2)`. See the [crate's documentation](self) and the [contract](lightcone_unix::driver).
+#[derive(Debug)]
+pub struct Select {
+    waker: PipeWaker,
+    /// Who is watched for reading; copied for each wait, which leaves the ready ones in the copy.
+    read: Set,
+    /// Who is watched for writing.
+    write: Set,
+    /// INVARIANT: the highest descriptor in a set, which is at least the waker's.
+    max: RawFd,
+    /// The key of each descriptor in a set.
+    ///
+    /// INVARIANT: `SET_SIZE` long.
+    keys: Box<[u64]>,
+    /// Where the next scan begins: behind the last event that fitted, so that nobody starves behind a short slice.
+    start: RawFd,
+}
+
+impl Select {
+    fn check(fd: RawFd) -> Result<(), DriverError> {
+        if fd < SET_LIMIT {
+            return Ok(());
+        }
+        Err(DriverError::DescriptorTooHigh { driver: Self::NAME, fd, limit: SET_LIMIT })
+    }
+
+    /// Sets what is watched. The descriptor fits: it was checked when it was registered.
+    fn watch(&mut self, fd: RawFd, key: u64, interest: Interest) {
+        self.read.put(fd, interest.reads());
+        self.write.put(fd, interest.writes());
+        if let Some(of) = usize::try_from(fd).ok().and_then(|at| self.keys.get_mut(at)) {
+            *of = key;
+        }
+        if !interest.is_none() {
+            self.max = self.max.max(fd);
+        } else if fd == self.max {
+            // Ends at the waker's descriptor, which is never taken out.
+            let highest = (0..fd).rev().find(|below| self.read.has(*below) || self.write.has(*below));
+            self.max = highest.unwrap_or(0);
+        }
+    }
+
+    /// Writes the events of the ready descriptors, from `start` on and around.
+    fn collect(&mut self, read: &Set, write: &Set, ready: usize, events: &mut [Event]) -> usize {
+        let waker = self.waker.as_fd().as_raw_fd();
+        let from = if self.start > self.max { 0 } else { self.start };
+        // Members still to be found: a descriptor that is ready both ways counts twice.
+        let mut left = ready;
+        let mut count = 0;
+        for fd in (from..=self.max).chain(0..from) {
+            if left == 0 {
+                break;
+            }
+            let (readable, writable) = (read.has(fd), write.has(fd));
+            if !readable && !writable {
+                continue;
+            }
+            left -= usize::from(readable) + usize::from(writable);
+            if fd == waker {
+                self.waker.drain();
+                continue;
+            }
+            let Some(event) = events.get_mut(count) else {
+                self.start = fd;
+                break;
+            };
+            let key = usize::try_from(fd).ok().and_then(|at| self.keys.get(at)).copied();
+            let readiness = Readiness::when(readable, Readiness::READ);
+            let readiness = readiness.with(Readiness::when(writable, Readiness::WRITE));
+            *event = Event { key: key.unwrap_or(KEY_RESERVED), readiness };
+            count += 1;
+        }
+        count
+    }
+}
+
+impl Driver for Select {
+    type Waker = PipeWaker;
+
+    const NAME: &'static str = "select";
+
+    const DESCRIPTORS_MAX: Option<RawFd> = Some(SET_LIMIT);
+
+    fn new(_events_max: usize) -> Result<Self, DriverError> {
+        let waker = PipeWaker::new().map_err(|errno| DriverError::Os("pipe", errno))?;
+        let fd = waker.as_fd().as_raw_fd();
+        Self::check(fd)?;
+        let keys = vec![KEY_RESERVED; SET_SIZE].into_boxed_slice();
+        let mut this = Self { waker, read: Set::new(), write: Set::new(), max: fd, keys, start: 0 };
+        this.watch(fd, KEY_RESERVED, Interest::READ);
+        Ok(this)
+    }
+
+    fn waker(&self) -> PipeWaker {
+        self.waker.clone()
+    }
+
+    fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError> {
+        Self::check(fd.as_raw_fd())?;
+        self.watch(fd.as_raw_fd(), key, interest);
+        Ok(())
+    }
+
+    fn modify(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        _old: Interest,
+        new: Interest,
+    ) -> Result<(), DriverError> {
+        self.register(fd, key, new)
+    }
+
+    fn deregister(&mut self, fd: BorrowedFd<'_>, _key: u64, _interest: Interest) {
+        self.watch(fd.as_raw_fd(), KEY_RESERVED, Interest::NONE);
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {
+        let (mut read, mut write) = (self.read, self.write);
+        match sys::select(self.max, &mut read, &mut write, timeout) {
+            Ok(ready) => Ok(self.collect(&read, &write, ready, events)),
+            Err(Errno(libc::EINTR)) => Ok(0),
+            Err(errno) => Err(DriverError::Os("select", errno)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_descriptor_follows_what_is_watched() {
+        let mut select = Select::new(8).unwrap();
+        let waker = select.waker.as_fd().as_raw_fd();
+        assert_eq!(select.max, waker);
+        select.watch(700, 1, Interest::READ);
+        select.watch(900, 2, Interest::WRITE);
+        assert_eq!(select.max, 900);
+        select.watch(900, 2, Interest::NONE);
+        assert_eq!(select.max, 700);
+        select.watch(300, 3, Interest::BOTH);
+        select.watch(700, 1, Interest::NONE);
+        assert_eq!(select.max, 300);
+        select.watch(300, 3, Interest::NONE);
+        assert_eq!(select.max, waker);
+    }
+}

@@ -1,0 +1,39 @@
+//! Descriptors that `select` cannot take. Alone in its process, which needs more of them than others do.
+#![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
+
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+
+use lightcone_contract::sockets::{listen, pair};
+use lightcone_select::Select;
+use lightcone_unix::driver::{Driver, DriverError, Interest};
+use lightcone_unix::limits::DescriptorLimit;
+
+/// The same socket under a number of at least `least`.
+fn raised(socket: &OwnedFd, least: i32) -> OwnedFd {
+    // SAFETY: `F_DUPFD_CLOEXEC` takes a number.
+    let fd = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) };
+    assert!(fd >= least);
+    // SAFETY: the call made the descriptor and succeeded; nobody else has it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+#[test]
+fn descriptors_beyond_the_sets_are_refused_by_name() {
+    let limit = Select::DESCRIPTORS_MAX.unwrap();
+    DescriptorLimit::require(u64::try_from(limit).unwrap() + 16).unwrap();
+    let (client, _server) = pair(&listen("127.0.0.1:0"));
+    let mut select = Select::new(8).unwrap();
+
+    let last = raised(&client, limit - 1);
+    assert_eq!(last.as_raw_fd(), limit - 1);
+    select.register(last.as_fd(), 1, Interest::BOTH).unwrap();
+    select.deregister(last.as_fd(), 1, Interest::BOTH);
+
+    let beyond = raised(&client, limit);
+    let error = select.register(beyond.as_fd(), 1, Interest::NONE).unwrap_err();
+    assert_eq!(error, DriverError::DescriptorTooHigh { driver: "select", fd: beyond.as_raw_fd(), limit });
+    assert_eq!(
+        error.to_string(),
+        format!("select takes descriptors below {limit} only, this one is {}", beyond.as_raw_fd())
+    );
+}

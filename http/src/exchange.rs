@@ -1,0 +1,147 @@
+//! Requests that take longer than one callback: streamed bodies, both ways.
+
+use crate::parse::chunked::Count;
+use crate::request::State;
+use crate::respond::response::{Reply, Response};
+use crate::status::Status;
+use crate::transfer::Transfer;
+
+/// Whether an exchange goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Flow {
+    /// It waits for more body, for room, or for a message.
+    More,
+    /// It is over. What is left of the request's body is read and dropped.
+    Done,
+}
+
+impl From<Reply<Done>> for Flow {
+    fn from(_: Reply<Done>) -> Self {
+        Self::Done
+    }
+}
+
+/// The state of one request that is not answered at once: kept in the connection, driven by what happens on it.
+///
+/// It is *level-triggered*: [`advance`](Self::advance) is called when the request is accepted, and again whenever
+/// there are new body bytes, room, or the end of the body; it does what it can and says whether that is all. Every
+/// connection has room for the largest exchange of its server, so keep it small.
+///
+/// ```
+/// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
+///
+/// /// Sends the body back.
+/// struct Echo;
+///
+/// impl<S: State> Exchange<S> for Echo {
+///     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+///         io.copy();
+///         if io.ended() { Flow::Done } else { Flow::More }
+///     }
+/// }
+///
+/// let server = Http::new().post("/echo", |request, response| response.stream(request.head.length(), Echo));
+/// # drop(server);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't drive a streamed response",
+    label = "not an `Exchange<{S}>`",
+    note = "implement `Exchange` for it, or answer at once with `response.text(..)`"
+)]
+pub trait Exchange<S: State> {
+    /// Goes on as far as it can.
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow;
+
+    /// Somebody posted a message to the connection.
+    fn message(&mut self, message: S::Message, io: &mut Transfer<'_, S>) -> Flow {
+        let _ = (message, io);
+        Flow::More
+    }
+}
+
+/// The exchange of a request that was answered at once: there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Done;
+
+impl<S: State> Exchange<S> for Done {
+    fn advance(&mut self, _: &mut Transfer<'_, S>) -> Flow {
+        Flow::Done
+    }
+}
+
+/// A response body made by a closure: see [`Response::generate`].
+#[derive(Clone, Copy, Debug)]
+pub struct Generate<F> {
+    offset: Count,
+    f: F,
+}
+
+impl<F> Generate<F> {
+    pub(crate) const fn new(f: F) -> Self {
+        Self { offset: Count::new(0), f }
+    }
+}
+
+impl<S: State, F: FnMut(u64, &mut [u8])> Exchange<S> for Generate<F> {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        loop {
+            let offset = self.offset.get();
+            let n = io.fill(|piece| {
+                (self.f)(offset, piece);
+                piece.len()
+            });
+            if n == 0 {
+                break;
+            }
+            self.offset = Count::new(offset + n as u64);
+        }
+        if io.remaining() == Some(0) { Flow::Done } else { Flow::More }
+    }
+}
+
+/// A request body gathered whole before it is answered: see [`Request::collect`](crate::Request::collect).
+#[derive(Clone, Copy, Debug)]
+pub struct Collect<const N: usize, F> {
+    used: usize,
+    buffer: [u8; N],
+    f: F,
+}
+
+impl<const N: usize, F> Collect<N, F> {
+    pub(crate) const fn new(f: F) -> Self {
+        Self { used: 0, buffer: [0; N], f }
+    }
+}
+
+impl<S, F, const N: usize> Exchange<S> for Collect<N, F>
+where
+    S: State,
+    F: FnMut(&mut S, &[u8], Response<'_>) -> Reply<Done>,
+{
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        while !io.body().is_empty() {
+            let n = io.body().len();
+            let Some(place) = self.buffer.get_mut(self.used..self.used + n) else {
+                return io.respond(|_, response| response.refuse(Status::CONTENT_TOO_LARGE));
+            };
+            place.copy_from_slice(io.body());
+            self.used += n;
+            io.consume(n);
+        }
+        if !io.ended() {
+            return Flow::More;
+        }
+        let body = self.buffer.get(..self.used).unwrap_or(&[]);
+        io.respond(|state, response| (self.f)(state, body, response))
+    }
+}
+
+/// One of two exchanges: how those of a chain of routes become one type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Either<A, B> {
+    /// The first.
+    Left(A),
+    /// The second.
+    Right(B),
+}

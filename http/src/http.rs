@@ -1,0 +1,208 @@
+//! The server as a program builds it.
+
+use core::marker::PhantomData;
+
+use crate::exchange::Exchange;
+use crate::limits::Limits;
+use crate::method::Method;
+use crate::middleware::Middleware;
+use crate::path::Pattern;
+use crate::request::{Request, State};
+use crate::respond::fields::Added;
+use crate::respond::fixed::Fixed;
+use crate::respond::response::{Reply, Response};
+use crate::route::{End, Fallback, Join, Route, Routes, Wrap};
+use crate::stats::Stats;
+
+/// An HTTP/1.1 server: a chain of routes that is a [`Handler`](lightcone_core::Handler) for any driver.
+///
+/// ```
+/// use lightcone_http::{AccessLog, Done, Http, Reply, Request, Response};
+///
+/// fn greet(request: Request<'_, ()>, response: Response<'_>) -> Reply<Done> {
+///     response.display(format_args!("hello, {}", request.param("name")))
+/// }
+///
+/// let server = Http::new()
+///     .get("/foo", |_request, response| response.text("bar"))
+///     .get("/hello/{name}", greet)
+///     .nest("/api", Http::group().get("/version", |_request, response| response.json("1")))
+///     .fallback(|_request, response| response.refuse(404))
+///     .wrap(AccessLog::new());
+/// # drop(server);
+/// ```
+///
+/// A pattern's segments are literal, `{name}` for any one segment, or, at the end, `{*name}` for all that are left.
+/// The most specific pattern wins, whatever the order: literal before `{name}` before `{*name}`, from left to
+/// right, among the routes that have the request's method. A path that only other methods have is answered with 405
+/// and `Allow`, or with 204 and `Allow` if the method is `OPTIONS`. `HEAD` goes to routes for `GET` unless there is
+/// one of its own. Paths are compared as they come: not decoded, not normalised.
+///
+/// Write closures in place, where the compiler sees what they are for; one bound to a variable first does not fit.
+/// Up to about 100 routes go in one chain; for more, [`merge`](Self::merge) groups.
+#[must_use = "it serves nothing until a driver runs it"]
+#[derive(Debug)]
+pub struct Http<S, R, P = Parts<S>> {
+    pub(crate) routes: R,
+    pub(crate) parts: P,
+    state: PhantomData<fn(S)>,
+}
+
+/// What a server has beside its routes; a group of routes has none of it.
+#[derive(Debug)]
+pub struct Parts<S> {
+    pub(crate) state: S,
+    pub(crate) limits: Limits,
+    pub(crate) stats: Option<&'static Stats>,
+    pub(crate) fixed: Fixed,
+    pub(crate) added: Added,
+}
+
+impl Http<(), End> {
+    /// A server without routes and without state.
+    pub const fn new() -> Self {
+        Self::with(())
+    }
+}
+
+impl Default for Http<(), End> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<S: State> Http<S, End> {
+    /// A server whose routes share `state`: [`Request::state`].
+    pub const fn with(state: S) -> Self {
+        let (fixed, added) = (Fixed::new(), Added::new());
+        let parts = Parts { state, limits: Limits::DEFAULT, stats: None, fixed, added };
+        Self { routes: End, parts, state: PhantomData }
+    }
+}
+
+impl<S: State> Http<S, End, ()> {
+    /// A group of routes, to be [merged](Self::merge) or [nested](Self::nest) into a server or another group.
+    pub const fn group() -> Self {
+        Self { routes: End, parts: (), state: PhantomData }
+    }
+}
+
+impl<S: State, R: Routes<S>> Http<S, R> {
+    /// Sets the limits.
+    pub const fn limits(mut self, limits: Limits) -> Self {
+        self.parts.limits = limits;
+        self
+    }
+
+    /// Counts into `stats`.
+    pub const fn stats(mut self, stats: &'static Stats) -> Self {
+        self.parts.stats = Some(stats);
+        self
+    }
+
+    /// What the routes share.
+    pub const fn state(&mut self) -> &mut S {
+        &mut self.parts.state
+    }
+}
+
+impl<S: State, R: Routes<S>, P> Http<S, R, P> {
+    /// A route for one method.
+    ///
+    /// # Panics
+    /// If the pattern can't be one, or the method and pattern have a route already.
+    #[track_caller]
+    pub fn on<F, B>(self, method: Method, pattern: &'static str, handler: F) -> Http<S, Route<F, B, R>, P>
+    where
+        F: FnMut(Request<'_, S>, Response<'_>) -> Reply<B>,
+        B: Exchange<S>,
+    {
+        assert!(!self.routes.has(method, pattern), "{method} {pattern} has a route already");
+        let pattern = Pattern::new(pattern);
+        self.link(|routes| Route::new(method, pattern, handler, routes))
+    }
+
+    /// A route for `GET`, and for `HEAD` if that has none of its own.
+    #[track_caller]
+    pub fn get<F, B>(self, pattern: &'static str, handler: F) -> Http<S, Route<F, B, R>, P>
+    where
+        F: FnMut(Request<'_, S>, Response<'_>) -> Reply<B>,
+        B: Exchange<S>,
+    {
+        self.on(Method::Get, pattern, handler)
+    }
+
+    /// A route for `POST`.
+    #[track_caller]
+    pub fn post<F, B>(self, pattern: &'static str, handler: F) -> Http<S, Route<F, B, R>, P>
+    where
+        F: FnMut(Request<'_, S>, Response<'_>) -> Reply<B>,
+        B: Exchange<S>,
+    {
+        self.on(Method::Post, pattern, handler)
+    }
+
+    /// A route for `PUT`.
+    #[track_caller]
+    pub fn put<F, B>(self, pattern: &'static str, handler: F) -> Http<S, Route<F, B, R>, P>
+    where
+        F: FnMut(Request<'_, S>, Response<'_>) -> Reply<B>,
+        B: Exchange<S>,
+    {
+        self.on(Method::Put, pattern, handler)
+    }
+
+    /// A route for `DELETE`.
+    #[track_caller]
+    pub fn delete<F, B>(self, pattern: &'static str, handler: F) -> Http<S, Route<F, B, R>, P>
+    where
+        F: FnMut(Request<'_, S>, Response<'_>) -> Reply<B>,
+        B: Exchange<S>,
+    {
+        self.on(Method::Delete, pattern, handler)
+    }
+
+    /// A route for `PATCH`.
+    #[track_caller]
+    pub fn patch<F, B>(self, pattern: &'static str, handler: F) -> Http<S, Route<F, B, R>, P>
+    where
+        F: FnMut(Request<'_, S>, Response<'_>) -> Reply<B>,
+        B: Exchange<S>,
+    {
+        self.on(Method::Patch, pattern, handler)
+    }
+
+    /// What answers requests for paths that no route has, in the place of a plain 404.
+    pub fn fallback<F, B>(self, handler: F) -> Http<S, Fallback<F, B, R>, P>
+    where
+        F: FnMut(Request<'_, S>, Response<'_>) -> Reply<B>,
+        B: Exchange<S>,
+    {
+        self.link(|routes| Fallback::new(handler, routes))
+    }
+
+    /// The routes of a group beside these.
+    pub fn merge<A: Routes<S>>(self, group: Http<S, A, ()>) -> Http<S, Join<A, R>, P> {
+        self.link(|routes| Join::new("", group.routes, routes))
+    }
+
+    /// The routes of a group below a prefix. The group's `/` is the prefix itself, with or without a slash.
+    ///
+    /// # Panics
+    /// If the prefix does not start with a slash, ends with one, or has parameters.
+    #[track_caller]
+    pub fn nest<A: Routes<S>>(self, prefix: &'static str, group: Http<S, A, ()>) -> Http<S, Join<A, R>, P> {
+        let good = prefix.len() > 1 && prefix.starts_with('/') && !prefix.ends_with('/');
+        assert!(good && !prefix.contains(['{', '}']), "not a prefix: {prefix:?}");
+        self.link(|routes| Join::new(prefix, group.routes, routes))
+    }
+
+    /// Middleware around all routes so far. What was wrapped last comes first.
+    pub fn wrap<M: Middleware<S>>(self, middleware: M) -> Http<S, Wrap<M, R>, P> {
+        self.link(|routes| Wrap::new(middleware, routes))
+    }
+
+    fn link<T>(self, link: impl FnOnce(R) -> T) -> Http<S, T, P> {
+        Http { routes: link(self.routes), parts: self.parts, state: PhantomData }
+    }
+}

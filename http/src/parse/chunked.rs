@@ -1,0 +1,330 @@
+//! The chunked coding (RFC 9112, 7.1), decoded as it comes: the framing is taken away, the data stays where it is.
+
+use crate::limits::Limits;
+use crate::status::Status;
+
+use super::words::{is_token, is_value};
+
+/// A number of bytes below 2^48 in six bytes, so that a connection stays small.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Count([u16; 3]);
+
+impl Count {
+    pub(crate) const MAX: u64 = (1 << 48) - 1;
+
+    /// `n`, or the largest that there is.
+    #[expect(clippy::cast_possible_truncation, reason = "cut into its three parts")]
+    pub(crate) const fn new(n: u64) -> Self {
+        let n = if n > Self::MAX { Self::MAX } else { n };
+        Self([n as u16, (n >> 16) as u16, (n >> 32) as u16])
+    }
+
+    pub(crate) const fn get(self) -> u64 {
+        let Self([low, middle, high]) = self;
+        low as u64 | (middle as u64) << 16 | (high as u64) << 32
+    }
+
+    pub(crate) const fn is_zero(self) -> bool {
+        self.get() == 0
+    }
+
+    pub(crate) const fn subtract(&mut self, n: u64) {
+        *self = Self::new(self.get().saturating_sub(n));
+    }
+}
+
+impl core::fmt::Debug for Count {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        self.get().fmt(f)
+    }
+}
+
+/// Where in the coding the next byte stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// The first digit of a chunk size.
+    FirstDigit,
+    /// Another digit, an extension or the line end.
+    Digit,
+    Extension,
+    /// The line feed behind a size that is in `remaining`.
+    SizeEnd,
+    /// `remaining` bytes of data.
+    Data,
+    DataReturn,
+    DataEnd,
+    /// The first character of a trailer's name, or the empty line.
+    TrailerStart,
+    TrailerName,
+    TrailerValue,
+    TrailerEnd,
+    LastEnd,
+    Done,
+}
+
+/// Decodes one chunked body.
+///
+/// Bytes are fed in order: [`frame`](Self::frame) takes those that belong to the coding, [`took`](Self::took) counts
+/// those of the data.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Decoder {
+    /// Data bytes of this chunk that have not come; while a size is read, what was read of it.
+    remaining: Count,
+    /// Data bytes that the body may still have, those of this chunk taken off.
+    allowed: Count,
+    /// Bytes of this chunk line.
+    line: u16,
+    /// Bytes of extensions so far; then those of the trailer section.
+    spent: u16,
+    state: State,
+}
+
+impl Decoder {
+    pub(crate) const fn new(limits: &Limits) -> Self {
+        let (remaining, allowed) = (Count::new(0), Count::new(limits.body));
+        Self { remaining, allowed, line: 0, spent: 0, state: State::FirstDigit }
+    }
+
+    /// Data bytes that come next; 0 when the coding has to be read on, or the body is over.
+    pub(crate) const fn data(&self) -> u64 {
+        if matches!(self.state, State::Data) { self.remaining.get() } else { 0 }
+    }
+
+    pub(crate) const fn is_done(&self) -> bool {
+        matches!(self.state, State::Done)
+    }
+
+    /// Counts data bytes that were used up: at most [`data`](Self::data).
+    pub(crate) const fn took(&mut self, n: u64) {
+        self.remaining.subtract(n);
+        if matches!(self.state, State::Data) && self.remaining.is_zero() {
+            self.state = State::DataReturn;
+        }
+    }
+
+    /// Takes bytes of the coding off the front of `input` until data or the end comes; tells how many.
+    ///
+    /// # Errors
+    /// The status to refuse the request with. Nothing behind the fault can be trusted.
+    pub(crate) fn frame(&mut self, input: &[u8], limits: &Limits) -> Result<usize, Status> {
+        for (taken, byte) in input.iter().enumerate() {
+            if matches!(self.state, State::Data | State::Done) {
+                return Ok(taken);
+            }
+            self.state = self.next(*byte, limits)?;
+        }
+        Ok(input.len())
+    }
+
+    fn next(&mut self, byte: u8, limits: &Limits) -> Result<State, Status> {
+        use State::{DataEnd, DataReturn, Digit, Extension, FirstDigit, SizeEnd, TrailerEnd, TrailerStart};
+        match (self.state, byte) {
+            (FirstDigit | Digit, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => self.digit(byte, limits),
+            (Digit | Extension, b'\r') => Ok(SizeEnd),
+            (Digit, b';') => self.extension(limits),
+            (Extension, byte) if is_value(byte) => self.extension(limits),
+            (SizeEnd, b'\n') => self.begin(),
+            (DataReturn, b'\r') => Ok(DataEnd),
+            (DataEnd, b'\n') => {
+                self.line = 0;
+                Ok(FirstDigit)
+            }
+            (TrailerStart | State::TrailerName | State::TrailerValue | TrailerEnd | State::LastEnd, byte) => {
+                add(&mut self.spent, limits.trailers, Status::FIELDS_TOO_LARGE)?;
+                trailer(self.state, byte)
+            }
+            _ => Err(Status::BAD_REQUEST),
+        }
+    }
+
+    fn digit(&mut self, byte: u8, limits: &Limits) -> Result<State, Status> {
+        add(&mut self.line, limits.chunk_line, Status::BAD_REQUEST)?;
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            _ => (byte | 0x20) - b'a' + 10,
+        };
+        // Below 2^48 before, so nothing is lost; what is too large is refused with each digit.
+        let size = self.remaining.get() << 4 | u64::from(digit);
+        if size > self.allowed.get() {
+            return Err(Status::CONTENT_TOO_LARGE);
+        }
+        self.remaining = Count::new(size);
+        Ok(State::Digit)
+    }
+
+    fn extension(&mut self, limits: &Limits) -> Result<State, Status> {
+        add(&mut self.line, limits.chunk_line, Status::BAD_REQUEST)?;
+        add(&mut self.spent, limits.chunk_extensions, Status::CONTENT_TOO_LARGE)?;
+        Ok(State::Extension)
+    }
+
+    /// A chunk line has ended.
+    fn begin(&mut self) -> Result<State, Status> {
+        if self.remaining.is_zero() {
+            self.spent = 0;
+            return Ok(State::TrailerStart);
+        }
+        self.allowed.subtract(self.remaining.get());
+        Ok(State::Data)
+    }
+}
+
+/// The trailer section: field lines as in a head, checked and dropped.
+fn trailer(state: State, byte: u8) -> Result<State, Status> {
+    use State::{Done, LastEnd, TrailerEnd, TrailerName, TrailerStart, TrailerValue};
+    Ok(match (state, byte) {
+        (TrailerStart, b'\r') => LastEnd,
+        (TrailerStart | TrailerName, byte) if is_token(byte) => TrailerName,
+        (TrailerName, b':') => TrailerValue,
+        (TrailerValue, b'\r') => TrailerEnd,
+        (TrailerValue, byte) if is_value(byte) => TrailerValue,
+        (TrailerEnd, b'\n') => TrailerStart,
+        (LastEnd, b'\n') => Done,
+        _ => return Err(Status::BAD_REQUEST),
+    })
+}
+
+/// Counts one more, up to `limit`.
+fn add(count: &mut u16, limit: u16, beyond: Status) -> Result<(), Status> {
+    if *count >= limit {
+        return Err(beyond);
+    }
+    *count += 1;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use std::format;
+    use std::vec::Vec;
+
+    use super::*;
+
+    type Decoded = (Vec<u8>, usize);
+    type Case<'a> = (&'a [u8], Result<(&'a [u8], usize), u16>);
+
+    /// The data and the bytes of the whole body; 0 as status: it goes on. Fed in pieces of `step`.
+    fn decode(input: &[u8], limits: &Limits, step: usize) -> Result<Decoded, u16> {
+        let mut decoder = Decoder::new(limits);
+        let mut data = Vec::new();
+        let (mut at, mut come) = (0, step.min(input.len()));
+        loop {
+            at += decoder.frame(&input[at..come], limits).map_err(Status::code)?;
+            if decoder.is_done() {
+                return Ok((data, at));
+            }
+            let n = usize::try_from(decoder.data()).unwrap().min(come - at);
+            data.extend_from_slice(&input[at..at + n]);
+            decoder.took(u64::try_from(n).unwrap());
+            at += n;
+            if at == come && come == input.len() {
+                return Err(0);
+            }
+            if at == come {
+                come = (come + step).min(input.len());
+            }
+        }
+    }
+
+    fn any_cut(input: &[u8], limits: &Limits) -> Result<Decoded, u16> {
+        let whole = decode(input, limits, input.len().max(1));
+        for step in 1..input.len().min(30) {
+            assert_eq!(decode(input, limits, step), whole, "by {step}: {}", input.escape_ascii());
+        }
+        whole
+    }
+
+    #[test]
+    fn bodies() {
+        let table: &[Case<'_>] = &[
+            (b"0\r\n\r\n", Ok((b"", 5))),
+            (b"0\r\n\r\nGET", Ok((b"", 5))),
+            (b"3\r\nabc\r\n0\r\n\r\n", Ok((b"abc", 13))),
+            (b"1\r\na\r\n2\r\nbc\r\n000\r\n\r\n", Ok((b"abc", 20))),
+            (b"A\r\n0123456789\r\n0\r\n\r\n", Ok((b"0123456789", 20))),
+            (b"00a\r\n0123456789\r\n0\r\n\r\n", Ok((b"0123456789", 22))),
+            (b"3;a=b;c=\"d \xff\"\r\nabc\r\n0;x\r\n\r\n", Ok((b"abc", 27))),
+            (b"0\r\nA: b\r\nC-1:\td\r\n\r\n", Ok((b"", 19))),
+            // Parts.
+            (b"", Err(0)),
+            (b"0\r\n\r", Err(0)),
+            (b"3\r\nab", Err(0)),
+            (b"3;", Err(0)),
+            // Faults.
+            (b"\r\n", Err(400)),
+            (b"3\nabc\r\n0\r\n\r\n", Err(400)),
+            (b"3\r\nabc\n0\r\n\r\n", Err(400)),
+            (b"3\r\nabcd\r\n0\r\n\r\n", Err(400)),
+            (b"3\r\nab\r\n0\r\n\r\n", Err(400)),
+            (b"3\rabc", Err(400)),
+            (b"3 \r\nabc", Err(400)),
+            (b"3 ;a\r\nabc", Err(400)),
+            (b" 3\r\nabc", Err(400)),
+            (b"+3\r\nabc", Err(400)),
+            (b"-3\r\nabc", Err(400)),
+            (b"0x3\r\nabc", Err(400)),
+            (b"3_0\r\nabc", Err(400)),
+            (b"g\r\nabc", Err(400)),
+            (b";a\r\nabc", Err(400)),
+            (b"3;a\nabc", Err(400)),
+            (b"3;a\0\r\nabc", Err(400)),
+            (b"3;a\rb\r\nabc", Err(400)),
+            (b"0\r\n\n", Err(400)),
+            (b"0\r\nA: b\n\r\n", Err(400)),
+            (b"0\r\nA : b\r\n\r\n", Err(400)),
+            (b"0\r\n A: b\r\n\r\n", Err(400)),
+            (b"0\r\n: b\r\n\r\n", Err(400)),
+            (b"0\r\nA\r\n\r\n", Err(400)),
+            (b"0\r\nA: \0\r\n\r\n", Err(400)),
+            (b"ffffffffffffffff\r\n", Err(413)),
+            (b"10000000000000000000000003\r\nabc", Err(413)),
+            (b"100000003\r\nabc", Err(413)),
+        ];
+        for (input, expected) in table {
+            let expected = expected.map(|(data, size)| (data.to_vec(), size));
+            assert_eq!(any_cut(input, &Limits::DEFAULT), expected, "{}", input.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn limits_from_both_sides() {
+        let code = |input: &str, limits: Limits| {
+            any_cut(input.as_bytes(), &limits).map_or_else(|code| code, |_| 200)
+        };
+        let base = Limits::DEFAULT;
+        let body = Limits { body: 16, ..base };
+        assert_eq!(code("10\r\n0123456789abcdef\r\n0\r\n\r\n", body), 200);
+        assert_eq!(code("f\r\n0123456789abcde\r\n1\r\n0\r\n0\r\n\r\n", body), 200);
+        assert_eq!(code("11\r\n", body), 413);
+        assert_eq!(code("f\r\n0123456789abcde\r\n2\r\n", body), 413);
+
+        let line = |length: usize| format!("{}1\r\na\r\n0\r\n\r\n", "0".repeat(length - 1));
+        assert_eq!(code(&line(256), base), 200);
+        assert_eq!(code(&line(257), base), 400);
+        let extended = |length: usize| format!("1;{}\r\na\r\n0\r\n\r\n", "e".repeat(length - 2));
+        assert_eq!(code(&extended(256), base), 200);
+        assert_eq!(code(&extended(257), base), 400);
+
+        let chunks = |n: usize, more: &str| {
+            format!("{}1{more}\r\na\r\n0\r\n\r\n", format!("1;{}\r\na\r\n", "e".repeat(127)).repeat(n))
+        };
+        assert_eq!(code(&chunks(128, ""), base), 200);
+        assert_eq!(code(&chunks(128, ";"), base), 413);
+
+        let trailers = |length: usize| format!("0\r\nt:{}\r\n\r\n", "v".repeat(length - 6));
+        assert_eq!(code(&trailers(8192), base), 200);
+        assert_eq!(code(&trailers(8193), base), 431);
+    }
+
+    #[test]
+    fn counts_hold_48_bits() {
+        for n in [0, 1, 0xffff, 0x1_0000, 0x1234_5678_9abc, Count::MAX] {
+            assert_eq!(Count::new(n).get(), n);
+        }
+        assert_eq!(Count::new(u64::MAX).get(), Count::MAX);
+        let unlimited = Limits { body: u64::MAX, ..Limits::DEFAULT };
+        assert_eq!(any_cut(b"ffffffffffff\r\na", &unlimited), Err(0));
+        assert_eq!(any_cut(b"1000000000000\r\na", &unlimited), Err(413));
+    }
+}

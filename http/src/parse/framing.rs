@@ -1,0 +1,337 @@
+//! Where a body ends and whether the connection goes on: RFC 9112, 6 and 9, as one pure function.
+
+use crate::status::Status;
+
+use super::host;
+use super::words::{is_token, trim};
+
+/// What the fields of one head say about framing. Filled line by line, so that a head in pieces is scanned once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// The value of `Content-Length`, if there was one.
+    pub(crate) length: u64,
+    /// Field lines so far.
+    pub(crate) count: u16,
+    flags: u16,
+}
+
+impl Facts {
+    const HOST: u16 = 1;
+    const LENGTH: u16 = 2;
+    /// There is a `Transfer-Encoding`; what it says is in the two flags below.
+    const CODED: u16 = 4;
+    /// Its last coding is chunked, once.
+    const CHUNKED: u16 = 8;
+    /// It has other codings too.
+    const OTHERS: u16 = 16;
+    const CLOSE: u16 = 32;
+    const KEEP_ALIVE: u16 = 64;
+    const CONTINUE: u16 = 128;
+
+    const fn has(&self, flag: u16) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Sets a flag that may be set once.
+    fn once(&mut self, flag: u16) -> Result<(), Status> {
+        let before = self.flags;
+        self.flags |= flag;
+        if before & flag == 0 { Ok(()) } else { Err(Status::BAD_REQUEST) }
+    }
+
+    /// A `Host` whose value was found good.
+    #[inline(always)]
+    pub(crate) fn host(&mut self) -> Result<(), Status> {
+        self.once(Self::HOST)
+    }
+}
+
+/// The fields that framing depends on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Known {
+    Host,
+    Length,
+    Coding,
+    Connection,
+    Expect,
+}
+
+impl Known {
+    /// By length and the first eight bytes, folded to lower case; the rest of the long ones is compared.
+    #[inline(always)]
+    pub(crate) fn find(name: &[u8], first: u64) -> Option<Self> {
+        const fn word(text: &[u8; 8]) -> u64 {
+            u64::from_le_bytes(*text)
+        }
+        let folded = first | super::words::splat(0x20);
+        let tail =
+            |from: usize, rest: &[u8]| name.get(from..).is_some_and(|name| name.eq_ignore_ascii_case(rest));
+        match name.len() {
+            4 if folded << 32 == word(b"\0\0\0\0host") => Some(Self::Host),
+            6 if folded << 16 == word(b"\0\0expect") => Some(Self::Expect),
+            10 if folded == word(b"connecti") && tail(8, b"on") => Some(Self::Connection),
+            14 if folded == word(b"content-") && tail(8, b"length") => Some(Self::Length),
+            17 if folded == word(b"transfer") && tail(8, b"-encoding") => Some(Self::Coding),
+            _ => None,
+        }
+    }
+}
+
+/// Takes in one field line. An error is final.
+#[inline(never)]
+pub(crate) fn note(facts: &mut Facts, field: Known, value: &[u8]) -> Result<(), Status> {
+    let value = trim(value);
+    match field {
+        Known::Host if host::is_valid(value) => facts.once(Facts::HOST),
+        Known::Host => Err(Status::BAD_REQUEST),
+        Known::Length => {
+            facts.once(Facts::LENGTH)?;
+            facts.length = length(value)?;
+            Ok(())
+        }
+        Known::Coding => coding(facts, value),
+        Known::Connection => {
+            for option in list(value) {
+                if option.eq_ignore_ascii_case(b"close") {
+                    facts.flags |= Facts::CLOSE;
+                } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                    facts.flags |= Facts::KEEP_ALIVE;
+                }
+            }
+            Ok(())
+        }
+        Known::Expect => {
+            for expectation in list(value) {
+                if !expectation.eq_ignore_ascii_case(b"100-continue") {
+                    return Err(Status::EXPECTATION_FAILED);
+                }
+                facts.flags |= Facts::CONTINUE;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// `1*DIGIT` and nothing else. A number too large for us is a body too large for us.
+fn length(value: &[u8]) -> Result<u64, Status> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(Status::BAD_REQUEST);
+    }
+    let mut digits = value.iter().map(|digit| u64::from(digit - b'0'));
+    digits
+        .try_fold(0u64, |number, digit| number.checked_mul(10)?.checked_add(digit))
+        .ok_or(Status::CONTENT_TOO_LARGE)
+}
+
+/// One `Transfer-Encoding` line. A second one is refused: nobody needs it but smugglers.
+fn coding(facts: &mut Facts, value: &[u8]) -> Result<(), Status> {
+    facts.once(Facts::CODED)?;
+    for coding in list(value) {
+        let chunked = coding.eq_ignore_ascii_case(b"chunked");
+        let name = coding.split(|byte| *byte == b';').next().map_or(coding, trim);
+        if facts.has(Facts::CHUNKED) || name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
+            return Err(Status::BAD_REQUEST); // something behind chunked, or not a coding at all
+        }
+        facts.flags |= if chunked { Facts::CHUNKED } else { Facts::OTHERS };
+    }
+    Ok(())
+}
+
+/// The members of a list; empty ones are skipped (RFC 9110, 5.6.1.2).
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(trim).filter(|member| !member.is_empty())
+}
+
+/// How the body of a request is delimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// There is none.
+    None,
+    /// By `Content-Length`.
+    Length(u64),
+    /// By `Transfer-Encoding: chunked`.
+    Chunked,
+}
+
+/// What comes behind a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Framing {
+    /// The body.
+    pub body: Body,
+    /// Whether another request may follow on the connection.
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+}
+
+/// Decides, once a head is complete. `minor` is that of `HTTP/1.x`.
+#[inline(always)]
+pub(crate) fn framing(minor: u8, facts: &Facts) -> Result<Framing, Status> {
+    if minor > 0 && facts.flags == Facts::HOST {
+        return Ok(Framing { body: Body::None, keep_alive: true, expects_continue: false });
+    }
+    decide(minor, facts)
+}
+
+#[inline(never)]
+fn decide(minor: u8, facts: &Facts) -> Result<Framing, Status> {
+    let body = match (facts.has(Facts::CODED), facts.has(Facts::LENGTH)) {
+        (false, false) => Body::None,
+        (false, true) => Body::Length(facts.length),
+        // Both, or a coding in a protocol that has none: two readers may disagree on where the body ends.
+        (true, true) => return Err(Status::BAD_REQUEST),
+        (true, false) if minor == 0 => return Err(Status::BAD_REQUEST),
+        // The end of such a body can't be known (RFC 9112, 6.3, rule 4).
+        (true, false) if !facts.has(Facts::CHUNKED) => return Err(Status::BAD_REQUEST),
+        (true, false) if facts.has(Facts::OTHERS) => return Err(Status::NOT_IMPLEMENTED),
+        (true, false) => Body::Chunked,
+    };
+    if minor > 0 && !facts.has(Facts::HOST) {
+        return Err(Status::BAD_REQUEST);
+    }
+    let keep_alive = !facts.has(Facts::CLOSE) && (minor > 0 || facts.has(Facts::KEEP_ALIVE));
+    let expects_continue =
+        minor > 0 && facts.has(Facts::CONTINUE) && !matches!(body, Body::None | Body::Length(0));
+    Ok(Framing { body, keep_alive, expects_continue })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(minor: u8, lines: &str) -> Result<Framing, Status> {
+        let mut facts = Facts::default();
+        for line in lines.split('|').filter(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(':').unwrap();
+            let mut first = [0; 8];
+            let n = name.len().min(8);
+            first[..n].copy_from_slice(&name.as_bytes()[..n]);
+            let known = Known::find(name.as_bytes(), u64::from_le_bytes(first)).expect(name);
+            note(&mut facts, known, value.as_bytes())?;
+        }
+        framing(minor, &facts)
+    }
+
+    fn body(lines: &str) -> Result<Body, u16> {
+        of(1, &["Host: a|", lines].concat()).map(|framing| framing.body).map_err(Status::code)
+    }
+
+    extern crate std;
+
+    #[test]
+    fn bodies() {
+        let table: &[(&str, Result<Body, u16>)] = &[
+            ("", Ok(Body::None)),
+            ("Content-Length: 0", Ok(Body::Length(0))),
+            ("content-length:5", Ok(Body::Length(5))),
+            ("CONTENT-LENGTH: \t0005 ", Ok(Body::Length(5))),
+            ("Content-Length: 18446744073709551615", Ok(Body::Length(u64::MAX))),
+            ("Content-Length: 18446744073709551616", Err(413)),
+            ("Content-Length: 99999999999999999999999999", Err(413)),
+            ("Content-Length:", Err(400)),
+            ("Content-Length: +5", Err(400)),
+            ("Content-Length: -5", Err(400)),
+            ("Content-Length: 0x5", Err(400)),
+            ("Content-Length: 5_0", Err(400)),
+            ("Content-Length: 5 0", Err(400)),
+            ("Content-Length: 5, 5", Err(400)),
+            ("Content-Length: 5,6", Err(400)),
+            ("Content-Length: 5.0", Err(400)),
+            ("Content-Length: 5|Content-Length: 5", Err(400)),
+            ("Content-Length: 5|Content-Length: 6", Err(400)),
+            ("Transfer-Encoding: chunked", Ok(Body::Chunked)),
+            ("transfer-encoding:\tCHUNKED ", Ok(Body::Chunked)),
+            ("Transfer-Encoding: , chunked,", Ok(Body::Chunked)),
+            ("Transfer-Encoding: chunked|Content-Length: 5", Err(400)),
+            ("Content-Length: 5|Transfer-Encoding: chunked", Err(400)),
+            ("Content-Length: 5|Transfer-Encoding: identity", Err(400)),
+            ("Transfer-Encoding: gzip, chunked", Err(501)),
+            ("Transfer-Encoding: identity, chunked", Err(501)),
+            ("Transfer-Encoding: gzip;q=1, chunked", Err(501)),
+            ("Transfer-Encoding: gzip", Err(400)),
+            ("Transfer-Encoding: identity", Err(400)),
+            ("Transfer-Encoding: chunked, gzip", Err(400)),
+            ("Transfer-Encoding: chunked, chunked", Err(400)),
+            ("Transfer-Encoding: chunked;q=1", Err(400)),
+            ("Transfer-Encoding: xchunked", Err(400)),
+            ("Transfer-Encoding: chunked x", Err(400)),
+            ("Transfer-Encoding: \"chunked\"", Err(400)),
+            ("Transfer-Encoding: chunked\u{b}", Err(400)),
+            ("Transfer-Encoding: \u{b}chunked", Err(400)),
+            ("Transfer-Encoding:", Err(400)),
+            ("Transfer-Encoding: chunked|Transfer-Encoding: chunked", Err(400)),
+            ("Transfer-Encoding: gzip|Transfer-Encoding: chunked", Err(400)),
+        ];
+        for (lines, expected) in table {
+            assert_eq!(body(lines), *expected, "{lines}");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        let table: &[(u8, &str, bool)] = &[
+            (1, "Host: a", true),
+            (1, "", false),
+            (1, "Host:", false),
+            (1, "Host: a b", false),
+            (1, "Host: a|Host: a", false),
+            (1, "Host: a|Host: b", false),
+            (2, "", false),
+            (0, "", true),
+            (0, "Host: a", true),
+            (0, "Host: a/b", false),
+            (0, "Host: a|Host: a", false),
+        ];
+        for (minor, lines, good) in table {
+            assert_eq!(of(*minor, lines).is_ok(), *good, "HTTP/1.{minor} {lines}");
+        }
+    }
+
+    #[test]
+    fn keeping_the_connection() {
+        let table: &[(u8, &str, bool)] = &[
+            (1, "", true),
+            (2, "", true),
+            (1, "Connection: close", false),
+            (1, "Connection: CLOSE", false),
+            (1, "Connection: keep-alive", true),
+            (1, "Connection: keep-alive, close", false),
+            (1, "Connection: keep-alive|Connection: close", false),
+            (1, "Connection: upgrade ,, close", false),
+            (1, "Connection: closed", true),
+            (0, "", false),
+            (0, "Connection: keep-alive", true),
+            (0, "Connection: Keep-Alive , x", true),
+            (0, "Connection: keep-alive, close", false),
+        ];
+        for (minor, lines, keep_alive) in table {
+            let framing = of(*minor, &["Host: a|", lines].concat()).unwrap();
+            assert_eq!(framing.keep_alive, *keep_alive, "HTTP/1.{minor} {lines}");
+        }
+    }
+
+    #[test]
+    fn expectations() {
+        let table: &[(u8, &str, Result<bool, u16>)] = &[
+            (1, "Expect: 100-continue|Content-Length: 5", Ok(true)),
+            (1, "expect: 100-Continue|Transfer-Encoding: chunked", Ok(true)),
+            (1, "Expect: 100-continue", Ok(false)), // nothing to wait for
+            (1, "Expect: 100-continue|Content-Length: 0", Ok(false)),
+            (0, "Expect: 100-continue|Content-Length: 5", Ok(false)), // must be ignored
+            (1, "Expect: something", Err(417)),
+            (1, "Expect: 100-continue, more|Content-Length: 5", Err(417)),
+            (0, "Expect: something", Err(417)),
+            (1, "Content-Length: 5", Ok(false)),
+        ];
+        for (minor, lines, expected) in table {
+            let framing = of(*minor, &["Host: a|", lines].concat());
+            let result = framing.map(|framing| framing.expects_continue).map_err(Status::code);
+            assert_eq!(result, *expected, "HTTP/1.{minor} {lines}");
+        }
+    }
+
+    #[test]
+    fn no_coding_in_http_1_0() {
+        assert_eq!(of(0, "Transfer-Encoding: chunked"), Err(Status::BAD_REQUEST));
+    }
+}

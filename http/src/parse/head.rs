@@ -1,0 +1,118 @@
+//! A parsed request head.
+
+use crate::method::Method;
+use crate::status::Status;
+
+use super::framing::Framing;
+use super::words::trim;
+
+/// The head of a request: spans of the bytes it was parsed from, and what they say about the body.
+///
+/// Fields are not collected: nobody pays for those he does not ask for. [`field`](Self::field) looks one up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head<'a> {
+    /// The method.
+    pub method: Method,
+    /// The minor version: 0 for HTTP/1.0, else 1 (a higher one is taken as 1, RFC 9110, 2.5).
+    pub minor: u8,
+    /// The request target as it came.
+    pub target: &'a [u8],
+    /// The path of the target, not decoded. Starts with `/`, or is `*` in `OPTIONS *`.
+    pub path: &'a [u8],
+    /// What follows the first `?` of the target, not decoded.
+    pub query: Option<&'a [u8]>,
+    /// What comes behind the head.
+    pub framing: Framing,
+    /// The field lines, each with its line end.
+    pub(crate) lines: &'a [u8],
+    /// Bytes of the head.
+    pub(crate) size: usize,
+}
+
+impl<'a> Head<'a> {
+    /// The value of the first field with this name, without the white space around it. Names are compared
+    /// without regard to case. Values are bytes: HTTP lets any but control characters through.
+    ///
+    /// ```
+    /// use lightcone_http::{Limits, Parse, parse};
+    /// let Parse::Complete(head) = parse(b"GET / HTTP/1.1\r\nHost: a\r\nAccept: x/y \r\n\r\n", &Limits::DEFAULT)
+    /// else { panic!() };
+    /// assert_eq!(head.field("accept"), Some(&b"x/y"[..]));
+    /// assert_eq!(head.field("cookie"), None);
+    /// ```
+    pub fn field(&self, name: &str) -> Option<&'a [u8]> {
+        self.fields().find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+    }
+
+    /// Like [`field`](Self::field), for values that are text: `None` as well if this one is not UTF-8.
+    pub fn text(&self, name: &str) -> Option<&'a str> {
+        self.field(name).and_then(|value| core::str::from_utf8(value).ok())
+    }
+
+    /// All fields in the order they came.
+    pub const fn fields(&self) -> Fields<'a> {
+        Fields(self.lines)
+    }
+
+    /// The host and port that the request is for: those of the target if it has them, else the `Host` field.
+    pub fn host(&self) -> Option<&'a [u8]> {
+        match absolute(self.target) {
+            Some((authority, _)) => Some(authority),
+            None => self.field("host"),
+        }
+    }
+
+    /// Bytes of the head, with the empty line behind it: the body, or the next request, starts there.
+    pub const fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The length of the body, if it is known before the body has come.
+    pub const fn length(&self) -> Option<u64> {
+        match self.framing.body {
+            super::framing::Body::None => Some(0),
+            super::framing::Body::Length(length) => Some(length),
+            super::framing::Body::Chunked => None,
+        }
+    }
+}
+
+/// The authority of a target in absolute form, and what follows it.
+pub(crate) fn absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
+    let prefix = |scheme: &[u8]| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    };
+    let rest = prefix(b"http://").or_else(|| prefix(b"https://"))?;
+    let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
+    rest.split_at_checked(end)
+}
+
+/// An iterator over the fields of a [`Head`]: names and values.
+#[derive(Clone, Debug)]
+pub struct Fields<'a>(&'a [u8]);
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        // The lines were checked: each has a colon, none a line feed but at its end.
+        let end = self.0.iter().position(|byte| *byte == b'\n')?;
+        let (line, rest) = self.0.split_at_checked(end + 1)?;
+        self.0 = rest;
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let (name, value) = line.split_at_checked(colon)?;
+        Some((name, trim(value.strip_prefix(b":")?.strip_suffix(b"\r\n")?)))
+    }
+}
+
+/// What [`parse`](crate::parse) found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parse<'a> {
+    /// A whole head.
+    Complete(Head<'a>),
+    /// So far nothing is wrong, but the end has not come.
+    Partial,
+    /// Not a request, whatever follows: to be answered with this status, and the connection to be closed.
+    Invalid(Status),
+}

@@ -1,0 +1,81 @@
+//! The value of a `Host` field, and the authority of a target in absolute form.
+
+use core::net::Ipv6Addr;
+
+/// Whether `value` is `uri-host [ ":" port ]` (RFC 9110, 7.2). An empty host is refused: http has none without.
+pub(crate) fn is_valid(value: &[u8]) -> bool {
+    let (host, port) = split_port(value);
+    let digits = port.iter().all(u8::is_ascii_digit);
+    digits && (is_name(host) || is_ipv6(host))
+}
+
+/// The host and what follows its colon.
+fn split_port(value: &[u8]) -> (&[u8], &[u8]) {
+    let host_end = value.iter().rposition(|byte| *byte == b']').map_or(0, |last| last + 1);
+    let colon = value.iter().skip(host_end).position(|byte| *byte == b':').map(|colon| host_end + colon);
+    match colon.and_then(|colon| value.split_at_checked(colon)) {
+        Some((host, port)) => (host, port.get(1..).unwrap_or(&[])),
+        None => (value, &[]),
+    }
+}
+
+/// `[2001:db8::1]`
+fn is_ipv6(host: &[u8]) -> bool {
+    let literal = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]"));
+    let text = literal.and_then(|literal| core::str::from_utf8(literal).ok());
+    text.is_some_and(|text| text.parse::<Ipv6Addr>().is_ok())
+}
+
+/// A registered name or an IPv4 address (RFC 3986, 3.2.2), but not an empty one.
+fn is_name(host: &[u8]) -> bool {
+    let mut rest = host;
+    while let Some((first, behind)) = rest.split_first() {
+        rest = match (first, behind) {
+            (b'%', [high, low, behind @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => behind,
+            (byte, behind) if is_name_byte(*byte) => behind,
+            _ => return false,
+        };
+    }
+    !host.is_empty()
+}
+
+const fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'.' | b'_' | b'~')
+        || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        let good: &[&[u8]] = &[
+            b"a",
+            b"localhost",
+            b"localhost:80",
+            b"example.org:",
+            b"127.0.0.1:8080",
+            b"[::1]",
+            b"[::1]:8080",
+            b"[2001:db8::ffff:1.2.3.4]:1",
+            b"a_b",
+            b"a%20b",
+            b"a!$&'()*+,;=~",
+            b"-",
+            b"a..b",
+        ];
+        for host in good {
+            assert!(is_valid(host), "{}", host.escape_ascii());
+        }
+        let bad: &[&[u8]] = &[
+            b"", b":80", b"a:b", b"a:1:2", b"a b", b"a/b", b"user@a", b"[::1", b"::1", b"[::1]a", b"[]",
+            b"[a]", b"a%2", b"a%zz", b"a?b", b"a#b", b"a\tb", b"a\x80", b"[::1]:x", b"a,b c", b"\"a\"",
+            b"[v1.a]", b"a]",
+        ];
+        for host in bad {
+            assert!(!is_valid(host), "{}", host.escape_ascii());
+        }
+    }
+}

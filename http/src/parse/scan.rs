@@ -1,0 +1,385 @@
+//! One strict pass over a request head, by words (RFC 9112, 2 to 5).
+//!
+//! **The verdict depends on the bytes alone, not on how they were cut.** A line is judged when its line feed has
+//! come, so that a head in pieces and the same head at once fail at the same place; what is decided before that
+//! (an impossible method, a target beyond its limit) is decided by bytes at fixed places. What was found is kept by
+//! line ([`Progress`]), and the bytes of an unfinished line are searched for its end once: a dripped head costs
+//! no more than its bytes.
+
+use crate::limits::Limits;
+use crate::method::Method;
+use crate::status::Status;
+
+use super::framing::{self, Facts, Framing, Known};
+use super::head::{Head, Parse, absolute};
+use super::host;
+use super::words::{self, Cursor};
+
+/// The longest method that is looked at; longer than any that exists.
+const METHOD_MAX: usize = 24;
+/// What follows the target in a request line.
+const VERSION: &[u8; 11] = b" HTTP/1.1\r\n";
+
+/// How far an unfinished head was scanned. The default value: not at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// What the lines before `line` said.
+    facts: Facts,
+    /// Where the first line starts that was not complete.
+    line: u32,
+    /// Up to here there is no line feed behind `line`.
+    seen: u32,
+}
+
+impl Progress {
+    /// Whether a request has begun.
+    pub(crate) const fn begun(&self) -> bool {
+        self.seen > 0
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a head of 4 GiB is beyond every limit")]
+    fn stopped(window: &[u8], line: &[u8], facts: Facts) -> Self {
+        Self { facts, line: (window.len() - line.len()) as u32, seen: window.len() as u32 }
+    }
+}
+
+/// Parses the head of a request that `input` starts with.
+///
+/// Strict where RFC 9112 leaves a choice: no bare line feeds, no empty lines before the request, no white space
+/// around names, no folded lines. The same bytes give the same verdict, however many have come:
+///
+/// ```
+/// use lightcone_http::{Limits, Method, Parse, parse};
+/// let request = b"GET /foo?bar HTTP/1.1\r\nHost: localhost\r\n\r\n";
+/// let Parse::Complete(head) = parse(request, &Limits::DEFAULT) else { panic!() };
+/// assert_eq!((head.method, head.path, head.query), (Method::Get, &b"/foo"[..], Some(&b"bar"[..])));
+/// assert_eq!(parse(&request[..40], &Limits::DEFAULT), Parse::Partial);
+/// ```
+pub fn parse<'a>(input: &'a [u8], limits: &Limits) -> Parse<'a> {
+    resume(&mut Progress::default(), input, limits)
+}
+
+/// Parses a head that has come whole and is in order; `None` for any other, which [`resume`] judges.
+#[inline(always)]
+pub(crate) fn whole<'a>(input: &'a [u8], limits: &Limits) -> Option<Head<'a>> {
+    let window = input.get(..limits.head).unwrap_or(input);
+    let mut cursor = Cursor::new(window);
+    let request = request_line(&mut cursor, limits).ok()?;
+    let lines = cursor.rest;
+    let mut facts = Facts::default();
+    field_lines(&mut cursor, &mut facts, limits).ok()?;
+    let framing = framing::framing(request.minor, &facts).ok()?;
+    Some(complete(request, framing, lines, window, cursor))
+}
+
+/// Parses on. `input` must start with the bytes of the calls before.
+#[inline(never)]
+pub(crate) fn resume<'a>(progress: &mut Progress, input: &'a [u8], limits: &Limits) -> Parse<'a> {
+    // What lies behind the limit is not looked at, so it can't change the verdict.
+    let window = input.get(..limits.head).unwrap_or(input);
+    let parse =
+        if progress.seen == 0 { start(progress, window, limits) } else { go_on(progress, window, limits) };
+    match parse {
+        Parse::Partial if input.len() > limits.head => Parse::Invalid(too_long(progress)),
+        parse @ (Parse::Complete(_) | Parse::Partial | Parse::Invalid(_)) => parse,
+    }
+}
+
+/// The head does not end within its limit.
+pub(crate) const fn too_long(progress: &Progress) -> Status {
+    let in_request_line = progress.line == 0;
+    if in_request_line { Status::URI_TOO_LONG } else { Status::FIELDS_TOO_LARGE }
+}
+
+#[inline(never)]
+fn start<'a>(progress: &mut Progress, window: &'a [u8], limits: &Limits) -> Parse<'a> {
+    let mut cursor = Cursor::new(window);
+    match request_line(&mut cursor, limits) {
+        Ok(_) => fields(progress, Facts::default(), cursor, window, limits),
+        Err(status) => judge_request_line(progress, window, limits, Some(status)),
+    }
+}
+
+#[inline(never)]
+fn go_on<'a>(progress: &mut Progress, window: &'a [u8], limits: &Limits) -> Parse<'a> {
+    let new = window.get(progress.seen as usize..).unwrap_or(&[]);
+    if !new.contains(&b'\n') {
+        if progress.line == 0 {
+            return judge_request_line(progress, window, limits, None);
+        }
+        progress.seen = Progress::stopped(window, &[], Facts::default()).seen;
+        return Parse::Partial;
+    }
+    if progress.line == 0 {
+        return start(progress, window, limits);
+    }
+    let mut cursor = Cursor::new(window);
+    cursor.advance(progress.line as usize);
+    fields(progress, progress.facts, cursor, window, limits)
+}
+
+/// The field lines from the cursor on. The request line before them was found good.
+fn fields<'a>(
+    progress: &mut Progress,
+    mut facts: Facts,
+    mut cursor: Cursor<'a>,
+    window: &'a [u8],
+    limits: &Limits,
+) -> Parse<'a> {
+    if let Err(stop) = field_lines(&mut cursor, &mut facts, limits) {
+        return judge_line(progress, window, facts, stop);
+    }
+    let mut first_line = Cursor::new(window);
+    let request = request_line(&mut first_line, limits);
+    match request.and_then(|request| Ok((request, framing::framing(request.minor, &facts)?))) {
+        Ok((request, framing)) => {
+            Parse::Complete(complete(request, framing, first_line.rest, window, cursor))
+        }
+        Err(status) => Parse::Invalid(status),
+    }
+}
+
+#[inline(always)]
+fn complete<'a>(
+    request: RequestLine<'a>,
+    framing: Framing,
+    lines: &'a [u8],
+    window: &[u8],
+    end: Cursor<'a>,
+) -> Head<'a> {
+    let RequestLine { method, minor, target, path, query } = request;
+    let lines = lines.get(..lines.len().wrapping_sub(end.rest.len() + 2)).unwrap_or(&[]);
+    let size = window.len() - end.rest.len();
+    Head { method, minor, target, path, query, framing, lines, size }
+}
+
+/// What ended the scan of a line: the line, and its fault if it is whole.
+struct Stop<'a> {
+    line: &'a [u8],
+    status: Status,
+}
+
+#[cold]
+#[inline(never)]
+fn judge_line<'a>(progress: &mut Progress, window: &[u8], facts: Facts, stop: Stop<'a>) -> Parse<'a> {
+    if stop.line.contains(&b'\n') {
+        return Parse::Invalid(stop.status);
+    }
+    *progress = Progress::stopped(window, stop.line, facts);
+    Parse::Partial
+}
+
+/// Judges a request line that could not be parsed (`status`) or whose end has not come (`None`). Looks at the
+/// target only when it may be too long, so that it is not searched anew with every byte.
+#[cold]
+#[inline(never)]
+fn judge_request_line<'a>(
+    progress: &mut Progress,
+    window: &[u8],
+    limits: &Limits,
+    status: Option<Status>,
+) -> Parse<'a> {
+    *progress = Progress::stopped(window, window, Facts::default());
+    let method = window.iter().take(METHOD_MAX).take_while(|byte| words::is_token(**byte)).count();
+    let target = match (method, window.get(method..).unwrap_or(&[])) {
+        (METHOD_MAX, _) => return Parse::Invalid(Status::NOT_IMPLEMENTED),
+        (_, []) => return Parse::Partial,
+        (1.., [b' ', target @ ..]) => target,
+        _ => return Parse::Invalid(Status::BAD_REQUEST),
+    };
+    let whole = status.filter(|_| target.contains(&b'\n'));
+    if target.len() > limits.target {
+        let end = target.iter().position(|byte| matches!(byte, b' ' | b'\r' | b'\n')).unwrap_or(target.len());
+        if end > limits.target {
+            return Parse::Invalid(Status::URI_TOO_LONG);
+        }
+        if target.len() - end >= VERSION.len() {
+            return Parse::Invalid(whole.unwrap_or(Status::BAD_REQUEST)); // the line feed is overdue
+        }
+    }
+    whole.map_or(Parse::Partial, Parse::Invalid)
+}
+
+#[derive(Clone, Copy)]
+struct RequestLine<'a> {
+    method: Method,
+    minor: u8,
+    target: &'a [u8],
+    path: &'a [u8],
+    query: Option<&'a [u8]>,
+}
+
+#[inline(always)]
+fn request_line<'a>(cursor: &mut Cursor<'a>, limits: &Limits) -> Result<RequestLine<'a>, Status> {
+    let method = method(cursor)?;
+    let start = cursor.rest;
+    let (path, query) = if start.first() == Some(&b'/') {
+        cursor.skip_also(words::ends_path, words::is_path);
+        let path = cursor.since(start);
+        (path, query(cursor))
+    } else {
+        other_form(cursor, method)?
+    };
+    let target = cursor.since(start);
+    if target.len() > limits.target {
+        return Err(Status::URI_TOO_LONG);
+    }
+    let minor = if cursor.take(VERSION) { 1 } else { version(cursor)? };
+    let Some(method) = method else { return Err(Status::NOT_IMPLEMENTED) };
+    Ok(RequestLine { method, minor, target, path, query })
+}
+
+#[inline(always)]
+fn query<'a>(cursor: &mut Cursor<'a>) -> Option<&'a [u8]> {
+    if cursor.rest.first() != Some(&b'?') {
+        return None;
+    }
+    cursor.advance(1);
+    let start = cursor.rest;
+    cursor.skip_also(words::ends_query, words::is_query);
+    Some(cursor.since(start))
+}
+
+/// The method and the space behind it; `None` for one that we don't know or don't do.
+#[inline(always)]
+fn method(cursor: &mut Cursor<'_>) -> Result<Option<Method>, Status> {
+    if cursor.take(b"GET ") {
+        return Ok(Some(Method::Get));
+    }
+    if cursor.take(b"POST ") {
+        return Ok(Some(Method::Post));
+    }
+    rarer_method(cursor)
+}
+
+#[cold]
+#[inline(never)]
+fn rarer_method(cursor: &mut Cursor<'_>) -> Result<Option<Method>, Status> {
+    let start = cursor.rest;
+    cursor.skip_bytes(words::is_token);
+    let name = cursor.since(start);
+    if name.is_empty() || !cursor.take(b" ") {
+        return Err(Status::BAD_REQUEST);
+    }
+    // A tunnel would take what follows as its own, so nothing behind CONNECT can be answered.
+    Ok(Method::from_bytes(name).filter(|method| *method != Method::Connect))
+}
+
+/// A target that does not start with a slash: absolute, `*`, or that of a method we don't know.
+#[cold]
+#[inline(never)]
+fn other_form<'a>(
+    cursor: &mut Cursor<'a>,
+    method: Option<Method>,
+) -> Result<(&'a [u8], Option<&'a [u8]>), Status> {
+    let start = cursor.rest;
+    cursor.skip_also(words::ends_query, words::is_query);
+    let target = cursor.since(start);
+    match (method, absolute(target)) {
+        (None, _) if !target.is_empty() => Ok((target, None)),
+        (Some(Method::Options), _) if target == b"*" => Ok((target, None)),
+        (_, Some((authority, rest))) if host::is_valid(authority) => {
+            let question = rest.iter().position(|byte| *byte == b'?');
+            let (path, query) = match question.and_then(|at| rest.split_at_checked(at)) {
+                Some((path, query)) => (path, query.get(1..)),
+                None => (rest, None),
+            };
+            let all = method == Some(Method::Options) && rest.is_empty();
+            let default: &[u8] = if all { b"*" } else { b"/" };
+            Ok((if path.is_empty() { default } else { path }, query))
+        }
+        _ => Err(Status::BAD_REQUEST),
+    }
+}
+
+/// A version that is not HTTP/1.1; the minor one to answer with. HTTP/1.2 and above count as HTTP/1.1.
+#[cold]
+#[inline(never)]
+fn version(cursor: &mut Cursor<'_>) -> Result<u8, Status> {
+    let Some((line, rest)) = cursor.rest.split_first_chunk::<11>() else { return Err(Status::BAD_REQUEST) };
+    let [b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor, b'\r', b'\n'] = line else {
+        return Err(Status::BAD_REQUEST);
+    };
+    if !major.is_ascii_digit() || !minor.is_ascii_digit() {
+        return Err(Status::BAD_REQUEST);
+    }
+    cursor.rest = rest;
+    match (major, minor) {
+        (b'1', b'0') => Ok(0),
+        (b'1', _) => Ok(1),
+        _ => Err(Status::VERSION_NOT_SUPPORTED),
+    }
+}
+
+/// The field lines and the empty line behind them. `facts` has taken in all lines before the one it stops at.
+#[inline(always)]
+fn field_lines<'a>(cursor: &mut Cursor<'a>, facts: &mut Facts, limits: &Limits) -> Result<(), Stop<'a>> {
+    while !cursor.take(b"\r\n") {
+        let line = cursor.rest;
+        if facts.count >= limits.fields {
+            return Err(Stop { line, status: Status::FIELDS_TOO_LARGE });
+        }
+        if let Err(status) = field_line(cursor, facts) {
+            return Err(Stop { line, status });
+        }
+        facts.count += 1;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn field_line(cursor: &mut Cursor<'_>, facts: &mut Facts) -> Result<(), Status> {
+    let line = cursor.rest;
+    let first = cursor.word();
+    if is_host(first) && plain_host(cursor) {
+        return facts.host();
+    }
+    cursor.rest = line;
+    cursor.skip(words::ends_name);
+    if cursor.rest.first() != Some(&b':') {
+        cursor.skip_bytes(words::is_token);
+        if cursor.rest.first() != Some(&b':') {
+            return Err(Status::BAD_REQUEST);
+        }
+    }
+    let name = cursor.since(line);
+    if name.is_empty() {
+        return Err(Status::BAD_REQUEST);
+    }
+    cursor.advance(1);
+    let value = value(cursor)?;
+    match Known::find(name, first) {
+        Some(field) => framing::note(facts, field, value),
+        None => Ok(()),
+    }
+}
+
+/// Whether a line starts with `Host: `, in any case.
+#[inline(always)]
+const fn is_host(first: u64) -> bool {
+    const FOLD: u64 = 0x2020_2020;
+    (first | FOLD) << 16 == u64::from_le_bytes(*b"\0\0host: ")
+}
+
+/// A value of `Host` as nearly all are: a name or an IPv4 address, perhaps a port. `false` if it is another.
+#[inline(always)]
+fn plain_host(cursor: &mut Cursor<'_>) -> bool {
+    cursor.advance(6);
+    let start = cursor.rest.len();
+    cursor.skip(words::ends_host);
+    let empty = cursor.rest.len() == start;
+    if cursor.rest.first() == Some(&b':') {
+        cursor.advance(1);
+        cursor.skip(words::ends_digits);
+    }
+    !empty && cursor.take(b"\r\n")
+}
+
+/// A field value and its line end.
+#[inline(always)]
+fn value<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Status> {
+    let start = cursor.rest;
+    cursor.skip_also(words::ends_value, words::is_value);
+    let value = cursor.since(start);
+    if cursor.take(b"\r\n") { Ok(value) } else { Err(Status::BAD_REQUEST) }
+}

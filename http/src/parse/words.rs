@@ -1,0 +1,257 @@
+//! Eight bytes at a time: which of them end a run.
+//!
+//! A *mark* is the high bit of a byte of a word. Each test below marks the bytes that it looks for; the **first**
+//! mark is exact, those above it may be false (a carry runs upwards), which is enough to find the end of a run.
+//! Every class of bytes that a run may consist of leaves out zero, so that the zeros which pad the last word of
+//! the input end each run: "end of input" and "a byte that does not belong here" share one path.
+//!
+//! The classes are those of nearly all requests, so that few operations tell them; what a run stops at may still
+//! belong to it ([`Cursor::skip_also`]).
+
+const HIGH: u64 = splat(0x80);
+const ONES: u64 = splat(1);
+const LOW_BITS: u64 = splat(0x7f);
+
+/// The byte in all eight places.
+pub(crate) const fn splat(byte: u8) -> u64 {
+    0x0101_0101_0101_0101 * byte as u64
+}
+
+/// Marks, without any false mark, ASCII bytes from `low` to `high`.
+const fn range(word: u64, low: u8, high: u8) -> u64 {
+    let bits = word & LOW_BITS;
+    (bits + splat(0x80 - low)) & !(bits + splat(0x7f - high)) & !word & HIGH
+}
+
+/// Marks bytes below `n`, 0x7f, and those of the upper half. (The differences of lower bytes are exact up to the
+/// first that is negative, and that is marked.)
+const fn outside(word: u64, n: u8) -> u64 {
+    word.wrapping_sub(splat(n)) | word.wrapping_add(ONES) | word
+}
+
+/// Marks what ends the plain part of a path: all but visible ASCII, and `!`, `"`, `#`, `?`.
+pub(crate) const fn ends_path(word: u64) -> u64 {
+    (outside(word, 0x24) | (word ^ splat(b'?')).wrapping_sub(ONES)) & HIGH
+}
+
+/// Marks what ends the plain part of a query: all but visible ASCII, and `!`, `"`, `#`.
+pub(crate) const fn ends_query(word: u64) -> u64 {
+    outside(word, 0x24) & HIGH
+}
+
+/// Marks what ends the plain part of a field value: all but visible ASCII and space.
+pub(crate) const fn ends_value(word: u64) -> u64 {
+    outside(word, 0x20) & HIGH
+}
+
+/// Marks what is not a letter or a hyphen; the rarer characters of a field name go by [`is_token`].
+pub(crate) const fn ends_name(word: u64) -> u64 {
+    (range(word | splat(0x20), b'a', b'z') | range(word, b'-', b'-')) ^ HIGH
+}
+
+/// Marks what is not a letter, a digit, a hyphen or a dot; the rarer characters of a host go the slow way.
+pub(crate) const fn ends_host(word: u64) -> u64 {
+    let between = word.wrapping_add(splat(0x80 - 0x3a)) & !word.wrapping_add(splat(0x80 - 0x41));
+    let behind = word.wrapping_add(splat(0x80 - 0x5b)) & !word.wrapping_add(splat(0x80 - 0x61));
+    let slash = (word ^ splat(b'/')).wrapping_sub(ONES);
+    let outside = word.wrapping_sub(splat(b'-')) | word.wrapping_add(splat(0x80 - 0x7b)) | word;
+    (between | behind | slash | outside) & HIGH
+}
+
+/// Marks what is not a digit.
+pub(crate) const fn ends_digits(word: u64) -> u64 {
+    (word.wrapping_sub(splat(b'0')) | word.wrapping_add(splat(0x80 - 0x3a)) | word) & HIGH
+}
+
+/// The rest of an input, read by words.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cursor<'a> {
+    pub(crate) rest: &'a [u8],
+    /// The last eight bytes of the input, from which the words at its end are shifted together.
+    last: u64,
+}
+
+impl<'a> Cursor<'a> {
+    #[inline(always)]
+    pub(crate) fn new(input: &'a [u8]) -> Self {
+        let last = match input.last_chunk::<8>() {
+            Some(bytes) => u64::from_le_bytes(*bytes),
+            None => few(input),
+        };
+        Self { rest: input, last }
+    }
+
+    /// The next eight bytes, zeros behind the end.
+    #[inline(always)]
+    pub(crate) fn word(&self) -> u64 {
+        match self.rest.first_chunk::<8>() {
+            Some(bytes) => u64::from_le_bytes(*bytes),
+            None => self.last.unbounded_shr(short_of(self.rest)),
+        }
+    }
+
+    /// Skips up to the first byte that `ends` marks, which must mark zero; to the end of the input at most.
+    #[inline(always)]
+    pub(crate) fn skip(&mut self, ends: impl Fn(u64) -> u64) {
+        let mut rest = self.rest;
+        while let Some((bytes, behind)) = rest.split_first_chunk::<8>() {
+            let marks = ends(u64::from_le_bytes(*bytes));
+            if marks != 0 {
+                self.rest = rest.get((marks.trailing_zeros() / 8) as usize..).unwrap_or(&[]);
+                return;
+            }
+            rest = behind;
+        }
+        // The padding is marked, so this never runs behind the end.
+        let marks = ends(self.last.unbounded_shr(short_of(rest)));
+        self.rest = rest.get((marks.trailing_zeros() / 8) as usize..).unwrap_or(&[]);
+    }
+
+    /// As [`skip`](Self::skip), and over the bytes that `also` holds for.
+    #[inline(always)]
+    pub(crate) fn skip_also(&mut self, ends: impl Fn(u64) -> u64, also: fn(u8) -> bool) {
+        self.skip(ends);
+        if self.rest.first().is_some_and(|byte| also(*byte)) {
+            self.skip_bytes(also);
+        }
+    }
+
+    /// Skips the bytes that `belongs` holds for, one by one.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn skip_bytes(&mut self, belongs: fn(u8) -> bool) {
+        let length = self.rest.iter().take_while(|byte| belongs(**byte)).count();
+        self.advance(length);
+    }
+
+    #[inline(always)]
+    pub(crate) fn advance(&mut self, n: usize) {
+        self.rest = self.rest.get(n..).unwrap_or(&[]);
+    }
+
+    /// Skips `expected` if it comes next.
+    #[inline(always)]
+    pub(crate) fn take<const N: usize>(&mut self, expected: &[u8; N]) -> bool {
+        match self.rest.split_first_chunk::<N>() {
+            Some((first, rest)) if first == expected => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// What was skipped since `start`, an earlier rest of the same input.
+    #[inline(always)]
+    pub(crate) fn since(&self, start: &'a [u8]) -> &'a [u8] {
+        start.get(..start.len().wrapping_sub(self.rest.len())).unwrap_or(&[])
+    }
+}
+
+/// Fewer than eight bytes at the top of a word.
+#[cold]
+#[inline(never)]
+fn few(input: &[u8]) -> u64 {
+    input.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)).unbounded_shl(short_of(input))
+}
+
+/// The bits of a word that fewer than eight bytes leave empty.
+#[expect(clippy::cast_possible_truncation, reason = "fewer than eight bytes are left")]
+const fn short_of(bytes: &[u8]) -> u32 {
+    64 - 8 * bytes.len() as u32
+}
+
+/// Whether a byte may stand in a token (RFC 9110, 5.6.2): a method or a field name.
+pub(crate) const fn is_token(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')
+        || matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+')
+        || matches!(byte, b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+}
+
+/// Whether a byte may stand in a field value: visible, space, tab or of the upper half.
+pub(crate) const fn is_value(byte: u8) -> bool {
+    byte == b'\t' || byte >= 0x20 && byte != 0x7f
+}
+
+/// Whether a byte may stand in a path: visible, but neither `?` nor `#`.
+pub(crate) const fn is_path(byte: u8) -> bool {
+    is_query(byte) && byte != b'?'
+}
+
+/// Whether a byte may stand in a query: visible, but not `#`. (Browsers send more than RFC 3986 has.)
+pub(crate) const fn is_query(byte: u8) -> bool {
+    byte.is_ascii_graphic() && byte != b'#'
+}
+
+/// `bytes` without spaces and tabs around them.
+pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
+    let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
+    let start = bytes.iter().position(|byte| !blank(byte)).unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(|byte| !blank(byte)).map_or(start, |last| last + 1);
+    bytes.get(start..end).unwrap_or(&[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first(marks: u64) -> usize {
+        (marks.trailing_zeros() / 8) as usize
+    }
+
+    /// Every byte in every place behind bytes of the class: the first mark is where the table says.
+    fn agrees(name: &str, ends: fn(u64) -> u64, inside: fn(u8) -> bool) {
+        for filler in (0..=255u8).filter(|byte| inside(*byte)) {
+            for (byte, place) in (0..=255u8).flat_map(|byte| (0..8).map(move |place| (byte, place))) {
+                let mut bytes = [filler; 8];
+                bytes[place] = byte;
+                let expected = [place, 8][usize::from(inside(byte))];
+                let found = first(ends(u64::from_le_bytes(bytes)));
+                assert_eq!(found, expected, "{name}: {byte:#x} at {place} in {filler:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn classes_agree_with_their_tables() {
+        agrees("path", ends_path, |b| is_path(b) && b > b'#');
+        agrees("query", ends_query, |b| is_query(b) && b > b'#');
+        agrees("value", ends_value, |b| is_value(b) && b != b'\t' && b.is_ascii());
+        agrees("name", ends_name, |b| b.is_ascii_alphabetic() || b == b'-');
+        agrees("host", ends_host, |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');
+        agrees("digits", ends_digits, |b| b.is_ascii_digit());
+    }
+
+    #[test]
+    fn words_at_the_end_are_padded_with_zeros() {
+        let input = b"abcdefghijklm";
+        for start in 0..=input.len() {
+            for end in start..=input.len() {
+                let mut cursor = Cursor::new(&input[..end]);
+                cursor.advance(start);
+                let mut expected = [0; 8];
+                let n = (end - start).min(8);
+                expected[..n].copy_from_slice(&input[start..start + n]);
+                assert_eq!(cursor.word().to_le_bytes(), expected, "{start}..{end}");
+            }
+        }
+    }
+
+    #[test]
+    fn skip_stops_at_the_end_of_the_input() {
+        for length in 0..20 {
+            let input = &[b'a'; 20][..length];
+            let mut cursor = Cursor::new(input);
+            cursor.skip(ends_name);
+            assert!(cursor.rest.is_empty());
+            assert_eq!(cursor.since(input), input);
+        }
+    }
+
+    #[test]
+    fn trims_spaces_and_tabs() {
+        assert_eq!(trim(b" \t a b\t "), b"a b");
+        assert_eq!(trim(b" \t "), b"");
+        assert_eq!(trim(b""), b"");
+    }
+}

@@ -1,0 +1,255 @@
+//! Path patterns: `/users/{id}`, `/files/{*rest}`.
+
+/// A path as routes compare it: most differ in length or in their first or last eight bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Key {
+    length: usize,
+    first: u64,
+    last: u64,
+}
+
+impl Key {
+    #[inline(always)]
+    pub(crate) fn new(path: &[u8]) -> Self {
+        let (first, last) = match (path.first_chunk::<8>(), path.last_chunk::<8>()) {
+            (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
+            _ => (short(path), 0),
+        };
+        Self { length: path.len(), first, last }
+    }
+}
+
+/// Fewer than eight bytes as a word, zeros above them.
+#[inline(always)]
+fn short(path: &[u8]) -> u64 {
+    let shift = |length: usize| 8 * (path.len() - length);
+    match (path.first_chunk::<4>(), path.last_chunk::<4>()) {
+        (Some(first), Some(last)) => {
+            u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << shift(4)
+        }
+        _ => match path {
+            [] => 0,
+            [one] => u64::from(*one),
+            [one, two] => u64::from(u16::from_le_bytes([*one, *two])),
+            [one, two, rest @ ..] => {
+                let third = rest.first().map_or(0, |three| u64::from(*three) << 16);
+                u64::from(u16::from_le_bytes([*one, *two])) | third
+            }
+        },
+    }
+}
+
+/// A pattern and what it takes to compare it fast.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pattern {
+    pub(crate) text: &'static str,
+    key: Key,
+    /// The first bytes of all paths that match, up to eight, and a mask of as many.
+    start: u64,
+    mask: u64,
+    /// How specific it is: two bits a segment from the top; all of them for a pattern without parameters.
+    pub(crate) rank: u64,
+}
+
+const LITERAL: u64 = 3;
+const PARAMETER: u64 = 2;
+const REST: u64 = 1;
+/// The rank of patterns without parameters, above all others.
+pub(crate) const EXACT: u64 = u64::MAX;
+/// Segments that a rank has room for. A last pair of bits stays free, so that no other rank is `EXACT`.
+const SEGMENTS_MAX: usize = 31;
+
+impl Pattern {
+    /// # Panics
+    /// If the pattern can't be one: a mistake of the program, found when it starts.
+    #[track_caller]
+    pub(crate) fn new(text: &'static str) -> Self {
+        assert!(text.starts_with('/') || text == "*", "a pattern starts with a slash: {text:?}");
+        assert!(text.bytes().all(|byte| byte.is_ascii_graphic()), "a pattern is visible ASCII: {text:?}");
+        assert!(
+            segments(text).count() <= SEGMENTS_MAX,
+            "a pattern has {SEGMENTS_MAX} segments at most: {text:?}"
+        );
+        let mut rank = 0;
+        let mut shift = u64::BITS;
+        let mut plain = true;
+        for segment in segments(text) {
+            assert!(
+                shift == u64::BITS || rank >> shift & 3 != REST,
+                "{{*..}} stands at the end only: {text:?}"
+            );
+            shift -= 2;
+            let kind = kind(segment);
+            assert!(
+                kind != LITERAL || !segment.contains(['{', '}']),
+                "a parameter is a whole segment: {text:?}"
+            );
+            plain &= kind == LITERAL;
+            rank |= kind << shift;
+        }
+        let rank = if plain { EXACT } else { rank };
+        let literal = text.bytes().take(8).take_while(|byte| *byte != b'{').count();
+        let mask = [0, 1, 2, 3, 4, 5, 6, 7].map(|at| if at < literal { 0xff } else { 0 });
+        let mask = u64::from_le_bytes(mask);
+        let key = Key::new(text.as_bytes());
+        Self { text, key, start: key.first & mask, mask, rank }
+    }
+
+    #[inline(always)]
+    pub(crate) fn matches(&self, path: &[u8], key: &Key) -> bool {
+        key.first & self.mask == self.start && self.matches_rest(path, key)
+    }
+
+    #[inline(always)]
+    fn matches_rest(&self, path: &[u8], key: &Key) -> bool {
+        if self.rank == EXACT {
+            self.key == *key && (key.length <= 16 || self.text.as_bytes() == path)
+        } else {
+            matches_segments(self.text, path)
+        }
+    }
+}
+
+fn segments(text: &str) -> impl Iterator<Item = &str> {
+    text.strip_prefix('/').unwrap_or(text).split('/')
+}
+
+fn kind(segment: &str) -> u64 {
+    match name(segment) {
+        Some((_, true)) => REST,
+        Some((_, false)) => PARAMETER,
+        None => LITERAL,
+    }
+}
+
+/// The name of a parameter, and whether it takes the rest of the path.
+fn name(segment: &str) -> Option<(&str, bool)> {
+    let inside = segment.strip_prefix('{')?.strip_suffix('}')?;
+    match inside.strip_prefix('*') {
+        Some(rest) => Some((rest, true)),
+        None => Some((inside, false)),
+    }
+}
+
+/// Calls `see` with each parameter and its value while the segments match; whether all did.
+fn walk<'p>(pattern: &'static str, path: &'p [u8], mut see: impl FnMut(&'static str, &'p [u8])) -> bool {
+    let Some(mut rest) = path.strip_prefix(b"/").map(Some) else { return false };
+    for segment in segments(pattern) {
+        let Some(left) = rest else { return false };
+        let end = left.iter().position(|byte| *byte == b'/');
+        let (value, behind) = match end.and_then(|end| left.split_at_checked(end)) {
+            Some((value, behind)) => (value, behind.get(1..)),
+            None => (left, None),
+        };
+        match name(segment) {
+            Some((name, true)) => {
+                see(name, left);
+                return !left.is_empty();
+            }
+            Some((name, false)) if !value.is_empty() => see(name, value),
+            None if segment.as_bytes() == value => {}
+            _ => return false,
+        }
+        rest = behind;
+    }
+    rest.is_none()
+}
+
+#[cold]
+#[inline(never)]
+fn matches_segments(pattern: &'static str, path: &[u8]) -> bool {
+    walk(pattern, path, |_, _| ())
+}
+
+/// The value of a parameter in a path that matches the pattern.
+pub(crate) fn parameter<'p>(pattern: &'static str, path: &'p [u8], wanted: &str) -> Option<&'p [u8]> {
+    let mut found = None;
+    walk(pattern, path, |name, value| {
+        if name == wanted {
+            found = Some(value);
+        }
+    });
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(pattern: &'static str, path: &str) -> bool {
+        Pattern::new(pattern).matches(path.as_bytes(), &Key::new(path.as_bytes()))
+    }
+
+    #[test]
+    fn paths_and_patterns() {
+        let table = [
+            ("/", "/", true),
+            ("/", "/a", false),
+            ("/foo", "/foo", true),
+            ("/foo", "/fop", false),
+            ("/foo", "/foo/", false),
+            ("/foo/", "/foo/", true),
+            ("/exactly/sixteen", "/exactly/sixteen", true),
+            ("/longer/than/sixteen", "/longer/than/sixteen", true),
+            ("/longer/than/sixteen", "/longer/THAN/sixteen", false),
+            ("/users/{id}", "/users/17", true),
+            ("/users/{id}", "/users/", false),
+            ("/users/{id}", "/users", false),
+            ("/users/{id}", "/users/17/", false),
+            ("/users/{id}", "/users/17/posts", false),
+            ("/users/{id}/posts/{post}", "/users/17/posts/4", true),
+            ("/{a}", "/", false),
+            ("/{a}", "/x", true),
+            ("/files/{*rest}", "/files/a", true),
+            ("/files/{*rest}", "/files/a/b//c", true),
+            ("/files/{*rest}", "/files/", false),
+            ("/files/{*rest}", "/files", false),
+            ("/{*rest}", "*", false),
+            ("*", "*", true),
+        ];
+        for (pattern, path, expected) in table {
+            assert_eq!(matches(pattern, path), expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn words_of_short_paths() {
+        let path = b"/abcdefghij";
+        for length in 0..=path.len() {
+            let mut expected = [0; 8];
+            expected[..length.min(8)].copy_from_slice(&path[..length.min(8)]);
+            assert_eq!(Key::new(&path[..length]).first.to_le_bytes(), expected, "{length}");
+        }
+    }
+
+    #[test]
+    fn parameters() {
+        let text = |pattern, path: &'static str, name| {
+            parameter(pattern, path.as_bytes(), name).map(|value| core::str::from_utf8(value).unwrap())
+        };
+        assert_eq!(text("/users/{id}/posts/{post}", "/users/17/posts/4", "id"), Some("17"));
+        assert_eq!(text("/users/{id}/posts/{post}", "/users/17/posts/4", "post"), Some("4"));
+        assert_eq!(text("/users/{id}", "/users/17", "name"), None);
+        assert_eq!(text("/f/{*rest}", "/f/a/b", "rest"), Some("a/b"));
+    }
+
+    #[test]
+    fn the_more_specific_ranks_higher() {
+        let ordered = ["/{*all}", "/{a}/{*b}", "/{a}/{b}", "/{a}/b", "/a/{*b}", "/a/{b}", "/a/b"];
+        for pair in ordered.windows(2) {
+            assert!(Pattern::new(pair[0]).rank < Pattern::new(pair[1]).rank, "{pair:?}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "at the end only")]
+    fn a_rest_in_the_middle() {
+        Pattern::new("/{*rest}/a");
+    }
+
+    #[test]
+    #[should_panic(expected = "whole segment")]
+    fn a_parameter_within_a_segment() {
+        Pattern::new("/a{b}");
+    }
+}

@@ -1,0 +1,158 @@
+//! Fields that a handler or middleware adds to a response.
+
+use core::fmt::{self, Display, Write};
+
+use crate::parse::words::{is_token, is_value};
+
+/// Bytes of added fields in one response, with their names and line ends. More make it a 500.
+pub const FIELDS_MAX: usize = 2048;
+
+/// The added field lines of the response being made. There is one per poller: a response is made in one go.
+#[derive(Debug)]
+pub(crate) struct Added {
+    lines: [u8; FIELDS_MAX],
+    used: usize,
+    /// What was set that otherwise goes out by itself.
+    pub(crate) own_type: bool,
+    pub(crate) own_server: bool,
+    pub(crate) own_date: bool,
+    /// A field was refused: the response must not go out.
+    pub(crate) failed: bool,
+}
+
+impl Added {
+    pub(crate) const fn new() -> Self {
+        Self {
+            lines: [0; FIELDS_MAX],
+            used: 0,
+            own_type: false,
+            own_server: false,
+            own_date: false,
+            failed: false,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn clear(&mut self) {
+        self.used = 0;
+        (self.own_type, self.own_server, self.own_date, self.failed) = (false, false, false, false);
+    }
+
+    #[inline(always)]
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.used == 0 && !self.failed
+    }
+
+    pub(crate) fn lines(&self) -> &[u8] {
+        self.lines.get(..self.used).unwrap_or(&[])
+    }
+
+    /// Adds a line, or marks the response as failed.
+    #[inline(never)]
+    pub(crate) fn add(&mut self, name: &str, value: &dyn Display) {
+        let start = self.used;
+        let named = !name.is_empty() && name.bytes().all(is_token) && !self.is_ours(name);
+        let line = self.write_str(name).and_then(|()| self.write_str(": "));
+        let written =
+            line.and_then(|()| write!(Value(self), "{value}")).and_then(|()| self.write_str("\r\n"));
+        if !named || written.is_err() {
+            self.used = start;
+            self.failed = true;
+        }
+    }
+
+    /// Notes what replaces a field of ours; tells whether the field is one that only we may write, because the
+    /// framing of the message depends on it.
+    fn is_ours(&mut self, name: &str) -> bool {
+        self.own_type |= name.eq_ignore_ascii_case("content-type");
+        self.own_server |= name.eq_ignore_ascii_case("server");
+        self.own_date |= name.eq_ignore_ascii_case("date");
+        const FRAMING: [&str; 5] =
+            ["content-length", "transfer-encoding", "connection", "trailer", "keep-alive"];
+        FRAMING.iter().any(|ours| name.eq_ignore_ascii_case(ours))
+    }
+}
+
+impl Write for Added {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let end = self.used + text.len();
+        self.lines.get_mut(self.used..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.used = end;
+        Ok(())
+    }
+}
+
+/// Refuses what would end a field value early, or is no text at all.
+struct Value<'a>(&'a mut Added);
+
+impl Write for Value<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(is_value) { self.0.write_str(text) } else { Err(fmt::Error) }
+    }
+}
+
+/// The fields of a response, when its status is known. See [`Middleware::head`](crate::Middleware::head).
+#[derive(Debug)]
+pub struct Headers<'a>(pub(crate) &'a mut Added);
+
+impl Headers<'_> {
+    /// Adds a field, under the rules of [`Response::header`](crate::Response::header).
+    pub fn add(&mut self, name: &str, value: impl Display) {
+        self.0.add(name, &value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn good_fields() {
+        let mut added = Added::new();
+        added.add("X-Count", &17);
+        added.add("Set-Cookie", &"a=b; Path=/");
+        added.add("X-Text", &"\u{e4}\t");
+        assert_eq!(
+            added.lines(),
+            "X-Count: 17\r\nSet-Cookie: a=b; Path=/\r\nX-Text: \u{e4}\t\r\n".as_bytes()
+        );
+        assert!(!added.failed);
+        added.clear();
+        assert!(added.is_empty());
+    }
+
+    #[test]
+    fn refused_fields() {
+        let bad = [
+            ("A", "b\r\nSet-Cookie: c"),
+            ("A", "b\nc"),
+            ("A", "b\rc"),
+            ("A", "b\0c"),
+            ("A", "\u{7f}"),
+            ("A b", "c"),
+            ("A:", "c"),
+            ("", "c"),
+            ("A\r\nB", "c"),
+            ("Content-Length", "5"),
+            ("transfer-encoding", "chunked"),
+            ("Connection", "close"),
+        ];
+        for (name, value) in bad {
+            let mut added = Added::new();
+            added.add("X", &1);
+            added.add(name, &value);
+            assert!(added.failed, "{name:?} {value:?}");
+            assert_eq!(added.lines(), b"X: 1\r\n");
+        }
+    }
+
+    #[test]
+    fn as_many_as_fit() {
+        let text = |n: usize| core::str::from_utf8(&[b'v'; FIELDS_MAX][..n]).unwrap();
+        for (length, failed) in [(FIELDS_MAX - 5, false), (FIELDS_MAX - 4, true)] {
+            let mut added = Added::new();
+            added.add("A", &text(length));
+            assert_eq!(added.failed, failed);
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What all responses of one second have in common, formatted once.
+
+use crate::date::{DATE_LENGTH, date};
+
+/// The usual start of a response with a date.
+const PLAIN: &[u8; Fixed::PLAIN] = b"HTTP/1.1 200 OK\r\nServer: lightcone\r\n\
+    Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ";
+const SERVER: usize = 17;
+const DATE: usize = SERVER + 19;
+const DATE_VALUE: usize = DATE + 6;
+const TYPE: usize = DATE_VALUE + DATE_LENGTH + 2;
+
+/// The usual start of a response, with the date of this second.
+#[derive(Clone, Debug)]
+pub(crate) struct Fixed {
+    bytes: [u8; Self::PLAIN],
+    /// The second that was formatted; `None` without a wall clock: then responses have no date.
+    second: Option<u64>,
+}
+
+impl Fixed {
+    /// Length of [`plain`](Self::plain).
+    pub(crate) const PLAIN: usize = 130;
+
+    pub(crate) const fn new() -> Self {
+        Self { bytes: *PLAIN, second: None }
+    }
+
+    /// Formats the date anew if the second has changed.
+    #[inline(always)]
+    pub(crate) fn refresh(&mut self, unix_time: Option<u64>) {
+        if unix_time != self.second {
+            self.format(unix_time);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn format(&mut self, unix_time: Option<u64>) {
+        self.second = unix_time;
+        let place = self.bytes.get_mut(DATE_VALUE..DATE_VALUE + DATE_LENGTH);
+        if let (Some(time), Some(place)) = (unix_time, place) {
+            place.copy_from_slice(&date(time));
+        }
+    }
+
+    /// `200`, `Server`, `Date`, `Content-Type` and the name of `Content-Length`; `None` without a wall clock.
+    #[inline(always)]
+    pub(crate) const fn plain(&self) -> Option<&[u8; Self::PLAIN]> {
+        match self.second {
+            Some(_) => Some(&self.bytes),
+            None => None,
+        }
+    }
+
+    /// The `Server` line.
+    pub(crate) fn server(&self) -> &[u8] {
+        self.bytes.get(SERVER..DATE).unwrap_or(&[])
+    }
+
+    /// The `Date` line; empty without a wall clock.
+    pub(crate) fn date(&self) -> &[u8] {
+        let end = if self.second.is_some() { TYPE } else { DATE };
+        self.bytes.get(DATE..end).unwrap_or(&[])
+    }
+}
+
+/// `n` in decimal, at the end of `buffer`.
+pub(crate) fn decimal(mut n: u64, buffer: &mut [u8; 20]) -> &[u8] {
+    let mut start = buffer.len();
+    for (at, place) in buffer.iter_mut().enumerate().rev() {
+        *place = b'0' + (n % 10) as u8;
+        n /= 10;
+        start = at;
+        if n == 0 {
+            break;
+        }
+    }
+    buffer.get(start..).unwrap_or(&[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines() {
+        let mut fixed = Fixed::new();
+        assert_eq!(fixed.plain(), None);
+        assert_eq!((fixed.server(), fixed.date()), (&b"Server: lightcone\r\n"[..], &b""[..]));
+        fixed.refresh(Some(784_111_777));
+        assert_eq!(fixed.date(), b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
+        assert!(
+            fixed
+                .plain()
+                .unwrap()
+                .ends_with(b"GMT\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ")
+        );
+        fixed.refresh(Some(784_111_778));
+        assert_eq!(fixed.date(), b"Date: Sun, 06 Nov 1994 08:49:38 GMT\r\n");
+        fixed.refresh(None);
+        assert_eq!(fixed.date(), b"");
+    }
+
+    #[test]
+    fn numbers() {
+        for (n, text) in [(0, "0"), (9, "9"), (10, "10"), (907, "907"), (u64::MAX, "18446744073709551615")] {
+            assert_eq!(decimal(n, &mut [0; 20]), text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Responses as bytes.
+
+pub(crate) mod draft;
+pub(crate) mod fields;
+pub(crate) mod fixed;
+pub(crate) mod response;

@@ -1,0 +1,224 @@
+//! What a handler answers with.
+
+use core::fmt::{self, Display, Write};
+
+use lightcone_core::Full;
+
+use crate::exchange::{Done, Generate};
+use crate::status::Status;
+
+use super::draft::{Draft, Extent, Outgoing, text_line};
+
+/// The answer to a request that is not given yet. Each way to give it consumes the response and makes the
+/// [`Reply`] that a handler must return, so that no request stays unanswered.
+///
+/// ```
+/// use lightcone_http::{Done, Reply, Request, Response};
+///
+/// fn teapot(_request: Request<'_, ()>, response: Response<'_>) -> Reply<Done> {
+///     response.status(418).header("X-Spout", "short").text("no coffee here")
+/// }
+/// ```
+///
+/// `Server`, `Date` (where there is a wall clock), `Content-Type` and whatever frames the body go out by
+/// themselves. Setting one of the first three replaces it; the framing can't be set.
+#[must_use = "the request is not answered"]
+#[derive(Debug)]
+pub struct Response<'a> {
+    pub(crate) draft: &'a mut Draft<'a>,
+}
+
+impl Response<'_> {
+    /// Sets the status; 200 if this is not called.
+    pub fn status(self, status: impl Into<Status>) -> Self {
+        self.draft.status = status.into();
+        self
+    }
+
+    /// Adds a field.
+    ///
+    /// A name that is no token, a value with a control character in it (CR, LF and NUL could end the field early),
+    /// one of the fields that frame the message, and more than [`FIELDS_MAX`](crate::FIELDS_MAX) bytes of fields are
+    /// mistakes of the program: the client gets a 500 instead of this response.
+    pub fn header(self, name: &str, value: impl Display) -> Self {
+        self.draft.added.add(name, &value);
+        self
+    }
+
+    /// Closes the connection behind this response.
+    pub fn close(self) -> Self {
+        self.draft.plan.keep_alive = false;
+        self
+    }
+
+    /// A plain text.
+    ///
+    /// Bodies given at once must fit into the output buffer: at least half of its bound is free when a handler
+    /// runs. A larger one becomes a 500; use [`generate`](Self::generate) or [`stream`](Self::stream).
+    #[inline(always)]
+    pub fn text(self, body: &str) -> Reply<Done> {
+        if self.draft.plain(body.as_bytes()) {
+            return Reply::plain(body.len());
+        }
+        self.whole(text_line(), body.as_bytes())
+    }
+
+    /// A plain text, formatted from anything that can be displayed: twice, first to count its bytes.
+    pub fn display(mut self, body: impl Display) -> Reply<Done> {
+        self.formatted(&body)
+    }
+
+    fn formatted(&mut self, body: &dyn Display) -> Reply<Done> {
+        let mut counted = Length(0);
+        if write!(counted, "{body}").is_err() {
+            return Reply::failed();
+        }
+        let length = counted.0;
+        let draft = &mut *self.draft;
+        let mark = draft.output.mark();
+        if !draft.added.own_type {
+            draft.added.add("Content-Type", &"text/plain; charset=utf-8");
+        }
+        draft.refuse_body();
+        match draft.start(Extent::Length(length)) {
+            Ok(Outgoing::Whole) => return reply(draft, Some(length), Outgoing::Whole),
+            Ok(_) => {}
+            Err(Full) => return Reply::failed(),
+        }
+        let expected = draft.output.queued() as u64 + length;
+        let written = draft.output.write_fmt(format_args!("{body}"));
+        // Who displays something else the second time has told a wrong length.
+        if written.is_err() || draft.output.queued() as u64 != expected {
+            draft.output.rewind(mark);
+            return Reply::failed();
+        }
+        reply(draft, Some(length), Outgoing::Whole)
+    }
+
+    /// A JSON text, already serialised.
+    pub fn json(self, body: &str) -> Reply<Done> {
+        self.whole(b"Content-Type: application/json\r\n", body.as_bytes())
+    }
+
+    /// An HTML page.
+    pub fn html(self, body: &str) -> Reply<Done> {
+        self.whole(b"Content-Type: text/html; charset=utf-8\r\n", body.as_bytes())
+    }
+
+    /// Bytes; set a `Content-Type` if it is not `application/octet-stream`.
+    pub fn bytes(self, body: &[u8]) -> Reply<Done> {
+        self.whole(b"Content-Type: application/octet-stream\r\n", body)
+    }
+
+    /// No body.
+    pub fn empty(self) -> Reply<Done> {
+        self.whole(b"", b"")
+    }
+
+    /// A short text that says the status.
+    pub fn refuse(self, status: impl Into<Status>) -> Reply<Done> {
+        match self.draft.by_itself(status.into()) {
+            Ok(length) => reply(self.draft, Some(length), Outgoing::Whole),
+            Err(Full) => Reply::failed(),
+        }
+    }
+
+    /// Sends the head now and lets `exchange` write the body piece by piece, and read that of the request.
+    /// Without a length the body goes out in chunks (to an HTTP/1.0 client: up to the end of the connection).
+    pub fn stream<B>(self, length: Option<u64>, exchange: B) -> Reply<B> {
+        let extent = length.map_or(Extent::Unknown, Extent::Length);
+        match self.draft.start(extent) {
+            Ok(outgoing) => {
+                let exchange = (outgoing != Outgoing::Whole).then_some(exchange);
+                Reply { exchange, ..reply(self.draft, length, outgoing) }
+            }
+            Err(Full) => Reply::failed(),
+        }
+    }
+
+    /// Lets `exchange` read the body of the request and give the answer afterwards, by
+    /// [`Transfer::respond`](crate::Transfer::respond). The status and fields set so far are forgotten.
+    pub fn defer<B>(self, exchange: B) -> Reply<B> {
+        match self.draft.leave() {
+            Ok(()) => Reply { exchange: Some(exchange), ..reply(self.draft, None, Outgoing::Deferred) },
+            Err(Full) => Reply::failed(),
+        }
+    }
+
+    /// A body of `length` bytes that `f` fills piece by piece, whenever there is room for one. It is given the
+    /// offset of the piece and the piece; where pieces end is not known before.
+    pub fn generate<F: FnMut(u64, &mut [u8])>(self, length: u64, f: F) -> Reply<Generate<F>> {
+        self.stream(Some(length), Generate::new(f))
+    }
+
+    #[inline(never)]
+    fn whole(self, content_type: &[u8], body: &[u8]) -> Reply<Done> {
+        match self.draft.whole(content_type, body) {
+            Ok(()) => reply(self.draft, Some(body.len() as u64), Outgoing::Whole),
+            Err(Full) => Reply::failed(),
+        }
+    }
+}
+
+/// The reply that a draft has become.
+fn reply<B>(draft: &Draft<'_>, length: Option<u64>, outgoing: Outgoing) -> Reply<B> {
+    Reply { closes: !draft.plan.keep_alive, ..Reply::new(draft.status, length, outgoing) }
+}
+
+/// Counts what is formatted.
+struct Length(u64);
+
+impl Write for Length {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 += text.len() as u64;
+        Ok(())
+    }
+}
+
+/// How a request was answered. Only a [`Response`] makes one. `B` is what goes on: see
+/// [`Exchange`](crate::Exchange).
+#[must_use = "return it from the handler"]
+#[derive(Debug)]
+pub struct Reply<B> {
+    pub(crate) exchange: Option<B>,
+    pub(crate) status: Status,
+    pub(crate) length: Option<u64>,
+    pub(crate) outgoing: Outgoing,
+    /// The response could not be written, and nothing of it was.
+    pub(crate) failed: bool,
+    /// The connection ends behind it.
+    pub(crate) closes: bool,
+}
+
+impl<B> Reply<B> {
+    #[inline(always)]
+    const fn plain(length: usize) -> Self {
+        Self::new(Status::OK, Some(length as u64), Outgoing::Whole)
+    }
+
+    #[inline(always)]
+    const fn new(status: Status, length: Option<u64>, outgoing: Outgoing) -> Self {
+        Self { exchange: None, status, length, outgoing, failed: false, closes: false }
+    }
+
+    #[cold]
+    pub(crate) fn failed() -> Self {
+        Self { failed: true, ..Self::new(Status::INTERNAL_SERVER_ERROR, None, Outgoing::Whole) }
+    }
+
+    /// The same with another type of exchange.
+    #[inline(always)]
+    pub(crate) fn map<C>(self, f: impl FnOnce(B) -> C) -> Reply<C> {
+        let Self { exchange, status, length, outgoing, failed, closes } = self;
+        Reply { exchange: exchange.map(f), status, length, outgoing, failed, closes }
+    }
+}
+
+impl Reply<Done> {
+    /// The same as a reply of a handler that may also stream: for the branch that answers at once.
+    #[inline(always)]
+    pub fn early<B>(self) -> Reply<B> {
+        let Self { status, length, outgoing, failed, closes, .. } = self;
+        Reply { exchange: None, status, length, outgoing, failed, closes }
+    }
+}

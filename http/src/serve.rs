@@ -1,0 +1,470 @@
+//! The request loop: from events of a socket to calls of handlers.
+
+use lightcone_core::{Address, Context, Handler, Input, Origin, Output, Socket, Stream};
+
+use crate::connection::{Busy, Connection, Flags, Incoming, Phase, Timer};
+use crate::exchange::Flow;
+use crate::http::{Http, Parts};
+use crate::parse::chunked::{Count, Decoder};
+use crate::parse::framing::Body;
+use crate::parse::head::{Head, Parse};
+use crate::parse::scan::{self, Progress};
+use crate::request::{Connected, State};
+use crate::respond::draft::{Draft, Outgoing, Plan};
+use crate::respond::response::Reply;
+use crate::route::{Call, Hit, Routes, Wanted};
+use crate::stats::Tally;
+use crate::status::Status;
+use crate::transfer::{Found, Link, Tools, Transfer};
+
+/// The least room in the output buffer that a request is started with.
+const ROOM_MIN: usize = 256;
+
+/// What the loop does next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Looks at what comes next in the input.
+    Again,
+    /// Waits for input, or for whatever an exchange waits for.
+    Wait,
+    /// Waits for room; there may be input to go on with.
+    Room,
+    /// Closes behind what is queued.
+    Close,
+    /// The same, with a peer that may be sending.
+    Linger,
+}
+
+impl<S: State, R: Routes<S>> Handler for Http<S, R> {
+    type Data = Connection<R::Body>;
+    type Message = S::Message;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<Self::Data> {
+        Some(Connection::default())
+    }
+
+    #[inline(never)]
+    fn receive(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, S::Message>) {
+        self.serve(socket, cx, None);
+    }
+
+    fn writable(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, S::Message>) {
+        self.receive(socket, cx);
+    }
+
+    /// Answers what has come, then closes.
+    fn peer_closed(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, S::Message>) {
+        self.receive(socket, cx);
+    }
+
+    fn timeout(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, S::Message>) {
+        let flags = socket.data.0.flags();
+        let timer = flags.timer();
+        flags.set_timer(Timer::None);
+        let deferred = match &socket.data.0 {
+            Phase::Head { .. } => timer == Timer::Head,
+            Phase::Busy(busy) if timer == Timer::Body && waits_for_peer(busy, &socket.stream) => {
+                if busy.outgoing != Outgoing::Deferred {
+                    // It is too late for a status.
+                    return socket.stream.linger();
+                }
+                true
+            }
+            Phase::Busy(_) => false,
+        };
+        if deferred {
+            self.refuse_now(socket, cx, Status::REQUEST_TIMEOUT);
+        } else {
+            self.receive(socket, cx); // the deadline was not the peer's fault, or means nothing any more
+        }
+    }
+
+    /// Closes if no request has begun; else with the response.
+    fn shutdown(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, S::Message>) {
+        socket.data.0.flags().set_shutdown();
+        let idle = match &socket.data.0 {
+            Phase::Head { progress, .. } => !progress.begun() && socket.stream.bytes().is_empty(),
+            Phase::Busy(_) => false,
+        };
+        if idle {
+            socket.stream.close();
+        } else {
+            self.receive(socket, cx);
+        }
+    }
+
+    fn message(
+        &mut self,
+        socket: &mut Socket<'_, Self::Data>,
+        message: S::Message,
+        cx: &mut Context<'_, S::Message>,
+    ) {
+        if matches!(&socket.data.0, Phase::Busy(Busy { exchange: Some(_), .. })) {
+            self.serve(socket, cx, Some(message));
+        }
+    }
+}
+
+/// Whether a body is late because its sender does not send: not because nobody takes what has come.
+fn waits_for_peer<B>(busy: &Busy<B>, stream: &Stream<'_>) -> bool {
+    busy.incoming != Incoming::Ended && stream.bytes().is_empty() && !stream.owes_writable()
+}
+
+impl<S: State, R: Routes<S>> Http<S, R> {
+    #[inline(always)]
+    fn serve(
+        &mut self,
+        socket: &mut Socket<'_, Connection<R::Body>>,
+        cx: &Context<'_, S::Message>,
+        message: Option<S::Message>,
+    ) {
+        self.parts.fixed.refresh(cx.unix_time());
+        let Socket { stream, data } = socket;
+        let phase = &mut data.0;
+        let connected = Connected { token: stream.token(), peer: stream.peer(), now: stream.now() };
+        let (capacity, peer_closed) = (stream.capacity(), stream.peer_closed());
+        let (mut input, mut output) = stream.split();
+        let mut turn = Turn {
+            connected: &connected,
+            capacity,
+            peer_closed,
+            enough: 0,
+            tally: Tally { bytes_in: input.bytes().len(), ..Tally::default() },
+        };
+        let queued = output.queued();
+        let mut message = message;
+        let step = loop {
+            let step = match phase {
+                Phase::Head { .. } => self.head(phase, &mut input, &mut output, &mut turn),
+                Phase::Busy(_) => self.busy(phase, &mut input, &mut output, &mut turn, message.take()),
+            };
+            if step != Step::Again {
+                break step;
+            }
+        };
+        if let Some(stats) = self.parts.stats {
+            turn.tally.bytes_in -= input.bytes().len();
+            turn.tally.bytes_out = output.queued().wrapping_sub(queued);
+            stats.add(&turn.tally);
+        }
+        match step {
+            Step::Again | Step::Room => {}
+            Step::Wait if peer_closed && matches!(phase, Phase::Head { .. }) => return stream.close(),
+            Step::Wait => {}
+            Step::Close => return stream.close(),
+            Step::Linger => return stream.linger(),
+        }
+        self.parts.keep_time(phase, stream);
+    }
+
+    /// Reads a head and answers the request, if all of it has come.
+    #[inline(always)]
+    fn head(
+        &mut self,
+        phase: &mut Phase<R::Body>,
+        input: &mut Input<'_>,
+        output: &mut Output<'_>,
+        turn: &mut Turn<'_>,
+    ) -> Step {
+        let Phase::Head { progress, flags } = phase else { return Step::Again };
+        let bytes = input.bytes();
+        if bytes.is_empty() {
+            return if flags.shutdown() { Step::Close } else { Step::Wait };
+        }
+        if output.queued() >= turn.enough && !turn.has_room(output) {
+            return Step::Room;
+        }
+        let head = match if progress.begun() { None } else { scan::whole(bytes, &self.parts.limits) } {
+            Some(head) => head,
+            None => match scan::resume(progress, bytes, &self.parts.limits) {
+                Parse::Complete(head) => head,
+                Parse::Partial if bytes.len() < turn.capacity => return Step::Wait,
+                Parse::Partial => {
+                    let status = scan::too_long(progress);
+                    return self.parts.refuse(output, &mut turn.tally, status);
+                }
+                Parse::Invalid(status) => return self.parts.refuse(output, &mut turn.tally, status),
+            },
+        };
+        if progress.begun() {
+            *progress = Progress::default();
+            flags.retire_timer();
+        }
+        let flags = *flags;
+        let size = head.size();
+        match self.request(phase, flags, &head, output, turn) {
+            Ok(step) => {
+                input.consume(size);
+                step
+            }
+            Err(status) => self.parts.refuse(output, &mut turn.tally, status),
+        }
+    }
+
+    /// Answers one request. An error is the status to refuse it with.
+    #[inline(always)]
+    fn request(
+        &mut self,
+        phase: &mut Phase<R::Body>,
+        flags: Flags,
+        head: &Head<'_>,
+        output: &mut Output<'_>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Step, Status> {
+        let incoming = match head.framing.body {
+            Body::None => Incoming::Ended,
+            body @ (Body::Length(_) | Body::Chunked) => self.parts.incoming(body)?,
+        };
+        let plan = Plan {
+            bodiless: head.method == crate::Method::Head,
+            old: head.minor == 0,
+            keep_alive: head.framing.keep_alive && !flags.shutdown(),
+            expects_continue: head.framing.expects_continue,
+        };
+        let mut hit = Hit::NONE;
+        self.routes.find(&Wanted::new(head.method, head.path), &mut hit);
+        hit.settle();
+        self.parts.added.clear();
+        let Parts { state, fixed, added, .. } = &mut self.parts;
+        let connected = turn.connected;
+        let output_here = output.reborrow();
+        let mut call =
+            Call { head, connected, state, output: output_here, fixed, added, hooks: None, plan, hit };
+        let reply = self.routes.call(hit.index, &mut call);
+        turn.tally.requests += 1;
+        if reply.status.code() >= 400 {
+            turn.tally.failures += 1;
+        }
+        if reply.outgoing == Outgoing::Whole && incoming == Incoming::Ended && !reply.closes && !reply.failed
+        {
+            return Ok(Step::Again);
+        }
+        Ok(self.go_on(phase, flags, reply, (incoming, plan), output))
+    }
+
+    /// Takes up a request that is more than a head and an answer.
+    #[inline(never)]
+    fn go_on(
+        &mut self,
+        phase: &mut Phase<R::Body>,
+        mut flags: Flags,
+        reply: Reply<R::Body>,
+        (incoming, mut plan): (Incoming, Plan),
+        output: &mut Output<'_>,
+    ) -> Step {
+        let asked_to_close = !plan.keep_alive && !flags.shutdown();
+        plan.keep_alive &= !reply.closes;
+        if reply.failed {
+            self.parts.added.clear();
+            plan.keep_alive &= !plan.expects_continue;
+            let Parts { fixed, added, .. } = &mut self.parts;
+            let output = output.reborrow();
+            let mut draft = Draft { output, fixed, added, hooks: None, plan, status: Status::OK };
+            if draft.by_itself(reply.status).is_err() {
+                return Step::Linger;
+            }
+        }
+        flags.set_plan(plan);
+        flags.set_asked_to_close(asked_to_close);
+        let Reply { exchange, outgoing, .. } = reply;
+        *phase = Phase::Busy(Busy { incoming, outgoing, exchange, flags, step: 0 });
+        Step::Again
+    }
+
+    /// Goes on with a request whose head was read.
+    #[inline(never)]
+    fn busy(
+        &mut self,
+        phase: &mut Phase<R::Body>,
+        input: &mut Input<'_>,
+        output: &mut Output<'_>,
+        turn: &mut Turn<'_>,
+        message: Option<S::Message>,
+    ) -> Step {
+        let Phase::Busy(busy) = phase else { return Step::Again };
+        if busy.outgoing == Outgoing::Deferred
+            && (output.room() < ROOM_MIN || output.room() < output.queued())
+        {
+            output.want();
+            return Step::Room;
+        }
+        let (mut at, mut found, mut plan) = (0, Found::default(), busy.flags.plan());
+        plan.keep_alive &= !busy.flags.shutdown();
+        let (mut flow, mut whole) = (Flow::More, true);
+        let starved;
+        {
+            let Parts { state, limits, fixed, added, .. } = &mut self.parts;
+            let link = Link {
+                bytes: input.bytes(),
+                at: &mut at,
+                incoming: &mut busy.incoming,
+                outgoing: &mut busy.outgoing,
+                plan: &mut plan,
+                found: &mut found,
+            };
+            let tools = Tools { limits, fixed, added, connected: turn.connected, hooks: None };
+            let mut io = Transfer { state, output: output.reborrow(), link, tools };
+            io.link.decode(io.tools.limits);
+            if let Some(exchange) = &mut busy.exchange {
+                (flow, _) = self.routes.advance(exchange, message, &mut io);
+            }
+            if busy.exchange.is_none() || flow == Flow::Done {
+                busy.exchange = None;
+                whole = io.finish();
+                io.drop_body();
+            }
+            starved = io.body().is_empty() && !io.ended();
+        }
+        input.consume(at);
+        busy.flags.set_plan(plan);
+        busy.count(at, self.parts.limits.body_step);
+        match found.fault {
+            Some(status) => self.parts.broken(busy.outgoing, output, turn, status),
+            None if found.mute || !whole => Step::Linger,
+            None if busy.exchange.is_none() && busy.outgoing == Outgoing::Whole => {
+                finished(phase, turn.peer_closed)
+            }
+            // The rest of the body will never come.
+            None if starved && turn.peer_closed => {
+                self.parts.broken(busy.outgoing, output, turn, Status::BAD_REQUEST)
+            }
+            None => Step::Wait,
+        }
+    }
+
+    /// Refuses from outside of the loop.
+    #[cold]
+    fn refuse_now(
+        &mut self,
+        socket: &mut Socket<'_, Connection<R::Body>>,
+        cx: &Context<'_, S::Message>,
+        status: Status,
+    ) {
+        self.parts.fixed.refresh(cx.unix_time());
+        let (_, mut output) = socket.stream.split();
+        let mut tally = Tally::default();
+        let queued = output.queued();
+        self.parts.refuse(&mut output, &mut tally, status);
+        tally.bytes_out = output.queued() - queued;
+        if let Some(stats) = self.parts.stats {
+            stats.add(&tally);
+        }
+        socket.stream.linger();
+    }
+}
+
+/// A response is complete.
+fn finished<B>(phase: &mut Phase<B>, peer_closed: bool) -> Step {
+    let Phase::Busy(busy) = phase else { return Step::Again };
+    let mut flags = busy.flags;
+    let ended = busy.incoming == Incoming::Ended;
+    if !flags.keep_alive() || flags.shutdown() {
+        // Who asked for the close sends nothing more; others may.
+        return if ended && flags.asked_to_close() { Step::Close } else { Step::Linger };
+    }
+    if !ended {
+        return if peer_closed { Step::Close } else { Step::Wait };
+    }
+    flags.retire_timer();
+    *phase = Phase::Head { progress: Progress::default(), flags };
+    Step::Again
+}
+
+impl<S> Parts<S> {
+    /// What is to come of a body, unless it is too large.
+    #[inline(never)]
+    fn incoming(&self, body: Body) -> Result<Incoming, Status> {
+        match body {
+            Body::None | Body::Length(0) => Ok(Incoming::Ended),
+            Body::Length(length) if length > self.limits.body.min(Count::MAX) => {
+                Err(Status::CONTENT_TOO_LARGE)
+            }
+            Body::Length(length) => Ok(Incoming::Length(Count::new(length))),
+            Body::Chunked => Ok(Incoming::Chunked(Decoder::new(&self.limits))),
+        }
+    }
+
+    /// Answers what is no request, or one that is not to be answered. The connection ends, in a way that lets a
+    /// peer read the answer who is still sending.
+    #[cold]
+    #[inline(never)]
+    fn refuse(&mut self, output: &mut Output<'_>, tally: &mut Tally, status: Status) -> Step {
+        tally.refusal = Some(status);
+        self.added.clear();
+        let plan = Plan { keep_alive: false, ..Plan::PLAIN };
+        let Self { fixed, added, .. } = self;
+        let output = output.reborrow();
+        let mut draft = Draft { output, fixed, added, hooks: None, plan, status };
+        // Without room for it the peer reads nothing anyway.
+        let _ = draft.by_itself(status);
+        Step::Linger
+    }
+
+    /// The body of a request can't be read on.
+    #[cold]
+    #[inline(never)]
+    fn broken(
+        &mut self,
+        outgoing: Outgoing,
+        output: &mut Output<'_>,
+        turn: &mut Turn<'_>,
+        status: Status,
+    ) -> Step {
+        if outgoing == Outgoing::Deferred {
+            return self.refuse(output, &mut turn.tally, status);
+        }
+        Step::Linger // a response has begun or gone out: all that can be told is that it ends here
+    }
+
+    /// Sets the deadline that the connection should have now.
+    #[inline(always)]
+    fn keep_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>) {
+        let wanted = match phase {
+            Phase::Head { progress, .. } if progress.begun() => Timer::Head,
+            Phase::Busy(busy) if busy.incoming != Incoming::Ended => Timer::Body,
+            Phase::Head { .. } | Phase::Busy(_) => Timer::None,
+        };
+        if phase.flags().timer() != wanted {
+            self.set_time(phase, stream, wanted);
+        }
+    }
+
+    #[inline(never)]
+    fn set_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, wanted: Timer) {
+        phase.flags().set_timer(wanted);
+        let now = stream.now();
+        stream.set_deadline(match wanted {
+            Timer::None | Timer::Stale => None,
+            Timer::Head => Some(now + self.limits.head_time),
+            Timer::Body => Some(now + self.limits.body_time),
+        });
+    }
+}
+
+/// What stays the same in one run of the loop, and what is counted.
+#[derive(Debug)]
+struct Turn<'t> {
+    connected: &'t Connected,
+    capacity: usize,
+    peer_closed: bool,
+    /// With so much queued there is still room for any answer.
+    enough: usize,
+    tally: Tally,
+}
+
+impl Turn<'_> {
+    /// Whether as much of the output is free as is queued, so that an answer of half its bound always fits. If not,
+    /// `writable` will come.
+    #[inline(never)]
+    fn has_room(&mut self, output: &mut Output<'_>) -> bool {
+        let (room, queued) = (output.room(), output.queued());
+        if room < ROOM_MIN || room < queued {
+            output.want();
+            return false;
+        }
+        // Blocks are not always filled to their ends, so the room shrinks faster than the queue grows: look again
+        // when a quarter of the way is gone.
+        self.enough = queued + (room - queued) / 4;
+        true
+    }
+}

@@ -1,0 +1,136 @@
+//! Counters that a program can read.
+
+use core::fmt;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::status::Status;
+
+/// What one server has done. Lent to it by [`Http::stats`](crate::Http::stats), and to be read by any thread, for
+/// example by a handler for `/metrics`. Give each poller its own and add them up: then no two threads write to one.
+///
+/// ```
+/// use lightcone_http::{Http, Stats};
+///
+/// static STATS: [Stats; 4] = [const { Stats::new() }; 4]; // one a poller
+///
+/// let server = |poller: usize| {
+///     Http::new().stats(&STATS[poller]).get("/metrics", |_request, response| {
+///         let requests: usize = STATS.iter().map(Stats::requests).sum();
+///         response.display(format_args!("http_requests_total {requests}\n"))
+///     })
+/// };
+/// # drop(server(0));
+/// ```
+///
+/// The counters are as wide as a pointer and wrap.
+#[derive(Debug)]
+pub struct Stats {
+    requests: AtomicUsize,
+    failures: AtomicUsize,
+    bytes_in: AtomicUsize,
+    bytes_out: AtomicUsize,
+    refusals: [AtomicUsize; REFUSALS.len()],
+}
+
+/// What the server refuses by itself, before any handler.
+const REFUSALS: [Status; 9] = [
+    Status::BAD_REQUEST,
+    Status::REQUEST_TIMEOUT,
+    Status::CONTENT_TOO_LARGE,
+    Status::URI_TOO_LONG,
+    Status::EXPECTATION_FAILED,
+    Status::FIELDS_TOO_LARGE,
+    Status::NOT_IMPLEMENTED,
+    Status::VERSION_NOT_SUPPORTED,
+    Status::INTERNAL_SERVER_ERROR,
+];
+
+impl Stats {
+    /// All zero.
+    pub const fn new() -> Self {
+        Self {
+            requests: AtomicUsize::new(0),
+            failures: AtomicUsize::new(0),
+            bytes_in: AtomicUsize::new(0),
+            bytes_out: AtomicUsize::new(0),
+            refusals: [const { AtomicUsize::new(0) }; REFUSALS.len()],
+        }
+    }
+
+    /// Requests that were given to the routes.
+    pub fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Of these, those that were answered with a status from 400 on.
+    pub fn failures(&self) -> usize {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of requests.
+    pub fn bytes_in(&self) -> usize {
+        self.bytes_in.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of responses.
+    pub fn bytes_out(&self) -> usize {
+        self.bytes_out.load(Ordering::Relaxed)
+    }
+
+    /// What was refused before it became a request, by status.
+    pub fn refusals(&self) -> impl Iterator<Item = (Status, usize)> {
+        REFUSALS.iter().zip(&self.refusals).map(|(status, count)| (*status, count.load(Ordering::Relaxed)))
+    }
+
+    /// Adds what was done in one callback.
+    pub(crate) fn add(&self, tally: &Tally) {
+        more(&self.requests, tally.requests);
+        more(&self.bytes_in, tally.bytes_in);
+        more(&self.bytes_out, tally.bytes_out);
+        if tally.failures > 0 {
+            more(&self.failures, tally.failures);
+        }
+        if let Some(refusal) = tally.refusal {
+            let at = REFUSALS.iter().position(|status| *status == refusal);
+            if let Some(count) = at.and_then(|at| self.refusals.get(at)) {
+                more(count, 1);
+            }
+        }
+    }
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// As lines of a metrics page.
+impl fmt::Display for Stats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "http_requests_total {}", self.requests())?;
+        writeln!(f, "http_failures_total {}", self.failures())?;
+        writeln!(f, "http_bytes_in_total {}", self.bytes_in())?;
+        writeln!(f, "http_bytes_out_total {}", self.bytes_out())?;
+        for (status, count) in self.refusals() {
+            writeln!(f, "http_refusals_total{{status=\"{}\"}} {count}", status.code())?;
+        }
+        Ok(())
+    }
+}
+
+/// One thread writes, so this needs no locked instruction; two that share a counter may lose counts, no more.
+fn more(counter: &AtomicUsize, n: usize) {
+    let sum = counter.load(Ordering::Relaxed).wrapping_add(n);
+    counter.store(sum, Ordering::Relaxed);
+}
+
+/// What one callback has done.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) requests: usize,
+    pub(crate) failures: usize,
+    pub(crate) bytes_in: usize,
+    pub(crate) bytes_out: usize,
+    pub(crate) refusal: Option<Status>,
+}

@@ -1,0 +1,208 @@
+//! Every limit from both sides, and what happens in time.
+
+extern crate std;
+
+use std::format;
+use std::string::String;
+use std::time::Duration;
+use std::vec::Vec;
+
+use lightcone_core::{Config, Handler};
+
+use crate::{Http, Limits, State, Stats};
+
+use super::rig::{Rig, config, ok, refusal};
+
+const CLOSE: &str = "Connection: close\r\n";
+
+fn server(limits: Limits) -> impl Handler<Message = <() as State>::Message> {
+    Http::new()
+        .limits(limits)
+        .get("/", |_request, response| response.text("in"))
+        .post("/", |_request, response| response.text("in"))
+        .post("/collect", |request, response| {
+            request.collect::<64, _>(response, |_, body, response| response.display(body.len()))
+        })
+}
+
+/// The status of the answer, cut anywhere; whether the connection ended.
+fn status(limits: Limits, request: &str) -> u16 {
+    let mut statuses = Vec::new();
+    for cut in [1, 7, 100, usize::MAX] {
+        let mut rig = Rig::new(server(limits));
+        let peer = rig.connect();
+        rig.peers[peer].cut = cut;
+        rig.feed(peer, request.as_bytes());
+        let answer = rig.take(peer);
+        let status = answer.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(0);
+        let ended = rig.peers[peer].shut || rig.peers[peer].closed;
+        assert_eq!(ended, status >= 400, "{status} in pieces of {cut}: {request:.100}");
+        // Nothing of it stays, however much more comes.
+        rig.feed(peer, &[b'x'; 10_000]);
+        if ended {
+            assert_eq!(rig.unsent(peer), 0, "a lingering close discards");
+            rig.end(peer);
+            assert!(rig.peers[peer].closed);
+        }
+        statuses.push(status);
+    }
+    assert!(statuses.iter().all(|status| *status == statuses[0]), "{statuses:?}: {request:.100}");
+    statuses[0]
+}
+
+#[test]
+fn heads() {
+    let request = |target: usize, fields: usize, filler: usize| {
+        let (target, filler) = ("t".repeat(target - 1), "f".repeat(filler));
+        let fields = "a: b\r\n".repeat(fields - 2);
+        format!("GET /?{} HTTP/1.1\r\nHost: a\r\n{fields}x:{filler}\r\n\r\n", &target[1..])
+    };
+    let limits = Limits { head: 500, target: 40, fields: 6, ..Limits::DEFAULT };
+    let most = 500 - request(40, 6, 0).len();
+    assert_eq!(status(limits, &request(40, 6, most)), 200);
+    assert_eq!(status(limits, &request(40, 6, most + 1)), 431);
+    assert_eq!(status(limits, &request(41, 6, 0)), 414);
+    assert_eq!(status(limits, &request(40, 7, 0)), 431);
+}
+
+#[test]
+fn a_head_that_the_buffers_can_not_hold() {
+    let small = Config { receive_blocks: 0, block_size: 1024, ..config() };
+    let request = |size: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nx: {}\r\n\r\n", "f".repeat(size - 32));
+    for (size, expected) in [(1024, ok("in")), (1025, refusal("431 Request Header Fields Too Large", CLOSE))]
+    {
+        let mut rig = Rig::with(server(Limits::DEFAULT), &small);
+        let peer = rig.connect();
+        rig.feed(peer, request(size).as_bytes());
+        assert_eq!(rig.take(peer), expected, "{size}");
+    }
+}
+
+#[test]
+fn bodies() {
+    let limits = Limits { body: 50, ..Limits::DEFAULT };
+    let length =
+        |n: usize| format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {n}\r\n\r\n{}", "b".repeat(n));
+    assert_eq!(status(limits, &length(50)), 200);
+    assert_eq!(status(limits, &length(51)), 413);
+    let chunked =
+        |body: &str| format!("POST /collect HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{body}");
+    let chunk = |n: usize| format!("{n:x}\r\n{}\r\n", "b".repeat(n));
+    assert_eq!(status(limits, &chunked(&format!("{}{}0\r\n\r\n", chunk(20), chunk(30)))), 200);
+    assert_eq!(status(limits, &chunked(&format!("{}{}0\r\n\r\n", chunk(20), chunk(31)))), 413);
+    let many = Limits { chunk_line: 10, chunk_extensions: 20, trailers: 30, ..Limits::DEFAULT };
+    let extended = |n: usize| format!("1;{}\r\nb\r\n", "e".repeat(n - 2));
+    assert_eq!(status(many, &chunked(&format!("{}0\r\n\r\n", extended(10)))), 200);
+    assert_eq!(status(many, &chunked(&format!("{}0\r\n\r\n", extended(11)))), 400);
+    assert_eq!(
+        status(many, &chunked(&format!("{}{}1;e\r\nb\r\n0\r\n\r\n", extended(10), extended(10)))),
+        200
+    );
+    assert_eq!(
+        status(many, &chunked(&format!("{}{}1;ee\r\nb\r\n0;\r\n\r\n", extended(10), extended(10)))),
+        413
+    );
+    assert_eq!(status(many, &chunked(&format!("0\r\nt:{}\r\n\r\n", "v".repeat(24)))), 200);
+    assert_eq!(status(many, &chunked(&format!("0\r\nt:{}\r\n\r\n", "v".repeat(25)))), 431);
+    // What a handler has room for.
+    let collect = |n: usize| format!("POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: {n}\r\n\r\n");
+    assert_eq!(status(Limits::DEFAULT, &(collect(64) + &"b".repeat(64))), 200);
+}
+
+#[test]
+fn more_than_a_handler_has_room_for() {
+    let mut rig = Rig::new(server(Limits::DEFAULT));
+    let peer = rig.connect();
+    rig.feed(peer, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 65\r\n\r\n");
+    rig.feed(peer, &[b'b'; 65]);
+    rig.feed(peer, b"POST /collect HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    rig.feed(peer, format!("41\r\n{}\r\n0\r\n\r\n", "b".repeat(65)).as_bytes());
+    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    let refused = refusal("413 Content Too Large", "");
+    assert_eq!(rig.take(peer), format!("{refused}{refused}{}", ok("in")));
+}
+
+#[test]
+fn a_head_in_time_and_too_late() {
+    let limits = Limits { head_time: Duration::from_millis(500), ..Limits::DEFAULT };
+    let mut rig = Rig::new(server(limits));
+    let peer = rig.connect();
+    for _ in 0..3 {
+        rig.pass(10_000); // between requests there is no hurry
+        rig.feed(peer, b"GET / HT");
+        rig.pass(490);
+        rig.feed(peer, b"TP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(rig.take(peer), ok("in"));
+    }
+    // The time of the second head starts with its own first byte.
+    rig.feed(peer, b"GET / HT");
+    rig.pass(400);
+    rig.feed(peer, b"TP/1.1\r\nHost: a\r\n\r\nGET");
+    rig.pass(400);
+    assert_eq!(rig.take(peer), ok("in"));
+    // Dripping does not help.
+    for _ in 0..5 {
+        rig.feed(peer, b" ");
+        rig.pass(25);
+    }
+    assert_eq!(rig.take(peer), refusal("408 Request Timeout", CLOSE));
+    assert!(rig.peers[peer].shut);
+}
+
+#[test]
+fn a_body_in_time_and_too_late() {
+    let limits = Limits { body_time: Duration::from_millis(500), body_step: 10, ..Limits::DEFAULT };
+    let mut rig = Rig::new(server(limits));
+    let peer = rig.connect();
+    rig.feed(peer, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\n\r\n");
+    for _ in 0..6 {
+        rig.pass(450);
+        rig.feed(peer, &[b'b'; 10]);
+    }
+    assert_eq!(rig.take(peer), ok("60"));
+    rig.pass(10_000);
+    assert!(!rig.peers[peer].shut);
+    rig.feed(peer, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\n\r\n");
+    for _ in 0..9 {
+        rig.pass(60);
+        rig.feed(peer, b"b");
+    }
+    assert_eq!(rig.take(peer), refusal("408 Request Timeout", CLOSE));
+    // A body that nobody waits for: the answer is out already, only the connection ends.
+    let peer = rig.connect();
+    rig.feed(peer, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\n\r\n");
+    assert_eq!(rig.take(peer), ok("in"));
+    rig.pass(600);
+    assert_eq!((rig.take(peer), rig.peers[peer].shut), (String::new(), true));
+}
+
+#[test]
+fn shutting_down() {
+    let mut rig = Rig::new(server(Limits::DEFAULT));
+    let (idle, begun, busy) = (rig.connect(), rig.connect(), rig.connect());
+    rig.feed(begun, b"GET / HTTP");
+    rig.feed(busy, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na");
+    rig.shutdown();
+    assert!(rig.peers[idle].closed && !rig.peers[begun].shut && !rig.peers[busy].shut);
+    rig.feed(begun, b"/1.1\r\nHost: a\r\n\r\n");
+    rig.feed(busy, b"bc");
+    for (peer, body) in [(begun, "in"), (busy, "3")] {
+        assert_eq!(rig.take(peer), super::rig::response("200 OK", CLOSE, body));
+        assert!(rig.peers[peer].shut);
+    }
+}
+
+#[test]
+fn counters() {
+    static STATS: Stats = Stats::new();
+    let mut rig = Rig::new(Http::new().stats(&STATS).get("/", |_request, response| response.text("in")));
+    let peer = rig.connect();
+    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /no HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.feed(peer, b"nonsense");
+    rig.feed(peer, b"\r\n");
+    let out = rig.take(peer).len();
+    assert_eq!((STATS.requests(), STATS.failures(), STATS.bytes_out()), (2, 1, out));
+    let refusals: usize = STATS.refusals().map(|(_, count)| count).sum();
+    assert_eq!(refusals, 1);
+    assert!(format!("{STATS}").contains("http_refusals_total{status=\"400\"} 1\n"));
+}

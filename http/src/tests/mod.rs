@@ -1,0 +1,8 @@
+//! The server over a real shard, driven with slices: no OS, no time but the test's.
+
+mod garbage;
+mod limits;
+mod rig;
+mod routing;
+mod serving;
+mod streaming;

@@ -1,0 +1,220 @@
+//! Which handler answers, and what is around it.
+
+extern crate std;
+
+use std::cell::RefCell;
+use std::format;
+use std::rc::Rc;
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+use core::convert::Infallible;
+
+use lightcone_core::Handler;
+
+use crate::{AccessLog, Done, Headers, Http, Middleware, Outcome, Reply, Request, Response, State, Status};
+
+use super::rig::{Rig, ok, refusal, response};
+
+/// The body of the answer to a GET, or its status.
+fn get<H: Handler + 'static>(rig: &mut Rig<H>, path: &str) -> String {
+    let peer = rig.connect();
+    rig.feed(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes());
+    let answer = rig.take(peer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    if head.contains("200 OK") { body.into() } else { head[9..12].into() }
+}
+
+#[test]
+fn the_most_specific_route_wins_whatever_the_order() {
+    let forwards = Http::new()
+        .get("/{*all}", |_q, r| r.text("all"))
+        .get("/a/{b}", |_q, r| r.text("a/{b}"))
+        .get("/a/b", |_q, r| r.text("a/b"))
+        .get("/{a}/b", |_q, r| r.text("{a}/b"));
+    let backwards = Http::new()
+        .get("/{a}/b", |_q, r| r.text("{a}/b"))
+        .get("/a/b", |_q, r| r.text("a/b"))
+        .get("/a/{b}", |_q, r| r.text("a/{b}"))
+        .get("/{*all}", |_q, r| r.text("all"));
+    let (mut forwards, mut backwards) = (Rig::new(forwards), Rig::new(backwards));
+    for (path, expected) in
+        [("/a/b", "a/b"), ("/a/c", "a/{b}"), ("/c/b", "{a}/b"), ("/c", "all"), ("/a/b/c", "all")]
+    {
+        assert_eq!(get(&mut forwards, path), expected, "{path}");
+        assert_eq!(get(&mut backwards, path), expected, "{path}");
+        forwards.peers.clear();
+    }
+}
+
+#[test]
+fn groups_parameters_and_fallback() {
+    let users = Http::group()
+        .get("/", |_q, r| r.text("users"))
+        .get("/{id}", |request, r| r.text(request.param("id")))
+        .post("/{id}", |_q, r| r.text("changed"));
+    let app = Http::new()
+        .get("/", |request, r| r.text(request.query("x").unwrap_or("-")))
+        .nest("/users", users)
+        .merge(
+            Http::group()
+                .get("/merged", |_q, r| r.text("merged"))
+                .get("/f/{*rest}", |q, r| r.text(q.param("rest"))),
+        )
+        .nest(
+            "/v1",
+            Http::group().nest(
+                "/deep",
+                Http::group()
+                    .get("/{x}/{y}", |q, r| r.display(format_args!("{}-{}", q.param("y"), q.param("x")))),
+            ),
+        )
+        .fallback(|request, r| r.status(404).text(request.param("path")));
+    let mut rig = Rig::new(app);
+    let table = [
+        ("/", "-"),
+        ("/?x=1", "1"),
+        ("/users", "users"),
+        ("/users/", "users"),
+        ("/users/17", "17"),
+        ("/usersx", "404"),
+        ("/users/17/x", "404"),
+        ("/merged", "merged"),
+        ("/f/a/b", "a/b"),
+        ("/v1/deep/1/2", "2-1"),
+        ("/v1", "404"),
+    ];
+    for (path, expected) in table {
+        assert_eq!(get(&mut rig, path), expected, "{path}");
+    }
+    let peer = rig.connect();
+    rig.feed(peer, b"PUT /users/17 HTTP/1.1\r\nHost: a\r\n\r\nGET /x/y HTTP/1.1\r\nHost: a\r\n\r\n");
+    let not_allowed = refusal("405 Method Not Allowed", "Allow: GET, HEAD, POST, OPTIONS\r\n");
+    assert_eq!(rig.take(peer), not_allowed + &response("404 Not Found", "", "x/y"));
+}
+
+#[test]
+#[should_panic(expected = "GET /a has a route already")]
+fn two_routes_for_the_same() {
+    let _ = Http::new().get("/a", |_q, r| r.text("")).get("/a", |_q, r| r.text(""));
+}
+
+static LONG: [u8; 40_000] = [b'l'; 40_000];
+
+struct App {
+    hits: u64,
+    log: Vec<String>,
+}
+
+impl State for App {
+    type Message = Infallible;
+    fn log(&mut self, outcome: &Outcome<'_>) {
+        self.log.push(outcome.to_string());
+    }
+}
+
+struct Tag(&'static str);
+
+impl<S: State> Middleware<S> for Tag {
+    fn before<'r>(
+        &mut self,
+        request: &mut Request<'_, S>,
+        response: Response<'r>,
+    ) -> Result<Response<'r>, Reply<Done>> {
+        match request.head.field("x-stop") {
+            Some(who) if who == self.0.as_bytes() => Err(response.refuse(403)),
+            _ => Ok(response.header("X-Before", self.0)),
+        }
+    }
+
+    fn head(&self, status: Status, headers: &mut Headers<'_>) {
+        headers.add("X-Head", format_args!("{} {}", self.0, status.code()));
+    }
+}
+
+#[test]
+fn middleware_and_state() {
+    let app = Http::with(App { hits: 0, log: Vec::new() })
+        .get("/", |request, response| {
+            request.state.hits += 1;
+            response.display(request.state.hits)
+        })
+        .post("/", |request, response| {
+            request.collect::<8, _>(response, |state: &mut App, body, response| {
+                state.hits += body.len() as u64;
+                response.status(201).display(state.hits)
+            })
+        })
+        .wrap(Tag("inner"))
+        .wrap(AccessLog::new())
+        .wrap(Tag("outer"));
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /no HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.feed(peer, b"POST /?x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+    rig.feed(peer, b"PUT / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nX-Stop: inner\r\n\r\n");
+    let around = |status: &str, body: &str| {
+        let code = &status[..3];
+        // Fields are in the order they were added; the type is a field of `display`'s own.
+        (format!("X-Head: inner {code}\r\nX-Head: outer {code}\r\n"), format!("\r\n\r\n{body}"))
+    };
+    let answers = rig.take(peer);
+    for (status, body) in [("200 OK", "1"), ("201 Created", "4")] {
+        let (fields, body) = around(status, body);
+        assert!(answers.contains(&fields) && answers.contains(&body), "{answers}");
+    }
+    assert!(
+        answers.contains("X-Before: outer\r\nX-Before: inner\r\nX-Head: inner 404\r\nX-Head: outer 404\r\n")
+    );
+    assert!(answers.contains("X-Head: inner 405\r\nX-Head: outer 405\r\n"), "{answers}");
+    assert!(answers.contains("X-Before: outer\r\nX-Head: outer 403\r\n"), "{answers}");
+    let log = ["GET / 200 1", "GET /no 404 14", "POST / 201 1", "PUT / 405 23", "GET / 403 14"];
+    assert_eq!(rig.handler.state().log, log);
+}
+
+#[test]
+fn a_log_to_a_closure() {
+    let lines = Rc::new(RefCell::new(Vec::new()));
+    let sink = Rc::clone(&lines);
+    let app = Http::new()
+        .get("/foo", |_q, r| r.text("bar"))
+        .wrap(AccessLog::to(move |outcome: &Outcome<'_>| sink.borrow_mut().push(outcome.to_string())));
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    rig.feed(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(rig.take(peer), ok("bar"));
+    assert_eq!(*lines.borrow(), ["GET /foo 200 3"]);
+}
+
+#[test]
+fn kinds_of_answers() {
+    let app = Http::new()
+        .get("/json", |_q, r| r.json("{}"))
+        .get("/html", |_q, r| r.status(202).html("<p>"))
+        .get("/bytes", |_q, r| r.header("Content-Type", "image/x").bytes(b"\x01"))
+        .get("/close", |_q, r| r.close().text("bye"))
+        .get("/broken", |_q, r| r.header("X", "a\r\nb").text("never"))
+        .get("/framed", |_q, r| r.header("Content-Length", 5).text("never"))
+        .get("/odd", |_q, r| r.status(299).text("x"))
+        .get("/interim", |_q, r| r.status(101).text("x"))
+        .get("/long", |_q, r| r.text(core::str::from_utf8(&[b'l'; 16_000]).unwrap()))
+        .get("/too-long", |_q, r| r.text(core::str::from_utf8(&LONG).unwrap()));
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    let mut ask = |path: &str| {
+        rig.feed(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        rig.take(peer)
+    };
+    let text = "Content-Type: text/plain; charset=utf-8\r\n";
+    assert_eq!(ask("/json"), ok("{}").replace(text, "Content-Type: application/json\r\n"));
+    assert_eq!(ask("/html"), response("202 Accepted", "", "<p>").replace("text/plain", "text/html"));
+    assert_eq!(ask("/bytes"), ok("\x01").replace(text, "Content-Type: image/x\r\n"));
+    let failed = refusal("500 Internal Server Error", "");
+    for path in ["/broken", "/framed", "/interim", "/too-long"] {
+        assert_eq!(ask(path), failed, "{path}");
+    }
+    assert_eq!(ask("/odd"), response("299 ", "", "x"));
+    assert_eq!(ask("/long").len(), ok("").len() + 4 + 16_000);
+    assert_eq!(ask("/close"), response("200 OK", "Connection: close\r\n", "bye"));
+    assert!(rig.peers[peer].shut);
+}

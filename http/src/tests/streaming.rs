@@ -1,0 +1,318 @@
+//! Bodies larger than any buffer, both ways.
+
+extern crate std;
+
+use std::format;
+use std::string::String;
+use std::vec::Vec;
+
+use lightcone_core::{Config, Handler};
+
+use crate::{Exchange, Flow, Http, Limits, State, Transfer};
+
+use super::rig::{Rig, config, ok, refusal, response};
+
+struct Echo;
+
+impl<S: State> Exchange<S> for Echo {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        io.copy();
+        if io.ended() { Flow::Done } else { Flow::More }
+    }
+}
+
+/// Writes what is posted to the connection; an empty text ends it.
+struct Feed;
+
+struct App;
+
+impl State for App {
+    type Message = &'static str;
+}
+
+impl Exchange<App> for Feed {
+    fn advance(&mut self, _: &mut Transfer<'_, App>) -> Flow {
+        Flow::More
+    }
+
+    fn message(&mut self, message: &'static str, io: &mut Transfer<'_, App>) -> Flow {
+        assert_eq!(io.write(message.as_bytes()), message.len());
+        if message.is_empty() { Flow::Done } else { Flow::More }
+    }
+}
+
+/// Fills chunks in place.
+struct Numbers(u32);
+
+impl<S: State> Exchange<S> for Numbers {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        while self.0 > 0 {
+            let n = io.fill(|place| {
+                let n = place.len().min(self.0 as usize).min(1000);
+                place[..n].fill(b'n');
+                n
+            });
+            if n == 0 {
+                return Flow::More;
+            }
+            self.0 -= u32::try_from(n).unwrap();
+        }
+        Flow::Done
+    }
+}
+
+struct Broken;
+
+impl<S: State> Exchange<S> for Broken {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        let _ = io.write(b"half");
+        Flow::Done
+    }
+}
+
+fn pattern(offset: u64, piece: &mut [u8]) {
+    for (at, byte) in piece.iter_mut().enumerate() {
+        *byte = b'a' + u8::try_from((offset + at as u64) % 23).unwrap();
+    }
+}
+
+fn server() -> impl Handler<Message = &'static str> {
+    Http::with(App)
+        .limits(Limits { body: 64 << 20, ..Limits::DEFAULT })
+        .get("/foo", |_request, response| response.text("bar"))
+        .get("/big", |request, response| match request.query("n").and_then(|n| n.parse().ok()) {
+            Some(n) => response.generate(n, pattern),
+            None => response.refuse(400).early(),
+        })
+        .get("/numbers", |_request, response| response.stream(None, Numbers(50_000)))
+        .get("/feed", |_request, response| response.stream(None, Feed))
+        .get("/broken", |_request, response| response.stream(Some(10), Broken))
+        .post("/echo", |request, response| response.stream(request.head.length(), Echo))
+        .post("/early", |_request, response| response.text("early"))
+        .post("/collect", |request, response| {
+            request.collect::<32, _>(response, |_, body, response| response.bytes(body))
+        })
+}
+
+/// The bodies of a chunked response, and what follows it.
+fn dechunk(mut text: &str) -> (String, &str) {
+    let mut body = String::new();
+    loop {
+        let (size, rest) = text.split_once("\r\n").unwrap();
+        let size = usize::from_str_radix(size, 16).unwrap();
+        body += &rest[..size];
+        text = rest[size..].strip_prefix("\r\n").unwrap();
+        if size == 0 {
+            return (body, text);
+        }
+    }
+}
+
+#[test]
+fn eight_mebibytes_echoed_to_a_slow_reader_in_bounded_memory() {
+    const SIZE: usize = 8 << 20;
+    let mut body = std::vec![0; SIZE];
+    pattern(0, &mut body);
+    let mut rig = Rig::new(server());
+    let peer = rig.connect();
+    rig.peers[peer].window = 0;
+    rig.peers[peer].cut = 10_000;
+    rig.feed(peer, format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes());
+    rig.feed(peer, &body);
+    assert!(rig.unsent(peer) > SIZE - 200_000, "a peer that does not read is not read from");
+    let mut received = Vec::new();
+    while received.len() < SIZE {
+        assert!(rig.queued(peer) <= 8 * 4096);
+        rig.open_window(peer, 3_000);
+        let before = received.len();
+        received.append(&mut rig.peers[peer].received);
+        assert!(received.len() > before, "stuck at {before}");
+    }
+    let head = received.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+    rig.open_window(peer, 10_000);
+    received.append(&mut rig.peers[peer].received);
+    assert!(received[head..] == body[..]);
+    rig.open_window(peer, 10_000);
+    rig.feed(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(rig.take(peer), ok("bar"));
+}
+
+#[test]
+fn a_chunked_body_is_echoed_in_chunks_whatever_the_cut() {
+    let request = b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
+        5\r\nhello\r\n1;x=y\r\n,\r\n6\r\n world\r\n0\r\nTrailer: x\r\n\r\nGET /foo HTTP/1.1\r\nHost: a\r\n\r\n";
+    for cut in 1..request.len() {
+        let mut rig = Rig::new(server());
+        let peer = rig.connect();
+        rig.peers[peer].cut = cut;
+        rig.feed(peer, request);
+        let answer = rig.take(peer);
+        let (head, rest) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with("\r\nTransfer-Encoding: chunked"), "{head}");
+        let (body, behind) = dechunk(rest);
+        assert_eq!((body.as_str(), behind), ("hello, world", ok("bar").as_str()), "in pieces of {cut}");
+    }
+}
+
+#[test]
+fn a_generated_body_comes_piece_by_piece() {
+    let mut expected = std::vec![0; 300_000];
+    pattern(0, &mut expected);
+    let tiny = Config { block_size: 512, output_limit: 2, receive_blocks: 0, ..config() };
+    for config in [config(), tiny] {
+        let mut rig = Rig::with(server(), &config);
+        let peer = rig.connect();
+        rig.peers[peer].window = 0;
+        let request = b"GET /big?n=300000 HTTP/1.1\r\nHost: a\r\n\r\nGET /foo HTTP/1.1\r\nHost: a\r\n\r\n";
+        rig.feed(peer, request);
+        while rig.peers[peer].received.len() < 300_000 {
+            assert!(rig.queued(peer) <= config.output_limit * config.block_size);
+            rig.open_window(peer, 777);
+        }
+        rig.open_window(peer, 10_000);
+        let answer = rig.take(peer);
+        let (head, rest) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with("\r\nContent-Length: 300000"), "{head}");
+        assert!(rest.as_bytes()[..300_000] == expected[..]);
+        assert_eq!(rest[300_000..], ok("bar"));
+    }
+}
+
+#[test]
+fn chunks_filled_in_place() {
+    for block_size in [64, 512, 4096] {
+        let config = Config { block_size, output_limit: 16, receive_blocks: 0, ..config() };
+        let mut rig = Rig::with(server(), &config);
+        let peer = rig.connect();
+        for piece in b"GET /numbers HTTP/1.1\r\nHost: a\r\n\r\n".chunks(30) {
+            rig.feed(peer, piece);
+        }
+        let answer = rig.take(peer);
+        let (_, rest) = answer.split_once("\r\n\r\n").unwrap();
+        let (body, behind) = dechunk(rest);
+        assert!(body.len() == 50_000 && body.bytes().all(|byte| byte == b'n') && behind.is_empty());
+    }
+}
+
+#[test]
+fn messages_reach_an_exchange() {
+    let mut rig = Rig::new(server());
+    let (peer, idle) = (rig.connect(), rig.connect());
+    rig.feed(peer, b"GET /feed HTTP/1.1\r\nHost: a\r\n\r\n");
+    let head = rig.take(peer);
+    assert!(head.ends_with("Transfer-Encoding: chunked\r\n\r\n"), "{head}");
+    rig.message(peer, "one");
+    rig.message(idle, "nobody");
+    rig.message(peer, "two");
+    assert_eq!((rig.take(peer).as_str(), rig.take(idle).as_str()), ("3\r\none\r\n3\r\ntwo\r\n", ""));
+    rig.message(peer, "");
+    rig.feed(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(rig.take(peer), format!("0\r\n\r\n{}", ok("bar")));
+}
+
+#[test]
+fn an_old_client_gets_a_body_up_to_the_end_of_the_connection() {
+    let mut rig = Rig::new(server());
+    let peer = rig.connect();
+    rig.feed(peer, b"GET /numbers HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let answer = rig.take(peer);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.ends_with("\r\nConnection: close") && !head.contains("Encoding"), "{head}");
+    assert_eq!(body.len(), 50_000);
+    assert!(rig.peers[peer].shut || rig.peers[peer].closed);
+}
+
+#[test]
+fn head_does_not_run_an_exchange() {
+    let mut rig = Rig::new(server());
+    let peer = rig.connect();
+    rig.feed(peer, b"HEAD /big?n=1000 HTTP/1.1\r\nHost: a\r\n\r\nGET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+    let answer = rig.take(peer);
+    assert!(answer.ends_with(&format!("Content-Length: 1000\r\n\r\n{}", ok("bar"))), "{answer}");
+}
+
+#[test]
+fn expect_is_met_before_the_answer_and_only_for_a_body_that_is_read() {
+    let expecting = |path: &str| {
+        format!("POST {path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+    };
+    let bytes = |text: &str| ok(text).replace("text/plain; charset=utf-8", "application/octet-stream");
+    let mut rig = Rig::new(server());
+    let peer = rig.connect();
+    rig.feed(peer, expecting("/collect").as_bytes());
+    assert_eq!(rig.take(peer), "HTTP/1.1 100 Continue\r\n\r\n");
+    rig.feed(peer, b"abc");
+    assert_eq!(rig.take(peer), bytes("abc"));
+    rig.feed(peer, expecting("/echo").as_bytes());
+    assert!(rig.take(peer).starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"));
+    rig.feed(peer, b"abc");
+    assert_eq!(rig.take(peer), "abc");
+    // Too large, or not wanted: no leave is given, and the connection ends.
+    for (path, answer) in [
+        ("/early", response("200 OK", "Connection: close\r\n", "early")),
+        ("/no", refusal("404 Not Found", "Connection: close\r\n")),
+    ] {
+        let peer = rig.connect();
+        rig.feed(peer, expecting(path).as_bytes());
+        assert_eq!(rig.take(peer), answer);
+        assert!(rig.peers[peer].shut);
+    }
+}
+
+#[test]
+fn a_promised_length_that_is_not_kept_ends_the_connection() {
+    let mut rig = Rig::new(server());
+    let peer = rig.connect();
+    rig.feed(peer, b"GET /broken HTTP/1.1\r\nHost: a\r\n\r\nGET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(rig.take(peer).ends_with("Content-Length: 10\r\n\r\nhalf"));
+    assert!(rig.peers[peer].shut);
+}
+
+#[test]
+fn a_body_that_ends_too_early() {
+    let mut rig = Rig::new(server());
+    let (reading, echoing) = (rig.connect(), rig.connect());
+    rig.feed(reading, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab");
+    rig.end(reading);
+    assert_eq!(rig.take(reading), refusal("400 Bad Request", "Connection: close\r\n"));
+    rig.feed(echoing, b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
+    rig.end(echoing);
+    assert!(rig.take(echoing).ends_with("\r\n\r\n2\r\nab\r\n"), "without a last chunk");
+    assert!(rig.peers[reading].closed && rig.peers[echoing].closed);
+}
+
+#[test]
+fn a_malformed_chunk_before_and_behind_the_head_of_the_answer() {
+    let mut rig = Rig::new(server());
+    for (path, expected) in
+        [("/collect", refusal("400 Bad Request", "Connection: close\r\n")), ("/early", ok("early"))]
+    {
+        let peer = rig.connect();
+        rig.feed(
+            peer,
+            format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz").as_bytes(),
+        );
+        rig.feed(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert_eq!(rig.take(peer), expected, "{path}");
+        assert!(rig.peers[peer].shut);
+    }
+}
+
+#[test]
+fn a_peer_that_never_reads_is_not_read_from() {
+    let mut rig = Rig::new(server());
+    let peer = rig.connect();
+    rig.peers[peer].window = 0;
+    let request = b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n";
+    for _ in 0..5_000 {
+        rig.feed(peer, request);
+    }
+    assert!(rig.queued(peer) <= 8 * 4096);
+    assert!(rig.unsent(peer) > 2_000 * request.len());
+    let mut answers = String::new();
+    while rig.unsent(peer) > 0 || rig.queued(peer) > 0 {
+        rig.open_window(peer, 5_000);
+        answers += &rig.take(peer);
+    }
+    assert_eq!(answers, ok("bar").repeat(5_000));
+}

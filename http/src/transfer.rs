@@ -1,0 +1,346 @@
+//! What an exchange reads from and writes to.
+
+use lightcone_core::{Full, Instant, Output, Token};
+
+use crate::connection::Incoming;
+use crate::exchange::{Done, Flow};
+use crate::limits::Limits;
+use crate::middleware::Hook;
+use crate::request::Connected;
+use crate::respond::draft::{Draft, Outgoing, Plan};
+use crate::respond::fields::Added;
+use crate::respond::fixed::Fixed;
+use crate::respond::response::{Reply, Response};
+use crate::status::Status;
+
+/// Room that a chunk needs beside its data: up to eight digits, two line ends, and the last chunk behind it.
+const CHUNK_ROOM: usize = 8 + 4 + 5;
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+/// Bytes in front of a chunk that is written in place: four digits and a line end.
+const CHUNK_START: usize = 6;
+
+/// The two bodies of one request within one callback: that of the request, which comes in pieces, and that of the
+/// response, of which as much is taken as there is room for. Nothing is gathered: memory stays bounded, since a
+/// peer that takes nothing is not read from.
+#[derive(Debug)]
+pub struct Transfer<'t, S> {
+    /// What the routes of this poller share.
+    pub state: &'t mut S,
+    pub(crate) output: Output<'t>,
+    pub(crate) link: Link<'t>,
+    pub(crate) tools: Tools<'t>,
+}
+
+/// The connection's side of a transfer.
+#[derive(Debug)]
+pub(crate) struct Link<'t> {
+    /// Input that is not used up, from `at` on.
+    pub(crate) bytes: &'t [u8],
+    pub(crate) at: &'t mut usize,
+    pub(crate) incoming: &'t mut Incoming,
+    pub(crate) outgoing: &'t mut Outgoing,
+    pub(crate) plan: &'t mut Plan,
+    pub(crate) found: &'t mut Found,
+}
+
+/// The server's side of a transfer.
+#[derive(Debug)]
+pub(crate) struct Tools<'t> {
+    pub(crate) limits: &'t Limits,
+    pub(crate) fixed: &'t Fixed,
+    pub(crate) added: &'t mut Added,
+    pub(crate) connected: &'t Connected,
+    pub(crate) hooks: Option<&'t Hook<'t>>,
+}
+
+/// What came of a transfer.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Found {
+    /// The body was malformed or beyond a limit.
+    pub(crate) fault: Option<Status>,
+    /// A deferred answer was given: its status and length.
+    pub(crate) answered: Option<(Status, Option<u64>)>,
+    /// It could not be written, not even as a 500.
+    pub(crate) mute: bool,
+}
+
+impl<'t, S> Transfer<'t, S> {
+    /// The next bytes of the request's body, without the coding around them. Empty: none have come.
+    pub fn body(&self) -> &[u8] {
+        let rest = self.link.rest();
+        let data = usize::try_from(self.link.incoming.data()).unwrap_or(usize::MAX);
+        match self.link.found.fault {
+            None => rest.get(..data).unwrap_or(rest),
+            Some(_) => &[],
+        }
+    }
+
+    /// Takes the first `n` bytes of [`body`](Self::body) away. What is not taken stays, and when the buffers are
+    /// full of it the peer has to wait.
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn consume(&mut self, n: usize) {
+        assert!(n <= self.body().len(), "consume({n}) with {} bytes of body there", self.body().len());
+        *self.link.at += n;
+        match self.link.incoming {
+            Incoming::Length(left) => left.subtract(n as u64),
+            Incoming::Chunked(decoder) => decoder.took(n as u64),
+            Incoming::Ended => {}
+        }
+        self.link.decode(self.tools.limits);
+    }
+
+    /// Whether the request's body has ended and all of it was consumed.
+    pub fn ended(&self) -> bool {
+        *self.link.incoming == Incoming::Ended
+    }
+
+    /// How many bytes [`write`](Self::write) takes now.
+    pub fn room(&self) -> usize {
+        let room = self.output.room();
+        match *self.link.outgoing {
+            Outgoing::Length(left) => usize::try_from(left.get()).map_or(room, |left| left.min(room)),
+            Outgoing::Chunked => room.saturating_sub(CHUNK_ROOM),
+            Outgoing::Raw => room,
+            Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk => 0,
+        }
+    }
+
+    /// Bytes of the response's body that are still to be written; `None` if its length was not told.
+    pub fn remaining(&self) -> Option<u64> {
+        match *self.link.outgoing {
+            Outgoing::Length(left) => Some(left.get()),
+            Outgoing::Whole
+            | Outgoing::Deferred
+            | Outgoing::Chunked
+            | Outgoing::Raw
+            | Outgoing::LastChunk => None,
+        }
+    }
+
+    /// Writes as much of `bytes` as there is room for, and never more than the length that was told. Tells how
+    /// much; if that was not all, the exchange is called again when there is room.
+    #[must_use = "what was not taken has to be written later"]
+    pub fn write(&mut self, bytes: &[u8]) -> usize {
+        let Self { output, link, .. } = self;
+        write(output, link.outgoing, bytes)
+    }
+
+    /// Lets `f` write in place: it is given room in one piece and tells how much of it, from the front, it has
+    /// filled. Gives that back; 0 if there was no room, and then the exchange is called again when there is.
+    ///
+    /// # Panics
+    /// If `f` tells more than it was given.
+    pub fn fill(&mut self, f: impl FnOnce(&mut [u8]) -> usize) -> usize {
+        let (start, most) = match self.link.outgoing {
+            Outgoing::Length(left) => (0, usize::try_from(left.get()).unwrap_or(usize::MAX)),
+            Outgoing::Chunked => (CHUNK_START, 0xffff),
+            Outgoing::Raw => (0, usize::MAX),
+            Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk => return 0,
+        };
+        if most == 0 || start > 0 && self.output.reserve(2 * CHUNK_ROOM).is_err() {
+            return 0;
+        }
+        let behind = if start > 0 { 2 } else { 0 };
+        let spare = self.output.spare();
+        let end = spare.len().saturating_sub(behind).min(most.saturating_add(start));
+        let Some(place) = spare.get_mut(start..end).filter(|place| !place.is_empty()) else { return 0 };
+        let room = place.len();
+        let n = f(place);
+        assert!(n <= room, "{n} bytes filled of {room}");
+        if n == 0 {
+            return 0;
+        }
+        if let (Some(front), Some(tail)) = (hex_start(start, n), spare.get_mut(start + n..start + n + behind))
+        {
+            tail.copy_from_slice(b"\r\n");
+            if let Some(place) = spare.first_chunk_mut::<CHUNK_START>() {
+                *place = front;
+            }
+        }
+        self.output.commit(start + n + behind);
+        if let Outgoing::Length(left) = self.link.outgoing {
+            left.subtract(n as u64);
+        }
+        n
+    }
+
+    /// Moves as much of the request's body to the response as has come and there is room for.
+    pub fn copy(&mut self) {
+        loop {
+            let Self { output, link, .. } = self;
+            let data = usize::try_from(link.incoming.data()).unwrap_or(usize::MAX);
+            let rest = link.bytes.get(*link.at..).unwrap_or(&[]);
+            let body = rest.get(..data).unwrap_or(rest);
+            if body.is_empty() || link.found.fault.is_some() {
+                return;
+            }
+            let n = write(output, link.outgoing, body);
+            if n == 0 {
+                return;
+            }
+            self.consume(n);
+        }
+    }
+
+    /// Gives the answer that was [deferred](Response::defer). Returns [`Flow::Done`], to be handed on.
+    ///
+    /// # Panics
+    /// If there is a response already.
+    pub fn respond(&mut self, answer: impl FnOnce(&mut S, Response<'_>) -> Reply<Done>) -> Flow {
+        assert!(*self.link.outgoing == Outgoing::Deferred, "there is a response already");
+        let Tools { fixed, ref mut added, hooks, .. } = self.tools;
+        added.clear();
+        let mut draft = Draft {
+            output: self.output.reborrow(),
+            fixed,
+            added,
+            hooks,
+            plan: *self.link.plan,
+            status: Status::OK,
+        };
+        let reply = answer(self.state, Response { draft: &mut draft });
+        self.link.plan.keep_alive &= !reply.closes;
+        if reply.failed {
+            self.apologise();
+        }
+        *self.link.outgoing = Outgoing::Whole;
+        self.link.found.answered = Some((reply.status, reply.length));
+        Flow::Done
+    }
+
+    /// The connection, to post messages to.
+    pub fn token(&self) -> Token {
+        self.tools.connected.token
+    }
+
+    /// When this callback began.
+    pub fn now(&self) -> Instant {
+        self.tools.connected.now
+    }
+
+    /// Takes all of the body away that has come.
+    pub(crate) fn drop_body(&mut self) {
+        while !self.body().is_empty() {
+            self.consume(self.body().len());
+        }
+    }
+
+    /// A 500 in the place of an answer that could not be written.
+    pub(crate) fn apologise(&mut self) {
+        let Tools { fixed, ref mut added, .. } = self.tools;
+        added.clear();
+        let (output, plan) = (self.output.reborrow(), *self.link.plan);
+        let mut draft = Draft { output, fixed, added, hooks: None, plan, status: Status::OK };
+        self.link.found.mute |= draft.by_itself(Status::INTERNAL_SERVER_ERROR).is_err();
+    }
+
+    /// The same, within another hook.
+    pub(crate) fn within<'s>(&'s mut self, hook: &'s Hook<'s>) -> Transfer<'s, S> {
+        let Link { bytes, ref mut at, ref mut incoming, ref mut outgoing, ref mut plan, ref mut found } =
+            self.link;
+        let Tools { limits, fixed, ref mut added, connected, .. } = self.tools;
+        Transfer {
+            state: self.state,
+            output: self.output.reborrow(),
+            link: Link { bytes, at, incoming, outgoing, plan, found },
+            tools: Tools { limits, fixed, added, connected, hooks: Some(hook) },
+        }
+    }
+
+    /// The exchange is over: completes the response. `false` if it can't be completed.
+    pub(crate) fn finish(&mut self) -> bool {
+        let left = *self.link.outgoing;
+        *self.link.outgoing = match left {
+            Outgoing::Deferred => {
+                self.apologise();
+                self.link.found.answered = Some((Status::INTERNAL_SERVER_ERROR, None));
+                Outgoing::Whole
+            }
+            Outgoing::Length(left) if !left.is_zero() => return false,
+            Outgoing::Chunked | Outgoing::LastChunk => match self.output.send(LAST_CHUNK) {
+                Ok(()) => Outgoing::Whole,
+                Err(Full) => Outgoing::LastChunk,
+            },
+            Outgoing::Raw => {
+                self.link.plan.keep_alive = false;
+                Outgoing::Whole
+            }
+            Outgoing::Length(_) | Outgoing::Whole => Outgoing::Whole,
+        };
+        true
+    }
+}
+
+impl Link<'_> {
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(*self.at..).unwrap_or(&[])
+    }
+
+    /// Reads the coding up to the next data, or to the end of the body.
+    pub(crate) fn decode(&mut self, limits: &Limits) {
+        let ended = match self.incoming {
+            Incoming::Ended => return,
+            Incoming::Length(left) => left.is_zero(),
+            Incoming::Chunked(decoder) => {
+                let rest = self.bytes.get(*self.at..).unwrap_or(&[]);
+                match decoder.frame(rest, limits) {
+                    Ok(n) => *self.at += n,
+                    Err(status) => self.found.fault = Some(status),
+                }
+                decoder.is_done()
+            }
+        };
+        if ended {
+            *self.incoming = Incoming::Ended;
+        }
+    }
+}
+
+fn write(output: &mut Output<'_>, outgoing: &mut Outgoing, bytes: &[u8]) -> usize {
+    match outgoing {
+        Outgoing::Length(left) => {
+            let most = usize::try_from(left.get()).unwrap_or(usize::MAX);
+            let n = output.send_some(bytes.get(..most).unwrap_or(bytes));
+            left.subtract(n as u64);
+            n
+        }
+        Outgoing::Raw => output.send_some(bytes),
+        Outgoing::Chunked => write_chunk(output, bytes),
+        Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk => 0,
+    }
+}
+
+fn write_chunk(output: &mut Output<'_>, bytes: &[u8]) -> usize {
+    let n = bytes.len().min(output.room().saturating_sub(CHUNK_ROOM)).min(0xffff_ffff);
+    if n < bytes.len() {
+        output.want();
+    }
+    let data = bytes.get(..n).unwrap_or(&[]);
+    if data.is_empty() {
+        return 0;
+    }
+    let mark = output.mark();
+    let chunk = output
+        .write_fmt(format_args!("{n:x}\r\n"))
+        .and_then(|()| output.send(data))
+        .and_then(|()| output.send(b"\r\n"));
+    match chunk {
+        Ok(()) => n,
+        Err(Full) => {
+            output.rewind(mark);
+            0
+        }
+    }
+}
+
+/// The start of a chunk of `n` bytes in four digits; `None` where there are no chunks.
+#[expect(clippy::cast_possible_truncation, reason = "four bits each")]
+fn hex_start(start: usize, n: usize) -> Option<[u8; CHUNK_START]> {
+    let digit = |shift: u32| match (n >> shift) as u8 & 15 {
+        low @ 0..10 => b'0' + low,
+        high => b'a' + high - 10,
+    };
+    (start > 0).then(|| [digit(12), digit(8), digit(4), digit(0), b'\r', b'\n'])
+}

@@ -1,0 +1,213 @@
+// The mutants: changes to the sources under test, each of which some model must notice. Text instead of switches in
+// the sources, so that what is shipped stays clean; a change whose text is gone fails to build.
+
+/// One change. `find` must stand in `file` exactly once.
+#[allow(dead_code, reason = "build.rs reads all of it, the runner the names")]
+pub struct Mutant {
+    /// Its name, for `LOOM_MUTANT`.
+    pub name: &'static str,
+    /// The end of the file's path.
+    pub file: &'static str,
+    /// What stands there.
+    pub find: &'static str,
+    /// What shall stand there instead.
+    pub replace: &'static str,
+}
+
+/// The mutant of that name.
+#[allow(dead_code, reason = "for build.rs")]
+pub fn find(name: &str) -> Option<&'static Mutant> {
+    MUTANTS.iter().find(|mutant| mutant.name == name)
+}
+
+const fn ordering(name: &'static str, find: &'static str, replace: &'static str) -> Mutant {
+    Mutant { name, file: "sync/ord.rs", find, replace }
+}
+
+const fn step(file: &'static str, name: &'static str, find: &'static str, replace: &'static str) -> Mutant {
+    Mutant { name, file, find, replace }
+}
+
+/// All of them: the orderings one by one, then the steps of each part.
+pub const MUTANTS: &[Mutant] = &[
+    ordering("relaxed_see", "SEE: Ordering = Ordering::Acquire", "SEE: Ordering = Ordering::Relaxed"),
+    ordering("relaxed_enter", "ENTER: Ordering = Ordering::Release", "ENTER: Ordering = Ordering::Relaxed"),
+    ordering(
+        "relaxed_publish",
+        "PUBLISH: Ordering = Ordering::Release",
+        "PUBLISH: Ordering = Ordering::Relaxed",
+    ),
+    ordering("relaxed_take", "TAKE: Ordering = Ordering::Acquire", "TAKE: Ordering = Ordering::Relaxed"),
+    ordering("relaxed_free", "FREE: Ordering = Ordering::Release", "FREE: Ordering = Ordering::Relaxed"),
+    ordering("relaxed_close", "CLOSE: Ordering = Ordering::Release", "CLOSE: Ordering = Ordering::Relaxed"),
+    ordering(
+        "relaxed_finish",
+        "FINISH: Ordering = Ordering::Acquire",
+        "FINISH: Ordering = Ordering::Relaxed",
+    ),
+    ordering(
+        "relaxed_notify",
+        "NOTIFY: Ordering = Ordering::Release",
+        "NOTIFY: Ordering = Ordering::Relaxed",
+    ),
+    ordering("relaxed_awake", "AWAKE: Ordering = Ordering::Acquire", "AWAKE: Ordering = Ordering::Relaxed"),
+    // The slot.
+    step(
+        "sync/slot.rs",
+        "put_without_exchange",
+        "if slot.turn.compare_exchange(turn.0, turn.state(WRITING), ord::ENTER, Ordering::Relaxed).is_err() {",
+        "slot.turn.store(turn.state(WRITING), ord::ENTER);\n        if false {",
+    ),
+    step(
+        "sync/slot.rs",
+        "publish_before_write",
+        "        slot.value.with_mut(|place| {",
+        "        slot.turn.store(turn.state(FULL), ord::PUBLISH);\n        slot.value.with_mut(|place| {",
+    ),
+    step(
+        "sync/slot.rs",
+        "take_without_exchange",
+        "self.turn.compare_exchange(full, turn.state(READING), ord::TAKE, Ordering::Relaxed).ok()?;",
+        "self.turn.load(ord::TAKE);\n        self.turn.store(turn.state(READING), Ordering::Relaxed);",
+    ),
+    step(
+        "sync/slot.rs",
+        "free_before_read",
+        "        let value = self.value.with_mut(|value| {",
+        "        self.turn.store(next.0, ord::FREE);\n        let value = self.value.with_mut(|value| {",
+    ),
+    step(
+        "sync/slot.rs",
+        "drop_forgets_the_value",
+        "self.turn.load(Ordering::Relaxed) % STATES == FULL",
+        "self.turn.load(Ordering::Relaxed) % STATES == WRITING",
+    ),
+    // The mailbox.
+    step(
+        "sync/mailbox.rs",
+        "claim_by_load_and_store",
+        "self.tail.compare_exchange(tail, tail.wrapping_add(2), Ordering::Relaxed, Ordering::Relaxed)",
+        "if self.tail.load(Ordering::Relaxed) == tail {\n            \
+         self.tail.store(tail.wrapping_add(2), Ordering::Relaxed);\n            Ok(tail)\n        } else {\n            \
+         Err(self.tail.load(Ordering::Relaxed))\n        }",
+    ),
+    step(
+        "sync/mailbox.rs",
+        "full_at_first_sight",
+        "None => self.tail.load(Ordering::Relaxed),",
+        "None => tail,",
+    ),
+    step("sync/mailbox.rs", "close_ignored", "while tail & CLOSED == 0 {", "while tail < usize::MAX {"),
+    step(
+        "sync/mailbox.rs",
+        "close_by_load_and_store",
+        "self.tail.fetch_or(CLOSED, ord::CLOSE) & CLOSED == 0",
+        "let tail = self.tail.load(Ordering::Relaxed);\n        self.tail.store(tail | CLOSED, ord::CLOSE);\n        \
+         tail & CLOSED == 0",
+    ),
+    step(
+        "sync/mailbox.rs",
+        "finished_when_closed",
+        "mailbox.tail.load(ord::FINISH) == self.head << 1 | CLOSED",
+        "mailbox.tail.load(ord::FINISH) & CLOSED != 0",
+    ),
+    step(
+        "sync/mailbox.rs",
+        "receiver_by_load_and_store",
+        "if mailbox.received.swap(true, Ordering::Relaxed) {",
+        "let received = mailbox.received.load(Ordering::Relaxed);\n        \
+         mailbox.received.store(true, Ordering::Relaxed);\n        if received {",
+    ),
+    // The wake flag.
+    step(
+        "sync/wake.rs",
+        "notify_by_load_and_store",
+        "self.0.swap(NOTIFIED, ord::NOTIFY) == SLEEPING",
+        "let before = self.0.load(Ordering::Relaxed);\n        self.0.store(NOTIFIED, ord::NOTIFY);\n        \
+         before == SLEEPING",
+    ),
+    step(
+        "sync/wake.rs",
+        "notify_skips_when_notified",
+        "self.0.swap(NOTIFIED, ord::NOTIFY) == SLEEPING",
+        "self.0.load(Ordering::Relaxed) != NOTIFIED && self.0.swap(NOTIFIED, ord::NOTIFY) == SLEEPING",
+    ),
+    step(
+        "sync/wake.rs",
+        "notify_wakes_always",
+        "self.0.swap(NOTIFIED, ord::NOTIFY) == SLEEPING",
+        "self.0.swap(NOTIFIED, ord::NOTIFY) <= NOTIFIED",
+    ),
+    step(
+        "sync/wake.rs",
+        "sleep_by_load_and_store",
+        "let slept = self.0.compare_exchange(AWAKE, SLEEPING, Ordering::Relaxed, Ordering::Relaxed).is_ok();",
+        "let slept = self.0.load(Ordering::Relaxed) == AWAKE;\n        if slept {\n            \
+         self.0.store(SLEEPING, Ordering::Relaxed);\n        }",
+    ),
+    step(
+        "sync/wake.rs",
+        "sleep_though_notified",
+        "let slept = self.0.compare_exchange(AWAKE, SLEEPING, Ordering::Relaxed, Ordering::Relaxed).is_ok();",
+        "self.0.swap(SLEEPING, Ordering::Relaxed);\n        let slept = true;",
+    ),
+    step(
+        "sync/wake.rs",
+        "refused_sleep_keeps_the_notice",
+        "        if !slept {\n            self.awake();\n        }\n",
+        "",
+    ),
+    step(
+        "sync/wake.rs",
+        "awake_by_store",
+        "self.0.swap(AWAKE, ord::AWAKE);",
+        "self.0.load(ord::AWAKE);\n        self.0.store(AWAKE, Ordering::Relaxed);",
+    ),
+    // The load.
+    step(
+        "sync/load.rs",
+        "reserve_by_load_and_store",
+        ".fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < max).then(|| count + 1))\n            .ok()?;",
+        ".store(Some(counter.get()).filter(|count| *count < max)? + 1, Ordering::Relaxed);",
+    ),
+    step(
+        "sync/load.rs",
+        "release_by_load_and_store",
+        "self.load().0.fetch_sub(count, Ordering::Relaxed);",
+        "self.load().0.store(self.load().get() - count, Ordering::Relaxed);",
+    ),
+    step("sync/load.rs", "absorb_doubles", "core::mem::take(&mut other.count)", "other.count"),
+    step("sync/load.rs", "drop_gives_nothing_back", "self.give_back(self.count);", "self.count = 0;"),
+    // The balancer. Only what takes two acceptors: the rest is for its unit tests.
+    step(
+        "balance.rs",
+        "no_alternative",
+        "let mut left = Set::up_to(self.pollers);",
+        "let mut left = Set::up_to(0);",
+    ),
+    // What a driver does with all this.
+    step(
+        "src/protocol.rs",
+        "notify_before_push",
+        "        self.mailbox.push(value)?;\n        self.notify();\n",
+        "        self.notify();\n        self.mailbox.push(value)?;\n",
+    ),
+    step(
+        "src/protocol.rs",
+        "no_notify",
+        "        self.mailbox.push(value)?;\n        self.notify();\n",
+        "        self.mailbox.push(value)?;\n",
+    ),
+    step(
+        "src/protocol.rs",
+        "close_without_notify",
+        "        self.mailbox.close();\n        self.notify();\n",
+        "        self.mailbox.close();\n",
+    ),
+    step(
+        "src/protocol.rs",
+        "flag_then_sleep_without_a_second_look",
+        "            if self.flag.try_sleep() {",
+        "            self.flag.awake();\n            if self.flag.try_sleep() {",
+    ),
+];

@@ -1,0 +1,208 @@
+//! A socket's way from the acceptor through the balancer to the poller that owns it, with its user data:
+//! whoever touches the data, on whatever thread, does so after the one before.
+
+use loom::sync::Arc;
+use loom::thread;
+use loom_tests::balance::{Balancer, Policy};
+use loom_tests::model::{Racy, check, unordered_hand_over};
+use loom_tests::protocol::{Post, Waker};
+use loom_tests::sync::{Load, Reservation};
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn self_check() {
+    unordered_hand_over();
+}
+
+type Share = Reservation<Arc<Load>>;
+
+enum Message {
+    /// A socket: what its handler keeps for it, and its share of the load.
+    Adopt(Racy, Share),
+    User,
+}
+
+/// What a poller did until its mailbox was finished.
+struct Report {
+    adopted: usize,
+    messages: usize,
+    /// Callbacks for messages.
+    reached: usize,
+    sleeps: usize,
+}
+
+/// A poller that owns its sockets by value.
+fn poller(post: &Post<Message>, load: &Arc<Load>) -> Report {
+    let mut owned = Reservation::none(Arc::clone(load));
+    let mut sockets = Vec::new();
+    let (mut messages, mut reached) = (0, 0);
+    let sleeps = post.poll(|message| {
+        match message {
+            Message::Adopt(data, share) => {
+                data.touch();
+                owned.absorb(share);
+                sockets.push(data);
+            }
+            Message::User => {
+                sockets.iter().for_each(Racy::touch);
+                messages += 1;
+                reached += sockets.len();
+            }
+        }
+        true
+    });
+    let adopted = sockets.len();
+    for socket in sockets {
+        socket.touch();
+        assert!(owned.release());
+    }
+    assert!(!owned.release(), "more shares than sockets");
+    Report { adopted, messages, reached, sleeps }
+}
+
+/// Touches a socket and sends it on.
+fn pass_on(message: Message, to: &Post<Message>) -> bool {
+    if let Message::Adopt(data, _) = &message {
+        data.touch();
+    }
+    assert!(to.send(message).is_ok(), "one place, one socket");
+    true
+}
+
+/// Picks, reserves and sends, going through the alternatives when a poller is full. Where it went.
+fn accept(balancer: &mut Balancer, pollers: &[(Arc<Post<Message>>, Arc<Load>)], max: u32) -> Option<usize> {
+    let loads: Vec<_> = pollers.iter().map(|(_, load)| &**load).collect();
+    let first = balancer.pick(&loads, 0);
+    let mut data = Racy::new();
+    data.touch();
+    for index in core::iter::once(first).chain(balancer.alternatives(first, &loads)) {
+        let (post, load) = &pollers[index];
+        let Some(share) = Reservation::one_below(Arc::clone(load), max) else { continue };
+        match post.send(Message::Adopt(data, share)) {
+            Ok(()) => return Some(index),
+            Err(refused) => match refused.into_inner() {
+                Message::Adopt(back, _) => data = back,
+                Message::User => unreachable!("it was not sent"),
+            },
+        }
+    }
+    data.touch();
+    None
+}
+
+/// Two pollers and two sockets: one each, whatever the schedule, as a place is taken when a poller is picked.
+#[test]
+fn acceptor_to_two_pollers() {
+    check("handover::acceptor_to_two_pollers", &["slept", "never slept"], |seen| {
+        let pollers =
+            [Waker::exact(), Waker::spurious()].map(|waker| (Post::new(1, waker), Arc::new(Load::new())));
+        let acceptor = thread::spawn({
+            let pollers = pollers.clone();
+            move || {
+                let mut balancer = Balancer::new(Policy::LeastConnections, 2).expect("two pollers");
+                let picked = [(); 2].map(|()| accept(&mut balancer, &pollers, 1));
+                pollers.iter().for_each(|(post, _)| post.close());
+                picked
+            }
+        });
+        let [(post, load), (second_post, second_load)] = pollers.clone();
+        let second = thread::spawn(move || poller(&second_post, &second_load));
+        let first = poller(&post, &load);
+        let second = second.join().expect("no panic");
+        assert_eq!((first.adopted, second.adopted), (1, 1));
+        seen.note("slept", first.sleeps > 0 || second.sleeps > 0);
+        seen.note("never slept", first.sleeps == 0 && second.sleeps == 0);
+        assert_eq!(acceptor.join().expect("no panic"), [Some(0), Some(1)]);
+        assert_eq!([pollers[0].1.get(), pollers[1].1.get()], [0, 0]);
+    });
+}
+
+/// Two acceptors, two pollers with a place each, and both acceptors prefer the same one: the other is found.
+#[test]
+fn two_acceptors_find_the_next_best() {
+    check(
+        "handover::two_acceptors_find_the_next_best",
+        &["the one was first", "the other was first"],
+        |seen| {
+            let pollers = Arc::new([(); 2].map(|()| (Post::new(1, Waker::exact()), Arc::new(Load::new()))));
+            let acceptors = [(); 2].map(|()| {
+                let pollers = Arc::clone(&pollers);
+                thread::spawn(move || {
+                    let mut balancer = Balancer::new(Policy::LeastOfTwo, 2).expect("two pollers");
+                    accept(&mut balancer, &pollers[..], 1)
+                })
+            });
+            let [one, two] = acceptors.map(|acceptor| acceptor.join().expect("no panic"));
+            assert!(one.is_some() && two.is_some() && one != two, "{one:?} {two:?}");
+            seen.note("the one was first", one == Some(0));
+            seen.note("the other was first", two == Some(0));
+            for (post, load) in pollers.iter() {
+                assert_eq!(load.get(), 1);
+                post.close();
+                assert_eq!(poller(post, load).adopted, 1);
+                assert_eq!(load.get(), 0);
+            }
+        },
+    );
+}
+
+/// The acceptor adopts and stops while another thread sends to the same poller: the message comes or is refused, the
+/// socket is closed by its owner, and the poller ends.
+#[test]
+fn foreign_sender_and_stop() {
+    check("handover::foreign_sender_and_stop", &["sent", "not sent", "to the socket"], |seen| {
+        let pollers = [(Post::new(2, Waker::exact()), Arc::new(Load::new()))];
+        let (post, load) = &pollers[0];
+        let acceptor = thread::spawn({
+            let pollers = pollers.clone();
+            move || {
+                let mut balancer = Balancer::new(Policy::Pinned(0), 1).expect("one poller");
+                assert_eq!(accept(&mut balancer, &pollers, 1), Some(0));
+                pollers[0].0.close();
+            }
+        });
+        let sender = thread::spawn({
+            let post = Arc::clone(post);
+            move || post.send(Message::User).is_ok()
+        });
+        let report = poller(post, load);
+        acceptor.join().expect("no panic");
+        let sent = sender.join().expect("no panic");
+        assert_eq!((report.adopted, report.messages), (1, usize::from(sent)));
+        seen.note("sent", sent);
+        seen.note("not sent", !sent);
+        seen.note("to the socket", report.reached > 0);
+        assert_eq!(load.get(), 0);
+    });
+}
+
+/// A socket that moves on: acceptor, first owner, second owner.
+#[test]
+fn from_poller_to_poller() {
+    check("handover::from_poller_to_poller", &["slept", "never slept"], |seen| {
+        let (first, second) = (Post::new(1, Waker::spurious()), Post::new(1, Waker::exact()));
+        let load = Arc::new(Load::new());
+        let moving = thread::spawn({
+            let (first, second) = (Arc::clone(&first), Arc::clone(&second));
+            move || {
+                first.poll(|message| pass_on(message, &second));
+                second.close();
+            }
+        });
+        let acceptor = thread::spawn({
+            let pollers = [(first, Arc::clone(&load))];
+            move || {
+                let mut balancer = Balancer::new(Policy::RoundRobin, 1).expect("one poller");
+                assert_eq!(accept(&mut balancer, &pollers, 1), Some(0));
+                pollers[0].0.close();
+            }
+        });
+        let report = poller(&second, &load);
+        assert_eq!(report.adopted, 1);
+        seen.note("slept", report.sleeps > 0);
+        seen.note("never slept", report.sleeps == 0);
+        moving.join().expect("no panic");
+        acceptor.join().expect("no panic");
+        assert_eq!(load.get(), 0);
+    });
+}

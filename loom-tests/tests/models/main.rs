@@ -1,0 +1,12 @@
+//! All models, in one binary: a mutant is linked once. Each file says what it models.
+#![forbid(unsafe_code)]
+
+mod handover;
+mod load;
+mod mailbox;
+mod wake;
+
+#[test]
+fn built_as_asked() {
+    loom_tests::model::built_as_asked();
+}

@@ -1,0 +1,86 @@
+//! Sleeping and waking: no wake-up is lost, and a sleep costs one wake call at most.
+
+use loom::sync::Arc;
+use loom::thread;
+use loom_tests::model::{Seen, check, check_all, unordered_hand_over};
+use loom_tests::protocol::{Post, Waker};
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn self_check() {
+    unordered_hand_over();
+}
+
+/// `producers` threads send one message each; the poller sleeps whenever it has nothing to do, and loom reports a
+/// deadlock if nobody wakes it. A late wake call from an earlier sleep may come in a later one, hence totals.
+fn everything_is_received(producers: usize, waker: fn() -> Waker, seen: &Seen) {
+    let post = Post::new(2, waker());
+    let threads: Vec<_> = (0..producers)
+        .map(|number| {
+            let post = Arc::clone(&post);
+            thread::spawn(move || post.send(number).expect("room for all"))
+        })
+        .collect();
+    let mut received = Vec::new();
+    let sleeps = post.poll(|number| {
+        received.push(number);
+        received.len() < producers
+    });
+    threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+    received.sort_unstable();
+    assert_eq!(received, (0..producers).collect::<Vec<_>>());
+    assert!(post.wakes() <= sleeps, "{} wake calls for {sleeps} sleeps", post.wakes());
+    seen.note("never slept", sleeps == 0);
+    seen.note("slept", sleeps > 0);
+    if post.wakes() < sleeps {
+        seen.note("woke for no reason", true);
+    }
+    seen.note("slept for each", sleeps == producers);
+}
+
+const EXACT: [&str; 3] = ["never slept", "slept", "slept for each"];
+const SPURIOUS: [&str; 4] = ["never slept", "slept", "slept for each", "woke for no reason"];
+
+#[test]
+fn no_wake_up_is_lost() {
+    check("wake::no_wake_up_is_lost", &EXACT, |seen| everything_is_received(2, Waker::exact, seen));
+}
+
+#[test]
+fn no_wake_up_is_lost_with_spurious_ones() {
+    check("wake::no_wake_up_is_lost_with_spurious_ones", &SPURIOUS, |seen| {
+        everything_is_received(2, Waker::spurious, seen);
+    });
+}
+
+#[test]
+fn one_producer_in_every_schedule() {
+    check_all("wake::one_producer_in_every_schedule", &SPURIOUS, |seen| {
+        everything_is_received(1, Waker::spurious, seen);
+    });
+}
+
+/// The end of the stream wakes, too, and a message before it is not overlooked.
+#[test]
+fn a_close_wakes() {
+    check("wake::a_close_wakes", &["never slept", "slept"], |seen| {
+        let post = Post::new(1, Waker::exact());
+        let sender = thread::spawn({
+            let post = Arc::clone(&post);
+            move || {
+                post.send(()).expect("room");
+                post.close();
+            }
+        });
+        let mut received = 0;
+        let sleeps = post.poll(|()| {
+            received += 1;
+            true
+        });
+        sender.join().expect("no panic");
+        assert_eq!(received, 1);
+        assert!(post.wakes() <= sleeps);
+        seen.note("never slept", sleeps == 0);
+        seen.note("slept", sleeps > 0);
+    });
+}

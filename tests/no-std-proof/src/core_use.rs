@@ -1,0 +1,64 @@
+//! Uses what core offers, so that its code is in the program and not merely among its dependencies.
+
+use core::convert::Infallible;
+
+use lightcone_core::sync::{Popped, StaticMailbox, WakeFlag};
+use lightcone_core::{Address, CloseReason, Context, Handler, Origin, Socket};
+
+use crate::connection::play;
+
+/// Whether core does its work here.
+pub fn works() -> bool {
+    one_connection().is_some() && a_mailbox().is_some()
+}
+
+/// Sends every line back, and remembers why its socket closed.
+struct Lines {
+    closed: Option<CloseReason>,
+}
+
+impl Handler for Lines {
+    type Data = ();
+    type Message = Infallible;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn receive(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {
+        let (mut input, mut output, ()) = socket.split();
+        while let Some(end) = input.bytes().iter().position(|byte| *byte == b'\n') {
+            let Some(line) = input.bytes().get(..=end) else { return };
+            if output.send(line).is_err() {
+                return;
+            }
+            input.consume(end + 1);
+        }
+    }
+
+    fn close(&mut self, _: &mut Socket<'_, ()>, reason: CloseReason, _: &mut Context<'_, Infallible>) {
+        self.closed = Some(reason);
+    }
+}
+
+/// A line comes in two pieces and goes back, then the peer leaves.
+fn one_connection() -> Option<()> {
+    let mut handler = Lines { closed: None };
+    let mut heard = [0; 16];
+    let told = play(&mut handler, &[b"half ", b"line\n"], &mut heard)?;
+    (heard.get(..told)? == b"half line\n" && handler.closed.is_some()).then_some(())
+}
+
+/// Hands a number from a static mailbox's one end to the other, with the wake call that is due.
+fn a_mailbox() -> Option<()> {
+    static MAILBOX: StaticMailbox<u32, 2> = StaticMailbox::new();
+    static AWAKE: WakeFlag = WakeFlag::new();
+    let mut receiver = MAILBOX.receiver()?;
+    AWAKE.try_sleep().then_some(())?;
+    MAILBOX.push(7).ok()?;
+    AWAKE.notify().then_some(())?;
+    AWAKE.awake();
+    matches!(receiver.pop(), Popped::Item(7)).then_some(())?;
+    MAILBOX.close().then_some(())?;
+    matches!(receiver.pop(), Popped::Finished).then_some(())
+}

@@ -1,0 +1,173 @@
+"""What the measuring tools share: a server under test, the load client, wrk, and what /proc tells of a process."""
+
+import contextlib
+import ctypes
+import json
+import os
+import re
+import resource
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+RELEASE = os.path.join(os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target")), "release")
+LOAD = os.path.join(RELEASE, "load")
+PIPELINE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "pipeline.lua")
+HTTPD = os.path.join(RELEASE, "examples", "httpd") + " --listen 127.0.0.1:0 --driver epoll --pollers {pollers}"
+RAW_EPOLL = os.path.join(RELEASE, "raw_epoll") + " --listen 127.0.0.1:0"
+LIBC = ctypes.CDLL(None)
+PR_SET_PDEATHSIG = 1
+
+
+class Failure(Exception):
+    """The measurement could not be made: no figure is better than a wrong one."""
+
+
+def allow_many_descriptors():
+    """Raises the limit of descriptors to what the system grants; children inherit it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def in_child(cpu):
+    """For preexec_fn: a child dies with its parent, and stays on one processor if asked to."""
+
+    def prepare():
+        LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if cpu is not None:
+            os.sched_setaffinity(0, {cpu})
+
+    return prepare
+
+
+def first_line(process, seconds):
+    """The first line of a process's output, or None if it does not come in time."""
+    end, line = time.monotonic() + seconds, b""
+    while not line.endswith(b"\n"):
+        ready, _, _ = select.select([process.stdout], [], [], max(0, end - time.monotonic()))
+        byte = os.read(process.stdout.fileno(), 1) if ready else b""
+        if not byte:
+            return None
+        line += byte
+    return line.decode()
+
+
+class Server:
+    """A running server. `command` is one line; {pollers} in it is replaced, `prefix` goes before it."""
+
+    def __init__(self, command, pollers=1, prefix=(), cpu=None):
+        served_by = command.format(pollers=pollers).split()
+        self.words = [*prefix, *served_by]
+        self.programs = [*prefix[:1], served_by[0]]
+        self.cpu = cpu
+
+    def __enter__(self):
+        for program in self.programs:
+            if not shutil.which(program):
+                raise Failure(f"no program: {program}")
+        self.errors = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(self.words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                        stderr=self.errors, preexec_fn=in_child(self.cpu))
+        line = first_line(self.process, 30)
+        address = re.search(r"http://(\S+:\d+)", line or "")
+        if not address:
+            self.stop()
+            self.errors.seek(0)
+            raise Failure(f"{' '.join(self.words)}: says {line!r} instead of where it listens; "
+                          + self.errors.read().decode(errors="replace")[-500:])
+        self.address = address[1]
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    @property
+    def pid(self):
+        """The process that serves: a tracer has it as its child."""
+        children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
+        if self.words[0] == "strace":
+            with open(children) as file:
+                return int(file.read().split()[0])
+        return self.process.pid
+
+    def stop(self):
+        """Asks the server to end, and waits until it (and its tracer) has."""
+        with contextlib.suppress(OSError, IndexError):
+            os.kill(self.pid, signal.SIGTERM)
+        try:
+            self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stdout.close()
+
+    def memory(self):
+        """Resident bytes."""
+        with open(f"/proc/{self.pid}/statm") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+
+    def cpu_nanoseconds(self):
+        """Processor time of all threads so far."""
+        total, tasks = 0, f"/proc/{self.pid}/task"
+        for task in os.listdir(tasks):
+            with open(f"{tasks}/{task}/schedstat") as file:
+                total += int(file.read().split()[0])
+        return total
+
+
+def load(server, mode, cpu=None, **options):
+    """Runs the load client to its end and returns its report."""
+    words = [LOAD, mode, "--address", server.address]
+    for name, value in options.items():
+        words += ["--" + name, str(value)]
+    result = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300,
+                            preexec_fn=in_child(cpu))
+    if result.returncode:
+        raise Failure(result.stderr.strip())
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@contextlib.contextmanager
+def held(server, connections, path="/plaintext"):
+    """Holds idle connections, each with one finished request, and sees at the end that none was closed."""
+    words = [LOAD, "hold", "--address", server.address, "--path", path, "--connections", str(connections)]
+    process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=in_child(None))
+    try:
+        line = first_line(process, 120)
+        if json.loads(line or "{}").get("held") != connections:
+            raise Failure(f"could not open {connections} connections")
+        yield
+        rest, _ = process.communicate(timeout=60)
+        alive = json.loads(rest)["alive"]
+        if alive != connections:
+            raise Failure(f"of {connections} idle connections {connections - alive} were closed")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wrk(server, connections, depth, seconds, path="/plaintext", cpu=None):
+    """Runs wrk with so many requests pipelined, and returns its count of requests and of errors."""
+    words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "4s", "-s", PIPELINE,
+             f"http://{server.address}{path}", str(depth)]
+    result = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                            timeout=seconds + 60, preexec_fn=in_child(cpu))
+    report = re.search(r"^report (\{.*\})$", result.stdout, re.MULTILINE)
+    if not report:
+        raise Failure("wrk: " + (result.stdout + result.stderr)[-500:])
+    return json.loads(report[1])
+
+
+def run(main):
+    """Runs a tool: a measurement that could not be made is one line, not a traceback."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        sys.exit(main())
+    except Failure as failure:
+        sys.exit(f"{os.path.basename(sys.argv[0])}: {failure}")

@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Measures the processor time a request of an HTTP server beside that of a baseline.
+
+    ratio.py [--server COMMAND] [--baseline COMMAND] [--rounds N] [--seconds S] [--client wrk|load] [--limit RATIO]
+
+The server is the release build of the example httpd unless COMMAND says otherwise (see figures.py), the baseline
+is raw_epoll, which does nothing but receive and send. Both are measured in alternating rounds, each time a fresh
+process, with the client on the same processor: every batch is full, and no wake-up crosses processors. Of each
+side the least and the median over the rounds are taken; noise of other programs only ever adds.
+
+Other work on the machine disturbs a ratio less than either figure, but it does: repeat before believing it.
+With --limit the exit status is 1 when the ratio of the least exceeds it. Python 3.9 or later, Linux; needs wrk.
+"""
+
+import argparse
+import statistics
+import time
+
+from harness import HTTPD, RAW_EPOLL, Server, load, run, wrk
+
+CPU = 0
+CONNECTIONS = 64
+
+
+def sample(command, depth, options):
+    """Microseconds of processor time a request."""
+    with Server(command, cpu=CPU) as server:
+        time.sleep(0.2)
+        before = server.cpu_nanoseconds()
+        if options.client == "wrk":
+            report = wrk(server, CONNECTIONS, depth, options.seconds, cpu=CPU)
+        else:
+            report = load(server, "ping", connections=CONNECTIONS, depth=depth, seconds=options.seconds, cpu=CPU)
+        return (server.cpu_nanoseconds() - before) / report["done"] / 1000
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--server", default=HTTPD)
+    parser.add_argument("--baseline", default=RAW_EPOLL)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=int, default=1)
+    parser.add_argument("--client", choices=("wrk", "load"), default="wrk")
+    parser.add_argument("--limit", type=float)
+    options = parser.parse_args()
+    worst = 0.0
+    for depth in (1, 16):
+        ours, base = [], []
+        for turn in range(options.rounds):
+            sides = [(ours, options.server), (base, options.baseline)]
+            for samples, command in sides if turn % 2 else reversed(sides):
+                samples.append(sample(command, depth, options))
+        ratio = min(ours) / min(base)
+        worst = max(worst, ratio)
+        print(f"{depth:2} at a time: {min(ours):.2f} us a request, baseline {min(base):.2f}, ratio {ratio:.3f}"
+              f" (medians {statistics.median(ours):.2f}, {statistics.median(base):.2f},"
+              f" {statistics.median(ours) / statistics.median(base):.3f})", flush=True)
+    return 1 if options.limit and worst > options.limit else 0
+
+
+if __name__ == "__main__":
+    run(main)
