@@ -136,10 +136,9 @@ impl End {
 /// One poller's links.
 struct Relay {
     to: Vec<Address>,
-    links: usize,
     links_max: usize,
-    /// Sockets that are being connected for clients that have gone.
-    orphans: HashSet<Token>,
+    /// The clients of all links, until one of the two sockets ends.
+    links: HashSet<Token>,
     /// Buffers of pieces that have been delivered.
     spare: Vec<Vec<u8>>,
     /// Messages for which the mailbox had no room, in order. It is sized so that it always has; should it be full all
@@ -153,8 +152,7 @@ impl Relay {
     fn new(poller: &PollerContext<Message>, to: &Addresses, links_max: usize) -> Self {
         let handle = poller.handle();
         let to = to.endpoints().iter().filter_map(|endpoint| handle.address(endpoint).ok()).collect();
-        let (orphans, spare, backlog) = Default::default();
-        Self { to, links: 0, links_max, orphans, spare, backlog }
+        Self { to, links_max, links: HashSet::new(), spare: Vec::new(), backlog: VecDeque::new() }
     }
 
     fn post(&mut self, cx: &mut Cx<'_>, to: Token, message: Message) {
@@ -268,18 +266,19 @@ impl Handler for Relay {
         match origin {
             Origin::Connecting { tag } => Some(End::new(Side::Upstream, Some(Token::from_bits(tag)))),
             // half of the sockets are the upstreams'
-            Origin::Accepted { .. } if self.links == self.links_max => None,
-            Origin::Accepted { .. } => {
-                self.links += 1;
-                Some(End::new(Side::Client, None))
-            }
+            Origin::Accepted { .. } if self.links.len() >= self.links_max => None,
+            Origin::Accepted { .. } => Some(End::new(Side::Client, None)),
         }
     }
 
     fn open(&mut self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {
         match socket.data.partner {
-            None => self.connect(socket, cx),
-            Some(_) if self.orphans.contains(&socket.token()) => socket.abort(),
+            None => {
+                self.links.insert(socket.token());
+                self.connect(socket, cx);
+            }
+            // it went away in the meantime
+            Some(client) if !self.links.contains(&client) => socket.abort(),
             Some(client) => {
                 socket.data.linked = true;
                 socket.data.credit = true;
@@ -289,7 +288,6 @@ impl Handler for Relay {
     }
 
     fn refused(&mut self, socket: &mut Socket<'_, End>, _: ErrorKind, cx: &mut Cx<'_>) {
-        self.orphans.remove(&socket.token());
         if let Some(client) = socket.data.partner {
             self.post(cx, client, Message::Refused);
         }
@@ -354,15 +352,11 @@ impl Handler for Relay {
         let token = socket.token();
         let end = &mut *socket.data;
         self.keep(core::mem::take(&mut end.piece));
-        match end.side {
-            Side::Client => self.links -= 1,
-            Side::Upstream => drop(self.orphans.remove(&token)),
+        let client = if end.side == Side::Client { Some(token) } else { end.partner };
+        if let Some(client) = client {
+            self.links.remove(&client);
         }
         let Some(partner) = end.partner else { return };
-        if end.side == Side::Client && !end.linked {
-            // the connect may still be under way: then no message reaches it
-            self.orphans.insert(partner);
-        }
         let cleanly = matches!(reason, CloseReason::Peer | CloseReason::Local | CloseReason::Shutdown);
         self.post(cx, partner, Message::Gone { cleanly });
     }
