@@ -196,7 +196,7 @@ impl Relay {
             && core::mem::take(&mut end.credit)
         {
             let mut piece = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(PIECE_BYTES));
-            piece.extend(input.bytes().iter().take(PIECE_BYTES));
+            piece.extend_from_slice(input.bytes().get(..waiting.min(PIECE_BYTES)).unwrap_or_default());
             input.consume(piece.len());
             self.post(cx, partner, Message::Piece(piece));
         }

@@ -10,7 +10,8 @@ const MEBIBYTE: usize = 1 << 20;
 
 #[test]
 fn bytes_come_back_over_ipv4_by_every_driver() {
-    let drivers: &[&str] = if cfg!(target_os = "linux") { &["native", "epoll", "select"] } else { &["native"] };
+    let drivers: &[&str] =
+        if cfg!(target_os = "linux") { &["native", "epoll", "select"] } else { &["native"] };
     for driver in drivers {
         let echo = Program::start("echo", &["--driver", driver, "--pollers", "2"]);
         assert!(echo.address().starts_with("127.0.0.1:"));
