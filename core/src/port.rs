@@ -201,6 +201,15 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
+    /// The first piece of the queued bytes, and whether that is all of them: what most sends need.
+    #[must_use]
+    #[inline]
+    pub fn output(&self) -> (&[u8], bool) {
+        let Some(slot) = self.shard.slots.get(self.index) else { return (&[], true) };
+        let piece = slot.control.chain.first(&self.shard.output);
+        (piece, piece.len() == slot.control.chain.queued())
+    }
+
     /// The queued bytes in order, from the front; gives how many slices were filled in.
     #[inline]
     pub fn outputs<'a>(&'a self, to: &mut [&'a [u8]]) -> usize {
@@ -332,24 +341,49 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// Delivers everything that is due, and says what the driver does next.
     #[inline]
     pub fn run<H: Handler<Data = D>>(mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
-        while let Some((event, mut socket)) = self.next_event() {
+        while let Some(event) = self.due()
+            && let Some(mut socket) = self.view()
+        {
             handler.event(&mut socket, event, cx);
         }
-        self.finish()
+        self.conclude()
     }
 
     /// The next event that is due, with the socket it is for. What the last one asked for takes
     /// effect first.
-    #[inline]
     pub fn next_event<M>(&mut self) -> Option<(Event<M>, Socket<'_, D>)> {
-        self.settle();
-        let event = self.take_event()?;
-        let socket = self.view()?;
-        Some((event, socket))
+        let event = self.due()?;
+        Some((event, self.view()?))
     }
 
+    /// Settles, and takes the next event that is due. The two events of a plain request are told
+    /// apart from the rest with one look at the slot.
     #[inline]
-    fn take_event<M>(&mut self) -> Option<Event<M>> {
+    fn due<M>(&mut self) -> Option<Event<M>> {
+        let control = &mut self.shard.slots.get_mut(self.index)?.control;
+        let plain = control.state.is_live() && control.asked.is_empty();
+        if plain && control.pending == Pending::RECEIVE && self.consumed == 0 && !self.fresh.is_empty() {
+            control.pending = Pending::default();
+            return Some(Event::Receive);
+        }
+        if plain && self.consumed == self.fresh.len() {
+            // all of what has just come was consumed, or nothing was there
+            self.fresh = &[];
+            self.consumed = 0;
+            if control.pending.is_empty() {
+                return None;
+            }
+            if control.pending == Pending::SENT && control.chain.is_empty() {
+                control.pending = Pending::default();
+                return Some(Event::Sent);
+            }
+        }
+        self.due_slow()
+    }
+
+    #[inline(never)]
+    fn due_slow<M>(&mut self) -> Option<Event<M>> {
+        self.settle();
         loop {
             let pending = self.control().pending;
             if pending.is_empty() {
@@ -357,15 +391,13 @@ impl<'p, 's, D> Port<'p, 's, D> {
             }
             let first = pending.first();
             self.control().pending.clear(first);
-            if self.is_overtaken(first) {
-                continue;
+            if !self.is_overtaken(first) {
+                return Some(self.event(first));
             }
-            return Some(self.event(first));
         }
     }
 
     /// Whether what earlier events of this port did has made an event untrue.
-    #[inline]
     fn is_overtaken(&mut self, event: Pending) -> bool {
         let most = self.shard.config.output_limit;
         let fresh = !self.fresh.is_empty();
@@ -412,36 +444,35 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
+    #[inline]
     fn view(&mut self) -> Option<Socket<'_, D>> {
-        let token = self.token();
         let shard = &mut *self.shard;
         let slot = shard.slots.get_mut(self.index)?;
         let data = slot.data.as_mut()?;
-        let bytes = if !slot.control.kept.is_empty() {
-            shard.input.slice(&slot.control.kept)
-        } else if slot.control.pending.has(Pending::RECEIVE) {
+        let control = &mut slot.control;
+        let bytes = if !control.kept.is_empty() {
+            shard.input.slice(&control.kept)
+        } else if control.pending.has(Pending::RECEIVE) {
             &[] // fresh bytes are for `receive`, which is still to come
         } else {
             self.fresh
         };
+        let generation = control.generation.wrapping_add(shard.config.salt);
         let shared = Shared {
             now: shard.now,
-            token,
+            token: Token::new(shard.config.poller, self.index, generation),
             capacity: shard.input.capacity() as u32,
             output_limit: shard.config.output_limit as u16,
         };
-        let control = &mut slot.control;
         let pool = shard.output.lend();
         Some(Socket { stream: Stream { control, pool, bytes, consumed: &mut self.consumed, shared }, data })
     }
 
     /// Applies what the last callback did: takes away what it consumed, keeps what it left, and moves
     /// the socket through its life.
-    #[inline]
     fn settle(&mut self) {
         self.settle_input();
-        let control = self.control();
-        if !control.asked.is_empty() {
+        if !self.control().asked.is_empty() {
             self.settle_asked();
         }
         let control = self.control();
@@ -454,7 +485,6 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    #[inline]
     fn settle_input(&mut self) {
         let consumed = core::mem::take(&mut self.consumed);
         if !self.fresh.is_empty() {
@@ -520,10 +550,15 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     /// Ends the port: what was not consumed is kept, and the driver is told what to do.
-    #[inline]
     pub fn finish(mut self) -> Next {
         self.settle();
         self.keep_fresh();
+        self.conclude()
+    }
+
+    /// Ends a settled port.
+    #[inline]
+    fn conclude(self) -> Next {
         if let Some(slot) = self.shard.slots.get(self.index)
             && slot.control.is_quiet()
             && self.shard.input.has_blocks()
