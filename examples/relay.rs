@@ -141,8 +141,9 @@ struct Relay {
     links: HashSet<Token>,
     /// Buffers of pieces that have been delivered.
     spare: Vec<Vec<u8>>,
-    /// Messages for which the mailbox had no room, in order. It is sized so that it always has; should it be full all
-    /// the same, the next message that is taken out of it makes room for these.
+    /// Messages for which the mailbox had no room, in order: they are posted again with the next event. It is sized so
+    /// that this does not happen: it has room for all messages of all links, and those of links that have ended leave
+    /// it faster than new links come.
     backlog: VecDeque<(Token, Message)>,
 }
 
@@ -182,8 +183,12 @@ impl Relay {
 
     /// Does all that can be done for a socket now: every event comes to this.
     fn go_on(&mut self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {
+        self.post_backlog(cx);
         self.take(socket, cx);
         self.deliver(socket, cx);
+        if !self.backlog.is_empty() {
+            socket.set_deadline(Some(cx.now() + RETRY));
+        }
     }
 
     /// Passes input on to the partner, as far as there is credit, and then its end.
@@ -294,7 +299,6 @@ impl Handler for Relay {
     }
 
     fn message(&mut self, socket: &mut Socket<'_, End>, message: Message, cx: &mut Cx<'_>) {
-        self.post_backlog(cx);
         let end = &mut *socket.data;
         match message {
             Message::Credit => {
@@ -335,9 +339,13 @@ impl Handler for Relay {
         self.go_on(socket, cx);
     }
 
-    /// Another try to connect.
+    /// Another try to connect, or to post.
     fn timeout(&mut self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {
-        self.connect(socket, cx);
+        if socket.data.partner.is_none() && !socket.data.finish {
+            self.connect(socket, cx);
+        } else {
+            self.go_on(socket, cx);
+        }
     }
 
     fn shutdown(&mut self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {

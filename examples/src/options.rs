@@ -16,7 +16,7 @@ use lightcone_native::{Builder, DriverName, Policy, ToEndpoints};
 /// `#[command(mut_arg("listen", |arg| arg.default_value("127.0.0.1:8080")))]` on the program's options.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerOptions {
-    /// Where to listen: HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 lets the system choose.
+    /// Where to listen: HOST:PORT (an IPv6 address in brackets) or unix:PATH; port 0 lets the system choose.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7000")]
     pub listen: Addresses,
 

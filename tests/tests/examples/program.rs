@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::env;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Once;
@@ -126,6 +126,19 @@ fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     };
     thread::Builder::new().spawn(read).unwrap();
     lines
+}
+
+/// The next connection, with an end to the wait for it and to its own.
+pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
+    listener.set_nonblocking(true).unwrap();
+    for _ in 0..WAIT.as_millis() {
+        if let Ok((stream, _)) = listener.accept() {
+            stream.set_nonblocking(false).unwrap();
+            return bounded(stream);
+        }
+        sleep(Duration::from_millis(1));
+    }
+    panic!("nobody connects");
 }
 
 /// The same connection, with an end to its waits.

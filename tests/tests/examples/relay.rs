@@ -3,7 +3,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 
-use crate::program::{Program, assert_same, bounded, exchange, pattern, ping, read, read_to_end};
+use crate::program::{Program, accept, assert_same, bounded, exchange, pattern, ping, read, read_to_end};
 
 const MEBIBYTE: usize = 1 << 20;
 
@@ -23,7 +23,7 @@ impl Rig {
     /// The two outer ends of a link.
     fn link(&self) -> (TcpStream, TcpStream) {
         let client = self.relay.connect();
-        (client, bounded(self.upstream.accept().unwrap().0))
+        (client, accept(&self.upstream))
     }
 }
 
@@ -91,7 +91,7 @@ fn bytes_and_end_sent_before_the_link_is_made_arrive() {
         let mut client = rig.relay.connect();
         client.write_all(b"in a hurry").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
-        let server = bounded(rig.upstream.accept().unwrap().0);
+        let server = accept(&rig.upstream);
         assert_eq!(read_to_end(&server), b"in a hurry");
         drop(server);
         assert_eq!(read_to_end(&client), b"");
@@ -168,7 +168,7 @@ fn a_client_that_goes_away_leaves_nothing_behind() {
         drop(rig.relay.connect());
     }
     for _ in 0..50 {
-        let server = bounded(rig.upstream.accept().unwrap().0);
+        let server = accept(&rig.upstream);
         let _ = { &server }.read_to_end(&mut Vec::new()); // or a reset
     }
     rig.relay.signal("TERM");
