@@ -21,7 +21,7 @@ pub struct Timeouts {
     pub first_byte: Option<Duration>,
     /// Without a byte received or sent. Default 75 s.
     pub idle: Option<Duration>,
-    /// With output queued of which the peer takes nothing. Default 30 s.
+    /// With output queued of which the peer takes nothing; holds instead of `idle` then. Default 30 s.
     pub write_stall: Option<Duration>,
     /// From `close` to the last queued byte's leaving. Default 10 s.
     pub drain: Option<Duration>,
@@ -91,7 +91,7 @@ pub struct Config {
     pub input_blocks: usize,
     /// Blocks for output, 1 or more.
     pub output_blocks: usize,
-    /// The most output blocks one socket may hold: 1 to 65535.
+    /// The most output blocks one socket may hold: 1 to 65535. No more than there are counts.
     pub output_limit: usize,
     /// Bytes of a large input block, and so the most that is received at once and the most that a
     /// socket can leave unconsumed. A power of two, at least `block_size`. Ignored without
