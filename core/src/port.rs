@@ -22,6 +22,7 @@ pub enum Next {
     /// Cancel the send that is in flight, then say [`Port::sent`] with what of it was done.
     Cancel,
     /// Close the descriptor. The slot is already free; its token is stale.
+    /// [`Shard::breaks_off`](crate::Shard::breaks_off) says how.
     Close,
 }
 
@@ -629,6 +630,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
             return Next::Cancel;
         }
         self.shard.stats.bytes_lost += control.chain.queued() as u64;
+        let cut = matches!(control.reason, Some(CloseReason::Aborted | CloseReason::HandlerPanic));
+        self.shard.broke_off = cut || !control.chain.is_empty();
         control.chain.clear(&mut self.shard.output);
         let now = self.shard.now.tick();
         control.step(Step::Release, now);

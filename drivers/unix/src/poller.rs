@@ -332,6 +332,10 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         let Some(entry) = self.io.entry(token) else { return };
         let interest = core::mem::take(&mut entry.interest);
         if let Some(fd) = entry.fd.take() {
+            if self.shard.breaks_off() {
+                // without effect on Unix sockets and connections that are gone already
+                let _ = socket::set_abort_on_close(fd.as_fd());
+            }
             self.driver.forget(fd.as_fd(), token.to_bits(), interest);
         }
         self.seats.release();
