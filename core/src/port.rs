@@ -294,7 +294,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
 
     /// Whether progress moves `seen`: not while it is the time of opening, for the first byte.
     fn moves_seen(&self) -> bool {
-        let silent = self.shard.slots.get(self.index).is_some_and(|slot| slot.control.flags.has(Flags::SILENT));
+        let silent =
+            self.shard.slots.get(self.index).is_some_and(|slot| slot.control.flags.has(Flags::SILENT));
         !silent || self.shard.config.timeouts.first_byte.is_none()
     }
 

@@ -138,7 +138,8 @@ impl<'s, D> Shard<'s, D> {
             shared: Shared {
                 now,
                 token: Token::new(config.poller, 0, config.salt),
-                capacity: if config.receive_blocks > 0 { config.receive_size } else { config.block_size } as u32,
+                capacity: if config.receive_blocks > 0 { config.receive_size } else { config.block_size }
+                    as u32,
                 output_limit: config.output_limit.min(config.output_blocks) as u16,
             },
             config: Config { output_limit: config.output_limit.min(config.output_blocks), ..*config },

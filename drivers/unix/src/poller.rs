@@ -8,8 +8,8 @@ use std::panic::{catch_unwind, resume_unwind};
 
 use lightcone_core::sync::{Mailbox, Padded, Popped, Receiver, Slot as Cell};
 use lightcone_core::{
-    Address, CloseReason, Context, Handler, Instant, Interest, ListenerId, Next, Origin, PollerId, Port, Shard,
-    Token,
+    Address, CloseReason, Context, Handler, Instant, Interest, ListenerId, Next, Origin, PollerId, Port,
+    Shard, Token,
 };
 
 use crate::acceptor::{Acceptor, Placed};
@@ -210,7 +210,9 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         self.current = Some(token);
         let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
         let mut next = port.run(&mut self.handler, &mut cx);
-        if next == Next::Send && let Some(fd) = self.io.fd(token) {
+        if next == Next::Send
+            && let Some(fd) = self.io.fd(token)
+        {
             // most of what is received is answered at once
             send(&mut port, fd);
             let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
