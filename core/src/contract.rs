@@ -129,6 +129,22 @@ fn name<M>(event: &Event<M>) -> &'static str {
     }
 }
 
+/// A callback runs; over also when it panics, as engines that catch that go on with other sockets.
+struct Inside<'a>(&'a mut bool);
+
+impl<'a> Inside<'a> {
+    fn enter(inside: &'a mut bool) -> Self {
+        *inside = true;
+        Self(inside)
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        *self.0 = false;
+    }
+}
+
 impl<H: Handler> Handler for ContractChecker<H> {
     type Data = Checked<H::Data>;
     type Message = H::Message;
@@ -172,9 +188,10 @@ impl<H: Handler> Handler for ContractChecker<H> {
             }
             _ => {}
         }
-        self.inside = true;
-        self.inner.event(&mut socket.project(|checked| &mut checked.inner), event, cx);
-        self.inside = false;
+        {
+            let _inside = Inside::enter(&mut self.inside);
+            self.inner.event(&mut socket.project(|checked| &mut checked.inner), event, cx);
+        }
         let (closing, armed) = (socket.closing(), socket.stream.owes_writable());
         let (queued, unread) = (socket.queued(), socket.bytes().len());
         let deadline = socket.deadline().is_some();

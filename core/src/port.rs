@@ -177,9 +177,16 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Closes the socket in order, as the handler's `close` does.
+    /// Closes the socket in order, as the handler's `close` does; a connect is called off.
     pub fn close(&mut self) {
-        self.control().asked.set(Asked::CLOSE);
+        let now = self.shard.now.tick();
+        let control = self.control();
+        if control.state == State::Connecting {
+            control.because(CloseReason::Local);
+            control.step(Step::Close, now);
+        } else {
+            control.asked.set(Asked::CLOSE);
+        }
     }
 
     /// Whether the socket waits for the outcome of a connect.
