@@ -125,7 +125,10 @@ pub(crate) struct Hub<M> {
 /// What is known of a listener outside its poller.
 #[derive(Clone, Debug)]
 pub(crate) struct Listening {
-    pub(crate) open: bool,
+    /// Its place is taken, from before it is bound until it is closed.
+    pub(crate) taken: bool,
+    /// How many listeners have had the place, so that a closed one's handle does not mean the next.
+    pub(crate) turn: u64,
     /// One for each poller, or one for the first.
     pub(crate) shared: bool,
 }
