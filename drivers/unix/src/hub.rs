@@ -1,7 +1,6 @@
 //! What the threads of one engine share: each poller's mailboxes, wake flag, load and published counts.
 
 use core::fmt;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use lightcone_core::balance::Balancer;
 use lightcone_core::sync::{Load, Mailbox, Padded, PushError, Reservation, Slot, WakeFlag};
 use lightcone_core::{Address, ListenerId, PollerId, Rejected, Stats, Token, UnixId};
 
+use crate::acceptor::Newcomer;
 use crate::endpoint::Endpoint;
 use crate::listener::ListenSocket;
 
@@ -19,7 +19,7 @@ pub(crate) type Seat = Reservation<Arc<Padded<Load>>>;
 #[derive(Debug)]
 pub(crate) enum Control {
     /// An accepted socket is this poller's from now on.
-    Adopt { fd: OwnedFd, peer: Address, listener: ListenerId, seat: Seat },
+    Adopt(Newcomer),
     /// Connect to an address.
     Dial { to: Address, tag: u64, seat: Seat },
     /// Accept on a listener.
