@@ -269,9 +269,7 @@ pub fn peer_that_never_reads_costs_its_bound<D: Driver>() {
     crate::ending::wait_until_stalled(&case);
     assert_eq!(most.load(Ordering::Relaxed), 4 * 1_024);
     Peer::connect(listener.endpoint()).exchange(b"others are served");
-    for peer in peers {
-        peer.reset();
-    }
+    peers.iter().for_each(Peer::cut);
 }
 
 /// Peers that flood do not starve one that asks now and then.

@@ -211,6 +211,12 @@ impl Peer {
         either!(&self.0, it => it.shutdown(Shutdown::Write)).unwrap();
     }
 
+    /// Ends both directions, and with that every call that other threads are in.
+    pub fn cut(&self) {
+        // an error: it has ended already
+        let _ = either!(&self.0, it => it.shutdown(Shutdown::Both));
+    }
+
     /// Ends with a reset.
     pub fn reset(self) {
         socket::set_abort_on_close(either!(&self.0, it => it.as_fd())).unwrap();

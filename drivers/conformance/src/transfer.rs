@@ -296,6 +296,6 @@ pub fn who_takes_no_answers_gives_no_requests<D: Driver>() {
         (core::mem::replace(&mut last, now) == now && now > 0).then_some(())
     });
     assert!(last < 32 << 20, "{last} bytes were taken in");
-    peer.reset();
+    peer.cut();
     flood.join().unwrap();
 }
