@@ -136,6 +136,44 @@ pub fn close_sends_everything_to_a_slow_peer<D: Driver>() {
     assert_eq!((case.trace.closed(0), case.trace.lost(0)), (CloseReason::Local, 0));
 }
 
+/// Fills up a socket until its peer's system takes no more, then does as the message says.
+fn fill_then(socket: &mut Socket<'_>, event: Event, then: impl FnOnce(&mut Socket<'_>)) {
+    match event {
+        Event::Open | Event::Writable => while socket.send(&[8; 1_000]).is_ok() {},
+        Event::Message(GO) => then(socket),
+        other => by_default(socket, other),
+    }
+}
+
+/// However a stalled socket is closed in order, everything queued arrives once the peer reads.
+pub fn closing_a_stalled_socket_loses_nothing<D: Driver>() {
+    for how in [How::Close, How::Linger, How::Finish] {
+        let case =
+            Case::start(small::<D>(), move |socket, event, _| fill_then(socket, event, |it| end(it, how)));
+        let mut peer = case.peer();
+        let token = case.trace.token(0);
+        wait_until_stalled(&case);
+        case.handle().post(token, GO).unwrap();
+        case.trace.until(0, "message");
+        let received = peer.receive_to_end().len();
+        drop(peer);
+        assert_eq!((case.trace.closed(0), case.trace.lost(0)), (CloseReason::Local, 0), "{how:?}");
+        assert_eq!(case.stop().pollers[0].stats.bytes_out, received as u64, "{how:?}");
+    }
+}
+
+/// A stalled socket that is aborted says what it lost, and the rest still arrives.
+pub fn aborting_a_stalled_socket_says_what_is_lost<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, _| fill_then(socket, event, |it| it.abort()));
+    let peer = case.peer();
+    let token = case.trace.token(0);
+    wait_until_stalled(&case);
+    case.handle().post(token, GO).unwrap();
+    assert_eq!(case.trace.closed(0), CloseReason::Aborted);
+    assert!((1..=4_096).contains(&case.trace.lost(0)), "{} bytes lost", case.trace.lost(0));
+    drop(peer);
+}
+
 /// A close with unread input is staged: the answer survives, although the peer is still sending.
 pub fn a_close_with_unread_input_keeps_the_answer<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
@@ -390,6 +428,15 @@ fn end_in<D: Driver>(callback: &'static str) {
     }
 }
 
+fn end(socket: &mut Socket<'_>, how: How) {
+    match how {
+        How::Close => socket.close(),
+        How::Abort => socket.abort(),
+        How::Linger => socket.linger(),
+        How::Finish => socket.finish(),
+    }
+}
+
 fn end_when(callback: &str, how: How, socket: &mut Socket<'_>, event: &Event, cx: &Context<'_>) {
     let what = crate::trace::What::of(event, 0, 0);
     if what.name() == "open" {
@@ -407,12 +454,7 @@ fn end_when(callback: &str, how: How, socket: &mut Socket<'_>, event: &Event, cx
         consume_all(socket);
     }
     if what.name() == callback {
-        match how {
-            How::Close => socket.close(),
-            How::Abort => socket.abort(),
-            How::Linger => socket.linger(),
-            How::Finish => socket.finish(),
-        }
+        end(socket, how);
     } else if !socket.closing() {
         by_default(socket, *event);
     }

@@ -213,9 +213,10 @@ pub fn an_idle_engine_makes_no_wake_ups<D: Driver>() {
     peers.iter_mut().for_each(|peer| peer.exchange(b"hello"));
     thread::sleep(Duration::from_millis(400)); // the last counts are published
     let sleeps = || case.trace.threads().iter().map(|it| system::sleeps_of(it)).collect::<Vec<_>>();
-    let before = sleeps();
+    let run_times = || case.trace.threads().iter().map(|it| system::run_time_of(it)).collect::<Vec<_>>();
+    let before = (sleeps(), run_times());
     thread::sleep(Duration::from_secs(2));
-    assert_eq!(sleeps(), before);
+    assert_eq!((sleeps(), run_times()), before);
     peers.iter_mut().for_each(|peer| peer.exchange(b"awake"));
 }
 

@@ -70,6 +70,23 @@ pub fn queued_output_is_sent<D: Driver>() {
     assert_eq!((report.drained(), report.aborted(), report.bytes_lost()), (1, 0, 0));
 }
 
+/// A stalled socket whose peer reads again within the grace time drains.
+pub fn a_stalled_socket_that_is_read_drains<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, _| match event {
+        Event::Open | Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
+        other => by_default(socket, other),
+    });
+    let mut peer = case.peer();
+    case.trace.token(0);
+    wait_until_stalled(&case);
+    case.handle().shutdown(LONG);
+    case.trace.until(0, "shutdown");
+    let received = peer.receive_to_end().len() as u64;
+    let report = case.join();
+    assert_eq!((report.drained(), report.aborted(), report.bytes_lost()), (1, 0, 0));
+    assert_eq!(report.pollers[0].stats.bytes_out, received);
+}
+
 /// A peer that takes nothing holds the engine up for the grace time, no longer, and what was lost is counted.
 pub fn a_stalled_socket_is_aborted_at_the_end_of_the_grace<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {

@@ -90,6 +90,14 @@ pub fn signal_thread(thread: i32, signal: libc::c_int) {
     assert!(sent == 0 || Errno::last() == Errno(libc::ESRCH), "{}", Errno::last());
 }
 
+/// How long a thread of this process has run.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[must_use]
+pub fn run_time_of(thread: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).unwrap();
+    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+}
+
 /// How often a thread of this process has gone to sleep by itself.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[must_use]

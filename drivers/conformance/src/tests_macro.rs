@@ -5,6 +5,8 @@
 macro_rules! tests {
     ($driver:ty) => {
         $crate::tests! { $driver: transfer:
+            a_stalled_reader_gets_everything
+            a_stalled_unix_reader_gets_everything
             every_size_comes_back
             every_size_comes_back_over_unix
             every_size_comes_back_through_narrow_buffers
@@ -22,6 +24,8 @@ macro_rules! tests {
             who_takes_no_answers_gives_no_requests
         }
         $crate::tests! { $driver: ending:
+            closing_a_stalled_socket_loses_nothing
+            aborting_a_stalled_socket_says_what_is_lost
             a_peer_that_says_nothing
             bytes_and_the_end_at_once
             many_bytes_and_the_end_at_once
@@ -125,6 +129,7 @@ macro_rules! tests {
             many_deadlines_at_once
         }
         $crate::tests! { $driver: stopping:
+            a_stalled_socket_that_is_read_drains
             an_empty_engine_stops_at_once
             idle_sockets_close_in_order
             queued_output_is_sent

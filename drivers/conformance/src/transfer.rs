@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::thread;
 
 use lightcone_core::CloseReason;
+use lightcone_unix::Listener;
 use lightcone_unix::driver::Driver;
 
 use crate::case::{Case, Event, by_default, consume_all, echo, small};
+use crate::ending::wait_until_stalled;
 use crate::peer::{Peer, pattern};
 
 /// One byte, around a block, around what is received at once, and far more.
@@ -197,6 +199,34 @@ pub fn a_slow_reader_gets_everything<D: Driver>() {
     peer.expect_end();
     assert_eq!(case.trace.closed(0), CloseReason::Local);
     assert_eq!(case.trace.lost(0), 0);
+}
+
+/// A peer whose system takes nothing more for a while gets everything in the end.
+pub fn a_stalled_reader_gets_everything<D: Driver>() {
+    stalled_reader::<D>(|case| case.listen());
+}
+
+/// The same over a Unix socket.
+pub fn a_stalled_unix_reader_gets_everything<D: Driver>() {
+    stalled_reader::<D>(|case| case.listen_unix());
+}
+
+fn stalled_reader<D: Driver>(listen: impl Fn(&Case) -> Listener<u64>) {
+    const TOTAL: usize = 12 << 20; // more than systems keep for a socket
+    let bytes = Arc::new(pattern(TOTAL));
+    let to_send = Arc::clone(&bytes);
+    let case = Case::start(small::<D>(), move |socket, event, _| match event {
+        Event::Open | Event::Writable => {
+            socket.data.count += socket.stream.split().1.send_some(&to_send[socket.data.count..]);
+        }
+        other => by_default(socket, other),
+    });
+    case.trace.keep_ends_only();
+    let mut peer = Peer::connect(listen(&case).endpoint());
+    case.trace.token(0);
+    wait_until_stalled(&case);
+    assert!(case.handle().stats()[0].bytes_out < TOTAL as u64, "nothing stalled");
+    assert!(peer.receive(TOTAL) == *bytes);
 }
 
 /// Many small pieces, more than one call gathers, arrive in order.
