@@ -13,9 +13,9 @@ use core::time::Duration;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lightcone_core::{CloseReason, Handler, Timeouts};
+use lightcone_core::{CloseReason, Timeouts};
 use lightcone_examples::{ServerOptions, UsageError, print_line, serve};
-use lightcone_http::{AccessLog, Exchange, Flow, Http, Limits, Outcome, State, Stats, Transfer};
+use lightcone_http::{AccessLog, Exchange, Flow, Http, Limits, Outcome, Routes, State, Stats, Transfer};
 use lightcone_native::{Builder, Handle, PollerContext};
 
 /// Answers /foo, /plaintext, /json, /echo, /big and /metrics.
@@ -126,8 +126,7 @@ fn app(
     poller: &PollerContext<Infallible>,
     stats: &'static [Stats],
     limits: Limits,
-    log: bool,
-) -> impl Handler<Message = Infallible> + use<> {
+) -> Http<(), impl Routes<()> + use<>> {
     let handle = poller.handle();
     let server = Http::new()
         .limits(limits)
@@ -144,12 +143,7 @@ fn app(
             let page = Metrics { handle: &handle, http: stats }.to_string();
             let response = response.header("Content-Type", "text/plain; version=0.0.4");
             response.stream(Some(page.len() as u64), Page(Box::new((page, 0))))
-        })
-        .wrap(AccessLog::to(move |outcome: &Outcome<'_>| {
-            if log {
-                print_line(&format!("{} {outcome}", outcome.peer));
-            }
-        }));
+        });
     match stats.get(usize::from(poller.id().0)) {
         Some(mine) => server.stats(mine),
         None => server,
@@ -176,6 +170,11 @@ fn main() -> ExitCode {
         let idle = Some(Duration::from_secs(options.idle_timeout));
         Ok(builder.output_limit(OUTPUT_BLOCKS).timeouts(Timeouts { idle, ..Timeouts::DEFAULT }))
     };
-    let log = options.log;
-    serve(&options.server, "http://", refine, move |poller| app(&poller, stats, limits, log))
+    if options.log {
+        let line = |outcome: &Outcome<'_>| print_line(&format!("{} {outcome}", outcome.peer));
+        let logged = move |poller| app(&poller, stats, limits).wrap(AccessLog::to(line));
+        serve(&options.server, "http://", refine, logged)
+    } else {
+        serve(&options.server, "http://", refine, move |poller| app(&poller, stats, limits))
+    }
 }

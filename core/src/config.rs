@@ -91,7 +91,7 @@ pub struct Config {
     pub input_blocks: usize,
     /// Blocks for output, 1 or more.
     pub output_blocks: usize,
-    /// The most output blocks one socket may hold: 1 to 65535.
+    /// The most output blocks one socket may hold: 1 to 65535. No more than there are counts.
     pub output_limit: usize,
     /// Bytes of a large input block, and so the most that is received at once and the most that a
     /// socket can leave unconsumed. A power of two, at least `block_size`. Ignored without

@@ -6,7 +6,7 @@ use crate::interest::Interest;
 use crate::life::{State, Step};
 use crate::shard::Shard;
 use crate::slot::{Asked, Control, Flags, Pending};
-use crate::socket::{Shared, Socket, Stream};
+use crate::socket::{Socket, Stream};
 use crate::token::Token;
 
 /// What the driver does now for the socket it dealt with.
@@ -93,19 +93,13 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let now = self.shard.now.tick();
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
         let control = &mut slot.control;
-        let ended = control.flags.has(Flags::PEER_ENDED);
-        assert!(!ended, "received {} bytes with room for 0, after the end", bytes.len());
         if !control.state.is_live() {
+            assert!(!control.flags.has(Flags::PEER_ENDED), "received {} bytes with room for 0", bytes.len());
             return; // a staged close discards
         }
         let room = self.shard.input.room(&control.kept).saturating_sub(self.fresh.len());
-        assert!(bytes.len() <= room, "received {} bytes with room for {room}", bytes.len());
-        if control.flags.has(Flags::SILENT) {
-            control.flags.set(Flags::TIMES); // another timeout holds from now on
-        }
-        control.flags.clear(Flags::SILENT.with(Flags::FILLED));
-        if bytes.len() == room {
-            control.flags.set(Flags::FILLED);
+        if bytes.len() >= room || control.flags.has(Flags::UNUSUAL) {
+            control.received_unusually(bytes.len(), room);
         }
         control.seen = now;
         control.pending.set(Pending::RECEIVE);
@@ -205,6 +199,15 @@ impl<'p, 's, D> Port<'p, 's, D> {
         } else if control.state.is_live() {
             control.pending.set(Pending::SHUTDOWN);
         }
+    }
+
+    /// The first piece of the queued bytes, and whether that is all of them: what most sends need.
+    #[must_use]
+    #[inline]
+    pub fn output(&self) -> (&[u8], bool) {
+        let Some(slot) = self.shard.slots.get(self.index) else { return (&[], true) };
+        let piece = slot.control.chain.first(&self.shard.output);
+        (piece, piece.len() == slot.control.chain.queued())
     }
 
     /// The queued bytes in order, from the front; gives how many slices were filled in.
@@ -322,9 +325,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         handler: &mut H,
         cx: &mut Context<'_, H::Message>,
     ) -> Result<Next, H::Message> {
-        while let Some((event, mut socket)) = self.next_event() {
-            handler.event(&mut socket, event, cx);
-        }
+        self.deliver(handler, cx);
         if !self.control().takes_messages() {
             self.shard.stats.gone += 1;
             return Err(message);
@@ -338,24 +339,64 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// Delivers everything that is due, and says what the driver does next.
     #[inline]
     pub fn run<H: Handler<Data = D>>(mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
-        while let Some((event, mut socket)) = self.next_event() {
-            handler.event(&mut socket, event, cx);
+        if let Some(next) = self.run_plain(handler, cx) {
+            return next;
         }
-        self.finish()
+        self.run_all(handler, cx)
+    }
+
+    /// The two events of a plain request, each with one look at the slot: bytes came and all were
+    /// consumed, or all that was queued has left. `None` when there is more to it.
+    #[inline]
+    fn run_plain<H: Handler<Data = D>>(
+        &mut self,
+        handler: &mut H,
+        cx: &mut Context<'_, H::Message>,
+    ) -> Option<Next> {
+        let shard = &mut *self.shard;
+        let slot = shard.slots.get_mut(self.index)?;
+        let control = &mut slot.control;
+        if !control.is_plain() || self.consumed > 0 {
+            return None;
+        }
+        let event = if control.pending == Pending::RECEIVE && !self.fresh.is_empty() {
+            Some(Event::Receive)
+        } else if control.pending == Pending::SENT && control.chain.is_empty() && self.fresh.is_empty() {
+            handler.wants_sent().then_some(Event::Sent)
+        } else {
+            return None;
+        };
+        control.pending = Pending::default();
+        if let Some(event) = event {
+            let shared = shard.shared.of(self.index, control.generation);
+            let (bytes, consumed) = (self.fresh, &mut self.consumed);
+            let stream = Stream { control, pool: shard.output.lend(), bytes, consumed, shared };
+            let data = slot.data.as_mut()?;
+            handler.event(&mut Socket { stream, data }, event, cx);
+        }
+        let control = &slot.control;
+        let quiet = control.is_plain() && control.is_quiet() && self.consumed == self.fresh.len();
+        (quiet && shard.input.has_blocks()).then(|| control.next(true))
+    }
+
+    #[inline(never)]
+    fn run_all<H: Handler<Data = D>>(mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
+        self.deliver(handler, cx);
+        self.conclude()
+    }
+
+    fn deliver<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) {
+        while let Some((event, mut socket)) = self.next_event() {
+            if !matches!(event, Event::Sent) || handler.wants_sent() {
+                handler.event(&mut socket, event, cx);
+            }
+        }
     }
 
     /// The next event that is due, with the socket it is for. What the last one asked for takes
     /// effect first.
-    #[inline]
     pub fn next_event<M>(&mut self) -> Option<(Event<M>, Socket<'_, D>)> {
         self.settle();
-        let event = self.take_event()?;
-        let socket = self.view()?;
-        Some((event, socket))
-    }
-
-    #[inline]
-    fn take_event<M>(&mut self) -> Option<Event<M>> {
         loop {
             let pending = self.control().pending;
             if pending.is_empty() {
@@ -363,15 +404,14 @@ impl<'p, 's, D> Port<'p, 's, D> {
             }
             let first = pending.first();
             self.control().pending.clear(first);
-            if self.is_overtaken(first) {
-                continue;
+            if !self.is_overtaken(first) {
+                let event = self.event(first);
+                return Some((event, self.view()?));
             }
-            return Some(self.event(first));
         }
     }
 
     /// Whether what earlier events of this port did has made an event untrue.
-    #[inline]
     fn is_overtaken(&mut self, event: Pending) -> bool {
         let most = self.shard.config.output_limit;
         let fresh = !self.fresh.is_empty();
@@ -419,35 +459,27 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     fn view(&mut self) -> Option<Socket<'_, D>> {
-        let token = self.token();
         let shard = &mut *self.shard;
         let slot = shard.slots.get_mut(self.index)?;
         let data = slot.data.as_mut()?;
-        let bytes = if !slot.control.kept.is_empty() {
-            shard.input.slice(&slot.control.kept)
-        } else if slot.control.pending.has(Pending::RECEIVE) {
+        let control = &mut slot.control;
+        let bytes = if !control.kept.is_empty() {
+            shard.input.slice(&control.kept)
+        } else if control.pending.has(Pending::RECEIVE) {
             &[] // fresh bytes are for `receive`, which is still to come
         } else {
             self.fresh
         };
-        let shared = Shared {
-            now: shard.now,
-            token,
-            capacity: shard.input.capacity() as u32,
-            output_limit: shard.config.output_limit as u16,
-        };
-        let control = &mut slot.control;
+        let shared = shard.shared.of(self.index, control.generation);
         let pool = shard.output.lend();
         Some(Socket { stream: Stream { control, pool, bytes, consumed: &mut self.consumed, shared }, data })
     }
 
     /// Applies what the last callback did: takes away what it consumed, keeps what it left, and moves
     /// the socket through its life.
-    #[inline]
     fn settle(&mut self) {
         self.settle_input();
-        let control = self.control();
-        if !control.asked.is_empty() {
+        if !self.control().asked.is_empty() {
             self.settle_asked();
         }
         let control = self.control();
@@ -460,7 +492,6 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    #[inline]
     fn settle_input(&mut self) {
         let consumed = core::mem::take(&mut self.consumed);
         if !self.fresh.is_empty() {
@@ -526,22 +557,14 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     /// Ends the port: what was not consumed is kept, and the driver is told what to do.
-    #[inline]
     pub fn finish(mut self) -> Next {
         self.settle();
         self.keep_fresh();
-        if let Some(slot) = self.shard.slots.get(self.index)
-            && slot.control.is_quiet()
-            && self.shard.input.has_blocks()
-        {
-            // the common case, free of all book-keeping
-            return slot.control.next(true);
-        }
-        self.finish_slow()
+        self.conclude()
     }
 
-    #[inline(never)]
-    fn finish_slow(mut self) -> Next {
+    /// Ends a settled port.
+    fn conclude(mut self) -> Next {
         let mut starve = self.grant_writable();
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return Next::Wait(Interest::NONE) };
         let control = &mut slot.control;
@@ -605,10 +628,31 @@ impl Control {
         self.state.is_live() && self.flags.has(Flags::OPENED)
     }
 
-    /// Whether `finish` has nothing more to do than to say what is next.
+    /// What is seldom so when bytes come: the first ones, as many as there was room for, or too many.
+    #[cold]
+    #[inline(never)]
+    fn received_unusually(&mut self, bytes: usize, room: usize) {
+        let room = if self.flags.has(Flags::PEER_ENDED) { 0 } else { room };
+        assert!(bytes <= room, "received {bytes} bytes with room for {room}");
+        if self.flags.has(Flags::SILENT) {
+            self.flags.set(Flags::TIMES); // another timeout holds from now on
+        }
+        self.flags.clear(Flags::SILENT.with(Flags::FILLED));
+        if bytes == room {
+            self.flags.set(Flags::FILLED);
+        }
+    }
+
+    /// Whether the socket is open and nothing was asked for.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        self.state.is_live() && self.asked.is_empty()
+    }
+
+    /// Whether there is nothing more to do than to say what is next.
+    #[inline]
     fn is_quiet(&self) -> bool {
-        self.state.is_live()
-            && self.pending.is_empty()
+        self.pending.is_empty()
             && self.kept.is_empty()
             && !self.chain.armed
             && !self.flags.has(Flags::TIMES)

@@ -61,14 +61,14 @@ impl<'s, D> Slots<'s, D> {
 
     #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<&Slot<D>> {
-        let slot = self.memory.get(..self.used)?.get(index as usize)?;
+        let slot = self.memory.get(index as usize).filter(|_| (index as usize) < self.used)?;
         // SAFETY: it lies in `memory[..used]`, which is initialised.
         Some(unsafe { slot.assume_init_ref() })
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Slot<D>> {
-        let slot = self.memory.get_mut(..self.used)?.get_mut(index as usize)?;
+        let slot = self.memory.get_mut(index as usize).filter(|_| (index as usize) < self.used)?;
         // SAFETY: it lies in `memory[..used]`, which is initialised.
         Some(unsafe { slot.assume_init_mut() })
     }

@@ -2,7 +2,8 @@
 
 use crate::parse::chunked::{Count, Decoder};
 use crate::parse::scan::Progress;
-use crate::respond::draft::{Outgoing, Plan};
+use crate::plan::Plan;
+use crate::respond::draft::Outgoing;
 
 /// The state of one connection: the user data of [`Http`](crate::Http). 32 bytes as long as no exchange has more
 /// than a byte of its own.
@@ -93,15 +94,14 @@ pub(crate) enum Timer {
 pub(crate) struct Flags(u8);
 
 impl Flags {
-    const TIMER: u8 = 3;
-    const BODILESS: u8 = 4;
-    const OLD: u8 = 8;
-    const KEEP_ALIVE: u8 = 16;
-    const SHUTDOWN: u8 = 32;
-    const ASKED: u8 = 64;
+    const PLAN: u8 = 15;
+    const TIMER: u8 = 3 << Self::TIMER_AT;
+    const TIMER_AT: u32 = 4;
+    const SHUTDOWN: u8 = 64;
+    const ASKED: u8 = 128;
 
     pub(crate) const fn timer(self) -> Timer {
-        match self.0 & Self::TIMER {
+        match (self.0 & Self::TIMER) >> Self::TIMER_AT {
             0 => Timer::None,
             1 => Timer::Head,
             2 => Timer::Body,
@@ -110,7 +110,7 @@ impl Flags {
     }
 
     pub(crate) const fn set_timer(&mut self, timer: Timer) {
-        self.0 = self.0 & !Self::TIMER | timer as u8;
+        self.0 = self.0 & !Self::TIMER | (timer as u8) << Self::TIMER_AT;
     }
 
     /// The request that the timer was for is over.
@@ -138,24 +138,12 @@ impl Flags {
         self.0 = self.0 & !Self::ASKED | if asked { Self::ASKED } else { 0 };
     }
 
-    pub(crate) const fn keep_alive(self) -> bool {
-        self.0 & Self::KEEP_ALIVE != 0
-    }
-
     pub(crate) const fn plan(self) -> Plan {
-        Plan {
-            bodiless: self.0 & Self::BODILESS != 0,
-            old: self.0 & Self::OLD != 0,
-            keep_alive: self.keep_alive(),
-            expects_continue: false,
-        }
+        Plan::from_bits(self.0)
     }
 
     pub(crate) const fn set_plan(&mut self, plan: Plan) {
-        self.0 &= Self::TIMER | Self::SHUTDOWN | Self::ASKED;
-        self.0 |= if plan.bodiless { Self::BODILESS } else { 0 };
-        self.0 |= if plan.old { Self::OLD } else { 0 };
-        self.0 |= if plan.keep_alive { Self::KEEP_ALIVE } else { 0 };
+        self.0 = self.0 & !Self::PLAN | plan.bits();
     }
 }
 
@@ -175,13 +163,16 @@ mod tests {
     #[test]
     fn flags_keep_apart() {
         let mut flags = Flags::default();
-        let plan = Plan { bodiless: true, old: false, keep_alive: true, expects_continue: false };
+        let plan = Plan::BODILESS.with(Plan::KEEP_ALIVE, true);
         flags.set_timer(Timer::Body);
         flags.set_shutdown();
         flags.set_plan(plan);
         assert_eq!((flags.timer(), flags.shutdown(), flags.plan()), (Timer::Body, true, plan));
-        flags.set_plan(Plan { old: true, bodiless: false, ..plan });
+        flags.set_plan(plan.with(Plan::OLD, true).with(Plan::BODILESS, false));
         flags.retire_timer();
-        assert_eq!((flags.timer(), flags.shutdown(), flags.plan().old), (Timer::Stale, true, true));
+        assert_eq!(
+            (flags.timer(), flags.shutdown(), flags.plan().has(Plan::OLD)),
+            (Timer::Stale, true, true)
+        );
     }
 }

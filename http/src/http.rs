@@ -8,8 +8,7 @@ use crate::method::Method;
 use crate::middleware::Middleware;
 use crate::path::Pattern;
 use crate::request::{Request, State};
-use crate::respond::fields::Added;
-use crate::respond::fixed::Fixed;
+use crate::respond::draft::Desk;
 use crate::respond::response::{Reply, Response};
 use crate::route::{End, Fallback, Join, Route, Routes, Wrap};
 use crate::stats::Stats;
@@ -38,6 +37,11 @@ use crate::stats::Stats;
 /// and `Allow`, or with 204 and `Allow` if the method is `OPTIONS`. `HEAD` goes to routes for `GET` unless there is
 /// one of its own. Paths are compared as they come: not decoded, not normalised.
 ///
+/// Timeouts by phase are the engine's ([`Timeouts`](lightcone_core::Timeouts): first byte, idle between requests,
+/// write stall, drain); those of a head and a body that has begun are among the [`Limits`]. The output bound of a
+/// socket must be 512 bytes at least: a request is started when half of the bound is free, so that an answer given
+/// at once may have that size.
+///
 /// Write closures in place, where the compiler sees what they are for; one bound to a variable first does not fit.
 /// Up to about 100 routes go in one chain; for more, [`merge`](Self::merge) groups.
 #[must_use = "it serves nothing until a driver runs it"]
@@ -54,8 +58,7 @@ pub struct Parts<S> {
     pub(crate) state: S,
     pub(crate) limits: Limits,
     pub(crate) stats: Option<&'static Stats>,
-    pub(crate) fixed: Fixed,
-    pub(crate) added: Added,
+    pub(crate) desk: Desk,
 }
 
 impl Http<(), End> {
@@ -74,8 +77,7 @@ impl Default for Http<(), End> {
 impl<S: State> Http<S, End> {
     /// A server whose routes share `state`: [`Request::state`].
     pub const fn with(state: S) -> Self {
-        let (fixed, added) = (Fixed::new(), Added::new());
-        let parts = Parts { state, limits: Limits::DEFAULT, stats: None, fixed, added };
+        let parts = Parts { state, limits: Limits::DEFAULT, stats: None, desk: Desk::new() };
         Self { routes: End, parts, state: PhantomData }
     }
 }

@@ -37,6 +37,7 @@ mod method;
 mod middleware;
 mod parse;
 mod path;
+mod plan;
 mod query;
 mod request;
 mod respond;

@@ -56,21 +56,22 @@ pub struct Request<'a, S> {
     /// What the routes of this poller share.
     pub state: &'a mut S,
     pub(crate) connected: &'a Connected,
-    pub(crate) route: Route<'a>,
+    pub(crate) route: Route,
 }
 
-/// The route that matched: its pattern, and the part of the path that it was matched with.
+/// The route that matched: its pattern, and where the part of the path starts that it was matched with.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Route<'a> {
+pub(crate) struct Route {
     pub(crate) pattern: &'static str,
-    pub(crate) path: &'a [u8],
+    pub(crate) base: usize,
 }
 
 impl<'a, S: State> Request<'a, S> {
     /// The part of the path that stands for `{name}` in the route's pattern, not decoded: see
     /// [`percent_decode`](crate::percent_decode). Empty if the pattern has no such parameter, which is a mistake.
     pub fn param(&self, name: &str) -> &'a str {
-        let value = path::parameter(self.route.pattern, self.route.path, name);
+        let path = self.head.path.get(self.route.base..).unwrap_or(&[]);
+        let value = path::parameter(self.route.pattern, path, name);
         debug_assert!(value.is_some(), "{:?} has no parameter {name:?}", self.route.pattern);
         value.and_then(|value| core::str::from_utf8(value).ok()).unwrap_or("")
     }

@@ -8,17 +8,14 @@ use core::convert::Infallible;
 use core::fmt;
 use core::marker::PhantomData;
 
-use lightcone_core::Output;
-
 use crate::exchange::{Either, Exchange, Flow};
 use crate::method::Method;
 use crate::middleware::{AsHook, Hook, Middleware, Outcome};
 use crate::parse::head::Head;
 use crate::path::{EXACT, Key, Pattern};
+use crate::plan::Plan;
 use crate::request::{Connected, Request, Route as Matched, State};
-use crate::respond::draft::{Draft, Outgoing, Plan};
-use crate::respond::fields::Added;
-use crate::respond::fixed::Fixed;
+use crate::respond::draft::{Desk, Draft, Outgoing, Sink};
 use crate::respond::response::{Reply, Response};
 use crate::status::Status;
 use crate::transfer::Transfer;
@@ -89,9 +86,8 @@ pub struct Call<'c, S> {
     pub(crate) head: &'c Head<'c>,
     pub(crate) connected: &'c Connected,
     pub(crate) state: &'c mut S,
-    pub(crate) output: Output<'c>,
-    pub(crate) fixed: &'c Fixed,
-    pub(crate) added: &'c mut Added,
+    pub(crate) output: &'c mut (dyn Sink + 'c),
+    pub(crate) desk: &'c mut Desk,
     pub(crate) hooks: Option<&'c Hook<'c>>,
     pub(crate) plan: Plan,
     pub(crate) hit: Hit,
@@ -101,19 +97,18 @@ impl<'c, S> Call<'c, S> {
     /// What to answer with, and the request.
     #[inline(always)]
     fn split<'a>(&'a mut self, pattern: &'static str) -> (Draft<'a>, Request<'a, S>) {
-        let path = self.head.path.get(self.hit.base..).unwrap_or(&[]);
-        let route = Matched { pattern, path };
-        let Self { head, connected, fixed, hooks, plan, .. } = *self;
-        let request = Request { head, state: self.state, connected, route };
-        let (output, added) = (self.output.reborrow(), &mut *self.added);
-        (Draft { output, fixed, added, hooks, plan, status: Status::OK }, request)
+        let Self { head, connected, hooks, plan, hit, .. } = *self;
+        let request =
+            Request { head, state: self.state, connected, route: Matched { pattern, base: hit.base } };
+        let (output, desk) = (&mut *self.output, &mut *self.desk);
+        (Draft { output, desk, hooks, plan, status: Status::OK }, request)
     }
 
     /// What came of it, for those who watch.
     fn outcome<B>(&self, reply: &Reply<B>) -> Outcome<'c> {
         Outcome {
             method: self.head.method,
-            target: self.head.target,
+            target: self.head.target(),
             status: reply.status,
             length: reply.length,
             peer: self.connected.peer,
@@ -453,10 +448,10 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
                 call.plan = draft.plan;
                 let hook = AsHook(&self.middleware, PhantomData::<fn(S)>);
                 let hook = Hook { middleware: &hook, outer: call.hooks };
-                let Call { head, connected, fixed, plan, hit, .. } = *call;
-                let (state, output, added) = (&mut *call.state, call.output.reborrow(), &mut *call.added);
+                let Call { head, connected, plan, hit, .. } = *call;
+                let (state, output, desk) = (&mut *call.state, &mut *call.output, &mut *call.desk);
                 let hooks = Some(&hook);
-                let mut inner = Call { head, connected, state, output, fixed, added, hooks, plan, hit };
+                let mut inner = Call { head, connected, state, output, desk, hooks, plan, hit };
                 self.inner.call(index, &mut inner)
             }
         };

@@ -1,6 +1,6 @@
 //! The request loop: from events of a socket to calls of handlers.
 
-use lightcone_core::{Address, Context, Handler, Input, Origin, Output, Socket, Stream};
+use lightcone_core::{Address, Context, Full, Handler, Input, Origin, Output, Socket, Stream};
 
 use crate::connection::{Busy, Connection, Flags, Incoming, Phase, Timer};
 use crate::exchange::Flow;
@@ -9,8 +9,9 @@ use crate::parse::chunked::{Count, Decoder};
 use crate::parse::framing::Body;
 use crate::parse::head::{Head, Parse};
 use crate::parse::scan::{self, Progress};
+use crate::plan::Plan;
 use crate::request::{Connected, State};
-use crate::respond::draft::{Draft, Outgoing, Plan};
+use crate::respond::draft::{Draft, Outgoing};
 use crate::respond::response::Reply;
 use crate::route::{Call, Hit, Routes, Wanted};
 use crate::stats::Tally;
@@ -38,6 +39,11 @@ enum Step {
 impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     type Data = Connection<R::Body>;
     type Message = S::Message;
+
+    /// Nothing waits for it: what goes on, goes on when there is room.
+    fn wants_sent(&self) -> bool {
+        false
+    }
 
     fn admit(&mut self, _: Origin, _: &Address) -> Option<Self::Data> {
         Some(Connection::default())
@@ -118,7 +124,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         cx: &Context<'_, S::Message>,
         message: Option<S::Message>,
     ) {
-        self.parts.fixed.refresh(cx.unix_time());
+        self.parts.desk.fixed.refresh(cx.unix_time());
         let Socket { stream, data } = socket;
         let phase = &mut data.0;
         let connected = Connected { token: stream.token(), peer: stream.peer(), now: stream.now() };
@@ -135,7 +141,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let mut message = message;
         let step = loop {
             let step = match phase {
-                Phase::Head { .. } => self.head(phase, &mut input, &mut output, &mut turn),
+                Phase::Head { .. } => self.heads(phase, &mut input, &mut output, &mut turn),
                 Phase::Busy(_) => self.busy(phase, &mut input, &mut output, &mut turn, message.take()),
             };
             if step != Step::Again {
@@ -157,48 +163,41 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         self.parts.keep_time(phase, stream);
     }
 
-    /// Reads a head and answers the request, if all of it has come.
+    /// Answers the requests that have come whole.
     #[inline(always)]
-    fn head(
+    fn heads(
         &mut self,
         phase: &mut Phase<R::Body>,
         input: &mut Input<'_>,
         output: &mut Output<'_>,
         turn: &mut Turn<'_>,
     ) -> Step {
-        let Phase::Head { progress, flags } = phase else { return Step::Again };
         let bytes = input.bytes();
-        if bytes.is_empty() {
-            return if flags.shutdown() { Step::Close } else { Step::Wait };
-        }
-        if output.queued() >= turn.enough && !turn.has_room(output) {
-            return Step::Room;
-        }
-        let head = match if progress.begun() { None } else { scan::whole(bytes, &self.parts.limits) } {
-            Some(head) => head,
-            None => match scan::resume(progress, bytes, &self.parts.limits) {
-                Parse::Complete(head) => head,
-                Parse::Partial if bytes.len() < turn.capacity => return Step::Wait,
-                Parse::Partial => {
-                    let status = scan::too_long(progress);
-                    return self.parts.refuse(output, &mut turn.tally, status);
-                }
-                Parse::Invalid(status) => return self.parts.refuse(output, &mut turn.tally, status),
-            },
-        };
-        if progress.begun() {
-            *progress = Progress::default();
-            flags.retire_timer();
-        }
-        let flags = *flags;
-        let size = head.size();
-        match self.request(phase, flags, &head, output, turn) {
-            Ok(step) => {
-                input.consume(size);
-                step
+        let mut rest = bytes;
+        let step = loop {
+            let Phase::Head { progress, flags } = phase else { break Step::Again };
+            if rest.is_empty() {
+                break flags.idle();
             }
-            Err(status) => self.parts.refuse(output, &mut turn.tally, status),
-        }
+            if output.queued() >= turn.enough && !turn.has_room(output) {
+                break Step::Room;
+            }
+            let head = match if progress.begun() { None } else { scan::whole(rest, &self.parts.limits) } {
+                Some(head) => head,
+                None => match self.parts.rarer_head(progress, flags, rest, output, turn) {
+                    Ok(head) => head,
+                    Err(step) => break step,
+                },
+            };
+            let flags = *flags;
+            match self.request(phase, flags, &head, output, turn) {
+                Ok(()) => rest = rest.get(head.size()..).unwrap_or(&[]),
+                Err(status) => break self.parts.refuse(output, &mut turn.tally, status),
+            }
+        };
+        let used = bytes.len() - rest.len();
+        input.consume(used);
+        step
     }
 
     /// Answers one request. An error is the status to refuse it with.
@@ -210,26 +209,22 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         head: &Head<'_>,
         output: &mut Output<'_>,
         turn: &mut Turn<'_>,
-    ) -> Result<Step, Status> {
+    ) -> Result<(), Status> {
         let incoming = match head.framing.body {
             Body::None => Incoming::Ended,
             body @ (Body::Length(_) | Body::Chunked) => self.parts.incoming(body)?,
         };
-        let plan = Plan {
-            bodiless: head.method == crate::Method::Head,
-            old: head.minor == 0,
-            keep_alive: head.framing.keep_alive && !flags.shutdown(),
-            expects_continue: head.framing.expects_continue,
-        };
+        let mut plan = head.framing.plan.with(Plan::BODILESS, head.method == crate::Method::Head);
+        if flags.shutdown() {
+            plan.close();
+        }
         let mut hit = Hit::NONE;
         self.routes.find(&Wanted::new(head.method, head.path), &mut hit);
         hit.settle();
-        self.parts.added.clear();
-        let Parts { state, fixed, added, .. } = &mut self.parts;
+        let Parts { state, desk, .. } = &mut self.parts;
+        desk.added.clear();
         let connected = turn.connected;
-        let output_here = output.reborrow();
-        let mut call =
-            Call { head, connected, state, output: output_here, fixed, added, hooks: None, plan, hit };
+        let mut call = Call { head, connected, state, output, desk, hooks: None, plan, hit };
         let reply = self.routes.call(hit.index, &mut call);
         turn.tally.requests += 1;
         if reply.status.code() >= 400 {
@@ -237,9 +232,11 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         }
         if reply.outgoing == Outgoing::Whole && incoming == Incoming::Ended && !reply.closes && !reply.failed
         {
-            return Ok(Step::Again);
+            return Ok(());
         }
-        Ok(self.go_on(phase, flags, reply, (incoming, plan), output))
+        let asked_to_close = !head.framing.keep_alive();
+        self.go_on(phase, flags, reply, Asked { incoming, plan, asked_to_close }, output);
+        Ok(())
     }
 
     /// Takes up a request that is more than a head and an answer.
@@ -249,26 +246,20 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         phase: &mut Phase<R::Body>,
         mut flags: Flags,
         reply: Reply<R::Body>,
-        (incoming, mut plan): (Incoming, Plan),
+        asked: Asked,
         output: &mut Output<'_>,
-    ) -> Step {
-        let asked_to_close = !plan.keep_alive && !flags.shutdown();
-        plan.keep_alive &= !reply.closes;
-        if reply.failed {
-            self.parts.added.clear();
-            plan.keep_alive &= !plan.expects_continue;
-            let Parts { fixed, added, .. } = &mut self.parts;
-            let output = output.reborrow();
-            let mut draft = Draft { output, fixed, added, hooks: None, plan, status: Status::OK };
-            if draft.by_itself(reply.status).is_err() {
-                return Step::Linger;
-            }
+    ) {
+        let Asked { incoming, mut plan, asked_to_close } = asked;
+        let Reply { exchange, mut outgoing, .. } = reply;
+        if reply.closes || reply.failed && plan.has(Plan::EXPECTS) {
+            plan.close();
         }
-        flags.set_plan(plan);
+        if reply.failed && self.parts.apologise(plan, reply.status, output).is_err() {
+            outgoing = Outgoing::Failed;
+        }
+        flags.set_plan(plan.with(Plan::EXPECTS, false));
         flags.set_asked_to_close(asked_to_close);
-        let Reply { exchange, outgoing, .. } = reply;
         *phase = Phase::Busy(Busy { incoming, outgoing, exchange, flags, step: 0 });
-        Step::Again
     }
 
     /// Goes on with a request whose head was read.
@@ -282,18 +273,18 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         message: Option<S::Message>,
     ) -> Step {
         let Phase::Busy(busy) = phase else { return Step::Again };
-        if busy.outgoing == Outgoing::Deferred
-            && (output.room() < ROOM_MIN || output.room() < output.queued())
-        {
-            output.want();
+        // A message is not put off: it would be lost.
+        if busy.outgoing == Outgoing::Deferred && message.is_none() && !turn.has_room(output) {
             return Step::Room;
         }
         let (mut at, mut found, mut plan) = (0, Found::default(), busy.flags.plan());
-        plan.keep_alive &= !busy.flags.shutdown();
+        if busy.flags.shutdown() {
+            plan.close();
+        }
         let (mut flow, mut whole) = (Flow::More, true);
         let starved;
         {
-            let Parts { state, limits, fixed, added, .. } = &mut self.parts;
+            let Parts { state, limits, desk, .. } = &mut self.parts;
             let link = Link {
                 bytes: input.bytes(),
                 at: &mut at,
@@ -302,7 +293,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 plan: &mut plan,
                 found: &mut found,
             };
-            let tools = Tools { limits, fixed, added, connected: turn.connected, hooks: None };
+            let tools = Tools { limits, desk, connected: turn.connected, hooks: None };
             let mut io = Transfer { state, output: output.reborrow(), link, tools };
             io.link.decode(io.tools.limits);
             if let Some(exchange) = &mut busy.exchange {
@@ -340,7 +331,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         cx: &Context<'_, S::Message>,
         status: Status,
     ) {
-        self.parts.fixed.refresh(cx.unix_time());
+        self.parts.desk.fixed.refresh(cx.unix_time());
         let (_, mut output) = socket.stream.split();
         let mut tally = Tally::default();
         let queued = output.queued();
@@ -353,12 +344,20 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     }
 }
 
+impl Flags {
+    /// What a connection does between requests.
+    #[inline(always)]
+    const fn idle(self) -> Step {
+        if self.shutdown() { Step::Close } else { Step::Wait }
+    }
+}
+
 /// A response is complete.
 fn finished<B>(phase: &mut Phase<B>, peer_closed: bool) -> Step {
     let Phase::Busy(busy) = phase else { return Step::Again };
     let mut flags = busy.flags;
     let ended = busy.incoming == Incoming::Ended;
-    if !flags.keep_alive() || flags.shutdown() {
+    if !flags.plan().has(Plan::KEEP_ALIVE) || flags.shutdown() {
         // Who asked for the close sends nothing more; others may.
         return if ended && flags.asked_to_close() { Step::Close } else { Step::Linger };
     }
@@ -390,14 +389,39 @@ impl<S> Parts<S> {
     #[inline(never)]
     fn refuse(&mut self, output: &mut Output<'_>, tally: &mut Tally, status: Status) -> Step {
         tally.refusal = Some(status);
-        self.added.clear();
-        let plan = Plan { keep_alive: false, ..Plan::PLAIN };
-        let Self { fixed, added, .. } = self;
-        let output = output.reborrow();
-        let mut draft = Draft { output, fixed, added, hooks: None, plan, status };
         // Without room for it the peer reads nothing anyway.
-        let _ = draft.by_itself(status);
+        let _ = self.apologise(Plan::default(), status, output);
         Step::Linger
+    }
+
+    /// A short text in the place of an answer.
+    fn apologise(&mut self, plan: Plan, status: Status, output: &mut Output<'_>) -> Result<u64, Full> {
+        self.desk.added.clear();
+        let desk = &mut self.desk;
+        Draft { output, desk, hooks: None, plan, status }.by_itself(status)
+    }
+
+    /// Reads a head that has not come whole, or is not in order.
+    #[inline(never)]
+    fn rarer_head<'a>(
+        &mut self,
+        progress: &mut Progress,
+        flags: &mut Flags,
+        bytes: &'a [u8],
+        output: &mut Output<'_>,
+        turn: &mut Turn<'_>,
+    ) -> Result<Head<'a>, Step> {
+        let status = match scan::resume(progress, bytes, &self.limits) {
+            Parse::Complete(head) => {
+                *progress = Progress::default();
+                flags.retire_timer();
+                return Ok(head);
+            }
+            Parse::Partial if bytes.len() < turn.capacity => return Err(Step::Wait),
+            Parse::Partial => scan::too_long(progress),
+            Parse::Invalid(status) => status,
+        };
+        Err(self.refuse(output, &mut turn.tally, status))
     }
 
     /// The body of a request can't be read on.
@@ -439,6 +463,14 @@ impl<S> Parts<S> {
             Timer::Body => Some(now + self.limits.body_time),
         });
     }
+}
+
+/// What of a request is kept while it is answered.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    incoming: Incoming,
+    plan: Plan,
+    asked_to_close: bool,
 }
 
 /// What stays the same in one run of the loop, and what is counted.

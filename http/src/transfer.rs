@@ -6,10 +6,9 @@ use crate::connection::Incoming;
 use crate::exchange::{Done, Flow};
 use crate::limits::Limits;
 use crate::middleware::Hook;
+use crate::plan::Plan;
 use crate::request::Connected;
-use crate::respond::draft::{Draft, Outgoing, Plan};
-use crate::respond::fields::Added;
-use crate::respond::fixed::Fixed;
+use crate::respond::draft::{Desk, Draft, Outgoing};
 use crate::respond::response::{Reply, Response};
 use crate::status::Status;
 
@@ -47,8 +46,7 @@ pub(crate) struct Link<'t> {
 #[derive(Debug)]
 pub(crate) struct Tools<'t> {
     pub(crate) limits: &'t Limits,
-    pub(crate) fixed: &'t Fixed,
-    pub(crate) added: &'t mut Added,
+    pub(crate) desk: &'t mut Desk,
     pub(crate) connected: &'t Connected,
     pub(crate) hooks: Option<&'t Hook<'t>>,
 }
@@ -103,7 +101,7 @@ impl<'t, S> Transfer<'t, S> {
             Outgoing::Length(left) => usize::try_from(left.get()).map_or(room, |left| left.min(room)),
             Outgoing::Chunked => room.saturating_sub(CHUNK_ROOM),
             Outgoing::Raw => room,
-            Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk => 0,
+            Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk | Outgoing::Failed => 0,
         }
     }
 
@@ -115,7 +113,8 @@ impl<'t, S> Transfer<'t, S> {
             | Outgoing::Deferred
             | Outgoing::Chunked
             | Outgoing::Raw
-            | Outgoing::LastChunk => None,
+            | Outgoing::LastChunk
+            | Outgoing::Failed => None,
         }
     }
 
@@ -137,7 +136,7 @@ impl<'t, S> Transfer<'t, S> {
             Outgoing::Length(left) => (0, usize::try_from(left.get()).unwrap_or(usize::MAX)),
             Outgoing::Chunked => (CHUNK_START, 0xffff),
             Outgoing::Raw => (0, usize::MAX),
-            Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk => return 0,
+            Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk | Outgoing::Failed => return 0,
         };
         if most == 0 || start > 0 && self.output.reserve(2 * CHUNK_ROOM).is_err() {
             return 0;
@@ -190,18 +189,14 @@ impl<'t, S> Transfer<'t, S> {
     /// If there is a response already.
     pub fn respond(&mut self, answer: impl FnOnce(&mut S, Response<'_>) -> Reply<Done>) -> Flow {
         assert!(*self.link.outgoing == Outgoing::Deferred, "there is a response already");
-        let Tools { fixed, ref mut added, hooks, .. } = self.tools;
-        added.clear();
-        let mut draft = Draft {
-            output: self.output.reborrow(),
-            fixed,
-            added,
-            hooks,
-            plan: *self.link.plan,
-            status: Status::OK,
-        };
+        let Tools { ref mut desk, hooks, .. } = self.tools;
+        desk.added.clear();
+        let (output, plan) = (&mut self.output, *self.link.plan);
+        let mut draft = Draft { output, desk, hooks, plan, status: Status::OK };
         let reply = answer(self.state, Response { draft: &mut draft });
-        self.link.plan.keep_alive &= !reply.closes;
+        if reply.closes {
+            self.link.plan.close();
+        }
         if reply.failed {
             self.apologise();
         }
@@ -229,10 +224,10 @@ impl<'t, S> Transfer<'t, S> {
 
     /// A 500 in the place of an answer that could not be written.
     pub(crate) fn apologise(&mut self) {
-        let Tools { fixed, ref mut added, .. } = self.tools;
-        added.clear();
-        let (output, plan) = (self.output.reborrow(), *self.link.plan);
-        let mut draft = Draft { output, fixed, added, hooks: None, plan, status: Status::OK };
+        let Tools { ref mut desk, .. } = self.tools;
+        desk.added.clear();
+        let (output, plan) = (&mut self.output, *self.link.plan);
+        let mut draft = Draft { output, desk, hooks: None, plan, status: Status::OK };
         self.link.found.mute |= draft.by_itself(Status::INTERNAL_SERVER_ERROR).is_err();
     }
 
@@ -240,12 +235,12 @@ impl<'t, S> Transfer<'t, S> {
     pub(crate) fn within<'s>(&'s mut self, hook: &'s Hook<'s>) -> Transfer<'s, S> {
         let Link { bytes, ref mut at, ref mut incoming, ref mut outgoing, ref mut plan, ref mut found } =
             self.link;
-        let Tools { limits, fixed, ref mut added, connected, .. } = self.tools;
+        let Tools { limits, ref mut desk, connected, .. } = self.tools;
         Transfer {
             state: self.state,
             output: self.output.reborrow(),
             link: Link { bytes, at, incoming, outgoing, plan, found },
-            tools: Tools { limits, fixed, added, connected, hooks: Some(hook) },
+            tools: Tools { limits, desk, connected, hooks: Some(hook) },
         }
     }
 
@@ -258,13 +253,14 @@ impl<'t, S> Transfer<'t, S> {
                 self.link.found.answered = Some((Status::INTERNAL_SERVER_ERROR, None));
                 Outgoing::Whole
             }
+            Outgoing::Failed => return false,
             Outgoing::Length(left) if !left.is_zero() => return false,
             Outgoing::Chunked | Outgoing::LastChunk => match self.output.send(LAST_CHUNK) {
                 Ok(()) => Outgoing::Whole,
                 Err(Full) => Outgoing::LastChunk,
             },
             Outgoing::Raw => {
-                self.link.plan.keep_alive = false;
+                self.link.plan.close();
                 Outgoing::Whole
             }
             Outgoing::Length(_) | Outgoing::Whole => Outgoing::Whole,
@@ -308,7 +304,7 @@ fn write(output: &mut Output<'_>, outgoing: &mut Outgoing, bytes: &[u8]) -> usiz
         }
         Outgoing::Raw => output.send_some(bytes),
         Outgoing::Chunked => write_chunk(output, bytes),
-        Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk => 0,
+        Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk | Outgoing::Failed => 0,
     }
 }
 

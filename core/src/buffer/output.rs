@@ -47,6 +47,14 @@ impl Chain {
         (self.at + self.left - 1) >> shift
     }
 
+    /// The first piece of the queued bytes.
+    #[inline]
+    pub(crate) fn first<'m>(&self, blocks: &'m Blocks<'_>) -> &'m [u8] {
+        let end = if self.blocks == 1 { self.at } else { blocks.end(blocks.block(self.start)) };
+        let piece = blocks.memory().get(self.start as usize..end as usize);
+        if self.queued == 0 { &[] } else { piece.unwrap_or_default() }
+    }
+
     /// The queued bytes in order, as slices of the pool; gives how many slices.
     pub(crate) fn slices<'m>(&self, blocks: &'m Blocks<'_>, to: &mut [&'m [u8]]) -> usize {
         if self.queued == 0 {
@@ -71,7 +79,18 @@ impl Chain {
     }
 
     /// The first `n` queued bytes have left: their blocks go back.
+    #[inline]
     pub(crate) fn sent(&mut self, blocks: &mut Blocks<'_>, n: usize) {
+        if n == self.queued() && self.blocks == 1 {
+            blocks.give_back(blocks.block(self.start));
+            (self.start, self.at, self.left, self.queued, self.blocks) = (0, 0, 0, 0, 0);
+            return;
+        }
+        self.sent_over_blocks(blocks, n);
+    }
+
+    #[inline(never)]
+    fn sent_over_blocks(&mut self, blocks: &mut Blocks<'_>, n: usize) {
         assert!(n <= self.queued(), "the driver sent {n} bytes of {}", self.queued);
         self.queued -= n as u32;
         let mut n = n as u32;
@@ -182,6 +201,12 @@ impl Output<'_> {
 
     #[inline(never)]
     fn send_over_blocks(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        if self.chain.blocks == 0 && bytes.len() <= self.pool.size() && !bytes.is_empty() {
+            // the first piece of an answer
+            self.grow()?;
+            self.write_block(bytes);
+            return Ok(());
+        }
         if bytes.len() > self.room() {
             // what is larger than the bound never fits, so waiting for room is of no use
             if bytes.len() <= usize::from(self.most) * self.pool.size() {
@@ -264,7 +289,9 @@ impl Output<'_> {
     /// When `n` is more than the room behind the queued bytes.
     #[inline]
     pub fn commit(&mut self, n: usize) {
-        assert!(n <= self.chain.left as usize, "commit({n}) with {} bytes reserved at most", self.chain.left);
+        if n > self.chain.left as usize {
+            committed_too_much(n, self.chain.left);
+        }
         self.advance(n as u32);
     }
 
@@ -357,6 +384,12 @@ impl Output<'_> {
     pub fn reborrow(&mut self) -> Output<'_> {
         Output { pool: self.pool.reborrow(), chain: self.chain, most: self.most }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn committed_too_much(n: usize, left: u32) -> ! {
+    panic!("commit({n}) with {left} bytes reserved at most");
 }
 
 /// Piece by piece: after an error, earlier pieces of the same text are queued. The inherent

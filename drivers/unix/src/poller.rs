@@ -291,11 +291,11 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     fn send(&mut self, token: Token) -> Next {
         let Some(mut port) = self.shard.port(token) else { return Next::Wait(Interest::NONE) };
         let Some(fd) = self.io.fd(token) else { return Next::Wait(Interest::NONE) };
-        let mut pieces: [&[u8]; GATHER_MAX] = [&[]; GATHER_MAX];
-        let count = port.outputs(&mut pieces);
-        let pieces = pieces.get(..count).unwrap_or_default();
-        let offered: usize = pieces.iter().map(|piece| piece.len()).sum();
-        match socket::send_gathered(fd, pieces) {
+        let (offered, sent) = match port.output() {
+            (piece, true) => (piece.len(), socket::send(fd, piece)),
+            _ => send_pieces(&port, fd),
+        };
+        match sent {
             Sent::Bytes(n) => {
                 port.sent(n);
                 if n < offered {
@@ -623,6 +623,14 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         self.published = Some(self.now);
         None
     }
+}
+
+#[inline(never)]
+fn send_pieces<D>(port: &lightcone_core::Port<'_, '_, D>, fd: BorrowedFd<'_>) -> (usize, Sent) {
+    let mut pieces: [&[u8]; GATHER_MAX] = [&[]; GATHER_MAX];
+    let count = port.outputs(&mut pieces);
+    let pieces = pieces.get(..count).unwrap_or_default();
+    (pieces.iter().map(|piece| piece.len()).sum(), socket::send_gathered(fd, pieces))
 }
 
 impl<M> Io<'_, M> {

@@ -10,7 +10,8 @@ use super::words::{is_token, is_value};
 pub(crate) struct Count([u16; 3]);
 
 impl Count {
-    pub(crate) const MAX: u64 = (1 << 48) - 1;
+    pub(crate) const MAX: u64 = Self::TOO_MUCH - 1;
+    pub(crate) const TOO_MUCH: u64 = 1 << 48;
 
     /// `n`, or the largest that there is.
     #[expect(clippy::cast_possible_truncation, reason = "cut into its three parts")]

@@ -1,5 +1,6 @@
 //! Where a body ends and whether the connection goes on: RFC 9112, 6 and 9, as one pure function.
 
+use crate::plan::Plan;
 use crate::status::Status;
 
 use super::host;
@@ -158,17 +159,26 @@ pub enum Body {
 pub struct Framing {
     /// The body.
     pub body: Body,
+    pub(crate) plan: Plan,
+}
+
+impl Framing {
     /// Whether another request may follow on the connection.
-    pub keep_alive: bool,
+    pub const fn keep_alive(&self) -> bool {
+        self.plan.has(Plan::KEEP_ALIVE)
+    }
+
     /// Whether the client waits for `100 Continue` before it sends the body.
-    pub expects_continue: bool,
+    pub const fn expects_continue(&self) -> bool {
+        self.plan.has(Plan::EXPECTS)
+    }
 }
 
 /// Decides, once a head is complete. `minor` is that of `HTTP/1.x`.
 #[inline(always)]
 pub(crate) fn framing(minor: u8, facts: &Facts) -> Result<Framing, Status> {
     if minor > 0 && facts.flags == Facts::HOST {
-        return Ok(Framing { body: Body::None, keep_alive: true, expects_continue: false });
+        return Ok(Framing { body: Body::None, plan: Plan::PLAIN });
     }
     decide(minor, facts)
 }
@@ -190,9 +200,9 @@ fn decide(minor: u8, facts: &Facts) -> Result<Framing, Status> {
         return Err(Status::BAD_REQUEST);
     }
     let keep_alive = !facts.has(Facts::CLOSE) && (minor > 0 || facts.has(Facts::KEEP_ALIVE));
-    let expects_continue =
-        minor > 0 && facts.has(Facts::CONTINUE) && !matches!(body, Body::None | Body::Length(0));
-    Ok(Framing { body, keep_alive, expects_continue })
+    let expects = minor > 0 && facts.has(Facts::CONTINUE) && !matches!(body, Body::None | Body::Length(0));
+    let plan = Plan::default().with(Plan::KEEP_ALIVE, keep_alive).with(Plan::EXPECTS, expects);
+    Ok(Framing { body, plan: plan.with(Plan::OLD, minor == 0) })
 }
 
 #[cfg(test)]
@@ -306,7 +316,7 @@ mod tests {
         ];
         for (minor, lines, keep_alive) in table {
             let framing = of(*minor, &["Host: a|", lines].concat()).unwrap();
-            assert_eq!(framing.keep_alive, *keep_alive, "HTTP/1.{minor} {lines}");
+            assert_eq!(framing.keep_alive(), *keep_alive, "HTTP/1.{minor} {lines}");
         }
     }
 
@@ -325,7 +335,7 @@ mod tests {
         ];
         for (minor, lines, expected) in table {
             let framing = of(*minor, &["Host: a|", lines].concat());
-            let result = framing.map(|framing| framing.expects_continue).map_err(Status::code);
+            let result = framing.map(|framing| framing.expects_continue()).map_err(Status::code);
             assert_eq!(result, *expected, "HTTP/1.{minor} {lines}");
         }
     }

@@ -6,6 +6,9 @@ use crate::status::Status;
 use super::framing::Framing;
 use super::words::trim;
 
+/// Length of a version, with the space before it and the line end behind it.
+const VERSION_LENGTH: usize = 11;
+
 /// The head of a request: spans of the bytes it was parsed from, and what they say about the body.
 ///
 /// Fields are not collected: nobody pays for those he does not ask for. [`field`](Self::field) looks one up.
@@ -15,21 +18,24 @@ pub struct Head<'a> {
     pub method: Method,
     /// The minor version: 0 for HTTP/1.0, else 1 (a higher one is taken as 1, RFC 9110, 2.5).
     pub minor: u8,
-    /// The request target as it came.
-    pub target: &'a [u8],
     /// The path of the target, not decoded. Starts with `/`, or is `*` in `OPTIONS *`.
     pub path: &'a [u8],
     /// What follows the first `?` of the target, not decoded.
     pub query: Option<&'a [u8]>,
     /// What comes behind the head.
     pub framing: Framing,
-    /// The field lines, each with its line end.
-    pub(crate) lines: &'a [u8],
-    /// Bytes of the head.
-    pub(crate) size: usize,
+    /// All of the head, up to the end of the empty line.
+    pub(crate) bytes: &'a [u8],
+    /// Where in `bytes` the target ends.
+    pub(crate) target_end: usize,
 }
 
 impl<'a> Head<'a> {
+    /// The request target as it came.
+    pub fn target(&self) -> &'a [u8] {
+        self.bytes.get(self.method.as_str().len() + 1..self.target_end).unwrap_or(&[])
+    }
+
     /// The value of the first field with this name, without the white space around it. Names are compared
     /// without regard to case. Values are bytes: HTTP lets any but control characters through.
     ///
@@ -50,13 +56,14 @@ impl<'a> Head<'a> {
     }
 
     /// All fields in the order they came.
-    pub const fn fields(&self) -> Fields<'a> {
-        Fields(self.lines)
+    pub fn fields(&self) -> Fields<'a> {
+        let end = self.bytes.len().saturating_sub(2);
+        Fields(self.bytes.get(self.target_end + VERSION_LENGTH..end).unwrap_or(&[]))
     }
 
     /// The host and port that the request is for: those of the target if it has them, else the `Host` field.
     pub fn host(&self) -> Option<&'a [u8]> {
-        match absolute(self.target) {
+        match absolute(self.target()) {
             Some((authority, _)) => Some(authority),
             None => self.field("host"),
         }
@@ -64,7 +71,7 @@ impl<'a> Head<'a> {
 
     /// Bytes of the head, with the empty line behind it: the body, or the next request, starts there.
     pub const fn size(&self) -> usize {
-        self.size
+        self.bytes.len()
     }
 
     /// The length of the body, if it is known before the body has come.

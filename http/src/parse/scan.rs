@@ -65,11 +65,10 @@ pub(crate) fn whole<'a>(input: &'a [u8], limits: &Limits) -> Option<Head<'a>> {
     let window = input.get(..limits.head).unwrap_or(input);
     let mut cursor = Cursor::new(window);
     let request = request_line(&mut cursor, limits).ok()?;
-    let lines = cursor.rest;
     let mut facts = Facts::default();
     field_lines(&mut cursor, &mut facts, limits).ok()?;
     let framing = framing::framing(request.minor, &facts).ok()?;
-    Some(complete(request, framing, lines, window, cursor))
+    request.complete(framing, window, cursor.rest)
 }
 
 /// Parses on. `input` must start with the bytes of the calls before.
@@ -132,25 +131,12 @@ fn fields<'a>(
     let mut first_line = Cursor::new(window);
     let request = request_line(&mut first_line, limits);
     match request.and_then(|request| Ok((request, framing::framing(request.minor, &facts)?))) {
-        Ok((request, framing)) => {
-            Parse::Complete(complete(request, framing, first_line.rest, window, cursor))
-        }
+        Ok((request, framing)) => match request.complete(framing, window, cursor.rest) {
+            Some(head) => Parse::Complete(head),
+            None => Parse::Partial, // not reached: the rest is a part of the window
+        },
         Err(status) => Parse::Invalid(status),
     }
-}
-
-#[inline(always)]
-fn complete<'a>(
-    request: RequestLine<'a>,
-    framing: Framing,
-    lines: &'a [u8],
-    window: &[u8],
-    end: Cursor<'a>,
-) -> Head<'a> {
-    let RequestLine { method, minor, target, path, query } = request;
-    let lines = lines.get(..lines.len().wrapping_sub(end.rest.len() + 2)).unwrap_or(&[]);
-    let size = window.len() - end.rest.len();
-    Head { method, minor, target, path, query, framing, lines, size }
 }
 
 /// What ended the scan of a line: the line, and its fault if it is whole.
@@ -204,9 +190,20 @@ fn judge_request_line<'a>(
 struct RequestLine<'a> {
     method: Method,
     minor: u8,
-    target: &'a [u8],
     path: &'a [u8],
     query: Option<&'a [u8]>,
+    /// What is left behind the target.
+    behind: usize,
+}
+
+impl<'a> RequestLine<'a> {
+    /// The head in front of `rest`.
+    #[inline(always)]
+    fn complete(self, framing: Framing, window: &'a [u8], rest: &[u8]) -> Option<Head<'a>> {
+        let Self { method, minor, path, query, behind } = self;
+        let bytes = window.get(..window.len().checked_sub(rest.len())?)?;
+        Some(Head { method, minor, path, query, framing, bytes, target_end: window.len() - behind })
+    }
 }
 
 #[inline(always)]
@@ -215,18 +212,26 @@ fn request_line<'a>(cursor: &mut Cursor<'a>, limits: &Limits) -> Result<RequestL
     let start = cursor.rest;
     let (path, query) = if start.first() == Some(&b'/') {
         cursor.skip_also(words::ends_path, words::is_path);
-        let path = cursor.since(start);
+        let path = cursor.since(start).ok_or(Status::BAD_REQUEST)?;
         (path, query(cursor))
     } else {
-        other_form(cursor, method)?
+        let parts;
+        (parts, *cursor) = other_form(*cursor, method)?;
+        parts
     };
-    let target = cursor.since(start);
-    if target.len() > limits.target {
+    let behind = cursor.rest.len();
+    if start.len() - behind > limits.target {
         return Err(Status::URI_TOO_LONG);
     }
-    let minor = if cursor.take(VERSION) { 1 } else { version(cursor)? };
+    let minor = if cursor.take(VERSION) {
+        1
+    } else {
+        let minor;
+        (minor, *cursor) = version(*cursor)?;
+        minor
+    };
     let Some(method) = method else { return Err(Status::NOT_IMPLEMENTED) };
-    Ok(RequestLine { method, minor, target, path, query })
+    Ok(RequestLine { method, minor, path, query, behind })
 }
 
 #[inline(always)]
@@ -237,7 +242,7 @@ fn query<'a>(cursor: &mut Cursor<'a>) -> Option<&'a [u8]> {
     cursor.advance(1);
     let start = cursor.rest;
     cursor.skip_also(words::ends_query, words::is_query);
-    Some(cursor.since(start))
+    cursor.since(start)
 }
 
 /// The method and the space behind it; `None` for one that we don't know or don't do.
@@ -249,35 +254,37 @@ fn method(cursor: &mut Cursor<'_>) -> Result<Option<Method>, Status> {
     if cursor.take(b"POST ") {
         return Ok(Some(Method::Post));
     }
-    rarer_method(cursor)
+    let method;
+    (method, *cursor) = rarer_method(*cursor)?;
+    Ok(method)
 }
 
 #[cold]
 #[inline(never)]
-fn rarer_method(cursor: &mut Cursor<'_>) -> Result<Option<Method>, Status> {
+fn rarer_method(mut cursor: Cursor<'_>) -> Result<(Option<Method>, Cursor<'_>), Status> {
     let start = cursor.rest;
-    cursor.skip_bytes(words::is_token);
-    let name = cursor.since(start);
+    cursor = cursor.skip_bytes(words::is_token);
+    let name = cursor.since(start).unwrap_or(&[]);
     if name.is_empty() || !cursor.take(b" ") {
         return Err(Status::BAD_REQUEST);
     }
     // A tunnel would take what follows as its own, so nothing behind CONNECT can be answered.
-    Ok(Method::from_bytes(name).filter(|method| *method != Method::Connect))
+    Ok((Method::from_bytes(name).filter(|method| *method != Method::Connect), cursor))
 }
+
+/// A path and a query.
+type Parts<'a> = (&'a [u8], Option<&'a [u8]>);
 
 /// A target that does not start with a slash: absolute, `*`, or that of a method we don't know.
 #[cold]
 #[inline(never)]
-fn other_form<'a>(
-    cursor: &mut Cursor<'a>,
-    method: Option<Method>,
-) -> Result<(&'a [u8], Option<&'a [u8]>), Status> {
+fn other_form(mut cursor: Cursor<'_>, method: Option<Method>) -> Result<(Parts<'_>, Cursor<'_>), Status> {
     let start = cursor.rest;
     cursor.skip_also(words::ends_query, words::is_query);
-    let target = cursor.since(start);
-    match (method, absolute(target)) {
-        (None, _) if !target.is_empty() => Ok((target, None)),
-        (Some(Method::Options), _) if target == b"*" => Ok((target, None)),
+    let target = cursor.since(start).unwrap_or(&[]);
+    let parts = match (method, absolute(target)) {
+        (None, _) if !target.is_empty() => (target, None),
+        (Some(Method::Options), _) if target == b"*" => (target, None),
         (_, Some((authority, rest))) if host::is_valid(authority) => {
             let question = rest.iter().position(|byte| *byte == b'?');
             let (path, query) = match question.and_then(|at| rest.split_at_checked(at)) {
@@ -286,16 +293,17 @@ fn other_form<'a>(
             };
             let all = method == Some(Method::Options) && rest.is_empty();
             let default: &[u8] = if all { b"*" } else { b"/" };
-            Ok((if path.is_empty() { default } else { path }, query))
+            (if path.is_empty() { default } else { path }, query)
         }
-        _ => Err(Status::BAD_REQUEST),
-    }
+        _ => return Err(Status::BAD_REQUEST),
+    };
+    Ok((parts, cursor))
 }
 
 /// A version that is not HTTP/1.1; the minor one to answer with. HTTP/1.2 and above count as HTTP/1.1.
 #[cold]
 #[inline(never)]
-fn version(cursor: &mut Cursor<'_>) -> Result<u8, Status> {
+fn version(mut cursor: Cursor<'_>) -> Result<(u8, Cursor<'_>), Status> {
     let Some((line, rest)) = cursor.rest.split_first_chunk::<11>() else { return Err(Status::BAD_REQUEST) };
     let [b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor, b'\r', b'\n'] = line else {
         return Err(Status::BAD_REQUEST);
@@ -305,8 +313,8 @@ fn version(cursor: &mut Cursor<'_>) -> Result<u8, Status> {
     }
     cursor.rest = rest;
     match (major, minor) {
-        (b'1', b'0') => Ok(0),
-        (b'1', _) => Ok(1),
+        (b'1', b'0') => Ok((0, cursor)),
+        (b'1', _) => Ok((1, cursor)),
         _ => Err(Status::VERSION_NOT_SUPPORTED),
     }
 }
@@ -337,15 +345,12 @@ fn field_line(cursor: &mut Cursor<'_>, facts: &mut Facts) -> Result<(), Status> 
     cursor.rest = line;
     cursor.skip(words::ends_name);
     if cursor.rest.first() != Some(&b':') {
-        cursor.skip_bytes(words::is_token);
+        *cursor = cursor.skip_bytes(words::is_token);
         if cursor.rest.first() != Some(&b':') {
             return Err(Status::BAD_REQUEST);
         }
     }
-    let name = cursor.since(line);
-    if name.is_empty() {
-        return Err(Status::BAD_REQUEST);
-    }
+    let name = cursor.since(line).filter(|name| !name.is_empty()).ok_or(Status::BAD_REQUEST)?;
     cursor.advance(1);
     let value = value(cursor)?;
     match Known::find(name, first) {
@@ -380,6 +385,6 @@ fn plain_host(cursor: &mut Cursor<'_>) -> bool {
 fn value<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Status> {
     let start = cursor.rest;
     cursor.skip_also(words::ends_value, words::is_value);
-    let value = cursor.since(start);
+    let value = cursor.since(start).ok_or(Status::BAD_REQUEST)?;
     if cursor.take(b"\r\n") { Ok(value) } else { Err(Status::BAD_REQUEST) }
 }

@@ -97,14 +97,12 @@ impl<'a> Cursor<'a> {
         while let Some((bytes, behind)) = rest.split_first_chunk::<8>() {
             let marks = ends(u64::from_le_bytes(*bytes));
             if marks != 0 {
-                self.rest = rest.get((marks.trailing_zeros() / 8) as usize..).unwrap_or(&[]);
+                self.rest = behind_run(rest, marks);
                 return;
             }
             rest = behind;
         }
-        // The padding is marked, so this never runs behind the end.
-        let marks = ends(self.last.unbounded_shr(short_of(rest)));
-        self.rest = rest.get((marks.trailing_zeros() / 8) as usize..).unwrap_or(&[]);
+        self.rest = skip_last(rest, self.last, ends);
     }
 
     /// As [`skip`](Self::skip), and over the bytes that `also` holds for.
@@ -112,16 +110,17 @@ impl<'a> Cursor<'a> {
     pub(crate) fn skip_also(&mut self, ends: impl Fn(u64) -> u64, also: fn(u8) -> bool) {
         self.skip(ends);
         if self.rest.first().is_some_and(|byte| also(*byte)) {
-            self.skip_bytes(also);
+            *self = self.skip_bytes(also);
         }
     }
 
     /// Skips the bytes that `belongs` holds for, one by one.
     #[cold]
     #[inline(never)]
-    pub(crate) fn skip_bytes(&mut self, belongs: fn(u8) -> bool) {
+    pub(crate) fn skip_bytes(mut self, belongs: fn(u8) -> bool) -> Self {
         let length = self.rest.iter().take_while(|byte| belongs(**byte)).count();
         self.advance(length);
+        self
     }
 
     #[inline(always)]
@@ -143,9 +142,22 @@ impl<'a> Cursor<'a> {
 
     /// What was skipped since `start`, an earlier rest of the same input.
     #[inline(always)]
-    pub(crate) fn since(&self, start: &'a [u8]) -> &'a [u8] {
-        start.get(..start.len().wrapping_sub(self.rest.len())).unwrap_or(&[])
+    pub(crate) fn since(&self, start: &'a [u8]) -> Option<&'a [u8]> {
+        start.get(..start.len().wrapping_sub(self.rest.len()))
     }
+}
+
+/// What follows the run that the first mark ends.
+#[inline(always)]
+fn behind_run(run: &[u8], marks: u64) -> &[u8] {
+    run.get((marks.trailing_zeros() / 8) as usize..).unwrap_or(&[])
+}
+
+/// The same for less than a word. The padding is marked, so this never runs behind the end.
+#[cold]
+#[inline(never)]
+fn skip_last(rest: &[u8], last: u64, ends: impl Fn(u64) -> u64) -> &[u8] {
+    behind_run(rest, ends(last.unbounded_shr(short_of(rest))))
 }
 
 /// Fewer than eight bytes at the top of a word.
@@ -244,7 +256,7 @@ mod tests {
             let mut cursor = Cursor::new(input);
             cursor.skip(ends_name);
             assert!(cursor.rest.is_empty());
-            assert_eq!(cursor.since(input), input);
+            assert_eq!(cursor.since(input), Some(input));
         }
     }
 

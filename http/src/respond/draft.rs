@@ -1,32 +1,16 @@
 //! One response in the making, and how its head is put together.
 
-use lightcone_core::{Full, Output};
+use core::fmt;
+
+use lightcone_core::{Full, Mark, Output};
 
 use crate::middleware::Hook;
 use crate::parse::chunked::Count;
+use crate::plan::Plan;
 use crate::status::Status;
 
 use super::fields::{Added, Headers};
 use super::fixed::{Fixed, decimal};
-
-/// What of a request decides how its response is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Plan {
-    /// A `HEAD` request: all but the body.
-    pub(crate) bodiless: bool,
-    /// The client speaks HTTP/1.0: no chunks, and it has to be told that the connection stays.
-    pub(crate) old: bool,
-    /// Another request may follow.
-    pub(crate) keep_alive: bool,
-    /// The client waits for leave to send its body.
-    pub(crate) expects_continue: bool,
-}
-
-impl Plan {
-    /// What nearly all requests ask for.
-    pub(crate) const PLAIN: Self =
-        Self { bodiless: false, old: false, keep_alive: true, expects_continue: false };
-}
 
 /// How the body of a response goes on after its head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +27,8 @@ pub(crate) enum Outgoing {
     Raw,
     /// Only the last chunk is missing: there was no room for it.
     LastChunk,
+    /// There was no room for any answer: the connection ends without.
+    Failed,
 }
 
 /// How the length of a body is told.
@@ -52,16 +38,81 @@ pub(crate) enum Extent {
     Unknown,
 }
 
+/// What responses are made with. There is one per poller: a response is made in one go.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    pub(crate) fixed: Fixed,
+    pub(crate) added: Added,
+}
+
+impl Desk {
+    pub(crate) const fn new() -> Self {
+        Self { fixed: Fixed::new(), added: Added::new() }
+    }
+}
+
+/// The output of a socket. (A reference to this is two words, which is what is handed down the chain of routes; and
+/// unlike one to `Output` itself it can be shortened on the way.)
+pub(crate) trait Sink {
+    fn reserve(&mut self, n: usize) -> Result<&mut [u8], Full>;
+    fn commit(&mut self, n: usize);
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Full>;
+    fn mark(&self) -> Mark;
+    fn rewind(&mut self, mark: Mark);
+    fn queued(&self) -> usize;
+    fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Result<(), Full>;
+}
+
+impl Sink for Output<'_> {
+    #[inline(always)]
+    fn reserve(&mut self, n: usize) -> Result<&mut [u8], Full> {
+        Output::reserve(self, n)
+    }
+
+    #[inline(always)]
+    fn commit(&mut self, n: usize) {
+        Output::commit(self, n);
+    }
+
+    fn send(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        Output::send(self, bytes)
+    }
+
+    fn mark(&self) -> Mark {
+        Output::mark(self)
+    }
+
+    fn rewind(&mut self, mark: Mark) {
+        Output::rewind(self, mark);
+    }
+
+    fn queued(&self) -> usize {
+        Output::queued(self)
+    }
+
+    fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Result<(), Full> {
+        Output::write_fmt(self, text)
+    }
+}
+
+impl fmt::Debug for dyn Sink + '_ {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Output").field("queued", &self.queued()).finish_non_exhaustive()
+    }
+}
+
 /// One response in the making: where it goes, and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Draft<'a> {
-    pub(crate) output: Output<'a>,
-    pub(crate) fixed: &'a Fixed,
-    pub(crate) added: &'a mut Added,
+    pub(crate) output: &'a mut (dyn Sink + 'a),
+    pub(crate) desk: &'a mut Desk,
     pub(crate) hooks: Option<&'a Hook<'a>>,
     pub(crate) plan: Plan,
     pub(crate) status: Status,
 }
+
+/// Longer bodies go over blocks instead of into one, whose rest would stay unused.
+const IN_PLACE_MAX: usize = 512;
 
 const TEXT: &[u8] = b"Content-Type: text/plain; charset=utf-8\r\n";
 
@@ -70,8 +121,7 @@ impl Draft<'_> {
     /// one block: nothing is written then.
     #[inline(always)]
     pub(crate) fn plain(&mut self, body: &[u8]) -> bool {
-        let usual = self.plan == Plan::PLAIN && self.status == Status::OK;
-        if !usual || !self.added.is_empty() || self.hooks.is_some() {
+        if !self.is_usual() {
             return false;
         }
         let digit = |n: usize| b"0123456789".get(n % 10).copied().unwrap_or(b'0');
@@ -83,10 +133,42 @@ impl Draft<'_> {
         }
     }
 
+    /// Whether nothing is asked for but a 200 on a connection that stays.
+    #[inline(always)]
+    const fn is_usual(&self) -> bool {
+        let plain = self.plan.bits() == Plan::PLAIN.bits() && self.status.code() == Status::OK.code();
+        plain && self.desk.added.is_empty() && self.hooks.is_none()
+    }
+
+    /// As [`plain`](Self::plain), for any type of content and any length.
+    fn usual(&mut self, content_type: &[u8], body: &[u8]) -> bool {
+        const LENGTH: &[u8; 16] = b"Content-Length: ";
+        let Some(fixed) = self.desk.fixed.dated() else { return false };
+        let mut digits = [0; 20];
+        let digits = decimal(body.len() as u64, &mut digits);
+        let size = Fixed::DATED + content_type.len() + LENGTH.len() + digits.len() + 4 + body.len();
+        let Ok(place) = self.output.reserve(size) else { return false };
+        let Some((start, rest)) = place.split_first_chunk_mut::<{ Fixed::DATED }>() else { return false };
+        *start = *fixed;
+        let Some((line, rest)) = rest.split_at_mut_checked(content_type.len()) else { return false };
+        line.copy_from_slice(content_type);
+        let Some((name, rest)) = rest.split_first_chunk_mut::<16>() else { return false };
+        *name = *LENGTH;
+        let Some((value, rest)) = rest.split_at_mut_checked(digits.len()) else { return false };
+        for (to, digit) in value.iter_mut().zip(digits) {
+            *to = *digit;
+        }
+        let Some((end, rest)) = rest.split_first_chunk_mut::<4>() else { return false };
+        *end = *b"\r\n\r\n";
+        rest.copy_from_slice(body);
+        self.output.commit(size);
+        true
+    }
+
     /// The fixed part, the end of the head and the body, written in place.
     #[inline(always)]
     fn put<const TAIL: usize>(&mut self, tail: [u8; TAIL], body: &[u8]) -> bool {
-        let Some(fixed) = self.fixed.plain() else { return false };
+        let Some(fixed) = self.desk.fixed.plain() else { return false };
         let size = Fixed::PLAIN + TAIL + body.len();
         let Ok(place) = self.output.reserve(size) else { return false };
         let Some((start, rest)) = place.split_first_chunk_mut::<{ Fixed::PLAIN }>() else { return false };
@@ -101,14 +183,17 @@ impl Draft<'_> {
     /// A complete response of any kind. If it does not fit, nothing is written.
     #[inline(never)]
     pub(crate) fn whole(&mut self, content_type: &[u8], body: &[u8]) -> Result<(), Full> {
+        if self.is_usual() && body.len() < IN_PLACE_MAX && self.usual(content_type, body) {
+            return Ok(());
+        }
         self.run_hooks();
-        if self.added.failed || self.status.is_interim() {
+        if self.desk.added.failed || self.status.is_interim() {
             return Err(Full);
         }
         let mark = self.output.mark();
         self.refuse_body();
         let head = self.head(content_type, Extent::Length(body.len() as u64));
-        let send = self.status.has_body() && !self.plan.bodiless;
+        let send = self.status.has_body() && !self.plan.has(Plan::BODILESS);
         let result = head.and_then(|()| if send { self.output.send(body) } else { Ok(()) });
         if result.is_err() {
             self.output.rewind(mark);
@@ -120,12 +205,13 @@ impl Draft<'_> {
     #[inline(never)]
     pub(crate) fn start(&mut self, extent: Extent) -> Result<Outgoing, Full> {
         self.run_hooks();
-        if self.added.failed || self.status.is_interim() {
+        let countable = !matches!(extent, Extent::Length(Count::TOO_MUCH..));
+        if self.desk.added.failed || self.status.is_interim() || !countable {
             return Err(Full);
         }
         let mark = self.output.mark();
-        if extent == Extent::Unknown && self.plan.old {
-            self.plan.keep_alive = false;
+        if extent == Extent::Unknown && self.plan.has(Plan::OLD) {
+            self.plan.close();
         }
         let result = self.leave().and_then(|()| self.head(b"", extent));
         if result.is_err() {
@@ -133,18 +219,18 @@ impl Draft<'_> {
         }
         result?;
         Ok(match extent {
-            _ if self.plan.bodiless || !self.status.has_body() => Outgoing::Whole,
+            _ if self.plan.has(Plan::BODILESS) || !self.status.has_body() => Outgoing::Whole,
             Extent::Length(length) => Outgoing::Length(Count::new(length)),
-            Extent::Unknown if self.plan.old => Outgoing::Raw,
+            Extent::Unknown if self.plan.has(Plan::OLD) => Outgoing::Raw,
             Extent::Unknown => Outgoing::Chunked,
         })
     }
 
     /// Tells a client that waits for it to send its body.
     pub(crate) fn leave(&mut self) -> Result<(), Full> {
-        if self.plan.expects_continue {
+        if self.plan.has(Plan::EXPECTS) {
             self.output.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-            self.plan.expects_continue = false;
+            self.plan.set(Plan::EXPECTS, false);
         }
         Ok(())
     }
@@ -152,22 +238,23 @@ impl Draft<'_> {
     /// Answers without the body. A client that was not given leave may send the body or the next request: nobody
     /// can tell which, so the connection ends.
     pub(crate) const fn refuse_body(&mut self) {
-        if self.plan.expects_continue {
-            self.plan.expects_continue = false;
-            self.plan.keep_alive = false;
+        if self.plan.has(Plan::EXPECTS) {
+            self.plan.set(Plan::EXPECTS, false);
+            self.plan.close();
         }
     }
 
     fn run_hooks(&mut self) {
         let mut next = self.hooks;
         while let Some(hook) = next {
-            hook.middleware.head(self.status, &mut Headers(self.added));
+            hook.middleware.head(self.status, &mut Headers(&mut self.desk.added));
             next = hook.outer;
         }
     }
 
     fn head(&mut self, content_type: &[u8], extent: Extent) -> Result<(), Full> {
-        let Self { output, fixed, added, plan, status, .. } = self;
+        let Self { output, desk, plan, status, .. } = self;
+        let Desk { fixed, added } = &**desk;
         let mut digits = [0; 20];
         output.send(b"HTTP/1.1 ")?;
         output.send(decimal(u64::from(status.code()), &mut digits))?;
@@ -178,7 +265,7 @@ impl Draft<'_> {
         output.send(if added.own_date { b"" } else { fixed.date() })?;
         output.send(if added.own_type || !status.has_body() { b"" } else { content_type })?;
         output.send(added.lines())?;
-        output.send(match (plan.keep_alive, plan.old) {
+        output.send(match (plan.has(Plan::KEEP_ALIVE), plan.has(Plan::OLD)) {
             (true, false) => b"",
             (true, true) => b"Connection: keep-alive\r\n",
             (false, _) => b"Connection: close\r\n",
@@ -190,7 +277,7 @@ impl Draft<'_> {
                 output.send(decimal(length, &mut digits))?;
                 output.send(b"\r\n\r\n")
             }
-            Extent::Unknown if plan.old => output.send(b"\r\n"),
+            Extent::Unknown if plan.has(Plan::OLD) => output.send(b"\r\n"),
             Extent::Unknown => output.send(b"Transfer-Encoding: chunked\r\n\r\n"),
         }
     }

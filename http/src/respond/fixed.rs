@@ -21,6 +21,8 @@ pub(crate) struct Fixed {
 impl Fixed {
     /// Length of [`plain`](Self::plain).
     pub(crate) const PLAIN: usize = 130;
+    /// Length of [`dated`](Self::dated).
+    pub(crate) const DATED: usize = TYPE;
 
     pub(crate) const fn new() -> Self {
         Self { bytes: *PLAIN, second: None }
@@ -49,6 +51,15 @@ impl Fixed {
     pub(crate) const fn plain(&self) -> Option<&[u8; Self::PLAIN]> {
         match self.second {
             Some(_) => Some(&self.bytes),
+            None => None,
+        }
+    }
+
+    /// The first part of [`plain`](Self::plain): `200`, `Server` and `Date`.
+    #[inline(always)]
+    pub(crate) const fn dated(&self) -> Option<&[u8; Self::DATED]> {
+        match self.second {
+            Some(_) => self.bytes.first_chunk(),
             None => None,
         }
     }

@@ -5,6 +5,7 @@ use core::fmt::{self, Display, Write};
 use lightcone_core::Full;
 
 use crate::exchange::{Done, Generate};
+use crate::plan::Plan;
 use crate::status::Status;
 
 use super::draft::{Draft, Extent, Outgoing, text_line};
@@ -41,13 +42,13 @@ impl Response<'_> {
     /// one of the fields that frame the message, and more than [`FIELDS_MAX`](crate::FIELDS_MAX) bytes of fields are
     /// mistakes of the program: the client gets a 500 instead of this response.
     pub fn header(self, name: &str, value: impl Display) -> Self {
-        self.draft.added.add(name, &value);
+        self.draft.desk.added.add(name, &value);
         self
     }
 
     /// Closes the connection behind this response.
     pub fn close(self) -> Self {
-        self.draft.plan.keep_alive = false;
+        self.draft.plan.close();
         self
     }
 
@@ -76,8 +77,8 @@ impl Response<'_> {
         let length = counted.0;
         let draft = &mut *self.draft;
         let mark = draft.output.mark();
-        if !draft.added.own_type {
-            draft.added.add("Content-Type", &"text/plain; charset=utf-8");
+        if !draft.desk.added.own_type {
+            draft.desk.added.add("Content-Type", &"text/plain; charset=utf-8");
         }
         draft.refuse_body();
         match draft.start(Extent::Length(length)) {
@@ -162,7 +163,7 @@ impl Response<'_> {
 
 /// The reply that a draft has become.
 fn reply<B>(draft: &Draft<'_>, length: Option<u64>, outgoing: Outgoing) -> Reply<B> {
-    Reply { closes: !draft.plan.keep_alive, ..Reply::new(draft.status, length, outgoing) }
+    Reply { closes: !draft.plan.has(Plan::KEEP_ALIVE), ..Reply::new(draft.status, length, outgoing) }
 }
 
 /// Counts what is formatted.
@@ -175,8 +176,16 @@ impl Write for Length {
     }
 }
 
-/// How a request was answered. Only a [`Response`] makes one. `B` is what goes on: see
-/// [`Exchange`](crate::Exchange).
+/// How a request was answered. Only a [`Response`] makes one, so a handler that forgets to answer does not compile:
+///
+/// ```compile_fail,E0308
+/// let server = lightcone_http::Http::new().get("/", |_request, response| {
+///     response.text("forgotten");
+/// });
+/// ```
+///
+/// `B` is what goes on: see [`Exchange`](crate::Exchange). A handler that answers at once in one branch and streams
+/// in another says [`early`](Self::early) in the first.
 #[must_use = "return it from the handler"]
 #[derive(Debug)]
 pub struct Reply<B> {

@@ -226,6 +226,12 @@ fn an_old_client_gets_a_body_up_to_the_end_of_the_connection() {
 fn head_does_not_run_an_exchange() {
     let mut rig = Rig::new(server());
     let peer = rig.connect();
+    for n in [(1u64 << 48) - 1, 1 << 48] {
+        rig.feed(peer, format!("HEAD /big?n={n} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        let answer = rig.take(peer);
+        assert_eq!(answer.contains(&format!("Content-Length: {n}\r\n")), n < 1 << 48, "{answer}");
+        assert_eq!(answer.starts_with("HTTP/1.1 500 "), n == 1 << 48, "{answer}");
+    }
     rig.feed(peer, b"HEAD /big?n=1000 HTTP/1.1\r\nHost: a\r\n\r\nGET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
     let answer = rig.take(peer);
     assert!(answer.ends_with(&format!("Content-Length: 1000\r\n\r\n{}", ok("bar"))), "{answer}");
@@ -315,4 +321,24 @@ fn a_peer_that_never_reads_is_not_read_from() {
         answers += &rig.take(peer);
     }
     assert_eq!(answers, ok("bar").repeat(5_000));
+}
+
+#[test]
+fn blocks_that_others_hold_delay_an_answer_and_lose_nothing() {
+    let few = Config { output_blocks: 2, output_limit: 2, block_size: 512, receive_blocks: 0, ..config() };
+    let mut rig = Rig::with(server(), &few);
+    let (hog, other) = (rig.connect(), rig.connect());
+    rig.peers[hog].window = 0;
+    rig.feed(hog, b"GET /big?n=5000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(rig.queued(hog), 1024);
+    rig.feed(other, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.feed(other, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+    assert_eq!(rig.take(other), "");
+    rig.open_window(hog, usize::MAX);
+    rig.pass(0);
+    assert!(rig.take(hog).len() > 5000);
+    rig.pass(0);
+    rig.feed(other, b""); // what it could not send before
+    let collected = ok("abc").replace("text/plain; charset=utf-8", "application/octet-stream");
+    assert_eq!(rig.take(other), ok("bar") + &collected);
 }

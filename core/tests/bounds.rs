@@ -1,0 +1,802 @@
+//! Every bound from both sides: buffers, pools, sockets; and that nobody else is hurt at one.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::excessive_nesting,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failed test is the point, and its numbers are small"
+)]
+
+mod common;
+
+use common::{ACCEPTED, Bench, Data, PEER, PLAIN, Peer, React, Wire, echo, nothing, on};
+use core::cell::{Cell, RefCell};
+use lightcone_core::{CloseReason, Config, ErrorKind, Event, Full, Interest, Next, Refusal, Socket, Token};
+use std::rc::Rc;
+
+/// A handler that does, when a message comes, what the test has put here.
+struct Act(Rc<RefCell<React>>);
+
+fn at_message(config: &Config) -> (Bench, Act) {
+    let act = Rc::new(RefCell::new(Box::new(|_: &mut Socket<'_, Data>, _| {}) as React));
+    let shared = act.clone();
+    let react = on(Event::Message(0), move |socket| (shared.borrow_mut())(socket, Event::Message(0)));
+    (Bench::new(config, react), Act(act))
+}
+
+impl Act {
+    fn tell(
+        &self,
+        bench: &mut Bench,
+        token: Token,
+        mut what: impl FnMut(&mut Socket<'_, Data>) + 'static,
+    ) -> Next {
+        *self.0.borrow_mut() = Box::new(move |socket, _| what(socket));
+        bench.message(token, 0).expect("the socket takes no messages")
+    }
+}
+
+fn count(events: &[Event<u32>], which: Event<u32>) -> usize {
+    events.iter().filter(|event| **event == which).count()
+}
+
+#[test]
+fn output_is_bounded_by_its_limit_to_the_byte() {
+    let (mut bench, act) = at_message(&PLAIN);
+    let token = bench.open();
+    let next = act.tell(&mut bench, token, |socket| {
+        assert_eq!(socket.room(), 128);
+        assert_eq!(socket.send(&[1; 129]), Err(Full));
+        assert_eq!((socket.queued(), socket.room()), (0, 128), "nothing of it was taken");
+        assert!(!socket.owes_writable(), "it would never fit");
+        assert_eq!(socket.send(&[1; 128]), Ok(()));
+        assert_eq!((socket.queued(), socket.room()), (128, 0));
+        assert_eq!(socket.send(&[]), Ok(()));
+        assert!(!socket.owes_writable());
+        assert_eq!(socket.send(&[1]), Err(Full));
+        assert!(socket.owes_writable());
+        assert_eq!(socket.queued(), 128);
+    });
+    assert_eq!(next, Next::Send);
+    assert_eq!(bench.outputs(token), [1; 128]);
+    assert_eq!(bench.room(token), 0, "who is owed writable is not read from");
+}
+
+#[test]
+fn writable_comes_once_at_half_of_the_bound() {
+    let (mut bench, act) = at_message(&Config { output_limit: 4, ..PLAIN });
+    let token = bench.open();
+    let _ = act.tell(&mut bench, token, |socket| {
+        socket.send(&[1; 256]).unwrap();
+        assert_eq!(socket.send(&[1]), Err(Full));
+        assert_eq!(socket.send(&[1]), Err(Full));
+    });
+    bench.events();
+    let _ = bench.tell(token, |port| port.sent(127));
+    assert_eq!(bench.events(), []);
+    let _ = bench.tell(token, |port| port.sent(1));
+    assert_eq!(bench.events(), [Event::Writable]);
+    let (_, next) = bench.flush(token);
+    assert_eq!(next, Next::Wait(Interest::READ));
+    assert_eq!(bench.events(), [Event::Sent]);
+    assert_eq!(bench.turn(1), []);
+}
+
+#[test]
+fn want_gives_writable_once_and_not_within_the_callback() {
+    let (mut bench, act) = at_message(&PLAIN);
+    let token = bench.open();
+    bench.events();
+    let _ = act.tell(&mut bench, token, |socket| socket.split().1.want());
+    bench.turn(1);
+    bench.turn(2);
+    assert_eq!(bench.events(), [Event::Message(0), Event::Writable]);
+    assert_eq!(bench.run(token), Next::Wait(Interest::READ));
+}
+
+/// `Writable`: "at most half of the output bound is queued"; "there is room for output again".
+#[test]
+fn writable_means_room_whatever_the_limit() {
+    for limit in 1..6 {
+        for piece in 1..=64 {
+            let mut bench =
+                Bench::new(&Config { output_limit: limit, ..PLAIN }, move |socket, event| match event {
+                    Event::Open => {
+                        socket.send(&vec![1; limit * 64]).unwrap();
+                        assert!(socket.send(&[2]).is_err());
+                    }
+                    Event::Writable => {
+                        let (_, output, _) = socket.split();
+                        assert!(output.queued() <= limit * 32, "limit {limit} piece {piece}");
+                        assert!(output.room() > 0, "writable without room: limit {limit} piece {piece}");
+                    }
+                    _ => {}
+                });
+            let token = bench.open();
+            let mut left = limit * 64;
+            while left > 0 {
+                let n = left.min(piece);
+                left -= n;
+                let _ = bench.tell(token, |port| port.sent(n));
+            }
+            assert_eq!(count(&bench.events(), Event::Writable), 1);
+        }
+    }
+}
+
+/// A handler that is refused within `writable` must not be called again and again.
+#[test]
+fn writable_never_spins() {
+    for limit in 1..4 {
+        let mut bench = Bench::new(&Config { output_limit: limit, ..PLAIN }, move |socket, event| {
+            if matches!(event, Event::Open | Event::Writable) {
+                while socket.send(&[1; 24]).is_ok() {}
+            }
+        });
+        let token = bench.open();
+        for at in 1..200 {
+            let _ = bench.tell(token, |port| port.sent(1));
+            bench.turn(at);
+            bench.turn(at);
+            assert_eq!(bench.shard.next_deadline(), None, "limit {limit}");
+        }
+    }
+}
+
+/// A send that wants more blocks than the pool has, though not more than the bound.
+#[test]
+fn waiting_for_more_blocks_than_there_are_is_no_spin() {
+    let config = Config { output_blocks: 3, ..PLAIN };
+    let mut bench = Bench::new(&config, |socket, event| match event {
+        Event::Message(_) => socket.send(&[1; 128]).unwrap(),
+        Event::Receive | Event::Writable => {
+            let _ = socket.send(&[2; 100]);
+        }
+        _ => {}
+    });
+    let (holder, asker) = (bench.open(), bench.open());
+    let _ = bench.message(holder, 0);
+    let _ = bench.receive(asker, b"ask");
+    for at in 1..100 {
+        bench.turn(at);
+    }
+    let writable = count(&bench.events(), Event::Writable);
+    assert!(writable <= 2, "{writable} times writable while nothing has changed");
+    assert_eq!(bench.shard.next_deadline(), None, "nothing to wake up for");
+    let _ = bench.flush(holder);
+    bench.turn(100);
+    bench.turn(100);
+    assert_eq!(bench.outputs(asker), [2; 100]);
+}
+
+/// The bound of one socket is larger than the pool: what exceeds the pool never fits either.
+#[test]
+fn a_send_beyond_the_whole_pool_does_not_wait_for_ever() {
+    for (output_blocks, n) in [(1, 65), (1, 128), (2, 129), (2, 256)] {
+        let config = Config { output_blocks, output_limit: 4, ..PLAIN };
+        let mut bench = Bench::new(
+            &config,
+            on(Event::Open, move |socket| {
+                assert_eq!(socket.send(&vec![1; n]), Err(Full));
+                assert_eq!(socket.queued(), 0);
+            }),
+        );
+        let token = bench.open();
+        for at in 1..5 {
+            bench.turn(at);
+        }
+        assert_eq!(bench.run(token), Next::Wait(Interest::READ), "{n} bytes of {output_blocks} blocks");
+        assert_eq!(bench.shard.next_deadline(), None);
+    }
+}
+
+/// `sent`: "everything queued has reached the operating system".
+#[test]
+fn sent_is_not_said_when_writable_has_queued_more() {
+    let mut bench = Bench::new(&PLAIN, |socket, event| match event {
+        Event::Open => {
+            socket.send(&[1; 128]).unwrap();
+            assert!(socket.send(&[2; 100]).is_err());
+        }
+        Event::Writable => socket.send(&[2; 100]).unwrap(),
+        Event::Sent => assert_eq!(socket.queued(), 0, "sent with bytes that are queued"),
+        _ => {}
+    });
+    let token = bench.open();
+    let (_, next) = bench.flush(token);
+    assert_eq!(next, Next::Send);
+    let (bytes, next) = bench.flush(token);
+    assert_eq!((bytes.len(), next), (100, Next::Wait(Interest::READ)));
+    assert_eq!(bench.events(), [Event::Open, Event::Writable, Event::Sent]);
+}
+
+#[test]
+fn sent_is_not_said_when_receive_has_queued_more() {
+    let mut bench = Bench::new(&PLAIN, |socket, event| match event {
+        Event::Receive => {
+            socket.send(b"answer").unwrap();
+            let n = socket.bytes().len();
+            socket.consume(n);
+        }
+        Event::Sent => assert_eq!(socket.queued(), 0, "sent with bytes that are queued"),
+        _ => {}
+    });
+    let token = bench.open();
+    assert_eq!(bench.receive(token, b"one"), Next::Send);
+    let next = bench.tell(token, |port| {
+        port.sent(6);
+        port.received(b"two");
+    });
+    assert_eq!(next, Next::Send);
+    assert_eq!(bench.flush(token).1, Next::Wait(Interest::READ));
+    assert_eq!(bench.last().event, Event::Sent);
+}
+
+/// Of what was told at one port, an event before `writable` may use up the room.
+#[test]
+fn writable_waits_when_receive_has_filled_the_output_again() {
+    let mut bench = Bench::new(&PLAIN, |socket, event| match event {
+        Event::Open | Event::Receive => {
+            while socket.send(&[1; 32]).is_ok() {}
+            let n = socket.bytes().len();
+            socket.consume(n);
+        }
+        Event::Writable => assert!(socket.queued() <= 64, "writable with {} queued", socket.queued()),
+        _ => {}
+    });
+    let token = bench.open();
+    let _ = bench.tell(token, |port| {
+        port.sent(64);
+        port.received(b"more");
+    });
+    let _ = bench.flush(token);
+    let events = bench.events();
+    assert_eq!(count(&events, Event::Writable), 1, "{events:?}");
+}
+
+#[test]
+fn a_full_input_buffer_pauses_reading_and_consuming_resumes_it() {
+    let (mut bench, act) = at_message(&PLAIN);
+    let token = bench.open();
+    assert_eq!(bench.room(token), 64);
+    assert_eq!(bench.receive(token, &[1; 63]), Next::Wait(Interest::READ));
+    assert_eq!(bench.room(token), 1);
+    assert_eq!(bench.receive(token, &[2]), Next::Wait(Interest::NONE));
+    assert_eq!(bench.room(token), 0);
+    let next = act.tell(&mut bench, token, |socket| {
+        assert_eq!((socket.bytes().len(), socket.capacity()), (64, 64));
+        socket.consume(10);
+    });
+    assert_eq!(next, Next::Wait(Interest::READ));
+    assert_eq!(bench.room(token), 10);
+    assert_eq!(bench.receive(token, &[3; 10]), Next::Wait(Interest::NONE));
+    let next = act.tell(&mut bench, token, |socket| {
+        assert_eq!(socket.bytes()[..53], [1; 53]);
+        assert_eq!(socket.bytes()[53], 2);
+        assert_eq!(socket.bytes()[54..], [3; 10]);
+        socket.consume(64);
+    });
+    assert_eq!(next, Next::Wait(Interest::READ));
+    assert_eq!(bench.room(token), 64);
+}
+
+#[test]
+fn a_large_block_holds_what_a_small_one_does_not() {
+    let (mut bench, act) = at_message(&Config { receive_blocks: 1, ..PLAIN });
+    let token = bench.open();
+    assert_eq!(bench.room(token), 256);
+    let mut all = Vec::new();
+    for n in [60, 5, 100, 91] {
+        all.extend((0..n).map(|i| i as u8));
+        let at = all.len() - n;
+        let _ = bench.receive(token, &all[at..]);
+    }
+    assert_eq!(bench.room(token), 0);
+    let next = act.tell(&mut bench, token, move |socket| {
+        assert_eq!(socket.bytes(), all);
+        assert_eq!(socket.capacity(), 256);
+        socket.consume(200);
+    });
+    assert_eq!(next, Next::Wait(Interest::READ));
+    assert_eq!(bench.room(token), 200);
+}
+
+#[test]
+#[should_panic(expected = "received 65 bytes with room for 64")]
+fn receiving_beyond_the_room_panics() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let token = bench.open();
+    let _ = bench.receive(token, &[0; 65]);
+}
+
+#[test]
+#[should_panic(expected = "received 2 bytes with room for 1")]
+fn receiving_beyond_the_room_behind_what_is_kept_panics() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let token = bench.open();
+    let _ = bench.receive(token, &[0; 63]);
+    let _ = bench.receive(token, &[0; 2]);
+}
+
+#[test]
+#[should_panic(expected = "consume(4) with 3 bytes there")]
+fn consuming_more_than_there_is_panics() {
+    let mut bench = Bench::new(&PLAIN, on(Event::Receive, |socket| socket.consume(4)));
+    let token = bench.open();
+    let _ = bench.receive(token, b"abc");
+}
+
+#[test]
+#[should_panic(expected = "consume(2) with 1 bytes there")]
+fn consuming_twice_counts_together() {
+    let mut bench = Bench::new(
+        &PLAIN,
+        on(Event::Receive, |socket| {
+            socket.consume(2);
+            socket.split().0.consume(2);
+        }),
+    );
+    let token = bench.open();
+    let _ = bench.receive(token, b"abc");
+}
+
+#[test]
+#[should_panic(expected = "commit(65)")]
+fn committing_more_than_was_reserved_panics() {
+    let mut bench = Bench::new(
+        &PLAIN,
+        on(Event::Open, |socket| {
+            let (_, mut output, _) = socket.split();
+            output.reserve(64).unwrap();
+            output.commit(65);
+        }),
+    );
+    bench.open();
+}
+
+#[test]
+#[should_panic(expected = "3 bytes of 2")]
+fn more_sent_than_queued_panics() {
+    let mut bench = Bench::new(&PLAIN, on(Event::Open, |socket| socket.send(b"ab").unwrap()));
+    let token = bench.open();
+    let _ = bench.tell(token, |port| port.sent(3));
+}
+
+/// Bytes behind the end of the stream have no room, and are never delivered.
+#[test]
+#[should_panic(expected = "received 1 bytes with room for 0")]
+fn receiving_after_the_end_of_the_stream_panics() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let token = bench.open();
+    let _ = bench.tell(token, |port| port.ended());
+    assert_eq!(bench.room(token), 0);
+    let _ = bench.receive(token, b"x");
+}
+
+#[test]
+fn a_block_is_the_most_that_is_reserved() {
+    let (mut bench, act) = at_message(&PLAIN);
+    let token = bench.open();
+    let next = act.tell(&mut bench, token, |socket| {
+        let (_, mut output, _) = socket.split();
+        assert_eq!(output.reserve(65).err(), Some(Full));
+        output.reserve(64).unwrap().fill(1);
+        output.commit(40);
+        output.reserve(30).unwrap().fill(2);
+        output.commit(30);
+        assert_eq!(output.spare().len(), 34);
+        assert_eq!(output.queued(), 70);
+    });
+    assert_eq!(next, Next::Send);
+    assert_eq!(bench.outputs(token), [vec![1; 40], vec![2; 30]].concat());
+}
+
+#[test]
+fn blocks_that_were_only_reserved_come_back() {
+    let config = Config { output_blocks: 1, ..PLAIN };
+    let (mut bench, act) = at_message(&config);
+    let (one, two) = (bench.open(), bench.open());
+    let next = act.tell(&mut bench, one, |socket| {
+        assert_eq!(socket.split().1.reserve(10).unwrap().len(), 10);
+    });
+    assert_eq!(next, Next::Wait(Interest::READ));
+    let next = act.tell(&mut bench, two, |socket| assert_eq!(socket.send(&[1; 64]), Ok(())));
+    assert_eq!(next, Next::Send);
+}
+
+#[test]
+fn without_an_input_block_a_socket_is_not_read_from_and_others_are() {
+    let config = Config { input_blocks: 2, ..PLAIN };
+    let (mut bench, act) = at_message(&config);
+    let (one, two, three) = (bench.open(), bench.open(), bench.open());
+    assert_eq!(bench.receive(one, b"left"), Next::Wait(Interest::READ));
+    assert_eq!(bench.receive(two, b"left"), Next::Wait(Interest::READ));
+    assert_eq!(bench.run(three), Next::Wait(Interest::NONE));
+    assert_eq!(bench.room(three), 0);
+    assert_eq!(bench.room(one), 60, "who holds one reads on");
+    assert_eq!(bench.receive(one, b"more"), Next::Wait(Interest::READ));
+    assert_eq!(bench.shard.next_deadline(), None, "nothing to wake up for");
+
+    let _ = act.tell(&mut bench, two, |socket| socket.consume(4));
+    assert!(bench.shard.next_deadline().is_some(), "a block is free and somebody waits for it");
+    let orders = bench.turn(1);
+    assert!(orders.contains(&(three, Next::Wait(Interest::READ))), "{orders:?}");
+    assert_eq!(bench.room(three), 64);
+}
+
+/// Who waits for an input block is not kept waiting by those who hold all the output blocks.
+#[test]
+fn reading_resumes_while_the_output_pool_is_exhausted() {
+    let config = Config { input_blocks: 1, output_blocks: 2, ..PLAIN };
+    let (mut bench, act) = at_message(&config);
+    let (stalled, holder, waiter) = (bench.open(), bench.open(), bench.open());
+    let _ = act.tell(&mut bench, stalled, |socket| socket.send(&[1; 128]).unwrap());
+    let _ = bench.tell(stalled, |port| port.blocked());
+    let _ = bench.receive(holder, b"left");
+    assert_eq!(bench.run(waiter), Next::Wait(Interest::NONE));
+    let _ = act.tell(&mut bench, holder, |socket| socket.consume(4));
+    assert!(bench.shard.next_deadline().is_some(), "a block is free and somebody waits for it");
+    let orders = bench.turn(1);
+    assert!(orders.contains(&(waiter, Next::Wait(Interest::READ))), "{orders:?}");
+}
+
+/// Who waits for an output block is not kept waiting by those who hold all the input blocks,
+/// least of all when it is one of them: its request stays behind until it can answer.
+#[test]
+fn writable_comes_while_the_input_pool_is_exhausted() {
+    let config = Config { input_blocks: 1, output_blocks: 2, ..PLAIN };
+    let mut bench = Bench::new(&config, |socket, event| match event {
+        Event::Message(_) => socket.send(&[1; 128]).unwrap(),
+        Event::Receive | Event::Writable if socket.send(b"answer").is_ok() => socket.consume(4),
+        _ => {}
+    });
+    let (holder, asker) = (bench.open(), bench.open());
+    let _ = bench.message(holder, 0);
+    assert_eq!(bench.receive(asker, b"ask!"), Next::Wait(Interest::NONE));
+    let _ = bench.flush(holder);
+    assert!(bench.shard.next_deadline().is_some(), "blocks are free and somebody waits for one");
+    bench.turn(1);
+    bench.turn(1);
+    assert_eq!(bench.outputs(asker), b"answer");
+}
+
+/// A socket with a full small block waits for a large one; the small ones are of no use to it.
+#[test]
+fn waiting_for_a_large_block_is_no_spin() {
+    let config = Config { receive_blocks: 1, ..PLAIN };
+    let (mut bench, act) = at_message(&config);
+    let (holder, waiter) = (bench.open(), bench.open());
+    assert_eq!(bench.receive(holder, &[1; 65]), Next::Wait(Interest::READ));
+    assert_eq!(bench.room(waiter), 64);
+    assert_eq!(bench.receive(waiter, &[1; 64]), Next::Wait(Interest::NONE));
+    for at in 1..10 {
+        bench.turn(at);
+    }
+    assert_eq!(bench.shard.next_deadline(), None, "nothing has changed for it");
+    let _ = act.tell(&mut bench, holder, |socket| socket.consume(65));
+    let orders = bench.turn(20);
+    assert!(orders.contains(&(waiter, Next::Wait(Interest::READ))), "{orders:?}");
+    assert_eq!(bench.room(waiter), 192);
+}
+
+#[test]
+fn an_exhausted_output_pool_refuses_and_writable_comes_when_blocks_return() {
+    let config = Config { output_blocks: 2, ..PLAIN };
+    let (mut bench, act) = at_message(&config);
+    let (holder, empty) = (bench.open(), bench.open());
+    let _ = act.tell(&mut bench, holder, |socket| socket.send(&[1; 128]).unwrap());
+    let next = act.tell(&mut bench, empty, |socket| {
+        assert_eq!(socket.room(), 0);
+        assert_eq!(socket.send(&[2]), Err(Full));
+        assert!(socket.owes_writable());
+    });
+    assert_eq!(next, Next::Wait(Interest::NONE));
+    bench.events();
+    bench.turn(1);
+    assert_eq!(bench.events(), []);
+    assert_eq!(bench.shard.next_deadline(), None, "nothing to wake up for");
+    let _ = bench.flush(holder);
+    assert!(bench.shard.next_deadline().is_some());
+    bench.turn(2);
+    bench.turn(2);
+    assert_eq!(bench.events(), [Event::Sent, Event::Writable]);
+    assert_eq!(bench.run(empty), Next::Wait(Interest::READ));
+    assert_eq!(bench.turn(3), []);
+    assert_eq!(bench.events(), []);
+}
+
+/// A block that comes back is offered on, until somebody takes it.
+#[test]
+fn who_is_fed_and_takes_nothing_leaves_it_to_the_next() {
+    let config = Config { output_blocks: 2, ..PLAIN };
+    let mut bench = Bench::new(&config, |socket, event| match event {
+        Event::Message(_) => {
+            let _ = socket.send(&[1; 128]);
+        }
+        Event::Writable if socket.data.id == 3 => socket.send(b"at last").unwrap(),
+        _ => {}
+    });
+    let tokens: Vec<Token> = (0..4).map(|_| bench.open()).collect();
+    for token in &tokens {
+        let _ = bench.message(*token, 0);
+    }
+    let _ = bench.tell(tokens[0], |port| port.sent(64));
+    for at in 1..20 {
+        bench.turn(at);
+    }
+    assert_eq!(bench.outputs(tokens[3]), b"at last");
+    let _ = bench.flush(tokens[0]);
+    let _ = bench.flush(tokens[3]);
+    bench.turn(20);
+    bench.turn(20);
+    assert_eq!(bench.shard.next_deadline(), None);
+    for token in tokens {
+        assert_eq!(bench.run(token), Next::Wait(Interest::READ));
+    }
+}
+
+/// The same for input: a block that nobody puts bytes into does not keep others from being read.
+#[test]
+fn who_may_read_and_gets_nothing_keeps_nobody_from_reading() {
+    let config = Config { input_blocks: 1, ..PLAIN };
+    let (mut bench, act) = at_message(&config);
+    let tokens: Vec<Token> = (0..4).map(|_| bench.open()).collect();
+    let _ = bench.receive(tokens[0], b"left");
+    let read: Vec<Next> = tokens[1..].iter().map(|token| bench.run(*token)).collect();
+    assert_eq!(read, [Next::Wait(Interest::NONE); 3]);
+    let _ = act.tell(&mut bench, tokens[0], |socket| socket.consume(4));
+    let mut told = Vec::new();
+    for at in 1..20 {
+        told.extend(bench.turn(at));
+    }
+    for token in &tokens[1..] {
+        assert!(told.contains(&(*token, Next::Wait(Interest::READ))), "{told:?}");
+    }
+}
+
+#[test]
+fn every_starving_socket_gets_its_turn() {
+    let config = Config { sockets: 8, output_blocks: 2, ..PLAIN };
+    let mut bench = Bench::new(&config, |socket, event| {
+        let bytes = [socket.data.id as u8; 128];
+        if matches!(event, Event::Message(_) | Event::Writable) {
+            let _ = socket.send(&bytes);
+        }
+    });
+    let tokens: Vec<Token> = (0..8).map(|_| bench.open()).collect();
+    for token in &tokens {
+        let _ = bench.message(*token, 0);
+    }
+    let mut served = Vec::new();
+    for at in 1..50 {
+        for token in &tokens {
+            if let Some(first) = bench.outputs(*token).first().copied() {
+                served.push(first);
+                let _ = bench.flush(*token);
+            }
+        }
+        bench.turn(at);
+    }
+    served.sort_unstable();
+    assert_eq!(served, [0, 1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(bench.shard.next_deadline(), None);
+}
+
+#[test]
+fn a_full_table_refuses_without_asking_the_handler() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let tokens: Vec<Token> = (0..4).map(|_| bench.open()).collect();
+    assert!(!bench.shard.has_room());
+    assert_eq!(bench.shard.in_use(), 4);
+    assert_eq!(bench.admit(), Err(Refusal::Full));
+    assert_eq!(bench.shard.reserve(), None);
+    assert_eq!(bench.handler.inner().admitted, 4, "it was not asked");
+    assert_eq!(bench.shard.stats().turned_away, 1);
+    assert_eq!(bench.tell(tokens[2], |port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
+    assert!(bench.shard.has_room());
+    let again = bench.admit().unwrap();
+    assert_eq!(again.index(), tokens[2].index());
+    assert_eq!(bench.admit(), Err(Refusal::Full));
+}
+
+/// `has_room` promises; a socket that ended while a queue went through it counts as room.
+#[test]
+fn a_socket_that_ended_while_it_was_put_off_makes_room_at_once() {
+    let mut bench = Bench::new(&Config { sockets: 1, ..PLAIN }, nothing);
+    let token = bench.open();
+    bench.shard.port(token).unwrap().put_off();
+    assert_eq!(bench.tell(token, |port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
+    assert_eq!((bench.shard.in_use(), bench.shard.has_room()), (0, true));
+    assert!(bench.admit().is_ok());
+}
+
+#[test]
+fn a_socket_that_ended_while_it_starved_makes_room_at_once() {
+    let config = Config { sockets: 2, output_blocks: 2, ..PLAIN };
+    let (mut bench, act) = at_message(&config);
+    let (holder, empty) = (bench.open(), bench.open());
+    let _ = act.tell(&mut bench, holder, |socket| socket.send(&[1; 128]).unwrap());
+    let _ = act.tell(&mut bench, empty, |socket| assert!(socket.send(&[2]).is_err()));
+    assert_eq!(bench.tell(empty, |port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
+    assert_eq!((bench.shard.in_use(), bench.shard.has_room()), (1, true));
+    bench.turn(1);
+    assert!(bench.admit().is_ok());
+}
+
+#[test]
+fn reserved_places_count_and_can_be_given_back() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let tokens: Vec<Token> = (0..4).map(|_| bench.shard.reserve().unwrap()).collect();
+    assert_eq!((bench.shard.in_use(), bench.shard.has_room()), (4, false));
+    assert_eq!(bench.admit(), Err(Refusal::Full));
+    bench.shard.give_back(tokens[1]);
+    assert_eq!(bench.shard.in_use(), 3);
+    bench.shard.give_back(tokens[1]);
+    assert_eq!(bench.shard.in_use(), 3, "twice is once");
+    let token = bench.open();
+    assert_eq!(token.index(), tokens[1].index());
+    bench.shard.give_back(token);
+    assert_eq!(bench.shard.in_use(), 4, "an open socket is not given back");
+    assert_eq!(bench.shard.dial(&mut bench.handler, token, 1, &PEER), Err(Refusal::Full));
+    assert_eq!(bench.shard.in_use(), 4, "nor dialled");
+    assert_eq!(bench.shard.dial(&mut bench.handler, tokens[1], 1, &PEER), Err(Refusal::Full));
+
+    assert_eq!(bench.shard.dial(&mut bench.handler, tokens[0], 1, &PEER), Ok(()));
+    bench.handler.inner_mut().admits = false;
+    assert_eq!(bench.shard.dial(&mut bench.handler, tokens[2], 2, &PEER), Err(Refusal::Handler));
+    assert_eq!(bench.shard.in_use(), 3, "turned away is given back");
+    assert!(bench.shard.port(tokens[2]).is_none());
+}
+
+#[test]
+fn the_handler_turns_away() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    bench.handler.inner_mut().admits = false;
+    assert_eq!(bench.shard.admit(&mut bench.handler, ACCEPTED, &PEER), Err(Refusal::Handler));
+    assert_eq!((bench.shard.in_use(), bench.shard.stats().turned_away), (0, 1));
+    bench.is_clean();
+    assert_eq!(bench.events(), []);
+}
+
+#[test]
+fn a_handler_that_never_consumes_costs_its_own_block_alone() {
+    let mut wire = Wire::new(Bench::new(&PLAIN, |socket, event| {
+        if socket.token().index() > 0 {
+            echo(socket, event);
+        }
+    }));
+    let deaf = wire.accept(Peer::new(&[1; 1000], true));
+    let other = wire.accept(Peer::new(&[2; 1000], true));
+    wire.settle();
+    assert_eq!(wire.peers[&deaf].sends.len(), 1000 - 64, "the rest waits at the peer");
+    let (gone, peer) = wire.gone.pop().unwrap();
+    assert_eq!((gone, peer.got), (other, vec![2; 1000]));
+    assert_eq!(wire.bench.seen().iter().filter(|seen| seen.id == 0).count(), 2, "open and one receive");
+}
+
+#[test]
+fn pausing_stops_reading_and_resuming_goes_on() {
+    let (mut bench, act) = at_message(&PLAIN);
+    let token = bench.open();
+    let next = act.tell(&mut bench, token, |socket| {
+        socket.pause();
+        assert!(socket.paused());
+    });
+    assert_eq!(next, Next::Wait(Interest::NONE));
+    assert_eq!(bench.room(token), 0);
+    let next = act.tell(&mut bench, token, |socket| {
+        socket.resume();
+        assert!(!socket.paused());
+    });
+    assert_eq!(next, Next::Wait(Interest::READ));
+    assert_eq!(bench.room(token), 64);
+}
+
+#[test]
+fn nothing_at_all_is_no_event() {
+    let (mut bench, act) = at_message(&PLAIN);
+    let token = bench.open();
+    bench.events();
+    assert_eq!(bench.receive(token, &[]), Next::Wait(Interest::READ));
+    assert_eq!(bench.tell(token, |port| port.sent(0)), Next::Wait(Interest::READ));
+    assert_eq!(bench.tell(token, |port| port.writable()), Next::Wait(Interest::READ));
+    assert_eq!(bench.events(), []);
+    let next = act.tell(&mut bench, token, |socket| {
+        socket.consume(0);
+        assert_eq!(socket.send(&[]), Ok(()));
+        let (mut input, mut output, _) = socket.split();
+        input.consume(0);
+        assert_eq!(output.send_some(&[]), 0);
+        assert_eq!(output.reserve(0).map(|to| to.len()), Ok(0));
+        output.commit(0);
+        output.write_fmt(format_args!("")).unwrap();
+        let mark = output.mark();
+        output.rewind(mark);
+        assert_eq!(output.queued(), 0);
+    });
+    assert_eq!(next, Next::Wait(Interest::READ));
+    assert_eq!(bench.events(), [Event::Message(0)]);
+    let port = bench.shard.port(token).unwrap();
+    assert_eq!(port.outputs(&mut []), 0);
+    assert_eq!(port.outputs(&mut [&[], &[]]), 0);
+    assert_eq!(port.finish(), Next::Wait(Interest::READ));
+    let next = act.tell(&mut bench, token, |socket| socket.send(b"x").unwrap());
+    assert_eq!(next, Next::Send);
+    let port = bench.shard.port(token).unwrap();
+    assert_eq!(port.outputs(&mut []), 0);
+    assert_eq!(port.finish(), Next::Send);
+    assert_eq!(bench.tell(token, |port| port.sent(0)), Next::Send);
+    let stats = *bench.shard.stats();
+    assert_eq!((stats.bytes_in, stats.bytes_out, stats.bytes_lost), (0, 0, 0));
+}
+
+#[test]
+fn a_zero_length_send_takes_no_block() {
+    let config = Config { output_blocks: 1, output_limit: 1, ..PLAIN };
+    let (mut bench, act) = at_message(&config);
+    let (one, two) = (bench.open(), bench.open());
+    let _ = act.tell(&mut bench, one, |socket| {
+        socket.send(&[]).unwrap();
+        let _ = socket.split().1.reserve(0);
+    });
+    let next = act.tell(&mut bench, two, |socket| socket.send(&[1; 64]).unwrap());
+    assert_eq!(next, Next::Send);
+}
+
+#[test]
+fn a_rewind_gives_back_every_block() {
+    let config = Config { output_blocks: 4, output_limit: 4, ..PLAIN };
+    let (mut bench, act) = at_message(&config);
+    let token = bench.open();
+    for before in [0, 1, 63, 64, 65, 128] {
+        let next = act.tell(&mut bench, token, move |socket| {
+            let (_, mut output, _) = socket.split();
+            output.send(&vec![1; before]).unwrap();
+            let (mark, room) = (output.mark(), output.room());
+            for n in [0, 1, 63, 64, 65, 127, 128] {
+                output.send(&vec![9; n]).unwrap();
+                output.rewind(mark);
+                assert_eq!((output.queued(), output.room()), (before, room), "{before} {n}");
+            }
+            output.send(&[2; 10]).unwrap();
+        });
+        assert_eq!(next, Next::Send);
+        let (bytes, next) = bench.flush(token);
+        assert_eq!(bytes, [vec![1; before], vec![2; 10]].concat());
+        assert_eq!(next, Next::Wait(Interest::READ));
+        let _ = act.tell(&mut bench, token, |socket| assert_eq!(socket.room(), 256));
+    }
+}
+
+#[test]
+fn formatted_output_is_all_or_nothing() {
+    let (mut bench, act) = at_message(&PLAIN);
+    let token = bench.open();
+    let _ = act.tell(&mut bench, token, |socket| {
+        let (_, mut output, _) = socket.split();
+        output.send(&[b'-'; 120]).unwrap();
+        assert_eq!(write!(output, "{}{}", "12345", 6789), Err(Full));
+        assert_eq!(output.queued(), 120);
+        write!(output, "{}{}", 1234, 5678).unwrap();
+        assert_eq!(output.room(), 0);
+    });
+    assert!(bench.outputs(token).ends_with(b"-12345678"));
+}
+
+#[test]
+fn messages_reach_only_open_sockets() {
+    let seen = Rc::new(Cell::new(0));
+    let at = seen.clone();
+    let mut bench = Bench::new(&PLAIN, on(Event::Message(0), move |_| at.set(at.get() + 1)));
+    let token = bench.dial(1);
+    assert_eq!(bench.message(token, 1), Err(1), "a connecting socket");
+    let open = bench.open();
+    assert_eq!(bench.message(open, 2), Ok(Next::Wait(Interest::READ)));
+    let _ = bench.tell(open, |port| port.cut(CloseReason::Reset));
+    assert_eq!(bench.message(open, 3), Err(3), "a closed socket");
+    assert_eq!(seen.get(), 1);
+}

@@ -1,0 +1,446 @@
+//! What the tests share: a handler whose reactions are a closure, a bench that drives one shard by
+//! hand, and a wire that carries the shard's orders out against scripted peers.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its part of it")]
+
+use core::mem::MaybeUninit;
+use core::time::Duration;
+use lightcone_core::{
+    Address, Checked, Config, Context, ContractChecker, Event, Handler, Instant, Interest, ListenerId, Next,
+    NoOutbox, Origin, PollerId, Port, Refusal, Shard, Slot, Socket, Storage, Timeouts, Token, UnixId,
+};
+use std::collections::{BTreeMap, VecDeque};
+
+pub const PEER: Address = Address::Unix(UnixId(7));
+pub const ACCEPTED: Origin = Origin::Accepted { listener: ListenerId(0) };
+
+/// Small, and nothing happens by time alone.
+pub const PLAIN: Config = Config {
+    sockets: 4,
+    block_size: 64,
+    input_blocks: 4,
+    output_blocks: 8,
+    output_limit: 2,
+    receive_size: 256,
+    receive_blocks: 0,
+    timeouts: Timeouts::NONE,
+    ..Config::DEVICE
+};
+
+pub const fn ms(millis: u64) -> Option<Duration> {
+    Some(Duration::from_millis(millis))
+}
+
+/// A socket's user data: which admission it was, and a number for the test's own use.
+#[derive(Clone, Copy, Debug)]
+pub struct Data {
+    pub id: usize,
+    pub tag: Option<u64>,
+    pub number: u64,
+}
+
+/// One event, and what the socket looked like when it came.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Seen {
+    pub id: usize,
+    pub event: Event<u32>,
+    pub unread: usize,
+    pub queued: usize,
+}
+
+pub type React = Box<dyn FnMut(&mut Socket<'_, Data>, Event<u32>)>;
+
+/// Records every event, then does what the test says.
+pub struct Script {
+    pub trace: Vec<Seen>,
+    pub admitted: usize,
+    pub admits: bool,
+    pub react: React,
+}
+
+impl Handler for Script {
+    type Data = Data;
+    type Message = u32;
+
+    fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Data> {
+        assert_eq!(*peer, PEER);
+        let tag = match origin {
+            Origin::Accepted { .. } => None,
+            Origin::Connecting { tag } => Some(tag),
+        };
+        let id = self.admitted;
+        self.admitted += usize::from(self.admits);
+        self.admits.then_some(Data { id, tag, number: 0 })
+    }
+
+    fn event(&mut self, socket: &mut Socket<'_, Data>, event: Event<u32>, _: &mut Context<'_, u32>) {
+        let (unread, queued) = (socket.bytes().len(), socket.queued());
+        self.trace.push(Seen { id: socket.data.id, event, unread, queued });
+        (self.react)(socket, event);
+    }
+}
+
+pub type Checker = ContractChecker<Script>;
+pub type TestPort<'p> = Port<'p, 'static, Checked<Data>>;
+
+/// A shard, its handler and a clock, driven by hand.
+pub struct Bench {
+    pub shard: Shard<'static, Checked<Data>>,
+    pub handler: Checker,
+    pub now: u64,
+    /// Whether events are pulled one by one instead of pushed.
+    pub pull: bool,
+}
+
+/// Delivers what is due at a port, in one of the two ways.
+pub fn deliver(mut port: TestPort<'_>, handler: &mut Checker, pull: bool, now: u64) -> Next {
+    let mut outbox = NoOutbox;
+    let mut cx = Context::new(Instant::from_millis(now), None, PollerId(0), &mut outbox);
+    if !pull {
+        return port.run(handler, &mut cx);
+    }
+    while let Some((event, mut socket)) = port.next_event() {
+        handler.event(&mut socket, event, &mut cx);
+    }
+    port.finish()
+}
+
+impl Bench {
+    pub fn new(config: &Config, react: impl FnMut(&mut Socket<'_, Data>, Event<u32>) + 'static) -> Self {
+        Self::starting_at(0, config, react)
+    }
+
+    /// The memory is leaked: it is small, and a shard that owns it for ever is easy to hold.
+    pub fn starting_at(
+        now: u64,
+        config: &Config,
+        react: impl FnMut(&mut Socket<'_, Data>, Event<u32>) + 'static,
+    ) -> Self {
+        let slots: Vec<MaybeUninit<Slot<Checked<Data>>>> =
+            (0..config.sockets).map(|_| MaybeUninit::uninit()).collect();
+        let memory = vec![0xA5; config.memory()];
+        let storage = Storage { slots: slots.leak(), memory: memory.leak() };
+        let shard = Shard::new(storage, config, Instant::from_millis(now)).unwrap();
+        let script = Script { trace: Vec::new(), admitted: 0, admits: true, react: Box::new(react) };
+        Self { shard, handler: ContractChecker::new(script), now, pull: false }
+    }
+
+    /// An accepted socket, before its first event.
+    pub fn admit(&mut self) -> Result<Token, Refusal> {
+        self.shard.admit(&mut self.handler, ACCEPTED, &PEER)
+    }
+
+    /// An accepted socket that has had `open`, and what is to be done for it.
+    pub fn opened(&mut self) -> (Token, Next) {
+        let token = self.admit().unwrap();
+        let next = self.run(token);
+        (token, next)
+    }
+
+    pub fn open(&mut self) -> Token {
+        self.opened().0
+    }
+
+    /// A socket that waits for the outcome of its connect.
+    pub fn dial(&mut self, tag: u64) -> Token {
+        let token = self.shard.reserve().unwrap();
+        self.shard.dial(&mut self.handler, token, tag, &PEER).unwrap();
+        assert_eq!(self.run(token), Next::Wait(Interest::WRITE));
+        token
+    }
+
+    pub fn try_tell(&mut self, token: Token, what: impl FnOnce(&mut TestPort<'_>)) -> Option<Next> {
+        let mut port = self.shard.port(token)?;
+        what(&mut port);
+        Some(deliver(port, &mut self.handler, self.pull, self.now))
+    }
+
+    /// Tells the socket what happened and delivers what is due.
+    pub fn tell(&mut self, token: Token, what: impl FnOnce(&mut TestPort<'_>)) -> Next {
+        self.try_tell(token, what).expect("the socket has gone")
+    }
+
+    pub fn run(&mut self, token: Token) -> Next {
+        self.tell(token, |_| {})
+    }
+
+    pub fn receive(&mut self, token: Token, bytes: &[u8]) -> Next {
+        let mut port = self.shard.port(token).expect("the socket has gone");
+        port.received(bytes);
+        deliver(port, &mut self.handler, self.pull, self.now)
+    }
+
+    pub fn message(&mut self, token: Token, message: u32) -> Result<Next, u32> {
+        let mut outbox = NoOutbox;
+        let mut cx = Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut outbox);
+        self.shard.port(token).ok_or(message)?.message(message, &mut self.handler, &mut cx)
+    }
+
+    /// The queued bytes as the driver sees them.
+    pub fn outputs(&mut self, token: Token) -> Vec<u8> {
+        gather(&self.shard.port(token).expect("the socket has gone"))
+    }
+
+    pub fn room(&mut self, token: Token) -> usize {
+        self.shard.port(token).expect("the socket has gone").room()
+    }
+
+    /// All queued bytes leave.
+    pub fn flush(&mut self, token: Token) -> (Vec<u8>, Next) {
+        let bytes = self.outputs(token);
+        let next = self.tell(token, |port| port.sent(bytes.len()));
+        (bytes, next)
+    }
+
+    /// Moves the clock without giving anybody a turn; back, as a bad driver might, it does not go.
+    pub fn set_clock(&mut self, now: u64) {
+        self.now = self.now.max(now);
+        self.shard.tick(Instant::from_millis(now));
+    }
+
+    /// One turn at this time for all who want one; gives what is to be done for them.
+    pub fn turn(&mut self, now: u64) -> Vec<(Token, Next)> {
+        self.set_clock(now);
+        let mut orders = Vec::new();
+        while let Some(token) = self.shard.next_ready() {
+            orders.push((token, self.run(token)));
+            assert!(orders.len() <= 10_000, "a turn without an end");
+        }
+        orders
+    }
+
+    /// Sleeps exactly as the shard allows, until `end`; gives the orders with their times.
+    pub fn sleep_until(&mut self, end: u64) -> Vec<(u64, Token, Next)> {
+        let mut all = Vec::new();
+        for _ in 0..10_000 {
+            let Some(at) = self.shard.next_deadline().map(Instant::as_millis).filter(|at| *at <= end) else {
+                let orders = self.turn(end);
+                assert!(orders.is_empty(), "due before the deadline that was given: {orders:?}");
+                return all;
+            };
+            let now = self.now.max(at);
+            all.extend(self.turn(now).into_iter().map(|(token, next)| (now, token, next)));
+        }
+        panic!("woken again and again at {}", self.now);
+    }
+
+    pub fn seen(&self) -> &[Seen] {
+        &self.handler.inner().trace
+    }
+
+    /// All events so far, and forgets them.
+    pub fn events(&mut self) -> Vec<Event<u32>> {
+        self.handler.inner_mut().trace.drain(..).map(|seen| seen.event).collect()
+    }
+
+    /// The last event so far.
+    pub fn last(&self) -> Seen {
+        *self.seen().last().expect("no event at all")
+    }
+
+    /// Nothing is left behind by the sockets there were.
+    #[track_caller]
+    pub fn is_clean(&mut self) {
+        assert_eq!(self.handler.alive(), 0, "a socket without its last event");
+        assert_eq!(self.shard.in_use(), 0);
+        self.turn(self.now);
+        assert_eq!(self.shard.next_deadline(), None);
+    }
+}
+
+pub fn gather(port: &TestPort<'_>) -> Vec<u8> {
+    let mut slices = [&[][..]; 64];
+    let n = port.outputs(&mut slices);
+    slices[..n].concat()
+}
+
+/// The other end of a socket, and how the kernel between lets bytes through.
+#[derive(Debug)]
+pub struct Peer {
+    /// What it sends, as far as it has not been received.
+    pub sends: VecDeque<u8>,
+    /// Whether it ends its side when all of that is received.
+    pub ends: bool,
+    /// What it got.
+    pub got: Vec<u8>,
+    /// The most bytes of one receive and of one send.
+    pub pieces: (usize, usize),
+    /// How many more bytes the kernel takes before it blocks.
+    pub window: usize,
+    /// This side has shut down writing.
+    pub shut: bool,
+    interest: Interest,
+    told_end: bool,
+}
+
+impl Peer {
+    pub fn new(sends: &[u8], ends: bool) -> Self {
+        Self {
+            sends: sends.iter().copied().collect(),
+            ends,
+            got: Vec::new(),
+            pieces: (usize::MAX, usize::MAX),
+            window: usize::MAX,
+            shut: false,
+            interest: Interest::NONE,
+            told_end: false,
+        }
+    }
+}
+
+/// A driver over peers in memory. Who has closed is moved from `peers` to `gone`.
+pub struct Wire {
+    pub bench: Bench,
+    pub peers: BTreeMap<Token, Peer>,
+    pub gone: Vec<(Token, Peer)>,
+    /// How many receives and sends were tried.
+    pub calls: usize,
+}
+
+impl Wire {
+    pub fn new(bench: Bench) -> Self {
+        Self { bench, peers: BTreeMap::new(), gone: Vec::new(), calls: 0 }
+    }
+
+    pub fn accept(&mut self, peer: Peer) -> Token {
+        let (token, next) = self.bench.opened();
+        self.peers.insert(token, peer);
+        self.carry_out(token, next);
+        token
+    }
+
+    /// Does what the shard says until it says wait, or close.
+    pub fn carry_out(&mut self, token: Token, mut next: Next) {
+        for _ in 0..1_000_000 {
+            let Some(peer) = self.peers.get_mut(&token) else { panic!("{next:?} for a closed socket") };
+            next = match next {
+                Next::Wait(interest) => {
+                    peer.interest = interest;
+                    return;
+                }
+                Next::Send => {
+                    assert!(!peer.shut, "send after writing was shut down");
+                    self.calls += 1;
+                    let bytes = self.bench.outputs(token);
+                    assert!(!bytes.is_empty(), "told to send nothing");
+                    let n = bytes.len().min(peer.pieces.1).min(peer.window);
+                    peer.window -= n;
+                    peer.got.extend_from_slice(&bytes[..n]);
+                    self.bench.tell(token, |port| if n == 0 { port.blocked() } else { port.sent(n) })
+                }
+                Next::Shut => {
+                    assert!(!core::mem::replace(&mut peer.shut, true), "shut down twice");
+                    self.bench.tell(token, |port| port.shut())
+                }
+                Next::Cancel => panic!("nothing is in flight"),
+                Next::Close => {
+                    let peer = self.peers.remove(&token).unwrap();
+                    self.gone.push((token, peer));
+                    return;
+                }
+            };
+        }
+        panic!("orders without an end: {next:?}");
+    }
+
+    /// One thing that the network can do for this socket, if there is any.
+    fn step(&mut self, token: Token) -> bool {
+        let Some(peer) = self.peers.get_mut(&token) else { return false };
+        if peer.interest.writes() && peer.window > 0 {
+            let next = self.bench.tell(token, |port| port.writable());
+            self.carry_out(token, next);
+            return true;
+        }
+        if !peer.interest.reads() {
+            return false;
+        }
+        let room = self.bench.room(token);
+        assert!(room > 0, "told to read without room");
+        self.calls += 1;
+        let peer = self.peers.get_mut(&token).unwrap();
+        let n = peer.sends.len().min(peer.pieces.0).min(room);
+        let next = if n > 0 {
+            let bytes: Vec<u8> = peer.sends.drain(..n).collect();
+            self.bench.receive(token, &bytes)
+        } else if peer.ends && !core::mem::replace(&mut peer.told_end, true) {
+            self.bench.tell(token, |port| port.ended())
+        } else {
+            return false;
+        };
+        self.carry_out(token, next);
+        true
+    }
+
+    /// Lets everything happen that can happen at this time.
+    pub fn settle(&mut self) {
+        for _ in 0..1_000_000 {
+            let tokens: Vec<Token> = self.peers.keys().copied().collect();
+            let mut went_on = false;
+            for token in tokens {
+                went_on |= self.step(token);
+            }
+            let orders = self.bench.turn(self.bench.now);
+            went_on |= !orders.is_empty();
+            for (token, next) in orders {
+                self.carry_out(token, next);
+            }
+            if !went_on {
+                return;
+            }
+        }
+        panic!("it never settles");
+    }
+}
+
+/// The bytes of a test stream: no short period.
+pub fn pattern(at: usize) -> u8 {
+    (at as u32).wrapping_mul(0x9E37_79B1).rotate_left(11) as u8
+}
+
+/// Sends back what comes, as far as it fits.
+pub fn echo(socket: &mut Socket<'_, Data>, event: Event<u32>) {
+    match event {
+        Event::Receive | Event::Writable => {
+            let (mut input, mut output, _) = socket.split();
+            let n = output.send_some(input.bytes());
+            input.consume(n);
+        }
+        Event::PeerClosed => socket.close(),
+        _ => {}
+    }
+}
+
+pub fn nothing(_: &mut Socket<'_, Data>, _: Event<u32>) {}
+
+/// Calls `act` at every event of this name.
+pub fn on(
+    at: Event<u32>,
+    mut act: impl FnMut(&mut Socket<'_, Data>) + Clone + 'static,
+) -> impl FnMut(&mut Socket<'_, Data>, Event<u32>) + Clone + 'static {
+    move |socket, event| {
+        if core::mem::discriminant(&at) == core::mem::discriminant(&event) {
+            act(socket);
+        }
+    }
+}
+
+/// A small generator of numbers that look random; the same for the same seed.
+#[derive(Clone, Copy, Debug)]
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ 0xD1B5_4A32_D192_ED03)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (z ^ (z >> 31)) as usize % n
+    }
+
+    pub fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+}

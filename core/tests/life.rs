@@ -1,0 +1,1134 @@
+//! Every path through a socket's life by public inputs, and the truth of what is said at its end.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::excessive_nesting,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failed test is the point, and its numbers are small"
+)]
+
+mod common;
+
+use common::{Bench, Data, PEER, PLAIN, Peer, Seen, Wire, echo, gather, ms, nothing, on, pattern};
+use lightcone_core::{
+    CloseReason, Config, ErrorKind, Event, Full, Instant, Interest, Next, Refusal, Socket, Timeouts, Token,
+};
+
+type E = Event<u32>;
+
+const READ: Next = Next::Wait(Interest::READ);
+const NONE: Next = Next::Wait(Interest::NONE);
+const LOCAL: E = Event::Close(CloseReason::Local);
+const RESET: E = Event::Close(CloseReason::Reset);
+
+/// What a message makes the handler do.
+fn obey(socket: &mut Socket<'_, Data>, event: E) {
+    let Event::Message(what) = event else { return };
+    match what {
+        0 => socket.close(),
+        1 => socket.finish(),
+        2 => socket.linger(),
+        3 => socket.abort(),
+        4 => socket.pause(),
+        n => socket.send(&vec![b'x'; n as usize]).unwrap(),
+    }
+}
+
+const CLOSE: u32 = 0;
+const FINISH: u32 = 1;
+const LINGER: u32 = 2;
+const ABORT: u32 = 3;
+const PAUSE: u32 = 4;
+
+/// An open socket that obeys, with the events so far forgotten.
+fn obeying() -> (Bench, Token) {
+    let mut bench = Bench::new(&PLAIN, obey);
+    let token = bench.open();
+    bench.events();
+    (bench, token)
+}
+
+/// The events since, without the messages that caused them.
+fn events(bench: &mut Bench) -> Vec<E> {
+    bench.events().into_iter().filter(|event| !matches!(event, Event::Message(_))).collect()
+}
+
+#[track_caller]
+fn ends_with(mut bench: Bench, expected: &[E]) {
+    assert_eq!(events(&mut bench), expected);
+    bench.is_clean();
+    let stats = bench.shard.stats();
+    assert_eq!(stats.closed_total(), 1);
+    if let Some(Event::Close(reason)) = expected.last() {
+        assert_eq!(stats.closed[reason.index()], 1);
+    }
+}
+
+#[test]
+fn request_and_answer() {
+    let mut bench = Bench::new(&PLAIN, echo);
+    let token = bench.admit().unwrap();
+    assert_eq!(bench.seen(), []);
+    assert_eq!(bench.run(token), READ);
+    assert_eq!(bench.events(), [Event::Open]);
+    assert_eq!(bench.receive(token, b"hello"), Next::Send);
+    assert_eq!(bench.seen(), [Seen { id: 0, event: Event::Receive, unread: 5, queued: 0 }]);
+    assert_eq!(bench.outputs(token), b"hello");
+    assert_eq!(bench.tell(token, |port| port.sent(2)), Next::Send);
+    assert_eq!(bench.outputs(token), b"llo");
+    assert_eq!(bench.tell(token, |port| port.sent(3)), READ);
+    assert_eq!(bench.events(), [Event::Receive, Event::Sent]);
+    assert_eq!(bench.tell(token, |port| port.ended()), Next::Close);
+    assert_eq!(bench.events(), [Event::PeerClosed, Event::Close(CloseReason::Peer)]);
+    assert!(bench.shard.port(token).is_none());
+    let stats = bench.shard.stats();
+    assert_eq!((stats.accepted, stats.connected, stats.bytes_in, stats.bytes_out), (1, 0, 5, 5));
+    bench.is_clean();
+}
+
+#[test]
+fn the_view_shows_who_and_when() {
+    let mut bench = Bench::starting_at(77, &PLAIN, |socket, _| {
+        assert_eq!(socket.peer(), PEER);
+        assert_eq!(socket.now(), Instant::from_millis(77));
+        assert_eq!(socket.capacity(), 64);
+    });
+    let (token, _) = bench.opened();
+    let shown = bench.shard.port(token).unwrap().token();
+    assert_eq!(shown, token);
+    assert_eq!(bench.receive(token, b"abc"), READ);
+}
+
+#[test]
+fn bytes_left_behind_stay_and_cause_no_second_receive() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let token = bench.open();
+    for piece in [b"ab", b"cd", b"ef"] {
+        assert_eq!(bench.receive(token, piece), READ);
+    }
+    bench.turn(1);
+    let _ = bench.run(token);
+    let _ = bench.message(token, 9);
+    let unread: Vec<(E, usize)> = bench.seen().iter().map(|seen| (seen.event, seen.unread)).collect();
+    let r = Event::Receive;
+    assert_eq!(unread, [(Event::Open, 0), (r, 2), (r, 4), (r, 6), (Event::Message(9), 6)]);
+}
+
+#[test]
+fn several_receives_at_one_port_are_one_event() {
+    let mut bench = Bench::new(&PLAIN, |socket, event| {
+        if event == Event::Receive {
+            assert_eq!(socket.bytes(), b"onetwo");
+            socket.consume(4);
+        }
+    });
+    let token = bench.open();
+    let _ = bench.tell(token, |port| {
+        port.received(b"one");
+        port.received(b"two");
+    });
+    assert_eq!(bench.events(), [Event::Open, Event::Receive]);
+    let _ = bench.message(token, 1);
+    assert_eq!(bench.last().unread, 2);
+}
+
+#[test]
+fn room_counts_what_has_just_been_received() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let token = bench.open();
+    let _ = bench.tell(token, |port| {
+        port.received(b"one");
+        assert_eq!(port.room(), 61);
+    });
+    assert_eq!(bench.room(token), 61);
+}
+
+#[test]
+fn open_comes_before_what_came_with_it() {
+    let mut bench = Bench::new(&PLAIN, echo);
+    let token = bench.admit().unwrap();
+    let next = bench.tell(token, |port| {
+        port.received(b"early");
+        port.ended();
+    });
+    assert_eq!(next, Next::Send);
+    assert_eq!(bench.events(), [Event::Open, Event::Receive, Event::PeerClosed]);
+    assert_eq!(bench.flush(token), (b"early".to_vec(), Next::Close));
+    assert_eq!(bench.events(), [Event::Close(CloseReason::Peer)]);
+}
+
+#[test]
+fn a_socket_that_fails_before_open_still_has_both_ends() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let token = bench.admit().unwrap();
+    assert_eq!(bench.tell(token, |port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
+    assert_eq!(bench.events(), [Event::Open, RESET]);
+    bench.is_clean();
+}
+
+// ---- connecting
+
+#[test]
+fn a_connect_succeeds() {
+    let mut bench = Bench::new(&PLAIN, echo);
+    let token = bench.dial(42);
+    assert!(bench.shard.port(token).unwrap().is_connecting());
+    assert_eq!(bench.events(), []);
+    assert_eq!(bench.tell(token, |port| port.connected()), READ);
+    assert_eq!(bench.events(), [Event::Open]);
+    assert!(!bench.shard.port(token).unwrap().is_connecting());
+    assert_eq!(bench.tell(token, |port| port.connected()), READ);
+    assert_eq!(bench.events(), [], "told twice is once");
+    assert_eq!(bench.receive(token, b"x"), Next::Send);
+    let stats = bench.shard.stats();
+    assert_eq!((stats.accepted, stats.connected, stats.refused), (0, 1, 0));
+}
+
+#[test]
+fn a_connect_that_succeeds_at_once_is_opened() {
+    let mut bench = Bench::new(&PLAIN, |socket, event| {
+        assert_eq!((event, socket.data.tag), (Event::Open, Some(6)));
+    });
+    let token = bench.shard.reserve().unwrap();
+    bench.shard.dial(&mut bench.handler, token, 6, &PEER).unwrap();
+    assert_eq!(bench.tell(token, |port| port.connected()), READ);
+    assert_eq!(bench.events(), [Event::Open]);
+}
+
+#[test]
+fn a_connect_that_fails_says_refused_and_nothing_else() {
+    for kind in [
+        ErrorKind::ConnectionRefused,
+        ErrorKind::HostUnreachable,
+        ErrorKind::NetworkUnreachable,
+        ErrorKind::TimedOut,
+        ErrorKind::ConnectionReset,
+        ErrorKind::OutOfDescriptors,
+        ErrorKind::Other,
+    ] {
+        let mut bench = Bench::new(&PLAIN, |socket, _| assert_eq!(socket.send(b"x"), Err(Full)));
+        let token = bench.dial(1);
+        assert_eq!(bench.tell(token, |port| port.failed(kind)), Next::Close);
+        assert_eq!(bench.events(), [Event::Refused(kind)]);
+        assert!(bench.try_tell(token, |port| port.connected()).is_none());
+        let stats = *bench.shard.stats();
+        assert_eq!((stats.refused, stats.connected, stats.closed_total()), (1, 0, 0));
+        bench.is_clean();
+    }
+}
+
+#[test]
+fn a_connect_that_succeeds_and_fails_in_one_is_opened_and_closed() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let token = bench.dial(1);
+    let next = bench.tell(token, |port| {
+        port.connected();
+        port.failed(ErrorKind::ConnectionReset);
+    });
+    assert_eq!(next, Next::Close);
+    assert_eq!(bench.events(), [Event::Open, RESET]);
+    bench.is_clean();
+}
+
+#[test]
+fn a_connect_that_failed_is_not_opened_by_a_late_success() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let token = bench.dial(1);
+    let next = bench.tell(token, |port| {
+        port.failed(ErrorKind::ConnectionRefused);
+        port.connected();
+    });
+    assert_eq!(next, Next::Close);
+    assert_eq!(bench.events(), [Event::Refused(ErrorKind::ConnectionRefused)]);
+    bench.is_clean();
+}
+
+#[test]
+fn a_connect_ends_at_shutdown() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let token = bench.dial(1);
+    bench.shard.stop();
+    assert_eq!(bench.tell(token, |port| port.shutdown()), Next::Close);
+    assert_eq!(bench.events(), [Event::Refused(ErrorKind::ConnectionAborted)]);
+    bench.is_clean();
+}
+
+#[test]
+fn a_connect_is_cut() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let token = bench.dial(1);
+    assert_eq!(bench.tell(token, |port| port.cut(CloseReason::Shutdown)), Next::Close);
+    assert!(matches!(bench.events()[..], [Event::Refused(_)]));
+    bench.is_clean();
+}
+
+// ---- close
+
+#[test]
+fn close_with_nothing_queued_is_at_once() {
+    let (mut bench, token) = obeying();
+    assert_eq!(bench.message(token, CLOSE), Ok(Next::Close));
+    ends_with(bench, &[LOCAL]);
+}
+
+#[test]
+fn close_flushes_first() {
+    let (mut bench, token) = obeying();
+    assert_eq!(bench.message(token, 100), Ok(Next::Send));
+    assert_eq!(bench.message(token, CLOSE), Ok(Next::Send));
+    assert_eq!(events(&mut bench), []);
+    assert_eq!(bench.tell(token, |port| port.sent(60)), Next::Send);
+    assert_eq!(bench.tell(token, |port| port.blocked()), Next::Wait(Interest::WRITE));
+    assert_eq!(bench.tell(token, |port| port.writable()), Next::Send);
+    assert_eq!(events(&mut bench), []);
+    assert_eq!(bench.tell(token, |port| port.sent(40)), Next::Close);
+    assert_eq!(bench.last().queued, 0);
+    assert_eq!(bench.shard.stats().bytes_lost, 0);
+    ends_with(bench, &[LOCAL]);
+}
+
+#[test]
+fn after_close_only_close_follows() {
+    for act in [CLOSE, LINGER] {
+        let (mut bench, token) = obeying();
+        let _ = bench.message(token, 100);
+        let _ = bench.message(token, act);
+        assert_eq!(bench.message(token, 5), Err(5));
+        let _ = bench.tell(token, |port| port.shutdown());
+        let _ = bench.tell(token, |port| port.blocked());
+        let _ = bench.tell(token, |port| port.writable());
+        assert_eq!(bench.room(token) > 0, act == LINGER, "input is discarded only in a staged close");
+        if act == LINGER {
+            let _ = bench.receive(token, b"discarded");
+        }
+        let _ = bench.tell(token, |port| port.ended());
+        assert_eq!(events(&mut bench), []);
+        assert_eq!(bench.flush(token).1, Next::Close);
+        assert!(matches!(events(&mut bench)[..], [Event::Close(_)]));
+        bench.is_clean();
+    }
+}
+
+/// A staged close, as `linger` asks for it, or `close` where input is known to be unread.
+fn staged(mut bench: Bench, token: Token, asked: Next, reason: E) {
+    let mut next = asked;
+    if next == Next::Send {
+        next = bench.flush(token).1;
+    }
+    assert_eq!(next, Next::Shut);
+    assert_eq!(bench.tell(token, |port| port.shut()), READ, "reads to discard");
+    for _ in 0..10 {
+        assert!(bench.room(token) > 0);
+        assert_eq!(bench.receive(token, b"discarded"), READ);
+    }
+    assert_eq!(events(&mut bench), []);
+    assert_eq!(bench.tell(token, |port| port.ended()), Next::Close);
+    ends_with(bench, &[reason]);
+}
+
+#[test]
+fn close_with_unread_input_is_staged() {
+    let (mut bench, token) = obeying();
+    let _ = bench.receive(token, b"unread");
+    bench.events();
+    let _ = bench.message(token, 100);
+    let next = bench.message(token, CLOSE).unwrap();
+    staged(bench, token, next, LOCAL);
+
+    let (mut bench, token) = obeying();
+    let _ = bench.receive(token, b"unread");
+    bench.events();
+    let next = bench.message(token, CLOSE).unwrap();
+    staged(bench, token, next, LOCAL);
+}
+
+#[test]
+fn close_in_receive_with_unread_input_is_staged() {
+    let mut bench = Bench::new(
+        &PLAIN,
+        on(Event::Receive, |socket| {
+            socket.send(b"no").unwrap();
+            socket.consume(3);
+            socket.close();
+        }),
+    );
+    let token = bench.open();
+    let next = bench.receive(token, b"unread");
+    bench.events();
+    staged(bench, token, next, LOCAL);
+}
+
+/// The bytes came in one go with the connection, and `open` closes without having seen them.
+#[test]
+fn close_in_open_with_unread_input_is_staged() {
+    let mut bench = Bench::new(
+        &PLAIN,
+        on(Event::Open, |socket| {
+            socket.send(b"no").unwrap();
+            socket.close();
+        }),
+    );
+    let token = bench.admit().unwrap();
+    let next = bench.receive(token, b"unread");
+    bench.events();
+    staged(bench, token, next, LOCAL);
+}
+
+#[test]
+fn close_with_a_full_receive_is_staged_as_more_is_probably_there() {
+    let mut bench = Bench::new(
+        &PLAIN,
+        on(Event::Receive, |socket| {
+            socket.consume(64);
+            socket.close();
+        }),
+    );
+    let token = bench.open();
+    let next = bench.receive(token, &[0; 64]);
+    bench.events();
+    staged(bench, token, next, LOCAL);
+}
+
+#[test]
+fn linger_discards_until_the_peer_ends() {
+    let (mut bench, token) = obeying();
+    let _ = bench.message(token, 100);
+    let next = bench.message(token, LINGER).unwrap();
+    staged(bench, token, next, LOCAL);
+    let (mut bench, token) = obeying();
+    let next = bench.message(token, LINGER).unwrap();
+    staged(bench, token, next, LOCAL);
+}
+
+#[test]
+fn linger_discards_while_output_is_still_leaving() {
+    let (mut bench, token) = obeying();
+    let _ = bench.message(token, 100);
+    let _ = bench.message(token, LINGER);
+    assert_eq!(bench.tell(token, |port| port.blocked()), Next::Wait(Interest::BOTH));
+    assert_eq!(bench.receive(token, &[0; 64]), Next::Wait(Interest::BOTH));
+    assert_eq!(bench.receive(token, &[0; 64]), Next::Wait(Interest::BOTH));
+    let next = bench.tell(token, |port| port.writable());
+    staged(bench, token, next, LOCAL);
+}
+
+#[test]
+fn the_peer_ends_while_a_staged_close_sends() {
+    let (mut bench, token) = obeying();
+    let _ = bench.message(token, 100);
+    let _ = bench.message(token, LINGER);
+    assert_eq!(bench.tell(token, |port| port.ended()), Next::Send);
+    assert_eq!(bench.flush(token).1, Next::Close);
+    ends_with(bench, &[LOCAL]);
+}
+
+#[test]
+fn close_when_the_peer_has_ended_is_not_staged() {
+    let (mut bench, token) = obeying();
+    let _ = bench.receive(token, b"unread");
+    let _ = bench.tell(token, |port| port.ended());
+    let _ = bench.message(token, 10);
+    assert_eq!(bench.message(token, CLOSE), Ok(Next::Send));
+    assert_eq!(bench.flush(token).1, Next::Close);
+    ends_with(bench, &[Event::Receive, Event::PeerClosed, Event::Close(CloseReason::Peer)]);
+}
+
+#[test]
+fn a_staged_close_cut_by_the_peer_is_orderly_once_all_has_left() {
+    let (mut bench, token) = obeying();
+    let _ = bench.message(token, LINGER);
+    let _ = bench.tell(token, |port| port.shut());
+    assert_eq!(bench.tell(token, |port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
+    ends_with(bench, &[LOCAL]);
+}
+
+// ---- half-close
+
+#[test]
+fn the_peer_ends_and_this_side_goes_on_sending() {
+    let (mut bench, token) = obeying();
+    assert_eq!(bench.tell(token, |port| port.ended()), NONE);
+    assert_eq!(bench.tell(token, |port| port.ended()), NONE);
+    assert_eq!(events(&mut bench), [Event::PeerClosed], "told twice is once");
+    for _ in 0..3 {
+        assert_eq!(bench.message(token, 100), Ok(Next::Send));
+        assert_eq!(bench.flush(token).1, NONE);
+    }
+    assert_eq!(events(&mut bench), [Event::Sent, Event::Sent, Event::Sent]);
+    assert_eq!(bench.message(token, FINISH), Ok(Next::Close), "both have ended");
+    ends_with(bench, &[Event::Close(CloseReason::Peer)]);
+}
+
+#[test]
+fn finish_sends_then_shuts_down_writing_and_reads_on() {
+    let (mut bench, token) = obeying();
+    let _ = bench.message(token, 100);
+    assert_eq!(bench.message(token, FINISH), Ok(Next::Send));
+    assert_eq!(bench.receive(token, b"a"), Next::Send);
+    assert_eq!(bench.flush(token).1, Next::Shut);
+    assert_eq!(bench.tell(token, |port| port.shut()), READ);
+    assert_eq!(bench.receive(token, b"b"), READ);
+    assert_eq!(bench.message(token, FINISH), Ok(READ), "asked twice is once");
+    assert_eq!(bench.tell(token, |port| port.ended()), Next::Close);
+    assert_eq!(bench.handler.alive(), 0);
+    let events = events(&mut bench);
+    let expected = [Event::Receive, Event::Sent, Event::Receive, Event::PeerClosed, LOCAL];
+    assert_eq!(events, expected);
+    bench.is_clean();
+}
+
+#[test]
+fn finish_refuses_output_from_then_on() {
+    let mut bench = Bench::new(&PLAIN, |socket, event| {
+        if event == Event::Open {
+            socket.send(b"all").unwrap();
+            socket.finish();
+            assert!(!socket.closing());
+        }
+        assert_eq!((socket.send(b"more"), socket.room()), (Err(Full), 0));
+        assert!(!socket.owes_writable());
+    });
+    let (token, next) = bench.opened();
+    assert_eq!(next, Next::Send);
+    assert_eq!(bench.flush(token).0, b"all");
+    assert_eq!(bench.receive(token, b"x"), Next::Shut);
+    assert_eq!(bench.tell(token, |port| port.shut()), READ);
+    assert_eq!(bench.message(token, 1), Ok(READ));
+}
+
+#[test]
+fn the_peer_ends_while_finish_is_still_sending() {
+    let (mut bench, token) = obeying();
+    let _ = bench.message(token, 100);
+    let _ = bench.message(token, FINISH);
+    assert_eq!(bench.tell(token, |port| port.ended()), Next::Send);
+    assert_eq!(bench.flush(token).1, Next::Close);
+    ends_with(bench, &[Event::PeerClosed, LOCAL]);
+}
+
+/// The end of a half-closed exchange: the last bytes and the end come together.
+#[test]
+fn the_last_bytes_come_with_the_end_after_finish() {
+    for shut in [false, true] {
+        let (mut bench, token) = obeying();
+        assert_eq!(bench.message(token, FINISH), Ok(Next::Shut));
+        if shut {
+            let _ = bench.tell(token, |port| port.shut());
+        }
+        let _ = bench.tell(token, |port| {
+            port.received(b"the answer");
+            port.ended();
+        });
+        assert_eq!(
+            bench.seen()[1],
+            Seen { id: 0, event: Event::Receive, unread: 10, queued: 0 },
+            "bytes that came must be delivered; shut: {shut}"
+        );
+        assert_eq!(events(&mut bench), [Event::Receive, Event::PeerClosed, LOCAL]);
+        bench.is_clean();
+    }
+}
+
+/// Bytes not consumed stay: who waits for the end before it parses finds them there.
+#[test]
+fn bytes_left_behind_are_there_when_the_peer_ends() {
+    for finish in [false, true] {
+        let (mut bench, token) = obeying();
+        if finish {
+            let _ = bench.message(token, FINISH);
+            let _ = bench.tell(token, |port| port.shut());
+        }
+        let _ = bench.receive(token, b"all of it");
+        let _ = bench.tell(token, |port| port.ended());
+        let seen = bench.seen().iter().find(|seen| seen.event == Event::PeerClosed).copied().unwrap();
+        assert_eq!(seen.unread, 9, "finish: {finish}");
+    }
+}
+
+#[test]
+fn close_after_finish() {
+    for (act, shut) in [(CLOSE, false), (CLOSE, true), (LINGER, false), (LINGER, true)] {
+        let (mut bench, token) = obeying();
+        let _ = bench.message(token, 10);
+        let _ = bench.message(token, FINISH);
+        if shut {
+            assert_eq!(bench.flush(token).1, Next::Shut);
+            assert_eq!(bench.tell(token, |port| port.shut()), READ);
+        }
+        let mut next = bench.message(token, act).unwrap();
+        if !shut {
+            assert_eq!(next, Next::Send);
+            next = bench.flush(token).1;
+        }
+        match (act, shut) {
+            (CLOSE, _) => assert_eq!(next, Next::Close),
+            (_, true) => assert_eq!(next, READ, "writing is shut down already"),
+            (_, false) => assert_eq!(next, Next::Shut),
+        }
+        if act == LINGER {
+            if !shut {
+                assert_eq!(bench.tell(token, |port| port.shut()), READ);
+            }
+            assert_eq!(bench.tell(token, |port| port.ended()), Next::Close);
+        }
+        assert_eq!(events(&mut bench).last(), Some(&LOCAL));
+        bench.is_clean();
+    }
+}
+
+// ---- abort, failure
+
+#[test]
+fn abort_is_at_once_and_says_what_was_lost() {
+    let (mut bench, token) = obeying();
+    let _ = bench.message(token, 100);
+    let _ = bench.tell(token, |port| port.sent(30));
+    assert_eq!(bench.message(token, ABORT), Ok(Next::Close));
+    assert_eq!(bench.last().queued, 70);
+    let stats = *bench.shard.stats();
+    assert_eq!((stats.bytes_out, stats.bytes_lost), (30, 70));
+    ends_with(bench, &[Event::Close(CloseReason::Aborted)]);
+}
+
+#[test]
+fn abort_wins_over_close_in_one_callback() {
+    let mut bench = Bench::new(
+        &PLAIN,
+        on(Event::Open, |socket| {
+            socket.send(b"lost").unwrap();
+            socket.close();
+            socket.linger();
+            socket.finish();
+            socket.abort();
+            assert!(socket.closing());
+        }),
+    );
+    let (_, next) = bench.opened();
+    assert_eq!(next, Next::Close);
+    assert_eq!(bench.events(), [Event::Open, Event::Close(CloseReason::Aborted)]);
+}
+
+/// What brings a socket to each stage, the events of it, and whether all has left there.
+fn stages() -> Vec<(&'static str, Vec<u32>, bool)> {
+    vec![
+        ("open", vec![], false),
+        ("queued", vec![100], false),
+        ("finishing", vec![100, FINISH], false),
+        ("finished", vec![FINISH], false),
+        ("draining", vec![100, CLOSE], false),
+        ("parting", vec![100, LINGER], false),
+        ("paused", vec![PAUSE], false),
+        ("lingering", vec![LINGER], true),
+    ]
+}
+
+#[test]
+fn a_failure_at_every_stage() {
+    for (stage, messages, done) in stages() {
+        for (kind, reason) in [
+            (ErrorKind::ConnectionReset, CloseReason::Reset),
+            (ErrorKind::BrokenPipe, CloseReason::Reset),
+            (ErrorKind::TimedOut, CloseReason::Error(ErrorKind::TimedOut)),
+            (ErrorKind::HostUnreachable, CloseReason::Error(ErrorKind::HostUnreachable)),
+        ] {
+            let (mut bench, token) = obeying();
+            let mut next = READ;
+            for message in &messages {
+                next = bench.message(token, *message).unwrap();
+            }
+            if next == Next::Shut {
+                let _ = bench.tell(token, |port| port.shut());
+            }
+            let queued = bench.outputs(token).len();
+            assert_eq!(bench.tell(token, |port| port.failed(kind)), Next::Close, "{stage}");
+            let reason = if done { CloseReason::Local } else { reason };
+            assert_eq!(bench.last().queued, queued, "{stage}");
+            assert_eq!(events(&mut bench), [Event::Close(reason)], "{stage}");
+            assert_eq!(bench.shard.stats().bytes_lost, queued as u64);
+            assert!(bench.try_tell(token, |port| port.ended()).is_none());
+            bench.is_clean();
+        }
+    }
+}
+
+#[test]
+fn a_failure_after_the_peer_ended_is_a_failure() {
+    let (mut bench, token) = obeying();
+    let _ = bench.tell(token, |port| port.ended());
+    let _ = bench.message(token, 10);
+    assert_eq!(bench.tell(token, |port| port.failed(ErrorKind::BrokenPipe)), Next::Close);
+    ends_with(bench, &[Event::PeerClosed, RESET]);
+}
+
+#[test]
+fn an_end_and_a_failure_told_at_once_are_both_told() {
+    let (mut bench, token) = obeying();
+    let _ = bench.tell(token, |port| {
+        port.ended();
+        port.failed(ErrorKind::ConnectionReset);
+    });
+    ends_with(bench, &[Event::PeerClosed, RESET]);
+}
+
+#[test]
+fn cut_gives_its_reason() {
+    for reason in [CloseReason::HandlerPanic, CloseReason::Shutdown, CloseReason::Reset] {
+        let (mut bench, token) = obeying();
+        let _ = bench.message(token, 7);
+        assert_eq!(bench.tell(token, |port| port.cut(reason)), Next::Close);
+        assert_eq!(bench.last().queued, 7);
+        ends_with(bench, &[Event::Close(reason)]);
+    }
+}
+
+#[test]
+fn nothing_comes_after_close_whatever_is_told() {
+    let (mut bench, token) = obeying();
+    let _ = bench.message(token, ABORT);
+    bench.events();
+    for _ in 0..2 {
+        assert!(bench.try_tell(token, |port| port.received(b"late")).is_none());
+        assert!(bench.try_tell(token, |port| port.ended()).is_none());
+        assert!(bench.try_tell(token, |port| port.writable()).is_none());
+        assert_eq!(bench.message(token, 9), Err(9));
+    }
+    assert_eq!(bench.events(), []);
+    bench.is_clean();
+}
+
+/// One port is told everything that a careless driver may tell.
+#[test]
+fn a_port_is_told_more_after_its_end() {
+    let (mut bench, token) = obeying();
+    let next = bench.tell(token, |port| {
+        port.failed(ErrorKind::ConnectionReset);
+        port.failed(ErrorKind::Other);
+        port.received(b"late");
+        port.ended();
+        port.writable();
+        port.blocked();
+        port.connected();
+        port.shut();
+        port.shutdown();
+        port.cut(CloseReason::Shutdown);
+    });
+    assert_eq!(next, Next::Close);
+    ends_with(bench, &[RESET]);
+}
+
+// ---- shutdown
+
+#[test]
+fn shutdown_is_an_event_and_the_handler_closes() {
+    let (mut bench, token) = obeying();
+    let _ = bench.message(token, 100);
+    bench.events();
+    bench.shard.stop();
+    assert_eq!(bench.admit(), Err(Refusal::Stopping));
+    assert_eq!(bench.shard.reserve(), None);
+    assert!(!bench.shard.has_room());
+    assert_eq!(bench.tell(token, |port| port.shutdown()), Next::Send);
+    assert_eq!(bench.events(), [Event::Shutdown]);
+    assert_eq!(bench.message(token, CLOSE), Ok(Next::Send));
+    assert_eq!(bench.flush(token).1, Next::Close);
+    ends_with(bench, &[Event::Close(CloseReason::Shutdown)]);
+}
+
+#[test]
+fn stop_refuses_a_dial_and_frees_its_place() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let token = bench.shard.reserve().unwrap();
+    bench.shard.stop();
+    assert_eq!(bench.shard.dial(&mut bench.handler, token, 1, &PEER), Err(Refusal::Stopping));
+    assert_eq!(bench.handler.inner().admitted, 0, "the handler was not asked");
+    bench.is_clean();
+}
+
+#[test]
+fn all_sockets_are_found_at_shutdown() {
+    let mut bench = Bench::new(&PLAIN, on(Event::Shutdown, |socket| socket.close()));
+    let (a, b, c, d) = (bench.open(), bench.open(), bench.dial(1), bench.open());
+    let _ = bench.tell(b, |port| port.failed(ErrorKind::Other));
+    let mut open = Vec::new();
+    while let Some(token) = bench.shard.next_open(open.last().map_or(0, |token: &Token| token.index() + 1)) {
+        open.push(token);
+    }
+    assert_eq!(open, [a, d]);
+    bench.shard.stop();
+    let (mut from, mut told) = (0, Vec::new());
+    while let Some(token) = bench.shard.next_in_use(from) {
+        from = token.index() + 1;
+        told.push(token);
+        assert_eq!(bench.tell(token, |port| port.shutdown()), Next::Close);
+    }
+    assert_eq!(told, [a, c, d]);
+    assert_eq!(bench.shard.next_in_use(0), None);
+    bench.is_clean();
+}
+
+// ---- reactions in every kind of event
+
+type Step<'a> = &'a dyn Fn(&mut Bench) -> Option<Next>;
+
+/// Brings about every kind of event but the last, in one life.
+fn all_kinds(react: impl FnMut(&mut Socket<'_, Data>, E) + 'static) -> Bench {
+    let config = Config { timeouts: Timeouts { drain: ms(500), linger: ms(500), ..Timeouts::NONE }, ..PLAIN };
+    let mut bench = Bench::new(&config, react);
+    let token = bench.admit().unwrap();
+    let steps: [Step<'_>; 8] = [
+        &|bench| bench.try_tell(token, |_| {}),
+        &|bench| {
+            bench.try_tell(token, |port| {
+                if port.room() > 0 {
+                    port.received(b"bytes");
+                }
+            })
+        },
+        &|bench| bench.message(token, 1_000_000).ok(),
+        &|bench| bench.try_tell(token, |port| port.sent(gather(port).len())),
+        &|bench| bench.turn(1_000).pop().map(|(_, next)| next),
+        &|bench| bench.turn(1_000).pop().map(|(_, next)| next),
+        &|bench| bench.try_tell(token, |port| port.shutdown()),
+        &|bench| bench.try_tell(token, |port| port.ended()),
+    ];
+    for step in steps {
+        let mut next = step(&mut bench);
+        while let Some(Next::Shut | Next::Send) = next {
+            next = bench.try_tell(token, |port| {
+                let n = gather(port).len();
+                if n > 0 { port.sent(n) } else { port.shut() }
+            });
+        }
+    }
+    bench.turn(2_000);
+    bench
+}
+
+fn prepare(socket: &mut Socket<'_, Data>, event: E) {
+    if event == Event::Open {
+        socket.set_deadline(Some(Instant::from_millis(1_000)));
+        socket.split().1.want();
+        let _ = socket.send(b"hello");
+    }
+}
+
+const KINDS: [E; 9] = [
+    Event::Open,
+    Event::Receive,
+    Event::Writable,
+    Event::Sent,
+    Event::PeerClosed,
+    Event::Timeout,
+    Event::Shutdown,
+    Event::Message(1_000_000),
+    Event::Close(CloseReason::Local),
+];
+
+#[test]
+fn the_life_with_all_kinds_has_all_kinds() {
+    let mut bench = all_kinds(|socket, event| {
+        prepare(socket, event);
+        if event == Event::PeerClosed {
+            socket.close();
+        }
+    });
+    let events = bench.events();
+    for kind in KINDS {
+        let there =
+            events.iter().any(|event| core::mem::discriminant(event) == core::mem::discriminant(&kind));
+        assert!(there, "{kind:?} in {events:?}");
+    }
+    bench.is_clean();
+}
+
+#[test]
+fn every_ending_in_every_kind_of_event() {
+    for kind in KINDS {
+        for ending in 0..5 {
+            let mut bench = all_kinds(move |socket, event| {
+                prepare(socket, event);
+                if core::mem::discriminant(&event) == core::mem::discriminant(&kind) {
+                    match ending {
+                        0 => socket.close(),
+                        1 => socket.linger(),
+                        2 => socket.abort(),
+                        3 => socket.finish(),
+                        _ => {
+                            socket.close();
+                            socket.abort();
+                        }
+                    }
+                } else if matches!(event, Event::PeerClosed) {
+                    socket.close();
+                }
+            });
+            let events = bench.events();
+            assert!(matches!(events.last(), Some(Event::Close(_))), "{kind:?} {ending} {events:?}");
+            bench.is_clean();
+        }
+    }
+}
+
+#[test]
+fn sending_in_every_kind_of_event() {
+    for kind in KINDS {
+        let mut bench = all_kinds(move |socket, event| {
+            prepare(socket, event);
+            if core::mem::discriminant(&event) == core::mem::discriminant(&kind) {
+                match event {
+                    Event::Close(_) => assert_eq!((socket.send(b"x"), socket.room()), (Err(Full), 0)),
+                    Event::PeerClosed => {
+                        socket.send(b"bye").unwrap();
+                        socket.close();
+                    }
+                    _ if socket.data.number < 3 => {
+                        socket.data.number += 1;
+                        socket.send(b"reply").unwrap();
+                    }
+                    _ => {}
+                }
+            } else if matches!(event, Event::PeerClosed) {
+                socket.close();
+            }
+        });
+        assert_eq!(bench.last().queued, 0, "{kind:?}");
+        let stats = *bench.shard.stats();
+        let more = match kind {
+            Event::Close(_) => 0,
+            Event::PeerClosed => 3,
+            Event::Sent => 15,
+            _ => 5,
+        };
+        assert_eq!((stats.bytes_out, stats.bytes_lost), (5 + more, 0), "{kind:?}");
+        bench.is_clean();
+    }
+}
+
+#[test]
+fn close_is_left_alone_by_what_its_handler_asks_for() {
+    let mut bench = Bench::new(&PLAIN, |socket, event| {
+        if matches!(event, Event::Close(_) | Event::Refused(_)) {
+            assert!(socket.closing());
+            socket.close();
+            socket.abort();
+            socket.linger();
+            socket.finish();
+            socket.resume();
+            socket.pause();
+            socket.split().1.want();
+            socket.set_deadline(Some(Instant::from_millis(0)));
+            let there = socket.bytes().len();
+            socket.consume(there);
+            assert_eq!(socket.split().1.reserve(1).err(), Some(Full));
+            assert!(socket.split().1.spare().is_empty());
+            assert_eq!(socket.split().1.send_some(b"x"), 0);
+        }
+    });
+    let (open, dialled) = (bench.open(), bench.dial(1));
+    let _ = bench.receive(open, b"unread");
+    assert_eq!(bench.tell(open, |port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
+    assert_eq!(bench.tell(dialled, |port| port.failed(ErrorKind::Other)), Next::Close);
+    bench.is_clean();
+}
+
+// ---- pull and push, put off
+
+/// The life of one socket by each way of delivering.
+fn both_ways(script: impl Fn(&mut Bench)) {
+    let mut traces = [false, true].map(|pull| {
+        let mut bench = Bench::new(&PLAIN, |socket, event| {
+            echo(socket, event);
+            obey(socket, event);
+        });
+        bench.pull = pull;
+        script(&mut bench);
+        (bench.seen().to_vec(), *bench.shard.stats())
+    });
+    assert!(!traces[0].0.is_empty());
+    let [push, pull] = &mut traces;
+    assert_eq!(push, pull);
+}
+
+#[test]
+fn pulling_gives_the_same_events_as_pushing() {
+    both_ways(|bench| {
+        let token = bench.admit().unwrap();
+        let _ = bench.tell(token, |port| {
+            port.received(b"early");
+            port.ended();
+        });
+        let _ = bench.flush(token);
+    });
+    both_ways(|bench| {
+        let token = bench.open();
+        for n in 0..40 {
+            let room = bench.room(token).min(n);
+            let _ = bench.receive(token, &vec![7; room]);
+            let queued = bench.outputs(token).len();
+            let _ = bench.tell(token, |port| port.sent(queued.min(n / 2)));
+            bench.turn(n as u64);
+        }
+        let _ = bench.message(token, FINISH);
+        let _ = bench.flush(token);
+        let _ = bench.tell(token, |port| port.shut());
+        let _ = bench.tell(token, |port| port.failed(ErrorKind::ConnectionReset));
+    });
+    both_ways(|bench| {
+        let token = bench.dial(3);
+        let _ = bench.tell(token, |port| port.connected());
+        let _ = bench.message(token, 50);
+        let _ = bench.message(token, ABORT);
+        let token = bench.dial(4);
+        let _ = bench.tell(token, |port| port.failed(ErrorKind::ConnectionRefused));
+    });
+}
+
+#[test]
+fn pulling_gives_the_same_streams_as_pushing() {
+    for (receive, send) in [(1, 64), (64, 1), (13, 7), (200, 200)] {
+        let bytes: Vec<u8> = (0..5_000).map(pattern).collect();
+        let traces = [false, true].map(|pull| {
+            let mut bench = Bench::new(&PLAIN, echo);
+            bench.pull = pull;
+            let mut wire = Wire::new(bench);
+            let mut peer = Peer::new(&bytes, true);
+            peer.pieces = (receive, send);
+            wire.accept(peer);
+            wire.settle();
+            assert_eq!(wire.gone[0].1.got, bytes);
+            wire.bench.is_clean();
+            wire.bench.seen().to_vec()
+        });
+        assert_eq!(traces[0], traces[1]);
+    }
+}
+
+#[test]
+fn a_port_that_only_finishes_keeps_what_it_was_told() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let token = bench.open();
+    let mut port = bench.shard.port(token).unwrap();
+    port.received(b"kept");
+    let _ = port.finish();
+    bench.turn(1);
+    assert_eq!(bench.events(), [Event::Open, Event::Receive]);
+    let _ = bench.message(token, 1);
+    assert_eq!(bench.last().unread, 4);
+}
+
+#[test]
+fn a_port_that_is_put_off_keeps_what_it_was_told() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let token = bench.open();
+    let mut port = bench.shard.port(token).unwrap();
+    port.received(b"kept");
+    port.put_off();
+    assert_eq!(bench.shard.next_deadline(), Some(Instant::from_millis(0)));
+    assert_eq!(bench.turn(1), [(token, READ)]);
+    assert_eq!(bench.events(), [Event::Open, Event::Receive]);
+    let _ = bench.message(token, 1);
+    assert_eq!(bench.last().unread, 4);
+}
+
+#[test]
+fn who_is_put_off_comes_in_the_next_turn_and_others_in_between() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let (a, b) = (bench.open(), bench.open());
+    bench.shard.port(a).unwrap().put_off();
+    bench.shard.port(b).unwrap().put_off();
+    bench.shard.port(a).unwrap().put_off();
+    bench.set_clock(1);
+    assert_eq!(bench.shard.next_ready(), Some(a));
+    bench.shard.port(a).unwrap().put_off();
+    assert_eq!(bench.shard.next_ready(), Some(b));
+    let _ = bench.run(b);
+    assert_eq!(bench.shard.next_ready(), None, "who is put off now comes in the next turn");
+    bench.set_clock(2);
+    assert_eq!(bench.shard.next_ready(), Some(a));
+    let _ = bench.run(a);
+    assert_eq!(bench.shard.next_ready(), None);
+}
+
+/// A message is delivered before what is still due; that makes neither of them spurious.
+#[test]
+fn a_message_overtakes_what_is_due() {
+    let mut bench = Bench::new(&PLAIN, echo);
+    let token = bench.open();
+    let mut port = bench.shard.port(token).unwrap();
+    port.received(b"bytes");
+    let mut outbox = lightcone_core::NoOutbox;
+    let poller = lightcone_core::PollerId(0);
+    let mut cx = lightcone_core::Context::new(Instant::from_millis(0), None, poller, &mut outbox);
+    assert_eq!(port.message(5, &mut bench.handler, &mut cx), Ok(Next::Send));
+    assert_eq!(bench.outputs(token), b"bytes");
+    let mut events = bench.events();
+    events.sort_by_key(|event| *event != Event::Open);
+    assert_eq!(events.len(), 3, "{events:?}");
+    assert!(events.contains(&Event::Message(5)) && events.contains(&Event::Receive));
+}
+
+/// What is due for `writable` and `timeout` stays due when an event before them changes nothing.
+#[test]
+fn what_is_due_outlives_the_events_before_it() {
+    let mut bench = Bench::new(&PLAIN, |socket, event| {
+        if event == Event::Open {
+            socket.set_deadline(Some(Instant::from_millis(100)));
+            socket.send(&[1; 128]).unwrap();
+            assert!(socket.send(&[2]).is_err());
+        }
+    });
+    let token = bench.open();
+    bench.set_clock(100);
+    assert_eq!(bench.shard.next_ready(), Some(token));
+    let next = bench.tell(token, |port| {
+        port.sent(128);
+        port.received(b"bytes");
+        port.ended();
+        port.shutdown();
+    });
+    assert_eq!(next, NONE);
+    let mut events = bench.events();
+    assert_eq!(events.len(), 7, "{events:?}");
+    assert_eq!(events.remove(0), Event::Open);
+    for event in
+        [Event::Receive, Event::Writable, Event::Sent, Event::PeerClosed, Event::Timeout, Event::Shutdown]
+    {
+        assert!(events.contains(&event), "{event:?} in {events:?}");
+    }
+}
+
+/// A pull user that stops in the middle gets the rest in the next turn, and the end all the same.
+#[test]
+fn a_pull_that_stops_early_goes_on_in_the_next_turn() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let token = bench.admit().unwrap();
+    let mut port = bench.shard.port(token).unwrap();
+    port.received(b"abc");
+    port.failed(ErrorKind::ConnectionReset);
+    let (event, _) = port.next_event::<u32>().unwrap();
+    assert_eq!(event, Event::Open);
+    assert_eq!(port.finish(), NONE);
+    assert_eq!(bench.shard.in_use(), 1);
+    let mut port = bench.shard.port(token).unwrap();
+    let (event, socket) = port.next_event::<u32>().unwrap();
+    assert_eq!(event, RESET);
+    assert!(socket.closing());
+    assert!(port.next_event::<u32>().is_none());
+    assert_eq!(port.finish(), Next::Close);
+    assert_eq!(bench.shard.in_use(), 0);
+}
+
+#[test]
+fn bytes_that_come_while_paused_are_delivered_and_kept() {
+    let (mut bench, token) = obeying();
+    assert_eq!(bench.message(token, PAUSE), Ok(NONE));
+    bench.events();
+    assert_eq!(bench.receive(token, b"on their way"), NONE);
+    assert_eq!(bench.events(), [Event::Receive]);
+    let _ = bench.message(token, 9);
+    assert_eq!(bench.last().unread, 12);
+}

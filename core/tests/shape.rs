@@ -1,0 +1,200 @@
+//! Sizes, and what may cross threads.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::excessive_nesting,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failed test is the point, and its numbers are small"
+)]
+
+use core::mem::MaybeUninit;
+use lightcone_core::{
+    Address, CloseReason, Config, ConfigError, ErrorKind, Event, Full, Input, Instant, Interest, Next,
+    Origin, Output, Port, Refusal, Shard, Slot, Socket, Stats, Storage, Stream, Timeouts, Token, footprint,
+};
+use static_assertions::{assert_impl_all, assert_not_impl_any};
+use std::rc::Rc;
+
+// Plain values go everywhere.
+assert_impl_all!(Token: Send, Sync, Copy, Ord, core::hash::Hash);
+assert_impl_all!(Address: Send, Sync, Copy);
+assert_impl_all!(Instant: Send, Sync, Copy, Ord);
+assert_impl_all!(Event<u32>: Send, Sync, Copy);
+assert_impl_all!(CloseReason: Send, Sync, Copy);
+assert_impl_all!(ErrorKind: Send, Sync, Copy, core::error::Error);
+assert_impl_all!(Full: Send, Sync, Copy, core::error::Error);
+assert_impl_all!(Refusal: Send, Sync, Copy, core::error::Error);
+assert_impl_all!(ConfigError: Send, Sync, Copy, core::error::Error);
+assert_impl_all!(Origin: Send, Sync, Copy);
+assert_impl_all!(Interest: Send, Sync, Copy);
+assert_impl_all!(Next: Send, Sync, Copy);
+assert_impl_all!(Stats: Send, Sync, Copy);
+assert_impl_all!(Config: Send, Sync, Copy);
+
+// What a poller is made from goes to its thread.
+assert_impl_all!(Storage<'static, u32>: Send);
+
+// User data that is bound to a thread binds the shard.
+assert_not_impl_any!(Shard<'static, Rc<u32>>: Send, Sync);
+assert_not_impl_any!(Storage<'static, Rc<u32>>: Send, Sync);
+assert_not_impl_any!(Slot<Rc<u32>>: Send, Sync);
+assert_not_impl_any!(Port<'static, 'static, Rc<u32>>: Send, Sync);
+
+trait No {
+    const YES: bool = false;
+}
+struct Sends<T>(core::marker::PhantomData<T>);
+struct Syncs<T>(core::marker::PhantomData<T>);
+impl<T> No for Sends<T> {}
+impl<T> No for Syncs<T> {}
+impl<T: Send> Sends<T> {
+    const YES: bool = true;
+}
+impl<T: Sync> Syncs<T> {
+    const YES: bool = true;
+}
+
+/// A callback's view stays in the callback: what it is made of belongs to one poller's thread.
+#[test]
+fn a_view_does_not_leave_its_thread() {
+    /// Whether a type is `Send` and `Sync`: an inherent constant, where its bounds hold, goes before
+    /// the trait's.
+    macro_rules! crosses {
+        ($type:ty) => {
+            (<Sends<$type>>::YES, <Syncs<$type>>::YES)
+        };
+    }
+    assert_eq!(crosses!(u32), (true, true));
+    assert_eq!(crosses!(Rc<u32>), (false, false));
+    assert_eq!(crosses!(core::cell::Cell<u32>), (true, false));
+    assert_eq!(crosses!(Socket<'static, u32>), (false, false), "Socket");
+    assert_eq!(crosses!(Stream<'static>), (false, false), "Stream");
+    assert_eq!(crosses!(Input<'static>), (false, false), "Input");
+    assert_eq!(crosses!(Output<'static>), (false, false), "Output");
+}
+
+#[test]
+fn an_idle_socket_costs_its_slot_alone_and_that_is_small() {
+    let slot = footprint::<()>(&Config::DEVICE).slot;
+    assert!(slot <= 112, "{slot} bytes");
+}
+
+#[test]
+fn the_footprint_is_what_the_types_take() {
+    for config in [
+        Config::DEVICE,
+        Config { sockets: 1, ..Config::DEVICE },
+        Config { sockets: 1 << 20, receive_blocks: 0, ..Config::DEVICE },
+        Config { block_size: 64, input_blocks: 1, output_blocks: 1, receive_size: 64, ..Config::DEVICE },
+    ] {
+        let cost = footprint::<[u64; 3]>(&config);
+        assert_eq!(cost.slot, size_of::<Slot<[u64; 3]>>());
+        assert_eq!(cost.slots, cost.slot * config.sockets);
+        assert_eq!(cost.shard, size_of::<Shard<'_, [u64; 3]>>());
+        assert_eq!(cost.memory, config.memory());
+        assert_eq!(cost.total(), cost.shard + cost.slots + cost.memory);
+        assert!(cost.to_string().starts_with(&format!("{} bytes", cost.total())), "{cost}");
+        let large = config.receive_blocks * config.receive_size;
+        let bytes = (config.input_blocks + config.output_blocks) * config.block_size + large;
+        assert!(cost.memory >= bytes);
+    }
+    assert!(footprint::<()>(&Config::DEVICE).total() <= 48 * 1024, "16 sockets in about 40 KiB");
+}
+
+/// Builds a shard in so much memory and so many slots.
+fn built(config: &Config, slots: usize, memory: usize) -> Result<(), ConfigError> {
+    let mut slots: Vec<MaybeUninit<Slot<u8>>> = (0..slots).map(|_| MaybeUninit::uninit()).collect();
+    let mut memory = vec![0; memory];
+    let storage = Storage { slots: &mut slots, memory: &mut memory };
+    Shard::new(storage, config, Instant::from_millis(0)).map(|_| ())
+}
+
+#[test]
+fn storage_must_be_as_large_as_the_configuration_says_and_may_be_larger() {
+    let config = Config { sockets: 3, ..Config::DEVICE };
+    let memory = config.memory();
+    assert_eq!(built(&config, 3, memory), Ok(()));
+    assert_eq!(built(&config, 9, memory + 12_345), Ok(()));
+    assert_eq!(built(&config, 2, memory).unwrap_err().field, "storage.slots");
+    assert_eq!(built(&config, 3, memory - 1).unwrap_err().field, "storage.memory");
+    assert_eq!(built(&config, 0, 0).unwrap_err().field, "storage.slots");
+}
+
+#[test]
+fn every_setting_is_checked_at_both_ends() {
+    let fine = Config::DEVICE;
+    let cases: [(&str, Config, bool); 24] = [
+        ("sockets", Config { sockets: 0, ..fine }, false),
+        ("sockets", Config { sockets: 1, ..fine }, true),
+        ("sockets", Config { sockets: 1 << 24, ..fine }, true),
+        ("sockets", Config { sockets: (1 << 24) + 1, ..fine }, false),
+        ("block_size", Config { block_size: 32, ..fine }, false),
+        ("block_size", Config { block_size: 64, ..fine }, true),
+        ("block_size", Config { block_size: 96, ..fine }, false),
+        ("block_size", Config { block_size: 1 << 25, receive_size: 1 << 25, ..fine }, false),
+        ("input_blocks", Config { input_blocks: 0, ..fine }, false),
+        ("input_blocks", Config { input_blocks: 1, ..fine }, true),
+        ("output_blocks", Config { output_blocks: 0, ..fine }, false),
+        ("output_blocks", Config { output_blocks: 1, ..fine }, true),
+        ("output_blocks", Config { output_blocks: 1 << 22, ..fine }, false),
+        ("output_limit", Config { output_limit: 0, ..fine }, false),
+        ("output_limit", Config { output_limit: 65_535, ..fine }, true),
+        ("output_limit", Config { output_limit: 65_536, ..fine }, false),
+        ("receive_size", Config { receive_size: 512, ..fine }, false),
+        ("receive_size", Config { receive_size: 1024, ..fine }, true),
+        ("receive_size", Config { receive_size: 5000, ..fine }, false),
+        ("receive_size", Config { receive_size: 5000, receive_blocks: 0, ..fine }, true),
+        ("timeouts.idle", idle(0), false),
+        ("timeouts.idle", idle(1), true),
+        ("timeouts.idle", idle((1 << 30) - 1), true),
+        ("timeouts.idle", idle(1 << 30), false),
+    ];
+    for (field, config, fits) in cases {
+        match config.check() {
+            Ok(()) => assert!(fits, "{field} {config:?}"),
+            Err(error) => assert_eq!((error.field, false), (field, fits), "{error}"),
+        }
+    }
+}
+
+fn idle(millis: u64) -> Config {
+    let idle = Some(core::time::Duration::from_millis(millis));
+    Config { timeouts: Timeouts { idle, ..Timeouts::NONE }, ..Config::DEVICE }
+}
+
+#[test]
+fn user_data_is_dropped_once_with_its_socket_or_with_the_shard() {
+    use lightcone_core::{Context, Handler, NoOutbox, PollerId};
+    struct Shared(Rc<()>);
+    impl Handler for Shared {
+        type Data = Rc<()>;
+        type Message = core::convert::Infallible;
+        fn admit(&mut self, _: Origin, _: &Address) -> Option<Rc<()>> {
+            Some(self.0.clone())
+        }
+    }
+    let mut handler = Shared(Rc::new(()));
+    let config = Config { sockets: 8, ..Config::DEVICE };
+    let mut slots: Vec<MaybeUninit<Slot<Rc<()>>>> = (0..8).map(|_| MaybeUninit::uninit()).collect();
+    let mut memory = vec![0; config.memory()];
+    let storage = Storage { slots: &mut slots, memory: &mut memory };
+    let mut shard = Shard::new(storage, &config, Instant::from_millis(0)).unwrap();
+    let peer = Address::Unix(lightcone_core::UnixId(0));
+    let origin = Origin::Accepted { listener: lightcone_core::ListenerId(0) };
+    let tokens: Vec<Token> = (0..8).map(|_| shard.admit(&mut handler, origin, &peer).unwrap()).collect();
+    assert_eq!(Rc::strong_count(&handler.0), 9);
+    let mut outbox = NoOutbox;
+    let mut cx = Context::new(Instant::from_millis(0), None, PollerId(0), &mut outbox);
+    for token in &tokens[..5] {
+        let mut port = shard.port(*token).unwrap();
+        port.cut(CloseReason::Shutdown);
+        assert_eq!(port.run(&mut handler, &mut cx), Next::Close);
+    }
+    assert_eq!(Rc::strong_count(&handler.0), 4);
+    drop(shard);
+    assert_eq!(Rc::strong_count(&handler.0), 1);
+}

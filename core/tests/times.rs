@@ -1,0 +1,612 @@
+//! Deadlines and timeouts: never early, at most two milliseconds late, whatever the clock does.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::excessive_nesting,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failed test is the point, and its numbers are small"
+)]
+
+mod common;
+
+use common::{Bench, Data, PLAIN, echo, ms, nothing, on};
+use core::time::Duration;
+use lightcone_core::{
+    CloseReason, Config, ErrorKind, Event, Instant, Interest, Next, Socket, Timeout, Timeouts, Token,
+};
+
+/// Starts from which the low half of the clock wraps, stands at its sign change, and goes on long.
+const STARTS: [u64; 6] =
+    [0, 1_000, u32::MAX as u64 - 3_000, u32::MAX as u64, (1 << 31) - 2_000, (7 << 32) - 1];
+
+const fn with(timeouts: Timeouts) -> Config {
+    Config { timeouts, ..PLAIN }
+}
+
+/// Sleeps as the shard allows; says when the socket was closed, counted from `start`.
+fn closed_at(bench: &mut Bench, start: u64, token: Token) -> u64 {
+    let orders = bench.sleep_until(start + 200_000);
+    let close = orders.iter().find(|(_, who, next)| *who == token && *next == Next::Close);
+    close.expect("it was never closed").0 - start
+}
+
+#[track_caller]
+fn in_time(at: u64, due: u64) {
+    assert!((due..=due + 2).contains(&at), "at {at} ms instead of {due}");
+}
+
+/// A wire where nothing happens: the timeout that ends it, and when.
+fn ends(
+    timeouts: Timeouts,
+    due: u64,
+    which: Timeout,
+    begin: impl Fn(&mut Bench) -> Token,
+    react: impl FnMut(&mut Socket<'_, Data>, Event<u32>) + Clone + 'static,
+) {
+    for start in STARTS {
+        let mut bench = Bench::starting_at(start, &with(timeouts), react.clone());
+        let token = begin(&mut bench);
+        in_time(closed_at(&mut bench, start, token), due);
+        let reason = Event::Close(CloseReason::TimedOut(which));
+        assert_eq!(bench.last().event, reason);
+        bench.is_clean();
+    }
+}
+
+#[test]
+fn idle() {
+    let timeouts = Timeouts { idle: ms(5_000), ..Timeouts::NONE };
+    ends(timeouts, 5_000, Timeout::Idle, Bench::open, nothing);
+}
+
+#[test]
+fn first_byte() {
+    let timeouts = Timeouts { first_byte: ms(3_000), idle: ms(5_000), ..Timeouts::NONE };
+    ends(timeouts, 3_000, Timeout::FirstByte, Bench::open, nothing);
+}
+
+#[test]
+fn first_byte_is_not_put_off_by_what_is_sent() {
+    let timeouts = Timeouts { first_byte: ms(3_000), idle: ms(50_000), ..Timeouts::NONE };
+    let begin = |bench: &mut Bench| {
+        let token = bench.open();
+        let start = bench.now;
+        bench.turn(start + 2_000);
+        let _ = bench.message(token, 0);
+        let _ = bench.flush(token);
+        token
+    };
+    ends(
+        timeouts,
+        3_000,
+        Timeout::FirstByte,
+        begin,
+        on(Event::Message(0), |socket| socket.send(b"hello").unwrap()),
+    );
+}
+
+#[test]
+fn a_shorter_idle_time_holds_from_the_first_byte_on() {
+    let timeouts = Timeouts { first_byte: ms(30_000), idle: ms(5_000), ..Timeouts::NONE };
+    let begin = |bench: &mut Bench| {
+        let token = bench.open();
+        let start = bench.now;
+        bench.turn(start + 1_000);
+        let _ = bench.receive(token, b"x");
+        token
+    };
+    ends(timeouts, 6_000, Timeout::Idle, begin, nothing);
+}
+
+#[test]
+fn a_longer_idle_time_holds_from_the_first_byte_on() {
+    let timeouts = Timeouts { first_byte: ms(3_000), idle: ms(5_000), ..Timeouts::NONE };
+    let begin = |bench: &mut Bench| {
+        let token = bench.open();
+        let start = bench.now;
+        bench.turn(start + 2_000);
+        let _ = bench.receive(token, b"x");
+        token
+    };
+    ends(timeouts, 7_000, Timeout::Idle, begin, nothing);
+}
+
+#[test]
+fn a_connected_socket_has_no_first_byte_timeout() {
+    let timeouts = Timeouts { first_byte: ms(3_000), idle: ms(5_000), connect: ms(1_000), ..Timeouts::NONE };
+    let begin = |bench: &mut Bench| {
+        let token = bench.dial(1);
+        let start = bench.now;
+        bench.turn(start + 500);
+        let _ = bench.tell(token, |port| port.connected());
+        token
+    };
+    ends(timeouts, 5_500, Timeout::Idle, begin, nothing);
+}
+
+#[test]
+fn connect() {
+    for start in STARTS {
+        let mut bench =
+            Bench::starting_at(start, &with(Timeouts { connect: ms(1_000), ..Timeouts::NONE }), nothing);
+        let token = bench.dial(5);
+        in_time(closed_at(&mut bench, start, token), 1_000);
+        assert_eq!(bench.events(), [Event::Refused(ErrorKind::TimedOut)]);
+        assert!(bench.try_tell(token, |port| port.connected()).is_none(), "a late success is gone");
+        assert_eq!(bench.shard.stats().refused, 1);
+        bench.is_clean();
+    }
+}
+
+fn hello(socket: &mut Socket<'_, Data>, event: Event<u32>) {
+    if event == Event::Open {
+        socket.send(&[1; 100]).unwrap();
+    }
+}
+
+#[test]
+fn write_stall() {
+    let timeouts = Timeouts { write_stall: ms(4_000), ..Timeouts::NONE };
+    let begin = |bench: &mut Bench| {
+        let token = bench.open();
+        assert_eq!(bench.tell(token, |port| port.blocked()), Next::Wait(Interest::BOTH));
+        token
+    };
+    ends(timeouts, 4_000, Timeout::WriteStall, begin, hello);
+}
+
+#[test]
+fn write_stall_counts_from_the_last_progress() {
+    let timeouts = Timeouts { write_stall: ms(4_000), ..Timeouts::NONE };
+    let begin = |bench: &mut Bench| {
+        let token = bench.open();
+        let start = bench.now;
+        let _ = bench.tell(token, |port| port.blocked());
+        for i in 1..=10 {
+            bench.turn(start + i * 1_000);
+            let _ = bench.tell(token, |port| port.writable());
+            let _ = bench.tell(token, |port| port.sent(1));
+            let _ = bench.tell(token, |port| port.blocked());
+        }
+        token
+    };
+    ends(timeouts, 14_000, Timeout::WriteStall, begin, hello);
+}
+
+/// Readiness is a hint: writable, and then it is not.
+#[test]
+fn write_stall_is_not_put_off_by_readiness_alone() {
+    let timeouts = Timeouts { write_stall: ms(4_000), ..Timeouts::NONE };
+    let begin = |bench: &mut Bench| {
+        let token = bench.open();
+        let start = bench.now;
+        let _ = bench.tell(token, |port| port.blocked());
+        for i in 1..=3 {
+            bench.turn(start + i * 1_000);
+            assert_eq!(bench.tell(token, |port| port.writable()), Next::Send);
+            let _ = bench.tell(token, |port| port.blocked());
+        }
+        token
+    };
+    ends(timeouts, 4_000, Timeout::WriteStall, begin, hello);
+}
+
+/// What the peer sends does not excuse that it takes nothing.
+#[test]
+fn write_stall_is_not_put_off_by_receiving() {
+    let timeouts = Timeouts { write_stall: ms(4_000), idle: ms(3_500), ..Timeouts::NONE };
+    let begin = |bench: &mut Bench| {
+        let token = bench.open();
+        let start = bench.now;
+        let _ = bench.tell(token, |port| port.blocked());
+        for i in 1..=3 {
+            bench.turn(start + i * 1_000);
+            let _ = bench.receive(token, b"x");
+        }
+        token
+    };
+    ends(timeouts, 4_000, Timeout::WriteStall, begin, hello);
+}
+
+#[test]
+fn write_stall_of_a_send_in_flight() {
+    for start in STARTS {
+        let config = with(Timeouts { write_stall: ms(4_000), ..Timeouts::NONE });
+        let mut bench = Bench::starting_at(start, &config, hello);
+        let token = bench.open();
+        assert_eq!(
+            bench.tell(token, |port| assert_eq!(port.outputs_in_flight(&mut [&[], &[]]), 2)),
+            Next::Wait(Interest::READ)
+        );
+        let orders = bench.sleep_until(start + 10_000);
+        assert_eq!(orders.len(), 1, "the peer takes nothing for ever");
+        in_time(orders[0].0 - start, 4_000);
+        assert_eq!(orders[0].2, Next::Cancel);
+        assert_eq!(bench.last().event, Event::Close(CloseReason::TimedOut(Timeout::WriteStall)));
+        assert_eq!(bench.tell(token, |port| port.sent(0)), Next::Close);
+    }
+}
+
+#[test]
+fn nothing_stalls_when_all_has_left() {
+    let mut bench = Bench::new(&with(Timeouts { write_stall: ms(4_000), ..Timeouts::NONE }), hello);
+    let token = bench.open();
+    let _ = bench.tell(token, |port| port.blocked());
+    bench.turn(3_000);
+    let _ = bench.tell(token, |port| port.writable());
+    assert_eq!(bench.flush(token).1, Next::Wait(Interest::READ));
+    assert_eq!(bench.sleep_until(50_000), []);
+    assert_eq!(bench.shard.next_deadline(), None);
+}
+
+fn hello_and_close(socket: &mut Socket<'_, Data>, event: Event<u32>) {
+    hello(socket, event);
+    if event == Event::Message(1) {
+        socket.close();
+    }
+    if event == Event::Message(2) {
+        socket.linger();
+    }
+}
+
+const DRAIN: Timeouts = Timeouts { drain: ms(2_000), ..Timeouts::NONE };
+
+#[test]
+fn drain() {
+    for message in [1, 2] {
+        let begin = move |bench: &mut Bench| {
+            let token = bench.open();
+            let _ = bench.tell(token, |port| port.blocked());
+            assert_eq!(bench.message(token, message).map(|next| matches!(next, Next::Wait(_))), Ok(true));
+            token
+        };
+        ends(DRAIN, 2_000, Timeout::Drain, begin, hello_and_close);
+    }
+}
+
+/// "From `close` to the last queued byte's leaving": neither progress nor the peer's end puts it off.
+#[test]
+fn drain_counts_from_close() {
+    let begin = |bench: &mut Bench| {
+        let token = bench.open();
+        let start = bench.now;
+        let _ = bench.message(token, 1);
+        for i in 1..=18 {
+            bench.turn(start + i * 100);
+            let _ = bench.tell(token, |port| port.sent(1));
+        }
+        token
+    };
+    ends(DRAIN, 2_000, Timeout::Drain, begin, hello_and_close);
+    let begin = |bench: &mut Bench| {
+        let token = bench.open();
+        let start = bench.now;
+        let _ = bench.message(token, 2);
+        bench.turn(start + 1_500);
+        let _ = bench.tell(token, |port| port.ended());
+        token
+    };
+    ends(DRAIN, 2_000, Timeout::Drain, begin, hello_and_close);
+}
+
+#[test]
+fn a_drain_that_times_out_says_what_was_lost() {
+    let mut bench = Bench::new(&with(DRAIN), hello_and_close);
+    let token = bench.open();
+    let _ = bench.tell(token, |port| port.sent(30));
+    let _ = bench.message(token, 1);
+    closed_at(&mut bench, 0, token);
+    assert_eq!(bench.last().queued, 70);
+    let stats = bench.shard.stats();
+    assert_eq!((stats.bytes_out, stats.bytes_lost), (30, 70));
+    assert_eq!(stats.closed[CloseReason::TimedOut(Timeout::Drain).index()], 1);
+}
+
+#[test]
+fn idle_and_stall_do_not_cut_a_drain_short() {
+    let timeouts = Timeouts { idle: ms(500), write_stall: ms(500), first_byte: ms(500), ..DRAIN };
+    let begin = |bench: &mut Bench| {
+        let token = bench.open();
+        let _ = bench.tell(token, |port| port.blocked());
+        let _ = bench.message(token, 1);
+        token
+    };
+    ends(timeouts, 2_000, Timeout::Drain, begin, hello_and_close);
+}
+
+/// A staged close that has waited long enough for the peer's end is orderly all the same.
+#[test]
+fn linger() {
+    for start in STARTS {
+        let config = with(Timeouts { linger: ms(700), ..DRAIN });
+        let mut bench = Bench::starting_at(start, &config, hello_and_close);
+        let token = bench.open();
+        assert_eq!(bench.message(token, 2), Ok(Next::Send));
+        bench.turn(start + 1_000);
+        assert_eq!(bench.flush(token).1, Next::Shut);
+        assert_eq!(bench.tell(token, |port| port.shut()), Next::Wait(Interest::READ));
+        for i in 1..=6 {
+            bench.turn(start + 1_000 + i * 100);
+            assert_eq!(bench.receive(token, b"discarded"), Next::Wait(Interest::READ));
+        }
+        in_time(closed_at(&mut bench, start, token), 1_700);
+        assert_eq!(bench.last().event, Event::Close(CloseReason::Local));
+        bench.is_clean();
+    }
+}
+
+#[test]
+fn activity_puts_idle_off_without_waking_for_each() {
+    for start in STARTS {
+        let mut bench =
+            Bench::starting_at(start, &with(Timeouts { idle: ms(5_000), ..Timeouts::NONE }), echo);
+        let token = bench.open();
+        let mut woken = 0;
+        for i in 1..=300 {
+            woken += bench.sleep_until(start + i * 100).len();
+            if i % 2 == 0 {
+                let _ = bench.receive(token, b"x");
+            } else if !bench.outputs(token).is_empty() {
+                let _ = bench.flush(token);
+            }
+        }
+        assert_eq!(woken, 0, "no turn for the socket");
+        in_time(closed_at(&mut bench, start, token), 35_000);
+        assert_eq!(bench.last().event, Event::Close(CloseReason::TimedOut(Timeout::Idle)));
+    }
+}
+
+#[test]
+fn a_deadline_comes_once_and_exactly() {
+    for start in STARTS {
+        for ahead in [0, 1, 2, 63, 64, 65, 4_095, 4_096, 100_000] {
+            let mut bench = Bench::starting_at(
+                start,
+                &PLAIN,
+                on(Event::Open, move |socket| {
+                    let at = socket.now() + Duration::from_millis(ahead);
+                    socket.set_deadline(Some(at));
+                    assert_eq!(socket.deadline(), Some(at));
+                }),
+            );
+            let token = bench.open();
+            let orders = bench.sleep_until(start + 200_000);
+            assert_eq!(orders, [(start + ahead, token, Next::Wait(Interest::READ))]);
+            assert_eq!(bench.events(), [Event::Open, Event::Timeout]);
+            assert_eq!(bench.shard.next_deadline(), None);
+        }
+    }
+}
+
+#[test]
+fn a_deadline_in_the_past_is_due_now() {
+    let mut bench = Bench::starting_at(
+        10_000,
+        &PLAIN,
+        on(Event::Open, |socket| {
+            socket.set_deadline(Some(Instant::from_millis(3)));
+        }),
+    );
+    let token = bench.open();
+    assert_eq!(bench.shard.next_deadline(), Some(Instant::from_millis(10_000)));
+    assert_eq!(bench.turn(10_000), [(token, Next::Wait(Interest::READ))]);
+    assert_eq!(bench.events(), [Event::Open, Event::Timeout]);
+    assert_eq!(bench.turn(10_001), []);
+}
+
+/// Who becomes ready in a turn comes in the next: also who sets a deadline that has passed.
+#[test]
+fn a_deadline_set_again_in_the_past_does_not_hold_up_the_turn() {
+    let mut bench = Bench::new(&PLAIN, |socket, event| {
+        if matches!(event, Event::Open | Event::Timeout) {
+            let now = socket.now();
+            socket.set_deadline(Some(now));
+        }
+    });
+    let token = bench.open();
+    bench.set_clock(5);
+    let mut turns = 0;
+    while let Some(ready) = bench.shard.next_ready() {
+        assert_eq!(ready, token);
+        let _ = bench.run(token);
+        turns += 1;
+        assert!(turns < 100, "one turn without an end");
+    }
+}
+
+#[test]
+fn a_deadline_is_moved_and_cleared() {
+    let mut bench = Bench::new(&PLAIN, |socket, event| match event {
+        Event::Message(0) => socket.set_deadline(None),
+        Event::Message(at) => socket.set_deadline(Some(Instant::from_millis(u64::from(at)))),
+        _ => {}
+    });
+    let token = bench.open();
+    let _ = bench.message(token, 1_000);
+    let _ = bench.message(token, 3_000);
+    assert_eq!(bench.sleep_until(2_999), []);
+    let _ = bench.message(token, 5_000);
+    let _ = bench.message(token, 4_000);
+    assert_eq!(bench.sleep_until(3_999), []);
+    assert_eq!(bench.sleep_until(4_000).len(), 1);
+    let _ = bench.message(token, 6_000);
+    let _ = bench.message(token, 0);
+    assert_eq!(bench.sleep_until(20_000), []);
+    let timeouts = bench.events().iter().filter(|event| **event == Event::Timeout).count();
+    assert_eq!(timeouts, 1);
+}
+
+/// Of two things told at one port, the handler moves the deadline in the first.
+#[test]
+fn a_deadline_that_is_moved_before_its_event_does_not_come_early() {
+    for to in [None, Some(Instant::from_millis(9_000))] {
+        let mut bench = Bench::new(&PLAIN, move |socket, event| match event {
+            Event::Open => socket.set_deadline(Some(Instant::from_millis(1_000))),
+            Event::Receive => socket.set_deadline(to),
+            Event::Timeout => assert_eq!(to.map(Instant::as_millis), Some(9_000), "it was cleared"),
+            _ => {}
+        });
+        let token = bench.open();
+        bench.set_clock(1_000);
+        assert_eq!(bench.shard.next_ready(), Some(token));
+        let _ = bench.receive(token, b"in the same turn");
+        assert_eq!(bench.events(), [Event::Open, Event::Receive], "moved to {to:?}");
+        let orders = bench.sleep_until(20_000);
+        assert_eq!(orders.len(), usize::from(to.is_some()));
+    }
+}
+
+#[test]
+fn a_far_deadline_is_taken_as_twelve_days() {
+    const DAY: u64 = 24 * 3_600_000;
+    for at in [u64::MAX, 13 * DAY, 1 << 33] {
+        let mut bench = Bench::new(
+            &PLAIN,
+            on(Event::Open, move |socket| {
+                socket.set_deadline(Some(Instant::from_millis(at)));
+            }),
+        );
+        bench.open();
+        let mut now = 0;
+        while bench.events().last() != Some(&Event::Timeout) {
+            now = bench.shard.next_deadline().expect("it is forgotten").as_millis();
+            assert!(now < 13 * DAY);
+            bench.turn(now);
+        }
+        assert!(now >= 12 * DAY, "{now}");
+    }
+}
+
+#[test]
+fn a_deadline_does_not_come_to_a_socket_that_closes() {
+    let mut bench = Bench::new(
+        &PLAIN,
+        on(Event::Open, |socket| {
+            socket.set_deadline(Some(Instant::from_millis(100)));
+            socket.send(b"bye").unwrap();
+            socket.close();
+        }),
+    );
+    let token = bench.open();
+    assert_eq!(bench.turn(1_000), []);
+    assert_eq!(bench.flush(token).1, Next::Close);
+    assert_eq!(bench.events(), [Event::Open, Event::Close(CloseReason::Local)]);
+    bench.is_clean();
+}
+
+#[test]
+fn a_deadline_comes_in_every_live_state() {
+    let open = |socket: &mut Socket<'_, Data>, event| match event {
+        Event::Open => socket.set_deadline(Some(Instant::from_millis(100))),
+        Event::Message(0) => socket.finish(),
+        Event::Message(_) => socket.pause(),
+        _ => {}
+    };
+    for how in 0..5 {
+        let mut bench = Bench::new(&PLAIN, open);
+        let token = bench.open();
+        match how {
+            0 => drop(bench.message(token, 0)),
+            1 => {
+                assert_eq!(bench.message(token, 0), Ok(Next::Shut));
+                let _ = bench.tell(token, |port| port.shut());
+            }
+            2 => drop(bench.tell(token, |port| port.ended())),
+            3 => drop(bench.message(token, 1)),
+            _ => drop(bench.receive(token, &[0; 64])),
+        }
+        assert_eq!(bench.sleep_until(1_000).len(), 1, "{how}");
+        assert_eq!(bench.last().event, Event::Timeout);
+    }
+}
+
+#[test]
+fn a_clock_that_stands_still_or_goes_back_changes_nothing() {
+    for start in STARTS {
+        let start = start + 10_000;
+        let config = with(Timeouts { idle: ms(5_000), ..Timeouts::NONE });
+        let mut bench = Bench::starting_at(
+            start,
+            &config,
+            on(Event::Open, |socket| {
+                let at = socket.now() + Duration::from_millis(1_000);
+                socket.set_deadline(Some(at));
+            }),
+        );
+        let token = bench.open();
+        for now in [start, start, start - 1, start - 9_999, start + 999, start + 3, start + 999] {
+            assert_eq!(bench.turn(now), [], "at {now}");
+        }
+        assert_eq!(bench.turn(start + 1_000).len(), 1);
+        assert_eq!(bench.turn(start + 1_000), []);
+        assert_eq!(bench.turn(start), []);
+        in_time(closed_at(&mut bench, start, token), 5_000);
+    }
+}
+
+/// A turn at each side of every edge of the wheel.
+#[test]
+fn jumps_to_the_edges_of_the_wheel() {
+    for start in STARTS {
+        for edge in [1, 64, 4_096, 262_144, 16_777_216, 1 << 29] {
+            for ahead in [edge - 1, edge, edge + 1] {
+                let mut bench = Bench::starting_at(
+                    start,
+                    &PLAIN,
+                    on(Event::Open, move |socket| {
+                        let at = socket.now() + Duration::from_millis(ahead);
+                        socket.set_deadline(Some(at));
+                    }),
+                );
+                bench.open();
+                if ahead > 0 {
+                    assert_eq!(bench.turn(start + ahead - 1), []);
+                }
+                assert_eq!(bench.turn(start + ahead).len(), 1);
+                assert_eq!(bench.shard.next_deadline(), None);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_earliest_of_many_is_the_next_deadline() {
+    let mut bench = Bench::new(&Config { sockets: 100, ..PLAIN }, |socket, event| {
+        if event == Event::Open {
+            let at = 10 + (socket.data.id as u64 * 7_919) % 5_000;
+            socket.set_deadline(Some(Instant::from_millis(at)));
+        }
+    });
+    let mut due: Vec<u64> = (0..100).map(|id| 10 + (id * 7_919) % 5_000).collect();
+    due.sort_unstable();
+    for _ in 0..100 {
+        bench.open();
+    }
+    let times: Vec<u64> = bench.sleep_until(10_000).iter().map(|(at, ..)| *at).collect();
+    assert_eq!(times, due);
+}
+
+/// The last moment: a timeout's own tick, and activity in that very turn before `next_ready`.
+#[test]
+fn what_comes_in_the_same_turn_counts() {
+    let config = with(Timeouts { idle: ms(1_000), ..Timeouts::NONE });
+    let mut bench = Bench::new(&config, nothing);
+    let token = bench.open();
+    bench.set_clock(5_000);
+    let _ = bench.receive(token, b"x");
+    assert_eq!(bench.shard.next_ready(), None);
+    in_time(closed_at(&mut bench, 5_000, token), 1_000);
+}
+
+#[test]
+fn a_silent_wire_needs_no_wake_up_without_timeouts() {
+    let mut bench = Bench::new(&PLAIN, hello);
+    let token = bench.open();
+    let _ = bench.tell(token, |port| port.blocked());
+    assert_eq!(bench.shard.next_deadline(), None);
+    assert_eq!(bench.turn(1 << 30), []);
+}

@@ -1,0 +1,153 @@
+//! A token reaches its own socket or none.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::excessive_nesting,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failed test is the point, and its numbers are small"
+)]
+
+mod common;
+
+use common::{Bench, PLAIN, nothing, on};
+use lightcone_core::{Config, ErrorKind, Event, Next, PollerId, Token};
+
+fn ended(bench: &mut Bench, token: Token) {
+    assert_eq!(bench.tell(token, |port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
+}
+
+/// Nothing that is told by a stale token has an effect, and each look-up is counted.
+fn is_gone(bench: &mut Bench, token: Token) {
+    let (before, events) = (*bench.shard.stats(), bench.seen().len());
+    assert!(bench.try_tell(token, |_| unreachable!()).is_none());
+    assert!(bench.shard.port(token).is_none());
+    assert_eq!(bench.message(token, 3), Err(3));
+    let (after, in_use) = (*bench.shard.stats(), bench.shard.in_use());
+    assert_eq!(after.gone, before.gone + 3);
+    bench.shard.give_back(token);
+    assert!(bench.shard.dial(&mut bench.handler, token, 1, &common::PEER).is_err());
+    assert_eq!(bench.shard.in_use(), in_use);
+    assert_eq!(bench.seen().len(), events);
+}
+
+#[test]
+fn a_stale_token_never_reaches_the_next_socket() {
+    let mut bench = Bench::new(&Config { sockets: 1, ..PLAIN }, nothing);
+    let mut old = Vec::new();
+    for _ in 0..50 {
+        let token = bench.open();
+        assert_eq!(token.index(), 0);
+        for stale in &old {
+            assert_ne!(*stale, token);
+            is_gone(&mut bench, *stale);
+        }
+        ended(&mut bench, token);
+        is_gone(&mut bench, token);
+        old.push(token);
+    }
+}
+
+#[test]
+fn a_token_given_back_is_stale() {
+    let mut bench = Bench::new(&Config { sockets: 1, ..PLAIN }, nothing);
+    let reserved = bench.shard.reserve().unwrap();
+    bench.shard.give_back(reserved);
+    is_gone(&mut bench, reserved);
+    let token = bench.open();
+    assert_eq!(token.index(), reserved.index());
+    is_gone(&mut bench, reserved);
+}
+
+#[test]
+fn another_poller_or_another_engine_means_nothing_here() {
+    let salted = |poller, salt| Config { poller: PollerId(poller), salt, ..PLAIN };
+    let mut benches: Vec<(Token, Bench)> = [(0, 0), (1, 0), (255, 0), (0, 0x5555_0000), (0, u32::MAX / 2)]
+        .into_iter()
+        .map(|(poller, salt)| {
+            let mut bench = Bench::new(&salted(poller, salt), nothing);
+            let token = bench.open();
+            assert_eq!((token.poller(), token.generation()), (PollerId(poller), salt));
+            (token, bench)
+        })
+        .collect();
+    let tokens: Vec<Token> = benches.iter().map(|(token, _)| *token).collect();
+    for (own, bench) in &mut benches {
+        for token in &tokens {
+            if token == own {
+                assert!(bench.shard.port(*token).is_some());
+            } else {
+                is_gone(bench, *token);
+            }
+        }
+    }
+}
+
+#[test]
+fn generations_wrap() {
+    let mut bench = Bench::new(&Config { sockets: 1, salt: u32::MAX - 2, ..PLAIN }, nothing);
+    let mut tokens = Vec::new();
+    for expected in [u32::MAX - 2, u32::MAX - 1, u32::MAX, 0, 1] {
+        let token = bench.open();
+        assert_eq!(token.generation(), expected);
+        for stale in &tokens {
+            is_gone(&mut bench, *stale);
+        }
+        ended(&mut bench, token);
+        tokens.push(token);
+    }
+}
+
+#[test]
+fn any_word_is_a_token_that_is_simply_gone() {
+    let mut bench = Bench::new(&Config { salt: 77, ..PLAIN }, nothing);
+    let token = bench.open();
+    assert_eq!(Token::from_bits(token.to_bits()), token);
+    for bits in [0, 1, u64::MAX, 1 << 32, 1 << 24, u64::from(Token::MAX_INDEX), token.to_bits() ^ 1 << 63] {
+        is_gone(&mut bench, Token::from_bits(bits));
+    }
+    for bit in 0..64 {
+        is_gone(&mut bench, Token::from_bits(token.to_bits() ^ 1 << bit));
+    }
+    assert!(bench.shard.port(token).is_some());
+}
+
+#[test]
+fn what_was_due_for_the_old_socket_is_not_given_to_the_new_one() {
+    let config = Config { sockets: 1, output_blocks: 2, ..PLAIN };
+    let mut bench = Bench::new(
+        &config,
+        on(Event::Open, |socket| {
+            if socket.data.id == 0 {
+                socket.set_deadline(Some(lightcone_core::Instant::from_millis(100)));
+                socket.send(&[9; 128]).unwrap();
+                let _ = socket.send(&[9]);
+                socket.pause();
+            }
+        }),
+    );
+    let old = bench.open();
+    let _ = bench.tell(old, |port| port.blocked());
+    let _ = bench.receive(old, b"left behind");
+    bench.shard.port(old).unwrap().put_off();
+    ended(&mut bench, old);
+    bench.turn(0);
+    bench.events();
+    let new = bench.open();
+    assert_eq!(bench.outputs(new), b"");
+    assert_eq!(bench.room(new), 64);
+    assert_eq!(bench.turn(1_000), []);
+    assert_eq!(bench.shard.next_deadline(), None);
+    assert_eq!(bench.events(), [Event::Open]);
+}
+
+#[test]
+fn tokens_are_what_they_say() {
+    let mut bench = Bench::new(&Config { poller: PollerId(9), salt: 4, ..PLAIN }, nothing);
+    let (a, b) = (bench.open(), bench.open());
+    assert_eq!((a.index(), b.index()), (0, 1));
+    assert_eq!(format!("{a} {b:?}"), "9:0#4 Token(9:1#4)");
+}

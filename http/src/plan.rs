@@ -1,0 +1,57 @@
+//! What of a request decides how its response is written.
+
+/// Small facts about one request, in one byte.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Plan(u8);
+
+impl Plan {
+    /// What nearly all requests ask for.
+    pub(crate) const PLAIN: Self = Self::KEEP_ALIVE;
+    /// Another request may follow.
+    pub(crate) const KEEP_ALIVE: Self = Self(1);
+    /// A `HEAD` request: all but the body.
+    pub(crate) const BODILESS: Self = Self(2);
+    /// The client speaks HTTP/1.0: no chunks, and it has to be told that the connection stays.
+    pub(crate) const OLD: Self = Self(4);
+    /// The client waits for leave to send its body.
+    pub(crate) const EXPECTS: Self = Self(8);
+
+    pub(crate) const fn has(self, fact: Self) -> bool {
+        self.0 & fact.0 != 0
+    }
+
+    #[inline(always)]
+    pub(crate) const fn with(self, fact: Self, holds: bool) -> Self {
+        Self(self.0 & !fact.0 | if holds { fact.0 } else { 0 })
+    }
+
+    pub(crate) const fn set(&mut self, fact: Self, holds: bool) {
+        *self = self.with(fact, holds);
+    }
+
+    pub(crate) const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The facts that these bits stand for; those of no fact are dropped.
+    pub(crate) const fn from_bits(bits: u8) -> Self {
+        Self(bits & 15)
+    }
+
+    /// The connection ends.
+    pub(crate) const fn close(&mut self) {
+        self.set(Self::KEEP_ALIVE, false);
+    }
+}
+
+impl core::fmt::Debug for Plan {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let names = [
+            (Self::KEEP_ALIVE, "keep-alive"),
+            (Self::BODILESS, "bodiless"),
+            (Self::OLD, "old"),
+            (Self::EXPECTS, "expects"),
+        ];
+        f.debug_set().entries(names.iter().filter(|(fact, _)| self.has(*fact)).map(|(_, name)| name)).finish()
+    }
+}
