@@ -651,12 +651,13 @@ impl<M> Engine<M> {
             sockets.push(socket);
         }
         for (remote, socket) in hub.pollers.iter().zip(sockets) {
-            if let Err(refused) = remote.tell(Control::Listen { socket, id }) {
-                for told in &hub.pollers {
-                    let _ = told.tell(Control::Unlisten { id }); // who does not have it has nothing to do
-                }
-                return Err(if matches!(refused, PushError::Full(_)) { Error::Full } else { Error::Gone });
-            }
+            let Err(refused) = remote.tell(Control::Listen { socket, id }) else { continue };
+            // who does not have it has nothing to do
+            hub.pollers.iter().for_each(|told| drop(told.tell(Control::Unlisten { id })));
+            return Err(match refused {
+                PushError::Full(_) => Error::Full,
+                PushError::Closed(_) => Error::Gone,
+            });
         }
         if let Some(place) = locked(&hub.listeners).get_mut(usize::from(id.0)) {
             place.shared = shared;

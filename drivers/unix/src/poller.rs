@@ -1,5 +1,6 @@
 //! One poller's thread: a shard, a driver, and the loop that carries what the one says to the other.
 
+use core::any::Any;
 use core::panic::AssertUnwindSafe;
 use core::time::Duration;
 use std::collections::VecDeque;
@@ -132,16 +133,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         loop {
             self.begin_turn();
             while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.turn())) {
-                match core::mem::take(&mut self.admitting) {
-                    Admitting::Accepted => {}
-                    Admitting::Connecting(token) => self.shard.give_back(token),
-                    Admitting::Nobody => {
-                        // without a socket it was not a handler's panic
-                        let Some(token) = self.current.take() else { resume_unwind(panic) };
-                        self.end_panicked(token);
-                    }
-                }
-                self.report.panics += 1;
+                self.survive(panic);
             }
             if self.is_over() {
                 return self.end();
@@ -353,6 +345,20 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
             self.driver.forget(fd.as_fd(), token.to_bits(), interest);
         }
         self.seats.release();
+    }
+
+    /// Puts a handler's panic down to its socket; goes on with another's.
+    fn survive(&mut self, panic: Box<dyn Any + Send>) {
+        match core::mem::take(&mut self.admitting) {
+            Admitting::Accepted => {}
+            Admitting::Connecting(token) => self.shard.give_back(token),
+            Admitting::Nobody => {
+                // without a socket it was not a handler's panic
+                let Some(token) = self.current.take() else { resume_unwind(panic) };
+                self.end_panicked(token);
+            }
+        }
+        self.report.panics += 1;
     }
 
     fn end_panicked(&mut self, token: Token) {
