@@ -6,7 +6,7 @@ use crate::interest::Interest;
 use crate::life::{State, Step};
 use crate::shard::Shard;
 use crate::slot::{Asked, Control, Flags, Pending};
-use crate::socket::{Shared, Socket, Stream};
+use crate::socket::{Socket, Stream};
 use crate::token::Token;
 
 /// What the driver does now for the socket it dealt with.
@@ -22,7 +22,20 @@ pub enum Next {
     /// Cancel the send that is in flight, then say [`Port::sent`] with what of it was done.
     Cancel,
     /// Close the descriptor. The slot is already free; its token is stale.
+    /// [`Shard::breaks_off`](crate::Shard::breaks_off) says how.
     Close,
+}
+
+impl Next {
+    /// What to wait for, if waiting is all there is to do.
+    #[must_use]
+    #[inline]
+    pub const fn waits_for(self) -> Option<Interest> {
+        match self {
+            Self::Wait(interest) => Some(interest),
+            Self::Send | Self::Shut | Self::Cancel | Self::Close => None,
+        }
+    }
 }
 
 /// One socket, borrowed from its [`Shard`] to be told what happened, to have its events delivered,
@@ -30,8 +43,7 @@ pub enum Next {
 ///
 /// The push way: tell, then [`run`](Self::run) with a handler. The pull way: tell, then
 /// [`next_event`](Self::next_event) until `None`, then [`finish`](Self::finish). Both go through the
-/// same transitions.
-#[must_use = "end it with `run` or `finish`: they keep what was not consumed"]
+/// same transitions. A port that is dropped with neither loses the bytes it was told of.
 #[derive(Debug)]
 pub struct Port<'p, 's, D> {
     shard: &'p mut Shard<'s, D>,
@@ -84,7 +96,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// # Panics
     ///
     /// When they are more than there is room for, or come after the end of the stream.
-    #[inline]
+    #[inline(always)]
     pub fn received(&mut self, bytes: &'p [u8]) {
         if bytes.is_empty() {
             return;
@@ -93,21 +105,17 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let now = self.shard.now.tick();
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
         let control = &mut slot.control;
-        let ended = control.flags.has(Flags::PEER_ENDED);
-        assert!(!ended, "received {} bytes with room for 0, after the end", bytes.len());
         if !control.state.is_live() {
+            assert!(!control.flags.has(Flags::PEER_ENDED), "received {} bytes with room for 0", bytes.len());
             return; // a staged close discards
         }
         let room = self.shard.input.room(&control.kept).saturating_sub(self.fresh.len());
-        assert!(bytes.len() <= room, "received {} bytes with room for {room}", bytes.len());
-        if control.flags.has(Flags::SILENT) {
-            control.flags.set(Flags::TIMES); // another timeout holds from now on
+        if bytes.len() >= room || control.flags.has(Flags::UNUSUAL) {
+            control.received_unusually(bytes.len(), room);
         }
-        control.flags.clear(Flags::SILENT.with(Flags::FILLED));
-        if bytes.len() == room {
-            control.flags.set(Flags::FILLED);
+        if !control.flags.has(Flags::STALLED) || self.shard.config.timeouts.write_stall.is_none() {
+            control.seen = now;
         }
-        control.seen = now;
         control.pending.set(Pending::RECEIVE);
         if control.kept.is_empty() && self.fresh.is_empty() {
             self.fresh = bytes;
@@ -146,6 +154,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     /// A call on the socket failed, or its connect did.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "but for a reset, the kind is told as it is")]
     pub fn failed(&mut self, error: ErrorKind) {
         self.cut(match error {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => CloseReason::Reset,
@@ -177,9 +186,16 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Closes the socket in order, as the handler's `close` does.
+    /// Closes the socket in order, as the handler's `close` does; a connect is called off.
     pub fn close(&mut self) {
-        self.control().asked.set(Asked::CLOSE);
+        let now = self.shard.now.tick();
+        let control = self.control();
+        if control.state == State::Connecting {
+            control.because(CloseReason::Local);
+            control.step(Step::Close, now);
+        } else {
+            control.asked.set(Asked::CLOSE);
+        }
     }
 
     /// Whether the socket waits for the outcome of a connect.
@@ -230,7 +246,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// # Panics
     ///
     /// When fewer than `n` bytes are queued.
-    #[inline]
+    #[inline(always)]
     pub fn sent(&mut self, n: usize) {
         let now = self.shard.now.tick();
         self.shard.stats.bytes_out += n as u64;
@@ -286,11 +302,21 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// From now on, or from before, the write stall timeout runs.
     fn stall(&mut self) {
         let now = self.shard.now.tick();
+        let moves = self.moves_seen();
         let control = self.control();
         if !control.flags.has(Flags::STALLED) {
-            control.progress = now;
             control.flags.set(Flags::STALLED.with(Flags::TIMES));
+            if moves {
+                control.seen = now;
+            }
         }
+    }
+
+    /// Whether progress moves `seen`: not while it is the time of opening, for the first byte.
+    fn moves_seen(&self) -> bool {
+        let silent =
+            self.shard.slots.get(self.index).is_some_and(|slot| slot.control.flags.has(Flags::SILENT));
+        !silent || self.shard.config.timeouts.first_byte.is_none()
     }
 
     /// Sending is possible again.
@@ -324,9 +350,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         handler: &mut H,
         cx: &mut Context<'_, H::Message>,
     ) -> Result<Next, H::Message> {
-        while let Some((event, mut socket)) = self.next_event() {
-            handler.event(&mut socket, event, cx);
-        }
+        self.deliver(handler, cx);
         if !self.control().takes_messages() {
             self.shard.stats.gone += 1;
             return Err(message);
@@ -334,54 +358,91 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if let Some(mut socket) = self.view() {
             handler.event(&mut socket, Event::Message(message), cx);
         }
-        Ok(self.run(handler, cx))
+        Ok(self.run_all(handler, cx))
     }
 
-    /// Delivers everything that is due, and says what the driver does next.
-    #[inline]
-    pub fn run<H: Handler<Data = D>>(mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
-        while let Some(event) = self.due()
-            && let Some(mut socket) = self.view()
+    /// Delivers everything that is due, and says what the driver does next. After [`Next::Close`] the
+    /// port is of no use.
+    #[inline(always)]
+    pub fn run<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
+        if !handler.wants_sent()
+            && let Some(next) = self.sent_unheard()
         {
-            handler.event(&mut socket, event, cx);
+            return next;
         }
+        if let Some(next) = self.run_plain(handler, cx) {
+            return next;
+        }
+        self.run_all(handler, cx)
+    }
+
+    /// All that was queued has left, which is no event to the handler, and nothing else is due.
+    #[inline]
+    fn sent_unheard(&mut self) -> Option<Next> {
+        let control = &mut self.shard.slots.get_mut(self.index)?.control;
+        if control.pending != Pending::SENT || !control.is_plain() || !control.chain.is_empty() {
+            return None;
+        }
+        control.pending = Pending::default();
+        let quiet = control.is_quiet() && self.fresh.is_empty() && self.shard.input.has_blocks();
+        quiet.then(|| control.next(true))
+    }
+
+    /// The two events of a plain request, each with one look at the slot: bytes came and all were
+    /// consumed, or all that was queued has left. `None` when there is more to it.
+    #[inline(never)]
+    fn run_plain<H: Handler<Data = D>>(
+        &mut self,
+        handler: &mut H,
+        cx: &mut Context<'_, H::Message>,
+    ) -> Option<Next> {
+        let shard = &mut *self.shard;
+        let slot = shard.slots.get_mut(self.index)?;
+        let control = &mut slot.control;
+        if !control.is_plain() || self.consumed > 0 {
+            return None;
+        }
+        let event = if control.pending == Pending::RECEIVE && !self.fresh.is_empty() {
+            Event::Receive
+        } else if control.pending == Pending::SENT && control.chain.is_empty() && self.fresh.is_empty() {
+            Event::Sent
+        } else {
+            return None;
+        };
+        control.pending = Pending::default();
+        if !matches!(event, Event::Sent) || handler.wants_sent() {
+            let shared = shard.shared.of(self.index, control.generation);
+            let (bytes, consumed) = (self.fresh, &mut self.consumed);
+            let stream = Stream { control, pool: shard.output.lend(), bytes, consumed, shared };
+            let data = slot.data.as_mut()?;
+            handler.event(&mut Socket { stream, data }, event, cx);
+        }
+        let control = &slot.control;
+        let quiet = control.is_plain() && control.is_quiet() && self.consumed == self.fresh.len();
+        if !quiet || !shard.input.has_blocks() {
+            return None;
+        }
+        (self.fresh, self.consumed) = (&[], 0);
+        Some(control.next(true))
+    }
+
+    #[inline(never)]
+    fn run_all<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
+        self.deliver(handler, cx);
         self.conclude()
+    }
+
+    fn deliver<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) {
+        while let Some((event, mut socket)) = self.next_event() {
+            if !matches!(event, Event::Sent) || handler.wants_sent() {
+                handler.event(&mut socket, event, cx);
+            }
+        }
     }
 
     /// The next event that is due, with the socket it is for. What the last one asked for takes
     /// effect first.
     pub fn next_event<M>(&mut self) -> Option<(Event<M>, Socket<'_, D>)> {
-        let event = self.due()?;
-        Some((event, self.view()?))
-    }
-
-    /// Settles, and takes the next event that is due. The two events of a plain request are told
-    /// apart from the rest with one look at the slot.
-    #[inline]
-    fn due<M>(&mut self) -> Option<Event<M>> {
-        let control = &mut self.shard.slots.get_mut(self.index)?.control;
-        let plain = control.state.is_live() && control.asked.is_empty();
-        if plain && control.pending == Pending::RECEIVE && self.consumed == 0 && !self.fresh.is_empty() {
-            control.pending = Pending::default();
-            return Some(Event::Receive);
-        }
-        if plain && self.consumed == self.fresh.len() {
-            // all of what has just come was consumed, or nothing was there
-            self.fresh = &[];
-            self.consumed = 0;
-            if control.pending.is_empty() {
-                return None;
-            }
-            if control.pending == Pending::SENT && control.chain.is_empty() {
-                control.pending = Pending::default();
-                return Some(Event::Sent);
-            }
-        }
-        self.due_slow()
-    }
-
-    #[inline(never)]
-    fn due_slow<M>(&mut self) -> Option<Event<M>> {
         self.settle();
         loop {
             let pending = self.control().pending;
@@ -391,7 +452,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
             let first = pending.first();
             self.control().pending.clear(first);
             if !self.is_overtaken(first) {
-                return Some(self.event(first));
+                let event = self.event(first);
+                return Some((event, self.view()?));
             }
         }
     }
@@ -443,7 +505,6 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    #[inline]
     fn view(&mut self) -> Option<Socket<'_, D>> {
         let shard = &mut *self.shard;
         let slot = shard.slots.get_mut(self.index)?;
@@ -456,13 +517,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         } else {
             self.fresh
         };
-        let generation = control.generation.wrapping_add(shard.config.salt);
-        let shared = Shared {
-            now: shard.now,
-            token: Token::new(shard.config.poller, self.index, generation),
-            capacity: shard.input.capacity() as u32,
-            output_limit: shard.config.output_limit as u16,
-        };
+        let shared = shard.shared.of(self.index, control.generation);
         let pool = shard.output.lend();
         Some(Socket { stream: Stream { control, pool, bytes, consumed: &mut self.consumed, shared }, data })
     }
@@ -556,20 +611,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     /// Ends a settled port.
-    #[inline]
-    fn conclude(self) -> Next {
-        if let Some(slot) = self.shard.slots.get(self.index)
-            && slot.control.is_quiet()
-            && self.shard.input.has_blocks()
-        {
-            // the common case, free of all book-keeping
-            return slot.control.next(true);
-        }
-        self.finish_slow()
-    }
-
-    #[inline(never)]
-    fn finish_slow(mut self) -> Next {
+    fn conclude(&mut self) -> Next {
         let mut starve = self.grant_writable();
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return Next::Wait(Interest::NONE) };
         let control = &mut slot.control;
@@ -593,7 +635,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         next
     }
 
-    fn finish_closed(self) -> Next {
+    fn finish_closed(&mut self) -> Next {
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return Next::Close };
         let control = &mut slot.control;
         if !control.pending.is_empty() {
@@ -609,6 +651,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
             return Next::Cancel;
         }
         self.shard.stats.bytes_lost += control.chain.queued() as u64;
+        let cut = matches!(control.reason, Some(CloseReason::Aborted | CloseReason::HandlerPanic));
+        self.shard.broke_off = cut || !control.chain.is_empty();
         control.chain.clear(&mut self.shard.output);
         let now = self.shard.now.tick();
         control.step(Step::Release, now);
@@ -633,10 +677,31 @@ impl Control {
         self.state.is_live() && self.flags.has(Flags::OPENED)
     }
 
-    /// Whether `finish` has nothing more to do than to say what is next.
+    /// What is seldom so when bytes come: the first ones, as many as there was room for, or too many.
+    #[cold]
+    #[inline(never)]
+    fn received_unusually(&mut self, bytes: usize, room: usize) {
+        let room = if self.flags.has(Flags::PEER_ENDED) { 0 } else { room };
+        assert!(bytes <= room, "received {bytes} bytes with room for {room}");
+        if self.flags.has(Flags::SILENT) {
+            self.flags.set(Flags::TIMES); // another timeout holds from now on
+        }
+        self.flags.clear(Flags::SILENT.with(Flags::FILLED));
+        if bytes == room {
+            self.flags.set(Flags::FILLED);
+        }
+    }
+
+    /// Whether the socket is open and nothing was asked for.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        self.state.is_live() && self.asked.is_empty()
+    }
+
+    /// Whether there is nothing more to do than to say what is next.
+    #[inline]
     fn is_quiet(&self) -> bool {
-        self.state.is_live()
-            && self.pending.is_empty()
+        self.pending.is_empty()
             && self.kept.is_empty()
             && !self.chain.armed
             && !self.flags.has(Flags::TIMES)
@@ -644,6 +709,11 @@ impl Control {
     }
 
     /// What the driver does next: a function of the socket's state alone.
+    #[inline]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the states that are left differ in what they read alone"
+    )]
     fn next(&self, room: bool) -> Next {
         let send = !self.chain.is_empty() && !self.flags.has(Flags::BLOCKED.with(Flags::IN_FLIGHT));
         match self.state {

@@ -1,5 +1,10 @@
 //! The state machine of one poller.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "`Config::check` keeps every count and size within its type"
+)]
+
 use crate::address::{Address, Packed};
 use crate::buffer::{Blocks, InputPools, LINK_BYTES};
 use crate::config::{Config, ConfigError};
@@ -9,6 +14,7 @@ use crate::life::{State, Step};
 use crate::port::Port;
 use crate::queue::Queue;
 use crate::slot::{Control, Flags, Pending, Slot};
+use crate::socket::Shared;
 use crate::stats::Stats;
 use crate::storage::{Slots, Storage};
 use crate::time::{Instant, at_or_before, millis_ceil};
@@ -33,6 +39,8 @@ pub struct Shard<'s, D> {
     pub(crate) input: InputPools<'s>,
     wheel: Wheel,
     pub(crate) now: Instant,
+    /// The template of what views show.
+    pub(crate) shared: Shared,
     pub(crate) config: Config,
     ticks: Ticks,
     /// One more than the index of the first free slot.
@@ -47,6 +55,8 @@ pub struct Shard<'s, D> {
     turns: u32,
     open: u32,
     stopping: bool,
+    /// What [`breaks_off`](Self::breaks_off) tells.
+    pub(crate) broke_off: bool,
     pub(crate) stats: Stats,
 }
 
@@ -130,6 +140,13 @@ impl<'s, D> Shard<'s, D> {
             input: InputPools { small, large },
             wheel: Wheel::new(now.tick()),
             now,
+            shared: Shared {
+                now,
+                token: Token::new(config.poller, 0, config.salt),
+                capacity: if config.receive_blocks > 0 { config.receive_size } else { config.block_size }
+                    as u32,
+                output_limit: config.output_limit.min(config.output_blocks) as u16,
+            },
             config: Config { output_limit: config.output_limit.min(config.output_blocks), ..*config },
             ticks: Ticks::new(config),
             free: 0,
@@ -140,6 +157,7 @@ impl<'s, D> Shard<'s, D> {
             turns: 0,
             open: 0,
             stopping: false,
+            broke_off: false,
             stats: Stats::default(),
         })
     }
@@ -172,6 +190,7 @@ impl<'s, D> Shard<'s, D> {
     /// back changes nothing.
     pub fn tick(&mut self, now: Instant) {
         self.now = self.now.max(now);
+        self.shared.now = self.now;
         self.feed_starving();
         self.turns = self.ready.len();
     }
@@ -260,21 +279,22 @@ impl<'s, D> Shard<'s, D> {
     #[inline]
     pub fn port(&mut self, token: Token) -> Option<Port<'_, 's, D>> {
         let index = token.index();
-        let slot = self.slots.get(index);
-        let wanted = token.generation().wrapping_sub(self.config.salt);
-        match slot {
-            Some(slot)
-                if slot.control.generation == wanted
-                    && slot.control.state != State::Free
-                    && token.poller() == self.config.poller =>
-            {
-                Some(Port::new(self, index))
-            }
-            _ => {
-                self.stats.gone += 1;
-                None
-            }
+        if let Some(slot) = self.slots.get(index)
+            && self.shared.token.at(index, slot.control.generation) == token
+            && slot.control.state != State::Free
+        {
+            return Some(Port::new(self, index));
         }
+        self.stats.gone += 1;
+        None
+    }
+
+    /// Whether the socket for which [`Next::Close`](crate::Next) was last given breaks off: it was aborted, its handler
+    /// panicked, or queued bytes are lost. A driver then resets the connection if it can, since to the peer a plain
+    /// close would look like the end of all that there was to say.
+    #[must_use]
+    pub fn breaks_off(&self) -> bool {
+        self.broke_off
     }
 
     /// The first socket at or behind place `from` that can take a message, to go through all of them.
@@ -402,8 +422,7 @@ impl<'s, D> Shard<'s, D> {
 
     #[inline]
     pub(crate) fn token(&self, index: u32) -> Option<Token> {
-        let generation = self.slots.get(index)?.control.generation.wrapping_add(self.config.salt);
-        Some(Token::new(self.config.poller, index, generation))
+        Some(self.shared.token.at(index, self.slots.get(index)?.control.generation))
     }
 
     fn allocate(&mut self) -> Option<u32> {
@@ -538,14 +557,13 @@ impl Ticks {
             State::Open | State::Finishing | State::Finished | State::PeerClosed => {
                 let quiet = if control.flags.has(Flags::SILENT) && self.first_byte > 0 {
                     at(control.seen, self.first_byte, engine(Timeout::FirstByte))
+                } else if control.flags.has(Flags::STALLED) && self.write_stall > 0 {
+                    at(control.seen, self.write_stall, engine(Timeout::WriteStall))
                 } else {
                     at(control.seen, self.idle, engine(Timeout::Idle))
                 };
-                let stall = control.flags.has(Flags::STALLED);
-                let stall =
-                    stall.then(|| at(control.progress, self.write_stall, engine(Timeout::WriteStall)));
                 let own = control.flags.has(Flags::DEADLINE).then_some((control.deadline, Due::Handler));
-                earliest(earliest(own, stall.flatten()), quiet)
+                earliest(own, quiet)
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Identities: sockets, pollers, listeners.
 
+#![expect(clippy::cast_possible_truncation, reason = "parts are cut out of the word on purpose")]
+
 use core::fmt;
 
 /// Number of a poller within its engine, 0 to 255.
@@ -27,6 +29,12 @@ impl Token {
     pub(crate) const fn new(poller: PollerId, index: u32, generation: u32) -> Self {
         debug_assert!(index <= Self::MAX_INDEX);
         Self((generation as u64) << 32 | (poller.0 as u64) << 24 | index as u64)
+    }
+
+    /// The token of another place of the same poller, `generation` steps on.
+    #[inline]
+    pub(crate) const fn at(self, index: u32, generation: u32) -> Self {
+        Self(self.0.wrapping_add((generation as u64) << 32) | index as u64)
     }
 
     /// The poller that owns the socket.

@@ -1,5 +1,7 @@
 //! The input buffer: a borrowed slice while a callback runs, a leased block for what stays behind.
 
+#![expect(clippy::cast_possible_truncation, reason = "pools hold less than 4 GiB: `Config::check`")]
+
 use super::blocks::{Blocks, Lent};
 use core::marker::PhantomData;
 
@@ -168,11 +170,20 @@ impl Input<'_> {
     /// # Panics
     ///
     /// When `n` is more than there is.
+    #[inline]
     pub fn consume(&mut self, n: usize) {
         let there = self.bytes.len() - *self.consumed;
-        assert!(n <= there, "consume({n}) with {there} bytes there");
+        if n > there {
+            consumed_too_much(n, there);
+        }
         *self.consumed += n;
     }
+}
+
+#[cold]
+#[inline(never)]
+pub(crate) fn consumed_too_much(n: usize, there: usize) -> ! {
+    panic!("consume({n}) with {there} bytes there");
 }
 
 impl embedded_io::ErrorType for Input<'_> {
@@ -207,6 +218,7 @@ impl embedded_io::ReadReady for Input<'_> {
 }
 
 #[cfg(test)]
+#[expect(clippy::excessive_nesting, reason = "a model beside the code, step by step")]
 mod tests {
     extern crate std;
     use super::super::LINK_BYTES;
