@@ -302,21 +302,17 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// From now on, or from before, the write stall timeout runs.
     fn stall(&mut self) {
         let now = self.shard.now.tick();
-        let moves = self.moves_seen();
+        let waits_for_first = self.shard.config.timeouts.first_byte.is_some();
         let control = self.control();
         if !control.flags.has(Flags::STALLED) {
             control.flags.set(Flags::STALLED.with(Flags::TIMES));
-            if moves {
+            if control.flags.has(Flags::SILENT) && waits_for_first {
+                // `seen` stays the time of opening until a byte comes; no byte is kept so long
+                control.kept.note(now);
+            } else {
                 control.seen = now;
             }
         }
-    }
-
-    /// Whether progress moves `seen`: not while it is the time of opening, for the first byte.
-    fn moves_seen(&self) -> bool {
-        let silent =
-            self.shard.slots.get(self.index).is_some_and(|slot| slot.control.flags.has(Flags::SILENT));
-        !silent || self.shard.config.timeouts.first_byte.is_none()
     }
 
     /// Sending is possible again.
