@@ -681,6 +681,9 @@ impl Control {
         assert!(bytes <= room, "received {bytes} bytes with room for {room}");
         if self.flags.has(Flags::SILENT) {
             self.flags.set(Flags::TIMES); // another timeout holds from now on
+            if self.flags.has(Flags::STALLED) {
+                self.seen = self.kept.noted();
+            }
         }
         self.flags.clear(Flags::SILENT.with(Flags::FILLED));
         if bytes == room {
