@@ -1,4 +1,4 @@
-//! What the example programs share: [`ServerOptions`] for the command line, [`serve`] for the life of a server
+//! What the example programs share: [`ServerOptions`] for the command line, [`serve`] for the life of a server.
 //!
 //! | program | what it shows |
 //! | --- | --- |

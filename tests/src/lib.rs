@@ -1,1 +1,1 @@
-//! Conformance, end-to-end and proof tests
+//! Conformance, end-to-end and proof tests.
