@@ -151,6 +151,10 @@ impl<H: Handler> Handler for ContractChecker<H> {
         })
     }
 
+    fn wants_sent(&self) -> bool {
+        self.inner.wants_sent()
+    }
+
     fn event(
         &mut self,
         socket: &mut Socket<'_, Self::Data>,

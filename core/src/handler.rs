@@ -110,6 +110,12 @@ pub trait Handler {
     /// poller that will own the socket.
     fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Self::Data>;
 
+    /// Whether `sent` is of use. Who says no is spared the event, and the engine a callback for each
+    /// response.
+    fn wants_sent(&self) -> bool {
+        true
+    }
+
     /// Everything that happens to a socket goes through here, and on to the method of its name.
     fn event(
         &mut self,

@@ -6,7 +6,7 @@ use crate::interest::Interest;
 use crate::life::{State, Step};
 use crate::shard::Shard;
 use crate::slot::{Asked, Control, Flags, Pending};
-use crate::socket::{Shared, Socket, Stream};
+use crate::socket::{Socket, Stream};
 use crate::token::Token;
 
 /// What the driver does now for the socket it dealt with.
@@ -93,19 +93,13 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let now = self.shard.now.tick();
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
         let control = &mut slot.control;
-        let ended = control.flags.has(Flags::PEER_ENDED);
-        assert!(!ended, "received {} bytes with room for 0, after the end", bytes.len());
         if !control.state.is_live() {
+            assert!(!control.flags.has(Flags::PEER_ENDED), "received {} bytes with room for 0", bytes.len());
             return; // a staged close discards
         }
         let room = self.shard.input.room(&control.kept).saturating_sub(self.fresh.len());
-        assert!(bytes.len() <= room, "received {} bytes with room for {room}", bytes.len());
-        if control.flags.has(Flags::SILENT) {
-            control.flags.set(Flags::TIMES); // another timeout holds from now on
-        }
-        control.flags.clear(Flags::SILENT.with(Flags::FILLED));
-        if bytes.len() == room {
-            control.flags.set(Flags::FILLED);
+        if bytes.len() >= room || control.flags.has(Flags::UNUSUAL) {
+            control.received_unusually(bytes.len(), room);
         }
         control.seen = now;
         control.pending.set(Pending::RECEIVE);
@@ -324,9 +318,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         handler: &mut H,
         cx: &mut Context<'_, H::Message>,
     ) -> Result<Next, H::Message> {
-        while let Some((event, mut socket)) = self.next_event() {
-            handler.event(&mut socket, event, cx);
-        }
+        self.deliver(handler, cx);
         if !self.control().takes_messages() {
             self.shard.stats.gone += 1;
             return Err(message);
@@ -340,48 +332,63 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// Delivers everything that is due, and says what the driver does next.
     #[inline]
     pub fn run<H: Handler<Data = D>>(mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
-        while let Some(event) = self.due()
-            && let Some(mut socket) = self.view()
-        {
-            handler.event(&mut socket, event, cx);
+        if let Some(next) = self.run_plain(handler, cx) {
+            return next;
         }
+        self.run_all(handler, cx)
+    }
+
+    /// The two events of a plain request, each with one look at the slot: bytes came and all were
+    /// consumed, or all that was queued has left. `None` when there is more to it.
+    #[inline]
+    fn run_plain<H: Handler<Data = D>>(
+        &mut self,
+        handler: &mut H,
+        cx: &mut Context<'_, H::Message>,
+    ) -> Option<Next> {
+        let shard = &mut *self.shard;
+        let slot = shard.slots.get_mut(self.index)?;
+        let control = &mut slot.control;
+        if !control.is_plain() || self.consumed > 0 {
+            return None;
+        }
+        let event = if control.pending == Pending::RECEIVE && !self.fresh.is_empty() {
+            Some(Event::Receive)
+        } else if control.pending == Pending::SENT && control.chain.is_empty() && self.fresh.is_empty() {
+            handler.wants_sent().then_some(Event::Sent)
+        } else {
+            return None;
+        };
+        control.pending = Pending::default();
+        if let Some(event) = event {
+            let shared = shard.shared.of(self.index, control.generation);
+            let (bytes, consumed) = (self.fresh, &mut self.consumed);
+            let stream = Stream { control, pool: shard.output.lend(), bytes, consumed, shared };
+            let data = slot.data.as_mut()?;
+            handler.event(&mut Socket { stream, data }, event, cx);
+        }
+        let control = &slot.control;
+        let quiet = control.is_plain() && control.is_quiet() && self.consumed == self.fresh.len();
+        (quiet && shard.input.has_blocks()).then(|| control.next(true))
+    }
+
+    #[inline(never)]
+    fn run_all<H: Handler<Data = D>>(mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
+        self.deliver(handler, cx);
         self.conclude()
+    }
+
+    fn deliver<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) {
+        while let Some((event, mut socket)) = self.next_event() {
+            if !matches!(event, Event::Sent) || handler.wants_sent() {
+                handler.event(&mut socket, event, cx);
+            }
+        }
     }
 
     /// The next event that is due, with the socket it is for. What the last one asked for takes
     /// effect first.
     pub fn next_event<M>(&mut self) -> Option<(Event<M>, Socket<'_, D>)> {
-        let event = self.due()?;
-        Some((event, self.view()?))
-    }
-
-    /// Settles, and takes the next event that is due. The two events of a plain request are told
-    /// apart from the rest with one look at the slot.
-    #[inline]
-    fn due<M>(&mut self) -> Option<Event<M>> {
-        let control = &mut self.shard.slots.get_mut(self.index)?.control;
-        let plain = control.state.is_live() && control.asked.is_empty();
-        if plain && control.pending == Pending::RECEIVE && self.consumed == 0 && !self.fresh.is_empty() {
-            control.pending = Pending::default();
-            return Some(Event::Receive);
-        }
-        if plain && self.consumed == self.fresh.len() {
-            // all of what has just come was consumed, or nothing was there
-            self.fresh = &[];
-            self.consumed = 0;
-            if control.pending.is_empty() {
-                return None;
-            }
-            if control.pending == Pending::SENT && control.chain.is_empty() {
-                control.pending = Pending::default();
-                return Some(Event::Sent);
-            }
-        }
-        self.due_slow()
-    }
-
-    #[inline(never)]
-    fn due_slow<M>(&mut self) -> Option<Event<M>> {
         self.settle();
         loop {
             let pending = self.control().pending;
@@ -391,7 +398,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
             let first = pending.first();
             self.control().pending.clear(first);
             if !self.is_overtaken(first) {
-                return Some(self.event(first));
+                let event = self.event(first);
+                return Some((event, self.view()?));
             }
         }
     }
@@ -443,7 +451,6 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    #[inline]
     fn view(&mut self) -> Option<Socket<'_, D>> {
         let shard = &mut *self.shard;
         let slot = shard.slots.get_mut(self.index)?;
@@ -456,13 +463,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         } else {
             self.fresh
         };
-        let generation = control.generation.wrapping_add(shard.config.salt);
-        let shared = Shared {
-            now: shard.now,
-            token: Token::new(shard.config.poller, self.index, generation),
-            capacity: shard.input.capacity() as u32,
-            output_limit: shard.config.output_limit as u16,
-        };
+        let shared = shard.shared.of(self.index, control.generation);
         let pool = shard.output.lend();
         Some(Socket { stream: Stream { control, pool, bytes, consumed: &mut self.consumed, shared }, data })
     }
@@ -556,20 +557,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     /// Ends a settled port.
-    #[inline]
-    fn conclude(self) -> Next {
-        if let Some(slot) = self.shard.slots.get(self.index)
-            && slot.control.is_quiet()
-            && self.shard.input.has_blocks()
-        {
-            // the common case, free of all book-keeping
-            return slot.control.next(true);
-        }
-        self.finish_slow()
-    }
-
-    #[inline(never)]
-    fn finish_slow(mut self) -> Next {
+    fn conclude(mut self) -> Next {
         let mut starve = self.grant_writable();
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return Next::Wait(Interest::NONE) };
         let control = &mut slot.control;
@@ -633,10 +621,31 @@ impl Control {
         self.state.is_live() && self.flags.has(Flags::OPENED)
     }
 
-    /// Whether `finish` has nothing more to do than to say what is next.
+    /// What is seldom so when bytes come: the first ones, as many as there was room for, or too many.
+    #[cold]
+    #[inline(never)]
+    fn received_unusually(&mut self, bytes: usize, room: usize) {
+        let room = if self.flags.has(Flags::PEER_ENDED) { 0 } else { room };
+        assert!(bytes <= room, "received {bytes} bytes with room for {room}");
+        if self.flags.has(Flags::SILENT) {
+            self.flags.set(Flags::TIMES); // another timeout holds from now on
+        }
+        self.flags.clear(Flags::SILENT.with(Flags::FILLED));
+        if bytes == room {
+            self.flags.set(Flags::FILLED);
+        }
+    }
+
+    /// Whether the socket is open and nothing was asked for.
+    #[inline]
+    fn is_plain(&self) -> bool {
+        self.state.is_live() && self.asked.is_empty()
+    }
+
+    /// Whether there is nothing more to do than to say what is next.
+    #[inline]
     fn is_quiet(&self) -> bool {
-        self.state.is_live()
-            && self.pending.is_empty()
+        self.pending.is_empty()
             && self.kept.is_empty()
             && !self.chain.armed
             && !self.flags.has(Flags::TIMES)

@@ -9,6 +9,7 @@ use crate::life::{State, Step};
 use crate::port::Port;
 use crate::queue::Queue;
 use crate::slot::{Control, Flags, Pending, Slot};
+use crate::socket::Shared;
 use crate::stats::Stats;
 use crate::storage::{Slots, Storage};
 use crate::time::{Instant, at_or_before, millis_ceil};
@@ -33,6 +34,8 @@ pub struct Shard<'s, D> {
     pub(crate) input: InputPools<'s>,
     wheel: Wheel,
     pub(crate) now: Instant,
+    /// The template of what views show.
+    pub(crate) shared: Shared,
     pub(crate) config: Config,
     ticks: Ticks,
     /// One more than the index of the first free slot.
@@ -130,6 +133,12 @@ impl<'s, D> Shard<'s, D> {
             input: InputPools { small, large },
             wheel: Wheel::new(now.tick()),
             now,
+            shared: Shared {
+                now,
+                token: Token::new(config.poller, 0, config.salt),
+                capacity: if config.receive_blocks > 0 { config.receive_size } else { config.block_size } as u32,
+                output_limit: config.output_limit.min(config.output_blocks) as u16,
+            },
             config: Config { output_limit: config.output_limit.min(config.output_blocks), ..*config },
             ticks: Ticks::new(config),
             free: 0,
@@ -172,6 +181,7 @@ impl<'s, D> Shard<'s, D> {
     /// back changes nothing.
     pub fn tick(&mut self, now: Instant) {
         self.now = self.now.max(now);
+        self.shared.now = self.now;
         self.feed_starving();
         self.turns = self.ready.len();
     }
@@ -260,21 +270,14 @@ impl<'s, D> Shard<'s, D> {
     #[inline]
     pub fn port(&mut self, token: Token) -> Option<Port<'_, 's, D>> {
         let index = token.index();
-        let slot = self.slots.get(index);
-        let wanted = token.generation().wrapping_sub(self.config.salt);
-        match slot {
-            Some(slot)
-                if slot.control.generation == wanted
-                    && slot.control.state != State::Free
-                    && token.poller() == self.config.poller =>
-            {
-                Some(Port::new(self, index))
-            }
-            _ => {
-                self.stats.gone += 1;
-                None
-            }
+        if let Some(slot) = self.slots.get(index)
+            && self.shared.token.at(index, slot.control.generation) == token
+            && slot.control.state != State::Free
+        {
+            return Some(Port::new(self, index));
         }
+        self.stats.gone += 1;
+        None
     }
 
     /// The first socket at or behind place `from` that can take a message, to go through all of them.
@@ -402,8 +405,7 @@ impl<'s, D> Shard<'s, D> {
 
     #[inline]
     pub(crate) fn token(&self, index: u32) -> Option<Token> {
-        let generation = self.slots.get(index)?.control.generation.wrapping_add(self.config.salt);
-        Some(Token::new(self.config.poller, index, generation))
+        Some(self.shared.token.at(index, self.slots.get(index)?.control.generation))
     }
 
     fn allocate(&mut self) -> Option<u32> {

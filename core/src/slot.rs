@@ -63,6 +63,11 @@ bits! {
     }
 }
 
+impl Flags {
+    /// What makes received bytes unusual.
+    pub(crate) const UNUSUAL: Self = Self::SILENT.with(Self::FILLED).with(Self::PEER_ENDED);
+}
+
 impl Pending {
     /// What may still come to a socket that has ended without the handler's asking.
     pub(crate) const LAST: Self = Self::OPEN.with(Self::RECEIVE).with(Self::PEER_CLOSED);

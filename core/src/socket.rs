@@ -1,7 +1,7 @@
 //! What a callback sees of its socket.
 
 use crate::address::Address;
-use crate::buffer::{Input, Lent, Output};
+use crate::buffer::{Input, Lent, Output, consumed_too_much};
 use crate::error::Full;
 use crate::slot::{Asked, Control, Flags, Pending};
 use crate::time::Instant;
@@ -63,13 +63,21 @@ pub struct Stream<'a> {
     pub(crate) shared: Shared,
 }
 
-/// What all sockets of a shard have in common during one callback.
+/// What a view shows beside the socket itself; made from a template of the shard's.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shared {
     pub(crate) now: Instant,
     pub(crate) token: Token,
     pub(crate) capacity: u32,
     pub(crate) output_limit: u16,
+}
+
+impl Shared {
+    /// For the socket at this place; the template's token is that of place 0 and generation 0.
+    #[inline]
+    pub(crate) fn of(&self, index: u32, generation: u32) -> Self {
+        Self { token: self.token.at(index, generation), ..*self }
+    }
 }
 
 impl fmt::Debug for Stream<'_> {
@@ -116,7 +124,9 @@ impl<'a> Stream<'a> {
     /// When `n` is more than there is.
     pub fn consume(&mut self, n: usize) {
         let there = self.bytes.len() - *self.consumed;
-        assert!(n <= there, "consume({n}) with {there} bytes there");
+        if n > there {
+            consumed_too_much(n, there);
+        }
         *self.consumed += n;
     }
 

@@ -29,6 +29,12 @@ impl Token {
         Self((generation as u64) << 32 | (poller.0 as u64) << 24 | index as u64)
     }
 
+    /// The token of another place of the same poller, `generation` steps on.
+    #[inline]
+    pub(crate) const fn at(self, index: u32, generation: u32) -> Self {
+        Self(self.0.wrapping_add((generation as u64) << 32) | index as u64)
+    }
+
     /// The poller that owns the socket.
     #[must_use]
     pub const fn poller(self) -> PollerId {

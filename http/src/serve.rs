@@ -40,6 +40,11 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     type Data = Connection<R::Body>;
     type Message = S::Message;
 
+    /// Nothing waits for it: what goes on, goes on when there is room.
+    fn wants_sent(&self) -> bool {
+        false
+    }
+
     fn admit(&mut self, _: Origin, _: &Address) -> Option<Self::Data> {
         Some(Connection::default())
     }

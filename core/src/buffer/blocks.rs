@@ -17,6 +17,18 @@ pub(crate) struct FreeList {
     returned: u32,
 }
 
+impl FreeList {
+    #[inline]
+    fn give_back(&mut self, links: &mut [[u8; LINK_BYTES]], block: u32) {
+        let next = core::mem::replace(&mut self.first, block + 1);
+        if let Some(link) = links.get_mut(block as usize) {
+            *link = whole(next, 0);
+        }
+        self.available += 1;
+        self.returned = self.returned.wrapping_add(1);
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Blocks<'m> {
     memory: &'m mut [u8],
@@ -53,6 +65,11 @@ impl<'m> Blocks<'m> {
             shift: self.shift,
             here: PhantomData,
         }
+    }
+
+    #[inline]
+    pub(crate) fn give_back(&mut self, block: u32) {
+        self.free.give_back(self.links, block);
     }
 
     pub(crate) fn memory(&self) -> &[u8] {
@@ -126,11 +143,9 @@ impl Lent<'_> {
         Some(block)
     }
 
+    #[inline]
     pub(crate) fn give_back(&mut self, block: u32) {
-        let next = core::mem::replace(&mut self.free.first, block + 1);
-        self.set_link(block, next, 0);
-        self.free.available += 1;
-        self.free.returned = self.free.returned.wrapping_add(1);
+        self.free.give_back(self.links, block);
     }
 
     /// What follows `block` in its chain, and where its bytes end.
@@ -140,11 +155,15 @@ impl Lent<'_> {
 
     pub(crate) fn set_link(&mut self, block: u32, next: u32, end: u32) {
         if let Some(link) = self.links.get_mut(block as usize) {
-            let [a, b, c, d] = next.to_ne_bytes();
-            let [e, f, g, h] = end.to_ne_bytes();
-            *link = [a, b, c, d, e, f, g, h];
+            *link = whole(next, end);
         }
     }
+}
+
+fn whole(next: u32, end: u32) -> [u8; LINK_BYTES] {
+    let [a, b, c, d] = next.to_ne_bytes();
+    let [e, f, g, h] = end.to_ne_bytes();
+    [a, b, c, d, e, f, g, h]
 }
 
 fn halves([a, b, c, d, e, f, g, h]: [u8; LINK_BYTES]) -> (u32, u32) {

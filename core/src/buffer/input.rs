@@ -168,11 +168,20 @@ impl Input<'_> {
     /// # Panics
     ///
     /// When `n` is more than there is.
+    #[inline]
     pub fn consume(&mut self, n: usize) {
         let there = self.bytes.len() - *self.consumed;
-        assert!(n <= there, "consume({n}) with {there} bytes there");
+        if n > there {
+            consumed_too_much(n, there);
+        }
         *self.consumed += n;
     }
+}
+
+#[cold]
+#[inline(never)]
+pub(crate) fn consumed_too_much(n: usize, there: usize) -> ! {
+    panic!("consume({n}) with {there} bytes there");
 }
 
 impl embedded_io::ErrorType for Input<'_> {

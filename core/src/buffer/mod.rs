@@ -6,6 +6,6 @@ mod output;
 
 pub(crate) use blocks::{Blocks, LINK_BYTES, Lent};
 pub use input::Input;
-pub(crate) use input::{InputPools, Kept};
+pub(crate) use input::{InputPools, Kept, consumed_too_much};
 pub(crate) use output::Chain;
 pub use output::{Mark, Output};

@@ -81,10 +81,8 @@ impl Chain {
     /// The first `n` queued bytes have left: their blocks go back.
     #[inline]
     pub(crate) fn sent(&mut self, blocks: &mut Blocks<'_>, n: usize) {
-        assert!(n <= self.queued(), "the driver sent {n} bytes of {}", self.queued);
         if n == self.queued() && self.blocks == 1 {
-            let mut pool = blocks.lend();
-            pool.give_back(self.start >> pool.shift());
+            blocks.give_back(blocks.block(self.start));
             (self.start, self.at, self.left, self.queued, self.blocks) = (0, 0, 0, 0, 0);
             return;
         }
@@ -93,6 +91,7 @@ impl Chain {
 
     #[inline(never)]
     fn sent_over_blocks(&mut self, blocks: &mut Blocks<'_>, n: usize) {
+        assert!(n <= self.queued(), "the driver sent {n} bytes of {}", self.queued);
         self.queued -= n as u32;
         let mut n = n as u32;
         let shift = blocks.size().trailing_zeros();
@@ -290,7 +289,9 @@ impl Output<'_> {
     /// When `n` is more than the room behind the queued bytes.
     #[inline]
     pub fn commit(&mut self, n: usize) {
-        assert!(n <= self.chain.left as usize, "commit({n}) with {} bytes reserved at most", self.chain.left);
+        if n > self.chain.left as usize {
+            committed_too_much(n, self.chain.left);
+        }
         self.advance(n as u32);
     }
 
@@ -383,6 +384,12 @@ impl Output<'_> {
     pub fn reborrow(&mut self) -> Output<'_> {
         Output { pool: self.pool.reborrow(), chain: self.chain, most: self.most }
     }
+}
+
+#[cold]
+#[inline(never)]
+fn committed_too_much(n: usize, left: u32) -> ! {
+    panic!("commit({n}) with {left} bytes reserved at most");
 }
 
 /// Piece by piece: after an error, earlier pieces of the same text are queued. The inherent
