@@ -21,7 +21,7 @@ pub struct Timeouts {
     pub first_byte: Option<Duration>,
     /// Without a byte received or sent. Default 75 s.
     pub idle: Option<Duration>,
-    /// With output queued of which the peer takes nothing. Default 30 s.
+    /// With output queued of which the peer takes nothing; holds instead of `idle` then. Default 30 s.
     pub write_stall: Option<Duration>,
     /// From `close` to the last queued byte's leaving. Default 10 s.
     pub drain: Option<Duration>,

@@ -101,7 +101,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if bytes.len() >= room || control.flags.has(Flags::UNUSUAL) {
             control.received_unusually(bytes.len(), room);
         }
-        control.seen = now;
+        if !control.flags.has(Flags::STALLED) || self.shard.config.timeouts.write_stall.is_none() {
+            control.seen = now;
+        }
         control.pending.set(Pending::RECEIVE);
         if control.kept.is_empty() && self.fresh.is_empty() {
             self.fresh = bytes;
@@ -280,11 +282,20 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// From now on, or from before, the write stall timeout runs.
     fn stall(&mut self) {
         let now = self.shard.now.tick();
+        let moves = self.moves_seen();
         let control = self.control();
         if !control.flags.has(Flags::STALLED) {
-            control.progress = now;
             control.flags.set(Flags::STALLED.with(Flags::TIMES));
+            if moves {
+                control.seen = now;
+            }
         }
+    }
+
+    /// Whether progress moves `seen`: not while it is the time of opening, for the first byte.
+    fn moves_seen(&self) -> bool {
+        let silent = self.shard.slots.get(self.index).is_some_and(|slot| slot.control.flags.has(Flags::SILENT));
+        !silent || self.shard.config.timeouts.first_byte.is_none()
     }
 
     /// Sending is possible again.

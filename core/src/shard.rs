@@ -540,14 +540,13 @@ impl Ticks {
             State::Open | State::Finishing | State::Finished | State::PeerClosed => {
                 let quiet = if control.flags.has(Flags::SILENT) && self.first_byte > 0 {
                     at(control.seen, self.first_byte, engine(Timeout::FirstByte))
+                } else if control.flags.has(Flags::STALLED) && self.write_stall > 0 {
+                    at(control.seen, self.write_stall, engine(Timeout::WriteStall))
                 } else {
                     at(control.seen, self.idle, engine(Timeout::Idle))
                 };
-                let stall = control.flags.has(Flags::STALLED);
-                let stall =
-                    stall.then(|| at(control.progress, self.write_stall, engine(Timeout::WriteStall)));
                 let own = control.flags.has(Flags::DEADLINE).then_some((control.deadline, Due::Handler));
-                earliest(earliest(own, stall.flatten()), quiet)
+                earliest(own, quiet)
             }
         }
     }
