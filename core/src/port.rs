@@ -84,7 +84,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// # Panics
     ///
     /// When they are more than there is room for, or come after the end of the stream.
-    #[inline]
+    #[inline(always)]
     pub fn received(&mut self, bytes: &'p [u8]) {
         if bytes.is_empty() {
             return;
@@ -226,7 +226,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// # Panics
     ///
     /// When fewer than `n` bytes are queued.
-    #[inline]
+    #[inline(always)]
     pub fn sent(&mut self, n: usize) {
         let now = self.shard.now.tick();
         self.shard.stats.bytes_out += n as u64;
@@ -343,10 +343,27 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// Delivers everything that is due, and says what the driver does next.
     #[inline]
     pub fn run<H: Handler<Data = D>>(mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
+        if !handler.wants_sent()
+            && let Some(next) = self.sent_unheard()
+        {
+            return next;
+        }
         if let Some(next) = self.run_plain(handler, cx) {
             return next;
         }
         self.run_all(handler, cx)
+    }
+
+    /// All that was queued has left, which is no event to the handler, and nothing else is due.
+    #[inline]
+    fn sent_unheard(&mut self) -> Option<Next> {
+        let control = &mut self.shard.slots.get_mut(self.index)?.control;
+        if control.pending != Pending::SENT || !control.is_plain() || !control.chain.is_empty() {
+            return None;
+        }
+        control.pending = Pending::default();
+        let quiet = control.is_quiet() && self.fresh.is_empty() && self.shard.input.has_blocks();
+        quiet.then(|| control.next(true))
     }
 
     /// The two events of a plain request, each with one look at the slot: bytes came and all were
@@ -364,14 +381,14 @@ impl<'p, 's, D> Port<'p, 's, D> {
             return None;
         }
         let event = if control.pending == Pending::RECEIVE && !self.fresh.is_empty() {
-            Some(Event::Receive)
+            Event::Receive
         } else if control.pending == Pending::SENT && control.chain.is_empty() && self.fresh.is_empty() {
-            handler.wants_sent().then_some(Event::Sent)
+            Event::Sent
         } else {
             return None;
         };
         control.pending = Pending::default();
-        if let Some(event) = event {
+        if !matches!(event, Event::Sent) || handler.wants_sent() {
             let shared = shard.shared.of(self.index, control.generation);
             let (bytes, consumed) = (self.fresh, &mut self.consumed);
             let stream = Stream { control, pool: shard.output.lend(), bytes, consumed, shared };
@@ -664,6 +681,7 @@ impl Control {
     }
 
     /// What the driver does next: a function of the socket's state alone.
+    #[inline]
     fn next(&self, room: bool) -> Next {
         let send = !self.chain.is_empty() && !self.flags.has(Flags::BLOCKED.with(Flags::IN_FLIGHT));
         match self.state {

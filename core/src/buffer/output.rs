@@ -79,7 +79,7 @@ impl Chain {
     }
 
     /// The first `n` queued bytes have left: their blocks go back.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn sent(&mut self, blocks: &mut Blocks<'_>, n: usize) {
         if n == self.queued() && self.blocks == 1 {
             blocks.give_back(blocks.block(self.start));

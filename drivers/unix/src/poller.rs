@@ -209,8 +209,15 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         }
         self.current = Some(token);
         let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
-        let next = port.run(&mut self.handler, &mut cx);
-        self.act(token, next);
+        let next = match port.run(&mut self.handler, &mut cx) {
+            // most of what is received is answered at once
+            Next::Send => self.send(token),
+            next => next,
+        };
+        match next {
+            Next::Wait(interest) if self.io.interest(token) == Some(interest) => self.current = None,
+            next => self.act(token, next),
+        }
     }
 
     fn on_writable(&mut self, token: Token) {
@@ -244,7 +251,6 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     }
 
     /// Carries out a socket's orders until it waits.
-    #[inline]
     fn act(&mut self, token: Token, mut next: Next) {
         let mut sends = 0;
         loop {
@@ -275,7 +281,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, token: Token) -> Next {
         let Some(mut port) = self.shard.port(token) else { return Next::Wait(Interest::NONE) };
         let Some(fd) = self.io.fd(token) else { return Next::Wait(Interest::NONE) };
