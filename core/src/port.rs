@@ -22,6 +22,7 @@ pub enum Next {
     /// Cancel the send that is in flight, then say [`Port::sent`] with what of it was done.
     Cancel,
     /// Close the descriptor. The slot is already free; its token is stale.
+    /// [`Shard::breaks_off`](crate::Shard::breaks_off) says how.
     Close,
 }
 
@@ -30,8 +31,7 @@ pub enum Next {
 ///
 /// The push way: tell, then [`run`](Self::run) with a handler. The pull way: tell, then
 /// [`next_event`](Self::next_event) until `None`, then [`finish`](Self::finish). Both go through the
-/// same transitions.
-#[must_use = "end it with `run` or `finish`: they keep what was not consumed"]
+/// same transitions. A port that is dropped with neither loses the bytes it was told of.
 #[derive(Debug)]
 pub struct Port<'p, 's, D> {
     shard: &'p mut Shard<'s, D>,
@@ -294,7 +294,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
 
     /// Whether progress moves `seen`: not while it is the time of opening, for the first byte.
     fn moves_seen(&self) -> bool {
-        let silent = self.shard.slots.get(self.index).is_some_and(|slot| slot.control.flags.has(Flags::SILENT));
+        let silent =
+            self.shard.slots.get(self.index).is_some_and(|slot| slot.control.flags.has(Flags::SILENT));
         !silent || self.shard.config.timeouts.first_byte.is_none()
     }
 
@@ -337,12 +338,13 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if let Some(mut socket) = self.view() {
             handler.event(&mut socket, Event::Message(message), cx);
         }
-        Ok(self.run(handler, cx))
+        Ok(self.run_all(handler, cx))
     }
 
-    /// Delivers everything that is due, and says what the driver does next.
-    #[inline]
-    pub fn run<H: Handler<Data = D>>(mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
+    /// Delivers everything that is due, and says what the driver does next. After [`Next::Close`] the
+    /// port is of no use.
+    #[inline(always)]
+    pub fn run<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
         if !handler.wants_sent()
             && let Some(next) = self.sent_unheard()
         {
@@ -368,7 +370,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
 
     /// The two events of a plain request, each with one look at the slot: bytes came and all were
     /// consumed, or all that was queued has left. `None` when there is more to it.
-    #[inline]
+    #[inline(never)]
     fn run_plain<H: Handler<Data = D>>(
         &mut self,
         handler: &mut H,
@@ -397,11 +399,15 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
         let control = &slot.control;
         let quiet = control.is_plain() && control.is_quiet() && self.consumed == self.fresh.len();
-        (quiet && shard.input.has_blocks()).then(|| control.next(true))
+        if !quiet || !shard.input.has_blocks() {
+            return None;
+        }
+        (self.fresh, self.consumed) = (&[], 0);
+        Some(control.next(true))
     }
 
     #[inline(never)]
-    fn run_all<H: Handler<Data = D>>(mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
+    fn run_all<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
         self.deliver(handler, cx);
         self.conclude()
     }
@@ -585,7 +591,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     /// Ends a settled port.
-    fn conclude(mut self) -> Next {
+    fn conclude(&mut self) -> Next {
         let mut starve = self.grant_writable();
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return Next::Wait(Interest::NONE) };
         let control = &mut slot.control;
@@ -609,7 +615,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         next
     }
 
-    fn finish_closed(self) -> Next {
+    fn finish_closed(&mut self) -> Next {
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return Next::Close };
         let control = &mut slot.control;
         if !control.pending.is_empty() {
@@ -625,6 +631,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
             return Next::Cancel;
         }
         self.shard.stats.bytes_lost += control.chain.queued() as u64;
+        let cut = matches!(control.reason, Some(CloseReason::Aborted | CloseReason::HandlerPanic));
+        self.shard.broke_off = cut || !control.chain.is_empty();
         control.chain.clear(&mut self.shard.output);
         let now = self.shard.now.tick();
         control.step(Step::Release, now);

@@ -50,6 +50,8 @@ pub struct Shard<'s, D> {
     turns: u32,
     open: u32,
     stopping: bool,
+    /// What [`breaks_off`](Self::breaks_off) tells.
+    pub(crate) broke_off: bool,
     pub(crate) stats: Stats,
 }
 
@@ -136,7 +138,8 @@ impl<'s, D> Shard<'s, D> {
             shared: Shared {
                 now,
                 token: Token::new(config.poller, 0, config.salt),
-                capacity: if config.receive_blocks > 0 { config.receive_size } else { config.block_size } as u32,
+                capacity: if config.receive_blocks > 0 { config.receive_size } else { config.block_size }
+                    as u32,
                 output_limit: config.output_limit.min(config.output_blocks) as u16,
             },
             config: Config { output_limit: config.output_limit.min(config.output_blocks), ..*config },
@@ -149,6 +152,7 @@ impl<'s, D> Shard<'s, D> {
             turns: 0,
             open: 0,
             stopping: false,
+            broke_off: false,
             stats: Stats::default(),
         })
     }
@@ -278,6 +282,14 @@ impl<'s, D> Shard<'s, D> {
         }
         self.stats.gone += 1;
         None
+    }
+
+    /// Whether the socket for which [`Next::Close`](crate::Next) was last given breaks off: it was aborted, its handler
+    /// panicked, or queued bytes are lost. A driver then resets the connection if it can, since to the peer a plain
+    /// close would look like the end of all that there was to say.
+    #[must_use]
+    pub fn breaks_off(&self) -> bool {
+        self.broke_off
     }
 
     /// The first socket at or behind place `from` that can take a message, to go through all of them.

@@ -8,8 +8,8 @@ use std::panic::{catch_unwind, resume_unwind};
 
 use lightcone_core::sync::{Mailbox, Padded, Popped, Receiver, Slot as Cell};
 use lightcone_core::{
-    Address, CloseReason, Context, Handler, Instant, Interest, ListenerId, Next, Origin, PollerId, Shard,
-    Token,
+    Address, CloseReason, Context, Handler, Instant, Interest, ListenerId, Next, Origin, PollerId, Port,
+    Shard, Token,
 };
 
 use crate::acceptor::{Acceptor, Placed};
@@ -209,11 +209,15 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         }
         self.current = Some(token);
         let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
-        let next = match port.run(&mut self.handler, &mut cx) {
+        let mut next = port.run(&mut self.handler, &mut cx);
+        if next == Next::Send
+            && let Some(fd) = self.io.fd(token)
+        {
             // most of what is received is answered at once
-            Next::Send => self.send(token),
-            next => next,
-        };
+            send(&mut port, fd);
+            let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
+            next = port.run(&mut self.handler, &mut cx);
+        }
         match next {
             Next::Wait(interest) if self.io.interest(token) == Some(interest) => self.current = None,
             next => self.act(token, next),
@@ -236,7 +240,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
 
     /// Delivers what is due for a socket and carries out what follows.
     fn run_port(&mut self, token: Token) {
-        let Some(port) = self.shard.port(token) else { return };
+        let Some(mut port) = self.shard.port(token) else { return };
         self.current = Some(token);
         let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
         let next = port.run(&mut self.handler, &mut cx);
@@ -281,24 +285,10 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         }
     }
 
-    #[inline(always)]
     fn send(&mut self, token: Token) -> Next {
         let Some(mut port) = self.shard.port(token) else { return Next::Wait(Interest::NONE) };
         let Some(fd) = self.io.fd(token) else { return Next::Wait(Interest::NONE) };
-        let (offered, sent) = match port.output() {
-            (piece, true) => (piece.len(), socket::send(fd, piece)),
-            _ => send_pieces(&port, fd),
-        };
-        match sent {
-            Sent::Bytes(n) => {
-                port.sent(n);
-                if n < offered {
-                    port.blocked();
-                }
-            }
-            Sent::WouldBlock => port.blocked(),
-            Sent::Failed(errno) => port.failed(errno.into()),
-        }
+        send(&mut port, fd);
         let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
         port.run(&mut self.handler, &mut cx)
     }
@@ -315,7 +305,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     }
 
     /// Tells the shard something and runs what follows from it.
-    fn after(&mut self, token: Token, tell: impl FnOnce(&mut lightcone_core::Port<'_, 's, H::Data>)) -> Next {
+    fn after(&mut self, token: Token, tell: impl FnOnce(&mut Port<'_, 's, H::Data>)) -> Next {
         let Some(mut port) = self.shard.port(token) else { return Next::Wait(Interest::NONE) };
         tell(&mut port);
         let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
@@ -344,6 +334,10 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         let Some(entry) = self.io.entry(token) else { return };
         let interest = core::mem::take(&mut entry.interest);
         if let Some(fd) = entry.fd.take() {
+            if self.shard.breaks_off() {
+                // without effect on Unix sockets and connections that are gone already
+                let _ = socket::set_abort_on_close(fd.as_fd());
+            }
             self.driver.forget(fd.as_fd(), token.to_bits(), interest);
         }
         self.seats.release();
@@ -613,8 +607,27 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     }
 }
 
+/// Sends what is queued, with one call, and tells the port what came of it.
+#[inline]
+fn send<D>(port: &mut Port<'_, '_, D>, fd: BorrowedFd<'_>) {
+    let (offered, sent) = match port.output() {
+        (piece, true) => (piece.len(), socket::send(fd, piece)),
+        _ => send_pieces(port, fd),
+    };
+    match sent {
+        Sent::Bytes(n) => {
+            port.sent(n);
+            if n < offered {
+                port.blocked();
+            }
+        }
+        Sent::WouldBlock => port.blocked(),
+        Sent::Failed(errno) => port.failed(errno.into()),
+    }
+}
+
 #[inline(never)]
-fn send_pieces<D>(port: &lightcone_core::Port<'_, '_, D>, fd: BorrowedFd<'_>) -> (usize, Sent) {
+fn send_pieces<D>(port: &Port<'_, '_, D>, fd: BorrowedFd<'_>) -> (usize, Sent) {
     let mut pieces: [&[u8]; GATHER_MAX] = [&[]; GATHER_MAX];
     let count = port.outputs(&mut pieces);
     let pieces = pieces.get(..count).unwrap_or_default();
