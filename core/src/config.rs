@@ -150,6 +150,11 @@ impl Config {
     /// # Errors
     ///
     /// The first field out of its range.
+    #[expect(
+        clippy::excessive_nesting,
+        clippy::indexing_slicing,
+        reason = "a constant function has no `?` and no iterator"
+    )]
     pub const fn check(&self) -> Result<(), ConfigError> {
         const fn within(
             field: &'static str,

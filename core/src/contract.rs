@@ -79,7 +79,8 @@ impl<H> ContractChecker<H> {
 }
 
 impl<D> Checked<D> {
-    fn before<M>(&mut self, event: &Event<M>, now: &Now) {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a rule names the events it is about")]
+    fn before<M>(&self, event: &Event<M>, now: &Now) {
         let Now { unread, queued, deadline: has_deadline } = *now;
         let name = name(event);
         assert!(!self.ended, "{name} after the last event");
@@ -129,6 +130,22 @@ fn name<M>(event: &Event<M>) -> &'static str {
     }
 }
 
+/// A callback runs; over also when it panics, as engines that catch that go on with other sockets.
+struct Inside<'a>(&'a mut bool);
+
+impl<'a> Inside<'a> {
+    fn enter(inside: &'a mut bool) -> Self {
+        *inside = true;
+        Self(inside)
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        *self.0 = false;
+    }
+}
+
 impl<H: Handler> Handler for ContractChecker<H> {
     type Data = Checked<H::Data>;
     type Message = H::Message;
@@ -155,6 +172,7 @@ impl<H: Handler> Handler for ContractChecker<H> {
         self.inner.wants_sent()
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a rule names the events it is about")]
     fn event(
         &mut self,
         socket: &mut Socket<'_, Self::Data>,
@@ -176,9 +194,10 @@ impl<H: Handler> Handler for ContractChecker<H> {
             }
             _ => {}
         }
-        self.inside = true;
-        self.inner.event(&mut socket.project(|checked| &mut checked.inner), event, cx);
-        self.inside = false;
+        {
+            let _inside = Inside::enter(&mut self.inside);
+            self.inner.event(&mut socket.project(|checked| &mut checked.inner), event, cx);
+        }
         let (closing, armed) = (socket.closing(), socket.stream.owes_writable());
         let (queued, unread) = (socket.queued(), socket.bytes().len());
         let deadline = socket.deadline().is_some();

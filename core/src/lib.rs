@@ -142,7 +142,7 @@
 //!
 //!     /// Delivers what is due, and carries out what follows.
 //!     fn run(&mut self, token: Token) {
-//!         let Some(port) = self.shard.port(token) else { return };
+//!         let Some(mut port) = self.shard.port(token) else { return };
 //!         let mut outbox = NoOutbox;
 //!         let next = port.run(&mut self.echo, &mut Context::new(self.now, None, token.poller(), &mut outbox));
 //!         self.act(token, next);
@@ -302,6 +302,14 @@
 //! The sockets themselves need no atomics. A target without compare-and-swap has neither [`sync`] nor [`balance`].
 #![no_std]
 #![deny(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::std_instead_of_alloc,
+        clippy::std_instead_of_core,
+        reason = "tests have std and nothing else"
+    )
+)]
 
 mod address;
 pub mod balance;

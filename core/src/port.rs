@@ -26,6 +26,18 @@ pub enum Next {
     Close,
 }
 
+impl Next {
+    /// What to wait for, if waiting is all there is to do.
+    #[must_use]
+    #[inline]
+    pub const fn waits_for(self) -> Option<Interest> {
+        match self {
+            Self::Wait(interest) => Some(interest),
+            Self::Send | Self::Shut | Self::Cancel | Self::Close => None,
+        }
+    }
+}
+
 /// One socket, borrowed from its [`Shard`] to be told what happened, to have its events delivered,
 /// and to say what the driver does next.
 ///
@@ -142,6 +154,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     /// A call on the socket failed, or its connect did.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "but for a reset, the kind is told as it is")]
     pub fn failed(&mut self, error: ErrorKind) {
         self.cut(match error {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => CloseReason::Reset,
@@ -173,9 +186,16 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Closes the socket in order, as the handler's `close` does.
+    /// Closes the socket in order, as the handler's `close` does; a connect is called off.
     pub fn close(&mut self) {
-        self.control().asked.set(Asked::CLOSE);
+        let now = self.shard.now.tick();
+        let control = self.control();
+        if control.state == State::Connecting {
+            control.because(CloseReason::Local);
+            control.step(Step::Close, now);
+        } else {
+            control.asked.set(Asked::CLOSE);
+        }
     }
 
     /// Whether the socket waits for the outcome of a connect.
@@ -690,6 +710,10 @@ impl Control {
 
     /// What the driver does next: a function of the socket's state alone.
     #[inline]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the states that are left differ in what they read alone"
+    )]
     fn next(&self, room: bool) -> Next {
         let send = !self.chain.is_empty() && !self.flags.has(Flags::BLOCKED.with(Flags::IN_FLIGHT));
         match self.state {

@@ -1,5 +1,10 @@
 //! The state machine of one poller.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "`Config::check` keeps every count and size within its type"
+)]
+
 use crate::address::{Address, Packed};
 use crate::buffer::{Blocks, InputPools, LINK_BYTES};
 use crate::config::{Config, ConfigError};

@@ -5,6 +5,8 @@
 //! reaches it. The lists are doubly linked through the slots themselves, so the wheel's own memory
 //! is the same for one socket and for a million.
 
+#![expect(clippy::cast_possible_truncation, reason = "levels and lists are few")]
+
 use crate::time::at_or_before;
 
 const LEVELS: usize = 6;
@@ -176,6 +178,11 @@ impl Wheel {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::excessive_nesting,
+    clippy::cast_possible_wrap,
+    reason = "a model beside the code, step by step"
+)]
 mod tests {
     extern crate std;
     use super::*;

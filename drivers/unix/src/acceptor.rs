@@ -1,8 +1,9 @@
 //! Listeners of one poller, and where the sockets go that they bring.
 
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use core::time::Duration;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 
 use lightcone_core::balance::{Balancer, peer_hint};
 use lightcone_core::sync::PushError;
@@ -22,11 +23,13 @@ const LISTENER_KEYS: u64 = u64::MAX - 0xFF;
 /// The most listeners of one engine; one key more is the waker's.
 pub(crate) const LISTENERS_MAX: usize = 255;
 
-type Newcomer = (OwnedFd, Address, ListenerId, Seat);
-
-/// Sockets for the poller that accepted them.
-pub(crate) struct Placed {
-    pub(crate) mine: Vec<Newcomer>,
+/// A socket for the poller that accepted it.
+#[derive(Debug)]
+pub(crate) struct Newcomer {
+    pub(crate) fd: OwnedFd,
+    pub(crate) peer: Address,
+    pub(crate) listener: ListenerId,
+    pub(crate) seat: Seat,
 }
 
 #[derive(Debug)]
@@ -47,8 +50,9 @@ pub(crate) struct Acceptor {
     held: Option<(OwnedFd, Address, ListenerId)>,
     /// When to accept again.
     resume_at: Option<Instant>,
-    /// Room for the sockets of one accept, reused.
-    newcomers: usize,
+    /// Sockets that stay here. Whoever calls takes them out one by one, so that a handler that
+    /// panics over one loses none of the others.
+    pub(crate) newcomers: VecDeque<Newcomer>,
 }
 
 enum Outcome {
@@ -58,7 +62,7 @@ enum Outcome {
 
 impl Acceptor {
     pub(crate) fn new(balancer: Option<Balancer>) -> Self {
-        Self { listeners: Vec::new(), balancer, held: None, resume_at: None, newcomers: 0 }
+        Self { listeners: Vec::new(), balancer, held: None, resume_at: None, newcomers: VecDeque::new() }
     }
 
     const fn key(id: ListenerId) -> u64 {
@@ -77,9 +81,11 @@ impl Acceptor {
         driver: &mut D,
         now: Instant,
     ) {
-        let watched = driver.register(socket.as_fd(), Self::key(id), Interest::READ).is_ok();
+        // while the others rest this one does as well: there is a place for one held socket only
+        let watched = self.resume_at.is_none()
+            && driver.register(socket.as_fd(), Self::key(id), Interest::READ).is_ok();
         if !watched {
-            self.resume_at = Some(now + REST);
+            self.resume_at.get_or_insert(now + REST);
         }
         self.listeners.push(Entry { socket, id, unix, watched });
     }
@@ -112,22 +118,15 @@ impl Acceptor {
     }
 
     /// Goes on after a rest: the held socket first, then the listeners are watched again.
-    pub(crate) fn resume<M, D: Driver>(
-        &mut self,
-        me: PollerId,
-        hub: &Hub<M>,
-        driver: &mut D,
-        now: Instant,
-    ) -> Placed {
+    pub(crate) fn resume<M, D: Driver>(&mut self, me: PollerId, hub: &Hub<M>, driver: &mut D, now: Instant) {
         self.resume_at = None;
-        let mut mine = Vec::new();
         if let Some((fd, peer, id)) = self.held.take() {
             match self.place(fd, peer, id, me, hub) {
-                Outcome::Placed(newcomer) => mine.extend(newcomer),
+                Outcome::Placed(newcomer) => self.newcomers.extend(newcomer),
                 Outcome::NoRoom(fd) => {
                     self.held = Some((fd, peer, id));
                     self.resume_at = Some(now + REST);
-                    return Placed { mine };
+                    return;
                 }
             }
         }
@@ -138,7 +137,6 @@ impl Acceptor {
                 self.resume_at = Some(now + REST);
             }
         }
-        Placed { mine }
     }
 
     /// Stops watching all listeners for a while: their connections wait in the kernel's queue.
@@ -159,8 +157,7 @@ impl Acceptor {
         hub: &Hub<M>,
         driver: &mut D,
         now: Instant,
-    ) -> Placed {
-        let mut mine = Vec::with_capacity(self.newcomers);
+    ) {
         for _ in 0..ACCEPTS_A_TURN {
             let Some(entry) = self.listeners.iter().find(|entry| entry.id == id && entry.watched) else {
                 break;
@@ -181,7 +178,7 @@ impl Acceptor {
             };
             let Some(peer) = peer else { continue };
             match self.place(fd, peer, id, me, hub) {
-                Outcome::Placed(newcomer) => mine.extend(newcomer),
+                Outcome::Placed(newcomer) => self.newcomers.extend(newcomer),
                 Outcome::NoRoom(fd) => {
                     self.held = Some((fd, peer, id));
                     self.rest(driver, now);
@@ -189,8 +186,6 @@ impl Acceptor {
                 }
             }
         }
-        self.newcomers = self.newcomers.max(mine.len());
-        Placed { mine }
     }
 
     fn has_room<M>(&self, me: PollerId, hub: &Hub<M>) -> bool {
@@ -245,12 +240,12 @@ fn offer<M>(
         return Outcome::NoRoom(fd);
     };
     if to == usize::from(me.0) {
-        return Outcome::Placed(Some((fd, peer, listener, seat)));
+        return Outcome::Placed(Some(Newcomer { fd, peer, listener, seat }));
     }
-    match remote.tell(Control::Adopt { fd, peer, listener, seat }) {
+    match remote.tell(Control::Adopt(Newcomer { fd, peer, listener, seat })) {
         Ok(()) => Outcome::Placed(None),
-        Err(PushError::Full(Control::Adopt { fd, .. }) | PushError::Closed(Control::Adopt { fd, .. })) => {
-            Outcome::NoRoom(fd)
+        Err(PushError::Full(Control::Adopt(newcomer)) | PushError::Closed(Control::Adopt(newcomer))) => {
+            Outcome::NoRoom(newcomer.fd)
         }
         Err(_) => unreachable!("a mailbox gives back what was pushed"),
     }

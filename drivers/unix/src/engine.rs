@@ -1,13 +1,20 @@
 //! The engine: poller threads behind one handle.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "pollers are 256 at most, sockets 2^24: checked at the start"
+)]
+
+use alloc::sync::Arc;
 use core::fmt;
+use core::hash::{BuildHasher, Hasher};
 use core::marker::PhantomData;
 use core::num::NonZeroUsize;
 use core::time::Duration;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::RandomState;
 use std::io;
+use std::sync::Mutex;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use lightcone_core::balance::{BalanceError, Balancer, Policy};
@@ -332,9 +339,11 @@ where
             }
         }
         drop(ready);
-        let count = started.iter().take(threads.len()).count();
-        if failed.is_none() && count < threads.len() {
-            failed = Some(Error::Factory(PollerId(count as u8)));
+        let mut ready: Vec<_> = started.iter().collect();
+        ready.sort_unstable();
+        if failed.is_none() && ready.len() < threads.len() {
+            let missing = ready.iter().zip(0..).take_while(|(id, index)| id.0 == *index).count();
+            failed = Some(Error::Factory(PollerId(missing as u8)));
         }
         let Some(error) = failed else { return Ok(threads) };
         for remote in &self.hub.pollers {
@@ -347,7 +356,12 @@ where
         Err(error)
     }
 
-    fn thread<D: Driver>(&self, id: PollerId, driver: D, ready: mpsc::Sender<()>) -> io::Result<Thread> {
+    fn thread<D: Driver>(
+        &self,
+        id: PollerId,
+        driver: D,
+        ready: mpsc::Sender<PollerId>,
+    ) -> io::Result<Thread> {
         let (make, hub, config) = (Arc::clone(&self.make), Arc::clone(&self.hub), self.config);
         let (listen, policy) = (self.listen, self.policy);
         let name = format!("lightcone-{}", id.0);
@@ -372,7 +386,7 @@ where
             let parts =
                 Parts { id, hub: &hub, remote, shard, handler, driver, acceptor, receive_size, nodelay, now };
             let Some(poller) = Poller::new(parts) else { return PollerReport::default() };
-            let _ = ready.send(());
+            let _ = ready.send(id);
             drop(ready);
             poller.run()
         })
@@ -558,7 +572,7 @@ impl<M> Handle<M> {
             }
         }
         for listening in locked(&self.hub().listeners).iter_mut() {
-            listening.open = false;
+            listening.taken = false;
         }
     }
 }
@@ -600,33 +614,37 @@ impl<M> Engine<M> {
     /// An address that is none, in use or not permitted; the error says which and why.
     pub fn listen(&self, on: impl ToEndpoints) -> Result<Listener<M>, Error> {
         let endpoints = on.to_endpoints()?;
-        let id = self.new_listener()?;
+        let (id, turn) = self.take_place()?;
         let mut failed = None;
         for endpoint in &endpoints {
-            match self.listen_on(endpoint, id) {
+            match self.listen_on(endpoint, id, turn) {
                 Ok(listener) => return Ok(listener),
                 Err(error) => failed = Some(error),
             }
         }
+        if let Some(place) = locked(&self.handle.hub().listeners).get_mut(usize::from(id.0)) {
+            place.taken = false;
+        }
         Err(failed.unwrap_or(Error::Gone))
     }
 
-    fn new_listener(&self) -> Result<ListenerId, Error> {
+    /// Takes a place for a listener; one whose listener failed or was closed is used again.
+    fn take_place(&self) -> Result<(ListenerId, u64), Error> {
         let mut listeners = locked(&self.handle.hub().listeners);
-        // a place whose listener failed or was closed is used again
-        let index = listeners.iter().position(|listening| !listening.open).unwrap_or(listeners.len());
+        let index = listeners.iter().position(|listening| !listening.taken).unwrap_or(listeners.len());
         if index >= LISTENERS_MAX {
             return Err(Error::Listeners);
         }
-        let listening = Listening { open: false, shared: self.listener_per_poller };
+        let turn = listeners.get(index).map_or(0, |before| before.turn + 1);
+        let listening = Listening { taken: true, turn, shared: false };
         match listeners.get_mut(index) {
             Some(place) => *place = listening,
             None => listeners.push(listening),
         }
-        Ok(ListenerId(index as u8))
+        Ok((ListenerId(index as u8), turn))
     }
 
-    fn listen_on(&self, endpoint: &Endpoint, id: ListenerId) -> Result<Listener<M>, Error> {
+    fn listen_on(&self, endpoint: &Endpoint, id: ListenerId, turn: u64) -> Result<Listener<M>, Error> {
         let hub = self.handle.hub();
         // a Unix socket can't be shared: the first poller accepts for all
         let shared = self.listener_per_poller && endpoint.as_inet().is_some();
@@ -640,15 +658,18 @@ impl<M> Engine<M> {
             sockets.push(socket);
         }
         for (remote, socket) in hub.pollers.iter().zip(sockets) {
-            let told = remote.tell(Control::Listen { socket, id });
-            told.map_err(
-                |refused| if matches!(refused, PushError::Full(_)) { Error::Full } else { Error::Gone },
-            )?;
+            let Err(refused) = remote.tell(Control::Listen { socket, id }) else { continue };
+            // who does not have it has nothing to do
+            hub.pollers.iter().for_each(|told| drop(told.tell(Control::Unlisten { id })));
+            return Err(match refused {
+                PushError::Full(_) => Error::Full,
+                PushError::Closed(_) => Error::Gone,
+            });
         }
-        if let Some(listening) = locked(&hub.listeners).get_mut(usize::from(id.0)) {
-            *listening = Listening { open: true, shared };
+        if let Some(place) = locked(&hub.listeners).get_mut(usize::from(id.0)) {
+            place.shared = shared;
         }
-        Ok(Listener { handle: self.handle(), id, endpoint: bound })
+        Ok(Listener { handle: self.handle(), id, turn, endpoint: bound })
     }
 
     /// Shuts down, and waits until it is done: at most a little longer than the grace time, unless a
@@ -685,6 +706,7 @@ impl<M> Drop for Engine<M> {
 pub struct Listener<M = core::convert::Infallible> {
     handle: Handle<M>,
     id: ListenerId,
+    turn: u64,
     endpoint: Endpoint,
 }
 
@@ -716,15 +738,15 @@ impl<M> Listener<M> {
     pub fn close(&self) -> Result<(), Error> {
         let hub = self.handle.hub();
         let mut listeners = locked(&hub.listeners);
-        let Some(listening) = listeners.get_mut(usize::from(self.id.0)).filter(|listening| listening.open)
-        else {
+        let is_it = |place: &&mut Listening| place.taken && place.turn == self.turn;
+        let Some(listening) = listeners.get_mut(usize::from(self.id.0)).filter(is_it) else {
             return Err(Error::Gone);
         };
         let count = if listening.shared { hub.pollers.len() } else { 1 };
         for poller in 0..count {
             self.handle.tell(PollerId(poller as u8), Control::Unlisten { id: self.id })?;
         }
-        listening.open = false;
+        listening.taken = false;
         Ok(())
     }
 }

@@ -1,14 +1,15 @@
 //! What the threads of one engine share: each poller's mailboxes, wake flag, load and published counts.
 
+use alloc::sync::Arc;
 use core::fmt;
-use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Duration;
+use core::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use lightcone_core::balance::Balancer;
 use lightcone_core::sync::{Load, Mailbox, Padded, PushError, Reservation, Slot, WakeFlag};
 use lightcone_core::{Address, ListenerId, PollerId, Rejected, Stats, Token, UnixId};
 
+use crate::acceptor::Newcomer;
 use crate::endpoint::Endpoint;
 use crate::listener::ListenSocket;
 
@@ -19,7 +20,7 @@ pub(crate) type Seat = Reservation<Arc<Padded<Load>>>;
 #[derive(Debug)]
 pub(crate) enum Control {
     /// An accepted socket is this poller's from now on.
-    Adopt { fd: OwnedFd, peer: Address, listener: ListenerId, seat: Seat },
+    Adopt(Newcomer),
     /// Connect to an address.
     Dial { to: Address, tag: u64, seat: Seat },
     /// Accept on a listener.
@@ -84,6 +85,7 @@ impl<M> Remote<M> {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "what was refused is given back whole")]
     pub(crate) fn tell(&self, control: Control) -> Result<(), PushError<Control>> {
         self.control.push(control)?;
         self.notify();
@@ -125,7 +127,10 @@ pub(crate) struct Hub<M> {
 /// What is known of a listener outside its poller.
 #[derive(Clone, Debug)]
 pub(crate) struct Listening {
-    pub(crate) open: bool,
+    /// Its place is taken, from before it is bound until it is closed.
+    pub(crate) taken: bool,
+    /// How many listeners have had the place, so that a closed one's handle does not mean the next.
+    pub(crate) turn: u64,
     /// One for each poller, or one for the first.
     pub(crate) shared: bool,
 }

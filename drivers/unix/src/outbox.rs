@@ -1,8 +1,8 @@
 //! A poller's descriptors, and what its handlers can reach through their context.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 
 use lightcone_core::{Address, ConnectError, Interest, Outbox, PollerId, Rejected, Shard, Token};
 
@@ -18,10 +18,12 @@ pub(crate) const CONNECTS_A_TURN: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
     pub(crate) fd: Option<OwnedFd>,
+    /// The token's: handlers may ask with one whose socket has gone.
+    generation: u32,
     pub(crate) interest: Interest,
 }
 
-const _: () = assert!(size_of::<Entry>() == 8, "an idle connection pays for it");
+const _: () = assert!(size_of::<Entry>() == 12, "an idle connection pays for it");
 
 /// A connect that a handler asked for.
 #[derive(Debug)]
@@ -59,7 +61,7 @@ impl<M> Io<'_, M> {
             self.entries.resize_with(index + 1, Entry::default);
         }
         if let Some(entry) = self.entries.get_mut(index) {
-            *entry = Entry { fd, interest };
+            *entry = Entry { fd, generation: token.generation(), interest };
         }
     }
 
@@ -110,10 +112,11 @@ impl<M> Outbox<M> for Io<'_, M> {
     }
 
     fn local_address(&self, token: Token) -> Option<Address> {
-        // a token of this poller whose socket has gone may find its place taken: the shard's own
-        // tokens are always of sockets that are there
-        let fd = self.entries.get(token.index() as usize)?.fd.as_ref()?;
-        let local = socket::local_address(fd.as_fd()).ok()?;
+        let entry = self.entries.get(token.index() as usize)?;
+        if token.poller() != self.me || token.generation() != entry.generation {
+            return None;
+        }
+        let local = socket::local_address(entry.fd.as_ref()?.as_fd()).ok()?;
         local.to_endpoint().and_then(|endpoint| self.hub.address(&endpoint))
     }
 }

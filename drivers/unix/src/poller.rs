@@ -1,18 +1,18 @@
 //! One poller's thread: a shard, a driver, and the loop that carries what the one says to the other.
 
+use alloc::collections::VecDeque;
+use core::any::Any;
 use core::panic::AssertUnwindSafe;
 use core::time::Duration;
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{catch_unwind, resume_unwind};
 
 use lightcone_core::sync::{Mailbox, Padded, Popped, Receiver, Slot as Cell};
 use lightcone_core::{
-    Address, CloseReason, Context, Handler, Instant, Interest, ListenerId, Next, Origin, PollerId, Port,
-    Shard, Token,
+    CloseReason, Context, Handler, Instant, Interest, ListenerId, Next, Origin, PollerId, Port, Shard, Token,
 };
 
-use crate::acceptor::{Acceptor, Placed};
+use crate::acceptor::{Acceptor, Newcomer};
 use crate::clock::Clock;
 use crate::driver::{Driver, Event, Readiness};
 use crate::errno::Errno;
@@ -53,6 +53,15 @@ struct Progress {
     stop_from: Option<u32>,
 }
 
+/// Whether `admit` runs, and over whom: a panic there costs that socket only.
+#[derive(Default)]
+enum Admitting {
+    #[default]
+    Nobody,
+    Accepted,
+    Connecting(Token),
+}
+
 pub(crate) struct Poller<'h, 's, D, H: Handler> {
     shard: Shard<'s, H::Data>,
     handler: H,
@@ -69,8 +78,7 @@ pub(crate) struct Poller<'h, 's, D, H: Handler> {
     unix_time: Option<u64>,
     /// The socket whose handler runs: to be closed if it panics.
     current: Option<Token>,
-    /// `admit` runs: a panic costs that socket only.
-    admitting: bool,
+    admitting: Admitting,
     seats: Seat,
     progress: Progress,
     published: Option<Instant>,
@@ -111,8 +119,8 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
             now,
             unix_time: None,
             current: None,
-            admitting: false,
-            seats: Seat::none(std::sync::Arc::clone(&remote.load)),
+            admitting: Admitting::Nobody,
+            seats: Seat::none(alloc::sync::Arc::clone(&remote.load)),
             progress: Progress::default(),
             published: None,
             stop_at: None,
@@ -125,12 +133,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         loop {
             self.begin_turn();
             while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.turn())) {
-                if !core::mem::take(&mut self.admitting) {
-                    // without a socket it was not a handler's panic
-                    let Some(token) = self.current.take() else { resume_unwind(panic) };
-                    self.report.panics += 1;
-                    self.end_panicked(token);
-                }
+                self.survive(panic);
             }
             if self.is_over() {
                 return self.end();
@@ -152,6 +155,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
 
     /// Everything of a turn but the wait.
     fn turn(&mut self) {
+        self.adopt_newcomers(); // those that a panic has left
         while let Some(event) = self.next_event() {
             self.on_event(event);
         }
@@ -218,9 +222,10 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
             let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
             next = port.run(&mut self.handler, &mut cx);
         }
-        match next {
-            Next::Wait(interest) if self.io.interest(token) == Some(interest) => self.current = None,
-            next => self.act(token, next),
+        if next.waits_for().is_some() && next.waits_for() == self.io.interest(token) {
+            self.current = None;
+        } else {
+            self.act(token, next);
         }
     }
 
@@ -255,6 +260,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     }
 
     /// Carries out a socket's orders until it waits.
+    #[expect(clippy::excessive_nesting, reason = "a loop over the orders, and what each of them takes")]
     fn act(&mut self, token: Token, mut next: Next) {
         let mut sends = 0;
         loop {
@@ -343,6 +349,20 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         self.seats.release();
     }
 
+    /// Puts a handler's panic down to its socket; goes on with another's.
+    fn survive(&mut self, panic: Box<dyn Any + Send>) {
+        match core::mem::take(&mut self.admitting) {
+            Admitting::Accepted => {}
+            Admitting::Connecting(token) => self.shard.give_back(token),
+            Admitting::Nobody => {
+                // without a socket it was not a handler's panic
+                let Some(token) = self.current.take() else { resume_unwind(panic) };
+                self.end_panicked(token);
+            }
+        }
+        self.report.panics += 1;
+    }
+
     fn end_panicked(&mut self, token: Token) {
         if let Some(mut port) = self.shard.port(token) {
             port.cut(CloseReason::HandlerPanic);
@@ -352,30 +372,34 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
             if catch_unwind(AssertUnwindSafe(|| self.run_port(token))).is_ok() {
                 break;
             }
+            self.report.panics += 1;
         }
         self.current = None;
     }
 
     fn accept(&mut self, id: ListenerId) {
-        let Placed { mine } = self.acceptor.accept(id, self.io.me, self.io.hub, &mut self.driver, self.now);
-        for (fd, peer, listener, seat) in mine {
-            self.adopt(fd, peer, listener, seat);
-        }
+        self.acceptor.accept(id, self.io.me, self.io.hub, &mut self.driver, self.now);
+        self.adopt_newcomers();
     }
 
     fn acceptor_turn(&mut self) {
         if self.acceptor.is_due(self.now) {
-            let Placed { mine } = self.acceptor.resume(self.io.me, self.io.hub, &mut self.driver, self.now);
-            for (fd, peer, listener, seat) in mine {
-                self.adopt(fd, peer, listener, seat);
-            }
+            self.acceptor.resume(self.io.me, self.io.hub, &mut self.driver, self.now);
+            self.adopt_newcomers();
         }
     }
 
-    fn adopt(&mut self, fd: OwnedFd, peer: Address, listener: ListenerId, seat: Seat) {
-        self.admitting = true;
+    fn adopt_newcomers(&mut self) {
+        while let Some(newcomer) = self.acceptor.newcomers.pop_front() {
+            self.adopt(newcomer);
+        }
+    }
+
+    fn adopt(&mut self, newcomer: Newcomer) {
+        let Newcomer { fd, peer, listener, seat } = newcomer;
+        self.admitting = Admitting::Accepted;
         let admitted = self.shard.admit(&mut self.handler, Origin::Accepted { listener }, &peer);
-        self.admitting = false;
+        self.admitting = Admitting::Nobody;
         let Ok(token) = admitted else { return };
         self.seats.absorb(seat);
         self.begin(token, fd, Interest::READ);
@@ -397,9 +421,9 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
 
     fn dial(&mut self, dial: Dial) {
         let Dial { token, to, tag, seat } = dial;
-        self.admitting = true;
+        self.admitting = Admitting::Connecting(token);
         let admitted = self.shard.dial(&mut self.handler, token, tag, &to);
-        self.admitting = false;
+        self.admitting = Admitting::Nobody;
         if admitted.is_err() {
             return;
         }
@@ -419,12 +443,13 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         }
     }
 
+    #[expect(clippy::excessive_nesting, reason = "a loop over the messages, and what each of them takes")]
     fn read_control(&mut self) {
         while self.progress.control > 0 {
             self.progress.control -= 1;
             let Popped::Item(control) = self.control.pop() else { return };
             match control {
-                Control::Adopt { fd, peer, listener, seat } => self.adopt(fd, peer, listener, seat),
+                Control::Adopt(newcomer) => self.adopt(newcomer),
                 Control::Dial { to, tag, seat } => {
                     if let Some(token) = self.shard.reserve() {
                         self.dial(Dial { token, to, tag, seat });
@@ -439,9 +464,9 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
                 Control::Close { token, abort } => {
                     if let Some(mut port) = self.shard.port(token) {
                         if abort {
-                            port.cut(CloseReason::Aborted)
+                            port.cut(CloseReason::Aborted);
                         } else {
-                            port.close()
+                            port.close();
                         }
                         self.run_port(token);
                     }
@@ -494,14 +519,15 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
 
     fn stop(&mut self, grace: Duration) {
         let at = self.now + grace;
-        if self.stop_at.is_some_and(|before| before <= at) {
+        if let Some(before) = self.stop_at {
+            self.stop_at = Some(before.min(at)); // the sockets have been told
             return;
         }
         self.stop_at = Some(at);
         self.acceptor.close_all(&mut self.driver);
         self.io.give_back_stash(&mut self.shard);
         self.shard.stop();
-        self.progress.stop_from.get_or_insert(0);
+        self.progress.stop_from = Some(0);
     }
 
     /// Tells every socket that the engine is shutting down.
@@ -516,7 +542,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         self.progress.stop_from = None;
     }
 
-    fn is_over(&mut self) -> bool {
+    fn is_over(&self) -> bool {
         let Some(at) = self.stop_at else { return false };
         if self.shard.in_use() == 0 {
             return true;
@@ -525,6 +551,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     }
 
     /// Aborts what is left, closes the mailboxes and gives the account.
+    #[expect(clippy::excessive_nesting, reason = "each socket, each try")]
     fn end(mut self) -> PollerReport {
         let before = self.shard.stats().closed_total();
         let mut from = 0;
@@ -577,6 +604,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
 
     /// How long the wait may last: not at all while there is something to do.
     fn timeout(&mut self) -> Option<Duration> {
+        let publish = self.publish(); // also when there is no time to sleep
         let busy = self.control.is_ready()
             || self.mail.is_ready()
             || self.broadcast.is_some()
@@ -584,7 +612,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         if busy {
             return Some(Duration::ZERO);
         }
-        let deadlines = [self.shard.next_deadline(), self.acceptor.deadline(), self.stop_at, self.publish()];
+        let deadlines = [self.shard.next_deadline(), self.acceptor.deadline(), self.stop_at, publish];
         let first = deadlines.into_iter().flatten().min()?;
         Some(first - self.now)
     }

@@ -47,6 +47,11 @@ mod direct {
     use super::{Errno, SEND_FLAGS, ptr};
     use crate::syscall;
 
+    #[expect(clippy::cast_possible_truncation, reason = "of one width here")]
+    const fn narrow(count: i64) -> isize {
+        count as isize
+    }
+
     /// # Safety
     ///
     /// - `length` bytes at `pointer` may be written.
@@ -55,7 +60,7 @@ mod direct {
         let nobody = ptr::null_mut::<libc::c_void>();
         // SAFETY: the caller's promise; no address is asked for.
         let got = unsafe { syscall!(syscall(libc::SYS_recvfrom, fd, pointer, length, 0, nobody, nobody)) };
-        got.map(|count| count as isize)
+        got.map(narrow)
     }
 
     /// # Safety
@@ -66,7 +71,7 @@ mod direct {
         let nobody = ptr::null::<libc::c_void>();
         // SAFETY: the caller's promise; no address is given.
         let sent = unsafe { syscall!(syscall(libc::SYS_sendto, fd, pointer, length, SEND_FLAGS, nobody, 0)) };
-        sent.map(|count| count as isize)
+        sent.map(narrow)
     }
 }
 

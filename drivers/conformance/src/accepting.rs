@@ -1,0 +1,262 @@
+//! How accepted sockets begin.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::time::Duration;
+use std::sync::Arc;
+use std::thread;
+
+use lightcone_contract::sockets::soon;
+use lightcone_core::{Address, CloseReason, Origin};
+use lightcone_unix::Error;
+use lightcone_unix::driver::Driver;
+use lightcone_unix::endpoint::Endpoint;
+
+use crate::alone::skip;
+use crate::case::{Case, Event, by_default, echo, echoing, small};
+use crate::peer::Peer;
+use crate::trace::What;
+
+/// An IPv4 peer is known by its address and port, and by its listener.
+pub fn ipv4_peers_are_known<D: Driver>() {
+    let case = Case::echo::<D>();
+    let _other = case.listen();
+    let listener = case.listen();
+    let peer = Peer::connect(listener.endpoint());
+    let admitted = case.trace.until(0, "admit").what;
+    let origin = Origin::Accepted { listener: listener.id() };
+    assert_eq!(admitted, What::Admit { origin, peer: peer.address() });
+}
+
+/// A Unix peer has no name: it carries its listener's.
+pub fn unix_peers_carry_their_listeners_name<D: Driver>() {
+    let case = Case::echo::<D>();
+    let listener = case.listen_unix();
+    let mut peer = Peer::connect(listener.endpoint());
+    peer.exchange(b"hello");
+    let What::Admit { peer: address, .. } = case.trace.until(0, "admit").what else { unreachable!() };
+    assert_eq!(case.handle().endpoint(&address).as_ref(), Some(listener.endpoint()));
+}
+
+/// An abstract Unix name works like a path, where there are such.
+pub fn abstract_unix_names_work<D: Driver>() {
+    if !cfg!(any(target_os = "linux", target_os = "android")) {
+        return skip("abstract names are Linux's");
+    }
+    let case = Case::echo::<D>();
+    let name = format!("unix:@lightcone-{}-{}", std::process::id(), D::NAME);
+    let listener = case.engine().listen(name.as_str()).unwrap();
+    Peer::connect(listener.endpoint()).exchange(b"hello");
+}
+
+/// A name and a socket address are taken where a text is.
+pub fn listeners_take_texts_and_addresses<D: Driver>() {
+    let case = Case::echo::<D>();
+    let endpoint: Endpoint = "127.0.0.1:0".parse().unwrap();
+    let listeners = [
+        case.engine().listen("localhost:0").unwrap(),
+        case.engine().listen(endpoint.as_inet().unwrap()).unwrap(),
+        case.engine().listen(&endpoint).unwrap(),
+        case.engine().listen(String::from("127.0.0.1:0")).unwrap(),
+    ];
+    for (n, listener) in listeners.iter().enumerate() {
+        assert_eq!(usize::from(listener.id().0), n);
+        Peer::connect(listener.endpoint()).exchange(b"hello");
+    }
+}
+
+/// A burst that fills the backlog is served whole.
+pub fn a_burst_is_served_whole<D: Driver>() {
+    let case = Case::start(small::<D>().sockets(300).blocks(512, 512), echoing);
+    let listener = case.listen();
+    let mut peers: Vec<_> = (0..200).map(|_| Peer::connect(listener.endpoint())).collect();
+    for peer in &mut peers {
+        peer.send(b"hello");
+    }
+    for peer in &mut peers {
+        assert_eq!(peer.receive(5), b"hello");
+    }
+}
+
+/// Whom the handler turns away sees the end; nobody is told of it again.
+pub fn who_is_turned_away_sees_the_end<D: Driver>() {
+    let refuse = Arc::new(AtomicBool::new(true));
+    let seen = Arc::clone(&refuse);
+    let case = Case::choosy(small::<D>(), move |_, _| !seen.load(Ordering::Relaxed), echoing);
+    let listener = case.listen();
+    for _ in 0..5 {
+        assert_eq!(Peer::connect(listener.endpoint()).drain(), b"");
+    }
+    refuse.store(false, Ordering::Relaxed);
+    Peer::connect(listener.endpoint()).exchange(b"hello");
+    assert_eq!(case.trace.count("admit"), 1);
+    assert_eq!(case.stop().pollers[0].stats.turned_away, 5);
+}
+
+/// A closed listener takes nobody, those it brought go on, and closing it again is said to be too late.
+pub fn a_closed_listener_takes_nobody<D: Driver>() {
+    for per_poller in [false, true] {
+        let case = Case::start(small::<D>().pollers(2).listener_per_poller(per_poller), echoing);
+        let listener = case.listen();
+        let mut peer = Peer::connect(listener.endpoint());
+        peer.exchange(b"before");
+        listener.close().unwrap();
+        assert!(matches!(listener.close(), Err(Error::Gone)));
+        soon("refusal", || refused(listener.endpoint()).then_some(()));
+        peer.exchange(b"after");
+    }
+}
+
+/// Whether nobody listens there any more.
+pub(crate) fn refused(endpoint: &Endpoint) -> bool {
+    std::net::TcpStream::connect(endpoint.as_inet().unwrap()).is_err()
+}
+
+/// Closing a listener twice never closes the one that came after it.
+pub fn a_closed_listener_is_not_its_successor<D: Driver>() {
+    let case = Case::echo::<D>();
+    let first = case.listen();
+    first.close().unwrap();
+    let second = case.listen();
+    assert!(matches!(first.close(), Err(Error::Gone)), "the successor was closed");
+    Peer::connect(second.endpoint()).exchange(b"hello");
+    second.close().unwrap();
+}
+
+/// Listeners that are opened by several threads at once have numbers of their own.
+pub fn listeners_of_several_threads_are_different<D: Driver>() {
+    let case = Case::echo::<D>();
+    for _ in 0..10 {
+        let listeners = thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| case.listen())).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+        });
+        let mut ids: Vec<_> = listeners.iter().map(|listener| listener.id()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), listeners.len());
+        for listener in &listeners {
+            Peer::connect(listener.endpoint()).exchange(b"hello");
+            listener.close().unwrap();
+        }
+    }
+}
+
+/// A listener's place is used again: opening and closing goes on for ever.
+pub fn listeners_come_and_go<D: Driver>() {
+    let case = Case::echo::<D>();
+    for _ in 0..300 {
+        case.listen().close().unwrap();
+    }
+    case.peer().exchange(b"hello");
+}
+
+/// The most listeners of one engine, then one more is refused, with the number.
+pub fn too_many_listeners_are_refused<D: Driver>() {
+    let case = Case::echo::<D>();
+    let listeners: Vec<_> = (0..255).map(|_| case.listen()).collect();
+    let error = case.engine().listen("127.0.0.1:0").unwrap_err();
+    assert!(matches!(error, Error::Listeners));
+    assert!(error.to_string().contains("255"), "{error}");
+    Peer::connect(listeners[254].endpoint()).exchange(b"hello");
+    listeners[7].close().unwrap();
+    Peer::connect(case.listen().endpoint()).exchange(b"hello");
+}
+
+/// When every socket is in use the rest wait, and are served as room comes; nobody is lost.
+pub fn beyond_the_most_sockets_the_rest_wait<D: Driver>() {
+    for pollers in [1, 2] {
+        let case = Case::start(small::<D>().pollers(pollers).sockets(4), echoing);
+        let listener = case.listen();
+        let most = 4 * pollers;
+        let mut peers: Vec<_> = (0..most + 6).map(|_| Peer::connect(listener.endpoint())).collect();
+        peers.iter_mut().for_each(|peer| peer.send(b"x"));
+        case.trace.until_count("open", most);
+        for served in 1..=6 {
+            let mut peer = peers.remove(0);
+            assert_eq!(peer.receive(1), b"x");
+            drop(peer);
+            case.trace.until_count("open", most + served);
+            assert!(case.trace.count("open") - case.trace.count("close") <= most);
+        }
+        for peer in &mut peers {
+            assert_eq!(peer.receive(1), b"x");
+        }
+    }
+}
+
+/// A listener that is opened while there is no room loses nobody either.
+pub fn a_listener_opened_without_room_loses_nobody<D: Driver>() {
+    // pinned to a poller that is full, while the accepting one is not: accepted sockets are held back
+    let policy = lightcone_unix::Policy::Pinned(1);
+    let case = Case::start(small::<D>().pollers(2).sockets(1).balancer(policy), echoing);
+    let listener = case.listen();
+    let first = Peer::connect(listener.endpoint());
+    case.trace.token(0);
+    let mut waiting = vec![Peer::connect(listener.endpoint())];
+    thread::sleep(Duration::from_millis(10));
+    for _ in 0..5 {
+        let other = case.listen();
+        waiting.push(Peer::connect(other.endpoint()));
+        thread::sleep(Duration::from_millis(10));
+    }
+    drop(first);
+    for peer in &mut waiting {
+        peer.send(b"hello");
+    }
+    // each has its turn once the one before has gone
+    let mut served = 0;
+    soon("all served", || {
+        waiting.retain_mut(|peer| {
+            let Some(bytes) = peer.poll(8) else { return true };
+            assert_eq!(bytes, b"hello", "a waiting peer was lost");
+            served += 1;
+            false
+        });
+        waiting.is_empty().then_some(())
+    });
+    assert_eq!(served, 6);
+}
+
+/// A socket that closes in `open` makes room for the next.
+pub fn closing_at_once_makes_room_at_once<D: Driver>() {
+    let case = Case::start(small::<D>().sockets(1), |socket, event, _| match event {
+        Event::Open => {
+            socket.send(b"bye").unwrap();
+            socket.close();
+        }
+        other => by_default(socket, other),
+    });
+    let listener = case.listen();
+    for _ in 0..100 {
+        assert_eq!(Peer::connect(listener.endpoint()).receive_to_end(), b"bye");
+    }
+    case.trace.until_count("close", 100);
+    assert_eq!(case.trace.closed(0), CloseReason::Local);
+}
+
+/// Peers of several addresses and families at once.
+pub fn families_mix<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, _| match event {
+        Event::Receive => echo(socket),
+        other => by_default(socket, other),
+    });
+    let mut listeners = vec![case.listen(), case.listen_unix()];
+    listeners.extend(case.engine().listen("[::1]:0").ok());
+    let mut peers: Vec<_> =
+        (0..30).map(|n| Peer::connect(listeners[n % listeners.len()].endpoint())).collect();
+    for peer in &mut peers {
+        peer.exchange(b"hello");
+    }
+    let families = |address: &Address| match address {
+        Address::Inet(address) => usize::from(address.is_ipv6()),
+        Address::Unix(_) => 2,
+    };
+    let mut counts = [0; 3];
+    for record in case.trace.records() {
+        if let What::Admit { peer, .. } = record.what {
+            counts[families(&peer)] += 1;
+        }
+    }
+    assert_eq!(counts.iter().sum::<usize>(), 30);
+    assert_eq!((counts[0], counts[2]), (30 / listeners.len(), 30 / listeners.len()));
+}

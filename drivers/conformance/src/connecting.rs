@@ -1,0 +1,311 @@
+//! How sockets of this side begin.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::time::Duration;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+
+use lightcone_contract::sockets::soon;
+use lightcone_core::{Address, CloseReason, ConnectError, ErrorKind, Origin};
+use lightcone_unix::Error;
+use lightcone_unix::address::SocketAddress;
+use lightcone_unix::driver::Driver;
+use lightcone_unix::endpoint::Endpoint;
+use lightcone_unix::listener::{ListenOptions, ListenSocket};
+use lightcone_unix::socket::{self, Connecting};
+
+use crate::alone::skip;
+use crate::case::{Case, Event, by_default, echo, echoing, small, small_with};
+use crate::peer::Peer;
+use crate::trace::What;
+
+/// A listener of the other side.
+pub(crate) fn elsewhere() -> (TcpListener, Address) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().into();
+    (listener, address)
+}
+
+/// An address where nobody listens.
+pub(crate) fn nowhere() -> Address {
+    elsewhere().1
+}
+
+/// A listener that answers to nobody, since its backlog is full, and what fills it. `None` if this system answers
+/// all the same.
+#[derive(Debug)]
+pub(crate) struct Silent {
+    pub(crate) address: Address,
+    _listener: ListenSocket,
+    _waiting: Vec<OwnedFd>,
+}
+
+impl Silent {
+    pub(crate) fn new() -> Option<Self> {
+        let options = ListenOptions { backlog: 1, ..ListenOptions::default() };
+        let listener = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), &options).unwrap();
+        let address = listener.endpoint().as_inet().unwrap().into();
+        let to = SocketAddress::new(listener.endpoint());
+        let mut waiting = Vec::new();
+        for _ in 0..64 {
+            let fd = socket::stream_socket(listener.endpoint()).unwrap();
+            let started = socket::connect(fd.as_fd(), &to);
+            let mut tries = 0;
+            let is_done =
+                || started == Connecting::Done || socket::connect_result(fd.as_fd()) == Connecting::Done;
+            while !is_done() && tries < 50 {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            waiting.push(fd);
+            if tries == 50 {
+                return Some(Self { address, _listener: listener, _waiting: waiting });
+            }
+        }
+        None
+    }
+}
+
+/// A connect over IPv4 opens, with its tag and its peer.
+pub fn ipv4_opens<D: Driver>() {
+    let case = Case::echo::<D>();
+    let (listener, address) = elsewhere();
+    case.handle().connect(address, 77).unwrap();
+    let mut peer = Peer::accept(&listener);
+    peer.exchange(b"hello");
+    let first = case.trace.records()[0].what;
+    assert_eq!(first, What::Admit { origin: Origin::Connecting { tag: 77 }, peer: address });
+    drop(peer);
+    assert_eq!(case.trace.closed(0), CloseReason::Peer);
+    assert_eq!(case.stop().pollers[0].stats.connected, 1);
+}
+
+/// A connect over IPv6 opens.
+pub fn ipv6_opens<D: Driver>() {
+    let Ok(listener) = TcpListener::bind("[::1]:0") else { return skip("no IPv6 here") };
+    let case = Case::echo::<D>();
+    case.handle().connect(listener.local_addr().unwrap().into(), 1).unwrap();
+    Peer::accept(&listener).exchange(b"hello");
+}
+
+/// A connect to a Unix socket where nobody listens is refused, with the truth.
+pub fn a_missing_unix_path_is_refused<D: Driver>() {
+    let case = Case::echo::<D>();
+    let endpoint: Endpoint = case.unix_path("nobody").parse().unwrap();
+    let address = case.handle().address(&endpoint).unwrap();
+    case.handle().connect(address, 1).unwrap();
+    case.trace.until(0, "refused");
+    assert_eq!(case.trace.shape(0), "admit refused(connection refused)");
+}
+
+/// A Unix path whose listener has died is refused as well.
+pub fn a_dead_unix_socket_is_refused<D: Driver>() {
+    let case = Case::echo::<D>();
+    let endpoint: Endpoint = case.unix_path("dead").parse().unwrap();
+    let Endpoint::Unix(name) = &endpoint else { unreachable!() };
+    drop(std::os::unix::net::UnixListener::bind(name.as_path().unwrap()).unwrap());
+    case.handle().connect(case.handle().address(&endpoint).unwrap(), 1).unwrap();
+    case.trace.until(0, "refused");
+    assert_eq!(case.trace.shape(0), "admit refused(connection refused)");
+}
+
+/// An address that can't be connected to is refused, and not a fault of the engine.
+pub fn an_impossible_address_is_refused<D: Driver>() {
+    let case = Case::echo::<D>();
+    for address in ["255.255.255.255:9", "[ff02::1]:9"] {
+        let address: core::net::SocketAddr = address.parse().unwrap();
+        case.handle().connect(address.into(), 1).unwrap();
+    }
+    case.trace.until_count("refused", 2);
+    assert_eq!(case.trace.count("open"), 0);
+}
+
+/// A connect that nobody answers ends at the connect timeout, not before and not much later.
+pub fn a_connect_times_out<D: Driver>() {
+    let Some(silent) = Silent::new() else { return skip("a full backlog still answers here") };
+    let case = Case::start(small_with::<D>(|it| it.connect = Some(Duration::from_millis(150))), echoing);
+    case.handle().connect(silent.address, 1).unwrap();
+    let refused = case.trace.until(0, "refused");
+    assert_eq!(refused.what, What::Refused(ErrorKind::TimedOut));
+    let span = refused.at_ms - case.trace.until(0, "admit").at_ms;
+    assert!((150..1_000).contains(&span), "{span} ms");
+    assert_eq!(case.stop().pollers[0].stats.refused, 1);
+}
+
+/// A connect can be called off by its token while it is under way.
+pub fn a_connect_can_be_called_off<D: Driver>() {
+    let Some(silent) = Silent::new() else { return skip("a full backlog still answers here") };
+    for abort in [false, true] {
+        let (token, to) = (Arc::new(Mutex::new(None)), silent.address);
+        let kept = Arc::clone(&token);
+        let case = Case::start(small::<D>(), move |socket, event, cx| match event {
+            Event::Receive => *kept.lock().unwrap() = Some(cx.connect(&to, 1).unwrap()),
+            other => by_default(socket, other),
+        });
+        let mut peer = case.peer();
+        peer.send(b"x");
+        case.trace.until(1, "admit");
+        let token = token.lock().unwrap().unwrap();
+        if abort { case.handle().abort(token) } else { case.handle().close(token) }.unwrap();
+        case.trace.until(1, "refused");
+        assert_eq!(case.trace.shape(1), "admit refused(connection aborted)");
+    }
+}
+
+/// A peer that resets at once is no refusal: the connection was there.
+pub fn a_reset_right_after_the_connect<D: Driver>() {
+    let case = Case::echo::<D>();
+    let (listener, address) = elsewhere();
+    for _ in 0..20 {
+        case.handle().connect(address, 1).unwrap();
+        Peer::accept(&listener).reset();
+    }
+    case.trace.until_count("close", 20);
+    assert_eq!(case.trace.count("refused"), 0);
+    assert_eq!(case.trace.closed(0), CloseReason::Reset);
+}
+
+/// Handlers connect on their own poller, and the token they get is the socket's.
+pub fn handlers_connect<D: Driver>() {
+    let (listener, address) = elsewhere();
+    let token = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&token);
+    let case = Case::start(small::<D>().pollers(2), move |socket, event, cx| match event {
+        Event::Receive if socket.bytes() == b"connect" => {
+            crate::case::consume_all(socket);
+            *kept.lock().unwrap() = Some(cx.connect(&address, 5).unwrap());
+        }
+        Event::Receive => echo(socket),
+        other => by_default(socket, other),
+    });
+    let mut peer = case.peer();
+    peer.send(b"connect");
+    Peer::accept(&listener).exchange(b"through");
+    let open = case.trace.until(1, "open");
+    assert_eq!(open.token, *token.lock().unwrap());
+    assert_eq!(open.poller, case.trace.until(0, "open").poller);
+}
+
+/// More connects than a turn takes are refused to the caller, and the next turn takes more.
+pub fn connects_of_one_turn_are_bounded<D: Driver>() {
+    let (listener, address) = elsewhere();
+    let begun = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&begun);
+    let case = Case::start(small::<D>(), move |socket, event, cx| match event {
+        Event::Receive if socket.data.socket == 0 => {
+            crate::case::consume_all(socket);
+            let error = loop {
+                match cx.connect(&address, 1) {
+                    Ok(_) => counted.fetch_add(1, Ordering::Relaxed),
+                    Err(error) => break error,
+                };
+            };
+            assert_eq!(error, ConnectError::Full);
+        }
+        other => by_default(socket, other),
+    });
+    let mut peer = case.peer();
+    for round in 1..=2 {
+        let before = begun.load(Ordering::Relaxed);
+        peer.send(b"x");
+        case.trace.until_nth(0, "receive", round);
+        let all = case.trace.wait("connects", |_| {
+            let all = begun.load(Ordering::Relaxed);
+            (all > before).then_some(all)
+        });
+        assert!(all - before >= 8, "only {} connects in a turn", all - before);
+        case.trace.until_count("open", 1 + all);
+        assert_eq!(case.trace.count("admit"), 1 + all);
+    }
+    drop(listener);
+}
+
+/// When every socket is in use, connects are refused to the caller, and taken again when there is room.
+pub fn connects_beyond_the_sockets_are_refused<D: Driver>() {
+    let (listener, address) = elsewhere();
+    let case = Case::start(small::<D>().sockets(3), echoing);
+    for tag in 0..3 {
+        case.handle().connect(address, tag).unwrap();
+    }
+    assert!(matches!(case.handle().connect(address, 3), Err(Error::Full)));
+    let peers: Vec<_> = (0..3).map(|_| Peer::accept(&listener)).collect();
+    case.trace.until_count("open", 3);
+    assert!(matches!(case.handle().connect(address, 3), Err(Error::Full)));
+    drop(peers);
+    case.trace.until_count("close", 3);
+    soon("room", || case.handle().connect(address, 4).ok());
+    case.trace.until_count("open", 4);
+}
+
+/// A connect that the handler turns away gives nothing more, and its place comes back.
+pub fn a_connect_can_be_turned_away<D: Driver>() {
+    let (_listener, address) = elsewhere();
+    let no = |origin, _: &Address| !matches!(origin, Origin::Connecting { tag: 13 });
+    let case = Case::choosy(small::<D>().sockets(2), no, echoing);
+    for _ in 0..10 {
+        soon("room", || case.handle().connect(address, 13).ok());
+    }
+    soon("room", || case.handle().connect(address, 1).ok());
+    case.trace.until(0, "open");
+    assert_eq!(case.trace.count("admit"), 1);
+    assert_eq!(case.stop().pollers[0].stats.turned_away, 10);
+}
+
+/// The address on this side is what the peer sees, over IPv4 and over a Unix socket.
+pub fn local_addresses_are_true<D: Driver>() {
+    let (listener, address) = elsewhere();
+    let local = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&local);
+    let case = Case::start(small::<D>(), move |socket, event, cx| match event {
+        Event::Open => *kept.lock().unwrap() = cx.local_address(socket.token()),
+        other => by_default(socket, other),
+    });
+    case.handle().connect(address, 1).unwrap();
+    let is_local = |address| soon("its address", || (*local.lock().unwrap() == Some(address)).then_some(()));
+    let peer = Peer::accept(&listener);
+    is_local(peer.other_address());
+    let peer = case.peer();
+    is_local(peer.other_address());
+    let unix = case.listen_unix();
+    let _peer = Peer::connect(unix.endpoint());
+    is_local(case.handle().address(unix.endpoint()).unwrap());
+}
+
+/// A token whose socket has gone has no address, also when its place is taken; nor has another poller's.
+pub fn a_stale_token_has_no_local_address<D: Driver>() {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let tokens = Arc::new(Mutex::new(Vec::new()));
+    let (answers, known) = (Arc::clone(&asked), Arc::clone(&tokens));
+    let case = Case::start(small::<D>().pollers(2), move |socket, event, cx| match event {
+        Event::Open => known.lock().unwrap().push(socket.token()),
+        Event::Message(_) => {
+            let known: Vec<_> = known.lock().unwrap().clone();
+            let own = socket.token();
+            answers
+                .lock()
+                .unwrap()
+                .extend(known.iter().map(|it| (*it == own, cx.local_address(*it).is_some())));
+        }
+        other => by_default(socket, other),
+    });
+    let listener = case.listen();
+    for _ in 0..4 {
+        let peer = Peer::connect(listener.endpoint());
+        let socket = case.trace.socket_of(peer.address());
+        case.trace.token(socket);
+        drop(peer);
+        case.trace.closed(socket);
+    }
+    let peers: Vec<_> = (0..2).map(|_| Peer::connect(listener.endpoint())).collect();
+    soon("all tokens", || (tokens.lock().unwrap().len() == 6).then_some(()));
+    for peer in &peers {
+        let socket = case.trace.socket_of(peer.address());
+        case.handle().post(case.trace.token(socket), 1).unwrap();
+        case.trace.until(socket, "message");
+    }
+    let asked = soon("answers", || Some(asked.lock().unwrap().clone()).filter(|it| it.len() == 12));
+    for (own, answered) in asked {
+        assert_eq!(own, answered, "a token of another socket has an address");
+    }
+}

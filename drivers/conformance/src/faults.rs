@@ -1,0 +1,415 @@
+//! Faults of an engine before this one, each as a test that would have found it.
+
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::time::Duration;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::thread;
+
+use lightcone_core::{Address, CloseReason, Timeout};
+use lightcone_unix::clock::Clock;
+use lightcone_unix::driver::{self, Driver, DriverError, Interest};
+
+use crate::alone::skip;
+use crate::case::{Case, Event, by_default, consume_all, echoing, small, small_with};
+use crate::connecting::nowhere;
+use crate::peer::{Peer, pattern};
+use crate::trace::What;
+
+/// A refused connect is refused, and neither opened nor closed nor sent to.
+pub fn refused_connect_is_not_opened<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, _| match event {
+        Event::Refused(_) => assert!(socket.send(b"to whom?").is_err()),
+        other => by_default(socket, other),
+    });
+    for _ in 0..10 {
+        case.handle().connect(nowhere(), 1).unwrap();
+    }
+    case.trace.until_count("refused", 10);
+    for socket in 0..10 {
+        assert_eq!(case.trace.shape(socket), "admit refused(connection refused)");
+    }
+    let report = case.stop();
+    assert_eq!((report.opened(), report.pollers[0].stats.refused), (0, 10));
+}
+
+/// `sent` comes when something was sent, and not otherwise.
+pub fn sent_only_after_something_was_sent<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, _| match event {
+        Event::Receive => {
+            let answer = socket.bytes().starts_with(b"answer");
+            consume_all(socket);
+            if answer {
+                socket.send(b"yes").unwrap();
+            }
+        }
+        other => by_default(socket, other),
+    });
+    let mut peer = case.peer();
+    for n in 1..=5 {
+        peer.send(b"silence");
+        case.trace.until_nth(0, "receive", n);
+    }
+    assert_eq!(case.trace.count("sent"), 0);
+    peer.send(b"answer");
+    assert_eq!(peer.receive(3), b"yes");
+    case.trace.until(0, "sent");
+    assert_eq!(case.trace.count("sent"), 1);
+}
+
+/// A connect that completes within the call, as over a Unix socket, is opened.
+pub fn connect_that_completes_at_once_is_opened<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, cx| match event {
+        Event::Open => socket.send(b"hello").unwrap(),
+        other => echoing(socket, other, cx),
+    });
+    let endpoint = case.unix_path("elsewhere");
+    let path = endpoint.strip_prefix("unix:").unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+    let address = case.handle().address(&endpoint.parse().unwrap()).unwrap();
+    case.handle().connect(address, 1).unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut hello = [0; 5];
+    std::io::Read::read_exact(&mut stream, &mut hello).unwrap();
+    assert_eq!(&hello, b"hello");
+    drop(stream);
+    assert_eq!(case.trace.closed(0), CloseReason::Peer);
+    assert!(case.trace.shape(0).starts_with("admit open "), "{}", case.trace.shape(0));
+}
+
+/// A socket that is closed in the middle of a batch gets nothing more of that batch.
+pub fn nothing_comes_after_close_in_the_same_batch<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, cx| match event {
+        Event::Receive => {
+            consume_all(socket);
+            // everybody else has bytes waiting in the same batch
+            cx.broadcast(1).unwrap();
+        }
+        Event::Message(_) => socket.abort(),
+        other => by_default(socket, other),
+    });
+    let listener = case.listen();
+    for round in 1..=20 {
+        let mut peers: Vec<_> = (0..10).map(|_| Peer::connect(listener.endpoint())).collect();
+        case.trace.until_count("open", 10 * round);
+        peers.iter_mut().for_each(|peer| {
+            let _ = peer.try_send(b"bytes");
+        });
+        case.trace.until_count("close", 10 * round);
+    }
+    // that nothing came after `close` is checked at the end of every case
+}
+
+/// Everything of a socket, `admit` too, happens on the thread of the poller that owns it.
+pub fn every_callback_of_a_socket_is_on_one_thread<D: Driver>() {
+    let case = Case::start(small::<D>().pollers(3), |socket, event, cx| match event {
+        Event::Open => socket.set_deadline(Some(cx.now() + Duration::from_millis(5))),
+        Event::Timeout => {}
+        other => echoing(socket, other, cx),
+    });
+    let listener = case.listen();
+    let mut peers: Vec<_> = (0..9).map(|_| Peer::connect(listener.endpoint())).collect();
+    peers.iter_mut().for_each(|peer| peer.exchange(b"hello"));
+    case.handle().broadcast(1).unwrap();
+    case.trace.until_count("message", 9);
+    case.trace.until_count("timeout", 9);
+    drop(peers);
+    case.trace.until_count("close", 9);
+    let records = case.trace.records();
+    for poller in 0..3 {
+        let mut threads: Vec<_> =
+            records.iter().filter(|it| it.poller.0 == poller).map(|it| format!("{:?}", it.thread)).collect();
+        threads.sort();
+        threads.dedup();
+        assert_eq!(threads.len(), 1, "poller {poller}");
+    }
+}
+
+/// Stopping gives every socket, whatever it is doing, its `close`.
+pub fn stopping_closes_every_socket<D: Driver>() {
+    let case = Case::start(small::<D>().pollers(2), |socket, event, cx| match event {
+        Event::Shutdown if socket.data.socket % 3 == 0 => {}
+        other => echoing(socket, other, cx),
+    });
+    let listener = case.listen();
+    let peers: Vec<_> = (0..12).map(|_| Peer::connect(listener.endpoint())).collect();
+    case.trace.until_count("open", 12);
+    let trace = case.trace.clone();
+    let report = case.stop_within(Duration::from_millis(100));
+    assert_eq!(trace.count("close"), 12);
+    assert_eq!((report.drained(), report.aborted()), (8, 4));
+    drop(peers);
+}
+
+/// Errors and hang-ups are noticed on sockets with no traffic, in whatever direction they are watched.
+pub fn errors_and_hang_ups_are_noticed<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, _| match event {
+        Event::Open if socket.data.socket == 1 => while socket.send(&[1; 1_000]).is_ok() {},
+        Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
+        Event::PeerClosed if socket.data.socket == 2 => {}
+        other => by_default(socket, other),
+    });
+    let listener = case.listen();
+    let reading = Peer::connect(listener.endpoint());
+    case.trace.token(0);
+    let writing = Peer::connect_narrow(listener.endpoint(), 4_096);
+    case.trace.token(1);
+    crate::ending::wait_until_stalled(&case);
+    reading.reset();
+    assert_eq!(case.trace.closed(0), CloseReason::Reset);
+    writing.reset();
+    assert_eq!(case.trace.closed(1), CloseReason::Reset);
+}
+
+/// A fresh connection on an engine that sleeps is served at once: nobody looks every 100 ms.
+pub fn fresh_connection_is_served_at_once<D: Driver>() {
+    let case = Case::start(small::<D>().pollers(2), echoing);
+    let listener = case.listen();
+    let mut spans: Vec<_> = (0..9)
+        .map(|_| {
+            thread::sleep(Duration::from_millis(20));
+            let start = Clock::now_ms();
+            Peer::connect(listener.endpoint()).exchange(b"x");
+            Clock::now_ms() - start
+        })
+        .collect();
+    spans.sort_unstable();
+    // the half that was not held up by other tests
+    assert!(spans[4] < 20, "{spans:?} ms");
+}
+
+/// A driver that counts what it is asked to change.
+#[derive(Debug)]
+pub struct Counting<D>(D);
+
+static CHANGES: AtomicU64 = AtomicU64::new(0);
+static WAITS: AtomicU64 = AtomicU64::new(0);
+
+impl<D: Driver> Driver for Counting<D> {
+    type Waker = D::Waker;
+
+    const NAME: &'static str = D::NAME;
+
+    fn new(events_max: usize) -> Result<Self, DriverError> {
+        D::new(events_max).map(Self)
+    }
+
+    fn waker(&self) -> D::Waker {
+        self.0.waker()
+    }
+
+    fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError> {
+        self.0.register(fd, key, interest)
+    }
+
+    fn modify(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        old: Interest,
+        new: Interest,
+    ) -> Result<(), DriverError> {
+        CHANGES.fetch_add(u64::from(old != new), Ordering::Relaxed);
+        self.0.modify(fd, key, old, new)
+    }
+
+    fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+        self.0.deregister(fd, key, interest);
+    }
+
+    fn forget(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+        self.0.forget(fd, key, interest);
+    }
+
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        events: &mut [driver::Event],
+    ) -> Result<usize, DriverError> {
+        WAITS.fetch_add(1, Ordering::Relaxed);
+        self.0.wait(timeout, events)
+    }
+}
+
+/// Requests and responses change no interest: the answer is sent at the end of the callback.
+pub fn steady_traffic_changes_no_interest<D: Driver>() {
+    let case = Case::echo::<Counting<D>>();
+    let mut peer = case.peer();
+    peer.exchange(b"first");
+    let (changes, waits) = (CHANGES.load(Ordering::Relaxed), WAITS.load(Ordering::Relaxed));
+    for _ in 0..500 {
+        peer.exchange(b"request");
+    }
+    assert_eq!(CHANGES.load(Ordering::Relaxed), changes);
+    // one each, and a few to publish the counts
+    let waits = WAITS.load(Ordering::Relaxed) - waits;
+    assert!((490..=600).contains(&waits), "{waits} waits for 500 requests");
+}
+
+/// A peer that never reads costs its bound, and reading from it stops.
+pub fn peer_that_never_reads_costs_its_bound<D: Driver>() {
+    let most = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&most);
+    let case = Case::start(small::<D>(), move |socket, event, cx| {
+        let opened = matches!(event, Event::Open);
+        echoing(socket, event, cx);
+        seen.fetch_max(socket.queued(), Ordering::Relaxed);
+        if opened {
+            assert_eq!(socket.stream.room(), 4 * 1_024);
+        }
+    });
+    let listener = case.listen();
+    let peers: Vec<_> = (0..20).map(|_| Peer::connect_narrow(listener.endpoint(), 4_096)).collect();
+    for peer in &peers {
+        let mut peer = peer.clone();
+        thread::spawn(move || {
+            let _ = peer.try_send(&vec![1; 1 << 20]);
+        });
+    }
+    crate::ending::wait_until_stalled(&case);
+    assert_eq!(most.load(Ordering::Relaxed), 4 * 1_024);
+    Peer::connect(listener.endpoint()).exchange(b"others are served");
+    peers.iter().for_each(Peer::cut);
+}
+
+/// Peers that flood do not starve one that asks now and then.
+pub fn floods_starve_nobody<D: Driver>() {
+    let case = Case::echo::<D>();
+    case.trace.keep_ends_only();
+    let listener = case.listen();
+    let total: Arc<[AtomicU64; 6]> = Arc::default();
+    let floods: Vec<_> = (0..6)
+        .map(|n| {
+            let mut peer = Peer::connect(listener.endpoint());
+            let total = Arc::clone(&total);
+            crate::alone::Background::repeat(move || {
+                peer.exchange(&vec![1; 20_000]);
+                total[n].fetch_add(1, Ordering::Relaxed);
+            })
+        })
+        .collect();
+    let mut spans = Vec::new();
+    for _ in 0..20 {
+        let start = Clock::now_ms();
+        Peer::connect(listener.endpoint()).exchange(b"now and then");
+        spans.push(Clock::now_ms() - start);
+        thread::sleep(Duration::from_millis(10));
+    }
+    drop(floods);
+    spans.sort_unstable();
+    assert!(spans[10] < 250, "{spans:?} ms");
+    let each: Vec<_> = total.iter().map(|it| it.load(Ordering::Relaxed)).collect();
+    let (least, most) = (each.iter().min().unwrap(), each.iter().max().unwrap());
+    assert!(least * 4 >= *most && *least > 0, "{each:?} exchanges");
+}
+
+/// `close` right after `send` loses nothing.
+pub fn close_sends_what_is_queued<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, _| match event {
+        Event::Receive => {
+            consume_all(socket);
+            socket.send(&[6; 4_000]).unwrap();
+            socket.close();
+        }
+        other => by_default(socket, other),
+    });
+    let listener = case.listen();
+    for socket in 0..50 {
+        let mut peer = Peer::connect(listener.endpoint());
+        peer.send(b"x");
+        assert_eq!(peer.receive_to_end(), [6; 4_000]);
+        assert_eq!((case.trace.closed(socket), case.trace.lost(socket)), (CloseReason::Local, 0));
+    }
+}
+
+/// An error of a send ends the socket, with its reason.
+pub fn error_of_a_send_ends_the_socket<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, _| match event {
+        Event::Message(_) => while socket.send(&[1; 1_000]).is_ok() {},
+        Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
+        Event::PeerClosed => {}
+        other => by_default(socket, other),
+    });
+    let peer = Peer::connect(case.listen_unix().endpoint());
+    let token = case.trace.token(0);
+    drop(peer);
+    case.trace.until(0, "peer_closed");
+    case.handle().post(token, 1).unwrap();
+    assert_eq!(case.trace.closed(0), CloseReason::Reset);
+    assert!(case.trace.lost(0) > 0);
+}
+
+/// One socket's silence is its own: an active one beside it lives on.
+pub fn idle_timeouts_are_each_sockets_own<D: Driver>() {
+    let case = Case::start(small_with::<D>(|it| it.idle = Some(Duration::from_millis(400))), echoing);
+    let listener = case.listen();
+    let mut silent = Peer::connect(listener.endpoint());
+    silent.exchange(b"last");
+    let mut active = Peer::connect(listener.endpoint());
+    let mut rounds = 0;
+    while case.trace.count_of(0, "close") == 0 {
+        active.exchange(b"x");
+        thread::sleep(Duration::from_millis(20));
+        rounds += 1;
+        assert!(rounds < 200, "the silent one is not closed");
+    }
+    assert_eq!(case.trace.closed(0), CloseReason::TimedOut(Timeout::Idle));
+    active.exchange(b"lives on");
+    silent.drain();
+}
+
+/// Events reach the socket that they are of, with many open at once.
+pub fn events_reach_their_own_sockets<D: Driver>() {
+    let case = Case::start(small::<D>(), echoing);
+    let listener = case.listen();
+    let mut peers: Vec<_> = (0..40).map(|_| Peer::connect(listener.endpoint())).collect();
+    for round in 0..5 {
+        for n in 0..peers.len() {
+            let at = (n * 17 + round) % peers.len();
+            peers[at].send(&pattern(100 + at));
+        }
+        for (n, peer) in peers.iter_mut().enumerate() {
+            assert!(peer.receive(100 + n) == pattern(100 + n), "socket {n} has another's bytes");
+        }
+    }
+    for n in (0..40).step_by(2) {
+        let gone = peers.remove(n / 2);
+        let socket = case.trace.socket_of(gone.address());
+        drop(gone);
+        assert_eq!(case.trace.closed(socket), CloseReason::Peer);
+    }
+    assert_eq!(case.trace.count("close"), 20);
+    peers.iter_mut().for_each(|peer| peer.exchange(b"unhurt"));
+}
+
+/// A socket that can be read is not told that it can be written, nor the other way round.
+pub fn readable_is_not_writable<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, _| match event {
+        Event::Receive => {
+            consume_all(socket);
+            socket.send(b"ok").unwrap();
+        }
+        other => by_default(socket, other),
+    });
+    let mut peer = case.peer();
+    for _ in 0..100 {
+        peer.send(b"x");
+        assert_eq!(peer.receive(2), b"ok");
+    }
+    drop(peer);
+    case.trace.closed(0);
+    assert_eq!(case.trace.count("writable"), 0);
+    assert_eq!(case.trace.count("receive"), 100);
+    assert_eq!(case.trace.shape(0).matches("receive").count(), 100, "{}", case.trace.shape(0));
+}
+
+/// An IPv6 peer's address is whole.
+pub fn ipv6_peer_addresses_are_whole<D: Driver>() {
+    let case = Case::echo::<D>();
+    let Ok(listener) = case.engine().listen("[::1]:0") else { return skip("no IPv6 here") };
+    let mut peer = Peer::connect(listener.endpoint());
+    peer.exchange(b"hello");
+    let What::Admit { peer: seen, .. } = case.trace.until(0, "admit").what else { unreachable!() };
+    assert_eq!(seen, peer.address());
+    assert!(matches!(seen, Address::Inet(it) if it.is_ipv6()));
+}

@@ -1,0 +1,250 @@
+//! Handlers that panic: their own socket closes, and nothing else.
+
+use core::sync::atomic::{AtomicBool, Ordering};
+use std::panic::resume_unwind;
+use std::sync::Arc;
+
+use lightcone_contract::sockets::soon;
+use lightcone_core::{CloseReason, Origin};
+use lightcone_unix::driver::Driver;
+
+use crate::case::{Case, Event, by_default, consume_all, echoing, small};
+use crate::connecting::{elsewhere, nowhere};
+use crate::ending::provoke;
+use crate::peer::Peer;
+use crate::trace::What;
+
+/// A panic that prints nothing.
+fn panic() -> ! {
+    resume_unwind(Box::new("on purpose"))
+}
+
+/// Panics once within the callback, for socket 0; the others are echoed to.
+fn panic_in<D: Driver>(callback: &'static str) {
+    let mut case = Case::start(small::<D>(), move |socket, event, cx| {
+        if socket.data.socket != 0 {
+            return echoing(socket, event, cx);
+        }
+        let name = What::of(&event, 0, 0).name();
+        if name == "open" {
+            match callback {
+                "writable" => {
+                    socket.send(&[0; 4_000]).unwrap();
+                    assert!(socket.send(&[0; 4_000]).is_err());
+                }
+                "sent" => socket.send(b"x").unwrap(),
+                "timeout" => socket.set_deadline(Some(cx.now())),
+                _ => {}
+            }
+        }
+        if name == callback {
+            panic();
+        }
+        if name == "receive" {
+            consume_all(socket);
+        }
+        by_default(socket, event);
+    });
+    case.expect_panics(1);
+    let listener = case.listen();
+    let peer = Peer::connect(listener.endpoint());
+    let mut other = Peer::connect(listener.endpoint());
+    other.exchange(b"before");
+    let last = provoke(&case, peer, callback);
+    let expected = if callback == "close" { CloseReason::Peer } else { CloseReason::HandlerPanic };
+    assert_eq!(case.trace.closed(0), expected);
+    if callback == "shutdown" {
+        other.expect_end();
+        assert_eq!(case.join().panics(), 1);
+        return;
+    }
+    other.exchange(b"after");
+    Peer::connect(listener.endpoint()).exchange(b"new");
+    drop(last);
+    assert_eq!(case.stop().panics(), 1);
+}
+
+/// In `open`.
+pub fn in_open<D: Driver>() {
+    panic_in::<D>("open");
+}
+
+/// In `receive`.
+pub fn in_receive<D: Driver>() {
+    panic_in::<D>("receive");
+}
+
+/// In `writable`.
+pub fn in_writable<D: Driver>() {
+    panic_in::<D>("writable");
+}
+
+/// In `sent`.
+pub fn in_sent<D: Driver>() {
+    panic_in::<D>("sent");
+}
+
+/// In `peer_closed`.
+pub fn in_peer_closed<D: Driver>() {
+    panic_in::<D>("peer_closed");
+}
+
+/// In `timeout`.
+pub fn in_timeout<D: Driver>() {
+    panic_in::<D>("timeout");
+}
+
+/// In `message`.
+pub fn in_message<D: Driver>() {
+    panic_in::<D>("message");
+}
+
+/// In `shutdown`.
+pub fn in_shutdown<D: Driver>() {
+    panic_in::<D>("shutdown");
+}
+
+/// In `close`: it has had its last event, and is not told again.
+pub fn in_close<D: Driver>() {
+    let mut case = Case::start(small::<D>(), |socket, event, cx| {
+        if socket.data.socket == 0 && matches!(event, Event::Close(_)) {
+            panic();
+        }
+        echoing(socket, event, cx);
+    });
+    case.expect_panics(1);
+    let listener = case.listen();
+    let mut peer = Peer::connect(listener.endpoint());
+    case.trace.token(0);
+    peer.finish();
+    peer.drain();
+    assert_eq!(case.trace.closed(0), CloseReason::Peer);
+    Peer::connect(listener.endpoint()).exchange(b"new");
+    assert_eq!(case.trace.count_of(0, "close"), 1);
+}
+
+/// In `close` after a panic elsewhere: both are counted, and the socket is gone.
+pub fn in_two_callbacks_of_one_socket<D: Driver>() {
+    let mut case = Case::start(small::<D>(), |socket, event, cx| {
+        if socket.data.socket == 0 && matches!(event, Event::Close(_) | Event::Receive) {
+            panic();
+        }
+        echoing(socket, event, cx);
+    });
+    case.expect_panics(2);
+    let listener = case.listen();
+    let mut peer = Peer::connect(listener.endpoint());
+    peer.send(b"x");
+    peer.drain();
+    assert_eq!(case.trace.closed(0), CloseReason::HandlerPanic);
+    Peer::connect(listener.endpoint()).exchange(b"new");
+    assert_eq!(case.trace.count_of(0, "close"), 1);
+}
+
+/// In `refused`.
+pub fn in_refused<D: Driver>() {
+    let mut case = Case::start(small::<D>(), |socket, event, cx| match event {
+        Event::Refused(_) => panic(),
+        other => echoing(socket, other, cx),
+    });
+    case.expect_panics(3);
+    for _ in 0..3 {
+        case.handle().connect(nowhere(), 1).unwrap();
+    }
+    case.trace.until_count("refused", 3);
+    case.peer().exchange(b"new");
+}
+
+/// In `admit`: that peer sees the end, and everybody else of the same burst is served.
+pub fn in_admit<D: Driver>() {
+    let first = Arc::new(AtomicBool::new(true));
+    let panics = move |_: Origin, _: &_| {
+        if first.swap(false, Ordering::Relaxed) {
+            panic();
+        }
+        true
+    };
+    let mut case = Case::choosy(small::<D>(), panics, echoing);
+    case.expect_panics(1);
+    burst_of_ten(&case, 9);
+}
+
+/// In `open`, with others accepted in the same turn: they are served.
+pub fn in_open_of_one_of_a_burst<D: Driver>() {
+    let mut case = Case::start(small::<D>(), |socket, event, cx| {
+        if socket.data.socket == 0 && matches!(event, Event::Open) {
+            panic();
+        }
+        echoing(socket, event, cx);
+    });
+    case.expect_panics(1);
+    burst_of_ten(&case, 9);
+}
+
+/// Ten peers wait while the poller is held up, so that one turn accepts all; so many are served.
+fn burst_of_ten(case: &Case, expected: usize) {
+    let listener = case.listen();
+    let mut peers: Vec<_> = (0..10).map(|_| Peer::connect(listener.endpoint())).collect();
+    for peer in &mut peers {
+        let _ = peer.try_send(b"hello");
+    }
+    let served =
+        peers.iter_mut().filter_map(|peer| peer.try_receive(5).ok()).filter(|it| it == b"hello").count();
+    assert_eq!(served, expected);
+}
+
+/// In `admit` of a connect: its place comes back, so the engine ends when the last socket has.
+pub fn in_admit_of_a_connect<D: Driver>() {
+    let (listener, address) = elsewhere();
+    let panics =
+        |origin, _: &_| if matches!(origin, Origin::Connecting { tag: 13 }) { panic() } else { true };
+    let mut case = Case::choosy(small::<D>().sockets(4), panics, echoing);
+    case.expect_panics(40);
+    for _ in 0..40 {
+        soon("room", || case.handle().connect(address, 13).ok());
+    }
+    soon("room", || case.handle().connect(address, 1).ok());
+    Peer::accept(&listener).exchange(b"hello");
+    let start = lightcone_unix::clock::Clock::now_ms();
+    case.stop();
+    let span = lightcone_unix::clock::Clock::now_ms() - start;
+    assert!(span < 2_000, "a place is lost: stopping took {span} ms");
+}
+
+/// Again and again: nothing is left over, and the engine does not mind.
+pub fn a_thousand_times<D: Driver>() {
+    let mut case = Case::start(small::<D>(), |socket, event, _| match event {
+        Event::Receive => panic(),
+        other => by_default(socket, other),
+    });
+    case.trace.keep_ends_only();
+    let listener = case.listen();
+    for _ in 0..1_000 {
+        let mut peer = Peer::connect(listener.endpoint());
+        peer.send(b"x");
+        peer.drain();
+    }
+    case.expect_panics(1_000);
+    case.trace.until_count("close", 1_000);
+}
+
+/// A factory that panics: the engine does not start, says which poller, and leaves nothing running.
+pub fn in_the_factory<D: Driver>() {
+    struct Unused;
+    impl lightcone_core::Handler for Unused {
+        type Data = ();
+        type Message = u64;
+        fn admit(&mut self, _: Origin, _: &lightcone_core::Address) -> Option<()> {
+            None
+        }
+    }
+    let started = small::<D>().pollers(3).start(|poller| {
+        if poller.id().0 == 1 {
+            panic();
+        }
+        Unused
+    });
+    let error = started.unwrap_err();
+    assert!(matches!(error, lightcone_unix::Error::Factory(_)), "{error}");
+    assert!(error.to_string().contains("poller 1"), "{error}");
+}

@@ -1,0 +1,260 @@
+//! The other end: a plain blocking socket whose every wait has an end.
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::thread;
+
+use lightcone_core::Address;
+use lightcone_unix::address::SocketAddress;
+use lightcone_unix::endpoint::Endpoint;
+use lightcone_unix::socket::{self, Connecting};
+
+use crate::trace::patience;
+
+/// A peer of the engine.
+#[derive(Debug)]
+pub struct Peer(Stream);
+
+#[derive(Debug)]
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// Calls on whichever it is.
+macro_rules! either {
+    ($stream:expr, $it:ident => $call:expr) => {
+        match $stream {
+            Stream::Tcp($it) => $call,
+            Stream::Unix($it) => $call,
+        }
+    };
+}
+
+impl Peer {
+    /// Connects.
+    pub fn connect(to: &Endpoint) -> Self {
+        Self::connect_with(to, |_| {})
+    }
+
+    /// Connects a socket that is prepared before.
+    pub fn connect_with(to: &Endpoint, prepare: impl FnOnce(BorrowedFd<'_>)) -> Self {
+        let fd = socket::stream_socket(to).unwrap();
+        prepare(fd.as_fd());
+        let stream = match to {
+            Endpoint::Inet(_) => Stream::Tcp(fd.into()),
+            Endpoint::Unix(_) => Stream::Unix(fd.into()),
+        };
+        either!(&stream, it => it.set_nonblocking(false)).unwrap();
+        let fd = either!(&stream, it => it.as_fd());
+        assert_eq!(socket::connect(fd, &SocketAddress::new(to)), Connecting::Done, "connecting to {to}");
+        if let Stream::Tcp(it) = &stream {
+            it.set_nodelay(true).unwrap();
+        }
+        Self(stream).patient()
+    }
+
+    /// Connects from an address of this machine.
+    pub fn connect_from(from: IpAddr, to: &Endpoint) -> Self {
+        Self::connect_with(to, |fd| {
+            socket::bind(fd, &SocketAddress::inet((from, 0).into())).unwrap();
+        })
+    }
+
+    /// Connects a socket with small buffers.
+    pub fn connect_narrow(to: &Endpoint, bytes: u32) -> Self {
+        Self::connect_with(to, |fd| {
+            socket::set_receive_buffer(fd, bytes).unwrap();
+            socket::set_send_buffer(fd, bytes).unwrap();
+        })
+    }
+
+    /// The next connection of a listener.
+    pub fn accept(listener: &TcpListener) -> Self {
+        listener.set_nonblocking(true).unwrap();
+        let stream = lightcone_contract::sockets::soon("accept", || listener.accept().ok()).0;
+        stream.set_nonblocking(false).unwrap();
+        stream.into()
+    }
+
+    fn patient(self) -> Self {
+        self.set_read_timeout(patience());
+        either!(&self.0, it => it.set_write_timeout(Some(patience()))).unwrap();
+        self
+    }
+
+    fn set_read_timeout(&self, timeout: Duration) {
+        either!(&self.0, it => it.set_read_timeout(Some(timeout))).unwrap();
+    }
+
+    /// Its address, as the engine sees it.
+    pub fn address(&self) -> Address {
+        match &self.0 {
+            Stream::Tcp(it) => it.local_addr().unwrap().into(),
+            Stream::Unix(_) => panic!("a Unix peer has no address"),
+        }
+    }
+
+    /// The address of the engine's side.
+    pub fn other_address(&self) -> Address {
+        match &self.0 {
+            Stream::Tcp(it) => it.peer_addr().unwrap().into(),
+            Stream::Unix(_) => panic!("a Unix peer has no address"),
+        }
+    }
+
+    /// Sends all of it.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.try_send(bytes).unwrap();
+    }
+
+    /// Sends all of it, or says why not.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        either!(&mut self.0, it => it.write_all(bytes))
+    }
+
+    /// Receives so many bytes.
+    pub fn receive(&mut self, count: usize) -> Vec<u8> {
+        let mut bytes = vec![0; count];
+        either!(&mut self.0, it => it.read_exact(&mut bytes)).unwrap();
+        bytes
+    }
+
+    /// Receives what is there, at most so many bytes; nothing: the end.
+    ///
+    /// # Errors
+    ///
+    /// The system's.
+    pub fn try_receive(&mut self, most: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; most];
+        loop {
+            match either!(&mut self.0, it => it.read(&mut bytes)) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => {
+                    bytes.truncate(result?);
+                    return Ok(bytes);
+                }
+            }
+        }
+    }
+
+    /// Receives what is there now, at most so many bytes; nothing: the end. `None`: nothing yet.
+    pub fn poll(&mut self, most: usize) -> Option<Vec<u8>> {
+        either!(&self.0, it => it.set_nonblocking(true)).unwrap();
+        let there = self.try_receive(most);
+        either!(&self.0, it => it.set_nonblocking(false)).unwrap();
+        match there {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            there => Some(there.unwrap()),
+        }
+    }
+
+    /// Receives until the end.
+    pub fn receive_to_end(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        either!(&mut self.0, it => it.read_to_end(&mut bytes)).unwrap();
+        bytes
+    }
+
+    /// The other side has ended, in good order and with nothing more to say.
+    pub fn expect_end(&mut self) {
+        assert_eq!(self.try_receive(64).map_err(|error| error.kind()), Ok(vec![]));
+    }
+
+    /// Waits until the other side has ended, in whatever way; gives the bytes until then.
+    pub fn drain(&mut self) -> Vec<u8> {
+        let mut all = Vec::new();
+        loop {
+            match self.try_receive(4_096) {
+                Ok(bytes) if bytes.is_empty() => return all,
+                Ok(bytes) => all.extend(bytes),
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    panic!("the other side does not end");
+                }
+                Err(_) => return all,
+            }
+        }
+    }
+
+    /// Nothing comes for a while.
+    pub fn expect_silence(&mut self, span: Duration) {
+        self.set_read_timeout(span);
+        let kind = self.try_receive(64).map_err(|error| error.kind());
+        assert!(matches!(kind, Err(ErrorKind::WouldBlock | ErrorKind::TimedOut)), "{kind:?}");
+        self.set_read_timeout(patience());
+    }
+
+    /// Sends the bytes and receives the same.
+    pub fn exchange(&mut self, bytes: &[u8]) {
+        if bytes.len() <= 1_024 {
+            self.send(bytes);
+            return assert_eq!(self.receive(bytes.len()), bytes);
+        }
+        let mut writer = self.clone();
+        thread::scope(|scope| {
+            scope.spawn(move || writer.send(bytes));
+            let received = self.receive(bytes.len());
+            assert!(received == bytes, "{} bytes came back different", bytes.len());
+        });
+    }
+
+    /// Ends this side; the other goes on.
+    pub fn finish(&self) {
+        either!(&self.0, it => it.shutdown(Shutdown::Write)).unwrap();
+    }
+
+    /// Ends both directions, and with that every call that other threads are in.
+    pub fn cut(&self) {
+        // an error: it has ended already
+        let _ = either!(&self.0, it => it.shutdown(Shutdown::Both));
+    }
+
+    /// Ends with a reset.
+    pub fn reset(self) {
+        socket::set_abort_on_close(either!(&self.0, it => it.as_fd())).unwrap();
+    }
+}
+
+impl Clone for Peer {
+    /// A second descriptor of the same socket.
+    fn clone(&self) -> Self {
+        Self(match &self.0 {
+            Stream::Tcp(it) => Stream::Tcp(it.try_clone().unwrap()),
+            Stream::Unix(it) => Stream::Unix(it.try_clone().unwrap()),
+        })
+    }
+}
+
+impl From<TcpStream> for Peer {
+    fn from(stream: TcpStream) -> Self {
+        stream.set_nodelay(true).unwrap();
+        Self(Stream::Tcp(stream)).patient()
+    }
+}
+
+impl AsFd for Peer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        either!(&self.0, it => it.as_fd())
+    }
+}
+
+/// Bytes that show when one is missing, doubled or moved.
+#[must_use]
+pub fn pattern(count: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_u32;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()[0]
+    };
+    (0..count).map(|_| next()).collect()
+}

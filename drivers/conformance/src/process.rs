@@ -1,0 +1,326 @@
+//! Descriptors, signals and processor time: what concerns the whole process, so each case has one of its own.
+
+use core::net::{IpAddr, Ipv4Addr};
+use core::time::Duration;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::thread;
+
+use lightcone_contract::sockets::soon;
+use lightcone_core::Timeouts;
+use lightcone_unix::address::SocketAddress;
+use lightcone_unix::clock::Clock;
+use lightcone_unix::driver::Driver;
+use lightcone_unix::limits::DescriptorLimit;
+use lightcone_unix::socket::{self, Connecting, Received, Sent};
+
+use crate::alone::{Background, skip};
+use crate::case::{Case, Event, by_default, echoing, small};
+use crate::peer::{Peer, pattern};
+use crate::system;
+
+/// Every descriptor that the engine opens stays in this process.
+pub fn every_descriptor_is_closed_on_exec<D: Driver>() {
+    let before = system::descriptors();
+    let case = Case::start(small::<D>().pollers(2), echoing);
+    let listeners = [case.listen(), case.listen_unix()];
+    let (elsewhere, address) = crate::connecting::elsewhere();
+    case.handle().connect(address, 1).unwrap();
+    let _accepted = Peer::accept(&elsewhere);
+    let mut peers = listeners.each_ref().map(|listener| Peer::connect(listener.endpoint()));
+    peers.iter_mut().for_each(|peer| peer.exchange(b"hello"));
+    let now = system::descriptors();
+    assert!(now.len() >= before.len() + 2 + 2 + 2 + 3, "{now:?}");
+    for (fd, flags) in now {
+        let is_ours = !before.iter().any(|(old, _)| *old == fd);
+        assert!(!is_ours || flags & libc::FD_CLOEXEC != 0, "descriptor {fd} is inherited");
+    }
+}
+
+/// A thousand connects, closes, resets and refusals leave no descriptor behind, and a stopped engine none at all.
+pub fn no_descriptor_is_left_behind<D: Driver>() {
+    let before = system::descriptors().len();
+    let case = Case::start(small::<D>().pollers(2), echoing);
+    case.trace.keep_ends_only();
+    let listener = case.listen();
+    Peer::connect(listener.endpoint()).exchange(b"warm");
+    case.trace.until_count("close", 1);
+    let running = system::descriptors().len();
+    let nowhere = crate::connecting::nowhere();
+    for n in 0..1_000 {
+        let mut peer = Peer::connect(listener.endpoint());
+        match n % 3 {
+            0 => drop(peer),
+            1 => peer.reset(),
+            _ => peer.exchange(b"hello"),
+        }
+        if n % 4 == 0 {
+            soon("room", || case.handle().connect(nowhere, 1).ok());
+        }
+    }
+    case.trace.until_count("refused", 250);
+    let ends = || case.trace.count("close") == case.trace.count("open") && case.trace.count("open") >= 900;
+    soon("all ends", || ends().then_some(()));
+    soon("all descriptors", || (system::descriptors().len() == running).then_some(()));
+    let listeners: Vec<_> = (0..20).map(|_| case.listen()).collect();
+    listeners.iter().for_each(|listener| listener.close().unwrap());
+    soon("the listeners'", || (system::descriptors().len() == running).then_some(()));
+    drop((listener, listeners)); // handles: they keep the wakers
+    case.stop();
+    assert_eq!(system::descriptors().len(), before);
+}
+
+/// Sockets that wait to connect: made while there still are descriptors.
+fn unconnected(case: &Case, count: usize) -> (SocketAddress, Vec<OwnedFd>) {
+    let listener = case.listen();
+    let made = (0..count).map(|_| socket::stream_socket(listener.endpoint()).unwrap());
+    (SocketAddress::new(listener.endpoint()), made.collect())
+}
+
+/// Out of descriptors the engine rests, hurts nobody, and serves again soon after one has come free.
+pub fn out_of_descriptors_it_rests_and_resumes<D: Driver>() {
+    const WAITING: usize = 20;
+    let case = Case::echo::<D>();
+    let mut good = case.peer();
+    good.exchange(b"before");
+    let (to, clients) = unconnected(&case, WAITING);
+    system::leave_descriptors(3);
+    for client in &clients {
+        assert_ne!(
+            socket::connect(client.as_fd(), &to),
+            Connecting::Failed(lightcone_unix::errno::Errno(libc::EMFILE))
+        );
+    }
+    for client in &clients {
+        soon("connected", || (socket::connect_result(client.as_fd()) == Connecting::Done).then_some(()));
+        soon("sent", || (socket::send(client.as_fd(), b"x") == Sent::Bytes(1)).then_some(()));
+    }
+    thread::sleep(Duration::from_millis(100));
+    let served = case.trace.count("open");
+    assert!((1..WAITING).contains(&served), "{served} are served: nothing is short");
+    // it rests: no spinning, and whoever is connected is served
+    let (cpu, start) = (system::cpu_time(), Clock::now_ms());
+    thread::sleep(Duration::from_millis(600));
+    let (used, span) = (system::cpu_time() - cpu, Clock::now_ms() - start);
+    assert!(used.as_millis() * 5 < u128::from(span), "{used:?} of {span} ms while out of descriptors");
+    for _ in 0..20 {
+        let start = Clock::now_ms();
+        good.exchange(b"still served");
+        assert!(Clock::now_ms() - start < 200);
+    }
+    assert_eq!(case.trace.count("open"), served);
+    // one after the other leaves, and the next has its turn
+    let mut waiting = clients;
+    while !waiting.is_empty() {
+        let at = soon("somebody is served", || {
+            waiting
+                .iter()
+                .position(|client| socket::receive(client.as_fd(), &mut [0; 1]) == Received::Bytes(1))
+        });
+        let before = case.trace.count("open");
+        let more = before < WAITING + 1;
+        drop(waiting.remove(at));
+        let start = Clock::now_ms();
+        if more {
+            case.trace.until_count("open", before + 1);
+            let span = Clock::now_ms() - start;
+            assert!(span < 200, "serving again took {span} ms");
+        }
+    }
+    system::leave_descriptors(100);
+    case.stop();
+}
+
+/// A limit that is too low for the settings is raised as far as it goes, and what is missing is said.
+pub fn a_shortage_of_descriptors_is_said<D: Driver>() {
+    let hard = DescriptorLimit::read().unwrap().hard;
+    system::limit_descriptors(64);
+    let case = Case::start(small::<D>().sockets(1_000), echoing);
+    if hard >= 1_100 {
+        assert!(case.engine().descriptor_shortage().is_none());
+        assert!(DescriptorLimit::read().unwrap().soft >= 1_000);
+    }
+    let Ok(beyond) = usize::try_from(hard + 1) else { return skip("there is no hard limit") };
+    if beyond > 1 << 22 {
+        return skip("the hard limit is too high to be exceeded");
+    }
+    let engine = small::<D>().sockets(beyond).start(|_| crate::building::Nobody).unwrap();
+    let text = engine.descriptor_shortage().unwrap().to_string();
+    assert!(text.contains(&hard.to_string()), "{text}");
+}
+
+/// Signals that interrupt every call of every thread change nothing.
+pub fn signals_interrupt_nothing<D: Driver>() {
+    let case = Case::start(small::<D>().pollers(2), echoing);
+    case.trace.keep_ends_only();
+    system::interrupt_by(libc::SIGALRM);
+    system::interrupt_by(libc::SIGUSR1);
+    system::alarm_every(Duration::from_micros(500));
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let hammer = {
+        let threads: Vec<i32> = case.trace.threads().iter().map(|it| it.parse().unwrap()).collect();
+        assert_eq!(threads.len(), 2);
+        Background::repeat(move || {
+            threads.iter().for_each(|thread| system::signal_thread(*thread, libc::SIGUSR1));
+            thread::sleep(Duration::from_micros(200));
+        })
+    };
+    let end = Clock::now_ms() + 1_500;
+    let mut rounds = 0;
+    while Clock::now_ms() < end {
+        let listener = case.listen();
+        let (elsewhere, address) = crate::connecting::elsewhere();
+        case.handle().connect(address, 1).unwrap();
+        let mut accepted = Peer::accept(&elsewhere);
+        let stream =
+            soon("connected", || std::net::TcpStream::connect(listener.endpoint().as_inet().unwrap()).ok());
+        let mut peer = Peer::from(stream);
+        for size in [1, 1_000, 50_000] {
+            peer.exchange(&pattern(size));
+            accepted.exchange(&pattern(size));
+        }
+        listener.close().unwrap();
+        rounds += 1;
+    }
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    drop(hammer);
+    system::alarm_every(Duration::ZERO);
+    assert!(rounds > 5, "{rounds} rounds");
+    case.stop();
+}
+
+/// Writing to whoever has gone is no signal that kills, whatever the program has set.
+pub fn a_broken_pipe_kills_nobody<D: Driver>() {
+    system::restore_broken_pipe_signal();
+    let case = Case::start(small::<D>(), |socket, event, _| match event {
+        Event::Open | Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
+        other => by_default(socket, other),
+    });
+    let (tcp, unix) = (case.listen(), case.listen_unix());
+    for n in 0..40 {
+        let mut peer = Peer::connect(if n % 2 == 0 { tcp.endpoint() } else { unix.endpoint() });
+        peer.receive(1_000);
+        if n % 4 < 2 { drop(peer) } else { peer.reset() }
+    }
+    case.trace.until_count("close", 40);
+}
+
+/// An engine on which nothing happens does not run.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn an_idle_engine_makes_no_wake_ups<D: Driver>() {
+    let case = Case::start(small::<D>().pollers(2), echoing);
+    let listener = case.listen();
+    let mut peers: Vec<_> = (0..10).map(|_| Peer::connect(listener.endpoint())).collect();
+    peers.iter_mut().for_each(|peer| peer.exchange(b"hello"));
+    thread::sleep(Duration::from_millis(400)); // the last counts are published
+    let sleeps = || case.trace.threads().iter().map(|it| system::sleeps_of(it)).collect::<Vec<_>>();
+    let run_times = || case.trace.threads().iter().map(|it| system::run_time_of(it)).collect::<Vec<_>>();
+    let before = (sleeps(), run_times());
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!((sleeps(), run_times()), before);
+    peers.iter_mut().for_each(|peer| peer.exchange(b"awake"));
+}
+
+/// An engine on which nothing happens does not run.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub fn an_idle_engine_makes_no_wake_ups<D: Driver>() {
+    skip("this system does not count a thread's sleeps");
+}
+
+/// A paused or stalled socket whose peer has gone does not make the engine spin.
+pub fn broken_sockets_do_not_spin<D: Driver>() {
+    let timeouts = Timeouts::NONE;
+    let case = Case::start(small::<D>().timeouts(timeouts), |socket, event, _| match event {
+        Event::Open if socket.data.socket == 0 => socket.pause(),
+        Event::Open => {
+            let _ = socket.send(&[1; 4_000]);
+            socket.stream.split().1.want();
+        }
+        Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
+        Event::PeerClosed => {}
+        other => by_default(socket, other),
+    });
+    let listener = case.listen();
+    let mut paused = Peer::connect(listener.endpoint());
+    case.trace.token(0);
+    paused.send(b"never read");
+    paused.finish();
+    let stalled = Peer::connect_narrow(listener.endpoint(), 4_096);
+    stalled.finish();
+    let mut reset = Peer::connect(listener.endpoint());
+    reset.send(b"x");
+    case.trace.until_count("open", 3);
+    thread::sleep(Duration::from_millis(300));
+    let cpu = system::cpu_time();
+    thread::sleep(Duration::from_millis(700));
+    let used = system::cpu_time() - cpu;
+    assert!(used < Duration::from_millis(70), "{used:?} of 700 ms with nothing to do");
+    reset.reset();
+    drop((paused, stalled));
+    case.stop_within(Duration::from_millis(200));
+}
+
+/// Ten thousand connections are held and served, as far as the limit of descriptors lets both ends be in one process.
+pub fn ten_thousand_connections_are_served<D: Driver>() {
+    let hard = DescriptorLimit::read().unwrap().hard;
+    let mut count = usize::try_from(hard.saturating_sub(200) / 2).unwrap_or(usize::MAX).min(10_000);
+    if let Some(most) = D::DESCRIPTORS_MAX {
+        count = count.min(usize::try_from(most).unwrap() / 2 - 50);
+    }
+    if count < 10_000 {
+        println!("skipped: the last of ten thousand connections, {count} are possible here");
+    }
+    system::limit_descriptors(hard);
+    let case = Case::start(small::<D>().pollers(2).sockets(count / 2 + 1).blocks(1_024, 1_024), echoing);
+    case.trace.keep_ends_only();
+    let listener = case.listen();
+    let sources = if cfg!(any(target_os = "linux", target_os = "android")) { 4 } else { 1 };
+    let mut peers: Vec<_> = (0..count)
+        .map(|n| {
+            let last = u8::try_from(1 + n % sources).unwrap();
+            Peer::connect_from(IpAddr::V4(Ipv4Addr::new(127, 0, 0, last)), listener.endpoint())
+        })
+        .collect();
+    case.trace.until_count("open", count);
+    let highest = peers.last().unwrap().as_fd().as_raw_fd();
+    assert!(usize::try_from(highest).unwrap() > count);
+    for round in 0..2_u8 {
+        for batch in peers.chunks_mut(500) {
+            batch.iter_mut().for_each(|peer| peer.send(&[round; 64]));
+            batch.iter_mut().for_each(|peer| assert_eq!(peer.receive(64), [round; 64]));
+        }
+    }
+    assert_eq!(case.handle().loads().iter().sum::<u32>() as usize, count);
+    drop(peers);
+    case.trace.until_count("close", count);
+    case.stop();
+}
+
+/// A descriptor beyond the driver's limit closes that socket with the truth; without a limit it is served.
+pub fn descriptors_beyond_a_thousand<D: Driver>() {
+    let case = Case::echo::<D>();
+    let mut before = case.peer();
+    before.exchange(b"before");
+    let listener = case.listen();
+    let hard = DescriptorLimit::read().unwrap().hard;
+    if hard < 1_300 {
+        return skip("the hard limit is below the number");
+    }
+    system::limit_descriptors(1_300);
+    let filler = std::fs::File::open("/dev/null").unwrap();
+    let mut fillers = Vec::new();
+    while fillers.last().is_none_or(|last: &std::fs::File| last.as_raw_fd() < 1_100) {
+        fillers.push(filler.try_clone().unwrap());
+    }
+    let mut peer = Peer::connect(listener.endpoint());
+    if D::DESCRIPTORS_MAX.is_some() {
+        peer.drain();
+        let reason = case.trace.closed(1);
+        assert_eq!(reason, lightcone_core::CloseReason::Error(lightcone_core::ErrorKind::OutOfDescriptors));
+    } else {
+        peer.exchange(b"hello");
+    }
+    before.exchange(b"after");
+    drop((peer, before, fillers));
+    let unwatchable = case.stop().pollers[0].unwatchable;
+    assert_eq!(unwatchable, u64::from(D::DESCRIPTORS_MAX.is_some()));
+}

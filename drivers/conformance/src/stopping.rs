@@ -1,0 +1,272 @@
+//! Shutdown in every state of a socket.
+
+use core::time::Duration;
+use std::thread;
+
+use lightcone_contract::sockets::soon;
+use lightcone_core::CloseReason;
+use lightcone_unix::clock::Clock;
+use lightcone_unix::driver::Driver;
+
+use crate::accepting::refused;
+use crate::alone::skip;
+use crate::case::{Case, Event, bounded, by_default, consume_all, echoing, small, small_with};
+use crate::connecting::Silent;
+use crate::ending::wait_until_stalled;
+use crate::peer::{Peer, pattern};
+
+/// Grace that nobody should need.
+const LONG: Duration = Duration::from_secs(5);
+
+fn span_ms<T>(run: impl FnOnce() -> T) -> (T, u64) {
+    let start = Clock::now_ms();
+    let result = run();
+    (result, Clock::now_ms() - start)
+}
+
+/// An engine with no sockets stops at once, whatever the grace.
+pub fn an_empty_engine_stops_at_once<D: Driver>() {
+    let case = Case::start(small::<D>().pollers(3), echoing);
+    let (report, span) = span_ms(|| case.stop_within(Duration::from_secs(3_600)));
+    assert!(span < 2_000, "{span} ms");
+    assert_eq!((report.opened(), report.drained(), report.aborted()), (0, 0, 0));
+    assert_eq!(report.to_string(), "stopped: 0 opened, 0 drained, 0 aborted, 0 bytes lost");
+}
+
+/// Listeners close at once, idle sockets get `shutdown` and close in order.
+pub fn idle_sockets_close_in_order<D: Driver>() {
+    let case = Case::start(small::<D>().pollers(2), echoing);
+    let listener = case.listen();
+    let mut peers: Vec<_> = (0..10).map(|_| Peer::connect(listener.endpoint())).collect();
+    case.trace.until_count("open", 10);
+    let trace = case.trace.clone();
+    let (report, span) = span_ms(|| case.stop_within(LONG));
+    assert!(span < 2_000, "{span} ms");
+    assert!(refused(listener.endpoint()));
+    peers.iter_mut().for_each(Peer::expect_end);
+    for socket in 0..10 {
+        assert_eq!(trace.shape(socket), "admit open shutdown close(engine shut down)");
+    }
+    assert_eq!((report.opened(), report.drained(), report.aborted(), report.bytes_lost()), (10, 10, 0, 0));
+}
+
+/// What is queued when the engine stops still reaches a peer that reads.
+pub fn queued_output_is_sent<D: Driver>() {
+    let bytes = pattern(150_000);
+    let to_send = bytes.clone();
+    let case = Case::start(small::<D>().output_limit(200), move |socket, event, _| match event {
+        Event::Receive => {
+            consume_all(socket);
+            socket.send(&to_send).unwrap();
+        }
+        other => by_default(socket, other),
+    });
+    let mut peer = Peer::connect_narrow(case.listen().endpoint(), 4_096);
+    peer.send(b"x");
+    case.trace.until(0, "receive");
+    case.handle().shutdown(LONG);
+    assert!(peer.receive_to_end() == bytes);
+    let report = case.join();
+    assert_eq!((report.drained(), report.aborted(), report.bytes_lost()), (1, 0, 0));
+}
+
+/// A stalled socket whose peer reads again within the grace time drains.
+pub fn a_stalled_socket_that_is_read_drains<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, _| match event {
+        Event::Open | Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
+        other => by_default(socket, other),
+    });
+    let mut peer = case.peer();
+    case.trace.token(0);
+    wait_until_stalled(&case);
+    case.handle().shutdown(LONG);
+    case.trace.until(0, "shutdown");
+    let received = peer.receive_to_end().len() as u64;
+    let report = case.join();
+    assert_eq!((report.drained(), report.aborted(), report.bytes_lost()), (1, 0, 0));
+    assert_eq!(report.pollers[0].stats.bytes_out, received);
+}
+
+/// A peer that takes nothing holds the engine up for the grace time, no longer, and what was lost is counted.
+pub fn a_stalled_socket_is_aborted_at_the_end_of_the_grace<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, _| match event {
+        Event::Open | Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
+        other => by_default(socket, other),
+    });
+    let _peer = Peer::connect_narrow(case.listen().endpoint(), 4_096);
+    case.trace.token(0);
+    wait_until_stalled(&case);
+    let trace = case.trace.clone();
+    let (report, span) = span_ms(|| case.stop_within(Duration::from_millis(300)));
+    assert!((300..2_000).contains(&span), "{span} ms");
+    assert_eq!((report.drained(), report.aborted()), (0, 1));
+    assert_eq!(trace.closed(0), CloseReason::Shutdown);
+    assert!(report.bytes_lost() > 0);
+    assert_eq!(report.bytes_lost(), trace.lost(0) as u64);
+}
+
+/// A handler that goes on may do so until the end of the grace time, with its sockets working.
+pub fn a_handler_may_go_on_within_the_grace<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, cx| match event {
+        Event::Shutdown => {}
+        other => echoing(socket, other, cx),
+    });
+    let mut peers = [case.peer(), case.peer()];
+    case.trace.until_count("open", 2);
+    case.handle().shutdown(Duration::from_millis(400));
+    case.trace.until_count("shutdown", 2);
+    peers[0].exchange(b"one more");
+    drop(peers);
+    let (report, span) = span_ms(|| case.join());
+    assert!(span < 350, "the engine waits for nobody: {span} ms");
+    assert_eq!(report.aborted(), 0);
+}
+
+/// A handler that never closes is cut off at the end of the grace time.
+pub fn a_handler_that_never_closes_is_cut_off<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, cx| match event {
+        Event::Shutdown => {}
+        other => echoing(socket, other, cx),
+    });
+    let _peers = [case.peer(), case.peer()];
+    case.trace.until_count("open", 2);
+    let trace = case.trace.clone();
+    let (report, span) = span_ms(|| case.stop_within(Duration::from_millis(200)));
+    assert!((200..2_000).contains(&span), "{span} ms");
+    assert_eq!((report.drained(), report.aborted()), (0, 2));
+    assert_eq!(trace.shape(0), "admit open shutdown close(engine shut down)");
+}
+
+/// A connect that is under way ends without an answer.
+pub fn a_connecting_socket_is_called_off<D: Driver>() {
+    let Some(silent) = Silent::new() else { return skip("a full backlog still answers here") };
+    let case = Case::echo::<D>();
+    case.handle().connect(silent.address, 1).unwrap();
+    case.trace.until(0, "admit");
+    let trace = case.trace.clone();
+    let (report, span) = span_ms(|| case.stop_within(LONG));
+    assert!(span < 2_000, "{span} ms");
+    assert_eq!(trace.shape(0), "admit refused(connection aborted)");
+    assert_eq!((report.opened(), report.aborted()), (0, 0));
+}
+
+/// Half-closed sockets, by either side, end like the others.
+pub fn half_closed_sockets_end<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, _| match event {
+        Event::Receive => {
+            consume_all(socket);
+            socket.finish();
+        }
+        Event::PeerClosed => {}
+        other => by_default(socket, other),
+    });
+    let mut ours = case.peer();
+    ours.send(b"finish");
+    ours.expect_end();
+    let theirs = case.peer();
+    theirs.finish();
+    case.trace.until(1, "peer_closed");
+    let trace = case.trace.clone();
+    let report = case.stop_within(LONG);
+    assert_eq!(report.aborted(), 0);
+    assert!(trace.shape(0).contains("shutdown close"), "{}", trace.shape(0));
+    assert!(trace.shape(1).contains("shutdown close"), "{}", trace.shape(1));
+    drop((ours, theirs));
+}
+
+/// A staged close that waits for its peer is cut short by the end of the grace time, not lost.
+pub fn lingering_sockets_end<D: Driver>() {
+    let case = Case::start(small_with::<D>(|it| it.linger = None), |socket, event, _| match event {
+        Event::Receive => socket.linger(),
+        other => by_default(socket, other),
+    });
+    let mut peer = case.peer();
+    peer.send(b"x");
+    peer.expect_end();
+    let trace = case.trace.clone();
+    let (_, span) = span_ms(|| case.stop_within(Duration::from_millis(200)));
+    assert!(span < 2_000, "{span} ms");
+    assert_eq!(trace.count_of(0, "close"), 1);
+    assert_eq!(trace.count_of(0, "shutdown"), 0);
+}
+
+/// A shorter grace time replaces a longer one; a longer one does not replace a shorter.
+pub fn a_shorter_grace_replaces_a_longer_one<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, cx| match event {
+        Event::Shutdown => {}
+        other => echoing(socket, other, cx),
+    });
+    let _peer = case.peer();
+    case.trace.token(0);
+    case.handle().shutdown(Duration::from_secs(3_600));
+    case.trace.until(0, "shutdown");
+    case.handle().shutdown(Duration::from_millis(100));
+    case.handle().shutdown(Duration::from_secs(3_600));
+    let trace = case.trace.clone();
+    let (report, span) = span_ms(|| case.join());
+    assert!(span < 2_000, "{span} ms");
+    assert_eq!(report.aborted(), 1);
+    assert_eq!(trace.count("shutdown"), 1);
+}
+
+/// A handler can shut its own engine down.
+pub fn a_handler_shuts_the_engine_down<D: Driver>() {
+    let handle = std::sync::Arc::new(std::sync::OnceLock::<lightcone_unix::Handle<u64>>::new());
+    let kept = std::sync::Arc::clone(&handle);
+    let case = Case::start(small::<D>().pollers(2), move |socket, event, _| match event {
+        Event::Receive => kept.get().unwrap().shutdown(LONG),
+        other => by_default(socket, other),
+    });
+    handle.set(case.handle().clone()).unwrap();
+    let listener = case.listen();
+    let mut peers: Vec<_> = (0..4).map(|_| Peer::connect(listener.endpoint())).collect();
+    case.trace.until_count("open", 4);
+    peers[0].send(b"stop");
+    assert_eq!(case.join().opened(), 4);
+}
+
+/// Dropping an engine closes everything and waits for its threads.
+pub fn dropping_an_engine_closes_everything<D: Driver>() {
+    struct Alive(std::sync::Arc<()>);
+    impl lightcone_core::Handler for Alive {
+        type Data = std::sync::Arc<()>;
+        type Message = u64;
+        fn admit(&mut self, _: lightcone_core::Origin, _: &lightcone_core::Address) -> Option<Self::Data> {
+            Some(std::sync::Arc::clone(&self.0))
+        }
+    }
+    let alive = std::sync::Arc::new(());
+    let shared = std::sync::Arc::clone(&alive);
+    let engine = small::<D>().pollers(3).start(move |_| Alive(std::sync::Arc::clone(&shared))).unwrap();
+    let listener = engine.listen("127.0.0.1:0").unwrap();
+    let mut peers: Vec<_> = (0..6).map(|_| Peer::connect(listener.endpoint())).collect();
+    soon("all open", || (std::sync::Arc::strong_count(&alive) >= 2 + 3 + 6).then_some(()));
+    bounded("dropping the engine", move || drop(engine));
+    // handlers and user data are gone, so the threads are
+    assert_eq!(std::sync::Arc::strong_count(&alive), 1);
+    for peer in &mut peers {
+        peer.drain();
+    }
+    assert!(refused(listener.endpoint()));
+}
+
+/// Stopping while peers come, talk and go: every socket still has its end.
+pub fn stopping_in_the_middle_of_everything<D: Driver>() {
+    for round in 0..5 {
+        let case = Case::start(small::<D>().pollers(2), echoing);
+        let listener = case.listen();
+        let endpoint = listener.endpoint().clone();
+        let work = crate::alone::Background::repeat(move || {
+            let Ok(stream) = std::net::TcpStream::connect(endpoint.as_inet().unwrap()) else {
+                return thread::sleep(Duration::from_millis(1));
+            };
+            let _ = std::io::Write::write_all(&mut &stream, b"hello");
+        });
+        case.trace.until_count("open", 20 + 10 * round);
+        let handle = case.handle().clone();
+        let report = case.stop_within(LONG);
+        assert!(report.opened() >= 20);
+        drop(work);
+        assert_eq!(handle.loads(), [0, 0]);
+    }
+}

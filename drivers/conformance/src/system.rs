@@ -1,0 +1,108 @@
+//! What the system says of this process, and what it can be told.
+
+use core::mem::MaybeUninit;
+use core::ptr;
+use core::time::Duration;
+
+use lightcone_unix::errno::Errno;
+use lightcone_unix::limits::DescriptorLimit;
+use lightcone_unix::syscall;
+
+/// Processor time of this process so far.
+pub fn cpu_time() -> Duration {
+    let mut usage = MaybeUninit::<libc::rusage>::uninit();
+    // SAFETY: `usage` has room for the structure.
+    unsafe { syscall!(getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr())) }.unwrap();
+    // SAFETY: the call succeeded, so it has written all of it.
+    let usage = unsafe { usage.assume_init() };
+    let span = |time: libc::timeval| {
+        Duration::from_secs(time.tv_sec.try_into().unwrap())
+            + Duration::from_micros(time.tv_usec.try_into().unwrap())
+    };
+    span(usage.ru_utime) + span(usage.ru_stime)
+}
+
+/// The open descriptors of this process, with their flags.
+#[must_use]
+pub fn descriptors() -> Vec<(i32, i32)> {
+    let most = DescriptorLimit::read().unwrap().soft.min(30_000);
+    let each = 0..i32::try_from(most).unwrap();
+    // SAFETY: `F_GETFD` takes nothing.
+    each.filter_map(|fd| unsafe { syscall!(fcntl(fd, libc::F_GETFD)) }.ok().map(|flags| (fd, flags)))
+        .collect()
+}
+
+/// Allows so many descriptors from now on.
+pub fn limit_descriptors(soft: u64) {
+    let hard = DescriptorLimit::read().unwrap().hard;
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: `limit` is read during the call only.
+    unsafe { syscall!(setrlimit(libc::RLIMIT_NOFILE, &raw const limit)) }.unwrap();
+}
+
+/// Allows so many descriptors beside those that are open. Their numbers may have gaps, which count.
+pub fn leave_descriptors(count: usize) {
+    let open = descriptors();
+    let mut free = (0..).filter(|fd| !open.iter().any(|(taken, _)| taken == fd));
+    let beyond: i32 = free.nth(count).unwrap();
+    limit_descriptors(beyond.try_into().unwrap());
+}
+
+/// Whether this process may do everything.
+#[must_use]
+pub fn is_root() -> bool {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Makes a write to a broken pipe deadly again, as it is in programs not written in Rust.
+pub fn restore_broken_pipe_signal() {
+    // SAFETY: installs no handler of ours.
+    let old = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    assert_ne!(old, libc::SIG_ERR);
+}
+
+extern "C" fn nothing(_signal: libc::c_int) {}
+
+/// Has this signal interrupt calls, and do nothing else.
+pub fn interrupt_by(signal: libc::c_int) {
+    // SAFETY: all zero is an empty mask and no flags, so calls are not begun again.
+    let mut action = unsafe { MaybeUninit::<libc::sigaction>::zeroed().assume_init() };
+    action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
+    // SAFETY: `nothing` may run at any time.
+    unsafe { syscall!(sigaction(signal, &raw const action, ptr::null_mut())) }.unwrap();
+}
+
+/// Sends this process `SIGALRM` that often; zero ends it.
+pub fn alarm_every(span: Duration) {
+    let span = libc::timeval { tv_sec: 0, tv_usec: span.subsec_micros().into() };
+    let timer = libc::itimerval { it_interval: span, it_value: span };
+    // SAFETY: `timer` is read during the call only.
+    unsafe { syscall!(setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut())) }.unwrap();
+}
+
+/// Sends a signal to one thread of this process.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn signal_thread(thread: i32, signal: libc::c_int) {
+    let process = libc::pid_t::try_from(std::process::id()).unwrap();
+    // SAFETY: takes numbers.
+    let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
+    assert!(sent == 0 || Errno::last() == Errno(libc::ESRCH), "{}", Errno::last());
+}
+
+/// How long a thread of this process has run.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[must_use]
+pub fn run_time_of(thread: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).unwrap();
+    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// How often a thread of this process has gone to sleep by itself.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[must_use]
+pub fn sleeps_of(thread: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}

@@ -1,0 +1,234 @@
+//! The list of all cases.
+
+/// Makes a `#[test]` of every case for the driver.
+#[macro_export]
+macro_rules! tests {
+    ($driver:ty) => {
+        $crate::tests! { $driver: transfer:
+            a_stalled_reader_gets_everything
+            a_stalled_unix_reader_gets_everything
+            every_size_comes_back
+            every_size_comes_back_over_unix
+            every_size_comes_back_through_narrow_buffers
+            single_bytes_come_back_in_order
+            a_handler_may_consume_byte_by_byte
+            bytes_that_are_left_are_kept_in_one_piece
+            a_handler_that_never_consumes_pauses_its_own_socket
+            pause_stops_reading_and_resume_goes_on
+            both_directions_flow_at_once
+            a_slow_reader_gets_everything
+            many_small_sends_arrive_in_order
+            a_refused_send_brings_one_writable
+            a_send_beyond_the_bound_is_refused_for_good
+            nothing_is_no_event
+            who_takes_no_answers_gives_no_requests
+        }
+        $crate::tests! { $driver: ending:
+            closing_a_stalled_socket_loses_nothing
+            aborting_a_stalled_socket_says_what_is_lost
+            a_peer_that_says_nothing
+            bytes_and_the_end_at_once
+            many_bytes_and_the_end_at_once
+            who_has_ended_is_still_sent_to
+            finish_ends_one_direction
+            both_sides_finish
+            close_sends_everything_to_a_slow_peer
+            a_close_with_unread_input_keeps_the_answer
+            linger_reads_until_the_peer_ends
+            abort_loses_what_is_queued
+            a_reset_before_the_accept
+            a_reset_of_an_idle_socket
+            a_reset_during_a_pause
+            a_reset_with_bytes_unread
+            a_reset_in_the_middle_of_a_flush
+            a_reset_while_closing
+            a_reset_during_a_staged_close
+            a_peer_that_ends_while_we_close_gets_everything
+            a_handle_closes_and_aborts
+            in_open
+            in_receive
+            in_writable
+            in_sent
+            in_peer_closed
+            in_timeout
+            in_message
+            in_shutdown
+            in_close
+        }
+        $crate::tests! { $driver: connecting:
+            ipv4_opens
+            ipv6_opens
+            a_missing_unix_path_is_refused
+            a_dead_unix_socket_is_refused
+            an_impossible_address_is_refused
+            a_connect_times_out
+            a_connect_can_be_called_off
+            a_reset_right_after_the_connect
+            handlers_connect
+            connects_of_one_turn_are_bounded
+            connects_beyond_the_sockets_are_refused
+            a_connect_can_be_turned_away
+            local_addresses_are_true
+            a_stale_token_has_no_local_address
+        }
+        $crate::tests! { $driver: accepting:
+            ipv4_peers_are_known
+            unix_peers_carry_their_listeners_name
+            abstract_unix_names_work
+            listeners_take_texts_and_addresses
+            a_burst_is_served_whole
+            who_is_turned_away_sees_the_end
+            a_closed_listener_takes_nobody
+            a_closed_listener_is_not_its_successor
+            listeners_of_several_threads_are_different
+            listeners_come_and_go
+            too_many_listeners_are_refused
+            beyond_the_most_sockets_the_rest_wait
+            a_listener_opened_without_room_loses_nobody
+            closing_at_once_makes_room_at_once
+            families_mix
+        }
+        $crate::tests! { $driver: balancing:
+            round_robin_goes_round
+            a_burst_is_spread
+            least_connections_evens_out
+            least_of_two_evens_out
+            hash_keeps_an_address_together
+            pinned_stays
+            a_full_poller_is_passed_over
+            connects_are_spread
+            a_listener_for_each_poller
+        }
+        $crate::tests! { $driver: messages:
+            messages_keep_their_order
+            many_threads_wake_one_poller
+            a_full_mailbox_gives_the_message_back
+            a_socket_posts_to_itself
+            a_busy_poller_publishes_its_counts
+            two_pollers_play_ball
+            a_broadcast_reaches_everyone_once
+            a_broadcast_reaches_thousands
+            a_stale_token_never_reaches_the_successor
+            a_token_of_another_engine_is_gone
+            a_stopped_engine_is_gone
+            messages_on_their_way_are_dropped_once
+            many_threads_close_at_random
+            a_descriptors_number_is_used_again_at_once
+        }
+        $crate::tests! { $driver: timing:
+            nothing_comes
+            a_socket_falls_silent
+            a_connected_socket_falls_silent
+            a_peer_takes_nothing
+            a_slow_peer_is_not_stalled
+            a_close_does_not_drain
+            a_staged_close_has_an_end
+            deadlines_come_on_time
+            deadlines_move
+            no_timeouts_no_ends
+            many_deadlines_at_once
+        }
+        $crate::tests! { $driver: stopping:
+            a_stalled_socket_that_is_read_drains
+            an_empty_engine_stops_at_once
+            idle_sockets_close_in_order
+            queued_output_is_sent
+            a_stalled_socket_is_aborted_at_the_end_of_the_grace
+            a_handler_may_go_on_within_the_grace
+            a_handler_that_never_closes_is_cut_off
+            a_connecting_socket_is_called_off
+            half_closed_sockets_end
+            lingering_sockets_end
+            a_shorter_grace_replaces_a_longer_one
+            a_handler_shuts_the_engine_down
+            dropping_an_engine_closes_everything
+            stopping_in_the_middle_of_everything
+        }
+        $crate::tests! { $driver: panics:
+            in_open
+            in_receive
+            in_writable
+            in_sent
+            in_peer_closed
+            in_timeout
+            in_message
+            in_shutdown
+            in_close
+            in_two_callbacks_of_one_socket
+            in_refused
+            in_admit
+            in_open_of_one_of_a_burst
+            in_admit_of_a_connect
+            a_thousand_times
+            in_the_factory
+        }
+        $crate::tests! { $driver: building:
+            settings_out_of_range_are_named
+            extreme_settings_serve
+            the_defaults_serve
+            an_address_in_use_is_named
+            unix_paths_in_the_way
+            a_unix_socket_file_goes_with_its_listener
+            malformed_addresses_are_quoted
+            a_port_that_is_not_permitted
+            a_failed_listen_takes_no_place
+            a_stopped_engine_does_not_listen
+        }
+        $crate::tests! { $driver: faults:
+            refused_connect_is_not_opened
+            sent_only_after_something_was_sent
+            connect_that_completes_at_once_is_opened
+            nothing_comes_after_close_in_the_same_batch
+            every_callback_of_a_socket_is_on_one_thread
+            stopping_closes_every_socket
+            errors_and_hang_ups_are_noticed
+            fresh_connection_is_served_at_once
+            steady_traffic_changes_no_interest
+            peer_that_never_reads_costs_its_bound
+            floods_starve_nobody
+            close_sends_what_is_queued
+            error_of_a_send_ends_the_socket
+            idle_timeouts_are_each_sockets_own
+            events_reach_their_own_sockets
+            readable_is_not_writable
+            ipv6_peer_addresses_are_whole
+        }
+        $crate::tests! { $driver: process alone:
+            every_descriptor_is_closed_on_exec
+            no_descriptor_is_left_behind
+            out_of_descriptors_it_rests_and_resumes
+            a_shortage_of_descriptors_is_said
+            signals_interrupt_nothing
+            a_broken_pipe_kills_nobody
+            an_idle_engine_makes_no_wake_ups
+            broken_sockets_do_not_spin
+            ten_thousand_connections_are_served
+            descriptors_beyond_a_thousand
+        }
+    };
+    ($driver:ty: $module:ident: $($name:ident)*) => {
+        mod $module {
+            #[allow(unused_imports, reason = "the driver may be named by a full path")]
+            use super::*;
+            $(
+                #[test]
+                fn $name() {
+                    $crate::$module::$name::<$driver>();
+                }
+            )*
+        }
+    };
+    ($driver:ty: $module:ident alone: $($name:ident)*) => {
+        mod $module {
+            #[allow(unused_imports, reason = "the driver may be named by a full path")]
+            use super::*;
+            $(
+                #[test]
+                fn $name() {
+                    let path = concat!(module_path!(), "::", stringify!($name));
+                    $crate::alone::alone(path, $crate::$module::$name::<$driver>);
+                }
+            )*
+        }
+    };
+}

@@ -1,0 +1,195 @@
+//! Timeouts and deadlines: never early, soon after, and for the stated reason.
+
+use core::time::Duration;
+use std::thread;
+
+use lightcone_core::{CloseReason, Instant, Timeout, Timeouts};
+use lightcone_unix::driver::Driver;
+
+use crate::case::{Case, Event, by_default, echoing, small, small_with};
+use crate::ending::wait_until_stalled;
+use crate::peer::Peer;
+
+const SPAN: Duration = Duration::from_millis(120);
+const SPAN_MS: u64 = 120;
+/// How late something may be on a machine that is busy with other tests.
+const LATE_MS: u64 = 500;
+
+fn assert_on_time(span_ms: u64) {
+    assert!((SPAN_MS..SPAN_MS + LATE_MS).contains(&span_ms), "after {span_ms} ms");
+}
+
+/// A socket on which nothing ever comes.
+pub fn nothing_comes<D: Driver>() {
+    let case = Case::start(small_with::<D>(|it| it.first_byte = Some(SPAN)), echoing);
+    let mut peer = case.peer();
+    assert_eq!(case.trace.closed(0), CloseReason::TimedOut(Timeout::FirstByte));
+    assert_on_time(case.trace.until(0, "close").at_ms - case.trace.until(0, "open").at_ms);
+    peer.drain();
+}
+
+/// A socket that falls silent.
+pub fn a_socket_falls_silent<D: Driver>() {
+    let case = Case::start(small_with::<D>(|it| it.idle = Some(SPAN)), echoing);
+    let mut peer = case.peer();
+    for _ in 0..4 {
+        peer.exchange(b"x");
+        thread::sleep(SPAN / 3);
+    }
+    peer.exchange(b"last");
+    assert_eq!(case.trace.closed(0), CloseReason::TimedOut(Timeout::Idle));
+    let records = case.trace.records();
+    let last = records.iter().rfind(|it| it.what.name() == "sent").unwrap().at_ms;
+    assert_on_time(case.trace.until(0, "close").at_ms - last);
+}
+
+/// The idle timeout holds for sockets of this side too, which are given no first byte.
+pub fn a_connected_socket_falls_silent<D: Driver>() {
+    let case = Case::start(
+        small_with::<D>(|it| {
+            it.first_byte = None;
+            it.idle = Some(SPAN);
+        }),
+        echoing,
+    );
+    let (listener, address) = crate::connecting::elsewhere();
+    case.handle().connect(address, 1).unwrap();
+    let _peer = Peer::accept(&listener);
+    assert_eq!(case.trace.closed(0), CloseReason::TimedOut(Timeout::Idle));
+    assert_on_time(case.trace.until(0, "close").at_ms - case.trace.until(0, "open").at_ms);
+}
+
+/// Output that the peer does not take.
+pub fn a_peer_takes_nothing<D: Driver>() {
+    let case =
+        Case::start(small_with::<D>(|it| it.write_stall = Some(SPAN)), |socket, event, _| match event {
+            Event::Open | Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
+            other => by_default(socket, other),
+        });
+    let peer = Peer::connect_narrow(case.listen().endpoint(), 4_096);
+    assert_eq!(case.trace.closed(0), CloseReason::TimedOut(Timeout::WriteStall));
+    assert!(case.trace.lost(0) > 0);
+    let open = case.trace.until(0, "open").at_ms;
+    assert!(case.trace.until(0, "close").at_ms - open >= SPAN_MS);
+    drop(peer);
+}
+
+/// A peer that takes little, but takes it, is not stalled.
+pub fn a_slow_peer_is_not_stalled<D: Driver>() {
+    let case =
+        Case::start(small_with::<D>(|it| it.write_stall = Some(SPAN * 3)), |socket, event, _| match event {
+            Event::Open | Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
+            other => by_default(socket, other),
+        });
+    let mut peer = Peer::connect(case.listen().endpoint());
+    for _ in 0..20 {
+        peer.receive(300_000);
+        thread::sleep(SPAN / 4);
+    }
+    assert_eq!(case.trace.count("close"), 0);
+}
+
+/// Output that does not leave after `close`.
+pub fn a_close_does_not_drain<D: Driver>() {
+    let case = Case::start(
+        small_with::<D>(|it| {
+            it.drain = Some(SPAN);
+            it.write_stall = None;
+        }),
+        |socket, event, _| match event {
+            Event::Open | Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
+            Event::Message(_) => socket.close(),
+            other => by_default(socket, other),
+        },
+    );
+    let _peer = Peer::connect_narrow(case.listen().endpoint(), 4_096);
+    let token = case.trace.token(0);
+    wait_until_stalled(&case);
+    case.handle().post(token, 1).unwrap();
+    assert_eq!(case.trace.closed(0), CloseReason::TimedOut(Timeout::Drain));
+    assert!(case.trace.lost(0) > 0);
+    assert_on_time(case.trace.until(0, "close").at_ms - case.trace.until(0, "message").at_ms);
+}
+
+/// A staged close whose peer does not end is over after the linger time, for the handler's reason.
+pub fn a_staged_close_has_an_end<D: Driver>() {
+    let case = Case::start(small_with::<D>(|it| it.linger = Some(SPAN)), |socket, event, _| match event {
+        Event::Receive => socket.linger(),
+        other => by_default(socket, other),
+    });
+    let mut peer = case.peer();
+    peer.send(b"x");
+    peer.expect_end();
+    assert_eq!(case.trace.closed(0), CloseReason::Local);
+    assert_on_time(case.trace.until(0, "close").at_ms - case.trace.until(0, "receive").at_ms);
+}
+
+/// A handler's deadline comes once, on time, and can be set again.
+pub fn deadlines_come_on_time<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, cx| match event {
+        Event::Open => socket.set_deadline(Some(cx.now() + SPAN)),
+        Event::Timeout if socket.data.count < 2 => {
+            socket.data.count += 1;
+            socket.set_deadline(Some(cx.now() + SPAN));
+        }
+        other => by_default(socket, other),
+    });
+    let _peer = case.peer();
+    assert_eq!(case.trace.closed(0), CloseReason::Aborted);
+    let records = case.trace.records();
+    let times: Vec<_> =
+        records.iter().filter(|it| matches!(it.what.name(), "open" | "timeout")).map(|it| it.at_ms).collect();
+    assert_eq!(times.len(), 4);
+    times.windows(2).for_each(|pair| assert_on_time(pair[1] - pair[0]));
+}
+
+/// A deadline that is moved or cleared does not come; one in the past comes at once.
+pub fn deadlines_move<D: Driver>() {
+    let case = Case::start(small::<D>(), |socket, event, cx| match event {
+        Event::Open => socket.set_deadline(Some(cx.now() + SPAN)),
+        Event::Message(1) => socket.set_deadline(None),
+        Event::Message(2) => {
+            socket.set_deadline(Some(cx.now() + SPAN));
+            socket.set_deadline(Some(cx.now() + Duration::from_secs(3_600)));
+        }
+        Event::Message(3) => socket.set_deadline(Some(Instant::from_millis(0))),
+        Event::Timeout => {}
+        other => by_default(socket, other),
+    });
+    let _peer = case.peer();
+    let token = case.trace.token(0);
+    for message in 1..=2 {
+        case.handle().post(token, message).unwrap();
+        thread::sleep(SPAN * 3 / 2);
+        assert_eq!(case.trace.count("timeout"), 0);
+    }
+    case.handle().post(token, 3).unwrap();
+    case.trace.until(0, "timeout");
+    assert_eq!(case.trace.count("timeout"), 1);
+}
+
+/// With every timeout off, nothing ends by itself.
+pub fn no_timeouts_no_ends<D: Driver>() {
+    let case = Case::start(small::<D>().timeouts(Timeouts::NONE), echoing);
+    let mut peer = case.peer();
+    case.trace.token(0);
+    thread::sleep(SPAN * 2);
+    peer.exchange(b"hello");
+    assert_eq!(case.trace.count("close"), 0);
+}
+
+/// A thousand deadlines at the same instant all come.
+pub fn many_deadlines_at_once<D: Driver>() {
+    let count = if D::DESCRIPTORS_MAX.is_some() { 50 } else { 300 };
+    let case = Case::start(small::<D>().sockets(count), |socket, event, cx| match event {
+        Event::Open => {
+            let at = cx.now().as_millis().next_multiple_of(200) + 200;
+            socket.set_deadline(Some(Instant::from_millis(at)));
+        }
+        other => by_default(socket, other),
+    });
+    let listener = case.listen();
+    let _peers: Vec<_> = (0..count).map(|_| Peer::connect(listener.endpoint())).collect();
+    case.trace.until_count("close", count);
+    assert_eq!(case.trace.count("timeout"), count);
+}

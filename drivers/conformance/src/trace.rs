@@ -1,0 +1,301 @@
+//! What happened to every socket of an engine, in order, to be waited for and compared.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+
+use lightcone_core::{Address, CloseReason, ErrorKind, Event, Origin, PollerId, Token};
+use lightcone_unix::clock::Clock;
+
+/// How long a test waits for what must happen.
+static PATIENCE_MS: AtomicU64 = AtomicU64::new(10_000);
+
+/// How long a test waits for what must happen, before it fails.
+#[must_use]
+pub fn patience() -> Duration {
+    Duration::from_millis(PATIENCE_MS.load(Ordering::Relaxed))
+}
+
+/// Shortens the waits of the whole process: for drivers that are expected to fail.
+pub fn set_patience(patience: Duration) {
+    PATIENCE_MS.store(patience.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
+}
+
+/// One thing that happened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum What {
+    /// The handler was asked, and said yes.
+    Admit {
+        /// Where the socket comes from.
+        origin: Origin,
+        /// Who is at the other end.
+        peer: Address,
+    },
+    /// `open`
+    Open,
+    /// `receive`
+    Receive {
+        /// Bytes that were there.
+        unread: usize,
+    },
+    /// `writable`
+    Writable,
+    /// `sent`
+    Sent,
+    /// `peer_closed`
+    PeerClosed,
+    /// `timeout`
+    Timeout,
+    /// `shutdown`
+    Shutdown,
+    /// `message`
+    Message(u64),
+    /// `refused`
+    Refused(ErrorKind),
+    /// `close`
+    Close {
+        /// Why.
+        reason: CloseReason,
+        /// Bytes that were never sent.
+        lost: usize,
+    },
+}
+
+impl What {
+    pub(crate) const fn of(event: &Event<u64>, unread: usize, queued: usize) -> Self {
+        match event {
+            Event::Open => Self::Open,
+            Event::Receive => Self::Receive { unread },
+            Event::Writable => Self::Writable,
+            Event::Sent => Self::Sent,
+            Event::PeerClosed => Self::PeerClosed,
+            Event::Timeout => Self::Timeout,
+            Event::Shutdown => Self::Shutdown,
+            Event::Message(message) => Self::Message(*message),
+            Event::Refused(error) => Self::Refused(*error),
+            Event::Close(reason) => Self::Close { reason: *reason, lost: queued },
+        }
+    }
+
+    /// The callback's name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Admit { .. } => "admit",
+            Self::Open => "open",
+            Self::Receive { .. } => "receive",
+            Self::Writable => "writable",
+            Self::Sent => "sent",
+            Self::PeerClosed => "peer_closed",
+            Self::Timeout => "timeout",
+            Self::Shutdown => "shutdown",
+            Self::Message(_) => "message",
+            Self::Refused(_) => "refused",
+            Self::Close { .. } => "close",
+        }
+    }
+
+    const fn is_last(&self) -> bool {
+        matches!(self, Self::Refused(_) | Self::Close { .. })
+    }
+}
+
+/// One thing that happened, to whom and where.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// The socket's number: sockets are counted from 0, as they are admitted.
+    pub socket: usize,
+    /// The socket's token; none yet in `admit`.
+    pub token: Option<Token>,
+    /// On which poller.
+    pub poller: PollerId,
+    /// On which thread.
+    pub thread: ThreadId,
+    /// When, on the clock of the engine.
+    pub at_ms: u64,
+    /// What.
+    pub what: What,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    records: Vec<Record>,
+    sockets: usize,
+    /// Sockets whose chatter is not kept.
+    quiet: bool,
+    threads: Vec<String>,
+}
+
+/// Everything that happened so far; shared by the test and the pollers.
+#[derive(Clone, Debug, Default)]
+pub struct Trace(Arc<(Mutex<State>, Condvar)>);
+
+impl Trace {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on only what begins and ends sockets is kept: for tests with much traffic.
+    pub fn keep_ends_only(&self) {
+        self.lock().quiet = true;
+    }
+
+    pub(crate) fn admit(&self, origin: Origin, peer: Address, poller: PollerId) -> usize {
+        let mut state = self.lock();
+        let socket = state.sockets;
+        state.sockets += 1;
+        drop(state);
+        self.add(socket, None, poller, What::Admit { origin, peer });
+        socket
+    }
+
+    pub(crate) fn add(&self, socket: usize, token: Option<Token>, poller: PollerId, what: What) {
+        let mut state = self.lock();
+        let dull = matches!(what, What::Receive { .. } | What::Sent | What::Writable | What::Message(_));
+        if state.quiet && dull {
+            return;
+        }
+        let (thread, at_ms) = (thread::current().id(), Clock::now_ms());
+        state.records.push(Record { socket, token, poller, thread, at_ms, what });
+        self.0.1.notify_all();
+    }
+
+    /// The system's names of the pollers' threads, where it has such.
+    #[must_use]
+    pub fn threads(&self) -> Vec<String> {
+        self.lock().threads.clone()
+    }
+
+    pub(crate) fn add_thread(&self, name: String) {
+        self.lock().threads.push(name);
+    }
+
+    /// All records so far.
+    #[must_use]
+    pub fn records(&self) -> Vec<Record> {
+        self.lock().records.clone()
+    }
+
+    /// Waits until the records have what is looked for.
+    pub fn wait<T>(&self, what: &str, mut find: impl FnMut(&[Record]) -> Option<T>) -> T {
+        let end = Clock::now_ms() + u64::try_from(patience().as_millis()).unwrap_or(u64::MAX / 2);
+        let mut state = self.lock();
+        loop {
+            if let Some(found) = find(&state.records) {
+                return found;
+            }
+            let left = end.saturating_sub(Clock::now_ms());
+            assert!(left > 0, "{what}: it did not come");
+            let waited = self.0.1.wait_timeout(state, Duration::from_millis(left));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Waits for the socket's first event of this name.
+    pub fn until(&self, socket: usize, name: &str) -> Record {
+        self.until_nth(socket, name, 1)
+    }
+
+    /// Waits for the socket's n-th event of this name, counted from 1.
+    pub fn until_nth(&self, socket: usize, name: &str, nth: usize) -> Record {
+        self.wait(&format!("{name} of socket {socket}"), |records| {
+            let mut of = records.iter().filter(|it| it.socket == socket && it.what.name() == name);
+            of.nth(nth - 1).copied()
+        })
+    }
+
+    /// Waits until so many events of this name have come, for whatever sockets.
+    pub fn until_count(&self, name: &str, count: usize) {
+        self.wait(&format!("{count} of {name}"), |records| {
+            (records.iter().filter(|it| it.what.name() == name).count() >= count).then_some(())
+        });
+    }
+
+    /// How many events of this name there were so far.
+    #[must_use]
+    pub fn count(&self, name: &str) -> usize {
+        self.lock().records.iter().filter(|it| it.what.name() == name).count()
+    }
+
+    /// How many events of this name the socket had so far.
+    #[must_use]
+    pub fn count_of(&self, socket: usize, name: &str) -> usize {
+        self.lock().records.iter().filter(|it| it.socket == socket && it.what.name() == name).count()
+    }
+
+    /// The token of a socket, once it is open.
+    pub fn token(&self, socket: usize) -> Token {
+        self.until(socket, "open").token.unwrap()
+    }
+
+    /// Why the socket closed, once it has.
+    pub fn closed(&self, socket: usize) -> CloseReason {
+        match self.until(socket, "close").what {
+            What::Close { reason, .. } => reason,
+            other => panic!("{other:?} is no close"),
+        }
+    }
+
+    /// How many bytes the socket did not send, once it is closed.
+    pub fn lost(&self, socket: usize) -> usize {
+        match self.until(socket, "close").what {
+            What::Close { lost, .. } => lost,
+            other => panic!("{other:?} is no close"),
+        }
+    }
+
+    /// The number of the first socket whose peer is this one, once it is open.
+    pub fn socket_of(&self, peer: Address) -> usize {
+        self.wait(&format!("a socket of {peer}"), |records| {
+            records
+                .iter()
+                .find(|it| matches!(it.what, What::Admit { peer: admitted, .. } if admitted == peer))
+                .map(|it| it.socket)
+        })
+    }
+
+    /// The names of the socket's events, repetitions left out.
+    #[must_use]
+    pub fn shape(&self, socket: usize) -> String {
+        let state = self.lock();
+        let of = state.records.iter().filter(|it| it.socket == socket);
+        let mut names: Vec<String> = of
+            .map(|it| match it.what {
+                What::Close { reason, .. } => format!("close({reason})"),
+                What::Refused(error) => format!("refused({error})"),
+                What::Message(message) => format!("message({message})"),
+                ref other => other.name().to_owned(),
+            })
+            .collect();
+        names.dedup();
+        names.join(" ")
+    }
+
+    /// What holds at the end of every engine, whatever happened.
+    pub(crate) fn check_whole(&self) {
+        let state = self.lock();
+        let mut ended = vec![false; state.sockets];
+        let mut thread_of = vec![None; state.sockets];
+        for record in &state.records {
+            let Record { socket, thread, what, .. } = *record;
+            assert!(!ended[socket], "{what:?} after the end of socket {socket}");
+            let first = *thread_of[socket].get_or_insert(thread);
+            assert_eq!(first, thread, "{what:?} of socket {socket} is on another thread");
+            ended[socket] = what.is_last();
+        }
+        if let Some(socket) = ended.iter().position(|ended| !ended) {
+            panic!("socket {socket} was admitted and never ended");
+        }
+    }
+
+    /// The whole trace, a line each.
+    pub fn print(&self) {
+        let state = self.lock();
+        let skipped = state.records.len().saturating_sub(200);
+        eprintln!("trace ({skipped} records left out):");
+        for Record { socket, poller, at_ms, what, .. } in state.records.iter().skip(skipped) {
+            eprintln!("  {at_ms} poller {} socket {socket}: {what:?}", poller.0);
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Drivers that are broken on purpose, each found by a case of its own. A suite that passes one is broken itself.
+#![cfg(any(target_os = "linux", target_os = "android"))]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "as in every test: a failure is a panic")]
+#![allow(clippy::disallowed_methods, reason = "a case that hangs must not hang the test")]
+
+use core::time::Duration;
+use std::os::fd::BorrowedFd;
+use std::panic::catch_unwind;
+
+use lightcone_conformance::trace::set_patience;
+use lightcone_conformance::{connecting, ending, faults, messages, process, timing, transfer};
+use lightcone_epoll::Epoll;
+use lightcone_unix::driver::{Driver, DriverError, Event, Interest, Readiness};
+use lightcone_unix::waker::Waker;
+
+const NOTHING: u8 = 0;
+const NEVER_WRITABLE: u8 = 1;
+const HIDES_THE_END: u8 = 2;
+const MIXES_SOCKETS_UP: u8 = 3;
+const LOSES_WAKES: u8 = 4;
+const EDGE_TRIGGERED: u8 = 5;
+const LOOKS_NOW_AND_THEN: u8 = 6;
+const SPINS: u8 = 7;
+const FORGETS_TIMEOUTS: u8 = 8;
+const REPEATS_STALE_KEYS: u8 = 9;
+const HIDES_ERRORS: u8 = 10;
+const ADDS_HINTS: u8 = 11;
+
+/// Keys of listeners are above those of sockets.
+const SOCKETS_BELOW: u64 = u64::MAX - 0xFF;
+
+/// Epoll with one fault.
+#[derive(Debug)]
+struct Faulty<const FAULT: u8> {
+    epoll: Epoll,
+    /// The keys of the last batch.
+    last: Vec<u64>,
+    /// A socket that was there first.
+    first: Option<u64>,
+    /// Sockets that are gone.
+    stale: Vec<u64>,
+    /// Everything that was ever registered.
+    all: Vec<u64>,
+}
+
+/// Epoll's waker, which may be mute.
+#[derive(Clone)]
+struct FaultyWaker<const FAULT: u8>(<Epoll as Driver>::Waker);
+
+impl<const FAULT: u8> Waker for FaultyWaker<FAULT> {
+    fn wake(&self) {
+        if FAULT != LOSES_WAKES {
+            self.0.wake();
+        }
+    }
+}
+
+impl<const FAULT: u8> Faulty<FAULT> {
+    fn falsify(&mut self, events: &mut [Event]) -> usize {
+        let mut kept = Vec::new();
+        for mut event in events.iter().copied() {
+            let hint = |bit| event.readiness.contains(bit);
+            match FAULT {
+                NEVER_WRITABLE if event.readiness == Readiness::WRITE => continue,
+                HIDES_THE_END if hint(Readiness::ENDED) => continue,
+                HIDES_ERRORS if hint(Readiness::ERROR) => continue,
+                EDGE_TRIGGERED if self.last.contains(&event.key) => continue,
+                MIXES_SOCKETS_UP if event.key < SOCKETS_BELOW => event.key = self.first.unwrap(),
+                _ => {}
+            }
+            kept.push(event);
+        }
+        self.last = events.iter().map(|event| event.key).collect();
+        events[..kept.len()].copy_from_slice(&kept);
+        kept.len()
+    }
+}
+
+impl<const FAULT: u8> Driver for Faulty<FAULT> {
+    type Waker = FaultyWaker<FAULT>;
+
+    const NAME: &'static str = "faulty";
+
+    fn new(events_max: usize) -> Result<Self, DriverError> {
+        Ok(Self {
+            epoll: Epoll::new(events_max)?,
+            last: Vec::new(),
+            first: None,
+            stale: Vec::new(),
+            all: Vec::new(),
+        })
+    }
+
+    fn waker(&self) -> Self::Waker {
+        FaultyWaker(self.epoll.waker())
+    }
+
+    fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError> {
+        self.all.push(key);
+        if key < SOCKETS_BELOW {
+            self.first.get_or_insert(key);
+        }
+        self.epoll.register(fd, key, interest)
+    }
+
+    fn modify(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        old: Interest,
+        new: Interest,
+    ) -> Result<(), DriverError> {
+        self.epoll.modify(fd, key, old, new)
+    }
+
+    fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+        self.epoll.deregister(fd, key, interest);
+    }
+
+    fn forget(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+        self.stale.push(key);
+        self.epoll.forget(fd, key, interest);
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {
+        let sleeps = timeout != Some(Duration::ZERO);
+        let timeout = match FAULT {
+            SPINS => Some(Duration::ZERO),
+            FORGETS_TIMEOUTS if sleeps => None,
+            LOOKS_NOW_AND_THEN if sleeps => {
+                std::thread::sleep(Duration::from_millis(60));
+                Some(Duration::ZERO)
+            }
+            _ => timeout,
+        };
+        let mut count = self.epoll.wait(timeout, events)?;
+        let extra = match FAULT {
+            REPEATS_STALE_KEYS => &self.stale,
+            ADDS_HINTS => &self.all,
+            _ => return Ok(self.falsify(&mut events[..count])),
+        };
+        for (event, key) in events.iter_mut().skip(count).zip(extra.iter().rev().take(64)) {
+            *event = Event { key: *key, readiness: Readiness::BOTH };
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+/// Whether the case fails. One that does not come to an end has failed, too.
+fn fails(case: fn()) -> bool {
+    set_patience(Duration::from_millis(1_500));
+    let (done, result) = std::sync::mpsc::channel();
+    std::thread::spawn(move || done.send(catch_unwind(case).is_err()));
+    result.recv_timeout(Duration::from_secs(10)).unwrap_or(true)
+}
+
+#[test]
+fn without_a_fault_the_cases_pass() {
+    assert!(!fails(transfer::a_stalled_reader_gets_everything::<Faulty<NOTHING>>));
+    assert!(!fails(transfer::every_size_comes_back::<Faulty<NOTHING>>));
+    assert!(!fails(ending::a_peer_that_says_nothing::<Faulty<NOTHING>>));
+    assert!(!fails(messages::messages_keep_their_order::<Faulty<NOTHING>>));
+    assert!(!fails(timing::deadlines_come_on_time::<Faulty<NOTHING>>));
+    assert!(!fails(faults::events_reach_their_own_sockets::<Faulty<NOTHING>>));
+    assert!(!fails(faults::errors_and_hang_ups_are_noticed::<Faulty<NOTHING>>));
+    assert!(!fails(process::an_idle_engine_makes_no_wake_ups::<Faulty<NOTHING>>));
+}
+
+#[test]
+fn a_lost_writable_is_found() {
+    assert!(fails(transfer::a_stalled_reader_gets_everything::<Faulty<NEVER_WRITABLE>>));
+}
+
+#[test]
+fn a_hidden_end_is_found() {
+    assert!(fails(ending::a_peer_that_says_nothing::<Faulty<HIDES_THE_END>>));
+}
+
+#[test]
+fn a_hidden_error_is_found() {
+    assert!(fails(faults::errors_and_hang_ups_are_noticed::<Faulty<HIDES_ERRORS>>));
+}
+
+#[test]
+fn sockets_mixed_up_are_found() {
+    assert!(fails(faults::events_reach_their_own_sockets::<Faulty<MIXES_SOCKETS_UP>>));
+}
+
+#[test]
+fn a_lost_wake_is_found() {
+    assert!(fails(messages::messages_keep_their_order::<Faulty<LOSES_WAKES>>));
+}
+
+#[test]
+fn readiness_that_is_told_once_is_found() {
+    assert!(fails(transfer::every_size_comes_back::<Faulty<EDGE_TRIGGERED>>));
+}
+
+#[test]
+fn looking_now_and_then_is_found() {
+    assert!(fails(faults::fresh_connection_is_served_at_once::<Faulty<LOOKS_NOW_AND_THEN>>));
+}
+
+#[test]
+fn spinning_is_found() {
+    assert!(fails(process::an_idle_engine_makes_no_wake_ups::<Faulty<SPINS>>));
+}
+
+#[test]
+fn a_forgotten_timeout_is_found() {
+    assert!(fails(timing::deadlines_come_on_time::<Faulty<FORGETS_TIMEOUTS>>));
+}
+
+/// Readiness is a hint: sockets and listeners that are not ready may be reported, again and again.
+#[test]
+fn hints_that_are_wrong_hurt_nobody() {
+    assert!(!fails(transfer::every_size_comes_back::<Faulty<ADDS_HINTS>>));
+    assert!(!fails(transfer::a_stalled_reader_gets_everything::<Faulty<ADDS_HINTS>>));
+    assert!(!fails(ending::bytes_and_the_end_at_once::<Faulty<ADDS_HINTS>>));
+    assert!(!fails(faults::sent_only_after_something_was_sent::<Faulty<ADDS_HINTS>>));
+    assert!(!fails(faults::refused_connect_is_not_opened::<Faulty<ADDS_HINTS>>));
+    assert!(!fails(connecting::a_connect_times_out::<Faulty<ADDS_HINTS>>));
+}
+
+/// That a key is stale when its event is delivered is within the rules: it must reach nobody.
+#[test]
+fn stale_keys_reach_nobody() {
+    assert!(!fails(messages::a_stale_token_never_reaches_the_successor::<Faulty<REPEATS_STALE_KEYS>>));
+    assert!(!fails(messages::a_descriptors_number_is_used_again_at_once::<Faulty<REPEATS_STALE_KEYS>>));
+    assert!(!fails(faults::readable_is_not_writable::<Faulty<REPEATS_STALE_KEYS>>));
+}
