@@ -1,4 +1,4 @@
-//! lightcone's driver for Linux epoll
+//! lightcone's driver for Linux epoll.
 //!
 //! Level-triggered: an event that is not acted on comes again, and edge-triggering would ask for a receive more a
 //! request (until "would block") at 0.4 µs each.
