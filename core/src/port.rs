@@ -382,7 +382,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
         control.pending = Pending::default();
         let quiet = control.is_quiet() && self.fresh.is_empty() && self.shard.input.has_blocks();
-        quiet.then(|| control.next(true))
+        quiet.then(|| control.next_plain())
     }
 
     /// The two events of a plain request, each with one look at the slot: bytes came and all were
@@ -420,7 +420,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
             return None;
         }
         (self.fresh, self.consumed) = (&[], 0);
-        Some(control.next(true))
+        Some(control.next_plain())
     }
 
     #[inline(never)]
@@ -708,8 +708,18 @@ impl Control {
             && !self.chain.holds_unused()
     }
 
+    /// [`next`](Self::next) of a quiet socket, for which little can be.
+    #[inline(always)]
+    fn next_plain(&self) -> Next {
+        let open = matches!(self.state, State::Open);
+        if !open || self.flags.has(Flags::PAUSED.with(Flags::BLOCKED).with(Flags::IN_FLIGHT)) {
+            return self.next(true);
+        }
+        if self.chain.is_empty() { Next::Wait(Interest::READ) } else { Next::Send }
+    }
+
     /// What the driver does next: a function of the socket's state alone.
-    #[inline]
+    #[inline(never)]
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "the states that are left differ in what they read alone"

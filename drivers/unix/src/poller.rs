@@ -636,7 +636,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
 }
 
 /// Sends what is queued, with one call, and tells the port what came of it.
-#[inline]
+#[inline(always)]
 fn send<D>(port: &mut Port<'_, '_, D>, fd: BorrowedFd<'_>) {
     let (offered, sent) = match port.output() {
         (piece, true) => (piece.len(), socket::send(fd, piece)),
