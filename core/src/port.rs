@@ -306,11 +306,12 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let control = self.control();
         if !control.flags.has(Flags::STALLED) {
             control.flags.set(Flags::STALLED.with(Flags::TIMES));
-            if control.flags.has(Flags::SILENT) && waits_for_first {
-                // `seen` stays the time of opening until a byte comes; no byte is kept so long
-                control.kept.note(now);
-            } else {
-                control.seen = now;
+            let silent = control.flags.has(Flags::SILENT);
+            if silent {
+                control.kept.note(now); // no byte is kept while none has come
+            }
+            if !silent || !waits_for_first {
+                control.seen = now; // else it stays the time of opening
             }
         }
     }
