@@ -1,7 +1,7 @@
 //! A complete driver as an example: `poll(2)`, which every POSIX system has.
 //!
-//! It is what the guide in [`lightcone_unix::driver`] walks through. It passes the suite and runs an engine; the rules
-//! that its comments name are those of that page. It is written to be read: each change of interest looks for its
+//! It is what the guide in [`lightcone_unix::driver`] walks through. It passes both suites; the rules that its comments
+//! name are those of that page. It is written to be read: each change of interest looks for its
 //! socket from the start of a list, where a driver for many sockets would keep an index by descriptor.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "as in every test: a failure is a panic")]
@@ -137,66 +137,12 @@ impl Driver for Poll {
     }
 }
 
-/// Every rule, as a test each.
+/// Every rule of a driver, as a test each.
 mod contract {
     lightcone_contract::tests!(crate::Poll);
 }
 
-/// An engine over the driver.
-mod engine {
-    use core::convert::Infallible;
-    use core::time::Duration;
-    use std::io::{Read, Write};
-    use std::net::{Shutdown, TcpStream};
-
-    use lightcone_core::{Address, Context, Handler, Origin, Socket};
-    use lightcone_unix::Builder;
-
-    struct Echo;
-
-    impl Handler for Echo {
-        type Data = ();
-        type Message = Infallible;
-
-        fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
-            Some(())
-        }
-
-        fn receive(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {
-            let (mut input, mut output) = socket.stream.split();
-            let taken = output.send_some(input.bytes());
-            input.consume(taken);
-        }
-
-        fn writable(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, Infallible>) {
-            self.receive(socket, cx);
-        }
-
-        fn peer_closed(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {
-            socket.finish();
-        }
-    }
-
-    /// More than the kernel and the engine hold, so that both wait for room.
-    #[test]
-    fn a_megabyte_comes_back() {
-        let engine = Builder::<super::Poll>::new().pollers(2).start(|_poller| Echo).unwrap();
-        let listener = engine.listen("127.0.0.1:0").unwrap();
-        let said: Vec<u8> = (0_u32..1 << 18).flat_map(u32::to_le_bytes).collect();
-        let mut client = TcpStream::connect(listener.endpoint().to_string()).unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let mut heard = Vec::new();
-        std::thread::scope(|scope| {
-            let mut writer = client.try_clone().unwrap();
-            let said = &said;
-            scope.spawn(move || {
-                writer.write_all(said).unwrap();
-                writer.shutdown(Shutdown::Write).unwrap();
-            });
-            client.read_to_end(&mut heard).unwrap();
-        });
-        assert!(heard == said);
-        let report = engine.shutdown(Duration::from_secs(5));
-        assert_eq!((report.opened(), report.bytes_lost()), (1, 0));
-    }
+/// Every promise of an engine, over this driver.
+mod conformance {
+    lightcone_conformance::tests!(crate::Poll);
 }

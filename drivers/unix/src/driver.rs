@@ -62,8 +62,8 @@
 //!
 //! # A new driver, step by step
 //!
-//! `drivers/contract/tests/example_poll.rs` is a whole driver over `poll(2)`, about 130 lines, that passes the suite and
-//! runs an engine. Its file is what these steps lead to.
+//! `drivers/contract/tests/example_poll.rs` is a whole driver over `poll(2)`, about 130 lines, that passes both suites. It
+//! is what these steps lead to.
 //!
 //! 1. **A type.** It owns what the mechanism needs (a descriptor of the kernel's, a list), a waker, and the place for
 //!    the kernel's events. It is made by [`new`](Driver::new) on the thread that starts the engine, so it is `Send`.
@@ -80,14 +80,16 @@
 //!    (rule 17). Translate: errors and hang-ups become readiness in every direction that is watched (rule 9), nothing
 //!    is received or asked here (rule 8). If the caller's slice is short, go on behind the last event next time, so that
 //!    nobody starves (rule 13).
-//! 5. **The suite.** In the driver's tests:
+//! 5. **The suites.** In the driver's tests, each in a file or module of its own:
 //!
 //!    ```text
 //!    lightcone_contract::tests!(MyDriver);
+//!    lightcone_conformance::tests!(MyDriver);
 //!    ```
 //!
-//!    Each rule that can be seen from outside is a test of its own, over real sockets. A mechanism that the machine does
-//!    not have is tried over an emulation of its calls, as `lightcone-kqueue` does on Linux.
+//!    The first has a test for each rule that can be seen from outside; the second runs whole engines over the driver. A
+//!    mechanism that the machine does not have is tried over an emulation of its calls, as `lightcone-kqueue` does on
+//!    Linux.
 //! 6. **An engine.** `Builder::<MyDriver>::new()` starts one: see [`Builder`](crate::Builder). To be the default of a
 //!    platform, a driver is chosen in `lightcone-native` and nowhere else.
 //!
