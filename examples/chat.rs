@@ -14,10 +14,12 @@
 //! - A poller whose mailbox is full holds up those who talk, not those who listen: until the line that waits has gone
 //!   out, no socket of the same poller is read from. So one line waits at most, and none is lost or doubled.
 
+#![allow(clippy::std_instead_of_alloc, reason = "a program for systems that have std")]
+
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Parser;
 use lightcone_core::{Address, Context, Handler, Origin, PollerId, Rejected, Socket, Timeouts};
@@ -215,7 +217,8 @@ fn main() -> ExitCode {
     let timeouts = Timeouts { first_byte: None, idle: Some(QUIET_MAX), ..Timeouts::DEFAULT };
     let refine = |builder: Builder| Ok(builder.output_limit(OUTPUT_BLOCKS).timeouts(timeouts));
     let ours = Arc::clone(&counts);
-    let code = serve(&options.server, "", refine, move |poller| Chat::new(poller.id(), pollers, Arc::clone(&ours)));
+    let code =
+        serve(&options.server, "", refine, move |poller| Chat::new(poller.id(), pollers, Arc::clone(&ours)));
     if code == ExitCode::SUCCESS {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let (lines, dropped) = (count(&counts.lines), count(&counts.dropped));

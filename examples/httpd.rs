@@ -94,7 +94,8 @@ impl Display for Metrics<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (engine, loads) = (self.handle.stats(), self.handle.loads());
         let of = |poller: usize| engine.get(poller).copied().unwrap_or_default();
-        let http = |poller: usize, count: fn(&Stats) -> usize| self.http.get(poller).map_or(0, |s| count(s) as u64);
+        let http =
+            |poller: usize, count: fn(&Stats) -> usize| self.http.get(poller).map_or(0, |s| count(s) as u64);
         self.each(f, "connections", "gauge", |poller| loads.get(poller).copied().unwrap_or(0).into())?;
         self.each(f, "connections_accepted_total", "counter", |poller| of(poller).accepted)?;
         self.each(f, "connections_turned_away_total", "counter", |poller| of(poller).turned_away)?;
@@ -137,7 +138,9 @@ fn app(
         .get("/big", |request, response| match request.query("bytes").map(str::parse) {
             None => response.generate(1 << 20, letters),
             Some(Ok(bytes)) => response.generate(bytes, letters),
-            Some(Err(_)) => response.status(400).text("bytes: a number from 0 to 18446744073709551615\n").early(),
+            Some(Err(_)) => {
+                response.status(400).text("bytes: a number from 0 to 18446744073709551615\n").early()
+            }
         })
         .get("/metrics", move |_request, response| {
             let page = Metrics { handle: &handle, http: stats }.to_string();

@@ -16,7 +16,12 @@
 //! | resets, times out | abort: what was on its way is lost |
 //! | (nobody at `--to` takes the connection) | the end |
 //!
+//! `--max-connections` counts links. A client beyond it waits until a link ends; if links are still being made, it may
+//! be closed instead.
+//!
 //! When the server is told to stop, it reads no more, delivers what it has read, and ends both sides.
+
+#![allow(clippy::std_instead_of_alloc, reason = "a program for systems that have std")]
 
 use core::time::Duration;
 use std::collections::{HashSet, VecDeque};
@@ -24,7 +29,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lightcone_core::{
-    Address, CloseReason, ConnectError, Context, ErrorKind, Handler, Origin, Rejected, Socket, Timeouts, Token,
+    Address, CloseReason, ConnectError, Context, ErrorKind, Handler, Origin, Rejected, Socket, Timeouts,
+    Token,
 };
 use lightcone_examples::{Addresses, ServerOptions, serve};
 use lightcone_native::{Builder, PollerContext};
@@ -130,14 +136,14 @@ impl End {
 /// One poller's links.
 struct Relay {
     to: Vec<Address>,
-    links: usize,
     links_max: usize,
-    /// Sockets that are being connected for clients that have gone.
-    orphans: HashSet<Token>,
+    /// The clients of all links, until one of the two sockets ends.
+    links: HashSet<Token>,
     /// Buffers of pieces that have been delivered.
     spare: Vec<Vec<u8>>,
-    /// Messages for which the mailbox had no room, in order. It is sized so that it always has; should it be full all
-    /// the same, the next message that is taken out of it makes room for these.
+    /// Messages for which the mailbox had no room, in order: they are posted again with the next event. It is sized so
+    /// that this does not happen: it has room for all messages of all links, and those of links that have ended leave
+    /// it faster than new links come.
     backlog: VecDeque<(Token, Message)>,
 }
 
@@ -147,8 +153,7 @@ impl Relay {
     fn new(poller: &PollerContext<Message>, to: &Addresses, links_max: usize) -> Self {
         let handle = poller.handle();
         let to = to.endpoints().iter().filter_map(|endpoint| handle.address(endpoint).ok()).collect();
-        let (orphans, spare, backlog) = Default::default();
-        Self { to, links: 0, links_max, orphans, spare, backlog }
+        Self { to, links_max, links: HashSet::new(), spare: Vec::new(), backlog: VecDeque::new() }
     }
 
     fn post(&mut self, cx: &mut Cx<'_>, to: Token, message: Message) {
@@ -164,7 +169,7 @@ impl Relay {
         }
     }
 
-    fn connect(&mut self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {
+    fn connect(&self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {
         let Some(to) = self.to.get(socket.data.candidate) else { return socket.close() };
         match cx.connect(to, socket.token().to_bits()) {
             Ok(token) => socket.data.partner = Some(token),
@@ -178,8 +183,12 @@ impl Relay {
 
     /// Does all that can be done for a socket now: every event comes to this.
     fn go_on(&mut self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {
+        self.post_backlog(cx);
         self.take(socket, cx);
         self.deliver(socket, cx);
+        if !self.backlog.is_empty() {
+            socket.set_deadline(Some(cx.now() + RETRY));
+        }
     }
 
     /// Passes input on to the partner, as far as there is credit, and then its end.
@@ -192,7 +201,7 @@ impl Relay {
             && core::mem::take(&mut end.credit)
         {
             let mut piece = self.spare.pop().unwrap_or_else(|| Vec::with_capacity(PIECE_BYTES));
-            piece.extend(input.bytes().iter().take(PIECE_BYTES));
+            piece.extend_from_slice(input.bytes().get(..waiting.min(PIECE_BYTES)).unwrap_or_default());
             input.consume(piece.len());
             self.post(cx, partner, Message::Piece(piece));
         }
@@ -222,10 +231,11 @@ impl Relay {
             let rest = end.piece.get(end.at..).unwrap_or_default();
             let room = rest.len().min(output.room());
             end.at += output.send_some(rest.get(..room).unwrap_or_default());
-            if end.at < end.piece.len() {
-                if output.queued() == 0 {
-                    output.want(); // all blocks of the poller are in use
-                }
+            let all = end.at == end.piece.len();
+            if !all && output.queued() == 0 {
+                output.want(); // all blocks of the poller are in use
+            }
+            if !all {
                 return;
             }
             let piece = core::mem::take(&mut end.piece);
@@ -261,18 +271,19 @@ impl Handler for Relay {
         match origin {
             Origin::Connecting { tag } => Some(End::new(Side::Upstream, Some(Token::from_bits(tag)))),
             // half of the sockets are the upstreams'
-            Origin::Accepted { .. } if self.links == self.links_max => None,
-            Origin::Accepted { .. } => {
-                self.links += 1;
-                Some(End::new(Side::Client, None))
-            }
+            Origin::Accepted { .. } if self.links.len() >= self.links_max => None,
+            Origin::Accepted { .. } => Some(End::new(Side::Client, None)),
         }
     }
 
     fn open(&mut self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {
         match socket.data.partner {
-            None => self.connect(socket, cx),
-            Some(_) if self.orphans.contains(&socket.token()) => socket.abort(),
+            None => {
+                self.links.insert(socket.token());
+                self.connect(socket, cx);
+            }
+            // it went away in the meantime
+            Some(client) if !self.links.contains(&client) => socket.abort(),
             Some(client) => {
                 socket.data.linked = true;
                 socket.data.credit = true;
@@ -282,14 +293,12 @@ impl Handler for Relay {
     }
 
     fn refused(&mut self, socket: &mut Socket<'_, End>, _: ErrorKind, cx: &mut Cx<'_>) {
-        self.orphans.remove(&socket.token());
         if let Some(client) = socket.data.partner {
             self.post(cx, client, Message::Refused);
         }
     }
 
     fn message(&mut self, socket: &mut Socket<'_, End>, message: Message, cx: &mut Cx<'_>) {
-        self.post_backlog(cx);
         let end = &mut *socket.data;
         match message {
             Message::Credit => {
@@ -330,9 +339,13 @@ impl Handler for Relay {
         self.go_on(socket, cx);
     }
 
-    /// Another try to connect.
+    /// Another try to connect, or to post.
     fn timeout(&mut self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {
-        self.connect(socket, cx);
+        if socket.data.partner.is_none() && !socket.data.finish {
+            self.connect(socket, cx);
+        } else {
+            self.go_on(socket, cx);
+        }
     }
 
     fn shutdown(&mut self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {
@@ -347,15 +360,11 @@ impl Handler for Relay {
         let token = socket.token();
         let end = &mut *socket.data;
         self.keep(core::mem::take(&mut end.piece));
-        match end.side {
-            Side::Client => self.links -= 1,
-            Side::Upstream => drop(self.orphans.remove(&token)),
+        let client = if end.side == Side::Client { Some(token) } else { end.partner };
+        if let Some(client) = client {
+            self.links.remove(&client);
         }
         let Some(partner) = end.partner else { return };
-        if end.side == Side::Client && !end.linked {
-            // the connect may still be under way: then no message reaches it
-            self.orphans.insert(partner);
-        }
         let cleanly = matches!(reason, CloseReason::Peer | CloseReason::Local | CloseReason::Shutdown);
         self.post(cx, partner, Message::Gone { cleanly });
     }

@@ -21,7 +21,7 @@ pub struct Timeouts {
     pub first_byte: Option<Duration>,
     /// Without a byte received or sent. Default 75 s.
     pub idle: Option<Duration>,
-    /// With output queued of which the peer takes nothing. Default 30 s.
+    /// With output queued of which the peer takes nothing; holds instead of `idle` then. Default 30 s.
     pub write_stall: Option<Duration>,
     /// From `close` to the last queued byte's leaving. Default 10 s.
     pub drain: Option<Duration>,
@@ -150,6 +150,11 @@ impl Config {
     /// # Errors
     ///
     /// The first field out of its range.
+    #[expect(
+        clippy::excessive_nesting,
+        clippy::indexing_slicing,
+        reason = "a constant function has no `?` and no iterator"
+    )]
     pub const fn check(&self) -> Result<(), ConfigError> {
         const fn within(
             field: &'static str,

@@ -79,7 +79,8 @@ impl<H> ContractChecker<H> {
 }
 
 impl<D> Checked<D> {
-    fn before<M>(&mut self, event: &Event<M>, now: &Now) {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a rule names the events it is about")]
+    fn before<M>(&self, event: &Event<M>, now: &Now) {
         let Now { unread, queued, deadline: has_deadline } = *now;
         let name = name(event);
         assert!(!self.ended, "{name} after the last event");
@@ -171,6 +172,7 @@ impl<H: Handler> Handler for ContractChecker<H> {
         self.inner.wants_sent()
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "a rule names the events it is about")]
     fn event(
         &mut self,
         socket: &mut Socket<'_, Self::Data>,

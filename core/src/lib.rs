@@ -1,6 +1,14 @@
-//! A TCP engine as a sans-I/O state machine: no_std, no heap, no OS.
+//! A TCP engine as a sans-I/O state machine: `no_std`, no heap, no OS.
 #![no_std]
 #![deny(unsafe_code)]
+#![cfg_attr(
+    test,
+    allow(
+        clippy::std_instead_of_alloc,
+        clippy::std_instead_of_core,
+        reason = "tests have std and nothing else"
+    )
+)]
 
 mod address;
 pub mod balance;

@@ -22,7 +22,20 @@ pub enum Next {
     /// Cancel the send that is in flight, then say [`Port::sent`] with what of it was done.
     Cancel,
     /// Close the descriptor. The slot is already free; its token is stale.
+    /// [`Shard::breaks_off`](crate::Shard::breaks_off) says how.
     Close,
+}
+
+impl Next {
+    /// What to wait for, if waiting is all there is to do.
+    #[must_use]
+    #[inline]
+    pub const fn waits_for(self) -> Option<Interest> {
+        match self {
+            Self::Wait(interest) => Some(interest),
+            Self::Send | Self::Shut | Self::Cancel | Self::Close => None,
+        }
+    }
 }
 
 /// One socket, borrowed from its [`Shard`] to be told what happened, to have its events delivered,
@@ -30,8 +43,7 @@ pub enum Next {
 ///
 /// The push way: tell, then [`run`](Self::run) with a handler. The pull way: tell, then
 /// [`next_event`](Self::next_event) until `None`, then [`finish`](Self::finish). Both go through the
-/// same transitions.
-#[must_use = "end it with `run` or `finish`: they keep what was not consumed"]
+/// same transitions. A port that is dropped with neither loses the bytes it was told of.
 #[derive(Debug)]
 pub struct Port<'p, 's, D> {
     shard: &'p mut Shard<'s, D>,
@@ -84,7 +96,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// # Panics
     ///
     /// When they are more than there is room for, or come after the end of the stream.
-    #[inline]
+    #[inline(always)]
     pub fn received(&mut self, bytes: &'p [u8]) {
         if bytes.is_empty() {
             return;
@@ -101,7 +113,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if bytes.len() >= room || control.flags.has(Flags::UNUSUAL) {
             control.received_unusually(bytes.len(), room);
         }
-        control.seen = now;
+        if !control.flags.has(Flags::STALLED) || self.shard.config.timeouts.write_stall.is_none() {
+            control.seen = now;
+        }
         control.pending.set(Pending::RECEIVE);
         if control.kept.is_empty() && self.fresh.is_empty() {
             self.fresh = bytes;
@@ -140,6 +154,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     /// A call on the socket failed, or its connect did.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "but for a reset, the kind is told as it is")]
     pub fn failed(&mut self, error: ErrorKind) {
         self.cut(match error {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => CloseReason::Reset,
@@ -231,7 +246,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// # Panics
     ///
     /// When fewer than `n` bytes are queued.
-    #[inline]
+    #[inline(always)]
     pub fn sent(&mut self, n: usize) {
         let now = self.shard.now.tick();
         self.shard.stats.bytes_out += n as u64;
@@ -287,11 +302,21 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// From now on, or from before, the write stall timeout runs.
     fn stall(&mut self) {
         let now = self.shard.now.tick();
+        let moves = self.moves_seen();
         let control = self.control();
         if !control.flags.has(Flags::STALLED) {
-            control.progress = now;
             control.flags.set(Flags::STALLED.with(Flags::TIMES));
+            if moves {
+                control.seen = now;
+            }
         }
+    }
+
+    /// Whether progress moves `seen`: not while it is the time of opening, for the first byte.
+    fn moves_seen(&self) -> bool {
+        let silent =
+            self.shard.slots.get(self.index).is_some_and(|slot| slot.control.flags.has(Flags::SILENT));
+        !silent || self.shard.config.timeouts.first_byte.is_none()
     }
 
     /// Sending is possible again.
@@ -333,21 +358,39 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if let Some(mut socket) = self.view() {
             handler.event(&mut socket, Event::Message(message), cx);
         }
-        Ok(self.run(handler, cx))
+        Ok(self.run_all(handler, cx))
     }
 
-    /// Delivers everything that is due, and says what the driver does next.
-    #[inline]
-    pub fn run<H: Handler<Data = D>>(mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
+    /// Delivers everything that is due, and says what the driver does next. After [`Next::Close`] the
+    /// port is of no use.
+    #[inline(always)]
+    pub fn run<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
+        if !handler.wants_sent()
+            && let Some(next) = self.sent_unheard()
+        {
+            return next;
+        }
         if let Some(next) = self.run_plain(handler, cx) {
             return next;
         }
         self.run_all(handler, cx)
     }
 
+    /// All that was queued has left, which is no event to the handler, and nothing else is due.
+    #[inline]
+    fn sent_unheard(&mut self) -> Option<Next> {
+        let control = &mut self.shard.slots.get_mut(self.index)?.control;
+        if control.pending != Pending::SENT || !control.is_plain() || !control.chain.is_empty() {
+            return None;
+        }
+        control.pending = Pending::default();
+        let quiet = control.is_quiet() && self.fresh.is_empty() && self.shard.input.has_blocks();
+        quiet.then(|| control.next(true))
+    }
+
     /// The two events of a plain request, each with one look at the slot: bytes came and all were
     /// consumed, or all that was queued has left. `None` when there is more to it.
-    #[inline]
+    #[inline(never)]
     fn run_plain<H: Handler<Data = D>>(
         &mut self,
         handler: &mut H,
@@ -360,14 +403,14 @@ impl<'p, 's, D> Port<'p, 's, D> {
             return None;
         }
         let event = if control.pending == Pending::RECEIVE && !self.fresh.is_empty() {
-            Some(Event::Receive)
+            Event::Receive
         } else if control.pending == Pending::SENT && control.chain.is_empty() && self.fresh.is_empty() {
-            handler.wants_sent().then_some(Event::Sent)
+            Event::Sent
         } else {
             return None;
         };
         control.pending = Pending::default();
-        if let Some(event) = event {
+        if !matches!(event, Event::Sent) || handler.wants_sent() {
             let shared = shard.shared.of(self.index, control.generation);
             let (bytes, consumed) = (self.fresh, &mut self.consumed);
             let stream = Stream { control, pool: shard.output.lend(), bytes, consumed, shared };
@@ -376,11 +419,15 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
         let control = &slot.control;
         let quiet = control.is_plain() && control.is_quiet() && self.consumed == self.fresh.len();
-        (quiet && shard.input.has_blocks()).then(|| control.next(true))
+        if !quiet || !shard.input.has_blocks() {
+            return None;
+        }
+        (self.fresh, self.consumed) = (&[], 0);
+        Some(control.next(true))
     }
 
     #[inline(never)]
-    fn run_all<H: Handler<Data = D>>(mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
+    fn run_all<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
         self.deliver(handler, cx);
         self.conclude()
     }
@@ -564,7 +611,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     /// Ends a settled port.
-    fn conclude(mut self) -> Next {
+    fn conclude(&mut self) -> Next {
         let mut starve = self.grant_writable();
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return Next::Wait(Interest::NONE) };
         let control = &mut slot.control;
@@ -588,7 +635,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         next
     }
 
-    fn finish_closed(self) -> Next {
+    fn finish_closed(&mut self) -> Next {
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return Next::Close };
         let control = &mut slot.control;
         if !control.pending.is_empty() {
@@ -604,6 +651,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
             return Next::Cancel;
         }
         self.shard.stats.bytes_lost += control.chain.queued() as u64;
+        let cut = matches!(control.reason, Some(CloseReason::Aborted | CloseReason::HandlerPanic));
+        self.shard.broke_off = cut || !control.chain.is_empty();
         control.chain.clear(&mut self.shard.output);
         let now = self.shard.now.tick();
         control.step(Step::Release, now);
@@ -660,6 +709,11 @@ impl Control {
     }
 
     /// What the driver does next: a function of the socket's state alone.
+    #[inline]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the states that are left differ in what they read alone"
+    )]
     fn next(&self, room: bool) -> Next {
         let send = !self.chain.is_empty() && !self.flags.has(Flags::BLOCKED.with(Flags::IN_FLIGHT));
         match self.state {

@@ -1,5 +1,10 @@
 //! The state machine of one poller.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "`Config::check` keeps every count and size within its type"
+)]
+
 use crate::address::{Address, Packed};
 use crate::buffer::{Blocks, InputPools, LINK_BYTES};
 use crate::config::{Config, ConfigError};
@@ -50,6 +55,8 @@ pub struct Shard<'s, D> {
     turns: u32,
     open: u32,
     stopping: bool,
+    /// What [`breaks_off`](Self::breaks_off) tells.
+    pub(crate) broke_off: bool,
     pub(crate) stats: Stats,
 }
 
@@ -136,7 +143,8 @@ impl<'s, D> Shard<'s, D> {
             shared: Shared {
                 now,
                 token: Token::new(config.poller, 0, config.salt),
-                capacity: if config.receive_blocks > 0 { config.receive_size } else { config.block_size } as u32,
+                capacity: if config.receive_blocks > 0 { config.receive_size } else { config.block_size }
+                    as u32,
                 output_limit: config.output_limit.min(config.output_blocks) as u16,
             },
             config: Config { output_limit: config.output_limit.min(config.output_blocks), ..*config },
@@ -149,6 +157,7 @@ impl<'s, D> Shard<'s, D> {
             turns: 0,
             open: 0,
             stopping: false,
+            broke_off: false,
             stats: Stats::default(),
         })
     }
@@ -278,6 +287,14 @@ impl<'s, D> Shard<'s, D> {
         }
         self.stats.gone += 1;
         None
+    }
+
+    /// Whether the socket for which [`Next::Close`](crate::Next) was last given breaks off: it was aborted, its handler
+    /// panicked, or queued bytes are lost. A driver then resets the connection if it can, since to the peer a plain
+    /// close would look like the end of all that there was to say.
+    #[must_use]
+    pub fn breaks_off(&self) -> bool {
+        self.broke_off
     }
 
     /// The first socket at or behind place `from` that can take a message, to go through all of them.
@@ -540,14 +557,13 @@ impl Ticks {
             State::Open | State::Finishing | State::Finished | State::PeerClosed => {
                 let quiet = if control.flags.has(Flags::SILENT) && self.first_byte > 0 {
                     at(control.seen, self.first_byte, engine(Timeout::FirstByte))
+                } else if control.flags.has(Flags::STALLED) && self.write_stall > 0 {
+                    at(control.seen, self.write_stall, engine(Timeout::WriteStall))
                 } else {
                     at(control.seen, self.idle, engine(Timeout::Idle))
                 };
-                let stall = control.flags.has(Flags::STALLED);
-                let stall =
-                    stall.then(|| at(control.progress, self.write_stall, engine(Timeout::WriteStall)));
                 let own = control.flags.has(Flags::DEADLINE).then_some((control.deadline, Due::Handler));
-                earliest(earliest(own, stall.flatten()), quiet)
+                earliest(own, quiet)
             }
         }
     }

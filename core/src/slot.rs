@@ -104,7 +104,7 @@ bits! {
         OPENED = 10,
         /// `close` or `refused` was given: nothing more is.
         ENDED = 11,
-        /// Output waits for the peer since `progress`.
+        /// Output waits for the peer, since `seen`.
         STALLED = 12,
         /// The handler has asked for the end: nothing but `close` follows.
         CLOSING = 13,
@@ -123,10 +123,9 @@ pub(crate) struct Control {
     pub(crate) peer: Packed,
     pub(crate) kept: Kept,
     pub(crate) chain: Chain,
-    /// Tick of the last progress of any kind; of entering, in states that end by themselves.
+    /// Tick of the last progress: of sending, while `STALLED`; of entering, in states that end by
+    /// themselves; of opening, until the first byte comes.
     pub(crate) seen: u32,
-    /// Tick since when output waits for the peer, if `STALLED`.
-    pub(crate) progress: u32,
     /// The handler's deadline, if `DEADLINE`.
     pub(crate) deadline: u32,
     pub(crate) timer: timer::Link,
@@ -149,7 +148,6 @@ impl Control {
             kept: Kept::default(),
             chain: Chain::default(),
             seen: 0,
-            progress: 0,
             deadline: 0,
             timer: timer::Link::default(),
             next: 0,
@@ -190,4 +188,4 @@ impl Control {
     }
 }
 
-static_assertions::const_assert!(size_of::<Control>() <= 128);
+static_assertions::const_assert!(size_of::<Control>() <= 96);

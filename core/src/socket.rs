@@ -200,7 +200,7 @@ impl<'a> Stream<'a> {
         self.control.asked.set(Asked::FINISH);
     }
 
-    /// Closes at once; what is queued is lost.
+    /// Closes at once; what is queued is lost, and the peer sees a reset where the driver can send one.
     pub fn abort(&mut self) {
         self.control.asked.set(Asked::ABORT);
     }

@@ -1,5 +1,7 @@
 //! Points in time. The engine never reads a clock: time comes in as an argument.
 
+#![expect(clippy::cast_possible_truncation, reason = "a tick is the low half of an instant")]
+
 use core::ops::{Add, AddAssign, Sub};
 use core::time::Duration;
 

@@ -5,6 +5,8 @@
 //! reaches it. The lists are doubly linked through the slots themselves, so the wheel's own memory
 //! is the same for one socket and for a million.
 
+#![expect(clippy::cast_possible_truncation, reason = "levels and lists are few")]
+
 use crate::time::at_or_before;
 
 const LEVELS: usize = 6;
@@ -18,24 +20,30 @@ pub(crate) const HORIZON: u32 = 1 << 30;
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Link {
     next: u32,
+    /// [`HEAD`] for the first of its list; 0: not filed.
     prev: u32,
     due: u32,
-    filed: bool,
 }
 
+const HEAD: u32 = u32::MAX;
+
 impl Link {
+    const fn is_filed(&self) -> bool {
+        self.prev != 0
+    }
+
     pub(crate) fn due(&self) -> Option<u32> {
-        self.filed.then_some(self.due)
+        self.is_filed().then_some(self.due)
     }
 
     /// Another list goes through slots that have no timer: those that are free.
     pub(crate) fn set_next(&mut self, next: u32) {
-        debug_assert!(!self.filed);
+        debug_assert!(!self.is_filed());
         self.next = next;
     }
 
     pub(crate) fn take_next(&mut self) -> u32 {
-        debug_assert!(!self.filed);
+        debug_assert!(!self.is_filed());
         core::mem::take(&mut self.next)
     }
 }
@@ -76,7 +84,7 @@ impl Wheel {
         let head = &mut self.heads[level][list];
         let next = core::mem::replace(head, index + 1);
         self.occupied[level] |= 1 << list;
-        *links.link(index) = Link { next, prev: 0, due, filed: true };
+        *links.link(index) = Link { next, prev: HEAD, due };
         if next != 0 {
             links.link(next - 1).prev = index + 1;
         }
@@ -86,13 +94,13 @@ impl Wheel {
     #[expect(clippy::indexing_slicing, reason = "`place` gives a level below LEVELS and a list below LISTS")]
     pub(crate) fn cancel(&mut self, links: &mut impl Links, index: u32) {
         let link = core::mem::take(links.link(index));
-        if !link.filed {
+        if !link.is_filed() {
             return;
         }
         if link.next != 0 {
             links.link(link.next - 1).prev = link.prev;
         }
-        if link.prev != 0 {
+        if link.prev != HEAD {
             links.link(link.prev - 1).next = link.next;
             return;
         }
@@ -170,6 +178,11 @@ impl Wheel {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::excessive_nesting,
+    clippy::cast_possible_wrap,
+    reason = "a model beside the code, step by step"
+)]
 mod tests {
     extern crate std;
     use super::*;

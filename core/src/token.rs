@@ -1,5 +1,7 @@
 //! Identities: sockets, pollers, listeners.
 
+#![expect(clippy::cast_possible_truncation, reason = "parts are cut out of the word on purpose")]
+
 use core::fmt;
 
 /// Number of a poller within its engine, 0 to 255.

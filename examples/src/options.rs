@@ -2,11 +2,11 @@
 
 use core::fmt;
 use core::num::NonZeroUsize;
+use core::ops::RangeInclusive;
 use core::str::FromStr;
 use core::time::Duration;
 use std::thread;
 
-use clap::builder::RangedU64ValueParser;
 use lightcone_native::endpoint::{Endpoint, EndpointError};
 use lightcone_native::{Builder, DriverName, Policy, ToEndpoints};
 
@@ -16,7 +16,7 @@ use lightcone_native::{Builder, DriverName, Policy, ToEndpoints};
 /// `#[command(mut_arg("listen", |arg| arg.default_value("127.0.0.1:8080")))]` on the program's options.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerOptions {
-    /// Where to listen: HOST:PORT, [IPV6]:PORT or unix:PATH; port 0 lets the system choose.
+    /// Where to listen: HOST:PORT (an IPv6 address in brackets) or unix:PATH; port 0 lets the system choose.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7000")]
     pub listen: Addresses,
 
@@ -25,7 +25,7 @@ pub struct ServerOptions {
     pub driver: DriverName,
 
     /// How many threads serve connections [default: one for each processor].
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=256))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<usize>(1..=256))]
     pub pollers: Option<usize>,
 
     /// How connections are spread over them: round-robin, least, two, hash or pinned:N.
@@ -33,12 +33,23 @@ pub struct ServerOptions {
     pub balancer: Policy,
 
     /// The most connections at once, shared out evenly over the pollers; more wait until one ends.
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=16_777_216))]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<usize>(1..=16_777_216))]
     pub max_connections: Option<usize>,
 
     /// How many seconds connections have to end once the server is told to stop; a second signal ends them at once.
-    #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 5, allow_negative_numbers = true, value_parser = within::<u64>(0..=86_400))]
     pub grace: u64,
+}
+
+/// Reads a number within bounds; clap's own parsers say what is allowed only of what is a number at all.
+fn within<N>(allowed: RangeInclusive<N>) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync
+where
+    N: FromStr + PartialOrd + fmt::Display + Clone + Send + Sync,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| allowed.contains(number));
+        number.ok_or_else(|| format!("allowed: {} to {}", allowed.start(), allowed.end()))
+    }
 }
 
 fn driver_help() -> String {
@@ -176,14 +187,15 @@ mod tests {
     #[test]
     fn a_bad_value_is_named_with_what_is_allowed() {
         for (option, value, allowed) in [
-            ("--listen", "7000", "HOST:PORT"),
+            ("--listen", "7000", "127.0.0.1:8080"),
             ("--driver", "fast", "native"),
-            ("--pollers", "0", "1..=256"),
+            ("--pollers", "0", "1 to 256"),
             ("--balancer", "random", "round-robin"),
-            ("--max-connections", "0", "1..=16777216"),
-            ("--grace", "-1", "86400"),
+            ("--pollers", "many", "1 to 256"),
+            ("--max-connections", "0", "1 to 16777216"),
+            ("--grace", "-1", "0 to 86400"),
         ] {
-            let error = parse(&[&format!("{option}={value}")]).unwrap_err();
+            let error = parse(&[option, value]).unwrap_err();
             assert!(error.contains(&format!("'{value}'")) && error.contains(option), "{error}");
             assert!(error.contains(allowed), "{error}");
         }

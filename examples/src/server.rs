@@ -58,7 +58,11 @@ where
     Ok(engine)
 }
 
-fn run<M: Send + 'static>(engine: Engine<M>, options: &ServerOptions, scheme: &str) -> Result<Report, Failure> {
+fn run<M: Send + 'static>(
+    engine: Engine<M>,
+    options: &ServerOptions,
+    scheme: &str,
+) -> Result<Report, Failure> {
     // before anybody is told where to connect, and so where to send signals
     let signals = Signals::new([SIGINT, SIGTERM])?;
     let (handle, grace) = (engine.handle(), options.grace());

@@ -1,5 +1,7 @@
 //! A pool of equal blocks in lent memory.
 
+#![expect(clippy::cast_possible_truncation, reason = "pools hold less than 4 GiB: `Config::check`")]
+
 use core::marker::PhantomData;
 
 /// Bytes of book-keeping a block.

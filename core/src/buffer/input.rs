@@ -1,5 +1,7 @@
 //! The input buffer: a borrowed slice while a callback runs, a leased block for what stays behind.
 
+#![expect(clippy::cast_possible_truncation, reason = "pools hold less than 4 GiB: `Config::check`")]
+
 use super::blocks::{Blocks, Lent};
 use core::marker::PhantomData;
 
@@ -216,6 +218,7 @@ impl embedded_io::ReadReady for Input<'_> {
 }
 
 #[cfg(test)]
+#[expect(clippy::excessive_nesting, reason = "a model beside the code, step by step")]
 mod tests {
     extern crate std;
     use super::super::LINK_BYTES;

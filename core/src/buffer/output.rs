@@ -1,5 +1,7 @@
 //! The output buffer: a bounded chain of leased blocks, written in place and sent gathered.
 
+#![expect(clippy::cast_possible_truncation, reason = "pools hold less than 4 GiB: `Config::check`")]
+
 use super::blocks::{Blocks, Lent};
 use crate::error::Full;
 use core::fmt;
@@ -79,7 +81,7 @@ impl Chain {
     }
 
     /// The first `n` queued bytes have left: their blocks go back.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn sent(&mut self, blocks: &mut Blocks<'_>, n: usize) {
         if n == self.queued() && self.blocks == 1 {
             blocks.give_back(blocks.block(self.start));
@@ -93,15 +95,13 @@ impl Chain {
     fn sent_over_blocks(&mut self, blocks: &mut Blocks<'_>, n: usize) {
         assert!(n <= self.queued(), "the driver sent {n} bytes of {}", self.queued);
         self.queued -= n as u32;
-        let mut n = n as u32;
+        let mut n = if self.queued == 0 { 0 } else { n as u32 };
         let shift = blocks.size().trailing_zeros();
         let mut pool = blocks.lend();
         while n > 0 {
             let first = self.start >> shift;
             if first == self.last(shift) {
-                if self.queued > 0 {
-                    self.start += n;
-                }
+                self.start += n;
                 break;
             }
             let (next, end) = pool.link(first);
@@ -430,6 +430,7 @@ impl embedded_io::WriteReady for Output<'_> {
 }
 
 #[cfg(test)]
+#[expect(clippy::excessive_nesting, reason = "a model beside the code, step by step")]
 mod tests {
     extern crate std;
     use super::super::LINK_BYTES;
@@ -552,7 +553,7 @@ mod tests {
             out.send(&[b'x'; 100]).unwrap();
             assert_eq!(write!(out, "{}{}", "a".repeat(20), "b".repeat(20)), Err(Full));
             assert_eq!(out.queued(), 100);
-            write!(out, "{}{}", 12, "34").unwrap();
+            write!(out, "{}{}", 12, 34).unwrap();
             assert!(content(&chain, blocks).ends_with(b"x1234"));
         });
     }

@@ -46,16 +46,18 @@ pub use named::{DriverName, UnknownDriver};
 core::cfg_select! {
     any(target_os = "linux", target_os = "android") => {
         pub use lightcone_epoll::Epoll as Native;
-        named::names! { "native" => Native, "epoll" => Native }
+        named::names! { "native" => Native, "epoll" => Native, "select" => lightcone_select::Select }
     }
     any(
         target_os = "freebsd", target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd",
         target_vendor = "apple",
     ) => {
         pub use lightcone_kqueue::Kqueue as Native;
+        named::names! { "native" => Native, "kqueue" => Native, "select" => lightcone_select::Select }
     }
     unix => {
         pub use lightcone_select::Select as Native;
+        named::names! { "native" => Native, "select" => Native }
     }
     _ => {
         compile_error!("lightcone's drivers need a POSIX system");

@@ -1,9 +1,9 @@
 //! Listeners of one poller, and where the sockets go that they bring.
 
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use core::time::Duration;
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 
 use lightcone_core::balance::{Balancer, peer_hint};
 use lightcone_core::sync::PushError;

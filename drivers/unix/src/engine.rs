@@ -1,13 +1,20 @@
 //! The engine: poller threads behind one handle.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "pollers are 256 at most, sockets 2^24: checked at the start"
+)]
+
+use alloc::sync::Arc;
 use core::fmt;
+use core::hash::{BuildHasher, Hasher};
 use core::marker::PhantomData;
 use core::num::NonZeroUsize;
 use core::time::Duration;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::RandomState;
 use std::io;
+use std::sync::Mutex;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use lightcone_core::balance::{BalanceError, Balancer, Policy};

@@ -99,6 +99,10 @@ impl CallResult for i32 {
     const FAILED: Self = -1;
 }
 
+impl CallResult for i64 {
+    const FAILED: Self = -1;
+}
+
 impl CallResult for isize {
     const FAILED: Self = -1;
 }

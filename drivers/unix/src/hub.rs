@@ -1,8 +1,9 @@
 //! What the threads of one engine share: each poller's mailboxes, wake flag, load and published counts.
 
+use alloc::sync::Arc;
 use core::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
-use std::time::Duration;
+use core::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use lightcone_core::balance::Balancer;
 use lightcone_core::sync::{Load, Mailbox, Padded, PushError, Reservation, Slot, WakeFlag};
@@ -84,6 +85,7 @@ impl<M> Remote<M> {
         }
     }
 
+    #[expect(clippy::result_large_err, reason = "what was refused is given back whole")]
     pub(crate) fn tell(&self, control: Control) -> Result<(), PushError<Control>> {
         self.control.push(control)?;
         self.notify();

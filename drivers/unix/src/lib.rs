@@ -11,6 +11,8 @@
 //! | [`clock`], [`limits`] | time and descriptors |
 //! | [`errno`] | the OS's errors and the one macro that makes system calls |
 
+extern crate alloc;
+
 mod acceptor;
 pub mod address;
 pub mod clock;

@@ -1,8 +1,8 @@
 //! A poller's descriptors, and what its handlers can reach through their context.
 
-use std::collections::VecDeque;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 
 use lightcone_core::{Address, ConnectError, Interest, Outbox, PollerId, Rejected, Shard, Token};
 

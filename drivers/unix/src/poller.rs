@@ -1,15 +1,15 @@
 //! One poller's thread: a shard, a driver, and the loop that carries what the one says to the other.
 
+use alloc::collections::VecDeque;
 use core::any::Any;
 use core::panic::AssertUnwindSafe;
 use core::time::Duration;
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{catch_unwind, resume_unwind};
 
 use lightcone_core::sync::{Mailbox, Padded, Popped, Receiver, Slot as Cell};
 use lightcone_core::{
-    CloseReason, Context, Handler, Instant, Interest, ListenerId, Next, Origin, PollerId, Shard, Token,
+    CloseReason, Context, Handler, Instant, Interest, ListenerId, Next, Origin, PollerId, Port, Shard, Token,
 };
 
 use crate::acceptor::{Acceptor, Newcomer};
@@ -120,7 +120,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
             unix_time: None,
             current: None,
             admitting: Admitting::Nobody,
-            seats: Seat::none(std::sync::Arc::clone(&remote.load)),
+            seats: Seat::none(alloc::sync::Arc::clone(&remote.load)),
             progress: Progress::default(),
             published: None,
             stop_at: None,
@@ -213,8 +213,20 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         }
         self.current = Some(token);
         let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
-        let next = port.run(&mut self.handler, &mut cx);
-        self.act(token, next);
+        let mut next = port.run(&mut self.handler, &mut cx);
+        if next == Next::Send
+            && let Some(fd) = self.io.fd(token)
+        {
+            // most of what is received is answered at once
+            send(&mut port, fd);
+            let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
+            next = port.run(&mut self.handler, &mut cx);
+        }
+        if next.waits_for().is_some() && next.waits_for() == self.io.interest(token) {
+            self.current = None;
+        } else {
+            self.act(token, next);
+        }
     }
 
     fn on_writable(&mut self, token: Token) {
@@ -233,7 +245,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
 
     /// Delivers what is due for a socket and carries out what follows.
     fn run_port(&mut self, token: Token) {
-        let Some(port) = self.shard.port(token) else { return };
+        let Some(mut port) = self.shard.port(token) else { return };
         self.current = Some(token);
         let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
         let next = port.run(&mut self.handler, &mut cx);
@@ -248,7 +260,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     }
 
     /// Carries out a socket's orders until it waits.
-    #[inline]
+    #[expect(clippy::excessive_nesting, reason = "a loop over the orders, and what each of them takes")]
     fn act(&mut self, token: Token, mut next: Next) {
         let mut sends = 0;
         loop {
@@ -279,24 +291,10 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         }
     }
 
-    #[inline]
     fn send(&mut self, token: Token) -> Next {
         let Some(mut port) = self.shard.port(token) else { return Next::Wait(Interest::NONE) };
         let Some(fd) = self.io.fd(token) else { return Next::Wait(Interest::NONE) };
-        let (offered, sent) = match port.output() {
-            (piece, true) => (piece.len(), socket::send(fd, piece)),
-            _ => send_pieces(&port, fd),
-        };
-        match sent {
-            Sent::Bytes(n) => {
-                port.sent(n);
-                if n < offered {
-                    port.blocked();
-                }
-            }
-            Sent::WouldBlock => port.blocked(),
-            Sent::Failed(errno) => port.failed(errno.into()),
-        }
+        send(&mut port, fd);
         let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
         port.run(&mut self.handler, &mut cx)
     }
@@ -313,7 +311,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     }
 
     /// Tells the shard something and runs what follows from it.
-    fn after(&mut self, token: Token, tell: impl FnOnce(&mut lightcone_core::Port<'_, 's, H::Data>)) -> Next {
+    fn after(&mut self, token: Token, tell: impl FnOnce(&mut Port<'_, 's, H::Data>)) -> Next {
         let Some(mut port) = self.shard.port(token) else { return Next::Wait(Interest::NONE) };
         tell(&mut port);
         let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
@@ -342,6 +340,10 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         let Some(entry) = self.io.entry(token) else { return };
         let interest = core::mem::take(&mut entry.interest);
         if let Some(fd) = entry.fd.take() {
+            if self.shard.breaks_off() {
+                // without effect on Unix sockets and connections that are gone already
+                let _ = socket::set_abort_on_close(fd.as_fd());
+            }
             self.driver.forget(fd.as_fd(), token.to_bits(), interest);
         }
         self.seats.release();
@@ -441,6 +443,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         }
     }
 
+    #[expect(clippy::excessive_nesting, reason = "a loop over the messages, and what each of them takes")]
     fn read_control(&mut self) {
         while self.progress.control > 0 {
             self.progress.control -= 1;
@@ -461,9 +464,9 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
                 Control::Close { token, abort } => {
                     if let Some(mut port) = self.shard.port(token) {
                         if abort {
-                            port.cut(CloseReason::Aborted)
+                            port.cut(CloseReason::Aborted);
                         } else {
-                            port.close()
+                            port.close();
                         }
                         self.run_port(token);
                     }
@@ -539,7 +542,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         self.progress.stop_from = None;
     }
 
-    fn is_over(&mut self) -> bool {
+    fn is_over(&self) -> bool {
         let Some(at) = self.stop_at else { return false };
         if self.shard.in_use() == 0 {
             return true;
@@ -548,6 +551,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     }
 
     /// Aborts what is left, closes the mailboxes and gives the account.
+    #[expect(clippy::excessive_nesting, reason = "each socket, each try")]
     fn end(mut self) -> PollerReport {
         let before = self.shard.stats().closed_total();
         let mut from = 0;
@@ -631,8 +635,27 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     }
 }
 
+/// Sends what is queued, with one call, and tells the port what came of it.
+#[inline]
+fn send<D>(port: &mut Port<'_, '_, D>, fd: BorrowedFd<'_>) {
+    let (offered, sent) = match port.output() {
+        (piece, true) => (piece.len(), socket::send(fd, piece)),
+        _ => send_pieces(port, fd),
+    };
+    match sent {
+        Sent::Bytes(n) => {
+            port.sent(n);
+            if n < offered {
+                port.blocked();
+            }
+        }
+        Sent::WouldBlock => port.blocked(),
+        Sent::Failed(errno) => port.failed(errno.into()),
+    }
+}
+
 #[inline(never)]
-fn send_pieces<D>(port: &lightcone_core::Port<'_, '_, D>, fd: BorrowedFd<'_>) -> (usize, Sent) {
+fn send_pieces<D>(port: &Port<'_, '_, D>, fd: BorrowedFd<'_>) -> (usize, Sent) {
     let mut pieces: [&[u8]; GATHER_MAX] = [&[]; GATHER_MAX];
     let count = port.outputs(&mut pieces);
     let pieces = pieces.get(..count).unwrap_or_default();

@@ -199,7 +199,7 @@ impl<H: Handler + 'static> Rig<H> {
     }
 
     fn run(&mut self, peer: usize) {
-        let Some(port) = self.shard.port(self.peers[peer].token) else { return };
+        let Some(mut port) = self.shard.port(self.peers[peer].token) else { return };
         let mut outbox = NoOutbox;
         let now = Instant::from_millis(self.now);
         let mut cx = Context::new(now, self.unix_time, PollerId(0), &mut outbox);

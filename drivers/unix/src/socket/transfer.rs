@@ -39,6 +39,64 @@ const _: () = assert!(GATHER_LIMIT as usize == GATHER_MAX);
 /// A broken pipe is a result, not a signal.
 const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
 
+/// The two calls of every request. Where a system call's result fits a `c_long` they are made without
+/// the C library's own functions, which are points of thread cancellation: in a process with threads
+/// that costs more than the rest of the call in user space, and nobody cancels a poller.
+#[cfg(all(any(target_os = "linux", target_os = "android"), target_pointer_width = "64"))]
+mod direct {
+    use super::{Errno, SEND_FLAGS, ptr};
+    use crate::syscall;
+
+    #[expect(clippy::cast_possible_truncation, reason = "of one width here")]
+    const fn narrow(count: i64) -> isize {
+        count as isize
+    }
+
+    /// # Safety
+    ///
+    /// - `length` bytes at `pointer` may be written.
+    #[inline]
+    pub(super) unsafe fn receive(fd: i32, pointer: *mut libc::c_void, length: usize) -> Result<isize, Errno> {
+        let nobody = ptr::null_mut::<libc::c_void>();
+        // SAFETY: the caller's promise; no address is asked for.
+        let got = unsafe { syscall!(syscall(libc::SYS_recvfrom, fd, pointer, length, 0, nobody, nobody)) };
+        got.map(narrow)
+    }
+
+    /// # Safety
+    ///
+    /// - `length` bytes at `pointer` may be read.
+    #[inline]
+    pub(super) unsafe fn send(fd: i32, pointer: *const libc::c_void, length: usize) -> Result<isize, Errno> {
+        let nobody = ptr::null::<libc::c_void>();
+        // SAFETY: the caller's promise; no address is given.
+        let sent = unsafe { syscall!(syscall(libc::SYS_sendto, fd, pointer, length, SEND_FLAGS, nobody, 0)) };
+        sent.map(narrow)
+    }
+}
+
+#[cfg(not(all(any(target_os = "linux", target_os = "android"), target_pointer_width = "64")))]
+mod direct {
+    use super::{Errno, SEND_FLAGS};
+    use crate::syscall;
+
+    /// # Safety
+    ///
+    /// - `length` bytes at `pointer` may be written.
+    pub(super) unsafe fn receive(fd: i32, pointer: *mut libc::c_void, length: usize) -> Result<isize, Errno> {
+        // SAFETY: the caller's promise.
+        unsafe { syscall!(recv(fd, pointer, length, 0)) }
+    }
+
+    /// # Safety
+    ///
+    /// - `length` bytes at `pointer` may be read.
+    pub(super) unsafe fn send(fd: i32, pointer: *const libc::c_void, length: usize) -> Result<isize, Errno> {
+        // SAFETY: the caller's promise.
+        unsafe { syscall!(send(fd, pointer, length, SEND_FLAGS)) }
+    }
+}
+
 /// Receives into `buffer`.
 ///
 /// # Panics
@@ -50,7 +108,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Received {
     let received = retry(|| {
         let (pointer, length) = (buffer.as_mut_ptr().cast(), buffer.len());
         // SAFETY: the pointer and the length are those of `buffer`, which is borrowed for the call.
-        unsafe { syscall!(recv(socket.as_raw_fd(), pointer, length, 0)) }
+        unsafe { direct::receive(socket.as_raw_fd(), pointer, length) }
     });
     match received {
         Ok(0) => Received::End,
@@ -66,7 +124,7 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Sent {
     sent(retry(|| {
         let (pointer, length) = (bytes.as_ptr().cast(), bytes.len());
         // SAFETY: the pointer and the length are those of `bytes`, which is borrowed for the call.
-        unsafe { syscall!(send(socket.as_raw_fd(), pointer, length, SEND_FLAGS)) }
+        unsafe { direct::send(socket.as_raw_fd(), pointer, length) }
     }))
 }
 

@@ -1,0 +1,10 @@
+//! The example programs, each run as a user would run it.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "these are tests: a failure is a panic")]
+
+mod chat;
+mod command_line;
+mod echo;
+mod program;
+mod relay;
