@@ -6,6 +6,7 @@ use crate::exchange::Exchange;
 use crate::limits::Limits;
 use crate::method::Method;
 use crate::middleware::Middleware;
+use crate::parse::host::LastHost;
 use crate::path::Pattern;
 use crate::request::{Request, State};
 use crate::respond::draft::Desk;
@@ -59,6 +60,7 @@ pub struct Parts<S> {
     pub(crate) limits: Limits,
     pub(crate) stats: Option<&'static Stats>,
     pub(crate) desk: Desk,
+    pub(crate) last_host: LastHost,
 }
 
 impl Http<(), End> {
@@ -77,7 +79,13 @@ impl Default for Http<(), End> {
 impl<S: State> Http<S, End> {
     /// A server whose routes share `state`: [`Request::state`].
     pub const fn with(state: S) -> Self {
-        let parts = Parts { state, limits: Limits::DEFAULT, stats: None, desk: Desk::new() };
+        let parts = Parts {
+            state,
+            limits: Limits::DEFAULT,
+            stats: None,
+            desk: Desk::new(),
+            last_host: LastHost::NONE,
+        };
         Self { routes: End, parts, state: PhantomData }
     }
 }

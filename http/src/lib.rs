@@ -66,7 +66,7 @@ pub use request::{Request, State};
 pub use respond::fields::{FIELDS_MAX, Headers};
 pub use respond::response::{Reply, Response};
 #[doc(hidden)]
-pub use route::{Call, Hit, Wanted};
+pub use route::{Call, Found, Hit, Wanted};
 pub use route::{End, Fallback, Join, Route, Routes, Wrap};
 pub use stats::Stats;
 pub use status::Status;

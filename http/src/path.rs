@@ -13,7 +13,7 @@ impl Key {
     pub(crate) fn new(path: &[u8]) -> Self {
         let (first, last) = match (path.first_chunk::<8>(), path.last_chunk::<8>()) {
             (Some(first), Some(last)) => (u64::from_le_bytes(*first), u64::from_le_bytes(*last)),
-            _ => (short(path), 0),
+            _ => (short(path), short(path)),
         };
         Self { length: path.len(), first, last }
     }
@@ -43,6 +43,7 @@ fn short(path: &[u8]) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pattern {
     pub(crate) text: &'static str,
+    /// That of the path that it stands for; of no path, if it has parameters.
     key: Key,
     /// The first bytes of all paths that match, up to eight, and a mask of as many.
     start: u64,
@@ -91,22 +92,26 @@ impl Pattern {
         let literal = text.bytes().take(8).take_while(|byte| *byte != b'{').count();
         let mask = [0, 1, 2, 3, 4, 5, 6, 7].map(|at| if at < literal { 0xff } else { 0 });
         let mask = u64::from_le_bytes(mask);
-        let key = Key::new(text.as_bytes());
-        Self { text, key, start: key.first & mask, mask, rank }
-    }
-
-    #[inline(always)]
-    pub(crate) fn matches(&self, path: &[u8], key: &Key) -> bool {
-        key.first & self.mask == self.start && self.matches_rest(path, key)
-    }
-
-    #[inline(always)]
-    fn matches_rest(&self, path: &[u8], key: &Key) -> bool {
-        if self.rank == EXACT {
-            self.key == *key && (key.length <= 16 || self.text.as_bytes() == path)
-        } else {
-            matches_segments(self.text, path)
+        let mut key = Key::new(text.as_bytes());
+        let start = key.first & mask;
+        if !plain {
+            key.length = usize::MAX;
         }
+        Self { text, key, start, mask, rank }
+    }
+
+    /// Whether it has no parameters and is this path. The ends of paths differ more often than their starts.
+    #[inline(always)]
+    pub(crate) fn is(&self, path: &[u8], key: &Key) -> bool {
+        self.key.last == key.last
+            && self.key.first == key.first
+            && self.key.length == key.length
+            && (key.length <= 16 || self.text.as_bytes() == path)
+    }
+
+    pub(crate) fn matches(&self, path: &[u8], key: &Key) -> bool {
+        key.first & self.mask == self.start
+            && if self.rank == EXACT { self.is(path, key) } else { walk(self.text, path, |_, _| ()) }
     }
 }
 
@@ -153,12 +158,6 @@ fn walk<'p>(pattern: &'static str, path: &'p [u8], mut see: impl FnMut(&'static 
         rest = behind;
     }
     rest.is_none()
-}
-
-#[cold]
-#[inline(never)]
-fn matches_segments(pattern: &'static str, path: &[u8]) -> bool {
-    walk(pattern, path, |_, _| ())
 }
 
 /// The value of a parameter in a path that matches the pattern.

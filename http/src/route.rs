@@ -1,7 +1,7 @@
 //! The chain of routes: found first, called second.
 //!
-//! `find` walks the whole chain, so that the most specific route wins whatever the order, and 405 knows what would
-//! have been allowed. `call` goes to the route by its index; a request that no route answers goes down the chain as
+//! `find_exact` looks for the path as it stands; `find` walks the whole chain, so that the most specific route wins
+//! whatever the order, and 405 knows what would have been allowed. `call` goes to the route by its index; a request that no route answers goes down the chain as
 //! well, so that middleware sees it.
 
 use core::convert::Infallible;
@@ -12,7 +12,7 @@ use crate::exchange::{Either, Exchange, Flow};
 use crate::method::Method;
 use crate::middleware::{AsHook, Hook, Middleware, Outcome};
 use crate::parse::head::Head;
-use crate::path::{EXACT, Key, Pattern};
+use crate::path::{Key, Pattern};
 use crate::plan::Plan;
 use crate::request::{Connected, Request, Route as Matched, State};
 use crate::respond::draft::{Desk, Draft, Outgoing, Sink};
@@ -39,48 +39,57 @@ impl<'p> Wanted<'p> {
     }
 }
 
-/// What was found.
+/// A route, or none.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    pub(crate) index: u16,
+    /// The methods of all routes that match the path, as bits; not looked for if there is a route.
+    allow: u16,
+    /// Where the path starts that the route's pattern stands for.
+    base: usize,
+}
+
+impl Found {
+    /// The index of no route.
+    pub(crate) const MISS: u16 = u16::MAX;
+    const NONE: Self = Self { index: Self::MISS, allow: 0, base: 0 };
+}
+
+/// What was found so far.
 #[derive(Clone, Copy, Debug)]
 pub struct Hit {
-    pub(crate) index: u16,
-    /// Where the path starts that the route's pattern stands for.
-    pub(crate) base: usize,
+    found: Found,
     /// How specific the route is, and whether it is for this very method; 0: a fallback, or none.
     rank: (u64, bool),
-    /// The methods of all routes that match the path, as bits.
-    pub(crate) allow: u16,
 }
 
 impl Hit {
-    /// No route.
-    pub(crate) const MISS: u16 = u16::MAX;
-    pub(crate) const NONE: Self = Self { index: Self::MISS, base: 0, rank: (0, false), allow: 0 };
-
-    /// The rank that nothing beats.
-    const BEST: (u64, bool) = (EXACT, true);
-
     /// Takes a route whose pattern matches, if it has the method and is more specific than what was found.
-    #[inline(always)]
     fn take(&mut self, wanted: &Wanted<'_>, method: Method, rank: u64, index: u16) {
-        self.allow |= method.bit();
+        self.found.allow |= method.bit();
         let same = wanted.method == method;
         let suits = same || wanted.method == Method::Head && method == Method::Get;
         if suits && (rank, same) > self.rank {
             self.rank = (rank, same);
-            (self.index, self.base) = (wanted.first + index, wanted.base);
-        }
-    }
-
-    /// A fallback does not hide that the path has routes for other methods.
-    #[inline(always)]
-    pub(crate) const fn settle(&mut self) {
-        if self.rank.0 == 0 && self.allow != 0 {
-            self.index = Self::MISS;
+            (self.found.index, self.found.base) = (wanted.first + index, wanted.base);
         }
     }
 }
 
-/// One request on its way down the chain.
+/// Looks for the most specific of all routes, when none was found by [`Routes::find_exact`].
+#[inline(never)]
+pub(crate) fn search<S: State, R: Routes<S>>(routes: &R, wanted: &Wanted<'_>) -> Found {
+    let mut hit = Hit { found: Found::NONE, rank: (0, false) };
+    routes.find(wanted, &mut hit);
+    let Hit { mut found, rank } = hit;
+    // A fallback does not hide that the path has routes for other methods.
+    if rank.0 == 0 && found.allow != 0 {
+        found.index = Found::MISS;
+    }
+    found
+}
+
+/// One request on its way down the chain. Goes by value: what a route does not look at stays in registers.
 #[derive(Debug)]
 pub struct Call<'c, S> {
     pub(crate) head: &'c Head<'c>,
@@ -90,18 +99,21 @@ pub struct Call<'c, S> {
     pub(crate) desk: &'c mut Desk,
     pub(crate) hooks: Option<&'c Hook<'c>>,
     pub(crate) plan: Plan,
-    pub(crate) hit: Hit,
 }
 
 impl<'c, S> Call<'c, S> {
     /// What to answer with, and the request.
     #[inline(always)]
-    fn split<'a>(&'a mut self, pattern: &'static str) -> (Draft<'a>, Request<'a, S>) {
-        let Self { head, connected, hooks, plan, hit, .. } = *self;
-        let request =
-            Request { head, state: self.state, connected, route: Matched { pattern, base: hit.base } };
-        let (output, desk) = (&mut *self.output, &mut *self.desk);
-        (Draft { output, desk, hooks, plan, status: Status::OK }, request)
+    fn split(self, pattern: &'static str, base: usize) -> (Response<'c>, Request<'c, S>) {
+        let Self { head, connected, state, output, desk, hooks, plan } = self;
+        let request = Request { head, state, connected, route: Matched { pattern, base } };
+        (Response { draft: Draft { output, desk, hooks, plan, status: Status::OK } }, request)
+    }
+
+    /// The same, for a shorter time.
+    fn reborrow(&mut self) -> Call<'_, S> {
+        let Self { head, connected, hooks, plan, .. } = *self;
+        Call { head, connected, state: self.state, output: self.output, desk: self.desk, hooks, plan }
     }
 
     /// What came of it, for those who watch.
@@ -128,6 +140,10 @@ pub trait Routes<S: State> {
     #[doc(hidden)]
     const COUNT: u16;
 
+    /// The route whose pattern is the path, without parameters, and that has this very method: nothing beats it.
+    #[doc(hidden)]
+    fn find_exact(&self, wanted: &Wanted<'_>) -> Found;
+
     #[doc(hidden)]
     fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit);
 
@@ -135,7 +151,7 @@ pub trait Routes<S: State> {
     fn has(&self, method: Method, pattern: &str) -> bool;
 
     #[doc(hidden)]
-    fn call(&mut self, index: u16, call: &mut Call<'_, S>) -> Reply<Self::Body>;
+    fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Self::Body>;
 
     #[doc(hidden)]
     fn advance(
@@ -155,6 +171,10 @@ impl<S: State> Routes<S> for End {
     const COUNT: u16 = 0;
 
     #[inline(always)]
+    fn find_exact(&self, _: &Wanted<'_>) -> Found {
+        Found::NONE
+    }
+
     fn find(&self, _: &Wanted<'_>, _: &mut Hit) {}
 
     fn has(&self, _: Method, _: &str) -> bool {
@@ -163,12 +183,11 @@ impl<S: State> Routes<S> for End {
 
     #[cold]
     #[inline(never)]
-    fn call(&mut self, _: u16, call: &mut Call<'_, S>) -> Reply<Infallible> {
-        let allow = Allow(call.hit.allow);
+    fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Infallible> {
+        let allow = Allow(found.allow);
         let options = call.head.method == Method::Options;
         let all = options && call.head.path == b"*";
-        let (mut draft, _) = call.split("");
-        let response = Response { draft: &mut draft };
+        let (response, _) = call.split("", 0);
         match allow {
             Allow(0) if all => response.status(Status::NO_CONTENT).empty().early(),
             Allow(0) => response.refuse(Status::NOT_FOUND).early(),
@@ -230,12 +249,16 @@ where
     const COUNT: u16 = R::COUNT + 1;
 
     #[inline(always)]
+    fn find_exact(&self, wanted: &Wanted<'_>) -> Found {
+        if self.method == wanted.method && self.pattern.is(wanted.path, &wanted.key) {
+            return Found { index: wanted.first + R::COUNT, allow: 0, base: wanted.base };
+        }
+        self.next.find_exact(wanted)
+    }
+
     fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
         if self.pattern.matches(wanted.path, &wanted.key) {
             hit.take(wanted, self.method, self.pattern.rank, R::COUNT);
-            if hit.rank == Hit::BEST {
-                return;
-            }
         }
         self.next.find(wanted, hit);
     }
@@ -245,12 +268,12 @@ where
     }
 
     #[inline(always)]
-    fn call(&mut self, index: u16, call: &mut Call<'_, S>) -> Reply<Self::Body> {
-        if index != R::COUNT {
-            return self.next.call(index, call).map(Either::Right);
+    fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Self::Body> {
+        if found.index != R::COUNT {
+            return self.next.call(found, call).map(Either::Right);
         }
-        let (mut draft, request) = call.split(self.pattern.text);
-        (self.handler)(request, Response { draft: &mut draft }).map(Either::Left)
+        let (response, request) = call.split(self.pattern.text, found.base);
+        (self.handler)(request, response).map(Either::Left)
     }
 
     fn advance(
@@ -310,10 +333,14 @@ where
     const COUNT: u16 = R::COUNT + 1;
 
     #[inline(always)]
+    fn find_exact(&self, wanted: &Wanted<'_>) -> Found {
+        self.next.find_exact(wanted)
+    }
+
     fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
         self.next.find(wanted, hit);
-        if hit.index == Hit::MISS {
-            (hit.index, hit.base) = (wanted.first + R::COUNT, wanted.base);
+        if hit.found.index == Found::MISS {
+            (hit.found.index, hit.found.base) = (wanted.first + R::COUNT, wanted.base);
         }
     }
 
@@ -322,12 +349,12 @@ where
     }
 
     #[inline(always)]
-    fn call(&mut self, index: u16, call: &mut Call<'_, S>) -> Reply<Self::Body> {
-        if index != R::COUNT {
-            return self.next.call(index, call).map(Either::Right);
+    fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Self::Body> {
+        if found.index != R::COUNT {
+            return self.next.call(found, call).map(Either::Right);
         }
-        let (mut draft, request) = call.split("/{*path}");
-        (self.handler)(request, Response { draft: &mut draft }).map(Either::Left)
+        let (response, request) = call.split("/{*path}", found.base);
+        (self.handler)(request, response).map(Either::Left)
     }
 
     fn advance(
@@ -355,6 +382,21 @@ impl<A, R> Join<A, R> {
     pub(crate) const fn new(prefix: &'static str, group: A, next: R) -> Self {
         Self { prefix, group, next }
     }
+
+    /// What is wanted of the group, which has `first` routes behind it in the chain.
+    fn inside<'p>(&self, wanted: &Wanted<'p>, first: u16) -> Option<Wanted<'p>> {
+        let first = wanted.first + first;
+        if self.prefix.is_empty() {
+            return Some(Wanted { first, ..*wanted });
+        }
+        let path = match wanted.path.strip_prefix(self.prefix.as_bytes()) {
+            Some(path @ [b'/', ..]) => path,
+            Some([]) => b"/", // the prefix itself is the group's "/"
+            Some(_) | None => return None,
+        };
+        let base = wanted.base + self.prefix.len();
+        Some(Wanted { method: wanted.method, path, key: Key::new(path), base, first })
+    }
 }
 
 impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
@@ -362,29 +404,20 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
     const COUNT: u16 = A::COUNT + R::COUNT;
 
     #[inline(always)]
+    fn find_exact(&self, wanted: &Wanted<'_>) -> Found {
+        match self.next.find_exact(wanted) {
+            Found { index: Found::MISS, .. } => match self.inside(wanted, R::COUNT) {
+                Some(inside) => self.group.find_exact(&inside),
+                None => Found::NONE,
+            },
+            found @ Found { .. } => found,
+        }
+    }
+
     fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
         self.next.find(wanted, hit);
-        if hit.rank == Hit::BEST {
-            return;
-        }
-        let first = wanted.first + R::COUNT;
-        if self.prefix.is_empty() {
-            return self.group.find(&Wanted { first, ..*wanted }, hit);
-        }
-        match wanted.path.strip_prefix(self.prefix.as_bytes()) {
-            Some(path @ [b'/', ..]) => {
-                let base = wanted.base + self.prefix.len();
-                self.group
-                    .find(&Wanted { method: wanted.method, path, key: Key::new(path), base, first }, hit);
-            }
-            // The prefix itself is the group's "/".
-            Some([]) => {
-                let path = b"/";
-                let base = wanted.base + self.prefix.len();
-                self.group
-                    .find(&Wanted { method: wanted.method, path, key: Key::new(path), base, first }, hit);
-            }
-            _ => {}
+        if let Some(inside) = self.inside(wanted, R::COUNT) {
+            self.group.find(&inside, hit);
         }
     }
 
@@ -394,10 +427,12 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
     }
 
     #[inline(always)]
-    fn call(&mut self, index: u16, call: &mut Call<'_, S>) -> Reply<Self::Body> {
-        match index.checked_sub(R::COUNT) {
-            Some(index) if index < A::COUNT => self.group.call(index, call).map(Either::Left),
-            _ => self.next.call(index, call).map(Either::Right),
+    fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Self::Body> {
+        match found.index.checked_sub(R::COUNT) {
+            Some(index) if index < A::COUNT => {
+                self.group.call(Found { index, ..found }, call).map(Either::Left)
+            }
+            _ => self.next.call(found, call).map(Either::Right),
         }
     }
 
@@ -432,6 +467,10 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
     const COUNT: u16 = R::COUNT;
 
     #[inline(always)]
+    fn find_exact(&self, wanted: &Wanted<'_>) -> Found {
+        self.inner.find_exact(wanted)
+    }
+
     fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
         self.inner.find(wanted, hit);
     }
@@ -440,19 +479,15 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
         self.inner.has(method, pattern)
     }
 
-    fn call(&mut self, index: u16, call: &mut Call<'_, S>) -> Reply<Self::Body> {
-        let (mut draft, mut request) = call.split("/{*path}");
-        let reply = match self.middleware.before(&mut request, Response { draft: &mut draft }) {
+    fn call(&mut self, found: Found, mut call: Call<'_, S>) -> Reply<Self::Body> {
+        let (response, mut request) = call.reborrow().split("/{*path}", found.base);
+        let reply = match self.middleware.before(&mut request, response) {
             Err(reply) => reply.early(),
-            Ok(Response { draft }) => {
-                call.plan = draft.plan;
+            Ok(Response { draft: Draft { plan, .. } }) => {
                 let hook = AsHook(&self.middleware, PhantomData::<fn(S)>);
                 let hook = Hook { middleware: &hook, outer: call.hooks };
-                let Call { head, connected, plan, hit, .. } = *call;
-                let (state, output, desk) = (&mut *call.state, &mut *call.output, &mut *call.desk);
-                let hooks = Some(&hook);
-                let mut inner = Call { head, connected, state, output, desk, hooks, plan, hit };
-                self.inner.call(index, &mut inner)
+                let inner = Call { hooks: Some(&hook), plan, ..call.reborrow() };
+                self.inner.call(found, inner)
             }
         };
         if reply.outgoing != Outgoing::Deferred {

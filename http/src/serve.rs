@@ -13,10 +13,10 @@ use crate::plan::Plan;
 use crate::request::{Connected, State};
 use crate::respond::draft::{Draft, Outgoing};
 use crate::respond::response::Reply;
-use crate::route::{Call, Hit, Routes, Wanted};
+use crate::route::{Call, Found, Routes, Wanted, search};
 use crate::stats::Tally;
 use crate::status::Status;
-use crate::transfer::{Found, Link, Tools, Transfer};
+use crate::transfer::{self, Link, Tools, Transfer};
 
 /// The least room in the output buffer that a request is started with.
 const ROOM_MIN: usize = 256;
@@ -174,6 +174,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     ) -> Step {
         let bytes = input.bytes();
         let mut rest = bytes;
+        let mut head = Head::NONE;
         let step = loop {
             let Phase::Head { progress, flags } = phase else { break Step::Again };
             if rest.is_empty() {
@@ -182,16 +183,21 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             if output.queued() >= turn.enough && !turn.has_room(output) {
                 break Step::Room;
             }
-            let head = match if progress.begun() { None } else { scan::whole(rest, &self.parts.limits) } {
-                Some(head) => head,
+            let Parts { limits, last_host, .. } = &mut self.parts;
+            let whole = if progress.begun() { None } else { scan::whole(&mut head, rest, limits, last_host) };
+            let behind = match whole {
+                Some(behind) => behind,
                 None => match self.parts.rarer_head(progress, flags, rest, output, turn) {
-                    Ok(head) => head,
+                    Ok(found) => {
+                        head = found;
+                        rest.get(head.size()..).unwrap_or(&[])
+                    }
                     Err(step) => break step,
                 },
             };
             let flags = *flags;
             match self.request(phase, flags, &head, output, turn) {
-                Ok(()) => rest = rest.get(head.size()..).unwrap_or(&[]),
+                Ok(()) => rest = behind,
                 Err(status) => break self.parts.refuse(output, &mut turn.tally, status),
             }
         };
@@ -214,19 +220,20 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             Body::None => Incoming::Ended,
             body @ (Body::Length(_) | Body::Chunked) => self.parts.incoming(body)?,
         };
-        let mut plan = head.framing.plan.with(Plan::BODILESS, head.method == crate::Method::Head);
-        if flags.shutdown() {
-            plan.close();
-        }
-        let mut hit = Hit::NONE;
-        self.routes.find(&Wanted::new(head.method, head.path), &mut hit);
-        hit.settle();
+        let plan = if flags.shutdown() { closing(head.framing.plan) } else { head.framing.plan };
+        turn.tally.requests += 1;
+        let wanted = Wanted::new(head.method, head.path);
         let Parts { state, desk, .. } = &mut self.parts;
         desk.added.clear();
-        let connected = turn.connected;
-        let mut call = Call { head, connected, state, output, desk, hooks: None, plan, hit };
-        let reply = self.routes.call(hit.index, &mut call);
-        turn.tally.requests += 1;
+        let call = Call { head, connected: turn.connected, state, output, desk, hooks: None, plan };
+        let found = match self.routes.find_exact(&wanted) {
+            Found { index: Found::MISS, .. } => search(&self.routes, &wanted),
+            found @ Found { .. } => found,
+        };
+        let reply = self.routes.call(found, call);
+        if reply.usual && incoming == Incoming::Ended {
+            return Ok(());
+        }
         if reply.status.code() >= 400 {
             turn.tally.failures += 1;
         }
@@ -277,7 +284,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if busy.outgoing == Outgoing::Deferred && message.is_none() && !turn.has_room(output) {
             return Step::Room;
         }
-        let (mut at, mut found, mut plan) = (0, Found::default(), busy.flags.plan());
+        let (mut at, mut found, mut plan) = (0, transfer::Found::default(), busy.flags.plan());
         if busy.flags.shutdown() {
             plan.close();
         }
@@ -342,6 +349,13 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         }
         socket.stream.linger();
     }
+}
+
+/// The same for a connection that ends.
+#[cold]
+fn closing(mut plan: Plan) -> Plan {
+    plan.close();
+    plan
 }
 
 impl Flags {

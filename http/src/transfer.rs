@@ -192,8 +192,8 @@ impl<'t, S> Transfer<'t, S> {
         let Tools { ref mut desk, hooks, .. } = self.tools;
         desk.added.clear();
         let (output, plan) = (&mut self.output, *self.link.plan);
-        let mut draft = Draft { output, desk, hooks, plan, status: Status::OK };
-        let reply = answer(self.state, Response { draft: &mut draft });
+        let draft = Draft { output, desk, hooks, plan, status: Status::OK };
+        let reply = answer(self.state, Response { draft });
         if reply.closes {
             self.link.plan.close();
         }

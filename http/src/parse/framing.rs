@@ -1,8 +1,10 @@
 //! Where a body ends and whether the connection goes on: RFC 9112, 6 and 9, as one pure function.
 
+use crate::method::Method;
 use crate::plan::Plan;
 use crate::status::Status;
 
+use super::head::Head;
 use super::host;
 use super::words::{is_token, trim};
 
@@ -29,6 +31,9 @@ impl Facts {
     const KEEP_ALIVE: u16 = 64;
     const CONTINUE: u16 = 128;
 
+    /// A good `Host` and nothing else.
+    pub(crate) const HOST_ALONE: Self = Self { length: 0, count: 1, flags: Self::HOST };
+
     const fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
@@ -40,10 +45,16 @@ impl Facts {
         if before & flag == 0 { Ok(()) } else { Err(Status::BAD_REQUEST) }
     }
 
-    /// A `Host` whose value was found good.
+    /// Whether there was a `Host`.
     #[inline(always)]
-    pub(crate) fn host(&mut self) -> Result<(), Status> {
-        self.once(Self::HOST)
+    pub(crate) const fn has_host(&self) -> bool {
+        self.has(Self::HOST)
+    }
+
+    /// A first `Host` whose value was found good.
+    #[inline(always)]
+    pub(crate) const fn host(&mut self) {
+        self.flags |= Self::HOST;
     }
 }
 
@@ -78,10 +89,15 @@ impl Known {
     }
 }
 
-/// Takes in one field line. An error is final.
+/// Takes in one field line. An error is final. (By value, so that the facts of a head that has no such line stay in
+/// registers.)
 #[inline(never)]
-pub(crate) fn note(facts: &mut Facts, field: Known, value: &[u8]) -> Result<(), Status> {
-    let value = trim(value);
+pub(crate) fn note(mut facts: Facts, field: Known, value: &[u8]) -> Result<Facts, Status> {
+    take_in(&mut facts, field, trim(value))?;
+    Ok(facts)
+}
+
+fn take_in(facts: &mut Facts, field: Known, value: &[u8]) -> Result<(), Status> {
     match field {
         Known::Host if host::is_valid(value) => facts.once(Facts::HOST),
         Known::Host => Err(Status::BAD_REQUEST),
@@ -163,6 +179,9 @@ pub struct Framing {
 }
 
 impl Framing {
+    /// That of nearly all requests.
+    pub(crate) const NONE: Self = Self { body: Body::None, plan: Plan::PLAIN };
+
     /// Whether another request may follow on the connection.
     pub const fn keep_alive(&self) -> bool {
         self.plan.has(Plan::KEEP_ALIVE)
@@ -174,16 +193,13 @@ impl Framing {
     }
 }
 
-/// Decides, once a head is complete. `minor` is that of `HTTP/1.x`.
-#[inline(always)]
-pub(crate) fn framing(minor: u8, facts: &Facts) -> Result<Framing, Status> {
-    if minor > 0 && facts.flags == Facts::HOST {
-        return Ok(Framing { body: Body::None, plan: Plan::PLAIN });
-    }
-    decide(minor, facts)
+/// Decides, once a head is complete.
+pub(crate) fn framing(head: &Head<'_>, facts: &Facts) -> Result<Framing, Status> {
+    let Framing { body, plan } = decide(head.minor, facts)?;
+    Ok(Framing { body, plan: plan.with(Plan::BODILESS, head.method == Method::Head) })
 }
 
-#[inline(never)]
+/// `minor` is that of `HTTP/1.x`.
 fn decide(minor: u8, facts: &Facts) -> Result<Framing, Status> {
     let body = match (facts.has(Facts::CODED), facts.has(Facts::LENGTH)) {
         (false, false) => Body::None,
@@ -217,9 +233,9 @@ mod tests {
             let n = name.len().min(8);
             first[..n].copy_from_slice(&name.as_bytes()[..n]);
             let known = Known::find(name.as_bytes(), u64::from_le_bytes(first)).expect(name);
-            note(&mut facts, known, value.as_bytes())?;
+            facts = note(facts, known, value.as_bytes())?;
         }
-        framing(minor, &facts)
+        decide(minor, &facts)
     }
 
     fn body(lines: &str) -> Result<Body, u16> {

@@ -7,7 +7,7 @@ use super::framing::Framing;
 use super::words::trim;
 
 /// Length of a version, with the space before it and the line end behind it.
-const VERSION_LENGTH: usize = 11;
+pub(crate) const VERSION_LENGTH: usize = 11;
 
 /// The head of a request: spans of the bytes it was parsed from, and what they say about the body.
 ///
@@ -31,6 +31,17 @@ pub struct Head<'a> {
 }
 
 impl<'a> Head<'a> {
+    /// To be filled in.
+    pub(crate) const NONE: Self = Self {
+        method: Method::Get,
+        minor: 1,
+        path: b"",
+        query: None,
+        framing: Framing::NONE,
+        bytes: b"",
+        target_end: 0,
+    };
+
     /// The request target as it came.
     pub fn target(&self) -> &'a [u8] {
         self.bytes.get(self.method.as_str().len() + 1..self.target_end).unwrap_or(&[])

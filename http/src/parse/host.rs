@@ -2,6 +2,37 @@
 
 use core::net::Ipv6Addr;
 
+/// The last `Host` line that was found good. Nearly all requests of a server have the same: comparing it takes a few
+/// operations, reading it some hundred. One per poller; lines of another length than these are read each time.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LastHost {
+    /// Bytes of the line with its end; 0: none yet.
+    length: usize,
+    /// The halves of the line, which overlap.
+    first: [u8; Self::HALF],
+    last: [u8; Self::HALF],
+}
+
+impl LastHost {
+    const HALF: usize = 16;
+    pub(crate) const NONE: Self = Self { length: 0, first: [0; Self::HALF], last: [0; Self::HALF] };
+
+    /// What follows the line, if `input` starts with it.
+    #[inline(always)]
+    pub(crate) fn behind<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
+        let (line, rest) = input.split_at_checked(self.length)?;
+        let same = line.first_chunk() == Some(&self.first) && line.last_chunk() == Some(&self.last);
+        same.then_some(rest)
+    }
+
+    #[inline(never)]
+    pub(crate) fn remember(&mut self, line: &[u8]) {
+        if let (Some(first), Some(last), ..=32) = (line.first_chunk(), line.last_chunk(), line.len()) {
+            *self = Self { length: line.len(), first: *first, last: *last };
+        }
+    }
+}
+
 /// Whether `value` is `uri-host [ ":" port ]` (RFC 9110, 7.2). An empty host is refused: http has none without.
 pub(crate) fn is_valid(value: &[u8]) -> bool {
     let (host, port) = split_port(value);

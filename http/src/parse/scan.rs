@@ -11,14 +11,14 @@ use crate::method::Method;
 use crate::status::Status;
 
 use super::framing::{self, Facts, Framing, Known};
-use super::head::{Head, Parse, absolute};
-use super::host;
+use super::head::{Head, Parse, VERSION_LENGTH, absolute};
+use super::host::{self, LastHost};
 use super::words::{self, Cursor};
 
 /// The longest method that is looked at; longer than any that exists.
 const METHOD_MAX: usize = 24;
 /// What follows the target in a request line.
-const VERSION: &[u8; 11] = b" HTTP/1.1\r\n";
+const VERSION: &[u8; VERSION_LENGTH] = b" HTTP/1.1\r\n";
 
 /// How far an unfinished head was scanned. The default value: not at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,16 +59,81 @@ pub fn parse<'a>(input: &'a [u8], limits: &Limits) -> Parse<'a> {
     resume(&mut Progress::default(), input, limits)
 }
 
-/// Parses a head that has come whole and is in order; `None` for any other, which [`resume`] judges.
+/// Parses a head that has come whole and is in order: fills in `head` and gives what follows it. `None` for any
+/// other, which [`resume`] judges; `head` is to be forgotten then.
+///
+/// The shape that most heads have is read here, the rest out of line, so that it takes no registers.
 #[inline(always)]
-pub(crate) fn whole<'a>(input: &'a [u8], limits: &Limits) -> Option<Head<'a>> {
+pub(crate) fn whole<'a>(
+    head: &mut Head<'a>,
+    input: &'a [u8],
+    limits: &Limits,
+    last: &mut LastHost,
+) -> Option<&'a [u8]> {
     let window = input.get(..limits.head).unwrap_or(input);
+    let behind = match plain_line(head, window, limits) {
+        Some(fields) => {
+            let behind_host = last.behind(fields);
+            if let Some([b'\r', b'\n', behind @ ..]) = behind_host {
+                head.framing = Framing::NONE;
+                behind
+            } else {
+                let (fields, facts) = match behind_host {
+                    Some(others) => (others, Facts::HOST_ALONE),
+                    None => (fields, Facts::default()),
+                };
+                more(head, Cursor::within(window, fields), facts, limits, last)?
+            }
+        }
+        None => any(head, window, limits, last)?,
+    };
+    let (bytes, rest) = input.split_at_checked(window.len() - behind.len())?;
+    head.bytes = bytes;
+    Some(rest)
+}
+
+/// Reads a request line as most are: `GET`, a path without a query, this version. Gives what follows it; `None` for
+/// any other line.
+#[inline(always)]
+fn plain_line<'a>(head: &mut Head<'a>, window: &'a [u8], limits: &Limits) -> Option<&'a [u8]> {
+    let start = u64::from_le_bytes(*window.first_chunk::<8>()?);
+    if start << 24 != u64::from_le_bytes(*b"\0\0\0GET /") {
+        return None;
+    }
     let mut cursor = Cursor::new(window);
-    let request = request_line(&mut cursor, limits).ok()?;
-    let mut facts = Facts::default();
-    field_lines(&mut cursor, &mut facts, limits).ok()?;
-    let framing = framing::framing(request.minor, &facts).ok()?;
-    request.complete(framing, window, cursor.rest)
+    cursor.advance(4);
+    let target = cursor.rest;
+    cursor.skip(words::ends_path);
+    let target_end = cursor.at();
+    let path = cursor.since(target)?;
+    if path.len() > limits.target || !cursor.take(VERSION) {
+        return None;
+    }
+    (head.method, head.minor, head.path, head.query) = (Method::Get, 1, path, None);
+    head.target_end = target_end;
+    Some(cursor.rest)
+}
+
+/// Reads a whole head whatever its request line; gives what follows it.
+#[inline(never)]
+fn any<'a>(head: &mut Head<'a>, window: &'a [u8], limits: &Limits, last: &mut LastHost) -> Option<&'a [u8]> {
+    let mut cursor = Cursor::new(window);
+    request_line(head, &mut cursor, limits).ok()?;
+    more(head, cursor, Facts::default(), limits, last)
+}
+
+/// Reads the fields of a head from the cursor on.
+#[inline(never)]
+fn more<'a>(
+    head: &mut Head<'a>,
+    mut cursor: Cursor<'a>,
+    mut facts: Facts,
+    limits: &Limits,
+    last: &mut LastHost,
+) -> Option<&'a [u8]> {
+    field_lines(&mut cursor, &mut facts, limits, last).ok()?;
+    head.framing = framing::framing(head, &facts).ok()?;
+    Some(cursor.rest)
 }
 
 /// Parses on. `input` must start with the bytes of the calls before.
@@ -93,8 +158,8 @@ pub(crate) const fn too_long(progress: &Progress) -> Status {
 #[inline(never)]
 fn start<'a>(progress: &mut Progress, window: &'a [u8], limits: &Limits) -> Parse<'a> {
     let mut cursor = Cursor::new(window);
-    match request_line(&mut cursor, limits) {
-        Ok(_) => fields(progress, Facts::default(), cursor, window, limits),
+    match request_line(&mut { Head::NONE }, &mut cursor, limits) {
+        Ok(()) => fields(progress, Facts::default(), cursor, window, limits),
         Err(status) => judge_request_line(progress, window, limits, Some(status)),
     }
 }
@@ -125,16 +190,13 @@ fn fields<'a>(
     window: &'a [u8],
     limits: &Limits,
 ) -> Parse<'a> {
-    if let Err(stop) = field_lines(&mut cursor, &mut facts, limits) {
+    if let Err(stop) = field_lines(&mut cursor, &mut facts, limits, &mut { LastHost::NONE }) {
         return judge_line(progress, window, facts, stop);
     }
-    let mut first_line = Cursor::new(window);
-    let request = request_line(&mut first_line, limits);
-    match request.and_then(|request| Ok((request, framing::framing(request.minor, &facts)?))) {
-        Ok((request, framing)) => match request.complete(framing, window, cursor.rest) {
-            Some(head) => Parse::Complete(head),
-            None => Parse::Partial, // not reached: the rest is a part of the window
-        },
+    let mut head = Head::NONE;
+    let request = request_line(&mut head, &mut Cursor::new(window), limits);
+    match request.and_then(|()| framing::framing(&head, &facts)) {
+        Ok(framing) => Parse::Complete(Head { framing, bytes: cursor.since(window).unwrap_or(&[]), ..head }),
         Err(status) => Parse::Invalid(status),
     }
 }
@@ -186,52 +248,25 @@ fn judge_request_line<'a>(
     whole.map_or(Parse::Partial, Parse::Invalid)
 }
 
-#[derive(Clone, Copy)]
-struct RequestLine<'a> {
-    method: Method,
-    minor: u8,
-    path: &'a [u8],
-    query: Option<&'a [u8]>,
-    /// What is left behind the target.
-    behind: usize,
-}
-
-impl<'a> RequestLine<'a> {
-    /// The head in front of `rest`.
-    #[inline(always)]
-    fn complete(self, framing: Framing, window: &'a [u8], rest: &[u8]) -> Option<Head<'a>> {
-        let Self { method, minor, path, query, behind } = self;
-        let bytes = window.get(..window.len().checked_sub(rest.len())?)?;
-        Some(Head { method, minor, path, query, framing, bytes, target_end: window.len() - behind })
-    }
-}
-
-#[inline(always)]
-fn request_line<'a>(cursor: &mut Cursor<'a>, limits: &Limits) -> Result<RequestLine<'a>, Status> {
+/// Reads any request line.
+#[inline(never)]
+fn request_line<'a>(head: &mut Head<'a>, cursor: &mut Cursor<'a>, limits: &Limits) -> Result<(), Status> {
     let method = method(cursor)?;
     let start = cursor.rest;
-    let (path, query) = if start.first() == Some(&b'/') {
+    (head.path, head.query) = if start.first() == Some(&b'/') {
         cursor.skip_also(words::ends_path, words::is_path);
         let path = cursor.since(start).ok_or(Status::BAD_REQUEST)?;
         (path, query(cursor))
     } else {
-        let parts;
-        (parts, *cursor) = other_form(*cursor, method)?;
-        parts
+        other_form(cursor, method)?
     };
-    let behind = cursor.rest.len();
-    if start.len() - behind > limits.target {
+    if start.len() - cursor.rest.len() > limits.target {
         return Err(Status::URI_TOO_LONG);
     }
-    let minor = if cursor.take(VERSION) {
-        1
-    } else {
-        let minor;
-        (minor, *cursor) = version(*cursor)?;
-        minor
-    };
-    let Some(method) = method else { return Err(Status::NOT_IMPLEMENTED) };
-    Ok(RequestLine { method, minor, path, query, behind })
+    head.target_end = cursor.at();
+    head.minor = if cursor.take(VERSION) { 1 } else { version(cursor)? };
+    head.method = method.ok_or(Status::NOT_IMPLEMENTED)?;
+    Ok(())
 }
 
 #[inline(always)]
@@ -246,7 +281,6 @@ fn query<'a>(cursor: &mut Cursor<'a>) -> Option<&'a [u8]> {
 }
 
 /// The method and the space behind it; `None` for one that we don't know or don't do.
-#[inline(always)]
 fn method(cursor: &mut Cursor<'_>) -> Result<Option<Method>, Status> {
     if cursor.take(b"GET ") {
         return Ok(Some(Method::Get));
@@ -254,22 +288,14 @@ fn method(cursor: &mut Cursor<'_>) -> Result<Option<Method>, Status> {
     if cursor.take(b"POST ") {
         return Ok(Some(Method::Post));
     }
-    let method;
-    (method, *cursor) = rarer_method(*cursor)?;
-    Ok(method)
-}
-
-#[cold]
-#[inline(never)]
-fn rarer_method(mut cursor: Cursor<'_>) -> Result<(Option<Method>, Cursor<'_>), Status> {
     let start = cursor.rest;
-    cursor = cursor.skip_bytes(words::is_token);
+    *cursor = cursor.skip_bytes(words::is_token);
     let name = cursor.since(start).unwrap_or(&[]);
     if name.is_empty() || !cursor.take(b" ") {
         return Err(Status::BAD_REQUEST);
     }
     // A tunnel would take what follows as its own, so nothing behind CONNECT can be answered.
-    Ok((Method::from_bytes(name).filter(|method| *method != Method::Connect), cursor))
+    Ok(Method::from_bytes(name).filter(|method| *method != Method::Connect))
 }
 
 /// A path and a query.
@@ -278,11 +304,11 @@ type Parts<'a> = (&'a [u8], Option<&'a [u8]>);
 /// A target that does not start with a slash: absolute, `*`, or that of a method we don't know.
 #[cold]
 #[inline(never)]
-fn other_form(mut cursor: Cursor<'_>, method: Option<Method>) -> Result<(Parts<'_>, Cursor<'_>), Status> {
+fn other_form<'a>(cursor: &mut Cursor<'a>, method: Option<Method>) -> Result<Parts<'a>, Status> {
     let start = cursor.rest;
     cursor.skip_also(words::ends_query, words::is_query);
     let target = cursor.since(start).unwrap_or(&[]);
-    let parts = match (method, absolute(target)) {
+    Ok(match (method, absolute(target)) {
         (None, _) if !target.is_empty() => (target, None),
         (Some(Method::Options), _) if target == b"*" => (target, None),
         (_, Some((authority, rest))) if host::is_valid(authority) => {
@@ -296,14 +322,13 @@ fn other_form(mut cursor: Cursor<'_>, method: Option<Method>) -> Result<(Parts<'
             (if path.is_empty() { default } else { path }, query)
         }
         _ => return Err(Status::BAD_REQUEST),
-    };
-    Ok((parts, cursor))
+    })
 }
 
 /// A version that is not HTTP/1.1; the minor one to answer with. HTTP/1.2 and above count as HTTP/1.1.
 #[cold]
 #[inline(never)]
-fn version(mut cursor: Cursor<'_>) -> Result<(u8, Cursor<'_>), Status> {
+fn version(cursor: &mut Cursor<'_>) -> Result<u8, Status> {
     let Some((line, rest)) = cursor.rest.split_first_chunk::<11>() else { return Err(Status::BAD_REQUEST) };
     let [b' ', b'H', b'T', b'T', b'P', b'/', major, b'.', minor, b'\r', b'\n'] = line else {
         return Err(Status::BAD_REQUEST);
@@ -313,21 +338,26 @@ fn version(mut cursor: Cursor<'_>) -> Result<(u8, Cursor<'_>), Status> {
     }
     cursor.rest = rest;
     match (major, minor) {
-        (b'1', b'0') => Ok((0, cursor)),
-        (b'1', _) => Ok((1, cursor)),
+        (b'1', b'0') => Ok(0),
+        (b'1', _) => Ok(1),
         _ => Err(Status::VERSION_NOT_SUPPORTED),
     }
 }
 
 /// The field lines and the empty line behind them. `facts` has taken in all lines before the one it stops at.
 #[inline(always)]
-fn field_lines<'a>(cursor: &mut Cursor<'a>, facts: &mut Facts, limits: &Limits) -> Result<(), Stop<'a>> {
+fn field_lines<'a>(
+    cursor: &mut Cursor<'a>,
+    facts: &mut Facts,
+    limits: &Limits,
+    last: &mut LastHost,
+) -> Result<(), Stop<'a>> {
     while !cursor.take(b"\r\n") {
         let line = cursor.rest;
         if facts.count >= limits.fields {
             return Err(Stop { line, status: Status::FIELDS_TOO_LARGE });
         }
-        if let Err(status) = field_line(cursor, facts) {
+        if let Err(status) = field_line(cursor, facts, last) {
             return Err(Stop { line, status });
         }
         facts.count += 1;
@@ -336,11 +366,20 @@ fn field_lines<'a>(cursor: &mut Cursor<'a>, facts: &mut Facts, limits: &Limits) 
 }
 
 #[inline(always)]
-fn field_line(cursor: &mut Cursor<'_>, facts: &mut Facts) -> Result<(), Status> {
+fn field_line(cursor: &mut Cursor<'_>, facts: &mut Facts, last: &mut LastHost) -> Result<(), Status> {
     let line = cursor.rest;
+    if !facts.has_host()
+        && let Some(rest) = last.behind(line)
+    {
+        cursor.rest = rest;
+        facts.host();
+        return Ok(());
+    }
     let first = cursor.word();
-    if is_host(first) && plain_host(cursor) {
-        return facts.host();
+    if !facts.has_host() && is_host(first) && plain_host(cursor) {
+        last.remember(cursor.since(line).unwrap_or(&[]));
+        facts.host();
+        return Ok(());
     }
     cursor.rest = line;
     cursor.skip(words::ends_name);
@@ -353,10 +392,10 @@ fn field_line(cursor: &mut Cursor<'_>, facts: &mut Facts) -> Result<(), Status> 
     let name = cursor.since(line).filter(|name| !name.is_empty()).ok_or(Status::BAD_REQUEST)?;
     cursor.advance(1);
     let value = value(cursor)?;
-    match Known::find(name, first) {
-        Some(field) => framing::note(facts, field, value),
-        None => Ok(()),
+    if let Some(field) = Known::find(name, first) {
+        *facts = framing::note(*facts, field, value)?;
     }
+    Ok(())
 }
 
 /// Whether a line starts with `Host: `, in any case.
@@ -384,7 +423,10 @@ fn plain_host(cursor: &mut Cursor<'_>) -> bool {
 #[inline(always)]
 fn value<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Status> {
     let start = cursor.rest;
-    cursor.skip_also(words::ends_value, words::is_value);
+    cursor.skip(words::ends_value);
+    if !cursor.comes(b"\r\n") {
+        cursor.also(words::is_value);
+    }
     let value = cursor.since(start).ok_or(Status::BAD_REQUEST)?;
     if cursor.take(b"\r\n") { Ok(value) } else { Err(Status::BAD_REQUEST) }
 }

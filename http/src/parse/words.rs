@@ -23,10 +23,10 @@ const fn range(word: u64, low: u8, high: u8) -> u64 {
     (bits + splat(0x80 - low)) & !(bits + splat(0x7f - high)) & !word & HIGH
 }
 
-/// Marks bytes below `n`, 0x7f, and those of the upper half. (The differences of lower bytes are exact up to the
-/// first that is negative, and that is marked.)
+/// Marks bytes below `n`, 0x7f, and those of the upper half: the sum does up to 0xfe, the difference 0xff.
+/// (The differences of lower bytes are exact up to the first that is negative, and that is marked.)
 const fn outside(word: u64, n: u8) -> u64 {
-    word.wrapping_sub(splat(n)) | word.wrapping_add(ONES) | word
+    word.wrapping_sub(splat(n)) | word.wrapping_add(ONES)
 }
 
 /// Marks what ends the plain part of a path: all but visible ASCII, and `!`, `"`, `#`, `?`.
@@ -67,18 +67,26 @@ pub(crate) const fn ends_digits(word: u64) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor<'a> {
     pub(crate) rest: &'a [u8],
-    /// The last eight bytes of the input, from which the words at its end are shifted together.
-    last: u64,
+    /// The whole input, from whose last eight bytes the words at its end are shifted together.
+    input: &'a [u8],
 }
 
 impl<'a> Cursor<'a> {
     #[inline(always)]
-    pub(crate) fn new(input: &'a [u8]) -> Self {
-        let last = match input.last_chunk::<8>() {
-            Some(bytes) => u64::from_le_bytes(*bytes),
-            None => few(input),
-        };
-        Self { rest: input, last }
+    pub(crate) const fn new(input: &'a [u8]) -> Self {
+        Self { rest: input, input }
+    }
+
+    /// In front of `rest`, which is what `input` ends with.
+    #[inline(always)]
+    pub(crate) const fn within(input: &'a [u8], rest: &'a [u8]) -> Self {
+        Self { rest, input }
+    }
+
+    /// How many bytes are behind the cursor.
+    #[inline(always)]
+    pub(crate) const fn at(&self) -> usize {
+        self.input.len() - self.rest.len()
     }
 
     /// The next eight bytes, zeros behind the end.
@@ -86,7 +94,7 @@ impl<'a> Cursor<'a> {
     pub(crate) fn word(&self) -> u64 {
         match self.rest.first_chunk::<8>() {
             Some(bytes) => u64::from_le_bytes(*bytes),
-            None => self.last.unbounded_shr(short_of(self.rest)),
+            None => last_word(self.input, self.rest),
         }
     }
 
@@ -102,13 +110,19 @@ impl<'a> Cursor<'a> {
             }
             rest = behind;
         }
-        self.rest = skip_last(rest, self.last, ends);
+        self.rest = skip_last(self.input, rest, ends);
     }
 
     /// As [`skip`](Self::skip), and over the bytes that `also` holds for.
     #[inline(always)]
     pub(crate) fn skip_also(&mut self, ends: impl Fn(u64) -> u64, also: fn(u8) -> bool) {
         self.skip(ends);
+        self.also(also);
+    }
+
+    /// Goes on over the bytes that `also` holds for.
+    #[inline(always)]
+    pub(crate) fn also(&mut self, also: fn(u8) -> bool) {
         if self.rest.first().is_some_and(|byte| also(*byte)) {
             *self = self.skip_bytes(also);
         }
@@ -126,6 +140,12 @@ impl<'a> Cursor<'a> {
     #[inline(always)]
     pub(crate) fn advance(&mut self, n: usize) {
         self.rest = self.rest.get(n..).unwrap_or(&[]);
+    }
+
+    /// Whether `expected` comes next.
+    #[inline(always)]
+    pub(crate) fn comes<const N: usize>(&self, expected: &[u8; N]) -> bool {
+        self.rest.first_chunk::<N>() == Some(expected)
     }
 
     /// Skips `expected` if it comes next.
@@ -156,15 +176,18 @@ fn behind_run(run: &[u8], marks: u64) -> &[u8] {
 /// The same for less than a word. The padding is marked, so this never runs behind the end.
 #[cold]
 #[inline(never)]
-fn skip_last(rest: &[u8], last: u64, ends: impl Fn(u64) -> u64) -> &[u8] {
-    behind_run(rest, ends(last.unbounded_shr(short_of(rest))))
+fn skip_last<'a>(input: &[u8], rest: &'a [u8], ends: impl Fn(u64) -> u64) -> &'a [u8] {
+    behind_run(rest, ends(last_word(input, rest)))
 }
 
-/// Fewer than eight bytes at the top of a word.
+/// The less than eight bytes that are left of an input, zeros behind them.
 #[cold]
 #[inline(never)]
-fn few(input: &[u8]) -> u64 {
-    input.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)).unbounded_shl(short_of(input))
+fn last_word(input: &[u8], rest: &[u8]) -> u64 {
+    match input.last_chunk::<8>() {
+        Some(bytes) => u64::from_le_bytes(*bytes).unbounded_shr(short_of(rest)),
+        None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
+    }
 }
 
 /// The bits of a word that fewer than eight bytes leave empty.

@@ -171,9 +171,16 @@ impl Draft<'_> {
         let Some(fixed) = self.desk.fixed.plain() else { return false };
         let size = Fixed::PLAIN + TAIL + body.len();
         let Ok(place) = self.output.reserve(size) else { return false };
-        let Some((start, rest)) = place.split_first_chunk_mut::<{ Fixed::PLAIN }>() else { return false };
+        // In two pieces, since compilers inline copies up to 128 bytes.
+        let Some((start, rest)) = place.split_first_chunk_mut::<64>() else { return false };
+        let Some((middle, rest)) = rest.split_first_chunk_mut::<{ Fixed::PLAIN - 64 }>() else {
+            return false;
+        };
         let Some((end, rest)) = rest.split_first_chunk_mut::<TAIL>() else { return false };
-        *start = *fixed;
+        let Some((from, behind)) = fixed.split_first_chunk::<64>() else { return false };
+        *start = *from;
+        let Some(from) = behind.first_chunk() else { return false };
+        *middle = *from;
         *end = tail;
         rest.copy_from_slice(body);
         self.output.commit(size);

@@ -26,12 +26,12 @@ use super::draft::{Draft, Extent, Outgoing, text_line};
 #[must_use = "the request is not answered"]
 #[derive(Debug)]
 pub struct Response<'a> {
-    pub(crate) draft: &'a mut Draft<'a>,
+    pub(crate) draft: Draft<'a>,
 }
 
 impl Response<'_> {
     /// Sets the status; 200 if this is not called.
-    pub fn status(self, status: impl Into<Status>) -> Self {
+    pub fn status(mut self, status: impl Into<Status>) -> Self {
         self.draft.status = status.into();
         self
     }
@@ -47,7 +47,7 @@ impl Response<'_> {
     }
 
     /// Closes the connection behind this response.
-    pub fn close(self) -> Self {
+    pub fn close(mut self) -> Self {
         self.draft.plan.close();
         self
     }
@@ -57,7 +57,7 @@ impl Response<'_> {
     /// Bodies given at once must fit into the output buffer: at least half of its bound is free when a handler
     /// runs. A larger one becomes a 500; use [`generate`](Self::generate) or [`stream`](Self::stream).
     #[inline(always)]
-    pub fn text(self, body: &str) -> Reply<Done> {
+    pub fn text(mut self, body: &str) -> Reply<Done> {
         if self.draft.plain(body.as_bytes()) {
             return Reply::plain(body.len());
         }
@@ -75,7 +75,7 @@ impl Response<'_> {
             return Reply::failed();
         }
         let length = counted.0;
-        let draft = &mut *self.draft;
+        let draft = &mut self.draft;
         let mark = draft.output.mark();
         if !draft.desk.added.own_type {
             draft.desk.added.add("Content-Type", &"text/plain; charset=utf-8");
@@ -117,21 +117,21 @@ impl Response<'_> {
     }
 
     /// A short text that says the status.
-    pub fn refuse(self, status: impl Into<Status>) -> Reply<Done> {
+    pub fn refuse(mut self, status: impl Into<Status>) -> Reply<Done> {
         match self.draft.by_itself(status.into()) {
-            Ok(length) => reply(self.draft, Some(length), Outgoing::Whole),
+            Ok(length) => reply(&self.draft, Some(length), Outgoing::Whole),
             Err(Full) => Reply::failed(),
         }
     }
 
     /// Sends the head now and lets `exchange` write the body piece by piece, and read that of the request.
     /// Without a length the body goes out in chunks (to an HTTP/1.0 client: up to the end of the connection).
-    pub fn stream<B>(self, length: Option<u64>, exchange: B) -> Reply<B> {
+    pub fn stream<B>(mut self, length: Option<u64>, exchange: B) -> Reply<B> {
         let extent = length.map_or(Extent::Unknown, Extent::Length);
         match self.draft.start(extent) {
             Ok(outgoing) => {
                 let exchange = (outgoing != Outgoing::Whole).then_some(exchange);
-                Reply { exchange, ..reply(self.draft, length, outgoing) }
+                Reply { exchange, ..reply(&self.draft, length, outgoing) }
             }
             Err(Full) => Reply::failed(),
         }
@@ -139,9 +139,9 @@ impl Response<'_> {
 
     /// Lets `exchange` read the body of the request and give the answer afterwards, by
     /// [`Transfer::respond`](crate::Transfer::respond). The status and fields set so far are forgotten.
-    pub fn defer<B>(self, exchange: B) -> Reply<B> {
+    pub fn defer<B>(mut self, exchange: B) -> Reply<B> {
         match self.draft.leave() {
-            Ok(()) => Reply { exchange: Some(exchange), ..reply(self.draft, None, Outgoing::Deferred) },
+            Ok(()) => Reply { exchange: Some(exchange), ..reply(&self.draft, None, Outgoing::Deferred) },
             Err(Full) => Reply::failed(),
         }
     }
@@ -153,9 +153,9 @@ impl Response<'_> {
     }
 
     #[inline(never)]
-    fn whole(self, content_type: &[u8], body: &[u8]) -> Reply<Done> {
+    fn whole(mut self, content_type: &[u8], body: &[u8]) -> Reply<Done> {
         match self.draft.whole(content_type, body) {
-            Ok(()) => reply(self.draft, Some(body.len() as u64), Outgoing::Whole),
+            Ok(()) => reply(&self.draft, Some(body.len() as u64), Outgoing::Whole),
             Err(Full) => Reply::failed(),
         }
     }
@@ -193,6 +193,8 @@ pub struct Reply<B> {
     pub(crate) status: Status,
     pub(crate) length: Option<u64>,
     pub(crate) outgoing: Outgoing,
+    /// A 200 written whole, on a connection that stays: nothing is left to be done.
+    pub(crate) usual: bool,
     /// The response could not be written, and nothing of it was.
     pub(crate) failed: bool,
     /// The connection ends behind it.
@@ -201,13 +203,13 @@ pub struct Reply<B> {
 
 impl<B> Reply<B> {
     #[inline(always)]
-    const fn plain(length: usize) -> Self {
-        Self::new(Status::OK, Some(length as u64), Outgoing::Whole)
+    fn plain(length: usize) -> Self {
+        Self { usual: true, ..Self::new(Status::OK, Some(length as u64), Outgoing::Whole) }
     }
 
     #[inline(always)]
     const fn new(status: Status, length: Option<u64>, outgoing: Outgoing) -> Self {
-        Self { exchange: None, status, length, outgoing, failed: false, closes: false }
+        Self { exchange: None, status, length, outgoing, usual: false, failed: false, closes: false }
     }
 
     #[cold]
@@ -218,8 +220,8 @@ impl<B> Reply<B> {
     /// The same with another type of exchange.
     #[inline(always)]
     pub(crate) fn map<C>(self, f: impl FnOnce(B) -> C) -> Reply<C> {
-        let Self { exchange, status, length, outgoing, failed, closes } = self;
-        Reply { exchange: exchange.map(f), status, length, outgoing, failed, closes }
+        let Self { exchange, status, length, outgoing, usual, failed, closes } = self;
+        Reply { exchange: exchange.map(f), status, length, outgoing, usual, failed, closes }
     }
 }
 
@@ -227,7 +229,7 @@ impl Reply<Done> {
     /// The same as a reply of a handler that may also stream: for the branch that answers at once.
     #[inline(always)]
     pub fn early<B>(self) -> Reply<B> {
-        let Self { status, length, outgoing, failed, closes, .. } = self;
-        Reply { exchange: None, status, length, outgoing, failed, closes }
+        let Self { status, length, outgoing, usual, failed, closes, .. } = self;
+        Reply { exchange: None, status, length, outgoing, usual, failed, closes }
     }
 }
