@@ -40,9 +40,10 @@ enum Kind {
     Unix,
 }
 
-/// An [`Address`] in 24 bytes, as slots keep it. The flow label is not kept.
+/// The [`Address`] of a peer in 24 bytes, as slots keep it: for who is seldom asked for it. The flow label is not
+/// kept.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Packed {
+pub struct Packed {
     ip: [u8; 16],
     scope: u32,
     /// The port, or the index of a path.
@@ -64,7 +65,9 @@ impl Packed {
         }
     }
 
-    pub(crate) fn unpack(&self) -> Address {
+    /// The address.
+    #[must_use]
+    pub fn unpack(&self) -> Address {
         let [.., a, b, c, d] = self.ip;
         match self.kind {
             Kind::Unix => Address::Unix(UnixId(self.port)),

@@ -332,7 +332,7 @@ mod time;
 mod timer;
 mod token;
 
-pub use address::{Address, UnixId};
+pub use address::{Address, Packed, UnixId};
 pub use buffer::{Input, Mark, Output};
 pub use config::{Config, ConfigError, Footprint, Timeouts, footprint};
 pub use contract::{Checked, ContractChecker};

@@ -1,6 +1,6 @@
 //! What a callback sees of its socket.
 
-use crate::address::Address;
+use crate::address::{Address, Packed};
 use crate::buffer::{Input, Lent, Output, consumed_too_much};
 use crate::error::Full;
 use crate::slot::{Asked, Control, Flags, Pending};
@@ -108,6 +108,13 @@ impl<'a> Stream<'a> {
     #[must_use]
     pub fn peer(&self) -> Address {
         self.control.peer.unpack()
+    }
+
+    /// The same as it is kept, to be unpacked when it is needed.
+    #[inline]
+    #[must_use]
+    pub fn packed_peer(&self) -> Packed {
+        self.control.peer
     }
 
     /// The bytes that have come and are not consumed, in one piece. They borrow the whole view: to

@@ -1,6 +1,6 @@
 //! What a handler is given.
 
-use lightcone_core::{Address, Instant, Token};
+use lightcone_core::{Address, Instant, Packed, Token};
 
 use crate::exchange::{Collect, Done};
 use crate::middleware::Outcome;
@@ -44,7 +44,7 @@ impl State for () {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connected {
     pub(crate) token: Token,
-    pub(crate) peer: Address,
+    pub(crate) peer: Packed,
     pub(crate) now: Instant,
 }
 
@@ -88,7 +88,7 @@ impl<'a, S: State> Request<'a, S> {
 
     /// Who asks.
     pub fn peer(&self) -> Address {
-        self.connected.peer
+        self.connected.peer.unpack()
     }
 
     /// When the callback began that this request is handled in.

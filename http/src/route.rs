@@ -78,9 +78,9 @@ impl Hit {
 
 /// Looks for the most specific of all routes, when none was found by [`Routes::find_exact`].
 #[inline(never)]
-pub(crate) fn search<S: State, R: Routes<S>>(routes: &R, wanted: &Wanted<'_>) -> Found {
+pub(crate) fn search<S: State, R: Routes<S>>(routes: &R, method: Method, path: &[u8]) -> Found {
     let mut hit = Hit { found: Found::NONE, rank: (0, false) };
-    routes.find(wanted, &mut hit);
+    routes.find(&Wanted::new(method, path), &mut hit);
     let Hit { mut found, rank } = hit;
     // A fallback does not hide that the path has routes for other methods.
     if rank.0 == 0 && found.allow != 0 {
@@ -123,7 +123,7 @@ impl<'c, S> Call<'c, S> {
             target: self.head.target(),
             status: reply.status,
             length: reply.length,
-            peer: self.connected.peer,
+            peer: self.connected.peer.unpack(),
             token: self.connected.token,
         }
     }
@@ -181,19 +181,10 @@ impl<S: State> Routes<S> for End {
         false
     }
 
-    #[cold]
-    #[inline(never)]
+    #[inline(always)]
     fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Infallible> {
-        let allow = Allow(found.allow);
-        let options = call.head.method == Method::Options;
-        let all = options && call.head.path == b"*";
-        let (response, _) = call.split("", 0);
-        match allow {
-            Allow(0) if all => response.status(Status::NO_CONTENT).empty().early(),
-            Allow(0) => response.refuse(Status::NOT_FOUND).early(),
-            _ if options => response.status(Status::NO_CONTENT).header("Allow", allow).empty().early(),
-            _ => response.header("Allow", allow).refuse(Status::METHOD_NOT_ALLOWED).early(),
-        }
+        let Call { head, output, desk, hooks, plan, .. } = call;
+        no_route(head, found.allow, output, desk, hooks, plan)
     }
 
     fn advance(
@@ -203,6 +194,27 @@ impl<S: State> Routes<S> for End {
         _: &mut Transfer<'_, S>,
     ) -> (Flow, (Method, &'static str)) {
         match *body {}
+    }
+}
+
+/// Answers what no route does. (In pieces, so that no whole [`Call`] has to be made for it.)
+#[cold]
+#[inline(never)]
+fn no_route<'c>(
+    head: &Head<'_>,
+    allow: u16,
+    output: &'c mut (dyn Sink + 'c),
+    desk: &'c mut Desk,
+    hooks: Option<&'c Hook<'c>>,
+    plan: Plan,
+) -> Reply<Infallible> {
+    let options = head.method == Method::Options;
+    let response = Response { draft: Draft { output, desk, hooks, plan, status: Status::OK } };
+    match Allow(allow) {
+        Allow(0) if options && head.path == b"*" => response.status(Status::NO_CONTENT).empty().early(),
+        Allow(0) => response.refuse(Status::NOT_FOUND).early(),
+        allow if options => response.status(Status::NO_CONTENT).header("Allow", allow).empty().early(),
+        allow => response.header("Allow", allow).refuse(Status::METHOD_NOT_ALLOWED).early(),
     }
 }
 
@@ -250,7 +262,7 @@ where
 
     #[inline(always)]
     fn find_exact(&self, wanted: &Wanted<'_>) -> Found {
-        if self.method == wanted.method && self.pattern.is(wanted.path, &wanted.key) {
+        if self.pattern.is(wanted.path, &wanted.key) && self.method == wanted.method {
             return Found { index: wanted.first + R::COUNT, allow: 0, base: wanted.base };
         }
         self.next.find_exact(wanted)
@@ -511,7 +523,8 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
             self.inner.advance(body, message, &mut io.within(&hook))
         };
         if let (true, Some((status, length))) = (deferred, io.link.found.answered) {
-            let Connected { peer, token, .. } = *io.tools.connected;
+            let Connected { peer, token, .. } = io.tools.connected;
+            let (peer, token) = (peer.unpack(), *token);
             let outcome = Outcome { method, target: pattern.as_bytes(), status, length, peer, token };
             self.middleware.after(io.state, &outcome);
         }

@@ -8,7 +8,7 @@ use crate::http::{Http, Parts};
 use crate::parse::chunked::{Count, Decoder};
 use crate::parse::framing::Body;
 use crate::parse::head::{Head, Parse};
-use crate::parse::scan::{self, Progress};
+use crate::parse::scan::{self, Plain, Progress, Start};
 use crate::plan::Plan;
 use crate::request::{Connected, State};
 use crate::respond::draft::{Draft, Outgoing};
@@ -127,7 +127,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         self.parts.desk.fixed.refresh(cx.unix_time());
         let Socket { stream, data } = socket;
         let phase = &mut data.0;
-        let connected = Connected { token: stream.token(), peer: stream.peer(), now: stream.now() };
+        let connected = Connected { token: stream.token(), peer: stream.packed_peer(), now: stream.now() };
         let (capacity, peer_closed) = (stream.capacity(), stream.peer_closed());
         let (mut input, mut output) = stream.split();
         let mut turn = Turn {
@@ -154,9 +154,9 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             stats.add(&turn.tally);
         }
         match step {
-            Step::Again | Step::Room => {}
-            Step::Wait if peer_closed && matches!(phase, Phase::Head { .. }) => return stream.close(),
-            Step::Wait => {}
+            Step::Wait if !peer_closed => {}
+            Step::Wait if matches!(phase, Phase::Head { .. }) => return stream.close(),
+            Step::Wait | Step::Again | Step::Room => {}
             Step::Close => return stream.close(),
             Step::Linger => return stream.linger(),
         }
@@ -174,7 +174,6 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     ) -> Step {
         let bytes = input.bytes();
         let mut rest = bytes;
-        let mut head = Head::NONE;
         let step = loop {
             let Phase::Head { progress, flags } = phase else { break Step::Again };
             if rest.is_empty() {
@@ -183,18 +182,23 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             if output.queued() >= turn.enough && !turn.has_room(output) {
                 break Step::Room;
             }
-            let Parts { limits, last_host, .. } = &mut self.parts;
-            let whole = if progress.begun() { None } else { scan::whole(&mut head, rest, limits, last_host) };
-            let behind = match whole {
-                Some(behind) => behind,
-                None => match self.parts.rarer_head(progress, flags, rest, output, turn) {
-                    Ok(found) => {
-                        head = found;
-                        rest.get(head.size()..).unwrap_or(&[])
-                    }
-                    Err(step) => break step,
-                },
-            };
+            let Parts { limits, last_host, .. } = &self.parts;
+            let plain =
+                if progress.begun() { Err(Start::default()) } else { scan::plain(rest, limits, last_host) };
+            let (head, behind);
+            match plain {
+                Ok(Plain { path, target_end, bytes, behind: others }) => {
+                    (head, behind) = (Head::plain(path, target_end, bytes), others);
+                }
+                Err(start) => {
+                    head = match self.parts.rarer_head(start, progress, flags, rest, turn.capacity) {
+                        Ok(found) => found,
+                        Err(None) => break Step::Wait,
+                        Err(Some(status)) => break self.parts.refuse(output, &mut turn.tally, status),
+                    };
+                    behind = rest.get(head.size()..).unwrap_or(&[]);
+                }
+            }
             let flags = *flags;
             match self.request(phase, flags, &head, output, turn) {
                 Ok(()) => rest = behind,
@@ -227,7 +231,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         desk.added.clear();
         let call = Call { head, connected: turn.connected, state, output, desk, hooks: None, plan };
         let found = match self.routes.find_exact(&wanted) {
-            Found { index: Found::MISS, .. } => search(&self.routes, &wanted),
+            Found { index: Found::MISS, .. } => search(&self.routes, head.method, head.path),
             found @ Found { .. } => found,
         };
         let reply = self.routes.call(found, call);
@@ -415,27 +419,33 @@ impl<S> Parts<S> {
         Draft { output, desk, hooks: None, plan, status }.by_itself(status)
     }
 
-    /// Reads a head that has not come whole, or is not in order.
+    /// Reads a head that is not as most are, has not come whole, or is not in order. An error is the status to refuse
+    /// it with; `None`: to wait.
     #[inline(never)]
     fn rarer_head<'a>(
         &mut self,
+        start: Start,
         progress: &mut Progress,
         flags: &mut Flags,
         bytes: &'a [u8],
-        output: &mut Output<'_>,
-        turn: &mut Turn<'_>,
-    ) -> Result<Head<'a>, Step> {
-        let status = match scan::resume(progress, bytes, &self.limits) {
+        capacity: usize,
+    ) -> Result<Head<'a>, Option<Status>> {
+        let Self { limits, last_host, .. } = self;
+        if !progress.begun()
+            && let Some(head) = scan::rest(bytes, start, limits, last_host)
+        {
+            return Ok(head);
+        }
+        match scan::resume(progress, bytes, limits) {
             Parse::Complete(head) => {
                 *progress = Progress::default();
                 flags.retire_timer();
-                return Ok(head);
+                Ok(head)
             }
-            Parse::Partial if bytes.len() < turn.capacity => return Err(Step::Wait),
-            Parse::Partial => scan::too_long(progress),
-            Parse::Invalid(status) => status,
-        };
-        Err(self.refuse(output, &mut turn.tally, status))
+            Parse::Partial if bytes.len() < capacity => Err(None),
+            Parse::Partial => Err(Some(scan::too_long(progress))),
+            Parse::Invalid(status) => Err(Some(status)),
+        }
     }
 
     /// The body of a request can't be read on.
@@ -458,6 +468,7 @@ impl<S> Parts<S> {
     #[inline(always)]
     fn keep_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>) {
         let wanted = match phase {
+            Phase::Head { progress, flags } if !progress.begun() && flags.timer() == Timer::None => return,
             Phase::Head { progress, .. } if progress.begun() => Timer::Head,
             Phase::Busy(busy) if busy.incoming != Incoming::Ended => Timer::Body,
             Phase::Head { .. } | Phase::Busy(_) => Timer::None,
@@ -501,7 +512,7 @@ struct Turn<'t> {
 impl Turn<'_> {
     /// Whether as much of the output is free as is queued, so that an answer of half its bound always fits. If not,
     /// `writable` will come.
-    #[inline(never)]
+    #[inline(always)]
     fn has_room(&mut self, output: &mut Output<'_>) -> bool {
         let (room, queued) = (output.room(), output.queued());
         if room < ROOM_MIN || room < queued {

@@ -166,6 +166,7 @@ pub struct Output<'a> {
 
 impl Output<'_> {
     /// How many bytes [`send`](Self::send) takes now.
+    #[inline]
     #[must_use]
     pub fn room(&self) -> usize {
         let blocks = self.pool.available().min(self.most.saturating_sub(self.chain.blocks) as usize);

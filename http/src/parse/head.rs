@@ -32,15 +32,13 @@ pub struct Head<'a> {
 
 impl<'a> Head<'a> {
     /// To be filled in.
-    pub(crate) const NONE: Self = Self {
-        method: Method::Get,
-        minor: 1,
-        path: b"",
-        query: None,
-        framing: Framing::NONE,
-        bytes: b"",
-        target_end: 0,
-    };
+    pub(crate) const NONE: Self = Self::plain(b"", 0, b"");
+
+    /// `GET` without a query and without a body, as most are.
+    #[inline(always)]
+    pub(crate) const fn plain(path: &'a [u8], target_end: usize, bytes: &'a [u8]) -> Self {
+        Self { method: Method::Get, minor: 1, path, query: None, framing: Framing::NONE, bytes, target_end }
+    }
 
     /// The request target as it came.
     pub fn target(&self) -> &'a [u8] {

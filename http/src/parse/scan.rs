@@ -10,13 +10,15 @@ use crate::limits::Limits;
 use crate::method::Method;
 use crate::status::Status;
 
-use super::framing::{self, Facts, Framing, Known};
+use super::framing::{self, Facts, Known};
 use super::head::{Head, Parse, VERSION_LENGTH, absolute};
 use super::host::{self, LastHost};
 use super::words::{self, Cursor};
 
 /// The longest method that is looked at; longer than any that exists.
 const METHOD_MAX: usize = 24;
+/// Where the target starts in a request line as most are.
+const PLAIN_TARGET: usize = 4;
 /// What follows the target in a request line.
 const VERSION: &[u8; VERSION_LENGTH] = b" HTTP/1.1\r\n";
 
@@ -59,81 +61,78 @@ pub fn parse<'a>(input: &'a [u8], limits: &Limits) -> Parse<'a> {
     resume(&mut Progress::default(), input, limits)
 }
 
-/// Parses a head that has come whole and is in order: fills in `head` and gives what follows it. `None` for any
-/// other, which [`resume`] judges; `head` is to be forgotten then.
-///
-/// The shape that most heads have is read here, the rest out of line, so that it takes no registers.
-#[inline(always)]
-pub(crate) fn whole<'a>(
-    head: &mut Head<'a>,
-    input: &'a [u8],
-    limits: &Limits,
-    last: &mut LastHost,
-) -> Option<&'a [u8]> {
-    let window = input.get(..limits.head).unwrap_or(input);
-    let behind = match plain_line(head, window, limits) {
-        Some(fields) => {
-            let behind_host = last.behind(fields);
-            if let Some([b'\r', b'\n', behind @ ..]) = behind_host {
-                head.framing = Framing::NONE;
-                behind
-            } else {
-                let (fields, facts) = match behind_host {
-                    Some(others) => (others, Facts::HOST_ALONE),
-                    None => (fields, Facts::default()),
-                };
-                more(head, Cursor::within(window, fields), facts, limits, last)?
-            }
-        }
-        None => any(head, window, limits, last)?,
-    };
-    let (bytes, rest) = input.split_at_checked(window.len() - behind.len())?;
-    head.bytes = bytes;
-    Some(rest)
+/// A head as most are: `GET`, a path without a query, this version, and `Host` as its one field.
+pub(crate) struct Plain<'a> {
+    pub(crate) path: &'a [u8],
+    pub(crate) target_end: usize,
+    pub(crate) bytes: &'a [u8],
+    /// What follows the head.
+    pub(crate) behind: &'a [u8],
 }
 
-/// Reads a request line as most are: `GET`, a path without a query, this version. Gives what follows it; `None` for
+/// How far a head is as most are: up to `at`; 0: not at all.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Start {
+    at: usize,
+    target_end: usize,
+    host: bool,
+}
+
+/// Parses a head if it is as most are. Any other goes to [`rest`], out of line, so that it takes no registers here.
+#[inline(always)]
+pub(crate) fn plain<'a>(input: &'a [u8], limits: &Limits, last: &LastHost) -> Result<Plain<'a>, Start> {
+    let window = input.get(..limits.head).unwrap_or(input);
+    let Some((path, target_end, fields)) = plain_line(window, limits) else { return Err(Start::default()) };
+    let Some(others) = last.behind(fields) else {
+        return Err(Start { at: window.len() - fields.len(), target_end, host: false });
+    };
+    let [b'\r', b'\n', behind @ ..] = others else {
+        return Err(Start { at: window.len() - others.len(), target_end, host: true });
+    };
+    match input.split_at_checked(window.len() - behind.len()) {
+        Some((bytes, behind)) => Ok(Plain { path, target_end, bytes, behind }),
+        None => Err(Start::default()),
+    }
+}
+
+/// Reads a request line as most are. Gives the path, the place where it ends and what follows the line; `None` for
 /// any other line.
 #[inline(always)]
-fn plain_line<'a>(head: &mut Head<'a>, window: &'a [u8], limits: &Limits) -> Option<&'a [u8]> {
+fn plain_line<'a>(window: &'a [u8], limits: &Limits) -> Option<(&'a [u8], usize, &'a [u8])> {
     let start = u64::from_le_bytes(*window.first_chunk::<8>()?);
     if start << 24 != u64::from_le_bytes(*b"\0\0\0GET /") {
         return None;
     }
     let mut cursor = Cursor::new(window);
-    cursor.advance(4);
+    cursor.advance(PLAIN_TARGET);
     let target = cursor.rest;
     cursor.skip(words::ends_path);
     let target_end = cursor.at();
     let path = cursor.since(target)?;
-    if path.len() > limits.target || !cursor.take(VERSION) {
-        return None;
-    }
-    (head.method, head.minor, head.path, head.query) = (Method::Get, 1, path, None);
-    head.target_end = target_end;
-    Some(cursor.rest)
+    (path.len() <= limits.target && cursor.take(VERSION)).then_some((path, target_end, cursor.rest))
 }
 
-/// Reads a whole head whatever its request line; gives what follows it.
-#[inline(never)]
-fn any<'a>(head: &mut Head<'a>, window: &'a [u8], limits: &Limits, last: &mut LastHost) -> Option<&'a [u8]> {
-    let mut cursor = Cursor::new(window);
-    request_line(head, &mut cursor, limits).ok()?;
-    more(head, cursor, Facts::default(), limits, last)
-}
-
-/// Reads the fields of a head from the cursor on.
-#[inline(never)]
-fn more<'a>(
-    head: &mut Head<'a>,
-    mut cursor: Cursor<'a>,
-    mut facts: Facts,
+/// Parses a head that has come whole and is in order, whose `start` was read by [`plain`]. `None` for any other,
+/// which [`resume`] judges.
+pub(crate) fn rest<'a>(
+    input: &'a [u8],
+    start: Start,
     limits: &Limits,
     last: &mut LastHost,
-) -> Option<&'a [u8]> {
+) -> Option<Head<'a>> {
+    let Start { at, target_end, host } = start;
+    let window = input.get(..limits.head).unwrap_or(input);
+    let mut cursor = Cursor::new(window);
+    let mut head = Head::plain(window.get(PLAIN_TARGET..target_end).unwrap_or(&[]), target_end, window);
+    if at == 0 {
+        request_line(&mut head, &mut cursor, limits).ok()?;
+    } else {
+        cursor.advance(at);
+    }
+    let mut facts = if host { Facts::HOST_ALONE } else { Facts::default() };
     field_lines(&mut cursor, &mut facts, limits, last).ok()?;
-    head.framing = framing::framing(head, &facts).ok()?;
-    Some(cursor.rest)
+    let framing = framing::framing(&head, &facts).ok()?;
+    Some(Head { framing, bytes: cursor.since(window)?, ..head })
 }
 
 /// Parses on. `input` must start with the bytes of the calls before.

@@ -13,7 +13,8 @@ use crate::testing::Random;
 
 use super::framing::Body;
 use super::head::{Head, Parse};
-use super::scan::{Progress, parse, resume};
+use super::host::LastHost;
+use super::scan::{Plain, Progress, parse, plain, rest, resume};
 
 const LIMITS: Limits = Limits::DEFAULT;
 
@@ -21,6 +22,13 @@ fn head(input: &[u8]) -> Head<'_> {
     match parse(input, &LIMITS) {
         Parse::Complete(head) => head,
         other @ (Parse::Partial | Parse::Invalid(_)) => panic!("{other:?} for {}", input.escape_ascii()),
+    }
+}
+
+fn complete(parse: Parse<'_>) -> Option<Head<'_>> {
+    match parse {
+        Parse::Complete(head) => Some(head),
+        Parse::Partial | Parse::Invalid(_) => None,
     }
 }
 
@@ -38,9 +46,24 @@ fn in_pieces<'a>(input: &'a [u8], limits: &Limits, mut cut: impl FnMut(usize) ->
     Parse::Partial
 }
 
+/// What the request loop reads when all of the input is there, and whether it was a plain head.
+fn at_once<'a>(input: &'a [u8], limits: &Limits, last: &mut LastHost) -> (Option<Head<'a>>, bool) {
+    match plain(input, limits, last) {
+        Ok(Plain { path, target_end, bytes, behind }) => {
+            assert_eq!(bytes.len() + behind.len(), input.len());
+            (Some(Head::plain(path, target_end, bytes)), true)
+        }
+        Err(start) => (rest(input, start, limits, last), false),
+    }
+}
+
 /// Asserts that byte by byte, and cut in two anywhere, the verdict is that of the whole.
 fn every_cut(input: &[u8], limits: &Limits) -> Result<usize, u16> {
     let whole = parse(input, limits);
+    let mut last = LastHost::NONE;
+    for _ in 0..2 {
+        assert_eq!(at_once(input, limits, &mut last).0, complete(whole), "{}", input.escape_ascii());
+    }
     assert_eq!(in_pieces(input, limits, |_| 1), whole, "byte by byte: {}", input.escape_ascii());
     if input.len() < 600 {
         for first in 1..input.len() {
@@ -354,6 +377,7 @@ fn agrees_with_httparse() {
     let seed = Random::seed();
     let mut random = Random::new(seed);
     let mut counts = std::collections::BTreeMap::new();
+    let (mut last, mut plains) = (LastHost::NONE, 0);
     for round in 0..60_000 {
         let mut input = generate(&mut random);
         if round % 4 > 0 {
@@ -364,7 +388,11 @@ fn agrees_with_httparse() {
         assert_eq!(in_pieces(&input, &LIMITS, |_| 1), whole, "seed {seed}: {}", input.escape_ascii());
         let pieces = in_pieces(&input, &LIMITS, |_| random.below(40));
         assert_eq!(pieces, whole, "seed {seed}: {}", input.escape_ascii());
+        let (head, plain) = at_once(&input, &LIMITS, &mut last);
+        assert_eq!(head, complete(whole), "seed {seed}: {}", input.escape_ascii());
+        plains += u32::from(plain);
     }
-    std::println!("seed {seed}: {counts:?}");
+    std::println!("seed {seed}: {counts:?}, {plains} plain");
     assert!(counts["accepted"] > 10_000 && counts["refused"] > 5_000, "{counts:?}");
+    assert!(plains > 100, "{plains} plain heads");
 }

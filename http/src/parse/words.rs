@@ -77,12 +77,6 @@ impl<'a> Cursor<'a> {
         Self { rest: input, input }
     }
 
-    /// In front of `rest`, which is what `input` ends with.
-    #[inline(always)]
-    pub(crate) const fn within(input: &'a [u8], rest: &'a [u8]) -> Self {
-        Self { rest, input }
-    }
-
     /// How many bytes are behind the cursor.
     #[inline(always)]
     pub(crate) const fn at(&self) -> usize {

@@ -12,6 +12,8 @@ pub const FIELDS_MAX: usize = 2048;
 pub(crate) struct Added {
     lines: [u8; FIELDS_MAX],
     used: usize,
+    /// Whether anything was added, or refused.
+    touched: bool,
     /// What was set that otherwise goes out by itself.
     pub(crate) own_type: bool,
     pub(crate) own_server: bool,
@@ -25,6 +27,7 @@ impl Added {
         Self {
             lines: [0; FIELDS_MAX],
             used: 0,
+            touched: false,
             own_type: false,
             own_server: false,
             own_date: false,
@@ -34,13 +37,20 @@ impl Added {
 
     #[inline(always)]
     pub(crate) fn clear(&mut self) {
-        self.used = 0;
+        if self.touched {
+            self.reset();
+        }
+    }
+
+    #[inline(never)]
+    const fn reset(&mut self) {
+        (self.used, self.touched) = (0, false);
         (self.own_type, self.own_server, self.own_date, self.failed) = (false, false, false, false);
     }
 
     #[inline(always)]
     pub(crate) const fn is_empty(&self) -> bool {
-        self.used == 0 && !self.failed
+        !self.touched
     }
 
     pub(crate) fn lines(&self) -> &[u8] {
@@ -50,6 +60,7 @@ impl Added {
     /// Adds a line, or marks the response as failed.
     #[inline(never)]
     pub(crate) fn add(&mut self, name: &str, value: &dyn Display) {
+        self.touched = true;
         let start = self.used;
         let named = !name.is_empty() && name.bytes().all(is_token) && !self.is_ours(name);
         let line = self.write_str(name).and_then(|()| self.write_str(": "));
