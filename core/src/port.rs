@@ -252,11 +252,11 @@ impl<'p, 's, D> Port<'p, 's, D> {
         self.shard.stats.bytes_out += n as u64;
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
         let control = &mut slot.control;
-        control.flags.clear(Flags::IN_FLIGHT);
         if n == 0 {
+            control.flags.clear(Flags::IN_FLIGHT);
             return;
         }
-        control.flags.clear(Flags::STALLED);
+        control.flags.clear(Flags::IN_FLIGHT.with(Flags::STALLED));
         control.chain.sent(&mut self.shard.output, n);
         if !control.state.is_live() {
             return;
@@ -362,20 +362,19 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// port is of no use.
     #[inline(always)]
     pub fn run<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
-        if !handler.wants_sent()
-            && let Some(next) = self.sent_unheard()
-        {
-            return next;
-        }
         if let Some(next) = self.run_plain(handler, cx) {
             return next;
         }
         self.run_all(handler, cx)
     }
 
-    /// All that was queued has left, which is no event to the handler, and nothing else is due.
-    #[inline]
-    fn sent_unheard(&mut self) -> Option<Next> {
+    /// What [`run`](Self::run) would say after a send, if that is no event to the handler and nothing
+    /// else is due. Spares the driver what a callback needs.
+    #[inline(always)]
+    pub fn next_after_sent<H: Handler<Data = D>>(&mut self, handler: &H) -> Option<Next> {
+        if handler.wants_sent() {
+            return None;
+        }
         let control = &mut self.shard.slots.get_mut(self.index)?.control;
         if control.pending != Pending::SENT || !control.is_plain() || !control.chain.is_empty() {
             return None;

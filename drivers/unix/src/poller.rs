@@ -219,8 +219,13 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         {
             // most of what is received is answered at once
             send(&mut port, fd);
-            let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
-            next = port.run(&mut self.handler, &mut cx);
+            next = match port.next_after_sent(&self.handler) {
+                Some(next) => next,
+                None => {
+                    let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
+                    port.run(&mut self.handler, &mut cx)
+                }
+            };
         }
         if next.waits_for().is_some() && next.waits_for() == self.io.interest(token) {
             self.current = None;
