@@ -118,6 +118,7 @@ pub trait Handler {
     }
 
     /// Everything that happens to a socket goes through here, and on to the method of its name.
+    #[inline(always)]
     fn event(
         &mut self,
         socket: &mut Socket<'_, Self::Data>,

@@ -80,6 +80,14 @@ impl<'p, 's, D> Port<'p, 's, D> {
     pub fn room(&self) -> usize {
         let Some(slot) = self.shard.slots.get(self.index) else { return 0 };
         let control = &slot.control;
+        if control.state == State::Open
+            && control.kept.is_empty()
+            && !control.holds_back()
+            && self.fresh.is_empty()
+            && self.shard.input.large.available() > 0
+        {
+            return self.shard.shared.capacity as usize; // the common case
+        }
         if !control.state.reads() {
             0
         } else if control.state.is_live() {
@@ -109,15 +117,18 @@ impl<'p, 's, D> Port<'p, 's, D> {
             assert!(!control.flags.has(Flags::PEER_ENDED), "received {} bytes with room for 0", bytes.len());
             return; // a staged close discards
         }
-        let room = self.shard.input.room(&control.kept).saturating_sub(self.fresh.len());
-        if bytes.len() >= room || control.flags.has(Flags::UNUSUAL) {
+        // less than a block, with nothing before it, needs no closer look: a block is free for it
+        let small = bytes.len() < self.shard.config.block_size && self.shard.input.has_blocks();
+        let first = control.kept.is_empty() && self.fresh.is_empty();
+        if !small || !first || control.flags.has(Flags::UNUSUAL) {
+            let room = self.shard.input.room(&control.kept).saturating_sub(self.fresh.len());
             control.received_unusually(bytes.len(), room);
         }
         if !control.flags.has(Flags::STALLED) || self.shard.config.timeouts.write_stall.is_none() {
             control.seen = now;
         }
         control.pending.set(Pending::RECEIVE);
-        if control.kept.is_empty() && self.fresh.is_empty() {
+        if first {
             self.fresh = bytes;
         } else {
             self.keep_fresh();
@@ -386,7 +397,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
 
     /// The two events of a plain request, each with one look at the slot: bytes came and all were
     /// consumed, or all that was queued has left. `None` when there is more to it.
-    #[inline(never)]
+    #[inline(always)]
     fn run_plain<H: Handler<Data = D>>(
         &mut self,
         handler: &mut H,

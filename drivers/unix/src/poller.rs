@@ -219,13 +219,8 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         {
             // most of what is received is answered at once
             send(&mut port, fd);
-            next = match port.next_after_sent(&self.handler) {
-                Some(next) => next,
-                None => {
-                    let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
-                    port.run(&mut self.handler, &mut cx)
-                }
-            };
+            let Some(after) = port.next_after_sent(&self.handler) else { return self.run_port(token) };
+            next = after;
         }
         if next.waits_for().is_some() && next.waits_for() == self.io.interest(token) {
             self.current = None;
