@@ -418,9 +418,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
         };
         control.pending = Pending::default();
         if !matches!(event, Event::Sent) || handler.wants_sent() {
-            let shared = shard.shared.of(self.index, control.generation);
             let (bytes, consumed) = (self.fresh, &mut self.consumed);
-            let stream = Stream { control, pool: shard.output.lend(), bytes, consumed, shared };
+            let (pool, shared, index) = (shard.output.lend(), &shard.shared, self.index);
+            let stream = Stream { control, pool, bytes, consumed, shared, index };
             let data = slot.data.as_mut()?;
             handler.event(&mut Socket { stream, data }, event, cx);
         }
@@ -524,9 +524,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
         } else {
             self.fresh
         };
-        let shared = shard.shared.of(self.index, control.generation);
-        let pool = shard.output.lend();
-        Some(Socket { stream: Stream { control, pool, bytes, consumed: &mut self.consumed, shared }, data })
+        let (pool, shared, index) = (shard.output.lend(), &shard.shared, self.index);
+        let consumed = &mut self.consumed;
+        Some(Socket { stream: Stream { control, pool, bytes, consumed, shared, index }, data })
     }
 
     /// Applies what the last callback did: takes away what it consumed, keeps what it left, and moves

@@ -56,6 +56,10 @@ pub(crate) trait Links {
 #[derive(Debug)]
 pub(crate) struct Wheel {
     now: u32,
+    /// How many timers are filed.
+    filed: u32,
+    /// No timer is due before this, while any is filed: most turns look no further.
+    soonest: u32,
     occupied: [u64; LEVELS],
     heads: [[u32; LISTS]; LEVELS],
     /// No timer of a list is due before this, so that nobody wakes only to move timers down.
@@ -64,7 +68,14 @@ pub(crate) struct Wheel {
 
 impl Wheel {
     pub(crate) const fn new(now: u32) -> Self {
-        Self { now, occupied: [0; LEVELS], heads: [[0; LISTS]; LEVELS], earliest: [[0; LISTS]; LEVELS] }
+        Self {
+            now,
+            filed: 0,
+            soonest: 0,
+            occupied: [0; LEVELS],
+            heads: [[0; LISTS]; LEVELS],
+            earliest: [[0; LISTS]; LEVELS],
+        }
     }
 
     fn place(&self, due: u32) -> (usize, usize) {
@@ -78,10 +89,14 @@ impl Wheel {
         self.cancel(links, index);
         let due = if at_or_before(due, self.now) { self.now } else { due };
         self.file(links, index, due);
+        if self.filed == 1 || at_or_before(due, self.soonest) {
+            self.soonest = due;
+        }
     }
 
     #[expect(clippy::indexing_slicing, reason = "`place` gives a level below LEVELS and a list below LISTS")]
     fn file(&mut self, links: &mut impl Links, index: u32, due: u32) {
+        self.filed += 1;
         let (level, list) = self.place(due);
         let head = &mut self.heads[level][list];
         let next = core::mem::replace(head, index + 1);
@@ -103,6 +118,7 @@ impl Wheel {
         if !link.is_filed() {
             return;
         }
+        self.filed -= 1;
         if link.next != 0 {
             links.link(link.next - 1).prev = link.prev;
         }
@@ -132,7 +148,11 @@ impl Wheel {
 
     /// The tick at which the wheel wants to be advanced: no timer is due before. It may be that of a
     /// timer that was taken out. `None` when nothing is filed.
-    pub(crate) fn next(&self) -> Option<u32> {
+    pub(crate) const fn next(&self) -> Option<u32> {
+        if self.filed > 0 { Some(self.soonest) } else { None }
+    }
+
+    fn find_soonest(&self) -> Option<u32> {
         let mut best = None;
         for (level, lists) in self.earliest.iter().enumerate() {
             let Some(list) = self.first_of(level) else { continue };
@@ -175,6 +195,9 @@ impl Wheel {
     /// `None` once there is no more.
     #[expect(clippy::indexing_slicing, reason = "`place` gives a level below LEVELS and a list below LISTS")]
     pub(crate) fn expired(&mut self, links: &mut impl Links, to: u32) -> Option<u32> {
+        if self.filed > 0 && !at_or_before(self.soonest, to) {
+            return None;
+        }
         while let Some((level, list, at)) = self.first() {
             if !at_or_before(at, to) {
                 break;
@@ -191,6 +214,7 @@ impl Wheel {
         if at_or_before(self.now, to) {
             self.now = to;
         }
+        self.soonest = self.find_soonest().unwrap_or(to);
         None
     }
 }

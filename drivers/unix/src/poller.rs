@@ -200,7 +200,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     #[inline]
     fn on_readable(&mut self, token: Token) {
         let Some(mut port) = self.shard.port(token) else { return };
-        let Some(fd) = self.io.fd(token) else { return };
+        let Some((fd, watched)) = self.io.fd_and_interest(token) else { return };
         let room = port.room().min(self.buffer.len());
         if room > 0 {
             let Some(buffer) = self.buffer.get_mut(..room) else { return };
@@ -222,7 +222,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
             let Some(after) = port.next_after_sent(&self.handler) else { return self.run_port(token) };
             next = after;
         }
-        if next.waits_for().is_some() && next.waits_for() == self.io.interest(token) {
+        if next.waits_for() == Some(watched) {
             self.current = None;
         } else {
             self.act(token, next);
@@ -663,6 +663,12 @@ fn send_pieces<D>(port: &Port<'_, '_, D>, fd: BorrowedFd<'_>) -> (usize, Sent) {
 }
 
 impl<M> Io<'_, M> {
+    #[inline]
+    fn fd_and_interest(&self, token: Token) -> Option<(BorrowedFd<'_>, Interest)> {
+        let entry = self.entries.get(token.index() as usize)?;
+        Some((entry.fd.as_ref()?.as_fd(), entry.interest))
+    }
+
     fn fd(&self, token: Token) -> Option<BorrowedFd<'_>> {
         self.entries.get(token.index() as usize)?.fd.as_ref().map(AsFd::as_fd)
     }
