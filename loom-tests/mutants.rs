@@ -178,6 +178,8 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step("sync/load.rs", "absorb_doubles", "core::mem::take(&mut other.count)", "other.count"),
     step("sync/load.rs", "drop_gives_nothing_back", "self.give_back(self.count);", "self.count = 0;"),
+    // The counter.
+    step("sync/counter.rs", "add_forgets_what_was", "self.get().wrapping_add(n)", "n"),
     // The balancer. Only what takes two acceptors: the rest is for its unit tests.
     step(
         "balance.rs",

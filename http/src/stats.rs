@@ -1,7 +1,8 @@
 //! Counters that a program can read.
 
 use core::fmt;
-use core::sync::atomic::{AtomicUsize, Ordering};
+
+use lightcone_core::sync::Counter;
 
 use crate::status::Status;
 
@@ -25,11 +26,11 @@ use crate::status::Status;
 /// The counters are as wide as a pointer and wrap.
 #[derive(Debug)]
 pub struct Stats {
-    requests: AtomicUsize,
-    failures: AtomicUsize,
-    bytes_in: AtomicUsize,
-    bytes_out: AtomicUsize,
-    refusals: [AtomicUsize; REFUSALS.len()],
+    requests: Counter,
+    failures: Counter,
+    bytes_in: Counter,
+    bytes_out: Counter,
+    refusals: [Counter; REFUSALS.len()],
 }
 
 /// What the server refuses by itself, before any handler.
@@ -49,52 +50,58 @@ impl Stats {
     /// All zero.
     pub const fn new() -> Self {
         Self {
-            requests: AtomicUsize::new(0),
-            failures: AtomicUsize::new(0),
-            bytes_in: AtomicUsize::new(0),
-            bytes_out: AtomicUsize::new(0),
-            refusals: [const { AtomicUsize::new(0) }; REFUSALS.len()],
+            requests: Counter::new(),
+            failures: Counter::new(),
+            bytes_in: Counter::new(),
+            bytes_out: Counter::new(),
+            refusals: [const { Counter::new() }; REFUSALS.len()],
         }
     }
 
     /// Requests that were given to the routes.
     pub fn requests(&self) -> usize {
-        self.requests.load(Ordering::Relaxed)
+        self.requests.get()
     }
 
     /// Of these, those that were answered with a status from 400 on.
     pub fn failures(&self) -> usize {
-        self.failures.load(Ordering::Relaxed)
+        self.failures.get()
     }
 
     /// Bytes of requests.
     pub fn bytes_in(&self) -> usize {
-        self.bytes_in.load(Ordering::Relaxed)
+        self.bytes_in.get()
     }
 
     /// Bytes of responses.
     pub fn bytes_out(&self) -> usize {
-        self.bytes_out.load(Ordering::Relaxed)
+        self.bytes_out.get()
     }
 
     /// What was refused before it became a request, by status.
     pub fn refusals(&self) -> impl Iterator<Item = (Status, usize)> {
-        REFUSALS.iter().zip(&self.refusals).map(|(status, count)| (*status, count.load(Ordering::Relaxed)))
+        REFUSALS.iter().zip(&self.refusals).map(|(status, count)| (*status, count.get()))
     }
 
     /// Adds what was done in one callback.
+    #[inline]
     pub(crate) fn add(&self, tally: &Tally) {
-        more(&self.requests, tally.requests);
-        more(&self.bytes_in, tally.bytes_in);
-        more(&self.bytes_out, tally.bytes_out);
+        self.requests.add(tally.requests);
+        self.bytes_in.add(tally.bytes_in);
+        self.bytes_out.add(tally.bytes_out);
         if tally.failures > 0 {
-            more(&self.failures, tally.failures);
+            self.failures.add(tally.failures);
         }
         if let Some(refusal) = tally.refusal {
-            let at = REFUSALS.iter().position(|status| *status == refusal);
-            if let Some(count) = at.and_then(|at| self.refusals.get(at)) {
-                more(count, 1);
-            }
+            self.refused(refusal);
+        }
+    }
+
+    #[cold]
+    fn refused(&self, refusal: Status) {
+        let at = REFUSALS.iter().position(|status| *status == refusal);
+        if let Some(count) = at.and_then(|at| self.refusals.get(at)) {
+            count.add(1);
         }
     }
 }
@@ -117,12 +124,6 @@ impl fmt::Display for Stats {
         }
         Ok(())
     }
-}
-
-/// One thread writes, so this needs no locked instruction; two that share a counter may lose counts, no more.
-fn more(counter: &AtomicUsize, n: usize) {
-    let sum = counter.load(Ordering::Relaxed).wrapping_add(n);
-    counter.store(sum, Ordering::Relaxed);
 }
 
 /// What one callback has done.

@@ -1,4 +1,4 @@
-//! What crosses threads: the mailbox, the wake flag and the load counters.
+//! What crosses threads: the mailbox, the wake flag, the load counters and the counters of statistics.
 //!
 //! These are the only files of the crate that name an atomic or an `UnsafeCell`, and they name them through
 //! the two modules below, which model checking (`cfg(loom)`) swaps for instrumented twins. The files refer to
@@ -12,35 +12,53 @@
 //! | a mailbox's tail | every producer, every closer | always, by read-modify-write |
 //! | a mailbox's head | its [`Receiver`] | always; no other thread reads it |
 //! | a [`WakeFlag`] | producers by `notify`, its poller by the rest | always, by read-modify-write |
+//! | a [`Counter`] | its one writer by load and store, everyone by load | always; nothing is published through it |
 //! | a [`Load`] | everyone | always; a hint, nothing is published through it |
 //!
-//! A target without compare-and-swap (Cortex-M0, for instance) has no `sync`: one poller needs none of it.
-#![cfg(all(target_has_atomic = "ptr", target_has_atomic = "32"))]
+//! A target without compare-and-swap (Cortex-M0, for instance) has [`Counter`] alone: one poller needs no more.
 
-mod load;
-mod mailbox;
-mod ord;
-mod padded;
-mod slot;
-mod wake;
+/// Leaves out what takes compare-and-swap where there is none.
+macro_rules! with_exchange {
+    ($($item:item)*) => {
+        $(#[cfg(all(target_has_atomic = "ptr", target_has_atomic = "32"))] $item)*
+    };
+}
 
-pub use load::{Load, Reservation};
-#[cfg(not(loom))]
-pub use mailbox::StaticMailbox;
-pub use mailbox::{Mailbox, Popped, PushError, Receiver, SlotsError};
-pub use padded::Padded;
-pub use slot::Slot;
-pub use wake::WakeFlag;
+mod counter;
+pub use counter::Counter;
+
+with_exchange! {
+    mod load;
+    mod mailbox;
+    mod ord;
+    mod padded;
+    mod slot;
+    mod wake;
+
+    pub use load::{Load, Reservation};
+    #[cfg(not(loom))]
+    pub use mailbox::StaticMailbox;
+    pub use mailbox::{Mailbox, Popped, PushError, Receiver, SlotsError};
+    pub use padded::Padded;
+    pub use slot::Slot;
+    pub use wake::WakeFlag;
+}
 
 /// The atomics: the machine's own, or loom's.
 pub(crate) mod atomic {
     #[cfg(not(loom))]
-    pub(crate) use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+    use core::sync::atomic;
     #[cfg(loom)]
-    pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+    use loom::sync::atomic;
+
+    pub(crate) use atomic::{AtomicUsize, Ordering};
+    with_exchange! {
+        pub(crate) use atomic::{AtomicBool, AtomicU32};
+    }
 }
 
 /// The cell whose accesses loom checks for races.
+#[cfg(all(target_has_atomic = "ptr", target_has_atomic = "32"))]
 pub(crate) mod cell {
     #[cfg(loom)]
     pub(crate) use loom::cell::UnsafeCell;

@@ -1,6 +1,7 @@
 //! All models, in one binary: a mutant is linked once. Each file says what it models.
 #![forbid(unsafe_code)]
 
+mod counter;
 mod handover;
 mod load;
 mod mailbox;
