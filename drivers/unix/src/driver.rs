@@ -303,7 +303,8 @@ impl core::error::Error for DriverError {}
 #[must_use]
 pub fn timeout_ms(timeout: Option<Duration>) -> libc::c_int {
     let Some(timeout) = timeout else { return -1 };
-    let ms = timeout.as_nanos().div_ceil(1_000_000);
+    let up = u64::from(timeout.subsec_nanos().div_ceil(1_000_000));
+    let ms = timeout.as_secs().saturating_mul(1_000).saturating_add(up);
     libc::c_int::try_from(ms).unwrap_or(libc::c_int::MAX)
 }
 

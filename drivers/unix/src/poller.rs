@@ -30,7 +30,7 @@ const BROADCAST_A_TURN: usize = 1_024;
 /// The most sends for one socket in a row: then the others come first.
 const SENDS_IN_A_ROW: usize = 4;
 /// How long published counts may lag.
-const PUBLISH_EVERY: Duration = Duration::from_millis(100);
+const PUBLISH_EVERY_MS: u64 = 100;
 
 type Inbox<'h, T> = Receiver<&'h Mailbox<T, Padded<Box<[Cell<T>]>>>>;
 
@@ -605,7 +605,8 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     /// How long the wait may last: not at all while there is something to do.
     fn timeout(&mut self) -> Option<Duration> {
         let publish = self.publish(); // also when there is no time to sleep
-        let busy = self.control.is_ready()
+        // who has pushed since keeps the poller from sleeping by the wake flag
+        let busy = (self.progress.control == 0 && self.control.is_ready())
             || self.mail.is_ready()
             || self.broadcast.is_some()
             || !self.io.dials.is_empty();
@@ -619,8 +620,13 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
 
     /// Publishes the counts now and then; gives when to come back for those that are held back.
     fn publish(&mut self) -> Option<Instant> {
+        let due =
+            self.published.map_or(self.now, |at| Instant::from_millis(at.as_millis() + PUBLISH_EVERY_MS));
+        // after a turn with events they have surely changed
+        if self.now < due && self.progress.events > 0 {
+            return Some(due);
+        }
         let stats = self.shard.stats();
-        let due = self.published.map_or(self.now, |at| at + PUBLISH_EVERY);
         if self.report.stats == *stats {
             return None;
         }
