@@ -391,7 +391,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
             return None;
         }
         control.pending = Pending::default();
-        let quiet = control.is_quiet() && self.fresh.is_empty() && self.shard.input.has_blocks();
+        // it was told to read before, so there were blocks to read into; `room` says when there are none
+        let quiet = control.is_quiet() && self.fresh.is_empty();
         quiet.then(|| control.next_plain())
     }
 
