@@ -74,7 +74,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
         self.shard.token(self.index).unwrap_or(Token::from_bits(0))
     }
 
-    /// The most bytes that may be received now; 0: do not receive.
+    /// The most bytes that may be received now; 0: do not receive, but [`run`](Self::run) or
+    /// [`finish`](Self::finish) the port and wait as it says. So it is when other sockets have taken the
+    /// last block.
     #[must_use]
     #[inline]
     pub fn room(&self) -> usize {
@@ -391,7 +393,6 @@ impl<'p, 's, D> Port<'p, 's, D> {
             return None;
         }
         control.pending = Pending::default();
-        // it was told to read before, so there were blocks to read into; `room` says when there are none
         let quiet = control.is_quiet() && self.fresh.is_empty();
         quiet.then(|| control.next_plain())
     }
@@ -427,8 +428,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
         let control = &slot.control;
         let quiet = control.is_plain() && control.is_quiet() && self.consumed == self.fresh.len();
-        if !quiet || !shard.input.has_blocks() {
-            return None;
+        if !quiet {
+            return None; // `room` says when there is none to read into
         }
         (self.fresh, self.consumed) = (&[], 0);
         Some(control.next_plain())

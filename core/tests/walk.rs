@@ -320,8 +320,11 @@ impl Walk {
                 // a timeout may have passed meanwhile: then the socket ends in the next turn
                 let next = self.bench.shard.next_deadline();
                 let at_once = next.is_some_and(|next| next.as_millis() <= self.bench.now);
-                if interest.reads() && !at_once {
-                    assert!(self.bench.room(token) > 0, "told to read without room");
+                if interest.reads() && !at_once && self.bench.room(token) == 0 {
+                    // others have taken the last block: who finds no room runs the port, and is told to wait
+                    let again = self.bench.run(token);
+                    assert!(!again.waits_for().is_some_and(Interest::reads), "told to read without room");
+                    line.next = again;
                 }
             }
         }
