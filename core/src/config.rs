@@ -273,7 +273,7 @@ impl fmt::Display for Footprint {
 ///
 /// const CONFIG: Config = Config { sockets: 4, input_blocks: 4, output_blocks: 8, ..Config::DEVICE };
 /// const COST: usize = footprint::<u32>(&CONFIG).total();
-/// const { assert!(COST < 20 * 1024) };
+/// const { assert!(COST < 24 * 1024) };
 /// ```
 #[must_use]
 pub const fn footprint<D>(config: &Config) -> Footprint {

@@ -68,7 +68,8 @@ pub enum Event<M> {
 /// 8. A callback borrows only its own socket; others are reached by [`Context::post`].
 ///
 /// All methods but `admit` have a default. Handlers that wrap a handler override
-/// [`event`](Self::event) alone, through which everything goes.
+/// [`event`](Self::event) alone, through which everything goes, and pass on
+/// [`wants_sent`](Self::wants_sent).
 ///
 /// ```
 /// use lightcone_core::{Address, Context, Handler, Origin, Socket};
@@ -117,6 +118,7 @@ pub trait Handler {
     }
 
     /// Everything that happens to a socket goes through here, and on to the method of its name.
+    #[inline(always)]
     fn event(
         &mut self,
         socket: &mut Socket<'_, Self::Data>,

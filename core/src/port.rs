@@ -80,6 +80,14 @@ impl<'p, 's, D> Port<'p, 's, D> {
     pub fn room(&self) -> usize {
         let Some(slot) = self.shard.slots.get(self.index) else { return 0 };
         let control = &slot.control;
+        if control.state == State::Open
+            && control.kept.is_empty()
+            && !control.holds_back()
+            && self.fresh.is_empty()
+            && self.shard.input.large.available() > 0
+        {
+            return self.shard.shared.capacity as usize; // the common case
+        }
         if !control.state.reads() {
             0
         } else if control.state.is_live() {
@@ -109,15 +117,18 @@ impl<'p, 's, D> Port<'p, 's, D> {
             assert!(!control.flags.has(Flags::PEER_ENDED), "received {} bytes with room for 0", bytes.len());
             return; // a staged close discards
         }
-        let room = self.shard.input.room(&control.kept).saturating_sub(self.fresh.len());
-        if bytes.len() >= room || control.flags.has(Flags::UNUSUAL) {
+        // less than a block, with nothing before it, needs no closer look: a block is free for it
+        let small = bytes.len() < self.shard.config.block_size && self.shard.input.has_blocks();
+        let first = control.kept.is_empty() && self.fresh.is_empty();
+        if !small || !first || control.flags.has(Flags::UNUSUAL) {
+            let room = self.shard.input.room(&control.kept).saturating_sub(self.fresh.len());
             control.received_unusually(bytes.len(), room);
         }
         if !control.flags.has(Flags::STALLED) || self.shard.config.timeouts.write_stall.is_none() {
             control.seen = now;
         }
         control.pending.set(Pending::RECEIVE);
-        if control.kept.is_empty() && self.fresh.is_empty() {
+        if first {
             self.fresh = bytes;
         } else {
             self.keep_fresh();
@@ -252,11 +263,11 @@ impl<'p, 's, D> Port<'p, 's, D> {
         self.shard.stats.bytes_out += n as u64;
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
         let control = &mut slot.control;
-        control.flags.clear(Flags::IN_FLIGHT);
         if n == 0 {
+            control.flags.clear(Flags::IN_FLIGHT);
             return;
         }
-        control.flags.clear(Flags::STALLED);
+        control.flags.clear(Flags::IN_FLIGHT.with(Flags::STALLED));
         control.chain.sent(&mut self.shard.output, n);
         if !control.state.is_live() {
             return;
@@ -302,21 +313,18 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// From now on, or from before, the write stall timeout runs.
     fn stall(&mut self) {
         let now = self.shard.now.tick();
-        let moves = self.moves_seen();
+        let waits_for_first = self.shard.config.timeouts.first_byte.is_some();
         let control = self.control();
         if !control.flags.has(Flags::STALLED) {
             control.flags.set(Flags::STALLED.with(Flags::TIMES));
-            if moves {
-                control.seen = now;
+            let silent = control.flags.has(Flags::SILENT);
+            if silent {
+                control.kept.note(now); // no byte is kept while none has come
+            }
+            if !silent || !waits_for_first {
+                control.seen = now; // else it stays the time of opening
             }
         }
-    }
-
-    /// Whether progress moves `seen`: not while it is the time of opening, for the first byte.
-    fn moves_seen(&self) -> bool {
-        let silent =
-            self.shard.slots.get(self.index).is_some_and(|slot| slot.control.flags.has(Flags::SILENT));
-        !silent || self.shard.config.timeouts.first_byte.is_none()
     }
 
     /// Sending is possible again.
@@ -365,32 +373,32 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// port is of no use.
     #[inline(always)]
     pub fn run<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
-        if !handler.wants_sent()
-            && let Some(next) = self.sent_unheard()
-        {
-            return next;
-        }
         if let Some(next) = self.run_plain(handler, cx) {
             return next;
         }
         self.run_all(handler, cx)
     }
 
-    /// All that was queued has left, which is no event to the handler, and nothing else is due.
-    #[inline]
-    fn sent_unheard(&mut self) -> Option<Next> {
+    /// What [`run`](Self::run) would say after a send, if that is no event to the handler and nothing
+    /// else is due. Spares the driver what a callback needs.
+    #[inline(always)]
+    pub fn next_after_sent<H: Handler<Data = D>>(&mut self, handler: &H) -> Option<Next> {
+        if handler.wants_sent() {
+            return None;
+        }
         let control = &mut self.shard.slots.get_mut(self.index)?.control;
         if control.pending != Pending::SENT || !control.is_plain() || !control.chain.is_empty() {
             return None;
         }
         control.pending = Pending::default();
-        let quiet = control.is_quiet() && self.fresh.is_empty() && self.shard.input.has_blocks();
-        quiet.then(|| control.next(true))
+        // it was told to read before, so there were blocks to read into; `room` says when there are none
+        let quiet = control.is_quiet() && self.fresh.is_empty();
+        quiet.then(|| control.next_plain())
     }
 
     /// The two events of a plain request, each with one look at the slot: bytes came and all were
     /// consumed, or all that was queued has left. `None` when there is more to it.
-    #[inline(never)]
+    #[inline(always)]
     fn run_plain<H: Handler<Data = D>>(
         &mut self,
         handler: &mut H,
@@ -411,9 +419,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
         };
         control.pending = Pending::default();
         if !matches!(event, Event::Sent) || handler.wants_sent() {
-            let shared = shard.shared.of(self.index, control.generation);
             let (bytes, consumed) = (self.fresh, &mut self.consumed);
-            let stream = Stream { control, pool: shard.output.lend(), bytes, consumed, shared };
+            let (pool, shared, index) = (shard.output.lend(), &shard.shared, self.index);
+            let stream = Stream { control, pool, bytes, consumed, shared, index };
             let data = slot.data.as_mut()?;
             handler.event(&mut Socket { stream, data }, event, cx);
         }
@@ -423,7 +431,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
             return None;
         }
         (self.fresh, self.consumed) = (&[], 0);
-        Some(control.next(true))
+        Some(control.next_plain())
     }
 
     #[inline(never)]
@@ -517,9 +525,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
         } else {
             self.fresh
         };
-        let shared = shard.shared.of(self.index, control.generation);
-        let pool = shard.output.lend();
-        Some(Socket { stream: Stream { control, pool, bytes, consumed: &mut self.consumed, shared }, data })
+        let (pool, shared, index) = (shard.output.lend(), &shard.shared, self.index);
+        let consumed = &mut self.consumed;
+        Some(Socket { stream: Stream { control, pool, bytes, consumed, shared, index }, data })
     }
 
     /// Applies what the last callback did: takes away what it consumed, keeps what it left, and moves
@@ -685,6 +693,9 @@ impl Control {
         assert!(bytes <= room, "received {bytes} bytes with room for {room}");
         if self.flags.has(Flags::SILENT) {
             self.flags.set(Flags::TIMES); // another timeout holds from now on
+            if self.flags.has(Flags::STALLED) {
+                self.seen = self.kept.noted();
+            }
         }
         self.flags.clear(Flags::SILENT.with(Flags::FILLED));
         if bytes == room {
@@ -708,8 +719,18 @@ impl Control {
             && !self.chain.holds_unused()
     }
 
+    /// [`next`](Self::next) of a quiet socket, for which little can be.
+    #[inline(always)]
+    fn next_plain(&self) -> Next {
+        let open = matches!(self.state, State::Open);
+        if !open || self.flags.has(Flags::PAUSED.with(Flags::BLOCKED).with(Flags::IN_FLIGHT)) {
+            return self.next(true);
+        }
+        if self.chain.is_empty() { Next::Wait(Interest::READ) } else { Next::Send }
+    }
+
     /// What the driver does next: a function of the socket's state alone.
-    #[inline]
+    #[inline(never)]
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "the states that are left differ in what they read alone"

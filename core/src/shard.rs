@@ -556,7 +556,10 @@ impl Ticks {
             State::Lingering => at(control.seen, self.linger, Due::Linger),
             State::Open | State::Finishing | State::Finished | State::PeerClosed => {
                 let quiet = if control.flags.has(Flags::SILENT) && self.first_byte > 0 {
-                    at(control.seen, self.first_byte, engine(Timeout::FirstByte))
+                    let stalled = control.flags.has(Flags::STALLED);
+                    let stall = at(control.kept.noted(), self.write_stall, engine(Timeout::WriteStall));
+                    let first = at(control.seen, self.first_byte, engine(Timeout::FirstByte));
+                    earliest(first, stall.filter(|_| stalled))
                 } else if control.flags.has(Flags::STALLED) && self.write_stall > 0 {
                     at(control.seen, self.write_stall, engine(Timeout::WriteStall))
                 } else {

@@ -60,30 +60,24 @@ pub struct Stream<'a> {
     pub(crate) pool: Lent<'a>,
     pub(crate) bytes: &'a [u8],
     pub(crate) consumed: &'a mut usize,
-    pub(crate) shared: Shared,
+    pub(crate) shared: &'a Shared,
+    pub(crate) index: u32,
 }
 
-/// What a view shows beside the socket itself; made from a template of the shard's.
+/// What views show that is the same for all sockets of a shard.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shared {
     pub(crate) now: Instant,
+    /// The token of place 0 and generation 0.
     pub(crate) token: Token,
     pub(crate) capacity: u32,
     pub(crate) output_limit: u16,
 }
 
-impl Shared {
-    /// For the socket at this place; the template's token is that of place 0 and generation 0.
-    #[inline]
-    pub(crate) fn of(&self, index: u32, generation: u32) -> Self {
-        Self { token: self.token.at(index, generation), ..*self }
-    }
-}
-
 impl fmt::Debug for Stream<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stream")
-            .field("token", &self.shared.token)
+            .field("token", &self.token())
             .field("state", &self.control.state)
             .field("bytes", &self.bytes().len())
             .field("queued", &self.queued())
@@ -95,7 +89,7 @@ impl<'a> Stream<'a> {
     /// The socket's identity, to post messages to.
     #[must_use]
     pub fn token(&self) -> Token {
-        self.shared.token
+        self.shared.token.at(self.index, self.control.generation)
     }
 
     /// The time of this turn.
@@ -274,6 +268,7 @@ impl<'a> Stream<'a> {
             bytes: self.bytes,
             consumed: self.consumed,
             shared: self.shared,
+            index: self.index,
         }
     }
 

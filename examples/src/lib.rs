@@ -1,7 +1,8 @@
-//! What the example programs share: [`ServerOptions`] for the command line, [`serve`] for the life of a server
+//! What the example programs share: [`ServerOptions`] for the command line, [`serve`] for the life of a server.
 //!
 //! | program | what it shows |
 //! | --- | --- |
+//! | `httpd` | an HTTP server with a route of every kind, its limits, counters and log |
 //! | `echo` | the smallest server: input to output, back-pressure for nothing |
 //! | `chat` | messages to every socket of every poller; what becomes of slow readers |
 //! | `relay` | accepting and connecting; two sockets tied together by messages and credit |

@@ -24,6 +24,18 @@ impl Kept {
     pub(crate) const fn is_empty(&self) -> bool {
         self.block == 0
     }
+
+    /// Keeps a number, while it keeps no bytes.
+    pub(crate) const fn note(&mut self, number: u32) {
+        if self.is_empty() {
+            (self.start, self.end) = (number, number);
+        }
+    }
+
+    /// The number that was noted.
+    pub(crate) const fn noted(&self) -> u32 {
+        self.start
+    }
 }
 
 /// Two classes of blocks for left-overs: small ones for a piece of a request, large ones for as
@@ -121,6 +133,7 @@ impl InputPools<'_> {
     }
 
     fn begin(&mut self, kept: &mut Kept, len: usize) -> bool {
+        *kept = Kept::default();
         let small = (len <= self.small.size()).then(|| self.small.lend().lease()).flatten();
         let block = match small {
             Some(block) => Some(block + 1),

@@ -314,6 +314,7 @@ impl Output<'_> {
     }
 
     /// Leases a block and chains it behind the last.
+    #[inline(always)]
     fn grow(&mut self) -> Result<(), Full> {
         if self.chain.blocks >= self.most {
             self.refuse();

@@ -56,7 +56,8 @@ impl Handler for Actor {
 
     fn event(&mut self, socket: &mut Socket<'_>, event: Event, cx: &mut Context<'_>) {
         let what = What::of(&event, socket.bytes().len(), socket.queued());
-        self.trace.add(socket.data.socket, Some(socket.token()), self.poller, what);
+        let now = cx.now().as_millis();
+        self.trace.add(socket.data.socket, Some(socket.token()), self.poller, now, what);
         (self.script.act)(socket, event, cx);
     }
 }

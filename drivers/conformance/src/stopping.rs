@@ -7,6 +7,7 @@ use lightcone_contract::sockets::soon;
 use lightcone_core::CloseReason;
 use lightcone_unix::clock::Clock;
 use lightcone_unix::driver::Driver;
+use lightcone_unix::endpoint::Endpoint;
 
 use crate::accepting::refused;
 use crate::alone::skip;
@@ -254,10 +255,11 @@ pub fn dropping_an_engine_closes_everything<D: Driver>() {
 pub fn stopping_in_the_middle_of_everything<D: Driver>() {
     for round in 0..5 {
         let case = Case::start(small::<D>().pollers(2), echoing);
-        let listener = case.listen();
-        let endpoint = listener.endpoint().clone();
+        // over a Unix socket: a port would be somebody else's as soon as the engine has stopped
+        let listener = case.listen_unix();
+        let Endpoint::Unix(name) = listener.endpoint().clone() else { unreachable!() };
         let work = crate::alone::Background::repeat(move || {
-            let Ok(stream) = std::net::TcpStream::connect(endpoint.as_inet().unwrap()) else {
+            let Ok(stream) = std::os::unix::net::UnixStream::connect(name.as_path().unwrap()) else {
                 return thread::sleep(Duration::from_millis(1));
             };
             let _ = std::io::Write::write_all(&mut &stream, b"hello");

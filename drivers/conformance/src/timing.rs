@@ -6,7 +6,7 @@ use std::thread;
 use lightcone_core::{CloseReason, Instant, Timeout, Timeouts};
 use lightcone_unix::driver::Driver;
 
-use crate::case::{Case, Event, by_default, echoing, small, small_with};
+use crate::case::{Case, Event, by_default, consume_all, echoing, small, small_with};
 use crate::ending::wait_until_stalled;
 use crate::peer::Peer;
 
@@ -59,19 +59,28 @@ pub fn a_connected_socket_falls_silent<D: Driver>() {
     assert_on_time(case.trace.until(0, "close").at_ms - case.trace.until(0, "open").at_ms);
 }
 
-/// Output that the peer does not take.
+/// Output that the peer does not take, whether it has said something before or not.
 pub fn a_peer_takes_nothing<D: Driver>() {
-    let case =
-        Case::start(small_with::<D>(|it| it.write_stall = Some(SPAN)), |socket, event, _| match event {
+    for says in [true, false] {
+        let builder = small_with::<D>(|it| {
+            it.write_stall = Some(SPAN);
+            it.first_byte = None; // it holds instead, until the first byte has come
+        });
+        let case = Case::start(builder, |socket, event, _| match event {
             Event::Open | Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
+            Event::Receive => consume_all(socket),
             other => by_default(socket, other),
         });
-    let peer = Peer::connect_narrow(case.listen().endpoint(), 4_096);
-    assert_eq!(case.trace.closed(0), CloseReason::TimedOut(Timeout::WriteStall));
-    assert!(case.trace.lost(0) > 0);
-    let open = case.trace.until(0, "open").at_ms;
-    assert!(case.trace.until(0, "close").at_ms - open >= SPAN_MS);
-    drop(peer);
+        let mut peer = Peer::connect_narrow(case.listen().endpoint(), 4_096);
+        if says {
+            peer.send(b"x");
+        }
+        assert_eq!(case.trace.closed(0), CloseReason::TimedOut(Timeout::WriteStall));
+        assert!(case.trace.lost(0) > 0);
+        let open = case.trace.until(0, "open").at_ms;
+        assert!(case.trace.until(0, "close").at_ms - open >= SPAN_MS);
+        drop(peer);
+    }
 }
 
 /// A peer that takes little, but takes it, is not stalled.

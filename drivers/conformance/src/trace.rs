@@ -112,7 +112,8 @@ pub struct Record {
     pub poller: PollerId,
     /// On which thread.
     pub thread: ThreadId,
-    /// When, on the clock of the engine.
+    /// When, as the engine saw it: a thread that was held up since does not count. For `admit`, which is told no
+    /// time, when it was recorded.
     pub at_ms: u64,
     /// What.
     pub what: What,
@@ -146,17 +147,17 @@ impl Trace {
         let socket = state.sockets;
         state.sockets += 1;
         drop(state);
-        self.add(socket, None, poller, What::Admit { origin, peer });
+        self.add(socket, None, poller, Clock::now_ms(), What::Admit { origin, peer });
         socket
     }
 
-    pub(crate) fn add(&self, socket: usize, token: Option<Token>, poller: PollerId, what: What) {
+    pub(crate) fn add(&self, socket: usize, token: Option<Token>, poller: PollerId, at_ms: u64, what: What) {
         let mut state = self.lock();
         let dull = matches!(what, What::Receive { .. } | What::Sent | What::Writable | What::Message(_));
         if state.quiet && dull {
             return;
         }
-        let (thread, at_ms) = (thread::current().id(), Clock::now_ms());
+        let thread = thread::current().id();
         state.records.push(Record { socket, token, poller, thread, at_ms, what });
         self.0.1.notify_all();
     }

@@ -1,4 +1,4 @@
-//! lightcone's driver for Linux epoll
+//! lightcone's driver for Linux epoll.
 //!
 //! Level-triggered: an event that is not acted on comes again, and edge-triggering would ask for a receive more a
 //! request (until "would block") at 0.4 µs each.
@@ -119,6 +119,9 @@ const fn bits_of(interest: Interest) -> u32 {
 
 /// Errors and hang-ups are learnt from the next call, in whichever direction it is made.
 const fn readiness_of(bits: u32) -> Readiness {
+    if bits == READ {
+        return Readiness::READ; // nearly always
+    }
     let broken = Readiness::when(bits & (HANG_UP | ERROR) != 0, Readiness::BOTH);
     let read = Readiness::when(bits & (READ | ENDED) != 0, Readiness::READ);
     let write = Readiness::when(bits & WRITE != 0, Readiness::WRITE);

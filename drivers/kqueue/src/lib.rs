@@ -1,4 +1,4 @@
-//! lightcone's driver for kqueue: BSD and macOS
+//! lightcone's driver for kqueue: BSD and macOS.
 //!
 //! Changes of interest are collected and made by the wait's own call, so a change costs no call of its own. What the
 //! kernel has is kept beside what is wanted, and only the difference is asked for: nothing is added twice and

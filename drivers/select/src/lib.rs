@@ -1,4 +1,4 @@
-//! lightcone's driver for `select`, which every POSIX system has
+//! lightcone's driver for `select`, which every POSIX system has.
 //!
 //! For systems without a better mechanism, and for few sockets: a wait costs by the highest descriptor, and
 //! descriptors of 1024 and above (`FD_SETSIZE`) are refused, since `select` would write beyond its sets.

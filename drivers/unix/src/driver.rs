@@ -1,7 +1,8 @@
 //! The contract between a poller and the readiness mechanism of an OS.
 //!
 //! A driver translates: it tells which sockets can be read or written, and holds no bytes, timers or policy. To bring
-//! another mechanism, implement [`Driver`] and run the contract's tests (`lightcone-contract`) over it.
+//! another mechanism, implement [`Driver`] and run the contract's tests (`lightcone-contract`) over it; the
+//! [guide](#a-new-driver-step-by-step) below goes through it.
 //!
 //! # The rules
 //!
@@ -58,6 +59,42 @@
 //!     without interest.
 //! 21. Nothing is allocated after [`new`](Driver::new), except to grow with the number of sockets watched at once.
 //! 22. In steady request and response traffic there is no call but the wait.
+//!
+//! # A new driver, step by step
+//!
+//! `drivers/contract/tests/example_poll.rs` is a whole driver over `poll(2)`, about 130 lines, that passes both suites. It
+//! is what these steps lead to.
+//!
+//! 1. **A type.** It owns what the mechanism needs (a descriptor of the kernel's, a list), a waker, and the place for
+//!    the kernel's events. It is made by [`new`](Driver::new) on the thread that starts the engine, so it is `Send`.
+//!    Whatever it will need is allocated there (rule 21).
+//! 2. **The waker.** [`PipeWaker`](crate::waker::PipeWaker) works everywhere; Linux has
+//!    [`EventFdWaker`](crate::waker::EventFdWaker). The driver watches it like any descriptor, under [`KEY_RESERVED`],
+//!    and drains it in the wait when it is ready; it is never reported (rule 19).
+//! 3. **`register`, `modify`, `deregister`.** What is registered is given by the caller each time, so that most drivers
+//!    keep no table (rule 3). One that keeps a list, as `poll` must, takes a socket out of it when its interest is
+//!    [`Interest::NONE`]: most mechanisms report errors whatever is asked for (rule 4). Refuse what can't be watched:
+//!    `select` refuses descriptors beyond its sets. The defaults suffice for [`forget`](Driver::forget), which exists
+//!    to spare a call where the kernel lets go of a closed descriptor by itself.
+//! 4. **`wait`.** Round the timeout up ([`timeout_ms`], rule 16). Turn an interruption by a signal into zero events
+//!    (rule 17). Translate: errors and hang-ups become readiness in every direction that is watched (rule 9), nothing
+//!    is received or asked here (rule 8). If the caller's slice is short, go on behind the last event next time, so that
+//!    nobody starves (rule 13).
+//! 5. **The suites.** In the driver's tests, each in a file or module of its own:
+//!
+//!    ```text
+//!    lightcone_contract::tests!(MyDriver);
+//!    lightcone_conformance::tests!(MyDriver);
+//!    ```
+//!
+//!    The first has a test for each rule that can be seen from outside; the second runs whole engines over the driver. A
+//!    mechanism that the machine does not have is tried over an emulation of its calls, as `lightcone-kqueue` does on
+//!    Linux.
+//! 6. **An engine.** `Builder::<MyDriver>::new()` starts one: see [`Builder`](crate::Builder). To be the default of a
+//!    platform, a driver is chosen in `lightcone-native` and nowhere else.
+//!
+//! Where nothing tells readiness (no operating system, or calls that complete later), this trait is not the way in:
+//! drive a [`Shard`](lightcone_core::Shard) directly, as [`lightcone_core`]'s documentation shows.
 
 use core::fmt;
 use core::ops::{BitOr, BitOrAssign};
@@ -266,7 +303,8 @@ impl core::error::Error for DriverError {}
 #[must_use]
 pub fn timeout_ms(timeout: Option<Duration>) -> libc::c_int {
     let Some(timeout) = timeout else { return -1 };
-    let ms = timeout.as_nanos().div_ceil(1_000_000);
+    let up = u64::from(timeout.subsec_nanos().div_ceil(1_000_000));
+    let ms = timeout.as_secs().saturating_mul(1_000).saturating_add(up);
     libc::c_int::try_from(ms).unwrap_or(libc::c_int::MAX)
 }
 

@@ -18,12 +18,17 @@ pub(crate) const CONNECTS_A_TURN: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
     pub(crate) fd: Option<OwnedFd>,
-    /// The token's: handlers may ask with one whose socket has gone.
-    generation: u32,
     pub(crate) interest: Interest,
+    /// The low bytes of the token's generation: handlers may ask with one whose socket has gone.
+    generation: [u8; 3],
 }
 
-const _: () = assert!(size_of::<Entry>() == 12, "an idle connection pays for it");
+const _: () = assert!(size_of::<Entry>() == 8, "an idle connection pays for it");
+
+const fn low_bytes(token: Token) -> [u8; 3] {
+    let [a, b, c, _] = token.generation().to_le_bytes();
+    [a, b, c]
+}
 
 /// A connect that a handler asked for.
 #[derive(Debug)]
@@ -61,7 +66,7 @@ impl<M> Io<'_, M> {
             self.entries.resize_with(index + 1, Entry::default);
         }
         if let Some(entry) = self.entries.get_mut(index) {
-            *entry = Entry { fd, generation: token.generation(), interest };
+            *entry = Entry { fd, interest, generation: low_bytes(token) };
         }
     }
 
@@ -113,7 +118,7 @@ impl<M> Outbox<M> for Io<'_, M> {
 
     fn local_address(&self, token: Token) -> Option<Address> {
         let entry = self.entries.get(token.index() as usize)?;
-        if token.poller() != self.me || token.generation() != entry.generation {
+        if token.poller() != self.me || low_bytes(token) != entry.generation {
             return None;
         }
         let local = socket::local_address(entry.fd.as_ref()?.as_fd()).ok()?;

@@ -30,7 +30,7 @@ const BROADCAST_A_TURN: usize = 1_024;
 /// The most sends for one socket in a row: then the others come first.
 const SENDS_IN_A_ROW: usize = 4;
 /// How long published counts may lag.
-const PUBLISH_EVERY: Duration = Duration::from_millis(100);
+const PUBLISH_EVERY_MS: u64 = 100;
 
 type Inbox<'h, T> = Receiver<&'h Mailbox<T, Padded<Box<[Cell<T>]>>>>;
 
@@ -200,7 +200,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     #[inline]
     fn on_readable(&mut self, token: Token) {
         let Some(mut port) = self.shard.port(token) else { return };
-        let Some(fd) = self.io.fd(token) else { return };
+        let Some((fd, watched)) = self.io.fd_and_interest(token) else { return };
         let room = port.room().min(self.buffer.len());
         if room > 0 {
             let Some(buffer) = self.buffer.get_mut(..room) else { return };
@@ -219,10 +219,10 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         {
             // most of what is received is answered at once
             send(&mut port, fd);
-            let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
-            next = port.run(&mut self.handler, &mut cx);
+            let Some(after) = port.next_after_sent(&self.handler) else { return self.run_port(token) };
+            next = after;
         }
-        if next.waits_for().is_some() && next.waits_for() == self.io.interest(token) {
+        if next.waits_for() == Some(watched) {
             self.current = None;
         } else {
             self.act(token, next);
@@ -605,7 +605,8 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     /// How long the wait may last: not at all while there is something to do.
     fn timeout(&mut self) -> Option<Duration> {
         let publish = self.publish(); // also when there is no time to sleep
-        let busy = self.control.is_ready()
+        // who has pushed since keeps the poller from sleeping by the wake flag
+        let busy = (self.progress.control == 0 && self.control.is_ready())
             || self.mail.is_ready()
             || self.broadcast.is_some()
             || !self.io.dials.is_empty();
@@ -619,8 +620,13 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
 
     /// Publishes the counts now and then; gives when to come back for those that are held back.
     fn publish(&mut self) -> Option<Instant> {
+        let due =
+            self.published.map_or(self.now, |at| Instant::from_millis(at.as_millis() + PUBLISH_EVERY_MS));
+        // after a turn with events they have surely changed
+        if self.now < due && self.progress.events > 0 {
+            return Some(due);
+        }
         let stats = self.shard.stats();
-        let due = self.published.map_or(self.now, |at| at + PUBLISH_EVERY);
         if self.report.stats == *stats {
             return None;
         }
@@ -636,7 +642,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
 }
 
 /// Sends what is queued, with one call, and tells the port what came of it.
-#[inline]
+#[inline(always)]
 fn send<D>(port: &mut Port<'_, '_, D>, fd: BorrowedFd<'_>) {
     let (offered, sent) = match port.output() {
         (piece, true) => (piece.len(), socket::send(fd, piece)),
@@ -663,6 +669,12 @@ fn send_pieces<D>(port: &Port<'_, '_, D>, fd: BorrowedFd<'_>) -> (usize, Sent) {
 }
 
 impl<M> Io<'_, M> {
+    #[inline]
+    fn fd_and_interest(&self, token: Token) -> Option<(BorrowedFd<'_>, Interest)> {
+        let entry = self.entries.get(token.index() as usize)?;
+        Some((entry.fd.as_ref()?.as_fd(), entry.interest))
+    }
+
     fn fd(&self, token: Token) -> Option<BorrowedFd<'_>> {
         self.entries.get(token.index() as usize)?.fd.as_ref().map(AsFd::as_fd)
     }

@@ -122,7 +122,7 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// What [`parse`](crate::parse) found.
+/// What [`parse`](crate::parse()) found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parse<'a> {
     /// A whole head.

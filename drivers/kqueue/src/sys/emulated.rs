@@ -136,8 +136,13 @@ impl Queue {
     pub(crate) fn open() -> Result<Self, Errno> {
         let epoll = Epoll::new(1_024).map_err(errno_of)?;
         let doorbell = epoll.waker();
-        let kernel =
-            Kernel { epoll, filters: HashMap::new(), faults: Faults::default(), calls: 0, write_first: false };
+        let kernel = Kernel {
+            epoll,
+            filters: HashMap::new(),
+            faults: Faults::default(),
+            calls: 0,
+            write_first: false,
+        };
         Ok(Self(Arc::new(Shared { kernel: Mutex::new(kernel), doorbell, triggered: AtomicBool::new(false) })))
     }
 
