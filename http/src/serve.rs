@@ -130,13 +130,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let connected = Connected { token: stream.token(), peer: stream.packed_peer(), now: stream.now() };
         let (capacity, peer_closed) = (stream.capacity(), stream.peer_closed());
         let (mut input, mut output) = stream.split();
-        let mut turn = Turn {
-            connected: &connected,
-            capacity,
-            peer_closed,
-            enough: 0,
-            tally: Tally { bytes_in: input.bytes().len(), ..Tally::default() },
-        };
+        let mut turn =
+            Turn { connected: &connected, capacity, peer_closed, enough: 0, tally: Tally::default() };
         let queued = output.queued();
         let mut message = message;
         let step = loop {
@@ -149,16 +144,10 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             }
         };
         if let Some(stats) = self.parts.stats {
-            turn.tally.bytes_in -= input.bytes().len();
-            turn.tally.bytes_out = output.queued().wrapping_sub(queued);
-            stats.add(&turn.tally);
+            stats.add(&turn.tally, output.queued().wrapping_sub(queued));
         }
-        match step {
-            Step::Wait if !peer_closed => {}
-            Step::Wait if matches!(phase, Phase::Head { .. }) => return stream.close(),
-            Step::Wait | Step::Again | Step::Room => {}
-            Step::Close => return stream.close(),
-            Step::Linger => return stream.linger(),
+        if (step != Step::Wait || peer_closed) && ends(step, phase, stream) {
+            return;
         }
         self.parts.keep_time(phase, stream);
     }
@@ -206,6 +195,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             }
         };
         let used = bytes.len() - rest.len();
+        turn.tally.bytes_in += used;
         input.consume(used);
         step
     }
@@ -317,6 +307,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             }
             starved = io.body().is_empty() && !io.ended();
         }
+        turn.tally.bytes_in += at;
         input.consume(at);
         busy.flags.set_plan(plan);
         busy.count(at, self.parts.limits.body_step);
@@ -347,9 +338,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let mut tally = Tally::default();
         let queued = output.queued();
         self.parts.refuse(&mut output, &mut tally, status);
-        tally.bytes_out = output.queued() - queued;
         if let Some(stats) = self.parts.stats {
-            stats.add(&tally);
+            stats.add(&tally, output.queued() - queued);
         }
         socket.stream.linger();
     }
@@ -368,6 +358,18 @@ impl Flags {
     const fn idle(self) -> Step {
         if self.shutdown() { Step::Close } else { Step::Wait }
     }
+}
+
+/// Ends the connection if it is over; tells whether.
+#[inline(never)]
+fn ends<B>(step: Step, phase: &Phase<B>, stream: &mut Stream<'_>) -> bool {
+    match step {
+        Step::Linger => stream.linger(),
+        Step::Close => stream.close(),
+        Step::Wait if stream.peer_closed() && matches!(phase, Phase::Head { .. }) => stream.close(),
+        Step::Wait | Step::Again | Step::Room => return false,
+    }
+    true
 }
 
 /// A response is complete.
@@ -467,8 +469,13 @@ impl<S> Parts<S> {
     /// Sets the deadline that the connection should have now.
     #[inline(always)]
     fn keep_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>) {
+        if let Phase::Head { progress, flags } = phase
+            && !progress.begun()
+            && flags.timer() == Timer::None
+        {
+            return;
+        }
         let wanted = match phase {
-            Phase::Head { progress, flags } if !progress.begun() && flags.timer() == Timer::None => return,
             Phase::Head { progress, .. } if progress.begun() => Timer::Head,
             Phase::Busy(busy) if busy.incoming != Incoming::Ended => Timer::Body,
             Phase::Head { .. } | Phase::Busy(_) => Timer::None,

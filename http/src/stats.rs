@@ -83,12 +83,12 @@ impl Stats {
         REFUSALS.iter().zip(&self.refusals).map(|(status, count)| (*status, count.get()))
     }
 
-    /// Adds what was done in one callback.
+    /// Adds what was done in one callback, which wrote so many bytes.
     #[inline]
-    pub(crate) fn add(&self, tally: &Tally) {
+    pub(crate) fn add(&self, tally: &Tally, bytes_out: usize) {
         self.requests.add(tally.requests);
         self.bytes_in.add(tally.bytes_in);
-        self.bytes_out.add(tally.bytes_out);
+        self.bytes_out.add(bytes_out);
         if tally.failures > 0 {
             self.failures.add(tally.failures);
         }
@@ -132,6 +132,5 @@ pub(crate) struct Tally {
     pub(crate) requests: usize,
     pub(crate) failures: usize,
     pub(crate) bytes_in: usize,
-    pub(crate) bytes_out: usize,
     pub(crate) refusal: Option<Status>,
 }

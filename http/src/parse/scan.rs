@@ -20,7 +20,7 @@ const METHOD_MAX: usize = 24;
 /// Where the target starts in a request line as most are.
 const PLAIN_TARGET: usize = 4;
 /// What follows the target in a request line.
-const VERSION: &[u8; VERSION_LENGTH] = b" HTTP/1.1\r\n";
+pub(super) const VERSION: &[u8; VERSION_LENGTH] = b" HTTP/1.1\r\n";
 
 /// How far an unfinished head was scanned. The default value: not at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -109,7 +109,7 @@ fn plain_line<'a>(window: &'a [u8], limits: &Limits) -> Option<(&'a [u8], usize,
     cursor.skip(words::ends_path);
     let target_end = cursor.at();
     let path = cursor.since(target)?;
-    (path.len() <= limits.target && cursor.take(VERSION)).then_some((path, target_end, cursor.rest))
+    (path.len() <= limits.target && cursor.take_version()).then_some((path, target_end, cursor.rest))
 }
 
 /// Parses a head that has come whole and is in order, whose `start` was read by [`plain`]. `None` for any other,

@@ -8,6 +8,8 @@
 //! The classes are those of nearly all requests, so that few operations tell them; what a run stops at may still
 //! belong to it ([`Cursor::skip_also`]).
 
+use super::scan::VERSION;
+
 const HIGH: u64 = splat(0x80);
 const ONES: u64 = splat(1);
 const LOW_BITS: u64 = splat(0x7f);
@@ -152,6 +154,19 @@ impl<'a> Cursor<'a> {
             }
             _ => false,
         }
+    }
+
+    /// Skips the eleven bytes of `VERSION` if they come next: two words that overlap, which is less than what compilers
+    /// make of eleven bytes.
+    #[inline(always)]
+    pub(crate) fn take_version(&mut self) -> bool {
+        let Some((first, rest)) = self.rest.split_first_chunk::<{ VERSION.len() }>() else { return false };
+        let same = first.first_chunk::<8>() == VERSION.first_chunk()
+            && first.last_chunk::<8>() == VERSION.last_chunk();
+        if same {
+            self.rest = rest;
+        }
+        same
     }
 
     /// What was skipped since `start`, an earlier rest of the same input.

@@ -61,7 +61,7 @@ impl Response<'_> {
         if self.draft.plain(body.as_bytes()) {
             return Reply::plain(body.len());
         }
-        self.whole(text_line(), body.as_bytes())
+        self.whole(text_line(), body.as_bytes()).early() // rebuilt, so that the one above stays out of memory
     }
 
     /// A plain text, formatted from anything that can be displayed: twice, first to count its bytes.
