@@ -148,6 +148,13 @@ impl Acceptor {
         self.resume_at = Some(now + REST);
     }
 
+    /// A socket has ended: what accepting rests for, room or a descriptor, may have come.
+    pub(crate) fn hurry(&mut self, now: Instant) {
+        if self.resume_at.is_some() {
+            self.resume_at = Some(now);
+        }
+    }
+
     /// Takes the connections that wait at a listener, as many as there is room for, and gives each to
     /// the poller that the balancer picks.
     pub(crate) fn accept<M, D: Driver>(
@@ -248,5 +255,22 @@ fn offer<M>(
             Outcome::NoRoom(newcomer.fd)
         }
         Err(_) => unreachable!("a mailbox gives back what was pushed"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_of_a_socket_ends_the_rest() {
+        let mut acceptor = Acceptor::new(None);
+        let now = Instant::from_millis(1_000);
+        acceptor.hurry(now);
+        assert_eq!(acceptor.deadline(), None, "who does not rest has nothing to hurry to");
+        acceptor.resume_at = Some(now + REST);
+        assert!(!acceptor.is_due(now));
+        acceptor.hurry(now);
+        assert!(acceptor.is_due(now));
     }
 }

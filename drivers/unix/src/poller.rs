@@ -347,6 +347,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
             self.driver.forget(fd.as_fd(), token.to_bits(), interest);
         }
         self.seats.release();
+        self.acceptor.hurry(self.now);
     }
 
     /// Puts a handler's panic down to its socket; goes on with another's.
