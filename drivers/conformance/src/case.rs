@@ -177,6 +177,11 @@ impl Case {
         report
     }
 
+    /// Gives the engine to whom ends it; what would be checked at its end is not.
+    pub fn give_away(&mut self) -> Engine<u64> {
+        self.engine.take().unwrap()
+    }
+
     /// Waits for the end of an engine that is shut down already.
     pub fn join(mut self) -> Report {
         let engine = self.engine.take().unwrap();

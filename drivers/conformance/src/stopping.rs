@@ -226,6 +226,27 @@ pub fn a_handler_shuts_the_engine_down<D: Driver>() {
     assert_eq!(case.join().opened(), 4);
 }
 
+/// A handler can drop its own engine: the poller that runs it does not wait for itself, and ends all the same.
+pub fn a_handler_drops_its_engine<D: Driver>() {
+    let engine = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let kept = std::sync::Arc::clone(&engine);
+    let mut case = Case::start(small::<D>().pollers(2), move |socket, event, _| match event {
+        Event::Receive => drop(kept.lock().unwrap().take()),
+        other => by_default(socket, other),
+    });
+    let listener = case.listen();
+    let mut peers: Vec<_> = (0..4).map(|_| Peer::connect(listener.endpoint())).collect();
+    case.trace.until_count("open", 4);
+    *engine.lock().unwrap() = Some(case.give_away());
+    peers[0].send(b"stop");
+    case.trace.until_count("close", 4);
+    for peer in &mut peers {
+        peer.drain();
+    }
+    soon("the end of its threads", || case.handle().loads().iter().all(|load| *load == 0).then_some(()));
+    assert!(engine.lock().unwrap().is_none());
+}
+
 /// Dropping an engine closes everything and waits for its threads.
 pub fn dropping_an_engine_closes_everything<D: Driver>() {
     struct Alive(std::sync::Arc<()>);

@@ -141,6 +141,7 @@ macro_rules! tests {
             lingering_sockets_end
             a_shorter_grace_replaces_a_longer_one
             a_handler_shuts_the_engine_down
+            a_handler_drops_its_engine
             dropping_an_engine_closes_everything
             stopping_in_the_middle_of_everything
         }

@@ -563,13 +563,7 @@ impl<M> Handle<M> {
     /// replaces it. [`Engine::join`] waits for the end.
     pub fn shutdown(&self, grace: Duration) {
         for remote in &self.hub().pollers {
-            let mut control = Control::Stop { grace };
-            // a poller takes up its orders within a turn: room comes, or the poller has ended
-            while let Err(PushError::Full(back)) = remote.tell(control) {
-                control = back;
-                remote.notify();
-                thread::sleep(Duration::from_millis(1));
-            }
+            remote.tell_to_stop(grace);
         }
         for listening in locked(&self.hub().listeners).iter_mut() {
             listening.taken = false;
@@ -679,16 +673,20 @@ impl<M> Engine<M> {
         self.join()
     }
 
-    /// Waits until the engine has been shut down by [`Handle::shutdown`].
+    /// Waits until the engine has been shut down by [`Handle::shutdown`]. On a poller's own thread, for
+    /// the others only.
     pub fn join(self) -> Report {
         self.join_threads()
     }
 
     fn join_threads(&self) -> Report {
         let threads = core::mem::take(&mut *locked(&self.threads));
-        // a poller that panicked has no account to give
-        let pollers = threads.into_iter().map(|thread| thread.join().unwrap_or_default()).collect();
-        Report { pollers }
+        // a poller that panicked has no account to give, nor has one that would wait for itself
+        let me = thread::current().id();
+        let join = |it: Thread| {
+            if it.thread().id() == me { PollerReport::default() } else { it.join().unwrap_or_default() }
+        };
+        Report { pollers: threads.into_iter().map(join).collect() }
     }
 }
 

@@ -58,6 +58,8 @@ pub(crate) struct Remote<M> {
     pub(crate) load: Arc<Padded<Load>>,
     waker: Box<dyn Fn() + Send + Sync>,
     published: Mutex<Stats>,
+    /// An order to stop for which the mailbox had no room; looked at after each message.
+    stop: Mutex<Option<Duration>>,
 }
 
 impl<M> AsRef<Load> for Remote<M> {
@@ -75,6 +77,7 @@ impl<M> Remote<M> {
             load: Arc::new(Padded(Load::new())),
             waker,
             published: Mutex::default(),
+            stop: Mutex::default(),
         }
     }
 
@@ -90,6 +93,24 @@ impl<M> Remote<M> {
         self.control.push(control)?;
         self.notify();
         Ok(())
+    }
+
+    /// Orders the poller to stop; never waits, so that a handler may order it too.
+    pub(crate) fn tell_to_stop(&self, grace: Duration) {
+        if !matches!(self.tell(Control::Stop { grace }), Err(PushError::Full(_))) {
+            return;
+        }
+        {
+            let mut stop = locked(&self.stop);
+            *stop = Some(stop.map_or(grace, |before| before.min(grace)));
+        }
+        // either it is full still, and the word is read with what fills it, or there is room now
+        let _ = self.tell(Control::Stop { grace });
+        self.notify();
+    }
+
+    pub(crate) fn take_stop_word(&self) -> Option<Duration> {
+        locked(&self.stop).take()
     }
 
     /// Lets other threads see the counts; skipped when one is looking just now.
@@ -212,5 +233,30 @@ impl<M> Hub<M> {
             Address::Inet(address) => Some(Endpoint::Inet(*address)),
             Address::Unix(id) => locked(&self.unix).get(usize::from(id.0)).cloned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lightcone_core::sync::Popped;
+
+    #[test]
+    fn an_order_to_stop_is_not_lost_and_does_not_wait() {
+        let remote: Remote<()> = Remote::new(2, 2, Box::new(|| ()));
+        let mut inbox = remote.control.receiver().unwrap();
+        remote.tell_to_stop(Duration::from_secs(3));
+        assert!(
+            matches!(inbox.pop(), Popped::Item(Control::Stop { .. })),
+            "by the mailbox, where there is room"
+        );
+        assert_eq!(remote.take_stop_word(), None);
+        for id in 0..2 {
+            remote.tell(Control::Unlisten { id: ListenerId(id) }).unwrap();
+        }
+        remote.tell_to_stop(Duration::from_secs(3));
+        remote.tell_to_stop(Duration::from_secs(1));
+        remote.tell_to_stop(Duration::from_secs(2));
+        assert_eq!(remote.take_stop_word(), Some(Duration::from_secs(1)), "the shortest holds");
     }
 }

@@ -444,6 +444,14 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         }
     }
 
+    /// An order to stop that found the mailbox full.
+    fn read_stop_word(&mut self) {
+        let grace = self.io.hub.remote(self.io.me).and_then(Remote::take_stop_word);
+        if let Some(grace) = grace {
+            self.stop(grace);
+        }
+    }
+
     #[expect(clippy::excessive_nesting, reason = "a loop over the messages, and what each of them takes")]
     fn read_control(&mut self) {
         while self.progress.control > 0 {
@@ -474,6 +482,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
                 }
                 Control::Stop { grace } => self.stop(grace),
             }
+            self.read_stop_word();
         }
     }
 
