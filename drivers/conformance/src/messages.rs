@@ -29,6 +29,19 @@ pub fn messages_keep_their_order<D: Driver>() {
     assert!(came.eq(0..1_000));
 }
 
+/// Each message finds a poller that has had nothing to do for a while: it is woken every time.
+pub fn each_message_wakes_a_sleeper<D: Driver>() {
+    let case = Case::echo::<D>();
+    let _peer = case.peer();
+    let token = case.trace.token(0);
+    for message in 0..50 {
+        // the longer it was quiet, the surer is it that it sleeps
+        thread::sleep(Duration::from_millis(message / 5));
+        case.handle().post(token, message).unwrap();
+        case.trace.until_nth(0, "message", usize::try_from(message).unwrap() + 1);
+    }
+}
+
 /// Eight threads post at once, to a poller that sleeps and wakes all the time: nothing is lost, doubled or overtaken.
 pub fn many_threads_wake_one_poller<D: Driver>() {
     const THREADS: u64 = 8;

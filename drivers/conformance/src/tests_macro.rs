@@ -101,6 +101,7 @@ macro_rules! tests {
         }
         $crate::tests! { $driver: messages:
             messages_keep_their_order
+            each_message_wakes_a_sleeper
             many_threads_wake_one_poller
             a_full_mailbox_gives_the_message_back
             a_socket_posts_to_itself

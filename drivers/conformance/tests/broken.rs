@@ -161,6 +161,7 @@ fn without_a_fault_the_cases_pass() {
     assert!(!fails(transfer::every_size_comes_back::<Faulty<NOTHING>>));
     assert!(!fails(ending::a_peer_that_says_nothing::<Faulty<NOTHING>>));
     assert!(!fails(messages::messages_keep_their_order::<Faulty<NOTHING>>));
+    assert!(!fails(messages::each_message_wakes_a_sleeper::<Faulty<NOTHING>>));
     assert!(!fails(timing::deadlines_come_on_time::<Faulty<NOTHING>>));
     assert!(!fails(faults::events_reach_their_own_sockets::<Faulty<NOTHING>>));
     assert!(!fails(faults::errors_and_hang_ups_are_noticed::<Faulty<NOTHING>>));
@@ -189,7 +190,7 @@ fn sockets_mixed_up_are_found() {
 
 #[test]
 fn a_lost_wake_is_found() {
-    assert!(fails(messages::messages_keep_their_order::<Faulty<LOSES_WAKES>>));
+    assert!(fails(messages::each_message_wakes_a_sleeper::<Faulty<LOSES_WAKES>>));
 }
 
 #[test]
