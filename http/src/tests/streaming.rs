@@ -12,7 +12,7 @@ use crate::{Exchange, Flow, Http, Limits, State, Transfer};
 
 use super::rig::{Rig, config, ok, refusal, response};
 
-struct Echo;
+pub(super) struct Echo;
 
 impl<S: State> Exchange<S> for Echo {
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
