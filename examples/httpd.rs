@@ -14,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use lightcone_core::{CloseReason, Timeouts};
-use lightcone_examples::{ServerOptions, UsageError, print_line, serve};
+use lightcone_examples::{ServerOptions, UsageError, print_line, serve, within};
 use lightcone_http::{AccessLog, Exchange, Flow, Http, Limits, Outcome, Routes, State, Stats, Transfer};
 use lightcone_native::{Builder, Handle, PollerContext};
 
@@ -27,15 +27,15 @@ struct Options {
     server: ServerOptions,
 
     /// The most bytes of a request's body; a larger one is answered by 413.
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(..1 << 47))]
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, allow_negative_numbers = true, value_parser = within::<u64>(0..=BODY_MAX))]
     max_body: u64,
 
     /// How many seconds a request's head may take to arrive; then it is answered by 408.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, allow_negative_numbers = true, value_parser = within::<u64>(1..=86_400))]
     header_timeout: u64,
 
     /// How many seconds a connection may be idle before it is closed.
-    #[arg(long, value_name = "SECONDS", default_value_t = 75, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 75, allow_negative_numbers = true, value_parser = within::<u64>(1..=86_400))]
     idle_timeout: u64,
 
     /// Print a line for each request.
@@ -43,6 +43,8 @@ struct Options {
     log: bool,
 }
 
+/// The longest body that can be taken or given: 256 TiB less a byte.
+const BODY_MAX: u64 = (1 << 48) - 1;
 /// Output blocks of one connection: 8 of 4 KiB.
 const OUTPUT_BLOCKS: usize = 8;
 
@@ -75,14 +77,14 @@ struct Metrics<'a> {
 }
 
 impl Metrics<'_> {
+    /// One family of samples, one a poller.
     fn each(
         &self,
         f: &mut fmt::Formatter<'_>,
-        name: &str,
-        kind: &str,
+        [name, kind, help]: [&str; 3],
         value: impl Fn(usize) -> u64,
     ) -> fmt::Result {
-        writeln!(f, "# TYPE lightcone_{name} {kind}")?;
+        family(f, [name, kind, help])?;
         for poller in 0..self.http.len() {
             writeln!(f, "lightcone_{name}{{poller=\"{poller}\"}} {}", value(poller))?;
         }
@@ -90,28 +92,44 @@ impl Metrics<'_> {
     }
 }
 
+fn family(f: &mut fmt::Formatter<'_>, [name, kind, help]: [&str; 3]) -> fmt::Result {
+    writeln!(f, "# HELP lightcone_{name} {help}\n# TYPE lightcone_{name} {kind}")
+}
+
+const CONNECTIONS: [&str; 3] = ["connections", "gauge", "Connections that are open or on their way."];
+const ACCEPTED: [&str; 3] = ["connections_accepted_total", "counter", "Connections that were opened."];
+const TURNED_AWAY: [&str; 3] =
+    ["connections_turned_away_total", "counter", "Connections that were closed unserved."];
+const CLOSED: [&str; 3] = ["connections_closed_total", "counter", "Connections that have ended, by reason."];
+const RECEIVED: [&str; 3] = ["received_bytes_total", "counter", "Bytes received."];
+const SENT: [&str; 3] = ["sent_bytes_total", "counter", "Bytes sent."];
+const LOST: [&str; 3] = ["lost_bytes_total", "counter", "Bytes of answers that their peers did not take."];
+const REQUESTS: [&str; 3] = ["http_requests_total", "counter", "Requests that were answered by routes."];
+const FAILURES: [&str; 3] = ["http_failures_total", "counter", "Of these, those with a status from 400 on."];
+const REFUSALS: [&str; 3] = ["http_refusals_total", "counter", "What the server itself refused, by status."];
+
 impl Display for Metrics<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (engine, loads) = (self.handle.stats(), self.handle.loads());
         let of = |poller: usize| engine.get(poller).copied().unwrap_or_default();
         let http =
             |poller: usize, count: fn(&Stats) -> usize| self.http.get(poller).map_or(0, |s| count(s) as u64);
-        self.each(f, "connections", "gauge", |poller| loads.get(poller).copied().unwrap_or(0).into())?;
-        self.each(f, "connections_accepted_total", "counter", |poller| of(poller).accepted)?;
-        self.each(f, "connections_turned_away_total", "counter", |poller| of(poller).turned_away)?;
-        self.each(f, "received_bytes_total", "counter", |poller| of(poller).bytes_in)?;
-        self.each(f, "sent_bytes_total", "counter", |poller| of(poller).bytes_out)?;
-        self.each(f, "lost_bytes_total", "counter", |poller| of(poller).bytes_lost)?;
-        self.each(f, "http_requests_total", "counter", |poller| http(poller, Stats::requests))?;
-        self.each(f, "http_failures_total", "counter", |poller| http(poller, Stats::failures))?;
-        writeln!(f, "# TYPE lightcone_connections_closed_total counter")?;
+        self.each(f, CONNECTIONS, |poller| loads.get(poller).copied().unwrap_or(0).into())?;
+        self.each(f, ACCEPTED, |poller| of(poller).accepted)?;
+        self.each(f, TURNED_AWAY, |poller| of(poller).turned_away)?;
+        self.each(f, RECEIVED, |poller| of(poller).bytes_in)?;
+        self.each(f, SENT, |poller| of(poller).bytes_out)?;
+        self.each(f, LOST, |poller| of(poller).bytes_lost)?;
+        self.each(f, REQUESTS, |poller| http(poller, Stats::requests))?;
+        self.each(f, FAILURES, |poller| http(poller, Stats::failures))?;
+        family(f, CLOSED)?;
         for (poller, stats) in engine.iter().enumerate() {
             for (reason, count) in CloseReason::NAMES.iter().zip(stats.closed) {
                 let labels = format_args!("poller=\"{poller}\",reason=\"{reason}\"");
                 writeln!(f, "lightcone_connections_closed_total{{{labels}}} {count}")?;
             }
         }
-        writeln!(f, "# TYPE lightcone_http_refusals_total counter")?;
+        family(f, REFUSALS)?;
         for (poller, stats) in self.http.iter().enumerate() {
             for (status, count) in stats.refusals() {
                 let labels = format_args!("poller=\"{poller}\",status=\"{}\"", status.code());
@@ -134,12 +152,17 @@ fn app(
         .get("/plaintext", |_request, response| response.text("Hello, World!"))
         .get("/foo", |_request, response| response.text("bar"))
         .get("/json", |_request, response| response.json(r#"{"message":"Hello, World!"}"#))
-        .post("/echo", |request, response| response.stream(request.head.length(), Echo))
-        .get("/big", |request, response| match request.query("bytes").map(str::parse) {
-            None => response.generate(1 << 20, letters),
-            Some(Ok(bytes)) => response.generate(bytes, letters),
-            Some(Err(_)) => {
-                response.status(400).text("bytes: a number from 0 to 18446744073709551615\n").early()
+        .post("/echo", |request, response| {
+            let response = response.header("Content-Type", "application/octet-stream");
+            response.stream(request.head.length(), Echo)
+        })
+        .get("/big", |request, response| match request.query("bytes").map_or(Ok(1 << 20), str::parse) {
+            Ok(bytes @ 0..=BODY_MAX) => {
+                response.header("Content-Type", "text/plain").generate(bytes, letters)
+            }
+            _ => {
+                let rule = format_args!("bytes: a number from 0 to {BODY_MAX}\n");
+                response.status(400).display(rule).early()
             }
         })
         .get("/metrics", move |_request, response| {
@@ -171,7 +194,9 @@ fn main() -> ExitCode {
     let stats = &*Vec::leak((0..options.server.pollers()).map(|_| Stats::new()).collect());
     let refine = |builder: Builder| -> Result<Builder, UsageError> {
         let idle = Some(Duration::from_secs(options.idle_timeout));
-        Ok(builder.output_limit(OUTPUT_BLOCKS).timeouts(Timeouts { idle, ..Timeouts::DEFAULT }))
+        // who has not asked anything yet has no longer than who has
+        let first_byte = Timeouts::DEFAULT.first_byte.min(idle);
+        Ok(builder.output_limit(OUTPUT_BLOCKS).timeouts(Timeouts { first_byte, idle, ..Timeouts::DEFAULT }))
     };
     if options.log {
         let line = |outcome: &Outcome<'_>| print_line(&format!("{} {outcome}", outcome.peer));
