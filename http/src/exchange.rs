@@ -100,6 +100,18 @@ impl<S: State, F: FnMut(u64, &mut [u8])> Exchange<S> for Generate<F> {
     }
 }
 
+/// A response body that is part of the program: see [`Response::embedded`]. What is left of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Embedded(pub(crate) &'static [u8]);
+
+impl<S: State> Exchange<S> for Embedded {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        let n = io.write(self.0);
+        self.0 = self.0.get(n..).unwrap_or(&[]);
+        if self.0.is_empty() { Flow::Done } else { Flow::More }
+    }
+}
+
 /// A request body gathered whole before it is answered: see [`Request::collect`](crate::Request::collect).
 #[derive(Clone, Copy, Debug)]
 pub struct Collect<const N: usize, F> {

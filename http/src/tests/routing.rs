@@ -218,3 +218,58 @@ fn kinds_of_answers() {
     assert_eq!(ask("/close"), response("200 OK", "Connection: close\r\n", "bye"));
     assert!(rig.peers[peer].shut);
 }
+
+#[test]
+fn what_a_request_tells() {
+    let app = Http::new().fallback(|request, response| {
+        let (method, path) = (request.method(), request.path());
+        let told = [request.header("x-a"), request.cookie("c"), request.query("q")];
+        response.display(format_args!("{method} {path} {told:?} {}", request.peer()))
+    });
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    rig.feed(
+        peer,
+        b"PUT /a%20/!b?q=1 HTTP/1.1\r\nHost: a\r\nX-A: 2\r\nCookie: b=1\r\nCookie: d; c=3\r\n\r\n",
+    );
+    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\nX-A: \xff\r\nCookie: c=\xff\r\n\r\n");
+    let bodies = [
+        r#"PUT /a%20/!b [Some("2"), Some("3"), Some("1")] 192.0.2.1:1234"#,
+        "GET / [None, None, None] 192.0.2.1:1234",
+    ];
+    assert_eq!(rig.take(peer), bodies.map(ok).concat());
+}
+
+#[test]
+fn redirects() {
+    let app = Http::new()
+        .get("/303", |_q, r| r.redirect("/there"))
+        .get("/308", |_q, r| r.status(308).redirect("http://b/there"))
+        .get("/404", |_q, r| r.status(404).redirect("/there"))
+        .get("/broken", |_q, r| r.redirect("/\r\nSet-Cookie: a"));
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    let mut ask = |path: &str| {
+        rig.feed(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        rig.take(peer)
+    };
+    let type_line = "Content-Type: text/plain; charset=utf-8\r\n";
+    let other = response("303 See Other", "Location: /there\r\n", "").replace(type_line, "");
+    let permanent =
+        response("308 Permanent Redirect", "Location: http://b/there\r\n", "").replace(type_line, "");
+    assert_eq!([ask("/303"), ask("/308"), ask("/404")], [other.clone(), permanent, other]);
+    assert_eq!(ask("/broken"), refusal("500 Internal Server Error", ""));
+}
+
+#[test]
+fn json_that_is_displayed() {
+    let app = Http::new().get("/{name}", |request, response| {
+        let name = crate::JsonText(request.query("name").unwrap_or(request.param("name")));
+        response.display_json(format_args!(r#"{{"name":{name}}}"#))
+    });
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    rig.feed(peer, b"GET /a\"b HTTP/1.1\r\nHost: a\r\n\r\n");
+    let expected = ok(r#"{"name":"a\"b"}"#).replace("text/plain; charset=utf-8", "application/json");
+    assert_eq!(rig.take(peer), expected);
+}
