@@ -40,8 +40,8 @@ use crate::stats::Stats;
 ///
 /// Timeouts by phase are the engine's ([`Timeouts`](lightcone_core::Timeouts): first byte, idle between requests,
 /// write stall, drain); those of a head and a body that has begun are among the [`Limits`]. The output bound of a
-/// socket must be 512 bytes at least: a request is started when half of the bound is free, so that an answer given
-/// at once may have that size.
+/// socket must be 512 bytes at least, or the first connection panics: a request is started when half of the bound is
+/// free, so that an answer given at once may have that size.
 ///
 /// Write closures in place, where the compiler sees what they are for; one bound to a variable first does not fit.
 /// Up to about 100 routes go in one chain; for more, [`merge`](Self::merge) groups.

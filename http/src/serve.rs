@@ -21,6 +21,9 @@ use crate::transfer::{self, Link, Tools, Transfer};
 /// The least room in the output buffer that a request is started with.
 const ROOM_MIN: usize = 256;
 
+/// The least bound of a socket's output: `writable` comes when half of it is free.
+const BOUND_MIN: usize = 2 * ROOM_MIN;
+
 /// What the loop does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -47,6 +50,18 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
 
     fn admit(&mut self, _: Origin, _: &Address) -> Option<Self::Data> {
         Some(Connection::default())
+    }
+
+    /// # Panics
+    /// If a socket may queue so little that requests would wait for room for ever: found with the first connection
+    /// instead of the first peer that is slow.
+    fn open(&mut self, socket: &mut Socket<'_, Self::Data>, _: &mut Context<'_, S::Message>) {
+        let (_, output) = socket.stream.split();
+        let bound = output.bound();
+        assert!(
+            bound >= BOUND_MIN,
+            "a socket may queue {bound} bytes of output, and an HTTP server needs {BOUND_MIN}"
+        );
     }
 
     #[inline(never)]

@@ -80,6 +80,22 @@ fn a_head_that_the_buffers_can_not_hold() {
 }
 
 #[test]
+fn the_least_output_that_a_server_works_with() {
+    let small = Config { block_size: 256, output_limit: 2, receive_blocks: 0, ..config() };
+    let mut rig = Rig::with(server(Limits::DEFAULT), &small);
+    let peer = rig.connect();
+    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(rig.take(peer), ok("in") + &ok("in"));
+}
+
+#[test]
+#[should_panic(expected = "a socket may queue 256 bytes of output, and an HTTP server needs 512")]
+fn less_output_than_a_server_works_with() {
+    let small = Config { block_size: 256, output_limit: 1, receive_blocks: 0, ..config() };
+    Rig::with(server(Limits::DEFAULT), &small).connect();
+}
+
+#[test]
 fn bodies() {
     let limits = Limits { body: 50, ..Limits::DEFAULT };
     let length =
