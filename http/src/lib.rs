@@ -75,6 +75,8 @@ pub use middleware::{AccessLog, Middleware, Outcome, ToState};
 pub use parse::framing::{Body, Framing};
 pub use parse::head::{Fields, Head, Parse};
 pub use parse::scan::parse;
+#[doc(hidden)]
+pub use path::Whole;
 pub use query::{DecodeError, form_decode, percent_decode, query_pairs, query_value};
 pub use request::{Request, State};
 pub use respond::fields::{FIELDS_MAX, Headers};

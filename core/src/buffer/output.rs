@@ -174,7 +174,8 @@ impl Output<'_> {
         left + blocks * self.pool.size()
     }
 
-    /// How many bytes can be queued at once: the most that [`send`](Self::send) ever takes. 0 once nothing more is taken.
+    /// How many bytes can be queued at once: the most that [`send`](Self::send) ever takes. 0 once
+    /// nothing more is taken.
     #[must_use]
     pub fn bound(&self) -> usize {
         usize::from(self.most) * self.pool.size()

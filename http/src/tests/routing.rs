@@ -99,6 +99,57 @@ fn two_routes_for_the_same() {
     let _ = Http::new().get("/a", |_q, r| r.text("")).get("/a", |_q, r| r.text(""));
 }
 
+#[test]
+#[should_panic(expected = "GET /a/b has a route already")]
+fn two_routes_for_the_same_by_merging() {
+    let group = Http::group().get("/b", |_q, r| r.text(""));
+    let _ = Http::new().get("/a/b", |_q, r| r.text("")).merge(Http::group().nest("/a", group));
+}
+
+#[test]
+#[should_panic(expected = "POST /a/ has a route already")]
+fn two_routes_for_the_same_by_nesting() {
+    let _ = Http::new()
+        .post("/a", |_q, r| r.text(""))
+        .nest("/a", Http::group().get("/", |_q, r| r.text("")).post("/", |_q, r| r.text("")));
+}
+
+#[test]
+#[should_panic(expected = "PUT /a has a route already")]
+fn a_route_for_what_a_group_has() {
+    let _ = Http::new()
+        .nest("/a", Http::group().put("/", |_q, r| r.text("")).wrap(Tag("")))
+        .put("/a", |_q, r| r.text(""));
+}
+
+/// A group below `/a` with a pattern of so many bytes, the prefix included.
+fn nested(length: usize) {
+    let long = format!("/{}", "x".repeat(length - 3)).leak();
+    let _ = Http::new().nest("/a", Http::group().get(long, |_q, r| r.text("")));
+}
+
+#[test]
+fn the_longest_pattern_that_can_be_nested() {
+    nested(256);
+}
+
+#[test]
+#[should_panic(expected = "a pattern with its prefixes has 256 bytes at most")]
+fn a_pattern_too_long_to_be_nested() {
+    nested(257);
+}
+
+#[test]
+fn groups_may_have_the_same_patterns_with_other_methods_and_prefixes() {
+    let group = || Http::group().get("/x", |_q, r| r.text("")).post("/y", |_q, r| r.text(""));
+    let _ = Http::new()
+        .get("/y", |_q, r| r.text(""))
+        .put("/x", |_q, r| r.text(""))
+        .merge(group())
+        .nest("/a", group())
+        .nest("/b", group());
+}
+
 static LONG: [u8; 40_000] = [b'l'; 40_000];
 
 struct App {
