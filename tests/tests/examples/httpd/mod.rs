@@ -1,7 +1,6 @@
 mod bodies;
 mod client;
 mod ending;
-#[cfg(unix)]
 mod many;
 mod metrics;
 mod options;

@@ -1,7 +1,11 @@
+use std::env;
+use std::io::Write;
 use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::process;
 use std::thread;
 
-use crate::program::Program;
+use crate::program::{Program, WAIT, read_to_end};
 
 use super::client::{Client, get};
 
@@ -30,6 +34,20 @@ fn the_first_line_tells_where_it_listens() {
     let address = line.strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line}"));
     assert!(address.starts_with("[::1]:") && !address.ends_with(":0"), "{line}");
     drop(TcpStream::connect(address).unwrap());
+}
+
+#[test]
+fn a_unix_socket_serves_as_well() {
+    let path = env::temp_dir().join(format!("lightcone-httpd-{}", process::id()));
+    let server = Program::spawn("httpd", &["--listen", &format!("unix:{}", path.display())]);
+    assert_eq!(server.line(), format!("listening on unix:{}", path.display()));
+    let mut client = UnixStream::connect(&path).unwrap();
+    client.set_read_timeout(Some(WAIT)).unwrap();
+    client.write_all(b"GET /foo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();
+    let answer = read_to_end(&client);
+    assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n") && answer.ends_with(b"\r\n\r\nbar"));
+    server.signal("TERM");
+    assert_eq!(server.end().0, Some(0));
 }
 
 #[test]
@@ -97,7 +115,7 @@ fn pipelined_requests_are_answered_in_order() {
     let round = b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\nPOST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
         3\r\nabc\r\n0\r\n\r\nGET /nowhere HTTP/1.1\r\nHost: a\r\n\r\nGET /big?bytes=5000 HTTP/1.1\r\nHost: a\r\n\r\n";
     thread::scope(|scope| {
-        scope.spawn(move || std::io::Write::write_all(&mut writer, &round.repeat(ROUNDS)).unwrap());
+        scope.spawn(move || writer.write_all(&round.repeat(ROUNDS)).unwrap());
         for _ in 0..ROUNDS {
             assert_eq!(client.answer().text(), "bar");
             assert_eq!(client.answer().text(), "abc");
