@@ -378,6 +378,7 @@ struct Lines(u32);
 impl<S: State> Exchange<S> for Lines {
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
         assert!(write!(io, "").is_ok());
+        assert_eq!(format!("{}", io.peer()), "192.0.2.1:1234");
         while self.0 > 0 {
             if writeln!(io, "line {}", self.0).is_err() {
                 return Flow::More;
