@@ -28,6 +28,9 @@ impl From<Reply<Done>> for Flow {
 /// there are new body bytes, room, or the end of the body; it does what it can and says whether that is all. Every
 /// connection has room for the largest exchange of its server, so keep it small.
 ///
+/// It is dropped when it is done, and when its connection ends before, which is how it learns of that. It has no timer:
+/// what is to happen later is posted to the connection as a [`message`](Self::message).
+///
 /// ```
 /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
 ///

@@ -198,7 +198,8 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
         self.on(Method::Patch, pattern, handler)
     }
 
-    /// What answers requests for paths that no route has, in the place of a plain 404.
+    /// What answers requests for paths that no route has, in the place of a plain 404. `request.param("path")` is what
+    /// stands behind the first slash, or behind that of the group's prefix.
     pub fn fallback<F, B>(self, handler: F) -> Http<S, Fallback<F, B, R>, P>
     where
         F: FnMut(Request<'_, S>, Response<'_>) -> Reply<B>,

@@ -204,6 +204,11 @@ pub(crate) fn parameter<'p>(pattern: &'static str, path: &'p [u8], wanted: &str)
     found
 }
 
+/// Whether a pattern has such a parameter.
+pub(crate) fn has_parameter(pattern: &str, wanted: &str) -> bool {
+    segments(pattern).filter_map(name).any(|(name, _)| name == wanted)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -112,8 +112,12 @@ impl<'a, S: State> Request<'a, S> {
     /// ```
     pub fn param(&self, name: &str) -> &'a str {
         let path = self.head.path.get(self.route.base..).unwrap_or(&[]);
+        debug_assert!(
+            path::has_parameter(self.route.pattern, name),
+            "{:?} has no parameter {name:?}",
+            self.route.pattern
+        );
         let value = path::parameter(self.route.pattern, path, name);
-        debug_assert!(value.is_some(), "{:?} has no parameter {name:?}", self.route.pattern);
         value.and_then(|value| core::str::from_utf8(value).ok()).unwrap_or("")
     }
 

@@ -324,3 +324,27 @@ fn json_that_is_displayed() {
     let expected = ok(r#"{"name":"a\"b"}"#).replace("text/plain; charset=utf-8", "application/json");
     assert_eq!(rig.take(peer), expected);
 }
+
+/// The one path that does not start with a slash has no parameters, and that is no mistake of the program.
+#[test]
+fn a_fallback_is_asked_about_the_server_itself() {
+    let app = Http::new().fallback(|request, response| response.text(request.param("path"))).wrap(Tag("t"));
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    rig.feed(peer, b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.feed(peer, b"GET /a//b/ HTTP/1.1\r\nHost: a\r\n\r\n");
+    let answers = rig.take(peer);
+    let bodies: Vec<_> = answers
+        .split("HTTP/1.1 200 OK")
+        .skip(1)
+        .map(|answer| answer.split_once("\r\n\r\n").unwrap().1)
+        .collect();
+    assert_eq!(bodies, ["", "", "a//b/"]);
+}
+
+#[cfg(debug_assertions)] // others take it for empty
+#[test]
+#[should_panic(expected = "has no parameter")]
+fn a_parameter_that_the_pattern_has_not() {
+    get(&mut Rig::new(Http::new().get("/{id}", |request, r| r.text(request.param("name")))), "/1");
+}

@@ -2,7 +2,9 @@
 
 extern crate std;
 
+use core::cell::Cell;
 use std::format;
+use std::rc::Rc;
 use std::string::String;
 use std::vec::Vec;
 
@@ -420,4 +422,42 @@ fn formatted_text_goes_out_whole_or_not_at_all() {
     let peer = rig.connect();
     rig.feed(peer, b"GET /short HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(rig.take(peer).ends_with("Content-Length: 8\r\n\r\nline 10\n"));
+}
+
+/// Waits for ever, and notes its end.
+struct Waiting(Rc<Cell<u32>>);
+
+impl<S: State> Exchange<S> for Waiting {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        let body = io.body().len();
+        io.consume(body);
+        if io.ended() { Flow::Done } else { Flow::More }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn an_exchange_is_dropped_when_it_is_done_and_when_its_connection_ends() {
+    let dropped = Rc::new(Cell::new(0));
+    let count = Rc::clone(&dropped);
+    let app =
+        Http::new().post("/", move |_request, response| response.stream(None, Waiting(Rc::clone(&count))));
+    let mut rig = Rig::new(app);
+    let (done, ended, head) = (rig.connect(), rig.connect(), rig.connect());
+    let request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na";
+    rig.feed(done, request);
+    rig.feed(ended, request);
+    assert_eq!(dropped.get(), 0);
+    rig.feed(done, b"b");
+    assert_eq!((dropped.get(), rig.peers[done].shut), (1, false));
+    rig.end(ended);
+    assert_eq!((dropped.get(), rig.peers[ended].closed), (2, true));
+    // one that never runs is dropped as well
+    rig.feed(head, b"POST / HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(dropped.get(), 3);
 }
