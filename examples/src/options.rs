@@ -32,7 +32,8 @@ pub struct ServerOptions {
     #[arg(long, value_name = "POLICY", default_value_t)]
     pub balancer: Policy,
 
-    /// The most connections at once, shared out evenly over the pollers; more wait until one ends.
+    /// The most connections at once, shared out evenly over the pollers; more wait until one ends [default: 65536 a
+    /// poller].
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<usize>(1..=16_777_216))]
     pub max_connections: Option<usize>,
 
