@@ -199,7 +199,7 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
     }
 
     /// What answers requests for paths that no route has, in the place of a plain 404. `request.param("path")` is what
-    /// stands behind the first slash, or behind that of the group's prefix.
+    /// stands behind the first slash, or behind that of the group's prefix. A group's own fallback answers below its prefix.
     pub fn fallback<F, B>(self, handler: F) -> Http<S, Fallback<F, B, R>, P>
     where
         F: FnMut(Request<'_, S>, Response<'_>) -> Reply<B>,

@@ -369,7 +369,9 @@ where
 
     fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
         self.next.find(wanted, hit);
-        if hit.found.index == Found::MISS {
+        // Any route beats it; of fallbacks, that with the longest prefix is the most specific.
+        let beaten = hit.rank.0 > 0 || hit.found.index != Found::MISS && hit.found.base >= wanted.base;
+        if !beaten {
             (hit.found.index, hit.found.base) = (wanted.first + R::COUNT, wanted.base);
         }
     }

@@ -348,3 +348,31 @@ fn a_fallback_is_asked_about_the_server_itself() {
 fn a_parameter_that_the_pattern_has_not() {
     get(&mut Rig::new(Http::new().get("/{id}", |request, r| r.text(request.param("name")))), "/1");
 }
+
+#[test]
+fn the_most_specific_fallback_answers_whatever_the_order() {
+    let group = || {
+        let deep = Http::group()
+            .get("/x", |_q, r| r.text("x"))
+            .fallback(|q, r| r.display(format_args!("deep {}", q.param("path"))));
+        Http::group()
+            .nest("/deep", deep)
+            .fallback(|q, r| r.display(format_args!("group {}", q.param("path"))))
+    };
+    let first =
+        Http::new().nest("/g", group()).fallback(|q, r| r.display(format_args!("all {}", q.param("path"))));
+    let last =
+        Http::new().fallback(|q, r| r.display(format_args!("all {}", q.param("path")))).nest("/g", group());
+    let (mut first, mut last) = (Rig::new(first), Rig::new(last));
+    for (path, expected) in [
+        ("/", "all "),
+        ("/gg/x", "all gg/x"),
+        ("/g", "group "),
+        ("/g/y/z", "group y/z"),
+        ("/g/deep/y", "deep y"),
+        ("/g/deep/x", "x"),
+    ] {
+        assert_eq!(get(&mut first, path), expected, "{path}");
+        assert_eq!(get(&mut last, path), expected, "{path}");
+    }
+}
