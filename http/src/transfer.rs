@@ -130,7 +130,7 @@ impl<'t, S> Transfer<'t, S> {
     }
 
     /// What `write!(io, ..)` calls: writes all of the formatted text, in one chunk if the body goes out in chunks, or
-    /// nothing. It is formatted twice in chunks, first to count its bytes.
+    /// nothing. It is formatted twice in chunks, first to count its bytes; if it is not the same, nothing is written.
     ///
     /// ```
     /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
@@ -404,8 +404,11 @@ fn chunk_of(output: &mut Output<'_>, text: fmt::Arguments<'_>) -> Result<(), Ful
     output.write_fmt(format_args!("{length:x}\r\n"))?;
     let expected = output.queued() as u64 + length;
     output.write_fmt(text)?;
-    // Who displays something else the second time has told a wrong length.
-    if output.queued() as u64 == expected { output.send(b"\r\n") } else { Err(Full) }
+    if output.queued() as u64 != expected {
+        output.want(); // it has displayed something else the second time: once more, then
+        return Err(Full);
+    }
+    output.send(b"\r\n")
 }
 
 /// The start of a chunk of `n` bytes in four digits; `None` where there are no chunks.

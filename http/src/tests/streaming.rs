@@ -3,6 +3,7 @@
 extern crate std;
 
 use core::cell::Cell;
+use core::fmt;
 use std::format;
 use std::rc::Rc;
 use std::string::String;
@@ -460,4 +461,31 @@ fn an_exchange_is_dropped_when_it_is_done_and_when_its_connection_ends() {
     // one that never runs is dropped as well
     rig.feed(head, b"POST / HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(dropped.get(), 3);
+}
+
+/// Displays other numbers each time, for a while.
+struct Changing(u32);
+
+impl<S: State> Exchange<S> for Changing {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        let Self(rounds) = self;
+        *rounds += 1;
+        let count = Cell::new(if *rounds < 4 { 9 } else { 10 });
+        let text = fmt::from_fn(|f| {
+            write!(f, "{}", count.get())?;
+            count.set(count.get() + 1);
+            Ok(())
+        });
+        if write!(io, "{text}").is_ok() { Flow::Done } else { Flow::More }
+    }
+}
+
+#[test]
+fn text_that_changes_its_length_is_written_when_it_does_not() {
+    let app = Http::new().get("/", |_request, response| response.stream(None, Changing(0)));
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    (0..4).for_each(|_| rig.pass(1));
+    assert!(rig.take(peer).ends_with("\r\n\r\n2\r\n11\r\n0\r\n\r\n"));
 }
