@@ -13,7 +13,7 @@ use core::time::Duration;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lightcone_core::{CloseReason, Timeouts};
+use lightcone_core::{CloseReason, Stats as PollerStats, Timeouts};
 use lightcone_examples::{ServerOptions, UsageError, print_line, serve, within};
 use lightcone_http::{AccessLog, Exchange, Flow, Http, Limits, Outcome, Routes, State, Stats, Transfer};
 use lightcone_native::{Builder, Handle, PollerContext};
@@ -58,96 +58,157 @@ impl<S: State> Exchange<S> for Echo {
     }
 }
 
-/// A page that may be larger than the output buffer, and how much of it was sent. In a box, since every connection has
-/// room for the largest exchange.
-struct Page(Box<(String, usize)>);
-
-impl<S: State> Exchange<S> for Page {
-    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
-        let (page, sent) = &mut *self.0;
-        *sent += io.write(page.as_bytes().get(*sent..).unwrap_or_default());
-        if *sent == page.len() { Flow::Done } else { Flow::More }
-    }
+/// What the routes of one poller share.
+struct App {
+    handle: Handle<Infallible>,
+    http: &'static [Stats],
 }
 
-/// What `/metrics` shows, as Prometheus reads it.
-struct Metrics<'a> {
-    handle: &'a Handle<Infallible>,
-    http: &'a [Stats],
+impl State for App {
+    type Message = Infallible;
 }
 
-impl Metrics<'_> {
-    /// One family of samples, one a poller.
-    fn each(
-        &self,
-        f: &mut fmt::Formatter<'_>,
-        [name, kind, help]: [&str; 3],
-        value: impl Fn(usize) -> u64,
-    ) -> fmt::Result {
-        family(f, [name, kind, help])?;
-        for poller in 0..self.http.len() {
-            writeln!(f, "lightcone_{name}{{poller=\"{poller}\"}} {}", value(poller))?;
+/// The page of `/metrics`, as Prometheus reads it. It goes out one family and poller at a time and is never kept whole,
+/// so a client that does not read it costs no more than another.
+struct Page {
+    next: usize,
+}
+
+impl Exchange<App> for Page {
+    fn advance(&mut self, io: &mut Transfer<'_, App>) -> Flow {
+        let counts =
+            Counts { engine: io.state.handle.stats(), loads: io.state.handle.loads(), http: io.state.http };
+        while let Some(part) = counts.part(self.next) {
+            let text = part.to_string(); // the counts go on meanwhile
+            if write!(io, "{text}").is_err() {
+                return Flow::More;
+            }
+            self.next += 1;
         }
-        Ok(())
+        Flow::Done
     }
 }
 
-fn family(f: &mut fmt::Formatter<'_>, [name, kind, help]: [&str; 3]) -> fmt::Result {
-    writeln!(f, "# HELP lightcone_{name} {help}\n# TYPE lightcone_{name} {kind}")
+/// What there is to count, by poller.
+struct Counts {
+    engine: Vec<PollerStats>,
+    loads: Vec<u32>,
+    http: &'static [Stats],
 }
 
-const CONNECTIONS: [&str; 3] = ["connections", "gauge", "Connections that are open or on their way."];
-const ACCEPTED: [&str; 3] = ["connections_accepted_total", "counter", "Connections that were opened."];
-const TURNED_AWAY: [&str; 3] =
-    ["connections_turned_away_total", "counter", "Connections that were closed unserved."];
-const CLOSED: [&str; 3] = ["connections_closed_total", "counter", "Connections that have ended, by reason."];
-const RECEIVED: [&str; 3] = ["received_bytes_total", "counter", "Bytes received."];
-const SENT: [&str; 3] = ["sent_bytes_total", "counter", "Bytes sent."];
-const LOST: [&str; 3] = ["lost_bytes_total", "counter", "Bytes of answers that their peers did not take."];
-const REQUESTS: [&str; 3] = ["http_requests_total", "counter", "Requests that were answered by routes."];
-const FAILURES: [&str; 3] = ["http_failures_total", "counter", "Of these, those with a status from 400 on."];
-const REFUSALS: [&str; 3] = ["http_refusals_total", "counter", "What the server itself refused, by status."];
+impl Counts {
+    /// The parts of the page, counted through: the pollers of a family, then those of the next.
+    fn part(&self, index: usize) -> Option<Part<'_>> {
+        let pollers = self.engine.len();
+        let family = FAMILIES.get(index.checked_div(pollers)?)?;
+        Some(Part { family, poller: index % pollers, counts: self })
+    }
 
-impl Display for Metrics<'_> {
+    fn engine(&self, poller: usize) -> PollerStats {
+        self.engine.get(poller).copied().unwrap_or_default()
+    }
+
+    fn http(&self, poller: usize, count: fn(&Stats) -> usize) -> u64 {
+        self.http.get(poller).map_or(0, |stats| count(stats) as u64)
+    }
+}
+
+/// The samples of one family and poller; in front of the first poller's, what the family is.
+struct Part<'c> {
+    family: &'static Family,
+    poller: usize,
+    counts: &'c Counts,
+}
+
+impl Display for Part<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (engine, loads) = (self.handle.stats(), self.handle.loads());
-        let of = |poller: usize| engine.get(poller).copied().unwrap_or_default();
-        let http =
-            |poller: usize, count: fn(&Stats) -> usize| self.http.get(poller).map_or(0, |s| count(s) as u64);
-        self.each(f, CONNECTIONS, |poller| loads.get(poller).copied().unwrap_or(0).into())?;
-        self.each(f, ACCEPTED, |poller| of(poller).accepted)?;
-        self.each(f, TURNED_AWAY, |poller| of(poller).turned_away)?;
-        self.each(f, RECEIVED, |poller| of(poller).bytes_in)?;
-        self.each(f, SENT, |poller| of(poller).bytes_out)?;
-        self.each(f, LOST, |poller| of(poller).bytes_lost)?;
-        self.each(f, REQUESTS, |poller| http(poller, Stats::requests))?;
-        self.each(f, FAILURES, |poller| http(poller, Stats::failures))?;
-        family(f, CLOSED)?;
-        for (poller, stats) in engine.iter().enumerate() {
-            for (reason, count) in CloseReason::NAMES.iter().zip(stats.closed) {
-                let labels = format_args!("poller=\"{poller}\",reason=\"{reason}\"");
-                writeln!(f, "lightcone_connections_closed_total{{{labels}}} {count}")?;
+        let Self { family: Family { name, kind, help, samples }, poller, counts } = self;
+        if *poller == 0 {
+            writeln!(f, "# HELP lightcone_{name} {help}\n# TYPE lightcone_{name} {kind}")?;
+        }
+        let mut sample = |label: fmt::Arguments<'_>, value: u64| {
+            writeln!(f, "lightcone_{name}{{poller=\"{poller}\"{label}}} {value}")
+        };
+        match samples {
+            Samples::One(count) => sample(format_args!(""), count(counts, *poller)),
+            Samples::ByReason => {
+                let mut all = CloseReason::NAMES.iter().zip(counts.engine(*poller).closed);
+                all.try_for_each(|(reason, count)| sample(format_args!(",reason=\"{reason}\""), count))
+            }
+            Samples::ByStatus => {
+                let mut all = counts.http.get(*poller).into_iter().flat_map(Stats::refusals);
+                all.try_for_each(|(status, count)| {
+                    sample(format_args!(",status=\"{}\"", status.code()), count as u64)
+                })
             }
         }
-        family(f, REFUSALS)?;
-        for (poller, stats) in self.http.iter().enumerate() {
-            for (status, count) in stats.refusals() {
-                let labels = format_args!("poller=\"{poller}\",status=\"{}\"", status.code());
-                writeln!(f, "lightcone_http_refusals_total{{{labels}}} {count}")?;
-            }
-        }
-        Ok(())
     }
 }
+
+struct Family {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    samples: Samples,
+}
+
+/// The samples that a family has of each poller.
+enum Samples {
+    One(fn(&Counts, usize) -> u64),
+    ByReason,
+    ByStatus,
+}
+
+const fn gauge(name: &'static str, help: &'static str, count: fn(&Counts, usize) -> u64) -> Family {
+    Family { name, kind: "gauge", help, samples: Samples::One(count) }
+}
+
+const fn counter(name: &'static str, help: &'static str, count: fn(&Counts, usize) -> u64) -> Family {
+    Family { name, kind: "counter", help, samples: Samples::One(count) }
+}
+
+static FAMILIES: [Family; 10] = [
+    gauge("connections", "Connections that are open or on their way.", |counts, poller| {
+        counts.loads.get(poller).copied().unwrap_or(0).into()
+    }),
+    counter("connections_accepted_total", "Connections that were opened.", |counts, poller| {
+        counts.engine(poller).accepted
+    }),
+    counter("connections_turned_away_total", "Connections that were closed unserved.", |counts, poller| {
+        counts.engine(poller).turned_away
+    }),
+    Family {
+        name: "connections_closed_total",
+        kind: "counter",
+        help: "Connections that have ended, by reason.",
+        samples: Samples::ByReason,
+    },
+    counter("received_bytes_total", "Bytes received.", |counts, poller| counts.engine(poller).bytes_in),
+    counter("sent_bytes_total", "Bytes sent.", |counts, poller| counts.engine(poller).bytes_out),
+    counter("lost_bytes_total", "Bytes of answers that their peers did not take.", |counts, poller| {
+        counts.engine(poller).bytes_lost
+    }),
+    counter("http_requests_total", "Requests that were answered by routes.", |counts, poller| {
+        counts.http(poller, Stats::requests)
+    }),
+    counter("http_failures_total", "Of these, those with a status from 400 on.", |counts, poller| {
+        counts.http(poller, Stats::failures)
+    }),
+    Family {
+        name: "http_refusals_total",
+        kind: "counter",
+        help: "What the server itself refused, by status.",
+        samples: Samples::ByStatus,
+    },
+];
 
 /// One poller's server.
 fn app(
     poller: &PollerContext<Infallible>,
     stats: &'static [Stats],
     limits: Limits,
-) -> Http<(), impl Routes<()> + use<>> {
-    let handle = poller.handle();
-    let server = Http::new()
+) -> Http<App, impl Routes<App> + use<>> {
+    let server = Http::with(App { handle: poller.handle(), http: stats })
         .limits(limits)
         .get("/plaintext", |_request, response| response.text("Hello, World!"))
         .get("/foo", |_request, response| response.text("bar"))
@@ -165,10 +226,8 @@ fn app(
                 response.status(400).display(rule).early()
             }
         })
-        .get("/metrics", move |_request, response| {
-            let page = Metrics { handle: &handle, http: stats }.to_string();
-            let response = response.header("Content-Type", "text/plain; version=0.0.4");
-            response.stream(Some(page.len() as u64), Page(Box::new((page, 0))))
+        .get("/metrics", |_request, response| {
+            response.header("Content-Type", "text/plain; version=0.0.4").stream(None, Page { next: 0 })
         });
     match stats.get(usize::from(poller.id().0)) {
         Some(mine) => server.stats(mine),

@@ -132,3 +132,6 @@ pub(super) fn poll<T>(mut ask: impl FnMut() -> Option<T>) -> T {
         sleep(Duration::from_millis(20));
     }
 }
+
+/// A second by a clock of milliseconds, whose beginnings are cut off.
+pub(super) const SECOND: Duration = Duration::from_millis(999);

@@ -1,10 +1,9 @@
-use core::time::Duration;
 use std::net::TcpStream;
 use std::time::Instant;
 
 use crate::program::Program;
 
-use super::client::{Client, poll};
+use super::client::{Client, SECOND, poll};
 
 /// Waits until nobody listens any more.
 fn wait_until_closed(server: &Program) {
@@ -52,7 +51,7 @@ fn an_answer_that_does_not_end_is_cut_after_the_grace_time() {
     assert_eq!(code, Some(0), "{err}");
     assert!(out.starts_with("stopped: 1 opened, 0 drained, 1 aborted, "), "{out}");
     assert!(!out.contains(" 0 bytes lost"), "{out}");
-    assert!(begun.elapsed() >= Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() >= SECOND, "{:?}", begun.elapsed());
 }
 
 #[test]
