@@ -58,9 +58,9 @@ impl<S: State> Exchange<S> for Echo {
     }
 }
 
-/// What the routes of one poller share.
+/// What the routes of one poller share: references, for as long as the process lives, as it serves.
 struct App {
-    handle: Handle<Infallible>,
+    handle: &'static Handle<Infallible>,
     http: &'static [Stats],
 }
 
@@ -71,7 +71,8 @@ impl State for App {
 /// The page of `/metrics`, as Prometheus reads it. It goes out one family and poller at a time and is never kept whole,
 /// so a client that does not read it costs no more than another.
 struct Page {
-    next: usize,
+    /// The part that comes next.
+    next: u16,
 }
 
 impl Exchange<App> for Page {
@@ -98,7 +99,8 @@ struct Counts {
 
 impl Counts {
     /// The parts of the page, counted through: the pollers of a family, then those of the next.
-    fn part(&self, index: usize) -> Option<Part<'_>> {
+    fn part(&self, index: u16) -> Option<Part<'_>> {
+        let index = usize::from(index);
         let pollers = self.engine.len();
         let family = FAMILIES.get(index.checked_div(pollers)?)?;
         Some(Part { family, poller: index % pollers, counts: self })
@@ -208,7 +210,8 @@ fn app(
     stats: &'static [Stats],
     limits: Limits,
 ) -> Http<App, impl Routes<App> + use<>> {
-    let server = Http::with(App { handle: poller.handle(), http: stats })
+    let handle = Box::leak(Box::new(poller.handle()));
+    let server = Http::with(App { handle, http: stats })
         .limits(limits)
         .get("/plaintext", |_request, response| response.text("Hello, World!"))
         .get("/foo", |_request, response| response.text("bar"))
@@ -249,7 +252,6 @@ fn main() -> ExitCode {
         head_time: Duration::from_secs(options.header_timeout),
         ..Limits::DEFAULT
     };
-    // for as long as the process lives, as it serves
     let stats = &*Vec::leak((0..options.server.pollers()).map(|_| Stats::new()).collect());
     let refine = |builder: Builder| -> Result<Builder, UsageError> {
         let idle = Some(Duration::from_secs(options.idle_timeout));
