@@ -58,9 +58,9 @@ impl<S: State> Exchange<S> for Echo {
     }
 }
 
-/// What the routes of one poller share: references, for as long as the process lives, as it serves.
+/// What the routes of one poller share.
 struct App {
-    handle: &'static Handle<Infallible>,
+    handle: Handle<Infallible>,
     http: &'static [Stats],
 }
 
@@ -210,8 +210,7 @@ fn app(
     stats: &'static [Stats],
     limits: Limits,
 ) -> Http<App, impl Routes<App> + use<>> {
-    let handle = Box::leak(Box::new(poller.handle()));
-    let server = Http::with(App { handle, http: stats })
+    let server = Http::with(App { handle: poller.handle(), http: stats })
         .limits(limits)
         .get("/plaintext", |_request, response| response.text("Hello, World!"))
         .get("/foo", |_request, response| response.text("bar"))
@@ -252,6 +251,7 @@ fn main() -> ExitCode {
         head_time: Duration::from_secs(options.header_timeout),
         ..Limits::DEFAULT
     };
+    // for as long as the process lives, as it serves
     let stats = &*Vec::leak((0..options.server.pollers()).map(|_| Stats::new()).collect());
     let refine = |builder: Builder| -> Result<Builder, UsageError> {
         let idle = Some(Duration::from_secs(options.idle_timeout));
