@@ -13,8 +13,8 @@ use core::time::Duration;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lightcone_core::{CloseReason, Timeouts};
-use lightcone_examples::{ServerOptions, UsageError, print_line, serve};
+use lightcone_core::{CloseReason, Stats as PollerStats, Timeouts};
+use lightcone_examples::{ServerOptions, UsageError, print_line, serve, within};
 use lightcone_http::{AccessLog, Exchange, Flow, Http, Limits, Outcome, Routes, State, Stats, Transfer};
 use lightcone_native::{Builder, Handle, PollerContext};
 
@@ -27,15 +27,15 @@ struct Options {
     server: ServerOptions,
 
     /// The most bytes of a request's body; a larger one is answered by 413.
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, value_parser = clap::value_parser!(u64).range(..1 << 47))]
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, allow_negative_numbers = true, value_parser = within::<u64>(0..=BODY_MAX))]
     max_body: u64,
 
     /// How many seconds a request's head may take to arrive; then it is answered by 408.
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, allow_negative_numbers = true, value_parser = within::<u64>(1..=86_400))]
     header_timeout: u64,
 
     /// How many seconds a connection may be idle before it is closed.
-    #[arg(long, value_name = "SECONDS", default_value_t = 75, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value_t = 75, allow_negative_numbers = true, value_parser = within::<u64>(1..=86_400))]
     idle_timeout: u64,
 
     /// Print a line for each request.
@@ -43,6 +43,8 @@ struct Options {
     log: bool,
 }
 
+/// The longest body that can be taken or given: 256 TiB less a byte.
+const BODY_MAX: u64 = (1 << 48) - 1;
 /// Output blocks of one connection: 8 of 4 KiB.
 const OUTPUT_BLOCKS: usize = 8;
 
@@ -56,96 +58,178 @@ impl<S: State> Exchange<S> for Echo {
     }
 }
 
-/// A page that may be larger than the output buffer, and how much of it was sent. In a box, since every connection has
-/// room for the largest exchange.
-struct Page(Box<(String, usize)>);
-
-impl<S: State> Exchange<S> for Page {
-    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
-        let (page, sent) = &mut *self.0;
-        *sent += io.write(page.as_bytes().get(*sent..).unwrap_or_default());
-        if *sent == page.len() { Flow::Done } else { Flow::More }
-    }
+/// What the routes of one poller share.
+struct App {
+    handle: Handle<Infallible>,
+    http: &'static [Stats],
 }
 
-/// What `/metrics` shows, as Prometheus reads it.
-struct Metrics<'a> {
-    handle: &'a Handle<Infallible>,
-    http: &'a [Stats],
+impl State for App {
+    type Message = Infallible;
 }
 
-impl Metrics<'_> {
-    fn each(
-        &self,
-        f: &mut fmt::Formatter<'_>,
-        name: &str,
-        kind: &str,
-        value: impl Fn(usize) -> u64,
-    ) -> fmt::Result {
-        writeln!(f, "# TYPE lightcone_{name} {kind}")?;
-        for poller in 0..self.http.len() {
-            writeln!(f, "lightcone_{name}{{poller=\"{poller}\"}} {}", value(poller))?;
+/// The page of `/metrics`, as Prometheus reads it. It goes out one family and poller at a time and is never kept whole,
+/// so a client that does not read it costs no more than another.
+struct Page {
+    /// The part that comes next.
+    next: u16,
+}
+
+impl Exchange<App> for Page {
+    fn advance(&mut self, io: &mut Transfer<'_, App>) -> Flow {
+        let counts =
+            Counts { engine: io.state.handle.stats(), loads: io.state.handle.loads(), http: io.state.http };
+        while let Some(part) = counts.part(self.next) {
+            let text = part.to_string(); // the counts go on meanwhile
+            if write!(io, "{text}").is_err() {
+                return Flow::More;
+            }
+            self.next += 1;
         }
-        Ok(())
+        Flow::Done
     }
 }
 
-impl Display for Metrics<'_> {
+/// What there is to count, by poller.
+struct Counts {
+    engine: Vec<PollerStats>,
+    loads: Vec<u32>,
+    http: &'static [Stats],
+}
+
+impl Counts {
+    /// The parts of the page, counted through: the pollers of a family, then those of the next.
+    fn part(&self, index: u16) -> Option<Part<'_>> {
+        let index = usize::from(index);
+        let pollers = self.engine.len();
+        let family = FAMILIES.get(index.checked_div(pollers)?)?;
+        Some(Part { family, poller: index % pollers, counts: self })
+    }
+
+    fn engine(&self, poller: usize) -> PollerStats {
+        self.engine.get(poller).copied().unwrap_or_default()
+    }
+
+    fn http(&self, poller: usize, count: fn(&Stats) -> usize) -> u64 {
+        self.http.get(poller).map_or(0, |stats| count(stats) as u64)
+    }
+}
+
+/// The samples of one family and poller; in front of the first poller's, what the family is.
+struct Part<'c> {
+    family: &'static Family,
+    poller: usize,
+    counts: &'c Counts,
+}
+
+impl Display for Part<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (engine, loads) = (self.handle.stats(), self.handle.loads());
-        let of = |poller: usize| engine.get(poller).copied().unwrap_or_default();
-        let http =
-            |poller: usize, count: fn(&Stats) -> usize| self.http.get(poller).map_or(0, |s| count(s) as u64);
-        self.each(f, "connections", "gauge", |poller| loads.get(poller).copied().unwrap_or(0).into())?;
-        self.each(f, "connections_accepted_total", "counter", |poller| of(poller).accepted)?;
-        self.each(f, "connections_turned_away_total", "counter", |poller| of(poller).turned_away)?;
-        self.each(f, "received_bytes_total", "counter", |poller| of(poller).bytes_in)?;
-        self.each(f, "sent_bytes_total", "counter", |poller| of(poller).bytes_out)?;
-        self.each(f, "lost_bytes_total", "counter", |poller| of(poller).bytes_lost)?;
-        self.each(f, "http_requests_total", "counter", |poller| http(poller, Stats::requests))?;
-        self.each(f, "http_failures_total", "counter", |poller| http(poller, Stats::failures))?;
-        writeln!(f, "# TYPE lightcone_connections_closed_total counter")?;
-        for (poller, stats) in engine.iter().enumerate() {
-            for (reason, count) in CloseReason::NAMES.iter().zip(stats.closed) {
-                let labels = format_args!("poller=\"{poller}\",reason=\"{reason}\"");
-                writeln!(f, "lightcone_connections_closed_total{{{labels}}} {count}")?;
+        let Self { family: Family { name, kind, help, samples }, poller, counts } = self;
+        if *poller == 0 {
+            writeln!(f, "# HELP lightcone_{name} {help}\n# TYPE lightcone_{name} {kind}")?;
+        }
+        let mut sample = |label: fmt::Arguments<'_>, value: u64| {
+            writeln!(f, "lightcone_{name}{{poller=\"{poller}\"{label}}} {value}")
+        };
+        match samples {
+            Samples::One(count) => sample(format_args!(""), count(counts, *poller)),
+            Samples::ByReason => {
+                let mut all = CloseReason::NAMES.iter().zip(counts.engine(*poller).closed);
+                all.try_for_each(|(reason, count)| sample(format_args!(",reason=\"{reason}\""), count))
+            }
+            Samples::ByStatus => {
+                let mut all = counts.http.get(*poller).into_iter().flat_map(Stats::refusals);
+                all.try_for_each(|(status, count)| {
+                    sample(format_args!(",status=\"{}\"", status.code()), count as u64)
+                })
             }
         }
-        writeln!(f, "# TYPE lightcone_http_refusals_total counter")?;
-        for (poller, stats) in self.http.iter().enumerate() {
-            for (status, count) in stats.refusals() {
-                let labels = format_args!("poller=\"{poller}\",status=\"{}\"", status.code());
-                writeln!(f, "lightcone_http_refusals_total{{{labels}}} {count}")?;
-            }
-        }
-        Ok(())
     }
 }
+
+struct Family {
+    name: &'static str,
+    kind: &'static str,
+    help: &'static str,
+    samples: Samples,
+}
+
+/// The samples that a family has of each poller.
+enum Samples {
+    One(fn(&Counts, usize) -> u64),
+    ByReason,
+    ByStatus,
+}
+
+const fn gauge(name: &'static str, help: &'static str, count: fn(&Counts, usize) -> u64) -> Family {
+    Family { name, kind: "gauge", help, samples: Samples::One(count) }
+}
+
+const fn counter(name: &'static str, help: &'static str, count: fn(&Counts, usize) -> u64) -> Family {
+    Family { name, kind: "counter", help, samples: Samples::One(count) }
+}
+
+static FAMILIES: [Family; 10] = [
+    gauge("connections", "Connections that are open or on their way.", |counts, poller| {
+        counts.loads.get(poller).copied().unwrap_or(0).into()
+    }),
+    counter("connections_accepted_total", "Connections that were opened.", |counts, poller| {
+        counts.engine(poller).accepted
+    }),
+    counter("connections_turned_away_total", "Connections that were closed unserved.", |counts, poller| {
+        counts.engine(poller).turned_away
+    }),
+    Family {
+        name: "connections_closed_total",
+        kind: "counter",
+        help: "Connections that have ended, by reason.",
+        samples: Samples::ByReason,
+    },
+    counter("received_bytes_total", "Bytes received.", |counts, poller| counts.engine(poller).bytes_in),
+    counter("sent_bytes_total", "Bytes sent.", |counts, poller| counts.engine(poller).bytes_out),
+    counter("lost_bytes_total", "Bytes of answers that their peers did not take.", |counts, poller| {
+        counts.engine(poller).bytes_lost
+    }),
+    counter("http_requests_total", "Requests that were answered by routes.", |counts, poller| {
+        counts.http(poller, Stats::requests)
+    }),
+    counter("http_failures_total", "Of these, those with a status from 400 on.", |counts, poller| {
+        counts.http(poller, Stats::failures)
+    }),
+    Family {
+        name: "http_refusals_total",
+        kind: "counter",
+        help: "What the server itself refused, by status.",
+        samples: Samples::ByStatus,
+    },
+];
 
 /// One poller's server.
 fn app(
     poller: &PollerContext<Infallible>,
     stats: &'static [Stats],
     limits: Limits,
-) -> Http<(), impl Routes<()> + use<>> {
-    let handle = poller.handle();
-    let server = Http::new()
+) -> Http<App, impl Routes<App> + use<>> {
+    let server = Http::with(App { handle: poller.handle(), http: stats })
         .limits(limits)
         .get("/plaintext", |_request, response| response.text("Hello, World!"))
         .get("/foo", |_request, response| response.text("bar"))
         .get("/json", |_request, response| response.json(r#"{"message":"Hello, World!"}"#))
-        .post("/echo", |request, response| response.stream(request.head.length(), Echo))
-        .get("/big", |request, response| match request.query("bytes").map(str::parse) {
-            None => response.generate(1 << 20, letters),
-            Some(Ok(bytes)) => response.generate(bytes, letters),
-            Some(Err(_)) => {
-                response.status(400).text("bytes: a number from 0 to 18446744073709551615\n").early()
+        .post("/echo", |request, response| {
+            let response = response.header("Content-Type", "application/octet-stream");
+            response.stream(request.head.length(), Echo)
+        })
+        .get("/big", |request, response| match request.query("bytes").map_or(Ok(1 << 20), str::parse) {
+            Ok(bytes @ 0..=BODY_MAX) => {
+                response.header("Content-Type", "text/plain").generate(bytes, letters)
+            }
+            _ => {
+                let rule = format_args!("bytes: a number from 0 to {BODY_MAX}\n");
+                response.status(400).display(rule).early()
             }
         })
-        .get("/metrics", move |_request, response| {
-            let page = Metrics { handle: &handle, http: stats }.to_string();
-            let response = response.header("Content-Type", "text/plain; version=0.0.4");
-            response.stream(Some(page.len() as u64), Page(Box::new((page, 0))))
+        .get("/metrics", |_request, response| {
+            response.header("Content-Type", "text/plain; version=0.0.4").stream(None, Page { next: 0 })
         });
     match stats.get(usize::from(poller.id().0)) {
         Some(mine) => server.stats(mine),
@@ -171,7 +255,9 @@ fn main() -> ExitCode {
     let stats = &*Vec::leak((0..options.server.pollers()).map(|_| Stats::new()).collect());
     let refine = |builder: Builder| -> Result<Builder, UsageError> {
         let idle = Some(Duration::from_secs(options.idle_timeout));
-        Ok(builder.output_limit(OUTPUT_BLOCKS).timeouts(Timeouts { idle, ..Timeouts::DEFAULT }))
+        // who has not asked anything yet has no longer than who has
+        let first_byte = Timeouts::DEFAULT.first_byte.min(idle);
+        Ok(builder.output_limit(OUTPUT_BLOCKS).timeouts(Timeouts { first_byte, idle, ..Timeouts::DEFAULT }))
     };
     if options.log {
         let line = |outcome: &Outcome<'_>| print_line(&format!("{} {outcome}", outcome.peer));

@@ -41,6 +41,8 @@ const PIECE_BYTES: usize = 32 * 1_024;
 const OUTPUT_BLOCKS: usize = 8;
 /// Links of one poller, if the command line does not say.
 const LINKS_DEFAULT: usize = 4_096;
+const LINKS_HELP: &str = "The most links at once, shared out evenly over the pollers; more clients wait until one \
+    ends [default: 4096 a poller]";
 /// For each of the two sockets of a link: a piece or its credit, the end, and its being gone.
 const MESSAGES_A_LINK: usize = 2 * 3;
 /// Buffers that are kept for later.
@@ -61,6 +63,7 @@ const TIMEOUTS: Timeouts = Timeouts {
 /// A TCP proxy: accepts connections and relays each to another address.
 #[derive(Parser, Debug)]
 #[command(name = "relay", version)]
+#[command(mut_arg("max_connections", |arg| arg.help(LINKS_HELP)))]
 struct Options {
     #[command(flatten)]
     server: ServerOptions,

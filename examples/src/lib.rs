@@ -14,5 +14,5 @@
 mod options;
 mod server;
 
-pub use options::{Addresses, ServerOptions, UsageError};
+pub use options::{Addresses, ServerOptions, UsageError, within};
 pub use server::{print_line, serve};

@@ -32,7 +32,8 @@ pub struct ServerOptions {
     #[arg(long, value_name = "POLICY", default_value_t)]
     pub balancer: Policy,
 
-    /// The most connections at once, shared out evenly over the pollers; more wait until one ends.
+    /// The most connections at once, shared out evenly over the pollers; more wait until one ends [default: 65536 a
+    /// poller].
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<usize>(1..=16_777_216))]
     pub max_connections: Option<usize>,
 
@@ -41,8 +42,24 @@ pub struct ServerOptions {
     pub grace: u64,
 }
 
-/// Reads a number within bounds; clap's own parsers say what is allowed only of what is a number at all.
-fn within<N>(allowed: RangeInclusive<N>) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync
+/// A parser of numbers within bounds, for options: clap's own say what is allowed only of what is a number at all.
+///
+/// ```
+/// # use clap::Parser;
+/// # use lightcone_examples::within;
+/// #[derive(Parser, Debug)]
+/// struct Options {
+///     #[arg(long, allow_negative_numbers = true, value_parser = within::<u64>(1..=10))]
+///     size: u64,
+/// }
+///
+/// assert_eq!(Options::try_parse_from(["program", "--size", "10"]).unwrap().size, 10);
+/// for wrong in ["0", "11", "-1", "many"] {
+///     let error = Options::try_parse_from(["program", "--size", wrong]).unwrap_err().to_string();
+///     assert!(error.contains(wrong) && error.contains("allowed: 1 to 10"), "{error}");
+/// }
+/// ```
+pub fn within<N>(allowed: RangeInclusive<N>) -> impl Fn(&str) -> Result<N, String> + Clone + Send + Sync
 where
     N: FromStr + PartialOrd + fmt::Display + Clone + Send + Sync,
 {

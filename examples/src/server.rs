@@ -17,10 +17,10 @@ const EXIT_USAGE: u8 = 2;
 
 /// Runs a server until `SIGINT` or `SIGTERM`, and says what came of it.
 ///
-/// The first line on standard output is `listening on ` with `scheme` and the address, once connections are taken; the
-/// last is the report. The first signal lets connections end within the grace time, a second ends them at once, and a
-/// third ends the process whatever its handlers do. Errors and notes go to standard error; the exit code is then 2 for
-/// settings that can't be, 1 for what the system refused.
+/// The first line on standard output is `listening on ` with the address, behind `scheme` unless it is a path, once
+/// connections are taken; the last is the report. The first signal lets connections end within the grace time, a second
+/// ends them at once, and a third ends the process whatever its handlers do. Errors and notes go to standard error; the
+/// exit code is then 2 for settings that can't be, 1 for what the system refused.
 pub fn serve<H>(
     options: &ServerOptions,
     scheme: &str,
@@ -68,7 +68,9 @@ fn run<M: Send + 'static>(
     let (handle, grace) = (engine.handle(), options.grace());
     thread::Builder::new().name("signals".into()).spawn(move || obey(signals, &handle, grace))?;
     let listener = engine.listen(&options.listen)?;
-    print_line(&format!("listening on {scheme}{}", listener.endpoint()));
+    let endpoint = listener.endpoint();
+    let scheme = if endpoint.as_inet().is_some() { scheme } else { "" }; // no client takes it for a Unix socket
+    print_line(&format!("listening on {scheme}{endpoint}"));
     Ok(engine.join())
 }
 

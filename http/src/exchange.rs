@@ -28,6 +28,9 @@ impl From<Reply<Done>> for Flow {
 /// there are new body bytes, room, or the end of the body; it does what it can and says whether that is all. Every
 /// connection has room for the largest exchange of its server, so keep it small.
 ///
+/// It is dropped when it is done, and when its connection ends before, which is how it learns of that. It has no timer:
+/// what is to happen later is posted to the connection as a [`message`](Self::message).
+///
 /// ```
 /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
 ///
@@ -97,6 +100,18 @@ impl<S: State, F: FnMut(u64, &mut [u8])> Exchange<S> for Generate<F> {
             self.offset = Count::new(offset + n as u64);
         }
         if io.remaining() == Some(0) { Flow::Done } else { Flow::More }
+    }
+}
+
+/// A response body that is part of the program: see [`Response::embedded`]. What is left of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Embedded(pub(crate) &'static [u8]);
+
+impl<S: State> Exchange<S> for Embedded {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        let n = io.write(self.0);
+        self.0 = self.0.get(n..).unwrap_or(&[]);
+        if self.0.is_empty() { Flow::Done } else { Flow::More }
     }
 }
 

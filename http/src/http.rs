@@ -7,7 +7,7 @@ use crate::limits::Limits;
 use crate::method::Method;
 use crate::middleware::Middleware;
 use crate::parse::host::LastHost;
-use crate::path::Pattern;
+use crate::path::{Pattern, Whole};
 use crate::request::{Request, State};
 use crate::respond::draft::Desk;
 use crate::respond::response::{Reply, Response};
@@ -40,8 +40,8 @@ use crate::stats::Stats;
 ///
 /// Timeouts by phase are the engine's ([`Timeouts`](lightcone_core::Timeouts): first byte, idle between requests,
 /// write stall, drain); those of a head and a body that has begun are among the [`Limits`]. The output bound of a
-/// socket must be 512 bytes at least: a request is started when half of the bound is free, so that an answer given
-/// at once may have that size.
+/// socket must be 512 bytes at least, or the first connection panics: a request is started when half of the bound is
+/// free, so that an answer given at once may have that size.
 ///
 /// Write closures in place, where the compiler sees what they are for; one bound to a variable first does not fit.
 /// Up to about 100 routes go in one chain; for more, [`merge`](Self::merge) groups.
@@ -92,6 +92,22 @@ impl<S: State> Http<S, End> {
 
 impl<S: State> Http<S, End, ()> {
     /// A group of routes, to be [merged](Self::merge) or [nested](Self::nest) into a server or another group.
+    ///
+    /// Where routes use the state before the compiler has seen which it is, name it:
+    ///
+    /// ```
+    /// # use lightcone_http::{Http, State};
+    /// # struct App { hits: u64 }
+    /// # impl State for App { type Message = core::convert::Infallible; }
+    /// let hits = Http::<App, _, _>::group()
+    ///     .get("/", |request, response| response.display(request.state.hits))
+    ///     .delete("/", |request, response| {
+    ///         request.state.hits = 0;
+    ///         response.status(204).empty()
+    ///     });
+    /// let server = Http::with(App { hits: 0 }).nest("/hits", hits);
+    /// # drop(server);
+    /// ```
     pub const fn group() -> Self {
         Self { routes: End, parts: (), state: PhantomData }
     }
@@ -182,7 +198,8 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
         self.on(Method::Patch, pattern, handler)
     }
 
-    /// What answers requests for paths that no route has, in the place of a plain 404.
+    /// What answers requests for paths that no route has, in the place of a plain 404. `request.param("path")` is what
+    /// stands behind the first slash, or behind that of the group's prefix. A group's own fallback answers below its prefix.
     pub fn fallback<F, B>(self, handler: F) -> Http<S, Fallback<F, B, R>, P>
     where
         F: FnMut(Request<'_, S>, Response<'_>) -> Reply<B>,
@@ -192,19 +209,33 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
     }
 
     /// The routes of a group beside these.
+    ///
+    /// # Panics
+    /// If a method and pattern have a route here and there.
+    #[track_caller]
     pub fn merge<A: Routes<S>>(self, group: Http<S, A, ()>) -> Http<S, Join<A, R>, P> {
-        self.link(|routes| Join::new("", group.routes, routes))
+        self.join("", group.routes)
     }
 
     /// The routes of a group below a prefix. The group's `/` is the prefix itself, with or without a slash.
     ///
     /// # Panics
-    /// If the prefix does not start with a slash, ends with one, or has parameters.
+    /// If the prefix does not start with a slash, ends with one, or has parameters; if a method and pattern have a route
+    /// here and there; if a pattern has more than 256 bytes with all its prefixes.
     #[track_caller]
     pub fn nest<A: Routes<S>>(self, prefix: &'static str, group: Http<S, A, ()>) -> Http<S, Join<A, R>, P> {
         let good = prefix.len() > 1 && prefix.starts_with('/') && !prefix.ends_with('/');
         assert!(good && !prefix.contains(['{', '}']), "not a prefix: {prefix:?}");
-        self.link(|routes| Join::new(prefix, group.routes, routes))
+        self.join(prefix, group.routes)
+    }
+
+    #[track_caller]
+    fn join<A: Routes<S>>(self, prefix: &'static str, group: A) -> Http<S, Join<A, R>, P> {
+        let taken = |method, pattern: &str| self.routes.has(method, pattern);
+        if let Some((method, pattern)) = group.twin(Whole::EMPTY.with(prefix), &taken) {
+            panic!("{method} {} has a route already", pattern.as_str());
+        }
+        self.link(|routes| Join::new(prefix, group, routes))
     }
 
     /// Middleware around all routes so far. What was wrapped last comes first.

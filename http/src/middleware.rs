@@ -71,7 +71,7 @@ pub trait Middleware<S: State> {
 pub struct Outcome<'a> {
     /// The method.
     pub method: Method,
-    /// The target. If the answer had to wait for the request's body: the pattern of the route.
+    /// The target. If the answer had to wait for the request's body: the pattern of the route, within its group.
     pub target: &'a [u8],
     /// The status.
     pub status: Status,

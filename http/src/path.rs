@@ -115,6 +115,39 @@ impl Pattern {
     }
 }
 
+/// A pattern with the prefixes that it is nested below, to be compared with others.
+#[derive(Clone, Copy, Debug)]
+pub struct Whole {
+    text: [u8; Self::MAX],
+    length: usize,
+}
+
+impl Whole {
+    /// The longest that there may be.
+    pub(crate) const MAX: usize = 256;
+    pub(crate) const EMPTY: Self = Self { text: [0; Self::MAX], length: 0 };
+
+    /// The same with more behind it.
+    ///
+    /// # Panics
+    /// If that is too long.
+    #[track_caller]
+    pub(crate) fn with(mut self, text: &str) -> Self {
+        let end = self.length + text.len();
+        let place = self.text.get_mut(self.length..end);
+        assert!(place.is_some(), "a pattern with its prefixes has {} bytes at most: {text:?}", Self::MAX);
+        if let Some(place) = place {
+            place.copy_from_slice(text.as_bytes());
+        }
+        self.length = end;
+        self
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        self.text.get(..self.length).and_then(|text| core::str::from_utf8(text).ok()).unwrap_or("")
+    }
+}
+
 fn segments(text: &str) -> impl Iterator<Item = &str> {
     text.strip_prefix('/').unwrap_or(text).split('/')
 }
@@ -169,6 +202,11 @@ pub(crate) fn parameter<'p>(pattern: &'static str, path: &'p [u8], wanted: &str)
         }
     });
     found
+}
+
+/// Whether a pattern has such a parameter.
+pub(crate) fn has_parameter(pattern: &str, wanted: &str) -> bool {
+    segments(pattern).filter_map(name).any(|(name, _)| name == wanted)
 }
 
 #[cfg(test)]

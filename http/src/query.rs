@@ -1,7 +1,9 @@
-//! Queries and percent-encoding.
+//! Queries, cookies and percent-encoding.
 
-/// The value of the first parameter with this name in a query such as `a=1&b=2`, not decoded. A parameter without
-/// `=` has an empty value.
+use crate::parse::words::trim;
+
+/// The value of the first parameter with this name in a query such as `a=1&b=2`, or in the body of an HTML form, not
+/// decoded. A parameter without `=` has an empty value.
 ///
 /// ```
 /// use lightcone_http::query_value;
@@ -18,6 +20,32 @@ pub fn query_value<'q>(query: &'q [u8], name: &str) -> Option<&'q [u8]> {
             _ => None,
         }
     })
+}
+
+/// The parameters of a query, or of the body of an HTML form, in order: names and values, not decoded.
+///
+/// ```
+/// use lightcone_http::query_pairs;
+/// let pairs: [(&[u8], &[u8]); 3] = [(b"a", b"1"), (b"b", b""), (b"a", b"2=3")];
+/// assert!(query_pairs(b"a=1&b&&a=2=3").eq(pairs));
+/// ```
+pub fn query_pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let pairs = query.split(|byte| *byte == b'&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| cut(pair, b'=').unwrap_or((pair, &[])))
+}
+
+/// What is on both sides of the first such byte.
+fn cut(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
+    let (before, behind) = text.split_at_checked(text.iter().position(|byte| *byte == at)?)?;
+    Some((before, behind.get(1..)?))
+}
+
+/// The value of the first cookie with this name in the value of a `Cookie` field, without quotes around it.
+pub(crate) fn cookie_value<'c>(cookies: &'c [u8], name: &str) -> Option<&'c [u8]> {
+    let mut pairs = cookies.split(|byte| *byte == b';').filter_map(|pair| cut(pair, b'='));
+    let (_, value) = pairs.find(|(found, _)| trim(found) == name.as_bytes())?;
+    let value = trim(value);
+    Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
 }
 
 /// Why a text could not be decoded.
@@ -101,6 +129,33 @@ mod tests {
         assert_eq!(query_value(b"ab=1&a=2", "a"), Some(&b"2"[..]));
         assert_eq!(query_value(b"a=1=2&a=3", "a"), Some(&b"1=2"[..]));
         assert_eq!(query_value(b"&&a", "a"), Some(&b""[..]));
+    }
+
+    #[test]
+    fn pairs() {
+        assert_eq!(query_pairs(b"").count(), 0);
+        assert_eq!(query_pairs(b"&&").count(), 0);
+        let all: [(&[u8], &[u8]); 4] = [(b"", b"1"), (b"a", b""), (b"b", b""), (b"c", b"=")];
+        assert!(query_pairs(b"=1&a=&b&c==").eq(all));
+    }
+
+    #[test]
+    fn cookies() {
+        let table: [(&str, Option<&str>); 10] = [
+            ("", None),
+            ("a=1", Some("1")),
+            ("b=2; a=1", Some("1")),
+            ("b=2;a=1;a=3", Some("1")),
+            ("aa=2; ba=3", None),
+            ("A=2", None),
+            ("a", None),
+            ("a=", Some("")),
+            ("x; a=\"q=r\" ; b", Some("q=r")),
+            ("a=\"", Some("\"")),
+        ];
+        for (cookies, expected) in table {
+            assert_eq!(cookie_value(cookies.as_bytes(), "a"), expected.map(str::as_bytes), "{cookies}");
+        }
     }
 
     #[test]

@@ -3,10 +3,11 @@
 use lightcone_core::{Address, Instant, Packed, Token};
 
 use crate::exchange::{Collect, Done};
+use crate::method::Method;
 use crate::middleware::Outcome;
 use crate::parse::head::Head;
 use crate::path;
-use crate::query::query_value;
+use crate::query::{cookie_value, query_value};
 use crate::respond::response::{Reply, Response};
 use crate::status::Status;
 
@@ -67,16 +68,73 @@ pub(crate) struct Route {
 }
 
 impl<'a, S: State> Request<'a, S> {
+    /// The method.
+    pub fn method(&self) -> Method {
+        self.head.method
+    }
+
+    /// The path of the target, not decoded: visible ASCII.
+    pub fn path(&self) -> &'a str {
+        core::str::from_utf8(self.head.path).unwrap_or("")
+    }
+
+    /// The value of the first field with this name, if it is text; see [`Head`] for bytes and for all fields.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        self.head.text(name)
+    }
+
+    /// The value of the first cookie with this name, without quotes around it and otherwise as it came.
+    ///
+    /// ```
+    /// # use lightcone_http::Http;
+    /// let server = Http::new().get("/", |request, response| match request.cookie("session") {
+    ///     Some(session) => response.display(format_args!("welcome back, {session}")),
+    ///     None => response.header("Set-Cookie", "session=1; HttpOnly; Secure; SameSite=Lax").text("welcome"),
+    /// });
+    /// # drop(server);
+    /// ```
+    pub fn cookie(&self, name: &str) -> Option<&'a str> {
+        let lines = self.head.fields().filter(|(field, _)| field.eq_ignore_ascii_case(b"cookie"));
+        let value = lines.filter_map(|(_, cookies)| cookie_value(cookies, name)).next()?;
+        core::str::from_utf8(value).ok()
+    }
+
     /// The part of the path that stands for `{name}` in the route's pattern, not decoded: see
     /// [`percent_decode`](crate::percent_decode). Empty if the pattern has no such parameter, which is a mistake.
+    ///
+    /// ```
+    /// # use lightcone_http::Http;
+    /// let server = Http::new().get("/users/{id}", |request, response| match request.param("id").parse::<u16>() {
+    ///     Ok(id) => response.display(format_args!("user {id}")),
+    ///     Err(_) => response.status(400).text("an id is a number from 0 to 65535"),
+    /// });
+    /// # drop(server);
+    /// ```
     pub fn param(&self, name: &str) -> &'a str {
         let path = self.head.path.get(self.route.base..).unwrap_or(&[]);
+        debug_assert!(
+            path::has_parameter(self.route.pattern, name),
+            "{:?} has no parameter {name:?}",
+            self.route.pattern
+        );
         let value = path::parameter(self.route.pattern, path, name);
-        debug_assert!(value.is_some(), "{:?} has no parameter {name:?}", self.route.pattern);
         value.and_then(|value| core::str::from_utf8(value).ok()).unwrap_or("")
     }
 
-    /// The value of a parameter in the query, not decoded: see [`form_decode`](crate::form_decode).
+    /// The value of a parameter in the query, not decoded: see [`form_decode`](crate::form_decode), and
+    /// [`query_pairs`](crate::query_pairs) for all of them.
+    ///
+    /// ```
+    /// # use lightcone_http::{Http, form_decode};
+    /// let server = Http::new().get("/search", |request, response| {
+    ///     let mut buffer = [0; 64];
+    ///     match form_decode(request.query("for").unwrap_or("").as_bytes(), &mut buffer) {
+    ///         Ok(text) => response.display(format_args!("nothing found for {text}")),
+    ///         Err(error) => response.status(400).display(error),
+    ///     }
+    /// });
+    /// # drop(server);
+    /// ```
     pub fn query(&self, name: &str) -> Option<&'a str> {
         query_value(self.head.query?, name).and_then(|value| core::str::from_utf8(value).ok())
     }

@@ -12,7 +12,7 @@ use crate::exchange::{Either, Exchange, Flow};
 use crate::method::Method;
 use crate::middleware::{AsHook, Hook, Middleware, Outcome};
 use crate::parse::head::Head;
-use crate::path::{Key, Pattern};
+use crate::path::{Key, Pattern, Whole};
 use crate::plan::Plan;
 use crate::request::{Connected, Request, Route as Matched, State};
 use crate::respond::draft::{Desk, Draft, Outgoing, Sink};
@@ -150,6 +150,10 @@ pub trait Routes<S: State> {
     #[doc(hidden)]
     fn has(&self, method: Method, pattern: &str) -> bool;
 
+    /// The first route below `base` that is `taken` by others.
+    #[doc(hidden)]
+    fn twin(&self, base: Whole, taken: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)>;
+
     #[doc(hidden)]
     fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Self::Body>;
 
@@ -179,6 +183,10 @@ impl<S: State> Routes<S> for End {
 
     fn has(&self, _: Method, _: &str) -> bool {
         false
+    }
+
+    fn twin(&self, _: Whole, _: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)> {
+        None
     }
 
     #[inline(always)]
@@ -279,6 +287,16 @@ where
         (self.method == method && self.pattern.text == pattern) || self.next.has(method, pattern)
     }
 
+    fn twin(&self, base: Whole, taken: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)> {
+        let whole = base.with(self.pattern.text);
+        // the group's "/" is its prefix as well
+        if taken(self.method, whole.as_str()) || self.pattern.text == "/" && taken(self.method, base.as_str())
+        {
+            return Some((self.method, whole));
+        }
+        self.next.twin(base, taken)
+    }
+
     #[inline(always)]
     fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Self::Body> {
         if found.index != R::COUNT {
@@ -351,13 +369,19 @@ where
 
     fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
         self.next.find(wanted, hit);
-        if hit.found.index == Found::MISS {
+        // Any route beats it; of fallbacks, that with the longest prefix is the most specific.
+        let beaten = hit.rank.0 > 0 || hit.found.index != Found::MISS && hit.found.base >= wanted.base;
+        if !beaten {
             (hit.found.index, hit.found.base) = (wanted.first + R::COUNT, wanted.base);
         }
     }
 
     fn has(&self, method: Method, pattern: &str) -> bool {
         self.next.has(method, pattern)
+    }
+
+    fn twin(&self, base: Whole, taken: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)> {
+        self.next.twin(base, taken)
     }
 
     #[inline(always)]
@@ -434,8 +458,16 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
     }
 
     fn has(&self, method: Method, pattern: &str) -> bool {
-        let inside = pattern.strip_prefix(self.prefix).is_some_and(|inside| self.group.has(method, inside));
+        let inside = match pattern.strip_prefix(self.prefix) {
+            Some("") => self.group.has(method, "/"),
+            Some(inside) => self.group.has(method, inside),
+            None => false,
+        };
         inside || self.next.has(method, pattern)
+    }
+
+    fn twin(&self, base: Whole, taken: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)> {
+        self.group.twin(base.with(self.prefix), taken).or_else(|| self.next.twin(base, taken))
     }
 
     #[inline(always)]
@@ -489,6 +521,10 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
 
     fn has(&self, method: Method, pattern: &str) -> bool {
         self.inner.has(method, pattern)
+    }
+
+    fn twin(&self, base: Whole, taken: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)> {
+        self.inner.twin(base, taken)
     }
 
     fn call(&mut self, found: Found, mut call: Call<'_, S>) -> Reply<Self::Body> {

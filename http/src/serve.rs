@@ -21,6 +21,9 @@ use crate::transfer::{self, Link, Tools, Transfer};
 /// The least room in the output buffer that a request is started with.
 const ROOM_MIN: usize = 256;
 
+/// The least bound of a socket's output: `writable` comes when half of it is free.
+const BOUND_MIN: usize = 2 * ROOM_MIN;
+
 /// What the loop does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -49,6 +52,18 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         Some(Connection::default())
     }
 
+    /// # Panics
+    /// If a socket may queue so little that requests would wait for room for ever: found with the first connection
+    /// instead of the first peer that is slow.
+    fn open(&mut self, socket: &mut Socket<'_, Self::Data>, _: &mut Context<'_, S::Message>) {
+        let (_, output) = socket.stream.split();
+        let bound = output.bound(); // 0 if the peer has gone already
+        assert!(
+            bound == 0 || bound >= BOUND_MIN,
+            "a socket may queue {bound} bytes of output, and an HTTP server needs {BOUND_MIN}"
+        );
+    }
+
     #[inline(never)]
     fn receive(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, S::Message>) {
         self.serve(socket, cx, None);
@@ -67,21 +82,21 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         let flags = socket.data.0.flags();
         let timer = flags.timer();
         flags.set_timer(Timer::None);
-        let deferred = match &socket.data.0 {
+        let late = match &socket.data.0 {
             Phase::Head { .. } => timer == Timer::Head,
-            Phase::Busy(busy) if timer == Timer::Body && waits_for_peer(busy, &socket.stream) => {
-                if busy.outgoing != Outgoing::Deferred {
-                    // It is too late for a status.
-                    return socket.stream.linger();
-                }
-                true
-            }
-            Phase::Busy(_) => false,
+            Phase::Busy(busy) => timer == Timer::Body && waits_for_peer(busy, &socket.stream),
         };
-        if deferred {
-            self.refuse_now(socket, cx, Status::REQUEST_TIMEOUT);
-        } else {
-            self.receive(socket, cx); // the deadline was not the peer's fault, or means nothing any more
+        if !late {
+            // The deadline was not the peer's fault, or means nothing any more.
+            return self.receive(socket, cx);
+        }
+        match &socket.data.0 {
+            Phase::Busy(busy) if busy.outgoing != Outgoing::Deferred => {
+                // It is too late to tell the peer.
+                self.parts.count(Status::REQUEST_TIMEOUT);
+                socket.stream.linger();
+            }
+            Phase::Head { .. } | Phase::Busy(_) => self.refuse_now(socket, cx, Status::REQUEST_TIMEOUT),
         }
     }
 
@@ -414,6 +429,14 @@ impl<S> Parts<S> {
         Step::Linger
     }
 
+    /// Counts a refusal that the peer is not told.
+    #[cold]
+    fn count(&self, status: Status) {
+        if let Some(stats) = self.stats {
+            stats.refused(status);
+        }
+    }
+
     /// A short text in the place of an answer.
     fn apologise(&mut self, plan: Plan, status: Status, output: &mut Output<'_>) -> Result<u64, Full> {
         self.desk.added.clear();
@@ -463,7 +486,8 @@ impl<S> Parts<S> {
         if outgoing == Outgoing::Deferred {
             return self.refuse(output, &mut turn.tally, status);
         }
-        Step::Linger // a response has begun or gone out: all that can be told is that it ends here
+        turn.tally.refusal = Some(status);
+        Step::Linger // a response has begun or gone out: all that the peer can be told is that it ends here
     }
 
     /// Sets the deadline that the connection should have now.

@@ -33,7 +33,7 @@ pub struct Stats {
     refusals: [Counter; REFUSALS.len()],
 }
 
-/// What the server refuses by itself, before any handler.
+/// What the server refuses by itself.
 const REFUSALS: [Status; 9] = [
     Status::BAD_REQUEST,
     Status::REQUEST_TIMEOUT,
@@ -78,7 +78,8 @@ impl Stats {
         self.bytes_out.get()
     }
 
-    /// What was refused before it became a request, by status.
+    /// What the server refused by itself, by status: before it became a request, or because its body was malformed,
+    /// too large, too slow, or cut off while it was needed. If the answer had begun, the client is not told the status.
     pub fn refusals(&self) -> impl Iterator<Item = (Status, usize)> {
         REFUSALS.iter().zip(&self.refusals).map(|(status, count)| (*status, count.get()))
     }
@@ -97,8 +98,9 @@ impl Stats {
         }
     }
 
+    /// Counts a refusal.
     #[cold]
-    fn refused(&self, refusal: Status) {
+    pub(crate) fn refused(&self, refusal: Status) {
         let at = REFUSALS.iter().position(|status| *status == refusal);
         if let Some(count) = at.and_then(|at| self.refusals.get(at)) {
             count.add(1);

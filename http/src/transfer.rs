@@ -1,6 +1,8 @@
 //! What an exchange reads from and writes to.
 
-use lightcone_core::{Full, Instant, Output, Token};
+use core::fmt;
+
+use lightcone_core::{Address, Full, Instant, Output, Token};
 
 use crate::connection::Incoming;
 use crate::exchange::{Done, Flow};
@@ -10,6 +12,7 @@ use crate::plan::Plan;
 use crate::request::Connected;
 use crate::respond::draft::{Desk, Draft, Outgoing};
 use crate::respond::response::{Reply, Response};
+use crate::respond::text::displayed;
 use crate::status::Status;
 
 /// Room that a chunk needs beside its data: up to eight digits, two line ends, and the last chunk behind it.
@@ -126,6 +129,58 @@ impl<'t, S> Transfer<'t, S> {
         write(output, link.outgoing, bytes)
     }
 
+    /// What `write!(io, ..)` calls: writes all of the formatted text, in one chunk if the body goes out in chunks, or
+    /// nothing. It is formatted twice in chunks, first to count its bytes; if it is not the same, nothing is written.
+    ///
+    /// ```
+    /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
+    ///
+    /// /// Counts down, a line at a time.
+    /// struct Countdown(u8);
+    ///
+    /// impl<S: State> Exchange<S> for Countdown {
+    ///     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+    ///         while self.0 > 0 {
+    ///             if write!(io, "{}\n", self.0).is_err() {
+    ///                 return Flow::More; // it is called again when there is room
+    ///             }
+    ///             self.0 -= 1;
+    ///         }
+    ///         Flow::Done
+    ///     }
+    /// }
+    ///
+    /// let server = Http::new().get("/", |_request, response| response.stream(None, Countdown(100)));
+    /// # drop(server);
+    /// ```
+    ///
+    /// # Errors
+    /// [`Full`] if there is not room for all of it, and then the exchange is called again when there is: a text longer
+    /// than the output's bound is a mistake. Also if it is longer than what is left of the length that was told.
+    pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Result<(), Full> {
+        let Self { output, link, .. } = self;
+        let mark = output.mark();
+        let before = output.queued();
+        let result = match link.outgoing {
+            Outgoing::Length(_) | Outgoing::Raw => output.write_fmt(text),
+            Outgoing::Chunked => chunk_of(output, text),
+            Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk | Outgoing::Failed => Err(Full),
+        };
+        if result.is_err() {
+            output.rewind(mark);
+            return result;
+        }
+        if let Outgoing::Length(left) = link.outgoing {
+            let written = (output.queued() - before) as u64;
+            if written > left.get() {
+                output.rewind(mark);
+                return Err(Full);
+            }
+            left.subtract(written);
+        }
+        Ok(())
+    }
+
     /// Lets `f` write in place: it is given room in one piece and tells how much of it, from the front, it has
     /// filled. Gives that back; 0 if there was no room, and then the exchange is called again when there is.
     ///
@@ -208,6 +263,11 @@ impl<'t, S> Transfer<'t, S> {
     /// The connection, to post messages to.
     pub fn token(&self) -> Token {
         self.tools.connected.token
+    }
+
+    /// Who asks.
+    pub fn peer(&self) -> Address {
+        self.tools.connected.peer.unpack()
     }
 
     /// When this callback began.
@@ -329,6 +389,26 @@ fn write_chunk(output: &mut Output<'_>, bytes: &[u8]) -> usize {
             0
         }
     }
+}
+
+/// Writes a chunk of formatted text, or nothing: then what was queued has to be taken back.
+fn chunk_of(output: &mut Output<'_>, text: fmt::Arguments<'_>) -> Result<(), Full> {
+    let length = displayed(&text).ok_or(Full)?;
+    if length == 0 {
+        return Ok(()); // an empty chunk would be the last
+    }
+    if length.saturating_add(CHUNK_ROOM as u64) > output.room() as u64 {
+        output.want();
+        return Err(Full);
+    }
+    output.write_fmt(format_args!("{length:x}\r\n"))?;
+    let expected = output.queued() as u64 + length;
+    output.write_fmt(text)?;
+    if output.queued() as u64 != expected {
+        output.want(); // it has displayed something else the second time: once more, then
+        return Err(Full);
+    }
+    output.send(b"\r\n")
 }
 
 /// The start of a chunk of `n` bytes in four digits; `None` where there are no chunks.

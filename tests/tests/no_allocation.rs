@@ -1,8 +1,9 @@
 //! An engine that has warmed up allocates nothing, however much it serves. Alone in its program, since the allocator
 //! is the whole program's.
-#![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "as in every test: a failure is a panic")]
 
 use core::alloc::{GlobalAlloc, Layout};
+use core::net::SocketAddr;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
 use std::alloc::System;
@@ -10,6 +11,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use lightcone_core::{Address, Context, Handler, Origin, Socket};
+use lightcone_http::{Exchange, Flow, Http, State, Transfer};
 use lightcone_native::Builder;
 
 /// The system's allocator, counted while the tests say so.
@@ -82,6 +84,16 @@ impl Handler for Echo {
     }
 }
 
+/// Sends a request's body back as it comes.
+struct Copy;
+
+impl<S: State> Exchange<S> for Copy {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        io.copy();
+        if io.ended() { Flow::Done } else { Flow::More }
+    }
+}
+
 fn rounds(peers: &mut [TcpStream], pieces: &[&[u8]], buffer: &mut [u8]) {
     for piece in pieces {
         for peer in &mut *peers {
@@ -107,16 +119,23 @@ fn allocations(work: impl FnOnce()) -> u64 {
 #[test]
 fn an_engine_that_has_warmed_up_allocates_nothing() {
     assert!(allocations(|| drop(core::hint::black_box(Box::new(1)))) > 0, "the counter counts nothing");
+    // one after the other, since what one allocates the other would count
+    echo();
+    http();
+}
+
+fn connect(address: SocketAddr) -> TcpStream {
+    let peer = TcpStream::connect(address).unwrap();
+    peer.set_nodelay(true).unwrap();
+    peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    peer
+}
+
+fn echo() {
     let engine = Builder::new().pollers(2).start(|_| Echo).unwrap();
     let listener = engine.listen("127.0.0.1:0").unwrap();
     let address = listener.endpoint().as_inet().unwrap();
-    let connect = || {
-        let peer = TcpStream::connect(address).unwrap();
-        peer.set_nodelay(true).unwrap();
-        peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        peer
-    };
-    let mut peers: Vec<_> = (0..100).map(|_| connect()).collect();
+    let mut peers: Vec<_> = (0..100).map(|_| connect(address)).collect();
     let bytes = vec![7; 20_000];
     // small ones, one that fills a block, and one that stays behind in part
     let sizes = [1, 100, 4_096, 20_000];
@@ -134,7 +153,7 @@ fn an_engine_that_has_warmed_up_allocates_nothing() {
     let churn = |peers: &mut Vec<TcpStream>, buffer: &mut [u8]| {
         for _ in 0..200 {
             drop(peers.pop());
-            peers.push(connect());
+            peers.push(connect(address));
             rounds(peers.get_mut(99..).unwrap(), &pieces, buffer);
         }
     };
@@ -143,4 +162,79 @@ fn an_engine_that_has_warmed_up_allocates_nothing() {
     assert_eq!(found, 0, "allocations in 200 connections");
     let report = engine.shutdown(Duration::from_secs(5));
     assert_eq!(report.opened(), 500);
+}
+
+/// Requests of each kind: answered at once, streamed both ways, gathered, not found, in pieces.
+fn http() {
+    let engine = Builder::new()
+        .pollers(2)
+        .start(|_| {
+            Http::new()
+                .get("/foo", |_request, response| response.text("bar"))
+                .get("/hello/{name}", |request, response| response.display(request.param("name")))
+                .get("/big", |_request, response| response.generate(300_000, |_, piece| piece.fill(b'x')))
+                .post("/echo", |request, response| response.stream(request.head.length(), Copy))
+                .post("/sum", |request, response| {
+                    request.collect::<64, _>(response, |_state, body, response| response.bytes(body))
+                })
+        })
+        .unwrap();
+    let listener = engine.listen("127.0.0.1:0").unwrap();
+    let address = listener.endpoint().as_inet().unwrap();
+    let mut peers: Vec<_> = (0..50).map(|_| connect(address)).collect();
+    let body = "b".repeat(30_000);
+    let requests: [(String, &str, usize); 6] = [
+        ("GET /foo HTTP/1.1\r\nHost: a\r\n\r\n".repeat(16), "bar", 16 * 3),
+        ("GET /hello/world HTTP/1.1\r\nHost: a\r\n\r\n".into(), "world", 5),
+        ("GET /big HTTP/1.1\r\nHost: a\r\n\r\n".into(), "xxx", 300_000),
+        (format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 30000\r\n\r\n{body}"), "bbb", 30_000),
+        (
+            "POST /sum HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".into(),
+            "abc",
+            3,
+        ),
+        ("GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n".into(), "404 Not Found\n", 14),
+    ];
+    let mut buffer = vec![0; 1 << 20];
+    let mut serve = |peers: &mut [TcpStream]| {
+        for peer in peers {
+            for (request, end, bodies) in &requests {
+                let answer = ask(peer, request, *bodies, &mut buffer);
+                assert!(answer.ends_with(end.as_bytes()));
+            }
+        }
+    };
+    serve(&mut peers);
+    let found = allocations(|| (0..5).for_each(|_| serve(&mut peers)));
+    assert_eq!(found, 0, "allocations in 5,250 requests");
+    engine.shutdown(Duration::from_secs(5));
+}
+
+/// Sends a request, in two pieces so that its head has to wait in the input, and reads all that it is answered.
+fn ask<'b>(peer: &mut TcpStream, request: &str, bodies: usize, buffer: &'b mut [u8]) -> &'b [u8] {
+    let (first, second) = request.split_at(20);
+    peer.write_all(first.as_bytes()).unwrap();
+    peer.write_all(second.as_bytes()).unwrap();
+    let heads = request.matches("Host").count();
+    let mut got = 0;
+    while !answered(&buffer[..got], heads, bodies) {
+        let n = peer.read(&mut buffer[got..]).unwrap();
+        assert!(n > 0, "closed behind {}", buffer[..got].escape_ascii());
+        got += n;
+    }
+    &buffer[..got]
+}
+
+/// Whether so many heads and bytes of bodies have come.
+fn answered(bytes: &[u8], heads: usize, bodies: usize) -> bool {
+    let (mut rest, mut found, mut length) = (bytes, 0, bytes.len());
+    while let Some(end) =
+        (found < heads).then(|| rest.windows(4).position(|four| four == b"\r\n\r\n")).flatten()
+    {
+        let start = rest.windows(5).position(|five| five == b"HTTP/").unwrap();
+        length -= end + 4 - start;
+        rest = &rest[end + 4..];
+        found += 1;
+    }
+    found == heads && length == bodies
 }

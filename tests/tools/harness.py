@@ -135,7 +135,7 @@ def load(server, mode, cpu=None, **options):
 
 @contextlib.contextmanager
 def held(server, connections, path="/plaintext"):
-    """Holds idle connections, each with one finished request, and sees at the end that none was closed."""
+    """Holds idle connections, each with one finished request, and sees at the end that all are served another."""
     words = [LOAD, "hold", "--address", server.address, "--path", path, "--connections", str(connections)]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=in_child(None))
     try:

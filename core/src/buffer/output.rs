@@ -174,6 +174,13 @@ impl Output<'_> {
         left + blocks * self.pool.size()
     }
 
+    /// How many bytes can be queued at once: the most that [`send`](Self::send) ever takes. 0 once
+    /// nothing more is taken.
+    #[must_use]
+    pub fn bound(&self) -> usize {
+        usize::from(self.most) * self.pool.size()
+    }
+
     /// How many bytes wait to be sent.
     #[must_use]
     pub fn queued(&self) -> usize {
@@ -210,7 +217,7 @@ impl Output<'_> {
         }
         if bytes.len() > self.room() {
             // what is larger than the bound never fits, so waiting for room is of no use
-            if bytes.len() <= usize::from(self.most) * self.pool.size() {
+            if bytes.len() <= self.bound() {
                 self.refuse();
             }
             return Err(Full);

@@ -4,3 +4,4 @@ pub(crate) mod draft;
 pub(crate) mod fields;
 pub(crate) mod fixed;
 pub(crate) mod response;
+pub(crate) mod text;

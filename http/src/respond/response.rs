@@ -1,14 +1,15 @@
 //! What a handler answers with.
 
-use core::fmt::{self, Display, Write};
+use core::fmt::Display;
 
 use lightcone_core::Full;
 
-use crate::exchange::{Done, Generate};
+use crate::exchange::{Done, Embedded, Generate};
 use crate::plan::Plan;
 use crate::status::Status;
 
 use super::draft::{Draft, Extent, Outgoing, text_line};
+use super::text::displayed;
 
 /// The answer to a request that is not given yet. Each way to give it consumes the response and makes the
 /// [`Reply`] that a handler must return, so that no request stays unanswered.
@@ -65,20 +66,41 @@ impl Response<'_> {
     }
 
     /// A plain text, formatted from anything that can be displayed: twice, first to count its bytes.
+    ///
+    /// ```
+    /// # use lightcone_http::Http;
+    /// let server = Http::new()
+    ///     .get("/peer", |request, response| response.display(request.peer()))
+    ///     .get("/half/{n}", |request, response| match request.param("n").parse::<u32>() {
+    ///         Ok(n) => response.display(format_args!("{}\n", n / 2)),
+    ///         Err(error) => response.status(400).display(error),
+    ///     });
+    /// # drop(server);
+    /// ```
     pub fn display(mut self, body: impl Display) -> Reply<Done> {
-        self.formatted(&body)
+        self.formatted("text/plain; charset=utf-8", &body)
     }
 
-    fn formatted(&mut self, body: &dyn Display) -> Reply<Done> {
-        let mut counted = Length(0);
-        if write!(counted, "{body}").is_err() {
-            return Reply::failed();
-        }
-        let length = counted.0;
+    /// A JSON text, formatted as by [`display`](Self::display).
+    ///
+    /// ```
+    /// # use lightcone_http::{Http, JsonText};
+    /// let server = Http::new().get("/hello/{name}", |request, response| {
+    ///     let name = JsonText(request.param("name"));
+    ///     response.display_json(format_args!(r#"{{"hello":{name}}}"#))
+    /// });
+    /// # drop(server);
+    /// ```
+    pub fn display_json(mut self, body: impl Display) -> Reply<Done> {
+        self.formatted("application/json", &body)
+    }
+
+    fn formatted(&mut self, content_type: &'static str, body: &dyn Display) -> Reply<Done> {
+        let Some(length) = displayed(body) else { return Reply::failed() };
         let draft = &mut self.draft;
         let mark = draft.output.mark();
         if !draft.desk.added.own_type {
-            draft.desk.added.add("Content-Type", &"text/plain; charset=utf-8");
+            draft.desk.added.add("Content-Type", &content_type);
         }
         draft.refuse_body();
         match draft.start(Extent::Length(length)) {
@@ -109,6 +131,42 @@ impl Response<'_> {
     /// Bytes; set a `Content-Type` if it is not `application/octet-stream`.
     pub fn bytes(self, body: &[u8]) -> Reply<Done> {
         self.whole(b"Content-Type: application/octet-stream\r\n", body)
+    }
+
+    /// Bytes of any number that are part of the program: sent piece by piece as there is room, copied only into the
+    /// blocks of the output. Set a `Content-Type`. Each connection has room for the exchange, 16 bytes.
+    ///
+    /// ```
+    /// # use lightcone_http::Http;
+    /// static LOGO: &[u8] = b"..."; // include_bytes!("logo.png")
+    ///
+    /// let server = Http::new()
+    ///     .get("/logo.png", |_request, response| response.header("Content-Type", "image/png").embedded(LOGO));
+    /// # drop(server);
+    /// ```
+    pub fn embedded(self, body: &'static [u8]) -> Reply<Embedded> {
+        self.stream(Some(body.len() as u64), Embedded(body))
+    }
+
+    /// Sends the client elsewhere: with 303, so that it asks by `GET`, unless a status from 300 to 399 was set.
+    ///
+    /// A location with a control character in it makes this a 500, as in [`header`](Self::header). One that a client has
+    /// a say in should be checked: a path, and not `//elsewhere`.
+    ///
+    /// ```
+    /// # use lightcone_http::Http;
+    /// let server = Http::new()
+    ///     .post("/login", |_request, response| response.redirect("/"))
+    ///     .get("/old/{page}", |request, response| {
+    ///         response.status(308).redirect(format_args!("/new/{}", request.param("page")))
+    ///     });
+    /// # drop(server);
+    /// ```
+    pub fn redirect(mut self, location: impl Display) -> Reply<Done> {
+        if !(300..400).contains(&self.draft.status.code()) {
+            self.draft.status = Status::SEE_OTHER;
+        }
+        self.header("Location", location).empty()
     }
 
     /// No body.
@@ -164,16 +222,6 @@ impl Response<'_> {
 /// The reply that a draft has become.
 fn reply<B>(draft: &Draft<'_>, length: Option<u64>, outgoing: Outgoing) -> Reply<B> {
     Reply { closes: !draft.plan.has(Plan::KEEP_ALIVE), ..Reply::new(draft.status, length, outgoing) }
-}
-
-/// Counts what is formatted.
-struct Length(u64);
-
-impl Write for Length {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0 += text.len() as u64;
-        Ok(())
-    }
 }
 
 /// How a request was answered. Only a [`Response`] makes one, so a handler that forgets to answer does not compile:

@@ -12,6 +12,7 @@ use lightcone_core::{Config, Handler};
 use crate::{Http, Limits, State, Stats};
 
 use super::rig::{Rig, config, ok, refusal};
+use super::streaming::Echo;
 
 const CLOSE: &str = "Connection: close\r\n";
 
@@ -76,6 +77,22 @@ fn a_head_that_the_buffers_can_not_hold() {
         rig.feed(peer, request(size).as_bytes());
         assert_eq!(rig.take(peer), expected, "{size}");
     }
+}
+
+#[test]
+fn the_least_output_that_a_server_works_with() {
+    let small = Config { block_size: 256, output_limit: 2, receive_blocks: 0, ..config() };
+    let mut rig = Rig::with(server(Limits::DEFAULT), &small);
+    let peer = rig.connect();
+    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(rig.take(peer), ok("in") + &ok("in"));
+}
+
+#[test]
+#[should_panic(expected = "a socket may queue 256 bytes of output, and an HTTP server needs 512")]
+fn less_output_than_a_server_works_with() {
+    let small = Config { block_size: 256, output_limit: 1, receive_blocks: 0, ..config() };
+    Rig::with(server(Limits::DEFAULT), &small).connect();
 }
 
 #[test]
@@ -205,4 +222,34 @@ fn counters() {
     let refusals: usize = STATS.refusals().map(|(_, count)| count).sum();
     assert_eq!(refusals, 1);
     assert!(format!("{STATS}").contains("http_refusals_total{status=\"400\"} 1\n"));
+}
+
+/// A refusal is counted even if the answer had begun, so that the peer can't be told.
+#[test]
+fn bodies_broken_behind_the_start_of_their_answers_are_counted() {
+    static STATS: Stats = Stats::new();
+    let limits = Limits { body: 10, body_time: Duration::from_millis(500), ..Limits::DEFAULT };
+    let app = Http::new()
+        .stats(&STATS)
+        .limits(limits)
+        .post("/", |_request, response| response.text("in"))
+        .post("/echo", |_request, response| response.stream(None, Echo));
+    let mut rig = Rig::new(app);
+    let refused = |status| STATS.refusals().find(|(found, _)| found.code() == status).unwrap().1;
+    let post = |path: &str, chunk: &str| {
+        format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}").into_bytes()
+    };
+    for (status, chunk, then) in [(400, "zz", "x"), (413, "b\r\n", "x"), (408, "1\r\n", "")] {
+        let peer = rig.connect();
+        rig.feed(peer, &post("/", chunk));
+        rig.feed(peer, then.as_bytes());
+        assert_eq!(rig.take(peer), ok("in"));
+        rig.pass(600);
+        assert!(rig.peers[peer].shut, "{status}");
+        assert_eq!(refused(status), 1, "{status}");
+    }
+    let peer = rig.connect();
+    rig.feed(peer, &post("/echo", "1\r\n"));
+    rig.end(peer);
+    assert_eq!((refused(400), STATS.requests(), STATS.failures()), (2, 4, 0));
 }

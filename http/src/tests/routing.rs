@@ -99,6 +99,57 @@ fn two_routes_for_the_same() {
     let _ = Http::new().get("/a", |_q, r| r.text("")).get("/a", |_q, r| r.text(""));
 }
 
+#[test]
+#[should_panic(expected = "GET /a/b has a route already")]
+fn two_routes_for_the_same_by_merging() {
+    let group = Http::group().get("/b", |_q, r| r.text(""));
+    let _ = Http::new().get("/a/b", |_q, r| r.text("")).merge(Http::group().nest("/a", group));
+}
+
+#[test]
+#[should_panic(expected = "POST /a/ has a route already")]
+fn two_routes_for_the_same_by_nesting() {
+    let _ = Http::new()
+        .post("/a", |_q, r| r.text(""))
+        .nest("/a", Http::group().get("/", |_q, r| r.text("")).post("/", |_q, r| r.text("")));
+}
+
+#[test]
+#[should_panic(expected = "PUT /a has a route already")]
+fn a_route_for_what_a_group_has() {
+    let _ = Http::new()
+        .nest("/a", Http::group().put("/", |_q, r| r.text("")).wrap(Tag("")))
+        .put("/a", |_q, r| r.text(""));
+}
+
+/// A group below `/a` with a pattern of so many bytes, the prefix included.
+fn nested(length: usize) {
+    let long = format!("/{}", "x".repeat(length - 3)).leak();
+    let _ = Http::new().nest("/a", Http::group().get(long, |_q, r| r.text("")));
+}
+
+#[test]
+fn the_longest_pattern_that_can_be_nested() {
+    nested(256);
+}
+
+#[test]
+#[should_panic(expected = "a pattern with its prefixes has 256 bytes at most")]
+fn a_pattern_too_long_to_be_nested() {
+    nested(257);
+}
+
+#[test]
+fn groups_may_have_the_same_patterns_with_other_methods_and_prefixes() {
+    let group = || Http::group().get("/x", |_q, r| r.text("")).post("/y", |_q, r| r.text(""));
+    let _ = Http::new()
+        .get("/y", |_q, r| r.text(""))
+        .put("/x", |_q, r| r.text(""))
+        .merge(group())
+        .nest("/a", group())
+        .nest("/b", group());
+}
+
 static LONG: [u8; 40_000] = [b'l'; 40_000];
 
 struct App {
@@ -217,4 +268,111 @@ fn kinds_of_answers() {
     assert_eq!(ask("/long").len(), ok("").len() + 4 + 16_000);
     assert_eq!(ask("/close"), response("200 OK", "Connection: close\r\n", "bye"));
     assert!(rig.peers[peer].shut);
+}
+
+#[test]
+fn what_a_request_tells() {
+    let app = Http::new().fallback(|request, response| {
+        let (method, path) = (request.method(), request.path());
+        let told = [request.header("x-a"), request.cookie("c"), request.query("q")];
+        response.display(format_args!("{method} {path} {told:?} {}", request.peer()))
+    });
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    rig.feed(
+        peer,
+        b"PUT /a%20/!b?q=1 HTTP/1.1\r\nHost: a\r\nX-A: 2\r\nCookie: b=1\r\nCookie: d; c=3\r\n\r\n",
+    );
+    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\nX-A: \xff\r\nCookie: c=\xff\r\n\r\n");
+    let bodies = [
+        r#"PUT /a%20/!b [Some("2"), Some("3"), Some("1")] 192.0.2.1:1234"#,
+        "GET / [None, None, None] 192.0.2.1:1234",
+    ];
+    assert_eq!(rig.take(peer), bodies.map(ok).concat());
+}
+
+#[test]
+fn redirects() {
+    let app = Http::new()
+        .get("/303", |_q, r| r.redirect("/there"))
+        .get("/308", |_q, r| r.status(308).redirect("http://b/there"))
+        .get("/404", |_q, r| r.status(404).redirect("/there"))
+        .get("/broken", |_q, r| r.redirect("/\r\nSet-Cookie: a"));
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    let mut ask = |path: &str| {
+        rig.feed(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        rig.take(peer)
+    };
+    let type_line = "Content-Type: text/plain; charset=utf-8\r\n";
+    let other = response("303 See Other", "Location: /there\r\n", "").replace(type_line, "");
+    let permanent =
+        response("308 Permanent Redirect", "Location: http://b/there\r\n", "").replace(type_line, "");
+    assert_eq!([ask("/303"), ask("/308"), ask("/404")], [other.clone(), permanent, other]);
+    assert_eq!(ask("/broken"), refusal("500 Internal Server Error", ""));
+}
+
+#[test]
+fn json_that_is_displayed() {
+    let app = Http::new().get("/{name}", |request, response| {
+        let name = crate::JsonText(request.query("name").unwrap_or(request.param("name")));
+        response.display_json(format_args!(r#"{{"name":{name}}}"#))
+    });
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    rig.feed(peer, b"GET /a\"b HTTP/1.1\r\nHost: a\r\n\r\n");
+    let expected = ok(r#"{"name":"a\"b"}"#).replace("text/plain; charset=utf-8", "application/json");
+    assert_eq!(rig.take(peer), expected);
+}
+
+/// The one path that does not start with a slash has no parameters, and that is no mistake of the program.
+#[test]
+fn a_fallback_is_asked_about_the_server_itself() {
+    let app = Http::new().fallback(|request, response| response.text(request.param("path"))).wrap(Tag("t"));
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    rig.feed(peer, b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.feed(peer, b"GET /a//b/ HTTP/1.1\r\nHost: a\r\n\r\n");
+    let answers = rig.take(peer);
+    let bodies: Vec<_> = answers
+        .split("HTTP/1.1 200 OK")
+        .skip(1)
+        .map(|answer| answer.split_once("\r\n\r\n").unwrap().1)
+        .collect();
+    assert_eq!(bodies, ["", "", "a//b/"]);
+}
+
+#[cfg(debug_assertions)] // others take it for empty
+#[test]
+#[should_panic(expected = "has no parameter")]
+fn a_parameter_that_the_pattern_has_not() {
+    get(&mut Rig::new(Http::new().get("/{id}", |request, r| r.text(request.param("name")))), "/1");
+}
+
+#[test]
+fn the_most_specific_fallback_answers_whatever_the_order() {
+    let group = || {
+        let deep = Http::group()
+            .get("/x", |_q, r| r.text("x"))
+            .fallback(|q, r| r.display(format_args!("deep {}", q.param("path"))));
+        Http::group()
+            .nest("/deep", deep)
+            .fallback(|q, r| r.display(format_args!("group {}", q.param("path"))))
+    };
+    let first =
+        Http::new().nest("/g", group()).fallback(|q, r| r.display(format_args!("all {}", q.param("path"))));
+    let last =
+        Http::new().fallback(|q, r| r.display(format_args!("all {}", q.param("path")))).nest("/g", group());
+    let (mut first, mut last) = (Rig::new(first), Rig::new(last));
+    for (path, expected) in [
+        ("/", "all "),
+        ("/gg/x", "all gg/x"),
+        ("/g", "group "),
+        ("/g/y/z", "group y/z"),
+        ("/g/deep/y", "deep y"),
+        ("/g/deep/x", "x"),
+    ] {
+        assert_eq!(get(&mut first, path), expected, "{path}");
+        assert_eq!(get(&mut last, path), expected, "{path}");
+    }
 }

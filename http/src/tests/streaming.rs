@@ -2,7 +2,10 @@
 
 extern crate std;
 
+use core::cell::Cell;
+use core::fmt;
 use std::format;
+use std::rc::Rc;
 use std::string::String;
 use std::vec::Vec;
 
@@ -12,7 +15,7 @@ use crate::{Exchange, Flow, Http, Limits, State, Transfer};
 
 use super::rig::{Rig, config, ok, refusal, response};
 
-struct Echo;
+pub(super) struct Echo;
 
 impl<S: State> Exchange<S> for Echo {
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
@@ -341,4 +344,148 @@ fn blocks_that_others_hold_delay_an_answer_and_lose_nothing() {
     rig.feed(other, b""); // what it could not send before
     let collected = ok("abc").replace("text/plain; charset=utf-8", "application/octet-stream");
     assert_eq!(rig.take(other), ok("bar") + &collected);
+}
+
+static LONG: [u8; 100_000] = [b'l'; 100_000];
+
+#[test]
+fn bytes_of_the_program_are_sent_as_there_is_room() {
+    let app = Http::new()
+        .get("/long", |_request, response| response.header("Content-Type", "x/y").embedded(&LONG))
+        .get("/none", |_request, response| response.embedded(b""));
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    rig.peers[peer].window = 0;
+    rig.feed(peer, b"GET /long HTTP/1.1\r\nHost: a\r\n\r\nGET /none HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut received = Vec::new();
+    while received.len() < LONG.len() + 200 {
+        assert!(rig.queued(peer) <= 8 * 4096);
+        rig.open_window(peer, 3_000);
+        let before = received.len();
+        received.append(&mut rig.peers[peer].received);
+        if received.len() == before {
+            break;
+        }
+    }
+    let received = String::from_utf8(received).unwrap();
+    let (head, rest) = received.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("\r\nContent-Type: x/y\r\nContent-Length: 100000"), "{head}");
+    let (body, second) = rest.split_at(LONG.len());
+    assert_eq!(body.as_bytes(), LONG);
+    assert!(second.contains("\r\nContent-Length: 0\r\n") && second.ends_with("\r\n\r\n"), "{second}");
+}
+
+/// Writes its lines whole, an empty one among them.
+struct Lines(u32);
+
+impl<S: State> Exchange<S> for Lines {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        assert!(write!(io, "").is_ok());
+        assert_eq!(format!("{}", io.peer()), "192.0.2.1:1234");
+        while self.0 > 0 {
+            if writeln!(io, "line {}", self.0).is_err() {
+                return Flow::More;
+            }
+            self.0 -= 1;
+        }
+        Flow::Done
+    }
+}
+
+#[test]
+fn formatted_text_goes_out_whole_or_not_at_all() {
+    let lines: String = (1..=10_000).rev().map(|n| format!("line {n}\n")).collect();
+    let app = Http::new()
+        .get("/chunked", |_request, response| response.stream(None, Lines(10_000)))
+        .get("/told", |_request, response| response.stream(Some(98_894), Lines(10_000)))
+        .get("/short", |_request, response| response.stream(Some(8), Lines(10)));
+    assert_eq!(lines.len(), 98_894);
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    rig.peers[peer].window = 0;
+    rig.feed(peer, b"GET /chunked HTTP/1.1\r\nHost: a\r\n\r\nGET /told HTTP/1.1\r\nHost: a\r\n\r\n");
+    let mut received = Vec::new();
+    loop {
+        assert!(rig.queued(peer) <= 8 * 4096);
+        rig.open_window(peer, 1_000);
+        if rig.peers[peer].received.is_empty() {
+            break;
+        }
+        received.append(&mut rig.peers[peer].received);
+    }
+    let received = String::from_utf8(received).unwrap();
+    let (_, body) = received.split_once("\r\n\r\n").unwrap();
+    assert!(body.starts_with("b\r\nline 10000\n\r\na\r\nline 9999\n\r\n"), "{body:.50}");
+    let (body, second) = dechunk(body);
+    assert_eq!(body, lines);
+    assert!(second.ends_with(&format!("\r\nContent-Length: 98894\r\n\r\n{lines}")));
+    // more than the length that was told is not taken
+    let peer = rig.connect();
+    rig.feed(peer, b"GET /short HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(rig.take(peer).ends_with("Content-Length: 8\r\n\r\nline 10\n"));
+}
+
+/// Waits for ever, and notes its end.
+struct Waiting(Rc<Cell<u32>>);
+
+impl<S: State> Exchange<S> for Waiting {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        let body = io.body().len();
+        io.consume(body);
+        if io.ended() { Flow::Done } else { Flow::More }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+#[test]
+fn an_exchange_is_dropped_when_it_is_done_and_when_its_connection_ends() {
+    let dropped = Rc::new(Cell::new(0));
+    let count = Rc::clone(&dropped);
+    let app =
+        Http::new().post("/", move |_request, response| response.stream(None, Waiting(Rc::clone(&count))));
+    let mut rig = Rig::new(app);
+    let (done, ended, head) = (rig.connect(), rig.connect(), rig.connect());
+    let request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na";
+    rig.feed(done, request);
+    rig.feed(ended, request);
+    assert_eq!(dropped.get(), 0);
+    rig.feed(done, b"b");
+    assert_eq!((dropped.get(), rig.peers[done].shut), (1, false));
+    rig.end(ended);
+    assert_eq!((dropped.get(), rig.peers[ended].closed), (2, true));
+    // one that never runs is dropped as well
+    rig.feed(head, b"POST / HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(dropped.get(), 3);
+}
+
+/// Displays other numbers each time, for a while.
+struct Changing(u32);
+
+impl<S: State> Exchange<S> for Changing {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        let Self(rounds) = self;
+        *rounds += 1;
+        let count = Cell::new(if *rounds < 4 { 9 } else { 10 });
+        let text = fmt::from_fn(|f| {
+            write!(f, "{}", count.get())?;
+            count.set(count.get() + 1);
+            Ok(())
+        });
+        if write!(io, "{text}").is_ok() { Flow::Done } else { Flow::More }
+    }
+}
+
+#[test]
+fn text_that_changes_its_length_is_written_when_it_does_not() {
+    let app = Http::new().get("/", |_request, response| response.stream(None, Changing(0)));
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    (0..4).for_each(|_| rig.pass(1));
+    assert!(rig.take(peer).ends_with("\r\n\r\n2\r\n11\r\n0\r\n\r\n"));
 }

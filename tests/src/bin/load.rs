@@ -8,7 +8,8 @@
 //! ping    the same for S seconds instead
 //! churn   for S seconds: connect, one request with "Connection: close", read to the end of the stream
 //! hold    opens C connections with one finished request each and says {"held":C}; at the end of its
-//!         standard input it looks which are still open and says {"alive":A}
+//!         standard input it looks which are still open, makes a second request on those, and says
+//!         {"alive":A}
 //! ```
 //!
 //! It works through its connections in turn, reading the answer of one and sending that one's next request, so
@@ -109,12 +110,18 @@ fn churn(options: &Options) -> Result<(), Failure> {
 }
 
 fn hold(options: &Options) -> Result<(), Failure> {
-    let clients = open(options, false)?;
+    let mut clients = open(options, false)?;
     println!("{{\"held\":{}}}", clients.len());
     io::stdout().flush()?;
     io::copy(&mut io::stdin(), &mut io::sink())?;
-    let alive = clients.iter().filter(|client| client.is_open()).count();
-    println!("{{\"alive\":{alive}}}");
+    clients.retain(Client::is_open);
+    for client in &mut clients {
+        client.ask(1)?;
+    }
+    for client in &mut clients {
+        client.answers()?;
+    }
+    println!("{{\"alive\":{}}}", clients.len());
     Ok(())
 }
 
@@ -219,6 +226,7 @@ impl Client {
     fn is_open(&self) -> bool {
         self.stream.set_nonblocking(true).is_ok()
             && matches!(self.stream.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            && self.stream.set_nonblocking(false).is_ok()
     }
 }
 

@@ -1,0 +1,98 @@
+//! Formatted text: its length, and what of it goes into JSON.
+
+use core::fmt::{self, Display, Write};
+
+/// How many bytes it is displayed in; `None` if it refuses to be.
+pub(crate) fn displayed(text: &dyn Display) -> Option<u64> {
+    let mut length = Length(0);
+    write!(length, "{text}").is_ok().then_some(length.0)
+}
+
+/// Counts what is formatted.
+struct Length(u64);
+
+impl Write for Length {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0 += text.len() as u64;
+        Ok(())
+    }
+}
+
+/// A text as JSON writes it: between quotes, with quotes, backslashes and control characters escaped.
+///
+/// ```
+/// use lightcone_http::JsonText;
+/// assert_eq!(JsonText("say \"hi\"\n").to_string(), r#""say \"hi\"\n""#);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JsonText<'a>(pub &'a str);
+
+impl Display for JsonText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_char('"')?;
+        for piece in self.0.split_inclusive(|char| escaped(char).is_some()) {
+            let mut chars = piece.chars();
+            match chars.next_back() {
+                Some(last) if let Some(escape) = escaped(last) => {
+                    f.write_str(chars.as_str())?;
+                    match escape {
+                        'u' => write!(f, "\\u{:04x}", u32::from(last))?,
+                        escape => write!(f, "\\{escape}")?,
+                    }
+                }
+                _ => f.write_str(piece)?,
+            }
+        }
+        f.write_char('"')
+    }
+}
+
+/// What stands for a character behind a backslash, if it can't stand for itself.
+const fn escaped(char: char) -> Option<char> {
+    match char {
+        '"' | '\\' => Some(char),
+        '\n' => Some('n'),
+        '\r' => Some('r'),
+        '\t' => Some('t'),
+        '\0'..' ' => Some('u'),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use std::string::{String, ToString};
+
+    use super::*;
+
+    #[test]
+    fn text_in_json() {
+        let table = [
+            ("", r#""""#),
+            ("plain \u{e4}\u{1f600}/", "\"plain \u{e4}\u{1f600}/\""),
+            ("\"", r#""\"""#),
+            (r"a\b", r#""a\\b""#),
+            ("\r\n\t", r#""\r\n\t""#),
+            ("a\0b\u{1f}\u{7f}", "\"a\\u0000b\\u001f\u{7f}\""),
+        ];
+        for (text, expected) in table {
+            assert_eq!(JsonText(text).to_string(), expected);
+        }
+        let all: String = ('\0'..' ').collect();
+        assert!(JsonText(&all).to_string().bytes().all(|byte| byte >= b' '));
+    }
+
+    #[test]
+    fn lengths() {
+        struct Never;
+        impl Display for Never {
+            fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
+                Err(fmt::Error)
+            }
+        }
+        assert_eq!(displayed(&"\u{e4}1"), Some(3));
+        assert_eq!(displayed(&Never), None);
+    }
+}

@@ -1,0 +1,166 @@
+use core::time::Duration;
+use std::io::{Read, Write};
+use std::thread;
+
+use crate::program::{Program, assert_same, pattern};
+
+use super::client::{Client, get};
+
+const MEBIBYTE: usize = 1 << 20;
+
+/// Posts a body in a thread of its own while the answer is read.
+fn echoed(client: &mut Client, framing: &str, wire: &[u8]) -> Vec<u8> {
+    let mut writer = client.stream().try_clone().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            write!(writer, "POST /echo HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n").unwrap();
+            writer.write_all(wire).unwrap();
+        });
+        let answer = client.answer();
+        assert_eq!(answer.status, 200);
+        answer.body
+    })
+}
+
+fn chunked(body: &[u8], size: usize) -> Vec<u8> {
+    let mut wire = Vec::new();
+    for (index, chunk) in body.chunks(size).enumerate() {
+        let extension = if index == 0 { ";name=value" } else { "" };
+        write!(wire, "{:x}{extension}\r\n", chunk.len()).unwrap();
+        wire.extend_from_slice(chunk);
+        wire.extend_from_slice(b"\r\n");
+    }
+    wire.extend_from_slice(b"0\r\nTrailer: x\r\n\r\n");
+    wire
+}
+
+#[test]
+fn bodies_of_any_size_come_back_however_they_are_framed() {
+    let server = Program::start("httpd", &["--pollers", "1"]);
+    let mut client = Client::new(&server);
+    for (seed, size) in
+        [0, 1, 4_095, 4_096, 4_097, 32_768, 131_072, 131_073, MEBIBYTE, 8 * MEBIBYTE].into_iter().enumerate()
+    {
+        let body = pattern(seed as u64, size);
+        assert_same(&echoed(&mut client, &format!("Content-Length: {size}"), &body), &body);
+        for piece in [1_000, 65_536] {
+            assert_same(&echoed(&mut client, "Transfer-Encoding: chunked", &chunked(&body, piece)), &body);
+        }
+    }
+}
+
+#[test]
+fn a_body_is_answered_as_it_comes() {
+    let server = Program::start("httpd", &["--pollers", "1"]);
+    let mut client = Client::new(&server);
+    client.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n");
+    assert!(client.head().starts_with("HTTP/1.1 200 OK\r\n"));
+    for piece in ["abc", "def", "ghi"] {
+        client.send(piece);
+        assert_eq!(client.read(3), piece.as_bytes());
+    }
+    assert_eq!(client.get("/foo").text(), "bar");
+}
+
+#[test]
+fn who_expects_it_is_told_to_continue() {
+    let server = Program::start("httpd", &["--pollers", "1"]);
+    let mut client = Client::new(&server);
+    client.send("POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
+    assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("abc");
+    assert_eq!(client.answer().text(), "abc");
+    // and not if the body is not wanted
+    client.send(
+        "POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n",
+    );
+    assert_eq!(client.answer().status, 413);
+    client.ended();
+}
+
+#[test]
+fn the_limit_of_a_body_holds_to_the_byte() {
+    let server = Program::start("httpd", &["--pollers", "1", "--max-body", "1000"]);
+    let body = pattern(1, 1_001);
+    let mut client = Client::new(&server);
+    assert_same(&echoed(&mut client, "Content-Length: 1000", &body[..1_000]), &body[..1_000]);
+    assert_same(
+        &echoed(&mut client, "Transfer-Encoding: chunked", &chunked(&body[..1_000], 99)),
+        &body[..1_000],
+    );
+    client.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 1001\r\n\r\n");
+    let refused = client.answer();
+    assert_eq!((refused.status, refused.field("connection")), (413, Some("close")));
+    client.ended();
+    // a chunk too many: the answer has begun, and is cut in a way that nobody takes for its end
+    let mut client = Client::new(&server);
+    client.send("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send(chunked(&body, 1_001));
+    let mut all = Vec::new();
+    { client.stream() }.read_to_end(&mut all).unwrap();
+    assert!(!all.ends_with(b"0\r\n\r\n"), "{}", all.escape_ascii());
+}
+
+#[test]
+fn generated_bodies_have_the_length_that_is_asked_for() {
+    let server = Program::start("httpd", &["--pollers", "1"]);
+    let mut client = Client::new(&server);
+    for (query, length) in [
+        ("", MEBIBYTE),
+        ("?bytes=0", 0),
+        ("?bytes=1", 1),
+        ("?bytes=4097", 4_097),
+        ("?x&bytes=5000000", 5_000_000),
+    ] {
+        let answer = client.get(&format!("/big{query}"));
+        assert_eq!(answer.field("content-length"), Some(length.to_string().as_str()));
+        let letters: Vec<u8> = (0..length).map(|at| b'a' + u8::try_from(at % 26).unwrap()).collect();
+        assert_same(&answer.body, &letters);
+    }
+    for wrong in
+        ["", "x", "-1", "1.5", "%31", "281474976710656", "18446744073709551615", "99999999999999999999999"]
+    {
+        let answer = client.get(&format!("/big?bytes={wrong}"));
+        assert_eq!(
+            (answer.status, answer.text()),
+            (400, "bytes: a number from 0 to 281474976710655\n"),
+            "{wrong}"
+        );
+    }
+    // the largest: nobody waits for it
+    client.send("GET /big?bytes=281474976710655 HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(client.head().contains("\r\nContent-Length: 281474976710655\r\n"));
+    assert_eq!(client.read(27), b"abcdefghijklmnopqrstuvwxyza");
+}
+
+/// 16 peers that take nothing of an endless answer, and 16 that send a body and take nothing of its echo.
+#[cfg(target_os = "linux")]
+#[test]
+fn peers_that_do_not_read_cost_bounded_memory_and_hold_nobody_up() {
+    const PEERS: usize = 16;
+    let server = Program::start("httpd", &["--pollers", "1"]);
+    get(&server, "/big");
+    let before = server.resident_bytes();
+    let piece = pattern(1, 65_536);
+    let mut peers = Vec::new();
+    for index in 0..2 * PEERS {
+        let mut client = Client::new(&server);
+        if index % 2 == 0 {
+            client.send("GET /big?bytes=10000000000 HTTP/1.1\r\nHost: a\r\n\r\n");
+        } else {
+            client.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 60000000\r\n\r\n");
+            client.stream().set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+            let mut sent = 0;
+            while let Ok(n) = { client.stream() }.write(&piece) {
+                sent += n;
+                assert!(sent < 60_000_000, "everything is taken, and nothing given");
+            }
+        }
+        peers.push(client);
+    }
+    assert_eq!(get(&server, "/foo").text(), "bar");
+    let grown = server.resident_bytes().saturating_sub(before);
+    // 32 KiB of output each, and for the senders a receive's worth of input
+    let bound = 2 * PEERS * 32 * 1_024 + PEERS * 128 * 1_024 + MEBIBYTE;
+    assert!(grown <= bound, "{grown} bytes for {} peers, {bound} allowed", peers.len());
+}

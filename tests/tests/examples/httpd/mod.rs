@@ -1,0 +1,9 @@
+mod bodies;
+mod client;
+mod ending;
+mod many;
+mod metrics;
+mod options;
+mod refusals;
+mod requests;
+mod times;

@@ -1,0 +1,43 @@
+use core::time::Duration;
+use std::time::Instant;
+
+use crate::program::Program;
+
+use super::client::{Client, SECOND, get, poll};
+
+#[test]
+fn a_head_that_comes_too_slowly_is_answered_by_408() {
+    let server = Program::start("httpd", &["--pollers", "1", "--header-timeout", "1"]);
+    let (mut slow, begun) = (Client::new(&server), Instant::now());
+    slow.stream().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    slow.send("GET /foo HTTP/1.1\r\nHost: a\r\n");
+    // each byte is progress, and none is enough
+    while slow.stream().peek(&mut [0]).is_err() {
+        slow.send("X: y\r\n");
+        assert_eq!(get(&server, "/foo").text(), "bar", "nobody else waits for it");
+        assert!(begun.elapsed() < Duration::from_secs(20), "it never ends");
+    }
+    assert!(begun.elapsed() >= SECOND, "{:?} are less than a second", begun.elapsed());
+    let answer = slow.answer();
+    assert_eq!((answer.status, answer.text()), (408, "408 Request Timeout\n"));
+    slow.ended();
+    let line = "\nlightcone_http_refusals_total{poller=\"0\",status=\"408\"} 1\n";
+    poll(|| get(&server, "/metrics").text().contains(line).then_some(()));
+}
+
+#[test]
+fn who_is_idle_is_closed_before_and_after_a_request() {
+    let server = Program::start("httpd", &["--pollers", "1", "--idle-timeout", "1"]);
+    for requests in [0, 2] {
+        let begun = Instant::now();
+        let mut client = Client::new(&server);
+        for _ in 0..requests {
+            assert_eq!(client.get("/foo").text(), "bar");
+        }
+        client.ended();
+        let waited = begun.elapsed();
+        assert!((SECOND..20 * SECOND).contains(&waited), "after {requests} requests: {waited:?}");
+    }
+    let line = "\nlightcone_connections_closed_total{poller=\"0\",reason=\"timeout\"} 2\n";
+    poll(|| get(&server, "/metrics").text().contains(line).then_some(()));
+}
