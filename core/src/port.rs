@@ -179,6 +179,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
     pub fn cut(&mut self, reason: CloseReason) {
         let now = self.shard.now.tick();
         let control = self.control();
+        if control.state == State::Reserved {
+            control.flags.set(Flags::CLOSING);
+        }
         if matches!(control.state, State::Reserved | State::Closed) {
             return;
         }
@@ -199,15 +202,18 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Closes the socket in order, as the handler's `close` does; a connect is called off.
+    /// Closes the socket in order, as the handler's `close` does; a connect is called off, also one that has yet to
+    /// [`dial`](Shard::dial).
     pub fn close(&mut self) {
         let now = self.shard.now.tick();
         let control = self.control();
-        if control.state == State::Connecting {
-            control.because(CloseReason::Local);
-            control.step(Step::Close, now);
-        } else {
-            control.asked.set(Asked::CLOSE);
+        match control.state {
+            State::Reserved => control.flags.set(Flags::CLOSING),
+            State::Connecting => {
+                control.because(CloseReason::Local);
+                control.step(Step::Close, now);
+            }
+            _ => control.asked.set(Asked::CLOSE),
         }
     }
 
@@ -572,7 +578,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let asked = core::mem::take(&mut self.control().asked);
         if asked.has(Asked::ENDS) {
             self.control().flags.set(Flags::CLOSING);
-            self.control().pending = Pending::default();
+            // a driver may close before `open` was given
+            self.control().pending = self.control().pending.only(Pending::OPEN);
         }
         if !self.control().state.is_live() {
             return;

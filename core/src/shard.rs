@@ -374,7 +374,8 @@ impl<'s, D> Shard<'s, D> {
     }
 
     /// Begins to connect on a reserved slot, if the handler wants it. The driver makes the call and
-    /// tells its outcome by the port's `connected` or `failed`; the connect timeout runs.
+    /// tells its outcome by the port's `connected` or `failed`; the connect timeout runs. A connect
+    /// that was called off meanwhile [is none](Port::is_connecting): `refused` is due.
     ///
     /// # Errors
     ///
@@ -405,6 +406,10 @@ impl<'s, D> Shard<'s, D> {
             slot.data = Some(data);
             slot.control.peer = Packed::pack(peer);
             slot.control.step(Step::Dial, now);
+            if slot.control.flags.has(Flags::CLOSING) {
+                slot.control.because(CloseReason::Local);
+                slot.control.step(Step::Close, now);
+            }
         }
         self.refile(index);
         Ok(())

@@ -154,6 +154,32 @@ pub fn a_connect_can_be_called_off<D: Driver>() {
     }
 }
 
+/// A connect can be called off before it has begun: in the callback that asked for it.
+pub fn a_connect_is_called_off_at_once<D: Driver>() {
+    let (listener, to) = elsewhere();
+    for abort in [false, true] {
+        let handle = Arc::new(std::sync::OnceLock::<lightcone_unix::Handle<u64>>::new());
+        let kept = Arc::clone(&handle);
+        let case = Case::start(small::<D>(), move |socket, event, cx| match event {
+            Event::Receive => {
+                let token = cx.connect(&to, 1).unwrap();
+                let handle = kept.get().unwrap();
+                if abort { handle.abort(token) } else { handle.close(token) }.unwrap();
+            }
+            other => by_default(socket, other),
+        });
+        handle.set(case.handle().clone()).unwrap();
+        let mut peer = case.peer();
+        peer.send(b"x");
+        case.trace.until(1, "refused");
+        assert_eq!(case.trace.shape(1), "admit refused(connection aborted)");
+        drop(peer);
+        case.stop();
+    }
+    listener.set_nonblocking(true).unwrap();
+    assert!(listener.accept().is_err(), "it was connected to all the same");
+}
+
 /// A peer that resets at once is no refusal: the connection was there.
 pub fn a_reset_right_after_the_connect<D: Driver>() {
     let case = Case::echo::<D>();

@@ -63,6 +63,7 @@ macro_rules! tests {
             an_impossible_address_is_refused
             a_connect_times_out
             a_connect_can_be_called_off
+            a_connect_is_called_off_at_once
             a_reset_right_after_the_connect
             handlers_connect
             connects_of_one_turn_are_bounded
