@@ -207,13 +207,13 @@ impl<'p, 's, D> Port<'p, 's, D> {
     pub fn close(&mut self) {
         let now = self.shard.now.tick();
         let control = self.control();
-        match control.state {
-            State::Reserved => control.flags.set(Flags::CLOSING),
-            State::Connecting => {
-                control.because(CloseReason::Local);
-                control.step(Step::Close, now);
-            }
-            _ => control.asked.set(Asked::CLOSE),
+        if control.state == State::Reserved {
+            control.flags.set(Flags::CLOSING);
+        } else if control.state == State::Connecting {
+            control.because(CloseReason::Local);
+            control.step(Step::Close, now);
+        } else {
+            control.asked.set(Asked::CLOSE);
         }
     }
 
@@ -660,8 +660,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
             return Next::Wait(Interest::NONE);
         }
         if let Some(data) = slot.data.take() {
-            drop(data);
             self.shard.stats.ended(control);
+            drop(data); // may panic: by then it is counted
         }
         if control.flags.has(Flags::IN_FLIGHT) {
             return Next::Cancel;

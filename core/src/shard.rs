@@ -348,6 +348,11 @@ impl<'s, D> Shard<'s, D> {
         self.token(index).ok_or(Refusal::Full)
     }
 
+    /// Counts peers that the driver turned away without asking the handler.
+    pub fn turn_away(&mut self, peers: u64) {
+        self.stats.turned_away += peers;
+    }
+
     /// Sets a slot aside, so that a connect can be given its token before it begins: then
     /// [`dial`](Self::dial) or [`give_back`](Self::give_back).
     pub fn reserve(&mut self) -> Option<Token> {
