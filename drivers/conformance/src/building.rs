@@ -7,7 +7,7 @@ use lightcone_unix::driver::Driver;
 use lightcone_unix::{Builder, Engine, Error, Policy};
 
 use crate::alone::skip;
-use crate::case::{Case, small};
+use crate::case::{Case, Event, small};
 use crate::system::is_root;
 
 /// A handler that admits nobody.
@@ -179,6 +179,44 @@ pub fn a_failed_listen_takes_no_place<D: Driver>() {
         case.engine().listen(taken.local_addr().unwrap()).unwrap_err();
     }
     case.peer().exchange(b"hello");
+}
+
+/// More Unix addresses than an engine remembers: the listener is refused, as its peers could not be told apart.
+pub fn too_many_unix_addresses_are_refused<D: Driver>() {
+    let case = Case::echo::<D>();
+    let known = case.listen_unix();
+    let mut remembered = 1;
+    let error = loop {
+        match case.handle().address(&case.unix_path(&remembered.to_string()).parse().unwrap()) {
+            Ok(_) => remembered += 1,
+            Err(error) => break error,
+        }
+        assert!(remembered <= 4_096);
+    };
+    assert_eq!(remembered, 4_096);
+    assert!(matches!(error, Error::UnixAddresses) && error.to_string().contains("4096"), "{error}");
+    let error = case.engine().listen(case.unix_path("another")).unwrap_err();
+    assert!(matches!(error, Error::UnixAddresses), "{error}");
+    crate::peer::Peer::connect(known.endpoint()).exchange(b"hello");
+    known.close().unwrap();
+    crate::peer::Peer::connect(case.listen_unix().endpoint()).exchange(b"as before");
+}
+
+/// While it shuts down an engine neither listens nor connects any more, and says so.
+pub fn a_stopping_engine_begins_nothing<D: Driver>() {
+    let case = Case::start(small::<D>().pollers(2), |socket, event, cx| match event {
+        Event::Shutdown => {}
+        other => crate::case::echoing(socket, other, cx),
+    });
+    let mut peer = case.peer();
+    let (elsewhere, address) = crate::connecting::elsewhere();
+    case.trace.token(0);
+    case.handle().shutdown(Duration::from_secs(3_600));
+    assert!(matches!(case.engine().listen("127.0.0.1:0"), Err(Error::Gone)));
+    assert!(matches!(case.handle().connect(address, 1), Err(Error::Gone)));
+    peer.exchange(b"still served");
+    drop((peer, elsewhere));
+    case.join();
 }
 
 /// After the end there is nothing to listen with.

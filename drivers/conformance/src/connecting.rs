@@ -180,6 +180,39 @@ pub fn a_connect_is_called_off_at_once<D: Driver>() {
     assert!(listener.accept().is_err(), "it was connected to all the same");
 }
 
+/// A peer that has reset before the engine sees that it is connected is no refusal either.
+pub fn a_reset_before_the_connect_is_seen<D: Driver>() {
+    let barrier = Arc::new(std::sync::Barrier::new(2));
+    let (in_message, in_admit) = (Arc::clone(&barrier), Arc::clone(&barrier));
+    let hold = |barrier: &std::sync::Barrier| {
+        barrier.wait();
+        barrier.wait();
+    };
+    let admit = move |origin, _: &Address| {
+        if matches!(origin, Origin::Connecting { tag: 2 }) {
+            hold(&in_admit);
+        }
+        true
+    };
+    let case = Case::choosy(small::<D>(), admit, move |socket, event, _| match event {
+        Event::Message(_) => hold(&in_message),
+        other => by_default(socket, other),
+    });
+    let _peer = case.peer();
+    let (listener, address) = elsewhere();
+    case.handle().post(case.trace.token(0), 1).unwrap();
+    // one turn takes both up: it has begun to connect when it is held up by the second
+    barrier.wait();
+    case.handle().connect(address, 1).unwrap();
+    case.handle().connect(nowhere(), 2).unwrap();
+    barrier.wait();
+    barrier.wait();
+    Peer::accept(&listener).reset();
+    barrier.wait();
+    assert_eq!(case.trace.closed(1), CloseReason::Reset);
+    assert_eq!(case.trace.shape(1), "admit open close(reset by the peer)");
+}
+
 /// A peer that resets at once is no refusal: the connection was there.
 pub fn a_reset_right_after_the_connect<D: Driver>() {
     let case = Case::echo::<D>();

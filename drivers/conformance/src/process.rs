@@ -151,6 +151,47 @@ pub fn a_shortage_of_descriptors_is_said<D: Driver>() {
     assert!(text.contains(&hard.to_string()), "{text}");
 }
 
+/// Memory that the system does not give is an error of the start, with its size, and not the end of the process.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn a_shortage_of_memory_is_said<D: Driver>() {
+    system::limit_memory(3 << 30);
+    let builder = || small::<D>().pollers(2).block_size(4_096);
+    let error = builder().blocks(500_000, 500_000).start(|_| crate::building::Nobody).unwrap_err();
+    assert!(matches!(error, lightcone_unix::Error::Memory { pollers: 2, .. }), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("each of 2 pollers") && text.contains("memory"), "{text}");
+    let case = Case::start(builder().blocks(1_000, 1_000), echoing);
+    case.peer().exchange(b"what fits serves");
+}
+
+/// Memory that the system does not give is an error of the start.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub fn a_shortage_of_memory_is_said<D: Driver>() {
+    skip("how much memory there may be is set in other ways here");
+}
+
+/// Out of descriptors an engine does not start, and says why; nor does a connect, which is refused with the truth.
+pub fn out_of_descriptors_nothing_begins<D: Driver>() {
+    let case = Case::echo::<D>();
+    let (elsewhere, address) = crate::connecting::elsewhere();
+    let soft = DescriptorLimit::read().unwrap().soft;
+    system::leave_descriptors(0);
+    let error = small::<D>().sockets(1).start(|_| crate::building::Nobody);
+    // it may raise the limit: then it starts
+    if let Err(error) = error {
+        assert!(error.to_string().contains("EMFILE"), "{error}");
+    }
+    system::leave_descriptors(0);
+    let error = case.engine().listen("127.0.0.1:0").unwrap_err();
+    assert!(error.to_string().contains("no descriptor is left"), "{error}");
+    case.handle().connect(address, 1).unwrap();
+    let refused = case.trace.until(0, "refused").what;
+    assert_eq!(refused, crate::trace::What::Refused(lightcone_core::ErrorKind::OutOfDescriptors));
+    system::limit_descriptors(soft);
+    case.handle().connect(address, 1).unwrap();
+    Peer::accept(&elsewhere).exchange(b"hello");
+}
+
 /// Signals that interrupt every call of every thread change nothing.
 pub fn signals_interrupt_nothing<D: Driver>() {
     let case = Case::start(small::<D>().pollers(2), echoing);

@@ -1,13 +1,16 @@
 //! Shutdown in every state of a socket.
 
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
+use std::os::fd::BorrowedFd;
 use std::thread;
 
 use lightcone_contract::sockets::soon;
-use lightcone_core::CloseReason;
+use lightcone_core::{CloseReason, PollerId, Rejected};
 use lightcone_unix::clock::Clock;
-use lightcone_unix::driver::Driver;
+use lightcone_unix::driver::{self, Driver, DriverError, Interest};
 use lightcone_unix::endpoint::Endpoint;
+use lightcone_unix::errno::Errno;
 
 use crate::accepting::refused;
 use crate::alone::skip;
@@ -181,14 +184,20 @@ pub fn lingering_sockets_end<D: Driver>() {
         Event::Receive => socket.linger(),
         other => by_default(socket, other),
     });
-    let mut peer = case.peer();
+    let listener = case.listen();
+    let mut peer = Peer::connect(listener.endpoint());
     peer.send(b"x");
     peer.expect_end();
+    let _idle = Peer::connect(listener.endpoint());
+    case.trace.token(1);
     let trace = case.trace.clone();
-    let (_, span) = span_ms(|| case.stop_within(Duration::from_millis(200)));
+    let (report, span) = span_ms(|| case.stop_within(Duration::from_millis(200)));
     assert!(span < 2_000, "{span} ms");
     assert_eq!(trace.count_of(0, "close"), 1);
     assert_eq!(trace.count_of(0, "shutdown"), 0);
+    // the one had been closed, and all that it was to send has left; the other was told
+    assert_eq!(trace.closed(0), CloseReason::Local);
+    assert_eq!((report.drained(), report.aborted()), (1, 0));
 }
 
 /// A shorter grace time replaces a longer one; a longer one does not replace a shorter.
@@ -245,6 +254,89 @@ pub fn a_handler_drops_its_engine<D: Driver>() {
     }
     soon("the end of its threads", || case.handle().loads().iter().all(|load| *load == 0).then_some(()));
     assert!(engine.lock().unwrap().is_none());
+}
+
+/// Epoll and the like, of which the second of an engine's breaks when it is told to.
+#[derive(Debug)]
+pub struct Breaking<D> {
+    driver: D,
+    breaks: bool,
+}
+
+static MADE: AtomicUsize = AtomicUsize::new(0);
+static BREAK: AtomicBool = AtomicBool::new(false);
+
+impl<D: Driver> Driver for Breaking<D> {
+    type Waker = D::Waker;
+
+    const NAME: &'static str = D::NAME;
+
+    fn new(events_max: usize) -> Result<Self, DriverError> {
+        let breaks = MADE.fetch_add(1, Ordering::Relaxed) == 1;
+        Ok(Self { driver: D::new(events_max)?, breaks })
+    }
+
+    fn waker(&self) -> D::Waker {
+        self.driver.waker()
+    }
+
+    fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError> {
+        self.driver.register(fd, key, interest)
+    }
+
+    fn modify(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        old: Interest,
+        new: Interest,
+    ) -> Result<(), DriverError> {
+        self.driver.modify(fd, key, old, new)
+    }
+
+    fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+        self.driver.deregister(fd, key, interest);
+    }
+
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        events: &mut [driver::Event],
+    ) -> Result<usize, DriverError> {
+        if self.breaks && BREAK.load(Ordering::Relaxed) {
+            return Err(DriverError::Os("wait", Errno(libc::EIO)));
+        }
+        self.driver.wait(timeout, events)
+    }
+}
+
+/// A poller whose driver breaks is gone and said to be; the others go on and take its share, and nothing hangs.
+pub fn a_poller_that_fails_takes_nobody_along<D: Driver>() {
+    let mut case = Case::start(small::<Breaking<D>>().pollers(2), echoing);
+    let listener = case.listen();
+    let mut before = Peer::connect(listener.endpoint());
+    before.exchange(b"on the first poller");
+    Peer::connect(listener.endpoint()).exchange(b"on the second");
+    case.trace.closed(1);
+    let there = case.trace.token(1);
+    assert_eq!(there.poller(), PollerId(1));
+    BREAK.store(true, Ordering::Relaxed);
+    soon("the end of the second poller", || {
+        matches!(case.handle().post(there, 1), Err(Rejected::Gone(1))).then_some(())
+    });
+    before.exchange(b"goes on");
+    for _ in 0..6 {
+        Peer::connect(listener.endpoint()).exchange(b"taken by the first");
+    }
+    assert_eq!(case.handle().loads()[1], 0);
+    let trace = case.trace.clone();
+    let engine = case.give_away();
+    let report = bounded("shutdown", move || engine.shutdown(LONG));
+    // the second has left no account
+    assert_eq!((report.failed(), report.pollers[0].stats.accepted), (1, 7));
+    assert_eq!(trace.count("close"), 8);
+    assert!(report.pollers[1].failed && !report.pollers[0].failed);
+    assert!(report.to_string().contains("1 pollers failed"), "{report}");
 }
 
 /// Dropping an engine closes everything and waits for its threads.

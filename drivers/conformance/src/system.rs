@@ -48,6 +48,14 @@ pub fn leave_descriptors(count: usize) {
     limit_descriptors(beyond.try_into().unwrap());
 }
 
+/// Allows so many bytes of memory, mapped or used, from now on.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn limit_memory(bytes: u64) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: `limit` is read during the call only.
+    unsafe { syscall!(setrlimit(libc::RLIMIT_AS, &raw const limit)) }.unwrap();
+}
+
 /// Whether this process may do everything.
 #[must_use]
 pub fn is_root() -> bool {

@@ -12,6 +12,9 @@ pub struct PollerReport {
     pub stats: Stats,
     /// Sockets that were still open at the end of the grace time.
     pub aborted: u64,
+    /// Its thread has ended by a panic that was no handler's, such as one over a driver that is broken. Its sockets
+    /// ended then, without `close`, and nothing else is known of it.
+    pub failed: bool,
     /// Handlers' panics, each of which closed its own socket.
     pub panics: u64,
     /// Sockets that the driver could not watch, because their descriptor was beyond its limit.
@@ -40,9 +43,7 @@ impl Report {
     /// Sockets that the shutdown closed in good order, everything queued sent.
     #[must_use]
     pub fn drained(&self) -> u64 {
-        let shutdown = CloseReason::Shutdown.index();
-        let ended = self.sum(|poller| poller.stats.closed.get(shutdown).copied().unwrap_or(0));
-        ended.saturating_sub(self.aborted())
+        self.sum(|poller| poller.stats.closed_for(CloseReason::Shutdown) - poller.aborted)
     }
 
     /// Sockets that were still open at the end of the grace time.
@@ -55,6 +56,12 @@ impl Report {
     #[must_use]
     pub fn bytes_lost(&self) -> u64 {
         self.sum(|poller| poller.stats.bytes_lost)
+    }
+
+    /// Pollers that have [failed](PollerReport::failed).
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.sum(|poller| poller.failed.into())
     }
 
     /// Handlers' panics.
@@ -77,6 +84,9 @@ impl fmt::Display for Report {
         )?;
         if self.panics() > 0 {
             write!(f, ", {} handler panics", self.panics())?;
+        }
+        if self.failed() > 0 {
+            write!(f, ", {} pollers failed", self.failed())?;
         }
         Ok(())
     }
