@@ -10,6 +10,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use lightcone_core::{Address, Context, Handler, Origin, Socket};
+use lightcone_http::{Exchange, Flow, Http, State, Transfer};
 use lightcone_native::Builder;
 
 /// The system's allocator, counted while the tests say so.
@@ -104,9 +105,15 @@ fn allocations(work: impl FnOnce()) -> u64 {
     ALLOCATIONS.load(Ordering::Relaxed)
 }
 
+/// Both one after the other, in one test: what the harness does between two is counted, too.
 #[test]
 fn an_engine_that_has_warmed_up_allocates_nothing() {
     assert!(allocations(|| drop(core::hint::black_box(Box::new(1)))) > 0, "the counter counts nothing");
+    echo();
+    http();
+}
+
+fn echo() {
     let engine = Builder::new().pollers(2).start(|_| Echo).unwrap();
     let listener = engine.listen("127.0.0.1:0").unwrap();
     let address = listener.endpoint().as_inet().unwrap();
@@ -143,4 +150,95 @@ fn an_engine_that_has_warmed_up_allocates_nothing() {
     assert_eq!(found, 0, "allocations in 200 connections");
     let report = engine.shutdown(Duration::from_secs(5));
     assert_eq!(report.opened(), 500);
+}
+
+/// Sends a request's body back as it comes.
+struct Back;
+
+impl<S: State> Exchange<S> for Back {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        io.copy();
+        if io.ended() { Flow::Done } else { Flow::More }
+    }
+}
+
+/// A request, and how its answer ends.
+struct Ask {
+    request: Vec<u8>,
+    ends: &'static [u8],
+}
+
+fn ask(head: &str, body: &[u8], ends: &'static [u8]) -> Ask {
+    let (line, fields) = head.split_once(';').unwrap();
+    let mut request = format!("{line} HTTP/1.1\r\nHost: test\r\n{fields}\r\n").into_bytes();
+    request.extend_from_slice(body);
+    Ask { request, ends }
+}
+
+fn answer(peer: &mut TcpStream, ask: &Ask, buffer: &mut [u8]) -> usize {
+    peer.write_all(&ask.request).unwrap();
+    let mut there = 0;
+    while !buffer.get(..there).unwrap().ends_with(ask.ends) {
+        let n = peer.read(buffer.get_mut(there..).unwrap()).unwrap();
+        assert!(n > 0, "the server has ended");
+        there += n;
+    }
+    there
+}
+
+/// The routes of the example `httpd` but the one that makes a page of its counts.
+fn http() {
+    let engine = Builder::new().pollers(2).start(|_| {
+        Http::new()
+            .get("/plaintext", |_request, response| response.text("Hello, World!"))
+            .get("/json", |_request, response| response.json(r#"{"message":"Hello, World!"}"#))
+            .post("/echo", |request, response| response.stream(request.head.length(), Back))
+            .get("/big", |_request, response| {
+                response.generate(300_000, |offset, piece| {
+                    let last = 300_000 - offset;
+                    piece.fill(b'a');
+                    if piece.len() as u64 == last
+                        && let Some(end) = piece.last_mut()
+                    {
+                        *end = b'z';
+                    }
+                })
+            })
+    });
+    let engine = engine.unwrap();
+    let listener = engine.listen("127.0.0.1:0").unwrap();
+    let address = listener.endpoint().as_inet().unwrap();
+    let mut body = vec![b'b'; 20_000];
+    body.extend_from_slice(b"end");
+    let mut chunked = b"4e20\r\n".to_vec();
+    chunked.extend_from_slice(body.get(..20_000).unwrap());
+    chunked.extend_from_slice(b"\r\n0\r\n\r\n");
+    let asks = [
+        ask("GET /plaintext;", b"", b"Hello, World!"),
+        ask("GET /json;", b"", b"\"Hello, World!\"}"),
+        ask("GET /nowhere;", b"", b"\n"),
+        ask("POST /echo;Content-Length: 20003\r\n", &body, b"bend"),
+        ask("POST /echo;Transfer-Encoding: chunked\r\n", &chunked, b"\r\n0\r\n\r\n"),
+        ask("GET /big;", b"", b"az"),
+    ];
+    let mut peers: Vec<_> = (0..20)
+        .map(|_| {
+            let peer = TcpStream::connect(address).unwrap();
+            peer.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            peer
+        })
+        .collect();
+    let mut buffer = vec![0; 400_000];
+    let mut all = || {
+        for ask in &asks {
+            for peer in &mut peers {
+                assert!(answer(peer, ask, &mut buffer) >= ask.ends.len());
+            }
+        }
+    };
+    all();
+    let found = allocations(|| (0..10).for_each(|_| all()));
+    assert_eq!(found, 0, "allocations in 1,200 requests");
+    drop(peers);
+    assert_eq!(engine.shutdown(Duration::from_secs(5)).opened(), 20);
 }

@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use lightcone_contract::sockets::soon;
 use lightcone_core::{Address, Handler, Origin, Timeouts};
 use lightcone_unix::driver::Driver;
 use lightcone_unix::{Builder, Engine, Error, Policy};
@@ -130,7 +131,7 @@ pub fn a_unix_socket_file_goes_with_its_listener<D: Driver>() {
     let path = name.as_path().unwrap().to_owned();
     assert!(path.exists());
     listener.close().unwrap();
-    lightcone_contract::sockets::soon("the file's end", || (!path.exists()).then_some(()));
+    soon("the file's end", || (!path.exists()).then_some(()));
     let listener = case.listen_unix();
     crate::peer::Peer::connect(listener.endpoint()).exchange(b"again");
     assert!(path.exists());
@@ -199,7 +200,8 @@ pub fn too_many_unix_addresses_are_refused<D: Driver>() {
     assert!(matches!(error, Error::UnixAddresses), "{error}");
     crate::peer::Peer::connect(known.endpoint()).exchange(b"hello");
     known.close().unwrap();
-    crate::peer::Peer::connect(case.listen_unix().endpoint()).exchange(b"as before");
+    let again = soon("the end of the listener", || case.engine().listen(known.endpoint()).ok());
+    crate::peer::Peer::connect(again.endpoint()).exchange(b"as before");
 }
 
 /// While it shuts down an engine neither listens nor connects any more, and says so.
@@ -223,8 +225,6 @@ pub fn a_stopping_engine_begins_nothing<D: Driver>() {
 pub fn a_stopped_engine_does_not_listen<D: Driver>() {
     let engine = start(small::<D>()).unwrap();
     engine.handle().shutdown(Duration::ZERO);
-    lightcone_contract::sockets::soon("the end", || {
-        matches!(engine.listen("127.0.0.1:0"), Err(Error::Gone)).then_some(())
-    });
+    soon("the end", || matches!(engine.listen("127.0.0.1:0"), Err(Error::Gone)).then_some(()));
     engine.join();
 }

@@ -130,7 +130,7 @@ pub fn a_connect_times_out<D: Driver>() {
     let refused = case.trace.until(0, "refused");
     assert_eq!(refused.what, What::Refused(ErrorKind::TimedOut));
     let span = refused.at_ms - start;
-    assert!((150..1_000).contains(&span), "{span} ms");
+    assert!((150..5_000).contains(&span), "{span} ms");
     assert_eq!(case.stop().pollers[0].stats.refused, 1);
 }
 

