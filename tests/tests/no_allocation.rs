@@ -186,6 +186,18 @@ fn answer(peer: &mut TcpStream, ask: &Ask, buffer: &mut [u8]) -> usize {
     there
 }
 
+const BIG: u64 = 300_000;
+
+/// A body of which the last byte alone is another.
+fn letters(offset: u64, piece: &mut [u8]) {
+    piece.fill(b'a');
+    if offset + piece.len() as u64 == BIG
+        && let Some(end) = piece.last_mut()
+    {
+        *end = b'z';
+    }
+}
+
 /// The routes of the example `httpd` but the one that makes a page of its counts.
 fn http() {
     let engine = Builder::new().pollers(2).start(|_| {
@@ -193,17 +205,7 @@ fn http() {
             .get("/plaintext", |_request, response| response.text("Hello, World!"))
             .get("/json", |_request, response| response.json(r#"{"message":"Hello, World!"}"#))
             .post("/echo", |request, response| response.stream(request.head.length(), Back))
-            .get("/big", |_request, response| {
-                response.generate(300_000, |offset, piece| {
-                    let last = 300_000 - offset;
-                    piece.fill(b'a');
-                    if piece.len() as u64 == last
-                        && let Some(end) = piece.last_mut()
-                    {
-                        *end = b'z';
-                    }
-                })
-            })
+            .get("/big", |_request, response| response.generate(BIG, letters))
     });
     let engine = engine.unwrap();
     let listener = engine.listen("127.0.0.1:0").unwrap();
@@ -216,7 +218,7 @@ fn http() {
     let asks = [
         ask("GET /plaintext;", b"", b"Hello, World!"),
         ask("GET /json;", b"", b"\"Hello, World!\"}"),
-        ask("GET /nowhere;", b"", b"\n"),
+        ask("GET /nowhere;", b"", b"Not Found\n"),
         ask("POST /echo;Content-Length: 20003\r\n", &body, b"bend"),
         ask("POST /echo;Transfer-Encoding: chunked\r\n", &chunked, b"\r\n0\r\n\r\n"),
         ask("GET /big;", b"", b"az"),

@@ -2,13 +2,12 @@
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
-use std::os::fd::BorrowedFd;
 use std::thread;
 
 use lightcone_contract::sockets::soon;
 use lightcone_core::{CloseReason, PollerId, Rejected};
 use lightcone_unix::clock::Clock;
-use lightcone_unix::driver::{self, Driver, DriverError, Interest};
+use lightcone_unix::driver::{Driver, DriverError};
 use lightcone_unix::endpoint::Endpoint;
 use lightcone_unix::errno::Errno;
 
@@ -17,6 +16,7 @@ use crate::alone::skip;
 use crate::case::{Case, Event, bounded, by_default, consume_all, echoing, small, small_with};
 use crate::connecting::Silent;
 use crate::ending::wait_until_stalled;
+use crate::hooked::{Hook, Hooked};
 use crate::peer::{Peer, pattern};
 
 /// Grace that nobody should need.
@@ -257,63 +257,29 @@ pub fn a_handler_drops_its_engine<D: Driver>() {
     assert!(engine.lock().unwrap().is_none());
 }
 
-/// Epoll and the like, of which the second of an engine's breaks when it is told to.
+/// The second of an engine's drivers breaks when it is told to.
 #[derive(Debug)]
-pub struct Breaking<D> {
-    driver: D,
-    breaks: bool,
-}
+pub struct Break(bool);
 
 static MADE: AtomicUsize = AtomicUsize::new(0);
 static BREAK: AtomicBool = AtomicBool::new(false);
 
-impl<D: Driver> Driver for Breaking<D> {
-    type Waker = D::Waker;
-
-    const NAME: &'static str = D::NAME;
-
-    fn new(events_max: usize) -> Result<Self, DriverError> {
-        let breaks = MADE.fetch_add(1, Ordering::Relaxed) == 1;
-        Ok(Self { driver: D::new(events_max)?, breaks })
+impl Default for Break {
+    fn default() -> Self {
+        Self(MADE.fetch_add(1, Ordering::Relaxed) == 1)
     }
+}
 
-    fn waker(&self) -> D::Waker {
-        self.driver.waker()
-    }
-
-    fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError> {
-        self.driver.register(fd, key, interest)
-    }
-
-    fn modify(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        key: u64,
-        old: Interest,
-        new: Interest,
-    ) -> Result<(), DriverError> {
-        self.driver.modify(fd, key, old, new)
-    }
-
-    fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
-        self.driver.deregister(fd, key, interest);
-    }
-
-    fn wait(
-        &mut self,
-        timeout: Option<Duration>,
-        events: &mut [driver::Event],
-    ) -> Result<usize, DriverError> {
-        if self.breaks && BREAK.load(Ordering::Relaxed) {
-            return Err(DriverError::Os("wait", Errno(libc::EIO)));
-        }
-        self.driver.wait(timeout, events)
+impl Hook for Break {
+    fn wait(&mut self) -> Result<(), DriverError> {
+        let breaks = self.0 && BREAK.load(Ordering::Relaxed);
+        if breaks { Err(DriverError::Os("wait", Errno(libc::EIO))) } else { Ok(()) }
     }
 }
 
 /// A poller whose driver breaks is gone and said to be; the others go on and take its share, and nothing hangs.
 pub fn a_poller_that_fails_takes_nobody_along<D: Driver>() {
-    let mut case = Case::start(small::<Breaking<D>>().pollers(2), echoing);
+    let mut case = Case::start(small::<Hooked<D, Break>>().pollers(2), echoing);
     let listener = case.listen();
     let mut before = Peer::connect(listener.endpoint());
     before.exchange(b"on the first poller");

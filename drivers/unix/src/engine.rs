@@ -197,21 +197,21 @@ impl<D: Driver> Builder<D> {
         self
     }
 
-    /// Bytes of a buffer block: a power of two. Default 4,096.
+    /// Bytes of a buffer block: a power of two from 64 to 2^24. Default 4,096.
     pub fn block_size(mut self, bytes: usize) -> Self {
         self.config.block_size = bytes;
         self
     }
 
-    /// Blocks of one poller for input that handlers leave unconsumed, and for output. Default 16,384
-    /// each. Memory is taken as it is used.
+    /// Blocks of one poller for input that handlers leave unconsumed, and for output: 1 or more each,
+    /// less than 4 GiB together. Default 16,384 each. Memory is taken as it is used.
     pub fn blocks(mut self, input: usize, output: usize) -> Self {
         self.config.input_blocks = input;
         self.config.output_blocks = output;
         self
     }
 
-    /// The most output blocks of one socket. Default 32, which is 128 KiB: what a peer that does not
+    /// The most output blocks of one socket: 1 to 65,535. Default 32, which is 128 KiB: what a peer that does not
     /// read can make the engine hold.
     pub fn output_limit(mut self, blocks: usize) -> Self {
         self.config.output_limit = blocks;
@@ -219,8 +219,8 @@ impl<D: Driver> Builder<D> {
     }
 
     /// The most bytes received at once, and the most that a socket can leave unconsumed: a power of
-    /// two, at least the block size. Default 128 KiB. `blocks` is how many sockets of one poller may
-    /// leave more than a block unconsumed; default 256.
+    /// two, at least the block size and at most 2^24. Default 128 KiB. `blocks` is how many sockets of
+    /// one poller may leave more than a block unconsumed; default 256, and with 0 a block is the most.
     pub fn receive(mut self, bytes: usize, blocks: usize) -> Self {
         self.config.receive_size = bytes;
         self.config.receive_blocks = blocks;
@@ -267,14 +267,14 @@ impl<D: Driver> Builder<D> {
         self
     }
 
-    /// The engine's timeouts.
+    /// The engine's timeouts, at most 12 days each. The defaults are those of [`Timeouts`].
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.config.timeouts = timeouts;
         self
     }
 
-    /// How many posted messages wait at one poller before [`Rejected::Full`]: a power of two. Default
-    /// 4,096.
+    /// How many posted messages wait at one poller before [`Rejected::Full`]: a power of two from 2 to
+    /// 2^20. Default 4,096.
     pub fn mailbox(mut self, messages: usize) -> Self {
         self.mailbox = messages;
         self
