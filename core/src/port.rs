@@ -219,8 +219,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
 
     /// Whether the socket waits for the outcome of a connect.
     #[must_use]
-    pub fn is_connecting(&mut self) -> bool {
-        self.control().state == State::Connecting
+    pub fn is_connecting(&self) -> bool {
+        self.shard.slots.get(self.index).is_some_and(|slot| slot.control.state == State::Connecting)
     }
 
     /// The engine is shutting down: `shutdown` is due for an open socket, a connecting one ends.

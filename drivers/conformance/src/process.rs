@@ -11,7 +11,7 @@ use lightcone_unix::address::SocketAddress;
 use lightcone_unix::clock::Clock;
 use lightcone_unix::driver::Driver;
 use lightcone_unix::limits::DescriptorLimit;
-use lightcone_unix::socket::{self, Connecting, Received, Sent};
+use lightcone_unix::socket::{self, Connecting, KeepAlive, Received, Sent};
 
 use crate::alone::{Background, skip};
 use crate::case::{Case, Event, by_default, echoing, small};
@@ -33,6 +33,26 @@ pub fn every_descriptor_is_closed_on_exec<D: Driver>() {
     for (fd, flags) in now {
         let is_ours = !before.iter().any(|(old, _)| *old == fd);
         assert!(!is_ours || flags & libc::FD_CLOEXEC != 0, "descriptor {fd} is inherited");
+    }
+}
+
+/// What the builder says of sockets holds for each: no delay for all, keep-alive for those that were accepted.
+pub fn options_reach_every_socket<D: Driver>() {
+    let keep_alive = KeepAlive { idle: Duration::from_secs(60), interval: Duration::from_secs(10), count: 3 };
+    for (nodelay, keep_alive) in [(true, None), (false, Some(keep_alive))] {
+        let case = Case::start(small::<D>().nodelay(nodelay).keep_alive(keep_alive), echoing);
+        let (elsewhere, address) = crate::connecting::elsewhere();
+        let before: Vec<_> = system::descriptors().into_iter().map(|(fd, _)| fd).collect();
+        case.handle().connect(address, 1).unwrap();
+        let mut peers = [case.peer(), Peer::accept(&elsewhere)];
+        peers.iter_mut().for_each(|peer| peer.exchange(b"hello"));
+        let ours =
+            |fd: &i32| !before.contains(fd) && !peers.iter().any(|peer| peer.as_fd().as_raw_fd() == *fd);
+        let fds: Vec<_> = system::descriptors().into_iter().map(|(fd, _)| fd).filter(ours).collect();
+        let each = |level, name| fds.iter().filter_map(move |fd| system::option(*fd, level, name));
+        assert!(each(libc::IPPROTO_TCP, libc::TCP_NODELAY).eq([nodelay; 2]));
+        let asks = each(libc::SOL_SOCKET, libc::SO_KEEPALIVE).filter(|it| *it).count();
+        assert_eq!(asks, usize::from(keep_alive.is_some()));
     }
 }
 

@@ -47,7 +47,8 @@ pub fn idle_sockets_close_in_order<D: Driver>() {
     let trace = case.trace.clone();
     let (report, span) = span_ms(|| case.stop_within(LONG));
     assert!(span < LONG_MS, "{span} ms");
-    assert!(refused(listener.endpoint()));
+    // the port may be another test's for a while
+    soon("refusal", || refused(listener.endpoint()).then_some(()));
     peers.iter_mut().for_each(Peer::expect_end);
     for socket in 0..10 {
         assert_eq!(trace.shape(socket), "admit open shutdown close(engine shut down)");
@@ -328,7 +329,8 @@ pub fn dropping_an_engine_closes_everything<D: Driver>() {
     for peer in &mut peers {
         peer.drain();
     }
-    assert!(refused(listener.endpoint()));
+    // the port may be another test's for a while
+    soon("refusal", || refused(listener.endpoint()).then_some(()));
 }
 
 /// Stopping while peers come, talk and go: every socket still has its end.

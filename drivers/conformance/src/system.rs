@@ -3,6 +3,7 @@
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::time::Duration;
+use std::os::fd::BorrowedFd;
 
 use lightcone_unix::errno::Errno;
 use lightcone_unix::limits::DescriptorLimit;
@@ -30,6 +31,20 @@ pub fn descriptors() -> Vec<(i32, i32)> {
     // SAFETY: `F_GETFD` takes nothing.
     each.filter_map(|fd| unsafe { syscall!(fcntl(fd, libc::F_GETFD)) }.ok().map(|flags| (fd, flags)))
         .collect()
+}
+
+/// Whether an option of a connected internet socket is on; `None` for any other descriptor.
+#[must_use]
+pub fn option(fd: i32, level: libc::c_int, name: libc::c_int) -> Option<bool> {
+    // SAFETY: the number is used for the two calls below, which fail where it is nobody's.
+    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+    lightcone_unix::socket::peer_address(socket).ok()?.as_inet()?;
+    let mut value: libc::c_int = 0;
+    let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap();
+    let pointer = (&raw mut value).cast();
+    // SAFETY: `pointer` has room for the `length` bytes of a C int.
+    unsafe { syscall!(getsockopt(fd, level, name, pointer, &raw mut length)) }.unwrap();
+    Some(value != 0)
 }
 
 /// Allows so many descriptors from now on.

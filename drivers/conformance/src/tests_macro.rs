@@ -204,6 +204,7 @@ macro_rules! tests {
         }
         $crate::tests! { $driver: process alone:
             every_descriptor_is_closed_on_exec
+            options_reach_every_socket
             no_descriptor_is_left_behind
             out_of_descriptors_it_rests_and_resumes
             out_of_descriptors_nothing_begins

@@ -24,6 +24,8 @@ use lightcone_core::{
     Storage, Timeouts, Token,
 };
 
+pub use lightcone_core::balance::POLLERS_MAX;
+
 use crate::acceptor::{Acceptor, Filter, LISTENERS_MAX};
 use crate::clock::Clock;
 use crate::driver::{Driver, DriverError};
@@ -37,8 +39,6 @@ use crate::report::{PollerReport, Report};
 use crate::socket::KeepAlive;
 use crate::waker::Waker;
 
-/// The most pollers of one engine.
-pub const POLLERS_MAX: usize = 256;
 /// The most sockets of one poller.
 pub const SOCKETS_MAX: usize = (1 << 24) - 1_024;
 /// Descriptors that an engine needs beside those of its sockets: for each poller, and on top.
@@ -184,7 +184,7 @@ impl<D: Driver> Builder<D> {
         Builder { pollers, config, policy, listener_per_poller, listen, filter, mailbox, driver: PhantomData }
     }
 
-    /// How many poller threads: 1 to [`POLLERS_MAX`]. Default: one for each processor.
+    /// How many poller threads: 1 to [`POLLERS_MAX`]. Default: one for each processor, as far as that goes.
     pub fn pollers(mut self, pollers: usize) -> Self {
         self.pollers = Some(pollers);
         self
@@ -262,6 +262,17 @@ impl<D: Driver> Builder<D> {
     /// takes a place on a poller, and counts as [turned away](Stats::turned_away). It runs on the
     /// thread that accepts and should be quick. Whatever needs a poller's state is for
     /// [`Handler::admit`]. Default: everybody.
+    ///
+    /// ```
+    /// # use lightcone_core::Address;
+    /// # use lightcone_unix::{Builder, driver::Driver};
+    /// # fn local_peers_only<D: Driver>() -> Builder<D> {
+    /// Builder::new().filter(|_listener, peer| match peer {
+    ///     Address::Inet(peer) => peer.ip().is_loopback(),
+    ///     Address::Unix(_) => true,
+    /// })
+    /// # }
+    /// ```
     pub fn filter(mut self, filter: impl Fn(ListenerId, &Address) -> bool + Send + Sync + 'static) -> Self {
         self.filter = Some(Filter(Arc::new(filter)));
         self
@@ -294,8 +305,8 @@ impl<D: Driver> Builder<D> {
     where
         H: Handler<Message: Send> + 'static,
     {
-        let pollers =
-            self.pollers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
+        let processors = || thread::available_parallelism().map_or(1, NonZeroUsize::get).min(POLLERS_MAX);
+        let pollers = self.pollers.unwrap_or_else(processors);
         if !(1..=POLLERS_MAX).contains(&pollers) {
             return Err(Error::Pollers(pollers));
         }

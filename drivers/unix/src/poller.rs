@@ -446,7 +446,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
             return;
         }
         self.seats.absorb(seat);
-        if !self.shard.port(token).is_some_and(|mut port| port.is_connecting()) {
+        if !self.shard.port(token).is_some_and(|port| port.is_connecting()) {
             self.io.take(token, None, Interest::NONE);
             return self.run_port(token); // called off before it began
         }
