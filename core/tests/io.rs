@@ -1,10 +1,14 @@
 //! Input and output through the traits of others: `core::fmt` and `embedded_io`.
 #![allow(
+    clippy::cast_possible_truncation,
+    clippy::excessive_nesting,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
+    clippy::std_instead_of_alloc,
     clippy::unwrap_used,
-    reason = "a failed test is the point"
+    clippy::wildcard_enum_match_arm,
+    reason = "a failed test is the point, and its numbers are small"
 )]
 
 mod common;

@@ -288,10 +288,12 @@ pub fn a_poller_that_fails_takes_nobody_along<D: Driver>() {
     case.trace.closed(1);
     let there = case.trace.token(1);
     assert_eq!(there.poller(), PollerId(1));
+    assert_eq!(case.handle().failed(), 0);
     BREAK.store(true, Ordering::Relaxed);
     soon("the end of the second poller", || {
         matches!(case.handle().post(there, 1), Err(Rejected::Gone(1))).then_some(())
     });
+    assert_eq!(case.handle().failed(), 1);
     before.exchange(b"goes on");
     for _ in 0..6 {
         Peer::connect(listener.endpoint()).exchange(b"taken by the first");

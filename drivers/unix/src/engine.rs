@@ -601,6 +601,17 @@ impl<M> Handle<M> {
         self.hub().pollers.iter().map(Remote::stats).collect()
     }
 
+    /// How many pollers have [failed](PollerReport::failed). The others go on; but if the one that
+    /// accepts is among them, nobody is accepted any more, and a program had better shut down.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        let desk = locked(&self.hub().desk);
+        if desk.stopping {
+            return 0; // those that have ended are not told apart
+        }
+        self.hub().pollers.iter().filter(|remote| remote.control.is_closed()).count()
+    }
+
     /// How many sockets each poller has now, those on their way to it included.
     #[must_use]
     pub fn loads(&self) -> Vec<u32> {

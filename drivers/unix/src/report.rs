@@ -15,9 +15,10 @@ pub struct PollerReport {
     /// Its thread has ended by a panic that was no handler's, such as one over a driver that is broken. Its sockets
     /// ended then, without `close`, and nothing else is known of it.
     pub failed: bool,
-    /// Handlers' panics, each of which closed its own socket.
+    /// Handlers' panics, each of which closed its own socket; and those of the filter, and of messages that were copied
+    /// or dropped.
     pub panics: u64,
-    /// Sockets that the driver could not watch, because their descriptor was beyond its limit.
+    /// Sockets that the driver could not watch: their descriptor was beyond its limit, or the system had no room.
     pub unwatchable: u64,
 }
 
@@ -64,7 +65,7 @@ impl Report {
         self.sum(|poller| poller.failed.into())
     }
 
-    /// Handlers' panics.
+    /// [Panics](PollerReport::panics) of the program's code.
     #[must_use]
     pub fn panics(&self) -> u64 {
         self.sum(|poller| poller.panics)
