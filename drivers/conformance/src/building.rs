@@ -7,9 +7,7 @@ use lightcone_core::{Address, Handler, Origin, Timeouts};
 use lightcone_unix::driver::Driver;
 use lightcone_unix::{Builder, Engine, Error, Policy};
 
-use crate::alone::skip;
 use crate::case::{Case, Event, small};
-use crate::system::is_root;
 
 /// A handler that admits nobody.
 #[derive(Clone, Copy, Debug)]
@@ -160,16 +158,6 @@ pub fn malformed_addresses_are_quoted<D: Driver>() {
     }
     let error = engine.listen("192.0.2.1:0").unwrap_err().to_string();
     assert!(error.contains("192.0.2.1") && error.contains("no interface has this address"), "{error}");
-}
-
-/// A port that only some may have.
-pub fn a_port_that_is_not_permitted<D: Driver>() {
-    if is_root() {
-        return skip("to this user everything is permitted");
-    }
-    let engine = start(small::<D>()).unwrap();
-    let text = engine.listen("127.0.0.1:1").unwrap_err().to_string();
-    assert!(text.contains("127.0.0.1:1") && text.contains("not permitted"), "{text}");
 }
 
 /// A failed `listen` takes no place.

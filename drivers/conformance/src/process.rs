@@ -2,7 +2,9 @@
 
 use core::net::{IpAddr, Ipv4Addr};
 use core::time::Duration;
+use std::fs::Permissions;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::thread;
 
 use lightcone_contract::sockets::soon;
@@ -193,6 +195,32 @@ pub fn a_shortage_of_memory_is_said<D: Driver>() {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub fn a_shortage_of_memory_is_said<D: Driver>() {
     skip("how much memory there may be is set in other ways here");
+}
+
+/// A port and a folder that only some may have: the error says so.
+pub fn a_place_that_is_not_permitted<D: Driver>() {
+    let folder = lightcone_contract::sockets::Folder::new("permitted");
+    let closed = folder.path("closed");
+    std::fs::create_dir(&closed).unwrap();
+    std::fs::set_permissions(&closed, Permissions::from_mode(0o500)).unwrap();
+    let root = system::is_root();
+    if root {
+        system::set_user(65_534); // to root everything is permitted
+    }
+    let engine = small::<D>().start(|_| crate::building::Nobody).unwrap();
+    let path = format!("unix:{}", closed.join("socket").display());
+    let text = engine.listen(&path).unwrap_err().to_string();
+    assert!(text.contains(&path) && text.contains("not permitted") && text.contains("EACCES"), "{text}");
+    match engine.listen("127.0.0.1:1") {
+        Ok(_) => skip("low ports are for everybody here"),
+        Err(error) => {
+            let text = error.to_string();
+            assert!(text.contains("127.0.0.1:1") && text.contains("not permitted"), "{text}");
+        }
+    }
+    if root {
+        system::set_user(0);
+    }
 }
 
 /// Out of descriptors an engine does not start, and says why; nor does a connect, which is refused with the truth.

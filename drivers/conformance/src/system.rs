@@ -78,6 +78,12 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
+/// Goes on as this user, of all threads; for root, who may come back.
+pub fn set_user(user: libc::uid_t) {
+    // SAFETY: takes a number.
+    unsafe { syscall!(seteuid(user)) }.unwrap();
+}
+
 /// Makes a write to a broken pipe deadly again, as it is in programs not written in Rust.
 pub fn restore_broken_pipe_signal() {
     // SAFETY: installs no handler of ours.

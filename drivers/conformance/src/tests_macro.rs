@@ -177,7 +177,6 @@ macro_rules! tests {
             unix_paths_in_the_way
             a_unix_socket_file_goes_with_its_listener
             malformed_addresses_are_quoted
-            a_port_that_is_not_permitted
             a_failed_listen_takes_no_place
             too_many_unix_addresses_are_refused
             a_stopping_engine_begins_nothing
@@ -207,6 +206,7 @@ macro_rules! tests {
             options_reach_every_socket
             no_descriptor_is_left_behind
             out_of_descriptors_it_rests_and_resumes
+            a_place_that_is_not_permitted
             out_of_descriptors_nothing_begins
             a_shortage_of_descriptors_is_said
             a_shortage_of_memory_is_said
