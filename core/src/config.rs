@@ -205,11 +205,16 @@ impl Config {
         Ok(())
     }
 
-    /// Bytes of buffer memory that [`Storage`](crate::Storage) must bring.
+    /// Bytes of buffer memory that [`Storage`](crate::Storage) must bring; `usize::MAX` if they are more
+    /// than that.
     #[must_use]
     pub const fn memory(&self) -> usize {
-        let small = (self.input_blocks + self.output_blocks) * (self.block_size + LINK_BYTES);
-        small + self.receive_blocks * (self.receive_size + LINK_BYTES)
+        const fn pool(count: usize, size: usize) -> usize {
+            count.saturating_mul(size.saturating_add(LINK_BYTES))
+        }
+        let input = pool(self.input_blocks, self.block_size);
+        let output = pool(self.output_blocks, self.block_size);
+        input.saturating_add(output).saturating_add(pool(self.receive_blocks, self.receive_size))
     }
 }
 
@@ -255,7 +260,7 @@ impl Footprint {
     /// The sum.
     #[must_use]
     pub const fn total(&self) -> usize {
-        self.shard + self.slots + self.memory
+        self.shard.saturating_add(self.slots).saturating_add(self.memory)
     }
 }
 
@@ -281,7 +286,7 @@ pub const fn footprint<D>(config: &Config) -> Footprint {
     Footprint {
         shard: size_of::<Shard<'_, D>>(),
         slot,
-        slots: slot * config.sockets,
+        slots: slot.saturating_mul(config.sockets),
         memory: config.memory(),
     }
 }

@@ -71,7 +71,7 @@ pub enum ConnectError {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Full => "no socket is free for another connection",
+            Self::Full => "no socket is free for another connection, or this turn has begun its most",
             Self::Unsupported => "the driver cannot connect to this kind of address",
         })
     }

@@ -330,7 +330,8 @@ impl<'a, M> Context<'a, M> {
     }
 
     /// Begins to connect, on this poller. The token is valid at once; `admit` is called with `tag`
-    /// after this callback, then `open` or `refused` follows.
+    /// after this callback, then `open` or `refused` follows. If the engine is shut down before
+    /// that, nothing does.
     ///
     /// # Errors
     ///

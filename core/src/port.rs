@@ -179,6 +179,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
     pub fn cut(&mut self, reason: CloseReason) {
         let now = self.shard.now.tick();
         let control = self.control();
+        if control.state == State::Reserved {
+            control.flags.set(Flags::CLOSING);
+        }
         if matches!(control.state, State::Reserved | State::Closed) {
             return;
         }
@@ -199,11 +202,14 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Closes the socket in order, as the handler's `close` does; a connect is called off.
+    /// Closes the socket in order, as the handler's `close` does; a connect is called off, also one that has yet to
+    /// [`dial`](Shard::dial).
     pub fn close(&mut self) {
         let now = self.shard.now.tick();
         let control = self.control();
-        if control.state == State::Connecting {
+        if control.state == State::Reserved {
+            control.flags.set(Flags::CLOSING);
+        } else if control.state == State::Connecting {
             control.because(CloseReason::Local);
             control.step(Step::Close, now);
         } else {
@@ -213,8 +219,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
 
     /// Whether the socket waits for the outcome of a connect.
     #[must_use]
-    pub fn is_connecting(&mut self) -> bool {
-        self.control().state == State::Connecting
+    pub fn is_connecting(&self) -> bool {
+        self.shard.slots.get(self.index).is_some_and(|slot| slot.control.state == State::Connecting)
     }
 
     /// The engine is shutting down: `shutdown` is due for an open socket, a connecting one ends.
@@ -572,7 +578,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let asked = core::mem::take(&mut self.control().asked);
         if asked.has(Asked::ENDS) {
             self.control().flags.set(Flags::CLOSING);
-            self.control().pending = Pending::default();
+            // a driver may close before `open` was given
+            self.control().pending = self.control().pending.only(Pending::OPEN);
         }
         if !self.control().state.is_live() {
             return;
@@ -653,8 +660,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
             return Next::Wait(Interest::NONE);
         }
         if let Some(data) = slot.data.take() {
-            drop(data);
             self.shard.stats.ended(control);
+            drop(data); // may panic: by then it is counted
         }
         if control.flags.has(Flags::IN_FLIGHT) {
             return Next::Cancel;

@@ -348,6 +348,11 @@ impl<'s, D> Shard<'s, D> {
         self.token(index).ok_or(Refusal::Full)
     }
 
+    /// Counts peers that the driver turned away without asking the handler.
+    pub fn turn_away(&mut self, peers: u64) {
+        self.stats.turned_away += peers;
+    }
+
     /// Sets a slot aside, so that a connect can be given its token before it begins: then
     /// [`dial`](Self::dial) or [`give_back`](Self::give_back).
     pub fn reserve(&mut self) -> Option<Token> {
@@ -374,7 +379,8 @@ impl<'s, D> Shard<'s, D> {
     }
 
     /// Begins to connect on a reserved slot, if the handler wants it. The driver makes the call and
-    /// tells its outcome by the port's `connected` or `failed`; the connect timeout runs.
+    /// tells its outcome by the port's `connected` or `failed`; the connect timeout runs. A connect
+    /// that was called off meanwhile [is none](Port::is_connecting): `refused` is due.
     ///
     /// # Errors
     ///
@@ -405,6 +411,10 @@ impl<'s, D> Shard<'s, D> {
             slot.data = Some(data);
             slot.control.peer = Packed::pack(peer);
             slot.control.step(Step::Dial, now);
+            if slot.control.flags.has(Flags::CLOSING) {
+                slot.control.because(CloseReason::Local);
+                slot.control.step(Step::Close, now);
+            }
         }
         self.refile(index);
         Ok(())

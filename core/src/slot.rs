@@ -106,7 +106,7 @@ bits! {
         ENDED = 11,
         /// Output waits for the peer, since `seen`.
         STALLED = 12,
-        /// The handler has asked for the end: nothing but `close` follows.
+        /// The end was asked for: nothing but `close` follows, or `refused` if it was before the connect.
         CLOSING = 13,
     }
 }

@@ -13,7 +13,7 @@ pub struct Stats {
     pub connected: u64,
     /// Connects that failed.
     pub refused: u64,
-    /// Sockets that were not admitted: no room, or the handler's choice.
+    /// Sockets that were not admitted: no room, or the handler's or the driver's choice.
     pub turned_away: u64,
     /// Ended sockets, by [`CloseReason::index`].
     pub closed: [u64; CloseReason::COUNT],
@@ -38,6 +38,12 @@ impl Stats {
         if let Some(count) = self.closed.get_mut(reason.index()) {
             *count += 1;
         }
+    }
+
+    /// Sockets that ended for this reason, its details left out.
+    #[must_use]
+    pub fn closed_for(&self, reason: CloseReason) -> u64 {
+        self.closed.get(reason.index()).copied().unwrap_or(0)
     }
 
     /// Ended sockets in all.

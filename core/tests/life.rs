@@ -248,6 +248,61 @@ fn a_connect_that_failed_is_not_opened_by_a_late_success() {
 }
 
 #[test]
+fn a_connect_that_is_called_off_before_it_begins_is_refused() {
+    for abort in [false, true] {
+        let mut bench = Bench::new(&PLAIN, nothing);
+        let token = bench.shard.reserve().unwrap();
+        let order = |port: &mut common::TestPort<'_>| {
+            if abort { port.cut(CloseReason::Aborted) } else { port.close() }
+        };
+        assert_eq!(bench.tell(token, order), NONE);
+        bench.shard.dial(&mut bench.handler, token, 1, &PEER).unwrap();
+        assert!(!bench.shard.port(token).unwrap().is_connecting());
+        assert_eq!(bench.tell(token, |port| port.connected()), Next::Close);
+        assert_eq!(bench.events(), [Event::Refused(ErrorKind::ConnectionAborted)]);
+        bench.is_clean();
+        // and the place remembers nothing
+        let next = bench.dial(2);
+        assert_eq!(next.index(), token.index());
+        assert!(bench.shard.port(next).unwrap().is_connecting());
+    }
+}
+
+#[test]
+fn a_place_given_back_forgets_that_it_was_called_off() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let token = bench.shard.reserve().unwrap();
+    assert_eq!(bench.tell(token, |port| port.close()), NONE);
+    bench.shard.give_back(token);
+    assert_eq!(bench.dial(1).index(), token.index());
+}
+
+#[test]
+fn a_driver_that_closes_before_open_was_given_still_has_both_ends() {
+    for pull in [false, true] {
+        let mut bench = Bench::new(&PLAIN, nothing);
+        bench.pull = pull;
+        let token = bench.admit().unwrap();
+        assert_eq!(bench.tell(token, |port| port.close()), Next::Close);
+        assert_eq!(bench.events(), [Event::Open, LOCAL]);
+        let token = bench.dial(1);
+        let order = |port: &mut common::TestPort<'_>| {
+            port.connected();
+            port.received(b"nobody sees it");
+            port.close();
+        };
+        let mut next = bench.tell(token, order);
+        // what came is unread, so the close is staged
+        assert_eq!(next, Next::Shut);
+        next = bench.tell(token, |port| port.shut());
+        assert_eq!(next, READ);
+        assert_eq!(bench.tell(token, |port| port.ended()), Next::Close);
+        assert_eq!(bench.events(), [Event::Open, LOCAL]);
+        bench.is_clean();
+    }
+}
+
+#[test]
 fn a_connect_ends_at_shutdown() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.dial(1);

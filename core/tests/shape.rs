@@ -125,6 +125,15 @@ fn storage_must_be_as_large_as_the_configuration_says_and_may_be_larger() {
 }
 
 #[test]
+fn a_cost_beyond_all_memory_does_not_wrap() {
+    let config = Config { sockets: usize::MAX, output_blocks: usize::MAX, ..Config::DEVICE };
+    assert_eq!(config.memory(), usize::MAX);
+    assert_eq!(footprint::<u64>(&config).total(), usize::MAX);
+    let config = Config { receive_size: usize::MAX, ..Config::DEVICE };
+    assert_eq!(config.memory(), usize::MAX);
+}
+
+#[test]
 fn every_setting_is_checked_at_both_ends() {
     let fine = Config::DEVICE;
     let cases: [(&str, Config, bool); 24] = [

@@ -413,8 +413,8 @@ impl embedded_io::ErrorType for Output<'_> {
     type Error = Full;
 }
 
-/// `write` takes what fits and fails with [`Full`] when that is nothing; `write_all` takes all or
-/// nothing; `flush` has nothing to do, as sending is the engine's.
+/// `write` takes what fits and fails with [`Full`] when that is nothing; `write_all` and `write_fmt`
+/// take all or nothing; `flush` has nothing to do, as sending is the engine's.
 impl embedded_io::Write for Output<'_> {
     fn write(&mut self, buf: &[u8]) -> Result<usize, Full> {
         match self.send_some(buf) {
@@ -429,6 +429,10 @@ impl embedded_io::Write for Output<'_> {
 
     fn write_all(&mut self, buf: &[u8]) -> Result<(), Full> {
         self.send(buf)
+    }
+
+    fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> Result<(), embedded_io::WriteFmtError<Full>> {
+        Output::write_fmt(self, args).map_err(embedded_io::WriteFmtError::Other)
     }
 }
 

@@ -1,6 +1,6 @@
 //! How accepted sockets begin.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::sync::Arc;
 use std::thread;
@@ -90,6 +90,33 @@ pub fn who_is_turned_away_sees_the_end<D: Driver>() {
     Peer::connect(listener.endpoint()).exchange(b"hello");
     assert_eq!(case.trace.count("admit"), 1);
     assert_eq!(case.stop().pollers[0].stats.turned_away, 5);
+}
+
+/// Whom the filter does not take sees the end, takes no place and no poller's time; a filter that panics costs its
+/// peer.
+pub fn who_is_filtered_sees_the_end<D: Driver>() {
+    for per_poller in [false, true] {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&asked);
+        let builder = small::<D>().pollers(2).listener_per_poller(per_poller).sockets(1);
+        let builder = builder.filter(move |listener, peer| {
+            assert!(matches!(peer, Address::Inet(peer) if peer.ip().is_loopback()));
+            match counted.fetch_add(1, Ordering::Relaxed) {
+                20 => std::panic::resume_unwind(Box::new("on purpose")),
+                _ => listener.0 == 1,
+            }
+        });
+        let mut case = Case::start(builder, echoing);
+        case.expect_panics(1);
+        let (closed, open) = (case.listen(), case.listen());
+        for _ in 0..30 {
+            assert_eq!(Peer::connect(closed.endpoint()).drain(), b"");
+        }
+        assert_eq!((asked.load(Ordering::Relaxed), case.trace.count("admit")), (30, 0));
+        Peer::connect(open.endpoint()).exchange(b"hello");
+        let report = case.stop();
+        assert_eq!(report.pollers.iter().map(|it| it.stats.turned_away).sum::<u64>(), 29);
+    }
 }
 
 /// A closed listener takes nobody, those it brought go on, and closing it again is said to be too late.

@@ -2,13 +2,12 @@
 
 use core::time::Duration;
 
+use lightcone_contract::sockets::soon;
 use lightcone_core::{Address, Handler, Origin, Timeouts};
 use lightcone_unix::driver::Driver;
 use lightcone_unix::{Builder, Engine, Error, Policy};
 
-use crate::alone::skip;
-use crate::case::{Case, small};
-use crate::system::is_root;
+use crate::case::{Case, Event, small};
 
 /// A handler that admits nobody.
 #[derive(Clone, Copy, Debug)]
@@ -130,7 +129,7 @@ pub fn a_unix_socket_file_goes_with_its_listener<D: Driver>() {
     let path = name.as_path().unwrap().to_owned();
     assert!(path.exists());
     listener.close().unwrap();
-    lightcone_contract::sockets::soon("the file's end", || (!path.exists()).then_some(()));
+    soon("the file's end", || (!path.exists()).then_some(()));
     let listener = case.listen_unix();
     crate::peer::Peer::connect(listener.endpoint()).exchange(b"again");
     assert!(path.exists());
@@ -161,16 +160,6 @@ pub fn malformed_addresses_are_quoted<D: Driver>() {
     assert!(error.contains("192.0.2.1") && error.contains("no interface has this address"), "{error}");
 }
 
-/// A port that only some may have.
-pub fn a_port_that_is_not_permitted<D: Driver>() {
-    if is_root() {
-        return skip("to this user everything is permitted");
-    }
-    let engine = start(small::<D>()).unwrap();
-    let text = engine.listen("127.0.0.1:1").unwrap_err().to_string();
-    assert!(text.contains("127.0.0.1:1") && text.contains("not permitted"), "{text}");
-}
-
 /// A failed `listen` takes no place.
 pub fn a_failed_listen_takes_no_place<D: Driver>() {
     let case = Case::echo::<D>();
@@ -181,12 +170,49 @@ pub fn a_failed_listen_takes_no_place<D: Driver>() {
     case.peer().exchange(b"hello");
 }
 
+/// More Unix addresses than an engine remembers: the listener is refused, as its peers could not be told apart.
+pub fn too_many_unix_addresses_are_refused<D: Driver>() {
+    let case = Case::echo::<D>();
+    let known = case.listen_unix();
+    let mut remembered = 1;
+    let error = loop {
+        match case.handle().address(&case.unix_path(&remembered.to_string()).parse().unwrap()) {
+            Ok(_) => remembered += 1,
+            Err(error) => break error,
+        }
+        assert!(remembered <= 4_096);
+    };
+    assert_eq!(remembered, 4_096);
+    assert!(matches!(error, Error::UnixAddresses) && error.to_string().contains("4096"), "{error}");
+    let error = case.engine().listen(case.unix_path("another")).unwrap_err();
+    assert!(matches!(error, Error::UnixAddresses), "{error}");
+    crate::peer::Peer::connect(known.endpoint()).exchange(b"hello");
+    known.close().unwrap();
+    let again = soon("the end of the listener", || case.engine().listen(known.endpoint()).ok());
+    crate::peer::Peer::connect(again.endpoint()).exchange(b"as before");
+}
+
+/// While it shuts down an engine neither listens nor connects any more, and says so.
+pub fn a_stopping_engine_begins_nothing<D: Driver>() {
+    let case = Case::start(small::<D>().pollers(2), |socket, event, cx| match event {
+        Event::Shutdown => {}
+        other => crate::case::echoing(socket, other, cx),
+    });
+    let mut peer = case.peer();
+    let (elsewhere, address) = crate::connecting::elsewhere();
+    case.trace.token(0);
+    case.handle().shutdown(Duration::from_secs(3_600));
+    assert!(matches!(case.engine().listen("127.0.0.1:0"), Err(Error::Gone)));
+    assert!(matches!(case.handle().connect(address, 1), Err(Error::Gone)));
+    peer.exchange(b"still served");
+    drop((peer, elsewhere));
+    case.join();
+}
+
 /// After the end there is nothing to listen with.
 pub fn a_stopped_engine_does_not_listen<D: Driver>() {
     let engine = start(small::<D>()).unwrap();
     engine.handle().shutdown(Duration::ZERO);
-    lightcone_contract::sockets::soon("the end", || {
-        matches!(engine.listen("127.0.0.1:0"), Err(Error::Gone)).then_some(())
-    });
+    soon("the end", || matches!(engine.listen("127.0.0.1:0"), Err(Error::Gone)).then_some(()));
     engine.join();
 }

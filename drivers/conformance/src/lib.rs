@@ -24,6 +24,7 @@
 //! | [`building`] | settings that can't be |
 //! | [`process`] | descriptors, signals and processor time: each in a process of its own |
 //! | [`faults`] | faults of an engine before this one, each named |
+//! | [`hooked`] | a driver with somebody who looks on |
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "these are tests: a failure is a panic")]
 #![allow(clippy::missing_panics_doc, reason = "to panic is what a failed test does")]
 #![allow(clippy::disallowed_methods, reason = "the peers' threads are the tests' own")]
@@ -43,6 +44,7 @@ pub mod case;
 pub mod connecting;
 pub mod ending;
 pub mod faults;
+pub mod hooked;
 pub mod messages;
 pub mod panics;
 pub mod peer;

@@ -187,7 +187,11 @@ pub fn a_broadcast_reaches_everyone_once<D: Driver>() {
 
 /// A broadcast to more sockets than a turn reaches gets to all of them.
 pub fn a_broadcast_reaches_thousands<D: Driver>() {
-    let count = if D::DESCRIPTORS_MAX.is_some() { 100 } else { 1_300 };
+    let hard = lightcone_unix::limits::DescriptorLimit::read().unwrap().hard;
+    let count = if D::DESCRIPTORS_MAX.is_some() || hard < 4_000 { 100 } else { 1_300 };
+    if count < 1_300 {
+        println!("skipped: more sockets than one turn reaches, {count} are possible here");
+    }
     let got = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&got);
     let case = Case::start(small::<D>().sockets(count), move |socket, event, _| match event {

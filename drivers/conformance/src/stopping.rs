@@ -1,23 +1,27 @@
 //! Shutdown in every state of a socket.
 
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::thread;
 
 use lightcone_contract::sockets::soon;
-use lightcone_core::CloseReason;
+use lightcone_core::{CloseReason, PollerId, Rejected};
 use lightcone_unix::clock::Clock;
-use lightcone_unix::driver::Driver;
+use lightcone_unix::driver::{Driver, DriverError};
 use lightcone_unix::endpoint::Endpoint;
+use lightcone_unix::errno::Errno;
 
 use crate::accepting::refused;
 use crate::alone::skip;
 use crate::case::{Case, Event, bounded, by_default, consume_all, echoing, small, small_with};
 use crate::connecting::Silent;
 use crate::ending::wait_until_stalled;
+use crate::hooked::{Hook, Hooked};
 use crate::peer::{Peer, pattern};
 
 /// Grace that nobody should need.
-const LONG: Duration = Duration::from_secs(5);
+const LONG: Duration = Duration::from_millis(LONG_MS);
+const LONG_MS: u64 = 5_000;
 
 fn span_ms<T>(run: impl FnOnce() -> T) -> (T, u64) {
     let start = Clock::now_ms();
@@ -29,7 +33,7 @@ fn span_ms<T>(run: impl FnOnce() -> T) -> (T, u64) {
 pub fn an_empty_engine_stops_at_once<D: Driver>() {
     let case = Case::start(small::<D>().pollers(3), echoing);
     let (report, span) = span_ms(|| case.stop_within(Duration::from_secs(3_600)));
-    assert!(span < 2_000, "{span} ms");
+    assert!(span < LONG_MS, "{span} ms");
     assert_eq!((report.opened(), report.drained(), report.aborted()), (0, 0, 0));
     assert_eq!(report.to_string(), "stopped: 0 opened, 0 drained, 0 aborted, 0 bytes lost");
 }
@@ -42,8 +46,9 @@ pub fn idle_sockets_close_in_order<D: Driver>() {
     case.trace.until_count("open", 10);
     let trace = case.trace.clone();
     let (report, span) = span_ms(|| case.stop_within(LONG));
-    assert!(span < 2_000, "{span} ms");
-    assert!(refused(listener.endpoint()));
+    assert!(span < LONG_MS, "{span} ms");
+    // the port may be another test's for a while
+    soon("refusal", || refused(listener.endpoint()).then_some(()));
     peers.iter_mut().for_each(Peer::expect_end);
     for socket in 0..10 {
         assert_eq!(trace.shape(socket), "admit open shutdown close(engine shut down)");
@@ -99,7 +104,7 @@ pub fn a_stalled_socket_is_aborted_at_the_end_of_the_grace<D: Driver>() {
     wait_until_stalled(&case);
     let trace = case.trace.clone();
     let (report, span) = span_ms(|| case.stop_within(Duration::from_millis(300)));
-    assert!((300..2_000).contains(&span), "{span} ms");
+    assert!((300..LONG_MS).contains(&span), "{span} ms");
     assert_eq!((report.drained(), report.aborted()), (0, 1));
     assert_eq!(trace.closed(0), CloseReason::Shutdown);
     assert!(report.bytes_lost() > 0);
@@ -114,12 +119,12 @@ pub fn a_handler_may_go_on_within_the_grace<D: Driver>() {
     });
     let mut peers = [case.peer(), case.peer()];
     case.trace.until_count("open", 2);
-    case.handle().shutdown(Duration::from_millis(400));
+    case.handle().shutdown(LONG * 2);
     case.trace.until_count("shutdown", 2);
     peers[0].exchange(b"one more");
     drop(peers);
     let (report, span) = span_ms(|| case.join());
-    assert!(span < 350, "the engine waits for nobody: {span} ms");
+    assert!(span < LONG_MS, "the engine waits for nobody: {span} ms");
     assert_eq!(report.aborted(), 0);
 }
 
@@ -133,7 +138,7 @@ pub fn a_handler_that_never_closes_is_cut_off<D: Driver>() {
     case.trace.until_count("open", 2);
     let trace = case.trace.clone();
     let (report, span) = span_ms(|| case.stop_within(Duration::from_millis(200)));
-    assert!((200..2_000).contains(&span), "{span} ms");
+    assert!((200..LONG_MS).contains(&span), "{span} ms");
     assert_eq!((report.drained(), report.aborted()), (0, 2));
     assert_eq!(trace.shape(0), "admit open shutdown close(engine shut down)");
 }
@@ -146,7 +151,7 @@ pub fn a_connecting_socket_is_called_off<D: Driver>() {
     case.trace.until(0, "admit");
     let trace = case.trace.clone();
     let (report, span) = span_ms(|| case.stop_within(LONG));
-    assert!(span < 2_000, "{span} ms");
+    assert!(span < LONG_MS, "{span} ms");
     assert_eq!(trace.shape(0), "admit refused(connection aborted)");
     assert_eq!((report.opened(), report.aborted()), (0, 0));
 }
@@ -181,14 +186,20 @@ pub fn lingering_sockets_end<D: Driver>() {
         Event::Receive => socket.linger(),
         other => by_default(socket, other),
     });
-    let mut peer = case.peer();
+    let listener = case.listen();
+    let mut peer = Peer::connect(listener.endpoint());
     peer.send(b"x");
     peer.expect_end();
+    let _idle = Peer::connect(listener.endpoint());
+    case.trace.token(1);
     let trace = case.trace.clone();
-    let (_, span) = span_ms(|| case.stop_within(Duration::from_millis(200)));
-    assert!(span < 2_000, "{span} ms");
+    let (report, span) = span_ms(|| case.stop_within(Duration::from_millis(200)));
+    assert!(span < LONG_MS, "{span} ms");
     assert_eq!(trace.count_of(0, "close"), 1);
     assert_eq!(trace.count_of(0, "shutdown"), 0);
+    // the one had been closed, and all that it was to send has left; the other was told
+    assert_eq!(trace.closed(0), CloseReason::Local);
+    assert_eq!((report.drained(), report.aborted()), (1, 0));
 }
 
 /// A shorter grace time replaces a longer one; a longer one does not replace a shorter.
@@ -205,7 +216,7 @@ pub fn a_shorter_grace_replaces_a_longer_one<D: Driver>() {
     case.handle().shutdown(Duration::from_secs(3_600));
     let trace = case.trace.clone();
     let (report, span) = span_ms(|| case.join());
-    assert!(span < 2_000, "{span} ms");
+    assert!(span < LONG_MS, "{span} ms");
     assert_eq!(report.aborted(), 1);
     assert_eq!(trace.count("shutdown"), 1);
 }
@@ -247,6 +258,57 @@ pub fn a_handler_drops_its_engine<D: Driver>() {
     assert!(engine.lock().unwrap().is_none());
 }
 
+/// The second of an engine's drivers breaks when it is told to.
+#[derive(Debug)]
+pub struct Break(bool);
+
+static MADE: AtomicUsize = AtomicUsize::new(0);
+static BREAK: AtomicBool = AtomicBool::new(false);
+
+impl Default for Break {
+    fn default() -> Self {
+        Self(MADE.fetch_add(1, Ordering::Relaxed) == 1)
+    }
+}
+
+impl Hook for Break {
+    fn wait(&mut self) -> Result<(), DriverError> {
+        let breaks = self.0 && BREAK.load(Ordering::Relaxed);
+        if breaks { Err(DriverError::Os("wait", Errno(libc::EIO))) } else { Ok(()) }
+    }
+}
+
+/// A poller whose driver breaks is gone and said to be; the others go on and take its share, and nothing hangs.
+pub fn a_poller_that_fails_takes_nobody_along<D: Driver>() {
+    let mut case = Case::start(small::<Hooked<D, Break>>().pollers(2), echoing);
+    let listener = case.listen();
+    let mut before = Peer::connect(listener.endpoint());
+    before.exchange(b"on the first poller");
+    Peer::connect(listener.endpoint()).exchange(b"on the second");
+    case.trace.closed(1);
+    let there = case.trace.token(1);
+    assert_eq!(there.poller(), PollerId(1));
+    assert_eq!(case.handle().failed(), 0);
+    BREAK.store(true, Ordering::Relaxed);
+    soon("the end of the second poller", || {
+        matches!(case.handle().post(there, 1), Err(Rejected::Gone(1))).then_some(())
+    });
+    assert_eq!(case.handle().failed(), 1);
+    before.exchange(b"goes on");
+    for _ in 0..6 {
+        Peer::connect(listener.endpoint()).exchange(b"taken by the first");
+    }
+    assert_eq!(case.handle().loads()[1], 0);
+    let trace = case.trace.clone();
+    let engine = case.give_away();
+    let report = bounded("shutdown", move || engine.shutdown(LONG));
+    // the second has left no account
+    assert_eq!((report.failed(), report.pollers[0].stats.accepted), (1, 7));
+    assert_eq!(trace.count("close"), 8);
+    assert!(report.pollers[1].failed && !report.pollers[0].failed);
+    assert!(report.to_string().contains("1 pollers failed"), "{report}");
+}
+
 /// Dropping an engine closes everything and waits for its threads.
 pub fn dropping_an_engine_closes_everything<D: Driver>() {
     struct Alive(std::sync::Arc<()>);
@@ -269,7 +331,8 @@ pub fn dropping_an_engine_closes_everything<D: Driver>() {
     for peer in &mut peers {
         peer.drain();
     }
-    assert!(refused(listener.endpoint()));
+    // the port may be another test's for a while
+    soon("refusal", || refused(listener.endpoint()).then_some(()));
 }
 
 /// Stopping while peers come, talk and go: every socket still has its end.

@@ -3,6 +3,7 @@
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::time::Duration;
+use std::os::fd::BorrowedFd;
 
 use lightcone_unix::errno::Errno;
 use lightcone_unix::limits::DescriptorLimit;
@@ -32,6 +33,20 @@ pub fn descriptors() -> Vec<(i32, i32)> {
         .collect()
 }
 
+/// Whether an option of a connected internet socket is on; `None` for any other descriptor.
+#[must_use]
+pub fn option(fd: i32, level: libc::c_int, name: libc::c_int) -> Option<bool> {
+    // SAFETY: the number is used for the two calls below, which fail where it is nobody's.
+    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+    lightcone_unix::socket::peer_address(socket).ok()?.as_inet()?;
+    let mut value: libc::c_int = 0;
+    let mut length = libc::socklen_t::try_from(size_of::<libc::c_int>()).unwrap();
+    let pointer = (&raw mut value).cast();
+    // SAFETY: `pointer` has room for the `length` bytes of a C int.
+    unsafe { syscall!(getsockopt(fd, level, name, pointer, &raw mut length)) }.unwrap();
+    Some(value != 0)
+}
+
 /// Allows so many descriptors from now on.
 pub fn limit_descriptors(soft: u64) {
     let hard = DescriptorLimit::read().unwrap().hard;
@@ -48,11 +63,25 @@ pub fn leave_descriptors(count: usize) {
     limit_descriptors(beyond.try_into().unwrap());
 }
 
+/// Allows so many bytes of memory, mapped or used, from now on.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn limit_memory(bytes: u64) {
+    let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: `limit` is read during the call only.
+    unsafe { syscall!(setrlimit(libc::RLIMIT_AS, &raw const limit)) }.unwrap();
+}
+
 /// Whether this process may do everything.
 #[must_use]
 pub fn is_root() -> bool {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::geteuid() == 0 }
+}
+
+/// Goes on as this user, of all threads; for root, who may come back.
+pub fn set_user(user: libc::uid_t) {
+    // SAFETY: takes a number.
+    unsafe { syscall!(seteuid(user)) }.unwrap();
 }
 
 /// Makes a write to a broken pipe deadly again, as it is in programs not written in Rust.

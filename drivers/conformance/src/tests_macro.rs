@@ -63,6 +63,8 @@ macro_rules! tests {
             an_impossible_address_is_refused
             a_connect_times_out
             a_connect_can_be_called_off
+            a_connect_is_called_off_at_once
+            a_reset_before_the_connect_is_seen
             a_reset_right_after_the_connect
             handlers_connect
             connects_of_one_turn_are_bounded
@@ -78,6 +80,7 @@ macro_rules! tests {
             listeners_take_texts_and_addresses
             a_burst_is_served_whole
             who_is_turned_away_sees_the_end
+            who_is_filtered_sees_the_end
             a_closed_listener_takes_nobody
             a_closed_listener_is_not_its_successor
             listeners_of_several_threads_are_different
@@ -143,6 +146,7 @@ macro_rules! tests {
             a_shorter_grace_replaces_a_longer_one
             a_handler_shuts_the_engine_down
             a_handler_drops_its_engine
+            a_poller_that_fails_takes_nobody_along
             dropping_an_engine_closes_everything
             stopping_in_the_middle_of_everything
         }
@@ -161,6 +165,7 @@ macro_rules! tests {
             in_admit
             in_open_of_one_of_a_burst
             in_admit_of_a_connect
+            in_what_is_dropped_or_copied
             a_thousand_times
             in_the_factory
         }
@@ -172,8 +177,9 @@ macro_rules! tests {
             unix_paths_in_the_way
             a_unix_socket_file_goes_with_its_listener
             malformed_addresses_are_quoted
-            a_port_that_is_not_permitted
             a_failed_listen_takes_no_place
+            too_many_unix_addresses_are_refused
+            a_stopping_engine_begins_nothing
             a_stopped_engine_does_not_listen
         }
         $crate::tests! { $driver: faults:
@@ -197,9 +203,13 @@ macro_rules! tests {
         }
         $crate::tests! { $driver: process alone:
             every_descriptor_is_closed_on_exec
+            options_reach_every_socket
             no_descriptor_is_left_behind
             out_of_descriptors_it_rests_and_resumes
+            a_place_that_is_not_permitted
+            out_of_descriptors_nothing_begins
             a_shortage_of_descriptors_is_said
+            a_shortage_of_memory_is_said
             signals_interrupt_nothing
             a_broken_pipe_kills_nobody
             an_idle_engine_makes_no_wake_ups

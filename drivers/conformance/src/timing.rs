@@ -13,7 +13,9 @@ use crate::peer::Peer;
 const SPAN: Duration = Duration::from_millis(120);
 const SPAN_MS: u64 = 120;
 /// How late something may be on a machine that is busy with other tests.
-const LATE_MS: u64 = 500;
+const LATE_MS: u64 = 2_000;
+/// Longer than other tests hold this one up between two steps.
+const LONGER: Duration = Duration::from_millis(900);
 
 fn assert_on_time(span_ms: u64) {
     assert!((SPAN_MS..SPAN_MS + LATE_MS).contains(&span_ms), "after {span_ms} ms");
@@ -30,17 +32,18 @@ pub fn nothing_comes<D: Driver>() {
 
 /// A socket that falls silent.
 pub fn a_socket_falls_silent<D: Driver>() {
-    let case = Case::start(small_with::<D>(|it| it.idle = Some(SPAN)), echoing);
+    let case = Case::start(small_with::<D>(|it| it.idle = Some(LONGER)), echoing);
     let mut peer = case.peer();
     for _ in 0..4 {
         peer.exchange(b"x");
-        thread::sleep(SPAN / 3);
+        thread::sleep(LONGER / 3);
     }
     peer.exchange(b"last");
     assert_eq!(case.trace.closed(0), CloseReason::TimedOut(Timeout::Idle));
     let records = case.trace.records();
     let last = records.iter().rfind(|it| it.what.name() == "sent").unwrap().at_ms;
-    assert_on_time(case.trace.until(0, "close").at_ms - last);
+    let span_ms = case.trace.until(0, "close").at_ms - last;
+    assert!((900..900 + LATE_MS).contains(&span_ms), "after {span_ms} ms");
 }
 
 /// The idle timeout holds for sockets of this side too, which are given no first byte.
@@ -86,12 +89,12 @@ pub fn a_peer_takes_nothing<D: Driver>() {
 /// A peer that takes little, but takes it, is not stalled.
 pub fn a_slow_peer_is_not_stalled<D: Driver>() {
     let case =
-        Case::start(small_with::<D>(|it| it.write_stall = Some(SPAN * 3)), |socket, event, _| match event {
+        Case::start(small_with::<D>(|it| it.write_stall = Some(LONGER)), |socket, event, _| match event {
             Event::Open | Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
             other => by_default(socket, other),
         });
     let mut peer = Peer::connect(case.listen().endpoint());
-    for _ in 0..20 {
+    for _ in 0..50 {
         peer.receive(300_000);
         thread::sleep(SPAN / 4);
     }
@@ -155,10 +158,10 @@ pub fn deadlines_come_on_time<D: Driver>() {
 /// A deadline that is moved or cleared does not come; one in the past comes at once.
 pub fn deadlines_move<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, cx| match event {
-        Event::Open => socket.set_deadline(Some(cx.now() + SPAN)),
+        Event::Open => socket.set_deadline(Some(cx.now() + LONGER)),
         Event::Message(1) => socket.set_deadline(None),
         Event::Message(2) => {
-            socket.set_deadline(Some(cx.now() + SPAN));
+            socket.set_deadline(Some(cx.now() + LONGER));
             socket.set_deadline(Some(cx.now() + Duration::from_secs(3_600)));
         }
         Event::Message(3) => socket.set_deadline(Some(Instant::from_millis(0))),
@@ -169,7 +172,7 @@ pub fn deadlines_move<D: Driver>() {
     let token = case.trace.token(0);
     for message in 1..=2 {
         case.handle().post(token, message).unwrap();
-        thread::sleep(SPAN * 3 / 2);
+        thread::sleep(LONGER * 3 / 2);
         assert_eq!(case.trace.count("timeout"), 0);
     }
     case.handle().post(token, 3).unwrap();

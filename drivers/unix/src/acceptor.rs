@@ -2,6 +2,7 @@
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use core::fmt;
 use core::time::Duration;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -32,6 +33,18 @@ pub(crate) struct Newcomer {
     pub(crate) seat: Seat,
 }
 
+type Takes = dyn Fn(ListenerId, &Address) -> bool + Send + Sync;
+
+/// Whom to take at all, asked on the thread that accepts.
+#[derive(Clone)]
+pub(crate) struct Filter(pub(crate) Arc<Takes>);
+
+impl fmt::Debug for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Filter")
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     socket: ListenSocket,
@@ -46,6 +59,9 @@ pub(crate) struct Acceptor {
     listeners: Vec<Entry>,
     /// `None`: every socket stays on the poller that accepted it.
     balancer: Option<Balancer>,
+    filter: Option<Filter>,
+    /// How many the filter has turned away, until it is taken.
+    pub(crate) filtered: u64,
     /// An accepted socket for which no poller had room.
     held: Option<(OwnedFd, Address, ListenerId)>,
     /// When to accept again.
@@ -61,8 +77,16 @@ enum Outcome {
 }
 
 impl Acceptor {
-    pub(crate) fn new(balancer: Option<Balancer>) -> Self {
-        Self { listeners: Vec::new(), balancer, held: None, resume_at: None, newcomers: VecDeque::new() }
+    pub(crate) fn new(balancer: Option<Balancer>, filter: Option<Filter>) -> Self {
+        Self {
+            listeners: Vec::new(),
+            balancer,
+            filter,
+            filtered: 0,
+            held: None,
+            resume_at: None,
+            newcomers: VecDeque::new(),
+        }
     }
 
     const fn key(id: ListenerId) -> u64 {
@@ -184,6 +208,12 @@ impl Acceptor {
                 }
             };
             let Some(peer) = peer else { continue };
+            if let Some(Filter(takes)) = &self.filter
+                && !takes(id, &peer)
+            {
+                self.filtered += 1;
+                continue;
+            }
             match self.place(fd, peer, id, me, hub) {
                 Outcome::Placed(newcomer) => self.newcomers.extend(newcomer),
                 Outcome::NoRoom(fd) => {
@@ -264,7 +294,7 @@ mod tests {
 
     #[test]
     fn an_end_of_a_socket_ends_the_rest() {
-        let mut acceptor = Acceptor::new(None);
+        let mut acceptor = Acceptor::new(None, None);
         let now = Instant::from_millis(1_000);
         acceptor.hurry(now);
         assert_eq!(acceptor.deadline(), None, "who does not rest has nothing to hurry to");

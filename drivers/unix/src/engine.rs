@@ -20,15 +20,17 @@ use std::thread::{self, JoinHandle};
 use lightcone_core::balance::{BalanceError, Balancer, Policy};
 use lightcone_core::sync::PushError;
 use lightcone_core::{
-    Address, Config, ConfigError, Handler, Instant, ListenerId, PollerId, Rejected, Shard, Stats, Storage,
-    Timeouts, Token,
+    Address, Config, ConfigError, Handler, Instant, ListenerId, PollerId, Rejected, Shard, Slot, Stats,
+    Storage, Timeouts, Token,
 };
 
-use crate::acceptor::{Acceptor, LISTENERS_MAX};
+pub use lightcone_core::balance::POLLERS_MAX;
+
+use crate::acceptor::{Acceptor, Filter, LISTENERS_MAX};
 use crate::clock::Clock;
 use crate::driver::{Driver, DriverError};
 use crate::endpoint::{Endpoint, EndpointError};
-use crate::hub::{Control, Hub, Listening, Remote, UNIX_MAX, locked};
+use crate::hub::{Control, Desk, Hub, Listening, Remote, UNIX_MAX, locked};
 use crate::limits::{DescriptorLimit, LimitError};
 use crate::listener::{ListenError, ListenOptions, ListenSocket};
 use crate::outbox::CONNECTS_A_TURN;
@@ -37,8 +39,6 @@ use crate::report::{PollerReport, Report};
 use crate::socket::KeepAlive;
 use crate::waker::Waker;
 
-/// The most pollers of one engine.
-pub const POLLERS_MAX: usize = 256;
 /// The most sockets of one poller.
 pub const SOCKETS_MAX: usize = (1 << 24) - 1_024;
 /// Descriptors that an engine needs beside those of its sockets: for each poller, and on top.
@@ -59,6 +59,13 @@ pub enum Error {
     Config(ConfigError),
     /// A balancer that does not fit the pollers.
     Balance(BalanceError),
+    /// So many bytes for each poller are more than the system gives.
+    Memory {
+        /// The bytes of one poller.
+        bytes: usize,
+        /// How many pollers there are to be.
+        pollers: usize,
+    },
     /// The driver could not be made.
     Driver(DriverError),
     /// A thread could not be started.
@@ -69,7 +76,7 @@ pub enum Error {
     Endpoint(EndpointError),
     /// A listener that could not be had.
     Listen(ListenError),
-    /// More listeners than an engine can have in its life.
+    /// More listeners than an engine can have at once.
     Listeners,
     /// More Unix addresses than an engine can remember.
     UnixAddresses,
@@ -89,12 +96,16 @@ impl fmt::Display for Error {
             }
             Self::Config(error) => error.fmt(f),
             Self::Balance(error) => error.fmt(f),
+            Self::Memory { bytes, pollers } => write!(
+                f,
+                "{bytes} bytes for each of {pollers} pollers: the system refuses so much memory; allowed: fewer sockets, blocks or pollers"
+            ),
             Self::Driver(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
             Self::Factory(poller) => write!(f, "the factory of handlers panicked for poller {}", poller.0),
             Self::Endpoint(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
-            Self::Listeners => write!(f, "an engine can have {LISTENERS_MAX} listeners in its life"),
+            Self::Listeners => write!(f, "an engine can have {LISTENERS_MAX} listeners at once"),
             Self::UnixAddresses => write!(f, "an engine can remember {UNIX_MAX} Unix addresses"),
             Self::Full => f.write_str("full: the poller has no room now"),
             Self::Gone => f.write_str("gone: the engine has stopped, or what was named has ended"),
@@ -131,6 +142,7 @@ pub struct Builder<D> {
     policy: Policy,
     listener_per_poller: bool,
     listen: ListenOptions,
+    filter: Option<Filter>,
     mailbox: usize,
     driver: PhantomData<fn() -> D>,
 }
@@ -153,6 +165,7 @@ impl<D: Driver> Default for Builder<D> {
             policy: Policy::RoundRobin,
             listener_per_poller: false,
             listen: ListenOptions::default(),
+            filter: None,
             mailbox: 4_096,
             driver: PhantomData,
         }
@@ -167,11 +180,11 @@ impl<D: Driver> Builder<D> {
 
     /// The same settings with another driver.
     pub fn driver<E: Driver>(self) -> Builder<E> {
-        let Self { pollers, config, policy, listener_per_poller, listen, mailbox, driver: _ } = self;
-        Builder { pollers, config, policy, listener_per_poller, listen, mailbox, driver: PhantomData }
+        let Self { pollers, config, policy, listener_per_poller, listen, filter, mailbox, driver: _ } = self;
+        Builder { pollers, config, policy, listener_per_poller, listen, filter, mailbox, driver: PhantomData }
     }
 
-    /// How many poller threads: 1 to [`POLLERS_MAX`]. Default: one for each processor.
+    /// How many poller threads: 1 to [`POLLERS_MAX`]. Default: one for each processor, as far as that goes.
     pub fn pollers(mut self, pollers: usize) -> Self {
         self.pollers = Some(pollers);
         self
@@ -184,21 +197,21 @@ impl<D: Driver> Builder<D> {
         self
     }
 
-    /// Bytes of a buffer block: a power of two. Default 4,096.
+    /// Bytes of a buffer block: a power of two from 64 to 2^24. Default 4,096.
     pub fn block_size(mut self, bytes: usize) -> Self {
         self.config.block_size = bytes;
         self
     }
 
-    /// Blocks of one poller for input that handlers leave unconsumed, and for output. Default 16,384
-    /// each. Memory is taken as it is used.
+    /// Blocks of one poller for input that handlers leave unconsumed, and for output: 1 or more each,
+    /// less than 4 GiB together. Default 16,384 each. Memory is taken as it is used.
     pub fn blocks(mut self, input: usize, output: usize) -> Self {
         self.config.input_blocks = input;
         self.config.output_blocks = output;
         self
     }
 
-    /// The most output blocks of one socket. Default 32, which is 128 KiB: what a peer that does not
+    /// The most output blocks of one socket: 1 to 65,535. Default 32, which is 128 KiB: what a peer that does not
     /// read can make the engine hold.
     pub fn output_limit(mut self, blocks: usize) -> Self {
         self.config.output_limit = blocks;
@@ -206,8 +219,8 @@ impl<D: Driver> Builder<D> {
     }
 
     /// The most bytes received at once, and the most that a socket can leave unconsumed: a power of
-    /// two, at least the block size. Default 128 KiB. `blocks` is how many sockets of one poller may
-    /// leave more than a block unconsumed; default 256.
+    /// two, at least the block size and at most 2^24. Default 128 KiB. `blocks` is how many sockets of
+    /// one poller may leave more than a block unconsumed; default 256, and with 0 a block is the most.
     pub fn receive(mut self, bytes: usize, blocks: usize) -> Self {
         self.config.receive_size = bytes;
         self.config.receive_blocks = blocks;
@@ -245,14 +258,34 @@ impl<D: Driver> Builder<D> {
         self
     }
 
-    /// The engine's timeouts.
+    /// Whom to take at all, by listener and peer: one for whom `filter` says no is closed before it
+    /// takes a place on a poller, and counts as [turned away](Stats::turned_away). It runs on the
+    /// thread that accepts and should be quick. Whatever needs a poller's state is for
+    /// [`Handler::admit`]. Default: everybody.
+    ///
+    /// ```
+    /// # use lightcone_core::Address;
+    /// # use lightcone_unix::{Builder, driver::Driver};
+    /// # fn local_peers_only<D: Driver>() -> Builder<D> {
+    /// Builder::new().filter(|_listener, peer| match peer {
+    ///     Address::Inet(peer) => peer.ip().is_loopback(),
+    ///     Address::Unix(_) => true,
+    /// })
+    /// # }
+    /// ```
+    pub fn filter(mut self, filter: impl Fn(ListenerId, &Address) -> bool + Send + Sync + 'static) -> Self {
+        self.filter = Some(Filter(Arc::new(filter)));
+        self
+    }
+
+    /// The engine's timeouts, at most 12 days each. The defaults are those of [`Timeouts`].
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.config.timeouts = timeouts;
         self
     }
 
-    /// How many posted messages wait at one poller before [`Rejected::Full`]: a power of two. Default
-    /// 4,096.
+    /// How many posted messages wait at one poller before [`Rejected::Full`]: a power of two from 2 to
+    /// 2^20. Default 4,096.
     pub fn mailbox(mut self, messages: usize) -> Self {
         self.mailbox = messages;
         self
@@ -272,8 +305,8 @@ impl<D: Driver> Builder<D> {
     where
         H: Handler<Message: Send> + 'static,
     {
-        let pollers =
-            self.pollers.unwrap_or_else(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
+        let processors = || thread::available_parallelism().map_or(1, NonZeroUsize::get).min(POLLERS_MAX);
+        let pollers = self.pollers.unwrap_or_else(processors);
         if !(1..=POLLERS_MAX).contains(&pollers) {
             return Err(Error::Pollers(pollers));
         }
@@ -289,6 +322,7 @@ impl<D: Driver> Builder<D> {
         config.salt = RandomState::new().build_hasher().finish() as u32;
         config.check()?;
         let balancer = Balancer::new(self.policy, pollers)?;
+        try_memory::<H::Data>(&config, pollers)?;
         let wanted = pollers * (sockets + DESCRIPTORS_A_POLLER) + DESCRIPTORS_ON_TOP;
         let shortage = DescriptorLimit::require(wanted as u64).err();
 
@@ -301,11 +335,28 @@ impl<D: Driver> Builder<D> {
         let hub = Arc::new(Hub::new(remotes.collect(), sockets as u32, balancer));
         let (listen, listener_per_poller) = (self.listen, self.listener_per_poller);
         let policy = (!listener_per_poller).then_some(self.policy);
-        let starter = Starter { make: Arc::new(make), hub: Arc::clone(&hub), config, listen, policy };
+        let (make, filter) = (Arc::new(make), self.filter);
+        let starter = Starter { make, hub: Arc::clone(&hub), config, listen, policy, filter };
         let threads = Mutex::new(starter.threads(drivers)?);
         let inner = Arc::new(Inner { hub, listen, shortage });
         Ok(Engine { handle: Handle { inner }, threads, listener_per_poller })
     }
+}
+
+/// Whether the system has the memory of all pollers. It is asked here, where the answer can be told: on the pollers'
+/// threads a refusal would end the process.
+fn try_memory<D>(config: &Config, pollers: usize) -> Result<(), Error> {
+    let slots = size_of::<Slot<D>>().saturating_mul(config.sockets);
+    let mut all = Vec::new();
+    for _ in 0..pollers {
+        for bytes in [slots, config.memory()] {
+            let mut piece = Vec::<u8>::new();
+            let bytes_of_both = slots.saturating_add(config.memory());
+            piece.try_reserve_exact(bytes).map_err(|_| Error::Memory { bytes: bytes_of_both, pollers })?;
+            all.push(piece);
+        }
+    }
+    Ok(())
 }
 
 /// What the threads of one engine are started from.
@@ -316,6 +367,7 @@ struct Starter<H: Handler, F> {
     listen: ListenOptions,
     /// How an accepting poller spreads sockets; `None`: it keeps them.
     policy: Option<Policy>,
+    filter: Option<Filter>,
 }
 
 type Thread = JoinHandle<PollerReport>;
@@ -363,7 +415,7 @@ where
         ready: mpsc::Sender<PollerId>,
     ) -> io::Result<Thread> {
         let (make, hub, config) = (Arc::clone(&self.make), Arc::clone(&self.hub), self.config);
-        let (listen, policy) = (self.listen, self.policy);
+        let (listen, policy, filter) = (self.listen, self.policy, self.filter.clone());
         let name = format!("lightcone-{}", id.0);
         thread::Builder::new().name(name).spawn(move || {
             let config = Config { poller: id, ..config };
@@ -381,7 +433,7 @@ where
             };
             let receive_size =
                 if config.receive_blocks > 0 { config.receive_size } else { config.block_size };
-            let acceptor = Acceptor::new(balancer);
+            let acceptor = Acceptor::new(balancer, filter);
             let nodelay = listen.nodelay;
             let parts =
                 Parts { id, hub: &hub, remote, shard, handler, driver, acceptor, receive_size, nodelay, now };
@@ -477,14 +529,15 @@ impl<M> Handle<M> {
     ///
     /// # Errors
     ///
-    /// When every poller is full, or the engine has stopped.
+    /// [`Error::Full`] when every poller is full, [`Error::Gone`] when the engine has been shut down.
     pub fn connect(&self, to: Address, tag: u64) -> Result<(), Error> {
         let hub = self.hub();
         let hint = match &to {
             Address::Inet(to) => lightcone_core::balance::peer_hint(to),
             Address::Unix(_) => 0,
         };
-        let mut balancer = locked(&hub.balancer);
+        let mut desk = locked(&hub.desk);
+        let Desk { balancer, stopping: false, .. } = &mut *desk else { return Err(Error::Gone) };
         let first = balancer.pick(&hub.pollers, hint);
         let mut last = Error::Full;
         for poller in core::iter::once(first).chain(balancer.alternatives(first, &hub.pollers)) {
@@ -548,6 +601,17 @@ impl<M> Handle<M> {
         self.hub().pollers.iter().map(Remote::stats).collect()
     }
 
+    /// How many pollers have [failed](PollerReport::failed). The others go on; but if the one that
+    /// accepts is among them, nobody is accepted any more, and a program had better shut down.
+    #[must_use]
+    pub fn failed(&self) -> usize {
+        let desk = locked(&self.hub().desk);
+        if desk.stopping {
+            return 0; // those that have ended are not told apart
+        }
+        self.hub().pollers.iter().filter(|remote| remote.control.is_closed()).count()
+    }
+
     /// How many sockets each poller has now, those on their way to it included.
     #[must_use]
     pub fn loads(&self) -> Vec<u32> {
@@ -562,10 +626,12 @@ impl<M> Handle<M> {
     /// what is still open after the grace time is aborted. A shorter grace time than one given before
     /// replaces it. [`Engine::join`] waits for the end.
     pub fn shutdown(&self, grace: Duration) {
+        let mut desk = locked(&self.hub().desk);
+        desk.stopping = true;
         for remote in &self.hub().pollers {
             remote.tell_to_stop(grace);
         }
-        for listening in locked(&self.hub().listeners).iter_mut() {
+        for listening in &mut desk.listeners {
             listening.taken = false;
         }
     }
@@ -605,7 +671,8 @@ impl<M> Engine<M> {
     ///
     /// # Errors
     ///
-    /// An address that is none, in use or not permitted; the error says which and why.
+    /// An address that is none, in use or not permitted; the error says which and why. [`Error::Gone`]
+    /// when the engine has been shut down.
     pub fn listen(&self, on: impl ToEndpoints) -> Result<Listener<M>, Error> {
         let endpoints = on.to_endpoints()?;
         let (id, turn) = self.take_place()?;
@@ -616,7 +683,7 @@ impl<M> Engine<M> {
                 Err(error) => failed = Some(error),
             }
         }
-        if let Some(place) = locked(&self.handle.hub().listeners).get_mut(usize::from(id.0)) {
+        if let Some(place) = locked(&self.handle.hub().desk).listeners.get_mut(usize::from(id.0)) {
             place.taken = false;
         }
         Err(failed.unwrap_or(Error::Gone))
@@ -624,7 +691,7 @@ impl<M> Engine<M> {
 
     /// Takes a place for a listener; one whose listener failed or was closed is used again.
     fn take_place(&self) -> Result<(ListenerId, u64), Error> {
-        let mut listeners = locked(&self.handle.hub().listeners);
+        let listeners = &mut locked(&self.handle.hub().desk).listeners;
         let index = listeners.iter().position(|listening| !listening.taken).unwrap_or(listeners.len());
         if index >= LISTENERS_MAX {
             return Err(Error::Listeners);
@@ -644,12 +711,18 @@ impl<M> Engine<M> {
         let shared = self.listener_per_poller && endpoint.as_inet().is_some();
         let options = ListenOptions { reuse_port: shared, ..self.handle.inner.listen };
         let count = if shared { hub.pollers.len() } else { 1 };
+        // its peers are called by it
+        hub.address(endpoint).ok_or(Error::UnixAddresses)?;
         let mut sockets = Vec::with_capacity(count);
         let mut bound = endpoint.clone();
         for _ in 0..count {
             let socket = ListenSocket::bind(&bound, &options)?;
             bound = socket.endpoint().clone();
             sockets.push(socket);
+        }
+        let mut desk = locked(&hub.desk);
+        if desk.stopping {
+            return Err(Error::Gone);
         }
         for (remote, socket) in hub.pollers.iter().zip(sockets) {
             let Err(refused) = remote.tell(Control::Listen { socket, id }) else { continue };
@@ -660,7 +733,7 @@ impl<M> Engine<M> {
                 PushError::Closed(_) => Error::Gone,
             });
         }
-        if let Some(place) = locked(&hub.listeners).get_mut(usize::from(id.0)) {
+        if let Some(place) = desk.listeners.get_mut(usize::from(id.0)) {
             place.shared = shared;
         }
         Ok(Listener { handle: self.handle(), id, turn, endpoint: bound })
@@ -681,10 +754,11 @@ impl<M> Engine<M> {
 
     fn join_threads(&self) -> Report {
         let threads = core::mem::take(&mut *locked(&self.threads));
-        // a poller that panicked has no account to give, nor has one that would wait for itself
         let me = thread::current().id();
+        let failed = PollerReport { failed: true, ..PollerReport::default() };
         let join = |it: Thread| {
-            if it.thread().id() == me { PollerReport::default() } else { it.join().unwrap_or_default() }
+            // one that would wait for itself has no account to give yet
+            if it.thread().id() == me { PollerReport::default() } else { it.join().unwrap_or(failed) }
         };
         Report { pollers: threads.into_iter().map(join).collect() }
     }
@@ -735,9 +809,9 @@ impl<M> Listener<M> {
     /// order now.
     pub fn close(&self) -> Result<(), Error> {
         let hub = self.handle.hub();
-        let mut listeners = locked(&hub.listeners);
+        let mut desk = locked(&hub.desk);
         let is_it = |place: &&mut Listening| place.taken && place.turn == self.turn;
-        let Some(listening) = listeners.get_mut(usize::from(self.id.0)).filter(is_it) else {
+        let Some(listening) = desk.listeners.get_mut(usize::from(self.id.0)).filter(is_it) else {
             return Err(Error::Gone);
         };
         let count = if listening.shared { hub.pollers.len() } else { 1 };

@@ -31,6 +31,12 @@ impl Errno {
         self.0 == libc::EAGAIN || self.0 == libc::EWOULDBLOCK
     }
 
+    /// The error of a connection that was there. One that never came to be has others, such as `ECONNREFUSED`.
+    #[must_use]
+    pub const fn is_of_connection(self) -> bool {
+        matches!(self.0, libc::ECONNRESET | libc::EPIPE)
+    }
+
     /// The process, the system or the kernel's memory is out of what a new descriptor needs.
     ///
     /// Nothing is wrong with any socket: the same call works again once something was closed.
@@ -214,5 +220,7 @@ mod tests {
             assert!(Errno(number).is_out_of_descriptors());
         }
         assert!(!Errno(libc::ECONNABORTED).is_out_of_descriptors());
+        assert!(Errno(libc::ECONNRESET).is_of_connection());
+        assert!(!Errno(libc::ECONNREFUSED).is_of_connection());
     }
 }

@@ -138,11 +138,18 @@ pub(crate) struct Hub<M> {
     pub(crate) pollers: Box<[Remote<M>]>,
     /// The most sockets of one poller.
     pub(crate) sockets: u32,
-    /// Picks pollers for connects from outside; the acceptor has a balancer of its own.
-    pub(crate) balancer: Mutex<Balancer>,
     /// Paths of Unix sockets, by [`UnixId`].
     unix: Mutex<Vec<Endpoint>>,
-    pub(crate) listeners: Mutex<Vec<Listening>>,
+    pub(crate) desk: Mutex<Desk>,
+}
+
+/// What begins connections and ends them all, in turn: nothing begins behind an order to stop.
+pub(crate) struct Desk {
+    /// Picks pollers for connects from outside; the acceptor has a balancer of its own.
+    pub(crate) balancer: Balancer,
+    pub(crate) listeners: Vec<Listening>,
+    /// The pollers have been told to stop.
+    pub(crate) stopping: bool,
 }
 
 /// What is known of a listener outside its poller.
@@ -170,9 +177,8 @@ impl<M> Hub<M> {
         Self {
             pollers,
             sockets,
-            balancer: Mutex::new(balancer),
             unix: Mutex::default(),
-            listeners: Mutex::default(),
+            desk: Mutex::new(Desk { balancer, listeners: Vec::new(), stopping: false }),
         }
     }
 

@@ -53,12 +53,14 @@ struct Progress {
     stop_from: Option<u32>,
 }
 
-/// Whether `admit` runs, and over whom: a panic there costs that socket only.
+/// The user's code that runs and is no callback of a socket: a panic there costs nobody else.
 #[derive(Default)]
-enum Admitting {
+enum Aside {
     #[default]
-    Nobody,
-    Accepted,
+    Nothing,
+    /// `admit` of an accepted socket, the filter, a message's `clone` or `drop`.
+    Plain,
+    /// `admit` of a connect.
     Connecting(Token),
 }
 
@@ -78,7 +80,7 @@ pub(crate) struct Poller<'h, 's, D, H: Handler> {
     unix_time: Option<u64>,
     /// The socket whose handler runs: to be closed if it panics.
     current: Option<Token>,
-    admitting: Admitting,
+    aside: Aside,
     seats: Seat,
     progress: Progress,
     published: Option<Instant>,
@@ -119,7 +121,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
             now,
             unix_time: None,
             current: None,
-            admitting: Admitting::Nobody,
+            aside: Aside::Nothing,
             seats: Seat::none(alloc::sync::Arc::clone(&remote.load)),
             progress: Progress::default(),
             published: None,
@@ -130,13 +132,21 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
 
     /// Runs until the engine is stopped and the last socket has ended.
     pub(crate) fn run(mut self) -> PollerReport {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve())) {
+            self.close_mailboxes(); // nobody gives more to a poller that has failed
+            resume_unwind(panic);
+        }
+        self.end()
+    }
+
+    fn serve(&mut self) {
         loop {
             self.begin_turn();
             while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.turn())) {
                 self.survive(panic);
             }
             if self.is_over() {
-                return self.end();
+                return;
             }
             self.wait();
         }
@@ -236,6 +246,10 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
             match socket::connect_result(fd) {
                 Connecting::Done => port.connected(),
                 Connecting::InProgress => return,
+                Connecting::Failed(errno) if errno.is_of_connection() => {
+                    port.connected(); // and reset before anybody looked
+                    port.failed(errno.into());
+                }
                 Connecting::Failed(errno) => port.failed(errno.into()),
             }
         }
@@ -352,10 +366,10 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
 
     /// Puts a handler's panic down to its socket; goes on with another's.
     fn survive(&mut self, panic: Box<dyn Any + Send>) {
-        match core::mem::take(&mut self.admitting) {
-            Admitting::Accepted => {}
-            Admitting::Connecting(token) => self.shard.give_back(token),
-            Admitting::Nobody => {
+        match core::mem::take(&mut self.aside) {
+            Aside::Plain => {}
+            Aside::Connecting(token) => self.shard.give_back(token),
+            Aside::Nothing => {
                 // without a socket it was not a handler's panic
                 let Some(token) = self.current.take() else { resume_unwind(panic) };
                 self.end_panicked(token);
@@ -379,7 +393,10 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     }
 
     fn accept(&mut self, id: ListenerId) {
+        self.aside = Aside::Plain;
         self.acceptor.accept(id, self.io.me, self.io.hub, &mut self.driver, self.now);
+        self.aside = Aside::Nothing;
+        self.shard.turn_away(core::mem::take(&mut self.acceptor.filtered));
         self.adopt_newcomers();
     }
 
@@ -398,9 +415,9 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
 
     fn adopt(&mut self, newcomer: Newcomer) {
         let Newcomer { fd, peer, listener, seat } = newcomer;
-        self.admitting = Admitting::Accepted;
+        self.aside = Aside::Plain;
         let admitted = self.shard.admit(&mut self.handler, Origin::Accepted { listener }, &peer);
-        self.admitting = Admitting::Nobody;
+        self.aside = Aside::Nothing;
         let Ok(token) = admitted else { return };
         self.seats.absorb(seat);
         self.begin(token, fd, Interest::READ);
@@ -422,13 +439,17 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
 
     fn dial(&mut self, dial: Dial) {
         let Dial { token, to, tag, seat } = dial;
-        self.admitting = Admitting::Connecting(token);
+        self.aside = Aside::Connecting(token);
         let admitted = self.shard.dial(&mut self.handler, token, tag, &to);
-        self.admitting = Admitting::Nobody;
+        self.aside = Aside::Nothing;
         if admitted.is_err() {
             return;
         }
         self.seats.absorb(seat);
+        if !self.shard.port(token).is_some_and(|port| port.is_connecting()) {
+            self.io.take(token, None, Interest::NONE);
+            return self.run_port(token); // called off before it began
+        }
         match self.io.connect(&to) {
             Ok((fd, done)) => {
                 self.begin(token, fd, if done { Interest::READ } else { Interest::WRITE });
@@ -504,13 +525,24 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     }
 
     fn deliver(&mut self, token: Token, message: H::Message) {
-        let Some(port) = self.shard.port(token) else { return };
+        let Some(port) = self.shard.port(token) else { return self.aside(|| drop(message)) };
         self.current = Some(token);
         let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
         match port.message(message, &mut self.handler, &mut cx) {
             Ok(next) => self.act(token, next),
-            Err(_gone) => self.current = None,
+            Err(gone) => {
+                self.current = None;
+                self.aside(|| drop(gone));
+            }
         }
+    }
+
+    /// Runs code of the user's that is no callback.
+    fn aside<T>(&mut self, run: impl FnOnce() -> T) -> T {
+        self.aside = Aside::Plain;
+        let result = run();
+        self.aside = Aside::Nothing;
+        result
     }
 
     fn go_on_broadcasting(&mut self) {
@@ -518,11 +550,13 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
             self.progress.broadcast -= 1;
             let Some(broadcast) = &mut self.broadcast else { return };
             let Some(token) = self.shard.next_open(broadcast.from) else {
-                self.broadcast = None;
-                return;
+                let over = self.broadcast.take();
+                return self.aside(|| drop(over));
             };
             broadcast.from = token.index() + 1;
+            self.aside = Aside::Plain;
             let message = (broadcast.clone)(&broadcast.message);
+            self.aside = Aside::Nothing;
             self.deliver(token, message);
         }
     }
@@ -563,7 +597,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     /// Aborts what is left, closes the mailboxes and gives the account.
     #[expect(clippy::excessive_nesting, reason = "each socket, each try")]
     fn end(mut self) -> PollerReport {
-        let before = self.shard.stats().closed_total();
+        let before = self.shard.stats().closed_for(CloseReason::Shutdown);
         let mut from = 0;
         while let Some(token) = self.shard.next_in_use(from) {
             from = token.index() + 1;
@@ -577,18 +611,29 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
                 self.report.panics += 1;
             }
         }
-        let remote = self.io.hub.remote(self.io.me);
-        if let Some(remote) = remote {
-            remote.control.close();
-            remote.mail.close();
-            // what was never taken up is dropped, and with it its descriptors and seats
-            while let Popped::Item(_) = self.control.pop() {}
-            while let Popped::Item(_) = self.mail.pop() {}
+        self.close_mailboxes();
+        if let Some(remote) = self.io.hub.remote(self.io.me) {
             remote.publish(self.shard.stats());
         }
-        self.report.aborted = self.shard.stats().closed_total() - before;
+        self.report.aborted = self.shard.stats().closed_for(CloseReason::Shutdown) - before;
         self.report.stats = *self.shard.stats();
         self.report
+    }
+
+    /// What was never taken up is dropped, and with it its descriptors and seats.
+    fn close_mailboxes(&mut self) {
+        if let Some(remote) = self.io.hub.remote(self.io.me) {
+            remote.control.close();
+            remote.mail.close();
+        }
+        let mut empty = || {
+            while let Popped::Item(_) = self.control.pop() {}
+            while let Popped::Item(_) = self.mail.pop() {}
+        };
+        // each panic is over a message that is gone by then
+        while catch_unwind(AssertUnwindSafe(&mut empty)).is_err() {
+            self.report.panics += 1;
+        }
     }
 
     fn wait(&mut self) {

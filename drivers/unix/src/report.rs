@@ -12,9 +12,13 @@ pub struct PollerReport {
     pub stats: Stats,
     /// Sockets that were still open at the end of the grace time.
     pub aborted: u64,
-    /// Handlers' panics, each of which closed its own socket.
+    /// Its thread has ended by a panic that was no handler's, such as one over a driver that is broken. Its sockets
+    /// ended then, without `close`, and nothing else is known of it.
+    pub failed: bool,
+    /// Handlers' panics, each of which closed its own socket; and those of the filter, and of messages that were copied
+    /// or dropped.
     pub panics: u64,
-    /// Sockets that the driver could not watch, because their descriptor was beyond its limit.
+    /// Sockets that the driver could not watch: their descriptor was beyond its limit, or the system had no room.
     pub unwatchable: u64,
 }
 
@@ -40,9 +44,7 @@ impl Report {
     /// Sockets that the shutdown closed in good order, everything queued sent.
     #[must_use]
     pub fn drained(&self) -> u64 {
-        let shutdown = CloseReason::Shutdown.index();
-        let ended = self.sum(|poller| poller.stats.closed.get(shutdown).copied().unwrap_or(0));
-        ended.saturating_sub(self.aborted())
+        self.sum(|poller| poller.stats.closed_for(CloseReason::Shutdown) - poller.aborted)
     }
 
     /// Sockets that were still open at the end of the grace time.
@@ -57,7 +59,13 @@ impl Report {
         self.sum(|poller| poller.stats.bytes_lost)
     }
 
-    /// Handlers' panics.
+    /// Pollers that have [failed](PollerReport::failed).
+    #[must_use]
+    pub fn failed(&self) -> u64 {
+        self.sum(|poller| poller.failed.into())
+    }
+
+    /// [Panics](PollerReport::panics) of the program's code.
     #[must_use]
     pub fn panics(&self) -> u64 {
         self.sum(|poller| poller.panics)
@@ -77,6 +85,9 @@ impl fmt::Display for Report {
         )?;
         if self.panics() > 0 {
             write!(f, ", {} handler panics", self.panics())?;
+        }
+        if self.failed() > 0 {
+            write!(f, ", {} pollers failed", self.failed())?;
         }
         Ok(())
     }

@@ -1,0 +1,151 @@
+//! Input and output through the traits of others: `core::fmt` and `embedded_io`.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::excessive_nesting,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failed test is the point, and its numbers are small"
+)]
+
+mod common;
+
+use common::{Bench, Data, PLAIN, on};
+use core::fmt;
+use embedded_io::{BufRead, Error as _, ErrorKind, Read, ReadReady, Write, WriteReady};
+use lightcone_core::{Event, Full, Next, Socket};
+
+/// A protocol that knows traits only: every line in capitals, until there is no room or no whole line.
+fn shout<R: BufRead, W: Write>(mut input: R, mut output: W) -> Result<usize, W::Error> {
+    let mut lines = 0;
+    loop {
+        let bytes = input.fill_buf().unwrap_or_else(|_| panic!("reading can't fail"));
+        let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return Ok(lines) };
+        let line = bytes[..=end].to_ascii_uppercase();
+        output.write_all(&line)?;
+        input.consume(end + 1);
+        lines += 1;
+    }
+}
+
+#[test]
+fn a_protocol_over_traits_reads_and_writes() {
+    let mut bench = Bench::new(
+        &PLAIN,
+        on(Event::Receive, |socket| {
+            let (input, output) = socket.stream.split();
+            assert_eq!(shout(input, output), Ok(2));
+            assert_eq!(socket.bytes(), b"rest");
+        }),
+    );
+    let token = bench.open();
+    assert_eq!(bench.receive(token, b"one\ntwo\nrest"), Next::Send);
+    assert_eq!(bench.outputs(token), b"ONE\nTWO\n");
+}
+
+#[test]
+fn what_does_not_fit_is_not_begun_and_stays_unread() {
+    let mut bench = Bench::new(
+        &PLAIN,
+        on(Event::Receive, |socket| {
+            let room = socket.room();
+            socket.send(&vec![b'.'; room - 4]).unwrap();
+            let (input, output) = socket.stream.split();
+            assert_eq!(shout(input, output), Err(Full));
+            assert_eq!(socket.bytes(), b"second\n");
+            assert_eq!(socket.room(), 0);
+            assert!(socket.owes_writable());
+        }),
+    );
+    let token = bench.open();
+    let _ = bench.receive(token, b"one\nsecond\n");
+    assert!(bench.outputs(token).ends_with(b"..ONE\n"));
+}
+
+#[test]
+fn reading_takes_what_is_there_and_then_nothing() {
+    let mut bench = Bench::new(
+        &PLAIN,
+        on(Event::Receive, |socket| {
+            let (mut input, _) = socket.stream.split();
+            let mut buffer = [0; 4];
+            assert_eq!(input.read_ready(), Ok(true));
+            assert_eq!(input.read(&mut buffer), Ok(4));
+            assert_eq!(&buffer, b"abcd");
+            assert_eq!(input.read(&mut []), Ok(0));
+            assert_eq!(input.read(&mut buffer), Ok(2));
+            assert_eq!(&buffer[..2], b"ef");
+            assert_eq!(input.read_ready(), Ok(false));
+            assert_eq!(input.read(&mut buffer), Ok(0));
+        }),
+    );
+    let token = bench.open();
+    let _ = bench.receive(token, b"abcdef");
+    assert_eq!(bench.last().unread, 6);
+    assert_eq!(bench.message(token, 1), Ok(Next::Wait(lightcone_core::Interest::READ)));
+    assert_eq!(bench.last().unread, 0);
+}
+
+#[test]
+fn a_writer_takes_what_fits_and_says_when_that_is_nothing() {
+    let mut bench = Bench::new(
+        &PLAIN,
+        on(Event::Open, |socket| {
+            let room = socket.room();
+            let (_, mut output) = socket.stream.split();
+            assert_eq!(output.write_ready(), Ok(true));
+            assert_eq!(output.write(&vec![b'x'; room + 1]), Ok(room));
+            assert_eq!(output.write_ready(), Ok(false));
+            assert_eq!(output.write(b"more"), Err(Full));
+            assert_eq!(output.write(b""), Ok(0));
+            assert_eq!(output.flush(), Ok(()));
+            assert_eq!(Full.kind(), ErrorKind::WriteZero);
+            assert_eq!(output.queued(), room);
+        }),
+    );
+    let (token, next) = bench.opened();
+    assert_eq!(next, Next::Send);
+    let queued = bench.outputs(token).len();
+    assert_eq!(bench.tell(token, |port| port.sent(queued)), Next::Wait(lightcone_core::Interest::READ));
+    assert!(bench.events().contains(&Event::Writable));
+}
+
+/// A text in pieces.
+struct Pieces(usize);
+
+impl fmt::Display for Pieces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (0..self.0).try_for_each(|_| f.write_str("piece "))
+    }
+}
+
+/// Formats by the trait, as code that is generic over writers does.
+fn format_by_trait<W: Write>(output: &mut W, pieces: usize) -> bool {
+    output.write_fmt(format_args!("{}", Pieces(pieces))).is_ok()
+}
+
+#[test]
+fn formatting_takes_all_or_nothing_also_by_the_trait() {
+    let too_many = |socket: &mut Socket<'_, Data>| socket.room() / 6 + 1;
+    let mut bench = Bench::new(
+        &PLAIN,
+        on(Event::Open, move |socket| {
+            let most = too_many(socket);
+            let (_, mut output) = socket.stream.split();
+            assert!(!format_by_trait(&mut output, most));
+            assert_eq!(output.queued(), 0);
+            assert_eq!(write!(output, "{}", Pieces(most)), Err(Full));
+            assert_eq!(output.queued(), 0);
+            assert!(format_by_trait(&mut output, 2));
+            write!(output, "{}", Pieces(1)).unwrap();
+            // `core::fmt`'s own keeps the pieces that fitted, as it says
+            assert!(fmt::Write::write_fmt(&mut output, format_args!("{}", Pieces(most))).is_err());
+            assert!(output.queued() > 3 * 6);
+        }),
+    );
+    let token = bench.open();
+    assert!(bench.outputs(token).starts_with(b"piece piece piece piece "));
+}

@@ -1,0 +1,74 @@
+//! A driver with somebody who looks on, and may break it.
+
+use core::fmt;
+use core::time::Duration;
+use std::os::fd::BorrowedFd;
+
+use lightcone_unix::driver::{Driver, DriverError, Event, Interest};
+
+/// Who looks on at a driver. One is made for each driver.
+pub trait Hook: fmt::Debug + Default + Send + 'static {
+    /// The driver is about to wait.
+    ///
+    /// # Errors
+    ///
+    /// What the wait is to fail with instead.
+    fn wait(&mut self) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    /// What is watched is about to change.
+    fn modify(&mut self, old: Interest, new: Interest) {
+        let _ = (old, new);
+    }
+}
+
+/// The driver `D`, with a hook.
+#[derive(Debug)]
+pub struct Hooked<D, H> {
+    driver: D,
+    hook: H,
+}
+
+impl<D: Driver, H: Hook> Driver for Hooked<D, H> {
+    type Waker = D::Waker;
+
+    const NAME: &'static str = D::NAME;
+    const DESCRIPTORS_MAX: Option<i32> = D::DESCRIPTORS_MAX;
+
+    fn new(events_max: usize) -> Result<Self, DriverError> {
+        Ok(Self { driver: D::new(events_max)?, hook: H::default() })
+    }
+
+    fn waker(&self) -> D::Waker {
+        self.driver.waker()
+    }
+
+    fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError> {
+        self.driver.register(fd, key, interest)
+    }
+
+    fn modify(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        old: Interest,
+        new: Interest,
+    ) -> Result<(), DriverError> {
+        self.hook.modify(old, new);
+        self.driver.modify(fd, key, old, new)
+    }
+
+    fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+        self.driver.deregister(fd, key, interest);
+    }
+
+    fn forget(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+        self.driver.forget(fd, key, interest);
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {
+        self.hook.wait()?;
+        self.driver.wait(timeout, events)
+    }
+}
