@@ -572,7 +572,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let asked = core::mem::take(&mut self.control().asked);
         if asked.has(Asked::ENDS) {
             self.control().flags.set(Flags::CLOSING);
-            self.control().pending = Pending::default();
+            // a driver may close before `open` was given: then both ends are still due
+            let due = self.control().pending.only(Pending::OPEN);
+            self.control().pending = due;
         }
         if !self.control().state.is_live() {
             return;
