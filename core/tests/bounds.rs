@@ -539,6 +539,35 @@ fn who_is_fed_and_takes_nothing_leaves_it_to_the_next() {
     }
 }
 
+/// Sockets to which one block is too little are each asked once when one comes back, not turn after turn.
+#[test]
+fn who_needs_more_than_has_come_back_is_not_asked_again_and_again() {
+    let config = Config { output_blocks: 2, ..PLAIN };
+    let mut bench = Bench::new(&config, |socket, event| {
+        if matches!(event, Event::Message(_) | Event::Writable) {
+            let _ = socket.send(&[1; 128]);
+        }
+    });
+    let tokens: Vec<Token> = (0..4).map(|_| bench.open()).collect();
+    for token in &tokens {
+        let _ = bench.message(*token, 0);
+    }
+    let _ = bench.tell(tokens[0], |port| port.sent(64));
+    bench.events();
+    let mut turns = 0;
+    while bench.shard.next_deadline().is_some() {
+        bench.turn(1);
+        turns += 1;
+        assert!(turns < 10, "it never sleeps: {:?}", bench.events());
+    }
+    assert_eq!(count(&bench.events(), Event::Writable), 3);
+    let _ = bench.tell(tokens[0], |port| port.sent(64));
+    bench.turn(1);
+    bench.turn(1);
+    let served: usize = tokens[1..].iter().map(|token| bench.outputs(*token).len()).sum();
+    assert_eq!(served, 128, "with both blocks free, one of them is served");
+}
+
 /// The same for input: a block that nobody puts bytes into does not keep others from being read.
 #[test]
 fn who_may_read_and_gets_nothing_keeps_nobody_from_reading() {
