@@ -568,6 +568,28 @@ fn who_needs_more_than_has_come_back_is_not_asked_again_and_again() {
     assert_eq!(served, 128, "with both blocks free, one of them is served");
 }
 
+#[test]
+fn want_room_is_not_answered_before_something_has_changed() {
+    let config = Config { output_blocks: 4, output_limit: 4, ..PLAIN };
+    let (mut bench, act) = at_message(&config);
+    let (one, other) = (bench.open(), bench.open());
+    let _ = act.tell(&mut bench, other, |socket| socket.send(&[1; 64]).unwrap());
+    let _ = act.tell(&mut bench, one, |socket| {
+        socket.send(&[1; 128]).unwrap();
+        let (_, mut output, _) = socket.split();
+        assert_eq!(output.room(), 64, "though half of the bound is free");
+        output.want_room(65);
+    });
+    bench.events();
+    bench.turn(1);
+    assert_eq!((bench.events(), bench.shard.next_deadline()), (vec![], None));
+    let _ = bench.tell(one, |port| port.sent(1));
+    assert_eq!(bench.events(), [Event::Writable]);
+    let _ = act.tell(&mut bench, one, |socket| socket.split().1.want_room(64));
+    bench.turn(2);
+    assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "there is room: as by `want`");
+}
+
 /// The same for input: a block that nobody puts bytes into does not keep others from being read.
 #[test]
 fn who_may_read_and_gets_nothing_keeps_nobody_from_reading() {

@@ -522,8 +522,9 @@ impl Turn<'_> {
     #[inline(always)]
     fn has_room(&mut self, output: &mut Output<'_>) -> bool {
         let (room, queued) = (output.room(), output.queued());
-        if room < ROOM_MIN || room < queued {
-            output.want();
+        let least = queued.max(ROOM_MIN);
+        if room < least {
+            output.want_room(least);
             return false;
         }
         // Blocks are not always filled to their ends, so the room shrinks faster than the queue grows: look again

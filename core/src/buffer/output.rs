@@ -259,6 +259,17 @@ impl Output<'_> {
         self.chain.armed = true;
     }
 
+    /// Asks for `writable` when there may be room for `n` bytes: as after a [`send`](Self::send) of so many. If there
+    /// is too little although at most half of the bound is queued, since other sockets hold the blocks, it does not
+    /// come before something has changed: bytes of this socket have left or, with none queued, blocks have come back.
+    pub fn want_room(&mut self, n: usize) {
+        if n > self.room() {
+            self.refuse();
+        } else {
+            self.want();
+        }
+    }
+
     /// Gives `n` bytes in one piece to be written in place, then [`commit`](Self::commit)ted.
     /// What they hold before is unspecified.
     ///

@@ -50,6 +50,28 @@ fn status(limits: Limits, request: &str) -> u16 {
     statuses[0]
 }
 
+/// Blocks that other connections hold are waited for, not asked for again and again.
+#[test]
+fn a_pool_that_others_have_emptied_does_not_make_it_spin() {
+    let server = Http::new()
+        .get("/", |_request, response| response.text("in"))
+        .get("/big", |_request, response| response.generate(600, |_, piece| piece.fill(b'g')));
+    let config = Config { block_size: 512, output_blocks: 4, output_limit: 4, ..config() };
+    let mut rig = Rig::with(server, &config);
+    let (one, other) = (rig.connect(), rig.connect());
+    rig.peers[one].window = 0;
+    rig.peers[other].window = 0;
+    rig.feed(other, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.feed(one, b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.feed(one, &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(10));
+    assert!(rig.queued(one) > 600);
+    assert!(rig.turns() < 5, "it spins");
+    rig.open_window(other, usize::MAX);
+    rig.open_window(one, usize::MAX);
+    assert!(rig.turns() < 5);
+    assert_eq!(rig.take(one).matches("HTTP/1.1 200").count(), 11);
+}
+
 #[test]
 fn heads() {
     let request = |target: usize, fields: usize, filler: usize| {
