@@ -68,7 +68,8 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         let timer = flags.timer();
         flags.set_timer(Timer::None);
         let deferred = match &socket.data.0 {
-            Phase::Head { .. } => timer == Timer::Head,
+            // A head that waits for room may have come whole.
+            Phase::Head { .. } => timer == Timer::Head && !socket.stream.owes_writable(),
             Phase::Busy(busy) if timer == Timer::Body && waits_for_peer(busy, &socket.stream) => {
                 if busy.outgoing != Outgoing::Deferred {
                     // It is too late for a status.

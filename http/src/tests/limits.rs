@@ -72,6 +72,32 @@ fn a_pool_that_others_have_emptied_does_not_make_it_spin() {
     assert_eq!(rig.take(one).matches("HTTP/1.1 200").count(), 11);
 }
 
+/// A head that has come whole and waits for room is not late.
+#[test]
+fn a_head_that_waits_for_room_is_not_late() {
+    let limits = Limits { head_time: Duration::from_secs(1), ..Limits::DEFAULT };
+    let config = Config { block_size: 512, output_blocks: 4, output_limit: 4, ..config() };
+    let server = Http::new()
+        .limits(limits)
+        .get("/", |_request, response| response.text("in"))
+        .get("/big", |_request, response| response.generate(1_900, |_, piece| piece.fill(b'g')));
+    let mut rig = Rig::with(server, &config);
+    let (one, other) = (rig.connect(), rig.connect());
+    rig.feed(one, b"GET / HTTP/1.1\r\n");
+    rig.peers[other].window = 0;
+    rig.feed(other, b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.feed(one, b"Host: a\r\n\r\n");
+    rig.pass(3_000);
+    assert_eq!(rig.take(one), "", "there is no room");
+    rig.open_window(other, usize::MAX);
+    rig.pass(0);
+    rig.pass(0);
+    assert_eq!(rig.take(one), ok("in"));
+    rig.feed(one, b"GET");
+    rig.pass(3_000);
+    assert_eq!(rig.take(one), refusal("408 Request Timeout", CLOSE), "but this one is");
+}
+
 #[test]
 fn heads() {
     let request = |target: usize, fields: usize, filler: usize| {
