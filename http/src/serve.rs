@@ -184,7 +184,9 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                     head = match self.parts.rarer_head(start, progress, flags, rest, turn.capacity) {
                         Ok(found) => found,
                         Err(None) => break Step::Wait,
-                        Err(Some(status)) => break self.parts.refuse(output, &mut turn.tally, status),
+                        Err(Some(status)) => {
+                            break self.parts.refuse(refusal(rest), output, &mut turn.tally, status);
+                        }
                     };
                     behind = rest.get(head.size()..).unwrap_or(&[]);
                 }
@@ -192,7 +194,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             let flags = *flags;
             match self.request(phase, flags, &head, output, turn) {
                 Ok(()) => rest = behind,
-                Err(status) => break self.parts.refuse(output, &mut turn.tally, status),
+                Err(status) => break self.parts.refuse(refusal(rest), output, &mut turn.tally, status),
             }
         };
         let used = bytes.len() - rest.len();
@@ -313,14 +315,14 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         busy.flags.set_plan(plan);
         busy.count(at, self.parts.limits.body_step);
         match found.fault {
-            Some(status) => self.parts.broken(busy.outgoing, output, turn, status),
+            Some(status) => self.parts.broken(busy.outgoing, plan, output, turn, status),
             None if found.mute || !whole => Step::Linger,
             None if busy.exchange.is_none() && busy.outgoing == Outgoing::Whole => {
                 finished(phase, turn.peer_closed)
             }
             // The rest of the body will never come.
             None if starved && turn.peer_closed => {
-                self.parts.broken(busy.outgoing, output, turn, Status::BAD_REQUEST)
+                self.parts.broken(busy.outgoing, plan, output, turn, Status::BAD_REQUEST)
             }
             None => Step::Wait,
         }
@@ -335,15 +337,26 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         status: Status,
     ) {
         self.parts.desk.fixed.refresh(cx.unix_time());
-        let (_, mut output) = socket.stream.split();
+        let (input, mut output) = socket.stream.split();
+        let plan = match &socket.data.0 {
+            Phase::Head { .. } => refusal(input.bytes()),
+            Phase::Busy(busy) => busy.flags.plan(),
+        };
         let mut tally = Tally::default();
         let queued = output.queued();
-        self.parts.refuse(&mut output, &mut tally, status);
+        self.parts.refuse(plan, &mut output, &mut tally, status);
         if let Some(stats) = self.parts.stats {
             stats.add(&tally, output.queued() - queued);
         }
         socket.stream.linger();
     }
+}
+
+/// How to answer what is no request, or none that is answered otherwise. A client that has said `HEAD` takes what
+/// follows a head for the next response, whatever else was wrong.
+#[cold]
+fn refusal(bytes: &[u8]) -> Plan {
+    Plan::default().with(Plan::BODILESS, bytes.starts_with(b"HEAD "))
 }
 
 /// The same for a connection that ends.
@@ -408,10 +421,11 @@ impl<S> Parts<S> {
     /// peer read the answer who is still sending.
     #[cold]
     #[inline(never)]
-    fn refuse(&mut self, output: &mut Output<'_>, tally: &mut Tally, status: Status) -> Step {
+    fn refuse(&mut self, mut plan: Plan, output: &mut Output<'_>, tally: &mut Tally, status: Status) -> Step {
         tally.refusal = Some(status);
+        plan.close();
         // Without room for it the peer reads nothing anyway.
-        let _ = self.apologise(Plan::default(), status, output);
+        let _ = self.apologise(plan, status, output);
         Step::Linger
     }
 
@@ -457,12 +471,13 @@ impl<S> Parts<S> {
     fn broken(
         &mut self,
         outgoing: Outgoing,
+        plan: Plan,
         output: &mut Output<'_>,
         turn: &mut Turn<'_>,
         status: Status,
     ) -> Step {
         if outgoing == Outgoing::Deferred {
-            return self.refuse(output, &mut turn.tally, status);
+            return self.refuse(plan, output, &mut turn.tally, status);
         }
         Step::Linger // a response has begun or gone out: all that can be told is that it ends here
     }

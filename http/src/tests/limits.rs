@@ -98,6 +98,33 @@ fn a_head_that_waits_for_room_is_not_late() {
     assert_eq!(rig.take(one), refusal("408 Request Timeout", CLOSE), "but this one is");
 }
 
+/// Who has said `HEAD` takes no body for one, whatever else is wrong (RFC 9110, 9.3.2).
+#[test]
+fn a_refused_head_request_gets_no_body() {
+    let limits = Limits { head_time: Duration::from_secs(1), body: 10, ..Limits::DEFAULT };
+    let server = Http::new().limits(limits).get("/collect", |request, response| {
+        request.collect::<64, _>(response, |_, body, response| response.display(body.len()))
+    });
+    let mut rig = Rig::new(server);
+    let without_body = |status: &str| {
+        let answer = refusal(status, CLOSE);
+        String::from(&answer[..answer.find("\r\n\r\n").unwrap() + 4])
+    };
+    for (request, status) in [
+        ("HEAD / HTTP/1.1\r\n\r\n", "400 Bad Request"),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n", "413 Content Too Large"),
+        ("HEAD /collect HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx", "400 Bad Request"),
+        ("HEAD / HT", "408 Request Timeout"),
+    ] {
+        let peer = rig.connect();
+        rig.feed(peer, request.as_bytes());
+        rig.pass(2_000);
+        assert_eq!(rig.take(peer), without_body(status), "{request}");
+        rig.end(peer);
+        assert!(rig.peers[peer].closed);
+    }
+}
+
 #[test]
 fn heads() {
     let request = |target: usize, fields: usize, filler: usize| {
