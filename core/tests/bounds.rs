@@ -588,6 +588,11 @@ fn want_room_is_not_answered_before_something_has_changed() {
     let _ = act.tell(&mut bench, one, |socket| socket.split().1.want_room(64));
     bench.turn(2);
     assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "there is room: as by `want`");
+    let _ = bench.flush(one);
+    bench.events();
+    let _ = act.tell(&mut bench, one, |socket| socket.split().1.want_room(4 * 64 + 1));
+    bench.turn(3);
+    assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "never: as by `want`, too");
 }
 
 /// The same for input: a block that nobody puts bytes into does not keep others from being read.

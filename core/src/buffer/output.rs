@@ -262,11 +262,11 @@ impl Output<'_> {
     /// Asks for `writable` when there may be room for `n` bytes: as after a [`send`](Self::send) of so many. If there
     /// is too little although at most half of the bound is queued, since other sockets hold the blocks, it does not
     /// come before something has changed: bytes of this socket have left or, with none queued, blocks have come back.
+    /// For more than the bound, which there is never room for, it is as [`want`](Self::want).
     pub fn want_room(&mut self, n: usize) {
-        if n > self.room() {
+        self.want();
+        if n > self.room() && n <= usize::from(self.most) * self.pool.size() {
             self.refuse();
-        } else {
-            self.want();
         }
     }
 
