@@ -127,6 +127,8 @@ struct Book {
     admits: bool,
     /// Do what ends soon.
     peace: bool,
+    /// Do nothing but try to send so many bytes whenever that may be possible.
+    stubborn: Option<usize>,
 }
 
 /// A handler that does what the script says; at its end, what brings every socket to an end.
@@ -152,7 +154,7 @@ impl Handler for App<'_> {
 
     fn event(&mut self, socket: &mut Socket<'_, usize>, event: Event<u8>, _: &mut Context<'_, u8>) {
         let mut book = self.book.borrow_mut();
-        let peace = book.peace;
+        let (peace, stubborn) = (book.peace, book.stubborn);
         let id = *socket.data;
         match event {
             Event::Open => book.opened += 1,
@@ -168,6 +170,12 @@ impl Handler for App<'_> {
         }
         let ledger = &mut book.ledgers[id];
         self.honest(socket, event, ledger);
+        if let Some(n) = stubborn {
+            let bytes: Vec<u8> = (ledger.queued..ledger.queued + n).map(pattern).collect();
+            let sent = event == Event::Writable && socket.send(&bytes).is_ok();
+            ledger.queued += if sent { n } else { 0 };
+            return;
+        }
         let tape = &mut *self.tape.borrow_mut();
         let choice = tape.byte();
         let there = socket.bytes().len();
@@ -278,6 +286,7 @@ fn rarer(socket: &mut Socket<'_, usize>, choice: usize, tape: &mut Tape<'_>, led
         9 => socket.pause(),
         10 => socket.resume(),
         11 => socket.split().1.want(),
+        15 => socket.split().1.want_room(tape.byte() * 2),
         12 => {
             let ahead = tape.pick(&[0, 3, 500, 100_000]);
             let at = socket.now() + Duration::from_millis(ahead);
@@ -415,6 +424,7 @@ impl<'s, 't> Drive<'s, 't> {
             5..7 => self.on_some_line(Self::surprise),
             7 => self.use_a_stale_token(),
             8 if self.below(8) == 7 => self.stop(),
+            9 => self.comes_to_rest(),
             _ => self.on_some_line(Self::obey),
         }
         assert_eq!(self.shard.in_use(), self.lines.len(), "the table counts wrongly");
@@ -726,13 +736,28 @@ impl<'s, 't> Drive<'s, 't> {
             assert!(due.is_some_and(|due| due <= clock), "due before the deadline that was given");
             let line = *self.line(token);
             let reads = matches!(line.next, Next::Wait(interest) if interest.reads() && !line.connecting);
-            if reads && self.below(4) == 3 && self.room(token) > 0 {
+            if reads && self.book.borrow().stubborn.is_none() && self.below(4) == 3 && self.room(token) > 0 {
                 self.read(token, line);
             } else {
                 self.tell(token, |_| {});
             }
         }
         self.nobody_is_late();
+    }
+
+    /// With nothing new from outside there is soon nothing left to do, also while handlers ask for more than there is.
+    fn comes_to_rest(&mut self) {
+        let n = self.tape.borrow_mut().pick(&[1, 65, 129, 200]);
+        self.book.borrow_mut().stubborn = Some(n);
+        for turns in 0.. {
+            let at_once = self.shard.next_deadline().is_some_and(|next| next.as_millis() <= self.now);
+            if !at_once {
+                break;
+            }
+            assert!(turns < 100, "it never rests");
+            self.turn(self.now);
+        }
+        self.book.borrow_mut().stubborn = None;
     }
 
     /// Every deadline that has passed was told, of sockets that are still told anything.
