@@ -184,9 +184,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                     head = match self.parts.rarer_head(start, progress, flags, rest, turn.capacity) {
                         Ok(found) => found,
                         Err(None) => break Step::Wait,
-                        Err(Some(status)) => {
-                            break self.parts.refuse(refusal(rest), output, &mut turn.tally, status);
-                        }
+                        Err(Some(status)) => break self.parts.turn_away(rest, output, turn, status),
                     };
                     behind = rest.get(head.size()..).unwrap_or(&[]);
                 }
@@ -194,7 +192,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             let flags = *flags;
             match self.request(phase, flags, &head, output, turn) {
                 Ok(()) => rest = behind,
-                Err(status) => break self.parts.refuse(refusal(rest), output, &mut turn.tally, status),
+                Err(status) => break self.parts.turn_away(rest, output, turn, status),
             }
         };
         let used = bytes.len() - rest.len();
@@ -427,6 +425,19 @@ impl<S> Parts<S> {
         // Without room for it the peer reads nothing anyway.
         let _ = self.apologise(plan, status, output);
         Step::Linger
+    }
+
+    /// Refuses what `bytes` start with.
+    #[cold]
+    #[inline(never)]
+    fn turn_away(
+        &mut self,
+        bytes: &[u8],
+        output: &mut Output<'_>,
+        turn: &mut Turn<'_>,
+        status: Status,
+    ) -> Step {
+        self.refuse(refusal(bytes), output, &mut turn.tally, status)
     }
 
     /// A short text in the place of an answer.
