@@ -225,6 +225,7 @@ impl<'s, D> Shard<'s, D> {
         let looks = self.to_feed.min(LOOKS);
         self.to_feed -= looks;
         let mut blocks = self.output.available();
+        let mut passed_over = 0;
         for _ in 0..looks {
             let Some(index) = self.starving.pop(&mut self.slots, |control| &mut control.next_starving) else {
                 return;
@@ -244,12 +245,14 @@ impl<'s, D> Shard<'s, D> {
             if writes || (!control.holds_back() && self.input.room(&control.kept) > 0) {
                 self.queue(index);
             } else {
+                passed_over += 1;
                 self.starve(index);
             }
         }
         if blocks == 0 && self.output.available() > 0 {
-            // as many were fed as there are blocks; who takes none leaves it to the next
-            self.to_feed = self.starving.len();
+            // as many were fed as there are blocks; who takes none leaves it to the next, but gets no second turn:
+            // who has too little of what is there would be asked for ever
+            self.to_feed += passed_over;
         }
     }
 

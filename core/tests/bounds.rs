@@ -541,6 +541,62 @@ fn who_is_fed_and_takes_nothing_leaves_it_to_the_next() {
     }
 }
 
+/// Sockets to which one block is too little are each asked once when one comes back, not turn after turn.
+#[test]
+fn who_needs_more_than_has_come_back_is_not_asked_again_and_again() {
+    let config = Config { output_blocks: 2, ..PLAIN };
+    let mut bench = Bench::new(&config, |socket, event| {
+        if matches!(event, Event::Message(_) | Event::Writable) {
+            let _ = socket.send(&[1; 128]);
+        }
+    });
+    let tokens: Vec<Token> = (0..4).map(|_| bench.open()).collect();
+    for token in &tokens {
+        let _ = bench.message(*token, 0);
+    }
+    let _ = bench.tell(tokens[0], |port| port.sent(64));
+    bench.events();
+    let mut turns = 0;
+    while bench.shard.next_deadline().is_some() {
+        bench.turn(1);
+        turns += 1;
+        assert!(turns < 10, "it never sleeps: {:?}", bench.events());
+    }
+    assert_eq!(count(&bench.events(), Event::Writable), 3);
+    let _ = bench.tell(tokens[0], |port| port.sent(64));
+    bench.turn(1);
+    bench.turn(1);
+    let served: usize = tokens[1..].iter().map(|token| bench.outputs(*token).len()).sum();
+    assert_eq!(served, 128, "with both blocks free, one of them is served");
+}
+
+#[test]
+fn want_room_is_not_answered_before_something_has_changed() {
+    let config = Config { output_blocks: 4, output_limit: 4, ..PLAIN };
+    let (mut bench, act) = at_message(&config);
+    let (one, other) = (bench.open(), bench.open());
+    let _ = act.tell(&mut bench, other, |socket| socket.send(&[1; 64]).unwrap());
+    let _ = act.tell(&mut bench, one, |socket| {
+        socket.send(&[1; 128]).unwrap();
+        let (_, mut output, _) = socket.split();
+        assert_eq!(output.room(), 64, "though half of the bound is free");
+        output.want_room(65);
+    });
+    bench.events();
+    bench.turn(1);
+    assert_eq!((bench.events(), bench.shard.next_deadline()), (vec![], None));
+    let _ = bench.tell(one, |port| port.sent(1));
+    assert_eq!(bench.events(), [Event::Writable]);
+    let _ = act.tell(&mut bench, one, |socket| socket.split().1.want_room(64));
+    bench.turn(2);
+    assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "there is room: as by `want`");
+    let _ = bench.flush(one);
+    bench.events();
+    let _ = act.tell(&mut bench, one, |socket| socket.split().1.want_room(4 * 64 + 1));
+    bench.turn(3);
+    assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "never: as by `want`, too");
+}
+
 /// The same for input: a block that nobody puts bytes into does not keep others from being read.
 #[test]
 fn who_may_read_and_gets_nothing_keeps_nobody_from_reading() {

@@ -170,6 +170,29 @@ fn a_socket_that_fails_before_open_still_has_both_ends() {
     bench.is_clean();
 }
 
+#[test]
+fn a_socket_that_its_driver_closes_before_open_still_has_both_ends() {
+    let mut bench = Bench::new(&PLAIN, |socket, _| assert!(socket.closing()));
+    let token = bench.admit().unwrap();
+    assert_eq!(bench.tell(token, |port| port.close()), Next::Close);
+    assert_eq!(bench.events(), [Event::Open, LOCAL]);
+    assert_eq!(bench.shard.stats().refused, 0);
+    bench.is_clean();
+}
+
+#[test]
+fn a_connect_that_succeeds_and_is_closed_in_one_is_opened_and_closed() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let token = bench.dial(1);
+    let next = bench.tell(token, |port| {
+        port.connected();
+        port.close();
+    });
+    assert_eq!(next, Next::Close);
+    assert_eq!(bench.events(), [Event::Open, LOCAL]);
+    bench.is_clean();
+}
+
 // ---- connecting
 
 #[test]

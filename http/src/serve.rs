@@ -83,7 +83,8 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         let timer = flags.timer();
         flags.set_timer(Timer::None);
         let late = match &socket.data.0 {
-            Phase::Head { .. } => timer == Timer::Head,
+            // A head that waits for room may have come whole.
+            Phase::Head { .. } => timer == Timer::Head && !socket.stream.owes_writable(),
             Phase::Busy(busy) => timer == Timer::Body && waits_for_peer(busy, &socket.stream),
         };
         if !late {
@@ -198,7 +199,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                     head = match self.parts.rarer_head(start, progress, flags, rest, turn.capacity) {
                         Ok(found) => found,
                         Err(None) => break Step::Wait,
-                        Err(Some(status)) => break self.parts.refuse(output, &mut turn.tally, status),
+                        Err(Some(status)) => break self.parts.turn_away(rest, output, turn, status),
                     };
                     behind = rest.get(head.size()..).unwrap_or(&[]);
                 }
@@ -206,7 +207,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             let flags = *flags;
             match self.request(phase, flags, &head, output, turn) {
                 Ok(()) => rest = behind,
-                Err(status) => break self.parts.refuse(output, &mut turn.tally, status),
+                Err(status) => break self.parts.turn_away(rest, output, turn, status),
             }
         };
         let used = bytes.len() - rest.len();
@@ -327,14 +328,14 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         busy.flags.set_plan(plan);
         busy.count(at, self.parts.limits.body_step);
         match found.fault {
-            Some(status) => self.parts.broken(busy.outgoing, output, turn, status),
+            Some(status) => self.parts.broken(busy.outgoing, plan, output, turn, status),
             None if found.mute || !whole => Step::Linger,
             None if busy.exchange.is_none() && busy.outgoing == Outgoing::Whole => {
                 finished(phase, turn.peer_closed)
             }
             // The rest of the body will never come.
             None if starved && turn.peer_closed => {
-                self.parts.broken(busy.outgoing, output, turn, Status::BAD_REQUEST)
+                self.parts.broken(busy.outgoing, plan, output, turn, Status::BAD_REQUEST)
             }
             None => Step::Wait,
         }
@@ -349,15 +350,26 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         status: Status,
     ) {
         self.parts.desk.fixed.refresh(cx.unix_time());
-        let (_, mut output) = socket.stream.split();
+        let (input, mut output) = socket.stream.split();
+        let plan = match &socket.data.0 {
+            Phase::Head { .. } => refusal(input.bytes()),
+            Phase::Busy(busy) => busy.flags.plan(),
+        };
         let mut tally = Tally::default();
         let queued = output.queued();
-        self.parts.refuse(&mut output, &mut tally, status);
+        self.parts.refuse(plan, &mut output, &mut tally, status);
         if let Some(stats) = self.parts.stats {
             stats.add(&tally, output.queued() - queued);
         }
         socket.stream.linger();
     }
+}
+
+/// How to answer what is no request, or none that is answered otherwise. A client that has said `HEAD` takes what
+/// follows a head for the next response, whatever else was wrong.
+#[cold]
+fn refusal(bytes: &[u8]) -> Plan {
+    Plan::default().with(Plan::BODILESS, bytes.starts_with(b"HEAD "))
 }
 
 /// The same for a connection that ends.
@@ -422,10 +434,11 @@ impl<S> Parts<S> {
     /// peer read the answer who is still sending.
     #[cold]
     #[inline(never)]
-    fn refuse(&mut self, output: &mut Output<'_>, tally: &mut Tally, status: Status) -> Step {
+    fn refuse(&mut self, mut plan: Plan, output: &mut Output<'_>, tally: &mut Tally, status: Status) -> Step {
         tally.refusal = Some(status);
+        plan.close();
         // Without room for it the peer reads nothing anyway.
-        let _ = self.apologise(Plan::default(), status, output);
+        let _ = self.apologise(plan, status, output);
         Step::Linger
     }
 
@@ -435,6 +448,19 @@ impl<S> Parts<S> {
         if let Some(stats) = self.stats {
             stats.refused(status);
         }
+    }
+
+    /// Refuses what `bytes` start with.
+    #[cold]
+    #[inline(never)]
+    fn turn_away(
+        &mut self,
+        bytes: &[u8],
+        output: &mut Output<'_>,
+        turn: &mut Turn<'_>,
+        status: Status,
+    ) -> Step {
+        self.refuse(refusal(bytes), output, &mut turn.tally, status)
     }
 
     /// A short text in the place of an answer.
@@ -479,12 +505,13 @@ impl<S> Parts<S> {
     fn broken(
         &mut self,
         outgoing: Outgoing,
+        plan: Plan,
         output: &mut Output<'_>,
         turn: &mut Turn<'_>,
         status: Status,
     ) -> Step {
         if outgoing == Outgoing::Deferred {
-            return self.refuse(output, &mut turn.tally, status);
+            return self.refuse(plan, output, &mut turn.tally, status);
         }
         turn.tally.refusal = Some(status);
         Step::Linger // a response has begun or gone out: all that the peer can be told is that it ends here
@@ -546,8 +573,9 @@ impl Turn<'_> {
     #[inline(always)]
     fn has_room(&mut self, output: &mut Output<'_>) -> bool {
         let (room, queued) = (output.room(), output.queued());
-        if room < ROOM_MIN || room < queued {
-            output.want();
+        let least = queued.max(ROOM_MIN);
+        if room < least {
+            output.want_room(least);
             return false;
         }
         // Blocks are not always filled to their ends, so the room shrinks faster than the queue grows: look again

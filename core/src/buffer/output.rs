@@ -266,6 +266,17 @@ impl Output<'_> {
         self.chain.armed = true;
     }
 
+    /// Asks for `writable` when there may be room for `n` bytes: as after a [`send`](Self::send) of so many. If there
+    /// is too little although at most half of the bound is queued, since other sockets hold the blocks, it does not
+    /// come before something has changed: bytes of this socket have left or, with none queued, blocks have come back.
+    /// For more than the bound, which there is never room for, it is as [`want`](Self::want).
+    pub fn want_room(&mut self, n: usize) {
+        self.want();
+        if n > self.room() && n <= usize::from(self.most) * self.pool.size() {
+            self.refuse();
+        }
+    }
+
     /// Gives `n` bytes in one piece to be written in place, then [`commit`](Self::commit)ted.
     /// What they hold before is unspecified.
     ///

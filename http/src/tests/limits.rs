@@ -51,6 +51,81 @@ fn status(limits: Limits, request: &str) -> u16 {
     statuses[0]
 }
 
+/// Blocks that other connections hold are waited for, not asked for again and again.
+#[test]
+fn a_pool_that_others_have_emptied_does_not_make_it_spin() {
+    let server = Http::new()
+        .get("/", |_request, response| response.text("in"))
+        .get("/big", |_request, response| response.generate(600, |_, piece| piece.fill(b'g')));
+    let config = Config { block_size: 512, output_blocks: 4, output_limit: 4, ..config() };
+    let mut rig = Rig::with(server, &config);
+    let (one, other) = (rig.connect(), rig.connect());
+    rig.peers[one].window = 0;
+    rig.peers[other].window = 0;
+    rig.feed(other, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.feed(one, b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.feed(one, &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(10));
+    assert!(rig.queued(one) > 600);
+    assert!(rig.turns() < 5, "it spins");
+    rig.open_window(other, usize::MAX);
+    rig.open_window(one, usize::MAX);
+    assert!(rig.turns() < 5);
+    assert_eq!(rig.take(one).matches("HTTP/1.1 200").count(), 11);
+}
+
+/// A head that has come whole and waits for room is not late.
+#[test]
+fn a_head_that_waits_for_room_is_not_late() {
+    let limits = Limits { head_time: Duration::from_secs(1), ..Limits::DEFAULT };
+    let config = Config { block_size: 512, output_blocks: 4, output_limit: 4, ..config() };
+    let server = Http::new()
+        .limits(limits)
+        .get("/", |_request, response| response.text("in"))
+        .get("/big", |_request, response| response.generate(1_900, |_, piece| piece.fill(b'g')));
+    let mut rig = Rig::with(server, &config);
+    let (one, other) = (rig.connect(), rig.connect());
+    rig.feed(one, b"GET / HTTP/1.1\r\n");
+    rig.peers[other].window = 0;
+    rig.feed(other, b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.feed(one, b"Host: a\r\n\r\n");
+    rig.pass(3_000);
+    assert_eq!(rig.take(one), "", "there is no room");
+    rig.open_window(other, usize::MAX);
+    rig.pass(0);
+    rig.pass(0);
+    assert_eq!(rig.take(one), ok("in"));
+    rig.feed(one, b"GET");
+    rig.pass(3_000);
+    assert_eq!(rig.take(one), refusal("408 Request Timeout", CLOSE), "but this one is");
+}
+
+/// Who has said `HEAD` takes no body for one, whatever else is wrong (RFC 9110, 9.3.2).
+#[test]
+fn a_refused_head_request_gets_no_body() {
+    let limits = Limits { head_time: Duration::from_secs(1), body: 10, ..Limits::DEFAULT };
+    let server = Http::new().limits(limits).get("/collect", |request, response| {
+        request.collect::<64, _>(response, |_, body, response| response.display(body.len()))
+    });
+    let mut rig = Rig::new(server);
+    let without_body = |status: &str| {
+        let answer = refusal(status, CLOSE);
+        String::from(&answer[..answer.find("\r\n\r\n").unwrap() + 4])
+    };
+    for (request, status) in [
+        ("HEAD / HTTP/1.1\r\n\r\n", "400 Bad Request"),
+        ("HEAD / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n", "413 Content Too Large"),
+        ("HEAD /collect HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nx", "400 Bad Request"),
+        ("HEAD / HT", "408 Request Timeout"),
+    ] {
+        let peer = rig.connect();
+        rig.feed(peer, request.as_bytes());
+        rig.pass(2_000);
+        assert_eq!(rig.take(peer), without_body(status), "{request}");
+        rig.end(peer);
+        assert!(rig.peers[peer].closed);
+    }
+}
+
 #[test]
 fn heads() {
     let request = |target: usize, fields: usize, filler: usize| {

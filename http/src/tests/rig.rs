@@ -151,6 +151,17 @@ impl<H: Handler + 'static> Rig<H> {
         }
     }
 
+    /// Turns at this time until nothing is left to do; gives their number, at most 100.
+    pub(super) fn turns(&mut self) -> usize {
+        for turn in 0..100 {
+            self.pass(0);
+            if self.shard.next_deadline().is_none_or(|at| at > Instant::from_millis(self.now)) {
+                return turn;
+            }
+        }
+        100
+    }
+
     /// What the peer has received since it was asked last.
     pub(super) fn take(&mut self, peer: usize) -> String {
         let bytes = std::mem::take(&mut self.peers[peer].received);

@@ -1,0 +1,328 @@
+//! Bodies in chunks, through a server: the data is that of the chunks, whatever the cuts and however the exchange
+//! takes it; the body ends where it ends; and what is wrong is refused with the right status.
+//!
+//! The first four bytes of an input pick limits, cuts and the exchange's pace, the rest is the body as it is sent.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use httparse::{Status, parse_chunk_size};
+use lightcone_core::{Config, Handler, Timeouts};
+use lightcone_http::{Exchange, Flow, Http, Limits, State, Transfer};
+
+use super::tape::Tape;
+use super::wire::{Flaw, Memory, Wire};
+
+const INPUT_MAX: usize = 3_000;
+/// Longer ones come byte by byte only if the input says so: it takes long.
+const BY_BYTE_MAX: usize = 48;
+const HEAD: &[u8] = b"POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+const AFTER: &[u8] = b"GET /after HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// The target.
+pub fn chunked(data: &[u8]) {
+    check(data, Flaw::None, Pace::Exact);
+}
+
+/// How the exchange of a test server takes a body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Pace {
+    /// As it says.
+    Exact,
+    /// Broken: forgets to note the last byte that was there at the end of a callback.
+    Forgetful,
+}
+
+/// The same, broken on purpose.
+pub fn check(data: &[u8], flaw: Flaw, pace: Pace) {
+    let mut tape = Tape::new(data);
+    let (small, cut, most, limit) = (tape.byte(), 1 + tape.below(60), 1 + tape.below(50), tape.byte());
+    let limits = Limits {
+        body: if small & 1 == 0 { 1 << 20 } else { limit as u64 },
+        chunk_line: if small & 2 == 0 { 256 } else { 4 },
+        chunk_extensions: if small & 4 == 0 { 1_000 } else { 9 },
+        trailers: if small & 8 == 0 { 1_000 } else { 12 },
+        ..Limits::DEFAULT
+    };
+    let input = tape.take(INPUT_MAX);
+    let expected = expect(input, &limits);
+    if let Some(Ok(end)) = expected.end {
+        beside_httparse(&input[..end], &expected.data);
+    }
+    let most = if small & 16 == 0 { usize::MAX } else { most };
+    let room = if small & 32 == 0 { 4_096 } else { 256 };
+    for cut in [usize::MAX, cut, 1] {
+        if cut == 1 && input.len() > BY_BYTE_MAX {
+            continue;
+        }
+        compare(&expected, &serve(input, &expected, &Case { limits, cut, most, room, flaw, pace }));
+    }
+}
+
+/// What a body is, read by rules.
+#[derive(Debug, Default)]
+pub(crate) struct Expected {
+    pub(crate) data: Vec<u8>,
+    /// Where it ends, or the status that says what is wrong with it; `None`: it goes on.
+    pub(crate) end: Option<Result<usize, u16>>,
+}
+
+/// Section 7.1 of RFC 9112 with our limits, by lines: none of the decoder's states.
+pub(crate) fn expect(input: &[u8], limits: &Limits) -> Expected {
+    let mut expected = Expected::default();
+    expected.end = read(input, limits, &mut expected.data)
+        .map_or_else(|status| if status == MORE { None } else { Some(Err(status)) }, |end| Some(Ok(end)));
+    expected
+}
+
+/// Not a status: the input ends here.
+const MORE: u16 = 0;
+
+fn read(input: &[u8], limits: &Limits, data: &mut Vec<u8>) -> Result<usize, u16> {
+    let (mut at, mut extensions) = (0, 0);
+    loop {
+        let size = size_line(input, &mut at, limits, data.len() as u64, &mut extensions)?;
+        if size == 0 {
+            break;
+        }
+        let rest = &input[at..];
+        let n = usize::try_from(size).unwrap().min(rest.len());
+        data.extend_from_slice(&rest[..n]);
+        at += n;
+        if (n as u64) < size {
+            return Err(MORE);
+        }
+        exactly(input, &mut at, b"\r\n")?;
+    }
+    trailers(input, &mut at, usize::from(limits.trailers))?;
+    Ok(at)
+}
+
+fn exactly(input: &[u8], at: &mut usize, what: &[u8]) -> Result<(), u16> {
+    for byte in what {
+        match input.get(*at) {
+            None => return Err(MORE),
+            Some(found) if found == byte => *at += 1,
+            Some(_) => return Err(400),
+        }
+    }
+    Ok(())
+}
+
+const fn is_value(byte: u8) -> bool {
+    matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
+}
+
+fn size_line(
+    input: &[u8],
+    at: &mut usize,
+    limits: &Limits,
+    before: u64,
+    extensions: &mut usize,
+) -> Result<u64, u16> {
+    let line_max = usize::from(limits.chunk_line);
+    let start = *at;
+    let mut size = 0u128;
+    while let Some(digit) = input.get(*at).and_then(|byte| char::from(*byte).to_digit(16)) {
+        *at += 1;
+        if *at - start > line_max {
+            return Err(400);
+        }
+        size = size * 16 + u128::from(digit);
+        if size + u128::from(before) > u128::from(limits.body) {
+            return Err(413);
+        }
+    }
+    if *at == start {
+        return Err(if *at == input.len() { MORE } else { 400 });
+    }
+    if input.get(*at) == Some(&b';') {
+        while let Some(byte) = input.get(*at).filter(|byte| is_value(**byte)) {
+            debug_assert!(*byte != b'\r');
+            *at += 1;
+            *extensions += 1;
+            if *at - start > line_max {
+                return Err(400);
+            }
+            if *extensions > usize::from(limits.chunk_extensions) {
+                return Err(413);
+            }
+        }
+    }
+    exactly(input, at, b"\r\n")?;
+    Ok(u64::try_from(size).unwrap())
+}
+
+/// The trailer section up to the end of its empty line.
+fn trailers(input: &[u8], at: &mut usize, most: usize) -> Result<(), u16> {
+    let start = *at;
+    let result = trailer_lines(input, at);
+    // What lies beyond the limit is not looked at.
+    let (reached, beyond) = (*at - start, input.len() - start > most);
+    match result {
+        Ok(()) if reached > most => Err(431),
+        Err(MORE) if beyond => Err(431),
+        Err(400) if reached >= most => Err(431),
+        other => other,
+    }
+}
+
+fn trailer_lines(input: &[u8], at: &mut usize) -> Result<(), u16> {
+    loop {
+        if input.get(*at) == Some(&b'\r') {
+            return exactly(input, at, b"\r\n");
+        }
+        let special = b"!#$%&'*+-.^_`|~";
+        let name = |byte: &&u8| byte.is_ascii_alphanumeric() || special.contains(byte);
+        let length = input[*at..].iter().take_while(name).count();
+        *at += length;
+        if length == 0 && *at < input.len() {
+            return Err(400);
+        }
+        exactly(input, at, b":")?;
+        *at += input[*at..].iter().take_while(|byte| is_value(**byte)).count();
+        exactly(input, at, b"\r\n")?;
+    }
+}
+
+/// The sizes of an accepted body, as another parser reads them, are those of its data.
+fn beside_httparse(body: &[u8], data: &[u8]) {
+    let (mut at, mut sum) = (0, 0);
+    loop {
+        let Ok(Status::Complete((line, size))) = parse_chunk_size(&body[at..]) else {
+            // They give up on sizes of more than 16 digits, and on bytes of the upper half in extensions.
+            return;
+        };
+        at += line;
+        let size = usize::try_from(size).unwrap();
+        if size == 0 {
+            break;
+        }
+        assert_eq!(body[at..at + size], data[sum..sum + size]);
+        sum += size;
+        at += size + 2;
+    }
+    assert_eq!(sum, data.len(), "they find another length");
+}
+
+/// What reached the handlers of a server.
+#[derive(Debug, Default)]
+struct Reached {
+    data: Vec<u8>,
+    ended: bool,
+    after: usize,
+}
+
+#[derive(Clone, Default)]
+struct Log(Rc<RefCell<Reached>>);
+
+impl State for Log {
+    type Message = u8;
+}
+
+struct Case {
+    limits: Limits,
+    cut: usize,
+    most: usize,
+    room: usize,
+    flaw: Flaw,
+    pace: Pace,
+}
+
+/// Takes at most `most` bytes at a time, notes them, and answers when all have come.
+struct Take {
+    most: usize,
+    pace: Pace,
+}
+
+impl Exchange<Log> for Take {
+    fn advance(&mut self, io: &mut Transfer<'_, Log>) -> Flow {
+        while !io.body().is_empty() {
+            let n = io.body().len().min(self.most);
+            let noted = io.body()[..n].to_vec();
+            io.state.0.borrow_mut().data.extend_from_slice(&noted);
+            io.consume(n);
+        }
+        if io.ended() {
+            io.state.0.borrow_mut().ended = true;
+            return io.respond(|_, response| response.empty());
+        }
+        if self.pace == Pace::Forgetful {
+            io.state.0.borrow_mut().data.pop();
+        }
+        Flow::More
+    }
+}
+
+#[derive(Debug)]
+struct Served {
+    reached: Reached,
+    got: Vec<u8>,
+    over: bool,
+}
+
+fn serve(input: &[u8], expected: &Expected, case: &Case) -> Served {
+    let config = Config {
+        sockets: 1,
+        block_size: 256,
+        input_blocks: 1,
+        output_blocks: 4,
+        output_limit: 4,
+        receive_size: case.room,
+        receive_blocks: 1,
+        timeouts: Timeouts::NONE,
+        ..Config::DEVICE
+    };
+    let log = Log::default();
+    let (most, pace) = (case.most, case.pace);
+    let mut memory = Memory::new(&config);
+    let mut wire = Wire::new(&mut memory, &config, server(log.clone(), case.limits, most, pace), case.flaw);
+    let peer = wire.connect().unwrap();
+    wire.peers[peer].sends.extend_from_slice(HEAD);
+    if case.cut != usize::MAX {
+        wire.settle(); // what is cut is the body
+    }
+    let there = &mut wire.peers[peer];
+    there.pieces = (case.cut, usize::MAX);
+    match expected.end {
+        Some(Ok(end)) => there.sends.extend_from_slice(&[&input[..end], AFTER].concat()),
+        Some(Err(_)) | None => there.sends.extend_from_slice(input),
+    }
+    wire.settle();
+    let over = wire.peers[peer].shut || wire.peers[peer].closed;
+    let got = wire.peers[peer].got.clone();
+    wire.peers[peer].ends = true;
+    wire.settle();
+    wire.is_clean();
+    Served { reached: log.0.take(), got, over }
+}
+
+fn server(log: Log, limits: Limits, most: usize, pace: Pace) -> impl Handler<Message = u8> {
+    Http::with(log)
+        .limits(limits)
+        .post("/body", move |_request, response| response.defer(Take { most, pace }))
+        .get("/after", |request, response| {
+            request.state.0.borrow_mut().after += 1;
+            response.empty()
+        })
+}
+
+fn compare(expected: &Expected, served: &Served) {
+    let Served { reached, got, over } = served;
+    let answers = got.windows(9).filter(|start| start == b"HTTP/1.1 ").count();
+    match expected.end {
+        Some(Ok(_)) => {
+            assert_eq!(reached.data, expected.data);
+            assert!(reached.ended && reached.after == 1 && answers == 2 && !over, "{served:?}");
+        }
+        None => {
+            assert_eq!(reached.data, expected.data);
+            assert!(!reached.ended && got.is_empty() && !over, "{served:?}");
+        }
+        Some(Err(status)) => {
+            assert!(expected.data.starts_with(&reached.data), "data from nowhere");
+            assert!(!reached.ended && answers == 1 && *over, "{served:?}");
+            assert!(got.starts_with(format!("HTTP/1.1 {status} ").as_bytes()), "{status}: {served:?}");
+        }
+    }
+}

@@ -1,0 +1,842 @@
+//! One shard and a driver that does anything a driver may do, in any order, with a handler that does anything too.
+//!
+//! An input is a script that driver and handler read from in turn. Whatever it says: the event contract holds, each
+//! order can be carried out, no byte is lost, doubled or out of place, timeouts are neither early nor late, a token
+//! of a socket that has gone finds nobody, buffers keep to their bounds, each socket ends once, and all slots and
+//! blocks are free in the end.
+
+use core::time::Duration;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use lightcone_core::{
+    Address, Checked, CloseReason, Config, Context, ContractChecker, ErrorKind, Event, Handler, Instant,
+    Interest, Next, NoOutbox, Origin, Output, PollerId, Port, Refusal, Shard, Socket, Timeout, Timeouts,
+    Token,
+};
+
+use super::tape::Tape;
+use super::wire::{ACCEPTED, Memory, PEER, everything_is_back};
+
+const OPS_MAX: usize = 250;
+/// The most bytes that a handler writes in one callback.
+const WRITE_MAX: usize = 300;
+
+/// The target.
+pub fn shard(data: &[u8]) {
+    check(data, Fault::None);
+}
+
+/// How the engine around the shard is broken on purpose.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Not at all.
+    None,
+    /// Looks sockets up by their place alone, as if tokens had no generation.
+    AnyGeneration,
+    /// Says that one byte fewer was sent than was.
+    ShortSent,
+    /// Gives the last event twice.
+    ClosedTwice,
+    /// Forgets `open`.
+    OpenLost,
+    /// Lets time pass without a turn.
+    LateTurn,
+    /// Lets the clock of the shard run ahead.
+    EarlyTurn,
+    /// Hands over the bytes of two receives in the wrong order.
+    Swapped,
+    /// A send in flight is said to be over when it begins, so that its blocks come back too early.
+    EarlyLanding,
+    /// Loses the byte that an event left unconsumed.
+    Forgetful,
+}
+
+/// The same, broken on purpose.
+pub fn check(data: &[u8], fault: Fault) {
+    let mut tape = Tape::new(data);
+    let config = config(&mut tape);
+    let mut memory = Memory::new(&config);
+    let tape = Rc::new(RefCell::new(tape));
+    let mut drive = Drive::new(&mut memory, &config, &tape, fault);
+    for _ in 0..OPS_MAX {
+        if tape.borrow().is_over() {
+            break;
+        }
+        drive.step();
+    }
+    tape.borrow_mut().rest();
+    drive.end_in_peace();
+    drive.account();
+}
+
+fn config(tape: &mut Tape<'_>) -> Config {
+    let mut span = |millis| Some(Duration::from_millis(millis)).filter(|_| tape.one_in(2));
+    let timeouts = Timeouts {
+        connect: span(1_000),
+        first_byte: span(700),
+        idle: span(2_500),
+        write_stall: span(900),
+        drain: span(400),
+        linger: span(300),
+    };
+    Config {
+        sockets: 1 + tape.below(4),
+        block_size: 64,
+        input_blocks: 1 + tape.below(3),
+        output_blocks: 1 + tape.below(6),
+        output_limit: 1 + tape.below(3),
+        receive_size: tape.pick(&[64, 128, 256]),
+        receive_blocks: tape.below(3),
+        salt: tape.pick(&[0, u32::MAX - 3, 1 << 31]),
+        timeouts,
+        ..Config::DEVICE
+    }
+}
+
+/// The bytes of a stream: no short period.
+const fn pattern(at: usize) -> u8 {
+    ((at as u32).wrapping_mul(0x9E37_79B1).rotate_left(11) & 0xff) as u8
+}
+
+fn is_pattern(bytes: &[u8], from: usize) -> bool {
+    bytes.iter().enumerate().all(|(i, byte)| *byte == pattern(from + i))
+}
+
+/// What handler and driver know of one socket, to compare.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ledger {
+    /// Bytes that the driver handed over; that the handler consumed.
+    received: usize,
+    consumed: usize,
+    /// Bytes that the handler queued; that the driver sent.
+    queued: usize,
+    sent: usize,
+    deadline: Option<Instant>,
+    /// Its last event has come.
+    over: bool,
+}
+
+#[derive(Debug, Default)]
+struct Book {
+    ledgers: Vec<Ledger>,
+    opened: u64,
+    refused: u64,
+    closed: u64,
+    admits: bool,
+    /// Do what ends soon.
+    peace: bool,
+    /// Do nothing but try to send so many bytes whenever that may be possible.
+    stubborn: Option<usize>,
+}
+
+/// A handler that does what the script says; at its end, what brings every socket to an end.
+struct App<'t> {
+    tape: Rc<RefCell<Tape<'t>>>,
+    book: Rc<RefCell<Book>>,
+    config: Config,
+    forgetful: bool,
+}
+
+impl Handler for App<'_> {
+    type Data = usize;
+    type Message = u8;
+
+    fn admit(&mut self, _: Origin, peer: &Address) -> Option<usize> {
+        assert_eq!(*peer, PEER);
+        let mut book = self.book.borrow_mut();
+        book.admits.then(|| {
+            book.ledgers.push(Ledger::default());
+            book.ledgers.len() - 1
+        })
+    }
+
+    fn event(&mut self, socket: &mut Socket<'_, usize>, event: Event<u8>, _: &mut Context<'_, u8>) {
+        let mut book = self.book.borrow_mut();
+        let (peace, stubborn) = (book.peace, book.stubborn);
+        let id = *socket.data;
+        match event {
+            Event::Open => book.opened += 1,
+            Event::Refused(_) => book.refused += 1,
+            Event::Close(_) => book.closed += 1,
+            Event::Receive
+            | Event::Writable
+            | Event::Sent
+            | Event::PeerClosed
+            | Event::Timeout
+            | Event::Shutdown
+            | Event::Message(_) => {}
+        }
+        let ledger = &mut book.ledgers[id];
+        self.honest(socket, event, ledger);
+        if let Some(n) = stubborn {
+            let bytes: Vec<u8> = (ledger.queued..ledger.queued + n).map(pattern).collect();
+            let sent = event == Event::Writable && socket.send(&bytes).is_ok();
+            ledger.queued += if sent { n } else { 0 };
+            return;
+        }
+        let tape = &mut *self.tape.borrow_mut();
+        let choice = tape.byte();
+        let there = socket.bytes().len();
+        let n = [there, 0, there / 2, there.min(1)][choice & 3];
+        socket.consume(n);
+        ledger.consumed += n;
+        if self.forgetful && n < there {
+            socket.consume(1);
+        }
+        if choice >> 2 & 3 > 0 {
+            let (_, mut output, _) = socket.split();
+            ledger.queued += write(&mut output, ledger.queued, choice >> 2 & 3, tape);
+        }
+        rarer(socket, choice >> 4, tape, ledger);
+        if peace {
+            socket.resume();
+            socket.set_deadline(None);
+            ledger.deadline = None;
+        }
+        if peace && (socket.peer_closed() || event == Event::Shutdown) {
+            socket.close();
+        }
+    }
+}
+
+impl App<'_> {
+    /// Compares what the event claims with what the socket shows.
+    fn honest(&self, socket: &Socket<'_, usize>, event: Event<u8>, ledger: &mut Ledger) {
+        assert!(!ledger.over, "{event:?} after the last event");
+        assert!(is_pattern(socket.bytes(), ledger.consumed), "the input is not what was sent");
+        assert!(socket.bytes().len() <= ledger.received - ledger.consumed, "bytes from nowhere");
+        assert!(socket.bytes().len() <= socket.capacity());
+        assert_eq!(socket.queued(), ledger.queued - ledger.sent, "the queue is what was queued and not sent");
+        let bound = self.config.output_limit.min(self.config.output_blocks) * self.config.block_size;
+        assert!(socket.queued() <= bound, "more queued than is allowed");
+        let timeouts = &self.config.timeouts;
+        match event {
+            Event::Sent => assert_eq!(socket.queued(), 0),
+            Event::Receive => assert!(!socket.bytes().is_empty()),
+            Event::Writable => assert!(socket.queued() <= bound / 2, "writable above the low water"),
+            Event::Timeout => {
+                let at = ledger.deadline.take().expect("a timeout without a deadline");
+                assert!(at <= socket.now(), "a timeout {:?} early", at - socket.now());
+            }
+            Event::Close(CloseReason::TimedOut(which)) => {
+                let set = match which {
+                    Timeout::Connect => timeouts.connect,
+                    Timeout::FirstByte => timeouts.first_byte,
+                    Timeout::Idle => timeouts.idle,
+                    Timeout::WriteStall => timeouts.write_stall,
+                    Timeout::Drain => timeouts.drain,
+                };
+                assert!(set.is_some(), "a timeout that is switched off: {which}");
+            }
+            Event::Open
+            | Event::PeerClosed
+            | Event::Shutdown
+            | Event::Message(_)
+            | Event::Refused(_)
+            | Event::Close(_) => {}
+        }
+        if matches!(event, Event::Close(_) | Event::Refused(_)) {
+            assert!(socket.closing());
+            ledger.over = true;
+            ledger.deadline = None;
+        }
+    }
+}
+
+/// Writes in one of the ways there are; tells how many bytes were queued.
+fn write(output: &mut Output<'_>, from: usize, way: usize, tape: &mut Tape<'_>) -> usize {
+    let want = tape.byte() * 2 % WRITE_MAX;
+    let bytes: Vec<u8> = (from..from + want).map(pattern).collect();
+    let (room, queued) = (output.room(), output.queued());
+    let n = match (way, tape.below(3)) {
+        (1, 0) => output.send(&bytes).map_or(0, |()| want),
+        (1, _) => output.send_some(&bytes),
+        (2, _) => {
+            let want = want.min(64);
+            let used = tape.below(want + 1);
+            output.reserve(want).map(|to| to.copy_from_slice(&bytes[..want])).map_or(0, |()| {
+                output.commit(used);
+                used
+            })
+        }
+        (_, 0) => {
+            let mark = output.mark();
+            let _ = output.send_some(&vec![0xEE; want]);
+            output.rewind(mark);
+            assert_eq!((output.room(), output.queued()), (room, queued), "rewound");
+            0
+        }
+        _ => {
+            let to = output.spare();
+            let n = to.len().min(want);
+            to[..n].copy_from_slice(&bytes[..n]);
+            output.commit(n);
+            n
+        }
+    };
+    assert_eq!(output.queued(), queued + n);
+    assert!(n <= room, "more was taken than there was room for");
+    n
+}
+
+fn rarer(socket: &mut Socket<'_, usize>, choice: usize, tape: &mut Tape<'_>, ledger: &mut Ledger) {
+    match choice {
+        9 => socket.pause(),
+        10 => socket.resume(),
+        11 => socket.split().1.want(),
+        15 => socket.split().1.want_room(tape.byte() * 2),
+        12 => {
+            let ahead = tape.pick(&[0, 3, 500, 100_000]);
+            let at = socket.now() + Duration::from_millis(ahead);
+            socket.set_deadline(Some(at));
+            ledger.deadline = Some(at).filter(|_| !ledger.over);
+        }
+        13 => {
+            socket.set_deadline(None);
+            ledger.deadline = None;
+        }
+        14 => match tape.below(4) {
+            0 => socket.finish(),
+            1 => socket.linger(),
+            2 => socket.abort(),
+            _ => socket.close(),
+        },
+        _ => {}
+    }
+}
+
+/// The events between shard and checker, where they can go wrong.
+struct Between<'t> {
+    checker: ContractChecker<App<'t>>,
+    fault: Fault,
+}
+
+impl Handler for Between<'_> {
+    type Data = Checked<usize>;
+    type Message = u8;
+
+    fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Self::Data> {
+        self.checker.admit(origin, peer)
+    }
+
+    fn wants_sent(&self) -> bool {
+        self.checker.wants_sent()
+    }
+
+    fn event(&mut self, socket: &mut Socket<'_, Self::Data>, event: Event<u8>, cx: &mut Context<'_, u8>) {
+        if self.fault == Fault::OpenLost && event == Event::Open {
+            return;
+        }
+        self.checker.event(socket, event, cx);
+        if self.fault == Fault::ClosedTwice && matches!(event, Event::Close(_)) {
+            self.checker.event(socket, event, cx);
+        }
+    }
+}
+
+/// What the driver knows of a socket.
+#[derive(Clone, Copy, Debug)]
+struct Line {
+    id: usize,
+    connecting: bool,
+    next: Next,
+    /// So many bytes are in flight.
+    flight: Option<usize>,
+    ended: bool,
+}
+
+struct Drive<'s, 't> {
+    shard: Shard<'s, Checked<usize>>,
+    handler: Between<'t>,
+    tape: Rc<RefCell<Tape<'t>>>,
+    book: Rc<RefCell<Book>>,
+    lines: BTreeMap<Token, Line>,
+    stale: Vec<Token>,
+    config: Config,
+    now: u64,
+    pull: bool,
+    completes: bool,
+    stopped: bool,
+    fault: Fault,
+}
+
+type ShardPort<'p, 's> = Port<'p, 's, Checked<usize>>;
+
+impl<'s, 't> Drive<'s, 't> {
+    fn new(
+        memory: &'s mut Memory<Checked<usize>>,
+        config: &Config,
+        tape: &Rc<RefCell<Tape<'t>>>,
+        fault: Fault,
+    ) -> Self {
+        let book = Rc::new(RefCell::new(Book { admits: true, ..Book::default() }));
+        let now = tape.borrow_mut().pick(&[0, 12_345, u64::from(u32::MAX) - 3_000, (1 << 31) - 1_000]);
+        let pull = tape.borrow_mut().one_in(2);
+        let completes = tape.borrow_mut().one_in(2);
+        let forgetful = fault == Fault::Forgetful;
+        let app = App { tape: tape.clone(), book: book.clone(), config: *config, forgetful };
+        Self {
+            shard: Shard::new(memory.storage(), config, Instant::from_millis(now)).unwrap(),
+            handler: Between { checker: ContractChecker::new(app), fault },
+            tape: tape.clone(),
+            book,
+            lines: BTreeMap::new(),
+            stale: Vec::new(),
+            config: *config,
+            now,
+            pull,
+            completes,
+            stopped: false,
+            fault,
+        }
+    }
+
+    fn byte(&self) -> usize {
+        self.tape.borrow_mut().byte()
+    }
+
+    fn below(&self, n: usize) -> usize {
+        self.tape.borrow_mut().below(n)
+    }
+
+    fn line(&mut self, token: Token) -> &mut Line {
+        self.lines.get_mut(&token).expect("a socket that the driver knows")
+    }
+
+    fn ledger(&self, line: Line) -> Ledger {
+        self.book.borrow().ledgers[line.id]
+    }
+
+    /// A broken driver's way from a token to its socket, or the right one.
+    fn look_up(&mut self, token: Token) -> Option<ShardPort<'_, 's>> {
+        let by_place = self.shard.next_in_use(token.index()).filter(|found| found.index() == token.index());
+        let token = if self.fault == Fault::AnyGeneration { by_place? } else { token };
+        self.shard.port(token)
+    }
+
+    fn step(&mut self) {
+        match self.below(16) {
+            0 => self.accept(),
+            1 => self.dial(),
+            2..5 => self.pass_time(),
+            5..7 => self.on_some_line(Self::surprise),
+            7 => self.use_a_stale_token(),
+            8 if self.below(8) == 7 => self.stop(),
+            9 => self.comes_to_rest(),
+            _ => self.on_some_line(Self::obey),
+        }
+        assert_eq!(self.shard.in_use(), self.lines.len(), "the table counts wrongly");
+    }
+
+    fn on_some_line(&mut self, what: fn(&mut Self, Token, Line)) {
+        let n = self.below(self.lines.len());
+        if let Some((token, line)) = self.lines.iter().nth(n).map(|(token, line)| (*token, *line)) {
+            what(self, token, line);
+        }
+    }
+
+    fn accept(&mut self) {
+        let room = self.shard.has_room();
+        let admits = self.below(8) < 7;
+        self.book.borrow_mut().admits = admits;
+        match self.shard.admit(&mut self.handler, ACCEPTED, &PEER) {
+            Ok(token) => {
+                self.begins(token, false);
+                if self.below(4) < 3 {
+                    self.tell(token, |_| {});
+                }
+            }
+            Err(Refusal::Full | Refusal::Stopping) => assert!(!room, "refused against has_room"),
+            Err(_) => assert!(room && !admits),
+        }
+    }
+
+    fn dial(&mut self) {
+        let room = self.shard.has_room();
+        let token = self.shard.reserve();
+        assert_eq!(token.is_some(), room, "reserve against has_room");
+        let Some(token) = token else { return };
+        let choice = self.below(8);
+        self.book.borrow_mut().admits = choice != 6;
+        if choice == 7 {
+            self.shard.give_back(token);
+            self.stale.push(token);
+            return;
+        }
+        if self.shard.dial(&mut self.handler, token, 1, &PEER).is_ok() {
+            assert!(choice != 6);
+            self.begins(token, true);
+            self.tell(token, |_| {});
+        } else {
+            assert_eq!(choice, 6);
+            self.stale.push(token);
+        }
+    }
+
+    fn begins(&mut self, token: Token, connecting: bool) {
+        let id = self.book.borrow().ledgers.len() - 1;
+        let next = Next::Wait(if connecting { Interest::WRITE } else { Interest::NONE });
+        let line = Line { id, connecting, next, flight: None, ended: false };
+        assert!(self.lines.insert(token, line).is_none(), "a token in use was given out again");
+        assert!(!self.stale.contains(&token), "a token was given out twice");
+    }
+
+    fn use_a_stale_token(&mut self) {
+        let n = self.below(self.stale.len());
+        let Some(token) = self.stale.get(n).copied() else { return };
+        let gone = self.shard.stats().gone;
+        assert!(self.look_up(token).is_none(), "a token of a socket that has gone finds another");
+        assert_eq!(self.shard.stats().gone, gone + 1, "who is gone is counted");
+        assert_eq!(self.shard.dial(&mut self.handler, token, 1, &PEER), Err(Refusal::Full));
+        self.shard.give_back(token);
+    }
+
+    fn stop(&mut self) {
+        self.stopped = true;
+        self.shard.stop();
+        for token in self.lines.keys().copied().collect::<Vec<_>>() {
+            self.tell(token, |port| port.shutdown());
+        }
+    }
+
+    /// Tells a socket what happened and delivers what is due.
+    fn tell(&mut self, token: Token, what: impl FnOnce(&mut ShardPort<'_, 's>)) {
+        let mut port = self.shard.port(token).expect("a socket that is there");
+        what(&mut port);
+        let next = deliver(port, &mut self.handler, self.pull, self.now);
+        self.ordered(token, next);
+    }
+
+    /// Notes an order, which must be one that can be carried out. Closing is carried out at once.
+    fn ordered(&mut self, token: Token, next: Next) {
+        let line = self.line(token);
+        line.next = next;
+        let line = *line;
+        match next {
+            Next::Close => {
+                assert_eq!(line.flight, None, "closed with a send in flight");
+                assert!(self.ledger(line).over, "closed without the last event");
+                self.lines.remove(&token);
+                self.stale.push(token);
+                assert!(self.shard.port(token).is_none(), "closed, and still there");
+            }
+            Next::Send => assert_eq!(line.flight, None, "a second send in flight"),
+            Next::Cancel => assert!(line.flight.is_some(), "nothing to cancel"),
+            Next::Shut => assert_eq!(self.outputs(token, line), 0, "shut down before all has left"),
+            Next::Wait(interest) => {
+                let next = self.shard.next_deadline();
+                let at_once = next.is_some_and(|next| next.as_millis() <= self.now);
+                if interest.reads() && !at_once && self.room(token) == 0 {
+                    // Others have taken the last block: who finds no room runs the port, and is told to wait.
+                    let port = self.shard.port(token).expect("still open");
+                    let again = deliver(port, &mut self.handler, self.pull, self.now);
+                    assert!(!again.waits_for().is_some_and(Interest::reads), "told to read without room");
+                    self.line(token).next = again;
+                }
+            }
+        }
+    }
+
+    fn room(&mut self, token: Token) -> usize {
+        let room = self.shard.port(token).expect("still open").room();
+        assert!(room <= self.config.receive_size.max(self.config.block_size));
+        room
+    }
+
+    /// Checks the queue against what the handler wrote; gives how much it is.
+    fn outputs(&mut self, token: Token, line: Line) -> usize {
+        let port = self.shard.port(token).expect("still open");
+        let mut slices = [&[][..]; 16];
+        let n = port.outputs(&mut slices);
+        let bytes = slices[..n].concat();
+        let ledger = self.ledger(line);
+        assert_eq!(bytes.len(), ledger.queued - ledger.sent);
+        assert!(is_pattern(&bytes, ledger.sent), "the output is not what was queued");
+        bytes.len()
+    }
+
+    fn sent(&self, line: Line, n: usize) {
+        self.book.borrow_mut().ledgers[line.id].sent += n;
+    }
+
+    /// The driver does what it was told, more or less.
+    fn obey(&mut self, token: Token, line: Line) {
+        match line.next {
+            Next::Send if self.completes => {
+                let there = self.outputs(token, line);
+                assert!(there > 0, "told to send nothing");
+                self.line(token).flight = Some(there);
+                let early = self.fault == Fault::EarlyLanding;
+                self.tell(token, |port| {
+                    let _ = port.outputs_in_flight(&mut [&[][..]; 16]);
+                    if early {
+                        port.sent(there);
+                    }
+                });
+            }
+            Next::Send => self.send(token, line),
+            Next::Cancel => self.land(token, line),
+            Next::Shut => self.tell(token, |port| port.shut()),
+            Next::Wait(interest) if interest.writes() && line.connecting => {
+                self.line(token).connecting = false;
+                if self.below(4) == 3 {
+                    let error = self.error();
+                    self.tell(token, |port| port.failed(error));
+                } else {
+                    self.tell(token, |port| port.connected());
+                }
+            }
+            Next::Wait(interest) if interest.writes() && self.below(2) == 0 => {
+                self.tell(token, |port| port.writable());
+            }
+            Next::Wait(interest) if interest.reads() && self.room(token) > 0 => self.read(token, line),
+            Next::Wait(_) | Next::Close => {}
+        }
+    }
+
+    fn send(&mut self, token: Token, line: Line) {
+        let there = self.outputs(token, line);
+        assert!(there > 0, "told to send nothing");
+        let n = match self.byte() {
+            0..128 => there,
+            some => some % (there + 1),
+        };
+        self.sent(line, n);
+        let blocked = n < there && self.below(2) == 1;
+        let told = if self.fault == Fault::ShortSent { n.saturating_sub(1) } else { n };
+        self.tell(token, |port| {
+            if told > 0 {
+                port.sent(told);
+            }
+            if n == 0 || blocked {
+                port.blocked();
+            }
+        });
+    }
+
+    /// A send in flight ends.
+    fn land(&mut self, token: Token, line: Line) {
+        let Some(most) = line.flight else { return };
+        let n = most - self.below(most + 1);
+        self.outputs(token, line);
+        self.sent(line, n);
+        self.line(token).flight = None;
+        self.tell(token, |port| port.sent(n));
+    }
+
+    fn error(&self) -> ErrorKind {
+        [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe, ErrorKind::TimedOut, ErrorKind::Other]
+            [self.below(4)]
+    }
+
+    /// Bytes come, or the end, or both; perhaps a part of the output leaves at the same port.
+    fn read(&mut self, token: Token, line: Line) {
+        let room = self.room(token);
+        let choice = self.byte();
+        let n = if line.ended { 0 } else { [room, room.min(choice), choice % (room + 1), 0][choice & 3] };
+        let ends = line.ended || choice >> 2 & 7 == 7;
+        let live = self.shard.next_open(token.index()) == Some(token);
+        let from = self.ledger(line).received;
+        self.book.borrow_mut().ledgers[line.id].received += if live { n } else { 0 };
+        let bytes: Vec<u8> = (from..from + n).map(pattern).collect();
+        let mut also = 0;
+        if choice >> 5 & 1 == 1 && !self.completes {
+            let there = self.outputs(token, line);
+            also = self.below(there + 1);
+        }
+        self.sent(line, also);
+        let cut = if choice >> 6 & 1 == 1 { self.below(n + 1) } else { n };
+        let puts_off = choice >> 7 == 1 && self.below(2) == 1;
+        let swapped = self.fault == Fault::Swapped && cut != n - cut;
+        self.line(token).ended = ends;
+        let mut port = self.shard.port(token).expect("still open");
+        if also > 0 {
+            port.sent(also);
+        }
+        let (first, second) = bytes.split_at(cut);
+        let (first, second) = if swapped { (second, first) } else { (first, second) };
+        port.received(first);
+        if second.len() <= port.room() {
+            port.received(second);
+        } else {
+            assert_eq!(port.room(), 0, "room is lost by receiving a part");
+        }
+        if ends {
+            port.ended();
+        }
+        if puts_off {
+            port.put_off();
+            self.line(token).next = Next::Wait(Interest::NONE);
+            return;
+        }
+        let next = deliver(port, &mut self.handler, self.pull, self.now);
+        self.ordered(token, next);
+    }
+
+    /// Something that nobody asked for.
+    fn surprise(&mut self, token: Token, line: Line) {
+        match self.below(10) {
+            0 => {
+                let error = self.error();
+                self.line(token).connecting = false;
+                self.tell(token, |port| port.failed(error));
+            }
+            1 => self.tell(token, |port| port.writable()),
+            2 => self.tell(token, |_| {}),
+            3 => self.shard.port(token).expect("still open").put_off(),
+            4 if line.flight.is_some() => self.land(token, line),
+            5 if self.stopped => self.tell(token, |port| port.shutdown()),
+            6 => self.tell(token, |port| port.cut(CloseReason::HandlerPanic)),
+            7 => self.tell(token, |port| port.close()),
+            _ => self.message(token),
+        }
+    }
+
+    fn message(&mut self, token: Token) {
+        let mut outbox = NoOutbox;
+        let mut cx = Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut outbox);
+        let port = self.shard.port(token).expect("still open");
+        match port.message(5, &mut self.handler, &mut cx) {
+            Ok(next) => self.ordered(token, next),
+            Err(message) => {
+                assert_eq!(message, 5);
+                self.tell(token, |_| {});
+            }
+        }
+    }
+
+    fn pass_time(&mut self) {
+        let next = self.shard.next_deadline().map(Instant::as_millis);
+        let now = self.now;
+        let at = match self.below(8) {
+            0 => now,
+            1 => now + 1,
+            2 => now + 10 * self.byte() as u64,
+            3 => now + 100_000,
+            4 => next.map_or(now, |next| next.saturating_sub(1).clamp(now, now + 100_000)),
+            _ => next.map_or(now, |next| next.min(now + 100_000)),
+        };
+        self.turn(at);
+    }
+
+    /// One turn at this time for all who want one.
+    fn turn(&mut self, now: u64) {
+        let due = self.shard.next_deadline().map(Instant::as_millis);
+        self.now = now;
+        let clock = now + if self.fault == Fault::EarlyTurn { 5_000 } else { 0 };
+        if self.fault == Fault::LateTurn {
+            return self.nobody_is_late();
+        }
+        self.shard.tick(Instant::from_millis(clock));
+        for turns in 0.. {
+            assert!(turns < 500, "a turn without an end");
+            let Some(token) = self.shard.next_ready() else { break };
+            assert!(due.is_some_and(|due| due <= clock), "due before the deadline that was given");
+            let line = *self.line(token);
+            let reads = matches!(line.next, Next::Wait(interest) if interest.reads() && !line.connecting);
+            if reads && self.book.borrow().stubborn.is_none() && self.below(4) == 3 && self.room(token) > 0 {
+                self.read(token, line);
+            } else {
+                self.tell(token, |_| {});
+            }
+        }
+        self.nobody_is_late();
+    }
+
+    /// With nothing new from outside there is soon nothing left to do, also while handlers ask for more than there is.
+    fn comes_to_rest(&mut self) {
+        let n = self.tape.borrow_mut().pick(&[1, 65, 129, 200]);
+        self.book.borrow_mut().stubborn = Some(n);
+        for turns in 0.. {
+            let at_once = self.shard.next_deadline().is_some_and(|next| next.as_millis() <= self.now);
+            if !at_once {
+                break;
+            }
+            assert!(turns < 100, "it never rests");
+            self.turn(self.now);
+        }
+        self.book.borrow_mut().stubborn = None;
+    }
+
+    /// Every deadline that has passed was told, of sockets that are still told anything.
+    fn nobody_is_late(&self) {
+        for (token, line) in &self.lines {
+            let late = self.ledger(*line).deadline.is_some_and(|at| at.as_millis() < self.now);
+            let again = self.shard.next_deadline().is_some_and(|next| next.as_millis() <= self.now);
+            let live = self.shard.next_open(token.index()) == Some(*token);
+            assert!(!late || again || !live, "a timeout is late: {line:?}");
+        }
+    }
+
+    /// From now on the handler takes what comes and peers end: everybody comes to an end by that alone.
+    fn end_in_peace(&mut self) {
+        self.book.borrow_mut().peace = true;
+        for _ in 0..80 {
+            for token in self.lines.keys().copied().collect::<Vec<_>>() {
+                self.come_to_an_end(token);
+            }
+            self.turn(self.now);
+        }
+        assert!(self.lines.is_empty(), "stuck: {:?}", self.lines);
+    }
+
+    fn come_to_an_end(&mut self, token: Token) {
+        let Some(line) = self.lines.get(&token).copied() else { return };
+        if line.flight.is_some() {
+            return self.land(token, line);
+        }
+        let Next::Wait(interest) = line.next else { return self.obey(token, line) };
+        if line.connecting {
+            self.line(token).connecting = false;
+            return self.tell(token, |port| port.connected());
+        }
+        if interest.writes() {
+            return self.tell(token, |port| port.writable());
+        }
+        if interest.reads() && self.room(token) > 0 {
+            return self.tell(token, |port| port.ended());
+        }
+        // It may be paused, or wait for what only the handler knows.
+        self.message(token);
+    }
+
+    fn account(&mut self) {
+        assert_eq!(self.handler.checker.alive(), 0, "a socket without its last event");
+        self.turn(self.now);
+        self.turn(self.now);
+        assert_eq!(self.shard.next_deadline(), None, "something is left to do");
+        assert_eq!(self.shard.in_use(), 0);
+        let stats = *self.shard.stats();
+        {
+            let book = self.book.borrow();
+            let sum = |what: fn(&Ledger) -> usize| book.ledgers.iter().map(what).sum::<usize>() as u64;
+            assert!(book.ledgers.iter().all(|ledger| ledger.over && ledger.consumed <= ledger.received));
+            assert_eq!(stats.bytes_out, sum(|ledger| ledger.sent));
+            assert_eq!(stats.bytes_lost, sum(|ledger| ledger.queued - ledger.sent));
+            assert_eq!(stats.closed_total(), book.closed);
+            assert_eq!(stats.refused, book.refused);
+            assert_eq!(stats.accepted + stats.connected, book.opened);
+            assert_eq!(book.closed, book.opened, "each open has its close");
+        }
+        for token in &self.stale {
+            assert!(self.shard.port(*token).is_none());
+        }
+        self.book.borrow_mut().admits = true;
+        everything_is_back(&mut self.shard, &mut self.handler);
+    }
+}
+
+/// Delivers what is due at a port, in one of the two ways.
+fn deliver(mut port: ShardPort<'_, '_>, handler: &mut Between<'_>, pull: bool, now: u64) -> Next {
+    let mut outbox = NoOutbox;
+    let mut cx = Context::new(Instant::from_millis(now), None, PollerId(0), &mut outbox);
+    if !pull {
+        return port.run(handler, &mut cx);
+    }
+    while let Some((event, mut socket)) = port.next_event() {
+        handler.event(&mut socket, event, &mut cx);
+    }
+    port.finish()
+}

@@ -1,0 +1,175 @@
+//! The corpora of the fuzz targets keep every promise, and notice each known way of breaking one.
+//!
+//! `FUZZ_TARGET=head FUZZ_INPUT=some/file cargo test -p lightcone-tests --test fuzz` runs one input alone.
+#![allow(
+    clippy::print_stdout,
+    clippy::std_instead_of_alloc,
+    clippy::std_instead_of_core,
+    clippy::unwrap_used,
+    reason = "as in every test: a failure is a panic, and what is printed shows how much was run"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::panic::{RefUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use lightcone_tests::fuzz::chunked::{self, Pace};
+use lightcone_tests::fuzz::connection::{self, Manners};
+use lightcone_tests::fuzz::shard::{self, Fault};
+use lightcone_tests::fuzz::verdict::{Parser, broken};
+use lightcone_tests::fuzz::{Flaw, TARGETS, differential, head};
+
+/// Fewer inputs than this have been lost on the way.
+const INPUTS_MIN: usize = 30;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
+}
+
+/// The inputs of a target: those that reach all of its code, then those that are kept for what they are.
+fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    ["corpus", "kept"].iter().flat_map(|folder| inputs(&root().join(folder).join(target))).collect()
+}
+
+/// The files of a folder, in the order of their names.
+fn inputs(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+fn fails(body: impl Fn(&[u8]) + RefUnwindSafe, data: &[u8]) -> bool {
+    catch_unwind(|| body(data)).is_err()
+}
+
+#[test]
+fn corpora_keep_every_promise() {
+    let alone = std::env::var("FUZZ_INPUT").ok();
+    for (target, body) in TARGETS {
+        if let Some(path) = &alone {
+            if std::env::var("FUZZ_TARGET").is_ok_and(|wanted| wanted == target) {
+                body(&fs::read(path).unwrap());
+            }
+            continue;
+        }
+        let inputs = corpus(target);
+        assert!(inputs.len() >= INPUTS_MIN, "{target}: only {} inputs", inputs.len());
+        println!("{target}: {} inputs", inputs.len());
+        for (path, data) in &inputs {
+            assert!(!fails(body, data), "{target}: {} fails", path.display());
+        }
+    }
+}
+
+/// Something broken, as a body of its target.
+type Twin = (&'static str, Box<dyn Fn(&[u8]) + RefUnwindSafe>);
+
+/// The corpus of a target must fail over each of these.
+fn all_are_noticed(target: &str, twins: Vec<Twin>) {
+    let inputs = corpus(target);
+    for (name, twin) in twins {
+        let found = inputs.iter().position(|(_, data)| fails(&*twin, data));
+        assert!(found.is_some(), "{target}: {} inputs and none notices {name}", inputs.len());
+        println!("{target}: {name} is noticed by input {}", found.unwrap());
+    }
+}
+
+const PARSERS: [(&str, Parser); 8] = [
+    ("bare line feeds", broken::bare_line_feeds),
+    ("blank before a colon", broken::blank_before_colon),
+    ("last field lost", broken::last_field_lost),
+    ("body overlooked", broken::body_overlooked),
+    ("end too late", broken::end_too_late),
+    ("close overlooked", broken::close_overlooked),
+    ("impatient", broken::impatient),
+    ("no queries", broken::no_queries),
+];
+
+#[test]
+fn broken_parsers_of_heads_are_noticed() {
+    let twin = |(name, parser): (&'static str, Parser)| -> Twin {
+        (name, Box::new(move |data| head::check(data, parser)))
+    };
+    all_are_noticed("head", PARSERS.map(twin).into());
+}
+
+/// `httparse` knows no bodies and no connections, and gives no verdict on heads that are not whole.
+#[test]
+fn broken_parsers_are_noticed_beside_another() {
+    let comparable = PARSERS
+        .into_iter()
+        .filter(|(name, _)| !["body overlooked", "close overlooked", "impatient"].contains(name));
+    let twin = |(name, parser): (&'static str, Parser)| -> Twin {
+        (name, Box::new(move |data| differential::check(data, parser)))
+    };
+    all_are_noticed("differential", comparable.map(twin).collect());
+}
+
+#[test]
+fn broken_bodies_are_noticed() {
+    all_are_noticed(
+        "chunked",
+        vec![
+            ("a forgetful exchange", Box::new(|data| chunked::check(data, Flaw::None, Pace::Forgetful))),
+            ("a lost byte", Box::new(|data| chunked::check(data, Flaw::LostByte, Pace::Exact))),
+            ("reordered bytes", Box::new(|data| chunked::check(data, Flaw::Reordered, Pace::Exact))),
+            ("a lost end", Box::new(|data| chunked::check(data, Flaw::LostEnd, Pace::Exact))),
+        ],
+    );
+}
+
+#[test]
+fn broken_connections_are_noticed() {
+    let wire =
+        |name, flaw| -> Twin { (name, Box::new(move |data| connection::check(data, flaw, Manners::Good))) };
+    let server = |name, manners| -> Twin {
+        (name, Box::new(move |data| connection::check(data, Flaw::None, manners)))
+    };
+    all_are_noticed(
+        "connection",
+        vec![
+            wire("a lost writable", Flaw::LostWritable),
+            wire("a lost byte", Flaw::LostByte),
+            wire("a doubled byte", Flaw::DoubledByte),
+            wire("a lost tail", Flaw::LostTail),
+            wire("a lost end", Flaw::LostEnd),
+            wire("reordered bytes", Flaw::Reordered),
+            server("a forgetful echo", Manners::Forgetful),
+            server("a close that is not said", Manners::Clinging),
+        ],
+    );
+}
+
+#[test]
+fn broken_shards_are_noticed() {
+    let twin = |(name, fault): (&'static str, Fault)| -> Twin {
+        (name, Box::new(move |data| shard::check(data, fault)))
+    };
+    let faults = [
+        ("tokens without a generation", Fault::AnyGeneration),
+        ("a byte that was sent and not told", Fault::ShortSent),
+        ("a second close", Fault::ClosedTwice),
+        ("a lost open", Fault::OpenLost),
+        ("late timeouts", Fault::LateTurn),
+        ("early timeouts", Fault::EarlyTurn),
+        ("swapped receives", Fault::Swapped),
+        ("blocks that come back while they are sent", Fault::EarlyLanding),
+        ("a lost byte of input", Fault::Forgetful),
+    ];
+    all_are_noticed("shard", faults.map(twin).into());
+}
+
+#[test]
+fn every_target_has_its_program() {
+    let names: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let programs = fs::read_dir(root().join("src/bin")).unwrap();
+    let programs: BTreeSet<String> = programs
+        .map(|entry| entry.unwrap().path().file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(programs, names);
+    let script = fs::read_to_string(root().join("run.sh")).unwrap();
+    for name in names {
+        assert!(script.contains(&format!("[{name}]=")), "run.sh does not know {name}");
+    }
+}
