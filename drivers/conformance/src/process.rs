@@ -13,7 +13,7 @@ use lightcone_unix::driver::Driver;
 use lightcone_unix::limits::DescriptorLimit;
 use lightcone_unix::socket::{self, Connecting, Received, Sent};
 
-use crate::alone::{Background, skip};
+use crate::alone::skip;
 use crate::case::{Case, Event, by_default, echoing, small};
 use crate::peer::{Peer, pattern};
 use crate::system;
@@ -162,7 +162,7 @@ pub fn signals_interrupt_nothing<D: Driver>() {
     let hammer = {
         let threads: Vec<i32> = case.trace.threads().iter().map(|it| it.parse().unwrap()).collect();
         assert_eq!(threads.len(), 2);
-        Background::repeat(move || {
+        crate::alone::Background::repeat(move || {
             threads.iter().for_each(|thread| system::signal_thread(*thread, libc::SIGUSR1));
             thread::sleep(Duration::from_micros(200));
         })

@@ -4,7 +4,6 @@ use core::mem::MaybeUninit;
 use core::ptr;
 use core::time::Duration;
 
-use lightcone_unix::errno::Errno;
 use lightcone_unix::limits::DescriptorLimit;
 use lightcone_unix::syscall;
 
@@ -34,10 +33,7 @@ pub fn descriptors() -> Vec<(i32, i32)> {
 
 /// Allows so many descriptors from now on.
 pub fn limit_descriptors(soft: u64) {
-    let hard = DescriptorLimit::read().unwrap().hard;
-    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-    // SAFETY: `limit` is read during the call only.
-    unsafe { syscall!(setrlimit(libc::RLIMIT_NOFILE, &raw const limit)) }.unwrap();
+    DescriptorLimit::read().unwrap().set_soft(soft).unwrap();
 }
 
 /// Allows so many descriptors beside those that are open. Their numbers may have gaps, which count.
@@ -75,7 +71,8 @@ pub fn interrupt_by(signal: libc::c_int) {
 
 /// Sends this process `SIGALRM` that often; zero ends it.
 pub fn alarm_every(span: Duration) {
-    let span = libc::timeval { tv_sec: 0, tv_usec: span.subsec_micros().into() };
+    let micros = i32::try_from(span.subsec_micros()).unwrap();
+    let span = libc::timeval { tv_sec: 0, tv_usec: micros.into() };
     let timer = libc::itimerval { it_interval: span, it_value: span };
     // SAFETY: `timer` is read during the call only.
     unsafe { syscall!(setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut())) }.unwrap();
@@ -87,7 +84,8 @@ pub fn signal_thread(thread: i32, signal: libc::c_int) {
     let process = libc::pid_t::try_from(std::process::id()).unwrap();
     // SAFETY: takes numbers.
     let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
-    assert!(sent == 0 || Errno::last() == Errno(libc::ESRCH), "{}", Errno::last());
+    let errno = lightcone_unix::errno::Errno::last();
+    assert!(sent == 0 || errno.0 == libc::ESRCH, "{errno}");
 }
 
 /// How long a thread of this process has run.
