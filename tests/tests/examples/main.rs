@@ -6,5 +6,6 @@
 mod chat;
 mod command_line;
 mod echo;
+mod full;
 mod program;
 mod relay;

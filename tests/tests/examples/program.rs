@@ -28,6 +28,7 @@ fn build(profile: &Path) {
     let mut cargo = Command::new(env!("CARGO"));
     // the whole workspace, so that dependencies have the features they have been built with
     cargo.args(["build", "--quiet", "--workspace", "--example=echo", "--example=chat", "--example=relay"]);
+    cargo.arg("--example=httpd");
     cargo.args(["--profile", if directory == "debug" { "dev" } else { directory }]);
     cargo.arg("--target-dir").arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
     assert!(cargo.status().unwrap().success(), "cargo cannot build the examples");
@@ -96,6 +97,17 @@ impl Program {
             sleep(Duration::from_millis(5));
         }
         panic!("the program does not end");
+    }
+
+    /// Processor time of all of its threads so far.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let nanoseconds = |task: std::fs::DirEntry| -> u64 {
+            let stat = std::fs::read_to_string(task.path().join("schedstat")).unwrap();
+            stat.split(' ').next().unwrap().parse().unwrap()
+        };
+        Duration::from_nanos(tasks.map(|task| nanoseconds(task.unwrap())).sum())
     }
 
     /// Bytes of memory that are in use now.
