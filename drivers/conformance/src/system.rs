@@ -3,7 +3,11 @@
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::time::Duration;
+use std::os::fd::{BorrowedFd, RawFd};
 
+use lightcone_unix::endpoint::Endpoint;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use lightcone_unix::errno::Errno;
 use lightcone_unix::limits::DescriptorLimit;
 use lightcone_unix::syscall;
 
@@ -84,8 +88,7 @@ pub fn signal_thread(thread: i32, signal: libc::c_int) {
     let process = libc::pid_t::try_from(std::process::id()).unwrap();
     // SAFETY: takes numbers.
     let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
-    let errno = lightcone_unix::errno::Errno::last();
-    assert!(sent == 0 || errno.0 == libc::ESRCH, "{errno}");
+    assert!(sent == 0 || Errno::last() == Errno(libc::ESRCH), "{}", Errno::last());
 }
 
 /// How long a thread of this process has run.
@@ -103,4 +106,49 @@ pub fn sleeps_of(thread: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
     line.unwrap().trim().parse().unwrap()
+}
+
+/// From now on every accept from this listener fails with this error, on the calling thread alone and for good.
+///
+/// # Errors
+///
+/// Where the system does not let a process restrict itself.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn fail_accepts(listener: RawFd, errno: i32) -> Result<(), Errno> {
+    let load = |offset| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
+    let skip_unless = |value, steps| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, steps, value);
+    let give = |value| step(libc::BPF_RET | libc::BPF_K, 0, 0, value);
+    // where `seccomp_data` has the call's number and the low half of its first argument
+    let (call, argument) = (0, if cfg!(target_endian = "big") { 20 } else { 16 });
+    let mut program = [
+        load(call),
+        skip_unless(u32::try_from(libc::SYS_accept4).unwrap(), 3),
+        load(argument),
+        skip_unless(u32::try_from(listener).unwrap(), 1),
+        give(libc::SECCOMP_RET_ERRNO | u32::try_from(errno).unwrap()),
+        give(libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 6, filter: program.as_mut_ptr() };
+    // SAFETY: takes numbers.
+    unsafe { syscall!(prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) }?;
+    // SAFETY: the program and its steps outlive the call, which copies them.
+    unsafe { syscall!(prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0)) }?;
+    Ok(())
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn step(code: u32, yes: u8, no: u8, value: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code.try_into().unwrap(), jt: yes, jf: no, k: value }
+}
+
+/// The descriptor of this process that listens there.
+pub fn listener_at(endpoint: &Endpoint) -> RawFd {
+    let open = descriptors().into_iter().map(|(fd, _)| fd);
+    let bound = |fd: &RawFd| {
+        // SAFETY: open a moment ago, and only asked for its address.
+        let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
+        lightcone_unix::socket::local_address(fd)
+            .is_ok_and(|address| address.to_endpoint().as_ref() == Some(endpoint))
+    };
+    open.filter(bound).min().unwrap()
 }
