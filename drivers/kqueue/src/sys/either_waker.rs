@@ -9,7 +9,6 @@ use super::{Entry, Queue, pipe_waker, user_waker};
 #[derive(Clone, Debug)]
 pub(crate) enum QueueWaker {
     User(user_waker::QueueWaker),
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests have it in place of the other"))]
     Pipe(pipe_waker::QueueWaker),
 }
 
@@ -18,7 +17,7 @@ impl QueueWaker {
         user_waker::QueueWaker::new(queue).map(Self::User)
     }
 
-    #[cfg(test)]
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests have it in place of the other"))]
     pub(crate) fn with_pipe(queue: &Queue) -> Result<Self, DriverError> {
         pipe_waker::QueueWaker::new(queue).map(Self::Pipe)
     }
