@@ -190,8 +190,8 @@ impl Queue {
         let mut kernel = self.kernel();
         kernel.calls += 1;
         if kernel.faults.rough {
-            kernel.faults.interruptions = u32::from(kernel.calls % 5 == 0);
-            kernel.faults.repetitions = u32::from(kernel.calls % 3 == 0);
+            kernel.faults.interruptions = u32::from(kernel.calls.is_multiple_of(5));
+            kernel.faults.repetitions = u32::from(kernel.calls.is_multiple_of(3));
         }
         let mut errors = 0;
         for change in changes {
