@@ -6,6 +6,5 @@
 mod chat;
 mod command_line;
 mod echo;
-mod full;
 mod program;
 mod relay;

@@ -1,3 +1,11 @@
+//! More clients than a server has descriptors for. Alone in its process: it is loud, and the others measure time.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "these are tests: a failure is a panic")]
+
+#[path = "examples/program.rs"]
+#[allow(dead_code, reason = "the other tests' parts")]
+mod program;
+
 use core::time::Duration;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -5,7 +13,7 @@ use std::thread::sleep;
 
 use lightcone_native::limits::DescriptorLimit;
 
-use crate::program::{Program, WAIT, bounded};
+use program::{Program, WAIT, bounded};
 
 /// More than `select` has descriptors for.
 const CLIENTS: usize = 1_500;
@@ -68,7 +76,6 @@ fn settle(clients: &mut [Client], least: usize) -> usize {
 /// 1,500 clients of a server over `select`: as many are served as it has descriptors for, the others wait at next to no
 /// cost, nobody gets an error, and everybody is served once there is room.
 #[test]
-#[cfg(target_os = "linux")]
 fn clients_beyond_the_descriptors_of_select_wait_their_turn() {
     let needed = CLIENTS as u64 + 100;
     if let Err(error) = DescriptorLimit::require(needed) {
