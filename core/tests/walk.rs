@@ -25,7 +25,8 @@ use lightcone_core::{
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-const SEEDS: u64 = 10_000;
+/// A machine without an operating system has no room for more: each walk keeps its memory.
+const SEEDS: u64 = if cfg!(target_os = "none") { 1_000 } else { 10_000 };
 const STEPS: usize = 200;
 
 /// What the handler and the driver know of one socket, to compare.
@@ -729,5 +730,5 @@ fn random_walks() {
         }
     }
     assert!(failed.is_empty(), "seeds {failed:?}; see WALK_SEED");
-    assert!(bytes > 1_000_000, "the walks go nowhere: {bytes} bytes");
+    assert!(bytes > SEEDS * 100, "the walks go nowhere: {bytes} bytes");
 }

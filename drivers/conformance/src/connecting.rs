@@ -37,7 +37,7 @@ pub(crate) fn nowhere() -> Address {
 #[derive(Debug)]
 pub(crate) struct Silent {
     pub(crate) address: Address,
-    _listener: ListenSocket,
+    listener: ListenSocket,
     _waiting: Vec<OwnedFd>,
 }
 
@@ -60,10 +60,16 @@ impl Silent {
             }
             waiting.push(fd);
             if tries == 50 {
-                return Some(Self { address, _listener: listener, _waiting: waiting });
+                return Some(Self { address, listener, _waiting: waiting });
             }
         }
         None
+    }
+
+    /// From now on it answers, to those who ask again.
+    pub(crate) fn answer(&self) {
+        lightcone_contract::sockets::accept(&self.listener);
+        while matches!(self.listener.accept(), lightcone_unix::listener::Accept::Accepted(..)) {}
     }
 }
 
@@ -132,6 +138,20 @@ pub fn a_connect_times_out<D: Driver>() {
     let span = refused.at_ms - start;
     assert!((150..5_000).contains(&span), "{span} ms");
     assert_eq!(case.stop().pollers[0].stats.refused, 1);
+}
+
+/// A connect that is answered late opens late, as any other.
+pub fn a_late_connect_opens<D: Driver>() {
+    let Some(silent) = Silent::new() else { return skip("a full backlog still answers here") };
+    let case = Case::echo::<D>();
+    case.handle().connect(silent.address, 1).unwrap();
+    case.trace.until(0, "admit");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(case.trace.shape(0), "admit");
+    silent.answer();
+    // the system asks again after a second
+    case.trace.until(0, "open");
+    assert_eq!(case.trace.shape(0), "admit open");
 }
 
 /// A connect can be called off by its token while it is under way.

@@ -32,12 +32,13 @@
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::thread;
 
 use lightcone_core::{Address, CloseReason, Timeout};
 use lightcone_unix::clock::Clock;
-use lightcone_unix::driver::{Driver, DriverError, Interest};
+use lightcone_unix::driver::{self, Driver, DriverError, Interest};
 
 use crate::alone::skip;
 use crate::case::{Case, Event, by_default, consume_all, echoing, small, small_with};
@@ -224,6 +225,93 @@ impl Hook for Count {
     fn modify(&mut self, old: Interest, new: Interest) {
         CHANGES.fetch_add(u64::from(old != new), Ordering::Relaxed);
     }
+}
+
+/// A driver that now and then reports everybody as ready, and now and then nobody.
+#[derive(Debug)]
+pub struct Rumours<D> {
+    driver: D,
+    keys: Vec<(RawFd, u64)>,
+    waits: usize,
+}
+
+impl<D: Driver> Driver for Rumours<D> {
+    type Waker = D::Waker;
+
+    const NAME: &'static str = D::NAME;
+
+    const DESCRIPTORS_MAX: Option<RawFd> = D::DESCRIPTORS_MAX;
+
+    fn new(events_max: usize) -> Result<Self, DriverError> {
+        Ok(Self { driver: D::new(events_max)?, keys: Vec::new(), waits: 0 })
+    }
+
+    fn waker(&self) -> D::Waker {
+        self.driver.waker()
+    }
+
+    fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError> {
+        self.keys.push((fd.as_raw_fd(), key));
+        self.driver.register(fd, key, interest)
+    }
+
+    fn modify(
+        &mut self,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        old: Interest,
+        new: Interest,
+    ) -> Result<(), DriverError> {
+        self.driver.modify(fd, key, old, new)
+    }
+
+    fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+        self.keys.retain(|(known, _)| *known != fd.as_raw_fd());
+        self.driver.deregister(fd, key, interest);
+    }
+
+    fn forget(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+        self.keys.retain(|(known, _)| *known != fd.as_raw_fd());
+        self.driver.forget(fd, key, interest);
+    }
+
+    fn wait(
+        &mut self,
+        timeout: Option<Duration>,
+        events: &mut [driver::Event],
+    ) -> Result<usize, DriverError> {
+        self.waits += 1;
+        match self.waits % 4 {
+            0 => return Ok(0),
+            1 => {}
+            _ => return self.driver.wait(timeout, events),
+        }
+        let count = self.driver.wait(timeout, events)?;
+        let room = events.get_mut(count..).unwrap_or_default();
+        let told = room.iter_mut().zip(&self.keys).map(|(event, (_, key))| {
+            *event = driver::Event { key: *key, readiness: driver::Readiness::BOTH };
+        });
+        Ok(count + told.count())
+    }
+}
+
+/// Readiness that is not true ("would block" right after it), and waits that bring nothing, change nothing.
+pub fn rumours_of_readiness_change_nothing<D: Driver>() {
+    let case = Case::echo::<Rumours<D>>();
+    let listener = case.listen();
+    let mut peers: Vec<_> = (0..10).map(|_| Peer::connect(listener.endpoint())).collect();
+    for size in [0, 1, 1_023, 1_024, 1_025, 30_000] {
+        peers.iter_mut().for_each(|peer| peer.exchange(&pattern(size)));
+    }
+    let (elsewhere, address) = crate::connecting::elsewhere();
+    case.handle().connect(address, 1).unwrap();
+    case.handle().connect(nowhere(), 1).unwrap();
+    Peer::accept(&elsewhere).exchange(b"through");
+    case.trace.until_count("refused", 1);
+    assert_eq!(case.trace.count("writable"), 0, "nobody has been refused a send");
+    peers.remove(0).reset();
+    drop(peers);
+    case.trace.until_count("close", 11);
 }
 
 /// Requests and responses change no interest: the answer is sent at the end of the callback.

@@ -23,6 +23,7 @@
 //! | [`panics`] | handlers that panic |
 //! | [`building`] | settings that can't be |
 //! | [`process`] | descriptors, signals and processor time: each in a process of its own |
+//! | [`scripts`] | peers whose traces are compared between drivers |
 //! | [`faults`] | faults of an engine before this one, each named |
 //! | [`hooked`] | a driver with somebody who looks on |
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "these are tests: a failure is a panic")]
@@ -49,6 +50,7 @@ pub mod messages;
 pub mod panics;
 pub mod peer;
 pub mod process;
+pub mod scripts;
 pub mod stopping;
 pub mod system;
 mod tests_macro;

@@ -15,7 +15,7 @@ use lightcone_unix::driver::Driver;
 use lightcone_unix::limits::DescriptorLimit;
 use lightcone_unix::socket::{self, Connecting, KeepAlive, Received, Sent};
 
-use crate::alone::{Background, skip};
+use crate::alone::skip;
 use crate::case::{Case, Event, by_default, echoing, small};
 use crate::peer::{Peer, pattern};
 use crate::system;
@@ -160,6 +160,71 @@ pub fn out_of_descriptors_it_rests_and_resumes<D: Driver>() {
     case.stop();
 }
 
+/// A listener whose accepts fail like this, beside one that is well, and somebody who is connected.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn beside_a_failing_listener<D: Driver>(errno: i32) {
+    let broken = std::sync::Arc::new(core::sync::atomic::AtomicI32::new(-1));
+    let failed = std::sync::Arc::new(std::sync::Mutex::new(None));
+    let (seen, told) = (std::sync::Arc::clone(&broken), std::sync::Arc::clone(&failed));
+    let case = Case::start(small::<D>(), move |socket, event, cx| match event {
+        Event::Message(_) => {
+            let fd = seen.load(core::sync::atomic::Ordering::Relaxed);
+            *told.lock().unwrap() = Some(system::fail_accepts(fd, errno));
+        }
+        other => echoing(socket, other, cx),
+    });
+    let (bad, good) = (case.listen(), case.listen());
+    let mut before = Peer::connect(bad.endpoint());
+    before.exchange(b"before");
+    broken.store(system::listener_at(bad.endpoint()), core::sync::atomic::Ordering::Relaxed);
+    case.handle().post(case.trace.token(0), 1).unwrap();
+    let failed = soon("the failing", || *failed.lock().unwrap());
+    if let Err(errno) = failed {
+        return skip(&format!("calls can't be made to fail here: {errno}"));
+    }
+    let mut waiting = Peer::connect(bad.endpoint());
+    waiting.send(b"x");
+    for _ in 0..20 {
+        before.exchange(b"unhurt");
+        if errno == libc::ECONNABORTED {
+            Peer::connect(good.endpoint()).exchange(b"well");
+        }
+    }
+    waiting.expect_silence(Duration::from_millis(50));
+    if errno == libc::ENFILE {
+        let cpu = system::cpu_time();
+        thread::sleep(Duration::from_millis(600));
+        let used = system::cpu_time() - cpu;
+        assert!(used < Duration::from_millis(120), "{used:?} of 600 ms with nothing to do");
+    }
+    bad.close().unwrap();
+    Peer::connect(good.endpoint()).exchange(b"well");
+}
+
+/// No descriptor left in the whole system: the engine rests, and goes on with whatever can be accepted.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn a_full_file_table_is_a_reason_to_rest<D: Driver>() {
+    beside_a_failing_listener::<D>(libc::ENFILE);
+}
+
+/// Connections that are aborted before they are accepted, however many, hold up nobody.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn aborted_connections_hold_up_nobody<D: Driver>() {
+    beside_a_failing_listener::<D>(libc::ECONNABORTED);
+}
+
+/// No descriptor left in the whole system: the engine rests, and goes on with whatever can be accepted.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub fn a_full_file_table_is_a_reason_to_rest<D: Driver>() {
+    skip("this system does not let calls fail on purpose");
+}
+
+/// Connections that are aborted before they are accepted, however many, hold up nobody.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub fn aborted_connections_hold_up_nobody<D: Driver>() {
+    skip("this system does not let calls fail on purpose");
+}
+
 /// A limit that is too low for the settings is raised as far as it goes, and what is missing is said.
 pub fn a_shortage_of_descriptors_is_said<D: Driver>() {
     let hard = DescriptorLimit::read().unwrap().hard;
@@ -256,7 +321,7 @@ pub fn signals_interrupt_nothing<D: Driver>() {
     let hammer = {
         let threads: Vec<i32> = case.trace.threads().iter().map(|it| it.parse().unwrap()).collect();
         assert_eq!(threads.len(), 2);
-        Background::repeat(move || {
+        crate::alone::Background::repeat(move || {
             threads.iter().for_each(|thread| system::signal_thread(*thread, libc::SIGUSR1));
             thread::sleep(Duration::from_micros(200));
         })
@@ -399,7 +464,8 @@ pub fn ten_thousand_connections_are_served<D: Driver>() {
     case.stop();
 }
 
-/// A descriptor beyond the driver's limit closes that socket with the truth; without a limit it is served.
+/// Beyond the driver's limit of descriptors connections wait, at no cost, and whoever asks is told the limit; when
+/// there is room again they are served. Without a limit they are served at once.
 pub fn descriptors_beyond_a_thousand<D: Driver>() {
     let case = Case::echo::<D>();
     let mut before = case.peer();
@@ -415,16 +481,28 @@ pub fn descriptors_beyond_a_thousand<D: Driver>() {
     while fillers.last().is_none_or(|last: &std::fs::File| last.as_raw_fd() < 1_100) {
         fillers.push(filler.try_clone().unwrap());
     }
-    let mut peer = Peer::connect(listener.endpoint());
-    if D::DESCRIPTORS_MAX.is_some() {
-        peer.drain();
-        let reason = case.trace.closed(1);
-        assert_eq!(reason, lightcone_core::CloseReason::Error(lightcone_core::ErrorKind::OutOfDescriptors));
-    } else {
-        peer.exchange(b"hello");
-    }
+    let (_elsewhere, address) = crate::connecting::elsewhere();
+    let mut waiting: Vec<_> = (0..3).map(|_| Peer::connect(listener.endpoint())).collect();
+    waiting.iter_mut().for_each(|peer| peer.send(b"hello"));
+    let Some(limit) = D::DESCRIPTORS_MAX else {
+        waiting.iter_mut().for_each(|peer| assert_eq!(peer.receive(5), b"hello"));
+        return;
+    };
+    let cpu = system::cpu_time();
+    waiting[0].expect_silence(Duration::from_millis(600));
+    let used = system::cpu_time() - cpu;
+    assert!(used < Duration::from_millis(120), "{used:?} of 600 ms with nothing to do");
+    assert_eq!(case.trace.count("open"), 1);
+    before.exchange(b"unhurt");
+    case.handle().connect(address, 1).unwrap();
+    assert_eq!(
+        case.trace.until(1, "refused").what,
+        crate::trace::What::Refused(lightcone_core::ErrorKind::OutOfDescriptors)
+    );
+    let error = case.engine().listen("127.0.0.1:0").unwrap_err().to_string();
+    assert!(error.contains(D::NAME) && error.contains(&limit.to_string()), "{error}");
+    drop(fillers);
+    waiting.iter_mut().for_each(|peer| assert_eq!(peer.receive(5), b"hello"));
     before.exchange(b"after");
-    drop((peer, before, fillers));
-    let unwatchable = case.stop().pollers[0].unwatchable;
-    assert_eq!(unwatchable, u64::from(D::DESCRIPTORS_MAX.is_some()));
+    assert_eq!(case.stop().pollers[0].unwatchable, 1, "the connect");
 }

@@ -3,8 +3,10 @@
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::time::Duration;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, RawFd};
 
+use lightcone_unix::endpoint::Endpoint;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 use lightcone_unix::errno::Errno;
 use lightcone_unix::limits::DescriptorLimit;
 use lightcone_unix::syscall;
@@ -49,10 +51,7 @@ pub fn option(fd: i32, level: libc::c_int, name: libc::c_int) -> Option<bool> {
 
 /// Allows so many descriptors from now on.
 pub fn limit_descriptors(soft: u64) {
-    let hard = DescriptorLimit::read().unwrap().hard;
-    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-    // SAFETY: `limit` is read during the call only.
-    unsafe { syscall!(setrlimit(libc::RLIMIT_NOFILE, &raw const limit)) }.unwrap();
+    DescriptorLimit::read().unwrap().set_soft(soft).unwrap();
 }
 
 /// Allows so many descriptors beside those that are open. Their numbers may have gaps, which count.
@@ -104,7 +103,8 @@ pub fn interrupt_by(signal: libc::c_int) {
 
 /// Sends this process `SIGALRM` that often; zero ends it.
 pub fn alarm_every(span: Duration) {
-    let span = libc::timeval { tv_sec: 0, tv_usec: span.subsec_micros().into() };
+    let micros = i32::try_from(span.subsec_micros()).unwrap();
+    let span = libc::timeval { tv_sec: 0, tv_usec: micros.into() };
     let timer = libc::itimerval { it_interval: span, it_value: span };
     // SAFETY: `timer` is read during the call only.
     unsafe { syscall!(setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut())) }.unwrap();
@@ -134,4 +134,49 @@ pub fn sleeps_of(thread: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/self/task/{thread}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
     line.unwrap().trim().parse().unwrap()
+}
+
+/// From now on every accept from this listener fails with this error, on the calling thread alone and for good.
+///
+/// # Errors
+///
+/// Where the system does not let a process restrict itself.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn fail_accepts(listener: RawFd, errno: i32) -> Result<(), Errno> {
+    let load = |offset| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
+    let skip_unless = |value, steps| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, steps, value);
+    let give = |value| step(libc::BPF_RET | libc::BPF_K, 0, 0, value);
+    // where `seccomp_data` has the call's number and the low half of its first argument
+    let (call, argument) = (0, if cfg!(target_endian = "big") { 20 } else { 16 });
+    let mut program = [
+        load(call),
+        skip_unless(u32::try_from(libc::SYS_accept4).unwrap(), 3),
+        load(argument),
+        skip_unless(u32::try_from(listener).unwrap(), 1),
+        give(libc::SECCOMP_RET_ERRNO | u32::try_from(errno).unwrap()),
+        give(libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 6, filter: program.as_mut_ptr() };
+    // SAFETY: takes numbers.
+    unsafe { syscall!(prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) }?;
+    // SAFETY: the program and its steps outlive the call, which copies them.
+    unsafe { syscall!(prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program, 0, 0)) }?;
+    Ok(())
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn step(code: u32, yes: u8, no: u8, value: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code.try_into().unwrap(), jt: yes, jf: no, k: value }
+}
+
+/// The descriptor of this process that listens there.
+pub fn listener_at(endpoint: &Endpoint) -> RawFd {
+    let open = descriptors().into_iter().map(|(fd, _)| fd);
+    let bound = |fd: &RawFd| {
+        // SAFETY: open a moment ago, and only asked for its address.
+        let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
+        lightcone_unix::socket::local_address(fd)
+            .is_ok_and(|address| address.to_endpoint().as_ref() == Some(endpoint))
+    };
+    open.filter(bound).min().unwrap()
 }

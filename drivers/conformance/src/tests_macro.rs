@@ -62,6 +62,7 @@ macro_rules! tests {
             a_dead_unix_socket_is_refused
             an_impossible_address_is_refused
             a_connect_times_out
+            a_late_connect_opens
             a_connect_can_be_called_off
             a_connect_is_called_off_at_once
             a_reset_before_the_connect_is_seen
@@ -192,6 +193,7 @@ macro_rules! tests {
             errors_and_hang_ups_are_noticed
             fresh_connection_is_served_at_once
             steady_traffic_changes_no_interest
+            rumours_of_readiness_change_nothing
             peer_that_never_reads_costs_its_bound
             floods_starve_nobody
             close_sends_what_is_queued
@@ -210,6 +212,8 @@ macro_rules! tests {
             out_of_descriptors_nothing_begins
             a_shortage_of_descriptors_is_said
             a_shortage_of_memory_is_said
+            a_full_file_table_is_a_reason_to_rest
+            aborted_connections_hold_up_nobody
             signals_interrupt_nothing
             a_broken_pipe_kills_nobody
             an_idle_engine_makes_no_wake_ups

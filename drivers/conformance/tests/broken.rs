@@ -4,7 +4,8 @@
 #![allow(clippy::disallowed_methods, reason = "a case that hangs must not hang the test")]
 
 use core::time::Duration;
-use std::os::fd::BorrowedFd;
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::panic::catch_unwind;
 
 use lightcone_conformance::trace::set_patience;
@@ -25,6 +26,8 @@ const FORGETS_TIMEOUTS: u8 = 8;
 const REPEATS_STALE_KEYS: u8 = 9;
 const HIDES_ERRORS: u8 = 10;
 const ADDS_HINTS: u8 = 11;
+const KEEPS_OLD_KEYS: u8 = 12;
+const FILTERS_ARE_FLAGS: u8 = 13;
 
 /// Keys of listeners are above those of sockets.
 const SOCKETS_BELOW: u64 = u64::MAX - 0xFF;
@@ -41,6 +44,8 @@ struct Faulty<const FAULT: u8> {
     stale: Vec<u64>,
     /// Everything that was ever registered.
     all: Vec<u64>,
+    /// The first key of each descriptor's number.
+    keys: HashMap<RawFd, u64>,
 }
 
 /// Epoll's waker, which may be mute.
@@ -63,6 +68,8 @@ impl<const FAULT: u8> Faulty<FAULT> {
             match FAULT {
                 NEVER_WRITABLE if event.readiness == Readiness::WRITE => continue,
                 HIDES_THE_END if hint(Readiness::ENDED) => continue,
+                // -1 and -2, as kqueue's filters are, have bits in common
+                FILTERS_ARE_FLAGS if event.readiness.is_writable() => event.readiness = Readiness::READ,
                 HIDES_ERRORS if hint(Readiness::ERROR) => continue,
                 EDGE_TRIGGERED if self.last.contains(&event.key) => continue,
                 MIXES_SOCKETS_UP if event.key < SOCKETS_BELOW => event.key = self.first.unwrap(),
@@ -88,6 +95,7 @@ impl<const FAULT: u8> Driver for Faulty<FAULT> {
             first: None,
             stale: Vec::new(),
             all: Vec::new(),
+            keys: HashMap::new(),
         })
     }
 
@@ -100,6 +108,8 @@ impl<const FAULT: u8> Driver for Faulty<FAULT> {
         if key < SOCKETS_BELOW {
             self.first.get_or_insert(key);
         }
+        let first = *self.keys.entry(fd.as_raw_fd()).or_insert(key);
+        let key = if FAULT == KEEPS_OLD_KEYS { first } else { key };
         self.epoll.register(fd, key, interest)
     }
 
@@ -192,6 +202,17 @@ fn sockets_mixed_up_are_found() {
 #[test]
 fn a_lost_wake_is_found() {
     assert!(fails(messages::each_message_wakes_a_sleeper::<Faulty<LOSES_WAKES>>));
+}
+
+/// A new socket's events come under the token of the one that had its descriptor's number before.
+#[test]
+fn stale_tokens_are_found() {
+    assert!(fails(messages::a_descriptors_number_is_used_again_at_once::<Faulty<KEEPS_OLD_KEYS>>));
+}
+
+#[test]
+fn filters_compared_as_bit_flags_are_found() {
+    assert!(fails(transfer::a_stalled_reader_gets_everything::<Faulty<FILTERS_ARE_FLAGS>>));
 }
 
 #[test]

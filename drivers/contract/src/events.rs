@@ -46,6 +46,20 @@ pub fn readiness_is_level_triggered<D: Driver>() {
     watched.expect_silence();
 }
 
+/// Rules 7 and 8: what was ready and is not any more is not reported; the call in between would block.
+pub fn readiness_that_somebody_else_has_used_is_gone<D: Driver>() {
+    let (client, server) = pair(&listen("127.0.0.1:0"));
+    let mut watched = Watched::<D>::new();
+    watched.add(&server, 1, Interest::READ);
+    for _ in 0..20 {
+        assert_eq!(socket::send(client.as_fd(), b"x"), Sent::Bytes(1));
+        watched.until(1, Readiness::READ);
+        assert_eq!(receive_exactly(&server, 1), b"x");
+        assert_eq!(socket::receive(server.as_fd(), &mut [0; 1]), Received::WouldBlock);
+        assert_eq!(watched.wait_ms(1), []);
+    }
+}
+
 /// Rules 7 and 11.
 pub fn both_directions_are_reported<D: Driver>() {
     let (client, server) = pair(&listen("127.0.0.1:0"));

@@ -1,6 +1,6 @@
 //! Rules 2 to 6: what is watched, and what is not.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
 use lightcone_unix::driver::{Driver, Interest, Readiness};
 use lightcone_unix::socket::{self, Received, Sent};
@@ -147,5 +147,53 @@ pub fn changes_that_cancel_out_leave_nothing<D: Driver>() {
     assert_eq!(watched.batch(), [(1, Readiness::READ)]);
     watched.set(&server, 1, Interest::BOTH);
     watched.set(&server, 1, Interest::NONE);
+    watched.expect_silence();
+}
+
+/// Rule 6: descriptors are lent. Whoever closes one that is not its own closes, sooner or later, somebody else's.
+pub fn a_driver_closes_no_descriptor<D: Driver>() {
+    let listener = listen("127.0.0.1:0");
+    let mut watched = Watched::<D>::new();
+    for forgets in [false, true] {
+        let (_client, server) = pair(&listener);
+        let lent = renumbered(server);
+        watched.add(&lent, 1, Interest::BOTH);
+        watched.until(1, Readiness::WRITE);
+        if forgets {
+            watched.forget(lent.as_fd(), 1);
+        } else {
+            watched.remove(&lent, 1);
+            assert_eq!(watched.wait_ms(1), []);
+        }
+        // let go of first: were it closed already, its drop would be a second close
+        let number = lent.into_raw_fd();
+        // SAFETY: `F_GETFD` takes nothing, and says so if the number is nobody's.
+        let there = unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0;
+        assert!(there, "descriptor {number} was closed by the driver");
+        // SAFETY: it is open and was let go of above.
+        drop(unsafe { OwnedFd::from_raw_fd(number) });
+    }
+}
+
+/// The socket under a number that few others are given meanwhile.
+fn renumbered(socket: OwnedFd) -> OwnedFd {
+    // SAFETY: `F_DUPFD_CLOEXEC` takes a number.
+    let fd = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 600) };
+    assert!(fd >= 600);
+    // SAFETY: the call made the descriptor and succeeded; nobody else has it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Rules 2 and 12: a number that comes back at once comes with its new key, in the next batch already.
+pub fn a_number_that_comes_back_has_its_new_key<D: Driver>() {
+    let listener = listen("127.0.0.1:0");
+    let mut watched = Watched::<D>::new();
+    for key in 1..50 {
+        let (_client, server) = pair(&listener);
+        let lent = renumbered(server);
+        watched.add(&lent, key, Interest::WRITE);
+        assert_eq!(watched.batch(), [(key, Readiness::WRITE)]);
+        watched.forget(lent.as_fd(), key);
+    }
     watched.expect_silence();
 }

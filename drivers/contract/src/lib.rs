@@ -7,7 +7,7 @@
 //! lightcone_contract::tests!(MyDriver);
 //! ```
 //!
-//! `tests/example_poll.rs` of this crate is a whole driver, to start another from. [`sockets`] has what socket tests share.
+//! `tests/example_poll/driver.rs` of this crate is a whole driver, to start another from. [`sockets`] has what socket tests share.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "these are tests: a failure is a panic")]
 #![allow(clippy::missing_panics_doc, reason = "to panic is what a failed test does")]
 
@@ -31,11 +31,14 @@ macro_rules! tests {
             a_deregistered_descriptor_is_silent_and_can_come_back
             a_forgotten_descriptors_number_can_be_somebody_elses
             changes_that_cancel_out_leave_nothing
+            a_driver_closes_no_descriptor
+            a_number_that_comes_back_has_its_new_key
         }
         $crate::tests! { $driver: events:
             a_new_driver_has_no_events
             keys_come_back_with_all_their_bits
             readiness_is_level_triggered
+            readiness_that_somebody_else_has_used_is_gone
             both_directions_are_reported
             the_end_is_readable
             a_reset_is_reported_in_each_watched_direction

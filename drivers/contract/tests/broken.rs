@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "as in every test: a failure is a panic")]
 
 use core::time::Duration;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::collections::HashMap;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::catch_unwind;
 
 use lightcone_contract::{events, interest, waiting};
 use lightcone_epoll::Epoll;
 use lightcone_unix::driver::{Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness};
+use lightcone_unix::waker::Waker;
 
 const NOTHING: u8 = 0;
 const PAUSES_KEEP_READING: u8 = 1;
@@ -23,6 +25,11 @@ const DEREGISTERS_NOTHING: u8 = 9;
 const ERRORS_ARE_HINTS_ONLY: u8 = 10;
 const READS_ONLY: u8 = 11;
 const WAKES_ARE_NOT_TAKEN_BACK: u8 = 12;
+const CLOSES_TWICE: u8 = 13;
+const KEEPS_OLD_KEYS: u8 = 14;
+const FILTERS_ARE_FLAGS: u8 = 15;
+const LOSES_WAKES: u8 = 16;
+const MISSES_THE_END: u8 = 17;
 
 /// Epoll with one fault.
 #[derive(Debug)]
@@ -30,6 +37,20 @@ struct Faulty<const FAULT: u8> {
     epoll: Epoll,
     last: Vec<u64>,
     kept: Vec<OwnedFd>,
+    /// The first key of each descriptor's number.
+    keys: HashMap<RawFd, u64>,
+}
+
+/// Epoll's waker, which may be mute.
+#[derive(Clone)]
+struct FaultyWaker<const FAULT: u8>(<Epoll as Driver>::Waker);
+
+impl<const FAULT: u8> Waker for FaultyWaker<FAULT> {
+    fn wake(&self) {
+        if FAULT != LOSES_WAKES {
+            self.0.wake();
+        }
+    }
 }
 
 impl<const FAULT: u8> Faulty<FAULT> {
@@ -46,6 +67,9 @@ impl<const FAULT: u8> Faulty<FAULT> {
                 ERRORS_ARE_HINTS_ONLY if event.readiness.contains(Readiness::ERROR) => {
                     event.readiness = Readiness::ERROR;
                 }
+                // -1 and -2, as kqueue's filters are, have bits in common
+                FILTERS_ARE_FLAGS => event.readiness |= Readiness::BOTH,
+                MISSES_THE_END if event.readiness.contains(Readiness::ENDED) => continue,
                 EDGE_TRIGGERED if self.last.contains(&event.key) => continue,
                 _ => {}
             }
@@ -58,19 +82,22 @@ impl<const FAULT: u8> Faulty<FAULT> {
 }
 
 impl<const FAULT: u8> Driver for Faulty<FAULT> {
-    type Waker = <Epoll as Driver>::Waker;
+    type Waker = FaultyWaker<FAULT>;
 
     const NAME: &'static str = "faulty";
 
     fn new(events_max: usize) -> Result<Self, DriverError> {
-        Ok(Self { epoll: Epoll::new(events_max)?, last: Vec::new(), kept: Vec::new() })
+        let epoll = Epoll::new(events_max)?;
+        Ok(Self { epoll, last: Vec::new(), kept: Vec::new(), keys: HashMap::new() })
     }
 
     fn waker(&self) -> Self::Waker {
-        self.epoll.waker()
+        FaultyWaker(self.epoll.waker())
     }
 
     fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError> {
+        let first = *self.keys.entry(fd.as_raw_fd()).or_insert(key);
+        let key = if FAULT == KEEPS_OLD_KEYS { first } else { key };
         self.epoll.register(fd, key, Self::real(interest))
     }
 
@@ -100,6 +127,10 @@ impl<const FAULT: u8> Driver for Faulty<FAULT> {
         } else {
             self.epoll.forget(fd, key, interest);
         }
+        if FAULT == CLOSES_TWICE {
+            // SAFETY: none, and that is the fault: its owner closes it, too.
+            drop(unsafe { OwnedFd::from_raw_fd(fd.as_raw_fd()) });
+        }
     }
 
     fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {
@@ -124,7 +155,7 @@ impl<const FAULT: u8> Driver for Faulty<FAULT> {
                     events[0] = Event { key: KEY_RESERVED, readiness: Readiness::READ };
                     return Ok(1);
                 }
-                WAKES_ARE_NOT_TAKEN_BACK => lightcone_unix::waker::Waker::wake(&self.waker()),
+                WAKES_ARE_NOT_TAKEN_BACK => self.waker().wake(),
                 _ => {}
             }
         }
@@ -162,7 +193,35 @@ fn faults_of_events_are_found() {
     assert!(fails(events::both_directions_are_reported::<Faulty<READS_ONLY>>));
 }
 
-/// These wait for an event that never comes: five seconds each, so in a test of their own.
+#[test]
+fn a_double_close_is_found() {
+    assert!(fails(interest::a_driver_closes_no_descriptor::<Faulty<CLOSES_TWICE>>));
+    interest::a_driver_closes_no_descriptor::<Faulty<NOTHING>>();
+}
+
+#[test]
+fn a_stale_token_is_found() {
+    assert!(fails(interest::a_number_that_comes_back_has_its_new_key::<Faulty<KEEPS_OLD_KEYS>>));
+    interest::a_number_that_comes_back_has_its_new_key::<Faulty<NOTHING>>();
+}
+
+#[test]
+fn filters_compared_as_bit_flags_are_found() {
+    assert!(fails(events::readiness_is_level_triggered::<Faulty<FILTERS_ARE_FLAGS>>));
+    assert!(fails(events::both_directions_are_reported::<Faulty<FILTERS_ARE_FLAGS>>));
+}
+
+#[test]
+fn a_lost_wake_is_found() {
+    assert!(fails(waiting::a_wake_before_the_wait_counts::<Faulty<LOSES_WAKES>>));
+}
+
+/// These wait for an event that never comes: five seconds each, so in tests of their own.
+#[test]
+fn a_missed_end_is_found() {
+    assert!(fails(events::the_end_is_readable::<Faulty<MISSES_THE_END>>));
+}
+
 #[test]
 fn faults_that_hide_events_are_found() {
     assert!(fails(events::a_reset_is_reported_in_each_watched_direction::<Faulty<ERRORS_ARE_HINTS_ONLY>>));

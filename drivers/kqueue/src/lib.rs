@@ -6,7 +6,7 @@
 //!
 //! On Linux this crate drives an **emulation** of kqueue over epoll, for tests only: it gives the calls the meaning of
 //! the manual pages, checks that the driver keeps to them, and can make them fail. No test of this crate has run on a
-//! BSD or on macOS yet; for those it is type-checked.
+//! BSD or on macOS yet; for those it is type-checked, and linked for FreeBSD.
 
 #![deny(unsafe_code)]
 
@@ -61,6 +61,12 @@ struct Outcome {
 }
 
 impl Kqueue {
+    fn over(queue: Queue, waker: QueueWaker, events_max: usize) -> Self {
+        let buffer = vec![Entry::EMPTY; ENTRIES_MAX].into_boxed_slice();
+        let events_max = events_max.clamp(1, ENTRIES_MAX);
+        Self { queue, waker, table: Table::default(), changes: Vec::new(), buffer, events_max }
+    }
+
     /// Makes all changes but those that the wait's own call can take along: as many as events fit, since a change
     /// that fails takes an event's place.
     ///
@@ -132,9 +138,7 @@ impl Driver for Kqueue {
     fn new(events_max: usize) -> Result<Self, DriverError> {
         let queue = Queue::open().map_err(|errno| DriverError::Os("kqueue", errno))?;
         let waker = QueueWaker::new(&queue)?;
-        let buffer = vec![Entry::EMPTY; ENTRIES_MAX].into_boxed_slice();
-        let events_max = events_max.clamp(1, ENTRIES_MAX);
-        Ok(Self { queue, waker, table: Table::default(), changes: Vec::new(), buffer, events_max })
+        Ok(Self::over(queue, waker, events_max))
     }
 
     fn waker(&self) -> KqueueWaker {

@@ -3,20 +3,148 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "as in every test: a failure is a panic")]
 
 use core::time::Duration;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use lightcone_contract::sockets::{listen, pair, receive_exactly, soon};
-use lightcone_unix::driver::{Driver, Event, Interest, Readiness};
+use lightcone_unix::driver::{Driver, DriverError, Event, Interest, Readiness};
 use lightcone_unix::errno::Errno;
 use lightcone_unix::socket::{self, Sent};
 use lightcone_unix::waker::Waker;
 
 use crate::Kqueue;
 use crate::sys::emulated::Faults;
-use crate::sys::{Entry, Filter, Queue};
+use crate::sys::{Entry, Filter, Queue, QueueWaker};
 
 mod contract {
     lightcone_contract::tests!(crate::Kqueue);
+}
+
+/// Kqueue over an emulation that is made otherwise.
+macro_rules! variant {
+    ($(#[$doc:meta])* $name:ident: $make:expr) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        struct $name(Kqueue);
+
+        impl Driver for $name {
+            type Waker = <Kqueue as Driver>::Waker;
+
+            const NAME: &'static str = Kqueue::NAME;
+
+            fn new(events_max: usize) -> Result<Self, DriverError> {
+                let make: fn(Queue, usize) -> Result<Kqueue, DriverError> = $make;
+                make(Queue::open().unwrap(), events_max).map(Self)
+            }
+
+            fn waker(&self) -> Self::Waker {
+                self.0.waker()
+            }
+
+            fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError> {
+                self.0.register(fd, key, interest)
+            }
+
+            fn modify(
+                &mut self,
+                fd: BorrowedFd<'_>,
+                key: u64,
+                old: Interest,
+                new: Interest,
+            ) -> Result<(), DriverError> {
+                self.0.modify(fd, key, old, new)
+            }
+
+            fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+                self.0.deregister(fd, key, interest);
+            }
+
+            fn forget(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+                self.0.forget(fd, key, interest);
+            }
+
+            fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {
+                self.0.wait(timeout, events)
+            }
+        }
+    };
+}
+
+variant! {
+    /// Without `EVFILT_USER`: a pipe wakes.
+    WithPipe: |queue, events_max| {
+        let waker = QueueWaker::with_pipe(&queue)?;
+        Ok(Kqueue::over(queue, waker, events_max))
+    }
+}
+
+variant! {
+    /// Every fifth wait is interrupted, every third brings the events of the one before once more: also those of
+    /// sockets that have gone meanwhile.
+    Rough: |queue, events_max| {
+        queue.set_faults(Faults { rough: true, ..Faults::default() });
+        let waker = QueueWaker::new(&queue)?;
+        Ok(Kqueue::over(queue, waker, events_max))
+    }
+}
+
+mod with_pipe {
+    use super::WithPipe;
+
+    mod contract {
+        lightcone_contract::tests!(crate::tests::WithPipe);
+    }
+
+    lightcone_conformance::tests! { WithPipe: messages:
+        messages_keep_their_order
+        many_threads_wake_one_poller
+        two_pollers_play_ball
+        a_broadcast_reaches_thousands
+        a_stopped_engine_is_gone
+        many_threads_close_at_random
+    }
+    lightcone_conformance::tests! { WithPipe: process alone:
+        every_descriptor_is_closed_on_exec
+        no_descriptor_is_left_behind
+        an_idle_engine_makes_no_wake_ups
+    }
+}
+
+mod rough {
+    use super::Rough;
+
+    lightcone_conformance::tests! { Rough: transfer:
+        every_size_comes_back
+        every_size_comes_back_over_unix
+        a_stalled_reader_gets_everything
+        pause_stops_reading_and_resume_goes_on
+        both_directions_flow_at_once
+        many_small_sends_arrive_in_order
+    }
+    lightcone_conformance::tests! { Rough: ending:
+        bytes_and_the_end_at_once
+        both_sides_finish
+        a_reset_of_an_idle_socket
+        a_reset_in_the_middle_of_a_flush
+        a_handle_closes_and_aborts
+        in_receive
+        in_writable
+        in_peer_closed
+    }
+    lightcone_conformance::tests! { Rough: connecting:
+        ipv4_opens
+        a_connect_times_out
+        a_connect_can_be_called_off
+        connects_beyond_the_sockets_are_refused
+    }
+    lightcone_conformance::tests! { Rough: messages:
+        many_threads_wake_one_poller
+        a_stale_token_never_reaches_the_successor
+        a_descriptors_number_is_used_again_at_once
+        many_threads_close_at_random
+    }
+    lightcone_conformance::tests! { Rough: stopping:
+        stopping_in_the_middle_of_everything
+    }
 }
 
 fn driver() -> Kqueue {
@@ -101,6 +229,46 @@ fn the_end_comes_with_the_bytes_before_it() {
     let expected = Event { key: 1, readiness: Readiness::READ | Readiness::ENDED };
     soon("end", || (wait(&mut driver) == [expected]).then_some(()));
     assert_eq!(receive_exactly(&server, 1), b"x");
+}
+
+/// What a kernel reported before a close may come after it: it is dropped, also when the number is in use again.
+#[test]
+fn an_event_that_comes_after_the_close_is_dropped() {
+    let (_client, server) = readable();
+    let mut driver = driver();
+    driver.register(server.as_fd(), 1, Interest::READ).unwrap();
+    assert_eq!(wait(&mut driver).len(), 1);
+    driver.forget(server.as_fd(), 1, Interest::READ);
+    drop(server);
+    driver.queue.set_faults(Faults { repetitions: 1, ..Faults::default() });
+    assert_eq!(wait(&mut driver), []);
+}
+
+/// The error that comes with the end is told with the readiness, for each filter.
+#[test]
+fn a_reset_tells_its_error_in_both_directions() {
+    let (client, server) = readable();
+    let mut driver = driver();
+    driver.register(server.as_fd(), 1, Interest::BOTH).unwrap();
+    socket::set_abort_on_close(client.as_fd()).unwrap();
+    drop(client);
+    for direction in [Readiness::READ, Readiness::WRITE] {
+        let broken = direction | Readiness::ENDED | Readiness::ERROR;
+        soon("error", || wait(&mut driver).iter().any(|it| it.readiness.contains(broken)).then_some(()));
+    }
+}
+
+#[test]
+fn a_trigger_without_the_filter_is_an_error() {
+    let queue = Queue::open().unwrap();
+    let trigger = || queue.kevent(&[Entry::trigger_user()], &mut [], None);
+    assert_eq!(trigger(), Err(Errno(libc::ENOENT)));
+    assert_eq!(queue.kevent(&[Entry::add_user()], &mut [], None), Ok(0));
+    assert_eq!(trigger(), Ok(0));
+    let mut events = [Entry::EMPTY; 4];
+    assert_eq!(queue.kevent(&[], &mut events, Some(Duration::ZERO)), Ok(1));
+    assert_eq!(events[0].filter(), None);
+    assert_eq!(queue.kevent(&[], &mut events, Some(Duration::ZERO)), Ok(0), "EV_CLEAR");
 }
 
 #[test]

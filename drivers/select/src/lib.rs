@@ -1,7 +1,8 @@
 //! lightcone's driver for `select`, which every POSIX system has.
 //!
 //! For systems without a better mechanism, and for few sockets: a wait costs by the highest descriptor, and
-//! descriptors of 1024 and above (`FD_SETSIZE`) are refused, since `select` would write beyond its sets.
+//! descriptors of 1024 and above (`FD_SETSIZE`) are refused, since `select` would write beyond its sets. An engine then
+//! leaves further connections in the kernel's queue until there is room.
 
 #![deny(unsafe_code)]
 
@@ -11,7 +12,9 @@ mod sys;
 use core::time::Duration;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use lightcone_unix::driver::{Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness};
+use lightcone_unix::driver::{
+    Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness, check_descriptor,
+};
 use lightcone_unix::errno::Errno;
 use lightcone_unix::waker::PipeWaker;
 
@@ -36,13 +39,6 @@ pub struct Select {
 }
 
 impl Select {
-    fn check(fd: RawFd) -> Result<(), DriverError> {
-        if fd < SET_LIMIT {
-            return Ok(());
-        }
-        Err(DriverError::DescriptorTooHigh { driver: Self::NAME, fd, limit: SET_LIMIT })
-    }
-
     /// Sets what is watched. The descriptor fits: it was checked when it was registered.
     fn watch(&mut self, fd: RawFd, key: u64, interest: Interest) {
         self.read.put(fd, interest.reads());
@@ -103,7 +99,7 @@ impl Driver for Select {
     fn new(_events_max: usize) -> Result<Self, DriverError> {
         let waker = PipeWaker::new().map_err(|errno| DriverError::Os("pipe", errno))?;
         let fd = waker.as_fd().as_raw_fd();
-        Self::check(fd)?;
+        check_descriptor::<Self>(fd)?;
         let keys = vec![KEY_RESERVED; SET_SIZE].into_boxed_slice();
         let mut this = Self { waker, read: Set::new(), write: Set::new(), max: fd, keys, start: 0 };
         this.watch(fd, KEY_RESERVED, Interest::READ);
@@ -115,7 +111,7 @@ impl Driver for Select {
     }
 
     fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError> {
-        Self::check(fd.as_raw_fd())?;
+        check_descriptor::<Self>(fd.as_raw_fd())?;
         self.watch(fd.as_raw_fd(), key, interest);
         Ok(())
     }

@@ -4,16 +4,17 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::fmt;
 use core::time::Duration;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use lightcone_core::balance::{Balancer, peer_hint};
 use lightcone_core::sync::PushError;
 use lightcone_core::{Address, Instant, Interest, ListenerId, PollerId};
 
 use crate::address::PeerAddress;
-use crate::driver::Driver;
+use crate::driver::{Driver, check_descriptor};
 use crate::hub::{Control, Hub, Seat};
 use crate::listener::{Accept, ListenSocket};
+use crate::socket;
 
 /// The most accepts of one listener in one turn.
 const ACCEPTS_A_TURN: usize = 64;
@@ -62,7 +63,7 @@ pub(crate) struct Acceptor {
     filter: Option<Filter>,
     /// How many the filter has turned away, until it is taken.
     pub(crate) filtered: u64,
-    /// An accepted socket for which no poller had room.
+    /// An accepted socket for which no poller had room, or whose number the driver can't take.
     held: Option<(OwnedFd, Address, ListenerId)>,
     /// When to accept again.
     resume_at: Option<Instant>,
@@ -145,7 +146,7 @@ impl Acceptor {
     pub(crate) fn resume<M, D: Driver>(&mut self, me: PollerId, hub: &Hub<M>, driver: &mut D, now: Instant) {
         self.resume_at = None;
         if let Some((fd, peer, id)) = self.held.take() {
-            match self.place(fd, peer, id, me, hub) {
+            match self.place::<M, D>(fd, peer, id, me, hub) {
                 Outcome::Placed(newcomer) => self.newcomers.extend(newcomer),
                 Outcome::NoRoom(fd) => {
                     self.held = Some((fd, peer, id));
@@ -214,7 +215,7 @@ impl Acceptor {
                 self.filtered += 1;
                 continue;
             }
-            match self.place(fd, peer, id, me, hub) {
+            match self.place::<M, D>(fd, peer, id, me, hub) {
                 Outcome::Placed(newcomer) => self.newcomers.extend(newcomer),
                 Outcome::NoRoom(fd) => {
                     self.held = Some((fd, peer, id));
@@ -237,8 +238,9 @@ impl Acceptor {
         }
     }
 
-    /// Gives a socket to the poller that the balancer picks, or the next best with room.
-    fn place<M>(
+    /// Gives a socket to the poller that the balancer picks, or the next best with room. All pollers have the same
+    /// kind of driver: what one can't watch, none can.
+    fn place<M, D: Driver>(
         &mut self,
         fd: OwnedFd,
         peer: Address,
@@ -246,6 +248,10 @@ impl Acceptor {
         me: PollerId,
         hub: &Hub<M>,
     ) -> Outcome {
+        let fd = match fit::<D>(fd) {
+            Ok(fd) => fd,
+            Err(fd) => return Outcome::NoRoom(fd),
+        };
         let hint = match &peer {
             Address::Inet(peer) => peer_hint(peer),
             Address::Unix(_) => 0,
@@ -260,6 +266,17 @@ impl Acceptor {
             outcome = offer(fd, peer, id, other, me, hub);
         }
         outcome
+    }
+}
+
+/// A socket under a number that the driver takes: its own, or a lower one that has come free since.
+fn fit<D: Driver>(fd: OwnedFd) -> Result<OwnedFd, OwnedFd> {
+    if check_descriptor::<D>(fd.as_raw_fd()).is_ok() {
+        return Ok(fd);
+    }
+    match socket::lowest_number(fd.as_fd()) {
+        Ok(lower) if check_descriptor::<D>(lower.as_raw_fd()).is_ok() => Ok(lower),
+        _ => Err(fd),
     }
 }
 

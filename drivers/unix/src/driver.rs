@@ -62,7 +62,7 @@
 //!
 //! # A new driver, step by step
 //!
-//! `drivers/contract/tests/example_poll.rs` is a whole driver over `poll(2)`, about 130 lines, that passes both suites. It
+//! `drivers/contract/tests/example_poll/driver.rs` is a whole driver over `poll(2)`, about 130 lines, that passes both suites. It
 //! is what these steps lead to.
 //!
 //! 1. **A type.** It owns what the mechanism needs (a descriptor of the kernel's, a list), a waker, and the place for
@@ -119,7 +119,8 @@ pub trait Driver: Sized + Send + fmt::Debug + 'static {
     /// The mechanism's name, for reports and options.
     const NAME: &'static str;
 
-    /// Descriptors must be below this number, where the mechanism has such a limit.
+    /// Descriptors must be below this number, where the mechanism has such a limit. An engine does not accept
+    /// beyond it: connections wait until there is room. A connect or a listener beyond it is refused.
     const DESCRIPTORS_MAX: Option<RawFd> = None;
 
     /// Makes a driver whose waits bring up to `events_max` events (a driver may have a maximum of its own).
@@ -172,6 +173,18 @@ pub trait Driver: Sized + Send + fmt::Debug + 'static {
     ///
     /// May panic when `events` is empty.
     fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError>;
+}
+
+/// Whether the driver can take a descriptor of this number at all.
+///
+/// # Errors
+///
+/// [`DriverError::DescriptorTooHigh`], which names the limit.
+pub fn check_descriptor<D: Driver>(fd: RawFd) -> Result<(), DriverError> {
+    match D::DESCRIPTORS_MAX {
+        Some(limit) if fd >= limit => Err(DriverError::DescriptorTooHigh { driver: D::NAME, fd, limit }),
+        _ => Ok(()),
+    }
 }
 
 /// One socket's readiness, as a wait reports it.

@@ -13,6 +13,7 @@ use core::num::NonZeroUsize;
 use core::time::Duration;
 use std::hash::RandomState;
 use std::io;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::Mutex;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
@@ -28,7 +29,7 @@ pub use lightcone_core::balance::POLLERS_MAX;
 
 use crate::acceptor::{Acceptor, Filter, LISTENERS_MAX};
 use crate::clock::Clock;
-use crate::driver::{Driver, DriverError};
+use crate::driver::{Driver, DriverError, check_descriptor};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::hub::{Control, Desk, Hub, Listening, Remote, UNIX_MAX, locked};
 use crate::limits::{DescriptorLimit, LimitError};
@@ -339,7 +340,8 @@ impl<D: Driver> Builder<D> {
         let starter = Starter { make, hub: Arc::clone(&hub), config, listen, policy, filter };
         let threads = Mutex::new(starter.threads(drivers)?);
         let inner = Arc::new(Inner { hub, listen, shortage });
-        Ok(Engine { handle: Handle { inner }, threads, listener_per_poller })
+        let check_descriptor = check_descriptor::<D>;
+        Ok(Engine { handle: Handle { inner }, threads, listener_per_poller, check_descriptor })
     }
 }
 
@@ -643,6 +645,8 @@ pub struct Engine<M = core::convert::Infallible> {
     handle: Handle<M>,
     threads: Mutex<Vec<Thread>>,
     listener_per_poller: bool,
+    /// Whether the drivers can take a descriptor of this number.
+    check_descriptor: fn(RawFd) -> Result<(), DriverError>,
 }
 
 impl<M> fmt::Debug for Engine<M> {
@@ -717,6 +721,7 @@ impl<M> Engine<M> {
         let mut bound = endpoint.clone();
         for _ in 0..count {
             let socket = ListenSocket::bind(&bound, &options)?;
+            (self.check_descriptor)(socket.as_fd().as_raw_fd())?;
             bound = socket.endpoint().clone();
             sockets.push(socket);
         }

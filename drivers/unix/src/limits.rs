@@ -79,7 +79,12 @@ impl DescriptorLimit {
         }
     }
 
-    fn set_soft(self, soft: u64) -> Result<Self, Errno> {
+    /// Sets what counts, up or down; gives the limit as it is then. Descriptors that are open stay open.
+    ///
+    /// # Errors
+    ///
+    /// The OS's error: `EINVAL` when `soft` is above `hard`.
+    pub fn set_soft(self, soft: u64) -> Result<Self, Errno> {
         let limit = libc::rlimit { rlim_cur: to_raw(soft), rlim_max: to_raw(self.hard) };
         // SAFETY: `limit` is read during the call only.
         unsafe { syscall!(setrlimit(libc::RLIMIT_NOFILE, &raw const limit)) }?;

@@ -100,6 +100,18 @@ impl Program {
         panic!("the program does not end");
     }
 
+    /// Processor time of all of its threads so far.
+    #[cfg(target_os = "linux")]
+    #[allow(dead_code, reason = "for tests that are in a process of their own")]
+    pub(crate) fn cpu_time(&self) -> Duration {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let nanoseconds = |task: std::fs::DirEntry| -> u64 {
+            let stat = std::fs::read_to_string(task.path().join("schedstat")).unwrap();
+            stat.split(' ').next().unwrap().parse().unwrap()
+        };
+        Duration::from_nanos(tasks.map(|task| nanoseconds(task.unwrap())).sum())
+    }
+
     /// Bytes of memory that are in use now.
     #[cfg(target_os = "linux")]
     pub(crate) fn resident_bytes(&self) -> usize {

@@ -53,6 +53,15 @@ impl Entry {
         Self { fd, filter: Some(filter), action: Action::Delete }
     }
 
+    /// `EVFILT_USER`, with `EV_CLEAR`.
+    pub(crate) const fn add_user() -> Self {
+        Self { fd: -1, filter: None, action: Action::Add }
+    }
+
+    pub(crate) const fn trigger_user() -> Self {
+        Self { fd: -1, filter: None, action: Action::Trigger }
+    }
+
     pub(crate) const fn fd(&self) -> RawFd {
         self.fd
     }
@@ -86,6 +95,10 @@ pub(crate) struct Faults {
     pub(crate) refused_deletions: u32,
     /// So many of the next waits are interrupted, their changes made.
     pub(crate) interruptions: u32,
+    /// So many of the next waits bring the entries of the one before once more, behind their own.
+    pub(crate) repetitions: u32,
+    /// Every fifth call is interrupted and every third repeats the last entries, for ever.
+    pub(crate) rough: bool,
 }
 
 /// A queue, shared with its wakers.
@@ -97,7 +110,9 @@ struct Shared {
     /// Locked by the waiting thread; a trigger does not need it.
     kernel: Mutex<Kernel>,
     doorbell: EventFdWaker,
-    /// The filter that somebody may trigger, with `EV_CLEAR`.
+    /// `EVFILT_USER` was added.
+    user: AtomicBool,
+    /// It was triggered, and nobody was told yet.
     triggered: AtomicBool,
 }
 
@@ -107,6 +122,8 @@ struct Kernel {
     filters: HashMap<RawFd, Interest>,
     faults: Faults,
     calls: u32,
+    /// What the last wait brought.
+    last: Vec<Entry>,
     /// Which direction goes first where only one event fits.
     write_first: bool,
 }
@@ -141,18 +158,24 @@ impl Queue {
             filters: HashMap::new(),
             faults: Faults::default(),
             calls: 0,
+            last: Vec::new(),
             write_first: false,
         };
-        Ok(Self(Arc::new(Shared { kernel: Mutex::new(kernel), doorbell, triggered: AtomicBool::new(false) })))
+        let (user, triggered) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self(Arc::new(Shared { kernel: Mutex::new(kernel), doorbell, user, triggered })))
     }
 
     fn kernel(&self) -> MutexGuard<'_, Kernel> {
         self.0.kernel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn trigger(&self) {
+    fn trigger(&self) -> Result<usize, Errno> {
+        if !self.0.user.load(Ordering::SeqCst) {
+            return Err(Errno(libc::ENOENT));
+        }
         self.0.triggered.store(true, Ordering::SeqCst);
         self.0.doorbell.wake();
+        Ok(0)
     }
 
     pub(crate) fn kevent(
@@ -161,10 +184,21 @@ impl Queue {
         events: &mut [Entry],
         timeout: Option<Duration>,
     ) -> Result<usize, Errno> {
+        if let ([Entry { filter: None, action: Action::Trigger, .. }], true) = (changes, events.is_empty()) {
+            return self.trigger(); // another thread may be waiting, with the lock
+        }
         let mut kernel = self.kernel();
         kernel.calls += 1;
+        if kernel.faults.rough {
+            kernel.faults.interruptions = u32::from(kernel.calls.is_multiple_of(5));
+            kernel.faults.repetitions = u32::from(kernel.calls.is_multiple_of(3));
+        }
         let mut errors = 0;
         for change in changes {
+            if change.filter.is_none() && change.action == Action::Add {
+                self.0.user.store(true, Ordering::SeqCst);
+                continue;
+            }
             let Err(errno) = kernel.change(change) else { continue };
             // Without room for the error the call fails, and the changes behind are not made.
             let room = events.get_mut(errors).ok_or(errno)?;
@@ -203,7 +237,7 @@ impl Queue {
 
 impl Kernel {
     fn change(&mut self, change: &Entry) -> Result<(), Errno> {
-        let Some(filter) = change.filter else { return Ok(()) };
+        let Some(filter) = change.filter else { return Err(Errno(libc::EINVAL)) };
         let interest = interest_of(filter);
         let old = self.filters_of(change.fd)?;
         let there = old.with(interest) == old;
@@ -259,7 +293,15 @@ impl Kernel {
         let seen = self.epoll.wait(timeout, &mut ready).map_err(errno_of)?;
         self.write_first = !self.write_first;
         let entries = ready.iter().take(seen).flat_map(|event| self.entries_of(*event)).flatten();
-        Ok(events.iter_mut().zip(entries).map(|(room, entry)| *room = entry).count())
+        let entries: Vec<_> = entries.collect();
+        let repeated = if strike(&mut self.faults.repetitions) { self.last.clone() } else { Vec::new() };
+        let count = events
+            .iter_mut()
+            .zip(entries.iter().copied().chain(repeated))
+            .map(|(room, entry)| *room = entry)
+            .count();
+        self.last = entries;
+        Ok(count)
     }
 
     /// What epoll says of a socket, one entry for each of its filters.
@@ -274,32 +316,5 @@ impl Kernel {
         let write = (filters.writes() && event.readiness.is_writable()).then_some((Filter::Write, write));
         let order = if self.write_first { [write, read] } else { [read, write] };
         order.map(|entry| entry.map(|(filter, action)| Entry { fd, filter: Some(filter), action }))
-    }
-}
-
-/// Wakes by triggering a filter of the queue.
-#[derive(Clone, Debug)]
-pub(crate) struct QueueWaker(Queue);
-
-impl QueueWaker {
-    #[expect(clippy::unnecessary_wraps, reason = "on a real system this is a call")]
-    pub(crate) fn new(queue: &Queue) -> Result<Self, DriverError> {
-        Ok(Self(queue.clone()))
-    }
-
-    /// Whether the entry is a wake.
-    #[expect(clippy::unused_self, reason = "other systems' wakers compare their descriptor")]
-    pub(crate) const fn is_cause(&self, entry: &Entry) -> bool {
-        entry.filter().is_none()
-    }
-
-    /// `EV_CLEAR` took the wakes back when the event was read.
-    #[expect(clippy::unused_self, reason = "other systems' wakers have something to drain")]
-    pub(crate) const fn drain(&self) {}
-}
-
-impl Waker for QueueWaker {
-    fn wake(&self) {
-        self.0.trigger();
     }
 }

@@ -34,7 +34,7 @@ core::cfg_select! {
     }
     any(target_os = "linux", target_os = "android") => {
         pub(crate) mod emulated;
-        pub(crate) use emulated::{Entry, Queue, QueueWaker};
+        pub(crate) use emulated::{Entry, Queue};
     }
     _ => {
         compile_error!("this system has no kqueue");
@@ -50,6 +50,12 @@ core::cfg_select! {
     any(target_os = "freebsd", target_os = "dragonfly", target_vendor = "apple") => {
         mod user_waker;
         pub(crate) use user_waker::QueueWaker;
+    }
+    any(target_os = "linux", target_os = "android") => {
+        mod either_waker;
+        mod pipe_waker;
+        mod user_waker;
+        pub(crate) use either_waker::QueueWaker;
     }
     _ => {}
 }

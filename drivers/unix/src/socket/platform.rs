@@ -148,6 +148,18 @@ pub fn close_on_exec(fd: &OwnedFd) -> Result<(), Errno> {
     unsafe { syscall!(fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC)) }.map(drop)
 }
 
+/// The same socket under the lowest number that is free, as a second descriptor of it.
+///
+/// # Errors
+///
+/// The OS's error, such as `EMFILE`.
+pub fn lowest_number(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    // SAFETY: `F_DUPFD_CLOEXEC` takes a number.
+    let fd = unsafe { syscall!(fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 0)) }?;
+    // SAFETY: the call made the descriptor and succeeded; nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Lets calls on the descriptor return instead of wait.
 ///
 /// # Errors

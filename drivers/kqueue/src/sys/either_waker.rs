@@ -1,0 +1,48 @@
+//! Both wakers, for tests: the emulation has `EVFILT_USER` and can do without.
+
+use lightcone_unix::driver::DriverError;
+use lightcone_unix::waker::Waker;
+
+use super::{Entry, Queue, pipe_waker, user_waker};
+
+/// One of the wakers.
+#[derive(Clone, Debug)]
+pub(crate) enum QueueWaker {
+    User(user_waker::QueueWaker),
+    Pipe(pipe_waker::QueueWaker),
+}
+
+impl QueueWaker {
+    pub(crate) fn new(queue: &Queue) -> Result<Self, DriverError> {
+        user_waker::QueueWaker::new(queue).map(Self::User)
+    }
+
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests have it in place of the other"))]
+    pub(crate) fn with_pipe(queue: &Queue) -> Result<Self, DriverError> {
+        pipe_waker::QueueWaker::new(queue).map(Self::Pipe)
+    }
+
+    /// Whether the entry is a wake.
+    pub(crate) fn is_cause(&self, entry: &Entry) -> bool {
+        match self {
+            Self::User(waker) => waker.is_cause(entry),
+            Self::Pipe(waker) => waker.is_cause(entry),
+        }
+    }
+
+    pub(crate) fn drain(&self) {
+        match self {
+            Self::User(waker) => waker.drain(),
+            Self::Pipe(waker) => waker.drain(),
+        }
+    }
+}
+
+impl Waker for QueueWaker {
+    fn wake(&self) {
+        match self {
+            Self::User(waker) => waker.wake(),
+            Self::Pipe(waker) => waker.wake(),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! A read of one byte behind a buffer: AddressSanitizer must say so.
+
+fn main() {
+    let buffer = vec![7_u8; std::env::args().count() * 16];
+    // SAFETY: none, and that is the point: the buffer ends one byte before.
+    println!("{}", unsafe { *buffer.as_ptr().add(buffer.len()) });
+}
