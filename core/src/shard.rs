@@ -71,6 +71,17 @@ struct Ticks {
     linger: u32,
 }
 
+/// How many blocks of each pool nobody holds, by [`Shard::free_blocks`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FreeBlocks {
+    /// Of [`Config::output_blocks`].
+    pub output: usize,
+    /// Of [`Config::input_blocks`].
+    pub input: usize,
+    /// Of [`Config::receive_blocks`].
+    pub receive: usize,
+}
+
 /// Why a socket was not admitted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
@@ -178,6 +189,16 @@ impl<'s, D> Shard<'s, D> {
     #[must_use]
     pub fn in_use(&self) -> usize {
         self.open as usize
+    }
+
+    /// How many blocks are free. Without sockets, all are.
+    #[must_use]
+    pub fn free_blocks(&self) -> FreeBlocks {
+        FreeBlocks {
+            output: self.output.available(),
+            input: self.input.small.available(),
+            receive: self.input.large.available(),
+        }
     }
 
     /// Whether another socket could be admitted.
