@@ -13,11 +13,11 @@ use lightcone_core::{
 
 use crate::acceptor::{Acceptor, listener_of};
 use crate::agenda::Due;
-use crate::end::{Kind, Owner};
+use crate::end::{End, Kind, Owner};
 use crate::entry::{CONNECTS_A_TURN, Dial, Io, Outlet};
 use crate::fault::Fault;
 use crate::hub::{Control, Hub, Inbox, Mail, Newcomer, Seat};
-use crate::probe::{Probe, Probed, Seen, Shared, check_timeout};
+use crate::probe::{Ended, Probe, Probed, Seen, Shared, check_timeout};
 use crate::tape::Track;
 use crate::trace::Did;
 use crate::twin::Twin;
@@ -28,6 +28,8 @@ const EVENTS_MAX: usize = 1_024;
 const MAIL_A_TURN: usize = 256;
 const BROADCAST_A_TURN: usize = 1_024;
 const SENDS_IN_A_ROW: usize = 4;
+/// The most turns without a sleep: there is no traffic for more.
+const AWAKE_MAX: u32 = 50_000;
 /// The most pieces of one send.
 pub(crate) const GATHER_MAX: usize = 16;
 
@@ -80,6 +82,8 @@ pub(crate) struct Poller<'s, H: Handler, T> {
     /// When the shard wanted to be woken.
     wanted: Option<Instant>,
     slept: bool,
+    /// Turns since it last slept.
+    awake: u32,
     /// Readiness was held back in the last wait.
     delayed: bool,
     more_control: bool,
@@ -125,6 +129,7 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
             seats,
             wanted: None,
             slept: false,
+            awake: 0,
             delayed: false,
             more_control: false,
             stop_at: None,
@@ -142,6 +147,12 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
         let side = &mut world.sides[self.io.side as usize];
         side.turns += 1;
         side.asleep = false;
+        self.awake += 1;
+        assert!(
+            self.awake <= AWAKE_MAX,
+            "liveness: poller {} goes round and round without a sleep",
+            self.io.side
+        );
         let late = world.now.saturating_sub(side.asked).div_ceil(1_000);
         let before = self.now;
         self.now = Instant::from_millis(world.now / 1_000);
@@ -320,7 +331,7 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
     pub(crate) fn act(&mut self, token: Token, mut next: Next, world: &mut World) {
         let mut sends = 0;
         loop {
-            self.note_end(token);
+            self.note_end(token, world);
             let after = match next {
                 Next::Wait(interest) if self.completes => self.wait_completing(token, interest, world),
                 Next::Wait(interest) => return self.watch(token, interest, world),
@@ -358,12 +369,13 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
     }
 
     /// Takes note of what a handler was told last of a socket.
-    fn note_end(&mut self, token: Token) {
+    fn note_end(&mut self, token: Token, world: &World) {
         let Some(ended) = self.shared.ended.take() else { return };
         assert!(ended.token == token, "contract: {} ended in a callback of {token}", ended.token);
         let entry = self.io.entry(token);
         entry.ended = Some(ended);
         check_timeout(&self.shared, &ended, &entry.seen, self.now.as_millis());
+        check_reason(&ended, entry.end.map(|end| world.end(end)));
         let accounted = entry.sent + ended.left;
         assert!(
             ended.queued == accounted,
@@ -640,6 +652,7 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
             return;
         }
         self.slept = true;
+        self.awake = 0;
         let deadline = first.map(|at| at.as_millis() * 1_000);
         world.trace.note(Did::Sleep, me.into(), first.map_or(u64::MAX, Instant::as_millis));
         world.sleep(me, deadline);
@@ -654,6 +667,20 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
             let waited = self.shared.turn.get() - turn;
             assert!(waited <= 1, "starvation: {token} was put off and came back {waited} turns later");
         }
+    }
+}
+
+/// Whether the network did what a handler was told that it did.
+fn check_reason(ended: &Ended, end: Option<&End>) {
+    let Some(end) = end else { return };
+    match ended.reason {
+        Some(CloseReason::Reset | CloseReason::Error(_)) => {
+            assert!(end.error.is_some(), "ends: {} was told of a failure that was none", ended.token);
+        }
+        Some(CloseReason::Peer) => {
+            assert!(end.ended, "ends: {} was told of an end that was none", ended.token)
+        }
+        _ => {}
     }
 }
 

@@ -46,7 +46,7 @@ pub(crate) struct Ended {
 
 /// What is kept for each socket.
 #[derive(Debug)]
-pub struct Probed<D> {
+pub(crate) struct Probed<D> {
     inner: D,
     queued: u64,
     /// The deadline after the last callback, and the turn in which it was set.

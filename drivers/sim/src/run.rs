@@ -14,6 +14,9 @@ use crate::world::World;
 
 /// How many of the last records a failure shows.
 const SHOWN: usize = 40;
+/// The most events of all runs in which a smaller failure is looked for, and what a run costs by itself.
+const SHRINK_EVENTS: u64 = 10_000_000;
+const EVENTS_A_RUN: u64 = 1_000;
 /// How long a tape may be to be shown.
 const TAPE_SHOWN: usize = 200;
 
@@ -140,7 +143,7 @@ impl Runner {
     /// `SEED --tape TAPE` for a shrunk one.
     #[must_use]
     pub fn with_command(command: &str) -> Self {
-        Self { command: command.into(), limits: Limits::default(), shrinks: 400, calm: false }
+        Self { command: command.into(), limits: Limits::default(), shrinks: 2_000, calm: false }
     }
 
     /// What a run may take.
@@ -229,8 +232,13 @@ impl Runner {
         failure.seed = Some(seed);
         failure.command = self.command.replace("{seed}", &seed.to_string());
         if self.shrinks > 0 && !self.calm {
+            let mut budget = SHRINK_EVENTS;
             let fails = |tape: &Tape| {
-                self.attempt(Source::Tape(tape.clone()), false, scenario).err().map(|failure| failure.message)
+                let outcome =
+                    (budget > 0).then(|| self.attempt(Source::Tape(tape.clone()), false, scenario))?;
+                let events = outcome.as_ref().map_or_else(|failure| failure.step, |report| report.events);
+                budget = budget.saturating_sub(events + EVENTS_A_RUN);
+                outcome.err().map(|failure| failure.message)
             };
             let tape = shrink(&failure.tape, &failure.message, self.shrinks, fails);
             if let Err(small) = self.attempt(Source::Tape(tape.clone()), true, scenario) {

@@ -19,7 +19,7 @@ pub(crate) enum Track {
     Calls,
 }
 
-const TRACKS: usize = 5;
+pub(crate) const TRACKS: usize = 5;
 const LETTERS: [char; TRACKS] = ['s', 'p', 'o', 'n', 'c'];
 
 /// The decisions of a run that are not 0. By convention 0 is the benign choice (no fault, no delay, first come first

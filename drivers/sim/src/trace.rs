@@ -154,11 +154,6 @@ impl Trace {
     }
 
     #[inline]
-    pub(crate) fn now(&self) -> u64 {
-        self.now.get()
-    }
-
-    #[inline]
     pub(crate) fn note(&self, did: Did, a: u64, b: u64) {
         let mut hash = self.hash.get() ^ (did as u64) ^ (self.now.get() << 8);
         hash = hash.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29) ^ a;

@@ -119,7 +119,7 @@ impl World {
                 [50, 0, 1, 200, 1_000, 5_000, 20_000, 100_000][decider.draw(Track::Setup, 8) as usize];
             let jitter = [0, 0, 10, 1_000][decider.draw(Track::Setup, 4) as usize];
             let window =
-                [65_536, 65_536, 16_384, 4_096, 1_460, 300, 17, 1][decider.draw(Track::Setup, 8) as usize];
+                [65_536, 65_536, 16_384, 4_096, 1_460, 300, 60, 7][decider.draw(Track::Setup, 8) as usize];
             Wires { latency, jitter, window }
         };
         // core keeps the low 32 bits of the milliseconds: now and then they wrap while it runs
