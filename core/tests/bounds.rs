@@ -800,3 +800,33 @@ fn messages_reach_only_open_sockets() {
     assert_eq!(bench.message(open, 3), Err(3), "a closed socket");
     assert_eq!(seen.get(), 1);
 }
+
+/// Two sockets and one output block, which the first one holds.
+fn one_block_held(
+    config: &Config,
+    react: impl FnMut(&mut Socket<'_, Data>, Event<u32>) + 'static,
+) -> (Bench, Token, Token) {
+    let mut bench = Bench::new(&Config { output_blocks: 1, output_limit: 2, ..*config }, react);
+    let (holds, wants) = (bench.open(), bench.open());
+    assert_eq!(bench.message(holds, 0), Ok(Next::Send));
+    bench.events();
+    (bench, holds, wants)
+}
+
+#[test]
+fn who_is_owed_writable_is_not_read_from_until_it_was_given() {
+    let (mut bench, holds, wants) = one_block_held(&PLAIN, |socket, event| {
+        if matches!(event, Event::Message(0) | Event::Receive) {
+            let _ = socket.send(b"answer");
+        }
+    });
+    assert_eq!(bench.receive(wants, b"question"), Next::Wait(Interest::NONE));
+    let _ = bench.flush(holds);
+    // the block has come back: `writable` is granted, and read from is who has got it
+    let orders = bench.turn(0);
+    assert_eq!(orders, [(wants, Next::Wait(Interest::NONE))]);
+    assert_eq!(bench.room(wants), 0);
+    assert_eq!(count(&bench.events(), Event::Writable), 0);
+    assert_eq!(bench.turn(0), [(wants, Next::Wait(Interest::READ))]);
+    assert_eq!(count(&bench.events(), Event::Writable), 1);
+}
