@@ -830,3 +830,17 @@ fn who_is_owed_writable_is_not_read_from_until_it_was_given() {
     assert_eq!(bench.turn(0), [(wants, Next::Wait(Interest::READ))]);
     assert_eq!(count(&bench.events(), Event::Writable), 1);
 }
+
+#[test]
+fn what_was_not_consumed_is_there_in_sent() {
+    let mut bench = Bench::new(&PLAIN, |socket, event| {
+        if event == Event::Receive {
+            socket.consume(3);
+            assert_eq!(socket.send(b"abc"), Ok(()));
+        }
+    });
+    let token = bench.open();
+    assert_eq!(bench.receive(token, b"abcdef"), Next::Send);
+    let _ = bench.flush(token);
+    assert_eq!((bench.last().event, bench.last().unread), (Event::Sent, 3));
+}
