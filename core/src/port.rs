@@ -1,5 +1,6 @@
 //! One socket of a shard while a driver deals with it.
 
+use crate::buffer::Gate;
 use crate::error::{CloseReason, ErrorKind};
 use crate::handler::{Context, Event, Handler};
 use crate::interest::Interest;
@@ -281,7 +282,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if control.chain.is_empty() {
             control.pending.set(Pending::SENT);
         }
-        control.chain.refused = false;
+        control.chain.gate = Gate::Open;
         if control.chain.armed {
             self.grant_writable();
         }
@@ -290,12 +291,15 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// Gives `writable`, if it is owed and there is room; says whether a block is wanting.
     fn grant_writable(&mut self) -> bool {
         let most = self.shard.config.output_limit;
-        let available = self.shard.output.available() > 0;
+        let free = self.shard.output.available();
+        let available = free > 0;
         let control = self.control();
         if !control.chain.armed || !control.chain.is_low(most) || !control.state.is_live() {
             return false;
         }
-        if control.chain.refused {
+        // with nothing queued, and no block with anybody else, there is nothing to wait for
+        let all_free = control.chain.is_empty() && free + control.chain.held() >= most;
+        if control.chain.gate == Gate::Shut && !all_free {
             return control.chain.is_empty();
         }
         if available {
@@ -484,6 +488,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
             // filled again: it is owed again
             Pending::WRITABLE => {
                 control.chain.armed |= !control.chain.is_low(most);
+                if !control.chain.armed {
+                    control.chain.gate = Gate::Passed;
+                }
                 control.chain.armed
             }
             _ => false,

@@ -6,7 +6,7 @@
 )]
 
 use crate::address::{Address, Packed};
-use crate::buffer::{Blocks, InputPools, LINK_BYTES};
+use crate::buffer::{Blocks, Gate, InputPools, LINK_BYTES};
 use crate::config::{Config, ConfigError};
 use crate::error::CloseReason;
 use crate::handler::{Handler, Origin};
@@ -245,7 +245,8 @@ impl<'s, D> Shard<'s, D> {
         }
         let looks = self.to_feed.min(LOOKS);
         self.to_feed -= looks;
-        let mut blocks = self.output.available();
+        let free = self.output.available();
+        let (mut blocks, mut passed_over) = (free, 0);
         for _ in 0..looks {
             let Some(index) = self.starving.pop(&mut self.slots, |control| &mut control.next_starving) else {
                 return;
@@ -259,18 +260,20 @@ impl<'s, D> Shard<'s, D> {
             let writes = control.chain.armed && blocks > 0;
             if writes {
                 blocks -= 1;
-                control.chain.refused = false;
+                control.chain.gate = Gate::Open;
             }
             // who may read takes no block before bytes come
             if writes || (!control.holds_back() && self.input.room(&control.kept) > 0) {
                 self.queue(index);
             } else {
+                passed_over += u32::from(control.chain.armed);
                 self.starve(index);
             }
         }
-        if blocks == 0 && self.output.available() > 0 {
-            // as many were fed as there are blocks; who takes none leaves it to the next
-            self.to_feed = self.starving.len();
+        if free > 0 {
+            // as many were fed as there are blocks; who takes none leaves it to those who got no turn, and comes again
+            // when more blocks come back
+            self.to_feed += passed_over;
         }
     }
 
