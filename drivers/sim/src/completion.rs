@@ -32,6 +32,9 @@ impl<H: Handler, T: Twin> Poller<'_, H, T> {
         if !self.io.entry(token).stash.is_empty() {
             return self.unstash(token, room, world);
         }
+        if core::mem::take(&mut self.io.entry(token).ended_unread) {
+            return self.after(token, world, |port| port.ended());
+        }
         if world.end(end).ops.as_ref().is_none_or(|ops| ops.receive == 0) && !self.io.entry(token).asked {
             self.io.entry(token).asked = true;
             world.ask_receive(end, room);
@@ -106,7 +109,14 @@ impl<H: Handler, T: Twin> Poller<'_, H, T> {
                 self.unstash(token, room, world)
             }
             Done::Ended => {
-                self.io.entry(token).asked = false;
+                let entry = self.io.entry(token);
+                entry.asked = false;
+                let reads = core_call(|| self.shard.port(token)).is_some_and(|port| port.room() > 0);
+                if !reads {
+                    // who is not read from is not told of an end behind what was not read
+                    self.io.entry(token).ended_unread = true;
+                    return;
+                }
                 self.after(token, world, |port| port.ended())
             }
             Done::Connected => {

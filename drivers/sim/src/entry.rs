@@ -26,6 +26,8 @@ pub(crate) struct Entry {
     pub(crate) seen: Seen,
     /// Bytes that a completion brought while there was no room for them.
     pub(crate) stash: Vec<u8>,
+    /// The end of the stream, that came while the socket was not read from.
+    pub(crate) ended_unread: bool,
     /// A receive was asked for, and its completion was not reaped.
     pub(crate) asked: bool,
     pub(crate) ended: Option<Ended>,

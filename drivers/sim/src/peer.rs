@@ -1,7 +1,10 @@
 //! Scripted peers: plain clients at the other end of the network.
 
+use core::cell::RefCell;
+use core::fmt;
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::rc::Rc;
 
 use crate::content::Content;
 use crate::end::{Kind, Owner};
@@ -26,6 +29,18 @@ pub enum Reading {
     },
     /// Not at all.
     Never,
+}
+
+/// Looks at what comes to a peer. It is called with every piece, and with which connection of the script it is, from 1.
+type Look = Rc<RefCell<dyn FnMut(u32, &[u8])>>;
+
+#[derive(Clone)]
+struct Checker(Look);
+
+impl fmt::Debug for Checker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Checker")
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -61,6 +76,7 @@ pub struct Script {
     expected: Vec<Content>,
     length: u64,
     anything: bool,
+    checker: Option<Checker>,
     may_be_cut: bool,
     reading: Reading,
     reset_after: Option<u64>,
@@ -82,6 +98,7 @@ impl Script {
             expected: Vec::new(),
             length: 0,
             anything: false,
+            checker: None,
             may_be_cut: false,
             reading: Reading::Fully,
             reset_after: None,
@@ -162,6 +179,14 @@ impl Script {
     /// Takes whatever comes.
     pub fn anything(mut self) -> Self {
         self.anything = true;
+        self
+    }
+
+    /// Has `look` check what comes, instead of comparing it: it is called with each piece and with the number of the
+    /// connection, from 1, of a script that begins anew. It panics when something is not as it should be.
+    pub fn checked(mut self, look: impl FnMut(u32, &[u8]) + 'static) -> Self {
+        self.anything = true;
+        self.checker = Some(Checker(Rc::new(RefCell::new(look))));
         self
     }
 
@@ -258,6 +283,9 @@ impl Peer {
     }
 
     fn compare(&mut self, number: u32, bytes: &[u8]) {
+        if let Some(Checker(look)) = &self.script.checker {
+            look.borrow_mut()(self.tries, bytes);
+        }
         if self.script.anything {
             self.received += bytes.len() as u64;
             return;

@@ -28,8 +28,8 @@ const EVENTS_MAX: usize = 1_024;
 const MAIL_A_TURN: usize = 256;
 const BROADCAST_A_TURN: usize = 1_024;
 const SENDS_IN_A_ROW: usize = 4;
-/// The most turns without a sleep: there is no traffic for more.
-const AWAKE_MAX: u32 = 50_000;
+/// The most turns in a row, without a sleep, in which nothing comes, goes, begins or ends.
+const IDLE_MAX: u32 = 2_000;
 /// The most pieces of one send.
 pub(crate) const GATHER_MAX: usize = 16;
 
@@ -82,8 +82,9 @@ pub(crate) struct Poller<'s, H: Handler, T> {
     /// When the shard wanted to be woken.
     wanted: Option<Instant>,
     slept: bool,
-    /// Turns since it last slept.
-    awake: u32,
+    /// Turns without a sleep in which nothing moved, and what had moved by the last.
+    idle: u32,
+    moved: u64,
     /// Readiness was held back in the last wait.
     delayed: bool,
     more_control: bool,
@@ -129,7 +130,8 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
             seats,
             wanted: None,
             slept: false,
-            awake: 0,
+            idle: 0,
+            moved: 0,
             delayed: false,
             more_control: false,
             stop_at: None,
@@ -144,15 +146,10 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
     }
 
     fn begin_turn(&mut self, world: &mut World) {
+        self.check_rest();
         let side = &mut world.sides[self.io.side as usize];
         side.turns += 1;
         side.asleep = false;
-        self.awake += 1;
-        assert!(
-            self.awake <= AWAKE_MAX,
-            "liveness: poller {} goes round and round without a sleep",
-            self.io.side
-        );
         let late = world.now.saturating_sub(side.asked).div_ceil(1_000);
         let before = self.now;
         self.now = Instant::from_millis(world.now / 1_000);
@@ -169,6 +166,16 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
         let now = self.now;
         core_call(|| self.shard.tick(now));
         self.io.refill(&mut self.shard);
+    }
+
+    /// A poller that has nothing to do sleeps.
+    fn check_rest(&mut self) {
+        let stats = self.shard.stats();
+        let moved =
+            stats.bytes_in + stats.bytes_out + stats.accepted + stats.connected + stats.closed_total();
+        self.idle = if moved == self.moved { self.idle + 1 } else { 0 };
+        self.moved = moved;
+        assert!(self.idle <= IDLE_MAX, "liveness: poller {} goes round and round for nothing", self.io.side);
     }
 
     /// What the wait brings.
@@ -361,6 +368,15 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
         }
     }
 
+    /// What ends from outside need not be whole.
+    fn excuse(&self, token: Token, world: &mut World) {
+        if self.io.there(token.index()) == Some(token)
+            && let Some(end) = self.io.end(token)
+        {
+            world.excuse(end);
+        }
+    }
+
     fn put_off(&mut self, token: Token) {
         if let Some(port) = core_call(|| self.shard.port(token)) {
             core_call(|| port.put_off());
@@ -515,6 +531,7 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
                 Control::Listen { end, .. } => world.close(end, false),
                 Control::Unlisten { id } => self.acceptor.close(id, world),
                 Control::Close { token, abort } => {
+                    self.excuse(token, world);
                     let next = self.after(token, world, |port| {
                         if abort { port.cut(CloseReason::Aborted) } else { port.close() }
                     });
@@ -587,6 +604,7 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
     fn announce_stop(&mut self, world: &mut World) {
         while let Some(token) = self.stop_from.and_then(|from| core_call(|| self.shard.next_in_use(from))) {
             self.stop_from = Some(token.index() + 1);
+            self.excuse(token, world);
             if let Some(next) = self.after(token, world, |port| port.shutdown()) {
                 self.act(token, next, world);
             }
@@ -652,7 +670,7 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
             return;
         }
         self.slept = true;
-        self.awake = 0;
+        self.idle = 0;
         let deadline = first.map(|at| at.as_millis() * 1_000);
         world.trace.note(Did::Sleep, me.into(), first.map_or(u64::MAX, Instant::as_millis));
         world.sleep(me, deadline);

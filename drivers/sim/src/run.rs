@@ -127,6 +127,7 @@ pub struct Runner {
     limits: Limits,
     shrinks: usize,
     calm: bool,
+    shown: usize,
 }
 
 /// What a scenario is: it sets a world up and runs it.
@@ -143,7 +144,7 @@ impl Runner {
     /// `SEED --tape TAPE` for a shrunk one.
     #[must_use]
     pub fn with_command(command: &str) -> Self {
-        Self { command: command.into(), limits: Limits::default(), shrinks: 2_000, calm: false }
+        Self { command: command.into(), limits: Limits::default(), shrinks: 2_000, calm: false, shown: SHOWN }
     }
 
     /// What a run may take.
@@ -157,6 +158,13 @@ impl Runner {
     #[must_use]
     pub fn shrinks(mut self, runs: usize) -> Self {
         self.shrinks = runs;
+        self
+    }
+
+    /// How many of the last records a failure shows, of at most 100,000 that are kept; 40 by default.
+    #[must_use]
+    pub fn show(mut self, lines: usize) -> Self {
+        self.shown = lines;
         self
     }
 
@@ -185,7 +193,7 @@ impl Runner {
             }),
             Err(message) => {
                 let tape = sim.world.decider.tape().clone();
-                let trace = trace.tail(SHOWN);
+                let trace = trace.tail(self.shown);
                 let result = Failure {
                     message,
                     seed: None,

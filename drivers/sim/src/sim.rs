@@ -10,11 +10,14 @@ use std::rc::Rc;
 
 use lightcone_core::balance::{Balancer, Policy};
 use lightcone_core::sync::{Load, WakeFlag};
-use lightcone_core::{Config, Handler, Instant, ListenerId, PollerId, Shard, Slot, Stats, Storage, Timeouts};
+use lightcone_core::{
+    Config, Handler, Instant, ListenerId, PollerId, Shard, Slot, Stats, Storage, Timeouts, Token,
+};
 
 use crate::acceptor::listener_key;
 use crate::agenda::Due;
 use crate::end::Owner;
+use crate::entry::CONNECTS_A_TURN;
 use crate::fault::Fault;
 use crate::hub::{Control, Hub, Remote, ring};
 use crate::peer::{Outcome, Peer, Script};
@@ -216,7 +219,9 @@ impl<'s> Sim<'s> {
         mut make: impl FnMut(PollerId) -> H,
         mut twin: impl FnMut(PollerId) -> T,
     ) -> EngineId {
-        let Engine { pollers, completes, config, mailbox, policy, .. } = engine;
+        let Engine { pollers, completes, mut config, mailbox, policy, .. } = engine;
+        let sockets = config.sockets as u32;
+        config.sockets += CONNECTS_A_TURN; // those that are set aside
         let balancer = || match Balancer::new(policy, pollers) {
             Ok(balancer) => balancer,
             Err(error) => panic!("{error}"),
@@ -231,7 +236,7 @@ impl<'s> Sim<'s> {
         };
         let hub = Rc::new(Hub {
             pollers: (0..pollers).map(remote).collect(),
-            sockets: config.sockets as u32,
+            sockets,
             balancer: RefCell::new(balancer()),
         });
         for n in 0..pollers {
@@ -306,6 +311,19 @@ impl<'s> Sim<'s> {
         id
     }
 
+    /// Closes a listener of an engine; who waits there is reset. `false` if the engine's mailbox has no room.
+    pub fn unlisten(&mut self, engine: EngineId, id: ListenerId) -> bool {
+        let first = self.engines[engine.0].0.start;
+        self.hosts[first].tell(Control::Unlisten { id }, &mut self.world)
+    }
+
+    /// Closes a socket of an engine from outside, in order or at once. `false` if there is no such poller, or its
+    /// mailbox has no room.
+    pub fn close(&mut self, engine: EngineId, token: Token, abort: bool) -> bool {
+        let host = self.engines[engine.0].0.clone().nth(usize::from(token.poller().0));
+        host.is_some_and(|host| self.hosts[host].tell(Control::Close { token, abort }, &mut self.world))
+    }
+
     /// Has an engine connect, on the poller that its balancer picks; `false` if that has no room.
     pub fn connect(&mut self, engine: EngineId, to: SocketAddr, tag: u64) -> bool {
         let first = self.engines[engine.0].0.start;
@@ -356,6 +374,12 @@ impl<'s> Sim<'s> {
     #[must_use]
     pub fn in_use(&self, engine: EngineId) -> usize {
         self.hosts[self.engines[engine.0].0.clone()].iter().map(|host| host.in_use()).sum()
+    }
+
+    /// Whether an engine that was told to stop has stopped.
+    #[must_use]
+    pub fn has_stopped(&self, engine: EngineId) -> bool {
+        self.world.sides[self.engines[engine.0].0.clone()].iter().all(|side| side.over)
     }
 
     /// How many simulated events there have been.

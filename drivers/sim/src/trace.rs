@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use lightcone_core::Token;
 
 /// How many records are kept where they are to be shown.
-const KEPT: usize = 4_096;
+const KEPT: usize = 100_000;
 
 /// What a record is about; the two numbers that go with it are in parentheses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
