@@ -43,8 +43,8 @@ struct Options {
     tape: Option<Tape>,
 
     /// How many of the last events to show of a failure.
-    #[arg(long, value_name = "LINES", default_value_t = 40, value_parser = clap::value_parser!(u64).range(0..=100_000))]
-    trace: u64,
+    #[arg(long, value_name = "LINES", default_value_t = 40, value_parser = clap::value_parser!(u32).range(0..=100_000))]
+    trace: u32,
 
     /// Run each seed twice and compare, and print the hash of each run.
     #[arg(long)]
@@ -99,8 +99,8 @@ fn now() -> Instant {
 /// Shows how far it has come, where somebody looks.
 fn show_progress(done: u64, all: u64, sum: &Sum, seconds: f64) {
     const WIDTH: u64 = 30;
-    let filled = (done * WIDTH / all) as usize;
-    let bar = format!("{}{}", "#".repeat(filled), "-".repeat(WIDTH as usize - filled));
+    let filled = done * WIDTH / all;
+    let bar: String = (0..WIDTH).map(|n| if n < filled { '#' } else { '-' }).collect();
     let rate = sum.events as f64 / seconds.max(1e-9) / 1e6;
     let mut err = io::stderr().lock();
     let _ = write!(err, "\r[{bar}] {done}/{all} seeds, {rate:.2} M events/s ");
@@ -116,10 +116,9 @@ fn fail(failure: &Failure) -> ExitCode {
 fn main() -> ExitCode {
     let options = Options::parse();
     let scenario = options.scenario;
-    let command = format!(
-        "cargo run --release -p lightcone-examples --example simulate -- --scenario {scenario} --seed {{seed}}"
-    );
-    let runner = Runner::with_command(&command).show(options.trace as usize);
+    let command =
+        format!("cargo run --release -p lightcone-examples --example simulate -- --scenario {scenario}");
+    let runner = Runner::with_command(&command).show(usize::try_from(options.trace).unwrap_or(usize::MAX));
     if let Some(tape) = &options.tape {
         return match runner.play(tape, &|sim| scenario.run(sim)) {
             Ok(report) => {

@@ -94,12 +94,12 @@ impl Acceptor {
             return;
         }
         self.resume_at = None;
-        if let Some((end, id)) = self.held.take() {
-            if !self.place(end, id, me, hub, world) {
-                self.held = Some((end, id));
-                self.resume_at = Some(now + REST);
-                return;
-            }
+        if let Some((end, id)) = self.held.take()
+            && !self.place(end, id, me, hub, world)
+        {
+            self.held = Some((end, id));
+            self.resume_at = Some(now + REST);
+            return;
         }
         for entry in self.listeners.iter_mut().filter(|entry| !entry.watched) {
             entry.watched = true;

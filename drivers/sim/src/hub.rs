@@ -76,7 +76,6 @@ impl<M> Remote<M> {
         }
     }
 
-    #[expect(clippy::result_large_err, reason = "what was refused is given back whole")]
     pub(crate) fn tell(&self, control: Control, world: &mut World) -> Result<(), PushError<Control>> {
         core_call(|| self.control.push(control))?;
         self.notify(world);

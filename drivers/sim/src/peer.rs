@@ -334,6 +334,7 @@ impl World {
         self.trace.note(Did::Peer, number.into(), peer.step as u64);
         if !peer.is_over() {
             again = self.go_on(&mut peer, number);
+            self.running -= usize::from(peer.is_over());
         }
         self.peers[number as usize] = peer;
         if let Some(at) = again {
@@ -368,9 +369,7 @@ impl World {
                 Going::Waits => break,
                 Going::Lost => return self.lose_peer(peer, end),
             }
-            if peer.end.is_none() {
-                return None;
-            }
+            peer.end?;
         }
         if peer.saw_end && !self.ends_well(peer) {
             return self.lose_peer(peer, end);
@@ -387,7 +386,8 @@ impl World {
     }
 
     fn peer_receives(&mut self, peer: &mut Peer, number: u32, end: u32) -> Option<u64> {
-        let mut buffer = [0; PIECE];
+        let mut buffer = core::mem::take(&mut self.buffer);
+        buffer.resize(PIECE, 0);
         let mut again = None;
         loop {
             let there = self.end(end).arrived;
@@ -410,6 +410,7 @@ impl World {
             self.take(end, &mut buffer[..n]);
             peer.compare(number, &buffer[..n]);
         }
+        self.buffer = buffer;
         let place = self.end(end);
         if place.arrived == 0
             && place.bytes.is_empty()
@@ -445,10 +446,13 @@ impl World {
         };
         match step {
             Step::Send(content) => {
-                let mut buffer = [0; PIECE];
+                let mut buffer = core::mem::take(&mut self.buffer);
+                buffer.resize(PIECE, 0);
                 let n = content.read(peer.done, &mut buffer);
+                let sent = if n > 0 { self.pass_on(end, &[&buffer[..n]]) } else { Sent::Bytes(0) };
+                self.buffer = buffer;
                 if n > 0 {
-                    match self.pass_on(end, &[&buffer[..n]]) {
+                    match sent {
                         Sent::Bytes(n) => peer.done += n as u64,
                         Sent::WouldBlock => return Going::Waits,
                         Sent::Failed(_) => return Going::Lost,

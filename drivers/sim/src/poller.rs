@@ -696,7 +696,7 @@ fn check_reason(ended: &Ended, end: Option<&End>) {
             assert!(end.error.is_some(), "ends: {} was told of a failure that was none", ended.token);
         }
         Some(CloseReason::Peer) => {
-            assert!(end.ended, "ends: {} was told of an end that was none", ended.token)
+            assert!(end.ended, "ends: {} was told of an end that was none", ended.token);
         }
         _ => {}
     }

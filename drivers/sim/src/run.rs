@@ -3,6 +3,7 @@
 use core::cell::Cell;
 use core::fmt;
 use core::panic::AssertUnwindSafe;
+use core::str::FromStr;
 use std::panic::{catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
@@ -123,11 +124,34 @@ fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Runner {
-    command: String,
+    command: Command,
     limits: Limits,
     shrinks: usize,
     calm: bool,
     shown: usize,
+}
+
+/// How a run is repeated.
+#[derive(Clone, Debug)]
+enum Command {
+    Test(String),
+    Program(String),
+}
+
+impl Command {
+    fn by_seed(&self, seed: u64) -> String {
+        match self {
+            Self::Test(test) => format!("{SEED_VARIABLE}={seed} cargo test {test}"),
+            Self::Program(program) => format!("{program} --seed {seed}"),
+        }
+    }
+
+    fn by_tape(&self, tape: &Tape) -> String {
+        match self {
+            Self::Test(test) => format!("{TAPE_VARIABLE}={tape} cargo test {test}"),
+            Self::Program(program) => format!("{program} --tape {tape}"),
+        }
+    }
 }
 
 /// What a scenario is: it sets a world up and runs it.
@@ -137,14 +161,17 @@ impl Runner {
     /// For the test of this name, which calls [`check`].
     #[must_use]
     pub fn new(test: &str) -> Self {
-        Self::with_command(&format!("{SEED_VARIABLE}={{seed}} cargo test {test}"))
+        Self::with(Command::Test(test.into()))
     }
 
-    /// With a command that repeats a failure; `{seed}` in it becomes `--seed`'s value, or an entire
-    /// `SEED --tape TAPE` for a shrunk one.
+    /// For a program; a failure is repeated by this command with `--seed` or `--tape` added.
     #[must_use]
     pub fn with_command(command: &str) -> Self {
-        Self { command: command.into(), limits: Limits::default(), shrinks: 2_000, calm: false, shown: SHOWN }
+        Self::with(Command::Program(command.into()))
+    }
+
+    fn with(command: Command) -> Self {
+        Self { command, limits: Limits::default(), shrinks: 2_000, calm: false, shown: SHOWN }
     }
 
     /// What a run may take.
@@ -175,7 +202,7 @@ impl Runner {
         self
     }
 
-    fn attempt(&self, source: Source, keep: bool, scenario: &Scenario<'_>) -> Result<Report, Failure> {
+    fn attempt(&self, source: Source, keep: bool, scenario: &Scenario<'_>) -> Result<Report, Box<Failure>> {
         let mut places: Vec<Place> = (0..POLLERS_MAX).map(|_| Place::default()).collect();
         let world = World::new(source, keep, self.calm);
         let began = world.now;
@@ -194,7 +221,7 @@ impl Runner {
             Err(message) => {
                 let tape = sim.world.decider.tape().clone();
                 let trace = trace.tail(self.shown);
-                let result = Failure {
+                let mut result = Box::new(Failure {
                     message,
                     seed: None,
                     step,
@@ -203,10 +230,10 @@ impl Runner {
                     shrunk: None,
                     trace,
                     command: String::new(),
-                };
+                });
                 // what is half done may not bear to be dropped in order
                 if let Err(message) = caught(move || drop(sim)) {
-                    return Err(Failure { message: format!("{}; then {message}", result.message), ..result });
+                    result.message = format!("{}; then {message}", result.message);
                 }
                 Err(result)
             }
@@ -220,16 +247,14 @@ impl Runner {
     /// The failure, with its trace, its tape, and a smaller tape.
     pub fn run(&self, seed: u64, scenario: &Scenario<'_>) -> Result<Report, Box<Failure>> {
         self.attempt(Source::Seed { seed, keep: false }, false, scenario)
-            .map_err(|first| Box::new(self.explain(seed, first, scenario)))
+            .map_err(|first| self.explain(seed, first, scenario))
     }
 
-    fn explain(&self, seed: u64, first: Failure, scenario: &Scenario<'_>) -> Failure {
+    fn explain(&self, seed: u64, mut first: Box<Failure>, scenario: &Scenario<'_>) -> Box<Failure> {
         let Err(mut failure) = self.attempt(Source::Seed { seed, keep: true }, true, scenario) else {
-            return Failure {
-                message: format!("determinism: failed once, not again: {}", first.message),
-                seed: Some(seed),
-                ..first
-            };
+            first.message = format!("determinism: failed once, not again: {}", first.message);
+            first.seed = Some(seed);
+            return first;
         };
         if failure.hash != first.hash {
             failure.message = format!(
@@ -238,13 +263,16 @@ impl Runner {
             );
         }
         failure.seed = Some(seed);
-        failure.command = self.command.replace("{seed}", &seed.to_string());
+        failure.command = self.command.by_seed(seed);
         if self.shrinks > 0 && !self.calm {
             let mut budget = SHRINK_EVENTS;
             let fails = |tape: &Tape| {
                 let outcome =
                     (budget > 0).then(|| self.attempt(Source::Tape(tape.clone()), false, scenario))?;
-                let events = outcome.as_ref().map_or_else(|failure| failure.step, |report| report.events);
+                let events = match &outcome {
+                    Ok(report) => report.events,
+                    Err(failure) => failure.step,
+                };
                 budget = budget.saturating_sub(events + EVENTS_A_RUN);
                 outcome.err().map(|failure| failure.message)
             };
@@ -265,16 +293,27 @@ impl Runner {
     /// The failure.
     pub fn play(&self, tape: &Tape, scenario: &Scenario<'_>) -> Result<Report, Box<Failure>> {
         self.attempt(Source::Tape(tape.clone()), true, scenario).map_err(|mut failure| {
-            failure.command = self.command.replace("{seed}", &format!("0 --tape {tape}"));
-            Box::new(failure)
+            failure.command = self.command.by_tape(tape);
+            failure
         })
     }
 }
 
-/// The variable that [`check`] reads a single seed from.
+/// The variables that [`check`] reads a single seed or a tape from.
 pub const SEED_VARIABLE: &str = "LIGHTCONE_SIM_SEED";
+const TAPE_VARIABLE: &str = "LIGHTCONE_SIM_TAPE";
 
-/// Runs a scenario by each of the seeds, for tests. With `LIGHTCONE_SIM_SEED` set it runs that one alone.
+/// A variable of the environment, if it is set.
+fn variable<T: FromStr>(name: &str, allowed: &str) -> Option<T> {
+    let text = std::env::var(name).ok()?;
+    match text.parse() {
+        Ok(value) => Some(value),
+        Err(_) => panic!("{name} is {text:?}; allowed: {allowed}"),
+    }
+}
+
+/// Runs a scenario by each of the seeds, for tests. With `LIGHTCONE_SIM_SEED` set it runs that one alone, with
+/// `LIGHTCONE_SIM_TAPE` the decisions of that [`Tape`].
 ///
 /// # Panics
 ///
@@ -282,18 +321,12 @@ pub const SEED_VARIABLE: &str = "LIGHTCONE_SIM_SEED";
 pub fn check(seeds: impl IntoIterator<Item = u64>, scenario: impl Fn(&mut Sim<'_>)) {
     let test = std::thread::current().name().unwrap_or_default().to_owned();
     let runner = Runner::new(&test);
-    let one = std::env::var(SEED_VARIABLE).ok();
-    let one = one.map(|text| match text.parse::<u64>() {
-        Ok(seed) => seed,
-        Err(_) => panic!("{SEED_VARIABLE} is {text:?}; allowed: a number from 0 to {}", u64::MAX),
-    });
-    let seeds: Box<dyn Iterator<Item = u64>> = match one {
-        Some(seed) => Box::new(core::iter::once(seed)),
-        None => Box::new(seeds.into_iter()),
+    let outcome = match (variable(TAPE_VARIABLE, "a tape"), variable(SEED_VARIABLE, "a number below 2^64")) {
+        (Some(tape), _) => runner.play(&tape, &scenario).map(drop),
+        (None, Some(seed)) => runner.run(seed, &scenario).map(drop),
+        (None, None) => seeds.into_iter().try_for_each(|seed| runner.run(seed, &scenario).map(drop)),
     };
-    for seed in seeds {
-        if let Err(failure) = runner.run(seed, &scenario) {
-            panic!("{failure}");
-        }
+    if let Err(failure) = outcome {
+        panic!("{failure}");
     }
 }

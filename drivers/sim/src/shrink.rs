@@ -76,7 +76,7 @@ mod tests {
                 |place, least| tape.entries().iter().any(|(_, at, value)| *at == place && *value >= least);
             (has(77, 20) && has(410, 1)).then(|| "streams: wrong byte 3".into())
         });
-        assert_eq!(small.to_string(), "n77=20,n410=1".replace("410=1", "410=1"));
+        assert_eq!(small.to_string(), "n77=20,n410=1");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use lightcone_core::balance::{Balancer, Policy};
 use lightcone_core::sync::{Load, WakeFlag};
 use lightcone_core::{
-    Config, Handler, Instant, ListenerId, PollerId, Shard, Slot, Stats, Storage, Timeouts, Token,
+    Config, Handler, Instant, ListenerId, PollerId, Shard, Slot, Stats, Storage, Timeouts, Token, footprint,
 };
 
 use crate::acceptor::listener_key;
@@ -21,7 +21,7 @@ use crate::entry::CONNECTS_A_TURN;
 use crate::fault::Fault;
 use crate::hub::{Control, Hub, Remote, ring};
 use crate::peer::{Outcome, Peer, Script};
-use crate::poller::{Host, Parts, Poller};
+use crate::poller::{Data, Host, Parts, Poller};
 use crate::probe::Shared;
 use crate::tape::Track;
 use crate::trace::Did;
@@ -117,6 +117,7 @@ pub struct Sim<'s> {
     engines: Vec<(core::ops::Range<usize>, u8)>,
     places: core::slice::IterMut<'s, Place>,
     goals: Vec<Goal>,
+    footprint: usize,
     pub(crate) limits: Limits,
     calm: bool,
 }
@@ -138,7 +139,16 @@ impl<'s> Sim<'s> {
         limits: Limits,
         calm: bool,
     ) -> Self {
-        Self { world, hosts: Vec::new(), engines: Vec::new(), places, goals: Vec::new(), limits, calm }
+        Self {
+            world,
+            hosts: Vec::new(),
+            engines: Vec::new(),
+            places,
+            goals: Vec::new(),
+            footprint: 0,
+            limits,
+            calm,
+        }
     }
 
     /// A number below `below`, decided by the seed; 0 is the simplest choice. For what a scenario varies.
@@ -245,7 +255,12 @@ impl<'s> Sim<'s> {
             let Some(place) = self.places.next() else {
                 panic!("more than {POLLERS_MAX} pollers in one simulation");
             };
-            let shard = match Shard::new(place.lend(&config), &config, self.now()) {
+            let storage = place.lend::<Data<H>>(&config);
+            let cost = footprint::<Data<H>>(&config);
+            let lent = (size_of_val(storage.slots), storage.memory.len());
+            assert!(lent == (cost.slots, cost.memory), "memory: {lent:?} is lent, {cost} is stated");
+            self.footprint += cost.total();
+            let shard = match Shard::new(storage, &config, self.now()) {
                 Ok(shard) => shard,
                 Err(error) => panic!("{error}"),
             };
@@ -336,6 +351,7 @@ impl<'s> Sim<'s> {
         let peer = Peer::new(script);
         let at = self.world.now + peer.begins_after();
         self.world.peers.push(peer);
+        self.world.running += 1;
         self.world.wake_peer(number as u32, at);
         PeerId(number)
     }
@@ -380,6 +396,13 @@ impl<'s> Sim<'s> {
     #[must_use]
     pub fn has_stopped(&self, engine: EngineId) -> bool {
         self.world.sides[self.engines[engine.0].0.clone()].iter().all(|side| side.over)
+    }
+
+    /// What all shards take in bytes, as [`lightcone_core::footprint`] says of their configurations. The slots are those
+    /// of the user's data and what the checks keep beside it.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        self.footprint
     }
 
     /// How many simulated events there have been.
@@ -495,7 +518,7 @@ impl<'s> Sim<'s> {
     }
 
     fn are_peers_over(&self) -> bool {
-        self.world.peers.iter().all(Peer::is_over)
+        self.world.running == 0
     }
 
     /// What a run still waits for, in words.

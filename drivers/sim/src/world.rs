@@ -104,8 +104,12 @@ pub(crate) struct World {
     uids: u32,
     pub(crate) sides: Vec<Side>,
     pub(crate) peers: Vec<Peer>,
+    /// How many of them are not over.
+    pub(crate) running: usize,
     listeners: Vec<(SocketAddr, u32)>,
     ports: u32,
+    /// What peers receive into and send from.
+    pub(crate) buffer: Vec<u8>,
 }
 
 impl World {
@@ -145,8 +149,10 @@ impl World {
             uids: 0,
             sides: Vec::new(),
             peers: Vec::new(),
+            running: 0,
             listeners: Vec::new(),
             ports: 0,
+            buffer: Vec::new(),
         }
     }
 
