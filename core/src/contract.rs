@@ -95,6 +95,8 @@ impl<D> Checked<D> {
         if !matches!(event, Event::Close(_)) {
             assert!(!self.closing, "{name} after close was asked for");
         }
+        let last = matches!(event, Event::Refused(_) | Event::Close(_));
+        assert!(last || unread >= self.unread, "unconsumed bytes are missing in {name}");
         match event {
             Event::Receive => {
                 assert!(!self.peer_closed, "receive after peer_closed");

@@ -1,5 +1,6 @@
 //! One socket of a shard while a driver deals with it.
 
+use crate::buffer::Gate;
 use crate::error::{CloseReason, ErrorKind};
 use crate::handler::{Context, Event, Handler};
 use crate::interest::Interest;
@@ -287,7 +288,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if control.chain.is_empty() {
             control.pending.set(Pending::SENT);
         }
-        control.chain.refused = false;
+        control.chain.gate = Gate::Open;
         if control.chain.armed {
             self.grant_writable();
         }
@@ -296,12 +297,15 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// Gives `writable`, if it is owed and there is room; says whether a block is wanting.
     fn grant_writable(&mut self) -> bool {
         let most = self.shard.config.output_limit;
-        let available = self.shard.output.available() > 0;
+        let free = self.shard.output.available();
+        let available = free > 0;
         let control = self.control();
         if !control.chain.armed || !control.chain.is_low(most) || !control.state.is_live() {
             return false;
         }
-        if control.chain.refused {
+        // with nothing queued, and no block with anybody else, there is nothing to wait for
+        let all_free = control.chain.is_empty() && free + control.chain.held() >= most;
+        if control.chain.gate == Gate::Shut && !all_free {
             return control.chain.is_empty();
         }
         if available {
@@ -419,7 +423,11 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
         let event = if control.pending == Pending::RECEIVE && !self.fresh.is_empty() {
             Event::Receive
-        } else if control.pending == Pending::SENT && control.chain.is_empty() && self.fresh.is_empty() {
+        } else if control.pending == Pending::SENT
+            && control.chain.is_empty()
+            && self.fresh.is_empty()
+            && control.kept.is_empty()
+        {
             Event::Sent
         } else {
             return None;
@@ -486,6 +494,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
             // filled again: it is owed again
             Pending::WRITABLE => {
                 control.chain.armed |= !control.chain.is_low(most);
+                if !control.chain.armed {
+                    control.chain.gate = Gate::Passed;
+                }
                 control.chain.armed
             }
             _ => false,
@@ -678,9 +689,10 @@ impl<'p, 's, D> Port<'p, 's, D> {
 }
 
 impl Control {
-    /// Whether the handler's side keeps the socket from being read.
+    /// Whether the handler's side keeps the socket from being read: also while a `writable` that was granted is still to
+    /// be given, since it may be followed by another refusal.
     pub(crate) fn holds_back(&self) -> bool {
-        self.chain.armed || self.flags.has(Flags::PAUSED)
+        self.chain.armed || self.flags.has(Flags::PAUSED) || self.pending.has(Pending::WRITABLE)
     }
 
     /// Whether closing at once may leave bytes of the peer unread in the kernel.

@@ -6,7 +6,7 @@
 )]
 
 use crate::address::{Address, Packed};
-use crate::buffer::{Blocks, InputPools, LINK_BYTES};
+use crate::buffer::{Blocks, Gate, InputPools, LINK_BYTES};
 use crate::config::{Config, ConfigError};
 use crate::error::CloseReason;
 use crate::handler::{Handler, Origin};
@@ -69,6 +69,17 @@ struct Ticks {
     write_stall: u32,
     drain: u32,
     linger: u32,
+}
+
+/// How many blocks of each pool nobody holds, by [`Shard::free_blocks`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct FreeBlocks {
+    /// Of [`Config::output_blocks`].
+    pub output: usize,
+    /// Of [`Config::input_blocks`].
+    pub input: usize,
+    /// Of [`Config::receive_blocks`].
+    pub receive: usize,
 }
 
 /// Why a socket was not admitted.
@@ -180,6 +191,16 @@ impl<'s, D> Shard<'s, D> {
         self.open as usize
     }
 
+    /// How many blocks are free. Without sockets, all are.
+    #[must_use]
+    pub fn free_blocks(&self) -> FreeBlocks {
+        FreeBlocks {
+            output: self.output.available(),
+            input: self.input.small.available(),
+            receive: self.input.large.available(),
+        }
+    }
+
     /// Whether another socket could be admitted.
     #[must_use]
     pub fn has_room(&self) -> bool {
@@ -224,8 +245,8 @@ impl<'s, D> Shard<'s, D> {
         }
         let looks = self.to_feed.min(LOOKS);
         self.to_feed -= looks;
-        let mut blocks = self.output.available();
-        let mut passed_over = 0;
+        let free = self.output.available();
+        let (mut blocks, mut passed_over) = (free, 0);
         for _ in 0..looks {
             let Some(index) = self.starving.pop(&mut self.slots, |control| &mut control.next_starving) else {
                 return;
@@ -239,19 +260,19 @@ impl<'s, D> Shard<'s, D> {
             let writes = control.chain.armed && blocks > 0;
             if writes {
                 blocks -= 1;
-                control.chain.refused = false;
+                control.chain.gate = Gate::Open;
             }
             // who may read takes no block before bytes come
             if writes || (!control.holds_back() && self.input.room(&control.kept) > 0) {
                 self.queue(index);
             } else {
-                passed_over += 1;
+                passed_over += u32::from(control.chain.armed);
                 self.starve(index);
             }
         }
-        if blocks == 0 && self.output.available() > 0 {
-            // as many were fed as there are blocks; who takes none leaves it to the next, but gets no second turn:
-            // who has too little of what is there would be asked for ever
+        if free > 0 {
+            // as many were fed as there are blocks; who takes none leaves it to those who got no turn, and comes again
+            // when more blocks come back
             self.to_feed += passed_over;
         }
     }

@@ -884,3 +884,129 @@ fn a_turn_does_not_walk_the_sockets() {
     let (few, many) = (best(20), best(20_000));
     assert!(many < few * 50, "{few:?} over 20 sockets, {many:?} over 20,000");
 }
+
+/// Two sockets and one output block, which the first one holds.
+fn one_block_held(
+    config: &Config,
+    react: impl FnMut(&mut Socket<'_, Data>, Event<u32>) + 'static,
+) -> (Bench, Token, Token) {
+    let mut bench = Bench::new(&Config { output_blocks: 1, output_limit: 2, ..*config }, react);
+    let (holds, wants) = (bench.open(), bench.open());
+    assert_eq!(bench.message(holds, 0), Ok(Next::Send));
+    bench.events();
+    (bench, holds, wants)
+}
+
+#[test]
+fn who_is_owed_writable_is_not_read_from_until_it_was_given() {
+    let (mut bench, holds, wants) = one_block_held(&PLAIN, |socket, event| {
+        if matches!(event, Event::Message(0) | Event::Receive) {
+            let _ = socket.send(b"answer");
+        }
+    });
+    assert_eq!(bench.receive(wants, b"question"), Next::Wait(Interest::NONE));
+    let _ = bench.flush(holds);
+    // the block has come back: `writable` is granted, and read from is who has got it
+    let orders = bench.turn(0);
+    assert_eq!(orders, [(wants, Next::Wait(Interest::NONE))]);
+    assert_eq!(bench.room(wants), 0);
+    assert_eq!(count(&bench.events(), Event::Writable), 0);
+    assert_eq!(bench.turn(0), [(wants, Next::Wait(Interest::READ))]);
+    assert_eq!(count(&bench.events(), Event::Writable), 1);
+}
+
+#[test]
+fn what_was_not_consumed_is_there_in_sent() {
+    let mut bench = Bench::new(&PLAIN, |socket, event| {
+        if event == Event::Receive {
+            socket.consume(3);
+            assert_eq!(socket.send(b"abc"), Ok(()));
+        }
+    });
+    let token = bench.open();
+    assert_eq!(bench.receive(token, b"abcdef"), Next::Send);
+    let _ = bench.flush(token);
+    assert_eq!((bench.last().event, bench.last().unread), (Event::Sent, 3));
+}
+
+#[test]
+fn who_wants_more_than_is_free_does_not_keep_the_shard_awake() {
+    // 128 bytes are never free while the other socket holds a block, but 64 are
+    type Attempt = fn(&mut Socket<'_, Data>);
+    let by_sending: Attempt = |socket| {
+        let _ = socket.send(&[1; 128]);
+    };
+    let by_wanting: Attempt = |socket| {
+        if socket.room() < 128 {
+            socket.split().1.want();
+        }
+    };
+    let by_writing: Attempt = |socket| {
+        let (mut output, text) = (socket.split().1, "x".repeat(100));
+        let _ = write!(output, "{text}{}", 7);
+    };
+    for attempt in [by_sending, by_wanting, by_writing] {
+        let config = Config { output_blocks: 2, output_limit: 2, ..PLAIN };
+        let mut bench = Bench::new(&config, move |socket, event| match event {
+            Event::Message(0) => assert_eq!(socket.send(&[1; 64]), Ok(())),
+            Event::Message(1) | Event::Writable => attempt(socket),
+            _ => {}
+        });
+        let (holds, wants) = (bench.open(), bench.open());
+        assert_eq!(bench.message(holds, 0), Ok(Next::Send));
+        let _ = bench.message(wants, 1);
+        let mut turns = 0;
+        while bench.shard.next_deadline().is_some() {
+            bench.turn(0);
+            turns += 1;
+            assert!(turns < 10, "woken again and again");
+        }
+        // and goes on when the block has come back
+        let _ = bench.flush(holds);
+        let before = count(&bench.events(), Event::Writable);
+        for _ in 0..3 {
+            bench.turn(0);
+        }
+        assert_eq!(count(&bench.events(), Event::Writable), 1, "after {before}");
+    }
+}
+
+#[test]
+fn who_got_no_turn_for_want_of_blocks_gets_it_when_the_fed_take_none() {
+    let mut bench =
+        Bench::new(&Config { sockets: 8, output_blocks: 1, output_limit: 1, ..PLAIN }, |socket, event| {
+            let first = socket.data.id == 0;
+            if first && event == Event::Message(0) || !first && event == Event::Message(1) {
+                let _ = socket.send(b"x");
+            }
+        });
+    let tokens: Vec<_> = (0..6).map(|_| bench.open()).collect();
+    assert_eq!(bench.message(tokens[0], 0), Ok(Next::Send));
+    for token in &tokens[1..] {
+        let _ = bench.message(*token, 1);
+    }
+    bench.events();
+    let _ = bench.flush(tokens[0]);
+    let mut turns = 0;
+    while bench.shard.next_deadline().is_some() {
+        bench.turn(0);
+        turns += 1;
+        assert!(turns < 50, "woken again and again");
+    }
+    assert_eq!(count(&bench.events(), Event::Writable), 5);
+}
+
+#[test]
+fn want_is_of_no_use_after_finish() {
+    let mut bench = Bench::new(&PLAIN, |socket, event| match event {
+        Event::Message(0) => socket.finish(),
+        Event::Message(1) => socket.split().1.want(),
+        _ => {}
+    });
+    let token = bench.open();
+    assert_eq!(bench.message(token, 0), Ok(Next::Shut));
+    let _ = bench.tell(token, |port| port.shut());
+    let _ = bench.message(token, 1);
+    bench.turn(0);
+    assert_eq!(count(&bench.events(), Event::Writable), 0);
+}

@@ -20,14 +20,29 @@ pub(crate) struct Chain {
     blocks: u16,
     /// `writable` is owed once there is room.
     pub(crate) armed: bool,
-    /// It is owed because something was refused, so nothing is gained before some of what is queued
-    /// has left or, with nothing queued, a block has come back to the pool.
-    pub(crate) refused: bool,
+    pub(crate) gate: Gate,
+}
+
+/// What an owed `writable` waits for beside room in the chain.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) enum Gate {
+    #[default]
+    Open,
+    /// `writable` was given, and nothing has left or come back since: another one so soon would bring nothing new.
+    Passed,
+    /// Nothing is gained before some of what is queued has left or, with nothing queued, a block has come back to the
+    /// pool.
+    Shut,
 }
 
 impl Chain {
     pub(crate) const fn queued(&self) -> usize {
         self.queued as usize
+    }
+
+    /// How many blocks it holds.
+    pub(crate) const fn held(&self) -> usize {
+        self.blocks as usize
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
@@ -123,7 +138,14 @@ impl Chain {
     /// Gives back a block that was reserved and never written to.
     pub(crate) fn trim(&mut self, blocks: &mut Blocks<'_>) {
         if self.holds_unused() {
-            self.release(&mut blocks.lend());
+            let mut pool = blocks.lend();
+            let mut block = self.start >> pool.shift();
+            for _ in 0..core::mem::take(&mut self.blocks) {
+                let (next, _) = pool.link(block);
+                pool.take_back(block);
+                block = next;
+            }
+            *self = Self { armed: self.armed, gate: self.gate, ..Self::default() };
         }
     }
 
@@ -138,7 +160,7 @@ impl Chain {
             pool.give_back(block);
             block = next;
         }
-        *self = Self { armed: self.armed, refused: self.refused, ..Self::default() };
+        *self = Self { armed: self.armed, gate: self.gate, ..Self::default() };
     }
 }
 
@@ -261,9 +283,19 @@ impl Output<'_> {
     }
 
     /// Asks for `writable` without sending: it comes when at most half of the bound is queued, at
-    /// the earliest after this callback.
+    /// the earliest after this callback. Who got it, and asks again because the room is still too
+    /// small, is asked to wait: until some of what is queued has left or, with nothing queued, until
+    /// another socket has given a block back. After `finish`, `close`, `linger` or `abort` it does
+    /// not come.
     pub fn want(&mut self) {
+        if self.most == 0 {
+            return;
+        }
         self.chain.armed = true;
+        let short = self.pool.available() < usize::from(self.most - self.chain.blocks.min(self.most));
+        if self.chain.gate == Gate::Passed && (short || self.chain.queued > 0) {
+            self.chain.gate = Gate::Shut;
+        }
     }
 
     /// Asks for `writable` when there may be room for `n` bytes: as after a [`send`](Self::send) of so many. If there
@@ -357,8 +389,10 @@ impl Output<'_> {
 
     #[cold]
     fn refuse(&mut self) {
-        self.chain.armed |= self.most != 0;
-        self.chain.refused |= self.most != 0;
+        if self.most != 0 {
+            self.chain.armed = true;
+            self.chain.gate = Gate::Shut;
+        }
     }
 
     /// The present end of the queue.
@@ -380,10 +414,10 @@ impl Output<'_> {
         };
         for _ in 0..extra {
             let (next, _) = self.pool.link(block);
-            self.pool.give_back(block);
+            self.pool.take_back(block);
             block = next;
         }
-        *self.chain = Chain { armed: self.chain.armed, refused: self.chain.refused, ..before };
+        *self.chain = Chain { armed: self.chain.armed, gate: self.chain.gate, ..before };
     }
 
     /// What `write!(output, ..)` calls: queues all of the formatted text, or nothing.

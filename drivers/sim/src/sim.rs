@@ -1,0 +1,565 @@
+//! The simulation as a scenario sees it.
+
+use core::any::Any;
+use core::cell::{Cell, RefCell};
+use core::fmt;
+use core::mem::MaybeUninit;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::rc::Rc;
+
+use lightcone_core::balance::{Balancer, Policy};
+use lightcone_core::sync::{Load, WakeFlag};
+use lightcone_core::{
+    Config, Handler, Instant, ListenerId, PollerId, Shard, Slot, Stats, Storage, Timeouts, Token, footprint,
+};
+
+use crate::acceptor::listener_key;
+use crate::agenda::Due;
+use crate::end::Owner;
+use crate::entry::CONNECTS_A_TURN;
+use crate::fault::Fault;
+use crate::hub::{Control, Hub, Remote, ring};
+use crate::peer::{Outcome, Peer, Script};
+use crate::poller::{Data, Host, Parts, Poller};
+use crate::probe::Shared;
+use crate::tape::Track;
+use crate::trace::Did;
+use crate::twin::{Honest, Twin};
+use crate::world::{Side, World};
+
+/// The most pollers of one simulation.
+pub const POLLERS_MAX: usize = 256;
+
+/// Memory that one poller's shard works in.
+#[derive(Default)]
+pub(crate) struct Place {
+    slots: Option<Box<dyn Any>>,
+    memory: Vec<u8>,
+}
+
+impl Place {
+    fn lend<D: 'static>(&mut self, config: &Config) -> Storage<'_, D> {
+        self.memory = vec![0; config.memory()];
+        let slots = self.slots.insert(Box::new(Box::<[Slot<D>]>::new_uninit_slice(config.sockets)));
+        let slots = slots.downcast_mut::<Box<[MaybeUninit<Slot<D>>]>>();
+        Storage { slots: slots.map(Box::as_mut).unwrap_or_default(), memory: &mut self.memory }
+    }
+}
+
+/// How a simulated engine is built.
+///
+/// [`Sim::drawn_engine`] draws one by the seed, tiny blocks and mailboxes included; [`Engine::default`] is a roomy one.
+#[derive(Clone, Copy, Debug)]
+pub struct Engine {
+    /// How many pollers: 1 to 256, and at most [`POLLERS_MAX`] in all engines of a simulation.
+    pub pollers: usize,
+    /// Receives and sends complete later, as over a ring of descriptors; else readiness is waited for.
+    pub completes: bool,
+    /// What each shard is made for. Its `poller` is set.
+    pub config: Config,
+    /// Places of each mailbox for messages: a power of two.
+    pub mailbox: usize,
+    /// Who gets a socket that is accepted.
+    pub policy: Policy,
+    /// How many connections wait at a listener.
+    pub backlog: usize,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        let config = Config {
+            sockets: 256,
+            block_size: 1_024,
+            input_blocks: 256,
+            output_blocks: 1_024,
+            output_limit: 8,
+            receive_size: 16_384,
+            receive_blocks: 64,
+            ..Config::DEVICE
+        };
+        Self { pollers: 1, completes: false, config, mailbox: 1_024, policy: Policy::RoundRobin, backlog: 64 }
+    }
+}
+
+/// An engine of a simulation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EngineId(usize);
+
+/// A scripted peer of a simulation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PeerId(usize);
+
+/// The most that a run may take before it counts as one that does not come to rest.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Simulated events.
+    pub events: u64,
+    /// Simulated time after the faults are over.
+    pub time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { events: 2_000_000, time: Duration::from_mins(30) }
+    }
+}
+
+type Goal = (String, Box<dyn Fn() -> bool>);
+
+/// One run of a simulated world: engines, peers, a network and a clock, all in one thread and all decided by one seed.
+///
+/// A scenario sets engines and peers up and calls [`finish`](Self::finish).
+pub struct Sim<'s> {
+    pub(crate) world: World,
+    hosts: Vec<Box<dyn Host + 's>>,
+    /// The hosts of each engine, and its number of listeners.
+    engines: Vec<(core::ops::Range<usize>, u8)>,
+    places: core::slice::IterMut<'s, Place>,
+    goals: Vec<Goal>,
+    footprint: usize,
+    pub(crate) limits: Limits,
+    calm: bool,
+}
+
+impl fmt::Debug for Sim<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sim")
+            .field("now", &self.now())
+            .field("engines", &self.engines)
+            .field("peers", &self.world.peers.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'s> Sim<'s> {
+    pub(crate) fn new(
+        world: World,
+        places: core::slice::IterMut<'s, Place>,
+        limits: Limits,
+        calm: bool,
+    ) -> Self {
+        Self {
+            world,
+            hosts: Vec::new(),
+            engines: Vec::new(),
+            places,
+            goals: Vec::new(),
+            footprint: 0,
+            limits,
+            calm,
+        }
+    }
+
+    /// A number below `below`, decided by the seed; 0 is the simplest choice. For what a scenario varies.
+    ///
+    /// # Panics
+    ///
+    /// When `below` is 0.
+    pub fn draw(&mut self, below: u32) -> u32 {
+        assert!(below > 0, "draw(0); allowed: 1 or more");
+        self.world.decider.draw(Track::Script, below)
+    }
+
+    /// The time on the simulated clock.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        Instant::from_millis(self.world.now / 1_000)
+    }
+
+    /// Sets how likely a fault is in this run, in 65,536ths.
+    pub fn set_fault(&mut self, fault: Fault, of_65536: u32) {
+        if !self.world.healed {
+            self.world.faults.set(fault, of_65536);
+        }
+    }
+
+    /// An engine as the seed would have it: one to four pollers, readiness or completions, few or many sockets, blocks
+    /// and places in mailboxes, timeouts long or short.
+    pub fn drawn_engine(&mut self) -> Engine {
+        if self.calm {
+            return Engine::default();
+        }
+        let mut draw = |of: &[usize]| of[self.world.decider.draw(Track::Setup, of.len() as u32) as usize];
+        let block_size = draw(&[1_024, 4_096, 256, 64]);
+        let config = Config {
+            salt: draw(&[0, 1, 0xFFFF_FFFE]) as u32,
+            sockets: draw(&[256, 64, 40]),
+            block_size,
+            input_blocks: draw(&[256, 16, 4, 1]),
+            output_blocks: draw(&[1_024, 64, 16, 4]),
+            output_limit: draw(&[8, 3, 2, 1]),
+            receive_size: block_size * draw(&[16, 4, 1]),
+            receive_blocks: draw(&[64, 4, 1, 0]),
+            timeouts: Timeouts::DEFAULT,
+            ..Config::DEVICE
+        };
+        Engine {
+            pollers: draw(&[1, 2, 3, 4]),
+            completes: draw(&[0, 1]) == 1,
+            config,
+            mailbox: draw(&[1_024, 64, 4, 1]),
+            policy: [Policy::RoundRobin, Policy::LeastConnections, Policy::LeastOfTwo, Policy::Hash]
+                [draw(&[0, 1, 2, 3])],
+            backlog: draw(&[64, 4, 1]),
+        }
+    }
+
+    /// Starts an engine; `make` makes each poller's handler.
+    ///
+    /// # Panics
+    ///
+    /// When the settings can't be; the text names the setting and what is allowed.
+    pub fn engine<H: Handler<Data: 'static, Message: 'static> + 'static>(
+        &mut self,
+        engine: Engine,
+        make: impl FnMut(PollerId) -> H,
+    ) -> EngineId {
+        self.broken_engine(engine, make, |_| Honest)
+    }
+
+    /// Starts an engine over a driver that is wrong where the [`Twin`] says so.
+    ///
+    /// # Panics
+    ///
+    /// As [`engine`](Self::engine).
+    pub fn broken_engine<H: Handler<Data: 'static, Message: 'static> + 'static, T: Twin + 'static>(
+        &mut self,
+        engine: Engine,
+        mut make: impl FnMut(PollerId) -> H,
+        mut twin: impl FnMut(PollerId) -> T,
+    ) -> EngineId {
+        let Engine { pollers, completes, mut config, mailbox, policy, .. } = engine;
+        let sockets = config.sockets as u32;
+        config.sockets += CONNECTS_A_TURN; // those that are set aside
+        let balancer = || match Balancer::new(policy, pollers) {
+            Ok(balancer) => balancer,
+            Err(error) => panic!("{error}"),
+        };
+        let first = self.hosts.len();
+        let remote = |n: usize| Remote {
+            side: (first + n) as u32,
+            control: ring(1_024),
+            mail: ring(mailbox),
+            flag: WakeFlag::new(),
+            load: Rc::new(Load::new()),
+        };
+        let hub = Rc::new(Hub {
+            pollers: (0..pollers).map(remote).collect(),
+            sockets,
+            balancer: RefCell::new(balancer()),
+        });
+        for n in 0..pollers {
+            let id = PollerId(n as u8);
+            let config = Config { poller: id, ..config };
+            let Some(place) = self.places.next() else {
+                panic!("more than {POLLERS_MAX} pollers in one simulation");
+            };
+            let storage = place.lend::<Data<H>>(&config);
+            let cost = footprint::<Data<H>>(&config);
+            let lent = (size_of_val(storage.slots), storage.memory.len());
+            assert!(lent == (cost.slots, cost.memory), "memory: {lent:?} is lent, {cost} is stated");
+            self.footprint += cost.total();
+            let shard = match Shard::new(storage, &config, self.now()) {
+                Ok(shard) => shard,
+                Err(error) => panic!("{error}"),
+            };
+            let shared = self.shared(&config);
+            let receive_size =
+                if config.receive_blocks > 0 { config.receive_size } else { config.block_size };
+            let parts = Parts {
+                id,
+                hub: Rc::clone(&hub),
+                shard,
+                handler: make(id),
+                shared,
+                twin: twin(id),
+                balancer: balancer(),
+                receive_size,
+                completes,
+            };
+            self.hosts.push(Box::new(Poller::new(parts)));
+            self.world.sides.push(Side { completes, asked: self.world.now + 1, ..Side::default() });
+            let poller = self.hosts.len() as u32 - 1;
+            self.world.add(self.world.now + 1, Due::Turn { poller, since: 0 });
+        }
+        self.engines.push((first..self.hosts.len(), 0));
+        EngineId(self.engines.len() - 1)
+    }
+
+    fn shared(&self, config: &Config) -> Rc<Shared> {
+        let large = if config.receive_blocks > 0 { config.receive_size } else { config.block_size };
+        Rc::new(Shared {
+            trace: Rc::clone(&self.world.trace),
+            turn: Cell::new(0),
+            before: Cell::new(0),
+            late: Cell::new(0),
+            ended: Cell::new(None),
+            told: Cell::new(0),
+            output_max: config.output_limit.min(config.output_blocks) * config.block_size,
+            input_max: large,
+            timeouts: config.timeouts,
+        })
+    }
+
+    /// Has an engine accept at an address; its first poller does.
+    ///
+    /// # Panics
+    ///
+    /// When somebody listens there already.
+    pub fn listen(&mut self, engine: EngineId, address: SocketAddr) -> ListenerId {
+        self.listen_with(engine, address, 64)
+    }
+
+    /// As [`listen`](Self::listen), with room for so many connections that wait.
+    ///
+    /// # Panics
+    ///
+    /// When somebody listens there already.
+    pub fn listen_with(&mut self, engine: EngineId, address: SocketAddr, backlog: usize) -> ListenerId {
+        let (hosts, count) = &mut self.engines[engine.0];
+        let (first, id) = (hosts.start, ListenerId(*count));
+        *count += 1;
+        let end = self.world.listen(address, Owner::Poller(first as u32), listener_key(id), backlog);
+        let told = self.hosts[first].tell(Control::Listen { end, id }, &mut self.world);
+        assert!(told, "no room to tell the poller of a listener");
+        id
+    }
+
+    /// Closes a listener of an engine; who waits there is reset. `false` if the engine's mailbox has no room.
+    pub fn unlisten(&mut self, engine: EngineId, id: ListenerId) -> bool {
+        let first = self.engines[engine.0].0.start;
+        self.hosts[first].tell(Control::Unlisten { id }, &mut self.world)
+    }
+
+    /// Closes a socket of an engine from outside, in order or at once. `false` if there is no such poller, or its
+    /// mailbox has no room.
+    pub fn close(&mut self, engine: EngineId, token: Token, abort: bool) -> bool {
+        let host = self.engines[engine.0].0.clone().nth(usize::from(token.poller().0));
+        host.is_some_and(|host| self.hosts[host].tell(Control::Close { token, abort }, &mut self.world))
+    }
+
+    /// Has an engine connect, on the poller that its balancer picks; `false` if that has no room.
+    pub fn connect(&mut self, engine: EngineId, to: SocketAddr, tag: u64) -> bool {
+        let first = self.engines[engine.0].0.start;
+        self.hosts[first].dial(to, tag, &mut self.world)
+    }
+
+    /// A scripted peer.
+    pub fn peer(&mut self, script: Script) -> PeerId {
+        let number = self.world.peers.len();
+        let peer = Peer::new(script);
+        let at = self.world.now + peer.begins_after();
+        self.world.peers.push(peer);
+        self.world.running += 1;
+        self.world.wake_peer(number as u32, at);
+        PeerId(number)
+    }
+
+    /// How a peer's script has ended.
+    #[must_use]
+    pub fn outcome(&self, peer: PeerId) -> Outcome {
+        self.world.peers[peer.0].outcome
+    }
+
+    /// How many bytes a peer has received since it last connected.
+    #[must_use]
+    pub fn received(&self, peer: PeerId) -> u64 {
+        self.world.peers[peer.0].received
+    }
+
+    /// What must have come true for [`finish`](Self::finish) to end.
+    pub fn must(&mut self, what: &str, is_so: impl Fn() -> bool + 'static) {
+        self.goals.push((what.into(), Box::new(is_so)));
+    }
+
+    /// Has an engine stop, after this time, within the grace.
+    pub fn stop_after(&mut self, engine: EngineId, span: Duration, grace: Duration) {
+        let at = self.world.now + span.as_micros() as u64;
+        let grace_ms = grace.as_millis() as u32;
+        self.world.add(at, Due::Stop { engine: engine.0 as u32, grace_ms });
+    }
+
+    /// The counts of an engine's pollers.
+    #[must_use]
+    pub fn stats(&self, engine: EngineId) -> Vec<Stats> {
+        self.hosts[self.engines[engine.0].0.clone()].iter().map(|host| host.stats()).collect()
+    }
+
+    /// How many slots an engine's pollers have in use.
+    #[must_use]
+    pub fn in_use(&self, engine: EngineId) -> usize {
+        self.hosts[self.engines[engine.0].0.clone()].iter().map(|host| host.in_use()).sum()
+    }
+
+    /// Whether an engine that was told to stop has stopped.
+    #[must_use]
+    pub fn has_stopped(&self, engine: EngineId) -> bool {
+        self.world.sides[self.engines[engine.0].0.clone()].iter().all(|side| side.over)
+    }
+
+    /// What all shards take in bytes, as [`lightcone_core::footprint`] says of their configurations. The slots are those
+    /// of the user's data and what the checks keep beside it.
+    #[must_use]
+    pub fn footprint(&self) -> usize {
+        self.footprint
+    }
+
+    /// How many simulated events there have been.
+    #[must_use]
+    pub fn events(&self) -> u64 {
+        self.world.trace.count()
+    }
+
+    /// How many events handlers were told.
+    pub(crate) fn told(&self) -> u64 {
+        self.hosts.iter().map(|host| host.told()).sum()
+    }
+
+    /// Does the next thing on the agenda; `false` when there is none.
+    fn step(&mut self) -> bool {
+        let Some((at, due)) = self.world.agenda.next() else { return false };
+        self.world.now = at.max(self.world.now);
+        self.world.trace.set_now(self.world.now);
+        match due {
+            Due::Turn { poller, since } => {
+                let side = &self.world.sides[poller as usize];
+                if side.turns == since && !side.over {
+                    self.hosts[poller as usize].turn(&mut self.world);
+                }
+            }
+            Due::Timer { poller } => {
+                if self.world.timer(poller) {
+                    self.hosts[poller as usize].turn(&mut self.world);
+                }
+            }
+            Due::Arrive { end, uid, what } => self.world.arrive(end, uid, what),
+            Due::Peer { peer, since } => {
+                if self.world.peers[peer as usize].steps == since {
+                    self.world.step_peer(peer);
+                }
+            }
+            Due::Stop { engine, grace_ms } => self.stop(engine, grace_ms),
+        }
+        true
+    }
+
+    fn stop(&mut self, engine: u32, grace_ms: u32) {
+        self.world.trace.note(Did::Stop, engine.into(), grace_ms.into());
+        for host in self.engines[engine as usize].0.clone() {
+            let grace = Duration::from_millis(grace_ms.into());
+            if !self.world.sides[host].over
+                && !self.hosts[host].tell(Control::Stop { grace }, &mut self.world)
+            {
+                // its mailbox is full: again, for all of them, which does no harm
+                self.world.add(self.world.now + 1_000, Due::Stop { engine, grace_ms });
+                return;
+            }
+        }
+    }
+
+    /// Runs until `is_so`, or for at most this time; gives whether it came to be so.
+    ///
+    /// # Panics
+    ///
+    /// When the run takes more events than its limit, or anything that is checked is not so.
+    pub fn run_until(&mut self, span: Duration, mut is_so: impl FnMut(&Self) -> bool) -> bool {
+        let end = self.world.now + span.as_micros() as u64;
+        loop {
+            if is_so(self) {
+                return true;
+            }
+            if self.world.agenda.when().is_none_or(|at| at > end) {
+                self.world.now = end;
+                self.world.trace.set_now(end);
+                return false;
+            }
+            self.check_limit();
+            self.step();
+        }
+    }
+
+    /// Runs until `is_so`, until nothing more happens, or for at most this time. Looks only now and then, as looking at
+    /// everything at every event would take longer than the events.
+    fn run_until_quiet(&mut self, span: Duration, is_so: impl Fn(&Self) -> bool) -> bool {
+        const EVENTS_A_LOOK: u32 = 64;
+        let end = self.world.now + span.as_micros() as u64;
+        while !is_so(self) {
+            for _ in 0..EVENTS_A_LOOK {
+                if self.world.agenda.when().is_none_or(|at| at > end) {
+                    return is_so(self);
+                }
+                self.check_limit();
+                self.step();
+            }
+        }
+        true
+    }
+
+    fn check_limit(&self) {
+        let events = self.events();
+        if events > self.limits.events {
+            panic!("liveness: no end after {events} events: {}", self.unfinished());
+        }
+    }
+
+    /// Runs for this time.
+    ///
+    /// # Panics
+    ///
+    /// As [`run_until`](Self::run_until).
+    pub fn run_for(&mut self, span: Duration) {
+        let _ = self.run_until(span, |_| false);
+    }
+
+    /// From now on there are no more faults; what is broken stays so.
+    pub fn heal(&mut self) {
+        self.world.heal();
+    }
+
+    fn are_peers_over(&self) -> bool {
+        self.world.running == 0
+    }
+
+    /// What a run still waits for, in words.
+    fn unfinished(&self) -> String {
+        let peers = self.world.peers.iter().enumerate().filter(|(_, peer)| !peer.is_over());
+        let peers = peers.take(5).map(|(n, peer)| format!("peer {n} at {}", peer.waits_for()));
+        let goals = self.goals.iter().filter(|(_, is_so)| !is_so()).map(|(what, _)| what.clone());
+        let hosts = self.hosts.iter().filter(|host| host.in_use() > 0).map(|host| host.describe());
+        peers.chain(goals).chain(hosts).collect::<Vec<_>>().join("; ")
+    }
+
+    /// Runs the scenario to its end: a while with faults, then without until every script is done and every goal
+    /// reached, then a shutdown of all engines; and checks that nothing is left.
+    ///
+    /// # Panics
+    ///
+    /// When anything that is checked is not so. The text begins with the name of the property.
+    pub fn finish(&mut self) {
+        let seconds = [30, 5, 1, 0, 120][self.world.decider.draw(Track::Setup, 5) as usize];
+        self.run_until(Duration::from_secs(seconds), Self::are_peers_over);
+        self.heal();
+        let done = self.run_until_quiet(self.limits.time, |sim| {
+            sim.are_peers_over() && sim.goals.iter().all(|(_, is_so)| is_so())
+        });
+        assert!(
+            done,
+            "liveness: not done, at most {} s after the last fault: {}",
+            self.limits.time.as_secs(),
+            self.unfinished()
+        );
+        for engine in 0..self.engines.len() {
+            self.stop(engine as u32, 10_000);
+        }
+        let over =
+            self.run_until_quiet(Duration::from_secs(60), |sim| sim.world.sides.iter().all(|side| side.over));
+        assert!(over, "liveness: not stopped: {}", self.unfinished());
+        // what is under way finds nobody
+        self.run_until_quiet(Duration::from_secs(600), |_| false);
+        for host in &self.hosts {
+            host.check_end();
+        }
+        assert!(self.world.open == 0, "leak: {} descriptors are open at the end", self.world.open);
+    }
+}

@@ -1,0 +1,847 @@
+//! The simulated network, its clock, and what happens next in it.
+
+use core::net::SocketAddr;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use lightcone_core::{ErrorKind, Interest};
+
+use crate::agenda::{Agenda, Arrival, Due};
+use crate::end::{Backlog, End, Kind, Ops, Owner, SendOp};
+use crate::fault::{Fault, Faults};
+use crate::peer::Peer;
+use crate::tape::{Decider, Source, Track};
+use crate::trace::{self, Did, Trace};
+
+/// How often a connect is tried again for which a backlog had no room, in µs.
+const SYN_AGAIN: u64 = 200_000;
+/// When a connect that is not answered is given up by the system, in µs.
+const UNANSWERED: u64 = 60_000_000;
+
+/// What a receive brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Received {
+    Bytes(usize),
+    WouldBlock,
+    End,
+    Failed(ErrorKind),
+}
+
+/// What became of a send.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sent {
+    Bytes(usize),
+    WouldBlock,
+    Failed(ErrorKind),
+}
+
+/// What an accept brought.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Accepted {
+    End(u32),
+    WouldBlock,
+    Aborted,
+    OutOfDescriptors,
+}
+
+/// Something that a completion driver asked for has been done.
+#[derive(Debug)]
+pub(crate) struct Completion {
+    pub(crate) end: u32,
+    pub(crate) uid: u32,
+    pub(crate) key: u64,
+    pub(crate) done: Done,
+}
+
+#[derive(Debug)]
+pub(crate) enum Done {
+    Received(Vec<u8>),
+    Ended,
+    Sent(usize),
+    Connected,
+    Failed(ErrorKind),
+    /// What a close has called off.
+    CalledOff,
+}
+
+/// A poller as the network sees it.
+#[derive(Debug, Default)]
+pub(crate) struct Side {
+    pub(crate) completes: bool,
+    pub(crate) ready: VecDeque<u32>,
+    pub(crate) completions: VecDeque<Completion>,
+    pub(crate) asleep: bool,
+    pub(crate) turns: u32,
+    /// When it is to take its next turn, in µs: what `late` is measured from.
+    pub(crate) asked: u64,
+    /// Its deadline, in µs, and for when a timer is on the agenda.
+    pub(crate) deadline: Option<u64>,
+    pub(crate) timer: Option<u64>,
+    pub(crate) over: bool,
+}
+
+/// How the network of a run is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wires {
+    /// In µs.
+    pub(crate) latency: u32,
+    pub(crate) jitter: u32,
+    pub(crate) window: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) now: u64,
+    pub(crate) decider: Decider,
+    pub(crate) faults: Faults,
+    pub(crate) healed: bool,
+    pub(crate) trace: Rc<Trace>,
+    pub(crate) agenda: Agenda,
+    pub(crate) wires: Wires,
+    ends: Vec<End>,
+    free: Vec<u32>,
+    pub(crate) open: usize,
+    uids: u32,
+    pub(crate) sides: Vec<Side>,
+    pub(crate) peers: Vec<Peer>,
+    /// How many of them are not over.
+    pub(crate) running: usize,
+    listeners: Vec<(SocketAddr, u32)>,
+    ports: u32,
+    /// What peers receive into and send from.
+    pub(crate) buffer: Vec<u8>,
+}
+
+impl World {
+    pub(crate) fn new(source: Source, keep: bool, calm: bool) -> Self {
+        let mut decider = Decider::new(source);
+        let faults = if calm { Faults::NONE } else { Faults::draw(&mut decider) };
+        let wires = if calm {
+            Wires { latency: 50, jitter: 0, window: 64 * 1_024 }
+        } else {
+            let latency =
+                [50, 0, 1, 200, 1_000, 5_000, 20_000, 100_000][decider.draw(Track::Setup, 8) as usize];
+            let jitter = [0, 0, 10, 1_000][decider.draw(Track::Setup, 4) as usize];
+            let window =
+                [65_536, 65_536, 16_384, 4_096, 1_460, 300, 60, 7][decider.draw(Track::Setup, 8) as usize];
+            Wires { latency, jitter, window }
+        };
+        // core keeps the low 32 bits of the milliseconds: now and then they wrap while it runs
+        let start = match if calm { 0 } else { decider.draw(Track::Setup, 4) } {
+            0 => 1_000_000,
+            1 => ((1_u64 << 32) - 5_000) * 1_000,
+            2 => ((1_u64 << 31) - 5_000) * 1_000,
+            _ => 0,
+        };
+        let trace = Rc::new(Trace::new(keep));
+        trace.set_now(start);
+        Self {
+            now: start,
+            decider,
+            faults,
+            healed: false,
+            trace,
+            agenda: Agenda::default(),
+            wires,
+            ends: Vec::new(),
+            free: Vec::new(),
+            open: 0,
+            uids: 0,
+            sides: Vec::new(),
+            peers: Vec::new(),
+            running: 0,
+            listeners: Vec::new(),
+            ports: 0,
+            buffer: Vec::new(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn strikes(&mut self, track: Track, fault: Fault) -> bool {
+        self.faults.strikes(&mut self.decider, track, fault)
+    }
+
+    /// How many bytes of `most` a call moves.
+    fn cut(&mut self, fault: Fault, most: usize) -> usize {
+        if most < 2 || !self.strikes(Track::Calls, fault) {
+            return most;
+        }
+        match self.decider.draw(Track::Calls, 4) {
+            0..=2 => 1,
+            _ => 1 + self.decider.draw(Track::Calls, most as u32 - 1) as usize,
+        }
+    }
+
+    /// In which order things come that fall on one moment.
+    #[inline]
+    fn pick(&mut self) -> u8 {
+        if self.healed { 0 } else { self.decider.draw(Track::Order, 4) as u8 }
+    }
+
+    #[inline]
+    pub(crate) fn add(&mut self, at: u64, due: Due) {
+        let picked = self.pick();
+        self.agenda.add(at, picked, due);
+    }
+
+    pub(crate) fn heal(&mut self) {
+        if self.healed {
+            return;
+        }
+        self.trace.note(Did::Heal, 0, 0);
+        self.healed = true;
+        self.faults.heal();
+        for place in 0..self.ends.len() as u32 {
+            if self.ends[place as usize].closed_until > self.now {
+                self.ends[place as usize].closed_until = self.now;
+                let other = self.ends[place as usize].other;
+                self.touch_other(other);
+            }
+        }
+        for peer in 0..self.peers.len() as u32 {
+            self.wake_peer(peer, self.now);
+        }
+    }
+
+    // --- ends ----------------------------------------------------------------------------------------------------
+
+    #[inline]
+    pub(crate) fn end(&self, end: u32) -> &End {
+        &self.ends[end as usize]
+    }
+
+    #[inline]
+    pub(crate) fn end_mut(&mut self, end: u32) -> &mut End {
+        &mut self.ends[end as usize]
+    }
+
+    /// A new end at the number that was given back last: descriptors are used again at once.
+    fn create(&mut self, kind: Kind, owner: Owner, peer: SocketAddr) -> u32 {
+        self.uids += 1;
+        self.open += 1;
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.ends.push(End::free(0));
+            self.ends.len() as u32 - 1
+        });
+        let window = self.wires.window;
+        self.ends[place as usize] = End { kind, owner, peer, window, ..End::free(self.uids) };
+        place
+    }
+
+    fn destroy(&mut self, end: u32) {
+        let uid = self.ends[end as usize].uid;
+        let owner = self.ends[end as usize].owner;
+        let listed = self.ends[end as usize].listed;
+        self.ends[end as usize] = End::free(uid);
+        // a list of what may be ready still names the number: whoever looks finds another use of it
+        if listed && let Owner::Poller(poller) = owner {
+            self.sides[poller as usize].ready.retain(|other| *other != end);
+        }
+        self.free.push(end);
+        self.open -= 1;
+    }
+
+    /// Whether this use of the end is still there.
+    pub(crate) fn is_there(&self, (end, uid): (u32, u32)) -> bool {
+        self.ends.get(end as usize).is_some_and(|e| e.uid == uid && e.kind != Kind::Free)
+    }
+
+    pub(crate) fn listen(&mut self, address: SocketAddr, owner: Owner, key: u64, most: usize) -> u32 {
+        assert!(
+            self.listeners.iter().all(|(other, _)| *other != address),
+            "two listeners of the simulation at {address}"
+        );
+        let end = self.create(Kind::Listener, owner, address);
+        let listener = self.end_mut(end);
+        listener.key = key;
+        listener.backlog = Some(Box::new(Backlog { waiting: VecDeque::new(), most }));
+        self.listeners.push((address, end));
+        end
+    }
+
+    /// Begins to connect. The outcome arrives at the end that this gives.
+    pub(crate) fn connect(&mut self, owner: Owner, to: SocketAddr) -> u32 {
+        let end = self.create(Kind::Connecting, owner, to);
+        self.trace.note(Did::Connect, end.into(), to.port().into());
+        let what = if self.strikes(Track::Network, Fault::Unanswered) {
+            Arrival::Unanswered
+        } else if self.strikes(Track::Network, Fault::Refused) {
+            Arrival::Refused
+        } else {
+            Arrival::Connected
+        };
+        let at = match what {
+            Arrival::Unanswered => self.now + UNANSWERED,
+            _ => self.arrival(end),
+        };
+        let uid = self.end(end).uid;
+        self.add(at, Due::Arrive { end, uid, what });
+        end
+    }
+
+    /// When something that is sent now arrives at an end; later than all that was sent there before.
+    fn arrival(&mut self, end: u32) -> u64 {
+        let mut at = self.now + u64::from(self.wires.latency);
+        if self.wires.jitter > 0 && !self.healed {
+            at += u64::from(self.decider.draw(Track::Network, self.wires.jitter));
+        }
+        if self.strikes(Track::Network, Fault::Latency) {
+            at += 1 + u64::from(self.decider.draw(Track::Network, 50_000));
+        }
+        if let Owner::Poller(poller) = self.end(end).owner
+            && let Some(deadline) = self.sides[poller as usize].deadline.filter(|deadline| *deadline > at)
+            && self.strikes(Track::Network, Fault::Edge)
+        {
+            let offset = self.decider.draw(Track::Network, 3);
+            at = deadline.saturating_sub(1_000) + u64::from(offset) * 1_000;
+        }
+        let end = self.end_mut(end);
+        end.last_arrival = at.max(end.last_arrival + 1);
+        end.last_arrival
+    }
+
+    fn dispatch(&mut self, (end, uid): (u32, u32), what: Arrival) {
+        if self.is_there((end, uid)) {
+            let at = self.arrival(end);
+            self.add(at, Due::Arrive { end, uid, what });
+        }
+    }
+
+    pub(crate) fn arrive(&mut self, end: u32, uid: u32, what: Arrival) {
+        if !self.is_there((end, uid)) {
+            return;
+        }
+        match what {
+            Arrival::Bytes(n) => {
+                self.trace.note(Did::Arrive, end.into(), n.into());
+                let end = self.end_mut(end);
+                if end.error.is_none() {
+                    end.arrived = (end.arrived + n as usize).min(end.bytes.len());
+                }
+            }
+            Arrival::End => {
+                self.trace.note(Did::End, end.into(), 0);
+                self.end_mut(end).ended = true;
+            }
+            Arrival::Reset => {
+                self.trace.note(Did::Reset, end.into(), 0);
+                self.lose(end, ErrorKind::ConnectionReset);
+            }
+            Arrival::Window => {
+                let other = self.end(end).other;
+                self.touch_other(other);
+            }
+            Arrival::Connected => self.establish(end),
+            Arrival::Refused => self.fail_connect(end, ErrorKind::ConnectionRefused),
+            Arrival::Unanswered => self.fail_connect(end, ErrorKind::TimedOut),
+        }
+        self.touch(end);
+    }
+
+    fn fail_connect(&mut self, end: u32, kind: ErrorKind) {
+        self.trace.note(Did::Connected, end.into(), 1);
+        self.end_mut(end).kind = Kind::Failed(kind);
+        self.end_mut(end).error = Some(kind);
+    }
+
+    /// A connect arrives at its listener.
+    fn establish(&mut self, end: u32) {
+        let to = self.end(end).peer;
+        let Some((_, listener)) = self.listeners.iter().find(|(address, _)| *address == to).copied() else {
+            return self.fail_connect(end, ErrorKind::ConnectionRefused);
+        };
+        let full = self.end(listener).backlog.as_ref().is_none_or(|b| b.waiting.len() >= b.most);
+        let uid = self.end(end).uid;
+        if full {
+            self.add(self.now + SYN_AGAIN, Due::Arrive { end, uid, what: Arrival::Connected });
+            return;
+        }
+        self.trace.note(Did::Connected, end.into(), 0);
+        self.ports += 1;
+        let [_, b, c, d] = (self.ports / 50_000).to_be_bytes();
+        let from = SocketAddr::from(([172, b, c, d], (1_024 + self.ports % 50_000) as u16));
+        let server = self.create(Kind::Connected, Owner::Nobody, from);
+        self.end_mut(server).other = (end, uid);
+        let server_uid = self.end(server).uid;
+        let client = self.end_mut(end);
+        client.kind = Kind::Connected;
+        client.other = (server, server_uid);
+        if let Some(backlog) = &mut self.end_mut(listener).backlog {
+            backlog.waiting.push_back(server);
+        }
+        self.touch(listener);
+    }
+
+    /// The connection of an end is gone. What has arrived may still be received, or not, as systems differ.
+    fn lose(&mut self, end: u32, kind: ErrorKind) {
+        let keeps = self.decider.draw(Track::Network, 2) == 0;
+        let end = self.end_mut(end);
+        if end.error.is_some() {
+            return;
+        }
+        end.bytes.truncate(if keeps { end.arrived } else { 0 });
+        end.arrived = end.bytes.len();
+        end.error = Some(kind);
+        end.excused = true;
+    }
+
+    /// Cuts a connection in the middle, as a network does.
+    fn cut_connection(&mut self, end: u32) {
+        let other = self.end(end).other;
+        self.excuse(end);
+        self.lose(end, ErrorKind::ConnectionReset);
+        self.dispatch(other, Arrival::Reset);
+    }
+
+    /// The streams of this connection need not be whole.
+    pub(crate) fn excuse(&mut self, end: u32) {
+        self.end_mut(end).excused = true;
+        let other = self.end(end).other;
+        if self.is_there(other) {
+            self.end_mut(other.0).excused = true;
+        }
+    }
+
+    // --- calls ---------------------------------------------------------------------------------------------------
+
+    pub(crate) fn accept(&mut self, listener: u32) -> Accepted {
+        while self.strikes(Track::Calls, Fault::Interrupted) {
+            self.trace.note(Did::Accept, listener.into(), trace::INTERRUPTED);
+        }
+        if self.strikes(Track::Calls, Fault::WouldBlock) {
+            self.trace.note(Did::Accept, listener.into(), trace::WOULD_BLOCK);
+            return Accepted::WouldBlock;
+        }
+        let fails = self.strikes(Track::Calls, Fault::Accept);
+        if fails && self.decider.draw(Track::Calls, 2) == 0 {
+            self.trace.note(Did::Accept, listener.into(), trace::FAILED);
+            return Accepted::OutOfDescriptors;
+        }
+        let first = self.end_mut(listener).backlog.as_mut().and_then(|backlog| backlog.waiting.pop_front());
+        let Some(end) = first else {
+            self.trace.note(Did::Accept, listener.into(), trace::WOULD_BLOCK);
+            return Accepted::WouldBlock;
+        };
+        if fails {
+            self.trace.note(Did::Accept, listener.into(), trace::FAILED);
+            self.excuse(end);
+            self.close(end, true);
+            return Accepted::Aborted;
+        }
+        self.trace.note(Did::Accept, listener.into(), end.into());
+        Accepted::End(end)
+    }
+
+    pub(crate) fn receive(&mut self, end: u32, buffer: &mut [u8]) -> Received {
+        assert!(!buffer.is_empty(), "received into an empty buffer");
+        let received = self.try_receive(end, buffer);
+        let outcome = match received {
+            Received::Bytes(n) => n as u64,
+            Received::WouldBlock => trace::WOULD_BLOCK,
+            Received::End => trace::ENDED,
+            Received::Failed(_) => trace::FAILED,
+        };
+        self.trace.note(Did::Receive, end.into(), outcome);
+        received
+    }
+
+    fn try_receive(&mut self, end: u32, buffer: &mut [u8]) -> Received {
+        while self.strikes(Track::Calls, Fault::Interrupted) {
+            self.trace.note(Did::Receive, end.into(), trace::INTERRUPTED);
+        }
+        if self.strikes(Track::Calls, Fault::WouldBlock) {
+            return Received::WouldBlock;
+        }
+        if self.strikes(Track::Network, Fault::Reset) {
+            self.cut_connection(end);
+        }
+        let there = self.end(end).arrived;
+        if there == 0 {
+            let end = self.end_mut(end);
+            return match end.error {
+                Some(kind) => Received::Failed(kind),
+                None if end.ended => Received::End,
+                None => Received::WouldBlock,
+            };
+        }
+        let n = self.cut(Fault::ShortReceive, there.min(buffer.len()));
+        self.take(end, &mut buffer[..n]);
+        Received::Bytes(n)
+    }
+
+    /// Takes bytes that have arrived, and lets the other end know that there is room.
+    pub(crate) fn take(&mut self, end: u32, buffer: &mut [u8]) {
+        let n = buffer.len();
+        let now = self.now;
+        let place = self.end_mut(end);
+        let was_full = place.room(now) == 0;
+        let (front, back) = place.bytes.as_slices();
+        let first = n.min(front.len());
+        buffer[..first].copy_from_slice(&front[..first]);
+        buffer[first..].copy_from_slice(&back[..n - first]);
+        place.bytes.drain(..n);
+        place.arrived -= n;
+        if place.bytes.is_empty() && place.bytes.capacity() > 4_096 {
+            place.bytes = VecDeque::new(); // an idle connection costs no buffer
+        }
+        if was_full {
+            let other = place.other;
+            self.touch_other(other);
+        }
+    }
+
+    pub(crate) fn send(&mut self, end: u32, pieces: &[&[u8]]) -> Sent {
+        let sent = self.try_send(end, pieces);
+        let outcome = match sent {
+            Sent::Bytes(n) => n as u64,
+            Sent::WouldBlock => trace::WOULD_BLOCK,
+            Sent::Failed(_) => trace::FAILED,
+        };
+        self.trace.note(Did::Send, end.into(), outcome);
+        sent
+    }
+
+    fn try_send(&mut self, end: u32, pieces: &[&[u8]]) -> Sent {
+        while self.strikes(Track::Calls, Fault::Interrupted) {
+            self.trace.note(Did::Send, end.into(), trace::INTERRUPTED);
+        }
+        if self.strikes(Track::Calls, Fault::WouldBlock) {
+            return Sent::WouldBlock;
+        }
+        if self.strikes(Track::Network, Fault::Reset) {
+            self.cut_connection(end);
+        }
+        self.pass_on(end, pieces)
+    }
+
+    /// Puts bytes on their way, as many as the window takes.
+    pub(crate) fn pass_on(&mut self, end: u32, pieces: &[&[u8]]) -> Sent {
+        let place = self.end(end);
+        assert!(!place.shut, "sent behind the end of the stream");
+        assert!(place.kind == Kind::Connected, "sent on a connection that is none yet");
+        if let Some(kind) = place.error {
+            return Sent::Failed(kind);
+        }
+        let other = place.other;
+        let offered = pieces.iter().map(|piece| piece.len()).sum();
+        if !self.is_there(other) {
+            // nobody is there any more: what is sent is answered by a reset
+            let uid = self.end(end).uid;
+            self.excuse(end);
+            self.dispatch((end, uid), Arrival::Reset);
+            return Sent::Bytes(offered);
+        }
+        if self.strikes(Track::Network, Fault::ZeroWindow) {
+            let span = 1_000 * (1 + u64::from(self.decider.draw(Track::Network, 3_000)));
+            let until = self.now + span;
+            self.end_mut(other.0).closed_until = until;
+            self.add(until, Due::Arrive { end: other.0, uid: other.1, what: Arrival::Window });
+        }
+        let room = self.end(other.0).room(self.now);
+        if room == 0 {
+            return Sent::WouldBlock;
+        }
+        let n = self.cut(Fault::ShortSend, offered.min(room));
+        let mut left = n;
+        let to = &mut self.end_mut(other.0).bytes;
+        for piece in pieces {
+            let part = left.min(piece.len());
+            to.extend(&piece[..part]);
+            left -= part;
+        }
+        self.dispatch(other, Arrival::Bytes(n as u32));
+        Sent::Bytes(n)
+    }
+
+    pub(crate) fn shut(&mut self, end: u32) -> Result<(), ErrorKind> {
+        self.trace.note(Did::Shut, end.into(), 0);
+        if let Some(kind) = self.end(end).error {
+            return Err(kind);
+        }
+        if !core::mem::replace(&mut self.end_mut(end).shut, true) {
+            let other = self.end(end).other;
+            self.dispatch(other, Arrival::End);
+        }
+        Ok(())
+    }
+
+    /// Closes an end: in order, or by a reset if so wanted or if bytes of the other end were not received.
+    pub(crate) fn close(&mut self, end: u32, reset: bool) {
+        self.trace.note(Did::Close, end.into(), reset.into());
+        if let Some(backlog) = self.end_mut(end).backlog.take() {
+            self.listeners.retain(|(_, listener)| *listener != end);
+            self.destroy(end);
+            for waiting in backlog.waiting {
+                self.excuse(waiting);
+                self.close(waiting, true);
+            }
+            return;
+        }
+        let place = self.end(end);
+        let unread = !place.bytes.is_empty();
+        let (other, shut, gone) = (place.other, place.shut, place.error.is_some());
+        let owner = place.owner;
+        if !gone && place.kind == Kind::Connected {
+            if reset || unread {
+                self.excuse(end);
+                self.dispatch(other, Arrival::Reset);
+            } else if !shut {
+                self.dispatch(other, Arrival::End);
+            }
+        }
+        if let Owner::Poller(poller) = owner
+            && let Some(ops) = self.end_mut(end).ops.take()
+            && (ops.receive > 0 || ops.send.is_some_and(|op| op.done.is_none()))
+        {
+            self.complete(poller, end, Done::CalledOff);
+        }
+        self.destroy(end);
+        self.touch_other(other);
+    }
+
+    /// Loses bytes that a close in good order leaves under way; only for broken twins.
+    pub(crate) fn cut_tail(&mut self, end: u32, keeps: impl FnOnce(usize) -> usize) {
+        let other = self.end(end).other;
+        if self.is_there(other) {
+            let place = self.end_mut(other.0);
+            let under_way = place.bytes.len() - place.arrived;
+            if under_way > 0 {
+                place.bytes.truncate(place.arrived + keeps(under_way));
+            }
+        }
+    }
+
+    /// The address on this side of an end.
+    pub(crate) fn local_address(&self, end: u32) -> Option<SocketAddr> {
+        let other = self.end(end).other;
+        self.is_there(other).then(|| self.end(other.0).peer)
+    }
+
+    // --- readiness and completions ---------------------------------------------------------------------------------
+
+    /// Which directions of an end can go on.
+    #[inline]
+    pub(crate) fn readiness(&self, end: u32) -> Interest {
+        let place = self.end(end);
+        let writes = match place.kind {
+            Kind::Connected => {
+                place.error.is_some()
+                    || !self.is_there(place.other)
+                    || self.end(place.other.0).room(self.now) > 0
+            }
+            Kind::Failed(_) => true,
+            Kind::Free | Kind::Listener | Kind::Connecting => false,
+        };
+        Interest::new(place.is_readable(), writes)
+    }
+
+    fn touch_other(&mut self, other: (u32, u32)) {
+        if self.is_there(other) {
+            self.touch(other.0);
+        }
+    }
+
+    /// Something has changed at an end: who holds it is told.
+    pub(crate) fn touch(&mut self, end: u32) {
+        match self.end(end).owner {
+            Owner::Nobody => {}
+            Owner::Peer(peer) => self.wake_peer(peer, self.now),
+            Owner::Poller(poller) => {
+                if self.sides[poller as usize].completes && self.end(end).kind != Kind::Listener {
+                    self.progress(poller, end);
+                } else {
+                    self.list(poller, end);
+                }
+            }
+        }
+    }
+
+    /// Puts an end that is watched and ready on its poller's list.
+    pub(crate) fn list(&mut self, poller: u32, end: u32) {
+        let place = self.end(end);
+        if place.listed || place.watched.is_none() {
+            return;
+        }
+        let (ready, watched) = (self.readiness(end), self.end(end).watched);
+        let hangs = self.end(end).error.is_some();
+        if (ready.reads() && watched.reads()) || (ready.writes() && watched.writes()) || hangs {
+            self.end_mut(end).listed = true;
+            self.sides[poller as usize].ready.push_back(end);
+            self.wake_poller(poller);
+        }
+    }
+
+    pub(crate) fn watch(&mut self, end: u32, interest: Interest) {
+        self.end_mut(end).watched = interest;
+        if let Owner::Poller(poller) = self.end(end).owner {
+            self.list(poller, end);
+        }
+    }
+
+    fn complete(&mut self, poller: u32, end: u32, done: Done) {
+        let place = self.end(end);
+        let completion = Completion { end, uid: place.uid, key: place.key, done };
+        self.sides[poller as usize].completions.push_back(completion);
+        self.wake_poller(poller);
+    }
+
+    pub(crate) fn ask_receive(&mut self, end: u32, most: usize) {
+        self.end_mut(end).ops.get_or_insert_default().receive = most;
+        self.touch(end);
+    }
+
+    pub(crate) fn ask_send(&mut self, end: u32, bytes: Vec<u8>, places: Vec<(usize, usize)>) {
+        let ops: &mut Box<Ops> = self.end_mut(end).ops.get_or_insert_default();
+        assert!(ops.send.is_none(), "two sends in flight on one socket");
+        ops.send = Some(SendOp { bytes, places, done: None });
+        self.touch(end);
+    }
+
+    /// Takes a send in flight back, or takes what it did.
+    pub(crate) fn cancel_send(&mut self, end: u32) -> usize {
+        let Some(op) = self.end_mut(end).ops.as_mut().and_then(|ops| ops.send.take()) else { return 0 };
+        let done = op.done.unwrap_or(0);
+        let uid = self.end(end).uid;
+        if op.done.is_some()
+            && let Owner::Poller(poller) = self.end(end).owner
+        {
+            let completions = &mut self.sides[poller as usize].completions;
+            completions.retain(|c| c.end != end || c.uid != uid || !matches!(c.done, Done::Sent(_)));
+        }
+        self.trace.note(Did::Cancel, end.into(), done as u64);
+        done
+    }
+
+    /// Does what a completion driver has asked for, as far as it can be done now.
+    fn progress(&mut self, poller: u32, end: u32) {
+        match self.end(end).kind {
+            Kind::Connecting | Kind::Free | Kind::Listener => return,
+            Kind::Connected | Kind::Failed(_) => {}
+        }
+        if self.end(end).watched.writes() {
+            // it was to be told of the connect's outcome, once
+            self.end_mut(end).watched = Interest::NONE;
+            let done = match self.end(end).kind {
+                Kind::Failed(kind) => Done::Failed(kind),
+                _ => Done::Connected,
+            };
+            return self.complete(poller, end, done);
+        }
+        let Some(ops) = self.end(end).ops.as_ref() else { return };
+        let receive = ops.receive;
+        if receive > 0 && self.end(end).is_readable() {
+            let done = self.do_receive(end, receive);
+            if let Some(ops) = self.end_mut(end).ops.as_mut() {
+                ops.receive = 0;
+            }
+            self.complete(poller, end, done);
+        }
+        let waits = |op: &SendOp| op.done.is_none();
+        if self.end(end).ops.as_ref().is_some_and(|ops| ops.send.as_ref().is_some_and(waits)) {
+            self.do_send(poller, end);
+        }
+    }
+
+    fn do_receive(&mut self, end: u32, most: usize) -> Done {
+        let there = self.end(end).arrived;
+        if there == 0 {
+            return match self.end(end).error {
+                Some(kind) => Done::Failed(kind),
+                None => Done::Ended,
+            };
+        }
+        let n = self.cut(Fault::ShortReceive, there.min(most));
+        let mut bytes = vec![0; n];
+        self.take(end, &mut bytes);
+        Done::Received(bytes)
+    }
+
+    fn do_send(&mut self, poller: u32, end: u32) {
+        let Some(op) = self.end_mut(end).ops.as_mut().and_then(|ops| ops.send.take()) else { return };
+        if self.strikes(Track::Network, Fault::Reset) {
+            self.cut_connection(end);
+        }
+        let (sent, done) = match self.pass_on(end, &[&op.bytes]) {
+            Sent::WouldBlock => (None, None),
+            Sent::Bytes(n) => (Some(n), Some(Done::Sent(n))),
+            Sent::Failed(kind) => (Some(0), Some(Done::Failed(kind))),
+        };
+        self.end_mut(end).ops.get_or_insert_default().send = Some(SendOp { done: sent, ..op });
+        if let Some(done) = done {
+            self.complete(poller, end, done);
+        }
+    }
+
+    // --- who runs ----------------------------------------------------------------------------------------------------
+
+    /// Has a poller take a turn, if it sleeps.
+    pub(crate) fn wake_poller(&mut self, poller: u32) {
+        let side = &mut self.sides[poller as usize];
+        if !side.asleep || side.over {
+            return;
+        }
+        side.asleep = false;
+        side.asked = side.asked.min(self.now);
+        let since = side.turns;
+        self.trace.note(Did::Wake, poller.into(), 0);
+        let at = self.now + self.wake_delay();
+        self.add(at, Due::Turn { poller, since });
+    }
+
+    /// A poller goes to sleep until this time.
+    pub(crate) fn sleep(&mut self, poller: u32, deadline: Option<u64>) {
+        let side = &mut self.sides[poller as usize];
+        side.asleep = true;
+        side.deadline = deadline;
+        side.asked = deadline.unwrap_or(u64::MAX);
+        if let Some(deadline) = deadline
+            && side.timer.is_none_or(|at| at > deadline)
+        {
+            side.timer = Some(deadline);
+            self.add(deadline, Due::Timer { poller });
+        }
+    }
+
+    /// The time has come for which a poller has set its timer; says whether it takes a turn now.
+    pub(crate) fn timer(&mut self, poller: u32) -> bool {
+        let side = &mut self.sides[poller as usize];
+        if side.timer != Some(self.now) {
+            return false;
+        }
+        side.timer = None;
+        let Some(deadline) = side.deadline.filter(|_| side.asleep) else { return false };
+        if deadline > self.now {
+            // it has been put off since
+            side.timer = Some(deadline);
+            self.add(deadline, Due::Timer { poller });
+            return false;
+        }
+        let delay = self.wake_delay();
+        if delay > 1 {
+            let side = &mut self.sides[poller as usize];
+            side.asleep = false;
+            let since = side.turns;
+            self.add(self.now + delay, Due::Turn { poller, since });
+        }
+        delay == 1
+    }
+
+    pub(crate) fn wake_delay(&mut self) -> u64 {
+        if self.strikes(Track::Calls, Fault::WakeDelayed) {
+            1 + u64::from(self.decider.draw(Track::Calls, 20_000))
+        } else {
+            1
+        }
+    }
+
+    pub(crate) fn wake_peer(&mut self, peer: u32, at: u64) {
+        let state = &mut self.peers[peer as usize];
+        if state.is_over() || state.wakes <= at {
+            return;
+        }
+        state.wakes = at;
+        state.steps += 1;
+        let since = state.steps;
+        self.add(at, Due::Peer { peer, since });
+    }
+}

@@ -1,0 +1,119 @@
+//! Broken twins: drivers that are wrong in one way each, which the checks must notice within a few seeds.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_ref_mut,
+    clippy::print_stdout,
+    clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
+    clippy::excessive_nesting,
+    reason = "as in every test: a failure is a panic"
+)]
+
+mod common;
+
+use core::time::Duration;
+
+use common::{broken_echo, post_scenario};
+use lightcone_core::{Instant, Token};
+use lightcone_sim::{Failure, Runner, Sim, Twin};
+
+/// Within how many seeds each is to be found.
+const SEEDS: u64 = 60;
+
+/// Runs seeds until one fails; the failure must come back by its seed, and by its tape.
+fn caught(name: &str, scenario: &dyn Fn(&mut Sim<'_>)) -> Failure {
+    let runner = Runner::new("broken");
+    for seed in 0..SEEDS {
+        let Err(failure) = runner.run(seed, scenario) else { continue };
+        let again = runner.clone().shrinks(0).run(seed, scenario).unwrap_err();
+        assert_eq!((again.hash, &again.message), (failure.hash, &failure.message), "{name} replays");
+        let played = runner.play(&failure.tape, scenario).unwrap_err();
+        assert_eq!((played.hash, &played.message), (failure.hash, &failure.message), "{name} plays back");
+        let shrunk = failure.shrunk.as_ref().unwrap();
+        assert!(runner.play(shrunk, scenario).is_err());
+        let (all, few) = (failure.tape.len(), shrunk.len());
+        println!("{name}: seed {seed}, {all} decisions shrunk to {few}: {}", failure.message);
+        assert!(few * 10 <= all, "{name}: {all} decisions shrunk to {few} only");
+        return *failure;
+    }
+    panic!("{name}: not caught within {SEEDS} seeds");
+}
+
+/// Forgets for good to say that a socket can be written to, of every third one.
+#[derive(Debug)]
+struct LostWritable;
+
+impl Twin for LostWritable {
+    fn tells_writable(&mut self, token: Token) -> bool {
+        !token.index().is_multiple_of(3)
+    }
+}
+
+#[test]
+fn a_lost_writable_is_noticed() {
+    let failure = caught("lost writable", &|sim| broken_echo(sim, Some(false), || LostWritable));
+    assert!(failure.message.starts_with("liveness:") || failure.message.starts_with("streams:"), "{failure}");
+}
+
+/// Says that bytes have been sent when they are only about to be, so that their blocks go back too early.
+#[derive(Debug)]
+struct PrematureReturn;
+
+impl Twin for PrematureReturn {
+    fn keeps_in_flight(&mut self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_premature_return_of_blocks_is_noticed() {
+    let failure = caught("premature return", &|sim| broken_echo(sim, Some(true), || PrematureReturn));
+    assert!(failure.message.starts_with("in flight:"), "{failure}");
+}
+
+/// Oversleeps.
+#[derive(Debug)]
+struct MissedDeadline;
+
+impl Twin for MissedDeadline {
+    fn wakes(&mut self, deadline: Option<Instant>) -> Option<Instant> {
+        deadline.map(|at| at + Duration::from_millis(15))
+    }
+}
+
+#[test]
+fn a_missed_deadline_is_noticed() {
+    let failure = caught("missed deadline", &|sim| post_scenario(sim, || MissedDeadline));
+    assert!(failure.message.starts_with("timers:"), "{failure}");
+}
+
+/// Loses what is under way when it closes in good order.
+#[derive(Debug)]
+struct DroppedTail;
+
+impl Twin for DroppedTail {
+    fn tail(&mut self, bytes: usize) -> usize {
+        bytes / 2
+    }
+}
+
+#[test]
+fn a_dropped_tail_is_noticed() {
+    let failure = caught("dropped tail", &|sim| broken_echo(sim, None, || DroppedTail));
+    assert!(failure.message.starts_with("streams:"), "{failure}");
+}
+
+/// Takes the place of a socket for its identity.
+#[derive(Debug)]
+struct WrongGeneration;
+
+impl Twin for WrongGeneration {
+    fn addressee(&mut self, token: Token, there: Option<Token>) -> Token {
+        there.unwrap_or(token)
+    }
+}
+
+#[test]
+fn a_wrong_generation_is_noticed() {
+    caught("wrong generation", &|sim| post_scenario(sim, || WrongGeneration));
+}

@@ -1,0 +1,178 @@
+//! Handlers and scenarios of the simulator's own tests.
+#![allow(dead_code, reason = "each test uses its part")]
+
+use core::cell::Cell;
+use core::convert::Infallible;
+use core::time::Duration;
+use std::rc::Rc;
+
+use lightcone_core::{Address, Context, Handler, Origin, Socket, Token};
+use lightcone_sim::{Engine, Reading, Script, Sim, Twin, pattern};
+
+/// Sends back what comes.
+pub(crate) struct Echo;
+
+impl Handler for Echo {
+    type Data = ();
+    type Message = Infallible;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn receive(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {
+        let (mut input, mut output) = socket.stream.split();
+        let taken = output.send_some(input.bytes());
+        input.consume(taken);
+    }
+
+    fn writable(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, Infallible>) {
+        self.receive(socket, cx);
+        self.go_on(socket);
+    }
+
+    fn peer_closed(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {
+        self.go_on(socket);
+    }
+}
+
+impl Echo {
+    fn go_on(&mut self, socket: &mut Socket<'_, ()>) {
+        if socket.peer_closed() && socket.bytes().is_empty() {
+            socket.finish();
+        }
+    }
+}
+
+/// Sends back what comes, by a message to itself, and what there was no room for by a deadline. It also writes to the
+/// socket that was heard last, which has often gone.
+pub(crate) struct ByPost(pub(crate) Rc<Cell<Option<Token>>>);
+
+/// Whom it is for, and what is to be sent.
+type Letter = (Token, Vec<u8>);
+
+impl ByPost {
+    fn pass_on(&mut self, socket: &mut Socket<'_, Vec<u8>>, cx: &mut Context<'_, Letter>) {
+        let token = socket.token();
+        let (mut input, mut output, waiting) = socket.split();
+        let taken = output.send_some(waiting);
+        waiting.drain(..taken);
+        if waiting.is_empty()
+            && !input.bytes().is_empty()
+            && cx.post(token, (token, input.bytes().to_vec())).is_ok()
+        {
+            let n = input.bytes().len();
+            input.consume(n);
+        }
+        if !waiting.is_empty() || !input.bytes().is_empty() {
+            socket.set_deadline(Some(cx.now() + Duration::from_millis(7)));
+        }
+    }
+}
+
+impl Handler for ByPost {
+    type Data = Vec<u8>;
+    type Message = Letter;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<Vec<u8>> {
+        Some(Vec::new())
+    }
+
+    fn receive(&mut self, socket: &mut Socket<'_, Vec<u8>>, cx: &mut Context<'_, Letter>) {
+        if let Some(other) = self.0.replace(Some(socket.token())) {
+            let _ = cx.post(other, (other, Vec::new()));
+        }
+        self.pass_on(socket, cx);
+    }
+
+    fn writable(&mut self, socket: &mut Socket<'_, Vec<u8>>, cx: &mut Context<'_, Letter>) {
+        self.pass_on(socket, cx);
+    }
+
+    fn timeout(&mut self, socket: &mut Socket<'_, Vec<u8>>, cx: &mut Context<'_, Letter>) {
+        self.pass_on(socket, cx);
+    }
+
+    fn message(
+        &mut self,
+        socket: &mut Socket<'_, Vec<u8>>,
+        (to, bytes): Letter,
+        cx: &mut Context<'_, Letter>,
+    ) {
+        assert_eq!(to, socket.token(), "tokens: a message has reached another socket");
+        socket.data.extend(bytes);
+        self.pass_on(socket, cx);
+    }
+
+    /// Whoever ends the stream is done here.
+    fn peer_closed(&mut self, socket: &mut Socket<'_, Vec<u8>>, _: &mut Context<'_, Letter>) {
+        socket.close();
+    }
+}
+
+/// Peers of every kind at an echo server.
+pub(crate) fn echo_scenario(sim: &mut Sim<'_>) {
+    let engine = sim.drawn_engine();
+    let server = sim.engine(engine, |_| Echo);
+    let address = ([10, 0, 0, 1], 7).into();
+    sim.listen_with(server, address, engine.backlog);
+    echo_peers(sim, address, 20);
+    sim.finish();
+}
+
+/// The same over a driver that is wrong.
+pub(crate) fn broken_echo<T: Twin + 'static>(
+    sim: &mut Sim<'_>,
+    completes: Option<bool>,
+    twin: impl Fn() -> T,
+) {
+    let engine = sim.drawn_engine();
+    let engine = Engine { completes: completes.unwrap_or(engine.completes), ..engine };
+    let server = sim.broken_engine(engine, |_| Echo, |_| twin());
+    let address = ([10, 0, 0, 1], 7).into();
+    sim.listen_with(server, address, engine.backlog);
+    echo_peers(sim, address, 20);
+    sim.finish();
+}
+
+/// Peers that come and go at a server that answers by messages, over a driver that may be wrong.
+pub(crate) fn post_scenario<T: Twin + 'static>(sim: &mut Sim<'_>, twin: impl Fn() -> T) {
+    let heard = Rc::default();
+    let engine = sim.drawn_engine();
+    let server = sim.broken_engine(engine, |_| ByPost(Rc::clone(&heard)), |_| twin());
+    let address = ([10, 0, 0, 1], 7).into();
+    sim.listen_with(server, address, engine.backlog);
+    for n in 0..30 {
+        let length = 1 + u64::from(sim.draw(400));
+        let script = Script::to(address).after(Duration::from_micros(sim.draw(100_000).into()));
+        let script = script.send(pattern(n, length)).expect(pattern(n, length));
+        let script = match sim.draw(3) {
+            0 => script.until_received(length).retry(100, Duration::from_millis(100)),
+            1 => script.reset(),
+            _ => script.reset_after(length / 2),
+        };
+        sim.peer(script);
+    }
+    sim.finish();
+}
+
+/// Many small bytes, some large transfers; some peers read slowly or never, reset, or begin anew when they are cut.
+pub(crate) fn echo_peers(sim: &mut Sim<'_>, address: core::net::SocketAddr, count: u64) {
+    for n in 0..count {
+        let most = [300, 300, 2_000, 8_000][sim.draw(4) as usize];
+        let length = u64::from(sim.draw(most));
+        let script = Script::to(address).after(Duration::from_micros(sim.draw(200_000).into()));
+        let script = script.send(pattern(n, length)).expect(pattern(n, length));
+        let script = match sim.draw(8) {
+            1 => script.reading(Reading::Never).pause(Duration::from_secs(100)),
+            2 => {
+                let slowly = Reading::Slowly { bytes: 100, every: Duration::from_millis(20) };
+                script.half_close().reading(slowly).until_end()
+            }
+            3 => script.half_close().reset_after(u64::from(sim.draw(most / 2))).until_end(),
+            4 => script.reset(),
+            _ => script.half_close().until_end().retry(100, Duration::from_millis(200)),
+        };
+        sim.peer(script);
+    }
+}

@@ -1,0 +1,49 @@
+//! The main path: a handler that sends back what comes, under every fault, over readiness and completions.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_ref_mut,
+    clippy::print_stdout,
+    clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
+    clippy::excessive_nesting,
+    reason = "as in every test: a failure is a panic"
+)]
+
+mod common;
+
+use common::{echo_scenario, post_scenario};
+use lightcone_sim::{Fault, Honest, Runner, check};
+
+#[test]
+fn echo_under_every_fault() {
+    check(0..200, echo_scenario);
+}
+
+#[test]
+fn messages_under_every_fault() {
+    check(0..200, |sim| post_scenario(sim, || Honest));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_hash() {
+    let runner = Runner::new("");
+    for seed in 0..20 {
+        let (a, b) = (runner.run(seed, &echo_scenario).unwrap(), runner.run(seed, &echo_scenario).unwrap());
+        assert_eq!((a.hash, a.events), (b.hash, b.events));
+    }
+    assert_ne!(runner.run(1, &echo_scenario).unwrap().hash, runner.run(2, &echo_scenario).unwrap().hash);
+}
+
+#[test]
+fn every_fault_comes_about() {
+    let runner = Runner::new("");
+    let mut counts = vec![0; Fault::ALL.len()];
+    for seed in 0..50 {
+        for ((_, n), sum) in runner.run(seed, &echo_scenario).unwrap().faults.iter().zip(&mut counts) {
+            *sum += n;
+        }
+    }
+    for (fault, count) in Fault::ALL.iter().zip(&counts) {
+        assert!(*count > 0, "no {}", fault.name());
+    }
+}

@@ -1,0 +1,33 @@
+//! The smallest server's handler: input to output, back-pressure for nothing.
+
+use core::convert::Infallible;
+
+use lightcone_core::{Address, Context, Handler, Origin, Socket};
+
+/// Sends back whatever comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Echo;
+
+impl Handler for Echo {
+    type Data = ();
+    type Message = Infallible;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn receive(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {
+        let (mut input, mut output) = socket.stream.split();
+        let taken = output.send_some(input.bytes());
+        input.consume(taken); // what was not taken stays, and `writable` will come
+    }
+
+    fn writable(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, Infallible>) {
+        self.receive(socket, cx);
+    }
+
+    /// The peer may still be reading: it gets all of its bytes, then the end.
+    fn peer_closed(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {
+        socket.finish();
+    }
+}

@@ -1,0 +1,108 @@
+//! The examples' handlers in a simulated world: what `simulate` runs by name, and the tests by seed.
+//!
+//! Each scenario sets up engines and peers as the seed says, and ends with [`Sim::finish`]: whatever went wrong on the
+//! way, everything is done once nothing goes wrong any more, and nothing is left over.
+
+mod chat;
+mod echo;
+mod http;
+mod reconnect;
+mod relay;
+
+use core::fmt;
+use core::net::SocketAddr;
+use core::str::FromStr;
+use core::time::Duration;
+
+use lightcone_sim::{Outcome, PeerId, Sim};
+
+/// A scenario by name.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Scenario {
+    /// Transfers of many sizes to and from the echo server, and a stop at any moment.
+    Echo,
+    /// Pipelined requests of every kind to an HTTP server.
+    Http,
+    /// People who talk, come and go, some of whom listen slowly.
+    Chat,
+    /// Transfers through a relay to an echo server, both in the same world.
+    Relay,
+    /// A client that is a handler itself, and connects again until all of its work is done.
+    Reconnect,
+}
+
+impl Scenario {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Echo, Self::Http, Self::Chat, Self::Relay, Self::Reconnect];
+
+    /// Sets the world up and runs it.
+    ///
+    /// # Panics
+    ///
+    /// When anything is not as it should be.
+    pub fn run(self, sim: &mut Sim<'_>) {
+        match self {
+            Self::Echo => echo::run(sim),
+            Self::Http => http::run(sim),
+            Self::Chat => chat::run(sim),
+            Self::Relay => relay::run(sim),
+            Self::Reconnect => reconnect::run(sim),
+        }
+    }
+}
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Echo => "echo",
+            Self::Http => "http",
+            Self::Chat => "chat",
+            Self::Relay => "relay",
+            Self::Reconnect => "reconnect",
+        })
+    }
+}
+
+/// No scenario has this name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ParseScenarioError;
+
+impl fmt::Display for ParseScenarioError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("allowed: echo, http, chat, relay, reconnect")
+    }
+}
+
+impl core::error::Error for ParseScenarioError {}
+
+impl FromStr for Scenario {
+    type Err = ParseScenarioError;
+
+    fn from_str(name: &str) -> Result<Self, ParseScenarioError> {
+        Self::ALL.into_iter().find(|scenario| scenario.to_string() == name).ok_or(ParseScenarioError)
+    }
+}
+
+/// The address of a server.
+fn server(number: u8) -> SocketAddr {
+    ([10, 0, 0, number], 7_000).into()
+}
+
+/// One of these, as the seed says; the first is the simplest.
+fn one_of<T: Copy>(sim: &mut Sim<'_>, of: &[T]) -> Option<T> {
+    let at = sim.draw(u32::try_from(of.len()).unwrap_or(u32::MAX));
+    of.get(at as usize).copied()
+}
+
+/// A while, shorter than this.
+fn a_while(sim: &mut Sim<'_>, most_ms: u32) -> Duration {
+    Duration::from_micros(sim.draw(most_ms.saturating_mul(1_000).max(1)).into())
+}
+
+/// Peers that begin anew until they are done must be done in the end.
+fn must_be_done(sim: &Sim<'_>, peers: &[PeerId]) {
+    for peer in peers {
+        let outcome = sim.outcome(*peer);
+        assert!(outcome == Outcome::Done, "liveness: {peer:?} is {outcome:?} in the end");
+    }
+}

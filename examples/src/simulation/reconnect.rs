@@ -1,0 +1,155 @@
+use core::cell::Cell;
+use core::convert::Infallible;
+use core::time::Duration;
+use std::rc::Rc;
+
+use lightcone_core::{Address, CloseReason, Context, ErrorKind, Handler, Origin, Socket};
+use lightcone_sim::{Content, Sim, pattern};
+
+use super::{a_while, one_of, server};
+use crate::echo::Echo;
+
+/// Work that is to be done: a transfer to the echo server and back, over one connection.
+struct Work {
+    /// How much was queued, and how much has come back.
+    queued: u64,
+    received: u64,
+    content: Content,
+}
+
+/// What all pollers of the client share.
+#[derive(Default)]
+struct Ledger {
+    /// Connects that are owed: they failed, or their connection was cut.
+    owed: Cell<u32>,
+    done: Cell<u32>,
+    tried: Cell<u64>,
+}
+
+/// A client: sends a piece for each connection, and is owed another connection if it did not all come back.
+struct Client {
+    ledger: Rc<Ledger>,
+    length: u64,
+}
+
+impl Client {
+    /// Queues what there is room for. The rest waits for `sent`, not for `writable`: who is owed `writable` is not read
+    /// from, and the server does not read either while nobody takes its answers.
+    fn push(socket: &mut Socket<'_, Work>) {
+        let (_, mut output, work) = socket.split();
+        let mut piece = [0; 200];
+        loop {
+            let room = output.room().min(piece.len());
+            let n = work.content.read(work.queued, piece.get_mut(..room).unwrap_or_default());
+            let taken = output.send_some(piece.get(..n).unwrap_or_default());
+            work.queued += taken as u64;
+            if taken == 0 {
+                break;
+            }
+        }
+        if work.queued < work.content.length() && output.queued() == 0 {
+            output.want(); // all blocks of the poller are in use
+        }
+    }
+
+    fn owe(&self) {
+        self.ledger.owed.set(self.ledger.owed.get() + 1);
+    }
+}
+
+impl Handler for Client {
+    type Data = Work;
+    type Message = Infallible;
+
+    fn admit(&mut self, origin: Origin, _: &Address) -> Option<Work> {
+        let Origin::Connecting { tag } = origin else { return None };
+        self.ledger.tried.set(self.ledger.tried.get() + 1);
+        Some(Work { queued: 0, received: 0, content: pattern(tag, self.length) })
+    }
+
+    fn open(&mut self, socket: &mut Socket<'_, Work>, _: &mut Context<'_, Infallible>) {
+        Self::push(socket);
+    }
+
+    fn sent(&mut self, socket: &mut Socket<'_, Work>, _: &mut Context<'_, Infallible>) {
+        Self::push(socket);
+    }
+
+    fn writable(&mut self, socket: &mut Socket<'_, Work>, _: &mut Context<'_, Infallible>) {
+        Self::push(socket);
+    }
+
+    fn receive(&mut self, socket: &mut Socket<'_, Work>, _: &mut Context<'_, Infallible>) {
+        let (mut input, _, work) = socket.split();
+        while !input.bytes().is_empty() {
+            let mut expected = [0; 200];
+            let n = work.content.read(work.received, &mut expected).min(input.bytes().len());
+            assert!(n > 0, "streams: the client received more than it sent");
+            assert!(
+                input.bytes().get(..n) == expected.get(..n),
+                "streams: the client received a wrong byte behind {}",
+                work.received
+            );
+            work.received += n as u64;
+            input.consume(n);
+        }
+        if work.received == self.length {
+            socket.close();
+        }
+    }
+
+    fn refused(&mut self, _: &mut Socket<'_, Work>, _: ErrorKind, _: &mut Context<'_, Infallible>) {
+        self.owe();
+    }
+
+    /// It connects again at once where it can, and otherwise is owed a connect.
+    fn close(&mut self, socket: &mut Socket<'_, Work>, _: CloseReason, cx: &mut Context<'_, Infallible>) {
+        if socket.data.received == self.length {
+            self.ledger.done.set(self.ledger.done.get() + 1);
+        } else if cx.connect(&Address::Inet(server(1)), self.ledger.tried.get()).is_err() {
+            self.owe();
+        }
+    }
+}
+
+pub(super) fn run(sim: &mut Sim<'_>) {
+    let work = one_of(sim, &[10, 2, 30]).unwrap_or(10);
+    let most = one_of(sim, &[500, 3_000]).unwrap_or(500);
+    let length = 1 + u64::from(sim.draw(most));
+    let first = sim.drawn_engine();
+    let echo = sim.engine(first, |_poller| Echo);
+    sim.listen_with(echo, server(1), first.backlog);
+    let ledger = Rc::new(Ledger::default());
+    ledger.owed.set(work);
+    let engine = sim.drawn_engine();
+    let client = sim.engine(engine, |_poller| Client { ledger: Rc::clone(&ledger), length });
+    // the first server stops at any moment, and another takes its place
+    let (span, grace) = (a_while(sim, 2_000), a_while(sim, 500));
+    let stops = sim.draw(2) == 1;
+    if stops {
+        sim.stop_after(echo, span, grace);
+    }
+    let mut tags = 0;
+    let mut rounds = 0;
+    let mut replaced = !stops;
+    while ledger.done.get() < work {
+        rounds += 1;
+        if rounds == 100 {
+            sim.heal();
+        }
+        assert!(rounds < 20_000, "liveness: {} of {work} transfers done", ledger.done.get());
+        if !replaced && sim.has_stopped(echo) {
+            replaced = true;
+            let second = sim.drawn_engine();
+            let echo = sim.engine(second, |_poller| Echo);
+            sim.listen_with(echo, server(1), second.backlog);
+        }
+        while ledger.owed.get() > 0 && sim.connect(client, server(1), tags) {
+            ledger.owed.set(ledger.owed.get() - 1);
+            tags += 1;
+        }
+        sim.run_until(Duration::from_millis(100), |_| ledger.owed.get() > 0);
+        sim.run_for(Duration::from_millis(20));
+    }
+    sim.finish();
+}

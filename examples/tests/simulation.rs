@@ -1,0 +1,31 @@
+//! The examples in a simulated world, under every fault: 200 seeds for each scenario.
+
+use lightcone_examples::simulation::Scenario;
+use lightcone_sim::check;
+
+const SEEDS: core::ops::Range<u64> = 0..200;
+
+#[test]
+fn echo() {
+    check(SEEDS, |sim| Scenario::Echo.run(sim));
+}
+
+#[test]
+fn http() {
+    check(SEEDS, |sim| Scenario::Http.run(sim));
+}
+
+#[test]
+fn chat() {
+    check(SEEDS, |sim| Scenario::Chat.run(sim));
+}
+
+#[test]
+fn relay() {
+    check(SEEDS, |sim| Scenario::Relay.run(sim));
+}
+
+#[test]
+fn reconnect() {
+    check(SEEDS, |sim| Scenario::Reconnect.run(sim));
+}
