@@ -146,7 +146,8 @@ fn reaction(
         if random.one_in(temper.rare) {
             match random.below(6) {
                 0 => socket.pause(),
-                1 => socket.split().1.want(),
+                1 if random.one_in(2) => socket.split().1.want(),
+                1 => socket.split().1.want_room(random.below(300)),
                 2 => {
                     socket.set_deadline(None);
                     ledger.deadline = None;
