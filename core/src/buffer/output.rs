@@ -303,9 +303,13 @@ impl Output<'_> {
     /// come before something has changed: bytes of this socket have left or, with none queued, blocks have come back.
     /// For more than the bound, which there is never room for, it is as [`want`](Self::want).
     pub fn want_room(&mut self, n: usize) {
-        self.want();
-        if n > self.room() && n <= usize::from(self.most) * self.pool.size() {
+        let bound = self.bound();
+        if n <= self.room() {
+            self.chain.armed |= bound > 0;
+        } else if n <= bound {
             self.refuse();
+        } else {
+            self.want();
         }
     }
 
