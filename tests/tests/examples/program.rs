@@ -101,6 +101,7 @@ impl Program {
 
     /// Processor time of all of its threads so far.
     #[cfg(target_os = "linux")]
+    #[allow(dead_code, reason = "each of the test programs uses its part")]
     pub(crate) fn cpu_time(&self) -> Duration {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         let nanoseconds = |task: std::fs::DirEntry| -> u64 {
