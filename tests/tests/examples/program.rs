@@ -27,8 +27,8 @@ fn build(profile: &Path) {
     let directory = profile.file_name().and_then(|name| name.to_str()).unwrap();
     let mut cargo = Command::new(env!("CARGO"));
     // the whole workspace, so that dependencies have the features they have been built with
-    cargo.args(["build", "--quiet", "--workspace", "--example=echo", "--example=chat", "--example=relay"]);
-    cargo.arg("--example=httpd");
+    cargo.args(["build", "--quiet", "--workspace"]);
+    cargo.args(["--example=httpd", "--example=echo", "--example=chat", "--example=relay"]);
     cargo.args(["--profile", if directory == "debug" { "dev" } else { directory }]);
     cargo.arg("--target-dir").arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
     assert!(cargo.status().unwrap().success(), "cargo cannot build the examples");
@@ -52,7 +52,8 @@ impl Program {
     pub(crate) fn start_on(address: &str, name: &str, arguments: &[&str]) -> Self {
         let mut this = Self::spawn(name, &[&["--listen", address], arguments].concat());
         let first = this.line();
-        this.address = first.strip_prefix("listening on ").unwrap_or_else(|| panic!("{first}")).into();
+        let endpoint = first.strip_prefix("listening on ").unwrap_or_else(|| panic!("{first}"));
+        this.address = endpoint.strip_prefix("http://").unwrap_or(endpoint).into();
         this
     }
 
@@ -101,7 +102,7 @@ impl Program {
 
     /// Processor time of all of its threads so far.
     #[cfg(target_os = "linux")]
-    #[allow(dead_code, reason = "each of the test programs uses its part")]
+    #[allow(dead_code, reason = "for tests that are in a process of their own")]
     pub(crate) fn cpu_time(&self) -> Duration {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         let nanoseconds = |task: std::fs::DirEntry| -> u64 {
