@@ -84,7 +84,7 @@ fn clients_beyond_the_descriptors_of_select_wait_their_turn() {
     }
     let arguments = ["--driver", "select", "--pollers", "2", "--idle-timeout", "600"];
     let server = Program::start("httpd", &arguments);
-    let address = server.address().strip_prefix("http://").unwrap();
+    let address = server.address();
     let mut clients: Vec<_> = (0..CLIENTS).map(|_| Client::ask(address)).collect();
 
     let count = settle(&mut clients, 950);
