@@ -107,7 +107,8 @@ pub(super) fn run(sim: &mut Sim<'_>) {
                 sim.peer(script.reset_after(bytes))
             }
             _ => {
-                let peer = sim.peer(script.half_close().until_end().retry(200, Duration::from_millis(200)));
+                let peer =
+                    sim.peer(script.half_close().until_end().retry(u32::MAX, Duration::from_millis(200)));
                 stubborn.push(peer);
                 peer
             }

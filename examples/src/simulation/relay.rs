@@ -51,7 +51,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
             }
             _ => {
                 let script = script.half_close().until_received(length).until_end();
-                let peer = sim.peer(script.retry(200, Duration::from_millis(500)));
+                let peer = sim.peer(script.retry(u32::MAX, Duration::from_millis(500)));
                 stubborn.push(peer);
                 peer
             }
