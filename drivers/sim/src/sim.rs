@@ -113,8 +113,8 @@ type Goal = (String, Box<dyn Fn() -> bool>);
 pub struct Sim<'s> {
     pub(crate) world: World,
     hosts: Vec<Box<dyn Host + 's>>,
-    /// The hosts of each engine, and its number of listeners.
-    engines: Vec<(core::ops::Range<usize>, u8)>,
+    /// The hosts of each engine, its number of listeners, and how many may wait at each.
+    engines: Vec<(core::ops::Range<usize>, u8, usize)>,
     places: core::slice::IterMut<'s, Place>,
     goals: Vec<Goal>,
     footprint: usize,
@@ -229,7 +229,7 @@ impl<'s> Sim<'s> {
         mut make: impl FnMut(PollerId) -> H,
         mut twin: impl FnMut(PollerId) -> T,
     ) -> EngineId {
-        let Engine { pollers, completes, mut config, mailbox, policy, .. } = engine;
+        let Engine { pollers, completes, mut config, mailbox, policy, backlog } = engine;
         let sockets = config.sockets as u32;
         config.sockets += CONNECTS_A_TURN; // those that are set aside
         let balancer = || match Balancer::new(policy, pollers) {
@@ -283,7 +283,7 @@ impl<'s> Sim<'s> {
             let poller = self.hosts.len() as u32 - 1;
             self.world.add(self.world.now + 1, Due::Turn { poller, since: 0 });
         }
-        self.engines.push((first..self.hosts.len(), 0));
+        self.engines.push((first..self.hosts.len(), 0, backlog));
         EngineId(self.engines.len() - 1)
     }
 
@@ -308,16 +308,8 @@ impl<'s> Sim<'s> {
     ///
     /// When somebody listens there already.
     pub fn listen(&mut self, engine: EngineId, address: SocketAddr) -> ListenerId {
-        self.listen_with(engine, address, 64)
-    }
-
-    /// As [`listen`](Self::listen), with room for so many connections that wait.
-    ///
-    /// # Panics
-    ///
-    /// When somebody listens there already.
-    pub fn listen_with(&mut self, engine: EngineId, address: SocketAddr, backlog: usize) -> ListenerId {
-        let (hosts, count) = &mut self.engines[engine.0];
+        let (hosts, count, backlog) = &mut self.engines[engine.0];
+        let backlog = *backlog;
         let (first, id) = (hosts.start, ListenerId(*count));
         *count += 1;
         let end = self.world.listen(address, Owner::Poller(first as u32), listener_key(id), backlog);

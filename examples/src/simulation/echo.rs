@@ -8,7 +8,7 @@ use crate::echo::Echo;
 pub(super) fn run(sim: &mut Sim<'_>) {
     let engine = sim.drawn_engine();
     let echo = sim.engine(engine, |_poller| Echo);
-    sim.listen_with(echo, server(1), engine.backlog);
+    sim.listen(echo, server(1));
     let stops = sim.draw(4) == 1;
     let tries = if stops { 20 } else { u32::MAX };
     let peers = one_of(sim, &[20, 3, 60]).unwrap_or(20);
