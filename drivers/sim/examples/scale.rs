@@ -57,9 +57,9 @@ fn scale(sim: &mut Sim<'_>, sockets: usize, active: usize, rounds: usize, slots:
         timeouts: Timeouts { idle: Some(Duration::from_hours(24)), first_byte: None, ..Timeouts::DEFAULT },
         ..Engine::default().config
     };
-    let server = sim.engine(Engine { config, ..Engine::default() }, |_| Echo);
+    let server = sim.engine(Engine { config, backlog: 1_000, ..Engine::default() }, |_| Echo);
     let address = ([10, 0, 0, 1], 7).into();
-    sim.listen_with(server, address, 1_000);
+    sim.listen(server, address);
     let began = sim.now();
     let mut talkers = Vec::new();
     // the last ones talk, so that what they use is not the warmest

@@ -43,15 +43,16 @@
 //!     let address = ([10, 0, 0, 1], 7).into();
 //!     sim.listen(server, address);
 //!     for _ in 0..10 {
-//!         let again = core::time::Duration::from_millis(100);
-//!         let script = Script::to(address).send("one\n\nthr").send("ee\n").receive("3\n0\n5\n").retry(100, again);
-//!         sim.peer(script.half_close().until_end());
+//!         let script = Script::to(address).send("one\n\nthr").send("ee\n").expect("3\n0\n5\n");
+//!         let script = script.send("\n".repeat(500)).receive("0\n".repeat(500)).half_close().until_end();
+//!         sim.peer(script.retry(u32::MAX, core::time::Duration::from_millis(100)));
 //!     }
 //!     sim.finish();
 //! });
 //! ```
 //!
-//! Leave `writable` out above, and a seed with few output blocks finds it. [`check`] then panics with the last events
+//! A script that begins anew without end must be done in the end. Leave `writable` out above, and a seed with few
+//! output blocks never is. [`check`] then panics with the last events
 //! in words, the fewest decisions that fail in the same way, and the command that repeats the run.
 //!
 //! # What is checked

@@ -663,10 +663,10 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
         {
             let at = world.now
                 + if self.delayed { 1 + u64::from(world.decider.draw(Track::Calls, 2_000)) } else { 1 };
-            world.sides[me as usize].asked = at;
+            // a deadline may fall into what holds it up
+            let deadline = first.map_or(at, |at| at.as_millis() * 1_000);
+            world.sides[me as usize].asked = deadline.clamp(world.now + 1, at);
             world.add(at, Due::Turn { poller: me, since });
-            // what holds it up is a fault, which a deadline may fall into
-            self.wanted = self.wanted.filter(|_| !self.delayed);
             return;
         }
         self.slept = true;

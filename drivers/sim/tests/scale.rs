@@ -19,9 +19,9 @@ use lightcone_sim::{Engine, Limits, Outcome, Runner, Script, Sim};
 
 fn many(sim: &mut Sim<'_>, sockets: usize, slots: usize) {
     let config = Config { sockets: slots, ..Engine::default().config };
-    let server = sim.engine(Engine { config, ..Engine::default() }, |_| Echo);
+    let server = sim.engine(Engine { config, backlog: 1_000, ..Engine::default() }, |_| Echo);
     let address = ([10, 0, 0, 1], 7).into();
-    sim.listen_with(server, address, 1_000);
+    sim.listen(server, address);
     let peers: Vec<_> = (0..sockets)
         .map(|n| {
             let script = Script::to(address).after(Duration::from_micros(10 * n as u64));

@@ -63,7 +63,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
     let engine = Engine { config: Config { receive_size, ..config }, ..drawn };
     let counts = Arc::new(Counts::default());
     let chat = sim.engine(engine, |poller| Chat::new(poller, engine.pollers, Arc::clone(&counts)));
-    sim.listen_with(chat, server(1), engine.backlog);
+    sim.listen(chat, server(1));
     let people = one_of(sim, &[8, 2, 16]).unwrap_or(8);
     for person in 0..people {
         let mut ear = Ear::new(people);

@@ -8,8 +8,9 @@ use crate::echo::Echo;
 pub(super) fn run(sim: &mut Sim<'_>) {
     let engine = sim.drawn_engine();
     let echo = sim.engine(engine, |_poller| Echo);
-    sim.listen_with(echo, server(1), engine.backlog);
+    sim.listen(echo, server(1));
     let stops = sim.draw(4) == 1;
+    let tries = if stops { 20 } else { u32::MAX };
     let peers = one_of(sim, &[20, 3, 60]).unwrap_or(20);
     let spread = one_of(sim, &[200, 0, 2_000]).unwrap_or(200);
     let mut stubborn = Vec::new();
@@ -32,7 +33,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
                 sim.peer(script.pause(pause).half_close().until_end())
             }
             _ => {
-                let peer = sim.peer(script.half_close().until_end().retry(200, Duration::from_millis(200)));
+                let peer = sim.peer(script.half_close().until_end().retry(tries, Duration::from_millis(200)));
                 stubborn.push(peer);
                 peer
             }

@@ -89,7 +89,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
             .post("/echo", |request, response| response.stream(request.head.length(), Echo))
             .post("/keep", |_request, response| response.text("kept"))
     });
-    sim.listen_with(http, server(1), engine.backlog);
+    sim.listen(http, server(1));
     let peers = one_of(sim, &[15, 3, 40]).unwrap_or(15);
     let mut stubborn = Vec::new();
     for number in 0..peers {
@@ -107,7 +107,8 @@ pub(super) fn run(sim: &mut Sim<'_>) {
                 sim.peer(script.reset_after(bytes))
             }
             _ => {
-                let peer = sim.peer(script.half_close().until_end().retry(200, Duration::from_millis(200)));
+                let peer =
+                    sim.peer(script.half_close().until_end().retry(u32::MAX, Duration::from_millis(200)));
                 stubborn.push(peer);
                 peer
             }

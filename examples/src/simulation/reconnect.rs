@@ -118,7 +118,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
     let length = 1 + u64::from(sim.draw(most));
     let first = sim.drawn_engine();
     let echo = sim.engine(first, |_poller| Echo);
-    sim.listen_with(echo, server(1), first.backlog);
+    sim.listen(echo, server(1));
     let ledger = Rc::new(Ledger::default());
     ledger.owed.set(work);
     let engine = sim.drawn_engine();
@@ -142,7 +142,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
             replaced = true;
             let second = sim.drawn_engine();
             let echo = sim.engine(second, |_poller| Echo);
-            sim.listen_with(echo, server(1), second.backlog);
+            sim.listen(echo, server(1));
         }
         while ledger.owed.get() > 0 && sim.connect(client, server(1), tags) {
             ledger.owed.set(ledger.owed.get() - 1);

@@ -10,7 +10,7 @@ use crate::relay::Relay;
 pub(super) fn run(sim: &mut Sim<'_>) {
     let upstream = sim.drawn_engine();
     let echo = sim.engine(upstream, |_poller| Echo);
-    sim.listen_with(echo, server(2), upstream.backlog);
+    sim.listen(echo, server(2));
     let drawn = sim.drawn_engine();
     let long = Some(Duration::from_mins(10));
     let timeouts = Timeouts {
@@ -35,7 +35,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
     let from = usize::from(sim.draw(2) == 0);
     let relay =
         sim.engine(engine, |_poller| Relay::new(to.get(from..).unwrap_or_default().to_vec(), sockets / 2));
-    sim.listen_with(relay, server(1), engine.backlog);
+    sim.listen(relay, server(1));
     let peers = one_of(sim, &[10, 2, 25]).unwrap_or(10);
     let mut stubborn = Vec::new();
     for seed in 0..peers {
@@ -51,7 +51,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
             }
             _ => {
                 let script = script.half_close().until_received(length).until_end();
-                let peer = sim.peer(script.retry(200, Duration::from_millis(500)));
+                let peer = sim.peer(script.retry(u32::MAX, Duration::from_millis(500)));
                 stubborn.push(peer);
                 peer
             }

@@ -115,7 +115,7 @@ pub(crate) fn echo_scenario(sim: &mut Sim<'_>) {
     let engine = sim.drawn_engine();
     let server = sim.engine(engine, |_| Echo);
     let address = ([10, 0, 0, 1], 7).into();
-    sim.listen_with(server, address, engine.backlog);
+    sim.listen(server, address);
     echo_peers(sim, address, 20);
     sim.finish();
 }
@@ -130,7 +130,7 @@ pub(crate) fn broken_echo<T: Twin + 'static>(
     let engine = Engine { completes: completes.unwrap_or(engine.completes), ..engine };
     let server = sim.broken_engine(engine, |_| Echo, |_| twin());
     let address = ([10, 0, 0, 1], 7).into();
-    sim.listen_with(server, address, engine.backlog);
+    sim.listen(server, address);
     echo_peers(sim, address, 20);
     sim.finish();
 }
@@ -141,7 +141,7 @@ pub(crate) fn post_scenario<T: Twin + 'static>(sim: &mut Sim<'_>, twin: impl Fn(
     let engine = sim.drawn_engine();
     let server = sim.broken_engine(engine, |_| ByPost(Rc::clone(&heard)), |_| twin());
     let address = ([10, 0, 0, 1], 7).into();
-    sim.listen_with(server, address, engine.backlog);
+    sim.listen(server, address);
     for n in 0..30 {
         let length = 1 + u64::from(sim.draw(400));
         let script = Script::to(address).after(Duration::from_micros(sim.draw(100_000).into()));

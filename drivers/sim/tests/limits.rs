@@ -1,0 +1,93 @@
+//! The limits of a simulation, from both sides, and what a failure says.
+#![allow(
+    clippy::excessive_nesting,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_ref_mut,
+    clippy::panic,
+    clippy::std_instead_of_alloc,
+    reason = "as in every test: a failure is a panic"
+)]
+
+mod common;
+
+use core::time::Duration;
+
+use common::{Echo, echo_scenario};
+use lightcone_sim::{Engine, Limits, POLLERS_MAX, Runner, Script, Sim, check, pattern};
+
+fn message(runner: &Runner, scenario: &dyn Fn(&mut Sim<'_>)) -> String {
+    match runner.run(1, scenario) {
+        Ok(_) => String::new(),
+        Err(failure) => failure.message,
+    }
+}
+
+#[test]
+fn a_run_ends_at_its_limit_of_events() {
+    let events = match Runner::new("").run(1, &echo_scenario) {
+        Ok(report) => report.events,
+        Err(failure) => panic!("{failure}"),
+    };
+    // faults are over after a quarter, so that fewer events than these are another run
+    let with = |events| Runner::new("").shrinks(0).limits(Limits { events, ..Limits::default() });
+    assert_eq!(message(&with(events * 5), &echo_scenario), "");
+    assert!(message(&with(events / 10), &echo_scenario).starts_with("liveness: no end after"));
+}
+
+#[test]
+fn as_many_pollers_as_there_may_be() {
+    let start = |pollers: usize| {
+        move |sim: &mut Sim<'_>| {
+            for _ in 0..pollers {
+                sim.engine(Engine::default(), |_| Echo);
+            }
+            sim.finish();
+        }
+    };
+    let runner = Runner::new("").calm();
+    assert_eq!(message(&runner, &start(POLLERS_MAX)), "");
+    assert_eq!(message(&runner, &start(POLLERS_MAX + 1)), "more than 256 pollers in one simulation");
+}
+
+#[test]
+fn what_cannot_be_is_named() {
+    let runner = Runner::new("").calm();
+    let no_choice = |sim: &mut Sim<'_>| {
+        let _ = sim.draw(0);
+    };
+    assert_eq!(message(&runner, &no_choice), "draw(0); allowed: 1 or more");
+    let twice = |sim: &mut Sim<'_>| {
+        let server = sim.engine(Engine::default(), |_| Echo);
+        for _ in 0..2 {
+            sim.listen(server, ([10, 0, 0, 1], 7).into());
+        }
+    };
+    assert!(message(&runner, &twice).contains("two listeners of the simulation at 10.0.0.1:7"));
+    let no_mailbox = |sim: &mut Sim<'_>| {
+        let _ = sim.engine(Engine { mailbox: 3, ..Engine::default() }, |_| Echo);
+    };
+    assert!(message(&runner, &no_mailbox).starts_with("a mailbox of 3: "));
+}
+
+#[test]
+#[should_panic(expected = "replay: LIGHTCONE_SIM_SEED=0 cargo test a_failure_says_how_it_is_repeated")]
+fn a_failure_says_how_it_is_repeated() {
+    check(0..10, |sim| {
+        let server = sim.engine(Engine::default(), |_| Echo);
+        let address = ([10, 0, 0, 1], 7).into();
+        sim.listen(server, address);
+        sim.peer(Script::to(address).send(pattern(1, 10)).receive(pattern(2, 10)));
+        sim.finish();
+    });
+}
+
+#[test]
+fn a_goal_that_is_not_reached_is_named() {
+    let runner =
+        Runner::new("").shrinks(0).limits(Limits { time: Duration::from_secs(10), ..Limits::default() });
+    let text = message(&runner, &|sim| {
+        sim.must("peace", || false);
+        sim.finish();
+    });
+    assert!(text.starts_with("liveness: not done") && text.ends_with(": peace"), "{text}");
+}
