@@ -278,7 +278,7 @@ impl<'s, D> Shard<'s, D> {
     /// The socket of a token, to tell what happened to it. `None`: it has gone.
     #[inline]
     pub fn port(&mut self, token: Token) -> Option<Port<'_, 's, D>> {
-        let index = token.index();
+        let index = self.place(token);
         if let Some(slot) = self.slots.get(index)
             && self.shared.token.at(index, slot.control.generation) == token
             && slot.control.state != State::Free
@@ -362,7 +362,7 @@ impl<'s, D> Shard<'s, D> {
 
     /// Gives a reserved slot back.
     pub fn give_back(&mut self, token: Token) {
-        let index = token.index();
+        let index = self.place(token);
         let now = self.now.tick();
         if self.port(token).is_some()
             && let Some(slot) = self.slots.get_mut(index)
@@ -386,7 +386,7 @@ impl<'s, D> Shard<'s, D> {
         tag: u64,
         peer: &Address,
     ) -> Result<(), Refusal> {
-        let (index, now) = (token.index(), self.now.tick());
+        let (index, now) = (self.place(token), self.now.tick());
         let reserved = self.port(token).is_some()
             && self.slots.get(index).is_some_and(|slot| slot.control.state == State::Reserved);
         if !reserved {
@@ -418,6 +418,26 @@ impl<'s, D> Shard<'s, D> {
 
     pub(crate) fn local_reason(&self) -> CloseReason {
         if self.stopping { CloseReason::Shutdown } else { CloseReason::Local }
+    }
+
+    /// Makes the next socket of a shard of one show the token of a socket of another shard, for which it stands in: so
+    /// do workers, who run the callbacks of a poller's socket elsewhere. It is reached by that token from then on.
+    ///
+    /// # Panics
+    ///
+    /// When the shard is made for more than one socket, or has one already.
+    pub fn stand_in_for(&mut self, token: Token) {
+        assert!(self.config.sockets == 1, "a shard of {} sockets can't stand in for one", self.config.sockets);
+        assert!(self.open == 0, "the socket is in use");
+        let generation = self.slots.get(0).map_or(0, |slot| slot.control.generation);
+        self.shared.token = token.at(0, generation.wrapping_neg());
+    }
+
+    /// Where in the table a token's socket is.
+    #[inline]
+    fn place(&self, token: Token) -> u32 {
+        // not 0 for a stand-in alone, whose table has one place
+        token.index().wrapping_sub(self.shared.token.index())
     }
 
     #[inline]
