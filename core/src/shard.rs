@@ -427,7 +427,11 @@ impl<'s, D> Shard<'s, D> {
     ///
     /// When the shard is made for more than one socket, or has one already.
     pub fn stand_in_for(&mut self, token: Token) {
-        assert!(self.config.sockets == 1, "a shard of {} sockets can't stand in for one", self.config.sockets);
+        assert!(
+            self.config.sockets == 1,
+            "a shard of {} sockets can't stand in for one",
+            self.config.sockets
+        );
         assert!(self.open == 0, "the socket is in use");
         let generation = self.slots.get(0).map_or(0, |slot| slot.control.generation);
         self.shared.token = token.at(0, generation.wrapping_neg());

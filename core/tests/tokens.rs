@@ -154,7 +154,8 @@ fn tokens_are_what_they_say() {
 
 #[test]
 fn a_stand_in_shows_the_token_of_the_socket_it_stands_for() {
-    let mut many = Bench::new(&Config { sockets: 8, poller: PollerId(3), salt: 0xffff_fff0, ..PLAIN }, nothing);
+    let mut many =
+        Bench::new(&Config { sockets: 8, poller: PollerId(3), salt: 0xffff_fff0, ..PLAIN }, nothing);
     let mut one = Bench::new(&Config { sockets: 1, ..PLAIN }, nothing);
     let tokens: Vec<_> = (0..8).map(|_| many.open()).collect();
     for token in &tokens {

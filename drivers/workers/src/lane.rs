@@ -1,0 +1,107 @@
+//! What passes between a socket's poller and the workers that run its callbacks.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use lightcone_core::sync::Gate;
+use lightcone_core::{Address, CloseReason, ErrorKind, Instant, Origin, Token};
+
+use crate::message::Link;
+
+/// One socket's. The poller leaves here what has come for it and posts to the gate; a worker leaves what is to be done
+/// and posts a message to the socket.
+pub(crate) struct Lane<M> {
+    /// Whose turn it is to run callbacks.
+    pub(crate) gate: Gate,
+    pub(crate) token: Token,
+    /// Its stand-in's place.
+    pub(crate) place: u32,
+    pub(crate) origin: Origin,
+    pub(crate) peer: Address,
+    pub(crate) local: Option<Address>,
+    pub(crate) link: Arc<dyn Link<M>>,
+    exchange: Mutex<Exchange<M>>,
+}
+
+/// Both directions, under one lock that is held to copy bytes and never while a callback runs.
+pub(crate) struct Exchange<M> {
+    /// Bytes that have come: at most as many as a socket may leave unconsumed.
+    pub(crate) input: VecDeque<u8>,
+    pub(crate) messages: VecDeque<M>,
+    /// The peer has ended its side; what it said before is in `input`.
+    pub(crate) ended: bool,
+    pub(crate) timeout: bool,
+    pub(crate) shutdown: bool,
+    pub(crate) end: Option<End>,
+    /// How many bytes of the output have reached the operating system since a worker looked.
+    pub(crate) sent: usize,
+    /// The poller does not read: the input is full.
+    pub(crate) paused: bool,
+
+    /// Bytes to send: at most the output bound.
+    pub(crate) output: VecDeque<u8>,
+    /// What follows behind the output.
+    pub(crate) order: Option<Order>,
+    /// The next point in time at which the stand-in wants a turn, if it has changed.
+    pub(crate) deadline: Option<Option<Instant>>,
+    /// A worker wants to know of what is sent; else it learns of it when it looks for another reason.
+    pub(crate) tell_sent: bool,
+    /// A message to the poller is on its way.
+    pub(crate) told: bool,
+    /// The last callback has run: nobody looks any more.
+    pub(crate) over: bool,
+    /// The worker that ran last.
+    pub(crate) worker: usize,
+}
+
+/// How a poller's socket ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum End {
+    Closed(CloseReason),
+    Refused(ErrorKind),
+}
+
+/// What the poller is to do with its socket. A later one replaces an earlier one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Order {
+    Finish,
+    Linger,
+    Close,
+    Abort,
+}
+
+impl<M> Lane<M> {
+    pub(crate) fn new(
+        token: Token,
+        place: u32,
+        (origin, peer): (Origin, Address),
+        local: Option<Address>,
+        link: Arc<dyn Link<M>>,
+    ) -> Self {
+        let exchange = Exchange {
+            input: VecDeque::new(),
+            messages: VecDeque::new(),
+            ended: false,
+            timeout: false,
+            shutdown: false,
+            end: None,
+            sent: 0,
+            paused: false,
+            output: VecDeque::new(),
+            order: None,
+            deadline: None,
+            tell_sent: false,
+            told: false,
+            over: false,
+            worker: 0,
+        };
+        let (gate, exchange) = (Gate::new(), Mutex::new(exchange));
+        Self { gate, token, place, origin, peer, local, link, exchange }
+    }
+
+    /// No code of the program runs under this lock, so nobody waits for it long, and nobody panics with it.
+    pub(crate) fn exchange(&self) -> MutexGuard<'_, Exchange<M>> {
+        self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
