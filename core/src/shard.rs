@@ -421,7 +421,8 @@ impl<'s, D> Shard<'s, D> {
     }
 
     /// Makes the next socket of a shard of one show the token of a socket of another shard, for which it stands in: so
-    /// do workers, who run the callbacks of a poller's socket elsewhere. It is reached by that token from then on.
+    /// do workers, who run the callbacks of a poller's socket elsewhere. It is reached by that token from then on. A
+    /// [`stop`](Self::stop) is over with the socket before.
     ///
     /// # Panics
     ///
@@ -435,6 +436,7 @@ impl<'s, D> Shard<'s, D> {
         assert!(self.open == 0, "the socket is in use");
         let generation = self.slots.get(0).map_or(0, |slot| slot.control.generation);
         self.shared.token = token.at(0, generation.wrapping_neg());
+        self.stopping = false;
     }
 
     /// Where in the table a token's socket is.

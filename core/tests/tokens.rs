@@ -174,6 +174,11 @@ fn a_stand_in_shows_the_token_of_the_socket_it_stands_for() {
     assert_eq!(one.shard.dial(&mut one.handler, tokens[5], 1, &common::PEER), Ok(()));
     ended(&mut one, tokens[5]);
     assert_eq!(one.shard.in_use(), 0);
+    // another socket's engine may be stopping, this one's is not
+    one.shard.stop();
+    assert!(!one.shard.has_room());
+    one.shard.stand_in_for(tokens[6]);
+    assert_eq!(one.open(), tokens[6]);
 }
 
 #[test]

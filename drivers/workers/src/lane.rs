@@ -51,7 +51,7 @@ pub(crate) struct Exchange<M> {
     pub(crate) told: bool,
     /// The last callback has run: nobody looks any more.
     pub(crate) over: bool,
-    /// The worker that ran last.
+    /// The worker that ran last, if one did.
     pub(crate) worker: usize,
 }
 
@@ -94,7 +94,7 @@ impl<M> Lane<M> {
             tell_sent: false,
             told: false,
             over: false,
-            worker: 0,
+            worker: usize::MAX,
         };
         let (gate, exchange) = (Gate::new(), Mutex::new(exchange));
         Self { gate, token, place, origin, peer, local, link, exchange }

@@ -244,6 +244,9 @@ impl<'s, D, M> StandIn<'s, D, M> {
             return self.begin(lane, worker);
         }
         let Some(shard) = self.shard.as_deref_mut() else { return };
+        if matches!(step, Step::Shutdown) {
+            shard.stop(); // that is why it ends from now on
+        }
         let Some(mut port) = shard.port(lane.token) else { return };
         // more output may have been queued than the poller has been given
         port.writable();

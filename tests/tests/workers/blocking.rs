@@ -102,10 +102,7 @@ fn without_workers_others_wait() {
     barrier.wait_for(1);
     ask(&other, b"x");
     other.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    assert!(matches!(
-        other.read(&mut [0]).unwrap_err().kind(),
-        ErrorKind::WouldBlock | ErrorKind::TimedOut
-    ));
+    assert!(matches!(other.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut));
     barrier.open();
     other.set_read_timeout(None).unwrap();
     assert_eq!(read(&other, 1), b"x");
@@ -136,7 +133,8 @@ fn a_blocked_socket_is_not_read_from_beyond_its_bounds() {
     let barrier = Barrier::default();
     let shared = barrier.clone();
     let small = engine().receive(4_096, 8);
-    let rig = Rig::start(small, workers(2).receive(4_096), move |worker| Moody { barrier: shared.clone(), worker });
+    let rig =
+        Rig::start(small, workers(2).receive(4_096), move |worker| Moody { barrier: shared.clone(), worker });
     let mut stream = rig.connect();
     ask(&stream, b"b");
     barrier.wait_for(1);
@@ -210,30 +208,25 @@ fn a_socket_stays_with_its_worker_while_that_is_idle() {
 #[test]
 fn a_socket_leaves_a_worker_that_blocks() {
     let (rig, barrier) = moody(2);
-    let (one, other) = (rig.connect(), rig.connect());
+    let one = rig.connect();
     let worker = exchange(&one, b"w", 1);
-    // makes the same worker run the other socket, which then blocks there
-    let mut tries = 0;
-    while exchange(&other, b"w", 1) != worker {
-        tries += 1;
-        assert!(tries < 10_000, "the other socket never got to that worker");
-        // the worker that a socket had last is preferred: have them take turns
-        let both = thread::scope(|scope| {
-            let a = scope.spawn(|| exchange(&one, b"w", 1));
-            let b = scope.spawn(|| exchange(&other, b"w", 1));
-            (a.join().unwrap(), b.join().unwrap())
-        });
-        if both.0 != worker {
-            break;
-        }
-    }
-    ask(&other, b"b");
+    // a new socket goes to the worker that became idle last
+    let others: Vec<_> = (0..200)
+        .map(|_| {
+            thread::sleep(Duration::from_millis(1));
+            exchange(&one, b"w", 1);
+            thread::sleep(Duration::from_millis(1));
+            rig.connect()
+        })
+        .collect();
+    let other = others.iter().find(|other| exchange(other, b"w", 1) == worker).unwrap();
+    ask(other, b"b");
     barrier.wait_for(1);
     for _ in 0..20 {
         assert_eq!(exchange(&one, b"x", 1), b"x");
     }
     barrier.open();
-    assert_eq!(read(&other, 1), b"b");
+    assert_eq!(read(other, 1), b"b");
     rig.stop(0);
 }
 
@@ -347,19 +340,19 @@ fn order_is_kept_under_load() {
     }
     let calls = Arc::new(AtomicUsize::new(0));
     let shared = Arc::clone(&calls);
-    let rig: Rig<u32> =
-        Rig::start(engine().pollers(2), workers(4), move |_| Counting(Arc::clone(&shared)));
+    let rig: Rig<u32> = Rig::start(engine().pollers(2), workers(4), move |_| Counting(Arc::clone(&shared)));
     let streams: Vec<_> = (0..16).map(|_| rig.connect()).collect();
     let bytes: Vec<u8> = (0..4_000_u32).flat_map(u32::to_be_bytes).collect();
+    let bytes = &bytes;
     thread::scope(|scope| {
         for stream in &streams {
-            scope.spawn(|| {
+            scope.spawn(move || {
                 // pieces that cut the numbers, and all of it under way at once
                 let got = thread::scope(|scope| {
                     scope.spawn(|| bytes.chunks(3_001).for_each(|piece| ask(stream, piece)));
                     read(stream, bytes.len())
                 });
-                assert!(got == bytes);
+                assert!(got == *bytes);
             });
         }
     });
