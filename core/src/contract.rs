@@ -95,6 +95,7 @@ impl<D> Checked<D> {
         }
         if !matches!(event, Event::Close(_)) {
             assert!(!self.closing, "{name} after close was asked for");
+            assert!(unread >= self.unread, "{name} without the {} bytes that were left", self.unread);
         }
         match event {
             Event::Receive => {

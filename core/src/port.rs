@@ -420,7 +420,11 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
         let event = if control.pending == Pending::RECEIVE && !self.fresh.is_empty() {
             Event::Receive
-        } else if control.pending == Pending::SENT && control.chain.is_empty() && self.fresh.is_empty() {
+        } else if control.pending == Pending::SENT
+            && control.chain.is_empty()
+            && self.fresh.is_empty()
+            && control.kept.is_empty()
+        {
             Event::Sent
         } else {
             return None;
