@@ -2,7 +2,7 @@
 //!
 //! | program | what it shows |
 //! | --- | --- |
-//! | `httpd` | an HTTP server with a route of every kind, its limits, counters and log |
+//! | `httpd` | an HTTP server with a route of every kind, its limits, counters and log; on workers, routes that block |
 //! | `echo` | the smallest server: input to output, back-pressure for nothing |
 //! | `chat` | messages to every socket of every poller; what becomes of slow readers |
 //! | `relay` | accepting and connecting; two sockets tied together by messages and credit |
@@ -15,4 +15,4 @@ mod options;
 mod server;
 
 pub use options::{Addresses, ServerOptions, UsageError};
-pub use server::{print_line, serve};
+pub use server::{print_line, serve, serve_on_workers};

@@ -166,25 +166,18 @@ impl<M> Crew<M> {
         let Some(bell) = self.bells.get(me) else { return Duty::End };
         state.idle.push(me);
         loop {
-            let timed_out = match patience {
-                None => {
-                    state = bell.wait(state).unwrap_or_else(PoisonError::into_inner);
-                    false
-                }
-                Some(patience) => {
-                    let (after, result) =
-                        bell.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
-                    state = after;
-                    result.timed_out()
-                }
+            let timed_out;
+            (state, timed_out) = wait(bell, state, patience);
+            let job = state.hands.get_mut(me).and_then(Option::take);
+            if job.is_none() && !state.closed && !timed_out {
+                continue; // woken for no reason
+            }
+            state.idle.retain(|worker| *worker != me);
+            return match job {
+                Some(job) => Duty::Run(job),
+                None if state.closed => Duty::End,
+                None => Duty::Retry,
             };
-            if let Some(job) = state.hands.get_mut(me).and_then(Option::take) {
-                return Duty::Run(job);
-            }
-            if state.closed || timed_out {
-                state.idle.retain(|worker| *worker != me);
-                return if state.closed { Duty::End } else { Duty::Retry };
-            }
         }
     }
 
@@ -237,4 +230,17 @@ impl<M> Crew<M> {
             stuck: 0,
         }
     }
+}
+
+/// Waits for a bell, and no longer than that; whether that was too long.
+fn wait<'a, M>(
+    bell: &Condvar,
+    state: MutexGuard<'a, State<M>>,
+    patience: Option<Duration>,
+) -> (MutexGuard<'a, State<M>>, bool) {
+    let Some(patience) = patience else {
+        return (bell.wait(state).unwrap_or_else(PoisonError::into_inner), false);
+    };
+    let (state, result) = bell.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
+    (state, result.timed_out())
 }

@@ -105,3 +105,38 @@ impl<M> Lane<M> {
         self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// The worker's side.
+impl<M> Exchange<M> {
+    /// Moves input into the worker's buffer, as much as there is room for.
+    pub(crate) fn copy_input(&mut self, room: usize, buffer: &mut [u8]) -> usize {
+        let n = room.min(buffer.len()).min(self.input.len());
+        let (first, second) = self.input.as_slices();
+        let (head, rest) = buffer.split_at_mut(n.min(first.len()));
+        let (tail, _) = rest.split_at_mut(n - head.len());
+        head.copy_from_slice(first.get(..head.len()).unwrap_or_default());
+        tail.copy_from_slice(second.get(..tail.len()).unwrap_or_default());
+        self.input.drain(..n);
+        n
+    }
+
+    /// Appends output, but for the first `flying` bytes, which the poller has; how many it appended.
+    pub(crate) fn add_output(&mut self, pieces: &[&[u8]], flying: usize) -> usize {
+        let (mut skip, mut added) = (flying, 0);
+        for piece in pieces {
+            let new = piece.get(skip.min(piece.len())..).unwrap_or_default();
+            skip -= piece.len() - new.len();
+            self.output.extend(new);
+            added += new.len();
+        }
+        added
+    }
+
+    /// Marks the lane as one that nobody looks into any more; gives the messages that came too late.
+    pub(crate) fn end(&mut self, order: Order) -> VecDeque<M> {
+        self.order = Some(order);
+        self.over = true;
+        self.input = VecDeque::new();
+        core::mem::take(&mut self.messages)
+    }
+}

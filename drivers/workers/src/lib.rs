@@ -7,6 +7,7 @@ mod crew;
 mod lane;
 mod message;
 mod offload;
+mod outbox;
 mod report;
 mod stand_in;
 mod worker;

@@ -99,9 +99,11 @@ impl<M: Send + 'static> Link<M> for Handle<Offloaded<M>> {
 }
 
 /// What was rejected, as the program posted it.
-pub(crate) fn unwrap<M>(rejected: Rejected<Offloaded<M>>) -> Option<Rejected<M>> {
-    match rejected {
-        Rejected::Full(message) => message.user().map(Rejected::Full),
-        gone => gone.into_inner().user().map(Rejected::Gone),
+pub(crate) fn unwrap<M>(rejected: Rejected<Offloaded<M>>) -> Result<(), Rejected<M>> {
+    let full = matches!(rejected, Rejected::Full(_));
+    match rejected.into_inner().user() {
+        Some(message) if full => Err(Rejected::Full(message)),
+        Some(message) => Err(Rejected::Gone(message)),
+        None => Ok(()), // what was posted was the program's
     }
 }

@@ -6,13 +6,9 @@ use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 
 use lightcone_core::life::State;
-use lightcone_core::{
-    Address, CloseReason, ConnectError, ErrorKind, Handler, Instant, Next, Origin, Outbox, Rejected, Shard,
-    Slot, Storage, Token,
-};
+use lightcone_core::{CloseReason, ErrorKind, Handler, Instant, Next, Origin, Refusal, Shard, Slot, Storage};
 
-use crate::lane::{End, Exchange, Lane, Order};
-use crate::message::{Offloaded, unwrap};
+use crate::lane::{End, Lane, Order};
 use crate::worker::Worker;
 
 /// The most that a socket is told in one turn; then others come first.
@@ -33,11 +29,11 @@ impl<D> Memory<D> {
 }
 
 /// A place for one socket at a time. What is in it belongs to whoever has the socket's turn.
-pub(crate) struct StandIn<'s, D, M> {
-    memory: Option<&'s mut Memory<D>>,
-    shard: Option<Box<Shard<'s, D>>>,
+pub(crate) struct StandIn<'s, H: Handler> {
+    memory: Option<&'s mut Memory<H::Data>>,
+    shard: Option<Box<Shard<'s, H::Data>>>,
     /// The way to the poller's socket, from the first turn until the last callback has run.
-    lane: Option<Arc<Lane<M>>>,
+    lane: Option<Arc<Lane<H::Message>>>,
     /// Queued bytes that the poller has, or has in its lane, and that are not known to be sent.
     flying: usize,
     /// Whether the socket takes input.
@@ -64,14 +60,15 @@ enum Step<M> {
     /// What core itself has found due: a deadline.
     Due,
     Message(M),
+    /// So many bytes in the worker's buffer.
     Input(usize),
     Ended,
     Shutdown,
     Cut(CloseReason),
 }
 
-impl<'s, D, M> StandIn<'s, D, M> {
-    pub(crate) fn new(memory: &'s mut Memory<D>) -> Self {
+impl<'s, H: Handler> StandIn<'s, H> {
+    pub(crate) fn new(memory: &'s mut Memory<H::Data>) -> Self {
         Self {
             memory: Some(memory),
             shard: None,
@@ -88,62 +85,47 @@ impl<'s, D, M> StandIn<'s, D, M> {
         }
     }
 
+    /// Whether nobody lives here.
+    pub(crate) fn is_over(&self) -> bool {
+        self.lane.is_none()
+    }
+
     /// Runs what is due. `true`: there is more, or will be at once.
-    pub(crate) fn turn<H>(&mut self, lane: &Arc<Lane<M>>, worker: &mut Worker<'_, H>) -> bool
-    where
-        H: Handler<Data = D, Message = M>,
-    {
-        self.left = false;
-        if self.lane.is_none() {
+    pub(crate) fn turn(&mut self, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>) -> bool {
+        if self.is_over() {
             self.move_in(lane, worker);
         }
         if let Some(shard) = &mut self.shard {
             shard.tick(worker.now());
         }
         for _ in 0..STEPS_A_TURN {
-            if self.is_over() {
-                break;
-            }
             let Some(step) = self.next_step(lane, worker) else {
                 return self.settle(lane, worker, false);
             };
-            self.survive(lane, worker, |this, worker| this.take(step, lane, worker));
+            self.survive(step, lane, worker);
+            if self.is_over() {
+                break;
+            }
         }
         self.settle(lane, worker, true)
     }
 
     /// Ends the socket, whatever it has left to do: nobody works any more.
-    pub(crate) fn abort<H>(&mut self, worker: &mut Worker<'_, H>)
-    where
-        H: Handler<Data = D, Message = M>,
-    {
+    pub(crate) fn abort(&mut self, worker: &mut Worker<'_, H>) {
         let Some(lane) = self.lane.clone() else { return };
         worker.counts().aborted.add(1);
-        self.survive(&lane, worker, |this, worker| {
-            this.take(Step::Cut(CloseReason::Shutdown), &lane, worker);
-        });
+        self.survive(Step::Cut(CloseReason::Shutdown), &lane, worker);
         self.settle(&lane, worker, false);
     }
 
-    /// Ends a socket that nobody has been told of.
-    pub(crate) fn turn_away<H>(&mut self, lane: &Arc<Lane<M>>, worker: &mut Worker<'_, H>)
-    where
-        H: Handler<Data = D, Message = M>,
-    {
+    /// Ends a socket of which the handler has not been told.
+    pub(crate) fn turn_away(&mut self, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>) {
         self.end(Order::Abort, lane, worker);
         self.settle(lane, worker, false);
     }
 
-    /// Whether nobody lives here.
-    pub(crate) fn is_over(&self) -> bool {
-        self.lane.is_none()
-    }
-
-    /// The next socket's shard, made the first time.
-    fn move_in<H>(&mut self, lane: &Arc<Lane<M>>, worker: &Worker<'_, H>)
-    where
-        H: Handler<Data = D, Message = M>,
-    {
+    /// Makes the shard, the first time, and has it stand in for this socket.
+    fn move_in(&mut self, lane: &Arc<Lane<H::Message>>, worker: &Worker<'_, H>) {
         if let Some(memory) = self.memory.take() {
             let config = worker.config();
             memory.slots = Box::new_uninit_slice(config.sockets);
@@ -166,38 +148,8 @@ impl<'s, D, M> StandIn<'s, D, M> {
         self.opened = false;
     }
 
-    /// Runs callbacks. One that panics costs its socket, as it does on a poller: it gets its `close`, and if that panics
-    /// too, no more.
-    fn survive<H>(
-        &mut self,
-        lane: &Arc<Lane<M>>,
-        worker: &mut Worker<'_, H>,
-        run: impl FnOnce(&mut Self, &mut Worker<'_, H>),
-    ) where
-        H: Handler<Data = D, Message = M>,
-    {
-        let mut outcome = catch_unwind(AssertUnwindSafe(|| run(self, worker)));
-        for _ in 0..2 {
-            if outcome.is_ok() {
-                return;
-            }
-            worker.counts().panics.add(1);
-            let again = || {
-                if self.shard.as_ref().is_none_or(|shard| shard.in_use() == 0) {
-                    return self.end(Order::Close, lane, worker); // it was `admit`
-                }
-                self.take(Step::Cut(CloseReason::HandlerPanic), lane, worker);
-            };
-            outcome = catch_unwind(AssertUnwindSafe(again));
-        }
-        worker.counts().panics.add(usize::from(outcome.is_err()));
-    }
-
     /// What to tell the socket next. Ends come last, so that what came before them is heard before them.
-    fn next_step<H>(&mut self, lane: &Lane<M>, worker: &mut Worker<'_, H>) -> Option<Step<M>>
-    where
-        H: Handler<Data = D, Message = M>,
-    {
+    fn next_step(&mut self, lane: &Lane<H::Message>, worker: &mut Worker<'_, H>) -> Option<Step<H::Message>> {
         let shard = self.shard.as_deref_mut()?;
         if shard.in_use() == 0 {
             return Some(Step::Begin);
@@ -219,102 +171,101 @@ impl<'s, D, M> StandIn<'s, D, M> {
         if room > 0 && !exchange.input.is_empty() {
             return Some(Step::Input(exchange.copy_input(room, worker.buffer_mut())));
         }
-        if exchange.ended && exchange.input.is_empty() && room > 0 && !self.ended {
-            self.ended = true;
+        // who does not read does not see the end either
+        if room > 0 && exchange.ended && !core::mem::replace(&mut self.ended, exchange.ended) {
             return Some(Step::Ended);
         }
         if core::mem::take(&mut exchange.shutdown) {
             return Some(Step::Shutdown);
         }
         match exchange.end {
-            Some(End::Closed(reason)) if !self.cut => {
-                self.cut = true;
-                Some(Step::Cut(reason))
-            }
+            Some(End::Closed(reason)) if !core::mem::replace(&mut self.cut, true) => Some(Step::Cut(reason)),
             _ => None,
         }
     }
 
+    /// Takes a step. A callback that panics costs its socket, as it does on a poller: it gets its `close`, and if that
+    /// panics, too, no more.
+    fn survive(&mut self, step: Step<H::Message>, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>) {
+        let mut outcome = catch_unwind(AssertUnwindSafe(|| self.take(step, lane, worker)));
+        for _ in 0..2 {
+            if outcome.is_ok() {
+                return;
+            }
+            worker.counts().panics.add(1);
+            outcome = catch_unwind(AssertUnwindSafe(|| self.end_panicked(lane, worker)));
+        }
+        worker.counts().panics.add(usize::from(outcome.is_err()));
+    }
+
+    fn end_panicked(&mut self, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>) {
+        if self.shard.as_ref().is_some_and(|shard| shard.in_use() > 0) {
+            self.take(Step::Cut(CloseReason::HandlerPanic), lane, worker);
+        } else {
+            self.end(Order::Close, lane, worker); // it was `admit`, and there is no socket
+        }
+    }
+
     /// Tells the socket, and carries out what follows.
-    fn take<H>(&mut self, step: Step<M>, lane: &Arc<Lane<M>>, worker: &mut Worker<'_, H>)
-    where
-        H: Handler<Data = D, Message = M>,
-    {
-        if matches!(step, Step::Begin) {
-            return self.begin(lane, worker);
+    fn take(&mut self, step: Step<H::Message>, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>) {
+        if matches!(step, Step::Begin) && !self.begin(lane, worker) {
+            return self.end(Order::Close, lane, worker);
         }
         let Some(shard) = self.shard.as_deref_mut() else { return };
         if matches!(step, Step::Shutdown) {
             shard.stop(); // that is why it ends from now on
         }
         let Some(mut port) = shard.port(lane.token) else { return };
-        // more output may have been queued than the poller has been given
-        port.writable();
-        let mut outbox = WorkerOutbox { lane };
-        let (handler, buffer, mut cx) = worker.callback(lane, &mut outbox);
+        port.writable(); // more may have been queued than the poller has been given
+        let mut callback = worker.callback(lane);
         let next = match step {
-            Step::Message(message) => match port.message(message, handler, &mut cx) {
+            Step::Begin | Step::Due => callback.run(&mut port),
+            Step::Message(message) => match callback.message(port, message) {
                 Ok(next) => next,
-                Err(late) => {
-                    drop(late);
-                    return worker.counts().lost.add(1);
-                }
+                Err(_late) => return worker.counts().lost.add(1),
             },
-            step => {
-                match step {
-                    Step::Sent(n) => {
-                        self.flying -= n;
-                        port.sent(n);
-                    }
-                    Step::Input(n) => port.received(buffer.get(..n).unwrap_or_default()),
-                    Step::Ended => port.ended(),
-                    Step::Shutdown => port.shutdown(),
-                    Step::Cut(reason) => port.cut(reason),
-                    Step::Begin | Step::Due | Step::Message(_) => {}
-                }
-                port.run(handler, &mut cx)
+            Step::Sent(n) => {
+                self.flying -= n;
+                port.sent(n);
+                callback.run(&mut port)
+            }
+            Step::Input(n) => callback.receive(&mut port, n),
+            Step::Ended => {
+                port.ended();
+                callback.run(&mut port)
+            }
+            Step::Shutdown => {
+                port.shutdown();
+                callback.run(&mut port)
+            }
+            Step::Cut(reason) => {
+                port.cut(reason);
+                callback.run(&mut port)
             }
         };
         self.carry_out(next, lane, worker);
     }
 
-    /// Asks the handler whether it wants the socket, and tells it how that began.
-    fn begin<H>(&mut self, lane: &Arc<Lane<M>>, worker: &mut Worker<'_, H>)
-    where
-        H: Handler<Data = D, Message = M>,
-    {
-        let Some(shard) = self.shard.as_deref_mut() else { return };
-        let refused = match lane.exchange().end {
-            Some(End::Refused(kind)) => Some(kind),
-            Some(End::Closed(_)) | None => None,
-        };
-        let Ok(()) = admit(shard, lane, refused, worker.handler_mut()) else {
-            return self.end(Order::Close, lane, worker);
-        };
-        let Some(mut port) = shard.port(lane.token) else { return };
-        match refused {
-            Some(kind) => port.failed(kind),
-            None => {
-                self.opened = true;
-                worker.counts().opened.add(1);
-            }
+    /// Asks the handler for a socket's data; whether it wants the socket. One whose connect failed is let begin to
+    /// connect, so as to be told.
+    fn begin(&mut self, lane: &Lane<H::Message>, worker: &mut Worker<'_, H>) -> bool {
+        let Some(shard) = self.shard.as_deref_mut() else { return false };
+        let end = lane.exchange().end;
+        if let (Some(End::Refused(error)), Origin::Connecting { tag }) = (end, lane.origin) {
+            return refuse(shard, lane, tag, error, worker.handler_mut()).is_ok();
         }
-        let mut outbox = WorkerOutbox { lane };
-        let (handler, _, mut cx) = worker.callback(lane, &mut outbox);
-        let next = port.run(handler, &mut cx);
-        self.carry_out(next, lane, worker);
+        self.opened = shard.admit(worker.handler_mut(), lane.origin, &lane.peer).is_ok();
+        worker.counts().opened.add(usize::from(self.opened));
+        self.opened
     }
 
     /// Carries out the socket's orders until it waits.
-    fn carry_out<H>(&mut self, mut next: Next, lane: &Arc<Lane<M>>, worker: &mut Worker<'_, H>)
-    where
-        H: Handler<Data = D, Message = M>,
-    {
+    fn carry_out(&mut self, mut next: Next, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>) {
         loop {
             let Some(shard) = self.shard.as_deref_mut() else { return };
             if next == Next::Close {
-                let order = if shard.breaks_off() { Order::Abort } else { Order::Close };
                 worker.counts().closed.add(usize::from(self.opened));
+                let order = after_close(shard.breaks_off());
                 return self.end(order, lane, worker);
             }
             let Some(mut port) = shard.port(lane.token) else { return };
@@ -335,44 +286,32 @@ impl<'s, D, M> StandIn<'s, D, M> {
                     port.blocked(); // until the poller says what of it was sent
                 }
                 Next::Shut => {
-                    let parts = port.state() == State::Parting;
-                    lane.exchange().order = Some(if parts { Order::Linger } else { Order::Finish });
+                    let order = after_shut(port.state());
+                    lane.exchange().order = Some(order);
                     self.left = true;
                     port.shut();
                 }
-                // none is in flight: bytes are copied
+                // bytes are copied: none is ever in flight
                 Next::Cancel | Next::Close => port.sent(0),
             }
-            let mut outbox = WorkerOutbox { lane };
-            let (handler, _, mut cx) = worker.callback(lane, &mut outbox);
-            next = port.run(handler, &mut cx);
+            next = worker.callback(lane).run(&mut port);
         }
     }
 
     /// The last callback has run, or there is none.
-    fn end<H>(&mut self, order: Order, lane: &Arc<Lane<M>>, worker: &Worker<'_, H>)
-    where
-        H: Handler<Data = D, Message = M>,
-    {
-        let mut exchange = lane.exchange();
-        exchange.order = Some(order);
-        exchange.over = true;
-        exchange.input = alloc::collections::VecDeque::new();
-        let late = core::mem::take(&mut exchange.messages);
-        drop(exchange);
+    fn end(&mut self, order: Order, lane: &Lane<H::Message>, worker: &Worker<'_, H>) {
+        let late = lane.exchange().end(order);
         worker.counts().lost.add(late.len());
         self.lane = None;
         self.left = true;
     }
 
-    /// Ends the turn: says what the poller is to be told of, and tells it that there is something.
-    fn settle<H>(&mut self, lane: &Arc<Lane<M>>, worker: &mut Worker<'_, H>, mut again: bool) -> bool
-    where
-        H: Handler<Data = D, Message = M>,
-    {
+    /// Ends the turn: says what the poller is to be told of, and tells it that there is something. Whether the socket
+    /// wants another turn at once.
+    fn settle(&mut self, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>, mut again: bool) -> bool {
         let mut exchange = lane.exchange();
         exchange.worker = worker.id();
-        if self.lane.is_some() {
+        if !self.is_over() {
             // an open socket with room needs to know of what was sent no sooner than something else comes for it
             let waits = self.wants_sent || !self.reads || self.state != State::Open;
             exchange.tell_sent = waits && self.flying > 0;
@@ -387,87 +326,39 @@ impl<'s, D, M> StandIn<'s, D, M> {
             }
         }
         let resumes = exchange.paused && exchange.input.len() <= worker.input_max() / 2;
-        let tells = (self.left || resumes) && !exchange.told && exchange.end.is_none();
+        let left = core::mem::take(&mut self.left);
+        let tells = (left || resumes) && !exchange.told && exchange.end.is_none();
         exchange.told |= tells;
         drop(exchange);
         if tells {
             worker.tell(lane);
         }
-        again && self.lane.is_some()
+        again && !self.is_over()
     }
 }
 
-/// Asks the handler for a socket's data. One whose connect failed is let begin to connect, so as to be told.
-fn admit<H: Handler, M>(
+/// Lets a socket begin to connect, and fail.
+fn refuse<H: Handler>(
     shard: &mut Shard<'_, H::Data>,
-    lane: &Lane<M>,
-    refused: Option<ErrorKind>,
+    lane: &Lane<H::Message>,
+    tag: u64,
+    error: ErrorKind,
     handler: &mut H,
-) -> Result<(), lightcone_core::Refusal> {
-    match (refused, lane.origin) {
-        (Some(_), Origin::Connecting { tag }) => {
-            let token = shard.reserve().ok_or(lightcone_core::Refusal::Full)?;
-            shard.dial(handler, token, tag, &lane.peer)
-        }
-        _ => shard.admit(handler, lane.origin, &lane.peer).map(drop),
+) -> Result<(), Refusal> {
+    let token = shard.reserve().ok_or(Refusal::Full)?;
+    shard.dial(handler, token, tag, &lane.peer)?;
+    if let Some(mut port) = shard.port(token) {
+        port.failed(error);
     }
+    Ok(())
 }
 
-impl<M> Exchange<M> {
-    /// Moves input into the worker's buffer, as much as there is room for.
-    fn copy_input(&mut self, room: usize, buffer: &mut [u8]) -> usize {
-        let n = room.min(buffer.len()).min(self.input.len());
-        let (first, second) = self.input.as_slices();
-        let from_first = first.len().min(n);
-        if let Some((head, tail)) =
-            buffer.get_mut(..n).and_then(|buffer| buffer.split_at_mut_checked(from_first))
-        {
-            head.copy_from_slice(first.get(..from_first).unwrap_or_default());
-            tail.copy_from_slice(second.get(..n - from_first).unwrap_or_default());
-        }
-        self.input.drain(..n);
-        n
-    }
-
-    /// Appends output, but for the first `flying` bytes, which the poller has.
-    fn add_output(&mut self, pieces: &[&[u8]], flying: usize) -> usize {
-        let (mut skip, mut added) = (flying, 0);
-        for piece in pieces {
-            let new = piece.get(skip.min(piece.len())..).unwrap_or_default();
-            skip -= piece.len() - new.len();
-            self.output.extend(new);
-            added += new.len();
-        }
-        added
-    }
+/// What the poller does where the stand-in has shut down writing: it may have to discard what still comes.
+fn after_shut(state: State) -> Order {
+    if state == State::Parting { Order::Linger } else { Order::Finish }
 }
 
-/// What a callback on a worker reaches beside its own socket.
-struct WorkerOutbox<'a, M> {
-    lane: &'a Lane<M>,
-}
-
-impl<M> Outbox<M> for WorkerOutbox<'_, M> {
-    fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>> {
-        match self.lane.link.post(to, message.into()).map_err(unwrap) {
-            Ok(()) | Err(None) => Ok(()),
-            Err(Some(rejected)) => Err(rejected),
-        }
-    }
-
-    fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
-        let message = Offloaded::broadcast(message, clone);
-        match self.lane.link.broadcast(message, Offloaded::copy).map_err(unwrap) {
-            Ok(()) | Err(None) => Ok(()),
-            Err(Some(rejected)) => Err(rejected),
-        }
-    }
-
-    fn connect(&mut self, _: &Address, _: u64) -> Result<Token, ConnectError> {
-        Err(ConnectError::Unsupported)
-    }
-
-    fn local_address(&self, token: Token) -> Option<Address> {
-        self.lane.local.filter(|_| token == self.lane.token)
-    }
+/// What the poller does where the stand-in has closed.
+fn after_close(breaks_off: bool) -> Order {
+    if breaks_off { Order::Abort } else { Order::Close }
 }

@@ -6,12 +6,13 @@ use core::time::Duration;
 use std::sync::{Mutex, PoisonError, TryLockError};
 use std::thread;
 
-use lightcone_core::{Config, Context, Handler, Instant, Outbox, Rejected};
+use lightcone_core::{Config, Context, Handler, Instant, Next, Port, Rejected};
 use lightcone_unix::clock::Clock;
 
 use crate::crew::{Counts, Crew, Duty, Job};
 use crate::lane::Lane;
 use crate::message::{Kind, Offloaded};
+use crate::outbox::WorkerOutbox;
 use crate::stand_in::StandIn;
 
 /// How often a poller with a full mailbox is tried again.
@@ -20,7 +21,7 @@ const RETRY: Duration = Duration::from_millis(1);
 const LAST_RETRIES: usize = 1_000;
 
 /// The stand-ins' places: each is locked by whoever has the turn of the socket in it.
-pub(crate) type Places<'s, H> = [Mutex<StandIn<'s, <H as Handler>::Data, <H as Handler>::Message>>];
+pub(crate) type Places<'s, H> = [Mutex<StandIn<'s, H>>];
 
 /// What one worker has to itself.
 pub(crate) struct Worker<'a, H: Handler> {
@@ -86,14 +87,16 @@ impl<'a, H: Handler> Worker<'a, H> {
         &mut self.buffer
     }
 
-    /// What a callback takes.
-    pub(crate) fn callback<'b>(
-        &'b mut self,
-        lane: &Lane<H::Message>,
-        outbox: &'b mut dyn Outbox<H::Message>,
-    ) -> (&'b mut H, &'b [u8], Context<'b, H::Message>) {
-        let cx = Context::new(self.now, Some(self.unix_time), lane.token.poller(), outbox);
-        (&mut self.handler, &self.buffer, cx)
+    /// What it takes to run a callback of this socket.
+    pub(crate) fn callback<'b>(&'b mut self, lane: &'b Lane<H::Message>) -> Callback<'b, H> {
+        let (now, unix_time) = (self.now, Some(self.unix_time));
+        Callback {
+            handler: &mut self.handler,
+            buffer: &self.buffer,
+            outbox: WorkerOutbox { lane },
+            now,
+            unix_time,
+        }
     }
 
     /// Runs sockets until nobody works any more; then ends those that are left.
@@ -152,10 +155,9 @@ impl<'a, H: Handler> Worker<'a, H> {
 
     /// Tells a socket's poller that there is something for it.
     pub(crate) fn tell(&mut self, lane: &Arc<Lane<H::Message>>) {
-        match lane.link.post(lane.token, Offloaded(Kind::Ready)) {
-            Err(Rejected::Full(_)) => self.untold.push_back(Arc::clone(lane)),
-            // without its poller the socket has gone, too
-            Ok(()) | Err(_) => {}
+        // without its poller the socket has gone, too
+        if let Err(Rejected::Full(_)) = lane.link.post(lane.token, Offloaded(Kind::Ready)) {
+            self.untold.push_back(Arc::clone(lane));
         }
     }
 
@@ -191,5 +193,42 @@ impl<'a, H: Handler> Worker<'a, H> {
                 self.crew.give_back(number);
             }
         }
+    }
+}
+
+/// Runs callbacks of one socket.
+pub(crate) struct Callback<'b, H: Handler> {
+    handler: &'b mut H,
+    buffer: &'b [u8],
+    outbox: WorkerOutbox<'b, H::Message>,
+    now: Instant,
+    unix_time: Option<u64>,
+}
+
+impl<'b, H: Handler> Callback<'b, H> {
+    /// Delivers what is due.
+    pub(crate) fn run(&mut self, port: &mut Port<'_, '_, H::Data>) -> Next {
+        let poller = self.outbox.lane.token.poller();
+        port.run(self.handler, &mut Context::new(self.now, self.unix_time, poller, &mut self.outbox))
+    }
+
+    /// The same, with the first `n` bytes of the worker's buffer.
+    pub(crate) fn receive<'p>(&mut self, port: &mut Port<'p, '_, H::Data>, n: usize) -> Next
+    where
+        'b: 'p,
+    {
+        port.received(self.buffer.get(..n).unwrap_or_default());
+        self.run(port)
+    }
+
+    /// Delivers a message, or gives it back.
+    pub(crate) fn message(
+        &mut self,
+        port: Port<'_, '_, H::Data>,
+        message: H::Message,
+    ) -> Result<Next, H::Message> {
+        let poller = self.outbox.lane.token.poller();
+        let mut cx = Context::new(self.now, self.unix_time, poller, &mut self.outbox);
+        port.message(message, self.handler, &mut cx)
     }
 }

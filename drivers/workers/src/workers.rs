@@ -218,14 +218,16 @@ where
             for id in 1..workers {
                 let (news, places) = (ready.clone(), &places);
                 let spawned = name(id).spawn_scoped(scope, move || self.work(id, news, places));
-                if let Err(error) = spawned {
-                    // nobody waits for what never ran; the others end when the error has been seen
-                    self.crew.ended();
-                    let _ = ready.send(Err(error));
-                }
+                spawned.map(drop).unwrap_or_else(|error| self.miss(&ready, error));
             }
             self.work(0, ready, &places);
         });
+    }
+
+    /// Nobody waits for a worker that never ran; the others end when its error has been seen.
+    fn miss(&self, ready: &News, error: io::Error) {
+        self.crew.ended();
+        let _ = ready.send(Err(error));
     }
 
     fn work(&self, id: usize, ready: News, places: &crate::worker::Places<'_, H>) {

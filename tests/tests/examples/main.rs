@@ -6,5 +6,6 @@
 mod chat;
 mod command_line;
 mod echo;
+mod httpd;
 mod program;
 mod relay;

@@ -27,7 +27,8 @@ fn build(profile: &Path) {
     let directory = profile.file_name().and_then(|name| name.to_str()).unwrap();
     let mut cargo = Command::new(env!("CARGO"));
     // the whole workspace, so that dependencies have the features they have been built with
-    cargo.args(["build", "--quiet", "--workspace", "--example=echo", "--example=chat", "--example=relay"]);
+    cargo.args(["build", "--quiet", "--workspace"]);
+    cargo.args(["--example=echo", "--example=chat", "--example=relay", "--example=httpd"]);
     cargo.args(["--profile", if directory == "debug" { "dev" } else { directory }]);
     cargo.arg("--target-dir").arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
     assert!(cargo.status().unwrap().success(), "cargo cannot build the examples");
