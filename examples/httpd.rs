@@ -106,16 +106,14 @@ impl Metrics<'_> {
     fn engine(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (engine, loads) = &self.engine;
         each(f, ("connections", "gauge"), "poller", loads.iter().map(|load| u64::from(*load)))?;
-        let counters: [(_, fn(&lightcone_core::Stats) -> u64); 5] = [
-            ("connections_accepted_total", |stats| stats.accepted),
-            ("connections_turned_away_total", |stats| stats.turned_away),
-            ("received_bytes_total", |stats| stats.bytes_in),
-            ("sent_bytes_total", |stats| stats.bytes_out),
-            ("lost_bytes_total", |stats| stats.bytes_lost),
-        ];
-        for (name, count) in counters {
-            each(f, (name, "counter"), "poller", engine.iter().map(count))?;
-        }
+        let mut counter = |name: &str, count: fn(&lightcone_core::Stats) -> u64| {
+            each(f, (name, "counter"), "poller", engine.iter().map(count))
+        };
+        counter("connections_accepted_total", |stats| stats.accepted)?;
+        counter("connections_turned_away_total", |stats| stats.turned_away)?;
+        counter("received_bytes_total", |stats| stats.bytes_in)?;
+        counter("sent_bytes_total", |stats| stats.bytes_out)?;
+        counter("lost_bytes_total", |stats| stats.bytes_lost)?;
         writeln!(f, "# TYPE lightcone_connections_closed_total counter")?;
         for (poller, stats) in engine.iter().enumerate() {
             for (reason, count) in CloseReason::NAMES.iter().zip(stats.closed) {

@@ -199,7 +199,7 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "sync/gate.rs",
-        "every_post_gets_a_turn",
+        "every_post_gets_a_pass",
         "(before & BUSY == 0).then_some",
         "(before <= 3).then_some",
     ),

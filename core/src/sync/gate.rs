@@ -11,37 +11,37 @@ const POSTED: u32 = 2;
 /// Lets any number of threads ask that something be looked after, and one at a time do it.
 ///
 /// Who has something for a socket leaves it where the socket's runner will look, then posts. Of all posts since the
-/// gate was last idle one is told to schedule the socket, and so there is one [`Turn`] at most, whatever threads it
+/// gate was last idle one is told to schedule the socket, and so there is one [`Pass`] at most, whatever threads it
 /// wanders through:
 ///
 /// ```
-/// # use lightcone_core::sync::{Gate, Turn};
-/// # let (gate, leave, schedule) = (Gate::new(), || (), |_: Turn| ());
+/// # use lightcone_core::sync::{Gate, Pass};
+/// # let (gate, leave, schedule) = (Gate::new(), || (), |_: Pass| ());
 /// leave();
-/// if let Some(turn) = gate.post() {
-///     schedule(turn); // to whatever thread
+/// if let Some(pass) = gate.post() {
+///     schedule(pass); // to whatever thread
 /// }
 /// ```
 ///
 /// The runner looks, does what there is, and tries to leave. If something was posted in between, it is refused, and the
-/// turn is still its own: it looks again, or puts itself behind others first.
+/// pass is still its own: it looks again, or puts itself behind others first.
 ///
 /// ```
 /// # use lightcone_core::sync::Gate;
 /// # let (gate, look) = (Gate::new(), || ());
-/// # let mut turn = gate.post().expect("idle before");
+/// # let mut pass = gate.post().expect("idle before");
 /// loop {
-///     turn.look(&gate);
+///     pass.look(&gate);
 ///     look();
-///     match turn.leave(&gate) {
+///     match pass.leave(&gate) {
 ///         Ok(()) => break,
-///         Err(again) => turn = again,
+///         Err(again) => pass = again,
 ///     }
 /// }
 /// ```
 ///
 /// Everything that one runner did is seen by the next, and everything that was left before a post by the runner's next
-/// look. All operations are read-modify-writes of one word. A turn that is dropped leaves the gate shut for good.
+/// look. All operations are read-modify-writes of one word. A pass that is dropped leaves the gate shut for good.
 #[derive(Debug)]
 pub struct Gate(AtomicU32);
 
@@ -56,11 +56,11 @@ impl Gate {
 
     /// Says that something was left. Call it after that, from any thread.
     ///
-    /// `Some` if nobody runs or is about to: the caller has the turn, and must see to it that somebody takes it.
+    /// `Some` if nobody runs or is about to: the caller has the pass, and must see to it that somebody uses it.
     #[must_use = "nobody else will run"]
-    pub fn post(&self) -> Option<Turn> {
+    pub fn post(&self) -> Option<Pass> {
         let before = self.0.fetch_or(BUSY | POSTED, ord::POST);
-        (before & BUSY == 0).then_some(Turn(()))
+        (before & BUSY == 0).then_some(Pass(()))
     }
 }
 
@@ -77,20 +77,20 @@ impl Default for Gate {
 /// let second = Gate::new().post().expect("idle before").clone();
 /// ```
 #[derive(Debug)]
-#[must_use = "a turn that is dropped leaves the gate shut"]
-pub struct Turn(());
+#[must_use = "a pass that is dropped leaves the gate shut"]
+pub struct Pass(());
 
-impl Turn {
+impl Pass {
     /// Before looking at what was left: later posts will be noticed by [`leave`](Self::leave).
     pub fn look(&mut self, gate: &Gate) {
         gate.0.swap(BUSY, ord::LOOK);
     }
 
-    /// Ends the turn, unless something was posted since the last look.
+    /// Gives the pass up, unless something was posted since the last look.
     ///
     /// # Errors
     ///
-    /// The turn, if so.
+    /// The pass, if so.
     pub fn leave(self, gate: &Gate) -> Result<(), Self> {
         match gate.0.compare_exchange(BUSY, 0, ord::LEAVE, Ordering::Relaxed) {
             Ok(_) => Ok(()),
@@ -107,34 +107,34 @@ mod tests {
     use super::*;
 
     assert_impl_all!(Gate: Send, Sync);
-    assert_impl_all!(Turn: Send);
-    assert_not_impl_any!(Turn: Clone, Copy);
+    assert_impl_all!(Pass: Send);
+    assert_not_impl_any!(Pass: Clone, Copy);
 
     #[test]
-    fn one_of_many_posts_gets_the_turn() {
+    fn one_of_many_posts_gets_the_pass() {
         let gate = Gate::new();
-        let turn = gate.post();
-        assert!(turn.is_some());
+        let pass = gate.post();
+        assert!(pass.is_some());
         assert!(gate.post().is_none());
         assert!(gate.post().is_none());
     }
 
     #[test]
-    fn a_post_after_the_look_refuses_the_end() {
+    fn a_post_after_the_look_keeps_the_pass() {
         let gate = Gate::new();
-        let mut turn = gate.post().unwrap();
-        turn.look(&gate);
+        let mut pass = gate.post().unwrap();
+        pass.look(&gate);
         assert!(gate.post().is_none());
-        turn = turn.leave(&gate).unwrap_err();
-        turn.look(&gate);
-        assert!(turn.leave(&gate).is_ok());
+        pass = pass.leave(&gate).unwrap_err();
+        pass.look(&gate);
+        assert!(pass.leave(&gate).is_ok());
         assert!(gate.post().is_some());
     }
 
     #[test]
     fn who_has_not_looked_does_not_leave() {
         let gate = Gate::new();
-        let turn = gate.post().unwrap();
-        assert!(turn.leave(&gate).is_err());
+        let pass = gate.post().unwrap();
+        assert!(pass.leave(&gate).is_err());
     }
 }

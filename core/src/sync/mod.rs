@@ -12,7 +12,7 @@
 //! | a mailbox's tail | every producer, every closer | always, by read-modify-write |
 //! | a mailbox's head | its [`Receiver`] | always; no other thread reads it |
 //! | a [`WakeFlag`] | producers by `notify`, its poller by the rest | always, by read-modify-write |
-//! | a [`Gate`] | posters by `post`, whoever has its [`Turn`] by the rest | always, by read-modify-write |
+//! | a [`Gate`] | posters by `post`, whoever has its [`Pass`] by the rest | always, by read-modify-write |
 //! | a [`Counter`] | its one writer by load and store, everyone by load | always; nothing is published through it |
 //! | a [`Load`] | everyone | always; a hint, nothing is published through it |
 //!
@@ -37,7 +37,7 @@ with_exchange! {
     mod slot;
     mod wake;
 
-    pub use gate::{Gate, Turn};
+    pub use gate::{Gate, Pass};
     pub use load::{Load, Reservation};
     #[cfg(not(loom))]
     pub use mailbox::StaticMailbox;

@@ -35,7 +35,7 @@ pub(crate) const NOTIFY: Ordering = Ordering::Release;
 pub(crate) const AWAKE: Ordering = Ordering::Acquire;
 
 /// Poster of a gate, `fetch_or`. Pairs with [`LOOK`]: what was left before is there. It need not acquire, though it may
-/// get the turn: it continues what [`LEAVE`] released, and whoever runs looks first.
+/// get the pass: it continues what [`LEAVE`] released, and whoever runs looks first.
 pub(crate) const POST: Ordering = Ordering::Release;
 
 /// Runner of a gate, swap before it looks. Pairs with [`POST`], and with the [`LEAVE`] of the runner before.

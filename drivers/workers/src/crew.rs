@@ -5,7 +5,7 @@ use alloc::sync::Arc;
 use core::time::Duration;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use lightcone_core::sync::{Counter, Turn};
+use lightcone_core::sync::{Counter, Pass};
 
 use crate::lane::Lane;
 use crate::report::Report;
@@ -13,7 +13,7 @@ use crate::report::Report;
 /// A socket whose callbacks are due, with the right to run them.
 pub(crate) struct Job<M> {
     pub(crate) lane: Arc<Lane<M>>,
-    pub(crate) turn: Turn,
+    pub(crate) pass: Pass,
 }
 
 /// What bounds the lanes.
@@ -53,7 +53,7 @@ pub(crate) struct Crew<M> {
 }
 
 struct State<M> {
-    /// Sockets that wait for any worker: each at most once, since it has one turn.
+    /// Sockets that wait for any worker: each at most once, since it has one pass.
     ready: VecDeque<Job<M>>,
     /// What was given to a worker that was idle.
     hands: Box<[Option<Job<M>>]>,

@@ -12,7 +12,7 @@ use crate::message::Link;
 /// One socket's. The poller leaves here what has come for it and posts to the gate; a worker leaves what is to be done
 /// and posts a message to the socket.
 pub(crate) struct Lane<M> {
-    /// Whose turn it is to run callbacks.
+    /// Keeps the callbacks serial.
     pub(crate) gate: Gate,
     pub(crate) token: Token,
     /// Its stand-in's place.

@@ -108,8 +108,8 @@ impl<M> Handler for Offload<M> {
         }
         if news
             && !over
-            && let Some(turn) = lane.gate.post()
-            && self.crew.schedule(Job { lane: Arc::clone(lane), turn }, worker).is_err()
+            && let Some(pass) = lane.gate.post()
+            && self.crew.schedule(Job { lane: Arc::clone(lane), pass }, worker).is_err()
         {
             stream.abort(); // there are no workers any more
         }

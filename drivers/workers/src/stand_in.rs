@@ -28,7 +28,7 @@ impl<D> Memory<D> {
     }
 }
 
-/// A place for one socket at a time. What is in it belongs to whoever has the socket's turn.
+/// A place for one socket at a time. What is in it belongs to whoever has the socket's pass.
 pub(crate) struct StandIn<'s, H: Handler> {
     memory: Option<&'s mut Memory<H::Data>>,
     shard: Option<Box<Shard<'s, H::Data>>>,

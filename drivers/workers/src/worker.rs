@@ -18,9 +18,9 @@ use crate::stand_in::StandIn;
 /// How often a poller with a full mailbox is tried again.
 const RETRY: Duration = Duration::from_millis(1);
 /// How often at most when the worker is about to end.
-const LAST_RETRIES: usize = 1_000;
+const LAST_RETRIES: usize = 500;
 
-/// The stand-ins' places: each is locked by whoever has the turn of the socket in it.
+/// The stand-ins' places: each is locked by whoever has the pass of the socket in it.
 pub(crate) type Places<'s, H> = [Mutex<StandIn<'s, H>>];
 
 /// What one worker has to itself.
@@ -124,11 +124,11 @@ impl<'a, H: Handler> Worker<'a, H> {
 
     /// Gives a socket one turn; the job back, if it wants another.
     fn run(&mut self, job: Job<H::Message>, places: &Places<'_, H>) -> Option<Job<H::Message>> {
-        let Job { lane, mut turn } = job;
+        let Job { lane, mut pass } = job;
         let place = places.get(lane.place as usize)?;
         self.counts.turns.add(1);
         self.look_at_the_clock();
-        turn.look(&lane.gate);
+        pass.look(&lane.gate);
         let mut stand_in = place.lock().unwrap_or_else(PoisonError::into_inner);
         if lane.exchange().over {
             return None; // ended by another worker, as nobody works any more
@@ -141,10 +141,10 @@ impl<'a, H: Handler> Worker<'a, H> {
             return None; // the gate stays shut: there is nothing behind it
         }
         if again {
-            return Some(Job { lane, turn });
+            return Some(Job { lane, pass });
         }
-        let turn = turn.leave(&lane.gate).err()?;
-        Some(Job { lane, turn })
+        let pass = pass.leave(&lane.gate).err()?;
+        Some(Job { lane, pass })
     }
 
     fn look_at_the_clock(&mut self) {

@@ -4,7 +4,7 @@ use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
 use loom_tests::model::{Racy, Seen, check, check_all, unordered_hand_over};
-use loom_tests::sync::{Gate, Turn};
+use loom_tests::sync::{Gate, Pass};
 
 #[test]
 #[should_panic(expected = "Causality violation")]
@@ -19,9 +19,9 @@ struct Socket {
     /// runner see it.
     left: [AtomicUsize; 3],
     data: Racy,
-    /// What runners have found, by poster, and how many turns there were: statistics, which loom does not see.
+    /// What runners have found, by poster, and how many runs there were: statistics, which loom does not see.
     found: [std::sync::atomic::AtomicUsize; 3],
-    turns: std::sync::atomic::AtomicUsize,
+    runs: std::sync::atomic::AtomicUsize,
 }
 
 impl Socket {
@@ -31,30 +31,30 @@ impl Socket {
             left: core::array::from_fn(|_| AtomicUsize::new(0)),
             data: Racy::new(),
             found: core::array::from_fn(|_| 0.into()),
-            turns: 0.into(),
+            runs: 0.into(),
         })
     }
 
     /// Leaves something as `poster`, posts, and runs if it is told to.
     fn post(&self, poster: usize) {
         self.left[poster].store(1, Ordering::Relaxed);
-        if let Some(turn) = self.gate.post() {
-            self.run(turn);
+        if let Some(pass) = self.gate.post() {
+            self.run(pass);
         }
     }
 
     /// What the thread does to which a socket was scheduled.
-    fn run(&self, mut turn: Turn) {
-        self.turns.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    fn run(&self, mut pass: Pass) {
+        self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         loop {
-            turn.look(&self.gate);
+            pass.look(&self.gate);
             self.data.touch();
             for (left, found) in self.left.iter().zip(&self.found) {
                 found.fetch_max(left.load(Ordering::Relaxed), std::sync::atomic::Ordering::Relaxed);
             }
-            match turn.leave(&self.gate) {
+            match pass.leave(&self.gate) {
                 Ok(()) => return,
-                Err(again) => turn = again,
+                Err(again) => pass = again,
             }
         }
     }
@@ -75,12 +75,12 @@ fn all_is_found(posters: usize, seen: &Seen) {
     for poster in 0..posters {
         assert_eq!(load(&socket.found[poster]), 1, "post {poster}");
     }
-    let turns = load(&socket.turns);
-    seen.note("one turn for all", turns == 1);
-    seen.note("a turn for each", turns == posters);
+    let runs = load(&socket.runs);
+    seen.note("one run for all", runs == 1);
+    seen.note("a run for each", runs == posters);
 }
 
-const OUTCOMES: [&str; 2] = ["one turn for all", "a turn for each"];
+const OUTCOMES: [&str; 2] = ["one run for all", "a run for each"];
 
 #[test]
 fn callbacks_are_serial_and_no_post_goes_unseen() {
@@ -92,27 +92,27 @@ fn two_posters_in_every_schedule() {
     check_all("gate::two_posters_in_every_schedule", &OUTCOMES, |seen| all_is_found(2, seen));
 }
 
-/// The runner is a thread of its own, as a worker is: the turn goes there, and comes back when it was refused.
+/// The runner is a thread of its own, as a worker is: the pass goes there, and comes back when it was refused.
 #[test]
-fn a_turn_goes_from_thread_to_thread() {
-    check("gate::a_turn_goes_from_thread_to_thread", &["left at once", "looked again"], |seen| {
+fn a_pass_goes_from_thread_to_thread() {
+    check("gate::a_pass_goes_from_thread_to_thread", &["left at once", "looked again"], |seen| {
         let socket = Socket::new();
         socket.left[0].store(1, Ordering::Relaxed);
-        let mut turn = socket.gate.post().expect("nobody runs");
+        let mut pass = socket.gate.post().expect("nobody runs");
         let worker = thread::spawn({
             let socket = Arc::clone(&socket);
             move || {
-                turn.look(&socket.gate);
+                pass.look(&socket.gate);
                 socket.data.touch();
-                turn.leave(&socket.gate).err()
+                pass.leave(&socket.gate).err()
             }
         });
         socket.post(1);
         let again = worker.join().expect("no panic");
         seen.note("left at once", again.is_none());
         seen.note("looked again", again.is_some());
-        if let Some(turn) = again {
-            socket.run(turn);
+        if let Some(pass) = again {
+            socket.run(pass);
         }
         assert!(socket.gate.post().is_some(), "nobody has it");
     });

@@ -15,7 +15,13 @@ use crate::rig::{Barrier, Rig, engine, exchange, pattern, read, wait_until, work
 /// Sends every byte back; blocks at a `b`, sleeps 10 ms at an `s`.
 struct Moody {
     barrier: Barrier,
-    worker: usize,
+    /// The letter of its worker.
+    worker: u8,
+}
+
+/// What tells a worker from others.
+fn letter(worker: usize) -> u8 {
+    b'A' + u8::try_from(worker).unwrap()
 }
 
 impl Moody {
@@ -30,7 +36,7 @@ impl Moody {
                 b's' => thread::sleep(Duration::from_millis(10)),
                 _ => {}
             }
-            let answer = if byte == b'w' { b'A' + self.worker as u8 } else { byte };
+            let answer = if byte == b'w' { self.worker } else { byte };
             socket.consume(1);
             socket.send(&[answer]).unwrap();
         }
@@ -57,7 +63,7 @@ impl Handler for Moody {
 fn moody(count: usize) -> (Rig<u64>, Barrier) {
     let barrier = Barrier::default();
     let shared = barrier.clone();
-    let make = move |worker| Moody { barrier: shared.clone(), worker };
+    let make = move |worker| Moody { barrier: shared.clone(), worker: letter(worker) };
     (Rig::start(engine(), workers(count), make), barrier)
 }
 
@@ -93,7 +99,7 @@ fn others_are_served_while_all_workers_but_one_are_blocked() {
 fn without_workers_others_wait() {
     let barrier = Barrier::default();
     let shared = barrier.clone();
-    let engine = engine().start(move |_| Moody { barrier: shared.clone(), worker: 0 }).unwrap();
+    let engine = engine().start(move |_| Moody { barrier: shared.clone(), worker: letter(0) }).unwrap();
     let listener = engine.listen("127.0.0.1:0").unwrap();
     let connect = || TcpStream::connect(listener.endpoint().as_inet().unwrap()).unwrap();
     let (blocked, mut other) = (connect(), connect());
@@ -133,8 +139,10 @@ fn a_blocked_socket_is_not_read_from_beyond_its_bounds() {
     let barrier = Barrier::default();
     let shared = barrier.clone();
     let small = engine().receive(4_096, 8);
-    let rig =
-        Rig::start(small, workers(2).receive(4_096), move |worker| Moody { barrier: shared.clone(), worker });
+    let rig = Rig::start(small, workers(2).receive(4_096), move |worker| Moody {
+        barrier: shared.clone(),
+        worker: letter(worker),
+    });
     let mut stream = rig.connect();
     ask(&stream, b"b");
     barrier.wait_for(1);

@@ -176,7 +176,7 @@ fn linger_reads_until_the_peer_ends() {
 fn a_close_with_unread_input_keeps_the_answer() {
     let scene = scene();
     let mut client = scene.ask(b"xc");
-    client.write_all(&[b'z'; 100_000]).unwrap();
+    client.write_all(&vec![b'z'; 100_000]).unwrap();
     assert_eq!(read_to_end(&client), b"x");
     drop(client);
     scene.until("close: closed locally");

@@ -1,5 +1,6 @@
 //! Messages to and from sockets on workers, and mailboxes that are full.
 
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::io::Write;
 use std::sync::mpsc::{Sender, channel};
@@ -164,16 +165,14 @@ fn messages_beyond_the_bound_are_dropped_and_counted() {
 fn a_full_mailbox_loses_no_answer() {
     let rig = Rig::start(engine().mailbox(2), workers(4), |_| Echo);
     let streams: Vec<_> = (0..8).map(|_| rig.connect()).collect();
-    let done = std::sync::atomic::AtomicBool::new(false);
-    let full = std::sync::atomic::AtomicUsize::new(0);
-    let relaxed = std::sync::atomic::Ordering::Relaxed;
+    let (done, full) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         // fills the mailbox all the time, with messages that concern nobody
         scope.spawn(|| {
-            while !done.load(relaxed) {
+            while !done.load(Ordering::Relaxed) {
                 let refused = rig.handle().post(Token::from_bits(1 << 40), 1.into());
                 if matches!(refused, Err(Rejected::Full(_))) {
-                    full.fetch_add(1, relaxed);
+                    full.fetch_add(1, Ordering::Relaxed);
                     thread::yield_now();
                 }
             }
@@ -190,10 +189,10 @@ fn a_full_mailbox_loses_no_answer() {
             })
             .collect();
         let outcomes: Vec<_> = clients.into_iter().map(|client| client.join().is_ok()).collect();
-        done.store(true, relaxed);
+        done.store(true, Ordering::Relaxed);
         assert!(outcomes.iter().all(|fine| *fine));
     });
-    assert!(full.load(relaxed) > 0, "the mailbox was never full");
+    assert!(full.load(Ordering::Relaxed) > 0, "the mailbox was never full");
     drop(streams);
     rig.stop(0);
 }
