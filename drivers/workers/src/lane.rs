@@ -32,7 +32,8 @@ pub(crate) struct Exchange<M> {
     /// The peer has ended its side; what it said before is in `input`.
     pub(crate) ended: bool,
     pub(crate) timeout: bool,
-    pub(crate) shutdown: bool,
+    /// The engine is shutting down; so many bytes of the input came before that.
+    pub(crate) shutdown: Option<usize>,
     pub(crate) end: Option<End>,
     /// How many bytes of the output have reached the operating system since a worker looked.
     pub(crate) sent: usize,
@@ -84,7 +85,7 @@ impl<M> Lane<M> {
             messages: VecDeque::new(),
             ended: false,
             timeout: false,
-            shutdown: false,
+            shutdown: None,
             end: None,
             sent: 0,
             paused: false,
@@ -117,6 +118,9 @@ impl<M> Exchange<M> {
         head.copy_from_slice(first.get(..head.len()).unwrap_or_default());
         tail.copy_from_slice(second.get(..tail.len()).unwrap_or_default());
         self.input.drain(..n);
+        if let Some(before) = &mut self.shutdown {
+            *before = before.saturating_sub(n);
+        }
         n
     }
 

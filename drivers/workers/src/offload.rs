@@ -122,7 +122,7 @@ impl<M> Exchange<M> {
         match event {
             Event::Open => {}
             Event::Timeout => self.timeout = true,
-            Event::Shutdown => self.shutdown = true,
+            Event::Shutdown => self.shutdown = Some(self.input.len()),
             Event::Refused(kind) => self.end = Some(End::Refused(kind)),
             Event::Close(reason) => self.end = Some(End::Closed(reason)),
             Event::Message(Offloaded(Kind::Ready)) => {

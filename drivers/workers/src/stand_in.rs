@@ -41,6 +41,8 @@ pub(crate) struct StandIn<'s, H: Handler> {
     state: State,
     /// The deadline that the poller's socket has been set.
     deadline: Option<Instant>,
+    /// The last thing told was a message: input goes first.
+    had_message: bool,
     /// The end of the input has been told.
     ended: bool,
     /// The end of the poller's socket has been told.
@@ -77,6 +79,7 @@ impl<'s, H: Handler> StandIn<'s, H> {
             reads: false,
             state: State::Free,
             deadline: None,
+            had_message: false,
             ended: false,
             cut: false,
             opened: false,
@@ -164,19 +167,25 @@ impl<'s, H: Handler> StandIn<'s, H> {
         if shard.next_ready().is_some() {
             return Some(Step::Due);
         }
-        if let Some(message) = exchange.messages.pop_front() {
+        let room = shard.port(lane.token)?.room();
+        // who goes on sending does not put the shutdown off
+        if exchange.shutdown.is_some_and(|before| before == 0 || room == 0) {
+            exchange.shutdown = None;
+            return Some(Step::Shutdown);
+        }
+        let hears = room > 0 && !exchange.input.is_empty();
+        if !(hears && core::mem::replace(&mut self.had_message, false))
+            && let Some(message) = exchange.messages.pop_front()
+        {
+            self.had_message = true;
             return Some(Step::Message(message));
         }
-        let room = shard.port(lane.token)?.room();
-        if room > 0 && !exchange.input.is_empty() {
+        if hears {
             return Some(Step::Input(exchange.copy_input(room, worker.buffer_mut())));
         }
         // who does not read does not see the end either
         if room > 0 && exchange.ended && !core::mem::replace(&mut self.ended, exchange.ended) {
             return Some(Step::Ended);
-        }
-        if core::mem::take(&mut exchange.shutdown) {
-            return Some(Step::Shutdown);
         }
         match exchange.end {
             Some(End::Closed(reason)) if !core::mem::replace(&mut self.cut, true) => Some(Step::Cut(reason)),

@@ -276,3 +276,67 @@ fn time_is_the_engines() {
     drop(stream);
     rig.stop(0);
 }
+
+/// Has a message waiting at all times, once its peer has said `m`.
+struct Both;
+
+impl Handler for Both {
+    type Data = ();
+    type Message = u64;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn event(&mut self, socket: &mut Socket<'_, ()>, event: Event<u64>, cx: &mut Context<'_, u64>) {
+        match event {
+            // as long as its peer is not heard it writes to itself
+            Event::Message(number) => cx.post(socket.token(), number).unwrap(),
+            Event::Receive => match socket.bytes().first() {
+                Some(b'm') => {
+                    socket.consume(1);
+                    // more than one turn's worth, so that there is always one waiting
+                    (0..40).for_each(|number| cx.post(socket.token(), number).unwrap());
+                }
+                _ => echo(socket),
+            },
+            Event::PeerClosed | Event::Shutdown => socket.close(),
+            _ => {}
+        }
+    }
+}
+
+/// Neither is put off by any amount of the other, and a shutdown by neither.
+#[test]
+fn messages_without_end_put_off_neither_input_nor_shutdown() {
+    let mut rig = Rig::start(engine(), workers(1), |_| Both);
+    let stream = rig.connect();
+    (&stream).write_all(b"m").unwrap();
+    for _ in 0..20 {
+        assert_eq!(exchange(&stream, b"x", 1), b"x");
+    }
+    let report = rig.take_engine().shutdown(WAIT);
+    assert_eq!((report.drained(), report.aborted()), (1, 0), "{report}");
+    let report = rig.take_workers().shutdown(WAIT);
+    rig.check(&report, 0);
+}
+
+/// A peer that goes on sending does not put the shutdown off, and is heard as far as it came before it.
+#[test]
+fn input_without_end_does_not_put_off_the_shutdown() {
+    let mut rig = Rig::start(engine(), workers(2), |_| Echo);
+    let stream = rig.connect();
+    assert_eq!(exchange(&stream, b"x", 1), b"x");
+    let report = thread::scope(|scope| {
+        scope.spawn(|| while { &stream }.write_all(&[1; 10_000]).is_ok() {});
+        scope.spawn(|| {
+            let mut buffer = vec![0; 65_536];
+            while matches!(std::io::Read::read(&mut { &stream }, &mut buffer), Ok(1..)) {}
+        });
+        thread::sleep(Duration::from_millis(100));
+        rig.take_engine().shutdown(WAIT)
+    });
+    assert_eq!((report.drained(), report.aborted()), (1, 0), "{report}");
+    let report = rig.take_workers().shutdown(WAIT);
+    rig.check(&report, 0);
+}
