@@ -11,7 +11,7 @@ use std::thread;
 use lightcone_core::{Address, Context, Event, Handler, Origin, Socket, Timeouts};
 use lightcone_workers::{Builder as WorkersBuilder, Error};
 
-use crate::rig::{Barrier, Echo, Rig, WAIT, engine, read, read_to_end, wait_until, workers};
+use crate::rig::{Barrier, Echo, Rig, WAIT, engine, pattern, read, read_to_end, wait_until, workers};
 
 /// What a scripted handler tells the test: the event, and how many bytes are queued.
 type Told = (String, usize);
@@ -98,6 +98,62 @@ fn scene_of(count: usize, panics: &'static str, admits: bool) -> Scene {
     let rig =
         Rig::start(engine().timeouts(timeouts), workers(count), move |_| script.lock().unwrap().clone());
     Scene { rig, barrier, told }
+}
+
+/// What becomes of a connection, as its peer and its handler see it: what the peer got, and all that the handler was told
+/// but how often it was.
+type Outcome = (Vec<u8>, Vec<String>);
+
+/// Says something in pieces, ends as its last letter wants it, and sees to the end.
+fn talk(client: &TcpStream, said: &[u8], told: &Receiver<Told>) -> Outcome {
+    let pieces = said.chunks(1 + said.len() / 3);
+    pieces.for_each(|piece| { client }.write_all(piece).unwrap());
+    let mut got = Vec::new();
+    let end = { client }.read_to_end(&mut got);
+    match said.last() {
+        Some(b'a') => got.clear(), // a reset destroys what the peer has not read yet
+        Some(b'f') => client.shutdown(Shutdown::Write).unwrap(),
+        Some(b'l') => {
+            { client }.write_all(b"nobody hears this").unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+        }
+        _ => assert_eq!(end.map(|_| ()).map_err(|error| error.kind()), Ok(())),
+    }
+    let mut events = Vec::new();
+    while !events.last().is_some_and(|last: &String| last.starts_with("close")) {
+        let (next, _) = told.recv_timeout(WAIT).unwrap();
+        // how bytes are cut, and when they leave, is chance
+        if !["receive", "sent", "writable"].contains(&next.as_str()) {
+            events.push(next);
+        }
+    }
+    (got, events)
+}
+
+/// The same handler, on a poller and on workers, with the same peers: nobody can tell the difference.
+#[test]
+fn a_handler_on_workers_does_what_it_does_on_a_poller() {
+    let talks: Vec<Vec<u8>> = (0..60_u8)
+        .map(|seed| {
+            let length = usize::from(seed) * usize::from(seed) * 3;
+            let mut said: Vec<u8> = pattern(seed.into(), length).iter().map(|byte| b'w' + byte % 4).collect();
+            said.extend([b'd'].repeat(usize::from(seed % 3 == 0)));
+            said.push(b"cfla"[usize::from(seed % 4)]);
+            said
+        })
+        .collect();
+    let on_workers = scene();
+    let (sender, told) = channel();
+    let script = Scripted { told: sender, barrier: Barrier::default(), panics: "", admits: true };
+    let script = Mutex::new(script);
+    let plain = engine().start(move |_| script.lock().unwrap().clone()).unwrap();
+    let listener = plain.listen("127.0.0.1:0").unwrap();
+    for said in &talks {
+        let on_poller = TcpStream::connect(listener.endpoint().as_inet().unwrap()).unwrap();
+        let expected = talk(&on_poller, said, &told);
+        assert_eq!(talk(&on_workers.rig.connect(), said, &on_workers.told), expected, "{}", said.len());
+    }
+    on_workers.rig.stop(0);
 }
 
 fn scene() -> Scene {
