@@ -292,14 +292,14 @@ impl Handler for Both {
         match event {
             // as long as its peer is not heard it writes to itself
             Event::Message(number) => cx.post(socket.token(), number).unwrap(),
-            Event::Receive => match socket.bytes().first() {
-                Some(b'm') => {
+            Event::Receive => {
+                if socket.bytes().first() == Some(&b'm') {
                     socket.consume(1);
                     // more than one turn's worth, so that there is always one waiting
                     (0..40).for_each(|number| cx.post(socket.token(), number).unwrap());
                 }
-                _ => echo(socket),
-            },
+                echo(socket);
+            }
             Event::PeerClosed | Event::Shutdown => socket.close(),
             _ => {}
         }
