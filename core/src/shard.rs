@@ -278,7 +278,7 @@ impl<'s, D> Shard<'s, D> {
     /// The socket of a token, to tell what happened to it. `None`: it has gone.
     #[inline]
     pub fn port(&mut self, token: Token) -> Option<Port<'_, 's, D>> {
-        let index = self.place(token);
+        let index = token.index();
         if let Some(slot) = self.slots.get(index)
             && self.shared.token.at(index, slot.control.generation) == token
             && slot.control.state != State::Free
@@ -287,6 +287,13 @@ impl<'s, D> Shard<'s, D> {
         }
         self.stats.gone += 1;
         None
+    }
+
+    /// The socket of a shard of one, by whatever token it shows. `None`: there is none.
+    #[inline]
+    pub fn only_port(&mut self) -> Option<Port<'_, 's, D>> {
+        let open = self.slots.get(0).is_some_and(|slot| slot.control.state != State::Free);
+        (open && self.config.sockets == 1).then(|| Port::new(self, 0))
     }
 
     /// Whether the socket for which [`Next::Close`](crate::Next) was last given breaks off: it was aborted, its handler
@@ -364,7 +371,7 @@ impl<'s, D> Shard<'s, D> {
     pub fn give_back(&mut self, token: Token) {
         let index = self.place(token);
         let now = self.now.tick();
-        if self.port(token).is_some()
+        if self.token(index) == Some(token)
             && let Some(slot) = self.slots.get_mut(index)
             && slot.control.state == State::Reserved
         {
@@ -387,7 +394,7 @@ impl<'s, D> Shard<'s, D> {
         peer: &Address,
     ) -> Result<(), Refusal> {
         let (index, now) = (self.place(token), self.now.tick());
-        let reserved = self.port(token).is_some()
+        let reserved = self.token(index) == Some(token)
             && self.slots.get(index).is_some_and(|slot| slot.control.state == State::Reserved);
         if !reserved {
             return Err(Refusal::Full);
@@ -421,8 +428,9 @@ impl<'s, D> Shard<'s, D> {
     }
 
     /// Makes the next socket of a shard of one show the token of a socket of another shard, for which it stands in: so
-    /// do workers, who run the callbacks of a poller's socket elsewhere. It is reached by that token from then on. A
-    /// [`stop`](Self::stop) is over with the socket before.
+    /// do workers, who run the callbacks of a poller's socket elsewhere. That token says nothing of the place in this
+    /// table: the socket is reached by [`only_port`](Self::only_port). A [`stop`](Self::stop) is over with the socket
+    /// before.
     ///
     /// # Panics
     ///
@@ -439,10 +447,8 @@ impl<'s, D> Shard<'s, D> {
         self.stopping = false;
     }
 
-    /// Where in the table a token's socket is.
-    #[inline]
+    /// Where in the table a token's socket is: at its index, but for a stand-in, whose table has one place.
     fn place(&self, token: Token) -> u32 {
-        // not 0 for a stand-in alone, whose table has one place
         token.index().wrapping_sub(self.shared.token.index())
     }
 

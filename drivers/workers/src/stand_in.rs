@@ -167,7 +167,7 @@ impl<'s, H: Handler> StandIn<'s, H> {
         if shard.next_ready().is_some() {
             return Some(Step::Due);
         }
-        let room = shard.port(lane.token)?.room();
+        let room = shard.only_port()?.room();
         // who goes on sending does not put the shutdown off
         if exchange.shutdown.is_some_and(|before| before == 0 || room == 0) {
             exchange.shutdown = None;
@@ -224,7 +224,7 @@ impl<'s, H: Handler> StandIn<'s, H> {
         if matches!(step, Step::Shutdown) {
             shard.stop(); // that is why it ends from now on
         }
-        let Some(mut port) = shard.port(lane.token) else { return };
+        let Some(mut port) = shard.only_port() else { return };
         port.writable(); // more may have been queued than the poller has been given
         let mut callback = worker.callback(lane);
         let next = match step {
@@ -277,7 +277,7 @@ impl<'s, H: Handler> StandIn<'s, H> {
                 let order = after_close(shard.breaks_off());
                 return self.end(order, lane, worker);
             }
-            let Some(mut port) = shard.port(lane.token) else { return };
+            let Some(mut port) = shard.only_port() else { return };
             match next {
                 Next::Wait(interest) => {
                     self.reads = interest.reads();
@@ -356,7 +356,7 @@ fn refuse<H: Handler>(
 ) -> Result<(), Refusal> {
     let token = shard.reserve().ok_or(Refusal::Full)?;
     shard.dial(handler, token, tag, &lane.peer)?;
-    if let Some(mut port) = shard.port(token) {
+    if let Some(mut port) = shard.only_port() {
         port.failed(error);
     }
     Ok(())

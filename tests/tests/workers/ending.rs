@@ -137,7 +137,6 @@ fn a_handler_on_workers_does_what_it_does_on_a_poller() {
         .map(|seed| {
             let length = usize::from(seed) * usize::from(seed) * 3;
             let mut said: Vec<u8> = pattern(seed.into(), length).iter().map(|byte| b'w' + byte % 4).collect();
-            said.extend([b'd'].repeat(usize::from(seed % 3 == 0)));
             said.push(b"cfla"[usize::from(seed % 4)]);
             said
         })
