@@ -11,14 +11,17 @@ use core::convert::Infallible;
 use core::fmt::{self, Display};
 use core::time::Duration;
 use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::thread;
 
 use clap::Parser;
 use lightcone_core::{CloseReason, Stats as PollerStats, Timeouts};
-use lightcone_examples::{ServerOptions, UsageError, print_line, serve, within};
+use lightcone_examples::{ServerOptions, UsageError, print_line, serve, serve_on_workers, within};
 use lightcone_http::{AccessLog, Exchange, Flow, Http, Limits, Outcome, Routes, State, Stats, Transfer};
 use lightcone_native::{Builder, Handle, PollerContext};
+use lightcone_workers::Offloaded;
 
-/// Answers /foo, /plaintext, /json, /echo, /big and /metrics.
+/// Answers /foo, /plaintext, /json, /echo, /big and /metrics, and with workers /slow.
 #[derive(Parser, Debug)]
 #[command(name = "httpd", version)]
 #[command(mut_arg("listen", |arg| arg.default_value("127.0.0.1:8080")))]
@@ -37,6 +40,10 @@ struct Options {
     /// How many seconds a connection may be idle before it is closed.
     #[arg(long, value_name = "SECONDS", default_value_t = 75, allow_negative_numbers = true, value_parser = within::<u64>(1..=86_400))]
     idle_timeout: u64,
+
+    /// How many threads run the routes beside the pollers, so that one may block: 1 to 256 [default: the pollers do].
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<u16>(1..=256))]
+    workers: Option<u16>,
 
     /// Print a line for each request.
     #[arg(long)]
@@ -58,10 +65,15 @@ impl<S: State> Exchange<S> for Echo {
     }
 }
 
-/// What the routes of one poller share.
+/// Each poller's counts, and how many sockets it has.
+type EngineCounts = (Vec<PollerStats>, Vec<u32>);
+
+/// What the routes of one server share.
 struct App {
-    handle: Handle<Infallible>,
+    engine: Box<dyn Fn() -> EngineCounts>,
     http: &'static [Stats],
+    /// Who has a server of its own: a poller, or a worker.
+    server: &'static str,
 }
 
 impl State for App {
@@ -77,8 +89,8 @@ struct Page {
 
 impl Exchange<App> for Page {
     fn advance(&mut self, io: &mut Transfer<'_, App>) -> Flow {
-        let counts =
-            Counts { engine: io.state.handle.stats(), loads: io.state.handle.loads(), http: io.state.http };
+        let (engine, loads) = (io.state.engine)();
+        let counts = Counts { engine, loads, http: io.state.http, server: io.state.server };
         while let Some(part) = counts.part(self.next) {
             let text = part.to_string(); // the counts go on meanwhile
             if write!(io, "{text}").is_err() {
@@ -90,55 +102,62 @@ impl Exchange<App> for Page {
     }
 }
 
-/// What there is to count, by poller.
+/// What there is to count.
 struct Counts {
     engine: Vec<PollerStats>,
     loads: Vec<u32>,
     http: &'static [Stats],
+    server: &'static str,
 }
 
 impl Counts {
-    /// The parts of the page, counted through: the pollers of a family, then those of the next.
+    /// The parts of the page, counted through: those who count a family, then those of the next.
     fn part(&self, index: u16) -> Option<Part<'_>> {
-        let index = usize::from(index);
-        let pollers = self.engine.len();
-        let family = FAMILIES.get(index.checked_div(pollers)?)?;
-        Some(Part { family, poller: index % pollers, counts: self })
+        let mut number = usize::from(index);
+        for family in &FAMILIES {
+            let count = if family.of_engine { self.engine.len() } else { self.http.len() };
+            if number < count {
+                return Some(Part { family, number, counts: self });
+            }
+            number -= count;
+        }
+        None
     }
 
     fn engine(&self, poller: usize) -> PollerStats {
         self.engine.get(poller).copied().unwrap_or_default()
     }
 
-    fn http(&self, poller: usize, count: fn(&Stats) -> usize) -> u64 {
-        self.http.get(poller).map_or(0, |stats| count(stats) as u64)
+    fn http(&self, server: usize, count: fn(&Stats) -> usize) -> u64 {
+        self.http.get(server).map_or(0, |stats| count(stats) as u64)
     }
 }
 
-/// The samples of one family and poller; in front of the first poller's, what the family is.
+/// The samples of one family and one who counts it; in front of the first one's, what the family is.
 struct Part<'c> {
     family: &'static Family,
-    poller: usize,
+    number: usize,
     counts: &'c Counts,
 }
 
 impl Display for Part<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { family: Family { name, kind, help, samples }, poller, counts } = self;
-        if *poller == 0 {
+        let Self { family: Family { name, kind, help, of_engine, samples }, number, counts } = self;
+        if *number == 0 {
             writeln!(f, "# HELP lightcone_{name} {help}\n# TYPE lightcone_{name} {kind}")?;
         }
+        let who = if *of_engine { "poller" } else { counts.server };
         let mut sample = |label: fmt::Arguments<'_>, value: u64| {
-            writeln!(f, "lightcone_{name}{{poller=\"{poller}\"{label}}} {value}")
+            writeln!(f, "lightcone_{name}{{{who}=\"{number}\"{label}}} {value}")
         };
         match samples {
-            Samples::One(count) => sample(format_args!(""), count(counts, *poller)),
+            Samples::One(count) => sample(format_args!(""), count(counts, *number)),
             Samples::ByReason => {
-                let mut all = CloseReason::NAMES.iter().zip(counts.engine(*poller).closed);
+                let mut all = CloseReason::NAMES.iter().zip(counts.engine(*number).closed);
                 all.try_for_each(|(reason, count)| sample(format_args!(",reason=\"{reason}\""), count))
             }
             Samples::ByStatus => {
-                let mut all = counts.http.get(*poller).into_iter().flat_map(Stats::refusals);
+                let mut all = counts.http.get(*number).into_iter().flat_map(Stats::refusals);
                 all.try_for_each(|(status, count)| {
                     sample(format_args!(",status=\"{}\"", status.code()), count as u64)
                 })
@@ -151,10 +170,12 @@ struct Family {
     name: &'static str,
     kind: &'static str,
     help: &'static str,
+    /// Counted by pollers; else by servers.
+    of_engine: bool,
     samples: Samples,
 }
 
-/// The samples that a family has of each poller.
+/// The samples that a family has of each who counts it.
 enum Samples {
     One(fn(&Counts, usize) -> u64),
     ByReason,
@@ -162,11 +183,11 @@ enum Samples {
 }
 
 const fn gauge(name: &'static str, help: &'static str, count: fn(&Counts, usize) -> u64) -> Family {
-    Family { name, kind: "gauge", help, samples: Samples::One(count) }
+    Family { name, kind: "gauge", help, of_engine: true, samples: Samples::One(count) }
 }
 
 const fn counter(name: &'static str, help: &'static str, count: fn(&Counts, usize) -> u64) -> Family {
-    Family { name, kind: "counter", help, samples: Samples::One(count) }
+    Family { name, kind: "counter", help, of_engine: true, samples: Samples::One(count) }
 }
 
 static FAMILIES: [Family; 10] = [
@@ -183,6 +204,7 @@ static FAMILIES: [Family; 10] = [
         name: "connections_closed_total",
         kind: "counter",
         help: "Connections that have ended, by reason.",
+        of_engine: true,
         samples: Samples::ByReason,
     },
     counter("received_bytes_total", "Bytes received.", |counts, poller| counts.engine(poller).bytes_in),
@@ -190,27 +212,33 @@ static FAMILIES: [Family; 10] = [
     counter("lost_bytes_total", "Bytes of answers that their peers did not take.", |counts, poller| {
         counts.engine(poller).bytes_lost
     }),
-    counter("http_requests_total", "Requests that were answered by routes.", |counts, poller| {
-        counts.http(poller, Stats::requests)
-    }),
-    counter("http_failures_total", "Of these, those with a status from 400 on.", |counts, poller| {
-        counts.http(poller, Stats::failures)
-    }),
+    Family {
+        name: "http_requests_total",
+        kind: "counter",
+        help: "Requests that were answered by routes.",
+        of_engine: false,
+        samples: Samples::One(|counts, server| counts.http(server, Stats::requests)),
+    },
+    Family {
+        name: "http_failures_total",
+        kind: "counter",
+        help: "Of these, those with a status from 400 on.",
+        of_engine: false,
+        samples: Samples::One(|counts, server| counts.http(server, Stats::failures)),
+    },
     Family {
         name: "http_refusals_total",
         kind: "counter",
         help: "What the server itself refused, by status.",
+        of_engine: false,
         samples: Samples::ByStatus,
     },
 ];
 
-/// One poller's server.
-fn app(
-    poller: &PollerContext<Infallible>,
-    stats: &'static [Stats],
-    limits: Limits,
-) -> Http<App, impl Routes<App> + use<>> {
-    let server = Http::with(App { handle: poller.handle(), http: stats })
+/// One poller's or one worker's server.
+fn app(number: usize, app: App, limits: Limits) -> Http<App, impl Routes<App, Body: Send> + use<>> {
+    let stats = app.http.get(number);
+    let server = Http::with(app)
         .limits(limits)
         .get("/plaintext", |_request, response| response.text("Hello, World!"))
         .get("/foo", |_request, response| response.text("bar"))
@@ -231,10 +259,36 @@ fn app(
         .get("/metrics", |_request, response| {
             response.header("Content-Type", "text/plain; version=0.0.4").stream(None, Page { next: 0 })
         });
-    match stats.get(usize::from(poller.id().0)) {
+    match stats {
         Some(mine) => server.stats(mine),
         None => server,
     }
+}
+
+/// One poller's.
+fn on_poller(
+    poller: &PollerContext<Infallible>,
+    stats: &'static [Stats],
+    limits: Limits,
+) -> Http<App, impl Routes<App, Body: Send> + use<>> {
+    let handle = poller.handle();
+    let engine = Box::new(move || (handle.stats(), handle.loads()));
+    app(usize::from(poller.id().0), App { engine, http: stats, server: "poller" }, limits)
+}
+
+/// One worker's. The engine that it works for is there when requests come.
+fn on_worker(
+    worker: usize,
+    engine: &'static OnceLock<Handle<Offloaded<Infallible>>>,
+    stats: &'static [Stats],
+    limits: Limits,
+) -> Http<App, impl Routes<App, Body: Send> + use<>> {
+    let counts = || engine.get().map(|handle| (handle.stats(), handle.loads())).unwrap_or_default();
+    let app_of = App { engine: Box::new(counts), http: stats, server: "worker" };
+    app(worker, app_of, limits).get("/slow", |_request, response| {
+        thread::sleep(Duration::from_millis(10));
+        response.text("slept\n")
+    })
 }
 
 /// A body without end: the alphabet, over and over.
@@ -252,18 +306,33 @@ fn main() -> ExitCode {
         ..Limits::DEFAULT
     };
     // for as long as the process lives, as it serves
-    let stats = &*Vec::leak((0..options.server.pollers()).map(|_| Stats::new()).collect());
+    let servers = options.workers.map_or(options.server.pollers(), usize::from);
+    let stats = &*Vec::leak((0..servers).map(|_| Stats::new()).collect());
     let refine = |builder: Builder| -> Result<Builder, UsageError> {
         let idle = Some(Duration::from_secs(options.idle_timeout));
         // who has not asked anything yet has no longer than who has
         let first_byte = Timeouts::DEFAULT.first_byte.min(idle);
         Ok(builder.output_limit(OUTPUT_BLOCKS).timeouts(Timeouts { first_byte, idle, ..Timeouts::DEFAULT }))
     };
-    if options.log {
-        let line = |outcome: &Outcome<'_>| print_line(&format!("{} {outcome}", outcome.peer));
-        let logged = move |poller| app(&poller, stats, limits).wrap(AccessLog::to(line));
-        serve(&options.server, "http://", refine, logged)
-    } else {
-        serve(&options.server, "http://", refine, move |poller| app(&poller, stats, limits))
+    let line = |outcome: &Outcome<'_>| print_line(&format!("{} {outcome}", outcome.peer));
+    match (options.workers, options.log) {
+        (None, false) => {
+            serve(&options.server, "http://", refine, move |poller| on_poller(&poller, stats, limits))
+        }
+        (None, true) => {
+            let logged = move |poller| on_poller(&poller, stats, limits).wrap(AccessLog::to(line));
+            serve(&options.server, "http://", refine, logged)
+        }
+        (Some(workers), false) => {
+            let make = move |worker| on_worker(worker, &ENGINE, stats, limits);
+            serve_on_workers(&options.server, "http://", usize::from(workers), refine, &ENGINE, make)
+        }
+        (Some(workers), true) => {
+            let make = move |worker| on_worker(worker, &ENGINE, stats, limits).wrap(AccessLog::to(line));
+            serve_on_workers(&options.server, "http://", usize::from(workers), refine, &ENGINE, make)
+        }
     }
 }
+
+/// The engine of the workers' servers, once there is one.
+static ENGINE: OnceLock<Handle<Offloaded<Infallible>>> = OnceLock::new();

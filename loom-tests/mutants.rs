@@ -180,6 +180,54 @@ pub const MUTANTS: &[Mutant] = &[
     step("sync/load.rs", "drop_gives_nothing_back", "self.give_back(self.count);", "self.count = 0;"),
     // The counter.
     step("sync/counter.rs", "add_forgets_what_was", "self.get().wrapping_add(n)", "n"),
+    // The gate.
+    ordering("relaxed_post", "POST: Ordering = Ordering::Release", "POST: Ordering = Ordering::Relaxed"),
+    ordering("relaxed_look", "LOOK: Ordering = Ordering::Acquire", "LOOK: Ordering = Ordering::Relaxed"),
+    ordering("relaxed_leave", "LEAVE: Ordering = Ordering::Release", "LEAVE: Ordering = Ordering::Relaxed"),
+    step(
+        "sync/gate.rs",
+        "post_by_load_and_store",
+        "let before = self.0.fetch_or(BUSY | POSTED, ord::POST);",
+        "let before = self.0.load(Ordering::Relaxed);\n        self.0.store(BUSY | POSTED, ord::POST);",
+    ),
+    step(
+        "sync/gate.rs",
+        "post_skips_when_busy",
+        "let before = self.0.fetch_or(BUSY | POSTED, ord::POST);",
+        "let mut before = self.0.load(Ordering::Relaxed);\n        if before & BUSY == 0 {\n            \
+         before = self.0.fetch_or(BUSY | POSTED, ord::POST);\n        }",
+    ),
+    step(
+        "sync/gate.rs",
+        "every_post_gets_a_pass",
+        "(before & BUSY == 0).then_some",
+        "(before <= 3).then_some",
+    ),
+    step(
+        "sync/gate.rs",
+        "look_forgets_that_it_is_busy",
+        "gate.0.swap(BUSY, ord::LOOK);",
+        "gate.0.swap(0, ord::LOOK);",
+    ),
+    step(
+        "sync/gate.rs",
+        "look_by_load_and_store",
+        "gate.0.swap(BUSY, ord::LOOK);",
+        "gate.0.load(ord::LOOK);\n        gate.0.store(BUSY, Ordering::Relaxed);",
+    ),
+    step(
+        "sync/gate.rs",
+        "leave_by_store",
+        "match gate.0.compare_exchange(BUSY, 0, ord::LEAVE, Ordering::Relaxed) {",
+        "gate.0.store(0, ord::LEAVE);\n        match Ok::<u32, u32>(0) {",
+    ),
+    step(
+        "sync/gate.rs",
+        "leave_by_load_and_store",
+        "match gate.0.compare_exchange(BUSY, 0, ord::LEAVE, Ordering::Relaxed) {",
+        "let now = gate.0.load(Ordering::Relaxed);\n        if now == BUSY {\n            \
+         gate.0.store(0, ord::LEAVE);\n        }\n        match (now == BUSY).then_some(now).ok_or(now) {",
+    ),
     // The balancer. Only what takes two acceptors: the rest is for its unit tests.
     step(
         "balance.rs",

@@ -25,7 +25,7 @@ use crate::socket::Socket;
 pub struct ContractChecker<H> {
     inner: H,
     /// Sockets that were admitted and have not had their last event.
-    alive: usize,
+    alive: isize,
     inside: bool,
 }
 
@@ -71,9 +71,10 @@ impl<H> ContractChecker<H> {
         &mut self.inner
     }
 
-    /// How many admitted sockets have not had their last event; 0 at the end, or one was lost.
+    /// How many admitted sockets have not had their last event; 0 at the end, or one was lost. Of checkers that share
+    /// sockets, as those of several workers do, one admits what another sees the end of: then their sum is 0.
     #[must_use]
-    pub const fn alive(&self) -> usize {
+    pub const fn alive(&self) -> isize {
         self.alive
     }
 }
@@ -94,6 +95,7 @@ impl<D> Checked<D> {
         }
         if !matches!(event, Event::Close(_)) {
             assert!(!self.closing, "{name} after close was asked for");
+            assert!(unread >= self.unread, "{name} without the {} bytes that were left", self.unread);
         }
         let last = matches!(event, Event::Refused(_) | Event::Close(_));
         assert!(last || unread >= self.unread, "unconsumed bytes are missing in {name}");

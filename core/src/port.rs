@@ -218,6 +218,13 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
+    /// Where in its [life](crate::life) the socket is. What the last callback asked for counts once [`run`](Self::run)
+    /// has returned.
+    #[must_use]
+    pub fn state(&mut self) -> State {
+        self.control().state
+    }
+
     /// Whether the socket waits for the outcome of a connect.
     #[must_use]
     pub fn is_connecting(&self) -> bool {

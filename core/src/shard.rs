@@ -313,6 +313,13 @@ impl<'s, D> Shard<'s, D> {
         None
     }
 
+    /// The socket of a shard of one, by whatever token it shows. `None`: there is none.
+    #[inline]
+    pub fn only_port(&mut self) -> Option<Port<'_, 's, D>> {
+        let open = self.slots.get(0).is_some_and(|slot| slot.control.state != State::Free);
+        (open && self.config.sockets == 1).then(|| Port::new(self, 0))
+    }
+
     /// Whether the socket for which [`Next::Close`](crate::Next) was last given breaks off: it was aborted, its handler
     /// panicked, or queued bytes are lost. A driver then resets the connection if it can, since to the peer a plain
     /// close would look like the end of all that there was to say.
@@ -391,9 +398,9 @@ impl<'s, D> Shard<'s, D> {
 
     /// Gives a reserved slot back.
     pub fn give_back(&mut self, token: Token) {
-        let index = token.index();
+        let index = self.place(token);
         let now = self.now.tick();
-        if self.port(token).is_some()
+        if self.token(index) == Some(token)
             && let Some(slot) = self.slots.get_mut(index)
             && slot.control.state == State::Reserved
         {
@@ -416,8 +423,8 @@ impl<'s, D> Shard<'s, D> {
         tag: u64,
         peer: &Address,
     ) -> Result<(), Refusal> {
-        let (index, now) = (token.index(), self.now.tick());
-        let reserved = self.port(token).is_some()
+        let (index, now) = (self.place(token), self.now.tick());
+        let reserved = self.token(index) == Some(token)
             && self.slots.get(index).is_some_and(|slot| slot.control.state == State::Reserved);
         if !reserved {
             return Err(Refusal::Full);
@@ -452,6 +459,31 @@ impl<'s, D> Shard<'s, D> {
 
     pub(crate) fn local_reason(&self) -> CloseReason {
         if self.stopping { CloseReason::Shutdown } else { CloseReason::Local }
+    }
+
+    /// Makes the next socket of a shard of one show the token of a socket of another shard, for which it stands in: so
+    /// do workers, who run the callbacks of a poller's socket elsewhere. That token says nothing of the place in this
+    /// table: the socket is reached by [`only_port`](Self::only_port). A [`stop`](Self::stop) is over with the socket
+    /// before.
+    ///
+    /// # Panics
+    ///
+    /// When the shard is made for more than one socket, or has one already.
+    pub fn stand_in_for(&mut self, token: Token) {
+        assert!(
+            self.config.sockets == 1,
+            "a shard of {} sockets can't stand in for one",
+            self.config.sockets
+        );
+        assert!(self.open == 0, "the socket is in use");
+        let generation = self.slots.get(0).map_or(0, |slot| slot.control.generation);
+        self.shared.token = token.at(0, generation.wrapping_neg());
+        self.stopping = false;
+    }
+
+    /// Where in the table a token's socket is: at its index, but for a stand-in, whose table has one place.
+    fn place(&self, token: Token) -> u32 {
+        token.index().wrapping_sub(self.shared.token.index())
     }
 
     #[inline]

@@ -197,6 +197,24 @@ fn a_send_beyond_the_whole_pool_does_not_wait_for_ever() {
 }
 
 /// `sent`: "everything queued has reached the operating system".
+/// What a handler leaves unconsumed is there in every event, `sent` among them.
+#[test]
+fn what_was_left_is_there_in_sent() {
+    let mut bench = Bench::new(&PLAIN, |socket, event| match event {
+        Event::Receive => socket.send(b"answer").unwrap(),
+        Event::Sent => {
+            assert_eq!(socket.bytes(), b"left");
+            socket.consume(4);
+        }
+        _ => {}
+    });
+    let token = bench.open();
+    assert_eq!(bench.receive(token, b"left"), Next::Send);
+    let _ = bench.flush(token);
+    assert_eq!(bench.last().event, Event::Sent);
+    assert_eq!(bench.last().unread, 4);
+}
+
 #[test]
 fn sent_is_not_said_when_writable_has_queued_more() {
     let mut bench = Bench::new(&PLAIN, |socket, event| match event {

@@ -14,7 +14,7 @@
 mod common;
 
 use common::{Bench, PLAIN, nothing, on};
-use lightcone_core::{Config, ErrorKind, Event, Next, PollerId, Token};
+use lightcone_core::{Config, ErrorKind, Event, Interest, Next, PollerId, Token};
 
 fn ended(bench: &mut Bench, token: Token) {
     assert_eq!(bench.tell(token, |port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
@@ -150,4 +150,61 @@ fn tokens_are_what_they_say() {
     let (a, b) = (bench.open(), bench.open());
     assert_eq!((a.index(), b.index()), (0, 1));
     assert_eq!(format!("{a} {b:?}"), "9:0#4 Token(9:1#4)");
+}
+
+#[test]
+fn a_stand_in_shows_the_token_of_the_socket_it_stands_for() {
+    let mut many =
+        Bench::new(&Config { sockets: 8, poller: PollerId(3), salt: 0xffff_fff0, ..PLAIN }, nothing);
+    let mut one = Bench::new(&Config { sockets: 1, ..PLAIN }, nothing);
+    let tokens: Vec<_> = (0..8).map(|_| many.open()).collect();
+    for token in &tokens {
+        one.shard.stand_in_for(*token);
+        assert!(one.shard.only_port().is_none());
+        let admitted = one.admit().unwrap();
+        assert_eq!(admitted, *token);
+        assert_eq!(one.run_only(|_| {}), Next::Wait(Interest::READ));
+        assert_eq!(one.shard.next_open(0), Some(*token));
+        assert_eq!(one.shard.only_port().map(|port| port.token()), Some(*token));
+        for other in tokens.iter().filter(|other| *other != token) {
+            is_gone(&mut one, *other);
+        }
+        assert_eq!(one.run_only(|port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
+        assert!(one.shard.only_port().is_none());
+        is_gone(&mut one, *token);
+    }
+    // a connect that fails is told by that token, too
+    one.shard.stand_in_for(tokens[5]);
+    assert_eq!(one.shard.reserve(), Some(tokens[5]));
+    assert!(one.shard.dial(&mut one.handler, tokens[4], 1, &common::PEER).is_err());
+    assert_eq!(one.shard.dial(&mut one.handler, tokens[5], 1, &common::PEER), Ok(()));
+    assert_eq!(one.run_only(|port| port.failed(ErrorKind::ConnectionRefused)), Next::Close);
+    one.shard.stand_in_for(tokens[5]);
+    assert_eq!(one.shard.reserve(), Some(tokens[5]));
+    one.shard.give_back(tokens[5]);
+    assert_eq!(one.shard.in_use(), 0);
+    // another socket's engine may be stopping, this one's is not
+    one.shard.stop();
+    assert!(!one.shard.has_room());
+    one.shard.stand_in_for(tokens[6]);
+    assert_eq!(one.admit(), Ok(tokens[6]));
+    // of several, none is the only one
+    assert!(many.shard.only_port().is_none());
+}
+
+#[test]
+#[should_panic(expected = "a shard of 2 sockets can't stand in for one")]
+fn a_shard_of_two_stands_in_for_nobody() {
+    let mut bench = Bench::new(&Config { sockets: 2, ..PLAIN }, nothing);
+    let token = bench.open();
+    ended(&mut bench, token);
+    bench.shard.stand_in_for(token);
+}
+
+#[test]
+#[should_panic(expected = "the socket is in use")]
+fn a_socket_in_use_keeps_its_token() {
+    let mut bench = Bench::new(&Config { sockets: 1, ..PLAIN }, nothing);
+    let token = bench.open();
+    bench.shard.stand_in_for(token);
 }

@@ -2,7 +2,7 @@
 //!
 //! | program | what it shows |
 //! | --- | --- |
-//! | `httpd` | an HTTP server with a route of every kind, its limits, counters and log |
+//! | `httpd` | an HTTP server with a route of every kind, its limits, counters and log; on workers, routes that block |
 //! | `echo` | the smallest server: input to output, back-pressure for nothing |
 //! | `chat` | messages to every socket of every poller; what becomes of slow readers |
 //! | `simulate` | any of them in a simulated world, by seed |
@@ -21,4 +21,4 @@ mod server;
 pub mod simulation;
 
 pub use options::{Addresses, ServerOptions, UsageError, within};
-pub use server::{print_line, serve};
+pub use server::{print_line, serve, serve_on_workers};

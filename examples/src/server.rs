@@ -3,14 +3,19 @@
 use core::time::Duration;
 use std::io::{self, Write};
 use std::process::{self, ExitCode};
+use std::sync::OnceLock;
 use std::thread;
 
 use lightcone_core::Handler;
 use lightcone_native::{Builder, Engine, Error, Handle, PollerContext, Report};
+use lightcone_workers::Offloaded;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::options::{ServerOptions, UsageError};
+
+/// The most connections of all workers, unless the command line says otherwise; more are turned away.
+const WORKER_SOCKETS: usize = 65_536;
 
 /// The command line was wrong, as opposed to the system's having refused.
 const EXIT_USAGE: u8 = 2;
@@ -40,6 +45,38 @@ where
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// Runs a server as [`serve`] does, with its handlers on so many worker threads beside the pollers. `engine` is set
+/// before the first connection is taken.
+pub fn serve_on_workers<H>(
+    options: &ServerOptions,
+    scheme: &str,
+    count: usize,
+    refine: impl FnOnce(Builder) -> Result<Builder, UsageError>,
+    engine: &'static OnceLock<Handle<Offloaded<H::Message>>>,
+    make: impl Fn(usize) -> H + Send + Sync + 'static,
+) -> ExitCode
+where
+    H: Handler<Data: Send, Message: Send + 'static> + 'static,
+{
+    let sockets = options.max_connections.unwrap_or(WORKER_SOCKETS).min(lightcone_workers::SOCKETS_MAX);
+    let workers = lightcone_workers::Builder::new().workers(count).sockets(sockets);
+    let workers = match workers.start(make) {
+        Ok(workers) => workers,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let offload = workers.offload();
+    let code = serve(options, scheme, refine, move |poller: PollerContext<Offloaded<H::Message>>| {
+        let _ = engine.set(poller.handle()); // each poller's is the same
+        offload(poller)
+    });
+    // their sockets have ended with the engine; some callbacks may not have returned
+    print_line(&workers.shutdown(options.grace()).to_string());
+    code
 }
 
 fn start<H>(

@@ -1,4 +1,4 @@
-//! What crosses threads: the mailbox, the wake flag, the load counters and the counters of statistics.
+//! What crosses threads: the mailbox, the wake flag, the gate, the load counters and the counters of statistics.
 //!
 //! These are the only files of the crate that name an atomic or an `UnsafeCell`, and they name them through
 //! the two modules below, which model checking (`cfg(loom)`) swaps for instrumented twins. The files refer to
@@ -12,6 +12,7 @@
 //! | a mailbox's tail | every producer, every closer | always, by read-modify-write |
 //! | a mailbox's head | its [`Receiver`] | always; no other thread reads it |
 //! | a [`WakeFlag`] | producers by `notify`, its poller by the rest | always, by read-modify-write |
+//! | a [`Gate`] | posters by `post`, whoever has its [`Pass`] by the rest | always, by read-modify-write |
 //! | a [`Counter`] | its one writer by load and store, everyone by load | always; nothing is published through it |
 //! | a [`Load`] | everyone | always; a hint, nothing is published through it |
 //!
@@ -28,6 +29,7 @@ mod counter;
 pub use counter::Counter;
 
 with_exchange! {
+    mod gate;
     mod load;
     mod mailbox;
     mod ord;
@@ -35,6 +37,7 @@ with_exchange! {
     mod slot;
     mod wake;
 
+    pub use gate::{Gate, Pass};
     pub use load::{Load, Reservation};
     #[cfg(not(loom))]
     pub use mailbox::StaticMailbox;

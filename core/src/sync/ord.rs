@@ -33,3 +33,13 @@ pub(crate) const NOTIFY: Ordering = Ordering::Release;
 
 /// Poller, swap to `AWAKE`. Pairs with [`NOTIFY`]: everything pushed before the notices it wipes out can be popped.
 pub(crate) const AWAKE: Ordering = Ordering::Acquire;
+
+/// Poster of a gate, `fetch_or`. Pairs with [`LOOK`]: what was left before is there. It need not acquire, though it may
+/// get the pass: it continues what [`LEAVE`] released, and whoever runs looks first.
+pub(crate) const POST: Ordering = Ordering::Release;
+
+/// Runner of a gate, swap before it looks. Pairs with [`POST`], and with the [`LEAVE`] of the runner before.
+pub(crate) const LOOK: Ordering = Ordering::Acquire;
+
+/// Runner of a gate, exchange to idle. Pairs with the next runner's [`LOOK`], by way of the post in between.
+pub(crate) const LEAVE: Ordering = Ordering::Release;

@@ -159,6 +159,13 @@ impl Bench {
         self.try_tell(token, what).expect("the socket has gone")
     }
 
+    /// The same for the socket of a shard of one.
+    pub fn run_only(&mut self, what: impl FnOnce(&mut TestPort<'_>)) -> Next {
+        let mut port = self.shard.only_port().expect("the socket has gone");
+        what(&mut port);
+        deliver(port, &mut self.handler, self.pull, self.now)
+    }
+
     pub fn run(&mut self, token: Token) -> Next {
         self.tell(token, |_| {})
     }

@@ -523,7 +523,16 @@ impl<M> Handle<M> {
     where
         M: Clone,
     {
-        self.hub().broadcast(message, M::clone, None)
+        self.broadcast_with(message, M::clone)
+    }
+
+    /// The same for messages that are not `Clone`: `clone` makes the copies.
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast`](Self::broadcast).
+    pub fn broadcast_with(&self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
+        self.hub().broadcast(message, clone, None)
     }
 
     /// Connects to an address, on the poller that the balancer picks. `admit` gets the tag, then

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod counter;
+mod gate;
 mod handover;
 mod load;
 mod mailbox;

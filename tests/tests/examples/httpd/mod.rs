@@ -7,3 +7,4 @@ mod options;
 mod refusals;
 mod requests;
 mod times;
+mod workers;

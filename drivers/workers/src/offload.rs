@@ -1,0 +1,192 @@
+//! The poller's side: a handler that passes everything on.
+
+use alloc::sync::Arc;
+use core::fmt;
+
+use lightcone_core::{Address, Context, Event, Handler, Origin, Socket, Stream};
+
+use crate::crew::{Crew, Job};
+use crate::lane::{End, Exchange, Lane, Order};
+use crate::message::{Kind, Link, Offloaded};
+
+/// A poller's handler that has the callbacks run by workers. See [`Workers`](crate::Workers).
+///
+/// It never waits for a worker: what it does in a callback is to copy bytes and to say that there are some.
+pub struct Offload<M> {
+    crew: Arc<Crew<M>>,
+    link: Arc<dyn Link<M>>,
+}
+
+impl<M> fmt::Debug for Offload<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Offload").finish_non_exhaustive()
+    }
+}
+
+impl<M> Offload<M> {
+    pub(crate) fn new(crew: Arc<Crew<M>>, link: Arc<dyn Link<M>>) -> Self {
+        Self { crew, link }
+    }
+}
+
+/// What a poller's socket keeps of its workers.
+pub struct Ticket<M>(Kept<M>);
+
+/// Before it opens, a place for a stand-in; then the way to it.
+enum Kept<M> {
+    Place(Reserved<M>),
+    Lane {
+        lane: Arc<Lane<M>>,
+        /// Bytes that were queued and of which the lane has not been told that they were sent.
+        unreported: usize,
+    },
+}
+
+/// A place for a stand-in, given back when nobody has moved in.
+struct Reserved<M> {
+    crew: Arc<Crew<M>>,
+    place: Option<u32>,
+    origin: Origin,
+    peer: Address,
+}
+
+impl<M> Drop for Reserved<M> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.crew.give_back(place);
+        }
+    }
+}
+
+impl<M> fmt::Debug for Ticket<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").finish_non_exhaustive()
+    }
+}
+
+impl<M> Handler for Offload<M> {
+    type Data = Ticket<M>;
+    type Message = Offloaded<M>;
+
+    /// Sets a place aside. The program's `admit` runs on a worker, before `open`.
+    fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Ticket<M>> {
+        let place = Some(self.crew.take_place()?);
+        Some(Ticket(Kept::Place(Reserved { crew: Arc::clone(&self.crew), place, origin, peer: *peer })))
+    }
+
+    fn event(
+        &mut self,
+        socket: &mut Socket<'_, Ticket<M>>,
+        event: Event<Offloaded<M>>,
+        cx: &mut Context<'_, Offloaded<M>>,
+    ) {
+        if let Kept::Place(reserved) = &mut socket.data.0 {
+            let Some(place) = reserved.place.take() else { return };
+            let token = socket.stream.token();
+            let who = (reserved.origin, reserved.peer);
+            let lane = Lane::new(token, place, who, cx.local_address(token), Arc::clone(&self.link));
+            socket.data.0 = Kept::Lane { lane: Arc::new(lane), unreported: 0 };
+        }
+        let Socket { stream, data: Ticket(Kept::Lane { lane, unreported }) } = socket else { return };
+        let limits = self.crew.limits();
+        let mut exchange = lane.exchange();
+        let mut rejected = None;
+        let mut news = exchange.note(event, limits.messages, &mut rejected);
+        news |= exchange.take_input(stream, limits.input);
+        *unreported += exchange.give_output(stream);
+        let sent = unreported.saturating_sub(stream.queued());
+        *unreported -= sent;
+        exchange.sent += sent;
+        news |= sent > 0 && exchange.tell_sent;
+        exchange.give_orders(stream);
+        let (over, worker) = (exchange.over, exchange.worker);
+        drop(exchange);
+        if rejected.is_some() {
+            // what the program makes of a lost message is its business, and not to be waited for under the lock
+            drop(rejected);
+            self.crew.lost_message();
+        }
+        if news
+            && !over
+            && let Some(pass) = lane.gate.post()
+            && self.crew.schedule(Job { lane: Arc::clone(lane), pass }, worker).is_err()
+        {
+            stream.abort(); // there are no workers any more
+        }
+    }
+}
+
+impl<M> Exchange<M> {
+    /// Notes what an event says, bytes aside; whether that is news to a worker.
+    fn note(&mut self, event: Event<Offloaded<M>>, messages_max: usize, rejected: &mut Option<M>) -> bool {
+        match event {
+            Event::Open => {}
+            Event::Timeout => self.timeout = true,
+            Event::Shutdown => self.shutdown = Some(self.input.len()),
+            Event::Refused(kind) => self.end = Some(End::Refused(kind)),
+            Event::Close(reason) => self.end = Some(End::Closed(reason)),
+            Event::Message(Offloaded(Kind::Ready)) => {
+                self.told = false;
+                return false;
+            }
+            Event::Message(Offloaded(Kind::User(message) | Kind::Broadcast(message, _))) => {
+                if self.messages.len() == messages_max || self.over {
+                    *rejected = Some(message);
+                    return false;
+                }
+                self.messages.push_back(message);
+            }
+            // what there is to them is seen at the socket
+            Event::Receive | Event::Writable | Event::Sent | Event::PeerClosed => return false,
+        }
+        true
+    }
+
+    /// Takes what has come as far as there is room; the rest stays with the socket, which is not read from meanwhile.
+    fn take_input(&mut self, stream: &mut Stream<'_>, input_max: usize) -> bool {
+        let bytes = stream.bytes();
+        let taken = if self.over { bytes.len() } else { bytes.len().min(input_max - self.input.len()) };
+        if !self.over {
+            self.input.extend(bytes.get(..taken).unwrap_or_default());
+        }
+        let full = taken < bytes.len();
+        stream.consume(taken);
+        if full != self.paused {
+            self.paused = full;
+            if full { stream.pause() } else { stream.resume() }
+        }
+        let ends = stream.peer_closed() && !full && !self.ended;
+        self.ended |= ends;
+        taken > 0 || ends
+    }
+
+    /// Queues what is to be sent, as far as there is room; `writable` comes when there is more.
+    fn give_output(&mut self, stream: &mut Stream<'_>) -> usize {
+        let (_, mut output) = stream.split();
+        let mut given = 0;
+        while !self.output.is_empty() {
+            let n = output.send_some(self.output.as_slices().0);
+            if n == 0 {
+                break;
+            }
+            self.output.drain(..n);
+            given += n;
+        }
+        given
+    }
+
+    fn give_orders(&mut self, stream: &mut Stream<'_>) {
+        if let Some(deadline) = self.deadline.take() {
+            stream.set_deadline(deadline);
+        }
+        if self.order == Some(Order::Abort) || self.output.is_empty() {
+            match self.order.take() {
+                None => {}
+                Some(Order::Finish) => stream.finish(),
+                Some(Order::Linger) => stream.linger(),
+                Some(Order::Close) => stream.close(),
+                Some(Order::Abort) => stream.abort(),
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! What a callback on a worker reaches beside its own socket.
+
+use lightcone_core::{Address, ConnectError, Outbox, Rejected, Token};
+
+use crate::lane::Lane;
+use crate::message::{Offloaded, unwrap};
+
+/// The engine, as far as it can be reached from a thread that is none of its pollers.
+pub(crate) struct WorkerOutbox<'a, M> {
+    pub(crate) lane: &'a Lane<M>,
+}
+
+impl<M> Outbox<M> for WorkerOutbox<'_, M> {
+    fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>> {
+        self.lane.link.post(to, message.into()).or_else(unwrap)
+    }
+
+    fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
+        self.lane.link.broadcast(Offloaded::broadcast(message, clone), Offloaded::copy).or_else(unwrap)
+    }
+
+    fn connect(&mut self, _: &Address, _: u64) -> Result<Token, ConnectError> {
+        Err(ConnectError::Unsupported)
+    }
+
+    fn local_address(&self, token: Token) -> Option<Address> {
+        self.lane.local.filter(|_| token == self.lane.token)
+    }
+}

@@ -1,0 +1,234 @@
+//! One worker's thread.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use core::time::Duration;
+use std::sync::{Mutex, PoisonError, TryLockError};
+use std::thread;
+
+use lightcone_core::{Config, Context, Handler, Instant, Next, Port, Rejected};
+use lightcone_unix::clock::Clock;
+
+use crate::crew::{Counts, Crew, Duty, Job};
+use crate::lane::Lane;
+use crate::message::{Kind, Offloaded};
+use crate::outbox::WorkerOutbox;
+use crate::stand_in::StandIn;
+
+/// How often a poller with a full mailbox is tried again.
+const RETRY: Duration = Duration::from_millis(1);
+/// How often at most when the worker is about to end.
+const LAST_RETRIES: usize = 500;
+
+/// The stand-ins' places: each is locked by whoever has the pass of the socket in it.
+pub(crate) type Places<'s, H> = [Mutex<StandIn<'s, H>>];
+
+/// What one worker has to itself.
+pub(crate) struct Worker<'a, H: Handler> {
+    id: usize,
+    crew: &'a Crew<H::Message>,
+    counts: &'a Counts,
+    config: &'a Config,
+    handler: H,
+    /// Where input is lent from.
+    buffer: Vec<u8>,
+    clock: Clock,
+    now: Instant,
+    unix_time: u64,
+    /// Sockets whose poller had no room in its mailbox for the message that says that they have something: each once.
+    untold: VecDeque<Arc<Lane<H::Message>>>,
+}
+
+impl<'a, H: Handler> Worker<'a, H> {
+    /// `None` if there is no such worker.
+    pub(crate) fn new(id: usize, crew: &'a Crew<H::Message>, config: &'a Config, handler: H) -> Option<Self> {
+        let counts = crew.counts.get(id)?;
+        let buffer = vec![0; config.receive_size];
+        let (clock, now) = (Clock::new(), Instant::from_millis(Clock::now_ms()));
+        Some(Self {
+            id,
+            crew,
+            counts,
+            config,
+            handler,
+            buffer,
+            clock,
+            now,
+            unix_time: 0,
+            untold: VecDeque::new(),
+        })
+    }
+
+    pub(crate) const fn id(&self) -> usize {
+        self.id
+    }
+
+    pub(crate) const fn now(&self) -> Instant {
+        self.now
+    }
+
+    pub(crate) const fn counts(&self) -> &'a Counts {
+        self.counts
+    }
+
+    pub(crate) const fn config(&self) -> &'a Config {
+        self.config
+    }
+
+    pub(crate) const fn input_max(&self) -> usize {
+        self.crew.limits().input
+    }
+
+    pub(crate) const fn handler_mut(&mut self) -> &mut H {
+        &mut self.handler
+    }
+
+    pub(crate) fn buffer_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer
+    }
+
+    /// What it takes to run a callback of this socket.
+    pub(crate) fn callback<'b>(&'b mut self, lane: &'b Lane<H::Message>) -> Callback<'b, H> {
+        let (now, unix_time) = (self.now, Some(self.unix_time));
+        Callback {
+            handler: &mut self.handler,
+            buffer: &self.buffer,
+            outbox: WorkerOutbox { lane },
+            now,
+            unix_time,
+        }
+    }
+
+    /// Runs sockets until nobody works any more; then ends those that are left.
+    pub(crate) fn work(&mut self, places: &Places<'_, H>) {
+        let mut again = None;
+        loop {
+            let patience = (!self.untold.is_empty()).then_some(RETRY);
+            match self.crew.next(self.id, again.take(), patience) {
+                Duty::Run(job) => again = self.run(job, places),
+                Duty::Retry => {}
+                Duty::End => break,
+            }
+            self.tell_untold();
+        }
+        self.abort_all(places);
+        for _ in 0..LAST_RETRIES {
+            if self.untold.is_empty() {
+                return;
+            }
+            thread::sleep(RETRY);
+            self.tell_untold();
+        }
+        self.counts.untold.add(self.untold.len());
+    }
+
+    /// Gives a socket one turn; the job back, if it wants another.
+    fn run(&mut self, job: Job<H::Message>, places: &Places<'_, H>) -> Option<Job<H::Message>> {
+        let Job { lane, mut pass } = job;
+        let place = places.get(lane.place as usize)?;
+        self.counts.turns.add(1);
+        self.look_at_the_clock();
+        pass.look(&lane.gate);
+        let mut stand_in = place.lock().unwrap_or_else(PoisonError::into_inner);
+        if lane.exchange().over {
+            return None; // ended by another worker, as nobody works any more
+        }
+        let again = stand_in.turn(&lane, self);
+        let over = stand_in.is_over();
+        drop(stand_in);
+        if over {
+            self.crew.give_back(lane.place);
+            return None; // the gate stays shut: there is nothing behind it
+        }
+        if again {
+            return Some(Job { lane, pass });
+        }
+        let pass = pass.leave(&lane.gate).err()?;
+        Some(Job { lane, pass })
+    }
+
+    fn look_at_the_clock(&mut self) {
+        let millis = Clock::now_ms();
+        self.now = Instant::from_millis(millis);
+        self.unix_time = self.clock.unix_seconds(millis);
+    }
+
+    /// Tells a socket's poller that there is something for it.
+    pub(crate) fn tell(&mut self, lane: &Arc<Lane<H::Message>>) {
+        // without its poller the socket has gone, too
+        if let Err(Rejected::Full(_)) = lane.link.post(lane.token, Offloaded(Kind::Ready)) {
+            self.untold.push_back(Arc::clone(lane));
+        }
+    }
+
+    fn tell_untold(&mut self) {
+        for _ in 0..self.untold.len() {
+            let Some(lane) = self.untold.pop_front() else { return };
+            self.tell(&lane);
+        }
+    }
+
+    /// Ends all sockets but those that another worker has in hand, who does so itself.
+    fn abort_all(&mut self, places: &Places<'_, H>) {
+        self.look_at_the_clock();
+        while let Some(Job { lane, .. }) = self.crew.take_leftover() {
+            let Some(place) = places.get(lane.place as usize) else { continue };
+            let mut stand_in = place.lock().unwrap_or_else(PoisonError::into_inner);
+            let unknown = stand_in.is_over() && !lane.exchange().over;
+            if unknown {
+                stand_in.turn_away(&lane, self);
+                drop(stand_in);
+                self.crew.give_back(lane.place);
+            }
+        }
+        for (place, number) in places.iter().zip(0..) {
+            let mut stand_in = match place.try_lock() {
+                Ok(stand_in) => stand_in,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => continue,
+            };
+            if !stand_in.is_over() {
+                stand_in.abort(self);
+                drop(stand_in);
+                self.crew.give_back(number);
+            }
+        }
+    }
+}
+
+/// Runs callbacks of one socket.
+pub(crate) struct Callback<'b, H: Handler> {
+    handler: &'b mut H,
+    buffer: &'b [u8],
+    outbox: WorkerOutbox<'b, H::Message>,
+    now: Instant,
+    unix_time: Option<u64>,
+}
+
+impl<'b, H: Handler> Callback<'b, H> {
+    /// Delivers what is due.
+    pub(crate) fn run(&mut self, port: &mut Port<'_, '_, H::Data>) -> Next {
+        let poller = self.outbox.lane.token.poller();
+        port.run(self.handler, &mut Context::new(self.now, self.unix_time, poller, &mut self.outbox))
+    }
+
+    /// The same, with the first `n` bytes of the worker's buffer.
+    pub(crate) fn receive<'p>(&mut self, port: &mut Port<'p, '_, H::Data>, n: usize) -> Next
+    where
+        'b: 'p,
+    {
+        port.received(self.buffer.get(..n).unwrap_or_default());
+        self.run(port)
+    }
+
+    /// Delivers a message, or gives it back.
+    pub(crate) fn message(
+        &mut self,
+        port: Port<'_, '_, H::Data>,
+        message: H::Message,
+    ) -> Result<Next, H::Message> {
+        let poller = self.outbox.lane.token.poller();
+        let mut cx = Context::new(self.now, self.unix_time, poller, &mut self.outbox);
+        port.message(message, self.handler, &mut cx)
+    }
+}

@@ -1,0 +1,247 @@
+//! Workers behind a shard that is driven by hand: no engine, no sockets, and a mailbox that refuses when it is told to.
+#![allow(clippy::unwrap_used, reason = "these are tests: a failure is a panic")]
+#![allow(clippy::std_instead_of_alloc, reason = "threads need std all the same")]
+
+use core::mem::MaybeUninit;
+use core::time::Duration;
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex};
+
+use lightcone_core::{
+    Address, CloseReason, Config, Context, Event, Handler, Instant, Interest, ListenerId, Next, NoOutbox,
+    Origin, Rejected, Shard, Slot, Socket, Storage, Token,
+};
+use lightcone_workers::{Builder, Link, Offload, Offloaded, Ticket, Workers};
+
+/// How long anything may take.
+const WAIT: Duration = Duration::from_secs(30);
+
+/// Sends back what comes.
+struct Echo;
+
+impl Handler for Echo {
+    type Data = ();
+    type Message = Box<u32>;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn event(&mut self, socket: &mut Socket<'_, ()>, event: Event<Box<u32>>, cx: &mut Context<'_, Box<u32>>) {
+        match event {
+            Event::Receive | Event::Writable => {
+                let (mut input, mut output) = socket.stream.split();
+                let taken = output.send_some(input.bytes());
+                input.consume(taken);
+            }
+            Event::Message(number) if *number == 0 => cx.post(socket.token(), Box::new(1)).unwrap_or(()),
+            Event::Message(number) => socket.send(&number.to_be_bytes()).unwrap(),
+            Event::PeerClosed | Event::Shutdown => socket.close(),
+            Event::Open | Event::Sent | Event::Timeout | Event::Refused(_) | Event::Close(_) => {}
+        }
+    }
+}
+
+type Message = Offloaded<Box<u32>>;
+
+/// A poller's mailbox.
+#[derive(Default)]
+struct Mailbox {
+    state: Mutex<(VecDeque<(Token, Message)>, Answer)>,
+    came: Condvar,
+}
+
+/// What the mailbox says to a post.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Answer {
+    #[default]
+    Takes,
+    /// So many times, and then it takes one.
+    Full(usize),
+    Gone,
+}
+
+impl Link<Box<u32>> for Mailbox {
+    fn post(&self, to: Token, message: Message) -> Result<(), Rejected<Message>> {
+        let mut state = self.state.lock().unwrap();
+        match &mut state.1 {
+            Answer::Full(left) if *left > 0 => {
+                *left -= 1;
+                return Err(Rejected::Full(message));
+            }
+            Answer::Gone => return Err(Rejected::Gone(message)),
+            Answer::Takes | Answer::Full(_) => {}
+        }
+        state.0.push_back((to, message));
+        self.came.notify_all();
+        Ok(())
+    }
+
+    fn broadcast(&self, message: Message, _: fn(&Message) -> Message) -> Result<(), Rejected<Message>> {
+        Err(Rejected::Gone(message))
+    }
+}
+
+impl Mailbox {
+    fn pop(&self) -> (Token, Message) {
+        let state = self.state.lock().unwrap();
+        let (mut state, _) = self.came.wait_timeout_while(state, WAIT, |state| state.0.is_empty()).unwrap();
+        state.0.pop_front().unwrap()
+    }
+
+    fn answer(&self, answer: Answer) {
+        self.state.lock().unwrap().1 = answer;
+    }
+
+    fn refusals_left(&self) -> usize {
+        match self.state.lock().unwrap().1 {
+            Answer::Full(left) => left,
+            Answer::Takes | Answer::Gone => 0,
+        }
+    }
+}
+
+const CONFIG: Config = Config { sockets: 4, ..Config::DEVICE };
+const READ: Next = Next::Wait(Interest::READ);
+
+struct Bench {
+    shard: Shard<'static, Ticket<Box<u32>>>,
+    offload: Offload<Box<u32>>,
+    mailbox: Arc<Mailbox>,
+    workers: Workers<Box<u32>>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let workers = Builder::new().workers(2).start(|_| Echo).unwrap();
+        let mailbox = Arc::new(Mailbox::default());
+        let link: Arc<dyn Link<Box<u32>>> = Arc::<Mailbox>::clone(&mailbox);
+        let slots: Vec<MaybeUninit<Slot<_>>> = (0..CONFIG.sockets).map(|_| MaybeUninit::uninit()).collect();
+        // leaked: a shard that owns its memory for ever is easy to hold
+        let storage = Storage { slots: slots.leak(), memory: vec![0; CONFIG.memory()].leak() };
+        let shard = Shard::new(storage, &CONFIG, Instant::from_millis(0)).unwrap();
+        Self { shard, offload: workers.handler(link), mailbox, workers }
+    }
+
+    fn open(&mut self) -> Token {
+        let (origin, peer) = (Origin::Accepted { listener: ListenerId(0) }, ([192, 0, 2, 1], 49_152));
+        let token = self.shard.admit(&mut self.offload, origin, &Address::Inet(peer.into())).unwrap();
+        assert_eq!(self.tell(token, b"", None), READ);
+        token
+    }
+
+    /// Tells a socket that bytes have come, or that it is cut.
+    fn tell(&mut self, token: Token, bytes: &[u8], cut: Option<CloseReason>) -> Next {
+        let mut outbox = NoOutbox;
+        let mut cx = Context::new(Instant::from_millis(0), None, token.poller(), &mut outbox);
+        let mut port = self.shard.port(token).unwrap();
+        port.received(bytes);
+        if let Some(reason) = cut {
+            port.cut(reason);
+        }
+        port.run(&mut self.offload, &mut cx)
+    }
+
+    /// Delivers a message.
+    fn deliver(&mut self, token: Token, message: Message) -> Next {
+        let mut outbox = NoOutbox;
+        let mut cx = Context::new(Instant::from_millis(0), None, token.poller(), &mut outbox);
+        let port = self.shard.port(token).unwrap();
+        port.message(message, &mut self.offload, &mut cx).unwrap()
+    }
+
+    /// Delivers the next message of the workers, and gives what is sent then.
+    fn answer(&mut self, expected: Token) -> Vec<u8> {
+        let (token, message) = self.mailbox.pop();
+        assert_eq!(token, expected);
+        let next = self.deliver(token, message);
+        let mut port = self.shard.port(token).unwrap();
+        let sent = port.output().0.to_vec();
+        assert_eq!(next, if sent.is_empty() { READ } else { Next::Send });
+        port.sent(sent.len());
+        let mut outbox = NoOutbox;
+        let mut cx = Context::new(Instant::from_millis(0), None, token.poller(), &mut outbox);
+        assert_eq!(port.run(&mut self.offload, &mut cx), READ);
+        sent
+    }
+
+    fn close(&mut self, token: Token) {
+        assert_eq!(self.tell(token, b"", Some(CloseReason::Reset)), Next::Close);
+    }
+}
+
+#[test]
+fn a_shard_driven_by_hand_has_its_callbacks_run_by_workers() {
+    let mut bench = Bench::new();
+    let tokens = [bench.open(), bench.open()];
+    for token in tokens {
+        for said in [&b"hello"[..], b"again"] {
+            assert_eq!(bench.tell(token, said, None), READ);
+            assert_eq!(bench.answer(token), said);
+        }
+    }
+    // a message that need not be `Clone`, and one that a worker posts to its own socket
+    assert_eq!(bench.deliver(tokens[0], Box::new(0).into()), READ);
+    let (token, posted) = bench.mailbox.pop();
+    assert_eq!(token, tokens[0]);
+    assert_eq!(bench.deliver(token, posted), READ);
+    assert_eq!(bench.answer(token), 1_u32.to_be_bytes());
+    tokens.into_iter().for_each(|token| bench.close(token));
+    let report = bench.workers.shutdown(WAIT);
+    assert_eq!((report.opened, report.closed, report.unfinished), (2, 2, 0), "{report}");
+    assert_eq!((report.untold, report.aborted, report.stuck), (0, 0, 0), "{report}");
+}
+
+/// What a full mailbox refuses is tried again until it is taken.
+#[test]
+fn a_refused_answer_is_tried_again() {
+    let mut bench = Bench::new();
+    let tokens = [bench.open(), bench.open(), bench.open()];
+    for refusals in [1, 2, 7, 30] {
+        for token in tokens {
+            bench.mailbox.answer(Answer::Full(refusals));
+            assert_eq!(bench.tell(token, b"answer me", None), READ);
+            assert_eq!(bench.answer(token), b"answer me");
+            assert_eq!(bench.mailbox.refusals_left(), 0);
+        }
+    }
+    tokens.into_iter().for_each(|token| bench.close(token));
+    assert_eq!(bench.workers.shutdown(WAIT).untold, 0);
+}
+
+/// A mailbox that never has room: it is counted.
+#[test]
+fn an_answer_that_is_never_taken_is_counted() {
+    let mut bench = Bench::new();
+    let token = bench.open();
+    bench.mailbox.answer(Answer::Full(usize::MAX));
+    assert_eq!(bench.tell(token, b"answer me", None), READ);
+    let report = bench.workers.shutdown(Duration::from_millis(10));
+    assert_eq!((report.opened, report.closed, report.aborted, report.unfinished), (1, 1, 1, 0), "{report}");
+    assert_eq!((report.untold, report.stuck), (1, 0), "{report}");
+}
+
+/// A poller that has gone needs no answer, and the handler is told of the end that the poller told of.
+#[test]
+fn who_has_gone_is_not_tried_again() {
+    let mut bench = Bench::new();
+    let token = bench.open();
+    bench.mailbox.answer(Answer::Gone);
+    assert_eq!(bench.tell(token, b"answer me", None), READ);
+    bench.close(token);
+    let report = bench.workers.shutdown(WAIT);
+    assert_eq!((report.closed, report.aborted, report.untold, report.stuck), (1, 0, 0, 0), "{report}");
+}
+
+/// A socket of which nobody was told gives its place back.
+#[test]
+fn a_socket_that_never_opens_leaves_its_place() {
+    let mut bench = Bench::new();
+    for _ in 0..100 {
+        let (origin, peer) = (Origin::Accepted { listener: ListenerId(0) }, ([192, 0, 2, 1], 49_152));
+        let ticket = bench.offload.admit(origin, &Address::Inet(peer.into())).unwrap();
+        drop(ticket);
+    }
+    let report = bench.workers.shutdown(WAIT);
+    assert_eq!((report.opened, report.unfinished, report.turned_away), (0, 0, 0), "{report}");
+}

@@ -1,0 +1,119 @@
+//! The gate: one runner at a time, each sees what the one before did, and no post goes unseen.
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use loom::thread;
+use loom_tests::model::{Racy, Seen, check, check_all, unordered_hand_over};
+use loom_tests::sync::{Gate, Pass};
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn self_check() {
+    unordered_hand_over();
+}
+
+/// A socket: what is left for it, and what only its runner touches.
+struct Socket {
+    gate: Gate,
+    /// What each poster leaves: set once, by a plain store, and read by runners alone. Nothing but the gate makes a
+    /// runner see it.
+    left: [AtomicUsize; 3],
+    data: Racy,
+    /// What runners have found, by poster, and how many runs there were: statistics, which loom does not see.
+    found: [std::sync::atomic::AtomicUsize; 3],
+    runs: std::sync::atomic::AtomicUsize,
+}
+
+impl Socket {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            gate: Gate::new(),
+            left: core::array::from_fn(|_| AtomicUsize::new(0)),
+            data: Racy::new(),
+            found: core::array::from_fn(|_| 0.into()),
+            runs: 0.into(),
+        })
+    }
+
+    /// Leaves something as `poster`, posts, and runs if it is told to.
+    fn post(&self, poster: usize) {
+        self.left[poster].store(1, Ordering::Relaxed);
+        if let Some(pass) = self.gate.post() {
+            self.run(pass);
+        }
+    }
+
+    /// What the thread does to which a socket was scheduled.
+    fn run(&self, mut pass: Pass) {
+        self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        loop {
+            pass.look(&self.gate);
+            self.data.touch();
+            for (left, found) in self.left.iter().zip(&self.found) {
+                found.fetch_max(left.load(Ordering::Relaxed), std::sync::atomic::Ordering::Relaxed);
+            }
+            match pass.leave(&self.gate) {
+                Ok(()) => return,
+                Err(again) => pass = again,
+            }
+        }
+    }
+}
+
+/// loom reports two runners at once, or one that does not see what the one before did.
+fn all_is_found(posters: usize, seen: &Seen) {
+    let socket = Socket::new();
+    let threads: Vec<_> = (1..posters)
+        .map(|poster| {
+            let socket = Arc::clone(&socket);
+            thread::spawn(move || socket.post(poster))
+        })
+        .collect();
+    socket.post(0);
+    threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+    let load = |count: &std::sync::atomic::AtomicUsize| count.load(std::sync::atomic::Ordering::Relaxed);
+    for poster in 0..posters {
+        assert_eq!(load(&socket.found[poster]), 1, "post {poster}");
+    }
+    let runs = load(&socket.runs);
+    seen.note("one run for all", runs == 1);
+    seen.note("a run for each", runs == posters);
+}
+
+const OUTCOMES: [&str; 2] = ["one run for all", "a run for each"];
+
+#[test]
+fn callbacks_are_serial_and_no_post_goes_unseen() {
+    check("gate::callbacks_are_serial_and_no_post_goes_unseen", &OUTCOMES, |seen| all_is_found(3, seen));
+}
+
+#[test]
+fn two_posters_in_every_schedule() {
+    check_all("gate::two_posters_in_every_schedule", &OUTCOMES, |seen| all_is_found(2, seen));
+}
+
+/// The runner is a thread of its own, as a worker is: the pass goes there, and comes back when it was refused.
+#[test]
+fn a_pass_goes_from_thread_to_thread() {
+    check("gate::a_pass_goes_from_thread_to_thread", &["left at once", "looked again"], |seen| {
+        let socket = Socket::new();
+        socket.left[0].store(1, Ordering::Relaxed);
+        let mut pass = socket.gate.post().expect("nobody runs");
+        let worker = thread::spawn({
+            let socket = Arc::clone(&socket);
+            move || {
+                pass.look(&socket.gate);
+                socket.data.touch();
+                pass.leave(&socket.gate).err()
+            }
+        });
+        socket.post(1);
+        let again = worker.join().expect("no panic");
+        seen.note("left at once", again.is_none());
+        seen.note("looked again", again.is_some());
+        if let Some(pass) = again {
+            socket.run(pass);
+        }
+        assert!(socket.gate.post().is_some(), "nobody has it");
+    });
+}
