@@ -153,7 +153,7 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
         let late = world.now.saturating_sub(side.asked).div_ceil(1_000);
         let before = self.now;
         self.now = Instant::from_millis(world.now / 1_000);
-        self.shared.late.set(late);
+        self.shared.late_before.set(self.shared.late.replace(late));
         self.shared.before.set(before.as_millis());
         self.shared.turn.set(self.shared.turn.get() + 1);
         if let Some(wanted) = self.wanted.take() {

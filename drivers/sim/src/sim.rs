@@ -294,6 +294,7 @@ impl<'s> Sim<'s> {
             turn: Cell::new(0),
             before: Cell::new(0),
             late: Cell::new(0),
+            late_before: Cell::new(0),
             ended: Cell::new(None),
             told: Cell::new(0),
             output_max: config.output_limit.min(config.output_blocks) * config.block_size,
