@@ -1,18 +1,17 @@
 //! Listeners of one poller, and where the sockets go that they bring.
 
 use alloc::collections::VecDeque;
-use alloc::sync::Arc;
 use core::time::Duration;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
-use lightcone_core::balance::{Balancer, peer_hint};
-use lightcone_core::sync::PushError;
+use lightcone_core::balance::Balancer;
 use lightcone_core::{Address, Instant, Interest, ListenerId, PollerId};
 
 use crate::address::PeerAddress;
 use crate::driver::Driver;
-use crate::hub::{Control, Hub, Seat};
+use crate::hub::Hub;
 use crate::listener::{Accept, ListenSocket};
+use crate::placing::{Accepted, Newcomer, Outcome, has_room, place};
 
 /// The most accepts of one listener in one turn.
 const ACCEPTS_A_TURN: usize = 64;
@@ -22,15 +21,6 @@ const REST: Duration = Duration::from_millis(20);
 const LISTENER_KEYS: u64 = u64::MAX - 0xFF;
 /// The most listeners of one engine; one key more is the waker's.
 pub(crate) const LISTENERS_MAX: usize = 255;
-
-/// A socket for the poller that accepted it.
-#[derive(Debug)]
-pub(crate) struct Newcomer {
-    pub(crate) fd: OwnedFd,
-    pub(crate) peer: Address,
-    pub(crate) listener: ListenerId,
-    pub(crate) seat: Seat,
-}
 
 #[derive(Debug)]
 struct Entry {
@@ -47,17 +37,12 @@ pub(crate) struct Acceptor {
     /// `None`: every socket stays on the poller that accepted it.
     balancer: Option<Balancer>,
     /// An accepted socket for which no poller had room.
-    held: Option<(OwnedFd, Address, ListenerId)>,
+    held: Option<Accepted>,
     /// When to accept again.
     resume_at: Option<Instant>,
     /// Sockets that stay here. Whoever calls takes them out one by one, so that a handler that
     /// panics over one loses none of the others.
     pub(crate) newcomers: VecDeque<Newcomer>,
-}
-
-enum Outcome {
-    Placed(Option<Newcomer>),
-    NoRoom(OwnedFd),
 }
 
 impl Acceptor {
@@ -120,11 +105,11 @@ impl Acceptor {
     /// Goes on after a rest: the held socket first, then the listeners are watched again.
     pub(crate) fn resume<M, D: Driver>(&mut self, me: PollerId, hub: &Hub<M>, driver: &mut D, now: Instant) {
         self.resume_at = None;
-        if let Some((fd, peer, id)) = self.held.take() {
-            match self.place(fd, peer, id, me, hub) {
+        if let Some(accepted) = self.held.take() {
+            match place(accepted, self.balancer.as_mut(), me, hub) {
                 Outcome::Placed(newcomer) => self.newcomers.extend(newcomer),
-                Outcome::NoRoom(fd) => {
-                    self.held = Some((fd, peer, id));
+                Outcome::NoRoom(accepted) => {
+                    self.held = Some(accepted);
                     self.resume_at = Some(now + REST);
                     return;
                 }
@@ -162,7 +147,7 @@ impl Acceptor {
             let Some(entry) = self.listeners.iter().find(|entry| entry.id == id && entry.watched) else {
                 break;
             };
-            if !self.has_room(me, hub) {
+            if !has_room(self.balancer.is_some(), me, hub) {
                 self.rest(driver, now);
                 break;
             }
@@ -177,76 +162,14 @@ impl Acceptor {
                 }
             };
             let Some(peer) = peer else { continue };
-            match self.place(fd, peer, id, me, hub) {
+            match place(Accepted { fd, peer, listener: id }, self.balancer.as_mut(), me, hub) {
                 Outcome::Placed(newcomer) => self.newcomers.extend(newcomer),
-                Outcome::NoRoom(fd) => {
-                    self.held = Some((fd, peer, id));
+                Outcome::NoRoom(accepted) => {
+                    self.held = Some(accepted);
                     self.rest(driver, now);
                     break;
                 }
             }
         }
-    }
-
-    fn has_room<M>(&self, me: PollerId, hub: &Hub<M>) -> bool {
-        match &self.balancer {
-            None => hub.remote(me).is_some_and(|remote| {
-                AsRef::<lightcone_core::sync::Load>::as_ref(remote).get() < hub.sockets
-            }),
-            Some(_) => hub
-                .pollers
-                .iter()
-                .any(|remote| AsRef::<lightcone_core::sync::Load>::as_ref(remote).get() < hub.sockets),
-        }
-    }
-
-    /// Gives a socket to the poller that the balancer picks, or the next best with room.
-    fn place<M>(
-        &mut self,
-        fd: OwnedFd,
-        peer: Address,
-        id: ListenerId,
-        me: PollerId,
-        hub: &Hub<M>,
-    ) -> Outcome {
-        let hint = match &peer {
-            Address::Inet(peer) => peer_hint(peer),
-            Address::Unix(_) => 0,
-        };
-        let Some(balancer) = &mut self.balancer else {
-            return offer(fd, peer, id, usize::from(me.0), me, hub);
-        };
-        let first = balancer.pick(&hub.pollers, hint);
-        let mut outcome = offer(fd, peer, id, first, me, hub);
-        for other in balancer.alternatives(first, &hub.pollers) {
-            let Outcome::NoRoom(fd) = outcome else { break };
-            outcome = offer(fd, peer, id, other, me, hub);
-        }
-        outcome
-    }
-}
-
-/// Gives a socket to one poller, if that has room for it.
-fn offer<M>(
-    fd: OwnedFd,
-    peer: Address,
-    listener: ListenerId,
-    to: usize,
-    me: PollerId,
-    hub: &Hub<M>,
-) -> Outcome {
-    let Some(remote) = hub.pollers.get(to) else { return Outcome::NoRoom(fd) };
-    let Some(seat) = Seat::one_below(Arc::clone(&remote.load), hub.sockets) else {
-        return Outcome::NoRoom(fd);
-    };
-    if to == usize::from(me.0) {
-        return Outcome::Placed(Some(Newcomer { fd, peer, listener, seat }));
-    }
-    match remote.tell(Control::Adopt(Newcomer { fd, peer, listener, seat })) {
-        Ok(()) => Outcome::Placed(None),
-        Err(PushError::Full(Control::Adopt(newcomer)) | PushError::Closed(Control::Adopt(newcomer))) => {
-            Outcome::NoRoom(newcomer.fd)
-        }
-        Err(_) => unreachable!("a mailbox gives back what was pushed"),
     }
 }

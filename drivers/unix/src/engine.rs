@@ -28,7 +28,7 @@ use crate::acceptor::{Acceptor, LISTENERS_MAX};
 use crate::clock::Clock;
 use crate::driver::{Driver, DriverError};
 use crate::endpoint::{Endpoint, EndpointError};
-use crate::hub::{Control, Hub, Listening, Remote, UNIX_MAX, locked};
+use crate::hub::{Control, Hub, Listening, Remote, UNIX_MAX, Undialled, locked};
 use crate::limits::{DescriptorLimit, LimitError};
 use crate::listener::{ListenError, ListenOptions, ListenSocket};
 use crate::outbox::CONNECTS_A_TURN;
@@ -479,26 +479,10 @@ impl<M> Handle<M> {
     ///
     /// When every poller is full, or the engine has stopped.
     pub fn connect(&self, to: Address, tag: u64) -> Result<(), Error> {
-        let hub = self.hub();
-        let hint = match &to {
-            Address::Inet(to) => lightcone_core::balance::peer_hint(to),
-            Address::Unix(_) => 0,
-        };
-        let mut balancer = locked(&hub.balancer);
-        let first = balancer.pick(&hub.pollers, hint);
-        let mut last = Error::Full;
-        for poller in core::iter::once(first).chain(balancer.alternatives(first, &hub.pollers)) {
-            let Some(remote) = hub.pollers.get(poller) else { continue };
-            let Some(seat) = crate::hub::Seat::one_below(Arc::clone(&remote.load), hub.sockets) else {
-                continue;
-            };
-            match remote.tell(Control::Dial { to, tag, seat }) {
-                Ok(()) => return Ok(()),
-                Err(PushError::Closed(_)) => last = Error::Gone,
-                Err(PushError::Full(_)) => last = Error::Full,
-            }
-        }
-        Err(last)
+        self.hub().dial(to, tag).map_err(|why| match why {
+            Undialled::Full => Error::Full,
+            Undialled::Gone => Error::Gone,
+        })
     }
 
     /// Closes a socket: what is queued is sent first. Its `close` event follows on its own thread.
@@ -562,15 +546,7 @@ impl<M> Handle<M> {
     /// what is still open after the grace time is aborted. A shorter grace time than one given before
     /// replaces it. [`Engine::join`] waits for the end.
     pub fn shutdown(&self, grace: Duration) {
-        for remote in &self.hub().pollers {
-            let mut control = Control::Stop { grace };
-            // a poller takes up its orders within a turn: room comes, or the poller has ended
-            while let Err(PushError::Full(back)) = remote.tell(control) {
-                control = back;
-                remote.notify();
-                thread::sleep(Duration::from_millis(1));
-            }
-        }
+        self.hub().stop(grace, || thread::sleep(Duration::from_millis(1)));
         for listening in locked(&self.hub().listeners).iter_mut() {
             listening.taken = false;
         }
