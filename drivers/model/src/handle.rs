@@ -10,10 +10,12 @@ use lightcone_core::{Address, PollerId, Rejected, Token};
 use crate::crossing::{PushError, yield_now};
 use crate::hub::{Control, Hub};
 use crate::trace::{What, note};
+use crate::waker::Steering;
 
 /// What any thread can ask of the engine under test, by the names of the real one's handle. Cheap to clone.
 pub struct Handle<M> {
     hub: Arc<Hub<M>>,
+    steering: Arc<[Steering]>,
     /// Of a thread beside the pollers, its number.
     thread: Option<usize>,
 }
@@ -32,7 +34,8 @@ impl core::error::Error for Refused {}
 
 impl<M> Clone for Handle<M> {
     fn clone(&self) -> Self {
-        Self { hub: Arc::clone(&self.hub), thread: self.thread }
+        let (hub, steering) = (Arc::clone(&self.hub), Arc::clone(&self.steering));
+        Self { hub, steering, thread: self.thread }
     }
 }
 
@@ -43,11 +46,18 @@ impl<M> fmt::Debug for Handle<M> {
 }
 
 impl<M> Handle<M> {
-    pub(crate) fn new(hub: Arc<Hub<M>>, thread: Option<usize>) -> Self {
-        Self { hub, thread }
+    pub(crate) fn new(hub: Arc<Hub<M>>, steering: Arc<[Steering]>, thread: Option<usize>) -> Self {
+        Self { hub, steering, thread }
     }
 
-    fn note(&self, does: &'static str) {
+    /// Before each call, about one poller or about all.
+    fn begin(&self, does: &'static str, about: Option<PollerId>) {
+        let about = about.map(|poller| usize::from(poller.0));
+        for (index, steering) in self.steering.iter().enumerate() {
+            if about.is_none_or(|about| about == index) {
+                steering.here();
+            }
+        }
         self.thread.into_iter().for_each(|thread| note(None, What::Thread(thread, does)));
     }
 
@@ -63,7 +73,7 @@ impl<M> Handle<M> {
     ///
     /// The message itself: the poller's mailbox is full, there is no such poller, or it has ended.
     pub fn post(&self, to: Token, message: M) -> Result<(), Rejected<M>> {
-        self.note("post");
+        self.begin("post", Some(to.poller()));
         self.hub.post(to, message, None)
     }
 
@@ -76,7 +86,7 @@ impl<M> Handle<M> {
     where
         M: Clone,
     {
-        self.note("broadcast");
+        self.begin("broadcast", None);
         self.hub.broadcast(message, M::clone, None)
     }
 
@@ -87,7 +97,7 @@ impl<M> Handle<M> {
     ///
     /// When every poller is full, or has ended.
     pub fn connect(&self, to: Address, tag: u64) -> Result<(), Refused> {
-        self.note("connect");
+        self.begin("connect", None);
         self.hub.dial(to, tag).map_err(|_| Refused)
     }
 
@@ -97,7 +107,7 @@ impl<M> Handle<M> {
     ///
     /// When its poller has no room for the order now, or has ended.
     pub fn close(&self, token: Token) -> Result<(), Refused> {
-        self.note("close");
+        self.begin("close", Some(token.poller()));
         self.tell(token.poller(), Control::Close { token, abort: false })
     }
 
@@ -107,7 +117,7 @@ impl<M> Handle<M> {
     ///
     /// As [`close`](Self::close).
     pub fn abort(&self, token: Token) -> Result<(), Refused> {
-        self.note("abort");
+        self.begin("abort", Some(token.poller()));
         self.tell(token.poller(), Control::Close { token, abort: true })
     }
 
@@ -126,7 +136,7 @@ impl<M> Handle<M> {
     /// Begins to shut the engine down: every socket gets `shutdown`, and what is still open when nothing else is
     /// left to do is aborted.
     pub fn shutdown(&self) {
-        self.note("shutdown");
+        self.begin("shutdown", None);
         self.hub.stop(Duration::from_secs(1), yield_now);
     }
 }

@@ -17,7 +17,7 @@ use crate::hub::{Control, Hub, Remote};
 use crate::peer::{Connection, Peer};
 use crate::poller::{CONNECTS_A_TURN, Parts, Poller, Slots};
 use crate::trace;
-use crate::waker::Waker;
+use crate::waker::{Steering, Waker};
 use crate::world::World;
 
 /// The most pollers and other threads of a model together: loom has five, and one waits for the others.
@@ -263,7 +263,7 @@ impl<M: Send + 'static> Model<M> {
         }
         for (index, runs) in threads.into_iter().enumerate() {
             running.push(engine.spawn(move |engine| {
-                runs(Handle::new(Arc::clone(&engine.hub), Some(index)));
+                runs(engine.handle(Some(index)));
                 engine.thread_is_through();
             }));
         }
@@ -290,7 +290,9 @@ impl<M: Send + 'static> Model<M> {
             Remote::new(CONTROL_CAPACITY, mailbox, Box::new(wake))
         };
         let hub = Hub::new((0..pollers).map(remote).collect(), sockets as u32, balancer(policy, pollers));
-        (Arc::new(Engine { hub: Arc::new(hub), world, wakers, sockets, policy }), peers, threads)
+        let steering = (0..pollers).map(|_| Steering::new()).collect();
+        let engine = Engine { hub: Arc::new(hub), world, wakers, steering, sockets, policy };
+        (Arc::new(engine), peers, threads)
     }
 }
 
@@ -299,6 +301,7 @@ struct Engine<M> {
     hub: Arc<Hub<M>>,
     world: Arc<World>,
     wakers: Arc<[Waker]>,
+    steering: Arc<[Steering]>,
     sockets: usize,
     policy: Policy,
 }
@@ -308,7 +311,7 @@ impl<M: Send + 'static> Engine<M> {
     fn poller<H: Handler<Message = M>>(&self, id: PollerId, make: &impl Fn(PollerContext<M>) -> H) {
         let waker = &self.wakers[usize::from(id.0)];
         waker.is_for_me();
-        let handler = make(PollerContext { id, handle: Handle::new(Arc::clone(&self.hub), None) });
+        let handler = make(PollerContext { id, handle: self.handle(None) });
         let sockets = self.sockets + CONNECTS_A_TURN;
         let config = Config {
             poller: id,
@@ -328,7 +331,8 @@ impl<M: Send + 'static> Engine<M> {
         let shard = Shard::new(storage, &config, now).expect("a configuration that can be");
         let balancer = balancer(self.policy, self.hub.pollers.len());
         let world = Arc::clone(&self.world);
-        Poller::new(Parts { id, hub: &self.hub, shard, handler, balancer, waker, world }).run();
+        let steering = &*self.steering;
+        Poller::new(Parts { id, hub: &self.hub, shard, handler, balancer, waker, steering, world }).run();
     }
 
     /// A thread whose panic fails the model in good order: the others are told to leave off, since loom can't take
@@ -350,10 +354,14 @@ impl<M: Send + 'static> Engine<M> {
         thread::Builder::new().stack_size(STACK).spawn(guarded).expect("at most five threads")
     }
 
+    fn handle(&self, thread: Option<usize>) -> Handle<M> {
+        Handle::new(Arc::clone(&self.hub), Arc::clone(&self.steering), thread)
+    }
+
     fn thread_is_through(&self) {
-        self.world.thread_is_through();
-        if self.world.is_through() {
-            Handle::new(Arc::clone(&self.hub), None).shutdown();
+        if self.world.thread_is_through() {
+            self.handle(None).shutdown();
+            self.world.thread_ends();
         }
     }
 
@@ -373,8 +381,7 @@ impl<M: Send + 'static> Engine<M> {
         }
         let loads: Vec<u32> = self.hub.pollers.iter().map(|remote| remote.as_ref().get()).collect();
         assert!(loads.iter().all(|load| *load == 0), "the loads end at {loads:?}, not at zero");
-        let stats = self.hub.pollers.iter().map(Remote::stats).collect();
-        Outcome { heard: self.world.heard(), stats }
+        Outcome { heard: self.world.heard(), stats: self.world.stats() }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::hub::{Control, Hub, Inbox, Mail, Remote, Seat};
 use crate::peer::{Connection, Received};
 use crate::placing::{Accepted, Newcomer, Outcome, has_room, place};
 use crate::trace::{What, note};
-use crate::waker::Waker;
+use crate::waker::{Steering, Waker};
 use crate::watched::{Data, Watched};
 use crate::world::World;
 
@@ -46,6 +46,7 @@ struct Wire {
 struct Io<'h, M> {
     me: PollerId,
     hub: &'h Hub<M>,
+    steering: &'h [Steering],
     wires: Vec<Option<Wire>>,
     stash: Vec<Token>,
     dials: VecDeque<Dial>,
@@ -77,19 +78,20 @@ pub(crate) struct Parts<'h, 's, H: Handler> {
     pub(crate) handler: H,
     pub(crate) balancer: Balancer,
     pub(crate) waker: &'h Waker,
+    pub(crate) steering: &'h [Steering],
     pub(crate) world: Arc<World>,
 }
 
 impl<'h, 's, H: Handler> Poller<'h, 's, H> {
     pub(crate) fn new(parts: Parts<'h, 's, H>) -> Self {
-        let Parts { id, hub, shard, handler, balancer, waker, world } = parts;
+        let Parts { id, hub, shard, handler, balancer, waker, steering, world } = parts;
         let remote = hub.remote(id).expect("a poller of this hub");
         let inbox = "the first receiver";
         Self {
             now: Instant::from_millis(0),
             shard,
             handler: ContractChecker::new(Watched::new(handler, id)),
-            io: Io { me: id, hub, wires: Vec::new(), stash: Vec::new(), dials: VecDeque::new() },
+            io: Io { me: id, hub, steering, wires: Vec::new(), stash: Vec::new(), dials: VecDeque::new() },
             control: remote.control.receiver().expect(inbox),
             mail: remote.mail.receiver().expect(inbox),
             remote,
@@ -109,6 +111,7 @@ impl<'h, 's, H: Handler> Poller<'h, 's, H> {
         while !self.world.failed() {
             self.shard.tick(self.now);
             self.refill();
+            self.io.steering[usize::from(self.io.me.0)].here();
             self.turn();
             if self.is_over() {
                 return self.end();
@@ -355,6 +358,7 @@ impl<'h, 's, H: Handler> Poller<'h, 's, H> {
             return;
         }
         note(Some(self.io.me), What::Stop);
+        self.world.is_stopped();
         self.stop_at = Some(at);
         (self.listener, self.held, self.resume_at) = (None, None, None);
         for token in self.io.stash.drain(..).chain(self.io.dials.drain(..).map(|dial| dial.token)) {
@@ -383,7 +387,7 @@ impl<'h, 's, H: Handler> Poller<'h, 's, H> {
             }
         }
         self.remote.close(&mut self.control, &mut self.mail);
-        self.remote.publish(self.shard.stats());
+        self.world.counted(usize::from(self.io.me.0), *self.shard.stats());
         assert_eq!(self.handler.alive(), 0, "sockets were admitted and never had their last event");
         note(Some(self.io.me), What::End);
         self.world.ends(usize::from(self.io.me.0));
@@ -446,6 +450,9 @@ impl<M> Io<'_, M> {
 
 impl<M> Outbox<M> for Io<'_, M> {
     fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>> {
+        if to.poller() != self.me {
+            self.steering.get(usize::from(to.poller().0)).into_iter().for_each(Steering::here);
+        }
         self.hub.post(to, message, Some(self.me))
     }
 

@@ -3,7 +3,24 @@
 use std::sync::OnceLock;
 
 use loom::sync::Notify;
+use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread::{Thread, current, park};
+
+/// Counts a poller's turns and what is sent to it, so that loom tries every order of the two. By itself it does not:
+/// of the earlier accesses to an atomic it remembers the last, and a producer's look at a mailbox hides those of the
+/// poller. Relaxed, so that it orders nothing in the model.
+#[derive(Debug)]
+pub(crate) struct Steering(AtomicUsize);
+
+impl Steering {
+    pub(crate) fn new() -> Self {
+        Self(AtomicUsize::new(0))
+    }
+
+    pub(crate) fn here(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 /// How a poller sleeps, and how it is woken.
 #[derive(Debug)]

@@ -5,6 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use core::net::SocketAddr;
 
+use lightcone_core::Stats;
+
 use crate::peer::Peer;
 
 #[derive(Debug)]
@@ -18,7 +20,9 @@ struct State {
     /// Threads beside the pollers that are not through.
     threads: usize,
     pollers: Vec<PollerState>,
+    /// The engine has been told to shut down, or is about to be.
     stopped: bool,
+    stats: Vec<Stats>,
     failure: Option<String>,
 }
 
@@ -49,8 +53,9 @@ impl World {
         let state = |waits: &str| PeerState { through: false, heard: Vec::new(), waits: waits.into() };
         let peers = vec![state("to be accepted"); peers];
         let peers = peers.into_iter().chain(remotes.iter().map(|_| state("to be connected to"))).collect();
+        let stats = vec![Stats::default(); pollers];
         let pollers = vec![PollerState::Runs; pollers];
-        Self(Mutex::new(State { peers, remotes, threads, pollers, stopped: false, failure: None }))
+        Self(Mutex::new(State { peers, remotes, threads, pollers, stopped: false, stats, failure: None }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -69,7 +74,17 @@ impl World {
         (peer.heard, peer.through) = (heard.to_vec(), true);
     }
 
-    pub(crate) fn thread_is_through(&self) {
+    /// A thread is through. `true`: it was the last to be waited for, shuts the engine down, and says
+    /// [`thread_ends`](Self::thread_ends) when that is told.
+    pub(crate) fn thread_is_through(&self) -> bool {
+        let mut state = self.state();
+        let last = state.threads == 1 && state.peers.iter().all(|peer| peer.through);
+        let shuts = last && !core::mem::replace(&mut state.stopped, true);
+        state.threads -= usize::from(!shuts);
+        shuts
+    }
+
+    pub(crate) fn thread_ends(&self) {
         self.state().threads -= 1;
     }
 
@@ -84,11 +99,25 @@ impl World {
         self.state().peers.iter().map(|peer| peer.heard.clone()).collect()
     }
 
-    /// Whether all scripts and threads are through. `true` once.
+    /// Whether all scripts and threads are through, and it is time to shut the engine down. `true` once, if nobody
+    /// else has done it.
     pub(crate) fn is_through(&self) -> bool {
         let mut state = self.state();
         let through = state.threads == 0 && state.peers.iter().all(|peer| peer.through);
         through && !core::mem::replace(&mut state.stopped, true)
+    }
+
+    /// Somebody has shut the engine down.
+    pub(crate) fn is_stopped(&self) {
+        self.state().stopped = true;
+    }
+
+    pub(crate) fn counted(&self, poller: usize, stats: Stats) {
+        self.state().stats[poller] = stats;
+    }
+
+    pub(crate) fn stats(&self) -> Vec<Stats> {
+        self.state().stats.clone()
     }
 
     /// Somebody wakes a poller.

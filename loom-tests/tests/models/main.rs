@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod counter;
+mod engine;
 mod handover;
 mod load;
 mod mailbox;
@@ -9,5 +10,5 @@ mod wake;
 
 #[test]
 fn built_as_asked() {
-    loom_tests::model::built_as_asked();
+    loom_tests::built_as_asked();
 }
