@@ -1,7 +1,6 @@
 //! A handler and its model.
 use lightcone_core::{Address, Context, Handler, Origin, Socket};
-use lightcone_model::loom::sync::{Arc, atomic};
-use lightcone_model::{Model, Peer, check};
+use lightcone_model::{Model, Peer, check, loom::sync::Arc, loom::sync::atomic};
 
 struct Greeter(Arc<atomic::AtomicUsize>);
 
@@ -23,9 +22,14 @@ impl Handler for Greeter {
 fn everybody_gets_a_number_of_their_own() {
     check("greeter", &[], |_| {
         let count = Arc::new(atomic::AtomicUsize::new(0));
-        let peer = Peer::new().hears_bytes(2);
-        let model = Model::new(2).peer(peer.clone()).peer(peer);
+        let model = Model::new(2).peer(Peer::new().hears_bytes(2)).peer(Peer::new().hears_bytes(2));
         let outcome = model.run(move |_| Greeter(Arc::clone(&count)));
         assert_ne!(outcome.heard(0), outcome.heard(1));
     });
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn self_check() {
+    lightcone_model::unordered_hand_over();
 }

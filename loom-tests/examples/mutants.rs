@@ -14,13 +14,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{available_parallelism, scope, sleep};
 use std::time::Duration;
 use std::{env, fs};
 
-#[path = "../../mutants.rs"]
+#[path = "../mutants.rs"]
 mod mutants;
 
 /// For one model. Unbroken, the longest takes a few seconds.
@@ -41,7 +40,7 @@ fn main() -> ExitCode {
     let write = wanted.iter().any(|word| word == "--write");
     wanted.retain(|word| !word.starts_with("--"));
     assert!(wanted.is_empty() || !(check || write), "MUTANTS.md is about all mutants: name none");
-    let chosen: Vec<&str> = mutants::MUTANTS
+    let chosen: Vec<&'static str> = mutants::MUTANTS
         .iter()
         .map(|mutant| mutant.name)
         .filter(|name| wanted.is_empty() || wanted.iter().any(|word| name.contains(&**word)))
@@ -50,21 +49,19 @@ fn main() -> ExitCode {
     let models = models();
     assert!(!models.is_empty(), "no models found");
     let workers = available_parallelism().map_or(1, usize::from).min(WORKERS_MAX).min(chosen.len());
-    let (next, caught) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
-    scope(|scope| {
-        for worker in 0..workers {
-            let (next, caught, chosen, models) = (&next, &caught, &chosen, &models);
-            scope.spawn(move || {
-                while let Some(name) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let by = catch(name, worker, models);
-                    eprintln!("{name}: {}", by.as_deref().unwrap_or("**nobody**"));
-                    caught.lock().expect("no panic").insert(*name, by);
-                }
-            });
-        }
+    let next = AtomicUsize::new(0);
+    let caught: BTreeMap<_, _> = scope(|scope| {
+        let workers: Vec<_> = (0..workers)
+            .map(|worker| {
+                scope.spawn({
+                    let (next, chosen, models) = (&next, &chosen, &models);
+                    move || work(worker, next, chosen, models)
+                })
+            })
+            .collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("a mutant that builds")).collect()
     });
 
-    let caught = caught.into_inner().expect("no panic");
     let mut table = String::from("| mutant | in | caught by | as |\n| --- | --- | --- | --- |\n");
     for mutant in mutants::MUTANTS.iter().filter(|mutant| caught.contains_key(mutant.name)) {
         let by = caught[mutant.name].as_deref().unwrap_or("**nobody** | ");
@@ -109,6 +106,22 @@ fn models() -> Vec<String> {
         .collect();
     models.sort();
     models.into_iter().map(|(_, name)| name).collect()
+}
+
+/// Tries mutants until none is left; what caught each.
+fn work(
+    worker: usize,
+    next: &AtomicUsize,
+    chosen: &[&'static str],
+    models: &[String],
+) -> Vec<(&'static str, Option<String>)> {
+    let mut caught = Vec::new();
+    while let Some(name) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let by = catch(name, worker, models);
+        eprintln!("{name}: {}", by.as_deref().unwrap_or("**nobody**"));
+        caught.push((*name, by));
+    }
+    caught
 }
 
 /// The first model that fails with `mutant`, and how, as cells of the table.
