@@ -235,12 +235,6 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "unix/hub.rs",
-        "sleep_that_does_not_end",
-        "        if sleeps {\n            self.flag.awake();\n        }\n",
-        "",
-    ),
-    step(
-        "unix/hub.rs",
         "awake_then_sleep_without_a_second_look",
         "let sleeps = self.flag.try_sleep();",
         "self.flag.awake();\n        let sleeps = self.flag.try_sleep();",
@@ -271,20 +265,7 @@ pub const MUTANTS: &[Mutant] = &[
         "core::iter::once(first).chain(balancer.alternatives(first, &self.pollers))",
         "core::iter::once(first)",
     ),
-    // Placing.
-    step(
-        "unix/placing.rs",
-        "place_tries_one",
-        "for other in balancer.alternatives(first, &hub.pollers) {",
-        "for other in balancer.alternatives(first, &hub.pollers).take(0) {",
-    ),
-    // What a poller does with all this.
-    step(
-        "model/poller.rs",
-        "own_messages_overlooked",
-        "self.mail.is_ready() || !self.io.dials",
-        "!self.io.dials",
-    ),
+    // What the models do with all this.
     step(
         "models/protocol.rs",
         "close_without_notify",
