@@ -6,7 +6,7 @@
 pub struct Mutant {
     /// Its name, for `LOOM_MUTANT`.
     pub name: &'static str,
-    /// The end of the file's path.
+    /// Its folder, as `build.rs` calls it, and the path within.
     pub file: &'static str,
     /// What stands there.
     pub find: &'static str,
@@ -21,7 +21,7 @@ pub fn find(name: &str) -> Option<&'static Mutant> {
 }
 
 const fn ordering(name: &'static str, find: &'static str, replace: &'static str) -> Mutant {
-    Mutant { name, file: "sync/ord.rs", find, replace }
+    Mutant { name, file: "core/sync/ord.rs", find, replace }
 }
 
 const fn step(file: &'static str, name: &'static str, find: &'static str, replace: &'static str) -> Mutant {
@@ -53,38 +53,38 @@ pub const MUTANTS: &[Mutant] = &[
     ordering("relaxed_awake", "AWAKE: Ordering = Ordering::Acquire", "AWAKE: Ordering = Ordering::Relaxed"),
     // The slot.
     step(
-        "sync/slot.rs",
+        "core/sync/slot.rs",
         "put_without_exchange",
         "if slot.turn.compare_exchange(turn.0, turn.state(WRITING), ord::ENTER, Ordering::Relaxed).is_err() {",
         "slot.turn.store(turn.state(WRITING), ord::ENTER);\n        if false {",
     ),
     step(
-        "sync/slot.rs",
+        "core/sync/slot.rs",
         "publish_before_write",
         "        slot.value.with_mut(|place| {",
         "        slot.turn.store(turn.state(FULL), ord::PUBLISH);\n        slot.value.with_mut(|place| {",
     ),
     step(
-        "sync/slot.rs",
+        "core/sync/slot.rs",
         "take_without_exchange",
         "self.turn.compare_exchange(full, turn.state(READING), ord::TAKE, Ordering::Relaxed).ok()?;",
         "self.turn.load(ord::TAKE);\n        self.turn.store(turn.state(READING), Ordering::Relaxed);",
     ),
     step(
-        "sync/slot.rs",
+        "core/sync/slot.rs",
         "free_before_read",
         "        let value = self.value.with_mut(|value| {",
         "        self.turn.store(next.0, ord::FREE);\n        let value = self.value.with_mut(|value| {",
     ),
     step(
-        "sync/slot.rs",
+        "core/sync/slot.rs",
         "drop_forgets_the_value",
         "self.turn.load(Ordering::Relaxed) % STATES == FULL",
         "self.turn.load(Ordering::Relaxed) % STATES == WRITING",
     ),
     // The mailbox.
     step(
-        "sync/mailbox.rs",
+        "core/sync/mailbox.rs",
         "claim_by_load_and_store",
         "self.tail.compare_exchange(tail, tail.wrapping_add(2), Ordering::Relaxed, Ordering::Relaxed)",
         "if self.tail.load(Ordering::Relaxed) == tail {\n            \
@@ -92,27 +92,27 @@ pub const MUTANTS: &[Mutant] = &[
          Err(self.tail.load(Ordering::Relaxed))\n        }",
     ),
     step(
-        "sync/mailbox.rs",
+        "core/sync/mailbox.rs",
         "full_at_first_sight",
         "None => self.tail.load(Ordering::Relaxed),",
         "None => tail,",
     ),
-    step("sync/mailbox.rs", "close_ignored", "while tail & CLOSED == 0 {", "while tail < usize::MAX {"),
+    step("core/sync/mailbox.rs", "close_ignored", "while tail & CLOSED == 0 {", "while tail < usize::MAX {"),
     step(
-        "sync/mailbox.rs",
+        "core/sync/mailbox.rs",
         "close_by_load_and_store",
         "self.tail.fetch_or(CLOSED, ord::CLOSE) & CLOSED == 0",
         "let tail = self.tail.load(Ordering::Relaxed);\n        self.tail.store(tail | CLOSED, ord::CLOSE);\n        \
          tail & CLOSED == 0",
     ),
     step(
-        "sync/mailbox.rs",
+        "core/sync/mailbox.rs",
         "finished_when_closed",
         "mailbox.tail.load(ord::FINISH) == self.head << 1 | CLOSED",
         "mailbox.tail.load(ord::FINISH) & CLOSED != 0",
     ),
     step(
-        "sync/mailbox.rs",
+        "core/sync/mailbox.rs",
         "receiver_by_load_and_store",
         "if mailbox.received.swap(true, Ordering::Relaxed) {",
         "let received = mailbox.received.load(Ordering::Relaxed);\n        \
@@ -120,109 +120,109 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     // The wake flag.
     step(
-        "sync/wake.rs",
+        "core/sync/wake.rs",
         "notify_by_load_and_store",
         "self.0.swap(NOTIFIED, ord::NOTIFY) == SLEEPING",
         "let before = self.0.load(Ordering::Relaxed);\n        self.0.store(NOTIFIED, ord::NOTIFY);\n        \
          before == SLEEPING",
     ),
     step(
-        "sync/wake.rs",
+        "core/sync/wake.rs",
         "notify_skips_when_notified",
         "self.0.swap(NOTIFIED, ord::NOTIFY) == SLEEPING",
         "self.0.load(Ordering::Relaxed) != NOTIFIED && self.0.swap(NOTIFIED, ord::NOTIFY) == SLEEPING",
     ),
     step(
-        "sync/wake.rs",
+        "core/sync/wake.rs",
         "notify_wakes_always",
         "self.0.swap(NOTIFIED, ord::NOTIFY) == SLEEPING",
         "self.0.swap(NOTIFIED, ord::NOTIFY) <= NOTIFIED",
     ),
     step(
-        "sync/wake.rs",
+        "core/sync/wake.rs",
         "sleep_by_load_and_store",
         "let slept = self.0.compare_exchange(AWAKE, SLEEPING, Ordering::Relaxed, Ordering::Relaxed).is_ok();",
         "let slept = self.0.load(Ordering::Relaxed) == AWAKE;\n        if slept {\n            \
          self.0.store(SLEEPING, Ordering::Relaxed);\n        }",
     ),
     step(
-        "sync/wake.rs",
+        "core/sync/wake.rs",
         "sleep_though_notified",
         "let slept = self.0.compare_exchange(AWAKE, SLEEPING, Ordering::Relaxed, Ordering::Relaxed).is_ok();",
         "self.0.swap(SLEEPING, Ordering::Relaxed);\n        let slept = true;",
     ),
     step(
-        "sync/wake.rs",
+        "core/sync/wake.rs",
         "refused_sleep_keeps_the_notice",
         "        if !slept {\n            self.awake();\n        }\n",
         "",
     ),
     step(
-        "sync/wake.rs",
+        "core/sync/wake.rs",
         "awake_by_store",
         "self.0.swap(AWAKE, ord::AWAKE);",
         "self.0.load(ord::AWAKE);\n        self.0.store(AWAKE, Ordering::Relaxed);",
     ),
     // The load.
     step(
-        "sync/load.rs",
+        "core/sync/load.rs",
         "reserve_by_load_and_store",
         ".fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < max).then(|| count + 1))\n            .ok()?;",
         ".store(Some(counter.get()).filter(|count| *count < max)? + 1, Ordering::Relaxed);",
     ),
     step(
-        "sync/load.rs",
+        "core/sync/load.rs",
         "release_by_load_and_store",
         "self.load().0.fetch_sub(count, Ordering::Relaxed);",
         "self.load().0.store(self.load().get() - count, Ordering::Relaxed);",
     ),
-    step("sync/load.rs", "absorb_doubles", "core::mem::take(&mut other.count)", "other.count"),
-    step("sync/load.rs", "drop_gives_nothing_back", "self.give_back(self.count);", "self.count = 0;"),
+    step("core/sync/load.rs", "absorb_doubles", "core::mem::take(&mut other.count)", "other.count"),
+    step("core/sync/load.rs", "drop_gives_nothing_back", "self.give_back(self.count);", "self.count = 0;"),
     // The counter.
-    step("sync/counter.rs", "add_forgets_what_was", "self.get().wrapping_add(n)", "n"),
+    step("core/sync/counter.rs", "add_forgets_what_was", "self.get().wrapping_add(n)", "n"),
     // The gate.
     ordering("relaxed_post", "POST: Ordering = Ordering::Release", "POST: Ordering = Ordering::Relaxed"),
     ordering("relaxed_look", "LOOK: Ordering = Ordering::Acquire", "LOOK: Ordering = Ordering::Relaxed"),
     ordering("relaxed_leave", "LEAVE: Ordering = Ordering::Release", "LEAVE: Ordering = Ordering::Relaxed"),
     step(
-        "sync/gate.rs",
+        "core/sync/gate.rs",
         "post_by_load_and_store",
         "let before = self.0.fetch_or(BUSY | POSTED, ord::POST);",
         "let before = self.0.load(Ordering::Relaxed);\n        self.0.store(BUSY | POSTED, ord::POST);",
     ),
     step(
-        "sync/gate.rs",
+        "core/sync/gate.rs",
         "post_skips_when_busy",
         "let before = self.0.fetch_or(BUSY | POSTED, ord::POST);",
         "let mut before = self.0.load(Ordering::Relaxed);\n        if before & BUSY == 0 {\n            \
          before = self.0.fetch_or(BUSY | POSTED, ord::POST);\n        }",
     ),
     step(
-        "sync/gate.rs",
+        "core/sync/gate.rs",
         "every_post_gets_a_pass",
         "(before & BUSY == 0).then_some",
         "(before <= 3).then_some",
     ),
     step(
-        "sync/gate.rs",
+        "core/sync/gate.rs",
         "look_forgets_that_it_is_busy",
         "gate.0.swap(BUSY, ord::LOOK);",
         "gate.0.swap(0, ord::LOOK);",
     ),
     step(
-        "sync/gate.rs",
+        "core/sync/gate.rs",
         "look_by_load_and_store",
         "gate.0.swap(BUSY, ord::LOOK);",
         "gate.0.load(ord::LOOK);\n        gate.0.store(BUSY, Ordering::Relaxed);",
     ),
     step(
-        "sync/gate.rs",
+        "core/sync/gate.rs",
         "leave_by_store",
         "match gate.0.compare_exchange(BUSY, 0, ord::LEAVE, Ordering::Relaxed) {",
         "gate.0.store(0, ord::LEAVE);\n        match Ok::<u32, u32>(0) {",
     ),
     step(
-        "sync/gate.rs",
+        "core/sync/gate.rs",
         "leave_by_load_and_store",
         "match gate.0.compare_exchange(BUSY, 0, ord::LEAVE, Ordering::Relaxed) {",
         "let now = gate.0.load(Ordering::Relaxed);\n        if now == BUSY {\n            \
@@ -230,34 +230,100 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     // The balancer. Only what takes two acceptors: the rest is for its unit tests.
     step(
-        "balance.rs",
+        "core/balance.rs",
         "no_alternative",
         "let mut left = Set::up_to(self.pollers);",
         "let mut left = Set::up_to(0);",
     ),
-    // What a driver does with all this.
+    // The table of sockets: tokens whose socket has gone.
     step(
-        "src/protocol.rs",
-        "notify_before_push",
-        "        self.mailbox.push(value)?;\n        self.notify();\n",
-        "        self.notify();\n        self.mailbox.push(value)?;\n",
+        "core/shard.rs",
+        "generation_unchecked",
+        "&& self.shared.token.at(index, slot.control.generation) == token",
+        "&& self.shared.token.at(index, token.generation()) == token",
     ),
     step(
-        "src/protocol.rs",
-        "no_notify",
-        "        self.mailbox.push(value)?;\n        self.notify();\n",
-        "        self.mailbox.push(value)?;\n",
+        "core/shard.rs",
+        "generation_stays",
+        "Control::free(generation.wrapping_add(1), peer)",
+        "Control::free(generation, peer)",
+    ),
+    // The hub.
+    step(
+        "unix/hub.rs",
+        "tell_before_push",
+        "        self.control.push(control)?;\n        self.notify();\n",
+        "        self.notify();\n        self.control.push(control)?;\n",
     ),
     step(
-        "src/protocol.rs",
+        "unix/hub.rs",
+        "tell_without_notify",
+        "        self.control.push(control)?;\n        self.notify();\n",
+        "        self.control.push(control)?;\n",
+    ),
+    step("unix/hub.rs", "post_without_notify", "if from != Some(to.poller()) {", "if false {"),
+    step(
+        "unix/hub.rs",
+        "post_to_another_as_to_oneself",
+        "if from != Some(to.poller()) {",
+        "if from.is_none() {",
+    ),
+    step("unix/hub.rs", "broadcast_without_notify", "Ok(()) => remote.notify(),", "Ok(()) => {}"),
+    step(
+        "unix/hub.rs",
+        "sleep_though_refused",
+        "wait(if sleeps { timeout } else { Some(Duration::ZERO) })",
+        "wait(timeout)",
+    ),
+    step(
+        "unix/hub.rs",
+        "sleep_without_announcing",
+        "let sleeps = self.flag.try_sleep();",
+        "let sleeps = true;",
+    ),
+    step(
+        "unix/hub.rs",
+        "awake_then_sleep_without_a_second_look",
+        "let sleeps = self.flag.try_sleep();",
+        "self.flag.awake();\n        let sleeps = self.flag.try_sleep();",
+    ),
+    step(
+        "unix/hub.rs",
+        "end_does_not_wait_for_a_push",
+        "            Popped::Empty => yield_now(),",
+        "            Popped::Empty => return,",
+    ),
+    step(
+        "unix/hub.rs",
+        "end_empties_before_it_closes",
+        "        self.control.close();\n        self.mail.close();\n        empty(control);\n        empty(mail);\n",
+        "        while let Popped::Item(_) = control.pop() {}\n        while let Popped::Item(_) = mail.pop() {}\n        \
+         self.control.close();\n        self.mail.close();\n",
+    ),
+    step(
+        "unix/hub.rs",
+        "dial_gives_the_seat_back",
+        "match remote.tell(Control::Dial { to, tag, seat }) {",
+        "drop(seat);\n            let seat = Seat::none(Arc::clone(&remote.load));\n            \
+         match remote.tell(Control::Dial { to, tag, seat }) {",
+    ),
+    step(
+        "unix/hub.rs",
+        "dial_tries_one",
+        "core::iter::once(first).chain(balancer.alternatives(first, &self.pollers))",
+        "core::iter::once(first)",
+    ),
+    // What the models do with all this.
+    step(
+        "models/protocol.rs",
         "close_without_notify",
-        "        self.mailbox.close();\n        self.notify();\n",
-        "        self.mailbox.close();\n",
+        "        self.remote().mail.close();\n        self.remote().notify();\n",
+        "        self.remote().mail.close();\n",
     ),
     step(
-        "src/protocol.rs",
-        "flag_then_sleep_without_a_second_look",
-        "            if self.flag.try_sleep() {",
-        "            self.flag.awake();\n            if self.flag.try_sleep() {",
+        "models/protocol.rs",
+        "callback_on_a_foreign_thread",
+        "        let _ = data;\n",
+        "        data.touch();\n",
     ),
 ];

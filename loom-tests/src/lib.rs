@@ -7,25 +7,26 @@
 //! cargo loom-mutants                          breaks the sources, shows which model notices
 //! ```
 //!
+//! `PROOFS.md` says what is shown by which model, and what is not; `MUTANTS.md` which model notices what.
+//!
 //! The sources under test are the shipped ones, compiled here a second time with `cfg(loom)`, which swaps their
-//! atomics and cells for loom's. `build.rs` sets it for this crate alone: no flag to forget and no way to run the
-//! models without instrumentation, which each file of models checks all the same.
+//! atomics and cells for loom's: all of core, the hub and the placing of the engine, and the driver of
+//! `drivers/model`. `build.rs` lists them and sets the cfg for this crate alone: no flag to forget and no way to run
+//! the models without instrumentation, which each file of models checks all the same.
 //!
 //! Rules for a model: at most three threads and a few messages, or the number of schedules explodes; never retry in a
 //! loop while something is full or empty, as loom follows each turn of it; shared state of the model itself goes into
 //! loom's types if its order matters and into std's if it is mere statistics.
+//!
+//! [loom]: https://docs.rs/loom
 #![deny(unsafe_code)]
 
-#[cfg(not(mutant))]
-#[path = "../../core/src/balance.rs"]
-pub mod balance;
-#[cfg(not(mutant))]
-pub mod protocol;
-#[cfg(not(mutant))]
-#[path = "../../core/src/sync/mod.rs"]
-pub mod sync;
+// As the engine's sources know core.
+extern crate self as lightcone_core;
 
-#[cfg(mutant)]
-include!(concat!(env!("OUT_DIR"), "/mutant.rs"));
+include!(concat!(env!("OUT_DIR"), "/sources.rs"));
 
-pub mod model;
+/// Fails if the models were built against another mutant than `LOOM_MUTANT` says; without it, against any.
+pub fn built_as_asked() {
+    assert_eq!(env!("LOOM_MUTANT_BUILT"), std::env::var("LOOM_MUTANT").unwrap_or_default());
+}

@@ -1,9 +1,15 @@
-//! The order of calls that a driver keeps, around the shipped parts: what the models run and the mutants break.
+//! One poller's mailbox, wake flag and sleep, without the sockets: for models small enough to be explored far.
 
-use loom::sync::{Arc, Notify};
-use loom::thread::Thread;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::sync::{Mailbox, Popped, PushError, Receiver, Slot, WakeFlag};
+use lightcone_core::{PollerId, Rejected, Token};
+use loom::sync::Arc;
+
+use crate::balance::{Balancer, Policy};
+use crate::check::Racy;
+use crate::hub::{Hub, Inbox, Mail, Remote};
+use crate::sync::{Mailbox, Popped, Slot};
+use crate::waker::Waker;
 
 /// A mailbox whose capacity is chosen at run time, as on a host.
 pub type Boxed<T> = Mailbox<T, Box<[Slot<T>]>>;
@@ -14,106 +20,96 @@ pub fn mailbox<T>(capacity: usize) -> Boxed<T> {
     Mailbox::with_slots(slots).expect("a power of two")
 }
 
-/// What makes a blocked poller return: the eventfd of a model.
-pub enum Waker {
-    /// Returns from blocking only when woken.
-    Exact(Thread),
-    /// Returns from blocking without a reason as well, as a poller with a deadline does.
-    Spurious(Notify),
+/// How a poller sleeps.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sleep {
+    /// Until it is woken.
+    Exact,
+    /// At times it wakes for no reason.
+    Spurious,
 }
 
-impl Waker {
-    /// The waker of the current thread.
-    pub fn exact() -> Self {
-        Self::Exact(loom::thread::current())
-    }
-
-    /// A waker for any one thread.
-    pub fn spurious() -> Self {
-        Self::Spurious(Notify::new())
-    }
-
-    fn wake(&self) {
-        match self {
-            Self::Exact(thread) => thread.unpark(),
-            Self::Spurious(notify) => notify.notify(),
-        }
-    }
-
-    fn block(&self) {
-        match self {
-            Self::Exact(_) => loom::thread::park(),
-            Self::Spurious(notify) => notify.wait(),
-        }
-    }
-}
-
-/// The shared side of a poller.
+/// The shared side of a poller, with a hub of its own.
 pub struct Post<T> {
-    /// Where its messages go.
-    pub mailbox: Boxed<T>,
-    flag: WakeFlag,
-    waker: Waker,
+    hub: Hub<T>,
+    waker: std::sync::Arc<Waker>,
     /// Statistics, which loom does not see.
-    wakes: std::sync::atomic::AtomicUsize,
+    wakes: std::sync::Arc<AtomicUsize>,
 }
 
 impl<T> Post<T> {
-    /// The post of a poller that is woken by `waker`.
-    pub fn new(capacity: usize, waker: Waker) -> Arc<Self> {
-        Arc::new(Self { mailbox: mailbox(capacity), flag: WakeFlag::new(), waker, wakes: 0.into() })
+    /// The post of a poller.
+    pub fn new(capacity: usize, sleep: Sleep) -> Arc<Self> {
+        let waker = std::sync::Arc::new(match sleep {
+            Sleep::Exact => Waker::exact(),
+            Sleep::Spurious => Waker::spurious(),
+        });
+        let wakes = std::sync::Arc::new(AtomicUsize::new(0));
+        let wake = {
+            let (waker, wakes) = (std::sync::Arc::clone(&waker), std::sync::Arc::clone(&wakes));
+            move || {
+                wakes.fetch_add(1, Ordering::Relaxed);
+                waker.wake();
+            }
+        };
+        let balancer = Balancer::new(Policy::RoundRobin, 1).expect("one poller");
+        let hub = Hub::new(Box::new([Remote::new(1, capacity, Box::new(wake))]), 1, balancer);
+        Arc::new(Self { hub, waker, wakes })
     }
 
-    /// Pushes `value` and sees to it that the poller looks at it.
-    pub fn send(&self, value: T) -> Result<(), PushError<T>> {
-        self.mailbox.push(value)?;
-        self.notify();
-        Ok(())
+    fn remote(&self) -> &Remote<T> {
+        self.hub.remote(PollerId(0)).expect("one poller")
+    }
+
+    /// Sends `value` to the poller.
+    pub fn send(&self, value: T) -> Result<(), Rejected<T>> {
+        self.hub.post(Token::from_bits(0), value, None)
+    }
+
+    /// Sends what concerns a socket to its owner, who alone may touch its data.
+    pub fn send_about(&self, data: &Racy, value: T) -> Result<(), Rejected<T>> {
+        let _ = data;
+        self.send(value)
     }
 
     /// Closes the mailbox and sees to it that the poller looks at it.
     pub fn close(&self) {
-        self.mailbox.close();
-        self.notify();
+        self.remote().mail.close();
+        self.remote().notify();
     }
 
     /// How often the poller was woken.
     pub fn wakes(&self) -> usize {
-        self.wakes.load(std::sync::atomic::Ordering::Relaxed)
-    }
-
-    fn notify(&self) {
-        if self.flag.notify() {
-            self.wakes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-            self.waker.wake();
-        }
+        self.wakes.load(Ordering::Relaxed)
     }
 
     /// The poller's loop: drains, then sleeps, until `receive` has seen enough (`false`) or the mailbox is finished.
     /// How often it slept.
     pub fn poll(&self, mut receive: impl FnMut(T) -> bool) -> usize {
-        let mut receiver = self.mailbox.receiver().expect("one poller");
+        self.waker.is_for_me();
+        let mut inbox = self.remote().mail.receiver().expect("one poller");
         let mut sleeps = 0;
-        while self.drain(&mut receiver, &mut receive) {
-            if self.flag.try_sleep() {
-                sleeps += 1;
-                self.waker.block();
-                self.flag.awake();
-            }
+        while drain(&mut inbox, &mut receive) {
+            self.remote().sleep(None, |timeout| {
+                if timeout.is_none() {
+                    sleeps += 1;
+                    self.waker.block();
+                }
+            });
         }
         sleeps
     }
+}
 
-    fn drain(&self, receiver: &mut Receiver<&Boxed<T>>, receive: &mut impl FnMut(T) -> bool) -> bool {
-        loop {
-            let more = match receiver.pop() {
-                Popped::Item(value) => receive(value),
-                Popped::Empty => return true,
-                Popped::Finished => return false,
-            };
-            if !more {
-                return false;
-            }
+fn drain<T>(inbox: &mut Inbox<'_, Mail<T>>, receive: &mut impl FnMut(T) -> bool) -> bool {
+    loop {
+        let more = match inbox.pop() {
+            Popped::Item(Mail::Post(_, value) | Mail::Broadcast(value, _)) => receive(value),
+            Popped::Empty => return true,
+            Popped::Finished => return false,
+        };
+        if !more {
+            return false;
         }
     }
 }

@@ -6,14 +6,14 @@ use core::fmt;
 use core::time::Duration;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use lightcone_core::balance::{Balancer, peer_hint};
-use lightcone_core::sync::PushError;
+use lightcone_core::balance::Balancer;
 use lightcone_core::{Address, Instant, Interest, ListenerId, PollerId};
 
 use crate::address::PeerAddress;
 use crate::driver::{Driver, check_descriptor};
-use crate::hub::{Control, Hub, Seat};
+use crate::hub::Hub;
 use crate::listener::{Accept, ListenSocket};
+use crate::placing::{Accepted, Newcomer, Outcome, has_room, place};
 use crate::socket;
 
 /// The most accepts of one listener in one turn.
@@ -24,15 +24,6 @@ const REST: Duration = Duration::from_millis(20);
 const LISTENER_KEYS: u64 = u64::MAX - 0xFF;
 /// The most listeners of one engine; one key more is the waker's.
 pub(crate) const LISTENERS_MAX: usize = 255;
-
-/// A socket for the poller that accepted it.
-#[derive(Debug)]
-pub(crate) struct Newcomer {
-    pub(crate) fd: OwnedFd,
-    pub(crate) peer: Address,
-    pub(crate) listener: ListenerId,
-    pub(crate) seat: Seat,
-}
 
 type Takes = dyn Fn(ListenerId, &Address) -> bool + Send + Sync;
 
@@ -64,17 +55,12 @@ pub(crate) struct Acceptor {
     /// How many the filter has turned away, until it is taken.
     pub(crate) filtered: u64,
     /// An accepted socket for which no poller had room, or whose number the driver can't take.
-    held: Option<(OwnedFd, Address, ListenerId)>,
+    held: Option<Accepted>,
     /// When to accept again.
     resume_at: Option<Instant>,
     /// Sockets that stay here. Whoever calls takes them out one by one, so that a handler that
     /// panics over one loses none of the others.
     pub(crate) newcomers: VecDeque<Newcomer>,
-}
-
-enum Outcome {
-    Placed(Option<Newcomer>),
-    NoRoom(OwnedFd),
 }
 
 impl Acceptor {
@@ -145,11 +131,11 @@ impl Acceptor {
     /// Goes on after a rest: the held socket first, then the listeners are watched again.
     pub(crate) fn resume<M, D: Driver>(&mut self, me: PollerId, hub: &Hub<M>, driver: &mut D, now: Instant) {
         self.resume_at = None;
-        if let Some((fd, peer, id)) = self.held.take() {
-            match self.place::<M, D>(fd, peer, id, me, hub) {
+        if let Some(accepted) = self.held.take() {
+            match self.place_fit::<M, D>(accepted, me, hub) {
                 Outcome::Placed(newcomer) => self.newcomers.extend(newcomer),
-                Outcome::NoRoom(fd) => {
-                    self.held = Some((fd, peer, id));
+                Outcome::NoRoom(accepted) => {
+                    self.held = Some(accepted);
                     self.resume_at = Some(now + REST);
                     return;
                 }
@@ -194,7 +180,7 @@ impl Acceptor {
             let Some(entry) = self.listeners.iter().find(|entry| entry.id == id && entry.watched) else {
                 break;
             };
-            if !self.has_room(me, hub) {
+            if !has_room(self.balancer.is_some(), me, hub) {
                 self.rest(driver, now);
                 break;
             }
@@ -215,10 +201,10 @@ impl Acceptor {
                 self.filtered += 1;
                 continue;
             }
-            match self.place::<M, D>(fd, peer, id, me, hub) {
+            match self.place_fit::<M, D>(Accepted { fd, peer, listener: id }, me, hub) {
                 Outcome::Placed(newcomer) => self.newcomers.extend(newcomer),
-                Outcome::NoRoom(fd) => {
-                    self.held = Some((fd, peer, id));
+                Outcome::NoRoom(accepted) => {
+                    self.held = Some(accepted);
                     self.rest(driver, now);
                     break;
                 }
@@ -226,46 +212,14 @@ impl Acceptor {
         }
     }
 
-    fn has_room<M>(&self, me: PollerId, hub: &Hub<M>) -> bool {
-        match &self.balancer {
-            None => hub.remote(me).is_some_and(|remote| {
-                AsRef::<lightcone_core::sync::Load>::as_ref(remote).get() < hub.sockets
-            }),
-            Some(_) => hub
-                .pollers
-                .iter()
-                .any(|remote| AsRef::<lightcone_core::sync::Load>::as_ref(remote).get() < hub.sockets),
+    /// Places a socket whose number the driver takes. All pollers have the same kind of driver: what one can't watch,
+    /// none can.
+    fn place_fit<M, D: Driver>(&mut self, accepted: Accepted, me: PollerId, hub: &Hub<M>) -> Outcome {
+        let Accepted { fd, peer, listener } = accepted;
+        match fit::<D>(fd) {
+            Ok(fd) => place(Accepted { fd, peer, listener }, self.balancer.as_mut(), me, hub),
+            Err(fd) => Outcome::NoRoom(Accepted { fd, peer, listener }),
         }
-    }
-
-    /// Gives a socket to the poller that the balancer picks, or the next best with room. All pollers have the same
-    /// kind of driver: what one can't watch, none can.
-    fn place<M, D: Driver>(
-        &mut self,
-        fd: OwnedFd,
-        peer: Address,
-        id: ListenerId,
-        me: PollerId,
-        hub: &Hub<M>,
-    ) -> Outcome {
-        let fd = match fit::<D>(fd) {
-            Ok(fd) => fd,
-            Err(fd) => return Outcome::NoRoom(fd),
-        };
-        let hint = match &peer {
-            Address::Inet(peer) => peer_hint(peer),
-            Address::Unix(_) => 0,
-        };
-        let Some(balancer) = &mut self.balancer else {
-            return offer(fd, peer, id, usize::from(me.0), me, hub);
-        };
-        let first = balancer.pick(&hub.pollers, hint);
-        let mut outcome = offer(fd, peer, id, first, me, hub);
-        for other in balancer.alternatives(first, &hub.pollers) {
-            let Outcome::NoRoom(fd) = outcome else { break };
-            outcome = offer(fd, peer, id, other, me, hub);
-        }
-        outcome
     }
 }
 
@@ -277,31 +231,6 @@ fn fit<D: Driver>(fd: OwnedFd) -> Result<OwnedFd, OwnedFd> {
     match socket::lowest_number(fd.as_fd()) {
         Ok(lower) if check_descriptor::<D>(lower.as_raw_fd()).is_ok() => Ok(lower),
         _ => Err(fd),
-    }
-}
-
-/// Gives a socket to one poller, if that has room for it.
-fn offer<M>(
-    fd: OwnedFd,
-    peer: Address,
-    listener: ListenerId,
-    to: usize,
-    me: PollerId,
-    hub: &Hub<M>,
-) -> Outcome {
-    let Some(remote) = hub.pollers.get(to) else { return Outcome::NoRoom(fd) };
-    let Some(seat) = Seat::one_below(Arc::clone(&remote.load), hub.sockets) else {
-        return Outcome::NoRoom(fd);
-    };
-    if to == usize::from(me.0) {
-        return Outcome::Placed(Some(Newcomer { fd, peer, listener, seat }));
-    }
-    match remote.tell(Control::Adopt(Newcomer { fd, peer, listener, seat })) {
-        Ok(()) => Outcome::Placed(None),
-        Err(PushError::Full(Control::Adopt(newcomer)) | PushError::Closed(Control::Adopt(newcomer))) => {
-            Outcome::NoRoom(newcomer.fd)
-        }
-        Err(_) => unreachable!("a mailbox gives back what was pushed"),
     }
 }
 

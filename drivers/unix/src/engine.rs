@@ -31,7 +31,7 @@ use crate::acceptor::{Acceptor, Filter, LISTENERS_MAX};
 use crate::clock::Clock;
 use crate::driver::{Driver, DriverError, check_descriptor};
 use crate::endpoint::{Endpoint, EndpointError};
-use crate::hub::{Control, Desk, Hub, Listening, Remote, UNIX_MAX, locked};
+use crate::hub::{Control, Hub, Listening, Remote, UNIX_MAX, Undialled, locked};
 use crate::limits::{DescriptorLimit, LimitError};
 use crate::listener::{ListenError, ListenOptions, ListenSocket};
 use crate::outbox::CONNECTS_A_TURN;
@@ -542,27 +542,10 @@ impl<M> Handle<M> {
     ///
     /// [`Error::Full`] when every poller is full, [`Error::Gone`] when the engine has been shut down.
     pub fn connect(&self, to: Address, tag: u64) -> Result<(), Error> {
-        let hub = self.hub();
-        let hint = match &to {
-            Address::Inet(to) => lightcone_core::balance::peer_hint(to),
-            Address::Unix(_) => 0,
-        };
-        let mut desk = locked(&hub.desk);
-        let Desk { balancer, stopping: false, .. } = &mut *desk else { return Err(Error::Gone) };
-        let first = balancer.pick(&hub.pollers, hint);
-        let mut last = Error::Full;
-        for poller in core::iter::once(first).chain(balancer.alternatives(first, &hub.pollers)) {
-            let Some(remote) = hub.pollers.get(poller) else { continue };
-            let Some(seat) = crate::hub::Seat::one_below(Arc::clone(&remote.load), hub.sockets) else {
-                continue;
-            };
-            match remote.tell(Control::Dial { to, tag, seat }) {
-                Ok(()) => return Ok(()),
-                Err(PushError::Closed(_)) => last = Error::Gone,
-                Err(PushError::Full(_)) => last = Error::Full,
-            }
-        }
-        Err(last)
+        self.hub().dial(to, tag).map_err(|why| match why {
+            Undialled::Full => Error::Full,
+            Undialled::Gone => Error::Gone,
+        })
     }
 
     /// Closes a socket: what is queued is sent first. Its `close` event follows on its own thread.
@@ -637,14 +620,7 @@ impl<M> Handle<M> {
     /// what is still open after the grace time is aborted. A shorter grace time than one given before
     /// replaces it. [`Engine::join`] waits for the end.
     pub fn shutdown(&self, grace: Duration) {
-        let mut desk = locked(&self.hub().desk);
-        desk.stopping = true;
-        for remote in &self.hub().pollers {
-            remote.tell_to_stop(grace);
-        }
-        for listening in &mut desk.listeners {
-            listening.taken = false;
-        }
+        self.hub().stop(grace);
     }
 }
 

@@ -1,17 +1,15 @@
 //! What the threads of one engine share: each poller's mailboxes, wake flag, load and published counts.
 
-use alloc::sync::Arc;
 use core::fmt;
 use core::time::Duration;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use lightcone_core::balance::Balancer;
-use lightcone_core::sync::{Load, Mailbox, Padded, PushError, Reservation, Slot, WakeFlag};
 use lightcone_core::{Address, ListenerId, PollerId, Rejected, Stats, Token, UnixId};
 
-use crate::acceptor::Newcomer;
-use crate::endpoint::Endpoint;
-use crate::listener::ListenSocket;
+use crate::crossing::{
+    Arc, Balancer, Endpoint, ListenSocket, Load, Mailbox, Mutex, MutexGuard, Padded, PoisonError, Popped,
+    PushError, Receiver, Reservation, Slot, TryLockError, WakeFlag, peer_hint, yield_now,
+};
+use crate::placing::Newcomer;
 
 /// A poller's load, held by whoever brings it a socket.
 pub(crate) type Seat = Reservation<Arc<Padded<Load>>>;
@@ -41,6 +39,9 @@ pub(crate) enum Mail<M> {
 }
 
 type Ring<T> = Mailbox<T, Padded<Box<[Slot<T>]>>>;
+
+/// The consuming end of one of a poller's mailboxes.
+pub(crate) type Inbox<'h, T> = Receiver<&'h Ring<T>>;
 
 pub(crate) fn ring<T>(capacity: usize) -> Ring<T> {
     let slots: Box<[Slot<T>]> = (0..capacity).map(|_| Slot::new()).collect();
@@ -113,6 +114,26 @@ impl<M> Remote<M> {
         locked(&self.stop).take()
     }
 
+    /// Waits by `wait` for as long as it is told to, unless something was pushed since the poller last woke: then
+    /// it is told not to wait at all.
+    pub(crate) fn sleep<R>(&self, timeout: Option<Duration>, wait: impl FnOnce(Option<Duration>) -> R) -> R {
+        let sleeps = self.flag.try_sleep();
+        let outcome = wait(if sleeps { timeout } else { Some(Duration::ZERO) });
+        if sleeps {
+            self.flag.awake();
+        }
+        outcome
+    }
+
+    /// The end of a poller: closes its mailboxes and drops what was never taken up, and with it descriptors and
+    /// seats. Whoever is in the middle of a push is waited for, or what it brings would stay as long as the hub.
+    pub(crate) fn close(&self, control: &mut Inbox<'_, Control>, mail: &mut Inbox<'_, Mail<M>>) {
+        self.control.close();
+        self.mail.close();
+        empty(control);
+        empty(mail);
+    }
+
     /// Lets other threads see the counts; skipped when one is looking just now.
     pub(crate) fn publish(&self, stats: &Stats) -> bool {
         match self.published.try_lock() {
@@ -125,6 +146,17 @@ impl<M> Remote<M> {
 
     pub(crate) fn stats(&self) -> Stats {
         *locked(&self.published)
+    }
+}
+
+/// Drops what is left in a closed mailbox.
+fn empty<T>(inbox: &mut Inbox<'_, T>) {
+    loop {
+        match inbox.pop() {
+            Popped::Item(_) => {}
+            Popped::Empty => yield_now(),
+            Popped::Finished => return,
+        }
     }
 }
 
@@ -161,6 +193,15 @@ pub(crate) struct Listening {
     pub(crate) turn: u64,
     /// One for each poller, or one for the first.
     pub(crate) shared: bool,
+}
+
+/// Why nobody connects for a thread that asked for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Undialled {
+    /// Every poller is full.
+    Full,
+    /// The pollers have ended, or have been told to.
+    Gone,
 }
 
 /// The most different Unix addresses of one engine.
@@ -217,6 +258,40 @@ impl<M> Hub<M> {
         Ok(())
     }
 
+    /// Has the poller that the balancer picks connect to an address, or the next best with room.
+    pub(crate) fn dial(&self, to: Address, tag: u64) -> Result<(), Undialled> {
+        let hint = match &to {
+            Address::Inet(to) => peer_hint(to),
+            Address::Unix(_) => 0,
+        };
+        let mut desk = locked(&self.desk);
+        let Desk { balancer, stopping: false, .. } = &mut *desk else { return Err(Undialled::Gone) };
+        let first = balancer.pick(&self.pollers, hint);
+        let mut last = Undialled::Full;
+        for poller in core::iter::once(first).chain(balancer.alternatives(first, &self.pollers)) {
+            let Some(remote) = self.pollers.get(poller) else { continue };
+            let Some(seat) = Seat::one_below(Arc::clone(&remote.load), self.sockets) else { continue };
+            match remote.tell(Control::Dial { to, tag, seat }) {
+                Ok(()) => return Ok(()),
+                Err(PushError::Closed(_)) => last = Undialled::Gone,
+                Err(PushError::Full(_)) => last = Undialled::Full,
+            }
+        }
+        Err(last)
+    }
+
+    /// Tells every poller to shut down. Nothing begins from now on.
+    pub(crate) fn stop(&self, grace: Duration) {
+        let mut desk = locked(&self.desk);
+        desk.stopping = true;
+        for remote in &self.pollers {
+            remote.tell_to_stop(grace);
+        }
+        for listening in &mut desk.listeners {
+            listening.taken = false;
+        }
+    }
+
     /// The address of an endpoint; a Unix path is remembered for as long as the engine lives.
     pub(crate) fn address(&self, endpoint: &Endpoint) -> Option<Address> {
         if let Some(address) = endpoint.as_inet() {
@@ -245,7 +320,6 @@ impl<M> Hub<M> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lightcone_core::sync::Popped;
 
     #[test]
     fn an_order_to_stop_is_not_lost_and_does_not_wait() {

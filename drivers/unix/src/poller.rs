@@ -7,17 +7,18 @@ use core::time::Duration;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::{catch_unwind, resume_unwind};
 
-use lightcone_core::sync::{Mailbox, Padded, Popped, Receiver, Slot as Cell};
+use lightcone_core::sync::Popped;
 use lightcone_core::{
     CloseReason, Context, Handler, Instant, Interest, ListenerId, Next, Origin, PollerId, Port, Shard, Token,
 };
 
-use crate::acceptor::{Acceptor, Newcomer};
+use crate::acceptor::Acceptor;
 use crate::clock::Clock;
 use crate::driver::{Driver, Event, Readiness};
 use crate::errno::Errno;
-use crate::hub::{Control, Hub, Mail, Remote, Seat};
+use crate::hub::{Control, Hub, Inbox, Mail, Remote, Seat};
 use crate::outbox::{Dial, Io};
+use crate::placing::Newcomer;
 use crate::report::PollerReport;
 use crate::socket::{self, Connecting, GATHER_MAX, Received, Sent};
 
@@ -31,8 +32,6 @@ const BROADCAST_A_TURN: usize = 1_024;
 const SENDS_IN_A_ROW: usize = 4;
 /// How long published counts may lag.
 const PUBLISH_EVERY_MS: u64 = 100;
-
-type Inbox<'h, T> = Receiver<&'h Mailbox<T, Padded<Box<[Cell<T>]>>>>;
 
 /// A message for every socket, and how far it has come.
 struct Broadcast<M> {
@@ -622,33 +621,19 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
 
     /// What was never taken up is dropped, and with it its descriptors and seats.
     fn close_mailboxes(&mut self) {
-        if let Some(remote) = self.io.hub.remote(self.io.me) {
-            remote.control.close();
-            remote.mail.close();
-        }
-        let mut empty = || {
-            while let Popped::Item(_) = self.control.pop() {}
-            while let Popped::Item(_) = self.mail.pop() {}
-        };
+        let Some(remote) = self.io.hub.remote(self.io.me) else { return };
         // each panic is over a message that is gone by then
-        while catch_unwind(AssertUnwindSafe(&mut empty)).is_err() {
+        while catch_unwind(AssertUnwindSafe(|| remote.close(&mut self.control, &mut self.mail))).is_err() {
             self.report.panics += 1;
         }
     }
 
     fn wait(&mut self) {
         let timeout = self.timeout();
-        let count = if timeout == Some(Duration::ZERO) {
-            self.driver.wait(timeout, &mut self.events)
-        } else {
-            let flag = self.io.hub.remote(self.io.me).map(|remote| &remote.flag);
-            let sleeps = flag.is_some_and(lightcone_core::sync::WakeFlag::try_sleep);
-            let timeout = if sleeps { timeout } else { Some(Duration::ZERO) };
-            let count = self.driver.wait(timeout, &mut self.events);
-            if sleeps && let Some(flag) = flag {
-                flag.awake();
-            }
-            count
+        let remote = self.io.hub.remote(self.io.me).filter(|_| timeout != Some(Duration::ZERO));
+        let count = match remote {
+            Some(remote) => remote.sleep(timeout, |timeout| self.driver.wait(timeout, &mut self.events)),
+            None => self.driver.wait(timeout, &mut self.events),
         };
         self.progress.event = 0;
         match count {

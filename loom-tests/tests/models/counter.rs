@@ -2,7 +2,7 @@
 
 use loom::sync::Arc;
 use loom::thread;
-use loom_tests::model::{check_all, unordered_hand_over};
+use loom_tests::check::{check_all, unordered_hand_over};
 use loom_tests::sync::Counter;
 
 #[test]

@@ -4,8 +4,8 @@
 use loom::sync::Arc;
 use loom::thread;
 use loom_tests::balance::{Balancer, Policy};
-use loom_tests::model::{Racy, check, unordered_hand_over};
-use loom_tests::protocol::{Post, Waker};
+use loom_tests::check::{Racy, check, unordered_hand_over};
+use loom_tests::protocol::{Post, Sleep};
 use loom_tests::sync::{Load, Reservation};
 
 #[test]
@@ -95,7 +95,7 @@ fn accept(balancer: &mut Balancer, pollers: &[(Arc<Post<Message>>, Arc<Load>)], 
 fn acceptor_to_two_pollers() {
     check("handover::acceptor_to_two_pollers", &["slept", "never slept"], |seen| {
         let pollers =
-            [Waker::exact(), Waker::spurious()].map(|waker| (Post::new(1, waker), Arc::new(Load::new())));
+            [Sleep::Exact, Sleep::Spurious].map(|sleep| (Post::new(1, sleep), Arc::new(Load::new())));
         let acceptor = thread::spawn({
             let pollers = pollers.clone();
             move || {
@@ -124,7 +124,7 @@ fn two_acceptors_find_the_next_best() {
         "handover::two_acceptors_find_the_next_best",
         &["the one was first", "the other was first"],
         |seen| {
-            let pollers = Arc::new([(); 2].map(|()| (Post::new(1, Waker::exact()), Arc::new(Load::new()))));
+            let pollers = Arc::new([(); 2].map(|()| (Post::new(1, Sleep::Exact), Arc::new(Load::new()))));
             let acceptors = [(); 2].map(|()| {
                 let pollers = Arc::clone(&pollers);
                 thread::spawn(move || {
@@ -151,7 +151,7 @@ fn two_acceptors_find_the_next_best() {
 #[test]
 fn foreign_sender_and_stop() {
     check("handover::foreign_sender_and_stop", &["sent", "not sent", "to the socket"], |seen| {
-        let pollers = [(Post::new(2, Waker::exact()), Arc::new(Load::new()))];
+        let pollers = [(Post::new(2, Sleep::Exact), Arc::new(Load::new()))];
         let (post, load) = &pollers[0];
         let acceptor = thread::spawn({
             let pollers = pollers.clone();
@@ -176,11 +176,31 @@ fn foreign_sender_and_stop() {
     });
 }
 
+/// A thread that has to do with a socket tells its owner, who alone runs the callback.
+#[test]
+fn a_foreign_thread_leaves_the_data_alone() {
+    check("handover::a_foreign_thread_leaves_the_data_alone", &["slept", "never slept"], |seen| {
+        let (post, data) = (Post::new(1, Sleep::Exact), Arc::new(Racy::new()));
+        let foreign = thread::spawn({
+            let (post, data) = (Arc::clone(&post), Arc::clone(&data));
+            move || post.send_about(&data, ()).expect("room")
+        });
+        data.touch();
+        let sleeps = post.poll(|()| {
+            data.touch();
+            false
+        });
+        foreign.join().expect("no panic");
+        seen.note("slept", sleeps > 0);
+        seen.note("never slept", sleeps == 0);
+    });
+}
+
 /// A socket that moves on: acceptor, first owner, second owner.
 #[test]
 fn from_poller_to_poller() {
     check("handover::from_poller_to_poller", &["slept", "never slept"], |seen| {
-        let (first, second) = (Post::new(1, Waker::spurious()), Post::new(1, Waker::exact()));
+        let (first, second) = (Post::new(1, Sleep::Spurious), Post::new(1, Sleep::Exact));
         let load = Arc::new(Load::new());
         let moving = thread::spawn({
             let (first, second) = (Arc::clone(&first), Arc::clone(&second));

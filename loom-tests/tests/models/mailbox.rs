@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use loom::sync::Arc;
 use loom::thread::{self, JoinHandle};
-use loom_tests::model::{Racy, Seen, check, check_all, unordered_hand_over};
+use loom_tests::check::{Racy, Seen, check, check_all, unordered_hand_over};
 use loom_tests::protocol::{Boxed, mailbox};
 use loom_tests::sync::{Mailbox, Popped, PushError, Receiver, Slot};
 

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod counter;
+mod engine;
 mod gate;
 mod handover;
 mod load;
@@ -10,5 +11,5 @@ mod wake;
 
 #[test]
 fn built_as_asked() {
-    loom_tests::model::built_as_asked();
+    loom_tests::built_as_asked();
 }

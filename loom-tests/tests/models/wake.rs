@@ -2,8 +2,8 @@
 
 use loom::sync::Arc;
 use loom::thread;
-use loom_tests::model::{Seen, check, check_all, unordered_hand_over};
-use loom_tests::protocol::{Post, Waker};
+use loom_tests::check::{Seen, check, check_all, unordered_hand_over};
+use loom_tests::protocol::{Post, Sleep};
 
 #[test]
 #[should_panic(expected = "Causality violation")]
@@ -13,8 +13,8 @@ fn self_check() {
 
 /// `producers` threads send one message each; the poller sleeps whenever it has nothing to do, and loom reports a
 /// deadlock if nobody wakes it. A late wake call from an earlier sleep may come in a later one, hence totals.
-fn everything_is_received(producers: usize, waker: fn() -> Waker, seen: &Seen) {
-    let post = Post::new(2, waker());
+fn everything_is_received(producers: usize, sleep: Sleep, seen: &Seen) {
+    let post = Post::new(2, sleep);
     let threads: Vec<_> = (0..producers)
         .map(|number| {
             let post = Arc::clone(&post);
@@ -43,20 +43,20 @@ const SPURIOUS: [&str; 4] = ["never slept", "slept", "slept for each", "woke for
 
 #[test]
 fn no_wake_up_is_lost() {
-    check("wake::no_wake_up_is_lost", &EXACT, |seen| everything_is_received(2, Waker::exact, seen));
+    check("wake::no_wake_up_is_lost", &EXACT, |seen| everything_is_received(2, Sleep::Exact, seen));
 }
 
 #[test]
 fn no_wake_up_is_lost_with_spurious_ones() {
     check("wake::no_wake_up_is_lost_with_spurious_ones", &SPURIOUS, |seen| {
-        everything_is_received(2, Waker::spurious, seen);
+        everything_is_received(2, Sleep::Spurious, seen);
     });
 }
 
 #[test]
 fn one_producer_in_every_schedule() {
     check_all("wake::one_producer_in_every_schedule", &SPURIOUS, |seen| {
-        everything_is_received(1, Waker::spurious, seen);
+        everything_is_received(1, Sleep::Spurious, seen);
     });
 }
 
@@ -64,7 +64,7 @@ fn one_producer_in_every_schedule() {
 #[test]
 fn a_close_wakes() {
     check("wake::a_close_wakes", &["never slept", "slept"], |seen| {
-        let post = Post::new(1, Waker::exact());
+        let post = Post::new(1, Sleep::Exact);
         let sender = thread::spawn({
             let post = Arc::clone(&post);
             move || {

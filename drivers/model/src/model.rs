@@ -1,0 +1,392 @@
+//! A model: pollers, peers, other threads, and a handler.
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
+
+use core::fmt;
+use core::mem::MaybeUninit;
+use core::net::SocketAddr;
+
+use lightcone_core::balance::Policy;
+use lightcone_core::{Config, Handler, Instant, ListenerId, PollerId, Shard, Stats, Storage, Timeouts};
+use loom::thread::{self, JoinHandle};
+
+use crate::crossing::{Balancer, ListenSocket};
+use crate::handle::Handle;
+use crate::hub::{Control, Hub, Remote};
+use crate::peer::{Connection, Peer};
+use crate::poller::{CONNECTS_A_TURN, Parts, Poller, Slots};
+use crate::trace;
+use crate::waker::{Steering, Waker};
+use crate::world::World;
+
+/// The most pollers and other threads of a model together: loom has five, and one waits for the others.
+pub const THREADS_MAX: usize = 4;
+/// The most peers of a model, those that are connected to included.
+pub const PEERS_MAX: usize = 16;
+/// The most sockets of one poller, and the most places of a mailbox.
+pub const PLACES_MAX: usize = 64;
+
+/// In words, as loom counts.
+const STACK: usize = 1 << 15;
+/// Orders that wait at a poller.
+const CONTROL_CAPACITY: usize = 8;
+
+type Thread<M> = Box<dyn FnOnce(Handle<M>) + Send>;
+
+/// An engine on threads of loom, with scripted peers in place of a network. To be made and run within
+/// [`check`](crate::check).
+///
+/// ```
+/// # use lightcone_core::{Address, Context, Handler, Origin, Socket};
+/// # struct Echo;
+/// # impl Handler for Echo {
+/// #     type Data = ();
+/// #     type Message = core::convert::Infallible;
+/// #     fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+/// #         Some(())
+/// #     }
+/// #     fn receive(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Self::Message>) {
+/// #         let (mut input, mut output) = socket.stream.split();
+/// #         let taken = output.send_some(input.bytes());
+/// #         input.consume(taken);
+/// #     }
+/// # }
+/// use lightcone_model::{Model, Peer, check};
+///
+/// check("echo", &[], |_| {
+///     let peer = Peer::new().says("hello").hears("hello");
+///     let outcome = Model::new(2).peer(peer.clone()).peer(peer).run(|_poller| Echo);
+///     assert_eq!(outcome.heard(1), b"hello");
+/// });
+/// ```
+#[must_use = "a model does nothing until it is run"]
+pub struct Model<M> {
+    pollers: usize,
+    sockets: usize,
+    mailbox: usize,
+    policy: Policy,
+    spurious: bool,
+    peers: Vec<Peer>,
+    remotes: Vec<(SocketAddr, Peer)>,
+    threads: Vec<Thread<M>>,
+}
+
+impl<M> fmt::Debug for Model<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model")
+            .field("pollers", &self.pollers)
+            .field("peers", &self.peers.len())
+            .field("threads", &self.threads.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the factory of handlers is given for each poller, by the names of the real engine's.
+#[derive(Debug)]
+pub struct PollerContext<M> {
+    id: PollerId,
+    handle: Handle<M>,
+}
+
+impl<M> PollerContext<M> {
+    /// Which poller the handler is for.
+    #[must_use]
+    pub fn id(&self) -> PollerId {
+        self.id
+    }
+
+    /// A handle to the engine, to be kept if needed.
+    #[must_use]
+    pub fn handle(&self) -> Handle<M> {
+        self.handle.clone()
+    }
+}
+
+/// What came of one execution.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    heard: Vec<Vec<u8>>,
+    stats: Vec<Stats>,
+}
+
+impl Outcome {
+    /// What a peer has heard: the peers in the order in which they were given, then the remotes.
+    ///
+    /// # Panics
+    ///
+    /// If there is no such peer.
+    #[must_use]
+    pub fn heard(&self, peer: usize) -> &[u8] {
+        &self.heard[peer]
+    }
+
+    /// What each poller has counted.
+    #[must_use]
+    pub fn stats(&self) -> &[Stats] {
+        &self.stats
+    }
+}
+
+impl<M: Send + 'static> Model<M> {
+    /// An engine of so many pollers. Each peer, thread and message multiplies what there is to explore: two of each
+    /// find most races.
+    ///
+    /// # Panics
+    ///
+    /// Without a poller, and with more than [`THREADS_MAX`].
+    pub fn new(pollers: usize) -> Self {
+        assert!((1..=THREADS_MAX).contains(&pollers), "{pollers} pollers; allowed: 1 to {THREADS_MAX}");
+        Self {
+            pollers,
+            sockets: 4,
+            mailbox: 8,
+            policy: Policy::RoundRobin,
+            spurious: false,
+            peers: Vec::new(),
+            remotes: Vec::new(),
+            threads: Vec::new(),
+        }
+    }
+
+    /// A peer that connects. The first poller accepts all, and the balancer spreads them: round robin, the first
+    /// stays with the first poller, the second goes to the second, and so on.
+    ///
+    /// # Panics
+    ///
+    /// With more than [`PEERS_MAX`].
+    pub fn peer(mut self, peer: Peer) -> Self {
+        self.peers.push(peer);
+        self.check_peers()
+    }
+
+    /// A peer that answers one connect to this address. To others nobody listens, and a connect is refused.
+    ///
+    /// # Panics
+    ///
+    /// With more than [`PEERS_MAX`].
+    pub fn remote(mut self, at: SocketAddr, peer: Peer) -> Self {
+        self.remotes.push((at, peer));
+        self.check_peers()
+    }
+
+    fn check_peers(self) -> Self {
+        let peers = self.peers.len() + self.remotes.len();
+        assert!(peers <= PEERS_MAX, "{peers} peers; allowed: at most {PEERS_MAX}");
+        self
+    }
+
+    /// A thread beside the pollers.
+    ///
+    /// # Panics
+    ///
+    /// With more than [`THREADS_MAX`], the pollers included.
+    pub fn thread(mut self, runs: impl FnOnce(Handle<M>) + Send + 'static) -> Self {
+        self.threads.push(Box::new(runs));
+        let threads = self.pollers + self.threads.len();
+        assert!(threads <= THREADS_MAX, "{threads} pollers and threads; allowed: at most {THREADS_MAX}");
+        self
+    }
+
+    /// The most sockets of one poller; default 4.
+    ///
+    /// # Panics
+    ///
+    /// Unless it is from 1 to [`PLACES_MAX`].
+    pub fn sockets(mut self, sockets: usize) -> Self {
+        assert!((1..=PLACES_MAX).contains(&sockets), "{sockets} sockets; allowed: 1 to {PLACES_MAX}");
+        self.sockets = sockets;
+        self
+    }
+
+    /// How many posted messages wait at one poller; default 8.
+    ///
+    /// # Panics
+    ///
+    /// Unless it is a power of two from 2 to [`PLACES_MAX`].
+    pub fn mailbox(mut self, messages: usize) -> Self {
+        assert!(
+            messages.is_power_of_two() && (2..=PLACES_MAX).contains(&messages),
+            "a mailbox of {messages} messages; allowed: a power of two from 2 to {PLACES_MAX}"
+        );
+        self.mailbox = messages;
+        self
+    }
+
+    /// How sockets are spread over the pollers; default round robin.
+    ///
+    /// # Panics
+    ///
+    /// If it does not fit the pollers.
+    pub fn balancer(mut self, policy: Policy) -> Self {
+        let _ = balancer(policy, self.pollers);
+        self.policy = policy;
+        self
+    }
+
+    /// Pollers also wake for no reason. Many more schedules, and for the engine's own models rather than for those
+    /// of handlers, which do not notice.
+    pub fn spurious_wake_ups(mut self) -> Self {
+        self.spurious = true;
+        self
+    }
+
+    /// Runs it once, from the first accept to the shutdown, which begins when all scripts and threads are through.
+    /// `make` is called once for each poller, on its thread.
+    ///
+    /// Beside what the handler, the scripts and the caller assert, it checks in every execution that no two
+    /// callbacks of a socket overlap or are unordered, that the events come as
+    /// [`ContractChecker`](lightcone_core::ContractChecker) has it, that every socket has its last event, that the
+    /// pollers' loads end at zero, and that nobody sleeps for ever.
+    ///
+    /// # Panics
+    ///
+    /// If one of this does not hold. [`check`](crate::check) then says what led to it.
+    pub fn run<H>(self, make: impl Fn(PollerContext<M>) -> H + Send + Sync + 'static) -> Outcome
+    where
+        H: Handler<Message = M> + 'static,
+    {
+        trace::begin();
+        let (engine, peers, threads) = self.build();
+        let come = peers.into_iter().enumerate();
+        let come =
+            come.map(|(index, peer)| Connection::new(index, peer, Arc::clone(&engine.world))).collect();
+        let listen = Control::Listen { socket: ListenSocket::new(come), id: ListenerId(0) };
+        assert!(engine.hub.pollers[0].tell(listen).is_ok(), "a new mailbox has room");
+
+        let make = Arc::new(make);
+        let mut running = Vec::new();
+        for index in 0..engine.hub.pollers.len() {
+            let make = Arc::clone(&make);
+            let runs = move |engine: &Engine<M>| engine.poller(PollerId(index as u8), &*make);
+            running.push(engine.spawn(runs));
+        }
+        for (index, runs) in threads.into_iter().enumerate() {
+            running.push(engine.spawn(move |engine| {
+                runs(engine.handle(Some(index)));
+                engine.thread_is_through();
+            }));
+        }
+        drop(make);
+        for thread in running {
+            thread.join().expect("threads catch their panics");
+        }
+        engine.outcome()
+    }
+
+    fn build(self) -> (Arc<Engine<M>>, Vec<Peer>, Vec<Thread<M>>) {
+        let Self { pollers, sockets, mailbox, policy, spurious, peers, remotes, threads } = self;
+        let remotes = remotes.into_iter().zip(peers.len()..);
+        let remotes = remotes.map(|((at, peer), index)| (at, index, Some(peer))).collect();
+        let world = Arc::new(World::new(pollers, threads.len(), peers.len(), remotes));
+        let waker = |_| if spurious { Waker::spurious() } else { Waker::exact() };
+        let wakers: Arc<[Waker]> = (0..pollers).map(waker).collect();
+        let remote = |index: usize| {
+            let (wakers, world) = (Arc::clone(&wakers), Arc::clone(&world));
+            let wake = move || {
+                world.wakes(index);
+                wakers[index].wake();
+            };
+            Remote::new(CONTROL_CAPACITY, mailbox, Box::new(wake))
+        };
+        let hub = Hub::new((0..pollers).map(remote).collect(), sockets as u32, balancer(policy, pollers));
+        let steering = (0..pollers).map(|_| Steering::new()).collect();
+        let engine = Engine { hub: Arc::new(hub), world, wakers, steering, sockets, policy };
+        (Arc::new(engine), peers, threads)
+    }
+}
+
+/// What the threads of a model have in common.
+struct Engine<M> {
+    hub: Arc<Hub<M>>,
+    world: Arc<World>,
+    wakers: Arc<[Waker]>,
+    steering: Arc<[Steering]>,
+    sockets: usize,
+    policy: Policy,
+}
+
+impl<M: Send + 'static> Engine<M> {
+    /// One poller's thread.
+    fn poller<H: Handler<Message = M>>(&self, id: PollerId, make: &impl Fn(PollerContext<M>) -> H) {
+        let waker = &self.wakers[usize::from(id.0)];
+        waker.is_for_me();
+        let handler = make(PollerContext { id, handle: self.handle(None) });
+        let sockets = self.sockets + CONNECTS_A_TURN;
+        let config = Config {
+            poller: id,
+            sockets,
+            block_size: 512,
+            input_blocks: sockets,
+            output_blocks: 2 * sockets,
+            output_limit: 2,
+            receive_blocks: 0,
+            timeouts: Timeouts::NONE,
+            ..Config::DEVICE
+        };
+        let mut slots: Box<Slots<H::Data>> = (0..sockets).map(|_| MaybeUninit::uninit()).collect();
+        let mut memory = vec![0; config.memory()];
+        let storage = Storage { slots: &mut slots, memory: &mut memory };
+        let now = Instant::from_millis(0);
+        let shard = Shard::new(storage, &config, now).expect("a configuration that can be");
+        let balancer = balancer(self.policy, self.hub.pollers.len());
+        let world = Arc::clone(&self.world);
+        let steering = &*self.steering;
+        Poller::new(Parts { id, hub: &self.hub, shard, handler, balancer, waker, steering, world }).run();
+    }
+
+    /// A thread whose panic fails the model in good order: the others are told to leave off, since loom can't take
+    /// threads apart that hold something of its own.
+    fn spawn(self: &Arc<Self>, runs: impl FnOnce(&Self) + Send + 'static) -> JoinHandle<()> {
+        let engine = Arc::clone(self);
+        let guarded = move || {
+            let Err(panic) = catch_unwind(AssertUnwindSafe(|| runs(&engine))) else { return };
+            let text = match panic.downcast::<String>() {
+                Ok(text) => *text,
+                Err(panic) => match panic.downcast::<&'static str>() {
+                    Ok(text) => (*text).to_owned(),
+                    // not a failure: loom takes the thread down
+                    Err(panic) => resume_unwind(panic),
+                },
+            };
+            engine.fail(text);
+        };
+        thread::Builder::new().stack_size(STACK).spawn(guarded).expect("at most five threads")
+    }
+
+    fn handle(&self, thread: Option<usize>) -> Handle<M> {
+        Handle::new(Arc::clone(&self.hub), Arc::clone(&self.steering), thread)
+    }
+
+    fn thread_is_through(&self) {
+        if self.world.thread_is_through() {
+            self.handle(None).shutdown();
+            self.world.thread_ends();
+        }
+    }
+
+    fn fail(&self, why: String) {
+        self.world.fail(why);
+        for (index, remote) in self.hub.pollers.iter().enumerate() {
+            remote.control.close();
+            remote.mail.close();
+            self.world.wakes(index);
+            self.wakers[index].wake();
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        if let Some(failure) = self.world.failure() {
+            panic!("{failure}");
+        }
+        let loads: Vec<u32> = self.hub.pollers.iter().map(|remote| remote.as_ref().get()).collect();
+        assert!(loads.iter().all(|load| *load == 0), "the loads end at {loads:?}, not at zero");
+        Outcome { heard: self.world.heard(), stats: self.world.stats() }
+    }
+}
+
+/// The balancer that is compiled for the model, by the policy of core's.
+fn balancer(policy: Policy, pollers: usize) -> Balancer {
+    let policy = policy.to_string().parse().expect("policies are read as they are written");
+    Balancer::new(policy, pollers).expect("a policy that fits the pollers")
+}

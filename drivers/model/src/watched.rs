@@ -1,0 +1,70 @@
+//! A handler whose callbacks are noted, and whose user data loom watches.
+
+use lightcone_core::{Address, Context, Event, Handler, Origin, PollerId, Socket};
+
+use crate::check::Racy;
+use crate::trace::{What, note};
+
+pub(crate) struct Watched<H> {
+    inner: H,
+    poller: PollerId,
+    /// The peer that `admit` is about.
+    pub(crate) peer: usize,
+}
+
+/// The user's data, with a cell beside it that each callback touches: two at once, or two unordered, and loom
+/// reports it.
+pub(crate) struct Data<D> {
+    inner: D,
+    touched: Racy,
+}
+
+impl<H> Watched<H> {
+    pub(crate) fn new(inner: H, poller: PollerId) -> Self {
+        Self { inner, poller, peer: 0 }
+    }
+}
+
+fn name<M>(event: &Event<M>) -> &'static str {
+    match event {
+        Event::Open => "open",
+        Event::Receive => "receive",
+        Event::Writable => "writable",
+        Event::Sent => "sent",
+        Event::PeerClosed => "peer_closed",
+        Event::Timeout => "timeout",
+        Event::Shutdown => "shutdown",
+        Event::Message(_) => "message",
+        Event::Refused(_) => "refused",
+        Event::Close(_) => "close",
+    }
+}
+
+impl<H: Handler> Handler for Watched<H> {
+    type Data = Data<H::Data>;
+    type Message = H::Message;
+
+    fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Self::Data> {
+        note(Some(self.poller), What::Admit(self.peer));
+        let inner = self.inner.admit(origin, peer)?;
+        let data = Data { inner, touched: Racy::new() };
+        data.touched.touch();
+        Some(data)
+    }
+
+    fn wants_sent(&self) -> bool {
+        self.inner.wants_sent()
+    }
+
+    fn event(
+        &mut self,
+        socket: &mut Socket<'_, Self::Data>,
+        event: Event<Self::Message>,
+        cx: &mut Context<'_, Self::Message>,
+    ) {
+        let bytes = matches!(event, Event::Receive).then(|| socket.bytes().to_vec());
+        note(Some(self.poller), What::Callback(socket.token(), name(&event), bytes));
+        socket.data.touched.touch();
+        self.inner.event(&mut socket.project(|data| &mut data.inner), event, cx);
+    }
+}

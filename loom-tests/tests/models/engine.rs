@@ -1,0 +1,368 @@
+//! Whole engines: pollers with handlers, peers, and other threads, by the driver of `drivers/model`.
+//!
+//! Each of these runs asserts beside what is written here: callbacks of a socket neither overlap nor run unordered (its
+//! data has a cell that loom watches), events come in the order of `ContractChecker`, each socket has its last event,
+//! the loads end at zero, and nobody sleeps for ever.
+
+use std::sync::{Arc, Mutex};
+
+use loom_tests::check::{Seen, check, check_large, unordered_hand_over};
+use loom_tests::{
+    Address, CloseReason, Context, ErrorKind, Handle, Handler, Model, Origin, Peer, Rejected, Socket, Stats,
+    Token,
+};
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn self_check() {
+    unordered_hand_over();
+}
+
+/// A message for one socket. What it holds shows whether it was dropped.
+type Message = (Token, Arc<()>);
+
+/// What the handlers of all pollers and the other threads share. loom sees nothing of it: it orders nothing.
+#[derive(Default)]
+struct Shared {
+    /// Tokens of the sockets, in the order in which they opened.
+    tokens: Mutex<Vec<Token>>,
+    counts: Mutex<Counts>,
+    /// Every message holds it.
+    held: Arc<()>,
+}
+
+#[derive(Clone, Default)]
+struct Counts {
+    messages: usize,
+    shutdowns: usize,
+    refused: usize,
+    closed: Vec<CloseReason>,
+}
+
+impl Shared {
+    fn counts(&self) -> Counts {
+        self.counts.lock().unwrap().clone()
+    }
+
+    fn token(&self, index: usize) -> Option<Token> {
+        self.tokens.lock().unwrap().get(index).copied()
+    }
+}
+
+/// Sends back what comes; for `!` every socket gets a message first, and `stop` shuts the engine down.
+struct Keeper(Arc<Shared>, Handle<Message>);
+
+impl Handler for Keeper {
+    type Data = ();
+    type Message = Message;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn open(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Message>) {
+        self.0.tokens.lock().unwrap().push(socket.token());
+    }
+
+    fn receive(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, Message>) {
+        if socket.bytes() == b"stop" {
+            self.1.shutdown();
+        }
+        let all = if socket.bytes() == b"!" { self.0.tokens.lock().unwrap().clone() } else { Vec::new() };
+        for to in all {
+            let posted = cx.post(to, (to, Arc::clone(&self.0.held)));
+            assert!(matches!(posted, Ok(()) | Err(Rejected::Gone(_))), "{posted:?}");
+        }
+        let (mut input, mut output) = socket.stream.split();
+        let taken = output.send_some(input.bytes());
+        input.consume(taken);
+    }
+
+    fn message(&mut self, socket: &mut Socket<'_, ()>, message: Message, _: &mut Context<'_, Message>) {
+        assert_eq!(message.0, socket.token(), "a message reached another socket than it was for");
+        self.0.counts.lock().unwrap().messages += 1;
+    }
+
+    fn shutdown(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Message>) {
+        self.0.counts.lock().unwrap().shutdowns += 1;
+        socket.close();
+    }
+
+    fn refused(&mut self, _: &mut Socket<'_, ()>, _: ErrorKind, _: &mut Context<'_, Message>) {
+        self.0.counts.lock().unwrap().refused += 1;
+    }
+
+    fn close(&mut self, _: &mut Socket<'_, ()>, reason: CloseReason, _: &mut Context<'_, Message>) {
+        self.0.counts.lock().unwrap().closed.push(reason);
+    }
+}
+
+/// Runs a model with keepers. What they shared, and what the pollers counted.
+fn run(model: Model<Message>, shared: &Arc<Shared>) -> (Counts, Vec<Stats>) {
+    let kept = Arc::clone(shared);
+    let outcome = model.run(move |poller| Keeper(Arc::clone(&kept), poller.handle()));
+    (shared.counts(), outcome.stats().to_vec())
+}
+
+fn echo() -> Peer {
+    Peer::new().says("x").hears("x")
+}
+
+/// Accepted by the first poller, spread by the balancer, adopted by both.
+fn accept_and_adopt(model: Model<Message>) {
+    let (counts, stats) = run(model.peer(echo()).peer(echo()), &Arc::default());
+    assert_eq!(stats.iter().map(|stats| stats.accepted).collect::<Vec<_>>(), [1, 1]);
+    assert_eq!(counts.closed.len(), 2);
+}
+
+#[test]
+fn from_the_acceptor_to_its_poller() {
+    check("engine::from_the_acceptor_to_its_poller", &[], |_| accept_and_adopt(Model::new(2)));
+}
+
+#[test]
+fn from_the_acceptor_to_a_poller_that_wakes_by_itself() {
+    check("engine::from_the_acceptor_to_a_poller_that_wakes_by_itself", &[], |_| {
+        accept_and_adopt(Model::new(2).spurious_wake_ups());
+    });
+}
+
+/// One place on each of two pollers. A connect from outside and the acceptor want the same one first.
+#[test]
+fn a_full_poller_is_passed_over() {
+    let outcomes = ["accepted by the first", "accepted by the second"];
+    check_large("engine::a_full_poller_is_passed_over", &outcomes, |seen| {
+        let at = ([192, 0, 2, 7], 7).into();
+        let shared = Arc::new(Shared::default());
+        let connected = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&connected);
+        let model = Model::new(2).sockets(1).peer(echo());
+        let model =
+            model.thread(move |handle| *told.lock().unwrap() = Some(handle.connect(Address::Inet(at), 1)));
+        let (counts, stats) = run(model, &shared);
+        let connected = connected.lock().unwrap().expect("it was tried").is_ok();
+        assert!(connected, "the other poller had room");
+        assert_eq!(stats[0].accepted + stats[1].accepted, 1);
+        // nobody listens there
+        assert!(counts.refused <= 1);
+        seen.note("accepted by the first", stats[0].accepted == 1);
+        seen.note("accepted by the second", stats[1].accepted == 1);
+    });
+}
+
+/// A thread that is no poller connects, twice: each poller gets one.
+#[test]
+fn connects_from_outside() {
+    check("engine::connects_from_outside", &[], |_| {
+        let at = [1, 2].map(|port| ([192, 0, 2, 7], port).into());
+        let model = Model::new(2).remote(at[0], echo()).remote(at[1], Peer::new()).thread(move |handle| {
+            at.into_iter().for_each(|at| handle.connect(Address::Inet(at), 1).expect("room for both"));
+        });
+        let (counts, stats) = run(model, &Arc::default());
+        assert_eq!(stats.iter().map(|stats| stats.connected).collect::<Vec<_>>(), [1, 1]);
+        assert_eq!((counts.closed.len(), counts.refused), (2, 0));
+    });
+}
+
+/// A connect from outside while the engine shuts down: it is taken or refused, and what was taken leaves nothing behind,
+/// not even a seat.
+#[test]
+fn a_connect_during_a_shutdown() {
+    check("engine::a_connect_during_a_shutdown", &["refused", "taken and dropped"], |seen| {
+        let taken = Arc::new(Mutex::new(false));
+        let told = Arc::clone(&taken);
+        let model = Model::new(1).thread(move |handle| {
+            handle.shutdown();
+            let at = ([192, 0, 2, 7], 7).into();
+            *told.lock().unwrap() = handle.connect(Address::Inet(at), 1).is_ok();
+        });
+        let (counts, _) = run(model, &Arc::default());
+        assert_eq!((counts.refused, counts.closed.len()), (0, 0));
+        let taken = *taken.lock().unwrap();
+        seen.note("refused", !taken);
+        seen.note("taken and dropped", taken);
+    });
+}
+
+/// A message from outside, while its socket receives and ends.
+#[test]
+fn a_message_from_outside() {
+    let outcomes = ["in between", "too late", "nobody to send to"];
+    check("engine::a_message_from_outside", &outcomes, |seen| {
+        let shared = Arc::new(Shared::default());
+        let (from, sent) = (Arc::clone(&shared), Arc::new(Mutex::new(false)));
+        let told = Arc::clone(&sent);
+        let model = Model::new(1).peer(Peer::new().says("x").says("y").ends()).thread(move |handle| {
+            let Some(to) = from.token(0) else { return };
+            *told.lock().unwrap() = handle.post(to, (to, Arc::clone(&from.held))).is_ok();
+        });
+        let (counts, _) = run(model, &shared);
+        let sent = *sent.lock().unwrap();
+        assert!(counts.messages <= usize::from(sent));
+        seen.note("in between", counts.messages > 0);
+        seen.note("too late", sent && counts.messages == 0);
+        seen.note("nobody to send to", !sent);
+    });
+}
+
+/// A close, or an abort, and then a shutdown from outside, while the socket receives. It ends once.
+fn an_end_from_outside(seen: &Seen, abort: bool) {
+    let shared = Arc::new(Shared::default());
+    let from = Arc::clone(&shared);
+    let model = Model::new(1).peer(Peer::new().says("x").says("y"));
+    let model = model.thread(move |handle| {
+        let _ = from.token(0).map(|token| if abort { handle.abort(token) } else { handle.close(token) });
+        handle.shutdown();
+    });
+    let (counts, stats) = run(model, &shared);
+    assert_eq!(counts.closed.len() as u64, stats[0].accepted);
+    let reason = counts.closed.first();
+    seen.note("by the thread", matches!(reason, Some(CloseReason::Local | CloseReason::Aborted)));
+    seen.note("by the shutdown", reason == Some(&CloseReason::Shutdown));
+    seen.note("never accepted", reason.is_none());
+}
+
+const ENDS: [&str; 3] = ["by the thread", "by the shutdown", "never accepted"];
+
+#[test]
+fn a_close_from_outside() {
+    check("engine::a_close_from_outside", &ENDS, |seen| an_end_from_outside(seen, false));
+}
+
+#[test]
+fn an_abort_from_outside() {
+    check("engine::an_abort_from_outside", &ENDS, |seen| an_end_from_outside(seen, true));
+}
+
+/// One place, used by one socket after the other. What is for the first never reaches the second.
+fn a_place_used_again(seen: &Seen) {
+    let shared = Arc::new(Shared::default());
+    let from = Arc::clone(&shared);
+    let model = Model::new(1).sockets(1).peer(Peer::new().says("x").ends()).peer(Peer::new().says("y"));
+    let model = model.thread(move |handle| {
+        let Some(to) = from.token(0) else { return };
+        drop(handle.post(to, (to, Arc::clone(&from.held))));
+    });
+    let (counts, stats) = run(model, &shared);
+    let tokens = shared.tokens.lock().unwrap().clone();
+    assert_eq!(tokens.len(), 2);
+    assert_eq!(tokens[0].index(), tokens[1].index(), "the place is used again");
+    assert_ne!(tokens[0], tokens[1]);
+    seen.note("in time", counts.messages > 0);
+    seen.note("too late", stats[0].gone > 0);
+}
+
+#[test]
+fn a_stale_token_reaches_nobody() {
+    check("engine::a_stale_token_reaches_nobody", &["in time", "too late"], a_place_used_again);
+}
+
+/// A socket writes to those of both pollers, and another one shuts the engine down. Every message is delivered or
+/// dropped, every socket told and closed.
+#[test]
+fn a_shutdown_with_messages_in_flight() {
+    let outcomes = ["both delivered", "one delivered", "none delivered"];
+    check("engine::a_shutdown_with_messages_in_flight", &outcomes, |seen| {
+        let shared = Arc::new(Shared::default());
+        let model = Model::new(2).peer(Peer::new().says("!")).peer(Peer::new().says("stop"));
+        let (counts, stats) = run(model, &shared);
+        let accepted: u64 = stats.iter().map(|stats| stats.accepted).sum();
+        assert_eq!(counts.closed.len() as u64, accepted);
+        assert!(counts.messages <= 2);
+        assert_eq!(Arc::strong_count(&shared.held), 1, "a message was neither delivered nor dropped");
+        seen.note("both delivered", counts.messages == 2);
+        seen.note("one delivered", counts.messages == 1);
+        seen.note("none delivered", counts.messages == 0);
+    });
+}
+
+/// To sockets of the own poller and of the other one, and nobody is woken in vain or not at all.
+#[test]
+fn messages_between_pollers() {
+    check("engine::messages_between_pollers", &["to one", "to both"], |seen| {
+        let shared = Arc::new(Shared::default());
+        let model = Model::new(2).peer(Peer::new()).peer(Peer::new().says("!").hears("!"));
+        let (counts, _) = run(model, &shared);
+        seen.note("to one", counts.messages == 1);
+        seen.note("to both", counts.messages == 2);
+    });
+}
+
+/// Whoever opens second greets the first, on another poller, and is greeted back: each message wakes whom it is for.
+#[test]
+fn a_greeting_and_one_back() {
+    struct Greets(Arc<Mutex<Vec<Token>>>);
+
+    impl Handler for Greets {
+        type Data = ();
+        type Message = Option<Token>; // whom to greet back
+
+        fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+            Some(())
+        }
+
+        fn open(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, Option<Token>>) {
+            let mut tokens = self.0.lock().unwrap();
+            let first = tokens.first().copied();
+            tokens.push(socket.token());
+            drop(tokens);
+            first.into_iter().for_each(|first| cx.post(first, Some(socket.token())).expect("room"));
+        }
+
+        fn message(
+            &mut self,
+            socket: &mut Socket<'_, ()>,
+            back: Option<Token>,
+            cx: &mut Context<'_, Option<Token>>,
+        ) {
+            back.into_iter().for_each(|back| cx.post(back, None).expect("room"));
+            socket.send(b"!").expect("room");
+        }
+    }
+
+    check("engine::a_greeting_and_one_back", &["the first poller", "the second poller"], |seen| {
+        let tokens = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&tokens);
+        let peer = Peer::new().hears("!");
+        Model::new(2).peer(peer.clone()).peer(peer).run(move |_| Greets(Arc::clone(&kept)));
+        let first = tokens.lock().unwrap()[0].poller().0;
+        seen.note("the first poller", first == 0);
+        seen.note("the second poller", first == 1);
+    });
+}
+
+/// Whoever opens second broadcasts: both hear it, on their own pollers.
+#[test]
+fn a_broadcast() {
+    struct Tells(Arc<Mutex<usize>>);
+
+    impl Handler for Tells {
+        type Data = ();
+        type Message = ();
+
+        fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+            Some(())
+        }
+
+        fn open(&mut self, _: &mut Socket<'_, ()>, cx: &mut Context<'_, ()>) {
+            let mut opened = self.0.lock().unwrap();
+            *opened += 1;
+            let both = *opened == 2;
+            drop(opened);
+            if both {
+                cx.broadcast(()).expect("room");
+            }
+        }
+
+        fn message(&mut self, socket: &mut Socket<'_, ()>, (): (), _: &mut Context<'_, ()>) {
+            socket.send(b"!").expect("room");
+        }
+    }
+
+    check("engine::a_broadcast", &[], |_| {
+        let opened = Arc::new(Mutex::new(0));
+        let peer = Peer::new().hears("!");
+        let outcome = Model::new(2).peer(peer.clone()).peer(peer).run(move |_| Tells(Arc::clone(&opened)));
+        assert_eq!([outcome.heard(0), outcome.heard(1)], [b"!", b"!"]);
+    });
+}
