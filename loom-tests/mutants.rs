@@ -302,6 +302,19 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "unix/hub.rs",
+        "stop_word_without_a_second_try",
+        "        let _ = self.tell(Control::Stop { grace });\n        self.notify();\n",
+        "        self.notify();\n",
+    ),
+    step(
+        "unix/hub.rs",
+        "stop_word_read_before_the_pop",
+        "        let Popped::Item(order) = control.pop() else { return None };\n",
+        "        let stop = locked(&self.stop).take();\n        let Popped::Item(order) = control.pop() else { return \
+         None };\n        return Some((order, stop));\n        #[allow(unreachable_code)]\n",
+    ),
+    step(
+        "unix/hub.rs",
         "dial_gives_the_seat_back",
         "match remote.tell(Control::Dial { to, tag, seat }) {",
         "drop(seat);\n            let seat = Seat::none(Arc::clone(&remote.load));\n            \

@@ -1,13 +1,14 @@
 //! One poller's mailbox, wake flag and sleep, without the sockets: for models small enough to be explored far.
 
+use core::time::Duration;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use lightcone_core::{PollerId, Rejected, Token};
+use lightcone_core::{ListenerId, PollerId, Rejected, Token};
 use loom::sync::Arc;
 
 use crate::balance::{Balancer, Policy};
 use crate::check::Racy;
-use crate::hub::{Hub, Inbox, Mail, Remote};
+use crate::hub::{Control, Hub, Inbox, Mail, Remote};
 use crate::sync::{Mailbox, Popped, Slot};
 use crate::waker::Waker;
 
@@ -70,6 +71,34 @@ impl<T> Post<T> {
     pub fn send_about(&self, data: &Racy, value: T) -> Result<(), Rejected<T>> {
         let _ = data;
         self.send(value)
+    }
+
+    /// Gives the poller an order for which there is one place. Whether it was free.
+    pub fn order(&self) -> bool {
+        self.remote().tell(Control::Unlisten { id: ListenerId(0) }).is_ok()
+    }
+
+    /// Orders the poller to stop.
+    pub fn order_to_stop(&self) {
+        self.remote().tell_to_stop(Duration::from_secs(1));
+    }
+
+    /// The poller's loop over orders: until it is told to stop.
+    pub fn obey(&self) {
+        self.waker.is_for_me();
+        let mut inbox = self.remote().control.receiver().expect("one poller");
+        loop {
+            while let Some((order, stop)) = self.remote().next_order(&mut inbox) {
+                if stop.is_some() || matches!(order, Control::Stop { .. }) {
+                    return;
+                }
+            }
+            self.remote().sleep(None, |timeout| {
+                if timeout.is_none() {
+                    self.waker.block();
+                }
+            });
+        }
     }
 
     /// Closes the mailbox and sees to it that the poller looks at it.

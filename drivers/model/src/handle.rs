@@ -7,7 +7,7 @@ use core::time::Duration;
 
 use lightcone_core::{Address, PollerId, Rejected, Token};
 
-use crate::crossing::{PushError, yield_now};
+use crate::crossing::PushError;
 use crate::hub::{Control, Hub};
 use crate::trace::{What, note};
 use crate::waker::Steering;
@@ -137,6 +137,6 @@ impl<M> Handle<M> {
     /// left to do is aborted.
     pub fn shutdown(&self) {
         self.begin("shutdown", None);
-        self.hub.stop(Duration::from_secs(1), yield_now);
+        self.hub.stop(Duration::from_secs(1));
     }
 }

@@ -117,7 +117,7 @@ impl<'h, 's, H: Handler> Poller<'h, 's, H> {
                 return self.end();
             }
             if self.world.is_through() {
-                self.io.hub.stop(Duration::from_secs(1), yield_now);
+                self.io.hub.stop(Duration::from_secs(1));
             }
             self.wait();
         }
@@ -260,8 +260,11 @@ impl<'h, 's, H: Handler> Poller<'h, 's, H> {
     }
 
     fn read_control(&mut self) {
-        while let Popped::Item(control) = self.control.pop() {
-            self.obey(control);
+        while let Some((order, stop)) = self.remote.next_order(&mut self.control) {
+            if let Some(grace) = stop {
+                self.stop(grace);
+            }
+            self.obey(order);
         }
     }
 

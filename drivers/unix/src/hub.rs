@@ -59,7 +59,7 @@ pub(crate) struct Remote<M> {
     pub(crate) load: Arc<Padded<Load>>,
     waker: Box<dyn Fn() + Send + Sync>,
     published: Mutex<Stats>,
-    /// An order to stop for which the mailbox had no room; looked at after each message.
+    /// An order to stop for which the mailbox had no room; looked at with each order.
     stop: Mutex<Option<Duration>>,
 }
 
@@ -110,8 +110,12 @@ impl<M> Remote<M> {
         self.notify();
     }
 
-    pub(crate) fn take_stop_word(&self) -> Option<Duration> {
-        locked(&self.stop).take()
+    /// The next order, and with it the one to stop that found no room: the grace time.
+    pub(crate) fn next_order(&self, control: &mut Inbox<'_, Control>) -> Option<(Control, Option<Duration>)> {
+        let Popped::Item(order) = control.pop() else { return None };
+        // behind the pop: who found no room has left its word by now, or finds room
+        let stop = locked(&self.stop).take();
+        Some((order, stop))
     }
 
     /// Waits by `wait` for as long as it is told to, unless something was pushed since the poller last woke: then
@@ -326,17 +330,16 @@ mod tests {
         let remote: Remote<()> = Remote::new(2, 2, Box::new(|| ()));
         let mut inbox = remote.control.receiver().unwrap();
         remote.tell_to_stop(Duration::from_secs(3));
-        assert!(
-            matches!(inbox.pop(), Popped::Item(Control::Stop { .. })),
-            "by the mailbox, where there is room"
-        );
-        assert_eq!(remote.take_stop_word(), None);
+        let order = remote.next_order(&mut inbox);
+        assert!(matches!(order, Some((Control::Stop { .. }, None))), "by the mailbox, where there is room");
         for id in 0..2 {
             remote.tell(Control::Unlisten { id: ListenerId(id) }).unwrap();
         }
         remote.tell_to_stop(Duration::from_secs(3));
         remote.tell_to_stop(Duration::from_secs(1));
         remote.tell_to_stop(Duration::from_secs(2));
-        assert_eq!(remote.take_stop_word(), Some(Duration::from_secs(1)), "the shortest holds");
+        let order = remote.next_order(&mut inbox);
+        let shortest = Some(Duration::from_secs(1));
+        assert!(matches!(order, Some((Control::Unlisten { .. }, stop)) if stop == shortest), "{order:?}");
     }
 }

@@ -464,20 +464,18 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         }
     }
 
-    /// An order to stop that found the mailbox full.
-    fn read_stop_word(&mut self) {
-        let grace = self.io.hub.remote(self.io.me).and_then(Remote::take_stop_word);
-        if let Some(grace) = grace {
-            self.stop(grace);
-        }
-    }
-
     #[expect(clippy::excessive_nesting, reason = "a loop over the messages, and what each of them takes")]
     fn read_control(&mut self) {
         while self.progress.control > 0 {
             self.progress.control -= 1;
-            let Popped::Item(control) = self.control.pop() else { return };
-            match control {
+            let remote = self.io.hub.remote(self.io.me);
+            let Some((order, stop)) = remote.and_then(|remote| remote.next_order(&mut self.control)) else {
+                return;
+            };
+            if let Some(grace) = stop {
+                self.stop(grace); // first: a handler may panic over the order
+            }
+            match order {
                 Control::Adopt(newcomer) => self.adopt(newcomer),
                 Control::Dial { to, tag, seat } => {
                     if let Some(token) = self.shard.reserve() {
@@ -502,7 +500,6 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
                 }
                 Control::Stop { grace } => self.stop(grace),
             }
-            self.read_stop_word();
         }
     }
 

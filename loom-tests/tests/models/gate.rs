@@ -3,7 +3,7 @@
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
-use loom_tests::model::{Racy, Seen, check, check_all, unordered_hand_over};
+use loom_tests::check::{Racy, Seen, check, check_all, unordered_hand_over};
 use loom_tests::sync::{Gate, Pass};
 
 #[test]

@@ -84,3 +84,24 @@ fn a_close_wakes() {
         seen.note("slept", sleeps > 0);
     });
 }
+
+/// An order to stop is obeyed whether or not the mailbox has room for it.
+#[test]
+fn an_order_to_stop_finds_its_way() {
+    check("wake::an_order_to_stop_finds_its_way", &["first", "not first"], |seen| {
+        let post = Post::<()>::new(1, Sleep::Exact);
+        let another = thread::spawn({
+            let post = Arc::clone(&post);
+            move || post.order()
+        });
+        let stopper = thread::spawn({
+            let post = Arc::clone(&post);
+            move || post.order_to_stop()
+        });
+        post.obey();
+        let had_room = another.join().expect("no panic");
+        stopper.join().expect("no panic");
+        seen.note("first", !had_room);
+        seen.note("not first", had_room);
+    });
+}
