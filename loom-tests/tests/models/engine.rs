@@ -264,7 +264,8 @@ fn a_shutdown_with_messages_in_flight() {
     let outcomes = ["both delivered", "one delivered", "none delivered"];
     check("engine::a_shutdown_with_messages_in_flight", &outcomes, |seen| {
         let shared = Arc::new(Shared::default());
-        let model = Model::new(2).peer(Peer::new().says("!")).peer(Peer::new().says("x").hears("x").says("stop"));
+        let model =
+            Model::new(2).peer(Peer::new().says("!")).peer(Peer::new().says("x").hears("x").says("stop"));
         let (counts, stats) = run(model, &shared);
         let accepted: u64 = stats.iter().map(|stats| stats.accepted).sum();
         assert_eq!(counts.closed.len() as u64, accepted);
