@@ -184,6 +184,31 @@ fn a_connect_during_a_shutdown() {
     });
 }
 
+/// A message from outside while the engine shuts down: it is given back, or delivered or dropped, also when somebody still
+/// has a handle.
+#[test]
+fn a_message_during_a_shutdown() {
+    let outcomes = ["nobody to send to", "given back", "taken and dropped"];
+    check("engine::a_message_during_a_shutdown", &outcomes, |seen| {
+        let shared = Arc::new(Shared::default());
+        let (from, sent) = (Arc::clone(&shared), Arc::new(Mutex::new(None)));
+        let told = Arc::clone(&sent);
+        let model = Model::new(1).peer(Peer::new()).thread(move |handle| {
+            let to = from.token(0);
+            handle.shutdown();
+            let sent = to.map(|to| handle.post(to, (to, Arc::clone(&from.held))).is_ok());
+            *told.lock().unwrap() = Some((sent, handle));
+        });
+        let (counts, _) = run(model, &shared);
+        let (sent, handle) = sent.lock().unwrap().take().unwrap();
+        assert_eq!(Arc::strong_count(&shared.held), 1, "a message was neither delivered nor dropped");
+        drop(handle);
+        seen.note("nobody to send to", sent.is_none());
+        seen.note("given back", sent == Some(false));
+        seen.note("taken and dropped", sent == Some(true) && counts.messages == 0);
+    });
+}
+
 /// A message from outside, while its socket receives and ends.
 #[test]
 fn a_message_from_outside() {
