@@ -1,10 +1,9 @@
-use core::time::Duration;
 use std::io::{Read, Write};
 use std::thread;
 
 use crate::program::{Program, assert_same, pattern};
 
-use super::client::{Client, get};
+use super::client::Client;
 
 const MEBIBYTE: usize = 1 << 20;
 
@@ -139,7 +138,7 @@ fn generated_bodies_have_the_length_that_is_asked_for() {
 fn peers_that_do_not_read_cost_bounded_memory_and_hold_nobody_up() {
     const PEERS: usize = 16;
     let server = Program::start("httpd", &["--pollers", "1"]);
-    get(&server, "/big");
+    super::client::get(&server, "/big");
     let before = server.resident_bytes();
     let piece = pattern(1, 65_536);
     let mut peers = Vec::new();
@@ -149,7 +148,7 @@ fn peers_that_do_not_read_cost_bounded_memory_and_hold_nobody_up() {
             client.send("GET /big?bytes=10000000000 HTTP/1.1\r\nHost: a\r\n\r\n");
         } else {
             client.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 60000000\r\n\r\n");
-            client.stream().set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+            client.stream().set_write_timeout(Some(core::time::Duration::from_millis(100))).unwrap();
             let mut sent = 0;
             while let Ok(n) = { client.stream() }.write(&piece) {
                 sent += n;
@@ -158,7 +157,7 @@ fn peers_that_do_not_read_cost_bounded_memory_and_hold_nobody_up() {
         }
         peers.push(client);
     }
-    assert_eq!(get(&server, "/foo").text(), "bar");
+    assert_eq!(super::client::get(&server, "/foo").text(), "bar");
     let grown = server.resident_bytes().saturating_sub(before);
     // 32 KiB of output each, and for the senders a receive's worth of input
     let bound = 2 * PEERS * 32 * 1_024 + PEERS * 128 * 1_024 + MEBIBYTE;
