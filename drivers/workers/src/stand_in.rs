@@ -125,7 +125,7 @@ impl<'s, H: Handler> StandIn<'s, H> {
     }
 
     /// Ends a socket of which the handler has not been told.
-    pub(crate) fn turn_away(&mut self, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>) {
+    pub(crate) fn turn_away(&mut self, lane: &Arc<Lane<H::Message>>, worker: &Worker<'_, H>) {
         self.end(Order::Abort, lane, worker);
         self.settle(lane, worker, false);
     }
@@ -337,7 +337,7 @@ impl<'s, H: Handler> StandIn<'s, H> {
 
     /// Ends the turn: says what the poller is to be told of, and tells it that there is something. Whether the socket
     /// wants another turn at once.
-    fn settle(&mut self, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>, mut again: bool) -> bool {
+    fn settle(&mut self, lane: &Arc<Lane<H::Message>>, worker: &Worker<'_, H>, mut again: bool) -> bool {
         let mut exchange = lane.exchange();
         exchange.worker = worker.id();
         if !self.is_over() {
