@@ -43,9 +43,11 @@ impl Handler for Echo {
     }
 }
 
-/// Who is in a callback that blocks, and who may go on.
+/// How many callbacks have blocked, and the letters of those that may go on.
+type Stopped = Mutex<(usize, Vec<u8>)>;
+
 #[derive(Clone, Default)]
-struct Stops(Arc<(Mutex<(usize, Vec<u8>)>, Condvar)>);
+struct Stops(Arc<(Stopped, Condvar)>);
 
 impl Stops {
     fn stop(&self, letter: u8) {
