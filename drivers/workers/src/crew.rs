@@ -37,8 +37,6 @@ pub(crate) struct Counts {
     pub(crate) aborted: Counter,
     /// Messages that came too late.
     pub(crate) lost: Counter,
-    /// Sockets whose poller never had room to be told of what was left for them.
-    pub(crate) untold: Counter,
 }
 
 /// The workers' shared side: jobs, who is idle, and the places of stand-ins.
@@ -61,6 +59,9 @@ struct State<M> {
     idle: Vec<usize>,
     /// Places of stand-ins that nobody has.
     free: Vec<u32>,
+    /// Sockets whose poller had no room in its mailbox for the message that says that they have something: each once.
+    /// Whoever has time tries them again.
+    untold: Vec<Arc<Lane<M>>>,
     places: usize,
     /// No jobs are taken any more.
     closed: bool,
@@ -85,6 +86,7 @@ impl<M> Crew<M> {
             hands: (0..workers).map(|_| None).collect(),
             idle: Vec::with_capacity(workers),
             free: (0..places).rev().collect(),
+            untold: Vec::new(),
             places: places as usize,
             closed: false,
             running: workers,
@@ -145,16 +147,36 @@ impl<M> Crew<M> {
         if let Some(hand) = state.hands.get_mut(worker) {
             *hand = Some(job);
         }
+        let waits = if state.untold.is_empty() { None } else { state.idle.last().copied() };
         drop(state);
-        if let Some(bell) = self.bells.get(worker) {
-            bell.notify_one();
-        }
+        self.ring(waits); // that worker may have been the one who was to try again
+        self.ring(Some(worker));
         Ok(())
     }
 
+    fn ring(&self, worker: Option<usize>) {
+        if let Some(bell) = worker.and_then(|worker| self.bells.get(worker)) {
+            bell.notify_one();
+        }
+    }
+
+    /// Somebody tries this socket's poller again: who has put it off, or who is idle, should that one have more to do.
+    pub(crate) fn put_off(&self, lane: Arc<Lane<M>>) {
+        let mut state = self.state();
+        state.untold.push(lane);
+        let idle = state.idle.last().copied();
+        drop(state);
+        self.ring(idle);
+    }
+
+    /// Those to try again.
+    pub(crate) fn take_untold(&self) -> Vec<Arc<Lane<M>>> {
+        core::mem::take(&mut self.state().untold)
+    }
+
     /// What worker `me` does next; `again` is a job that it has not come to the end of, and which goes behind those that
-    /// wait. `patience` is how long it may wait.
-    pub(crate) fn next(&self, me: usize, again: Option<Job<M>>, patience: Option<Duration>) -> Duty<M> {
+    /// wait. `retry` is how long it waits while somebody is to be tried again.
+    pub(crate) fn next(&self, me: usize, again: Option<Job<M>>, retry: Duration) -> Duty<M> {
         let mut state = self.state();
         state.ready.extend(again);
         if state.closed {
@@ -167,10 +189,11 @@ impl<M> Crew<M> {
         state.idle.push(me);
         loop {
             let timed_out;
+            let patience = (!state.untold.is_empty()).then_some(retry);
             (state, timed_out) = wait(bell, state, patience);
             let job = state.hands.get_mut(me).and_then(Option::take);
             if job.is_none() && !state.closed && !timed_out {
-                continue; // woken for no reason
+                continue; // woken for no reason, or to wait no longer than this
             }
             state.idle.retain(|worker| *worker != me);
             return match job {
@@ -225,7 +248,7 @@ impl<M> Crew<M> {
             panics: sum(|counts| &counts.panics),
             turned_away: state.turned_away,
             lost_messages: state.lost_messages + sum(|counts| &counts.lost),
-            untold: sum(|counts| &counts.untold),
+            untold: state.untold.len() as u64,
             unfinished: (state.places - state.free.len()) as u64,
             stuck: 0,
         }

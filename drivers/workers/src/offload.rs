@@ -80,6 +80,7 @@ impl<M> Handler for Offload<M> {
         event: Event<Offloaded<M>>,
         cx: &mut Context<'_, Offloaded<M>>,
     ) {
+        let opens = matches!(socket.data.0, Kept::Place(_));
         if let Kept::Place(reserved) = &mut socket.data.0 {
             let Some(place) = reserved.place.take() else { return };
             let token = socket.stream.token();
@@ -102,8 +103,6 @@ impl<M> Handler for Offload<M> {
         let (over, worker) = (exchange.over, exchange.worker);
         drop(exchange);
         if rejected.is_some() {
-            // what the program makes of a lost message is its business, and not to be waited for under the lock
-            drop(rejected);
             self.crew.lost_message();
         }
         if news
@@ -112,7 +111,11 @@ impl<M> Handler for Offload<M> {
             && self.crew.schedule(Job { lane: Arc::clone(lane), pass }, worker).is_err()
         {
             stream.abort(); // there are no workers any more
+            if opens {
+                self.crew.give_back(lane.place); // nobody has moved in
+            }
         }
+        drop(rejected); // last: what the program makes of a lost message is its business, and may be a panic
     }
 }
 

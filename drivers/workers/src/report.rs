@@ -21,7 +21,8 @@ pub struct Report {
     pub turned_away: u64,
     /// Messages that were dropped: their socket had as many waiting as it may, or had ended.
     pub lost_messages: u64,
-    /// Sockets whose poller had no room for the news that there was something for them, until the workers had ended.
+    /// Sockets whose poller has had no room yet for the news that there is something for them; once the workers have
+    /// ended, those that were given up.
     pub untold: u64,
     /// Sockets that have not had their last callback.
     pub unfinished: u64,
@@ -32,10 +33,20 @@ pub struct Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { opened, closed, aborted, panics, turned_away, lost_messages, unfinished, stuck, .. } =
-            self;
+        let Self {
+            opened,
+            closed,
+            aborted,
+            panics,
+            turned_away,
+            lost_messages,
+            untold,
+            unfinished,
+            stuck,
+            ..
+        } = self;
         write!(f, "workers: {opened} opened, {closed} closed of which {aborted} aborted, ")?;
         write!(f, "{unfinished} unfinished, {turned_away} turned away, {panics} panics, ")?;
-        write!(f, "{lost_messages} messages lost, {stuck} workers stuck")
+        write!(f, "{lost_messages} messages lost, {untold} untold, {stuck} workers stuck")
     }
 }

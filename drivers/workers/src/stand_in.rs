@@ -39,6 +39,8 @@ pub(crate) struct StandIn<'s, H: Handler> {
     /// Whether the socket takes input.
     reads: bool,
     state: State,
+    /// What the poller has been told of how the socket ends.
+    ordered: Option<Order>,
     /// The deadline that the poller's socket has been set.
     deadline: Option<Instant>,
     /// The last thing told was a message: input goes first.
@@ -78,6 +80,7 @@ impl<'s, H: Handler> StandIn<'s, H> {
             flying: 0,
             reads: false,
             state: State::Free,
+            ordered: None,
             deadline: None,
             had_message: false,
             ended: false,
@@ -122,7 +125,7 @@ impl<'s, H: Handler> StandIn<'s, H> {
     }
 
     /// Ends a socket of which the handler has not been told.
-    pub(crate) fn turn_away(&mut self, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>) {
+    pub(crate) fn turn_away(&mut self, lane: &Arc<Lane<H::Message>>, worker: &Worker<'_, H>) {
         self.end(Order::Abort, lane, worker);
         self.settle(lane, worker, false);
     }
@@ -145,6 +148,7 @@ impl<'s, H: Handler> StandIn<'s, H> {
         self.lane = Some(Arc::clone(lane));
         self.flying = 0;
         self.reads = false;
+        self.ordered = None;
         self.deadline = None;
         self.ended = false;
         self.cut = false;
@@ -208,6 +212,13 @@ impl<'s, H: Handler> StandIn<'s, H> {
     }
 
     fn end_panicked(&mut self, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>) {
+        if let Some(shard) = &mut self.shard
+            && let Some(mut port) = shard.only_port()
+            && port.state() == State::Reserved
+        {
+            let token = port.token();
+            shard.give_back(token); // it was the `admit` of a connect that failed
+        }
         if self.shard.as_ref().is_some_and(|shard| shard.in_use() > 0) {
             self.take(Step::Cut(CloseReason::HandlerPanic), lane, worker);
         } else {
@@ -231,7 +242,7 @@ impl<'s, H: Handler> StandIn<'s, H> {
             Step::Begin | Step::Due => callback.run(&mut port),
             Step::Message(message) => match callback.message(port, message) {
                 Ok(next) => next,
-                Err(_late) => return worker.counts().lost.add(1),
+                Err(late) => return worker.lose(late),
             },
             Step::Sent(n) => {
                 self.flying -= n;
@@ -282,6 +293,7 @@ impl<'s, H: Handler> StandIn<'s, H> {
                 Next::Wait(interest) => {
                     self.reads = interest.reads();
                     self.state = port.state();
+                    self.order(lane);
                     self.wants_sent = worker.handler_mut().wants_sent();
                     return;
                 }
@@ -295,10 +307,7 @@ impl<'s, H: Handler> StandIn<'s, H> {
                     port.blocked(); // until the poller says what of it was sent
                 }
                 Next::Shut => {
-                    let order = after_shut(port.state());
-                    lane.exchange().order = Some(order);
-                    self.left = true;
-                    port.shut();
+                    port.shut(); // the order for it goes to the poller in the end
                 }
                 // bytes are copied: none is ever in flight
                 Next::Cancel | Next::Close => port.sent(0),
@@ -307,17 +316,28 @@ impl<'s, H: Handler> StandIn<'s, H> {
         }
     }
 
+    /// Has the poller's socket end as this one does, behind the output: at once, since the engine's timeouts for it run
+    /// there.
+    fn order(&mut self, lane: &Lane<H::Message>) {
+        let order = order_of(self.state);
+        if order.is_some() && order != self.ordered {
+            self.ordered = order;
+            self.left = true;
+            lane.exchange().order = order;
+        }
+    }
+
     /// The last callback has run, or there is none.
     fn end(&mut self, order: Order, lane: &Lane<H::Message>, worker: &Worker<'_, H>) {
         let late = lane.exchange().end(order);
-        worker.counts().lost.add(late.len());
         self.lane = None;
         self.left = true;
+        late.into_iter().for_each(|message| worker.lose(message));
     }
 
     /// Ends the turn: says what the poller is to be told of, and tells it that there is something. Whether the socket
     /// wants another turn at once.
-    fn settle(&mut self, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>, mut again: bool) -> bool {
+    fn settle(&mut self, lane: &Arc<Lane<H::Message>>, worker: &Worker<'_, H>, mut again: bool) -> bool {
         let mut exchange = lane.exchange();
         exchange.worker = worker.id();
         if !self.is_over() {
@@ -362,9 +382,20 @@ fn refuse<H: Handler>(
     Ok(())
 }
 
-/// What the poller does where the stand-in has shut down writing: it may have to discard what still comes.
-fn after_shut(state: State) -> Order {
-    if state == State::Parting { Order::Linger } else { Order::Finish }
+/// What the poller does with its socket in this state of the stand-in. One that lingers may have to discard what still
+/// comes.
+const fn order_of(state: State) -> Option<Order> {
+    match state {
+        State::Finishing | State::Finished => Some(Order::Finish),
+        State::Parting | State::Lingering => Some(Order::Linger),
+        State::Draining => Some(Order::Close),
+        State::Free
+        | State::Reserved
+        | State::Connecting
+        | State::Open
+        | State::PeerClosed
+        | State::Closed => None,
+    }
 }
 
 /// What the poller does where the stand-in has closed.

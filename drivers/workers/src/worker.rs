@@ -1,8 +1,9 @@
 //! One worker's thread.
 
-use alloc::collections::VecDeque;
 use alloc::sync::Arc;
+use core::panic::AssertUnwindSafe;
 use core::time::Duration;
+use std::panic::catch_unwind;
 use std::sync::{Mutex, PoisonError, TryLockError};
 use std::thread;
 
@@ -35,8 +36,6 @@ pub(crate) struct Worker<'a, H: Handler> {
     clock: Clock,
     now: Instant,
     unix_time: u64,
-    /// Sockets whose poller had no room in its mailbox for the message that says that they have something: each once.
-    untold: VecDeque<Arc<Lane<H::Message>>>,
 }
 
 impl<'a, H: Handler> Worker<'a, H> {
@@ -45,18 +44,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         let counts = crew.counts.get(id)?;
         let buffer = vec![0; config.receive_size];
         let (clock, now) = (Clock::new(), Instant::from_millis(Clock::now_ms()));
-        Some(Self {
-            id,
-            crew,
-            counts,
-            config,
-            handler,
-            buffer,
-            clock,
-            now,
-            unix_time: 0,
-            untold: VecDeque::new(),
-        })
+        Some(Self { id, crew, counts, config, handler, buffer, clock, now, unix_time: 0 })
     }
 
     pub(crate) const fn id(&self) -> usize {
@@ -103,8 +91,7 @@ impl<'a, H: Handler> Worker<'a, H> {
     pub(crate) fn work(&mut self, places: &Places<'_, H>) {
         let mut again = None;
         loop {
-            let patience = (!self.untold.is_empty()).then_some(RETRY);
-            match self.crew.next(self.id, again.take(), patience) {
+            match self.crew.next(self.id, again.take(), RETRY) {
                 Duty::Run(job) => again = self.run(job, places),
                 Duty::Retry => {}
                 Duty::End => break,
@@ -113,13 +100,11 @@ impl<'a, H: Handler> Worker<'a, H> {
         }
         self.abort_all(places);
         for _ in 0..LAST_RETRIES {
-            if self.untold.is_empty() {
+            if !self.tell_untold() {
                 return;
             }
             thread::sleep(RETRY);
-            self.tell_untold();
         }
-        self.counts.untold.add(self.untold.len());
     }
 
     /// Gives a socket one turn; the job back, if it wants another.
@@ -154,17 +139,25 @@ impl<'a, H: Handler> Worker<'a, H> {
     }
 
     /// Tells a socket's poller that there is something for it.
-    pub(crate) fn tell(&mut self, lane: &Arc<Lane<H::Message>>) {
+    pub(crate) fn tell(&self, lane: &Arc<Lane<H::Message>>) {
         // without its poller the socket has gone, too
         if let Err(Rejected::Full(_)) = lane.link.post(lane.token, Offloaded(Kind::Ready)) {
-            self.untold.push_back(Arc::clone(lane));
+            self.crew.put_off(Arc::clone(lane));
         }
     }
 
-    fn tell_untold(&mut self) {
-        for _ in 0..self.untold.len() {
-            let Some(lane) = self.untold.pop_front() else { return };
-            self.tell(&lane);
+    /// Tries again those whose poller had no room, each once; whether there are some.
+    fn tell_untold(&self) -> bool {
+        let untold = self.crew.take_untold();
+        untold.iter().for_each(|lane| self.tell(lane));
+        !untold.is_empty()
+    }
+
+    /// A message that its socket can't be told any more. What the program makes of it is its business.
+    pub(crate) fn lose(&self, message: H::Message) {
+        self.counts.lost.add(1);
+        if catch_unwind(AssertUnwindSafe(|| drop(message))).is_err() {
+            self.counts.panics.add(1);
         }
     }
 

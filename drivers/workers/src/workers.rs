@@ -188,7 +188,7 @@ impl Builder {
             let _ = thread.join();
             return Err(error);
         }
-        Ok(Workers { crew })
+        Ok(Workers { crew, ended: false })
     }
 }
 
@@ -261,6 +261,8 @@ impl<M> Drop for End<'_, M> {
 #[must_use = "dropping the workers shuts them down"]
 pub struct Workers<M> {
     crew: Arc<Crew<M>>,
+    /// They were shut down, and are not waited for again.
+    ended: bool,
 }
 
 impl<M> fmt::Debug for Workers<M> {
@@ -301,7 +303,8 @@ impl<M> Workers<M> {
     /// An engine that was shut down before has ended its sockets; what is waited for then is their last callbacks. It
     /// takes no longer than twice the grace time (a second, if that is more): who is in a callback even then is counted
     /// as stuck, and ends when that returns.
-    pub fn shutdown(self, grace: Duration) -> Report {
+    pub fn shutdown(mut self, grace: Duration) -> Report {
+        self.ended = true;
         self.end(grace)
     }
 
@@ -315,6 +318,8 @@ impl<M> Workers<M> {
 
 impl<M> Drop for Workers<M> {
     fn drop(&mut self) {
-        self.end(Duration::ZERO);
+        if !self.ended {
+            self.end(Duration::ZERO);
+        }
     }
 }

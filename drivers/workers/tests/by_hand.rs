@@ -7,6 +7,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex};
 
+use lightcone_core::life::State;
 use lightcone_core::{
     Address, CloseReason, Config, Context, Event, Handler, Instant, Interest, ListenerId, Next, NoOutbox,
     Origin, Rejected, Shard, Slot, Socket, Storage, Token,
@@ -42,6 +43,54 @@ impl Handler for Echo {
     }
 }
 
+/// How many callbacks have blocked, and the letters of those that may go on.
+type Stopped = Mutex<(usize, Vec<u8>)>;
+
+#[derive(Clone, Default)]
+struct Stops(Arc<(Stopped, Condvar)>);
+
+impl Stops {
+    fn stop(&self, letter: u8) {
+        let (lock, changed) = &*self.0;
+        let mut state = lock.lock().unwrap();
+        state.0 += 1;
+        changed.notify_all();
+        drop(changed.wait_timeout_while(state, WAIT, |state| !state.1.contains(&letter)).unwrap());
+    }
+
+    fn let_go(&self, letter: u8) {
+        self.0.0.lock().unwrap().1.push(letter);
+        self.0.1.notify_all();
+    }
+
+    fn wait_for(&self, count: usize) {
+        let state = self.0.0.lock().unwrap();
+        let (state, _) = self.0.1.wait_timeout_while(state, WAIT, |state| state.0 < count).unwrap();
+        assert!(state.0 >= count);
+    }
+}
+
+/// Blocks at capital letters, each until it is let go; sends back what else comes.
+struct Stopping(Stops);
+
+impl Handler for Stopping {
+    type Data = ();
+    type Message = Box<u32>;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn receive(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Box<u32>>) {
+        let (mut input, mut output) = socket.stream.split();
+        match input.bytes() {
+            [letter] if letter.is_ascii_uppercase() => self.0.stop(*letter),
+            bytes => output.send(bytes).unwrap(),
+        }
+        input.consume(input.bytes().len());
+    }
+}
+
 type Message = Offloaded<Box<u32>>;
 
 /// A poller's mailbox.
@@ -67,6 +116,7 @@ impl Link<Box<u32>> for Mailbox {
         match &mut state.1 {
             Answer::Full(left) if *left > 0 => {
                 *left -= 1;
+                self.came.notify_all();
                 return Err(Rejected::Full(message));
             }
             Answer::Gone => return Err(Rejected::Gone(message)),
@@ -87,6 +137,14 @@ impl Mailbox {
         let state = self.state.lock().unwrap();
         let (mut state, _) = self.came.wait_timeout_while(state, WAIT, |state| state.0.is_empty()).unwrap();
         state.0.pop_front().unwrap()
+    }
+
+    /// Waits until so many posts have been refused.
+    fn wait_for_refusals(&self, of: usize, count: usize) {
+        let waits = |state: &mut (_, Answer)| !matches!(state.1, Answer::Full(left) if of - left >= count);
+        let state = self.state.lock().unwrap();
+        let (_state, result) = self.came.wait_timeout_while(state, WAIT, waits).unwrap();
+        assert!(!result.timed_out());
     }
 
     fn answer(&self, answer: Answer) {
@@ -113,7 +171,10 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let workers = Builder::new().workers(2).start(|_| Echo).unwrap();
+        Self::with(Builder::new().workers(2).start(|_| Echo).unwrap())
+    }
+
+    fn with(workers: Workers<Box<u32>>) -> Self {
         let mailbox = Arc::new(Mailbox::default());
         let link: Arc<dyn Link<Box<u32>>> = Arc::<Mailbox>::clone(&mailbox);
         let slots: Vec<MaybeUninit<Slot<_>>> = (0..CONFIG.sockets).map(|_| MaybeUninit::uninit()).collect();
@@ -207,6 +268,54 @@ fn a_refused_answer_is_tried_again() {
     }
     tokens.into_iter().for_each(|token| bench.close(token));
     assert_eq!(bench.workers.shutdown(WAIT).untold, 0);
+}
+
+/// Who tries again is whoever has time: not the worker that was refused, which may be in a callback that blocks.
+#[test]
+fn a_refused_answer_does_not_wait_for_a_worker_that_blocks() {
+    let stops = Stops::default();
+    let shared = stops.clone();
+    let mut bench = Bench::with(Builder::new().workers(2).start(move |_| Stopping(shared.clone())).unwrap());
+    let tokens = [bench.open(), bench.open(), bench.open()];
+    let [one, two, three] = tokens;
+    assert_eq!(bench.tell(one, b"A", None), READ);
+    stops.wait_for(1);
+    bench.mailbox.answer(Answer::Full(usize::MAX));
+    assert_eq!(bench.tell(two, b"answer me", None), READ);
+    bench.mailbox.wait_for_refusals(usize::MAX, 1);
+    // by the same worker, as the other one is blocked
+    assert_eq!(bench.tell(three, b"B", None), READ);
+    stops.wait_for(2);
+    bench.mailbox.answer(Answer::Takes);
+    stops.let_go(b'A');
+    assert_eq!(bench.answer(two), b"answer me");
+    stops.let_go(b'B');
+    tokens.into_iter().for_each(|token| bench.close(token));
+    let report = bench.workers.shutdown(WAIT);
+    assert_eq!((report.closed, report.untold, report.unfinished), (3, 0, 0), "{report}");
+}
+
+/// A close with output left is the poller's business at once, so that the engine's timeout for it runs.
+#[test]
+fn a_poller_knows_that_its_socket_drains() {
+    let mut bench = Bench::new();
+    let token = bench.open();
+    assert_eq!(bench.tell(token, b"hello", None), READ);
+    let (_, ready) = bench.mailbox.pop();
+    assert_eq!(bench.deliver(token, ready), Next::Send);
+    let mut outbox = NoOutbox;
+    let mut cx = Context::new(Instant::from_millis(0), None, token.poller(), &mut outbox);
+    let mut port = bench.shard.port(token).unwrap();
+    port.shutdown();
+    assert_eq!(port.run(&mut bench.offload, &mut cx), Next::Send);
+    let (_, ready) = bench.mailbox.pop();
+    assert_eq!(bench.deliver(token, ready), Next::Send);
+    let mut port = bench.shard.port(token).unwrap();
+    assert_eq!(port.state(), State::Draining);
+    port.sent(5);
+    assert_eq!(port.run(&mut bench.offload, &mut cx), Next::Close);
+    let report = bench.workers.shutdown(WAIT);
+    assert_eq!((report.closed, report.aborted, report.unfinished), (1, 0, 0), "{report}");
 }
 
 /// A mailbox that never has room: it is counted.

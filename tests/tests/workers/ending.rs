@@ -251,6 +251,17 @@ fn finish_ends_one_direction() {
     scene.rig.stop(0);
 }
 
+/// Who has ended one direction and then lingers waits for the peer no longer than the engine's timeout says.
+#[test]
+fn linger_after_finish_ends_without_the_peer() {
+    let scene = scene();
+    let mut client = scene.ask(b"xf");
+    assert_eq!(read_to_end(&client), b"x");
+    client.write_all(b"l").unwrap();
+    scene.until("close: closed locally");
+    scene.rig.stop(0);
+}
+
 #[test]
 fn a_peer_that_has_ended_is_answered() {
     let scene = scene();
@@ -356,6 +367,21 @@ fn a_panic_in_close_after_a_panic_is_the_end() {
     assert!(end_of(&client).is_err());
     assert_eq!(told.iter().take(2).collect::<Vec<_>>(), ["open", "close"]);
     rig.stop(2);
+}
+
+/// A connect that fails has no socket in which to put the panic down, and its place is free again.
+#[test]
+fn a_panic_in_admit_of_a_failed_connect_gives_the_place_back() {
+    let scene = scene_of(1, "admit", true);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    for round in 1..=2 {
+        scene.rig.handle().connect(address.into(), round).unwrap();
+        assert_eq!(scene.next(), "admit to connect");
+        scene.rig.wait_for("the panic", |report| report.panics == round && report.unfinished == 0);
+    }
+    assert_eq!(scene.rig.stop(2).opened, 0);
 }
 
 /// Panics in every callback.

@@ -160,6 +160,73 @@ fn messages_beyond_the_bound_are_dropped_and_counted() {
     assert_eq!(report.lost_messages, 3);
 }
 
+/// Panics when it is dropped, unless a handler has taken it.
+struct Bomb {
+    armed: bool,
+    blocks: bool,
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(!self.armed, "as asked");
+    }
+}
+
+/// Blocks at a message that says so and aborts then; answers others.
+#[derive(Clone)]
+struct Disposal(Barrier, Sender<Token>);
+
+impl Handler for Disposal {
+    type Data = ();
+    type Message = Bomb;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn event(&mut self, socket: &mut Socket<'_, ()>, event: Event<Bomb>, _: &mut Context<'_, Bomb>) {
+        match event {
+            Event::Open => self.1.send(socket.token()).unwrap(),
+            Event::Message(mut bomb) => {
+                bomb.armed = false;
+                if bomb.blocks {
+                    self.0.pass();
+                    socket.abort();
+                } else {
+                    socket.send(&[1]).unwrap();
+                }
+            }
+            Event::PeerClosed | Event::Shutdown => socket.close(),
+            _ => {}
+        }
+    }
+}
+
+/// Each of them, so that a second panic does not come while the first one unwinds.
+#[test]
+fn late_messages_that_panic_when_dropped_are_survived() {
+    let barrier = Barrier::default();
+    let (opened, tokens) = channel();
+    let disposal = Mutex::new(Disposal(barrier.clone(), opened));
+    let rig = Rig::start(engine(), workers(2), move |_| disposal.lock().unwrap().clone());
+    let post = |to, blocks| assert!(rig.handle().post(to, Bomb { armed: true, blocks }.into()).is_ok());
+    let first = rig.connect();
+    let ends = tokens.recv_timeout(WAIT).unwrap();
+    let second = rig.connect();
+    let answers = tokens.recv_timeout(WAIT).unwrap();
+    post(ends, true);
+    barrier.wait_for(1);
+    (0..3).for_each(|_| post(ends, false));
+    // behind them in the same mailbox
+    post(answers, false);
+    assert_eq!(read(&second, 1), [1]);
+    barrier.open();
+    assert!(std::io::Read::read(&mut { &first }, &mut [0]).is_err());
+    rig.wait_for("the late messages", |report| report.lost_messages == 3);
+    drop((first, second));
+    assert_eq!(rig.stop(3).closed, 2);
+}
+
 /// Workers tell a poller by its mailbox that there are answers. While that is full they try again, and no answer is lost.
 #[test]
 fn a_full_mailbox_loses_no_answer() {
