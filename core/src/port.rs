@@ -1,6 +1,6 @@
 //! One socket of a shard while a driver deals with it.
 
-use crate::buffer::Gate;
+use crate::buffer::Hold;
 use crate::error::{CloseReason, ErrorKind};
 use crate::handler::{Context, Event, Handler};
 use crate::interest::Interest;
@@ -295,7 +295,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if control.chain.is_empty() {
             control.pending.set(Pending::SENT);
         }
-        control.chain.gate = Gate::Open;
+        control.chain.hold = Hold::None;
         if control.chain.armed {
             self.grant_writable();
         }
@@ -312,7 +312,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
         // with nothing queued, and no block with anybody else, there is nothing to wait for
         let all_free = control.chain.is_empty() && free + control.chain.held() >= most;
-        if control.chain.gate == Gate::Shut && !all_free {
+        if control.chain.hold == Hold::Held && !all_free {
             return control.chain.is_empty();
         }
         if available {
@@ -502,7 +502,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
             Pending::WRITABLE => {
                 control.chain.armed |= !control.chain.is_low(most);
                 if !control.chain.armed {
-                    control.chain.gate = Gate::Passed;
+                    control.chain.hold = Hold::Given;
                 }
                 control.chain.armed
             }

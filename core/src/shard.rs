@@ -6,7 +6,7 @@
 )]
 
 use crate::address::{Address, Packed};
-use crate::buffer::{Blocks, Gate, InputPools, LINK_BYTES};
+use crate::buffer::{Blocks, Hold, InputPools, LINK_BYTES};
 use crate::config::{Config, ConfigError};
 use crate::error::CloseReason;
 use crate::handler::{Handler, Origin};
@@ -260,7 +260,7 @@ impl<'s, D> Shard<'s, D> {
             let writes = control.chain.armed && blocks > 0;
             if writes {
                 blocks -= 1;
-                control.chain.gate = Gate::Open;
+                control.chain.hold = Hold::None;
             }
             // who may read takes no block before bytes come
             if writes || (!control.holds_back() && self.input.room(&control.kept) > 0) {

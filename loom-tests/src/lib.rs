@@ -14,7 +14,7 @@
 //! `drivers/model`. `build.rs` lists them and sets the cfg for this crate alone: no flag to forget and no way to run
 //! the models without instrumentation, which each file of models checks all the same.
 //!
-//! Rules for a model: at most three threads and a few messages, or the number of schedules explodes; never retry in a
+//! Rules for a model: at most four threads and a few messages, or the number of schedules explodes; never retry in a
 //! loop while something is full or empty, as loom follows each turn of it; shared state of the model itself goes into
 //! loom's types if its order matters and into std's if it is mere statistics.
 //!

@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-const DOCUMENTS: [&str; 3] = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"];
+const DOCUMENTS: [&str; 5] =
+    ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "loom-tests/PROOFS.md"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -31,12 +32,47 @@ fn paths_that_are_named_exist() {
                 [".rs", ".md", ".txt", ".py", ".ini", ".sh", ".toml"].iter().any(|end| word.ends_with(end));
             let is_path = (is_file || word.ends_with('/')) && !word.contains(' ');
             if is_path {
-                assert!(root().join(word).exists(), "{document} names `{word}`, which is not there");
+                let beside = root().join(document).with_file_name(word);
+                let exists = root().join(word).exists() || beside.exists();
+                assert!(exists, "{document} names `{word}`, which is not there");
                 checked += 1;
             }
         }
     }
     assert!(checked > 30, "only {checked} paths found");
+}
+
+#[test]
+fn lines_are_wrapped_at_120_columns() {
+    for document in DOCUMENTS {
+        let text = read(document);
+        for line in text.split("```").step_by(2).flat_map(str::lines) {
+            let columns = line.chars().count();
+            assert!(columns <= 120 || line.starts_with('|'), "{document} has {columns} columns: {line}");
+        }
+    }
+}
+
+#[test]
+fn every_model_is_among_the_proofs() {
+    let proofs = read("loom-tests/PROOFS.md");
+    let mut checked = 0;
+    for file in fs::read_dir(root().join("loom-tests/tests/models")).unwrap() {
+        let path = file.unwrap().path();
+        let module = path.file_stem().unwrap().to_str().unwrap();
+        if module == "main" {
+            continue; // has no models
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let tests = text.split("\n#[test]\nfn ").skip(1).filter_map(|rest| rest.split('(').next());
+        for test in tests {
+            let names = [format!("`{test}`"), format!("::{test}`"), format!("`{module}::*`")];
+            let is_named = names.iter().any(|name| proofs.contains(name));
+            assert!(is_named, "loom-tests/PROOFS.md does not name {module}::{test}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 30, "only {checked} models found");
 }
 
 #[test]

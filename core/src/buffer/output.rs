@@ -20,19 +20,19 @@ pub(crate) struct Chain {
     blocks: u16,
     /// `writable` is owed once there is room.
     pub(crate) armed: bool,
-    pub(crate) gate: Gate,
+    pub(crate) hold: Hold,
 }
 
 /// What an owed `writable` waits for beside room in the chain.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) enum Gate {
+pub(crate) enum Hold {
     #[default]
-    Open,
+    None,
     /// `writable` was given, and nothing has left or come back since: another one so soon would bring nothing new.
-    Passed,
+    Given,
     /// Nothing is gained before some of what is queued has left or, with nothing queued, a block has come back to the
     /// pool.
-    Shut,
+    Held,
 }
 
 impl Chain {
@@ -145,7 +145,7 @@ impl Chain {
                 pool.take_back(block);
                 block = next;
             }
-            *self = Self { armed: self.armed, gate: self.gate, ..Self::default() };
+            *self = Self { armed: self.armed, hold: self.hold, ..Self::default() };
         }
     }
 
@@ -160,7 +160,7 @@ impl Chain {
             pool.give_back(block);
             block = next;
         }
-        *self = Self { armed: self.armed, gate: self.gate, ..Self::default() };
+        *self = Self { armed: self.armed, hold: self.hold, ..Self::default() };
     }
 }
 
@@ -293,8 +293,8 @@ impl Output<'_> {
         }
         self.chain.armed = true;
         let short = self.pool.available() < usize::from(self.most - self.chain.blocks.min(self.most));
-        if self.chain.gate == Gate::Passed && (short || self.chain.queued > 0) {
-            self.chain.gate = Gate::Shut;
+        if self.chain.hold == Hold::Given && (short || self.chain.queued > 0) {
+            self.chain.hold = Hold::Held;
         }
     }
 
@@ -395,7 +395,7 @@ impl Output<'_> {
     fn refuse(&mut self) {
         if self.most != 0 {
             self.chain.armed = true;
-            self.chain.gate = Gate::Shut;
+            self.chain.hold = Hold::Held;
         }
     }
 
@@ -421,7 +421,7 @@ impl Output<'_> {
             self.pool.take_back(block);
             block = next;
         }
-        *self.chain = Chain { armed: self.chain.armed, gate: self.chain.gate, ..before };
+        *self.chain = Chain { armed: self.chain.armed, hold: self.chain.hold, ..before };
     }
 
     /// What `write!(output, ..)` calls: queues all of the formatted text, or nothing.

@@ -7,7 +7,8 @@
 //! lightcone_contract::tests!(MyDriver);
 //! ```
 //!
-//! `tests/example_poll/driver.rs` of this crate is a whole driver, to start another from. [`sockets`] has what socket tests share.
+//! `tests/example_poll/driver.rs` of this crate is a whole driver, to start another from. [`sockets`] has what socket
+//! tests share.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "these are tests: a failure is a panic")]
 #![allow(clippy::missing_panics_doc, reason = "to panic is what a failed test does")]
 

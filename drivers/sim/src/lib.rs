@@ -52,8 +52,8 @@
 //! ```
 //!
 //! A script that begins anew without end must be done in the end. Leave `writable` out above, and a seed with few
-//! output blocks never is. [`check`] then panics with the last events
-//! in words, the fewest decisions that fail in the same way, and the command that repeats the run.
+//! output blocks never is. [`check`] then panics with the last events in words, the fewest decisions that fail in the
+//! same way, and the command that repeats the run.
 //!
 //! # What is checked
 //!
@@ -85,8 +85,9 @@
 //! # Limits
 //!
 //! What is simulated is what a handler can notice through a POSIX socket or a ring of completions: no datagrams, no
-//! routing, one network with one latency a run, and a wall clock that stands at the beginning of 1970. Simulated pollers take turns in one thread, so data races are not
-//! found here; `loom-tests` has those. A run ends after [`Limits`], at the latest.
+//! routing, one network with one latency a run, and a wall clock that stands at the beginning of 1970. Simulated pollers
+//! take turns in one thread, so data races are not found here; `lightcone-model` finds those. A run ends after
+//! [`Limits`], at the latest.
 //!
 //! [`Handler`]: lightcone_core::Handler
 //! [`ContractChecker`]: lightcone_core::ContractChecker

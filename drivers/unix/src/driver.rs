@@ -62,8 +62,8 @@
 //!
 //! # A new driver, step by step
 //!
-//! `drivers/contract/tests/example_poll/driver.rs` is a whole driver over `poll(2)`, about 130 lines, that passes both suites. It
-//! is what these steps lead to.
+//! `drivers/contract/tests/example_poll/driver.rs` is a whole driver over `poll(2)`, about 130 lines, that passes both
+//! suites. It is what these steps lead to.
 //!
 //! 1. **A type.** It owns what the mechanism needs (a descriptor of the kernel's, a list), a waker, and the place for
 //!    the kernel's events. It is made by [`new`](Driver::new) on the thread that starts the engine, so it is `Send`.

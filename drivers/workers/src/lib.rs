@@ -76,9 +76,9 @@
 //! The core is a state machine without I/O, so there can be a second one. For each socket there is a *stand-in*, a
 //! [`Shard`](lightcone_core::Shard) of one socket in which a worker runs the callbacks, and a *lane* that ties it to the
 //! poller's socket: what has come goes one way, what is to be sent and done the other. The poller's handler, [`Offload`],
-//! copies bytes and posts to the lane's [`Gate`](lightcone_core::sync::Gate), which lets one
-//! worker run at a time. The worker looks into the lane, runs callbacks, leaves what came of them, and posts a message to the poller's
-//! socket. Output counts as sent when the poller has sent it, so that `sent`, `writable` and what is lost at the end are
+//! copies bytes and posts to the lane's [`Gate`](lightcone_core::sync::Gate), which lets one worker run at a time. The
+//! worker looks into the lane, runs callbacks, leaves what came of them, and posts a message to the poller's socket.
+//! Output counts as sent when the poller has sent it, so that `sent`, `writable` and what is lost at the end are
 //! true.
 //!
 //! # Bounds

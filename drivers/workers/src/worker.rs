@@ -123,7 +123,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         drop(stand_in);
         if over {
             self.crew.give_back(lane.place);
-            return None; // the gate stays shut: there is nothing behind it
+            return None; // the pass ends with the socket: nobody runs it again
         }
         if again {
             return Some(Job { lane, pass });
