@@ -70,6 +70,15 @@ pub fn limit_memory(bytes: u64) {
     unsafe { syscall!(setrlimit(libc::RLIMIT_AS, &raw const limit)) }.unwrap();
 }
 
+/// How many bytes of address space this process has.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+#[must_use]
+pub fn address_space() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmSize:")?.strip_suffix("kB")).unwrap();
+    kilobytes.trim().parse::<u64>().unwrap() << 10
+}
+
 /// Whether this process may do everything.
 #[must_use]
 pub fn is_root() -> bool {
