@@ -56,7 +56,39 @@ pub trait Exchange<S: State> {
     /// Goes on as far as it can.
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow;
 
-    /// Somebody posted a message to the connection.
+    /// Somebody posted a message to the connection. It comes whether there is room or not: what can't be written now is
+    /// kept in the exchange and written by [`advance`](Self::advance), which is called when there is room again.
+    ///
+    /// ```
+    /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
+    ///
+    /// struct Prices;
+    ///
+    /// impl State for Prices {
+    ///     type Message = u32;
+    /// }
+    ///
+    /// /// Answers with the next price that is posted to the connection.
+    /// #[derive(Default)]
+    /// struct Next(Option<u32>);
+    ///
+    /// impl Exchange<Prices> for Next {
+    ///     fn advance(&mut self, io: &mut Transfer<'_, Prices>) -> Flow {
+    ///         match self.0 {
+    ///             Some(price) if io.ready() => io.respond(|_, response| response.display(price)),
+    ///             _ => Flow::More,
+    ///         }
+    ///     }
+    ///
+    ///     fn message(&mut self, price: u32, io: &mut Transfer<'_, Prices>) -> Flow {
+    ///         self.0 = Some(price);
+    ///         self.advance(io)
+    ///     }
+    /// }
+    ///
+    /// let server = Http::with(Prices).get("/next", |_request, response| response.defer(Next::default()));
+    /// # drop(server);
+    /// ```
     fn message(&mut self, message: S::Message, io: &mut Transfer<'_, S>) -> Flow {
         let _ = (message, io);
         Flow::More

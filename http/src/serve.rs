@@ -16,10 +16,7 @@ use crate::respond::response::Reply;
 use crate::route::{Call, Found, Routes, Wanted, search};
 use crate::stats::Tally;
 use crate::status::Status;
-use crate::transfer::{self, Link, Tools, Transfer};
-
-/// The least room in the output buffer that a request is started with.
-const ROOM_MIN: usize = 256;
+use crate::transfer::{self, Link, ROOM_MIN, Tools, Transfer, room_for_answer};
 
 /// The least bound of a socket's output: `writable` comes when half of it is free.
 const BOUND_MIN: usize = 2 * ROOM_MIN;
@@ -568,16 +565,11 @@ struct Turn<'t> {
 }
 
 impl Turn<'_> {
-    /// Whether as much of the output is free as is queued, so that an answer of half its bound always fits. If not,
-    /// `writable` will come.
+    /// Whether there is [room for an answer](room_for_answer).
     #[inline(always)]
     fn has_room(&mut self, output: &mut Output<'_>) -> bool {
-        let (room, queued) = (output.room(), output.queued());
-        let least = queued.max(ROOM_MIN);
-        if room < least {
-            output.want_room(least);
-            return false;
-        }
+        let queued = output.queued();
+        let Some(room) = room_for_answer(output) else { return false };
         // Blocks are not always filled to their ends, so the room shrinks faster than the queue grows: look again
         // when a quarter of the way is gone.
         self.enough = queued + (room - queued) / 4;

@@ -238,7 +238,15 @@ impl<'t, S> Transfer<'t, S> {
         }
     }
 
-    /// Gives the answer that was [deferred](Response::defer). Returns [`Flow::Done`], to be handed on.
+    /// Whether a [deferred](Response::defer) answer of half the socket's bound finds room now. If not, the exchange is
+    /// called again when it does. [`Exchange::advance`](crate::Exchange::advance) is called only then; a
+    /// [message](crate::Exchange::message) comes when it comes.
+    pub fn ready(&mut self) -> bool {
+        *self.link.outgoing == Outgoing::Deferred && room_for_answer(&mut self.output).is_some()
+    }
+
+    /// Gives the answer that was [deferred](Response::defer). Returns [`Flow::Done`], to be handed on. If there is no
+    /// room for it, the answer is a 500; if there is none for that, the connection ends: see [`ready`](Self::ready).
     ///
     /// # Panics
     /// If there is a response already.
@@ -352,6 +360,22 @@ impl Link<'_> {
             *self.incoming = Incoming::Ended;
         }
     }
+}
+
+/// The least room in the output buffer that a request is started with.
+pub(crate) const ROOM_MIN: usize = 256;
+
+/// The room in the output, if as much is free as is queued, so that an answer of half its bound always fits. If not,
+/// `writable` will come.
+#[inline(always)]
+pub(crate) fn room_for_answer(output: &mut Output<'_>) -> Option<usize> {
+    let room = output.room();
+    let least = output.queued().max(ROOM_MIN);
+    if room < least {
+        output.want_room(least);
+        return None;
+    }
+    Some(room)
 }
 
 fn write(output: &mut Output<'_>, outgoing: &mut Outgoing, bytes: &[u8]) -> usize {

@@ -7,9 +7,9 @@
 #   tests/fuzz/run.sh --list                       the targets
 #
 # Needs a nightly compiler (rustup toolchain install nightly) and a C++ compiler, for libFuzzer itself. Inputs that
-# are found are kept in target/fuzz/inputs/TARGET; one that fails is kept in target/fuzz/failed and makes the status
-# that of libFuzzer, which is not 0; keep it in tests/fuzz/kept/TARGET, under a name that says what it found, when
-# the bug is mended. The last line tells how many inputs were run.
+# are found are kept in target/fuzz/inputs/TARGET; one that fails is kept in target/fuzz/failed, makes the status that of
+# libFuzzer, which is not 0, and is told with a command that runs it alone; keep it in tests/fuzz/kept/TARGET, under a
+# name that says what it found, when the bug is mended. The last line tells how many inputs were run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -70,5 +70,10 @@ outcome=0
 "$folder/$triple/release/$target" -max_total_time="$seconds" -max_len="${longest[$target]}" -timeout=20 \
     -rss_limit_mb=2048 -print_final_stats=1 -dict=tests/fuzz/http.dict -artifact_prefix="$folder/failed/$target-" \
     "$@" "$folder/inputs/$target" "tests/fuzz/corpus/$target" "tests/fuzz/kept/$target" 2>&1 | tee "$log" || outcome=$?
+if [ "$outcome" != 0 ]; then
+    found=$(sed -n "s|.*Test unit written to \\(.*\\)|\\1|p" "$log" | head -n 1)
+    echo "once more, with what went over the wire:" \
+        "FUZZ_TARGET=$target FUZZ_INPUT=$found cargo test -p lightcone-tests --test fuzz corpora"
+fi
 echo "$target: $(awk '/^stat::number_of_executed_units:/ { n += $2 } END { print n + 0 }' "$log") inputs run"
 exit "$outcome"

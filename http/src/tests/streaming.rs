@@ -346,6 +346,51 @@ fn blocks_that_others_hold_delay_an_answer_and_lose_nothing() {
     assert_eq!(rig.take(other), ok("bar") + &collected);
 }
 
+/// Answers with what is posted to the connection: as soon as there is room, or now or never.
+struct Posted {
+    text: Option<&'static str>,
+    patient: bool,
+}
+
+impl Exchange<App> for Posted {
+    fn advance(&mut self, io: &mut Transfer<'_, App>) -> Flow {
+        match self.text {
+            Some(text) if !self.patient || io.ready() => io.respond(|_, response| response.text(text)),
+            _ => Flow::More,
+        }
+    }
+
+    fn message(&mut self, message: &'static str, io: &mut Transfer<'_, App>) -> Flow {
+        self.text = Some(message);
+        self.advance(io)
+    }
+}
+
+#[test]
+fn a_deferred_answer_waits_for_room_if_it_asks_for_it() {
+    let app = Http::with(App)
+        .get("/patient", |_request, response| response.defer(Posted { text: None, patient: true }))
+        .get("/hasty", |_request, response| response.defer(Posted { text: None, patient: false }))
+        .get("/big", |_request, response| response.generate(5_000, pattern));
+    let few = Config { output_blocks: 2, output_limit: 2, block_size: 512, receive_blocks: 0, ..config() };
+    let mut rig = Rig::with(app, &few);
+    let (hog, patient, hasty) = (rig.connect(), rig.connect(), rig.connect());
+    rig.feed(patient, b"GET /patient HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.feed(hasty, b"GET /hasty HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.message(patient, "first");
+    rig.feed(patient, b"GET /patient HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(rig.take(patient), ok("first"), "with room it is given at once");
+    rig.peers[hog].window = 0;
+    rig.feed(hog, b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.message(patient, "second");
+    rig.message(hasty, "lost");
+    assert!(rig.turns() < 5, "it spins");
+    assert!(!rig.peers[patient].shut && rig.peers[hasty].shut, "who can't answer ends");
+    rig.open_window(hog, usize::MAX);
+    rig.turns();
+    assert_eq!((rig.take(patient), rig.take(hasty)), (ok("second"), String::new()));
+}
+
 static LONG: [u8; 100_000] = [b'l'; 100_000];
 
 #[test]

@@ -139,16 +139,21 @@ impl Exchange<App> for Raw {
     }
 }
 
-/// Answers when a message comes.
-struct Wait;
+/// Answers when a message has come and there is room.
+#[derive(Default)]
+struct Wait(Option<u8>);
 
 impl Exchange<App> for Wait {
-    fn advance(&mut self, _: &mut Transfer<'_, App>) -> Flow {
-        Flow::More
+    fn advance(&mut self, io: &mut Transfer<'_, App>) -> Flow {
+        match self.0 {
+            Some(message) if io.ready() => io.respond(|_, response| response.display(message)),
+            _ => Flow::More,
+        }
     }
 
     fn message(&mut self, message: u8, io: &mut Transfer<'_, App>) -> Flow {
-        io.respond(|_, response| response.display(message))
+        self.0 = Some(message);
+        self.advance(io)
     }
 }
 
@@ -162,7 +167,7 @@ fn server(manners: Manners) -> impl Handler<Message = u8> {
         .post("/text", |request, response| {
             request.collect::<TEXT_MAX, _>(response, |_, body, response| response.bytes(body))
         })
-        .post("/wait", |_request, response| response.defer(Wait))
+        .post("/wait", |_request, response| response.defer(Wait::default()))
         .put("/sink", |_request, response| response.text("sunk"))
         .fallback(|_request, response| response.refuse(404))
 }
