@@ -127,21 +127,19 @@ impl Lent<'_> {
         self.shift
     }
 
+    #[inline]
     pub(crate) fn lease(&mut self) -> Option<u32> {
         if self.free.available == 0 {
             return None;
         }
-        let block = match self.free.first.checked_sub(1) {
-            Some(block) => {
-                self.free.first = self.link(block).0;
-                block
-            }
-            None => {
-                self.free.fresh += 1;
-                self.free.fresh - 1
-            }
-        };
         self.free.available -= 1;
+        let Some(block) = self.free.first.checked_sub(1) else {
+            self.free.fresh += 1;
+            return Some(self.free.fresh - 1);
+        };
+        if let Some(link) = self.links.get(block as usize) {
+            self.free.first = halves(*link).0;
+        }
         Some(block)
     }
 
