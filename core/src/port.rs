@@ -20,7 +20,7 @@ pub enum Next {
     Send,
     /// Shut down writing, then say [`Port::shut`].
     Shut,
-    /// Cancel the send that is in flight, then say [`Port::sent`] with what of it was done.
+    /// Cancel the send that is in flight, then say [`Port::sent`] with what of it was done. `close` comes after that.
     Cancel,
     /// Close the descriptor. The slot is already free; its token is stale.
     /// [`Shard::breaks_off`](crate::Shard::breaks_off) says how.
@@ -631,7 +631,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
             self.fresh = &[];
             self.shard.input.release(&mut control.kept);
         }
-        if control.state == State::Closed && !control.flags.has(Flags::ENDED) {
+        // what of a send in flight was done is not known before it is over, and `close` says what was not sent
+        if control.state == State::Closed && !control.flags.has(Flags::ENDED.with(Flags::IN_FLIGHT)) {
             let opened = control.flags.has(Flags::OPENED) || control.pending.has(Pending::OPEN);
             control.pending.set(if opened { Pending::CLOSE } else { Pending::REFUSED });
         }
@@ -677,12 +678,12 @@ impl<'p, 's, D> Port<'p, 's, D> {
             self.shard.queue(self.index);
             return Next::Wait(Interest::NONE);
         }
+        if control.flags.has(Flags::IN_FLIGHT) {
+            return Next::Cancel;
+        }
         if let Some(data) = slot.data.take() {
             self.shard.stats.ended(control);
             drop(data); // may panic: by then it is counted
-        }
-        if control.flags.has(Flags::IN_FLIGHT) {
-            return Next::Cancel;
         }
         self.shard.stats.bytes_lost += control.chain.queued() as u64;
         let cut = matches!(control.reason, Some(CloseReason::Aborted | CloseReason::HandlerPanic));

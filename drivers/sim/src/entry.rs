@@ -20,9 +20,8 @@ pub(crate) struct Entry {
     pub(crate) token: Option<Token>,
     pub(crate) end: Option<u32>,
     pub(crate) interest: Interest,
-    /// Bytes that the shard was told are sent, and how many of them when a send was cancelled.
+    /// Bytes that the shard was told are sent.
     pub(crate) sent: u64,
-    pub(crate) cancelled: u64,
     pub(crate) seen: Seen,
     /// Bytes that a completion brought while there was no room for them.
     pub(crate) stash: Vec<u8>,

@@ -356,9 +356,7 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
                 }
                 Next::Cancel => {
                     let n = self.io.end(token).map_or(0, |end| world.cancel_send(end));
-                    let entry = self.io.entry(token);
-                    entry.sent += n as u64;
-                    entry.cancelled += n as u64;
+                    self.io.entry(token).sent += n as u64;
                     self.after(token, world, |port| port.sent(n))
                 }
                 Next::Close => return self.close(token, world),
@@ -453,7 +451,7 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
         let breaks_off = self.shard.breaks_off();
         let entry = self.io.release(token);
         let Some(ended) = entry.ended else { panic!("contract: {token} closed without a last event") };
-        let lost = ended.left - entry.cancelled;
+        let lost = ended.left;
         assert!(
             lost == 0 || breaks_off,
             "bytes: {token} lost {lost} bytes and is closed as if in good order"
