@@ -1,5 +1,6 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::sync::mpsc;
 use std::thread;
 
 use crate::program::Program;
@@ -111,9 +112,17 @@ fn a_slow_reader_misses_lines_and_is_told_how_many() {
     thread::scope(|scope| {
         let mut to = sayer.lines.get_ref().try_clone().unwrap();
         let line = format!("{text}\n");
-        scope.spawn(move || (0..LINES).for_each(|_| to.write_all(line.as_bytes()).unwrap()));
+        // at most so many lines ahead of what was heard, or a busy machine makes the quick one slow
+        let (say, heard) = mpsc::sync_channel(1_000);
+        scope.spawn(move || {
+            for _ in 0..LINES {
+                say.send(()).unwrap();
+                to.write_all(line.as_bytes()).unwrap();
+            }
+        });
         for _ in 0..LINES {
             assert!(sayer.hear().starts_with("sayer: "), "the quick one hears all");
+            heard.recv().unwrap();
         }
     });
     let (mut heard, mut missed) = (0, 0);
