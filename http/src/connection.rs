@@ -81,8 +81,8 @@ impl Incoming {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
     None,
-    /// That of the head which is being read.
-    Head,
+    /// That of the head which is being read; while a request is answered, the one that its exchange has asked for.
+    Own,
     /// That of the body which is being read.
     Body,
     /// One that no longer means anything.
@@ -103,7 +103,7 @@ impl Flags {
     pub(crate) const fn timer(self) -> Timer {
         match (self.0 & Self::TIMER) >> Self::TIMER_AT {
             0 => Timer::None,
-            1 => Timer::Head,
+            1 => Timer::Own,
             2 => Timer::Body,
             _ => Timer::Stale,
         }

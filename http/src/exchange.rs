@@ -28,8 +28,8 @@ impl From<Reply<Done>> for Flow {
 /// there are new body bytes, room, or the end of the body; it does what it can and says whether that is all. Every
 /// connection has room for the largest exchange of its server, so keep it small.
 ///
-/// It is dropped when it is done, and when its connection ends before, which is how it learns of that. It has no timer:
-/// what is to happen later is posted to the connection as a [`message`](Self::message).
+/// It is dropped when it is done, and when its connection ends before, which is how it learns of that. What is to happen
+/// later it asks for by [`Transfer::wake_at`], or somebody posts it to the connection as a [`message`](Self::message).
 ///
 /// ```
 /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
@@ -53,7 +53,7 @@ impl From<Reply<Done>> for Flow {
     note = "implement `Exchange` for it, or answer at once with `response.text(..)`"
 )]
 pub trait Exchange<S: State> {
-    /// Goes on as far as it can.
+    /// Goes on as far as it can. It may be called though nothing has changed.
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow;
 
     /// Somebody posted a message to the connection. It comes whether there is room or not: what can't be written now is

@@ -1,6 +1,6 @@
 //! The request loop: from events of a socket to calls of handlers.
 
-use lightcone_core::{Address, Context, Full, Handler, Input, Origin, Output, Socket, Stream};
+use lightcone_core::{Address, Context, Full, Handler, Input, Instant, Origin, Output, Socket, Stream};
 
 use crate::connection::{Busy, Connection, Flags, Incoming, Phase, Timer};
 use crate::exchange::Flow;
@@ -81,7 +81,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         flags.set_timer(Timer::None);
         let late = match &socket.data.0 {
             // A head that waits for room may have come whole.
-            Phase::Head { .. } => timer == Timer::Head && !socket.stream.owes_writable(),
+            Phase::Head { .. } => timer == Timer::Own && !socket.stream.owes_writable(),
             Phase::Busy(busy) => timer == Timer::Body && waits_for_peer(busy, &socket.stream),
         };
         if !late {
@@ -143,8 +143,14 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let connected = Connected { token: stream.token(), peer: stream.packed_peer(), now: stream.now() };
         let (capacity, peer_closed) = (stream.capacity(), stream.peer_closed());
         let (mut input, mut output) = stream.split();
-        let mut turn =
-            Turn { connected: &connected, capacity, peer_closed, enough: 0, tally: Tally::default() };
+        let mut turn = Turn {
+            connected: &connected,
+            capacity,
+            peer_closed,
+            enough: 0,
+            wake: None,
+            tally: Tally::default(),
+        };
         let queued = output.queued();
         let mut message = message;
         let step = loop {
@@ -162,7 +168,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if (step != Step::Wait || peer_closed) && ends(step, phase, stream) {
             return;
         }
-        self.parts.keep_time(phase, stream);
+        self.parts.keep_time(phase, stream, turn.wake);
     }
 
     /// Answers the requests that have come whole.
@@ -321,9 +327,12 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             starved = io.body().is_empty() && !io.ended();
         }
         turn.tally.bytes_in += at;
+        turn.wake = found.wake;
         input.consume(at);
         busy.flags.set_plan(plan);
-        busy.count(at, self.parts.limits.body_step);
+        if at > 0 {
+            busy.count(at, self.parts.limits.body_step);
+        }
         match found.fault {
             Some(status) => self.parts.broken(busy.outgoing, plan, output, turn, status),
             None if found.mute || !whole => Step::Linger,
@@ -516,7 +525,7 @@ impl<S> Parts<S> {
 
     /// Sets the deadline that the connection should have now.
     #[inline(always)]
-    fn keep_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>) {
+    fn keep_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, wake: Option<Instant>) {
         if let Phase::Head { progress, flags } = phase
             && !progress.begun()
             && flags.timer() == Timer::None
@@ -524,8 +533,16 @@ impl<S> Parts<S> {
             return;
         }
         let wanted = match phase {
-            Phase::Head { progress, .. } if progress.begun() => Timer::Head,
+            Phase::Head { progress, .. } if progress.begun() => Timer::Own,
             Phase::Busy(busy) if busy.incoming != Incoming::Ended => Timer::Body,
+            Phase::Busy(busy) if busy.exchange.is_some() => match (wake, busy.flags.timer()) {
+                (Some(at), _) => {
+                    busy.flags.set_timer(Timer::Own);
+                    return stream.set_deadline(Some(at));
+                }
+                (None, Timer::Own) => return,
+                (None, _) => Timer::None,
+            },
             Phase::Head { .. } | Phase::Busy(_) => Timer::None,
         };
         if phase.flags().timer() != wanted {
@@ -539,7 +556,7 @@ impl<S> Parts<S> {
         let now = stream.now();
         stream.set_deadline(match wanted {
             Timer::None | Timer::Stale => None,
-            Timer::Head => Some(now + self.limits.head_time),
+            Timer::Own => Some(now + self.limits.head_time),
             Timer::Body => Some(now + self.limits.body_time),
         });
     }
@@ -561,6 +578,8 @@ struct Turn<'t> {
     peer_closed: bool,
     /// With so much queued there is still room for any answer.
     enough: usize,
+    /// When the exchange wants to be called again.
+    wake: Option<Instant>,
     tally: Tally,
 }
 

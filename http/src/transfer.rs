@@ -63,6 +63,8 @@ pub(crate) struct Found {
     pub(crate) answered: Option<(Status, Option<u64>)>,
     /// It could not be written, not even as a 500.
     pub(crate) mute: bool,
+    /// When the exchange wants to be called.
+    pub(crate) wake: Option<Instant>,
 }
 
 impl<'t, S> Transfer<'t, S> {
@@ -281,6 +283,40 @@ impl<'t, S> Transfer<'t, S> {
     /// When this callback began.
     pub fn now(&self) -> Instant {
         self.tools.connected.now
+    }
+
+    /// Has [`Exchange::advance`](crate::Exchange::advance) called at this time, if it is not over by then: not earlier
+    /// for that reason, and no later than the engine's clock tells time. It counts from the end of the request's body
+    /// on; before that, the [time of the body](crate::Limits::body_time) runs. A later call replaces it.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use lightcone_core::Instant;
+    /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
+    ///
+    /// /// Lets nobody know anything, but for a sign of life each 15 seconds.
+    /// #[derive(Default)]
+    /// struct Heartbeat(Option<Instant>);
+    ///
+    /// impl<S: State> Exchange<S> for Heartbeat {
+    ///     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+    ///         if self.0.is_none_or(|next| io.now() >= next) && write!(io, ":\n\n").is_ok() {
+    ///             self.0 = Some(io.now() + Duration::from_secs(15));
+    ///         }
+    ///         if let Some(next) = self.0 {
+    ///             io.wake_at(next);
+    ///         }
+    ///         Flow::More
+    ///     }
+    /// }
+    ///
+    /// let server = Http::new().get("/events", |_request, response| {
+    ///     response.header("Content-Type", "text/event-stream").stream(None, Heartbeat::default())
+    /// });
+    /// # drop(server);
+    /// ```
+    pub fn wake_at(&mut self, at: Instant) {
+        self.link.found.wake = Some(at);
     }
 
     /// Takes all of the body away that has come.

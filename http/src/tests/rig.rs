@@ -162,6 +162,11 @@ impl<H: Handler + 'static> Rig<H> {
         100
     }
 
+    /// When the shard wants to be called next.
+    pub(super) fn shard_deadline(&mut self) -> Option<Instant> {
+        self.shard.next_deadline()
+    }
+
     /// What the peer has received since it was asked last.
     pub(super) fn take(&mut self, peer: usize) -> String {
         let bytes = std::mem::take(&mut self.peers[peer].received);

@@ -4,12 +4,13 @@ extern crate std;
 
 use core::cell::Cell;
 use core::fmt;
+use core::time::Duration;
 use std::format;
 use std::rc::Rc;
 use std::string::String;
 use std::vec::Vec;
 
-use lightcone_core::{Config, Handler};
+use lightcone_core::{Config, Handler, Instant};
 
 use crate::{Exchange, Flow, Http, Limits, State, Transfer};
 
@@ -389,6 +390,94 @@ fn a_deferred_answer_waits_for_room_if_it_asks_for_it() {
     rig.open_window(hog, usize::MAX);
     rig.turns();
     assert_eq!((rig.take(patient), rig.take(hasty)), (ok("second"), String::new()));
+}
+
+/// Writes the seconds since it began, each `every`, up to `last`; then `waited` is the answer to who has no stream.
+struct Clock {
+    every: u64,
+    last: u64,
+    began: Option<Instant>,
+    told: u64,
+}
+
+impl Clock {
+    const fn new(every: u64, last: u64) -> Self {
+        Self { every, last, began: None, told: 0 }
+    }
+}
+
+impl<S: State> Exchange<S> for Clock {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        if !io.ended() {
+            io.wake_at(io.now() + Duration::from_secs(1)); // counts from the end of the body only
+            io.consume(io.body().len());
+        }
+        if !io.ended() {
+            return Flow::More;
+        }
+        let began = *self.began.get_or_insert(io.now());
+        let next = began + Duration::from_secs(self.told + self.every);
+        if io.now() >= next {
+            self.told += self.every;
+            if self.told >= self.last && io.ready() {
+                return io.respond(|_, response| response.text("waited"));
+            }
+            let _ = write!(io, "{} ", self.told);
+            if self.told >= self.last {
+                return Flow::Done;
+            }
+        }
+        io.wake_at(began + Duration::from_secs(self.told + self.every));
+        Flow::More
+    }
+}
+
+fn clocks() -> Rig<impl Handler<Message = <() as State>::Message>> {
+    let app = Http::new()
+        .limits(Limits { body_time: Duration::from_secs(5), ..Limits::DEFAULT })
+        .get("/ticks", |_request, response| response.stream(None, Clock::new(2, 6)))
+        .get("/later", |_request, response| response.defer(Clock::new(3, 3)))
+        .post("/later", |_request, response| response.defer(Clock::new(3, 3)))
+        .get("/foo", |_request, response| response.text("bar"));
+    Rig::new(app)
+}
+
+#[test]
+fn an_exchange_is_called_when_it_asks_for_it() {
+    let mut rig = clocks();
+    let peer = rig.connect();
+    rig.feed(peer, b"GET /ticks HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.take(peer);
+    for expected in ["2\r\n2 \r\n", "2\r\n4 \r\n", "2\r\n6 \r\n0\r\n\r\n"] {
+        rig.pass(1_999);
+        assert_eq!(rig.take(peer), "");
+        rig.pass(1);
+        assert_eq!(rig.take(peer), expected);
+    }
+    rig.feed(peer, b"GET /later HTTP/1.1\r\nHost: a\r\n\r\nGET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.pass(2_999);
+    assert_eq!(rig.take(peer), "");
+    rig.pass(1);
+    assert_eq!(rig.take(peer), ok("waited") + &ok("bar"));
+    assert_eq!(rig.shard_deadline(), None, "nothing is left of it");
+}
+
+#[test]
+fn the_time_of_a_body_comes_before_that_of_its_exchange() {
+    let mut rig = clocks();
+    let (late, peer) = (rig.connect(), rig.connect());
+    for peer in [late, peer] {
+        rig.feed(peer, b"POST /later HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab");
+    }
+    rig.pass(4_000);
+    assert_eq!(rig.take(peer), "");
+    rig.feed(peer, b"c");
+    rig.pass(1_000);
+    assert!(rig.take(late).starts_with("HTTP/1.1 408 "));
+    rig.pass(1_999);
+    assert_eq!(rig.take(peer), "");
+    rig.pass(1);
+    assert_eq!(rig.take(peer), ok("waited"));
 }
 
 static LONG: [u8; 100_000] = [b'l'; 100_000];
