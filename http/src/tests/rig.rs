@@ -163,7 +163,7 @@ impl<H: Handler + 'static> Rig<H> {
     }
 
     /// When the shard wants to be called next.
-    pub(super) fn shard_deadline(&mut self) -> Option<Instant> {
+    pub(super) fn shard_deadline(&self) -> Option<Instant> {
         self.shard.next_deadline()
     }
 
