@@ -21,6 +21,7 @@
 //! | answer at once | [`Response::text`], [`json`](Response::json), [`html`](Response::html), [`bytes`](Response::bytes), [`empty`](Response::empty), [`redirect`](Response::redirect), [`refuse`](Response::refuse) |
 //! | answer with values | [`Response::display`], [`display_json`](Response::display_json) with [`JsonText`] |
 //! | answer more than fits | [`Response::embedded`], [`generate`](Response::generate), [`stream`](Response::stream) |
+//! | answer later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`] |
 //! | read or write bodies piece by piece | [`Exchange`] over a [`Transfer`] |
 //! | share state on a poller, post to a connection | [`State`], [`Exchange::message`] |
 //! | group routes, go around them | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap) |
