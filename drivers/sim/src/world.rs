@@ -124,6 +124,8 @@ impl World {
             let jitter = [0, 0, 10, 1_000][decider.draw(Track::Setup, 4) as usize];
             let window =
                 [65_536, 65_536, 16_384, 4_096, 1_460, 300, 60, 7][decider.draw(Track::Setup, 8) as usize];
+            // at least a kilobyte a second, or large bodies take longer than a run may
+            let latency = u32::try_from(window * 1_000).map_or(latency, |most| latency.min(most));
             Wires { latency, jitter, window }
         };
         // core keeps the low 32 bits of the milliseconds: now and then they wrap while it runs
