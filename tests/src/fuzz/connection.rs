@@ -7,8 +7,8 @@
 
 use core::time::Duration;
 
-use lightcone_core::{Config, Handler, Timeouts};
-use lightcone_http::{Body, Exchange, Flow, Http, Limits, State, Transfer};
+use lightcone_core::{Config, Handler, Instant, Timeouts};
+use lightcone_http::{Body, Exchange, Flow, Headers, Http, Limits, Middleware, State, Status, Transfer};
 
 use super::chunked::{Expected, expect};
 use super::responses::Response;
@@ -32,7 +32,12 @@ const LIMITS: Limits = Limits {
 const TEXT_MAX: usize = 64;
 const BIG: usize = 1_500;
 const RAW: usize = 700;
+static STATIC: [u8; 900] = [b's'; 900];
+/// What a message adds to `/feed`, and how many it takes.
+const FED: [u8; 60] = [b'm'; 60];
+const FEEDS: usize = 3;
 const OPS_MAX: usize = 120;
+const LATE: Duration = Duration::from_millis(1);
 
 /// New ones go to the end, so that inputs keep their meaning.
 const PIECES: &[&[u8]] = &[
@@ -71,6 +76,15 @@ const PIECES: &[&[u8]] = &[
     b"HEAD /foo HTTP/1.1\r\n\r\n",
     b"GET /foo HTTP/1.1\r\nHost: www.example.org\r\n\r\n",
     b"GET /foo HTTP/1.1\r\nHost: www.example.net\r\nAccept: */*\r\n\r\n",
+    b"GET /static HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /feed HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"GET /feed HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+    b"GET /late HTTP/1.1\r\nHost: a\r\n\r\n",
+    b"PUT /early HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nGET / HTT",
+    b"PUT /early HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"POST /hex HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n012345",
+    b"POST /hex HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+    b"GET /fill HTTP/1.1\r\nHost: a\r\n\r\n",
 ];
 
 /// A chunk of 200 bytes, each another than the last.
@@ -157,6 +171,101 @@ impl Exchange<App> for Wait {
     }
 }
 
+/// Writes a piece for each message, as there is room; ends after so many.
+#[derive(Default)]
+struct Feed {
+    messages: usize,
+    written: usize,
+}
+
+impl Exchange<App> for Feed {
+    fn advance(&mut self, io: &mut Transfer<'_, App>) -> Flow {
+        while self.written < self.messages * FED.len() {
+            let n = io.write(&FED[self.written % FED.len()..]);
+            if n == 0 {
+                return Flow::More;
+            }
+            self.written += n;
+        }
+        if self.messages == FEEDS { Flow::Done } else { Flow::More }
+    }
+
+    fn message(&mut self, _: u8, io: &mut Transfer<'_, App>) -> Flow {
+        self.messages = FEEDS.min(self.messages + 1);
+        self.advance(io)
+    }
+}
+
+/// Answers a little later.
+#[derive(Default)]
+struct Late(Option<Instant>);
+
+impl Exchange<App> for Late {
+    fn advance(&mut self, io: &mut Transfer<'_, App>) -> Flow {
+        let due = *self.0.get_or_insert(io.now() + LATE);
+        if io.now() < due {
+            io.wake_at(due);
+        } else if io.ready() {
+            return io.respond(|_, response| response.text("late"));
+        }
+        Flow::More
+    }
+}
+
+/// Is over before its request's body may be.
+struct Early;
+
+impl Exchange<App> for Early {
+    fn advance(&mut self, io: &mut Transfer<'_, App>) -> Flow {
+        if write!(io, "early").is_ok() { Flow::Done } else { Flow::More }
+    }
+}
+
+/// Writes each byte of the body as two digits.
+struct Hex;
+
+impl Exchange<App> for Hex {
+    fn advance(&mut self, io: &mut Transfer<'_, App>) -> Flow {
+        while let Some(byte) = io.body().first().copied() {
+            if write!(io, "{byte:02x}").is_err() {
+                return Flow::More;
+            }
+            io.consume(1);
+        }
+        if io.ended() { Flow::Done } else { Flow::More }
+    }
+}
+
+/// Writes so many bytes in place.
+struct Fill(usize);
+
+impl Exchange<App> for Fill {
+    fn advance(&mut self, io: &mut Transfer<'_, App>) -> Flow {
+        while self.0 > 0 {
+            let left = self.0;
+            let n = io.fill(|place| {
+                let n = left.min(place.len()).min(90);
+                place[..n].fill(b'f');
+                n
+            });
+            if n == 0 {
+                return Flow::More;
+            }
+            self.0 -= n;
+        }
+        Flow::Done
+    }
+}
+
+/// Marks what a route or the fallback has answered.
+struct Mark;
+
+impl Middleware<App> for Mark {
+    fn head(&self, _: Status, headers: &mut Headers<'_>) {
+        headers.add("X-Mark", "1");
+    }
+}
+
 fn server(manners: Manners) -> impl Handler<Message = u8> {
     Http::with(App)
         .limits(LIMITS)
@@ -169,7 +278,14 @@ fn server(manners: Manners) -> impl Handler<Message = u8> {
         })
         .post("/wait", |_request, response| response.defer(Wait::default()))
         .put("/sink", |_request, response| response.text("sunk"))
+        .get("/static", |_request, response| response.embedded(&STATIC))
+        .get("/feed", |_request, response| response.stream(None, Feed::default()))
+        .get("/late", |_request, response| response.defer(Late::default()))
+        .put("/early", |_request, response| response.stream(Some(5), Early))
+        .post("/hex", |_request, response| response.stream(None, Hex))
+        .get("/fill", |_request, response| response.stream(None, Fill(RAW)))
         .fallback(|_request, response| response.refuse(404))
+        .wrap(Mark)
 }
 
 /// What befell a connection that may cut its answers short.
@@ -325,6 +441,7 @@ fn heal<H: Handler<Message = u8>>(wire: &mut Wire<'_, H>) {
         for peer in 0..wire.peers.len() {
             wire.message(peer, 7);
         }
+        wire.pass(1); // far less in all than any timeout
     }
 }
 
@@ -393,13 +510,22 @@ fn owed(asked: &Asked) -> Option<(u16, Vec<u8>)> {
         ("POST", b"/text") => (200, body.data.clone()),
         ("POST", b"/wait") => (200, b"7".to_vec()),
         ("PUT", b"/sink") => (200, b"sunk".to_vec()),
+        (_, b"/static") if get => (200, STATIC.to_vec()),
+        (_, b"/feed") if get => (200, FED.repeat(FEEDS)),
+        (_, b"/late") if get => (200, b"late".to_vec()),
+        ("PUT", b"/early") => (200, b"early".to_vec()),
+        ("POST", b"/hex") => {
+            (200, body.data.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect())
+        }
+        (_, b"/fill") if get => (200, vec![b'f'; RAW]),
         _ => return None,
     })
 }
 
 /// Whether the answer waits for the body, so that what is wrong with the body becomes the answer.
 fn waits(head: &Understood) -> bool {
-    head.method == "POST" && (&head.path[..] == b"/text" || &head.path[..] == b"/wait")
+    let post = head.method == "POST" && (&head.path[..] == b"/text" || &head.path[..] == b"/wait");
+    post || (head.method == "GET" || head.method == "HEAD") && &head.path[..] == b"/late"
 }
 
 /// Both directions of a connection, shown if a check of it fails.
@@ -496,14 +622,17 @@ fn one(asked: &Asked, response: &Response, calm: bool) -> bool {
         }
         None => assert!(matches!(response.status, 204 | 404 | 405), "{response:?}"),
     }
-    let echo = &head.path[..] == b"/echo";
+    if !late && !(waits(head) && broken.is_some()) {
+        assert_eq!(response.field("x-mark"), Some(&b"1"[..]), "{response:?}");
+    }
+    let echo = matches!(&head.path[..], b"/echo" | b"/hex");
     assert!(response.complete || !calm || (echo && !whole), "cut short for no reason: {response:?}");
     let stays = head.keep_alive && !late && whole && !response.to_the_end;
     if !response.closes() && whole && !late {
         assert!(stays, "a connection that was to close goes on");
     }
     if response.closes() && stays && calm {
-        let old = head.minor == 0 && &head.path[..] == b"/raw"; // its end would be that of the connection
+        let old = head.minor == 0 && matches!(&head.path[..], b"/raw" | b"/feed" | b"/fill" | b"/hex"); // its end would be that of the connection
         assert!(head.expects || old, "closed for no reason");
     }
     response.complete && !response.closes() && !response.to_the_end && whole
