@@ -15,9 +15,7 @@ mod common;
 
 use common::{ACCEPTED, Bench, Data, PEER, PLAIN, Peer, React, Wire, echo, nothing, on};
 use core::cell::{Cell, RefCell};
-use lightcone_core::{
-    CloseReason, Config, ErrorKind, Event, Full, Interest, Next, Refusal, Socket, Timeouts, Token,
-};
+use lightcone_core::{CloseReason, Config, ErrorKind, Event, Full, Interest, Next, Refusal, Socket, Token};
 use std::rc::Rc;
 
 /// A handler that does, when a message comes, what the test has put here.
@@ -875,34 +873,6 @@ fn messages_reach_only_open_sockets() {
     let _ = bench.tell(open, |port| port.cut(CloseReason::Reset));
     assert_eq!(bench.message(open, 3), Err(3), "a closed socket");
     assert_eq!(seen.get(), 1);
-}
-
-/// The time of so many turns with nothing to do, over so many idle sockets.
-#[cfg(not(target_os = "none"))] // which has no clock
-#[expect(clippy::disallowed_methods, reason = "it is the time that turns take which is looked at")]
-fn time_of_idle_turns(sockets: usize) -> core::time::Duration {
-    let timeouts = Timeouts::DEFAULT;
-    let mut bench = Bench::new(&Config { sockets: sockets + 1, timeouts, ..PLAIN }, nothing);
-    for _ in 0..sockets {
-        bench.open();
-    }
-    let token = bench.open();
-    let start = std::time::Instant::now();
-    for now in 1..2_000 {
-        bench.turn(now);
-        assert!(bench.shard.next_deadline().is_some());
-        let _ = bench.receive(token, b"");
-    }
-    start.elapsed()
-}
-
-#[cfg(not(target_os = "none"))]
-#[test]
-fn a_turn_does_not_walk_the_sockets() {
-    // whoever walks takes a thousand times as long; the best of several, since the machine is not ours alone
-    let best = |sockets| (0..5).map(|_| time_of_idle_turns(sockets)).min().unwrap();
-    let (few, many) = (best(20), best(20_000));
-    assert!(many < few * 50, "{few:?} over 20 sockets, {many:?} over 20,000");
 }
 
 /// Two sockets and one output block, which the first one holds.
