@@ -21,6 +21,11 @@ pub trait Hook: fmt::Debug + Default + Send + 'static {
     fn modify(&mut self, old: Interest, new: Interest) {
         let _ = (old, new);
     }
+
+    /// The driver has waited, and this is what it saw.
+    fn seen(&mut self, events: &mut [Event]) {
+        let _ = events;
+    }
 }
 
 /// The driver `D`, with a hook.
@@ -69,6 +74,8 @@ impl<D: Driver, H: Hook> Driver for Hooked<D, H> {
 
     fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {
         self.hook.wait()?;
-        self.driver.wait(timeout, events)
+        let count = self.driver.wait(timeout, events)?;
+        self.hook.seen(events.get_mut(..count).unwrap_or_default());
+        Ok(count)
     }
 }
