@@ -73,7 +73,7 @@ traces! {
 #[derive(Debug, Default)]
 struct Mislead;
 
-impl Hook for Mislead {
+impl Hook<Epoll> for Mislead {
     fn seen(&mut self, events: &mut [Event]) {
         for event in events {
             if event.readiness.contains(Readiness::ERROR) {
