@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The handler is [`lightcone_examples::echo`]. Who does not take the answers is not read from: a connection costs at
-//! most 128 KiB of output and 128 KiB of input that waits for it. Who says nothing for 30 seconds, or goes quiet for 75, is closed, as the engine's timeouts are.
+//! most 128 KiB of output and 128 KiB of input that waits for it. Who says nothing for 30 seconds, or goes quiet for
+//! 75, is closed, as the engine's timeouts are.
 
 use std::process::ExitCode;
 

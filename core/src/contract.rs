@@ -83,7 +83,7 @@ impl<D> Checked<D> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "a rule names the events it is about")]
     fn before<M>(&self, event: &Event<M>, now: &Now) {
         let Now { unread, queued, deadline: has_deadline } = *now;
-        let name = name(event);
+        let name = event.name();
         assert!(!self.ended, "{name} after the last event");
         match event {
             Event::Open => assert!(!self.opened, "open twice"),
@@ -116,21 +116,6 @@ impl<D> Checked<D> {
             }
             _ => {}
         }
-    }
-}
-
-fn name<M>(event: &Event<M>) -> &'static str {
-    match event {
-        Event::Open => "open",
-        Event::Receive => "receive",
-        Event::Writable => "writable",
-        Event::Sent => "sent",
-        Event::PeerClosed => "peer_closed",
-        Event::Timeout => "timeout",
-        Event::Shutdown => "shutdown",
-        Event::Message(_) => "message",
-        Event::Refused(_) => "refused",
-        Event::Close(_) => "close",
     }
 }
 
@@ -183,7 +168,7 @@ impl<H: Handler> Handler for ContractChecker<H> {
         event: Event<Self::Message>,
         cx: &mut Context<'_, Self::Message>,
     ) {
-        assert!(!self.inside, "{} within a callback", name(&event));
+        assert!(!self.inside, "{} within a callback", event.name());
         let (unread, queued) = (socket.bytes().len(), socket.queued());
         let now = Now { unread, queued, deadline: socket.deadline().is_some() };
         socket.data.before(&event, &now);

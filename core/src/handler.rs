@@ -47,6 +47,32 @@ pub enum Event<M> {
     Close(CloseReason),
 }
 
+impl<M> Event<M> {
+    /// The name of the [`Handler`]'s method that the event calls, for logs and traces.
+    ///
+    /// ```
+    /// use lightcone_core::Event;
+    ///
+    /// assert_eq!(Event::Message(7).name(), "message");
+    /// assert_eq!(Event::<u32>::PeerClosed.name(), "peer_closed");
+    /// ```
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Receive => "receive",
+            Self::Writable => "writable",
+            Self::Sent => "sent",
+            Self::PeerClosed => "peer_closed",
+            Self::Timeout => "timeout",
+            Self::Shutdown => "shutdown",
+            Self::Message(_) => "message",
+            Self::Refused(_) => "refused",
+            Self::Close(_) => "close",
+        }
+    }
+}
+
 /// What a program does with its sockets.
 ///
 /// For every socket, in this order, on one thread, never re-entered:

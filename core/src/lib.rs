@@ -36,9 +36,9 @@
 //!
 //! - **Slots.** All that an idle socket costs: at most 128 bytes and the user data. A slot that was never used is not
 //!   touched, so a large table costs what is used of it.
-//! - **Input.** A driver receives into a buffer of its own and lends the slice to [`Port::received`]; that slice is what
-//!   the handler sees, without a copy. Only what the handler leaves is copied, into a block that is leased until it is
-//!   consumed: a small one, or a large one if more stays behind.
+//! - **Input.** A driver receives into a buffer of its own and lends the slice to [`Port::received`]; that slice is
+//!   what the handler sees, without a copy. Only what the handler leaves is copied, into a block that is leased until
+//!   it is consumed: a small one, or a large one if more stays behind.
 //! - **Output.** What is queued stands in a chain of blocks, at most [`Config::output_limit`] for one socket, leased
 //!   while they hold bytes.
 //! - **At the maximum.** Without a free slot nobody is admitted. Without a free input block a socket is not read from,

@@ -697,8 +697,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
 }
 
 impl Control {
-    /// Whether the handler's side keeps the socket from being read: also while a `writable` that was granted is still to
-    /// be given, since it may be followed by another refusal.
+    /// Whether the handler's side keeps the socket from being read: also while a `writable` that was granted is still
+    /// to be given, since it may be followed by another refusal.
     pub(crate) fn holds_back(&self) -> bool {
         self.chain.armed || self.flags.has(Flags::PAUSED) || self.pending.has(Pending::WRITABLE)
     }

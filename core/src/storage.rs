@@ -40,16 +40,29 @@ pub(crate) struct Slots<'s, D> {
     memory: &'s mut [MaybeUninit<Slot<D>>],
     /// INVARIANT: `memory[..used]` is initialised. Kept by `push`, the only place that changes it.
     used: usize,
+    /// How often a slot was looked at, for tests of what looks at few of them.
+    #[cfg(test)]
+    looks: core::cell::Cell<usize>,
 }
 
 #[expect(unsafe_code, reason = "lazily initialised lent memory; the invariant is one counter in this file")]
 impl<'s, D> Slots<'s, D> {
     pub(crate) fn new(memory: &'s mut [MaybeUninit<Slot<D>>]) -> Self {
-        Self { memory, used: 0 }
+        Self {
+            memory,
+            used: 0,
+            #[cfg(test)]
+            looks: core::cell::Cell::new(0),
+        }
     }
 
     pub(crate) fn used(&self) -> usize {
         self.used
+    }
+
+    #[cfg(test)]
+    pub(crate) fn looks(&self) -> usize {
+        self.looks.get()
     }
 
     pub(crate) fn push(&mut self, slot: Slot<D>) -> Result<(), Slot<D>> {
@@ -61,6 +74,8 @@ impl<'s, D> Slots<'s, D> {
 
     #[inline]
     pub(crate) fn get(&self, index: u32) -> Option<&Slot<D>> {
+        #[cfg(test)]
+        self.looks.update(|looks| looks + 1);
         let slot = self.memory.get(index as usize).filter(|_| (index as usize) < self.used)?;
         // SAFETY: it lies in `memory[..used]`, which is initialised.
         Some(unsafe { slot.assume_init_ref() })
@@ -68,6 +83,8 @@ impl<'s, D> Slots<'s, D> {
 
     #[inline]
     pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Slot<D>> {
+        #[cfg(test)]
+        self.looks.update(|looks| looks + 1);
         let slot = self.memory.get_mut(index as usize).filter(|_| (index as usize) < self.used)?;
         // SAFETY: it lies in `memory[..used]`, which is initialised.
         Some(unsafe { slot.assume_init_mut() })

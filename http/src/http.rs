@@ -199,7 +199,8 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
     }
 
     /// What answers requests for paths that no route has, in the place of a plain 404. `request.param("path")` is what
-    /// stands behind the first slash, or behind that of the group's prefix. A group's own fallback answers below its prefix.
+    /// stands behind the first slash, or behind that of the group's prefix. A group's own fallback answers below its
+    /// prefix.
     pub fn fallback<F, B>(self, handler: F) -> Http<S, Fallback<F, B, R>, P>
     where
         F: FnMut(Request<'_, S>, Response<'_>) -> Reply<B>,
@@ -220,8 +221,8 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
     /// The routes of a group below a prefix. The group's `/` is the prefix itself, with or without a slash.
     ///
     /// # Panics
-    /// If the prefix does not start with a slash, ends with one, or has parameters; if a method and pattern have a route
-    /// here and there; if a pattern has more than 256 bytes with all its prefixes.
+    /// If the prefix does not start with a slash, ends with one, or has parameters; if a method and pattern have a
+    /// route here and there; if a pattern has more than 256 bytes with all its prefixes.
     #[track_caller]
     pub fn nest<A: Routes<S>>(self, prefix: &'static str, group: Http<S, A, ()>) -> Http<S, Join<A, R>, P> {
         let good = prefix.len() > 1 && prefix.starts_with('/') && !prefix.ends_with('/');

@@ -1,8 +1,8 @@
 //! The chain of routes: found first, called second.
 //!
 //! `find_exact` looks for the path as it stands; `find` walks the whole chain, so that the most specific route wins
-//! whatever the order, and 405 knows what would have been allowed. `call` goes to the route by its index; a request that
-//! no route answers goes down the chain as well, so that middleware sees it.
+//! whatever the order, and 405 knows what would have been allowed. `call` goes to the route by its index; a request
+//! that no route answers goes down the chain as well, so that middleware sees it.
 
 use core::convert::Infallible;
 use core::fmt;

@@ -6,3 +6,4 @@
 pub mod readme {}
 
 pub mod fuzz;
+pub mod streams;

@@ -13,7 +13,8 @@ use std::thread::sleep;
 
 use lightcone_native::limits::DescriptorLimit;
 
-use program::{Program, WAIT, bounded};
+use lightcone_tests::streams::{WAIT, bounded};
+use program::Program;
 
 /// More than `select` has descriptors for.
 const CLIENTS: usize = 1_500;

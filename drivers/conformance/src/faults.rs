@@ -216,7 +216,7 @@ pub struct Count;
 static CHANGES: AtomicU64 = AtomicU64::new(0);
 static WAITS: AtomicU64 = AtomicU64::new(0);
 
-impl Hook for Count {
+impl<D: Driver> Hook<D> for Count {
     fn wait(&mut self) -> Result<(), DriverError> {
         WAITS.fetch_add(1, Ordering::Relaxed);
         Ok(())

@@ -6,8 +6,17 @@ use std::os::fd::BorrowedFd;
 
 use lightcone_unix::driver::{Driver, DriverError, Event, Interest};
 
-/// Who looks on at a driver. One is made for each driver.
-pub trait Hook: fmt::Debug + Default + Send + 'static {
+/// Who looks on at a driver `D`. One is made for each driver.
+pub trait Hook<D: Driver>: fmt::Debug + Default + Send + 'static {
+    /// Makes the driver.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::new`].
+    fn driver(events_max: usize) -> Result<D, DriverError> {
+        D::new(events_max)
+    }
+
     /// The driver is about to wait.
     ///
     /// # Errors
@@ -21,6 +30,11 @@ pub trait Hook: fmt::Debug + Default + Send + 'static {
     fn modify(&mut self, old: Interest, new: Interest) {
         let _ = (old, new);
     }
+
+    /// The driver has waited, and this is what it saw.
+    fn seen(&mut self, events: &mut [Event]) {
+        let _ = events;
+    }
 }
 
 /// The driver `D`, with a hook.
@@ -30,14 +44,14 @@ pub struct Hooked<D, H> {
     hook: H,
 }
 
-impl<D: Driver, H: Hook> Driver for Hooked<D, H> {
+impl<D: Driver, H: Hook<D>> Driver for Hooked<D, H> {
     type Waker = D::Waker;
 
     const NAME: &'static str = D::NAME;
     const DESCRIPTORS_MAX: Option<i32> = D::DESCRIPTORS_MAX;
 
     fn new(events_max: usize) -> Result<Self, DriverError> {
-        Ok(Self { driver: D::new(events_max)?, hook: H::default() })
+        Ok(Self { driver: H::driver(events_max)?, hook: H::default() })
     }
 
     fn waker(&self) -> D::Waker {
@@ -69,6 +83,8 @@ impl<D: Driver, H: Hook> Driver for Hooked<D, H> {
 
     fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {
         self.hook.wait()?;
-        self.driver.wait(timeout, events)
+        let count = self.driver.wait(timeout, events)?;
+        self.hook.seen(events.get_mut(..count).unwrap_or_default());
+        Ok(count)
     }
 }

@@ -271,7 +271,7 @@ impl Default for Break {
     }
 }
 
-impl Hook for Break {
+impl<D: Driver> Hook<D> for Break {
     fn wait(&mut self) -> Result<(), DriverError> {
         let breaks = self.0 && BREAK.load(Ordering::Relaxed);
         if breaks { Err(DriverError::Os("wait", Errno(libc::EIO))) } else { Ok(()) }

@@ -6,14 +6,12 @@
 #[path = "../../contract/tests/example_poll/driver.rs"]
 mod poll;
 
-use core::time::Duration;
-use std::os::fd::BorrowedFd;
-
+use lightcone_conformance::hooked::{Hook, Hooked};
 use lightcone_conformance::scripts;
 use lightcone_epoll::Epoll;
 use lightcone_kqueue::Kqueue;
 use lightcone_select::Select;
-use lightcone_unix::driver::{Driver, DriverError, Event, Interest, Readiness};
+use lightcone_unix::driver::{Event, Readiness};
 use poll::Poll;
 
 /// Compares one script's traces; the first is shown in full where another differs.
@@ -71,51 +69,21 @@ traces! {
     nothing_at_all: "open message(9) peer_closed"
 }
 
-/// Epoll that takes an error for the end of the driver's own watch.
-#[derive(Debug)]
-struct Misled(Epoll);
+/// Takes an error for the end of the driver's own watch.
+#[derive(Debug, Default)]
+struct Mislead;
 
-impl Driver for Misled {
-    type Waker = <Epoll as Driver>::Waker;
-
-    const NAME: &'static str = "misled";
-
-    fn new(events_max: usize) -> Result<Self, DriverError> {
-        Epoll::new(events_max).map(Self)
-    }
-
-    fn waker(&self) -> Self::Waker {
-        self.0.waker()
-    }
-
-    fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError> {
-        self.0.register(fd, key, interest)
-    }
-
-    fn modify(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        key: u64,
-        old: Interest,
-        new: Interest,
-    ) -> Result<(), DriverError> {
-        self.0.modify(fd, key, old, new)
-    }
-
-    fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
-        self.0.deregister(fd, key, interest);
-    }
-
-    fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {
-        let count = self.0.wait(timeout, events)?;
-        for event in events.iter_mut().take(count) {
+impl Hook<Epoll> for Mislead {
+    fn seen(&mut self, events: &mut [Event]) {
+        for event in events {
             if event.readiness.contains(Readiness::ERROR) {
                 event.readiness |= Readiness::LOST;
             }
         }
-        Ok(count)
     }
 }
+
+type Misled = Hooked<Epoll, Mislead>;
 
 /// What the comparison is for: a driver that serves everybody, and tells one thing otherwise.
 #[test]

@@ -158,7 +158,8 @@ pub fn only_the_ready_ones_of_many_are_reported<D: Driver>() {
     watched.expect_silence();
 }
 
-/// Rule 13: ten sockets are always ready and two fit, so a driver that begins at the same place each time starves eight.
+/// Rule 13: ten sockets are always ready and two fit, so a driver that begins at the same place each time starves
+/// eight.
 pub fn nobody_is_left_out_when_the_slice_is_short<D: Driver>() {
     let listener = listen("127.0.0.1:0");
     let mut driver = D::new(64).unwrap();

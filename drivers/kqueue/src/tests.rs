@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "as in every test: a failure is a panic")]
 
 use core::time::Duration;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use lightcone_conformance::hooked::{Hook, Hooked};
 use lightcone_contract::sockets::{listen, pair, receive_exactly, soon};
 use lightcone_unix::driver::{Driver, DriverError, Event, Interest, Readiness};
 use lightcone_unix::errno::Errno;
@@ -19,73 +20,35 @@ mod contract {
     lightcone_contract::tests!(crate::Kqueue);
 }
 
-/// Kqueue over an emulation that is made otherwise.
-macro_rules! variant {
-    ($(#[$doc:meta])* $name:ident: $make:expr) => {
-        $(#[$doc])*
-        #[derive(Debug)]
-        struct $name(Kqueue);
+/// Without `EVFILT_USER`: a pipe wakes.
+#[derive(Debug, Default)]
+struct Pipe;
 
-        impl Driver for $name {
-            type Waker = <Kqueue as Driver>::Waker;
-
-            const NAME: &'static str = Kqueue::NAME;
-
-            fn new(events_max: usize) -> Result<Self, DriverError> {
-                let make: fn(Queue, usize) -> Result<Kqueue, DriverError> = $make;
-                make(Queue::open().unwrap(), events_max).map(Self)
-            }
-
-            fn waker(&self) -> Self::Waker {
-                self.0.waker()
-            }
-
-            fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError> {
-                self.0.register(fd, key, interest)
-            }
-
-            fn modify(
-                &mut self,
-                fd: BorrowedFd<'_>,
-                key: u64,
-                old: Interest,
-                new: Interest,
-            ) -> Result<(), DriverError> {
-                self.0.modify(fd, key, old, new)
-            }
-
-            fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
-                self.0.deregister(fd, key, interest);
-            }
-
-            fn forget(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
-                self.0.forget(fd, key, interest);
-            }
-
-            fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {
-                self.0.wait(timeout, events)
-            }
-        }
-    };
-}
-
-variant! {
-    /// Without `EVFILT_USER`: a pipe wakes.
-    WithPipe: |queue, events_max| {
+impl Hook<Kqueue> for Pipe {
+    fn driver(events_max: usize) -> Result<Kqueue, DriverError> {
+        let queue = Queue::open().unwrap();
         let waker = QueueWaker::with_pipe(&queue)?;
         Ok(Kqueue::over(queue, waker, events_max))
     }
 }
 
-variant! {
-    /// Every fifth wait is interrupted, every third brings the events of the one before once more: also those of
-    /// sockets that have gone meanwhile.
-    Rough: |queue, events_max| {
+type WithPipe = Hooked<Kqueue, Pipe>;
+
+/// Every fifth wait is interrupted, every third brings the events of the one before once more: also those of sockets
+/// that have gone meanwhile.
+#[derive(Debug, Default)]
+struct Roughly;
+
+impl Hook<Kqueue> for Roughly {
+    fn driver(events_max: usize) -> Result<Kqueue, DriverError> {
+        let queue = Queue::open().unwrap();
         queue.set_faults(Faults { rough: true, ..Faults::default() });
         let waker = QueueWaker::new(&queue)?;
         Ok(Kqueue::over(queue, waker, events_max))
     }
 }
+
+type Rough = Hooked<Kqueue, Roughly>;
 
 mod with_pipe {
     use super::WithPipe;

@@ -53,16 +53,16 @@
 //!
 //! # What every model checks
 //!
-//! Callbacks of one socket neither overlap nor run unordered (beside its data there is a cell that loom watches); events
-//! come in the order that [`ContractChecker`](lightcone_core::ContractChecker) knows; each socket has its last event;
-//! the pollers' loads end at zero; nobody sleeps for ever. After a panic the report tells what the pollers did until
-//! then, in order.
+//! Callbacks of one socket neither overlap nor run unordered (beside its data there is a cell that loom watches);
+//! events come in the order that [`ContractChecker`](lightcone_core::ContractChecker) knows; each socket has its last
+//! event; the pollers' loads end at zero; nobody sleeps for ever. After a panic the report tells what the pollers did
+//! until then, in order.
 //!
 //! # What a model is not
 //!
 //! - **Exhaustive within its bound only.** Up to two preemptions an execution, as long as loom is not told otherwise; a
-//!   poller that waits is none. loom explores what the language allows but for a few things: a relaxed load never sees a
-//!   later store, and sequentially consistent accesses count as acquire and release.
+//!   poller that waits is none. loom explores what the language allows but for a few things: a relaxed load never sees
+//!   a later store, and sequentially consistent accesses count as acquire and release.
 //! - **About one poller.** There a step of a peer follows the one before at once, and sockets are looked at in order:
 //!   what matters is how pollers and threads interleave. Bytes cut at every offset, full outputs, errors of the system
 //!   are for tests over a shard.

@@ -25,21 +25,6 @@ impl<H> Watched<H> {
     }
 }
 
-fn name<M>(event: &Event<M>) -> &'static str {
-    match event {
-        Event::Open => "open",
-        Event::Receive => "receive",
-        Event::Writable => "writable",
-        Event::Sent => "sent",
-        Event::PeerClosed => "peer_closed",
-        Event::Timeout => "timeout",
-        Event::Shutdown => "shutdown",
-        Event::Message(_) => "message",
-        Event::Refused(_) => "refused",
-        Event::Close(_) => "close",
-    }
-}
-
 impl<H: Handler> Handler for Watched<H> {
     type Data = Data<H::Data>;
     type Message = H::Message;
@@ -63,7 +48,7 @@ impl<H: Handler> Handler for Watched<H> {
         cx: &mut Context<'_, Self::Message>,
     ) {
         let bytes = matches!(event, Event::Receive).then(|| socket.bytes().to_vec());
-        note(Some(self.poller), What::Callback(socket.token(), name(&event), bytes));
+        note(Some(self.poller), What::Callback(socket.token(), event.name(), bytes));
         socket.data.touched.touch();
         self.inner.event(&mut socket.project(|data| &mut data.inner), event, cx);
     }

@@ -85,8 +85,8 @@
 //! # Limits
 //!
 //! What is simulated is what a handler can notice through a POSIX socket or a ring of completions: no datagrams, no
-//! routing, one network with one latency a run, and a wall clock that stands at the beginning of 1970. Simulated pollers
-//! take turns in one thread, so data races are not found here; `lightcone-model` finds those. A run ends after
+//! routing, one network with one latency a run, and a wall clock that stands at the beginning of 1970. Simulated
+//! pollers take turns in one thread, so data races are not found here; `lightcone-model` finds those. A run ends after
 //! [`Limits`], at the latest.
 //!
 //! [`Handler`]: lightcone_core::Handler

@@ -391,8 +391,8 @@ impl<'s> Sim<'s> {
         self.world.sides[self.engines[engine.0].0.clone()].iter().all(|side| side.over)
     }
 
-    /// What all shards take in bytes, as [`lightcone_core::footprint`] says of their configurations. The slots are those
-    /// of the user's data and what the checks keep beside it.
+    /// What all shards take in bytes, as [`lightcone_core::footprint`] says of their configurations. The slots are
+    /// those of the user's data and what the checks keep beside it.
     #[must_use]
     pub fn footprint(&self) -> usize {
         self.footprint

@@ -33,8 +33,8 @@
 //!    those who watch reading, and to nobody else.
 //! 10. A connect that has ended, well or badly, is reported as writable.
 //! 11. A socket may occur twice in one batch, once for each direction.
-//! 12. Events of sockets that were changed, deregistered or closed by the handling of an earlier event of the same batch
-//!     are still in it: the caller compares the key's generation. No later batch has them.
+//! 12. Events of sockets that were changed, deregistered or closed by the handling of an earlier event of the same
+//!     batch are still in it: the caller compares the key's generation. No later batch has them.
 //! 13. What does not fit into the caller's slice comes with a later wait, and no socket is left out for ever.
 //! 14. [`Readiness::LOST`] is the one bit that is no hint: the mechanism refused a collected change and no longer
 //!     watches the socket.
@@ -50,8 +50,8 @@
 //!
 //! Waking
 //!
-//! 19. See [`Waker`]. The driver watches the waker itself and takes the wakes back within the wait. No event is reported
-//!     for them.
+//! 19. See [`Waker`]. The driver watches the waker itself and takes the wakes back within the wait. No event is
+//!     reported for them.
 //!
 //! Costs
 //!
@@ -78,8 +78,8 @@
 //!    to spare a call where the kernel lets go of a closed descriptor by itself.
 //! 4. **`wait`.** Round the timeout up ([`timeout_ms`], rule 16). Turn an interruption by a signal into zero events
 //!    (rule 17). Translate: errors and hang-ups become readiness in every direction that is watched (rule 9), nothing
-//!    is received or asked here (rule 8). If the caller's slice is short, go on behind the last event next time, so that
-//!    nobody starves (rule 13).
+//!    is received or asked here (rule 8). If the caller's slice is short, go on behind the last event next time, so
+//!    that nobody starves (rule 13).
 //! 5. **The suites.** In the driver's tests, each in a file or module of its own:
 //!
 //!    ```text
@@ -87,8 +87,8 @@
 //!    lightcone_conformance::tests!(MyDriver);
 //!    ```
 //!
-//!    The first has a test for each rule that can be seen from outside; the second runs whole engines over the driver. A
-//!    mechanism that the machine does not have is tried over an emulation of its calls, as `lightcone-kqueue` does on
+//!    The first has a test for each rule that can be seen from outside; the second runs whole engines over the driver.
+//!    A mechanism that the machine does not have is tried over an emulation of its calls, as `lightcone-kqueue` does on
 //!    Linux.
 //! 6. **An engine.** `Builder::<MyDriver>::new()` starts one: see [`Builder`](crate::Builder). To be the default of a
 //!    platform, a driver is chosen in `lightcone-native` and nowhere else.

@@ -1,9 +1,9 @@
 //! What lightcone's drivers for POSIX systems share: socket calls, poller threads, the engine.
 //!
 //! Programs start from `lightcone-native`, which picks the platform's driver; [`Builder`] with another driver does the
-//! same. Each poller is a thread with a [`Shard`](lightcone_core::Shard), a handler and a [`Driver`](driver::Driver): it
-//! waits, receives, has the handler called, sends, and waits again. Handlers, sockets and drivers belong to one poller
-//! each. What crosses threads goes through a bounded mailbox.
+//! same. Each poller is a thread with a [`Shard`](lightcone_core::Shard), a handler and a [`Driver`](driver::Driver):
+//! it waits, receives, has the handler called, sends, and waits again. Handlers, sockets and drivers belong to one
+//! poller each. What crosses threads goes through a bounded mailbox.
 //!
 //! | module | what |
 //! | --- | --- |

@@ -174,8 +174,8 @@ impl<M> Crew<M> {
         core::mem::take(&mut self.state().untold)
     }
 
-    /// What worker `me` does next; `again` is a job that it has not come to the end of, and which goes behind those that
-    /// wait. `retry` is how long it waits while somebody is to be tried again.
+    /// What worker `me` does next; `again` is a job that it has not come to the end of, and which goes behind those
+    /// that wait. `retry` is how long it waits while somebody is to be tried again.
     pub(crate) fn next(&self, me: usize, again: Option<Job<M>>, retry: Duration) -> Duty<M> {
         let mut state = self.state();
         state.ready.extend(again);

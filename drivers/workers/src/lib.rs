@@ -1,8 +1,8 @@
 //! Worker threads for callbacks that block or compute.
 //!
 //! A handler's callbacks run on the thread of its poller, and one that takes long holds up all sockets of that poller.
-//! Workers are threads beside the pollers that run the callbacks in their stead. The handler stays as it is: it is given
-//! to the [`Workers`], and the engine is started with their [`offload`](Workers::offload).
+//! Workers are threads beside the pollers that run the callbacks in their stead. The handler stays as it is: it is
+//! given to the [`Workers`], and the engine is started with their [`offload`](Workers::offload).
 //!
 //! ```
 //! use core::time::Duration;
@@ -53,20 +53,20 @@
 //!
 //! The contract of [`Handler`](lightcone_core::Handler), with these differences:
 //!
-//! - **Threads.** The callbacks of one socket run one at a time, in the order of their events, and each sees what the one
-//!   before did; but on whatever worker has time. That is the one that ran the socket last if it is idle, else any that
-//!   is, else the first that will be. So what `admit` makes must be `Send`. The handler itself need not: each worker has
-//!   one of its own, made on its thread. What a handler knows in itself is thus of a worker, not of a socket, and one
-//!   worker's handler may admit a socket whose end another one's sees.
-//! - **Blocking.** A callback that blocks takes one worker with it and delays its own socket. Others are delayed when all
-//!   workers are blocked; then they wait in order. A poller never waits for a worker.
+//! - **Threads.** The callbacks of one socket run one at a time, in the order of their events, and each sees what the
+//!   one before did; but on whatever worker has time. That is the one that ran the socket last if it is idle, else any
+//!   that is, else the first that will be. So what `admit` makes must be `Send`. The handler itself need not: each
+//!   worker has one of its own, made on its thread. What a handler knows in itself is thus of a worker, not of a
+//!   socket, and one worker's handler may admit a socket whose end another one's sees.
+//! - **Blocking.** A callback that blocks takes one worker with it and delays its own socket. Others are delayed when
+//!   all workers are blocked; then they wait in order. A poller never waits for a worker.
 //! - **`admit`** runs on a worker, right before `open` or `refused`: a connection that it turns away is closed, but was
 //!   there, and a connect has been made.
 //! - **Time** is that at which a worker took the socket up. The engine's timeouts go on while a callback blocks: a peer
-//!   that is silent for as long as [`Timeouts::idle`](lightcone_core::Timeouts) says is cut even if it is the handler for
-//!   whom it waits.
-//! - **[`Context`](lightcone_core::Context).** Posts and broadcasts work as they do elsewhere, by the sockets' own tokens;
-//!   programs post [`Offloaded`] messages by the engine's handle. `connect` gives
+//!   that is silent for as long as [`Timeouts::idle`](lightcone_core::Timeouts) says is cut even if it is the handler
+//!   for whom it waits.
+//! - **[`Context`](lightcone_core::Context).** Posts and broadcasts work as they do elsewhere, by the sockets' own
+//!   tokens; programs post [`Offloaded`] messages by the engine's handle. `connect` gives
 //!   [`Unsupported`](lightcone_core::ConnectError), as no token can be had before the poller has one: use the handle's.
 //!   `local_address` knows the callback's own socket alone.
 //! - **A panic** in a callback closes its socket with `HandlerPanic`, and the worker goes on. (If panics unwind.)
@@ -74,12 +74,12 @@
 //! # How it works
 //!
 //! The core is a state machine without I/O, so there can be a second one. For each socket there is a *stand-in*, a
-//! [`Shard`](lightcone_core::Shard) of one socket in which a worker runs the callbacks, and a *lane* that ties it to the
-//! poller's socket: what has come goes one way, what is to be sent and done the other. The poller's handler, [`Offload`],
-//! copies bytes and posts to the lane's [`Gate`](lightcone_core::sync::Gate), which lets one worker run at a time. The
-//! worker looks into the lane, runs callbacks, leaves what came of them, and posts a message to the poller's socket.
-//! Output counts as sent when the poller has sent it, so that `sent`, `writable` and what is lost at the end are
-//! true.
+//! [`Shard`](lightcone_core::Shard) of one socket in which a worker runs the callbacks, and a *lane* that ties it to
+//! the poller's socket: what has come goes one way, what is to be sent and done the other. The poller's handler,
+//! [`Offload`], copies bytes and posts to the lane's [`Gate`](lightcone_core::sync::Gate), which lets one worker run at
+//! a time. The worker looks into the lane, runs callbacks, leaves what came of them, and posts a message to the
+//! poller's socket. Output counts as sent when the poller has sent it, so that `sent`, `writable` and what is lost at
+//! the end are true.
 //!
 //! # Bounds
 //!
@@ -101,8 +101,8 @@
 //!
 //! Shut the engine down first. Its sockets get `shutdown`, and what was begun is finished within the grace time. A
 //! callback that lasts longer finds its socket gone: what it sends is lost, and `close` follows it. Then
-//! [`Workers::shutdown`] waits for the callbacks that are left and gives the [`Report`]. A callback that never returns is
-//! counted there; nothing waits for it without end.
+//! [`Workers::shutdown`] waits for the callbacks that are left and gives the [`Report`]. A callback that never returns
+//! is counted there; nothing waits for it without end.
 #![forbid(unsafe_code)]
 
 extern crate alloc;

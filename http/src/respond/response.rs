@@ -150,8 +150,8 @@ impl Response<'_> {
 
     /// Sends the client elsewhere: with 303, so that it asks by `GET`, unless a status from 300 to 399 was set.
     ///
-    /// A location with a control character in it makes this a 500, as in [`header`](Self::header). One that a client has
-    /// a say in should be checked: a path, and not `//elsewhere`.
+    /// A location with a control character in it makes this a 500, as in [`header`](Self::header). One that a client
+    /// has a say in should be checked: a path, and not `//elsewhere`.
     ///
     /// ```
     /// # use lightcone_http::Http;

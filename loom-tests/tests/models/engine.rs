@@ -164,8 +164,8 @@ fn connects_from_outside() {
     });
 }
 
-/// A connect from outside while the engine shuts down: it is taken or refused, and what was taken leaves nothing behind,
-/// not even a seat.
+/// A connect from outside while the engine shuts down: it is taken or refused, and what was taken leaves nothing
+/// behind, not even a seat.
 #[test]
 fn a_connect_during_a_shutdown() {
     check("engine::a_connect_during_a_shutdown", &["refused", "taken"], |seen| {
@@ -184,8 +184,8 @@ fn a_connect_during_a_shutdown() {
     });
 }
 
-/// A message from outside while the engine shuts down: it is given back, or delivered or dropped, also when somebody still
-/// has a handle.
+/// A message from outside while the engine shuts down: it is given back, or delivered or dropped, also when somebody
+/// still has a handle.
 #[test]
 fn a_message_during_a_shutdown() {
     let outcomes = ["nobody to send to", "given back", "taken and dropped"];

@@ -3,7 +3,8 @@ use std::io::{ErrorKind, Write};
 use std::net::TcpStream;
 use std::thread::sleep;
 
-use crate::program::{Program, ping, read, read_to_end};
+use crate::program::{Program, ping};
+use lightcone_tests::streams::{read, read_to_end};
 
 const SERVERS: [(&str, &[&str]); 3] = [("echo", &[]), ("chat", &[]), ("relay", &["--to", "127.0.0.1:9"])];
 

@@ -4,7 +4,8 @@ use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::process;
 
-use crate::program::{Program, WAIT, assert_same, exchange, pattern, ping, read_to_end};
+use crate::program::{Program, assert_same, ping};
+use lightcone_tests::streams::{WAIT, exchange, pattern, read_to_end};
 
 const MEBIBYTE: usize = 1 << 20;
 
@@ -75,6 +76,6 @@ fn more_connections_than_allowed_wait_for_their_turn() {
     assert!(matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut), "{error}");
     drop(one);
     three.set_read_timeout(Some(WAIT)).unwrap();
-    assert_eq!(crate::program::read(&three, 5), b"early");
+    assert_eq!(lightcone_tests::streams::read(&three, 5), b"early");
     ping(&mut two);
 }

@@ -10,8 +10,7 @@ use std::sync::Once;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::{self, sleep};
 
-/// How long anything may take.
-pub(crate) const WAIT: Duration = Duration::from_secs(30);
+use lightcone_tests::streams::{WAIT, bounded, read};
 
 /// The binary of an example. Cargo has them up to date when it tests the whole workspace; so that this test alone does
 /// not run old ones, it is asked to see to it.
@@ -153,49 +152,6 @@ pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
         sleep(Duration::from_millis(1));
     }
     panic!("nobody connects");
-}
-
-/// The same connection, with an end to its waits.
-pub(crate) fn bounded(stream: TcpStream) -> TcpStream {
-    stream.set_read_timeout(Some(WAIT)).unwrap();
-    stream.set_write_timeout(Some(WAIT)).unwrap();
-    stream
-}
-
-/// Bytes that differ with the seed and from place to place.
-pub(crate) fn pattern(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
-
-/// Reads exactly so many bytes.
-pub(crate) fn read(mut from: impl Read, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    from.read_exact(&mut bytes).unwrap();
-    bytes
-}
-
-/// Reads as far as the end.
-pub(crate) fn read_to_end(mut from: impl Read) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    from.read_to_end(&mut bytes).unwrap();
-    bytes
-}
-
-/// Writes, and reads so many bytes at the same time.
-pub(crate) fn exchange(stream: &TcpStream, bytes: &[u8], length: usize) -> Vec<u8> {
-    thread::scope(|scope| {
-        scope.spawn(|| { stream }.write_all(bytes).unwrap());
-        read(stream, length)
-    })
 }
 
 /// Sends a few bytes and expects them back.

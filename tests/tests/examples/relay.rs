@@ -3,7 +3,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 
-use crate::program::{Program, accept, assert_same, bounded, exchange, pattern, ping, read, read_to_end};
+use crate::program::{Program, accept, assert_same, ping};
+use lightcone_tests::streams::{bounded, exchange, pattern, read, read_to_end};
 
 const MEBIBYTE: usize = 1 << 20;
 

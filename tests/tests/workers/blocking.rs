@@ -10,7 +10,8 @@ use std::thread;
 use lightcone_core::{Address, Context, Event, Handler, Origin, Socket};
 use lightcone_http::Http;
 
-use crate::rig::{Barrier, Rig, engine, exchange, pattern, read, wait_until, workers};
+use crate::rig::{Barrier, Rig, engine, wait_until, workers};
+use lightcone_tests::streams::{exchange, pattern, read};
 
 /// Sends every byte back; blocks at a `b`, sleeps 10 ms at an `s`.
 struct Moody {
@@ -304,8 +305,8 @@ fn http_is_served_while_a_route_blocks() {
     rig.stop(0);
 }
 
-/// Many sockets, few workers, requests that sleep and requests that do not: each socket's answers keep its order, and no
-/// two callbacks of a socket overlap.
+/// Many sockets, few workers, requests that sleep and requests that do not: each socket's answers keep its order, and
+/// no two callbacks of a socket overlap.
 #[test]
 fn order_is_kept_under_load() {
     struct Counting(Arc<AtomicUsize>);

@@ -11,7 +11,8 @@ use std::thread;
 use lightcone_core::{Address, Context, Event, Handler, Origin, Socket, Timeouts};
 use lightcone_workers::{Builder as WorkersBuilder, Error};
 
-use crate::rig::{Barrier, Echo, Rig, WAIT, engine, pattern, read, read_to_end, wait_until, workers};
+use crate::rig::{Barrier, Echo, Rig, engine, wait_until, workers};
+use lightcone_tests::streams::{WAIT, pattern, read, read_to_end};
 
 /// What a scripted handler tells the test: the event, and how many bytes are queued.
 type Told = (String, usize);
@@ -100,8 +101,8 @@ fn scene_of(count: usize, panics: &'static str, admits: bool) -> Scene {
     Scene { rig, barrier, told }
 }
 
-/// What becomes of a connection, as its peer and its handler see it: what the peer got, and all that the handler was told
-/// but how often it was.
+/// What becomes of a connection, as its peer and its handler see it: what the peer got, and all that the handler was
+/// told but how often it was.
 type Outcome = (Vec<u8>, Vec<String>);
 
 /// Says something in pieces, ends as its last letter wants it, and sees to the end.
@@ -436,7 +437,9 @@ fn sockets_beyond_the_places_are_turned_away_and_counted() {
     let rig = Rig::start(engine(), workers(2).sockets(2), |_| Echo);
     for round in 1..=3 {
         let clients = [rig.connect(), rig.connect()];
-        clients.iter().for_each(|client| assert_eq!(crate::rig::exchange(client, b"x", 1), b"x"));
+        clients
+            .iter()
+            .for_each(|client| assert_eq!(lightcone_tests::streams::exchange(client, b"x", 1), b"x"));
         let third = rig.connect();
         assert_eq!(end_of(&third), Ok(0));
         drop(clients);

@@ -9,7 +9,8 @@ use std::thread;
 
 use lightcone_core::{Address, ConnectError, Context, Event, Handler, Origin, Rejected, Socket, Token};
 
-use crate::rig::{Barrier, Echo, Rig, WAIT, echo, engine, exchange, pattern, read, wait_until, workers};
+use crate::rig::{Barrier, Echo, Rig, echo, engine, wait_until, workers};
+use lightcone_tests::streams::{WAIT, exchange, pattern, read};
 
 /// Tells its token when it opens, and sends each message's number; relays what comes from its peer to `to`.
 #[derive(Clone)]
@@ -227,7 +228,8 @@ fn late_messages_that_panic_when_dropped_are_survived() {
     assert_eq!(rig.stop(3).closed, 2);
 }
 
-/// Workers tell a poller by its mailbox that there are answers. While that is full they try again, and no answer is lost.
+/// Workers tell a poller by its mailbox that there are answers. While that is full they try again, and no answer is
+/// lost.
 #[test]
 fn a_full_mailbox_loses_no_answer() {
     let rig = Rig::start(engine().mailbox(2), workers(4), |_| Echo);
@@ -303,7 +305,7 @@ fn deadlines_come_and_can_be_called_off() {
     let rig = Rig::start(engine(), workers(2), |_| Patient);
     let (patient, hasty) = (rig.connect(), rig.connect());
     assert_eq!(exchange(&hasty, b"x", 1), b"x");
-    assert_eq!(crate::rig::read_to_end(&patient), [1, 2, 3]);
+    assert_eq!(lightcone_tests::streams::read_to_end(&patient), [1, 2, 3]);
     thread::sleep(Duration::from_millis(100));
     let answer = exchange(&hasty, b"y", 1);
     // what had come before it was called off may have come first

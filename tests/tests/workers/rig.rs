@@ -2,17 +2,14 @@
 
 use core::sync::atomic::{AtomicIsize, Ordering};
 use core::time::Duration;
-use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use lightcone_core::{Address, Context, ContractChecker, Event, Handler, Origin, Socket};
 use lightcone_native::{Builder, Engine, Handle, Listener};
+use lightcone_tests::streams::{WAIT, bounded};
 use lightcone_workers::{Builder as WorkersBuilder, Offloaded, Report, Workers};
-
-/// How long anything may take.
-pub(crate) const WAIT: Duration = Duration::from_secs(30);
 
 /// A handler under the contract checker, which says at its end how many sockets it holds: all workers' together none.
 pub(crate) struct Tally<H: Handler> {
@@ -89,9 +86,7 @@ impl<M: Send + 'static> Rig<M> {
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.listener.endpoint().as_inet().unwrap()).unwrap();
-        stream.set_read_timeout(Some(WAIT)).unwrap();
-        stream.set_write_timeout(Some(WAIT)).unwrap();
+        let stream = bounded(TcpStream::connect(self.listener.endpoint().as_inet().unwrap()).unwrap());
         stream.set_nodelay(true).unwrap();
         stream
     }
@@ -176,40 +171,6 @@ impl Barrier {
         let (state, _) = condvar.wait_timeout_while(state, WAIT, |state| state.1 < waiting).unwrap();
         assert!(state.1 >= waiting, "only {} came", state.1);
     }
-}
-
-/// Bytes that differ with the seed and from place to place.
-pub(crate) fn pattern(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
-}
-
-pub(crate) fn read(mut from: impl Read, length: usize) -> Vec<u8> {
-    let mut bytes = vec![0; length];
-    from.read_exact(&mut bytes).unwrap();
-    bytes
-}
-
-pub(crate) fn read_to_end(mut from: impl Read) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    from.read_to_end(&mut bytes).unwrap();
-    bytes
-}
-
-/// Writes, and reads so many bytes at the same time.
-pub(crate) fn exchange(stream: &TcpStream, bytes: &[u8], length: usize) -> Vec<u8> {
-    thread::scope(|scope| {
-        scope.spawn(|| { stream }.write_all(bytes).unwrap());
-        read(stream, length)
-    })
 }
 
 /// Sends back what comes, as far as there is room.

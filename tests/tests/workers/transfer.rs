@@ -4,7 +4,8 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::thread;
 
-use crate::rig::{Echo, Rig, engine, exchange, pattern, read_to_end, workers};
+use crate::rig::{Echo, Rig, engine, workers};
+use lightcone_tests::streams::{exchange, pattern, read_to_end};
 
 #[test]
 fn every_size_comes_back() {

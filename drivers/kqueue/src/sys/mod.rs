@@ -10,8 +10,8 @@
 //! - `Entry`: one change or event, `Copy`. Made by `add(fd, filter)` and `delete(fd, filter)`; read by `fd()`,
 //!   `filter() -> Option<Filter>` (none for the waker), `error() -> Option<Errno>` for a failed change, `is_end()` for
 //!   `EV_EOF`, `socket_error()` for the error that comes with it; `EMPTY`.
-//! - `QueueWaker: Waker`: `new(&Queue) -> Result<QueueWaker, DriverError>` puts it into the queue, `is_cause(&Entry)` tells
-//!   its events, `drain()` takes wakes back.
+//! - `QueueWaker: Waker`: `new(&Queue) -> Result<QueueWaker, DriverError>` puts it into the queue, `is_cause(&Entry)`
+//!   tells its events, `drain()` takes wakes back.
 //!
 //! [`error`]: Entry::error
 

@@ -67,7 +67,8 @@ pub fn listen(socket: BorrowedFd<'_>, backlog: u32) -> Result<(), Errno> {
 
 /// Starts to connect without waiting.
 ///
-/// A Unix socket whose listener's backlog is full fails with `EAGAIN` on Linux: no readiness will tell when to try again.
+/// A Unix socket whose listener's backlog is full fails with `EAGAIN` on Linux: no readiness will tell when to try
+/// again.
 #[must_use]
 pub fn connect(socket: BorrowedFd<'_>, address: &SocketAddress) -> Connecting {
     let (pointer, length) = address.as_parts();

@@ -1,7 +1,8 @@
 use std::io::{Read, Write};
 use std::thread;
 
-use crate::program::{Program, assert_same, pattern};
+use crate::program::{Program, assert_same};
+use lightcone_tests::streams::pattern;
 
 use super::client::Client;
 

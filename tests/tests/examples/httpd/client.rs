@@ -6,7 +6,8 @@ use std::net::{Shutdown, TcpStream};
 use std::thread::sleep;
 use std::time::Instant;
 
-use crate::program::{Program, WAIT};
+use crate::program::Program;
+use lightcone_tests::streams::WAIT;
 
 /// One connection to a server.
 pub(super) struct Client {
@@ -100,7 +101,7 @@ impl Client {
 
     /// Reads so many bytes of a body.
     pub(super) fn read(&mut self, length: usize) -> Vec<u8> {
-        crate::program::read(&mut self.stream, length)
+        lightcone_tests::streams::read(&mut self.stream, length)
     }
 
     pub(super) fn get(&mut self, path: &str) -> Answer {

@@ -5,8 +5,8 @@ use crate::program::Program;
 
 use super::client::{Client, get};
 
-/// What is refused, with which status; each is followed by more than the kernel's buffers hold, which is being sent while
-/// the server answers.
+/// What is refused, with which status; each is followed by more than the kernel's buffers hold, which is being sent
+/// while the server answers.
 const REFUSED: [(u16, &str, &str); 17] = [
     (400, "GET /foo HTTP/1.1\r\n\r\n", "no host"),
     (400, "GET /foo HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", "two hosts"),

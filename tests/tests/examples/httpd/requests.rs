@@ -5,7 +5,8 @@ use std::os::unix::net::UnixStream;
 use std::process;
 use std::thread;
 
-use crate::program::{Program, WAIT, read_to_end};
+use crate::program::Program;
+use lightcone_tests::streams::{WAIT, read_to_end};
 
 use super::client::{Client, get};
 

@@ -2,7 +2,8 @@
 
 use std::io::Write;
 
-use crate::program::{Program, read, read_to_end};
+use crate::program::Program;
+use lightcone_tests::streams::{read, read_to_end};
 
 /// One request on a connection of its own; the whole answer.
 fn get(program: &Program, path: &str) -> String {
