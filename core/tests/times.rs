@@ -226,8 +226,8 @@ fn write_stall_of_a_send_in_flight() {
         assert_eq!(orders.len(), 1, "the peer takes nothing for ever");
         in_time(orders[0].0 - start, 4_000);
         assert_eq!(orders[0].2, Next::Cancel);
-        assert_eq!(bench.last().event, Event::Close(CloseReason::TimedOut(Timeout::WriteStall)));
         assert_eq!(bench.tell(token, |port| port.sent(0)), Next::Close);
+        assert_eq!(bench.last().event, Event::Close(CloseReason::TimedOut(Timeout::WriteStall)));
     }
 }
 
