@@ -57,18 +57,6 @@ pub fn check(name: &str, outcomes: &[&'static str], model: impl Fn(&Seen) + Send
     run(name, builder, outcomes, model);
 }
 
-/// As [`check`], with one preemption less: for models of three threads and more, whose schedules are too many.
-///
-/// # Panics
-///
-/// As [`check`].
-pub fn check_large(name: &str, outcomes: &[&'static str], model: impl Fn(&Seen) + Send + Sync + 'static) {
-    let mut builder = Builder::new();
-    let bound = builder.preemption_bound.unwrap_or(PREEMPTIONS);
-    builder.preemption_bound = Some(bound.saturating_sub(1));
-    run(name, builder, outcomes, model);
-}
-
 /// Runs `model` through all schedules, with no bound. For the smallest ones.
 ///
 /// # Panics

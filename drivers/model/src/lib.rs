@@ -114,7 +114,7 @@ mod waker;
 mod watched;
 mod world;
 
-pub use check::{PREEMPTIONS, Racy, Seen, check, check_all, check_large, unordered_hand_over};
+pub use check::{PREEMPTIONS, Racy, Seen, check, check_all, unordered_hand_over};
 pub use handle::{Handle, Refused};
 pub use loom;
 pub use model::{Model, Outcome, PEERS_MAX, PLACES_MAX, PollerContext, THREADS_MAX};

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use loom_tests::check::{Seen, check, check_large, unordered_hand_over};
+use loom_tests::check::{Seen, check, unordered_hand_over};
 use loom_tests::{
     Address, CloseReason, Context, ErrorKind, Handle, Handler, Model, Origin, Peer, Rejected, Socket, Stats,
     Token,
@@ -131,7 +131,7 @@ fn from_the_acceptor_to_a_poller_that_wakes_by_itself() {
 #[test]
 fn a_full_poller_is_passed_over() {
     let outcomes = ["accepted by the first", "accepted by the second"];
-    check_large("engine::a_full_poller_is_passed_over", &outcomes, |seen| {
+    check("engine::a_full_poller_is_passed_over", &outcomes, |seen| {
         let at = ([192, 0, 2, 7], 7).into();
         let shared = Arc::new(Shared::default());
         let connected = Arc::new(Mutex::new(None));
