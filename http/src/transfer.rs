@@ -157,8 +157,9 @@ impl<'t, S> Transfer<'t, S> {
     /// ```
     ///
     /// # Errors
-    /// [`Full`] if there is not room for all of it, and then the exchange is called again when there is: a text longer
-    /// than the output's bound is a mistake. Also if it is longer than what is left of the length that was told.
+    /// [`Full`] if there is not room for all of it, and then the exchange is called again when there is. A text longer
+    /// than the output's bound never finds room, nor does one whose `Display` fails: then the connection ends. Also
+    /// [`Full`] if it is longer than what is left of the length that was told.
     pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Result<(), Full> {
         let Self { output, link, .. } = self;
         let mark = output.mark();
@@ -170,6 +171,7 @@ impl<'t, S> Transfer<'t, S> {
         };
         if result.is_err() {
             output.rewind(mark);
+            link.found.mute |= never_fits(output, *link.outgoing, &text);
             return result;
         }
         if let Outgoing::Length(left) = link.outgoing {
@@ -449,6 +451,14 @@ fn write_chunk(output: &mut Output<'_>, bytes: &[u8]) -> usize {
             0
         }
     }
+}
+
+/// Whether waiting for room is of no use.
+#[cold]
+fn never_fits(output: &Output<'_>, outgoing: Outgoing, text: &fmt::Arguments<'_>) -> bool {
+    let around = if outgoing == Outgoing::Chunked { CHUNK_ROOM } else { 0 };
+    let bound = output.bound(); // 0 if the connection is ending
+    bound > 0 && displayed(text).is_none_or(|length| length > bound.saturating_sub(around) as u64)
 }
 
 /// Writes a chunk of formatted text, or nothing: then what was queued has to be taken back.

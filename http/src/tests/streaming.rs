@@ -480,6 +480,36 @@ fn the_time_of_a_body_comes_before_that_of_its_exchange() {
     assert_eq!(rig.take(peer), ok("waited"));
 }
 
+/// Insists on a text that is padded to so much: more than any output buffer takes, or 0 and it can't be displayed.
+struct Endless(usize);
+
+impl<S: State> Exchange<S> for Endless {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        let refuses =
+            fmt::from_fn(|f| if self.0 > 0 { Ok(()) } else { f.write_str("half").and(Err(fmt::Error)) });
+        let padding = self.0;
+        if write!(io, "{:padding$}{refuses}", 7).is_ok() { Flow::Done } else { Flow::More }
+    }
+}
+
+#[test]
+fn a_text_that_never_fits_ends_its_connection() {
+    let app = Http::new()
+        .get("/chunks", |_request, response| response.stream(None, Endless(2_000)))
+        .get("/known", |_request, response| response.stream(Some(5_000), Endless(2_000)))
+        .get("/refuses", |_request, response| response.stream(None, Endless(0)))
+        .get("/refuses/known", |_request, response| response.stream(Some(5_000), Endless(0)));
+    let few = Config { output_blocks: 2, output_limit: 2, block_size: 512, receive_blocks: 0, ..config() };
+    let mut rig = Rig::with(app, &few);
+    let chunks = [("chunks", "1.1"), ("chunks", "1.0"), ("refuses", "1.1"), ("refuses", "1.0")];
+    for (path, version) in chunks.into_iter().chain([("known", "1.1"), ("refuses/known", "1.1")]) {
+        let peer = rig.connect();
+        rig.feed(peer, format!("GET /{path} HTTP/{version}\r\nHost: a\r\n\r\n").as_bytes());
+        assert!(rig.turns() < 5, "{path} {version}: it spins");
+        assert!(rig.peers[peer].shut, "{path} {version}: it hangs");
+    }
+}
+
 static LONG: [u8; 100_000] = [b'l'; 100_000];
 
 #[test]
