@@ -1,5 +1,7 @@
 //! The request loop: from events of a socket to calls of handlers.
 
+use core::time::Duration;
+
 use lightcone_core::{Address, Context, Full, Handler, Input, Instant, Origin, Output, Socket, Stream};
 
 use crate::connection::{Busy, Connection, Flags, Incoming, Phase, Timer};
@@ -538,7 +540,8 @@ impl<S> Parts<S> {
             Phase::Busy(busy) if busy.exchange.is_some() => match (wake, busy.flags.timer()) {
                 (Some(at), _) => {
                     busy.flags.set_timer(Timer::Own);
-                    return stream.set_deadline(Some(at));
+                    let soonest = stream.now() + Duration::from_millis(1);
+                    return stream.set_deadline(Some(at.max(soonest)));
                 }
                 (None, Timer::Own) => return,
                 (None, _) => Timer::None,

@@ -462,6 +462,31 @@ fn an_exchange_is_called_when_it_asks_for_it() {
     assert_eq!(rig.shard_deadline(), None, "nothing is left of it");
 }
 
+/// Wants to be called without end, and counts how often it is.
+struct Eager(Rc<Cell<u32>>);
+
+impl<S: State> Exchange<S> for Eager {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        self.0.set(self.0.get() + 1);
+        io.wake_at(Instant::from_millis(0));
+        Flow::More
+    }
+}
+
+#[test]
+fn a_time_that_has_passed_does_not_make_it_spin() {
+    let calls = Rc::new(Cell::new(0));
+    let count = Rc::clone(&calls);
+    let app = Http::new().get("/", move |_request, response| response.defer(Eager(Rc::clone(&count))));
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(rig.turns() < 2, "it spins");
+    assert_eq!(calls.get(), 1);
+    (0..5).for_each(|_| rig.pass(1));
+    assert_eq!(calls.get(), 6);
+}
+
 #[test]
 fn the_time_of_a_body_comes_before_that_of_its_exchange() {
     let mut rig = clocks();
