@@ -9,10 +9,11 @@ use std::{env, fs};
 mod mutants;
 
 /// Folders of sources, by how mutants and the list below call them.
-const FOLDERS: [(&str, &str); 4] = [
+const FOLDERS: [(&str, &str); 5] = [
     ("core", "core/src"),
     ("unix", "drivers/unix/src"),
     ("model", "drivers/model/src"),
+    ("workers", "drivers/workers/src"),
     ("models", "loom-tests/src"),
 ];
 
@@ -57,7 +58,8 @@ fn main() {
         "hub" | "placing" => Some(folder("unix")),
         _ => Some(folder("model")),
     });
-    list("\nmod protocol;", &|_| Some(folder("models")));
+    list("\nmod crew;\nmod lane;\nmod report;", &|_| Some(folder("workers")));
+    list("\nmod gang;\nmod locks;\nmod message;\nmod protocol;", &|_| Some(folder("models")));
     fs::write(out.join("sources.rs"), modules).expect("a writable output directory");
 
     let mut seen = false;

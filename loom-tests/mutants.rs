@@ -326,6 +326,58 @@ pub const MUTANTS: &[Mutant] = &[
         "core::iter::once(first).chain(balancer.alternatives(first, &self.pollers))",
         "core::iter::once(first)",
     ),
+    // The crew of workers.
+    step("workers/crew.rs", "crew_loses_what_is_in_hand", "*hand = Some(job);", "drop(job);"),
+    step("workers/crew.rs", "crew_rings_nobody", "        self.ring(Some(worker));\n", ""),
+    step(
+        "workers/crew.rs",
+        "crew_keeps_who_is_idle",
+        "place.map(|place| state.idle.remove(place))",
+        "place.map(|place| state.idle[place])",
+    ),
+    step(
+        "workers/crew.rs",
+        "crew_sleeps_without_a_look",
+        "        if let Some(job) = state.ready.pop_front() {\n            return Duty::Run(job);\n        }\n",
+        "",
+    ),
+    step(
+        "workers/crew.rs",
+        "crew_looks_then_sleeps",
+        "        state.idle.push(me);\n",
+        "        drop(state);\n        let mut state = self.state();\n        state.idle.push(me);\n",
+    ),
+    step("workers/crew.rs", "crew_forgets_what_goes_on", "state.ready.extend(again);", "drop(again);"),
+    step(
+        "workers/crew.rs",
+        "crew_takes_a_job_when_closed",
+        "        if state.closed {\n            return Err(job);\n        }\n",
+        "",
+    ),
+    step(
+        "workers/crew.rs",
+        "crew_drops_a_job_when_closed",
+        "            return Err(job);\n",
+        "            return Ok(());\n",
+    ),
+    step(
+        "workers/crew.rs",
+        "crew_closes_without_a_bell",
+        "        self.bells.iter().for_each(Condvar::notify_all);\n",
+        "",
+    ),
+    step(
+        "workers/crew.rs",
+        "crew_tells_twice",
+        "core::mem::take(&mut self.state().untold)",
+        "self.state().untold.clone()",
+    ),
+    step(
+        "workers/crew.rs",
+        "crew_ends_with_a_job_in_hand",
+        "                Some(job) => Duty::Run(job),\n                None if state.closed => Duty::End,\n",
+        "                _ if state.closed => Duty::End,\n                Some(job) => Duty::Run(job),\n",
+    ),
     // What the models do with all this.
     step(
         "models/protocol.rs",

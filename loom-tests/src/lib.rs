@@ -10,9 +10,9 @@
 //! `PROOFS.md` says what is shown by which model, and what is not; `MUTANTS.md` which model notices what.
 //!
 //! The sources under test are the shipped ones, compiled here a second time with `cfg(loom)`, which swaps their
-//! atomics and cells for loom's: all of core, the hub and the placing of the engine, and the driver of
-//! `drivers/model`. `build.rs` lists them and sets the cfg for this crate alone: no flag to forget and no way to run
-//! the models without instrumentation, which each file of models checks all the same.
+//! atomics, cells and locks for loom's: all of core, the hub and the placing of the engine, the crew and the lanes of
+//! the workers, and the driver of `drivers/model`. `build.rs` lists them and sets the cfg for this crate alone: no flag
+//! to forget and no way to run the models without instrumentation, which each file of models checks all the same.
 //!
 //! Rules for a model: at most four threads and a few messages, or the number of schedules explodes; never retry in a
 //! loop while something is full or empty, as loom follows each turn of it; shared state of the model itself goes into
@@ -21,6 +21,7 @@
 //! [loom]: https://docs.rs/loom
 #![deny(unsafe_code)]
 
+extern crate alloc;
 // As the engine's sources know core.
 extern crate self as lightcone_core;
 

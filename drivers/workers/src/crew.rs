@@ -3,11 +3,11 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::time::Duration;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use lightcone_core::sync::{Counter, Pass};
 
 use crate::lane::Lane;
+use crate::locks::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::report::Report;
 
 /// A socket whose callbacks are due, with the right to run them.

@@ -2,11 +2,11 @@
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lightcone_core::sync::Gate;
 use lightcone_core::{Address, CloseReason, ErrorKind, Instant, Origin, Token};
 
+use crate::locks::{Mutex, MutexGuard, PoisonError};
 use crate::message::Link;
 
 /// One socket's. The poller leaves here what has come for it and posts to the gate; a worker leaves what is to be done

@@ -109,6 +109,7 @@ extern crate alloc;
 
 mod crew;
 mod lane;
+mod locks;
 mod message;
 mod offload;
 mod outbox;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod counter;
+mod crew;
 mod engine;
 mod gate;
 mod handover;
