@@ -378,6 +378,25 @@ pub const MUTANTS: &[Mutant] = &[
         "                Some(job) => Duty::Run(job),\n                None if state.closed => Duty::End,\n",
         "                _ if state.closed => Duty::End,\n                Some(job) => Duty::Run(job),\n",
     ),
+    step("workers/crew.rs", "crew_puts_off_in_silence", "        self.ring(idle);\n", ""),
+    step(
+        "workers/crew.rs",
+        "crew_hands_the_watch_to_nobody",
+        "        self.ring(waits); // that worker may have been the one who was to try again\n",
+        "",
+    ),
+    step(
+        "workers/crew.rs",
+        "crew_stays_idle_behind_a_timeout",
+        "            state.idle.retain(|worker| *worker != me);\n",
+        "",
+    ),
+    step(
+        "workers/crew.rs",
+        "crew_waits_for_ever",
+        "(!state.untold.is_empty()).then_some(retry)",
+        "None::<Duration>",
+    ),
     // What the models do with all this.
     step(
         "models/protocol.rs",

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lightcone_core::{Address, ListenerId, Origin, Token, UnixId};
+use loom::sync::{Condvar, Mutex};
 
 use crate::check::Racy;
 use crate::crew::{Crew, Duty, Job, Limits};
@@ -24,6 +25,17 @@ struct Socket {
     heard: AtomicUsize,
     /// The worker of the last turn, one higher.
     worker: AtomicUsize,
+}
+
+/// News for which a socket's poller has no room.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct News {
+    /// So many turns, the first ones, have some.
+    pub turns: usize,
+    /// So often a poller has no room when it is tried again.
+    pub refusals: usize,
+    /// Turns block until some were told.
+    pub blocks: bool,
 }
 
 /// What has become of the messages of all sockets.
@@ -46,12 +58,22 @@ pub struct Gang {
     heard: AtomicUsize,
     left_over: AtomicUsize,
     refused: AtomicUsize,
+    news: News,
+    turns: AtomicUsize,
+    tries: AtomicUsize,
     told: AtomicUsize,
+    /// Whether some were told.
+    some_told: (Mutex<bool>, Condvar),
 }
 
 impl Gang {
     /// The workers close when so many messages were heard.
     pub fn new(workers: usize, sockets: u32, enough: usize) -> Arc<Self> {
+        Self::with(workers, sockets, enough, News::default())
+    }
+
+    /// The workers close when so many messages were heard, and all news told.
+    pub fn with(workers: usize, sockets: u32, enough: usize, news: News) -> Arc<Self> {
         let socket = |place| {
             let who = (Origin::Accepted { listener: ListenerId(0) }, Address::Unix(UnixId(0)));
             let lane = Lane::new(Token::from_bits(u64::from(place)), place, who, None, Arc::new(NoLink));
@@ -69,7 +91,11 @@ impl Gang {
             heard: AtomicUsize::new(0),
             left_over: AtomicUsize::new(0),
             refused: AtomicUsize::new(0),
+            news,
+            turns: AtomicUsize::new(0),
+            tries: AtomicUsize::new(0),
             told: AtomicUsize::new(0),
+            some_told: (Mutex::new(false), Condvar::new()),
         })
     }
 
@@ -87,13 +113,12 @@ impl Gang {
         }
     }
 
-    /// What a worker does until nobody works any more. With `puts_off`, each turn has news that the socket's poller has
-    /// no room for.
-    pub fn work(&self, me: usize, puts_off: bool) {
+    /// What a worker does until nobody works any more.
+    pub fn work(&self, me: usize) {
         let mut again = None;
         loop {
             match self.crew.next(me, again.take(), Duration::ZERO) {
-                Duty::Run(job) => again = self.run(me, job, puts_off),
+                Duty::Run(job) => again = self.run(me, job),
                 Duty::Retry => {}
                 Duty::End => break,
             }
@@ -105,7 +130,7 @@ impl Gang {
         self.crew.ended();
     }
 
-    fn run(&self, me: usize, job: Job<u32>, puts_off: bool) -> Option<Job<u32>> {
+    fn run(&self, me: usize, job: Job<u32>) -> Option<Job<u32>> {
         let Job { lane, mut pass } = job;
         let socket = &self.sockets[lane.place as usize];
         pass.look(&lane.gate);
@@ -120,12 +145,18 @@ impl Gang {
         if let Some(message) = message {
             let digits = socket.heard.load(Ordering::Relaxed) * 10 + message as usize;
             socket.heard.store(digits, Ordering::Relaxed);
-            if puts_off {
+            self.heard.fetch_add(1, Ordering::Relaxed);
+            if self.turns.fetch_add(1, Ordering::Relaxed) < self.news.turns {
                 self.crew.put_off(Arc::clone(&lane));
             }
-            if self.heard.fetch_add(1, Ordering::Relaxed) + 1 == self.enough && !puts_off {
-                self.crew.close();
+            if self.news.blocks {
+                let (some_told, bell) = &self.some_told;
+                let mut some_told = some_told.lock().expect("no panic");
+                while !*some_told {
+                    some_told = bell.wait(some_told).expect("no panic");
+                }
             }
+            self.end_if_all_is_done();
         }
         if more {
             return Some(Job { lane, pass });
@@ -134,12 +165,24 @@ impl Gang {
         Some(Job { lane, pass })
     }
 
-    /// Tells the pollers of those that were put off; the last of them ends it.
+    /// Tries the pollers of those that were put off.
     fn tell_untold(&self) {
-        for _ in self.crew.take_untold() {
-            if self.told.fetch_add(1, Ordering::Relaxed) + 1 == self.enough {
-                self.crew.close();
+        for lane in self.crew.take_untold() {
+            if self.tries.fetch_add(1, Ordering::Relaxed) < self.news.refusals {
+                self.crew.put_off(lane);
+                continue;
             }
+            self.told.fetch_add(1, Ordering::Relaxed);
+            let (some_told, bell) = &self.some_told;
+            *some_told.lock().expect("no panic") = true;
+            bell.notify_all();
+            self.end_if_all_is_done();
+        }
+    }
+
+    fn end_if_all_is_done(&self) {
+        if self.heard.load(Ordering::Relaxed) == self.enough && self.told() == self.news.turns {
+            self.crew.close();
         }
     }
 
