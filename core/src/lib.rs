@@ -127,7 +127,7 @@
 //!         let mut buffer = [0; 512];
 //!         let room = port.room().min(buffer.len()); // 0: do not receive
 //!         let n = self.wire.receive(&mut buffer[..room]);
-//!         port.received(&buffer[..n]); // or `ended`, or `failed`, as the call says
+//!         port.received(&mut buffer[..n]); // or `ended`, or `failed`, as the call says
 //!         let mut outbox = NoOutbox; // one poller, nobody to post to
 //!         let next = port.run(&mut self.echo, &mut Context::new(self.now, None, token.poller(), &mut outbox));
 //!         self.act(token, next);
@@ -253,9 +253,9 @@
 //! let token = shard.admit(&mut Everybody, Origin::Accepted { listener: ListenerId(0) }, &peer)?;
 //!
 //! let mut uart_out = Vec::new();
-//! for said in [&b"one line\nhalf "[..], b"another\n", b""] {
+//! for mut said in [b"one line\nhalf ".to_vec(), b"another\n".to_vec(), Vec::new()] {
 //!     let mut port = shard.port(token).expect("it is open");
-//!     if said.is_empty() { port.ended() } else { port.received(said) }
+//!     if said.is_empty() { port.ended() } else { port.received(&mut said) }
 //!     loop {
 //!         while let Some((event, mut socket)) = port.next_event::<Infallible>() {
 //!             match event {

@@ -50,14 +50,14 @@ pub struct Port<'p, 's, D> {
     shard: &'p mut Shard<'s, D>,
     index: u32,
     /// Bytes that have just come and are in no block.
-    fresh: &'p [u8],
+    fresh: &'p mut [u8],
     consumed: usize,
 }
 
 impl<'p, 's, D> Port<'p, 's, D> {
     #[inline]
     pub(crate) fn new(shard: &'p mut Shard<'s, D>, index: u32) -> Self {
-        Self { shard, index, fresh: &[], consumed: 0 }
+        Self { shard, index, fresh: &mut [], consumed: 0 }
     }
 
     #[inline]
@@ -102,13 +102,14 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Bytes have come, at most [`room`](Self::room).
+    /// Tells that bytes have come, at most [`room`](Self::room). They are lent until the port has run: the handler
+    /// sees this very slice, and may change it in place.
     ///
     /// # Panics
     ///
     /// When they are more than there is room for, or come after the end of the stream.
     #[inline(always)]
-    pub fn received(&mut self, bytes: &'p [u8]) {
+    pub fn received(&mut self, bytes: &'p mut [u8]) {
         if bytes.is_empty() {
             return;
         }
@@ -441,7 +442,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         };
         control.pending = Pending::default();
         if !matches!(event, Event::Sent) || handler.wants_sent() {
-            let (bytes, consumed) = (self.fresh, &mut self.consumed);
+            let (bytes, consumed) = (&mut *self.fresh, &mut self.consumed);
             let (pool, shared, index) = (shard.output.lend(), &shard.shared, self.index);
             let stream = Stream { control, pool, bytes, consumed, shared, index };
             let data = slot.data.as_mut()?;
@@ -452,7 +453,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if !quiet {
             return None; // `room` says when there is none to read into
         }
-        (self.fresh, self.consumed) = (&[], 0);
+        (self.fresh, self.consumed) = (&mut [], 0);
         Some(control.next_plain())
     }
 
@@ -544,11 +545,11 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let data = slot.data.as_mut()?;
         let control = &mut slot.control;
         let bytes = if !control.kept.is_empty() {
-            shard.input.slice(&control.kept)
+            shard.input.slice_mut(&control.kept)
         } else if control.pending.has(Pending::RECEIVE) {
-            &[] // fresh bytes are for `receive`, which is still to come
+            &mut [] // fresh bytes are for `receive`, which is still to come
         } else {
-            self.fresh
+            &mut *self.fresh
         };
         let (pool, shared, index) = (shard.output.lend(), &shard.shared, self.index);
         let consumed = &mut self.consumed;
@@ -628,7 +629,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let news = if control.pending.has(Pending::PEER_CLOSED) { Pending::LAST } else { Pending::OPEN };
         control.pending = control.pending.only(news);
         if control.pending.is_empty() {
-            self.fresh = &[];
+            self.fresh = &mut [];
             self.shard.input.release(&mut control.kept);
         }
         // what of a send in flight was done is not known before it is over, and `close` says what was not sent

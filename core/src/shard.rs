@@ -712,7 +712,7 @@ mod tests {
             assert_eq!(shard.next_ready(), None);
             assert!(shard.next_deadline().is_some());
             let mut port = shard.port(token).unwrap();
-            port.received(b"");
+            port.received(&mut []);
             assert_eq!(port.run(&mut Nothing, &mut cx), Next::Wait(Interest::READ));
             also(&shard);
         }

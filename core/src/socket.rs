@@ -58,7 +58,7 @@ impl<D: fmt::Debug> fmt::Debug for Socket<'_, D> {
 pub struct Stream<'a> {
     pub(crate) control: &'a mut Control,
     pub(crate) pool: Lent<'a>,
-    pub(crate) bytes: &'a [u8],
+    pub(crate) bytes: &'a mut [u8],
     pub(crate) consumed: &'a mut usize,
     pub(crate) shared: &'a Shared,
     pub(crate) index: u32,
@@ -118,6 +118,22 @@ impl<'a> Stream<'a> {
         self.bytes.get(*self.consumed..).unwrap_or_default()
     }
 
+    /// The same bytes, to be changed in place: decrypted, unmasked. What is left unconsumed stays as it was changed.
+    ///
+    /// ```
+    /// use lightcone_core::Stream;
+    ///
+    /// /// Removes a mask from what has come, and returns how much that is.
+    /// fn unmask(stream: &mut Stream<'_>, mask: u8) -> usize {
+    ///     stream.bytes_mut().iter_mut().for_each(|byte| *byte ^= mask);
+    ///     stream.bytes().len()
+    /// }
+    /// ```
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(*self.consumed..).unwrap_or_default()
+    }
+
     /// Takes the first `n` bytes away.
     ///
     /// # Panics
@@ -153,7 +169,7 @@ impl<'a> Stream<'a> {
     #[inline]
     pub fn split(&mut self) -> (Input<'_>, Output<'_>) {
         let most = self.most();
-        let input = Input { bytes: self.bytes, consumed: self.consumed, here: PhantomData };
+        let input = Input { bytes: &mut *self.bytes, consumed: self.consumed, here: PhantomData };
         (input, Output { pool: self.pool.reborrow(), chain: &mut self.control.chain, most })
     }
 
@@ -265,7 +281,7 @@ impl<'a> Stream<'a> {
         Stream {
             control: self.control,
             pool: self.pool.reborrow(),
-            bytes: self.bytes,
+            bytes: &mut *self.bytes,
             consumed: self.consumed,
             shared: self.shared,
             index: self.index,

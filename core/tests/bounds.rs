@@ -247,7 +247,7 @@ fn sent_is_not_said_when_receive_has_queued_more() {
     assert_eq!(bench.receive(token, b"one"), Next::Send);
     let next = bench.tell(token, |port| {
         port.sent(6);
-        port.received(b"two");
+        port.received(common::lent(b"two"));
     });
     assert_eq!(next, Next::Send);
     assert_eq!(bench.flush(token).1, Next::Wait(Interest::READ));
@@ -269,7 +269,7 @@ fn writable_waits_when_receive_has_filled_the_output_again() {
     let token = bench.open();
     let _ = bench.tell(token, |port| {
         port.sent(64);
-        port.received(b"more");
+        port.received(common::lent(b"more"));
     });
     let _ = bench.flush(token);
     let events = bench.events();

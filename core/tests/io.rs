@@ -149,3 +149,31 @@ fn formatting_takes_all_or_nothing_also_by_the_trait() {
     let token = bench.open();
     assert!(bench.outputs(token).starts_with(b"piece piece piece piece "));
 }
+
+/// A layer that decrypts or unmasks does it where the bytes are: in the driver's slice, and in the block of what was left.
+#[test]
+fn input_is_changed_in_place_and_what_is_left_stays_changed() {
+    const MASK: u8 = 0x55;
+    let mut seen = 0;
+    let mut bench = Bench::new(&PLAIN, move |socket, event| {
+        if event == Event::Receive {
+            let fresh = socket.bytes().len() - seen;
+            socket.bytes_mut()[seen..].iter_mut().for_each(|byte| *byte ^= MASK);
+            let (mut input, _) = socket.stream.split();
+            let whole = input.bytes().len() / 4 * 4;
+            assert!(fresh > 0 && input.bytes().iter().all(u8::is_ascii_lowercase), "{:?}", input.bytes());
+            input.bytes_mut().make_ascii_uppercase();
+            input.bytes_mut()[whole..].make_ascii_lowercase();
+            let (mut input, mut output) = socket.stream.split();
+            output.send(&input.bytes()[..whole]).unwrap();
+            input.consume(whole);
+            seen = input.bytes().len();
+        }
+    });
+    let token = bench.open();
+    for piece in [&b"abcde"[..], b"fg", b"hijkl"] {
+        let masked: Vec<u8> = piece.iter().map(|byte| byte ^ MASK).collect();
+        let _ = bench.receive(token, &masked);
+    }
+    assert_eq!(bench.outputs(token), b"ABCDEFGHIJKL");
+}

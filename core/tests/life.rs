@@ -128,8 +128,8 @@ fn several_receives_at_one_port_are_one_event() {
     });
     let token = bench.open();
     let _ = bench.tell(token, |port| {
-        port.received(b"one");
-        port.received(b"two");
+        port.received(common::lent(b"one"));
+        port.received(common::lent(b"two"));
     });
     assert_eq!(bench.events(), [Event::Open, Event::Receive]);
     let _ = bench.message(token, 1);
@@ -141,7 +141,7 @@ fn room_counts_what_has_just_been_received() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.open();
     let _ = bench.tell(token, |port| {
-        port.received(b"one");
+        port.received(common::lent(b"one"));
         assert_eq!(port.room(), 61);
     });
     assert_eq!(bench.room(token), 61);
@@ -152,7 +152,7 @@ fn open_comes_before_what_came_with_it() {
     let mut bench = Bench::new(&PLAIN, echo);
     let token = bench.admit().unwrap();
     let next = bench.tell(token, |port| {
-        port.received(b"early");
+        port.received(common::lent(b"early"));
         port.ended();
     });
     assert_eq!(next, Next::Send);
@@ -311,7 +311,7 @@ fn a_driver_that_closes_before_open_was_given_still_has_both_ends() {
         let token = bench.dial(1);
         let order = |port: &mut common::TestPort<'_>| {
             port.connected();
-            port.received(b"nobody sees it");
+            port.received(common::lent(b"nobody sees it"));
             port.close();
         };
         let mut next = bench.tell(token, order);
@@ -598,7 +598,7 @@ fn the_last_bytes_come_with_the_end_after_finish() {
             let _ = bench.tell(token, |port| port.shut());
         }
         let _ = bench.tell(token, |port| {
-            port.received(b"the answer");
+            port.received(common::lent(b"the answer"));
             port.ended();
         });
         assert_eq!(
@@ -769,7 +769,7 @@ fn nothing_comes_after_close_whatever_is_told() {
     let _ = bench.message(token, ABORT);
     bench.events();
     for _ in 0..2 {
-        assert!(bench.try_tell(token, |port| port.received(b"late")).is_none());
+        assert!(bench.try_tell(token, |port| port.received(common::lent(b"late"))).is_none());
         assert!(bench.try_tell(token, |port| port.ended()).is_none());
         assert!(bench.try_tell(token, |port| port.writable()).is_none());
         assert_eq!(bench.message(token, 9), Err(9));
@@ -785,7 +785,7 @@ fn a_port_is_told_more_after_its_end() {
     let next = bench.tell(token, |port| {
         port.failed(ErrorKind::ConnectionReset);
         port.failed(ErrorKind::Other);
-        port.received(b"late");
+        port.received(common::lent(b"late"));
         port.ended();
         port.writable();
         port.blocked();
@@ -862,7 +862,7 @@ fn all_kinds(react: impl FnMut(&mut Socket<'_, Data>, E) + 'static) -> Bench {
         &|bench| {
             bench.try_tell(token, |port| {
                 if port.room() > 0 {
-                    port.received(b"bytes");
+                    port.received(common::lent(b"bytes"));
                 }
             })
         },
@@ -1036,7 +1036,7 @@ fn pulling_gives_the_same_events_as_pushing() {
     both_ways(|bench| {
         let token = bench.admit().unwrap();
         let _ = bench.tell(token, |port| {
-            port.received(b"early");
+            port.received(common::lent(b"early"));
             port.ended();
         });
         let _ = bench.flush(token);
@@ -1090,7 +1090,7 @@ fn a_port_that_only_finishes_keeps_what_it_was_told() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.open();
     let mut port = bench.shard.port(token).unwrap();
-    port.received(b"kept");
+    port.received(common::lent(b"kept"));
     let _ = port.finish();
     bench.turn(1);
     assert_eq!(bench.events(), [Event::Open, Event::Receive]);
@@ -1103,7 +1103,7 @@ fn a_port_that_is_put_off_keeps_what_it_was_told() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.open();
     let mut port = bench.shard.port(token).unwrap();
-    port.received(b"kept");
+    port.received(common::lent(b"kept"));
     port.put_off();
     assert_eq!(bench.shard.next_deadline(), Some(Instant::from_millis(0)));
     assert_eq!(bench.turn(1), [(token, READ)]);
@@ -1137,7 +1137,7 @@ fn a_message_overtakes_what_is_due() {
     let mut bench = Bench::new(&PLAIN, echo);
     let token = bench.open();
     let mut port = bench.shard.port(token).unwrap();
-    port.received(b"bytes");
+    port.received(common::lent(b"bytes"));
     let mut outbox = lightcone_core::NoOutbox;
     let poller = lightcone_core::PollerId(0);
     let mut cx = lightcone_core::Context::new(Instant::from_millis(0), None, poller, &mut outbox);
@@ -1164,7 +1164,7 @@ fn what_is_due_outlives_the_events_before_it() {
     assert_eq!(bench.shard.next_ready(), Some(token));
     let next = bench.tell(token, |port| {
         port.sent(128);
-        port.received(b"bytes");
+        port.received(common::lent(b"bytes"));
         port.ended();
         port.shutdown();
     });
@@ -1185,7 +1185,7 @@ fn a_pull_that_stops_early_goes_on_in_the_next_turn() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.admit().unwrap();
     let mut port = bench.shard.port(token).unwrap();
-    port.received(b"abc");
+    port.received(common::lent(b"abc"));
     port.failed(ErrorKind::ConnectionReset);
     let (event, _) = port.next_event::<u32>().unwrap();
     assert_eq!(event, Event::Open);

@@ -434,15 +434,17 @@ impl Walk {
         let also = self.random.below(also + 1);
         self.sent(line, also);
         let puts_off = self.random.one_in(6);
+        let cut = self.random.below(n + 1);
+        let mut bytes = bytes.clone();
+        let (first, second) = bytes.split_at_mut(cut);
         let mut port = self.bench.shard.port(token).unwrap();
         if also > 0 {
             port.sent(also);
         }
         if n > 0 && !line.ended {
-            let cut = self.random.below(n + 1);
-            port.received(&bytes[..cut]);
+            port.received(first);
             if port.room() >= n - cut {
-                port.received(&bytes[cut..]);
+                port.received(second);
             } else {
                 assert_eq!(port.room(), 0, "room is lost by receiving a part");
             }

@@ -73,11 +73,12 @@ impl InputPools<'_> {
         self.room(kept) == 0 && kept.len() < self.capacity()
     }
 
-    pub(crate) fn slice(&self, kept: &Kept) -> &[u8] {
-        let Some(block) = (kept.block & !LARGE).checked_sub(1) else { return &[] };
-        let pool = if kept.block & LARGE == 0 { &self.small } else { &self.large };
-        let at = block as usize * pool.size();
-        pool.memory().get(at + kept.start as usize..at + kept.end as usize).unwrap_or_default()
+    pub(crate) fn slice_mut(&mut self, kept: &Kept) -> &mut [u8] {
+        let Some(block) = (kept.block & !LARGE).checked_sub(1) else { return &mut [] };
+        let large = kept.block & LARGE != 0;
+        let at = block as usize * if large { self.large.size() } else { self.small.size() };
+        let memory = self.pool(large).memory;
+        memory.get_mut(at + kept.start as usize..at + kept.end as usize).unwrap_or_default()
     }
 
     pub(crate) fn consume(&mut self, kept: &mut Kept, n: usize) {
@@ -165,7 +166,7 @@ impl InputPools<'_> {
 /// stream is the `peer_closed` event.
 #[derive(Debug)]
 pub struct Input<'a> {
-    pub(crate) bytes: &'a [u8],
+    pub(crate) bytes: &'a mut [u8],
     pub(crate) consumed: &'a mut usize,
     /// Views of a socket stay on its thread.
     pub(crate) here: PhantomData<*const ()>,
@@ -176,6 +177,12 @@ impl Input<'_> {
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(*self.consumed..).unwrap_or_default()
+    }
+
+    /// The same bytes, to be changed in place: decrypted, unmasked. What is left unconsumed stays as it was changed.
+    #[must_use]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(*self.consumed..).unwrap_or_default()
     }
 
     /// Takes the first `n` bytes away.
@@ -263,7 +270,7 @@ mod tests {
                 next = next.wrapping_add(n as u8);
                 pools.append(&mut kept, &bytes);
                 model.extend(bytes);
-                assert_eq!(pools.slice(&kept), model);
+                assert_eq!(pools.slice_mut(&kept), model);
                 let n = random(model.len() as u32 + 1) as usize;
                 if !kept.is_empty() {
                     pools.consume(&mut kept, n);
@@ -308,7 +315,7 @@ mod tests {
             pools.consume(&mut kept, 10);
             assert_eq!(pools.room(&kept), 10);
             pools.append(&mut kept, &[2; 10]);
-            assert_eq!(pools.slice(&kept).len(), 64);
+            assert_eq!(pools.slice_mut(&kept).len(), 64);
         });
     }
 }

@@ -171,8 +171,9 @@ impl Bench {
     }
 
     pub fn receive(&mut self, token: Token, bytes: &[u8]) -> Next {
+        let mut bytes = bytes.to_vec();
         let mut port = self.shard.port(token).expect("the socket has gone");
-        port.received(bytes);
+        port.received(&mut bytes);
         deliver(port, &mut self.handler, self.pull, self.now)
     }
 
@@ -396,6 +397,11 @@ impl Wire {
         }
         panic!("it never settles");
     }
+}
+
+/// Bytes that a port may borrow for as long as it lives.
+pub fn lent(bytes: &[u8]) -> &'static mut [u8] {
+    bytes.to_vec().leak()
 }
 
 /// The bytes of a test stream: no short period.

@@ -173,7 +173,7 @@ impl<'h, 's, H: Handler> Poller<'h, 's, H> {
             match connection.receive(room) {
                 Received::Bytes(received) => {
                     bytes = received;
-                    port.received(&bytes);
+                    port.received(&mut bytes);
                 }
                 Received::End => port.ended(),
                 Received::Failed(error) => port.failed(error),

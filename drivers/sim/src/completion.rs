@@ -48,10 +48,10 @@ impl<H: Handler, T: Twin> Poller<'_, H, T> {
         let entry = self.io.entry(token);
         entry.stash = rest;
         entry.seen.progress = self.now.as_millis();
-        self.receive_bytes(token, &bytes, world)
+        self.receive_bytes(token, &mut bytes, world)
     }
 
-    fn receive_bytes(&mut self, token: Token, bytes: &[u8], world: &mut World) -> Option<Next> {
+    fn receive_bytes(&mut self, token: Token, bytes: &mut [u8], world: &mut World) -> Option<Next> {
         let mut port = core_call(|| self.shard.port(token))?;
         core_call(|| port.received(bytes));
         let mut outlet = crate::entry::Outlet { io: &mut self.io, world };

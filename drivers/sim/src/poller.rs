@@ -278,7 +278,7 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
             match received {
                 Received::Bytes(n) => {
                     self.io.entry(token).seen.progress = self.now.as_millis();
-                    let bytes = &self.buffer[..n];
+                    let bytes = &mut self.buffer[..n];
                     core_call(|| port.received(bytes));
                 }
                 Received::WouldBlock => return,

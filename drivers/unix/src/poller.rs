@@ -214,7 +214,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
         if room > 0 {
             let Some(buffer) = self.buffer.get_mut(..room) else { return };
             match socket::receive(fd, buffer) {
-                Received::Bytes(n) => port.received(self.buffer.get(..n).unwrap_or_default()),
+                Received::Bytes(n) => port.received(self.buffer.get_mut(..n).unwrap_or_default()),
                 Received::WouldBlock => return,
                 Received::End => port.ended(),
                 Received::Failed(errno) => port.failed(errno.into()),

@@ -80,7 +80,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         let (now, unix_time) = (self.now, Some(self.unix_time));
         Callback {
             handler: &mut self.handler,
-            buffer: &self.buffer,
+            buffer: &mut self.buffer,
             outbox: WorkerOutbox { lane },
             now,
             unix_time,
@@ -192,7 +192,7 @@ impl<'a, H: Handler> Worker<'a, H> {
 /// Runs callbacks of one socket.
 pub(crate) struct Callback<'b, H: Handler> {
     handler: &'b mut H,
-    buffer: &'b [u8],
+    buffer: &'b mut [u8],
     outbox: WorkerOutbox<'b, H::Message>,
     now: Instant,
     unix_time: Option<u64>,
@@ -210,7 +210,7 @@ impl<'b, H: Handler> Callback<'b, H> {
     where
         'b: 'p,
     {
-        port.received(self.buffer.get(..n).unwrap_or_default());
+        port.received(core::mem::take(&mut self.buffer).get_mut(..n).unwrap_or_default());
         self.run(port)
     }
 

@@ -195,8 +195,9 @@ impl Bench {
     fn tell(&mut self, token: Token, bytes: &[u8], cut: Option<CloseReason>) -> Next {
         let mut outbox = NoOutbox;
         let mut cx = Context::new(Instant::from_millis(0), None, token.poller(), &mut outbox);
+        let mut bytes = bytes.to_vec();
         let mut port = self.shard.port(token).unwrap();
-        port.received(bytes);
+        port.received(&mut bytes);
         if let Some(reason) = cut {
             port.cut(reason);
         }

@@ -186,14 +186,15 @@ impl<H: Handler + 'static> Rig<H> {
     fn pump(&mut self, peer: usize) {
         loop {
             let token = self.peers[peer].token;
-            let Some(mut port) = self.shard.port(token) else { return };
+            let Some(port) = self.shard.port(token) else { return };
             let room = port.room();
             let n = room.min(self.peers[peer].inbox.len()).min(self.peers[peer].cut);
             if n == 0 {
                 return self.pump_end(peer);
             }
-            let piece: Vec<u8> = self.peers[peer].inbox.drain(..n).collect();
-            port.received(&piece);
+            let mut piece: Vec<u8> = self.peers[peer].inbox.drain(..n).collect();
+            let Some(mut port) = self.shard.port(token) else { return };
+            port.received(&mut piece);
             let mut outbox = NoOutbox;
             let now = Instant::from_millis(self.now);
             let mut cx = Context::new(now, self.unix_time, PollerId(0), &mut outbox);

@@ -46,8 +46,11 @@ impl<H: Handler<Message = Infallible>> Line<'_, '_, H> {
     fn run(&mut self, said: &[u8], leaves: bool) -> Option<bool> {
         let mut outbox = NoOutbox;
         let mut cx = Context::new(Instant::from_millis(0), None, CONFIG.poller, &mut outbox);
+        let mut buffer = [0; 512];
+        let bytes = buffer.get_mut(..said.len())?;
+        bytes.copy_from_slice(said);
         let mut port = self.shard.port(self.token)?;
-        port.received(said);
+        port.received(bytes);
         if leaves {
             port.ended();
         }

@@ -640,7 +640,7 @@ impl<'s, 't> Drive<'s, 't> {
         let live = self.shard.next_open(token.index()) == Some(token);
         let from = self.ledger(line).received;
         self.book.borrow_mut().ledgers[line.id].received += if live { n } else { 0 };
-        let bytes: Vec<u8> = (from..from + n).map(pattern).collect();
+        let mut bytes: Vec<u8> = (from..from + n).map(pattern).collect();
         let mut also = 0;
         if choice >> 5 & 1 == 1 && !self.completes {
             let there = self.outputs(token, line);
@@ -655,7 +655,7 @@ impl<'s, 't> Drive<'s, 't> {
         if also > 0 {
             port.sent(also);
         }
-        let (first, second) = bytes.split_at(cut);
+        let (first, second) = bytes.split_at_mut(cut);
         let (first, second) = if swapped { (second, first) } else { (first, second) };
         port.received(first);
         if second.len() <= port.room() {

@@ -268,7 +268,7 @@ impl<'s, H: Handler> Wire<'s, H> {
         }
         let token = there.token;
         let Some(mut port) = self.shard.port(token) else { return false };
-        port.received(&bytes);
+        port.received(&mut bytes);
         let mut outbox = NoOutbox;
         let mut cx = Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut outbox);
         let next = port.run(&mut self.handler, &mut cx);
@@ -367,9 +367,9 @@ pub(crate) fn everything_is_back<H: Handler<Data = D>, D>(shard: &mut Shard<'_, 
     assert_eq!(tokens.len(), config.sockets, "a slot is lost");
     assert!(!shard.has_room());
     for token in tokens {
+        let mut bytes = vec![1; shard.port(token).expect("still open").room()];
         let mut port = shard.port(token).expect("still open");
-        let bytes = vec![1; port.room()];
-        port.received(&bytes);
+        port.received(&mut bytes);
         while port.next_event::<H::Message>().is_some() {}
         let _ = port.finish();
         input += usize::from(!bytes.is_empty());
