@@ -293,9 +293,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A driver whose sends complete later (a ring of descriptors, `io_uring`) takes the bytes from
-//! [`Port::outputs_in_flight`]: their blocks stay where they are until [`Port::sent`]. It answers [`Next::Cancel`] by
-//! ending that send.
+//! A driver whose sends complete later (a ring of descriptors, `io_uring`) says [`Port::send_started`]: the blocks stay
+//! where they are until [`Port::sent`]. It answers [`Next::Cancel`] by ending that send.
 //!
 //! # Portability
 //!
@@ -311,6 +310,7 @@
     )
 )]
 
+mod actions;
 mod address;
 pub mod balance;
 mod buffer;
@@ -320,6 +320,7 @@ mod error;
 mod handler;
 mod interest;
 pub mod life;
+pub mod poller;
 mod port;
 mod queue;
 mod shard;
@@ -328,10 +329,14 @@ mod socket;
 mod stats;
 mod storage;
 pub mod sync;
+mod table;
 mod time;
 mod timer;
 mod token;
 
+pub use actions::{
+    Calls, PIECES_MAX, SENDS_IN_A_ROW, Sent, Settled, carry_out, send_one_by_one, send_queued,
+};
 pub use address::{Address, Packed, UnixId};
 pub use buffer::{Input, Mark, Output};
 pub use config::{Config, ConfigError, Footprint, Timeouts, footprint};
@@ -344,6 +349,6 @@ pub use shard::{FreeBlocks, Refusal, Shard};
 pub use slot::Slot;
 pub use socket::{Socket, Stream};
 pub use stats::Stats;
-pub use storage::Storage;
+pub use storage::{SetupError, Storage, StorageError};
 pub use time::Instant;
 pub use token::{ListenerId, PollerId, Token};

@@ -260,12 +260,11 @@ impl<'p, 's, D> Port<'p, 's, D> {
         slot.control.chain.slices(&self.shard.output, to)
     }
 
-    /// As [`outputs`](Self::outputs), for a driver whose sends complete later: the bytes stay where
-    /// they are, and their blocks leased, until [`sent`](Self::sent) says what became of them.
-    pub fn outputs_in_flight<'a>(&'a mut self, to: &mut [&'a [u8]]) -> usize {
+    /// Tells that a send of queued bytes has begun that completes later: the bytes stay where they are, and their
+    /// blocks leased, until [`sent`](Self::sent) says what became of them.
+    pub fn send_started(&mut self) {
         self.control().flags.set(Flags::IN_FLIGHT);
         self.stall();
-        self.outputs(to)
     }
 
     /// The first `n` queued bytes have reached the operating system; with 0, a send in flight has
@@ -362,7 +361,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     /// Puts what the socket has left to do off to the next turn, so that others come in between.
-    pub fn put_off(mut self) {
+    pub fn put_off(&mut self) {
         self.keep_fresh();
         self.shard.queue(self.index);
     }
@@ -373,7 +372,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     ///
     /// The message, when the socket is not open.
     pub fn message<H: Handler<Data = D>>(
-        mut self,
+        &mut self,
         message: H::Message,
         handler: &mut H,
         cx: &mut Context<'_, H::Message>,
@@ -640,7 +639,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     /// Ends the port: what was not consumed is kept, and the driver is told what to do.
-    pub fn finish(mut self) -> Next {
+    pub fn finish(&mut self) -> Next {
         self.settle();
         self.keep_fresh();
         self.conclude()

@@ -7,7 +7,7 @@
 
 use crate::address::{Address, Packed};
 use crate::buffer::{Blocks, Hold, InputPools, LINK_BYTES};
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::error::CloseReason;
 use crate::handler::{Handler, Origin};
 use crate::life::{State, Step};
@@ -16,7 +16,7 @@ use crate::queue::Queue;
 use crate::slot::{Control, Flags, Pending, Slot};
 use crate::socket::Shared;
 use crate::stats::Stats;
-use crate::storage::{Slots, Storage};
+use crate::storage::{SetupError, Slots, Storage, StorageError};
 use crate::time::{Instant, at_or_before, millis_ceil};
 use crate::timer::{Link, Links, Wheel};
 use crate::token::Token;
@@ -127,20 +127,15 @@ impl<'s, D> Shard<'s, D> {
     ///
     /// # Errors
     ///
-    /// When the configuration can't be, or the storage is smaller than it says.
-    pub fn new(storage: Storage<'s, D>, config: &Config, now: Instant) -> Result<Self, ConfigError> {
+    /// When a setting is out of its range, or the storage is too short for the configuration.
+    pub fn new(storage: Storage<'s, D>, config: &Config, now: Instant) -> Result<Self, SetupError> {
         config.check()?;
         let Storage { slots, memory } = storage;
-        let (have, need) = (slots.len(), config.sockets);
-        let Some(slots) = slots.get_mut(..need) else {
-            let value = have as u64;
-            return Err(ConfigError { field: "storage.slots", value, allowed: "at least Config::sockets" });
-        };
-        let value = memory.len() as u64;
-        let too_small = ConfigError { field: "storage.memory", value, allowed: "at least Config::memory()" };
-        if memory.len() < config.memory() {
-            return Err(too_small);
-        }
+        StorageError::check("Storage::slots", slots.len(), config.sockets)?;
+        StorageError::check("Storage::memory", memory.len(), config.memory())?;
+        let too_small =
+            StorageError { part: "Storage::memory", length: memory.len(), needed: config.memory() };
+        let slots = slots.get_mut(..config.sockets).unwrap_or_default();
         let (output, rest) = carve(memory, config.output_blocks, config.block_size).ok_or(too_small)?;
         let (small, rest) = carve(rest, config.input_blocks, config.block_size).ok_or(too_small)?;
         let large_size = if config.receive_blocks > 0 { config.receive_size } else { 64 };
@@ -175,14 +170,20 @@ impl<'s, D> Shard<'s, D> {
 
     /// The configuration it was built with.
     #[must_use]
-    pub fn config(&self) -> &Config {
+    pub const fn config(&self) -> &Config {
         &self.config
     }
 
     /// What has happened so far.
     #[must_use]
-    pub fn stats(&self) -> &Stats {
+    pub const fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    /// Returns the time of this turn.
+    #[must_use]
+    pub const fn now(&self) -> Instant {
+        self.now
     }
 
     /// How many slots are in use: open, connecting, closing and reserved.

@@ -1,6 +1,8 @@
 //! Memory that the caller lends to a shard.
 
+use crate::config::ConfigError;
 use crate::slot::Slot;
+use crate::table::Table;
 use core::fmt;
 use core::mem::MaybeUninit;
 
@@ -17,7 +19,7 @@ use core::mem::MaybeUninit;
 /// let mut memory = [0; CONFIG.memory()];
 /// let storage = Storage { slots: &mut slots, memory: &mut memory };
 /// let shard: Shard<'_, u32> = Shard::new(storage, &CONFIG, Instant::from_millis(0))?;
-/// # Ok::<(), lightcone_core::ConfigError>(())
+/// # Ok::<(), lightcone_core::SetupError>(())
 /// ```
 pub struct Storage<'s, D> {
     /// At least [`Config::sockets`](crate::Config) of them.
@@ -35,75 +37,73 @@ impl<D> fmt::Debug for Storage<'_, D> {
     }
 }
 
-/// A table that grows into lent memory from the front and never shrinks.
-pub(crate) struct Slots<'s, D> {
-    memory: &'s mut [MaybeUninit<Slot<D>>],
-    /// INVARIANT: `memory[..used]` is initialised. Kept by `push`, the only place that changes it.
-    used: usize,
-    /// How often a slot was looked at, for tests of what looks at few of them.
-    #[cfg(test)]
-    looks: core::cell::Cell<usize>,
+/// The slots of a shard.
+pub(crate) type Slots<'s, D> = Table<'s, Slot<D>>;
+
+/// Lent memory that is too short.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct StorageError {
+    /// Which part of it.
+    pub part: &'static str,
+    /// Its length.
+    pub length: usize,
+    /// The least length that the configuration needs.
+    pub needed: usize,
 }
 
-#[expect(unsafe_code, reason = "lazily initialised lent memory; the invariant is one counter in this file")]
-impl<'s, D> Slots<'s, D> {
-    pub(crate) fn new(memory: &'s mut [MaybeUninit<Slot<D>>]) -> Self {
-        Self {
-            memory,
-            used: 0,
-            #[cfg(test)]
-            looks: core::cell::Cell::new(0),
-        }
-    }
-
-    pub(crate) fn used(&self) -> usize {
-        self.used
-    }
-
-    #[cfg(test)]
-    pub(crate) fn looks(&self) -> usize {
-        self.looks.get()
-    }
-
-    pub(crate) fn push(&mut self, slot: Slot<D>) -> Result<(), Slot<D>> {
-        let Some(place) = self.memory.get_mut(self.used) else { return Err(slot) };
-        place.write(slot);
-        self.used += 1;
-        Ok(())
-    }
-
-    #[inline]
-    pub(crate) fn get(&self, index: u32) -> Option<&Slot<D>> {
-        #[cfg(test)]
-        self.looks.update(|looks| looks + 1);
-        let slot = self.memory.get(index as usize).filter(|_| (index as usize) < self.used)?;
-        // SAFETY: it lies in `memory[..used]`, which is initialised.
-        Some(unsafe { slot.assume_init_ref() })
-    }
-
-    #[inline]
-    pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut Slot<D>> {
-        #[cfg(test)]
-        self.looks.update(|looks| looks + 1);
-        let slot = self.memory.get_mut(index as usize).filter(|_| (index as usize) < self.used)?;
-        // SAFETY: it lies in `memory[..used]`, which is initialised.
-        Some(unsafe { slot.assume_init_mut() })
+impl StorageError {
+    /// Checks the length of a part.
+    pub const fn check(part: &'static str, length: usize, needed: usize) -> Result<(), Self> {
+        if length < needed { Err(Self { part, length, needed }) } else { Ok(()) }
     }
 }
 
-#[expect(unsafe_code, reason = "lazily initialised lent memory; the invariant is one counter in this file")]
-impl<D> Drop for Slots<'_, D> {
-    fn drop(&mut self) {
-        let used = core::mem::take(&mut self.used);
-        for slot in self.memory.iter_mut().take(used) {
-            // SAFETY: `memory[..used]` is initialised, and `used` is 0 from now on.
-            unsafe { slot.assume_init_drop() };
-        }
-    }
-}
-
-impl<D> fmt::Debug for Slots<'_, D> {
+impl fmt::Display for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Slots").field("used", &self.used).field("of", &self.memory.len()).finish()
+        let Self { part, length, needed } = self;
+        write!(f, "the lent memory is too short: {part} has a length of {length}, and {needed} is needed")
+    }
+}
+
+impl core::error::Error for StorageError {}
+
+/// Why a shard or a poller cannot be built.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum SetupError {
+    /// A setting is out of its range.
+    Config(ConfigError),
+    /// The lent memory is too short.
+    Storage(StorageError),
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => error.fmt(f),
+            Self::Storage(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for SetupError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Storage(error) => Some(error),
+        }
+    }
+}
+
+impl From<ConfigError> for SetupError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl From<StorageError> for SetupError {
+    fn from(error: StorageError) -> Self {
+        Self::Storage(error)
     }
 }

@@ -794,13 +794,13 @@ fn nothing_at_all_is_no_event() {
     });
     assert_eq!(next, Next::Wait(Interest::READ));
     assert_eq!(bench.events(), [Event::Message(0)]);
-    let port = bench.shard.port(token).unwrap();
+    let mut port = bench.shard.port(token).unwrap();
     assert_eq!(port.outputs(&mut []), 0);
     assert_eq!(port.outputs(&mut [&[], &[]]), 0);
     assert_eq!(port.finish(), Next::Wait(Interest::READ));
     let next = act.tell(&mut bench, token, |socket| socket.send(b"x").unwrap());
     assert_eq!(next, Next::Send);
-    let port = bench.shard.port(token).unwrap();
+    let mut port = bench.shard.port(token).unwrap();
     assert_eq!(port.outputs(&mut []), 0);
     assert_eq!(port.finish(), Next::Send);
     assert_eq!(bench.tell(token, |port| port.sent(0)), Next::Send);

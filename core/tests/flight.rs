@@ -40,7 +40,8 @@ fn obey(socket: &mut Socket<'_, Data>, event: Event<u32>) {
 fn launch(bench: &mut Bench, token: Token) -> (Vec<*const u8>, Vec<u8>) {
     let mut port = bench.shard.port(token).unwrap();
     let mut slices = [&[][..]; 16];
-    let n = port.outputs_in_flight(&mut slices);
+    port.send_started();
+    let n = port.outputs(&mut slices);
     assert!(slices[..n].iter().all(|slice| !slice.is_empty()));
     (slices[..n].iter().map(|slice| slice.as_ptr()).collect(), slices[..n].concat())
 }
@@ -55,7 +56,7 @@ fn launched(bench: &mut Bench, token: Token, n: u32) -> (Vec<*const u8>, Vec<u8>
 
 /// The slices as they are now, up to so many bytes, without launching anything.
 fn same_place(bench: &mut Bench, token: Token, flight: &(Vec<*const u8>, Vec<u8>)) {
-    let port = bench.shard.port(token).unwrap();
+    let mut port = bench.shard.port(token).unwrap();
     let mut slices = [&[][..]; 16];
     let n = port.outputs(&mut slices);
     let places: Vec<*const u8> = slices[..n].iter().map(|slice| slice.as_ptr()).collect();

@@ -14,7 +14,8 @@
 use core::mem::MaybeUninit;
 use lightcone_core::{
     Address, CloseReason, Config, ConfigError, ErrorKind, Event, Full, Input, Instant, Interest, Next,
-    Origin, Output, Port, Refusal, Shard, Slot, Socket, Stats, Storage, Stream, Timeouts, Token, footprint,
+    Origin, Output, Port, Refusal, SetupError, Shard, Slot, Socket, Stats, Storage, Stream, Timeouts, Token,
+    footprint,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use std::rc::Rc;
@@ -29,6 +30,7 @@ assert_impl_all!(ErrorKind: Send, Sync, Copy, core::error::Error);
 assert_impl_all!(Full: Send, Sync, Copy, core::error::Error);
 assert_impl_all!(Refusal: Send, Sync, Copy, core::error::Error);
 assert_impl_all!(ConfigError: Send, Sync, Copy, core::error::Error);
+assert_impl_all!(SetupError: Send, Sync, Copy, core::error::Error);
 assert_impl_all!(Origin: Send, Sync, Copy);
 assert_impl_all!(Interest: Send, Sync, Copy);
 assert_impl_all!(Next: Send, Sync, Copy);
@@ -106,7 +108,7 @@ fn the_footprint_is_what_the_types_take() {
 }
 
 /// Builds a shard in so much memory and so many slots.
-fn built(config: &Config, slots: usize, memory: usize) -> Result<(), ConfigError> {
+fn built(config: &Config, slots: usize, memory: usize) -> Result<(), SetupError> {
     let mut slots: Vec<MaybeUninit<Slot<u8>>> = (0..slots).map(|_| MaybeUninit::uninit()).collect();
     let mut memory = vec![0; memory];
     let storage = Storage { slots: &mut slots, memory: &mut memory };
@@ -119,9 +121,12 @@ fn storage_must_be_as_large_as_the_configuration_says_and_may_be_larger() {
     let memory = config.memory();
     assert_eq!(built(&config, 3, memory), Ok(()));
     assert_eq!(built(&config, 9, memory + 12_345), Ok(()));
-    assert_eq!(built(&config, 2, memory).unwrap_err().field, "storage.slots");
-    assert_eq!(built(&config, 3, memory - 1).unwrap_err().field, "storage.memory");
-    assert_eq!(built(&config, 0, 0).unwrap_err().field, "storage.slots");
+    let told = |slots, memory| built(&config, slots, memory).unwrap_err().to_string();
+    let short = "the lent memory is too short: ";
+    assert_eq!(told(2, memory), format!("{short}Storage::slots has a length of 2, and 3 is needed"));
+    let one_less = format!("{short}Storage::memory has a length of {}, and {memory} is needed", memory - 1);
+    assert_eq!(told(3, memory - 1), one_less);
+    assert_eq!(told(0, 0), format!("{short}Storage::slots has a length of 0, and 3 is needed"));
 }
 
 #[test]

@@ -367,9 +367,7 @@ impl Walk {
                 assert!(there > 0, "told to send nothing");
                 if self.completes {
                     self.lines.get_mut(&token).unwrap().flight = Some(there);
-                    self.tell(token, |port| {
-                        let _ = port.outputs_in_flight(&mut [&[][..]; 16]);
-                    });
+                    self.tell(token, |port| port.send_started());
                     return;
                 }
                 let n = if self.random.one_in(3) { there } else { self.random.below(there + 1) };

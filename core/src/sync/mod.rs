@@ -14,6 +14,7 @@
 //! | a [`WakeFlag`] | producers by `notify`, its poller by the rest | always, by read-modify-write |
 //! | a [`Gate`] | posters by `post`, whoever has its [`Pass`] by the rest | always, by read-modify-write |
 //! | a [`Counter`] | its one writer by load and store, everyone by load | always; nothing is published through it |
+//! | an [`AtomicMin`] | everyone | always, by read-modify-write |
 //! | a [`Load`] | everyone | always; a hint, nothing is published through it |
 //!
 //! A target without compare-and-swap (Cortex-M0, for instance) has [`Counter`] alone: one poller needs no more.
@@ -32,6 +33,7 @@ with_exchange! {
     mod gate;
     mod load;
     mod mailbox;
+    mod min;
     mod ord;
     mod padded;
     mod slot;
@@ -42,6 +44,7 @@ with_exchange! {
     #[cfg(not(loom))]
     pub use mailbox::StaticMailbox;
     pub use mailbox::{Mailbox, Popped, PushError, Receiver, SlotsError};
+    pub use min::AtomicMin;
     pub use padded::Padded;
     pub use slot::Slot;
     pub use wake::WakeFlag;

@@ -307,7 +307,7 @@ impl<'h, 's, H: Handler> Poller<'h, 's, H> {
     }
 
     fn deliver(&mut self, token: Token, message: H::Message) {
-        let Some(port) = self.shard.port(token) else { return };
+        let Some(mut port) = self.shard.port(token) else { return };
         let mut cx = Context::new(self.now, None, self.io.me, &mut self.io);
         if let Ok(next) = port.message(message, &mut self.handler, &mut cx) {
             self.act(token, next);

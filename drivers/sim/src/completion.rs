@@ -64,7 +64,8 @@ impl<H: Handler, T: Twin> Poller<'_, H, T> {
         let mut port = core_call(|| self.shard.port(token))?;
         let end = self.io.end(token)?;
         let mut pieces: [&[u8]; GATHER_MAX] = [&[]; GATHER_MAX];
-        let count = core_call(|| port.outputs_in_flight(&mut pieces));
+        core_call(|| port.send_started());
+        let count = core_call(|| port.outputs(&mut pieces));
         let pieces = &pieces[..count];
         let bytes: Vec<u8> = pieces.concat();
         let places = pieces.iter().map(|piece| (piece.as_ptr().addr(), piece.len())).collect();

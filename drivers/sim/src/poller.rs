@@ -376,7 +376,7 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
     }
 
     fn put_off(&mut self, token: Token) {
-        if let Some(port) = core_call(|| self.shard.port(token)) {
+        if let Some(mut port) = core_call(|| self.shard.port(token)) {
             core_call(|| port.put_off());
             self.io.entry(token).put_off = Some(self.shared.turn.get());
         }
@@ -563,7 +563,7 @@ impl<'s, H: Handler, T: Twin> Poller<'s, H, T> {
     }
 
     fn deliver(&mut self, token: Token, message: H::Message, world: &mut World) {
-        let Some(port) = core_call(|| self.shard.port(token)) else { return };
+        let Some(mut port) = core_call(|| self.shard.port(token)) else { return };
         let mut outlet = Outlet { io: &mut self.io, world };
         let mut cx = Context::new(self.now, Some(0), PollerId(token.poller().0), &mut outlet);
         if let Ok(next) = core_call(|| port.message(message, &mut self.handler, &mut cx)) {

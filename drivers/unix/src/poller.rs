@@ -284,7 +284,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
                 }
                 Next::Send if sends == SENDS_IN_A_ROW => {
                     self.current = None;
-                    if let Some(port) = self.shard.port(token) {
+                    if let Some(mut port) = self.shard.port(token) {
                         port.put_off();
                     }
                     return;
@@ -521,7 +521,7 @@ impl<'h, 's, D: Driver, H: Handler> Poller<'h, 's, D, H> {
     }
 
     fn deliver(&mut self, token: Token, message: H::Message) {
-        let Some(port) = self.shard.port(token) else { return self.aside(|| drop(message)) };
+        let Some(mut port) = self.shard.port(token) else { return self.aside(|| drop(message)) };
         self.current = Some(token);
         let mut cx = Context::new(self.now, self.unix_time, self.io.me, &mut self.io);
         match port.message(message, &mut self.handler, &mut cx) {

@@ -240,7 +240,7 @@ impl<'s, H: Handler> StandIn<'s, H> {
         let mut callback = worker.callback(lane);
         let next = match step {
             Step::Begin | Step::Due => callback.run(&mut port),
-            Step::Message(message) => match callback.message(port, message) {
+            Step::Message(message) => match callback.message(&mut port, message) {
                 Ok(next) => next,
                 Err(late) => return worker.lose(late),
             },

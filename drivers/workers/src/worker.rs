@@ -217,7 +217,7 @@ impl<'b, H: Handler> Callback<'b, H> {
     /// Delivers a message, or gives it back.
     pub(crate) fn message(
         &mut self,
-        port: Port<'_, '_, H::Data>,
+        port: &mut Port<'_, '_, H::Data>,
         message: H::Message,
     ) -> Result<Next, H::Message> {
         let poller = self.outbox.lane.token.poller();

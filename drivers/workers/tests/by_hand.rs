@@ -208,7 +208,7 @@ impl Bench {
     fn deliver(&mut self, token: Token, message: Message) -> Next {
         let mut outbox = NoOutbox;
         let mut cx = Context::new(Instant::from_millis(0), None, token.poller(), &mut outbox);
-        let port = self.shard.port(token).unwrap();
+        let mut port = self.shard.port(token).unwrap();
         port.message(message, &mut self.offload, &mut cx).unwrap()
     }
 

@@ -132,7 +132,7 @@ impl<H: Handler + 'static> Rig<H> {
     }
 
     pub(super) fn message(&mut self, peer: usize, message: H::Message) {
-        let Some(port) = self.shard.port(self.peers[peer].token) else { return };
+        let Some(mut port) = self.shard.port(self.peers[peer].token) else { return };
         let mut outbox = NoOutbox;
         let now = Instant::from_millis(self.now);
         let mut cx = Context::new(now, self.unix_time, PollerId(0), &mut outbox);
@@ -175,7 +175,7 @@ impl<H: Handler + 'static> Rig<H> {
 
     /// What is left of all blocks when nothing is queued or kept.
     pub(super) fn queued(&mut self, peer: usize) -> usize {
-        let Some(port) = self.shard.port(self.peers[peer].token) else { return 0 };
+        let Some(mut port) = self.shard.port(self.peers[peer].token) else { return 0 };
         let mut slices = [&[][..]; 64];
         let n = port.outputs(&mut slices);
         let queued = slices[..n].iter().map(|slice| slice.len()).sum();

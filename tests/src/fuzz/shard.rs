@@ -570,7 +570,7 @@ impl<'s, 't> Drive<'s, 't> {
                 self.line(token).flight = Some(there);
                 let early = self.fault == Fault::EarlyLanding;
                 self.tell(token, |port| {
-                    let _ = port.outputs_in_flight(&mut [&[][..]; 16]);
+                    port.send_started();
                     if early {
                         port.sent(there);
                     }
@@ -697,7 +697,7 @@ impl<'s, 't> Drive<'s, 't> {
     fn message(&mut self, token: Token) {
         let mut outbox = NoOutbox;
         let mut cx = Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut outbox);
-        let port = self.shard.port(token).expect("still open");
+        let mut port = self.shard.port(token).expect("still open");
         match port.message(5, &mut self.handler, &mut cx) {
             Ok(next) => self.ordered(token, next),
             Err(message) => {

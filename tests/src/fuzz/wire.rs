@@ -149,13 +149,13 @@ impl<'s, H: Handler> Wire<'s, H> {
     }
 
     pub(crate) fn put_off(&mut self, peer: usize) {
-        if let Some(port) = self.shard.port(self.peers[peer].token) {
+        if let Some(mut port) = self.shard.port(self.peers[peer].token) {
             port.put_off();
         }
     }
 
     pub(crate) fn message(&mut self, peer: usize, message: H::Message) {
-        let Some(port) = self.shard.port(self.peers[peer].token) else {
+        let Some(mut port) = self.shard.port(self.peers[peer].token) else {
             assert!(self.peers[peer].closed, "gone without a close");
             return;
         };

@@ -1,0 +1,259 @@
+//! The connections of a poller, and what its handlers reach through their context.
+
+use core::mem::MaybeUninit;
+
+use heapless::{Deque, Vec};
+
+use crate::table::Table;
+use crate::{
+    Address, Calls, ConnectError, Context, ErrorKind, Handler, Instant, Interest, Next, Outbox, PollerId,
+    Port, Rejected, Sent, Settled, Shard, Token, carry_out,
+};
+
+use super::membership::Membership;
+use super::transport::Transport;
+
+/// What a poller keeps of one connection, in the memory lent to it.
+#[derive(Debug)]
+pub struct ConnectionEntry<R> {
+    pub(crate) connection: Option<R>,
+    pub(crate) interest: Interest,
+    /// The low bytes of the token's generation, since handlers may ask with a token whose socket has ended.
+    generation: [u8; 3],
+}
+
+static_assertions::const_assert_eq!(size_of::<ConnectionEntry<core::num::NonZeroU32>>(), 8);
+
+impl<R> ConnectionEntry<R> {
+    const EMPTY: Self = Self { connection: None, interest: Interest::NONE, generation: [0; 3] };
+
+    const fn belongs_to(&self, token: Token) -> bool {
+        let ([a, b, c], [x, y, z]) = (self.generation, low_bytes(token));
+        a == x && b == y && c == z
+    }
+}
+
+const fn low_bytes(token: Token) -> [u8; 3] {
+    let [a, b, c, _] = token.generation().to_le_bytes();
+    [a, b, c]
+}
+
+/// A connect that a handler has asked for.
+#[derive(Debug)]
+pub(crate) struct PendingConnect<P> {
+    pub(crate) token: Token,
+    pub(crate) to: Address,
+    pub(crate) tag: u64,
+    pub(crate) permit: P,
+}
+
+/// Everything of a poller that callbacks reach: all but the shard and the handler themselves.
+pub(crate) struct Io<'s, T: Transport, L, P, const BATCH: usize> {
+    me: PollerId,
+    pub(crate) now: Instant,
+    pub(crate) unix_time: Option<u64>,
+    pub(crate) transport: T,
+    pub(crate) membership: L,
+    pub(crate) connections: Table<'s, ConnectionEntry<T::Registered>>,
+    /// Slots that are kept ready, so that a connect has its token at once.
+    reserved: Vec<Token, BATCH>,
+    pub(crate) pending_connects: Deque<PendingConnect<P>, BATCH>,
+}
+
+impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
+    pub(crate) fn new(
+        me: PollerId,
+        now: Instant,
+        transport: T,
+        membership: L,
+        connections: &'s mut [MaybeUninit<ConnectionEntry<T::Registered>>],
+    ) -> Self {
+        Self {
+            me,
+            now,
+            unix_time: None,
+            transport,
+            membership,
+            connections: Table::new(connections),
+            reserved: Vec::new(),
+            pending_connects: Deque::new(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn interest(&self, token: Token) -> Option<Interest> {
+        self.connections.get(token.index()).map(|entry| entry.interest)
+    }
+
+    /// The connection of a token whose socket has not ended, and what carries it.
+    #[inline]
+    pub(crate) fn connection(&mut self, token: Token) -> Option<(&mut T, &mut T::Registered)> {
+        let entry = self.connections.get_mut(token.index())?;
+        Some((&mut self.transport, entry.connection.as_mut()?))
+    }
+
+    /// The same for a token that may be stale.
+    pub(crate) fn connection_of(&mut self, token: Token) -> Option<(&mut T, &mut T::Registered)> {
+        let entry = self.connections.get_mut(token.index())?;
+        if token.poller() != self.me || !entry.belongs_to(token) {
+            return None;
+        }
+        Some((&mut self.transport, entry.connection.as_mut()?))
+    }
+
+    /// Puts a connection in its place.
+    pub(crate) fn insert(&mut self, token: Token, connection: Option<T::Registered>, interest: Interest) {
+        let index = token.index();
+        while self.connections.used() <= index as usize {
+            let pushed = self.connections.push(ConnectionEntry::EMPTY);
+            assert!(pushed.is_ok(), "`Poller::new` checks that each slot has a place here");
+        }
+        if let Some(entry) = self.connections.get_mut(index) {
+            *entry = ConnectionEntry { connection, interest, generation: low_bytes(token) };
+        }
+    }
+
+    /// Keeps slots ready for the connects of a turn. If none was used since, this is a comparison.
+    #[inline]
+    pub(crate) fn reserve<D>(&mut self, shard: &mut Shard<'_, D>) {
+        if T::CONNECTS && !self.reserved.is_full() {
+            self.reserve_all(shard);
+        }
+    }
+
+    #[cold]
+    fn reserve_all<D>(&mut self, shard: &mut Shard<'_, D>) {
+        while !self.reserved.is_full()
+            && let Some(token) = shard.reserve()
+        {
+            let _ = self.reserved.push(token); // it is not full
+        }
+    }
+
+    /// Gives up the slots of connects that have not begun, and their permits.
+    pub(crate) fn release_reserved<D>(&mut self, shard: &mut Shard<'_, D>) {
+        while let Some(token) = self.reserved.pop() {
+            shard.give_back(token);
+        }
+        while let Some(connect) = self.pending_connects.pop_front() {
+            shard.give_back(connect.token);
+        }
+    }
+
+    pub(crate) fn connect<M>(&mut self, to: &Address, tag: u64) -> Result<Token, ConnectError>
+    where
+        L: Membership<T::Unregistered, T::Listener, M, Permit = P>,
+    {
+        if !T::CONNECTS {
+            return Err(ConnectError::Unsupported);
+        }
+        let permit = self.membership.acquire().ok_or(ConnectError::Full)?;
+        let token = self.reserved.pop().ok_or(ConnectError::Full)?;
+        // there are as many places as slots are kept ready
+        let _ = self.pending_connects.push_back(PendingConnect { token, to: *to, tag, permit });
+        Ok(token)
+    }
+}
+
+impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
+    /// What a callback is given beside its socket.
+    #[inline]
+    pub(crate) fn context<M>(&mut self) -> Context<'_, M>
+    where
+        Self: Outbox<M>,
+    {
+        Context::new(self.now, self.unix_time, self.me, self)
+    }
+
+    /// Delivers what is due for a socket, and carries out what follows.
+    #[inline(always)]
+    pub(crate) fn run<H: Handler>(
+        &mut self,
+        token: Token,
+        port: &mut Port<'_, 's, H::Data>,
+        handler: &mut H,
+    ) -> Settled
+    where
+        Self: Outbox<H::Message>,
+    {
+        let next = port.run(handler, &mut self.context());
+        self.carry_out(token, port, next, handler)
+    }
+
+    /// Carries out a socket's orders.
+    #[inline(always)]
+    pub(crate) fn carry_out<H: Handler>(
+        &mut self,
+        token: Token,
+        port: &mut Port<'_, 's, H::Data>,
+        next: Next,
+        handler: &mut H,
+    ) -> Settled
+    where
+        Self: Outbox<H::Message>,
+    {
+        let mut calls = ConnectionCalls { io: self, token };
+        carry_out(port, next, 0, &mut calls, |port, calls| port.run(handler, &mut calls.io.context()))
+    }
+}
+
+impl<T, L, M, const BATCH: usize> Outbox<M> for Io<'_, T, L, L::Permit, BATCH>
+where
+    T: Transport,
+    L: Membership<T::Unregistered, T::Listener, M>,
+{
+    fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>> {
+        self.membership.post(to, message)
+    }
+
+    fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
+        self.membership.broadcast(message, clone)
+    }
+
+    fn connect(&mut self, to: &Address, tag: u64) -> Result<Token, ConnectError> {
+        Io::connect(self, to, tag)
+    }
+
+    fn local_address(&self, token: Token) -> Option<Address> {
+        let entry = self.connections.get(token.index())?;
+        if token.poller() != self.me || !entry.belongs_to(token) {
+            return None;
+        }
+        self.transport.local_address(entry.connection.as_ref()?)
+    }
+}
+
+/// The calls of one connection. One that has none (it could not be begun) is as good as broken.
+pub(crate) struct ConnectionCalls<'a, 's, T: Transport, L, P, const BATCH: usize> {
+    pub(crate) io: &'a mut Io<'s, T, L, P, BATCH>,
+    pub(crate) token: Token,
+}
+
+impl<T: Transport, L, P, const BATCH: usize> Calls for ConnectionCalls<'_, '_, T, L, P, BATCH> {
+    #[inline(always)]
+    fn send(&mut self, bytes: &[u8]) -> Sent {
+        match self.io.connection(self.token) {
+            Some((transport, connection)) => transport.send(connection, self.token, bytes),
+            None => Sent::Failed(ErrorKind::Other),
+        }
+    }
+
+    fn send_vectored(&mut self, pieces: &[&[u8]]) -> Sent {
+        match self.io.connection(self.token) {
+            Some((transport, connection)) => transport.send_vectored(connection, self.token, pieces),
+            None => Sent::Failed(ErrorKind::Other),
+        }
+    }
+
+    fn shutdown_write(&mut self) -> Result<(), ErrorKind> {
+        let Some((transport, connection)) = self.io.connection(self.token) else {
+            return Err(ErrorKind::Other);
+        };
+        transport.shutdown_write(connection, self.token)
+    }
+
+    fn cancel_send(&mut self) -> Option<usize> {
+        let Some((transport, connection)) = self.io.connection(self.token) else { return Some(0) };
+        transport.cancel_send(connection, self.token)
+    }
+}

@@ -1,0 +1,254 @@
+//! What a poller has to do with other pollers and threads.
+
+use core::fmt;
+use core::time::Duration;
+
+use heapless::Deque;
+
+use crate::{Address, ListenerId, Rejected, Token};
+
+/// An accepted connection that has no poller yet.
+#[derive(Debug)]
+pub struct AcceptedSocket<C> {
+    /// The connection.
+    pub connection: C,
+    /// The address of its peer.
+    pub peer: Address,
+    /// Where it was accepted.
+    pub listener: ListenerId,
+}
+
+/// An accepted connection and the poller's load that is reserved for it.
+#[derive(Debug)]
+pub struct AssignedSocket<C, P> {
+    /// The connection.
+    pub connection: C,
+    /// The address of its peer.
+    pub peer: Address,
+    /// Where it was accepted.
+    pub listener: ListenerId,
+    /// A permit for one more socket on the poller that it is assigned to.
+    pub permit: P,
+}
+
+/// Where an accepted connection goes.
+#[derive(Debug)]
+pub enum Placement<C, P> {
+    /// It stays with the poller that accepted it.
+    Here(AssignedSocket<C, P>),
+    /// It is on its way to another poller.
+    Elsewhere,
+    /// No poller has room for it now.
+    NoRoom(AcceptedSocket<C>),
+}
+
+/// What threads ask of a poller. Commands go before messages and are not crowded out by them.
+pub enum Command<C, L, P> {
+    /// Takes over an accepted connection.
+    Assign(AssignedSocket<C, P>),
+    /// Connects to an address.
+    Connect {
+        /// The address.
+        to: Address,
+        /// What `admit` is told.
+        tag: u64,
+        /// A permit for one more socket.
+        permit: P,
+    },
+    /// Accepts connections from a listener.
+    Listen {
+        /// The listener.
+        listener: L,
+        /// Its number.
+        id: ListenerId,
+    },
+    /// Closes a listener.
+    CloseListener {
+        /// Its number.
+        id: ListenerId,
+    },
+    /// Closes a socket: what is queued is sent first, unless it is aborted.
+    CloseSocket {
+        /// The socket.
+        token: Token,
+        /// Whether to close it at once.
+        abort: bool,
+    },
+    /// Shuts down within the grace time.
+    Stop {
+        /// How long sockets may go on.
+        grace: Duration,
+    },
+}
+
+impl<C, L, P> fmt::Debug for Command<C, L, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Assign(_) => "Assign",
+            Self::Connect { .. } => "Connect",
+            Self::Listen { .. } => "Listen",
+            Self::CloseListener { .. } => "CloseListener",
+            Self::CloseSocket { .. } => "CloseSocket",
+            Self::Stop { .. } => "Stop",
+        })
+    }
+}
+
+/// A message on its way.
+#[derive(Debug)]
+pub enum Envelope<M> {
+    /// For one socket.
+    Post(Token, M),
+    /// For every open socket, with what makes the copies.
+    Broadcast(M, fn(&M) -> M),
+}
+
+/// A poller's place among others: [`Alone`], or [`Member`](super::Member) of a [`Group`](super::Group).
+///
+/// `C` is an [unregistered connection](super::Transport::Unregistered), `L` a listener and `M` a message.
+pub trait Membership<C, L, M> {
+    /// One socket's share of a poller's load, from the moment at which the poller is chosen.
+    type Permit;
+
+    /// Posts a message from this poller.
+    ///
+    /// # Errors
+    ///
+    /// The message, when it was not taken.
+    fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>>;
+
+    /// Posts a message to every open socket, from this poller.
+    ///
+    /// # Errors
+    ///
+    /// The message, when not every poller took it.
+    fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>>;
+
+    /// Acquires a permit for one more socket on this poller, if it has room.
+    fn acquire(&mut self) -> Option<Self::Permit>;
+
+    /// Keeps the permit of a socket that has come.
+    fn absorb(&mut self, permit: Self::Permit);
+
+    /// Releases the permit of a socket that has ended.
+    fn release(&mut self);
+
+    /// Returns whether an accepted connection could be placed now. `here` says whether this poller's shard has room.
+    fn has_room(&self, here: bool) -> bool;
+
+    /// Chooses a poller for an accepted connection.
+    fn place(&mut self, accepted: AcceptedSocket<C>) -> Placement<C, Self::Permit>;
+
+    /// Takes the next command.
+    fn next_command(&mut self) -> Option<Command<C, L, Self::Permit>>;
+
+    /// Takes the next message.
+    fn next_envelope(&mut self) -> Option<Envelope<M>>;
+
+    /// Returns whether there is a command.
+    fn has_command(&self) -> bool;
+
+    /// Returns whether there is a message.
+    fn has_envelope(&self) -> bool;
+
+    /// Refuses everything from now on. What was taken before is still to be had.
+    fn close(&mut self);
+
+    /// Returns whether, after [`close`](Self::close), nothing will come any more. Commands and messages must have been
+    /// taken until there was none.
+    fn is_finished(&self) -> bool;
+}
+
+/// A poller that has no others beside it, and so needs no atomics.
+///
+/// Its sockets can post messages to each other, of which up to `MAIL` wait, at least one.
+///
+/// ```
+/// use lightcone_core::poller::Alone;
+///
+/// let silent: Alone = Alone::new();
+/// let chat: Alone<&'static str, 8> = Alone::new();
+/// # let _ = (silent, chat);
+/// ```
+#[derive(Debug)]
+pub struct Alone<M = core::convert::Infallible, const MAIL: usize = 1> {
+    mail: Deque<Envelope<M>, MAIL>,
+    closed: bool,
+}
+
+impl<M, const MAIL: usize> Alone<M, MAIL> {
+    /// Creates the place of a lone poller.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { mail: Deque::new(), closed: false }
+    }
+
+    fn push(&mut self, envelope: Envelope<M>) -> Result<(), Rejected<M>> {
+        let message = |envelope| match envelope {
+            Envelope::Post(_, message) | Envelope::Broadcast(message, _) => message,
+        };
+        if self.closed {
+            return Err(Rejected::Gone(message(envelope)));
+        }
+        self.mail.push_back(envelope).map_err(|envelope| Rejected::Full(message(envelope)))
+    }
+}
+
+impl<M, const MAIL: usize> Default for Alone<M, MAIL> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<C, L, M, const MAIL: usize> Membership<C, L, M> for Alone<M, MAIL> {
+    type Permit = ();
+
+    fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>> {
+        self.push(Envelope::Post(to, message))
+    }
+
+    fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
+        self.push(Envelope::Broadcast(message, clone))
+    }
+
+    fn acquire(&mut self) -> Option<()> {
+        Some(())
+    }
+
+    fn absorb(&mut self, (): ()) {}
+
+    fn release(&mut self) {}
+
+    fn has_room(&self, here: bool) -> bool {
+        here
+    }
+
+    fn place(&mut self, accepted: AcceptedSocket<C>) -> Placement<C, ()> {
+        let AcceptedSocket { connection, peer, listener } = accepted;
+        Placement::Here(AssignedSocket { connection, peer, listener, permit: () })
+    }
+
+    fn next_command(&mut self) -> Option<Command<C, L, ()>> {
+        None
+    }
+
+    fn next_envelope(&mut self) -> Option<Envelope<M>> {
+        self.mail.pop_front()
+    }
+
+    fn has_command(&self) -> bool {
+        false
+    }
+
+    fn has_envelope(&self) -> bool {
+        !self.mail.is_empty()
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+    }
+
+    fn is_finished(&self) -> bool {
+        self.closed && self.mail.is_empty()
+    }
+}

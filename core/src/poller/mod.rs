@@ -1,0 +1,20 @@
+//! The loop of a poller, over whatever carries bytes: the same for every driver.
+//!
+//! The files of this module name the items of the crate's root, `crate::sync`, `crate::balance` and `crate::table`, and
+//! nothing else of the crate, so that the models can compile these very files over loom's atomics.
+
+mod accept;
+#[cfg(all(target_has_atomic = "ptr", target_has_atomic = "32"))]
+mod group;
+mod io;
+mod membership;
+mod transport;
+mod turn;
+
+pub use accept::ListenerEntry;
+#[cfg(all(target_has_atomic = "ptr", target_has_atomic = "32"))]
+pub use group::{ConnectRefused, Group, GroupTypes, LoadPermit, Member, PollerHandle, Wake};
+pub use io::ConnectionEntry;
+pub use membership::{AcceptedSocket, Alone, AssignedSocket, Command, Envelope, Membership, Placement};
+pub use transport::{Accept, Connect, ConnectResult, Received, Transport};
+pub use turn::{PanicOwner, Poller, PollerStorage};

@@ -1,0 +1,851 @@
+//! The loop: what a poller does in a turn, and in which order.
+
+use core::fmt;
+use core::mem::MaybeUninit;
+use core::time::Duration;
+
+use heapless::Deque;
+
+use crate::{
+    Address, CloseReason, ConnectError, ErrorKind, Handler, Instant, Interest, ListenerId, Origin, Port,
+    Rejected, Settled, SetupError, Shard, Stats, StorageError, Token,
+};
+
+use super::accept::{ACCEPTS_A_TURN, Acceptor, ListenerEntry};
+use super::io::{ConnectionEntry, Io, PendingConnect};
+use super::membership::{AcceptedSocket, AssignedSocket, Command, Envelope, Membership, Placement};
+use super::transport::{Accept, Connect, ConnectResult, Received, Transport};
+
+/// The most commands, and the most messages, of one turn.
+const MAIL_A_TURN: usize = 256;
+/// The most sockets that one broadcast reaches in a turn.
+const BROADCAST_A_TURN: usize = 1_024;
+
+/// The memory of a poller beside its shard's [`Storage`](crate::Storage).
+pub struct PollerStorage<'s, T: Transport> {
+    /// At least [`Config::sockets`](crate::Config) places.
+    pub connections: &'s mut [MaybeUninit<ConnectionEntry<T::Registered>>],
+    /// As many places as there may be listeners, all `None`.
+    pub listeners: &'s mut [Option<ListenerEntry<T::Listener>>],
+    /// What is received into. A transport that completes needs none.
+    pub buffer: &'s mut [u8],
+}
+
+impl<T: Transport> fmt::Debug for PollerStorage<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PollerStorage")
+            .field("connections", &self.connections.len())
+            .field("listeners", &self.listeners.len())
+            .field("buffer", &self.buffer.len())
+            .finish()
+    }
+}
+
+/// A message for every socket, and how far it has come.
+struct Broadcast<M> {
+    message: M,
+    clone: fn(&M) -> M,
+    from: u32,
+}
+
+/// What a turn may still do.
+#[derive(Clone, Copy, Default)]
+struct Budget {
+    commands: usize,
+    messages: usize,
+    broadcast: usize,
+}
+
+/// How far the end of a poller has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Running,
+    /// Sockets finish what they have begun, until the deadline. Those from `announce_from` on are still to be told.
+    Stopping {
+        deadline: Instant,
+        announce_from: Option<u32>,
+    },
+    /// What is left is aborted, from this place on. Cancelled sends may complete later.
+    Aborting {
+        from: u32,
+    },
+    /// No socket is left. Mailboxes are closed, and what is in them is refused.
+    Closing,
+    Over,
+}
+
+/// The program's code that runs.
+#[derive(Clone, Copy)]
+enum PanicScope {
+    /// None.
+    Engine,
+    /// `admit` of an accepted socket, the filter, or a message's `clone` or `drop`.
+    Program,
+    /// `admit` of a connect.
+    Connect(Token),
+    /// A callback of this socket.
+    Callback(Token),
+}
+
+/// Whose a panic was, by [`Poller::recover`].
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum PanicOwner {
+    /// Not the program's: the engine, or what is below it, is broken.
+    Engine,
+    /// The program's, but not a socket's. Nothing is lost but what it panicked over.
+    Program,
+    /// A callback of this socket, which ends. [`Poller::run`] it; if its `close` panics as well, run it once more.
+    Socket(Token),
+}
+
+/// One poller: a [`Shard`], a handler, and the loop that carries what the one says to the other.
+///
+/// It is a state machine as its shard is: it waits for nothing and asks no clock. What has happened outside is told by
+/// the `on_` methods. `T` carries the bytes, `L` is the poller's place among others. In one turn handlers may begin
+/// `BATCH` connects; that many slots are kept ready for them, if the transport can connect, and are missing from
+/// [`Config::sockets`](crate::Config).
+///
+/// A driver calls, again and again:
+///
+/// 1. [`begin_turn`](Self::begin_turn) with the time;
+/// 2. `on_readable`, `on_writable`, and so on, for each event of its last wait;
+/// 3. [`turn`](Self::turn), for everything else that is due;
+/// 4. [`next_turn`](Self::next_turn), which says how long it may wait for events;
+///
+/// until [`is_over`](Self::is_over). A turn does the following, each with a bound:
+///
+/// | what | at most |
+/// | --- | --- |
+/// | events | as many as the driver tells; one receive each, and four sends in a row |
+/// | accepted connections | 64 a listener |
+/// | commands of other threads | 256 |
+/// | sockets that are due by themselves: timeouts, deferred sends, free blocks | those that were due when the turn began |
+/// | messages | 256, and 1,024 deliveries of a broadcast |
+/// | connects that handlers have asked for | `BATCH` |
+/// | when it is told to stop: `shutdown` to all sockets | once |
+///
+/// So a message that was posted before a stop is delivered before `shutdown`, unless there are more than 256.
+pub struct Poller<'s, H, T, L, const BATCH: usize = 16>
+where
+    H: Handler,
+    T: Transport,
+    L: Membership<T::Unregistered, T::Listener, H::Message>,
+{
+    shard: Shard<'s, H::Data>,
+    handler: H,
+    io: Io<'s, T, L, L::Permit, BATCH>,
+    buffer: &'s mut [u8],
+    acceptor: Acceptor<'s, T>,
+    /// Accepted connections that stay here and are not admitted yet.
+    assigned: Deque<AssignedSocket<T::Unregistered, L::Permit>, BATCH>,
+    broadcast: Option<Broadcast<H::Message>>,
+    budget: Budget,
+    scope: PanicScope,
+    phase: Phase,
+    /// Sockets closed by a shutdown before the grace time was over, once it is over.
+    closed_in_time: Option<u64>,
+    unwatchable: u64,
+}
+
+impl<H, T, L, const BATCH: usize> fmt::Debug for Poller<'_, H, T, L, BATCH>
+where
+    H: Handler,
+    T: Transport,
+    L: Membership<T::Unregistered, T::Listener, H::Message>,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Poller")
+            .field("shard", &self.shard)
+            .field("phase", &self.phase)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'s, H, T, L, const BATCH: usize> Poller<'s, H, T, L, BATCH>
+where
+    H: Handler,
+    T: Transport,
+    L: Membership<T::Unregistered, T::Listener, H::Message>,
+{
+    /// Creates a poller from its parts.
+    ///
+    /// # Errors
+    ///
+    /// When the storage is too short for the shard.
+    pub fn new(
+        shard: Shard<'s, H::Data>,
+        handler: H,
+        transport: T,
+        membership: L,
+        storage: PollerStorage<'s, T>,
+    ) -> Result<Self, SetupError> {
+        const { assert!(BATCH > 0, "a turn has room for one connect and one accepted connection") };
+        let PollerStorage { connections, listeners, buffer } = storage;
+        let config = shard.config();
+        StorageError::check("PollerStorage::connections", connections.len(), config.sockets)?;
+        let io = Io::new(config.poller, shard.now(), transport, membership, connections);
+        Ok(Self {
+            shard,
+            handler,
+            io,
+            buffer,
+            acceptor: Acceptor::new(listeners),
+            assigned: Deque::new(),
+            broadcast: None,
+            budget: Budget::default(),
+            scope: PanicScope::Engine,
+            phase: Phase::Running,
+            closed_in_time: None,
+            unwatchable: 0,
+        })
+    }
+
+    /// Returns the shard.
+    pub const fn shard(&self) -> &Shard<'s, H::Data> {
+        &self.shard
+    }
+
+    /// Returns the handler.
+    pub const fn handler(&self) -> &H {
+        &self.handler
+    }
+
+    /// Returns the handler, to be changed.
+    pub const fn handler_mut(&mut self) -> &mut H {
+        &mut self.handler
+    }
+
+    /// Returns the transport.
+    #[inline]
+    pub const fn transport(&self) -> &T {
+        &self.io.transport
+    }
+
+    /// Returns the transport, to be changed.
+    #[inline]
+    pub const fn transport_mut(&mut self) -> &mut T {
+        &mut self.io.transport
+    }
+
+    /// Returns the transport and a socket's connection.
+    pub fn connection_mut(&mut self, token: Token) -> Option<(&mut T, &mut T::Registered)> {
+        self.io.connection_of(token)
+    }
+
+    /// Returns the poller's place among others.
+    #[inline]
+    pub const fn membership(&self) -> &L {
+        &self.io.membership
+    }
+
+    /// Returns what has happened so far.
+    #[inline]
+    pub const fn stats(&self) -> &Stats {
+        self.shard.stats()
+    }
+
+    /// Returns how many sockets have ended because the transport could not watch them.
+    pub const fn unwatchable(&self) -> u64 {
+        self.unwatchable
+    }
+
+    /// Returns how many sockets were aborted because the grace time of a stop was over.
+    pub fn aborted(&self) -> u64 {
+        let closed = self.stats().closed_for(CloseReason::Shutdown);
+        self.closed_in_time.map_or(0, |in_time| closed - in_time)
+    }
+
+    // --- a turn ------------------------------------------------------------------------------------------------------
+
+    /// Begins a turn at this time. `unix_time` is in seconds since 1970-01-01 UTC, where the driver has a wall clock.
+    #[inline]
+    pub fn begin_turn(&mut self, now: Instant, unix_time: Option<u64>) {
+        (self.io.now, self.io.unix_time) = (now, unix_time);
+        self.shard.tick(now);
+        self.budget = Budget { commands: MAIL_A_TURN, messages: MAIL_A_TURN, broadcast: BROADCAST_A_TURN };
+        self.io.reserve(&mut self.shard);
+    }
+
+    /// Does everything of a turn that follows the events. Where panics unwind it is called again after one, and goes
+    /// on where it was.
+    #[inline]
+    pub fn turn(&mut self) {
+        self.admit_assigned(); // those that a panic has left
+        self.read_commands();
+        while let Some(token) = self.shard.next_ready() {
+            self.run(token);
+        }
+        self.read_mail();
+        if self.acceptor.take_due(self.io.now) {
+            self.resume_accepting();
+        }
+        while let Some(connect) = self.io.pending_connects.pop_front() {
+            self.begin_connect(connect);
+        }
+        if self.phase != Phase::Running {
+            self.end();
+        }
+    }
+
+    /// Returns when to take the next turn if nothing happens before; not later than now if there is something to do.
+    /// `None`: there is nothing to wait for but events.
+    #[inline]
+    pub fn next_turn(&self) -> Option<Instant> {
+        // what is pushed from now on keeps the poller from sleeping by its wake flag
+        let busy = (self.budget.commands == 0 && self.io.membership.has_command())
+            || self.io.membership.has_envelope()
+            || self.broadcast.is_some()
+            || !self.io.pending_connects.is_empty()
+            || self.phase == Phase::Closing;
+        if busy {
+            return Some(self.io.now);
+        }
+        let stop = match self.phase {
+            Phase::Stopping { deadline, .. } => Some(deadline),
+            Phase::Running | Phase::Aborting { .. } | Phase::Closing | Phase::Over => None,
+        };
+        let deadlines = [self.shard.next_deadline(), self.acceptor.deadline(), stop];
+        deadlines.into_iter().flatten().min()
+    }
+
+    // --- events ------------------------------------------------------------------------------------------------------
+
+    /// Tells that a socket can be received from.
+    #[inline]
+    pub fn on_readable(&mut self, token: Token) {
+        let Some(mut port) = self.shard.port(token) else { return };
+        let room = port.room().min(self.buffer.len());
+        if let Some(buffer) = self.buffer.get_mut(..room).filter(|buffer| !buffer.is_empty()) {
+            let Some((transport, connection)) = self.io.connection(token) else { return };
+            match transport.receive(connection, token, buffer) {
+                Received::Bytes(n) => port.received(buffer.get_mut(..n).unwrap_or_default()),
+                Received::WouldBlock => return,
+                Received::End => port.ended(),
+                Received::Failed(kind) => port.failed(kind),
+            }
+        }
+        self.scope = PanicScope::Callback(token);
+        let settled = self.io.run(token, &mut port, &mut self.handler);
+        self.settle(token, settled);
+    }
+
+    /// Tells that a socket can be sent to, or that its connect has ended.
+    pub fn on_writable(&mut self, token: Token) {
+        let Some(port) = self.shard.port(token) else { return };
+        if !port.is_connecting() {
+            return self.tell(token, |port| port.writable());
+        }
+        let Some((transport, connection)) = self.io.connection(token) else { return };
+        let result = transport.connect_result(connection, token);
+        if result != ConnectResult::InProgress {
+            self.on_connect_result(token, result);
+        }
+    }
+
+    /// Tells what became of a connect, to which a transport that completes need not be writable.
+    pub fn on_connect_result(&mut self, token: Token, result: ConnectResult) {
+        self.tell(token, |port| {
+            match result {
+                ConnectResult::InProgress => return,
+                ConnectResult::Established => port.connected(),
+                ConnectResult::Broken(kind) => {
+                    port.connected();
+                    port.failed(kind);
+                }
+                ConnectResult::Failed(kind) => port.failed(kind),
+            }
+            port.writable();
+        });
+    }
+
+    /// Tells that a connection has failed.
+    pub fn on_failed(&mut self, token: Token, kind: ErrorKind) {
+        self.tell(token, |port| port.failed(kind));
+    }
+
+    /// Tells that a transport that completes has received bytes. Returns how many were taken. The others stay with the
+    /// transport, which offers them again when reading is asked for by [`Transport::modify`].
+    #[must_use]
+    pub fn on_received(&mut self, token: Token, bytes: &mut [u8]) -> usize {
+        let Some(mut port) = self.shard.port(token) else { return bytes.len() };
+        let n = port.room().min(bytes.len());
+        port.received(bytes.get_mut(..n).unwrap_or_default());
+        self.scope = PanicScope::Callback(token);
+        let settled = self.io.run(token, &mut port, &mut self.handler);
+        self.settle(token, settled);
+        n
+    }
+
+    /// Tells that a transport that completes has met the end of a stream. `false`: the socket is not read from now;
+    /// tell it again when reading is asked for.
+    #[must_use]
+    pub fn on_end_of_stream(&mut self, token: Token) -> bool {
+        let Some(port) = self.shard.port(token) else { return true };
+        if port.room() == 0 {
+            return false;
+        }
+        self.tell(token, |port| port.ended());
+        true
+    }
+
+    /// Tells that a send in flight has completed, with so many bytes sent.
+    pub fn on_sent(&mut self, token: Token, n: usize) {
+        self.tell(token, |port| port.sent(n));
+    }
+
+    /// Tells that a send in flight has failed.
+    pub fn on_send_failed(&mut self, token: Token, kind: ErrorKind) {
+        self.tell(token, |port| {
+            port.sent(0);
+            port.failed(kind);
+        });
+    }
+
+    /// Tells that connections wait at a listener. Accepts as many as there is room for and chooses a poller for each.
+    /// Those that stay here are admitted after all were placed, so that no callback holds the others up.
+    pub fn on_acceptable(&mut self, id: ListenerId) {
+        self.accept(id);
+        self.admit_assigned();
+    }
+
+    // --- one socket --------------------------------------------------------------------------------------------------
+
+    /// Delivers what is due for a socket, and does what follows from it.
+    pub fn run(&mut self, token: Token) {
+        self.tell(token, |_| {});
+    }
+
+    /// Tells a socket something, delivers what is due for it, and does what follows.
+    fn tell(&mut self, token: Token, what: impl FnOnce(&mut Port<'_, 's, H::Data>)) {
+        let Some(mut port) = self.shard.port(token) else { return };
+        what(&mut port);
+        self.scope = PanicScope::Callback(token);
+        let settled = self.io.run(token, &mut port, &mut self.handler);
+        self.settle(token, settled);
+    }
+
+    /// Delivers a message to a socket, and does what follows.
+    fn deliver(&mut self, token: Token, message: H::Message) {
+        let Some(mut port) = self.shard.port(token) else { return self.as_program(|_| drop(message)) };
+        self.scope = PanicScope::Callback(token);
+        match port.message(message, &mut self.handler, &mut self.io.context()) {
+            Ok(next) => {
+                let settled = self.io.carry_out(token, &mut port, next, &mut self.handler);
+                self.settle(token, settled);
+            }
+            Err(message) => self.as_program(|_| drop(message)),
+        }
+    }
+
+    /// What a socket is left at becomes what the transport watches.
+    #[inline]
+    fn settle(&mut self, token: Token, settled: Settled) {
+        self.scope = PanicScope::Engine;
+        match settled {
+            Settled::Waiting(interest) if self.io.interest(token) == Some(interest) => {}
+            Settled::Waiting(interest) => self.watch(token, interest),
+            Settled::Closed => self.close(token),
+            Settled::Deferred | Settled::Cancelling => {}
+        }
+    }
+
+    #[cold]
+    fn watch(&mut self, token: Token, interest: Interest) {
+        let Some(entry) = self.io.connections.get_mut(token.index()) else { return };
+        let old = core::mem::replace(&mut entry.interest, interest);
+        let Some(connection) = entry.connection.as_mut() else { return };
+        if let Err(kind) = self.io.transport.modify(connection, token, old, interest) {
+            self.on_failed(token, kind);
+        }
+    }
+
+    /// The shard has let go of a socket, and so does the transport.
+    fn close(&mut self, token: Token) {
+        let Some(entry) = self.io.connections.get_mut(token.index()) else { return };
+        let interest = core::mem::take(&mut entry.interest);
+        if let Some(connection) = entry.connection.take() {
+            self.io.transport.close(connection, token, interest, self.shard.breaks_off());
+        }
+        self.io.membership.release();
+        self.acceptor.retry_now(self.io.now);
+    }
+
+    // --- new sockets -------------------------------------------------------------------------------------------------
+
+    /// Takes over a connection that was established elsewhere, as if a listener had accepted it.
+    ///
+    /// # Errors
+    ///
+    /// The connection, when no socket is free for it.
+    pub fn attach(
+        &mut self,
+        connection: T::Unregistered,
+        peer: Address,
+        listener: ListenerId,
+    ) -> Result<(), T::Unregistered> {
+        if !self.has_room() {
+            return Err(connection);
+        }
+        let Some(permit) = self.io.membership.acquire() else { return Err(connection) };
+        self.admit(AssignedSocket { connection, peer, listener, permit });
+        Ok(())
+    }
+
+    /// Whether there is a slot that no accepted connection is about to take.
+    fn has_room(&self) -> bool {
+        self.shard.has_room() && self.shard.in_use() + self.assigned.len() < self.shard.config().sockets
+    }
+
+    /// Accepts from a listener.
+    ///
+    /// # Errors
+    ///
+    /// The listener, when there is no place for it in [`PollerStorage::listeners`], or the poller stops.
+    pub fn listen(&mut self, listener: T::Listener, id: ListenerId) -> Result<(), T::Listener> {
+        if self.phase != Phase::Running {
+            return Err(listener);
+        }
+        self.acceptor.listen(listener, id, &mut self.io.transport, self.io.now)
+    }
+
+    fn accept(&mut self, id: ListenerId) {
+        for _ in 0..ACCEPTS_A_TURN {
+            if self.assigned.is_full() {
+                self.admit_assigned();
+            }
+            let has_room = self.io.membership.has_room(self.has_room());
+            let Some(listener) = self.acceptor.watched(id) else { return };
+            if !has_room {
+                return self.acceptor.back_off(&mut self.io.transport, self.io.now);
+            }
+            self.scope = PanicScope::Program;
+            let accept = self.io.transport.accept(listener, id);
+            self.scope = PanicScope::Engine;
+            let (connection, peer) = match accept {
+                Accept::Accepted(connection, peer) => (connection, peer),
+                Accept::Filtered => {
+                    self.shard.turn_away(1);
+                    continue;
+                }
+                Accept::Retry => continue,
+                Accept::WouldBlock => return,
+                Accept::Exhausted => return self.acceptor.back_off(&mut self.io.transport, self.io.now),
+            };
+            if !self.place(AcceptedSocket { connection, peer, listener: id }) {
+                return self.acceptor.back_off(&mut self.io.transport, self.io.now);
+            }
+        }
+    }
+
+    /// Gives an accepted connection to a poller, or holds it back.
+    fn place(&mut self, accepted: AcceptedSocket<T::Unregistered>) -> bool {
+        let AcceptedSocket { connection, peer, listener } = accepted;
+        let placement = match self.io.transport.make_watchable(connection) {
+            Ok(connection) => self.io.membership.place(AcceptedSocket { connection, peer, listener }),
+            Err(connection) => Placement::NoRoom(AcceptedSocket { connection, peer, listener }),
+        };
+        match placement {
+            Placement::Here(assigned) => {
+                // callers see to it that there is room, and would lose nothing but the connection
+                if let Err(assigned) = self.assigned.push_back(assigned) {
+                    self.io.transport.reject(assigned.connection);
+                }
+            }
+            Placement::Elsewhere => {}
+            Placement::NoRoom(accepted) => {
+                self.acceptor.held = Some(accepted);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Goes on after a back-off: with the connection that was held back, then with the listeners.
+    #[cold]
+    fn resume_accepting(&mut self) {
+        if let Some(accepted) = self.acceptor.held.take()
+            && !self.place(accepted)
+        {
+            return self.acceptor.back_off(&mut self.io.transport, self.io.now);
+        }
+        self.admit_assigned();
+        self.acceptor.watch_all(&mut self.io.transport, self.io.now);
+    }
+
+    /// Admits connections one by one, so that a handler that panics over one loses none of the others.
+    #[inline]
+    fn admit_assigned(&mut self) {
+        while let Some(assigned) = self.assigned.pop_front() {
+            self.admit(assigned);
+        }
+    }
+
+    fn admit(&mut self, assigned: AssignedSocket<T::Unregistered, L::Permit>) {
+        let AssignedSocket { connection, peer, listener, permit } = assigned;
+        self.scope = PanicScope::Program;
+        let admitted = self.shard.admit(&mut self.handler, Origin::Accepted { listener }, &peer);
+        self.scope = PanicScope::Engine;
+        let Ok(token) = admitted else { return self.io.transport.reject(connection) };
+        self.io.membership.absorb(permit);
+        self.register(token, connection, Interest::READ);
+        self.run(token);
+    }
+
+    /// Has the transport watch a socket's connection. If it cannot, the socket fails.
+    fn register(&mut self, token: Token, connection: T::Unregistered, interest: Interest) {
+        match self.io.transport.register(connection, token, interest) {
+            Ok(connection) => self.io.insert(token, Some(connection), interest),
+            Err(kind) => {
+                self.unwatchable += 1;
+                self.io.insert(token, None, Interest::NONE);
+                if let Some(mut port) = self.shard.port(token) {
+                    port.failed(kind);
+                }
+            }
+        }
+    }
+
+    /// Begins to connect, as [`Context::connect`](crate::Context::connect) does for a handler.
+    ///
+    /// # Errors
+    ///
+    /// When no socket is free for it, the transport cannot connect, or `BATCH` connects have yet to begin.
+    pub fn connect(&mut self, to: &Address, tag: u64) -> Result<Token, ConnectError> {
+        self.io.reserve(&mut self.shard);
+        self.io.connect(to, tag)
+    }
+
+    fn begin_connect(&mut self, connect: PendingConnect<L::Permit>) {
+        let PendingConnect { token, to, tag, permit } = connect;
+        self.scope = PanicScope::Connect(token);
+        let admitted = self.shard.dial(&mut self.handler, token, tag, &to);
+        self.scope = PanicScope::Engine;
+        if admitted.is_err() {
+            return;
+        }
+        self.io.membership.absorb(permit);
+        // it may have been called off before it began
+        let is_connecting = self.shard.port(token).is_some_and(|port| port.is_connecting());
+        let begun = if is_connecting { Some(self.io.transport.connect(&to)) } else { None };
+        match begun {
+            Some(Ok(Connect::Established(connection))) => {
+                self.register(token, connection, Interest::READ);
+                self.tell(token, |port| port.connected());
+            }
+            Some(Ok(Connect::InProgress(connection))) => {
+                self.register(token, connection, Interest::WRITE);
+                self.run(token);
+            }
+            Some(Err(kind)) => {
+                self.io.insert(token, None, Interest::NONE);
+                self.on_failed(token, kind);
+            }
+            None => {
+                self.io.insert(token, None, Interest::NONE);
+                self.run(token);
+            }
+        }
+    }
+
+    // --- what others have sent ---------------------------------------------------------------------------------------
+
+    /// Posts a message to a socket, as [`Context::post`](crate::Context::post) does for a handler.
+    ///
+    /// # Errors
+    ///
+    /// The message, when it was not taken.
+    pub fn post(&mut self, to: Token, message: H::Message) -> Result<(), Rejected<H::Message>> {
+        self.io.membership.post(to, message)
+    }
+
+    #[inline]
+    fn read_commands(&mut self) {
+        while self.budget.commands > 0 {
+            self.budget.commands -= 1;
+            let Some(command) = self.io.membership.next_command() else { return };
+            self.execute(command);
+        }
+    }
+
+    /// Executes a command.
+    fn execute(&mut self, command: Command<T::Unregistered, T::Listener, L::Permit>) {
+        match command {
+            Command::Assign(assigned) => self.admit(assigned),
+            Command::Connect { to, tag, permit } => {
+                if let Some(token) = self.shard.reserve() {
+                    self.begin_connect(PendingConnect { token, to, tag, permit });
+                }
+            }
+            Command::Listen { listener, id } => {
+                if let Err(listener) = self.listen(listener, id) {
+                    self.io.transport.close_listener(listener, id, false);
+                }
+            }
+            Command::CloseListener { id } => self.acceptor.close(id, &mut self.io.transport),
+            Command::CloseSocket { token, abort } => self.close_socket(token, abort),
+            Command::Stop { grace } => self.stop(grace),
+        }
+    }
+
+    /// Closes a socket: what is queued is sent first, unless it is aborted. A connect is called off.
+    pub fn close_socket(&mut self, token: Token, abort: bool) {
+        self.tell(token, |port| if abort { port.cut(CloseReason::Aborted) } else { port.close() });
+    }
+
+    #[inline]
+    fn read_mail(&mut self) {
+        if self.broadcast.is_some() {
+            self.go_on_broadcasting();
+        }
+        while self.budget.messages > 0 && self.broadcast.is_none() {
+            self.budget.messages -= 1;
+            match self.io.membership.next_envelope() {
+                Some(Envelope::Post(token, message)) => self.deliver(token, message),
+                Some(Envelope::Broadcast(message, clone)) => {
+                    self.broadcast = Some(Broadcast { message, clone, from: 0 });
+                    self.go_on_broadcasting();
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn go_on_broadcasting(&mut self) {
+        while self.budget.broadcast > 0 {
+            self.budget.broadcast -= 1;
+            let Some(broadcast) = &mut self.broadcast else { return };
+            let Some(token) = self.shard.next_open(broadcast.from) else {
+                let over = self.broadcast.take();
+                return self.as_program(|_| drop(over));
+            };
+            broadcast.from = token.index() + 1;
+            let message = self.as_program(|poller| {
+                poller.broadcast.as_ref().map(|broadcast| (broadcast.clone)(&broadcast.message))
+            });
+            if let Some(message) = message {
+                self.deliver(token, message);
+            }
+        }
+    }
+
+    /// Runs code of the program's that is no callback.
+    fn as_program<R>(&mut self, run: impl FnOnce(&mut Self) -> R) -> R {
+        self.scope = PanicScope::Program;
+        let result = run(self);
+        self.scope = PanicScope::Engine;
+        result
+    }
+
+    // --- the end -----------------------------------------------------------------------------------------------------
+
+    /// Stops the poller: listeners close at once, every socket gets `shutdown` at the end of this turn, and what is
+    /// open after the grace time is aborted. A shorter grace time replaces one given before.
+    pub fn stop(&mut self, grace: Duration) {
+        let until = self.io.now + grace;
+        match &mut self.phase {
+            Phase::Running => {
+                self.acceptor.close_all(&mut self.io.transport);
+                self.io.release_reserved(&mut self.shard);
+                self.shard.stop();
+                self.phase = Phase::Stopping { deadline: until, announce_from: Some(0) };
+            }
+            Phase::Stopping { deadline, .. } => *deadline = until.min(*deadline),
+            Phase::Aborting { .. } | Phase::Closing | Phase::Over => {}
+        }
+    }
+
+    /// Returns whether the poller has been stopped, no socket is left, and nothing will come from others any more.
+    #[inline]
+    pub const fn is_over(&self) -> bool {
+        matches!(self.phase, Phase::Over)
+    }
+
+    /// Refuses everything from others from now on, whatever sockets there are. Returns whether nothing is left of what
+    /// they have sent before, and calls it again if not: for a poller that has failed and takes no more turns.
+    #[must_use]
+    pub fn close_mailboxes(&mut self) -> bool {
+        self.io.membership.close();
+        while let Some(command) = self.io.membership.next_command() {
+            self.refuse(command);
+        }
+        while let Some(envelope) = self.io.membership.next_envelope() {
+            self.as_program(|_| drop(envelope));
+        }
+        self.io.membership.is_finished()
+    }
+
+    fn refuse(&mut self, command: Command<T::Unregistered, T::Listener, L::Permit>) {
+        match command {
+            Command::Assign(assigned) => self.io.transport.reject(assigned.connection),
+            Command::Listen { listener, id } => self.io.transport.close_listener(listener, id, false),
+            Command::Connect { .. }
+            | Command::CloseListener { .. }
+            | Command::CloseSocket { .. }
+            | Command::Stop { .. } => {}
+        }
+    }
+
+    /// Goes on with the end, as far as it comes in this turn.
+    #[cold]
+    fn end(&mut self) {
+        if let Phase::Stopping { deadline, .. } = self.phase {
+            self.announce_stop();
+            if self.shard.in_use() == 0 {
+                self.phase = Phase::Closing;
+            } else if self.io.now >= deadline {
+                self.closed_in_time = Some(self.stats().closed_for(CloseReason::Shutdown));
+                self.phase = Phase::Aborting { from: 0 };
+            }
+        }
+        if let Phase::Aborting { .. } = self.phase {
+            self.abort_rest();
+            if self.shard.in_use() == 0 {
+                self.phase = Phase::Closing;
+            }
+        }
+        if self.phase == Phase::Closing && self.close_mailboxes() {
+            self.phase = Phase::Over;
+        }
+    }
+
+    /// Tells every socket that the engine is shutting down.
+    fn announce_stop(&mut self) {
+        while let Phase::Stopping { deadline, announce_from: Some(from) } = self.phase {
+            let next = self.shard.next_in_use(from);
+            self.phase = Phase::Stopping { deadline, announce_from: next.map(|token| token.index() + 1) };
+            if let Some(token) = next {
+                self.tell(token, |port| port.shutdown());
+            }
+        }
+    }
+
+    /// Aborts what is left.
+    fn abort_rest(&mut self) {
+        while let Phase::Aborting { from } = self.phase
+            && let Some(token) = self.shard.next_in_use(from)
+        {
+            self.phase = Phase::Aborting { from: token.index() + 1 };
+            self.tell(token, |port| port.cut(CloseReason::Shutdown));
+        }
+    }
+
+    // --- panics ------------------------------------------------------------------------------------------------------
+
+    /// Says, after a panic was caught, whose it was, and prepares the poller to go on with [`turn`](Self::turn).
+    pub fn recover(&mut self) -> PanicOwner {
+        match core::mem::replace(&mut self.scope, PanicScope::Engine) {
+            PanicScope::Engine => PanicOwner::Engine,
+            PanicScope::Program => PanicOwner::Program,
+            PanicScope::Connect(token) => {
+                self.shard.give_back(token);
+                PanicOwner::Program
+            }
+            PanicScope::Callback(token) => {
+                if let Some(mut port) = self.shard.port(token) {
+                    port.cut(CloseReason::HandlerPanic);
+                }
+                PanicOwner::Socket(token)
+            }
+        }
+    }
+}
