@@ -16,11 +16,11 @@ pub(crate) const BACK_OFF: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct ListenerEntry<L> {
     listener: L,
-    id: ListenerId,
     watched: bool,
 }
 
 pub(crate) struct Acceptor<'s, T: Transport> {
+    /// Each at the place of its number.
     listeners: &'s mut [Option<ListenerEntry<T::Listener>>],
     /// An accepted connection for which no poller has room, or which cannot be watched now.
     pub(crate) held: Option<AcceptedSocket<T::Unregistered>>,
@@ -33,7 +33,12 @@ impl<'s, T: Transport> Acceptor<'s, T> {
         Self { listeners, held: None, resume_at: None }
     }
 
-    /// Begins to accept from a listener. Returns it if there is no place for it.
+    fn entries(&mut self) -> impl Iterator<Item = (ListenerId, &mut ListenerEntry<T::Listener>)> {
+        let ids = (0..=u8::MAX).map(ListenerId);
+        ids.zip(self.listeners.iter_mut()).filter_map(|(id, place)| Some((id, place.as_mut()?)))
+    }
+
+    /// Begins to accept from a listener. Returns it if there is no place for its number, or that place is taken.
     pub(crate) fn listen(
         &mut self,
         mut listener: T::Listener,
@@ -41,29 +46,26 @@ impl<'s, T: Transport> Acceptor<'s, T> {
         transport: &mut T,
         now: Instant,
     ) -> Result<(), T::Listener> {
-        let Some(place) = self.listeners.iter_mut().find(|place| place.is_none()) else {
-            return Err(listener);
-        };
+        let place = self.listeners.get_mut(usize::from(id.0)).filter(|place| place.is_none());
+        let Some(place) = place else { return Err(listener) };
         // while the others wait this one does as well: there is a place for one held connection only
         let watched = self.resume_at.is_none() && transport.watch_listener(&mut listener, id).is_ok();
         if !watched {
             self.resume_at.get_or_insert(now + BACK_OFF);
         }
-        *place = Some(ListenerEntry { listener, id, watched });
+        *place = Some(ListenerEntry { listener, watched });
         Ok(())
     }
 
     pub(crate) fn close(&mut self, id: ListenerId, transport: &mut T) {
-        for place in self.listeners.iter_mut() {
-            if let Some(entry) = place.take_if(|entry| entry.id == id) {
-                transport.close_listener(entry.listener, entry.id, entry.watched);
-            }
+        if let Some(entry) = self.listeners.get_mut(usize::from(id.0)).and_then(Option::take) {
+            transport.close_listener(entry.listener, id, entry.watched);
         }
     }
 
     pub(crate) fn close_all(&mut self, transport: &mut T) {
-        for entry in self.listeners.iter_mut().filter_map(Option::take) {
-            transport.close_listener(entry.listener, entry.id, entry.watched);
+        for id in (0..=u8::MAX).map(ListenerId).take(self.listeners.len()) {
+            self.close(id, transport);
         }
         if let Some(accepted) = self.held.take() {
             transport.reject(accepted.connection);
@@ -83,18 +85,20 @@ impl<'s, T: Transport> Acceptor<'s, T> {
 
     /// Watches the listeners again.
     pub(crate) fn watch_all(&mut self, transport: &mut T, now: Instant) {
-        for entry in self.listeners.iter_mut().flatten().filter(|entry| !entry.watched) {
-            entry.watched = transport.watch_listener(&mut entry.listener, entry.id).is_ok();
-            if !entry.watched {
-                self.resume_at = Some(now + BACK_OFF);
-            }
+        let mut failed = false;
+        for (id, entry) in self.entries().filter(|(_, entry)| !entry.watched) {
+            entry.watched = transport.watch_listener(&mut entry.listener, id).is_ok();
+            failed |= !entry.watched;
+        }
+        if failed {
+            self.resume_at = Some(now + BACK_OFF);
         }
     }
 
     /// Stops watching all listeners for a while: their connections wait in the transport's queue.
     pub(crate) fn back_off(&mut self, transport: &mut T, now: Instant) {
-        for entry in self.listeners.iter_mut().flatten().filter(|entry| entry.watched) {
-            transport.unwatch_listener(&mut entry.listener, entry.id);
+        for (id, entry) in self.entries().filter(|(_, entry)| entry.watched) {
+            transport.unwatch_listener(&mut entry.listener, id);
             entry.watched = false;
         }
         self.resume_at = Some(now + BACK_OFF);
@@ -109,7 +113,7 @@ impl<'s, T: Transport> Acceptor<'s, T> {
     }
 
     pub(crate) fn watched(&mut self, id: ListenerId) -> Option<&mut T::Listener> {
-        let mut watched = self.listeners.iter_mut().flatten().filter(|entry| entry.watched);
-        watched.find(|entry| entry.id == id).map(|entry| &mut entry.listener)
+        let entry = self.listeners.get_mut(usize::from(id.0))?.as_mut()?;
+        entry.watched.then_some(&mut entry.listener)
     }
 }

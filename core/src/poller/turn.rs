@@ -25,7 +25,7 @@ const BROADCAST_A_TURN: usize = 1_024;
 pub struct PollerStorage<'s, T: Transport> {
     /// At least [`Config::sockets`](crate::Config) places.
     pub connections: &'s mut [MaybeUninit<ConnectionEntry<T::Registered>>],
-    /// As many places as there may be listeners, all `None`.
+    /// A place for each listener's number, all `None`.
     pub listeners: &'s mut [Option<ListenerEntry<T::Listener>>],
     /// What is received into. A transport that completes needs none.
     pub buffer: &'s mut [u8],
@@ -500,7 +500,8 @@ where
     ///
     /// # Errors
     ///
-    /// The listener, when there is no place for it in [`PollerStorage::listeners`], or the poller stops.
+    /// The listener, when there is no place for its number in [`PollerStorage::listeners`], that place is taken, or the
+    /// poller stops.
     pub fn listen(&mut self, listener: T::Listener, id: ListenerId) -> Result<(), T::Listener> {
         if self.phase != Phase::Running {
             return Err(listener);

@@ -13,13 +13,14 @@ use core::num::NonZeroUsize;
 use core::time::Duration;
 use std::hash::RandomState;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use lightcone_core::balance::{BalanceError, Balancer, Policy};
-use lightcone_core::sync::PushError;
+use lightcone_core::poller::{Command, ConnectRefused, Group, LoadPermit, Member, Poller, PollerStorage};
+use lightcone_core::sync::{Load, PushError};
 use lightcone_core::{
     Address, Config, ConfigError, Handler, Instant, ListenerId, PollerId, Rejected, Shard, Slot, Stats,
     Storage, Timeouts, Token,
@@ -27,17 +28,16 @@ use lightcone_core::{
 
 pub use lightcone_core::balance::POLLERS_MAX;
 
-use crate::acceptor::{Acceptor, Filter, LISTENERS_MAX};
 use crate::clock::Clock;
 use crate::driver::{Driver, DriverError, check_descriptor};
 use crate::endpoint::{Endpoint, EndpointError};
-use crate::hub::{Control, Hub, Listening, Remote, UNIX_MAX, Undialled, locked};
 use crate::limits::{DescriptorLimit, LimitError};
 use crate::listener::{ListenError, ListenOptions, ListenSocket};
-use crate::outbox::CONNECTS_A_TURN;
-use crate::poller::{Parts, Poller};
+use crate::poller::{CONNECTS_A_TURN, ConnectionEntry, EVENTS_MAX, PollerThread};
 use crate::report::{PollerReport, Report};
+use crate::shared::{EngineShared, ListenerSlot, PollerHandle, UNIX_MAX, locked, poller_handle};
 use crate::socket::KeepAlive;
+use crate::transport::{Filter, LISTENERS_MAX, Listening, UnixGroup, UnixTransport};
 use crate::waker::Waker;
 
 /// The most sockets of one poller.
@@ -132,7 +132,9 @@ from!(ConfigError => Config, BalanceError => Balance, DriverError => Driver, End
 const MAILBOX_MAX: usize = 1 << 20;
 /// Messages between the threads of the engine themselves. Sockets on their way between pollers are
 /// bounded by it; who finds it full tries another poller.
-const CONTROL_CAPACITY: usize = 1_024;
+const COMMANDS_MAX: usize = 1_024;
+
+type UnixCommand = Command<OwnedFd, Listening, LoadPermit<UnixGroup>>;
 
 /// Sets up an [`Engine`]. Every setting has a default that suits a server.
 #[derive(Clone, Debug)]
@@ -327,19 +329,18 @@ impl<D: Driver> Builder<D> {
         let wanted = pollers * (sockets + DESCRIPTORS_A_POLLER) + DESCRIPTORS_ON_TOP;
         let shortage = DescriptorLimit::require(wanted as u64).err();
 
-        let drivers =
-            (0..pollers).map(|_| D::new(crate::poller::EVENTS_MAX)).collect::<Result<Vec<_>, _>>()?;
-        let remotes = drivers.iter().map(|driver| {
+        let drivers = (0..pollers).map(|_| D::new(EVENTS_MAX)).collect::<Result<Vec<_>, _>>()?;
+        let handles = drivers.iter().map(|driver| {
             let waker = driver.waker();
-            Remote::new(CONTROL_CAPACITY, self.mailbox, Box::new(move || waker.wake()))
+            poller_handle(COMMANDS_MAX, self.mailbox, move || waker.wake())
         });
-        let hub = Arc::new(Hub::new(remotes.collect(), sockets as u32, balancer));
+        let shared = Arc::new(EngineShared::new(handles.collect(), sockets as u32, balancer));
         let (listen, listener_per_poller) = (self.listen, self.listener_per_poller);
         let policy = (!listener_per_poller).then_some(self.policy);
         let (make, filter) = (Arc::new(make), self.filter);
-        let starter = Starter { make, hub: Arc::clone(&hub), config, listen, policy, filter };
+        let starter = Starter { make, shared: Arc::clone(&shared), config, listen, policy, filter };
         let threads = Mutex::new(starter.threads(drivers)?);
-        let inner = Arc::new(Inner { hub, listen, shortage });
+        let inner = Arc::new(Inner { shared, listen, shortage });
         let check_descriptor = check_descriptor::<D>;
         Ok(Engine { handle: Handle { inner }, threads, listener_per_poller, check_descriptor })
     }
@@ -348,7 +349,8 @@ impl<D: Driver> Builder<D> {
 /// Whether the system has the memory of all pollers. It is asked here, where the answer can be told: on the pollers'
 /// threads a refusal would end the process.
 fn try_memory<D>(config: &Config, pollers: usize) -> Result<(), Error> {
-    let slots = size_of::<Slot<D>>().saturating_mul(config.sockets);
+    let slot = size_of::<Slot<D>>() + size_of::<ConnectionEntry>();
+    let slots = slot.saturating_mul(config.sockets);
     let mut all = Vec::new();
     for _ in 0..pollers {
         for bytes in [slots, config.memory()] {
@@ -364,7 +366,7 @@ fn try_memory<D>(config: &Config, pollers: usize) -> Result<(), Error> {
 /// What the threads of one engine are started from.
 struct Starter<H: Handler, F> {
     make: Arc<F>,
-    hub: Arc<Hub<H::Message>>,
+    shared: Arc<EngineShared<H::Message>>,
     config: Config,
     listen: ListenOptions,
     /// How an accepting poller spreads sockets; `None`: it keeps them.
@@ -400,10 +402,7 @@ where
             failed = Some(Error::Factory(PollerId(missing as u8)));
         }
         let Some(error) = failed else { return Ok(threads) };
-        for remote in &self.hub.pollers {
-            // a poller that never ran has nobody to tell
-            let _ = remote.tell(Control::Stop { grace: Duration::ZERO });
-        }
+        self.shared.group().stop(Duration::ZERO); // also for those that never ran
         for thread in threads {
             let _ = thread.join();
         }
@@ -416,33 +415,39 @@ where
         driver: D,
         ready: mpsc::Sender<PollerId>,
     ) -> io::Result<Thread> {
-        let (make, hub, config) = (Arc::clone(&self.make), Arc::clone(&self.hub), self.config);
+        let (make, shared, config) = (Arc::clone(&self.make), Arc::clone(&self.shared), self.config);
         let (listen, policy, filter) = (self.listen, self.policy, self.filter.clone());
         let name = format!("lightcone-{}", id.0);
         thread::Builder::new().name(name).spawn(move || {
             let config = Config { poller: id, ..config };
-            let inner = Arc::new(Inner { hub: Arc::clone(&hub), listen, shortage: None });
+            let inner = Arc::new(Inner { shared: Arc::clone(&shared), listen, shortage: None });
             let handler = make(PollerContext { id, handle: Handle { inner } });
-            let balancer = policy.and_then(|policy| Balancer::new(policy, hub.pollers.len()).ok());
+            let pollers = shared.group().pollers().len();
+            let balancer = policy.and_then(|policy| Balancer::new(policy, pollers).ok());
             let mut slots = Box::new_uninit_slice(config.sockets);
             let mut memory = vec![0; config.memory()];
             let storage = Storage { slots: &mut slots, memory: &mut memory };
             let now = Instant::from_millis(Clock::now_ms());
-            let Some(remote) = hub.remote(id) else { return PollerReport::default() };
-            let shard = match Shard::new(storage, &config, now) {
-                Ok(shard) => shard,
-                Err(error) => unreachable!("the configuration was checked: {error}"),
-            };
             let receive_size =
                 if config.receive_blocks > 0 { config.receive_size } else { config.block_size };
-            let acceptor = Acceptor::new(balancer, filter);
-            let nodelay = listen.nodelay;
-            let parts =
-                Parts { id, hub: &hub, remote, shard, handler, driver, acceptor, receive_size, nodelay, now };
-            let Some(poller) = Poller::new(parts) else { return PollerReport::default() };
+            let poller_storage = PollerStorage {
+                connections: &mut Box::new_uninit_slice(config.sockets),
+                listeners: &mut (0..LISTENERS_MAX).map(|_| None).collect::<Vec<_>>(),
+                buffer: &mut vec![0; receive_size],
+            };
+            let transport = UnixTransport { driver, shared: &shared, nodelay: listen.nodelay, filter };
+            let Some(member) = Member::new(shared.group(), id, balancer) else {
+                return PollerReport::default();
+            };
+            let poller = Shard::new(storage, &config, now)
+                .and_then(|shard| Poller::new(shard, handler, transport, member, poller_storage));
+            let poller = match poller {
+                Ok(poller) => poller,
+                Err(error) => unreachable!("the configuration was checked: {error}"),
+            };
             let _ = ready.send(id);
             drop(ready);
-            poller.run()
+            PollerThread::new(id, &shared, poller).run()
         })
     }
 }
@@ -469,7 +474,7 @@ impl<M> PollerContext<M> {
 }
 
 struct Inner<M> {
-    hub: Arc<Hub<M>>,
+    shared: Arc<EngineShared<M>>,
     listen: ListenOptions,
     shortage: Option<LimitError>,
 }
@@ -487,19 +492,23 @@ impl<M> Clone for Handle<M> {
 
 impl<M> fmt::Debug for Handle<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("hub", &self.inner.hub).finish()
+        f.debug_struct("Handle").field("shared", &self.inner.shared).finish()
     }
 }
 
 impl<M> Handle<M> {
-    fn hub(&self) -> &Hub<M> {
-        &self.inner.hub
+    fn shared(&self) -> &EngineShared<M> {
+        &self.inner.shared
+    }
+
+    fn group(&self) -> Group<'_, M, UnixGroup> {
+        self.shared().group()
     }
 
     /// How many pollers the engine has.
     #[must_use]
     pub fn pollers(&self) -> usize {
-        self.hub().pollers.len()
+        self.group().pollers().len()
     }
 
     /// Posts a message to a socket; it arrives as its `message` event, on its own thread. If the
@@ -510,7 +519,7 @@ impl<M> Handle<M> {
     ///
     /// The message itself: the poller's mailbox is full, there is no such poller, or it has stopped.
     pub fn post(&self, to: Token, message: M) -> Result<(), Rejected<M>> {
-        self.hub().post(to, message, None)
+        self.group().post(to, message, None)
     }
 
     /// Posts a message to every socket that is open when it arrives.
@@ -532,7 +541,7 @@ impl<M> Handle<M> {
     ///
     /// As [`broadcast`](Self::broadcast).
     pub fn broadcast_with(&self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
-        self.hub().broadcast(message, clone, None)
+        self.group().broadcast(message, clone, None)
     }
 
     /// Connects to an address, on the poller that the balancer picks. `admit` gets the tag, then
@@ -542,9 +551,9 @@ impl<M> Handle<M> {
     ///
     /// [`Error::Full`] when every poller is full, [`Error::Gone`] when the engine has been shut down.
     pub fn connect(&self, to: Address, tag: u64) -> Result<(), Error> {
-        self.hub().dial(to, tag).map_err(|why| match why {
-            Undialled::Full => Error::Full,
-            Undialled::Gone => Error::Gone,
+        self.shared().connect(to, tag).map_err(|why| match why {
+            ConnectRefused::Full => Error::Full,
+            ConnectRefused::Gone => Error::Gone,
         })
     }
 
@@ -554,7 +563,7 @@ impl<M> Handle<M> {
     ///
     /// When its poller has no room for the order now, or has stopped.
     pub fn close(&self, token: Token) -> Result<(), Error> {
-        self.tell(token.poller(), Control::Close { token, abort: false })
+        self.send(token.poller(), Command::CloseSocket { token, abort: false })
     }
 
     /// Closes a socket at once.
@@ -563,12 +572,12 @@ impl<M> Handle<M> {
     ///
     /// As [`close`](Self::close).
     pub fn abort(&self, token: Token) -> Result<(), Error> {
-        self.tell(token.poller(), Control::Close { token, abort: true })
+        self.send(token.poller(), Command::CloseSocket { token, abort: true })
     }
 
-    fn tell(&self, poller: PollerId, control: Control) -> Result<(), Error> {
-        let remote = self.hub().remote(poller).ok_or(Error::Gone)?;
-        remote.tell(control).map_err(|refused| match refused {
+    fn send(&self, poller: PollerId, command: UnixCommand) -> Result<(), Error> {
+        let poller = self.shared().poller(poller).ok_or(Error::Gone)?;
+        poller.send_command(command).map_err(|refused| match refused {
             PushError::Full(_) => Error::Full,
             PushError::Closed(_) => Error::Gone,
         })
@@ -580,47 +589,43 @@ impl<M> Handle<M> {
     ///
     /// Too many different Unix paths.
     pub fn address(&self, endpoint: &Endpoint) -> Result<Address, Error> {
-        self.hub().address(endpoint).ok_or(Error::UnixAddresses)
+        self.shared().address(endpoint).ok_or(Error::UnixAddresses)
     }
 
     /// The endpoint behind an address: for a Unix socket, its path.
     #[must_use]
     pub fn endpoint(&self, address: &Address) -> Option<Endpoint> {
-        self.hub().endpoint(address)
+        self.shared().endpoint(address)
     }
 
     /// What each poller has counted, at most a tenth of a second old.
     #[must_use]
     pub fn stats(&self) -> Vec<Stats> {
-        self.hub().pollers.iter().map(Remote::stats).collect()
+        self.shared().stats()
     }
 
     /// How many pollers have [failed](PollerReport::failed). The others go on; but if the one that
     /// accepts is among them, nobody is accepted any more, and a program had better shut down.
     #[must_use]
     pub fn failed(&self) -> usize {
-        let desk = locked(&self.hub().desk);
-        if desk.stopping {
+        if locked(&self.shared().registry).stopping {
             return 0; // those that have ended are not told apart
         }
-        self.hub().pollers.iter().filter(|remote| remote.control.is_closed()).count()
+        self.group().pollers().iter().filter(|poller| poller.is_closed()).count()
     }
 
     /// How many sockets each poller has now, those on their way to it included.
     #[must_use]
     pub fn loads(&self) -> Vec<u32> {
-        self.hub()
-            .pollers
-            .iter()
-            .map(|remote| AsRef::<lightcone_core::sync::Load>::as_ref(remote).get())
-            .collect()
+        let load = |poller: &PollerHandle<M>| AsRef::<Load>::as_ref(poller).get();
+        self.group().pollers().iter().map(load).collect()
     }
 
     /// Begins to shut the engine down: listeners close at once, every socket gets `shutdown`, and
     /// what is still open after the grace time is aborted. A shorter grace time than one given before
     /// replaces it. [`Engine::join`] waits for the end.
     pub fn shutdown(&self, grace: Duration) {
-        self.hub().stop(grace);
+        self.shared().stop(grace);
     }
 }
 
@@ -664,69 +669,70 @@ impl<M> Engine<M> {
     /// when the engine has been shut down.
     pub fn listen(&self, on: impl ToEndpoints) -> Result<Listener<M>, Error> {
         let endpoints = on.to_endpoints()?;
-        let (id, turn) = self.take_place()?;
+        let (id, generation) = self.take_slot()?;
         let mut failed = None;
         for endpoint in &endpoints {
-            match self.listen_on(endpoint, id, turn) {
+            match self.listen_on(endpoint, id, generation) {
                 Ok(listener) => return Ok(listener),
                 Err(error) => failed = Some(error),
             }
         }
-        if let Some(place) = locked(&self.handle.hub().desk).listeners.get_mut(usize::from(id.0)) {
-            place.taken = false;
+        if let Some(slot) = locked(&self.handle.shared().registry).listeners.get_mut(usize::from(id.0)) {
+            slot.taken = false;
         }
         Err(failed.unwrap_or(Error::Gone))
     }
 
-    /// Takes a place for a listener; one whose listener failed or was closed is used again.
-    fn take_place(&self) -> Result<(ListenerId, u64), Error> {
-        let listeners = &mut locked(&self.handle.hub().desk).listeners;
-        let index = listeners.iter().position(|listening| !listening.taken).unwrap_or(listeners.len());
+    /// Takes a slot for a listener. One whose listener failed or was closed is used again.
+    fn take_slot(&self) -> Result<(ListenerId, u64), Error> {
+        let listeners = &mut locked(&self.handle.shared().registry).listeners;
+        let index = listeners.iter().position(|slot| !slot.taken).unwrap_or(listeners.len());
         if index >= LISTENERS_MAX {
             return Err(Error::Listeners);
         }
-        let turn = listeners.get(index).map_or(0, |before| before.turn + 1);
-        let listening = Listening { taken: true, turn, shared: false };
+        let generation = listeners.get(index).map_or(0, |before| before.generation + 1);
+        let slot = ListenerSlot { taken: true, generation, shared: false };
         match listeners.get_mut(index) {
-            Some(place) => *place = listening,
-            None => listeners.push(listening),
+            Some(free) => *free = slot,
+            None => listeners.push(slot),
         }
-        Ok((ListenerId(index as u8), turn))
+        Ok((ListenerId(index as u8), generation))
     }
 
-    fn listen_on(&self, endpoint: &Endpoint, id: ListenerId, turn: u64) -> Result<Listener<M>, Error> {
-        let hub = self.handle.hub();
+    fn listen_on(&self, endpoint: &Endpoint, id: ListenerId, generation: u64) -> Result<Listener<M>, Error> {
+        let (shared_state, pollers) = (self.handle.shared(), self.handle.group().pollers());
         // a Unix socket can't be shared: the first poller accepts for all
         let shared = self.listener_per_poller && endpoint.as_inet().is_some();
         let options = ListenOptions { reuse_port: shared, ..self.handle.inner.listen };
-        let count = if shared { hub.pollers.len() } else { 1 };
+        let count = if shared { pollers.len() } else { 1 };
         // its peers are called by it
-        hub.address(endpoint).ok_or(Error::UnixAddresses)?;
+        shared_state.address(endpoint).ok_or(Error::UnixAddresses)?;
         let mut sockets = Vec::with_capacity(count);
         let mut bound = endpoint.clone();
         for _ in 0..count {
             let socket = ListenSocket::bind(&bound, &options)?;
             (self.check_descriptor)(socket.as_fd().as_raw_fd())?;
             bound = socket.endpoint().clone();
-            sockets.push(socket);
+            let address = shared_state.address(&bound).ok_or(Error::UnixAddresses)?;
+            sockets.push(Listening { socket, address });
         }
-        let mut desk = locked(&hub.desk);
-        if desk.stopping {
+        let mut registry = locked(&shared_state.registry);
+        if registry.stopping {
             return Err(Error::Gone);
         }
-        for (remote, socket) in hub.pollers.iter().zip(sockets) {
-            let Err(refused) = remote.tell(Control::Listen { socket, id }) else { continue };
-            // who does not have it has nothing to do
-            hub.pollers.iter().for_each(|told| drop(told.tell(Control::Unlisten { id })));
+        for (poller, listener) in pollers.iter().zip(sockets) {
+            let Err(refused) = poller.send_command(Command::Listen { listener, id }) else { continue };
+            // a poller that does not have it has nothing to do
+            pollers.iter().for_each(|poller| drop(poller.send_command(Command::CloseListener { id })));
             return Err(match refused {
                 PushError::Full(_) => Error::Full,
                 PushError::Closed(_) => Error::Gone,
             });
         }
-        if let Some(place) = desk.listeners.get_mut(usize::from(id.0)) {
-            place.shared = shared;
+        if let Some(slot) = registry.listeners.get_mut(usize::from(id.0)) {
+            slot.shared = shared;
         }
-        Ok(Listener { handle: self.handle(), id, turn, endpoint: bound })
+        Ok(Listener { handle: self.handle(), id, generation, endpoint: bound })
     }
 
     /// Shuts down, and waits until it is done: at most a little longer than the grace time, unless a
@@ -768,7 +774,7 @@ impl<M> Drop for Engine<M> {
 pub struct Listener<M = core::convert::Infallible> {
     handle: Handle<M>,
     id: ListenerId,
-    turn: u64,
+    generation: u64,
     endpoint: Endpoint,
 }
 
@@ -798,17 +804,16 @@ impl<M> Listener<M> {
     /// [`Error::Gone`] when it is closed already, [`Error::Full`] when a poller has no room for the
     /// order now.
     pub fn close(&self) -> Result<(), Error> {
-        let hub = self.handle.hub();
-        let mut desk = locked(&hub.desk);
-        let is_it = |place: &&mut Listening| place.taken && place.turn == self.turn;
-        let Some(listening) = desk.listeners.get_mut(usize::from(self.id.0)).filter(is_it) else {
+        let mut registry = locked(&self.handle.shared().registry);
+        let is_it = |slot: &&mut ListenerSlot| slot.taken && slot.generation == self.generation;
+        let Some(slot) = registry.listeners.get_mut(usize::from(self.id.0)).filter(is_it) else {
             return Err(Error::Gone);
         };
-        let count = if listening.shared { hub.pollers.len() } else { 1 };
+        let count = if slot.shared { self.handle.pollers() } else { 1 };
         for poller in 0..count {
-            self.handle.tell(PollerId(poller as u8), Control::Unlisten { id: self.id })?;
+            self.handle.send(PollerId(poller as u8), Command::CloseListener { id: self.id })?;
         }
-        listening.taken = false;
+        slot.taken = false;
         Ok(())
     }
 }

@@ -19,22 +19,19 @@
 
 extern crate alloc;
 
-mod acceptor;
 pub mod address;
 pub mod clock;
-mod crossing;
 pub mod driver;
 pub mod endpoint;
 pub mod engine;
 pub mod errno;
-mod hub;
 pub mod limits;
 pub mod listener;
-mod outbox;
-mod placing;
 mod poller;
 mod report;
+mod shared;
 pub mod socket;
+mod transport;
 pub mod waker;
 
 pub use engine::{Builder, Engine, Error, Handle, Listener, PollerContext, ToEndpoints};
