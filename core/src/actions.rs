@@ -1,6 +1,7 @@
 //! Carrying out what a socket's state machine asks of its driver: the one loop over [`Next`].
 
 use crate::error::ErrorKind;
+use crate::handler::Context;
 use crate::interest::Interest;
 use crate::port::{Next, Port};
 
@@ -49,6 +50,12 @@ pub trait Calls {
     }
 }
 
+/// The calls of one connection, and the context of its callbacks, which often borrows what they borrow.
+pub trait ContextCalls<M>: Calls {
+    /// Creates what a callback is given beside its socket.
+    fn context(&mut self) -> Context<'_, M>;
+}
+
 /// Sends pieces one by one, as if they were one, until one of them is not taken whole.
 pub fn send_one_by_one(pieces: &[&[u8]], mut send: impl FnMut(&[u8]) -> Sent) -> Sent {
     let mut total = 0;
@@ -87,8 +94,8 @@ pub enum Settled {
 ///
 /// `next` is what the port's last run returned, and `sends` how many sends in a row came before it. After each order
 /// `run` delivers what is due, by [`Port::run`] with the handler or by [`Port::next_event`] and [`Port::finish`], and
-/// returns the next order. It is given the calls back, since the [`Context`](crate::Context) of a callback often
-/// borrows what they borrow.
+/// returns the next order. It is given the calls back, since the [`Context`] of a callback often borrows what they
+/// borrow.
 ///
 /// A [`Poller`](crate::poller::Poller) calls this. A program that drives a [`Shard`](crate::Shard) by itself does so
 /// each time it has told a port something:
@@ -138,7 +145,8 @@ pub fn carry_out<'p, 's, D, C: Calls>(
             }
             Next::Send => {
                 sends += 1;
-                send_queued(port, calls);
+                let (offered, sent) = send_queued(port, calls);
+                tell_sent(port, offered, sent);
             }
             Next::Shut => match calls.shutdown_write() {
                 Ok(()) => port.shut(),
@@ -153,13 +161,19 @@ pub fn carry_out<'p, 's, D, C: Calls>(
     }
 }
 
-/// Sends what is queued, by one call, and tells the port what became of it.
+/// Sends what is queued, by one call. Returns how many bytes were offered, and what became of them, which
+/// [`tell_sent`] is to be told.
 #[inline(always)]
-pub fn send_queued<D>(port: &mut Port<'_, '_, D>, calls: &mut impl Calls) {
-    let (offered, sent) = match port.output() {
+pub fn send_queued<D>(port: &Port<'_, '_, D>, calls: &mut impl Calls) -> (usize, Sent) {
+    match port.output() {
         (piece, true) => (piece.len(), calls.send(piece)),
         _ => send_pieces(port, calls),
-    };
+    }
+}
+
+/// Tells a port what became of the bytes that were offered.
+#[inline(always)]
+pub fn tell_sent<D>(port: &mut Port<'_, '_, D>, offered: usize, sent: Sent) {
     match sent {
         Sent::Bytes(n) => {
             port.sent(n);

@@ -335,7 +335,8 @@ mod timer;
 mod token;
 
 pub use actions::{
-    Calls, PIECES_MAX, SENDS_IN_A_ROW, Sent, Settled, carry_out, send_one_by_one, send_queued,
+    Calls, ContextCalls, PIECES_MAX, SENDS_IN_A_ROW, Sent, Settled, carry_out, send_one_by_one, send_queued,
+    tell_sent,
 };
 pub use address::{Address, Packed, UnixId};
 pub use buffer::{Input, Mark, Output};

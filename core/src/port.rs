@@ -1,12 +1,13 @@
 //! One socket of a shard while a driver deals with it.
 
+use crate::actions::{ContextCalls, Sent, Settled, carry_out, tell_sent};
 use crate::buffer::Hold;
 use crate::error::{CloseReason, ErrorKind};
 use crate::handler::{Context, Event, Handler};
 use crate::interest::Interest;
 use crate::life::{State, Step};
 use crate::shard::Shard;
-use crate::slot::{Asked, Control, Flags, Pending};
+use crate::slot::{Asked, Control, Flags, Pending, Slot};
 use crate::socket::{Socket, Stream};
 use crate::token::Token;
 
@@ -83,12 +84,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     pub fn room(&self) -> usize {
         let Some(slot) = self.shard.slots.get(self.index) else { return 0 };
         let control = &slot.control;
-        if control.state == State::Open
-            && control.kept.is_empty()
-            && !control.holds_back()
-            && self.fresh.is_empty()
-            && self.shard.input.large.available() > 0
-        {
+        if control.is_usual() && self.fresh.is_empty() && self.shard.input.large.available() > 0 {
             return self.shard.shared.capacity as usize; // the common case
         }
         if !control.state.reads() {
@@ -398,20 +394,78 @@ impl<'p, 's, D> Port<'p, 's, D> {
         self.run_all(handler, cx)
     }
 
-    /// What [`run`](Self::run) would say after a send, if that is no event to the handler and nothing
-    /// else is due. Spares the driver what a callback needs.
+    /// Tells that bytes have come, if there are any, delivers what is due, and carries out what follows: the whole way
+    /// of a request, with one look at the slot where nothing about the socket is special.
+    ///
+    /// It is [`received`](Self::received), [`run`](Self::run) and [`carry_out`], and differs from them in its cost alone.
     #[inline(always)]
-    pub fn next_after_sent<H: Handler<Data = D>>(&mut self, handler: &H) -> Option<Next> {
-        if handler.wants_sent() {
-            return None;
+    pub fn receive<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
+        &mut self,
+        bytes: &'p mut [u8],
+        handler: &mut H,
+        calls: &mut C,
+    ) -> Settled {
+        let shard = &mut *self.shard;
+        // less than a block needs no closer look at the room
+        let fits = bytes.len() < shard.config.block_size && shard.input.has_blocks() && !bytes.is_empty();
+        let slot = shard.slots.get_mut(self.index).filter(|slot| fits && slot.control.is_usual());
+        let Some(Slot { control, data: Some(data) }) = slot else {
+            self.received(bytes);
+            let next = self.run(handler, &mut calls.context());
+            return self.carry_out(next, 0, handler, calls);
+        };
+        shard.stats.bytes_in += bytes.len() as u64;
+        control.seen = shard.now.tick();
+        let (pool, shared, index) = (shard.output.lend(), &shard.shared, self.index);
+        let (unread, consumed) = (&mut *bytes, &mut self.consumed);
+        let stream = Stream { control, pool, bytes: unread, consumed, shared, index };
+        handler.event(&mut Socket { stream, data }, Event::Receive, &mut calls.context());
+        if self.consumed < bytes.len() || !control.is_usual() || control.chain.holds_unused() {
+            self.fresh = bytes;
+            let next = self.run_all(handler, &mut calls.context());
+            return self.carry_out(next, 0, handler, calls);
         }
-        let control = &mut self.shard.slots.get_mut(self.index)?.control;
-        if control.pending != Pending::SENT || !control.is_plain() || !control.chain.is_empty() {
-            return None;
+        self.consumed = 0;
+        if control.chain.is_empty() {
+            return Settled::Waiting(Interest::READ);
         }
-        control.pending = Pending::default();
-        let quiet = control.is_quiet() && self.fresh.is_empty();
-        quiet.then(|| control.next_plain())
+        // most answers stand in one block, and one send takes them
+        let Some(piece) = control.chain.only_piece(&shard.output) else {
+            return self.carry_out(Next::Send, 0, handler, calls);
+        };
+        let (offered, sent) = (piece.len(), calls.send(piece));
+        if sent != Sent::Bytes(offered) || handler.wants_sent() {
+            return self.go_on_after_send(offered, sent, handler, calls);
+        }
+        shard.stats.bytes_out += offered as u64;
+        control.chain.sent(&mut shard.output, offered);
+        control.chain.hold = Hold::None;
+        Settled::Waiting(Interest::READ)
+    }
+
+    #[inline(never)]
+    fn go_on_after_send<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
+        &mut self,
+        offered: usize,
+        sent: Sent,
+        handler: &mut H,
+        calls: &mut C,
+    ) -> Settled {
+        tell_sent(self, offered, sent);
+        let next = self.run(handler, &mut calls.context());
+        self.carry_out(next, 1, handler, calls)
+    }
+
+    /// Carries out the socket's orders, as [`carry_out`] does, with a handler.
+    #[inline(never)]
+    pub fn carry_out<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
+        &mut self,
+        next: Next,
+        sends: usize,
+        handler: &mut H,
+        calls: &mut C,
+    ) -> Settled {
+        carry_out(self, next, sends, calls, |port, calls| port.run(handler, &mut calls.context()))
     }
 
     /// The two events of a plain request, each with one look at the slot: bytes came and all were
@@ -729,6 +783,25 @@ impl Control {
         if bytes == room {
             self.flags.set(Flags::FILLED);
         }
+    }
+
+    /// Whether the socket is open, nothing is due or was asked for, nothing is kept, and nothing about it is special.
+    #[inline(always)]
+    fn is_usual(&self) -> bool {
+        const SPECIAL: Flags = Flags::UNUSUAL
+            .with(Flags::STALLED)
+            .with(Flags::IN_FLIGHT)
+            .with(Flags::PAUSED)
+            .with(Flags::BLOCKED)
+            .with(Flags::TIMES);
+        // one branch for all of it
+        let special = u32::from(self.state as u8 ^ State::Open as u8)
+            | u32::from(self.asked.bits())
+            | u32::from(self.flags.only(SPECIAL).bits())
+            | u32::from(self.pending.bits())
+            | self.kept.bits()
+            | u32::from(self.chain.armed);
+        special == 0
     }
 
     /// Whether the socket is open and nothing was asked for.

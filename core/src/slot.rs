@@ -29,6 +29,7 @@ macro_rules! bits {
             $($(#[$bit_doc])* pub(crate) const $bit: Self = Self(1 << $at);)+
             pub(crate) const fn has(self, other: Self) -> bool { self.0 & other.0 != 0 }
             pub(crate) const fn is_empty(self) -> bool { self.0 == 0 }
+            pub(crate) const fn bits(self) -> $word { self.0 }
             pub(crate) const fn with(self, other: Self) -> Self { Self(self.0 | other.0) }
             pub(crate) const fn set(&mut self, other: Self) { self.0 |= other.0; }
             pub(crate) const fn clear(&mut self, other: Self) { self.0 &= !other.0; }

@@ -15,19 +15,30 @@ pub(crate) struct FreeList {
     first: u32,
     fresh: u32,
     available: u32,
+    /// One more than the block that came back last, which is in no list; 0: none. It is still in the cache, and the
+    /// next answer is written into it without touching a link.
+    hot: u32,
     /// How many were ever given back, modulo 2^32: tells those who wait that something has changed.
     returned: u32,
 }
 
 impl FreeList {
-    #[inline]
+    #[inline(always)]
     fn give_back(&mut self, links: &mut [[u8; LINK_BYTES]], block: u32) {
+        let before = core::mem::replace(&mut self.hot, block + 1);
+        self.available += 1;
+        self.returned = self.returned.wrapping_add(1);
+        if before > 0 {
+            self.push(links, before - 1);
+        }
+    }
+
+    #[inline(never)]
+    fn push(&mut self, links: &mut [[u8; LINK_BYTES]], block: u32) {
         let next = core::mem::replace(&mut self.first, block + 1);
         if let Some(link) = links.get_mut(block as usize) {
             *link = whole(next, 0);
         }
-        self.available += 1;
-        self.returned = self.returned.wrapping_add(1);
     }
 }
 
@@ -56,7 +67,7 @@ impl<'m> Blocks<'m> {
     pub(crate) fn new(memory: &'m mut [u8], links: &'m mut [[u8; LINK_BYTES]], shift: u32) -> Self {
         debug_assert_eq!(memory.len(), links.len() << shift);
         let available = links.len() as u32;
-        Self { memory, links, free: FreeList { first: 0, fresh: 0, available, returned: 0 }, shift }
+        Self { memory, links, free: FreeList { first: 0, fresh: 0, available, hot: 0, returned: 0 }, shift }
     }
 
     pub(crate) fn lend(&mut self) -> Lent<'_> {
@@ -127,8 +138,19 @@ impl Lent<'_> {
         self.shift
     }
 
+    /// Leases the block that came back last, if it is not in use again.
+    #[inline(always)]
+    pub(crate) fn lease_hot(&mut self) -> Option<u32> {
+        let block = core::mem::take(&mut self.free.hot).checked_sub(1)?;
+        self.free.available -= 1;
+        Some(block)
+    }
+
     #[inline]
     pub(crate) fn lease(&mut self) -> Option<u32> {
+        if let Some(block) = self.lease_hot() {
+            return Some(block);
+        }
         if self.free.available == 0 {
             return None;
         }

@@ -25,6 +25,11 @@ impl Kept {
         self.block == 0
     }
 
+    /// 0 if nothing is kept.
+    pub(crate) const fn bits(&self) -> u32 {
+        self.block
+    }
+
     /// Keeps a number, while it keeps no bytes.
     pub(crate) const fn note(&mut self, number: u32) {
         if self.is_empty() {

@@ -72,6 +72,12 @@ impl Chain {
         if self.queued == 0 { &[] } else { piece.unwrap_or_default() }
     }
 
+    /// The queued bytes, if they are in one block.
+    #[inline(always)]
+    pub(crate) fn only_piece<'m>(&self, blocks: &'m Blocks<'_>) -> Option<&'m [u8]> {
+        if self.blocks == 1 { blocks.memory().get(self.start as usize..self.at as usize) } else { None }
+    }
+
     /// The queued bytes in order, as slices of the pool; gives how many slices.
     pub(crate) fn slices<'m>(&self, blocks: &'m Blocks<'_>, to: &mut [&'m [u8]]) -> usize {
         if self.queued == 0 {
@@ -329,12 +335,25 @@ impl Output<'_> {
         self.pool.memory.get_mut(at..at + n).ok_or(Full)
     }
 
+    /// Begins the chain with the block that came back last: the first block of most answers.
+    #[inline(always)]
+    fn begin_hot(&mut self) -> bool {
+        if self.chain.blocks > 0 || self.most == 0 {
+            return false;
+        }
+        let Some(block) = self.pool.lease_hot() else { return false };
+        let base = block << self.pool.shift();
+        (self.chain.start, self.chain.at, self.chain.blocks) = (base, base, 1);
+        self.chain.left = self.pool.size() as u32;
+        true
+    }
+
     #[inline(never)]
     fn grow_for(&mut self, n: usize) -> Result<(), Full> {
         if n > self.pool.size() {
             return Err(Full);
         }
-        self.grow()
+        if self.begin_hot() { Ok(()) } else { self.grow() }
     }
 
     /// Queues the first `n` of the bytes last reserved.

@@ -6,8 +6,8 @@ use heapless::{Deque, Vec};
 
 use crate::table::Table;
 use crate::{
-    Address, Calls, ConnectError, Context, ErrorKind, Handler, Instant, Interest, Next, Outbox, PollerId,
-    Port, Rejected, Sent, Settled, Shard, Token, carry_out,
+    Address, Calls, ConnectError, Context, ContextCalls, ErrorKind, Instant, Interest, Outbox, PollerId,
+    Rejected, Sent, Shard, Token,
 };
 
 use super::membership::Membership;
@@ -165,35 +165,10 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
         Context::new(self.now, self.unix_time, self.me, self)
     }
 
-    /// Delivers what is due for a socket, and carries out what follows.
-    #[inline(always)]
-    pub(crate) fn run<H: Handler>(
-        &mut self,
-        token: Token,
-        port: &mut Port<'_, 's, H::Data>,
-        handler: &mut H,
-    ) -> Settled
-    where
-        Self: Outbox<H::Message>,
-    {
-        let next = port.run(handler, &mut self.context());
-        self.carry_out(token, port, next, handler)
-    }
-
-    /// Carries out a socket's orders.
-    #[inline(always)]
-    pub(crate) fn carry_out<H: Handler>(
-        &mut self,
-        token: Token,
-        port: &mut Port<'_, 's, H::Data>,
-        next: Next,
-        handler: &mut H,
-    ) -> Settled
-    where
-        Self: Outbox<H::Message>,
-    {
-        let mut calls = ConnectionCalls { io: self, token };
-        carry_out(port, next, 0, &mut calls, |port, calls| port.run(handler, &mut calls.io.context()))
+    /// The calls of one socket's connection.
+    #[inline]
+    pub(crate) fn calls(&mut self, token: Token) -> ConnectionCalls<'_, 's, T, L, P, BATCH> {
+        ConnectionCalls { io: self, token }
     }
 }
 
@@ -225,8 +200,8 @@ where
 
 /// The calls of one connection. One that has none (it could not be begun) is as good as broken.
 pub(crate) struct ConnectionCalls<'a, 's, T: Transport, L, P, const BATCH: usize> {
-    pub(crate) io: &'a mut Io<'s, T, L, P, BATCH>,
-    pub(crate) token: Token,
+    io: &'a mut Io<'s, T, L, P, BATCH>,
+    token: Token,
 }
 
 impl<T: Transport, L, P, const BATCH: usize> Calls for ConnectionCalls<'_, '_, T, L, P, BATCH> {
@@ -255,5 +230,16 @@ impl<T: Transport, L, P, const BATCH: usize> Calls for ConnectionCalls<'_, '_, T
     fn cancel_send(&mut self) -> Option<usize> {
         let Some((transport, connection)) = self.io.connection(self.token) else { return Some(0) };
         transport.cancel_send(connection, self.token)
+    }
+}
+
+impl<'s, T, L, P, M, const BATCH: usize> ContextCalls<M> for ConnectionCalls<'_, 's, T, L, P, BATCH>
+where
+    T: Transport,
+    Io<'s, T, L, P, BATCH>: Outbox<M>,
+{
+    #[inline]
+    fn context(&mut self) -> Context<'_, M> {
+        self.io.context()
     }
 }

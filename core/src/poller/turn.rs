@@ -311,21 +311,22 @@ where
     // --- events ------------------------------------------------------------------------------------------------------
 
     /// Tells that a socket can be received from.
-    #[inline]
+    #[inline(always)]
     pub fn on_readable(&mut self, token: Token) {
         let Some(mut port) = self.shard.port(token) else { return };
         let room = port.room().min(self.buffer.len());
+        let mut bytes: &mut [u8] = &mut [];
         if let Some(buffer) = self.buffer.get_mut(..room).filter(|buffer| !buffer.is_empty()) {
             let Some((transport, connection)) = self.io.connection(token) else { return };
             match transport.receive(connection, token, buffer) {
-                Received::Bytes(n) => port.received(buffer.get_mut(..n).unwrap_or_default()),
+                Received::Bytes(n) => bytes = buffer.get_mut(..n).unwrap_or_default(),
                 Received::WouldBlock => return,
                 Received::End => port.ended(),
                 Received::Failed(kind) => port.failed(kind),
             }
         }
         self.scope = PanicScope::Callback(token);
-        let settled = self.io.run(token, &mut port, &mut self.handler);
+        let settled = port.receive(bytes, &mut self.handler, &mut self.io.calls(token));
         self.settle(token, settled);
     }
 
@@ -369,9 +370,9 @@ where
     pub fn on_received(&mut self, token: Token, bytes: &mut [u8]) -> usize {
         let Some(mut port) = self.shard.port(token) else { return bytes.len() };
         let n = port.room().min(bytes.len());
-        port.received(bytes.get_mut(..n).unwrap_or_default());
+        let bytes = bytes.get_mut(..n).unwrap_or_default();
         self.scope = PanicScope::Callback(token);
-        let settled = self.io.run(token, &mut port, &mut self.handler);
+        let settled = port.receive(bytes, &mut self.handler, &mut self.io.calls(token));
         self.settle(token, settled);
         n
     }
@@ -420,7 +421,7 @@ where
         let Some(mut port) = self.shard.port(token) else { return };
         what(&mut port);
         self.scope = PanicScope::Callback(token);
-        let settled = self.io.run(token, &mut port, &mut self.handler);
+        let settled = port.receive(&mut [], &mut self.handler, &mut self.io.calls(token));
         self.settle(token, settled);
     }
 
@@ -430,7 +431,7 @@ where
         self.scope = PanicScope::Callback(token);
         match port.message(message, &mut self.handler, &mut self.io.context()) {
             Ok(next) => {
-                let settled = self.io.carry_out(token, &mut port, next, &mut self.handler);
+                let settled = port.carry_out(next, 0, &mut self.handler, &mut self.io.calls(token));
                 self.settle(token, settled);
             }
             Err(message) => self.as_program(|_| drop(message)),
@@ -438,18 +439,26 @@ where
     }
 
     /// What a socket is left at becomes what the transport watches.
-    #[inline]
+    #[inline(always)]
     fn settle(&mut self, token: Token, settled: Settled) {
         self.scope = PanicScope::Engine;
+        if let Settled::Waiting(interest) = settled
+            && self.io.interest(token) == Some(interest)
+        {
+            return; // nearly always
+        }
+        self.settle_changed(token, settled);
+    }
+
+    #[inline(never)]
+    fn settle_changed(&mut self, token: Token, settled: Settled) {
         match settled {
-            Settled::Waiting(interest) if self.io.interest(token) == Some(interest) => {}
             Settled::Waiting(interest) => self.watch(token, interest),
             Settled::Closed => self.close(token),
             Settled::Deferred | Settled::Cancelling => {}
         }
     }
 
-    #[cold]
     fn watch(&mut self, token: Token, interest: Interest) {
         let Some(entry) = self.io.connections.get_mut(token.index()) else { return };
         let old = core::mem::replace(&mut entry.interest, interest);
