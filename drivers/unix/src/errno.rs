@@ -118,7 +118,7 @@ impl CallResult for isize {
 /// # Errors
 ///
 /// The thread's error number when `result` is −1.
-#[inline]
+#[inline(always)]
 pub fn check<T: CallResult>(result: T) -> Result<T, Errno> {
     if result == T::FAILED { Err(Errno::last()) } else { Ok(result) }
 }
@@ -132,7 +132,7 @@ pub fn check<T: CallResult>(result: T) -> Result<T, Errno> {
 /// # Errors
 ///
 /// Whatever `call` fails with, except `EINTR`.
-#[inline]
+#[inline(always)]
 pub fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
         match call() {

@@ -112,8 +112,16 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
         self.poller.turn();
     }
 
-    #[inline]
+    #[inline(always)]
     fn on_event(&mut self, event: Event) {
+        if event.readiness == Readiness::READ && listener_of(event.key).is_none() {
+            return self.poller.on_readable(Token::from_bits(event.key)); // nearly always
+        }
+        self.on_other_event(event);
+    }
+
+    #[inline(never)]
+    fn on_other_event(&mut self, event: Event) {
         if let Some(id) = listener_of(event.key) {
             return self.poller.on_acceptable(id);
         }
