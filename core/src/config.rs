@@ -248,6 +248,10 @@ const fn timeout(field: &'static str, span: Option<Duration>) -> Result<(), Conf
 pub struct Footprint {
     /// The shard itself, with its timer wheel.
     pub shard: usize,
+    /// What a poller is beside its shard, its handler and transport included; 0 for a shard alone.
+    pub poller: usize,
+    /// What is lent to a poller beside its shard's storage: connections, listeners and the receive buffer.
+    pub poller_storage: usize,
     /// One slot, user data included: all that an idle socket costs.
     pub slot: usize,
     /// All slots.
@@ -260,18 +264,24 @@ impl Footprint {
     /// The sum.
     #[must_use]
     pub const fn total(&self) -> usize {
-        self.shard.saturating_add(self.slots).saturating_add(self.memory)
+        let poller = self.poller.saturating_add(self.poller_storage);
+        self.shard.saturating_add(poller).saturating_add(self.slots).saturating_add(self.memory)
     }
 }
 
 impl fmt::Display for Footprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { shard, slot, slots, memory } = self;
-        write!(f, "{} bytes: shard {shard}, slots {slots} ({slot} each), blocks {memory}", self.total())
+        let Self { shard, poller, poller_storage, slot, slots, memory } = self;
+        write!(f, "{} bytes: shard {shard}, slots {slots} ({slot} each), blocks {memory}", self.total())?;
+        if *poller > 0 {
+            write!(f, ", poller {poller} and its storage {poller_storage}")?;
+        }
+        Ok(())
     }
 }
 
 /// What a shard of this configuration costs, with user data `D` in every socket.
+/// [`Poller::footprint`](crate::poller::Poller::footprint) adds what a poller costs.
 ///
 /// ```
 /// use lightcone_core::{Config, footprint};
@@ -285,6 +295,8 @@ pub const fn footprint<D>(config: &Config) -> Footprint {
     let slot = size_of::<Slot<D>>();
     Footprint {
         shard: size_of::<Shard<'_, D>>(),
+        poller: 0,
+        poller_storage: 0,
         slot,
         slots: slot.saturating_mul(config.sockets),
         memory: config.memory(),

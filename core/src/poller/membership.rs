@@ -103,7 +103,7 @@ pub enum Envelope<M> {
     Broadcast(M, fn(&M) -> M),
 }
 
-/// A poller's place among others: [`Alone`], or [`Member`](super::Member) of a [`Group`](super::Group).
+/// A poller's place among others: [`Alone`], [`AloneWithMail`], or [`Member`](super::Member) of a [`Group`](super::Group).
 ///
 /// `C` is an [unregistered connection](super::Transport::Unregistered), `L` a listener and `M` a message.
 pub trait Membership<C, L, M> {
@@ -159,56 +159,19 @@ pub trait Membership<C, L, M> {
     fn is_finished(&self) -> bool;
 }
 
-/// A poller that has no others beside it, and so needs no atomics.
-///
-/// Its sockets can post messages to each other, of which up to `MAIL` wait, at least one.
-///
-/// ```
-/// use lightcone_core::poller::Alone;
-///
-/// let silent: Alone = Alone::new();
-/// let chat: Alone<&'static str, 8> = Alone::new();
-/// # let _ = (silent, chat);
-/// ```
-#[derive(Debug)]
-pub struct Alone<M = core::convert::Infallible, const MAIL: usize = 1> {
-    mail: Deque<Envelope<M>, MAIL>,
-    closed: bool,
-}
+/// A poller that has no others beside it, and so needs no atomics. Its sockets cannot post messages.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Alone;
 
-impl<M, const MAIL: usize> Alone<M, MAIL> {
-    /// Creates the place of a lone poller.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { mail: Deque::new(), closed: false }
-    }
-
-    fn push(&mut self, envelope: Envelope<M>) -> Result<(), Rejected<M>> {
-        let message = |envelope| match envelope {
-            Envelope::Post(_, message) | Envelope::Broadcast(message, _) => message,
-        };
-        if self.closed {
-            return Err(Rejected::Gone(message(envelope)));
-        }
-        self.mail.push_back(envelope).map_err(|envelope| Rejected::Full(message(envelope)))
-    }
-}
-
-impl<M, const MAIL: usize> Default for Alone<M, MAIL> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl<C, L, M, const MAIL: usize> Membership<C, L, M> for Alone<M, MAIL> {
+impl<C, L, M> Membership<C, L, M> for Alone {
     type Permit = ();
 
-    fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>> {
-        self.push(Envelope::Post(to, message))
+    fn post(&mut self, _: Token, message: M) -> Result<(), Rejected<M>> {
+        Err(Rejected::Gone(message))
     }
 
-    fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
-        self.push(Envelope::Broadcast(message, clone))
+    fn broadcast(&mut self, message: M, _: fn(&M) -> M) -> Result<(), Rejected<M>> {
+        Err(Rejected::Gone(message))
     }
 
     fn acquire(&mut self) -> Option<()> {
@@ -233,6 +196,94 @@ impl<C, L, M, const MAIL: usize> Membership<C, L, M> for Alone<M, MAIL> {
     }
 
     fn next_envelope(&mut self) -> Option<Envelope<M>> {
+        None
+    }
+
+    fn has_command(&self) -> bool {
+        false
+    }
+
+    fn has_envelope(&self) -> bool {
+        false
+    }
+
+    fn close(&mut self) {}
+
+    fn is_finished(&self) -> bool {
+        true
+    }
+}
+
+/// As [`Alone`], for sockets that post messages to each other. Up to `MAIL` of them wait, at least one.
+///
+/// ```
+/// use lightcone_core::poller::AloneWithMail;
+///
+/// let membership: AloneWithMail<&'static str, 8> = AloneWithMail::new();
+/// # let _ = membership;
+/// ```
+#[derive(Debug)]
+pub struct AloneWithMail<M, const MAIL: usize> {
+    mail: Deque<Envelope<M>, MAIL>,
+    closed: bool,
+}
+
+impl<M, const MAIL: usize> AloneWithMail<M, MAIL> {
+    /// Creates the place of a lone poller.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { mail: Deque::new(), closed: false }
+    }
+
+    fn push(&mut self, envelope: Envelope<M>) -> Result<(), Rejected<M>> {
+        let message = |envelope| match envelope {
+            Envelope::Post(_, message) | Envelope::Broadcast(message, _) => message,
+        };
+        if self.closed {
+            return Err(Rejected::Gone(message(envelope)));
+        }
+        self.mail.push_back(envelope).map_err(|envelope| Rejected::Full(message(envelope)))
+    }
+}
+
+impl<M, const MAIL: usize> Default for AloneWithMail<M, MAIL> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<C, L, M, const MAIL: usize> Membership<C, L, M> for AloneWithMail<M, MAIL> {
+    type Permit = ();
+
+    fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>> {
+        self.push(Envelope::Post(to, message))
+    }
+
+    fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
+        self.push(Envelope::Broadcast(message, clone))
+    }
+
+    fn acquire(&mut self) -> Option<()> {
+        Some(())
+    }
+
+    fn absorb(&mut self, (): ()) {}
+
+    fn release(&mut self) {}
+
+    fn has_room(&self, here: bool) -> bool {
+        here
+    }
+
+    fn place(&mut self, accepted: AcceptedSocket<C>) -> Placement<C, ()> {
+        Membership::<C, L, M>::place(&mut Alone, accepted)
+    }
+
+    fn next_command(&mut self) -> Option<Command<C, L, ()>> {
+        None
+    }
+
+    fn next_envelope(&mut self) -> Option<Envelope<M>> {
         self.mail.pop_front()
     }
 
@@ -249,6 +300,6 @@ impl<C, L, M, const MAIL: usize> Membership<C, L, M> for Alone<M, MAIL> {
     }
 
     fn is_finished(&self) -> bool {
-        self.closed && self.mail.is_empty()
+        self.mail.is_empty()
     }
 }

@@ -15,6 +15,8 @@ pub use accept::ListenerEntry;
 #[cfg(all(target_has_atomic = "ptr", target_has_atomic = "32"))]
 pub use group::{ConnectRefused, Group, GroupTypes, LoadPermit, Member, PollerHandle, Wake};
 pub use io::ConnectionEntry;
-pub use membership::{AcceptedSocket, Alone, AssignedSocket, Command, Envelope, Membership, Placement};
+pub use membership::{
+    AcceptedSocket, Alone, AloneWithMail, AssignedSocket, Command, Envelope, Membership, Placement,
+};
 pub use transport::{Accept, Connect, ConnectResult, Received, Transport};
 pub use turn::{PanicOwner, Poller, PollerStorage};

@@ -7,8 +7,8 @@ use core::time::Duration;
 use heapless::Deque;
 
 use crate::{
-    Address, CloseReason, ConnectError, ErrorKind, Handler, Instant, Interest, ListenerId, Origin, Port,
-    Rejected, Settled, SetupError, Shard, Stats, StorageError, Token,
+    Address, CloseReason, Config, ConnectError, ErrorKind, Footprint, Handler, Instant, Interest, ListenerId,
+    Origin, Port, Rejected, Settled, SetupError, Shard, Stats, StorageError, Token, footprint,
 };
 
 use super::accept::{ACCEPTS_A_TURN, Acceptor, ListenerEntry};
@@ -198,6 +198,31 @@ where
             closed_in_time: None,
             unwatchable: 0,
         })
+    }
+
+    /// Returns what a poller of this configuration costs in bytes, with room for so many listeners and a receive buffer
+    /// of so many bytes.
+    ///
+    /// ```
+    /// use lightcone_core::poller::{Alone, Poller, Transport};
+    /// use lightcone_core::{Config, Footprint, Handler};
+    ///
+    /// const CONFIG: Config = Config { sockets: 4, input_blocks: 4, output_blocks: 8, ..Config::DEVICE };
+    ///
+    /// const fn cost<H: Handler, T: Transport>() -> Footprint {
+    ///     Poller::<'_, H, T, Alone, 1>::footprint(&CONFIG, 1, 1024)
+    /// }
+    /// ```
+    #[must_use]
+    pub const fn footprint(config: &Config, listeners: usize, buffer: usize) -> Footprint {
+        let connections = size_of::<ConnectionEntry<T::Registered>>().saturating_mul(config.sockets);
+        let listeners = size_of::<Option<ListenerEntry<T::Listener>>>().saturating_mul(listeners);
+        let shard = footprint::<H::Data>(config);
+        Footprint {
+            poller: size_of::<Self>() - shard.shard,
+            poller_storage: connections.saturating_add(listeners).saturating_add(buffer),
+            ..shard
+        }
     }
 
     /// Returns the shard.

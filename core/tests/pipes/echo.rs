@@ -1,0 +1,81 @@
+use core::mem::MaybeUninit;
+use lightcone_core::poller::{Alone, Poller, PollerStorage};
+use lightcone_core::{
+    CloseReason, Config, Context, Handler, Instant, Origin, Shard, Socket, Storage, Timeout,
+};
+
+/// Sends back what comes, and remembers why sockets ended.
+struct Echo(Vec<CloseReason>);
+
+impl Handler for Echo {
+    type Data = ();
+    type Message = core::convert::Infallible;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn receive(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Self::Message>) {
+        let (mut input, mut output) = socket.stream.split();
+        let taken = output.send_some(input.bytes());
+        input.consume(taken); // what was not taken stays, and `writable` comes
+    }
+
+    fn writable(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, Self::Message>) {
+        self.receive(socket, cx);
+    }
+
+    fn close(&mut self, _: &mut Socket<'_, ()>, reason: CloseReason, _: &mut Context<'_, Self::Message>) {
+        self.0.push(reason);
+    }
+}
+
+const CONFIG: Config = Config { sockets: 8, ..Config::DEVICE };
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // all the memory there is
+    let mut slots = [const { MaybeUninit::uninit() }; CONFIG.sockets];
+    let mut blocks = [0; CONFIG.memory()];
+    let mut connections = [const { MaybeUninit::uninit() }; CONFIG.sockets];
+    let (mut listeners, mut buffer) = ([None], [0; 512]);
+
+    let mut now = Instant::from_millis(0); // of a clock that never goes back
+    let storage = Storage { slots: &mut slots, memory: &mut blocks };
+    let shard = Shard::new(storage, &CONFIG, now)?;
+    let storage =
+        PollerStorage { connections: &mut connections, listeners: &mut listeners, buffer: &mut buffer };
+    let mut poller: Poller<'_, _, _, _, 4> =
+        Poller::new(shard, Echo(Vec::new()), Pipes::default(), Alone, storage)?;
+    poller.listen((), ListenerId(0)).expect("there is a place for one listener");
+
+    // eight peers: each says something, and takes ten bytes
+    let pipe = |says: &str| Pipe { to_poller: says.bytes().collect(), window: 10, ..Pipe::default() };
+    let peers: Vec<PipeRef> = (0..8).map(|n| Rc::new(RefCell::new(pipe(&format!("peer {n}\n"))))).collect();
+    poller.transport_mut().backlog.extend(peers.iter().cloned());
+
+    while poller.handler().0.len() < peers.len() {
+        poller.begin_turn(now, None);
+        for (token, ready) in poller.transport().ready() {
+            if ready.writes() {
+                poller.on_writable(token);
+            }
+            if ready.reads() {
+                poller.on_readable(token);
+            }
+        }
+        if poller.transport().acceptable() {
+            poller.on_acceptable(ListenerId(0));
+        }
+        poller.turn();
+        if poller.transport().ready().is_empty() && !poller.transport().acceptable() {
+            // a device sleeps until this time or an interrupt
+            now = poller.next_turn().unwrap_or(now);
+        }
+    }
+    for (n, peer) in peers.iter().enumerate() {
+        assert_eq!(peer.borrow().to_peer, format!("peer {n}\n").as_bytes());
+    }
+    assert!(poller.handler().0.iter().all(|reason| *reason == CloseReason::TimedOut(Timeout::Idle)));
+    assert!(now.as_millis() > 75_000);
+    Ok(())
+}
