@@ -93,8 +93,9 @@ pub trait Transport {
 
     /// Changes what is watched from `old` to `new`.
     ///
-    /// To a transport that completes, an interest in reading means that a receive is wanted, also if bytes that were
-    /// offered before have been left; without it, that they stay where they are.
+    /// To a transport that completes, an interest in reading means that receives are wanted, one after the other, and
+    /// that bytes which were offered before and not taken are offered again; without it, that they stay where they are.
+    /// It holds until it is changed: after a receive there is no second call for the next.
     ///
     /// # Errors
     ///
