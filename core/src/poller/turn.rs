@@ -392,6 +392,8 @@ where
     pub fn on_end_of_stream(&mut self, token: Token) -> bool {
         let Some(port) = self.shard.port(token) else { return true };
         if port.room() == 0 {
+            // where it waits for a block only, this leaves it unwatched until one comes back
+            self.run(token);
             return false;
         }
         self.tell(token, |port| port.ended());
