@@ -109,14 +109,10 @@
     reason = "simulated sockets, pollers and milliseconds are few enough"
 )]
 
-mod acceptor;
 mod agenda;
-mod completion;
 mod content;
 mod end;
-mod entry;
 mod fault;
-mod hub;
 mod peer;
 mod poller;
 mod probe;
@@ -125,6 +121,7 @@ mod shrink;
 mod sim;
 mod tape;
 mod trace;
+mod transport;
 mod twin;
 mod within;
 mod world;

@@ -156,6 +156,31 @@ pub(crate) fn post_scenario<T: Twin + 'static>(sim: &mut Sim<'_>, twin: impl Fn(
     sim.finish();
 }
 
+/// Peers that come and go while sockets are closed from outside, most of which have gone by then.
+pub(crate) fn closing_scenario<T: Twin + 'static>(sim: &mut Sim<'_>, twin: impl Fn() -> T) {
+    let heard: Rc<Cell<Option<Token>>> = Rc::default();
+    let engine = sim.drawn_engine();
+    let server = sim.broken_engine(engine, |_| ByPost(Rc::clone(&heard)), |_| twin());
+    let address = ([10, 0, 0, 1], 7).into();
+    sim.listen(server, address);
+    for n in 0..60 {
+        let length = 1 + u64::from(sim.draw(400));
+        let script = Script::to(address).after(Duration::from_micros(sim.draw(500_000).into()));
+        let script = script.send(pattern(n, length)).receive(pattern(n, length)).half_close().until_end();
+        sim.peer(script.retry(100, Duration::from_millis(100)));
+    }
+    for _ in 0..50 {
+        let token = heard.take();
+        let span = sim.draw(20_000);
+        sim.run_for(Duration::from_micros(span.into()));
+        if let Some(token) = token {
+            let abort = sim.draw(4) == 1;
+            sim.close(server, token, abort);
+        }
+    }
+    sim.finish();
+}
+
 /// Many small bytes, some large transfers; some peers read slowly or never, reset, or begin anew when they are cut.
 pub(crate) fn echo_peers(sim: &mut Sim<'_>, address: core::net::SocketAddr, count: u64) {
     for n in 0..count {
