@@ -156,6 +156,29 @@ pub(crate) fn post_scenario<T: Twin + 'static>(sim: &mut Sim<'_>, twin: impl Fn(
     sim.finish();
 }
 
+/// An engine that stops while peers come, and have sent more than they will ever read.
+pub(crate) fn stopping_scenario(sim: &mut Sim<'_>) {
+    let engine = sim.drawn_engine();
+    let server = sim.engine(engine, |_| Echo);
+    let address = ([10, 0, 0, 1], 7).into();
+    sim.listen(server, address);
+    let (after, grace) = (u64::from(sim.draw(100)), u64::from(sim.draw(3) * sim.draw(500)));
+    sim.stop_after(server, Duration::from_millis(after), Duration::from_millis(grace));
+    for n in 0..40 {
+        let length = u64::from(sim.draw(200_000));
+        let script = Script::to(address).after(Duration::from_micros(sim.draw(150_000).into()));
+        let script = script.send(pattern(n, length)).expect(pattern(n, length)).may_be_cut();
+        let script = match sim.draw(3) {
+            0 => script.reading(Reading::Never),
+            1 => script.reading(Reading::Slowly { bytes: 100, every: Duration::from_millis(20) }),
+            _ => script,
+        };
+        sim.peer(script.pause(Duration::from_secs(10)));
+    }
+    sim.finish();
+    assert!(sim.has_stopped(server));
+}
+
 /// Peers that come and go while sockets are closed from outside, most of which have gone by then.
 pub(crate) fn closing_scenario<T: Twin + 'static>(sim: &mut Sim<'_>, twin: impl Fn() -> T) {
     let heard: Rc<Cell<Option<Token>>> = Rc::default();
