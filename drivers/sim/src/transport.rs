@@ -9,7 +9,9 @@ use lightcone_core::sync::{Load, Slot};
 use lightcone_core::{Address, CloseReason, ErrorKind, Interest, ListenerId, SENDS_IN_A_ROW, Sent, Token};
 
 use crate::end::{End, Kind, Owner};
+use crate::fault::Fault;
 use crate::probe::{Ended, Seen, Shared, check_timeout};
+use crate::tape::Track;
 use crate::twin::Twin;
 use crate::within::called_back;
 use crate::world::World;
@@ -60,6 +62,8 @@ pub(crate) struct Connection {
     pub(crate) ended: bool,
     /// It is in the list of those that are to be offered what is left.
     pub(crate) offered: bool,
+    /// It could not be watched for what it was to be.
+    failed: bool,
     /// How many sends have taken all that was offered, and in which turn.
     sends: (u64, usize),
     /// The turn in which it had sent as often as it may.
@@ -112,6 +116,12 @@ pub(crate) struct Network<T> {
 impl<T: Twin> Network<T> {
     fn now(&self) -> u64 {
         self.world.borrow().now / 1_000
+    }
+
+    /// Returns whether the system can watch a socket now.
+    fn can_watch(&self) -> Result<(), ErrorKind> {
+        let strikes = self.world.borrow_mut().strikes(Track::Calls, Fault::Unwatchable);
+        if strikes { Err(ErrorKind::OutOfMemory) } else { Ok(()) }
     }
 
     fn place(&mut self, token: Token) -> &mut Option<(Token, u32)> {
@@ -202,7 +212,9 @@ impl<T: Twin> Network<T> {
             panic!("contract: {token} closed without a last event");
         };
         check_timeout(&self.shared, &ended, &connection.seen);
-        check_reason(&ended, self.world.borrow().end(connection.end));
+        if !connection.failed {
+            check_reason(&ended, self.world.borrow().end(connection.end));
+        }
         let (Ended { queued, left, .. }, sent) = (ended, connection.sent);
         assert!(
             queued == sent + left,
@@ -238,6 +250,10 @@ impl<T: Twin> Transport for Network<T> {
         interest: Interest,
     ) -> Result<Connection, ErrorKind> {
         called_back(|| {
+            if let Err(kind) = self.can_watch() {
+                self.reject(Descriptor(end));
+                return Err(kind);
+            }
             let now = self.now();
             let mut connection = Connection { end, ..Connection::default() };
             connection.opened(now);
@@ -259,8 +275,11 @@ impl<T: Twin> Transport for Network<T> {
         old: Interest,
         new: Interest,
     ) -> Result<(), ErrorKind> {
-        called_back(|| self.watch(connection, token, old, new));
-        Ok(())
+        called_back(|| {
+            let can = self.can_watch();
+            connection.failed |= can.is_err();
+            can.map(|()| self.watch(connection, token, old, new))
+        })
     }
 
     fn receive(&mut self, connection: &mut Connection, _: Token, buffer: &mut [u8]) -> Received {
@@ -351,8 +370,11 @@ impl<T: Twin> Transport for Network<T> {
     }
 
     fn watch_listener(&mut self, listener: &mut Descriptor, _: ListenerId) -> Result<(), ErrorKind> {
-        called_back(|| self.world.borrow_mut().watch(listener.0, Interest::READ));
-        Ok(())
+        called_back(|| {
+            self.can_watch()?;
+            self.world.borrow_mut().watch(listener.0, Interest::READ);
+            Ok(())
+        })
     }
 
     fn unwatch_listener(&mut self, listener: &mut Descriptor, _: ListenerId) {
@@ -371,5 +393,12 @@ impl<T: Twin> Transport for Network<T> {
             Accept::WouldBlock => Accept::WouldBlock,
             Accept::Exhausted => Accept::Exhausted,
         })
+    }
+
+    fn make_watchable(&mut self, connection: Descriptor) -> Result<Descriptor, Descriptor> {
+        match called_back(|| self.can_watch()) {
+            Ok(()) => Ok(connection),
+            Err(_) => Err(connection),
+        }
     }
 }

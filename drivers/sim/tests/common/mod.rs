@@ -165,7 +165,7 @@ pub(crate) fn stopping_scenario(sim: &mut Sim<'_>) {
     let (after, grace) = (u64::from(sim.draw(100)), u64::from(sim.draw(3) * sim.draw(500)));
     sim.stop_after(server, Duration::from_millis(after), Duration::from_millis(grace));
     for n in 0..40 {
-        let length = u64::from(sim.draw(200_000));
+        let length = u64::from(sim.draw(20_000));
         let script = Script::to(address).after(Duration::from_micros(sim.draw(150_000).into()));
         let script = script.send(pattern(n, length)).expect(pattern(n, length)).may_be_cut();
         let script = match sim.draw(3) {
@@ -209,7 +209,7 @@ pub(crate) fn echo_peers(sim: &mut Sim<'_>, address: core::net::SocketAddr, coun
     for n in 0..count {
         let most = [300, 300, 2_000, 8_000][sim.draw(4) as usize];
         let length = u64::from(sim.draw(most));
-        let script = Script::to(address).after(Duration::from_micros(sim.draw(200_000).into()));
+        let script = Script::to(address).after(Duration::from_micros(sim.draw(20_000).into()));
         let script = script.send(pattern(n, length)).expect(pattern(n, length));
         let script = match sim.draw(8) {
             1 => script.reading(Reading::Never).pause(Duration::from_secs(100)),
