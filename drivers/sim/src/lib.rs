@@ -68,6 +68,7 @@
 //! | `timers` | a deadline or timeout is never early, and late by no more than a tick and what the run itself held up |
 //! | `bounds` | no socket queues or keeps more than its [`Config`] allows |
 //! | `in flight` | what a completion driver sends stays where it is until it is sent |
+//! | `transport` | the loop calls its transport as [`Transport`] says |
 //! | `starvation` | a socket that has sent as often as it may in one turn goes on in the next |
 //! | `liveness` | a poller without work sleeps; once faults are over every script and every goal is reached |
 //! | `leak`, `load` | at the end no slot, block, descriptor, permit or event is left over |
@@ -90,6 +91,7 @@
 //! [`Limits`], at the latest.
 //!
 //! [`Handler`]: lightcone_core::Handler
+//! [`Transport`]: lightcone_core::poller::Transport
 //! [`ContractChecker`]: lightcone_core::ContractChecker
 //! [`Config`]: lightcone_core::Config
 #![forbid(unsafe_code)]

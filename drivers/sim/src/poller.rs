@@ -322,7 +322,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
             let Some(token) = self.core.transport_mut().offers.pop_front() else { return };
             let Some((_, connection)) = self.core.connection_mut(token) else { continue };
             connection.offered = false;
-            if !connection.reads {
+            if !connection.interest.reads() {
                 continue;
             }
             let left = core::mem::take(&mut connection.left);

@@ -52,8 +52,8 @@ pub(crate) struct Connection {
     /// Bytes that the poller was told are sent.
     pub(crate) sent: u64,
     pub(crate) seen: Seen,
-    /// Whether it is to be read from.
-    pub(crate) reads: bool,
+    /// What it is watched for.
+    pub(crate) interest: Interest,
     /// A receive was asked for, and its completion was not reaped.
     pub(crate) asked: bool,
     /// Bytes that a completion has brought and the socket has not taken.
@@ -145,7 +145,7 @@ impl<T: Twin> Network<T> {
 
     /// Has a socket that is read from offered what is left, or asks for the next receive.
     pub(crate) fn go_on(&mut self, connection: &mut Connection, token: Token) {
-        if !connection.reads {
+        if !connection.interest.reads() {
             return;
         }
         if !connection.left.is_empty() || connection.ended {
@@ -158,6 +158,8 @@ impl<T: Twin> Network<T> {
     }
 
     fn watch(&mut self, connection: &mut Connection, token: Token, old: Interest, new: Interest) {
+        assert!(old == connection.interest, "transport: {token} is watched for something else");
+        connection.interest = new;
         if !self.completes {
             return self.world.borrow_mut().watch(connection.end, new);
         }
@@ -167,7 +169,6 @@ impl<T: Twin> Network<T> {
             world.end_mut(connection.end).watched = Interest::WRITE;
             world.touch(connection.end);
         }
-        connection.reads = new.reads();
         self.go_on(connection, token);
     }
 
@@ -257,7 +258,8 @@ impl<T: Twin> Transport for Network<T> {
             let now = self.now();
             let mut connection = Connection { end, ..Connection::default() };
             connection.opened(now);
-            *self.place(token) = Some((token, end));
+            let before = self.place(token).replace((token, end));
+            assert!(before.is_none(), "transport: {token} has the place of a socket that is not closed");
             {
                 let world = &mut *self.world.borrow_mut();
                 let place = world.end_mut(end);
@@ -302,6 +304,7 @@ impl<T: Twin> Transport for Network<T> {
     }
 
     fn cancel_send(&mut self, connection: &mut Connection, _: Token) -> Option<usize> {
+        assert!(self.completes, "transport: a send is cancelled that is over");
         called_back(|| {
             let cancelled = self.world.borrow_mut().cancel_send(connection.end);
             connection.sent += cancelled.unwrap_or(0) as u64;
@@ -316,8 +319,10 @@ impl<T: Twin> Transport for Network<T> {
         })
     }
 
-    fn close(&mut self, connection: Connection, token: Token, _: Interest, reset: bool) {
+    fn close(&mut self, connection: Connection, token: Token, interest: Interest, reset: bool) {
         called_back(|| {
+            let agrees = interest == connection.interest || connection.failed;
+            assert!(agrees, "transport: {token} is watched for something else");
             *self.place(token) = None;
             let ended = self.check_end(&connection, token, reset);
             self.excuse_if_stopped(connection.end);
@@ -381,8 +386,16 @@ impl<T: Twin> Transport for Network<T> {
         called_back(|| self.world.borrow_mut().watch(listener.0, Interest::NONE));
     }
 
-    fn close_listener(&mut self, Descriptor(end): Descriptor, _: ListenerId, _: bool) {
-        called_back(|| self.world.borrow_mut().close(end, false));
+    fn close_listener(&mut self, Descriptor(end): Descriptor, id: ListenerId, watched: bool) {
+        called_back(|| {
+            let world = &mut *self.world.borrow_mut();
+            assert!(
+                world.end(end).watched.reads() == watched,
+                "transport: listener {} is (not) watched",
+                id.0
+            );
+            world.close(end, false);
+        });
     }
 
     fn accept(&mut self, listener: &mut Descriptor, _: ListenerId) -> Accept<Descriptor> {

@@ -680,7 +680,7 @@ impl World {
     /// cancel may come too late.
     pub(crate) fn cancel_send(&mut self, end: u32) -> Option<usize> {
         let Owner::Poller(poller) = self.end(end).owner else { return Some(0) };
-        let Some(op) = self.send_op(end) else { return Some(0) };
+        let Some(op) = self.send_op(end) else { panic!("transport: a send is cancelled that is over") };
         if core::mem::replace(&mut op.cancelled, true) {
             return None;
         }
