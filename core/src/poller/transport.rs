@@ -93,8 +93,11 @@ pub trait Transport {
 
     /// Changes what is watched from `old` to `new`.
     ///
-    /// To a transport that completes, an interest in reading means that a receive is wanted, also if bytes that were
-    /// offered before have been left; without it, that they stay where they are.
+    /// To a transport that completes, an interest in reading means that receives are wanted, one after the other, and
+    /// that bytes which were offered before and not taken are offered again; without it, that they stay where they are.
+    /// It holds until it is changed: after a receive there is no second call for the next. This may be called within
+    /// [`on_received`](super::Poller::on_received), before it is known how many bytes are left: begin no receive then,
+    /// whose bytes would overtake them.
     ///
     /// # Errors
     ///

@@ -8,7 +8,7 @@ use heapless::Deque;
 
 use crate::{
     Address, CloseReason, Config, ConnectError, ErrorKind, Footprint, Handler, Instant, Interest, ListenerId,
-    Origin, Port, Rejected, Settled, SetupError, Shard, Stats, StorageError, Token, footprint,
+    Origin, PIECES_MAX, Port, Rejected, Settled, SetupError, Shard, Stats, StorageError, Token, footprint,
 };
 
 use super::accept::{ACCEPTS_A_TURN, Acceptor, ListenerEntry};
@@ -257,6 +257,15 @@ where
         self.io.connection_of(token)
     }
 
+    /// Shows what a socket has queued, from the front: for a driver that checks that what is in flight stays where it
+    /// is. `None`: the socket has ended.
+    pub fn with_output<R>(&mut self, token: Token, look: impl FnOnce(&[&[u8]]) -> R) -> Option<R> {
+        let port = self.shard.port(token)?;
+        let mut pieces: [&[u8]; PIECES_MAX] = [&[]; PIECES_MAX];
+        let count = port.outputs(&mut pieces);
+        Some(look(pieces.get(..count).unwrap_or_default()))
+    }
+
     /// Returns the poller's place among others.
     #[inline]
     pub const fn membership(&self) -> &L {
@@ -390,7 +399,8 @@ where
     }
 
     /// Tells that a transport that completes has received bytes. Returns how many were taken. The others stay with the
-    /// transport, which offers them again when reading is asked for by [`Transport::modify`].
+    /// transport. If the socket is still read from it offers them again, in a later turn; if not, when
+    /// [`Transport::modify`] asks for reading.
     #[must_use]
     pub fn on_received(&mut self, token: Token, bytes: &mut [u8]) -> usize {
         let Some(mut port) = self.shard.port(token) else { return bytes.len() };
@@ -403,11 +413,13 @@ where
     }
 
     /// Tells that a transport that completes has met the end of a stream. `false`: the socket is not read from now;
-    /// tell it again when reading is asked for.
+    /// tell it again as bytes that were not taken.
     #[must_use]
     pub fn on_end_of_stream(&mut self, token: Token) -> bool {
         let Some(port) = self.shard.port(token) else { return true };
         if port.room() == 0 {
+            // where it waits for a block only, this leaves it unwatched until one comes back
+            self.run(token);
             return false;
         }
         self.tell(token, |port| port.ended());

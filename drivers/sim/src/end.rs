@@ -81,6 +81,7 @@ pub(crate) struct SendOp {
     pub(crate) places: Vec<(usize, usize)>,
     /// It has been done, and its completion is on its way.
     pub(crate) done: Option<usize>,
+    pub(crate) cancelled: bool,
 }
 
 impl End {

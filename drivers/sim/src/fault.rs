@@ -60,6 +60,8 @@ faults! {
     WakeSpurious: "wakes spurious",
     /// Bytes are under way for longer than usual.
     Latency: "latency",
+    /// The system cannot watch a socket: no memory, or too high a number.
+    Unwatchable: "unwatchable sockets",
 }
 
 const COUNT: usize = Fault::ALL.len();
@@ -83,7 +85,7 @@ impl Faults {
             let level = LEVELS[decider.draw(Track::Setup, 8) as usize];
             // what ends a connection, or takes long, must leave some to go on
             *likely = match fault {
-                Fault::Reset => level / 64,
+                Fault::Reset | Fault::Unwatchable => level / 64,
                 Fault::ZeroWindow => level / 8,
                 Fault::Refused | Fault::Unanswered | Fault::Accept => level / 2,
                 _ => level,

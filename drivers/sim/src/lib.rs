@@ -1,9 +1,9 @@
 //! Handlers in a simulated world: a network, a clock and pollers in one thread, all decided by a seed.
 //!
 //! The core of lightcone makes no system call, so a simulator is just another driver. The [`Handler`] that serves a
-//! real port runs here unchanged, over the real shard, mailboxes, wake flags, loads and balancer, against peers that
-//! send byte by byte, never read, reset half-way or connect all at once. What takes days to happen on a network happens
-//! in a second; and what has happened comes back by its seed.
+//! real port runs here unchanged, over the real loop, shard, mailboxes, wake flags, loads and balancer, against peers
+//! that send byte by byte, never read, reset half-way or connect all at once. What takes days to happen on a network
+//! happens in a second; and what has happened comes back by its seed.
 //!
 //! # A test of a handler
 //!
@@ -68,9 +68,10 @@
 //! | `timers` | a deadline or timeout is never early, and late by no more than a tick and what the run itself held up |
 //! | `bounds` | no socket queues or keeps more than its [`Config`] allows |
 //! | `in flight` | what a completion driver sends stays where it is until it is sent |
-//! | `starvation` | who was put off comes in the next turn |
+//! | `transport` | the loop calls its transport as [`Transport`] says |
+//! | `starvation` | a socket that has sent as often as it may in one turn goes on in the next |
 //! | `liveness` | a poller without work sleeps; once faults are over every script and every goal is reached |
-//! | `leak`, `load` | at the end no slot, block, descriptor, seat or event is left over |
+//! | `leak`, `load` | at the end no slot, block, descriptor, permit or event is left over |
 //! | `memory` | the storage is as large as [`footprint`](lightcone_core::footprint) says |
 //! | `determinism` | a seed gives the same hash twice, in any process |
 //!
@@ -90,6 +91,7 @@
 //! [`Limits`], at the latest.
 //!
 //! [`Handler`]: lightcone_core::Handler
+//! [`Transport`]: lightcone_core::poller::Transport
 //! [`ContractChecker`]: lightcone_core::ContractChecker
 //! [`Config`]: lightcone_core::Config
 #![forbid(unsafe_code)]
@@ -109,14 +111,10 @@
     reason = "simulated sockets, pollers and milliseconds are few enough"
 )]
 
-mod acceptor;
 mod agenda;
-mod completion;
 mod content;
 mod end;
-mod entry;
 mod fault;
-mod hub;
 mod peer;
 mod poller;
 mod probe;
@@ -125,6 +123,7 @@ mod shrink;
 mod sim;
 mod tape;
 mod trace;
+mod transport;
 mod twin;
 mod within;
 mod world;

@@ -6,10 +6,12 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::rc::Rc;
 
+use lightcone_core::Sent;
+
 use crate::content::Content;
 use crate::end::{Kind, Owner};
 use crate::trace::Did;
-use crate::world::{Sent, World};
+use crate::world::World;
 
 /// The most a peer receives or sends at once.
 const PIECE: usize = 4_096;
@@ -454,7 +456,7 @@ impl World {
                 if n > 0 {
                     match sent {
                         Sent::Bytes(n) => peer.done += n as u64,
-                        Sent::WouldBlock => return Going::Waits,
+                        Sent::WouldBlock | Sent::InFlight => return Going::Waits,
                         Sent::Failed(_) => return Going::Lost,
                     }
                     return Going::On;

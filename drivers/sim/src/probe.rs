@@ -1,6 +1,6 @@
 //! A handler around the user's that checks what core promises to it, and records what it is told.
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use lightcone_core::{
@@ -23,8 +23,8 @@ pub(crate) struct Shared {
     /// in one turn, the second comes in the next.
     pub(crate) late: Cell<u64>,
     pub(crate) late_before: Cell<u64>,
-    /// What the handler was told with the last event of a socket.
-    pub(crate) ended: Cell<Option<Ended>>,
+    /// The accounts of sockets that have had their last event and whose connections are not closed yet.
+    pub(crate) ended: RefCell<Vec<Ended>>,
     /// How many events handlers were told.
     pub(crate) told: Cell<u64>,
     /// The most output that a socket may queue, and the most input it may keep.
@@ -37,6 +37,8 @@ pub(crate) struct Shared {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
     pub(crate) token: Token,
+    /// When it ended, in ms.
+    at: u64,
     pub(crate) reason: Option<CloseReason>,
     pub(crate) refused: Option<ErrorKind>,
     /// Bytes that the handler queued, and how many of them were never sent.
@@ -78,6 +80,12 @@ fn number<M>(event: &Event<M>) -> u64 {
 }
 
 impl Shared {
+    pub(crate) fn take_ended(&self, token: Token) -> Option<Ended> {
+        let mut ended = self.ended.borrow_mut();
+        let place = ended.iter().position(|ended| ended.token == token)?;
+        Some(ended.swap_remove(place))
+    }
+
     /// A timer has fired: never early, and late by what the simulation itself caused and a tick.
     pub(crate) fn check_timer(&self, what: &str, due: u64, now: u64, tick: u64) {
         assert!(now >= due, "timers: {what} came at {now} ms, {} ms early", due - now);
@@ -131,7 +139,9 @@ impl<H: Handler> Handler for Probe<H> {
         let deadline = socket.deadline();
         if let Some((reason, refused)) = end {
             let (queued, asked) = (socket.data.queued, socket.data.asked);
-            shared.ended.set(Some(Ended { token, reason, refused, queued, left: before as u64, asked }));
+            let (at, left) = (now.as_millis(), before as u64);
+            let ended = Ended { token, at, reason, refused, queued, left, asked };
+            called_back(|| shared.ended.borrow_mut().push(ended));
             let kind = reason.map_or(u64::MAX, |reason| reason.index() as u64);
             shared.trace.note(Did::Ended, token.to_bits(), kind);
             return;
@@ -166,7 +176,7 @@ impl<H> Probe<H> {
 }
 
 /// Checks that a socket was not timed out early or too late, as far as a driver can know.
-pub(crate) fn check_timeout(shared: &Shared, ended: &Ended, seen: &Seen, now: u64) {
+pub(crate) fn check_timeout(shared: &Shared, ended: &Ended, seen: &Seen) {
     let timeouts = &shared.timeouts;
     let (span, since) = match (ended.reason, ended.refused) {
         (Some(CloseReason::TimedOut(Timeout::Idle)), _) => (timeouts.idle, Some(seen.progress)),
@@ -178,7 +188,7 @@ pub(crate) fn check_timeout(shared: &Shared, ended: &Ended, seen: &Seen, now: u6
     };
     let (Some(span), Some(since)) = (span, since) else { return };
     let due = since + span.as_millis() as u64;
-    shared.check_timer("a timeout of the engine", due, now, 2);
+    shared.check_timer("a timeout of the engine", due, ended.at, 2);
 }
 
 /// What the driver knows of a socket's progress, in ms.

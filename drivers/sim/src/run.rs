@@ -1,10 +1,11 @@
 //! Runs of scenarios: by seed, by tape, and what a failure says.
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::panic::AssertUnwindSafe;
 use core::str::FromStr;
 use std::panic::{catch_unwind, set_hook, take_hook};
+use std::rc::Rc;
 use std::sync::Once;
 
 use crate::fault::Fault;
@@ -205,21 +206,22 @@ impl Runner {
     fn attempt(&self, source: Source, keep: bool, scenario: &Scenario<'_>) -> Result<Report, Box<Failure>> {
         let mut places: Vec<Place> = (0..POLLERS_MAX).map(|_| Place::default()).collect();
         let world = World::new(source, keep, self.calm);
-        let began = world.now;
-        let mut sim = Sim::new(world, places.iter_mut(), self.limits, self.calm);
+        let (began, trace) = (world.now, Rc::clone(&world.trace));
+        let world = Rc::new(RefCell::new(world));
+        let mut sim = Sim::new(Rc::clone(&world), places.iter_mut(), self.limits, self.calm);
         let outcome = caught(|| scenario(&mut sim));
-        let trace = &sim.world.trace;
+        let world = world.borrow();
         let (hash, step) = (trace.hash(), trace.count());
         match outcome {
             Ok(()) => Ok(Report {
                 hash,
                 events: step,
                 told: sim.told(),
-                millis: (sim.world.now - began) / 1_000,
-                faults: sim.world.faults.counts().collect(),
+                millis: (world.now - began) / 1_000,
+                faults: world.faults.counts().collect(),
             }),
             Err(message) => {
-                let tape = sim.world.decider.tape().clone();
+                let tape = world.decider.tape().clone();
                 let trace = trace.tail(self.shown);
                 let mut result = Box::new(Failure {
                     message,

@@ -6,45 +6,79 @@ use core::fmt;
 use core::mem::MaybeUninit;
 use core::net::SocketAddr;
 use core::time::Duration;
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use lightcone_core::balance::{Balancer, Policy};
-use lightcone_core::sync::{Load, WakeFlag};
+use lightcone_core::poller::{Command, ConnectionEntry, Group, ListenerEntry, Member, PollerStorage};
+use lightcone_core::sync::{self, Load};
 use lightcone_core::{
-    Config, Handler, Instant, ListenerId, PollerId, Shard, Slot, Stats, Storage, Timeouts, Token, footprint,
+    Config, ContractChecker, Handler, Instant, ListenerId, PollerId, Shard, Slot, Stats, Storage, Timeouts,
+    Token, footprint,
 };
 
-use crate::acceptor::listener_key;
 use crate::agenda::Due;
 use crate::end::Owner;
-use crate::entry::CONNECTS_A_TURN;
 use crate::fault::Fault;
-use crate::hub::{Control, Hub, Remote, ring};
 use crate::peer::{Outcome, Peer, Script};
-use crate::poller::{Data, Host, Parts, Poller};
-use crate::probe::Shared;
+use crate::poller::{CONNECTS_A_TURN, Data, Handle, Host, Loop, Poller};
+use crate::probe::{Probe, Shared};
 use crate::tape::Track;
 use crate::trace::Did;
+use crate::transport::{Connection, Descriptor, Network, SharedWorld, listener_key};
 use crate::twin::{Honest, Twin};
-use crate::world::{Side, World};
+use crate::within::called_back;
+use crate::world::Side;
 
 /// The most pollers of one simulation.
 pub const POLLERS_MAX: usize = 256;
 
-/// Memory that one poller's shard works in.
+/// How many commands wait for one poller.
+const COMMANDS: usize = 1_024;
+/// How many listeners one poller may have: as many as there are numbers for.
+const LISTENERS: usize = 256;
+
+/// Memory that one poller works in, and the handles of an engine whose first poller it is.
 #[derive(Default)]
 pub(crate) struct Place {
-    slots: Option<Box<dyn Any>>,
-    memory: Vec<u8>,
+    handles: Option<Box<dyn Any>>,
+    memory: Memory,
 }
 
-impl Place {
-    fn lend<D: 'static>(&mut self, config: &Config) -> Storage<'_, D> {
-        self.memory = vec![0; config.memory()];
+#[derive(Default)]
+struct Memory {
+    slots: Option<Box<dyn Any>>,
+    shard: Vec<u8>,
+    connections: Box<[MaybeUninit<ConnectionEntry<Connection>>]>,
+    listeners: Box<[Option<ListenerEntry<Descriptor>>]>,
+    buffer: Vec<u8>,
+}
+
+impl Memory {
+    fn lend<D: 'static, T: Twin>(
+        &mut self,
+        config: &Config,
+        buffer: usize,
+    ) -> (Storage<'_, D>, PollerStorage<'_, Network<T>>) {
+        self.shard = vec![0; config.memory()];
+        self.connections = Box::new_uninit_slice(config.sockets);
+        self.listeners = (0..LISTENERS).map(|_| None).collect();
+        self.buffer = vec![0; buffer];
         let slots = self.slots.insert(Box::new(Box::<[Slot<D>]>::new_uninit_slice(config.sockets)));
         let slots = slots.downcast_mut::<Box<[MaybeUninit<Slot<D>>]>>();
-        Storage { slots: slots.map(Box::as_mut).unwrap_or_default(), memory: &mut self.memory }
+        let shard = Storage { slots: slots.map(Box::as_mut).unwrap_or_default(), memory: &mut self.shard };
+        let poller = PollerStorage {
+            connections: &mut self.connections,
+            listeners: &mut self.listeners,
+            buffer: &mut self.buffer,
+        };
+        (shard, poller)
     }
+}
+
+/// The places of a mailbox.
+fn ring<T>(capacity: usize) -> Box<[sync::Slot<T>]> {
+    (0..capacity).map(|_| sync::Slot::new()).collect()
 }
 
 /// How a simulated engine is built.
@@ -111,7 +145,7 @@ type Goal = (String, Box<dyn Fn() -> bool>);
 ///
 /// A scenario sets engines and peers up and calls [`finish`](Self::finish).
 pub struct Sim<'s> {
-    pub(crate) world: World,
+    pub(crate) world: SharedWorld,
     hosts: Vec<Box<dyn Host + 's>>,
     /// The hosts of each engine, its number of listeners, and how many may wait at each.
     engines: Vec<(core::ops::Range<usize>, u8, usize)>,
@@ -127,14 +161,14 @@ impl fmt::Debug for Sim<'_> {
         f.debug_struct("Sim")
             .field("now", &self.now())
             .field("engines", &self.engines)
-            .field("peers", &self.world.peers.len())
+            .field("peers", &self.world.borrow().peers.len())
             .finish_non_exhaustive()
     }
 }
 
 impl<'s> Sim<'s> {
     pub(crate) fn new(
-        world: World,
+        world: SharedWorld,
         places: core::slice::IterMut<'s, Place>,
         limits: Limits,
         calm: bool,
@@ -158,19 +192,19 @@ impl<'s> Sim<'s> {
     /// When `below` is 0.
     pub fn draw(&mut self, below: u32) -> u32 {
         assert!(below > 0, "draw(0); allowed: 1 or more");
-        self.world.decider.draw(Track::Script, below)
+        self.world.borrow_mut().decider.draw(Track::Script, below)
     }
 
     /// The time on the simulated clock.
     #[must_use]
     pub fn now(&self) -> Instant {
-        Instant::from_millis(self.world.now / 1_000)
+        Instant::from_millis(self.world.borrow().now / 1_000)
     }
 
     /// Sets how likely a fault is in this run, in 65,536ths.
     pub fn set_fault(&mut self, fault: Fault, of_65536: u32) {
-        if !self.world.healed {
-            self.world.faults.set(fault, of_65536);
+        if !self.is_healed() {
+            self.world.borrow_mut().faults.set(fault, of_65536);
         }
     }
 
@@ -180,7 +214,8 @@ impl<'s> Sim<'s> {
         if self.calm {
             return Engine::default();
         }
-        let mut draw = |of: &[usize]| of[self.world.decider.draw(Track::Setup, of.len() as u32) as usize];
+        let draw =
+            |of: &[usize]| of[self.world.borrow_mut().decider.draw(Track::Setup, of.len() as u32) as usize];
         let block_size = draw(&[1_024, 4_096, 256, 64]);
         let config = Config {
             salt: draw(&[0, 1, 0xFFFF_FFFE]) as u32,
@@ -231,31 +266,26 @@ impl<'s> Sim<'s> {
     ) -> EngineId {
         let Engine { pollers, completes, mut config, mailbox, policy, backlog } = engine;
         let sockets = config.sockets as u32;
-        config.sockets += CONNECTS_A_TURN; // those that are set aside
+        config.sockets += CONNECTS_A_TURN; // those that are kept ready
         let balancer = || match Balancer::new(policy, pollers) {
             Ok(balancer) => balancer,
             Err(error) => panic!("{error}"),
         };
-        let first = self.hosts.len();
-        let remote = |n: usize| Remote {
-            side: (first + n) as u32,
-            control: ring(1_024),
-            mail: ring(mailbox),
-            flag: WakeFlag::new(),
-            load: Rc::new(Load::new()),
-        };
-        let hub = Rc::new(Hub {
-            pollers: (0..pollers).map(remote).collect(),
-            sockets,
-            balancer: RefCell::new(balancer()),
-        });
-        for n in 0..pollers {
+        let (balancers, first) = ((0..pollers).map(|_| balancer()), self.hosts.len());
+        let places = self.places.by_ref().take(pollers);
+        let (handles, memories): (Vec<_>, Vec<_>) =
+            places.map(|place| (&mut place.handles, &mut place.memory)).unzip();
+        assert!(memories.len() == pollers, "more than {POLLERS_MAX} pollers in one simulation");
+        let all: Box<[Handle<H>]> =
+            (first..first + pollers).map(|side| self.handle::<H>(side, mailbox)).collect();
+        let all = handles.into_iter().next().map(|place| &*place.insert(Box::new(all)));
+        let all = all.and_then(|all| all.downcast_ref::<Box<[Handle<H>]>>()).map(Box::as_ref);
+        let group = Group::new(all.unwrap_or_default(), sockets);
+        for ((n, memory), balancer) in memories.into_iter().enumerate().zip(balancers) {
             let id = PollerId(n as u8);
             let config = Config { poller: id, ..config };
-            let Some(place) = self.places.next() else {
-                panic!("more than {POLLERS_MAX} pollers in one simulation");
-            };
-            let storage = place.lend::<Data<H>>(&config);
+            let capacity = if config.receive_blocks > 0 { config.receive_size } else { config.block_size };
+            let (storage, rest) = memory.lend::<Data<H>, T>(&config, if completes { 0 } else { capacity });
             let cost = footprint::<Data<H>>(&config);
             let lent = (size_of_val(storage.slots), storage.memory.len());
             assert!(lent == (cost.slots, cost.memory), "memory: {lent:?} is lent, {cost} is stated");
@@ -265,37 +295,52 @@ impl<'s> Sim<'s> {
                 Err(error) => panic!("{error}"),
             };
             let shared = self.shared(&config);
-            let receive_size =
-                if config.receive_blocks > 0 { config.receive_size } else { config.block_size };
-            let parts = Parts {
-                id,
-                hub: Rc::clone(&hub),
-                shard,
-                handler: make(id),
-                shared,
-                twin: twin(id),
-                balancer: balancer(),
-                receive_size,
+            let network = Network {
+                world: Rc::clone(&self.world),
+                side: (first + n) as u32,
                 completes,
+                capacity,
+                shared: Rc::clone(&shared),
+                twin: twin(id),
+                places: Vec::new(),
+                offers: VecDeque::new(),
+                busy: Vec::new(),
+                stops: false,
             };
-            self.hosts.push(Box::new(Poller::new(parts)));
-            self.world.sides.push(Side { completes, asked: self.world.now + 1, ..Side::default() });
-            let poller = self.hosts.len() as u32 - 1;
-            self.world.add(self.world.now + 1, Due::Turn { poller, since: 0 });
+            let handler = Probe { inner: ContractChecker::new(make(id)), shared };
+            let Some(member) = Member::new(group, id, Some(balancer.clone())) else {
+                panic!("a poller's mailboxes have one receiver");
+            };
+            let core = match Loop::<H, T>::new(shard, handler, network, member, rest) {
+                Ok(core) => core,
+                Err(error) => panic!("{error}"),
+            };
+            self.hosts.push(Box::new(Poller::new(core, group, balancer)));
+            let world = &mut *self.world.borrow_mut();
+            world.sides.push(Side { completes, asked: world.now + 1, ..Side::default() });
+            world.add(world.now + 1, Due::Turn { poller: (first + n) as u32, since: 0 });
         }
         self.engines.push((first..self.hosts.len(), 0, backlog));
         EngineId(self.engines.len() - 1)
     }
 
+    /// A poller as the others see it.
+    fn handle<H: Handler>(&self, side: usize, mailbox: usize) -> Handle<H> {
+        let world = Rc::clone(&self.world);
+        let wake = move || called_back(|| world.borrow_mut().wake_poller(side as u32));
+        let handle = Handle::<H>::new(ring(COMMANDS), ring(mailbox), Rc::new(Load::new()), Box::new(wake));
+        handle.unwrap_or_else(|| panic!("a mailbox of {mailbox}: allowed: a power of two"))
+    }
+
     fn shared(&self, config: &Config) -> Rc<Shared> {
         let large = if config.receive_blocks > 0 { config.receive_size } else { config.block_size };
         Rc::new(Shared {
-            trace: Rc::clone(&self.world.trace),
+            trace: Rc::clone(&self.world.borrow().trace),
             turn: Cell::new(0),
             before: Cell::new(0),
             late: Cell::new(0),
             late_before: Cell::new(0),
-            ended: Cell::new(None),
+            ended: RefCell::default(),
             told: Cell::new(0),
             output_max: config.output_limit.min(config.output_blocks) * config.block_size,
             input_max: large,
@@ -313,52 +358,54 @@ impl<'s> Sim<'s> {
         let backlog = *backlog;
         let (first, id) = (hosts.start, ListenerId(*count));
         *count += 1;
-        let end = self.world.listen(address, Owner::Poller(first as u32), listener_key(id), backlog);
-        let told = self.hosts[first].tell(Control::Listen { end, id }, &mut self.world);
-        assert!(told, "no room to tell the poller of a listener");
+        let owner = Owner::Poller(first as u32);
+        let end = self.world.borrow_mut().listen(address, owner, listener_key(id), backlog);
+        let sent = self.hosts[first].send(Command::Listen { listener: Descriptor(end), id });
+        assert!(sent, "no room to tell the poller of a listener");
         id
     }
 
     /// Closes a listener of an engine; who waits there is reset. `false` if the engine's mailbox has no room.
     pub fn unlisten(&mut self, engine: EngineId, id: ListenerId) -> bool {
         let first = self.engines[engine.0].0.start;
-        self.hosts[first].tell(Control::Unlisten { id }, &mut self.world)
+        self.hosts[first].send(Command::CloseListener { id })
     }
 
     /// Closes a socket of an engine from outside, in order or at once. `false` if there is no such poller, or its
     /// mailbox has no room.
     pub fn close(&mut self, engine: EngineId, token: Token, abort: bool) -> bool {
         let host = self.engines[engine.0].0.clone().nth(usize::from(token.poller().0));
-        host.is_some_and(|host| self.hosts[host].tell(Control::Close { token, abort }, &mut self.world))
+        host.is_some_and(|host| self.hosts[host].close(token, abort))
     }
 
     /// Has an engine connect, on the poller that its balancer picks; `false` if that has no room.
     pub fn connect(&mut self, engine: EngineId, to: SocketAddr, tag: u64) -> bool {
         let first = self.engines[engine.0].0.start;
-        self.hosts[first].dial(to, tag, &mut self.world)
+        self.hosts[first].connect(to, tag)
     }
 
     /// A scripted peer.
     pub fn peer(&mut self, script: Script) -> PeerId {
-        let number = self.world.peers.len();
+        let world = &mut *self.world.borrow_mut();
+        let number = world.peers.len();
         let peer = Peer::new(script);
-        let at = self.world.now + peer.begins_after();
-        self.world.peers.push(peer);
-        self.world.running += 1;
-        self.world.wake_peer(number as u32, at);
+        let at = world.now + peer.begins_after();
+        world.peers.push(peer);
+        world.running += 1;
+        world.wake_peer(number as u32, at);
         PeerId(number)
     }
 
     /// How a peer's script has ended.
     #[must_use]
     pub fn outcome(&self, peer: PeerId) -> Outcome {
-        self.world.peers[peer.0].outcome
+        self.world.borrow().peers[peer.0].outcome
     }
 
     /// How many bytes a peer has received since it last connected.
     #[must_use]
     pub fn received(&self, peer: PeerId) -> u64 {
-        self.world.peers[peer.0].received
+        self.world.borrow().peers[peer.0].received
     }
 
     /// What must have come true for [`finish`](Self::finish) to end.
@@ -368,9 +415,10 @@ impl<'s> Sim<'s> {
 
     /// Has an engine stop, after this time, within the grace.
     pub fn stop_after(&mut self, engine: EngineId, span: Duration, grace: Duration) {
-        let at = self.world.now + span.as_micros() as u64;
+        let world = &mut *self.world.borrow_mut();
+        let at = world.now + span.as_micros() as u64;
         let grace_ms = grace.as_millis() as u32;
-        self.world.add(at, Due::Stop { engine: engine.0 as u32, grace_ms });
+        world.add(at, Due::Stop { engine: engine.0 as u32, grace_ms });
     }
 
     /// The counts of an engine's pollers.
@@ -388,7 +436,7 @@ impl<'s> Sim<'s> {
     /// Whether an engine that was told to stop has stopped.
     #[must_use]
     pub fn has_stopped(&self, engine: EngineId) -> bool {
-        self.world.sides[self.engines[engine.0].0.clone()].iter().all(|side| side.over)
+        self.world.borrow().sides[self.engines[engine.0].0.clone()].iter().all(|side| side.over)
     }
 
     /// What all shards take in bytes, as [`lightcone_core::footprint`] says of their configurations. The slots are
@@ -401,7 +449,7 @@ impl<'s> Sim<'s> {
     /// How many simulated events there have been.
     #[must_use]
     pub fn events(&self) -> u64 {
-        self.world.trace.count()
+        self.world.borrow().trace.count()
     }
 
     /// How many events handlers were told.
@@ -411,43 +459,43 @@ impl<'s> Sim<'s> {
 
     /// Does the next thing on the agenda; `false` when there is none.
     fn step(&mut self) -> bool {
-        let Some((at, due)) = self.world.agenda.next() else { return false };
-        self.world.now = at.max(self.world.now);
-        self.world.trace.set_now(self.world.now);
-        match due {
+        let mut world = self.world.borrow_mut();
+        let Some((at, due)) = world.agenda.next() else { return false };
+        world.now = at.max(world.now);
+        world.trace.set_now(world.now);
+        let turn = match due {
             Due::Turn { poller, since } => {
-                let side = &self.world.sides[poller as usize];
-                if side.turns == since && !side.over {
-                    self.hosts[poller as usize].turn(&mut self.world);
-                }
+                let side = &world.sides[poller as usize];
+                (side.turns == since && !side.over).then_some(poller)
             }
-            Due::Timer { poller } => {
-                if self.world.timer(poller) {
-                    self.hosts[poller as usize].turn(&mut self.world);
-                }
+            Due::Timer { poller } => world.timer(poller).then_some(poller),
+            Due::Arrive { end, uid, what } => {
+                world.arrive(end, uid, what);
+                None
             }
-            Due::Arrive { end, uid, what } => self.world.arrive(end, uid, what),
             Due::Peer { peer, since } => {
-                if self.world.peers[peer as usize].steps == since {
-                    self.world.step_peer(peer);
+                if world.peers[peer as usize].steps == since {
+                    world.step_peer(peer);
                 }
+                None
             }
-            Due::Stop { engine, grace_ms } => self.stop(engine, grace_ms),
+            Due::Stop { engine, grace_ms } => {
+                drop(world);
+                self.stop(engine as usize, grace_ms);
+                return true;
+            }
+        };
+        drop(world);
+        if let Some(poller) = turn {
+            self.hosts[poller as usize].turn();
         }
         true
     }
 
-    fn stop(&mut self, engine: u32, grace_ms: u32) {
-        self.world.trace.note(Did::Stop, engine.into(), grace_ms.into());
-        for host in self.engines[engine as usize].0.clone() {
-            let grace = Duration::from_millis(grace_ms.into());
-            if !self.world.sides[host].over
-                && !self.hosts[host].tell(Control::Stop { grace }, &mut self.world)
-            {
-                // its mailbox is full: again, for all of them, which does no harm
-                self.world.add(self.world.now + 1_000, Due::Stop { engine, grace_ms });
-                return;
-            }
+    fn stop(&mut self, engine: usize, grace_ms: u32) {
+        self.world.borrow().trace.note(Did::Stop, engine as u64, grace_ms.into());
+        for host in self.engines[engine].0.clone() {
+            self.hosts[host].stop(Duration::from_millis(grace_ms.into()));
         }
     }
 
@@ -457,15 +505,18 @@ impl<'s> Sim<'s> {
     ///
     /// When the run takes more events than its limit, or anything that is checked is not so.
     pub fn run_until(&mut self, span: Duration, mut is_so: impl FnMut(&Self) -> bool) -> bool {
-        let end = self.world.now + span.as_micros() as u64;
+        let end = self.world.borrow().now + span.as_micros() as u64;
         loop {
             if is_so(self) {
                 return true;
             }
-            if self.world.agenda.when().is_none_or(|at| at > end) {
-                self.world.now = end;
-                self.world.trace.set_now(end);
-                return false;
+            {
+                let world = &mut *self.world.borrow_mut();
+                if world.agenda.when().is_none_or(|at| at > end) {
+                    world.now = end;
+                    world.trace.set_now(end);
+                    return false;
+                }
             }
             self.check_limit();
             self.step();
@@ -476,10 +527,10 @@ impl<'s> Sim<'s> {
     /// everything at every event would take longer than the events.
     fn run_until_quiet(&mut self, span: Duration, is_so: impl Fn(&Self) -> bool) -> bool {
         const EVENTS_A_LOOK: u32 = 64;
-        let end = self.world.now + span.as_micros() as u64;
+        let end = self.world.borrow().now + span.as_micros() as u64;
         while !is_so(self) {
             for _ in 0..EVENTS_A_LOOK {
-                if self.world.agenda.when().is_none_or(|at| at > end) {
+                if self.world.borrow().agenda.when().is_none_or(|at| at > end) {
                     return is_so(self);
                 }
                 self.check_limit();
@@ -492,7 +543,7 @@ impl<'s> Sim<'s> {
     /// A part of the events is kept for what must be done without faults.
     fn check_limit(&mut self) {
         let (events, most) = (self.events(), self.limits.events);
-        if events > most / 4 && !self.world.healed && !self.calm {
+        if events > most / 4 && !self.is_healed() && !self.calm {
             self.heal();
         }
         assert!(events <= most, "liveness: no end after {events} events: {}", self.unfinished());
@@ -509,16 +560,21 @@ impl<'s> Sim<'s> {
 
     /// From now on there are no more faults; what is broken stays so.
     pub fn heal(&mut self) {
-        self.world.heal();
+        self.world.borrow_mut().heal();
+    }
+
+    fn is_healed(&self) -> bool {
+        self.world.borrow().healed
     }
 
     fn are_peers_over(&self) -> bool {
-        self.world.running == 0
+        self.world.borrow().running == 0
     }
 
     /// What a run still waits for, in words.
     fn unfinished(&self) -> String {
-        let peers = self.world.peers.iter().enumerate().filter(|(_, peer)| !peer.is_over());
+        let world = self.world.borrow();
+        let peers = world.peers.iter().enumerate().filter(|(_, peer)| !peer.is_over());
         let peers = peers.take(5).map(|(n, peer)| format!("peer {n} at {}", peer.waits_for()));
         let goals = self.goals.iter().filter(|(_, is_so)| !is_so()).map(|(what, _)| what.clone());
         let hosts = self.hosts.iter().filter(|host| host.in_use() > 0).map(|host| host.describe());
@@ -532,8 +588,8 @@ impl<'s> Sim<'s> {
     ///
     /// When anything that is checked is not so. The text begins with the name of the property.
     pub fn finish(&mut self) {
-        let seconds = [30, 5, 1, 0, 120][self.world.decider.draw(Track::Setup, 5) as usize];
-        self.run_until(Duration::from_secs(seconds), |sim| sim.are_peers_over() || sim.world.healed);
+        let seconds = [30, 5, 1, 0, 120][self.world.borrow_mut().decider.draw(Track::Setup, 5) as usize];
+        self.run_until(Duration::from_secs(seconds), |sim| sim.are_peers_over() || sim.is_healed());
         self.heal();
         let done = self.run_until_quiet(self.limits.time, |sim| {
             sim.are_peers_over() && sim.goals.iter().all(|(_, is_so)| is_so())
@@ -545,16 +601,18 @@ impl<'s> Sim<'s> {
             self.unfinished()
         );
         for engine in 0..self.engines.len() {
-            self.stop(engine as u32, 10_000);
+            self.stop(engine, 10_000);
         }
-        let over =
-            self.run_until_quiet(Duration::from_secs(60), |sim| sim.world.sides.iter().all(|side| side.over));
+        let over = self.run_until_quiet(Duration::from_secs(60), |sim| {
+            sim.world.borrow().sides.iter().all(|side| side.over)
+        });
         assert!(over, "liveness: not stopped: {}", self.unfinished());
         // what is under way finds nobody
         self.run_until_quiet(Duration::from_secs(600), |_| false);
         for host in &self.hosts {
             host.check_end();
         }
-        assert!(self.world.open == 0, "leak: {} descriptors are open at the end", self.world.open);
+        let open = self.world.borrow().open;
+        assert!(open == 0, "leak: {open} descriptors are open at the end");
     }
 }

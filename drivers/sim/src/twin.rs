@@ -9,18 +9,19 @@ use lightcone_core::{Instant, Token};
 ///
 /// [`Honest`] overrides none.
 pub trait Twin: Debug {
-    /// Whether the shard is told that a socket can be written to.
+    /// Whether the poller is told that a socket can be written to.
     fn tells_writable(&mut self, token: Token) -> bool {
         let _ = token;
         true
     }
 
-    /// When the poller wakes by itself, of when the shard wants it to.
+    /// When the poller wakes by itself, of when it wants to.
     fn wakes(&mut self, deadline: Option<Instant>) -> Option<Instant> {
         deadline
     }
 
-    /// Which socket an event, a completion or a message is for, when it was for `token` and `there` has its place now.
+    /// Which socket an event, a completion or a close from outside is for, when it was for `token` and `there` has its
+    /// place now.
     fn addressee(&mut self, token: Token, there: Option<Token>) -> Token {
         let _ = there;
         token
@@ -31,7 +32,7 @@ pub trait Twin: Debug {
         true
     }
 
-    /// How many of the bytes that are to be sent last before a close are sent; the shard is told all.
+    /// How many of the bytes that are to be sent last before a close are sent; the poller is told all.
     fn tail(&mut self, bytes: usize) -> usize {
         bytes
     }

@@ -7,7 +7,7 @@ std::thread_local! {
 }
 
 /// Whether this thread is within a call to core, and not within a handler that core has called. A counting allocator
-/// asks, to hold core to allocating nothing.
+/// asks, to hold core to allocating nothing. The copies of a broadcast message are made within core.
 ///
 /// It is a look at a thread's own flag: an allocator may call it.
 #[must_use]

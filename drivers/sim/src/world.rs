@@ -4,7 +4,8 @@ use core::net::SocketAddr;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use lightcone_core::{ErrorKind, Interest};
+use lightcone_core::poller::{Accept, Received};
+use lightcone_core::{Address, ErrorKind, Interest, Sent};
 
 use crate::agenda::{Agenda, Arrival, Due};
 use crate::end::{Backlog, End, Kind, Ops, Owner, SendOp};
@@ -17,32 +18,6 @@ use crate::trace::{self, Did, Trace};
 const SYN_AGAIN: u64 = 200_000;
 /// When a connect that is not answered is given up by the system, in µs.
 const UNANSWERED: u64 = 60_000_000;
-
-/// What a receive brought.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Received {
-    Bytes(usize),
-    WouldBlock,
-    End,
-    Failed(ErrorKind),
-}
-
-/// What became of a send.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Sent {
-    Bytes(usize),
-    WouldBlock,
-    Failed(ErrorKind),
-}
-
-/// What an accept brought.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Accepted {
-    End(u32),
-    WouldBlock,
-    Aborted,
-    OutOfDescriptors,
-}
 
 /// Something that a completion driver asked for has been done.
 #[derive(Debug)]
@@ -58,7 +33,9 @@ pub(crate) enum Done {
     Received(Vec<u8>),
     Ended,
     Sent(usize),
+    SendFailed(ErrorKind),
     Connected,
+    /// A receive or a connect has failed.
     Failed(ErrorKind),
     /// What a close has called off.
     CalledOff,
@@ -406,32 +383,32 @@ impl World {
 
     // --- calls ---------------------------------------------------------------------------------------------------
 
-    pub(crate) fn accept(&mut self, listener: u32) -> Accepted {
+    pub(crate) fn accept(&mut self, listener: u32) -> Accept<u32> {
         while self.strikes(Track::Calls, Fault::Interrupted) {
             self.trace.note(Did::Accept, listener.into(), trace::INTERRUPTED);
         }
         if self.strikes(Track::Calls, Fault::WouldBlock) {
             self.trace.note(Did::Accept, listener.into(), trace::WOULD_BLOCK);
-            return Accepted::WouldBlock;
+            return Accept::WouldBlock;
         }
         let fails = self.strikes(Track::Calls, Fault::Accept);
         if fails && self.decider.draw(Track::Calls, 2) == 0 {
             self.trace.note(Did::Accept, listener.into(), trace::FAILED);
-            return Accepted::OutOfDescriptors;
+            return Accept::Exhausted;
         }
         let first = self.end_mut(listener).backlog.as_mut().and_then(|backlog| backlog.waiting.pop_front());
         let Some(end) = first else {
             self.trace.note(Did::Accept, listener.into(), trace::WOULD_BLOCK);
-            return Accepted::WouldBlock;
+            return Accept::WouldBlock;
         };
         if fails {
             self.trace.note(Did::Accept, listener.into(), trace::FAILED);
             self.excuse(end);
             self.close(end, true);
-            return Accepted::Aborted;
+            return Accept::Retry;
         }
         self.trace.note(Did::Accept, listener.into(), end.into());
-        Accepted::End(end)
+        Accept::Accepted(end, Address::Inet(self.end(end).peer))
     }
 
     pub(crate) fn receive(&mut self, end: u32, buffer: &mut [u8]) -> Received {
@@ -496,7 +473,7 @@ impl World {
         let sent = self.try_send(end, pieces);
         let outcome = match sent {
             Sent::Bytes(n) => n as u64,
-            Sent::WouldBlock => trace::WOULD_BLOCK,
+            Sent::WouldBlock | Sent::InFlight => trace::WOULD_BLOCK,
             Sent::Failed(_) => trace::FAILED,
         };
         self.trace.note(Did::Send, end.into(), outcome);
@@ -694,24 +671,49 @@ impl World {
 
     pub(crate) fn ask_send(&mut self, end: u32, bytes: Vec<u8>, places: Vec<(usize, usize)>) {
         let ops: &mut Box<Ops> = self.end_mut(end).ops.get_or_insert_default();
-        assert!(ops.send.is_none(), "two sends in flight on one socket");
-        ops.send = Some(SendOp { bytes, places, done: None });
+        assert!(ops.send.is_none(), "in flight: two sends of one socket");
+        ops.send = Some(SendOp { bytes, places, done: None, cancelled: false });
         self.touch(end);
     }
 
-    /// Takes a send in flight back, or takes what it did.
-    pub(crate) fn cancel_send(&mut self, end: u32) -> usize {
-        let Some(op) = self.end_mut(end).ops.as_mut().and_then(|ops| ops.send.take()) else { return 0 };
-        let done = op.done.unwrap_or(0);
-        let uid = self.end(end).uid;
-        if op.done.is_some()
-            && let Owner::Poller(poller) = self.end(end).owner
-        {
-            let completions = &mut self.sides[poller as usize].completions;
-            completions.retain(|c| c.end != end || c.uid != uid || !matches!(c.done, Done::Sent(_)));
+    /// Cancels a send in flight: at once, or `None`, and its completion says what was done. That may be all of it, as a
+    /// cancel may come too late.
+    pub(crate) fn cancel_send(&mut self, end: u32) -> Option<usize> {
+        let Owner::Poller(poller) = self.end(end).owner else { return Some(0) };
+        let Some(op) = self.send_op(end) else { panic!("transport: a send is cancelled that is over") };
+        if core::mem::replace(&mut op.cancelled, true) {
+            return None;
         }
-        self.trace.note(Did::Cancel, end.into(), done as u64);
-        done
+        let how = self.decider.draw(Track::Calls, 3);
+        if how == 2 && self.send_op(end).is_some_and(|op| op.done.is_none()) {
+            self.do_send(poller, end);
+        }
+        let done = self.send_op(end).and_then(|op| op.done);
+        self.trace.note(Did::Cancel, end.into(), done.unwrap_or(0) as u64);
+        if how == 0 {
+            let uid = self.end(end).uid;
+            self.take_send(end);
+            let is_sends = |done: &Done| matches!(done, Done::Sent(_) | Done::SendFailed(_));
+            let completions = &mut self.sides[poller as usize].completions;
+            completions.retain(|c| (c.end, c.uid) != (end, uid) || !is_sends(&c.done));
+            return Some(done.unwrap_or(0));
+        }
+        if done.is_none()
+            && let Some(op) = self.send_op(end)
+        {
+            op.done = Some(0);
+            self.complete(poller, end, Done::Sent(0));
+        }
+        None
+    }
+
+    fn send_op(&mut self, end: u32) -> Option<&mut SendOp> {
+        self.end_mut(end).ops.as_mut()?.send.as_mut()
+    }
+
+    /// Takes a send that is over.
+    pub(crate) fn take_send(&mut self, end: u32) -> Option<SendOp> {
+        self.end_mut(end).ops.as_mut()?.send.take()
     }
 
     /// Does what a completion driver has asked for, as far as it can be done now.
@@ -738,8 +740,7 @@ impl World {
             }
             self.complete(poller, end, done);
         }
-        let waits = |op: &SendOp| op.done.is_none();
-        if self.end(end).ops.as_ref().is_some_and(|ops| ops.send.as_ref().is_some_and(waits)) {
+        if self.send_op(end).is_some_and(|op| op.done.is_none()) {
             self.do_send(poller, end);
         }
     }
@@ -759,14 +760,14 @@ impl World {
     }
 
     fn do_send(&mut self, poller: u32, end: u32) {
-        let Some(op) = self.end_mut(end).ops.as_mut().and_then(|ops| ops.send.take()) else { return };
+        let Some(op) = self.take_send(end) else { return };
         if self.strikes(Track::Network, Fault::Reset) {
             self.cut_connection(end);
         }
         let (sent, done) = match self.pass_on(end, &[&op.bytes]) {
-            Sent::WouldBlock => (None, None),
+            Sent::WouldBlock | Sent::InFlight => (None, None),
             Sent::Bytes(n) => (Some(n), Some(Done::Sent(n))),
-            Sent::Failed(kind) => (Some(0), Some(Done::Failed(kind))),
+            Sent::Failed(kind) => (Some(0), Some(Done::SendFailed(kind))),
         };
         self.end_mut(end).ops.get_or_insert_default().send = Some(SendOp { done: sent, ..op });
         if let Some(done) = done {

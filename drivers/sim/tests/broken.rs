@@ -13,7 +13,7 @@ mod common;
 
 use core::time::Duration;
 
-use common::{broken_echo, post_scenario};
+use common::{broken_echo, closing_scenario, post_scenario};
 use lightcone_core::{Instant, Token};
 use lightcone_sim::{Failure, Runner, Sim, Twin};
 
@@ -115,5 +115,5 @@ impl Twin for WrongGeneration {
 
 #[test]
 fn a_wrong_generation_is_noticed() {
-    caught("wrong generation", &|sim| post_scenario(sim, || WrongGeneration));
+    caught("wrong generation", &|sim| closing_scenario(sim, || WrongGeneration));
 }

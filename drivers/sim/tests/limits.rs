@@ -5,14 +5,18 @@
     clippy::needless_pass_by_ref_mut,
     clippy::panic,
     clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
     reason = "as in every test: a failure is a panic"
 )]
 
 mod common;
 
 use core::time::Duration;
+use std::rc::Rc;
 
-use common::{Echo, echo_scenario};
+use common::{ByPost, Echo, echo_scenario};
+use lightcone_core::Config;
+use lightcone_core::balance::Policy;
 use lightcone_sim::{Engine, Limits, POLLERS_MAX, Runner, Script, Sim, check, pattern};
 
 fn message(runner: &Runner, scenario: &dyn Fn(&mut Sim<'_>)) -> String {
@@ -47,6 +51,66 @@ fn as_many_pollers_as_there_may_be() {
     let runner = Runner::new("").calm();
     assert_eq!(message(&runner, &start(POLLERS_MAX)), "");
     assert_eq!(message(&runner, &start(POLLERS_MAX + 1)), "more than 256 pollers in one simulation");
+}
+
+/// A poller takes 256 commands in a turn. One that ends in that turn finds a connection after them, which the other
+/// has accepted and would be left open.
+#[test]
+fn what_is_left_in_a_closed_mailbox_is_refused() {
+    let scenario = |sim: &mut Sim<'_>| {
+        let heard: Rc<core::cell::Cell<_>> = Rc::default();
+        let server = sim.engine(Engine { pollers: 2, ..Engine::default() }, |poller| {
+            ByPost(if poller.0 == 1 { Rc::clone(&heard) } else { Rc::default() })
+        });
+        let address = ([10, 0, 0, 1], 7).into();
+        sim.listen(server, address);
+        let span = Duration::from_millis(1);
+        // a connect takes 50 µs: the later ones arrive right after the stop
+        for at in [Duration::ZERO, Duration::from_micros(951)] {
+            for _ in 0..20 {
+                sim.peer(Script::to(address).after(at).send("a line").anything().until_end());
+            }
+        }
+        sim.stop_after(server, span, Duration::ZERO);
+        sim.run_for(span);
+        let token = heard.get().unwrap();
+        for _ in 0..300 {
+            assert!(sim.close(server, token, true));
+        }
+        sim.finish();
+    };
+    for seed in 0..20 {
+        Runner::new("").calm().run(seed, &scenario).unwrap(); // in half of them the second poller comes last
+    }
+}
+
+#[test]
+fn every_place_is_taken_whatever_the_balancer_picks() {
+    for policy in [Policy::RoundRobin, Policy::LeastConnections, Policy::LeastOfTwo, Policy::Hash] {
+        let scenario = |sim: &mut Sim<'_>| {
+            let config = Config { sockets: 40, ..Engine::default().config };
+            let full = Engine { pollers: 3, policy, config, ..Engine::default() };
+            let (clients, server, other) = (
+                sim.engine(full, |_| Echo),
+                sim.engine(full, |_| Echo),
+                sim.engine(Engine::default(), |_| Echo),
+            );
+            let (address, elsewhere) = (([10, 0, 0, 1], 7).into(), ([10, 0, 0, 2], 7).into());
+            sim.listen(server, address);
+            sim.listen(other, elsewhere);
+            sim.run_for(Duration::from_millis(1));
+            for n in 0..120 {
+                assert!(sim.connect(clients, elsewhere, 0), "connect {n}");
+                sim.peer(Script::to(address).pause(Duration::from_secs(2)).half_close().until_end());
+            }
+            assert!(!sim.connect(clients, elsewhere, 0));
+            sim.run_for(Duration::from_secs(1));
+            let opened = |of| sim.stats(of).iter().map(|stats| stats.accepted + stats.connected).sum::<u64>();
+            assert_eq!((opened(clients), opened(server), opened(other)), (120, 120, 120));
+            sim.finish();
+        };
+        Runner::new("").calm().run(0, &scenario).unwrap();
+    }
 }
 
 #[test]

@@ -156,12 +156,60 @@ pub(crate) fn post_scenario<T: Twin + 'static>(sim: &mut Sim<'_>, twin: impl Fn(
     sim.finish();
 }
 
+/// An engine that stops while peers come, and have sent more than they will ever read.
+pub(crate) fn stopping_scenario(sim: &mut Sim<'_>) {
+    let engine = sim.drawn_engine();
+    let server = sim.engine(engine, |_| Echo);
+    let address = ([10, 0, 0, 1], 7).into();
+    sim.listen(server, address);
+    let (after, grace) = (u64::from(sim.draw(100)), u64::from(sim.draw(3) * sim.draw(500)));
+    sim.stop_after(server, Duration::from_millis(after), Duration::from_millis(grace));
+    for n in 0..40 {
+        let length = u64::from(sim.draw(20_000));
+        let script = Script::to(address).after(Duration::from_micros(sim.draw(150_000).into()));
+        let script = script.send(pattern(n, length)).expect(pattern(n, length)).may_be_cut();
+        let script = match sim.draw(3) {
+            0 => script.reading(Reading::Never),
+            1 => script.reading(Reading::Slowly { bytes: 100, every: Duration::from_millis(20) }),
+            _ => script,
+        };
+        sim.peer(script.pause(Duration::from_secs(10)));
+    }
+    sim.finish();
+    assert!(sim.has_stopped(server));
+}
+
+/// Peers that come and go while sockets are closed from outside, most of which have gone by then.
+pub(crate) fn closing_scenario<T: Twin + 'static>(sim: &mut Sim<'_>, twin: impl Fn() -> T) {
+    let heard: Rc<Cell<Option<Token>>> = Rc::default();
+    let engine = sim.drawn_engine();
+    let server = sim.broken_engine(engine, |_| ByPost(Rc::clone(&heard)), |_| twin());
+    let address = ([10, 0, 0, 1], 7).into();
+    sim.listen(server, address);
+    for n in 0..60 {
+        let length = 1 + u64::from(sim.draw(400));
+        let script = Script::to(address).after(Duration::from_micros(sim.draw(500_000).into()));
+        let script = script.send(pattern(n, length)).receive(pattern(n, length)).half_close().until_end();
+        sim.peer(script.retry(100, Duration::from_millis(100)));
+    }
+    for _ in 0..50 {
+        let token = heard.take();
+        let span = sim.draw(20_000);
+        sim.run_for(Duration::from_micros(span.into()));
+        if let Some(token) = token {
+            let abort = sim.draw(4) == 1;
+            sim.close(server, token, abort);
+        }
+    }
+    sim.finish();
+}
+
 /// Many small bytes, some large transfers; some peers read slowly or never, reset, or begin anew when they are cut.
 pub(crate) fn echo_peers(sim: &mut Sim<'_>, address: core::net::SocketAddr, count: u64) {
     for n in 0..count {
         let most = [300, 300, 2_000, 8_000][sim.draw(4) as usize];
         let length = u64::from(sim.draw(most));
-        let script = Script::to(address).after(Duration::from_micros(sim.draw(200_000).into()));
+        let script = Script::to(address).after(Duration::from_micros(sim.draw(20_000).into()));
         let script = script.send(pattern(n, length)).expect(pattern(n, length));
         let script = match sim.draw(8) {
             1 => script.reading(Reading::Never).pause(Duration::from_secs(100)),

@@ -1,0 +1,417 @@
+//! The simulated network as the loop of core reaches it, over readiness or over completions, and what is checked there.
+
+use core::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use lightcone_core::poller::{Accept, Connect, ConnectResult, GroupTypes, Received, Transport};
+use lightcone_core::sync::{Load, Slot};
+use lightcone_core::{Address, CloseReason, ErrorKind, Interest, ListenerId, SENDS_IN_A_ROW, Sent, Token};
+
+use crate::end::{End, Kind, Owner};
+use crate::fault::Fault;
+use crate::probe::{Ended, Seen, Shared, check_timeout};
+use crate::tape::Track;
+use crate::twin::Twin;
+use crate::within::called_back;
+use crate::world::World;
+
+pub(crate) type SharedWorld = Rc<RefCell<World>>;
+
+/// Keys at and above this one are listeners'.
+const LISTENER_KEYS: u64 = u64::MAX - 0xFF;
+
+pub(crate) const fn listener_key(id: ListenerId) -> u64 {
+    LISTENER_KEYS + id.0 as u64
+}
+
+pub(crate) fn listener_of(key: u64) -> Option<ListenerId> {
+    key.checked_sub(LISTENER_KEYS).map(|id| ListenerId(u8::try_from(id).unwrap_or(u8::MAX)))
+}
+
+/// The number of an end that no poller watches, or of a listener. It does not close when it is dropped, so that one
+/// which the loop forgets is a leak.
+#[derive(Debug)]
+pub(crate) struct Descriptor(pub(crate) u32);
+
+/// What a simulated group is made of.
+pub(crate) struct SimTypes;
+
+impl GroupTypes for SimTypes {
+    type Connection = Descriptor;
+    type Listener = Descriptor;
+    type Load = Rc<Load>;
+    type Waker = Box<dyn Fn()>;
+    type Ring<T> = Box<[Slot<T>]>;
+}
+
+/// A connection as its poller keeps it.
+#[derive(Default, Debug)]
+pub(crate) struct Connection {
+    end: u32,
+    /// Bytes that the poller was told are sent.
+    pub(crate) sent: u64,
+    pub(crate) seen: Seen,
+    /// What it is watched for.
+    pub(crate) interest: Interest,
+    /// A receive was asked for, and its completion was not reaped.
+    pub(crate) asked: bool,
+    /// Bytes that a completion has brought and the socket has not taken.
+    pub(crate) left: Vec<u8>,
+    /// The end of the stream, which the socket has not taken.
+    pub(crate) ended: bool,
+    /// It is in the list of those that are to be offered what is left.
+    pub(crate) offered: bool,
+    /// It could not be watched for what it was to be.
+    failed: bool,
+    /// How many sends have taken all that was offered, and in which turn.
+    sends: (u64, usize),
+    /// The turn in which it had sent as often as it may.
+    pub(crate) put_off: Option<u64>,
+}
+
+impl Connection {
+    pub(crate) fn opened(&mut self, now: u64) {
+        self.seen.opened = now;
+        self.seen.progress = now;
+    }
+
+    fn note_sent(&mut self, sent: Sent, offered: usize, now: u64) {
+        match sent {
+            Sent::Bytes(n) => {
+                self.sent += n as u64;
+                self.seen.progress = now;
+                self.seen.stalled = (n < offered).then_some(now);
+            }
+            Sent::WouldBlock | Sent::InFlight => {
+                self.seen.stalled.get_or_insert(now);
+            }
+            Sent::Failed(_) => {}
+        }
+    }
+}
+
+/// One poller's part of the network. Like a kernel it has no policy; what goes wrong in its calls is decided by the
+/// seed, or by the [`Twin`].
+#[derive(Debug)]
+pub(crate) struct Network<T> {
+    pub(crate) world: SharedWorld,
+    /// The poller's number among all of the simulation.
+    pub(crate) side: u32,
+    pub(crate) completes: bool,
+    /// The most bytes of a receive that completes later.
+    pub(crate) capacity: usize,
+    pub(crate) shared: Rc<Shared>,
+    pub(crate) twin: T,
+    /// The connections by the places of their tokens.
+    pub(crate) places: Vec<Option<(Token, u32)>>,
+    /// Those that have something left and are read from.
+    pub(crate) offers: VecDeque<Token>,
+    /// Those that have sent as often in this turn as they may in a row.
+    pub(crate) busy: Vec<Token>,
+    /// The poller was told to stop: what ends from outside need not be whole.
+    pub(crate) stops: bool,
+}
+
+impl<T: Twin> Network<T> {
+    fn now(&self) -> u64 {
+        self.world.borrow().now / 1_000
+    }
+
+    /// Returns whether the system can watch a socket now.
+    fn can_watch(&self) -> Result<(), ErrorKind> {
+        let strikes = self.world.borrow_mut().strikes(Track::Calls, Fault::Unwatchable);
+        if strikes { Err(ErrorKind::OutOfMemory) } else { Ok(()) }
+    }
+
+    fn place(&mut self, token: Token) -> &mut Option<(Token, u32)> {
+        let index = token.index() as usize;
+        if self.places.len() <= index {
+            self.places.resize(index + 1, None);
+        }
+        &mut self.places[index]
+    }
+
+    /// Returns the end of a socket.
+    pub(crate) fn end(&self, token: Token) -> Option<u32> {
+        self.places.get(token.index() as usize)?.filter(|(there, _)| *there == token).map(|(_, end)| end)
+    }
+
+    /// Returns which socket something is for: the one it names, unless the driver is a broken one.
+    pub(crate) fn addressee(&mut self, token: Token) -> Token {
+        let there = self.places.get(token.index() as usize).copied().flatten();
+        self.twin.addressee(token, there.map(|(there, _)| there))
+    }
+
+    /// Has a socket that is read from offered what is left, or asks for the next receive.
+    pub(crate) fn go_on(&mut self, connection: &mut Connection, token: Token) {
+        if !connection.interest.reads() {
+            return;
+        }
+        if !connection.left.is_empty() || connection.ended {
+            if !core::mem::replace(&mut connection.offered, true) {
+                self.offers.push_back(token);
+            }
+        } else if !core::mem::replace(&mut connection.asked, true) {
+            self.world.borrow_mut().ask_receive(connection.end, self.capacity);
+        }
+    }
+
+    fn watch(&mut self, connection: &mut Connection, token: Token, old: Interest, new: Interest) {
+        assert!(old == connection.interest, "transport: {token} is watched for something else");
+        connection.interest = new;
+        if !self.completes {
+            return self.world.borrow_mut().watch(connection.end, new);
+        }
+        if new.writes() && !old.writes() {
+            // it completes no sends by that: what a connect comes to is asked for
+            let world = &mut *self.world.borrow_mut();
+            world.end_mut(connection.end).watched = Interest::WRITE;
+            world.touch(connection.end);
+        }
+        self.go_on(connection, token);
+    }
+
+    fn begin_send(&mut self, connection: &Connection, pieces: &[&[u8]]) -> Sent {
+        let bytes = pieces.concat();
+        let offered = bytes.len();
+        let places = pieces.iter().map(|piece| (piece.as_ptr().addr(), piece.len())).collect();
+        self.world.borrow_mut().ask_send(connection.end, bytes, places);
+        if self.twin.keeps_in_flight() { Sent::InFlight } else { Sent::Bytes(offered) }
+    }
+
+    fn send_pieces(&mut self, connection: &mut Connection, token: Token, pieces: &[&[u8]]) -> Sent {
+        connection.put_off = None;
+        let offered = pieces.iter().map(|piece| piece.len()).sum();
+        let sent = if self.completes {
+            self.begin_send(connection, pieces)
+        } else {
+            self.world.borrow_mut().send(connection.end, pieces)
+        };
+        connection.note_sent(sent, offered, self.now());
+        if sent == Sent::Bytes(offered) {
+            let turn = self.shared.turn.get();
+            let (last, count) = connection.sends;
+            connection.sends = (turn, if last == turn { count + 1 } else { 1 });
+            if connection.sends.1 == SENDS_IN_A_ROW {
+                self.busy.push(token);
+            }
+        }
+        sent
+    }
+
+    /// What ends from outside need not be whole.
+    fn excuse_if_stopped(&self, end: u32) {
+        if self.stops {
+            self.world.borrow_mut().excuse(end);
+        }
+    }
+
+    /// Checks a connection's account when it closes.
+    fn check_end(&self, connection: &Connection, token: Token, reset: bool) -> Ended {
+        let Some(ended) = self.shared.take_ended(token) else {
+            panic!("contract: {token} closed without a last event");
+        };
+        check_timeout(&self.shared, &ended, &connection.seen);
+        if !connection.failed {
+            check_reason(&ended, self.world.borrow().end(connection.end));
+        }
+        let (Ended { queued, left, .. }, sent) = (ended, connection.sent);
+        assert!(
+            queued == sent + left,
+            "bytes: socket {token} queued {queued}, sent {sent} and reported {left} as lost"
+        );
+        assert!(left == 0 || reset, "bytes: {token} lost {left} bytes and is closed as if in good order");
+        ended
+    }
+}
+
+/// Whether the network did what a handler was told that it did.
+fn check_reason(ended: &Ended, end: &End) {
+    match ended.reason {
+        Some(CloseReason::Reset | CloseReason::Error(_)) => {
+            assert!(end.error.is_some(), "ends: {} was told of a failure that was none", ended.token);
+        }
+        Some(CloseReason::Peer) => {
+            assert!(end.ended, "ends: {} was told of an end that was none", ended.token);
+        }
+        _ => {}
+    }
+}
+
+impl<T: Twin> Transport for Network<T> {
+    type Unregistered = Descriptor;
+    type Registered = Connection;
+    type Listener = Descriptor;
+
+    fn register(
+        &mut self,
+        Descriptor(end): Descriptor,
+        token: Token,
+        interest: Interest,
+    ) -> Result<Connection, ErrorKind> {
+        called_back(|| {
+            if let Err(kind) = self.can_watch() {
+                self.reject(Descriptor(end));
+                return Err(kind);
+            }
+            let now = self.now();
+            let mut connection = Connection { end, ..Connection::default() };
+            connection.opened(now);
+            let before = self.place(token).replace((token, end));
+            assert!(before.is_none(), "transport: {token} has the place of a socket that is not closed");
+            {
+                let world = &mut *self.world.borrow_mut();
+                let place = world.end_mut(end);
+                (place.owner, place.key) = (Owner::Poller(self.side), token.to_bits());
+            }
+            self.watch(&mut connection, token, Interest::NONE, interest);
+            Ok(connection)
+        })
+    }
+
+    fn modify(
+        &mut self,
+        connection: &mut Connection,
+        token: Token,
+        old: Interest,
+        new: Interest,
+    ) -> Result<(), ErrorKind> {
+        called_back(|| {
+            let can = self.can_watch();
+            connection.failed |= can.is_err();
+            can.map(|()| self.watch(connection, token, old, new))
+        })
+    }
+
+    fn receive(&mut self, connection: &mut Connection, _: Token, buffer: &mut [u8]) -> Received {
+        assert!(!self.completes, "received from a transport that completes");
+        called_back(|| {
+            let received = self.world.borrow_mut().receive(connection.end, buffer);
+            if matches!(received, Received::Bytes(_)) {
+                connection.seen.progress = self.now();
+            }
+            received
+        })
+    }
+
+    fn send(&mut self, connection: &mut Connection, token: Token, bytes: &[u8]) -> Sent {
+        called_back(|| self.send_pieces(connection, token, &[bytes]))
+    }
+
+    fn send_vectored(&mut self, connection: &mut Connection, token: Token, pieces: &[&[u8]]) -> Sent {
+        called_back(|| self.send_pieces(connection, token, pieces))
+    }
+
+    fn cancel_send(&mut self, connection: &mut Connection, _: Token) -> Option<usize> {
+        assert!(self.completes, "transport: a send is cancelled that is over");
+        called_back(|| {
+            let cancelled = self.world.borrow_mut().cancel_send(connection.end);
+            connection.sent += cancelled.unwrap_or(0) as u64;
+            cancelled
+        })
+    }
+
+    fn shutdown_write(&mut self, connection: &mut Connection, _: Token) -> Result<(), ErrorKind> {
+        called_back(|| {
+            self.excuse_if_stopped(connection.end);
+            self.world.borrow_mut().shut(connection.end)
+        })
+    }
+
+    fn close(&mut self, connection: Connection, token: Token, interest: Interest, reset: bool) {
+        called_back(|| {
+            let agrees = interest == connection.interest || connection.failed;
+            assert!(agrees, "transport: {token} is watched for something else");
+            *self.place(token) = None;
+            let ended = self.check_end(&connection, token, reset);
+            self.excuse_if_stopped(connection.end);
+            let world = &mut *self.world.borrow_mut();
+            if !matches!(ended.reason, Some(CloseReason::Local | CloseReason::Peer)) || ended.left > 0 {
+                world.excuse(connection.end);
+            }
+            if !reset {
+                world.cut_tail(connection.end, |bytes| self.twin.tail(bytes));
+            }
+            world.close(connection.end, reset);
+        });
+    }
+
+    fn reject(&mut self, Descriptor(end): Descriptor) {
+        called_back(|| {
+            let world = &mut *self.world.borrow_mut();
+            world.excuse(end);
+            world.close(end, false);
+        });
+    }
+
+    fn connect(&mut self, to: &Address) -> Result<Connect<Descriptor>, ErrorKind> {
+        let Address::Inet(to) = *to else { return Err(ErrorKind::Unsupported) };
+        called_back(|| {
+            let end = self.world.borrow_mut().connect(Owner::Poller(self.side), to);
+            Ok(Connect::InProgress(Descriptor(end)))
+        })
+    }
+
+    fn connect_result(&mut self, connection: &mut Connection, _: Token) -> ConnectResult {
+        let now = self.now();
+        let world = self.world.borrow();
+        let end = world.end(connection.end);
+        match (end.kind, end.error) {
+            (Kind::Failed(kind), _) => {
+                connection.seen.connect_failed = true;
+                ConnectResult::Failed(kind)
+            }
+            (Kind::Connected, error) => {
+                connection.opened(now);
+                error.map_or(ConnectResult::Established, ConnectResult::Broken)
+            }
+            (Kind::Connecting | Kind::Free | Kind::Listener, _) => ConnectResult::InProgress,
+        }
+    }
+
+    fn local_address(&self, connection: &Connection) -> Option<Address> {
+        self.world.borrow().local_address(connection.end).map(Address::Inet)
+    }
+
+    fn watch_listener(&mut self, listener: &mut Descriptor, _: ListenerId) -> Result<(), ErrorKind> {
+        called_back(|| {
+            self.can_watch()?;
+            self.world.borrow_mut().watch(listener.0, Interest::READ);
+            Ok(())
+        })
+    }
+
+    fn unwatch_listener(&mut self, listener: &mut Descriptor, _: ListenerId) {
+        called_back(|| self.world.borrow_mut().watch(listener.0, Interest::NONE));
+    }
+
+    fn close_listener(&mut self, Descriptor(end): Descriptor, id: ListenerId, watched: bool) {
+        called_back(|| {
+            let world = &mut *self.world.borrow_mut();
+            assert!(
+                world.end(end).watched.reads() == watched,
+                "transport: listener {} is (not) watched",
+                id.0
+            );
+            world.close(end, false);
+        });
+    }
+
+    fn accept(&mut self, listener: &mut Descriptor, _: ListenerId) -> Accept<Descriptor> {
+        called_back(|| match self.world.borrow_mut().accept(listener.0) {
+            Accept::Accepted(end, peer) => Accept::Accepted(Descriptor(end), peer),
+            Accept::Filtered => Accept::Filtered,
+            Accept::Retry => Accept::Retry,
+            Accept::WouldBlock => Accept::WouldBlock,
+            Accept::Exhausted => Accept::Exhausted,
+        })
+    }
+
+    fn make_watchable(&mut self, connection: Descriptor) -> Result<Descriptor, Descriptor> {
+        match called_back(|| self.can_watch()) {
+            Ok(()) => Ok(connection),
+            Err(_) => Err(connection),
+        }
+    }
+}
