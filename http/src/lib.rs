@@ -132,14 +132,14 @@ pub use parse::framing::{Body, Framing};
 pub use parse::head::{Fields, Head, Parse};
 pub use parse::scan::parse;
 #[doc(hidden)]
-pub use path::Whole;
+pub use path::Prefix;
 pub use query::{DecodeError, form_decode, percent_decode, query_pairs, query_value};
 pub use request::{Request, State};
 pub use respond::fields::{FIELDS_MAX, Headers};
 pub use respond::response::{Reply, Response};
 pub use respond::text::JsonText;
 #[doc(hidden)]
-pub use route::{Call, Found, Hit, Wanted};
+pub use route::{Call, Entry, Found, Hit, Wanted};
 pub use route::{End, Fallback, Join, Route, Routes, Wrap};
 pub use stats::Stats;
 pub use status::Status;

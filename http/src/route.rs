@@ -12,7 +12,7 @@ use crate::exchange::{Either, Exchange, Flow};
 use crate::method::Method;
 use crate::middleware::{AsHook, Hook, Middleware, Outcome};
 use crate::parse::head::Head;
-use crate::path::{Key, Pattern, Whole};
+use crate::path::{self, Key, Pattern, Prefix};
 use crate::plan::Plan;
 use crate::request::{Connected, Request, Route as Matched, State};
 use crate::respond::draft::{Desk, Draft, Outgoing, Sink};
@@ -30,12 +30,14 @@ pub struct Wanted<'p> {
     base: usize,
     /// Index of the first route of the group that is searched.
     first: u16,
+    /// Segments of the whole path in front of `path`.
+    depth: u8,
 }
 
 impl<'p> Wanted<'p> {
     #[inline(always)]
     pub(crate) fn new(method: Method, path: &'p [u8]) -> Self {
-        Self { method, path, key: Key::new(path), base: 0, first: 0 }
+        Self { method, path, key: Key::new(path), base: 0, first: 0, depth: 0 }
     }
 }
 
@@ -64,8 +66,10 @@ pub struct Hit {
 }
 
 impl Hit {
-    /// Takes a route whose pattern matches, if it has the method and is more specific than what was found.
-    fn take(&mut self, wanted: &Wanted<'_>, method: Method, rank: u64, index: u16) {
+    /// Takes a route whose pattern matches, if it has the method and is more specific than what was found: with the
+    /// prefixes of its groups, so that routes of different groups compare as if there were none.
+    fn take(&mut self, wanted: &Wanted<'_>, method: Method, pattern: &Pattern, index: u16) {
+        let rank = pattern.rank_below(wanted.depth);
         self.found.allow |= method.bit();
         let same = wanted.method == method;
         let suits = same || wanted.method == Method::Head && method == Method::Get;
@@ -129,6 +133,91 @@ impl<'c, S> Call<'c, S> {
     }
 }
 
+/// A route or a fallback as the checks at the start see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'e> {
+    /// `None` for a fallback.
+    method: Option<Method>,
+    prefix: &'e Prefix,
+    pattern: &'static str,
+}
+
+impl Entry<'_> {
+    pub(crate) const fn new<'e>(
+        method: Option<Method>,
+        prefix: &'e Prefix,
+        pattern: &'static str,
+    ) -> Entry<'e> {
+        Entry { method, prefix, pattern }
+    }
+
+    /// Whether both answer the same requests, so that only their order could decide between them. Names of parameters
+    /// make no difference.
+    fn is_equivalent(&self, other: &Entry<'_>) -> bool {
+        if self.method != other.method {
+            return false;
+        }
+        if self.method.is_none() {
+            return self.prefix.as_str() == other.prefix.as_str();
+        }
+        let (here, there) = (self.patterns(), other.patterns());
+        here.into_iter().flatten().any(|here| {
+            there.into_iter().flatten().any(|there| {
+                path::is_equivalent([self.prefix.as_str(), here], [other.prefix.as_str(), there])
+            })
+        })
+    }
+
+    /// What follows the prefix: of a group's `/`, also nothing.
+    fn patterns(&self) -> [Option<&'static str>; 2] {
+        let bare = self.pattern == "/" && !self.prefix.as_str().is_empty();
+        [Some(self.pattern), bare.then_some("")]
+    }
+
+    /// # Panics
+    /// If it can't be below its prefix.
+    #[track_caller]
+    fn check(&self) {
+        let Self { prefix, pattern, .. } = self;
+        let prefix = prefix.as_str();
+        if prefix.is_empty() {
+            return;
+        }
+        assert!(pattern.starts_with('/'), "{pattern:?} can't be below a prefix");
+        let most = Prefix::MAX;
+        assert!(
+            self.method.is_none() || prefix.len() + pattern.len() <= most,
+            "a pattern with its prefixes has {most} bytes at most: {pattern:?}"
+        );
+        let segments = path::segment_count(prefix) + path::segment_count(pattern);
+        let most = path::SEGMENTS_MAX;
+        assert!(segments <= most, "a pattern with its prefixes has {most} segments at most: {pattern:?}");
+    }
+}
+
+/// As a message names it.
+impl fmt::Display for Entry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = self.prefix.as_str();
+        match self.method {
+            Some(method) => write!(f, "{method} {prefix}{}", self.pattern),
+            None => write!(f, "the fallback of {}", if prefix.is_empty() { "/" } else { prefix }),
+        }
+    }
+}
+
+/// Refuses routes below `prefix` that `others` have already.
+///
+/// # Panics
+/// If there are such, or one can't be below the prefix: a mistake of the program, found when it starts.
+#[track_caller]
+pub(crate) fn check<S: State>(others: &impl Routes<S>, entry: &Entry<'_>) {
+    entry.check();
+    others.each(&Prefix::EMPTY, &mut |other| {
+        assert!(!entry.is_equivalent(other), "{entry} has a route already: {other}");
+    });
+}
+
 /// A chain of routes. Made by the methods of [`Http`](crate::Http) alone.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a chain of routes",
@@ -147,12 +236,9 @@ pub trait Routes<S: State> {
     #[doc(hidden)]
     fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit);
 
+    /// Calls `see` with each route and fallback of the chain, which is below `prefix`.
     #[doc(hidden)]
-    fn has(&self, method: Method, pattern: &str) -> bool;
-
-    /// The first route below `base` that is `taken` by others.
-    #[doc(hidden)]
-    fn twin(&self, base: Whole, taken: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)>;
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>));
 
     #[doc(hidden)]
     fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Self::Body>;
@@ -181,13 +267,7 @@ impl<S: State> Routes<S> for End {
 
     fn find(&self, _: &Wanted<'_>, _: &mut Hit) {}
 
-    fn has(&self, _: Method, _: &str) -> bool {
-        false
-    }
-
-    fn twin(&self, _: Whole, _: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)> {
-        None
-    }
+    fn each(&self, _: &Prefix, _: &mut dyn FnMut(&Entry<'_>)) {}
 
     #[inline(always)]
     fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Infallible> {
@@ -278,23 +358,14 @@ where
 
     fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
         if self.pattern.matches(wanted.path, &wanted.key) {
-            hit.take(wanted, self.method, self.pattern.rank, R::COUNT);
+            hit.take(wanted, self.method, &self.pattern, R::COUNT);
         }
         self.next.find(wanted, hit);
     }
 
-    fn has(&self, method: Method, pattern: &str) -> bool {
-        (self.method == method && self.pattern.text == pattern) || self.next.has(method, pattern)
-    }
-
-    fn twin(&self, base: Whole, taken: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)> {
-        let whole = base.with(self.pattern.text);
-        // the group's "/" is its prefix as well
-        if taken(self.method, whole.as_str()) || self.pattern.text == "/" && taken(self.method, base.as_str())
-        {
-            return Some((self.method, whole));
-        }
-        self.next.twin(base, taken)
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>)) {
+        see(&Entry { method: Some(self.method), prefix, pattern: self.pattern.text });
+        self.next.each(prefix, see);
     }
 
     #[inline(always)]
@@ -376,12 +447,9 @@ where
         }
     }
 
-    fn has(&self, method: Method, pattern: &str) -> bool {
-        self.next.has(method, pattern)
-    }
-
-    fn twin(&self, base: Whole, taken: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)> {
-        self.next.twin(base, taken)
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>)) {
+        see(&Entry { method: None, prefix, pattern: "/{*path}" });
+        self.next.each(prefix, see);
     }
 
     #[inline(always)]
@@ -410,13 +478,16 @@ where
 #[derive(Clone, Copy, Debug)]
 pub struct Join<A, R> {
     prefix: &'static str,
+    /// Segments of the prefix.
+    depth: u8,
     group: A,
     next: R,
 }
 
 impl<A, R> Join<A, R> {
-    pub(crate) const fn new(prefix: &'static str, group: A, next: R) -> Self {
-        Self { prefix, group, next }
+    /// `depth` is the number of segments of `prefix`.
+    pub(crate) const fn new(prefix: &'static str, depth: u8, group: A, next: R) -> Self {
+        Self { prefix, depth, group, next }
     }
 
     /// What is wanted of the group, which has `first` routes behind it in the chain.
@@ -431,7 +502,8 @@ impl<A, R> Join<A, R> {
             Some(_) | None => return None,
         };
         let base = wanted.base + self.prefix.len();
-        Some(Wanted { method: wanted.method, path, key: Key::new(path), base, first })
+        let depth = wanted.depth + self.depth;
+        Some(Wanted { method: wanted.method, path, key: Key::new(path), base, first, depth })
     }
 }
 
@@ -457,17 +529,9 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
         }
     }
 
-    fn has(&self, method: Method, pattern: &str) -> bool {
-        let inside = match pattern.strip_prefix(self.prefix) {
-            Some("") => self.group.has(method, "/"),
-            Some(inside) => self.group.has(method, inside),
-            None => false,
-        };
-        inside || self.next.has(method, pattern)
-    }
-
-    fn twin(&self, base: Whole, taken: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)> {
-        self.group.twin(base.with(self.prefix), taken).or_else(|| self.next.twin(base, taken))
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>)) {
+        self.group.each(&prefix.with(self.prefix), see);
+        self.next.each(prefix, see);
     }
 
     #[inline(always)]
@@ -519,12 +583,8 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
         self.inner.find(wanted, hit);
     }
 
-    fn has(&self, method: Method, pattern: &str) -> bool {
-        self.inner.has(method, pattern)
-    }
-
-    fn twin(&self, base: Whole, taken: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)> {
-        self.inner.twin(base, taken)
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>)) {
+        self.inner.each(prefix, see);
     }
 
     fn call(&mut self, found: Found, mut call: Call<'_, S>) -> Reply<Self::Body> {
