@@ -17,7 +17,9 @@ use std::thread;
 use clap::Parser;
 use lightcone_core::{CloseReason, Stats as PollerStats, Timeouts};
 use lightcone_examples::{ServerOptions, UsageError, print_line, serve, serve_on_workers, within};
-use lightcone_http::{AccessLog, Exchange, Flow, Http, Limits, Outcome, Routes, State, Stats, Transfer};
+use lightcone_http::{
+    AccessLog, Envelope, Exchange, Flow, Http, Limits, Outcome, Routes, State, Stats, Transfer,
+};
 use lightcone_native::{Builder, Handle, PollerContext};
 use lightcone_workers::Offloaded;
 
@@ -267,7 +269,7 @@ fn app(number: usize, app: App, limits: Limits) -> Http<App, impl Routes<App, Bo
 
 /// One poller's.
 fn on_poller(
-    poller: &PollerContext<Infallible>,
+    poller: &PollerContext<Envelope<Infallible>>,
     stats: &'static [Stats],
     limits: Limits,
 ) -> Http<App, impl Routes<App, Body: Send> + use<>> {
@@ -279,7 +281,7 @@ fn on_poller(
 /// One worker's. The engine that it works for is there when requests come.
 fn on_worker(
     worker: usize,
-    engine: &'static OnceLock<Handle<Offloaded<Infallible>>>,
+    engine: &'static OnceLock<Handle<Offloaded<Envelope<Infallible>>>>,
     stats: &'static [Stats],
     limits: Limits,
 ) -> Http<App, impl Routes<App, Body: Send> + use<>> {
@@ -335,4 +337,4 @@ fn main() -> ExitCode {
 }
 
 /// The engine of the workers' servers, once there is one.
-static ENGINE: OnceLock<Handle<Offloaded<Infallible>>> = OnceLock::new();
+static ENGINE: OnceLock<Handle<Offloaded<Envelope<Infallible>>>> = OnceLock::new();

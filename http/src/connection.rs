@@ -13,18 +13,25 @@ pub struct Connection<B>(pub(crate) Phase<B>);
 #[derive(Debug)]
 pub(crate) enum Phase<B> {
     /// Between requests, or within a head.
-    Head { progress: Progress, flags: Flags },
+    Head { progress: Progress, flags: Flags, number: u32 },
     /// A request is being answered, or the rest of its body dropped.
     Busy(Busy<B>),
 }
 
 impl<B> Default for Connection<B> {
     fn default() -> Self {
-        Self(Phase::Head { progress: Progress::default(), flags: Flags::default() })
+        Self(Phase::Head { progress: Progress::default(), flags: Flags::default(), number: 0 })
     }
 }
 
 impl<B> Phase<B> {
+    /// The number of the last request that was not answered at once.
+    pub(crate) const fn number(&self) -> u32 {
+        match self {
+            Self::Head { number, .. } | Self::Busy(Busy { number, .. }) => *number,
+        }
+    }
+
     pub(crate) const fn flags(&mut self) -> &mut Flags {
         match self {
             Self::Head { flags, .. } | Self::Busy(Busy { flags, .. }) => flags,
@@ -42,6 +49,8 @@ pub(crate) struct Busy<B> {
     pub(crate) flags: Flags,
     /// Bytes of the body that came since the deadline was set, up to the step that moves it.
     pub(crate) step: u16,
+    /// Tells the requests of a connection apart: see [`RequestId`](crate::RequestId).
+    pub(crate) number: u32,
 }
 
 impl<B> Busy<B> {

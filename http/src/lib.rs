@@ -23,7 +23,7 @@
 //! | answer more than fits | [`Response::embedded`], [`generate`](Response::generate), [`stream`](Response::stream) |
 //! | answer later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`] |
 //! | read or write bodies piece by piece | [`Exchange`] over a [`Transfer`] |
-//! | share state on a poller, post to a connection | [`State`], [`Exchange::message`] |
+//! | share state on a poller, post to a request | [`State`], [`Transfer::id`], [`Envelope`] |
 //! | group routes, go around them | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap) |
 //! | bound, count and log | [`Limits`], [`Stats`], [`AccessLog`] |
 //!
@@ -99,6 +99,7 @@
 
 mod connection;
 mod date;
+mod envelope;
 mod exchange;
 mod http;
 mod limits;
@@ -122,6 +123,7 @@ mod transfer;
 
 pub use connection::Connection;
 pub use date::{DATE_LENGTH, date};
+pub use envelope::{Envelope, RequestId};
 pub use exchange::{Collect, Done, Either, Embedded, Exchange, Flow, Generate};
 pub use http::{Http, Parts};
 pub use lightcone_core::Full;

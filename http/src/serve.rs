@@ -5,6 +5,7 @@ use core::time::Duration;
 use lightcone_core::{Address, Context, Full, Handler, Input, Instant, Origin, Output, Socket, Stream};
 
 use crate::connection::{Busy, Connection, Flags, Incoming, Phase, Timer};
+use crate::envelope::{Envelope, RequestId};
 use crate::exchange::Flow;
 use crate::http::{Http, Parts};
 use crate::parse::chunked::{Count, Decoder};
@@ -40,7 +41,7 @@ enum Step {
 
 impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     type Data = Connection<R::Body>;
-    type Message = S::Message;
+    type Message = Envelope<S::Message>;
 
     /// Nothing waits for it: what goes on, goes on when there is room.
     fn wants_sent(&self) -> bool {
@@ -54,7 +55,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     /// # Panics
     /// If a socket may queue so little that requests would wait for room for ever: found with the first connection
     /// instead of the first peer that is slow.
-    fn open(&mut self, socket: &mut Socket<'_, Self::Data>, _: &mut Context<'_, S::Message>) {
+    fn open(&mut self, socket: &mut Socket<'_, Self::Data>, _: &mut Context<'_, Self::Message>) {
         let (_, output) = socket.stream.split();
         let bound = output.bound(); // 0 if the peer has gone already
         assert!(
@@ -64,20 +65,20 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     }
 
     #[inline(never)]
-    fn receive(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, S::Message>) {
+    fn receive(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         self.serve(socket, cx, None);
     }
 
-    fn writable(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, S::Message>) {
+    fn writable(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         self.receive(socket, cx);
     }
 
     /// Answers what has come, then closes.
-    fn peer_closed(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, S::Message>) {
+    fn peer_closed(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         self.receive(socket, cx);
     }
 
-    fn timeout(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, S::Message>) {
+    fn timeout(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         let flags = socket.data.0.flags();
         let timer = flags.timer();
         flags.set_timer(Timer::None);
@@ -101,7 +102,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     }
 
     /// Closes if no request has begun; else with the response.
-    fn shutdown(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, S::Message>) {
+    fn shutdown(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         socket.data.0.flags().set_shutdown();
         let idle = match &socket.data.0 {
             Phase::Head { progress, .. } => !progress.begun() && socket.stream.bytes().is_empty(),
@@ -117,10 +118,12 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     fn message(
         &mut self,
         socket: &mut Socket<'_, Self::Data>,
-        message: S::Message,
-        cx: &mut Context<'_, S::Message>,
+        message: Self::Message,
+        cx: &mut Context<'_, Self::Message>,
     ) {
-        if matches!(&socket.data.0, Phase::Busy(Busy { exchange: Some(_), .. })) {
+        if let Phase::Busy(Busy { exchange: Some(_), number, .. }) = &socket.data.0
+            && let Some(message) = message.open(RequestId::new(socket.stream.token(), *number))
+        {
             self.serve(socket, cx, Some(message));
         }
     }
@@ -136,7 +139,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     fn serve(
         &mut self,
         socket: &mut Socket<'_, Connection<R::Body>>,
-        cx: &Context<'_, S::Message>,
+        cx: &Context<'_, Envelope<S::Message>>,
         message: Option<S::Message>,
     ) {
         self.parts.desk.fixed.refresh(cx.unix_time());
@@ -185,7 +188,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let bytes = input.bytes();
         let mut rest = bytes;
         let step = loop {
-            let Phase::Head { progress, flags } = phase else { break Step::Again };
+            let Phase::Head { progress, flags, .. } = phase else { break Step::Again };
             if rest.is_empty() {
                 break flags.idle();
             }
@@ -281,7 +284,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         }
         flags.set_plan(plan.with(Plan::EXPECTS, false));
         flags.set_asked_to_close(asked_to_close);
-        *phase = Phase::Busy(Busy { incoming, outgoing, exchange, flags, step: 0 });
+        let number = phase.number().wrapping_add(1);
+        *phase = Phase::Busy(Busy { incoming, outgoing, exchange, flags, step: 0, number });
     }
 
     /// Goes on with a request whose head was read.
@@ -314,6 +318,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 outgoing: &mut busy.outgoing,
                 plan: &mut plan,
                 found: &mut found,
+                number: busy.number,
             };
             let tools = Tools { limits, desk, connected: turn.connected, hooks: None };
             let mut io = Transfer { state, output: output.reborrow(), link, tools };
@@ -354,7 +359,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     fn refuse_now(
         &mut self,
         socket: &mut Socket<'_, Connection<R::Body>>,
-        cx: &Context<'_, S::Message>,
+        cx: &Context<'_, Envelope<S::Message>>,
         status: Status,
     ) {
         self.parts.desk.fixed.refresh(cx.unix_time());
@@ -420,7 +425,7 @@ fn finished<B>(phase: &mut Phase<B>, peer_closed: bool) -> Step {
         return if peer_closed { Step::Close } else { Step::Wait };
     }
     flags.retire_timer();
-    *phase = Phase::Head { progress: Progress::default(), flags };
+    *phase = Phase::Head { progress: Progress::default(), flags, number: busy.number };
     Step::Again
 }
 
@@ -528,7 +533,7 @@ impl<S> Parts<S> {
     /// Sets the deadline that the connection should have now.
     #[inline(always)]
     fn keep_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, wake: Option<Instant>) {
-        if let Phase::Head { progress, flags } = phase
+        if let Phase::Head { progress, flags, .. } = phase
             && !progress.begun()
             && flags.timer() == Timer::None
         {

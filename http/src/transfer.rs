@@ -5,6 +5,7 @@ use core::fmt;
 use lightcone_core::{Address, Full, Instant, Output, Token};
 
 use crate::connection::Incoming;
+use crate::envelope::RequestId;
 use crate::exchange::{Done, Flow};
 use crate::limits::Limits;
 use crate::middleware::Hook;
@@ -43,6 +44,8 @@ pub(crate) struct Link<'t> {
     pub(crate) outgoing: &'t mut Outgoing,
     pub(crate) plan: &'t mut Plan,
     pub(crate) found: &'t mut Found,
+    /// Of the request, within its connection.
+    pub(crate) number: u32,
 }
 
 /// The server's side of a transfer.
@@ -272,7 +275,12 @@ impl<'t, S> Transfer<'t, S> {
         Flow::Done
     }
 
-    /// The connection, to post messages to.
+    /// Returns the identity of this request, to address [messages](crate::Envelope) to its exchange.
+    pub fn id(&self) -> RequestId {
+        RequestId::new(self.token(), self.link.number)
+    }
+
+    /// Returns the connection's identity. Other requests may come on it: see [`id`](Self::id).
     pub fn token(&self) -> Token {
         self.tools.connected.token
     }
@@ -340,13 +348,20 @@ impl<'t, S> Transfer<'t, S> {
 
     /// The same, within another hook.
     pub(crate) fn within<'s>(&'s mut self, hook: &'s Hook<'s>) -> Transfer<'s, S> {
-        let Link { bytes, ref mut at, ref mut incoming, ref mut outgoing, ref mut plan, ref mut found } =
-            self.link;
+        let Link {
+            bytes,
+            ref mut at,
+            ref mut incoming,
+            ref mut outgoing,
+            ref mut plan,
+            ref mut found,
+            number,
+        } = self.link;
         let Tools { limits, ref mut desk, connected, .. } = self.tools;
         Transfer {
             state: self.state,
             output: self.output.reborrow(),
-            link: Link { bytes, at, incoming, outgoing, plan, found },
+            link: Link { bytes, at, incoming, outgoing, plan, found, number },
             tools: Tools { limits, desk, connected, hooks: Some(hook) },
         }
     }

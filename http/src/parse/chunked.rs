@@ -7,22 +7,22 @@ use super::words::{is_token, is_value};
 
 /// A number of bytes below 2^48 in six bytes, so that a connection stays small.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Count([u16; 3]);
+pub(crate) struct Count([u8; 6]);
 
 impl Count {
     pub(crate) const MAX: u64 = Self::TOO_MUCH - 1;
     pub(crate) const TOO_MUCH: u64 = 1 << 48;
 
     /// `n`, or the largest that there is.
-    #[expect(clippy::cast_possible_truncation, reason = "cut into its three parts")]
     pub(crate) const fn new(n: u64) -> Self {
         let n = if n > Self::MAX { Self::MAX } else { n };
-        Self([n as u16, (n >> 16) as u16, (n >> 32) as u16])
+        let [a, b, c, d, e, f, _, _] = n.to_le_bytes();
+        Self([a, b, c, d, e, f])
     }
 
     pub(crate) const fn get(self) -> u64 {
-        let Self([low, middle, high]) = self;
-        low as u64 | (middle as u64) << 16 | (high as u64) << 32
+        let Self([a, b, c, d, e, f]) = self;
+        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
     }
 
     pub(crate) const fn is_zero(self) -> bool {
@@ -66,8 +66,9 @@ enum State {
 /// Decodes one chunked body.
 ///
 /// Bytes are fed in order: [`frame`](Self::frame) takes those that belong to the coding, [`took`](Self::took) counts
-/// those of the data.
+/// those of the data. (Packed, since it is a part of every connection.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(Rust, packed)]
 pub(crate) struct Decoder {
     /// Data bytes of this chunk that have not come; while a size is read, what was read of it.
     remaining: Count,
@@ -131,7 +132,7 @@ impl Decoder {
                 Ok(FirstDigit)
             }
             (TrailerStart | State::TrailerName | State::TrailerValue | TrailerEnd | State::LastEnd, byte) => {
-                add(&mut self.spent, limits.trailers, Status::FIELDS_TOO_LARGE)?;
+                self.spent = one_more(self.spent, limits.trailers, Status::FIELDS_TOO_LARGE)?;
                 trailer(self.state, byte)
             }
             _ => Err(Status::BAD_REQUEST),
@@ -139,7 +140,7 @@ impl Decoder {
     }
 
     fn digit(&mut self, byte: u8, limits: &Limits) -> Result<State, Status> {
-        add(&mut self.line, limits.chunk_line, Status::BAD_REQUEST)?;
+        self.line = one_more(self.line, limits.chunk_line, Status::BAD_REQUEST)?;
         let digit = match byte {
             b'0'..=b'9' => byte - b'0',
             _ => (byte | 0x20) - b'a' + 10,
@@ -154,8 +155,8 @@ impl Decoder {
     }
 
     fn extension(&mut self, limits: &Limits) -> Result<State, Status> {
-        add(&mut self.line, limits.chunk_line, Status::BAD_REQUEST)?;
-        add(&mut self.spent, limits.chunk_extensions, Status::CONTENT_TOO_LARGE)?;
+        self.line = one_more(self.line, limits.chunk_line, Status::BAD_REQUEST)?;
+        self.spent = one_more(self.spent, limits.chunk_extensions, Status::CONTENT_TOO_LARGE)?;
         Ok(State::Extension)
     }
 
@@ -186,12 +187,8 @@ fn trailer(state: State, byte: u8) -> Result<State, Status> {
 }
 
 /// Counts one more, up to `limit`.
-fn add(count: &mut u16, limit: u16, beyond: Status) -> Result<(), Status> {
-    if *count >= limit {
-        return Err(beyond);
-    }
-    *count += 1;
-    Ok(())
+fn one_more(count: u16, limit: u16, beyond: Status) -> Result<u16, Status> {
+    if count < limit { Ok(count + 1) } else { Err(beyond) }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::method::Method;
 use crate::status::Status;
 
-use super::framing::{self, Facts, Known};
+use super::framing::{self, Facts, Known, Noted};
 use super::head::{Head, Parse, VERSION_LENGTH, absolute};
 use super::host::{self, LastHost};
 use super::words::{self, Cursor};
@@ -26,7 +26,7 @@ pub(super) const VERSION: &[u8; VERSION_LENGTH] = b" HTTP/1.1\r\n";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
     /// What the lines before `line` said.
-    facts: Facts,
+    facts: Noted,
     /// Where the first line starts that was not complete.
     line: u32,
     /// Up to here there is no line feed behind `line`.
@@ -41,7 +41,7 @@ impl Progress {
 
     #[expect(clippy::cast_possible_truncation, reason = "a head of 4 GiB is beyond every limit")]
     fn stopped(window: &[u8], line: &[u8], facts: Facts) -> Self {
-        Self { facts, line: (window.len() - line.len()) as u32, seen: window.len() as u32 }
+        Self { facts: facts.into(), line: (window.len() - line.len()) as u32, seen: window.len() as u32 }
     }
 }
 
@@ -178,7 +178,7 @@ fn go_on<'a>(progress: &mut Progress, window: &'a [u8], limits: &Limits) -> Pars
     }
     let mut cursor = Cursor::new(window);
     cursor.advance(progress.line as usize);
-    fields(progress, progress.facts, cursor, window, limits)
+    fields(progress, progress.facts.into(), cursor, window, limits)
 }
 
 /// The field lines from the cursor on. The request line before them was found good.
