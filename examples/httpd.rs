@@ -192,7 +192,7 @@ const fn counter(name: &'static str, help: &'static str, count: fn(&Counts, usiz
     Family { name, kind: "counter", help, of_engine: true, samples: Samples::One(count) }
 }
 
-static FAMILIES: [Family; 10] = [
+static FAMILIES: [Family; 11] = [
     gauge("connections", "Connections that are open or on their way.", |counts, poller| {
         counts.loads.get(poller).copied().unwrap_or(0).into()
     }),
@@ -227,6 +227,13 @@ static FAMILIES: [Family; 10] = [
         help: "Of these, those with a status from 400 on.",
         of_engine: false,
         samples: Samples::One(|counts, server| counts.http(server, Stats::failures)),
+    },
+    Family {
+        name: "http_aborted_total",
+        kind: "counter",
+        help: "Of these, those whose connection ended before their answer was complete.",
+        of_engine: false,
+        samples: Samples::One(|counts, server| counts.http(server, Stats::aborted)),
     },
     Family {
         name: "http_refusals_total",
@@ -322,7 +329,7 @@ fn main() -> ExitCode {
             serve(&options.server, "http://", refine, move |poller| on_poller(&poller, stats, limits))
         }
         (None, true) => {
-            let logged = move |poller| on_poller(&poller, stats, limits).wrap(AccessLog::to(line));
+            let logged = move |poller| on_poller(&poller, stats, limits).log(AccessLog::to(line));
             serve(&options.server, "http://", refine, logged)
         }
         (Some(workers), false) => {
@@ -330,7 +337,7 @@ fn main() -> ExitCode {
             serve_on_workers(&options.server, "http://", usize::from(workers), refine, &ENGINE, make)
         }
         (Some(workers), true) => {
-            let make = move |worker| on_worker(worker, &ENGINE, stats, limits).wrap(AccessLog::to(line));
+            let make = move |worker| on_worker(worker, &ENGINE, stats, limits).log(AccessLog::to(line));
             serve_on_workers(&options.server, "http://", usize::from(workers), refine, &ENGINE, make)
         }
     }

@@ -5,13 +5,13 @@ use core::marker::PhantomData;
 use crate::exchange::Exchange;
 use crate::limits::Limits;
 use crate::method::Method;
-use crate::middleware::Middleware;
+use crate::middleware::{Log, Middleware};
 use crate::parse::host::LastHost;
 use crate::path::{Pattern, Prefix, segment_count};
 use crate::request::{Request, State};
 use crate::respond::draft::Desk;
 use crate::respond::response::{Reply, Response};
-use crate::route::{self, End, Entry, Fallback, Join, Route, Routes, Wrap};
+use crate::route::{self, End, Entry, Fallback, Join, Logged, Route, Routes, Wrap};
 use crate::stats::Stats;
 
 /// An HTTP/1.1 server: a chain of routes that is a [`Handler`](lightcone_core::Handler) for any driver.
@@ -28,7 +28,7 @@ use crate::stats::Stats;
 ///     .get("/hello/{name}", greet)
 ///     .nest("/api", Http::group().get("/version", |_request, response| response.json("1")))
 ///     .fallback(|_request, response| response.refuse(404))
-///     .wrap(AccessLog::new());
+///     .log(AccessLog::new());
 /// # drop(server);
 /// ```
 ///
@@ -247,6 +247,13 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
     /// Middleware around all routes so far. What was wrapped last comes first.
     pub fn wrap<M: Middleware<S>>(self, middleware: M) -> Http<S, Wrap<M, R>, P> {
         self.link(|routes| Wrap::new(middleware, routes))
+    }
+
+    /// A log of all requests of the routes so far, and of those that no route answers (404, 405) or that the server
+    /// refuses: one call for each, when it has ended. Each connection has room for the target of a request that is
+    /// answered later, about 96 bytes.
+    pub fn log<L: Log<S>>(self, log: L) -> Http<S, Logged<L, R>, P> {
+        self.link(|routes| Logged::new(log, routes))
     }
 
     fn link<T>(self, link: impl FnOnce(R) -> T) -> Http<S, T, P> {

@@ -25,7 +25,7 @@
 //! | read or write bodies piece by piece | [`Exchange`] over a [`Transfer`] |
 //! | share state on a poller, post to a request | [`State`], [`Transfer::id`], [`Envelope`] |
 //! | group routes, go around them | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap) |
-//! | bound, count and log | [`Limits`], [`Stats`], [`AccessLog`] |
+//! | bound, count and log | [`Limits`], [`Stats`], [`Http::log`] |
 //!
 //! A small service, with state, a group, middleware around it, and a body that is read whole:
 //!
@@ -129,7 +129,7 @@ pub use http::{Http, Parts};
 pub use lightcone_core::Full;
 pub use limits::Limits;
 pub use method::Method;
-pub use middleware::{AccessLog, Middleware, Outcome, ToState};
+pub use middleware::{AccessLog, Log, Middleware, Outcome, ToState};
 pub use parse::framing::{Body, Framing};
 pub use parse::head::{Fields, Head, Parse};
 pub use parse::scan::parse;
@@ -141,8 +141,8 @@ pub use respond::fields::{FIELDS_MAX, Headers};
 pub use respond::response::{Reply, Response};
 pub use respond::text::JsonText;
 #[doc(hidden)]
-pub use route::{Call, Entry, Found, Hit, Wanted};
-pub use route::{End, Fallback, Join, Route, Routes, Wrap};
+pub use route::{Call, Entry, Found, Hit, News, Scene, Traced, Wanted};
+pub use route::{End, Fallback, Join, Logged, Route, Routes, Wrap};
 pub use stats::Stats;
 pub use status::Status;
 pub use transfer::Transfer;

@@ -158,6 +158,14 @@ impl Prefix {
         prefix
     }
 
+    /// Adds as much of `text` as there is room for.
+    pub(crate) fn push(&mut self, text: &str) {
+        for (place, byte) in self.text.iter_mut().skip(self.length).zip(text.bytes()) {
+            *place = byte;
+            self.length += 1;
+        }
+    }
+
     pub(crate) fn as_str(&self) -> &str {
         self.text.get(..self.length).and_then(|text| core::str::from_utf8(text).ok()).unwrap_or("")
     }

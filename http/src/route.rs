@@ -7,10 +7,14 @@
 use core::convert::Infallible;
 use core::fmt;
 use core::marker::PhantomData;
+use core::time::Duration;
+
+use lightcone_core::Instant;
 
 use crate::exchange::{Either, Exchange, Flow};
 use crate::method::Method;
-use crate::middleware::{AsHook, Hook, Middleware, Outcome};
+use crate::middleware::{AsHook, Hook, Log, Middleware, Outcome};
+use crate::parse::chunked::Count;
 use crate::parse::head::Head;
 use crate::path::{self, Key, Pattern, Prefix};
 use crate::plan::Plan;
@@ -123,10 +127,12 @@ impl<'c, S> Call<'c, S> {
     /// What came of it, for those who watch.
     fn outcome<B>(&self, reply: &Reply<B>) -> Outcome<'c> {
         Outcome {
-            method: self.head.method,
+            method: Some(self.head.method),
             target: self.head.target(),
             status: reply.status,
             length: reply.length,
+            duration: Some(Duration::ZERO),
+            complete: true,
             peer: self.connected.peer.unpack(),
             token: self.connected.token,
         }
@@ -249,7 +255,44 @@ pub trait Routes<S: State> {
         body: &mut Self::Body,
         message: Option<S::Message>,
         io: &mut Transfer<'_, S>,
-    ) -> (Flow, (Method, &'static str));
+    ) -> Flow;
+
+    /// Whether there is middleware or a log anywhere, so that outcomes have to be [reported](Self::report).
+    #[doc(hidden)]
+    const WATCHED: bool;
+
+    /// Adds the pattern of the route whose exchange it is.
+    #[doc(hidden)]
+    fn pattern(&self, body: &Self::Body, to: &mut Prefix);
+
+    /// Reports what came of a request to the middleware and the logs around its route; without an exchange, to those
+    /// around the server.
+    #[doc(hidden)]
+    fn report<'o>(
+        &mut self,
+        body: Option<&'o mut Self::Body>,
+        news: News,
+        outcome: &mut Outcome<'o>,
+        scene: &mut Scene<'_, S>,
+    );
+}
+
+/// Where a report is made.
+#[derive(Debug)]
+pub struct Scene<'c, S> {
+    pub(crate) state: &'c mut S,
+    pub(crate) now: Instant,
+}
+
+/// What a report is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The status is known.
+    Answered,
+    /// The request has ended, after that was reported.
+    Ended,
+    /// Both at once.
+    Both,
 }
 
 /// The end of a chain: what no route answers.
@@ -275,13 +318,23 @@ impl<S: State> Routes<S> for End {
         no_route(head, found.allow, output, desk, hooks, plan)
     }
 
-    fn advance(
-        &mut self,
-        body: &mut Infallible,
-        _: Option<S::Message>,
-        _: &mut Transfer<'_, S>,
-    ) -> (Flow, (Method, &'static str)) {
+    fn advance(&mut self, body: &mut Infallible, _: Option<S::Message>, _: &mut Transfer<'_, S>) -> Flow {
         match *body {}
+    }
+
+    const WATCHED: bool = false;
+
+    fn pattern(&self, body: &Infallible, _: &mut Prefix) {
+        match *body {}
+    }
+
+    fn report<'o>(
+        &mut self,
+        _: Option<&'o mut Infallible>,
+        _: News,
+        _: &mut Outcome<'o>,
+        _: &mut Scene<'_, S>,
+    ) {
     }
 }
 
@@ -382,10 +435,35 @@ where
         body: &mut Self::Body,
         message: Option<S::Message>,
         io: &mut Transfer<'_, S>,
-    ) -> (Flow, (Method, &'static str)) {
+    ) -> Flow {
         match body {
-            Either::Left(exchange) => (drive(exchange, message, io), (self.method, self.pattern.text)),
+            Either::Left(exchange) => drive(exchange, message, io),
             Either::Right(body) => self.next.advance(body, message, io),
+        }
+    }
+
+    const WATCHED: bool = R::WATCHED;
+
+    fn pattern(&self, body: &Self::Body, to: &mut Prefix) {
+        match body {
+            Either::Left(_) => to.push(self.pattern.text),
+            Either::Right(body) => self.next.pattern(body, to),
+        }
+    }
+
+    fn report<'o>(
+        &mut self,
+        body: Option<&'o mut Self::Body>,
+        news: News,
+        outcome: &mut Outcome<'o>,
+        scene: &mut Scene<'_, S>,
+    ) {
+        match body {
+            Some(Either::Left(_)) => {
+                outcome.method = outcome.method.or(Some(self.method));
+            }
+            Some(Either::Right(body)) => self.next.report(Some(body), news, outcome, scene),
+            None => self.next.report(None, news, outcome, scene),
         }
     }
 }
@@ -466,10 +544,33 @@ where
         body: &mut Self::Body,
         message: Option<S::Message>,
         io: &mut Transfer<'_, S>,
-    ) -> (Flow, (Method, &'static str)) {
+    ) -> Flow {
         match body {
-            Either::Left(exchange) => (drive(exchange, message, io), (Method::Get, "fallback")),
+            Either::Left(exchange) => drive(exchange, message, io),
             Either::Right(body) => self.next.advance(body, message, io),
+        }
+    }
+
+    const WATCHED: bool = R::WATCHED;
+
+    fn pattern(&self, body: &Self::Body, to: &mut Prefix) {
+        match body {
+            Either::Left(_) => to.push("/{*path}"),
+            Either::Right(body) => self.next.pattern(body, to),
+        }
+    }
+
+    fn report<'o>(
+        &mut self,
+        body: Option<&'o mut Self::Body>,
+        news: News,
+        outcome: &mut Outcome<'o>,
+        scene: &mut Scene<'_, S>,
+    ) {
+        match body {
+            Some(Either::Left(_)) => {}
+            Some(Either::Right(body)) => self.next.report(Some(body), news, outcome, scene),
+            None => self.next.report(None, news, outcome, scene),
         }
     }
 }
@@ -549,10 +650,36 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
         body: &mut Self::Body,
         message: Option<S::Message>,
         io: &mut Transfer<'_, S>,
-    ) -> (Flow, (Method, &'static str)) {
+    ) -> Flow {
         match body {
             Either::Left(body) => self.group.advance(body, message, io),
             Either::Right(body) => self.next.advance(body, message, io),
+        }
+    }
+
+    const WATCHED: bool = A::WATCHED || R::WATCHED;
+
+    fn pattern(&self, body: &Self::Body, to: &mut Prefix) {
+        match body {
+            Either::Left(body) => {
+                to.push(self.prefix);
+                self.group.pattern(body, to);
+            }
+            Either::Right(body) => self.next.pattern(body, to),
+        }
+    }
+
+    fn report<'o>(
+        &mut self,
+        body: Option<&'o mut Self::Body>,
+        news: News,
+        outcome: &mut Outcome<'o>,
+        scene: &mut Scene<'_, S>,
+    ) {
+        match body {
+            Some(Either::Left(body)) => self.group.report(Some(body), news, outcome, scene),
+            Some(Either::Right(body)) => self.next.report(Some(body), news, outcome, scene),
+            None => self.next.report(None, news, outcome, scene),
         }
     }
 }
@@ -610,21 +737,171 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
         body: &mut Self::Body,
         message: Option<S::Message>,
         io: &mut Transfer<'_, S>,
-    ) -> (Flow, (Method, &'static str)) {
-        let deferred = *io.link.outgoing == Outgoing::Deferred;
+    ) -> Flow {
         let outer = io.tools.hooks;
-        let (flow, (method, pattern)) = {
-            let hook = AsHook(&self.middleware, PhantomData::<fn(S)>);
-            let hook = Hook { middleware: &hook, outer };
-            self.inner.advance(body, message, &mut io.within(&hook))
-        };
-        if let (true, Some((status, length))) = (deferred, io.link.found.answered) {
-            let Connected { peer, token, .. } = io.tools.connected;
-            let (peer, token) = (peer.unpack(), *token);
-            let outcome = Outcome { method, target: pattern.as_bytes(), status, length, peer, token };
-            self.middleware.after(io.state, &outcome);
+        let hook = AsHook(&self.middleware, PhantomData::<fn(S)>);
+        let hook = Hook { middleware: &hook, outer };
+        self.inner.advance(body, message, &mut io.within(&hook))
+    }
+
+    const WATCHED: bool = true;
+
+    fn pattern(&self, body: &Self::Body, to: &mut Prefix) {
+        self.inner.pattern(body, to);
+    }
+
+    fn report<'o>(
+        &mut self,
+        body: Option<&'o mut Self::Body>,
+        news: News,
+        outcome: &mut Outcome<'o>,
+        scene: &mut Scene<'_, S>,
+    ) {
+        self.inner.report(body, news, outcome, scene);
+        if news != News::Ended {
+            self.middleware.after(scene.state, outcome);
         }
-        (flow, (method, pattern))
+    }
+}
+
+/// A chain with a log around it.
+#[derive(Clone, Copy, Debug)]
+pub struct Logged<L, R> {
+    log: L,
+    inner: R,
+}
+
+impl<L, R> Logged<L, R> {
+    pub(crate) const fn new(log: L, inner: R) -> Self {
+        Self { log, inner }
+    }
+}
+
+/// An exchange, and what is logged of its request in the end.
+#[derive(Clone, Copy, Debug)]
+pub struct Traced<B> {
+    exchange: B,
+    record: Record,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    target: [u8; Outcome::TARGET_MAX],
+    target_length: u8,
+    method: Method,
+    /// `None` until the request is answered.
+    status: Option<Status>,
+    /// Bytes of the body that were written.
+    written: Count,
+    /// When the head had come, as the low half of its milliseconds.
+    began: [u8; 4],
+}
+
+impl Record {
+    fn new(head: &Head<'_>, status: Option<Status>, now: Instant) -> Self {
+        let mut target = [0; Outcome::TARGET_MAX];
+        let mut target_length = 0;
+        for (place, byte) in target.iter_mut().zip(head.target()) {
+            *place = *byte;
+            target_length += 1;
+        }
+        let (method, written, began) = (head.method, Count::new(0), low_half(now).to_le_bytes());
+        Self { target, target_length, method, status, written, began }
+    }
+
+    fn target(&self) -> &[u8] {
+        self.target.get(..usize::from(self.target_length)).unwrap_or(&[])
+    }
+
+    fn duration(&self, now: Instant) -> Duration {
+        Duration::from_millis(low_half(now).wrapping_sub(u32::from_le_bytes(self.began)).into())
+    }
+}
+
+/// Spans of up to 49 days are the difference of two of these.
+#[expect(clippy::cast_possible_truncation, reason = "that is what it is for")]
+const fn low_half(time: Instant) -> u32 {
+    time.as_millis() as u32
+}
+
+impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
+    type Body = Traced<R::Body>;
+    const COUNT: u16 = R::COUNT;
+
+    #[inline(always)]
+    fn find_exact(&self, wanted: &Wanted<'_>) -> Found {
+        self.inner.find_exact(wanted)
+    }
+
+    fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
+        self.inner.find(wanted, hit);
+    }
+
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>)) {
+        self.inner.each(prefix, see);
+    }
+
+    fn call(&mut self, found: Found, mut call: Call<'_, S>) -> Reply<Self::Body> {
+        let reply = self.inner.call(found, call.reborrow());
+        if reply.exchange.is_none() {
+            let outcome = call.outcome(&reply);
+            self.log.ended(call.state, &outcome);
+        }
+        let Reply { status, outgoing, .. } = reply;
+        let status = (outgoing != Outgoing::Deferred).then_some(status);
+        let Call { head, connected, .. } = call;
+        reply.map(|exchange| Traced { exchange, record: Record::new(head, status, connected.now) })
+    }
+
+    fn advance(
+        &mut self,
+        body: &mut Self::Body,
+        message: Option<S::Message>,
+        io: &mut Transfer<'_, S>,
+    ) -> Flow {
+        let before = io.link.found.written;
+        let flow = self.inner.advance(&mut body.exchange, message, io);
+        let written = body.record.written.get() + (io.link.found.written - before);
+        body.record.written = Count::new(written);
+        flow
+    }
+
+    const WATCHED: bool = true;
+
+    fn pattern(&self, body: &Self::Body, to: &mut Prefix) {
+        self.inner.pattern(&body.exchange, to);
+    }
+
+    fn report<'o>(
+        &mut self,
+        body: Option<&'o mut Self::Body>,
+        news: News,
+        outcome: &mut Outcome<'o>,
+        scene: &mut Scene<'_, S>,
+    ) {
+        let Some(Traced { exchange, record }) = body else {
+            self.inner.report(None, news, outcome, scene);
+            if news != News::Answered {
+                self.log.ended(scene.state, outcome);
+            }
+            return;
+        };
+        if news != News::Ended {
+            record.status = Some(outcome.status);
+            record.written = Count::new(outcome.length.unwrap_or(0));
+        }
+        let record = &*record;
+        outcome.method = Some(record.method);
+        outcome.target = record.target();
+        outcome.duration = Some(record.duration(scene.now));
+        if news == News::Ended {
+            outcome.status = record.status.unwrap_or(outcome.status);
+            outcome.length = Some(record.written.get());
+        }
+        self.inner.report(Some(exchange), news, outcome, scene);
+        if news != News::Answered {
+            self.log.ended(scene.state, outcome);
+        }
     }
 }
 

@@ -2,21 +2,26 @@
 
 use core::time::Duration;
 
-use lightcone_core::{Address, Context, Full, Handler, Input, Instant, Origin, Output, Socket, Stream};
+use lightcone_core::{
+    Address, CloseReason, Context, Full, Handler, Input, Instant, Origin, Output, Socket, Stream,
+};
 
 use crate::connection::{Busy, Connection, Flags, Incoming, Phase, Timer};
 use crate::envelope::{Envelope, RequestId};
 use crate::exchange::Flow;
 use crate::http::{Http, Parts};
+use crate::method::Method;
+use crate::middleware::Outcome;
 use crate::parse::chunked::{Count, Decoder};
 use crate::parse::framing::Body;
 use crate::parse::head::{Head, Parse};
 use crate::parse::scan::{self, Plain, Progress, Start};
+use crate::path::Prefix;
 use crate::plan::Plan;
 use crate::request::{Connected, State};
 use crate::respond::draft::{Draft, Outgoing};
 use crate::respond::response::Reply;
-use crate::route::{Call, Found, Routes, Wanted, search};
+use crate::route::{Call, Found, News, Routes, Scene, Wanted, search};
 use crate::stats::Tally;
 use crate::status::Status;
 use crate::transfer::{self, Link, ROOM_MIN, Tools, Transfer, room_for_answer};
@@ -91,14 +96,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
             // The deadline was not the peer's fault, or means nothing any more.
             return self.receive(socket, cx);
         }
-        match &socket.data.0 {
-            Phase::Busy(busy) if busy.outgoing != Outgoing::Deferred => {
-                // It is too late to tell the peer.
-                self.parts.count(Status::REQUEST_TIMEOUT);
-                socket.stream.linger();
-            }
-            Phase::Head { .. } | Phase::Busy(_) => self.refuse_now(socket, cx, Status::REQUEST_TIMEOUT),
-        }
+        self.refuse_now(socket, cx, Status::REQUEST_TIMEOUT);
     }
 
     /// Closes if no request has begun; else with the response.
@@ -127,6 +125,22 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
             self.serve(socket, cx, Some(message));
         }
     }
+
+    /// A request that is not over by now is never answered whole.
+    fn close(
+        &mut self,
+        socket: &mut Socket<'_, Self::Data>,
+        _: CloseReason,
+        _: &mut Context<'_, Self::Message>,
+    ) {
+        let Phase::Busy(busy) = &mut socket.data.0 else { return };
+        if let Some(mut exchange) = busy.exchange.take() {
+            let news = if busy.outgoing == Outgoing::Deferred { News::Both } else { News::Ended };
+            let mut turn = Turn::new(&socket.stream);
+            self.report(Some(&mut exchange), news, Answer::ABORTED, &mut turn);
+            self.count(&turn.tally, 0);
+        }
+    }
 }
 
 /// Whether a body is late because its sender does not send: not because nobody takes what has come.
@@ -145,17 +159,9 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         self.parts.desk.fixed.refresh(cx.unix_time());
         let Socket { stream, data } = socket;
         let phase = &mut data.0;
-        let connected = Connected { token: stream.token(), peer: stream.packed_peer(), now: stream.now() };
-        let (capacity, peer_closed) = (stream.capacity(), stream.peer_closed());
+        let mut turn = Turn::new(stream);
+        let peer_closed = turn.peer_closed;
         let (mut input, mut output) = stream.split();
-        let mut turn = Turn {
-            connected: &connected,
-            capacity,
-            peer_closed,
-            enough: 0,
-            wake: None,
-            tally: Tally::default(),
-        };
         let queued = output.queued();
         let mut message = message;
         let step = loop {
@@ -167,9 +173,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 break step;
             }
         };
-        if let Some(stats) = self.parts.stats {
-            stats.add(&turn.tally, output.queued().wrapping_sub(queued));
-        }
+        self.count(&turn.tally, output.queued().wrapping_sub(queued));
         if (step != Step::Wait || peer_closed) && ends(step, phase, stream) {
             return;
         }
@@ -183,7 +187,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         phase: &mut Phase<R::Body>,
         input: &mut Input<'_>,
         output: &mut Output<'_>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn,
     ) -> Step {
         let bytes = input.bytes();
         let mut rest = bytes;
@@ -207,7 +211,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                     head = match self.parts.rarer_head(start, progress, flags, rest, turn.capacity) {
                         Ok(found) => found,
                         Err(None) => break Step::Wait,
-                        Err(Some(status)) => break self.parts.turn_away(rest, output, turn, status),
+                        Err(Some(status)) => break self.turn_away(rest, output, turn, status),
                     };
                     behind = rest.get(head.size()..).unwrap_or(&[]);
                 }
@@ -215,7 +219,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             let flags = *flags;
             match self.request(phase, flags, &head, output, turn) {
                 Ok(()) => rest = behind,
-                Err(status) => break self.parts.turn_away(rest, output, turn, status),
+                Err(status) => break self.turn_away(rest, output, turn, status),
             }
         };
         let used = bytes.len() - rest.len();
@@ -232,7 +236,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         flags: Flags,
         head: &Head<'_>,
         output: &mut Output<'_>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn,
     ) -> Result<(), Status> {
         let incoming = match head.framing.body {
             Body::None => Incoming::Ended,
@@ -243,7 +247,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let wanted = Wanted::new(head.method, head.path);
         let Parts { state, desk, .. } = &mut self.parts;
         desk.added.clear();
-        let call = Call { head, connected: turn.connected, state, output, desk, hooks: None, plan };
+        let call = Call { head, connected: &turn.connected, state, output, desk, hooks: None, plan };
         let found = match self.routes.find_exact(&wanted) {
             Found { index: Found::MISS, .. } => search(&self.routes, head.method, head.path),
             found @ Found { .. } => found,
@@ -295,7 +299,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         phase: &mut Phase<R::Body>,
         input: &mut Input<'_>,
         output: &mut Output<'_>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn,
         message: Option<S::Message>,
     ) -> Step {
         let Phase::Busy(busy) = phase else { return Step::Again };
@@ -308,7 +312,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             plan.close();
         }
         let (mut flow, mut whole) = (Flow::More, true);
-        let starved;
+        let (starved, mut done);
         {
             let Parts { state, limits, desk, .. } = &mut self.parts;
             let link = Link {
@@ -320,14 +324,14 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 found: &mut found,
                 number: busy.number,
             };
-            let tools = Tools { limits, desk, connected: turn.connected, hooks: None };
+            let tools = Tools { limits, desk, connected: &turn.connected, hooks: None };
             let mut io = Transfer { state, output: output.reborrow(), link, tools };
             io.link.decode(io.tools.limits);
             if let Some(exchange) = &mut busy.exchange {
-                (flow, _) = self.routes.advance(exchange, message, &mut io);
+                flow = self.routes.advance(exchange, message, &mut io);
             }
-            if busy.exchange.is_none() || flow == Flow::Done {
-                busy.exchange = None;
+            done = busy.exchange.take_if(|_| flow == Flow::Done);
+            if busy.exchange.is_none() {
                 whole = io.finish();
                 io.drop_body();
             }
@@ -340,17 +344,99 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if at > 0 {
             busy.count(at, self.parts.limits.body_step);
         }
+        let complete = whole && !found.mute;
+        if let Some((status, length)) = found.answered {
+            let exchange = done.as_mut().or(busy.exchange.as_mut());
+            self.report(exchange, News::Answered, Answer { status, length, complete }, turn);
+        }
+        if let Some(exchange) = &mut done {
+            self.report(Some(exchange), News::Ended, Answer { complete, ..Answer::ABORTED }, turn);
+        }
         match found.fault {
-            Some(status) => self.parts.broken(busy.outgoing, plan, output, turn, status),
-            None if found.mute || !whole => Step::Linger,
+            Some(status) => self.broken(busy, plan, output, turn, status),
+            None if !complete => self.cut(busy, turn),
             None if busy.exchange.is_none() && busy.outgoing == Outgoing::Whole => {
                 finished(phase, turn.peer_closed)
             }
             // The rest of the body will never come.
-            None if starved && turn.peer_closed => {
-                self.parts.broken(busy.outgoing, plan, output, turn, Status::BAD_REQUEST)
-            }
+            None if starved && turn.peer_closed => self.broken(busy, plan, output, turn, Status::BAD_REQUEST),
             None => Step::Wait,
+        }
+    }
+
+    /// The body of a request can't be read on: refuses it, unless the answer has begun.
+    #[cold]
+    #[inline(never)]
+    fn broken(
+        &mut self,
+        busy: &mut Busy<R::Body>,
+        plan: Plan,
+        output: &mut Output<'_>,
+        turn: &mut Turn,
+        status: Status,
+    ) -> Step {
+        turn.tally.refusal = Some(status);
+        if busy.outgoing != Outgoing::Deferred {
+            return self.cut(busy, turn); // all that the peer can be told is that it ends here
+        }
+        let answer = self.parts.refuse(plan, output, status);
+        if let Some(mut exchange) = busy.exchange.take() {
+            self.report(Some(&mut exchange), News::Both, answer, turn);
+        }
+        Step::Linger
+    }
+
+    /// The connection ends, whatever is missing of an answer.
+    #[cold]
+    #[inline(never)]
+    fn cut(&mut self, busy: &mut Busy<R::Body>, turn: &mut Turn) -> Step {
+        if let Some(mut exchange) = busy.exchange.take() {
+            self.report(Some(&mut exchange), News::Ended, Answer::ABORTED, turn);
+        }
+        Step::Linger
+    }
+
+    /// Refuses what `bytes` start with.
+    #[cold]
+    #[inline(never)]
+    fn turn_away(&mut self, bytes: &[u8], output: &mut Output<'_>, turn: &mut Turn, status: Status) -> Step {
+        turn.tally.refusal = Some(status);
+        let answer = self.parts.refuse(refusal(bytes), output, status);
+        if R::WATCHED {
+            let (method, target) = glimpse(bytes, self.parts.limits.target);
+            let outcome = &mut turn.outcome(answer, method, target);
+            let scene = &mut Scene { state: &mut self.parts.state, now: turn.connected.now };
+            self.routes.report(None, News::Both, outcome, scene);
+        }
+        Step::Linger
+    }
+
+    /// Counts and reports what came of a request that was not answered at once: all ends of one come by here.
+    #[inline(never)]
+    fn report(&mut self, exchange: Option<&mut R::Body>, news: News, answer: Answer, turn: &mut Turn) {
+        let status = answer.status;
+        if news != News::Ended && status.code() >= 400 && status != Status::CLIENT_CLOSED_REQUEST {
+            turn.tally.failures += 1;
+        }
+        if news != News::Answered && !answer.complete {
+            turn.tally.aborted += 1;
+        }
+        if !R::WATCHED {
+            return;
+        }
+        let Some(exchange) = exchange else { return };
+        let mut pattern = Prefix::EMPTY;
+        self.routes.pattern(exchange, &mut pattern);
+        let outcome = &mut turn.outcome(answer, None, pattern.as_str().as_bytes());
+        let scene = &mut Scene { state: &mut self.parts.state, now: turn.connected.now };
+        self.routes.report(Some(exchange), news, outcome, scene);
+    }
+
+    /// Adds to the program's counters what was done in one callback, which wrote so many bytes.
+    #[inline(always)]
+    fn count(&self, tally: &Tally, bytes_out: usize) {
+        if let Some(stats) = self.parts.stats {
+            stats.add(tally, bytes_out);
         }
     }
 
@@ -363,19 +449,32 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         status: Status,
     ) {
         self.parts.desk.fixed.refresh(cx.unix_time());
-        let (input, mut output) = socket.stream.split();
-        let plan = match &socket.data.0 {
-            Phase::Head { .. } => refusal(input.bytes()),
-            Phase::Busy(busy) => busy.flags.plan(),
-        };
-        let mut tally = Tally::default();
+        let Socket { stream, data } = socket;
+        let mut turn = Turn::new(stream);
+        let (input, mut output) = stream.split();
         let queued = output.queued();
-        self.parts.refuse(plan, &mut output, &mut tally, status);
-        if let Some(stats) = self.parts.stats {
-            stats.add(&tally, output.queued() - queued);
-        }
-        socket.stream.linger();
+        let step = match &mut data.0 {
+            Phase::Head { .. } => self.turn_away(input.bytes(), &mut output, &mut turn, status),
+            Phase::Busy(busy) => {
+                let plan = busy.flags.plan();
+                self.broken(busy, plan, &mut output, &mut turn, status)
+            }
+        };
+        self.count(&turn.tally, output.queued() - queued);
+        ends(step, &data.0, stream);
     }
+}
+
+/// The method and the target of what is no request, or not yet: as far as they can be made out.
+#[cold]
+fn glimpse(bytes: &[u8], target_max: usize) -> (Option<Method>, &[u8]) {
+    let word = |bytes: &[u8], most: usize| {
+        bytes.iter().take(most).take_while(|byte| byte.is_ascii_graphic()).count()
+    };
+    let method_end = word(bytes, Method::LENGTH_MAX);
+    let (method, rest) = bytes.split_at_checked(method_end).unwrap_or((bytes, &[]));
+    let target = rest.strip_prefix(b" ").unwrap_or(&[]);
+    (Method::from_bytes(method), target.get(..word(target, target_max)).unwrap_or(&[]))
 }
 
 /// How to answer what is no request, or none that is answered otherwise. A client that has said `HEAD` takes what
@@ -447,33 +546,11 @@ impl<S> Parts<S> {
     /// peer read the answer who is still sending.
     #[cold]
     #[inline(never)]
-    fn refuse(&mut self, mut plan: Plan, output: &mut Output<'_>, tally: &mut Tally, status: Status) -> Step {
-        tally.refusal = Some(status);
+    fn refuse(&mut self, mut plan: Plan, output: &mut Output<'_>, status: Status) -> Answer {
         plan.close();
         // Without room for it the peer reads nothing anyway.
-        let _ = self.apologise(plan, status, output);
-        Step::Linger
-    }
-
-    /// Counts a refusal that the peer is not told.
-    #[cold]
-    fn count(&self, status: Status) {
-        if let Some(stats) = self.stats {
-            stats.refused(status);
-        }
-    }
-
-    /// Refuses what `bytes` start with.
-    #[cold]
-    #[inline(never)]
-    fn turn_away(
-        &mut self,
-        bytes: &[u8],
-        output: &mut Output<'_>,
-        turn: &mut Turn<'_>,
-        status: Status,
-    ) -> Step {
-        self.refuse(refusal(bytes), output, &mut turn.tally, status)
+        let length = self.apologise(plan, status, output).ok();
+        Answer { status, length, complete: length.is_some() }
     }
 
     /// A short text in the place of an answer.
@@ -510,24 +587,6 @@ impl<S> Parts<S> {
             Parse::Partial => Err(Some(scan::too_long(progress))),
             Parse::Invalid(status) => Err(Some(status)),
         }
-    }
-
-    /// The body of a request can't be read on.
-    #[cold]
-    #[inline(never)]
-    fn broken(
-        &mut self,
-        outgoing: Outgoing,
-        plan: Plan,
-        output: &mut Output<'_>,
-        turn: &mut Turn<'_>,
-        status: Status,
-    ) -> Step {
-        if outgoing == Outgoing::Deferred {
-            return self.refuse(plan, output, &mut turn.tally, status);
-        }
-        turn.tally.refusal = Some(status);
-        Step::Linger // a response has begun or gone out: all that the peer can be told is that it ends here
     }
 
     /// Sets the deadline that the connection should have now.
@@ -578,10 +637,23 @@ struct Asked {
     asked_to_close: bool,
 }
 
+/// What is reported of an answer.
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    status: Status,
+    length: Option<u64>,
+    complete: bool,
+}
+
+impl Answer {
+    /// There is none, or not all of it.
+    const ABORTED: Self = Self { status: Status::CLIENT_CLOSED_REQUEST, length: None, complete: false };
+}
+
 /// What stays the same in one run of the loop, and what is counted.
 #[derive(Debug)]
-struct Turn<'t> {
-    connected: &'t Connected,
+struct Turn {
+    connected: Connected,
     capacity: usize,
     peer_closed: bool,
     /// With so much queued there is still room for any answer.
@@ -591,7 +663,25 @@ struct Turn<'t> {
     tally: Tally,
 }
 
-impl Turn<'_> {
+impl Turn {
+    #[inline(always)]
+    fn new(stream: &Stream<'_>) -> Self {
+        Self {
+            connected: Connected { token: stream.token(), peer: stream.packed_peer(), now: stream.now() },
+            capacity: stream.capacity(),
+            peer_closed: stream.peer_closed(),
+            enough: 0,
+            wake: None,
+            tally: Tally::default(),
+        }
+    }
+
+    fn outcome<'o>(&self, answer: Answer, method: Option<Method>, target: &'o [u8]) -> Outcome<'o> {
+        let Answer { status, length, complete } = answer;
+        let Connected { token, peer, .. } = self.connected;
+        Outcome { method, target, status, length, duration: None, complete, peer: peer.unpack(), token }
+    }
+
     /// Whether there is [room for an answer](room_for_answer).
     #[inline(always)]
     fn has_room(&mut self, output: &mut Output<'_>) -> bool {

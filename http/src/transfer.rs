@@ -64,6 +64,8 @@ pub(crate) struct Found {
     pub(crate) fault: Option<Status>,
     /// A deferred answer was given: its status and length.
     pub(crate) answered: Option<(Status, Option<u64>)>,
+    /// Bytes of the response's body that were written.
+    pub(crate) written: u64,
     /// It could not be written, not even as a 500.
     pub(crate) mute: bool,
     /// When the exchange wants to be called.
@@ -131,7 +133,9 @@ impl<'t, S> Transfer<'t, S> {
     #[must_use = "what was not taken has to be written later"]
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         let Self { output, link, .. } = self;
-        write(output, link.outgoing, bytes)
+        let n = write(output, link.outgoing, bytes);
+        link.found.written += n as u64;
+        n
     }
 
     /// What `write!(io, ..)` calls: writes all of the formatted text, in one chunk if the body goes out in chunks, or
@@ -168,14 +172,16 @@ impl<'t, S> Transfer<'t, S> {
         let mark = output.mark();
         let before = output.queued();
         let result = match link.outgoing {
-            Outgoing::Length(_) | Outgoing::Raw => output.write_fmt(text),
+            Outgoing::Length(_) | Outgoing::Raw => {
+                output.write_fmt(text).map(|()| (output.queued() - before) as u64)
+            }
             Outgoing::Chunked => chunk_of(output, text),
             Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk | Outgoing::Failed => Err(Full),
         };
         if result.is_err() {
             output.rewind(mark);
             link.found.mute |= never_fits(output, *link.outgoing, &text);
-            return result;
+            return Err(Full);
         }
         if let Outgoing::Length(left) = link.outgoing {
             let written = (output.queued() - before) as u64;
@@ -185,6 +191,7 @@ impl<'t, S> Transfer<'t, S> {
             }
             left.subtract(written);
         }
+        link.found.written += result?;
         Ok(())
     }
 
@@ -221,6 +228,7 @@ impl<'t, S> Transfer<'t, S> {
             }
         }
         self.output.commit(start + n + behind);
+        self.link.found.written += n as u64;
         if let Outgoing::Length(left) = self.link.outgoing {
             left.subtract(n as u64);
         }
@@ -238,6 +246,7 @@ impl<'t, S> Transfer<'t, S> {
                 return;
             }
             let n = write(output, link.outgoing, body);
+            link.found.written += n as u64;
             if n == 0 {
                 return;
             }
@@ -267,11 +276,9 @@ impl<'t, S> Transfer<'t, S> {
         if reply.closes {
             self.link.plan.close();
         }
-        if reply.failed {
-            self.apologise();
-        }
+        let length = if reply.failed { self.apologise() } else { reply.length };
         *self.link.outgoing = Outgoing::Whole;
-        self.link.found.answered = Some((reply.status, reply.length));
+        self.link.found.answered = Some((reply.status, length));
         Flow::Done
     }
 
@@ -337,13 +344,15 @@ impl<'t, S> Transfer<'t, S> {
         }
     }
 
-    /// A 500 in the place of an answer that could not be written.
-    pub(crate) fn apologise(&mut self) {
+    /// A 500 in the place of an answer that could not be written; returns the length of its body.
+    pub(crate) fn apologise(&mut self) -> Option<u64> {
         let Tools { ref mut desk, .. } = self.tools;
         desk.added.clear();
         let (output, plan) = (&mut self.output, *self.link.plan);
         let mut draft = Draft { output, desk, hooks: None, plan, status: Status::OK };
-        self.link.found.mute |= draft.by_itself(Status::INTERNAL_SERVER_ERROR).is_err();
+        let length = draft.by_itself(Status::INTERNAL_SERVER_ERROR).ok();
+        self.link.found.mute |= length.is_none();
+        length
     }
 
     /// The same, within another hook.
@@ -371,8 +380,8 @@ impl<'t, S> Transfer<'t, S> {
         let left = *self.link.outgoing;
         *self.link.outgoing = match left {
             Outgoing::Deferred => {
-                self.apologise();
-                self.link.found.answered = Some((Status::INTERNAL_SERVER_ERROR, None));
+                let length = self.apologise();
+                self.link.found.answered = Some((Status::INTERNAL_SERVER_ERROR, length));
                 Outgoing::Whole
             }
             Outgoing::Failed => return false,
@@ -477,11 +486,11 @@ fn never_fits(output: &Output<'_>, outgoing: Outgoing, text: &fmt::Arguments<'_>
     bound > 0 && displayed(text).is_none_or(|length| length > bound.saturating_sub(around) as u64)
 }
 
-/// Writes a chunk of formatted text, or nothing: then what was queued has to be taken back.
-fn chunk_of(output: &mut Output<'_>, text: fmt::Arguments<'_>) -> Result<(), Full> {
+/// Writes a chunk of formatted text and returns its length, or writes nothing: then what was queued has to be taken back.
+fn chunk_of(output: &mut Output<'_>, text: fmt::Arguments<'_>) -> Result<u64, Full> {
     let length = displayed(&text).ok_or(Full)?;
     if length == 0 {
-        return Ok(()); // an empty chunk would be the last
+        return Ok(0); // an empty chunk would be the last
     }
     if length.saturating_add(CHUNK_ROOM as u64) > output.room() as u64 {
         output.want();
@@ -494,7 +503,7 @@ fn chunk_of(output: &mut Output<'_>, text: fmt::Arguments<'_>) -> Result<(), Ful
         output.want(); // it has displayed something else the second time: once more, then
         return Err(Full);
     }
-    output.send(b"\r\n")
+    output.send(b"\r\n").map(|()| length)
 }
 
 /// The start of a chunk of `n` bytes in four digits; `None` where there are no chunks.

@@ -1,5 +1,6 @@
 //! The server over a real shard, driven with slices: no OS, no time but the test's.
 
+mod ends;
 mod garbage;
 mod limits;
 mod rig;

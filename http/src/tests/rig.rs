@@ -9,8 +9,8 @@ use std::vec::Vec;
 use std::{format, vec};
 
 use lightcone_core::{
-    Address, Config, Context, Handler, Instant, ListenerId, Next, NoOutbox, Origin, PollerId, Shard, Slot,
-    Storage, Timeouts, Token,
+    Address, Config, Context, ErrorKind, Handler, Instant, ListenerId, Next, NoOutbox, Origin, PollerId,
+    Shard, Slot, Storage, Timeouts, Token,
 };
 
 pub(super) const DATE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
@@ -104,6 +104,14 @@ impl<H: Handler + 'static> Rig<H> {
     pub(super) fn end(&mut self, peer: usize) {
         self.peers[peer].ended = true;
         self.pump(peer);
+    }
+
+    /// The connection breaks.
+    pub(super) fn reset(&mut self, peer: usize) {
+        if let Some(mut port) = self.shard.port(self.peers[peer].token) {
+            port.failed(ErrorKind::ConnectionReset);
+            self.run(peer);
+        }
     }
 
     /// Bytes that the peer could not get rid of.

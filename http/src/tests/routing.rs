@@ -386,7 +386,7 @@ fn middleware_and_state() {
             })
         })
         .wrap(Tag("inner"))
-        .wrap(AccessLog::new())
+        .log(AccessLog::new())
         .wrap(Tag("outer"));
     let mut rig = Rig::new(app);
     let peer = rig.connect();
@@ -408,7 +408,13 @@ fn middleware_and_state() {
     );
     assert!(answers.contains("X-Head: inner 405\r\nX-Head: outer 405\r\n"), "{answers}");
     assert!(answers.contains("X-Before: outer\r\nX-Head: outer 403\r\n"), "{answers}");
-    let log = ["GET / 200 1", "GET /no 404 14", "POST / 201 1", "PUT / 405 23", "GET / 403 14"];
+    let log = [
+        "GET / 200 1 0ms",
+        "GET /no 404 14 0ms",
+        "POST /?x 201 1 0ms",
+        "PUT / 405 23 0ms",
+        "GET / 403 14 0ms",
+    ];
     assert_eq!(rig.handler.state().log, log);
 }
 
@@ -418,12 +424,12 @@ fn a_log_to_a_closure() {
     let sink = Rc::clone(&lines);
     let app = Http::new()
         .get("/foo", |_q, r| r.text("bar"))
-        .wrap(AccessLog::to(move |outcome: &Outcome<'_>| sink.borrow_mut().push(outcome.to_string())));
+        .log(AccessLog::to(move |outcome: &Outcome<'_>| sink.borrow_mut().push(outcome.to_string())));
     let mut rig = Rig::new(app);
     let peer = rig.connect();
     rig.feed(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(rig.take(peer), ok("bar"));
-    assert_eq!(*lines.borrow(), ["GET /foo 200 3"]);
+    assert_eq!(*lines.borrow(), ["GET /foo 200 3 0ms"]);
 }
 
 #[test]
