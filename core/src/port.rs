@@ -225,6 +225,13 @@ impl<'p, 's, D> Port<'p, 's, D> {
         self.control().state
     }
 
+    /// Returns whether the handler has declared the socket to be
+    /// [in the middle of something](crate::Stream::set_active).
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.shard.slots.get(self.index).is_some_and(|slot| slot.control.flags.has(Flags::ACTIVE))
+    }
+
     /// Whether the socket waits for the outcome of a connect.
     #[must_use]
     pub fn is_connecting(&self) -> bool {

@@ -157,6 +157,8 @@ impl<'s, D> Shard<'s, D> {
                 capacity: if config.receive_blocks > 0 { config.receive_size } else { config.block_size }
                     as u32,
                 output_limit: config.output_limit.min(config.output_blocks) as u16,
+                first_byte: config.timeouts.first_byte.is_some(),
+                write_stall: config.timeouts.write_stall.is_some(),
             },
             config: Config { output_limit: config.output_limit.min(config.output_blocks), ..*config },
             ticks: Ticks::new(config),
@@ -628,6 +630,8 @@ impl Ticks {
                     earliest(first, stall.filter(|_| stalled))
                 } else if control.flags.has(Flags::STALLED) && self.write_stall > 0 {
                     at(control.seen, self.write_stall, engine(Timeout::WriteStall))
+                } else if control.flags.has(Flags::ACTIVE) {
+                    None
                 } else {
                     at(control.seen, self.idle, engine(Timeout::Idle))
                 };
