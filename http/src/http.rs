@@ -39,7 +39,8 @@ use crate::stats::Stats;
 /// one of its own. Paths are compared as they come: not decoded, not normalised.
 ///
 /// Timeouts by phase are the engine's ([`Timeouts`](lightcone_core::Timeouts): first byte, idle between requests,
-/// write stall, drain); those of a head and a body that has begun are among the [`Limits`]. The output bound of a
+/// write stall, drain); those of a head and a body that has begun, and of an answer, are among the [`Limits`]. The idle
+/// timeout does not run within a request. The output bound of a
 /// socket must be 512 bytes at least, or the first connection panics: a request is started when half of the bound is
 /// free, so that an answer given at once may have that size.
 ///

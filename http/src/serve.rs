@@ -6,7 +6,7 @@ use lightcone_core::{
     Address, CloseReason, Context, Full, Handler, Input, Instant, Origin, Output, Socket, Stream,
 };
 
-use crate::connection::{Busy, Connection, Flags, Incoming, Phase, Timer};
+use crate::connection::{Busy, Connection, Flags, Incoming, Later, Phase, Timer};
 use crate::envelope::{Envelope, RequestId};
 use crate::exchange::Flow;
 use crate::http::{Http, Parts};
@@ -84,19 +84,32 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     }
 
     fn timeout(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
-        let flags = socket.data.0.flags();
-        let timer = flags.timer();
-        flags.set_timer(Timer::None);
-        let late = match &socket.data.0 {
+        let Socket { stream, data } = socket;
+        let status = match &mut data.0 {
             // A head that waits for room may have come whole.
-            Phase::Head { .. } => timer == Timer::Own && !socket.stream.owes_writable(),
-            Phase::Busy(busy) => timer == Timer::Body && waits_for_peer(busy, &socket.stream),
+            Phase::Head { flags, .. } => {
+                let late = flags.timer() == Timer::Own && !stream.owes_writable();
+                flags.retire_timer();
+                late.then_some(Status::REQUEST_TIMEOUT)
+            }
+            Phase::Busy(busy) => match busy.flags.timer() {
+                Timer::Limit if busy.incoming == Incoming::Ended => Some(Status::SERVICE_UNAVAILABLE),
+                Timer::Limit if waits_for_peer(busy, stream) => Some(Status::REQUEST_TIMEOUT),
+                timer @ (Timer::None | Timer::Own | Timer::Limit | Timer::Stale) => {
+                    let mut times = busy.times(None, stream.now());
+                    if timer == Timer::Limit {
+                        times.limit = None; // it was not the peer's fault: it gets as much again
+                    }
+                    let deadline = busy.set_times(times, stream.now());
+                    stream.set_deadline(deadline);
+                    None
+                }
+            },
         };
-        if !late {
-            // The deadline was not the peer's fault, or means nothing any more.
-            return self.receive(socket, cx);
+        match status {
+            Some(status) => self.refuse_now(socket, cx, status),
+            None => self.receive(socket, cx),
         }
-        self.refuse_now(socket, cx, Status::REQUEST_TIMEOUT);
     }
 
     /// Closes if no request has begun; else with the response.
@@ -174,10 +187,10 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             }
         };
         self.count(&turn.tally, output.queued().wrapping_sub(queued));
-        if (step != Step::Wait || peer_closed) && ends(step, phase, stream) {
+        if (step != Step::Wait || peer_closed) && rests(step, phase, stream) {
             return;
         }
-        self.parts.keep_time(phase, stream, turn.wake);
+        self.parts.keep_time(phase, stream, &turn);
     }
 
     /// Answers the requests that have come whole.
@@ -289,7 +302,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         flags.set_plan(plan.with(Plan::EXPECTS, false));
         flags.set_asked_to_close(asked_to_close);
         let number = phase.number().wrapping_add(1);
-        *phase = Phase::Busy(Busy { incoming, outgoing, exchange, flags, step: 0, number });
+        let later = Later::NONE;
+        *phase = Phase::Busy(Busy { incoming, outgoing, exchange, flags, later, number });
     }
 
     /// Goes on with a request whose head was read.
@@ -313,6 +327,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         }
         let (mut flow, mut whole) = (Flow::More, true);
         let (starved, mut done);
+        let (before, step) = (busy.incoming.steps(self.parts.limits.body_step), self.parts.limits.body_step);
         {
             let Parts { state, limits, desk, .. } = &mut self.parts;
             let link = Link {
@@ -341,9 +356,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         turn.wake = found.wake;
         input.consume(at);
         busy.flags.set_plan(plan);
-        if at > 0 {
-            busy.count(at, self.parts.limits.body_step);
-        }
+        turn.renews = busy.incoming == Incoming::Ended && before > 0 || busy.incoming.steps(step) < before;
         let complete = whole && !found.mute;
         if let Some((status, length)) = found.answered {
             let exchange = done.as_mut().or(busy.exchange.as_mut());
@@ -499,8 +512,22 @@ impl Flags {
     }
 }
 
-/// Ends the connection if it is over; tells whether.
+/// Whether no deadline has to be set: since the connection ends, which is begun here, or since a request waits for room
+/// that was not looked at yet.
 #[inline(never)]
+fn rests<B>(step: Step, phase: &mut Phase<B>, stream: &mut Stream<'_>) -> bool {
+    if let (Step::Room, Phase::Head { flags, .. }) = (step, &mut *phase)
+        && flags.timer() != Timer::Own
+    {
+        flags.set_timer(Timer::Stale);
+        stream.set_active(true);
+        return true;
+    }
+    ends(step, phase, stream)
+}
+
+/// Ends the connection if it is over; tells whether.
+#[cold]
 fn ends<B>(step: Step, phase: &Phase<B>, stream: &mut Stream<'_>) -> bool {
     match step {
         Step::Linger => stream.linger(),
@@ -591,41 +618,46 @@ impl<S> Parts<S> {
 
     /// Sets the deadline that the connection should have now.
     #[inline(always)]
-    fn keep_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, wake: Option<Instant>) {
+    fn keep_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, turn: &Turn) {
         if let Phase::Head { progress, flags, .. } = phase
             && !progress.begun()
             && flags.timer() == Timer::None
         {
             return;
         }
-        let wanted = match phase {
-            Phase::Head { progress, .. } if progress.begun() => Timer::Own,
-            Phase::Busy(busy) if busy.incoming != Incoming::Ended => Timer::Body,
-            Phase::Busy(busy) if busy.exchange.is_some() => match (wake, busy.flags.timer()) {
-                (Some(at), _) => {
-                    busy.flags.set_timer(Timer::Own);
-                    let soonest = stream.now() + Duration::from_millis(1);
-                    return stream.set_deadline(Some(at.max(soonest)));
-                }
-                (None, Timer::Own) => return,
-                (None, _) => Timer::None,
-            },
-            Phase::Head { .. } | Phase::Busy(_) => Timer::None,
-        };
-        if phase.flags().timer() != wanted {
-            self.set_time(phase, stream, wanted);
-        }
+        self.set_time(phase, stream, turn);
     }
 
+    /// The engine's idle timeout runs between requests alone: within one, that which is waited for has its own time.
     #[inline(never)]
-    fn set_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, wanted: Timer) {
-        phase.flags().set_timer(wanted);
+    fn set_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, turn: &Turn) {
         let now = stream.now();
-        stream.set_deadline(match wanted {
-            Timer::None | Timer::Stale => None,
-            Timer::Own => Some(now + self.limits.head_time),
-            Timer::Body => Some(now + self.limits.body_time),
-        });
+        match phase {
+            Phase::Head { progress, flags, .. } => {
+                let begun = progress.begun();
+                let wanted = if begun { Timer::Own } else { Timer::None };
+                if flags.timer() != wanted {
+                    flags.set_timer(wanted);
+                    stream.set_active(begun);
+                    stream.set_deadline(begun.then_some(now + self.limits.head_time));
+                }
+            }
+            Phase::Busy(busy) => {
+                let mut times = busy.times(stream.deadline(), now);
+                if let Some(at) = turn.wake {
+                    times.wake = Some(at.max(now + Duration::from_millis(1)));
+                }
+                if times.limit.is_none() || turn.renews {
+                    times.limit = match busy.incoming {
+                        Incoming::Ended => self.limits.answer_time.map(|time| now + time),
+                        Incoming::Length(_) | Incoming::Chunked(_) => Some(now + self.limits.body_time),
+                    };
+                }
+                let deadline = busy.set_times(times, now);
+                stream.set_active(true);
+                stream.set_deadline(deadline);
+            }
+        }
     }
 }
 
@@ -660,6 +692,8 @@ struct Turn {
     enough: usize,
     /// When the exchange wants to be called again.
     wake: Option<Instant>,
+    /// Whether a body has come to its next step or its end.
+    renews: bool,
     tally: Tally,
 }
 
@@ -672,6 +706,7 @@ impl Turn {
             peer_closed: stream.peer_closed(),
             enough: 0,
             wake: None,
+            renews: false,
             tally: Tally::default(),
         }
     }

@@ -35,7 +35,7 @@ pub struct Stats {
 }
 
 /// What the server refuses by itself.
-const REFUSALS: [Status; 9] = [
+const REFUSALS: [Status; 10] = [
     Status::BAD_REQUEST,
     Status::REQUEST_TIMEOUT,
     Status::CONTENT_TOO_LARGE,
@@ -43,6 +43,7 @@ const REFUSALS: [Status; 9] = [
     Status::EXPECTATION_FAILED,
     Status::FIELDS_TOO_LARGE,
     Status::NOT_IMPLEMENTED,
+    Status::SERVICE_UNAVAILABLE,
     Status::VERSION_NOT_SUPPORTED,
     Status::INTERNAL_SERVER_ERROR,
 ];

@@ -303,9 +303,9 @@ impl<'t, S> Transfer<'t, S> {
     }
 
     /// Has [`Exchange::advance`](crate::Exchange::advance) called at this time, if it is not over by then: not earlier
-    /// for that reason, and no later than the engine's clock tells time. It counts from the end of the request's body
-    /// on; before that, the [time of the body](crate::Limits::body_time) runs. A later call replaces it. A time that has
-    /// passed is taken as a millisecond from now.
+    /// for that reason, and no later than the engine's clock tells time; if another time of the request comes first, such
+    /// as the [time of its body](crate::Limits::body_time), by up to a 255th of the span later. A later call replaces it. A
+    /// time that has passed is taken as a millisecond from now.
     ///
     /// ```
     /// use core::time::Duration;

@@ -92,6 +92,12 @@ impl Decoder {
         if matches!(self.state, State::Data) { self.remaining.get() } else { 0 }
     }
 
+    /// Data bytes that may still come, as far as the limit goes.
+    pub(crate) const fn most(&self) -> u64 {
+        let ahead = if matches!(self.state, State::Data) { self.remaining.get() } else { 0 };
+        self.allowed.get() + ahead
+    }
+
     pub(crate) const fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
     }

@@ -159,6 +159,18 @@ impl<H: Handler + 'static> Rig<H> {
         }
     }
 
+    /// Time passes, with a turn whenever the shard asks for one.
+    pub(super) fn sleep(&mut self, millis: u64) {
+        let end = self.now + millis;
+        for _ in 0..10_000 {
+            match self.shard.next_deadline().map(Instant::as_millis).filter(|at| *at <= end) {
+                Some(at) => self.pass(at.saturating_sub(self.now)),
+                None => return self.pass(end - self.now),
+            }
+        }
+        panic!("it spins");
+    }
+
     /// Turns at this time until nothing is left to do; gives their number, at most 100.
     pub(super) fn turns(&mut self) -> usize {
         for turn in 0..100 {

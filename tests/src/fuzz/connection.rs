@@ -29,6 +29,7 @@ const LIMITS: Limits = Limits {
     head_time: Duration::from_secs(10),
     body_time: Duration::from_secs(20),
     body_step: 64,
+    answer_time: None,
 };
 /// The largest body that `/text` takes.
 const TEXT_MAX: usize = 64;
