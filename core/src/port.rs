@@ -607,6 +607,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
             self.control().pending = self.control().pending.only(Pending::OPEN);
         }
         if !self.control().state.is_live() {
+            if asked.has(Asked::ABORT) {
+                self.control().flags.set(Flags::RESET); // it is `close`, and only how the descriptor is closed is open
+            }
             return;
         }
         let unread = !self.fresh.is_empty() || self.control().may_have_unread();
@@ -694,7 +697,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
         self.shard.stats.bytes_lost += control.chain.queued() as u64;
         let cut = matches!(control.reason, Some(CloseReason::Aborted | CloseReason::HandlerPanic));
-        self.shard.broke_off = cut || !control.chain.is_empty();
+        self.shard.broke_off = cut || control.flags.has(Flags::RESET) || !control.chain.is_empty();
         control.chain.clear(&mut self.shard.output);
         let now = self.shard.now.tick();
         control.step(Step::Release, now);

@@ -322,8 +322,8 @@ impl<'s, D> Shard<'s, D> {
         (open && self.config.sockets == 1).then(|| Port::new(self, 0))
     }
 
-    /// Whether the socket for which [`Next::Close`](crate::Next) was last given breaks off: it was aborted, its handler
-    /// panicked, or queued bytes are lost. A driver then resets the connection if it can, since to the peer a plain
+    /// Whether the socket for which [`Next::Close`](crate::Next) was last given breaks off: it was aborted, also in its
+    /// `close`, its handler panicked, or queued bytes are lost. A driver then resets the connection if it can, since to the peer a plain
     /// close would look like the end of all that there was to say.
     #[must_use]
     pub fn breaks_off(&self) -> bool {

@@ -110,6 +110,8 @@ bits! {
         CLOSING = 13,
         /// The handler has declared that it is in the middle of something: the idle timeout does not run.
         ACTIVE = 14,
+        /// The handler asked for an abort in `close`: the connection is reset.
+        RESET = 15,
     }
 }
 

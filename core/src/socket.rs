@@ -204,7 +204,8 @@ impl<'a> Stream<'a> {
         self.control.asked.set(Asked::FINISH);
     }
 
-    /// Closes at once; what is queued is lost, and the peer sees a reset where the driver can send one.
+    /// Closes at once; what is queued is lost, and the peer sees a reset where the driver can send one. In `close` nothing
+    /// but the latter: for a protocol in which the end of the connection would look like the end of a message.
     pub fn abort(&mut self) {
         self.control.asked.set(Asked::ABORT);
     }

@@ -42,6 +42,8 @@ enum Step {
     Close,
     /// The same, with a peer that may be sending.
     Linger,
+    /// Breaks the connection off.
+    Abort,
 }
 
 impl<S: State, R: Routes<S>> Handler for Http<S, R> {
@@ -152,6 +154,9 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
             let mut turn = Turn::new(&socket.stream);
             self.report(Some(&mut exchange), news, Answer::ABORTED, &mut turn);
             self.count(&turn.tally, 0);
+            if busy.outgoing == Outgoing::Raw {
+                socket.stream.abort(); // else the answer would look whole
+            }
         }
     }
 }
@@ -406,7 +411,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if let Some(mut exchange) = busy.exchange.take() {
             self.report(Some(&mut exchange), News::Ended, Answer::ABORTED, turn);
         }
-        Step::Linger
+        // An answer that the end of the connection delimits would look whole.
+        if busy.outgoing == Outgoing::Raw { Step::Abort } else { Step::Linger }
     }
 
     /// Refuses what `bytes` start with.
@@ -531,6 +537,7 @@ fn rests<B>(step: Step, phase: &mut Phase<B>, stream: &mut Stream<'_>) -> bool {
 fn ends<B>(step: Step, phase: &Phase<B>, stream: &mut Stream<'_>) -> bool {
     match step {
         Step::Linger => stream.linger(),
+        Step::Abort => stream.abort(),
         Step::Close => stream.close(),
         Step::Wait if stream.peer_closed() && matches!(phase, Phase::Head { .. }) => stream.close(),
         Step::Wait | Step::Again | Step::Room => return false,

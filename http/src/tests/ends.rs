@@ -209,6 +209,62 @@ fn a_request_whose_connection_breaks_is_logged_as_unanswered() {
     assert_eq!(Outcome::CLIENT_CLOSED_REQUEST, Status::from(499));
 }
 
+/// Writes, and then goes on when a message comes: to a text that never fits, or to its end.
+struct Endless(bool);
+
+impl<S: State> Exchange<S> for Endless {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        if io.now() >= Instant::from_millis(1_000) {
+            return Flow::Done;
+        }
+        if io.now() >= Instant::from_millis(500) {
+            assert!(write!(io, "{:60000}", 7).is_err());
+        } else if !core::mem::replace(&mut self.0, true) {
+            assert_eq!(io.write(b"piece"), 5);
+        }
+        io.wake_at(Instant::from_millis(if io.ended() { 1_000 } else { 500 }));
+        Flow::More
+    }
+}
+
+#[test]
+fn a_cut_answer_that_the_end_of_the_connection_delimits_is_a_reset() {
+    let limits = Limits { answer_time: Some(Duration::from_millis(400)), ..Limits::DEFAULT };
+    let start = |limits: Limits, version: &str, length: usize| {
+        let app =
+            Http::new().limits(limits).post("/", |_request, response| response.stream(None, Endless(false)));
+        let mut rig = Rig::new(app);
+        let peer = rig.connect();
+        rig.feed(
+            peer,
+            format!("POST / HTTP/{version}\r\nHost: a\r\nContent-Length: {length}\r\n\r\n").as_bytes(),
+        );
+        assert!(rig.take(peer).contains("piece"));
+        rig
+    };
+    for version in ["1.0", "1.1"] {
+        let raw = version == "1.0";
+        // The end of the grace time, a limit, the end of the peer within its body, and a text that never fits.
+        let mut rig = start(Limits::DEFAULT, version, 0);
+        rig.cut(0);
+        assert_eq!(rig.peers[0].reset, raw);
+        let mut rig = start(limits, version, 0);
+        rig.pass(400);
+        assert_eq!((rig.peers[0].reset, rig.peers[0].shut), (raw, !raw));
+        let mut rig = start(Limits::DEFAULT, version, 3);
+        rig.end(0);
+        assert_eq!(rig.peers[0].reset, raw);
+        let mut rig = start(Limits::DEFAULT, version, 3);
+        rig.pass(500);
+        assert_eq!((rig.peers[0].reset, rig.peers[0].shut), (raw, !raw));
+        // And one that is whole.
+        let mut rig = start(Limits::DEFAULT, version, 0);
+        rig.pass(1_000);
+        rig.end(0);
+        assert!(rig.peers[0].closed && !rig.peers[0].reset);
+    }
+}
+
 #[test]
 fn a_target_that_is_too_long_to_be_kept_is_cut() {
     static STATS: Stats = Stats::new();

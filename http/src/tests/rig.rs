@@ -9,8 +9,8 @@ use std::vec::Vec;
 use std::{format, vec};
 
 use lightcone_core::{
-    Address, Config, Context, ErrorKind, Handler, Instant, ListenerId, Next, NoOutbox, Origin, PollerId,
-    Shard, Slot, Storage, Timeouts, Token,
+    Address, CloseReason, Config, Context, ErrorKind, Handler, Instant, ListenerId, Next, NoOutbox, Origin,
+    PollerId, Shard, Slot, Storage, Timeouts, Token,
 };
 
 pub(super) const DATE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
@@ -40,6 +40,8 @@ pub(super) struct Peer {
     /// The server has shut down writing.
     pub(super) shut: bool,
     pub(super) closed: bool,
+    /// The connection was broken off.
+    pub(super) reset: bool,
     ended: bool,
 }
 
@@ -87,6 +89,7 @@ impl<H: Handler + 'static> Rig<H> {
             cut,
             shut: false,
             closed: false,
+            reset: false,
             ended: false,
         });
         let peer = self.peers.len() - 1;
@@ -127,6 +130,14 @@ impl<H: Handler + 'static> Rig<H> {
             self.run(peer);
         }
         self.pump(peer);
+    }
+
+    /// The engine's grace time is over.
+    pub(super) fn cut(&mut self, peer: usize) {
+        if let Some(mut port) = self.shard.port(self.peers[peer].token) {
+            port.cut(CloseReason::Shutdown);
+            self.run(peer);
+        }
     }
 
     pub(super) fn shutdown(&mut self) {
@@ -254,7 +265,10 @@ impl<H: Handler + 'static> Rig<H> {
                 }
                 self.run(peer);
             }
-            Next::Close => self.peers[peer].closed = true,
+            Next::Close => {
+                self.peers[peer].closed = true;
+                self.peers[peer].reset = self.shard.breaks_off();
+            }
             Next::Cancel => panic!("nothing is in flight"),
         }
     }
