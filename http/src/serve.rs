@@ -15,7 +15,7 @@ use crate::middleware::Outcome;
 use crate::parse::chunked::{Count, Decoder};
 use crate::parse::framing::Body;
 use crate::parse::head::{Head, Parse};
-use crate::parse::scan::{self, Plain, Progress, Start};
+use crate::parse::scan::{self, Blank, Plain, Progress, Start};
 use crate::path::Prefix;
 use crate::plan::Plan;
 use crate::request::{Connected, State};
@@ -219,7 +219,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             }
             let Parts { limits, last_host, .. } = &self.parts;
             let plain =
-                if progress.begun() { Err(Start::default()) } else { scan::plain(rest, limits, last_host) };
+                if progress.pending() { Err(Start::default()) } else { scan::plain(rest, limits, last_host) };
             let (head, behind);
             match plain {
                 Ok(Plain { path, target_end, bytes, behind: others }) => {
@@ -228,8 +228,10 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 Err(start) => {
                     head = match self.parts.rarer_head(start, progress, flags, rest, turn.capacity) {
                         Ok(found) => found,
-                        Err(None) => break Step::Wait,
-                        Err(Some(status)) => break self.turn_away(rest, output, turn, status),
+                        Err(stop) => match self.stopped(stop, &mut rest, output, turn) {
+                            Some(step) => break step,
+                            None => continue,
+                        },
                     };
                     behind = rest.get(head.size()..).unwrap_or(&[]);
                 }
@@ -415,6 +417,26 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if busy.outgoing == Outgoing::Raw { Step::Abort } else { Step::Linger }
     }
 
+    /// What follows when no head was read; `None`: to look at what is left.
+    #[cold]
+    #[inline(never)]
+    fn stopped(
+        &mut self,
+        stop: Stop,
+        rest: &mut &[u8],
+        output: &mut Output<'_>,
+        turn: &mut Turn,
+    ) -> Option<Step> {
+        match stop {
+            Stop::Wait => Some(Step::Wait),
+            Stop::Refuse(status) => Some(self.turn_away(rest, output, turn, status)),
+            Stop::Blank => {
+                *rest = rest.get(2..).unwrap_or(&[]);
+                None
+            }
+        }
+    }
+
     /// Refuses what `bytes` start with.
     #[cold]
     #[inline(never)]
@@ -594,8 +616,7 @@ impl<S> Parts<S> {
         Draft { output, desk, hooks: None, plan, status }.by_itself(status)
     }
 
-    /// Reads a head that is not as most are, has not come whole, or is not in order. An error is the status to refuse
-    /// it with; `None`: to wait.
+    /// Reads a head that is not as most are, has not come whole, or is not in order.
     #[inline(never)]
     fn rarer_head<'a>(
         &mut self,
@@ -604,12 +625,18 @@ impl<S> Parts<S> {
         flags: &mut Flags,
         bytes: &'a [u8],
         capacity: usize,
-    ) -> Result<Head<'a>, Option<Status>> {
+    ) -> Result<Head<'a>, Stop> {
         let Self { limits, last_host, .. } = self;
-        if !progress.begun()
+        if !progress.pending()
             && let Some(head) = scan::rest(bytes, start, limits, last_host)
         {
             return Ok(head);
+        }
+        match scan::blank(progress, bytes) {
+            Blank::None => {}
+            Blank::Half => return Err(Stop::Wait),
+            Blank::One => return Err(Stop::Blank),
+            Blank::More => return Err(Stop::Refuse(Status::BAD_REQUEST)),
         }
         match scan::resume(progress, bytes, limits) {
             Parse::Complete(head) => {
@@ -617,9 +644,9 @@ impl<S> Parts<S> {
                 flags.retire_timer();
                 Ok(head)
             }
-            Parse::Partial if bytes.len() < capacity => Err(None),
-            Parse::Partial => Err(Some(scan::too_long(progress))),
-            Parse::Invalid(status) => Err(Some(status)),
+            Parse::Partial if bytes.len() < capacity => Err(Stop::Wait),
+            Parse::Partial => Err(Stop::Refuse(scan::too_long(progress))),
+            Parse::Invalid(status) => Err(Stop::Refuse(status)),
         }
     }
 
@@ -627,7 +654,7 @@ impl<S> Parts<S> {
     #[inline(always)]
     fn keep_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, turn: &Turn) {
         if let Phase::Head { progress, flags, .. } = phase
-            && !progress.begun()
+            && !progress.pending()
             && flags.timer() == Timer::None
         {
             return;
@@ -666,6 +693,17 @@ impl<S> Parts<S> {
             }
         }
     }
+}
+
+/// Why no head is read.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    /// It has not come.
+    Wait,
+    /// An empty line is in front of it.
+    Blank,
+    /// It is refused with this status.
+    Refuse(Status),
 }
 
 /// What of a request is kept while it is answered.

@@ -47,6 +47,8 @@ enum State {
     FirstDigit,
     /// Another digit, an extension or the line end.
     Digit,
+    /// White space between the size and an extension, which must follow (RFC 9112, 7.1.1).
+    Space,
     Extension,
     /// The line feed behind a size that is in `remaining`.
     SizeEnd,
@@ -125,12 +127,15 @@ impl Decoder {
     }
 
     fn next(&mut self, byte: u8, limits: &Limits) -> Result<State, Status> {
-        use State::{DataEnd, DataReturn, Digit, Extension, FirstDigit, SizeEnd, TrailerEnd, TrailerStart};
+        use State::{
+            DataEnd, DataReturn, Digit, Extension, FirstDigit, SizeEnd, Space, TrailerEnd, TrailerStart,
+        };
         match (self.state, byte) {
             (FirstDigit | Digit, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => self.digit(byte, limits),
             (Digit | Extension, b'\r') => Ok(SizeEnd),
-            (Digit, b';') => self.extension(limits),
-            (Extension, byte) if is_value(byte) => self.extension(limits),
+            (Digit | Space, b' ' | b'\t') => self.extension(Space, limits),
+            (Digit | Space, b';') => self.extension(Extension, limits),
+            (Extension, byte) if is_value(byte) => self.extension(Extension, limits),
             (SizeEnd, b'\n') => self.begin(),
             (DataReturn, b'\r') => Ok(DataEnd),
             (DataEnd, b'\n') => {
@@ -160,10 +165,10 @@ impl Decoder {
         Ok(State::Digit)
     }
 
-    fn extension(&mut self, limits: &Limits) -> Result<State, Status> {
+    fn extension(&mut self, state: State, limits: &Limits) -> Result<State, Status> {
         self.line = one_more(self.line, limits.chunk_line, Status::BAD_REQUEST)?;
         self.spent = one_more(self.spent, limits.chunk_extensions, Status::CONTENT_TOO_LARGE)?;
-        Ok(State::Extension)
+        Ok(state)
     }
 
     /// A chunk line has ended.
@@ -250,11 +255,14 @@ mod tests {
             (b"00a\r\n0123456789\r\n0\r\n\r\n", Ok((b"0123456789", 22))),
             (b"3;a=b;c=\"d \xff\"\r\nabc\r\n0;x\r\n\r\n", Ok((b"abc", 27))),
             (b"0\r\nA: b\r\nC-1:\td\r\n\r\n", Ok((b"", 19))),
+            (b"3 ; a=1\r\nabc\r\n0\t ;b\r\n\r\n", Ok((b"abc", 23))),
+            (b"3;\ta \t=\t\"1\" ; b\r\nabc\r\n0\r\n\r\n", Ok((b"abc", 27))),
             // Parts.
             (b"", Err(0)),
             (b"0\r\n\r", Err(0)),
             (b"3\r\nab", Err(0)),
             (b"3;", Err(0)),
+            (b"3 ", Err(0)),
             // Faults.
             (b"\r\n", Err(400)),
             (b"3\nabc\r\n0\r\n\r\n", Err(400)),
@@ -263,7 +271,11 @@ mod tests {
             (b"3\r\nab\r\n0\r\n\r\n", Err(400)),
             (b"3\rabc", Err(400)),
             (b"3 \r\nabc", Err(400)),
-            (b"3 ;a\r\nabc", Err(400)),
+            (b"3 a\r\nabc", Err(400)),
+            (b"3 4\r\nabc", Err(400)),
+            (b"3 \n;a\r\nabc", Err(400)),
+            (b"3\x0b;a\r\nabc", Err(400)),
+            (b" ;a\r\nabc", Err(400)),
             (b" 3\r\nabc", Err(400)),
             (b"+3\r\nabc", Err(400)),
             (b"-3\r\nabc", Err(400)),
@@ -309,6 +321,10 @@ mod tests {
         let extended = |length: usize| format!("1;{}\r\na\r\n0\r\n\r\n", "e".repeat(length - 2));
         assert_eq!(code(&extended(256), base), 200);
         assert_eq!(code(&extended(257), base), 400);
+
+        let spaced = |length: usize| format!("1{};\r\na\r\n0\r\n\r\n", " ".repeat(length - 2));
+        assert_eq!(code(&spaced(256), base), 200);
+        assert_eq!(code(&spaced(257), base), 400);
 
         let chunks = |n: usize, more: &str| {
             format!("{}1{more}\r\na\r\n0\r\n\r\n", format!("1;{}\r\na\r\n", "e".repeat(127)).repeat(n))

@@ -67,6 +67,10 @@ pub(crate) struct Noted {
     flags: u16,
 }
 
+impl Noted {
+    pub(crate) const NONE: Self = Self { length: 0, count: 0, flags: 0 };
+}
+
 impl From<Facts> for Noted {
     fn from(Facts { length, count, flags }: Facts) -> Self {
         Self { length, count, flags }

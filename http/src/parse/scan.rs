@@ -34,9 +34,22 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// An empty line was skipped, and nothing has come behind it: another one is a fault.
+    pub(crate) const BLANK: Self = Self { facts: Noted::NONE, line: 0, seen: u32::MAX };
+
+    /// Whether something has come that is to be looked at before a head is scanned.
+    #[inline(always)]
+    pub(crate) const fn pending(&self) -> bool {
+        self.seen > 0
+    }
+
     /// Whether a request has begun.
     pub(crate) const fn begun(&self) -> bool {
-        self.seen > 0
+        self.seen > 0 && !self.is_blank()
+    }
+
+    pub(crate) const fn is_blank(&self) -> bool {
+        self.seen == u32::MAX
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "a head of 4 GiB is beyond every limit")]
@@ -45,10 +58,42 @@ impl Progress {
     }
 }
 
+/// What comes before a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blank {
+    /// The head itself, if anything.
+    None,
+    /// Half a line end.
+    Half,
+    /// One empty line, to be skipped.
+    One,
+    /// Another one.
+    More,
+}
+
+/// Looks for the one empty line that is ignored before a request (RFC 9112, 2.2): clients send it behind a body, and
+/// to see whether a server is there.
+#[cold]
+pub(crate) fn blank(progress: &mut Progress, input: &[u8]) -> Blank {
+    match input {
+        _ if progress.begun() => Blank::None,
+        [b'\r'] => Blank::Half,
+        [b'\r', b'\n', ..] if progress.is_blank() => Blank::More,
+        [b'\r', b'\n', ..] => {
+            *progress = Progress::BLANK;
+            Blank::One
+        }
+        _ => {
+            *progress = Progress::default();
+            Blank::None
+        }
+    }
+}
+
 /// Parses the head of a request that `input` starts with.
 ///
-/// Strict where RFC 9112 leaves a choice: no bare line feeds, no empty lines before the request, no white space
-/// around names, no folded lines. The same bytes give the same verdict, however many have come:
+/// Strict where RFC 9112 leaves a choice: no bare line feeds, no white space around names, no folded lines. An empty line
+/// before the request, of which a server ignores one, is no part of the head. The same bytes give the same verdict, however many have come:
 ///
 /// ```
 /// use lightcone_http::{Limits, Method, Parse, parse};

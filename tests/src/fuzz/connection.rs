@@ -468,6 +468,10 @@ struct Sent<'a> {
 fn asked(sent: &[u8]) -> Sent<'_> {
     let (mut requests, mut rest, mut fault) = (Vec::new(), sent, None);
     while !rest.is_empty() {
+        rest = rest.strip_prefix(b"\r\n").unwrap_or(rest); // one empty line is ignored
+        if matches!(rest, b"" | b"\r") {
+            break;
+        }
         let head = match ours(rest, &LIMITS) {
             Verdict::Complete(head) => *head,
             Verdict::Partial => break,
