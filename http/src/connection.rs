@@ -45,7 +45,7 @@ impl<B> Phase<B> {
 #[derive(Debug)]
 pub(crate) struct Busy<B> {
     pub(crate) incoming: Incoming,
-    pub(crate) outgoing: Outgoing,
+    pub(crate) outgoing: Kept,
     /// What writes the response or reads the body; `None` when that is over.
     pub(crate) exchange: Option<B>,
     pub(crate) flags: Flags,
@@ -53,6 +53,46 @@ pub(crate) struct Busy<B> {
     pub(crate) later: Later,
     /// Tells the requests of a connection apart: see [`RequestId`](crate::RequestId).
     pub(crate) number: u32,
+}
+
+/// An [`Outgoing`] in seven bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Whole,
+    Deferred,
+    Length(Count),
+    Chunked,
+    Raw,
+    LastChunk,
+    Failed,
+}
+
+impl From<Outgoing> for Kept {
+    fn from(outgoing: Outgoing) -> Self {
+        match outgoing {
+            Outgoing::Whole => Self::Whole,
+            Outgoing::Deferred => Self::Deferred,
+            Outgoing::Length(left) => Self::Length(Count::new(left)),
+            Outgoing::Chunked => Self::Chunked,
+            Outgoing::Raw => Self::Raw,
+            Outgoing::LastChunk => Self::LastChunk,
+            Outgoing::Failed => Self::Failed,
+        }
+    }
+}
+
+impl From<Kept> for Outgoing {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::Whole => Self::Whole,
+            Kept::Deferred => Self::Deferred,
+            Kept::Length(left) => Self::Length(left.get()),
+            Kept::Chunked => Self::Chunked,
+            Kept::Raw => Self::Raw,
+            Kept::LastChunk => Self::LastChunk,
+            Kept::Failed => Self::Failed,
+        }
+    }
 }
 
 /// The times that a request may wait for.

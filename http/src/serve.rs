@@ -6,7 +6,7 @@ use lightcone_core::{
     Address, CloseReason, Context, Full, Handler, Input, Instant, Origin, Output, Socket, Stream,
 };
 
-use crate::connection::{Busy, Connection, Flags, Incoming, Later, Phase, Timer};
+use crate::connection::{Busy, Connection, Flags, Incoming, Kept, Later, Phase, Timer};
 use crate::envelope::{Envelope, RequestId};
 use crate::exchange::Flow;
 use crate::http::{Http, Parts};
@@ -150,11 +150,11 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     ) {
         let Phase::Busy(busy) = &mut socket.data.0 else { return };
         if let Some(mut exchange) = busy.exchange.take() {
-            let news = if busy.outgoing == Outgoing::Deferred { News::Both } else { News::Ended };
+            let news = if busy.outgoing == Kept::Deferred { News::Both } else { News::Ended };
             let mut turn = Turn::new(&socket.stream);
             self.report(Some(&mut exchange), news, Answer::ABORTED, &mut turn);
             self.count(&turn.tally, 0);
-            if busy.outgoing == Outgoing::Raw {
+            if busy.outgoing == Kept::Raw {
                 socket.stream.abort(); // else the answer would look whole
             }
         }
@@ -199,6 +199,10 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     }
 
     /// Answers the requests that have come whole.
+    #[expect(
+        clippy::excessive_nesting,
+        reason = "what is rare is left in place, so that `rest` stays in registers"
+    )]
     #[inline(always)]
     fn heads(
         &mut self,
@@ -228,10 +232,12 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 Err(start) => {
                     head = match self.parts.rarer_head(start, progress, flags, rest, turn.capacity) {
                         Ok(found) => found,
-                        Err(stop) => match self.stopped(stop, &mut rest, output, turn) {
-                            Some(step) => break step,
-                            None => continue,
-                        },
+                        Err(Stop::Blank) => {
+                            rest = rest.get(2..).unwrap_or(&[]);
+                            continue;
+                        }
+                        Err(Stop::Wait) => break Step::Wait,
+                        Err(Stop::Refuse(status)) => break self.turn_away(rest, output, turn, status),
                     };
                     behind = rest.get(head.size()..).unwrap_or(&[]);
                 }
@@ -310,7 +316,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         flags.set_asked_to_close(asked_to_close);
         let number = phase.number().wrapping_add(1);
         let later = Later::NONE;
-        *phase = Phase::Busy(Busy { incoming, outgoing, exchange, flags, later, number });
+        *phase = Phase::Busy(Busy { incoming, outgoing: outgoing.into(), exchange, flags, later, number });
     }
 
     /// Goes on with a request whose head was read.
@@ -325,9 +331,10 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     ) -> Step {
         let Phase::Busy(busy) = phase else { return Step::Again };
         // A message is not put off: it would be lost.
-        if busy.outgoing == Outgoing::Deferred && message.is_none() && !turn.has_room(output) {
+        if busy.outgoing == Kept::Deferred && message.is_none() && !turn.has_room(output) {
             return Step::Room;
         }
+        let mut outgoing = Outgoing::from(busy.outgoing);
         let (mut at, mut found, mut plan) = (0, transfer::Found::default(), busy.flags.plan());
         if busy.flags.shutdown() {
             plan.close();
@@ -341,7 +348,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 bytes: input.bytes(),
                 at: &mut at,
                 incoming: &mut busy.incoming,
-                outgoing: &mut busy.outgoing,
+                outgoing: &mut outgoing,
                 plan: &mut plan,
                 found: &mut found,
                 number: busy.number,
@@ -359,6 +366,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             }
             starved = io.body().is_empty() && !io.ended();
         }
+        busy.outgoing = outgoing.into();
         turn.tally.bytes_in += at;
         turn.wake = found.wake;
         input.consume(at);
@@ -375,7 +383,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         match found.fault {
             Some(status) => self.broken(busy, plan, output, turn, status),
             None if !complete => self.cut(busy, turn),
-            None if busy.exchange.is_none() && busy.outgoing == Outgoing::Whole => {
+            None if busy.exchange.is_none() && busy.outgoing == Kept::Whole => {
                 finished(phase, turn.peer_closed)
             }
             // The rest of the body will never come.
@@ -396,7 +404,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         status: Status,
     ) -> Step {
         turn.tally.refusal = Some(status);
-        if busy.outgoing != Outgoing::Deferred {
+        if busy.outgoing != Kept::Deferred {
             return self.cut(busy, turn); // all that the peer can be told is that it ends here
         }
         let answer = self.parts.refuse(plan, output, status);
@@ -414,27 +422,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             self.report(Some(&mut exchange), News::Ended, Answer::ABORTED, turn);
         }
         // An answer that the end of the connection delimits would look whole.
-        if busy.outgoing == Outgoing::Raw { Step::Abort } else { Step::Linger }
-    }
-
-    /// What follows when no head was read; `None`: to look at what is left.
-    #[cold]
-    #[inline(never)]
-    fn stopped(
-        &mut self,
-        stop: Stop,
-        rest: &mut &[u8],
-        output: &mut Output<'_>,
-        turn: &mut Turn,
-    ) -> Option<Step> {
-        match stop {
-            Stop::Wait => Some(Step::Wait),
-            Stop::Refuse(status) => Some(self.turn_away(rest, output, turn, status)),
-            Stop::Blank => {
-                *rest = rest.get(2..).unwrap_or(&[]);
-                None
-            }
-        }
+        if busy.outgoing == Kept::Raw { Step::Abort } else { Step::Linger }
     }
 
     /// Refuses what `bytes` start with.

@@ -108,7 +108,7 @@ impl<'t, S> Transfer<'t, S> {
     pub fn room(&self) -> usize {
         let room = self.output.room();
         match *self.link.outgoing {
-            Outgoing::Length(left) => usize::try_from(left.get()).map_or(room, |left| left.min(room)),
+            Outgoing::Length(left) => usize::try_from(left).map_or(room, |left| left.min(room)),
             Outgoing::Chunked => room.saturating_sub(CHUNK_ROOM),
             Outgoing::Raw => room,
             Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk | Outgoing::Failed => 0,
@@ -118,7 +118,7 @@ impl<'t, S> Transfer<'t, S> {
     /// Bytes of the response's body that are still to be written; `None` if its length was not told.
     pub fn remaining(&self) -> Option<u64> {
         match *self.link.outgoing {
-            Outgoing::Length(left) => Some(left.get()),
+            Outgoing::Length(left) => Some(left),
             Outgoing::Whole
             | Outgoing::Deferred
             | Outgoing::Chunked
@@ -185,11 +185,11 @@ impl<'t, S> Transfer<'t, S> {
         }
         if let Outgoing::Length(left) = link.outgoing {
             let written = (output.queued() - before) as u64;
-            if written > left.get() {
+            if written > *left {
                 output.rewind(mark);
                 return Err(Full);
             }
-            left.subtract(written);
+            *left -= written;
         }
         link.found.written += result?;
         Ok(())
@@ -202,7 +202,7 @@ impl<'t, S> Transfer<'t, S> {
     /// If `f` tells more than it was given.
     pub fn fill(&mut self, f: impl FnOnce(&mut [u8]) -> usize) -> usize {
         let (start, most) = match self.link.outgoing {
-            Outgoing::Length(left) => (0, usize::try_from(left.get()).unwrap_or(usize::MAX)),
+            Outgoing::Length(left) => (0, usize::try_from(*left).unwrap_or(usize::MAX)),
             Outgoing::Chunked => (CHUNK_START, 0xffff),
             Outgoing::Raw => (0, usize::MAX),
             Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk | Outgoing::Failed => return 0,
@@ -230,7 +230,7 @@ impl<'t, S> Transfer<'t, S> {
         self.output.commit(start + n + behind);
         self.link.found.written += n as u64;
         if let Outgoing::Length(left) = self.link.outgoing {
-            left.subtract(n as u64);
+            *left -= n as u64;
         }
         n
     }
@@ -385,7 +385,7 @@ impl<'t, S> Transfer<'t, S> {
                 Outgoing::Whole
             }
             Outgoing::Failed => return false,
-            Outgoing::Length(left) if !left.is_zero() => return false,
+            Outgoing::Length(1..) => return false,
             Outgoing::Chunked | Outgoing::LastChunk => match self.output.send(LAST_CHUNK) {
                 Ok(()) => Outgoing::Whole,
                 Err(Full) => Outgoing::LastChunk,
@@ -444,9 +444,9 @@ pub(crate) fn room_for_answer(output: &mut Output<'_>) -> Option<usize> {
 fn write(output: &mut Output<'_>, outgoing: &mut Outgoing, bytes: &[u8]) -> usize {
     match outgoing {
         Outgoing::Length(left) => {
-            let most = usize::try_from(left.get()).unwrap_or(usize::MAX);
+            let most = usize::try_from(*left).unwrap_or(usize::MAX);
             let n = output.send_some(bytes.get(..most).unwrap_or(bytes));
-            left.subtract(n as u64);
+            *left -= n as u64;
             n
         }
         Outgoing::Raw => output.send_some(bytes),
