@@ -156,7 +156,8 @@ impl<'a> Stream<'a> {
     #[inline]
     pub fn split(&mut self) -> (Input<'_>, Output<'_>) {
         let most = self.most();
-        let input = Input { bytes: self.bytes, consumed: self.consumed, here: PhantomData };
+        let ended = self.control.flags.has(Flags::PEER_ENDED);
+        let input = Input { bytes: self.bytes, consumed: self.consumed, ended, here: PhantomData };
         (input, Output { pool: self.pool.reborrow(), chain: &mut self.control.chain, most })
     }
 
