@@ -17,7 +17,9 @@ use std::thread;
 use clap::Parser;
 use lightcone_core::{CloseReason, Stats as PollerStats, Timeouts};
 use lightcone_examples::{ServerOptions, UsageError, print_line, serve, serve_on_workers, within};
-use lightcone_http::{AccessLog, Exchange, Flow, Http, Limits, Outcome, Routes, State, Stats, Transfer};
+use lightcone_http::{
+    AccessLog, Envelope, Exchange, Flow, Http, Limits, Outcome, Routes, State, Stats, Transfer,
+};
 use lightcone_native::{Builder, Handle, PollerContext};
 use lightcone_workers::Offloaded;
 
@@ -190,7 +192,7 @@ const fn counter(name: &'static str, help: &'static str, count: fn(&Counts, usiz
     Family { name, kind: "counter", help, of_engine: true, samples: Samples::One(count) }
 }
 
-static FAMILIES: [Family; 10] = [
+static FAMILIES: [Family; 11] = [
     gauge("connections", "Connections that are open or on their way.", |counts, poller| {
         counts.loads.get(poller).copied().unwrap_or(0).into()
     }),
@@ -225,6 +227,13 @@ static FAMILIES: [Family; 10] = [
         help: "Of these, those with a status from 400 on.",
         of_engine: false,
         samples: Samples::One(|counts, server| counts.http(server, Stats::failures)),
+    },
+    Family {
+        name: "http_aborted_total",
+        kind: "counter",
+        help: "Of these, those whose connection ended before their answer was complete.",
+        of_engine: false,
+        samples: Samples::One(|counts, server| counts.http(server, Stats::aborted)),
     },
     Family {
         name: "http_refusals_total",
@@ -267,7 +276,7 @@ fn app(number: usize, app: App, limits: Limits) -> Http<App, impl Routes<App, Bo
 
 /// One poller's.
 fn on_poller(
-    poller: &PollerContext<Infallible>,
+    poller: &PollerContext<Envelope<Infallible>>,
     stats: &'static [Stats],
     limits: Limits,
 ) -> Http<App, impl Routes<App, Body: Send> + use<>> {
@@ -279,7 +288,7 @@ fn on_poller(
 /// One worker's. The engine that it works for is there when requests come.
 fn on_worker(
     worker: usize,
-    engine: &'static OnceLock<Handle<Offloaded<Infallible>>>,
+    engine: &'static OnceLock<Handle<Offloaded<Envelope<Infallible>>>>,
     stats: &'static [Stats],
     limits: Limits,
 ) -> Http<App, impl Routes<App, Body: Send> + use<>> {
@@ -320,7 +329,7 @@ fn main() -> ExitCode {
             serve(&options.server, "http://", refine, move |poller| on_poller(&poller, stats, limits))
         }
         (None, true) => {
-            let logged = move |poller| on_poller(&poller, stats, limits).wrap(AccessLog::to(line));
+            let logged = move |poller| on_poller(&poller, stats, limits).log(AccessLog::to(line));
             serve(&options.server, "http://", refine, logged)
         }
         (Some(workers), false) => {
@@ -328,11 +337,11 @@ fn main() -> ExitCode {
             serve_on_workers(&options.server, "http://", usize::from(workers), refine, &ENGINE, make)
         }
         (Some(workers), true) => {
-            let make = move |worker| on_worker(worker, &ENGINE, stats, limits).wrap(AccessLog::to(line));
+            let make = move |worker| on_worker(worker, &ENGINE, stats, limits).log(AccessLog::to(line));
             serve_on_workers(&options.server, "http://", usize::from(workers), refine, &ENGINE, make)
         }
     }
 }
 
 /// The engine of the workers' servers, once there is one.
-static ENGINE: OnceLock<Handle<Offloaded<Infallible>>> = OnceLock::new();
+static ENGINE: OnceLock<Handle<Offloaded<Envelope<Infallible>>>> = OnceLock::new();

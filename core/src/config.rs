@@ -19,7 +19,8 @@ pub struct Timeouts {
     /// From `open` of an accepted socket to its first byte; `idle` holds where this is `None`.
     /// Default 30 s.
     pub first_byte: Option<Duration>,
-    /// Without a byte received or sent. Default 75 s.
+    /// Without a byte received or sent, unless the handler has declared the socket to be
+    /// [active](crate::Stream::set_active). Default 75 s.
     pub idle: Option<Duration>,
     /// With output queued of which the peer takes nothing; holds instead of `idle` then. Default 30 s.
     pub write_stall: Option<Duration>,

@@ -28,6 +28,26 @@ impl embedded_io::Error for Full {
     }
 }
 
+/// No bytes have come, or not as many as were wanted, and more may come: nothing was taken.
+///
+/// The socket will get `receive` when there are more. The end of the stream is no error: then a read returns 0.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct WouldBlock;
+
+impl fmt::Display for WouldBlock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not enough bytes have come: nothing was taken, `receive` will come")
+    }
+}
+
+impl core::error::Error for WouldBlock {}
+
+impl embedded_io::Error for WouldBlock {
+    fn kind(&self) -> embedded_io::ErrorKind {
+        embedded_io::ErrorKind::Other
+    }
+}
+
 /// A message that was not taken, given back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]

@@ -201,7 +201,7 @@ pub use address::{Address, Packed, UnixId};
 pub use buffer::{Input, Mark, Output};
 pub use config::{Config, ConfigError, Footprint, Timeouts, footprint};
 pub use contract::{Checked, ContractChecker};
-pub use error::{CloseReason, ConnectError, ErrorKind, Full, Rejected, Timeout};
+pub use error::{CloseReason, ConnectError, ErrorKind, Full, Rejected, Timeout, WouldBlock};
 pub use handler::{Context, Event, Handler, NoOutbox, Origin, Outbox};
 pub use interest::Interest;
 pub use port::{Next, Port};

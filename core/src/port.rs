@@ -222,6 +222,13 @@ impl<'p, 's, D> Port<'p, 's, D> {
         self.control().state
     }
 
+    /// Returns whether the handler has declared the socket to be
+    /// [in the middle of something](crate::Stream::set_active).
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.shard.slots.get(self.index).is_some_and(|slot| slot.control.flags.has(Flags::ACTIVE))
+    }
+
     /// Whether the socket waits for the outcome of a connect.
     #[must_use]
     pub fn is_connecting(&self) -> bool {
@@ -654,6 +661,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
             self.control().pending = self.control().pending.only(Pending::OPEN);
         }
         if !self.control().state.is_live() {
+            if asked.has(Asked::ABORT) {
+                self.control().flags.set(Flags::RESET); // it is `close`, and only how the descriptor is closed is open
+            }
             return;
         }
         let unread = !self.fresh.is_empty() || self.control().may_have_unread();
@@ -741,7 +751,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
         self.shard.stats.bytes_lost += control.chain.queued() as u64;
         let cut = matches!(control.reason, Some(CloseReason::Aborted | CloseReason::HandlerPanic));
-        self.shard.broke_off = cut || !control.chain.is_empty();
+        self.shard.broke_off = cut || control.flags.has(Flags::RESET) || !control.chain.is_empty();
         control.chain.clear(&mut self.shard.output);
         let now = self.shard.now.tick();
         control.step(Step::Release, now);

@@ -152,6 +152,8 @@ impl<'s, D> Shard<'s, D> {
                 capacity: if config.receive_blocks > 0 { config.receive_size } else { config.block_size }
                     as u32,
                 output_limit: config.output_limit.min(config.output_blocks) as u16,
+                first_byte: config.timeouts.first_byte.is_some(),
+                write_stall: config.timeouts.write_stall.is_some(),
             },
             config: Config { output_limit: config.output_limit.min(config.output_blocks), ..*config },
             ticks: Ticks::new(config),
@@ -321,8 +323,8 @@ impl<'s, D> Shard<'s, D> {
         (open && self.config.sockets == 1).then(|| Port::new(self, 0))
     }
 
-    /// Whether the socket for which [`Next::Close`](crate::Next) was last given breaks off: it was aborted, its handler
-    /// panicked, or queued bytes are lost. A driver then resets the connection if it can, since to the peer a plain
+    /// Whether the socket for which [`Next::Close`](crate::Next) was last given breaks off: it was aborted, also in its
+    /// `close`, its handler panicked, or queued bytes are lost. A driver then resets the connection if it can, since to the peer a plain
     /// close would look like the end of all that there was to say.
     #[must_use]
     pub fn breaks_off(&self) -> bool {
@@ -629,6 +631,8 @@ impl Ticks {
                     earliest(first, stall.filter(|_| stalled))
                 } else if control.flags.has(Flags::STALLED) && self.write_stall > 0 {
                     at(control.seen, self.write_stall, engine(Timeout::WriteStall))
+                } else if control.flags.has(Flags::ACTIVE) {
+                    None
                 } else {
                     at(control.seen, self.idle, engine(Timeout::Idle))
                 };

@@ -109,6 +109,10 @@ bits! {
         STALLED = 12,
         /// The end was asked for: nothing but `close` follows, or `refused` if it was before the connect.
         CLOSING = 13,
+        /// The handler has declared that it is in the middle of something: the idle timeout does not run.
+        ACTIVE = 14,
+        /// The handler asked for an abort in `close`: the connection is reset.
+        RESET = 15,
     }
 }
 

@@ -72,6 +72,9 @@ pub(crate) struct Shared {
     pub(crate) token: Token,
     pub(crate) capacity: u32,
     pub(crate) output_limit: u16,
+    /// Whether these timeouts are switched on.
+    pub(crate) first_byte: bool,
+    pub(crate) write_stall: bool,
 }
 
 impl fmt::Debug for Stream<'_> {
@@ -169,7 +172,8 @@ impl<'a> Stream<'a> {
     #[inline]
     pub fn split(&mut self) -> (Input<'_>, Output<'_>) {
         let most = self.most();
-        let input = Input { bytes: &mut *self.bytes, consumed: self.consumed, here: PhantomData };
+        let ended = self.control.flags.has(Flags::PEER_ENDED);
+        let input = Input { bytes: &mut *self.bytes, consumed: self.consumed, ended, here: PhantomData };
         (input, Output { pool: self.pool.reborrow(), chain: &mut self.control.chain, most })
     }
 
@@ -217,7 +221,8 @@ impl<'a> Stream<'a> {
         self.control.asked.set(Asked::FINISH);
     }
 
-    /// Closes at once; what is queued is lost, and the peer sees a reset where the driver can send one.
+    /// Closes at once; what is queued is lost, and the peer sees a reset where the driver can send one. In `close` nothing
+    /// but the latter: for a protocol in which the end of the connection would look like the end of a message.
     pub fn abort(&mut self) {
         self.control.asked.set(Asked::ABORT);
     }
@@ -268,6 +273,34 @@ impl<'a> Stream<'a> {
     #[must_use]
     pub fn owes_writable(&self) -> bool {
         self.control.chain.armed || self.control.pending.has(Pending::WRITABLE)
+    }
+
+    /// Declares whether the socket is in the middle of something, such as a request that is being read or answered. While
+    /// it is, [`Timeouts::idle`](crate::Timeouts::idle) does not run; it counts anew from the end of that. The handler is
+    /// to bound such a span itself, by a [deadline](Self::set_deadline). The timeouts of the first byte and of a write
+    /// stall run all the same.
+    pub fn set_active(&mut self, active: bool) {
+        let flags = &mut self.control.flags;
+        if active == flags.has(Flags::ACTIVE) {
+            return;
+        }
+        flags.set(Flags::TIMES);
+        if active {
+            flags.set(Flags::ACTIVE);
+            return;
+        }
+        flags.clear(Flags::ACTIVE);
+        let first_byte = flags.has(Flags::SILENT) && self.shared.first_byte;
+        let write_stall = flags.has(Flags::STALLED) && self.shared.write_stall;
+        if !first_byte && !write_stall {
+            self.control.seen = self.shared.now.tick();
+        }
+    }
+
+    /// Returns whether the socket was declared to be [in the middle of something](Self::set_active).
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.control.flags.has(Flags::ACTIVE)
     }
 
     /// Whether the peer has ended its side.

@@ -15,14 +15,14 @@ mod common;
 
 use common::{Bench, Data, PLAIN, on};
 use core::fmt;
-use embedded_io::{BufRead, Error as _, ErrorKind, Read, ReadReady, Write, WriteReady};
-use lightcone_core::{Event, Full, Next, Socket};
+use embedded_io::{BufRead, Error as _, ErrorKind, Read, ReadExactError, ReadReady, Write, WriteReady};
+use lightcone_core::{Event, Full, Next, Socket, WouldBlock};
 
 /// A protocol that knows traits only: every line in capitals, until there is no room or no whole line.
 fn shout<R: BufRead, W: Write>(mut input: R, mut output: W) -> Result<usize, W::Error> {
     let mut lines = 0;
     loop {
-        let bytes = input.fill_buf().unwrap_or_else(|_| panic!("reading can't fail"));
+        let Ok(bytes) = input.fill_buf() else { return Ok(lines) }; // more may come
         let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return Ok(lines) };
         let line = bytes[..=end].to_ascii_uppercase();
         output.write_all(&line)?;
@@ -79,7 +79,10 @@ fn reading_takes_what_is_there_and_then_nothing() {
             assert_eq!(input.read(&mut buffer), Ok(2));
             assert_eq!(&buffer[..2], b"ef");
             assert_eq!(input.read_ready(), Ok(false));
-            assert_eq!(input.read(&mut buffer), Ok(0));
+            assert_eq!(input.read(&mut buffer), Err(WouldBlock));
+            assert_eq!(input.read(&mut []), Ok(0));
+            assert_eq!(input.fill_buf(), Err(WouldBlock));
+            assert_eq!(WouldBlock.kind(), ErrorKind::Other);
         }),
     );
     let token = bench.open();
@@ -87,6 +90,39 @@ fn reading_takes_what_is_there_and_then_nothing() {
     assert_eq!(bench.last().unread, 6);
     assert_eq!(bench.message(token, 1), Ok(Next::Wait(lightcone_core::Interest::READ)));
     assert_eq!(bench.last().unread, 0);
+}
+
+/// What comes in pieces is not the end of the stream, and the end is.
+#[test]
+fn reading_tells_nothing_yet_from_the_end() {
+    let mut bench = Bench::new(&PLAIN, |socket, event| {
+        let ends = event == Event::PeerClosed;
+        if !ends && event != Event::Receive {
+            return;
+        }
+        let (mut input, _) = socket.stream.split();
+        let mut four = [0; 4];
+        if input.bytes().len() >= 4 {
+            assert_eq!(input.read_exact(&mut four), Ok(()));
+            assert_eq!(&four, b"abcd");
+        }
+        let before = input.bytes().to_vec();
+        let error = if ends { ReadExactError::UnexpectedEof } else { ReadExactError::Other(WouldBlock) };
+        assert_eq!(input.read_exact(&mut four), Err(error));
+        assert_eq!(input.bytes(), before, "nothing was taken");
+        if ends {
+            assert_eq!(before, b"ef");
+            assert_eq!((input.read_ready(), input.read(&mut four)), (Ok(true), Ok(2)));
+            assert_eq!((input.read_ready(), input.read(&mut four)), (Ok(true), Ok(0)));
+            assert_eq!(input.fill_buf(), Ok(&[][..]));
+        }
+    });
+    let token = bench.open();
+    for piece in [&b"abc"[..], b"d", b"e", b"f"] {
+        let _ = bench.receive(token, piece);
+    }
+    let _ = bench.tell(token, |port| port.ended());
+    assert_eq!(bench.last().event, Event::PeerClosed);
 }
 
 #[test]

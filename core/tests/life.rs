@@ -15,7 +15,8 @@ mod common;
 
 use common::{Bench, Data, PEER, PLAIN, Peer, Seen, Wire, echo, gather, ms, nothing, on, pattern};
 use lightcone_core::{
-    CloseReason, Config, ErrorKind, Event, Full, Instant, Interest, Next, Refusal, Socket, Timeouts, Token,
+    CloseReason, Config, ErrorKind, Event, Full, Instant, Interest, Next, Refusal, Socket, Timeout, Timeouts,
+    Token,
 };
 
 type E = Event<u32>;
@@ -670,6 +671,34 @@ fn abort_is_at_once_and_says_what_was_lost() {
     let stats = *bench.shard.stats();
     assert_eq!((stats.bytes_out, stats.bytes_lost), (30, 70));
     ends_with(bench, &[Event::Close(CloseReason::Aborted)]);
+}
+
+#[test]
+fn abort_in_close_is_a_reset_whatever_the_reason() {
+    for (aborts, reason) in [
+        (true, CloseReason::Shutdown),
+        (false, CloseReason::Shutdown),
+        (true, CloseReason::TimedOut(Timeout::Idle)),
+        (false, CloseReason::TimedOut(Timeout::Idle)),
+    ] {
+        for pull in [false, true] {
+            let mut aborts_once = aborts;
+            let mut bench = Bench::new(&PLAIN, move |socket, event| {
+                if matches!(event, Event::Close(_)) && core::mem::take(&mut aborts_once) {
+                    socket.abort();
+                }
+            });
+            bench.pull = pull;
+            let token = bench.open();
+            assert_eq!(bench.tell(token, |port| port.cut(reason)), Next::Close);
+            assert_eq!(bench.shard.breaks_off(), aborts, "{reason:?}");
+            assert_eq!(bench.events(), [E::Open, E::Close(reason)]);
+            // the next socket of the slot knows nothing of it
+            let token = bench.open();
+            assert_eq!(bench.tell(token, |port| port.close()), Next::Close);
+            assert!(!bench.shard.breaks_off());
+        }
+    }
 }
 
 #[test]

@@ -115,6 +115,108 @@ fn a_longer_idle_time_holds_from_the_first_byte_on() {
     ends(timeouts, 7_000, Timeout::Idle, begin, nothing);
 }
 
+/// Is active from message 1 on, and no longer from message 0 on.
+fn activity(socket: &mut Socket<'_, Data>, event: Event<u32>) {
+    if let Event::Message(active) = event {
+        socket.set_active(active == 1);
+        assert_eq!(socket.is_active(), active == 1);
+    }
+}
+
+/// Messages at these times, and one byte before them.
+fn told(bench: &mut Bench, messages: &[(u64, u32)]) -> Token {
+    let token = bench.open();
+    let start = bench.now;
+    let _ = bench.receive(token, b"x");
+    for (at, message) in messages {
+        let orders = bench.sleep_until(start + at);
+        assert_eq!(orders, [], "it ended before {at} ms");
+        let _ = bench.message(token, *message);
+    }
+    token
+}
+
+#[test]
+fn an_active_socket_is_not_idle() {
+    let timeouts =
+        Timeouts { first_byte: ms(3_000), idle: ms(5_000), write_stall: ms(4_000), ..Timeouts::NONE };
+    for start in STARTS {
+        let mut bench = Bench::starting_at(start, &with(timeouts), activity);
+        let token = told(&mut bench, &[(4_000, 1)]);
+        assert_eq!(bench.sleep_until(start + 1_000_000), []);
+        assert_eq!(bench.shard.next_deadline(), None, "nothing is filed for it");
+        let _ = bench.tell(token, |port| port.ended());
+    }
+}
+
+#[test]
+fn the_idle_time_counts_anew_from_the_end_of_an_activity() {
+    let timeouts = Timeouts { idle: ms(5_000), ..Timeouts::NONE };
+    for (messages, due) in [
+        (&[(1_000, 1), (60_000, 0)][..], 65_000),
+        (&[(1_000, 1), (2_000, 0)], 7_000),
+        (&[(1_000, 1), (2_000, 0), (6_999, 1), (30_000, 1), (30_500, 0), (31_000, 0)], 35_500),
+        (&[(4_000, 0)], 5_000), // it was not active
+    ] {
+        ends(timeouts, due, Timeout::Idle, |bench| told(bench, messages), activity);
+    }
+}
+
+#[test]
+fn a_deadline_comes_while_a_socket_is_active() {
+    let timeouts = Timeouts { idle: ms(5_000), ..Timeouts::NONE };
+    let react = |socket: &mut Socket<'_, Data>, event: Event<u32>| match event {
+        Event::Receive => {
+            socket.set_active(true);
+            let due = socket.now() + Duration::from_secs(20);
+            socket.set_deadline(Some(due));
+        }
+        Event::Timeout => socket.set_active(false),
+        _ => {}
+    };
+    ends(timeouts, 25_000, Timeout::Idle, |bench| told(bench, &[]), react);
+}
+
+#[test]
+fn an_active_socket_has_its_write_stall_timeout() {
+    let timeouts = Timeouts { write_stall: ms(4_000), idle: ms(2_000), ..Timeouts::NONE };
+    let react = |socket: &mut Socket<'_, Data>, event: Event<u32>| {
+        activity(socket, event);
+        if event == Event::Message(1) && socket.queued() == 0 {
+            socket.send(&[1; 100]).unwrap();
+        }
+    };
+    // neither its beginning nor its end puts it off
+    for messages in [&[(1_000, 1)][..], &[(1_000, 1), (3_000, 0)], &[(1_000, 1), (3_000, 0), (3_500, 1)]] {
+        let begin = |bench: &mut Bench| {
+            let (start, (first, rest)) = (bench.now, messages.split_first().unwrap());
+            let token = told(bench, &[*first]);
+            let _ = bench.tell(token, |port| port.blocked());
+            for (at, message) in rest {
+                bench.turn(start + at);
+                let _ = bench.message(token, *message);
+            }
+            token
+        };
+        ends(timeouts, 5_000, Timeout::WriteStall, begin, react);
+    }
+}
+
+#[test]
+fn a_silent_peer_has_its_time_to_the_first_byte_whatever_the_handler_does() {
+    let timeouts = Timeouts { first_byte: ms(3_000), idle: ms(50_000), ..Timeouts::NONE };
+    let begin = |bench: &mut Bench| {
+        let token = bench.open();
+        let start = bench.now;
+        for (at, message) in [(1_000, 1), (2_000, 0)] {
+            bench.turn(start + at);
+            let _ = bench.message(token, message);
+        }
+        token
+    };
+    ends(timeouts, 3_000, Timeout::FirstByte, begin, activity);
+}
+
 #[test]
 fn a_connected_socket_has_no_first_byte_timeout() {
     let timeouts = Timeouts { first_byte: ms(3_000), idle: ms(5_000), connect: ms(1_000), ..Timeouts::NONE };

@@ -1,5 +1,7 @@
 //! What the server keeps for each connection.
 
+use lightcone_core::Instant;
+
 use crate::parse::chunked::{Count, Decoder};
 use crate::parse::scan::Progress;
 use crate::plan::Plan;
@@ -13,18 +15,25 @@ pub struct Connection<B>(pub(crate) Phase<B>);
 #[derive(Debug)]
 pub(crate) enum Phase<B> {
     /// Between requests, or within a head.
-    Head { progress: Progress, flags: Flags },
+    Head { progress: Progress, flags: Flags, number: u32 },
     /// A request is being answered, or the rest of its body dropped.
     Busy(Busy<B>),
 }
 
 impl<B> Default for Connection<B> {
     fn default() -> Self {
-        Self(Phase::Head { progress: Progress::default(), flags: Flags::default() })
+        Self(Phase::Head { progress: Progress::default(), flags: Flags::default(), number: 0 })
     }
 }
 
 impl<B> Phase<B> {
+    /// The number of the last request that was not answered at once.
+    pub(crate) const fn number(&self) -> u32 {
+        match self {
+            Self::Head { number, .. } | Self::Busy(Busy { number, .. }) => *number,
+        }
+    }
+
     pub(crate) const fn flags(&mut self) -> &mut Flags {
         match self {
             Self::Head { flags, .. } | Self::Busy(Busy { flags, .. }) => flags,
@@ -36,25 +45,123 @@ impl<B> Phase<B> {
 #[derive(Debug)]
 pub(crate) struct Busy<B> {
     pub(crate) incoming: Incoming,
-    pub(crate) outgoing: Outgoing,
+    pub(crate) outgoing: Kept,
     /// What writes the response or reads the body; `None` when that is over.
     pub(crate) exchange: Option<B>,
     pub(crate) flags: Flags,
-    /// Bytes of the body that came since the deadline was set, up to the step that moves it.
-    pub(crate) step: u16,
+    /// The later one of the two times that a request may wait for; the socket's deadline is the earlier one.
+    pub(crate) later: Later,
+    /// Tells the requests of a connection apart: see [`RequestId`](crate::RequestId).
+    pub(crate) number: u32,
+}
+
+/// An [`Outgoing`] in seven bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Whole,
+    Deferred,
+    Length(Count),
+    Chunked,
+    Raw,
+    LastChunk,
+    Failed,
+}
+
+impl From<Outgoing> for Kept {
+    fn from(outgoing: Outgoing) -> Self {
+        match outgoing {
+            Outgoing::Whole => Self::Whole,
+            Outgoing::Deferred => Self::Deferred,
+            Outgoing::Length(left) => Self::Length(Count::new(left)),
+            Outgoing::Chunked => Self::Chunked,
+            Outgoing::Raw => Self::Raw,
+            Outgoing::LastChunk => Self::LastChunk,
+            Outgoing::Failed => Self::Failed,
+        }
+    }
+}
+
+impl From<Kept> for Outgoing {
+    fn from(kept: Kept) -> Self {
+        match kept {
+            Kept::Whole => Self::Whole,
+            Kept::Deferred => Self::Deferred,
+            Kept::Length(left) => Self::Length(left.get()),
+            Kept::Chunked => Self::Chunked,
+            Kept::Raw => Self::Raw,
+            Kept::LastChunk => Self::LastChunk,
+            Kept::Failed => Self::Failed,
+        }
+    }
+}
+
+/// The times that a request may wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Times {
+    /// The one that its exchange has asked for.
+    pub(crate) wake: Option<Instant>,
+    /// Up to here the peer has time for the next bytes of the body; behind the body, the server for the answer.
+    pub(crate) limit: Option<Instant>,
 }
 
 impl<B> Busy<B> {
-    /// Counts bytes of the body; each step of them gives its sender more time.
-    pub(crate) fn count(&mut self, n: usize, step: u16) {
-        let sum = usize::from(self.step).saturating_add(n);
-        self.step = match u16::try_from(sum) {
-            Ok(sum) if sum < step => sum,
-            _ => {
-                self.flags.retire_timer();
-                0
-            }
+    /// The times that are set; `deadline` is that of the socket.
+    pub(crate) fn times(&self, deadline: Option<Instant>, now: Instant) -> Times {
+        let later = self.later.get(now);
+        match self.flags.timer() {
+            Timer::Own => Times { wake: deadline, limit: later },
+            Timer::Limit => Times { wake: later, limit: deadline },
+            Timer::None | Timer::Stale => Times::default(),
+        }
+    }
+
+    /// Notes these times; returns the deadline for the socket.
+    pub(crate) fn set_times(&mut self, times: Times, now: Instant) -> Option<Instant> {
+        let Times { wake, limit } = times;
+        let limit_first = limit.is_some_and(|limit| wake.is_none_or(|wake| limit <= wake));
+        let (timer, first, later) = match (limit_first, wake) {
+            (true, _) => (Timer::Limit, limit, wake),
+            (false, Some(_)) => (Timer::Own, wake, limit),
+            (false, None) => (Timer::Stale, None, None),
         };
+        self.flags.set_timer(timer);
+        self.later = Later::new(later, now);
+        first
+    }
+}
+
+/// A time ahead in two bytes: its low 13 bits, in units of 1, 8, 64, .. milliseconds by how far ahead it is. So it is
+/// never early, and late by less than a 255th of the span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Later(u16);
+
+impl Later {
+    pub(crate) const NONE: Self = Self(u16::MAX);
+    const BITS: u32 = 13;
+    const MASK: u64 = (1 << Self::BITS) - 1;
+    /// The most units ahead. The rest of the range is for times that have passed.
+    const AHEAD: u64 = 2048;
+    const SCALE_MAX: u16 = 6;
+
+    pub(crate) fn new(at: Option<Instant>, now: Instant) -> Self {
+        let Some(at) = at else { return Self::NONE };
+        let ahead = at.as_millis().saturating_sub(now.as_millis());
+        let scale = (0..Self::SCALE_MAX).find(|scale| ahead >> (3 * scale) < Self::AHEAD);
+        let scale = scale.unwrap_or(Self::SCALE_MAX);
+        let ahead = ahead.min((Self::AHEAD << (3 * scale)) - 1);
+        let units = (now.as_millis() + ahead).div_ceil(1 << (3 * scale));
+        Self(scale << Self::BITS | u16::try_from(units & Self::MASK).unwrap_or(0))
+    }
+
+    pub(crate) fn get(self, now: Instant) -> Option<Instant> {
+        if self == Self::NONE {
+            return None;
+        }
+        let shift = 3 * (self.0 >> Self::BITS);
+        let units = now.as_millis() >> shift;
+        let ahead = u64::from(self.0).wrapping_sub(units) & Self::MASK;
+        let back = if ahead > Self::AHEAD + 1 { Self::MASK + 1 } else { 0 };
+        Some(Instant::from_millis((units + ahead).saturating_sub(back) << shift))
     }
 }
 
@@ -75,6 +182,16 @@ impl Incoming {
             Self::Chunked(decoder) => decoder.data(),
         }
     }
+
+    /// How many steps of so many bytes are still to come, at most.
+    pub(crate) fn steps(&self, step: u16) -> u64 {
+        let bytes = match self {
+            Self::Ended => 0,
+            Self::Length(left) => left.get(),
+            Self::Chunked(decoder) => decoder.most(),
+        };
+        bytes.div_ceil(u64::from(step.max(1)))
+    }
 }
 
 /// Which deadline the socket has.
@@ -83,9 +200,9 @@ pub(crate) enum Timer {
     None,
     /// That of the head which is being read; while a request is answered, the one that its exchange has asked for.
     Own,
-    /// That of the body which is being read.
-    Body,
-    /// One that no longer means anything.
+    /// That of the body which is being read, or of the answer.
+    Limit,
+    /// None that means anything, within a request or when one has just ended.
     Stale,
 }
 
@@ -104,7 +221,7 @@ impl Flags {
         match (self.0 & Self::TIMER) >> Self::TIMER_AT {
             0 => Timer::None,
             1 => Timer::Own,
-            2 => Timer::Body,
+            2 => Timer::Limit,
             _ => Timer::Stale,
         }
     }
@@ -161,13 +278,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_time_in_two_bytes_is_never_early_and_hardly_late() {
+        let spans =
+            (0..3_000).chain((1..31).flat_map(|shift| [(1 << shift) - 1, 1 << shift, (1 << shift) + 77]));
+        for ahead in spans {
+            for now in [0, 1, 8_191, 123_456, u64::from(u32::MAX) - 5, 1 << 40] {
+                let at = Instant::from_millis(now + ahead);
+                let later = Later::new(Some(at), Instant::from_millis(now));
+                let most = at.as_millis() + ahead / 255;
+                // when it is set, while it is waited for, when it has come, and when it was missed
+                let looks =
+                    [0, ahead / 2, ahead, ahead + ahead / 2].map(|after| Instant::from_millis(now + after));
+                let found = looks.map(|look| later.get(look).unwrap().as_millis());
+                let far = ahead >= 2048 << 18; // two weeks: beyond what a deadline can be
+                let good = found.iter().all(|found| (at.as_millis()..=most).contains(found));
+                assert!(far || good, "{ahead} from {now}: {found:?}");
+            }
+        }
+        assert_eq!(Later::new(None, Instant::from_millis(7)).get(Instant::from_millis(9)), None);
+        assert_ne!(Later::new(Some(Instant::from_millis(8_191 << 18)), Instant::from_millis(0)), Later::NONE);
+    }
+
+    #[test]
     fn flags_keep_apart() {
         let mut flags = Flags::default();
         let plan = Plan::BODILESS.with(Plan::KEEP_ALIVE, true);
-        flags.set_timer(Timer::Body);
+        flags.set_timer(Timer::Limit);
         flags.set_shutdown();
         flags.set_plan(plan);
-        assert_eq!((flags.timer(), flags.shutdown(), flags.plan()), (Timer::Body, true, plan));
+        assert_eq!((flags.timer(), flags.shutdown(), flags.plan()), (Timer::Limit, true, plan));
         flags.set_plan(plan.with(Plan::OLD, true).with(Plan::BODILESS, false));
         flags.retire_timer();
         assert_eq!(

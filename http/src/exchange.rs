@@ -29,7 +29,8 @@ impl From<Reply<Done>> for Flow {
 /// connection has room for the largest exchange of its server, so keep it small.
 ///
 /// It is dropped when it is done, and when its connection ends before, which is how it learns of that. What is to happen
-/// later it asks for by [`Transfer::wake_at`], or somebody posts it to the connection as a [`message`](Self::message).
+/// later it asks for by [`Transfer::wake_at`], or another part of the program posts it as a [`message`](Self::message) to
+/// the identity that [`Transfer::id`] returns.
 ///
 /// ```
 /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
@@ -56,37 +57,50 @@ pub trait Exchange<S: State> {
     /// Goes on as far as it can. It may be called though nothing has changed.
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow;
 
-    /// Somebody posted a message to the connection. It comes whether there is room or not: what can't be written now is
-    /// kept in the exchange and written by [`advance`](Self::advance), which is called when there is room again.
+    /// Called with a message that was posted to this request, or to all: see [`Envelope`](crate::Envelope). It comes
+    /// whether there is room or not: what can't be written now is kept in the exchange and written by
+    /// [`advance`](Self::advance), which is called when there is room again.
     ///
     /// ```
-    /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
+    /// use lightcone_http::{Exchange, Flow, Http, RequestId, State, Transfer};
     ///
-    /// struct Prices;
+    /// /// Has the requests that wait for a price. To each of them, `id`, a price is posted by
+    /// /// `handle.post(id.token(), id.envelope(price))`, with a handle of the engine.
+    /// struct Prices {
+    ///     waiting: Vec<RequestId>,
+    /// }
     ///
     /// impl State for Prices {
     ///     type Message = u32;
     /// }
     ///
-    /// /// Answers with the next price that is posted to the connection.
+    /// /// Answers with the price that is posted to its request.
     /// #[derive(Default)]
-    /// struct Next(Option<u32>);
+    /// struct Next {
+    ///     asked: bool,
+    ///     price: Option<u32>,
+    /// }
     ///
     /// impl Exchange<Prices> for Next {
     ///     fn advance(&mut self, io: &mut Transfer<'_, Prices>) -> Flow {
-    ///         match self.0 {
+    ///         if !self.asked {
+    ///             self.asked = true;
+    ///             io.state.waiting.push(io.id());
+    ///         }
+    ///         match self.price {
     ///             Some(price) if io.ready() => io.respond(|_, response| response.display(price)),
     ///             _ => Flow::More,
     ///         }
     ///     }
     ///
     ///     fn message(&mut self, price: u32, io: &mut Transfer<'_, Prices>) -> Flow {
-    ///         self.0 = Some(price);
+    ///         self.price = Some(price);
     ///         self.advance(io)
     ///     }
     /// }
     ///
-    /// let server = Http::with(Prices).get("/next", |_request, response| response.defer(Next::default()));
+    /// let server = Http::with(Prices { waiting: Vec::new() })
+    ///     .get("/next", |_request, response| response.defer(Next::default()));
     /// # drop(server);
     /// ```
     fn message(&mut self, message: S::Message, io: &mut Transfer<'_, S>) -> Flow {

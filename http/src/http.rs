@@ -5,13 +5,13 @@ use core::marker::PhantomData;
 use crate::exchange::Exchange;
 use crate::limits::Limits;
 use crate::method::Method;
-use crate::middleware::Middleware;
+use crate::middleware::{Log, Middleware};
 use crate::parse::host::LastHost;
-use crate::path::{Pattern, Whole};
+use crate::path::{Pattern, Prefix, segment_count};
 use crate::request::{Request, State};
 use crate::respond::draft::Desk;
 use crate::respond::response::{Reply, Response};
-use crate::route::{End, Fallback, Join, Route, Routes, Wrap};
+use crate::route::{self, End, Entry, Fallback, Join, Logged, Route, Routes, Wrap};
 use crate::stats::Stats;
 
 /// An HTTP/1.1 server: a chain of routes that is a [`Handler`](lightcone_core::Handler) for any driver.
@@ -28,18 +28,19 @@ use crate::stats::Stats;
 ///     .get("/hello/{name}", greet)
 ///     .nest("/api", Http::group().get("/version", |_request, response| response.json("1")))
 ///     .fallback(|_request, response| response.refuse(404))
-///     .wrap(AccessLog::new());
+///     .log(AccessLog::new());
 /// # drop(server);
 /// ```
 ///
 /// A pattern's segments are literal, `{name}` for any one segment, or, at the end, `{*name}` for all that are left.
-/// The most specific pattern wins, whatever the order: literal before `{name}` before `{*name}`, from left to
-/// right, among the routes that have the request's method. A path that only other methods have is answered with 405
+/// The most specific pattern wins, whatever the order and however routes are grouped: literal before `{name}` before
+/// `{*name}`, from left to right, among the routes that have the request's method. A path that only other methods have is answered with 405
 /// and `Allow`, or with 204 and `Allow` if the method is `OPTIONS`. `HEAD` goes to routes for `GET` unless there is
 /// one of its own. Paths are compared as they come: not decoded, not normalised.
 ///
 /// Timeouts by phase are the engine's ([`Timeouts`](lightcone_core::Timeouts): first byte, idle between requests,
-/// write stall, drain); those of a head and a body that has begun are among the [`Limits`]. The output bound of a
+/// write stall, drain); those of a head and a body that has begun, and of an answer, are among the [`Limits`]. The idle
+/// timeout does not run within a request. The output bound of a
 /// socket must be 512 bytes at least, or the first connection panics: a request is started when half of the bound is
 /// free, so that an answer given at once may have that size.
 ///
@@ -136,14 +137,15 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
     /// A route for one method.
     ///
     /// # Panics
-    /// If the pattern can't be one, or the method and pattern have a route already.
+    /// If the pattern is invalid, or the method has a route for the same paths already, whatever the names of its
+    /// parameters: `/users/{id}` and `/users/{name}` are the same.
     #[track_caller]
     pub fn on<F, B>(self, method: Method, pattern: &'static str, handler: F) -> Http<S, Route<F, B, R>, P>
     where
         F: FnMut(Request<'_, S>, Response<'_>) -> Reply<B>,
         B: Exchange<S>,
     {
-        assert!(!self.routes.has(method, pattern), "{method} {pattern} has a route already");
+        route::check(&self.routes, &Entry::new(Some(method), &Prefix::EMPTY, pattern));
         let pattern = Pattern::new(pattern);
         self.link(|routes| Route::new(method, pattern, handler, routes))
     }
@@ -201,18 +203,23 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
     /// What answers requests for paths that no route has, in the place of a plain 404. `request.param("path")` is what
     /// stands behind the first slash, or behind that of the group's prefix. A group's own fallback answers below its
     /// prefix.
+    ///
+    /// # Panics
+    /// If there is one already.
+    #[track_caller]
     pub fn fallback<F, B>(self, handler: F) -> Http<S, Fallback<F, B, R>, P>
     where
         F: FnMut(Request<'_, S>, Response<'_>) -> Reply<B>,
         B: Exchange<S>,
     {
+        route::check(&self.routes, &Entry::new(None, &Prefix::EMPTY, "/{*path}"));
         self.link(|routes| Fallback::new(handler, routes))
     }
 
     /// The routes of a group beside these.
     ///
     /// # Panics
-    /// If a method and pattern have a route here and there.
+    /// If a method has routes for the same paths here and there, or both have a fallback.
     #[track_caller]
     pub fn merge<A: Routes<S>>(self, group: Http<S, A, ()>) -> Http<S, Join<A, R>, P> {
         self.join("", group.routes)
@@ -221,8 +228,9 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
     /// The routes of a group below a prefix. The group's `/` is the prefix itself, with or without a slash.
     ///
     /// # Panics
-    /// If the prefix does not start with a slash, ends with one, or has parameters; if a method and pattern have a
-    /// route here and there; if a pattern has more than 256 bytes with all its prefixes.
+    /// If the prefix does not start with a slash, ends with one, or has parameters; if a method has routes for the same
+    /// paths here and there, or both have a fallback for the prefix; if a pattern has more than 256 bytes or 31 segments
+    /// with all its prefixes, or is `*`.
     #[track_caller]
     pub fn nest<A: Routes<S>>(self, prefix: &'static str, group: Http<S, A, ()>) -> Http<S, Join<A, R>, P> {
         let good = prefix.len() > 1 && prefix.starts_with('/') && !prefix.ends_with('/');
@@ -232,16 +240,21 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
 
     #[track_caller]
     fn join<A: Routes<S>>(self, prefix: &'static str, group: A) -> Http<S, Join<A, R>, P> {
-        let taken = |method, pattern: &str| self.routes.has(method, pattern);
-        if let Some((method, pattern)) = group.twin(Whole::EMPTY.with(prefix), &taken) {
-            panic!("{method} {} has a route already", pattern.as_str());
-        }
-        self.link(|routes| Join::new(prefix, group, routes))
+        let depth = segment_count(prefix);
+        group.each(&Prefix::EMPTY.with(prefix), &mut |entry| route::check(&self.routes, entry));
+        self.link(|routes| Join::new(prefix, u8::try_from(depth).unwrap_or(u8::MAX), group, routes))
     }
 
     /// Middleware around all routes so far. What was wrapped last comes first.
     pub fn wrap<M: Middleware<S>>(self, middleware: M) -> Http<S, Wrap<M, R>, P> {
         self.link(|routes| Wrap::new(middleware, routes))
+    }
+
+    /// A log of all requests of the routes so far, and of those that no route answers (404, 405) or that the server
+    /// refuses: one call for each, when it has ended. Each connection has room for the target of a request that is
+    /// answered later, about 96 bytes.
+    pub fn log<L: Log<S>>(self, log: L) -> Http<S, Logged<L, R>, P> {
+        self.link(|routes| Logged::new(log, routes))
     }
 
     fn link<T>(self, link: impl FnOnce(R) -> T) -> Http<S, T, P> {

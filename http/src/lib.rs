@@ -23,9 +23,9 @@
 //! | answer more than fits | [`Response::embedded`], [`generate`](Response::generate), [`stream`](Response::stream) |
 //! | answer later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`] |
 //! | read or write bodies piece by piece | [`Exchange`] over a [`Transfer`] |
-//! | share state on a poller, post to a connection | [`State`], [`Exchange::message`] |
+//! | share state on a poller, post to a request | [`State`], [`Transfer::id`], [`Envelope`] |
 //! | group routes, go around them | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap) |
-//! | bound, count and log | [`Limits`], [`Stats`], [`AccessLog`] |
+//! | bound, count and log | [`Limits`], [`Stats`], [`Http::log`] |
 //!
 //! A small service, with state, a group, middleware around it, and a body that is read whole:
 //!
@@ -99,6 +99,7 @@
 
 mod connection;
 mod date;
+mod envelope;
 mod exchange;
 mod http;
 mod limits;
@@ -122,25 +123,26 @@ mod transfer;
 
 pub use connection::Connection;
 pub use date::{DATE_LENGTH, date};
+pub use envelope::{Envelope, RequestId};
 pub use exchange::{Collect, Done, Either, Embedded, Exchange, Flow, Generate};
 pub use http::{Http, Parts};
 pub use lightcone_core::Full;
 pub use limits::Limits;
 pub use method::Method;
-pub use middleware::{AccessLog, Middleware, Outcome, ToState};
+pub use middleware::{AccessLog, Log, Middleware, Outcome, ToState};
 pub use parse::framing::{Body, Framing};
 pub use parse::head::{Fields, Head, Parse};
 pub use parse::scan::parse;
 #[doc(hidden)]
-pub use path::Whole;
+pub use path::Prefix;
 pub use query::{DecodeError, form_decode, percent_decode, query_pairs, query_value};
 pub use request::{Request, State};
 pub use respond::fields::{FIELDS_MAX, Headers};
 pub use respond::response::{Reply, Response};
 pub use respond::text::JsonText;
 #[doc(hidden)]
-pub use route::{Call, Found, Hit, Wanted};
-pub use route::{End, Fallback, Join, Route, Routes, Wrap};
+pub use route::{Call, Entry, Found, Hit, News, Scene, Traced, Wanted};
+pub use route::{End, Fallback, Join, Logged, Route, Routes, Wrap};
 pub use stats::Stats;
 pub use status::Status;
 pub use transfer::Transfer;

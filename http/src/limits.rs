@@ -34,6 +34,10 @@ pub struct Limits {
     pub body_time: Duration,
     /// Bytes of a body that have to come within each [`body_time`](Self::body_time).
     pub body_step: u16,
+    /// How long a request that is not answered at once may take from its end to the end of its answer, the peer's reading
+    /// included; `None`, the default, for any time. Longer: 503 or, if the answer has begun, the end of the connection.
+    /// Event streams have no more time than others.
+    pub answer_time: Option<Duration>,
 }
 
 impl Limits {
@@ -49,6 +53,7 @@ impl Limits {
         head_time: Duration::from_secs(10),
         body_time: Duration::from_secs(20),
         body_step: 1 << 10,
+        answer_time: None,
     };
 }
 

@@ -40,6 +40,9 @@ impl Method {
         Self::Patch,
     ];
 
+    /// Bytes of the longest name.
+    pub(crate) const LENGTH_MAX: usize = 7;
+
     /// The method with this name. Methods are case-sensitive.
     pub const fn from_bytes(name: &[u8]) -> Option<Self> {
         Some(match name {

@@ -2,6 +2,7 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+use core::time::Duration;
 
 use lightcone_core::{Address, Token};
 
@@ -12,7 +13,8 @@ use crate::respond::fields::Headers;
 use crate::respond::response::{Reply, Response};
 use crate::status::Status;
 
-/// Sees the requests of the routes it wraps, and those that no route answers (404, 405).
+/// Sees the requests of the routes it wraps, and if it wraps the server those that no route answers (404, 405) and those
+/// that the server refuses.
 ///
 /// ```
 /// use lightcone_http::{Done, Headers, Http, Middleware, Reply, Request, Response, State, Status};
@@ -60,7 +62,9 @@ pub trait Middleware<S: State> {
         let _ = (status, headers);
     }
 
-    /// When the request is answered; of a streamed response, when its head is written.
+    /// Called once for each request when the status of its answer is known, whoever answers: the handler, an exchange
+    /// later on, or the server, which refuses what is malformed, too large or too slow. Of a streamed response that is
+    /// when its head is written. A [`Log`] is told when it has ended.
     fn after(&mut self, state: &mut S, outcome: &Outcome<'_>) {
         let _ = (state, outcome);
     }
@@ -69,28 +73,54 @@ pub trait Middleware<S: State> {
 /// How a request was answered.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome<'a> {
-    /// The method.
-    pub method: Method,
-    /// The target. If the answer had to wait for the request's body: the pattern of the route, within its group.
+    /// The method; `None` if a request was refused that has none, or none that is known.
+    pub method: Option<Method>,
+    /// The target. Of a request that was refused before all of its head had come, as much of it as is there; of one that
+    /// was answered later, the first [`TARGET_MAX`](Self::TARGET_MAX) bytes if a [`Log`] is around its route, else the
+    /// pattern of the route with the prefixes of its groups.
     pub target: &'a [u8],
-    /// The status.
+    /// The status; [`CLIENT_CLOSED_REQUEST`](Self::CLIENT_CLOSED_REQUEST) if there is no answer.
     pub status: Status,
-    /// Bytes of the body, if they were known in advance. (The answer to `HEAD` has them too.)
+    /// Bytes of the body: those that were written once the request has ended, and before that those that were
+    /// announced. (The answer to `HEAD` has them too.)
     pub length: Option<u64>,
-    /// Who asked.
+    /// How long it took from the end of the request's head; `None` if it was answered later with no [`Log`] around its
+    /// route.
+    pub duration: Option<Duration>,
+    /// Whether all of the answer was written. `false` if the connection had to end before.
+    pub complete: bool,
+    /// The client's address.
     pub peer: Address,
     /// The connection.
     pub token: Token,
 }
 
-/// As a line of a log: `GET /foo 200 3`.
+impl Outcome<'_> {
+    /// Bytes of the target of a request that is answered later, as a [`Log`] keeps it.
+    pub const TARGET_MAX: usize = 80;
+    /// The status of a request whose connection ended before there was an answer: 499, which is not sent.
+    pub const CLIENT_CLOSED_REQUEST: Status = Status::CLIENT_CLOSED_REQUEST;
+}
+
+/// As a line of a log: method, target, status, bytes of the body, and duration: `GET /foo 200 3 0ms`. What is unknown is
+/// `-`; an answer that was cut has `incomplete` at the end.
 impl fmt::Display for Outcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {} ", self.method, self.target.escape_ascii(), self.status.code())?;
-        match self.length {
-            Some(length) => write!(f, "{length}"),
-            None => f.write_str("-"),
+        f.write_str(self.method.map_or("-", Method::as_str))?;
+        match self.target {
+            [] => f.write_str(" -")?,
+            target => write!(f, " {}", target.escape_ascii())?,
         }
+        write!(f, " {}", self.status.code())?;
+        match self.length {
+            Some(length) => write!(f, " {length}")?,
+            None => f.write_str(" -")?,
+        }
+        match self.duration {
+            Some(duration) => write!(f, " {}ms", duration.as_millis())?,
+            None => f.write_str(" -")?,
+        }
+        f.write_str(if self.complete { "" } else { " incomplete" })
     }
 }
 
@@ -120,13 +150,19 @@ impl<S: State, M: Middleware<S>> HeadHook for AsHook<'_, M, S> {
     }
 }
 
-/// Reports every answer: to a closure, or to the [state](State::log).
+/// A log of requests: see [`Http::log`](crate::Http::log).
+pub trait Log<S: State> {
+    /// Called once for each request when it has ended, in whichever way.
+    fn ended(&mut self, state: &mut S, outcome: &Outcome<'_>);
+}
+
+/// A [`Log`] that reports to a closure, or to the [state](State::log).
 ///
 /// ```
 /// use lightcone_http::{AccessLog, Http};
 /// let server = Http::new()
 ///     .get("/foo", |_request, response| response.text("bar"))
-///     .wrap(AccessLog::to(|outcome| println!("{} {outcome}", outcome.peer)));
+///     .log(AccessLog::to(|outcome| println!("{} {outcome}", outcome.peer)));
 /// # drop(server);
 /// ```
 #[derive(Clone, Copy, Debug)]
@@ -156,14 +192,14 @@ impl<L: FnMut(&Outcome<'_>)> AccessLog<L> {
     }
 }
 
-impl<S: State> Middleware<S> for AccessLog {
-    fn after(&mut self, state: &mut S, outcome: &Outcome<'_>) {
+impl<S: State> Log<S> for AccessLog {
+    fn ended(&mut self, state: &mut S, outcome: &Outcome<'_>) {
         state.log(outcome);
     }
 }
 
-impl<S: State, L: FnMut(&Outcome<'_>)> Middleware<S> for AccessLog<L> {
-    fn after(&mut self, _: &mut S, outcome: &Outcome<'_>) {
+impl<S: State, L: FnMut(&Outcome<'_>)> Log<S> for AccessLog<L> {
+    fn ended(&mut self, _: &mut S, outcome: &Outcome<'_>) {
         (self.0)(outcome);
     }
 }

@@ -58,7 +58,7 @@ const REST: u64 = 1;
 /// The rank of patterns without parameters, above all others.
 pub(crate) const EXACT: u64 = u64::MAX;
 /// Segments that a rank has room for. A last pair of bits stays free, so that no other rank is `EXACT`.
-const SEGMENTS_MAX: usize = 31;
+pub(crate) const SEGMENTS_MAX: usize = 31;
 
 impl Pattern {
     /// # Panics
@@ -71,6 +71,10 @@ impl Pattern {
             segments(text).count() <= SEGMENTS_MAX,
             "a pattern has {SEGMENTS_MAX} segments at most: {text:?}"
         );
+        for (at, (name, _)) in segments(text).filter_map(name).enumerate() {
+            let twice = segments(text).filter_map(self::name).skip(at + 1).any(|(other, _)| other == name);
+            assert!(!twice || name.is_empty(), "{{{name}}} is there twice: {text:?}");
+        }
         let mut rank = 0;
         let mut shift = u64::BITS;
         let mut plain = true;
@@ -100,6 +104,16 @@ impl Pattern {
         Self { text, key, start, mask, rank }
     }
 
+    /// How specific it is below so many literal segments, all in all at most [`SEGMENTS_MAX`].
+    pub(crate) fn rank_below(&self, depth: u8) -> u64 {
+        if self.rank == EXACT || depth == 0 {
+            return self.rank;
+        }
+        let bits = 2 * u32::from(depth);
+        let prefix = u64::MAX.checked_shl(u64::BITS.saturating_sub(bits)).unwrap_or(0);
+        self.rank.checked_shr(bits).unwrap_or(0) | prefix
+    }
+
     /// Whether it has no parameters and is this path. The ends of paths differ more often than their starts.
     #[inline(always)]
     pub(crate) fn is(&self, path: &[u8], key: &Key) -> bool {
@@ -115,36 +129,71 @@ impl Pattern {
     }
 }
 
-/// A pattern with the prefixes that it is nested below, to be compared with others.
+/// The prefixes that a group is nested below, as one.
 #[derive(Clone, Copy, Debug)]
-pub struct Whole {
+pub struct Prefix {
     text: [u8; Self::MAX],
     length: usize,
 }
 
-impl Whole {
-    /// The longest that there may be.
+impl Prefix {
+    /// The most bytes of a pattern with its prefixes.
     pub(crate) const MAX: usize = 256;
     pub(crate) const EMPTY: Self = Self { text: [0; Self::MAX], length: 0 };
 
-    /// The same with more behind it.
+    /// The same with another one below it.
     ///
     /// # Panics
     /// If that is too long.
     #[track_caller]
-    pub(crate) fn with(mut self, text: &str) -> Self {
+    pub(crate) fn with(&self, text: &str) -> Self {
+        let mut prefix = *self;
         let end = self.length + text.len();
-        let place = self.text.get_mut(self.length..end);
+        let place = prefix.text.get_mut(self.length..end);
         assert!(place.is_some(), "a pattern with its prefixes has {} bytes at most: {text:?}", Self::MAX);
         if let Some(place) = place {
             place.copy_from_slice(text.as_bytes());
         }
-        self.length = end;
-        self
+        prefix.length = end;
+        prefix
+    }
+
+    /// Adds as much of `text` as there is room for.
+    pub(crate) fn push(&mut self, text: &str) {
+        for (place, byte) in self.text.iter_mut().skip(self.length).zip(text.bytes()) {
+            *place = byte;
+            self.length += 1;
+        }
     }
 
     pub(crate) fn as_str(&self) -> &str {
         self.text.get(..self.length).and_then(|text| core::str::from_utf8(text).ok()).unwrap_or("")
+    }
+}
+
+/// The number of segments of a pattern, or of a prefix.
+pub(crate) fn segment_count(text: &str) -> usize {
+    if text.is_empty() { 0 } else { segments(text).count() }
+}
+
+/// Whether two patterns, each below a prefix, match the same paths. A pattern may be empty.
+pub(crate) fn is_equivalent(one: [&str; 2], other: [&str; 2]) -> bool {
+    let all = |[prefix, pattern]: [&'_ str; 2]| pattern == "*" && prefix.is_empty();
+    if all(one) || all(other) {
+        return all(one) && all(other); // not `/*`
+    }
+    let mut one = one.into_iter().filter(|text| !text.is_empty()).flat_map(segments);
+    let mut other = other.into_iter().filter(|text| !text.is_empty()).flat_map(segments);
+    loop {
+        match (one.next(), other.next()) {
+            (None, None) => return true,
+            (Some(one), Some(other)) if kind(one) == kind(other) => {
+                if kind(one) == LITERAL && one != other {
+                    return false;
+                }
+            }
+            _ => return false,
+        }
     }
 }
 
@@ -211,6 +260,8 @@ pub(crate) fn has_parameter(pattern: &str, wanted: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
 
     fn matches(pattern: &'static str, path: &str) -> bool {
@@ -276,6 +327,42 @@ mod tests {
         for pair in ordered.windows(2) {
             assert!(Pattern::new(pair[0]).rank < Pattern::new(pair[1]).rank, "{pair:?}");
         }
+    }
+
+    #[test]
+    fn a_prefix_ranks_as_literal_segments() {
+        for inner in ["/{*all}", "/{a}/{*b}", "/{a}/b", "/a/{b}", "/a/b"] {
+            for (depth, prefix) in [(0, ""), (1, "/x"), (2, "/x/y"), (3, "/x/y/z")] {
+                let whole: &'static str = std::format!("{prefix}{inner}").leak();
+                assert_eq!(Pattern::new(inner).rank_below(depth), Pattern::new(whole).rank, "{whole}");
+            }
+        }
+        assert!(Pattern::new("/{a}").rank_below(30) < EXACT);
+    }
+
+    #[test]
+    fn equivalent_patterns() {
+        let table = [
+            (["", "/u/{id}"], ["", "/u/{name}"], true),
+            (["/u", "/{id}"], ["", "/u/{name}"], true),
+            (["/u/v", ""], ["/u", "/v"], true),
+            (["", "/f/{*a}"], ["/f", "/{*b}"], true),
+            (["", "/f/{*a}"], ["", "/f/{a}"], false),
+            (["", "/u/{id}"], ["", "/v/{id}"], false),
+            (["", "/u"], ["", "/u/"], false),
+            (["", "*"], ["", "*"], true),
+            (["", "*"], ["", "/*"], false),
+        ];
+        for (one, other, expected) in table {
+            assert_eq!(is_equivalent(one, other), expected, "{one:?} {other:?}");
+            assert_eq!(is_equivalent(other, one), expected, "{other:?} {one:?}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "{a} is there twice")]
+    fn a_name_of_two_parameters() {
+        Pattern::new("/{a}/b/{a}");
     }
 
     #[test]

@@ -28,7 +28,8 @@ use crate::status::Status;
 /// # drop(server);
 /// ```
 pub trait State {
-    /// What can be posted to a connection; [`Infallible`](core::convert::Infallible) for nothing.
+    /// What can be posted to requests that are answered later, in an [`Envelope`](crate::Envelope);
+    /// [`Infallible`](core::convert::Infallible) for nothing.
     type Message;
 
     /// Where [`AccessLog::new`](crate::AccessLog::new) writes to.
@@ -139,7 +140,8 @@ impl<'a, S: State> Request<'a, S> {
         query_value(self.head.query?, name).and_then(|value| core::str::from_utf8(value).ok())
     }
 
-    /// The connection, to post messages to.
+    /// Returns the connection's identity. Messages to a request that is answered later are addressed to
+    /// [`Transfer::id`](crate::Transfer::id), since other requests may follow on the connection.
     pub fn token(&self) -> Token {
         self.connected.token
     }

@@ -7,12 +7,16 @@
 use core::convert::Infallible;
 use core::fmt;
 use core::marker::PhantomData;
+use core::time::Duration;
+
+use lightcone_core::Instant;
 
 use crate::exchange::{Either, Exchange, Flow};
 use crate::method::Method;
-use crate::middleware::{AsHook, Hook, Middleware, Outcome};
+use crate::middleware::{AsHook, Hook, Log, Middleware, Outcome};
+use crate::parse::chunked::Count;
 use crate::parse::head::Head;
-use crate::path::{Key, Pattern, Whole};
+use crate::path::{self, Key, Pattern, Prefix};
 use crate::plan::Plan;
 use crate::request::{Connected, Request, Route as Matched, State};
 use crate::respond::draft::{Desk, Draft, Outgoing, Sink};
@@ -30,12 +34,14 @@ pub struct Wanted<'p> {
     base: usize,
     /// Index of the first route of the group that is searched.
     first: u16,
+    /// Segments of the whole path in front of `path`.
+    depth: u8,
 }
 
 impl<'p> Wanted<'p> {
     #[inline(always)]
     pub(crate) fn new(method: Method, path: &'p [u8]) -> Self {
-        Self { method, path, key: Key::new(path), base: 0, first: 0 }
+        Self { method, path, key: Key::new(path), base: 0, first: 0, depth: 0 }
     }
 }
 
@@ -64,8 +70,10 @@ pub struct Hit {
 }
 
 impl Hit {
-    /// Takes a route whose pattern matches, if it has the method and is more specific than what was found.
-    fn take(&mut self, wanted: &Wanted<'_>, method: Method, rank: u64, index: u16) {
+    /// Takes a route whose pattern matches, if it has the method and is more specific than what was found: with the
+    /// prefixes of its groups, so that routes of different groups compare as if there were none.
+    fn take(&mut self, wanted: &Wanted<'_>, method: Method, pattern: &Pattern, index: u16) {
+        let rank = pattern.rank_below(wanted.depth);
         self.found.allow |= method.bit();
         let same = wanted.method == method;
         let suits = same || wanted.method == Method::Head && method == Method::Get;
@@ -119,14 +127,101 @@ impl<'c, S> Call<'c, S> {
     /// What came of it, for those who watch.
     fn outcome<B>(&self, reply: &Reply<B>) -> Outcome<'c> {
         Outcome {
-            method: self.head.method,
+            method: Some(self.head.method),
             target: self.head.target(),
             status: reply.status,
             length: reply.length,
+            duration: Some(Duration::ZERO),
+            complete: true,
             peer: self.connected.peer.unpack(),
             token: self.connected.token,
         }
     }
+}
+
+/// A route or a fallback as the checks at the start see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Entry<'e> {
+    /// `None` for a fallback.
+    method: Option<Method>,
+    prefix: &'e Prefix,
+    pattern: &'static str,
+}
+
+impl Entry<'_> {
+    pub(crate) const fn new<'e>(
+        method: Option<Method>,
+        prefix: &'e Prefix,
+        pattern: &'static str,
+    ) -> Entry<'e> {
+        Entry { method, prefix, pattern }
+    }
+
+    /// Whether both answer the same requests, so that only their order could decide between them. Names of parameters
+    /// make no difference.
+    fn is_equivalent(&self, other: &Entry<'_>) -> bool {
+        if self.method != other.method {
+            return false;
+        }
+        if self.method.is_none() {
+            return self.prefix.as_str() == other.prefix.as_str();
+        }
+        let (here, there) = (self.patterns(), other.patterns());
+        here.into_iter().flatten().any(|here| {
+            there.into_iter().flatten().any(|there| {
+                path::is_equivalent([self.prefix.as_str(), here], [other.prefix.as_str(), there])
+            })
+        })
+    }
+
+    /// What follows the prefix: of a group's `/`, also nothing.
+    fn patterns(&self) -> [Option<&'static str>; 2] {
+        let bare = self.pattern == "/" && !self.prefix.as_str().is_empty();
+        [Some(self.pattern), bare.then_some("")]
+    }
+
+    /// # Panics
+    /// If it can't be below its prefix.
+    #[track_caller]
+    fn check(&self) {
+        let Self { prefix, pattern, .. } = self;
+        let prefix = prefix.as_str();
+        if prefix.is_empty() {
+            return;
+        }
+        assert!(pattern.starts_with('/'), "{pattern:?} can't be below a prefix");
+        let most = Prefix::MAX;
+        assert!(
+            self.method.is_none() || prefix.len() + pattern.len() <= most,
+            "a pattern with its prefixes has {most} bytes at most: {pattern:?}"
+        );
+        let segments = path::segment_count(prefix) + path::segment_count(pattern);
+        let most = path::SEGMENTS_MAX;
+        assert!(segments <= most, "a pattern with its prefixes has {most} segments at most: {pattern:?}");
+    }
+}
+
+/// As a message names it.
+impl fmt::Display for Entry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = self.prefix.as_str();
+        match self.method {
+            Some(method) => write!(f, "{method} {prefix}{}", self.pattern),
+            None => write!(f, "the fallback of {}", if prefix.is_empty() { "/" } else { prefix }),
+        }
+    }
+}
+
+/// Refuses routes below `prefix` that `others` have already.
+///
+/// # Panics
+/// If there are such, or one can't be below the prefix: a mistake of the program, found when it starts.
+#[track_caller]
+pub(crate) fn check<S: State>(others: &impl Routes<S>, entry: &Entry<'_>) {
+    entry.check();
+    others.each(&Prefix::EMPTY, &mut |other| {
+        assert!(!entry.is_equivalent(other), "{entry} has a route already: {other}");
+    });
 }
 
 /// A chain of routes. Made by the methods of [`Http`](crate::Http) alone.
@@ -147,12 +242,9 @@ pub trait Routes<S: State> {
     #[doc(hidden)]
     fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit);
 
+    /// Calls `see` with each route and fallback of the chain, which is below `prefix`.
     #[doc(hidden)]
-    fn has(&self, method: Method, pattern: &str) -> bool;
-
-    /// The first route below `base` that is `taken` by others.
-    #[doc(hidden)]
-    fn twin(&self, base: Whole, taken: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)>;
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>));
 
     #[doc(hidden)]
     fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Self::Body>;
@@ -163,7 +255,44 @@ pub trait Routes<S: State> {
         body: &mut Self::Body,
         message: Option<S::Message>,
         io: &mut Transfer<'_, S>,
-    ) -> (Flow, (Method, &'static str));
+    ) -> Flow;
+
+    /// Whether there is middleware or a log anywhere, so that outcomes have to be [reported](Self::report).
+    #[doc(hidden)]
+    const WATCHED: bool;
+
+    /// Adds the pattern of the route whose exchange it is.
+    #[doc(hidden)]
+    fn pattern(&self, body: &Self::Body, to: &mut Prefix);
+
+    /// Reports what came of a request to the middleware and the logs around its route; without an exchange, to those
+    /// around the server.
+    #[doc(hidden)]
+    fn report<'o>(
+        &mut self,
+        body: Option<&'o mut Self::Body>,
+        news: News,
+        outcome: &mut Outcome<'o>,
+        scene: &mut Scene<'_, S>,
+    );
+}
+
+/// Where a report is made.
+#[derive(Debug)]
+pub struct Scene<'c, S> {
+    pub(crate) state: &'c mut S,
+    pub(crate) now: Instant,
+}
+
+/// What a report is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The status is known.
+    Answered,
+    /// The request has ended, after that was reported.
+    Ended,
+    /// Both at once.
+    Both,
 }
 
 /// The end of a chain: what no route answers.
@@ -181,13 +310,7 @@ impl<S: State> Routes<S> for End {
 
     fn find(&self, _: &Wanted<'_>, _: &mut Hit) {}
 
-    fn has(&self, _: Method, _: &str) -> bool {
-        false
-    }
-
-    fn twin(&self, _: Whole, _: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)> {
-        None
-    }
+    fn each(&self, _: &Prefix, _: &mut dyn FnMut(&Entry<'_>)) {}
 
     #[inline(always)]
     fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Infallible> {
@@ -195,13 +318,23 @@ impl<S: State> Routes<S> for End {
         no_route(head, found.allow, output, desk, hooks, plan)
     }
 
-    fn advance(
-        &mut self,
-        body: &mut Infallible,
-        _: Option<S::Message>,
-        _: &mut Transfer<'_, S>,
-    ) -> (Flow, (Method, &'static str)) {
+    fn advance(&mut self, body: &mut Infallible, _: Option<S::Message>, _: &mut Transfer<'_, S>) -> Flow {
         match *body {}
+    }
+
+    const WATCHED: bool = false;
+
+    fn pattern(&self, body: &Infallible, _: &mut Prefix) {
+        match *body {}
+    }
+
+    fn report<'o>(
+        &mut self,
+        _: Option<&'o mut Infallible>,
+        _: News,
+        _: &mut Outcome<'o>,
+        _: &mut Scene<'_, S>,
+    ) {
     }
 }
 
@@ -278,23 +411,14 @@ where
 
     fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
         if self.pattern.matches(wanted.path, &wanted.key) {
-            hit.take(wanted, self.method, self.pattern.rank, R::COUNT);
+            hit.take(wanted, self.method, &self.pattern, R::COUNT);
         }
         self.next.find(wanted, hit);
     }
 
-    fn has(&self, method: Method, pattern: &str) -> bool {
-        (self.method == method && self.pattern.text == pattern) || self.next.has(method, pattern)
-    }
-
-    fn twin(&self, base: Whole, taken: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)> {
-        let whole = base.with(self.pattern.text);
-        // the group's "/" is its prefix as well
-        if taken(self.method, whole.as_str()) || self.pattern.text == "/" && taken(self.method, base.as_str())
-        {
-            return Some((self.method, whole));
-        }
-        self.next.twin(base, taken)
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>)) {
+        see(&Entry { method: Some(self.method), prefix, pattern: self.pattern.text });
+        self.next.each(prefix, see);
     }
 
     #[inline(always)]
@@ -311,10 +435,35 @@ where
         body: &mut Self::Body,
         message: Option<S::Message>,
         io: &mut Transfer<'_, S>,
-    ) -> (Flow, (Method, &'static str)) {
+    ) -> Flow {
         match body {
-            Either::Left(exchange) => (drive(exchange, message, io), (self.method, self.pattern.text)),
+            Either::Left(exchange) => drive(exchange, message, io),
             Either::Right(body) => self.next.advance(body, message, io),
+        }
+    }
+
+    const WATCHED: bool = R::WATCHED;
+
+    fn pattern(&self, body: &Self::Body, to: &mut Prefix) {
+        match body {
+            Either::Left(_) => to.push(self.pattern.text),
+            Either::Right(body) => self.next.pattern(body, to),
+        }
+    }
+
+    fn report<'o>(
+        &mut self,
+        body: Option<&'o mut Self::Body>,
+        news: News,
+        outcome: &mut Outcome<'o>,
+        scene: &mut Scene<'_, S>,
+    ) {
+        match body {
+            Some(Either::Left(_)) => {
+                outcome.method = outcome.method.or(Some(self.method));
+            }
+            Some(Either::Right(body)) => self.next.report(Some(body), news, outcome, scene),
+            None => self.next.report(None, news, outcome, scene),
         }
     }
 }
@@ -376,12 +525,9 @@ where
         }
     }
 
-    fn has(&self, method: Method, pattern: &str) -> bool {
-        self.next.has(method, pattern)
-    }
-
-    fn twin(&self, base: Whole, taken: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)> {
-        self.next.twin(base, taken)
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>)) {
+        see(&Entry { method: None, prefix, pattern: "/{*path}" });
+        self.next.each(prefix, see);
     }
 
     #[inline(always)]
@@ -398,10 +544,33 @@ where
         body: &mut Self::Body,
         message: Option<S::Message>,
         io: &mut Transfer<'_, S>,
-    ) -> (Flow, (Method, &'static str)) {
+    ) -> Flow {
         match body {
-            Either::Left(exchange) => (drive(exchange, message, io), (Method::Get, "fallback")),
+            Either::Left(exchange) => drive(exchange, message, io),
             Either::Right(body) => self.next.advance(body, message, io),
+        }
+    }
+
+    const WATCHED: bool = R::WATCHED;
+
+    fn pattern(&self, body: &Self::Body, to: &mut Prefix) {
+        match body {
+            Either::Left(_) => to.push("/{*path}"),
+            Either::Right(body) => self.next.pattern(body, to),
+        }
+    }
+
+    fn report<'o>(
+        &mut self,
+        body: Option<&'o mut Self::Body>,
+        news: News,
+        outcome: &mut Outcome<'o>,
+        scene: &mut Scene<'_, S>,
+    ) {
+        match body {
+            Some(Either::Left(_)) => {}
+            Some(Either::Right(body)) => self.next.report(Some(body), news, outcome, scene),
+            None => self.next.report(None, news, outcome, scene),
         }
     }
 }
@@ -410,13 +579,16 @@ where
 #[derive(Clone, Copy, Debug)]
 pub struct Join<A, R> {
     prefix: &'static str,
+    /// Segments of the prefix.
+    depth: u8,
     group: A,
     next: R,
 }
 
 impl<A, R> Join<A, R> {
-    pub(crate) const fn new(prefix: &'static str, group: A, next: R) -> Self {
-        Self { prefix, group, next }
+    /// `depth` is the number of segments of `prefix`.
+    pub(crate) const fn new(prefix: &'static str, depth: u8, group: A, next: R) -> Self {
+        Self { prefix, depth, group, next }
     }
 
     /// What is wanted of the group, which has `first` routes behind it in the chain.
@@ -431,7 +603,8 @@ impl<A, R> Join<A, R> {
             Some(_) | None => return None,
         };
         let base = wanted.base + self.prefix.len();
-        Some(Wanted { method: wanted.method, path, key: Key::new(path), base, first })
+        let depth = wanted.depth + self.depth;
+        Some(Wanted { method: wanted.method, path, key: Key::new(path), base, first, depth })
     }
 }
 
@@ -457,17 +630,9 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
         }
     }
 
-    fn has(&self, method: Method, pattern: &str) -> bool {
-        let inside = match pattern.strip_prefix(self.prefix) {
-            Some("") => self.group.has(method, "/"),
-            Some(inside) => self.group.has(method, inside),
-            None => false,
-        };
-        inside || self.next.has(method, pattern)
-    }
-
-    fn twin(&self, base: Whole, taken: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)> {
-        self.group.twin(base.with(self.prefix), taken).or_else(|| self.next.twin(base, taken))
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>)) {
+        self.group.each(&prefix.with(self.prefix), see);
+        self.next.each(prefix, see);
     }
 
     #[inline(always)]
@@ -485,10 +650,36 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
         body: &mut Self::Body,
         message: Option<S::Message>,
         io: &mut Transfer<'_, S>,
-    ) -> (Flow, (Method, &'static str)) {
+    ) -> Flow {
         match body {
             Either::Left(body) => self.group.advance(body, message, io),
             Either::Right(body) => self.next.advance(body, message, io),
+        }
+    }
+
+    const WATCHED: bool = A::WATCHED || R::WATCHED;
+
+    fn pattern(&self, body: &Self::Body, to: &mut Prefix) {
+        match body {
+            Either::Left(body) => {
+                to.push(self.prefix);
+                self.group.pattern(body, to);
+            }
+            Either::Right(body) => self.next.pattern(body, to),
+        }
+    }
+
+    fn report<'o>(
+        &mut self,
+        body: Option<&'o mut Self::Body>,
+        news: News,
+        outcome: &mut Outcome<'o>,
+        scene: &mut Scene<'_, S>,
+    ) {
+        match body {
+            Some(Either::Left(body)) => self.group.report(Some(body), news, outcome, scene),
+            Some(Either::Right(body)) => self.next.report(Some(body), news, outcome, scene),
+            None => self.next.report(None, news, outcome, scene),
         }
     }
 }
@@ -519,12 +710,8 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
         self.inner.find(wanted, hit);
     }
 
-    fn has(&self, method: Method, pattern: &str) -> bool {
-        self.inner.has(method, pattern)
-    }
-
-    fn twin(&self, base: Whole, taken: &dyn Fn(Method, &str) -> bool) -> Option<(Method, Whole)> {
-        self.inner.twin(base, taken)
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>)) {
+        self.inner.each(prefix, see);
     }
 
     fn call(&mut self, found: Found, mut call: Call<'_, S>) -> Reply<Self::Body> {
@@ -550,21 +737,171 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
         body: &mut Self::Body,
         message: Option<S::Message>,
         io: &mut Transfer<'_, S>,
-    ) -> (Flow, (Method, &'static str)) {
-        let deferred = *io.link.outgoing == Outgoing::Deferred;
+    ) -> Flow {
         let outer = io.tools.hooks;
-        let (flow, (method, pattern)) = {
-            let hook = AsHook(&self.middleware, PhantomData::<fn(S)>);
-            let hook = Hook { middleware: &hook, outer };
-            self.inner.advance(body, message, &mut io.within(&hook))
-        };
-        if let (true, Some((status, length))) = (deferred, io.link.found.answered) {
-            let Connected { peer, token, .. } = io.tools.connected;
-            let (peer, token) = (peer.unpack(), *token);
-            let outcome = Outcome { method, target: pattern.as_bytes(), status, length, peer, token };
-            self.middleware.after(io.state, &outcome);
+        let hook = AsHook(&self.middleware, PhantomData::<fn(S)>);
+        let hook = Hook { middleware: &hook, outer };
+        self.inner.advance(body, message, &mut io.within(&hook))
+    }
+
+    const WATCHED: bool = true;
+
+    fn pattern(&self, body: &Self::Body, to: &mut Prefix) {
+        self.inner.pattern(body, to);
+    }
+
+    fn report<'o>(
+        &mut self,
+        body: Option<&'o mut Self::Body>,
+        news: News,
+        outcome: &mut Outcome<'o>,
+        scene: &mut Scene<'_, S>,
+    ) {
+        self.inner.report(body, news, outcome, scene);
+        if news != News::Ended {
+            self.middleware.after(scene.state, outcome);
         }
-        (flow, (method, pattern))
+    }
+}
+
+/// A chain with a log around it.
+#[derive(Clone, Copy, Debug)]
+pub struct Logged<L, R> {
+    log: L,
+    inner: R,
+}
+
+impl<L, R> Logged<L, R> {
+    pub(crate) const fn new(log: L, inner: R) -> Self {
+        Self { log, inner }
+    }
+}
+
+/// An exchange, and what is logged of its request in the end.
+#[derive(Clone, Copy, Debug)]
+pub struct Traced<B> {
+    exchange: B,
+    record: Record,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Record {
+    target: [u8; Outcome::TARGET_MAX],
+    target_length: u8,
+    method: Method,
+    /// `None` until the request is answered.
+    status: Option<Status>,
+    /// Bytes of the body that were written.
+    written: Count,
+    /// When the head had come, as the low half of its milliseconds.
+    began: [u8; 4],
+}
+
+impl Record {
+    fn new(head: &Head<'_>, status: Option<Status>, now: Instant) -> Self {
+        let mut target = [0; Outcome::TARGET_MAX];
+        let mut target_length = 0;
+        for (place, byte) in target.iter_mut().zip(head.target()) {
+            *place = *byte;
+            target_length += 1;
+        }
+        let (method, written, began) = (head.method, Count::new(0), low_half(now).to_le_bytes());
+        Self { target, target_length, method, status, written, began }
+    }
+
+    fn target(&self) -> &[u8] {
+        self.target.get(..usize::from(self.target_length)).unwrap_or(&[])
+    }
+
+    fn duration(&self, now: Instant) -> Duration {
+        Duration::from_millis(low_half(now).wrapping_sub(u32::from_le_bytes(self.began)).into())
+    }
+}
+
+/// Spans of up to 49 days are the difference of two of these.
+#[expect(clippy::cast_possible_truncation, reason = "that is what it is for")]
+const fn low_half(time: Instant) -> u32 {
+    time.as_millis() as u32
+}
+
+impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
+    type Body = Traced<R::Body>;
+    const COUNT: u16 = R::COUNT;
+
+    #[inline(always)]
+    fn find_exact(&self, wanted: &Wanted<'_>) -> Found {
+        self.inner.find_exact(wanted)
+    }
+
+    fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
+        self.inner.find(wanted, hit);
+    }
+
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>)) {
+        self.inner.each(prefix, see);
+    }
+
+    fn call(&mut self, found: Found, mut call: Call<'_, S>) -> Reply<Self::Body> {
+        let reply = self.inner.call(found, call.reborrow());
+        if reply.exchange.is_none() {
+            let outcome = call.outcome(&reply);
+            self.log.ended(call.state, &outcome);
+        }
+        let Reply { status, outgoing, .. } = reply;
+        let status = (outgoing != Outgoing::Deferred).then_some(status);
+        let Call { head, connected, .. } = call;
+        reply.map(|exchange| Traced { exchange, record: Record::new(head, status, connected.now) })
+    }
+
+    fn advance(
+        &mut self,
+        body: &mut Self::Body,
+        message: Option<S::Message>,
+        io: &mut Transfer<'_, S>,
+    ) -> Flow {
+        let before = io.link.found.written;
+        let flow = self.inner.advance(&mut body.exchange, message, io);
+        let written = body.record.written.get() + (io.link.found.written - before);
+        body.record.written = Count::new(written);
+        flow
+    }
+
+    const WATCHED: bool = true;
+
+    fn pattern(&self, body: &Self::Body, to: &mut Prefix) {
+        self.inner.pattern(&body.exchange, to);
+    }
+
+    fn report<'o>(
+        &mut self,
+        body: Option<&'o mut Self::Body>,
+        news: News,
+        outcome: &mut Outcome<'o>,
+        scene: &mut Scene<'_, S>,
+    ) {
+        let Some(Traced { exchange, record }) = body else {
+            self.inner.report(None, news, outcome, scene);
+            if news != News::Answered {
+                self.log.ended(scene.state, outcome);
+            }
+            return;
+        };
+        if news != News::Ended {
+            record.status = Some(outcome.status);
+            record.written = Count::new(outcome.length.unwrap_or(0));
+        }
+        let record = &*record;
+        outcome.method = Some(record.method);
+        outcome.target = record.target();
+        outcome.duration = Some(record.duration(scene.now));
+        if news == News::Ended {
+            outcome.status = record.status.unwrap_or(outcome.status);
+            outcome.length = Some(record.written.get());
+        }
+        self.inner.report(Some(exchange), news, outcome, scene);
+        if news != News::Answered {
+            self.log.ended(scene.state, outcome);
+        }
     }
 }
 

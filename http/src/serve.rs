@@ -2,20 +2,26 @@
 
 use core::time::Duration;
 
-use lightcone_core::{Address, Context, Full, Handler, Input, Instant, Origin, Output, Socket, Stream};
+use lightcone_core::{
+    Address, CloseReason, Context, Full, Handler, Input, Instant, Origin, Output, Socket, Stream,
+};
 
-use crate::connection::{Busy, Connection, Flags, Incoming, Phase, Timer};
+use crate::connection::{Busy, Connection, Flags, Incoming, Kept, Later, Phase, Timer};
+use crate::envelope::{Envelope, RequestId};
 use crate::exchange::Flow;
 use crate::http::{Http, Parts};
+use crate::method::Method;
+use crate::middleware::Outcome;
 use crate::parse::chunked::{Count, Decoder};
 use crate::parse::framing::Body;
 use crate::parse::head::{Head, Parse};
-use crate::parse::scan::{self, Plain, Progress, Start};
+use crate::parse::scan::{self, Blank, Plain, Progress, Start};
+use crate::path::Prefix;
 use crate::plan::Plan;
 use crate::request::{Connected, State};
 use crate::respond::draft::{Draft, Outgoing};
 use crate::respond::response::Reply;
-use crate::route::{Call, Found, Routes, Wanted, search};
+use crate::route::{Call, Found, News, Routes, Scene, Wanted, search};
 use crate::stats::Tally;
 use crate::status::Status;
 use crate::transfer::{self, Link, ROOM_MIN, Tools, Transfer, room_for_answer};
@@ -36,11 +42,13 @@ enum Step {
     Close,
     /// The same, with a peer that may be sending.
     Linger,
+    /// Breaks the connection off.
+    Abort,
 }
 
 impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     type Data = Connection<R::Body>;
-    type Message = S::Message;
+    type Message = Envelope<S::Message>;
 
     /// Nothing waits for it: what goes on, goes on when there is room.
     fn wants_sent(&self) -> bool {
@@ -54,7 +62,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     /// # Panics
     /// If a socket may queue so little that requests would wait for room for ever: found with the first connection
     /// instead of the first peer that is slow.
-    fn open(&mut self, socket: &mut Socket<'_, Self::Data>, _: &mut Context<'_, S::Message>) {
+    fn open(&mut self, socket: &mut Socket<'_, Self::Data>, _: &mut Context<'_, Self::Message>) {
         let (_, output) = socket.stream.split();
         let bound = output.bound(); // 0 if the peer has gone already
         assert!(
@@ -64,44 +72,50 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     }
 
     #[inline(never)]
-    fn receive(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, S::Message>) {
+    fn receive(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         self.serve(socket, cx, None);
     }
 
-    fn writable(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, S::Message>) {
+    fn writable(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         self.receive(socket, cx);
     }
 
     /// Answers what has come, then closes.
-    fn peer_closed(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, S::Message>) {
+    fn peer_closed(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         self.receive(socket, cx);
     }
 
-    fn timeout(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, S::Message>) {
-        let flags = socket.data.0.flags();
-        let timer = flags.timer();
-        flags.set_timer(Timer::None);
-        let late = match &socket.data.0 {
+    fn timeout(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
+        let Socket { stream, data } = socket;
+        let status = match &mut data.0 {
             // A head that waits for room may have come whole.
-            Phase::Head { .. } => timer == Timer::Own && !socket.stream.owes_writable(),
-            Phase::Busy(busy) => timer == Timer::Body && waits_for_peer(busy, &socket.stream),
-        };
-        if !late {
-            // The deadline was not the peer's fault, or means nothing any more.
-            return self.receive(socket, cx);
-        }
-        match &socket.data.0 {
-            Phase::Busy(busy) if busy.outgoing != Outgoing::Deferred => {
-                // It is too late to tell the peer.
-                self.parts.count(Status::REQUEST_TIMEOUT);
-                socket.stream.linger();
+            Phase::Head { flags, .. } => {
+                let late = flags.timer() == Timer::Own && !stream.owes_writable();
+                flags.retire_timer();
+                late.then_some(Status::REQUEST_TIMEOUT)
             }
-            Phase::Head { .. } | Phase::Busy(_) => self.refuse_now(socket, cx, Status::REQUEST_TIMEOUT),
+            Phase::Busy(busy) => match busy.flags.timer() {
+                Timer::Limit if busy.incoming == Incoming::Ended => Some(Status::SERVICE_UNAVAILABLE),
+                Timer::Limit if waits_for_peer(busy, stream) => Some(Status::REQUEST_TIMEOUT),
+                timer @ (Timer::None | Timer::Own | Timer::Limit | Timer::Stale) => {
+                    let mut times = busy.times(None, stream.now());
+                    if timer == Timer::Limit {
+                        times.limit = None; // it was not the peer's fault: it gets as much again
+                    }
+                    let deadline = busy.set_times(times, stream.now());
+                    stream.set_deadline(deadline);
+                    None
+                }
+            },
+        };
+        match status {
+            Some(status) => self.refuse_now(socket, cx, status),
+            None => self.receive(socket, cx),
         }
     }
 
     /// Closes if no request has begun; else with the response.
-    fn shutdown(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, S::Message>) {
+    fn shutdown(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         socket.data.0.flags().set_shutdown();
         let idle = match &socket.data.0 {
             Phase::Head { progress, .. } => !progress.begun() && socket.stream.bytes().is_empty(),
@@ -117,11 +131,32 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     fn message(
         &mut self,
         socket: &mut Socket<'_, Self::Data>,
-        message: S::Message,
-        cx: &mut Context<'_, S::Message>,
+        message: Self::Message,
+        cx: &mut Context<'_, Self::Message>,
     ) {
-        if matches!(&socket.data.0, Phase::Busy(Busy { exchange: Some(_), .. })) {
+        if let Phase::Busy(Busy { exchange: Some(_), number, .. }) = &socket.data.0
+            && let Some(message) = message.open(RequestId::new(socket.stream.token(), *number))
+        {
             self.serve(socket, cx, Some(message));
+        }
+    }
+
+    /// A request that is not over by now is never answered whole.
+    fn close(
+        &mut self,
+        socket: &mut Socket<'_, Self::Data>,
+        _: CloseReason,
+        _: &mut Context<'_, Self::Message>,
+    ) {
+        let Phase::Busy(busy) = &mut socket.data.0 else { return };
+        if let Some(mut exchange) = busy.exchange.take() {
+            let news = if busy.outgoing == Kept::Deferred { News::Both } else { News::Ended };
+            let mut turn = Turn::new(&socket.stream);
+            self.report(Some(&mut exchange), news, Answer::ABORTED, &mut turn);
+            self.count(&turn.tally, 0);
+            if busy.outgoing == Kept::Raw {
+                socket.stream.abort(); // else the answer would look whole
+            }
         }
     }
 }
@@ -136,23 +171,15 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     fn serve(
         &mut self,
         socket: &mut Socket<'_, Connection<R::Body>>,
-        cx: &Context<'_, S::Message>,
+        cx: &Context<'_, Envelope<S::Message>>,
         message: Option<S::Message>,
     ) {
         self.parts.desk.fixed.refresh(cx.unix_time());
         let Socket { stream, data } = socket;
         let phase = &mut data.0;
-        let connected = Connected { token: stream.token(), peer: stream.packed_peer(), now: stream.now() };
-        let (capacity, peer_closed) = (stream.capacity(), stream.peer_closed());
+        let mut turn = Turn::new(stream);
+        let peer_closed = turn.peer_closed;
         let (mut input, mut output) = stream.split();
-        let mut turn = Turn {
-            connected: &connected,
-            capacity,
-            peer_closed,
-            enough: 0,
-            wake: None,
-            tally: Tally::default(),
-        };
         let queued = output.queued();
         let mut message = message;
         let step = loop {
@@ -164,28 +191,30 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 break step;
             }
         };
-        if let Some(stats) = self.parts.stats {
-            stats.add(&turn.tally, output.queued().wrapping_sub(queued));
-        }
-        if (step != Step::Wait || peer_closed) && ends(step, phase, stream) {
+        self.count(&turn.tally, output.queued().wrapping_sub(queued));
+        if (step != Step::Wait || peer_closed) && rests(step, phase, stream) {
             return;
         }
-        self.parts.keep_time(phase, stream, turn.wake);
+        self.parts.keep_time(phase, stream, &turn);
     }
 
     /// Answers the requests that have come whole.
+    #[expect(
+        clippy::excessive_nesting,
+        reason = "what is rare is left in place, so that `rest` stays in registers"
+    )]
     #[inline(always)]
     fn heads(
         &mut self,
         phase: &mut Phase<R::Body>,
         input: &mut Input<'_>,
         output: &mut Output<'_>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn,
     ) -> Step {
         let bytes = input.bytes();
         let mut rest = bytes;
         let step = loop {
-            let Phase::Head { progress, flags } = phase else { break Step::Again };
+            let Phase::Head { progress, flags, .. } = phase else { break Step::Again };
             if rest.is_empty() {
                 break flags.idle();
             }
@@ -194,7 +223,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             }
             let Parts { limits, last_host, .. } = &self.parts;
             let plain =
-                if progress.begun() { Err(Start::default()) } else { scan::plain(rest, limits, last_host) };
+                if progress.pending() { Err(Start::default()) } else { scan::plain(rest, limits, last_host) };
             let (head, behind);
             match plain {
                 Ok(Plain { path, target_end, bytes, behind: others }) => {
@@ -203,8 +232,12 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 Err(start) => {
                     head = match self.parts.rarer_head(start, progress, flags, rest, turn.capacity) {
                         Ok(found) => found,
-                        Err(None) => break Step::Wait,
-                        Err(Some(status)) => break self.parts.turn_away(rest, output, turn, status),
+                        Err(Stop::Blank) => {
+                            rest = rest.get(2..).unwrap_or(&[]);
+                            continue;
+                        }
+                        Err(Stop::Wait) => break Step::Wait,
+                        Err(Stop::Refuse(status)) => break self.turn_away(rest, output, turn, status),
                     };
                     behind = rest.get(head.size()..).unwrap_or(&[]);
                 }
@@ -212,7 +245,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             let flags = *flags;
             match self.request(phase, flags, &head, output, turn) {
                 Ok(()) => rest = behind,
-                Err(status) => break self.parts.turn_away(rest, output, turn, status),
+                Err(status) => break self.turn_away(rest, output, turn, status),
             }
         };
         let used = bytes.len() - rest.len();
@@ -229,7 +262,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         flags: Flags,
         head: &Head<'_>,
         output: &mut Output<'_>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn,
     ) -> Result<(), Status> {
         let incoming = match head.framing.body {
             Body::None => Incoming::Ended,
@@ -240,7 +273,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let wanted = Wanted::new(head.method, head.path);
         let Parts { state, desk, .. } = &mut self.parts;
         desk.added.clear();
-        let call = Call { head, connected: turn.connected, state, output, desk, hooks: None, plan };
+        let call = Call { head, connected: &turn.connected, state, output, desk, hooks: None, plan };
         let found = match self.routes.find_exact(&wanted) {
             Found { index: Found::MISS, .. } => search(&self.routes, head.method, head.path),
             found @ Found { .. } => found,
@@ -281,7 +314,9 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         }
         flags.set_plan(plan.with(Plan::EXPECTS, false));
         flags.set_asked_to_close(asked_to_close);
-        *phase = Phase::Busy(Busy { incoming, outgoing, exchange, flags, step: 0 });
+        let number = phase.number().wrapping_add(1);
+        let later = Later::NONE;
+        *phase = Phase::Busy(Busy { incoming, outgoing: outgoing.into(), exchange, flags, later, number });
     }
 
     /// Goes on with a request whose head was read.
@@ -291,61 +326,146 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         phase: &mut Phase<R::Body>,
         input: &mut Input<'_>,
         output: &mut Output<'_>,
-        turn: &mut Turn<'_>,
+        turn: &mut Turn,
         message: Option<S::Message>,
     ) -> Step {
         let Phase::Busy(busy) = phase else { return Step::Again };
         // A message is not put off: it would be lost.
-        if busy.outgoing == Outgoing::Deferred && message.is_none() && !turn.has_room(output) {
+        if busy.outgoing == Kept::Deferred && message.is_none() && !turn.has_room(output) {
             return Step::Room;
         }
+        let mut outgoing = Outgoing::from(busy.outgoing);
         let (mut at, mut found, mut plan) = (0, transfer::Found::default(), busy.flags.plan());
         if busy.flags.shutdown() {
             plan.close();
         }
         let (mut flow, mut whole) = (Flow::More, true);
-        let starved;
+        let (starved, mut done);
+        let (before, step) = (busy.incoming.steps(self.parts.limits.body_step), self.parts.limits.body_step);
         {
             let Parts { state, limits, desk, .. } = &mut self.parts;
             let link = Link {
                 bytes: input.bytes(),
                 at: &mut at,
                 incoming: &mut busy.incoming,
-                outgoing: &mut busy.outgoing,
+                outgoing: &mut outgoing,
                 plan: &mut plan,
                 found: &mut found,
+                number: busy.number,
             };
-            let tools = Tools { limits, desk, connected: turn.connected, hooks: None };
+            let tools = Tools { limits, desk, connected: &turn.connected, hooks: None };
             let mut io = Transfer { state, output: output.reborrow(), link, tools };
             io.link.decode(io.tools.limits);
             if let Some(exchange) = &mut busy.exchange {
-                (flow, _) = self.routes.advance(exchange, message, &mut io);
+                flow = self.routes.advance(exchange, message, &mut io);
             }
-            if busy.exchange.is_none() || flow == Flow::Done {
-                busy.exchange = None;
+            done = busy.exchange.take_if(|_| flow == Flow::Done);
+            if busy.exchange.is_none() {
                 whole = io.finish();
                 io.drop_body();
             }
             starved = io.body().is_empty() && !io.ended();
         }
+        busy.outgoing = outgoing.into();
         turn.tally.bytes_in += at;
         turn.wake = found.wake;
         input.consume(at);
         busy.flags.set_plan(plan);
-        if at > 0 {
-            busy.count(at, self.parts.limits.body_step);
+        turn.renews = busy.incoming == Incoming::Ended && before > 0 || busy.incoming.steps(step) < before;
+        let complete = whole && !found.mute;
+        if let Some((status, length)) = found.answered {
+            let exchange = done.as_mut().or(busy.exchange.as_mut());
+            self.report(exchange, News::Answered, Answer { status, length, complete }, turn);
+        }
+        if let Some(exchange) = &mut done {
+            self.report(Some(exchange), News::Ended, Answer { complete, ..Answer::ABORTED }, turn);
         }
         match found.fault {
-            Some(status) => self.parts.broken(busy.outgoing, plan, output, turn, status),
-            None if found.mute || !whole => Step::Linger,
-            None if busy.exchange.is_none() && busy.outgoing == Outgoing::Whole => {
+            Some(status) => self.broken(busy, plan, output, turn, status),
+            None if !complete => self.cut(busy, turn),
+            None if busy.exchange.is_none() && busy.outgoing == Kept::Whole => {
                 finished(phase, turn.peer_closed)
             }
             // The rest of the body will never come.
-            None if starved && turn.peer_closed => {
-                self.parts.broken(busy.outgoing, plan, output, turn, Status::BAD_REQUEST)
-            }
+            None if starved && turn.peer_closed => self.broken(busy, plan, output, turn, Status::BAD_REQUEST),
             None => Step::Wait,
+        }
+    }
+
+    /// The body of a request can't be read on: refuses it, unless the answer has begun.
+    #[cold]
+    #[inline(never)]
+    fn broken(
+        &mut self,
+        busy: &mut Busy<R::Body>,
+        plan: Plan,
+        output: &mut Output<'_>,
+        turn: &mut Turn,
+        status: Status,
+    ) -> Step {
+        turn.tally.refusal = Some(status);
+        if busy.outgoing != Kept::Deferred {
+            return self.cut(busy, turn); // all that the peer can be told is that it ends here
+        }
+        let answer = self.parts.refuse(plan, output, status);
+        if let Some(mut exchange) = busy.exchange.take() {
+            self.report(Some(&mut exchange), News::Both, answer, turn);
+        }
+        Step::Linger
+    }
+
+    /// The connection ends, whatever is missing of an answer.
+    #[cold]
+    #[inline(never)]
+    fn cut(&mut self, busy: &mut Busy<R::Body>, turn: &mut Turn) -> Step {
+        if let Some(mut exchange) = busy.exchange.take() {
+            self.report(Some(&mut exchange), News::Ended, Answer::ABORTED, turn);
+        }
+        // An answer that the end of the connection delimits would look whole.
+        if busy.outgoing == Kept::Raw { Step::Abort } else { Step::Linger }
+    }
+
+    /// Refuses what `bytes` start with.
+    #[cold]
+    #[inline(never)]
+    fn turn_away(&mut self, bytes: &[u8], output: &mut Output<'_>, turn: &mut Turn, status: Status) -> Step {
+        turn.tally.refusal = Some(status);
+        let answer = self.parts.refuse(refusal(bytes), output, status);
+        if R::WATCHED {
+            let (method, target) = glimpse(bytes, self.parts.limits.target);
+            let outcome = &mut turn.outcome(answer, method, target);
+            let scene = &mut Scene { state: &mut self.parts.state, now: turn.connected.now };
+            self.routes.report(None, News::Both, outcome, scene);
+        }
+        Step::Linger
+    }
+
+    /// Counts and reports what came of a request that was not answered at once: all ends of one come by here.
+    #[inline(never)]
+    fn report(&mut self, exchange: Option<&mut R::Body>, news: News, answer: Answer, turn: &mut Turn) {
+        let status = answer.status;
+        if news != News::Ended && status.code() >= 400 && status != Status::CLIENT_CLOSED_REQUEST {
+            turn.tally.failures += 1;
+        }
+        if news != News::Answered && !answer.complete {
+            turn.tally.aborted += 1;
+        }
+        if !R::WATCHED {
+            return;
+        }
+        let Some(exchange) = exchange else { return };
+        let mut pattern = Prefix::EMPTY;
+        self.routes.pattern(exchange, &mut pattern);
+        let outcome = &mut turn.outcome(answer, None, pattern.as_str().as_bytes());
+        let scene = &mut Scene { state: &mut self.parts.state, now: turn.connected.now };
+        self.routes.report(Some(exchange), news, outcome, scene);
+    }
+
+    /// Adds to the program's counters what was done in one callback, which wrote so many bytes.
+    #[inline(always)]
+    fn count(&self, tally: &Tally, bytes_out: usize) {
+        if let Some(stats) = self.parts.stats {
+            stats.add(tally, bytes_out);
         }
     }
 
@@ -354,23 +474,36 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     fn refuse_now(
         &mut self,
         socket: &mut Socket<'_, Connection<R::Body>>,
-        cx: &Context<'_, S::Message>,
+        cx: &Context<'_, Envelope<S::Message>>,
         status: Status,
     ) {
         self.parts.desk.fixed.refresh(cx.unix_time());
-        let (input, mut output) = socket.stream.split();
-        let plan = match &socket.data.0 {
-            Phase::Head { .. } => refusal(input.bytes()),
-            Phase::Busy(busy) => busy.flags.plan(),
-        };
-        let mut tally = Tally::default();
+        let Socket { stream, data } = socket;
+        let mut turn = Turn::new(stream);
+        let (input, mut output) = stream.split();
         let queued = output.queued();
-        self.parts.refuse(plan, &mut output, &mut tally, status);
-        if let Some(stats) = self.parts.stats {
-            stats.add(&tally, output.queued() - queued);
-        }
-        socket.stream.linger();
+        let step = match &mut data.0 {
+            Phase::Head { .. } => self.turn_away(input.bytes(), &mut output, &mut turn, status),
+            Phase::Busy(busy) => {
+                let plan = busy.flags.plan();
+                self.broken(busy, plan, &mut output, &mut turn, status)
+            }
+        };
+        self.count(&turn.tally, output.queued() - queued);
+        ends(step, &data.0, stream);
     }
+}
+
+/// The method and the target of what is no request, or not yet: as far as they can be made out.
+#[cold]
+fn glimpse(bytes: &[u8], target_max: usize) -> (Option<Method>, &[u8]) {
+    let word = |bytes: &[u8], most: usize| {
+        bytes.iter().take(most).take_while(|byte| byte.is_ascii_graphic()).count()
+    };
+    let method_end = word(bytes, Method::LENGTH_MAX);
+    let (method, rest) = bytes.split_at_checked(method_end).unwrap_or((bytes, &[]));
+    let target = rest.strip_prefix(b" ").unwrap_or(&[]);
+    (Method::from_bytes(method), target.get(..word(target, target_max)).unwrap_or(&[]))
 }
 
 /// How to answer what is no request, or none that is answered otherwise. A client that has said `HEAD` takes what
@@ -395,11 +528,26 @@ impl Flags {
     }
 }
 
-/// Ends the connection if it is over; tells whether.
+/// Whether no deadline has to be set: since the connection ends, which is begun here, or since a request waits for room
+/// that was not looked at yet.
 #[inline(never)]
+fn rests<B>(step: Step, phase: &mut Phase<B>, stream: &mut Stream<'_>) -> bool {
+    if let (Step::Room, Phase::Head { flags, .. }) = (step, &mut *phase)
+        && flags.timer() != Timer::Own
+    {
+        flags.set_timer(Timer::Stale);
+        stream.set_active(true);
+        return true;
+    }
+    ends(step, phase, stream)
+}
+
+/// Ends the connection if it is over; tells whether.
+#[cold]
 fn ends<B>(step: Step, phase: &Phase<B>, stream: &mut Stream<'_>) -> bool {
     match step {
         Step::Linger => stream.linger(),
+        Step::Abort => stream.abort(),
         Step::Close => stream.close(),
         Step::Wait if stream.peer_closed() && matches!(phase, Phase::Head { .. }) => stream.close(),
         Step::Wait | Step::Again | Step::Room => return false,
@@ -420,7 +568,7 @@ fn finished<B>(phase: &mut Phase<B>, peer_closed: bool) -> Step {
         return if peer_closed { Step::Close } else { Step::Wait };
     }
     flags.retire_timer();
-    *phase = Phase::Head { progress: Progress::default(), flags };
+    *phase = Phase::Head { progress: Progress::default(), flags, number: busy.number };
     Step::Again
 }
 
@@ -442,33 +590,11 @@ impl<S> Parts<S> {
     /// peer read the answer who is still sending.
     #[cold]
     #[inline(never)]
-    fn refuse(&mut self, mut plan: Plan, output: &mut Output<'_>, tally: &mut Tally, status: Status) -> Step {
-        tally.refusal = Some(status);
+    fn refuse(&mut self, mut plan: Plan, output: &mut Output<'_>, status: Status) -> Answer {
         plan.close();
         // Without room for it the peer reads nothing anyway.
-        let _ = self.apologise(plan, status, output);
-        Step::Linger
-    }
-
-    /// Counts a refusal that the peer is not told.
-    #[cold]
-    fn count(&self, status: Status) {
-        if let Some(stats) = self.stats {
-            stats.refused(status);
-        }
-    }
-
-    /// Refuses what `bytes` start with.
-    #[cold]
-    #[inline(never)]
-    fn turn_away(
-        &mut self,
-        bytes: &[u8],
-        output: &mut Output<'_>,
-        turn: &mut Turn<'_>,
-        status: Status,
-    ) -> Step {
-        self.refuse(refusal(bytes), output, &mut turn.tally, status)
+        let length = self.apologise(plan, status, output).ok();
+        Answer { status, length, complete: length.is_some() }
     }
 
     /// A short text in the place of an answer.
@@ -478,8 +604,7 @@ impl<S> Parts<S> {
         Draft { output, desk, hooks: None, plan, status }.by_itself(status)
     }
 
-    /// Reads a head that is not as most are, has not come whole, or is not in order. An error is the status to refuse
-    /// it with; `None`: to wait.
+    /// Reads a head that is not as most are, has not come whole, or is not in order.
     #[inline(never)]
     fn rarer_head<'a>(
         &mut self,
@@ -488,12 +613,18 @@ impl<S> Parts<S> {
         flags: &mut Flags,
         bytes: &'a [u8],
         capacity: usize,
-    ) -> Result<Head<'a>, Option<Status>> {
+    ) -> Result<Head<'a>, Stop> {
         let Self { limits, last_host, .. } = self;
-        if !progress.begun()
+        if !progress.pending()
             && let Some(head) = scan::rest(bytes, start, limits, last_host)
         {
             return Ok(head);
+        }
+        match scan::blank(progress, bytes) {
+            Blank::None => {}
+            Blank::Half => return Err(Stop::Wait),
+            Blank::One => return Err(Stop::Blank),
+            Blank::More => return Err(Stop::Refuse(Status::BAD_REQUEST)),
         }
         match scan::resume(progress, bytes, limits) {
             Parse::Complete(head) => {
@@ -501,68 +632,66 @@ impl<S> Parts<S> {
                 flags.retire_timer();
                 Ok(head)
             }
-            Parse::Partial if bytes.len() < capacity => Err(None),
-            Parse::Partial => Err(Some(scan::too_long(progress))),
-            Parse::Invalid(status) => Err(Some(status)),
+            Parse::Partial if bytes.len() < capacity => Err(Stop::Wait),
+            Parse::Partial => Err(Stop::Refuse(scan::too_long(progress))),
+            Parse::Invalid(status) => Err(Stop::Refuse(status)),
         }
-    }
-
-    /// The body of a request can't be read on.
-    #[cold]
-    #[inline(never)]
-    fn broken(
-        &mut self,
-        outgoing: Outgoing,
-        plan: Plan,
-        output: &mut Output<'_>,
-        turn: &mut Turn<'_>,
-        status: Status,
-    ) -> Step {
-        if outgoing == Outgoing::Deferred {
-            return self.refuse(plan, output, &mut turn.tally, status);
-        }
-        turn.tally.refusal = Some(status);
-        Step::Linger // a response has begun or gone out: all that the peer can be told is that it ends here
     }
 
     /// Sets the deadline that the connection should have now.
     #[inline(always)]
-    fn keep_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, wake: Option<Instant>) {
-        if let Phase::Head { progress, flags } = phase
-            && !progress.begun()
+    fn keep_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, turn: &Turn) {
+        if let Phase::Head { progress, flags, .. } = phase
+            && !progress.pending()
             && flags.timer() == Timer::None
         {
             return;
         }
-        let wanted = match phase {
-            Phase::Head { progress, .. } if progress.begun() => Timer::Own,
-            Phase::Busy(busy) if busy.incoming != Incoming::Ended => Timer::Body,
-            Phase::Busy(busy) if busy.exchange.is_some() => match (wake, busy.flags.timer()) {
-                (Some(at), _) => {
-                    busy.flags.set_timer(Timer::Own);
-                    let soonest = stream.now() + Duration::from_millis(1);
-                    return stream.set_deadline(Some(at.max(soonest)));
-                }
-                (None, Timer::Own) => return,
-                (None, _) => Timer::None,
-            },
-            Phase::Head { .. } | Phase::Busy(_) => Timer::None,
-        };
-        if phase.flags().timer() != wanted {
-            self.set_time(phase, stream, wanted);
-        }
+        self.set_time(phase, stream, turn);
     }
 
+    /// The engine's idle timeout runs between requests alone: within one, that which is waited for has its own time.
     #[inline(never)]
-    fn set_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, wanted: Timer) {
-        phase.flags().set_timer(wanted);
+    fn set_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, turn: &Turn) {
         let now = stream.now();
-        stream.set_deadline(match wanted {
-            Timer::None | Timer::Stale => None,
-            Timer::Own => Some(now + self.limits.head_time),
-            Timer::Body => Some(now + self.limits.body_time),
-        });
+        match phase {
+            Phase::Head { progress, flags, .. } => {
+                let begun = progress.begun();
+                let wanted = if begun { Timer::Own } else { Timer::None };
+                if flags.timer() != wanted {
+                    flags.set_timer(wanted);
+                    stream.set_active(begun);
+                    stream.set_deadline(begun.then_some(now + self.limits.head_time));
+                }
+            }
+            Phase::Busy(busy) => {
+                let mut times = busy.times(stream.deadline(), now);
+                if let Some(at) = turn.wake {
+                    times.wake = Some(at.max(now + Duration::from_millis(1)));
+                }
+                if times.limit.is_none() || turn.renews {
+                    times.limit = match busy.incoming {
+                        Incoming::Ended => self.limits.answer_time.map(|time| now + time),
+                        Incoming::Length(_) | Incoming::Chunked(_) => Some(now + self.limits.body_time),
+                    };
+                }
+                let deadline = busy.set_times(times, now);
+                stream.set_active(true);
+                stream.set_deadline(deadline);
+            }
+        }
     }
+}
+
+/// Why no head is read.
+#[derive(Clone, Copy, Debug)]
+enum Stop {
+    /// It has not come.
+    Wait,
+    /// An empty line is in front of it.
+    Blank,
+    /// It is refused with this status.
+    Refuse(Status),
 }
 
 /// What of a request is kept while it is answered.
@@ -573,20 +702,54 @@ struct Asked {
     asked_to_close: bool,
 }
 
+/// What is reported of an answer.
+#[derive(Clone, Copy, Debug)]
+struct Answer {
+    status: Status,
+    length: Option<u64>,
+    complete: bool,
+}
+
+impl Answer {
+    /// There is none, or not all of it.
+    const ABORTED: Self = Self { status: Status::CLIENT_CLOSED_REQUEST, length: None, complete: false };
+}
+
 /// What stays the same in one run of the loop, and what is counted.
 #[derive(Debug)]
-struct Turn<'t> {
-    connected: &'t Connected,
+struct Turn {
+    connected: Connected,
     capacity: usize,
     peer_closed: bool,
     /// With so much queued there is still room for any answer.
     enough: usize,
     /// When the exchange wants to be called again.
     wake: Option<Instant>,
+    /// Whether a body has come to its next step or its end.
+    renews: bool,
     tally: Tally,
 }
 
-impl Turn<'_> {
+impl Turn {
+    #[inline(always)]
+    fn new(stream: &Stream<'_>) -> Self {
+        Self {
+            connected: Connected { token: stream.token(), peer: stream.packed_peer(), now: stream.now() },
+            capacity: stream.capacity(),
+            peer_closed: stream.peer_closed(),
+            enough: 0,
+            wake: None,
+            renews: false,
+            tally: Tally::default(),
+        }
+    }
+
+    fn outcome<'o>(&self, answer: Answer, method: Option<Method>, target: &'o [u8]) -> Outcome<'o> {
+        let Answer { status, length, complete } = answer;
+        let Connected { token, peer, .. } = self.connected;
+        Outcome { method, target, status, length, duration: None, complete, peer: peer.unpack(), token }
+    }
+
     /// Whether there is [room for an answer](room_for_answer).
     #[inline(always)]
     fn has_room(&mut self, output: &mut Output<'_>) -> bool {

@@ -28,13 +28,14 @@ use crate::status::Status;
 pub struct Stats {
     requests: Counter,
     failures: Counter,
+    aborted: Counter,
     bytes_in: Counter,
     bytes_out: Counter,
     refusals: [Counter; REFUSALS.len()],
 }
 
 /// What the server refuses by itself.
-const REFUSALS: [Status; 9] = [
+const REFUSALS: [Status; 10] = [
     Status::BAD_REQUEST,
     Status::REQUEST_TIMEOUT,
     Status::CONTENT_TOO_LARGE,
@@ -42,6 +43,7 @@ const REFUSALS: [Status; 9] = [
     Status::EXPECTATION_FAILED,
     Status::FIELDS_TOO_LARGE,
     Status::NOT_IMPLEMENTED,
+    Status::SERVICE_UNAVAILABLE,
     Status::VERSION_NOT_SUPPORTED,
     Status::INTERNAL_SERVER_ERROR,
 ];
@@ -52,6 +54,7 @@ impl Stats {
         Self {
             requests: Counter::new(),
             failures: Counter::new(),
+            aborted: Counter::new(),
             bytes_in: Counter::new(),
             bytes_out: Counter::new(),
             refusals: [const { Counter::new() }; REFUSALS.len()],
@@ -63,9 +66,15 @@ impl Stats {
         self.requests.get()
     }
 
-    /// Of these, those that were answered with a status from 400 on.
+    /// Of these, those that were answered with a status from 400 on: at once, or later.
     pub fn failures(&self) -> usize {
         self.failures.get()
+    }
+
+    /// Of these, those that were to be answered later and whose connection ended before all of the answer was written:
+    /// closed by the peer, by a timeout or a shutdown, or since the body of the request could not be read on.
+    pub fn aborted(&self) -> usize {
+        self.aborted.get()
     }
 
     /// Bytes of requests.
@@ -93,6 +102,9 @@ impl Stats {
         if tally.failures > 0 {
             self.failures.add(tally.failures);
         }
+        if tally.aborted > 0 {
+            self.aborted.add(tally.aborted);
+        }
         if let Some(refusal) = tally.refusal {
             self.refused(refusal);
         }
@@ -119,6 +131,7 @@ impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "http_requests_total {}", self.requests())?;
         writeln!(f, "http_failures_total {}", self.failures())?;
+        writeln!(f, "http_aborted_total {}", self.aborted())?;
         writeln!(f, "http_bytes_in_total {}", self.bytes_in())?;
         writeln!(f, "http_bytes_out_total {}", self.bytes_out())?;
         for (status, count) in self.refusals() {
@@ -133,6 +146,7 @@ impl fmt::Display for Stats {
 pub(crate) struct Tally {
     pub(crate) requests: usize,
     pub(crate) failures: usize,
+    pub(crate) aborted: usize,
     pub(crate) bytes_in: usize,
     pub(crate) refusal: Option<Status>,
 }

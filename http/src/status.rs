@@ -66,6 +66,7 @@ statuses! {
     428 PRECONDITION_REQUIRED "Precondition Required"
     429 TOO_MANY_REQUESTS "Too Many Requests"
     431 FIELDS_TOO_LARGE "Request Header Fields Too Large"
+    499 CLIENT_CLOSED_REQUEST "Client Closed Request"
     500 INTERNAL_SERVER_ERROR "Internal Server Error"
     501 NOT_IMPLEMENTED "Not Implemented"
     502 BAD_GATEWAY "Bad Gateway"

@@ -5,6 +5,7 @@ use core::fmt;
 use lightcone_core::{Address, Full, Instant, Output, Token};
 
 use crate::connection::Incoming;
+use crate::envelope::RequestId;
 use crate::exchange::{Done, Flow};
 use crate::limits::Limits;
 use crate::middleware::Hook;
@@ -43,6 +44,8 @@ pub(crate) struct Link<'t> {
     pub(crate) outgoing: &'t mut Outgoing,
     pub(crate) plan: &'t mut Plan,
     pub(crate) found: &'t mut Found,
+    /// Of the request, within its connection.
+    pub(crate) number: u32,
 }
 
 /// The server's side of a transfer.
@@ -61,6 +64,8 @@ pub(crate) struct Found {
     pub(crate) fault: Option<Status>,
     /// A deferred answer was given: its status and length.
     pub(crate) answered: Option<(Status, Option<u64>)>,
+    /// Bytes of the response's body that were written.
+    pub(crate) written: u64,
     /// It could not be written, not even as a 500.
     pub(crate) mute: bool,
     /// When the exchange wants to be called.
@@ -103,7 +108,7 @@ impl<'t, S> Transfer<'t, S> {
     pub fn room(&self) -> usize {
         let room = self.output.room();
         match *self.link.outgoing {
-            Outgoing::Length(left) => usize::try_from(left.get()).map_or(room, |left| left.min(room)),
+            Outgoing::Length(left) => usize::try_from(left).map_or(room, |left| left.min(room)),
             Outgoing::Chunked => room.saturating_sub(CHUNK_ROOM),
             Outgoing::Raw => room,
             Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk | Outgoing::Failed => 0,
@@ -113,7 +118,7 @@ impl<'t, S> Transfer<'t, S> {
     /// Bytes of the response's body that are still to be written; `None` if its length was not told.
     pub fn remaining(&self) -> Option<u64> {
         match *self.link.outgoing {
-            Outgoing::Length(left) => Some(left.get()),
+            Outgoing::Length(left) => Some(left),
             Outgoing::Whole
             | Outgoing::Deferred
             | Outgoing::Chunked
@@ -128,7 +133,9 @@ impl<'t, S> Transfer<'t, S> {
     #[must_use = "what was not taken has to be written later"]
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         let Self { output, link, .. } = self;
-        write(output, link.outgoing, bytes)
+        let n = write(output, link.outgoing, bytes);
+        link.found.written += n as u64;
+        n
     }
 
     /// What `write!(io, ..)` calls: writes all of the formatted text, in one chunk if the body goes out in chunks, or
@@ -165,23 +172,26 @@ impl<'t, S> Transfer<'t, S> {
         let mark = output.mark();
         let before = output.queued();
         let result = match link.outgoing {
-            Outgoing::Length(_) | Outgoing::Raw => output.write_fmt(text),
+            Outgoing::Length(_) | Outgoing::Raw => {
+                output.write_fmt(text).map(|()| (output.queued() - before) as u64)
+            }
             Outgoing::Chunked => chunk_of(output, text),
             Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk | Outgoing::Failed => Err(Full),
         };
         if result.is_err() {
             output.rewind(mark);
             link.found.mute |= never_fits(output, *link.outgoing, &text);
-            return result;
+            return Err(Full);
         }
         if let Outgoing::Length(left) = link.outgoing {
             let written = (output.queued() - before) as u64;
-            if written > left.get() {
+            if written > *left {
                 output.rewind(mark);
                 return Err(Full);
             }
-            left.subtract(written);
+            *left -= written;
         }
+        link.found.written += result?;
         Ok(())
     }
 
@@ -192,7 +202,7 @@ impl<'t, S> Transfer<'t, S> {
     /// If `f` tells more than it was given.
     pub fn fill(&mut self, f: impl FnOnce(&mut [u8]) -> usize) -> usize {
         let (start, most) = match self.link.outgoing {
-            Outgoing::Length(left) => (0, usize::try_from(left.get()).unwrap_or(usize::MAX)),
+            Outgoing::Length(left) => (0, usize::try_from(*left).unwrap_or(usize::MAX)),
             Outgoing::Chunked => (CHUNK_START, 0xffff),
             Outgoing::Raw => (0, usize::MAX),
             Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk | Outgoing::Failed => return 0,
@@ -218,8 +228,9 @@ impl<'t, S> Transfer<'t, S> {
             }
         }
         self.output.commit(start + n + behind);
+        self.link.found.written += n as u64;
         if let Outgoing::Length(left) = self.link.outgoing {
-            left.subtract(n as u64);
+            *left -= n as u64;
         }
         n
     }
@@ -235,6 +246,7 @@ impl<'t, S> Transfer<'t, S> {
                 return;
             }
             let n = write(output, link.outgoing, body);
+            link.found.written += n as u64;
             if n == 0 {
                 return;
             }
@@ -264,15 +276,18 @@ impl<'t, S> Transfer<'t, S> {
         if reply.closes {
             self.link.plan.close();
         }
-        if reply.failed {
-            self.apologise();
-        }
+        let length = if reply.failed { self.apologise() } else { reply.length };
         *self.link.outgoing = Outgoing::Whole;
-        self.link.found.answered = Some((reply.status, reply.length));
+        self.link.found.answered = Some((reply.status, length));
         Flow::Done
     }
 
-    /// The connection, to post messages to.
+    /// Returns the identity of this request, to address [messages](crate::Envelope) to its exchange.
+    pub fn id(&self) -> RequestId {
+        RequestId::new(self.token(), self.link.number)
+    }
+
+    /// Returns the connection's identity. Other requests may come on it: see [`id`](Self::id).
     pub fn token(&self) -> Token {
         self.tools.connected.token
     }
@@ -288,9 +303,9 @@ impl<'t, S> Transfer<'t, S> {
     }
 
     /// Has [`Exchange::advance`](crate::Exchange::advance) called at this time, if it is not over by then: not earlier
-    /// for that reason, and no later than the engine's clock tells time. It counts from the end of the request's body
-    /// on; before that, the [time of the body](crate::Limits::body_time) runs. A later call replaces it. A time that has
-    /// passed is taken as a millisecond from now.
+    /// for that reason, and no later than the engine's clock tells time; if another time of the request comes first, such
+    /// as the [time of its body](crate::Limits::body_time), by up to a 255th of the span later. A later call replaces it. A
+    /// time that has passed is taken as a millisecond from now.
     ///
     /// ```
     /// use core::time::Duration;
@@ -329,24 +344,33 @@ impl<'t, S> Transfer<'t, S> {
         }
     }
 
-    /// A 500 in the place of an answer that could not be written.
-    pub(crate) fn apologise(&mut self) {
+    /// A 500 in the place of an answer that could not be written; returns the length of its body.
+    pub(crate) fn apologise(&mut self) -> Option<u64> {
         let Tools { ref mut desk, .. } = self.tools;
         desk.added.clear();
         let (output, plan) = (&mut self.output, *self.link.plan);
         let mut draft = Draft { output, desk, hooks: None, plan, status: Status::OK };
-        self.link.found.mute |= draft.by_itself(Status::INTERNAL_SERVER_ERROR).is_err();
+        let length = draft.by_itself(Status::INTERNAL_SERVER_ERROR).ok();
+        self.link.found.mute |= length.is_none();
+        length
     }
 
     /// The same, within another hook.
     pub(crate) fn within<'s>(&'s mut self, hook: &'s Hook<'s>) -> Transfer<'s, S> {
-        let Link { bytes, ref mut at, ref mut incoming, ref mut outgoing, ref mut plan, ref mut found } =
-            self.link;
+        let Link {
+            bytes,
+            ref mut at,
+            ref mut incoming,
+            ref mut outgoing,
+            ref mut plan,
+            ref mut found,
+            number,
+        } = self.link;
         let Tools { limits, ref mut desk, connected, .. } = self.tools;
         Transfer {
             state: self.state,
             output: self.output.reborrow(),
-            link: Link { bytes, at, incoming, outgoing, plan, found },
+            link: Link { bytes, at, incoming, outgoing, plan, found, number },
             tools: Tools { limits, desk, connected, hooks: Some(hook) },
         }
     }
@@ -356,12 +380,12 @@ impl<'t, S> Transfer<'t, S> {
         let left = *self.link.outgoing;
         *self.link.outgoing = match left {
             Outgoing::Deferred => {
-                self.apologise();
-                self.link.found.answered = Some((Status::INTERNAL_SERVER_ERROR, None));
+                let length = self.apologise();
+                self.link.found.answered = Some((Status::INTERNAL_SERVER_ERROR, length));
                 Outgoing::Whole
             }
             Outgoing::Failed => return false,
-            Outgoing::Length(left) if !left.is_zero() => return false,
+            Outgoing::Length(1..) => return false,
             Outgoing::Chunked | Outgoing::LastChunk => match self.output.send(LAST_CHUNK) {
                 Ok(()) => Outgoing::Whole,
                 Err(Full) => Outgoing::LastChunk,
@@ -420,9 +444,9 @@ pub(crate) fn room_for_answer(output: &mut Output<'_>) -> Option<usize> {
 fn write(output: &mut Output<'_>, outgoing: &mut Outgoing, bytes: &[u8]) -> usize {
     match outgoing {
         Outgoing::Length(left) => {
-            let most = usize::try_from(left.get()).unwrap_or(usize::MAX);
+            let most = usize::try_from(*left).unwrap_or(usize::MAX);
             let n = output.send_some(bytes.get(..most).unwrap_or(bytes));
-            left.subtract(n as u64);
+            *left -= n as u64;
             n
         }
         Outgoing::Raw => output.send_some(bytes),
@@ -462,11 +486,11 @@ fn never_fits(output: &Output<'_>, outgoing: Outgoing, text: &fmt::Arguments<'_>
     bound > 0 && displayed(text).is_none_or(|length| length > bound.saturating_sub(around) as u64)
 }
 
-/// Writes a chunk of formatted text, or nothing: then what was queued has to be taken back.
-fn chunk_of(output: &mut Output<'_>, text: fmt::Arguments<'_>) -> Result<(), Full> {
+/// Writes a chunk of formatted text and returns its length, or writes nothing: then what was queued has to be taken back.
+fn chunk_of(output: &mut Output<'_>, text: fmt::Arguments<'_>) -> Result<u64, Full> {
     let length = displayed(&text).ok_or(Full)?;
     if length == 0 {
-        return Ok(()); // an empty chunk would be the last
+        return Ok(0); // an empty chunk would be the last
     }
     if length.saturating_add(CHUNK_ROOM as u64) > output.room() as u64 {
         output.want();
@@ -479,7 +503,7 @@ fn chunk_of(output: &mut Output<'_>, text: fmt::Arguments<'_>) -> Result<(), Ful
         output.want(); // it has displayed something else the second time: once more, then
         return Err(Full);
     }
-    output.send(b"\r\n")
+    output.send(b"\r\n").map(|()| length)
 }
 
 /// The start of a chunk of `n` bytes in four digits; `None` where there are no chunks.

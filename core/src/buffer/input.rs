@@ -3,6 +3,7 @@
 #![expect(clippy::cast_possible_truncation, reason = "pools hold less than 4 GiB: `Config::check`")]
 
 use super::blocks::{Blocks, Lent};
+use crate::error::WouldBlock;
 use core::marker::PhantomData;
 
 /// What a socket keeps between callbacks: nothing, or `start..end` of one block.
@@ -167,12 +168,15 @@ impl InputPools<'_> {
 
 /// The reading half of a socket's view: what has come and is not yet consumed.
 ///
-/// Also an [`embedded_io::BufRead`]; there `Ok(0)` means *nothing here now*, as the end of the
-/// stream is the `peer_closed` event.
+/// Implements [`embedded_io::Read`] and [`embedded_io::BufRead`] for code that is generic over them. They never wait:
+/// where those traits would, the error is [`WouldBlock`], and nothing is taken. `Ok(0)` is the end of the stream. Take
+/// bytes in by [`BufRead`](embedded_io::BufRead) where a message may come in pieces: what it does not consume stays.
 #[derive(Debug)]
 pub struct Input<'a> {
     pub(crate) bytes: &'a mut [u8],
     pub(crate) consumed: &'a mut usize,
+    /// The peer has ended its side: no more bytes come.
+    pub(crate) ended: bool,
     /// Views of a socket stay on its thread.
     pub(crate) here: PhantomData<*const ()>,
 }
@@ -212,12 +216,12 @@ pub(crate) fn consumed_too_much(n: usize, there: usize) -> ! {
 }
 
 impl embedded_io::ErrorType for Input<'_> {
-    type Error = core::convert::Infallible;
+    type Error = WouldBlock;
 }
 
 impl embedded_io::BufRead for Input<'_> {
-    fn fill_buf(&mut self) -> Result<&[u8], Self::Error> {
-        Ok(self.bytes())
+    fn fill_buf(&mut self) -> Result<&[u8], WouldBlock> {
+        if self.bytes().is_empty() && !self.ended { Err(WouldBlock) } else { Ok(self.bytes()) }
     }
 
     fn consume(&mut self, amt: usize) {
@@ -226,19 +230,33 @@ impl embedded_io::BufRead for Input<'_> {
 }
 
 impl embedded_io::Read for Input<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> Result<usize, Self::Error> {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, WouldBlock> {
         let n = buf.len().min(self.bytes().len());
+        if n == 0 && !buf.is_empty() && !self.ended {
+            return Err(WouldBlock);
+        }
         if let (Some(to), Some(from)) = (buf.get_mut(..n), self.bytes().get(..n)) {
             to.copy_from_slice(from);
         }
         Input::consume(self, n);
         Ok(n)
     }
+
+    fn read_exact(&mut self, buf: &mut [u8]) -> Result<(), embedded_io::ReadExactError<WouldBlock>> {
+        let n = buf.len();
+        match self.bytes().get(..n) {
+            Some(bytes) => buf.copy_from_slice(bytes),
+            None if self.ended => return Err(embedded_io::ReadExactError::UnexpectedEof),
+            None => return Err(embedded_io::ReadExactError::Other(WouldBlock)),
+        }
+        Input::consume(self, n);
+        Ok(())
+    }
 }
 
 impl embedded_io::ReadReady for Input<'_> {
-    fn read_ready(&mut self) -> Result<bool, Self::Error> {
-        Ok(!self.bytes().is_empty())
+    fn read_ready(&mut self) -> Result<bool, WouldBlock> {
+        Ok(self.ended || !self.bytes().is_empty())
     }
 }
 

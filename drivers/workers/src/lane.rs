@@ -46,6 +46,8 @@ pub(crate) struct Exchange<M> {
     pub(crate) order: Option<Order>,
     /// The next point in time at which the stand-in wants a turn, if it has changed.
     pub(crate) deadline: Option<Option<Instant>>,
+    /// There is work for a callback, or the stand-in is in the middle of something: the socket is not idle.
+    pub(crate) active: bool,
     /// A worker wants to know of what is sent; else it learns of it when it looks for another reason.
     pub(crate) tell_sent: bool,
     /// A message to the poller is on its way.
@@ -92,6 +94,7 @@ impl<M> Lane<M> {
             output: VecDeque::new(),
             order: None,
             deadline: None,
+            active: false,
             tell_sent: false,
             told: false,
             over: false,
@@ -134,6 +137,11 @@ impl<M> Exchange<M> {
             added += new.len();
         }
         added
+    }
+
+    /// Whether something has come that a callback has yet to be given; of the input only if the socket `reads`.
+    pub(crate) fn has_work(&self, reads: bool) -> bool {
+        !self.messages.is_empty() || self.timeout || self.end.is_some() || reads && !self.input.is_empty()
     }
 
     /// Marks the lane as one that nobody looks into any more; gives the messages that came too late.

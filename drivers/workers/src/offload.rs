@@ -100,6 +100,8 @@ impl<M> Handler for Offload<M> {
         exchange.sent += sent;
         news |= sent > 0 && exchange.tell_sent;
         exchange.give_orders(stream);
+        exchange.active |= news && !opens;
+        stream.set_active(exchange.active);
         let (over, worker) = (exchange.over, exchange.worker);
         drop(exchange);
         if rejected.is_some() {

@@ -7,22 +7,22 @@ use super::words::{is_token, is_value};
 
 /// A number of bytes below 2^48 in six bytes, so that a connection stays small.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Count([u16; 3]);
+pub(crate) struct Count([u8; 6]);
 
 impl Count {
     pub(crate) const MAX: u64 = Self::TOO_MUCH - 1;
     pub(crate) const TOO_MUCH: u64 = 1 << 48;
 
     /// `n`, or the largest that there is.
-    #[expect(clippy::cast_possible_truncation, reason = "cut into its three parts")]
     pub(crate) const fn new(n: u64) -> Self {
         let n = if n > Self::MAX { Self::MAX } else { n };
-        Self([n as u16, (n >> 16) as u16, (n >> 32) as u16])
+        let [a, b, c, d, e, f, _, _] = n.to_le_bytes();
+        Self([a, b, c, d, e, f])
     }
 
     pub(crate) const fn get(self) -> u64 {
-        let Self([low, middle, high]) = self;
-        low as u64 | (middle as u64) << 16 | (high as u64) << 32
+        let Self([a, b, c, d, e, f]) = self;
+        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
     }
 
     pub(crate) const fn is_zero(self) -> bool {
@@ -47,6 +47,8 @@ enum State {
     FirstDigit,
     /// Another digit, an extension or the line end.
     Digit,
+    /// White space between the size and an extension, which must follow (RFC 9112, 7.1.1).
+    Space,
     Extension,
     /// The line feed behind a size that is in `remaining`.
     SizeEnd,
@@ -66,8 +68,9 @@ enum State {
 /// Decodes one chunked body.
 ///
 /// Bytes are fed in order: [`frame`](Self::frame) takes those that belong to the coding, [`took`](Self::took) counts
-/// those of the data.
+/// those of the data. (Packed, since it is a part of every connection.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(Rust, packed)]
 pub(crate) struct Decoder {
     /// Data bytes of this chunk that have not come; while a size is read, what was read of it.
     remaining: Count,
@@ -89,6 +92,12 @@ impl Decoder {
     /// Data bytes that come next; 0 when the coding has to be read on, or the body is over.
     pub(crate) const fn data(&self) -> u64 {
         if matches!(self.state, State::Data) { self.remaining.get() } else { 0 }
+    }
+
+    /// Data bytes that may still come, as far as the limit goes.
+    pub(crate) const fn most(&self) -> u64 {
+        let ahead = if matches!(self.state, State::Data) { self.remaining.get() } else { 0 };
+        self.allowed.get() + ahead
     }
 
     pub(crate) const fn is_done(&self) -> bool {
@@ -118,12 +127,15 @@ impl Decoder {
     }
 
     fn next(&mut self, byte: u8, limits: &Limits) -> Result<State, Status> {
-        use State::{DataEnd, DataReturn, Digit, Extension, FirstDigit, SizeEnd, TrailerEnd, TrailerStart};
+        use State::{
+            DataEnd, DataReturn, Digit, Extension, FirstDigit, SizeEnd, Space, TrailerEnd, TrailerStart,
+        };
         match (self.state, byte) {
             (FirstDigit | Digit, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => self.digit(byte, limits),
             (Digit | Extension, b'\r') => Ok(SizeEnd),
-            (Digit, b';') => self.extension(limits),
-            (Extension, byte) if is_value(byte) => self.extension(limits),
+            (Digit | Space, b' ' | b'\t') => self.extension(Space, limits),
+            (Digit | Space, b';') => self.extension(Extension, limits),
+            (Extension, byte) if is_value(byte) => self.extension(Extension, limits),
             (SizeEnd, b'\n') => self.begin(),
             (DataReturn, b'\r') => Ok(DataEnd),
             (DataEnd, b'\n') => {
@@ -131,7 +143,7 @@ impl Decoder {
                 Ok(FirstDigit)
             }
             (TrailerStart | State::TrailerName | State::TrailerValue | TrailerEnd | State::LastEnd, byte) => {
-                add(&mut self.spent, limits.trailers, Status::FIELDS_TOO_LARGE)?;
+                self.spent = one_more(self.spent, limits.trailers, Status::FIELDS_TOO_LARGE)?;
                 trailer(self.state, byte)
             }
             _ => Err(Status::BAD_REQUEST),
@@ -139,7 +151,7 @@ impl Decoder {
     }
 
     fn digit(&mut self, byte: u8, limits: &Limits) -> Result<State, Status> {
-        add(&mut self.line, limits.chunk_line, Status::BAD_REQUEST)?;
+        self.line = one_more(self.line, limits.chunk_line, Status::BAD_REQUEST)?;
         let digit = match byte {
             b'0'..=b'9' => byte - b'0',
             _ => (byte | 0x20) - b'a' + 10,
@@ -153,10 +165,10 @@ impl Decoder {
         Ok(State::Digit)
     }
 
-    fn extension(&mut self, limits: &Limits) -> Result<State, Status> {
-        add(&mut self.line, limits.chunk_line, Status::BAD_REQUEST)?;
-        add(&mut self.spent, limits.chunk_extensions, Status::CONTENT_TOO_LARGE)?;
-        Ok(State::Extension)
+    fn extension(&mut self, state: State, limits: &Limits) -> Result<State, Status> {
+        self.line = one_more(self.line, limits.chunk_line, Status::BAD_REQUEST)?;
+        self.spent = one_more(self.spent, limits.chunk_extensions, Status::CONTENT_TOO_LARGE)?;
+        Ok(state)
     }
 
     /// A chunk line has ended.
@@ -186,12 +198,8 @@ fn trailer(state: State, byte: u8) -> Result<State, Status> {
 }
 
 /// Counts one more, up to `limit`.
-fn add(count: &mut u16, limit: u16, beyond: Status) -> Result<(), Status> {
-    if *count >= limit {
-        return Err(beyond);
-    }
-    *count += 1;
-    Ok(())
+fn one_more(count: u16, limit: u16, beyond: Status) -> Result<u16, Status> {
+    if count < limit { Ok(count + 1) } else { Err(beyond) }
 }
 
 #[cfg(test)]
@@ -247,11 +255,14 @@ mod tests {
             (b"00a\r\n0123456789\r\n0\r\n\r\n", Ok((b"0123456789", 22))),
             (b"3;a=b;c=\"d \xff\"\r\nabc\r\n0;x\r\n\r\n", Ok((b"abc", 27))),
             (b"0\r\nA: b\r\nC-1:\td\r\n\r\n", Ok((b"", 19))),
+            (b"3 ; a=1\r\nabc\r\n0\t ;b\r\n\r\n", Ok((b"abc", 23))),
+            (b"3;\ta \t=\t\"1\" ; b\r\nabc\r\n0\r\n\r\n", Ok((b"abc", 27))),
             // Parts.
             (b"", Err(0)),
             (b"0\r\n\r", Err(0)),
             (b"3\r\nab", Err(0)),
             (b"3;", Err(0)),
+            (b"3 ", Err(0)),
             // Faults.
             (b"\r\n", Err(400)),
             (b"3\nabc\r\n0\r\n\r\n", Err(400)),
@@ -260,7 +271,11 @@ mod tests {
             (b"3\r\nab\r\n0\r\n\r\n", Err(400)),
             (b"3\rabc", Err(400)),
             (b"3 \r\nabc", Err(400)),
-            (b"3 ;a\r\nabc", Err(400)),
+            (b"3 a\r\nabc", Err(400)),
+            (b"3 4\r\nabc", Err(400)),
+            (b"3 \n;a\r\nabc", Err(400)),
+            (b"3\x0b;a\r\nabc", Err(400)),
+            (b" ;a\r\nabc", Err(400)),
             (b" 3\r\nabc", Err(400)),
             (b"+3\r\nabc", Err(400)),
             (b"-3\r\nabc", Err(400)),
@@ -306,6 +321,10 @@ mod tests {
         let extended = |length: usize| format!("1;{}\r\na\r\n0\r\n\r\n", "e".repeat(length - 2));
         assert_eq!(code(&extended(256), base), 200);
         assert_eq!(code(&extended(257), base), 400);
+
+        let spaced = |length: usize| format!("1{};\r\na\r\n0\r\n\r\n", " ".repeat(length - 2));
+        assert_eq!(code(&spaced(256), base), 200);
+        assert_eq!(code(&spaced(257), base), 400);
 
         let chunks = |n: usize, more: &str| {
             format!("{}1{more}\r\na\r\n0\r\n\r\n", format!("1;{}\r\na\r\n", "e".repeat(127)).repeat(n))

@@ -58,6 +58,31 @@ impl Facts {
     }
 }
 
+/// [`Facts`] as a connection keeps them, without the alignment of their number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(Rust, packed(4))]
+pub(crate) struct Noted {
+    length: u64,
+    count: u16,
+    flags: u16,
+}
+
+impl Noted {
+    pub(crate) const NONE: Self = Self { length: 0, count: 0, flags: 0 };
+}
+
+impl From<Facts> for Noted {
+    fn from(Facts { length, count, flags }: Facts) -> Self {
+        Self { length, count, flags }
+    }
+}
+
+impl From<Noted> for Facts {
+    fn from(Noted { length, count, flags }: Noted) -> Self {
+        Self { length, count, flags }
+    }
+}
+
 /// The fields that framing depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Known {

@@ -10,7 +10,7 @@ use crate::limits::Limits;
 use crate::method::Method;
 use crate::status::Status;
 
-use super::framing::{self, Facts, Known};
+use super::framing::{self, Facts, Known, Noted};
 use super::head::{Head, Parse, VERSION_LENGTH, absolute};
 use super::host::{self, LastHost};
 use super::words::{self, Cursor};
@@ -26,7 +26,7 @@ pub(super) const VERSION: &[u8; VERSION_LENGTH] = b" HTTP/1.1\r\n";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
     /// What the lines before `line` said.
-    facts: Facts,
+    facts: Noted,
     /// Where the first line starts that was not complete.
     line: u32,
     /// Up to here there is no line feed behind `line`.
@@ -34,21 +34,66 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// An empty line was skipped, and nothing has come behind it: another one is a fault.
+    pub(crate) const BLANK: Self = Self { facts: Noted::NONE, line: 0, seen: u32::MAX };
+
+    /// Whether something has come that is to be looked at before a head is scanned.
+    #[inline(always)]
+    pub(crate) const fn pending(&self) -> bool {
+        self.seen > 0
+    }
+
     /// Whether a request has begun.
     pub(crate) const fn begun(&self) -> bool {
-        self.seen > 0
+        self.seen > 0 && !self.is_blank()
+    }
+
+    pub(crate) const fn is_blank(&self) -> bool {
+        self.seen == u32::MAX
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "a head of 4 GiB is beyond every limit")]
     fn stopped(window: &[u8], line: &[u8], facts: Facts) -> Self {
-        Self { facts, line: (window.len() - line.len()) as u32, seen: window.len() as u32 }
+        Self { facts: facts.into(), line: (window.len() - line.len()) as u32, seen: window.len() as u32 }
+    }
+}
+
+/// What comes before a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Blank {
+    /// The head itself, if anything.
+    None,
+    /// Half a line end.
+    Half,
+    /// One empty line, to be skipped.
+    One,
+    /// Another one.
+    More,
+}
+
+/// Looks for the one empty line that is ignored before a request (RFC 9112, 2.2): clients send it behind a body, and
+/// to see whether a server is there.
+#[cold]
+pub(crate) fn blank(progress: &mut Progress, input: &[u8]) -> Blank {
+    match input {
+        _ if progress.begun() => Blank::None,
+        [b'\r'] => Blank::Half,
+        [b'\r', b'\n', ..] if progress.is_blank() => Blank::More,
+        [b'\r', b'\n', ..] => {
+            *progress = Progress::BLANK;
+            Blank::One
+        }
+        _ => {
+            *progress = Progress::default();
+            Blank::None
+        }
     }
 }
 
 /// Parses the head of a request that `input` starts with.
 ///
-/// Strict where RFC 9112 leaves a choice: no bare line feeds, no empty lines before the request, no white space
-/// around names, no folded lines. The same bytes give the same verdict, however many have come:
+/// Strict where RFC 9112 leaves a choice: no bare line feeds, no white space around names, no folded lines. An empty line
+/// before the request, of which a server ignores one, is no part of the head. The same bytes give the same verdict, however many have come:
 ///
 /// ```
 /// use lightcone_http::{Limits, Method, Parse, parse};
@@ -178,7 +223,7 @@ fn go_on<'a>(progress: &mut Progress, window: &'a [u8], limits: &Limits) -> Pars
     }
     let mut cursor = Cursor::new(window);
     cursor.advance(progress.line as usize);
-    fields(progress, progress.facts, cursor, window, limits)
+    fields(progress, progress.facts.into(), cursor, window, limits)
 }
 
 /// The field lines from the cursor on. The request line before them was found good.

@@ -19,8 +19,8 @@ pub(crate) enum Outgoing {
     Whole,
     /// The head is not written yet: the exchange decides.
     Deferred,
-    /// So many bytes are to come.
-    Length(Count),
+    /// So many bytes are to come, below 2^48.
+    Length(u64),
     /// In chunks.
     Chunked,
     /// Up to the end of the connection.
@@ -227,7 +227,7 @@ impl Draft<'_> {
         result?;
         Ok(match extent {
             _ if self.plan.has(Plan::BODILESS) || !self.status.has_body() => Outgoing::Whole,
-            Extent::Length(length) => Outgoing::Length(Count::new(length)),
+            Extent::Length(length) => Outgoing::Length(length),
             Extent::Unknown if self.plan.has(Plan::OLD) => Outgoing::Raw,
             Extent::Unknown => Outgoing::Chunked,
         })

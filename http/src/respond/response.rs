@@ -262,7 +262,9 @@ impl<B> Reply<B> {
 
     #[cold]
     pub(crate) fn failed() -> Self {
-        Self { failed: true, ..Self::new(Status::INTERNAL_SERVER_ERROR, None, Outgoing::Whole) }
+        const APOLOGY: &str = "500 Internal Server Error\n"; // what is sent in its place
+        let length = Some(APOLOGY.len() as u64);
+        Self { failed: true, ..Self::new(Status::INTERNAL_SERVER_ERROR, length, Outgoing::Whole) }
     }
 
     /// The same with another type of exchange.

@@ -9,14 +9,14 @@ use std::vec::Vec;
 
 use lightcone_core::{Config, Handler};
 
-use crate::{Http, Limits, State, Stats};
+use crate::{Envelope, Http, Limits, State, Stats};
 
 use super::rig::{Rig, config, ok, refusal};
 use super::streaming::Echo;
 
 const CLOSE: &str = "Connection: close\r\n";
 
-fn server(limits: Limits) -> impl Handler<Message = <() as State>::Message> {
+fn server(limits: Limits) -> impl Handler<Message = Envelope<<() as State>::Message>> {
     Http::new()
         .limits(limits)
         .get("/", |_request, response| response.text("in"))

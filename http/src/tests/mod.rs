@@ -1,8 +1,10 @@
 //! The server over a real shard, driven with slices: no OS, no time but the test's.
 
+mod ends;
 mod garbage;
 mod limits;
 mod rig;
 mod routing;
 mod serving;
 mod streaming;
+mod times;

@@ -9,8 +9,8 @@ use std::vec::Vec;
 use std::{format, vec};
 
 use lightcone_core::{
-    Address, Config, Context, Handler, Instant, ListenerId, Next, NoOutbox, Origin, PollerId, Shard, Slot,
-    Storage, Timeouts, Token,
+    Address, CloseReason, Config, Context, ErrorKind, Handler, Instant, ListenerId, Next, NoOutbox, Origin,
+    PollerId, Shard, Slot, Storage, Timeouts, Token,
 };
 
 pub(super) const DATE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
@@ -40,6 +40,8 @@ pub(super) struct Peer {
     /// The server has shut down writing.
     pub(super) shut: bool,
     pub(super) closed: bool,
+    /// The connection was broken off.
+    pub(super) reset: bool,
     ended: bool,
 }
 
@@ -87,6 +89,7 @@ impl<H: Handler + 'static> Rig<H> {
             cut,
             shut: false,
             closed: false,
+            reset: false,
             ended: false,
         });
         let peer = self.peers.len() - 1;
@@ -106,6 +109,14 @@ impl<H: Handler + 'static> Rig<H> {
         self.pump(peer);
     }
 
+    /// The connection breaks.
+    pub(super) fn reset(&mut self, peer: usize) {
+        if let Some(mut port) = self.shard.port(self.peers[peer].token) {
+            port.failed(ErrorKind::ConnectionReset);
+            self.run(peer);
+        }
+    }
+
     /// Bytes that the peer could not get rid of.
     pub(super) fn unsent(&self, peer: usize) -> usize {
         self.peers[peer].inbox.len()
@@ -119,6 +130,14 @@ impl<H: Handler + 'static> Rig<H> {
             self.run(peer);
         }
         self.pump(peer);
+    }
+
+    /// The engine's grace time is over.
+    pub(super) fn cut(&mut self, peer: usize) {
+        if let Some(mut port) = self.shard.port(self.peers[peer].token) {
+            port.cut(CloseReason::Shutdown);
+            self.run(peer);
+        }
     }
 
     pub(super) fn shutdown(&mut self) {
@@ -149,6 +168,18 @@ impl<H: Handler + 'static> Rig<H> {
             let peer = self.peers.iter().position(|peer| peer.token == token).unwrap();
             self.run(peer);
         }
+    }
+
+    /// Time passes, with a turn whenever the shard asks for one.
+    pub(super) fn sleep(&mut self, millis: u64) {
+        let end = self.now + millis;
+        for _ in 0..10_000 {
+            match self.shard.next_deadline().map(Instant::as_millis).filter(|at| *at <= end) {
+                Some(at) => self.pass(at.saturating_sub(self.now)),
+                None => return self.pass(end - self.now),
+            }
+        }
+        panic!("it spins");
     }
 
     /// Turns at this time until nothing is left to do; gives their number, at most 100.
@@ -235,7 +266,10 @@ impl<H: Handler + 'static> Rig<H> {
                 }
                 self.run(peer);
             }
-            Next::Close => self.peers[peer].closed = true,
+            Next::Close => {
+                self.peers[peer].closed = true;
+                self.peers[peer].reset = self.shard.breaks_off();
+            }
             Next::Cancel => panic!("nothing is in flight"),
         }
     }

@@ -10,11 +10,14 @@ use std::vec::Vec;
 
 use core::convert::Infallible;
 
-use lightcone_core::Handler;
+use lightcone_core::{Config, Handler};
 
-use crate::{AccessLog, Done, Headers, Http, Middleware, Outcome, Reply, Request, Response, State, Status};
+use crate::testing::Random;
+use crate::{
+    AccessLog, Done, Headers, Http, Method, Middleware, Outcome, Reply, Request, Response, State, Status,
+};
 
-use super::rig::{Rig, ok, refusal, response};
+use super::rig::{Rig, config, ok, refusal, response};
 
 /// The body of the answer to a GET, or its status.
 fn get<H: Handler + 'static>(rig: &mut Rig<H>, path: &str) -> String {
@@ -122,6 +125,192 @@ fn a_route_for_what_a_group_has() {
         .put("/a", |_q, r| r.text(""));
 }
 
+#[test]
+#[should_panic(expected = "GET /u/{name} has a route already: GET /u/{id}")]
+fn two_names_for_the_same_parameter() {
+    let _ = Http::new().get("/u/{id}", |_q, r| r.text("")).get("/u/{name}", |_q, r| r.text(""));
+}
+
+#[test]
+#[should_panic(expected = "GET /u/v/{*rest} has a route already: GET /u/v/{*all}")]
+fn two_names_for_the_same_parameter_of_two_groups() {
+    let one = Http::group().nest("/v", Http::group().get("/{*all}", |_q, r| r.text("")));
+    let other = Http::group().get("/v/{*rest}", |_q, r| r.text(""));
+    let _ = Http::new().nest("/u", one).nest("/u", other);
+}
+
+#[test]
+#[should_panic(expected = "the fallback of /a has a route already: the fallback of /a")]
+fn two_fallbacks_for_the_same() {
+    let group = || Http::group().nest("/a", Http::group().fallback(|_q, r| r.text("")));
+    let _ = Http::new().merge(group()).fallback(|_q, r| r.text("")).merge(group());
+}
+
+#[test]
+#[should_panic(expected = "has 31 segments at most")]
+fn too_many_segments_with_the_prefix() {
+    let long = "/a".repeat(30).leak();
+    let group = || Http::group().get("/{a}/{b}", |_q, r| r.text(""));
+    let _ = Http::new().nest(&long[..2 * 29], group()).nest(long, group());
+}
+
+#[test]
+fn head_beside_get_on_one_pattern_in_both_orders() {
+    let group = || {
+        Http::group().get("/{a}/{b}", |_q, r| r.header("X", "get").text("get")).on(
+            Method::Head,
+            "/{a}/{c}",
+            |q, r| r.header("X", q.param("c")).text("head"),
+        )
+    };
+    let first = Http::new()
+        .on(Method::Head, "/x/{a}", |q, r| r.header("X", q.param("a")).text("head"))
+        .get("/x/{b}", |_q, r| r.header("X", "get").text("get"))
+        .nest("/g", group());
+    let last = Http::new().nest("/g", group()).get("/x/{b}", |_q, r| r.header("X", "get").text("get")).on(
+        Method::Head,
+        "/x/{a}",
+        |q, r| r.header("X", q.param("a")).text("head"),
+    );
+    fn check<H: Handler + 'static>(app: H) {
+        let mut rig = Rig::new(app);
+        let peer = rig.connect();
+        for path in ["/x/1", "/g/2/1"] {
+            rig.feed(peer, format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+            let answer = rig.take(peer);
+            assert!(answer.contains("\r\nX: 1\r\n") && answer.contains("Content-Length: 4\r\n"), "{answer}");
+            rig.feed(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+            assert!(rig.take(peer).contains("\r\nX: get\r\n"));
+        }
+    }
+    check(first);
+    check(last);
+}
+
+#[test]
+fn a_group_is_as_specific_as_with_its_prefix() {
+    let app = Http::new()
+        .nest(
+            "/static",
+            Http::group().get("/{*file}", |q, r| r.display(format_args!("file {}", q.param("file")))),
+        )
+        .get("/{*page}", |_q, r| r.text("page"))
+        .get("/{user}/{repo}", |_q, r| r.text("repo"))
+        .nest("/api", Http::group().get("/{id}", |q, r| r.display(format_args!("id {}", q.param("id")))));
+    let mut rig = Rig::new(app);
+    for (path, expected) in [
+        ("/static/app.js", "file app.js"),
+        ("/static/js/app.js", "file js/app.js"),
+        ("/api/7", "id 7"),
+        ("/me/api", "repo"),
+        ("/api/7/x", "page"),
+        ("/static", "page"),
+    ] {
+        assert_eq!(get(&mut rig, path), expected, "{path}");
+        rig.end(rig.peers.len() - 1);
+    }
+}
+
+/// The routes of a flat router, by number: methods and patterns.
+type Set = [(Method, &'static str, &'static str); 6];
+
+/// Adds the route of this number: whole, or without its prefix.
+macro_rules! add {
+    ($http:expr, $set:expr, $whole:expr; $($number:literal)*) => {
+        $http$(.on(
+            $set[$number].0,
+            if $whole { format!("{}{}", $set[$number].1, $set[$number].2).leak() } else { $set[$number].2 },
+            |_q, r| r.header("X-Route", $number).text(""),
+        ))*
+    };
+}
+
+/// What a router answers to all of `paths`; the message of its panic if there is none.
+fn answers<H: Handler + 'static>(make: impl FnOnce() -> H, paths: &[String]) -> Option<Vec<String>> {
+    let app = std::panic::catch_unwind(std::panic::AssertUnwindSafe(make)).ok()?;
+    let small = Config {
+        sockets: 1,
+        block_size: 512,
+        output_blocks: 4,
+        output_limit: 4,
+        receive_blocks: 0,
+        ..config()
+    };
+    let mut rig = Rig::with(app, &small);
+    let peer = rig.connect();
+    let ask = |path: &String| {
+        rig.feed(peer, format!("{path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        rig.take(peer)
+    };
+    Some(paths.iter().map(ask).collect())
+}
+
+#[test]
+fn grouping_changes_nothing() {
+    let mut random = Random::new(Random::seed());
+    let (mut good, mut bad) = (0, 0);
+    for _ in 0..300 {
+        let prefix = |random: &mut Random| random.pick(&["/a", "/b", "/a/b", "/a/a"]);
+        let (one, two, deep) = (prefix(&mut random), prefix(&mut random), random.pick(&["/a", "/b"]));
+        let inner: &'static str = format!("{two}{deep}").leak();
+        let set: Set = [one, one, two, inner, "", ""].map(|prefix| {
+            let mut pattern = String::new();
+            for _ in 0..=random.below(3) {
+                pattern += random.pick(&["/a", "/b", "/{x}", "/{y}", "/{z}"]);
+            }
+            if random.below(4) == 0 {
+                pattern += "/{*rest}";
+            }
+            (random.pick(&[Method::Get, Method::Get, Method::Head, Method::Post]), prefix, &*pattern.leak())
+        });
+        let mut requests = Vec::new();
+        for path in ["/", "/a/", "/a/b/", "*"].map(String::from) {
+            requests.push(format!("GET {path}"));
+        }
+        for _ in 0..60 {
+            let mut path = random.pick(&["GET ", "HEAD ", "POST ", "PUT "]).to_string();
+            for _ in 0..=random.below(5) {
+                path += random.pick(&["/a", "/b", "/c"]);
+            }
+            requests.push(path);
+        }
+        requests.retain(|request| request != "GET *");
+        let flat = answers(|| add!(Http::new(), set, true; 0 1 2 3 4 5), &requests);
+        let back = answers(|| add!(Http::new(), set, true; 5 4 3 2 1 0), &requests);
+        let nested = answers(
+            || {
+                let deeper = add!(Http::group(), set, false; 3);
+                let group = add!(Http::group().nest(deep, deeper), set, false; 2);
+                let app = Http::new().nest(one, add!(Http::group(), set, false; 1 0));
+                add!(app.nest(two, group), set, false; 4 5)
+            },
+            &requests,
+        );
+        let merged = answers(
+            || {
+                let group = add!(Http::group(), set, false; 4).nest(one, add!(Http::group(), set, false; 0));
+                let app = add!(Http::new(), set, false; 5).merge(group.wrap(Tag("t")));
+                let app = app
+                    .nest(one, add!(Http::group(), set, false; 1))
+                    .nest(inner, add!(Http::group(), set, false; 3));
+                app.nest(two, add!(Http::group(), set, false; 2))
+            },
+            &requests,
+        );
+        let merged = merged.map(|answers| {
+            answers
+                .iter()
+                .map(|answer| answer.replace("X-Before: t\r\n", "").replace("X-Head: t 200\r\n", ""))
+                .collect()
+        });
+        assert_eq!(flat, back, "{set:?}");
+        assert_eq!(flat, nested, "{set:?}");
+        assert_eq!(flat, merged, "{set:?}");
+        *(if flat.is_some() { &mut good } else { &mut bad }) += 1;
+    }
+    assert!(good > 50 && bad > 20, "{good} {bad}");
+}
+
 /// A group below `/a` with a pattern of so many bytes, the prefix included.
 fn nested(length: usize) {
     let long = format!("/{}", "x".repeat(length - 3)).leak();
@@ -197,7 +386,7 @@ fn middleware_and_state() {
             })
         })
         .wrap(Tag("inner"))
-        .wrap(AccessLog::new())
+        .log(AccessLog::new())
         .wrap(Tag("outer"));
     let mut rig = Rig::new(app);
     let peer = rig.connect();
@@ -219,7 +408,13 @@ fn middleware_and_state() {
     );
     assert!(answers.contains("X-Head: inner 405\r\nX-Head: outer 405\r\n"), "{answers}");
     assert!(answers.contains("X-Before: outer\r\nX-Head: outer 403\r\n"), "{answers}");
-    let log = ["GET / 200 1", "GET /no 404 14", "POST / 201 1", "PUT / 405 23", "GET / 403 14"];
+    let log = [
+        "GET / 200 1 0ms",
+        "GET /no 404 14 0ms",
+        "POST /?x 201 1 0ms",
+        "PUT / 405 23 0ms",
+        "GET / 403 14 0ms",
+    ];
     assert_eq!(rig.handler.state().log, log);
 }
 
@@ -229,12 +424,12 @@ fn a_log_to_a_closure() {
     let sink = Rc::clone(&lines);
     let app = Http::new()
         .get("/foo", |_q, r| r.text("bar"))
-        .wrap(AccessLog::to(move |outcome: &Outcome<'_>| sink.borrow_mut().push(outcome.to_string())));
+        .log(AccessLog::to(move |outcome: &Outcome<'_>| sink.borrow_mut().push(outcome.to_string())));
     let mut rig = Rig::new(app);
     let peer = rig.connect();
     rig.feed(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(rig.take(peer), ok("bar"));
-    assert_eq!(*lines.borrow(), ["GET /foo 200 3"]);
+    assert_eq!(*lines.borrow(), ["GET /foo 200 3 0ms"]);
 }
 
 #[test]

@@ -2,18 +2,18 @@
 
 extern crate std;
 
-use std::format;
 use std::string::String;
 use std::vec::Vec;
+use std::{format, vec};
 
-use crate::{Http, State};
+use crate::{Envelope, Http, State};
 use lightcone_core::Handler;
 
 use super::rig::{Rig, ok, refusal, response};
 
 const GET: &[u8] = b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n";
 
-fn server() -> impl Handler<Message = <() as State>::Message> {
+fn server() -> impl Handler<Message = Envelope<<() as State>::Message>> {
     Http::new()
         .get("/foo", |_request, response| response.text("bar"))
         .get("/count/{n}", |request, response| response.text(request.param("n")))
@@ -138,6 +138,64 @@ fn refusals_end_the_connection() {
         let two = [GET, request.as_bytes(), GET].concat();
         assert_eq!(answer(&two), (ok("bar") + &refused, true), "{request}");
     }
+}
+
+#[test]
+fn one_empty_line_before_a_request_is_ignored() {
+    const POST: &[u8] = b"POST /post HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
+    const CHUNKED: &[u8] =
+        b"POST /post HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n";
+    const FIELDS: &[u8] = b"GET /foo HTTP/1.1\r\nHost: a\r\nAccept: */*\r\n\r\n";
+    let line = &b"\r\n"[..];
+    let closing = refusal("400 Bad Request", "Connection: close\r\n");
+    let (bar, posted) = (ok("bar"), ok("posted"));
+    let table = [
+        (vec![line, GET, line, GET, GET], bar.repeat(3), false),
+        (
+            vec![line, FIELDS, line, POST, line, CHUNKED, line, GET],
+            bar.clone() + &posted.repeat(2) + &bar,
+            false,
+        ),
+        (vec![GET, line], bar.clone(), false),
+        (vec![line, line, GET], closing.clone(), true),
+        (vec![POST, line, line, GET], posted + &closing, true),
+        (vec![GET, b"\n", GET], bar.clone() + &closing, true),
+        (vec![GET, b"\r", GET], bar.clone() + &closing, true),
+        (vec![GET, line, b" ", GET], bar + &closing, true),
+    ];
+    for (pieces, expected, ends) in table {
+        let bytes = pieces.concat();
+        for cut in 1..=bytes.len() {
+            let mut rig = Rig::new(server());
+            let peer = rig.connect();
+            rig.peers[peer].cut = cut;
+            rig.feed(peer, &bytes);
+            let told = bytes.escape_ascii();
+            assert_eq!((rig.take(peer), rig.peers[peer].shut), (expected.clone(), ends), "by {cut}: {told}");
+        }
+        // and across callbacks
+        let mut rig = Rig::new(server());
+        let peer = rig.connect();
+        pieces.iter().for_each(|piece| rig.feed(peer, piece));
+        assert_eq!(rig.take(peer), expected);
+    }
+}
+
+/// An empty line is no request: the connection is idle behind it.
+#[test]
+fn an_empty_line_begins_no_request() {
+    let mut rig = Rig::new(server());
+    let (peer, half) = (rig.connect(), rig.connect());
+    rig.feed(peer, b"\r\n");
+    rig.feed(half, b"\r");
+    rig.pass(60_000);
+    assert_eq!((rig.take(peer), rig.take(half)), (String::new(), String::new()));
+    rig.feed(half, b"\n");
+    rig.feed(half, GET);
+    rig.feed(half, b"\r\n");
+    assert_eq!(rig.take(half), ok("bar"));
+    rig.shutdown();
+    assert!(rig.peers[peer].closed && rig.peers[half].closed);
 }
 
 #[test]

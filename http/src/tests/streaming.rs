@@ -2,7 +2,7 @@
 
 extern crate std;
 
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use core::fmt;
 use core::time::Duration;
 use std::format;
@@ -12,7 +12,7 @@ use std::vec::Vec;
 
 use lightcone_core::{Config, Handler, Instant};
 
-use crate::{Exchange, Flow, Http, Limits, State, Transfer};
+use crate::{Envelope, Exchange, Flow, Http, Limits, RequestId, State, Transfer};
 
 use super::rig::{Rig, config, ok, refusal, response};
 
@@ -80,7 +80,7 @@ fn pattern(offset: u64, piece: &mut [u8]) {
     }
 }
 
-fn server() -> impl Handler<Message = &'static str> {
+fn server() -> impl Handler<Message = Envelope<&'static str>> {
     Http::with(App)
         .limits(Limits { body: 64 << 20, ..Limits::DEFAULT })
         .get("/foo", |_request, response| response.text("bar"))
@@ -205,11 +205,11 @@ fn messages_reach_an_exchange() {
     rig.feed(peer, b"GET /feed HTTP/1.1\r\nHost: a\r\n\r\n");
     let head = rig.take(peer);
     assert!(head.ends_with("Transfer-Encoding: chunked\r\n\r\n"), "{head}");
-    rig.message(peer, "one");
-    rig.message(idle, "nobody");
-    rig.message(peer, "two");
+    rig.message(peer, Envelope::to_all("one"));
+    rig.message(idle, Envelope::to_all("nobody"));
+    rig.message(peer, Envelope::to_all("two"));
     assert_eq!((rig.take(peer).as_str(), rig.take(idle).as_str()), ("3\r\none\r\n3\r\ntwo\r\n", ""));
-    rig.message(peer, "");
+    rig.message(peer, Envelope::to_all(""));
     rig.feed(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(rig.take(peer), format!("0\r\n\r\n{}", ok("bar")));
 }
@@ -367,6 +367,69 @@ impl Exchange<App> for Posted {
     }
 }
 
+/// Answers with what is posted to its request, and hands out the identity for that.
+struct Ticket {
+    ids: Rc<RefCell<Vec<RequestId>>>,
+    asked: bool,
+}
+
+impl Exchange<App> for Ticket {
+    fn advance(&mut self, io: &mut Transfer<'_, App>) -> Flow {
+        io.consume(io.body().len());
+        if !self.asked {
+            self.asked = true;
+            self.ids.borrow_mut().push(io.id());
+        }
+        if io.ended() && io.now() >= Instant::from_millis(1_000) {
+            return io.respond(|_, response| response.text("nothing came"));
+        }
+        io.wake_at(Instant::from_millis(1_000));
+        Flow::More
+    }
+
+    fn message(&mut self, message: &'static str, io: &mut Transfer<'_, App>) -> Flow {
+        io.respond(|_, response| response.text(message))
+    }
+}
+
+#[test]
+fn a_message_reaches_its_request_or_none() {
+    let ids = Rc::new(RefCell::new(Vec::new()));
+    let shared = Rc::clone(&ids);
+    let app = Http::with(App)
+        .get("/", move |_request, response| response.defer(Ticket { ids: Rc::clone(&shared), asked: false }));
+    let mut rig = Rig::new(app);
+    let (peer, other) = (rig.connect(), rig.connect());
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    rig.feed(peer, &request.repeat(2));
+    rig.feed(other, request);
+    let id = |n: usize| ids.borrow()[n];
+    let (first, foreign) = (id(0), id(1));
+    assert_eq!(ids.borrow().len(), 2, "the second request waits for the first");
+    rig.message(peer, foreign.envelope("for the other connection"));
+    assert_eq!(rig.take(peer), "");
+    rig.message(peer, first.envelope("first"));
+    assert_eq!(rig.take(peer), ok("first"));
+    rig.message(peer, first.envelope("late"));
+    assert_eq!(rig.take(peer), "", "the second request is in progress");
+    rig.message(peer, id(2).envelope("second"));
+    assert_eq!(rig.take(peer), ok("second"));
+    // One that has timed out: what comes for it then is not the answer to the next.
+    rig.feed(peer, request);
+    rig.pass(1_000);
+    assert_eq!((rig.take(peer), rig.take(other)), (ok("nothing came"), ok("nothing came")));
+    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n");
+    for stale in [id(0), id(2), id(3)] {
+        rig.message(peer, stale.envelope("stale"));
+    }
+    rig.message(other, foreign.envelope("too late"));
+    assert_eq!((rig.take(peer), rig.take(other)), (String::new(), String::new()));
+    rig.message(peer, id(4).envelope("its own"));
+    assert_eq!(rig.take(peer), ok("its own"));
+    let all: std::collections::HashSet<_> = ids.borrow().iter().copied().collect();
+    assert_eq!(all.len(), ids.borrow().len());
+}
+
 #[test]
 fn a_deferred_answer_waits_for_room_if_it_asks_for_it() {
     let app = Http::with(App)
@@ -378,13 +441,13 @@ fn a_deferred_answer_waits_for_room_if_it_asks_for_it() {
     let (hog, patient, hasty) = (rig.connect(), rig.connect(), rig.connect());
     rig.feed(patient, b"GET /patient HTTP/1.1\r\nHost: a\r\n\r\n");
     rig.feed(hasty, b"GET /hasty HTTP/1.1\r\nHost: a\r\n\r\n");
-    rig.message(patient, "first");
+    rig.message(patient, Envelope::to_all("first"));
     rig.feed(patient, b"GET /patient HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(rig.take(patient), ok("first"), "with room it is given at once");
     rig.peers[hog].window = 0;
     rig.feed(hog, b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
-    rig.message(patient, "second");
-    rig.message(hasty, "lost");
+    rig.message(patient, Envelope::to_all("second"));
+    rig.message(hasty, Envelope::to_all("lost"));
     assert!(rig.turns() < 5, "it spins");
     assert!(!rig.peers[patient].shut && rig.peers[hasty].shut, "who can't answer ends");
     rig.open_window(hog, usize::MAX);
@@ -432,7 +495,7 @@ impl<S: State> Exchange<S> for Clock {
     }
 }
 
-fn clocks() -> Rig<impl Handler<Message = <() as State>::Message>> {
+fn clocks() -> Rig<impl Handler<Message = Envelope<<() as State>::Message>>> {
     let app = Http::new()
         .limits(Limits { body_time: Duration::from_secs(5), ..Limits::DEFAULT })
         .get("/ticks", |_request, response| response.stream(None, Clock::new(2, 6)))
@@ -531,7 +594,7 @@ fn a_text_that_never_fits_ends_its_connection() {
         let peer = rig.connect();
         rig.feed(peer, format!("GET /{path} HTTP/{version}\r\nHost: a\r\n\r\n").as_bytes());
         assert!(rig.turns() < 5, "{path} {version}: it spins");
-        assert!(rig.peers[peer].shut, "{path} {version}: it hangs");
+        assert!(rig.peers[peer].shut || rig.peers[peer].reset, "{path} {version}: it hangs");
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use httparse::{Status, parse_chunk_size};
 use lightcone_core::{Config, Handler, Timeouts};
-use lightcone_http::{Exchange, Flow, Http, Limits, State, Transfer};
+use lightcone_http::{Envelope, Exchange, Flow, Http, Limits, State, Transfer};
 
 use super::tape::Tape;
 use super::wire::{Flaw, Memory, Wire};
@@ -136,9 +136,14 @@ fn size_line(
     if *at == start {
         return Err(if *at == input.len() { MORE } else { 400 });
     }
-    if input.get(*at) == Some(&b';') {
+    let mut spaces = matches!(input.get(*at), Some(b' ' | b'\t'));
+    if spaces || input.get(*at) == Some(&b';') {
         while let Some(byte) = input.get(*at).filter(|byte| is_value(**byte)) {
             debug_assert!(*byte != b'\r');
+            spaces &= *byte != b';';
+            if spaces && !matches!(byte, b' ' | b'\t') {
+                return Err(400);
+            }
             *at += 1;
             *extensions += 1;
             if *at - start > line_max {
@@ -148,6 +153,9 @@ fn size_line(
                 return Err(413);
             }
         }
+    }
+    if spaces && *at < input.len() {
+        return Err(400); // white space that no extension follows
     }
     exactly(input, at, b"\r\n")?;
     Ok(u64::try_from(size).unwrap())
@@ -297,7 +305,7 @@ fn serve(input: &[u8], expected: &Expected, case: &Case) -> Served {
     Served { reached: log.0.take(), got, over }
 }
 
-fn server(log: Log, limits: Limits, most: usize, pace: Pace) -> impl Handler<Message = u8> {
+fn server(log: Log, limits: Limits, most: usize, pace: Pace) -> impl Handler<Message = Envelope<u8>> {
     Http::with(log)
         .limits(limits)
         .post("/body", move |_request, response| response.defer(Take { most, pace }))

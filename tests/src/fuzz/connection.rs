@@ -8,7 +8,9 @@
 use core::time::Duration;
 
 use lightcone_core::{Config, Handler, Instant, Timeouts};
-use lightcone_http::{Body, Exchange, Flow, Headers, Http, Limits, Middleware, State, Status, Transfer};
+use lightcone_http::{
+    Body, Envelope, Exchange, Flow, Headers, Http, Limits, Middleware, State, Status, Transfer,
+};
 
 use super::chunked::{Expected, expect};
 use super::responses::Response;
@@ -27,6 +29,7 @@ const LIMITS: Limits = Limits {
     head_time: Duration::from_secs(10),
     body_time: Duration::from_secs(20),
     body_step: 64,
+    answer_time: None,
 };
 /// The largest body that `/text` takes.
 const TEXT_MAX: usize = 64;
@@ -266,7 +269,7 @@ impl Middleware<App> for Mark {
     }
 }
 
-fn server(manners: Manners) -> impl Handler<Message = u8> {
+fn server(manners: Manners) -> impl Handler<Message = Envelope<u8>> {
     Http::with(App)
         .limits(LIMITS)
         .get("/foo", |_request, response| response.text("bar"))
@@ -355,7 +358,11 @@ fn config(tape: &mut Tape<'_>) -> Config {
     }
 }
 
-fn step<H: Handler<Message = u8>>(wire: &mut Wire<'_, H>, tape: &mut Tape<'_>, fates: &mut Vec<Fate>) {
+fn step<H: Handler<Message = Envelope<u8>>>(
+    wire: &mut Wire<'_, H>,
+    tape: &mut Tape<'_>,
+    fates: &mut Vec<Fate>,
+) {
     let op = tape.below(16);
     if op == 0 || wire.peers.is_empty() {
         if fates.len() < 6 && wire.connect().is_some() {
@@ -400,7 +407,7 @@ fn step<H: Handler<Message = u8>>(wire: &mut Wire<'_, H>, tape: &mut Tape<'_>, f
             2 => wire.put_off(peer),
             _ => drop(wire.run(peer)),
         },
-        14 => wire.message(peer, 7),
+        14 => wire.message(peer, Envelope::to_all(7)),
         _ => drop(wire.tell(peer, |port| port.writable())),
     }
     if fates[peer].ended {
@@ -424,7 +431,7 @@ fn bounds<H: Handler>(wire: &mut Wire<'_, H>, config: &Config) {
 }
 
 /// From now on the network lets everything through, peers end and whoever waits is called: all must come to an end.
-fn heal<H: Handler<Message = u8>>(wire: &mut Wire<'_, H>) {
+fn heal<H: Handler<Message = Envelope<u8>>>(wire: &mut Wire<'_, H>) {
     for there in &mut wire.peers {
         there.window = usize::MAX;
         there.pieces = (usize::MAX, usize::MAX);
@@ -439,7 +446,7 @@ fn heal<H: Handler<Message = u8>>(wire: &mut Wire<'_, H>) {
             return;
         }
         for peer in 0..wire.peers.len() {
-            wire.message(peer, 7);
+            wire.message(peer, Envelope::to_all(7));
         }
         wire.pass(1); // far less in all than any timeout
     }
@@ -461,6 +468,10 @@ struct Sent<'a> {
 fn asked(sent: &[u8]) -> Sent<'_> {
     let (mut requests, mut rest, mut fault) = (Vec::new(), sent, None);
     while !rest.is_empty() {
+        rest = rest.strip_prefix(b"\r\n").unwrap_or(rest); // one empty line is ignored
+        if matches!(rest, b"" | b"\r") {
+            break;
+        }
         let head = match ours(rest, &LIMITS) {
             Verdict::Complete(head) => *head,
             Verdict::Partial => break,

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
 
-use lightcone_core::{Address, Context, Event, Handler, Origin, Socket};
+use lightcone_core::{Address, Context, Event, Handler, Origin, Socket, Timeouts};
 use lightcone_http::Http;
 
 use crate::rig::{Barrier, Rig, engine, wait_until, workers};
@@ -92,6 +92,26 @@ fn others_are_served_while_all_workers_but_one_are_blocked() {
     }
     barrier.open();
     blocked.iter().for_each(|stream| assert_eq!(read(stream, 1), b"b"));
+    rig.stop(0);
+}
+
+/// A socket whose callback runs is not idle, and one whose callback has returned is.
+#[test]
+fn the_idle_timeout_does_not_run_while_a_callback_does() {
+    let idle = Duration::from_millis(300);
+    let timeouts = Timeouts { idle: Some(idle), ..Timeouts::NONE };
+    let barrier = Barrier::default();
+    let shared = barrier.clone();
+    let make = move |worker| Moody { barrier: shared.clone(), worker: letter(worker) };
+    let rig: Rig<u64> = Rig::start(engine().timeouts(timeouts), workers(1), make);
+    let mut stream = rig.connect();
+    ask(&stream, b"b");
+    barrier.wait_for(1);
+    thread::sleep(3 * idle);
+    barrier.open();
+    assert_eq!(read(&stream, 1), b"b");
+    assert_eq!(exchange(&stream, b"x", 1), b"x");
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "it is idle now");
     rig.stop(0);
 }
 

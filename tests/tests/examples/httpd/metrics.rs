@@ -76,6 +76,7 @@ fn the_page_can_be_read_and_tells_what_happened_on_each_poller() {
     assert_eq!(sum(page, "connections_accepted_total", ""), 4);
     assert_eq!(sum(page, "http_requests_total", ""), 3 + 3 + 1 + asked.get() - 1);
     assert_eq!(sum(page, "http_failures_total", ""), 2);
+    assert_eq!(sum(page, "http_aborted_total", ""), 1, "the broken one");
     assert!(sum(page, "sent_bytes_total", "") > 2_000_000);
     assert!(sum(page, "received_bytes_total", "") > 200);
     assert_eq!(sum(page, "http_refusals_total", ""), 2);

@@ -147,7 +147,7 @@ fn a_log_has_a_line_for_each_request() {
     client.get("/foo");
     client.get("/nowhere");
     let peer = client.stream().local_addr().unwrap();
-    assert_eq!(server.line(), format!("{peer} GET /foo 200 3"));
+    assert_eq!(server.line(), format!("{peer} GET /foo 200 3 0ms"));
     assert_eq!(server.line(), format!("{peer} GET /nowhere 404 14"));
 }
 

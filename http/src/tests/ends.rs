@@ -1,0 +1,294 @@
+//! Every way in which a request can end: what is counted, logged and shown to middleware.
+
+extern crate std;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::string::{String, ToString};
+use std::time::Duration;
+use std::vec::Vec;
+use std::{format, vec};
+
+use lightcone_core::{Handler, Instant};
+
+use crate::{
+    AccessLog, Envelope, Exchange, Flow, Http, Limits, Middleware, Outcome, State, Stats, Status, Transfer,
+};
+
+use super::rig::Rig;
+
+type Lines = Rc<RefCell<Vec<String>>>;
+
+/// Notes what comes of each request.
+struct Watch(Lines);
+
+impl<S: State> Middleware<S> for Watch {
+    fn after(&mut self, _: &mut S, outcome: &Outcome<'_>) {
+        let method = outcome.method.map_or("-", |method| method.as_str());
+        let target = outcome.target.escape_ascii();
+        self.0.borrow_mut().push(format!("{method} {target} {}", outcome.status.code()));
+    }
+}
+
+/// Answers later, or not at all.
+enum Slow {
+    /// At this time.
+    At(u64),
+    Mute,
+    /// Writes this once, then waits for the body.
+    Stream(bool),
+    /// Says that it is done before it has written what it said.
+    Short,
+}
+
+impl<S: State> Exchange<S> for Slow {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        io.consume(io.body().len());
+        match self {
+            Self::At(at) if io.now() >= Instant::from_millis(*at) => {
+                return io.respond(|_, response| response.refuse(504));
+            }
+            Self::At(at) => io.wake_at(Instant::from_millis(*at)),
+            Self::Mute | Self::Short => return Flow::Done,
+            Self::Stream(begun) => {
+                if !core::mem::replace(begun, true) {
+                    assert_eq!(io.write(b"piece"), 5);
+                }
+                if io.ended() {
+                    return Flow::Done;
+                }
+            }
+        }
+        Flow::More
+    }
+}
+
+/// A server with a log and with middleware, and what they are told.
+fn server(
+    stats: &'static Stats,
+) -> (Rig<impl Handler<Message = Envelope<<() as State>::Message>>>, Lines, Lines) {
+    let (log, seen): (Lines, Lines) = <_>::default();
+    let (lines, outcomes) = (Rc::clone(&log), Rc::clone(&seen));
+    let limits = Limits {
+        body: 100,
+        head_time: Duration::from_millis(500),
+        body_time: Duration::from_millis(500),
+        target: 100,
+        ..Limits::DEFAULT
+    };
+    let group = Http::group()
+        .post("/collect/{id}", |request, response| {
+            request.collect::<8, _>(response, |_, body, response| match body {
+                b"bad" => response.refuse(422),
+                _ => response.display(body.len()),
+            })
+        })
+        .post("/stream", |_request, response| response.stream(None, Slow::Stream(false)))
+        .get("/mute", |_request, response| response.defer(Slow::Mute))
+        .get("/short", |_request, response| response.status(206).stream(Some(10), Slow::Short))
+        .get("/later", |_request, response| response.defer(Slow::At(300)))
+        .get("/broken", |_request, response| response.header("A", "\n").text("never"))
+        .post("/ignores", |_request, response| response.text("ignored"));
+    let app = Http::new()
+        .limits(limits)
+        .stats(stats)
+        .get("/", |_request, response| response.text("in"))
+        .nest("/group", group)
+        .wrap(Watch(outcomes))
+        .log(AccessLog::to(move |outcome: &Outcome<'_>| lines.borrow_mut().push(outcome.to_string())));
+    (Rig::new(app), log, seen)
+}
+
+use Do::{End, Feed, Pass};
+
+/// What is done to a connection.
+enum Do {
+    Feed(&'static str),
+    Pass(u64),
+    End,
+}
+
+const POST: &str = "POST /group/collect/1?a=b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+const STREAM: &str = "POST /group/stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n";
+
+/// What happens, the line of the log, failures and aborted requests, and the status of a refusal.
+const ENDS: &[(&[Do], &str, [usize; 2], u16)] = &[
+    (&[Feed("GET / HTTP/1.1\r\nHost: a\r\n\r\n")], "GET / 200 2 0ms", [0, 0], 0),
+    (&[Feed("GET /no HTTP/1.1\r\nHost: a\r\n\r\n")], "GET /no 404 14 0ms", [1, 0], 0),
+    (
+        &[Feed(POST), Feed("3\r\nabc\r\n"), Pass(20), Feed("0\r\n\r\n")],
+        "POST /group/collect/1?a=b 200 1 20ms",
+        [0, 0],
+        0,
+    ),
+    (&[Feed(POST), Feed("3\r\nbad\r\n0\r\n\r\n")], "POST /group/collect/1?a=b 422 26 0ms", [1, 0], 0),
+    (&[Feed(POST), Pass(7), Feed("zz")], "POST /group/collect/1?a=b 400 16 7ms", [1, 0], 400),
+    (&[Feed(POST), Feed("9\r\n123456789\r\n")], "POST /group/collect/1?a=b 413 22 0ms", [1, 0], 0),
+    (&[Feed(POST), Feed("fff\r\n")], "POST /group/collect/1?a=b 413 22 0ms", [1, 0], 413),
+    (&[Feed(POST), Pass(600)], "POST /group/collect/1?a=b 408 20 600ms", [1, 0], 408),
+    (&[Feed(POST), End], "POST /group/collect/1?a=b 400 16 0ms", [1, 0], 400),
+    (&[Feed(STREAM), Feed("0\r\n\r\n")], "POST /group/stream 200 5 0ms", [0, 0], 0),
+    (&[Feed(STREAM), Feed("zz")], "POST /group/stream 200 5 0ms incomplete", [0, 1], 400),
+    (&[Feed(STREAM), Pass(600)], "POST /group/stream 200 5 600ms incomplete", [0, 1], 408),
+    (&[Feed(STREAM), End], "POST /group/stream 200 5 0ms incomplete", [0, 1], 400),
+    (&[Feed("GET /group/mute HTTP/1.1\r\nHost: a\r\n\r\n")], "GET /group/mute 500 26 0ms", [1, 0], 0),
+    (
+        &[Feed("GET /group/short HTTP/1.1\r\nHost: a\r\n\r\n")],
+        "GET /group/short 206 0 0ms incomplete",
+        [0, 1],
+        0,
+    ),
+    (
+        &[Feed("GET /group/later HTTP/1.1\r\nHost: a\r\n\r\n"), Pass(300)],
+        "GET /group/later 504 20 300ms",
+        [1, 0],
+        0,
+    ),
+    (&[Feed("GET /group/broken HTTP/1.1\r\nHost: a\r\n\r\n")], "GET /group/broken 500 26 0ms", [1, 0], 0),
+    // Answered, and then the body is not what it should be.
+    (
+        &[Feed("POST /group/ignores HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz")],
+        "POST /group/ignores 200 7 0ms",
+        [0, 0],
+        400,
+    ),
+    // What is no request.
+    (&[Feed("GET /half HT"), Pass(600)], "GET /half 408 20 -", [0, 0], 408),
+    (&[Feed("GE"), Pass(600)], "- - 408 20 -", [0, 0], 408),
+    (&[Feed("GET /a HTTP/1.1\r\n\r\n")], "GET /a 400 16 -", [0, 0], 400),
+    (&[Feed("nonsense\r\n")], "- - 400 16 -", [0, 0], 400),
+    (&[Feed("BREW /pot HTTP/1.1\r\nHost: a\r\n\r\n")], "- /pot 501 20 -", [0, 0], 501),
+    (&[Feed("GET /a HTTP/2.0\r\nHost: a\r\n\r\n")], "GET /a 505 31 -", [0, 0], 505),
+    (&[Feed("PUT / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n")], "PUT / 413 22 -", [0, 0], 413),
+    (&[Feed("GET / HTTP/1.1\r\nHost: a\r\nExpect: x\r\n\r\n")], "GET / 417 23 -", [0, 0], 417),
+];
+
+#[test]
+fn each_end_is_counted_and_logged_once() {
+    for (n, (deeds, line, [failures, aborted], refused)) in ENDS.iter().enumerate() {
+        let stats = &*std::boxed::Box::leak(std::boxed::Box::new(Stats::new()));
+        let (mut rig, log, seen) = server(stats);
+        let peer = rig.connect();
+        for deed in *deeds {
+            match deed {
+                Feed(text) => rig.feed(peer, text.as_bytes()),
+                Pass(millis) => rig.pass(*millis),
+                End => rig.end(peer),
+            }
+        }
+        rig.end(peer);
+        rig.pass(0);
+        assert_eq!(*log.borrow(), [*line], "{n}");
+        let status = line.replace(" - ", " ").replace("- ", "");
+        let status = status.split(' ').find(|word| word.len() == 3 && word.parse::<u16>().is_ok()).unwrap();
+        assert_eq!(seen.borrow().len(), 1, "{n}: {:?}", seen.borrow());
+        assert!(seen.borrow()[0].ends_with(status), "{n}: {:?}", seen.borrow());
+        assert_eq!((stats.failures(), stats.aborted()), (*failures, *aborted), "{line}");
+        let refusals: Vec<_> = stats.refusals().filter(|(_, n)| *n > 0).map(|(s, n)| (s.code(), n)).collect();
+        assert_eq!(refusals, if *refused > 0 { vec![(*refused, 1)] } else { vec![] }, "{line}");
+    }
+}
+
+#[test]
+fn a_request_whose_connection_breaks_is_logged_as_unanswered() {
+    static STATS: Stats = Stats::new();
+    let (mut rig, log, seen) = server(&STATS);
+    let (deferred, streamed) = (rig.connect(), rig.connect());
+    rig.feed(deferred, b"GET /group/later HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.feed(streamed, b"POST /group/stream HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na");
+    rig.pass(10);
+    for peer in [deferred, streamed] {
+        rig.reset(peer);
+    }
+    assert_eq!(
+        *log.borrow(),
+        ["GET /group/later 499 - 10ms incomplete", "POST /group/stream 200 5 10ms incomplete"]
+    );
+    assert_eq!(*seen.borrow(), ["POST /group/stream 200", "GET /group/later 499"]);
+    assert_eq!((STATS.requests(), STATS.failures(), STATS.aborted()), (2, 0, 2));
+    assert_eq!(Outcome::CLIENT_CLOSED_REQUEST, Status::from(499));
+}
+
+/// Writes, and then goes on when a message comes: to a text that never fits, or to its end.
+struct Endless(bool);
+
+impl<S: State> Exchange<S> for Endless {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        if io.now() >= Instant::from_millis(1_000) {
+            return Flow::Done;
+        }
+        if io.now() >= Instant::from_millis(500) {
+            assert!(write!(io, "{:60000}", 7).is_err());
+        } else if !core::mem::replace(&mut self.0, true) {
+            assert_eq!(io.write(b"piece"), 5);
+        }
+        io.wake_at(Instant::from_millis(if io.ended() { 1_000 } else { 500 }));
+        Flow::More
+    }
+}
+
+#[test]
+fn a_cut_answer_that_the_end_of_the_connection_delimits_is_a_reset() {
+    let limits = Limits { answer_time: Some(Duration::from_millis(400)), ..Limits::DEFAULT };
+    let start = |limits: Limits, version: &str, length: usize| {
+        let app =
+            Http::new().limits(limits).post("/", |_request, response| response.stream(None, Endless(false)));
+        let mut rig = Rig::new(app);
+        let peer = rig.connect();
+        rig.feed(
+            peer,
+            format!("POST / HTTP/{version}\r\nHost: a\r\nContent-Length: {length}\r\n\r\n").as_bytes(),
+        );
+        assert!(rig.take(peer).contains("piece"));
+        rig
+    };
+    for version in ["1.0", "1.1"] {
+        let raw = version == "1.0";
+        // The end of the grace time, a limit, the end of the peer within its body, and a text that never fits.
+        let mut rig = start(Limits::DEFAULT, version, 0);
+        rig.cut(0);
+        assert_eq!(rig.peers[0].reset, raw);
+        let mut rig = start(limits, version, 0);
+        rig.pass(400);
+        assert_eq!((rig.peers[0].reset, rig.peers[0].shut), (raw, !raw));
+        let mut rig = start(Limits::DEFAULT, version, 3);
+        rig.end(0);
+        assert_eq!(rig.peers[0].reset, raw);
+        let mut rig = start(Limits::DEFAULT, version, 3);
+        rig.pass(500);
+        assert_eq!((rig.peers[0].reset, rig.peers[0].shut), (raw, !raw));
+        // And one that is whole.
+        let mut rig = start(Limits::DEFAULT, version, 0);
+        rig.pass(1_000);
+        rig.end(0);
+        assert!(rig.peers[0].closed && !rig.peers[0].reset);
+    }
+}
+
+#[test]
+fn a_target_that_is_too_long_to_be_kept_is_cut() {
+    static STATS: Stats = Stats::new();
+    let (mut rig, log, _) = server(&STATS);
+    let peer = rig.connect();
+    for n in [60, 61] {
+        let target = format!("/group/later?{}", "q".repeat(n + 7));
+        rig.feed(peer, format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        rig.pass(300);
+        let expected = format!("GET {} 504", &target[..80]);
+        assert!(log.borrow_mut().pop().unwrap().starts_with(&expected), "{expected}");
+    }
+}
+
+#[test]
+fn middleware_without_a_log_is_told_the_whole_pattern() {
+    let seen: Lines = <_>::default();
+    let group = Http::group().get("/{id}", |_request, response| response.defer(Slow::Mute));
+    let fallback = Http::group().fallback(|_request, response| response.defer(Slow::Mute));
+    let app = Http::new()
+        .nest("/a", Http::group().nest("/b", group).nest("/c", fallback))
+        .wrap(Watch(Rc::clone(&seen)));
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    rig.feed(peer, b"GET /a/b/1 HTTP/1.1\r\nHost: a\r\n\r\nGET /a/c/d HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(*seen.borrow(), ["GET /a/b/{id} 500", "- /a/c/{*path} 500"]);
+}

@@ -1,0 +1,236 @@
+//! What a connection waits for, and for how long.
+
+extern crate std;
+
+use std::format;
+use std::string::String;
+use std::time::Duration;
+
+use lightcone_core::{Config, Handler, Instant, Timeouts};
+
+use crate::{Envelope, Exchange, Flow, Http, Limits, State, Stats, Transfer};
+
+use super::rig::{Rig, config, ok, refusal};
+
+const CLOSE: &str = "Connection: close\r\n";
+
+/// Asks once to be called after a time, and answers then.
+struct Once {
+    after: u64,
+    due: Option<Instant>,
+    reads: bool,
+}
+
+impl<S: State> Exchange<S> for Once {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        if self.reads {
+            io.consume(io.body().len());
+        }
+        match self.due {
+            Some(due) if io.now() >= due => return io.respond(|_, response| response.text("waited")),
+            Some(_) => {}
+            None => {
+                let due = io.now() + Duration::from_millis(self.after);
+                self.due = Some(due);
+                io.wake_at(due);
+            }
+        }
+        Flow::More
+    }
+}
+
+/// Writes once and never again.
+struct Begun(bool);
+
+impl<S: State> Exchange<S> for Begun {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        if !self.0 {
+            self.0 = io.write(b"begun") > 0;
+        }
+        Flow::More
+    }
+}
+
+fn server(limits: Limits) -> Http<(), impl crate::Routes<()>> {
+    let once = |request: &crate::Request<'_, ()>| {
+        let number = |name| request.query(name).and_then(|n| n.parse().ok()).unwrap_or(0);
+        Once { after: number("after"), due: None, reads: number("reads") > 0 }
+    };
+    Http::new()
+        .limits(limits)
+        .get("/", |_request, response| response.text("in"))
+        .get("/once", move |request, response| response.defer(once(&request)))
+        .post("/once", move |request, response| response.defer(once(&request)))
+        .post("/collect", |request, response| {
+            request.collect::<64, _>(response, |_, body, response| response.display(body.len()))
+        })
+        .get("/begun", |_request, response| response.stream(None, Begun(false)))
+}
+
+/// With an idle timeout of a second.
+fn rig(limits: Limits) -> Rig<impl Handler<Message = Envelope<<() as State>::Message>>> {
+    let timeouts = Timeouts { idle: Some(Duration::from_secs(1)), ..Timeouts::NONE };
+    Rig::with(server(limits), &Config { timeouts, ..config() })
+}
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")
+}
+
+fn post(path: &str, length: usize, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n{body}")
+}
+
+#[test]
+fn the_idle_timeout_runs_between_requests_only() {
+    let mut rig = rig(Limits::DEFAULT);
+    let peer = rig.connect();
+    rig.feed(peer, get("/once?after=2500").as_bytes());
+    rig.sleep(2_499);
+    assert_eq!(rig.take(peer), "");
+    rig.sleep(1);
+    assert_eq!(rig.take(peer), ok("waited"));
+    rig.sleep(990);
+    assert!(!rig.peers[peer].closed);
+    rig.feed(peer, post("/collect", 3, "a").as_bytes());
+    rig.sleep(5_000);
+    rig.feed(peer, b"bc");
+    assert_eq!(rig.take(peer), ok("3"));
+    rig.feed(peer, b"GET / HTTP");
+    rig.sleep(5_000);
+    rig.feed(peer, b"/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(rig.take(peer), ok("in"));
+    rig.sleep(999);
+    assert!(!rig.peers[peer].closed);
+    rig.sleep(2);
+    assert!(rig.peers[peer].closed, "idle");
+}
+
+#[test]
+fn a_request_that_has_begun_gets_its_answer_before_the_idle_timeout() {
+    let limits =
+        Limits { head_time: Duration::from_secs(5), body_time: Duration::from_secs(5), ..Limits::DEFAULT };
+    let mut rig = rig(limits);
+    let begun = ["GET / HT".into(), post("/collect", 3, "a"), post("/once?reads=1", 3, "a")];
+    let peers = begun.map(|bytes| {
+        let peer = rig.connect();
+        rig.feed(peer, bytes.as_bytes());
+        peer
+    });
+    for peer in peers {
+        rig.take(peer);
+    }
+    rig.sleep(5_000);
+    for peer in [peers[0], peers[1]] {
+        assert_eq!(rig.take(peer), refusal("408 Request Timeout", CLOSE), "{peer}");
+    }
+}
+
+/// Blocks that other connections hold are no idleness.
+#[test]
+fn a_request_that_waits_for_room_is_not_idle() {
+    let timeouts = Timeouts { idle: Some(Duration::from_secs(1)), ..Timeouts::NONE };
+    let few = Config {
+        output_blocks: 2,
+        output_limit: 2,
+        block_size: 512,
+        receive_blocks: 0,
+        timeouts,
+        ..config()
+    };
+    let app = Http::new()
+        .get("/", |_request, response| response.text("in"))
+        .get("/big", |_request, response| response.generate(900, |_, piece| piece.fill(b'g')));
+    let mut rig = Rig::with(app, &few);
+    let (hog, peer) = (rig.connect(), rig.connect());
+    rig.peers[hog].window = 0;
+    rig.feed(hog, get("/big").as_bytes());
+    rig.feed(peer, get("/").as_bytes());
+    rig.sleep(900);
+    rig.open_window(hog, 1);
+    rig.sleep(900);
+    assert!(!rig.peers[peer].closed, "it was idle while it waited");
+    rig.open_window(hog, usize::MAX);
+    rig.sleep(1);
+    assert_eq!(rig.take(peer), ok("in"));
+    rig.sleep(1_001);
+    assert!(rig.peers[peer].closed);
+}
+
+#[test]
+fn a_time_is_not_lost_while_a_body_is_coming() {
+    let limits = Limits { body_time: Duration::from_secs(5), body_step: 1, ..Limits::DEFAULT };
+    // When it is to wake, when bytes come, and whether the exchange reads them.
+    for (after, bytes, reads) in [
+        (100, &[][..], 1),
+        (3_000, &[1_000], 1),
+        (3_000, &[1_000, 2_000], 1),
+        (3_000, &[], 0),
+        (7_000, &[4_000, 6_500], 1), // later than the first time of the body
+        (7_000, &[4_000, 4_500], 1),
+        (12_000, &[4_000, 8_000], 1),
+    ] {
+        let mut rig = rig(limits);
+        let peer = rig.connect();
+        let length = bytes.len().max(usize::from(reads == 0 || after < 200));
+        rig.feed(peer, post(&format!("/once?after={after}&reads={reads}"), length, "").as_bytes());
+        let mut now = 0;
+        for at in bytes {
+            rig.sleep(at - now);
+            rig.feed(peer, b"b");
+            now = *at;
+        }
+        rig.sleep(after - 1 - now);
+        assert_eq!(rig.take(peer), "", "{after} {bytes:?}: too early");
+        rig.sleep(1 + after / 255);
+        assert_eq!(rig.take(peer), ok("waited"), "{after} {bytes:?}");
+    }
+}
+
+#[test]
+fn a_slow_body_is_refused_though_its_exchange_is_called_again_and_again() {
+    let limits = Limits { body_time: Duration::from_secs(5), ..Limits::DEFAULT };
+    struct Restless;
+    impl<S: State> Exchange<S> for Restless {
+        fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+            io.consume(io.body().len());
+            io.wake_at(io.now() + Duration::from_millis(7));
+            Flow::More
+        }
+    }
+    let mut rig = Rig::new(Http::new().limits(limits).post("/", |_q, r| r.defer(Restless)));
+    let peer = rig.connect();
+    rig.feed(peer, post("/", 9, "").as_bytes());
+    for _ in 0..4 {
+        rig.sleep(1_200);
+        rig.feed(peer, b"b");
+    }
+    rig.sleep(190);
+    assert_eq!(rig.take(peer), "");
+    rig.sleep(30);
+    assert_eq!(rig.take(peer), refusal("408 Request Timeout", CLOSE));
+}
+
+#[test]
+fn an_answer_has_its_time_if_that_is_limited() {
+    static STATS: Stats = Stats::new();
+    let limits = Limits { answer_time: Some(Duration::from_secs(3)), ..Limits::DEFAULT };
+    let mut rig = Rig::new(server(limits).stats(&STATS));
+    let (early, late, begun) = (rig.connect(), rig.connect(), rig.connect());
+    rig.feed(early, post("/once?after=4900&reads=1", 1, "").as_bytes());
+    rig.sleep(2_000); // the body has another time
+    rig.feed(early, b"b");
+    rig.feed(late, get("/once?after=3001").as_bytes());
+    rig.feed(begun, get("/begun").as_bytes());
+    rig.sleep(2_999);
+    assert_eq!(rig.take(early), ok("waited"));
+    assert_eq!(rig.take(late), "");
+    assert!(!rig.peers[begun].shut);
+    rig.sleep(1);
+    assert_eq!(rig.take(late), refusal("503 Service Unavailable", CLOSE));
+    assert!(rig.take(begun).ends_with("\r\n\r\n5\r\nbegun\r\n"));
+    assert!(rig.peers[late].shut && rig.peers[begun].shut);
+    let refused = STATS.refusals().find(|(status, _)| status.code() == 503).map(|(_, count)| count);
+    assert_eq!((refused, STATS.failures(), STATS.aborted()), (Some(2), 1, 1));
+    assert_eq!(Limits::DEFAULT.answer_time, None);
+}
