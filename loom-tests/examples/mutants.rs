@@ -9,8 +9,12 @@
 //! ```
 //!
 //! The models are tried from the smallest to the largest until one fails: so the table names the cheapest proof.
+//!
+//! A mutant is a change to a copy of the sources, in the target folder, from which the models are built as they are from
+//! the sources themselves. With the change goes a text, by which the libraries that were linked show what they were
+//! built from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -19,20 +23,28 @@ use std::thread::{available_parallelism, scope, sleep};
 use std::time::Duration;
 use std::{env, fs};
 
+use mutants::Mutant;
+
 #[path = "../mutants.rs"]
 mod mutants;
 
-/// For one model. Unbroken, the longest takes less than a minute.
+/// For one model. Unbroken, the longest takes less than two minutes.
 const SECONDS_MAX: u32 = 300;
 
-/// Mutants that are built and tried at a time, each in a target folder of its own.
+/// Mutants that are built and tried at a time, each in a folder of its own.
 const WORKERS_MAX: usize = 4;
 
-/// The test that proves which mutant an executable contains.
-const BUILT_AS_ASKED: &str = "built_as_asked";
+/// What is copied for a mutant: all that Cargo wants to see, and the sources.
+const COPIED: [&str; 4] = ["Cargo.toml", "core", "drivers", "loom-tests"];
 
-/// Where the table stands.
-const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/MUTANTS.md");
+/// The libraries that the models are linked from.
+const LIBRARIES: [&str; 3] = ["lightcone_core", "lightcone_model", "loom_tests"];
+
+/// What marks the libraries that are made of a changed file.
+const MARK: &str = "loom mutant: ";
+
+/// The package of the models.
+const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 
 fn main() -> ExitCode {
     let mut wanted: Vec<String> = env::args().skip(1).collect();
@@ -40,11 +52,12 @@ fn main() -> ExitCode {
     let write = wanted.iter().any(|word| word == "--write");
     wanted.retain(|word| !word.starts_with("--"));
     assert!(wanted.is_empty() || !(check || write), "MUTANTS.md is about all mutants: name none");
-    let chosen: Vec<&'static str> = mutants::MUTANTS
+    let chosen: Vec<&'static Mutant> = mutants::MUTANTS
         .iter()
-        .map(|mutant| mutant.name)
-        .filter(|name| wanted.is_empty() || wanted.iter().any(|word| name.contains(&**word)))
+        .filter(|mutant| wanted.is_empty() || wanted.iter().any(|word| mutant.name.contains(&**word)))
         .collect();
+    let names: BTreeSet<_> = mutants::MUTANTS.iter().map(|mutant| mutant.name).collect();
+    assert_eq!(names.len(), mutants::MUTANTS.len(), "two mutants have one name");
 
     let models = models();
     assert!(!models.is_empty(), "no models found");
@@ -55,7 +68,7 @@ fn main() -> ExitCode {
             .map(|worker| {
                 scope.spawn({
                     let (next, chosen, models) = (&next, &chosen, &models);
-                    move || work(worker, next, chosen, models)
+                    move || work(&Copy::new(worker), next, chosen, models)
                 })
             })
             .collect();
@@ -64,7 +77,7 @@ fn main() -> ExitCode {
 
     let mut table = String::from("| mutant | in | caught by | as |\n| --- | --- | --- | --- |\n");
     for mutant in mutants::MUTANTS.iter().filter(|mutant| caught.contains_key(mutant.name)) {
-        let by = caught[mutant.name].as_deref().unwrap_or("**nobody** | ");
+        let by = caught[mutant.name].as_deref().unwrap_or("**none** | ");
         writeln!(table, "| `{}` | `{}` | {by} |", mutant.name, mutant.file).expect("a string takes all");
     }
     let survivors = caught.values().filter(|by| by.is_none()).count();
@@ -72,11 +85,11 @@ fn main() -> ExitCode {
     writeln!(table, "\n{} of {tried} mutants caught by {} models", tried - survivors, models.len())
         .expect("a string takes all");
     print!("{table}");
-    let page = format!("{HEAD}{table}");
+    let (page, file) = (format!("{HEAD}{table}"), Path::new(PACKAGE).join("MUTANTS.md"));
     if write {
-        fs::write(TABLE, &page).expect("a writable MUTANTS.md");
+        fs::write(&file, &page).expect("a writable MUTANTS.md");
     }
-    if check && fs::read_to_string(TABLE).unwrap_or_default() != page {
+    if check && fs::read_to_string(&file).unwrap_or_default() != page {
         eprintln!("MUTANTS.md says something else: cargo loom-mutants --write");
         return ExitCode::FAILURE;
     }
@@ -90,8 +103,8 @@ fails is named. `mutants.rs` has the changes.\n\n";
 
 /// The models, from the smallest to the largest by their executions. All of them must pass without a mutant.
 fn models() -> Vec<String> {
-    let executable = build("", None);
-    let output = Command::new(&executable).env("LOOM_MUTANT", "").output().expect("the models run");
+    let executable = build(Path::new(PACKAGE), None, None);
+    let output = Command::new(&executable).output().expect("the models run");
     let errors = String::from_utf8_lossy(&output.stderr);
     let failures = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "the models fail without a mutant: {failures}");
@@ -110,64 +123,150 @@ fn models() -> Vec<String> {
 
 /// Tries mutants until none is left; what caught each.
 fn work(
-    worker: usize,
+    copy: &Copy,
     next: &AtomicUsize,
-    chosen: &[&'static str],
+    chosen: &[&'static Mutant],
     models: &[String],
 ) -> Vec<(&'static str, Option<String>)> {
     let mut caught = Vec::new();
-    while let Some(name) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-        let by = catch(name, worker, models);
-        eprintln!("{name}: {}", by.as_deref().unwrap_or("**nobody**"));
-        caught.push((*name, by));
+    while let Some(mutant) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
+        let by = copy.catch(mutant, models);
+        eprintln!("{}: {}", mutant.name, by.as_deref().unwrap_or("**none**"));
+        caught.push((mutant.name, by));
     }
     caught
 }
 
-/// The first model that fails with `mutant`, and how, as cells of the table.
-fn catch(mutant: &str, worker: usize, models: &[String]) -> Option<String> {
-    let executable = build(mutant, Some(worker));
-    assert!(run(&executable, BUILT_AS_ASKED, mutant).is_none(), "{mutant}: a stale build");
-    models.iter().find_map(|model| {
-        let how = run(&executable, model, mutant)?;
-        Some(format!("{model} | {how}"))
-    })
+/// A worker's copy of the sources, and where it is built.
+struct Copy {
+    root: PathBuf,
+    target: PathBuf,
 }
 
-/// Builds the models against `mutant`; a worker does so in a folder of its own.
-fn build(mutant: &str, worker: Option<usize>) -> PathBuf {
+impl Copy {
+    fn new(worker: usize) -> Self {
+        let target =
+            env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(PACKAGE).join("target"), PathBuf::from);
+        let folder = target.join(format!("mutants-{worker}"));
+        let copy = Self { root: folder.join("sources"), target: folder.join("target") };
+        // what is no longer there must not be found
+        if copy.root.exists() {
+            fs::remove_dir_all(&copy.root).expect("a folder of this program");
+        }
+        for name in COPIED {
+            copy_all(&shipped(name), &copy.root.join(name));
+        }
+        copy
+    }
+
+    /// The first model that fails with `mutant`, and how, as cells of the table.
+    fn catch(&self, mutant: &Mutant, models: &[String]) -> Option<String> {
+        let file = self.root.join(mutant.file);
+        let text = fs::read_to_string(shipped(mutant.file)).expect("a source file");
+        assert_eq!(text.matches(mutant.find).count(), 1, "{}: its text must be there once", mutant.name);
+        let changed = text.replace(mutant.find, mutant.replace);
+        let mark = format!("\n#[used]\nstatic LOOM_MUTANT: &str = \"{MARK}{};\";\n", mutant.name);
+        fs::write(&file, changed + &mark).expect("a writable copy");
+        let executable = build(&self.root.join("loom-tests"), Some(&self.target), Some(mutant));
+        fs::write(&file, text).expect("a writable copy");
+        models.iter().find_map(|model| {
+            let how = run(&executable, model, mutant.name)?;
+            Some(format!("{model} | {how}"))
+        })
+    }
+}
+
+fn shipped(path: &str) -> PathBuf {
+    Path::new(PACKAGE).join("..").join(path)
+}
+
+/// Copies a file, or a folder but for what was built in it.
+fn copy_all(from: &Path, to: &Path) {
+    if from.is_file() {
+        fs::create_dir_all(to.parent().expect("a file in a folder")).expect("a writable target folder");
+        fs::copy(from, to).expect("a writable target folder");
+        return;
+    }
+    for entry in fs::read_dir(from).expect("a folder of sources") {
+        let name = entry.expect("a directory entry").file_name();
+        if name != "target" {
+            copy_all(&from.join(&name), &to.join(&name));
+        }
+    }
+}
+
+/// Whether a library is made of a file.
+fn contains(library: &str, file: &str) -> bool {
+    let twice = ["core/src/balance.rs", "core/src/poller/", "core/src/sync/", "core/src/table.rs"];
+    match library {
+        "lightcone_core" => file.starts_with("core/"),
+        "lightcone_model" => {
+            file.starts_with("drivers/model/") || twice.iter().any(|part| file.starts_with(part))
+        }
+        _ => file.starts_with("loom-tests/") || file.starts_with("drivers/workers/"),
+    }
+}
+
+/// Builds the models of a package: of the shipped one or, for a mutant, of a copy. Panics unless the libraries that are
+/// made of the mutant's file have its mark, and no other mark is to be found.
+fn build(package: &Path, target: Option<&Path>, mutant: Option<&Mutant>) -> PathBuf {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
-    cargo.args([
-        "test",
-        "--locked",
-        "--no-run",
-        "--package=loom-tests",
-        "--test=models",
-        "--message-format=json",
-    ]);
     cargo
-        .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")])
-        .env("LOOM_MUTANT", mutant);
-    if let Some(worker) = worker {
-        let target = env::var_os("CARGO_TARGET_DIR")
-            .map_or(concat!(env!("CARGO_MANIFEST_DIR"), "/target").into(), PathBuf::from);
-        cargo.env("CARGO_TARGET_DIR", target.join(format!("mutants-{worker}")));
+        .args([
+            "test",
+            "--locked",
+            "--no-run",
+            "--package=loom-tests",
+            "--test=models",
+            "--message-format=json",
+        ])
+        .arg("--manifest-path")
+        .arg(package.join("Cargo.toml"));
+    if let Some(target) = target {
+        cargo.env("CARGO_TARGET_DIR", target).arg("--jobs=1");
         // A mutant is built once and fails soon: time goes into compiling it.
-        cargo.args(["--config", "profile.test.package.loom-tests.opt-level=1", "--jobs=1"]);
+        for package in ["lightcone-core", "lightcone-model", "loom-tests"] {
+            cargo.args(["--config", &format!("profile.test.package.{package}.opt-level=1")]);
+        }
         cargo.args(["--config", "profile.test.debug=false"]);
     }
     let output = cargo.output().expect("cargo runs");
     let errors = String::from_utf8_lossy(&output.stderr);
+    let messages = String::from_utf8_lossy(&output.stdout);
     assert!(
         output.status.success(),
-        "{mutant} does not build:\n{errors}\n{}",
-        String::from_utf8_lossy(&output.stdout)
+        "{} does not build:\n{errors}\n{messages}",
+        mutant.map_or("what is shipped", |mutant| mutant.name)
     );
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let artifact =
-        messages.lines().find(|line| line.contains("\"name\":\"models\"")).expect("cargo names the models");
-    let (_, path) = artifact.rsplit_once("\"executable\":\"").expect("cargo names their executable");
+    for library in LIBRARIES {
+        let file = message(&messages, library).split('"').find(|text| text.ends_with(".rlib"));
+        let file = file.expect("cargo names the file of a library");
+        let found = found_marks(&fs::read(file).expect("cargo has built it"));
+        let wanted = mutant.filter(|mutant| contains(library, mutant.file));
+        assert_eq!(found, wanted.iter().map(|mutant| mutant.name.to_owned()).collect(), "a stale {file}");
+    }
+    let (_, path) =
+        message(&messages, "models").rsplit_once("\"executable\":\"").expect("cargo names an executable");
     path.split('"').next().expect("a string ends").into()
+}
+
+/// What Cargo says of a target that it has built.
+fn message<'m>(messages: &'m str, target: &str) -> &'m str {
+    let name = format!("\"name\":\"{target}\"");
+    let mut artifacts = messages.lines().filter(|line| line.contains("\"compiler-artifact\""));
+    artifacts.find(|line| line.contains(&name)).unwrap_or_else(|| panic!("cargo does not name {target}"))
+}
+
+/// The names of mutants that a library contains.
+fn found_marks(library: &[u8]) -> BTreeSet<String> {
+    let mark = MARK.as_bytes();
+    let starts = library.windows(mark.len()).enumerate().filter(|(_, bytes)| *bytes == mark);
+    starts
+        .map(|(at, _)| {
+            let name = library[at + mark.len()..].split(|byte| *byte == b';').next().unwrap_or_default();
+            String::from_utf8_lossy(name).into_owned()
+        })
+        .collect()
 }
 
 /// Runs one model, in a process of its own as a deadlock ends in an abort; how it failed, if it did.
@@ -176,7 +275,6 @@ fn run(executable: &Path, model: &str, mutant: &str) -> Option<String> {
     let file = fs::File::create(&log).expect("a writable target folder");
     let mut child = Command::new(executable)
         .args(["--exact", model, "--nocapture"])
-        .env("LOOM_MUTANT", mutant)
         .env("RUST_BACKTRACE", "0")
         .stdout(Stdio::null())
         .stderr(file)

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use lightcone_core::{Address, ListenerId, Origin, Token, UnixId};
 use loom::sync::{Condvar, Mutex};
 
-use crate::check::Racy;
+use crate::Racy;
 use crate::crew::{Crew, Duty, Job, Limits};
 use crate::lane::Lane;
 use crate::message::Link;
@@ -150,11 +150,7 @@ impl Gang {
                 self.crew.put_off(Arc::clone(&lane));
             }
             if self.news.blocks {
-                let (some_told, bell) = &self.some_told;
-                let mut some_told = some_told.lock().expect("no panic");
-                while !*some_told {
-                    some_told = bell.wait(some_told).expect("no panic");
-                }
+                self.wait_until_some_are_told();
             }
             self.end_if_all_is_done();
         }
@@ -163,6 +159,14 @@ impl Gang {
         }
         let pass = pass.leave(&lane.gate).err()?;
         Some(Job { lane, pass })
+    }
+
+    fn wait_until_some_are_told(&self) {
+        let (some_told, bell) = &self.some_told;
+        let mut some_told = some_told.lock().expect("no panic");
+        while !*some_told {
+            some_told = bell.wait(some_told).expect("no panic");
+        }
     }
 
     /// Tries the pollers of those that were put off.

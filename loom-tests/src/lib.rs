@@ -9,10 +9,10 @@
 //!
 //! `PROOFS.md` says what is shown by which model, and what is not; `MUTANTS.md` which model notices what.
 //!
-//! The sources under test are the shipped ones, compiled here a second time with `cfg(loom)`, which swaps their
-//! atomics, cells and locks for loom's: all of core, the hub and the placing of the engine, the crew and the lanes of
-//! the workers, and the driver of `drivers/model`. `build.rs` lists them and sets the cfg for this crate alone: no flag
-//! to forget and no way to run the models without instrumentation, which each file of models checks all the same.
+//! The sources under test are the shipped ones. `drivers/model` compiles those of core that know of threads over loom's
+//! atomics (the poller's loop, the group, `sync`, the balancer), and sets `cfg(loom)` for itself alone: no flag to
+//! forget and no way to run the models without instrumentation, which each file of models checks all the same. The
+//! workers' crew and lanes are compiled here, over its `sync` and loom's locks.
 //!
 //! Rules for a model: at most four threads and a few messages, or the number of schedules explodes; never retry in a
 //! loop while something is full or empty, as loom follows each turn of it; shared state of the model itself goes into
@@ -22,12 +22,45 @@
 #![deny(unsafe_code)]
 
 extern crate alloc;
-// As the engine's sources know core.
+// As the workers' sources know core.
 extern crate self as lightcone_core;
 
-include!(concat!(env!("OUT_DIR"), "/sources.rs"));
+#[path = "../../drivers/workers/src/crew.rs"]
+#[allow(
+    clippy::all,
+    dead_code,
+    missing_docs,
+    reason = "shipped sources; their lints are checked where they live"
+)]
+pub mod crew;
+pub mod gang;
+#[path = "../../drivers/workers/src/lane.rs"]
+#[allow(
+    clippy::all,
+    dead_code,
+    missing_docs,
+    reason = "shipped sources; their lints are checked where they live"
+)]
+pub mod lane;
+#[allow(missing_docs, reason = "as std's")]
+pub mod locks;
+pub mod message;
+pub mod protocol;
+#[path = "../../drivers/workers/src/report.rs"]
+#[allow(
+    clippy::all,
+    dead_code,
+    missing_docs,
+    reason = "shipped sources; their lints are checked where they live"
+)]
+pub mod report;
 
-/// Fails if the models were built against another mutant than `LOOM_MUTANT` says; without it, against any.
-pub fn built_as_asked() {
-    assert_eq!(env!("LOOM_MUTANT_BUILT"), std::env::var("LOOM_MUTANT").unwrap_or_default());
-}
+pub use lightcone_model::shipped::{balance, poller, sync};
+pub use lightcone_model::{Handle, Model, Peer, Racy, Seen, check, check_all, unordered_hand_over};
+pub use plain_core::{
+    Address, CloseReason, Context, ErrorKind, Handler, Instant, ListenerId, Origin, PollerId, Rejected,
+    Socket, Stats, Token, UnixId,
+};
+
+/// Core as it is, with the machine's atomics.
+pub use plain_core as plain;

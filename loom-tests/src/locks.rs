@@ -22,6 +22,7 @@ impl Waited {
 }
 
 /// As std's.
+#[allow(clippy::new_without_default, reason = "the crew needs none")]
 impl Condvar {
     pub fn new() -> Self {
         Self(loom::sync::Condvar::new())

@@ -1,24 +1,27 @@
-//! One poller's mailbox, wake flag and sleep, without the sockets: for models small enough to be explored far.
+//! One poller's mailboxes, wake flag and sleep, without the sockets: for models small enough to be explored far.
 
 use core::time::Duration;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lightcone_core::{ListenerId, PollerId, Rejected, Token};
+use lightcone_model::shipped::{InMemory, Waker};
 use loom::sync::Arc;
+use loom::thread::yield_now;
 
-use crate::balance::{Balancer, Policy};
-use crate::check::Racy;
-use crate::hub::{Control, Hub, Inbox, Mail, Remote};
-use crate::sync::{Mailbox, Popped, Slot};
-use crate::waker::Waker;
+use crate::Racy;
+use crate::poller::{Command, Envelope, Group, Member, Membership as _, PollerHandle};
+use crate::sync::{Load, Mailbox, Slot};
 
 /// A mailbox whose capacity is chosen at run time, as on a host.
 pub type Boxed<T> = Mailbox<T, Box<[Slot<T>]>>;
 
 /// Makes a mailbox of `capacity` slots.
 pub fn mailbox<T>(capacity: usize) -> Boxed<T> {
-    let slots: Box<[Slot<T>]> = (0..capacity).map(|_| Slot::new()).collect();
-    Mailbox::with_slots(slots).expect("a power of two")
+    Mailbox::with_slots(slots(capacity)).expect("a power of two")
+}
+
+fn slots<T>(capacity: usize) -> Box<[Slot<T>]> {
+    (0..capacity).map(|_| Slot::new()).collect()
 }
 
 /// How a poller sleeps.
@@ -30,41 +33,46 @@ pub enum Sleep {
     Spurious,
 }
 
-/// The shared side of a poller, with a hub of its own.
+/// The shared side of a poller, in a group of its own.
 pub struct Post<T> {
-    hub: Hub<T>,
+    pollers: [PollerHandle<T, InMemory>; 1],
     waker: std::sync::Arc<Waker>,
     /// Statistics, which loom does not see.
     wakes: std::sync::Arc<AtomicUsize>,
+    commands: AtomicUsize,
 }
 
 impl<T> Post<T> {
-    /// The post of a poller.
+    /// The post of a poller, with one place for commands.
     pub fn new(capacity: usize, sleep: Sleep) -> Arc<Self> {
         let waker = std::sync::Arc::new(match sleep {
             Sleep::Exact => Waker::exact(),
             Sleep::Spurious => Waker::spurious(),
         });
         let wakes = std::sync::Arc::new(AtomicUsize::new(0));
-        let wake = {
+        let wake: Box<dyn Fn() + Send + Sync> = {
             let (waker, wakes) = (std::sync::Arc::clone(&waker), std::sync::Arc::clone(&wakes));
-            move || {
+            Box::new(move || {
                 wakes.fetch_add(1, Ordering::Relaxed);
                 waker.wake();
-            }
+            })
         };
-        let balancer = Balancer::new(Policy::RoundRobin, 1).expect("one poller");
-        let hub = Hub::new(Box::new([Remote::new(1, capacity, Box::new(wake))]), 1, balancer);
-        Arc::new(Self { hub, waker, wakes })
+        let load = std::sync::Arc::new(Load::new());
+        let handle = PollerHandle::new(slots(1), slots(capacity), load, wake).expect("powers of two");
+        Arc::new(Self { pollers: [handle], waker, wakes, commands: AtomicUsize::new(0) })
     }
 
-    fn remote(&self) -> &Remote<T> {
-        self.hub.remote(PollerId(0)).expect("one poller")
+    fn group(&self) -> Group<'_, T, InMemory> {
+        Group::new(&self.pollers, 1)
+    }
+
+    fn handle(&self) -> &PollerHandle<T, InMemory> {
+        &self.pollers[0]
     }
 
     /// Sends `value` to the poller.
     pub fn send(&self, value: T) -> Result<(), Rejected<T>> {
-        self.hub.post(Token::from_bits(0), value, None)
+        self.group().post(Token::from_bits(0), value, None)
     }
 
     /// Sends what concerns a socket to its owner, who alone may touch its data.
@@ -73,38 +81,19 @@ impl<T> Post<T> {
         self.send(value)
     }
 
-    /// Gives the poller an order for which there is one place. Whether it was free.
-    pub fn order(&self) -> bool {
-        self.remote().tell(Control::Unlisten { id: ListenerId(0) }).is_ok()
+    /// Sends the poller a command, for which there is one place. Returns whether it was free.
+    pub fn command(&self) -> bool {
+        self.handle().send_command(Command::CloseListener { id: ListenerId(0) }).is_ok()
     }
 
-    /// Orders the poller to stop.
-    pub fn order_to_stop(&self) {
-        self.remote().tell_to_stop(Duration::from_secs(1));
+    /// Stops the poller, as soon as there is a place for the command or it takes another one.
+    pub fn stop(&self) {
+        self.handle().stop(Duration::from_secs(1));
     }
 
-    /// The poller's loop over orders: until it is told to stop.
-    pub fn obey(&self) {
-        self.waker.is_for_me();
-        let mut inbox = self.remote().control.receiver().expect("one poller");
-        loop {
-            while let Some((order, stop)) = self.remote().next_order(&mut inbox) {
-                if stop.is_some() || matches!(order, Control::Stop { .. }) {
-                    return;
-                }
-            }
-            self.remote().sleep(None, |timeout| {
-                if timeout.is_none() {
-                    self.waker.block();
-                }
-            });
-        }
-    }
-
-    /// Closes the mailbox and sees to it that the poller looks at it.
-    pub fn close(&self) {
-        self.remote().mail.close();
-        self.remote().notify();
+    /// How many commands have arrived, stops aside.
+    pub fn commands(&self) -> usize {
+        self.commands.load(Ordering::Relaxed)
     }
 
     /// How often the poller was woken.
@@ -112,33 +101,48 @@ impl<T> Post<T> {
         self.wakes.load(Ordering::Relaxed)
     }
 
-    /// The poller's loop: drains, then sleeps, until `receive` has seen enough (`false`) or the mailbox is finished.
-    /// How often it slept.
+    /// The poller's loop: drains, then sleeps, until `receive` has seen enough (`false`), or it is stopped and nothing
+    /// will come any more. Returns how often it slept.
     pub fn poll(&self, mut receive: impl FnMut(T) -> bool) -> usize {
         self.waker.is_for_me();
-        let mut inbox = self.remote().mail.receiver().expect("one poller");
-        let mut sleeps = 0;
-        while drain(&mut inbox, &mut receive) {
-            self.remote().sleep(None, |timeout| {
-                if timeout.is_none() {
-                    sleeps += 1;
-                    self.waker.block();
-                }
-            });
+        let mut member = Member::new(self.group(), PollerId(0), None).expect("one poller");
+        let (mut sleeps, mut stopped) = (0, false);
+        loop {
+            while let Some(command) = member.next_command() {
+                let is_stop = matches!(command, Command::Stop { .. });
+                stopped |= is_stop;
+                self.commands.fetch_add(usize::from(!is_stop), Ordering::Relaxed);
+            }
+            if stopped {
+                member.close();
+            }
+            if !drain(&mut member, &mut receive) || member.is_finished() {
+                return sleeps;
+            }
+            if stopped {
+                yield_now(); // a push is in progress
+                continue;
+            }
+            sleeps += self.sleep();
         }
-        sleeps
+    }
+
+    /// Sleeps, unless something was pushed. Returns how often.
+    fn sleep(&self) -> usize {
+        self.handle().sleep(None, |timeout| {
+            let sleeps = timeout.is_none();
+            sleeps.then(|| self.waker.block());
+            usize::from(sleeps)
+        })
     }
 }
 
-fn drain<T>(inbox: &mut Inbox<'_, Mail<T>>, receive: &mut impl FnMut(T) -> bool) -> bool {
-    loop {
-        let more = match inbox.pop() {
-            Popped::Item(Mail::Post(_, value) | Mail::Broadcast(value, _)) => receive(value),
-            Popped::Empty => return true,
-            Popped::Finished => return false,
-        };
-        if !more {
+/// Takes the messages that are there. `false`: `receive` has seen enough.
+fn drain<T>(member: &mut Member<'_, T, InMemory>, receive: &mut impl FnMut(T) -> bool) -> bool {
+    while let Some(Envelope::Post(_, value) | Envelope::Broadcast(value, _)) = member.next_envelope() {
+        if !receive(value) {
             return false;
         }
     }
+    true
 }

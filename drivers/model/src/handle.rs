@@ -3,14 +3,59 @@
 use std::sync::Arc;
 
 use core::fmt;
-use core::time::Duration;
 
 use lightcone_core::{Address, PollerId, Rejected, Token};
+use loom::sync::Mutex;
 
-use crate::crossing::PushError;
-use crate::hub::{Control, Hub};
+use crate::balance::Balancer;
+use crate::drive::GRACE;
+use crate::net::InMemory;
+use crate::poller::{self, Command, PollerHandle};
+use crate::sync::Load;
 use crate::trace::{What, note};
 use crate::waker::Steering;
+
+/// The pollers of a model.
+pub(crate) type Group<'h, M> = poller::Group<'h, M, InMemory>;
+
+/// What the threads of a model have in common, as those of an engine do.
+pub(crate) struct Hub<M> {
+    pub(crate) pollers: Box<[PollerHandle<M, InMemory>]>,
+    sockets: u32,
+    /// The lock that the engine's handle has as well: what has begun before a stop comes before it at each poller.
+    outside: Mutex<Outside>,
+}
+
+struct Outside {
+    balancer: Balancer,
+    stopped: bool,
+}
+
+impl<M> Hub<M> {
+    pub(crate) fn new(pollers: Box<[PollerHandle<M, InMemory>]>, sockets: u32, balancer: Balancer) -> Self {
+        Self { pollers, sockets, outside: Mutex::new(Outside { balancer, stopped: false }) }
+    }
+
+    pub(crate) fn group(&self) -> Group<'_, M> {
+        Group::new(&self.pollers, self.sockets)
+    }
+
+    fn connect(&self, to: Address, tag: u64) -> Result<(), Refused> {
+        let mut outside = self.outside.lock().expect("no panic");
+        let Outside { balancer, stopped: false } = &mut *outside else { return Err(Refused) };
+        self.group().connect(to, tag, balancer).map_err(|_| Refused)
+    }
+
+    pub(crate) fn loads(&self) -> Vec<u32> {
+        self.pollers.iter().map(|poller| AsRef::<Load>::as_ref(poller).get()).collect()
+    }
+
+    pub(crate) fn stop(&self) {
+        let mut outside = self.outside.lock().expect("no panic");
+        outside.stopped = true;
+        self.group().stop(GRACE);
+    }
+}
 
 /// What any thread can ask of the engine under test, by the names of the real one's handle. Cheap to clone.
 pub struct Handle<M> {
@@ -41,7 +86,7 @@ impl<M> Clone for Handle<M> {
 
 impl<M> fmt::Debug for Handle<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("hub", &self.hub).finish()
+        f.debug_struct("Handle").field("pollers", &self.pollers()).finish_non_exhaustive()
     }
 }
 
@@ -74,7 +119,7 @@ impl<M> Handle<M> {
     /// The message itself: the poller's mailbox is full, there is no such poller, or it has ended.
     pub fn post(&self, to: Token, message: M) -> Result<(), Rejected<M>> {
         self.begin("post", Some(to.poller()));
-        self.hub.post(to, message, None)
+        self.hub.group().post(to, message, None)
     }
 
     /// Posts a message to every socket that is open when it arrives.
@@ -87,7 +132,7 @@ impl<M> Handle<M> {
         M: Clone,
     {
         self.begin("broadcast", None);
-        self.hub.broadcast(message, M::clone, None)
+        self.hub.group().broadcast(message, M::clone, None)
     }
 
     /// Connects to an address, on the poller that the balancer picks. Nobody answers but a
@@ -98,7 +143,7 @@ impl<M> Handle<M> {
     /// When every poller is full, or has ended.
     pub fn connect(&self, to: Address, tag: u64) -> Result<(), Refused> {
         self.begin("connect", None);
-        self.hub.dial(to, tag).map_err(|_| Refused)
+        self.hub.connect(to, tag)
     }
 
     /// Closes a socket: what is queued is sent first.
@@ -108,7 +153,7 @@ impl<M> Handle<M> {
     /// When its poller has no room for the order now, or has ended.
     pub fn close(&self, token: Token) -> Result<(), Refused> {
         self.begin("close", Some(token.poller()));
-        self.tell(token.poller(), Control::Close { token, abort: false })
+        self.close_socket(token, false)
     }
 
     /// Closes a socket at once.
@@ -118,25 +163,24 @@ impl<M> Handle<M> {
     /// As [`close`](Self::close).
     pub fn abort(&self, token: Token) -> Result<(), Refused> {
         self.begin("abort", Some(token.poller()));
-        self.tell(token.poller(), Control::Close { token, abort: true })
+        self.close_socket(token, true)
     }
 
-    fn tell(&self, poller: PollerId, control: Control) -> Result<(), Refused> {
-        self.hub.remote(poller).ok_or(Refused)?.tell(control).map_err(|refused| match refused {
-            PushError::Full(_) | PushError::Closed(_) => Refused,
-        })
+    fn close_socket(&self, token: Token, abort: bool) -> Result<(), Refused> {
+        let poller = self.hub.group().poller(token.poller()).ok_or(Refused)?;
+        poller.send_command(Command::CloseSocket { token, abort }).map_err(|_| Refused)
     }
 
     /// How many sockets each poller has now, those on their way to it included.
     #[must_use]
     pub fn loads(&self) -> Vec<u32> {
-        self.hub.pollers.iter().map(|remote| remote.as_ref().get()).collect()
+        self.hub.loads()
     }
 
     /// Begins to shut the engine down: every socket gets `shutdown`, and what is still open when nothing else is
     /// left to do is aborted.
     pub fn shutdown(&self) {
         self.begin("shutdown", None);
-        self.hub.stop(Duration::from_secs(1));
+        self.hub.stop();
     }
 }

@@ -3,8 +3,8 @@
 //! What a handler keeps for itself and for its sockets belongs to one poller, and can't race. What it shares with the
 //! handlers of other pollers can: a registry behind a lock, a counter, a cache. A race in it shows once in a million
 //! runs, or on another machine. [loom] runs a small program through every order of events that the language allows, up
-//! to a number of preemptions; this crate runs a real [`Handler`](lightcone_core::Handler) in it: on several pollers,
-//! with peers that follow scripts, and with the mailbox, the wake flag, the balancer and the hand-over that ship.
+//! to a number of preemptions; this crate runs a real [`Handler`] in it: on several pollers,
+//! with peers that follow scripts, and with the poller's loop, the mailboxes, the wake flag and the balancer that ship.
 //!
 //! # A handler of one's own
 //!
@@ -66,53 +66,42 @@
 //! - **About one poller.** There a step of a peer follows the one before at once, and sockets are looked at in order:
 //!   what matters is how pollers and threads interleave. Bytes cut at every offset, full outputs, errors of the system
 //!   are for tests over a shard.
-//! - **About time.** No timeout of the engine fires, and the clock stands still while a poller has something to do. One
-//!   that has nothing to do but wait for a deadline (of a handler, or the end of the grace at a shutdown) has it at
-//!   once. So a handler that tries again until something has changed goes round in circles, which loom reports.
+//! - **About time.** No timeout of the engine fires, and the clock stands still while anything goes on. When all pollers
+//!   sleep and the other threads are through, it moves to the first deadline (of a handler, of accepting that has backed
+//!   off, or the end of the grace at a shutdown). So a handler that tries again until something has changed goes round
+//!   in circles, which loom reports.
 //! - **Large.** Every thread, socket and message multiplies the schedules. [`THREADS_MAX`], [`PEERS_MAX`],
 //!   [`PLACES_MAX`] and [`STEPS_MAX`] are the limits; what is worth its time is far below.
 //!
-//! The poller's loop is not the one of `drivers/unix`, whose descriptors loom can't run, but does the same steps in the
-//! same order. What crosses threads is the same: `core/src/sync/`, `core/src/balance.rs`, `drivers/unix/src/hub.rs` and
-//! `placing.rs` are compiled here a second time, over loom's atomics and locks.
+//! The poller's loop is the shipped one, and so is all that crosses threads: `core/src/poller/`, `core/src/sync/`,
+//! `core/src/balance.rs` and `core/src/table.rs` are compiled here a second time, over loom's atomics, and the rest of
+//! core is linked as it is. What this crate adds is what a driver adds: connections (in memory), and a thread that
+//! waits, tells events and takes turns.
 //!
 //! [loom]: https://docs.rs/loom
 #![deny(unsafe_code)]
 #![allow(clippy::test_attr_in_doctest, reason = "the guide shows whole test files, which are run elsewhere")]
 
-#[allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    unused_imports,
-    reason = "shipped sources, of which models use a part"
-)]
-#[path = "../../../core/src/balance.rs"]
-mod balance;
 mod check;
-mod crossing;
+mod drive;
 mod handle;
-#[allow(clippy::all, dead_code, reason = "shipped; checked there")]
-#[path = "../../unix/src/hub.rs"]
-mod hub;
 mod model;
+mod net;
 mod peer;
-#[path = "../../unix/src/placing.rs"]
-mod placing;
-mod poller;
-#[allow(
-    dead_code,
-    missing_docs,
-    unreachable_pub,
-    unused_imports,
-    reason = "shipped sources, of which models use a part"
-)]
-#[path = "../../../core/src/sync/mod.rs"]
-mod sync;
+#[doc(hidden)]
+pub mod shipped;
 mod trace;
 mod waker;
 mod watched;
 mod world;
+
+// What the shipped sources name at the root of their crate.
+use lightcone_core::{
+    Address, Calls, CloseReason, ConnectError, Context, ErrorKind, Handler, Instant, Interest, ListenerId,
+    Next, Origin, Outbox, PollerId, Port, Rejected, Sent, Settled, SetupError, Shard, Stats, StorageError,
+    Token, carry_out, send_one_by_one,
+};
+use shipped::{balance, poller, sync, table};
 
 pub use check::{PREEMPTIONS, Racy, Seen, check, check_all, unordered_hand_over};
 pub use handle::{Handle, Refused};

@@ -11,11 +11,12 @@ use lightcone_core::balance::Policy;
 use lightcone_core::{Config, Handler, Instant, ListenerId, PollerId, Shard, Stats, Storage, Timeouts};
 use loom::thread::{self, JoinHandle};
 
-use crate::crossing::{Balancer, ListenSocket};
-use crate::handle::Handle;
-use crate::hub::{Control, Hub, Remote};
-use crate::peer::{Connection, Peer};
-use crate::poller::{CONNECTS_A_TURN, Parts, Poller, Slots};
+use crate::balance::Balancer;
+use crate::drive::{CONNECTS_A_TURN, Driver, Memory, Parts, Slots, let_time_pass};
+use crate::handle::{Handle, Hub};
+use crate::peer::{Arrivals, Connection, Peer};
+use crate::poller::{Command, PollerHandle};
+use crate::sync::{Load, Slot};
 use crate::trace;
 use crate::waker::{Steering, Waker};
 use crate::world::World;
@@ -29,8 +30,10 @@ pub const PLACES_MAX: usize = 64;
 
 /// In words, as loom counts.
 const STACK: usize = 1 << 15;
-/// Orders that wait at a poller.
-const CONTROL_CAPACITY: usize = 8;
+/// Commands that wait at a poller.
+const COMMANDS: usize = 8;
+/// The bytes of one receive.
+const BUFFER: usize = 512;
 
 type Thread<M> = Box<dyn FnOnce(Handle<M>) + Send>;
 
@@ -251,8 +254,8 @@ impl<M: Send + 'static> Model<M> {
         let come = peers.into_iter().enumerate();
         let come =
             come.map(|(index, peer)| Connection::new(index, peer, Arc::clone(&engine.world))).collect();
-        let listen = Control::Listen { socket: ListenSocket::new(come), id: ListenerId(0) };
-        assert!(engine.hub.pollers[0].tell(listen).is_ok(), "a new mailbox has room");
+        let listen = Command::Listen { listener: Arrivals::new(come), id: ListenerId(0) };
+        assert!(engine.hub.pollers[0].send_command(listen).is_ok(), "a new mailbox has room");
 
         let make = Arc::new(make);
         let mut running = Vec::new();
@@ -281,15 +284,16 @@ impl<M: Send + 'static> Model<M> {
         let world = Arc::new(World::new(pollers, threads.len(), peers.len(), remotes));
         let waker = |_| if spurious { Waker::spurious() } else { Waker::exact() };
         let wakers: Arc<[Waker]> = (0..pollers).map(waker).collect();
-        let remote = |index: usize| {
+        let handle = |index: usize| {
             let (wakers, world) = (Arc::clone(&wakers), Arc::clone(&world));
-            let wake = move || {
+            let wake: Box<dyn Fn() + Send + Sync> = Box::new(move || {
                 world.wakes(index);
                 wakers[index].wake();
-            };
-            Remote::new(CONTROL_CAPACITY, mailbox, Box::new(wake))
+            });
+            let handle = PollerHandle::new(ring(COMMANDS), ring(mailbox), Arc::new(Load::new()), wake);
+            handle.expect("powers of two")
         };
-        let hub = Hub::new((0..pollers).map(remote).collect(), sockets as u32, balancer(policy, pollers));
+        let hub = Hub::new((0..pollers).map(handle).collect(), sockets as u32, balancer(policy, pollers));
         let steering = (0..pollers).map(|_| Steering::new()).collect();
         let engine = Engine { hub: Arc::new(hub), world, wakers, steering, sockets, policy };
         (Arc::new(engine), peers, threads)
@@ -309,14 +313,14 @@ struct Engine<M> {
 impl<M: Send + 'static> Engine<M> {
     /// One poller's thread.
     fn poller<H: Handler<Message = M>>(&self, id: PollerId, make: &impl Fn(PollerContext<M>) -> H) {
-        let waker = &self.wakers[usize::from(id.0)];
-        waker.is_for_me();
+        let wakers = &*self.wakers;
+        wakers[usize::from(id.0)].is_for_me();
         let handler = make(PollerContext { id, handle: self.handle(None) });
         let sockets = self.sockets + CONNECTS_A_TURN;
         let config = Config {
             poller: id,
             sockets,
-            block_size: 512,
+            block_size: BUFFER,
             input_blocks: sockets,
             output_blocks: 2 * sockets,
             output_limit: 2,
@@ -330,9 +334,9 @@ impl<M: Send + 'static> Engine<M> {
         let now = Instant::from_millis(0);
         let shard = Shard::new(storage, &config, now).expect("a configuration that can be");
         let balancer = balancer(self.policy, self.hub.pollers.len());
-        let world = Arc::clone(&self.world);
-        let steering = &*self.steering;
-        Poller::new(Parts { id, hub: &self.hub, shard, handler, balancer, waker, steering, world }).run();
+        let memory = &mut Memory::new(sockets, BUFFER);
+        let (group, steering, world) = (self.hub.group(), &*self.steering, Arc::clone(&self.world));
+        Driver::new(Parts { id, group, shard, memory, handler, balancer, wakers, steering, world }).run();
     }
 
     /// A thread whose panic fails the model in good order: the others are told to leave off, since loom can't take
@@ -363,15 +367,14 @@ impl<M: Send + 'static> Engine<M> {
             self.handle(None).shutdown();
             self.world.thread_ends();
         }
+        let_time_pass(&self.world, &self.wakers);
     }
 
     fn fail(&self, why: String) {
         self.world.fail(why);
-        for (index, remote) in self.hub.pollers.iter().enumerate() {
-            remote.control.close();
-            remote.mail.close();
+        for (index, waker) in self.wakers.iter().enumerate() {
             self.world.wakes(index);
-            self.wakers[index].wake();
+            waker.wake();
         }
     }
 
@@ -379,10 +382,15 @@ impl<M: Send + 'static> Engine<M> {
         if let Some(failure) = self.world.failure() {
             panic!("{failure}");
         }
-        let loads: Vec<u32> = self.hub.pollers.iter().map(|remote| remote.as_ref().get()).collect();
+        let loads = self.hub.loads();
         assert!(loads.iter().all(|load| *load == 0), "the loads end at {loads:?}, not at zero");
         Outcome { heard: self.world.heard(), stats: self.world.stats() }
     }
+}
+
+/// The places of a mailbox.
+fn ring<T>(places: usize) -> Box<[Slot<T>]> {
+    (0..places).map(|_| Slot::new()).collect()
 }
 
 /// The balancer that is compiled for the model, by the policy of core's.

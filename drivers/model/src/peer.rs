@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use lightcone_core::ErrorKind;
+use lightcone_core::{Address, ErrorKind};
 
 use crate::trace::{What, note};
 use crate::world::World;
@@ -81,10 +81,18 @@ pub(crate) enum Received {
     Failed(ErrorKind),
 }
 
-/// One peer's connection, as a poller owns it.
+/// Returns the address of a peer that connects.
+pub(crate) fn address(peer: usize) -> Address {
+    // 198.51.100.0/24 is for examples
+    Address::Inet(([198, 51, 100, peer as u8], 49_152).into())
+}
+
+/// One peer's connection, as a poller owns it. It is closed, never only dropped: so are the connections of stacks whose
+/// handles do not close when they are dropped.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) peer: usize,
+    closed: bool,
     steps: VecDeque<Step>,
     heard: Vec<u8>,
     /// How much of what was heard is accounted for by the script.
@@ -94,7 +102,8 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(peer: usize, script: Peer, world: Arc<World>) -> Self {
-        let mut connection = Self { peer, steps: script.steps, heard: Vec::new(), checked: 0, world };
+        let mut connection =
+            Self { peer, closed: false, steps: script.steps, heard: Vec::new(), checked: 0, world };
         connection.go_on();
         connection
     }
@@ -126,6 +135,10 @@ impl Connection {
         note(None, What::Hears(self.peer, bytes.to_vec()));
         self.heard.extend_from_slice(bytes);
         self.go_on();
+    }
+
+    pub(crate) fn close(mut self) {
+        self.closed = true;
     }
 
     /// Goes on to the next step that takes the poller, and tells how far it is.
@@ -163,12 +176,15 @@ impl Drop for Connection {
     fn drop(&mut self) {
         note(None, What::Gone(self.peer));
         self.world.peer_is_through(self.peer, &self.heard);
+        if !self.closed && !std::thread::panicking() {
+            self.world.fail(format!("the connection of peer {} was lost, and not closed", self.peer));
+        }
     }
 }
 
 /// Peers that have connected and wait to be accepted.
 #[derive(Debug)]
-pub(crate) struct Arrivals(VecDeque<Connection>);
+pub struct Arrivals(VecDeque<Connection>);
 
 impl Arrivals {
     pub(crate) fn new(peers: VecDeque<Connection>) -> Self {
@@ -179,7 +195,11 @@ impl Arrivals {
         self.0.pop_front()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(crate) fn close(self) {
+        self.0.into_iter().for_each(Connection::close);
     }
 }

@@ -11,7 +11,7 @@ const KEPT: usize = 64;
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    Admit(usize),
+    Admit(Option<usize>),
     Callback(Token, &'static str, Option<Vec<u8>>),
     Hears(usize, Vec<u8>),
     Gone(usize),
@@ -49,7 +49,8 @@ pub(crate) fn told() -> String {
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Admit(peer) => write!(f, "admit peer {peer}"),
+            Self::Admit(Some(peer)) => write!(f, "admit peer {peer}"),
+            Self::Admit(None) => f.write_str("admit"),
             Self::Callback(token, event, None) => write!(f, "{event} {token}"),
             Self::Callback(token, event, Some(bytes)) => {
                 write!(f, "{event} {token} \"{}\"", bytes.escape_ascii())

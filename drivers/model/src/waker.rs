@@ -24,7 +24,7 @@ impl Steering {
 
 /// How a poller sleeps, and how it is woken.
 #[derive(Debug)]
-pub(crate) enum Waker {
+pub enum Waker {
     /// Returns from blocking only when woken.
     Exact(OnceLock<Thread>),
     /// Returns from blocking without a reason as well, as a poller with a deadline does.
@@ -33,24 +33,24 @@ pub(crate) enum Waker {
 
 impl Waker {
     /// For the thread that will block.
-    pub(crate) fn exact() -> Self {
+    pub fn exact() -> Self {
         Self::Exact(OnceLock::new())
     }
 
     /// For any one thread.
-    pub(crate) fn spurious() -> Self {
+    pub fn spurious() -> Self {
         Self::Spurious(Notify::new())
     }
 
     /// Names the current thread as the one that will block. Before anybody can want to wake it.
-    pub(crate) fn is_for_me(&self) {
+    pub fn is_for_me(&self) {
         if let Self::Exact(thread) = self {
             thread.get_or_init(current);
         }
     }
 
     /// Makes it return, now or when it blocks next.
-    pub(crate) fn wake(&self) {
+    pub fn wake(&self) {
         match self {
             // who has not begun to run looks around before it sleeps
             Self::Exact(thread) => thread.get().into_iter().for_each(Thread::unpark),
@@ -59,7 +59,7 @@ impl Waker {
     }
 
     /// Blocks until woken.
-    pub(crate) fn block(&self) {
+    pub fn block(&self) {
         match self {
             Self::Exact(_) => park(),
             Self::Spurious(notify) => notify.wait(),

@@ -1,15 +1,17 @@
 //! A handler whose callbacks are noted, and whose user data loom watches.
 
+use std::sync::Arc;
+
 use lightcone_core::{Address, Context, Event, Handler, Origin, PollerId, Socket};
 
 use crate::check::Racy;
 use crate::trace::{What, note};
+use crate::world::World;
 
 pub(crate) struct Watched<H> {
     inner: H,
     poller: PollerId,
-    /// The peer that `admit` is about.
-    pub(crate) peer: usize,
+    world: Arc<World>,
 }
 
 /// The user's data, with a cell beside it that each callback touches: two at once, or two unordered, and loom
@@ -20,8 +22,8 @@ pub(crate) struct Data<D> {
 }
 
 impl<H> Watched<H> {
-    pub(crate) fn new(inner: H, poller: PollerId) -> Self {
-        Self { inner, poller, peer: 0 }
+    pub(crate) fn new(inner: H, poller: PollerId, world: Arc<World>) -> Self {
+        Self { inner, poller, world }
     }
 }
 
@@ -30,7 +32,7 @@ impl<H: Handler> Handler for Watched<H> {
     type Message = H::Message;
 
     fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Self::Data> {
-        note(Some(self.poller), What::Admit(self.peer));
+        note(Some(self.poller), What::Admit(self.world.peer_at(peer)));
         let inner = self.inner.admit(origin, peer)?;
         let data = Data { inner, touched: Racy::new() };
         data.touched.touch();

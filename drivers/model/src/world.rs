@@ -1,13 +1,13 @@
-//! What a model knows of itself: how far the peers are, who sleeps, what went wrong. Behind a lock of std, which
-//! loom does not see: it adds no schedule, and orders nothing in the model.
+//! What a model knows of itself: how far the peers are, which pollers sleep, what time it is, what went wrong. It is
+//! under a lock of std, which loom does not see: it adds no schedule, and orders nothing in the model.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use core::net::SocketAddr;
 
-use lightcone_core::Stats;
+use lightcone_core::{Address, Instant, Stats};
 
-use crate::peer::Peer;
+use crate::peer::{self, Peer};
 
 #[derive(Debug)]
 pub(crate) struct World(Mutex<State>);
@@ -20,6 +20,7 @@ struct State {
     /// Threads beside the pollers that are not through.
     threads: usize,
     pollers: Vec<PollerState>,
+    now: Instant,
     /// The engine has been told to shut down, or is about to be.
     stopped: bool,
     stats: Vec<Stats>,
@@ -38,8 +39,8 @@ enum PollerState {
     Runs,
     /// The next block returns, or this one.
     Woken,
-    /// Blocks, and nobody has woken it yet.
-    Sleeps,
+    /// Blocks until it is woken, or until then.
+    Sleeps(Option<Instant>),
     Ended,
 }
 
@@ -55,7 +56,8 @@ impl World {
         let peers = peers.into_iter().chain(remotes.iter().map(|_| state("to be connected to"))).collect();
         let stats = vec![Stats::default(); pollers];
         let pollers = vec![PollerState::Runs; pollers];
-        Self(Mutex::new(State { peers, remotes, threads, pollers, stopped: false, stats, failure: None }))
+        let (now, stopped, failure) = (Instant::from_millis(0), false, None);
+        Self(Mutex::new(State { peers, remotes, threads, pollers, now, stopped, stats, failure }))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -93,6 +95,14 @@ impl World {
         let mut state = self.state();
         let (_, index, peer) = state.remotes.iter_mut().find(|(address, ..)| *address == at)?;
         Some((*index, peer.take()?))
+    }
+
+    /// Returns the peer at an address, whether it connects or is connected to.
+    pub(crate) fn peer_at(&self, at: &Address) -> Option<usize> {
+        let state = self.state();
+        let remote = state.remotes.iter().find(|(address, ..)| Address::Inet(*address) == *at);
+        let known = remote.map(|(_, peer, _)| *peer);
+        known.or_else(|| (0..state.peers.len()).find(|peer| peer::address(*peer) == *at))
     }
 
     pub(crate) fn heard(&self) -> Vec<Vec<u8>> {
@@ -141,29 +151,54 @@ impl World {
         }
     }
 
-    /// A poller is about to block. Panics if it is the last one and nobody is left to wake any.
-    pub(crate) fn sleeps(&self, poller: usize) {
+    /// A poller is about to block.
+    pub(crate) fn sleeps(&self, poller: usize, until: Option<Instant>) {
+        let state = &mut self.state().pollers[poller];
+        if *state != PollerState::Woken {
+            *state = PollerState::Sleeps(until);
+        }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.state().now
+    }
+
+    /// Lets time pass if nothing else goes on: every poller sleeps, and the other threads are through. Returns the
+    /// poller whose deadline has come, which is to be woken.
+    ///
+    /// # Panics
+    ///
+    /// If none has a deadline.
+    pub(crate) fn let_time_pass(&self) -> Option<usize> {
         let mut state = self.state();
-        if state.pollers[poller] == PollerState::Woken {
-            return;
-        }
-        state.pollers[poller] = PollerState::Sleeps;
         let runs = |poller: &PollerState| matches!(poller, PollerState::Runs | PollerState::Woken);
-        let still = state.threads == 0 && !state.pollers.iter().any(runs);
-        if still && state.failure.is_none() {
-            let waiting: String = state
-                .peers
-                .iter()
-                .enumerate()
-                .filter(|(_, peer)| !peer.through)
-                .map(|(index, peer)| {
-                    let heard = peer.heard.escape_ascii();
-                    format!("\n  peer {index} heard \"{heard}\" and waits: {}", peer.waits)
-                })
-                .collect();
-            drop(state);
-            panic!("nothing goes on any more: every poller sleeps and nobody will wake one{waiting}");
+        if state.threads > 0 || state.failure.is_some() || state.pollers.iter().any(runs) {
+            return None;
         }
+        let deadlines = state.pollers.iter().enumerate().filter_map(|(index, poller)| match poller {
+            PollerState::Sleeps(until) => until.map(|until| (until, index)),
+            PollerState::Runs | PollerState::Woken | PollerState::Ended => None,
+        });
+        if let Some((until, index)) = deadlines.min() {
+            state.now = state.now.max(until);
+            state.pollers[index] = PollerState::Woken;
+            return Some(index);
+        }
+        if state.pollers.iter().all(|poller| *poller == PollerState::Ended) {
+            return None;
+        }
+        let waiting: String = state
+            .peers
+            .iter()
+            .enumerate()
+            .filter(|(_, peer)| !peer.through)
+            .map(|(index, peer)| {
+                let heard = peer.heard.escape_ascii();
+                format!("\n  peer {index} heard \"{heard}\" and waits: {}", peer.waits)
+            })
+            .collect();
+        drop(state);
+        panic!("nothing goes on any more: every poller sleeps and nobody will wake one{waiting}");
     }
 
     /// The first failure counts.

@@ -2,8 +2,8 @@
 
 use loom::sync::Arc;
 use loom::thread;
-use loom_tests::check::{check_all, unordered_hand_over};
 use loom_tests::sync::Counter;
+use loom_tests::{check_all, unordered_hand_over};
 
 #[test]
 #[should_panic(expected = "Causality violation")]

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use loom::thread;
-use loom_tests::check::{Seen, check, check_all, unordered_hand_over};
 use loom_tests::gang::{Fates, Gang, News};
+use loom_tests::{Seen, check, check_all, unordered_hand_over};
 
 #[test]
 #[should_panic(expected = "Causality violation")]

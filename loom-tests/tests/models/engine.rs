@@ -6,11 +6,11 @@
 
 use std::sync::{Arc, Mutex};
 
-use loom_tests::check::{Seen, check, unordered_hand_over};
 use loom_tests::{
     Address, CloseReason, Context, ErrorKind, Handle, Handler, Model, Origin, Peer, Rejected, Socket, Stats,
     Token,
 };
+use loom_tests::{Seen, check, unordered_hand_over};
 
 #[test]
 #[should_panic(expected = "Causality violation")]
@@ -127,7 +127,7 @@ fn from_the_acceptor_to_a_poller_that_wakes_by_itself() {
     });
 }
 
-/// One place on each of two pollers. A connect from outside and the acceptor want the same one first.
+/// One place on each of two pollers. A connect from outside and the acceptor want the same one first, and keep it.
 #[test]
 fn a_full_poller_is_passed_over() {
     let outcomes = ["accepted by the first", "accepted by the second"];
@@ -136,17 +136,54 @@ fn a_full_poller_is_passed_over() {
         let shared = Arc::new(Shared::default());
         let connected = Arc::new(Mutex::new(None));
         let told = Arc::clone(&connected);
-        let model = Model::new(2).sockets(1).peer(echo());
+        let model = Model::new(2).sockets(1).peer(echo()).remote(at, Peer::new());
         let model =
             model.thread(move |handle| *told.lock().unwrap() = Some(handle.connect(Address::Inet(at), 1)));
         let (counts, stats) = run(model, &shared);
         let connected = connected.lock().unwrap().expect("it was tried").is_ok();
         assert!(connected, "the other poller had room");
-        assert_eq!(stats[0].accepted + stats[1].accepted, 1);
-        // nobody listens there
-        assert!(counts.refused <= 1);
+        assert_eq!(stats.iter().map(|stats| stats.accepted + stats.connected).collect::<Vec<_>>(), [1, 1]);
+        assert_eq!((counts.refused, counts.closed.len()), (0, 2));
         seen.note("accepted by the first", stats[0].accepted == 1);
         seen.note("accepted by the second", stats[1].accepted == 1);
+    });
+}
+
+/// One place, and a connect from outside wants it when a peer comes. That may be between the look for room and the
+/// choice of a poller: then the accepted connection is held until there is room, or until a shutdown.
+fn a_connection_without_a_place(seen: &Seen, peer: Peer, shutdown: bool) {
+    let shared = Arc::new(Shared::default());
+    let connected = Arc::new(Mutex::new(false));
+    let told = Arc::clone(&connected);
+    let model = Model::new(1).sockets(1).peer(peer).thread(move |handle| {
+        // no peer is there, so that the place is free again soon
+        let at = ([192, 0, 2, 7], 7).into();
+        *told.lock().unwrap() = handle.connect(Address::Inet(at), 1).is_ok();
+        if shutdown {
+            handle.shutdown();
+        }
+    });
+    let (counts, stats) = run(model, &shared);
+    let connected = *connected.lock().unwrap();
+    assert!(shutdown || stats[0].accepted == 1);
+    assert_eq!((counts.refused, counts.closed.len() as u64), (usize::from(connected), stats[0].accepted));
+    seen.note("connected", connected);
+    seen.note("not connected", !connected);
+}
+
+const PLACES: [&str; 2] = ["connected", "not connected"];
+
+#[test]
+fn a_connection_without_a_place_is_held() {
+    check("engine::a_connection_without_a_place_is_held", &PLACES, |seen| {
+        a_connection_without_a_place(seen, echo().ends(), false);
+    });
+}
+
+#[test]
+fn a_connection_that_is_held_during_a_shutdown() {
+    check("engine::a_connection_that_is_held_during_a_shutdown", &PLACES, |seen| {
+        a_connection_without_a_place(seen, Peer::new(), true);
     });
 }
 
@@ -206,6 +243,64 @@ fn a_message_during_a_shutdown() {
         seen.note("nobody to send to", sent.is_none());
         seen.note("given back", sent == Some(false));
         seen.note("taken and dropped", sent == Some(true) && counts.messages == 0);
+    });
+}
+
+/// What was posted before a shutdown is delivered before it is announced, as a turn announces it after the messages.
+#[test]
+fn a_message_before_a_shutdown() {
+    check("engine::a_message_before_a_shutdown", &["delivered", "nobody to send to"], |seen| {
+        let shared = Arc::new(Shared::default());
+        let (from, sent) = (Arc::clone(&shared), Arc::new(Mutex::new(false)));
+        let told = Arc::clone(&sent);
+        let model = Model::new(1).peer(Peer::new()).thread(move |handle| {
+            let to = from.token(0);
+            *told.lock().unwrap() =
+                to.is_some_and(|to| handle.post(to, (to, Arc::clone(&from.held))).is_ok());
+            handle.shutdown();
+        });
+        let (counts, _) = run(model, &shared);
+        let sent = *sent.lock().unwrap();
+        assert_eq!(counts.messages, usize::from(sent), "a message was overtaken by the shutdown");
+        seen.note("delivered", sent);
+        seen.note("nobody to send to", !sent);
+    });
+}
+
+/// A handler that posts to a socket of its own poller, in answer to a shutdown: that wakes no poller, as this one looks
+/// into its mailbox before it sleeps.
+#[test]
+fn a_farewell_to_oneself() {
+    struct Leaves(Arc<Mutex<Vec<&'static str>>>);
+
+    impl Handler for Leaves {
+        type Data = ();
+        type Message = ();
+
+        fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+            Some(())
+        }
+
+        fn message(&mut self, socket: &mut Socket<'_, ()>, (): (), _: &mut Context<'_, ()>) {
+            self.0.lock().unwrap().push("message");
+            socket.close();
+        }
+
+        fn shutdown(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, ()>) {
+            self.0.lock().unwrap().push("shutdown");
+            cx.post(socket.token(), ()).expect("room");
+        }
+    }
+
+    check("engine::a_farewell_to_oneself", &["opened", "not opened"], |seen| {
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&events);
+        let model = Model::new(1).peer(Peer::new()).thread(|handle| handle.shutdown());
+        let outcome = model.run(move |_| Leaves(Arc::clone(&kept)));
+        let opened = outcome.stats()[0].accepted == 1;
+        assert_eq!(*events.lock().unwrap(), if opened { vec!["shutdown", "message"] } else { vec![] });
+        seen.note("opened", opened);
+        seen.note("not opened", !opened);
     });
 }
 
@@ -357,7 +452,7 @@ fn a_greeting_and_one_back() {
     });
 }
 
-/// Whoever opens second broadcasts: both hear it, on their own pollers.
+/// The last to open broadcasts: all hear it, those of the same poller and that of the other one.
 #[test]
 fn a_broadcast() {
     struct Tells(Arc<Mutex<usize>>);
@@ -373,9 +468,9 @@ fn a_broadcast() {
         fn open(&mut self, _: &mut Socket<'_, ()>, cx: &mut Context<'_, ()>) {
             let mut opened = self.0.lock().unwrap();
             *opened += 1;
-            let both = *opened == 2;
+            let all = *opened == 3;
             drop(opened);
-            if both {
+            if all {
                 cx.broadcast(()).expect("room");
             }
         }
@@ -388,7 +483,8 @@ fn a_broadcast() {
     check("engine::a_broadcast", &[], |_| {
         let opened = Arc::new(Mutex::new(0));
         let peer = Peer::new().hears("!");
-        let outcome = Model::new(2).peer(peer.clone()).peer(peer).run(move |_| Tells(Arc::clone(&opened)));
-        assert_eq!([outcome.heard(0), outcome.heard(1)], [b"!", b"!"]);
+        let model = Model::new(2).peer(peer.clone()).peer(peer.clone()).peer(peer);
+        let outcome = model.run(move |_| Tells(Arc::clone(&opened)));
+        assert_eq!([0, 1, 2].map(|peer| outcome.heard(peer)), [b"!"; 3]);
     });
 }

@@ -3,8 +3,8 @@
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
-use loom_tests::check::{Racy, Seen, check, check_all, unordered_hand_over};
 use loom_tests::sync::{Gate, Pass};
+use loom_tests::{Racy, Seen, check, check_all, unordered_hand_over};
 
 #[test]
 #[should_panic(expected = "Causality violation")]

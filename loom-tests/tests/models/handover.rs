@@ -4,9 +4,9 @@
 use loom::sync::Arc;
 use loom::thread;
 use loom_tests::balance::{Balancer, Policy};
-use loom_tests::check::{Racy, check, unordered_hand_over};
 use loom_tests::protocol::{Post, Sleep};
 use loom_tests::sync::{Load, Reservation};
+use loom_tests::{Racy, check, unordered_hand_over};
 
 #[test]
 #[should_panic(expected = "Causality violation")]
@@ -101,7 +101,7 @@ fn acceptor_to_two_pollers() {
             move || {
                 let mut balancer = Balancer::new(Policy::LeastConnections, 2).expect("two pollers");
                 let picked = [(); 2].map(|()| accept(&mut balancer, &pollers, 1));
-                pollers.iter().for_each(|(post, _)| post.close());
+                pollers.iter().for_each(|(post, _)| post.stop());
                 picked
             }
         });
@@ -138,7 +138,7 @@ fn two_acceptors_find_the_next_best() {
             seen.note("the other was first", two == Some(0));
             for (post, load) in pollers.iter() {
                 assert_eq!(load.get(), 1);
-                post.close();
+                post.stop();
                 assert_eq!(poller(post, load).adopted, 1);
                 assert_eq!(load.get(), 0);
             }
@@ -158,7 +158,7 @@ fn foreign_sender_and_stop() {
             move || {
                 let mut balancer = Balancer::new(Policy::Pinned(0), 1).expect("one poller");
                 assert_eq!(accept(&mut balancer, &pollers, 1), Some(0));
-                pollers[0].0.close();
+                pollers[0].0.stop();
             }
         });
         let sender = thread::spawn({
@@ -206,7 +206,7 @@ fn from_poller_to_poller() {
             let (first, second) = (Arc::clone(&first), Arc::clone(&second));
             move || {
                 first.poll(|message| pass_on(message, &second));
-                second.close();
+                second.stop();
             }
         });
         let acceptor = thread::spawn({
@@ -214,7 +214,7 @@ fn from_poller_to_poller() {
             move || {
                 let mut balancer = Balancer::new(Policy::RoundRobin, 1).expect("one poller");
                 assert_eq!(accept(&mut balancer, &pollers, 1), Some(0));
-                pollers[0].0.close();
+                pollers[0].0.stop();
             }
         });
         let report = poller(&second, &load);

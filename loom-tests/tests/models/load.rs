@@ -2,9 +2,9 @@
 
 use loom::sync::Arc;
 use loom::thread;
-use loom_tests::check::{check, check_all, unordered_hand_over};
 use loom_tests::protocol::mailbox;
 use loom_tests::sync::{Load, Receiver, Reservation};
+use loom_tests::{check, check_all, unordered_hand_over};
 
 #[test]
 #[should_panic(expected = "Causality violation")]

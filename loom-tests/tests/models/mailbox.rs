@@ -4,9 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use loom::sync::Arc;
 use loom::thread::{self, JoinHandle};
-use loom_tests::check::{Racy, Seen, check, check_all, unordered_hand_over};
 use loom_tests::protocol::{Boxed, mailbox};
 use loom_tests::sync::{Mailbox, Popped, PushError, Receiver, Slot};
+use loom_tests::{Racy, Seen, check, check_all, unordered_hand_over};
 
 #[test]
 #[should_panic(expected = "Causality violation")]

@@ -6,11 +6,7 @@ mod crew;
 mod engine;
 mod gate;
 mod handover;
+mod least;
 mod load;
 mod mailbox;
 mod wake;
-
-#[test]
-fn built_as_asked() {
-    loom_tests::built_as_asked();
-}

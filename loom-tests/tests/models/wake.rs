@@ -2,8 +2,8 @@
 
 use loom::sync::Arc;
 use loom::thread;
-use loom_tests::check::{Seen, check, check_all, unordered_hand_over};
 use loom_tests::protocol::{Post, Sleep};
+use loom_tests::{Seen, check, check_all, unordered_hand_over};
 
 #[test]
 #[should_panic(expected = "Causality violation")]
@@ -60,16 +60,16 @@ fn one_producer_in_every_schedule() {
     });
 }
 
-/// The end of the stream wakes, too, and a message before it is not overlooked.
+/// A stop wakes, too, and a message before it is not overlooked.
 #[test]
-fn a_close_wakes() {
-    check("wake::a_close_wakes", &["never slept", "slept"], |seen| {
+fn a_stop_wakes() {
+    check("wake::a_stop_wakes", &["never slept", "slept"], |seen| {
         let post = Post::new(1, Sleep::Exact);
         let sender = thread::spawn({
             let post = Arc::clone(&post);
             move || {
                 post.send(()).expect("room");
-                post.close();
+                post.stop();
             }
         });
         let mut received = 0;
@@ -85,22 +85,23 @@ fn a_close_wakes() {
     });
 }
 
-/// An order to stop is obeyed whether or not the mailbox has room for it.
+/// A stop arrives whether or not the mailbox has room for it, and the command before it as well.
 #[test]
-fn an_order_to_stop_finds_its_way() {
-    check("wake::an_order_to_stop_finds_its_way", &["first", "not first"], |seen| {
+fn a_stop_finds_its_way() {
+    check("wake::a_stop_finds_its_way", &["first", "not first"], |seen| {
         let post = Post::<()>::new(1, Sleep::Exact);
         let another = thread::spawn({
             let post = Arc::clone(&post);
-            move || post.order()
+            move || post.command()
         });
         let stopper = thread::spawn({
             let post = Arc::clone(&post);
-            move || post.order_to_stop()
+            move || post.stop()
         });
-        post.obey();
+        post.poll(|()| true);
         let had_room = another.join().expect("no panic");
         stopper.join().expect("no panic");
+        assert_eq!(post.commands(), usize::from(had_room), "a command was lost or came twice");
         seen.note("first", !had_room);
         seen.note("not first", had_room);
     });

@@ -1,0 +1,23 @@
+//! The sources of core that know of threads, compiled over loom's atomics: for this crate and the project's own models.
+#![allow(
+    clippy::all,
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    unused_imports,
+    rustdoc::broken_intra_doc_links,
+    rustdoc::private_intra_doc_links,
+    reason = "shipped sources, of which models use a part; their lints are checked in core"
+)]
+
+#[path = "../../../core/src/balance.rs"]
+pub mod balance;
+#[path = "../../../core/src/poller/mod.rs"]
+pub mod poller;
+#[path = "../../../core/src/sync/mod.rs"]
+pub mod sync;
+#[path = "../../../core/src/table.rs"]
+pub(crate) mod table;
+
+pub use crate::net::InMemory;
+pub use crate::waker::Waker;
