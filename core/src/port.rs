@@ -408,6 +408,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let shard = &mut *self.shard;
         // less than a block needs no closer look at the room
         let fits = bytes.len() < shard.config.block_size && shard.input.has_blocks() && !bytes.is_empty();
+        // a port of which an event was pulled has bytes that are not settled
+        let fits = fits && self.fresh.is_empty();
         let slot = shard.slots.get_mut(self.index).filter(|slot| fits && slot.control.is_usual());
         let Some(Slot { control, data: Some(data) }) = slot else {
             self.received(bytes);
