@@ -378,7 +378,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
             self.shard.stats.gone += 1;
             return Err(message);
         }
-        if let Some(mut socket) = self.view() {
+        if let Some(mut socket) = self.view(Pending::default()) {
             handler.event(&mut socket, Event::Message(message), cx);
         }
         Ok(self.run_all(handler, cx))
@@ -539,7 +539,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
             self.control().pending.clear(first);
             if !self.is_overtaken(first) {
                 let event = self.event(first);
-                return Some((event, self.view()?));
+                return Some((event, self.view(first)?));
             }
         }
     }
@@ -594,15 +594,17 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    fn view(&mut self) -> Option<Socket<'_, D>> {
+    /// What an event shows of the socket.
+    fn view(&mut self, event: Pending) -> Option<Socket<'_, D>> {
         let shard = &mut *self.shard;
         let slot = shard.slots.get_mut(self.index)?;
         let data = slot.data.as_mut()?;
         let control = &mut slot.control;
-        let bytes = if !control.kept.is_empty() {
+        let still_to_come = control.pending.has(Pending::RECEIVE);
+        let bytes = if still_to_come && (control.kept.is_empty() || event == Pending::OPEN) {
+            &mut [] // new bytes are for `receive`, and before `open` all that is kept is new
+        } else if !control.kept.is_empty() {
             shard.input.slice_mut(&control.kept)
-        } else if control.pending.has(Pending::RECEIVE) {
-            &mut [] // fresh bytes are for `receive`, which is still to come
         } else {
             &mut *self.fresh
         };
