@@ -34,6 +34,18 @@ pub trait Calls {
         send_one_by_one(pieces, |piece| self.send(piece))
     }
 
+    /// Sends the front of a port's queue, by one call. Returns how many bytes were offered, and what became of them.
+    ///
+    /// The default offers up to [`PIECES_MAX`] pieces. It is replaced where more of them are taken at once, or where
+    /// those in front have been taken before.
+    #[inline(always)]
+    fn send_from_queue<D>(&mut self, port: &Port<'_, '_, D>) -> (usize, Sent)
+    where
+        Self: Sized,
+    {
+        send_queued(port, self)
+    }
+
     /// Shuts down writing.
     ///
     /// # Errors
@@ -145,7 +157,7 @@ pub fn carry_out<'p, 's, D, C: Calls>(
             }
             Next::Send => {
                 sends += 1;
-                let (offered, sent) = send_queued(port, calls);
+                let (offered, sent) = calls.send_from_queue(port);
                 tell_sent(port, offered, sent);
             }
             Next::Shut => match calls.shutdown_write() {

@@ -385,7 +385,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
             self.shard.stats.gone += 1;
             return Err(message);
         }
-        if let Some(mut socket) = self.view() {
+        if let Some(mut socket) = self.view(Pending::default()) {
             handler.event(&mut socket, Event::Message(message), cx);
         }
         Ok(self.run_all(handler, cx))
@@ -415,6 +415,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let shard = &mut *self.shard;
         // less than a block needs no closer look at the room
         let fits = bytes.len() < shard.config.block_size && shard.input.has_blocks() && !bytes.is_empty();
+        // a port of which an event was pulled has bytes that are not settled
+        let fits = fits && self.fresh.is_empty();
         let slot = shard.slots.get_mut(self.index).filter(|slot| fits && slot.control.is_usual());
         let Some(Slot { control, data: Some(data) }) = slot else {
             self.received(bytes);
@@ -544,7 +546,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
             self.control().pending.clear(first);
             if !self.is_overtaken(first) {
                 let event = self.event(first);
-                return Some((event, self.view()?));
+                return Some((event, self.view(first)?));
             }
         }
     }
@@ -599,15 +601,17 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    fn view(&mut self) -> Option<Socket<'_, D>> {
+    /// What an event shows of the socket.
+    fn view(&mut self, event: Pending) -> Option<Socket<'_, D>> {
         let shard = &mut *self.shard;
         let slot = shard.slots.get_mut(self.index)?;
         let data = slot.data.as_mut()?;
         let control = &mut slot.control;
-        let bytes = if !control.kept.is_empty() {
+        let still_to_come = control.pending.has(Pending::RECEIVE);
+        let bytes = if still_to_come && (control.kept.is_empty() || event == Pending::OPEN) {
+            &mut [] // new bytes are for `receive`, and before `open` all that is kept is new
+        } else if !control.kept.is_empty() {
             shard.input.slice_mut(&control.kept)
-        } else if control.pending.has(Pending::RECEIVE) {
-            &mut [] // fresh bytes are for `receive`, which is still to come
         } else {
             &mut *self.fresh
         };
