@@ -97,9 +97,9 @@ mod world;
 
 // What the shipped sources name at the root of their crate.
 use lightcone_core::{
-    Address, Calls, CloseReason, ConnectError, Context, ErrorKind, Handler, Instant, Interest, ListenerId,
-    Next, Origin, Outbox, PollerId, Port, Rejected, Sent, Settled, SetupError, Shard, Stats, StorageError,
-    Token, carry_out, send_one_by_one,
+    Address, Calls, CloseReason, Config, ConnectError, Context, ContextCalls, ErrorKind, Footprint, Handler,
+    Instant, Interest, ListenerId, Origin, Outbox, PIECES_MAX, PollerId, Port, Rejected, Sent, Settled,
+    SetupError, Shard, Stats, StorageError, Token, footprint, send_one_by_one,
 };
 use shipped::{balance, poller, sync, table};
 
