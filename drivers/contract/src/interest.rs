@@ -175,6 +175,21 @@ pub fn a_driver_closes_no_descriptor<D: Driver>() {
     }
 }
 
+/// Rule 6: a socket that was forgotten is silent, also if it stays open by a duplicate, as in a forked child.
+pub fn a_forgotten_socket_with_a_duplicate_is_silent<D: Driver>() {
+    let listener = listen("127.0.0.1:0");
+    let mut watched = Watched::<D>::new();
+    let (client, server) = pair(&listener);
+    let duplicate = server.try_clone().unwrap();
+    watched.add(&server, 1, Interest::BOTH);
+    watched.until(1, Readiness::WRITE);
+    watched.forget(server.as_fd(), 1);
+    drop(server);
+    assert_eq!(socket::send(client.as_fd(), b"unread"), Sent::Bytes(6));
+    watched.expect_silence();
+    drop(duplicate);
+}
+
 /// The socket under a number that few others are given meanwhile.
 fn renumbered(socket: OwnedFd) -> OwnedFd {
     // SAFETY: `F_DUPFD_CLOEXEC` takes a number.

@@ -33,6 +33,7 @@ macro_rules! tests {
             a_forgotten_descriptors_number_can_be_somebody_elses
             changes_that_cancel_out_leave_nothing
             a_driver_closes_no_descriptor
+            a_forgotten_socket_with_a_duplicate_is_silent
             a_number_that_comes_back_has_its_new_key
         }
         $crate::tests! { $driver: events:

@@ -16,7 +16,9 @@ mod sys;
 use core::time::Duration;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use lightcone_unix::driver::{Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness, timeout_ms};
+use lightcone_unix::driver::{
+    Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness, look_again, timeout_ms,
+};
 use lightcone_unix::errno::Errno;
 use lightcone_unix::waker::EventFdWaker;
 
@@ -79,19 +81,12 @@ impl Driver for Epoll {
         }
     }
 
-    /// The kernel takes a descriptor out when it is closed, which it does here, as sockets are not duplicated and
-    /// programs that are started get none.
-    fn forget(&mut self, _fd: BorrowedFd<'_>, _key: u64, _interest: Interest) {}
-
     fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {
         // No more than fit into both: what is left over comes with the next wait.
         let room = events.len().min(self.buffer.len());
         let buffer = self.buffer.get_mut(..room).unwrap_or_default();
-        let seen = match sys::wait(self.epoll.as_fd(), buffer, timeout_ms(timeout)) {
-            Ok(seen) => seen,
-            Err(Errno(libc::EINTR)) => 0,
-            Err(errno) => return Err(DriverError::Os("epoll_wait", errno)),
-        };
+        let wait = |timeout| sys::wait(self.epoll.as_fd(), buffer, timeout_ms(timeout));
+        let seen = look_again(timeout, wait).map_err(|errno| DriverError::Os("epoll_wait", errno))?;
         let mut count = 0;
         for raw in self.buffer.iter().take(seen) {
             if raw.key() == KEY_RESERVED {

@@ -17,8 +17,7 @@ mod table;
 use core::time::Duration;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use lightcone_unix::driver::{Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness};
-use lightcone_unix::errno::Errno;
+use lightcone_unix::driver::{Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness, look_again};
 use lightcone_unix::waker::Waker;
 
 use sys::{Entry, Filter, Queue, QueueWaker};
@@ -91,12 +90,10 @@ impl Kqueue {
         timeout: Option<Duration>,
     ) -> Result<usize, DriverError> {
         let buffer = self.buffer.get_mut(..room).unwrap_or_default();
-        match self.queue.kevent(changes, buffer, timeout) {
-            Ok(seen) => Ok(seen),
-            // All changes were made before the wait that was interrupted.
-            Err(Errno(libc::EINTR)) => Ok(0),
-            Err(errno) => Err(DriverError::Os("kevent", errno)),
-        }
+        let mut changes = changes;
+        // all changes were made before the wait that was interrupted
+        let wait = |timeout| self.queue.kevent(core::mem::take(&mut changes), buffer, timeout);
+        look_again(timeout, wait).map_err(|errno| DriverError::Os("kevent", errno))
     }
 
     /// Sorts the first `seen` entries: wakes, changes that failed, events.

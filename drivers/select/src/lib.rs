@@ -13,9 +13,8 @@ use core::time::Duration;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use lightcone_unix::driver::{
-    Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness, check_descriptor,
+    Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness, check_descriptor, look_again,
 };
-use lightcone_unix::errno::Errno;
 use lightcone_unix::waker::PipeWaker;
 
 use sys::{SET_LIMIT, SET_SIZE, Set};
@@ -132,11 +131,12 @@ impl Driver for Select {
 
     fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {
         let (mut read, mut write) = (self.read, self.write);
-        match sys::select(self.max, &mut read, &mut write, timeout) {
-            Ok(ready) => Ok(self.collect(&read, &write, ready, events)),
-            Err(Errno(libc::EINTR)) => Ok(0),
-            Err(errno) => Err(DriverError::Os("select", errno)),
-        }
+        let wait = |timeout| {
+            (read, write) = (self.read, self.write); // what an interrupted call has left in them is unspecified
+            sys::select(self.max, &mut read, &mut write, timeout)
+        };
+        let ready = look_again(timeout, wait).map_err(|errno| DriverError::Os("select", errno))?;
+        Ok(self.collect(&read, &write, ready, events))
     }
 }
 

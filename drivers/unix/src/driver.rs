@@ -21,7 +21,8 @@
 //!    reported, and waiting does not spin on them.
 //! 5. A change holds from the next [`wait`](Driver::wait) on. A driver may collect changes until then.
 //! 6. The descriptor stays open from `register` to `deregister` or `forget`. A driver keeps no trace of it afterwards:
-//!    the number may be somebody else's at once.
+//!    the number may be another socket's at once. Nothing is reported of the old one, also if the same socket stays open
+//!    elsewhere: by a duplicate, or in a child process.
 //!
 //! Events
 //!
@@ -45,7 +46,8 @@
 //!     normal.
 //! 16. A timeout is never cut short by rounding: a mechanism that counts in milliseconds rounds up. One with a longest
 //!     span returns early. `None` waits for ever, zero only looks.
-//! 17. A signal ends the wait with zero events; it is no error.
+//! 17. A signal is no error. It ends the wait, and the driver looks once more without waiting ([`look_again`]): a
+//!     process that was stopped for a while must not take its sockets for idle.
 //! 18. An error of a wait means that the driver is broken, not a socket.
 //!
 //! Waking
@@ -76,8 +78,8 @@
 //!    [`Interest::NONE`]: most mechanisms report errors whatever is asked for (rule 4). Refuse what can't be watched:
 //!    `select` refuses descriptors beyond its sets. The defaults suffice for [`forget`](Driver::forget), which exists
 //!    to spare a call where the kernel lets go of a closed descriptor by itself.
-//! 4. **`wait`.** Round the timeout up ([`timeout_ms`], rule 16). Turn an interruption by a signal into zero events
-//!    (rule 17). Translate: errors and hang-ups become readiness in every direction that is watched (rule 9), nothing
+//! 4. **`wait`.** Round the timeout up ([`timeout_ms`], rule 16). After an interruption by a signal look once more
+//!    ([`look_again`], rule 17). Translate: errors and hang-ups become readiness in every direction that is watched (rule 9), nothing
 //!    is received or asked here (rule 8). If the caller's slice is short, go on behind the last event next time, so
 //!    that nobody starves (rule 13).
 //! 5. **The suites.** In the driver's tests, each in a file or module of its own:
@@ -158,7 +160,8 @@ pub trait Driver: Sized + Send + fmt::Debug + 'static {
     fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest);
 
     /// Ends watching a descriptor that the caller closes next, before any wait. Closing is all that some mechanisms
-    /// need, which saves a call.
+    /// need, whatever duplicates of it there are, which saves a call. For `epoll` it is not: there a socket stays
+    /// watched until its last duplicate is closed.
     fn forget(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
         self.deregister(fd, key, interest);
     }
@@ -309,6 +312,22 @@ impl fmt::Display for DriverError {
 }
 
 impl core::error::Error for DriverError {}
+
+/// Waits by `wait`. If a signal interrupts it, looks once more without waiting, so that zero events mean that nothing
+/// was ready.
+///
+/// # Errors
+///
+/// Whatever `wait` fails with, except `EINTR`.
+pub fn look_again(
+    timeout: Option<Duration>,
+    mut wait: impl FnMut(Option<Duration>) -> Result<usize, Errno>,
+) -> Result<usize, Errno> {
+    const INTERRUPTED: Result<usize, Errno> = Err(Errno(libc::EINTR));
+    let first = wait(timeout);
+    let last = if first == INTERRUPTED { wait(Some(Duration::ZERO)) } else { first };
+    if last == INTERRUPTED { Ok(0) } else { last }
+}
 
 /// A timeout for calls that count in milliseconds: rounded up, −1 for none, cut to 24 days.
 ///

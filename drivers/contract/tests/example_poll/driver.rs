@@ -8,8 +8,9 @@
 use core::time::Duration;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use lightcone_unix::driver::{Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness, timeout_ms};
-use lightcone_unix::errno::Errno;
+use lightcone_unix::driver::{
+    Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness, look_again, timeout_ms,
+};
 use lightcone_unix::syscall;
 use lightcone_unix::waker::PipeWaker;
 
@@ -128,8 +129,9 @@ impl Driver for Poll {
         let (list, len) = (self.watched.as_mut_ptr(), self.watched.len());
         let len = libc::nfds_t::try_from(len).unwrap_or(libc::nfds_t::MAX);
         // SAFETY: the list has `len` entries and is not touched during the call.
-        match unsafe { syscall!(poll(list, len, timeout_ms(timeout))) } {
-            Ok(0) | Err(Errno(libc::EINTR)) => Ok(0), // rules 15 and 17
+        let poll = |timeout| unsafe { syscall!(poll(list, len, timeout_ms(timeout))) };
+        match look_again(timeout, |timeout| poll(timeout).map(|ready| ready.unsigned_abs() as usize)) {
+            Ok(0) => Ok(0), // rules 15 and 17
             Ok(_) => Ok(self.collect(events)),
             Err(errno) => Err(DriverError::Os("poll", errno)), // the driver is broken, not a socket (rule 18)
         }
