@@ -21,7 +21,7 @@
 //! | answer at once | [`Response::text`], [`json`](Response::json), [`html`](Response::html), [`bytes`](Response::bytes), [`empty`](Response::empty), [`redirect`](Response::redirect), [`refuse`](Response::refuse) |
 //! | answer with values | [`Response::display`], [`display_json`](Response::display_json) with [`JsonText`] |
 //! | answer more than fits | [`Response::embedded`], [`generate`](Response::generate), [`stream`](Response::stream) |
-//! | answer later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`] |
+//! | answer later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`], [`respond`](Transfer::respond), [`stream`](Transfer::stream) |
 //! | read or write bodies piece by piece | [`Exchange`] over a [`Transfer`] |
 //! | share state on a poller, post to a request | [`State`], [`Transfer::id`], [`Envelope`] |
 //! | group routes, go around them | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap) |
@@ -137,6 +137,7 @@ pub use parse::scan::parse;
 pub use path::Prefix;
 pub use query::{DecodeError, form_decode, percent_decode, query_pairs, query_value};
 pub use request::{Request, State};
+pub use respond::draft::Fault;
 pub use respond::fields::{FIELDS_MAX, Headers};
 pub use respond::response::{Reply, Response};
 pub use respond::text::JsonText;

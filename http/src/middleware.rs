@@ -9,6 +9,7 @@ use lightcone_core::{Address, Token};
 use crate::exchange::Done;
 use crate::method::Method;
 use crate::request::{Request, State};
+use crate::respond::draft::Fault;
 use crate::respond::fields::Headers;
 use crate::respond::response::{Reply, Response};
 use crate::status::Status;
@@ -89,6 +90,8 @@ pub struct Outcome<'a> {
     pub duration: Option<Duration>,
     /// Whether all of the answer was written. `false` if the connection had to end before.
     pub complete: bool,
+    /// Why the program's answer was replaced by a 500, if it was.
+    pub fault: Option<Fault>,
     /// The client's address.
     pub peer: Address,
     /// The connection.
@@ -103,7 +106,7 @@ impl Outcome<'_> {
 }
 
 /// As a line of a log: method, target, status, bytes of the body, and duration: `GET /foo 200 3 0ms`. What is unknown is
-/// `-`; an answer that was cut has `incomplete` at the end.
+/// `-`; a 500 in the place of the program's answer has its reason behind that, and an answer that was cut `incomplete`.
 impl fmt::Display for Outcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.method.map_or("-", Method::as_str))?;
@@ -119,6 +122,9 @@ impl fmt::Display for Outcome<'_> {
         match self.duration {
             Some(duration) => write!(f, " {}ms", duration.as_millis())?,
             None => f.write_str(" -")?,
+        }
+        if let Some(fault) = self.fault {
+            write!(f, " {fault}")?;
         }
         f.write_str(if self.complete { "" } else { " incomplete" })
     }

@@ -133,6 +133,7 @@ impl<'c, S> Call<'c, S> {
             length: reply.length,
             duration: Some(Duration::ZERO),
             complete: true,
+            fault: reply.failed.then_some(self.desk.fault),
             peer: self.connected.peer.unpack(),
             token: self.connected.token,
         }
@@ -888,7 +889,8 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
         };
         if news != News::Ended {
             record.status = Some(outcome.status);
-            record.written = Count::new(outcome.length.unwrap_or(0));
+            // of a streamed answer, what is written is counted
+            record.written = outcome.length.map_or(record.written, Count::new);
         }
         let record = &*record;
         outcome.method = Some(record.method);

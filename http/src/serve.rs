@@ -19,7 +19,7 @@ use crate::parse::scan::{self, Blank, Plain, Progress, Start};
 use crate::path::Prefix;
 use crate::plan::Plan;
 use crate::request::{Connected, State};
-use crate::respond::draft::{Draft, Outgoing};
+use crate::respond::draft::{Draft, Fault, Outgoing};
 use crate::respond::response::Reply;
 use crate::route::{Call, Found, News, Routes, Scene, Wanted, search};
 use crate::stats::Tally;
@@ -284,6 +284,9 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         }
         if reply.status.code() >= 400 {
             turn.tally.failures += 1;
+            if reply.failed {
+                self.parts.note_fault(self.parts.desk.fault);
+            }
         }
         if reply.outgoing == Outgoing::Whole && incoming == Incoming::Ended && !reply.closes && !reply.failed
         {
@@ -375,10 +378,19 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let complete = whole && !found.mute;
         if let Some((status, length)) = found.answered {
             let exchange = done.as_mut().or(busy.exchange.as_mut());
-            self.report(exchange, News::Answered, Answer { status, length, complete }, turn);
+            if let Some(fault) = found.replaced {
+                self.parts.note_fault(fault);
+            }
+            let answer = Answer { status, length, complete, fault: found.replaced };
+            self.report(exchange, News::Answered, answer, turn);
         }
         if let Some(exchange) = &mut done {
-            self.report(Some(exchange), News::Ended, Answer { complete, ..Answer::ABORTED }, turn);
+            self.report(
+                Some(exchange),
+                News::Ended,
+                Answer { complete, fault: found.replaced, ..Answer::ABORTED },
+                turn,
+            );
         }
         match found.fault {
             Some(status) => self.broken(busy, plan, output, turn, status),
@@ -447,8 +459,11 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if news != News::Ended && status.code() >= 400 && status != Status::CLIENT_CLOSED_REQUEST {
             turn.tally.failures += 1;
         }
-        if news != News::Answered && !answer.complete {
-            turn.tally.aborted += 1;
+        if let Some(stats) = self.parts.stats
+            && news != News::Answered
+            && !answer.complete
+        {
+            stats.aborted_one();
         }
         if !R::WATCHED {
             return;
@@ -594,7 +609,17 @@ impl<S> Parts<S> {
         plan.close();
         // Without room for it the peer reads nothing anyway.
         let length = self.apologise(plan, status, output).ok();
-        Answer { status, length, complete: length.is_some() }
+        Answer { status, length, complete: length.is_some(), fault: None }
+    }
+
+    /// Counts an answer of the program that was replaced by a 500, if it was too large.
+    #[cold]
+    fn note_fault(&self, fault: Fault) {
+        if let Some(stats) = self.stats
+            && fault == Fault::TooLarge
+        {
+            stats.oversized_one();
+        }
     }
 
     /// A short text in the place of an answer.
@@ -708,11 +733,13 @@ struct Answer {
     status: Status,
     length: Option<u64>,
     complete: bool,
+    fault: Option<Fault>,
 }
 
 impl Answer {
     /// There is none, or not all of it.
-    const ABORTED: Self = Self { status: Status::CLIENT_CLOSED_REQUEST, length: None, complete: false };
+    const ABORTED: Self =
+        Self { status: Status::CLIENT_CLOSED_REQUEST, length: None, complete: false, fault: None };
 }
 
 /// What stays the same in one run of the loop, and what is counted.
@@ -745,9 +772,19 @@ impl Turn {
     }
 
     fn outcome<'o>(&self, answer: Answer, method: Option<Method>, target: &'o [u8]) -> Outcome<'o> {
-        let Answer { status, length, complete } = answer;
+        let Answer { status, length, complete, fault } = answer;
         let Connected { token, peer, .. } = self.connected;
-        Outcome { method, target, status, length, duration: None, complete, peer: peer.unpack(), token }
+        Outcome {
+            method,
+            target,
+            status,
+            length,
+            duration: None,
+            complete,
+            fault,
+            peer: peer.unpack(),
+            token,
+        }
     }
 
     /// Whether there is [room for an answer](room_for_answer).

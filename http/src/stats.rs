@@ -29,6 +29,7 @@ pub struct Stats {
     requests: Counter,
     failures: Counter,
     aborted: Counter,
+    oversized: Counter,
     bytes_in: Counter,
     bytes_out: Counter,
     refusals: [Counter; REFUSALS.len()],
@@ -55,6 +56,7 @@ impl Stats {
             requests: Counter::new(),
             failures: Counter::new(),
             aborted: Counter::new(),
+            oversized: Counter::new(),
             bytes_in: Counter::new(),
             bytes_out: Counter::new(),
             refusals: [const { Counter::new() }; REFUSALS.len()],
@@ -75,6 +77,12 @@ impl Stats {
     /// closed by the peer, by a timeout or a shutdown, or since the body of the request could not be read on.
     pub fn aborted(&self) -> usize {
         self.aborted.get()
+    }
+
+    /// Answers that were too large to be given at once: each became a 500. See
+    /// [`Fault::TooLarge`](crate::Fault::TooLarge).
+    pub fn oversized(&self) -> usize {
+        self.oversized.get()
     }
 
     /// Bytes of requests.
@@ -102,12 +110,21 @@ impl Stats {
         if tally.failures > 0 {
             self.failures.add(tally.failures);
         }
-        if tally.aborted > 0 {
-            self.aborted.add(tally.aborted);
-        }
         if let Some(refusal) = tally.refusal {
             self.refused(refusal);
         }
+    }
+
+    /// Counts a request whose answer was not completed.
+    #[cold]
+    pub(crate) fn aborted_one(&self) {
+        self.aborted.add(1);
+    }
+
+    /// Counts an answer that was too large.
+    #[cold]
+    pub(crate) fn oversized_one(&self) {
+        self.oversized.add(1);
     }
 
     /// Counts a refusal.
@@ -132,6 +149,7 @@ impl fmt::Display for Stats {
         writeln!(f, "http_requests_total {}", self.requests())?;
         writeln!(f, "http_failures_total {}", self.failures())?;
         writeln!(f, "http_aborted_total {}", self.aborted())?;
+        writeln!(f, "http_oversized_total {}", self.oversized())?;
         writeln!(f, "http_bytes_in_total {}", self.bytes_in())?;
         writeln!(f, "http_bytes_out_total {}", self.bytes_out())?;
         for (status, count) in self.refusals() {
@@ -146,7 +164,6 @@ impl fmt::Display for Stats {
 pub(crate) struct Tally {
     pub(crate) requests: usize,
     pub(crate) failures: usize,
-    pub(crate) aborted: usize,
     pub(crate) bytes_in: usize,
     pub(crate) refusal: Option<Status>,
 }

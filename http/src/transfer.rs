@@ -11,7 +11,7 @@ use crate::limits::Limits;
 use crate::middleware::Hook;
 use crate::plan::Plan;
 use crate::request::Connected;
-use crate::respond::draft::{Desk, Draft, Outgoing};
+use crate::respond::draft::{Desk, Draft, Extent, Fault, Outgoing};
 use crate::respond::response::{Reply, Response};
 use crate::respond::text::displayed;
 use crate::status::Status;
@@ -64,6 +64,8 @@ pub(crate) struct Found {
     pub(crate) fault: Option<Status>,
     /// A deferred answer was given: its status and length.
     pub(crate) answered: Option<(Status, Option<u64>)>,
+    /// Why that is a 500, if the exchange has given another answer.
+    pub(crate) replaced: Option<Fault>,
     /// Bytes of the response's body that were written.
     pub(crate) written: u64,
     /// It could not be written, not even as a 500.
@@ -276,10 +278,89 @@ impl<'t, S> Transfer<'t, S> {
         if reply.closes {
             self.link.plan.close();
         }
+        if reply.failed {
+            self.link.found.replaced = Some(self.tools.desk.fault);
+        }
         let length = if reply.failed { self.apologise() } else { reply.length };
         *self.link.outgoing = Outgoing::Whole;
         self.link.found.answered = Some((reply.status, length));
         Flow::Done
+    }
+
+    /// Begins the answer that was [deferred](Response::defer) as one whose body is [written](Self::write) piece by piece,
+    /// with the status and the fields that `head` sets: for what may be larger than half of the output's bound. Without a
+    /// length the body goes out in chunks. Returns [`Flow::Done`], to be handed on, if no body is to be written: to `HEAD`,
+    /// with a status that has none, or since the head can't be sent, which makes it a 500.
+    ///
+    /// ```
+    /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
+    ///
+    /// /// Counts the bytes of the body, then answers with as many.
+    /// struct Mirror { bytes: u64, answers: bool }
+    ///
+    /// impl<S: State> Exchange<S> for Mirror {
+    ///     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+    ///         while !io.body().is_empty() {
+    ///             self.bytes += io.body().len() as u64;
+    ///             io.consume(io.body().len());
+    ///         }
+    ///         if !io.ended() {
+    ///             return Flow::More;
+    ///         }
+    ///         if !self.answers {
+    ///             self.answers = true;
+    ///             if io.stream(Some(self.bytes), |_, response| response.status(201)) == Flow::Done {
+    ///                 return Flow::Done;
+    ///             }
+    ///         }
+    ///         while self.bytes > 0 {
+    ///             match io.fill(|piece| { piece.fill(b'x'); piece.len() }) {
+    ///                 0 => return Flow::More,
+    ///                 n => self.bytes -= n as u64,
+    ///             }
+    ///         }
+    ///         Flow::Done
+    ///     }
+    /// }
+    ///
+    /// let server = Http::new()
+    ///     .post("/mirror", |_request, response| response.defer(Mirror { bytes: 0, answers: false }));
+    /// # drop(server);
+    /// ```
+    ///
+    /// # Panics
+    /// If there is a response already.
+    pub fn stream(
+        &mut self,
+        length: Option<u64>,
+        head: impl for<'r> FnOnce(&mut S, Response<'r>) -> Response<'r>,
+    ) -> Flow {
+        assert!(*self.link.outgoing == Outgoing::Deferred, "there is a response already");
+        let Tools { ref mut desk, hooks, .. } = self.tools;
+        desk.added.clear();
+        let (output, plan) = (&mut self.output, *self.link.plan);
+        let draft = Draft { output, desk, hooks, plan, status: Status::OK };
+        let Response { mut draft } = head(self.state, Response { draft });
+        let started = draft.start(length.map_or(Extent::Unknown, Extent::Length));
+        let (status, closes) = (draft.status, !draft.plan.has(Plan::KEEP_ALIVE));
+        if closes {
+            self.link.plan.close();
+        }
+        match started {
+            Ok(outgoing) => {
+                *self.link.outgoing = outgoing;
+                let whole = outgoing == Outgoing::Whole;
+                self.link.found.answered = Some((status, length.filter(|_| whole)));
+                if whole { Flow::Done } else { Flow::More }
+            }
+            Err(Full) => {
+                self.link.found.replaced = Some(self.tools.desk.fault);
+                let length = self.apologise();
+                *self.link.outgoing = Outgoing::Whole;
+                self.link.found.answered = Some((Status::INTERNAL_SERVER_ERROR, length));
+                Flow::Done
+            }
+        }
     }
 
     /// Returns the identity of this request, to address [messages](crate::Envelope) to its exchange.

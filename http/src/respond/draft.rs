@@ -43,11 +43,37 @@ pub(crate) enum Extent {
 pub(crate) struct Desk {
     pub(crate) fixed: Fixed,
     pub(crate) added: Added,
+    /// Why the last response that failed did.
+    pub(crate) fault: Fault,
+}
+
+/// Why a response became a 500: a mistake of the program, or too little memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// It was given at once and is larger than half of the socket's output bound, which is all that can be counted on:
+    /// see [`Response::generate`](crate::Response::generate) and [`stream`](crate::Response::stream).
+    TooLarge,
+    /// Other sockets hold the blocks that it would have needed.
+    NoRoom,
+    /// It has a status, a field or a length that can't be sent, or a text that can't be displayed.
+    Invalid,
+}
+
+/// As a log names it.
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLarge => "too large",
+            Self::NoRoom => "no room",
+            Self::Invalid => "invalid",
+        })
+    }
 }
 
 impl Desk {
     pub(crate) const fn new() -> Self {
-        Self { fixed: Fixed::new(), added: Added::new() }
+        Self { fixed: Fixed::new(), added: Added::new(), fault: Fault::Invalid }
     }
 }
 
@@ -60,6 +86,7 @@ pub(crate) trait Sink {
     fn mark(&self) -> Mark;
     fn rewind(&mut self, mark: Mark);
     fn queued(&self) -> usize;
+    fn bound(&self) -> usize;
     fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Result<(), Full>;
 }
 
@@ -88,6 +115,10 @@ impl Sink for Output<'_> {
 
     fn queued(&self) -> usize {
         Output::queued(self)
+    }
+
+    fn bound(&self) -> usize {
+        Output::bound(self)
     }
 
     fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Result<(), Full> {
@@ -194,6 +225,7 @@ impl Draft<'_> {
             return Ok(());
         }
         self.run_hooks();
+        self.desk.fault = Fault::Invalid;
         if self.desk.added.failed || self.status.is_interim() {
             return Err(Full);
         }
@@ -204,14 +236,31 @@ impl Draft<'_> {
         let result = head.and_then(|()| if send { self.output.send(body) } else { Ok(()) });
         if result.is_err() {
             self.output.rewind(mark);
+            self.does_not_fit(body.len() as u64);
         }
         result
+    }
+
+    /// Notes that a response with a body of so many bytes found no room.
+    ///
+    /// # Panics
+    /// In a build with debug assertions, if it is too large to be given at once: a program that is tested with small
+    /// answers fails when they grow.
+    #[cold]
+    pub(crate) fn does_not_fit(&mut self, length: u64) {
+        let half = self.output.bound() / 2;
+        self.desk.fault = if length > half as u64 { Fault::TooLarge } else { Fault::NoRoom };
+        debug_assert!(
+            cfg!(test) || half == 0 || length <= half as u64,
+            "a body of {length} bytes can't be given at once, with {half} to be counted on: stream or generate it"
+        );
     }
 
     /// The head of a response whose body follows; tells how. With `Whole`, none may follow.
     #[inline(never)]
     pub(crate) fn start(&mut self, extent: Extent) -> Result<Outgoing, Full> {
         self.run_hooks();
+        self.desk.fault = Fault::Invalid;
         let countable = !matches!(extent, Extent::Length(Count::TOO_MUCH..));
         if self.desk.added.failed || self.status.is_interim() || !countable {
             return Err(Full);
@@ -223,6 +272,7 @@ impl Draft<'_> {
         let result = self.leave().and_then(|()| self.head(b"", extent));
         if result.is_err() {
             self.output.rewind(mark);
+            self.does_not_fit(0);
         }
         result?;
         Ok(match extent {
@@ -261,7 +311,7 @@ impl Draft<'_> {
 
     fn head(&mut self, content_type: &[u8], extent: Extent) -> Result<(), Full> {
         let Self { output, desk, plan, status, .. } = self;
-        let Desk { fixed, added } = &**desk;
+        let Desk { fixed, added, .. } = &**desk;
         let mut digits = [0; 20];
         output.send(b"HTTP/1.1 ")?;
         output.send(decimal(u64::from(status.code()), &mut digits))?;

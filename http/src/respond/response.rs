@@ -8,7 +8,7 @@ use crate::exchange::{Done, Embedded, Generate};
 use crate::plan::Plan;
 use crate::status::Status;
 
-use super::draft::{Draft, Extent, Outgoing, text_line};
+use super::draft::{Draft, Extent, Fault, Outgoing, text_line};
 use super::text::displayed;
 
 /// The answer to a request that is not given yet. Each way to give it consumes the response and makes the
@@ -56,7 +56,9 @@ impl Response<'_> {
     /// A plain text.
     ///
     /// Bodies given at once must fit into the output buffer: at least half of its bound is free when a handler
-    /// runs. A larger one becomes a 500; use [`generate`](Self::generate) or [`stream`](Self::stream).
+    /// runs. A larger one becomes a 500, is [counted](crate::Stats::oversized) and logged with that
+    /// [reason](crate::Fault::TooLarge), and panics in builds with debug assertions; use [`generate`](Self::generate) or
+    /// [`stream`](Self::stream).
     #[inline(always)]
     pub fn text(mut self, body: &str) -> Reply<Done> {
         if self.draft.plain(body.as_bytes()) {
@@ -96,8 +98,9 @@ impl Response<'_> {
     }
 
     fn formatted(&mut self, content_type: &'static str, body: &dyn Display) -> Reply<Done> {
-        let Some(length) = displayed(body) else { return Reply::failed() };
         let draft = &mut self.draft;
+        draft.desk.fault = Fault::Invalid;
+        let Some(length) = displayed(body) else { return Reply::failed() };
         let mark = draft.output.mark();
         if !draft.desk.added.own_type {
             draft.desk.added.add("Content-Type", &content_type);
@@ -113,6 +116,9 @@ impl Response<'_> {
         // Who displays something else the second time has told a wrong length.
         if written.is_err() || draft.output.queued() as u64 != expected {
             draft.output.rewind(mark);
+            if written.is_err() {
+                draft.does_not_fit(length);
+            }
             return Reply::failed();
         }
         reply(draft, Some(length), Outgoing::Whole)
@@ -198,6 +204,7 @@ impl Response<'_> {
     /// Lets `exchange` read the body of the request and give the answer afterwards, by
     /// [`Transfer::respond`](crate::Transfer::respond). The status and fields set so far are forgotten.
     pub fn defer<B>(mut self, exchange: B) -> Reply<B> {
+        self.draft.desk.fault = Fault::NoRoom;
         match self.draft.leave() {
             Ok(()) => Reply { exchange: Some(exchange), ..reply(&self.draft, None, Outgoing::Deferred) },
             Err(Full) => Reply::failed(),

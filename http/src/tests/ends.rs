@@ -144,7 +144,12 @@ const ENDS: &[(&[Do], &str, [usize; 2], u16)] = &[
         [1, 0],
         0,
     ),
-    (&[Feed("GET /group/broken HTTP/1.1\r\nHost: a\r\n\r\n")], "GET /group/broken 500 26 0ms", [1, 0], 0),
+    (
+        &[Feed("GET /group/broken HTTP/1.1\r\nHost: a\r\n\r\n")],
+        "GET /group/broken 500 26 0ms invalid",
+        [1, 0],
+        0,
+    ),
     // Answered, and then the body is not what it should be.
     (
         &[Feed("POST /group/ignores HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz")],
@@ -263,6 +268,75 @@ fn a_cut_answer_that_the_end_of_the_connection_delimits_is_a_reset() {
         rig.end(0);
         assert!(rig.peers[0].closed && !rig.peers[0].reset);
     }
+}
+
+/// Answers what was deferred with so many bytes: streamed, or at once.
+struct Late {
+    left: usize,
+    streams: bool,
+    begun: bool,
+}
+
+impl<S: State> Exchange<S> for Late {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        if !self.streams {
+            return io.respond(|_, response| response.bytes(&vec![b'l'; self.left]));
+        }
+        let length = Some(self.left as u64);
+        if !core::mem::replace(&mut self.begun, true)
+            && io.stream(length, |_, response| response.status(201).header("X", "y")) == Flow::Done
+        {
+            return Flow::Done;
+        }
+        while self.left > 0 {
+            match io.fill(|piece| {
+                piece.fill(b'l');
+                piece.len()
+            }) {
+                0 => return Flow::More,
+                n => self.left -= n,
+            }
+        }
+        Flow::Done
+    }
+}
+
+#[test]
+fn what_is_too_large_to_be_given_at_once_is_counted_and_logged_as_such() {
+    static STATS: Stats = Stats::new();
+    let log: Lines = <_>::default();
+    let lines = Rc::clone(&log);
+    let late = |left, streams| Late { left, streams, begun: false };
+    let app = Http::new()
+        .stats(&STATS)
+        .get("/text", |_request, response| response.text(&"t".repeat(40_000)))
+        .get("/display", |_request, response| response.display("t".repeat(40_000)))
+        .get("/field", |_request, response| response.header("A", "\n").text("never"))
+        .get("/half", |_request, response| response.text(&"t".repeat(16_000)))
+        .get("/late", move |_request, response| response.defer(late(40_000, false)))
+        .get("/late/stream", move |_request, response| response.defer(late(40_000, true)))
+        .log(AccessLog::to(move |outcome: &Outcome<'_>| lines.borrow_mut().push(outcome.to_string())));
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    for (path, line) in [
+        ("/text", "GET /text 500 26 0ms too large"),
+        ("/display", "GET /display 500 26 0ms too large"),
+        ("/field", "GET /field 500 26 0ms invalid"),
+        ("/half", "GET /half 200 16000 0ms"),
+        ("/late", "GET /late 500 26 0ms too large"),
+        ("/late/stream", "GET /late/stream 201 40000 0ms"),
+    ] {
+        rig.feed(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        rig.turns();
+        let answer = rig.take(peer);
+        assert_eq!(answer.starts_with("HTTP/1.1 500 "), line.contains("500"), "{path}");
+        assert_eq!(answer.ends_with(&"l".repeat(40_000)), path.ends_with("stream"), "{path}");
+        assert_eq!(log.borrow_mut().pop().unwrap(), line);
+    }
+    assert_eq!((STATS.failures(), STATS.oversized(), STATS.aborted()), (4, 3, 0));
+    rig.feed(peer, b"HEAD /late/stream HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(rig.take(peer).ends_with("X: y\r\nContent-Length: 40000\r\n\r\n"));
+    assert_eq!(*log.borrow(), ["HEAD /late/stream 201 40000 0ms"]);
 }
 
 #[test]

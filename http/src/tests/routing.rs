@@ -245,11 +245,31 @@ fn answers<H: Handler + 'static>(make: impl FnOnce() -> H, paths: &[String]) -> 
     Some(paths.iter().map(ask).collect())
 }
 
+/// Whether a panic can be caught; where it can't, there is little memory as well.
+const CATCHES: bool = cfg!(not(target_os = "none"));
+const ROUNDS: usize = if CATCHES { 300 } else { 2 };
+
+/// Whether two routes of a set are for the same paths, or a pattern has a name twice.
+fn is_refused(set: &Set) -> bool {
+    let shape = |(method, prefix, pattern): (Method, &str, &str)| {
+        let segments = format!("{prefix}{pattern}");
+        let names = segments.split('/').map(|segment| match segment {
+            "{x}" | "{y}" | "{z}" => "{}",
+            literal => literal,
+        });
+        (method, names.collect::<Vec<_>>().join("/"))
+    };
+    let shapes = set.map(shape);
+    let twice = |pattern: &str| ["{x}", "{y}", "{z}"].iter().any(|name| pattern.matches(name).count() > 1);
+    set.iter().any(|(_, _, pattern)| twice(pattern))
+        || (1..shapes.len()).any(|at| shapes[..at].contains(&shapes[at]))
+}
+
 #[test]
 fn grouping_changes_nothing() {
     let mut random = Random::new(Random::seed());
     let (mut good, mut bad) = (0, 0);
-    for _ in 0..300 {
+    for _ in 0..ROUNDS {
         let prefix = |random: &mut Random| random.pick(&["/a", "/b", "/a/b", "/a/a"]);
         let (one, two, deep) = (prefix(&mut random), prefix(&mut random), random.pick(&["/a", "/b"]));
         let inner: &'static str = format!("{two}{deep}").leak();
@@ -275,6 +295,9 @@ fn grouping_changes_nothing() {
             requests.push(path);
         }
         requests.retain(|request| request != "GET *");
+        if !CATCHES && is_refused(&set) {
+            continue;
+        }
         let flat = answers(|| add!(Http::new(), set, true; 0 1 2 3 4 5), &requests);
         let back = answers(|| add!(Http::new(), set, true; 5 4 3 2 1 0), &requests);
         let nested = answers(
@@ -303,12 +326,13 @@ fn grouping_changes_nothing() {
                 .map(|answer| answer.replace("X-Before: t\r\n", "").replace("X-Head: t 200\r\n", ""))
                 .collect()
         });
+        assert_eq!(flat.is_none(), is_refused(&set), "{set:?}");
         assert_eq!(flat, back, "{set:?}");
         assert_eq!(flat, nested, "{set:?}");
         assert_eq!(flat, merged, "{set:?}");
         *(if flat.is_some() { &mut good } else { &mut bad }) += 1;
     }
-    assert!(good > 50 && bad > 20, "{good} {bad}");
+    assert!(!CATCHES || good > 50 && bad > 20, "{good} {bad}");
 }
 
 /// A group below `/a` with a pattern of so many bytes, the prefix included.

@@ -1,6 +1,5 @@
 //! A driver of one connection, as short as one can be: what the peer says comes in as pieces, what it hears is kept.
 
-use core::convert::Infallible;
 use core::mem::MaybeUninit;
 
 use lightcone_core::{
@@ -14,7 +13,7 @@ const CONFIG: Config = Config { sockets: 2, input_blocks: 2, output_blocks: 2, .
 /// it was told; nothing, if the connection took a course that it must not take.
 pub fn play<H>(handler: &mut H, pieces: &[&[u8]], heard: &mut [u8]) -> Option<usize>
 where
-    H: Handler<Message = Infallible>,
+    H: Handler,
 {
     let mut slots = [const { MaybeUninit::uninit() }; CONFIG.sockets];
     let mut memory = [0; CONFIG.memory()];
@@ -41,7 +40,7 @@ struct Line<'a, 's, H: Handler> {
     told: usize,
 }
 
-impl<H: Handler<Message = Infallible>> Line<'_, '_, H> {
+impl<H: Handler> Line<'_, '_, H> {
     /// Brings what the peer says, or that it leaves, and carries out the orders that follow. Whether it is still open.
     fn run(&mut self, said: &[u8], leaves: bool) -> Option<bool> {
         let mut outbox = NoOutbox;
