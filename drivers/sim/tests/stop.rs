@@ -11,12 +11,13 @@
 mod common;
 
 use core::cell::{Cell, RefCell};
+use core::convert::Infallible;
 use core::time::Duration;
 use std::rc::Rc;
 
 use common::{ByPost, stopping_scenario};
-use lightcone_core::{Address, Context, Event, Handler, Origin, Socket, Token};
-use lightcone_sim::{Engine, Runner, Script, Sim, check};
+use lightcone_core::{Address, CloseReason, Context, Event, Handler, Origin, Socket, Stats, Token};
+use lightcone_sim::{Engine, Reading, Runner, Script, Sim, check};
 
 #[test]
 fn stops_under_every_fault() {
@@ -72,6 +73,53 @@ fn a_shutdown_is_told_once_and_after_mail() {
             assert_eq!(all, ["open", "receive", "message", "shutdown", "close"], "completes: {completes}");
         }
         assert_eq!(told.len(), 20 * 5);
+    }
+}
+
+/// Sends without end, and goes on when it is told to stop.
+struct Endless;
+
+impl Handler for Endless {
+    type Data = ();
+    type Message = Infallible;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn open(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {
+        while socket.stream.split().1.send_some(&[b'x'; 1_000]) > 0 {}
+    }
+
+    fn writable(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, Infallible>) {
+        self.open(socket, cx);
+    }
+
+    fn shutdown(&mut self, _: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {}
+}
+
+/// Over completions each socket then has a send in flight, whose cancel may complete later.
+#[test]
+fn what_is_open_after_the_grace_time_is_aborted() {
+    for (seed, completes) in (0..20).zip([false, true].into_iter().cycle()) {
+        let scenario = |sim: &mut Sim<'_>| {
+            let server = sim.engine(Engine { completes, pollers: 2, ..Engine::default() }, |_| Endless);
+            let address = ([10, 0, 0, 1], 7).into();
+            sim.listen(server, address);
+            for _ in 0..20 {
+                let script = Script::to(address).reading(Reading::Never).anything();
+                sim.peer(script.pause(Duration::from_secs(10)));
+            }
+            sim.stop_after(server, Duration::from_millis(100), Duration::from_millis(500));
+            sim.run_for(Duration::from_millis(599));
+            assert_eq!((sim.has_stopped(server), sim.in_use(server)), (false, 20));
+            sim.run_for(Duration::from_millis(2));
+            assert_eq!((sim.has_stopped(server), sim.in_use(server)), (true, 0));
+            let aborted = |stats: &Stats| stats.closed_for(CloseReason::Shutdown);
+            assert_eq!(sim.stats(server).iter().map(aborted).sum::<u64>(), 20);
+            sim.finish();
+        };
+        Runner::new("").calm().run(seed, &scenario).unwrap();
     }
 }
 
