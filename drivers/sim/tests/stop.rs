@@ -156,3 +156,24 @@ fn what_is_left_in_a_closed_mailbox_is_refused() {
         Runner::new("").calm().run(seed, &scenario).unwrap(); // in half of them the second poller comes last
     }
 }
+
+#[test]
+fn a_stop_that_finds_no_room_is_not_lost() {
+    let scenario = |sim: &mut Sim<'_>| {
+        let heard: Rc<Cell<_>> = Rc::default();
+        let engine = Engine { mailbox: 16, ..Engine::default() };
+        let server = sim.engine(engine, |_| ByPost(Rc::clone(&heard)));
+        let address = ([10, 0, 0, 1], 7).into();
+        sim.listen(server, address);
+        sim.peer(Script::to(address).send("a line").anything().until_end());
+        sim.run_for(Duration::from_millis(1));
+        let token = heard.get().unwrap();
+        let sent = (0..100).take_while(|_| sim.close(server, token, false)).count();
+        assert_eq!(sent, 16);
+        sim.stop_after(server, Duration::ZERO, Duration::ZERO);
+        sim.run_for(Duration::from_millis(1));
+        assert!(sim.has_stopped(server));
+        sim.finish();
+    };
+    Runner::new("").calm().run(0, &scenario).unwrap();
+}
