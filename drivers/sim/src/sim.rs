@@ -33,8 +33,8 @@ use crate::world::Side;
 /// The most pollers of one simulation.
 pub const POLLERS_MAX: usize = 256;
 
-/// How many commands wait for one poller.
-const COMMANDS: usize = 1_024;
+/// How many commands at least, and at most, may wait for one poller.
+const COMMANDS: (usize, usize) = (16, 1_024);
 /// How many listeners one poller may have: as many as there are numbers for.
 const LISTENERS: usize = 256;
 
@@ -92,7 +92,7 @@ pub struct Engine {
     pub completes: bool,
     /// What each shard is made for. Its `poller` is set.
     pub config: Config,
-    /// Places of each mailbox for messages: a power of two.
+    /// Places of each mailbox for messages: a power of two. One for commands has as many, but 16 to 1,024.
     pub mailbox: usize,
     /// Who gets a socket that is accepted.
     pub policy: Policy,
@@ -328,7 +328,8 @@ impl<'s> Sim<'s> {
     fn handle<H: Handler>(&self, side: usize, mailbox: usize) -> Handle<H> {
         let world = Rc::clone(&self.world);
         let wake = move || called_back(|| world.borrow_mut().wake_poller(side as u32));
-        let handle = Handle::<H>::new(ring(COMMANDS), ring(mailbox), Rc::new(Load::new()), Box::new(wake));
+        let commands = ring(mailbox.clamp(COMMANDS.0, COMMANDS.1));
+        let handle = Handle::<H>::new(commands, ring(mailbox), Rc::new(Load::new()), Box::new(wake));
         handle.unwrap_or_else(|| panic!("a mailbox of {mailbox}: allowed: a power of two"))
     }
 

@@ -12,9 +12,8 @@
 mod common;
 
 use core::time::Duration;
-use std::rc::Rc;
 
-use common::{ByPost, Echo, echo_scenario};
+use common::{Echo, echo_scenario};
 use lightcone_core::Config;
 use lightcone_core::balance::Policy;
 use lightcone_sim::{Engine, Limits, POLLERS_MAX, Runner, Script, Sim, check, pattern};
@@ -51,37 +50,6 @@ fn as_many_pollers_as_there_may_be() {
     let runner = Runner::new("").calm();
     assert_eq!(message(&runner, &start(POLLERS_MAX)), "");
     assert_eq!(message(&runner, &start(POLLERS_MAX + 1)), "more than 256 pollers in one simulation");
-}
-
-/// A poller takes 256 commands in a turn. One that ends in that turn finds a connection after them, which the other
-/// has accepted and would be left open.
-#[test]
-fn what_is_left_in_a_closed_mailbox_is_refused() {
-    let scenario = |sim: &mut Sim<'_>| {
-        let heard: Rc<core::cell::Cell<_>> = Rc::default();
-        let server = sim.engine(Engine { pollers: 2, ..Engine::default() }, |poller| {
-            ByPost(if poller.0 == 1 { Rc::clone(&heard) } else { Rc::default() })
-        });
-        let address = ([10, 0, 0, 1], 7).into();
-        sim.listen(server, address);
-        let span = Duration::from_millis(1);
-        // a connect takes 50 µs: the later ones arrive right after the stop
-        for at in [Duration::ZERO, Duration::from_micros(951)] {
-            for _ in 0..20 {
-                sim.peer(Script::to(address).after(at).send("a line").anything().until_end());
-            }
-        }
-        sim.stop_after(server, span, Duration::ZERO);
-        sim.run_for(span);
-        let token = heard.get().unwrap();
-        for _ in 0..300 {
-            assert!(sim.close(server, token, true));
-        }
-        sim.finish();
-    };
-    for seed in 0..20 {
-        Runner::new("").calm().run(seed, &scenario).unwrap(); // in half of them the second poller comes last
-    }
 }
 
 #[test]

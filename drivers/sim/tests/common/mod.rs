@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::rc::Rc;
 
 use lightcone_core::{Address, Context, Handler, Origin, Socket, Token};
-use lightcone_sim::{Engine, Reading, Script, Sim, Twin, pattern};
+use lightcone_sim::{Engine, Fault, Reading, Script, Sim, Twin, pattern};
 
 /// Sends back what comes.
 pub(crate) struct Echo;
@@ -162,6 +162,9 @@ pub(crate) fn stopping_scenario(sim: &mut Sim<'_>) {
     let server = sim.engine(engine, |_| Echo);
     let address = ([10, 0, 0, 1], 7).into();
     sim.listen(server, address);
+    if sim.draw(4) == 1 {
+        sim.set_fault(Fault::Unwatchable, 10_000); // accepted connections are often held back
+    }
     let (after, grace) = (u64::from(sim.draw(100)), u64::from(sim.draw(3) * sim.draw(500)));
     sim.stop_after(server, Duration::from_millis(after), Duration::from_millis(grace));
     for n in 0..40 {

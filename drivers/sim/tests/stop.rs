@@ -1,0 +1,179 @@
+//! The end of an engine: what is told, in which order, and what is refused.
+#![allow(
+    clippy::excessive_nesting,
+    clippy::indexing_slicing,
+    clippy::needless_pass_by_ref_mut,
+    clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
+    reason = "as in every test: a failure is a panic"
+)]
+
+mod common;
+
+use core::cell::{Cell, RefCell};
+use core::convert::Infallible;
+use core::time::Duration;
+use std::rc::Rc;
+
+use common::{ByPost, stopping_scenario};
+use lightcone_core::{Address, CloseReason, Context, Event, Handler, Origin, Socket, Stats, Token};
+use lightcone_sim::{Engine, Reading, Runner, Script, Sim, check};
+
+#[test]
+fn stops_under_every_fault() {
+    check(0..400, stopping_scenario);
+}
+
+/// Posts a message to itself for what comes, and records both and the shutdown.
+struct Recorder(Rc<RefCell<Vec<(Token, &'static str)>>>);
+
+impl Handler for Recorder {
+    type Data = ();
+    type Message = ();
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn event(&mut self, socket: &mut Socket<'_, ()>, event: Event<()>, cx: &mut Context<'_, ()>) {
+        let name = event.name();
+        self.0.borrow_mut().push((socket.token(), name));
+        match name {
+            "receive" => cx.post(socket.token(), ()).unwrap(),
+            "shutdown" => socket.close(),
+            _ => {}
+        }
+    }
+}
+
+/// What is posted in the turn in which a poller reads that it is to stop comes before the shutdown.
+#[test]
+fn a_shutdown_is_told_once_and_after_mail() {
+    for completes in [false, true] {
+        let told: Rc<RefCell<Vec<_>>> = Rc::default();
+        let scenario = |sim: &mut Sim<'_>| {
+            let server =
+                sim.engine(Engine { completes, ..Engine::default() }, |_| Recorder(Rc::clone(&told)));
+            let address = ([10, 0, 0, 1], 7).into();
+            sim.listen(server, address);
+            let span = Duration::from_millis(1);
+            for _ in 0..20 {
+                // a connect takes 50 µs, and so do bytes: these arrive with the stop
+                let script = Script::to(address).pause(Duration::from_micros(900));
+                sim.peer(script.send("a line").until_end());
+            }
+            sim.stop_after(server, span, Duration::from_secs(1));
+            sim.finish();
+        };
+        Runner::new("").calm().run(0, &scenario).unwrap();
+        let told = told.take();
+        let of = |token| told.iter().filter(move |(of, _)| *of == token).map(|(_, name)| *name);
+        for (token, _) in told.iter().filter(|(_, name)| *name == "open") {
+            let all: Vec<_> = of(*token).collect();
+            assert_eq!(all, ["open", "receive", "message", "shutdown", "close"], "completes: {completes}");
+        }
+        assert_eq!(told.len(), 20 * 5);
+    }
+}
+
+/// Sends without end, and goes on when it is told to stop.
+struct Endless;
+
+impl Handler for Endless {
+    type Data = ();
+    type Message = Infallible;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn open(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {
+        while socket.stream.split().1.send_some(&[b'x'; 1_000]) > 0 {}
+    }
+
+    fn writable(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, Infallible>) {
+        self.open(socket, cx);
+    }
+
+    fn shutdown(&mut self, _: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {}
+}
+
+/// Over completions each socket then has a send in flight, whose cancel may complete later.
+#[test]
+fn what_is_open_after_the_grace_time_is_aborted() {
+    for (seed, completes) in (0..20).zip([false, true].into_iter().cycle()) {
+        let scenario = |sim: &mut Sim<'_>| {
+            let server = sim.engine(Engine { completes, pollers: 2, ..Engine::default() }, |_| Endless);
+            let address = ([10, 0, 0, 1], 7).into();
+            sim.listen(server, address);
+            for _ in 0..20 {
+                let script = Script::to(address).reading(Reading::Never).anything();
+                sim.peer(script.pause(Duration::from_secs(10)));
+            }
+            // the shortest grace holds, whichever comes first
+            for (after, grace) in [(50, 3_600_000), (100, 500), (200, 3_600_000)] {
+                sim.stop_after(server, Duration::from_millis(after), Duration::from_millis(grace));
+            }
+            sim.run_for(Duration::from_millis(599));
+            assert_eq!((sim.has_stopped(server), sim.in_use(server)), (false, 20));
+            sim.run_for(Duration::from_millis(2));
+            assert_eq!((sim.has_stopped(server), sim.in_use(server)), (true, 0));
+            let aborted = |stats: &Stats| stats.closed_for(CloseReason::Shutdown);
+            assert_eq!(sim.stats(server).iter().map(aborted).sum::<u64>(), 20);
+            sim.finish();
+        };
+        Runner::new("").calm().run(seed, &scenario).unwrap();
+    }
+}
+
+/// A poller takes 256 commands in a turn. One that ends in that turn finds a connection after them, which the other
+/// has accepted and would be left open.
+#[test]
+fn what_is_left_in_a_closed_mailbox_is_refused() {
+    let scenario = |sim: &mut Sim<'_>| {
+        let heard: Rc<Cell<_>> = Rc::default();
+        let server = sim.engine(Engine { pollers: 2, ..Engine::default() }, |poller| {
+            ByPost(if poller.0 == 1 { Rc::clone(&heard) } else { Rc::default() })
+        });
+        let address = ([10, 0, 0, 1], 7).into();
+        sim.listen(server, address);
+        let span = Duration::from_millis(1);
+        // a connect takes 50 µs: the later ones arrive right after the stop
+        for at in [Duration::ZERO, Duration::from_micros(951)] {
+            for _ in 0..20 {
+                sim.peer(Script::to(address).after(at).send("a line").anything().until_end());
+            }
+        }
+        sim.stop_after(server, span, Duration::ZERO);
+        sim.run_for(span);
+        let token = heard.get().unwrap();
+        for _ in 0..300 {
+            assert!(sim.close(server, token, true));
+        }
+        sim.finish();
+    };
+    for seed in 0..20 {
+        Runner::new("").calm().run(seed, &scenario).unwrap(); // in half of them the second poller comes last
+    }
+}
+
+#[test]
+fn a_stop_that_finds_no_room_is_not_lost() {
+    let scenario = |sim: &mut Sim<'_>| {
+        let heard: Rc<Cell<_>> = Rc::default();
+        let engine = Engine { mailbox: 16, ..Engine::default() };
+        let server = sim.engine(engine, |_| ByPost(Rc::clone(&heard)));
+        let address = ([10, 0, 0, 1], 7).into();
+        sim.listen(server, address);
+        sim.peer(Script::to(address).send("a line").anything().until_end());
+        sim.run_for(Duration::from_millis(1));
+        let token = heard.get().unwrap();
+        let sent = (0..100).take_while(|_| sim.close(server, token, false)).count();
+        assert_eq!(sent, 16);
+        sim.stop_after(server, Duration::ZERO, Duration::ZERO);
+        sim.run_for(Duration::from_millis(1));
+        assert!(sim.has_stopped(server));
+        sim.finish();
+    };
+    Runner::new("").calm().run(0, &scenario).unwrap();
+}
