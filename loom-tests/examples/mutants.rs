@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! cargo loom-mutants              tries all
-//! cargo loom-mutants name..       those whose names contain one of the words
+//! cargo loom-mutants word..       those whose names or files contain one of the words
 //! cargo loom-mutants --check      all, and MUTANTS.md must say what came of it
 //! cargo loom-mutants --write      all, and writes MUTANTS.md
 //! ```
@@ -54,10 +54,16 @@ fn main() -> ExitCode {
     assert!(wanted.is_empty() || !(check || write), "MUTANTS.md is about all mutants: name none");
     let chosen: Vec<&'static Mutant> = mutants::MUTANTS
         .iter()
-        .filter(|mutant| wanted.is_empty() || wanted.iter().any(|word| mutant.name.contains(&**word)))
+        .filter(|mutant| {
+            let is_about = |word: &String| mutant.name.contains(&**word) || mutant.file.contains(&**word);
+            wanted.is_empty() || wanted.iter().any(is_about)
+        })
         .collect();
     let names: BTreeSet<_> = mutants::MUTANTS.iter().map(|mutant| mutant.name).collect();
     assert_eq!(names.len(), mutants::MUTANTS.len(), "two mutants have one name");
+    for mutant in mutants::MUTANTS {
+        let _ = changed(mutant); // all of them, before the first takes its time
+    }
 
     let models = models();
     assert!(!models.is_empty(), "no models found");
@@ -162,18 +168,22 @@ impl Copy {
     /// The first model that fails with `mutant`, and how, as cells of the table.
     fn catch(&self, mutant: &Mutant, models: &[String]) -> Option<String> {
         let file = self.root.join(mutant.file);
-        let text = fs::read_to_string(shipped(mutant.file)).expect("a source file");
-        assert_eq!(text.matches(mutant.find).count(), 1, "{}: its text must be there once", mutant.name);
-        let changed = text.replace(mutant.find, mutant.replace);
-        let mark = format!("\n#[used]\nstatic LOOM_MUTANT: &str = \"{MARK}{};\";\n", mutant.name);
-        fs::write(&file, changed + &mark).expect("a writable copy");
+        fs::write(&file, changed(mutant)).expect("a writable copy");
         let executable = build(&self.root.join("loom-tests"), Some(&self.target), Some(mutant));
-        fs::write(&file, text).expect("a writable copy");
+        fs::copy(shipped(mutant.file), &file).expect("a writable copy");
         models.iter().find_map(|model| {
             let how = run(&executable, model, mutant.name)?;
             Some(format!("{model} | {how}"))
         })
     }
+}
+
+/// The text of a mutant's file, with the change and the mark.
+fn changed(mutant: &Mutant) -> String {
+    let text = fs::read_to_string(shipped(mutant.file)).expect("a source file");
+    assert_eq!(text.matches(mutant.find).count(), 1, "{}: its text must be there once", mutant.name);
+    let changed = text.replace(mutant.find, mutant.replace);
+    format!("{changed}\n#[used]\nstatic LOOM_MUTANT: &str = \"{MARK}{};\";\n", mutant.name)
 }
 
 fn shipped(path: &str) -> PathBuf {

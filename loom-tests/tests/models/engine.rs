@@ -6,6 +6,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use loom_tests::plain::balance::Policy;
 use loom_tests::{
     Address, CloseReason, Context, ErrorKind, Handle, Handler, Model, Origin, Peer, Rejected, Socket, Stats,
     Token,
@@ -184,6 +185,21 @@ fn a_connection_without_a_place_is_held() {
 fn a_connection_that_is_held_during_a_shutdown() {
     check("engine::a_connection_that_is_held_during_a_shutdown", &PLACES, |seen| {
         a_connection_without_a_place(seen, Peer::new(), true);
+    });
+}
+
+/// A connection is assigned to another poller, while one of the two shuts the engine down, since the peer waits for
+/// nothing: it is admitted and told, or it is refused and closed.
+#[test]
+fn an_assignment_during_a_shutdown() {
+    check("engine::an_assignment_during_a_shutdown", &["admitted", "not admitted"], |seen| {
+        let model = Model::new(2).balancer(Policy::Pinned(1)).peer(Peer::new());
+        let (counts, stats) = run(model, &Arc::default());
+        assert_eq!(stats[0].accepted, 0);
+        let accepted = stats[1].accepted as usize;
+        assert_eq!([counts.shutdowns, counts.closed.len()], [accepted; 2]);
+        seen.note("admitted", accepted == 1);
+        seen.note("not admitted", accepted == 0);
     });
 }
 
