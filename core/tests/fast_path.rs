@@ -1,0 +1,150 @@
+//! `Port::receive` and `Port::carry_out` differ from `received`, `run` and a driver's own sends in their cost alone.
+//!
+//! A failure prints its seed; `WALK_SEED=n cargo test -p lightcone-core --test fast_path` walks it alone.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::excessive_nesting,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    unreachable_pub,
+    reason = "a failed test is the point, and its numbers are small"
+)]
+
+mod common;
+#[path = "common/two_ways.rs"]
+mod two_ways;
+
+use common::{Bench, PLAIN, Random, lent};
+use lightcone_core::{
+    Calls, Config, Context, ContextCalls, ErrorKind, Event, Instant, Interest, Next, NoOutbox, PollerId,
+    Sent, Settled,
+};
+use two_ways::{Broken, Numbers, compare};
+
+/// A machine without an operating system is slow, and each walk has its own shards.
+const SEEDS: u64 = if cfg!(target_os = "none") { 1_000 } else { 10_000 };
+const STEPS: usize = 150;
+
+impl Numbers for Random {
+    fn below(&mut self, n: usize) -> usize {
+        Self::below(self, n)
+    }
+
+    fn position(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The calls of a connection to which nothing is sent.
+struct Nowhere(NoOutbox);
+
+impl Calls for Nowhere {
+    fn send(&mut self, _: &[u8]) -> Sent {
+        panic!("nothing is queued")
+    }
+
+    fn shutdown_write(&mut self) -> Result<(), ErrorKind> {
+        panic!("the connection stays")
+    }
+}
+
+impl ContextCalls<u32> for Nowhere {
+    fn context(&mut self) -> Context<'_, u32> {
+        Context::new(Instant::from_millis(0), None, PollerId(0), &mut self.0)
+    }
+}
+
+/// The seeds that fail, at most five.
+fn failing(broken: Broken) -> (Vec<u64>, u64) {
+    let (mut failed, mut bytes) = (Vec::new(), 0);
+    for seed in 0..SEEDS {
+        match std::panic::catch_unwind(|| compare(Random::new(seed), STEPS, broken)) {
+            Ok(out) => bytes += out,
+            Err(_) => failed.push(seed),
+        }
+        if failed.len() >= 5 {
+            break;
+        }
+    }
+    (failed, bytes)
+}
+
+#[test]
+fn both_ways_are_the_same() {
+    if let Some(seed) = std::env::var("WALK_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        compare(Random::new(seed), STEPS, Broken::No);
+        return;
+    }
+    let (failed, bytes) = failing(Broken::No);
+    assert!(failed.is_empty(), "seeds {failed:?}; see WALK_SEED");
+    assert!(bytes > SEEDS * 100, "the walks go nowhere: {bytes} bytes");
+}
+
+#[test]
+fn a_broken_way_is_noticed() {
+    for broken in [Broken::Deaf, Broken::Hasty] {
+        assert!(!failing(broken).0.is_empty(), "{broken:?} is not noticed");
+    }
+}
+
+/// What a driver has pulled and not settled goes before what it is told of next.
+#[test]
+fn bytes_come_after_an_event_that_was_pulled() {
+    let mut bench = Bench::new(&PLAIN, |socket, event| {
+        if event == Event::Receive && socket.bytes() != b"0" {
+            assert_eq!(socket.bytes(), b"bcdef");
+        }
+        let there = socket.bytes().len();
+        socket.consume(there);
+    });
+    let token = bench.open();
+    assert_eq!(bench.receive(token, b"0"), Next::Wait(Interest::READ), "the first bytes are unusual");
+    let mut calls = Nowhere(NoOutbox);
+    let mut port = bench.shard.port(token).unwrap();
+    port.received(lent(b"abc"));
+    let (event, mut socket) = port.next_event::<u32>().unwrap();
+    assert_eq!((event, socket.bytes()), (Event::Receive, &b"abc"[..]));
+    socket.consume(1);
+    let settled = port.receive(lent(b"def"), &mut bench.handler, &mut calls);
+    assert_eq!(settled, Settled::Waiting(Interest::READ));
+}
+
+/// `open` shows no bytes, however they have come: `receive` brings them.
+#[test]
+fn open_shows_no_bytes() {
+    let mut bench = Bench::new(&PLAIN, |_, _| {});
+    for pieces in [&[&b"abc"[..]][..], &[b"abc", b"def"]] {
+        let token = bench.admit().unwrap();
+        let mut port = bench.shard.port(token).unwrap();
+        for piece in pieces {
+            port.received(lent(piece));
+        }
+        let _ = common::deliver(port, &mut bench.handler, false, 0);
+        let seen = bench.seen().iter().rev().take(2).rev();
+        let seen: Vec<_> = seen.map(|seen| (seen.event, seen.unread)).collect();
+        assert_eq!(seen, [(Event::Open, 0), (Event::Receive, pieces.concat().len())]);
+    }
+}
+
+/// Bytes for which no block is free are refused, as `Port::received` refuses them.
+#[test]
+#[should_panic(expected = "received 1 bytes with room for 0")]
+fn bytes_without_room_are_refused() {
+    let config = Config { input_blocks: 1, ..PLAIN };
+    let mut bench = Bench::new(&config, |socket, event| {
+        if event == Event::Receive && socket.bytes() == b"0" {
+            socket.consume(1);
+        }
+    });
+    let (one, other) = (bench.open(), bench.open());
+    for token in [one, other] {
+        assert_eq!(bench.receive(token, b"0"), Next::Wait(Interest::READ));
+    }
+    assert_eq!(bench.receive(one, b"kept"), Next::Wait(Interest::READ));
+    let mut port = bench.shard.port(other).unwrap();
+    let _ = port.receive(lent(b"1"), &mut bench.handler, &mut Nowhere(NoOutbox));
+}
