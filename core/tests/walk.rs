@@ -20,7 +20,8 @@ use common::{Bench, Data, PEER, PLAIN, Random, Seen, ms, pattern};
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 use lightcone_core::{
-    CloseReason, Config, ErrorKind, Event, Instant, Interest, Next, Output, Refusal, Socket, Timeouts, Token,
+    Calls, CloseReason, Config, Context, ContextCalls, ErrorKind, Event, Instant, Interest, Next, NoOutbox,
+    Output, PollerId, Refusal, Sent, Settled, Socket, Timeouts, Token,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -189,6 +190,40 @@ struct Line {
     /// So many bytes are in flight.
     flight: Option<usize>,
     ended: bool,
+}
+
+/// The calls of one socket, of which the network takes what it will.
+struct Network<'a> {
+    random: Random,
+    ledgers: &'a Ledgers,
+    id: usize,
+    now: u64,
+    outbox: NoOutbox,
+}
+
+impl Calls for Network<'_> {
+    fn send(&mut self, bytes: &[u8]) -> Sent {
+        let mut ledgers = self.ledgers.borrow_mut();
+        let ledger = &mut ledgers[self.id];
+        for (i, byte) in bytes.iter().enumerate() {
+            assert_eq!(*byte, pattern(ledger.sent + i), "a byte of the output");
+        }
+        let n = if self.random.one_in(4) { self.random.below(bytes.len() + 1) } else { bytes.len() };
+        ledger.sent += n;
+        if n == 0 { Sent::WouldBlock } else { Sent::Bytes(n) }
+    }
+
+    fn shutdown_write(&mut self) -> Result<(), ErrorKind> {
+        let ledger = self.ledgers.borrow()[self.id];
+        assert_eq!(ledger.queued, ledger.sent, "shut down before all has left");
+        Ok(())
+    }
+}
+
+impl ContextCalls<u32> for Network<'_> {
+    fn context(&mut self) -> Context<'_, u32> {
+        Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut self.outbox)
+    }
 }
 
 struct Walk {
@@ -396,7 +431,14 @@ impl Walk {
             Next::Wait(interest) if interest.writes() && self.random.one_in(2) => {
                 self.tell(token, |port| port.writable());
             }
-            Next::Wait(interest) if interest.reads() => self.read(token, line),
+            Next::Wait(interest) if interest.reads() => {
+                let plain = !line.ended && line.flight.is_none();
+                if plain && self.random.one_in(2) {
+                    self.receive(token, line);
+                } else {
+                    self.read(token, line);
+                }
+            }
             Next::Wait(_) | Next::Close => {}
         }
     }
@@ -457,6 +499,35 @@ impl Walk {
             return;
         }
         let next = common::deliver(port, &mut self.bench.handler, self.bench.pull, self.bench.now);
+        self.ordered(token, next);
+    }
+
+    /// Bytes come, and the driver carries out all that follows.
+    fn receive(&mut self, token: Token, line: Line) {
+        let room = self.bench.room(token);
+        let n = if self.random.one_in(3) { room } else { self.random.below(room.min(40) + 1) };
+        let live = self.bench.shard.next_open(token.index()) == Some(token);
+        let mut ledgers = self.ledgers.borrow_mut();
+        let ledger = &mut ledgers[line.id];
+        let mut bytes: Vec<u8> = (ledger.received..ledger.received + n).map(pattern).collect();
+        ledger.received += if live { n } else { 0 };
+        drop(ledgers);
+        let mut calls = Network {
+            random: self.random,
+            ledgers: &self.ledgers,
+            id: line.id,
+            now: self.bench.now,
+            outbox: NoOutbox,
+        };
+        let mut port = self.bench.shard.port(token).unwrap();
+        let settled = port.receive(&mut bytes, &mut self.bench.handler, &mut calls);
+        self.random = calls.random;
+        let next = match settled {
+            Settled::Waiting(interest) => Next::Wait(interest),
+            Settled::Deferred => Next::Wait(Interest::NONE),
+            Settled::Closed => Next::Close,
+            Settled::Cancelling => Next::Cancel,
+        };
         self.ordered(token, next);
     }
 

@@ -5,8 +5,9 @@
 use core::mem::MaybeUninit;
 use core::time::Duration;
 use lightcone_core::{
-    Address, Checked, Config, Context, ContractChecker, Event, Handler, Instant, Interest, ListenerId, Next,
-    NoOutbox, Origin, PollerId, Port, Refusal, Shard, Slot, Socket, Storage, Timeouts, Token, UnixId,
+    Address, Calls, Checked, Config, Context, ContextCalls, ContractChecker, ErrorKind, Event, Handler,
+    Instant, Interest, ListenerId, Next, NoOutbox, Origin, PollerId, Port, Refusal, Sent, Settled, Shard,
+    Slot, Socket, Storage, Timeouts, Token, UnixId, carry_out,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -95,11 +96,13 @@ pub struct Bench {
 pub fn deliver(mut port: TestPort<'_>, handler: &mut Checker, pull: bool, now: u64) -> Next {
     let mut outbox = NoOutbox;
     let mut cx = Context::new(Instant::from_millis(now), None, PollerId(0), &mut outbox);
-    if !pull {
-        return port.run(handler, &mut cx);
-    }
+    if pull { pull_all(&mut port, handler, &mut cx) } else { port.run(handler, &mut cx) }
+}
+
+/// Delivers what is due at a port by pulling the events.
+fn pull_all(port: &mut TestPort<'_>, handler: &mut Checker, cx: &mut Context<'_, u32>) -> Next {
     while let Some((event, mut socket)) = port.next_event() {
-        handler.event(&mut socket, event, &mut cx);
+        handler.event(&mut socket, event, cx);
     }
     port.finish()
 }
@@ -310,72 +313,85 @@ impl Wire {
     }
 
     pub fn accept(&mut self, peer: Peer) -> Token {
-        let (token, next) = self.bench.opened();
+        let token = self.bench.admit().unwrap();
         self.peers.insert(token, peer);
-        self.carry_out(token, next);
+        self.tell(token, |_| {});
         token
     }
 
-    /// Does what the shard says until it says wait, or close.
-    pub fn carry_out(&mut self, token: Token, mut next: Next) {
-        for _ in 0..1_000_000 {
-            let Some(peer) = self.peers.get_mut(&token) else { panic!("{next:?} for a closed socket") };
-            next = match next {
-                Next::Wait(interest) => {
-                    peer.interest = interest;
-                    return;
-                }
-                Next::Send => {
-                    assert!(!peer.shut, "send after writing was shut down");
-                    self.calls += 1;
-                    let bytes = self.bench.outputs(token);
-                    assert!(!bytes.is_empty(), "told to send nothing");
-                    let n = bytes.len().min(peer.pieces.1).min(peer.window);
-                    peer.window -= n;
-                    peer.got.extend_from_slice(&bytes[..n]);
-                    self.bench.tell(token, |port| if n == 0 { port.blocked() } else { port.sent(n) })
-                }
-                Next::Shut => {
-                    assert!(!core::mem::replace(&mut peer.shut, true), "shut down twice");
-                    self.bench.tell(token, |port| port.shut())
-                }
-                Next::Cancel => panic!("nothing is in flight"),
-                Next::Close => {
-                    let peer = self.peers.remove(&token).unwrap();
-                    self.gone.push((token, peer));
-                    return;
-                }
-            };
+    /// Tells a socket something and carries out what follows. Its peer moves to `gone` when it closes.
+    fn tell(&mut self, token: Token, what: impl FnOnce(&mut TestPort<'_>)) {
+        self.receive(token, &[], what);
+    }
+
+    /// The same, with bytes that have come after that.
+    fn receive(&mut self, token: Token, bytes: &[u8], what: impl FnOnce(&mut TestPort<'_>)) {
+        let (mut bytes, pull) = (bytes.to_vec(), self.bench.pull);
+        let peer = self.peers.get_mut(&token).expect("the socket has gone");
+        let Bench { shard, handler, now, .. } = &mut self.bench;
+        let mut line = Line { peer, calls: &mut self.calls, now: *now, outbox: NoOutbox };
+        let mut port = shard.port(token).expect("the socket has gone");
+        what(&mut port);
+        let settled = if pull {
+            port.received(&mut bytes);
+            let next = pull_all(&mut port, handler, &mut line.context());
+            carry_out(&mut port, next, 0, &mut line, |port, line| {
+                pull_all(port, handler, &mut line.context())
+            })
+        } else {
+            port.receive(&mut bytes, handler, &mut line)
+        };
+        match settled {
+            Settled::Waiting(interest) => peer.interest = interest,
+            Settled::Deferred => {}
+            Settled::Cancelling => panic!("nothing is in flight"),
+            Settled::Closed => {
+                let peer = self.peers.remove(&token).unwrap();
+                self.gone.push((token, peer));
+            }
         }
-        panic!("orders without an end: {next:?}");
     }
 
     /// One thing that the network can do for this socket, if there is any.
     fn step(&mut self, token: Token) -> bool {
         let Some(peer) = self.peers.get_mut(&token) else { return false };
         if peer.interest.writes() && peer.window > 0 {
-            let next = self.bench.tell(token, |port| port.writable());
-            self.carry_out(token, next);
+            self.tell(token, |port| port.writable());
             return true;
         }
         if !peer.interest.reads() {
             return false;
         }
         let room = self.bench.room(token);
-        assert!(room > 0, "told to read without room");
+        if room == 0 {
+            // other sockets have taken the last block: the port is run, and says to wait
+            self.tell(token, |_| {});
+            let waits = self.peers.get(&token).is_none_or(|peer| !peer.interest.reads());
+            assert!(waits, "told to read without room");
+            return true;
+        }
         self.calls += 1;
         let peer = self.peers.get_mut(&token).unwrap();
         let n = peer.sends.len().min(peer.pieces.0).min(room);
-        let next = if n > 0 {
+        if n > 0 {
             let bytes: Vec<u8> = peer.sends.drain(..n).collect();
-            self.bench.receive(token, &bytes)
+            self.receive(token, &bytes, |_| {});
         } else if peer.ends && !core::mem::replace(&mut peer.told_end, true) {
-            self.bench.tell(token, |port| port.ended())
+            self.tell(token, |port| port.ended());
         } else {
             return false;
-        };
-        self.carry_out(token, next);
+        }
         true
+    }
+
+    /// One turn for all who want one. Returns whether there were any.
+    fn turn(&mut self) -> bool {
+        self.bench.set_clock(self.bench.now);
+        for turns in 0..10_000 {
+            let Some(token) = self.bench.shard.next_ready() else { return turns > 0 };
+            self.tell(token, |_| {});
+        }
+        panic!("a turn without an end");
     }
 
     /// Lets everything happen that can happen at this time.
@@ -386,16 +402,48 @@ impl Wire {
             for token in tokens {
                 went_on |= self.step(token);
             }
-            let orders = self.bench.turn(self.bench.now);
-            went_on |= !orders.is_empty();
-            for (token, next) in orders {
-                self.carry_out(token, next);
-            }
+            went_on |= self.turn();
             if !went_on {
                 return;
             }
         }
         panic!("it never settles");
+    }
+}
+
+/// The calls of a connection to a peer in memory.
+struct Line<'a> {
+    peer: &'a mut Peer,
+    calls: &'a mut usize,
+    now: u64,
+    outbox: NoOutbox,
+}
+
+impl Calls for Line<'_> {
+    fn send(&mut self, bytes: &[u8]) -> Sent {
+        self.send_vectored(&[bytes])
+    }
+
+    fn send_vectored(&mut self, pieces: &[&[u8]]) -> Sent {
+        let (peer, bytes) = (&mut *self.peer, pieces.concat());
+        assert!(!peer.shut, "send after writing was shut down");
+        assert!(!bytes.is_empty(), "told to send nothing");
+        *self.calls += 1;
+        let n = bytes.len().min(peer.pieces.1).min(peer.window);
+        peer.window -= n;
+        peer.got.extend_from_slice(&bytes[..n]);
+        if n == 0 { Sent::WouldBlock } else { Sent::Bytes(n) }
+    }
+
+    fn shutdown_write(&mut self) -> Result<(), ErrorKind> {
+        assert!(!core::mem::replace(&mut self.peer.shut, true), "shut down twice");
+        Ok(())
+    }
+}
+
+impl<M> ContextCalls<M> for Line<'_> {
+    fn context(&mut self) -> Context<'_, M> {
+        Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut self.outbox)
     }
 }
 
