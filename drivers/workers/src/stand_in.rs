@@ -6,10 +6,13 @@ use core::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
 
 use lightcone_core::life::State;
-use lightcone_core::{CloseReason, ErrorKind, Handler, Instant, Next, Origin, Refusal, Shard, Slot, Storage};
+use lightcone_core::{
+    Calls, CloseReason, Context, ContextCalls, ErrorKind, Handler, Instant, Origin, Port, Refusal, Sent,
+    Settled, Shard, Slot, Storage,
+};
 
 use crate::lane::{End, Lane, Order};
-use crate::worker::Worker;
+use crate::worker::{Surroundings, Worker};
 
 /// The most that a socket is told in one turn; then others come first.
 const STEPS_A_TURN: usize = 16;
@@ -237,33 +240,29 @@ impl<'s, H: Handler> StandIn<'s, H> {
         }
         let Some(mut port) = shard.only_port() else { return };
         port.writable(); // more may have been queued than the poller has been given
-        let mut callback = worker.callback(lane);
-        let next = match step {
-            Step::Begin | Step::Due => callback.run(&mut port),
-            Step::Message(message) => match callback.message(&mut port, message) {
-                Ok(next) => next,
-                Err(late) => return worker.lose(late),
-            },
+        let (handler, buffer, surroundings) = worker.callback(lane);
+        let mut calls = LaneCalls { surroundings, flying: &mut self.flying, left: &mut self.left };
+        let mut input: &mut [u8] = &mut [];
+        match step {
+            Step::Begin | Step::Due => {}
+            Step::Message(message) => {
+                let settled = match port.message(message, handler, &mut calls.context()) {
+                    Ok(next) => port.carry_out(next, 0, handler, &mut calls),
+                    Err(late) => return worker.lose(late),
+                };
+                return self.leave_at(settled, lane, worker);
+            }
             Step::Sent(n) => {
-                self.flying -= n;
+                *calls.flying -= n;
                 port.sent(n);
-                callback.run(&mut port)
             }
-            Step::Input(n) => callback.receive(&mut port, n),
-            Step::Ended => {
-                port.ended();
-                callback.run(&mut port)
-            }
-            Step::Shutdown => {
-                port.shutdown();
-                callback.run(&mut port)
-            }
-            Step::Cut(reason) => {
-                port.cut(reason);
-                callback.run(&mut port)
-            }
-        };
-        self.carry_out(next, lane, worker);
+            Step::Input(n) => input = buffer.get_mut(..n).unwrap_or_default(),
+            Step::Ended => port.ended(),
+            Step::Shutdown => port.shutdown(),
+            Step::Cut(reason) => port.cut(reason),
+        }
+        let settled = port.receive(input, handler, &mut calls);
+        self.leave_at(settled, lane, worker);
     }
 
     /// Asks the handler for a socket's data; whether it wants the socket. One whose connect failed is let begin to
@@ -279,40 +278,24 @@ impl<'s, H: Handler> StandIn<'s, H> {
         self.opened
     }
 
-    /// Carries out the socket's orders until it waits.
-    fn carry_out(&mut self, mut next: Next, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>) {
-        loop {
-            let Some(shard) = self.shard.as_deref_mut() else { return };
-            if next == Next::Close {
+    /// Notes what the socket waits for, or ends it.
+    fn leave_at(&mut self, settled: Settled, lane: &Lane<H::Message>, worker: &mut Worker<'_, H>) {
+        let Some(shard) = self.shard.as_deref_mut() else { return };
+        match settled {
+            Settled::Waiting(interest) => {
+                let Some(mut port) = shard.only_port() else { return };
+                self.reads = interest.reads();
+                self.state = port.state();
+                self.order(lane);
+                self.wants_sent = worker.handler_mut().wants_sent();
+            }
+            Settled::Closed => {
                 worker.counts().closed.add(usize::from(self.opened));
                 let order = after_close(shard.breaks_off());
-                return self.end(order, lane, worker);
+                self.end(order, lane, worker);
             }
-            let Some(mut port) = shard.only_port() else { return };
-            match next {
-                Next::Wait(interest) => {
-                    self.reads = interest.reads();
-                    self.state = port.state();
-                    self.order(lane);
-                    self.wants_sent = worker.handler_mut().wants_sent();
-                    return;
-                }
-                Next::Send => {
-                    let mut pieces: [&[u8]; BLOCKS_MAX] = [&[]; BLOCKS_MAX];
-                    let count = port.outputs(&mut pieces);
-                    let pieces = pieces.get(..count).unwrap_or_default();
-                    let added = lane.exchange().add_output(pieces, self.flying);
-                    self.flying += added;
-                    self.left |= added > 0;
-                    port.blocked(); // until the poller says what of it was sent
-                }
-                Next::Shut => {
-                    port.shut(); // the order for it goes to the poller in the end
-                }
-                // bytes are copied: none is ever in flight
-                Next::Cancel | Next::Close => port.sent(0),
-            }
-            next = worker.callback(lane).run(&mut port);
+            // no send completes later, and after one the socket waits
+            Settled::Deferred | Settled::Cancelling => {}
         }
     }
 
@@ -363,6 +346,48 @@ impl<'s, H: Handler> StandIn<'s, H> {
             worker.tell(lane);
         }
         again && !self.is_over()
+    }
+}
+
+/// The calls of a stand-in, which leave everything in its lane.
+struct LaneCalls<'a, M> {
+    surroundings: Surroundings<'a, M>,
+    /// Those of the [`StandIn`].
+    flying: &'a mut usize,
+    left: &'a mut bool,
+}
+
+impl<M> LaneCalls<'_, M> {
+    /// Copies what the lane has not had yet. What of it was sent is told later.
+    fn add_output(&mut self, pieces: &[&[u8]]) -> Sent {
+        let added = self.surroundings.lane().exchange().add_output(pieces, *self.flying);
+        *self.flying += added;
+        *self.left |= added > 0;
+        Sent::WouldBlock
+    }
+}
+
+impl<M> Calls for LaneCalls<'_, M> {
+    fn send(&mut self, bytes: &[u8]) -> Sent {
+        self.add_output(&[bytes])
+    }
+
+    fn send_from_queue<D>(&mut self, port: &Port<'_, '_, D>) -> (usize, Sent) {
+        let mut pieces: [&[u8]; BLOCKS_MAX] = [&[]; BLOCKS_MAX];
+        let count = port.outputs(&mut pieces);
+        let pieces = pieces.get(..count).unwrap_or_default();
+        (pieces.iter().map(|piece| piece.len()).sum(), self.add_output(pieces))
+    }
+
+    /// The order for it goes to the poller in the end.
+    fn shutdown_write(&mut self) -> Result<(), ErrorKind> {
+        Ok(())
+    }
+}
+
+impl<M> ContextCalls<M> for LaneCalls<'_, M> {
+    fn context(&mut self) -> Context<'_, M> {
+        self.surroundings.context()
     }
 }
 

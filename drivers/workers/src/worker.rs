@@ -7,7 +7,7 @@ use std::panic::catch_unwind;
 use std::sync::{Mutex, PoisonError, TryLockError};
 use std::thread;
 
-use lightcone_core::{Config, Context, Handler, Instant, Next, Port, Rejected};
+use lightcone_core::{Config, Context, Handler, Instant, Rejected};
 use lightcone_unix::clock::Clock;
 
 use crate::crew::{Counts, Crew, Duty, Job};
@@ -75,16 +75,14 @@ impl<'a, H: Handler> Worker<'a, H> {
         &mut self.buffer
     }
 
-    /// What it takes to run a callback of this socket.
-    pub(crate) fn callback<'b>(&'b mut self, lane: &'b Lane<H::Message>) -> Callback<'b, H> {
+    /// Returns what runs a callback of this socket: the handler, the buffer that input is lent from, and what contexts
+    /// are made of.
+    pub(crate) fn callback<'b>(
+        &'b mut self,
+        lane: &'b Lane<H::Message>,
+    ) -> (&'b mut H, &'b mut [u8], Surroundings<'b, H::Message>) {
         let (now, unix_time) = (self.now, Some(self.unix_time));
-        Callback {
-            handler: &mut self.handler,
-            buffer: &mut self.buffer,
-            outbox: WorkerOutbox { lane },
-            now,
-            unix_time,
-        }
+        (&mut self.handler, &mut self.buffer, Surroundings { outbox: WorkerOutbox { lane }, now, unix_time })
     }
 
     /// Runs sockets until nobody works any more; then ends those that are left.
@@ -189,39 +187,20 @@ impl<'a, H: Handler> Worker<'a, H> {
     }
 }
 
-/// Runs callbacks of one socket.
-pub(crate) struct Callback<'b, H: Handler> {
-    handler: &'b mut H,
-    buffer: &'b mut [u8],
-    outbox: WorkerOutbox<'b, H::Message>,
+/// What a callback is given beside its socket.
+pub(crate) struct Surroundings<'b, M> {
+    outbox: WorkerOutbox<'b, M>,
     now: Instant,
     unix_time: Option<u64>,
 }
 
-impl<'b, H: Handler> Callback<'b, H> {
-    /// Delivers what is due.
-    pub(crate) fn run(&mut self, port: &mut Port<'_, '_, H::Data>) -> Next {
-        let poller = self.outbox.lane.token.poller();
-        port.run(self.handler, &mut Context::new(self.now, self.unix_time, poller, &mut self.outbox))
+impl<'b, M> Surroundings<'b, M> {
+    pub(crate) const fn lane(&self) -> &'b Lane<M> {
+        self.outbox.lane
     }
 
-    /// The same, with the first `n` bytes of the worker's buffer.
-    pub(crate) fn receive<'p>(&mut self, port: &mut Port<'p, '_, H::Data>, n: usize) -> Next
-    where
-        'b: 'p,
-    {
-        port.received(core::mem::take(&mut self.buffer).get_mut(..n).unwrap_or_default());
-        self.run(port)
-    }
-
-    /// Delivers a message, or gives it back.
-    pub(crate) fn message(
-        &mut self,
-        port: &mut Port<'_, '_, H::Data>,
-        message: H::Message,
-    ) -> Result<Next, H::Message> {
-        let poller = self.outbox.lane.token.poller();
-        let mut cx = Context::new(self.now, self.unix_time, poller, &mut self.outbox);
-        port.message(message, self.handler, &mut cx)
+    pub(crate) fn context(&mut self) -> Context<'_, M> {
+        let poller = self.lane().token.poller();
+        Context::new(self.now, self.unix_time, poller, &mut self.outbox)
     }
 }
