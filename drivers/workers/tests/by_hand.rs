@@ -9,8 +9,9 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use lightcone_core::life::State;
 use lightcone_core::{
-    Address, CloseReason, Config, Context, Event, Handler, Instant, Interest, ListenerId, Next, NoOutbox,
-    Origin, Rejected, Shard, Slot, Socket, Storage, Token,
+    Address, Calls, CloseReason, Config, Context, ContextCalls, ErrorKind, Event, Handler, Instant, Interest,
+    ListenerId, NoOutbox, Origin, PollerId, Port, Rejected, Sent, Settled, Shard, Slot, Socket, Storage,
+    Token,
 };
 use lightcone_workers::{Builder, Link, Offload, Offloaded, Ticket, Workers};
 
@@ -160,13 +161,41 @@ impl Mailbox {
 }
 
 const CONFIG: Config = Config { sockets: 4, ..Config::DEVICE };
-const READ: Next = Next::Wait(Interest::READ);
+const READ: Settled = Settled::Waiting(Interest::READ);
+
+/// The calls of a connection that takes everything at once, or nothing.
+struct Line {
+    sent: Vec<u8>,
+    takes: bool,
+    outbox: NoOutbox,
+}
+
+impl Calls for Line {
+    fn send(&mut self, bytes: &[u8]) -> Sent {
+        if !self.takes {
+            return Sent::WouldBlock;
+        }
+        self.sent.extend_from_slice(bytes);
+        Sent::Bytes(bytes.len())
+    }
+
+    fn shutdown_write(&mut self) -> Result<(), ErrorKind> {
+        Ok(())
+    }
+}
+
+impl<M> ContextCalls<M> for Line {
+    fn context(&mut self) -> Context<'_, M> {
+        Context::new(Instant::from_millis(0), None, PollerId(0), &mut self.outbox)
+    }
+}
 
 struct Bench {
     shard: Shard<'static, Ticket<Box<u32>>>,
     offload: Offload<Box<u32>>,
     mailbox: Arc<Mailbox>,
     workers: Workers<Box<u32>>,
+    line: Line,
 }
 
 impl Bench {
@@ -181,54 +210,48 @@ impl Bench {
         // leaked: a shard that owns its memory for ever is easy to hold
         let storage = Storage { slots: slots.leak(), memory: vec![0; CONFIG.memory()].leak() };
         let shard = Shard::new(storage, &CONFIG, Instant::from_millis(0)).unwrap();
-        Self { shard, offload: workers.handler(link), mailbox, workers }
+        let line = Line { sent: Vec::new(), takes: true, outbox: NoOutbox };
+        Self { shard, offload: workers.handler(link), mailbox, workers, line }
     }
 
     fn open(&mut self) -> Token {
         let (origin, peer) = (Origin::Accepted { listener: ListenerId(0) }, ([192, 0, 2, 1], 49_152));
         let token = self.shard.admit(&mut self.offload, origin, &Address::Inet(peer.into())).unwrap();
-        assert_eq!(self.tell(token, b"", None), READ);
+        assert_eq!(self.tell(token, b""), READ);
         token
     }
 
-    /// Tells a socket that bytes have come, or that it is cut.
-    fn tell(&mut self, token: Token, bytes: &[u8], cut: Option<CloseReason>) -> Next {
-        let mut outbox = NoOutbox;
-        let mut cx = Context::new(Instant::from_millis(0), None, token.poller(), &mut outbox);
+    /// Tells a socket that bytes have come.
+    fn tell(&mut self, token: Token, bytes: &[u8]) -> Settled {
         let mut bytes = bytes.to_vec();
         let mut port = self.shard.port(token).unwrap();
-        port.received(&mut bytes);
-        if let Some(reason) = cut {
-            port.cut(reason);
-        }
-        port.run(&mut self.offload, &mut cx)
+        port.receive(&mut bytes, &mut self.offload, &mut self.line)
+    }
+
+    /// Tells a socket something else.
+    fn run(&mut self, token: Token, what: impl FnOnce(&mut Port<'_, 'static, Ticket<Box<u32>>>)) -> Settled {
+        let mut port = self.shard.port(token).unwrap();
+        what(&mut port);
+        port.receive(&mut [], &mut self.offload, &mut self.line)
     }
 
     /// Delivers a message.
-    fn deliver(&mut self, token: Token, message: Message) -> Next {
-        let mut outbox = NoOutbox;
-        let mut cx = Context::new(Instant::from_millis(0), None, token.poller(), &mut outbox);
+    fn deliver(&mut self, token: Token, message: Message) -> Settled {
         let mut port = self.shard.port(token).unwrap();
-        port.message(message, &mut self.offload, &mut cx).unwrap()
+        let next = port.message(message, &mut self.offload, &mut self.line.context()).unwrap();
+        port.carry_out(next, 0, &mut self.offload, &mut self.line)
     }
 
-    /// Delivers the next message of the workers, and gives what is sent then.
+    /// Delivers the next message of the workers, and returns what is sent then.
     fn answer(&mut self, expected: Token) -> Vec<u8> {
         let (token, message) = self.mailbox.pop();
         assert_eq!(token, expected);
-        let next = self.deliver(token, message);
-        let mut port = self.shard.port(token).unwrap();
-        let sent = port.output().0.to_vec();
-        assert_eq!(next, if sent.is_empty() { READ } else { Next::Send });
-        port.sent(sent.len());
-        let mut outbox = NoOutbox;
-        let mut cx = Context::new(Instant::from_millis(0), None, token.poller(), &mut outbox);
-        assert_eq!(port.run(&mut self.offload, &mut cx), READ);
-        sent
+        assert_eq!(self.deliver(token, message), READ);
+        core::mem::take(&mut self.line.sent)
     }
 
     fn close(&mut self, token: Token) {
-        assert_eq!(self.tell(token, b"", Some(CloseReason::Reset)), Next::Close);
+        assert_eq!(self.run(token, |port| port.cut(CloseReason::Reset)), Settled::Closed);
     }
 }
 
@@ -238,7 +261,7 @@ fn a_shard_driven_by_hand_has_its_callbacks_run_by_workers() {
     let tokens = [bench.open(), bench.open()];
     for token in tokens {
         for said in [&b"hello"[..], b"again"] {
-            assert_eq!(bench.tell(token, said, None), READ);
+            assert_eq!(bench.tell(token, said), READ);
             assert_eq!(bench.answer(token), said);
         }
     }
@@ -262,7 +285,7 @@ fn a_refused_answer_is_tried_again() {
     for refusals in [1, 2, 7, 30] {
         for token in tokens {
             bench.mailbox.answer(Answer::Full(refusals));
-            assert_eq!(bench.tell(token, b"answer me", None), READ);
+            assert_eq!(bench.tell(token, b"answer me"), READ);
             assert_eq!(bench.answer(token), b"answer me");
             assert_eq!(bench.mailbox.refusals_left(), 0);
         }
@@ -279,13 +302,13 @@ fn a_refused_answer_does_not_wait_for_a_worker_that_blocks() {
     let mut bench = Bench::with(Builder::new().workers(2).start(move |_| Stopping(shared.clone())).unwrap());
     let tokens = [bench.open(), bench.open(), bench.open()];
     let [one, two, three] = tokens;
-    assert_eq!(bench.tell(one, b"A", None), READ);
+    assert_eq!(bench.tell(one, b"A"), READ);
     stops.wait_for(1);
     bench.mailbox.answer(Answer::Full(usize::MAX));
-    assert_eq!(bench.tell(two, b"answer me", None), READ);
+    assert_eq!(bench.tell(two, b"answer me"), READ);
     bench.mailbox.wait_for_refusals(usize::MAX, 1);
     // by the same worker, as the other one is blocked
-    assert_eq!(bench.tell(three, b"B", None), READ);
+    assert_eq!(bench.tell(three, b"B"), READ);
     stops.wait_for(2);
     bench.mailbox.answer(Answer::Takes);
     stops.let_go(b'A');
@@ -301,20 +324,17 @@ fn a_refused_answer_does_not_wait_for_a_worker_that_blocks() {
 fn a_poller_knows_that_its_socket_drains() {
     let mut bench = Bench::new();
     let token = bench.open();
-    assert_eq!(bench.tell(token, b"hello", None), READ);
+    assert_eq!(bench.tell(token, b"hello"), READ);
     let (_, ready) = bench.mailbox.pop();
-    assert_eq!(bench.deliver(token, ready), Next::Send);
-    let mut outbox = NoOutbox;
-    let mut cx = Context::new(Instant::from_millis(0), None, token.poller(), &mut outbox);
-    let mut port = bench.shard.port(token).unwrap();
-    port.shutdown();
-    assert_eq!(port.run(&mut bench.offload, &mut cx), Next::Send);
+    bench.line.takes = false;
+    assert_eq!(bench.deliver(token, ready), Settled::Waiting(Interest::BOTH));
+    assert_eq!(bench.run(token, |port| port.shutdown()), Settled::Waiting(Interest::BOTH));
     let (_, ready) = bench.mailbox.pop();
-    assert_eq!(bench.deliver(token, ready), Next::Send);
-    let mut port = bench.shard.port(token).unwrap();
-    assert_eq!(port.state(), State::Draining);
-    port.sent(5);
-    assert_eq!(port.run(&mut bench.offload, &mut cx), Next::Close);
+    assert_eq!(bench.deliver(token, ready), Settled::Waiting(Interest::WRITE));
+    assert_eq!(bench.shard.port(token).unwrap().state(), State::Draining);
+    bench.line.takes = true;
+    assert_eq!(bench.run(token, |port| port.writable()), Settled::Closed);
+    assert_eq!(bench.line.sent, b"hello");
     let report = bench.workers.shutdown(WAIT);
     assert_eq!((report.closed, report.aborted, report.unfinished), (1, 0, 0), "{report}");
 }
@@ -325,7 +345,7 @@ fn an_answer_that_is_never_taken_is_counted() {
     let mut bench = Bench::new();
     let token = bench.open();
     bench.mailbox.answer(Answer::Full(usize::MAX));
-    assert_eq!(bench.tell(token, b"answer me", None), READ);
+    assert_eq!(bench.tell(token, b"answer me"), READ);
     let report = bench.workers.shutdown(Duration::from_millis(10));
     assert_eq!((report.opened, report.closed, report.aborted, report.unfinished), (1, 1, 1, 0), "{report}");
     assert_eq!((report.untold, report.stuck), (1, 0), "{report}");
@@ -337,7 +357,7 @@ fn who_has_gone_is_not_tried_again() {
     let mut bench = Bench::new();
     let token = bench.open();
     bench.mailbox.answer(Answer::Gone);
-    assert_eq!(bench.tell(token, b"answer me", None), READ);
+    assert_eq!(bench.tell(token, b"answer me"), READ);
     bench.close(token);
     let report = bench.workers.shutdown(WAIT);
     assert_eq!((report.closed, report.aborted, report.untold, report.stuck), (1, 0, 0, 0), "{report}");
