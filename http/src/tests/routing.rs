@@ -220,7 +220,7 @@ fn middleware_and_state() {
     assert!(answers.contains("X-Head: inner 405\r\nX-Head: outer 405\r\n"), "{answers}");
     assert!(answers.contains("X-Before: outer\r\nX-Head: outer 403\r\n"), "{answers}");
     let log = ["GET / 200 1", "GET /no 404 14", "POST / 201 1", "PUT / 405 23", "GET / 403 14"];
-    assert_eq!(rig.handler.state().log, log);
+    assert_eq!(rig.handler().state().log, log);
 }
 
 #[test]
