@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use lightcone_tests::fuzz::chunked::{self, Pace};
 use lightcone_tests::fuzz::connection::{self, Manners};
-use lightcone_tests::fuzz::shard::{self, Fault};
+use lightcone_tests::fuzz::shard::{self, Broken, Fault};
 use lightcone_tests::fuzz::verdict::{Parser, broken};
 use lightcone_tests::fuzz::{Flaw, TARGETS, differential, head};
 
@@ -158,6 +158,14 @@ fn broken_shards_are_noticed() {
         ("a lost byte of input", Fault::Forgetful),
     ];
     all_are_noticed("shard", faults.map(twin).into());
+    let twin = |(name, broken): (&'static str, Broken)| -> Twin {
+        (name, Box::new(move |data| shard::compare(data, broken)))
+    };
+    let ways = [
+        ("a fast path that does not hear of writable", Broken::Deaf),
+        ("a fast path that takes a short send for a whole one", Broken::Hasty),
+    ];
+    all_are_noticed("shard", ways.map(twin).into());
 }
 
 #[test]

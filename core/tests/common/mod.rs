@@ -364,7 +364,7 @@ impl Wire {
         }
         let room = self.bench.room(token);
         if room == 0 {
-            // other sockets have taken the last block: who finds no room runs the port, and is told to wait
+            // other sockets have taken the last block: the port is run, and says to wait
             self.tell(token, |_| {});
             let waits = self.peers.get(&token).is_none_or(|peer| !peer.interest.reads());
             assert!(waits, "told to read without room");

@@ -19,7 +19,7 @@ const PEER: Address = Address::Unix(UnixId(7));
 const ACCEPTED: Origin = Origin::Accepted { listener: ListenerId(0) };
 
 /// Where decisions come from.
-pub trait Numbers: Copy {
+pub(crate) trait Numbers: Copy {
     /// Returns a number below `n`, which is at most 256; in the end always 0.
     fn below(&mut self, n: usize) -> usize;
 
@@ -441,7 +441,7 @@ impl<'m, N: Numbers> Side<'m, N> {
         }
     }
 
-    /// A socket holds no more output blocks than it has queued bytes in, and one that was reserved behind them.
+    /// A socket holds no more output blocks than it has queued bytes in, and one that was reserved after them.
     fn holds_no_more_than_it_needs(&mut self, tokens: &[Token]) {
         let mut most = 0;
         for token in tokens {
@@ -566,7 +566,7 @@ fn some_config<N: Numbers>(numbers: &mut N) -> Config {
 
 /// Drives two shards by these numbers for up to `steps` steps, and compares them after each. Returns how many bytes
 /// were sent.
-pub fn compare<N: Numbers>(mut numbers: N, steps: usize, broken: Broken) -> u64 {
+pub(crate) fn compare<N: Numbers>(mut numbers: N, steps: usize, broken: Broken) -> u64 {
     let config = some_config(&mut numbers);
     // a driver that pulls looks for a free block of input in the end of each port, one that pushes only when it needs
     // it: they are compared where there is always one

@@ -251,7 +251,7 @@ fn a_cut_answer_that_the_end_of_the_connection_delimits_is_a_reset() {
         let raw = version == "1.0";
         // The end of the grace time, a limit, the end of the peer within its body, and a text that never fits.
         let mut rig = start(Limits::DEFAULT, version, 0);
-        rig.cut(0);
+        rig.cut();
         assert_eq!(rig.peers[0].reset, raw);
         let mut rig = start(limits, version, 0);
         rig.pass(400);

@@ -1,24 +1,28 @@
-//! A driver without a network.
+//! A poller over a network in memory.
 
 extern crate std;
 
+use core::time::Duration;
 use std::boxed::Box;
-use std::mem::MaybeUninit;
 use std::string::String;
 use std::vec::Vec;
 use std::{format, vec};
 
+use lightcone_core::poller::{Accept, AloneWithMail, ListenerEntry, Poller, PollerStorage, Received, Transport};
 use lightcone_core::{
-    Address, CloseReason, Config, Context, ErrorKind, Handler, Instant, ListenerId, Next, NoOutbox, Origin,
-    PollerId, Shard, Slot, Storage, Timeouts, Token,
+    Address, Config, ErrorKind, Handler, Instant, Interest, ListenerId, Sent, Shard, Storage, Timeouts, Token,
 };
 
 pub(super) const DATE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+const LISTENER: ListenerId = ListenerId(0);
+/// The most turns at one time.
+const TURNS: usize = 100;
+
+type RigPoller<H> = Poller<'static, H, Network, AloneWithMail<<H as Handler>::Message, 8>>;
 
 /// One poller with its handler, and peers that do what the test says.
 pub(super) struct Rig<H: Handler + 'static> {
-    shard: Shard<'static, H::Data>,
-    pub(super) handler: H,
+    poller: RigPoller<H>,
     pub(super) peers: Vec<Peer>,
     now: u64,
     /// The wall clock.
@@ -28,7 +32,8 @@ pub(super) struct Rig<H: Handler + 'static> {
 /// The other end of a connection.
 #[derive(Debug)]
 pub(super) struct Peer {
-    token: Token,
+    token: Option<Token>,
+    interest: Interest,
     /// What it sends, as far as it was not taken.
     inbox: Vec<u8>,
     /// What it has received.
@@ -37,12 +42,119 @@ pub(super) struct Peer {
     pub(super) window: usize,
     /// The most that is received at once.
     pub(super) cut: usize,
+    /// What of the last send it did not take.
+    queued: usize,
     /// The server has shut down writing.
     pub(super) shut: bool,
     pub(super) closed: bool,
     /// The connection was broken off.
     pub(super) reset: bool,
     ended: bool,
+    told_end: bool,
+}
+
+impl Peer {
+    const fn new() -> Self {
+        Self {
+            token: None,
+            interest: Interest::NONE,
+            inbox: Vec::new(),
+            received: Vec::new(),
+            window: usize::MAX,
+            cut: usize::MAX,
+            queued: 0,
+            shut: false,
+            closed: false,
+            reset: false,
+            ended: false,
+            told_end: false,
+        }
+    }
+}
+
+/// What carries the bytes. A connection is the number of its peer.
+struct Network {
+    /// While the poller runs, the peers of the [`Rig`].
+    peers: Vec<Peer>,
+    /// A connection that waits to be accepted.
+    backlog: Option<usize>,
+}
+
+impl Network {
+    fn peer(&mut self, connection: usize, token: Token) -> &mut Peer {
+        let peer = &mut self.peers[connection];
+        assert_eq!((peer.token, peer.closed), (Some(token), false), "a call for another socket");
+        peer
+    }
+}
+
+impl Transport for Network {
+    const CONNECTS: bool = false;
+    type Unregistered = usize;
+    type Registered = usize;
+    type Listener = ();
+
+    fn register(&mut self, connection: usize, token: Token, interest: Interest) -> Result<usize, ErrorKind> {
+        let peer = &mut self.peers[connection];
+        (peer.token, peer.interest) = (Some(token), interest);
+        Ok(connection)
+    }
+
+    fn modify(
+        &mut self,
+        connection: &mut usize,
+        token: Token,
+        _: Interest,
+        new: Interest,
+    ) -> Result<(), ErrorKind> {
+        self.peer(*connection, token).interest = new;
+        Ok(())
+    }
+
+    fn receive(&mut self, connection: &mut usize, token: Token, buffer: &mut [u8]) -> Received {
+        let peer = self.peer(*connection, token);
+        let n = peer.inbox.len().min(peer.cut).min(buffer.len());
+        if n == 0 {
+            peer.told_end = peer.ended;
+            return if peer.ended { Received::End } else { Received::WouldBlock };
+        }
+        buffer[..n].copy_from_slice(&peer.inbox[..n]);
+        peer.inbox.drain(..n);
+        Received::Bytes(n)
+    }
+
+    fn send(&mut self, connection: &mut usize, token: Token, bytes: &[u8]) -> Sent {
+        self.send_vectored(connection, token, &[bytes])
+    }
+
+    fn send_vectored(&mut self, connection: &mut usize, token: Token, pieces: &[&[u8]]) -> Sent {
+        let peer = self.peer(*connection, token);
+        assert!(!peer.shut, "a send after the end");
+        let mut bytes = pieces.concat();
+        let offered = bytes.len();
+        bytes.truncate(peer.window);
+        if peer.window != usize::MAX {
+            peer.window -= bytes.len();
+        }
+        peer.queued = offered - bytes.len();
+        peer.received.extend_from_slice(&bytes);
+        if bytes.is_empty() { Sent::WouldBlock } else { Sent::Bytes(bytes.len()) }
+    }
+
+    fn shutdown_write(&mut self, connection: &mut usize, token: Token) -> Result<(), ErrorKind> {
+        self.peer(*connection, token).shut = true;
+        Ok(())
+    }
+
+    fn close(&mut self, connection: usize, token: Token, _: Interest, reset: bool) {
+        let peer = self.peer(connection, token);
+        (peer.closed, peer.reset) = (true, reset);
+    }
+
+    fn accept(&mut self, (): &mut (), _: ListenerId) -> Accept<usize> {
+        let peer = Address::Inet("192.0.2.1:1234".parse().unwrap());
+        self.backlog.take().map_or(Accept::WouldBlock, |connection| Accept::Accepted(connection, peer))
+    }
 }
 
 pub(super) fn config() -> Config {
@@ -65,35 +177,48 @@ impl<H: Handler + 'static> Rig<H> {
     }
 
     pub(super) fn with(handler: H, config: &Config) -> Self {
-        let slots: Vec<MaybeUninit<Slot<H::Data>>> =
-            (0..config.sockets).map(|_| MaybeUninit::uninit()).collect();
-        let memory = vec![0u8; config.memory()].leak();
-        let storage = Storage { slots: Box::leak(slots.into_boxed_slice()), memory };
+        let slots = Box::leak(Box::new_uninit_slice(config.sockets));
+        let storage = Storage { slots, memory: vec![0_u8; config.memory()].leak() };
         let shard = Shard::new(storage, config, Instant::from_millis(0)).unwrap();
-        Self { shard, handler, peers: Vec::new(), now: 0, unix_time: Some(784_111_777) }
+        let storage = PollerStorage {
+            connections: Box::leak(Box::new_uninit_slice(config.sockets)),
+            listeners: Vec::leak(vec![None::<ListenerEntry<()>>]),
+            buffer: vec![0_u8; config.receive_size.max(config.block_size)].leak(),
+        };
+        let network = Network { peers: Vec::new(), backlog: None };
+        let mut poller = Poller::new(shard, handler, network, AloneWithMail::new(), storage).unwrap();
+        poller.listen((), LISTENER).unwrap();
+        Self { poller, peers: Vec::new(), now: 0, unix_time: Some(784_111_777) }
+    }
+
+    pub(super) const fn handler(&mut self) -> &mut H {
+        self.poller.handler_mut()
+    }
+
+    /// Has the poller do something at this time, with the peers in its network.
+    fn go(&mut self, what: impl FnOnce(&mut RigPoller<H>)) {
+        core::mem::swap(&mut self.peers, &mut self.poller.transport_mut().peers);
+        self.poller.begin_turn(Instant::from_millis(self.now), self.unix_time);
+        what(&mut self.poller);
+        core::mem::swap(&mut self.peers, &mut self.poller.transport_mut().peers);
+    }
+
+    /// Tells the poller something of a peer, unless its connection has gone.
+    fn tell(&mut self, peer: usize, what: impl FnOnce(&mut RigPoller<H>, Token)) {
+        if let Peer { token: Some(token), closed: false, .. } = self.peers[peer] {
+            self.go(|poller| what(poller, token));
+        }
     }
 
     /// A new connection; its number.
     pub(super) fn connect(&mut self) -> usize {
-        let address = Address::Inet("192.0.2.1:1234".parse().unwrap());
-        let origin = Origin::Accepted { listener: ListenerId(0) };
-        let token = self.shard.admit(&mut self.handler, origin, &address).unwrap();
-        let window = usize::MAX;
-        let cut = usize::MAX;
-        let (inbox, received) = (Vec::new(), Vec::new());
-        self.peers.push(Peer {
-            token,
-            inbox,
-            received,
-            window,
-            cut,
-            shut: false,
-            closed: false,
-            reset: false,
-            ended: false,
+        let peer = self.peers.len();
+        self.peers.push(Peer::new());
+        self.go(|poller| {
+            poller.transport_mut().backlog = Some(peer);
+            poller.on_acceptable(LISTENER);
         });
-        let peer = self.peers.len() - 1;
-        self.run(peer);
+        assert!(self.peers[peer].token.is_some(), "the connection was not accepted");
         peer
     }
 
@@ -103,7 +228,7 @@ impl<H: Handler + 'static> Rig<H> {
         self.pump(peer);
     }
 
-    /// The peer ends its side, behind all that it sent.
+    /// The peer ends its side, after all that it sent.
     pub(super) fn end(&mut self, peer: usize) {
         self.peers[peer].ended = true;
         self.pump(peer);
@@ -111,10 +236,7 @@ impl<H: Handler + 'static> Rig<H> {
 
     /// The connection breaks.
     pub(super) fn reset(&mut self, peer: usize) {
-        if let Some(mut port) = self.shard.port(self.peers[peer].token) {
-            port.failed(ErrorKind::ConnectionReset);
-            self.run(peer);
-        }
+        self.tell(peer, |poller, token| poller.on_failed(token, ErrorKind::ConnectionReset));
     }
 
     /// Bytes that the peer could not get rid of.
@@ -125,56 +247,43 @@ impl<H: Handler + 'static> Rig<H> {
     /// The peer takes so many bytes more.
     pub(super) fn open_window(&mut self, peer: usize, n: usize) {
         self.peers[peer].window = self.peers[peer].window.saturating_add(n);
-        if let Some(mut port) = self.shard.port(self.peers[peer].token) {
-            port.writable();
-            self.run(peer);
-        }
+        self.tell(peer, Poller::on_writable);
         self.pump(peer);
     }
 
     /// The engine's grace time is over.
-    pub(super) fn cut(&mut self, peer: usize) {
-        if let Some(mut port) = self.shard.port(self.peers[peer].token) {
-            port.cut(CloseReason::Shutdown);
-            self.run(peer);
-        }
+    pub(super) fn cut(&mut self) {
+        self.go(|poller| {
+            poller.stop(Duration::ZERO);
+            poller.turn();
+        });
     }
 
     pub(super) fn shutdown(&mut self) {
-        self.shard.stop();
-        for peer in 0..self.peers.len() {
-            if let Some(mut port) = self.shard.port(self.peers[peer].token) {
-                port.shutdown();
-                self.run(peer);
-            }
-        }
+        self.go(|poller| {
+            poller.stop(Duration::from_secs(100_000));
+            poller.turn();
+        });
     }
 
     pub(super) fn message(&mut self, peer: usize, message: H::Message) {
-        let Some(mut port) = self.shard.port(self.peers[peer].token) else { return };
-        let mut outbox = NoOutbox;
-        let now = Instant::from_millis(self.now);
-        let mut cx = Context::new(now, self.unix_time, PollerId(0), &mut outbox);
-        if let Ok(next) = port.message(message, &mut self.handler, &mut cx) {
-            self.follow(peer, next);
-        }
+        self.tell(peer, |poller, token| {
+            assert!(poller.post(token, message).is_ok(), "the mailbox is full");
+            poller.turn();
+        });
     }
 
     /// Time passes.
     pub(super) fn pass(&mut self, millis: u64) {
         self.now += millis;
-        self.shard.tick(Instant::from_millis(self.now));
-        while let Some(token) = self.shard.next_ready() {
-            let peer = self.peers.iter().position(|peer| peer.token == token).unwrap();
-            self.run(peer);
-        }
+        self.go(Poller::turn);
     }
 
-    /// Time passes, with a turn whenever the shard asks for one.
+    /// Time passes, with a turn whenever the poller asks for one.
     pub(super) fn sleep(&mut self, millis: u64) {
         let end = self.now + millis;
         for _ in 0..10_000 {
-            match self.shard.next_deadline().map(Instant::as_millis).filter(|at| *at <= end) {
+            match self.poller.next_turn().map(Instant::as_millis).filter(|at| *at <= end) {
                 Some(at) => self.pass(at.saturating_sub(self.now)),
                 None => return self.pass(end - self.now),
             }
@@ -182,20 +291,25 @@ impl<H: Handler + 'static> Rig<H> {
         panic!("it spins");
     }
 
-    /// Turns at this time until nothing is left to do; gives their number, at most 100.
+    /// Whether the poller has something to do at this time.
+    fn is_busy(&self) -> bool {
+        self.poller.next_turn().is_some_and(|at| at <= Instant::from_millis(self.now))
+    }
+
+    /// Turns at this time until nothing is left to do; returns their number, at most 100.
     pub(super) fn turns(&mut self) -> usize {
-        for turn in 0..100 {
+        for turn in 0..TURNS {
             self.pass(0);
-            if self.shard.next_deadline().is_none_or(|at| at > Instant::from_millis(self.now)) {
+            if !self.is_busy() {
                 return turn;
             }
         }
-        100
+        TURNS
     }
 
     /// When the shard wants to be called next.
     pub(super) fn shard_deadline(&self) -> Option<Instant> {
-        self.shard.next_deadline()
+        self.poller.shard().next_deadline()
     }
 
     /// What the peer has received since it was asked last.
@@ -204,93 +318,30 @@ impl<H: Handler + 'static> Rig<H> {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// What is left of all blocks when nothing is queued or kept.
+    /// Returns how much the peer does not take of what is queued for it: the server is made to try.
     pub(super) fn queued(&mut self, peer: usize) -> usize {
-        let Some(mut port) = self.shard.port(self.peers[peer].token) else { return 0 };
-        let mut slices = [&[][..]; 64];
-        let n = port.outputs(&mut slices);
-        let queued = slices[..n].iter().map(|slice| slice.len()).sum();
-        let _ = port.finish();
-        queued
+        self.peers[peer].queued = 0;
+        self.tell(peer, Poller::on_writable);
+        self.peers[peer].queued
     }
 
+    /// Lets the server receive and send for as long as there is something to do at this time.
     fn pump(&mut self, peer: usize) {
         loop {
-            let token = self.peers[peer].token;
-            let Some(port) = self.shard.port(token) else { return };
-            let room = port.room();
-            let n = room.min(self.peers[peer].inbox.len()).min(self.peers[peer].cut);
-            if n == 0 {
-                return self.pump_end(peer);
+            if self.is_busy() {
+                self.turns();
             }
-            let mut piece: Vec<u8> = self.peers[peer].inbox.drain(..n).collect();
-            let Some(mut port) = self.shard.port(token) else { return };
-            port.received(&mut piece);
-            let mut outbox = NoOutbox;
-            let now = Instant::from_millis(self.now);
-            let mut cx = Context::new(now, self.unix_time, PollerId(0), &mut outbox);
-            let next = port.run(&mut self.handler, &mut cx);
-            self.follow(peer, next);
-        }
-    }
-
-    /// The end of what a peer sends, if it has come.
-    fn pump_end(&mut self, peer: usize) {
-        let ended = self.peers[peer].inbox.is_empty() && std::mem::take(&mut self.peers[peer].ended);
-        if !ended {
-            return;
-        }
-        if let Some(mut port) = self.shard.port(self.peers[peer].token) {
-            port.ended();
-            self.run(peer);
-        }
-    }
-
-    fn run(&mut self, peer: usize) {
-        let Some(mut port) = self.shard.port(self.peers[peer].token) else { return };
-        let mut outbox = NoOutbox;
-        let now = Instant::from_millis(self.now);
-        let mut cx = Context::new(now, self.unix_time, PollerId(0), &mut outbox);
-        let next = port.run(&mut self.handler, &mut cx);
-        self.follow(peer, next);
-    }
-
-    fn follow(&mut self, peer: usize, next: Next) {
-        match next {
-            Next::Wait(_) => {}
-            Next::Send => self.send(peer),
-            Next::Shut => {
-                self.peers[peer].shut = true;
-                if let Some(mut port) = self.shard.port(self.peers[peer].token) {
-                    port.shut();
-                }
-                self.run(peer);
+            let Peer { interest, closed, inbox, ended, told_end, .. } = &self.peers[peer];
+            let (left, told, more) = (inbox.len(), *told_end, *ended && !told_end);
+            if *closed || !interest.reads() || (left == 0 && !more) {
+                return;
             }
-            Next::Close => {
-                self.peers[peer].closed = true;
-                self.peers[peer].reset = self.shard.breaks_off();
+            self.tell(peer, Poller::on_readable);
+            let there = &self.peers[peer];
+            if (there.inbox.len(), there.told_end) == (left, told) {
+                return;
             }
-            Next::Cancel => panic!("nothing is in flight"),
         }
-    }
-
-    fn send(&mut self, peer: usize) {
-        let Some(mut port) = self.shard.port(self.peers[peer].token) else { return };
-        let mut slices = [&[][..]; 16];
-        let n = port.outputs(&mut slices);
-        let mut bytes = slices[..n].concat();
-        let Peer { window, received, .. } = &mut self.peers[peer];
-        bytes.truncate(*window);
-        if *window != usize::MAX {
-            *window -= bytes.len();
-        }
-        received.extend_from_slice(&bytes);
-        if bytes.is_empty() {
-            port.blocked();
-        } else {
-            port.sent(bytes.len());
-        }
-        self.run(peer);
     }
 }
 

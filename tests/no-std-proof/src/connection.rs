@@ -1,81 +1,116 @@
-//! A driver of one connection, as short as one can be: what the peer says comes in as pieces, what it hears is kept.
+//! A poller of one connection over memory: what the peer says comes in as pieces, what it hears is kept.
 
 use core::mem::MaybeUninit;
 
+use lightcone_core::poller::{Accept, Alone, ListenerEntry, Poller, PollerStorage, Received, Transport};
 use lightcone_core::{
-    Address, Config, Context, Handler, Instant, ListenerId, Next, NoOutbox, Origin, Port, Shard, Storage,
-    Token,
+    Address, Config, ErrorKind, Handler, Instant, Interest, ListenerId, Sent, Shard, Storage, Token,
 };
 
 const CONFIG: Config = Config { sockets: 2, input_blocks: 2, output_blocks: 2, ..Config::DEVICE };
+const LISTENER: ListenerId = ListenerId(0);
 
-/// Accepts a peer that says `pieces` one by one and leaves, if it is not left before. Gives how many bytes of `heard`
-/// it was told; nothing, if the connection took a course that it must not take.
-pub fn play<H>(handler: &mut H, pieces: &[&[u8]], heard: &mut [u8]) -> Option<usize>
+/// Accepts a peer that says `pieces` one by one and leaves, if it is not left before. Returns how many bytes of `heard`
+/// it was told; `None` if the connection took a course that it must not take.
+pub fn play<H>(handler: H, pieces: &[&[u8]], heard: &mut [u8]) -> Option<usize>
 where
     H: Handler,
 {
     let mut slots = [const { MaybeUninit::uninit() }; CONFIG.sockets];
     let mut memory = [0; CONFIG.memory()];
-    let storage = Storage { slots: &mut slots, memory: &mut memory };
-    let mut shard = Shard::new(storage, &CONFIG, Instant::from_millis(0)).ok()?;
-    let peer = Address::Inet(([192, 0, 2, 1], 49152).into());
-    let token = shard.admit(handler, Origin::Accepted { listener: ListenerId(0) }, &peer).ok()?;
-    let mut line = Line { shard, token, handler, heard, told: 0 };
-    let mut open = line.run(&[], false)?;
-    line.shard.next_deadline()?;
-    for piece in pieces {
-        open = open && line.run(piece, false)?;
+    let mut connections = [const { MaybeUninit::uninit() }; CONFIG.sockets];
+    let mut listeners: [Option<ListenerEntry<()>>; 1] = [None];
+    let mut buffer = [0; 512];
+    let now = Instant::from_millis(0);
+    let shard = Shard::new(Storage { slots: &mut slots, memory: &mut memory }, &CONFIG, now).ok()?;
+    let line = Line { peer: Peer::Calls, heard, told: 0, said: &[], leaves: false };
+    let storage =
+        PollerStorage { connections: &mut connections, listeners: &mut listeners, buffer: &mut buffer };
+    let mut poller = Poller::<_, _, Alone>::new(shard, handler, line, Alone, storage).ok()?;
+    poller.listen((), LISTENER).ok()?;
+    poller.on_acceptable(LISTENER);
+    poller.next_turn()?; // a timeout runs
+    let leaving = pieces.iter().map(|piece| (*piece, false)).chain([(&[][..], true)]);
+    for (piece, leaves) in leaving {
+        let Peer::Open(token) = poller.transport().peer else { break };
+        (poller.transport_mut().said, poller.transport_mut().leaves) = (piece, leaves);
+        poller.on_readable(token);
+        poller.begin_turn(now, None);
+        poller.turn();
     }
-    open = open && line.run(&[], true)?;
-    (!open && line.shard.port(token).is_none() && line.shard.in_use() == 0).then_some(line.told)
+    let Line { peer: Peer::Gone, told, .. } = *poller.transport() else { return None };
+    (poller.shard().in_use() == 0 && poller.next_turn().is_none()).then_some(told)
 }
 
-/// The connection and what its peer was told.
-struct Line<'a, 's, H: Handler> {
-    shard: Shard<'s, H::Data>,
-    token: Token,
-    handler: &'a mut H,
+/// How far the peer has come.
+enum Peer {
+    Calls,
+    Accepted,
+    Open(Token),
+    Gone,
+}
+
+/// What carries the bytes of one connection.
+struct Line<'a> {
+    peer: Peer,
+    /// What the peer was told: the first `told` bytes.
     heard: &'a mut [u8],
     told: usize,
+    /// What it says and has not been received, and whether it leaves after that.
+    said: &'a [u8],
+    leaves: bool,
 }
 
-impl<H: Handler> Line<'_, '_, H> {
-    /// Brings what the peer says, or that it leaves, and carries out the orders that follow. Whether it is still open.
-    fn run(&mut self, said: &[u8], leaves: bool) -> Option<bool> {
-        let mut outbox = NoOutbox;
-        let mut cx = Context::new(Instant::from_millis(0), None, CONFIG.poller, &mut outbox);
-        let mut buffer = [0; 512];
-        let bytes = buffer.get_mut(..said.len())?;
-        bytes.copy_from_slice(said);
-        let mut port = self.shard.port(self.token)?;
-        port.received(bytes);
-        if leaves {
-            port.ended();
-        }
-        let mut next = port.run(self.handler, &mut cx);
-        loop {
-            let mut port = self.shard.port(self.token);
-            match next {
-                Next::Wait(_) => return Some(true),
-                Next::Close => return port.is_none().then_some(false),
-                Next::Shut => port.as_mut()?.shut(),
-                _ => self.told = hear(port.as_mut()?, self.heard, self.told)?,
-            }
-            next = port?.run(self.handler, &mut cx);
-        }
-    }
-}
+impl Transport for Line<'_> {
+    const CONNECTS: bool = false;
+    type Unregistered = ();
+    type Registered = ();
+    type Listener = ();
 
-/// Takes what is to be sent, puts it behind the `told` bytes that were `heard`, and gives how many they are then.
-fn hear<D>(port: &mut Port<'_, '_, D>, heard: &mut [u8], told: usize) -> Option<usize> {
-    let mut slices = [&[][..]; 2];
-    let filled = port.outputs(&mut slices);
-    let mut end = told;
-    for slice in slices.get(..filled)? {
-        heard.get_mut(end..end + slice.len())?.copy_from_slice(slice);
-        end += slice.len();
+    fn register(&mut self, (): (), token: Token, _: Interest) -> Result<(), ErrorKind> {
+        self.peer = Peer::Open(token);
+        Ok(())
     }
-    port.sent(end - told);
-    Some(end)
+
+    fn modify(&mut self, (): &mut (), _: Token, _: Interest, _: Interest) -> Result<(), ErrorKind> {
+        Ok(())
+    }
+
+    fn receive(&mut self, (): &mut (), _: Token, buffer: &mut [u8]) -> Received {
+        let n = self.said.len().min(buffer.len());
+        if n == 0 {
+            return if self.leaves { Received::End } else { Received::WouldBlock };
+        }
+        let (now, later) = self.said.split_at(n);
+        if let Some(to) = buffer.get_mut(..n) {
+            to.copy_from_slice(now);
+        }
+        self.said = later;
+        Received::Bytes(n)
+    }
+
+    fn send(&mut self, (): &mut (), _: Token, bytes: &[u8]) -> Sent {
+        let Some(to) = self.heard.get_mut(self.told..self.told + bytes.len()) else {
+            return Sent::Failed(ErrorKind::Other);
+        };
+        to.copy_from_slice(bytes);
+        self.told += bytes.len();
+        Sent::Bytes(bytes.len())
+    }
+
+    fn shutdown_write(&mut self, (): &mut (), _: Token) -> Result<(), ErrorKind> {
+        Ok(())
+    }
+
+    fn close(&mut self, (): (), _: Token, _: Interest, _: bool) {
+        self.peer = Peer::Gone;
+    }
+
+    fn accept(&mut self, (): &mut (), _: ListenerId) -> Accept<()> {
+        if !matches!(self.peer, Peer::Calls) {
+            return Accept::WouldBlock;
+        }
+        self.peer = Peer::Accepted;
+        Accept::Accepted((), Address::Inet(([192, 0, 2, 1], 49152).into()))
+    }
 }

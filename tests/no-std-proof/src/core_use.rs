@@ -1,5 +1,6 @@
 //! Uses what core offers, so that its code is in the program and not merely among its dependencies.
 
+use core::cell::Cell;
 use core::convert::Infallible;
 
 use lightcone_core::sync::{Popped, StaticMailbox, WakeFlag};
@@ -13,11 +14,11 @@ pub fn works() -> bool {
 }
 
 /// Sends every line back, and remembers why its socket closed.
-struct Lines {
-    closed: Option<CloseReason>,
+struct Lines<'a> {
+    closed: &'a Cell<Option<CloseReason>>,
 }
 
-impl Handler for Lines {
+impl Handler for Lines<'_> {
     type Data = ();
     type Message = Infallible;
 
@@ -37,16 +38,16 @@ impl Handler for Lines {
     }
 
     fn close(&mut self, _: &mut Socket<'_, ()>, reason: CloseReason, _: &mut Context<'_, Infallible>) {
-        self.closed = Some(reason);
+        self.closed.set(Some(reason));
     }
 }
 
 /// A line comes in two pieces and goes back, then the peer leaves.
 fn one_connection() -> Option<()> {
-    let mut handler = Lines { closed: None };
+    let closed = Cell::new(None);
     let mut heard = [0; 16];
-    let told = play(&mut handler, &[b"half ", b"line\n"], &mut heard)?;
-    (heard.get(..told)? == b"half line\n" && handler.closed.is_some()).then_some(())
+    let told = play(Lines { closed: &closed }, &[b"half ", b"line\n"], &mut heard)?;
+    (heard.get(..told)? == b"half line\n" && closed.get().is_some()).then_some(())
 }
 
 /// Hands a number from a static mailbox's one end to the other, with the wake call that is due.

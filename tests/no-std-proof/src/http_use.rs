@@ -11,7 +11,7 @@ pub fn works() -> bool {
 
 /// Two requests of which one is cut in the middle of its head, on two routes.
 fn requests_are_answered() -> Option<()> {
-    let mut http = Http::new()
+    let http = Http::new()
         .get("/foo", |_request, response| response.text("bar"))
         .get("/users/{id}", |request, response| response.display(request.param("id")));
     let mut heard = [0; 1024];
@@ -19,7 +19,7 @@ fn requests_are_answered() -> Option<()> {
         b"GET /foo HTTP/1.1\r\nHost: device\r\n\r\nGET /users/9 HTTP/1.1\r\nHo",
         b"st: device\r\nConnection: close\r\n\r\n",
     ];
-    let told = play(&mut http, &pieces, &mut heard)?;
+    let told = play(http, &pieces, &mut heard)?;
     let heard = heard.get(..told)?;
     (heard.starts_with(b"HTTP/1.1 200 ")
         && contains(heard, b"\r\n\r\nbarHTTP/1.1 200 ")
@@ -28,9 +28,9 @@ fn requests_are_answered() -> Option<()> {
 }
 
 fn what_is_no_request_is_refused() -> Option<()> {
-    let mut http = Http::new().get("/foo", |_request, response| response.text("bar"));
+    let http = Http::new().get("/foo", |_request, response| response.text("bar"));
     let mut heard = [0; 1024];
-    let told = play(&mut http, &[b"GET  /foo HTTP/1.1\nHost: device\n\n"], &mut heard)?;
+    let told = play(http, &[b"GET  /foo HTTP/1.1\nHost: device\n\n"], &mut heard)?;
     heard.get(..told)?.starts_with(b"HTTP/1.1 400 ").then_some(())
 }
 

@@ -24,6 +24,8 @@ pub mod head;
 mod responses;
 pub mod shard;
 mod tape;
+#[path = "../../../core/tests/common/two_ways.rs"]
+mod two_ways;
 pub mod verdict;
 mod wire;
 

@@ -4,6 +4,9 @@
 //! order can be carried out, no byte is lost, doubled or out of place, timeouts are neither early nor late, a token
 //! of a socket that has gone finds nobody, buffers keep to their bounds, each socket ends once, and all slots and
 //! blocks are free in the end.
+//!
+//! The same input is a script for two shards as well, of which one is told and run part by part and the other by
+//! `Port::receive` and `Port::carry_out`. They must not differ.
 
 use core::time::Duration;
 use std::cell::RefCell;
@@ -17,6 +20,8 @@ use lightcone_core::{
 };
 
 use super::tape::Tape;
+use super::two_ways;
+pub use super::two_ways::Broken;
 use super::wire::{ACCEPTED, Memory, PEER, everything_is_back};
 
 const OPS_MAX: usize = 250;
@@ -26,6 +31,12 @@ const WRITE_MAX: usize = 300;
 /// The target.
 pub fn shard(data: &[u8]) {
     check(data, Fault::None);
+    compare(data, Broken::No);
+}
+
+/// Drives two shards in two ways, which must not differ.
+pub fn compare(data: &[u8], broken: Broken) {
+    two_ways::compare(Tape::new(data), OPS_MAX, broken);
 }
 
 /// How the engine around the shard is broken on purpose.

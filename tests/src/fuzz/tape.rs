@@ -1,5 +1,7 @@
 //! Decisions read from an input, so that whoever makes inputs makes decisions.
 
+use super::two_ways::Numbers;
+
 /// The bytes of an input that have not been used. One that has come to its end decides 0, for ever.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tape<'a>(&'a [u8]);
@@ -42,5 +44,15 @@ impl<'a> Tape<'a> {
     /// All that is left.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         self.take(usize::MAX)
+    }
+}
+
+impl Numbers for Tape<'_> {
+    fn below(&mut self, n: usize) -> usize {
+        Self::below(self, n)
+    }
+
+    fn position(&self) -> u64 {
+        self.0.len() as u64
     }
 }

@@ -1,14 +1,21 @@
-//! One shard with its handler, and peers in memory that send and take as they are told.
+//! A poller over a network in memory, whose peers send and take as they are told.
 
-use std::mem::MaybeUninit;
+use core::mem::MaybeUninit;
+use core::time::Duration;
 
+use lightcone_core::poller::{
+    Accept, AloneWithMail, ConnectionEntry, ListenerEntry, Poller, PollerStorage, Received, Transport,
+};
 use lightcone_core::{
-    Address, Checked, Config, Context, ContractChecker, ErrorKind, Handler, Instant, Interest, ListenerId,
-    Next, NoOutbox, Origin, PollerId, Port, Shard, Slot, Storage, Token, UnixId,
+    Address, Checked, Config, ContractChecker, ErrorKind, FreeBlocks, Handler, Instant, Interest, ListenerId,
+    Origin, Sent, Shard, Slot, Storage, Token, UnixId,
 };
 
 pub(crate) const PEER: Address = Address::Unix(UnixId(7));
-pub(crate) const ACCEPTED: Origin = Origin::Accepted { listener: ListenerId(0) };
+const LISTENER: ListenerId = ListenerId(0);
+pub(crate) const ACCEPTED: Origin = Origin::Accepted { listener: LISTENER };
+/// Longer than any input lets pass.
+const GRACE: Duration = Duration::from_secs(10_000_000);
 
 /// How a wire is broken on purpose, to see that it is noticed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,18 +36,27 @@ pub enum Flaw {
     Reordered,
 }
 
-/// The memory of a shard; given back when it is over, unlike that of a shard which lives for ever.
+/// The memory of a poller; given back when it is over, unlike that of one that lives for ever.
 pub(crate) struct Memory<D> {
     slots: Vec<MaybeUninit<Slot<D>>>,
     bytes: Vec<u8>,
+    connections: Vec<MaybeUninit<ConnectionEntry<usize>>>,
+    listeners: [Option<ListenerEntry<()>>; 1],
+    buffer: Vec<u8>,
 }
 
 impl<D> Memory<D> {
     pub(crate) fn new(config: &Config) -> Self {
-        let slots = (0..config.sockets).map(|_| MaybeUninit::uninit()).collect();
-        Self { slots, bytes: vec![0xA5; config.memory()] }
+        Self {
+            slots: (0..config.sockets).map(|_| MaybeUninit::uninit()).collect(),
+            bytes: vec![0xA5; config.memory()],
+            connections: (0..config.sockets).map(|_| MaybeUninit::uninit()).collect(),
+            listeners: [None],
+            buffer: vec![0xA5; config.receive_size.max(config.block_size)],
+        }
     }
 
+    /// Returns what a shard alone needs of it.
     pub(crate) fn storage(&mut self) -> Storage<'_, D> {
         Storage { slots: &mut self.slots, memory: &mut self.bytes }
     }
@@ -49,7 +65,7 @@ impl<D> Memory<D> {
 /// The other end of a connection, and the kernel between.
 #[derive(Debug)]
 pub(crate) struct Peer {
-    pub(crate) token: Token,
+    token: Option<Token>,
     /// All that it sends, and how much of that was received.
     pub(crate) sends: Vec<u8>,
     pub(crate) taken: usize,
@@ -58,12 +74,12 @@ pub(crate) struct Peer {
     /// How many more bytes it takes, and the most bytes of one receive and one send.
     pub(crate) window: usize,
     pub(crate) pieces: (usize, usize),
-    /// Its stream ends behind what it sends.
+    /// Its stream ends after what it sends.
     pub(crate) ends: bool,
     /// Bytes it has sent in all, once that is settled.
     pub(crate) end: Option<usize>,
     told_end: bool,
-    pub(crate) interest: Interest,
+    interest: Interest,
     /// The server has shut down writing; has closed.
     pub(crate) shut: bool,
     pub(crate) closed: bool,
@@ -72,37 +88,10 @@ pub(crate) struct Peer {
     again: Option<u8>,
 }
 
-pub(crate) struct Wire<'s, H: Handler> {
-    pub(crate) shard: Shard<'s, Checked<H::Data>>,
-    handler: ContractChecker<H>,
-    pub(crate) peers: Vec<Peer>,
-    now: u64,
-    flaw: Flaw,
-}
-
-/// Far more orders than any input can cause.
-const ORDERS: usize = 200_000;
-
-impl<'s, H: Handler> Wire<'s, H> {
-    pub(crate) fn new(
-        memory: &'s mut Memory<Checked<H::Data>>,
-        config: &Config,
-        handler: H,
-        flaw: Flaw,
-    ) -> Self {
-        let shard = Shard::new(memory.storage(), config, Instant::from_millis(0)).unwrap();
-        Self { shard, handler: ContractChecker::new(handler), peers: Vec::new(), now: 0, flaw }
-    }
-
-    /// A new connection, unless there is no room for it; its number.
-    pub(crate) fn connect(&mut self) -> Option<usize> {
-        let room = self.shard.has_room();
-        let admitted = self.shard.admit(&mut self.handler, ACCEPTED, &PEER);
-        assert_eq!(admitted.is_ok(), room, "admitted against has_room");
-        let token = admitted.ok()?;
-        assert!(self.peers.iter().all(|peer| peer.token != token), "a token was given out twice");
-        self.peers.push(Peer {
-            token,
+impl Peer {
+    const fn new() -> Self {
+        Self {
+            token: None,
             sends: Vec::new(),
             taken: 0,
             got: Vec::new(),
@@ -116,116 +105,273 @@ impl<'s, H: Handler> Wire<'s, H> {
             closed: false,
             reset: false,
             again: None,
-        });
-        let peer = self.peers.len() - 1;
-        self.run(peer);
-        Some(peer)
+        }
     }
 
-    /// Runs the port after `what` was told to it, and carries out what follows. `false`: the connection has gone.
-    pub(crate) fn tell(
+    /// How far everything has come that the server can hear of.
+    const fn progress(&self) -> (usize, bool, bool) {
+        (self.taken, self.told_end, self.closed)
+    }
+}
+
+/// What carries the bytes. A connection is the number of its peer.
+struct Network {
+    /// While the poller runs, the peers of the [`Wire`].
+    peers: Vec<Peer>,
+    /// A connection that waits to be accepted.
+    backlog: Option<usize>,
+    listens: bool,
+    /// The most bytes that may be received at once, and that may be queued.
+    bounds: (usize, usize),
+    flaw: Flaw,
+}
+
+impl Network {
+    fn peer(&mut self, connection: usize, token: Token) -> &mut Peer {
+        let peer = &mut self.peers[connection];
+        assert_eq!(peer.token, Some(token), "a call for the connection of another socket");
+        assert!(!peer.closed, "a call for a closed connection");
+        peer
+    }
+}
+
+impl Transport for Network {
+    const CONNECTS: bool = false;
+    type Unregistered = usize;
+    type Registered = usize;
+    type Listener = ();
+
+    fn register(&mut self, connection: usize, token: Token, interest: Interest) -> Result<usize, ErrorKind> {
+        assert!(self.peers.iter().all(|peer| peer.token != Some(token)), "a token was given out twice");
+        let peer = &mut self.peers[connection];
+        assert_eq!(peer.token.replace(token), None, "registered twice");
+        peer.interest = interest;
+        Ok(connection)
+    }
+
+    fn modify(
         &mut self,
-        peer: usize,
-        what: impl FnOnce(&mut Port<'_, 's, Checked<H::Data>>),
-    ) -> bool {
-        let token = self.peers[peer].token;
-        let port = self.shard.port(token);
-        assert_eq!(
-            port.is_none(),
-            self.peers[peer].closed,
-            "the shard and its driver disagree on who is there"
-        );
-        let Some(mut port) = port else { return false };
-        what(&mut port);
-        let mut outbox = NoOutbox;
-        let mut cx = Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut outbox);
-        let next = port.run(&mut self.handler, &mut cx);
-        self.carry_out(peer, next);
+        connection: &mut usize,
+        token: Token,
+        old: Interest,
+        new: Interest,
+    ) -> Result<(), ErrorKind> {
+        let peer = self.peer(*connection, token);
+        assert_eq!(peer.interest, old, "the poller has forgotten what is watched");
+        peer.interest = new;
+        Ok(())
+    }
+
+    fn receive(&mut self, connection: &mut usize, token: Token, buffer: &mut [u8]) -> Received {
+        let (flaw, (most, _)) = (self.flaw, self.bounds);
+        let peer = self.peer(*connection, token);
+        assert!((1..=most).contains(&buffer.len()), "a receive of {} bytes", buffer.len());
+        assert!(!peer.told_end, "a receive after the end");
+        let from = peer.taken;
+        let n = (peer.sends.len() - from).min(peer.pieces.0).min(buffer.len());
+        if n == 0 {
+            peer.told_end = peer.ends;
+            return if peer.ends { Received::End } else { Received::WouldBlock };
+        }
+        peer.taken += n;
+        let mut bytes = peer.sends[from..from + n].to_vec();
+        if flaw == Flaw::LostByte && from > 0 {
+            bytes.remove(0);
+        } else if flaw == Flaw::Reordered && n > 1 {
+            bytes.swap(n - 2, n - 1);
+        }
+        buffer[..bytes.len()].copy_from_slice(&bytes);
+        if bytes.is_empty() { Received::WouldBlock } else { Received::Bytes(bytes.len()) }
+    }
+
+    fn send(&mut self, connection: &mut usize, token: Token, bytes: &[u8]) -> Sent {
+        self.send_vectored(connection, token, &[bytes])
+    }
+
+    /// One send, as far as the peer takes it.
+    fn send_vectored(&mut self, connection: &mut usize, token: Token, pieces: &[&[u8]]) -> Sent {
+        let (flaw, (_, most)) = (self.flaw, self.bounds);
+        let (peer, bytes) = (self.peer(*connection, token), pieces.concat());
+        assert!(!peer.shut, "a send after the end");
+        assert!(!bytes.is_empty(), "told to send nothing");
+        assert!(bytes.len() <= most, "{} bytes queued", bytes.len());
+        let n = bytes.len().min(peer.window).min(peer.pieces.1);
+        if n == 0 {
+            return Sent::WouldBlock;
+        }
+        if peer.window != usize::MAX {
+            peer.window -= n;
+        }
+        peer.got.extend(peer.again.take());
+        peer.got.extend_from_slice(&bytes[..n]);
+        if flaw == Flaw::LostTail {
+            peer.got.pop();
+        }
+        if n < bytes.len() && flaw == Flaw::DoubledByte {
+            peer.again = peer.got.last().copied();
+        }
+        Sent::Bytes(n)
+    }
+
+    fn cancel_send(&mut self, _: &mut usize, _: Token) -> Option<usize> {
+        panic!("told to cancel with nothing in flight")
+    }
+
+    fn shutdown_write(&mut self, connection: &mut usize, token: Token) -> Result<(), ErrorKind> {
+        let peer = self.peer(*connection, token);
+        assert!(!core::mem::replace(&mut peer.shut, true), "shut down twice");
+        Ok(())
+    }
+
+    fn close(&mut self, connection: usize, token: Token, interest: Interest, _: bool) {
+        let peer = self.peer(connection, token);
+        assert_eq!(peer.interest, interest, "the poller has forgotten what is watched");
+        peer.closed = true;
+    }
+
+    fn reject(&mut self, _: usize) {
+        panic!("the server admits everyone")
+    }
+
+    fn watch_listener(&mut self, (): &mut (), _: ListenerId) -> Result<(), ErrorKind> {
+        assert!(!core::mem::replace(&mut self.listens, true), "watched twice");
+        Ok(())
+    }
+
+    fn unwatch_listener(&mut self, (): &mut (), _: ListenerId) {
+        assert!(core::mem::replace(&mut self.listens, false), "not watched");
+    }
+
+    fn close_listener(&mut self, (): (), _: ListenerId, watched: bool) {
+        assert_eq!(core::mem::replace(&mut self.listens, false), watched);
+    }
+
+    fn accept(&mut self, (): &mut (), _: ListenerId) -> Accept<usize> {
+        self.backlog.take().map_or(Accept::WouldBlock, |connection| Accept::Accepted(connection, PEER))
+    }
+}
+
+type WirePoller<'s, H> = Poller<'s, ContractChecker<H>, Network, AloneWithMail<<H as Handler>::Message, 8>>;
+
+pub(crate) struct Wire<'s, H: Handler<Data: 's>> {
+    poller: WirePoller<'s, H>,
+    pub(crate) peers: Vec<Peer>,
+    now: u64,
+    flaw: Flaw,
+}
+
+/// Far more steps than any input can cause.
+const STEPS: usize = 200_000;
+
+impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
+    pub(crate) fn new(
+        memory: &'s mut Memory<Checked<H::Data>>,
+        config: &Config,
+        handler: H,
+        flaw: Flaw,
+    ) -> Self {
+        let Memory { slots, bytes, connections, listeners, buffer } = memory;
+        let bounds = (buffer.len(), config.block_size * config.output_limit);
+        let shard = Shard::new(Storage { slots, memory: bytes }, config, Instant::from_millis(0)).unwrap();
+        let network = Network { peers: Vec::new(), backlog: None, listens: false, bounds, flaw };
+        let storage = PollerStorage { connections, listeners, buffer };
+        let handler = ContractChecker::new(handler);
+        let mut poller = Poller::new(shard, handler, network, AloneWithMail::new(), storage).unwrap();
+        poller.listen((), LISTENER).unwrap();
+        Self { poller, peers: Vec::new(), now: 0, flaw }
+    }
+
+    /// Has the poller do something, with the peers in its network.
+    fn go<R>(&mut self, what: impl FnOnce(&mut WirePoller<'s, H>) -> R) -> R {
+        core::mem::swap(&mut self.peers, &mut self.poller.transport_mut().peers);
+        let result = what(&mut self.poller);
+        core::mem::swap(&mut self.peers, &mut self.poller.transport_mut().peers);
+        result
+    }
+
+    /// Tells the poller something of a peer. `false`: its connection has gone.
+    fn tell(&mut self, peer: usize, what: impl FnOnce(&mut WirePoller<'s, H>, Token)) -> bool {
+        let Peer { token: Some(token), closed: false, .. } = self.peers[peer] else { return false };
+        self.go(|poller| what(poller, token));
         true
     }
 
-    pub(crate) fn run(&mut self, peer: usize) -> bool {
-        self.tell(peer, |_| {})
+    /// A new connection, unless there is no room for it; its number. While the poller does not accept, it comes from
+    /// elsewhere.
+    pub(crate) fn connect(&mut self) -> Option<usize> {
+        let (peer, room) = (self.peers.len(), self.poller.shard().has_room());
+        self.peers.push(Peer::new());
+        self.go(|poller| {
+            if poller.transport().listens {
+                poller.transport_mut().backlog = Some(peer);
+                poller.on_acceptable(LISTENER);
+            } else {
+                let attached = poller.attach(peer, PEER, LISTENER);
+                assert_eq!(attached.is_ok(), room, "attached against has_room");
+            }
+        });
+        let came = self.peers[peer].token.is_some();
+        assert_eq!(came, room, "accepted against has_room");
+        if came {
+            return Some(peer);
+        }
+        self.poller.transport_mut().backlog = None;
+        self.peers.pop();
+        None
     }
 
-    pub(crate) fn put_off(&mut self, peer: usize) {
-        if let Some(mut port) = self.shard.port(self.peers[peer].token) {
-            port.put_off();
+    /// Delivers what is due.
+    pub(crate) fn run(&mut self, peer: usize) {
+        self.tell(peer, Poller::run);
+    }
+
+    /// Readiness is a hint: it may come for nothing.
+    pub(crate) fn readable(&mut self, peer: usize) {
+        if !self.peers[peer].told_end && !self.says_end(peer) {
+            self.tell(peer, Poller::on_readable);
         }
+    }
+
+    pub(crate) fn writable(&mut self, peer: usize) {
+        self.tell(peer, Poller::on_writable);
     }
 
     pub(crate) fn message(&mut self, peer: usize, message: H::Message) {
-        let Some(mut port) = self.shard.port(self.peers[peer].token) else {
-            assert!(self.peers[peer].closed, "gone without a close");
-            return;
-        };
-        let mut outbox = NoOutbox;
-        let mut cx = Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut outbox);
-        match port.message(message, &mut self.handler, &mut cx) {
-            Ok(next) => self.carry_out(peer, next),
-            Err(_) => drop(self.run(peer)),
-        }
+        self.tell(peer, |poller, token| {
+            let posted = poller.post(token, message);
+            assert!(posted.is_ok(), "the mailbox is full");
+        });
+        self.pass(0);
     }
 
     /// The peer resets the connection.
     pub(crate) fn reset(&mut self, peer: usize) {
-        let reset = self.tell(peer, |port| port.failed(ErrorKind::ConnectionReset));
+        let reset = self.tell(peer, |poller, token| poller.on_failed(token, ErrorKind::ConnectionReset));
         self.peers[peer].reset |= reset;
         assert!(self.peers[peer].closed, "a reset connection goes on");
     }
 
     pub(crate) fn shutdown(&mut self) {
-        self.shard.stop();
-        for peer in 0..self.peers.len() {
-            self.tell(peer, |port| port.shutdown());
-        }
+        self.go(|poller| poller.stop(GRACE));
+        self.pass(0);
     }
 
-    /// Time passes, and who waited for it gets a turn.
+    /// Time passes, and what is due happens. Returns whether there was something.
     pub(crate) fn pass(&mut self, millis: u64) -> bool {
         self.now += millis;
-        self.shard.tick(Instant::from_millis(self.now));
-        let mut turns = 0;
-        while let Some(token) = self.shard.next_ready() {
-            turns += 1;
-            assert!(turns < 10_000, "a turn without an end");
-            let peer = self.peers.iter().position(|peer| peer.token == token && !peer.closed);
-            self.run(peer.expect("a turn for nobody"));
-        }
-        turns > 0
+        let now = Instant::from_millis(self.now);
+        let due = self.poller.next_turn().is_some_and(|at| at <= now);
+        self.go(|poller| {
+            poller.begin_turn(now, None);
+            poller.turn();
+        });
+        due
     }
 
-    fn carry_out(&mut self, peer: usize, mut next: Next) {
-        for _ in 0..ORDERS {
-            let there = &mut self.peers[peer];
-            assert!(!there.closed, "{next:?} for a closed connection");
-            match next {
-                Next::Wait(interest) => {
-                    there.interest = interest;
-                    return;
-                }
-                Next::Close => {
-                    there.closed = true;
-                    assert!(self.shard.port(there.token).is_none(), "closed, and still there");
-                    return;
-                }
-                Next::Cancel => panic!("told to cancel with nothing in flight"),
-                Next::Shut => {
-                    assert!(!core::mem::replace(&mut there.shut, true), "shut down twice");
-                }
-                Next::Send => assert!(!there.shut, "a send behind the end"),
-            }
-            let mut port = self.shard.port(there.token).expect("still open");
-            if next == Next::Send {
-                send(&mut port, there, self.flaw);
-            } else {
-                port.shut();
-            }
-            let mut outbox = NoOutbox;
-            let mut cx = Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut outbox);
-            next = port.run(&mut self.handler, &mut cx);
-        }
-        panic!("orders without an end");
+    /// Whether the next receive would say that the stream has ended, and that is lost.
+    fn says_end(&self, peer: usize) -> bool {
+        let there = &self.peers[peer];
+        self.flaw == Flaw::LostEnd && there.ends && there.taken == there.sends.len()
     }
 
     /// One thing that the network can do for this peer, if there is any.
@@ -235,50 +381,20 @@ impl<'s, H: Handler> Wire<'s, H> {
             return false;
         }
         if there.interest.writes() && there.window > 0 && self.flaw != Flaw::LostWritable {
-            return self.tell(peer, |port| port.writable());
+            return self.tell(peer, Poller::on_writable);
         }
-        if !there.interest.reads() {
+        let more = there.taken < there.sends.len() || (there.ends && !there.told_end);
+        if !there.interest.reads() || !more {
             return false;
         }
-        let room = self.shard.port(there.token).map_or(0, |port| port.room());
-        let n = (there.sends.len() - there.taken).min(there.pieces.0).min(room);
-        if n > 0 {
-            return self.receive(peer, n);
-        }
-        let over = there.taken == there.sends.len() && there.ends && !there.told_end;
-        if over && self.flaw != Flaw::LostEnd {
-            self.peers[peer].told_end = true;
-            return self.tell(peer, |port| port.ended());
-        }
-        if room == 0 {
-            self.run(peer); // others have taken the last block: the order is to wait for one
-        }
-        false
-    }
-
-    fn receive(&mut self, peer: usize, n: usize) -> bool {
-        let there = &mut self.peers[peer];
-        let from = there.taken;
-        there.taken += n;
-        let mut bytes = there.sends[from..from + n].to_vec();
-        if self.flaw == Flaw::LostByte && from > 0 {
-            bytes.remove(0);
-        } else if self.flaw == Flaw::Reordered && n > 1 {
-            bytes.swap(n - 2, n - 1);
-        }
-        let token = there.token;
-        let Some(mut port) = self.shard.port(token) else { return false };
-        port.received(&mut bytes);
-        let mut outbox = NoOutbox;
-        let mut cx = Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut outbox);
-        let next = port.run(&mut self.handler, &mut cx);
-        self.carry_out(peer, next);
-        true
+        let before = there.progress();
+        self.readable(peer);
+        self.peers[peer].progress() != before
     }
 
     /// Lets everything happen that can happen at this time.
     pub(crate) fn settle(&mut self) {
-        for _ in 0..ORDERS {
+        for _ in 0..STEPS {
             let mut went_on = false;
             for peer in 0..self.peers.len() {
                 went_on |= self.step(peer);
@@ -300,12 +416,18 @@ impl<'s, H: Handler> Wire<'s, H> {
                 "connection {number} is stuck at {taken} of {sends}, waits for {interest:?}"
             );
         }
-        assert_eq!(self.handler.alive(), 0, "a socket without its last event");
-        assert_eq!(self.shard.in_use(), 0);
+        assert_eq!(self.poller.handler().alive(), 0, "a socket without its last event");
         self.pass(0);
-        self.pass(0);
-        assert_eq!(self.shard.next_deadline(), None, "something is left to do");
-        let stats = *self.shard.stats();
+        self.pass(1_000); // a listener that is not watched is watched again
+        let shard = self.poller.shard();
+        assert_eq!(shard.in_use(), 0);
+        assert_eq!(shard.next_deadline(), None, "something is left to do");
+        assert_eq!(self.poller.next_turn(), None, "the poller never rests");
+        let Config { sockets, output_blocks, input_blocks, receive_blocks, .. } = *shard.config();
+        let all = FreeBlocks { output: output_blocks, input: input_blocks, receive: receive_blocks };
+        assert_eq!(shard.free_blocks(), all, "a block is lost");
+        let (stats, stops) = (*shard.stats(), !shard.has_room());
+        assert_eq!(self.poller.is_over(), stops, "it ends when it is told to, and not before");
         let taken: usize = self.peers.iter().map(|peer| peer.taken).sum();
         let got: usize = self.peers.iter().map(|peer| peer.got.len()).sum();
         if self.flaw == Flaw::None {
@@ -315,34 +437,12 @@ impl<'s, H: Handler> Wire<'s, H> {
                 "bytes without an account"
             );
         }
-        assert_eq!(stats.closed_total(), self.peers.len() as u64, "each connection ends once");
-        everything_is_back(&mut self.shard, &mut self.handler);
-    }
-}
-
-/// One send, as far as the peer takes it.
-fn send<D>(port: &mut Port<'_, '_, D>, there: &mut Peer, flaw: Flaw) {
-    let mut slices = [&[][..]; 64];
-    let filled = port.outputs(&mut slices);
-    let bytes = slices[..filled].concat();
-    assert!(!bytes.is_empty(), "told to send nothing");
-    let n = bytes.len().min(there.window).min(there.pieces.1);
-    if there.window != usize::MAX {
-        there.window -= n;
-    }
-    there.got.extend(there.again.take());
-    there.got.extend_from_slice(&bytes[..n]);
-    if n > 0 && flaw == Flaw::LostTail {
-        there.got.pop();
-    }
-    if n > 0 && n < bytes.len() && flaw == Flaw::DoubledByte {
-        there.again = there.got.last().copied();
-    }
-    if n > 0 {
-        port.sent(n);
-    }
-    if n == 0 || there.window == 0 {
-        port.blocked();
+        let peers = self.peers.len();
+        assert_eq!(stats.closed_total(), peers as u64, "each connection ends once");
+        let room = (0..sockets).filter(|_| self.connect().is_some()).count();
+        assert_eq!(room, if stops { 0 } else { sockets }, "a slot is lost");
+        assert_eq!(self.connect(), None);
+        self.peers.truncate(peers);
     }
 }
 
@@ -350,7 +450,7 @@ fn send<D>(port: &mut Port<'_, '_, D>, there: &mut Peer, flaw: Flaw) {
 pub(crate) fn everything_is_back<H: Handler<Data = D>, D>(shard: &mut Shard<'_, D>, handler: &mut H) {
     let config = *shard.config();
     if !shard.has_room() {
-        return; // it is stopping: it admits nobody
+        return; // it is stopping and admits none
     }
     let (mut output, mut input) = (0, 0);
     let mut tokens = Vec::new();
