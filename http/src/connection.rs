@@ -211,7 +211,10 @@ pub(crate) enum Timer {
 pub(crate) struct Flags(u8);
 
 impl Flags {
-    const PLAN: u8 = 15;
+    const PLAN: u8 = 7;
+    /// The exchange leaves the body in the input until it has come whole. (In the place of a fact that no request has
+    /// any more which is in progress.)
+    const GATHERS: u8 = Plan::EXPECTS.bits();
     const TIMER: u8 = 3 << Self::TIMER_AT;
     const TIMER_AT: u32 = 4;
     const SHUTDOWN: u8 = 64;
@@ -255,12 +258,20 @@ impl Flags {
         self.0 = self.0 & !Self::ASKED | if asked { Self::ASKED } else { 0 };
     }
 
+    pub(crate) const fn gathers(self) -> bool {
+        self.0 & Self::GATHERS != 0
+    }
+
+    pub(crate) const fn set_gathers(&mut self, gathers: bool) {
+        self.0 = self.0 & !Self::GATHERS | if gathers { Self::GATHERS } else { 0 };
+    }
+
     pub(crate) const fn plan(self) -> Plan {
-        Plan::from_bits(self.0)
+        Plan::from_bits(self.0 & Self::PLAN)
     }
 
     pub(crate) const fn set_plan(&mut self, plan: Plan) {
-        self.0 = self.0 & !Self::PLAN | plan.bits();
+        self.0 = self.0 & !Self::PLAN | plan.bits() & Self::PLAN;
     }
 }
 

@@ -198,6 +198,30 @@ where
     }
 }
 
+/// A request body that is answered when it has come whole, read in place: see
+/// [`Request::gather`](crate::Request::gather).
+#[derive(Clone, Copy, Debug)]
+pub struct Gather<F>(F);
+
+impl<F> Gather<F> {
+    pub(crate) const fn new(f: F) -> Self {
+        Self(f)
+    }
+}
+
+impl<S, F> Exchange<S> for Gather<F>
+where
+    S: State,
+    F: FnMut(&mut S, &[u8], Response<'_>) -> Reply<Done>,
+{
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        match io.whole_body() {
+            Some(body) => io.respond(|state, response| (self.0)(state, body, response)),
+            None => Flow::More,
+        }
+    }
+}
+
 /// One of two exchanges: how those of a chain of routes become one type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Either<A, B> {

@@ -17,7 +17,7 @@
 //! | --- | --- |
 //! | read a request | [`Request`]: method, path, path and query parameters, fields, cookies; [`Head`] has all of it |
 //! | decode what it says | [`percent_decode`], [`form_decode`], [`query_pairs`] |
-//! | read a small body whole | [`Request::collect`] |
+//! | read a body whole | [`Request::gather`] in place, [`Request::collect`] if it may come in chunks |
 //! | answer at once | [`Response::text`], [`json`](Response::json), [`html`](Response::html), [`bytes`](Response::bytes), [`empty`](Response::empty), [`redirect`](Response::redirect), [`refuse`](Response::refuse) |
 //! | answer with values | [`Response::display`], [`display_json`](Response::display_json) with [`JsonText`] |
 //! | answer more than fits | [`Response::embedded`], [`generate`](Response::generate), [`stream`](Response::stream) |
@@ -124,7 +124,7 @@ mod transfer;
 pub use connection::Connection;
 pub use date::{DATE_LENGTH, date};
 pub use envelope::{Envelope, RequestId};
-pub use exchange::{Collect, Done, Either, Embedded, Exchange, Flow, Generate};
+pub use exchange::{Collect, Done, Either, Embedded, Exchange, Flow, Gather, Generate};
 pub use http::{Http, Parts};
 pub use lightcone_core::Full;
 pub use limits::Limits;

@@ -2,7 +2,7 @@
 
 use lightcone_core::{Address, Instant, Packed, Token};
 
-use crate::exchange::{Collect, Done};
+use crate::exchange::{Collect, Done, Gather};
 use crate::method::Method;
 use crate::middleware::Outcome;
 use crate::parse::head::Head;
@@ -48,6 +48,8 @@ pub(crate) struct Connected {
     pub(crate) token: Token,
     pub(crate) peer: Packed,
     pub(crate) now: Instant,
+    /// The most bytes that its input holds.
+    pub(crate) capacity: usize,
 }
 
 /// One request: its head, and what the server knows around it.
@@ -156,10 +158,35 @@ impl<'a, S: State> Request<'a, S> {
         self.connected.now
     }
 
+    /// Answers when the whole body has come, which is read in place: in the buffer that bytes come in, so that connections
+    /// have no room for it while they are idle. It must have a length, or 411 is the answer, and fit the buffer
+    /// ([`Stream::capacity`](lightcone_core::Stream::capacity): 64 KiB by default in an engine), or 413 is. It has the
+    /// [time](crate::Limits::body_time) of all its steps together.
+    ///
+    /// ```
+    /// # use lightcone_http::Http;
+    /// let server = Http::new().post("/names", |request, response| {
+    ///     request.gather(response, |_state, body, response| response.status(201).display(body.len()))
+    /// });
+    /// # drop(server);
+    /// ```
+    pub fn gather<F>(&self, response: Response<'_>, f: F) -> Reply<Gather<F>>
+    where
+        F: FnMut(&mut S, &[u8], Response<'_>) -> Reply<Done>,
+    {
+        match self.head.length() {
+            None => response.refuse(Status::LENGTH_REQUIRED).early(),
+            Some(length) if length > self.connected.capacity as u64 => {
+                response.refuse(Status::CONTENT_TOO_LARGE).early()
+            }
+            Some(_) => response.defer(Gather::new(f)),
+        }
+    }
+
     /// Answers when the whole body has come, which may have `N` bytes; a larger one is refused with 413.
     ///
-    /// Those `N` bytes are part of **every** connection: for bodies of more than a few hundred bytes write an
-    /// [`Exchange`](crate::Exchange) that uses them as they come.
+    /// Those `N` bytes are part of **every** connection: for bodies of more than a few hundred bytes use
+    /// [`gather`](Self::gather), or write an [`Exchange`](crate::Exchange) that uses them as they come.
     ///
     /// ```
     /// # use lightcone_http::Http;

@@ -29,6 +29,9 @@ use crate::transfer::{self, Link, ROOM_MIN, Tools, Transfer, room_for_answer};
 /// The least bound of a socket's output: `writable` comes when half of it is free.
 const BOUND_MIN: usize = 2 * ROOM_MIN;
 
+/// The longest time for a body that is gathered.
+const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What the loop does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -163,7 +166,8 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
 
 /// Whether a body is late because its sender does not send: not because nobody takes what has come.
 fn waits_for_peer<B>(busy: &Busy<B>, stream: &Stream<'_>) -> bool {
-    busy.incoming != Incoming::Ended && stream.bytes().is_empty() && !stream.owes_writable()
+    let takes_all = stream.bytes().is_empty() || busy.flags.gathers();
+    busy.incoming != Incoming::Ended && takes_all && !stream.owes_writable()
 }
 
 impl<S: State, R: Routes<S>> Http<S, R> {
@@ -230,7 +234,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                     (head, behind) = (Head::plain(path, target_end, bytes), others);
                 }
                 Err(start) => {
-                    head = match self.parts.rarer_head(start, progress, flags, rest, turn.capacity) {
+                    head = match self.parts.rarer_head(start, progress, flags, rest, turn.connected.capacity)
+                    {
                         Ok(found) => found,
                         Err(Stop::Blank) => {
                             rest = rest.get(2..).unwrap_or(&[]);
@@ -367,13 +372,14 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 whole = io.finish();
                 io.drop_body();
             }
-            starved = io.body().is_empty() && !io.ended();
+            starved = (io.body().is_empty() || io.link.found.gathers) && !io.ended();
         }
         busy.outgoing = outgoing.into();
         turn.tally.bytes_in += at;
         turn.wake = found.wake;
         input.consume(at);
         busy.flags.set_plan(plan);
+        busy.flags.set_gathers(found.gathers);
         turn.renews = busy.incoming == Incoming::Ended && before > 0 || busy.incoming.steps(step) < before;
         let complete = whole && !found.mute;
         if let Some((status, length)) = found.answered {
@@ -675,6 +681,17 @@ impl<S> Parts<S> {
         self.set_time(phase, stream, turn);
     }
 
+    /// Until when a request may go on as it does.
+    fn limit<B>(&self, busy: &Busy<B>, now: Instant) -> Option<Instant> {
+        let limits = &self.limits;
+        if busy.incoming == Incoming::Ended {
+            return limits.answer_time.map(|time| now + time);
+        }
+        let steps = if busy.flags.gathers() { busy.incoming.steps(limits.body_step) } else { 1 };
+        let time = limits.body_time.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX));
+        Some(now + if steps > 1 { time.min(TIME_MAX) } else { time })
+    }
+
     /// The engine's idle timeout runs between requests alone: within one, that which is waited for has its own time.
     #[inline(never)]
     fn set_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, turn: &Turn) {
@@ -695,10 +712,7 @@ impl<S> Parts<S> {
                     times.wake = Some(at.max(now + Duration::from_millis(1)));
                 }
                 if times.limit.is_none() || turn.renews {
-                    times.limit = match busy.incoming {
-                        Incoming::Ended => self.limits.answer_time.map(|time| now + time),
-                        Incoming::Length(_) | Incoming::Chunked(_) => Some(now + self.limits.body_time),
-                    };
+                    times.limit = self.limit(busy, now);
                 }
                 let deadline = busy.set_times(times, now);
                 stream.set_active(true);
@@ -746,7 +760,6 @@ impl Answer {
 #[derive(Debug)]
 struct Turn {
     connected: Connected,
-    capacity: usize,
     peer_closed: bool,
     /// With so much queued there is still room for any answer.
     enough: usize,
@@ -761,8 +774,12 @@ impl Turn {
     #[inline(always)]
     fn new(stream: &Stream<'_>) -> Self {
         Self {
-            connected: Connected { token: stream.token(), peer: stream.packed_peer(), now: stream.now() },
-            capacity: stream.capacity(),
+            connected: Connected {
+                token: stream.token(),
+                peer: stream.packed_peer(),
+                now: stream.now(),
+                capacity: stream.capacity(),
+            },
             peer_closed: stream.peer_closed(),
             enough: 0,
             wake: None,

@@ -72,6 +72,8 @@ pub(crate) struct Found {
     pub(crate) mute: bool,
     /// When the exchange wants to be called.
     pub(crate) wake: Option<Instant>,
+    /// The exchange leaves the body where it is until it has come whole.
+    pub(crate) gathers: bool,
 }
 
 impl<'t, S> Transfer<'t, S> {
@@ -416,6 +418,18 @@ impl<'t, S> Transfer<'t, S> {
     /// ```
     pub fn wake_at(&mut self, at: Instant) {
         self.link.found.wake = Some(at);
+    }
+
+    /// What is left of a body that has a length, once all of it has come.
+    pub(crate) fn whole_body(&mut self) -> Option<&'t [u8]> {
+        let left = match *self.link.incoming {
+            Incoming::Ended => return Some(&[]),
+            Incoming::Length(left) => usize::try_from(left.get()).ok()?,
+            Incoming::Chunked(_) => return None,
+        };
+        let body = self.link.bytes.get(*self.link.at..)?.get(..left);
+        self.link.found.gathers = body.is_none();
+        body
     }
 
     /// Takes all of the body away that has come.

@@ -75,8 +75,8 @@ pub(super) fn run(sim: &mut Sim<'_>) {
         ..drawn.config
     };
     let engine = Engine { config, ..drawn };
-    // nobody here is too slow for an answer
-    let patience = Duration::from_hours(2);
+    // nobody here is too slow for an answer, but requests of peers that have vanished must end: no idle timeout does it
+    let patience = Duration::from_mins(10);
     let limits = Limits { head_time: patience, body_time: patience, ..Limits::DEFAULT };
     let http = sim.engine(engine, |_poller| {
         Http::new()

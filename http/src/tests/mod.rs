@@ -2,6 +2,7 @@
 
 mod ends;
 mod garbage;
+mod gathering;
 mod limits;
 mod rig;
 mod routing;
