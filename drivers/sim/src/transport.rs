@@ -327,6 +327,8 @@ impl<T: Twin> Transport for Network<T> {
             let ended = self.check_end(&connection, token, reset);
             self.excuse_if_stopped(connection.end);
             let world = &mut *self.world.borrow_mut();
+            let in_flight = world.take_send(connection.end).is_some();
+            assert!(!in_flight, "in flight: {token} is closed before its send is over");
             if !matches!(ended.reason, Some(CloseReason::Local | CloseReason::Peer)) || ended.left > 0 {
                 world.excuse(connection.end);
             }

@@ -570,7 +570,7 @@ impl World {
         }
         if let Owner::Poller(poller) = owner
             && let Some(ops) = self.end_mut(end).ops.take()
-            && (ops.receive > 0 || ops.send.is_some_and(|op| op.done.is_none()))
+            && ops.receive > 0
         {
             self.complete(poller, end, Done::CalledOff);
         }
