@@ -418,8 +418,9 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
         }
         assert_eq!(self.poller.handler().alive(), 0, "a socket without its last event");
         self.pass(0);
-        self.pass(1_000); // a listener that is not watched is watched again
+        self.pass(0);
         let shard = self.poller.shard();
+        assert_eq!(self.poller.transport().listens, shard.has_room(), "it accepts while there is room");
         assert_eq!(shard.in_use(), 0);
         assert_eq!(shard.next_deadline(), None, "something is left to do");
         assert_eq!(self.poller.next_turn(), None, "the poller never rests");
