@@ -631,7 +631,7 @@ impl Ticks {
                     earliest(first, stall.filter(|_| stalled))
                 } else if control.flags.has(Flags::STALLED) && self.write_stall > 0 {
                     at(control.seen, self.write_stall, engine(Timeout::WriteStall))
-                } else if control.flags.has(Flags::ACTIVE) {
+                } else if control.flags.has(Flags::ACTIVE) && !control.flags.has(Flags::STALLED) {
                     None
                 } else {
                     at(control.seen, self.idle, engine(Timeout::Idle))

@@ -278,7 +278,8 @@ impl<'a> Stream<'a> {
     /// Declares whether the socket is in the middle of something, such as a request that is being read or answered. While
     /// it is, [`Timeouts::idle`](crate::Timeouts::idle) does not run; it counts anew from the end of that. The handler is
     /// to bound such a span itself, by a [deadline](Self::set_deadline). The timeouts of the first byte and of a write
-    /// stall run all the same.
+    /// stall run all the same. While output waits for a peer that takes none of it and no write stall timeout is set,
+    /// the idle timeout runs in its place.
     pub fn set_active(&mut self, active: bool) {
         let flags = &mut self.control.flags;
         if active == flags.has(Flags::ACTIVE) {

@@ -202,6 +202,24 @@ fn an_active_socket_has_its_write_stall_timeout() {
     }
 }
 
+/// Without a write stall timeout the idle timeout is what ends a peer that takes nothing of its answer.
+#[test]
+fn an_active_socket_whose_peer_takes_nothing_is_idle() {
+    let timeouts = Timeouts { idle: ms(5_000), ..Timeouts::NONE };
+    let react = |socket: &mut Socket<'_, Data>, event: Event<u32>| {
+        activity(socket, event);
+        if event == Event::Message(1) {
+            socket.send(&[1; 100]).unwrap();
+        }
+    };
+    let begin = |bench: &mut Bench| {
+        let token = told(bench, &[(1_000, 1)]);
+        let _ = bench.tell(token, |port| port.blocked());
+        token
+    };
+    ends(timeouts, 6_000, Timeout::Idle, begin, react);
+}
+
 #[test]
 fn a_silent_peer_has_its_time_to_the_first_byte_whatever_the_handler_does() {
     let timeouts = Timeouts { first_byte: ms(3_000), idle: ms(50_000), ..Timeouts::NONE };

@@ -8,7 +8,9 @@ use std::string::String;
 use std::vec::Vec;
 use std::{format, vec};
 
-use lightcone_core::poller::{Accept, AloneWithMail, ListenerEntry, Poller, PollerStorage, Received, Transport};
+use lightcone_core::poller::{
+    Accept, AloneWithMail, ListenerEntry, Poller, PollerStorage, Received, Transport,
+};
 use lightcone_core::{
     Address, Config, ErrorKind, Handler, Instant, Interest, ListenerId, Sent, Shard, Storage, Timeouts, Token,
 };
