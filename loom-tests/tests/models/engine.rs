@@ -2,7 +2,8 @@
 //!
 //! Each of these runs asserts beside what is written here: callbacks of a socket neither overlap nor run unordered (its
 //! data has a cell that loom watches), events come in the order of `ContractChecker`, each socket has its last event,
-//! the loads end at zero, and nobody sleeps for ever.
+//! each connection is closed by its poller, after each turn there are as many permits as sockets, the loads end at zero,
+//! and no thread sleeps for ever.
 
 use std::sync::{Arc, Mutex};
 
