@@ -223,6 +223,61 @@ fn a_turn_begins_as_many_connects_as_a_batch_and_not_one_more() {
 }
 
 #[test]
+fn connects_of_a_turn_count_together_whoever_asks() {
+    let mut bench = Lone::new(&sockets(40));
+    let wire = bench.attach();
+    let results = Rc::new(RefCell::new(Vec::new()));
+    let sink = Rc::clone(&results);
+    bench.react(move |socket, event, cx| {
+        if matches!(event, Event::Message(_)) {
+            sink.borrow_mut().extend((0..BATCH as u64).map(|tag| cx.connect(&TO, tag)));
+        } else {
+            usual(socket, &event);
+        }
+    });
+    bench.poller.connect(&TO, 70).unwrap();
+    bench.poller.connect(&TO, 71).unwrap();
+    bench.poller.post(wire.token(), Note::new(0)).unwrap();
+    bench.turn();
+    let begun = results.take().iter().filter(|result| result.is_ok()).count();
+    assert_eq!((begun, bench.net().count("connect")), (BATCH - 2, BATCH));
+    bench.stop(0);
+}
+
+#[test]
+fn a_driver_may_ask_for_as_many_connects_as_a_batch() {
+    let mut bench = Lone::new(&sockets(40));
+    bench.turn();
+    let mut tokens: Vec<_> = (0..BATCH as u64).map(|tag| bench.poller.connect(&TO, tag).unwrap()).collect();
+    for _ in 0..3 {
+        assert_eq!(bench.poller.connect(&TO, 9), Err(ConnectError::Full));
+    }
+    tokens.dedup();
+    assert_eq!(tokens.len(), BATCH);
+    bench.turn();
+    assert_eq!((bench.net().count("connect"), bench.alive()), (BATCH, BATCH as isize));
+    bench.stop(0);
+}
+
+#[test]
+fn a_socket_that_is_refused_may_connect_again_in_the_next_turn() {
+    let mut bench = Lone::new(&SMALL);
+    bench.net().dials.extend([Dial::Fails(ErrorKind::TimedOut); 3 * BATCH]);
+    bench.react(|_, event, cx| {
+        if matches!(event, Event::Refused(_)) {
+            let _ = cx.connect(&TO, 1);
+        }
+    });
+    bench.poller.connect(&TO, 0).unwrap();
+    bench.turn();
+    assert_eq!(bench.net().count("connect"), BATCH, "a turn has an end");
+    // the last one found no room, and nothing asks again
+    bench.turn();
+    assert_eq!(bench.net().count("connect"), BATCH);
+    bench.stop(0);
+}
+
+#[test]
 fn a_full_poller_refuses_connects() {
     let mut bench = Lone::new(&SMALL);
     for _ in 0..2 {

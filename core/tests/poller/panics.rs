@@ -54,6 +54,29 @@ fn a_filter_costs_no_other_connection() {
 }
 
 #[test]
+fn admit_of_a_connect_costs_that_connect_alone() {
+    let mut bench = Lone::new(&SMALL);
+    bench.admits(|origin, _| match origin {
+        lightcone_core::Origin::Connecting { tag: 1 } => planned_panic(),
+        _ => true,
+    });
+    let tokens: Vec<_> = (0..3).map(|tag| bench.poller.connect(&TO, tag).unwrap()).collect();
+    bench.turn();
+    assert_eq!(bench.owners, [PanicOwner::Program]);
+    assert_eq!((bench.net().count("connect"), bench.alive()), (2, 2));
+    assert!(bench.poller.connection_mut(tokens[1]).is_none());
+    // its slot is free again
+    bench.admits(|_, _| true);
+    for _ in 0..2 {
+        bench.turn();
+        while bench.poller.connect(&TO, 9).is_ok() {}
+    }
+    bench.turn();
+    assert_eq!(bench.alive(), SMALL.sockets as isize);
+    bench.stop(0);
+}
+
+#[test]
 fn admit_in_a_group_releases_the_permit() {
     let group = group(1, 4, 8, 8);
     let mut bench = mate(group, 0, &SMALL, Some(Balancer::new(Policy::RoundRobin, 1).unwrap()));
