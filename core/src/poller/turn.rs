@@ -598,6 +598,10 @@ where
     /// Goes on after a back-off: with the connection that was held back, then with the listeners.
     #[cold]
     fn resume_accepting(&mut self) {
+        let has_room = self.io.membership.has_room(self.has_room());
+        if self.acceptor.held.is_some() && !has_room {
+            return self.acceptor.back_off(&mut self.io.transport, self.io.now);
+        }
         if let Some(accepted) = self.acceptor.held.take()
             && !self.place(accepted)
         {

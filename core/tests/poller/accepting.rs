@@ -206,6 +206,23 @@ fn a_held_connection_outlives_its_listener() {
 }
 
 #[test]
+fn a_held_connection_waits_while_there_is_no_room() {
+    let mut bench = Lone::new(&SMALL);
+    let door = bench.listen(0);
+    let held = bench.knock(&door);
+    held.set(|wire| wire.unwatchable = 1);
+    bench.turn();
+    let others: Vec<_> = (0..4).map(|_| bench.attach()).collect();
+    bench.turn_at(20);
+    assert_eq!((held.fate(), bench.poller.stats().turned_away), (Fate::Loose, 0));
+    assert_eq!(bench.due(), Some(40));
+    bench.poller.close_socket(others[0].token(), true);
+    bench.turn();
+    assert_eq!(held.fate(), Fate::Watched);
+    bench.stop(0);
+}
+
+#[test]
 fn a_number_has_one_listener() {
     let mut bench = Lone::new(&SMALL);
     let first = bench.listen(3);
