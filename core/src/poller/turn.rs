@@ -607,8 +607,9 @@ where
         {
             return self.acceptor.back_off(&mut self.io.transport, self.io.now);
         }
-        self.admit_assigned();
+        // first, since the handler may panic
         self.acceptor.watch_all(&mut self.io.transport, self.io.now);
+        self.admit_assigned();
     }
 
     /// Admits connections one by one, so that a handler that panics over one loses none of the others.

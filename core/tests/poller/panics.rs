@@ -54,6 +54,39 @@ fn a_filter_costs_no_other_connection() {
 }
 
 #[test]
+fn accepting_goes_on_behind_a_panic_in_what_was_held_back() {
+    for in_open in [false, true] {
+        let mut bench = Lone::new(&SMALL);
+        let (door, other) = (bench.listen(0), bench.listen(1));
+        let held = bench.knock(&door);
+        held.set(|wire| wire.unwatchable = 1);
+        bench.turn();
+        if in_open {
+            bench.react(|_, event, _| {
+                if matches!(event, Event::Open) {
+                    planned_panic()
+                }
+            });
+        } else {
+            bench.admits(|_, _| planned_panic());
+        }
+        bench.turn_at(20);
+        assert_eq!(bench.owners.len(), 1);
+        bench.react(|socket, event, _| usual(socket, &event));
+        bench.admits(|_, _| true);
+        let next = bench.knock(&door);
+        bench.turn_at(60);
+        bench.turn_at(80);
+        assert!(door.borrow().watched && other.borrow().watched);
+        assert_eq!(next.fate(), Fate::Watched);
+        if !in_open {
+            held.set(|wire| wire.fate = Fate::Rejected);
+        }
+        bench.stop(0);
+    }
+}
+
+#[test]
 fn admit_of_a_connect_costs_that_connect_alone() {
     let mut bench = Lone::new(&SMALL);
     bench.admits(|origin, _| match origin {
