@@ -238,6 +238,29 @@ fn a_connect_goes_where_the_balancer_says() {
 }
 
 #[test]
+fn a_connect_is_refused_as_full_while_a_poller_is_there() {
+    // whichever the balancer asks first
+    for first in 0..2 {
+        let (group, mut mates) = team(2, 1, 8, Policy::RoundRobin);
+        let mut balancer = Balancer::new(Policy::RoundRobin, 2).unwrap();
+        stop_one(&mut mates[1]);
+        mates[0].attach();
+        for _ in 0..first {
+            let _ = group.connect(TO, 0, &mut balancer);
+        }
+        assert_eq!(group.connect(TO, 0, &mut balancer), Err(ConnectRefused::Full));
+        end(group, &mut mates);
+    }
+    let (group, mut mates) = team(1, 4, 1, Policy::RoundRobin);
+    let mut balancer = Balancer::new(Policy::RoundRobin, 1).unwrap();
+    assert_eq!(group.connect(TO, 0, &mut balancer), Ok(()));
+    assert_eq!(group.connect(TO, 0, &mut balancer), Err(ConnectRefused::Full), "its mailbox is");
+    assert_eq!(load(group, 0), 1);
+    mates[0].turn();
+    end(group, &mut mates);
+}
+
+#[test]
 fn a_full_poller_refuses_what_it_is_asked_for_itself() {
     let (group, mut mates) = team(1, 2, 8, Policy::RoundRobin);
     mates[0].attach();
