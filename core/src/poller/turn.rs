@@ -321,7 +321,7 @@ where
             || self.io.membership.has_envelope()
             || self.broadcast.is_some()
             || !self.io.pending_connects.is_empty()
-            || self.phase == Phase::Closing;
+            || (self.phase != Phase::Running && self.ends_further());
         if busy {
             return Some(self.io.now);
         }
@@ -822,6 +822,16 @@ where
             | Command::CloseListener { .. }
             | Command::CloseSocket { .. }
             | Command::Stop { .. } => {}
+        }
+    }
+
+    /// Returns whether the end goes on without an event or the end of the grace time.
+    #[cold]
+    fn ends_further(&self) -> bool {
+        match self.phase {
+            Phase::Stopping { announce_from: Some(_), .. } | Phase::Closing => true,
+            Phase::Stopping { .. } | Phase::Aborting { .. } => self.shard.in_use() == 0,
+            Phase::Running | Phase::Over => false,
         }
     }
 

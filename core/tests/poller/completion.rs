@@ -272,6 +272,21 @@ fn the_end_of_a_poller_waits_for_cancels_that_complete_later() {
 }
 
 #[test]
+fn a_cancel_that_completes_between_turns_makes_the_next_one_due() {
+    let mut bench = completing(&SMALL);
+    let wire = bench.attach();
+    wire.says(b"hello");
+    bench.turn();
+    wire.set(|wire| wire.cancel = None);
+    bench.begin();
+    bench.poller.stop(ms(0));
+    bench.rest();
+    bench.complete(&wire, 5);
+    assert_eq!(bench.due(), Some(0));
+    bench.end();
+}
+
+#[test]
 fn a_send_in_flight_completes_within_the_grace_time() {
     let mut bench = completing(&SMALL);
     let wire = bench.attach();

@@ -143,6 +143,38 @@ fn a_shorter_grace_time_replaces_one_that_was_given_before() {
 }
 
 #[test]
+fn a_stop_between_turns_makes_the_next_one_due() {
+    let mut bench = stubborn();
+    bench.attach();
+    bench.turn();
+    bench.poller.stop(ms(100));
+    assert_eq!(bench.due(), Some(0), "sockets are still to be told");
+    bench.turn();
+    assert_eq!(bench.trace(), ["0 open", "0 shutdown"]);
+    assert_eq!(bench.due(), Some(100));
+    bench.end();
+
+    let mut bench = Lone::new(&SMALL);
+    bench.turn();
+    bench.poller.stop(ms(100));
+    assert_eq!(bench.due(), Some(0), "there is nobody to wait for");
+    bench.turn();
+    assert!(bench.poller.is_over());
+}
+
+#[test]
+fn the_last_socket_that_ends_between_turns_makes_the_next_one_due() {
+    let mut bench = stubborn();
+    let wire = bench.attach();
+    order(&mut bench, 100);
+    bench.poller.close_socket(wire.token(), true);
+    assert_eq!(bench.due(), Some(0));
+    bench.turn();
+    assert!(bench.poller.is_over());
+    bench.check_end();
+}
+
+#[test]
 fn timeouts_go_on_within_the_grace_time() {
     let timeouts = Timeouts { idle: Some(Duration::from_millis(30)), ..Timeouts::NONE };
     let mut bench = Lone::new(&Config { timeouts, ..SMALL });
