@@ -393,13 +393,22 @@ where
     /// transport, which offers them again when reading is asked for by [`Transport::modify`].
     #[must_use]
     pub fn on_received(&mut self, token: Token, bytes: &mut [u8]) -> usize {
-        let Some(mut port) = self.shard.port(token) else { return bytes.len() };
-        let n = port.room().min(bytes.len());
-        let bytes = bytes.get_mut(..n).unwrap_or_default();
-        self.scope = PanicScope::Callback(token);
-        let settled = port.receive(bytes, &mut self.handler, &mut self.io.calls(token));
-        self.settle(token, settled);
-        n
+        let (mut taken, mut has_run) = (0, false);
+        while !has_run || taken < bytes.len() {
+            let Some(mut port) = self.shard.port(token) else { return bytes.len() };
+            let rest = bytes.get_mut(taken..).unwrap_or_default();
+            let n = port.room().min(rest.len());
+            if n == 0 && has_run {
+                self.stop_reading(token);
+                break;
+            }
+            let rest = rest.get_mut(..n).unwrap_or_default();
+            self.scope = PanicScope::Callback(token);
+            let settled = port.receive(rest, &mut self.handler, &mut self.io.calls(token));
+            self.settle(token, settled);
+            (taken, has_run) = (taken + n, true);
+        }
+        taken
     }
 
     /// Tells that a transport that completes has met the end of a stream. `false`: the socket is not read from now;
@@ -408,10 +417,26 @@ where
     pub fn on_end_of_stream(&mut self, token: Token) -> bool {
         let Some(port) = self.shard.port(token) else { return true };
         if port.room() == 0 {
-            return false;
+            self.run(token); // which may make room, or sees to it that the socket waits for some
+            let Some(port) = self.shard.port(token) else { return true };
+            if port.room() == 0 {
+                self.stop_reading(token);
+                return false;
+            }
         }
         self.tell(token, |port| port.ended());
         true
+    }
+
+    /// Without room a socket is not read from, and reading is asked for when there is some. One that was put off has
+    /// yet to say so: what the transport has was not taken, and must not look as if it were asked for.
+    #[cold]
+    fn stop_reading(&mut self, token: Token) {
+        if let Some(interest) = self.io.interest(token)
+            && interest.reads()
+        {
+            self.watch(token, interest.without(Interest::READ));
+        }
     }
 
     /// Tells that a send in flight has completed, with so many bytes sent.

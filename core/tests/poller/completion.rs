@@ -155,6 +155,45 @@ fn exactly_as_much_as_there_is_room_for_is_taken() {
 }
 
 #[test]
+fn more_than_there_is_room_for_reaches_a_handler_that_consumes_it() {
+    let mut bench = completing(&SMALL);
+    bench.react(|socket, event, _| match event {
+        Event::Receive => {
+            let n = socket.bytes().len();
+            socket.consume(n);
+        }
+        other => usual(socket, &other),
+    });
+    let wire = bench.attach();
+    wire.says(&[b'x'; 700]);
+    bench.turns(5);
+    assert_eq!((wire.borrow().to_poller.len(), bench.poller.stats().bytes_in), (0, 700));
+    wire.ends();
+    bench.turn();
+    assert_eq!(bench.trace().last().unwrap(), "0 close Peer");
+    bench.stop(0);
+}
+
+#[test]
+fn an_end_for_which_there_is_no_block_is_told_again() {
+    let mut bench = keeper(&Config { input_blocks: 1, receive_blocks: 0, ..SMALL });
+    let (keeps, ends) = (bench.attach(), bench.attach());
+    keeps.says(b"kept");
+    bench.turn();
+    ends.ends();
+    bench.turns(3);
+    assert_eq!(
+        (ends.fate(), ends.borrow().left),
+        (Fate::Watched, true),
+        "without a block it is not read from"
+    );
+    bench.poller.post(keeps.token(), Note::new(0)).unwrap();
+    bench.turns(5);
+    assert_eq!(bench.trace().last().unwrap(), "1 close Peer");
+    bench.stop(0);
+}
+
+#[test]
 fn bytes_for_which_there_is_no_block_are_offered_again() {
     let mut bench = keeper(&Config { input_blocks: 1, receive_blocks: 0, ..SMALL });
     let (keeps, waits) = (bench.attach(), bench.attach());
@@ -167,6 +206,32 @@ fn bytes_for_which_there_is_no_block_are_offered_again() {
     bench.turns(5);
     assert_eq!(bench.trace(), ["0 open", "1 open", "0 receive", "0 message 0", "1 receive"]);
     bench.stop(0);
+}
+
+#[test]
+fn what_comes_while_writable_is_due_is_taken_and_reading_goes_on() {
+    for end in [false, true] {
+        let mut bench = completing(&SMALL);
+        bench.react(|socket, event, _| match event {
+            Event::Message(_) => socket.split().1.want(),
+            Event::Writable => {}
+            other => usual(socket, &other),
+        });
+        let wire = bench.attach();
+        bench.poller.post(wire.token(), Note::new(1)).unwrap();
+        bench.turn();
+        assert_eq!((bench.trace().len(), wire.borrow().interest), (2, Interest::NONE));
+        if end {
+            assert!(bench.poller.on_end_of_stream(wire.token()));
+            assert_eq!(bench.trace(), ["0 writable", "0 peer_closed", "0 close Peer"]);
+        } else {
+            let mut bytes = *b"hello";
+            assert_eq!(bench.poller.on_received(wire.token(), &mut bytes), 5);
+            assert_eq!((bench.trace().len(), wire.borrow().interest), (2, Interest::READ));
+            bench.complete(&wire, 5);
+        }
+        bench.stop(0);
+    }
 }
 
 #[test]
