@@ -514,6 +514,7 @@ where
         let old = core::mem::replace(&mut entry.interest, interest);
         let Some(connection) = entry.connection.as_mut() else { return };
         if let Err(kind) = self.io.transport.modify(connection, token, old, interest) {
+            self.unwatchable += 1;
             self.on_failed(token, kind);
         }
     }

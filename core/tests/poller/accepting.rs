@@ -419,6 +419,20 @@ fn a_connection_that_cannot_be_registered_ends() {
 }
 
 #[test]
+fn a_connection_that_can_no_longer_be_watched_ends() {
+    let mut bench = Lone::new(&SMALL);
+    let wire = bench.attach();
+    wire.set(|wire| wire.modify_fails = Some(ErrorKind::OutOfMemory));
+    wire.set(|wire| wire.window = 0);
+    wire.says(b"an answer that does not leave");
+    bench.turn();
+    assert_eq!(bench.trace(), ["0 open", "0 receive", "0 close Error(OutOfMemory)"]);
+    assert!(matches!(wire.fate(), Fate::Closed | Fate::Reset));
+    assert_eq!(bench.poller.unwatchable(), 1);
+    bench.stop(0);
+}
+
+#[test]
 fn interest_is_changed_only_when_it_differs() {
     let mut bench = Lone::new(&SMALL);
     let wire = bench.attach();
