@@ -1,10 +1,11 @@
 //! Pollers of a group: where accepted connections and connects go, and what counts as their load.
 
-use crate::bench::{Lone, Mate, Note, SMALL, Team, group, load, loads, mate, ms};
+use crate::bench::{Lone, Mate, Note, Parts, SMALL, Team, group, load, loads, mate, ms};
 use crate::net::{Fate, Listener, Peer, WireRef};
+use core::cell::Cell;
 use lightcone_core::balance::{Balancer, Policy};
-use lightcone_core::poller::{Command, ConnectRefused};
-use lightcone_core::sync::PushError;
+use lightcone_core::poller::{Command, ConnectRefused, Group, PollerHandle};
+use lightcone_core::sync::{Load, PushError, Slot};
 use lightcone_core::{Address, Event, ListenerId, PollerId, Rejected, Token};
 use std::rc::Rc;
 
@@ -364,4 +365,46 @@ fn a_lone_poller_refuses_no_permit() {
     bench.turn();
     assert_eq!(bench.trace(), ["0 open"]);
     bench.stop(0);
+}
+
+#[test]
+fn a_poller_that_sleeps_is_woken_once() {
+    fn ring<T>() -> Vec<Slot<T>> {
+        (0..16).map(|_| Slot::new()).collect()
+    }
+    let wakes = Rc::new(Cell::new(0));
+    let counter = Rc::clone(&wakes);
+    let waker: Rc<dyn Fn()> = Rc::new(move || counter.set(counter.get() + 1));
+    let handle = PollerHandle::<Note, Parts>::new(ring(), ring(), Rc::new(Load::new()), waker).unwrap();
+    let group = Group::new(core::slice::from_ref(&handle), 4);
+    let token = Token::from_bits(0);
+    let timeout = Some(ms(1_000));
+    // one that does not sleep needs no wake, and does not fall asleep over what was pushed
+    group.post(token, Note::new(1), None).unwrap();
+    assert_eq!(wakes.get(), 0);
+    handle.sleep(timeout, |timeout| assert_eq!(timeout, Some(ms(0))));
+    handle.sleep(timeout, |given| {
+        assert_eq!(given, timeout);
+        group.post(token, Note::new(2), None).unwrap();
+        group.post(token, Note::new(3), None).unwrap();
+        group.broadcast(Note::new(4), Note::clone, None).unwrap();
+        assert_eq!(wakes.get(), 1);
+    });
+    while !handle.try_sleep() {}
+    // its own messages need no wake: it looks before it sleeps
+    group.post(token, Note::new(5), Some(PollerId(0))).unwrap();
+    group.broadcast(Note::new(6), Note::clone, Some(PollerId(0))).unwrap();
+    assert_eq!(wakes.get(), 1);
+    group.broadcast(Note::new(7), Note::clone, Some(PollerId(1))).unwrap();
+    assert_eq!(wakes.get(), 2);
+    handle.awake();
+    while !handle.try_sleep() {}
+    handle.stop(ms(10));
+    assert_eq!(wakes.get(), 3);
+    handle.awake();
+    // a stop without room wakes as well
+    while handle.send_command(Command::CloseListener { id: ListenerId(0) }).is_ok() {}
+    while !handle.try_sleep() {}
+    handle.stop(ms(10));
+    assert_eq!(wakes.get(), 4);
 }

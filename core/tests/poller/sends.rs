@@ -2,7 +2,7 @@
 
 use crate::bench::{Lone, Note, SMALL, usual};
 use crate::net::{Fate, Peer};
-use lightcone_core::{Config, ErrorKind, Event, Interest};
+use lightcone_core::{Config, ErrorKind, Event, Interest, Sent, send_one_by_one};
 
 /// Much output for one socket.
 const LARGE: Config = Config { output_blocks: 200, output_limit: 160, ..SMALL };
@@ -311,4 +311,30 @@ fn a_socket_that_waits_for_a_block_goes_on_when_one_comes_back() {
     }
     assert_eq!(waits.heard(), b"echo");
     bench.stop(0);
+}
+
+#[test]
+fn pieces_that_are_sent_one_by_one_are_as_one() {
+    let other = Sent::Failed(ErrorKind::Other);
+    // what each call returns, and what the pieces of 3, 2 and 4 bytes are told and need
+    for (returned, told, calls) in [
+        (vec![Sent::Bytes(3), Sent::Bytes(2), Sent::Bytes(4)], Sent::Bytes(9), 3),
+        (vec![Sent::Bytes(2)], Sent::Bytes(2), 1),
+        (vec![Sent::Bytes(3), Sent::Bytes(1)], Sent::Bytes(4), 2),
+        (vec![Sent::Bytes(3), Sent::Bytes(2), Sent::Bytes(3)], Sent::Bytes(8), 3),
+        (vec![Sent::WouldBlock], Sent::WouldBlock, 1),
+        (vec![Sent::InFlight], Sent::InFlight, 1),
+        (vec![other], other, 1),
+        (vec![Sent::Bytes(3), Sent::WouldBlock], Sent::Bytes(3), 2),
+        (vec![Sent::Bytes(3), other], Sent::Bytes(3), 2),
+        (vec![Sent::Bytes(3), Sent::Bytes(2), Sent::InFlight], Sent::Bytes(5), 3),
+    ] {
+        let mut results = returned.iter();
+        let mut made = 0;
+        let sent = send_one_by_one(&[b"abc", b"de", b"fghi"], |_| {
+            made += 1;
+            *results.next().expect("no call behind one that was not taken whole")
+        });
+        assert_eq!((sent, made), (told, calls));
+    }
 }
