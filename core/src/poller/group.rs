@@ -252,19 +252,23 @@ impl<'g, M, G: GroupTypes> Group<'g, M, G> {
     /// When no poller takes it.
     pub fn connect(self, to: Address, tag: u64, balancer: &mut Balancer) -> Result<(), ConnectRefused> {
         let first = balancer.pick(self.pollers, hint(&to));
-        let mut last = ConnectRefused::Full;
+        let mut refused = ConnectRefused::Gone;
         for poller in core::iter::once(first).chain(balancer.alternatives(first, self.pollers)) {
             let Some(poller) = self.pollers.get(poller) else { continue };
+            if poller.is_closed() {
+                continue;
+            }
             let Some(permit) = LoadPermit::<G>::one_below(poller.load.clone(), self.sockets) else {
+                refused = ConnectRefused::Full;
                 continue;
             };
             match poller.send_command(Command::Connect { to, tag, permit }) {
                 Ok(()) => return Ok(()),
-                Err(PushError::Closed(_)) => last = ConnectRefused::Gone,
-                Err(PushError::Full(_)) => last = ConnectRefused::Full,
+                Err(PushError::Closed(_)) => {}
+                Err(PushError::Full(_)) => refused = ConnectRefused::Full,
             }
         }
-        Err(last)
+        Err(refused)
     }
 
     /// Stops all pollers.

@@ -113,17 +113,23 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
         }
     }
 
-    /// Keeps slots ready for the connects of a turn. If none was used since, this is a comparison.
+    /// Keeps slots ready for the connects of a turn, less those of connects that have yet to begin. If none was used
+    /// since, this is a comparison.
     #[inline]
     pub(crate) fn reserve<D>(&mut self, shard: &mut Shard<'_, D>) {
-        if T::CONNECTS && !self.reserved.is_full() {
+        if T::CONNECTS && self.lacks_slots() {
             self.reserve_all(shard);
         }
     }
 
+    #[inline]
+    fn lacks_slots(&self) -> bool {
+        self.reserved.len() + self.pending_connects.len() < BATCH
+    }
+
     #[cold]
     fn reserve_all<D>(&mut self, shard: &mut Shard<'_, D>) {
-        while !self.reserved.is_full()
+        while self.lacks_slots()
             && let Some(token) = shard.reserve()
         {
             let _ = self.reserved.push(token); // it is not full
@@ -149,7 +155,7 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
         }
         let permit = self.membership.acquire().ok_or(ConnectError::Full)?;
         let token = self.reserved.pop().ok_or(ConnectError::Full)?;
-        // there are as many places as slots are kept ready
+        // there are as many places as slots are kept ready and connects have yet to begin
         let _ = self.pending_connects.push_back(PendingConnect { token, to: *to, tag, permit });
         Ok(token)
     }

@@ -330,7 +330,7 @@ where
             || self.io.membership.has_envelope()
             || self.broadcast.is_some()
             || !self.io.pending_connects.is_empty()
-            || self.phase == Phase::Closing;
+            || (self.phase != Phase::Running && self.ends_further());
         if busy {
             return Some(self.io.now);
         }
@@ -403,13 +403,22 @@ where
     /// [`Transport::modify`] asks for reading.
     #[must_use]
     pub fn on_received(&mut self, token: Token, bytes: &mut [u8]) -> usize {
-        let Some(mut port) = self.shard.port(token) else { return bytes.len() };
-        let n = port.room().min(bytes.len());
-        let bytes = bytes.get_mut(..n).unwrap_or_default();
-        self.scope = PanicScope::Callback(token);
-        let settled = port.receive(bytes, &mut self.handler, &mut self.io.calls(token));
-        self.settle(token, settled);
-        n
+        let (mut taken, mut has_run) = (0, false);
+        while !has_run || taken < bytes.len() {
+            let Some(mut port) = self.shard.port(token) else { return bytes.len() };
+            let rest = bytes.get_mut(taken..).unwrap_or_default();
+            let n = port.room().min(rest.len());
+            if n == 0 && has_run {
+                self.stop_reading(token);
+                break;
+            }
+            let rest = rest.get_mut(..n).unwrap_or_default();
+            self.scope = PanicScope::Callback(token);
+            let settled = port.receive(rest, &mut self.handler, &mut self.io.calls(token));
+            self.settle(token, settled);
+            (taken, has_run) = (taken + n, true);
+        }
+        taken
     }
 
     /// Tells that a transport that completes has met the end of a stream. `false`: the socket is not read from now;
@@ -418,12 +427,26 @@ where
     pub fn on_end_of_stream(&mut self, token: Token) -> bool {
         let Some(port) = self.shard.port(token) else { return true };
         if port.room() == 0 {
-            // where it waits for a block only, this leaves it unwatched until one comes back
-            self.run(token);
-            return false;
+            self.run(token); // which may make room, or sees to it that the socket waits for some
+            let Some(port) = self.shard.port(token) else { return true };
+            if port.room() == 0 {
+                self.stop_reading(token);
+                return false;
+            }
         }
         self.tell(token, |port| port.ended());
         true
+    }
+
+    /// Without room a socket is not read from, and reading is asked for when there is some. One that was put off has
+    /// yet to say so: what the transport has was not taken, and must not look as if it were asked for.
+    #[cold]
+    fn stop_reading(&mut self, token: Token) {
+        if let Some(interest) = self.io.interest(token)
+            && interest.reads()
+        {
+            self.watch(token, interest.without(Interest::READ));
+        }
     }
 
     /// Tells that a send in flight has completed, with so many bytes sent.
@@ -501,6 +524,7 @@ where
         let old = core::mem::replace(&mut entry.interest, interest);
         let Some(connection) = entry.connection.as_mut() else { return };
         if let Err(kind) = self.io.transport.modify(connection, token, old, interest) {
+            self.unwatchable += 1;
             self.on_failed(token, kind);
         }
     }
@@ -610,13 +634,18 @@ where
     /// Goes on after a back-off: with the connection that was held back, then with the listeners.
     #[cold]
     fn resume_accepting(&mut self) {
+        let has_room = self.io.membership.has_room(self.has_room());
+        if self.acceptor.held.is_some() && !has_room {
+            return self.acceptor.back_off(&mut self.io.transport, self.io.now);
+        }
         if let Some(accepted) = self.acceptor.held.take()
             && !self.place(accepted)
         {
             return self.acceptor.back_off(&mut self.io.transport, self.io.now);
         }
-        self.admit_assigned();
+        // first, since the handler may panic
         self.acceptor.watch_all(&mut self.io.transport, self.io.now);
+        self.admit_assigned();
     }
 
     /// Admits connections one by one, so that a handler that panics over one loses none of the others.
@@ -829,6 +858,16 @@ where
             | Command::CloseListener { .. }
             | Command::CloseSocket { .. }
             | Command::Stop { .. } => {}
+        }
+    }
+
+    /// Returns whether the end goes on without an event or the end of the grace time.
+    #[cold]
+    fn ends_further(&self) -> bool {
+        match self.phase {
+            Phase::Stopping { announce_from: Some(_), .. } | Phase::Closing => true,
+            Phase::Stopping { .. } | Phase::Aborting { .. } => self.shard.in_use() == 0,
+            Phase::Running | Phase::Over => false,
         }
     }
 

@@ -1,0 +1,535 @@
+//! A poller with its handler, transport and clock, and what drives it as its documentation says.
+
+use crate::net::{Arrival, DoorRef, Fate, Listener, Loose, Net, Peer, Planned, WireRef, planned_panic};
+use core::cell::Cell;
+use core::mem::MaybeUninit;
+use core::time::Duration;
+use lightcone_core::balance::Balancer;
+use lightcone_core::poller::{
+    Alone, AloneWithMail, Group, GroupTypes, Member, Membership, PanicOwner, Poller, PollerHandle,
+    PollerStorage,
+};
+use lightcone_core::sync::{Load, Slot};
+use lightcone_core::{
+    Address, Checked, Config, Context, ContractChecker, Event, FreeBlocks, Handler, Instant, ListenerId,
+    Origin, PollerId, Shard, Socket, Storage, Timeouts, Token,
+};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::rc::Rc;
+
+/// How many connects a turn may begin, but for tests of that.
+pub const BATCH: usize = 4;
+
+/// Four sockets beside those that are kept for connects, and nothing happens by time alone.
+pub const SMALL: Config = Config {
+    sockets: 4 + BATCH,
+    block_size: 64,
+    input_blocks: 8,
+    output_blocks: 16,
+    output_limit: 16,
+    receive_size: 256,
+    receive_blocks: 2,
+    timeouts: Timeouts::NONE,
+    ..Config::DEVICE
+};
+
+pub const fn sockets(sockets: usize) -> Config {
+    Config { sockets: sockets + BATCH, ..SMALL }
+}
+
+pub const fn ms(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+pub fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+thread_local! {
+    /// How many messages there are.
+    static MESSAGES: Cell<isize> = const { Cell::new(0) };
+}
+
+/// A message that is counted, and that may panic where a message can.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Note(pub u64);
+
+pub const CLONE_PANICS: u64 = u64::MAX;
+pub const DROP_PANICS: u64 = u64::MAX - 1;
+
+impl Note {
+    pub fn new(number: u64) -> Self {
+        MESSAGES.set(MESSAGES.get() + 1);
+        Self(number)
+    }
+}
+
+impl Clone for Note {
+    fn clone(&self) -> Self {
+        if self.0 == CLONE_PANICS {
+            planned_panic();
+        }
+        Self::new(self.0)
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        MESSAGES.set(MESSAGES.get() - 1);
+        if self.0 == DROP_PANICS && !std::thread::panicking() {
+            planned_panic();
+        }
+    }
+}
+
+/// A socket's user data: which admission it was, and a number for the test's use.
+#[derive(Debug)]
+pub struct Data {
+    pub id: usize,
+    pub tag: Option<u64>,
+    pub number: usize,
+}
+
+pub type React = Box<dyn FnMut(&mut Socket<'_, Data>, Event<Note>, &mut Context<'_, Note>)>;
+pub type Admits = Box<dyn FnMut(Origin, &Address) -> bool>;
+
+/// Writes down every event, then does what the test says.
+pub struct Script {
+    pub trace: Vec<String>,
+    pub admitted: usize,
+    pub tokens: Vec<Token>,
+    pub admits: Admits,
+    pub react: React,
+    pub wants_sent: bool,
+}
+
+impl Handler for Script {
+    type Data = Data;
+    type Message = Note;
+
+    fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Data> {
+        if !(self.admits)(origin, peer) {
+            return None;
+        }
+        let tag = match origin {
+            Origin::Accepted { .. } => None,
+            Origin::Connecting { tag } => Some(tag),
+        };
+        self.admitted += 1;
+        Some(Data { id: self.admitted - 1, tag, number: 0 })
+    }
+
+    fn wants_sent(&self) -> bool {
+        self.wants_sent
+    }
+
+    fn event(&mut self, socket: &mut Socket<'_, Data>, event: Event<Note>, cx: &mut Context<'_, Note>) {
+        assert_eq!(cx.poller(), socket.token().poller());
+        let id = socket.data.id;
+        self.trace.push(match &event {
+            Event::Message(note) => format!("{id} message {}", note.0),
+            Event::Refused(kind) => format!("{id} refused {kind:?}"),
+            Event::Close(reason) => format!("{id} close {reason:?}"),
+            other => format!("{id} {}", other.name()),
+        });
+        (self.react)(socket, event, cx);
+    }
+}
+
+/// What a handler does that says nothing else: it sends back what comes.
+pub fn usual(socket: &mut Socket<'_, Data>, event: &Event<Note>) {
+    match event {
+        Event::Receive | Event::Writable => {
+            let (mut input, mut output, _) = socket.split();
+            let taken = output.send_some(input.bytes());
+            input.consume(taken);
+        }
+        Event::PeerClosed | Event::Shutdown => socket.close(),
+        Event::Timeout => socket.abort(),
+        _ => {}
+    }
+}
+
+pub type Checker = ContractChecker<Script>;
+pub type Machine<L, const C: bool, const B: usize> = Poller<'static, Checker, Net<C>, L, B>;
+
+/// A poller and what is around it.
+pub struct Bench<L: Membership<Loose, Listener, Note>, const C: bool = true, const B: usize = BATCH> {
+    pub poller: Machine<L, C, B>,
+    pub now: u64,
+    /// Whose each panic was.
+    pub owners: Vec<PanicOwner>,
+    pub wires: Vec<WireRef>,
+    pub doors: Vec<DoorRef>,
+    pub blocks: FreeBlocks,
+}
+
+/// A poller that is alone, and can connect.
+pub type Lone = Bench<AloneWithMail<Note, 2048>>;
+/// One that cannot connect.
+pub type Deaf = Bench<AloneWithMail<Note, 2048>, false>;
+/// One without mail.
+pub type Mute = Bench<Alone, false>;
+
+impl Lone {
+    pub fn new(config: &Config) -> Self {
+        Self::place(config, AloneWithMail::new())
+    }
+}
+
+impl Deaf {
+    pub fn deaf(config: &Config) -> Self {
+        Self::place(config, AloneWithMail::new())
+    }
+}
+
+fn uninit<T>(n: usize) -> &'static mut [MaybeUninit<T>] {
+    (0..n).map(|_| MaybeUninit::uninit()).collect::<Vec<_>>().leak()
+}
+
+pub fn shard(config: &Config) -> Shard<'static, Checked<Data>> {
+    let storage = Storage { slots: uninit(config.sockets), memory: vec![0xA5; config.memory()].leak() };
+    Shard::new(storage, config, at(0)).unwrap()
+}
+
+pub fn checker() -> Checker {
+    ContractChecker::new(Script {
+        trace: Vec::new(),
+        admitted: 0,
+        tokens: Vec::new(),
+        admits: Box::new(|_, _| true),
+        react: Box::new(|socket, event, _| usual(socket, &event)),
+        wants_sent: true,
+    })
+}
+
+impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<L, C, B> {
+    /// The memory is leaked: it is small, and a poller that owns it for ever is easy to hold.
+    pub fn place(config: &Config, membership: L) -> Self {
+        let storage = PollerStorage {
+            connections: uninit(config.sockets),
+            listeners: (0..4).map(|_| None).collect::<Vec<_>>().leak(),
+            buffer: vec![0; 512].leak(),
+        };
+        let shard = shard(config);
+        let blocks = shard.free_blocks();
+        let poller = Poller::new(shard, checker(), Net::default(), membership, storage).unwrap();
+        Self { poller, now: 0, owners: Vec::new(), wires: Vec::new(), doors: Vec::new(), blocks }
+    }
+
+    pub fn script(&mut self) -> &mut Script {
+        self.poller.handler_mut().inner_mut()
+    }
+
+    /// What the handler does from now on.
+    pub fn react(
+        &mut self,
+        react: impl FnMut(&mut Socket<'_, Data>, Event<Note>, &mut Context<'_, Note>) + 'static,
+    ) {
+        self.script().react = Box::new(react);
+    }
+
+    pub fn admits(&mut self, admits: impl FnMut(Origin, &Address) -> bool + 'static) {
+        self.script().admits = Box::new(admits);
+    }
+
+    pub fn net(&mut self) -> &mut Net<C> {
+        self.poller.transport_mut()
+    }
+
+    /// The trace since it was last taken.
+    pub fn trace(&mut self) -> Vec<String> {
+        core::mem::take(&mut self.script().trace)
+    }
+
+    /// A listener at this number.
+    pub fn listen(&mut self, id: u8) -> DoorRef {
+        let door = self.door();
+        assert!(self.poller.listen(Listener(Rc::clone(&door)), ListenerId(id)).is_ok());
+        door
+    }
+
+    pub fn door(&mut self) -> DoorRef {
+        let door = DoorRef::default();
+        self.doors.push(Rc::clone(&door));
+        door
+    }
+
+    pub fn wire(&mut self) -> WireRef {
+        let wire = WireRef::default();
+        self.wires.push(Rc::clone(&wire));
+        wire
+    }
+
+    /// A peer that waits at a listener.
+    pub fn knock(&mut self, door: &DoorRef) -> WireRef {
+        let wire = self.wire();
+        let peer = Address::Inet(([192, 0, 2, 1], self.wires.len() as u16).into());
+        door.borrow_mut().backlog.push_back(Arrival::Peer(Rc::clone(&wire), peer));
+        wire
+    }
+
+    /// A socket over a connection that is taken over.
+    pub fn attach(&mut self) -> WireRef {
+        let wire = self.wire();
+        let peer = Address::Inet(([192, 0, 2, 2], 1).into());
+        assert!(self.poller.attach(Loose(Rc::clone(&wire)), peer, ListenerId(3)).is_ok());
+        wire
+    }
+
+    /// Does something with the poller. After a planned panic it recovers, and the socket that it was over ends.
+    pub fn guard(&mut self, step: impl FnOnce(&mut Machine<L, C, B>)) -> bool {
+        let mut step = Some(step);
+        self.guard_dyn(&mut |poller| step.take().expect("it is done once")(poller))
+    }
+
+    fn guard_dyn(&mut self, step: &mut dyn FnMut(&mut Machine<L, C, B>)) -> bool {
+        let Err(panic) = catch_unwind(AssertUnwindSafe(|| step(&mut self.poller))) else { return true };
+        if !panic.is::<Planned>() {
+            resume_unwind(panic);
+        }
+        let owner = self.poller.recover();
+        self.owners.push(owner);
+        if let PanicOwner::Socket(token) = owner {
+            self.guard_dyn(&mut |poller| poller.run(token));
+        }
+        false
+    }
+
+    /// Begins a turn.
+    pub fn begin(&mut self) {
+        let now = at(self.now);
+        self.guard(|poller| poller.begin_turn(now, None));
+    }
+
+    /// What follows the events.
+    pub fn rest(&mut self) {
+        while !self.guard(Poller::turn) {}
+        self.check();
+    }
+
+    /// A turn: what is ready, then everything else.
+    pub fn turn(&mut self) {
+        self.begin();
+        self.events();
+        self.rest();
+    }
+
+    /// A turn without events.
+    pub fn idle_turn(&mut self) {
+        self.begin();
+        self.rest();
+    }
+
+    /// The same, at a time.
+    pub fn turn_at(&mut self, now: u64) {
+        self.now = now;
+        self.turn();
+    }
+
+    pub fn turns(&mut self, n: usize) {
+        (0..n).for_each(|_| self.turn());
+    }
+
+    /// Tells all that is ready.
+    pub fn events(&mut self) {
+        for wire in self.poller.transport().watched() {
+            self.tell(&wire);
+        }
+        let doors: Vec<u8> = self.poller.transport().doors.keys().copied().collect();
+        for id in doors {
+            let door = self.poller.transport().doors.get(&id).cloned();
+            if door.is_some_and(|door| !door.borrow().backlog.is_empty()) {
+                self.guard(|poller| poller.on_acceptable(ListenerId(id)));
+            }
+        }
+    }
+
+    /// Tells what is ready of one connection.
+    pub fn tell(&mut self, wire: &WireRef) {
+        if self.poller.transport().completes {
+            return self.offer(wire);
+        }
+        let (token, interest) = (wire.token(), wire.borrow().interest);
+        let writable = {
+            let wire = wire.borrow();
+            let decided = wire
+                .connecting
+                .is_none_or(|result| result != lightcone_core::poller::ConnectResult::InProgress);
+            decided && (wire.window > 0 || wire.send_fails.is_some())
+        };
+        if interest.writes() && writable {
+            self.guard(|poller| poller.on_writable(token));
+        }
+        let readable = {
+            let wire = wire.borrow();
+            wire.peer_ended || !wire.to_poller.is_empty() || wire.receive_fails.is_some()
+        };
+        if wire.fate() == Fate::Watched && wire.borrow().interest.reads() && readable {
+            self.guard(|poller| poller.on_readable(token));
+        }
+    }
+
+    /// Offers what a transport that completes has received: once for each time at which reading was asked for.
+    pub fn offer(&mut self, wire: &WireRef) {
+        let (token, reads, left) = (wire.token(), wire.borrow().interest.reads(), wire.borrow().left);
+        if wire.fate() != Fate::Watched || !reads || left || wire.borrow().connecting.is_some() {
+            return;
+        }
+        let mut bytes: Vec<u8> = wire.borrow().to_poller.iter().copied().collect();
+        if !bytes.is_empty() {
+            // what is not taken waits until reading is asked for, which may be before this call has returned
+            wire.set(|wire| wire.left = true);
+            let mut taken = 0;
+            self.guard(|poller| taken = poller.on_received(token, &mut bytes));
+            assert!(taken <= bytes.len());
+            wire.borrow_mut().to_poller.drain(..taken);
+            if taken == bytes.len() {
+                wire.set(|wire| wire.left = false);
+            }
+        }
+        let wire_ended = wire.borrow().peer_ended && wire.borrow().to_poller.is_empty();
+        if wire_ended && wire.fate() == Fate::Watched && !wire.borrow().left {
+            wire.set(|wire| wire.left = true);
+            let mut taken = true;
+            self.guard(|poller| taken = poller.on_end_of_stream(token));
+            let _ = taken; // it is over, or told again when reading is asked for
+        }
+    }
+
+    /// Completes the send in flight.
+    pub fn complete(&mut self, wire: &WireRef, n: usize) {
+        let bytes = wire.borrow_mut().in_flight.take().expect("a send is in flight");
+        let n = n.min(bytes.len());
+        wire.borrow_mut().to_peer.extend(&bytes[..n]);
+        let token = wire.token();
+        self.guard(|poller| poller.on_sent(token, n));
+    }
+
+    /// The transport was given no call that it must not be given.
+    pub fn check(&self) {
+        let misuse = &self.poller.transport().misuse;
+        assert!(misuse.is_empty(), "{misuse:#?}");
+    }
+
+    /// How many sockets have been admitted and have not ended.
+    pub fn alive(&self) -> isize {
+        self.poller.handler().alive()
+    }
+
+    /// When the next turn is due: `None` for never.
+    pub fn due(&self) -> Option<u64> {
+        self.poller.next_turn().map(Instant::as_millis)
+    }
+
+    /// Stops with this grace time and takes turns until it is over, in order.
+    pub fn stop(&mut self, grace: u64) {
+        self.begin();
+        self.poller.stop(ms(grace));
+        self.rest();
+        self.end();
+    }
+
+    /// Takes turns until the poller is over, then looks whether all is.
+    pub fn end(&mut self) {
+        self.wind_up();
+        self.check_connections();
+    }
+
+    /// The same for one of several pollers, which share connections.
+    pub fn wind_up(&mut self) {
+        for _ in 0..1_000 {
+            if self.poller.is_over() {
+                return self.check_end();
+            }
+            let due = self.due().expect("it waits for nothing that comes");
+            self.now = self.now.max(due);
+            self.turn();
+        }
+        panic!("the poller does not end: {:?}", self.poller);
+    }
+
+    /// Nothing is left behind.
+    pub fn check_end(&self) {
+        self.check();
+        assert!(self.poller.is_over());
+        assert_eq!(self.alive(), 0, "a socket has not ended");
+        assert_eq!(self.poller.shard().in_use(), 0);
+        assert_eq!(self.poller.shard().free_blocks(), self.blocks);
+    }
+
+    /// No connection and no listener is left.
+    pub fn check_connections(&self) {
+        let waits = |wire: &WireRef| {
+            let waiting = |door: &DoorRef| {
+                let door = door.borrow();
+                let is_it =
+                    |arrival: &Arrival| matches!(arrival, Arrival::Peer(other, _) if Rc::ptr_eq(other, wire));
+                door.backlog.iter().any(is_it)
+            };
+            self.doors.iter().any(waiting)
+        };
+        let dialled = self.poller.transport().dialled.iter().map(|(_, wire)| wire);
+        for wire in self.wires.iter().chain(dialled) {
+            let over = !matches!(wire.fate(), Fate::Loose | Fate::Watched | Fate::Dropped);
+            assert!(over || waits(wire), "a connection is left: {wire:?}");
+        }
+        for door in &self.doors {
+            let door = door.borrow();
+            assert!(!door.watched && !door.dropped, "a listener is left: {door:?}");
+        }
+    }
+}
+
+/// How many messages there are.
+pub fn messages() -> isize {
+    MESSAGES.get()
+}
+
+// --- groups ----------------------------------------------------------------------------------------------------------
+
+pub struct Parts;
+
+impl GroupTypes for Parts {
+    type Connection = Loose;
+    type Listener = Listener;
+    type Load = Rc<Load>;
+    type Waker = Rc<dyn Fn()>;
+    type Ring<T> = Vec<Slot<T>>;
+}
+
+pub type Team = Group<'static, Note, Parts>;
+pub type Mate = Bench<Member<'static, Note, Parts>>;
+
+/// Pollers of a group, each with mailboxes of so many places.
+pub fn group(pollers: usize, sockets: u32, commands: usize, messages: usize) -> Team {
+    fn ring<T>(n: usize) -> Vec<Slot<T>> {
+        (0..n).map(|_| Slot::new()).collect()
+    }
+    let handles = (0..pollers)
+        .map(|_| {
+            PollerHandle::new(
+                ring(commands),
+                ring(messages),
+                Rc::new(Load::new()),
+                Rc::new(|| {}) as Rc<dyn Fn()>,
+            )
+        })
+        .map(Option::unwrap)
+        .collect::<Vec<_>>();
+    Group::new(handles.leak(), sockets)
+}
+
+/// One poller of a group.
+pub fn mate(group: Team, id: u8, config: &Config, balancer: Option<Balancer>) -> Mate {
+    let config = Config { poller: PollerId(id), ..*config };
+    Mate::place(&config, Member::new(group, PollerId(id), balancer).expect("the place is free"))
+}
+
+pub fn load(group: Team, id: usize) -> u32 {
+    AsRef::<Load>::as_ref(&group.pollers()[id]).get()
+}
+
+pub fn loads(group: Team) -> Vec<u32> {
+    (0..group.pollers().len()).map(|id| load(group, id)).collect()
+}

@@ -1,0 +1,404 @@
+//! A stop, from its order to `is_over`.
+
+use crate::bench::{Lone, Mate, Note, SMALL, group, load, loads, mate, messages, ms, usual};
+use crate::net::{Fate, Listener, Loose, Peer};
+use core::time::Duration;
+use lightcone_core::balance::{Balancer, Policy};
+use lightcone_core::poller::Command;
+use lightcone_core::{Address, CloseReason, Config, Event, ListenerId, PollerId, Timeouts, UnixId};
+use std::rc::Rc;
+
+const TO: Address = Address::Unix(UnixId(9));
+
+/// A poller whose sockets stay open when they are told to shut down.
+fn stubborn() -> Lone {
+    let mut bench = Lone::new(&SMALL);
+    bench.react(|socket, event, _| {
+        if !matches!(event, Event::Shutdown) {
+            usual(socket, &event);
+        }
+    });
+    bench
+}
+
+fn order(bench: &mut Lone, grace: u64) {
+    bench.begin();
+    bench.poller.stop(ms(grace));
+    bench.rest();
+}
+
+#[test]
+fn a_poller_without_sockets_is_over_in_the_turn_of_its_stop() {
+    let mut bench = Lone::new(&SMALL);
+    let door = bench.listen(0);
+    bench.turn();
+    assert!(!bench.poller.is_over());
+    order(&mut bench, 1_000);
+    assert!(bench.poller.is_over() && door.borrow().closed);
+    assert_eq!((bench.due(), bench.poller.aborted()), (None, 0));
+    bench.turn();
+    bench.check_end();
+}
+
+#[test]
+fn sockets_that_close_in_order_are_not_waited_for() {
+    let mut bench = Lone::new(&SMALL);
+    let wires: Vec<_> = (0..3).map(|_| bench.attach()).collect();
+    order(&mut bench, 1_000);
+    let trace = bench.trace();
+    assert_eq!(trace[3..5], ["0 shutdown", "0 close Shutdown"]);
+    assert_eq!(trace.len(), 9);
+    assert!(wires.iter().all(|wire| wire.fate() == Fate::Closed));
+    assert!(bench.poller.is_over());
+    assert_eq!((bench.poller.aborted(), bench.poller.stats().closed_for(CloseReason::Shutdown)), (0, 3));
+    bench.check_end();
+}
+
+#[test]
+fn sockets_may_go_on_until_the_grace_time_is_over() {
+    let mut bench = stubborn();
+    let (stays, leaves) = (bench.attach(), bench.attach());
+    bench.now = 5;
+    order(&mut bench, 100);
+    assert_eq!(bench.trace(), ["0 open", "1 open", "0 shutdown", "1 shutdown"]);
+    assert_eq!(bench.due(), Some(105));
+    stays.says(b"still here");
+    bench.turn_at(50);
+    assert_eq!(stays.heard(), b"still here");
+    leaves.ends();
+    bench.turn_at(104);
+    assert_eq!((stays.fate(), leaves.fate(), bench.due()), (Fate::Watched, Fate::Closed, Some(105)));
+    bench.trace();
+    bench.turn_at(105);
+    assert_eq!(bench.trace(), ["0 close Shutdown"]);
+    assert_eq!((stays.fate(), bench.poller.aborted()), (Fate::Closed, 1));
+    assert!(bench.poller.is_over());
+    bench.check_end();
+}
+
+#[test]
+fn sockets_are_told_once() {
+    let mut bench = stubborn();
+    bench.attach();
+    order(&mut bench, 100);
+    order(&mut bench, 100);
+    bench.turn_at(50);
+    let shutdowns = bench.trace().into_iter().filter(|line| line.ends_with("shutdown")).count();
+    assert_eq!(shutdowns, 1);
+    bench.end();
+}
+
+#[test]
+fn without_a_grace_time_sockets_are_told_and_aborted_in_one_turn() {
+    let mut bench = stubborn();
+    let wire = bench.attach();
+    order(&mut bench, 0);
+    assert_eq!(bench.trace(), ["0 open", "0 shutdown", "0 close Shutdown"]);
+    assert!(bench.poller.is_over());
+    assert_eq!((bench.poller.aborted(), wire.fate()), (1, Fate::Closed));
+    bench.check_end();
+}
+
+#[test]
+fn only_what_the_grace_time_has_aborted_is_counted() {
+    let mut bench = Lone::new(&SMALL);
+    bench.react(|socket, event, _| match event {
+        Event::Shutdown if socket.data.id == 0 => {}
+        Event::Message(_) => socket.send(&[b'x'; 100]).unwrap(),
+        other => usual(socket, &other),
+    });
+    let wires: Vec<_> = (0..4).map(|_| bench.attach()).collect();
+    // the second closes in order, the third cannot send what it has, the fourth is aborted before
+    wires[2].set(|wire| wire.window = 60);
+    bench.poller.post(wires[2].token(), Note::new(0)).unwrap();
+    bench.turn();
+    bench.poller.close_socket(wires[3].token(), true);
+    order(&mut bench, 100);
+    assert_eq!(bench.poller.aborted(), 0);
+    bench.turn_at(100);
+    assert!(bench.poller.is_over());
+    assert_eq!(bench.poller.aborted(), 2);
+    assert_eq!(bench.poller.stats().bytes_lost, 40);
+    assert_eq!((wires[0].fate(), wires[2].fate()), (Fate::Closed, Fate::Reset));
+    bench.check_end();
+}
+
+#[test]
+fn a_shorter_grace_time_replaces_one_that_was_given_before() {
+    for (second, end) in [(20, 30), (90, 100), (91, 100), (500, 100)] {
+        let mut bench = stubborn();
+        bench.attach();
+        order(&mut bench, 100);
+        bench.now = 10;
+        order(&mut bench, second);
+        assert_eq!(bench.due(), Some(end));
+        bench.turn_at(end - 1);
+        assert_eq!(bench.alive(), 1);
+        bench.turn_at(end);
+        assert!(bench.poller.is_over());
+        order(&mut bench, 100);
+        assert!(bench.poller.is_over(), "a stop of what is over changes nothing");
+        bench.check_end();
+    }
+}
+
+#[test]
+fn a_stop_between_turns_makes_the_next_one_due() {
+    let mut bench = stubborn();
+    bench.attach();
+    bench.turn();
+    bench.poller.stop(ms(100));
+    assert_eq!(bench.due(), Some(0), "sockets are still to be told");
+    bench.turn();
+    assert_eq!(bench.trace(), ["0 open", "0 shutdown"]);
+    assert_eq!(bench.due(), Some(100));
+    bench.end();
+
+    let mut bench = Lone::new(&SMALL);
+    bench.turn();
+    bench.poller.stop(ms(100));
+    assert_eq!(bench.due(), Some(0), "there is nobody to wait for");
+    bench.turn();
+    assert!(bench.poller.is_over());
+}
+
+#[test]
+fn the_last_socket_that_ends_between_turns_makes_the_next_one_due() {
+    let mut bench = stubborn();
+    let wire = bench.attach();
+    order(&mut bench, 100);
+    bench.poller.close_socket(wire.token(), true);
+    assert_eq!(bench.due(), Some(0));
+    bench.turn();
+    assert!(bench.poller.is_over());
+    bench.check_end();
+}
+
+#[test]
+fn timeouts_go_on_within_the_grace_time() {
+    let timeouts = Timeouts { idle: Some(Duration::from_millis(30)), ..Timeouts::NONE };
+    let mut bench = Lone::new(&Config { timeouts, ..SMALL });
+    bench.react(|_, _, _| {});
+    bench.attach();
+    order(&mut bench, 100);
+    let due = bench.due().unwrap();
+    assert!((30..=32).contains(&due), "{due}");
+    bench.turn_at(due);
+    assert_eq!(bench.trace().last().unwrap(), "0 close TimedOut(Idle)");
+    assert!(bench.poller.is_over());
+    assert_eq!(bench.poller.aborted(), 0);
+}
+
+#[test]
+fn a_socket_that_was_put_off_sends_its_rest_within_the_grace_time() {
+    let mut bench = Lone::new(&Config { output_blocks: 200, output_limit: 160, ..SMALL });
+    bench.react(|socket, event, _| match event {
+        Event::Message(_) => socket.send(&[b'x'; 80 * 64]).unwrap(),
+        other => usual(socket, &other),
+    });
+    let wire = bench.attach();
+    bench.poller.post(wire.token(), Note::new(1)).unwrap();
+    order(&mut bench, 100);
+    while !bench.poller.is_over() {
+        assert_eq!(bench.due(), Some(0));
+        bench.turn();
+    }
+    assert_eq!((wire.heard().len(), wire.fate(), bench.poller.aborted()), (80 * 64, Fate::Closed, 0));
+}
+
+// --- of a group ------------------------------------------------------------------------------------------------------
+
+fn alone(commands: usize) -> (crate::bench::Team, Mate) {
+    let group = group(1, 4, commands, 8);
+    (group, mate(group, 0, &SMALL, Some(Balancer::new(Policy::RoundRobin, 1).unwrap())))
+}
+
+#[test]
+fn a_stop_by_command_is_executed_in_its_turn() {
+    let (group, mut bench) = alone(8);
+    bench.attach();
+    group.stop(ms(100));
+    bench.turn();
+    assert!(bench.poller.is_over());
+    assert_eq!(bench.trace(), ["0 open", "0 shutdown", "0 close Shutdown"]);
+    assert_eq!(load(group, 0), 0);
+    assert!(group.pollers()[0].is_closed());
+    bench.check_end();
+}
+
+#[test]
+fn a_stop_for_which_there_is_no_room_is_not_lost() {
+    let (group, mut bench) = alone(2);
+    bench.react(|socket, event, _| {
+        if !matches!(event, Event::Shutdown) {
+            usual(socket, &event);
+        }
+    });
+    let wire = bench.attach();
+    let token = wire.token();
+    let handle = &group.pollers()[0];
+    for _ in 0..2 {
+        let id = ListenerId(9);
+        assert!(handle.send_command(Command::CloseListener { id }).is_ok());
+    }
+    handle.stop(ms(300));
+    handle.stop(ms(50));
+    handle.stop(ms(100));
+    bench.turn();
+    assert_eq!(bench.trace(), ["0 open", "0 shutdown"]);
+    assert_eq!(bench.due(), Some(50), "the shortest of them");
+    assert!(handle.send_command(Command::CloseSocket { token, abort: true }).is_ok());
+    bench.turn();
+    assert!(bench.poller.is_over());
+    bench.check_end();
+}
+
+#[test]
+fn a_stop_for_which_there_is_no_room_loses_no_command() {
+    let (group, mut bench) = alone(2);
+    let wire = bench.attach();
+    let token = wire.token();
+    let handle = &group.pollers()[0];
+    assert!(handle.send_command(Command::CloseSocket { token, abort: true }).is_ok());
+    let id = ListenerId(9);
+    assert!(handle.send_command(Command::CloseListener { id }).is_ok());
+    handle.stop(ms(50));
+    bench.turn();
+    assert_eq!(bench.trace(), ["0 open", "0 close Aborted"], "the command came behind the stop");
+    assert!(bench.poller.is_over());
+    bench.check_end();
+}
+
+#[test]
+fn what_comes_behind_a_stop_is_rejected_and_its_permits_released() {
+    let pair = group(2, 4, 16, 16);
+    let balancer = || Balancer::new(Policy::Pinned(1), 2).ok();
+    let mut here = mate(pair, 0, &SMALL, balancer());
+    let mut there = mate(pair, 1, &SMALL, balancer());
+    let door = here.listen(0);
+    let stays = here.knock(&door);
+    here.turn();
+    there.turn();
+    assert_eq!(stays.fate(), Fate::Watched);
+    there.react(|socket, event, _| {
+        if !matches!(event, Event::Shutdown) {
+            usual(socket, &event);
+        }
+    });
+    let handle = pair.poller(PollerId(1)).unwrap();
+    handle.stop(ms(100));
+    let wire = here.knock(&door);
+    here.turn();
+    pair.connect(TO, 1, &mut Balancer::new(Policy::Pinned(1), 2).unwrap()).unwrap();
+    let late = there.door();
+    assert!(
+        handle
+            .send_command(Command::Listen { listener: Listener(Rc::clone(&late)), id: ListenerId(0) })
+            .is_ok()
+    );
+    assert_eq!(loads(pair), [0, 3]);
+    there.turn();
+    assert_eq!((wire.fate(), loads(pair)), (Fate::Rejected, vec![0, 1]));
+    assert!(late.borrow().closed);
+    assert!(!there.poller.is_over());
+    // within the grace time nothing is taken either
+    let wire = here.knock(&door);
+    here.turn();
+    there.turn_at(50);
+    assert_eq!((wire.fate(), loads(pair)), (Fate::Rejected, vec![0, 1]));
+    there.turn_at(100);
+    assert!(there.poller.is_over());
+    assert_eq!(loads(pair), [0, 0]);
+    there.check_end();
+    handle.stop(ms(0));
+    here.begin();
+    here.poller.stop(ms(0));
+    here.rest();
+    here.end();
+    there.check_connections();
+}
+
+#[test]
+fn what_is_left_in_mailboxes_of_a_poller_that_has_failed_is_refused() {
+    let pair = group(2, 4, 16, 16);
+    let balancer = || Balancer::new(Policy::Pinned(1), 2).ok();
+    let mut here = mate(pair, 0, &SMALL, balancer());
+    let mut there = mate(pair, 1, &SMALL, balancer());
+    let door = here.listen(0);
+    let wires: Vec<_> = (0..2).map(|_| here.knock(&door)).collect();
+    here.turn();
+    pair.connect(TO, 1, &mut Balancer::new(Policy::Pinned(1), 2).unwrap()).unwrap();
+    let handle = pair.poller(PollerId(1)).unwrap();
+    let late = there.door();
+    assert!(
+        handle
+            .send_command(Command::Listen { listener: Listener(Rc::clone(&late)), id: ListenerId(0) })
+            .is_ok()
+    );
+    pair.broadcast(Note::new(1), Note::clone, None).unwrap();
+    assert_eq!((loads(pair), messages()), (vec![0, 3], 2));
+    assert!(there.poller.close_mailboxes());
+    assert_eq!((loads(pair), messages()), (vec![0, 0], 1));
+    assert!(wires.iter().all(|wire| wire.fate() == Fate::Rejected));
+    assert!(late.borrow().closed);
+    assert!(handle.is_closed());
+    assert!(there.poller.close_mailboxes(), "and again");
+    // the other one passes it over
+    let wire = here.knock(&door);
+    here.turn();
+    assert_eq!(wire.fate(), Fate::Loose);
+    here.begin();
+    here.poller.stop(ms(0));
+    here.rest();
+    here.wind_up();
+    assert_eq!((wire.fate(), messages()), (Fate::Rejected, 0));
+    there.begin();
+    there.poller.stop(ms(0));
+    there.rest();
+    there.wind_up();
+}
+
+#[test]
+fn a_poller_of_a_group_is_over_only_when_its_mailboxes_are_empty() {
+    let (group, mut bench) = alone(1024);
+    let wire = bench.attach();
+    group.post(wire.token(), Note::new(1), None).unwrap();
+    bench.turn();
+    for _ in 0..600 {
+        assert!(group.pollers()[0].send_command(Command::CloseListener { id: ListenerId(1) }).is_ok());
+    }
+    bench.begin();
+    bench.poller.stop(ms(50));
+    bench.rest();
+    assert!(bench.poller.is_over(), "the end takes them all");
+    bench.check_end();
+    let wire = bench.wire();
+    let loose = Loose(Rc::clone(&wire));
+    let back = bench.poller.attach(loose, TO, ListenerId(0)).unwrap_err();
+    wire.set(|wire| wire.fate = Fate::Closed);
+    drop(back);
+}
+
+#[test]
+fn a_handler_may_stop_the_whole_group() {
+    let pair = group(2, 4, 16, 16);
+    let mut mates = [mate(pair, 0, &SMALL, None), mate(pair, 1, &SMALL, None)];
+    let wire = mates[0].attach();
+    mates[1].attach();
+    mates[0].react(move |socket, event, _| {
+        if matches!(event, Event::Message(_)) {
+            pair.stop(ms(40));
+        }
+        usual(socket, &event);
+    });
+    pair.post(wire.token(), Note::new(1), None).unwrap();
+    for mate in &mut mates {
+        mate.turn();
+    }
+    for mate in &mut mates {
+        mate.turn();
+        assert!(mate.poller.is_over());
+        mate.check_end();
+    }
+    assert_eq!(loads(pair), [0, 0]);
+}
