@@ -333,12 +333,6 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "core/src/poller/group.rs",
-        "sleep_does_not_end",
-        "        if sleeps {\n            self.flag.awake();\n        }\n        outcome",
-        "        outcome",
-    ),
-    step(
-        "core/src/poller/group.rs",
         "stop_word_without_a_second_try",
         "        let _ = self.send_command(Command::Stop { grace });\n        self.notify();\n",
         "        self.notify();\n",
@@ -382,12 +376,6 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "core/src/poller/group.rs",
-        "place_tries_one",
-        "for other in balancer.alternatives(first, group.pollers) {",
-        "for other in balancer.alternatives(first, group.pollers).into_iter().take(0) {",
-    ),
-    step(
-        "core/src/poller/group.rs",
         "room_of_the_acceptor_alone",
         "if self.balancer.is_some() { self.group.pollers.iter().any(has_room) } else { has_room(self.handle) }",
         "has_room(self.handle)",
@@ -421,20 +409,6 @@ pub const MUTANTS: &[Mutant] = &[
          self.refuse(command);\n        }\n        while let Some(envelope) = self.io.membership.next_envelope() \
          {\n            self.as_program(|_| drop(envelope));\n        }\n        self.io.membership.close();\n        \
          true",
-    ),
-    step(
-        "core/src/poller/turn.rs",
-        "end_leaves_commands",
-        "        while let Some(command) = self.io.membership.next_command() {\n            \
-         self.refuse(command);\n        }\n",
-        "",
-    ),
-    step(
-        "core/src/poller/turn.rs",
-        "end_leaves_messages",
-        "        while let Some(envelope) = self.io.membership.next_envelope() {\n            \
-         self.as_program(|_| drop(envelope));\n        }\n",
-        "",
     ),
     step(
         "core/src/poller/turn.rs",

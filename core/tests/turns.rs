@@ -10,9 +10,10 @@ use core::convert::Infallible;
 use core::mem::MaybeUninit;
 use core::time::Duration;
 
+use lightcone_core::balance::{Balancer, Policy};
 use lightcone_core::poller::{
-    AssignedSocket, Command, ConnectionEntry, Group, GroupTypes, LoadPermit, Member, Poller, PollerHandle,
-    PollerStorage, Received, Transport,
+    AcceptedSocket, AssignedSocket, Command, ConnectionEntry, Group, GroupTypes, LoadPermit, Member,
+    Membership as _, Placement, Poller, PollerHandle, PollerStorage, Received, Transport,
 };
 use lightcone_core::sync::{Load, Slot};
 use lightcone_core::{
@@ -239,4 +240,32 @@ fn a_poller_that_is_over_takes_nothing() {
     let token = Token::from_bits(0);
     assert!(bench.group.post(token, (), None).is_err());
     assert!(bench.group.pollers()[0].is_closed());
+}
+
+/// As a driver does whose poller has failed, and takes no more turns.
+#[test]
+fn closing_the_mailboxes_refuses_what_is_in_them() {
+    let mut bench = Bench::new();
+    bench.assign(1);
+    bench.group.post(Token::from_bits(0), (), None).unwrap();
+    assert!(bench.poller.close_mailboxes(), "no push is in progress");
+    assert_eq!((bench.poller.transport().rejected.as_slice(), bench.load.get()), ([1].as_slice(), 0));
+}
+
+#[test]
+fn an_accepted_connection_goes_past_a_full_poller() {
+    let loads: &'static [Load; 2] = Box::leak(Box::default());
+    let handles = [0, 1].map(|id| Handle::new(ring(2), ring(2), &loads[id], Box::new(|| ())).unwrap());
+    let group = Group::new(&handles, 1);
+    let balancer = Balancer::new(Policy::RoundRobin, 2).unwrap();
+    let mut member = Member::new(group, PollerId(0), Some(balancer)).unwrap();
+    let place = |member: &mut Member<'_, (), Boxes>| {
+        member.place(AcceptedSocket { connection: 1, peer: PEER, listener: ListenerId(0) })
+    };
+    let mine = Permit::one_below(&loads[0], 1).unwrap();
+    assert!(matches!(place(&mut member), Placement::Elsewhere), "the first choice is full");
+    assert!(!member.has_room(true));
+    assert!(matches!(place(&mut member), Placement::NoRoom(_)));
+    drop(mine);
+    assert!(matches!(place(&mut member), Placement::Here(_)), "the other one is full now");
 }

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use loom_tests::plain::balance::Policy;
 use loom_tests::{
-    Address, CloseReason, Context, ErrorKind, Handle, Handler, Model, Origin, Peer, Rejected, Socket, Stats,
-    Token,
+    Address, CloseReason, Context, ErrorKind, Handle, Handler, Instant, Model, Origin, Peer, Rejected,
+    Socket, Stats, Token,
 };
 use loom_tests::{Seen, check, unordered_hand_over};
 
@@ -285,10 +285,11 @@ fn a_message_before_a_shutdown() {
 }
 
 /// A handler that posts to a socket of its own poller, in answer to a shutdown: that wakes no poller, as this one looks
-/// into its mailbox before it sleeps.
+/// into its mailbox before it sleeps. It comes before time passes.
 #[test]
 fn a_farewell_to_oneself() {
-    struct Leaves(Arc<Mutex<Vec<&'static str>>>);
+    /// With the time of each event.
+    struct Leaves(Arc<Mutex<Vec<(&'static str, Instant)>>>);
 
     impl Handler for Leaves {
         type Data = ();
@@ -298,13 +299,13 @@ fn a_farewell_to_oneself() {
             Some(())
         }
 
-        fn message(&mut self, socket: &mut Socket<'_, ()>, (): (), _: &mut Context<'_, ()>) {
-            self.0.lock().unwrap().push("message");
+        fn message(&mut self, socket: &mut Socket<'_, ()>, (): (), cx: &mut Context<'_, ()>) {
+            self.0.lock().unwrap().push(("message", cx.now()));
             socket.close();
         }
 
         fn shutdown(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, ()>) {
-            self.0.lock().unwrap().push("shutdown");
+            self.0.lock().unwrap().push(("shutdown", cx.now()));
             cx.post(socket.token(), ()).expect("room");
         }
     }
@@ -315,7 +316,9 @@ fn a_farewell_to_oneself() {
         let model = Model::new(1).peer(Peer::new()).thread(|handle| handle.shutdown());
         let outcome = model.run(move |_| Leaves(Arc::clone(&kept)));
         let opened = outcome.stats()[0].accepted == 1;
-        assert_eq!(*events.lock().unwrap(), if opened { vec!["shutdown", "message"] } else { vec![] });
+        let now = Instant::from_millis(0);
+        let both = vec![("shutdown", now), ("message", now)];
+        assert_eq!(*events.lock().unwrap(), if opened { both } else { Vec::new() });
         seen.note("opened", opened);
         seen.note("not opened", !opened);
     });
