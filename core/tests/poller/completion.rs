@@ -2,6 +2,7 @@
 
 use crate::bench::{Lone, Note, SMALL, ms, usual};
 use crate::net::{Fate, Peer};
+use lightcone_core::poller::AloneWithMail;
 use lightcone_core::{Config, ErrorKind, Event, Interest};
 
 fn completing(config: &Config) -> Lone {
@@ -368,4 +369,32 @@ fn a_send_in_flight_completes_within_the_grace_time() {
     assert!(bench.poller.is_over());
     assert_eq!((bench.poller.aborted(), bench.poller.stats().bytes_lost), (0, 0));
     bench.check_end();
+}
+
+#[test]
+fn a_transport_that_completes_needs_no_buffer() {
+    let mut bench = Lone::with_buffer(&SMALL, AloneWithMail::new(), 0);
+    bench.net().completes = true;
+    let wire = bench.attach();
+    wire.says(b"hello");
+    bench.turn();
+    bench.complete(&wire, 5);
+    bench.poller.on_readable(wire.token());
+    assert_eq!((wire.heard(), wire.count("receive")), (b"hello".to_vec(), 0));
+    bench.stop(0);
+}
+
+#[test]
+fn a_send_that_fails_while_it_is_cancelled_ends_the_socket() {
+    let mut bench = completing(&SMALL);
+    let wire = bench.attach();
+    wire.says(b"hello");
+    bench.turn();
+    wire.set(|wire| wire.cancel = None);
+    bench.poller.close_socket(wire.token(), true);
+    wire.set(|wire| wire.in_flight = None);
+    bench.poller.on_send_failed(wire.token(), ErrorKind::Other);
+    assert_eq!(bench.trace().last().unwrap(), "0 close Aborted", "the first reason stands");
+    assert_eq!((wire.fate(), bench.poller.stats().bytes_lost), (Fate::Reset, 5));
+    bench.stop(0);
 }
