@@ -236,6 +236,32 @@ fn what_comes_while_writable_is_due_is_taken_and_reading_goes_on() {
 }
 
 #[test]
+fn what_a_socket_leaves_that_is_put_off_is_offered_again() {
+    let mut bench = completing(&Config { output_blocks: 200, output_limit: 160, ..SMALL });
+    bench.net().sends_at_once = true;
+    bench.react(|socket, event, _| match event {
+        Event::Receive if socket.data.number == 0 => {
+            socket.data.number = 1;
+            socket.send(&[b'x'; 80 * 64]).unwrap(); // five sends
+        }
+        Event::Receive | Event::Sent => {
+            let n = socket.bytes().len();
+            socket.consume(n);
+        }
+        other => usual(socket, &other),
+    });
+    let wire = bench.attach();
+    wire.says(&[b'y'; 300]);
+    bench.turn();
+    assert_eq!((wire.heard().len(), wire.borrow().to_poller.len()), (64 * 64, 44));
+    bench.turn();
+    assert_eq!((bench.trace().last().unwrap().as_str(), wire.heard().len()), ("0 sent", 80 * 64));
+    bench.turn();
+    assert_eq!((wire.borrow().to_poller.len(), wire.borrow().interest), (0, Interest::READ));
+    bench.stop(0);
+}
+
+#[test]
 fn a_socket_that_closes_over_a_part_takes_no_more() {
     let mut bench = completing(&SMALL);
     bench.react(|socket, event, _| match event {
