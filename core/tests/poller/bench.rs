@@ -206,10 +206,15 @@ pub fn checker() -> Checker {
 impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<L, C, B> {
     /// The memory is leaked: it is small, and a poller that owns it for ever is easy to hold.
     pub fn place(config: &Config, membership: L) -> Self {
+        Self::with_buffer(config, membership, 512)
+    }
+
+    /// The same with a receive buffer of so many bytes.
+    pub fn with_buffer(config: &Config, membership: L, buffer: usize) -> Self {
         let storage = PollerStorage {
             connections: uninit(config.sockets),
             listeners: (0..4).map(|_| None).collect::<Vec<_>>().leak(),
-            buffer: vec![0; 512].leak(),
+            buffer: vec![0; buffer].leak(),
         };
         let shard = shard(config);
         let blocks = shard.free_blocks();

@@ -2,6 +2,7 @@
 
 use crate::bench::{Lone, Note, SMALL, ms, usual};
 use crate::net::{Fate, Peer};
+use lightcone_core::poller::AloneWithMail;
 use lightcone_core::{Config, ErrorKind, Event, Interest};
 
 fn completing(config: &Config) -> Lone {
@@ -235,6 +236,32 @@ fn what_comes_while_writable_is_due_is_taken_and_reading_goes_on() {
 }
 
 #[test]
+fn what_a_socket_leaves_that_is_put_off_is_offered_again() {
+    let mut bench = completing(&Config { output_blocks: 200, output_limit: 160, ..SMALL });
+    bench.net().sends_at_once = true;
+    bench.react(|socket, event, _| match event {
+        Event::Receive if socket.data.number == 0 => {
+            socket.data.number = 1;
+            socket.send(&[b'x'; 80 * 64]).unwrap(); // five sends
+        }
+        Event::Receive | Event::Sent => {
+            let n = socket.bytes().len();
+            socket.consume(n);
+        }
+        other => usual(socket, &other),
+    });
+    let wire = bench.attach();
+    wire.says(&[b'y'; 300]);
+    bench.turn();
+    assert_eq!((wire.heard().len(), wire.borrow().to_poller.len()), (64 * 64, 44));
+    bench.turn();
+    assert_eq!((bench.trace().last().unwrap().as_str(), wire.heard().len()), ("0 sent", 80 * 64));
+    bench.turn();
+    assert_eq!((wire.borrow().to_poller.len(), wire.borrow().interest), (0, Interest::READ));
+    bench.stop(0);
+}
+
+#[test]
 fn a_socket_that_closes_over_a_part_takes_no_more() {
     let mut bench = completing(&SMALL);
     bench.react(|socket, event, _| match event {
@@ -368,4 +395,32 @@ fn a_send_in_flight_completes_within_the_grace_time() {
     assert!(bench.poller.is_over());
     assert_eq!((bench.poller.aborted(), bench.poller.stats().bytes_lost), (0, 0));
     bench.check_end();
+}
+
+#[test]
+fn a_transport_that_completes_needs_no_buffer() {
+    let mut bench = Lone::with_buffer(&SMALL, AloneWithMail::new(), 0);
+    bench.net().completes = true;
+    let wire = bench.attach();
+    wire.says(b"hello");
+    bench.turn();
+    bench.complete(&wire, 5);
+    bench.poller.on_readable(wire.token());
+    assert_eq!((wire.heard(), wire.count("receive")), (b"hello".to_vec(), 0));
+    bench.stop(0);
+}
+
+#[test]
+fn a_send_that_fails_while_it_is_cancelled_ends_the_socket() {
+    let mut bench = completing(&SMALL);
+    let wire = bench.attach();
+    wire.says(b"hello");
+    bench.turn();
+    wire.set(|wire| wire.cancel = None);
+    bench.poller.close_socket(wire.token(), true);
+    wire.set(|wire| wire.in_flight = None);
+    bench.poller.on_send_failed(wire.token(), ErrorKind::Other);
+    assert_eq!(bench.trace().last().unwrap(), "0 close Aborted", "the first reason stands");
+    assert_eq!((wire.fate(), bench.poller.stats().bytes_lost), (Fate::Reset, 5));
+    bench.stop(0);
 }

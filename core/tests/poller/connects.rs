@@ -23,6 +23,7 @@ fn in_progress() -> (Lone, WireRef) {
     bench.rest();
     let wire = dialled(bench.net()).remove(0);
     assert_eq!((wire.token(), wire.borrow().interest), (token, Interest::WRITE));
+    assert_eq!(wire.count("modify"), 0, "it is watched for that from the start");
     assert!(bench.trace().is_empty());
     (bench, wire)
 }
@@ -46,7 +47,7 @@ fn a_connect_is_begun_after_the_callback_and_established_at_once() {
     assert_eq!(bench.trace(), ["0 open"]);
     let wire = dialled(bench.net()).remove(0);
     assert_eq!((wire.token(), wire.borrow().interest), (token, Interest::READ));
-    assert_eq!((bench.poller.stats().connected, bench.due()), (1, None));
+    assert_eq!((bench.poller.stats().connected, bench.due(), wire.count("modify")), (1, None, 0));
     wire.says(b"hello");
     bench.turn();
     assert_eq!(wire.heard(), b"hello");
@@ -223,7 +224,7 @@ fn a_turn_begins_as_many_connects_as_a_batch_and_not_one_more() {
 }
 
 #[test]
-fn connects_of_a_turn_count_together_whoever_asks() {
+fn connects_of_a_driver_and_of_handlers_count_together() {
     let mut bench = Lone::new(&sockets(40));
     let wire = bench.attach();
     let results = Rc::new(RefCell::new(Vec::new()));

@@ -157,7 +157,7 @@ fn a_stop_between_turns_makes_the_next_one_due() {
     let mut bench = Lone::new(&SMALL);
     bench.turn();
     bench.poller.stop(ms(100));
-    assert_eq!(bench.due(), Some(0), "there is nobody to wait for");
+    assert_eq!(bench.due(), Some(0), "nothing is waited for");
     bench.turn();
     assert!(bench.poller.is_over());
 }

@@ -211,6 +211,8 @@ pub fn planned_panic() -> ! {
 #[derive(Default)]
 pub struct Net<const CONNECTS: bool = true> {
     pub completes: bool,
+    /// Sends are over when their call returns, also if receives complete.
+    pub sends_at_once: bool,
     /// What the next connects return, and what those behind them return.
     pub dials: VecDeque<Dial>,
     pub dialled: Vec<(Address, WireRef)>,
@@ -273,7 +275,7 @@ impl<const C: bool> Net<C> {
         if let Some(kind) = state.send_fails {
             return Sent::Failed(kind);
         }
-        if self.completes {
+        if self.completes && !self.sends_at_once {
             if state.in_flight.is_some() {
                 self.misuse.push("a second send in flight".into());
             }

@@ -1,7 +1,7 @@
 //! Pollers of a group: where accepted connections and connects go, and what counts as their load.
 
 use crate::bench::{Lone, Mate, Note, Parts, SMALL, Team, group, load, loads, mate, ms};
-use crate::net::{Fate, Listener, Peer, WireRef};
+use crate::net::{Arrival, Fate, Listener, Peer, WireRef};
 use core::cell::Cell;
 use lightcone_core::balance::{Balancer, Policy};
 use lightcone_core::poller::{Command, ConnectRefused, Group, PollerHandle};
@@ -177,7 +177,7 @@ fn a_poller_that_has_ended_is_passed_over() {
 }
 
 #[test]
-fn a_held_connection_goes_to_whoever_has_room_first() {
+fn a_held_connection_goes_to_the_first_poller_that_has_room() {
     let (group, mut mates) = team(2, 1, 8, Policy::RoundRobin);
     let door = mates[0].listen(0);
     let wires: Vec<WireRef> = (0..2).map(|_| mates[0].knock(&door)).collect();
@@ -407,4 +407,35 @@ fn a_poller_that_sleeps_is_woken_once() {
     while !handle.try_sleep() {}
     handle.stop(ms(10));
     assert_eq!(wakes.get(), 4);
+}
+
+#[test]
+fn a_hash_of_the_peers_address_keeps_a_peer_with_one_poller() {
+    let (group, mut mates) = team(3, 4, 64, Policy::Hash);
+    let door = mates[0].listen(0);
+    let mut pollers = Vec::new();
+    for host in 0..32 {
+        let wires: Vec<_> = (0..2)
+            .map(|port| {
+                let wire = mates[0].wire();
+                let peer = Address::Inet(([10, 0, 0, host], 1_000 + port).into());
+                door.borrow_mut().backlog.push_back(Arrival::Peer(Rc::clone(&wire), peer));
+                wire
+            })
+            .collect();
+        for mate in &mut mates {
+            mate.turn();
+        }
+        let poller = wires[0].token().poller();
+        assert_eq!(wires[1].token().poller(), poller);
+        pollers.push(poller);
+        for wire in wires {
+            mates[usize::from(poller.0)].poller.close_socket(wire.token(), true);
+        }
+    }
+    pollers.sort();
+    pollers.dedup();
+    assert_eq!(pollers.len(), 3, "peers are spread");
+    check(group, &mates, 0);
+    end(group, &mut mates);
 }

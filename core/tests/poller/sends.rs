@@ -2,6 +2,7 @@
 
 use crate::bench::{Lone, Note, SMALL, usual};
 use crate::net::{Fate, Peer};
+use lightcone_core::poller::AloneWithMail;
 use lightcone_core::{Config, ErrorKind, Event, Interest, Sent, send_one_by_one};
 
 /// Much output for one socket.
@@ -274,7 +275,7 @@ fn one_receive_an_event_and_no_more_than_there_is_room_for() {
 }
 
 #[test]
-fn whose_answers_are_not_taken_is_not_read_from() {
+fn a_peer_that_takes_no_answers_is_not_read_from() {
     let mut bench = Lone::new(&Config { output_limit: 2, ..SMALL });
     let wire = bench.attach();
     wire.set(|wire| wire.window = 0);
@@ -336,5 +337,19 @@ fn pieces_that_are_sent_one_by_one_are_as_one() {
             *results.next().expect("no call behind one that was not taken whole")
         });
         assert_eq!((sent, made), (told, calls));
+    }
+}
+
+#[test]
+fn no_more_is_received_at_once_than_the_buffer_holds() {
+    for (buffer, receives) in [(16, 7), (100, 1), (99, 2)] {
+        let mut bench = Lone::with_buffer(&SMALL, AloneWithMail::new(), buffer);
+        let wire = bench.attach();
+        wire.says(&bytes(100));
+        while !wire.borrow().to_poller.is_empty() {
+            bench.turn();
+        }
+        assert_eq!((wire.heard(), wire.count("receive")), (bytes(100), receives));
+        bench.stop(0);
     }
 }

@@ -488,7 +488,7 @@ impl Walk {
         self.check_end();
     }
 
-    /// Everybody who is not hindered gets all of its bytes back.
+    /// A peer that nothing hinders gets all of its bytes back.
     fn complete_all(&mut self) {
         for _ in 0..60 {
             for place in 0..self.peers.len() {
