@@ -181,6 +181,7 @@ impl Driver for Kqueue {
     /// The kernel drops the filters of a descriptor that is closed.
     fn forget(&mut self, fd: BorrowedFd<'_>, _key: u64, _interest: Interest) {
         self.table.forget(fd.as_raw_fd());
+        self.queue.closes(fd);
     }
 
     fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {

@@ -7,7 +7,7 @@ use core::fmt;
 use core::mem::MaybeUninit;
 use core::ptr;
 use core::time::Duration;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use lightcone_unix::errno::Errno;
 use lightcone_unix::syscall;
@@ -119,6 +119,9 @@ impl Queue {
         lightcone_unix::socket::close_on_exec(&fd)?;
         Ok(Self(Arc::new(fd)))
     }
+
+    /// The kernel drops the filters of a descriptor that is closed, also if the socket is open elsewhere.
+    pub(crate) const fn closes(&self, _fd: BorrowedFd<'_>) {}
 
     pub(crate) fn kevent(
         &self,

@@ -9,7 +9,7 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::collections::HashMap;
-use std::os::fd::{BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lightcone_epoll::Epoll;
@@ -222,6 +222,17 @@ impl Queue {
             count += 1;
         }
         Ok(count)
+    }
+
+    /// Drops the filters of a descriptor that is closed next, as a kernel with queues does by itself. epoll would keep
+    /// them for as long as the socket is open elsewhere.
+    pub(crate) fn closes(&self, fd: BorrowedFd<'_>) {
+        let mut kernel = self.kernel();
+        if let Some(interest) = kernel.filters.remove(&fd.as_raw_fd())
+            && let Ok(key) = u64::try_from(fd.as_raw_fd())
+        {
+            kernel.epoll.deregister(fd, key, interest);
+        }
     }
 
     #[cfg(test)]

@@ -6,7 +6,7 @@
 //!   `kevent(&self, changes: &[Entry], events: &mut [Entry], timeout: Option<Duration>) -> Result<usize, Errno>`, which
 //!   makes the changes in order, then waits. A change that fails is an entry of `events` with an [`error`]; if there
 //!   is no room for it, the call fails and the changes behind it are not made. A wait that a signal interrupts fails
-//!   with `EINTR`, all changes made.
+//!   with `EINTR`, all changes made. `closes(&self, fd: BorrowedFd)` says that a descriptor is closed next.
 //! - `Entry`: one change or event, `Copy`. Made by `add(fd, filter)` and `delete(fd, filter)`; read by `fd()`,
 //!   `filter() -> Option<Filter>` (none for the waker), `error() -> Option<Errno>` for a failed change, `is_end()` for
 //!   `EV_EOF`, `socket_error()` for the error that comes with it; `EMPTY`.
