@@ -272,6 +272,19 @@ fn a_connect_is_refused_as_full_while_a_poller_is_there() {
 }
 
 #[test]
+fn a_connect_is_refused_as_gone_by_a_full_poller_that_has_failed() {
+    let (group, mut mates) = team(1, 1, 8, Policy::RoundRobin);
+    mates[0].attach();
+    assert!(mates[0].poller.close_mailboxes());
+    let mut balancer = Balancer::new(Policy::RoundRobin, 1).unwrap();
+    assert_eq!((load(group, 0), group.connect(TO, 0, &mut balancer)), (1, Err(ConnectRefused::Gone)));
+    mates[0].begin();
+    mates[0].poller.stop(ms(0));
+    mates[0].rest();
+    end(group, &mut mates);
+}
+
+#[test]
 fn a_full_poller_refuses_what_it_is_asked_for_itself() {
     let (group, mut mates) = team(1, 2, 8, Policy::RoundRobin);
     mates[0].attach();
