@@ -211,6 +211,24 @@ fn a_broadcast_to_more_than_1024_sockets_takes_two_turns_and_reaches_each_once()
 }
 
 #[test]
+fn the_next_turn_of_a_broadcast_under_way_is_due_now() {
+    let mut bench = Lone::new(&sockets(1_025));
+    (0..1_025).for_each(|_| drop(bench.attach()));
+    let token = bench.wires[0].token();
+    bench.react(|socket, event, cx| match event {
+        Event::Message(Note(0)) => cx.broadcast(Note::new(7)).unwrap(),
+        other => usual(socket, &other),
+    });
+    bench.poller.post(token, Note::new(0)).unwrap();
+    bench.turn();
+    assert_eq!(bench.due(), Some(0), "though nothing is behind it");
+    bench.turn();
+    assert_eq!(bench.due(), None);
+    assert_eq!(received(&bench.trace()).iter().filter(|n| **n == 7).count(), 1_025);
+    bench.stop(0);
+}
+
+#[test]
 fn messages_behind_a_broadcast_wait_for_its_end() {
     let mut bench = Lone::new(&SMALL);
     let wires: Vec<_> = (0..2).map(|_| bench.attach()).collect();

@@ -2,11 +2,11 @@
 
 use crate::bench::{Lone, Mate, Note, Parts, SMALL, Team, group, load, loads, mate, ms};
 use crate::net::{Arrival, Fate, Listener, Peer, WireRef};
-use core::cell::Cell;
+use core::cell::{Cell, RefCell};
 use lightcone_core::balance::{Balancer, Policy};
 use lightcone_core::poller::{Command, ConnectRefused, Group, PollerHandle};
 use lightcone_core::sync::{Load, PushError, Slot};
-use lightcone_core::{Address, Event, ListenerId, PollerId, Rejected, Token};
+use lightcone_core::{Address, Event, ListenerId, Origin, PollerId, Rejected, Token};
 use std::rc::Rc;
 
 const TO: Address = Address::Unix(lightcone_core::UnixId(9));
@@ -223,6 +223,15 @@ fn a_peer_that_is_turned_away_releases_its_permit() {
 fn a_connect_goes_where_the_balancer_says() {
     let (group, mut mates) = team(2, 2, 8, Policy::RoundRobin);
     let mut balancer = Balancer::new(Policy::RoundRobin, 2).unwrap();
+    let tags = Rc::new(RefCell::new(Vec::new()));
+    for mate in &mut mates {
+        let tags = Rc::clone(&tags);
+        mate.admits(move |origin, peer| {
+            assert_eq!(*peer, TO);
+            tags.borrow_mut().push(origin);
+            true
+        });
+    }
     for tag in 0..4 {
         assert_eq!(group.connect(TO, tag, &mut balancer), Ok(()));
     }
@@ -232,6 +241,7 @@ fn a_connect_goes_where_the_balancer_says() {
     mates[1].turn();
     check(group, &mates, 0);
     assert_eq!(mates[0].trace(), ["0 open", "1 open"]);
+    assert_eq!(*tags.borrow(), [0, 2, 1, 3].map(|tag| Origin::Connecting { tag }));
     assert_eq!(loads(group), [2, 2]);
     end(group, &mut mates);
     assert_eq!(group.connect(TO, 5, &mut balancer), Err(ConnectRefused::Gone));
@@ -258,6 +268,19 @@ fn a_connect_is_refused_as_full_while_a_poller_is_there() {
     assert_eq!(group.connect(TO, 0, &mut balancer), Err(ConnectRefused::Full), "its mailbox is");
     assert_eq!(load(group, 0), 1);
     mates[0].turn();
+    end(group, &mut mates);
+}
+
+#[test]
+fn a_connect_is_refused_as_gone_by_a_full_poller_that_has_failed() {
+    let (group, mut mates) = team(1, 1, 8, Policy::RoundRobin);
+    mates[0].attach();
+    assert!(mates[0].poller.close_mailboxes());
+    let mut balancer = Balancer::new(Policy::RoundRobin, 1).unwrap();
+    assert_eq!((load(group, 0), group.connect(TO, 0, &mut balancer)), (1, Err(ConnectRefused::Gone)));
+    mates[0].begin();
+    mates[0].poller.stop(ms(0));
+    mates[0].rest();
     end(group, &mut mates);
 }
 

@@ -4,7 +4,7 @@ use crate::bench::{BATCH, Lone, SMALL, at, checker, group, mate, shard};
 use crate::net::{Net, Peer, local_address};
 use core::mem::MaybeUninit;
 use lightcone_core::balance::{Balancer, Policy};
-use lightcone_core::poller::{Alone, Member, Poller, PollerHandle, PollerStorage};
+use lightcone_core::poller::{Alone, Member, Membership, Poller, PollerHandle, PollerStorage};
 use lightcone_core::sync::{Load, Slot};
 use lightcone_core::{Config, PollerId, SetupError, Token};
 use std::cell::RefCell;
@@ -38,6 +38,21 @@ fn a_place_in_a_group_is_taken_once() {
     assert!(Member::new(group, PollerId(0), None).is_some());
     assert_eq!(group.pollers().len(), 2);
     assert!(group.poller(PollerId(2)).is_none());
+}
+
+#[test]
+fn a_place_is_finished_when_it_is_closed_and_both_mailboxes_are_empty() {
+    let group = group(1, 4, 4, 4);
+    let mut member = Member::new(group, PollerId(0), None).unwrap();
+    group.post(Token::from_bits(0), crate::bench::Note::new(1), None).unwrap();
+    assert!(!member.is_finished());
+    member.close();
+    assert!(member.next_command().is_none());
+    assert!(!member.is_finished() && member.has_envelope());
+    assert!(member.next_envelope().is_some());
+    assert!(!member.is_finished());
+    assert!(member.next_envelope().is_none());
+    assert!(member.is_finished());
 }
 
 #[test]
