@@ -808,6 +808,10 @@ impl Turn {
     #[inline(always)]
     fn has_room(&mut self, output: &mut Output<'_>) -> bool {
         let queued = output.queued();
+        if queued == 0 && output.free_block() >= ROOM_MIN {
+            self.enough = 1; // the next request of a pipeline looks closer
+            return true;
+        }
         let Some(room) = room_for_answer(output) else { return false };
         // Blocks are not always filled to their ends, so the room shrinks faster than the queue grows: look again
         // when a quarter of the way is gone.

@@ -202,6 +202,14 @@ impl Output<'_> {
         left + blocks * self.pool.size()
     }
 
+    /// Returns the size of a block if one is free, else 0: for an empty queue a lower bound of [`room`](Self::room) that
+    /// costs less to know.
+    #[inline]
+    #[must_use]
+    pub fn free_block(&self) -> usize {
+        if self.most > self.chain.blocks && self.pool.available() > 0 { self.pool.size() } else { 0 }
+    }
+
     /// How many bytes can be queued at once: the most that [`send`](Self::send) ever takes. 0 once
     /// nothing more is taken.
     #[must_use]

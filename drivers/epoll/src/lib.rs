@@ -87,16 +87,16 @@ impl Driver for Epoll {
         let buffer = self.buffer.get_mut(..room).unwrap_or_default();
         let wait = |timeout| sys::wait(self.epoll.as_fd(), buffer, timeout_ms(timeout));
         let seen = look_again(timeout, wait).map_err(|errno| DriverError::Os("epoll_wait", errno))?;
-        let mut count = 0;
-        for raw in self.buffer.iter().take(seen) {
+        let most = events.len();
+        let mut free = events.iter_mut();
+        for raw in self.buffer.get(..seen).unwrap_or_default() {
             if raw.key() == KEY_RESERVED {
                 self.waker.drain();
-            } else if let Some(event) = events.get_mut(count) {
+            } else if let Some(event) = free.next() {
                 *event = Event { key: raw.key(), readiness: readiness_of(raw.bits()) };
-                count += 1;
             }
         }
-        Ok(count)
+        Ok(most - free.len())
     }
 }
 
