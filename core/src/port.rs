@@ -810,7 +810,7 @@ impl Control {
             .with(Flags::TIMES);
         // one branch for all of it, and neighbours loaded together
         let due = u32::from(self.flags.bits()) | u32::from(self.pending.bits()) << 16;
-        let due = due & (SPECIAL.bits() as u32 | 0xFFFF << 16);
+        let due = due & (u32::from(SPECIAL.bits()) | 0xFFFF << 16);
         let asked = u32::from(self.state as u8) | u32::from(self.asked.bits()) << 8;
         let asked = asked ^ State::Open as u32;
         let special = due | asked | self.kept.bits() | u32::from(self.chain.armed);

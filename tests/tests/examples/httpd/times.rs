@@ -1,4 +1,5 @@
 use core::time::Duration;
+use std::thread::sleep;
 use std::time::Instant;
 
 use crate::program::Program;
@@ -40,4 +41,25 @@ fn who_is_idle_is_closed_before_and_after_a_request() {
     }
     let line = "\nlightcone_connections_closed_total{poller=\"0\",reason=\"timeout\"} 2\n";
     poll(|| get(&server, "/metrics").text().contains(line).then_some(()));
+}
+
+/// Time that passes while the process stands still is not the peers': what has come meanwhile is looked at first.
+#[test]
+fn a_server_that_was_stopped_does_not_take_its_clients_for_idle() {
+    for driver in ["epoll", "select"] {
+        let server = Program::start("httpd", &["--driver", driver, "--pollers", "1", "--idle-timeout", "2"]);
+        let mut clients = [Client::new(&server), Client::new(&server), Client::new(&server)];
+        for client in &mut clients {
+            assert_eq!(client.get("/foo").text(), "bar");
+        }
+        server.signal("STOP");
+        for client in &mut clients {
+            client.send("GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+        }
+        sleep(Duration::from_millis(2_500));
+        server.signal("CONT");
+        for client in &mut clients {
+            assert_eq!(client.answer().text(), "bar", "{driver}");
+        }
+    }
 }
