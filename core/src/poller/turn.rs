@@ -138,6 +138,9 @@ where
     acceptor: Acceptor<'s, T>,
     /// Accepted connections that stay here and are not admitted yet.
     assigned: Deque<AssignedSocket<T::Unregistered, L::Permit>, BATCH>,
+    /// The connection that `admit` is asked about. A panic there must not lose it: not every transport's connections
+    /// close when they are dropped.
+    admitting: Option<AssignedSocket<T::Unregistered, L::Permit>>,
     broadcast: Option<Broadcast<H::Message>>,
     budget: Budget,
     scope: PanicScope,
@@ -191,6 +194,7 @@ where
             buffer,
             acceptor: Acceptor::new(listeners),
             assigned: Deque::new(),
+            admitting: None,
             broadcast: None,
             budget: Budget::default(),
             scope: PanicScope::Engine,
@@ -657,10 +661,12 @@ where
     }
 
     fn admit(&mut self, assigned: AssignedSocket<T::Unregistered, L::Permit>) {
-        let AssignedSocket { connection, peer, listener, permit } = assigned;
+        let (peer, listener) = (assigned.peer, assigned.listener);
+        self.admitting = Some(assigned);
         self.scope = PanicScope::Program;
         let admitted = self.shard.admit(&mut self.handler, Origin::Accepted { listener }, &peer);
         self.scope = PanicScope::Engine;
+        let Some(AssignedSocket { connection, permit, .. }) = self.admitting.take() else { return };
         let Ok(token) = admitted else { return self.io.transport.reject(connection) };
         self.io.membership.absorb(permit);
         self.register(token, connection, Interest::READ);
@@ -921,7 +927,12 @@ where
     pub fn recover(&mut self) -> PanicOwner {
         match core::mem::replace(&mut self.scope, PanicScope::Engine) {
             PanicScope::Engine => PanicOwner::Engine,
-            PanicScope::Program => PanicOwner::Program,
+            PanicScope::Program => {
+                if let Some(assigned) = self.admitting.take() {
+                    self.io.transport.reject(assigned.connection);
+                }
+                PanicOwner::Program
+            }
             PanicScope::Connect(token) => {
                 self.shard.give_back(token);
                 PanicOwner::Program
