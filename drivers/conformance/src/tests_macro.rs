@@ -126,6 +126,7 @@ macro_rules! tests {
             a_connected_socket_falls_silent
             a_peer_takes_nothing
             a_slow_peer_is_not_stalled
+            a_very_slow_peer_is_not_stalled
             a_close_does_not_drain
             a_staged_close_has_an_end
             deadlines_come_on_time

@@ -5,6 +5,7 @@ use std::thread;
 
 use lightcone_core::{CloseReason, Instant, Timeout, Timeouts};
 use lightcone_unix::driver::Driver;
+use lightcone_unix::socket;
 
 use crate::case::{Case, Event, by_default, consume_all, echoing, small, small_with};
 use crate::ending::wait_until_stalled;
@@ -99,6 +100,25 @@ pub fn a_slow_peer_is_not_stalled<D: Driver>() {
         thread::sleep(SPAN / 4);
     }
     assert_eq!(case.trace.count("close"), 0);
+}
+
+/// A peer that reads steadily is not stalled, however little it reads: the kernel's buffer, which has grown to megabytes,
+/// does not hide what it takes. Where the system [cannot limit that](socket::UNSENT_LIMITED) a faster peer must do.
+pub fn a_very_slow_peer_is_not_stalled<D: Driver>() {
+    let piece = if socket::UNSENT_LIMITED { 16_000 } else { 300_000 };
+    let case =
+        Case::start(small_with::<D>(|it| it.write_stall = Some(LONGER)), |socket, event, _| match event {
+            Event::Open | Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
+            other => by_default(socket, other),
+        });
+    let mut peer = Peer::connect(case.listen().endpoint());
+    for _ in 0..100 {
+        peer.receive(piece);
+        thread::sleep(SPAN / 4);
+    }
+    assert_eq!(case.trace.count("close"), 0);
+    // and one that stops reading is
+    assert_eq!(case.trace.closed(0), CloseReason::TimedOut(Timeout::WriteStall));
 }
 
 /// Output that does not leave after `close`.

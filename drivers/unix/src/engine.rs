@@ -255,6 +255,15 @@ impl<D: Driver> Builder<D> {
         self
     }
 
+    /// The most bytes that the kernel takes of a socket's output before it has sent them (`TCP_NOTSENT_LOWAT`), where
+    /// the system can limit that; `None`: as many as it likes, which are megabytes for a peer that reads nothing.
+    /// What was taken and not sent yet delays what is queued next, and is not seen by the
+    /// [write stall](Timeouts::write_stall) timeout. Default 128 KiB.
+    pub fn unsent_limit(mut self, bytes: Option<u32>) -> Self {
+        self.listen.unsent_limit = bytes;
+        self
+    }
+
     /// Asks silent peers of accepted sockets whether they are still there. Default no.
     pub fn keep_alive(mut self, keep_alive: Option<KeepAlive>) -> Self {
         self.listen.keep_alive = keep_alive;
@@ -435,7 +444,7 @@ where
                 listeners: &mut (0..LISTENERS_MAX).map(|_| None).collect::<Vec<_>>(),
                 buffer: &mut vec![0; receive_size],
             };
-            let transport = UnixTransport { driver, shared: &shared, nodelay: listen.nodelay, filter };
+            let transport = UnixTransport { driver, shared: &shared, options: listen, filter };
             let Some(member) = Member::new(shared.group(), id, balancer) else {
                 return PollerReport::default();
             };

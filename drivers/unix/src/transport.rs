@@ -11,7 +11,7 @@ use lightcone_core::{Address, ErrorKind, Interest, ListenerId, PIECES_MAX, Sent,
 use crate::address::{PeerAddress, SocketAddress};
 use crate::driver::{Driver, check_descriptor};
 use crate::errno::Errno;
-use crate::listener::{self, ListenSocket};
+use crate::listener::{self, ListenOptions, ListenSocket};
 use crate::shared::EngineShared;
 use crate::socket::{self, Connecting, GATHER_MAX};
 
@@ -67,7 +67,8 @@ impl GroupTypes for UnixGroup {
 pub(crate) struct UnixTransport<'e, D, M> {
     pub(crate) driver: D,
     pub(crate) shared: &'e EngineShared<M>,
-    pub(crate) nodelay: bool,
+    /// What is set on sockets that connect, as on those that are accepted.
+    pub(crate) options: ListenOptions,
     pub(crate) filter: Option<Filter>,
 }
 
@@ -125,8 +126,13 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
     fn connect(&mut self, to: &Address) -> Result<Connect<OwnedFd>, ErrorKind> {
         let endpoint = self.shared.endpoint(to).ok_or(Errno(libc::EINVAL))?;
         let fd = socket::stream_socket(&endpoint)?;
-        if self.nodelay && endpoint.as_inet().is_some() {
-            socket::set_nodelay(fd.as_fd())?;
+        if endpoint.as_inet().is_some() {
+            if self.options.nodelay {
+                socket::set_nodelay(fd.as_fd())?;
+            }
+            if let Some(limit) = self.options.unsent_limit {
+                socket::set_unsent_limit(fd.as_fd(), limit)?;
+            }
         }
         match socket::connect(fd.as_fd(), &SocketAddress::new(&endpoint)) {
             Connecting::Done => Ok(Connect::Established(fd)),

@@ -17,8 +17,8 @@ use crate::errno::{Errno, retry};
 use crate::syscall;
 
 pub use options::{
-    KeepAlive, NODELAY_INHERITED, set_abort_on_close, set_keep_alive, set_nodelay, set_only_v6,
-    set_receive_buffer, set_reuse_address, set_reuse_port, set_send_buffer,
+    KeepAlive, NODELAY_INHERITED, UNSENT_LIMITED, set_abort_on_close, set_keep_alive, set_nodelay,
+    set_only_v6, set_receive_buffer, set_reuse_address, set_reuse_port, set_send_buffer, set_unsent_limit,
 };
 pub use platform::{accept, close_on_exec, lowest_number, nonblocking, pipe};
 pub use transfer::{GATHER_MAX, Received, Sent, receive, send, send_gathered, shutdown_write};

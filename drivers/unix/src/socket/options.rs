@@ -56,6 +56,33 @@ pub fn set_nodelay(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
 }
 
+/// `TCP_NOTSENT_LOWAT`, where there is one (`tcp(7)`; `tcp(4)` of macOS). `libc` does not name it everywhere.
+const NOTSENT_LOWAT: Option<libc::c_int> = if cfg!(any(target_os = "linux", target_os = "android")) {
+    Some(25)
+} else if cfg!(target_vendor = "apple") {
+    Some(0x201)
+} else {
+    None
+};
+
+/// Whether the system can [limit](set_unsent_limit) what it takes and has not sent.
+pub const UNSENT_LIMITED: bool = NOTSENT_LOWAT.is_some();
+
+/// Limits how many bytes the kernel takes that it has not sent yet. Inherited from the listener.
+///
+/// A socket is then writable when less than half of that is unsent, so that writability follows what the peer takes.
+/// Without it, Linux tells a socket writable when a third of its buffer is free, which has grown to megabytes: a slow
+/// reader looks as if it took nothing for minutes, and a peer that takes nothing holds all of them. Without effect where
+/// the system has no such option (the BSDs but macOS).
+///
+/// # Errors
+///
+/// The OS's error, such as `EOPNOTSUPP` on a Unix socket.
+pub fn set_unsent_limit(socket: BorrowedFd<'_>, bytes: u32) -> Result<(), Errno> {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    NOTSENT_LOWAT.map_or(Ok(()), |name| set_option(socket, libc::IPPROTO_TCP, name, bytes))
+}
+
 /// Limits an IPv6 socket to IPv6.
 ///
 /// Listeners always set it. Without, whether `[::]:80` also takes IPv4 depends on the system (Linux: a setting of the
