@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use lightcone_contract::sockets::{
     Folder, accept, fill, listen, next_received, outcome, pair, receive_exactly, soon, start_connect,
 };
-use lightcone_unix::address::PeerAddress;
+use lightcone_unix::address::{PeerAddress, SocketAddress};
 use lightcone_unix::endpoint::Endpoint;
 use lightcone_unix::errno::Errno;
 use lightcone_unix::socket::{self, Connecting, GATHER_MAX, Received, Sent};
@@ -177,4 +177,24 @@ fn receiving_into_nothing_is_a_mistake() {
     let listener = listen("127.0.0.1:0");
     let (client, _server) = pair(&listener);
     let _ = socket::receive(client.as_fd(), &mut []);
+}
+
+#[test]
+fn a_socket_does_not_connect_to_itself() {
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let endpoint: Endpoint = address.parse().unwrap();
+        let socket = socket::stream_socket(&endpoint).unwrap();
+        socket::bind(socket.as_fd(), &SocketAddress::new(&endpoint)).unwrap();
+        let own = socket::local_address(socket.as_fd()).unwrap();
+        let refused = Connecting::Failed(Errno(libc::ECONNREFUSED));
+        match socket::connect(socket.as_fd(), &own) {
+            Connecting::InProgress => soon("the outcome", || {
+                Some(socket::connect_result(socket.as_fd())).filter(|result| *result == refused)
+            }),
+            result => {
+                assert_eq!(result, refused, "{address}");
+                refused
+            }
+        };
+    }
 }

@@ -65,7 +65,7 @@ pub fn listen(socket: BorrowedFd<'_>, backlog: u32) -> Result<(), Errno> {
     unsafe { syscall!(listen(socket.as_raw_fd(), backlog)) }.map(drop)
 }
 
-/// Starts to connect without waiting.
+/// Starts to connect without waiting. A socket that would connect to itself is refused.
 ///
 /// A Unix socket whose listener's backlog is full fails with `EAGAIN` on Linux: no readiness will tell when to try
 /// again.
@@ -74,7 +74,9 @@ pub fn connect(socket: BorrowedFd<'_>, address: &SocketAddress) -> Connecting {
     let (pointer, length) = address.as_parts();
     // SAFETY: the pointer and the length are those of `address`, which outlives the call.
     match unsafe { syscall!(connect(socket.as_raw_fd(), pointer, length)) } {
-        Ok(_) | Err(Errno(libc::EISCONN)) => Connecting::Done,
+        Ok(_) | Err(Errno(libc::EISCONN)) => {
+            peer_address(socket).map_or(Connecting::Done, |peer| met(socket, &peer))
+        }
         // An interrupted connect goes on in the background: calling again would give EALREADY.
         Err(Errno(libc::EINPROGRESS | libc::EINTR | libc::EALREADY)) => Connecting::InProgress,
         Err(errno) => Connecting::Failed(errno),
@@ -91,12 +93,21 @@ pub fn connect_result(socket: BorrowedFd<'_>) -> Connecting {
         Ok(Some(errno)) | Err(errno) => return Connecting::Failed(errno),
     }
     match peer_address(socket) {
-        Ok(_) => Connecting::Done,
+        Ok(peer) => met(socket, &peer),
         Err(Errno(libc::ENOTCONN)) => still_connecting(socket),
         // BSD: the connection was there and the peer has reset it already.
         Err(Errno(libc::EINVAL)) => Connecting::Failed(Errno(libc::ECONNRESET)),
         Err(errno) => Connecting::Failed(errno),
     }
+}
+
+/// A connect that has met a peer. A port of this machine at which nothing listens can be the one that the system has
+/// chosen for this very socket: TCP then connects it to itself (RFC 9293, section 3.5, simultaneous open), and it would
+/// hear its own words. To the caller nothing listens there.
+fn met(socket: BorrowedFd<'_>, peer: &SocketAddress) -> Connecting {
+    let itself = peer.as_inet().is_some()
+        && local_address(socket).is_ok_and(|local| local.as_inet() == peer.as_inet());
+    if itself { Connecting::Failed(Errno(libc::ECONNREFUSED)) } else { Connecting::Done }
 }
 
 /// Without a peer the socket is connecting still, or was connected and reset since `take_error` looked.
