@@ -14,7 +14,7 @@ pub const PIECES_MAX: usize = 16;
 /// What became of a send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sent {
-    /// So many bytes were taken. After fewer than were offered the socket waits until it is writable.
+    /// This number of bytes was taken. After fewer than were offered the socket waits until it is writable.
     Bytes(usize),
     /// No byte was taken. The socket waits until it is writable.
     WouldBlock,

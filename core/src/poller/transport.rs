@@ -5,7 +5,7 @@ use crate::{Address, ErrorKind, Interest, ListenerId, Sent, Token, send_one_by_o
 /// What a receive returned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Received {
-    /// So many bytes, at least one.
+    /// This number of bytes, at least one.
     Bytes(usize),
     /// Nothing has come.
     WouldBlock,

@@ -204,8 +204,8 @@ where
         })
     }
 
-    /// Returns what a poller of this configuration costs in bytes, with room for so many listeners and a receive buffer
-    /// of so many bytes.
+    /// Returns what a poller of this configuration costs in bytes, with room for that many listeners and a receive
+    /// buffer of that many bytes.
     ///
     /// ```
     /// use lightcone_core::poller::{Alone, Poller, Transport};
@@ -453,7 +453,7 @@ where
         }
     }
 
-    /// Tells that a send in flight has completed, with so many bytes sent.
+    /// Tells that a send in flight has completed, with `n` bytes sent.
     pub fn on_sent(&mut self, token: Token, n: usize) {
         self.tell(token, |port| port.sent(n));
     }

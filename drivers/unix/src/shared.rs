@@ -25,7 +25,7 @@ fn ring<T>(capacity: usize) -> Padded<Box<[Slot<T>]>> {
     Padded((0..capacity).map(|_| Slot::new()).collect())
 }
 
-/// Creates the handle of a poller whose mailboxes have so many places, powers of two.
+/// Creates the handle of a poller whose mailboxes have these capacities, powers of two.
 pub(crate) fn poller_handle<M>(
     commands: usize,
     messages: usize,
