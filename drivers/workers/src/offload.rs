@@ -94,13 +94,13 @@ impl<M> Handler for Offload<M> {
         let mut rejected = None;
         let mut news = exchange.note(event, limits.messages, &mut rejected);
         news |= exchange.take_input(stream, limits.input);
+        exchange.active |= news && !opens; // what was sent is news, too, but nothing that a callback has to do
         *unreported += exchange.give_output(stream);
         let sent = unreported.saturating_sub(stream.queued());
         *unreported -= sent;
         exchange.sent += sent;
         news |= sent > 0 && exchange.tell_sent;
         exchange.give_orders(stream);
-        exchange.active |= news && !opens;
         stream.set_active(exchange.active);
         let (over, worker) = (exchange.over, exchange.worker);
         drop(exchange);

@@ -327,9 +327,9 @@ impl<'s, H: Handler> StandIn<'s, H> {
             // an open socket with room needs to know of what was sent no sooner than something else comes for it
             let waits = self.wants_sent || !self.reads || self.state != State::Open;
             exchange.tell_sent = waits && self.flying > 0;
-            again |= exchange.tell_sent && exchange.sent > 0;
             let active = self.shard.as_mut().and_then(|shard| shard.only_port().map(|port| port.is_active()));
             let active = active == Some(true) || again || exchange.has_work(self.reads);
+            again |= exchange.tell_sent && exchange.sent > 0;
             self.left |= exchange.active != active;
             exchange.active = active;
             let deadline = self.shard.as_ref().and_then(|shard| shard.next_deadline());

@@ -242,12 +242,19 @@ impl Bench {
         port.carry_out(next, 0, &mut self.offload, &mut self.line)
     }
 
-    /// Delivers the next message of the workers, and returns what is sent then.
+    /// Delivers messages of the workers until something is sent, and returns that. Those before it have nothing to send:
+    /// they say that a callback is over, or are the program's own.
     fn answer(&mut self, expected: Token) -> Vec<u8> {
-        let (token, message) = self.mailbox.pop();
-        assert_eq!(token, expected);
-        assert_eq!(self.deliver(token, message), READ);
-        core::mem::take(&mut self.line.sent)
+        for _ in 0..10 {
+            let (token, message) = self.mailbox.pop();
+            assert_eq!(self.deliver(token, message), READ);
+            let sent = core::mem::take(&mut self.line.sent);
+            if !sent.is_empty() {
+                assert_eq!(token, expected);
+                return sent;
+            }
+        }
+        panic!("ten messages, and nothing is sent");
     }
 
     fn close(&mut self, token: Token) {
@@ -267,10 +274,7 @@ fn a_shard_driven_by_hand_has_its_callbacks_run_by_workers() {
     }
     // a message that need not be `Clone`, and one that a worker posts to its own socket
     assert_eq!(bench.deliver(tokens[0], Box::new(0).into()), READ);
-    let (token, posted) = bench.mailbox.pop();
-    assert_eq!(token, tokens[0]);
-    assert_eq!(bench.deliver(token, posted), READ);
-    assert_eq!(bench.answer(token), 1_u32.to_be_bytes());
+    assert_eq!(bench.answer(tokens[0]), 1_u32.to_be_bytes());
     tokens.into_iter().for_each(|token| bench.close(token));
     let report = bench.workers.shutdown(WAIT);
     assert_eq!((report.opened, report.closed, report.unfinished), (2, 2, 0), "{report}");
