@@ -484,8 +484,8 @@ pub const MUTANTS: &[Mutant] = &[
         "held_connection_is_forgotten",
         "        if let Some(accepted) = self.acceptor.held.take()\n            && !self.place(accepted)\n        {\n            \
          return self.acceptor.back_off(&mut self.io.transport, self.io.now);\n        }\n        \
-         self.admit_assigned();\n",
-        "        self.admit_assigned();\n",
+         // first, since the handler may panic\n",
+        "        // first, since the handler may panic\n",
     ),
     step(
         "core/src/poller/turn.rs",

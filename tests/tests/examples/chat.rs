@@ -113,7 +113,7 @@ fn a_slow_reader_misses_lines_and_is_told_how_many() {
         let mut to = sayer.lines.get_ref().try_clone().unwrap();
         let line = format!("{text}\n");
         // at most so many lines ahead of what was heard, or a busy machine makes the quick one slow
-        let (say, heard) = mpsc::sync_channel(1_000);
+        let (say, heard) = mpsc::sync_channel(50);
         scope.spawn(move || {
             for _ in 0..LINES {
                 say.send(()).unwrap();
