@@ -843,7 +843,9 @@ where
     }
 
     /// Refuses everything from others from now on, whatever sockets there are. Returns whether nothing is left of what
-    /// they have sent before, and calls it again if not: for a poller that has failed and takes no more turns.
+    /// they have sent before; if something is, a push is in progress, and this is to be called again.
+    ///
+    /// The end of a poller does it by itself. A driver calls it for one that has failed and takes no more turns.
     #[must_use]
     pub fn close_mailboxes(&mut self) -> bool {
         self.io.membership.close();
