@@ -438,7 +438,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if control.chain.is_empty() {
             return Settled::Waiting(Interest::READ);
         }
-        // most answers stand in one block, and one send takes them
+        // most answers are in one block, and one send takes them
         let Some(piece) = control.chain.only_piece(&shard.output) else {
             return self.carry_out(Next::Send, 0, handler, calls);
         };

@@ -93,7 +93,7 @@ impl<N: Numbers> Book<N> {
     }
 }
 
-/// How often a handler does one of its rarer things, and ends a socket: once in so many events.
+/// How often a handler does one of its rarer things, and ends a socket: once in this number of events.
 #[derive(Clone, Copy)]
 struct Temper {
     rare: usize,

@@ -209,7 +209,7 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
         Self::with_buffer(config, membership, 512)
     }
 
-    /// The same with a receive buffer of so many bytes.
+    /// Creates the same with a receive buffer of this size.
     pub fn with_buffer(config: &Config, membership: L, buffer: usize) -> Self {
         let storage = PollerStorage {
             connections: uninit(config.sockets),
@@ -506,7 +506,7 @@ impl GroupTypes for Parts {
 pub type Team = Group<'static, Note, Parts>;
 pub type Mate = Bench<Member<'static, Note, Parts>>;
 
-/// Pollers of a group, each with mailboxes of so many places.
+/// Creates the pollers of a group, whose mailboxes have these capacities.
 pub fn group(pollers: usize, sockets: u32, commands: usize, messages: usize) -> Team {
     fn ring<T>(n: usize) -> Vec<Slot<T>> {
         (0..n).map(|_| Slot::new()).collect()

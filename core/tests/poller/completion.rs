@@ -11,7 +11,7 @@ fn completing(config: &Config) -> Lone {
     bench
 }
 
-/// A handler that sends so many bytes for a message, and leaves its input until it is sent 0.
+/// A handler that sends as many bytes as a message says, and leaves its input until it is sent 0.
 fn keeper(config: &Config) -> Lone {
     let mut bench = completing(config);
     bench.react(|socket, event, _| match event {

@@ -262,7 +262,7 @@ fn commands_come_before_messages() {
     assert_eq!(messages(), 0);
 }
 
-/// A poller of a group whose command box has so many commands that do nothing.
+/// A poller of a group whose command mailbox holds this number of commands, which do nothing.
 fn commanded(n: usize) -> Mate {
     let group = group(1, 4, 1024, 1024);
     let bench = mate(group, 0, &SMALL, None);

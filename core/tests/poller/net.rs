@@ -45,7 +45,7 @@ pub struct Wire {
     pub modify_fails: Option<ErrorKind>,
     /// A `modify` has failed, and what is watched is not said.
     pub unspecified: bool,
-    /// So many times `make_watchable` fails.
+    /// How often `make_watchable` still fails.
     pub unwatchable: usize,
     /// What `connect_result` says, while there is one to ask for.
     pub connecting: Option<ConnectResult>,
@@ -174,7 +174,7 @@ pub struct Door {
     pub watched: bool,
     pub closed: bool,
     pub dropped: bool,
-    /// So many times `watch_listener` fails.
+    /// How often `watch_listener` still fails.
     pub unwatchable: usize,
     pub calls: BTreeMap<&'static str, usize>,
 }

@@ -12,7 +12,7 @@ fn bytes(n: usize) -> Vec<u8> {
     (0..n).map(|n| (n * 7 + n / 251) as u8).collect()
 }
 
-/// A handler that sends so many bytes for a message.
+/// A handler that sends as many bytes as a message says.
 fn sender(config: &Config) -> Lone {
     let mut bench = Lone::new(config);
     bench.react(|socket, event, _| match event {

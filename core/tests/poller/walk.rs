@@ -27,9 +27,9 @@ const TO: Address = Address::Unix(UnixId(9));
 struct Temper {
     pollers: usize,
     completes: bool,
-    /// One callback, and one of the program's other functions, in so many panics; 0 for none.
+    /// One in this number of callbacks, and of the program's other functions, panics; 0 for none.
     panics: usize,
-    /// One call in so many fails.
+    /// One in this number of calls fails.
     fails: usize,
 }
 

@@ -270,7 +270,7 @@ fn a_cut_answer_that_the_end_of_the_connection_delimits_is_a_reset() {
     }
 }
 
-/// Answers what was deferred with so many bytes: streamed, or at once.
+/// Answers what was deferred with a body of this length: streamed, or at once.
 struct Late {
     left: usize,
     streams: bool,

@@ -335,7 +335,7 @@ fn grouping_changes_nothing() {
     assert!(!CATCHES || good > 50 && bad > 20, "{good} {bad}");
 }
 
-/// A group below `/a` with a pattern of so many bytes, the prefix included.
+/// A group below `/a` with a pattern of this length, the prefix included.
 fn nested(length: usize) {
     let long = format!("/{}", "x".repeat(length - 3)).leak();
     let _ = Http::new().nest("/a", Http::group().get(long, |_q, r| r.text("")));
