@@ -3,6 +3,7 @@
 use crate::buffer::LINK_BYTES;
 use crate::shard::Shard;
 use crate::slot::Slot;
+use crate::storage::NOTE_BYTES;
 use crate::time::millis_ceil;
 use crate::timer::HORIZON;
 use crate::token::{PollerId, Token};
@@ -12,6 +13,11 @@ use core::time::Duration;
 /// The engine's timeouts, by phase; `None` switches one off. At most 12 days each.
 ///
 /// They fire never early and, on a driver that keeps up, at most two milliseconds late.
+///
+/// What a peer takes is what the system takes for it. Where the driver
+/// [tells](crate::poller::Transport::undelivered) how much of that the system has not delivered, it is what has been
+/// delivered as well: a peer that reads slowly is then not cut, however large the system's buffers are. It is looked at
+/// eight times in a span, so that `write_stall` and `drain` come up to an eighth of it late.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
     /// From the connect to its success. Default 10 s.
@@ -24,9 +30,11 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// With output queued of which the peer takes nothing; holds instead of `idle` then. Default 30 s.
     pub write_stall: Option<Duration>,
-    /// From `close` to the last queued byte's leaving. Default 10 s.
+    /// After `close`, with output queued of which the peer takes nothing. It is no bound on how long a peer may take
+    /// that reads slowly: that is bounded by what is queued. Default 10 s.
     pub drain: Option<Duration>,
-    /// How long a staged close waits for the peer to end. Default 2 s.
+    /// How long a staged close waits for the peer to end, once everything has been delivered. As long as something has
+    /// not been, it waits for the longer of this and `drain` without the peer's taking anything. Default 2 s.
     pub linger: Option<Duration>,
 }
 
@@ -215,7 +223,9 @@ impl Config {
         }
         let input = pool(self.input_blocks, self.block_size);
         let output = pool(self.output_blocks, self.block_size);
-        input.saturating_add(output).saturating_add(pool(self.receive_blocks, self.receive_size))
+        let blocks =
+            input.saturating_add(output).saturating_add(pool(self.receive_blocks, self.receive_size));
+        blocks.saturating_add(self.sockets.saturating_mul(NOTE_BYTES))
     }
 }
 

@@ -1,6 +1,7 @@
 //! One socket of a shard while a driver deals with it.
 
 use crate::actions::{ContextCalls, Sent, Settled, carry_out, tell_sent};
+use crate::address::Address;
 use crate::buffer::Hold;
 use crate::error::{CloseReason, ErrorKind};
 use crate::handler::{Context, Event, Handler};
@@ -9,6 +10,7 @@ use crate::life::{State, Step};
 use crate::shard::Shard;
 use crate::slot::{Asked, Control, Flags, Pending, Slot};
 use crate::socket::{Socket, Stream};
+use crate::time::Instant;
 use crate::token::Token;
 
 /// What the driver does now for the socket it dealt with.
@@ -200,6 +202,25 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
+    /// The connect could not begin yet, and nothing will tell when it can. The shard [asks](crate::Shard::is_asking)
+    /// for another try at this time; the connect timeout goes on.
+    pub fn connect_again_at(&mut self, at: Instant) {
+        let control = self.control();
+        if control.state == State::Connecting {
+            control.deadline = at.tick();
+            control.flags.set(Flags::DEADLINE.with(Flags::TIMES));
+        }
+    }
+
+    /// Returns where to connect to again, if the shard [asks](crate::Shard::is_asking) for that.
+    #[must_use]
+    pub fn take_connect(&mut self) -> Option<Address> {
+        if !self.is_connecting() || !self.shard.take_asked(self.index) {
+            return None;
+        }
+        Some(self.control().peer.unpack())
+    }
+
     /// Closes the socket in order, as the handler's `close` does; a connect is called off, also one that has yet to
     /// [`dial`](Shard::dial).
     pub fn close(&mut self) {
@@ -289,6 +310,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         control.flags.clear(Flags::IN_FLIGHT.with(Flags::STALLED));
         control.chain.sent(&mut self.shard.output, n);
         if !control.state.is_live() {
+            control.seen = now;
             return;
         }
         // the time to the first byte is not put off by what is sent
@@ -346,7 +368,15 @@ impl<'p, 's, D> Port<'p, 's, D> {
             if !silent || !waits_for_first {
                 control.seen = now; // else it stays the time of opening
             }
+            self.shard.note(self.index, 0);
         }
+    }
+
+    /// Tells how many bytes of those that were sent the system has not delivered, when the shard
+    /// [asks](crate::Shard::is_asking); `None`: it can't tell. Returns whether something is due for the socket: then
+    /// [`run`](Self::run) or [`finish`](Self::finish) it.
+    pub fn undelivered(&mut self, bytes: Option<usize>) -> bool {
+        self.shard.look(self.index, bytes)
     }
 
     /// Sending is possible again.
@@ -404,7 +434,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// Tells that bytes have come, if there are any, delivers what is due, and carries out what follows: the whole way
     /// of a request, with one look at the slot where nothing about the socket is special.
     ///
-    /// It is [`received`](Self::received), [`run`](Self::run) and [`carry_out`], and differs from them in its cost alone.
+    /// It is [`received`](Self::received), [`run`](Self::run) and [`carry_out`], and differs from them in its cost
+    /// alone.
     #[inline(always)]
     pub fn receive<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
         &mut self,

@@ -16,7 +16,7 @@ use crate::queue::Queue;
 use crate::slot::{Control, Flags, Pending, Slot};
 use crate::socket::Shared;
 use crate::stats::Stats;
-use crate::storage::{SetupError, Slots, Storage, StorageError};
+use crate::storage::{NOTE_BYTES, SetupError, Slots, Storage, StorageError};
 use crate::time::{Instant, at_or_before, millis_ceil};
 use crate::timer::{Link, Links, Wheel};
 use crate::token::Token;
@@ -58,6 +58,15 @@ pub struct Shard<'s, D> {
     /// What [`breaks_off`](Self::breaks_off) tells.
     pub(crate) broke_off: bool,
     pub(crate) stats: Stats,
+    /// One more than what was undelivered of each stalled socket at the last look, by place; 0: there was no look. Kept
+    /// apart from the slots, since idle sockets have no use for it.
+    noted: &'s mut [[u8; NOTE_BYTES]],
+    /// Whether the driver tells what is undelivered.
+    asks: bool,
+    /// The socket of which the driver is to say something now.
+    asked: Option<u32>,
+    /// No timer fires in this turn.
+    held: bool,
 }
 
 /// The timeouts in ticks, rounded up and one more, as `now` may be almost a tick old; 0: off.
@@ -139,7 +148,9 @@ impl<'s, D> Shard<'s, D> {
         let (output, rest) = carve(memory, config.output_blocks, config.block_size).ok_or(too_small)?;
         let (small, rest) = carve(rest, config.input_blocks, config.block_size).ok_or(too_small)?;
         let large_size = if config.receive_blocks > 0 { config.receive_size } else { 64 };
-        let (large, _) = carve(rest, config.receive_blocks, large_size).ok_or(too_small)?;
+        let (large, rest) = carve(rest, config.receive_blocks, large_size).ok_or(too_small)?;
+        let (noted, _) = rest.split_at_mut_checked(config.sockets * NOTE_BYTES).ok_or(too_small)?;
+        let (noted, _) = noted.as_chunks_mut();
         Ok(Self {
             slots: Slots::new(slots),
             output,
@@ -167,6 +178,10 @@ impl<'s, D> Shard<'s, D> {
             stopping: false,
             broke_off: false,
             stats: Stats::default(),
+            noted,
+            asks: false,
+            asked: None,
+            held: false,
         })
     }
 
@@ -215,6 +230,7 @@ impl<'s, D> Shard<'s, D> {
     pub fn tick(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.shared.now = self.now;
+        self.held = false;
         self.feed_starving();
         self.turns = self.ready.len();
     }
@@ -284,7 +300,9 @@ impl<'s, D> Shard<'s, D> {
     /// until `None`, each time with [`port`](Self::port) and its `run`; who becomes ready in between
     /// comes in the next turn.
     pub fn next_ready(&mut self) -> Option<Token> {
-        while let Some(index) = self.wheel.expired(&mut self.slots, self.now.tick()) {
+        while !self.held
+            && let Some(index) = self.wheel.expired(&mut self.slots, self.now.tick())
+        {
             if self.expire(index) {
                 return self.token(index);
             }
@@ -300,6 +318,28 @@ impl<'s, D> Shard<'s, D> {
             }
         }
         None
+    }
+
+    /// From now on the driver is asked for [`Port::undelivered`] before a socket ends because its peer seems to take
+    /// nothing. Progress is then what the peer takes, and not only what the system takes for it.
+    ///
+    /// Sockets are looked at eight times in a span, so that what ends them may come later by an eighth of it.
+    pub fn ask_undelivered(&mut self) {
+        self.asks = true;
+    }
+
+    /// Whether the socket that [`next_ready`](Self::next_ready) returned last has nothing due, but something to be
+    /// asked first: to connect again, by [`Port::take_connect`], or else what is [undelivered](Port::undelivered).
+    #[must_use]
+    #[inline]
+    pub const fn is_asking(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// No timer fires before the next [`tick`](Self::tick): for a turn whose wait may have left out sockets that have
+    /// done in time what their timers are for.
+    pub fn hold_timers(&mut self) {
+        self.held = true;
     }
 
     /// The socket of a token, to tell what happened to it. `None`: it has gone.
@@ -324,11 +364,17 @@ impl<'s, D> Shard<'s, D> {
     }
 
     /// Whether the socket for which [`Next::Close`](crate::Next) was last given breaks off: it was aborted, also in its
-    /// `close`, its handler panicked, or queued bytes are lost. A driver then resets the connection if it can, since to the peer a plain
-    /// close would look like the end of all that there was to say.
+    /// `close`, its handler panicked, or queued bytes are lost. A driver then resets the connection if it can, since to
+    /// the peer a plain close would look like the end of all that there was to say.
     #[must_use]
     pub fn breaks_off(&self) -> bool {
         self.broke_off
+    }
+
+    /// Counts bytes that the system had taken and not delivered when a socket that [breaks off](Self::breaks_off) was
+    /// closed.
+    pub const fn lose(&mut self, bytes: usize) {
+        self.stats.bytes_undelivered += bytes as u64;
     }
 
     /// The first socket at or behind place `from` that can take a message, to go through all of them.
@@ -548,23 +594,96 @@ impl<'s, D> Shard<'s, D> {
     /// Files a socket's timer, if it has become due earlier than it is filed for. One that has become
     /// due later is left: it is looked at again when it fires.
     pub(crate) fn refile(&mut self, index: u32) {
+        let now = self.now.tick();
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.control.flags.clear(Flags::TIMES);
-        let filed = slot.control.timer.due();
-        match (self.ticks.due(&slot.control), filed) {
-            (None, _) => {}
-            (Some((due, _)), Some(filed)) if at_or_before(filed, due) => {}
-            // what is due already comes in the next turn, not for ever in this one
-            (Some((due, _)), _) if at_or_before(due, self.now.tick()) => {
-                self.expire(index);
-                self.queue(index);
-            }
-            (Some((due, _)), _) => self.wheel.set(&mut self.slots, index, due),
+        let (filed, lingers) = (slot.control.timer.due(), slot.control.state == State::Lingering);
+        let Some((due, whose)) = self.ticks.due(&slot.control) else { return };
+        let look = self.ticks.look(&slot.control).filter(|_| self.asks);
+        let at = look.map_or(due, |span| earlier(due, now.wrapping_add(span)));
+        if lingers {
+            self.note(index, 0); // what was noted before is not of this state
+        }
+        if filed.is_some_and(|filed| at_or_before(filed, at)) {
+            return;
+        }
+        // what is due already comes in the next turn, not for ever in this one
+        let asks = matches!(whose, Due::Connect) || (look.is_some() && whose.is_for_the_peer_to_put_off());
+        if at_or_before(due, now) && !asks {
+            self.expire_unasked(index);
+            self.queue(index);
+        } else {
+            self.wheel.set(&mut self.slots, index, at);
         }
     }
 
-    /// A timer has fired: the socket either has something due, or is filed again for later.
+    /// Whether this socket was asked for something, which is answered now.
+    pub(crate) fn take_asked(&mut self, index: u32) -> bool {
+        self.asked.take_if(|asked| *asked == index).is_some()
+    }
+
+    /// Notes what is undelivered of a socket, as one more; 0: it is not known.
+    pub(crate) fn note(&mut self, index: u32, left: u32) {
+        if let Some(noted) = self.noted.get_mut(index as usize).filter(|_| self.asks) {
+            *noted = left.to_ne_bytes();
+        }
+    }
+
+    /// The driver has said what is undelivered of a socket whose peer seems to take nothing. If that has become less
+    /// since the last look, the peer takes something: then its time begins anew. Returns whether something is due.
+    #[cold]
+    pub(crate) fn look(&mut self, index: u32, undelivered: Option<usize>) -> bool {
+        self.take_asked(index);
+        let now = self.now.tick();
+        let before = self.noted.get(index as usize).map_or(0, |noted| u32::from_ne_bytes(*noted));
+        let Some(slot) = self.slots.get_mut(index) else { return false };
+        let control = &mut slot.control;
+        let Some((due, _)) = self.ticks.due(control) else { return false };
+        let (Some(span), Some(undelivered)) = (self.ticks.look(control), undelivered) else {
+            return self.expire_unasked(index);
+        };
+        let left = u32::try_from(undelivered).unwrap_or(u32::MAX).saturating_add(1);
+        // before the first look it may have taken something
+        let takes = before == 0 || left < before;
+        let lingers = control.state == State::Lingering;
+        if lingers && !at_or_before(due, now) {
+            return self.expire_unasked(index);
+        }
+        // the end of the stream may count for a byte; before that was left alone, the peer could not see it
+        let delivered = left <= 2;
+        let progress = if lingers && delivered { before > 2 } else { takes };
+        if progress {
+            control.progressed(now, self.shared.first_byte);
+        }
+        let until = if lingers && !delivered {
+            control.seen.wrapping_add(self.ticks.drain.max(self.ticks.linger))
+        } else {
+            self.ticks.due(control).map_or(now, |(due, _)| due)
+        };
+        self.note(index, left);
+        if at_or_before(until, now) {
+            return self.expire_unasked(index);
+        }
+        self.wheel.set(&mut self.slots, index, earlier(until, now.wrapping_add(span)));
+        false
+    }
+
+    /// A timer has fired: the socket has something due, is to be looked at, or is filed again for later.
     fn expire(&mut self, index: u32) -> bool {
+        let now = self.now.tick();
+        if self.asks
+            && let Some(slot) = self.slots.get(index)
+            && self.ticks.look(&slot.control).is_some()
+            && let Some((due, _)) = self.ticks.due(&slot.control)
+            && (slot.control.state != State::Lingering || at_or_before(due, now))
+        {
+            self.asked = Some(index);
+            return true;
+        }
+        self.expire_unasked(index)
+    }
+
+    fn expire_unasked(&mut self, index: u32) -> bool {
         let now = self.now.tick();
         let Some(slot) = self.slots.get_mut(index) else { return false };
         match self.ticks.due(&slot.control) {
@@ -586,6 +705,11 @@ impl<'s, D> Shard<'s, D> {
             Some((_, Due::Linger)) => {
                 slot.control.step(Step::Expire, now);
             }
+            Some((_, Due::Connect)) => {
+                slot.control.flags.clear(Flags::DEADLINE);
+                slot.control.flags.set(Flags::TIMES);
+                self.asked = Some(index);
+            }
         }
         true
     }
@@ -597,7 +721,20 @@ enum Due {
     Handler,
     Engine(crate::error::Timeout),
     Linger,
+    /// A connect is tried again.
+    Connect,
 }
+
+impl Due {
+    /// Whether it does not come if the peer takes something.
+    const fn is_for_the_peer_to_put_off(self) -> bool {
+        use crate::error::Timeout;
+        matches!(self, Self::Linger | Self::Engine(Timeout::WriteStall | Timeout::Drain | Timeout::Idle))
+    }
+}
+
+/// How often a socket whose peer takes nothing is looked at in the time that it has for that.
+const LOOKS: u32 = 8;
 
 impl Ticks {
     fn new(config: &Config) -> Self {
@@ -613,6 +750,30 @@ impl Ticks {
         }
     }
 
+    /// How long until the next look at a socket that ends if its peer takes nothing. `None`: it is no such socket.
+    fn look(&self, control: &Control) -> Option<u32> {
+        let stalled = control.flags.has(Flags::STALLED);
+        let span = match control.state {
+            State::Draining | State::Parting if stalled => self.drain / LOOKS,
+            State::Lingering => self.linger,
+            State::Open | State::Finishing | State::Finished | State::PeerClosed if stalled => {
+                let stall = if self.write_stall > 0 { self.write_stall } else { self.idle };
+                stall / LOOKS
+            }
+            State::Free
+            | State::Reserved
+            | State::Connecting
+            | State::Open
+            | State::Finishing
+            | State::Finished
+            | State::PeerClosed
+            | State::Draining
+            | State::Parting
+            | State::Closed => return None,
+        };
+        Some(span.max(1))
+    }
+
     /// The earliest tick at which something is due for the socket.
     fn due(&self, control: &Control) -> Option<(u32, Due)> {
         use crate::error::Timeout;
@@ -620,7 +781,10 @@ impl Ticks {
         let engine = |which| Due::Engine(which);
         match control.state {
             State::Free | State::Reserved | State::Closed => None,
-            State::Connecting => at(control.seen, self.connect, engine(Timeout::Connect)),
+            State::Connecting => {
+                let again = control.flags.has(Flags::DEADLINE).then_some((control.deadline, Due::Connect));
+                earliest(again, at(control.seen, self.connect, engine(Timeout::Connect)))
+            }
             State::Draining | State::Parting => at(control.seen, self.drain, engine(Timeout::Drain)),
             State::Lingering => at(control.seen, self.linger, Due::Linger),
             State::Open | State::Finishing | State::Finished | State::PeerClosed => {
@@ -641,6 +805,10 @@ impl Ticks {
             }
         }
     }
+}
+
+const fn earlier(a: u32, b: u32) -> u32 {
+    if at_or_before(a, b) { a } else { b }
 }
 
 fn earliest(a: Option<(u32, Due)>, b: Option<(u32, Due)>) -> Option<(u32, Due)> {

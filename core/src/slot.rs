@@ -166,6 +166,9 @@ impl Control {
             Change::To(to) => {
                 let from = core::mem::replace(&mut self.state, to);
                 self.flags.set(Flags::TIMES);
+                if from == State::Connecting {
+                    self.flags.clear(Flags::DEADLINE); // it was that of the next try
+                }
                 let begins =
                     matches!(to, State::Draining | State::Parting | State::Lingering | State::Connecting);
                 if begins && from != State::Parting || to == State::Lingering {
@@ -178,6 +181,16 @@ impl Control {
                 debug_assert!(false, "{step:?} in {:?}", self.state);
                 false
             }
+        }
+    }
+
+    /// The peer has taken something of what was sent. `first_byte`: a silent peer has a time for its first byte, which
+    /// that does not put off.
+    pub(crate) fn progressed(&mut self, now: u32, first_byte: bool) {
+        if first_byte && self.flags.has(Flags::SILENT) && self.state.is_live() {
+            self.kept.note(now); // no byte is kept while none has come
+        } else {
+            self.seen = now;
         }
     }
 

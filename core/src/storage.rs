@@ -37,6 +37,9 @@ impl<D> fmt::Debug for Storage<'_, D> {
     }
 }
 
+/// Bytes of what is noted of each socket beside its slot.
+pub(crate) const NOTE_BYTES: usize = 4;
+
 /// The slots of a shard.
 pub(crate) type Slots<'s, D> = Table<'s, Slot<D>>;
 

@@ -11,7 +11,9 @@ use crate::{
     Origin, PIECES_MAX, Port, Rejected, Settled, SetupError, Shard, Stats, StorageError, Token, footprint,
 };
 
-use super::accept::{ACCEPTS_A_TURN, Acceptor, ListenerEntry};
+use crate::life::State;
+
+use super::accept::{ACCEPTS_A_TURN, Acceptor, BACK_OFF, ListenerEntry};
 use super::io::{ConnectionEntry, Io, PendingConnect};
 use super::membership::{AcceptedSocket, AssignedSocket, Command, Envelope, Membership, Placement};
 use super::transport::{Accept, Connect, ConnectResult, Received, Transport};
@@ -143,10 +145,12 @@ where
     admitting: Option<AssignedSocket<T::Unregistered, L::Permit>>,
     broadcast: Option<Broadcast<H::Message>>,
     budget: Budget,
+    /// How many events the waits have brought that were full, the last ones in a row.
+    events_of_full_waits: usize,
     scope: PanicScope,
     phase: Phase,
-    /// Sockets closed by a shutdown before the grace time was over, once it is over.
-    closed_in_time: Option<u64>,
+    /// Sockets that were not at their end when the grace time was.
+    aborted: u64,
     unwatchable: u64,
 }
 
@@ -176,7 +180,7 @@ where
     ///
     /// When the storage is too short for the shard.
     pub fn new(
-        shard: Shard<'s, H::Data>,
+        mut shard: Shard<'s, H::Data>,
         handler: H,
         transport: T,
         membership: L,
@@ -187,6 +191,9 @@ where
         let config = shard.config();
         StorageError::check("PollerStorage::connections", connections.len(), config.sockets)?;
         let io = Io::new(config.poller, shard.now(), transport, membership, connections);
+        if T::TELLS_UNDELIVERED {
+            shard.ask_undelivered();
+        }
         Ok(Self {
             shard,
             handler,
@@ -197,9 +204,10 @@ where
             admitting: None,
             broadcast: None,
             budget: Budget::default(),
+            events_of_full_waits: 0,
             scope: PanicScope::Engine,
             phase: Phase::Running,
-            closed_in_time: None,
+            aborted: 0,
             unwatchable: 0,
         })
     }
@@ -287,10 +295,10 @@ where
         self.unwatchable
     }
 
-    /// Returns how many sockets were aborted because the grace time of a stop was over.
-    pub fn aborted(&self) -> u64 {
-        let closed = self.stats().closed_for(CloseReason::Shutdown);
-        self.closed_in_time.map_or(0, |in_time| closed - in_time)
+    /// Returns how many sockets were aborted because the grace time of a stop was over. One that had sent everything
+    /// and only waited for its peer's end is closed then, and not aborted.
+    pub const fn aborted(&self) -> u64 {
+        self.aborted
     }
 
     // --- a turn ------------------------------------------------------------------------------------------------------
@@ -304,6 +312,20 @@ where
         self.io.reserve(&mut self.shard);
     }
 
+    /// Tells, after [`begin_turn`](Self::begin_turn), that the wait before it has brought as many events as it could,
+    /// so that it may have left sockets out. Their timers must not fire before they were looked at: so none fires in
+    /// this turn, unless as many events have come in a row as there can be. After a wait with room for more, tell 0.
+    pub fn on_full_wait(&mut self, events: usize) {
+        self.events_of_full_waits += events;
+        // each socket may be told twice, once for each direction, and each listener once
+        let most = 2 * self.shard.in_use() + self.acceptor.places();
+        if events == 0 || self.events_of_full_waits > most {
+            self.events_of_full_waits = 0;
+        } else {
+            self.shard.hold_timers();
+        }
+    }
+
     /// Does everything of a turn that follows the events. Where panics unwind it is called again after one, and goes
     /// on where it was.
     #[inline]
@@ -311,7 +333,9 @@ where
         self.admit_assigned(); // those that a panic has left
         self.read_commands();
         while let Some(token) = self.shard.next_ready() {
-            self.run(token);
+            if !self.shard.is_asking() || self.answer(token) {
+                self.run(token);
+            }
         }
         self.read_mail();
         if self.acceptor.take_due(self.io.now) {
@@ -480,6 +504,20 @@ where
         self.tell(token, |_| {});
     }
 
+    /// Answers what the shard asks of a socket: connects again, or looks at whether a peer takes something that seems
+    /// to take nothing. Returns whether something is due for the socket.
+    #[cold]
+    fn answer(&mut self, token: Token) -> bool {
+        if let Some(to) = self.shard.port(token).and_then(|mut port| port.take_connect()) {
+            let begun = self.io.transport.connect(&to);
+            self.on_begun(token, begun);
+            return false;
+        }
+        let connection = self.io.connection(token);
+        let left = connection.and_then(|(transport, connection)| transport.undelivered(connection, token));
+        self.shard.port(token).is_some_and(|mut port| port.undelivered(left))
+    }
+
     /// Tells a socket something, delivers what is due for it, and does what follows.
     fn tell(&mut self, token: Token, what: impl FnOnce(&mut Port<'_, 's, H::Data>)) {
         let Some(mut port) = self.shard.port(token) else { return };
@@ -537,8 +575,12 @@ where
     fn close(&mut self, token: Token) {
         let Some(entry) = self.io.connections.get_mut(token.index()) else { return };
         let interest = core::mem::take(&mut entry.interest);
-        if let Some(connection) = entry.connection.take() {
-            self.io.transport.close(connection, token, interest, self.shard.breaks_off());
+        if let Some(mut connection) = entry.connection.take() {
+            let reset = self.shard.breaks_off();
+            if T::TELLS_UNDELIVERED && reset {
+                self.shard.lose(self.io.transport.undelivered(&mut connection, token).unwrap_or(0));
+            }
+            self.io.transport.close(connection, token, interest, reset);
         }
         self.io.membership.release();
         self.acceptor.retry_now(self.io.now);
@@ -708,23 +750,34 @@ where
         self.io.membership.absorb(permit);
         // it may have been called off before it began
         let is_connecting = self.shard.port(token).is_some_and(|port| port.is_connecting());
-        let begun = if is_connecting { Some(self.io.transport.connect(&to)) } else { None };
+        if is_connecting {
+            let begun = self.io.transport.connect(&to);
+            self.on_begun(token, begun);
+        } else {
+            self.io.insert(token, None, Interest::NONE);
+            self.run(token);
+        }
+    }
+
+    /// A connect has begun, or not.
+    fn on_begun(&mut self, token: Token, begun: Result<Connect<T::Unregistered>, ErrorKind>) {
         match begun {
-            Some(Ok(Connect::Established(connection))) => {
+            Ok(Connect::Established(connection)) => {
                 self.register(token, connection, Interest::READ);
                 self.tell(token, |port| port.connected());
             }
-            Some(Ok(Connect::InProgress(connection))) => {
+            Ok(Connect::InProgress(connection)) => {
                 self.register(token, connection, Interest::WRITE);
                 self.run(token);
             }
-            Some(Err(kind)) => {
+            Ok(Connect::Later) => {
+                self.io.insert(token, None, Interest::NONE);
+                let again = self.io.now + BACK_OFF;
+                self.tell(token, |port| port.connect_again_at(again));
+            }
+            Err(kind) => {
                 self.io.insert(token, None, Interest::NONE);
                 self.on_failed(token, kind);
-            }
-            None => {
-                self.io.insert(token, None, Interest::NONE);
-                self.run(token);
             }
         }
     }
@@ -887,7 +940,6 @@ where
             if self.shard.in_use() == 0 {
                 self.phase = Phase::Closing;
             } else if self.io.now >= deadline {
-                self.closed_in_time = Some(self.stats().closed_for(CloseReason::Shutdown));
                 self.phase = Phase::Aborting { from: 0 };
             }
         }
@@ -919,6 +971,10 @@ where
             && let Some(token) = self.shard.next_in_use(from)
         {
             self.phase = Phase::Aborting { from: token.index() + 1 };
+            let state = self.shard.port(token).map(|mut port| port.state());
+            let unfinished =
+                |state: State| state.is_live() || matches!(state, State::Draining | State::Parting);
+            self.aborted += u64::from(state.is_some_and(unfinished));
             self.tell(token, |port| port.cut(CloseReason::Shutdown));
         }
     }

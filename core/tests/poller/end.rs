@@ -123,6 +123,34 @@ fn only_what_the_grace_time_has_aborted_is_counted() {
     bench.check_end();
 }
 
+/// A socket that has sent everything and waits for the peer's end alone is at its own end when the grace time is.
+#[test]
+fn a_staged_close_that_has_sent_everything_is_not_aborted() {
+    let timeouts = Timeouts { linger: Some(ms(100)), ..Timeouts::NONE };
+    let mut bench = Lone::new(&Config { timeouts, ..SMALL });
+    bench.react(|socket, event, _| match event {
+        Event::Shutdown => {
+            socket.send(&[b'x'; 20]).unwrap();
+            socket.linger();
+        }
+        other => usual(socket, &other),
+    });
+    let [whole, cut] = [bench.attach(), bench.attach()];
+    cut.set(|wire| wire.window = 10);
+    cut.set(|wire| wire.undelivered = Some(7));
+    bench.turn();
+    order(&mut bench, 100);
+    assert!(whole.borrow().shut && !cut.borrow().shut);
+    bench.turn_at(100);
+    assert!(bench.poller.is_over());
+    assert_eq!((whole.fate(), cut.fate()), (Fate::Closed, Fate::Reset));
+    assert_eq!(bench.poller.aborted(), 1);
+    let stats = bench.poller.stats();
+    assert_eq!(stats.closed_for(CloseReason::Shutdown), 2);
+    assert_eq!((stats.bytes_lost, stats.bytes_undelivered), (10, 7));
+    bench.check_end();
+}
+
 #[test]
 fn a_shorter_grace_time_replaces_one_that_was_given_before() {
     for (second, end) in [(20, 30), (90, 100), (91, 100), (500, 100)] {
