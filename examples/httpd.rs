@@ -211,9 +211,11 @@ static FAMILIES: [Family; 11] = [
     },
     counter("received_bytes_total", "Bytes received.", |counts, poller| counts.engine(poller).bytes_in),
     counter("sent_bytes_total", "Bytes sent.", |counts, poller| counts.engine(poller).bytes_out),
-    counter("lost_bytes_total", "Bytes of answers that their peers did not take.", |counts, poller| {
-        counts.engine(poller).bytes_lost
-    }),
+    counter(
+        "lost_bytes_total",
+        "Bytes that were not delivered when their connections ended; of those in the system's buffers, what it tells.",
+        |counts, poller| counts.engine(poller).bytes_lost + counts.engine(poller).bytes_undelivered,
+    ),
     Family {
         name: "http_requests_total",
         kind: "counter",

@@ -20,6 +20,8 @@ use crate::transport::{UnixGroup, UnixTransport, listener_of};
 
 /// The most events a wait brings.
 pub(crate) const EVENTS_MAX: usize = 1_024;
+/// A wait that brings as many may have left sockets out: the place that is free was the waker's.
+const FULL: usize = EVENTS_MAX - 1;
 /// How many connects the handlers of one poller may begin in one turn.
 pub(crate) const CONNECTS_A_TURN: usize = 16;
 /// How long published counts may lag.
@@ -45,6 +47,8 @@ pub(crate) struct PollerThread<'e, 's, D: Driver, H: Handler> {
     events: Vec<Event>,
     count: usize,
     taken: usize,
+    /// The last wait was full: it may have left sockets out.
+    full: bool,
     clock: Clock,
     now: Instant,
     published: Option<Instant>,
@@ -65,6 +69,7 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
             events: vec![Event::default(); EVENTS_MAX],
             count: 0,
             taken: 0,
+            full: false,
             clock: Clock::new(),
             published: None,
             report: PollerReport::default(),
@@ -92,6 +97,9 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
             let millis = Clock::now_ms();
             self.now = Instant::from_millis(millis);
             self.poller.begin_turn(self.now, Some(self.clock.unix_seconds(millis)));
+            if self.full || self.count >= FULL {
+                self.tell_full_wait();
+            }
             while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.turn())) {
                 self.recover(panic);
             }
@@ -100,6 +108,13 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
             }
             self.wait();
         }
+    }
+
+    #[cold]
+    fn tell_full_wait(&mut self) {
+        self.full = self.count >= FULL;
+        let events = if self.full { self.count } else { 0 };
+        self.poller.on_full_wait(events);
     }
 
     /// Does everything of a turn but the wait. It is called again after a panic, and goes on where it was.

@@ -77,6 +77,8 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
     type Registered = OwnedFd;
     type Listener = Listening;
 
+    const TELLS_UNDELIVERED: bool = socket::UNDELIVERED_TOLD;
+
     fn register(&mut self, fd: OwnedFd, token: Token, interest: Interest) -> Result<OwnedFd, ErrorKind> {
         let registered = self.driver.register(fd.as_fd(), token.to_bits(), interest);
         registered.map(|()| fd).map_err(|_| ErrorKind::OutOfDescriptors)
@@ -137,6 +139,10 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
         match socket::connect(fd.as_fd(), &SocketAddress::new(&endpoint)) {
             Connecting::Done => Ok(Connect::Established(fd)),
             Connecting::InProgress => Ok(Connect::InProgress(fd)),
+            // the listener's backlog is full, of which no readiness tells
+            Connecting::Failed(errno) if errno.is_would_block() && endpoint.as_inet().is_none() => {
+                Ok(Connect::Later)
+            }
             Connecting::Failed(errno) => Err(errno.into()),
         }
     }
@@ -149,6 +155,10 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
             Connecting::Failed(errno) if errno.is_of_connection() => ConnectResult::Broken(errno.into()),
             Connecting::Failed(errno) => ConnectResult::Failed(errno.into()),
         }
+    }
+
+    fn undelivered(&mut self, fd: &mut OwnedFd, _: Token) -> Option<usize> {
+        socket::undelivered(fd.as_fd())
     }
 
     fn local_address(&self, fd: &OwnedFd) -> Option<Address> {
