@@ -33,9 +33,12 @@ use crate::driver::{Driver, DriverError, check_descriptor};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::limits::{DescriptorLimit, LimitError};
 use crate::listener::{ListenError, ListenOptions, ListenSocket};
+use crate::paths::UNIX_MAX;
 use crate::poller::{CONNECTS_A_TURN, ConnectionEntry, EVENTS_MAX, PollerThread};
 use crate::report::{PollerReport, Report};
-use crate::shared::{EngineShared, ListenerSlot, PollerHandle, UNIX_MAX, locked, poller_handle};
+use crate::shared::{
+    EngineShared, ListenerSlot, OpenSocket, OpenSockets, PollerHandle, locked, poller_handle,
+};
 use crate::socket::KeepAlive;
 use crate::transport::{Filter, LISTENERS_MAX, Listening, UnixGroup, UnixTransport};
 use crate::waker::Waker;
@@ -79,7 +82,7 @@ pub enum Error {
     Listen(ListenError),
     /// More listeners than an engine can have at once.
     Listeners,
-    /// More Unix addresses than an engine can remember.
+    /// All Unix addresses that an engine can remember are listened on.
     UnixAddresses,
     /// A poller's mailbox is full, or all of its sockets are in use: try again later.
     Full,
@@ -107,7 +110,9 @@ impl fmt::Display for Error {
             Self::Endpoint(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
             Self::Listeners => write!(f, "an engine can have {LISTENERS_MAX} listeners at once"),
-            Self::UnixAddresses => write!(f, "an engine can remember {UNIX_MAX} Unix addresses"),
+            Self::UnixAddresses => {
+                write!(f, "an engine can remember {UNIX_MAX} Unix addresses, and listens on all of them")
+            }
             Self::Full => f.write_str("full: the poller has no room now"),
             Self::Gone => f.write_str("gone: the engine has stopped, or what was named has ended"),
         }
@@ -592,11 +597,15 @@ impl<M> Handle<M> {
         })
     }
 
-    /// The address of an endpoint, to connect to.
+    /// Returns the address of an endpoint, to connect to.
+    ///
+    /// An engine remembers the 4,096 Unix paths that were used last, and those that it listens on. The address of a
+    /// path that it has forgotten is no longer one: [`endpoint`](Self::endpoint) returns `None`, and a connect is
+    /// refused. Ask for it anew.
     ///
     /// # Errors
     ///
-    /// Too many different Unix paths.
+    /// [`Error::UnixAddresses`] when the engine listens on all the Unix paths that it can remember.
     pub fn address(&self, endpoint: &Endpoint) -> Result<Address, Error> {
         self.shared().address(endpoint).ok_or(Error::UnixAddresses)
     }
@@ -716,6 +725,8 @@ impl<M> Engine<M> {
         let count = if shared { pollers.len() } else { 1 };
         // its peers are called by it
         shared_state.address(endpoint).ok_or(Error::UnixAddresses)?;
+        self.await_closed(endpoint);
+        let open = Arc::new(OpenSockets::default());
         let mut sockets = Vec::with_capacity(count);
         let mut bound = endpoint.clone();
         for _ in 0..count {
@@ -723,7 +734,11 @@ impl<M> Engine<M> {
             (self.check_descriptor)(socket.as_fd().as_raw_fd())?;
             bound = socket.endpoint().clone();
             let address = shared_state.address(&bound).ok_or(Error::UnixAddresses)?;
-            sockets.push(Listening { socket, address });
+            let pin = match &bound {
+                Endpoint::Inet(_) => None,
+                Endpoint::Unix(_) => shared_state.unix.pin(&bound),
+            };
+            sockets.push(Listening { socket, address, _pin: pin, _open: OpenSocket::new(&open) });
         }
         let mut registry = locked(&shared_state.registry);
         if registry.stopping {
@@ -741,7 +756,27 @@ impl<M> Engine<M> {
         if let Some(slot) = registry.listeners.get_mut(usize::from(id.0)) {
             slot.shared = shared;
         }
-        Ok(Listener { handle: self.handle(), id, generation, endpoint: bound })
+        Ok(Listener { handle: self.handle(), id, generation, endpoint: bound, open })
+    }
+
+    /// Waits for listeners that were closed and may be in the way: their pollers let go of them within a turn.
+    fn await_closed(&self, endpoint: &Endpoint) {
+        /// A turn takes as long as its callbacks; one that takes longer than this makes the call fail.
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let mut in_the_way = Vec::new();
+        locked(&self.handle.shared().registry).closing.retain(|(closed, open)| {
+            let same = match (closed, endpoint) {
+                (Endpoint::Inet(closed), Endpoint::Inet(wanted)) => closed.port() == wanted.port(),
+                _ => closed == endpoint,
+            };
+            if same && !open.is_closed() {
+                in_the_way.push(Arc::clone(open));
+            }
+            !open.is_closed()
+        });
+        for open in in_the_way {
+            open.wait_closed(PATIENCE);
+        }
     }
 
     /// Shuts down, and waits until it is done: at most a little longer than the grace time, unless a
@@ -785,6 +820,7 @@ pub struct Listener<M = core::convert::Infallible> {
     id: ListenerId,
     generation: u64,
     endpoint: Endpoint,
+    open: Arc<OpenSockets>,
 }
 
 impl<M> fmt::Debug for Listener<M> {
@@ -806,7 +842,9 @@ impl<M> Listener<M> {
         &self.endpoint
     }
 
-    /// Stops listening, within a turn of its poller. Connections that were accepted go on.
+    /// Stops listening, within a turn of its poller. Connections that were accepted go on. [`Engine::listen`] waits for
+    /// that where it matters, so that the same address can be listened on again at once; others can
+    /// [wait](Self::wait_closed) for it.
     ///
     /// # Errors
     ///
@@ -823,7 +861,16 @@ impl<M> Listener<M> {
             self.handle.send(PollerId(poller as u8), Command::CloseListener { id: self.id })?;
         }
         slot.taken = false;
+        registry.closing.retain(|(_, open)| !open.is_closed());
+        registry.closing.push((self.endpoint.clone(), Arc::clone(&self.open)));
         Ok(())
+    }
+
+    /// Waits, for at most `timeout`, until it is closed, by [`close`](Self::close) or with its engine: then its address
+    /// is free, and a connect is refused. Returns whether it is closed. On a poller's own thread, which has to do it,
+    /// this would wait in vain.
+    pub fn wait_closed(&self, timeout: Duration) -> bool {
+        self.open.wait_closed(timeout)
     }
 }
 

@@ -27,6 +27,7 @@ pub mod engine;
 pub mod errno;
 pub mod limits;
 pub mod listener;
+mod paths;
 mod poller;
 mod report;
 mod shared;

@@ -12,7 +12,8 @@ use crate::address::{PeerAddress, SocketAddress};
 use crate::driver::{Driver, check_descriptor};
 use crate::errno::Errno;
 use crate::listener::{self, ListenOptions, ListenSocket};
-use crate::shared::EngineShared;
+use crate::paths::PathPin;
+use crate::shared::{EngineShared, OpenSocket};
 use crate::socket::{self, Connecting, GATHER_MAX};
 
 const _: () = assert!(PIECES_MAX <= GATHER_MAX, "a vectored send offers no more than one call takes");
@@ -50,6 +51,10 @@ impl fmt::Debug for Filter {
 pub(crate) struct Listening {
     pub(crate) socket: ListenSocket,
     pub(crate) address: Address,
+    /// Keeps the address, if it is a Unix socket's.
+    pub(crate) _pin: Option<PathPin>,
+    /// Dropped last.
+    pub(crate) _open: OpenSocket,
 }
 
 /// What an engine's group of pollers is made of.
