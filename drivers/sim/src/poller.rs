@@ -260,6 +260,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
                 self.change(token, |connection| {
                     connection.sent += n as u64;
                     connection.seen.progress = now;
+                    connection.seen.sent = now;
                     connection.seen.stalled = None;
                 });
                 core_call(|| self.core.on_sent(token, n));

@@ -178,17 +178,29 @@ impl<H> Probe<H> {
 /// Checks that a socket was not timed out early or too late, as far as a driver can know.
 pub(crate) fn check_timeout(shared: &Shared, ended: &Ended, seen: &Seen) {
     let timeouts = &shared.timeouts;
+    // what the peer takes is progress, and looked at eight times in a span
+    let taken = |since: u64| since.max(seen.delivered.unwrap_or(0));
     let (span, since) = match (ended.reason, ended.refused) {
         (Some(CloseReason::TimedOut(Timeout::Idle)), _) => (timeouts.idle, Some(seen.progress)),
         (Some(CloseReason::TimedOut(Timeout::FirstByte)), _) => (timeouts.first_byte, Some(seen.opened)),
-        (Some(CloseReason::TimedOut(Timeout::WriteStall)), _) => (timeouts.write_stall, seen.stalled),
-        (Some(CloseReason::TimedOut(Timeout::Drain)), _) => (timeouts.drain, ended.asked),
+        (Some(CloseReason::TimedOut(Timeout::WriteStall)), _) => {
+            (timeouts.write_stall, seen.stalled.map(taken))
+        }
+        (Some(CloseReason::TimedOut(Timeout::Drain)), _) => {
+            (timeouts.drain, ended.asked.map(|asked| taken(asked.max(seen.sent))))
+        }
         (None, Some(ErrorKind::TimedOut)) if !seen.connect_failed => (timeouts.connect, Some(seen.opened)),
         _ => return,
     };
     let (Some(span), Some(since)) = (span, since) else { return };
-    let due = since + span.as_millis() as u64;
-    shared.check_timer("a timeout of the engine", due, ended.at, 2);
+    let millis = span.as_millis() as u64;
+    let of_the_peer = matches!(
+        ended.reason,
+        Some(CloseReason::TimedOut(Timeout::WriteStall | Timeout::Drain | Timeout::Idle))
+    );
+    // a look may have been held up as well
+    let looks = if of_the_peer && seen.delivered.is_some() { millis / 8 + 30 } else { 0 };
+    shared.check_timer("a timeout of the engine", since + millis, ended.at, 2 + looks);
 }
 
 /// What the driver knows of a socket's progress, in ms.
@@ -196,6 +208,10 @@ pub(crate) fn check_timeout(shared: &Shared, ended: &Ended, seen: &Seen) {
 pub(crate) struct Seen {
     pub(crate) opened: u64,
     pub(crate) progress: u64,
+    /// When bytes were last sent.
+    pub(crate) sent: u64,
+    /// When the other end last took something, if the system keeps what it does not.
+    pub(crate) delivered: Option<u64>,
     pub(crate) stalled: Option<u64>,
     pub(crate) connect_failed: bool,
 }

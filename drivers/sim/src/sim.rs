@@ -208,6 +208,13 @@ impl<'s> Sim<'s> {
         }
     }
 
+    /// Has the simulated system take this many bytes of an engine's socket before the peer's window does, of sockets
+    /// that begin from now on; default 0. Such a socket is writable when a third of that is free, and what was taken is
+    /// still delivered after a close in good order.
+    pub fn set_send_buffer(&mut self, bytes: usize) {
+        self.world.borrow_mut().wires.send_buffer = bytes;
+    }
+
     /// An engine as the seed would have it: one to four pollers, readiness or completions, few or many sockets, blocks
     /// and places in mailboxes, timeouts long or short.
     pub fn drawn_engine(&mut self) -> Engine {

@@ -81,6 +81,7 @@ impl Connection {
             Sent::Bytes(n) => {
                 self.sent += n as u64;
                 self.seen.progress = now;
+                self.seen.sent = now;
                 self.seen.stalled = (n < offered).then_some(now);
             }
             Sent::WouldBlock | Sent::InFlight => {
@@ -212,7 +213,13 @@ impl<T: Twin> Network<T> {
         let Some(ended) = self.shared.take_ended(token) else {
             panic!("contract: {token} closed without a last event");
         };
-        check_timeout(&self.shared, &ended, &connection.seen);
+        let (delivered, buffered) = {
+            let world = self.world.borrow();
+            let end = world.end(connection.end);
+            (end.delivered / 1_000, end.send_buffer > 0)
+        };
+        let delivered = buffered.then_some(delivered);
+        check_timeout(&self.shared, &ended, &Seen { delivered, ..connection.seen });
         if !connection.failed {
             check_reason(&ended, self.world.borrow().end(connection.end));
         }
@@ -244,6 +251,8 @@ impl<T: Twin> Transport for Network<T> {
     type Registered = Connection;
     type Listener = Descriptor;
 
+    const TELLS_UNDELIVERED: bool = true;
+
     fn register(
         &mut self,
         Descriptor(end): Descriptor,
@@ -264,6 +273,7 @@ impl<T: Twin> Transport for Network<T> {
                 let world = &mut *self.world.borrow_mut();
                 let place = world.end_mut(end);
                 (place.owner, place.key) = (Owner::Poller(self.side), token.to_bits());
+                world.end_mut(end).send_buffer = world.wires.send_buffer;
             }
             self.watch(&mut connection, token, Interest::NONE, interest);
             Ok(connection)
@@ -370,6 +380,11 @@ impl<T: Twin> Transport for Network<T> {
             }
             (Kind::Connecting | Kind::Free | Kind::Listener, _) => ConnectResult::InProgress,
         }
+    }
+
+    fn undelivered(&mut self, connection: &mut Connection, _: Token) -> Option<usize> {
+        let undelivered = self.world.borrow().undelivered(connection.end)?;
+        Some(self.twin.undelivered(undelivered))
     }
 
     fn local_address(&self, connection: &Connection) -> Option<Address> {

@@ -32,6 +32,11 @@ pub trait Twin: Debug {
         true
     }
 
+    /// How many bytes the poller is told to be undelivered, of `bytes`.
+    fn undelivered(&mut self, bytes: usize) -> usize {
+        bytes
+    }
+
     /// How many of the bytes that are to be sent last before a close are sent; the poller is told all.
     fn tail(&mut self, bytes: usize) -> usize {
         bytes
