@@ -205,7 +205,7 @@ pub use error::{CloseReason, ConnectError, ErrorKind, Full, Rejected, Timeout, W
 pub use handler::{Context, Event, Handler, NoOutbox, Origin, Outbox};
 pub use interest::Interest;
 pub use port::{Next, Port};
-pub use shard::{FreeBlocks, Refusal, Shard};
+pub use shard::{FreeBlocks, Refusal, STOP_LINGER, Shard};
 pub use slot::Slot;
 pub use socket::{Socket, Stream};
 pub use stats::Stats;

@@ -21,6 +21,11 @@ use crate::time::{Instant, at_or_before, millis_ceil};
 use crate::timer::{Link, Links, Wheel};
 use crate::token::Token;
 use core::fmt;
+use core::time::Duration;
+
+/// The longest that a staged close waits for its peer once a stop has begun, whatever [`Timeouts`](crate::Timeouts) say:
+/// longer than most round trips, since what is waited for are bytes that were on their way when the peer was told.
+pub const STOP_LINGER: Duration = Duration::from_millis(500);
 
 /// The state machine of one poller: socket table, buffers, deadlines. Inputs go in, orders come
 /// out; it makes no system call, reads no clock and allocates nothing.
@@ -154,6 +159,7 @@ impl<'s, D> Shard<'s, D> {
                 output_limit: config.output_limit.min(config.output_blocks) as u16,
                 first_byte: config.timeouts.first_byte.is_some(),
                 write_stall: config.timeouts.write_stall.is_some(),
+                stopping: false,
             },
             config: Config { output_limit: config.output_limit.min(config.output_blocks), ..*config },
             ticks: Ticks::new(config),
@@ -390,7 +396,7 @@ impl<'s, D> Shard<'s, D> {
     /// Sets a slot aside, so that a connect can be given its token before it begins: then
     /// [`dial`](Self::dial) or [`give_back`](Self::give_back).
     pub fn reserve(&mut self) -> Option<Token> {
-        if !self.has_room() {
+        if self.shared.stopping || !self.has_room() {
             return None;
         }
         let index = self.allocate()?;
@@ -432,7 +438,7 @@ impl<'s, D> Shard<'s, D> {
         if !reserved {
             return Err(Refusal::Full);
         }
-        if self.stopping {
+        if self.shared.stopping {
             self.give_back(token);
             return Err(Refusal::Stopping);
         }
@@ -457,11 +463,22 @@ impl<'s, D> Shard<'s, D> {
     /// From now on nothing is admitted, and sockets that close in order say
     /// [`CloseReason::Shutdown`]. The driver then tells every socket by its port's `shutdown`.
     pub fn stop(&mut self) {
+        self.begin_stop();
         self.stopping = true;
     }
 
+    /// Begins a stop: connects are refused, but accepted sockets are still admitted until [`stop`](Self::stop). Sockets
+    /// that close in order say [`CloseReason::Shutdown`], [`Stream::is_stopping`](crate::Stream::is_stopping) returns
+    /// `true`, and a staged close waits for its peer [`STOP_LINGER`] at most.
+    ///
+    /// A driver calls it before its last accept, delivers what has come, then calls each port's `shutdown`.
+    pub fn begin_stop(&mut self) {
+        self.shared.stopping = true;
+        self.ticks.stop();
+    }
+
     pub(crate) fn local_reason(&self) -> CloseReason {
-        if self.stopping { CloseReason::Shutdown } else { CloseReason::Local }
+        if self.shared.stopping { CloseReason::Shutdown } else { CloseReason::Local }
     }
 
     /// Makes the next socket of a shard of one show the token of a socket of another shard, for which it stands in: so
@@ -482,6 +499,8 @@ impl<'s, D> Shard<'s, D> {
         let generation = self.slots.get(0).map_or(0, |slot| slot.control.generation);
         self.shared.token = token.at(0, generation.wrapping_neg());
         self.stopping = false;
+        self.shared.stopping = false;
+        self.ticks = Ticks::new(&self.config);
     }
 
     /// Where in the table a token's socket is: at its index, but for a stand-in, whose table has one place.
@@ -601,7 +620,7 @@ enum Due {
 
 impl Ticks {
     fn new(config: &Config) -> Self {
-        let ticks = |span: Option<core::time::Duration>| span.map_or(0, |span| millis_ceil(span) as u32 + 1);
+        let ticks = |span: Option<Duration>| span.map_or(0, |span| millis_ceil(span) as u32 + 1);
         let timeouts = &config.timeouts;
         Self {
             connect: ticks(timeouts.connect),
@@ -611,6 +630,12 @@ impl Ticks {
             drain: ticks(timeouts.drain),
             linger: ticks(timeouts.linger),
         }
+    }
+
+    /// Shortens the time of a staged close to what is left of it in a stop.
+    fn stop(&mut self) {
+        let most = millis_ceil(STOP_LINGER) as u32 + 1;
+        self.linger = if self.linger == 0 { most } else { self.linger.min(most) };
     }
 
     /// The earliest tick at which something is due for the socket.

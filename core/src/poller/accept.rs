@@ -57,6 +57,11 @@ impl<'s, T: Transport> Acceptor<'s, T> {
         Ok(())
     }
 
+    /// Returns the number of the first listener.
+    pub(crate) fn first(&mut self) -> Option<ListenerId> {
+        self.entries().next().map(|(id, _)| id)
+    }
+
     pub(crate) fn close(&mut self, id: ListenerId, transport: &mut T) {
         if let Some(entry) = self.listeners.get_mut(usize::from(id.0)).and_then(Option::take) {
             transport.close_listener(entry.listener, id, entry.watched);

@@ -79,6 +79,12 @@ pub trait Transport {
     /// What connections are accepted from. [`Infallible`](core::convert::Infallible) if there is none.
     type Listener;
 
+    /// Returns whether the transport completes. Such a one is never asked to receive, so that a poller which stops takes
+    /// what it has been told of by then for all that has come.
+    fn completes(&self) -> bool {
+        false
+    }
+
     /// Takes over a connection, which belongs to `token` from now on, and begins to watch it.
     ///
     /// # Errors

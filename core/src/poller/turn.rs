@@ -20,6 +20,10 @@ use super::transport::{Accept, Connect, ConnectResult, Received, Transport};
 const MAIL_A_TURN: usize = 256;
 /// The most sockets that one broadcast reaches in a turn.
 const BROADCAST_A_TURN: usize = 1_024;
+/// In how many turns a poller that stops accepts what waits: 4,096 connections of each listener.
+const LAST_ACCEPTS: u8 = 64;
+/// How many times a poller that stops receives from a socket before it tells it so.
+const LAST_LOOKS: u8 = 16;
 
 /// The memory of a poller beside its shard's [`Storage`](crate::Storage).
 pub struct PollerStorage<'s, T: Transport> {
@@ -60,6 +64,11 @@ struct Budget {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Running,
+    /// What waits at the listeners is accepted for the last time, in this many turns at most.
+    Accepting {
+        deadline: Instant,
+        turns: u8,
+    },
     /// Sockets finish what they have begun, until the deadline. Those from `announce_from` on are still to be told.
     Stopping {
         deadline: Instant,
@@ -69,8 +78,11 @@ enum Phase {
     Aborting {
         from: u32,
     },
-    /// No socket is left. Mailboxes are closed, and what is in them is refused.
-    Closing,
+    /// No socket is left. Mailboxes are closed. Connections in them are admitted before the deadline; what else is in
+    /// them is refused.
+    Closing {
+        deadline: Instant,
+    },
     Over,
 }
 
@@ -122,9 +134,12 @@ pub enum PanicOwner {
 /// | sockets that are due by themselves: timeouts, deferred sends, free blocks | those that were due when the turn began |
 /// | messages | 256, and 1,024 deliveries of a broadcast |
 /// | connects that handlers have asked for | `BATCH` |
-/// | when it is told to stop: `shutdown` to all sockets | once |
+/// | when it is told to stop: a last accept | 64 a listener, in up to 64 turns |
+/// | after that, of all sockets: a last look at what has come, then `shutdown` | 16 receives a socket, once |
 ///
-/// So a message that was posted before a stop is delivered before `shutdown`, unless there are more than 256.
+/// So a message that was posted before a stop is delivered before `shutdown`, unless there are more than 256, and so are
+/// bytes that had come, unless the socket is not read from. A transport that completes is not asked for bytes: there,
+/// what it has told of by then has come.
 pub struct Poller<'s, H, T, L, const BATCH: usize = 16>
 where
     H: Handler,
@@ -340,7 +355,11 @@ where
         }
         let stop = match self.phase {
             Phase::Stopping { deadline, .. } => Some(deadline),
-            Phase::Running | Phase::Aborting { .. } | Phase::Closing | Phase::Over => None,
+            Phase::Running
+            | Phase::Accepting { .. }
+            | Phase::Aborting { .. }
+            | Phase::Closing { .. }
+            | Phase::Over => None,
         };
         let deadlines = [self.shard.next_deadline(), self.acceptor.deadline(), stop];
         deadlines.into_iter().flatten().min()
@@ -550,14 +569,14 @@ where
     ///
     /// # Errors
     ///
-    /// The connection, when no socket is free for it.
+    /// The connection, when no socket is free for it or the poller stops.
     pub fn attach(
         &mut self,
         connection: T::Unregistered,
         peer: Address,
         listener: ListenerId,
     ) -> Result<(), T::Unregistered> {
-        if !self.has_room() {
+        if self.phase != Phase::Running || !self.has_room() {
             return Err(connection);
         }
         let Some(permit) = self.io.membership.acquire() else { return Err(connection) };
@@ -583,15 +602,17 @@ where
         self.acceptor.listen(listener, id, &mut self.io.transport, self.io.now)
     }
 
-    fn accept(&mut self, id: ListenerId) {
+    /// Accepts what waits at a listener. Returns whether there may be more for which there is room.
+    fn accept(&mut self, id: ListenerId) -> bool {
         for _ in 0..ACCEPTS_A_TURN {
             if self.assigned.is_full() {
                 self.admit_assigned();
             }
             let has_room = self.io.membership.has_room(self.has_room());
-            let Some(listener) = self.acceptor.watched(id) else { return };
+            let Some(listener) = self.acceptor.watched(id) else { return false };
             if !has_room {
-                return self.acceptor.back_off(&mut self.io.transport, self.io.now);
+                self.acceptor.back_off(&mut self.io.transport, self.io.now);
+                return false;
             }
             self.scope = PanicScope::Program;
             let accept = self.io.transport.accept(listener, id);
@@ -603,13 +624,18 @@ where
                     continue;
                 }
                 Accept::Retry => continue,
-                Accept::WouldBlock => return,
-                Accept::Exhausted => return self.acceptor.back_off(&mut self.io.transport, self.io.now),
+                Accept::WouldBlock => return false,
+                Accept::Exhausted => {
+                    self.acceptor.back_off(&mut self.io.transport, self.io.now);
+                    return false;
+                }
             };
             if !self.place(AcceptedSocket { connection, peer, listener: id }) {
-                return self.acceptor.back_off(&mut self.io.transport, self.io.now);
+                self.acceptor.back_off(&mut self.io.transport, self.io.now);
+                return false;
             }
         }
+        true
     }
 
     /// Gives an accepted connection to a poller, or holds it back.
@@ -671,6 +697,12 @@ where
         self.io.membership.absorb(permit);
         self.register(token, connection, Interest::READ);
         self.run(token);
+        // sockets from `announce_from` on are told when it is their turn
+        if let Phase::Stopping { announce_from, .. } = self.phase
+            && announce_from.is_none_or(|from| token.index() < from)
+        {
+            self.announce_to(token);
+        }
     }
 
     /// Has the transport watch a socket's connection. If it cannot, the socket fails.
@@ -820,19 +852,26 @@ where
 
     // --- the end -----------------------------------------------------------------------------------------------------
 
-    /// Stops the poller: listeners close at once, every socket gets `shutdown` at the end of this turn, and what is
-    /// open after the grace time is aborted. A shorter grace time replaces one given before.
+    /// Stops the poller. At the end of this turn the connections that wait at its listeners are accepted, the listeners
+    /// close, what has come for each socket is received and delivered, and the socket gets `shutdown`. Connections that
+    /// other pollers have assigned to this one are still admitted, and told at once. What is open after the grace time is
+    /// aborted; without one, nothing is accepted any more. A shorter grace time replaces one given before.
     pub fn stop(&mut self, grace: Duration) {
         let until = self.io.now + grace;
         match &mut self.phase {
             Phase::Running => {
-                self.acceptor.close_all(&mut self.io.transport);
                 self.io.release_reserved(&mut self.shard);
-                self.shard.stop();
-                self.phase = Phase::Stopping { deadline: until, announce_from: Some(0) };
+                self.shard.begin_stop();
+                let turns = if grace.is_zero() { 0 } else { LAST_ACCEPTS };
+                if turns == 0 {
+                    self.shard.stop();
+                }
+                self.phase = Phase::Accepting { deadline: until, turns };
             }
-            Phase::Stopping { deadline, .. } => *deadline = until.min(*deadline),
-            Phase::Aborting { .. } | Phase::Closing | Phase::Over => {}
+            Phase::Accepting { deadline, .. }
+            | Phase::Stopping { deadline, .. }
+            | Phase::Closing { deadline } => *deadline = until.min(*deadline),
+            Phase::Aborting { .. } | Phase::Over => {}
         }
     }
 
@@ -848,14 +887,35 @@ where
     /// The end of a poller does it by itself. A driver calls it for one that has failed and takes no more turns.
     #[must_use]
     pub fn close_mailboxes(&mut self) -> bool {
+        self.empty_mailboxes(false)
+    }
+
+    /// The same; `admits` connections that were assigned to this poller, if there is time left for them.
+    fn empty_mailboxes(&mut self, admits: bool) -> bool {
         self.io.membership.close();
         while let Some(command) = self.io.membership.next_command() {
-            self.refuse(command);
+            match command {
+                Command::Assign(assigned) if admits && self.admits_late() => self.admit_late(assigned),
+                refused => self.refuse(refused),
+            }
         }
         while let Some(envelope) = self.io.membership.next_envelope() {
             self.as_program(|_| drop(envelope));
         }
         self.io.membership.is_finished()
+    }
+
+    /// Returns whether a connection that was assigned to this poller before its mailboxes closed is still served.
+    fn admits_late(&self) -> bool {
+        matches!(self.phase, Phase::Closing { deadline } | Phase::Stopping { deadline, .. } if self.io.now < deadline)
+    }
+
+    /// Admits a connection when no socket was left: the end waits for it.
+    fn admit_late(&mut self, assigned: AssignedSocket<T::Unregistered, L::Permit>) {
+        if let Phase::Closing { deadline } = self.phase {
+            self.phase = Phase::Stopping { deadline, announce_from: None };
+        }
+        self.admit(assigned);
     }
 
     fn refuse(&mut self, command: Command<T::Unregistered, T::Listener, L::Permit>) {
@@ -873,7 +933,9 @@ where
     #[cold]
     fn ends_further(&self) -> bool {
         match self.phase {
-            Phase::Stopping { announce_from: Some(_), .. } | Phase::Closing => true,
+            Phase::Accepting { .. }
+            | Phase::Stopping { announce_from: Some(_), .. }
+            | Phase::Closing { .. } => true,
             Phase::Stopping { .. } | Phase::Aborting { .. } => self.shard.in_use() == 0,
             Phase::Running | Phase::Over => false,
         }
@@ -882,24 +944,54 @@ where
     /// Goes on with the end, as far as it comes in this turn.
     #[cold]
     fn end(&mut self) {
+        self.accept_last();
         if let Phase::Stopping { deadline, .. } = self.phase {
             self.announce_stop();
             if self.shard.in_use() == 0 {
-                self.phase = Phase::Closing;
+                // what waits in a mailbox is taken as usual, while messages still come
+                if self.io.now >= deadline || !self.io.membership.has_command() {
+                    self.phase = Phase::Closing { deadline };
+                }
             } else if self.io.now >= deadline {
                 self.closed_in_time = Some(self.stats().closed_for(CloseReason::Shutdown));
+                self.shard.stop();
                 self.phase = Phase::Aborting { from: 0 };
             }
         }
         if let Phase::Aborting { .. } = self.phase {
             self.abort_rest();
             if self.shard.in_use() == 0 {
-                self.phase = Phase::Closing;
+                self.phase = Phase::Closing { deadline: self.io.now };
             }
         }
-        if self.phase == Phase::Closing && self.close_mailboxes() {
+        if let Phase::Closing { .. } = self.phase
+            && self.empty_mailboxes(true)
+            && let Phase::Closing { .. } = self.phase
+        {
             self.phase = Phase::Over;
         }
+    }
+
+    /// Accepts what waits at the listeners and closes them: each as soon as nothing is left, since what comes to it
+    /// between the last accept and the close is lost.
+    fn accept_last(&mut self) {
+        let Phase::Accepting { deadline, turns } = self.phase else { return };
+        // first, since a filter may panic
+        self.phase = Phase::Accepting { deadline, turns: turns.saturating_sub(1) };
+        self.admit_assigned(); // there must be room for the one that was held back
+        let placed = turns > 0 && self.acceptor.held.take().is_none_or(|accepted| self.place(accepted));
+        if placed {
+            self.acceptor.watch_all(&mut self.io.transport, self.io.now);
+            while let Some(id) = self.acceptor.first() {
+                if self.accept(id) && turns > 1 {
+                    return self.admit_assigned();
+                }
+                self.acceptor.close(id, &mut self.io.transport);
+            }
+        }
+        self.acceptor.close_all(&mut self.io.transport);
+        self.phase = Phase::Stopping { deadline, announce_from: Some(0) };
+        self.admit_assigned();
     }
 
     /// Tells every socket that the engine is shutting down.
@@ -908,9 +1000,47 @@ where
             let next = self.shard.next_in_use(from);
             self.phase = Phase::Stopping { deadline, announce_from: next.map(|token| token.index() + 1) };
             if let Some(token) = next {
-                self.tell(token, |port| port.shutdown());
+                self.announce_to(token);
             }
         }
+    }
+
+    /// Tells a socket that the engine is shutting down, after it has got what has come.
+    fn announce_to(&mut self, token: Token) {
+        for _ in 0..LAST_LOOKS {
+            if !self.look(token) {
+                break;
+            }
+        }
+        if self.shard.next_in_use(token.index()) == Some(token) {
+            self.tell(token, |port| port.shutdown());
+        }
+    }
+
+    /// Receives once from a socket without being told that it is readable. Returns whether there may be more.
+    fn look(&mut self, token: Token) -> bool {
+        if self.shard.next_in_use(token.index()) != Some(token) {
+            return false;
+        }
+        let Some(mut port) = self.shard.port(token) else { return false };
+        let asks = !self.io.transport.completes() && port.state().is_live();
+        let room = if asks { port.room().min(self.buffer.len()) } else { 0 };
+        let Some(buffer) = self.buffer.get_mut(..room).filter(|buffer| !buffer.is_empty()) else {
+            return false;
+        };
+        let Some((transport, connection)) = self.io.connection(token) else { return false };
+        let mut bytes: &mut [u8] = &mut [];
+        match transport.receive(connection, token, buffer) {
+            Received::Bytes(n) => bytes = buffer.get_mut(..n).unwrap_or_default(),
+            Received::WouldBlock => return false,
+            Received::End => port.ended(),
+            Received::Failed(kind) => port.failed(kind),
+        }
+        let more = bytes.len() == room;
+        self.scope = PanicScope::Callback(token);
+        let settled = port.receive(bytes, &mut self.handler, &mut self.io.calls(token));
+        self.settle(token, settled);
+        more
     }
 
     /// Aborts what is left.

@@ -301,6 +301,10 @@ impl<const C: bool> Transport for Net<C> {
     type Registered = Watched;
     type Listener = Listener;
 
+    fn completes(&self) -> bool {
+        self.completes
+    }
+
     fn register(&mut self, loose: Loose, token: Token, interest: Interest) -> Result<Watched, ErrorKind> {
         *self.calls.entry("register").or_default() += 1;
         let wire = Rc::clone(&loose.0);

@@ -244,6 +244,10 @@ impl<T: Twin> Transport for Network<T> {
     type Registered = Connection;
     type Listener = Descriptor;
 
+    fn completes(&self) -> bool {
+        self.completes
+    }
+
     fn register(
         &mut self,
         Descriptor(end): Descriptor,
@@ -287,6 +291,9 @@ impl<T: Twin> Transport for Network<T> {
     fn receive(&mut self, connection: &mut Connection, _: Token, buffer: &mut [u8]) -> Received {
         assert!(!self.completes, "received from a transport that completes");
         called_back(|| {
+            if self.stops && !self.twin.looks_last() {
+                return Received::WouldBlock;
+            }
             let received = self.world.borrow_mut().receive(connection.end, buffer);
             if matches!(received, Received::Bytes(_)) {
                 connection.seen.progress = self.now();

@@ -36,6 +36,11 @@ pub trait Twin: Debug {
     fn tail(&mut self, bytes: usize) -> usize {
         bytes
     }
+
+    /// Whether a poller that was told to stop still gets the bytes that have come.
+    fn looks_last(&mut self) -> bool {
+        true
+    }
 }
 
 /// A driver that is as it should be.
