@@ -245,8 +245,11 @@ impl Flags {
         self.0 & Self::SHUTDOWN != 0
     }
 
-    pub(crate) const fn set_shutdown(&mut self) {
+    /// Notes that the server is shutting down. Returns whether that was not known.
+    pub(crate) const fn set_shutdown(&mut self) -> bool {
+        let is_news = !self.shutdown();
         self.0 |= Self::SHUTDOWN;
+        is_news
     }
 
     /// Whether the client said that it will send no further request.
@@ -315,7 +318,7 @@ mod tests {
         let mut flags = Flags::default();
         let plan = Plan::BODILESS.with(Plan::KEEP_ALIVE, true);
         flags.set_timer(Timer::Limit);
-        flags.set_shutdown();
+        assert!(flags.set_shutdown() && !flags.set_shutdown());
         flags.set_plan(plan);
         assert_eq!((flags.timer(), flags.shutdown(), flags.plan()), (Timer::Limit, true, plan));
         flags.set_plan(plan.with(Plan::OLD, true).with(Plan::BODILESS, false));

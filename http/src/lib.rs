@@ -142,7 +142,7 @@ pub use respond::fields::{FIELDS_MAX, Headers};
 pub use respond::response::{Reply, Response};
 pub use respond::text::JsonText;
 #[doc(hidden)]
-pub use route::{Call, Entry, Found, Hit, News, Scene, Traced, Wanted};
+pub use route::{Call, Cause, Entry, Found, Hit, News, Scene, Traced, Wanted};
 pub use route::{End, Fallback, Join, Logged, Route, Routes, Wrap};
 pub use stats::Stats;
 pub use status::Status;

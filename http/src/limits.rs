@@ -38,6 +38,10 @@ pub struct Limits {
     /// included; `None`, the default, for any time. Longer: 503 or, if the answer has begun, the end of the connection.
     /// Event streams have no more time than others.
     pub answer_time: Option<Duration>,
+    /// How long a shutdown waits for one more request on a connection that has just been made or used: on one that has
+    /// sent nothing yet, or was not quiet for as long as this. That request is answered with `Connection: close`; other
+    /// idle connections are closed at once. Zero: all are.
+    pub newcomer_time: Duration,
 }
 
 impl Limits {
@@ -54,6 +58,7 @@ impl Limits {
         body_time: Duration::from_secs(20),
         body_step: 1 << 10,
         answer_time: None,
+        newcomer_time: Duration::from_millis(200),
     };
 }
 

@@ -251,12 +251,7 @@ pub trait Routes<S: State> {
     fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Self::Body>;
 
     #[doc(hidden)]
-    fn advance(
-        &mut self,
-        body: &mut Self::Body,
-        message: Option<S::Message>,
-        io: &mut Transfer<'_, S>,
-    ) -> Flow;
+    fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow;
 
     /// Whether there is middleware or a log anywhere, so that outcomes have to be [reported](Self::report).
     #[doc(hidden)]
@@ -319,7 +314,7 @@ impl<S: State> Routes<S> for End {
         no_route(head, found.allow, output, desk, hooks, plan)
     }
 
-    fn advance(&mut self, body: &mut Infallible, _: Option<S::Message>, _: &mut Transfer<'_, S>) -> Flow {
+    fn advance(&mut self, body: &mut Infallible, _: Cause<S::Message>, _: &mut Transfer<'_, S>) -> Flow {
         match *body {}
     }
 
@@ -431,15 +426,10 @@ where
         (self.handler)(request, response).map(Either::Left)
     }
 
-    fn advance(
-        &mut self,
-        body: &mut Self::Body,
-        message: Option<S::Message>,
-        io: &mut Transfer<'_, S>,
-    ) -> Flow {
+    fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow {
         match body {
-            Either::Left(exchange) => drive(exchange, message, io),
-            Either::Right(body) => self.next.advance(body, message, io),
+            Either::Left(exchange) => drive(exchange, cause, io),
+            Either::Right(body) => self.next.advance(body, cause, io),
         }
     }
 
@@ -469,15 +459,31 @@ where
     }
 }
 
+/// Why an exchange is called.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause<M> {
+    /// There may be more body, or more room.
+    Progress,
+    /// A message has come.
+    Message(M),
+    /// The server is shutting down.
+    Shutdown,
+    /// The peer has ended its side.
+    PeerClosed,
+}
+
 /// Lets an exchange go on until it has used up what there is.
 fn drive<S: State, B: Exchange<S>>(
     exchange: &mut B,
-    message: Option<S::Message>,
+    cause: Cause<S::Message>,
     io: &mut Transfer<'_, S>,
 ) -> Flow {
-    let mut flow = match message {
-        Some(message) => exchange.message(message, io),
-        None => Flow::More,
+    let mut flow = match cause {
+        Cause::Progress => Flow::More,
+        Cause::Message(message) => exchange.message(message, io),
+        Cause::Shutdown => exchange.shutdown(io),
+        Cause::PeerClosed => exchange.peer_closed(io),
     };
     while flow == Flow::More {
         let before = *io.link.at;
@@ -540,15 +546,10 @@ where
         (self.handler)(request, response).map(Either::Left)
     }
 
-    fn advance(
-        &mut self,
-        body: &mut Self::Body,
-        message: Option<S::Message>,
-        io: &mut Transfer<'_, S>,
-    ) -> Flow {
+    fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow {
         match body {
-            Either::Left(exchange) => drive(exchange, message, io),
-            Either::Right(body) => self.next.advance(body, message, io),
+            Either::Left(exchange) => drive(exchange, cause, io),
+            Either::Right(body) => self.next.advance(body, cause, io),
         }
     }
 
@@ -646,15 +647,10 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
         }
     }
 
-    fn advance(
-        &mut self,
-        body: &mut Self::Body,
-        message: Option<S::Message>,
-        io: &mut Transfer<'_, S>,
-    ) -> Flow {
+    fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow {
         match body {
-            Either::Left(body) => self.group.advance(body, message, io),
-            Either::Right(body) => self.next.advance(body, message, io),
+            Either::Left(body) => self.group.advance(body, cause, io),
+            Either::Right(body) => self.next.advance(body, cause, io),
         }
     }
 
@@ -733,16 +729,11 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
         reply
     }
 
-    fn advance(
-        &mut self,
-        body: &mut Self::Body,
-        message: Option<S::Message>,
-        io: &mut Transfer<'_, S>,
-    ) -> Flow {
+    fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow {
         let outer = io.tools.hooks;
         let hook = AsHook(&self.middleware, PhantomData::<fn(S)>);
         let hook = Hook { middleware: &hook, outer };
-        self.inner.advance(body, message, &mut io.within(&hook))
+        self.inner.advance(body, cause, &mut io.within(&hook))
     }
 
     const WATCHED: bool = true;
@@ -854,14 +845,9 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
         reply.map(|exchange| Traced { exchange, record: Record::new(head, status, connected.now) })
     }
 
-    fn advance(
-        &mut self,
-        body: &mut Self::Body,
-        message: Option<S::Message>,
-        io: &mut Transfer<'_, S>,
-    ) -> Flow {
+    fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow {
         let before = io.link.found.written;
-        let flow = self.inner.advance(&mut body.exchange, message, io);
+        let flow = self.inner.advance(&mut body.exchange, cause, io);
         let written = body.record.written.get() + (io.link.found.written - before);
         body.record.written = Count::new(written);
         flow

@@ -21,7 +21,7 @@ use crate::plan::Plan;
 use crate::request::{Connected, State};
 use crate::respond::draft::{Draft, Fault, Outgoing};
 use crate::respond::response::Reply;
-use crate::route::{Call, Found, News, Routes, Scene, Wanted, search};
+use crate::route::{Call, Cause, Found, News, Routes, Scene, Wanted, search};
 use crate::stats::Tally;
 use crate::status::Status;
 use crate::transfer::{self, Link, ROOM_MIN, Tools, Transfer, room_for_answer};
@@ -76,7 +76,10 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
 
     #[inline(never)]
     fn receive(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
-        self.serve(socket, cx, None);
+        if socket.stream.is_stopping() && socket.data.0.flags().set_shutdown() {
+            return self.go_on_in_shutdown(socket, cx);
+        }
+        self.serve(socket, cx, Cause::Progress);
     }
 
     fn writable(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
@@ -86,6 +89,9 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     /// Answers what has come, then closes.
     fn peer_closed(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         self.receive(socket, cx);
+        if matches!(socket.data.0, Phase::Busy(Busy { exchange: Some(_), .. })) && !socket.stream.closing() {
+            self.serve(socket, cx, Cause::PeerClosed);
+        }
     }
 
     fn timeout(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
@@ -117,15 +123,24 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         }
     }
 
-    /// Closes if no request has begun; else with the response.
+    /// Closes if no request has begun and none is likely to be on its way; else with the response.
     fn shutdown(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
-        socket.data.0.flags().set_shutdown();
-        let idle = match &socket.data.0 {
-            Phase::Head { progress, .. } => !progress.begun() && socket.stream.bytes().is_empty(),
-            Phase::Busy(_) => false,
-        };
-        if idle {
-            socket.stream.close();
+        let is_news = socket.data.0.flags().set_shutdown();
+        let Socket { stream, data } = socket;
+        if let Phase::Head { progress, flags, .. } = &mut data.0
+            && !progress.begun()
+            && stream.bytes().is_empty()
+        {
+            let moment = self.parts.limits.newcomer_time;
+            if moment.is_zero() || !stream.is_silent() && stream.quiet_for() >= moment {
+                stream.linger();
+            } else {
+                flags.set_timer(Timer::Stale); // when it has passed, there is nothing to go on with
+                let end = stream.now() + moment;
+                stream.set_deadline(Some(end));
+            }
+        } else if is_news {
+            self.go_on_in_shutdown(socket, cx);
         } else {
             self.receive(socket, cx);
         }
@@ -140,7 +155,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         if let Phase::Busy(Busy { exchange: Some(_), number, .. }) = &socket.data.0
             && let Some(message) = message.open(RequestId::new(socket.stream.token(), *number))
         {
-            self.serve(socket, cx, Some(message));
+            self.serve(socket, cx, Cause::Message(message));
         }
     }
 
@@ -171,12 +186,24 @@ fn waits_for_peer<B>(busy: &Busy<B>, stream: &Stream<'_>) -> bool {
 }
 
 impl<S: State, R: Routes<S>> Http<S, R> {
+    /// Goes on when the server has begun to shut down.
+    #[cold]
+    #[inline(never)]
+    fn go_on_in_shutdown(
+        &mut self,
+        socket: &mut Socket<'_, Connection<R::Body>>,
+        cx: &Context<'_, Envelope<S::Message>>,
+    ) {
+        let in_progress = matches!(socket.data.0, Phase::Busy(_));
+        self.serve(socket, cx, if in_progress { Cause::Shutdown } else { Cause::Progress });
+    }
+
     #[inline(always)]
     fn serve(
         &mut self,
         socket: &mut Socket<'_, Connection<R::Body>>,
         cx: &Context<'_, Envelope<S::Message>>,
-        message: Option<S::Message>,
+        cause: Cause<S::Message>,
     ) {
         self.parts.desk.fixed.refresh(cx.unix_time());
         let Socket { stream, data } = socket;
@@ -185,11 +212,14 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let peer_closed = turn.peer_closed;
         let (mut input, mut output) = stream.split();
         let queued = output.queued();
-        let mut message = message;
+        let mut cause = cause;
         let step = loop {
             let step = match phase {
                 Phase::Head { .. } => self.heads(phase, &mut input, &mut output, &mut turn),
-                Phase::Busy(_) => self.busy(phase, &mut input, &mut output, &mut turn, message.take()),
+                Phase::Busy(_) => {
+                    let cause = core::mem::replace(&mut cause, Cause::Progress);
+                    self.busy(phase, &mut input, &mut output, &mut turn, cause)
+                }
             };
             if step != Step::Again {
                 break step;
@@ -248,7 +278,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 }
             }
             let flags = *flags;
-            match self.request(phase, flags, &head, output, turn) {
+            match self.request(phase, flags, &head, behind.is_empty(), output, turn) {
                 Ok(()) => rest = behind,
                 Err(status) => break self.turn_away(rest, output, turn, status),
             }
@@ -266,6 +296,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         phase: &mut Phase<R::Body>,
         flags: Flags,
         head: &Head<'_>,
+        is_last: bool,
         output: &mut Output<'_>,
         turn: &mut Turn,
     ) -> Result<(), Status> {
@@ -273,7 +304,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             Body::None => Incoming::Ended,
             body @ (Body::Length(_) | Body::Chunked) => self.parts.incoming(body)?,
         };
-        let plan = if flags.shutdown() { closing(head.framing.plan) } else { head.framing.plan };
+        // the last one that has come says that the connection ends
+        let plan = if flags.shutdown() && is_last { closing(head.framing.plan) } else { head.framing.plan };
         turn.tally.requests += 1;
         let wanted = Wanted::new(head.method, head.path);
         let Parts { state, desk, .. } = &mut self.parts;
@@ -298,6 +330,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             return Ok(());
         }
         let asked_to_close = !head.framing.keep_alive();
+        turn.begins = true;
         self.go_on(phase, flags, reply, Asked { incoming, plan, asked_to_close }, output);
         Ok(())
     }
@@ -335,16 +368,18 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         input: &mut Input<'_>,
         output: &mut Output<'_>,
         turn: &mut Turn,
-        message: Option<S::Message>,
+        cause: Cause<S::Message>,
     ) -> Step {
         let Phase::Busy(busy) = phase else { return Step::Again };
-        // A message is not put off: it would be lost.
-        if busy.outgoing == Kept::Deferred && message.is_none() && !turn.has_room(output) {
+        let begins = core::mem::take(&mut turn.begins);
+        // What is told once is not put off: it would be lost.
+        if busy.outgoing == Kept::Deferred && matches!(cause, Cause::Progress) && !turn.has_room(output) {
             return Step::Room;
         }
         let mut outgoing = Outgoing::from(busy.outgoing);
         let (mut at, mut found, mut plan) = (0, transfer::Found::default(), busy.flags.plan());
-        if busy.flags.shutdown() {
+        // requests that have come behind it are still answered
+        if busy.flags.shutdown() && (busy.incoming != Incoming::Ended || input.bytes().is_empty()) {
             plan.close();
         }
         let (mut flow, mut whole) = (Flow::More, true);
@@ -365,7 +400,13 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             let mut io = Transfer { state, output: output.reborrow(), link, tools };
             io.link.decode(io.tools.limits);
             if let Some(exchange) = &mut busy.exchange {
-                flow = self.routes.advance(exchange, message, &mut io);
+                flow = self.routes.advance(exchange, cause, &mut io);
+                if begins && flow == Flow::More && busy.flags.shutdown() {
+                    flow = self.routes.advance(exchange, Cause::Shutdown, &mut io);
+                }
+                if begins && flow == Flow::More && turn.peer_closed {
+                    flow = self.routes.advance(exchange, Cause::PeerClosed, &mut io);
+                }
             }
             done = busy.exchange.take_if(|_| flow == Flow::Done);
             if busy.exchange.is_none() {
@@ -399,6 +440,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             );
         }
         match found.fault {
+            _ if flow == Flow::Abort => self.cut(busy, turn),
             Some(status) => self.broken(busy, plan, output, turn, status),
             None if !complete => self.cut(busy, turn),
             None if busy.exchange.is_none() && busy.outgoing == Kept::Whole => {
@@ -437,7 +479,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     #[inline(never)]
     fn cut(&mut self, busy: &mut Busy<R::Body>, turn: &mut Turn) -> Step {
         if let Some(mut exchange) = busy.exchange.take() {
-            self.report(Some(&mut exchange), News::Ended, Answer::ABORTED, turn);
+            let news = if busy.outgoing == Kept::Deferred { News::Both } else { News::Ended };
+            self.report(Some(&mut exchange), news, Answer::ABORTED, turn);
         }
         // An answer that the end of the connection delimits would look whole.
         if busy.outgoing == Kept::Raw { Step::Abort } else { Step::Linger }
@@ -545,7 +588,7 @@ impl Flags {
     /// What a connection does between requests.
     #[inline(always)]
     const fn idle(self) -> Step {
-        if self.shutdown() { Step::Close } else { Step::Wait }
+        if self.shutdown() { Step::Linger } else { Step::Wait }
     }
 }
 
@@ -581,7 +624,7 @@ fn finished<B>(phase: &mut Phase<B>, peer_closed: bool) -> Step {
     let Phase::Busy(busy) = phase else { return Step::Again };
     let mut flags = busy.flags;
     let ended = busy.incoming == Incoming::Ended;
-    if !flags.plan().has(Plan::KEEP_ALIVE) || flags.shutdown() {
+    if !flags.plan().has(Plan::KEEP_ALIVE) {
         // Who asked for the close sends nothing more; others may.
         return if ended && flags.asked_to_close() { Step::Close } else { Step::Linger };
     }
@@ -767,6 +810,8 @@ struct Turn {
     wake: Option<Instant>,
     /// Whether a body has come to its next step or its end.
     renews: bool,
+    /// Whether a request begins that is not answered at once.
+    begins: bool,
     tally: Tally,
 }
 
@@ -784,6 +829,7 @@ impl Turn {
             enough: 0,
             wake: None,
             renews: false,
+            begins: false,
             tally: Tally::default(),
         }
     }

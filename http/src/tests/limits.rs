@@ -274,8 +274,12 @@ fn shutting_down() {
     let (idle, begun, busy) = (rig.connect(), rig.connect(), rig.connect());
     rig.feed(begun, b"GET / HTTP");
     rig.feed(busy, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na");
+    rig.pass(200);
     rig.shutdown();
-    assert!(rig.peers[idle].closed && !rig.peers[begun].shut && !rig.peers[busy].shut);
+    rig.pass(199);
+    assert!(!rig.peers[idle].shut && !rig.peers[begun].shut && !rig.peers[busy].shut);
+    rig.pass(1);
+    assert!(rig.peers[idle].shut && !rig.peers[begun].shut && !rig.peers[busy].shut);
     rig.feed(begun, b"/1.1\r\nHost: a\r\n\r\n");
     rig.feed(busy, b"bc");
     for (peer, body) in [(begun, "in"), (busy, "3")] {

@@ -7,5 +7,6 @@ mod limits;
 mod rig;
 mod routing;
 mod serving;
+mod stopping;
 mod streaming;
 mod times;
