@@ -40,6 +40,8 @@ pub(crate) struct End {
     /// What was sent here and not yet received: first what has arrived, then what is under way.
     pub(crate) bytes: VecDeque<u8>,
     pub(crate) arrived: usize,
+    /// Of these, what had arrived when its poller was told to stop.
+    pub(crate) owed: usize,
     /// The most that `bytes` may hold.
     pub(crate) window: usize,
     pub(crate) closed_until: u64,
@@ -95,6 +97,7 @@ impl End {
             peer: SocketAddr::from(([0, 0, 0, 0], 0)),
             bytes: VecDeque::new(),
             arrived: 0,
+            owed: 0,
             window: 0,
             closed_until: 0,
             last_arrival: 0,

@@ -503,7 +503,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Host for Poller<'s, H, T> {
     }
 
     fn stop(&mut self, grace: Duration) {
-        self.core.transport_mut().stops = true;
+        self.core.transport_mut().told_to_stop(grace);
         core_call(|| self.handle().stop(grace));
     }
 }

@@ -306,6 +306,7 @@ impl<'s> Sim<'s> {
                 offers: VecDeque::new(),
                 busy: Vec::new(),
                 stops: false,
+                grace_end: u64::MAX,
             };
             let handler = Probe { inner: ContractChecker::new(make(id)), shared };
             let Some(member) = Member::new(group, id, Some(balancer.clone())) else {

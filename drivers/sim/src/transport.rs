@@ -1,6 +1,7 @@
 //! The simulated network as the loop of core reaches it, over readiness or over completions, and what is checked there.
 
 use core::cell::RefCell;
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -111,11 +112,25 @@ pub(crate) struct Network<T> {
     pub(crate) busy: Vec<Token>,
     /// The poller was told to stop: what ends from outside need not be whole.
     pub(crate) stops: bool,
+    /// Up to here it does not abort, in milliseconds.
+    pub(crate) grace_end: u64,
 }
 
 impl<T: Twin> Network<T> {
     fn now(&self) -> u64 {
         self.world.borrow().now / 1_000
+    }
+
+    /// The poller is told to stop. What has come by now is to be received before a socket closes in order.
+    pub(crate) fn told_to_stop(&mut self, grace: Duration) {
+        let grace_end = self.now() + u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        if !core::mem::replace(&mut self.stops, true) {
+            self.grace_end = u64::MAX;
+            if !self.completes {
+                self.world.borrow_mut().owe(self.side);
+            }
+        }
+        self.grace_end = self.grace_end.min(grace_end);
     }
 
     /// Returns whether the system can watch a socket now.
@@ -332,6 +347,12 @@ impl<T: Twin> Transport for Network<T> {
             assert!(agrees, "transport: {token} is watched for something else");
             *self.place(token) = None;
             let ended = self.check_end(&connection, token, reset);
+            let in_order = ended.reason == Some(CloseReason::Shutdown) && self.now() < self.grace_end;
+            let owed = self.world.borrow().end(connection.end).owed;
+            assert!(
+                owed == 0 || !in_order || !interest.reads(),
+                "stop: {owed} bytes that had come for {token} before it are lost"
+            );
             self.excuse_if_stopped(connection.end);
             let world = &mut *self.world.borrow_mut();
             let in_flight = world.take_send(connection.end).is_some();

@@ -386,6 +386,15 @@ impl World {
         }
     }
 
+    /// Notes what has arrived for a poller that is told to stop.
+    pub(crate) fn owe(&mut self, poller: u32) {
+        for end in &mut self.ends {
+            if end.kind == Kind::Connected && matches!(end.owner, Owner::Poller(owner) if owner == poller) {
+                end.owed = end.arrived;
+            }
+        }
+    }
+
     // --- calls ---------------------------------------------------------------------------------------------------
 
     pub(crate) fn accept(&mut self, listener: u32) -> Accept<u32> {
@@ -434,6 +443,7 @@ impl World {
             self.trace.note(Did::Receive, end.into(), trace::INTERRUPTED);
         }
         if self.strikes(Track::Calls, Fault::WouldBlock) {
+            self.end_mut(end).owed = 0; // nobody can know that it is there
             return Received::WouldBlock;
         }
         if self.strikes(Track::Network, Fault::Reset) {
@@ -449,6 +459,9 @@ impl World {
             };
         }
         let n = self.cut(Fault::ShortReceive, there.min(buffer.len()));
+        if n < there.min(buffer.len()) {
+            self.end_mut(end).owed = 0; // it looks as if nothing more were there
+        }
         self.take(end, &mut buffer[..n]);
         Received::Bytes(n)
     }
@@ -465,6 +478,7 @@ impl World {
         buffer[first..].copy_from_slice(&back[..n - first]);
         place.bytes.drain(..n);
         place.arrived -= n;
+        place.owed = place.owed.saturating_sub(n);
         if place.bytes.is_empty() && place.bytes.capacity() > 4_096 {
             place.bytes = VecDeque::new(); // an idle connection costs no buffer
         }

@@ -32,7 +32,9 @@ pub(crate) struct Exchange<M> {
     /// The peer has ended its side; what it said before is in `input`.
     pub(crate) ended: bool,
     pub(crate) timeout: bool,
-    /// The engine is shutting down; so many bytes of the input came before that.
+    /// The engine is shutting down, which sockets are told after the input that came before.
+    pub(crate) stopping: bool,
+    /// The socket is told so; so many bytes of the input came before that.
     pub(crate) shutdown: Option<usize>,
     pub(crate) end: Option<End>,
     /// How many bytes of the output have reached the operating system since a worker looked.
@@ -87,6 +89,7 @@ impl<M> Lane<M> {
             messages: VecDeque::new(),
             ended: false,
             timeout: false,
+            stopping: false,
             shutdown: None,
             end: None,
             sent: 0,

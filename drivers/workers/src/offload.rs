@@ -93,6 +93,7 @@ impl<M> Handler for Offload<M> {
         let mut exchange = lane.exchange();
         let mut rejected = None;
         let mut news = exchange.note(event, limits.messages, &mut rejected);
+        exchange.stopping |= stream.is_stopping();
         news |= exchange.take_input(stream, limits.input);
         exchange.active |= news && !opens; // what was sent is news, too, but nothing that a callback has to do
         *unreported += exchange.give_output(stream);

@@ -165,6 +165,9 @@ impl<'s, H: Handler> StandIn<'s, H> {
             return Some(Step::Begin);
         }
         let mut exchange = lane.exchange();
+        if exchange.stopping {
+            shard.begin_stop();
+        }
         if exchange.sent > 0 {
             return Some(Step::Sent(core::mem::take(&mut exchange.sent)));
         }

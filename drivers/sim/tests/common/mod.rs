@@ -182,6 +182,25 @@ pub(crate) fn stopping_scenario(sim: &mut Sim<'_>) {
     assert!(sim.has_stopped(server));
 }
 
+/// Peers that ask now and then, of an engine that is told to stop in the middle of it.
+pub(crate) fn asking_scenario<T: Twin + 'static>(sim: &mut Sim<'_>, twin: impl Fn() -> T) {
+    let engine = Engine { completes: false, ..sim.drawn_engine() };
+    let server = sim.broken_engine(engine, |_| Echo, |_| twin());
+    let address = ([10, 0, 0, 1], 7).into();
+    sim.listen(server, address);
+    let after = 20_000 + sim.draw(60_000);
+    sim.stop_after(server, Duration::from_micros(after.into()), Duration::from_secs(5));
+    for n in 0..40 {
+        let mut script = Script::to(address).after(Duration::from_micros(sim.draw(40_000).into())).anything();
+        for _ in 0..6 {
+            script = script.send(pattern(n, 40)).pause(Duration::from_micros(sim.draw(20_000).into()));
+        }
+        sim.peer(script.may_be_cut());
+    }
+    sim.finish();
+    assert!(sim.has_stopped(server));
+}
+
 /// Peers that come and go while sockets are closed from outside, most of which have gone by then.
 pub(crate) fn closing_scenario<T: Twin + 'static>(sim: &mut Sim<'_>, twin: impl Fn() -> T) {
     let heard: Rc<Cell<Option<Token>>> = Rc::default();
