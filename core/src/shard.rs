@@ -23,8 +23,9 @@ use crate::token::Token;
 use core::fmt;
 use core::time::Duration;
 
-/// The longest that a staged close waits for its peer once a stop has begun, whatever [`Timeouts`](crate::Timeouts) say:
-/// longer than most round trips, since what is waited for are bytes that were on their way when the peer was told.
+/// The longest that a staged close waits for its peer once a stop has begun, whatever
+/// [`Timeouts`](crate::Timeouts) say: longer than most round trips, since what is waited for are bytes that were on
+/// their way when the peer was told.
 pub const STOP_LINGER: Duration = Duration::from_millis(500);
 
 /// The state machine of one poller: socket table, buffers, deadlines. Inputs go in, orders come

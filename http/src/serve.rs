@@ -216,6 +216,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let step = loop {
             let step = match phase {
                 Phase::Head { .. } => self.heads(phase, &mut input, &mut output, &mut turn),
+                Phase::Busy(_) if turn.begins => self.begin(phase, &mut input, &mut output, &mut turn),
                 Phase::Busy(_) => {
                     let cause = core::mem::replace(&mut cause, Cause::Progress);
                     self.busy(phase, &mut input, &mut output, &mut turn, cause)
@@ -290,6 +291,10 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     }
 
     /// Answers one request. An error is the status to refuse it with.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "it is a part of `heads`, and everything stays in registers"
+    )]
     #[inline(always)]
     fn request(
         &mut self,
@@ -360,6 +365,30 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         *phase = Phase::Busy(Busy { incoming, outgoing: outgoing.into(), exchange, flags, later, number });
     }
 
+    /// Begins with a request that is not answered at once. Its exchange learns of what others were told before.
+    #[inline(never)]
+    fn begin(
+        &mut self,
+        phase: &mut Phase<R::Body>,
+        input: &mut Input<'_>,
+        output: &mut Output<'_>,
+        turn: &mut Turn,
+    ) -> Step {
+        turn.begins = false;
+        let missed = [
+            phase.flags().shutdown().then_some(Cause::Shutdown),
+            turn.peer_closed.then_some(Cause::PeerClosed),
+        ];
+        let mut step = self.busy(phase, input, output, turn, Cause::Progress);
+        for cause in missed.into_iter().flatten() {
+            let goes_on = matches!(phase, Phase::Busy(Busy { exchange: Some(_), .. }));
+            if goes_on && matches!(step, Step::Wait | Step::Room) {
+                step = self.busy(phase, input, output, turn, cause);
+            }
+        }
+        step
+    }
+
     /// Goes on with a request whose head was read.
     #[inline(never)]
     fn busy(
@@ -371,7 +400,6 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         cause: Cause<S::Message>,
     ) -> Step {
         let Phase::Busy(busy) = phase else { return Step::Again };
-        let begins = core::mem::take(&mut turn.begins);
         // What is told once is not put off: it would be lost.
         if busy.outgoing == Kept::Deferred && matches!(cause, Cause::Progress) && !turn.has_room(output) {
             return Step::Room;
@@ -401,12 +429,6 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             io.link.decode(io.tools.limits);
             if let Some(exchange) = &mut busy.exchange {
                 flow = self.routes.advance(exchange, cause, &mut io);
-                if begins && flow == Flow::More && busy.flags.shutdown() {
-                    flow = self.routes.advance(exchange, Cause::Shutdown, &mut io);
-                }
-                if begins && flow == Flow::More && turn.peer_closed {
-                    flow = self.routes.advance(exchange, Cause::PeerClosed, &mut io);
-                }
             }
             done = busy.exchange.take_if(|_| flow == Flow::Done);
             if busy.exchange.is_none() {

@@ -78,8 +78,8 @@ enum Phase {
     Aborting {
         from: u32,
     },
-    /// No socket is left. Mailboxes are closed. Connections in them are admitted before the deadline; what else is in
-    /// them is refused.
+    /// No socket is left. Mailboxes are closed. Connections in them are admitted before the deadline; what else is
+    /// in them is refused.
     Closing {
         deadline: Instant,
     },
@@ -137,9 +137,9 @@ pub enum PanicOwner {
 /// | when it is told to stop: a last accept | 64 a listener, in up to 64 turns |
 /// | after that, of all sockets: a last look at what has come, then `shutdown` | 16 receives a socket, once |
 ///
-/// So a message that was posted before a stop is delivered before `shutdown`, unless there are more than 256, and so are
-/// bytes that had come, unless the socket is not read from. A transport that completes is not asked for bytes: there,
-/// what it has told of by then has come.
+/// So a message that was posted before a stop is delivered before `shutdown`, unless there are more than 256, and so
+/// are bytes that had come, unless the socket is not read from. A transport that completes is not asked for bytes:
+/// there, what it has told of by then has come.
 pub struct Poller<'s, H, T, L, const BATCH: usize = 16>
 where
     H: Handler,
@@ -852,10 +852,11 @@ where
 
     // --- the end -----------------------------------------------------------------------------------------------------
 
-    /// Stops the poller. At the end of this turn the connections that wait at its listeners are accepted, the listeners
-    /// close, what has come for each socket is received and delivered, and the socket gets `shutdown`. Connections that
-    /// other pollers have assigned to this one are still admitted, and told at once. What is open after the grace time is
-    /// aborted; without one, nothing is accepted any more. A shorter grace time replaces one given before.
+    /// Stops the poller. At the end of this turn the connections that wait at its listeners are accepted, the
+    /// listeners close, what has come for each socket is received and delivered, and the socket gets `shutdown`.
+    /// Connections that other pollers have assigned to this one are still admitted, and told at once. What is open
+    /// after the grace time is aborted; without one, nothing is accepted any more. A shorter grace time replaces one
+    /// given before.
     pub fn stop(&mut self, grace: Duration) {
         let until = self.io.now + grace;
         match &mut self.phase {
@@ -896,7 +897,12 @@ where
         while let Some(command) = self.io.membership.next_command() {
             match command {
                 Command::Assign(assigned) if admits && self.admits_late() => self.admit_late(assigned),
-                refused => self.refuse(refused),
+                refused @ (Command::Assign(_)
+                | Command::Connect { .. }
+                | Command::Listen { .. }
+                | Command::CloseListener { .. }
+                | Command::CloseSocket { .. }
+                | Command::Stop { .. }) => self.refuse(refused),
             }
         }
         while let Some(envelope) = self.io.membership.next_envelope() {
@@ -947,12 +953,12 @@ where
         self.accept_last();
         if let Phase::Stopping { deadline, .. } = self.phase {
             self.announce_stop();
-            if self.shard.in_use() == 0 {
-                // what waits in a mailbox is taken as usual, while messages still come
-                if self.io.now >= deadline || !self.io.membership.has_command() {
-                    self.phase = Phase::Closing { deadline };
-                }
-            } else if self.io.now >= deadline {
+            let is_late = self.io.now >= deadline;
+            // what waits in a mailbox is taken as usual, while messages still come
+            let waits = !is_late && self.io.membership.has_command();
+            if self.shard.in_use() == 0 && !waits {
+                self.phase = Phase::Closing { deadline };
+            } else if is_late {
                 self.closed_in_time = Some(self.stats().closed_for(CloseReason::Shutdown));
                 self.shard.stop();
                 self.phase = Phase::Aborting { from: 0 };
@@ -980,18 +986,25 @@ where
         self.phase = Phase::Accepting { deadline, turns: turns.saturating_sub(1) };
         self.admit_assigned(); // there must be room for the one that was held back
         let placed = turns > 0 && self.acceptor.held.take().is_none_or(|accepted| self.place(accepted));
-        if placed {
-            self.acceptor.watch_all(&mut self.io.transport, self.io.now);
-            while let Some(id) = self.acceptor.first() {
-                if self.accept(id) && turns > 1 {
-                    return self.admit_assigned();
-                }
-                self.acceptor.close(id, &mut self.io.transport);
-            }
+        if placed && self.accept_and_close(turns > 1) {
+            return self.admit_assigned();
         }
         self.acceptor.close_all(&mut self.io.transport);
         self.phase = Phase::Stopping { deadline, announce_from: Some(0) };
         self.admit_assigned();
+    }
+
+    /// Accepts from each listener and closes it, but for one that may have more, if the poller comes back for it.
+    /// Returns whether there is such a one.
+    fn accept_and_close(&mut self, comes_back: bool) -> bool {
+        self.acceptor.watch_all(&mut self.io.transport, self.io.now);
+        while let Some(id) = self.acceptor.first() {
+            if self.accept(id) && comes_back {
+                return true;
+            }
+            self.acceptor.close(id, &mut self.io.transport);
+        }
+        false
     }
 
     /// Tells every socket that the engine is shutting down.

@@ -138,6 +138,7 @@ macro_rules! tests {
             a_stalled_socket_that_is_read_drains
             an_empty_engine_stops_at_once
             idle_sockets_close_in_order
+            what_has_come_is_answered
             queued_output_is_sent
             a_stalled_socket_is_aborted_at_the_end_of_the_grace
             a_handler_may_go_on_within_the_grace

@@ -630,9 +630,10 @@ impl<M> Handle<M> {
         self.group().pollers().iter().map(load).collect()
     }
 
-    /// Begins to shut the engine down: listeners close at once, every socket gets `shutdown`, and
-    /// what is still open after the grace time is aborted. A shorter grace time than one given before
-    /// replaces it. [`Engine::join`] waits for the end.
+    /// Begins to shut the engine down: connections that wait are accepted and listeners close, every socket gets what
+    /// has come for it and then `shutdown`, and what is still open after the grace time is aborted. Without a grace
+    /// time nothing is accepted. A shorter grace time than one given before replaces it. [`Engine::join`] waits for
+    /// the end.
     pub fn shutdown(&self, grace: Duration) {
         self.shared().stop(grace);
     }
