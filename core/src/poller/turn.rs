@@ -784,7 +784,7 @@ where
     /// Executes a command.
     fn execute(&mut self, command: Command<T::Unregistered, T::Listener, L::Permit>) {
         match command {
-            Command::Assign(assigned) => self.admit(assigned),
+            Command::Assign(assigned) => self.take_over(assigned),
             Command::Connect { to, tag, permit } => {
                 if let Some(token) = self.shard.reserve() {
                     self.begin_connect(PendingConnect { token, to, tag, permit });
@@ -896,7 +896,7 @@ where
         self.io.membership.close();
         while let Some(command) = self.io.membership.next_command() {
             match command {
-                Command::Assign(assigned) if admits && self.admits_late() => self.admit_late(assigned),
+                Command::Assign(assigned) if admits && self.admits_late() => self.take_over(assigned),
                 refused @ (Command::Assign(_)
                 | Command::Connect { .. }
                 | Command::Listen { .. }
@@ -916,8 +916,8 @@ where
         matches!(self.phase, Phase::Closing { deadline } | Phase::Stopping { deadline, .. } if self.io.now < deadline)
     }
 
-    /// Admits a connection when no socket was left: the end waits for it.
-    fn admit_late(&mut self, assigned: AssignedSocket<T::Unregistered, L::Permit>) {
+    /// Admits a connection that was assigned to this poller. If no socket was left, the end waits for it.
+    fn take_over(&mut self, assigned: AssignedSocket<T::Unregistered, L::Permit>) {
         if let Phase::Closing { deadline } = self.phase {
             self.phase = Phase::Stopping { deadline, announce_from: None };
         }
@@ -974,6 +974,7 @@ where
             && self.empty_mailboxes(true)
             && let Phase::Closing { .. } = self.phase
         {
+            self.shard.stop();
             self.phase = Phase::Over;
         }
     }

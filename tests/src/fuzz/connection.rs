@@ -30,6 +30,7 @@ const LIMITS: Limits = Limits {
     body_time: Duration::from_secs(20),
     body_step: 64,
     answer_time: None,
+    ..Limits::DEFAULT
 };
 /// The largest body that `/text` takes.
 const TEXT_MAX: usize = 64;

@@ -258,6 +258,8 @@ pub(crate) struct Wire<'s, H: Handler<Data: 's>> {
     pub(crate) peers: Vec<Peer>,
     now: u64,
     flaw: Flaw,
+    /// The poller was told to stop, and takes no connection from elsewhere.
+    stopped: bool,
 }
 
 /// Far more steps than any input can cause.
@@ -278,7 +280,7 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
         let handler = ContractChecker::new(handler);
         let mut poller = Poller::new(shard, handler, network, AloneWithMail::new(), storage).unwrap();
         poller.listen((), LISTENER).unwrap();
-        Self { poller, peers: Vec::new(), now: 0, flaw }
+        Self { poller, peers: Vec::new(), now: 0, flaw, stopped: false }
     }
 
     /// Has the poller do something, with the peers in its network.
@@ -299,7 +301,7 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
     /// A new connection, unless there is no room for it; its number. While the poller does not accept, it comes from
     /// elsewhere.
     pub(crate) fn connect(&mut self) -> Option<usize> {
-        let (peer, room) = (self.peers.len(), self.poller.shard().has_room());
+        let (peer, room) = (self.peers.len(), self.poller.shard().has_room() && !self.stopped);
         self.peers.push(Peer::new());
         self.go(|poller| {
             if poller.transport().listens {
@@ -352,6 +354,7 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
     }
 
     pub(crate) fn shutdown(&mut self) {
+        self.stopped = true;
         self.go(|poller| poller.stop(GRACE));
         self.pass(0);
     }
