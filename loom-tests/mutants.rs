@@ -402,13 +402,10 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "core/src/poller/turn.rs",
         "end_empties_before_it_closes",
-        "        self.io.membership.close();\n        while let Some(command) = self.io.membership.next_command() {\n            \
-         self.refuse(command);\n        }\n        while let Some(envelope) = self.io.membership.next_envelope() \
-         {\n            self.as_program(|_| drop(envelope));\n        }\n        self.io.membership.is_finished()",
-        "        while let Some(command) = self.io.membership.next_command() {\n            \
-         self.refuse(command);\n        }\n        while let Some(envelope) = self.io.membership.next_envelope() \
-         {\n            self.as_program(|_| drop(envelope));\n        }\n        self.io.membership.close();\n        \
-         true",
+        "        self.io.membership.close();\n        while let Some(command) = self.io.membership.next_command() {",
+        "        let is_closing = self.io.membership.has_command();\n        if !is_closing {\n            \
+         self.io.membership.close();\n            return true;\n        }\n        while let Some(command) = \
+         self.io.membership.next_command() {",
     ),
     step(
         "core/src/poller/turn.rs",
@@ -419,9 +416,8 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "core/src/poller/turn.rs",
         "end_with_sockets_left",
-        "            if self.shard.in_use() == 0 {\n                self.phase = Phase::Closing;\n            } else if",
-        "            if self.shard.in_use() < 1_000 {\n                self.phase = Phase::Closing;\n            } \
-         else if",
+        "            if self.shard.in_use() == 0 && !waits {",
+        "            if self.shard.in_use() < 1_000 && !waits {",
     ),
     step(
         "core/src/poller/turn.rs",
@@ -432,15 +428,27 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "core/src/poller/turn.rs",
-        "stop_goes_on_accepting",
-        "                self.acceptor.close_all(&mut self.io.transport);\n",
+        "stop_keeps_what_is_held_back",
+        "        self.acceptor.close_all(&mut self.io.transport);\n",
         "",
     ),
     step(
         "core/src/poller/turn.rs",
-        "stop_admits_what_is_assigned",
+        "stop_closes_listeners_without_a_last_accept",
+        "let turns = if grace.is_zero() { 0 } else { LAST_ACCEPTS };",
+        "let turns = 0;",
+    ),
+    step(
+        "core/src/poller/turn.rs",
+        "stop_turns_away_what_is_assigned",
+        "                self.shard.begin_stop();\n",
         "                self.shard.stop();\n",
-        "",
+    ),
+    step(
+        "core/src/poller/turn.rs",
+        "end_refuses_what_was_assigned_before_it",
+        "Command::Assign(assigned) if admits && self.admits_late() =>",
+        "Command::Assign(assigned) if admits && self.admits_late() && false =>",
     ),
     step(
         "core/src/poller/turn.rs",
@@ -490,24 +498,25 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "core/src/poller/turn.rs",
         "accepting_is_not_resumed",
-        "        self.acceptor.watch_all(&mut self.io.transport, self.io.now);\n",
+        "        // first, since the handler may panic\n        self.acceptor.watch_all(&mut self.io.transport, \
+         self.io.now);\n",
         "",
     ),
     step(
         "core/src/poller/turn.rs",
         "accepting_goes_on_without_room",
-        "            if !has_room {\n                return self.acceptor.back_off(&mut self.io.transport, \
-         self.io.now);\n            }\n            self.scope = PanicScope::Program;\n            let accept = \
-         self.io.transport.accept(listener, id);\n            self.scope = PanicScope::Engine;\n            let \
-         (connection, peer) = match accept {\n                Accept::Accepted(connection, peer) => (connection, \
-         peer),\n                Accept::Filtered => {\n                    self.shard.turn_away(1);\n                    \
-         continue;\n                }\n                Accept::Retry => continue,\n                \
-         Accept::WouldBlock => return,\n                Accept::Exhausted => return \
-         self.acceptor.back_off(&mut self.io.transport, self.io.now),\n            };\n            if \
-         !self.place(AcceptedSocket { connection, peer, listener: id }) {\n                return \
-         self.acceptor.back_off(&mut self.io.transport, self.io.now);\n            }\n",
+        "            if !has_room {\n                self.acceptor.back_off(&mut self.io.transport, \
+         self.io.now);\n                return false;\n            }\n            self.scope = \
+         PanicScope::Program;\n            let accept = self.io.transport.accept(listener, id);\n            \
+         self.scope = PanicScope::Engine;\n            let (connection, peer) = match accept {\n                \
+         Accept::Accepted(connection, peer) => (connection, peer),\n                Accept::Filtered => {\n                    \
+         self.shard.turn_away(1);\n                    continue;\n                }\n                Accept::Retry => \
+         continue,\n                Accept::WouldBlock => return false,\n                Accept::Exhausted => {\n                    \
+         self.acceptor.back_off(&mut self.io.transport, self.io.now);\n                    return false;\n                \
+         }\n            };\n            if !self.place(AcceptedSocket { connection, peer, listener: id }) {\n                \
+         self.acceptor.back_off(&mut self.io.transport, self.io.now);\n                return false;\n            }\n",
         "            let _ = has_room;\n            let Accept::Accepted(connection, peer) = \
-         self.io.transport.accept(listener, id) else { return };\n            \
+         self.io.transport.accept(listener, id) else { return false };\n            \
          self.place(AcceptedSocket { connection, peer, listener: id });\n",
     ),
     step(
