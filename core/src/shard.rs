@@ -578,6 +578,11 @@ impl<'s, D> Shard<'s, D> {
                 slot.control.pending.set(Pending::TIMEOUT);
                 slot.control.flags.set(Flags::TIMES);
             }
+            // the handler has yet to hear of its deadline, which came first; then this is looked at again
+            Some(_) if slot.control.pending.has(Pending::TIMEOUT) => {
+                slot.control.flags.set(Flags::TIMES);
+                return false;
+            }
             Some((_, Due::Engine(which))) => {
                 slot.control.because(CloseReason::TimedOut(which));
                 slot.control.step(Step::Expire, now);

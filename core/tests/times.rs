@@ -535,6 +535,24 @@ fn a_deadline_set_again_in_the_past_does_not_hold_up_the_turn() {
     }
 }
 
+/// The driver comes back so late that a timeout of the engine is due as well, which came after the deadline.
+#[test]
+fn a_deadline_that_is_due_at_once_is_told_before_a_later_end() {
+    let config = with(Timeouts { idle: ms(100), ..Timeouts::NONE });
+    let at_once = |socket: &mut Socket<'_, Data>| {
+        let now = socket.now();
+        socket.set_deadline(Some(now));
+    };
+    let mut bench = Bench::new(&config, on(Event::Message(0), at_once));
+    let token = bench.open();
+    let _ = bench.message(token, 0);
+    assert_eq!(bench.turn(200), [(token, Next::Wait(Interest::READ))]);
+    assert_eq!(bench.turn(200), [(token, Next::Close)]);
+    let end = Event::Close(CloseReason::TimedOut(Timeout::Idle));
+    assert_eq!(bench.events(), [Event::Open, Event::Message(0), Event::Timeout, end]);
+    bench.is_clean();
+}
+
 #[test]
 fn a_deadline_is_moved_and_cleared() {
     let mut bench = Bench::new(&PLAIN, |socket, event| match event {
