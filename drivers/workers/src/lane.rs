@@ -39,6 +39,8 @@ pub(crate) struct Exchange<M> {
     pub(crate) sent: usize,
     /// The poller does not read: the input is full.
     pub(crate) paused: bool,
+    /// Input has come that no callback will see.
+    pub(crate) unread: bool,
 
     /// Bytes to send: at most the output bound.
     pub(crate) output: VecDeque<u8>,
@@ -91,6 +93,7 @@ impl<M> Lane<M> {
             end: None,
             sent: 0,
             paused: false,
+            unread: false,
             output: VecDeque::new(),
             order: None,
             deadline: None,
@@ -148,6 +151,7 @@ impl<M> Exchange<M> {
     pub(crate) fn end(&mut self, order: Order) -> VecDeque<M> {
         self.order = Some(order);
         self.over = true;
+        self.unread |= !self.input.is_empty();
         self.input = VecDeque::new();
         core::mem::take(&mut self.messages)
     }

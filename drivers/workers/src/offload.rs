@@ -155,6 +155,7 @@ impl<M> Exchange<M> {
             self.input.extend(bytes.get(..taken).unwrap_or_default());
         }
         let full = taken < bytes.len();
+        self.unread |= self.over && taken > 0;
         stream.consume(taken);
         if full != self.paused {
             self.paused = full;
@@ -189,6 +190,8 @@ impl<M> Exchange<M> {
                 None => {}
                 Some(Order::Finish) => stream.finish(),
                 Some(Order::Linger) => stream.linger(),
+                // what waits in the lane is input that is known to be unread
+                Some(Order::Close) if self.unread || !self.input.is_empty() => stream.linger(),
                 Some(Order::Close) => stream.close(),
                 Some(Order::Abort) => stream.abort(),
             }
