@@ -309,10 +309,7 @@ impl<M> Workers<M> {
     }
 
     fn end(&self, grace: Duration) -> Report {
-        self.crew.wait_until_quiet(grace);
-        self.crew.close();
-        let stuck = self.crew.wait_until_ended(grace.max(LEAST_PATIENCE));
-        Report { stuck, ..self.crew.report() }
+        self.crew.end(grace, LEAST_PATIENCE)
     }
 }
 
