@@ -305,7 +305,7 @@ impl Handler for Patient {
 fn deadlines_come_and_can_be_called_off() {
     let rig = Rig::start(engine(), workers(2), |_| Patient);
     let hasty = rig.connect();
-    (&hasty).write_all(&[b'x']).unwrap();
+    (&hasty).write_all(b"x").unwrap();
     // some may have come before it was called off
     while read(&hasty, 1) != b"x" {}
     // in whatever time it takes, those of another socket come, one after the other

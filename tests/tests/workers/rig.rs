@@ -122,7 +122,7 @@ impl<M: Send + 'static> Rig<M> {
         let (told, report) = channel();
         let end = move || told.send(workers.shutdown(120 * WAIT));
         thread::Builder::new().spawn(end).unwrap();
-        report.recv_timeout(WAIT).expect("the workers end")
+        report.recv_timeout(WAIT).unwrap()
     }
 
     /// Shuts all down in order. Every socket that was admitted has had its last callback, and none panicked but those
