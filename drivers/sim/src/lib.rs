@@ -65,7 +65,7 @@
 //! | `bytes` | what a handler queues is sent once, or counted in its `close` |
 //! | `contract` | events come in the order that [`Handler`] states ([`ContractChecker`] panics in its own words) |
 //! | `ends` | no handler is told of an end, a reset or an error that there was not |
-//! | `timers` | a deadline or timeout is never early, and late by no more than a tick and what the run itself held up |
+//! | `timers` | a deadline or timeout is at its tick: never early, and late by no more than what the run itself held up |
 //! | `bounds` | no socket queues or keeps more than its [`Config`] allows |
 //! | `in flight` | what a completion driver sends stays where it is until it is sent |
 //! | `transport` | the loop calls its transport as [`Transport`] says |
