@@ -594,9 +594,107 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "drivers/workers/src/crew.rs",
+        "crew_leaves_a_job_in_hand_at_a_timeout",
+        "            let job = state.hands.get_mut(me).and_then(Option::take);\n",
+        "            let job = if timed_out { None } else { state.hands.get_mut(me).and_then(Option::take) };\n",
+    ),
+    step(
+        "drivers/workers/src/crew.rs",
         "crew_waits_for_ever",
         "(!state.untold.is_empty()).then_some(retry)",
         "None::<Duration>",
+    ),
+    step(
+        "drivers/workers/src/crew.rs",
+        "crew_ends_in_silence",
+        "        self.state().running -= 1;\n        self.changed.notify_all();\n",
+        "        self.state().running -= 1;\n",
+    ),
+    step(
+        "drivers/workers/src/crew.rs",
+        "crew_is_quiet_in_silence",
+        "if state.free.len() == state.places {",
+        "if false {",
+    ),
+    // What a worker does with a socket.
+    step(
+        "drivers/workers/src/worker.rs",
+        "worker_runs_without_a_look",
+        "        pass.look(&lane.gate);\n",
+        "",
+    ),
+    step(
+        "drivers/workers/src/worker.rs",
+        "worker_drops_a_pass_that_it_may_not_leave",
+        "        let pass = pass.leave(&lane.gate).err()?;\n        Some(Job { lane, pass })",
+        "        drop(pass.leave(&lane.gate));\n        None",
+    ),
+    step(
+        "drivers/workers/src/worker.rs",
+        "worker_keeps_the_place",
+        "            self.crew.give_back(lane.place);\n            return None;",
+        "            return None;",
+    ),
+    step(
+        "drivers/workers/src/worker.rs",
+        "worker_forgets_whom_it_could_not_tell",
+        "            self.crew.put_off(Arc::clone(lane));\n",
+        "",
+    ),
+    step(
+        "drivers/workers/src/worker.rs",
+        "worker_goes_without_its_sockets",
+        "        self.abort_all(places);\n",
+        "        self.look_at_the_clock();\n        let _ = (places, Self::abort_all);\n",
+    ),
+    step(
+        "drivers/workers/src/worker.rs",
+        "worker_leaves_who_waits",
+        "            if unknown {",
+        "            if unknown && false {",
+    ),
+    step(
+        "drivers/workers/src/stand_in.rs",
+        "stand_in_tells_before_it_says_so",
+        "        exchange.told |= tells;\n        drop(exchange);\n        if tells {\n            worker.tell(lane);\n",
+        "        drop(exchange);\n        if tells {\n            worker.tell(lane);\n            lane.exchange().told = true;\n",
+    ),
+    step(
+        "drivers/workers/src/stand_in.rs",
+        "stand_in_takes_all_for_told",
+        "exchange.told |= tells;",
+        "exchange.told = true;",
+    ),
+    // What a poller does with its lane.
+    step(
+        "drivers/workers/src/offload.rs",
+        "offload_takes_all_for_told",
+        "                self.told = false;\n",
+        "",
+    ),
+    step(
+        "drivers/workers/src/offload.rs",
+        "offload_keeps_the_end_to_itself",
+        "Event::Close(reason) => self.end = Some(End::Closed(reason)),",
+        "Event::Close(_) => return false,",
+    ),
+    step(
+        "drivers/workers/src/offload.rs",
+        "offload_keeps_a_socket_without_workers",
+        "            stream.abort(); // there are no workers any more\n",
+        "",
+    ),
+    step(
+        "drivers/workers/src/offload.rs",
+        "offload_keeps_the_place",
+        "                self.crew.give_back(lane.place); // nobody has moved in\n",
+        "",
+    ),
+    step(
+        "drivers/workers/src/offload.rs",
+        "offload_posts_nothing",
+        "            && let Some(pass) = lane.gate.post()\n",
+        "            && let Some(pass) = Some(()).filter(|()| opens).and_then(|()| lane.gate.post())\n",
     ),
     // What the models do with all this.
     step(

@@ -103,7 +103,7 @@ use lightcone_core::{
 };
 use shipped::{balance, poller, sync, table};
 
-pub use check::{PREEMPTIONS, Racy, Seen, check, check_all, unordered_hand_over};
+pub use check::{PREEMPTIONS, Racy, Seen, check, check_all, check_up_to, unordered_hand_over};
 pub use handle::{Handle, Refused};
 pub use loom;
 pub use model::{Model, Outcome, PEERS_MAX, PLACES_MAX, PollerContext, THREADS_MAX};
