@@ -108,7 +108,7 @@ fn what_was_put_off_is_told() {
 #[test]
 fn what_is_put_off_again_is_tried_again() {
     check("crew::what_is_put_off_again_is_tried_again", &[], |_| {
-        let shop = Workshop::with(1, 2, Unusual { refusals: 12, ..Unusual::default() });
+        let shop = Workshop::with(1, 2, Unusual { refusals: 9, ..Unusual::default() });
         shop.run(&[&[Message(0, CLOSE), Message(1, 7)]]);
         assert_eq!(shop.heard(1), 7);
     });
