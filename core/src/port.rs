@@ -298,7 +298,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if control.chain.is_empty() {
             control.pending.set(Pending::SENT);
         }
-        control.chain.hold = Hold::None;
+        control.chain.set_hold(Hold::None);
         if control.chain.armed {
             self.grant_writable();
         }
@@ -315,7 +315,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
         // with nothing queued, and no block with anybody else, there is nothing to wait for
         let all_free = control.chain.is_empty() && free + control.chain.held() >= most;
-        if control.chain.hold == Hold::Held && !all_free {
+        if control.chain.hold() == Hold::Held && !all_free {
             return control.chain.is_empty();
         }
         if available {
@@ -448,7 +448,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
         shard.stats.bytes_out += offered as u64;
         control.chain.sent(&mut shard.output, offered);
-        control.chain.hold = Hold::None;
+        control.chain.set_hold(Hold::None);
         Settled::Waiting(Interest::READ)
     }
 
@@ -565,7 +565,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
             Pending::WRITABLE => {
                 control.chain.armed |= !control.chain.is_low(most);
                 if !control.chain.armed {
-                    control.chain.hold = Hold::Given;
+                    control.chain.set_hold(Hold::Given);
                 }
                 control.chain.armed
             }
@@ -659,6 +659,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let now = self.shard.now.tick();
         let local = self.shard.local_reason();
         let asked = core::mem::take(&mut self.control().asked);
+        self.release_tail(); // what is asked for counts behind all that was queued
         if asked.has(Asked::ENDS) {
             self.control().flags.set(Flags::CLOSING);
             // a driver may close before `open` was given
@@ -686,9 +687,16 @@ impl<'p, 's, D> Port<'p, 's, D> {
         control.step(step, now);
     }
 
+    fn release_tail(&mut self) {
+        if let Some(slot) = self.shard.slots.get_mut(self.index) {
+            slot.control.chain.release_tail(&self.shard.output.lend());
+        }
+    }
+
     /// A socket that is past its live states gets no event but the last, and holds no input.
     #[inline(never)]
     fn settle_ending(&mut self) {
+        self.release_tail(); // it is lost if the socket is closed, and counts as such
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
         let control = &mut slot.control;
         // `open` may not have been given yet; and the peer's end, with what came before it, is news

@@ -263,7 +263,7 @@ impl<'s, D> Shard<'s, D> {
             let writes = control.chain.armed && blocks > 0;
             if writes {
                 blocks -= 1;
-                control.chain.hold = Hold::None;
+                control.chain.set_hold(Hold::None);
             }
             // who may read takes no block before bytes come
             if writes || (!control.holds_back() && self.input.room(&control.kept) > 0) {

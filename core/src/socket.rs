@@ -206,18 +206,21 @@ impl<'a> Stream<'a> {
     /// [`linger`](Self::linger), since closing at once would make the kernel reset the connection
     /// and destroy what was just sent.
     pub fn close(&mut self) {
+        self.control.chain.release_tail(&self.pool);
         self.control.asked.set(Asked::CLOSE);
     }
 
     /// Sends what is queued, shuts down writing, then reads and discards until the peer ends or
     /// [`Timeouts::linger`](crate::Timeouts) passes. For a refusal to a peer that is still sending.
     pub fn linger(&mut self) {
+        self.control.chain.release_tail(&self.pool);
         self.control.asked.set(Asked::LINGER);
     }
 
     /// Sends what is queued, then shuts down writing; receiving goes on. When the peer has ended
     /// too, the socket closes.
     pub fn finish(&mut self) {
+        self.control.chain.release_tail(&self.pool);
         self.control.asked.set(Asked::FINISH);
     }
 

@@ -6,21 +6,32 @@ use super::blocks::{Blocks, Lent};
 use crate::error::Full;
 use core::fmt;
 
+mod tail;
+
 /// A socket's queued output. Positions are bytes of the whole pool. The chain holds blocks while
-/// anything is queued or room is reserved, none otherwise.
+/// anything is queued or held back or room is reserved, none otherwise.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Chain {
     /// The first byte that has not left.
     start: u32,
     /// Where the next byte goes.
     at: u32,
-    /// How many more bytes the last block takes.
+    /// How many more bytes the last block takes; 0 while it is the end of a tail.
     left: u32,
+    /// Bytes that may leave: all that are in the blocks, but for a tail.
     queued: u32,
     blocks: u16,
     /// `writable` is owed once there is room.
     pub(crate) armed: bool,
-    pub(crate) hold: Hold,
+    waits: Waits,
+}
+
+/// A [`Hold`], and whether a [tail](tail) is held back, in one byte.
+#[derive(Clone, Copy, Default, Debug)]
+struct Waits(u8);
+
+impl Waits {
+    const TAIL: u8 = 4;
 }
 
 /// What an owed `writable` waits for beside room in the chain.
@@ -38,6 +49,19 @@ pub(crate) enum Hold {
 impl Chain {
     pub(crate) const fn queued(&self) -> usize {
         self.queued as usize
+    }
+
+    pub(crate) const fn hold(&self) -> Hold {
+        match self.waits.0 & !Waits::TAIL {
+            0 => Hold::None,
+            1 => Hold::Given,
+            _ => Hold::Held,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn set_hold(&mut self, hold: Hold) {
+        self.waits.0 = self.waits.0 & Waits::TAIL | hold as u8;
     }
 
     /// How many blocks it holds.
@@ -84,17 +108,15 @@ impl Chain {
             return 0;
         }
         let last = blocks.block(self.at + self.left - 1);
-        let (mut start, mut n) = (self.start, 0);
+        let (mut start, mut n, mut queued) = (self.start, 0, self.queued);
         for slot in to.iter_mut() {
             let block = blocks.block(start);
             let end = if block == last { self.at } else { blocks.end(block) };
-            if start == end {
-                break; // a last block that was reserved and not yet written to
-            }
             *slot = blocks.memory().get(start as usize..end as usize).unwrap_or_default();
             n += 1;
-            if block == last {
-                break;
+            queued -= end - start;
+            if queued == 0 {
+                break; // what follows is held back, or was reserved and not yet written to
             }
             start = blocks.next_start(block);
         }
@@ -116,7 +138,8 @@ impl Chain {
     fn sent_over_blocks(&mut self, blocks: &mut Blocks<'_>, n: usize) {
         assert!(n <= self.queued(), "the driver sent {n} bytes of {}", self.queued);
         self.queued -= n as u32;
-        let mut n = if self.queued == 0 { 0 } else { n as u32 };
+        let ends = self.queued == 0 && !self.has_tail();
+        let mut n = if ends { 0 } else { n as u32 };
         let shift = blocks.size().trailing_zeros();
         let mut pool = blocks.lend();
         while n > 0 {
@@ -136,14 +159,14 @@ impl Chain {
             self.blocks -= 1;
             self.start = next << shift;
         }
-        if self.queued == 0 {
+        if ends {
             self.release(&mut pool);
         }
     }
 
     /// Gives back a block that was reserved and never written to.
     pub(crate) fn trim(&mut self, blocks: &mut Blocks<'_>) {
-        if self.holds_unused() {
+        if self.holds_unused() && !self.has_tail() {
             let mut pool = blocks.lend();
             let mut block = self.start >> pool.shift();
             for _ in 0..core::mem::take(&mut self.blocks) {
@@ -151,7 +174,7 @@ impl Chain {
                 pool.take_back(block);
                 block = next;
             }
-            *self = Self { armed: self.armed, hold: self.hold, ..Self::default() };
+            self.empty();
         }
     }
 
@@ -166,7 +189,14 @@ impl Chain {
             pool.give_back(block);
             block = next;
         }
-        *self = Self { armed: self.armed, hold: self.hold, ..Self::default() };
+        self.empty();
+    }
+
+    /// Forgets the blocks, which have been given back.
+    fn empty(&mut self) {
+        let hold = self.hold();
+        *self = Self { armed: self.armed, ..Self::default() };
+        self.set_hold(hold);
     }
 }
 
@@ -198,7 +228,7 @@ impl Output<'_> {
     #[must_use]
     pub fn room(&self) -> usize {
         let blocks = self.pool.available().min(self.most.saturating_sub(self.chain.blocks) as usize);
-        let left = if self.most == 0 { 0 } else { self.chain.left as usize };
+        let left = if self.most == 0 { 0 } else { self.chain.left_after_tail(self.pool.shift()) as usize };
         left + blocks * self.pool.size()
     }
 
@@ -307,8 +337,8 @@ impl Output<'_> {
         }
         self.chain.armed = true;
         let short = self.pool.available() < usize::from(self.most - self.chain.blocks.min(self.most));
-        if self.chain.hold == Hold::Given && (short || self.chain.queued > 0) {
-            self.chain.hold = Hold::Held;
+        if self.chain.hold() == Hold::Given && (short || self.chain.queued > 0) {
+            self.chain.set_hold(Hold::Held);
         }
     }
 
@@ -361,7 +391,10 @@ impl Output<'_> {
         if n > self.pool.size() {
             return Err(Full);
         }
-        if self.begin_hot() { Ok(()) } else { self.grow() }
+        if self.begin_hot() {
+            return Ok(());
+        }
+        if self.ends_tail() && n <= self.chain.left as usize { Ok(()) } else { self.grow() }
     }
 
     /// Queues the first `n` of the bytes last reserved.
@@ -397,6 +430,9 @@ impl Output<'_> {
     /// Leases a block and chains it behind the last.
     #[inline(always)]
     fn grow(&mut self) -> Result<(), Full> {
+        if self.ends_tail() && self.chain.left > 0 {
+            return Ok(());
+        }
         if self.chain.blocks >= self.most {
             self.refuse();
             return Err(Full);
@@ -422,7 +458,7 @@ impl Output<'_> {
     fn refuse(&mut self) {
         if self.most != 0 {
             self.chain.armed = true;
-            self.chain.hold = Hold::Held;
+            self.chain.set_hold(Hold::Held);
         }
     }
 
@@ -448,7 +484,9 @@ impl Output<'_> {
             self.pool.take_back(block);
             block = next;
         }
-        *self.chain = Chain { armed: self.chain.armed, hold: self.chain.hold, ..before };
+        let (armed, hold) = (self.chain.armed, self.chain.hold());
+        *self.chain = Chain { armed, ..before };
+        self.chain.set_hold(hold);
     }
 
     /// What `write!(output, ..)` calls: queues all of the formatted text, or nothing.
