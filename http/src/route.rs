@@ -290,10 +290,18 @@ pub struct Scene<'c, S> {
 pub enum News {
     /// The status is known.
     Answered,
+    /// The same, and a body follows.
+    Begun,
     /// The request has ended, after that was reported.
     Ended,
     /// Both at once.
     Both,
+}
+
+impl News {
+    pub(crate) const fn ends(self) -> bool {
+        matches!(self, Self::Ended | Self::Both)
+    }
 }
 
 /// The end of a chain: what no route answers.
@@ -726,7 +734,7 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
                 self.inner.call(found, inner)
             }
         };
-        if reply.outgoing != Outgoing::Deferred {
+        if reply.outgoing != Outgoing::Deferred && !call.output.is_holding() {
             let outcome = call.outcome(&reply);
             self.middleware.after(call.state, &outcome);
         }
@@ -882,13 +890,15 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
     ) {
         let Some(Traced { exchange, record }) = body else {
             self.inner.report(None, news, outcome, scene);
-            if news != News::Answered {
+            if news.ends() {
                 self.log.ended(scene.state, outcome);
             }
             return;
         };
         if news != News::Ended {
             record.status = Some(outcome.status);
+        }
+        if matches!(news, News::Answered | News::Both) {
             // of a streamed answer, what is written is counted
             record.written = outcome.length.map_or(record.written, Count::new);
         }
@@ -901,7 +911,7 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
             outcome.length = Some(record.written.get());
         }
         self.inner.report(Some(exchange), news, outcome, scene);
-        if news != News::Answered {
+        if news.ends() {
             self.log.ended(scene.state, outcome);
         }
     }

@@ -153,7 +153,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     ) {
         let Phase::Busy(busy) = &mut socket.data.0 else { return };
         if let Some(mut exchange) = busy.exchange.take() {
-            let news = if busy.outgoing == Kept::Deferred { News::Both } else { News::Ended };
+            let news = if busy.outgoing.is_open() { News::Both } else { News::Ended };
             let mut turn = Turn::new(&socket.stream);
             self.report(Some(&mut exchange), news, Answer::ABORTED, &mut turn);
             self.count(&turn.tally, 0);
@@ -271,7 +271,11 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     ) -> Result<(), Status> {
         let incoming = match head.framing.body {
             Body::None => Incoming::Ended,
-            body @ (Body::Length(_) | Body::Chunked) => self.parts.incoming(body)?,
+            body @ (Body::Length(_) | Body::Chunked) => {
+                let incoming = self.parts.incoming(body)?;
+                self.parts.desk.holds = incoming != Incoming::Ended;
+                incoming
+            }
         };
         let plan = if flags.shutdown() { closing(head.framing.plan) } else { head.framing.plan };
         turn.tally.requests += 1;
@@ -288,7 +292,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             return Ok(());
         }
         if reply.status.code() >= 400 {
-            turn.tally.failures += 1;
+            turn.tally.failures += usize::from(!output.is_holding()); // else it may become another one
             if reply.failed {
                 self.parts.note_fault(self.parts.desk.fault);
             }
@@ -322,9 +326,10 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         }
         flags.set_plan(plan.with(Plan::EXPECTS, false));
         flags.set_asked_to_close(asked_to_close);
+        self.parts.desk.holds = false;
         let number = phase.number().wrapping_add(1);
-        let later = Later::NONE;
-        *phase = Phase::Busy(Busy { incoming, outgoing: outgoing.into(), exchange, flags, later, number });
+        let (later, outgoing) = (Later::NONE, Kept::new(outgoing, output.is_holding()));
+        *phase = Phase::Busy(Busy { incoming, outgoing, exchange, flags, later, number });
     }
 
     /// Goes on with a request whose head was read.
@@ -342,13 +347,13 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if busy.outgoing == Kept::Deferred && message.is_none() && !turn.has_room(output) {
             return Step::Room;
         }
-        let mut outgoing = Outgoing::from(busy.outgoing);
+        let (mut outgoing, mut held) = (Outgoing::from(busy.outgoing), busy.outgoing.is_held());
         let (mut at, mut found, mut plan) = (0, transfer::Found::default(), busy.flags.plan());
         if busy.flags.shutdown() {
             plan.close();
         }
-        let (mut flow, mut whole) = (Flow::More, true);
-        let (starved, mut done);
+        let mut flow = Flow::More;
+        let (starved, whole, mut done);
         let (before, step) = (busy.incoming.steps(self.parts.limits.body_step), self.parts.limits.body_step);
         {
             let Parts { state, limits, desk, .. } = &mut self.parts;
@@ -357,6 +362,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 at: &mut at,
                 incoming: &mut busy.incoming,
                 outgoing: &mut outgoing,
+                held: &mut held,
                 plan: &mut plan,
                 found: &mut found,
                 number: busy.number,
@@ -368,13 +374,10 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 flow = self.routes.advance(exchange, message, &mut io);
             }
             done = busy.exchange.take_if(|_| flow == Flow::Done);
-            if busy.exchange.is_none() {
-                whole = io.finish();
-                io.drop_body();
-            }
+            whole = io.settle(busy.exchange.is_none());
             starved = (io.body().is_empty() || io.link.found.gathers) && !io.ended();
         }
-        busy.outgoing = outgoing.into();
+        busy.outgoing = Kept::new(outgoing, held);
         turn.tally.bytes_in += at;
         turn.wake = found.wake;
         input.consume(at);
@@ -388,7 +391,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 self.parts.note_fault(fault);
             }
             let answer = Answer { status, length, complete, fault: found.replaced };
-            self.report(exchange, News::Answered, answer, turn);
+            self.report(exchange, if found.begun { News::Begun } else { News::Answered }, answer, turn);
         }
         if let Some(exchange) = &mut done {
             self.report(
@@ -422,9 +425,10 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         status: Status,
     ) -> Step {
         turn.tally.refusal = Some(status);
-        if busy.outgoing != Kept::Deferred {
+        if !busy.outgoing.is_open() {
             return self.cut(busy, turn); // all that the peer can be told is that it ends here
         }
+        output.discard();
         let answer = self.parts.refuse(plan, output, status);
         if let Some(mut exchange) = busy.exchange.take() {
             self.report(Some(&mut exchange), News::Both, answer, turn);
@@ -466,7 +470,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             turn.tally.failures += 1;
         }
         if let Some(stats) = self.parts.stats
-            && news != News::Answered
+            && news.ends()
             && !answer.complete
         {
             stats.aborted_one();

@@ -45,6 +45,8 @@ pub(crate) struct Desk {
     pub(crate) added: Added,
     /// Why the last response that failed did.
     pub(crate) fault: Fault,
+    /// Whether the head of a streamed response is held back, since the body of its request is still to be read.
+    pub(crate) holds: bool,
 }
 
 /// Why a response became a 500: a mistake of the program, or too little memory.
@@ -73,7 +75,7 @@ impl fmt::Display for Fault {
 
 impl Desk {
     pub(crate) const fn new() -> Self {
-        Self { fixed: Fixed::new(), added: Added::new(), fault: Fault::Invalid }
+        Self { fixed: Fixed::new(), added: Added::new(), fault: Fault::Invalid, holds: false }
     }
 }
 
@@ -85,6 +87,9 @@ pub(crate) trait Sink {
     fn send(&mut self, bytes: &[u8]) -> Result<(), Full>;
     fn mark(&self) -> Mark;
     fn rewind(&mut self, mark: Mark);
+    fn seal(&mut self) -> Mark;
+    fn hold(&mut self, mark: Mark);
+    fn is_holding(&self) -> bool;
     fn queued(&self) -> usize;
     fn bound(&self) -> usize;
     fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Result<(), Full>;
@@ -111,6 +116,18 @@ impl Sink for Output<'_> {
 
     fn rewind(&mut self, mark: Mark) {
         Output::rewind(self, mark);
+    }
+
+    fn seal(&mut self) -> Mark {
+        Output::seal(self)
+    }
+
+    fn hold(&mut self, mark: Mark) {
+        Output::hold(self, mark);
+    }
+
+    fn is_holding(&self) -> bool {
+        Output::is_holding(self)
     }
 
     fn queued(&self) -> usize {
@@ -256,9 +273,10 @@ impl Draft<'_> {
         );
     }
 
-    /// The head of a response whose body follows; tells how. With `Whole`, none may follow.
+    /// The head of a response whose body follows; tells how. With `Whole`, none may follow, else the head may be held
+    /// back.
     #[inline(never)]
-    pub(crate) fn start(&mut self, extent: Extent) -> Result<Outgoing, Full> {
+    pub(crate) fn start(&mut self, extent: Extent, hold: bool) -> Result<Outgoing, Full> {
         self.run_hooks();
         self.desk.fault = Fault::Invalid;
         let countable = !matches!(extent, Extent::Length(Count::TOO_MUCH..));
@@ -269,18 +287,33 @@ impl Draft<'_> {
         if extent == Extent::Unknown && self.plan.has(Plan::OLD) {
             self.plan.close();
         }
-        let result = self.leave().and_then(|()| self.head(b"", extent));
-        if result.is_err() {
-            self.output.rewind(mark);
-            self.does_not_fit(0);
-        }
-        result?;
-        Ok(match extent {
+        let outgoing = match extent {
             _ if self.plan.has(Plan::BODILESS) || !self.status.has_body() => Outgoing::Whole,
             Extent::Length(length) => Outgoing::Length(length),
             Extent::Unknown if self.plan.has(Plan::OLD) => Outgoing::Raw,
             Extent::Unknown => Outgoing::Chunked,
-        })
+        };
+        let hold = hold && outgoing != Outgoing::Whole;
+        let result = self.leave().and_then(|()| self.head_held(extent, hold));
+        if result.is_err() {
+            self.output.rewind(mark);
+            self.does_not_fit(0);
+        }
+        result.map(|()| outgoing)
+    }
+
+    /// A head, held back if it is to be. Where there are not the blocks for that it leaves at once.
+    fn head_held(&mut self, extent: Extent, hold: bool) -> Result<(), Full> {
+        if hold {
+            let before = self.output.mark();
+            let mark = self.output.seal();
+            if self.head(b"", extent).is_ok() {
+                self.output.hold(mark);
+                return Ok(());
+            }
+            self.output.rewind(before);
+        }
+        self.head(b"", extent)
     }
 
     /// Tells a client that waits for it to send its body.

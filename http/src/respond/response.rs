@@ -106,7 +106,7 @@ impl Response<'_> {
             draft.desk.added.add("Content-Type", &content_type);
         }
         draft.refuse_body();
-        match draft.start(Extent::Length(length)) {
+        match draft.start(Extent::Length(length), false) {
             Ok(Outgoing::Whole) => return reply(draft, Some(length), Outgoing::Whole),
             Ok(_) => {}
             Err(Full) => return Reply::failed(),
@@ -188,11 +188,17 @@ impl Response<'_> {
         }
     }
 
-    /// Sends the head now and lets `exchange` write the body piece by piece, and read that of the request.
-    /// Without a length the body goes out in chunks (to an HTTP/1.0 client: up to the end of the connection).
+    /// Lets `exchange` write the body piece by piece, and read that of the request. Without a length the body goes out in
+    /// chunks (to an HTTP/1.0 client: up to the end of the connection).
+    ///
+    /// The head leaves at once if the request has no body. Else it is held back until the exchange writes the first byte,
+    /// [asks for it](crate::Transfer::flush) or is over, or the body of the request has been read whole: until then a body
+    /// that is malformed, too large or late is answered as such, by 400, 413 or 408 in the place of this head; afterwards
+    /// the response is cut short.
     pub fn stream<B>(mut self, length: Option<u64>, exchange: B) -> Reply<B> {
         let extent = length.map_or(Extent::Unknown, Extent::Length);
-        match self.draft.start(extent) {
+        let hold = self.draft.desk.holds;
+        match self.draft.start(extent, hold) {
             Ok(outgoing) => {
                 let exchange = (outgoing != Outgoing::Whole).then_some(exchange);
                 Reply { exchange, ..reply(&self.draft, length, outgoing) }

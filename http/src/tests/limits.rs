@@ -324,7 +324,7 @@ fn bodies_broken_behind_the_start_of_their_answers_are_counted() {
         assert_eq!(refused(status), 1, "{status}");
     }
     let peer = rig.connect();
-    rig.feed(peer, &post("/echo", "1\r\n"));
+    rig.feed(peer, &post("/echo", "1\r\na"));
     rig.end(peer);
     assert_eq!((refused(400), STATS.requests(), STATS.failures()), (2, 4, 0));
 }

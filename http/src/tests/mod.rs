@@ -3,6 +3,7 @@
 mod ends;
 mod garbage;
 mod gathering;
+mod holding;
 mod limits;
 mod rig;
 mod routing;
