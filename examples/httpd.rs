@@ -23,7 +23,7 @@ use lightcone_http::{
 use lightcone_native::{Builder, Handle, PollerContext};
 use lightcone_workers::Offloaded;
 
-/// Answers /foo, /plaintext, /json, /echo, /big and /metrics, and with workers /slow.
+/// Answers /foo, /plaintext, /json, /echo, /gather, /big and /metrics, and with workers /slow.
 #[derive(Parser, Debug)]
 #[command(name = "httpd", version)]
 #[command(mut_arg("listen", |arg| arg.default_value("127.0.0.1:8080")))]
@@ -54,6 +54,8 @@ struct Options {
 
 /// The longest body that can be taken or given: 256 TiB less a byte.
 const BODY_MAX: u64 = (1 << 48) - 1;
+/// The longest body that `/gather` takes.
+const GATHER_MAX: usize = 1 << 20;
 /// Output blocks of one connection: 8 of 4 KiB.
 const OUTPUT_BLOCKS: usize = 8;
 
@@ -255,6 +257,11 @@ fn app(number: usize, app: App, limits: Limits) -> Http<App, impl Routes<App, Bo
         .post("/echo", |request, response| {
             let response = response.header("Content-Type", "application/octet-stream");
             response.stream(request.head.length(), Echo)
+        })
+        .post("/gather", |request, response| {
+            request.collect_vec(GATHER_MAX, response, |_state, body, response| {
+                response.header("Content-Type", "application/octet-stream").owned(body)
+            })
         })
         .get("/big", |request, response| match request.query("bytes").map_or(Ok(1 << 20), str::parse) {
             Ok(bytes @ 0..=BODY_MAX) => {

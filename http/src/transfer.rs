@@ -368,12 +368,26 @@ impl<'t, S> Transfer<'t, S> {
     /// # Panics
     /// If there is a response already.
     pub fn respond(&mut self, answer: impl FnOnce(&mut S, Response<'_>) -> Reply<Done>) -> Flow {
+        self.respond_with(answer);
+        self.flush();
+        *self.link.outgoing = Outgoing::Whole; // an exchange that writes nothing is none
+        Flow::Done
+    }
+
+    /// Gives the answer that was [deferred](Response::defer), which may be a [stream](Response::stream): returns the
+    /// exchange that writes its body, to be called from now on, or `None` if that is not needed.
+    ///
+    /// # Panics
+    /// If there is a response already.
+    pub fn respond_with<B>(&mut self, answer: impl FnOnce(&mut S, Response<'_>) -> Reply<B>) -> Option<B> {
         assert!(*self.link.outgoing == Outgoing::Deferred, "there is a response already");
         let Tools { ref mut desk, hooks, .. } = self.tools;
         desk.added.clear();
+        desk.holds = *self.link.incoming != Incoming::Ended;
         let (output, plan) = (&mut self.output, *self.link.plan);
         let draft = Draft { output, desk, hooks, plan, status: Status::OK };
         let reply = answer(self.state, Response { draft });
+        self.tools.desk.holds = false;
         if reply.closes {
             self.link.plan.close();
         }
@@ -381,9 +395,13 @@ impl<'t, S> Transfer<'t, S> {
             self.link.found.replaced = Some(self.tools.desk.fault);
         }
         let length = if reply.failed { self.apologise() } else { reply.length };
-        *self.link.outgoing = Outgoing::Whole;
-        self.link.found.answered = Some((reply.status, length));
-        Flow::Done
+        *self.link.outgoing = reply.outgoing;
+        *self.link.held = self.output.is_holding();
+        if !*self.link.held {
+            self.link.found.answered = Some((reply.status, length));
+            self.link.found.begun = reply.outgoing != Outgoing::Whole;
+        }
+        reply.exchange
     }
 
     /// Begins the answer that was [deferred](Response::defer) as one whose body is [written](Self::write) piece by piece,

@@ -5,6 +5,8 @@ mod garbage;
 mod gathering;
 mod holding;
 mod limits;
+#[cfg(feature = "alloc")]
+mod owned;
 mod rig;
 mod routing;
 mod serving;
