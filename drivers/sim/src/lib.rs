@@ -55,6 +55,11 @@
 //! output blocks never is. [`check`] then panics with the last events in words, the fewest decisions that fail in the
 //! same way, and the command that repeats the run.
 //!
+//! A seed replays a run only if the handler does the same each time. The order of a `std` `HashMap` or `HashSet` differs
+//! from run to run, and so does what a handler does that goes through one to answer or to post: use a `BTreeMap`, or give
+//! the map a hasher that is always the same, `HashMap<K, V, BuildHasherDefault<DefaultHasher>>`. For the same reason time
+//! comes from the [`Context`](lightcone_core::Context), and random numbers from a generator with a fixed seed.
+//!
 //! # What is checked
 //!
 //! In every run, whatever the scenario; a failure begins with the name of the property:

@@ -247,6 +247,21 @@ fn reply<B>(draft: &Draft<'_>, length: Option<u64>, outgoing: Outgoing) -> Reply
 ///
 /// `B` is what goes on: see [`Exchange`](crate::Exchange). A handler that answers at once in one branch and streams
 /// in another says [`early`](Self::early) in the first.
+///
+/// A function that is a handler and returns `Reply<impl Exchange<S>>` has to say that the exchange borrows nothing of the
+/// request, by `+ use<>` with the function's type parameters. In edition 2024 it is taken to borrow otherwise, and the
+/// error, "implementation is not general enough" or "mismatched types", is reported where the function is made a route:
+///
+/// ```
+/// use lightcone_http::{Exchange, Http, Reply, Request, Response};
+///
+/// fn letters(_request: Request<'_, ()>, response: Response<'_>) -> Reply<impl Exchange<()> + use<>> {
+///     response.generate(1 << 20, |_offset, piece| piece.fill(b'a'))
+/// }
+///
+/// let server = Http::new().get("/letters", letters);
+/// # drop(server);
+/// ```
 #[must_use = "return it from the handler"]
 #[derive(Debug)]
 pub struct Reply<B> {
