@@ -127,7 +127,7 @@ impl Default for Config {
 }
 
 /// A setting that can't be, with what is allowed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ConfigError {
     /// The field's name.
     pub field: &'static str,
@@ -140,6 +140,13 @@ pub struct ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is {}; allowed: {}", self.field, self.value, self.allowed)
+    }
+}
+
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

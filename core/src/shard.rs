@@ -83,7 +83,7 @@ pub struct FreeBlocks {
 }
 
 /// Why a socket was not admitted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
     /// All slots are in use; the handler was not asked.
@@ -101,6 +101,13 @@ impl fmt::Display for Refusal {
             Self::Handler => "the handler turned the peer away",
             Self::Stopping => "the engine is stopping",
         })
+    }
+}
+
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -284,7 +284,7 @@ impl fmt::Debug for Readiness {
 }
 
 /// Why a driver could not do as asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DriverError {
     /// The call that failed and how.
@@ -308,6 +308,13 @@ impl fmt::Display for DriverError {
                 write!(f, "{driver} takes descriptors below {limit} only, this one is {fd}")
             }
         }
+    }
+}
+
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -47,7 +47,6 @@ const DESCRIPTORS_A_POLLER: usize = 4;
 const DESCRIPTORS_ON_TOP: usize = 32;
 
 /// Why an engine could not be had, or not do as asked. Names the value and what is allowed.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// A number of pollers that can't be.
@@ -111,6 +110,13 @@ impl fmt::Display for Error {
             Self::Full => f.write_str("full: the poller has no room now"),
             Self::Gone => f.write_str("gone: the engine has stopped, or what was named has ended"),
         }
+    }
+}
+
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
