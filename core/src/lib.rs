@@ -204,7 +204,7 @@ pub use contract::{Checked, ContractChecker};
 pub use error::{CloseReason, ConnectError, ErrorKind, Full, Rejected, Timeout, WouldBlock};
 pub use handler::{Context, Event, Handler, NoOutbox, Origin, Outbox};
 pub use interest::Interest;
-pub use port::{Next, Port};
+pub use port::{Next, Port, Stopped, UsualPort};
 pub use shard::{FreeBlocks, Refusal, Shard};
 pub use slot::Slot;
 pub use socket::{Socket, Stream};

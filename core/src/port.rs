@@ -1,15 +1,17 @@
 //! One socket of a shard while a driver deals with it.
 
 use crate::actions::{ContextCalls, Sent, Settled, carry_out, tell_sent};
-use crate::buffer::Hold;
+use crate::buffer::{Blocks, Hold};
 use crate::error::{CloseReason, ErrorKind};
 use crate::handler::{Context, Event, Handler};
 use crate::interest::Interest;
 use crate::life::{State, Step};
 use crate::shard::Shard;
 use crate::slot::{Asked, Control, Flags, Pending, Slot};
-use crate::socket::{Socket, Stream};
+use crate::socket::{Shared, Socket, Stream};
+use crate::stats::Stats;
 use crate::token::Token;
+use core::fmt;
 
 /// What the driver does now for the socket it dealt with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -417,39 +419,36 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let fits = bytes.len() < shard.config.block_size && shard.input.has_blocks() && !bytes.is_empty();
         // a port of which an event was pulled has bytes that are not settled
         let fits = fits && self.fresh.is_empty();
-        let slot = shard.slots.get_mut(self.index).filter(|slot| fits && slot.control.is_usual());
-        let Some(Slot { control, data: Some(data) }) = slot else {
+        let usual = if fits { shard.usual(self.index) } else { None };
+        let Some(usual) = usual else {
             self.received(bytes);
             let next = self.run(handler, &mut calls.context());
             return self.carry_out(next, 0, handler, calls);
         };
-        shard.stats.bytes_in += bytes.len() as u64;
-        control.seen = shard.now.tick();
-        let (pool, shared, index) = (shard.output.lend(), &shard.shared, self.index);
-        let (unread, consumed) = (&mut *bytes, &mut self.consumed);
-        let stream = Stream { control, pool, bytes: unread, consumed, shared, index };
-        handler.event(&mut Socket { stream, data }, Event::Receive, &mut calls.context());
-        if self.consumed < bytes.len() || !control.is_usual() || control.chain.holds_unused() {
-            self.fresh = bytes;
-            let next = self.run_all(handler, &mut calls.context());
-            return self.carry_out(next, 0, handler, calls);
+        match usual.receive(bytes, handler, calls) {
+            Ok(settled) => settled,
+            Err(stopped) => self.go_on(stopped, bytes, handler, calls),
         }
-        self.consumed = 0;
-        if control.chain.is_empty() {
-            return Settled::Waiting(Interest::READ);
+    }
+
+    /// Goes on with `bytes` where [`UsualPort::receive`] has stopped.
+    #[inline(never)]
+    pub fn go_on<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
+        &mut self,
+        stopped: Stopped,
+        bytes: &'p mut [u8],
+        handler: &mut H,
+        calls: &mut C,
+    ) -> Settled {
+        match stopped.0 {
+            Stop::Event { consumed } => {
+                (self.fresh, self.consumed) = (bytes, consumed);
+                let next = self.run_all(handler, &mut calls.context());
+                self.carry_out(next, 0, handler, calls)
+            }
+            Stop::Pieces => self.carry_out(Next::Send, 0, handler, calls),
+            Stop::Send { offered, sent } => self.go_on_after_send(offered, sent, handler, calls),
         }
-        // most answers are in one block, and one send takes them
-        let Some(piece) = control.chain.only_piece(&shard.output) else {
-            return self.carry_out(Next::Send, 0, handler, calls);
-        };
-        let (offered, sent) = (piece.len(), calls.send(piece));
-        if sent != Sent::Bytes(offered) || handler.wants_sent() {
-            return self.go_on_after_send(offered, sent, handler, calls);
-        }
-        shard.stats.bytes_out += offered as u64;
-        control.chain.sent(&mut shard.output, offered);
-        control.chain.hold = Hold::None;
-        Settled::Waiting(Interest::READ)
     }
 
     #[inline(never)]
@@ -761,6 +760,125 @@ impl<'p, 's, D> Port<'p, 's, D> {
         control.step(Step::Release, now);
         self.shard.retire(self.index);
         Next::Close
+    }
+}
+
+/// A [`Port`] of a socket about which nothing is special, by [`Shard::usual_port`], for the whole way of a request with one
+/// look at the slot. It does what a port does, and differs in its cost alone.
+pub struct UsualPort<'p, 's, D> {
+    control: &'p mut Control,
+    data: &'p mut D,
+    output: &'p mut Blocks<'s>,
+    stats: &'p mut Stats,
+    shared: &'p Shared,
+    index: u32,
+    now: u32,
+    block_size: usize,
+}
+
+impl<D> fmt::Debug for UsualPort<'_, '_, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UsualPort").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+/// Where [`UsualPort::receive`] has stopped, for [`Port::go_on`].
+#[derive(Debug)]
+#[must_use = "the socket stalls unless its port goes on"]
+pub struct Stopped(Stop);
+
+#[derive(Debug)]
+enum Stop {
+    /// After the event, of which more follows than usual.
+    Event { consumed: usize },
+    /// Before the output, which is in several blocks.
+    Pieces,
+    /// After the send, of which more follows than usual.
+    Send { offered: usize, sent: Sent },
+}
+
+impl<D> UsualPort<'_, '_, D> {
+    /// The most bytes that may be received now, as by [`Port::room`].
+    #[must_use]
+    #[inline]
+    pub const fn room(&self) -> usize {
+        self.shared.capacity as usize
+    }
+
+    /// Returns whether so many bytes are as usual: at least one, and less than a block. If not, they go to
+    /// [`Port::receive`].
+    #[must_use]
+    #[inline]
+    pub const fn takes(&self, bytes: usize) -> bool {
+        bytes > 0 && bytes < self.block_size
+    }
+
+    /// Delivers bytes of a number that the port [`takes`](Self::takes), and carries out what follows, as
+    /// [`Port::receive`] does.
+    ///
+    /// # Errors
+    ///
+    /// When more follows than usual: then [`Port::go_on`] must be called, with the same bytes.
+    ///
+    /// # Panics
+    ///
+    /// In a build with debug assertions, when the port does not take so many bytes.
+    #[inline(always)]
+    pub fn receive<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
+        self,
+        bytes: &mut [u8],
+        handler: &mut H,
+        calls: &mut C,
+    ) -> Result<Settled, Stopped> {
+        debug_assert!(self.takes(bytes.len()), "{} bytes are not as usual", bytes.len());
+        let Self { control, data, output, stats, shared, index, now, .. } = self;
+        let (length, mut consumed) = (bytes.len(), 0);
+        stats.bytes_in += length as u64;
+        control.seen = now;
+        let stream = Stream { control, pool: output.lend(), bytes, consumed: &mut consumed, shared, index };
+        handler.event(&mut Socket { stream, data }, Event::Receive, &mut calls.context());
+        if consumed < length || !control.is_usual() || control.chain.holds_unused() {
+            return Err(Stopped(Stop::Event { consumed }));
+        }
+        if control.chain.is_empty() {
+            return Ok(Settled::Waiting(Interest::READ));
+        }
+        // most answers are in one block, and one send takes them
+        let Some(piece) = control.chain.only_piece(output) else { return Err(Stopped(Stop::Pieces)) };
+        let (offered, sent) = (piece.len(), calls.send(piece));
+        if sent != Sent::Bytes(offered) || handler.wants_sent() {
+            return Err(Stopped(Stop::Send { offered, sent }));
+        }
+        stats.bytes_out += offered as u64;
+        control.chain.sent_only_piece(output);
+        control.chain.hold = Hold::None;
+        Ok(Settled::Waiting(Interest::READ))
+    }
+}
+
+impl<'s, D> Shard<'s, D> {
+    /// The socket of a token, if it is open, nothing about it is special, and there is room for what it may receive. `None`
+    /// says no more than that it is to be dealt with by its [`port`](Self::port).
+    #[must_use]
+    #[inline(always)]
+    pub fn usual_port(&mut self, token: Token) -> Option<UsualPort<'_, 's, D>> {
+        let index = token.index();
+        if self.input.large.available() == 0 {
+            return None;
+        }
+        let usual = self.usual(index)?;
+        (usual.shared.token.at(index, usual.control.generation) == token).then_some(usual)
+    }
+
+    #[inline(always)]
+    fn usual(&mut self, index: u32) -> Option<UsualPort<'_, 's, D>> {
+        let Slot { control, data: Some(data) } = self.slots.get_mut(index)? else { return None };
+        if !control.is_usual() {
+            return None;
+        }
+        let Self { output, stats, shared, now, config, .. } = self;
+        let (now, block_size) = (now.tick(), config.block_size);
+        Some(UsualPort { control, data, output, stats, shared, index, now, block_size })
     }
 }
 

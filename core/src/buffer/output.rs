@@ -105,11 +105,17 @@ impl Chain {
     #[inline(always)]
     pub(crate) fn sent(&mut self, blocks: &mut Blocks<'_>, n: usize) {
         if n == self.queued() && self.blocks == 1 {
-            blocks.give_back(blocks.block(self.start));
-            (self.start, self.at, self.left, self.queued, self.blocks) = (0, 0, 0, 0, 0);
-            return;
+            return self.sent_only_piece(blocks);
         }
         self.sent_over_blocks(blocks, n);
+    }
+
+    /// The [only piece](Self::only_piece) has left.
+    #[inline(always)]
+    pub(crate) fn sent_only_piece(&mut self, blocks: &mut Blocks<'_>) {
+        debug_assert_eq!(self.blocks, 1, "the bytes are in one block");
+        blocks.give_back(blocks.block(self.start));
+        (self.start, self.at, self.left, self.queued, self.blocks) = (0, 0, 0, 0, 0);
     }
 
     #[inline(never)]

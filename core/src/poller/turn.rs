@@ -8,7 +8,8 @@ use heapless::Deque;
 
 use crate::{
     Address, CloseReason, Config, ConnectError, ErrorKind, Footprint, Handler, Instant, Interest, ListenerId,
-    Origin, PIECES_MAX, Port, Rejected, Settled, SetupError, Shard, Stats, StorageError, Token, footprint,
+    Origin, PIECES_MAX, Port, Rejected, Settled, SetupError, Shard, Stats, Stopped, StorageError, Token,
+    footprint,
 };
 
 use super::accept::{ACCEPTS_A_TURN, Acceptor, ListenerEntry};
@@ -351,12 +352,36 @@ where
     /// Tells that a socket can be received from.
     #[inline(always)]
     pub fn on_readable(&mut self, token: Token) {
+        let Some(usual) = self.shard.usual_port(token) else { return self.receive(token, None) };
+        let room = usual.room().min(self.buffer.len());
+        let buffer = self.buffer.get_mut(..room).unwrap_or_default();
+        if buffer.is_empty() {
+            return self.receive(token, None);
+        }
+        let Some((transport, connection)) = self.io.connection(token) else { return };
+        let received = transport.receive(connection, token, buffer);
+        let bytes = match received {
+            Received::Bytes(n) if usual.takes(n) => buffer.get_mut(..n),
+            Received::Bytes(_) | Received::WouldBlock | Received::End | Received::Failed(_) => None,
+        };
+        let Some(bytes) = bytes else { return self.receive(token, Some(received)) };
+        let count = bytes.len();
+        self.scope = PanicScope::Callback(token);
+        match usual.receive(bytes, &mut self.handler, &mut self.io.calls(token)) {
+            Ok(settled) => self.settle(token, settled), // nearly always
+            Err(stopped) => self.go_on(token, stopped, count),
+        }
+    }
+
+    /// Receives from a socket, if there is room and that was not done, and does what follows.
+    #[inline(never)]
+    fn receive(&mut self, token: Token, received: Option<Received>) {
         let Some(mut port) = self.shard.port(token) else { return };
         let room = port.room().min(self.buffer.len());
         let mut bytes: &mut [u8] = &mut [];
         if let Some(buffer) = self.buffer.get_mut(..room).filter(|buffer| !buffer.is_empty()) {
             let Some((transport, connection)) = self.io.connection(token) else { return };
-            match transport.receive(connection, token, buffer) {
+            match received.unwrap_or_else(|| transport.receive(connection, token, buffer)) {
                 Received::Bytes(n) => bytes = buffer.get_mut(..n).unwrap_or_default(),
                 Received::WouldBlock => return,
                 Received::End => port.ended(),
@@ -365,6 +390,15 @@ where
         }
         self.scope = PanicScope::Callback(token);
         let settled = port.receive(bytes, &mut self.handler, &mut self.io.calls(token));
+        self.settle(token, settled);
+    }
+
+    /// Goes on with so many received bytes where their usual way has stopped.
+    #[inline(never)]
+    fn go_on(&mut self, token: Token, stopped: Stopped, count: usize) {
+        let Some(mut port) = self.shard.port(token) else { return };
+        let bytes = self.buffer.get_mut(..count).unwrap_or_default();
+        let settled = port.go_on(stopped, bytes, &mut self.handler, &mut self.io.calls(token));
         self.settle(token, settled);
     }
 

@@ -99,7 +99,7 @@ mod world;
 use lightcone_core::{
     Address, Calls, CloseReason, Config, ConnectError, Context, ContextCalls, ErrorKind, Footprint, Handler,
     Instant, Interest, ListenerId, Origin, Outbox, PIECES_MAX, PollerId, Port, Rejected, Sent, Settled,
-    SetupError, Shard, Stats, StorageError, Token, footprint, send_one_by_one,
+    SetupError, Shard, Stats, Stopped, StorageError, Token, footprint, send_one_by_one,
 };
 use shipped::{balance, poller, sync, table};
 
