@@ -147,6 +147,14 @@ impl Chain {
         }
     }
 
+    /// So many bytes were queued, for which there is room in the last block.
+    #[inline]
+    const fn advance(&mut self, n: u32) {
+        self.at += n;
+        self.left -= n;
+        self.queued += n;
+    }
+
     /// Gives back a block that was reserved and never written to.
     pub(crate) fn trim(&mut self, blocks: &mut Blocks<'_>) {
         if self.holds_unused() {
@@ -349,6 +357,23 @@ impl Output<'_> {
         self.pool.memory.get_mut(at..at + n).ok_or(Full)
     }
 
+    /// Queues `n` bytes in one piece, which is given to be written in place: [`reserve`](Self::reserve) and
+    /// [`commit`](Self::commit) in one. What they hold before is unspecified.
+    ///
+    /// # Errors
+    ///
+    /// As of [`reserve`](Self::reserve).
+    #[inline]
+    pub fn append(&mut self, n: usize) -> Result<&mut [u8], Full> {
+        if n > self.chain.left as usize || self.most == 0 {
+            self.grow_for(n)?;
+        }
+        let at = self.chain.at as usize;
+        let place = self.pool.memory.get_mut(at..at + n).ok_or(Full)?;
+        self.chain.advance(n as u32);
+        Ok(place)
+    }
+
     /// Begins the chain with the block that came back last: the first block of most answers.
     #[inline(always)]
     fn begin_hot(&mut self) -> bool {
@@ -385,9 +410,7 @@ impl Output<'_> {
 
     #[inline]
     fn advance(&mut self, n: u32) {
-        self.chain.at += n;
-        self.chain.left -= n;
-        self.chain.queued += n;
+        self.chain.advance(n);
     }
 
     /// What is left of the block being written, or a new block; empty when there is no room, and
@@ -562,8 +585,15 @@ mod tests {
                 let piece: Vec<u8> = (0..random(150)).map(|i| next.wrapping_add(i as u8)).collect();
                 let mut out = output(blocks, &mut chain, 5);
                 let (room, queued) = (out.room(), out.queued());
-                let taken = match random(5) {
+                let taken = match random(6) {
                     0 => out.send_some(&piece),
+                    5 if piece.len() <= 64 => match out.append(piece.len()) {
+                        Ok(to) => {
+                            to.copy_from_slice(&piece);
+                            piece.len()
+                        }
+                        Err(Full) => 0,
+                    },
                     1 if !piece.is_empty() && piece.len() <= 64 => match out.reserve(piece.len()) {
                         Ok(to) => {
                             to.copy_from_slice(&piece);

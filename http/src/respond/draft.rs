@@ -82,6 +82,7 @@ impl Desk {
 pub(crate) trait Sink {
     fn reserve(&mut self, n: usize) -> Result<&mut [u8], Full>;
     fn commit(&mut self, n: usize);
+    fn append(&mut self, n: usize) -> Result<&mut [u8], Full>;
     fn send(&mut self, bytes: &[u8]) -> Result<(), Full>;
     fn mark(&self) -> Mark;
     fn rewind(&mut self, mark: Mark);
@@ -99,6 +100,11 @@ impl Sink for Output<'_> {
     #[inline(always)]
     fn commit(&mut self, n: usize) {
         Output::commit(self, n);
+    }
+
+    #[inline(always)]
+    fn append(&mut self, n: usize) -> Result<&mut [u8], Full> {
+        Output::append(self, n)
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Full> {
@@ -199,22 +205,22 @@ impl Draft<'_> {
     /// The fixed part, the end of the head and the body, written in place.
     #[inline(always)]
     fn put<const TAIL: usize>(&mut self, tail: [u8; TAIL], body: &[u8]) -> bool {
-        let Some(fixed) = self.desk.fixed.plain() else { return false };
-        let size = Fixed::PLAIN + TAIL + body.len();
-        let Ok(place) = self.output.reserve(size) else { return false };
         // In two pieces, since compilers inline copies up to 128 bytes.
-        let Some((start, rest)) = place.split_first_chunk_mut::<64>() else { return false };
-        let Some((middle, rest)) = rest.split_first_chunk_mut::<{ Fixed::PLAIN - 64 }>() else {
+        const HALF: usize = 64;
+        let Some(fixed) = self.desk.fixed.plain() else { return false };
+        let (Some(from_start), Some(from_middle)) = (fixed.first_chunk::<HALF>(), fixed.last_chunk()) else {
             return false;
         };
-        let Some((end, rest)) = rest.split_first_chunk_mut::<TAIL>() else { return false };
-        let Some((from, behind)) = fixed.split_first_chunk::<64>() else { return false };
-        *start = *from;
-        let Some(from) = behind.first_chunk() else { return false };
-        *middle = *from;
-        *end = tail;
-        rest.copy_from_slice(body);
-        self.output.commit(size);
+        let Ok(place) = self.output.append(Fixed::PLAIN + TAIL + body.len()) else { return false };
+        if let Some((start, rest)) = place.split_first_chunk_mut::<HALF>()
+            && let Some((middle, rest)) = rest.split_first_chunk_mut::<{ Fixed::PLAIN - HALF }>()
+            && let Some((end, rest)) = rest.split_first_chunk_mut::<TAIL>()
+        {
+            *start = *from_start;
+            *middle = *from_middle;
+            *end = tail;
+            rest.copy_from_slice(body);
+        }
         true
     }
 
