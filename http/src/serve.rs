@@ -20,8 +20,8 @@ use crate::path::Prefix;
 use crate::plan::Plan;
 use crate::request::{Connected, State};
 use crate::respond::draft::{Draft, Fault, Outgoing};
-use crate::respond::response::Reply;
-use crate::route::{Call, Found, News, Routes, Scene, Wanted, search};
+use crate::respond::response::{Reply, Unusual};
+use crate::route::{Call, Found, News, Routes, Scene, Wanted, find, search};
 use crate::stats::Tally;
 use crate::status::Status;
 use crate::transfer::{self, Link, ROOM_MIN, Tools, Transfer, room_for_answer};
@@ -182,7 +182,6 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let Socket { stream, data } = socket;
         let phase = &mut data.0;
         let mut turn = Turn::new(stream);
-        let peer_closed = turn.peer_closed;
         let (mut input, mut output) = stream.split();
         let queued = output.queued();
         let mut message = message;
@@ -196,7 +195,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             }
         };
         self.count(&turn.tally, output.queued().wrapping_sub(queued));
-        if (step != Step::Wait || peer_closed) && rests(step, phase, stream) {
+        if (step != Step::Wait || stream.peer_closed()) && rests(step, phase, stream) {
             return;
         }
         self.parts.keep_time(phase, stream, &turn);
@@ -228,10 +227,13 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             let Parts { limits, last_host, .. } = &self.parts;
             let plain =
                 if progress.pending() { Err(Start::default()) } else { scan::plain(rest, limits, last_host) };
-            let (head, behind);
+            let (head, behind, mut plan, found, incoming);
             match plain {
                 Ok(Plain { path, target_end, bytes, behind: others }) => {
                     (head, behind) = (Head::plain(path, target_end, bytes), others);
+                    (plan, incoming) = (Plan::PLAIN, Incoming::Ended);
+                    let exact = self.routes.find_exact(&Wanted::new(Method::Get, path));
+                    found = if exact.is_miss() { search(&self.routes, Method::Get, path) } else { exact };
                 }
                 Err(start) => {
                     head = match self.parts.rarer_head(start, progress, flags, rest, turn.connected.capacity)
@@ -245,13 +247,24 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                         Err(Stop::Refuse(status)) => break self.turn_away(rest, output, turn, status),
                     };
                     behind = rest.get(head.size()..).unwrap_or(&[]);
+                    incoming = match self.parts.incoming(head.framing.body) {
+                        Ok(incoming) => incoming,
+                        Err(status) => break self.turn_away(rest, output, turn, status),
+                    };
+                    plan = head.framing.plan;
+                    found = find(&self.routes, &head);
                 }
             }
-            let flags = *flags;
-            match self.request(phase, flags, &head, output, turn) {
-                Ok(()) => rest = behind,
-                Err(status) => break self.turn_away(rest, output, turn, status),
+            if flags.shutdown() {
+                plan = closing(plan);
             }
+            rest = behind;
+            let reply = self.answer(&head, found, plan, output, turn);
+            if reply.is_usual() && incoming == Incoming::Ended {
+                continue;
+            }
+            let asked_to_close = !head.framing.keep_alive();
+            self.go_on(phase, reply, Asked { incoming, plan, asked_to_close }, output, turn);
         };
         let used = bytes.len() - rest.len();
         turn.tally.bytes_in += used;
@@ -259,67 +272,52 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         step
     }
 
-    /// Answers one request. An error is the status to refuse it with.
+    /// Has a request answered by its route.
     #[inline(always)]
-    fn request(
+    fn answer(
         &mut self,
-        phase: &mut Phase<R::Body>,
-        flags: Flags,
         head: &Head<'_>,
+        found: Found,
+        plan: Plan,
         output: &mut Output<'_>,
         turn: &mut Turn,
-    ) -> Result<(), Status> {
-        let incoming = match head.framing.body {
-            Body::None => Incoming::Ended,
-            body @ (Body::Length(_) | Body::Chunked) => self.parts.incoming(body)?,
-        };
-        let plan = if flags.shutdown() { closing(head.framing.plan) } else { head.framing.plan };
+    ) -> Reply<R::Body> {
         turn.tally.requests += 1;
-        let wanted = Wanted::new(head.method, head.path);
         let Parts { state, desk, .. } = &mut self.parts;
         desk.added.clear();
         let call = Call { head, connected: &turn.connected, state, output, desk, hooks: None, plan };
-        let found = match self.routes.find_exact(&wanted) {
-            Found { index: Found::MISS, .. } => search(&self.routes, head.method, head.path),
-            found @ Found { .. } => found,
-        };
-        let reply = self.routes.call(found, call);
-        if reply.usual && incoming == Incoming::Ended {
-            return Ok(());
-        }
-        if reply.status.code() >= 400 {
-            turn.tally.failures += 1;
-            if reply.failed {
-                self.parts.note_fault(self.parts.desk.fault);
-            }
-        }
-        if reply.outgoing == Outgoing::Whole && incoming == Incoming::Ended && !reply.closes && !reply.failed
-        {
-            return Ok(());
-        }
-        let asked_to_close = !head.framing.keep_alive();
-        self.go_on(phase, flags, reply, Asked { incoming, plan, asked_to_close }, output);
-        Ok(())
+        self.routes.call(found, call)
     }
 
-    /// Takes up a request that is more than a head and an answer.
+    /// Counts a request that was not answered as usual, and takes it up if it is more than a head and an answer.
     #[inline(never)]
     fn go_on(
         &mut self,
         phase: &mut Phase<R::Body>,
-        mut flags: Flags,
         reply: Reply<R::Body>,
         asked: Asked,
         output: &mut Output<'_>,
+        turn: &mut Turn,
     ) {
         let Asked { incoming, mut plan, asked_to_close } = asked;
-        let Reply { exchange, mut outgoing, .. } = reply;
-        if reply.closes || reply.failed && plan.has(Plan::EXPECTS) {
+        let Unusual { exchange, status, mut outgoing, failed, closes } =
+            reply.unusual.unwrap_or(Unusual::NONE);
+        if status.code() >= 400 {
+            turn.tally.failures += 1;
+            if failed {
+                self.parts.note_fault(self.parts.desk.fault);
+            }
+        }
+        if outgoing == Outgoing::Whole && incoming == Incoming::Ended && !closes && !failed {
+            return;
+        }
+        if closes || failed && plan.has(Plan::EXPECTS) {
             plan.close();
         }
-        if reply.failed && self.parts.apologise(plan, reply.status, output).is_err() {
+        if failed && self.parts.apologise(plan, status, output).is_err() {
             outgoing = Outgoing::Failed;
         }
+        let mut flags = *phase.flags();
         flags.set_plan(plan.with(Plan::EXPECTS, false));
         flags.set_asked_to_close(asked_to_close);
         let number = phase.number().wrapping_add(1);

@@ -277,15 +277,15 @@ impl<'t, S> Transfer<'t, S> {
         let (output, plan) = (&mut self.output, *self.link.plan);
         let draft = Draft { output, desk, hooks, plan, status: Status::OK };
         let reply = answer(self.state, Response { draft });
-        if reply.closes {
+        if reply.closes() {
             self.link.plan.close();
         }
-        if reply.failed {
+        if reply.has_failed() {
             self.link.found.replaced = Some(self.tools.desk.fault);
         }
-        let length = if reply.failed { self.apologise() } else { reply.length };
+        let length = if reply.has_failed() { self.apologise() } else { reply.length };
         *self.link.outgoing = Outgoing::Whole;
-        self.link.found.answered = Some((reply.status, length));
+        self.link.found.answered = Some((reply.status(), length));
         Flow::Done
     }
 
