@@ -763,8 +763,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 }
 
-/// A [`Port`] of a socket about which nothing is special, by [`Shard::usual_port`], for the whole way of a request with one
-/// look at the slot. It does what a port does, and differs in its cost alone.
+/// A [`Port`] of a socket about which nothing is special, by [`Shard::usual_port`], for the whole way of a request with
+/// one look at the slot. It does what a port does, and differs in its cost alone.
 pub struct UsualPort<'p, 's, D> {
     control: &'p mut Control,
     data: &'p mut D,
@@ -857,8 +857,8 @@ impl<D> UsualPort<'_, '_, D> {
 }
 
 impl<'s, D> Shard<'s, D> {
-    /// The socket of a token, if it is open, nothing about it is special, and there is room for what it may receive. `None`
-    /// says no more than that it is to be dealt with by its [`port`](Self::port).
+    /// The socket of a token, if it is open, nothing about it is special, and there is room for what it may receive.
+    /// `None` says no more than that it is to be dealt with by its [`port`](Self::port).
     #[must_use]
     #[inline(always)]
     pub fn usual_port(&mut self, token: Token) -> Option<UsualPort<'_, 's, D>> {

@@ -49,8 +49,8 @@ impl<'p> Wanted<'p> {
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
     index: u16,
-    /// Where the path starts that the route's pattern stands for, in the upper bits; below, the methods of all routes that
-    /// match the path, which are not looked for if there is a route. In one word, since most have 0 for both.
+    /// Where the path starts that the route's pattern stands for, in the upper bits; below, the methods of all routes
+    /// that match the path, which are not looked for if there is a route. In one word, since most have 0 for both.
     detail: usize,
 }
 
