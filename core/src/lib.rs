@@ -179,6 +179,7 @@ mod error;
 mod handler;
 mod interest;
 pub mod life;
+mod line;
 pub mod poller;
 mod port;
 mod queue;

@@ -6,6 +6,7 @@ use crate::error::{CloseReason, ErrorKind};
 use crate::handler::{Context, Event, Handler};
 use crate::interest::Interest;
 use crate::life::{State, Step};
+use crate::line::Place;
 use crate::shard::Shard;
 use crate::slot::{Asked, Control, Flags, Pending, Slot};
 use crate::socket::{Socket, Stream};
@@ -84,14 +85,15 @@ impl<'p, 's, D> Port<'p, 's, D> {
     pub fn room(&self) -> usize {
         let Some(slot) = self.shard.slots.get(self.index) else { return 0 };
         let control = &slot.control;
-        if control.is_usual() && self.fresh.is_empty() && self.shard.input.large.available() > 0 {
+        if control.is_usual() && self.fresh.is_empty() && self.shard.input.large.has_spare() {
             return self.shard.shared.capacity as usize; // the common case
         }
         if !control.state.reads() {
             0
         } else if control.state.is_live() {
             let fresh = self.fresh.len();
-            if control.holds_back() { 0 } else { self.shard.input.room(&control.kept).saturating_sub(fresh) }
+            let room = || self.shard.input.room(&control.kept, control.chain.place).saturating_sub(fresh);
+            if control.holds_back() { 0 } else { room() }
         } else {
             // discarded as it comes
             self.shard.input.capacity()
@@ -121,7 +123,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let small = bytes.len() < self.shard.config.block_size && self.shard.input.has_blocks();
         let first = control.kept.is_empty() && self.fresh.is_empty();
         if !small || !first || control.flags.has(Flags::UNUSUAL) {
-            let room = self.shard.input.room(&control.kept).saturating_sub(self.fresh.len());
+            let room = self.shard.input.room(&control.kept, control.chain.place);
+            let room = room.saturating_sub(self.fresh.len());
             control.received_unusually(bytes.len(), room);
         }
         if !control.flags.has(Flags::STALLED) || self.shard.config.timeouts.write_stall.is_none() {
@@ -304,25 +307,30 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Gives `writable`, if it is owed and there is room; says whether a block is wanting.
+    /// Gives `writable`, if it is owed and there is room. Returns whether the socket is to wait for a block in line: one
+    /// that holds some goes on with those.
     fn grant_writable(&mut self) -> bool {
         let most = self.shard.config.output_limit;
-        let free = self.shard.output.available();
-        let available = free > 0;
-        let control = self.control();
+        let Some(slot) = self.shard.slots.get_mut(self.index) else { return false };
+        let control = &mut slot.control;
         if !control.chain.armed || !control.chain.is_low(most) || !control.state.is_live() {
             return false;
         }
-        // with nothing queued, and no block with anybody else, there is nothing to wait for
-        let all_free = control.chain.is_empty() && free + control.chain.held() >= most;
-        if control.chain.hold == Hold::Held && !all_free {
-            return control.chain.is_empty();
+        let leasable = control.chain.leasable(&self.shard.output);
+        let queued = !control.chain.is_empty();
+        // with nothing queued, and as many blocks to be had as it may hold, there is nothing to wait for
+        let all = !queued && control.chain.held() + leasable >= most;
+        if leasable == 0 || (control.chain.hold == Hold::Held && !all) {
+            return !queued;
         }
-        if available {
+        if control.chain.held() > 0 {
             control.chain.armed = false;
             control.pending.set(Pending::WRITABLE);
+        } else {
+            self.shard.leave_line(self.index);
+            self.shard.grant(self.index, Place::Granted);
         }
-        !available
+        false
     }
 
     /// The operating system takes no more now: the driver is told to wait until it does.
@@ -699,6 +707,11 @@ impl<'p, 's, D> Port<'p, 's, D> {
             self.fresh = &mut [];
             self.shard.input.release(&mut control.kept);
         }
+        if control.chain.place != Place::None {
+            self.shard.leave_line(self.index);
+        }
+        let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
+        let control = &mut slot.control;
         // what of a send in flight was done is not known before it is over, and `close` says what was not sent
         if control.state == State::Closed && !control.flags.has(Flags::ENDED.with(Flags::IN_FLIGHT)) {
             let opened = control.flags.has(Flags::OPENED) || control.pending.has(Pending::OPEN);
@@ -715,16 +728,25 @@ impl<'p, 's, D> Port<'p, 's, D> {
 
     /// Ends a settled port.
     fn conclude(&mut self) -> Next {
-        let mut starve = self.grant_writable();
+        if let Some(slot) = self.shard.slots.get_mut(self.index) {
+            slot.control.chain.trim(&mut self.shard.output);
+        }
+        let waits = self.grant_writable();
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return Next::Wait(Interest::NONE) };
         let control = &mut slot.control;
-        control.chain.trim(&mut self.shard.output);
         if control.state == State::Closed {
             return self.finish_closed();
         }
         let queue = !control.pending.is_empty();
-        let room = !control.state.is_live() || self.shard.input.room(&control.kept) > 0;
-        starve |= !room && control.state.reads() && self.shard.input.starves(&control.kept);
+        let place = control.chain.place;
+        let room = !control.state.is_live() || self.shard.input.room(&control.kept, place) > 0;
+        let line = if waits {
+            Place::Output
+        } else if !room && control.state.reads() && !control.holds_back() {
+            self.shard.input.line(&control.kept)
+        } else {
+            Place::None
+        };
         let next = control.next(room);
         if control.flags.has(Flags::TIMES) {
             self.shard.refile(self.index);
@@ -732,10 +754,28 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if queue {
             self.shard.queue(self.index);
         }
-        if starve {
-            self.shard.starve(self.index);
+        if line != place {
+            self.wait_in(line);
         }
         next
+    }
+
+    /// Changes the line in which the socket waits for a block.
+    #[cold]
+    fn wait_in(&mut self, line: Place) {
+        let control = self.control();
+        let was = control.chain.place;
+        let granted = was.is_granted() && control.pending.has(Pending::WRITABLE);
+        let waits = was == Place::OutputAgain && line == Place::Output;
+        let fed = was == Place::Fed && line == Place::None && control.kept.is_empty();
+        if granted || waits || fed {
+            return;
+        }
+        self.shard.leave_line(self.index);
+        if line != Place::None {
+            let back = was.is_granted() || matches!(was, Place::GrantTaken | Place::OutputTaken);
+            self.shard.line_up(self.index, line, back);
+        }
     }
 
     fn finish_closed(&mut self) -> Next {

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::error::CloseReason;
 use crate::handler::{Handler, Origin};
 use crate::life::{State, Step};
+use crate::line::{Line, PLACE_BYTES, Place, Places};
 use crate::port::Port;
 use crate::queue::Queue;
 use crate::slot::{Control, Flags, Pending, Slot};
@@ -46,11 +47,7 @@ pub struct Shard<'s, D> {
     /// One more than the index of the first free slot.
     free: u32,
     pub(crate) ready: Queue,
-    starving: Queue,
-    /// How many of the starving are still to be looked at since blocks have come back.
-    to_feed: u32,
-    /// The pools' counts of returned blocks at the last look.
-    returned: u32,
+    pub(crate) lines: Lines<'s>,
     /// How many of the ready may still run in this turn.
     turns: u32,
     open: u32,
@@ -69,6 +66,20 @@ struct Ticks {
     write_stall: u32,
     drain: u32,
     linger: u32,
+}
+
+/// The sockets that wait for blocks, in the order in which they began to.
+#[derive(Debug)]
+pub(crate) struct Lines<'s> {
+    places: Places<'s>,
+    output: Line,
+    /// How many of the output's line have yet to have their chance since blocks have come back. One that finds its block
+    /// too little gets back in line, and no other chance before more have come.
+    chances: u32,
+    /// The pool's count of returned blocks at the last look.
+    returned: u32,
+    input: Line,
+    large: Line,
 }
 
 /// How many blocks of each pool nobody holds, by [`Shard::free_blocks`].
@@ -139,7 +150,10 @@ impl<'s, D> Shard<'s, D> {
         let (output, rest) = carve(memory, config.output_blocks, config.block_size).ok_or(too_small)?;
         let (small, rest) = carve(rest, config.input_blocks, config.block_size).ok_or(too_small)?;
         let large_size = if config.receive_blocks > 0 { config.receive_size } else { 64 };
-        let (large, _) = carve(rest, config.receive_blocks, large_size).ok_or(too_small)?;
+        let (large, rest) = carve(rest, config.receive_blocks, large_size).ok_or(too_small)?;
+        let (places, _) = rest.split_at_mut_checked(config.sockets * PLACE_BYTES).ok_or(too_small)?;
+        let (places, _) = places.as_chunks_mut();
+        let output = output.share_out(config.output_reserve() as u32, config.output_share());
         Ok(Self {
             slots: Slots::new(slots),
             output,
@@ -159,9 +173,14 @@ impl<'s, D> Shard<'s, D> {
             ticks: Ticks::new(config),
             free: 0,
             ready: Queue::default(),
-            starving: Queue::default(),
-            to_feed: 0,
-            returned: 0,
+            lines: Lines {
+                places: Places::new(places),
+                output: Line::default(),
+                chances: 0,
+                returned: 0,
+                input: Line::default(),
+                large: Line::default(),
+            },
             turns: 0,
             open: 0,
             stopping: false,
@@ -204,6 +223,22 @@ impl<'s, D> Shard<'s, D> {
         }
     }
 
+    /// Bytes of blocks that were in use and are free, all pools together.
+    #[must_use]
+    pub fn unused_memory(&self) -> usize {
+        self.output.unused() + self.input.small.unused() + self.input.large.unused()
+    }
+
+    /// Gives the memory of free blocks to `release`, piece by piece. What it holds then is of no matter, so a program
+    /// can tell its operating system that it needs no memory there for now. From then on the lowest blocks are used
+    /// first. It takes some time for each free block: to be called seldom, when
+    /// [`unused_memory`](Self::unused_memory) is worth it.
+    pub fn reclaim_memory(&mut self, mut release: impl FnMut(&mut [u8])) {
+        for pool in [&mut self.output, &mut self.input.small, &mut self.input.large] {
+            pool.reclaim(&mut release);
+        }
+    }
+
     /// Whether another socket could be admitted.
     #[must_use]
     pub fn has_room(&self) -> bool {
@@ -215,68 +250,168 @@ impl<'s, D> Shard<'s, D> {
     pub fn tick(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.shared.now = self.now;
-        self.feed_starving();
+        debug_assert!(self.config.sockets > 16 || self.lines_add_up());
+        self.serve_lines();
         self.turns = self.ready.len();
     }
 
     /// When the driver must come back at the latest, even if nothing happens outside. `None`: never.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let feed = self.to_feed > 0 || (self.starving.len() > 0 && self.returned != self.blocks_returned());
-        if self.ready.len() > 0 || feed {
+        if self.ready.len() > 0 || self.can_serve() {
             return Some(self.now);
         }
         self.wheel.next().map(|tick| self.now.near(tick).max(self.now))
     }
 
-    fn blocks_returned(&self) -> u32 {
-        let input = self.input.small.returned().wrapping_add(self.input.large.returned());
-        self.output.returned().wrapping_add(input)
+    /// Whether somebody in line could be given a block, or leave to take one.
+    fn can_serve(&self) -> bool {
+        let Lines { output, chances, returned, input, large, .. } = &self.lines;
+        let chance = *chances > 0 || (!output.is_empty() && *returned != self.output.returned());
+        (chance && self.output.can_grant())
+            || (!large.is_empty() && self.input.large.available() > 0)
+            || (!input.is_empty() && self.input.for_line() > 0)
     }
 
-    /// Gives a turn to sockets that waited for a block, when blocks have come back: to no more of
-    /// them than there are blocks, and looking at no more than a few in a turn.
-    fn feed_starving(&mut self) {
-        const LOOKS: u32 = 64;
-        if self.starving.len() == 0 {
+    /// Whether the lines hold those whose place says so, and nothing is kept for anybody else.
+    fn lines_add_up(&self) -> bool {
+        let places = || (0..self.slots.used() as u32).filter_map(|index| self.slots.get(index));
+        let count = |of: &[Place]| {
+            let there = places().filter(|slot| of.contains(&slot.control.chain.place));
+            there
+                .fold((0, 0), |(count, weight), slot| (count + 1, weight + slot.control.chain.place.weight()))
+        };
+        let (waiting, weight) = count(&[Place::Output, Place::OutputAgain]);
+        let (taken, _) = count(&[Place::OutputTaken]);
+        let (_, granted) = count(&[Place::Granted, Place::GrantedAll]);
+        let (input, _) = count(&[Place::Input]);
+        let (large, _) = count(&[Place::Large]);
+        self.output.in_line() == (weight + granted, granted)
+            && self.input.small.in_line() == (input, 0)
+            && self.input.large.in_line() == (large, 0)
+            && self.lines.output.len() == waiting + taken
+            && (self.lines.input.len(), self.lines.large.len()) == (input, large)
+    }
+
+    /// Gives blocks that have come back to those who have waited longest, or leave to take one, and looks at no more
+    /// than a few in a turn.
+    fn serve_lines(&mut self) {
+        const LOOKS: usize = 64;
+        if self.output.returned() != self.lines.returned {
+            self.lines.returned = self.output.returned();
+            self.lines.chances = self.lines.output.len();
+        }
+        if !self.can_serve() {
             return;
         }
-        let returned = self.blocks_returned();
-        if returned != self.returned {
-            self.returned = returned;
-            self.to_feed = self.starving.len();
+        for _ in 0..LOOKS {
+            if !self.grant_first() {
+                break;
+            }
         }
-        let looks = self.to_feed.min(LOOKS);
-        self.to_feed -= looks;
-        let free = self.output.available();
-        let (mut blocks, mut passed_over) = (free, 0);
-        for _ in 0..looks {
-            let Some(index) = self.starving.pop(&mut self.slots, |control| &mut control.next_starving) else {
-                return;
-            };
-            let Some(slot) = self.slots.get_mut(index) else { return };
+        for _ in 0..self.input.large.available().min(LOOKS) {
+            let Some(index) = self.lines.large.first() else { break };
+            self.leave_line(index);
+            if let Some(slot) = self.slots.get_mut(index)
+                && self.input.line(&slot.control.kept) == Place::Large
+            {
+                self.input.enlarge(&mut slot.control.kept);
+            }
+            self.queue(index);
+        }
+        // a socket that may read takes no block before bytes come
+        for _ in 0..self.input.for_line().min(LOOKS) {
+            let Some(index) = self.lines.input.first() else { break };
+            self.leave_line(index);
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.control.chain.place = Place::Fed;
+            }
+            self.queue(index);
+        }
+    }
+
+    /// Grants a block to the first in the output's line, if there is one for it and it has yet to have its chance.
+    fn grant_first(&mut self) -> bool {
+        let Some(index) = self.lines.output.first() else { return false };
+        let Some(chances) = self.lines.chances.checked_sub(1) else { return false };
+        let place = self.slots.get(index).map_or(Place::None, |slot| slot.control.chain.place);
+        let alone = place == Place::OutputAgain;
+        if !self.output.can_grant() || (alone && !self.output.all_taken()) {
+            return false; // those that share nothing have their chance in a turn of their own
+        }
+        self.leave_line(index);
+        self.lines.chances = chances;
+        // one whose port was dropped after it had taken a block waits for none
+        if place.waits_for_output() {
+            self.grant(index, if alone { Place::GrantedAll } else { Place::Granted });
+        }
+        true
+    }
+
+    /// Has a socket wait for a block. Whoever comes `back`, since the block it was given was too little, has had its
+    /// chance.
+    #[cold]
+    pub(crate) fn line_up(&mut self, index: u32, place: Place, back: bool) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let place = if back && place == Place::Output { Place::OutputAgain } else { place };
+        slot.control.chain.place = place;
+        let (line, pool) = if place.waits_for_output() {
+            (&mut self.lines.output, &mut self.output)
+        } else if place == Place::Large {
+            (&mut self.lines.large, &mut self.input.large)
+        } else {
+            (&mut self.lines.input, &mut self.input.small)
+        };
+        let first = line.is_empty();
+        pool.enter(place);
+        line.push(&mut self.lines.places, index);
+        if !place.waits_for_output() {
+            self.stats.input_shortages += 1;
+        } else if !back {
+            self.stats.output_shortages += 1;
+            // what it was refused may have been for others in line
+            if !first || !self.output.all_taken() {
+                self.lines.chances = self.lines.output.len();
+            }
+        }
+    }
+
+    /// Gives `writable` to a socket that holds no block and stands in no line, and sees to it that there is room then.
+    #[cold]
+    pub(crate) fn grant(&mut self, index: u32, place: Place) {
+        if let Some(slot) = self.slots.get_mut(index) {
             let control = &mut slot.control;
-            control.flags.clear(Flags::STARVING);
-            if !control.state.is_live() {
-                continue;
-            }
-            let writes = control.chain.armed && blocks > 0;
-            if writes {
-                blocks -= 1;
-                control.chain.hold = Hold::None;
-            }
-            // who may read takes no block before bytes come
-            if writes || (!control.holds_back() && self.input.room(&control.kept) > 0) {
-                self.queue(index);
-            } else {
-                passed_over += u32::from(control.chain.armed);
-                self.starve(index);
-            }
+            (control.chain.armed, control.chain.hold, control.chain.place) = (false, Hold::None, place);
+            control.pending.set(Pending::WRITABLE);
+            self.output.enter(place);
+            self.queue(index);
         }
-        if free > 0 {
-            // as many were fed as there are blocks; who takes none leaves it to those who got no turn, and comes again
-            // when more blocks come back
-            self.to_feed += passed_over;
+    }
+
+    /// Takes a socket out of the line that it stands in, if any, and lets go of what it was granted.
+    #[cold]
+    pub(crate) fn leave_line(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let place = core::mem::take(&mut slot.control.chain.place);
+        let Lines { places, output, chances, input, large, .. } = &mut self.lines;
+        match place {
+            Place::None | Place::Fed | Place::GrantTaken => {}
+            Place::Granted | Place::GrantedAll => self.output.leave(place),
+            Place::Output | Place::OutputAgain | Place::OutputTaken => {
+                output.remove(places, index);
+                *chances = (*chances).min(output.len());
+                if place != Place::OutputTaken {
+                    self.output.leave(place);
+                }
+            }
+            Place::Input => {
+                input.remove(places, index);
+                self.input.small.leave(place);
+            }
+            Place::Large => {
+                large.remove(places, index);
+                self.input.large.leave(place);
+            }
         }
     }
 
@@ -291,7 +426,7 @@ impl<'s, D> Shard<'s, D> {
         }
         while self.turns > 0 {
             self.turns -= 1;
-            let index = self.ready.pop(&mut self.slots, |control| &mut control.next)?;
+            let index = self.ready.pop(&mut self.slots)?;
             let slot = self.slots.get_mut(index)?;
             slot.control.flags.clear(Flags::QUEUED);
             // its socket may have ended since: then the place is free, or another's who loses nothing
@@ -516,10 +651,11 @@ impl<'s, D> Shard<'s, D> {
     pub(crate) fn retire(&mut self, index: u32) {
         self.wheel.cancel(&mut self.slots, index);
         if let Some(slot) = self.slots.get_mut(index) {
-            let Control { generation, flags, next, next_starving, peer, .. } = slot.control;
+            debug_assert!(slot.control.chain.place == Place::None, "a free slot in line");
+            let Control { generation, flags, next, peer, .. } = slot.control;
             slot.data = None;
-            slot.control = Control { next, next_starving, ..Control::free(generation.wrapping_add(1), peer) };
-            slot.control.flags = flags.only(Flags::QUEUED.with(Flags::STARVING));
+            slot.control = Control { next, ..Control::free(generation.wrapping_add(1), peer) };
+            slot.control.flags = flags.only(Flags::QUEUED);
             slot.control.timer.set_next(core::mem::replace(&mut self.free, index + 1));
         }
         self.open -= 1;
@@ -531,17 +667,7 @@ impl<'s, D> Shard<'s, D> {
             && !slot.control.flags.has(Flags::QUEUED)
         {
             slot.control.flags.set(Flags::QUEUED);
-            self.ready.push(&mut self.slots, index, |control| &mut control.next);
-        }
-    }
-
-    /// Gives a socket a turn once blocks come back.
-    pub(crate) fn starve(&mut self, index: u32) {
-        if let Some(slot) = self.slots.get_mut(index)
-            && !slot.control.flags.has(Flags::STARVING)
-        {
-            slot.control.flags.set(Flags::STARVING);
-            self.starving.push(&mut self.slots, index, |control| &mut control.next_starving);
+            self.ready.push(&mut self.slots, index);
         }
     }
 

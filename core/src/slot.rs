@@ -97,8 +97,6 @@ bits! {
         TIMES = 6,
         /// In the queue of sockets that want a turn.
         QUEUED = 7,
-        /// In the queue of sockets that want a block.
-        STARVING = 8,
         /// The peer has ended its side.
         PEER_ENDED = 9,
         /// `open` was given, so `close` is owed.
@@ -136,8 +134,6 @@ pub(crate) struct Control {
     pub(crate) timer: timer::Link,
     /// Next in the queue of turns; one higher.
     pub(crate) next: u32,
-    /// Next in the queue of the starving; one higher.
-    pub(crate) next_starving: u32,
 }
 
 impl Control {
@@ -156,7 +152,6 @@ impl Control {
             deadline: 0,
             timer: timer::Link::default(),
             next: 0,
-            next_starving: 0,
         }
     }
 

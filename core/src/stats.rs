@@ -23,6 +23,10 @@ pub struct Stats {
     pub bytes_out: u64,
     /// Bytes that were queued when their socket ended, and never sent.
     pub bytes_lost: u64,
+    /// How often a socket had to wait for an output block: other sockets held too many.
+    pub output_shortages: u64,
+    /// How often a socket was not read from since other sockets held the input blocks.
+    pub input_shortages: u64,
     /// Look-ups of tokens whose socket had gone.
     pub gone: u64,
 }

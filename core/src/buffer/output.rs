@@ -4,6 +4,7 @@
 
 use super::blocks::{Blocks, Lent};
 use crate::error::Full;
+use crate::line::Place;
 use core::fmt;
 
 /// A socket's queued output. Positions are bytes of the whole pool. The chain holds blocks while
@@ -21,6 +22,8 @@ pub(crate) struct Chain {
     /// `writable` is owed once there is room.
     pub(crate) armed: bool,
     pub(crate) hold: Hold,
+    /// Where the socket stands in line for a block. Whose chain holds one stands in no line for output.
+    pub(crate) place: Place,
 }
 
 /// What an owed `writable` waits for beside room in the chain.
@@ -38,6 +41,11 @@ pub(crate) enum Hold {
 impl Chain {
     pub(crate) const fn queued(&self) -> usize {
         self.queued as usize
+    }
+
+    /// How many more blocks it could have now, but for its bound.
+    pub(crate) fn leasable(&self, blocks: &Blocks<'_>) -> usize {
+        blocks.leasable(self.blocks.into(), self.place) as usize
     }
 
     /// How many blocks it holds.
@@ -151,7 +159,7 @@ impl Chain {
                 pool.take_back(block);
                 block = next;
             }
-            *self = Self { armed: self.armed, hold: self.hold, ..Self::default() };
+            *self = Self { armed: self.armed, hold: self.hold, place: self.place, ..Self::default() };
         }
     }
 
@@ -166,7 +174,7 @@ impl Chain {
             pool.give_back(block);
             block = next;
         }
-        *self = Self { armed: self.armed, hold: self.hold, ..Self::default() };
+        *self = Self { armed: self.armed, hold: self.hold, place: self.place, ..Self::default() };
     }
 }
 
@@ -197,17 +205,26 @@ impl Output<'_> {
     #[inline]
     #[must_use]
     pub fn room(&self) -> usize {
-        let blocks = self.pool.available().min(self.most.saturating_sub(self.chain.blocks) as usize);
         let left = if self.most == 0 { 0 } else { self.chain.left as usize };
-        left + blocks * self.pool.size()
+        left + self.leasable() * self.pool.size()
     }
 
-    /// Returns the size of a block if one is free, else 0: for an empty queue a lower bound of [`room`](Self::room) that
-    /// costs less to know.
+    /// How many more blocks the chain could have now.
+    #[inline]
+    fn leasable(&self) -> usize {
+        let most = u32::from(self.most.saturating_sub(self.chain.blocks));
+        if self.pool.has_plenty(u32::from(self.most)) {
+            return most as usize;
+        }
+        self.pool.leasable(u32::from(self.chain.blocks), self.chain.place).min(most) as usize
+    }
+
+    /// Returns the size of a block if one is free for an empty queue, else 0: then a lower bound of [`room`](Self::room)
+    /// that costs less to know.
     #[inline]
     #[must_use]
     pub fn free_block(&self) -> usize {
-        if self.most > self.chain.blocks && self.pool.available() > 0 { self.pool.size() } else { 0 }
+        if self.most > self.chain.blocks && self.pool.has_spare() { self.pool.size() } else { 0 }
     }
 
     /// How many bytes can be queued at once: the most that [`send`](Self::send) ever takes. 0 once
@@ -306,7 +323,7 @@ impl Output<'_> {
             return;
         }
         self.chain.armed = true;
-        let short = self.pool.available() < usize::from(self.most - self.chain.blocks.min(self.most));
+        let short = self.leasable() < usize::from(self.most.saturating_sub(self.chain.blocks));
         if self.chain.hold == Hold::Given && (short || self.chain.queued > 0) {
             self.chain.hold = Hold::Held;
         }
@@ -346,7 +363,11 @@ impl Output<'_> {
     /// Begins the chain with the block that came back last: the first block of most answers.
     #[inline(always)]
     fn begin_hot(&mut self) -> bool {
-        if self.chain.blocks > 0 || self.most == 0 {
+        if self.chain.blocks > 0
+            || self.most == 0
+            || !self.pool.has_spare()
+            || self.chain.place != Place::None
+        {
             return false;
         }
         let Some(block) = self.pool.lease_hot() else { return false };
@@ -397,7 +418,7 @@ impl Output<'_> {
     /// Leases a block and chains it behind the last.
     #[inline(always)]
     fn grow(&mut self) -> Result<(), Full> {
-        if self.chain.blocks >= self.most {
+        if self.chain.blocks >= self.most || !self.may_lease() {
             self.refuse();
             return Err(Full);
         }
@@ -405,6 +426,9 @@ impl Output<'_> {
             self.refuse();
             return Err(Full);
         };
+        if self.chain.blocks == 0 && self.chain.place != Place::None {
+            self.leave_line();
+        }
         let base = block << self.pool.shift();
         if self.chain.blocks == 0 {
             self.chain.start = base;
@@ -416,6 +440,24 @@ impl Output<'_> {
         self.chain.at = base;
         self.chain.left = self.pool.size() as u32;
         Ok(())
+    }
+
+    /// Whether the chain may have another block.
+    #[inline(always)]
+    fn may_lease(&self) -> bool {
+        self.pool.has_plenty(u32::from(self.most))
+            || self.pool.leasable(u32::from(self.chain.blocks), self.chain.place) > 0
+    }
+
+    /// The socket has its block.
+    #[cold]
+    fn leave_line(&mut self) {
+        let place = self.chain.place;
+        let taken = if place.is_granted() { Place::GrantTaken } else { Place::OutputTaken };
+        if place.is_granted() || place.waits_for_output() {
+            self.pool.leave(place);
+            self.chain.place = taken;
+        }
     }
 
     #[cold]
@@ -448,7 +490,8 @@ impl Output<'_> {
             self.pool.take_back(block);
             block = next;
         }
-        *self.chain = Chain { armed: self.chain.armed, hold: self.chain.hold, ..before };
+        let Chain { armed, hold, place, .. } = *self.chain;
+        *self.chain = Chain { armed, hold, place, ..before };
     }
 
     /// What `write!(output, ..)` calls: queues all of the formatted text, or nothing.

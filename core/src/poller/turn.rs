@@ -295,6 +295,11 @@ where
 
     // --- a turn ------------------------------------------------------------------------------------------------------
 
+    /// Gives the memory of free blocks to `release`: see [`Shard::reclaim_memory`].
+    pub fn reclaim_memory(&mut self, release: impl FnMut(&mut [u8])) {
+        self.shard.reclaim_memory(release);
+    }
+
     /// Begins a turn at this time. `unix_time` is in seconds since 1970-01-01 UTC, where the driver has a wall clock.
     #[inline]
     pub fn begin_turn(&mut self, now: Instant, unix_time: Option<u64>) {
