@@ -69,6 +69,7 @@
 //! | `bounds` | no socket queues or keeps more than its [`Config`] allows |
 //! | `in flight` | what a completion driver sends stays where it is until it is sent |
 //! | `transport` | the loop calls its transport as [`Transport`] says |
+//! | `fairness` | a socket that waits for a block of output is not overtaken without end |
 //! | `starvation` | a socket that has sent as often as it may in one turn goes on in the next |
 //! | `liveness` | a poller without work sleeps; once faults are over every script and every goal is reached |
 //! | `leak`, `load` | at the end no slot, block, descriptor, permit or event is left over |

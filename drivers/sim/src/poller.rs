@@ -492,6 +492,9 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Host for Poller<'s, H, T> {
     fn close(&mut self, token: Token, abort: bool) -> bool {
         let named = self.core.transport_mut().addressee(token);
         let sent = self.send(Command::CloseSocket { token: named, abort });
+        if sent {
+            self.shared.note_closed(named);
+        }
         if sent && let Some(end) = self.core.transport().end(token) {
             self.world.borrow_mut().excuse(end);
         }

@@ -31,6 +31,13 @@ pub(crate) struct Shared {
     pub(crate) output_max: usize,
     pub(crate) input_max: usize,
     pub(crate) timeouts: Timeouts,
+    /// The sockets that have nothing queued and wait for output, in the order in which they began to or had their last
+    /// chance, and how often others that hold nothing, and have not waited for longer, have got a block since.
+    pub(crate) waiting: RefCell<Vec<(Token, usize)>>,
+    /// Sockets that were closed from outside: they wait for nothing any more.
+    pub(crate) closed: RefCell<Vec<Token>>,
+    /// The most that a waiting socket may be overtaken.
+    pub(crate) overtaken_max: usize,
 }
 
 /// The account of a socket at its end.
@@ -86,6 +93,38 @@ impl Shared {
         Some(ended.swap_remove(place))
     }
 
+    /// This socket was closed from outside.
+    pub(crate) fn note_closed(&self, token: Token) {
+        self.waiting.borrow_mut().retain(|(other, _)| *other != token);
+        self.closed.borrow_mut().push(token);
+    }
+
+    /// A callback of this socket is over; `waits`: it has nothing queued and is owed `writable`. One that waits has its
+    /// chance at `writable`, and in between no more others come first than a bound allows, whatever they do.
+    pub(crate) fn check_line(&self, token: Token, waits: bool, had_chance: bool, took_first: bool) {
+        let mut waiting = self.waiting.borrow_mut();
+        let waits = waits && !self.closed.borrow().contains(&token);
+        let place = waiting.iter().position(|(other, _)| *other == token);
+        if took_first {
+            for (other, overtaken) in waiting.iter_mut().take(place.unwrap_or(usize::MAX)) {
+                *overtaken += 1;
+                let (n, most) = (*overtaken, self.overtaken_max);
+                assert!(
+                    n <= most,
+                    "fairness: {other} waits for a block, and {n} others came first, {most} at most"
+                );
+            }
+        }
+        if let Some(place) = place
+            && (!waits || had_chance)
+        {
+            waiting.remove(place);
+        }
+        if waits && (place.is_none() || had_chance) {
+            called_back(|| waiting.push((token, 0)));
+        }
+    }
+
     /// A timer has fired: never early, and late by what the simulation itself caused and a tick.
     pub(crate) fn check_timer(&self, what: &str, due: u64, now: u64, tick: u64) {
         assert!(now >= due, "timers: {what} came at {now} ms, {} ms early", due - now);
@@ -130,12 +169,14 @@ impl<H: Handler> Handler for Probe<H> {
             }
             _ => None,
         };
-        let before = socket.queued();
+        let (before, had_chance) = (socket.queued(), matches!(event, Event::Writable));
         called_back(|| self.inner.event(&mut socket.project(|data| &mut data.inner), event, cx));
         let shared = &*self.shared;
         let (after, unread) = (socket.queued(), socket.bytes().len());
         assert!(after <= shared.output_max, "bounds: {after} bytes queued, {} allowed", shared.output_max);
         assert!(unread <= shared.input_max, "bounds: {unread} bytes kept, {} allowed", shared.input_max);
+        let waits = end.is_none() && after == 0 && socket.owes_writable() && !socket.closing();
+        shared.check_line(token, waits, had_chance, end.is_none() && before == 0 && after > 0);
         let deadline = socket.deadline();
         if let Some((reason, refused)) = end {
             let (queued, asked) = (socket.data.queued, socket.data.asked);

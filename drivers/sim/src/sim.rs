@@ -346,6 +346,9 @@ impl<'s> Sim<'s> {
             output_max: config.output_limit.min(config.output_blocks) * config.block_size,
             input_max: large,
             timeouts: config.timeouts,
+            waiting: RefCell::default(),
+            closed: RefCell::default(),
+            overtaken_max: config.sockets + config.output_blocks,
         })
     }
 
