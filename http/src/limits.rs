@@ -38,6 +38,9 @@ pub struct Limits {
     /// included; `None`, the default, for any time. Longer: 503 or, if the answer has begun, the end of the connection.
     /// Event streams have no more time than others.
     pub answer_time: Option<Duration>,
+    /// Requests of one connection that are answered in a row, before other connections have their turn: 1 or more, 16 by
+    /// default. Where handlers take long, fewer are fairer.
+    pub pipelined: u16,
 }
 
 impl Limits {
@@ -54,6 +57,7 @@ impl Limits {
         body_time: Duration::from_secs(20),
         body_step: 1 << 10,
         answer_time: None,
+        pipelined: 16,
     };
 }
 

@@ -225,6 +225,10 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             if output.queued() >= turn.enough && !turn.has_room(output) {
                 break Step::Room;
             }
+            if turn.tally.requests >= self.parts.limits.pipelined.into() {
+                output.want(); // goes on when others have had their turn
+                break Step::Room;
+            }
             let Parts { limits, last_host, .. } = &self.parts;
             let plain =
                 if progress.pending() { Err(Start::default()) } else { scan::plain(rest, limits, last_host) };
