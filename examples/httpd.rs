@@ -192,7 +192,7 @@ const fn counter(name: &'static str, help: &'static str, count: fn(&Counts, usiz
     Family { name, kind: "counter", help, of_engine: true, samples: Samples::One(count) }
 }
 
-static FAMILIES: [Family; 11] = [
+static FAMILIES: [Family; 13] = [
     gauge("connections", "Connections that are open or on their way.", |counts, poller| {
         counts.loads.get(poller).copied().unwrap_or(0).into()
     }),
@@ -213,6 +213,12 @@ static FAMILIES: [Family; 11] = [
     counter("sent_bytes_total", "Bytes sent.", |counts, poller| counts.engine(poller).bytes_out),
     counter("lost_bytes_total", "Bytes of answers that their peers did not take.", |counts, poller| {
         counts.engine(poller).bytes_lost
+    }),
+    counter("output_shortages_total", "Waits for an output block that others held.", |counts, poller| {
+        counts.engine(poller).output_shortages
+    }),
+    counter("input_shortages_total", "Waits for an input block that others held.", |counts, poller| {
+        counts.engine(poller).input_shortages
     }),
     Family {
         name: "http_requests_total",

@@ -33,6 +33,7 @@ use crate::driver::{Driver, DriverError, check_descriptor};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::limits::{DescriptorLimit, LimitError};
 use crate::listener::{ListenError, ListenOptions, ListenSocket};
+use crate::memory;
 use crate::poller::{CONNECTS_A_TURN, ConnectionEntry, EVENTS_MAX, PollerThread};
 use crate::report::{PollerReport, Report};
 use crate::shared::{EngineShared, ListenerSlot, PollerHandle, UNIX_MAX, locked, poller_handle};
@@ -155,11 +156,11 @@ impl<D: Driver> Default for Builder<D> {
         let config = Config {
             sockets: 65_536,
             block_size: 4_096,
-            input_blocks: 16_384,
-            output_blocks: 16_384,
+            input_blocks: 65_536,
+            output_blocks: 65_536,
             output_limit: 32,
             receive_size: 128 * 1_024,
-            receive_blocks: 256,
+            receive_blocks: 1_024,
             ..Config::DEVICE
         };
         Self {
@@ -206,8 +207,10 @@ impl<D: Driver> Builder<D> {
         self
     }
 
-    /// Blocks of one poller for input that handlers leave unconsumed, and for output: 1 or more each,
-    /// less than 4 GiB together. Default 16,384 each. Memory is taken as it is used.
+    /// Blocks of one poller for input that handlers leave unconsumed, and for output: 1 or more each, less than 4 GiB
+    /// together. Default 65,536 each: with as many input blocks as sockets, a small request is always received. Memory
+    /// is taken as it is used, and given back some seconds after a burst. How output blocks are shared:
+    /// [`Config::output_blocks`](lightcone_core::Config::output_blocks).
     pub fn blocks(mut self, input: usize, output: usize) -> Self {
         self.config.input_blocks = input;
         self.config.output_blocks = output;
@@ -223,7 +226,7 @@ impl<D: Driver> Builder<D> {
 
     /// The most bytes received at once, and the most that a socket can leave unconsumed: a power of
     /// two, at least the block size and at most 2^24. Default 128 KiB. `blocks` is how many sockets of
-    /// one poller may leave more than a block unconsumed; default 256, and with 0 a block is the most.
+    /// one poller may leave more than a block unconsumed; default 1,024, and with 0 a block is the most.
     pub fn receive(mut self, bytes: usize, blocks: usize) -> Self {
         self.config.receive_size = bytes;
         self.config.receive_blocks = blocks;
@@ -360,14 +363,13 @@ impl<D: Driver> Builder<D> {
 fn try_memory<D>(config: &Config, pollers: usize) -> Result<(), Error> {
     let slot = size_of::<Slot<D>>() + size_of::<ConnectionEntry>();
     let slots = slot.saturating_mul(config.sockets);
+    let bytes = slots.saturating_add(config.memory());
     let mut all = Vec::new();
     for _ in 0..pollers {
-        for bytes in [slots, config.memory()] {
-            let mut piece = Vec::<u8>::new();
-            let bytes_of_both = slots.saturating_add(config.memory());
-            piece.try_reserve_exact(bytes).map_err(|_| Error::Memory { bytes: bytes_of_both, pollers })?;
-            all.push(piece);
-        }
+        let mut piece = Vec::<u8>::new();
+        let reserved = piece.try_reserve_exact(slots).is_ok();
+        let mapped = memory::map(config.memory()).ok().filter(|_| reserved);
+        all.push((piece, mapped.ok_or(Error::Memory { bytes, pollers })?));
     }
     Ok(())
 }
@@ -434,7 +436,10 @@ where
             let pollers = shared.group().pollers().len();
             let balancer = policy.and_then(|policy| Balancer::new(policy, pollers).ok());
             let mut slots = Box::new_uninit_slice(config.sockets);
-            let mut memory = vec![0; config.memory()];
+            let mut memory = match memory::map(config.memory()) {
+                Ok(memory) => memory,
+                Err(error) => panic!("{} bytes for poller {}: {error}", config.memory(), id.0),
+            };
             let storage = Storage { slots: &mut slots, memory: &mut memory };
             let now = Instant::from_millis(Clock::now_ms());
             let receive_size =

@@ -14,6 +14,7 @@ use lightcone_core::{ErrorKind, Handler, Instant, PollerId, Token};
 use crate::clock::Clock;
 use crate::driver::{Driver, Event, Readiness};
 use crate::errno::Errno;
+use crate::memory;
 use crate::report::PollerReport;
 use crate::shared::EngineShared;
 use crate::transport::{UnixGroup, UnixTransport, listener_of};
@@ -24,6 +25,9 @@ pub(crate) const EVENTS_MAX: usize = 1_024;
 pub(crate) const CONNECTS_A_TURN: usize = 16;
 /// How long published counts may lag.
 const PUBLISH_EVERY_MS: u64 = 100;
+/// For how long and how much memory of blocks is to be unused before it is given back.
+const TIDY_AFTER_MS: u64 = 5_000;
+const UNUSED_MAX: usize = 1 << 20;
 
 /// The poller of core over descriptors.
 pub(crate) type UnixPoller<'e, 's, D, H> = Poller<
@@ -48,6 +52,10 @@ pub(crate) struct PollerThread<'e, 's, D: Driver, H: Handler> {
     clock: Clock,
     now: Instant,
     published: Option<Instant>,
+    /// When memory is given back, if there is enough of it still.
+    tidy_at: Option<Instant>,
+    /// What could not be given back the last time: it lies between blocks in use.
+    unused: usize,
     report: PollerReport,
 }
 
@@ -67,6 +75,8 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
             taken: 0,
             clock: Clock::new(),
             published: None,
+            tidy_at: None,
+            unused: 0,
             report: PollerReport::default(),
         }
     }
@@ -174,7 +184,7 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
 
     fn wait(&mut self) {
         let publish = self.publish(); // also when there is no time to sleep
-        let until = [self.poller.next_turn(), publish].into_iter().flatten().min();
+        let until = [self.poller.next_turn(), publish, self.tidy()].into_iter().flatten().min();
         let timeout = until.map(|until| until - self.now);
         let (handle, events) = (self.poller.membership().handle(), &mut self.events);
         let driver = &mut self.poller.transport_mut().driver;
@@ -209,6 +219,24 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
             self.report.stats = *stats;
         }
         self.published = Some(self.now);
+        None
+    }
+
+    /// Gives memory that was used in a burst back to the system. Returns when to come back for it.
+    fn tidy(&mut self) -> Option<Instant> {
+        let unused = self.poller.shard().unused_memory();
+        self.unused = self.unused.min(unused);
+        if unused - self.unused < UNUSED_MAX {
+            self.tidy_at = None;
+            return None;
+        }
+        let due = *self.tidy_at.get_or_insert(Instant::from_millis(self.now.as_millis() + TIDY_AFTER_MS));
+        if self.now < due {
+            return Some(due);
+        }
+        self.poller.reclaim_memory(memory::release);
+        self.unused = self.poller.shard().unused_memory();
+        self.tidy_at = None;
         None
     }
 }
