@@ -200,7 +200,7 @@ pub use actions::{
 pub use address::{Address, Packed, UnixId};
 pub use buffer::{Input, Mark, Output};
 pub use config::{Config, ConfigError, Footprint, Timeouts, footprint};
-pub use contract::{Checked, ContractChecker};
+pub use contract::{Checked, ContractChecker, Witness};
 pub use error::{CloseReason, ConnectError, ErrorKind, Full, Rejected, Timeout, WouldBlock};
 pub use handler::{Context, Event, Handler, NoOutbox, Origin, Outbox};
 pub use interest::Interest;
