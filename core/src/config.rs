@@ -16,7 +16,7 @@ use core::time::Duration;
 pub struct Timeouts {
     /// From the connect to its success. Default 10 s.
     pub connect: Option<Duration>,
-    /// From `open` of an accepted socket to its first byte; `idle` holds where this is `None`.
+    /// From `open` of an accepted socket to its first byte or its peer's end; `idle` holds where this is `None`.
     /// Default 30 s.
     pub first_byte: Option<Duration>,
     /// Without a byte received or sent, unless the handler has declared the socket to be

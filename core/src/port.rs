@@ -154,10 +154,18 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// The peer has ended its side: end of stream.
     pub fn ended(&mut self) {
         let now = self.shard.now.tick();
+        let stalls = self.shard.config.timeouts.write_stall.is_some();
         let control = self.control();
         let was_live = control.state.is_live();
         if !control.flags.has(Flags::PEER_ENDED) && control.step(Step::PeerEnd, now) {
             control.flags.set(Flags::PEER_ENDED);
+            if control.flags.has(Flags::SILENT) {
+                // no first byte can come any more
+                control.flags.clear(Flags::SILENT);
+                control.flags.set(Flags::TIMES);
+                let stalled = stalls && control.flags.has(Flags::STALLED);
+                control.seen = if stalled { control.kept.noted() } else { now };
+            }
             if was_live {
                 control.pending.set(Pending::PEER_CLOSED);
             }
