@@ -498,7 +498,10 @@ where
                 let settled = port.carry_out(next, 0, &mut self.handler, &mut self.io.calls(token));
                 self.settle(token, settled);
             }
-            Err(message) => self.as_program(|_| drop(message)),
+            Err(message) => {
+                self.as_program(|_| drop(message));
+                self.run(token); // it may have ended by what was due before the message
+            }
         }
     }
 
