@@ -160,11 +160,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if !control.flags.has(Flags::PEER_ENDED) && control.step(Step::PeerEnd, now) {
             control.flags.set(Flags::PEER_ENDED);
             if control.flags.has(Flags::SILENT) {
-                // no first byte can come any more
-                control.flags.clear(Flags::SILENT);
-                control.flags.set(Flags::TIMES);
-                let stalled = stalls && control.flags.has(Flags::STALLED);
-                control.seen = if stalled { control.kept.noted() } else { now };
+                control.stays_silent(stalls, now);
             }
             if was_live {
                 control.pending.set(Pending::PEER_CLOSED);
@@ -783,6 +779,14 @@ impl Control {
     fn may_have_unread(&self) -> bool {
         !self.flags.has(Flags::PEER_ENDED)
             && (!self.kept.is_empty() || self.holds_back() || self.flags.has(Flags::FILLED))
+    }
+
+    /// No first byte can come any more: another timeout holds from now on, that of a write stall if it is switched on.
+    fn stays_silent(&mut self, stalls: bool, now: u32) {
+        self.flags.clear(Flags::SILENT);
+        self.flags.set(Flags::TIMES);
+        let stalled = stalls && self.flags.has(Flags::STALLED);
+        self.seen = if stalled { self.kept.noted() } else { now };
     }
 
     pub(crate) fn takes_messages(&self) -> bool {
