@@ -63,7 +63,8 @@
 //! | --- | --- |
 //! | `streams` | peers receive what their scripts expect, byte by byte, and all of it if the stream ends in good order |
 //! | `bytes` | what a handler queues is sent once, or counted in its `close` |
-//! | `contract` | events come in the order that [`Handler`] states ([`ContractChecker`] panics in its own words) |
+//! | `contract` | events come as [`Handler`] states, with what peers sent ([`ContractChecker`] has its own words) |
+//! | `counts` | after every turn core's [`Stats`](lightcone_core::Stats) say what network and handlers have seen |
 //! | `ends` | no handler is told of an end, a reset or an error that there was not |
 //! | `timers` | a deadline or timeout is never early, and late by no more than a tick and what the run itself held up |
 //! | `bounds` | no socket queues or keeps more than its [`Config`] allows |

@@ -74,6 +74,7 @@ impl Connection {
     pub(crate) fn opened(&mut self, now: u64) {
         self.seen.opened = now;
         self.seen.progress = now;
+        self.seen.connecting = false;
     }
 
     fn note_sent(&mut self, sent: Sent, offered: usize, now: u64) {
@@ -114,8 +115,25 @@ pub(crate) struct Network<T> {
 }
 
 impl<T: Twin> Network<T> {
+    /// The time, in µs.
     fn now(&self) -> u64 {
-        self.world.borrow().now / 1_000
+        self.world.borrow().now
+    }
+
+    /// A socket that is paused or owed `writable` is not read from, unless what comes is discarded.
+    fn check_reads(&self, token: Token) {
+        let holds_back = self.shared.view(token, |view| (view.paused || view.owed) && !view.closing);
+        let wrong = holds_back && !self.shared.outside.borrow().contains(&token);
+        assert!(!wrong, "contract: {token} is paused or owed writable, and is read from");
+    }
+
+    /// Core is told of the end of a stream.
+    pub(crate) fn end_stream(&self, connection: &mut Connection, token: Token, ended: bool) {
+        connection.seen.ended = ended.then(|| self.now());
+        if ended && !connection.seen.received {
+            connection.seen.progress = self.now(); // the first byte is waited for no more
+        }
+        self.shared.view(token, |view| view.peer_ended = ended);
     }
 
     /// Returns whether the system can watch a socket now.
@@ -188,7 +206,11 @@ impl<T: Twin> Network<T> {
         } else {
             self.world.borrow_mut().send(connection.end, pieces)
         };
+        self.shared.check_overdue(token, &connection.seen);
         connection.note_sent(sent, offered, self.now());
+        if let Sent::Bytes(n) = sent {
+            self.shared.count(|tally| tally.bytes_out += n as u64);
+        }
         if sent == Sent::Bytes(offered) {
             let turn = self.shared.turn.get();
             let (last, count) = connection.sends;
@@ -209,20 +231,58 @@ impl<T: Twin> Network<T> {
 
     /// Checks a connection's account when it closes.
     fn check_end(&self, connection: &Connection, token: Token, reset: bool) -> Ended {
-        let Some(ended) = self.shared.take_ended(token) else {
+        let Some(mut ended) = self.shared.take_ended(token) else {
             panic!("contract: {token} closed without a last event");
         };
+        ended.at = connection.seen.cancelled.unwrap_or(ended.at);
         check_timeout(&self.shared, &ended, &connection.seen);
+        let from_outside = self.shared.forget_outside(token);
+        if !from_outside {
+            self.shared.check_overdue(token, &connection.seen);
+        }
         if !connection.failed {
             check_reason(&ended, self.world.borrow().end(connection.end));
+            if !from_outside {
+                self.check_staged(connection, &ended);
+            }
         }
         let (Ended { queued, left, .. }, sent) = (ended, connection.sent);
+        self.shared.count(|tally| tally.bytes_lost += queued.saturating_sub(sent));
         assert!(
             queued == sent + left,
             "bytes: socket {token} queued {queued}, sent {sent} and reported {left} as lost"
         );
         assert!(left == 0 || reset, "bytes: {token} lost {left} bytes and is closed as if in good order");
         ended
+    }
+}
+
+impl<T> Network<T> {
+    /// Checks that a close was staged where it had to be, and came when it was to.
+    fn check_staged(&self, connection: &Connection, ended: &Ended) {
+        let Seen { shut, ended: peer_ended, .. } = connection.seen;
+        let (shared, token) = (&*self.shared, ended.token);
+        if let (Some(shut), Some(peer_ended)) = (shut, peer_ended)
+            && shut <= peer_ended
+        {
+            shared.check_late("a close after both sides have ended", peer_ended, ended.at);
+        }
+        let local = matches!(ended.reason, Some(CloseReason::Local));
+        let broken = self.world.borrow().end(connection.end).error.is_some();
+        let Some(asked) = ended.asked.filter(|_| local && !broken && peer_ended.is_none() && !self.stops)
+        else {
+            return;
+        };
+        let unread = shared.view(token, |view| view.unread);
+        assert!(!unread || shut.is_some(), "ends: {token} was closed with unread input, and not staged");
+        if let Some(since) = shut.map(|shut| shut.max(asked))
+            && ended.at > since
+        {
+            let Some(linger) = shared.timeouts.linger else {
+                panic!("ends: {token} did not wait for the end of its peer");
+            };
+            shared.check_due("the end of a staged close", since + linger.as_micros() as u64, ended.at);
+        }
     }
 }
 
@@ -258,6 +318,7 @@ impl<T: Twin> Transport for Network<T> {
             let now = self.now();
             let mut connection = Connection { end, ..Connection::default() };
             connection.opened(now);
+            connection.seen.connecting = interest.writes();
             let before = self.place(token).replace((token, end));
             assert!(before.is_none(), "transport: {token} has the place of a socket that is not closed");
             {
@@ -278,18 +339,28 @@ impl<T: Twin> Transport for Network<T> {
         new: Interest,
     ) -> Result<(), ErrorKind> {
         called_back(|| {
+            if new.reads() && !old.reads() {
+                self.check_reads(token);
+            }
             let can = self.can_watch();
             connection.failed |= can.is_err();
             can.map(|()| self.watch(connection, token, old, new))
         })
     }
 
-    fn receive(&mut self, connection: &mut Connection, _: Token, buffer: &mut [u8]) -> Received {
+    fn receive(&mut self, connection: &mut Connection, token: Token, buffer: &mut [u8]) -> Received {
         assert!(!self.completes, "received from a transport that completes");
         called_back(|| {
+            self.check_reads(token);
+            self.shared.check_overdue(token, &connection.seen);
             let received = self.world.borrow_mut().receive(connection.end, buffer);
-            if matches!(received, Received::Bytes(_)) {
+            if let Received::Bytes(n) = received {
                 connection.seen.progress = self.now();
+                connection.seen.received = true;
+                self.shared.give(token, &buffer[..n]);
+                self.shared.count(|tally| tally.bytes_in += n as u64);
+            } else if received == Received::End {
+                self.end_stream(connection, token, true);
             }
             received
         })
@@ -308,6 +379,8 @@ impl<T: Twin> Transport for Network<T> {
         called_back(|| {
             let cancelled = self.world.borrow_mut().cancel_send(connection.end);
             connection.sent += cancelled.unwrap_or(0) as u64;
+            connection.seen.cancelled.get_or_insert(self.now());
+            self.shared.count(|tally| tally.bytes_out += cancelled.unwrap_or(0) as u64);
             cancelled
         })
     }
@@ -315,6 +388,7 @@ impl<T: Twin> Transport for Network<T> {
     fn shutdown_write(&mut self, connection: &mut Connection, _: Token) -> Result<(), ErrorKind> {
         called_back(|| {
             self.excuse_if_stopped(connection.end);
+            connection.seen.shut = Some(self.now());
             self.world.borrow_mut().shut(connection.end)
         })
     }
@@ -401,6 +475,8 @@ impl<T: Twin> Transport for Network<T> {
     }
 
     fn accept(&mut self, listener: &mut Descriptor, _: ListenerId) -> Accept<Descriptor> {
+        let has_room = self.shared.loads.iter().any(|load| load.get() < self.shared.load_max);
+        assert!(has_room, "load: accepted with every poller full");
         called_back(|| match self.world.borrow_mut().accept(listener.0) {
             Accept::Accepted(end, peer) => Accept::Accepted(Descriptor(end), peer),
             Accept::Filtered => Accept::Filtered,
