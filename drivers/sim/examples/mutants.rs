@@ -32,7 +32,7 @@ const SECONDS_MAX: u32 = 120;
 /// What is copied: all that Cargo wants to see, and the sources.
 const COPIED: [&str; 7] = ["Cargo.toml", "Cargo.lock", "core", "drivers", "http", "examples", "tests"];
 
-const SCENARIOS: [&str; 5] = ["chat", "http", "reconnect", "echo", "relay"];
+const SCENARIOS: [&str; 6] = ["walk", "chat", "http", "reconnect", "echo", "relay"];
 
 /// What the copy has beside the errors: the switch, no `const` where a switch is looked at, and no search for a smaller
 /// failure.
@@ -163,7 +163,7 @@ fn build() -> PathBuf {
     }
     let status = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()))
         .args(["build", "--release", "--quiet", "--package=lightcone-examples", "--example=simulate"])
-        .args(["--config", "profile.release.debug=false"])
+        .args(["--config", "profile.release.debug=false", "--config", "profile.release.codegen-units=16"])
         .arg("--manifest-path")
         .arg(root.join("Cargo.toml"))
         .env("CARGO_TARGET_DIR", folder.join("target"))
