@@ -290,6 +290,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
             control.flags.clear(Flags::IN_FLIGHT);
             return;
         }
+        if control.flags.has(Flags::STALLED) {
+            control.flags.set(Flags::TIMES); // another timeout holds from now on, and may be due earlier
+        }
         control.flags.clear(Flags::IN_FLIGHT.with(Flags::STALLED));
         control.chain.sent(&mut self.shard.output, n);
         if !control.state.is_live() {

@@ -122,6 +122,20 @@ fn a_stall_is_over_when_something_has_left() {
     assert_eq!(ends(&mut bench), (651, Some(CloseReason::TimedOut(Timeout::Idle))));
 }
 
+/// The timer was filed for the write stall, which would be due later.
+#[test]
+fn the_idle_timeout_is_not_late_after_a_stall() {
+    let timeouts = Timeouts { idle: ms(100), write_stall: ms(5_000), ..Timeouts::NONE };
+    let mut bench = consuming(&Config { timeouts, ..PLAIN });
+    let token = bench.open();
+    assert_eq!(bench.message(token, 2), Ok(Next::Send));
+    let _ = bench.tell(token, |port| port.blocked());
+    assert!(bench.sleep_until(1_000).iter().all(|(_, _, next)| *next != Next::Close));
+    assert_eq!(bench.tell(token, |port| port.writable()), Next::Send);
+    let _ = bench.flush(token);
+    assert_eq!(ends(&mut bench), (1_101, Some(CloseReason::TimedOut(Timeout::Idle))));
+}
+
 /// A stall that is over does not make the next one begin earlier.
 #[test]
 fn the_next_stall_begins_anew() {
