@@ -23,7 +23,7 @@ use lightcone_http::{
 use lightcone_native::{Builder, Handle, PollerContext};
 use lightcone_workers::Offloaded;
 
-/// Answers /foo, /plaintext, /json, /echo, /big and /metrics, and with workers /slow.
+/// Answers /foo, /plaintext, /json, /echo, /gather, /big and /metrics, and with workers /slow.
 #[derive(Parser, Debug)]
 #[command(name = "httpd", version)]
 #[command(mut_arg("listen", |arg| arg.default_value("127.0.0.1:8080")))]
@@ -54,6 +54,8 @@ struct Options {
 
 /// The longest body that can be taken or given: 256 TiB less a byte.
 const BODY_MAX: u64 = (1 << 48) - 1;
+/// The longest body that `/gather` takes.
+const GATHER_MAX: usize = 1 << 20;
 /// Output blocks of one connection: 8 of 4 KiB.
 const OUTPUT_BLOCKS: usize = 8;
 
@@ -192,7 +194,7 @@ const fn counter(name: &'static str, help: &'static str, count: fn(&Counts, usiz
     Family { name, kind: "counter", help, of_engine: true, samples: Samples::One(count) }
 }
 
-static FAMILIES: [Family; 11] = [
+static FAMILIES: [Family; 13] = [
     gauge("connections", "Connections that are open or on their way.", |counts, poller| {
         counts.loads.get(poller).copied().unwrap_or(0).into()
     }),
@@ -211,8 +213,16 @@ static FAMILIES: [Family; 11] = [
     },
     counter("received_bytes_total", "Bytes received.", |counts, poller| counts.engine(poller).bytes_in),
     counter("sent_bytes_total", "Bytes sent.", |counts, poller| counts.engine(poller).bytes_out),
-    counter("lost_bytes_total", "Bytes of answers that their peers did not take.", |counts, poller| {
-        counts.engine(poller).bytes_lost
+    counter(
+        "lost_bytes_total",
+        "Bytes that were not delivered when their connections ended; of those in the system's buffers, what it tells.",
+        |counts, poller| counts.engine(poller).bytes_lost + counts.engine(poller).bytes_undelivered,
+    ),
+    counter("output_shortages_total", "Waits for an output block that others held.", |counts, poller| {
+        counts.engine(poller).output_shortages
+    }),
+    counter("input_shortages_total", "Waits for an input block that others held.", |counts, poller| {
+        counts.engine(poller).input_shortages
     }),
     Family {
         name: "http_requests_total",
@@ -255,6 +265,11 @@ fn app(number: usize, app: App, limits: Limits) -> Http<App, impl Routes<App, Bo
         .post("/echo", |request, response| {
             let response = response.header("Content-Type", "application/octet-stream");
             response.stream(request.head.length(), Echo)
+        })
+        .post("/gather", |request, response| {
+            request.collect_vec(GATHER_MAX, response, |_state, body, response| {
+                response.header("Content-Type", "application/octet-stream").owned(body)
+            })
         })
         .get("/big", |request, response| match request.query("bytes").map_or(Ok(1 << 20), str::parse) {
             Ok(bytes @ 0..=BODY_MAX) => {

@@ -22,7 +22,7 @@ use lightcone_sim::{Failure, Fault, Report, Runner, Tape};
 #[derive(Parser, Debug)]
 #[command(name = "simulate", version)]
 struct Options {
-    /// What to run: echo, http, chat, relay or reconnect.
+    /// What to run: echo, http, chat, relay, reconnect or walk.
     #[arg(long, value_name = "NAME", default_value = "echo")]
     scenario: Scenario,
 

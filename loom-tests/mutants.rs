@@ -402,26 +402,16 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "core/src/poller/turn.rs",
         "end_empties_before_it_closes",
-        "        self.io.membership.close();\n        while let Some(command) = self.io.membership.next_command() {\n            \
-         self.refuse(command);\n        }\n        while let Some(envelope) = self.io.membership.next_envelope() \
-         {\n            self.as_program(|_| drop(envelope));\n        }\n        self.io.membership.is_finished()",
-        "        while let Some(command) = self.io.membership.next_command() {\n            \
-         self.refuse(command);\n        }\n        while let Some(envelope) = self.io.membership.next_envelope() \
-         {\n            self.as_program(|_| drop(envelope));\n        }\n        self.io.membership.close();\n        \
-         true",
-    ),
-    step(
-        "core/src/poller/turn.rs",
-        "end_only_drops_what_it_refuses",
-        "Command::Assign(assigned) => self.io.transport.reject(assigned.connection),\n            Command::Listen",
-        "Command::Assign(assigned) => drop(assigned),\n            Command::Listen",
+        "        self.io.membership.close();\n        while let Some(command) = self.io.membership.next_command() {",
+        "        let is_closing = self.io.membership.has_command();\n        if !is_closing {\n            \
+         self.io.membership.close();\n            return true;\n        }\n        while let Some(command) = \
+         self.io.membership.next_command() {",
     ),
     step(
         "core/src/poller/turn.rs",
         "end_with_sockets_left",
-        "            if self.shard.in_use() == 0 {\n                self.phase = Phase::Closing;\n            } else if",
-        "            if self.shard.in_use() < 1_000 {\n                self.phase = Phase::Closing;\n            } \
-         else if",
+        "            if self.shard.in_use() == 0 && !waits {",
+        "            if self.shard.in_use() < 1_000 && !waits {",
     ),
     step(
         "core/src/poller/turn.rs",
@@ -432,15 +422,21 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "core/src/poller/turn.rs",
-        "stop_goes_on_accepting",
-        "                self.acceptor.close_all(&mut self.io.transport);\n",
+        "stop_keeps_what_is_held_back",
+        "        self.acceptor.close_all(&mut self.io.transport);\n",
         "",
     ),
     step(
         "core/src/poller/turn.rs",
-        "stop_admits_what_is_assigned",
+        "stop_closes_listeners_without_a_last_accept",
+        "let turns = if grace.is_zero() { 0 } else { LAST_ACCEPTS };",
+        "let turns = 0;",
+    ),
+    step(
+        "core/src/poller/turn.rs",
+        "stop_turns_away_what_is_assigned",
+        "                self.shard.begin_stop();\n",
         "                self.shard.stop();\n",
-        "",
     ),
     step(
         "core/src/poller/turn.rs",
@@ -490,24 +486,25 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "core/src/poller/turn.rs",
         "accepting_is_not_resumed",
-        "        self.acceptor.watch_all(&mut self.io.transport, self.io.now);\n",
+        "        // first, since the handler may panic\n        self.acceptor.watch_all(&mut self.io.transport, \
+         self.io.now);\n",
         "",
     ),
     step(
         "core/src/poller/turn.rs",
         "accepting_goes_on_without_room",
-        "            if !has_room {\n                return self.acceptor.back_off(&mut self.io.transport, \
-         self.io.now);\n            }\n            self.scope = PanicScope::Program;\n            let accept = \
-         self.io.transport.accept(listener, id);\n            self.scope = PanicScope::Engine;\n            let \
-         (connection, peer) = match accept {\n                Accept::Accepted(connection, peer) => (connection, \
-         peer),\n                Accept::Filtered => {\n                    self.shard.turn_away(1);\n                    \
-         continue;\n                }\n                Accept::Retry => continue,\n                \
-         Accept::WouldBlock => return,\n                Accept::Exhausted => return \
-         self.acceptor.back_off(&mut self.io.transport, self.io.now),\n            };\n            if \
-         !self.place(AcceptedSocket { connection, peer, listener: id }) {\n                return \
-         self.acceptor.back_off(&mut self.io.transport, self.io.now);\n            }\n",
+        "            if !has_room {\n                self.acceptor.back_off(&mut self.io.transport, \
+         self.io.now);\n                return false;\n            }\n            self.scope = \
+         PanicScope::Program;\n            let accept = self.io.transport.accept(listener, id);\n            \
+         self.scope = PanicScope::Engine;\n            let (connection, peer) = match accept {\n                \
+         Accept::Accepted(connection, peer) => (connection, peer),\n                Accept::Filtered => {\n                    \
+         self.shard.turn_away(1);\n                    continue;\n                }\n                Accept::Retry => \
+         continue,\n                Accept::WouldBlock => return false,\n                Accept::Exhausted => {\n                    \
+         self.acceptor.back_off(&mut self.io.transport, self.io.now);\n                    return false;\n                \
+         }\n            };\n            if !self.place(AcceptedSocket { connection, peer, listener: id }) {\n                \
+         self.acceptor.back_off(&mut self.io.transport, self.io.now);\n                return false;\n            }\n",
         "            let _ = has_room;\n            let Accept::Accepted(connection, peer) = \
-         self.io.transport.accept(listener, id) else { return };\n            \
+         self.io.transport.accept(listener, id) else { return false };\n            \
          self.place(AcceptedSocket { connection, peer, listener: id });\n",
     ),
     step(
@@ -594,9 +591,107 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "drivers/workers/src/crew.rs",
+        "crew_leaves_a_job_in_hand_at_a_timeout",
+        "            let job = state.hands.get_mut(me).and_then(Option::take);\n",
+        "            let job = if timed_out { None } else { state.hands.get_mut(me).and_then(Option::take) };\n",
+    ),
+    step(
+        "drivers/workers/src/crew.rs",
         "crew_waits_for_ever",
         "(!state.untold.is_empty()).then_some(retry)",
         "None::<Duration>",
+    ),
+    step(
+        "drivers/workers/src/crew.rs",
+        "crew_ends_in_silence",
+        "        self.state().running -= 1;\n        self.changed.notify_all();\n",
+        "        self.state().running -= 1;\n",
+    ),
+    step(
+        "drivers/workers/src/crew.rs",
+        "crew_is_quiet_in_silence",
+        "if state.free.len() == state.places {",
+        "if false {",
+    ),
+    // What a worker does with a socket.
+    step(
+        "drivers/workers/src/worker.rs",
+        "worker_runs_without_a_look",
+        "        pass.look(&lane.gate);\n",
+        "",
+    ),
+    step(
+        "drivers/workers/src/worker.rs",
+        "worker_drops_a_pass_that_it_may_not_leave",
+        "        let pass = pass.leave(&lane.gate).err()?;\n        Some(Job { lane, pass })",
+        "        drop(pass.leave(&lane.gate));\n        None",
+    ),
+    step(
+        "drivers/workers/src/worker.rs",
+        "worker_keeps_the_place",
+        "            self.crew.give_back(lane.place);\n            return None;",
+        "            return None;",
+    ),
+    step(
+        "drivers/workers/src/worker.rs",
+        "worker_forgets_whom_it_could_not_tell",
+        "            self.crew.put_off(Arc::clone(lane));\n",
+        "",
+    ),
+    step(
+        "drivers/workers/src/worker.rs",
+        "worker_goes_without_its_sockets",
+        "        self.abort_all(places);\n",
+        "        self.look_at_the_clock();\n        let _ = (places, Self::abort_all);\n",
+    ),
+    step(
+        "drivers/workers/src/worker.rs",
+        "worker_leaves_who_waits",
+        "            if unknown {",
+        "            if unknown && false {",
+    ),
+    step(
+        "drivers/workers/src/stand_in.rs",
+        "stand_in_tells_before_it_says_so",
+        "        exchange.told |= tells;\n        drop(exchange);\n        if tells {\n            worker.tell(lane);\n",
+        "        drop(exchange);\n        if tells {\n            worker.tell(lane);\n            lane.exchange().told = true;\n",
+    ),
+    step(
+        "drivers/workers/src/stand_in.rs",
+        "stand_in_takes_all_for_told",
+        "exchange.told |= tells;",
+        "exchange.told = true;",
+    ),
+    // What a poller does with its lane.
+    step(
+        "drivers/workers/src/offload.rs",
+        "offload_takes_all_for_told",
+        "                self.told = false;\n",
+        "",
+    ),
+    step(
+        "drivers/workers/src/offload.rs",
+        "offload_keeps_the_end_to_itself",
+        "Event::Close(reason) => self.end = Some(End::Closed(reason)),",
+        "Event::Close(_) => return false,",
+    ),
+    step(
+        "drivers/workers/src/offload.rs",
+        "offload_keeps_a_socket_without_workers",
+        "            stream.abort(); // there are no workers any more\n",
+        "",
+    ),
+    step(
+        "drivers/workers/src/offload.rs",
+        "offload_keeps_the_place",
+        "                self.crew.give_back(lane.place); // nobody has moved in\n",
+        "",
+    ),
+    step(
+        "drivers/workers/src/offload.rs",
+        "offload_posts_nothing",
+        "            && let Some(pass) = lane.gate.post()\n",
+        "            && let Some(pass) = Some(()).filter(|()| opens).and_then(|()| lane.gate.post())\n",
     ),
     // What the models do with all this.
     step(

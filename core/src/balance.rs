@@ -66,7 +66,7 @@ impl FromStr for Policy {
 }
 
 /// The name of a policy was not understood. Its text quotes the name and lists what is allowed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ParsePolicyError {
     /// INVARIANT: the first `length` bytes are UTF-8.
     name: [u8; Self::QUOTED_MAX],
@@ -104,10 +104,17 @@ impl fmt::Display for ParsePolicyError {
     }
 }
 
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for ParsePolicyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl core::error::Error for ParsePolicyError {}
 
 /// A policy does not fit the number of pollers.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BalanceError {
     /// There are no pollers, or more than [`POLLERS_MAX`]: this many.
@@ -129,6 +136,13 @@ impl fmt::Display for BalanceError {
                 write!(f, "pinned to poller {poller}, but there are {pollers}, counted from 0")
             }
         }
+    }
+}
+
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for BalanceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -1,8 +1,10 @@
 //! How large things are, and how long they may take. Checked once, when a shard is built.
 
 use crate::buffer::LINK_BYTES;
+use crate::line::PLACE_BYTES;
 use crate::shard::Shard;
 use crate::slot::Slot;
+use crate::storage::NOTE_BYTES;
 use crate::time::millis_ceil;
 use crate::timer::HORIZON;
 use crate::token::{PollerId, Token};
@@ -12,11 +14,16 @@ use core::time::Duration;
 /// The engine's timeouts, by phase; `None` switches one off. At most 12 days each.
 ///
 /// They fire never early and, on a driver that keeps up, at most two milliseconds late.
+///
+/// What a peer takes is what the system takes for it. Where the driver
+/// [tells](crate::poller::Transport::undelivered) how much of that the system has not delivered, it is what has been
+/// delivered as well: a peer that reads slowly is then not cut, however large the system's buffers are. It is looked at
+/// eight times in a span, so that `write_stall` and `drain` come up to an eighth of it late.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
     /// From the connect to its success. Default 10 s.
     pub connect: Option<Duration>,
-    /// From `open` of an accepted socket to its first byte; `idle` holds where this is `None`.
+    /// From `open` of an accepted socket to its first byte or its peer's end; `idle` holds where this is `None`.
     /// Default 30 s.
     pub first_byte: Option<Duration>,
     /// Without a byte received or sent, unless the handler has declared the socket to be
@@ -24,9 +31,11 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// With output queued of which the peer takes nothing; holds instead of `idle` then. Default 30 s.
     pub write_stall: Option<Duration>,
-    /// From `close` to the last queued byte's leaving. Default 10 s.
+    /// After `close`, with output queued of which the peer takes nothing. It is no bound on how long a peer may take
+    /// that reads slowly: that is bounded by what is queued. Default 10 s.
     pub drain: Option<Duration>,
-    /// How long a staged close waits for the peer to end. Default 2 s.
+    /// How long a staged close waits for the peer to end, once everything has been delivered. As long as something has
+    /// not been, it waits for the longer of this and `drain` without the peer's taking anything. Default 2 s.
     pub linger: Option<Duration>,
 }
 
@@ -87,10 +96,18 @@ pub struct Config {
     pub sockets: usize,
     /// Bytes of a block of both pools below: a power of two, 64 to 2^24.
     pub block_size: usize,
-    /// Blocks for input that handlers leave unconsumed, 1 or more. A socket takes one while bytes
-    /// stay behind; without a free one it is not read from.
+    /// Blocks for input that handlers leave unconsumed, 1 or more. A socket takes one while bytes stay behind. With as
+    /// many blocks as sockets each can always have one. With fewer, sockets that find none are not read from, and read
+    /// from again in the order in which they began to wait, as blocks come back.
     pub input_blocks: usize,
-    /// Blocks for output, 1 or more.
+    /// Blocks for output, 1 or more. They are shared so that none can take all: a socket's first block comes from all
+    /// that are free, and for more it may hold no more than are free beyond a reserve for sockets that hold none. The
+    /// reserve is as many blocks as there may be other sockets, at most half of all, and leaves `output_limit` to one
+    /// socket alone. So with twice as many blocks as sockets an answer of one block is always possible.
+    ///
+    /// A socket that finds no block waits in line. It gets one after as many have come back as sockets have waited
+    /// longer, whatever the others send. A [`send`](crate::Output::send) of more than a block may need to wait for
+    /// longer, until other sockets hold fewer; [`send_some`](crate::Output::send_some) goes on with what there is.
     pub output_blocks: usize,
     /// The most output blocks one socket may hold: 1 to 65535. No more than there are counts.
     pub output_limit: usize,
@@ -98,7 +115,9 @@ pub struct Config {
     /// socket can leave unconsumed. A power of two, at least `block_size`. Ignored without
     /// `receive_blocks`: then `block_size` is the most.
     pub receive_size: usize,
-    /// Large blocks for input. They are taken when more stays behind than a small block holds.
+    /// Large blocks for input. They are taken when more stays behind than a small block holds. A socket that has filled
+    /// a small block and finds no large one waits in line, and gets one after as many have come back as sockets have
+    /// waited longer.
     pub receive_blocks: usize,
     /// The engine's timeouts.
     pub timeouts: Timeouts,
@@ -127,7 +146,7 @@ impl Default for Config {
 }
 
 /// A setting that can't be, with what is allowed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ConfigError {
     /// The field's name.
     pub field: &'static str,
@@ -140,6 +159,13 @@ pub struct ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} is {}; allowed: {}", self.field, self.value, self.allowed)
+    }
+}
+
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -215,7 +241,32 @@ impl Config {
         }
         let input = pool(self.input_blocks, self.block_size);
         let output = pool(self.output_blocks, self.block_size);
-        input.saturating_add(output).saturating_add(pool(self.receive_blocks, self.receive_size))
+        let receive = pool(self.receive_blocks, self.receive_size);
+        let sockets = self.sockets.saturating_mul(PLACE_BYTES + NOTE_BYTES);
+        input.saturating_add(output).saturating_add(receive).saturating_add(sockets)
+    }
+
+    /// How many output blocks are kept for sockets that hold none: as many as there may be other sockets, but no more
+    /// than half of all, and so few that one socket alone can fill its queue to its bound.
+    pub(crate) const fn output_reserve(&self) -> usize {
+        let half = self.output_blocks / 2;
+        let beyond = self.output_blocks.saturating_sub(self.output_limit);
+        let others = self.sockets.saturating_sub(1);
+        let most = if half < beyond { half } else { beyond };
+        if most < others { most } else { others }
+    }
+
+    /// How many times the output blocks that are free beyond the reserve a socket may hold, as a power of two: once,
+    /// but in a small pool so many times that one socket alone can fill its queue to its bound.
+    pub(crate) const fn output_share(&self) -> u32 {
+        let limit =
+            if self.output_limit < self.output_blocks { self.output_limit } else { self.output_blocks };
+        let spare = self.output_blocks - self.output_reserve() - limit + 1;
+        let mut share = 0;
+        while spare << share < limit.saturating_sub(1) {
+            share += 1;
+        }
+        share
     }
 }
 

@@ -1,11 +1,39 @@
 //! The event contract as a program.
 
 use crate::address::Address;
+use crate::error::CloseReason;
 use crate::handler::{Context, Event, Handler, Origin};
-use crate::socket::Socket;
+use crate::slot::Flags;
+use crate::socket::{Socket, Stream};
+use crate::time::Instant;
+use crate::token::Token;
+
+/// What a [`ContractChecker`] is told of the other side of a socket, to compare it with what the engine tells the
+/// handler. A test that controls the peers implements it.
+///
+/// All methods have a default that knows nothing and finds nothing wrong.
+pub trait Witness {
+    /// Returns whether the peer has sent these bytes, next after `before` others.
+    fn has_sent(&mut self, token: Token, peer: &Address, before: u64, bytes: &[u8]) -> bool {
+        let _ = (token, peer, before, bytes);
+        true
+    }
+
+    /// Returns whether the peer has ended its side.
+    fn has_ended(&mut self, token: Token, peer: &Address) -> bool {
+        let _ = (token, peer);
+        true
+    }
+}
+
+/// Knows nothing of the peers.
+impl Witness for () {}
 
 /// A handler that wraps a handler and panics when the engine breaks the event contract that
 /// [`Handler`] states. For tests of drivers and of applications.
+///
+/// What it cannot know by itself (what the peers have sent, and whether they have ended) a [`Witness`] tells it, if it has
+/// one.
 ///
 /// ```
 /// use lightcone_core::{Address, ContractChecker, Handler, Origin};
@@ -22,8 +50,9 @@ use crate::socket::Socket;
 /// let handler = ContractChecker::new(Quiet); // use it in place of `Quiet`
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ContractChecker<H> {
+pub struct ContractChecker<H, W = ()> {
     inner: H,
+    witness: W,
     /// Sockets that were admitted and have not had their last event.
     alive: isize,
     inside: bool,
@@ -39,26 +68,52 @@ pub struct Checked<D> {
     peer_closed: bool,
     /// `close`, `linger` or `abort` was called in an earlier callback.
     closing: bool,
-    /// `writable` may come.
+    /// `writable` is owed.
     armed: bool,
+    /// It was owed already when `sent` came last.
+    armed_in_sent: bool,
+    /// Reading is paused, and bytes that were on their way have come since.
+    paused: bool,
+    paused_received: bool,
     /// Bytes were queued, and `sent` has not come since.
     unsent: bool,
-    /// Unconsumed bytes after the last callback.
+    /// The last event was `open`: bytes may have come before it.
+    just_opened: bool,
+    /// Unconsumed bytes after the last callback, and their hash.
     unread: usize,
-    deadline: bool,
+    left: u64,
+    /// How many bytes have come in all.
+    received: u64,
+    deadline: Option<Instant>,
 }
 
 /// What a socket is like when an event comes.
 struct Now {
+    /// So many blocks are free that it could fill its queue to its bound.
+    plenty: bool,
     unread: usize,
     queued: usize,
     deadline: bool,
+    /// Whether `writable` is owed.
+    armed: bool,
+    /// Whether the handler could still get events other than the last.
+    live: bool,
+    /// The hash of the bytes that were left before, if they are still there.
+    left: u64,
+    at: Instant,
 }
 
 impl<H> ContractChecker<H> {
     /// Wraps a handler.
     pub const fn new(inner: H) -> Self {
-        Self { inner, alive: 0, inside: false }
+        Self { inner, witness: (), alive: 0, inside: false }
+    }
+}
+
+impl<H, W> ContractChecker<H, W> {
+    /// Wraps a handler, and compares what it is told with what a witness says of the peers.
+    pub const fn with_witness(inner: H, witness: W) -> Self {
+        Self { inner, witness, alive: 0, inside: false }
     }
 
     /// The wrapped handler.
@@ -79,10 +134,17 @@ impl<H> ContractChecker<H> {
     }
 }
 
+/// FNV-1a.
+fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3)
+    })
+}
+
 impl<D> Checked<D> {
     #[expect(clippy::wildcard_enum_match_arm, reason = "a rule names the events it is about")]
     fn before<M>(&self, event: &Event<M>, now: &Now) {
-        let Now { unread, queued, deadline: has_deadline } = *now;
+        let Now { unread, queued, deadline: has_deadline, .. } = *now;
         let name = event.name();
         assert!(!self.ended, "{name} after the last event");
         match event {
@@ -99,23 +161,63 @@ impl<D> Checked<D> {
         }
         let last = matches!(event, Event::Refused(_) | Event::Close(_));
         assert!(last || unread >= self.unread, "unconsumed bytes are missing in {name}");
+        assert!(last || now.left == self.left, "bytes that were left are others in {name}");
         match event {
             Event::Receive => {
                 assert!(!self.peer_closed, "receive after peer_closed");
                 assert!(unread > self.unread, "receive without new bytes");
+                assert!(!self.armed || self.just_opened, "receive while writable is owed");
+                assert!(!self.paused || !self.paused_received, "receive although reading is paused");
             }
             Event::PeerClosed => assert!(!self.peer_closed, "peer_closed twice"),
             Event::Sent => {
                 assert!(self.unsent, "sent with nothing queued before");
                 assert!(queued == 0, "sent with {queued} bytes still queued");
+                let lost = self.armed && self.armed_in_sent && now.plenty;
+                assert!(!lost, "sent again, and writable is still owed");
             }
             Event::Writable => assert!(self.armed, "writable without a refused send before"),
             Event::Timeout => {
-                assert!(self.deadline, "timeout without a deadline");
+                let Some(at) = self.deadline else { panic!("timeout without a deadline") };
                 assert!(!has_deadline, "the deadline is still set in its timeout");
+                assert!(now.at >= at, "timeout {} ms early", at.as_millis() - now.at.as_millis());
             }
             _ => {}
         }
+        let given = matches!(event, Event::Writable) || last;
+        assert!(given || !self.armed || now.armed || !now.live, "writable was owed, and is not any more");
+    }
+
+    /// What can be seen in the socket when an event comes.
+    fn before_in_stream<M>(&self, event: &Event<M>, stream: &mut Stream<'_>) {
+        let ended = stream.peer_closed();
+        if matches!(event, Event::PeerClosed | Event::Close(CloseReason::Peer)) {
+            assert!(ended, "{} of a peer that has not ended its side", event.name());
+        }
+        if matches!(event, Event::Close(_)) && ended && !stream.control.flags.has(Flags::CLOSING) {
+            assert!(self.peer_closed, "close without the peer_closed that was due before");
+        }
+        if matches!(event, Event::Writable) {
+            let (_, output) = stream.split();
+            let (queued, bound) = (output.queued(), output.bound());
+            assert!(bound == 0 || queued * 2 <= bound, "writable with {queued} of {bound} bytes queued");
+        }
+    }
+
+    /// Notes what a socket is like after a callback, which may have been that of `open`, or of `sent` with enough free blocks.
+    fn after(&mut self, (opened, sent): (bool, bool), stream: &Stream<'_>) {
+        let (was_armed, queued) = (self.armed, stream.queued());
+        let bytes = stream.bytes();
+        self.closing = stream.closing();
+        self.armed = stream.owes_writable();
+        self.armed_in_sent = self.armed && was_armed && (self.armed_in_sent || sent);
+        self.paused_received &= self.paused && stream.paused();
+        self.paused = stream.paused();
+        self.unsent |= queued > 0;
+        self.just_opened = opened;
+        self.unread = bytes.len();
+        self.left = hash(bytes);
+        self.deadline = stream.deadline();
     }
 }
 
@@ -135,7 +237,34 @@ impl Drop for Inside<'_> {
     }
 }
 
-impl<H: Handler> Handler for ContractChecker<H> {
+impl<H: Handler, W: Witness> ContractChecker<H, W> {
+    /// What the peer has to do with an event.
+    fn ask_witness(&mut self, socket: &Socket<'_, Checked<H::Data>>, event: &Event<H::Message>) {
+        let (token, peer) = (socket.token(), socket.peer());
+        match event {
+            Event::Receive => {
+                let new = socket.bytes().get(socket.data.unread..).unwrap_or_default();
+                let before = socket.data.received;
+                let has_sent = self.witness.has_sent(token, &peer, before, new);
+                assert!(has_sent, "{} bytes came after {before} that the peer has not sent there", new.len());
+            }
+            Event::PeerClosed | Event::Close(CloseReason::Peer) => {
+                let has_ended = self.witness.has_ended(token, &peer);
+                assert!(has_ended, "{} of a peer that lives", event.name());
+            }
+            Event::Open
+            | Event::Writable
+            | Event::Sent
+            | Event::Timeout
+            | Event::Shutdown
+            | Event::Message(_)
+            | Event::Refused(_)
+            | Event::Close(_) => {}
+        }
+    }
+}
+
+impl<H: Handler, W: Witness> Handler for ContractChecker<H, W> {
     type Data = Checked<H::Data>;
     type Message = H::Message;
 
@@ -151,9 +280,15 @@ impl<H: Handler> Handler for ContractChecker<H> {
             peer_closed: false,
             closing: false,
             armed: false,
+            armed_in_sent: false,
+            paused: false,
+            paused_received: false,
             unsent: false,
+            just_opened: false,
             unread: 0,
-            deadline: false,
+            left: hash(&[]),
+            received: 0,
+            deadline: None,
         })
     }
 
@@ -170,10 +305,29 @@ impl<H: Handler> Handler for ContractChecker<H> {
     ) {
         assert!(!self.inside, "{} within a callback", event.name());
         let (unread, queued) = (socket.bytes().len(), socket.queued());
-        let now = Now { unread, queued, deadline: socket.deadline().is_some() };
+        // with few free blocks `writable` may wait for those of other sockets
+        let most = u32::from(socket.stream.shared.output_limit);
+        let plenty = socket.stream.pool.leasable(0, socket.stream.control.chain.place) >= most;
+        let now = Now {
+            plenty,
+            unread,
+            queued,
+            deadline: socket.deadline().is_some(),
+            armed: socket.owes_writable(),
+            live: socket.stream.control.state.is_live(),
+            left: hash(socket.bytes().get(..socket.data.unread).unwrap_or_default()),
+            at: cx.now(),
+        };
         socket.data.before(&event, &now);
+        socket.data.before_in_stream(&event, &mut socket.stream);
+        self.ask_witness(socket, &event);
         match event {
             Event::Open => socket.data.opened = true,
+            Event::Receive => {
+                let new = unread - socket.data.unread;
+                socket.data.received += new as u64;
+                socket.data.paused_received = socket.data.paused;
+            }
             Event::PeerClosed => socket.data.peer_closed = true,
             Event::Writable => socket.data.armed = false,
             Event::Sent => socket.data.unsent = false,
@@ -183,18 +337,11 @@ impl<H: Handler> Handler for ContractChecker<H> {
             }
             _ => {}
         }
+        let which = (matches!(event, Event::Open), matches!(event, Event::Sent) && plenty);
         {
             let _inside = Inside::enter(&mut self.inside);
             self.inner.event(&mut socket.project(|checked| &mut checked.inner), event, cx);
         }
-        let (closing, armed) = (socket.closing(), socket.stream.owes_writable());
-        let (queued, unread) = (socket.queued(), socket.bytes().len());
-        let deadline = socket.deadline().is_some();
-        let data = &mut *socket.data;
-        data.closing = closing;
-        data.armed = armed;
-        data.unsent |= queued > 0;
-        data.unread = unread;
-        data.deadline = deadline;
+        socket.data.after(which, &socket.stream);
     }
 }

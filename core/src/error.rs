@@ -167,7 +167,7 @@ pub enum Timeout {
     Idle,
     /// Output was queued and the peer took none of it.
     WriteStall,
-    /// After `close`, the queued output did not leave in time.
+    /// After `close`, output was queued and the peer took none of it.
     Drain,
 }
 

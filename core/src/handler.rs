@@ -197,8 +197,10 @@ pub trait Handler {
         socket.abort();
     }
 
-    /// The engine is shutting down. The default closes, which still sends what is queued. Who goes
-    /// on must close by itself; sockets open at the end of the grace time are aborted.
+    /// Called when the engine is shutting down, after bytes that had come by then were delivered. The default
+    /// closes, which still sends what is queued. A handler that goes on must close by itself; sockets that are open
+    /// at the end of the grace time are aborted. A peer that may be sending sees no reset after
+    /// [`linger`](crate::Stream::linger), which takes half a second more at most.
     fn shutdown(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         let _ = cx;
         socket.close();

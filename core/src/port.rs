@@ -1,15 +1,20 @@
 //! One socket of a shard while a driver deals with it.
 
 use crate::actions::{ContextCalls, Sent, Settled, carry_out, tell_sent};
-use crate::buffer::Hold;
+use crate::address::Address;
+use crate::buffer::{Blocks, Hold};
 use crate::error::{CloseReason, ErrorKind};
 use crate::handler::{Context, Event, Handler};
 use crate::interest::Interest;
 use crate::life::{State, Step};
+use crate::line::Place;
 use crate::shard::Shard;
 use crate::slot::{Asked, Control, Flags, Pending, Slot};
-use crate::socket::{Socket, Stream};
+use crate::socket::{Shared, Socket, Stream};
+use crate::stats::Stats;
+use crate::time::Instant;
 use crate::token::Token;
+use core::fmt;
 
 /// What the driver does now for the socket it dealt with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,14 +89,15 @@ impl<'p, 's, D> Port<'p, 's, D> {
     pub fn room(&self) -> usize {
         let Some(slot) = self.shard.slots.get(self.index) else { return 0 };
         let control = &slot.control;
-        if control.is_usual() && self.fresh.is_empty() && self.shard.input.large.available() > 0 {
+        if control.is_usual() && self.fresh.is_empty() && self.shard.input.large.has_spare() {
             return self.shard.shared.capacity as usize; // the common case
         }
         if !control.state.reads() {
             0
         } else if control.state.is_live() {
             let fresh = self.fresh.len();
-            if control.holds_back() { 0 } else { self.shard.input.room(&control.kept).saturating_sub(fresh) }
+            let room = || self.shard.input.room(&control.kept, control.chain.place).saturating_sub(fresh);
+            if control.holds_back() { 0 } else { room() }
         } else {
             // discarded as it comes
             self.shard.input.capacity()
@@ -121,7 +127,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let small = bytes.len() < self.shard.config.block_size && self.shard.input.has_blocks();
         let first = control.kept.is_empty() && self.fresh.is_empty();
         if !small || !first || control.flags.has(Flags::UNUSUAL) {
-            let room = self.shard.input.room(&control.kept).saturating_sub(self.fresh.len());
+            let room = self.shard.input.room(&control.kept, control.chain.place);
+            let room = room.saturating_sub(self.fresh.len());
             control.received_unusually(bytes.len(), room);
         }
         if !control.flags.has(Flags::STALLED) || self.shard.config.timeouts.write_stall.is_none() {
@@ -154,10 +161,15 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// The peer has ended its side: end of stream.
     pub fn ended(&mut self) {
         let now = self.shard.now.tick();
+        let stalls = self.shard.config.timeouts.write_stall.is_some();
         let control = self.control();
         let was_live = control.state.is_live();
         if !control.flags.has(Flags::PEER_ENDED) && control.step(Step::PeerEnd, now) {
             control.flags.set(Flags::PEER_ENDED);
+            // one that ends by this counts from here on
+            if control.flags.has(Flags::SILENT) && control.state.is_live() {
+                control.stays_silent(stalls, now);
+            }
             if was_live {
                 control.pending.set(Pending::PEER_CLOSED);
             }
@@ -198,6 +210,25 @@ impl<'p, 's, D> Port<'p, 's, D> {
             control.pending.set(Pending::OPEN);
             self.shard.stats.connected += 1;
         }
+    }
+
+    /// The connect could not begin yet, and nothing will tell when it can. The shard [asks](crate::Shard::is_asking)
+    /// for another try at this time; the connect timeout goes on.
+    pub fn connect_again_at(&mut self, at: Instant) {
+        let control = self.control();
+        if control.state == State::Connecting {
+            control.deadline = at.tick();
+            control.flags.set(Flags::DEADLINE.with(Flags::TIMES));
+        }
+    }
+
+    /// Returns where to connect to again, if the shard [asks](crate::Shard::is_asking) for that.
+    #[must_use]
+    pub fn take_connect(&mut self) -> Option<Address> {
+        if !self.is_connecting() || !self.shard.take_asked(self.index) {
+            return None;
+        }
+        Some(self.control().peer.unpack())
     }
 
     /// Closes the socket in order, as the handler's `close` does; a connect is called off, also one that has yet to
@@ -286,9 +317,13 @@ impl<'p, 's, D> Port<'p, 's, D> {
             control.flags.clear(Flags::IN_FLIGHT);
             return;
         }
+        if control.flags.has(Flags::STALLED) {
+            control.flags.set(Flags::TIMES); // another timeout holds from now on, and may be due earlier
+        }
         control.flags.clear(Flags::IN_FLIGHT.with(Flags::STALLED));
         control.chain.sent(&mut self.shard.output, n);
         if !control.state.is_live() {
+            control.seen = now;
             return;
         }
         // the time to the first byte is not put off by what is sent
@@ -298,31 +333,36 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if control.chain.is_empty() {
             control.pending.set(Pending::SENT);
         }
-        control.chain.hold = Hold::None;
+        control.chain.set_hold(Hold::None);
         if control.chain.armed {
             self.grant_writable();
         }
     }
 
-    /// Gives `writable`, if it is owed and there is room; says whether a block is wanting.
+    /// Gives `writable`, if it is owed and there is room. Returns whether the socket is to wait for a block in line: one
+    /// that holds some goes on with those.
     fn grant_writable(&mut self) -> bool {
         let most = self.shard.config.output_limit;
-        let free = self.shard.output.available();
-        let available = free > 0;
-        let control = self.control();
+        let Some(slot) = self.shard.slots.get_mut(self.index) else { return false };
+        let control = &mut slot.control;
         if !control.chain.armed || !control.chain.is_low(most) || !control.state.is_live() {
             return false;
         }
-        // with nothing queued, and no block with anybody else, there is nothing to wait for
-        let all_free = control.chain.is_empty() && free + control.chain.held() >= most;
-        if control.chain.hold == Hold::Held && !all_free {
-            return control.chain.is_empty();
+        let leasable = control.chain.leasable(&self.shard.output);
+        let queued = !control.chain.is_empty();
+        // with nothing queued, and as many blocks to be had as it may hold, there is nothing to wait for
+        let all = !queued && control.chain.held() + leasable >= most;
+        if leasable == 0 || (control.chain.hold() == Hold::Held && !all) {
+            return !queued;
         }
-        if available {
+        if control.chain.held() > 0 {
             control.chain.armed = false;
             control.pending.set(Pending::WRITABLE);
+        } else {
+            self.shard.leave_line(self.index);
+            self.shard.grant(self.index, Place::Granted);
         }
-        !available
+        false
     }
 
     /// The operating system takes no more now: the driver is told to wait until it does.
@@ -346,7 +386,15 @@ impl<'p, 's, D> Port<'p, 's, D> {
             if !silent || !waits_for_first {
                 control.seen = now; // else it stays the time of opening
             }
+            self.shard.note(self.index, 0);
         }
+    }
+
+    /// Tells how many bytes of those that were sent the system has not delivered, when the shard
+    /// [asks](crate::Shard::is_asking); `None`: it can't tell. Returns whether something is due for the socket: then
+    /// [`run`](Self::run) or [`finish`](Self::finish) it.
+    pub fn undelivered(&mut self, bytes: Option<usize>) -> bool {
+        self.shard.look(self.index, bytes)
     }
 
     /// Sending is possible again.
@@ -404,7 +452,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// Tells that bytes have come, if there are any, delivers what is due, and carries out what follows: the whole way
     /// of a request, with one look at the slot where nothing about the socket is special.
     ///
-    /// It is [`received`](Self::received), [`run`](Self::run) and [`carry_out`], and differs from them in its cost alone.
+    /// It is [`received`](Self::received), [`run`](Self::run) and [`carry_out`], and differs from them in its cost
+    /// alone.
     #[inline(always)]
     pub fn receive<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
         &mut self,
@@ -417,39 +466,36 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let fits = bytes.len() < shard.config.block_size && shard.input.has_blocks() && !bytes.is_empty();
         // a port of which an event was pulled has bytes that are not settled
         let fits = fits && self.fresh.is_empty();
-        let slot = shard.slots.get_mut(self.index).filter(|slot| fits && slot.control.is_usual());
-        let Some(Slot { control, data: Some(data) }) = slot else {
+        let usual = if fits { shard.usual(self.index) } else { None };
+        let Some(usual) = usual else {
             self.received(bytes);
             let next = self.run(handler, &mut calls.context());
             return self.carry_out(next, 0, handler, calls);
         };
-        shard.stats.bytes_in += bytes.len() as u64;
-        control.seen = shard.now.tick();
-        let (pool, shared, index) = (shard.output.lend(), &shard.shared, self.index);
-        let (unread, consumed) = (&mut *bytes, &mut self.consumed);
-        let stream = Stream { control, pool, bytes: unread, consumed, shared, index };
-        handler.event(&mut Socket { stream, data }, Event::Receive, &mut calls.context());
-        if self.consumed < bytes.len() || !control.is_usual() || control.chain.holds_unused() {
-            self.fresh = bytes;
-            let next = self.run_all(handler, &mut calls.context());
-            return self.carry_out(next, 0, handler, calls);
+        match usual.receive(bytes, handler, calls) {
+            Ok(settled) => settled,
+            Err(stopped) => self.go_on(stopped, bytes, handler, calls),
         }
-        self.consumed = 0;
-        if control.chain.is_empty() {
-            return Settled::Waiting(Interest::READ);
+    }
+
+    /// Goes on with `bytes` where [`UsualPort::receive`] has stopped.
+    #[inline(never)]
+    pub fn go_on<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
+        &mut self,
+        stopped: Stopped,
+        bytes: &'p mut [u8],
+        handler: &mut H,
+        calls: &mut C,
+    ) -> Settled {
+        match stopped.0 {
+            Stop::Event { consumed } => {
+                (self.fresh, self.consumed) = (bytes, consumed);
+                let next = self.run_all(handler, &mut calls.context());
+                self.carry_out(next, 0, handler, calls)
+            }
+            Stop::Pieces => self.carry_out(Next::Send, 0, handler, calls),
+            Stop::Send { offered, sent } => self.go_on_after_send(offered, sent, handler, calls),
         }
-        // most answers are in one block, and one send takes them
-        let Some(piece) = control.chain.only_piece(&shard.output) else {
-            return self.carry_out(Next::Send, 0, handler, calls);
-        };
-        let (offered, sent) = (piece.len(), calls.send(piece));
-        if sent != Sent::Bytes(offered) || handler.wants_sent() {
-            return self.go_on_after_send(offered, sent, handler, calls);
-        }
-        shard.stats.bytes_out += offered as u64;
-        control.chain.sent(&mut shard.output, offered);
-        control.chain.hold = Hold::None;
-        Settled::Waiting(Interest::READ)
     }
 
     #[inline(never)]
@@ -565,7 +611,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
             Pending::WRITABLE => {
                 control.chain.armed |= !control.chain.is_low(most);
                 if !control.chain.armed {
-                    control.chain.hold = Hold::Given;
+                    control.chain.set_hold(Hold::Given);
                 }
                 control.chain.armed
             }
@@ -659,6 +705,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let now = self.shard.now.tick();
         let local = self.shard.local_reason();
         let asked = core::mem::take(&mut self.control().asked);
+        self.release_tail(); // what is asked for counts behind all that was queued
         if asked.has(Asked::ENDS) {
             self.control().flags.set(Flags::CLOSING);
             // a driver may close before `open` was given
@@ -686,9 +733,16 @@ impl<'p, 's, D> Port<'p, 's, D> {
         control.step(step, now);
     }
 
+    fn release_tail(&mut self) {
+        if let Some(slot) = self.shard.slots.get_mut(self.index) {
+            slot.control.chain.release_tail(&self.shard.output.lend());
+        }
+    }
+
     /// A socket that is past its live states gets no event but the last, and holds no input.
     #[inline(never)]
     fn settle_ending(&mut self) {
+        self.release_tail(); // it is lost if the socket is closed, and counts as such
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
         let control = &mut slot.control;
         // `open` may not have been given yet; and the peer's end, with what came before it, is news
@@ -699,6 +753,11 @@ impl<'p, 's, D> Port<'p, 's, D> {
             self.fresh = &mut [];
             self.shard.input.release(&mut control.kept);
         }
+        if control.chain.place != Place::None {
+            self.shard.leave_line(self.index);
+        }
+        let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
+        let control = &mut slot.control;
         // what of a send in flight was done is not known before it is over, and `close` says what was not sent
         if control.state == State::Closed && !control.flags.has(Flags::ENDED.with(Flags::IN_FLIGHT)) {
             let opened = control.flags.has(Flags::OPENED) || control.pending.has(Pending::OPEN);
@@ -715,16 +774,25 @@ impl<'p, 's, D> Port<'p, 's, D> {
 
     /// Ends a settled port.
     fn conclude(&mut self) -> Next {
-        let mut starve = self.grant_writable();
+        if let Some(slot) = self.shard.slots.get_mut(self.index) {
+            slot.control.chain.trim(&mut self.shard.output);
+        }
+        let waits = self.grant_writable();
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return Next::Wait(Interest::NONE) };
         let control = &mut slot.control;
-        control.chain.trim(&mut self.shard.output);
         if control.state == State::Closed {
             return self.finish_closed();
         }
         let queue = !control.pending.is_empty();
-        let room = !control.state.is_live() || self.shard.input.room(&control.kept) > 0;
-        starve |= !room && control.state.reads() && self.shard.input.starves(&control.kept);
+        let place = control.chain.place;
+        let room = !control.state.is_live() || self.shard.input.room(&control.kept, place) > 0;
+        let line = if waits {
+            Place::Output
+        } else if !room && control.state.reads() && !control.holds_back() {
+            self.shard.input.line(&control.kept)
+        } else {
+            Place::None
+        };
         let next = control.next(room);
         if control.flags.has(Flags::TIMES) {
             self.shard.refile(self.index);
@@ -732,10 +800,28 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if queue {
             self.shard.queue(self.index);
         }
-        if starve {
-            self.shard.starve(self.index);
+        if line != place {
+            self.wait_in(line);
         }
         next
+    }
+
+    /// Changes the line in which the socket waits for a block.
+    #[cold]
+    fn wait_in(&mut self, line: Place) {
+        let control = self.control();
+        let was = control.chain.place;
+        let granted = was.is_granted() && control.pending.has(Pending::WRITABLE);
+        let waits = was == Place::OutputAgain && line == Place::Output;
+        let fed = was == Place::Fed && line == Place::None && control.kept.is_empty();
+        if granted || waits || fed {
+            return;
+        }
+        self.shard.leave_line(self.index);
+        if line != Place::None {
+            let back = was.is_granted() || matches!(was, Place::GrantTaken | Place::OutputTaken);
+            self.shard.line_up(self.index, line, back);
+        }
     }
 
     fn finish_closed(&mut self) -> Next {
@@ -764,6 +850,125 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 }
 
+/// A [`Port`] of a socket about which nothing is special, by [`Shard::usual_port`], for the whole way of a request with
+/// one look at the slot. It does what a port does, and differs in its cost alone.
+pub struct UsualPort<'p, 's, D> {
+    control: &'p mut Control,
+    data: &'p mut D,
+    output: &'p mut Blocks<'s>,
+    stats: &'p mut Stats,
+    shared: &'p Shared,
+    index: u32,
+    now: u32,
+    block_size: usize,
+}
+
+impl<D> fmt::Debug for UsualPort<'_, '_, D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UsualPort").field("index", &self.index).finish_non_exhaustive()
+    }
+}
+
+/// Where [`UsualPort::receive`] has stopped, for [`Port::go_on`].
+#[derive(Debug)]
+#[must_use = "the socket stalls unless its port goes on"]
+pub struct Stopped(Stop);
+
+#[derive(Debug)]
+enum Stop {
+    /// After the event, of which more follows than usual.
+    Event { consumed: usize },
+    /// Before the output, which is in several blocks.
+    Pieces,
+    /// After the send, of which more follows than usual.
+    Send { offered: usize, sent: Sent },
+}
+
+impl<D> UsualPort<'_, '_, D> {
+    /// The most bytes that may be received now, as by [`Port::room`].
+    #[must_use]
+    #[inline]
+    pub const fn room(&self) -> usize {
+        self.shared.capacity as usize
+    }
+
+    /// Returns whether so many bytes are as usual: at least one, and less than a block. If not, they go to
+    /// [`Port::receive`].
+    #[must_use]
+    #[inline]
+    pub const fn takes(&self, bytes: usize) -> bool {
+        bytes > 0 && bytes < self.block_size
+    }
+
+    /// Delivers bytes of a number that the port [`takes`](Self::takes), and carries out what follows, as
+    /// [`Port::receive`] does.
+    ///
+    /// # Errors
+    ///
+    /// When more follows than usual: then [`Port::go_on`] must be called, with the same bytes.
+    ///
+    /// # Panics
+    ///
+    /// In a build with debug assertions, when the port does not take so many bytes.
+    #[inline(always)]
+    pub fn receive<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
+        self,
+        bytes: &mut [u8],
+        handler: &mut H,
+        calls: &mut C,
+    ) -> Result<Settled, Stopped> {
+        debug_assert!(self.takes(bytes.len()), "{} bytes are not as usual", bytes.len());
+        let Self { control, data, output, stats, shared, index, now, .. } = self;
+        let (length, mut consumed) = (bytes.len(), 0);
+        stats.bytes_in += length as u64;
+        control.seen = now;
+        let stream = Stream { control, pool: output.lend(), bytes, consumed: &mut consumed, shared, index };
+        handler.event(&mut Socket { stream, data }, Event::Receive, &mut calls.context());
+        if consumed < length || !control.is_usual() || control.chain.holds_unused() {
+            return Err(Stopped(Stop::Event { consumed }));
+        }
+        if control.chain.is_empty() {
+            return Ok(Settled::Waiting(Interest::READ));
+        }
+        // most answers are in one block, and one send takes them
+        let Some(piece) = control.chain.only_piece(output) else { return Err(Stopped(Stop::Pieces)) };
+        let (offered, sent) = (piece.len(), calls.send(piece));
+        if sent != Sent::Bytes(offered) || handler.wants_sent() {
+            return Err(Stopped(Stop::Send { offered, sent }));
+        }
+        stats.bytes_out += offered as u64;
+        control.chain.sent_only_piece(output);
+        control.chain.set_hold(Hold::None);
+        Ok(Settled::Waiting(Interest::READ))
+    }
+}
+
+impl<'s, D> Shard<'s, D> {
+    /// The socket of a token, if it is open, nothing about it is special, and there is room for what it may receive.
+    /// `None` says no more than that it is to be dealt with by its [`port`](Self::port).
+    #[must_use]
+    #[inline(always)]
+    pub fn usual_port(&mut self, token: Token) -> Option<UsualPort<'_, 's, D>> {
+        let index = token.index();
+        if !self.input.large.has_spare() {
+            return None;
+        }
+        let usual = self.usual(index)?;
+        (usual.shared.token.at(index, usual.control.generation) == token).then_some(usual)
+    }
+
+    #[inline(always)]
+    fn usual(&mut self, index: u32) -> Option<UsualPort<'_, 's, D>> {
+        let Slot { control, data: Some(data) } = self.slots.get_mut(index)? else { return None };
+        if !control.is_usual() {
+            return None;
+        }
+        let Self { output, stats, shared, now, config, .. } = self;
+        let (now, block_size) = (now.tick(), config.block_size);
+        Some(UsualPort { control, data, output, stats, shared, index, now, block_size })
+    }
+}
+
 impl Control {
     /// Whether the handler's side keeps the socket from being read: also while a `writable` that was granted is still
     /// to be given, since it may be followed by another refusal.
@@ -775,6 +980,14 @@ impl Control {
     fn may_have_unread(&self) -> bool {
         !self.flags.has(Flags::PEER_ENDED)
             && (!self.kept.is_empty() || self.holds_back() || self.flags.has(Flags::FILLED))
+    }
+
+    /// No first byte can come any more: another timeout holds from now on, that of a write stall if it is switched on.
+    fn stays_silent(&mut self, stalls: bool, now: u32) {
+        self.flags.clear(Flags::SILENT);
+        self.flags.set(Flags::TIMES);
+        let stalled = stalls && self.flags.has(Flags::STALLED);
+        self.seen = if stalled { self.kept.noted() } else { now };
     }
 
     pub(crate) fn takes_messages(&self) -> bool {

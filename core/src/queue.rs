@@ -1,6 +1,5 @@
-//! A first-in, first-out list through the slots themselves.
+//! The sockets that want a turn: a first-in, first-out list through the slots themselves.
 
-use crate::slot::Control;
 use crate::storage::Slots;
 
 /// Indices are one higher, so that zero is none.
@@ -16,20 +15,15 @@ impl Queue {
         self.len
     }
 
-    /// Puts a slot that is not in this queue at its end; `next` is the queue's field in the slot.
-    pub(crate) fn push<D>(
-        &mut self,
-        slots: &mut Slots<'_, D>,
-        index: u32,
-        next: impl Fn(&mut Control) -> &mut u32,
-    ) {
+    /// Puts a slot that is not in this queue at its end.
+    pub(crate) fn push<D>(&mut self, slots: &mut Slots<'_, D>, index: u32) {
         if let Some(slot) = slots.get_mut(index) {
-            *next(&mut slot.control) = 0;
+            slot.control.next = 0;
         }
         match self.last.checked_sub(1) {
             Some(last) => {
                 if let Some(slot) = slots.get_mut(last) {
-                    *next(&mut slot.control) = index + 1;
+                    slot.control.next = index + 1;
                 }
             }
             None => self.first = index + 1,
@@ -38,13 +32,9 @@ impl Queue {
         self.len += 1;
     }
 
-    pub(crate) fn pop<D>(
-        &mut self,
-        slots: &mut Slots<'_, D>,
-        next: impl Fn(&mut Control) -> &mut u32,
-    ) -> Option<u32> {
+    pub(crate) fn pop<D>(&mut self, slots: &mut Slots<'_, D>) -> Option<u32> {
         let index = self.first.checked_sub(1)?;
-        self.first = core::mem::take(next(&mut slots.get_mut(index)?.control));
+        self.first = core::mem::take(&mut slots.get_mut(index)?.control.next);
         if self.first == 0 {
             self.last = 0;
         }

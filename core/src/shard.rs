@@ -11,16 +11,23 @@ use crate::config::Config;
 use crate::error::CloseReason;
 use crate::handler::{Handler, Origin};
 use crate::life::{State, Step};
+use crate::line::{Line, PLACE_BYTES, Place, Places};
 use crate::port::Port;
 use crate::queue::Queue;
 use crate::slot::{Control, Flags, Pending, Slot};
 use crate::socket::Shared;
 use crate::stats::Stats;
-use crate::storage::{SetupError, Slots, Storage, StorageError};
+use crate::storage::{NOTE_BYTES, SetupError, Slots, Storage, StorageError};
 use crate::time::{Instant, at_or_before, millis_ceil};
 use crate::timer::{Link, Links, Wheel};
 use crate::token::Token;
 use core::fmt;
+use core::time::Duration;
+
+/// The longest that a staged close waits for its peer once a stop has begun, whatever
+/// [`Timeouts`](crate::Timeouts) say: longer than most round trips, since what is waited for are bytes that were on
+/// their way when the peer was told.
+pub const STOP_LINGER: Duration = Duration::from_millis(500);
 
 /// The state machine of one poller: socket table, buffers, deadlines. Inputs go in, orders come
 /// out; it makes no system call, reads no clock and allocates nothing.
@@ -46,11 +53,7 @@ pub struct Shard<'s, D> {
     /// One more than the index of the first free slot.
     free: u32,
     pub(crate) ready: Queue,
-    starving: Queue,
-    /// How many of the starving are still to be looked at since blocks have come back.
-    to_feed: u32,
-    /// The pools' counts of returned blocks at the last look.
-    returned: u32,
+    pub(crate) lines: Lines<'s>,
     /// How many of the ready may still run in this turn.
     turns: u32,
     open: u32,
@@ -58,6 +61,15 @@ pub struct Shard<'s, D> {
     /// What [`breaks_off`](Self::breaks_off) tells.
     pub(crate) broke_off: bool,
     pub(crate) stats: Stats,
+    /// One more than what was undelivered of each stalled socket at the last look, by place; 0: there was no look. Kept
+    /// apart from the slots, since idle sockets have no use for it.
+    noted: &'s mut [[u8; NOTE_BYTES]],
+    /// Whether the driver tells what is undelivered.
+    asks: bool,
+    /// The socket of which the driver is to say something now.
+    asked: Option<u32>,
+    /// No timer fires in this turn.
+    held: bool,
 }
 
 /// The timeouts in ticks, rounded up and one more, as `now` may be almost a tick old; 0: off.
@@ -69,6 +81,20 @@ struct Ticks {
     write_stall: u32,
     drain: u32,
     linger: u32,
+}
+
+/// The sockets that wait for blocks, in the order in which they began to.
+#[derive(Debug)]
+pub(crate) struct Lines<'s> {
+    places: Places<'s>,
+    output: Line,
+    /// How many of the output's line have yet to have their chance since blocks have come back. One that finds its block
+    /// too little gets back in line, and no other chance before more have come.
+    chances: u32,
+    /// The pool's count of returned blocks at the last look.
+    returned: u32,
+    input: Line,
+    large: Line,
 }
 
 /// How many blocks of each pool nobody holds, by [`Shard::free_blocks`].
@@ -83,7 +109,7 @@ pub struct FreeBlocks {
 }
 
 /// Why a socket was not admitted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
     /// All slots are in use; the handler was not asked.
@@ -101,6 +127,13 @@ impl fmt::Display for Refusal {
             Self::Handler => "the handler turned the peer away",
             Self::Stopping => "the engine is stopping",
         })
+    }
+}
+
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -139,7 +172,12 @@ impl<'s, D> Shard<'s, D> {
         let (output, rest) = carve(memory, config.output_blocks, config.block_size).ok_or(too_small)?;
         let (small, rest) = carve(rest, config.input_blocks, config.block_size).ok_or(too_small)?;
         let large_size = if config.receive_blocks > 0 { config.receive_size } else { 64 };
-        let (large, _) = carve(rest, config.receive_blocks, large_size).ok_or(too_small)?;
+        let (large, rest) = carve(rest, config.receive_blocks, large_size).ok_or(too_small)?;
+        let (noted, rest) = rest.split_at_mut_checked(config.sockets * NOTE_BYTES).ok_or(too_small)?;
+        let (noted, _) = noted.as_chunks_mut();
+        let (places, _) = rest.split_at_mut_checked(config.sockets * PLACE_BYTES).ok_or(too_small)?;
+        let (places, _) = places.as_chunks_mut();
+        let output = output.share_out(config.output_reserve() as u32, config.output_share());
         Ok(Self {
             slots: Slots::new(slots),
             output,
@@ -154,19 +192,29 @@ impl<'s, D> Shard<'s, D> {
                 output_limit: config.output_limit.min(config.output_blocks) as u16,
                 first_byte: config.timeouts.first_byte.is_some(),
                 write_stall: config.timeouts.write_stall.is_some(),
+                stopping: false,
             },
             config: Config { output_limit: config.output_limit.min(config.output_blocks), ..*config },
             ticks: Ticks::new(config),
             free: 0,
             ready: Queue::default(),
-            starving: Queue::default(),
-            to_feed: 0,
-            returned: 0,
+            lines: Lines {
+                places: Places::new(places),
+                output: Line::default(),
+                chances: 0,
+                returned: 0,
+                input: Line::default(),
+                large: Line::default(),
+            },
             turns: 0,
             open: 0,
             stopping: false,
             broke_off: false,
             stats: Stats::default(),
+            noted,
+            asks: false,
+            asked: None,
+            held: false,
         })
     }
 
@@ -204,6 +252,22 @@ impl<'s, D> Shard<'s, D> {
         }
     }
 
+    /// Bytes of blocks that were in use and are free, all pools together.
+    #[must_use]
+    pub fn unused_memory(&self) -> usize {
+        self.output.unused() + self.input.small.unused() + self.input.large.unused()
+    }
+
+    /// Gives the memory of free blocks to `release`, piece by piece. What it holds then is of no matter, so a program
+    /// can tell its operating system that it needs no memory there for now. From then on the lowest blocks are used
+    /// first. It takes some time for each free block: to be called seldom, when
+    /// [`unused_memory`](Self::unused_memory) is worth it.
+    pub fn reclaim_memory(&mut self, mut release: impl FnMut(&mut [u8])) {
+        for pool in [&mut self.output, &mut self.input.small, &mut self.input.large] {
+            pool.reclaim(&mut release);
+        }
+    }
+
     /// Whether another socket could be admitted.
     #[must_use]
     pub fn has_room(&self) -> bool {
@@ -215,68 +279,174 @@ impl<'s, D> Shard<'s, D> {
     pub fn tick(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.shared.now = self.now;
-        self.feed_starving();
+        self.held = false;
+        debug_assert!(self.config.sockets > 16 || self.lines_add_up());
+        self.serve_lines();
         self.turns = self.ready.len();
     }
 
     /// When the driver must come back at the latest, even if nothing happens outside. `None`: never.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        let feed = self.to_feed > 0 || (self.starving.len() > 0 && self.returned != self.blocks_returned());
-        if self.ready.len() > 0 || feed {
+        if self.ready.len() > 0 || self.can_serve() {
             return Some(self.now);
         }
         self.wheel.next().map(|tick| self.now.near(tick).max(self.now))
     }
 
-    fn blocks_returned(&self) -> u32 {
-        let input = self.input.small.returned().wrapping_add(self.input.large.returned());
-        self.output.returned().wrapping_add(input)
+    /// Whether somebody in line could be given a block, or leave to take one.
+    fn can_serve(&self) -> bool {
+        let Lines { output, chances, returned, input, large, .. } = &self.lines;
+        let chance = *chances > 0 || (!output.is_empty() && *returned != self.output.returned());
+        (chance && self.output.can_grant())
+            || (!large.is_empty() && self.input.large.available() > 0)
+            || (!input.is_empty() && self.input.for_line() > 0)
     }
 
-    /// Gives a turn to sockets that waited for a block, when blocks have come back: to no more of
-    /// them than there are blocks, and looking at no more than a few in a turn.
-    fn feed_starving(&mut self) {
-        const LOOKS: u32 = 64;
-        if self.starving.len() == 0 {
+    /// Whether the lines hold those whose place says so, and nothing is kept for anybody else.
+    fn lines_add_up(&self) -> bool {
+        let places = || (0..self.slots.used() as u32).filter_map(|index| self.slots.get(index));
+        let count = |of: &[Place]| {
+            let there = places().filter(|slot| of.contains(&slot.control.chain.place));
+            there
+                .fold((0, 0), |(count, weight), slot| (count + 1, weight + slot.control.chain.place.weight()))
+        };
+        let (waiting, weight) = count(&[Place::Output, Place::OutputAgain]);
+        let (taken, _) = count(&[Place::OutputTaken]);
+        let (_, granted) = count(&[Place::Granted, Place::GrantedAll]);
+        let (input, _) = count(&[Place::Input]);
+        let (large, _) = count(&[Place::Large]);
+        self.output.in_line() == (weight + granted, granted)
+            && self.input.small.in_line() == (input, 0)
+            && self.input.large.in_line() == (large, 0)
+            && self.lines.output.len() == waiting + taken
+            && (self.lines.input.len(), self.lines.large.len()) == (input, large)
+    }
+
+    /// Gives blocks that have come back to those who have waited longest, or leave to take one, and looks at no more
+    /// than a few in a turn.
+    fn serve_lines(&mut self) {
+        const LOOKS: usize = 64;
+        let Lines { output, input, large, .. } = &self.lines;
+        if output.is_empty() && input.is_empty() && large.is_empty() {
             return;
         }
-        let returned = self.blocks_returned();
-        if returned != self.returned {
-            self.returned = returned;
-            self.to_feed = self.starving.len();
+        if self.output.returned() != self.lines.returned {
+            self.lines.returned = self.output.returned();
+            self.lines.chances = self.lines.output.len();
         }
-        let looks = self.to_feed.min(LOOKS);
-        self.to_feed -= looks;
-        let free = self.output.available();
-        let (mut blocks, mut passed_over) = (free, 0);
-        for _ in 0..looks {
-            let Some(index) = self.starving.pop(&mut self.slots, |control| &mut control.next_starving) else {
-                return;
-            };
-            let Some(slot) = self.slots.get_mut(index) else { return };
+        for _ in 0..LOOKS {
+            if !self.grant_first() {
+                break;
+            }
+        }
+        for _ in 0..self.input.large.available().min(LOOKS) {
+            let Some(index) = self.lines.large.first() else { break };
+            self.leave_line(index);
+            if let Some(slot) = self.slots.get_mut(index)
+                && self.input.line(&slot.control.kept) == Place::Large
+            {
+                self.input.enlarge(&mut slot.control.kept);
+            }
+            self.queue(index);
+        }
+        // a socket that may read takes no block before bytes come
+        for _ in 0..self.input.for_line().min(LOOKS) {
+            let Some(index) = self.lines.input.first() else { break };
+            self.leave_line(index);
+            if let Some(slot) = self.slots.get_mut(index) {
+                slot.control.chain.place = Place::Fed;
+            }
+            self.queue(index);
+        }
+    }
+
+    /// Grants a block to the first in the output's line, if there is one for it and it has yet to have its chance.
+    fn grant_first(&mut self) -> bool {
+        let Some(index) = self.lines.output.first() else { return false };
+        let Some(chances) = self.lines.chances.checked_sub(1) else { return false };
+        let place = self.slots.get(index).map_or(Place::None, |slot| slot.control.chain.place);
+        let alone = place == Place::OutputAgain;
+        if !self.output.can_grant() || (alone && !self.output.all_taken()) {
+            return false; // those that share nothing have their chance in a turn of their own
+        }
+        self.leave_line(index);
+        self.lines.chances = chances;
+        // one whose port was dropped after it had taken a block waits for none
+        if place.waits_for_output() {
+            self.grant(index, if alone { Place::GrantedAll } else { Place::Granted });
+        }
+        true
+    }
+
+    /// Has a socket wait for a block. Whoever comes `back`, since the block it was given was too little, has had its
+    /// chance.
+    #[cold]
+    pub(crate) fn line_up(&mut self, index: u32, place: Place, back: bool) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let place = if back && place == Place::Output { Place::OutputAgain } else { place };
+        slot.control.chain.place = place;
+        let (line, pool) = if place.waits_for_output() {
+            (&mut self.lines.output, &mut self.output)
+        } else if place == Place::Large {
+            (&mut self.lines.large, &mut self.input.large)
+        } else {
+            (&mut self.lines.input, &mut self.input.small)
+        };
+        let first = line.is_empty();
+        if first && place.waits_for_output() {
+            self.lines.returned = pool.returned(); // it has seen what has come back so far
+        }
+        pool.enter(place);
+        line.push(&mut self.lines.places, index);
+        if !place.waits_for_output() {
+            self.stats.input_shortages += 1;
+        } else if !back {
+            self.stats.output_shortages += 1;
+            // what it was refused may have been for others in line
+            if !first || !self.output.all_taken() {
+                self.lines.chances = self.lines.output.len();
+            }
+        }
+    }
+
+    /// Gives `writable` to a socket that holds no block and stands in no line, and sees to it that there is room then.
+    #[cold]
+    pub(crate) fn grant(&mut self, index: u32, place: Place) {
+        if let Some(slot) = self.slots.get_mut(index) {
             let control = &mut slot.control;
-            control.flags.clear(Flags::STARVING);
-            if !control.state.is_live() {
-                continue;
-            }
-            let writes = control.chain.armed && blocks > 0;
-            if writes {
-                blocks -= 1;
-                control.chain.hold = Hold::None;
-            }
-            // who may read takes no block before bytes come
-            if writes || (!control.holds_back() && self.input.room(&control.kept) > 0) {
-                self.queue(index);
-            } else {
-                passed_over += u32::from(control.chain.armed);
-                self.starve(index);
-            }
+            (control.chain.armed, control.chain.place) = (false, place);
+            control.chain.set_hold(Hold::None);
+            control.pending.set(Pending::WRITABLE);
+            self.output.enter(place);
+            self.queue(index);
         }
-        if free > 0 {
-            // as many were fed as there are blocks; who takes none leaves it to those who got no turn, and comes again
-            // when more blocks come back
-            self.to_feed += passed_over;
+    }
+
+    /// Takes a socket out of the line that it stands in, if any, and lets go of what it was granted.
+    #[cold]
+    pub(crate) fn leave_line(&mut self, index: u32) {
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let place = core::mem::take(&mut slot.control.chain.place);
+        let Lines { places, output, chances, input, large, .. } = &mut self.lines;
+        match place {
+            Place::None | Place::Fed | Place::GrantTaken => {}
+            Place::Granted | Place::GrantedAll => self.output.leave(place),
+            Place::Output | Place::OutputAgain | Place::OutputTaken => {
+                output.remove(places, index);
+                *chances = (*chances).min(output.len());
+                if place != Place::OutputTaken {
+                    self.output.leave(place);
+                }
+            }
+            Place::Input => {
+                input.remove(places, index);
+                self.input.small.leave(place);
+            }
+            Place::Large => {
+                large.remove(places, index);
+                self.input.large.leave(place);
+            }
         }
     }
 
@@ -284,14 +454,16 @@ impl<'s, D> Shard<'s, D> {
     /// until `None`, each time with [`port`](Self::port) and its `run`; who becomes ready in between
     /// comes in the next turn.
     pub fn next_ready(&mut self) -> Option<Token> {
-        while let Some(index) = self.wheel.expired(&mut self.slots, self.now.tick()) {
+        while !self.held
+            && let Some(index) = self.wheel.expired(&mut self.slots, self.now.tick())
+        {
             if self.expire(index) {
                 return self.token(index);
             }
         }
         while self.turns > 0 {
             self.turns -= 1;
-            let index = self.ready.pop(&mut self.slots, |control| &mut control.next)?;
+            let index = self.ready.pop(&mut self.slots)?;
             let slot = self.slots.get_mut(index)?;
             slot.control.flags.clear(Flags::QUEUED);
             // its socket may have ended since: then the place is free, or another's who loses nothing
@@ -300,6 +472,28 @@ impl<'s, D> Shard<'s, D> {
             }
         }
         None
+    }
+
+    /// From now on the driver is asked for [`Port::undelivered`] before a socket ends because its peer seems to take
+    /// nothing. Progress is then what the peer takes, and not only what the system takes for it.
+    ///
+    /// Sockets are looked at eight times in a span, so that what ends them may come later by an eighth of it.
+    pub fn ask_undelivered(&mut self) {
+        self.asks = true;
+    }
+
+    /// Whether the socket that [`next_ready`](Self::next_ready) returned last has nothing due, but something to be
+    /// asked first: to connect again, by [`Port::take_connect`], or else what is [undelivered](Port::undelivered).
+    #[must_use]
+    #[inline]
+    pub const fn is_asking(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    /// No timer fires before the next [`tick`](Self::tick): for a turn whose wait may have left out sockets that have
+    /// done in time what their timers are for.
+    pub fn hold_timers(&mut self) {
+        self.held = true;
     }
 
     /// The socket of a token, to tell what happened to it. `None`: it has gone.
@@ -324,11 +518,17 @@ impl<'s, D> Shard<'s, D> {
     }
 
     /// Whether the socket for which [`Next::Close`](crate::Next) was last given breaks off: it was aborted, also in its
-    /// `close`, its handler panicked, or queued bytes are lost. A driver then resets the connection if it can, since to the peer a plain
-    /// close would look like the end of all that there was to say.
+    /// `close`, its handler panicked, or queued bytes are lost. A driver then resets the connection if it can, since to
+    /// the peer a plain close would look like the end of all that there was to say.
     #[must_use]
     pub fn breaks_off(&self) -> bool {
         self.broke_off
+    }
+
+    /// Counts bytes that the system had taken and not delivered when a socket that [breaks off](Self::breaks_off) was
+    /// closed.
+    pub const fn lose(&mut self, bytes: usize) {
+        self.stats.bytes_undelivered += bytes as u64;
     }
 
     /// The first socket at or behind place `from` that can take a message, to go through all of them.
@@ -390,7 +590,7 @@ impl<'s, D> Shard<'s, D> {
     /// Sets a slot aside, so that a connect can be given its token before it begins: then
     /// [`dial`](Self::dial) or [`give_back`](Self::give_back).
     pub fn reserve(&mut self) -> Option<Token> {
-        if !self.has_room() {
+        if self.shared.stopping || !self.has_room() {
             return None;
         }
         let index = self.allocate()?;
@@ -432,7 +632,7 @@ impl<'s, D> Shard<'s, D> {
         if !reserved {
             return Err(Refusal::Full);
         }
-        if self.stopping {
+        if self.shared.stopping {
             self.give_back(token);
             return Err(Refusal::Stopping);
         }
@@ -457,11 +657,22 @@ impl<'s, D> Shard<'s, D> {
     /// From now on nothing is admitted, and sockets that close in order say
     /// [`CloseReason::Shutdown`]. The driver then tells every socket by its port's `shutdown`.
     pub fn stop(&mut self) {
+        self.begin_stop();
         self.stopping = true;
     }
 
+    /// Begins a stop: connects are refused, but accepted sockets are still admitted until [`stop`](Self::stop). Sockets
+    /// that close in order say [`CloseReason::Shutdown`], [`Stream::is_stopping`](crate::Stream::is_stopping) returns
+    /// `true`, and a staged close waits for its peer [`STOP_LINGER`] at most.
+    ///
+    /// A driver calls it before its last accept, delivers what has come, then calls each port's `shutdown`.
+    pub fn begin_stop(&mut self) {
+        self.shared.stopping = true;
+        self.ticks.stop();
+    }
+
     pub(crate) fn local_reason(&self) -> CloseReason {
-        if self.stopping { CloseReason::Shutdown } else { CloseReason::Local }
+        if self.shared.stopping { CloseReason::Shutdown } else { CloseReason::Local }
     }
 
     /// Makes the next socket of a shard of one show the token of a socket of another shard, for which it stands in: so
@@ -482,6 +693,8 @@ impl<'s, D> Shard<'s, D> {
         let generation = self.slots.get(0).map_or(0, |slot| slot.control.generation);
         self.shared.token = token.at(0, generation.wrapping_neg());
         self.stopping = false;
+        self.shared.stopping = false;
+        self.ticks = Ticks::new(&self.config);
     }
 
     /// Where in the table a token's socket is: at its index, but for a stand-in, whose table has one place.
@@ -516,10 +729,11 @@ impl<'s, D> Shard<'s, D> {
     pub(crate) fn retire(&mut self, index: u32) {
         self.wheel.cancel(&mut self.slots, index);
         if let Some(slot) = self.slots.get_mut(index) {
-            let Control { generation, flags, next, next_starving, peer, .. } = slot.control;
+            debug_assert!(slot.control.chain.place == Place::None, "a free slot in line");
+            let Control { generation, flags, next, peer, .. } = slot.control;
             slot.data = None;
-            slot.control = Control { next, next_starving, ..Control::free(generation.wrapping_add(1), peer) };
-            slot.control.flags = flags.only(Flags::QUEUED.with(Flags::STARVING));
+            slot.control = Control { next, ..Control::free(generation.wrapping_add(1), peer) };
+            slot.control.flags = flags.only(Flags::QUEUED);
             slot.control.timer.set_next(core::mem::replace(&mut self.free, index + 1));
         }
         self.open -= 1;
@@ -531,40 +745,103 @@ impl<'s, D> Shard<'s, D> {
             && !slot.control.flags.has(Flags::QUEUED)
         {
             slot.control.flags.set(Flags::QUEUED);
-            self.ready.push(&mut self.slots, index, |control| &mut control.next);
-        }
-    }
-
-    /// Gives a socket a turn once blocks come back.
-    pub(crate) fn starve(&mut self, index: u32) {
-        if let Some(slot) = self.slots.get_mut(index)
-            && !slot.control.flags.has(Flags::STARVING)
-        {
-            slot.control.flags.set(Flags::STARVING);
-            self.starving.push(&mut self.slots, index, |control| &mut control.next_starving);
+            self.ready.push(&mut self.slots, index);
         }
     }
 
     /// Files a socket's timer, if it has become due earlier than it is filed for. One that has become
     /// due later is left: it is looked at again when it fires.
     pub(crate) fn refile(&mut self, index: u32) {
+        let now = self.now.tick();
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.control.flags.clear(Flags::TIMES);
-        let filed = slot.control.timer.due();
-        match (self.ticks.due(&slot.control), filed) {
-            (None, _) => {}
-            (Some((due, _)), Some(filed)) if at_or_before(filed, due) => {}
-            // what is due already comes in the next turn, not for ever in this one
-            (Some((due, _)), _) if at_or_before(due, self.now.tick()) => {
-                self.expire(index);
-                self.queue(index);
-            }
-            (Some((due, _)), _) => self.wheel.set(&mut self.slots, index, due),
+        let (filed, lingers) = (slot.control.timer.due(), slot.control.state == State::Lingering);
+        let Some((due, whose)) = self.ticks.due(&slot.control) else { return };
+        let look = self.ticks.look(&slot.control).filter(|_| self.asks);
+        let at = look.map_or(due, |span| earlier(due, now.wrapping_add(span)));
+        if lingers {
+            self.note(index, 0); // what was noted before is not of this state
+        }
+        if filed.is_some_and(|filed| at_or_before(filed, at)) {
+            return;
+        }
+        // what is due already comes in the next turn, not for ever in this one
+        let asks = matches!(whose, Due::Connect) || (look.is_some() && whose.is_for_the_peer_to_put_off());
+        if at_or_before(due, now) && !asks {
+            self.expire_unasked(index);
+            self.queue(index);
+        } else {
+            self.wheel.set(&mut self.slots, index, at);
         }
     }
 
-    /// A timer has fired: the socket either has something due, or is filed again for later.
+    /// Whether this socket was asked for something, which is answered now.
+    pub(crate) fn take_asked(&mut self, index: u32) -> bool {
+        self.asked.take_if(|asked| *asked == index).is_some()
+    }
+
+    /// Notes what is undelivered of a socket, as one more; 0: it is not known.
+    pub(crate) fn note(&mut self, index: u32, left: u32) {
+        if let Some(noted) = self.noted.get_mut(index as usize).filter(|_| self.asks) {
+            *noted = left.to_ne_bytes();
+        }
+    }
+
+    /// The driver has said what is undelivered of a socket whose peer seems to take nothing. If that has become less
+    /// since the last look, the peer takes something: then its time begins anew. Returns whether something is due.
+    #[cold]
+    pub(crate) fn look(&mut self, index: u32, undelivered: Option<usize>) -> bool {
+        self.take_asked(index);
+        let now = self.now.tick();
+        let before = self.noted.get(index as usize).map_or(0, |noted| u32::from_ne_bytes(*noted));
+        let Some(slot) = self.slots.get_mut(index) else { return false };
+        let control = &mut slot.control;
+        let Some((due, _)) = self.ticks.due(control) else { return false };
+        let (Some(span), Some(undelivered)) = (self.ticks.look(control), undelivered) else {
+            return self.expire_unasked(index);
+        };
+        let left = u32::try_from(undelivered).unwrap_or(u32::MAX).saturating_add(1);
+        // before the first look it may have taken something
+        let takes = before == 0 || left < before;
+        let lingers = control.state == State::Lingering;
+        if lingers && !at_or_before(due, now) {
+            return self.expire_unasked(index);
+        }
+        // the end of the stream may count for a byte; before that was left alone, the peer could not see it
+        let delivered = left <= 2;
+        let progress = if lingers && delivered { before > 2 } else { takes };
+        if progress {
+            control.progressed(now, self.shared.first_byte);
+        }
+        let until = if lingers && !delivered {
+            control.seen.wrapping_add(self.ticks.drain.max(self.ticks.linger))
+        } else {
+            self.ticks.due(control).map_or(now, |(due, _)| due)
+        };
+        self.note(index, left);
+        if at_or_before(until, now) {
+            return self.expire_unasked(index);
+        }
+        self.wheel.set(&mut self.slots, index, earlier(until, now.wrapping_add(span)));
+        false
+    }
+
+    /// A timer has fired: the socket has something due, is to be looked at, or is filed again for later.
     fn expire(&mut self, index: u32) -> bool {
+        let now = self.now.tick();
+        if self.asks
+            && let Some(slot) = self.slots.get(index)
+            && self.ticks.look(&slot.control).is_some()
+            && let Some((due, _)) = self.ticks.due(&slot.control)
+            && (slot.control.state != State::Lingering || at_or_before(due, now))
+        {
+            self.asked = Some(index);
+            return true;
+        }
+        self.expire_unasked(index)
+    }
+
+    fn expire_unasked(&mut self, index: u32) -> bool {
         let now = self.now.tick();
         let Some(slot) = self.slots.get_mut(index) else { return false };
         match self.ticks.due(&slot.control) {
@@ -578,6 +855,11 @@ impl<'s, D> Shard<'s, D> {
                 slot.control.pending.set(Pending::TIMEOUT);
                 slot.control.flags.set(Flags::TIMES);
             }
+            // the handler has yet to hear of its deadline, which came first; then this is looked at again
+            Some(_) if slot.control.pending.has(Pending::TIMEOUT) => {
+                slot.control.flags.set(Flags::TIMES);
+                return false;
+            }
             Some((_, Due::Engine(which))) => {
                 slot.control.because(CloseReason::TimedOut(which));
                 slot.control.step(Step::Expire, now);
@@ -585,6 +867,11 @@ impl<'s, D> Shard<'s, D> {
             // a staged close has waited long enough; its reason stands
             Some((_, Due::Linger)) => {
                 slot.control.step(Step::Expire, now);
+            }
+            Some((_, Due::Connect)) => {
+                slot.control.flags.clear(Flags::DEADLINE);
+                slot.control.flags.set(Flags::TIMES);
+                self.asked = Some(index);
             }
         }
         true
@@ -597,11 +884,24 @@ enum Due {
     Handler,
     Engine(crate::error::Timeout),
     Linger,
+    /// A connect is tried again.
+    Connect,
 }
+
+impl Due {
+    /// Whether it does not come if the peer takes something.
+    const fn is_for_the_peer_to_put_off(self) -> bool {
+        use crate::error::Timeout;
+        matches!(self, Self::Linger | Self::Engine(Timeout::WriteStall | Timeout::Drain | Timeout::Idle))
+    }
+}
+
+/// How often a socket whose peer takes nothing is looked at in the time that it has for that.
+const LOOKS: u32 = 8;
 
 impl Ticks {
     fn new(config: &Config) -> Self {
-        let ticks = |span: Option<core::time::Duration>| span.map_or(0, |span| millis_ceil(span) as u32 + 1);
+        let ticks = |span: Option<Duration>| span.map_or(0, |span| millis_ceil(span) as u32 + 1);
         let timeouts = &config.timeouts;
         Self {
             connect: ticks(timeouts.connect),
@@ -613,6 +913,36 @@ impl Ticks {
         }
     }
 
+    /// How long until the next look at a socket that ends if its peer takes nothing. `None`: it is no such socket.
+    fn look(&self, control: &Control) -> Option<u32> {
+        let stalled = control.flags.has(Flags::STALLED);
+        let span = match control.state {
+            State::Draining | State::Parting if stalled => self.drain / LOOKS,
+            State::Lingering => self.linger,
+            State::Open | State::Finishing | State::Finished | State::PeerClosed if stalled => {
+                let stall = if self.write_stall > 0 { self.write_stall } else { self.idle };
+                stall / LOOKS
+            }
+            State::Free
+            | State::Reserved
+            | State::Connecting
+            | State::Open
+            | State::Finishing
+            | State::Finished
+            | State::PeerClosed
+            | State::Draining
+            | State::Parting
+            | State::Closed => return None,
+        };
+        Some(span.max(1))
+    }
+
+    /// Shortens the time of a staged close to what is left of it in a stop.
+    fn stop(&mut self) {
+        let most = millis_ceil(STOP_LINGER) as u32 + 1;
+        self.linger = if self.linger == 0 { most } else { self.linger.min(most) };
+    }
+
     /// The earliest tick at which something is due for the socket.
     fn due(&self, control: &Control) -> Option<(u32, Due)> {
         use crate::error::Timeout;
@@ -620,7 +950,10 @@ impl Ticks {
         let engine = |which| Due::Engine(which);
         match control.state {
             State::Free | State::Reserved | State::Closed => None,
-            State::Connecting => at(control.seen, self.connect, engine(Timeout::Connect)),
+            State::Connecting => {
+                let again = control.flags.has(Flags::DEADLINE).then_some((control.deadline, Due::Connect));
+                earliest(again, at(control.seen, self.connect, engine(Timeout::Connect)))
+            }
             State::Draining | State::Parting => at(control.seen, self.drain, engine(Timeout::Drain)),
             State::Lingering => at(control.seen, self.linger, Due::Linger),
             State::Open | State::Finishing | State::Finished | State::PeerClosed => {
@@ -641,6 +974,10 @@ impl Ticks {
             }
         }
     }
+}
+
+const fn earlier(a: u32, b: u32) -> u32 {
+    if at_or_before(a, b) { a } else { b }
 }
 
 fn earliest(a: Option<(u32, Due)>, b: Option<(u32, Due)>) -> Option<(u32, Due)> {

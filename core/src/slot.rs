@@ -97,8 +97,6 @@ bits! {
         TIMES = 6,
         /// In the queue of sockets that want a turn.
         QUEUED = 7,
-        /// In the queue of sockets that want a block.
-        STARVING = 8,
         /// The peer has ended its side.
         PEER_ENDED = 9,
         /// `open` was given, so `close` is owed.
@@ -136,8 +134,6 @@ pub(crate) struct Control {
     pub(crate) timer: timer::Link,
     /// Next in the queue of turns; one higher.
     pub(crate) next: u32,
-    /// Next in the queue of the starving; one higher.
-    pub(crate) next_starving: u32,
 }
 
 impl Control {
@@ -156,7 +152,6 @@ impl Control {
             deadline: 0,
             timer: timer::Link::default(),
             next: 0,
-            next_starving: 0,
         }
     }
 
@@ -166,6 +161,9 @@ impl Control {
             Change::To(to) => {
                 let from = core::mem::replace(&mut self.state, to);
                 self.flags.set(Flags::TIMES);
+                if from == State::Connecting {
+                    self.flags.clear(Flags::DEADLINE); // it was that of the next try
+                }
                 let begins =
                     matches!(to, State::Draining | State::Parting | State::Lingering | State::Connecting);
                 if begins && from != State::Parting || to == State::Lingering {
@@ -178,6 +176,16 @@ impl Control {
                 debug_assert!(false, "{step:?} in {:?}", self.state);
                 false
             }
+        }
+    }
+
+    /// The peer has taken something of what was sent. `first_byte`: a silent peer has a time for its first byte, which
+    /// that does not put off.
+    pub(crate) fn progressed(&mut self, now: u32, first_byte: bool) {
+        if first_byte && self.flags.has(Flags::SILENT) && self.state.is_live() {
+            self.kept.note(now); // no byte is kept while none has come
+        } else {
+            self.seen = now;
         }
     }
 

@@ -9,6 +9,7 @@ use crate::token::Token;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
+use core::time::Duration;
 
 /// A socket within a callback: its [`Stream`] and the user's data.
 ///
@@ -75,6 +76,8 @@ pub(crate) struct Shared {
     /// Whether these timeouts are switched on.
     pub(crate) first_byte: bool,
     pub(crate) write_stall: bool,
+    /// Whether the engine is shutting down.
+    pub(crate) stopping: bool,
 }
 
 impl fmt::Debug for Stream<'_> {
@@ -206,18 +209,21 @@ impl<'a> Stream<'a> {
     /// [`linger`](Self::linger), since closing at once would make the kernel reset the connection
     /// and destroy what was just sent.
     pub fn close(&mut self) {
+        self.control.chain.release_tail(&self.pool);
         self.control.asked.set(Asked::CLOSE);
     }
 
     /// Sends what is queued, shuts down writing, then reads and discards until the peer ends or
     /// [`Timeouts::linger`](crate::Timeouts) passes. For a refusal to a peer that is still sending.
     pub fn linger(&mut self) {
+        self.control.chain.release_tail(&self.pool);
         self.control.asked.set(Asked::LINGER);
     }
 
     /// Sends what is queued, then shuts down writing; receiving goes on. When the peer has ended
     /// too, the socket closes.
     pub fn finish(&mut self) {
+        self.control.chain.release_tail(&self.pool);
         self.control.asked.set(Asked::FINISH);
     }
 
@@ -302,6 +308,26 @@ impl<'a> Stream<'a> {
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.control.flags.has(Flags::ACTIVE)
+    }
+
+    /// Returns whether the engine is shutting down. It is so before `shutdown`, in callbacks that deliver what had come
+    /// by then: a protocol can announce the end of the connection with its last answer.
+    #[must_use]
+    #[inline]
+    pub fn is_stopping(&self) -> bool {
+        self.shared.stopping
+    }
+
+    /// Returns whether this is an accepted socket from which no byte has come.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        self.control.flags.has(Flags::SILENT)
+    }
+
+    /// Returns how long ago the socket last made progress: opened, received or sent something.
+    #[must_use]
+    pub fn quiet_for(&self) -> Duration {
+        Duration::from_millis(self.shared.now.tick().wrapping_sub(self.control.seen).into())
     }
 
     /// Whether the peer has ended its side.

@@ -21,8 +21,17 @@ pub struct Stats {
     pub bytes_in: u64,
     /// Bytes that went out.
     pub bytes_out: u64,
-    /// Bytes that were queued when their socket ended, and never sent.
+    /// Bytes that were queued when their socket ended, and never sent. What the system had taken and not delivered is
+    /// not among them.
     pub bytes_lost: u64,
+    /// Bytes that the system had taken and not delivered when their socket was reset from this side, where the driver
+    /// [tells](crate::poller::Transport::undelivered). Of connections that were reset from the other side it is not
+    /// known.
+    pub bytes_undelivered: u64,
+    /// How often a socket had to wait for an output block: other sockets held too many.
+    pub output_shortages: u64,
+    /// How often a socket was not read from since other sockets held the input blocks.
+    pub input_shortages: u64,
     /// Look-ups of tokens whose socket had gone.
     pub gone: u64,
 }

@@ -37,11 +37,14 @@ impl<D> fmt::Debug for Storage<'_, D> {
     }
 }
 
+/// Bytes of what is noted of each socket beside its slot.
+pub(crate) const NOTE_BYTES: usize = 4;
+
 /// The slots of a shard.
 pub(crate) type Slots<'s, D> = Table<'s, Slot<D>>;
 
 /// Lent memory that is too short.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StorageError {
     /// Which part of it.
@@ -66,10 +69,17 @@ impl fmt::Display for StorageError {
     }
 }
 
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl core::error::Error for StorageError {}
 
 /// Why a shard or a poller cannot be built.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SetupError {
     /// A setting is out of its range.
@@ -84,6 +94,13 @@ impl fmt::Display for SetupError {
             Self::Config(error) => error.fmt(f),
             Self::Storage(error) => error.fmt(f),
         }
+    }
+}
+
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

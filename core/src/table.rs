@@ -6,7 +6,7 @@ use core::mem::MaybeUninit;
 /// A table that grows into lent memory from the front and never shrinks. What was never used is not touched.
 pub(crate) struct Table<'s, T> {
     memory: &'s mut [MaybeUninit<T>],
-    /// INVARIANT: `memory[..used]` is initialised. Kept by `push`, the only place that changes it.
+    /// INVARIANT: `used` is at most the length of `memory`, and `memory[..used]` is initialised. Kept by `push`, the only place that changes it.
     used: usize,
     /// How often an entry was looked at, for tests of what looks at few of them.
     #[cfg(test)]
@@ -44,7 +44,11 @@ impl<'s, T> Table<'s, T> {
     pub(crate) fn get(&self, index: u32) -> Option<&T> {
         #[cfg(test)]
         self.looks.update(|looks| looks + 1);
-        let entry = self.memory.get(index as usize).filter(|_| (index as usize) < self.used)?;
+        if index as usize >= self.used {
+            return None;
+        }
+        // SAFETY: `used` is at most the length of `memory`.
+        let entry = unsafe { self.memory.get_unchecked(index as usize) };
         // SAFETY: it lies in `memory[..used]`, which is initialised.
         Some(unsafe { entry.assume_init_ref() })
     }
@@ -53,7 +57,11 @@ impl<'s, T> Table<'s, T> {
     pub(crate) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
         #[cfg(test)]
         self.looks.update(|looks| looks + 1);
-        let entry = self.memory.get_mut(index as usize).filter(|_| (index as usize) < self.used)?;
+        if index as usize >= self.used {
+            return None;
+        }
+        // SAFETY: `used` is at most the length of `memory`.
+        let entry = unsafe { self.memory.get_unchecked_mut(index as usize) };
         // SAFETY: it lies in `memory[..used]`, which is initialised.
         Some(unsafe { entry.assume_init_mut() })
     }

@@ -1,4 +1,5 @@
-//! `Port::receive` and `Port::carry_out` differ from `received`, `run` and a driver's own sends in their cost alone.
+//! `UsualPort::receive`, `Port::receive` and `Port::carry_out` differ from `received`, `run` and a driver's own sends in
+//! their cost alone.
 //!
 //! A failure prints its seed; `WALK_SEED=n cargo test -p lightcone-core --test fast_path` walks it alone.
 #![allow(

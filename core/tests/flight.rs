@@ -67,7 +67,7 @@ fn same_place(bench: &mut Bench, token: Token, flight: &(Vec<*const u8>, Vec<u8>
 
 #[test]
 fn bytes_in_flight_do_not_move_while_more_is_queued() {
-    let config = Config { output_limit: 6, ..PLAIN };
+    let config = Config { output_blocks: 16, output_limit: 6, ..PLAIN };
     let mut bench = Bench::new(&config, obey);
     let (token, other) = (bench.open(), bench.open());
     let flight = launched(&mut bench, token, 100);

@@ -385,20 +385,26 @@ fn drain() {
     }
 }
 
-/// "From `close` to the last queued byte's leaving": neither progress nor the peer's end puts it off.
+/// What the peer takes puts a drain off, whether the system blocks in between or not; the peer's end does not.
 #[test]
-fn drain_counts_from_close() {
-    let begin = |bench: &mut Bench| {
-        let token = bench.open();
-        let start = bench.now;
-        let _ = bench.message(token, 1);
-        for i in 1..=18 {
-            bench.turn(start + i * 100);
-            let _ = bench.tell(token, |port| port.sent(1));
-        }
-        token
-    };
-    ends(DRAIN, 2_000, Timeout::Drain, begin, hello_and_close);
+fn drain_counts_from_the_last_progress() {
+    for blocks in [false, true] {
+        let begin = |bench: &mut Bench| {
+            let token = bench.open();
+            let start = bench.now;
+            let _ = bench.message(token, 1);
+            for i in 1..=18 {
+                bench.turn(start + i * 500);
+                let _ = bench.tell(token, |port| port.writable());
+                let _ = bench.tell(token, |port| port.sent(1));
+                if blocks {
+                    let _ = bench.tell(token, |port| port.blocked());
+                }
+            }
+            token
+        };
+        ends(DRAIN, 11_000, Timeout::Drain, begin, hello_and_close);
+    }
     let begin = |bench: &mut Bench| {
         let token = bench.open();
         let start = bench.now;
@@ -408,6 +414,150 @@ fn drain_counts_from_close() {
         token
     };
     ends(DRAIN, 2_000, Timeout::Drain, begin, hello_and_close);
+}
+
+/// A socket that is open and stalled, or is so and was then closed (message 1) or staged (message 2).
+fn stalled(bench: &mut Bench, message: Option<u32>) -> Token {
+    let token = bench.open();
+    let _ = bench.receive(token, b"x");
+    let _ = bench.tell(token, |port| port.blocked());
+    if let Some(message) = message {
+        let _ = bench.message(token, message);
+    }
+    token
+}
+
+/// The times that a peer must not be cut in, and how long after its last progress it may be.
+const PATIENT: Timeouts = Timeouts { write_stall: ms(4_000), drain: ms(2_000), ..Timeouts::NONE };
+
+/// Nothing is sent in all the time, since the system's buffer stays too full: but it drains.
+#[test]
+fn a_peer_that_takes_what_the_system_holds_is_not_stalled() {
+    for (message, span, which) in [
+        (None, 4_000, Timeout::WriteStall),
+        (Some(1), 2_000, Timeout::Drain),
+        (Some(2), 2_000, Timeout::Drain),
+    ] {
+        // a bit at a time, or a piece now and then
+        for every in [1, 100, span - 1] {
+            for start in STARTS {
+                let mut bench = Bench::starting_at(start, &with(PATIENT), hello_and_close);
+                bench.shard.ask_undelivered();
+                let stops = start + 60_000 / every * every;
+                bench.undelivered =
+                    Box::new(move |now| Some((100_000 - (now.min(stops) - start) / every) as usize));
+                let token = stalled(&mut bench, message);
+                let at = start + closed_at(&mut bench, start, token);
+                // it is not before the next look that it is known, of which there are eight in a span
+                let late = at.saturating_sub(stops + span);
+                assert!(at >= stops + span, "{message:?} cut {} ms after it stopped", at - stops);
+                assert!(late <= span / 8 + 3, "{message:?} cut {late} ms late");
+                assert_eq!(bench.last().event, Event::Close(CloseReason::TimedOut(which)));
+                bench.is_clean();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_takes_nothing_of_what_the_system_holds_is_stalled() {
+    for (message, span) in [(None, 4_000), (Some(1), 2_000), (Some(2), 2_000)] {
+        let mut bench = Bench::new(&with(PATIENT), hello_and_close);
+        bench.shard.ask_undelivered();
+        bench.undelivered = Box::new(|_| Some(70_000));
+        let token = stalled(&mut bench, message);
+        let at = closed_at(&mut bench, 0, token);
+        assert!((span..=span + span / 8 + 3).contains(&at), "{message:?} cut at {at} ms");
+    }
+}
+
+/// Where the system can't tell, the times are as exact as without asking.
+#[test]
+fn a_system_that_can_not_tell_changes_nothing() {
+    for (message, span) in [(None, 4_000), (Some(1), 2_000), (Some(2), 2_000)] {
+        let mut bench = Bench::new(&with(PATIENT), hello_and_close);
+        bench.shard.ask_undelivered();
+        let token = stalled(&mut bench, message);
+        in_time(closed_at(&mut bench, 0, token), span);
+    }
+}
+
+/// A handler's deadlines, which go through the same timer, neither hide what a peer takes nor put its end off.
+#[test]
+fn deadlines_do_not_put_a_stall_off() {
+    let react = |socket: &mut Socket<'_, Data>, event: Event<u32>| {
+        if matches!(event, Event::Open | Event::Timeout) {
+            if event == Event::Open {
+                socket.send(&[1; 100]).unwrap();
+            }
+            let due = socket.now() + Duration::from_millis(90);
+            socket.set_deadline(Some(due));
+        }
+    };
+    for stops in [0, 30_000] {
+        let mut bench = Bench::new(&with(PATIENT), react);
+        bench.shard.ask_undelivered();
+        bench.undelivered = Box::new(move |now| Some((100_000 - now.min(stops)) as usize));
+        let token = stalled(&mut bench, None);
+        let at = closed_at(&mut bench, 0, token);
+        assert!((stops + 4_000..=stops + 4_503).contains(&at), "cut at {at} ms");
+    }
+}
+
+/// Without a write stall timeout the idle timeout holds, and asks as well.
+#[test]
+fn a_peer_that_takes_what_the_system_holds_is_not_idle() {
+    let mut bench = Bench::new(&with(Timeouts { idle: ms(4_000), ..Timeouts::NONE }), hello_and_close);
+    bench.shard.ask_undelivered();
+    bench.undelivered = Box::new(|now| Some((100_000 - now.min(30_000)) as usize));
+    let token = stalled(&mut bench, None);
+    let at = closed_at(&mut bench, 0, token);
+    assert!((34_000..=34_503).contains(&at), "cut at {at} ms");
+    assert_eq!(bench.last().event, Event::Close(CloseReason::TimedOut(Timeout::Idle)));
+}
+
+/// The slot's last socket is not what the next one is compared with.
+#[test]
+fn what_was_undelivered_of_one_socket_is_not_of_the_next() {
+    let mut bench = Bench::new(&with(PATIENT), hello_and_close);
+    bench.shard.ask_undelivered();
+    bench.undelivered = Box::new(|_| Some(10));
+    let token = stalled(&mut bench, None);
+    closed_at(&mut bench, 0, token);
+    let start = bench.now;
+    bench.undelivered = Box::new(move |now| Some((100_000 - (now - start).min(30_000)) as usize));
+    let token = stalled(&mut bench, None);
+    let at = closed_at(&mut bench, start, token);
+    assert!((34_000..=34_503).contains(&at), "cut at {at} ms");
+}
+
+/// A staged close, everything sent: the system has still to deliver some of it until `empty`, one byte of which stands
+/// for the end of the stream, and delivers nothing from `stops` on.
+fn lingering(empty: u64, stops: u64) -> u64 {
+    let timeouts = Timeouts { linger: ms(700), ..DRAIN };
+    let mut bench = Bench::new(&with(timeouts), hello_and_close);
+    bench.shard.ask_undelivered();
+    bench.undelivered = Box::new(move |now| Some(1 + empty.saturating_sub(now.min(stops)) as usize));
+    let token = bench.open();
+    assert_eq!(bench.message(token, 2), Ok(Next::Send));
+    assert_eq!(bench.flush(token).1, Next::Shut);
+    assert_eq!(bench.tell(token, |port| port.shut()), Next::Wait(Interest::READ));
+    let at = closed_at(&mut bench, 0, token);
+    assert_eq!(bench.last().event, Event::Close(CloseReason::Local));
+    bench.is_clean();
+    at
+}
+
+/// Closing would destroy what is under way if the peer sends: so it does not come before that has been delivered.
+#[test]
+fn a_staged_close_waits_for_what_the_system_delivers() {
+    in_time(lingering(0, 0), 700);
+    in_time(lingering(600, 600), 700);
+    let at = lingering(30_000, 30_000);
+    assert!((30_700..=31_405).contains(&at), "closed at {at} ms");
+    // but not for ever
+    let at = lingering(30_000, 5_000);
+    assert!((7_000..=7_705).contains(&at), "closed at {at} ms");
 }
 
 #[test]
@@ -533,6 +683,24 @@ fn a_deadline_set_again_in_the_past_does_not_hold_up_the_turn() {
         turns += 1;
         assert!(turns < 100, "one turn without an end");
     }
+}
+
+/// The driver comes back so late that a timeout of the engine is due as well, which came after the deadline.
+#[test]
+fn a_deadline_that_is_due_at_once_is_told_before_a_later_end() {
+    let config = with(Timeouts { idle: ms(100), ..Timeouts::NONE });
+    let at_once = |socket: &mut Socket<'_, Data>| {
+        let now = socket.now();
+        socket.set_deadline(Some(now));
+    };
+    let mut bench = Bench::new(&config, on(Event::Message(0), at_once));
+    let token = bench.open();
+    let _ = bench.message(token, 0);
+    assert_eq!(bench.turn(200), [(token, Next::Wait(Interest::READ))]);
+    assert_eq!(bench.turn(200), [(token, Next::Close)]);
+    let end = Event::Close(CloseReason::TimedOut(Timeout::Idle));
+    assert_eq!(bench.events(), [Event::Open, Event::Message(0), Event::Timeout, end]);
+    bench.is_clean();
 }
 
 #[test]

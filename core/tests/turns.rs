@@ -218,7 +218,7 @@ fn the_shortest_grace_counts_and_ends_what_is_left() {
 }
 
 #[test]
-fn what_is_assigned_after_a_stop_is_rejected() {
+fn what_is_assigned_after_a_stop_is_served_until_the_grace_time_is_over() {
     let mut bench = Bench::new();
     bench.assign(1);
     bench.turn();
@@ -227,8 +227,12 @@ fn what_is_assigned_after_a_stop_is_rejected() {
     bench.turn();
     bench.assign(3);
     bench.turn();
-    assert_eq!(bench.poller.transport().rejected, [2, 3]);
-    assert_eq!((bench.load.get(), bench.poller.stats().accepted), (1, 1));
+    assert_eq!((bench.poller.transport().rejected.len(), bench.poller.handler().shutdowns), (0, 3));
+    assert_eq!((bench.load.get(), bench.poller.stats().accepted), (3, 3));
+    bench.now = Instant::from_millis(1_000);
+    bench.turn();
+    assert!(bench.poller.is_over());
+    assert_eq!((bench.load.get(), bench.poller.transport().closed.len()), (0, 3));
 }
 
 #[test]

@@ -29,3 +29,8 @@ fn relay() {
 fn reconnect() {
     check(SEEDS, |sim| Scenario::Reconnect.run(sim));
 }
+
+#[test]
+fn walk() {
+    check(SEEDS, |sim| Scenario::Walk.run(sim));
+}

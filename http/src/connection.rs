@@ -55,29 +55,45 @@ pub(crate) struct Busy<B> {
     pub(crate) number: u32,
 }
 
-/// An [`Outgoing`] in seven bytes.
+/// An [`Outgoing`] in seven bytes, and whether the head of the answer is held back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
     Whole,
     Deferred,
     Length(Count),
+    HeldLength(Count),
     Chunked,
+    HeldChunked,
     Raw,
+    HeldRaw,
     LastChunk,
     Failed,
 }
 
-impl From<Outgoing> for Kept {
-    fn from(outgoing: Outgoing) -> Self {
+impl Kept {
+    pub(crate) fn new(outgoing: Outgoing, held: bool) -> Self {
         match outgoing {
             Outgoing::Whole => Self::Whole,
             Outgoing::Deferred => Self::Deferred,
+            Outgoing::Length(left) if held => Self::HeldLength(Count::new(left)),
             Outgoing::Length(left) => Self::Length(Count::new(left)),
+            Outgoing::Chunked if held => Self::HeldChunked,
             Outgoing::Chunked => Self::Chunked,
+            Outgoing::Raw if held => Self::HeldRaw,
             Outgoing::Raw => Self::Raw,
             Outgoing::LastChunk => Self::LastChunk,
             Outgoing::Failed => Self::Failed,
         }
+    }
+
+    /// Whether the head of the answer is held back.
+    pub(crate) const fn is_held(self) -> bool {
+        matches!(self, Self::HeldLength(_) | Self::HeldChunked | Self::HeldRaw)
+    }
+
+    /// Whether the peer can still be given another answer than the exchange's.
+    pub(crate) const fn is_open(self) -> bool {
+        matches!(self, Self::Deferred) || self.is_held()
     }
 }
 
@@ -86,9 +102,9 @@ impl From<Kept> for Outgoing {
         match kept {
             Kept::Whole => Self::Whole,
             Kept::Deferred => Self::Deferred,
-            Kept::Length(left) => Self::Length(left.get()),
-            Kept::Chunked => Self::Chunked,
-            Kept::Raw => Self::Raw,
+            Kept::Length(left) | Kept::HeldLength(left) => Self::Length(left.get()),
+            Kept::Chunked | Kept::HeldChunked => Self::Chunked,
+            Kept::Raw | Kept::HeldRaw => Self::Raw,
             Kept::LastChunk => Self::LastChunk,
             Kept::Failed => Self::Failed,
         }
@@ -245,8 +261,11 @@ impl Flags {
         self.0 & Self::SHUTDOWN != 0
     }
 
-    pub(crate) const fn set_shutdown(&mut self) {
+    /// Notes that the server is shutting down. Returns whether that was not known.
+    pub(crate) const fn set_shutdown(&mut self) -> bool {
+        let is_news = !self.shutdown();
         self.0 |= Self::SHUTDOWN;
+        is_news
     }
 
     /// Whether the client said that it will send no further request.
@@ -315,7 +334,7 @@ mod tests {
         let mut flags = Flags::default();
         let plan = Plan::BODILESS.with(Plan::KEEP_ALIVE, true);
         flags.set_timer(Timer::Limit);
-        flags.set_shutdown();
+        assert!(flags.set_shutdown() && !flags.set_shutdown());
         flags.set_plan(plan);
         assert_eq!((flags.timer(), flags.shutdown(), flags.plan()), (Timer::Limit, true, plan));
         flags.set_plan(plan.with(Plan::OLD, true).with(Plan::BODILESS, false));

@@ -14,6 +14,8 @@ pub enum Flow {
     More,
     /// It is over. What is left of the request's body is read and dropped.
     Done,
+    /// It is given up: the connection ends without an answer, or within one, and the request counts as aborted.
+    Abort,
 }
 
 impl From<Reply<Done>> for Flow {
@@ -28,8 +30,9 @@ impl From<Reply<Done>> for Flow {
 /// there are new body bytes, room, or the end of the body; it does what it can and says whether that is all. Every
 /// connection has room for the largest exchange of its server, so keep it small.
 ///
-/// It is dropped when it is done, and when its connection ends before, which is how it learns of that. What is to happen
-/// later it asks for by [`Transfer::wake_at`], or another part of the program posts it as a [`message`](Self::message) to
+/// It is dropped when it is done, and when its connection ends before: at once if it is reset, timed out or lost. An
+/// end of the peer's stream is told by [`peer_closed`](Self::peer_closed), a shutdown of the server by
+/// [`shutdown`](Self::shutdown). What is to happen later it asks for by [`Transfer::wake_at`], or another part of the program posts it as a [`message`](Self::message) to
 /// the identity that [`Transfer::id`] returns.
 ///
 /// ```
@@ -105,6 +108,55 @@ pub trait Exchange<S: State> {
     /// ```
     fn message(&mut self, message: S::Message, io: &mut Transfer<'_, S>) -> Flow {
         let _ = (message, io);
+        Flow::More
+    }
+
+    /// Called when the server is shutting down, once: at once if the request is in progress, else right after the
+    /// first [`advance`](Self::advance). The default goes on; what is not over at the end of the grace time is cut. An
+    /// exchange without an end of its own, such as an event stream, returns [`Flow::Done`]. As with a
+    /// [`message`](Self::message), there may be no room to write.
+    ///
+    /// ```
+    /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
+    ///
+    /// /// Events that end with the server, and with their client.
+    /// struct Events;
+    ///
+    /// impl<S: State> Exchange<S> for Events {
+    ///     fn advance(&mut self, _: &mut Transfer<'_, S>) -> Flow {
+    ///         Flow::More
+    ///     }
+    ///
+    ///     fn shutdown(&mut self, _: &mut Transfer<'_, S>) -> Flow {
+    ///         Flow::Done
+    ///     }
+    ///
+    ///     fn peer_closed(&mut self, _: &mut Transfer<'_, S>) -> Flow {
+    ///         Flow::Abort
+    ///     }
+    /// }
+    ///
+    /// let server = Http::new().get("/events", |_request, response| {
+    ///     response.header("Content-Type", "text/event-stream").stream(None, Events)
+    /// });
+    /// # drop(server);
+    /// ```
+    fn shutdown(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        let _ = io;
+        Flow::More
+    }
+
+    /// Called when the peer has ended its side of the connection, at least once; also right after the first
+    /// [`advance`](Self::advance), if it has done so before. It is one of two things, which look alike until something
+    /// is sent: a client that has sent its last request and still reads the answer, or one that has left. So the
+    /// default goes on, as an answer that is on its way must. An exchange that would wait for a long time, such as a
+    /// long poll or an event stream, returns [`Flow::Abort`], or answers.
+    ///
+    /// A peer that resets the connection ends the exchange without this call. While the connection is not read from,
+    /// since the peer takes no output or has sent so many further requests that the input is full, an end comes when
+    /// reading goes on, and a reset when it does or with the next send.
+    fn peer_closed(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        let _ = io;
         Flow::More
     }
 }

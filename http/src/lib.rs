@@ -86,6 +86,10 @@
 //! is refused, so that nothing can be smuggled past a proxy. Everything a peer may make the server hold has a
 //! [limit](Limits), and its refusal can be read by the peer. Memory stays bounded: bodies are never gathered by the
 //! server, and who takes no answers gives no requests.
+//!
+//! With the feature `alloc`, which nothing else here needs, bodies may be on the heap: `Request::collect_vec` gathers one
+//! up to a limit of the route, in chunks or not, and `Response::owned` sends one piece by piece. An idle connection pays
+//! for neither, but for a pointer.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
@@ -97,6 +101,9 @@
     )
 )]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
 mod connection;
 mod date;
 mod envelope;
@@ -105,6 +112,8 @@ mod http;
 mod limits;
 mod method;
 mod middleware;
+#[cfg(feature = "alloc")]
+mod owned;
 mod parse;
 mod path;
 mod plan;
@@ -130,6 +139,8 @@ pub use lightcone_core::Full;
 pub use limits::Limits;
 pub use method::Method;
 pub use middleware::{AccessLog, Log, Middleware, Outcome, ToState};
+#[cfg(feature = "alloc")]
+pub use owned::{CollectVec, Owned};
 pub use parse::framing::{Body, Framing};
 pub use parse::head::{Fields, Head, Parse};
 pub use parse::scan::parse;
@@ -142,7 +153,7 @@ pub use respond::fields::{FIELDS_MAX, Headers};
 pub use respond::response::{Reply, Response};
 pub use respond::text::JsonText;
 #[doc(hidden)]
-pub use route::{Call, Entry, Found, Hit, News, Scene, Traced, Wanted};
+pub use route::{Call, Cause, Entry, Found, Hit, News, Scene, Traced, Wanted};
 pub use route::{End, Fallback, Join, Logged, Route, Routes, Wrap};
 pub use stats::Stats;
 pub use status::Status;

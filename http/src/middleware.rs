@@ -65,7 +65,7 @@ pub trait Middleware<S: State> {
 
     /// Called once for each request when the status of its answer is known, whoever answers: the handler, an exchange
     /// later on, or the server, which refuses what is malformed, too large or too slow. Of a streamed response that is
-    /// when its head is written. A [`Log`] is told when it has ended.
+    /// when its head [leaves](Response::stream). A [`Log`] is told when it has ended.
     fn after(&mut self, state: &mut S, outcome: &Outcome<'_>) {
         let _ = (state, outcome);
     }

@@ -48,23 +48,45 @@ impl<'p> Wanted<'p> {
 /// A route, or none.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
-    pub(crate) index: u16,
-    /// The methods of all routes that match the path, as bits; not looked for if there is a route.
-    allow: u16,
-    /// Where the path starts that the route's pattern stands for.
-    base: usize,
+    index: u16,
+    /// Where the path starts that the route's pattern stands for, in the upper bits; below, the methods of all routes
+    /// that match the path, which are not looked for if there is a route. In one word, since most have 0 for both.
+    detail: usize,
 }
 
 impl Found {
     /// The index of no route.
-    pub(crate) const MISS: u16 = u16::MAX;
-    const NONE: Self = Self { index: Self::MISS, allow: 0, base: 0 };
+    const MISS: u16 = u16::MAX;
+    const NONE: Self = Self::new(Self::MISS, 0, 0);
+
+    #[inline(always)]
+    const fn new(index: u16, base: usize, allow: u16) -> Self {
+        Self { index, detail: base << u16::BITS | allow as usize }
+    }
+
+    /// Whether it is none.
+    #[inline(always)]
+    pub(crate) const fn is_miss(self) -> bool {
+        self.index == Self::MISS
+    }
+
+    #[inline(always)]
+    const fn base(self) -> usize {
+        self.detail >> u16::BITS
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the lower bits are meant")]
+    const fn allow(self) -> u16 {
+        self.detail as u16
+    }
 }
 
 /// What was found so far.
 #[derive(Clone, Copy, Debug)]
 pub struct Hit {
-    found: Found,
+    index: u16,
+    base: usize,
+    allow: u16,
     /// How specific the route is, and whether it is for this very method; 0: a fallback, or none.
     rank: (u64, bool),
 }
@@ -74,12 +96,12 @@ impl Hit {
     /// prefixes of its groups, so that routes of different groups compare as if there were none.
     fn take(&mut self, wanted: &Wanted<'_>, method: Method, pattern: &Pattern, index: u16) {
         let rank = pattern.rank_below(wanted.depth);
-        self.found.allow |= method.bit();
+        self.allow |= method.bit();
         let same = wanted.method == method;
         let suits = same || wanted.method == Method::Head && method == Method::Get;
         if suits && (rank, same) > self.rank {
             self.rank = (rank, same);
-            (self.found.index, self.found.base) = (wanted.first + index, wanted.base);
+            (self.index, self.base) = (wanted.first + index, wanted.base);
         }
     }
 }
@@ -87,14 +109,18 @@ impl Hit {
 /// Looks for the most specific of all routes, when none was found by [`Routes::find_exact`].
 #[inline(never)]
 pub(crate) fn search<S: State, R: Routes<S>>(routes: &R, method: Method, path: &[u8]) -> Found {
-    let mut hit = Hit { found: Found::NONE, rank: (0, false) };
+    let mut hit = Hit { index: Found::MISS, base: 0, allow: 0, rank: (0, false) };
     routes.find(&Wanted::new(method, path), &mut hit);
-    let Hit { mut found, rank } = hit;
     // A fallback does not hide that the path has routes for other methods.
-    if rank.0 == 0 && found.allow != 0 {
-        found.index = Found::MISS;
-    }
-    found
+    let index = if hit.rank.0 == 0 && hit.allow != 0 { Found::MISS } else { hit.index };
+    Found::new(index, hit.base, hit.allow)
+}
+
+/// Looks for the route of a head that is not as most are.
+#[inline(never)]
+pub(crate) fn find<S: State, R: Routes<S>>(routes: &R, head: &Head<'_>) -> Found {
+    let exact = routes.find_exact(&Wanted::new(head.method, head.path));
+    if exact.is_miss() { search(routes, head.method, head.path) } else { exact }
 }
 
 /// One request on its way down the chain. Goes by value: what a route does not look at stays in registers.
@@ -129,11 +155,11 @@ impl<'c, S> Call<'c, S> {
         Outcome {
             method: Some(self.head.method),
             target: self.head.target(),
-            status: reply.status,
+            status: reply.status(),
             length: reply.length,
             duration: Some(Duration::ZERO),
             complete: true,
-            fault: reply.failed.then_some(self.desk.fault),
+            fault: reply.has_failed().then_some(self.desk.fault),
             peer: self.connected.peer.unpack(),
             token: self.connected.token,
         }
@@ -251,12 +277,7 @@ pub trait Routes<S: State> {
     fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Self::Body>;
 
     #[doc(hidden)]
-    fn advance(
-        &mut self,
-        body: &mut Self::Body,
-        message: Option<S::Message>,
-        io: &mut Transfer<'_, S>,
-    ) -> Flow;
+    fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow;
 
     /// Whether there is middleware or a log anywhere, so that outcomes have to be [reported](Self::report).
     #[doc(hidden)]
@@ -290,10 +311,18 @@ pub struct Scene<'c, S> {
 pub enum News {
     /// The status is known.
     Answered,
+    /// The same, and a body follows.
+    Begun,
     /// The request has ended, after that was reported.
     Ended,
     /// Both at once.
     Both,
+}
+
+impl News {
+    pub(crate) const fn ends(self) -> bool {
+        matches!(self, Self::Ended | Self::Both)
+    }
 }
 
 /// The end of a chain: what no route answers.
@@ -316,10 +345,10 @@ impl<S: State> Routes<S> for End {
     #[inline(always)]
     fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Infallible> {
         let Call { head, output, desk, hooks, plan, .. } = call;
-        no_route(head, found.allow, output, desk, hooks, plan)
+        no_route(head, found.allow(), output, desk, hooks, plan)
     }
 
-    fn advance(&mut self, body: &mut Infallible, _: Option<S::Message>, _: &mut Transfer<'_, S>) -> Flow {
+    fn advance(&mut self, body: &mut Infallible, _: Cause<S::Message>, _: &mut Transfer<'_, S>) -> Flow {
         match *body {}
     }
 
@@ -405,7 +434,7 @@ where
     #[inline(always)]
     fn find_exact(&self, wanted: &Wanted<'_>) -> Found {
         if self.pattern.is(wanted.path, &wanted.key) && self.method == wanted.method {
-            return Found { index: wanted.first + R::COUNT, allow: 0, base: wanted.base };
+            return Found::new(wanted.first + R::COUNT, wanted.base, 0);
         }
         self.next.find_exact(wanted)
     }
@@ -427,19 +456,14 @@ where
         if found.index != R::COUNT {
             return self.next.call(found, call).map(Either::Right);
         }
-        let (response, request) = call.split(self.pattern.text, found.base);
+        let (response, request) = call.split(self.pattern.text, found.base());
         (self.handler)(request, response).map(Either::Left)
     }
 
-    fn advance(
-        &mut self,
-        body: &mut Self::Body,
-        message: Option<S::Message>,
-        io: &mut Transfer<'_, S>,
-    ) -> Flow {
+    fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow {
         match body {
-            Either::Left(exchange) => drive(exchange, message, io),
-            Either::Right(body) => self.next.advance(body, message, io),
+            Either::Left(exchange) => drive(exchange, cause, io),
+            Either::Right(body) => self.next.advance(body, cause, io),
         }
     }
 
@@ -469,15 +493,31 @@ where
     }
 }
 
+/// Why an exchange is called.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause<M> {
+    /// There may be more body, or more room.
+    Progress,
+    /// A message has come.
+    Message(M),
+    /// The server is shutting down.
+    Shutdown,
+    /// The peer has ended its side.
+    PeerClosed,
+}
+
 /// Lets an exchange go on until it has used up what there is.
 fn drive<S: State, B: Exchange<S>>(
     exchange: &mut B,
-    message: Option<S::Message>,
+    cause: Cause<S::Message>,
     io: &mut Transfer<'_, S>,
 ) -> Flow {
-    let mut flow = match message {
-        Some(message) => exchange.message(message, io),
-        None => Flow::More,
+    let mut flow = match cause {
+        Cause::Progress => Flow::More,
+        Cause::Message(message) => exchange.message(message, io),
+        Cause::Shutdown => exchange.shutdown(io),
+        Cause::PeerClosed => exchange.peer_closed(io),
     };
     while flow == Flow::More {
         let before = *io.link.at;
@@ -520,9 +560,9 @@ where
     fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
         self.next.find(wanted, hit);
         // Any route beats it; of fallbacks, that with the longest prefix is the most specific.
-        let beaten = hit.rank.0 > 0 || hit.found.index != Found::MISS && hit.found.base >= wanted.base;
+        let beaten = hit.rank.0 > 0 || hit.index != Found::MISS && hit.base >= wanted.base;
         if !beaten {
-            (hit.found.index, hit.found.base) = (wanted.first + R::COUNT, wanted.base);
+            (hit.index, hit.base) = (wanted.first + R::COUNT, wanted.base);
         }
     }
 
@@ -536,19 +576,14 @@ where
         if found.index != R::COUNT {
             return self.next.call(found, call).map(Either::Right);
         }
-        let (response, request) = call.split("/{*path}", found.base);
+        let (response, request) = call.split("/{*path}", found.base());
         (self.handler)(request, response).map(Either::Left)
     }
 
-    fn advance(
-        &mut self,
-        body: &mut Self::Body,
-        message: Option<S::Message>,
-        io: &mut Transfer<'_, S>,
-    ) -> Flow {
+    fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow {
         match body {
-            Either::Left(exchange) => drive(exchange, message, io),
-            Either::Right(body) => self.next.advance(body, message, io),
+            Either::Left(exchange) => drive(exchange, cause, io),
+            Either::Right(body) => self.next.advance(body, cause, io),
         }
     }
 
@@ -616,11 +651,11 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
     #[inline(always)]
     fn find_exact(&self, wanted: &Wanted<'_>) -> Found {
         match self.next.find_exact(wanted) {
-            Found { index: Found::MISS, .. } => match self.inside(wanted, R::COUNT) {
+            found if !found.is_miss() => found,
+            _ => match self.inside(wanted, R::COUNT) {
                 Some(inside) => self.group.find_exact(&inside),
                 None => Found::NONE,
             },
-            found @ Found { .. } => found,
         }
     }
 
@@ -646,15 +681,10 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
         }
     }
 
-    fn advance(
-        &mut self,
-        body: &mut Self::Body,
-        message: Option<S::Message>,
-        io: &mut Transfer<'_, S>,
-    ) -> Flow {
+    fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow {
         match body {
-            Either::Left(body) => self.group.advance(body, message, io),
-            Either::Right(body) => self.next.advance(body, message, io),
+            Either::Left(body) => self.group.advance(body, cause, io),
+            Either::Right(body) => self.next.advance(body, cause, io),
         }
     }
 
@@ -716,7 +746,7 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
     }
 
     fn call(&mut self, found: Found, mut call: Call<'_, S>) -> Reply<Self::Body> {
-        let (response, mut request) = call.reborrow().split("/{*path}", found.base);
+        let (response, mut request) = call.reborrow().split("/{*path}", found.base());
         let reply = match self.middleware.before(&mut request, response) {
             Err(reply) => reply.early(),
             Ok(Response { draft: Draft { plan, .. } }) => {
@@ -726,23 +756,18 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
                 self.inner.call(found, inner)
             }
         };
-        if reply.outgoing != Outgoing::Deferred {
+        if reply.outgoing() != Outgoing::Deferred && !call.output.is_holding() {
             let outcome = call.outcome(&reply);
             self.middleware.after(call.state, &outcome);
         }
         reply
     }
 
-    fn advance(
-        &mut self,
-        body: &mut Self::Body,
-        message: Option<S::Message>,
-        io: &mut Transfer<'_, S>,
-    ) -> Flow {
+    fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow {
         let outer = io.tools.hooks;
         let hook = AsHook(&self.middleware, PhantomData::<fn(S)>);
         let hook = Hook { middleware: &hook, outer };
-        self.inner.advance(body, message, &mut io.within(&hook))
+        self.inner.advance(body, cause, &mut io.within(&hook))
     }
 
     const WATCHED: bool = true;
@@ -844,24 +869,18 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
 
     fn call(&mut self, found: Found, mut call: Call<'_, S>) -> Reply<Self::Body> {
         let reply = self.inner.call(found, call.reborrow());
-        if reply.exchange.is_none() {
+        if !reply.goes_on() {
             let outcome = call.outcome(&reply);
             self.log.ended(call.state, &outcome);
         }
-        let Reply { status, outgoing, .. } = reply;
-        let status = (outgoing != Outgoing::Deferred).then_some(status);
+        let status = (reply.outgoing() != Outgoing::Deferred).then_some(reply.status());
         let Call { head, connected, .. } = call;
         reply.map(|exchange| Traced { exchange, record: Record::new(head, status, connected.now) })
     }
 
-    fn advance(
-        &mut self,
-        body: &mut Self::Body,
-        message: Option<S::Message>,
-        io: &mut Transfer<'_, S>,
-    ) -> Flow {
+    fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow {
         let before = io.link.found.written;
-        let flow = self.inner.advance(&mut body.exchange, message, io);
+        let flow = self.inner.advance(&mut body.exchange, cause, io);
         let written = body.record.written.get() + (io.link.found.written - before);
         body.record.written = Count::new(written);
         flow
@@ -882,13 +901,15 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
     ) {
         let Some(Traced { exchange, record }) = body else {
             self.inner.report(None, news, outcome, scene);
-            if news != News::Answered {
+            if news.ends() {
                 self.log.ended(scene.state, outcome);
             }
             return;
         };
         if news != News::Ended {
             record.status = Some(outcome.status);
+        }
+        if matches!(news, News::Answered | News::Both) {
             // of a streamed answer, what is written is counted
             record.written = outcome.length.map_or(record.written, Count::new);
         }
@@ -901,7 +922,7 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
             outcome.length = Some(record.written.get());
         }
         self.inner.report(Some(exchange), news, outcome, scene);
-        if news != News::Answered {
+        if news.ends() {
             self.log.ended(scene.state, outcome);
         }
     }

@@ -20,8 +20,8 @@ use crate::path::Prefix;
 use crate::plan::Plan;
 use crate::request::{Connected, State};
 use crate::respond::draft::{Draft, Fault, Outgoing};
-use crate::respond::response::Reply;
-use crate::route::{Call, Found, News, Routes, Scene, Wanted, search};
+use crate::respond::response::{Reply, Unusual};
+use crate::route::{Call, Cause, Found, News, Routes, Scene, Wanted, find, search};
 use crate::stats::Tally;
 use crate::status::Status;
 use crate::transfer::{self, Link, ROOM_MIN, Tools, Transfer, room_for_answer};
@@ -76,7 +76,10 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
 
     #[inline(never)]
     fn receive(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
-        self.serve(socket, cx, None);
+        if socket.stream.is_stopping() && socket.data.0.flags().set_shutdown() {
+            return self.go_on_in_shutdown(socket, cx);
+        }
+        self.serve(socket, cx, Cause::Progress);
     }
 
     fn writable(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
@@ -86,6 +89,9 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     /// Answers what has come, then closes.
     fn peer_closed(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         self.receive(socket, cx);
+        if matches!(socket.data.0, Phase::Busy(Busy { exchange: Some(_), .. })) && !socket.stream.closing() {
+            self.serve(socket, cx, Cause::PeerClosed);
+        }
     }
 
     fn timeout(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
@@ -117,15 +123,24 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         }
     }
 
-    /// Closes if no request has begun; else with the response.
+    /// Closes if no request has begun and none is likely to be on its way; else with the response.
     fn shutdown(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
-        socket.data.0.flags().set_shutdown();
-        let idle = match &socket.data.0 {
-            Phase::Head { progress, .. } => !progress.begun() && socket.stream.bytes().is_empty(),
-            Phase::Busy(_) => false,
-        };
-        if idle {
-            socket.stream.close();
+        let is_news = socket.data.0.flags().set_shutdown();
+        let Socket { stream, data } = socket;
+        if let Phase::Head { progress, flags, .. } = &mut data.0
+            && !progress.begun()
+            && stream.bytes().is_empty()
+        {
+            let moment = self.parts.limits.newcomer_time;
+            if moment.is_zero() || !stream.is_silent() && stream.quiet_for() >= moment {
+                stream.linger();
+            } else {
+                flags.set_timer(Timer::Stale); // when it has passed, there is nothing to go on with
+                let end = stream.now() + moment;
+                stream.set_deadline(Some(end));
+            }
+        } else if is_news {
+            self.go_on_in_shutdown(socket, cx);
         } else {
             self.receive(socket, cx);
         }
@@ -140,7 +155,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         if let Phase::Busy(Busy { exchange: Some(_), number, .. }) = &socket.data.0
             && let Some(message) = message.open(RequestId::new(socket.stream.token(), *number))
         {
-            self.serve(socket, cx, Some(message));
+            self.serve(socket, cx, Cause::Message(message));
         }
     }
 
@@ -153,7 +168,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     ) {
         let Phase::Busy(busy) = &mut socket.data.0 else { return };
         if let Some(mut exchange) = busy.exchange.take() {
-            let news = if busy.outgoing == Kept::Deferred { News::Both } else { News::Ended };
+            let news = if busy.outgoing.is_open() { News::Both } else { News::Ended };
             let mut turn = Turn::new(&socket.stream);
             self.report(Some(&mut exchange), news, Answer::ABORTED, &mut turn);
             self.count(&turn.tally, 0);
@@ -171,32 +186,47 @@ fn waits_for_peer<B>(busy: &Busy<B>, stream: &Stream<'_>) -> bool {
 }
 
 impl<S: State, R: Routes<S>> Http<S, R> {
+    /// Goes on when the server has begun to shut down.
+    #[cold]
+    #[inline(never)]
+    fn go_on_in_shutdown(
+        &mut self,
+        socket: &mut Socket<'_, Connection<R::Body>>,
+        cx: &Context<'_, Envelope<S::Message>>,
+    ) {
+        let in_progress = matches!(socket.data.0, Phase::Busy(_));
+        self.serve(socket, cx, if in_progress { Cause::Shutdown } else { Cause::Progress });
+    }
+
     #[inline(always)]
     fn serve(
         &mut self,
         socket: &mut Socket<'_, Connection<R::Body>>,
         cx: &Context<'_, Envelope<S::Message>>,
-        message: Option<S::Message>,
+        cause: Cause<S::Message>,
     ) {
         self.parts.desk.fixed.refresh(cx.unix_time());
         let Socket { stream, data } = socket;
         let phase = &mut data.0;
         let mut turn = Turn::new(stream);
-        let peer_closed = turn.peer_closed;
         let (mut input, mut output) = stream.split();
         let queued = output.queued();
-        let mut message = message;
+        let mut cause = cause;
         let step = loop {
             let step = match phase {
                 Phase::Head { .. } => self.heads(phase, &mut input, &mut output, &mut turn),
-                Phase::Busy(_) => self.busy(phase, &mut input, &mut output, &mut turn, message.take()),
+                Phase::Busy(_) if turn.begins => self.begin(phase, &mut input, &mut output, &mut turn),
+                Phase::Busy(_) => {
+                    let cause = core::mem::replace(&mut cause, Cause::Progress);
+                    self.busy(phase, &mut input, &mut output, &mut turn, cause)
+                }
             };
             if step != Step::Again {
                 break step;
             }
         };
         self.count(&turn.tally, output.queued().wrapping_sub(queued));
-        if (step != Step::Wait || peer_closed) && rests(step, phase, stream) {
+        if (step != Step::Wait || stream.peer_closed()) && rests(step, phase, stream) {
             return;
         }
         self.parts.keep_time(phase, stream, &turn);
@@ -225,13 +255,20 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             if output.queued() >= turn.enough && !turn.has_room(output) {
                 break Step::Room;
             }
+            if turn.tally.requests >= self.parts.limits.pipelined.into() {
+                output.want(); // goes on when others have had their turn
+                break Step::Room;
+            }
             let Parts { limits, last_host, .. } = &self.parts;
             let plain =
                 if progress.pending() { Err(Start::default()) } else { scan::plain(rest, limits, last_host) };
-            let (head, behind);
+            let (head, behind, mut plan, found, incoming);
             match plain {
                 Ok(Plain { path, target_end, bytes, behind: others }) => {
                     (head, behind) = (Head::plain(path, target_end, bytes), others);
+                    (plan, incoming) = (Plan::PLAIN, Incoming::Ended);
+                    let exact = self.routes.find_exact(&Wanted::new(Method::Get, path));
+                    found = if exact.is_miss() { search(&self.routes, Method::Get, path) } else { exact };
                 }
                 Err(start) => {
                     head = match self.parts.rarer_head(start, progress, flags, rest, turn.connected.capacity)
@@ -245,13 +282,25 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                         Err(Stop::Refuse(status)) => break self.turn_away(rest, output, turn, status),
                     };
                     behind = rest.get(head.size()..).unwrap_or(&[]);
+                    incoming = match self.parts.incoming(head.framing.body) {
+                        Ok(incoming) => incoming,
+                        Err(status) => break self.turn_away(rest, output, turn, status),
+                    };
+                    self.parts.desk.holds = incoming != Incoming::Ended;
+                    plan = head.framing.plan;
+                    found = find(&self.routes, &head);
                 }
             }
-            let flags = *flags;
-            match self.request(phase, flags, &head, output, turn) {
-                Ok(()) => rest = behind,
-                Err(status) => break self.turn_away(rest, output, turn, status),
+            if flags.shutdown() && behind.is_empty() {
+                plan = closing(plan); // the last one that has come says that the connection ends
             }
+            rest = behind;
+            let reply = self.answer(&head, found, plan, output, turn);
+            if reply.is_usual() && incoming == Incoming::Ended {
+                continue;
+            }
+            let asked_to_close = !head.framing.keep_alive();
+            self.go_on(phase, reply, Asked { incoming, plan, asked_to_close }, output, turn);
         };
         let used = bytes.len() - rest.len();
         turn.tally.bytes_in += used;
@@ -259,72 +308,83 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         step
     }
 
-    /// Answers one request. An error is the status to refuse it with.
+    /// Has a request answered by its route.
     #[inline(always)]
-    fn request(
+    fn answer(
         &mut self,
-        phase: &mut Phase<R::Body>,
-        flags: Flags,
         head: &Head<'_>,
+        found: Found,
+        plan: Plan,
         output: &mut Output<'_>,
         turn: &mut Turn,
-    ) -> Result<(), Status> {
-        let incoming = match head.framing.body {
-            Body::None => Incoming::Ended,
-            body @ (Body::Length(_) | Body::Chunked) => self.parts.incoming(body)?,
-        };
-        let plan = if flags.shutdown() { closing(head.framing.plan) } else { head.framing.plan };
+    ) -> Reply<R::Body> {
         turn.tally.requests += 1;
-        let wanted = Wanted::new(head.method, head.path);
         let Parts { state, desk, .. } = &mut self.parts;
         desk.added.clear();
         let call = Call { head, connected: &turn.connected, state, output, desk, hooks: None, plan };
-        let found = match self.routes.find_exact(&wanted) {
-            Found { index: Found::MISS, .. } => search(&self.routes, head.method, head.path),
-            found @ Found { .. } => found,
-        };
-        let reply = self.routes.call(found, call);
-        if reply.usual && incoming == Incoming::Ended {
-            return Ok(());
-        }
-        if reply.status.code() >= 400 {
-            turn.tally.failures += 1;
-            if reply.failed {
-                self.parts.note_fault(self.parts.desk.fault);
-            }
-        }
-        if reply.outgoing == Outgoing::Whole && incoming == Incoming::Ended && !reply.closes && !reply.failed
-        {
-            return Ok(());
-        }
-        let asked_to_close = !head.framing.keep_alive();
-        self.go_on(phase, flags, reply, Asked { incoming, plan, asked_to_close }, output);
-        Ok(())
+        self.routes.call(found, call)
     }
 
-    /// Takes up a request that is more than a head and an answer.
+    /// Counts a request that was not answered as usual, and takes it up if it is more than a head and an answer.
     #[inline(never)]
     fn go_on(
         &mut self,
         phase: &mut Phase<R::Body>,
-        mut flags: Flags,
         reply: Reply<R::Body>,
         asked: Asked,
         output: &mut Output<'_>,
+        turn: &mut Turn,
     ) {
         let Asked { incoming, mut plan, asked_to_close } = asked;
-        let Reply { exchange, mut outgoing, .. } = reply;
-        if reply.closes || reply.failed && plan.has(Plan::EXPECTS) {
+        let Unusual { exchange, status, mut outgoing, failed, closes } =
+            reply.unusual.unwrap_or(Unusual::NONE);
+        if status.code() >= 400 {
+            turn.tally.failures += usize::from(!output.is_holding()); // else it may become another one
+            if failed {
+                self.parts.note_fault(self.parts.desk.fault);
+            }
+        }
+        if outgoing == Outgoing::Whole && incoming == Incoming::Ended && !closes && !failed {
+            return;
+        }
+        turn.begins = true;
+        if closes || failed && plan.has(Plan::EXPECTS) {
             plan.close();
         }
-        if reply.failed && self.parts.apologise(plan, reply.status, output).is_err() {
+        if failed && self.parts.apologise(plan, status, output).is_err() {
             outgoing = Outgoing::Failed;
         }
+        let mut flags = *phase.flags();
         flags.set_plan(plan.with(Plan::EXPECTS, false));
         flags.set_asked_to_close(asked_to_close);
+        self.parts.desk.holds = false;
         let number = phase.number().wrapping_add(1);
-        let later = Later::NONE;
-        *phase = Phase::Busy(Busy { incoming, outgoing: outgoing.into(), exchange, flags, later, number });
+        let (later, outgoing) = (Later::NONE, Kept::new(outgoing, output.is_holding()));
+        *phase = Phase::Busy(Busy { incoming, outgoing, exchange, flags, later, number });
+    }
+
+    /// Begins with a request that is not answered at once. Its exchange learns of what others were told before.
+    #[inline(never)]
+    fn begin(
+        &mut self,
+        phase: &mut Phase<R::Body>,
+        input: &mut Input<'_>,
+        output: &mut Output<'_>,
+        turn: &mut Turn,
+    ) -> Step {
+        turn.begins = false;
+        let missed = [
+            phase.flags().shutdown().then_some(Cause::Shutdown),
+            turn.peer_closed.then_some(Cause::PeerClosed),
+        ];
+        let mut step = self.busy(phase, input, output, turn, Cause::Progress);
+        for cause in missed.into_iter().flatten() {
+            let goes_on = matches!(phase, Phase::Busy(Busy { exchange: Some(_), .. }));
+            if goes_on && matches!(step, Step::Wait | Step::Room) {
+                step = self.busy(phase, input, output, turn, cause);
+            }
+        }
+        step
     }
 
     /// Goes on with a request whose head was read.
@@ -335,20 +395,21 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         input: &mut Input<'_>,
         output: &mut Output<'_>,
         turn: &mut Turn,
-        message: Option<S::Message>,
+        cause: Cause<S::Message>,
     ) -> Step {
         let Phase::Busy(busy) = phase else { return Step::Again };
-        // A message is not put off: it would be lost.
-        if busy.outgoing == Kept::Deferred && message.is_none() && !turn.has_room(output) {
+        // What is told once is not put off: it would be lost.
+        if busy.outgoing == Kept::Deferred && matches!(cause, Cause::Progress) && !turn.has_room(output) {
             return Step::Room;
         }
-        let mut outgoing = Outgoing::from(busy.outgoing);
+        let (mut outgoing, mut held) = (Outgoing::from(busy.outgoing), busy.outgoing.is_held());
         let (mut at, mut found, mut plan) = (0, transfer::Found::default(), busy.flags.plan());
-        if busy.flags.shutdown() {
+        // requests that have come behind it are still answered
+        if busy.flags.shutdown() && (busy.incoming != Incoming::Ended || input.bytes().is_empty()) {
             plan.close();
         }
-        let (mut flow, mut whole) = (Flow::More, true);
-        let (starved, mut done);
+        let mut flow = Flow::More;
+        let (starved, whole, mut done);
         let (before, step) = (busy.incoming.steps(self.parts.limits.body_step), self.parts.limits.body_step);
         {
             let Parts { state, limits, desk, .. } = &mut self.parts;
@@ -357,6 +418,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 at: &mut at,
                 incoming: &mut busy.incoming,
                 outgoing: &mut outgoing,
+                held: &mut held,
                 plan: &mut plan,
                 found: &mut found,
                 number: busy.number,
@@ -365,16 +427,13 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             let mut io = Transfer { state, output: output.reborrow(), link, tools };
             io.link.decode(io.tools.limits);
             if let Some(exchange) = &mut busy.exchange {
-                flow = self.routes.advance(exchange, message, &mut io);
+                flow = self.routes.advance(exchange, cause, &mut io);
             }
             done = busy.exchange.take_if(|_| flow == Flow::Done);
-            if busy.exchange.is_none() {
-                whole = io.finish();
-                io.drop_body();
-            }
+            whole = io.settle(busy.exchange.is_none());
             starved = (io.body().is_empty() || io.link.found.gathers) && !io.ended();
         }
-        busy.outgoing = outgoing.into();
+        busy.outgoing = Kept::new(outgoing, held);
         turn.tally.bytes_in += at;
         turn.wake = found.wake;
         input.consume(at);
@@ -388,7 +447,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 self.parts.note_fault(fault);
             }
             let answer = Answer { status, length, complete, fault: found.replaced };
-            self.report(exchange, News::Answered, answer, turn);
+            self.report(exchange, if found.begun { News::Begun } else { News::Answered }, answer, turn);
         }
         if let Some(exchange) = &mut done {
             self.report(
@@ -399,6 +458,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             );
         }
         match found.fault {
+            _ if flow == Flow::Abort => self.cut(busy, turn),
             Some(status) => self.broken(busy, plan, output, turn, status),
             None if !complete => self.cut(busy, turn),
             None if busy.exchange.is_none() && busy.outgoing == Kept::Whole => {
@@ -422,9 +482,10 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         status: Status,
     ) -> Step {
         turn.tally.refusal = Some(status);
-        if busy.outgoing != Kept::Deferred {
+        if !busy.outgoing.is_open() {
             return self.cut(busy, turn); // all that the peer can be told is that it ends here
         }
+        output.discard();
         let answer = self.parts.refuse(plan, output, status);
         if let Some(mut exchange) = busy.exchange.take() {
             self.report(Some(&mut exchange), News::Both, answer, turn);
@@ -437,7 +498,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     #[inline(never)]
     fn cut(&mut self, busy: &mut Busy<R::Body>, turn: &mut Turn) -> Step {
         if let Some(mut exchange) = busy.exchange.take() {
-            self.report(Some(&mut exchange), News::Ended, Answer::ABORTED, turn);
+            let news = if busy.outgoing == Kept::Deferred { News::Both } else { News::Ended };
+            self.report(Some(&mut exchange), news, Answer::ABORTED, turn);
         }
         // An answer that the end of the connection delimits would look whole.
         if busy.outgoing == Kept::Raw { Step::Abort } else { Step::Linger }
@@ -466,7 +528,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             turn.tally.failures += 1;
         }
         if let Some(stats) = self.parts.stats
-            && news != News::Answered
+            && news.ends()
             && !answer.complete
         {
             stats.aborted_one();
@@ -545,7 +607,7 @@ impl Flags {
     /// What a connection does between requests.
     #[inline(always)]
     const fn idle(self) -> Step {
-        if self.shutdown() { Step::Close } else { Step::Wait }
+        if self.shutdown() { Step::Linger } else { Step::Wait }
     }
 }
 
@@ -581,7 +643,7 @@ fn finished<B>(phase: &mut Phase<B>, peer_closed: bool) -> Step {
     let Phase::Busy(busy) = phase else { return Step::Again };
     let mut flags = busy.flags;
     let ended = busy.incoming == Incoming::Ended;
-    if !flags.plan().has(Plan::KEEP_ALIVE) || flags.shutdown() {
+    if !flags.plan().has(Plan::KEEP_ALIVE) {
         // Who asked for the close sends nothing more; others may.
         return if ended && flags.asked_to_close() { Step::Close } else { Step::Linger };
     }
@@ -767,6 +829,8 @@ struct Turn {
     wake: Option<Instant>,
     /// Whether a body has come to its next step or its end.
     renews: bool,
+    /// Whether a request begins that is not answered at once.
+    begins: bool,
     tally: Tally,
 }
 
@@ -784,6 +848,7 @@ impl Turn {
             enough: 0,
             wake: None,
             renews: false,
+            begins: false,
             tally: Tally::default(),
         }
     }

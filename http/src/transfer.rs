@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use lightcone_core::{Address, Full, Instant, Output, Token};
+use lightcone_core::{Address, Full, Instant, Mark, Output, Token};
 
 use crate::connection::Incoming;
 use crate::envelope::RequestId;
@@ -42,6 +42,8 @@ pub(crate) struct Link<'t> {
     pub(crate) at: &'t mut usize,
     pub(crate) incoming: &'t mut Incoming,
     pub(crate) outgoing: &'t mut Outgoing,
+    /// The head of the answer is held back.
+    pub(crate) held: &'t mut bool,
     pub(crate) plan: &'t mut Plan,
     pub(crate) found: &'t mut Found,
     /// Of the request, within its connection.
@@ -62,8 +64,10 @@ pub(crate) struct Tools<'t> {
 pub(crate) struct Found {
     /// The body was malformed or beyond a limit.
     pub(crate) fault: Option<Status>,
-    /// A deferred answer was given: its status and length.
+    /// The status has become known: that, and the length.
     pub(crate) answered: Option<(Status, Option<u64>)>,
+    /// Of an answer whose body follows.
+    pub(crate) begun: bool,
     /// Why that is a 500, if the exchange has given another answer.
     pub(crate) replaced: Option<Fault>,
     /// Bytes of the response's body that were written.
@@ -74,6 +78,14 @@ pub(crate) struct Found {
     pub(crate) wake: Option<Instant>,
     /// The exchange leaves the body where it is until it has come whole.
     pub(crate) gathers: bool,
+}
+
+/// The head of an answer that was held back, while it is tried to write behind it.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    before: Mark,
+    status: Status,
+    length: Option<u64>,
 }
 
 impl<'t, S> Transfer<'t, S> {
@@ -136,10 +148,70 @@ impl<'t, S> Transfer<'t, S> {
     /// much; if that was not all, the exchange is called again when there is room.
     #[must_use = "what was not taken has to be written later"]
     pub fn write(&mut self, bytes: &[u8]) -> usize {
+        if bytes.is_empty() {
+            return 0;
+        }
+        self.flush();
         let Self { output, link, .. } = self;
         let n = write(output, link.outgoing, bytes);
         link.found.written += n as u64;
         n
+    }
+
+    /// Sends the head of the answer now, if it is [held back](Response::stream): for a client that waits for it before it
+    /// sends more. A body of the request that turns out to be malformed, too large or late is then told by the end of the
+    /// connection alone. Whatever is written of a body needs no flush, as it leaves when the callback has returned.
+    ///
+    /// ```
+    /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
+    ///
+    /// /// Says at once that it listens, and at the end how much it has heard.
+    /// struct Listener(u64);
+    ///
+    /// impl<S: State> Exchange<S> for Listener {
+    ///     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+    ///         io.flush();
+    ///         while !io.body().is_empty() {
+    ///             self.0 += io.body().len() as u64;
+    ///             io.consume(io.body().len());
+    ///         }
+    ///         if io.ended() && write!(io, "{} bytes", self.0).is_ok() { Flow::Done } else { Flow::More }
+    ///     }
+    /// }
+    ///
+    /// let server = Http::new().post("/", |_request, response| response.stream(None, Listener(0)));
+    /// # drop(server);
+    /// ```
+    pub fn flush(&mut self) {
+        let held = self.try_head();
+        self.commit(held);
+    }
+
+    /// Lets the head go that was held back, until it is [committed](Self::commit) or [taken back](Self::take_back).
+    fn try_head(&mut self) -> Option<Held> {
+        if !*self.link.held {
+            return None;
+        }
+        let (before, status) = (self.output.mark(), status_of(self.output.held()));
+        let held = Held { before, status, length: self.remaining() };
+        self.output.release();
+        Some(held)
+    }
+
+    /// The head leaves: it is what the request is answered with.
+    fn commit(&mut self, held: Option<Held>) {
+        if let Some(Held { status, length, .. }) = held {
+            *self.link.held = false;
+            self.link.found.answered = Some((status, length));
+            self.link.found.begun = true;
+        }
+    }
+
+    /// Nothing was written behind the head: it is held back as before.
+    fn take_back(&mut self, held: Option<Held>) {
+        if let Some(Held { before, .. }) = held {
+            self.output.rewind(before);
+        }
     }
 
     /// What `write!(io, ..)` calls: writes all of the formatted text, in one chunk if the body goes out in chunks, or
@@ -172,6 +244,18 @@ impl<'t, S> Transfer<'t, S> {
     /// than the output's bound never finds room, nor does one whose `Display` fails: then the connection ends. Also
     /// [`Full`] if it is longer than what is left of the length that was told.
     pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Result<(), Full> {
+        let held = self.try_head();
+        let result = self.write_text(text);
+        match result {
+            Ok(0) => self.take_back(held),
+            Ok(1..) | Err(Full) => self.commit(held),
+        }
+        self.link.found.written += result?;
+        Ok(())
+    }
+
+    /// Writes all of a text or nothing; returns its length.
+    fn write_text(&mut self, text: fmt::Arguments<'_>) -> Result<u64, Full> {
         let Self { output, link, .. } = self;
         let mark = output.mark();
         let before = output.queued();
@@ -195,8 +279,7 @@ impl<'t, S> Transfer<'t, S> {
             }
             *left -= written;
         }
-        link.found.written += result?;
-        Ok(())
+        result
     }
 
     /// Lets `f` write in place: it is given room in one piece and tells how much of it, from the front, it has
@@ -211,17 +294,26 @@ impl<'t, S> Transfer<'t, S> {
             Outgoing::Raw => (0, usize::MAX),
             Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk | Outgoing::Failed => return 0,
         };
-        if most == 0 || start > 0 && self.output.reserve(2 * CHUNK_ROOM).is_err() {
+        if most == 0 {
+            return 0;
+        }
+        let held = self.try_head();
+        if start > 0 && self.output.reserve(2 * CHUNK_ROOM).is_err() {
+            self.commit(held);
             return 0;
         }
         let behind = if start > 0 { 2 } else { 0 };
         let spare = self.output.spare();
         let end = spare.len().saturating_sub(behind).min(most.saturating_add(start));
-        let Some(place) = spare.get_mut(start..end).filter(|place| !place.is_empty()) else { return 0 };
+        let Some(place) = spare.get_mut(start..end).filter(|place| !place.is_empty()) else {
+            self.commit(held);
+            return 0;
+        };
         let room = place.len();
         let n = f(place);
         assert!(n <= room, "{n} bytes filled of {room}");
         if n == 0 {
+            self.take_back(held);
             return 0;
         }
         if let (Some(front), Some(tail)) = (hex_start(start, n), spare.get_mut(start + n..start + n + behind))
@@ -232,6 +324,7 @@ impl<'t, S> Transfer<'t, S> {
             }
         }
         self.output.commit(start + n + behind);
+        self.commit(held);
         self.link.found.written += n as u64;
         if let Outgoing::Length(left) = self.link.outgoing {
             *left -= n as u64;
@@ -248,6 +341,10 @@ impl<'t, S> Transfer<'t, S> {
             let body = rest.get(..data).unwrap_or(rest);
             if body.is_empty() || link.found.fault.is_some() {
                 return;
+            }
+            if *link.held {
+                self.flush();
+                continue;
             }
             let n = write(output, link.outgoing, body);
             link.found.written += n as u64;
@@ -271,27 +368,46 @@ impl<'t, S> Transfer<'t, S> {
     /// # Panics
     /// If there is a response already.
     pub fn respond(&mut self, answer: impl FnOnce(&mut S, Response<'_>) -> Reply<Done>) -> Flow {
+        self.respond_with(answer);
+        self.flush();
+        *self.link.outgoing = Outgoing::Whole; // an exchange that writes nothing is none
+        Flow::Done
+    }
+
+    /// Gives the answer that was [deferred](Response::defer), which may be a [stream](Response::stream): returns the
+    /// exchange that writes its body, to be called from now on, or `None` if that is not needed.
+    ///
+    /// # Panics
+    /// If there is a response already.
+    pub fn respond_with<B>(&mut self, answer: impl FnOnce(&mut S, Response<'_>) -> Reply<B>) -> Option<B> {
         assert!(*self.link.outgoing == Outgoing::Deferred, "there is a response already");
         let Tools { ref mut desk, hooks, .. } = self.tools;
         desk.added.clear();
+        desk.holds = *self.link.incoming != Incoming::Ended;
         let (output, plan) = (&mut self.output, *self.link.plan);
         let draft = Draft { output, desk, hooks, plan, status: Status::OK };
         let reply = answer(self.state, Response { draft });
-        if reply.closes {
+        self.tools.desk.holds = false;
+        if reply.closes() {
             self.link.plan.close();
         }
-        if reply.failed {
+        if reply.has_failed() {
             self.link.found.replaced = Some(self.tools.desk.fault);
         }
-        let length = if reply.failed { self.apologise() } else { reply.length };
-        *self.link.outgoing = Outgoing::Whole;
-        self.link.found.answered = Some((reply.status, length));
-        Flow::Done
+        let length = if reply.has_failed() { self.apologise() } else { reply.length };
+        *self.link.outgoing = reply.outgoing();
+        *self.link.held = self.output.is_holding();
+        if !*self.link.held {
+            self.link.found.answered = Some((reply.status(), length));
+            self.link.found.begun = reply.outgoing() != Outgoing::Whole;
+        }
+        reply.unusual.and_then(|unusual| unusual.exchange)
     }
 
     /// Begins the answer that was [deferred](Response::defer) as one whose body is [written](Self::write) piece by piece,
     /// with the status and the fields that `head` sets: for what may be larger than half of the output's bound. Without a
-    /// length the body goes out in chunks. Returns [`Flow::Done`], to be handed on, if no body is to be written: to `HEAD`,
+    /// length the body goes out in chunks. The head is [held back](Response::stream) while the body of the request is being
+    /// read. Returns [`Flow::Done`], to be handed on, if no body is to be written: to `HEAD`,
     /// with a status that has none, or since the head can't be sent, which makes it a 500.
     ///
     /// ```
@@ -343,7 +459,8 @@ impl<'t, S> Transfer<'t, S> {
         let (output, plan) = (&mut self.output, *self.link.plan);
         let draft = Draft { output, desk, hooks, plan, status: Status::OK };
         let Response { mut draft } = head(self.state, Response { draft });
-        let started = draft.start(length.map_or(Extent::Unknown, Extent::Length));
+        let hold = *self.link.incoming != Incoming::Ended;
+        let started = draft.start(length.map_or(Extent::Unknown, Extent::Length), hold);
         let (status, closes) = (draft.status, !draft.plan.has(Plan::KEEP_ALIVE));
         if closes {
             self.link.plan.close();
@@ -351,8 +468,12 @@ impl<'t, S> Transfer<'t, S> {
         match started {
             Ok(outgoing) => {
                 *self.link.outgoing = outgoing;
+                *self.link.held = self.output.is_holding();
                 let whole = outgoing == Outgoing::Whole;
-                self.link.found.answered = Some((status, length.filter(|_| whole)));
+                if !*self.link.held {
+                    self.link.found.answered = Some((status, length));
+                    self.link.found.begun = !whole;
+                }
                 if whole { Flow::Done } else { Flow::More }
             }
             Err(Full) => {
@@ -433,7 +554,7 @@ impl<'t, S> Transfer<'t, S> {
     }
 
     /// Takes all of the body away that has come.
-    pub(crate) fn drop_body(&mut self) {
+    fn drop_body(&mut self) {
         while !self.body().is_empty() {
             self.consume(self.body().len());
         }
@@ -457,6 +578,7 @@ impl<'t, S> Transfer<'t, S> {
             ref mut at,
             ref mut incoming,
             ref mut outgoing,
+            ref mut held,
             ref mut plan,
             ref mut found,
             number,
@@ -465,13 +587,28 @@ impl<'t, S> Transfer<'t, S> {
         Transfer {
             state: self.state,
             output: self.output.reborrow(),
-            link: Link { bytes, at, incoming, outgoing, plan, found, number },
+            link: Link { bytes, at, incoming, outgoing, held, plan, found, number },
             tools: Tools { limits, desk, connected, hooks: Some(hook) },
         }
     }
 
+    /// After the exchange was called: completes the response if that is over, `false` if it can't be completed. A head
+    /// leaves when nothing can be wrong with the request any more.
+    pub(crate) fn settle(&mut self, over: bool) -> bool {
+        if over {
+            let whole = self.finish();
+            self.drop_body();
+            return whole;
+        }
+        if self.ended() {
+            self.flush();
+        }
+        true
+    }
+
     /// The exchange is over: completes the response. `false` if it can't be completed.
-    pub(crate) fn finish(&mut self) -> bool {
+    fn finish(&mut self) -> bool {
+        self.flush();
         let left = *self.link.outgoing;
         *self.link.outgoing = match left {
             Outgoing::Deferred => {
@@ -534,6 +671,12 @@ pub(crate) fn room_for_answer(output: &mut Output<'_>) -> Option<usize> {
         return None;
     }
     Some(room)
+}
+
+/// The status that a head says. (A connection has no room to keep it.)
+fn status_of(head: &[u8]) -> Status {
+    let digits = head.get(b"HTTP/1.1 ".len()..).and_then(|rest| rest.get(..3)).unwrap_or(b"200");
+    Status::from(digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0')))
 }
 
 fn write(output: &mut Output<'_>, outgoing: &mut Outgoing, bytes: &[u8]) -> usize {

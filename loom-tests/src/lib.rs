@@ -12,7 +12,8 @@
 //! The sources under test are the shipped ones. `drivers/model` compiles those of core that know of threads over loom's
 //! atomics (the poller's loop, the group, `sync`, the balancer), and sets `cfg(loom)` for itself alone: no flag to
 //! forget and no way to run the models without instrumentation, which each file of models checks all the same. The
-//! workers' crew and lanes are compiled here, over its `sync` and loom's locks.
+//! sources of the workers are compiled here, over its `sync` and loom's locks: all but the threads' beginning and the
+//! settings, `workers.rs`.
 //!
 //! Rules for a model: at most four threads and a few messages, or the number of schedules explodes; never retry in a
 //! loop while something is full or empty, as loom follows each turn of it; shared state of the model itself goes into
@@ -22,9 +23,12 @@
 #![deny(unsafe_code)]
 
 extern crate alloc;
-// As the workers' sources know core.
+// As the workers' sources know core, and the engine's handle, clock and memory.
 extern crate self as lightcone_core;
+extern crate self as lightcone_unix;
 
+#[allow(missing_docs, reason = "as that of lightcone_unix")]
+pub mod clock;
 #[path = "../../drivers/workers/src/crew.rs"]
 #[allow(
     clippy::all,
@@ -33,7 +37,6 @@ extern crate self as lightcone_core;
     reason = "shipped sources; their lints are checked where they live"
 )]
 pub mod crew;
-pub mod gang;
 #[path = "../../drivers/workers/src/lane.rs"]
 #[allow(
     clippy::all,
@@ -44,7 +47,32 @@ pub mod gang;
 pub mod lane;
 #[allow(missing_docs, reason = "as std's")]
 pub mod locks;
+#[allow(missing_docs, reason = "as that of lightcone_unix")]
+pub mod memory;
+#[path = "../../drivers/workers/src/message.rs"]
+#[allow(
+    clippy::all,
+    dead_code,
+    missing_docs,
+    reason = "shipped sources; their lints are checked where they live"
+)]
 pub mod message;
+#[path = "../../drivers/workers/src/offload.rs"]
+#[allow(
+    clippy::all,
+    dead_code,
+    missing_docs,
+    reason = "shipped sources; their lints are checked where they live"
+)]
+pub mod offload;
+#[path = "../../drivers/workers/src/outbox.rs"]
+#[allow(
+    clippy::all,
+    dead_code,
+    missing_docs,
+    reason = "shipped sources; their lints are checked where they live"
+)]
+pub mod outbox;
 pub mod protocol;
 #[path = "../../drivers/workers/src/report.rs"]
 #[allow(
@@ -54,13 +82,29 @@ pub mod protocol;
     reason = "shipped sources; their lints are checked where they live"
 )]
 pub mod report;
+#[path = "../../drivers/workers/src/stand_in.rs"]
+#[allow(
+    clippy::all,
+    dead_code,
+    missing_docs,
+    reason = "shipped sources; their lints are checked where they live"
+)]
+pub mod stand_in;
+#[path = "../../drivers/workers/src/worker.rs"]
+#[allow(
+    clippy::all,
+    dead_code,
+    missing_docs,
+    reason = "shipped sources; their lints are checked where they live"
+)]
+pub mod worker;
+pub mod workshop;
 
 pub use lightcone_model::shipped::{balance, poller, sync};
-pub use lightcone_model::{Handle, Model, Peer, Racy, Seen, check, check_all, unordered_hand_over};
-pub use plain_core::{
-    Address, CloseReason, Context, ErrorKind, Handler, Instant, ListenerId, Origin, PollerId, Rejected,
-    Socket, Stats, Token, UnixId,
+pub use lightcone_model::{
+    Handle, Model, Peer, Racy, Seen, check, check_all, check_up_to, unordered_hand_over,
 };
+pub use plain_core::*;
 
 /// Core as it is, with the machine's atomics.
 pub use plain_core as plain;

@@ -1,14 +1,65 @@
-//! The locks of the workers' crew and lanes, made of loom's.
+//! The locks of the workers, their crew and their lanes, made of loom's.
 
+use core::ops::{Deref, DerefMut};
 use core::time::Duration;
-use std::sync::LockResult;
+use std::sync::{LockResult, TryLockResult};
 
-pub use loom::sync::{Mutex, MutexGuard};
-pub use std::sync::PoisonError;
+use loom::thread::yield_now;
 
-/// loom's, with timeouts: each passes at once, since time is not modelled.
+pub use std::sync::{PoisonError, TryLockError};
+
+/// loom's, whose guards know their lock: a wait has to give it up.
+#[derive(Debug)]
+pub struct Mutex<T>(loom::sync::Mutex<T>);
+
+/// As std's.
+#[derive(Debug)]
+pub struct MutexGuard<'a, T> {
+    lock: &'a Mutex<T>,
+    held: loom::sync::MutexGuard<'a, T>,
+}
+
+impl<T> Mutex<T> {
+    pub fn new(value: T) -> Self {
+        Self(loom::sync::Mutex::new(value))
+    }
+
+    /// No lock is poisoned: after a panic the model is over.
+    pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
+        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(MutexGuard { lock: self, held })
+    }
+
+    pub fn try_lock(&self) -> TryLockResult<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(held) => Ok(MutexGuard { lock: self, held }),
+            Err(_) => Err(TryLockError::WouldBlock),
+        }
+    }
+}
+
+impl<T> Deref for MutexGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.held
+    }
+}
+
+impl<T> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.held
+    }
+}
+
+/// loom's, with timeouts. A short one passes while the others go on: the lock is free meanwhile, and whatever may happen
+/// in that time does in some schedule. A long one, which is to end by a notification, never passes: if the notification
+/// does not come, loom reports a deadlock.
 #[derive(Debug)]
 pub struct Condvar(loom::sync::Condvar);
+
+/// Timeouts from here on are long.
+const LONG: Duration = Duration::from_secs(1);
 
 /// Whether a wait lasted as long as it might.
 #[derive(Clone, Copy, Debug)]
@@ -29,24 +80,42 @@ impl Condvar {
     }
 
     pub fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> LockResult<MutexGuard<'a, T>> {
-        self.0.wait(guard)
+        let MutexGuard { lock, held } = guard;
+        let held = self.0.wait(held).unwrap_or_else(PoisonError::into_inner);
+        Ok(MutexGuard { lock, held })
     }
 
     pub fn wait_timeout<'a, T>(
         &self,
         guard: MutexGuard<'a, T>,
-        _: Duration,
+        at_most: Duration,
     ) -> LockResult<(MutexGuard<'a, T>, Waited)> {
+        if at_most >= LONG {
+            let guard = self.wait(guard).unwrap_or_else(PoisonError::into_inner);
+            return Ok((guard, Waited(false)));
+        }
+        let lock = guard.lock;
+        drop(guard);
+        yield_now();
+        let guard = lock.lock().unwrap_or_else(PoisonError::into_inner);
         Ok((guard, Waited(true)))
     }
 
     pub fn wait_timeout_while<'a, T>(
         &self,
-        guard: MutexGuard<'a, T>,
-        _: Duration,
-        _: impl FnMut(&mut T) -> bool,
+        mut guard: MutexGuard<'a, T>,
+        at_most: Duration,
+        mut condition: impl FnMut(&mut T) -> bool,
     ) -> LockResult<(MutexGuard<'a, T>, Waited)> {
-        Ok((guard, Waited(true)))
+        while condition(&mut guard) {
+            let waited;
+            (guard, waited) = self.wait_timeout(guard, at_most).unwrap_or_else(PoisonError::into_inner);
+            if waited.timed_out() {
+                let still = condition(&mut guard);
+                return Ok((guard, Waited(still)));
+            }
+        }
+        Ok((guard, Waited(false)))
     }
 
     pub fn notify_one(&self) {
@@ -56,4 +125,9 @@ impl Condvar {
     pub fn notify_all(&self) {
         self.0.notify_all();
     }
+}
+
+/// Lets the others go on.
+pub fn sleep(_: Duration) {
+    yield_now();
 }

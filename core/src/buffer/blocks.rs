@@ -2,6 +2,7 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "pools hold less than 4 GiB: `Config::check`")]
 
+use crate::line::Place;
 use core::marker::PhantomData;
 
 /// Bytes of book-keeping a block.
@@ -20,9 +21,55 @@ pub(crate) struct FreeList {
     hot: u32,
     /// How many were ever given back, modulo 2^32: tells those who wait that something has changed.
     returned: u32,
+    /// How many blocks are for sockets that stand in line, and how many of these have been granted and are yet to be
+    /// taken.
+    in_line: u32,
+    granted: u32,
+    /// Free blocks that only sockets without any may take.
+    reserve: u32,
+    /// How many blocks a socket may hold for each free one that is neither reserved nor for the line, as a power of two.
+    share: u32,
 }
 
 impl FreeList {
+    #[inline(always)]
+    fn has_spare(&self) -> bool {
+        self.available > self.in_line
+    }
+
+    fn leave(&mut self, place: Place) {
+        self.in_line -= place.weight();
+        if place.is_granted() {
+            self.granted -= place.weight();
+        }
+    }
+
+    /// How many more blocks a socket that holds so many may take, before it meets its own limit. Its first comes from
+    /// all that are not for others in line; for more, it may hold no more than its share of what else is free.
+    fn leasable(&self, held: u32, place: Place) -> u32 {
+        let mut free = self.available;
+        // those that stand in line come before others; those that have a grant, before those that stand in line
+        let line = if place == Place::GrantTaken {
+            self.granted
+        } else if place.is_granted() {
+            self.granted - place.weight()
+        } else {
+            self.in_line - u32::from(place.waits_for_output())
+        };
+        let first = u32::from(held == 0);
+        if free == 0 || (held == 0 && free <= line) {
+            return 0;
+        }
+        free -= first;
+        // the i-th more may be taken if held + i <= share * (spare - i)
+        let held = u64::from(held.max(1));
+        let spare = u64::from(free.saturating_sub(self.reserve).saturating_sub(line)) << self.share;
+        match spare.checked_sub(held) {
+            Some(beyond) => first + (beyond / (1 + (1 << self.share))) as u32 + 1,
+            None => first,
+        }
+    }
+
     #[inline(always)]
     fn give_back(&mut self, links: &mut [[u8; LINK_BYTES]], block: u32) {
         let before = core::mem::replace(&mut self.hot, block + 1);
@@ -67,7 +114,24 @@ impl<'m> Blocks<'m> {
     pub(crate) fn new(memory: &'m mut [u8], links: &'m mut [[u8; LINK_BYTES]], shift: u32) -> Self {
         debug_assert_eq!(memory.len(), links.len() << shift);
         let available = links.len() as u32;
-        Self { memory, links, free: FreeList { first: 0, fresh: 0, available, hot: 0, returned: 0 }, shift }
+        let free = FreeList {
+            first: 0,
+            fresh: 0,
+            available,
+            hot: 0,
+            returned: 0,
+            in_line: 0,
+            granted: 0,
+            reserve: 0,
+            share: 0,
+        };
+        Self { memory, links, free, shift }
+    }
+
+    /// Keeps so many blocks for sockets that hold none, and bounds what a socket may hold by so many times what else
+    /// is free, as a power of two.
+    pub(crate) fn share_out(self, reserve: u32, share: u32) -> Self {
+        Self { free: FreeList { reserve, share, ..self.free }, ..self }
     }
 
     pub(crate) fn lend(&mut self) -> Lent<'_> {
@@ -85,6 +149,39 @@ impl<'m> Blocks<'m> {
         self.free.give_back(self.links, block);
     }
 
+    /// Bytes of blocks that were in use and are free.
+    pub(crate) fn unused(&self) -> usize {
+        let in_use = self.links.len() - self.free.available as usize;
+        (self.free.fresh as usize).saturating_sub(in_use) << self.shift
+    }
+
+    /// Gives the memory of all free blocks to `release`, piece by piece: what they hold is of no matter. Those at the
+    /// end of the pool count as never used again, and the lowest ones are leased first.
+    pub(crate) fn reclaim(&mut self, release: &mut impl FnMut(&mut [u8])) {
+        if let Some(hot) = core::mem::take(&mut self.free.hot).checked_sub(1) {
+            self.free.push(self.links, hot);
+        }
+        let sorted = sort(self.links, core::mem::take(&mut self.free.first));
+        self.free.first = sorted;
+        let (mut next, mut before) = (sorted, 0);
+        while let Some(start) = next.checked_sub(1) {
+            // a run of neighbours
+            let mut last = start;
+            next = after(self.links, last);
+            while next == last + 2 {
+                last += 1;
+                next = after(self.links, last);
+            }
+            let range = (start as usize) << self.shift..(last as usize + 1) << self.shift;
+            release(self.memory.get_mut(range).unwrap_or_default());
+            if last + 1 == self.free.fresh {
+                self.free.fresh = start;
+                set_after(self.links, &mut self.free.first, before, 0);
+            }
+            before = last + 1;
+        }
+    }
+
     pub(crate) fn memory(&self) -> &[u8] {
         self.memory
     }
@@ -95,6 +192,55 @@ impl<'m> Blocks<'m> {
 
     pub(crate) fn returned(&self) -> u32 {
         self.free.returned
+    }
+
+    /// Whether there is a free block that is for nobody in line.
+    #[inline(always)]
+    pub(crate) fn has_spare(&self) -> bool {
+        self.free.has_spare()
+    }
+
+    /// How many free blocks are for nobody in line.
+    pub(crate) fn spare(&self) -> usize {
+        self.free.available.saturating_sub(self.free.in_line) as usize
+    }
+
+    /// Whether a socket that stands in line could have a block, and all others in line, too.
+    pub(crate) fn suffices(&self) -> bool {
+        self.free.available >= self.free.in_line
+    }
+
+    /// Whether a block could be granted now.
+    pub(crate) fn can_grant(&self) -> bool {
+        self.free.available > self.free.granted
+    }
+
+    /// A socket gets in line, or is granted blocks.
+    pub(crate) fn enter(&mut self, place: Place) {
+        self.free.in_line += place.weight();
+        if place.is_granted() {
+            self.free.granted += place.weight();
+        }
+    }
+
+    /// How many blocks are for sockets in line, and how many of them are granted.
+    pub(crate) fn in_line(&self) -> (u32, u32) {
+        (self.free.in_line, self.free.granted)
+    }
+
+    /// Whether no block is granted that is yet to be taken.
+    pub(crate) fn all_taken(&self) -> bool {
+        self.free.granted == 0
+    }
+
+    /// A socket leaves the line, from this place.
+    pub(crate) fn leave(&mut self, place: Place) {
+        self.free.leave(place);
+    }
+
+    /// How many more blocks a socket that holds so many could have now.
+    pub(crate) fn leasable(&self, held: u32, place: Place) -> u32 {
+        self.free.leasable(held, place)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -126,8 +272,26 @@ impl Lent<'_> {
         Lent { memory: self.memory, links: self.links, free: self.free, shift: self.shift, here: PhantomData }
     }
 
-    pub(crate) fn available(&self) -> usize {
-        self.free.available as usize
+    /// Whether there is a free block that is for nobody in line.
+    #[inline(always)]
+    pub(crate) fn has_spare(&self) -> bool {
+        self.free.has_spare()
+    }
+
+    /// How many more blocks a socket that holds so many could have now, but for its own limit.
+    pub(crate) fn leasable(&self, held: u32, place: Place) -> u32 {
+        self.free.leasable(held, place)
+    }
+
+    /// Whether there are so many blocks that a socket may take `most` of them, whatever it holds.
+    #[inline(always)]
+    pub(crate) fn has_plenty(&self, most: u32) -> bool {
+        self.free.available > 2 * most + self.free.reserve + self.free.in_line
+    }
+
+    /// A socket leaves the line, from this place.
+    pub(crate) fn leave(&mut self, place: Place) {
+        self.free.leave(place);
     }
 
     pub(crate) fn size(&self) -> usize {
@@ -176,6 +340,11 @@ impl Lent<'_> {
         self.free.returned = self.free.returned.wrapping_sub(1);
     }
 
+    /// Counts a block as given back that may be in a moment.
+    pub(crate) fn note_return(&mut self) {
+        self.free.returned = self.free.returned.wrapping_add(1);
+    }
+
     /// What follows `block` in its chain, and where its bytes end.
     pub(crate) fn link(&self, block: u32) -> (u32, u32) {
         self.links.get(block as usize).map_or((0, 0), |link| halves(*link))
@@ -186,6 +355,55 @@ impl Lent<'_> {
             *link = whole(next, end);
         }
     }
+}
+
+/// The free block that follows `block`, one higher; 0: none.
+fn after(links: &[[u8; LINK_BYTES]], block: u32) -> u32 {
+    links.get(block as usize).map_or(0, |link| halves(*link).0)
+}
+
+/// Has `next` follow `block`, or be the first where there is none before; all one higher.
+fn set_after(links: &mut [[u8; LINK_BYTES]], first: &mut u32, block: u32, next: u32) {
+    match block.checked_sub(1) {
+        Some(block) => {
+            if let Some(link) = links.get_mut(block as usize) {
+                *link = whole(next, 0);
+            }
+        }
+        None => *first = next,
+    }
+}
+
+/// Sorts a list of free blocks in place, by merging, and returns its first; all one higher.
+fn sort(links: &mut [[u8; LINK_BYTES]], mut list: u32) -> u32 {
+    let mut runs = [0; u32::BITS as usize]; // the n-th is empty or has 2^n blocks
+    while let Some(block) = list.checked_sub(1) {
+        let mut run = core::mem::replace(&mut list, after(links, block));
+        set_after(links, &mut 0, block + 1, 0);
+        for slot in &mut runs {
+            match core::mem::take(slot) {
+                0 => {
+                    *slot = run;
+                    break;
+                }
+                other => run = merge(links, other, run),
+            }
+        }
+    }
+    runs.into_iter().fold(0, |all, run| merge(links, all, run))
+}
+
+fn merge(links: &mut [[u8; LINK_BYTES]], mut a: u32, mut b: u32) -> u32 {
+    let (mut first, mut last) = (0, 0);
+    while a > 0 && b > 0 {
+        let lower = if a < b { &mut a } else { &mut b };
+        let block = *lower;
+        *lower = after(links, block - 1);
+        set_after(links, &mut first, last, block);
+        last = block;
+    }
+    set_after(links, &mut first, last, a.max(b));
+    first
 }
 
 fn whole(next: u32, end: u32) -> [u8; LINK_BYTES] {
@@ -199,7 +417,9 @@ fn halves([a, b, c, d, e, f, g, h]: [u8; LINK_BYTES]) -> (u32, u32) {
 }
 
 #[cfg(test)]
+#[expect(clippy::excessive_nesting, reason = "a model beside the code, step by step")]
 mod tests {
+    extern crate std;
     use super::*;
 
     #[test]
@@ -212,6 +432,45 @@ mod tests {
         pool.give_back(0);
         assert_eq!([pool.lease(), pool.lease(), pool.lease()], [Some(0), Some(1), Some(3)]);
         assert_eq!(pool.lease(), None);
-        assert_eq!(pool.available(), 0);
+        assert!(!pool.has_spare());
+    }
+
+    /// Blocks come and go; after each reclaim every free byte that was used has been released, and nothing else.
+    #[test]
+    fn what_is_reclaimed_is_what_is_free() {
+        const BLOCKS: usize = 40;
+        let (mut memory, mut links) = ([0; BLOCKS * 64], [[0xFF; LINK_BYTES]; BLOCKS]);
+        let mut blocks = Blocks::new(&mut memory, &mut links, 6);
+        let (mut held, mut seed) = (std::vec::Vec::new(), 9_u32);
+        let mut random = move |below: usize| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) as usize % below
+        };
+        for round in 0..2_000 {
+            for _ in 0..random(60) {
+                let leases = random(5) > round % 5;
+                if leases && let Some(block) = blocks.lend().lease() {
+                    assert!(!held.contains(&block), "leased twice");
+                    blocks.lend().memory[block as usize * 64] = 7;
+                    held.push(block);
+                }
+                if !leases && !held.is_empty() {
+                    blocks.give_back(held.swap_remove(random(held.len())));
+                }
+            }
+            assert_eq!(blocks.available(), BLOCKS - held.len());
+            blocks.reclaim(&mut |piece: &mut [u8]| {
+                assert!(piece.len().is_multiple_of(64) && !piece.is_empty());
+                piece.fill(0);
+            });
+            let used = blocks.memory().chunks(64).map(|block| block[0] == 7);
+            let used: std::vec::Vec<u32> =
+                (0..).zip(used).filter(|(_, used)| *used).map(|(at, _)| at).collect();
+            let mut expected = held.clone();
+            expected.sort_unstable();
+            assert_eq!(used, expected);
+            let last = expected.last().map_or(0, |last| *last as usize + 1);
+            assert_eq!(blocks.unused(), (last - held.len()) * 64, "what is below a block in use");
+        }
     }
 }

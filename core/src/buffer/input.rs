@@ -4,6 +4,7 @@
 
 use super::blocks::{Blocks, Lent};
 use crate::error::WouldBlock;
+use crate::line::Place;
 use core::marker::PhantomData;
 
 /// What a socket keeps between callbacks: nothing, or `start..end` of one block.
@@ -58,11 +59,17 @@ impl InputPools<'_> {
         if self.large.count() > 0 { self.large.size() } else { self.small.size() }
     }
 
-    /// How many bytes may be received now, all of which could be kept.
-    pub(crate) fn room(&self, kept: &Kept) -> usize {
-        let whole = if kept.block & LARGE != 0 || self.large.available() > 0 {
+    /// How many bytes may be received now, all of which could be kept, by a socket that stands there in line. Blocks
+    /// that others wait for are left to them.
+    pub(crate) fn room(&self, kept: &Kept, place: Place) -> usize {
+        let large = if place == Place::Large { self.large.suffices() } else { self.large.has_spare() };
+        let small = || {
+            let in_turn = place == Place::Fed || (place == Place::Input && self.small.suffices());
+            in_turn || self.small.has_spare()
+        };
+        let whole = if kept.block & LARGE != 0 || (large && self.large.available() > 0) {
             self.large.size()
-        } else if kept.block != 0 || self.small.available() > 0 {
+        } else if kept.block != 0 || (small() && self.small.available() > 0) {
             self.small.size()
         } else {
             0
@@ -70,13 +77,24 @@ impl InputPools<'_> {
         whole.saturating_sub(kept.len())
     }
 
+    /// How many blocks there are for those that wait for one of either size.
+    pub(crate) fn for_line(&self) -> usize {
+        self.small.available() + self.large.spare()
+    }
+
     pub(crate) fn has_blocks(&self) -> bool {
         self.small.available() + self.large.available() > 0
     }
 
-    /// Whether more blocks would make [`room`](Self::room) larger than nothing.
-    pub(crate) fn starves(&self, kept: &Kept) -> bool {
-        self.room(kept) == 0 && kept.len() < self.capacity()
+    /// In which line a socket without [`room`](Self::room) waits: in none if it keeps as much as it may.
+    pub(crate) fn line(&self, kept: &Kept) -> Place {
+        if kept.is_empty() {
+            Place::Input
+        } else if kept.len() < self.capacity() {
+            Place::Large
+        } else {
+            Place::None
+        }
     }
 
     pub(crate) fn slice_mut(&mut self, kept: &Kept) -> &mut [u8] {
@@ -151,7 +169,7 @@ impl InputPools<'_> {
     }
 
     /// Moves what is kept from a small block to a large one.
-    fn enlarge(&mut self, kept: &mut Kept) -> bool {
+    pub(crate) fn enlarge(&mut self, kept: &mut Kept) -> bool {
         let Some(to) = self.large.lend().lease() else { return false };
         let at = ((kept.block - 1) as usize) * self.small.size();
         let from = self.small.memory().get(at + kept.start as usize..at + kept.end as usize);
@@ -288,7 +306,7 @@ mod tests {
             let mut kept = Kept::default();
             let (mut model, mut next) = (Vec::new(), 0_u8);
             for _ in 0..50_000 {
-                let n = (random(90) as usize).min(pools.room(&kept));
+                let n = (random(90) as usize).min(pools.room(&kept, Place::None));
                 let bytes: Vec<u8> = (0..n).map(|i| next.wrapping_add(i as u8)).collect();
                 next = next.wrapping_add(n as u8);
                 pools.append(&mut kept, &bytes);
@@ -310,21 +328,21 @@ mod tests {
     fn room_is_what_can_be_kept() {
         with_pools(1, 1, |pools| {
             let (mut a, mut b, c) = (Kept::default(), Kept::default(), Kept::default());
-            assert_eq!(pools.room(&a), 256);
+            assert_eq!(pools.room(&a, Place::None), 256);
             pools.append(&mut a, &[1; 65]); // more than a small block
-            assert_eq!(pools.room(&a), 191);
-            assert_eq!(pools.room(&b), 64, "the large block is taken");
+            assert_eq!(pools.room(&a, Place::None), 191);
+            assert_eq!(pools.room(&b, Place::None), 64, "the large block is taken");
             pools.append(&mut b, &[2; 64]);
-            assert_eq!(pools.room(&b), 0);
-            assert!(pools.starves(&b), "could grow, were there a large block");
-            assert_eq!(pools.room(&c), 0);
-            assert!(pools.starves(&c));
+            assert_eq!(pools.room(&b, Place::None), 0);
+            assert_eq!(pools.line(&b), Place::Large, "could grow, were there a large block");
+            assert_eq!(pools.room(&c, Place::None), 0);
+            assert_eq!(pools.line(&c), Place::Input);
             pools.release(&mut a);
-            assert_eq!(pools.room(&b), 192);
+            assert_eq!(pools.room(&b, Place::None), 192);
             pools.append(&mut b, &[3; 192]);
-            assert_eq!(pools.room(&b), 0);
-            assert!(!pools.starves(&b), "full is not starved");
-            assert_eq!(pools.room(&c), 64, "b's small block came back");
+            assert_eq!(pools.room(&b, Place::None), 0);
+            assert_eq!(pools.line(&b), Place::None, "full does not wait for a block");
+            assert_eq!(pools.room(&c, Place::None), 64, "b's small block came back");
         });
     }
 
@@ -332,11 +350,11 @@ mod tests {
     fn without_large_blocks_a_small_one_is_all() {
         with_pools(1, 0, |pools| {
             let mut kept = Kept::default();
-            assert_eq!((pools.capacity(), pools.room(&kept)), (64, 64));
+            assert_eq!((pools.capacity(), pools.room(&kept, Place::None)), (64, 64));
             pools.append(&mut kept, &[1; 64]);
-            assert_eq!(pools.room(&kept), 0);
+            assert_eq!(pools.room(&kept, Place::None), 0);
             pools.consume(&mut kept, 10);
-            assert_eq!(pools.room(&kept), 10);
+            assert_eq!(pools.room(&kept, Place::None), 10);
             pools.append(&mut kept, &[2; 10]);
             assert_eq!(pools.slice_mut(&kept).len(), 64);
         });

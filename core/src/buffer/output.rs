@@ -4,23 +4,37 @@
 
 use super::blocks::{Blocks, Lent};
 use crate::error::Full;
+use crate::line::Place;
 use core::fmt;
 
+mod tail;
+
 /// A socket's queued output. Positions are bytes of the whole pool. The chain holds blocks while
-/// anything is queued or room is reserved, none otherwise.
+/// anything is queued or held back or room is reserved, none otherwise.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Chain {
     /// The first byte that has not left.
     start: u32,
     /// Where the next byte goes.
     at: u32,
-    /// How many more bytes the last block takes.
+    /// How many more bytes the last block takes; 0 while it is the end of a tail.
     left: u32,
+    /// Bytes that may leave: all that are in the blocks, but for a tail.
     queued: u32,
     blocks: u16,
     /// `writable` is owed once there is room.
     pub(crate) armed: bool,
-    pub(crate) hold: Hold,
+    waits: Waits,
+    /// Where the socket stands in line for a block. Whose chain holds one stands in no line for output.
+    pub(crate) place: Place,
+}
+
+/// A [`Hold`], and whether a [tail] is held back, in one byte.
+#[derive(Clone, Copy, Default, Debug)]
+struct Waits(u8);
+
+impl Waits {
+    const TAIL: u8 = 4;
 }
 
 /// What an owed `writable` waits for beside room in the chain.
@@ -38,6 +52,24 @@ pub(crate) enum Hold {
 impl Chain {
     pub(crate) const fn queued(&self) -> usize {
         self.queued as usize
+    }
+
+    pub(crate) const fn hold(&self) -> Hold {
+        match self.waits.0 & !Waits::TAIL {
+            0 => Hold::None,
+            1 => Hold::Given,
+            _ => Hold::Held,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn set_hold(&mut self, hold: Hold) {
+        self.waits.0 = self.waits.0 & Waits::TAIL | hold as u8;
+    }
+
+    /// How many more blocks it could have now, but for its bound.
+    pub(crate) fn leasable(&self, blocks: &Blocks<'_>) -> usize {
+        blocks.leasable(self.blocks.into(), self.place) as usize
     }
 
     /// How many blocks it holds.
@@ -84,17 +116,15 @@ impl Chain {
             return 0;
         }
         let last = blocks.block(self.at + self.left - 1);
-        let (mut start, mut n) = (self.start, 0);
+        let (mut start, mut n, mut queued) = (self.start, 0, self.queued);
         for slot in to.iter_mut() {
             let block = blocks.block(start);
             let end = if block == last { self.at } else { blocks.end(block) };
-            if start == end {
-                break; // a last block that was reserved and not yet written to
-            }
             *slot = blocks.memory().get(start as usize..end as usize).unwrap_or_default();
             n += 1;
-            if block == last {
-                break;
+            queued -= end - start;
+            if queued == 0 {
+                break; // what follows is held back, or was reserved and not yet written to
             }
             start = blocks.next_start(block);
         }
@@ -105,18 +135,25 @@ impl Chain {
     #[inline(always)]
     pub(crate) fn sent(&mut self, blocks: &mut Blocks<'_>, n: usize) {
         if n == self.queued() && self.blocks == 1 {
-            blocks.give_back(blocks.block(self.start));
-            (self.start, self.at, self.left, self.queued, self.blocks) = (0, 0, 0, 0, 0);
-            return;
+            return self.sent_only_piece(blocks);
         }
         self.sent_over_blocks(blocks, n);
+    }
+
+    /// The [only piece](Self::only_piece) has left.
+    #[inline(always)]
+    pub(crate) fn sent_only_piece(&mut self, blocks: &mut Blocks<'_>) {
+        debug_assert_eq!(self.blocks, 1, "the bytes are in one block");
+        blocks.give_back(blocks.block(self.start));
+        (self.start, self.at, self.left, self.queued, self.blocks) = (0, 0, 0, 0, 0);
     }
 
     #[inline(never)]
     fn sent_over_blocks(&mut self, blocks: &mut Blocks<'_>, n: usize) {
         assert!(n <= self.queued(), "the driver sent {n} bytes of {}", self.queued);
         self.queued -= n as u32;
-        let mut n = if self.queued == 0 { 0 } else { n as u32 };
+        let ends = self.queued == 0 && !self.has_tail();
+        let mut n = if ends { 0 } else { n as u32 };
         let shift = blocks.size().trailing_zeros();
         let mut pool = blocks.lend();
         while n > 0 {
@@ -136,14 +173,22 @@ impl Chain {
             self.blocks -= 1;
             self.start = next << shift;
         }
-        if self.queued == 0 {
+        if ends {
             self.release(&mut pool);
         }
     }
 
+    /// So many bytes were queued, for which there is room in the last block.
+    #[inline]
+    const fn advance(&mut self, n: u32) {
+        self.at += n;
+        self.left -= n;
+        self.queued += n;
+    }
+
     /// Gives back a block that was reserved and never written to.
     pub(crate) fn trim(&mut self, blocks: &mut Blocks<'_>) {
-        if self.holds_unused() {
+        if self.holds_unused() && !self.has_tail() {
             let mut pool = blocks.lend();
             let mut block = self.start >> pool.shift();
             for _ in 0..core::mem::take(&mut self.blocks) {
@@ -151,7 +196,7 @@ impl Chain {
                 pool.take_back(block);
                 block = next;
             }
-            *self = Self { armed: self.armed, hold: self.hold, ..Self::default() };
+            self.empty();
         }
     }
 
@@ -166,7 +211,14 @@ impl Chain {
             pool.give_back(block);
             block = next;
         }
-        *self = Self { armed: self.armed, hold: self.hold, ..Self::default() };
+        self.empty();
+    }
+
+    /// Forgets the blocks, which have been given back.
+    fn empty(&mut self) {
+        let hold = self.hold();
+        *self = Self { armed: self.armed, place: self.place, ..Self::default() };
+        self.set_hold(hold);
     }
 }
 
@@ -197,17 +249,26 @@ impl Output<'_> {
     #[inline]
     #[must_use]
     pub fn room(&self) -> usize {
-        let blocks = self.pool.available().min(self.most.saturating_sub(self.chain.blocks) as usize);
-        let left = if self.most == 0 { 0 } else { self.chain.left as usize };
-        left + blocks * self.pool.size()
+        let left = if self.most == 0 { 0 } else { self.chain.left_after_tail(self.pool.shift()) as usize };
+        left + self.leasable() * self.pool.size()
     }
 
-    /// Returns the size of a block if one is free, else 0: for an empty queue a lower bound of [`room`](Self::room) that
-    /// costs less to know.
+    /// How many more blocks the chain could have now.
+    #[inline]
+    fn leasable(&self) -> usize {
+        let most = u32::from(self.most.saturating_sub(self.chain.blocks));
+        if self.pool.has_plenty(u32::from(self.most)) {
+            return most as usize;
+        }
+        self.pool.leasable(u32::from(self.chain.blocks), self.chain.place).min(most) as usize
+    }
+
+    /// Returns the size of a block if one is free for an empty queue, else 0: then a lower bound of [`room`](Self::room)
+    /// that costs less to know.
     #[inline]
     #[must_use]
     pub fn free_block(&self) -> usize {
-        if self.most > self.chain.blocks && self.pool.available() > 0 { self.pool.size() } else { 0 }
+        if self.most > self.chain.blocks && self.pool.has_spare() { self.pool.size() } else { 0 }
     }
 
     /// How many bytes can be queued at once: the most that [`send`](Self::send) ever takes. 0 once
@@ -306,9 +367,9 @@ impl Output<'_> {
             return;
         }
         self.chain.armed = true;
-        let short = self.pool.available() < usize::from(self.most - self.chain.blocks.min(self.most));
-        if self.chain.hold == Hold::Given && (short || self.chain.queued > 0) {
-            self.chain.hold = Hold::Held;
+        let short = self.leasable() < usize::from(self.most.saturating_sub(self.chain.blocks));
+        if self.chain.hold() == Hold::Given && (short || self.chain.queued > 0) {
+            self.chain.set_hold(Hold::Held);
         }
     }
 
@@ -343,10 +404,31 @@ impl Output<'_> {
         self.pool.memory.get_mut(at..at + n).ok_or(Full)
     }
 
+    /// Queues `n` bytes in one piece, which is given to be written in place: [`reserve`](Self::reserve) and
+    /// [`commit`](Self::commit) in one. What they hold before is unspecified.
+    ///
+    /// # Errors
+    ///
+    /// As of [`reserve`](Self::reserve).
+    #[inline]
+    pub fn append(&mut self, n: usize) -> Result<&mut [u8], Full> {
+        if n > self.chain.left as usize || self.most == 0 {
+            self.grow_for(n)?;
+        }
+        let at = self.chain.at as usize;
+        let place = self.pool.memory.get_mut(at..at + n).ok_or(Full)?;
+        self.chain.advance(n as u32);
+        Ok(place)
+    }
+
     /// Begins the chain with the block that came back last: the first block of most answers.
     #[inline(always)]
     fn begin_hot(&mut self) -> bool {
-        if self.chain.blocks > 0 || self.most == 0 {
+        if self.chain.blocks > 0
+            || self.most == 0
+            || !self.pool.has_spare()
+            || self.chain.place != Place::None
+        {
             return false;
         }
         let Some(block) = self.pool.lease_hot() else { return false };
@@ -361,7 +443,10 @@ impl Output<'_> {
         if n > self.pool.size() {
             return Err(Full);
         }
-        if self.begin_hot() { Ok(()) } else { self.grow() }
+        if self.begin_hot() {
+            return Ok(());
+        }
+        if self.ends_tail() && n <= self.chain.left as usize { Ok(()) } else { self.grow() }
     }
 
     /// Queues the first `n` of the bytes last reserved.
@@ -379,9 +464,7 @@ impl Output<'_> {
 
     #[inline]
     fn advance(&mut self, n: u32) {
-        self.chain.at += n;
-        self.chain.left -= n;
-        self.chain.queued += n;
+        self.chain.advance(n);
     }
 
     /// What is left of the block being written, or a new block; empty when there is no room, and
@@ -397,7 +480,10 @@ impl Output<'_> {
     /// Leases a block and chains it behind the last.
     #[inline(always)]
     fn grow(&mut self) -> Result<(), Full> {
-        if self.chain.blocks >= self.most {
+        if self.ends_tail() && self.chain.left > 0 {
+            return Ok(());
+        }
+        if self.chain.blocks >= self.most || !self.may_lease() {
             self.refuse();
             return Err(Full);
         }
@@ -405,6 +491,9 @@ impl Output<'_> {
             self.refuse();
             return Err(Full);
         };
+        if self.chain.blocks == 0 && self.chain.place != Place::None {
+            self.leave_line();
+        }
         let base = block << self.pool.shift();
         if self.chain.blocks == 0 {
             self.chain.start = base;
@@ -418,11 +507,29 @@ impl Output<'_> {
         Ok(())
     }
 
+    /// Whether the chain may have another block.
+    #[inline(always)]
+    fn may_lease(&self) -> bool {
+        self.pool.has_plenty(u32::from(self.most))
+            || self.pool.leasable(u32::from(self.chain.blocks), self.chain.place) > 0
+    }
+
+    /// The socket has its block.
+    #[cold]
+    fn leave_line(&mut self) {
+        let place = self.chain.place;
+        let taken = if place.is_granted() { Place::GrantTaken } else { Place::OutputTaken };
+        if place.is_granted() || place.waits_for_output() {
+            self.pool.leave(place);
+            self.chain.place = taken;
+        }
+    }
+
     #[cold]
     fn refuse(&mut self) {
         if self.most != 0 {
             self.chain.armed = true;
-            self.chain.hold = Hold::Held;
+            self.chain.set_hold(Hold::Held);
         }
     }
 
@@ -448,7 +555,9 @@ impl Output<'_> {
             self.pool.take_back(block);
             block = next;
         }
-        *self.chain = Chain { armed: self.chain.armed, hold: self.chain.hold, ..before };
+        let (armed, hold, place) = (self.chain.armed, self.chain.hold(), self.chain.place);
+        *self.chain = Chain { armed, place, ..before };
+        self.chain.set_hold(hold);
     }
 
     /// What `write!(output, ..)` calls: queues all of the formatted text, or nothing.
@@ -556,8 +665,15 @@ mod tests {
                 let piece: Vec<u8> = (0..random(150)).map(|i| next.wrapping_add(i as u8)).collect();
                 let mut out = output(blocks, &mut chain, 5);
                 let (room, queued) = (out.room(), out.queued());
-                let taken = match random(5) {
+                let taken = match random(6) {
                     0 => out.send_some(&piece),
+                    5 if piece.len() <= 64 => match out.append(piece.len()) {
+                        Ok(to) => {
+                            to.copy_from_slice(&piece);
+                            piece.len()
+                        }
+                        Err(Full) => 0,
+                    },
                     1 if !piece.is_empty() && piece.len() <= 64 => match out.reserve(piece.len()) {
                         Ok(to) => {
                             to.copy_from_slice(&piece);

@@ -33,6 +33,11 @@ impl<'s, T: Transport> Acceptor<'s, T> {
         Self { listeners, held: None, resume_at: None }
     }
 
+    /// The most listeners.
+    pub(crate) fn places(&self) -> usize {
+        self.listeners.len()
+    }
+
     fn entries(&mut self) -> impl Iterator<Item = (ListenerId, &mut ListenerEntry<T::Listener>)> {
         let ids = (0..=u8::MAX).map(ListenerId);
         ids.zip(self.listeners.iter_mut()).filter_map(|(id, place)| Some((id, place.as_mut()?)))
@@ -55,6 +60,11 @@ impl<'s, T: Transport> Acceptor<'s, T> {
         }
         *place = Some(ListenerEntry { listener, watched });
         Ok(())
+    }
+
+    /// Returns the number of the first listener.
+    pub(crate) fn first(&mut self) -> Option<ListenerId> {
+        self.entries().next().map(|(id, _)| id)
     }
 
     pub(crate) fn close(&mut self, id: ListenerId, transport: &mut T) {

@@ -22,6 +22,9 @@ pub enum Connect<C> {
     Established(C),
     /// [`Transport::connect_result`] says what becomes of it, once the socket is writable.
     InProgress(C),
+    /// It cannot begin now, and nothing will tell when it can: the listener's queue is full. It is tried again
+    /// every 20 ms, until the connect timeout.
+    Later,
 }
 
 /// What became of a connect.
@@ -69,6 +72,9 @@ pub trait Transport {
     /// Whether [`connect`](Self::connect) is implemented. If it is not, no slots are kept ready for connects.
     const CONNECTS: bool = true;
 
+    /// Whether [`undelivered`](Self::undelivered) is implemented. If it is not, nothing is asked for.
+    const TELLS_UNDELIVERED: bool = false;
+
     /// A connection that no poller watches yet: what an accept and a connect return, and what crosses threads. Small,
     /// since it goes through mailboxes.
     type Unregistered;
@@ -78,6 +84,12 @@ pub trait Transport {
 
     /// What connections are accepted from. [`Infallible`](core::convert::Infallible) if there is none.
     type Listener;
+
+    /// Returns whether the transport completes. Such a one is never asked to receive, so that a poller which stops takes
+    /// what it has been told of by then for all that has come.
+    fn completes(&self) -> bool {
+        false
+    }
 
     /// Takes over a connection, which belongs to `token` from now on, and begins to watch it.
     ///
@@ -158,6 +170,17 @@ pub trait Transport {
     fn connect_result(&mut self, connection: &mut Self::Registered, token: Token) -> ConnectResult {
         let _ = (connection, token);
         ConnectResult::Established
+    }
+
+    /// Returns how many bytes the system has taken of a connection's output and not delivered yet: the peer's system
+    /// has not acknowledged them. `None`: it is not known.
+    ///
+    /// It is asked before a socket ends because its peer seems to take nothing, and eight times on the way there, if
+    /// [`TELLS_UNDELIVERED`](Self::TELLS_UNDELIVERED). A buffer of the system that drains is progress then, also while
+    /// it is too full to take more.
+    fn undelivered(&mut self, connection: &mut Self::Registered, token: Token) -> Option<usize> {
+        let _ = (connection, token);
+        None
     }
 
     /// Returns the address of this side, if there is one.

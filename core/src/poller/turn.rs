@@ -8,10 +8,13 @@ use heapless::Deque;
 
 use crate::{
     Address, CloseReason, Config, ConnectError, ErrorKind, Footprint, Handler, Instant, Interest, ListenerId,
-    Origin, PIECES_MAX, Port, Rejected, Settled, SetupError, Shard, Stats, StorageError, Token, footprint,
+    Origin, PIECES_MAX, Port, Rejected, Settled, SetupError, Shard, Stats, Stopped, StorageError, Token,
+    footprint,
 };
 
-use super::accept::{ACCEPTS_A_TURN, Acceptor, ListenerEntry};
+use crate::life::State;
+
+use super::accept::{ACCEPTS_A_TURN, Acceptor, BACK_OFF, ListenerEntry};
 use super::io::{ConnectionEntry, Io, PendingConnect};
 use super::membership::{AcceptedSocket, AssignedSocket, Command, Envelope, Membership, Placement};
 use super::transport::{Accept, Connect, ConnectResult, Received, Transport};
@@ -20,6 +23,10 @@ use super::transport::{Accept, Connect, ConnectResult, Received, Transport};
 const MAIL_A_TURN: usize = 256;
 /// The most sockets that one broadcast reaches in a turn.
 const BROADCAST_A_TURN: usize = 1_024;
+/// In how many turns a poller that stops accepts what waits: 4,096 connections of each listener.
+const LAST_ACCEPTS: u8 = 64;
+/// How many times a poller that stops receives from a socket before it tells it so.
+const LAST_LOOKS: u8 = 16;
 
 /// The memory of a poller beside its shard's [`Storage`](crate::Storage).
 pub struct PollerStorage<'s, T: Transport> {
@@ -60,6 +67,11 @@ struct Budget {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Running,
+    /// What waits at the listeners is accepted for the last time, in this many turns at most.
+    Accepting {
+        deadline: Instant,
+        turns: u8,
+    },
     /// Sockets finish what they have begun, until the deadline. Those from `announce_from` on are still to be told.
     Stopping {
         deadline: Instant,
@@ -69,8 +81,11 @@ enum Phase {
     Aborting {
         from: u32,
     },
-    /// No socket is left. Mailboxes are closed, and what is in them is refused.
-    Closing,
+    /// No socket is left. Mailboxes are closed. Connections in them are admitted before the deadline; what else is
+    /// in them is refused.
+    Closing {
+        deadline: Instant,
+    },
     Over,
 }
 
@@ -122,9 +137,12 @@ pub enum PanicOwner {
 /// | sockets that are due by themselves: timeouts, deferred sends, free blocks | those that were due when the turn began |
 /// | messages | 256, and 1,024 deliveries of a broadcast |
 /// | connects that handlers have asked for | `BATCH` |
-/// | when it is told to stop: `shutdown` to all sockets | once |
+/// | when it is told to stop: a last accept | 64 a listener, in up to 64 turns |
+/// | after that, of all sockets: a last look at what has come, then `shutdown` | 16 receives a socket, once |
 ///
-/// So a message that was posted before a stop is delivered before `shutdown`, unless there are more than 256.
+/// So a message that was posted before a stop is delivered before `shutdown`, unless there are more than 256, and so
+/// are bytes that had come, unless the socket is not read from. A transport that completes is not asked for bytes:
+/// there, what it has told of by then has come.
 pub struct Poller<'s, H, T, L, const BATCH: usize = 16>
 where
     H: Handler,
@@ -143,10 +161,12 @@ where
     admitting: Option<AssignedSocket<T::Unregistered, L::Permit>>,
     broadcast: Option<Broadcast<H::Message>>,
     budget: Budget,
+    /// How many events the waits have brought that were full, the last ones in a row.
+    events_of_full_waits: usize,
     scope: PanicScope,
     phase: Phase,
-    /// Sockets closed by a shutdown before the grace time was over, once it is over.
-    closed_in_time: Option<u64>,
+    /// Sockets that were not at their end when the grace time was.
+    aborted: u64,
     unwatchable: u64,
 }
 
@@ -176,7 +196,7 @@ where
     ///
     /// When the storage is too short for the shard.
     pub fn new(
-        shard: Shard<'s, H::Data>,
+        mut shard: Shard<'s, H::Data>,
         handler: H,
         transport: T,
         membership: L,
@@ -187,6 +207,9 @@ where
         let config = shard.config();
         StorageError::check("PollerStorage::connections", connections.len(), config.sockets)?;
         let io = Io::new(config.poller, shard.now(), transport, membership, connections);
+        if T::TELLS_UNDELIVERED {
+            shard.ask_undelivered();
+        }
         Ok(Self {
             shard,
             handler,
@@ -197,9 +220,10 @@ where
             admitting: None,
             broadcast: None,
             budget: Budget::default(),
+            events_of_full_waits: 0,
             scope: PanicScope::Engine,
             phase: Phase::Running,
-            closed_in_time: None,
+            aborted: 0,
             unwatchable: 0,
         })
     }
@@ -287,13 +311,18 @@ where
         self.unwatchable
     }
 
-    /// Returns how many sockets were aborted because the grace time of a stop was over.
-    pub fn aborted(&self) -> u64 {
-        let closed = self.stats().closed_for(CloseReason::Shutdown);
-        self.closed_in_time.map_or(0, |in_time| closed - in_time)
+    /// Returns how many sockets were aborted because the grace time of a stop was over. One that had sent everything
+    /// and only waited for its peer's end is closed then, and not aborted.
+    pub const fn aborted(&self) -> u64 {
+        self.aborted
     }
 
     // --- a turn ------------------------------------------------------------------------------------------------------
+
+    /// Gives the memory of free blocks to `release`: see [`Shard::reclaim_memory`].
+    pub fn reclaim_memory(&mut self, release: impl FnMut(&mut [u8])) {
+        self.shard.reclaim_memory(release);
+    }
 
     /// Begins a turn at this time. `unix_time` is in seconds since 1970-01-01 UTC, where the driver has a wall clock.
     #[inline]
@@ -304,6 +333,20 @@ where
         self.io.reserve(&mut self.shard);
     }
 
+    /// Tells, after [`begin_turn`](Self::begin_turn), that the wait before it has brought as many events as it could,
+    /// so that it may have left sockets out. Their timers must not fire before they were looked at: so none fires in
+    /// this turn, unless as many events have come in a row as there can be. After a wait with room for more, tell 0.
+    pub fn on_full_wait(&mut self, events: usize) {
+        self.events_of_full_waits += events;
+        // each socket may be told twice, once for each direction, and each listener once
+        let most = 2 * self.shard.in_use() + self.acceptor.places();
+        if events == 0 || self.events_of_full_waits > most {
+            self.events_of_full_waits = 0;
+        } else {
+            self.shard.hold_timers();
+        }
+    }
+
     /// Does everything of a turn that follows the events. Where panics unwind it is called again after one, and goes
     /// on where it was.
     #[inline]
@@ -311,7 +354,9 @@ where
         self.admit_assigned(); // those that a panic has left
         self.read_commands();
         while let Some(token) = self.shard.next_ready() {
-            self.run(token);
+            if !self.shard.is_asking() || self.answer(token) {
+                self.run(token);
+            }
         }
         self.read_mail();
         if self.acceptor.take_due(self.io.now) {
@@ -340,7 +385,11 @@ where
         }
         let stop = match self.phase {
             Phase::Stopping { deadline, .. } => Some(deadline),
-            Phase::Running | Phase::Aborting { .. } | Phase::Closing | Phase::Over => None,
+            Phase::Running
+            | Phase::Accepting { .. }
+            | Phase::Aborting { .. }
+            | Phase::Closing { .. }
+            | Phase::Over => None,
         };
         let deadlines = [self.shard.next_deadline(), self.acceptor.deadline(), stop];
         deadlines.into_iter().flatten().min()
@@ -351,12 +400,36 @@ where
     /// Tells that a socket can be received from.
     #[inline(always)]
     pub fn on_readable(&mut self, token: Token) {
+        let Some(usual) = self.shard.usual_port(token) else { return self.receive(token, None) };
+        let room = usual.room().min(self.buffer.len());
+        let buffer = self.buffer.get_mut(..room).unwrap_or_default();
+        if buffer.is_empty() {
+            return self.receive(token, None);
+        }
+        let Some((transport, connection)) = self.io.connection(token) else { return };
+        let received = transport.receive(connection, token, buffer);
+        let bytes = match received {
+            Received::Bytes(n) if usual.takes(n) => buffer.get_mut(..n),
+            Received::Bytes(_) | Received::WouldBlock | Received::End | Received::Failed(_) => None,
+        };
+        let Some(bytes) = bytes else { return self.receive(token, Some(received)) };
+        let count = bytes.len();
+        self.scope = PanicScope::Callback(token);
+        match usual.receive(bytes, &mut self.handler, &mut self.io.calls(token)) {
+            Ok(settled) => self.settle(token, settled), // nearly always
+            Err(stopped) => self.go_on(token, stopped, count),
+        }
+    }
+
+    /// Receives from a socket, if there is room and that was not done, and does what follows.
+    #[inline(never)]
+    fn receive(&mut self, token: Token, received: Option<Received>) {
         let Some(mut port) = self.shard.port(token) else { return };
         let room = port.room().min(self.buffer.len());
         let mut bytes: &mut [u8] = &mut [];
         if let Some(buffer) = self.buffer.get_mut(..room).filter(|buffer| !buffer.is_empty()) {
             let Some((transport, connection)) = self.io.connection(token) else { return };
-            match transport.receive(connection, token, buffer) {
+            match received.unwrap_or_else(|| transport.receive(connection, token, buffer)) {
                 Received::Bytes(n) => bytes = buffer.get_mut(..n).unwrap_or_default(),
                 Received::WouldBlock => return,
                 Received::End => port.ended(),
@@ -365,6 +438,15 @@ where
         }
         self.scope = PanicScope::Callback(token);
         let settled = port.receive(bytes, &mut self.handler, &mut self.io.calls(token));
+        self.settle(token, settled);
+    }
+
+    /// Goes on with so many received bytes where their usual way has stopped.
+    #[inline(never)]
+    fn go_on(&mut self, token: Token, stopped: Stopped, count: usize) {
+        let Some(mut port) = self.shard.port(token) else { return };
+        let bytes = self.buffer.get_mut(..count).unwrap_or_default();
+        let settled = port.go_on(stopped, bytes, &mut self.handler, &mut self.io.calls(token));
         self.settle(token, settled);
     }
 
@@ -480,6 +562,20 @@ where
         self.tell(token, |_| {});
     }
 
+    /// Answers what the shard asks of a socket: connects again, or looks at whether a peer takes something that seems
+    /// to take nothing. Returns whether something is due for the socket.
+    #[cold]
+    fn answer(&mut self, token: Token) -> bool {
+        if let Some(to) = self.shard.port(token).and_then(|mut port| port.take_connect()) {
+            let begun = self.io.transport.connect(&to);
+            self.on_begun(token, begun);
+            return false;
+        }
+        let connection = self.io.connection(token);
+        let left = connection.and_then(|(transport, connection)| transport.undelivered(connection, token));
+        self.shard.port(token).is_some_and(|mut port| port.undelivered(left))
+    }
+
     /// Tells a socket something, delivers what is due for it, and does what follows.
     fn tell(&mut self, token: Token, what: impl FnOnce(&mut Port<'_, 's, H::Data>)) {
         let Some(mut port) = self.shard.port(token) else { return };
@@ -498,7 +594,10 @@ where
                 let settled = port.carry_out(next, 0, &mut self.handler, &mut self.io.calls(token));
                 self.settle(token, settled);
             }
-            Err(message) => self.as_program(|_| drop(message)),
+            Err(message) => {
+                self.as_program(|_| drop(message));
+                self.run(token); // it may have ended by what was due before the message
+            }
         }
     }
 
@@ -528,6 +627,7 @@ where
         let old = core::mem::replace(&mut entry.interest, interest);
         let Some(connection) = entry.connection.as_mut() else { return };
         if let Err(kind) = self.io.transport.modify(connection, token, old, interest) {
+            entry.interest = old; // which it is still watched for
             self.unwatchable += 1;
             self.on_failed(token, kind);
         }
@@ -537,8 +637,12 @@ where
     fn close(&mut self, token: Token) {
         let Some(entry) = self.io.connections.get_mut(token.index()) else { return };
         let interest = core::mem::take(&mut entry.interest);
-        if let Some(connection) = entry.connection.take() {
-            self.io.transport.close(connection, token, interest, self.shard.breaks_off());
+        if let Some(mut connection) = entry.connection.take() {
+            let reset = self.shard.breaks_off();
+            if T::TELLS_UNDELIVERED && reset {
+                self.shard.lose(self.io.transport.undelivered(&mut connection, token).unwrap_or(0));
+            }
+            self.io.transport.close(connection, token, interest, reset);
         }
         self.io.membership.release();
         self.acceptor.retry_now(self.io.now);
@@ -550,14 +654,14 @@ where
     ///
     /// # Errors
     ///
-    /// The connection, when no socket is free for it.
+    /// The connection, when no socket is free for it or the poller stops.
     pub fn attach(
         &mut self,
         connection: T::Unregistered,
         peer: Address,
         listener: ListenerId,
     ) -> Result<(), T::Unregistered> {
-        if !self.has_room() {
+        if self.phase != Phase::Running || !self.has_room() {
             return Err(connection);
         }
         let Some(permit) = self.io.membership.acquire() else { return Err(connection) };
@@ -583,15 +687,17 @@ where
         self.acceptor.listen(listener, id, &mut self.io.transport, self.io.now)
     }
 
-    fn accept(&mut self, id: ListenerId) {
+    /// Accepts what waits at a listener. Returns whether there may be more for which there is room.
+    fn accept(&mut self, id: ListenerId) -> bool {
         for _ in 0..ACCEPTS_A_TURN {
             if self.assigned.is_full() {
                 self.admit_assigned();
             }
             let has_room = self.io.membership.has_room(self.has_room());
-            let Some(listener) = self.acceptor.watched(id) else { return };
+            let Some(listener) = self.acceptor.watched(id) else { return false };
             if !has_room {
-                return self.acceptor.back_off(&mut self.io.transport, self.io.now);
+                self.acceptor.back_off(&mut self.io.transport, self.io.now);
+                return false;
             }
             self.scope = PanicScope::Program;
             let accept = self.io.transport.accept(listener, id);
@@ -603,13 +709,18 @@ where
                     continue;
                 }
                 Accept::Retry => continue,
-                Accept::WouldBlock => return,
-                Accept::Exhausted => return self.acceptor.back_off(&mut self.io.transport, self.io.now),
+                Accept::WouldBlock => return false,
+                Accept::Exhausted => {
+                    self.acceptor.back_off(&mut self.io.transport, self.io.now);
+                    return false;
+                }
             };
             if !self.place(AcceptedSocket { connection, peer, listener: id }) {
-                return self.acceptor.back_off(&mut self.io.transport, self.io.now);
+                self.acceptor.back_off(&mut self.io.transport, self.io.now);
+                return false;
             }
         }
+        true
     }
 
     /// Gives an accepted connection to a poller, or holds it back.
@@ -671,6 +782,12 @@ where
         self.io.membership.absorb(permit);
         self.register(token, connection, Interest::READ);
         self.run(token);
+        // sockets from `announce_from` on are told when it is their turn
+        if let Phase::Stopping { announce_from, .. } = self.phase
+            && announce_from.is_none_or(|from| token.index() < from)
+        {
+            self.announce_to(token);
+        }
     }
 
     /// Has the transport watch a socket's connection. If it cannot, the socket fails.
@@ -708,23 +825,34 @@ where
         self.io.membership.absorb(permit);
         // it may have been called off before it began
         let is_connecting = self.shard.port(token).is_some_and(|port| port.is_connecting());
-        let begun = if is_connecting { Some(self.io.transport.connect(&to)) } else { None };
+        if is_connecting {
+            let begun = self.io.transport.connect(&to);
+            self.on_begun(token, begun);
+        } else {
+            self.io.insert(token, None, Interest::NONE);
+            self.run(token);
+        }
+    }
+
+    /// A connect has begun, or not.
+    fn on_begun(&mut self, token: Token, begun: Result<Connect<T::Unregistered>, ErrorKind>) {
         match begun {
-            Some(Ok(Connect::Established(connection))) => {
+            Ok(Connect::Established(connection)) => {
                 self.register(token, connection, Interest::READ);
                 self.tell(token, |port| port.connected());
             }
-            Some(Ok(Connect::InProgress(connection))) => {
+            Ok(Connect::InProgress(connection)) => {
                 self.register(token, connection, Interest::WRITE);
                 self.run(token);
             }
-            Some(Err(kind)) => {
+            Ok(Connect::Later) => {
+                self.io.insert(token, None, Interest::NONE);
+                let again = self.io.now + BACK_OFF;
+                self.tell(token, |port| port.connect_again_at(again));
+            }
+            Err(kind) => {
                 self.io.insert(token, None, Interest::NONE);
                 self.on_failed(token, kind);
-            }
-            None => {
-                self.io.insert(token, None, Interest::NONE);
-                self.run(token);
             }
         }
     }
@@ -752,7 +880,7 @@ where
     /// Executes a command.
     fn execute(&mut self, command: Command<T::Unregistered, T::Listener, L::Permit>) {
         match command {
-            Command::Assign(assigned) => self.admit(assigned),
+            Command::Assign(assigned) => self.take_over(assigned),
             Command::Connect { to, tag, permit } => {
                 if let Some(token) = self.shard.reserve() {
                     self.begin_connect(PendingConnect { token, to, tag, permit });
@@ -820,19 +948,27 @@ where
 
     // --- the end -----------------------------------------------------------------------------------------------------
 
-    /// Stops the poller: listeners close at once, every socket gets `shutdown` at the end of this turn, and what is
-    /// open after the grace time is aborted. A shorter grace time replaces one given before.
+    /// Stops the poller. At the end of this turn the connections that wait at its listeners are accepted, the
+    /// listeners close, what has come for each socket is received and delivered, and the socket gets `shutdown`.
+    /// Connections that other pollers have assigned to this one are still admitted, and told at once. What is open
+    /// after the grace time is aborted; without one, nothing is accepted any more. A shorter grace time replaces one
+    /// given before.
     pub fn stop(&mut self, grace: Duration) {
         let until = self.io.now + grace;
         match &mut self.phase {
             Phase::Running => {
-                self.acceptor.close_all(&mut self.io.transport);
                 self.io.release_reserved(&mut self.shard);
-                self.shard.stop();
-                self.phase = Phase::Stopping { deadline: until, announce_from: Some(0) };
+                self.shard.begin_stop();
+                let turns = if grace.is_zero() { 0 } else { LAST_ACCEPTS };
+                if turns == 0 {
+                    self.shard.stop();
+                }
+                self.phase = Phase::Accepting { deadline: until, turns };
             }
-            Phase::Stopping { deadline, .. } => *deadline = until.min(*deadline),
-            Phase::Aborting { .. } | Phase::Closing | Phase::Over => {}
+            Phase::Accepting { deadline, .. }
+            | Phase::Stopping { deadline, .. }
+            | Phase::Closing { deadline } => *deadline = until.min(*deadline),
+            Phase::Aborting { .. } | Phase::Over => {}
         }
     }
 
@@ -848,14 +984,40 @@ where
     /// The end of a poller does it by itself. A driver calls it for one that has failed and takes no more turns.
     #[must_use]
     pub fn close_mailboxes(&mut self) -> bool {
+        self.empty_mailboxes(false)
+    }
+
+    /// The same; `admits` connections that were assigned to this poller, if there is time left for them.
+    fn empty_mailboxes(&mut self, admits: bool) -> bool {
         self.io.membership.close();
         while let Some(command) = self.io.membership.next_command() {
-            self.refuse(command);
+            match command {
+                Command::Assign(assigned) if admits && self.admits_late() => self.take_over(assigned),
+                refused @ (Command::Assign(_)
+                | Command::Connect { .. }
+                | Command::Listen { .. }
+                | Command::CloseListener { .. }
+                | Command::CloseSocket { .. }
+                | Command::Stop { .. }) => self.refuse(refused),
+            }
         }
         while let Some(envelope) = self.io.membership.next_envelope() {
             self.as_program(|_| drop(envelope));
         }
         self.io.membership.is_finished()
+    }
+
+    /// Returns whether a connection that was assigned to this poller before its mailboxes closed is still served.
+    fn admits_late(&self) -> bool {
+        matches!(self.phase, Phase::Closing { deadline } | Phase::Stopping { deadline, .. } if self.io.now < deadline)
+    }
+
+    /// Admits a connection that was assigned to this poller. If no socket was left, the end waits for it.
+    fn take_over(&mut self, assigned: AssignedSocket<T::Unregistered, L::Permit>) {
+        if let Phase::Closing { deadline } = self.phase {
+            self.phase = Phase::Stopping { deadline, announce_from: None };
+        }
+        self.admit(assigned);
     }
 
     fn refuse(&mut self, command: Command<T::Unregistered, T::Listener, L::Permit>) {
@@ -873,7 +1035,9 @@ where
     #[cold]
     fn ends_further(&self) -> bool {
         match self.phase {
-            Phase::Stopping { announce_from: Some(_), .. } | Phase::Closing => true,
+            Phase::Accepting { .. }
+            | Phase::Stopping { announce_from: Some(_), .. }
+            | Phase::Closing { .. } => true,
             Phase::Stopping { .. } | Phase::Aborting { .. } => self.shard.in_use() == 0,
             Phase::Running | Phase::Over => false,
         }
@@ -882,24 +1046,61 @@ where
     /// Goes on with the end, as far as it comes in this turn.
     #[cold]
     fn end(&mut self) {
+        self.accept_last();
         if let Phase::Stopping { deadline, .. } = self.phase {
             self.announce_stop();
-            if self.shard.in_use() == 0 {
-                self.phase = Phase::Closing;
-            } else if self.io.now >= deadline {
-                self.closed_in_time = Some(self.stats().closed_for(CloseReason::Shutdown));
+            let is_late = self.io.now >= deadline;
+            // what waits in a mailbox is taken as usual, while messages still come
+            let waits = !is_late && self.io.membership.has_command();
+            if self.shard.in_use() == 0 && !waits {
+                self.phase = Phase::Closing { deadline };
+            } else if is_late {
+                self.shard.stop();
                 self.phase = Phase::Aborting { from: 0 };
             }
         }
         if let Phase::Aborting { .. } = self.phase {
             self.abort_rest();
             if self.shard.in_use() == 0 {
-                self.phase = Phase::Closing;
+                self.phase = Phase::Closing { deadline: self.io.now };
             }
         }
-        if self.phase == Phase::Closing && self.close_mailboxes() {
+        if let Phase::Closing { .. } = self.phase
+            && self.empty_mailboxes(true)
+            && let Phase::Closing { .. } = self.phase
+        {
+            self.shard.stop();
             self.phase = Phase::Over;
         }
+    }
+
+    /// Accepts what waits at the listeners and closes them: each as soon as nothing is left, since what comes to it
+    /// between the last accept and the close is lost.
+    fn accept_last(&mut self) {
+        let Phase::Accepting { deadline, turns } = self.phase else { return };
+        // first, since a filter may panic
+        self.phase = Phase::Accepting { deadline, turns: turns.saturating_sub(1) };
+        self.admit_assigned(); // there must be room for the one that was held back
+        let placed = turns > 0 && self.acceptor.held.take().is_none_or(|accepted| self.place(accepted));
+        if placed && self.accept_and_close(turns > 1) {
+            return self.admit_assigned();
+        }
+        self.acceptor.close_all(&mut self.io.transport);
+        self.phase = Phase::Stopping { deadline, announce_from: Some(0) };
+        self.admit_assigned();
+    }
+
+    /// Accepts from each listener and closes it, but for one that may have more, if the poller comes back for it.
+    /// Returns whether there is such a one.
+    fn accept_and_close(&mut self, comes_back: bool) -> bool {
+        self.acceptor.watch_all(&mut self.io.transport, self.io.now);
+        while let Some(id) = self.acceptor.first() {
+            if self.accept(id) && comes_back {
+                return true;
+            }
+            self.acceptor.close(id, &mut self.io.transport);
+        }
+        false
     }
 
     /// Tells every socket that the engine is shutting down.
@@ -908,9 +1109,47 @@ where
             let next = self.shard.next_in_use(from);
             self.phase = Phase::Stopping { deadline, announce_from: next.map(|token| token.index() + 1) };
             if let Some(token) = next {
-                self.tell(token, |port| port.shutdown());
+                self.announce_to(token);
             }
         }
+    }
+
+    /// Tells a socket that the engine is shutting down, after it has got what has come.
+    fn announce_to(&mut self, token: Token) {
+        for _ in 0..LAST_LOOKS {
+            if !self.look(token) {
+                break;
+            }
+        }
+        if self.shard.next_in_use(token.index()) == Some(token) {
+            self.tell(token, |port| port.shutdown());
+        }
+    }
+
+    /// Receives once from a socket without being told that it is readable. Returns whether there may be more.
+    fn look(&mut self, token: Token) -> bool {
+        if self.shard.next_in_use(token.index()) != Some(token) {
+            return false;
+        }
+        let Some(mut port) = self.shard.port(token) else { return false };
+        let asks = !self.io.transport.completes() && port.state().is_live();
+        let room = if asks { port.room().min(self.buffer.len()) } else { 0 };
+        let Some(buffer) = self.buffer.get_mut(..room).filter(|buffer| !buffer.is_empty()) else {
+            return false;
+        };
+        let Some((transport, connection)) = self.io.connection(token) else { return false };
+        let mut bytes: &mut [u8] = &mut [];
+        match transport.receive(connection, token, buffer) {
+            Received::Bytes(n) => bytes = buffer.get_mut(..n).unwrap_or_default(),
+            Received::WouldBlock => return false,
+            Received::End => port.ended(),
+            Received::Failed(kind) => port.failed(kind),
+        }
+        let more = bytes.len() == room;
+        self.scope = PanicScope::Callback(token);
+        let settled = port.receive(bytes, &mut self.handler, &mut self.io.calls(token));
+        self.settle(token, settled);
+        more
     }
 
     /// Aborts what is left.
@@ -919,6 +1158,10 @@ where
             && let Some(token) = self.shard.next_in_use(from)
         {
             self.phase = Phase::Aborting { from: token.index() + 1 };
+            let state = self.shard.port(token).map(|mut port| port.state());
+            let unfinished =
+                |state: State| state.is_live() || matches!(state, State::Draining | State::Parting);
+            self.aborted += u64::from(state.is_some_and(unfinished));
             self.tell(token, |port| port.cut(CloseReason::Shutdown));
         }
     }

@@ -90,6 +90,8 @@ pub struct Bench {
     pub now: u64,
     /// Whether events are pulled one by one instead of pushed.
     pub pull: bool,
+    /// What the system has not delivered at a time, once it is [asked](Shard::ask_undelivered).
+    pub undelivered: Box<dyn Fn(u64) -> Option<usize>>,
 }
 
 /// Delivers what is due at a port, in one of the two ways.
@@ -124,7 +126,13 @@ impl Bench {
         let storage = Storage { slots: slots.leak(), memory: memory.leak() };
         let shard = Shard::new(storage, config, Instant::from_millis(now)).unwrap();
         let script = Script { trace: Vec::new(), admitted: 0, admits: true, react: Box::new(react) };
-        Self { shard, handler: ContractChecker::new(script), now, pull: false }
+        Self {
+            shard,
+            handler: ContractChecker::new(script),
+            now,
+            pull: false,
+            undelivered: Box::new(|_| None),
+        }
     }
 
     /// An accepted socket, before its first event.
@@ -208,11 +216,20 @@ impl Bench {
         self.shard.tick(Instant::from_millis(now));
     }
 
+    /// Says what the system has not delivered. Returns whether the socket has something due all the same.
+    fn answer(&mut self, token: Token) -> bool {
+        let left = (self.undelivered)(self.now);
+        self.shard.port(token).unwrap().undelivered(left)
+    }
+
     /// One turn at this time for all who want one; gives what is to be done for them.
     pub fn turn(&mut self, now: u64) -> Vec<(Token, Next)> {
         self.set_clock(now);
         let mut orders = Vec::new();
         while let Some(token) = self.shard.next_ready() {
+            if self.shard.is_asking() && !self.answer(token) {
+                continue;
+            }
             orders.push((token, self.run(token)));
             assert!(orders.len() <= 10_000, "a turn without an end");
         }

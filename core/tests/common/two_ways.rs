@@ -1,5 +1,5 @@
 //! The same steps on two shards: one is told and run part by part with a plain loop over its orders, the other by
-//! `Port::receive` and `Port::carry_out`. After every step both must be in the same state.
+//! `UsualPort::receive`, `Port::receive` and `Port::carry_out`. After every step both must be in the same state.
 //!
 //! Used by core's own tests with random numbers and by the fuzz target `shard` with an input.
 
@@ -51,7 +51,7 @@ pub enum Broken {
 /// How a side is driven.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
-    /// By `Port::receive` and `Port::carry_out`.
+    /// By `UsualPort::receive`, `Port::receive` and `Port::carry_out`.
     Fused,
     /// By `Port::received`, `Port::run` and a loop of its own.
     Run,
@@ -343,6 +343,9 @@ impl<'m, N: Numbers> Side<'m, N> {
     /// Tells a socket of a deed, delivers what is due, and carries out what follows.
     fn tell(&mut self, token: Token, deed: &Deed) -> Settled {
         let (mut first, mut bytes) = (deed.first.clone(), deed.bytes.clone());
+        if self.way == Way::Fused && first.is_empty() && deed.told.is_empty() && !bytes.is_empty() {
+            return self.receive(token, &mut bytes);
+        }
         let mut port = self.shard.port(token).expect("a socket that is there");
         let mut flight = self.flights.remove(&token);
         if !first.is_empty() {
@@ -393,6 +396,46 @@ impl<'m, N: Numbers> Side<'m, N> {
                 port.received(&mut bytes);
                 let next = deliver(&mut port, self.way, &mut self.handler, &mut line.context());
                 follow(&mut port, next, self.way, &mut self.handler, &mut line)
+            }
+        };
+        if let Some(flight) = flight {
+            self.flights.insert(token, flight);
+        }
+        settled
+    }
+
+    /// Tells a socket of bytes alone: by the usual port, if there is one, as the poller does.
+    fn receive(&mut self, token: Token, bytes: &mut Vec<u8>) -> Settled {
+        let mut flight = self.flights.remove(&token);
+        let mut line = Line {
+            book: &self.book,
+            flight: &mut flight,
+            completes: self.completes,
+            hasty: self.broken == Broken::Hasty,
+            now: self.now,
+            outbox: NoOutbox,
+        };
+        let usual = self.shard.usual_port(token).and_then(|usual| {
+            let room = usual.room();
+            let count = bytes.len().min(room);
+            usual.takes(count).then(|| {
+                line.book.note(Did::Room(room));
+                bytes.truncate(room);
+                usual.receive(bytes, &mut self.handler, &mut line)
+            })
+        });
+        let settled = match usual {
+            Some(Ok(settled)) => settled,
+            Some(Err(stopped)) => {
+                let mut port = self.shard.port(token).expect("a socket that is there");
+                port.go_on(stopped, bytes, &mut self.handler, &mut line)
+            }
+            None => {
+                let mut port = self.shard.port(token).expect("a socket that is there");
+                let room = port.room();
+                line.book.note(Did::Room(room));
+                bytes.truncate(room);
+                port.receive(bytes, &mut self.handler, &mut line)
             }
         };
         if let Some(flight) = flight {

@@ -355,3 +355,69 @@ fn a_stop_ends_a_connect_in_progress() {
     bench.end();
     assert_eq!(bench.now, 0, "nothing is waited for");
 }
+
+/// A connect that cannot begin yet is tried again, until it can or its time is over.
+#[test]
+fn a_connect_that_cannot_begin_yet_is_tried_again() {
+    for established in [true, false] {
+        let mut bench = Lone::new(&SMALL);
+        let last = if established { Dial::Established } else { Dial::InProgress };
+        bench.net().dials.extend([Dial::Later, Dial::Later, Dial::Later, last]);
+        bench.begin();
+        let token = bench.poller.connect(&TO, 7).unwrap();
+        bench.rest();
+        for tries in 1..=3 {
+            assert_eq!((bench.net().count("connect"), bench.due()), (tries, Some(tries as u64 * 20)));
+            assert!(bench.trace().is_empty());
+            // nothing is done about it in between
+            bench.turn_at(tries as u64 * 20 - 1);
+            assert_eq!(bench.net().count("connect"), tries);
+            bench.turn_at(tries as u64 * 20);
+        }
+        let wire = dialled(bench.net()).remove(0);
+        if !established {
+            assert_eq!((wire.token(), wire.borrow().interest), (token, Interest::WRITE));
+            decide(&mut bench, &wire, ConnectResult::Established);
+        }
+        assert_eq!(bench.trace(), ["0 open"]);
+        assert_eq!((bench.poller.stats().connected, bench.due(), bench.net().count("connect")), (1, None, 4));
+        wire.says(b"hello");
+        bench.turn();
+        assert_eq!(wire.heard(), b"hello");
+        bench.stop(0);
+    }
+}
+
+#[test]
+fn a_connect_that_never_begins_ends_by_its_timeout() {
+    let timeouts = Timeouts { connect: Some(ms(70)), ..Timeouts::NONE };
+    let mut bench = Lone::new(&Config { timeouts, ..SMALL });
+    bench.net().dials.extend([Dial::Later; 8]);
+    bench.begin();
+    bench.poller.connect(&TO, 7).unwrap();
+    bench.rest();
+    for _ in 0..10 {
+        let Some(due) = bench.due() else { break };
+        bench.turn_at(due);
+    }
+    assert!((70..=72).contains(&bench.now), "ended at {}", bench.now);
+    assert_eq!((bench.trace(), bench.net().count("connect")), (vec!["0 refused TimedOut".to_owned()], 4));
+    bench.stop(0);
+}
+
+#[test]
+fn a_connect_that_cannot_begin_yet_is_called_off() {
+    let mut bench = Lone::new(&SMALL);
+    bench.net().dials.push_back(Dial::Later);
+    bench.begin();
+    let token = bench.poller.connect(&TO, 7).unwrap();
+    bench.rest();
+    bench.poller.close_socket(token, false);
+    bench.turn_at(50);
+    assert_eq!(
+        (bench.trace(), bench.net().count("connect")),
+        (vec!["0 refused ConnectionAborted".to_owned()], 1)
+    );
+    assert_eq!(bench.due(), None);
+    bench.stop(0);
+}

@@ -123,6 +123,34 @@ fn only_what_the_grace_time_has_aborted_is_counted() {
     bench.check_end();
 }
 
+/// A socket that has sent everything and waits for the peer's end alone is at its own end when the grace time is.
+#[test]
+fn a_staged_close_that_has_sent_everything_is_not_aborted() {
+    let timeouts = Timeouts { linger: Some(ms(100)), ..Timeouts::NONE };
+    let mut bench = Lone::new(&Config { timeouts, ..SMALL });
+    bench.react(|socket, event, _| match event {
+        Event::Shutdown => {
+            socket.send(&[b'x'; 20]).unwrap();
+            socket.linger();
+        }
+        other => usual(socket, &other),
+    });
+    let [whole, cut] = [bench.attach(), bench.attach()];
+    cut.set(|wire| wire.window = 10);
+    cut.set(|wire| wire.undelivered = Some(7));
+    bench.turn();
+    order(&mut bench, 100);
+    assert!(whole.borrow().shut && !cut.borrow().shut);
+    bench.turn_at(100);
+    assert!(bench.poller.is_over());
+    assert_eq!((whole.fate(), cut.fate()), (Fate::Closed, Fate::Reset));
+    assert_eq!(bench.poller.aborted(), 1);
+    let stats = bench.poller.stats();
+    assert_eq!(stats.closed_for(CloseReason::Shutdown), 2);
+    assert_eq!((stats.bytes_lost, stats.bytes_undelivered), (10, 7));
+    bench.check_end();
+}
+
 #[test]
 fn a_shorter_grace_time_replaces_one_that_was_given_before() {
     for (second, end) in [(20, 30), (90, 100), (91, 100), (500, 100)] {
@@ -270,7 +298,7 @@ fn a_stop_for_which_there_is_no_room_loses_no_command() {
 }
 
 #[test]
-fn what_comes_behind_a_stop_is_rejected_and_its_permits_released() {
+fn connections_that_come_behind_a_stop_are_served_and_all_else_is_rejected() {
     let pair = group(2, 4, 16, 16);
     let balancer = || Balancer::new(Policy::Pinned(1), 2).ok();
     let mut here = mate(pair, 0, &SMALL, balancer());
@@ -298,15 +326,20 @@ fn what_comes_behind_a_stop_is_rejected_and_its_permits_released() {
     );
     assert_eq!(loads(pair), [0, 3]);
     there.turn();
-    assert_eq!((wire.fate(), loads(pair)), (Fate::Rejected, vec![0, 1]));
+    // the connect and the listener are refused, the connection is served
+    assert_eq!((wire.fate(), loads(pair)), (Fate::Watched, vec![0, 2]));
     assert!(late.borrow().closed);
     assert!(!there.poller.is_over());
-    // within the grace time nothing is taken either
     let wire = here.knock(&door);
     here.turn();
     there.turn_at(50);
-    assert_eq!((wire.fate(), loads(pair)), (Fate::Rejected, vec![0, 1]));
+    assert_eq!((wire.fate(), loads(pair)), (Fate::Watched, vec![0, 3]));
+    assert_eq!(there.trace().iter().filter(|line| line.ends_with("shutdown")).count(), 3);
+    // one that comes when the grace time is over is told, and ends with the others
+    let late = here.knock(&door);
+    here.turn();
     there.turn_at(100);
+    assert_eq!((late.fate(), wire.fate(), there.poller.aborted()), (Fate::Closed, Fate::Closed, 4));
     assert!(there.poller.is_over());
     assert_eq!(loads(pair), [0, 0]);
     there.check_end();
@@ -370,7 +403,12 @@ fn a_poller_of_a_group_is_over_only_when_its_mailboxes_are_empty() {
     bench.begin();
     bench.poller.stop(ms(50));
     bench.rest();
-    assert!(bench.poller.is_over(), "the end takes them all");
+    for _ in 0..2 {
+        assert!(!bench.poller.is_over(), "what waits is taken while messages still come");
+        assert_eq!(bench.due(), Some(0));
+        bench.turn();
+    }
+    assert!(bench.poller.is_over());
     bench.check_end();
     let wire = bench.wire();
     let loose = Loose(Rc::clone(&wire));
@@ -401,4 +439,171 @@ fn a_handler_may_stop_the_whole_group() {
         mate.check_end();
     }
     assert_eq!(loads(pair), [0, 0]);
+}
+
+// --- the last accept, and the last look ------------------------------------------------------------------------------
+
+/// Sends back what comes, and says goodbye to what comes in a stop. Closes when it is told to shut down.
+fn polite(bench: &mut Lone) {
+    bench.react(|socket, event, _| match event {
+        Event::Receive => {
+            let n = socket.bytes().len();
+            let goodbye: &[u8] = if socket.is_stopping() { b"bye" } else { b"" };
+            socket.send(&b"answer"[..n.min(6)]).unwrap();
+            socket.send(goodbye).unwrap();
+            socket.consume(n);
+        }
+        other => usual(socket, &other),
+    });
+}
+
+#[test]
+fn what_has_come_is_answered_before_a_socket_is_told_of_a_stop() {
+    let mut bench = Lone::new(&SMALL);
+    polite(&mut bench);
+    let (asks, idle) = (bench.attach(), bench.attach());
+    bench.turn();
+    bench.trace();
+    // it is in the transport, and no event tells of it
+    asks.says(b"ask");
+    order(&mut bench, 100);
+    assert_eq!(bench.trace()[..5], ["0 receive", "0 sent", "0 shutdown", "0 close Shutdown", "1 shutdown"]);
+    assert_eq!((asks.heard(), idle.heard()), (b"ansbye".to_vec(), Vec::new()));
+    assert_eq!(
+        (asks.count("receive"), idle.count("receive")),
+        (1, 1),
+        "one look, and one that finds nothing"
+    );
+    assert!(bench.poller.is_over());
+    bench.check_end();
+}
+
+#[test]
+fn connections_that_wait_at_a_listener_are_accepted_and_served_in_a_stop() {
+    let mut bench = Lone::new(&SMALL);
+    polite(&mut bench);
+    let doors = [bench.listen(0), bench.listen(1)];
+    let wires = [bench.knock(&doors[0]), bench.knock(&doors[1]), bench.knock(&doors[1])];
+    wires.iter().for_each(|wire| wire.says(b"ask"));
+    order(&mut bench, 100);
+    assert!(wires.iter().all(|wire| wire.heard() == b"ansbye"));
+    assert!(wires.iter().all(|wire| wire.fate() == Fate::Closed));
+    assert!(doors.iter().all(|door| door.borrow().closed && door.borrow().backlog.is_empty()));
+    let trace = bench.trace();
+    let shape = |line: &&String| line.starts_with("2 ");
+    let last: Vec<_> = trace.iter().filter(shape).map(String::as_str).collect();
+    assert_eq!(last, ["2 open", "2 receive", "2 sent", "2 shutdown", "2 close Shutdown"]);
+    assert!(bench.poller.is_over());
+    bench.check_end();
+}
+
+#[test]
+fn without_a_grace_time_nothing_is_accepted_in_a_stop() {
+    let mut bench = Lone::new(&SMALL);
+    let door = bench.listen(0);
+    let wire = bench.knock(&door);
+    order(&mut bench, 0);
+    assert_eq!((wire.fate(), door.borrow().closed), (Fate::Loose, true));
+    assert!(bench.poller.is_over());
+}
+
+#[test]
+fn the_last_accept_has_an_end() {
+    let mut bench = Lone::new(&SMALL);
+    bench.admits(|_, _| false);
+    let door = bench.listen(0);
+    (0..5_000).for_each(|_| drop(bench.knock(&door)));
+    order(&mut bench, 1_000);
+    let mut turns = 1;
+    while !bench.poller.is_over() {
+        assert_eq!((bench.due(), door.borrow().closed), (Some(0), false));
+        bench.idle_turn();
+        turns += 1;
+        assert!(turns < 100);
+    }
+    assert_eq!((turns, bench.poller.stats().turned_away), (64, 64 * 64));
+    assert!(door.borrow().closed);
+}
+
+#[test]
+fn a_last_accept_that_finds_no_room_closes_the_listener() {
+    let mut bench = Lone::new(&Config { sockets: 2, ..SMALL });
+    polite(&mut bench);
+    let door = bench.listen(0);
+    let wires: Vec<_> = (0..4).map(|_| bench.knock(&door)).collect();
+    order(&mut bench, 100);
+    let served = wires.iter().filter(|wire| wire.fate() == Fate::Closed).count();
+    assert!(served >= 1 && door.borrow().closed, "{served}");
+    assert!(bench.poller.is_over());
+}
+
+#[test]
+fn a_last_look_goes_on_while_there_may_be_more_and_no_longer_than_that() {
+    for (bytes, looks) in [(1, 1), (63, 1), (10_000, 16)] {
+        let mut bench = stubborn();
+        bench.react(|socket, event, _| match event {
+            Event::Shutdown => {}
+            Event::Receive => {
+                let n = socket.bytes().len();
+                socket.consume(n);
+            }
+            other => usual(socket, &other),
+        });
+        let wire = bench.attach();
+        bench.turn();
+        wire.says(&vec![b'x'; bytes]);
+        order(&mut bench, 100);
+        assert_eq!(wire.count("receive"), looks, "{bytes} bytes");
+        bench.end();
+    }
+}
+
+#[test]
+fn a_socket_that_is_not_read_from_is_not_looked_at() {
+    let mut bench = stubborn();
+    bench.react(|socket, event, _| match event {
+        Event::Shutdown => {}
+        Event::Message(_) => socket.pause(),
+        other => usual(socket, &other),
+    });
+    let wire = bench.attach();
+    bench.poller.post(wire.token(), Note::new(1)).unwrap();
+    bench.turn();
+    wire.says(b"later");
+    order(&mut bench, 100);
+    assert_eq!(wire.count("receive"), 0);
+    bench.end();
+}
+
+#[test]
+fn the_peer_that_has_ended_is_found_by_the_last_look() {
+    let mut bench = Lone::new(&SMALL);
+    let wire = bench.attach();
+    bench.turn();
+    bench.trace();
+    wire.ends();
+    order(&mut bench, 100);
+    assert_eq!(bench.trace(), ["0 peer_closed", "0 close Peer"]);
+    assert!(bench.poller.is_over());
+}
+
+#[test]
+fn a_staged_close_in_a_stop_is_short() {
+    for linger in [None, Some(60_000), Some(100)] {
+        let timeouts = Timeouts { linger: linger.map(ms), ..Timeouts::NONE };
+        let mut bench = Lone::new(&Config { timeouts, ..SMALL });
+        bench.react(|socket, event, _| match event {
+            Event::Shutdown => socket.linger(),
+            other => usual(socket, &other),
+        });
+        let wire = bench.attach();
+        order(&mut bench, 10_000);
+        assert!(wire.borrow().shut);
+        let expected = linger.unwrap_or(500).min(500);
+        let due = bench.due().unwrap();
+        assert!((expected..=expected + 2).contains(&due), "{due}");
+        bench.turn_at(due);
+        assert!(bench.poller.is_over());
+        assert_eq!(bench.poller.aborted(), 0);
+    }
 }

@@ -69,6 +69,29 @@ fn a_message_to_a_socket_that_closes_or_connects_is_dropped_and_counted() {
     assert_eq!(messages(), 0);
 }
 
+/// A deadline that had passed when it was set is due before the message, and its `timeout` ends the socket.
+#[test]
+fn a_socket_that_ends_before_a_message_is_closed_in_the_same_turn() {
+    let mut bench = Lone::new(&SMALL);
+    let wire = bench.attach();
+    bench.react(|socket, event, cx| match event {
+        Event::Receive => {
+            let token = socket.token();
+            socket.set_deadline(Some(cx.now()));
+            cx.post(token, Note::new(1)).unwrap();
+        }
+        Event::Timeout => socket.abort(),
+        other => usual(socket, &other),
+    });
+    wire.says(b"x");
+    bench.turn();
+    assert_eq!(bench.trace().last().map(String::as_str), Some("0 close Aborted"));
+    assert_eq!(bench.poller.shard().next_open(0), None);
+    assert!(bench.poller.connection_mut(wire.token()).is_none(), "the connection is still there");
+    bench.stop(0);
+    assert_eq!(messages(), 0);
+}
+
 #[test]
 fn a_full_mailbox_gives_the_message_back() {
     let mut bench: Bench<AloneWithMail<Note, 2>> = Bench::place(&SMALL, AloneWithMail::default());

@@ -39,6 +39,8 @@ pub struct Wire {
     pub window: usize,
     pub chunk: usize,
     pub send_fails: Option<ErrorKind>,
+    /// What the system says that it has not delivered.
+    pub undelivered: Option<usize>,
     pub shut: bool,
     pub shut_fails: Option<ErrorKind>,
     pub register_fails: Option<ErrorKind>,
@@ -72,6 +74,7 @@ impl Default for Wire {
             window: usize::MAX,
             chunk: usize::MAX,
             send_fails: None,
+            undelivered: None,
             shut: false,
             shut_fails: None,
             register_fails: None,
@@ -197,6 +200,7 @@ impl Drop for Listener {
 pub enum Dial {
     Established,
     InProgress,
+    Later,
     Fails(ErrorKind),
 }
 
@@ -297,9 +301,14 @@ impl<const C: bool> Net<C> {
 
 impl<const C: bool> Transport for Net<C> {
     const CONNECTS: bool = C;
+    const TELLS_UNDELIVERED: bool = true;
     type Unregistered = Loose;
     type Registered = Watched;
     type Listener = Listener;
+
+    fn completes(&self) -> bool {
+        self.completes
+    }
 
     fn register(&mut self, loose: Loose, token: Token, interest: Interest) -> Result<Watched, ErrorKind> {
         *self.calls.entry("register").or_default() += 1;
@@ -434,8 +443,10 @@ impl<const C: bool> Transport for Net<C> {
         let wire = WireRef::default();
         wire.set(|wire| wire.register_fails = self.register_fails);
         let dial = self.dials.pop_front().unwrap_or(Dial::Established);
-        if let Dial::Fails(kind) = dial {
-            return Err(kind);
+        match dial {
+            Dial::Fails(kind) => return Err(kind),
+            Dial::Later => return Ok(Connect::Later),
+            Dial::Established | Dial::InProgress => {}
         }
         self.dialled.push((*to, Rc::clone(&wire)));
         Ok(match dial {
@@ -458,6 +469,11 @@ impl<const C: bool> Transport for Net<C> {
             wire.connecting = None;
         }
         result
+    }
+
+    fn undelivered(&mut self, watched: &mut Watched, token: Token) -> Option<usize> {
+        self.call("undelivered", &watched.0, token);
+        watched.0.borrow().undelivered
     }
 
     fn local_address(&self, watched: &Watched) -> Option<Address> {

@@ -1,7 +1,7 @@
 //! Timeouts and deadlines through the loop, and when the next turn is due.
 
 use crate::bench::{Lone, Note, SMALL, at, ms, usual};
-use crate::net::{Fate, Peer};
+use crate::net::{Fate, Peer, WireRef};
 use lightcone_core::{Config, Event, Timeouts};
 
 fn timed(timeouts: Timeouts) -> Lone {
@@ -105,6 +105,18 @@ fn the_earliest_of_all_is_due() {
     bench.end();
 }
 
+/// Takes each turn when it is due; returns when the socket was closed.
+fn turns_until_closed(bench: &mut Lone, wire: &WireRef) -> u64 {
+    for _ in 0..200 {
+        if wire.fate() != Fate::Watched {
+            return bench.now;
+        }
+        let due = bench.due().unwrap();
+        bench.turn_at(due);
+    }
+    panic!("never closed");
+}
+
 #[test]
 fn a_write_stall_ends_a_socket_whose_peer_takes_nothing() {
     let mut bench = timed(Timeouts { write_stall: Some(ms(30)), ..Timeouts::NONE });
@@ -112,9 +124,8 @@ fn a_write_stall_ends_a_socket_whose_peer_takes_nothing() {
     wire.set(|wire| wire.window = 0);
     wire.says(b"an answer");
     bench.turn();
-    let due = bench.due().unwrap();
-    assert!((30..=32).contains(&due), "{due}");
-    bench.turn_at(due);
+    let at = turns_until_closed(&mut bench, &wire);
+    assert!((30..=32).contains(&at), "{at}");
     assert_eq!(bench.trace().last().unwrap(), "0 close TimedOut(WriteStall)");
     assert_eq!(bench.poller.stats().bytes_lost, 9);
     bench.stop(0);
@@ -128,13 +139,86 @@ fn a_drain_that_takes_too_long_ends() {
     wire.says(b"an answer");
     bench.turn();
     bench.poller.close_socket(wire.token(), false);
-    let due = bench.due().unwrap();
-    assert!((30..=32).contains(&due), "{due}");
-    bench.turn_at(due);
+    let at = turns_until_closed(&mut bench, &wire);
+    assert!((30..=32).contains(&at), "{at}");
     assert_eq!(
         (bench.trace().last().unwrap().as_str(), wire.fate()),
         ("0 close TimedOut(Drain)", Fate::Reset)
     );
+    bench.stop(0);
+}
+
+/// The system's buffer is too full to take more all the time, and drains until 500.
+#[test]
+fn a_peer_that_takes_what_the_system_holds_is_not_cut() {
+    for closes in [false, true] {
+        let times = Timeouts { write_stall: Some(ms(40)), drain: Some(ms(40)), ..Timeouts::NONE };
+        let mut bench = timed(times);
+        let wire = bench.attach();
+        wire.set(|wire| (wire.window, wire.undelivered) = (0, Some(1_000)));
+        wire.says(b"an answer");
+        bench.turn();
+        if closes {
+            bench.poller.close_socket(wire.token(), false);
+        }
+        assert_eq!(wire.count("undelivered"), 0, "it is asked when it matters");
+        while bench.now < 500 {
+            let due = bench.due().unwrap();
+            bench.turn_at(due);
+            wire.set(|wire| wire.undelivered = Some(1_000 - due as usize));
+        }
+        assert_eq!(wire.fate(), Fate::Watched);
+        assert!(wire.count("undelivered") <= 120, "asked {} times", wire.count("undelivered"));
+        let stopped = bench.now;
+        let at = turns_until_closed(&mut bench, &wire);
+        assert!((stopped + 40..=stopped + 52).contains(&at), "cut after {} ms", at - stopped);
+        assert_eq!(wire.fate(), Fate::Reset);
+        bench.stop(0);
+    }
+}
+
+/// A peer that has spoken in time is not timed out because the wait had no room to say so.
+#[test]
+fn no_timer_fires_after_a_full_wait() {
+    let mut bench = timed(Timeouts { idle: Some(ms(50)), ..Timeouts::NONE });
+    let wires = [bench.attach(), bench.attach()];
+    bench.turn();
+    wires.iter().for_each(|wire| wire.says(b"x"));
+    bench.now = 500;
+    bench.begin();
+    bench.poller.on_full_wait(1);
+    bench.tell(&wires[0]);
+    bench.rest();
+    assert_eq!(bench.due(), Some(500), "it looks again at once");
+    bench.begin();
+    bench.poller.on_full_wait(0);
+    bench.tell(&wires[1]);
+    bench.rest();
+    assert!(wires.iter().all(|wire| wire.fate() == Fate::Watched));
+    assert!((550..=552).contains(&bench.due().unwrap()));
+    bench.stop(0);
+}
+
+/// But it does after as many events as there can be: some socket has come twice.
+#[test]
+fn timers_fire_although_every_wait_is_full() {
+    let mut bench = timed(Timeouts { idle: Some(ms(50)), ..Timeouts::NONE });
+    let [busy, silent] = [bench.attach(), bench.attach()];
+    bench.turn();
+    bench.now = 500;
+    let mut waits = 0;
+    while silent.fate() == Fate::Watched {
+        busy.says(b"x");
+        bench.begin();
+        bench.poller.on_full_wait(2);
+        bench.tell(&busy);
+        bench.rest();
+        waits += 1;
+        assert!(waits < 20, "no timer fires any more");
+    }
+    // two sockets, those kept ready for connects, and four listeners
+    assert!(waits >= 4, "after {waits} waits");
+    assert_eq!(busy.fate(), Fate::Watched);
     bench.stop(0);
 }
 

@@ -133,6 +133,29 @@ pub fn a_closed_listener_takes_nobody<D: Driver>() {
     }
 }
 
+/// An address whose listener was closed can be listened on again at once, and the end of a listener be waited for.
+pub fn a_closed_listener_makes_room<D: Driver>() {
+    for per_poller in [false, true] {
+        let case = Case::start(small::<D>().pollers(2).listener_per_poller(per_poller), echoing);
+        for first in [case.listen(), case.listen_unix()] {
+            let mut listener = first;
+            for _ in 0..20 {
+                listener.close().unwrap();
+                listener = case.engine().listen(listener.endpoint()).unwrap();
+            }
+            Peer::connect(listener.endpoint()).exchange(b"hello");
+        }
+        let listener = case.listen();
+        assert!(!listener.wait_closed(Duration::ZERO));
+        listener.close().unwrap();
+        assert!(listener.wait_closed(crate::trace::patience()));
+        assert!(refused(listener.endpoint()));
+        let with_the_engine = case.listen();
+        case.stop();
+        assert!(with_the_engine.wait_closed(crate::trace::patience()));
+    }
+}
+
 /// Whether nobody listens there any more.
 pub(crate) fn refused(endpoint: &Endpoint) -> bool {
     std::net::TcpStream::connect(endpoint.as_inet().unwrap()).is_err()

@@ -5,6 +5,7 @@ use core::time::Duration;
 use lightcone_contract::sockets::soon;
 use lightcone_core::{Address, Handler, Origin, Timeouts};
 use lightcone_unix::driver::Driver;
+use lightcone_unix::endpoint::Endpoint;
 use lightcone_unix::{Builder, Engine, Error, Policy};
 
 use crate::case::{Case, Event, small};
@@ -125,7 +126,7 @@ pub fn unix_paths_in_the_way<D: Driver>() {
 pub fn a_unix_socket_file_goes_with_its_listener<D: Driver>() {
     let case = Case::echo::<D>();
     let listener = case.listen_unix();
-    let lightcone_unix::endpoint::Endpoint::Unix(name) = listener.endpoint() else { unreachable!() };
+    let Endpoint::Unix(name) = listener.endpoint() else { unreachable!() };
     let path = name.as_path().unwrap().to_owned();
     assert!(path.exists());
     listener.close().unwrap();
@@ -170,26 +171,23 @@ pub fn a_failed_listen_takes_no_place<D: Driver>() {
     case.peer().exchange(b"hello");
 }
 
-/// More Unix addresses than an engine remembers: the listener is refused, as its peers could not be told apart.
-pub fn too_many_unix_addresses_are_refused<D: Driver>() {
+/// Unix addresses come and go for ever. An engine remembers 4,096 of them, and always those that it listens on.
+pub fn unix_addresses_come_and_go<D: Driver>() {
     let case = Case::echo::<D>();
     let known = case.listen_unix();
-    let mut remembered = 1;
-    let error = loop {
-        match case.handle().address(&case.unix_path(&remembered.to_string()).parse().unwrap()) {
-            Ok(_) => remembered += 1,
-            Err(error) => break error,
-        }
-        assert!(remembered <= 4_096);
-    };
-    assert_eq!(remembered, 4_096);
-    assert!(matches!(error, Error::UnixAddresses) && error.to_string().contains("4096"), "{error}");
-    let error = case.engine().listen(case.unix_path("another")).unwrap_err();
-    assert!(matches!(error, Error::UnixAddresses), "{error}");
-    crate::peer::Peer::connect(known.endpoint()).exchange(b"hello");
-    known.close().unwrap();
-    let again = soon("the end of the listener", || case.engine().listen(known.endpoint()).ok());
-    crate::peer::Peer::connect(again.endpoint()).exchange(b"as before");
+    let address = case.handle().address(known.endpoint()).unwrap();
+    let path = |number: usize| case.unix_path(&number.to_string()).parse::<Endpoint>().unwrap();
+    let first = case.handle().address(&path(0)).unwrap();
+    for number in 1..5_000 {
+        case.handle().address(&path(number)).unwrap();
+    }
+    assert_eq!(case.handle().endpoint(&first), None, "it was forgotten, and is no other's");
+    assert_eq!(case.handle().endpoint(&address).as_ref(), Some(known.endpoint()));
+    case.handle().connect(address, 1).unwrap();
+    case.trace.until_count("open", 2);
+    case.handle().connect(first, 2).unwrap();
+    case.trace.until_count("refused", 1);
+    case.engine().listen(case.unix_path("another")).unwrap();
 }
 
 /// While it shuts down an engine neither listens nor connects any more, and says so.

@@ -9,7 +9,7 @@ use lightcone_core::{Address, ContractChecker, Handler, Origin, PollerId, Timeou
 use lightcone_unix::driver::Driver;
 use lightcone_unix::{Builder, Engine, Handle, Listener, Report};
 
-use crate::peer::Peer;
+use crate::peer::{Peer, Peers};
 use crate::trace::{Trace, What};
 
 /// What every socket of a case carries.
@@ -117,7 +117,7 @@ impl Case {
                 shared.add_thread(id.unwrap_or_default());
             }
             let (trace, script) = (shared.clone(), Arc::clone(&script));
-            ContractChecker::new(Actor { poller: poller.id(), trace, script })
+            ContractChecker::with_witness(Actor { poller: poller.id(), trace, script }, Peers)
         });
         let engine = engine.unwrap();
         let handle = engine.handle();

@@ -116,6 +116,50 @@ pub fn a_dead_unix_socket_is_refused<D: Driver>() {
     assert_eq!(case.trace.shape(0), "admit refused(connection refused)");
 }
 
+/// A Unix listener whose backlog is full, and what fills it. `None` if this system does not say so.
+fn full_unix_listener(endpoint: &Endpoint) -> Option<(ListenSocket, Vec<OwnedFd>)> {
+    let options = ListenOptions { backlog: 0, ..ListenOptions::default() };
+    let listener = ListenSocket::bind(endpoint, &options).unwrap();
+    let mut waiting = Vec::new();
+    for _ in 0..64 {
+        let fd = socket::stream_socket(endpoint).unwrap();
+        match socket::connect(fd.as_fd(), &SocketAddress::new(endpoint)) {
+            Connecting::Done => waiting.push(fd),
+            Connecting::Failed(errno) if errno.is_would_block() => return Some((listener, waiting)),
+            Connecting::InProgress | Connecting::Failed(_) => return None,
+        }
+    }
+    None
+}
+
+/// A connect to a Unix socket whose listener's backlog is full opens when there is room, and ends at the connect
+/// timeout if none comes.
+pub fn a_full_unix_backlog_is_waited_for<D: Driver>() {
+    for opens in [true, false] {
+        let connect = Duration::from_millis(if opens { 20_000 } else { 150 });
+        let case = Case::start(small_with::<D>(|it| it.connect = Some(connect)), echoing);
+        let endpoint: Endpoint = case.unix_path("full").parse().unwrap();
+        let Some((listener, _waiting)) = full_unix_listener(&endpoint) else {
+            return skip("a full Unix backlog refuses here");
+        };
+        let start = lightcone_unix::clock::Clock::now_ms();
+        case.handle().connect(case.handle().address(&endpoint).unwrap(), 1).unwrap();
+        case.trace.until(0, "admit");
+        if opens {
+            std::thread::sleep(Duration::from_millis(60));
+            assert_eq!(case.trace.shape(0), "admit");
+            while matches!(listener.accept(), lightcone_unix::listener::Accept::Accepted(..)) {}
+            case.trace.until(0, "open");
+            assert_eq!(case.trace.shape(0), "admit open");
+        } else {
+            let refused = case.trace.until(0, "refused");
+            assert_eq!(refused.what, What::Refused(ErrorKind::TimedOut));
+            let span = refused.at_ms - start;
+            assert!((150..5_000).contains(&span), "{span} ms");
+        }
+    }
+}
+
 /// An address that can't be connected to is refused, and not a fault of the engine.
 pub fn an_impossible_address_is_refused<D: Driver>() {
     let case = Case::echo::<D>();

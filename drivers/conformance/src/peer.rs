@@ -2,13 +2,15 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
+use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::{LazyLock, Mutex, MutexGuard};
 use std::thread;
 
-use lightcone_core::Address;
+use lightcone_core::{Address, Token, Witness};
 use lightcone_unix::address::SocketAddress;
 use lightcone_unix::endpoint::Endpoint;
 use lightcone_unix::socket::{self, Connecting};
@@ -18,6 +20,41 @@ use crate::trace::patience;
 /// A peer of the engine.
 #[derive(Debug)]
 pub struct Peer(Stream);
+
+/// What a peer that connected over TCP has done so far.
+#[derive(Default, Debug)]
+struct Deeds {
+    sent: Vec<u8>,
+    /// It may have ended its side.
+    ended: bool,
+    /// Its address was used by two of them, perhaps towards different engines.
+    ambiguous: bool,
+}
+
+/// By the addresses from which they connected.
+static DEEDS: LazyLock<Mutex<HashMap<Address, Deeds>>> = LazyLock::new(Mutex::default);
+
+fn deeds() -> MutexGuard<'static, HashMap<Address, Deeds>> {
+    DEEDS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Tells a [`ContractChecker`](lightcone_core::ContractChecker) what the peers have sent that connected over TCP, and
+/// whether they may have ended.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Peers;
+
+impl Witness for Peers {
+    fn has_sent(&mut self, _: Token, peer: &Address, before: u64, bytes: &[u8]) -> bool {
+        let deeds = deeds();
+        let Some(Deeds { sent, ambiguous: false, .. }) = deeds.get(peer) else { return true };
+        let before = usize::try_from(before).unwrap_or(usize::MAX);
+        sent.get(before..).is_some_and(|rest| rest.starts_with(bytes))
+    }
+
+    fn has_ended(&mut self, _: Token, peer: &Address) -> bool {
+        deeds().get(peer).is_none_or(|deeds| deeds.ended || deeds.ambiguous)
+    }
+}
 
 #[derive(Debug)]
 enum Stream {
@@ -54,8 +91,20 @@ impl Peer {
         assert_eq!(socket::connect(fd, &SocketAddress::new(to)), Connecting::Done, "connecting to {to}");
         if let Stream::Tcp(it) = &stream {
             it.set_nodelay(true).unwrap();
+            let before = deeds().insert(it.local_addr().unwrap().into(), Deeds::default());
+            Self::note(&stream, |deeds| deeds.ambiguous = before.is_some());
         }
         Self(stream).patient()
+    }
+
+    /// Notes what a peer does, before it does so.
+    fn note(stream: &Stream, what: impl FnOnce(&mut Deeds)) {
+        let Stream::Tcp(it) = stream else { return };
+        if let Ok(address) = it.local_addr()
+            && let Some(deeds) = deeds().get_mut(&address.into())
+        {
+            what(deeds);
+        }
     }
 
     /// Connects from an address of this machine.
@@ -118,6 +167,7 @@ impl Peer {
     ///
     /// The system's.
     pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        Self::note(&self.0, |deeds| deeds.sent.extend_from_slice(bytes));
         either!(&mut self.0, it => it.write_all(bytes))
     }
 
@@ -208,11 +258,13 @@ impl Peer {
 
     /// Ends this side; the other goes on.
     pub fn finish(&self) {
+        Self::note(&self.0, |deeds| deeds.ended = true);
         either!(&self.0, it => it.shutdown(Shutdown::Write)).unwrap();
     }
 
     /// Ends both directions, and with that every call that other threads are in.
     pub fn cut(&self) {
+        Self::note(&self.0, |deeds| deeds.ended = true);
         // an error: it has ended already
         let _ = either!(&self.0, it => it.shutdown(Shutdown::Both));
     }
@@ -220,6 +272,13 @@ impl Peer {
     /// Ends with a reset.
     pub fn reset(self) {
         socket::set_abort_on_close(either!(&self.0, it => it.as_fd())).unwrap();
+    }
+}
+
+impl Drop for Peer {
+    /// One of two that share a socket counts for both: then it may have ended.
+    fn drop(&mut self) {
+        Self::note(&self.0, |deeds| deeds.ended = true);
     }
 }
 

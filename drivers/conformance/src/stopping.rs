@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use lightcone_contract::sockets::soon;
@@ -54,6 +55,50 @@ pub fn idle_sockets_close_in_order<D: Driver>() {
         assert_eq!(trace.shape(socket), "admit open shutdown close(engine shut down)");
     }
     assert_eq!((report.opened(), report.drained(), report.aborted(), report.bytes_lost()), (10, 10, 0, 0));
+}
+
+/// What is in the kernel when the engine is told to stop is answered, and nothing of it reset: requests on open sockets,
+/// and connections that wait to be accepted, with theirs. (The engine is held up meanwhile.)
+pub fn what_has_come_is_answered<D: Driver>() {
+    for pollers in [1, 2] {
+        let (released, release) = (Arc::new(Mutex::new(false)), Arc::new(Condvar::new()));
+        let (held, awaited) = (Arc::clone(&released), Arc::clone(&release));
+        let case = Case::start(small::<D>().pollers(pollers), move |socket, event, cx| {
+            if event == Event::Receive && socket.bytes() == b"hold" {
+                let held = held.lock().unwrap();
+                let waited = awaited.wait_timeout_while(held, LONG * 4, |released| !*released).unwrap();
+                assert!(!waited.1.timed_out());
+            }
+            echoing(socket, event, cx);
+        });
+        let listener = case.listen();
+        let mut open: Vec<_> = (0..8).map(|_| Peer::connect(listener.endpoint())).collect();
+        case.trace.until_count("open", 8);
+        for peer in &mut open {
+            peer.exchange(b"before");
+        }
+        // every poller is held, since sockets are spread evenly
+        for peer in &mut open[..pollers] {
+            peer.send(b"hold");
+        }
+        case.trace.until_count("receive", 8 + pollers);
+        for peer in &mut open[pollers..] {
+            peer.send(b"asks");
+        }
+        let mut new: Vec<_> = (0..8).map(|_| Peer::connect(listener.endpoint())).collect();
+        for peer in &mut new {
+            peer.send(b"asks");
+        }
+        case.handle().shutdown(LONG);
+        *released.lock().unwrap() = true;
+        release.notify_all();
+        for (number, peer) in open.iter_mut().chain(&mut new).enumerate() {
+            let answer = if number < pollers { b"hold" } else { b"asks" };
+            assert_eq!(peer.receive_to_end(), answer, "{number} of {pollers} pollers");
+        }
+        let report = case.join();
+        assert_eq!((report.opened(), report.drained(), report.aborted()), (16, 16, 0));
+    }
 }
 
 /// What is queued when the engine stops still reaches a peer that reads.
@@ -223,8 +268,8 @@ pub fn a_shorter_grace_replaces_a_longer_one<D: Driver>() {
 
 /// A handler can shut its own engine down.
 pub fn a_handler_shuts_the_engine_down<D: Driver>() {
-    let handle = std::sync::Arc::new(std::sync::OnceLock::<lightcone_unix::Handle<u64>>::new());
-    let kept = std::sync::Arc::clone(&handle);
+    let handle = Arc::new(std::sync::OnceLock::<lightcone_unix::Handle<u64>>::new());
+    let kept = Arc::clone(&handle);
     let case = Case::start(small::<D>().pollers(2), move |socket, event, _| match event {
         Event::Receive => kept.get().unwrap().shutdown(LONG),
         other => by_default(socket, other),
@@ -239,8 +284,8 @@ pub fn a_handler_shuts_the_engine_down<D: Driver>() {
 
 /// A handler can drop its own engine: the poller that runs it does not wait for itself, and ends all the same.
 pub fn a_handler_drops_its_engine<D: Driver>() {
-    let engine = std::sync::Arc::new(std::sync::Mutex::new(None));
-    let kept = std::sync::Arc::clone(&engine);
+    let engine = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&engine);
     let mut case = Case::start(small::<D>().pollers(2), move |socket, event, _| match event {
         Event::Receive => drop(kept.lock().unwrap().take()),
         other => by_default(socket, other),
@@ -311,23 +356,23 @@ pub fn a_poller_that_fails_takes_nobody_along<D: Driver>() {
 
 /// Dropping an engine closes everything and waits for its threads.
 pub fn dropping_an_engine_closes_everything<D: Driver>() {
-    struct Alive(std::sync::Arc<()>);
+    struct Alive(Arc<()>);
     impl lightcone_core::Handler for Alive {
-        type Data = std::sync::Arc<()>;
+        type Data = Arc<()>;
         type Message = u64;
         fn admit(&mut self, _: lightcone_core::Origin, _: &lightcone_core::Address) -> Option<Self::Data> {
-            Some(std::sync::Arc::clone(&self.0))
+            Some(Arc::clone(&self.0))
         }
     }
-    let alive = std::sync::Arc::new(());
-    let shared = std::sync::Arc::clone(&alive);
-    let engine = small::<D>().pollers(3).start(move |_| Alive(std::sync::Arc::clone(&shared))).unwrap();
+    let alive = Arc::new(());
+    let shared = Arc::clone(&alive);
+    let engine = small::<D>().pollers(3).start(move |_| Alive(Arc::clone(&shared))).unwrap();
     let listener = engine.listen("127.0.0.1:0").unwrap();
     let mut peers: Vec<_> = (0..6).map(|_| Peer::connect(listener.endpoint())).collect();
-    soon("all open", || (std::sync::Arc::strong_count(&alive) >= 2 + 3 + 6).then_some(()));
+    soon("all open", || (Arc::strong_count(&alive) >= 2 + 3 + 6).then_some(()));
     bounded("dropping the engine", move || drop(engine));
     // handlers and user data are gone, so the threads are
-    assert_eq!(std::sync::Arc::strong_count(&alive), 1);
+    assert_eq!(Arc::strong_count(&alive), 1);
     for peer in &mut peers {
         peer.drain();
     }

@@ -60,6 +60,7 @@ macro_rules! tests {
             ipv6_opens
             a_missing_unix_path_is_refused
             a_dead_unix_socket_is_refused
+            a_full_unix_backlog_is_waited_for
             an_impossible_address_is_refused
             a_connect_times_out
             a_late_connect_opens
@@ -84,6 +85,7 @@ macro_rules! tests {
             who_is_filtered_sees_the_end
             a_closed_listener_takes_nobody
             a_closed_listener_is_not_its_successor
+            a_closed_listener_makes_room
             listeners_of_several_threads_are_different
             listeners_come_and_go
             too_many_listeners_are_refused
@@ -127,6 +129,7 @@ macro_rules! tests {
             a_peer_takes_nothing
             a_slow_peer_is_not_stalled
             a_very_slow_peer_is_not_stalled
+            a_steady_peer_of_a_full_buffer_is_not_cut
             a_close_does_not_drain
             a_staged_close_has_an_end
             deadlines_come_on_time
@@ -138,6 +141,7 @@ macro_rules! tests {
             a_stalled_socket_that_is_read_drains
             an_empty_engine_stops_at_once
             idle_sockets_close_in_order
+            what_has_come_is_answered
             queued_output_is_sent
             a_stalled_socket_is_aborted_at_the_end_of_the_grace
             a_handler_may_go_on_within_the_grace
@@ -180,7 +184,7 @@ macro_rules! tests {
             a_unix_socket_file_goes_with_its_listener
             malformed_addresses_are_quoted
             a_failed_listen_takes_no_place
-            too_many_unix_addresses_are_refused
+            unix_addresses_come_and_go
             a_stopping_engine_begins_nothing
             a_stopped_engine_does_not_listen
         }

@@ -1,6 +1,9 @@
 //! Timeouts and deadlines: never early, soon after, and for the stated reason.
 
+use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
+use std::sync::Arc;
 use std::thread;
 
 use lightcone_core::{CloseReason, Instant, Timeout, Timeouts};
@@ -102,8 +105,9 @@ pub fn a_slow_peer_is_not_stalled<D: Driver>() {
     assert_eq!(case.trace.count("close"), 0);
 }
 
-/// A peer that reads steadily is not stalled, however little it reads: the kernel's buffer, which has grown to megabytes,
-/// does not hide what it takes. Where the system [cannot limit that](socket::UNSENT_LIMITED) a faster peer must do.
+/// A peer that reads steadily is not stalled, however little it reads: the kernel's buffer, which has grown to
+/// megabytes, does not hide what it takes. Where the system [cannot limit that](socket::UNSENT_LIMITED) a faster peer
+/// must do.
 pub fn a_very_slow_peer_is_not_stalled<D: Driver>() {
     let piece = if socket::UNSENT_LIMITED { 16_000 } else { 300_000 };
     let case =
@@ -119,6 +123,61 @@ pub fn a_very_slow_peer_is_not_stalled<D: Driver>() {
     assert_eq!(case.trace.count("close"), 0);
     // and one that stops reading is
     assert_eq!(case.trace.closed(0), CloseReason::TimedOut(Timeout::WriteStall));
+}
+
+/// A peer that reads steadily gets everything, also while the system's buffer, which has grown to megabytes, is too
+/// full for the socket to be writable: before a close and after it. One that stops reading is cut in time.
+pub fn a_steady_peer_of_a_full_buffer_is_not_cut<D: Driver>() {
+    if !socket::UNDELIVERED_TOLD {
+        return; // there it looks as if it took nothing
+    }
+    for closes in [false, true] {
+        let queued = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&queued);
+        let stall = if closes { None } else { Some(LONGER) };
+        let builder = small_with::<D>(|it| (it.write_stall, it.drain) = (stall, Some(LONGER)));
+        let case = Case::start(builder.unsent_limit(None), move |socket, event, _| match event {
+            Event::Open | Event::Writable => {
+                while socket.send(&[1; 1_000]).is_ok() {
+                    count.fetch_add(1_000, Relaxed);
+                }
+            }
+            Event::Message(_) => socket.close(),
+            other => by_default(socket, other),
+        });
+        // what the peer's system takes ahead of it is small, so that it takes often
+        let connect = || {
+            Peer::connect_with(case.listen().endpoint(), |fd| socket::set_receive_buffer(fd, 32_768).unwrap())
+        };
+        let mut peer = connect();
+        let token = case.trace.token(0);
+        let mut received = peer.receive(10_000_000).len();
+        if closes {
+            case.handle().post(token, 1).unwrap();
+            case.trace.until(0, "message");
+        }
+        for _ in 0..100 {
+            let piece = peer.try_receive(8_000).unwrap();
+            received += piece.len();
+            thread::sleep(SPAN / 4);
+        }
+        if closes {
+            received += peer.receive_to_end().len();
+            assert_eq!(case.trace.closed(0), CloseReason::Local);
+            assert_eq!(received, queued.load(Relaxed));
+            let _stopped = connect();
+            let token = case.trace.token(1);
+            wait_until_stalled(&case);
+            case.handle().post(token, 1).unwrap();
+            let closed = case.trace.closed(1);
+            assert_eq!(closed, CloseReason::TimedOut(Timeout::Drain));
+            let span = case.trace.until(1, "close").at_ms - case.trace.until(1, "message").at_ms;
+            assert!((900..900 * 9 / 8 + LATE_MS).contains(&span), "after {span} ms");
+        } else {
+            assert_eq!(case.trace.count("close"), 0);
+            assert_eq!(case.trace.closed(0), CloseReason::TimedOut(Timeout::WriteStall));
+        }
+    }
 }
 
 /// Output that does not leave after `close`.

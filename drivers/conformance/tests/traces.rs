@@ -14,6 +14,10 @@ use lightcone_select::Select;
 use lightcone_unix::driver::{Event, Readiness};
 use poll::Poll;
 
+/// The scripts that need an address which a system may not have; they say so themselves.
+const MAY_BE_ABSENT: [&str; 3] =
+    ["a_connect_without_an_answer", "a_connect_when_the_engine_stops", "over_ipv6"];
+
 /// Compares one script's traces; the first is shown in full where another differs.
 macro_rules! traces {
     ($($name:ident: $part:literal)*) => {
@@ -21,7 +25,12 @@ macro_rules! traces {
             #[test]
             fn $name() {
                 let expected = scripts::$name::<Epoll>();
-                assert!(expected.contains($part), "the script has not come to {:?}:\n{expected}", $part);
+                if expected == scripts::ABSENT {
+                    eprintln!("{}: skipped, as the system has no such address", stringify!($name));
+                    assert!(MAY_BE_ABSENT.contains(&stringify!($name)), "the script needs no such address");
+                } else {
+                    assert!(expected.contains($part), "the script has not come to {:?}:\n{expected}", $part);
+                }
                 assert_eq!(scripts::$name::<Select>(), expected, "select differs from epoll");
                 assert_eq!(scripts::$name::<Kqueue>(), expected, "kqueue differs from epoll");
                 assert_eq!(scripts::$name::<Poll>(), expected, "poll differs from epoll");
@@ -55,12 +64,12 @@ traces! {
     a_connect_at_once: "open peer_closed close(closed by the peer)"
     refused_connects: "refused(connection refused)\nrefused(connection refused)\nrefused(connection refused)\n"
     unreachable_connects: "refused("
-    a_connect_without_an_answer: "\n"
-    a_connect_when_the_engine_stops: "\n"
+    a_connect_without_an_answer: "refused(timed out)"
+    a_connect_when_the_engine_stops: "refused(connection aborted)"
     a_connect_that_is_reset: "open close(reset by the peer)"
     over_a_unix_socket: "bytes(5, "
     a_unix_peer_that_does_not_read: "close(reset by the peer)"
-    over_ipv6: ""
+    over_ipv6: "bytes(5, "
     a_deadline: "open timeout close"
     timeouts: "close("
     a_stop: "shutdown"

@@ -177,3 +177,24 @@ pub fn nobody_is_left_out_when_the_slice_is_short<D: Driver>() {
     }
     assert!(reported.iter().all(|times| *times >= 5), "{reported:?}");
 }
+
+/// Rule 13: a wait that leaves more than one place free has told of every socket, also after waits that had no room.
+pub fn nobody_is_left_out_when_the_slice_is_not_full<D: Driver>() {
+    const SOCKETS: usize = 20;
+    let listener = listen("127.0.0.1:0");
+    let mut driver = D::new(64).unwrap();
+    let pairs: Vec<_> = (0..SOCKETS).map(|_| pair(&listener)).collect();
+    for (key, (_, server)) in (0..).zip(&pairs) {
+        driver.register(server.as_fd(), key, Interest::WRITE).unwrap();
+    }
+    for places in [SOCKETS + 2, SOCKETS / 2, SOCKETS + 2, 1, 3, 2 * SOCKETS] {
+        let mut events = [Event::default(); 2 * SOCKETS];
+        let slice = &mut events[..places];
+        let count = driver.wait(Some(core::time::Duration::ZERO), slice).unwrap();
+        let mut keys: Vec<_> = slice[..count].iter().map(|event| event.key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let all = keys.len() == SOCKETS;
+        assert!(all || count + 1 >= places, "{count} events of {SOCKETS} sockets with {places} places");
+    }
+}

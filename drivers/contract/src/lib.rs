@@ -49,6 +49,7 @@ macro_rules! tests {
             a_listener_is_readable_while_somebody_waits
             only_the_ready_ones_of_many_are_reported
             nobody_is_left_out_when_the_slice_is_short
+            nobody_is_left_out_when_the_slice_is_not_full
         }
         $crate::tests! { $driver: waiting:
             a_timeout_is_not_cut_short

@@ -57,6 +57,19 @@ pub fn check(name: &str, outcomes: &[&'static str], model: impl Fn(&Seen) + Send
     run(name, builder, outcomes, model);
 }
 
+/// The same with no more than `preemptions`, for a model that is too large for more.
+pub fn check_up_to(
+    name: &str,
+    preemptions: usize,
+    outcomes: &[&'static str],
+    model: impl Fn(&Seen) + Send + Sync + 'static,
+) {
+    let mut builder = Builder::new();
+    let bound = builder.preemption_bound.get_or_insert(preemptions);
+    *bound = preemptions.min(*bound);
+    run(name, builder, outcomes, model);
+}
+
 /// Runs `model` through all schedules, with no bound. For the smallest ones.
 ///
 /// # Panics

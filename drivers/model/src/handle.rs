@@ -131,8 +131,17 @@ impl<M> Handle<M> {
     where
         M: Clone,
     {
+        self.broadcast_with(message, M::clone)
+    }
+
+    /// The same for messages that are not `Clone`: `clone` makes the copies.
+    ///
+    /// # Errors
+    ///
+    /// As [`broadcast`](Self::broadcast).
+    pub fn broadcast_with(&self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
         self.begin("broadcast", None);
-        self.hub.group().broadcast(message, M::clone, None)
+        self.hub.group().broadcast(message, clone, None)
     }
 
     /// Connects to an address, on the poller that the balancer picks. Nobody answers but a

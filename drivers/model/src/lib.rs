@@ -47,6 +47,10 @@
 //! 3. **Write the smallest scene that can go wrong:** two pollers, two peers, a line from each. What must hold goes
 //!    into [`Peer::hears`], into assertions in the handler, and into assertions about the [`Outcome`]. What must come
 //!    up, so that the model means something, is announced to [`check`] and [noted](Seen::note).
+//!    A schedule is found again by what the code does, so the code must do the same each time: loom stops with "Model
+//!    execution should be deterministic" or an error of its own otherwise. The order of a `std` `HashMap` or `HashSet`
+//!    differs from run to run: iterate over a `BTreeMap`, or give the map a hasher that is always the same:
+//!    `HashMap<K, V, BuildHasherDefault<DefaultHasher>>`. Neither clock nor random numbers may decide.
 //! 4. **Put a [self-check](unordered_hand_over) beside it,** and break the handler once on purpose.
 //! 5. **Run it** with `cargo test`, and with `LOOM_MAX_PREEMPTIONS=3` now and then. loom's `LOOM_LOCATION=1` says where
 //!    the two accesses of a causality violation stand.
@@ -99,11 +103,11 @@ mod world;
 use lightcone_core::{
     Address, Calls, CloseReason, Config, ConnectError, Context, ContextCalls, ErrorKind, Footprint, Handler,
     Instant, Interest, ListenerId, Origin, Outbox, PIECES_MAX, PollerId, Port, Rejected, Sent, Settled,
-    SetupError, Shard, Stats, StorageError, Token, footprint, send_one_by_one,
+    SetupError, Shard, Stats, Stopped, StorageError, Token, footprint, life, send_one_by_one,
 };
 use shipped::{balance, poller, sync, table};
 
-pub use check::{PREEMPTIONS, Racy, Seen, check, check_all, unordered_hand_over};
+pub use check::{PREEMPTIONS, Racy, Seen, check, check_all, check_up_to, unordered_hand_over};
 pub use handle::{Handle, Refused};
 pub use loom;
 pub use model::{Model, Outcome, PEERS_MAX, PLACES_MAX, PollerContext, THREADS_MAX};

@@ -162,10 +162,7 @@ fn a_deadlock() {
         .output()
         .expect("it runs");
     assert!(!child.status.success());
-    has(
-        &String::from_utf8_lossy(&child.stderr),
-        &["deadlock", "poller 0  open 0:2#0", "poller 1  open 1:2#0"],
-    );
+    has(&String::from_utf8_lossy(&child.stderr), &["deadlock", "poller 0  open 0:", "poller 1  open 1:"]);
 }
 
 #[test]

@@ -74,7 +74,7 @@ impl FromStr for DriverName {
 }
 
 /// A name that no driver of this platform has.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct UnknownDriver {
     name: Box<str>,
 }
@@ -86,6 +86,13 @@ impl fmt::Display for UnknownDriver {
             write!(f, "{}{name}", if at == 0 { "" } else { ", " })?;
         }
         Ok(())
+    }
+}
+
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for UnknownDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -40,6 +40,17 @@ pub(crate) struct End {
     /// What was sent here and not yet received: first what has arrived, then what is under way.
     pub(crate) bytes: VecDeque<u8>,
     pub(crate) arrived: usize,
+    /// What the system has taken to send from here and the other end's window has not: at most `send_buffer`.
+    pub(crate) out: VecDeque<u8>,
+    pub(crate) send_buffer: usize,
+    /// When the other end last took something that was sent from here, in µs.
+    pub(crate) delivered: u64,
+    /// The end of the stream is on its way to the other end.
+    pub(crate) said_end: bool,
+    /// It was closed in good order, and the system delivers the rest.
+    pub(crate) orphan: bool,
+    /// Of these, what had arrived when its poller was told to stop.
+    pub(crate) owed: usize,
     /// The most that `bytes` may hold.
     pub(crate) window: usize,
     pub(crate) closed_until: u64,
@@ -95,6 +106,12 @@ impl End {
             peer: SocketAddr::from(([0, 0, 0, 0], 0)),
             bytes: VecDeque::new(),
             arrived: 0,
+            out: VecDeque::new(),
+            send_buffer: 0,
+            delivered: 0,
+            said_end: false,
+            orphan: false,
+            owed: 0,
             window: 0,
             closed_until: 0,
             last_arrival: 0,
@@ -112,6 +129,11 @@ impl End {
     /// How many bytes may be sent here now.
     pub(crate) fn room(&self, now: u64) -> usize {
         if now < self.closed_until { 0 } else { self.window.saturating_sub(self.bytes.len()) }
+    }
+
+    /// Whether a system would say that more may be sent: a third of its buffer is free.
+    pub(crate) fn has_buffer(&self) -> bool {
+        (self.send_buffer - self.out.len()) * 3 >= self.send_buffer
     }
 
     pub(crate) fn is_readable(&self) -> bool {

@@ -55,6 +55,11 @@
 //! output blocks never is. [`check`] then panics with the last events in words, the fewest decisions that fail in the
 //! same way, and the command that repeats the run.
 //!
+//! A seed replays a run only if the handler does the same each time. The order of a `std` `HashMap` or `HashSet` differs
+//! from run to run, and so does what a handler does that goes through one to answer or to post: use a `BTreeMap`, or give
+//! the map a hasher that is always the same, `HashMap<K, V, BuildHasherDefault<DefaultHasher>>`. For the same reason time
+//! comes from the [`Context`](lightcone_core::Context), and random numbers from a generator with a fixed seed.
+//!
 //! # What is checked
 //!
 //! In every run, whatever the scenario; a failure begins with the name of the property:
@@ -63,12 +68,14 @@
 //! | --- | --- |
 //! | `streams` | peers receive what their scripts expect, byte by byte, and all of it if the stream ends in good order |
 //! | `bytes` | what a handler queues is sent once, or counted in its `close` |
-//! | `contract` | events come in the order that [`Handler`] states ([`ContractChecker`] panics in its own words) |
+//! | `contract` | events come as [`Handler`] states, with what peers sent ([`ContractChecker`] has its own words) |
+//! | `counts` | after every turn core's [`Stats`](lightcone_core::Stats) say what network and handlers have seen |
 //! | `ends` | no handler is told of an end, a reset or an error that there was not |
-//! | `timers` | a deadline or timeout is never early, and late by no more than a tick and what the run itself held up |
+//! | `timers` | a deadline or timeout is at its tick: never early, and late by no more than what the run itself held up |
 //! | `bounds` | no socket queues or keeps more than its [`Config`] allows |
 //! | `in flight` | what a completion driver sends stays where it is until it is sent |
 //! | `transport` | the loop calls its transport as [`Transport`] says |
+//! | `fairness` | a socket that waits for a block of output is not overtaken without end |
 //! | `starvation` | a socket that has sent as often as it may in one turn goes on in the next |
 //! | `liveness` | a poller without work sleeps; once faults are over every script and every goal is reached |
 //! | `leak`, `load` | at the end no slot, block, descriptor, permit or event is left over |

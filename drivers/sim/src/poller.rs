@@ -13,7 +13,7 @@ use lightcone_core::{
 
 use crate::agenda::Due;
 use crate::fault::Fault;
-use crate::probe::{Probe, Probed, Shared};
+use crate::probe::{Probe, Probed, Shared, Tally, Wire};
 use crate::tape::Track;
 use crate::trace::{self, Did};
 use crate::transport::{Connection, Descriptor, Network, SharedWorld, SimTypes, listener_of};
@@ -32,7 +32,7 @@ pub(crate) type Handle<H> = PollerHandle<<H as Handler>::Message, SimTypes>;
 pub(crate) type Data<H> = Probed<Checked<<H as Handler>::Data>>;
 pub(crate) type Loop<'s, H, T> = poller::Poller<
     's,
-    Probe<ContractChecker<H>>,
+    Probe<ContractChecker<H, Wire>>,
     Network<T>,
     Member<'s, <H as Handler>::Message, SimTypes>,
     CONNECTS_A_TURN,
@@ -84,6 +84,11 @@ pub(crate) struct Poller<'s, H: Handler<Data: 's, Message: 's>, T: Twin> {
     delayed: bool,
     /// Those that had more to send in the last turn than they may in one.
     put_off: Vec<Token>,
+    /// When this turn and the one before began, in µs.
+    began: u64,
+    began_before: u64,
+    /// When the grace time of a stop is over at the latest, in µs.
+    grace: u64,
 }
 
 impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
@@ -110,6 +115,9 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
             moved: 0,
             delayed: false,
             put_off: Vec::new(),
+            began: 0,
+            began_before: 0,
+            grace: u64::MAX,
         }
     }
 
@@ -126,13 +134,20 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
             side.asleep = false;
             self.shared.before.set(self.now.as_millis());
             self.now = Instant::from_millis(world.now / 1_000);
-            world.now.saturating_sub(side.asked).div_ceil(1_000)
+            self.shared.second_before.set(self.began_before);
+            (self.began_before, self.began) = (self.began, world.now);
+            world.now.saturating_sub(side.asked)
         };
         self.shared.late_before.set(self.shared.late.replace(late));
+        self.shared.late_most.set(self.shared.late_most.get().max(late));
         self.shared.turn.set(self.shared.turn.get() + 1);
         if let Some(wanted) = self.wanted.take() {
             let overslept = self.now.as_millis().saturating_sub(wanted.as_millis());
-            assert!(overslept <= late + 1, "timers: poller {} overslept by {overslept} ms", self.side);
+            assert!(
+                overslept <= late.div_ceil(1_000) + 1,
+                "timers: poller {} overslept by {overslept} ms",
+                self.side
+            );
         }
         if core::mem::take(&mut self.slept) {
             core_call(|| self.handle().awake());
@@ -256,11 +271,18 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
             Done::Ended => self.offer_end(token),
             Done::Sent(n) => {
                 self.check_in_flight(token, (end, uid));
-                let now = self.now.as_millis();
+                self.check_overdue(token);
+                let (now, shared) = (self.began, Rc::clone(&self.shared));
                 self.change(token, |connection| {
                     connection.sent += n as u64;
-                    connection.seen.progress = now;
-                    connection.seen.stalled = None;
+                    if n > 0 {
+                        connection.seen.progress = now;
+                        if connection.seen.cancelled.is_none() {
+                            connection.seen.sent = now;
+                        }
+                        connection.seen.stalled = None;
+                    }
+                    shared.count(|tally| tally.bytes_out += n as u64);
                 });
                 core_call(|| self.core.on_sent(token, n));
             }
@@ -269,7 +291,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
                 core_call(|| self.core.on_send_failed(token, kind));
             }
             Done::Connected => {
-                let now = self.now.as_millis();
+                let now = self.began;
                 self.change(token, |connection| connection.opened(now));
                 core_call(|| self.core.on_connect_result(token, ConnectResult::Established));
             }
@@ -288,14 +310,28 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
         }
     }
 
+    /// Checks that no timeout of a socket that is still there has been passed over.
+    fn check_overdue(&mut self, token: Token) {
+        if let Some((network, connection)) = self.core.connection_mut(token) {
+            network.check_overdue(token, connection);
+        }
+    }
+
     /// Offers a socket bytes that have come. What it does not take stays with its connection.
     fn offer(&mut self, token: Token, mut bytes: Vec<u8>) {
         // nothing is asked for before it is known what is left
-        self.change(token, |connection| connection.asked = true);
+        let shared = Rc::clone(&self.shared);
+        self.check_overdue(token);
+        self.change(token, |connection| {
+            connection.asked = true;
+            shared.give(token, &bytes);
+        });
         let taken = core_call(|| self.core.on_received(token, &mut bytes));
         if let Some((network, connection)) = self.core.connection_mut(token) {
+            shared.take_back(token, bytes.len() - taken);
             if taken > 0 {
-                connection.seen.progress = self.now.as_millis();
+                connection.seen.progress = self.began;
+                connection.seen.received = true;
             }
             bytes.drain(..taken);
             connection.left = bytes;
@@ -306,11 +342,15 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
 
     fn offer_end(&mut self, token: Token) {
         // the last thing that is received
-        self.change(token, |connection| connection.asked = true);
+        if let Some((network, connection)) = self.core.connection_mut(token) {
+            connection.asked = true;
+            network.end_stream(connection, token, true);
+        }
         let taken = core_call(|| self.core.on_end_of_stream(token));
         if let Some((network, connection)) = self.core.connection_mut(token)
             && !taken
         {
+            network.end_stream(connection, token, false);
             connection.ended = true;
             network.go_on(connection, token);
         }
@@ -385,9 +425,67 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
     fn check_unconnected(&self) {
         for ended in self.shared.ended.borrow_mut().drain(..) {
             assert!(ended.queued == ended.left, "bytes: socket {} sent without a connection", ended.token);
+            self.shared.forget_outside(ended.token);
+            self.shared.count(|tally| tally.bytes_lost += ended.queued);
             let there = self.core.transport().end(ended.token);
             assert!(there.is_none(), "contract: {} is not closed after its last event", ended.token);
         }
+    }
+
+    /// Core counts what its handler and its network have seen.
+    fn check_counts(&self) {
+        let stats = self.core.stats();
+        let seen = self.shared.tally.get();
+        // over completions it is not known here how much of what was taken came too late to be counted
+        let bytes_in = if self.core.transport().completes { seen.bytes_in } else { stats.bytes_in };
+        let counted = Tally {
+            accepted: stats.accepted,
+            connected: stats.connected,
+            refused: stats.refused,
+            closed: stats.closed,
+            bytes_in,
+            bytes_out: stats.bytes_out,
+            bytes_lost: stats.bytes_lost,
+        };
+        assert!(counted == seen, "counts: core has {counted:?}, of {seen:?}");
+    }
+
+    /// Permits and slots are those of the sockets that there are; without sockets all blocks are free.
+    fn check_leases(&self) {
+        let (side, shard) = (self.side, self.core.shard());
+        let alive = usize::try_from(self.core.handler().inner.alive()).unwrap_or(usize::MAX);
+        let (load, in_use) = (self.core.membership().load(), shard.in_use());
+        assert!(load as usize == alive, "load: poller {side} has {load} permits for {alive} sockets");
+        let sound = in_use.checked_sub(alive).is_some_and(|ready| ready <= CONNECTS_A_TURN);
+        assert!(sound, "leak: poller {side} has {in_use} slots in use for {alive} sockets");
+        if alive == 0 {
+            self.check_blocks();
+        }
+        let over = self.began > self.grace.saturating_add(1_000_000) && !self.core.transport().completes;
+        assert!(!over || alive == 0, "liveness: poller {side} has {alive} sockets after the grace time");
+    }
+
+    /// What had come before a stop is received before a socket closes in order, unless it wants for a block.
+    fn check_lost(&self) {
+        let Some((token, bytes)) = self.shared.lost.take() else { return };
+        let (free, config) = (self.core.shard().free_blocks(), self.core.shard().config());
+        let wants = free.input == 0 || (free.receive == 0 && config.receive_blocks > 0);
+        assert!(
+            wants || self.core.stats().input_shortages > 0,
+            "stop: {bytes} bytes that had come for {token} before it are lost"
+        );
+    }
+
+    fn check_blocks(&self) {
+        let shard = self.core.shard();
+        let (free, config) = (shard.free_blocks(), shard.config());
+        let all = FreeBlocks {
+            output: config.output_blocks,
+            input: config.input_blocks,
+            receive: config.receive_blocks,
+        };
+        let side = self.side;
+        assert!(free == all, "leak: of poller {side}'s blocks, {all:?}, only these are free: {free:?}");
     }
 
     // --- until the next turn -----------------------------------------------------------------------------------------
@@ -417,6 +515,9 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
         }
         self.slept = true;
         self.idle = 0;
+        // nothing is on its way
+        let (load, held) = (AsRef::<Load>::as_ref(self.handle()).get(), self.core.membership().load());
+        assert!(load == held, "load: poller {me} is counted with {load} sockets, and has {held}");
         let deadline = first.map(|at| at.as_millis() * 1_000);
         world.trace.note(Did::Sleep, me.into(), first.map_or(u64::MAX, Instant::as_millis));
         world.sleep(me, deadline);
@@ -444,6 +545,9 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Host for Poller<'s, H, T> {
         core_call(|| self.core.turn());
         self.check_fairness();
         self.check_unconnected();
+        self.check_counts();
+        self.check_leases();
+        self.check_lost();
         if self.core.is_over() {
             self.world.borrow_mut().sides[self.side as usize].over = true;
         } else {
@@ -471,18 +575,14 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Host for Poller<'s, H, T> {
         assert!(alive == 0, "leak: {alive} sockets of poller {side} never had their last event");
         let load = AsRef::<Load>::as_ref(self.handle()).get();
         assert!(load == 0, "leak: poller {side} still has a load of {load}");
-        let (free, config) = (shard.free_blocks(), shard.config());
-        let all = FreeBlocks {
-            output: config.output_blocks,
-            input: config.input_blocks,
-            receive: config.receive_blocks,
-        };
-        assert!(free == all, "leak: of poller {side}'s blocks, {all:?}, only these are free: {free:?}");
+        self.check_blocks();
     }
 
     fn describe(&self) -> String {
         let (in_use, now) = (self.core.shard().in_use(), self.now.as_millis());
-        format!("poller {}: {in_use} sockets in use, its last turn at {now} ms", self.side)
+        let free = self.core.shard().free_blocks();
+        let held = self.shared.describe_held();
+        format!("poller {}: {in_use} sockets in use, its last turn at {now} ms, {free:?}{held}", self.side)
     }
 
     fn send(&mut self, order: Order) -> bool {
@@ -492,6 +592,9 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Host for Poller<'s, H, T> {
     fn close(&mut self, token: Token, abort: bool) -> bool {
         let named = self.core.transport_mut().addressee(token);
         let sent = self.send(Command::CloseSocket { token: named, abort });
+        if sent {
+            self.shared.note_closed(named);
+        }
         if sent && let Some(end) = self.core.transport().end(token) {
             self.world.borrow_mut().excuse(end);
         }
@@ -503,7 +606,9 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Host for Poller<'s, H, T> {
     }
 
     fn stop(&mut self, grace: Duration) {
-        self.core.transport_mut().stops = true;
+        self.core.transport_mut().told_to_stop(grace);
+        self.shared.stops.set(true);
+        self.grace = self.grace.min(self.core.transport().grace_end);
         core_call(|| self.handle().stop(grace));
     }
 }

@@ -1,15 +1,22 @@
 //! A handler around the user's that checks what core promises to it, and records what it is told.
 
 use core::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::rc::Rc;
 
+use lightcone_core::sync::Load;
 use lightcone_core::{
     Address, CloseReason, Context, ErrorKind, Event, Handler, Instant, Origin, Socket, Timeout, Timeouts,
-    Token,
+    Token, Witness,
 };
 
 use crate::trace::{Did, Trace};
 use crate::within::called_back;
+
+/// A tick of core's clock, in µs.
+const TICK: u64 = 1_000;
+/// How much later than its time something may come that the next step of the simulation does, in µs.
+const STEP: u64 = 16;
 
 /// What a poller and its probe tell each other.
 #[derive(Debug)]
@@ -17,35 +24,96 @@ pub(crate) struct Shared {
     pub(crate) trace: Rc<Trace>,
     /// The number of this turn.
     pub(crate) turn: Cell<u64>,
-    /// When the turn before began, in ms.
+    /// When the turn before began, in ms, and when the one before that did, in µs.
     pub(crate) before: Cell<u64>,
-    /// How much later than asked for this turn began, in ms, and the one before: of two timers of one socket that fire
+    pub(crate) second_before: Cell<u64>,
+    /// How much later than asked for this turn began, in µs, and the one before: of two timers of one socket that fire
     /// in one turn, the second comes in the next.
     pub(crate) late: Cell<u64>,
     pub(crate) late_before: Cell<u64>,
+    /// The latest that a turn has been, in µs.
+    pub(crate) late_most: Cell<u64>,
     /// The accounts of sockets that have had their last event and whose connections are not closed yet.
     pub(crate) ended: RefCell<Vec<Ended>>,
     /// How many events handlers were told.
     pub(crate) told: Cell<u64>,
+    /// What core's own counts must say.
+    pub(crate) tally: Cell<Tally>,
+    /// What is known of each socket, by its place.
+    pub(crate) views: RefCell<Vec<View>>,
+    /// The poller was told to stop, and in which turn it has told its sockets.
+    pub(crate) stops: Cell<bool>,
+    pub(crate) announced: Cell<Option<u64>>,
+    /// Bytes that had come for a socket before a stop, and that it lost in this turn.
+    pub(crate) lost: Cell<Option<(Token, usize)>>,
+    /// Sockets that were closed from outside: they wait for nothing any more.
+    pub(crate) outside: RefCell<Vec<Token>>,
     /// The most output that a socket may queue, and the most input it may keep.
     pub(crate) output_max: usize,
     pub(crate) input_max: usize,
     pub(crate) timeouts: Timeouts,
+    /// The loads of the engine's pollers, and the most of each.
+    pub(crate) loads: Vec<Rc<Load>>,
+    pub(crate) load_max: u32,
+    /// The sockets that have nothing queued and wait for output, in the order in which they began to or had their last
+    /// chance, and how often others that hold nothing, and have not waited for longer, have got a block since.
+    pub(crate) waiting: RefCell<Vec<(Token, usize)>>,
+    /// The most that a waiting socket may be overtaken.
+    pub(crate) overtaken_max: usize,
+}
+
+/// What a poller's counts must be, from what its handler and its network saw.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Tally {
+    pub(crate) accepted: u64,
+    pub(crate) connected: u64,
+    pub(crate) refused: u64,
+    pub(crate) closed: [u64; CloseReason::COUNT],
+    pub(crate) bytes_in: u64,
+    pub(crate) bytes_out: u64,
+    pub(crate) bytes_lost: u64,
+}
+
+/// A socket as its handler left it after the last callback. Times are in µs.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct View {
+    token: Option<Token>,
+    pub(crate) paused: bool,
+    pub(crate) owed: bool,
+    /// The end was asked for.
+    pub(crate) closing: bool,
+    /// It takes nothing to send any more.
+    finished: bool,
+    /// Bytes were left when it was.
+    pub(crate) unread: bool,
+    active: bool,
+    /// The last callback of a socket that ever was active.
+    touched: u64,
+    /// The handler's deadline, in ms.
+    deadline: Option<u64>,
+    accepted: bool,
+    /// Bytes that were given to core, and that the handler has not been told of.
+    given: VecDeque<u8>,
+    /// Core was told of the end of the stream.
+    pub(crate) peer_ended: bool,
 }
 
 /// The account of a socket at its end.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
     pub(crate) token: Token,
-    /// When it ended, in ms.
-    at: u64,
+    /// When it ended, in µs.
+    pub(crate) at: u64,
     pub(crate) reason: Option<CloseReason>,
     pub(crate) refused: Option<ErrorKind>,
     /// Bytes that the handler queued, and how many of them were never sent.
     pub(crate) queued: u64,
     pub(crate) left: u64,
-    /// When the handler asked for the end, in ms.
+    /// The handler held some of its output back, which is lost as well.
+    pub(crate) held: bool,
+    /// When the handler asked for the end, in µs, and whether it had not been told of a stop then.
     pub(crate) asked: Option<u64>,
+    pub(crate) untold: bool,
 }
 
 /// What is kept for each socket.
@@ -53,15 +121,41 @@ pub(crate) struct Ended {
 pub(crate) struct Probed<D> {
     inner: D,
     queued: u64,
+    /// Some of its output is held back, which is not counted there.
+    held: bool,
     /// The deadline after the last callback, and the turn in which it was set.
     deadline: Option<(Instant, u64)>,
     asked: Option<u64>,
+    untold: bool,
+    /// What its reason must be if it ends in good order, if that is known.
+    orderly: Option<CloseReason>,
+    /// The turn in which it opened.
+    opened: u64,
+    told_to_stop: bool,
+    was_active: bool,
+    connecting: bool,
 }
 
 #[derive(Debug)]
 pub(crate) struct Probe<H> {
     pub(crate) inner: H,
     pub(crate) shared: Rc<Shared>,
+}
+
+/// What the network has given to core.
+#[derive(Debug)]
+pub(crate) struct Wire(pub(crate) Rc<Shared>);
+
+impl Witness for Wire {
+    fn has_sent(&mut self, token: Token, _: &Address, _: u64, bytes: &[u8]) -> bool {
+        self.0.view(token, |view| {
+            view.given.len() >= bytes.len() && view.given.drain(..bytes.len()).eq(bytes.iter().copied())
+        })
+    }
+
+    fn has_ended(&mut self, token: Token, _: &Address) -> bool {
+        self.0.view(token, |view| view.peer_ended)
+    }
 }
 
 fn number<M>(event: &Event<M>) -> u64 {
@@ -80,19 +174,168 @@ fn number<M>(event: &Event<M>) -> u64 {
 }
 
 impl Shared {
+    /// Looks at what is known of a socket. A place that another had begins anew.
+    pub(crate) fn view<R>(&self, token: Token, look: impl FnOnce(&mut View) -> R) -> R {
+        let mut views = self.views.borrow_mut();
+        let index = token.index() as usize;
+        if views.len() <= index {
+            views.resize(index + 1, View::default());
+        }
+        let view = &mut views[index];
+        if view.token != Some(token) {
+            *view = View { token: Some(token), ..View::default() };
+        }
+        look(view)
+    }
+
+    /// The sockets that are not read from, in words.
+    pub(crate) fn describe_held(&self) -> String {
+        let views = self.views.borrow();
+        let held = views.iter().filter(|view| (view.paused || view.owed) && !view.closing);
+        let words = held.take(5).filter_map(|view| {
+            let why = if view.owed { "is owed writable" } else { "is paused" };
+            Some(format!(", {} {why}", view.token?))
+        });
+        words.collect()
+    }
+
+    /// Bytes are given to core.
+    pub(crate) fn give(&self, token: Token, bytes: &[u8]) {
+        self.view(token, |view| {
+            if !view.closing {
+                view.given.extend(bytes);
+            }
+        });
+    }
+
+    /// The last of them were not taken.
+    pub(crate) fn take_back(&self, token: Token, count: usize) {
+        self.view(token, |view| view.given.truncate(view.given.len().saturating_sub(count)));
+    }
+
+    /// Whether a socket that closes was closed from outside.
+    pub(crate) fn forget_outside(&self, token: Token) -> bool {
+        let mut outside = self.outside.borrow_mut();
+        let place = outside.iter().position(|other| *other == token);
+        place.map(|place| outside.swap_remove(place)).is_some()
+    }
+
+    pub(crate) fn count(&self, what: impl FnOnce(&mut Tally)) {
+        let mut tally = self.tally.get();
+        what(&mut tally);
+        self.tally.set(tally);
+    }
+
     pub(crate) fn take_ended(&self, token: Token) -> Option<Ended> {
         let mut ended = self.ended.borrow_mut();
         let place = ended.iter().position(|ended| ended.token == token)?;
         Some(ended.swap_remove(place))
     }
 
-    /// A timer has fired: never early, and late by what the simulation itself caused and a tick.
-    pub(crate) fn check_timer(&self, what: &str, due: u64, now: u64, tick: u64) {
-        assert!(now >= due, "timers: {what} came at {now} ms, {} ms early", due - now);
-        let late = now - due;
-        let held_up = self.late.get().max(self.late_before.get());
-        let allowed = held_up + tick;
-        assert!(late <= allowed, "timers: {what} came {late} ms late, of which {held_up} are the driver's");
+    /// This socket was closed from outside.
+    pub(crate) fn note_closed(&self, token: Token) {
+        self.waiting.borrow_mut().retain(|(other, _)| *other != token);
+        self.outside.borrow_mut().push(token);
+    }
+
+    /// A callback of this socket is over; `waits`: it has nothing queued and is owed `writable`. One that waits has its
+    /// chance at `writable`, and in between no more others come first than a bound allows, whatever they do.
+    pub(crate) fn check_line(&self, token: Token, waits: bool, had_chance: bool, took_first: bool) {
+        let mut waiting = self.waiting.borrow_mut();
+        let waits = waits && !self.outside.borrow().contains(&token);
+        let place = waiting.iter().position(|(other, _)| *other == token);
+        if took_first {
+            for (other, overtaken) in waiting.iter_mut().take(place.unwrap_or(usize::MAX)) {
+                *overtaken += 1;
+                let (n, most) = (*overtaken, self.overtaken_max);
+                assert!(
+                    n <= most,
+                    "fairness: {other} waits for a block, and {n} others came first, {most} at most"
+                );
+            }
+        }
+        if let Some(place) = place
+            && (!waits || had_chance)
+        {
+            waiting.remove(place);
+        }
+        if waits && (place.is_none() || had_chance) {
+            called_back(|| waiting.push((token, 0)));
+        }
+    }
+
+    /// How much the simulation itself has held up what came in this turn, in µs.
+    fn held_up(&self) -> u64 {
+        self.late.get().max(self.late_before.get())
+    }
+
+    /// How much later a timeout of this span may come, in µs, that what the peer takes puts off: core looks at that
+    /// eight times in a span, and a look may be held up as well.
+    pub(crate) fn looks(&self, span: u64) -> u64 {
+        span / 8 + self.late_most.get() + 2 * TICK
+    }
+
+    /// Checks that something that was due at a time in µs comes now, or up to a tick later.
+    pub(crate) fn check_due(&self, what: &str, due: u64, now: u64) {
+        assert!(now >= due, "timers: {what} came at {now} us, {} us early", due - now);
+        self.check_late(what, due, now);
+    }
+
+    pub(crate) fn check_late(&self, what: &str, due: u64, now: u64) {
+        let late = now.saturating_sub(due);
+        let held_up = self.held_up();
+        assert!(
+            late <= held_up + TICK + STEP,
+            "timers: {what} came {late} us late, of which {held_up} are the driver's"
+        );
+    }
+
+    /// Checks that no timeout of a live socket has been passed over. `now` is in µs.
+    pub(crate) fn check_overdue(&self, token: Token, seen: &Seen) {
+        // one has ended already, and waits for the end of its send; the other drains, and its handler does not know
+        if seen.cancelled.is_some() || self.outside.borrow().contains(&token) {
+            return;
+        }
+        let passed = self.second_before.get();
+        let Some((what, due)) = self.view(token, |view| view.due(seen, self)) else { return };
+        assert!(due + TICK + STEP >= passed, "timers: {what} of {token}, due at {due} us, did not come");
+    }
+}
+
+impl View {
+    /// What comes next by time alone, at the latest, and when, in µs.
+    fn due(&self, seen: &Seen, shared: &Shared) -> Option<(&'static str, u64)> {
+        let timeouts = &shared.timeouts;
+        if self.closing || seen.connecting || (self.finished && self.peer_ended) {
+            return None;
+        }
+        let after = |since: u64, span: Option<core::time::Duration>| Some(since + span?.as_micros() as u64);
+        // what the peer takes is progress
+        let stalled = seen.stalled.map(|since| since.max(seen.delivered.unwrap_or(0)));
+        let looks = |(what, at), span: Option<core::time::Duration>| {
+            let asks = stalled.is_some() && seen.delivered.is_some();
+            let span = span.map_or(0, |span| span.as_micros() as u64);
+            (what, at + if asks { shared.looks(span) } else { 0 })
+        };
+        let stall = stalled.and_then(|since| after(since, timeouts.write_stall));
+        let stall = stall.map(|at| looks(("", at), timeouts.write_stall).1);
+        let waits_for_first = self.accepted && !seen.received && !self.peer_ended;
+        let first = after(seen.opened, timeouts.first_byte).filter(|_| waits_for_first);
+        let quiet = match (stall, first) {
+            (Some(stall), Some(first)) => Some(("write stall or first byte", stall.min(first))),
+            (Some(stall), None) => Some(("write stall", stall)),
+            (None, Some(first)) => Some(("first byte", first)),
+            (None, None) if self.active => None,
+            (None, None) => {
+                let since = seen.progress.max(self.touched).max(stalled.unwrap_or(0));
+                after(since, timeouts.idle).map(|at| looks(("the idle timeout", at), timeouts.idle))
+            }
+        };
+        let own = self.deadline.map(|at| ("a deadline", at * TICK));
+        match (own, quiet) {
+            (Some(own), Some(quiet)) => Some(if own.1 <= quiet.1 { own } else { quiet }),
+            (own, quiet) => own.or(quiet),
+        }
     }
 }
 
@@ -103,13 +346,30 @@ impl<H: Handler> Handler for Probe<H> {
     fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Self::Data> {
         let inner = called_back(|| self.inner.admit(origin, peer));
         self.shared.trace.note(Did::Tell, u64::from(inner.is_some()), 10);
-        Some(Probed { inner: inner?, queued: 0, deadline: None, asked: None })
+        let connecting = matches!(origin, Origin::Connecting { .. });
+        if inner.is_some() && !connecting {
+            self.shared.count(|tally| tally.accepted += 1);
+        }
+        Some(Probed {
+            inner: inner?,
+            queued: 0,
+            held: false,
+            deadline: None,
+            asked: None,
+            untold: false,
+            orderly: None,
+            opened: 0,
+            told_to_stop: false,
+            was_active: false,
+            connecting,
+        })
     }
 
     fn wants_sent(&self) -> bool {
         self.inner.wants_sent()
     }
 
+    #[expect(clippy::too_many_lines, reason = "what is looked at before and after a callback, in order")]
     #[inline]
     fn event(
         &mut self,
@@ -117,50 +377,135 @@ impl<H: Handler> Handler for Probe<H> {
         event: Event<Self::Message>,
         cx: &mut Context<'_, Self::Message>,
     ) {
-        let shared = &*self.shared;
+        let shared = Rc::clone(&self.shared);
         let (token, now) = (socket.token(), cx.now());
         shared.trace.note(Did::Tell, token.to_bits(), number(&event));
         shared.told.set(shared.told.get() + 1);
+        let at = shared.trace.now();
         let end = match event {
             Event::Close(reason) => Some((Some(reason), None)),
             Event::Refused(kind) => Some((None, Some(kind))),
-            Event::Timeout => {
-                self.on_timeout(socket.data.deadline, now);
-                None
-            }
             _ => None,
         };
-        let before = socket.queued();
+        self.look_before(socket, &event, now);
+        let (before, had_chance) = (socket.queued(), matches!(event, Event::Writable));
         called_back(|| self.inner.event(&mut socket.project(|data| &mut data.inner), event, cx));
-        let shared = &*self.shared;
         let (after, unread) = (socket.queued(), socket.bytes().len());
         assert!(after <= shared.output_max, "bounds: {after} bytes queued, {} allowed", shared.output_max);
         assert!(unread <= shared.input_max, "bounds: {unread} bytes kept, {} allowed", shared.input_max);
-        let deadline = socket.deadline();
+        let waits = end.is_none() && after == 0 && socket.owes_writable() && !socket.closing();
+        shared.check_line(token, waits, had_chance, end.is_none() && before == 0 && after > 0);
         if let Some((reason, refused)) = end {
-            let (queued, asked) = (socket.data.queued, socket.data.asked);
-            let (at, left) = (now.as_millis(), before as u64);
-            let ended = Ended { token, at, reason, refused, queued, left, asked };
+            let (queued, asked, untold) = (socket.data.queued, socket.data.asked, socket.data.untold);
+            let ended = Ended {
+                token,
+                at,
+                reason,
+                refused,
+                queued,
+                left: before as u64,
+                held: socket.data.held,
+                asked,
+                untold,
+            };
             called_back(|| shared.ended.borrow_mut().push(ended));
             let kind = reason.map_or(u64::MAX, |reason| reason.index() as u64);
             shared.trace.note(Did::Ended, token.to_bits(), kind);
             return;
         }
-        let closing = socket.closing();
+        let (closing, peer_ended, deadline) = (socket.closing(), socket.peer_closed(), socket.deadline());
+        let active = socket.is_active();
+        let (paused, owed) = (socket.paused(), socket.owes_writable());
+        let finished = socket.split().1.bound() == 0;
+        let held = socket.split().1.is_holding();
         let data = &mut *socket.data;
         data.queued += (after - before) as u64;
+        data.held = held;
         if closing && data.asked.is_none() {
-            data.asked = Some(now.as_millis());
+            (data.asked, data.untold) = (Some(at), !data.told_to_stop);
+            data.orderly = match (peer_ended, shared.stops.get(), shared.announced.get()) {
+                (true, ..) => Some(CloseReason::Peer),
+                (_, false, _) => Some(CloseReason::Local),
+                (_, true, Some(_)) => Some(CloseReason::Shutdown),
+                (_, true, None) => None,
+            };
         }
         match (deadline, data.deadline) {
             (None, _) => data.deadline = None,
-            (Some(at), Some((before, _))) if at == before => {}
+            // one that has passed may have been set anew, and comes in the next turn then
+            (Some(at), Some((before, _))) if at == before && at > now => {}
             (Some(at), _) => data.deadline = Some((at, shared.turn.get())),
         }
+        data.was_active |= active;
+        let (was_active, accepted) = (data.was_active, !data.connecting);
+        called_back(|| {
+            shared.view(token, |view| {
+                let begins = closing && !view.closing;
+                view.unread = if begins { unread > 0 || paused || owed } else { view.unread };
+                if was_active {
+                    view.touched = at;
+                }
+                (view.paused, view.owed, view.closing, view.active) = (paused, owed, closing, active);
+                view.deadline = deadline.map(Instant::as_millis);
+                (view.accepted, view.finished) = (accepted, finished);
+            });
+        });
     }
 }
 
-impl<H> Probe<H> {
+impl<H: Handler> Probe<H> {
+    /// What core promises of an event, beside the order of events.
+    fn look_before(&self, socket: &mut Socket<'_, Probed<H::Data>>, event: &Event<H::Message>, now: Instant) {
+        let shared = &*self.shared;
+        let (token, turn) = (socket.token(), shared.turn.get());
+        match *event {
+            Event::Open => {
+                socket.data.opened = turn;
+                shared.count(|tally| tally.connected += u64::from(socket.data.connecting));
+            }
+            Event::Timeout => self.on_timeout(socket.data.deadline.take(), now),
+            Event::Shutdown => {
+                assert!(!socket.data.told_to_stop, "contract: {token} is told of the shutdown twice");
+                socket.data.told_to_stop = true;
+                shared.announced.set(shared.announced.get().or(Some(turn)));
+            }
+            Event::Refused(_) => shared.count(|tally| tally.refused += 1),
+            Event::Close(reason) => self.on_close(socket, reason),
+            _ => {}
+        }
+        let live = !matches!(event, Event::Close(_) | Event::Refused(_));
+        let must_know = shared.announced.get().is_some_and(|told| told < turn && socket.data.opened <= told);
+        assert!(
+            !live || !must_know || socket.data.told_to_stop || matches!(event, Event::Open),
+            "contract: {token} was not told of the shutdown"
+        );
+    }
+
+    fn on_close(&self, socket: &Socket<'_, Probed<H::Data>>, reason: CloseReason) {
+        let (shared, token) = (&*self.shared, socket.token());
+        if let Some(count) = self.shared.tally.get().closed.get(reason.index()) {
+            shared.count(|tally| tally.closed[reason.index()] = count + 1);
+        }
+        let from_outside = shared.outside.borrow().contains(&token);
+        let (orderly, left) = (socket.data.orderly, socket.queued());
+        if matches!(reason, CloseReason::Local | CloseReason::Peer) {
+            assert!(left == 0, "bytes: {token} closed in good order and lost {left} bytes");
+            let right = orderly.is_none_or(|orderly| orderly == reason) || from_outside;
+            assert!(right, "ends: {token} was to close for {orderly:?}, and did so for {reason:?}");
+        }
+        let finished = self.shared.view(token, |view| view.finished);
+        let is_cut = !finished && !from_outside && reason == CloseReason::Shutdown;
+        assert!(
+            !is_cut || socket.data.told_to_stop,
+            "contract: {token} was cut, and had not been told of the shutdown"
+        );
+        if reason == CloseReason::TimedOut(Timeout::Idle) {
+            let active = self.shared.view(token, |view| view.active);
+            let stalls = shared.timeouts.write_stall.is_none() && left > 0;
+            assert!(!active || stalls, "timers: {token} was idle while it was active");
+        }
+    }
+
     fn on_timeout(&self, deadline: Option<(Instant, u64)>, now: Instant) {
         let shared = &*self.shared;
         let Some((at, set)) = deadline else { panic!("timers: a timeout without a deadline") };
@@ -168,7 +513,7 @@ impl<H> Probe<H> {
         // what is due already when it is set comes in the next turn
         let fresh = set + 1 >= shared.turn.get();
         if !fresh {
-            shared.check_timer("a handler's deadline", at.as_millis(), now.as_millis(), 1);
+            shared.check_due("a handler's deadline", at.as_millis() * TICK, shared.trace.now());
             let before = shared.before.get();
             assert!(at.as_millis() > before, "timers: a deadline was passed over in the turn at {before} ms");
         }
@@ -178,24 +523,68 @@ impl<H> Probe<H> {
 /// Checks that a socket was not timed out early or too late, as far as a driver can know.
 pub(crate) fn check_timeout(shared: &Shared, ended: &Ended, seen: &Seen) {
     let timeouts = &shared.timeouts;
-    let (span, since) = match (ended.reason, ended.refused) {
-        (Some(CloseReason::TimedOut(Timeout::Idle)), _) => (timeouts.idle, Some(seen.progress)),
-        (Some(CloseReason::TimedOut(Timeout::FirstByte)), _) => (timeouts.first_byte, Some(seen.opened)),
-        (Some(CloseReason::TimedOut(Timeout::WriteStall)), _) => (timeouts.write_stall, seen.stalled),
-        (Some(CloseReason::TimedOut(Timeout::Drain)), _) => (timeouts.drain, ended.asked),
-        (None, Some(ErrorKind::TimedOut)) if !seen.connect_failed => (timeouts.connect, Some(seen.opened)),
+    let touched = shared.view(ended.token, |view| view.touched);
+    let once = |since| Some((since, since));
+    // what the peer takes is progress
+    let taken = |since: u64| since.max(seen.delivered.unwrap_or(0));
+    let (span, since, of_the_peer) = match (ended.reason, ended.refused) {
+        (Some(CloseReason::TimedOut(Timeout::Idle)), _) => {
+            let last = seen.progress.max(touched).max(seen.stalled.map_or(0, taken));
+            // before its first byte, neither the peer's end nor what its handler declares begins the time anew
+            let first = if seen.received { seen.progress } else { seen.opened.max(seen.sent) };
+            (timeouts.idle, Some((first, last)), seen.stalled.is_some())
+        }
+        (Some(CloseReason::TimedOut(Timeout::FirstByte)), _) => {
+            (timeouts.first_byte, once(seen.opened), false)
+        }
+        (Some(CloseReason::TimedOut(Timeout::WriteStall)), _) => {
+            (timeouts.write_stall, seen.stalled.map(taken).and_then(once), true)
+        }
+        (Some(CloseReason::TimedOut(Timeout::Drain)), _) => {
+            (timeouts.drain, ended.asked.map(|asked| taken(asked.max(seen.sent))).and_then(once), true)
+        }
+        (None, Some(ErrorKind::TimedOut)) if !seen.connect_failed => {
+            (timeouts.connect, once(seen.opened), false)
+        }
         _ => return,
     };
-    let (Some(span), Some(since)) = (span, since) else { return };
-    let due = since + span.as_millis() as u64;
-    shared.check_timer("a timeout of the engine", due, ended.at, 2);
+    let (Some(span), Some((first, last))) = (span, since) else { return };
+    if seen.cancelled.is_some_and(|at| seen.delivered.is_some_and(|delivered| delivered >= at)) {
+        return; // more was taken after its end, and when that was before is not known
+    }
+    // a tick more than the span, as the clock may have been read almost a tick before what it dates
+    let due = (first / TICK + span.as_millis() as u64 + 1) * TICK;
+    let rough = matches!(ended.reason, Some(CloseReason::TimedOut(Timeout::Idle | Timeout::WriteStall)));
+    // what a handler does and what its peer takes is not dated here to the tick
+    let due = if rough { due - TICK } else { due };
+    let early = due.saturating_sub(ended.at);
+    assert!(early == 0, "timers: a timeout of the engine came {early} us early");
+    // what held a cancelled send up is not known any more
+    if seen.cancelled.is_none() {
+        let span = span.as_micros() as u64;
+        let looks = if of_the_peer && seen.delivered.is_some() { shared.looks(span) } else { 0 };
+        shared.check_late("a timeout of the engine", last + span + looks, ended.at);
+    }
 }
 
-/// What the driver knows of a socket's progress, in ms.
+/// What the driver knows of a socket's progress, in µs.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Seen {
     pub(crate) opened: u64,
     pub(crate) progress: u64,
+    /// When bytes were last sent.
+    pub(crate) sent: u64,
+    /// When the other end last took something, if the system keeps what it does not.
+    pub(crate) delivered: Option<u64>,
     pub(crate) stalled: Option<u64>,
     pub(crate) connect_failed: bool,
+    /// Its connect is not over.
+    pub(crate) connecting: bool,
+    /// A byte has come.
+    pub(crate) received: bool,
+    /// Writing was shut down, and the end of the stream was taken by core.
+    pub(crate) shut: Option<u64>,
+    pub(crate) ended: Option<u64>,
+    /// Its send in flight was cancelled, since it ends.
+    pub(crate) cancelled: Option<u64>,
 }

@@ -22,7 +22,7 @@ use crate::end::Owner;
 use crate::fault::Fault;
 use crate::peer::{Outcome, Peer, Script};
 use crate::poller::{CONNECTS_A_TURN, Data, Handle, Host, Loop, Poller};
-use crate::probe::{Probe, Shared};
+use crate::probe::{Probe, Shared, Wire};
 use crate::tape::Track;
 use crate::trace::Did;
 use crate::transport::{Connection, Descriptor, Network, SharedWorld, listener_key};
@@ -208,6 +208,13 @@ impl<'s> Sim<'s> {
         }
     }
 
+    /// Has the simulated system take this many bytes of an engine's socket before the peer's window does, of sockets
+    /// that begin from now on; default 0. Such a socket is writable when a third of that is free, and what was taken is
+    /// still delivered after a close in good order.
+    pub fn set_send_buffer(&mut self, bytes: usize) {
+        self.world.borrow_mut().wires.send_buffer = bytes;
+    }
+
     /// An engine as the seed would have it: one to four pollers, readiness or completions, few or many sockets, blocks
     /// and places in mailboxes, timeouts long or short.
     pub fn drawn_engine(&mut self) -> Engine {
@@ -276,8 +283,12 @@ impl<'s> Sim<'s> {
         let (handles, memories): (Vec<_>, Vec<_>) =
             places.map(|place| (&mut place.handles, &mut place.memory)).unzip();
         assert!(memories.len() == pollers, "more than {POLLERS_MAX} pollers in one simulation");
-        let all: Box<[Handle<H>]> =
-            (first..first + pollers).map(|side| self.handle::<H>(side, mailbox)).collect();
+        let loads: Vec<Rc<Load>> = (0..pollers).map(|_| Rc::default()).collect();
+        let all: Box<[Handle<H>]> = loads
+            .iter()
+            .zip(first..)
+            .map(|(load, side)| self.handle::<H>(side, mailbox, Rc::clone(load)))
+            .collect();
         let all = handles.into_iter().next().map(|place| &*place.insert(Box::new(all)));
         let all = all.and_then(|all| all.downcast_ref::<Box<[Handle<H>]>>()).map(Box::as_ref);
         let group = Group::new(all.unwrap_or_default(), sockets);
@@ -294,7 +305,7 @@ impl<'s> Sim<'s> {
                 Ok(shard) => shard,
                 Err(error) => panic!("{error}"),
             };
-            let shared = self.shared(&config);
+            let shared = self.shared(&config, loads.clone(), sockets);
             let network = Network {
                 world: Rc::clone(&self.world),
                 side: (first + n) as u32,
@@ -306,8 +317,10 @@ impl<'s> Sim<'s> {
                 offers: VecDeque::new(),
                 busy: Vec::new(),
                 stops: false,
+                grace_end: u64::MAX,
             };
-            let handler = Probe { inner: ContractChecker::new(make(id)), shared };
+            let checker = ContractChecker::with_witness(make(id), Wire(Rc::clone(&shared)));
+            let handler = Probe { inner: checker, shared };
             let Some(member) = Member::new(group, id, Some(balancer.clone())) else {
                 panic!("a poller's mailboxes have one receiver");
             };
@@ -325,27 +338,39 @@ impl<'s> Sim<'s> {
     }
 
     /// A poller as the others see it.
-    fn handle<H: Handler>(&self, side: usize, mailbox: usize) -> Handle<H> {
+    fn handle<H: Handler>(&self, side: usize, mailbox: usize, load: Rc<Load>) -> Handle<H> {
         let world = Rc::clone(&self.world);
         let wake = move || called_back(|| world.borrow_mut().wake_poller(side as u32));
         let commands = ring(mailbox.clamp(COMMANDS.0, COMMANDS.1));
-        let handle = Handle::<H>::new(commands, ring(mailbox), Rc::new(Load::new()), Box::new(wake));
+        let handle = Handle::<H>::new(commands, ring(mailbox), load, Box::new(wake));
         handle.unwrap_or_else(|| panic!("a mailbox of {mailbox}: allowed: a power of two"))
     }
 
-    fn shared(&self, config: &Config) -> Rc<Shared> {
+    fn shared(&self, config: &Config, loads: Vec<Rc<Load>>, load_max: u32) -> Rc<Shared> {
         let large = if config.receive_blocks > 0 { config.receive_size } else { config.block_size };
         Rc::new(Shared {
             trace: Rc::clone(&self.world.borrow().trace),
             turn: Cell::new(0),
             before: Cell::new(0),
+            second_before: Cell::new(0),
             late: Cell::new(0),
             late_before: Cell::new(0),
+            late_most: Cell::new(0),
             ended: RefCell::default(),
             told: Cell::new(0),
+            tally: Cell::default(),
+            views: RefCell::default(),
+            stops: Cell::new(false),
+            announced: Cell::new(None),
+            lost: Cell::new(None),
+            outside: RefCell::default(),
+            loads,
+            load_max,
             output_max: config.output_limit.min(config.output_blocks) * config.block_size,
             input_max: large,
             timeouts: config.timeouts,
+            waiting: RefCell::default(),
+            overtaken_max: config.sockets + config.output_blocks,
         })
     }
 

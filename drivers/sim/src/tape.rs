@@ -79,7 +79,7 @@ impl fmt::Display for Tape {
 }
 
 /// A tape's text was not understood.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct TapeError(String);
 
 impl fmt::Display for TapeError {
@@ -89,6 +89,13 @@ impl fmt::Display for TapeError {
             "tape entry {:?}; allowed: a track of s, p, o, n, c, then PLACE=VALUE, places ascending",
             self.0
         )
+    }
+}
+
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for TapeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

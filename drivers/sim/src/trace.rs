@@ -153,6 +153,11 @@ impl Trace {
         self.now.set(now);
     }
 
+    /// The time of the simulation, in µs.
+    pub(crate) fn now(&self) -> u64 {
+        self.now.get()
+    }
+
     #[inline]
     pub(crate) fn note(&self, did: Did, a: u64, b: u64) {
         let mut hash = self.hash.get() ^ (did as u64) ^ (self.now.get() << 8);

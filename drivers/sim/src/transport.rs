@@ -1,6 +1,7 @@
 //! The simulated network as the loop of core reaches it, over readiness or over completions, and what is checked there.
 
 use core::cell::RefCell;
+use core::time::Duration;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -17,6 +18,9 @@ use crate::within::called_back;
 use crate::world::World;
 
 pub(crate) type SharedWorld = Rc<RefCell<World>>;
+
+/// How often a poller that stops receives from a socket before it tells it so.
+const LAST_LOOKS: u32 = 16;
 
 /// Keys at and above this one are listeners'.
 const LISTENER_KEYS: u64 = u64::MAX - 0xFF;
@@ -66,6 +70,8 @@ pub(crate) struct Connection {
     failed: bool,
     /// How many sends have taken all that was offered, and in which turn.
     sends: (u64, usize),
+    /// How often it was received from since a stop.
+    last_looks: u32,
     /// The turn in which it had sent as often as it may.
     pub(crate) put_off: Option<u64>,
 }
@@ -74,6 +80,7 @@ impl Connection {
     pub(crate) fn opened(&mut self, now: u64) {
         self.seen.opened = now;
         self.seen.progress = now;
+        self.seen.connecting = false;
     }
 
     fn note_sent(&mut self, sent: Sent, offered: usize, now: u64) {
@@ -81,6 +88,7 @@ impl Connection {
             Sent::Bytes(n) => {
                 self.sent += n as u64;
                 self.seen.progress = now;
+                self.seen.sent = now;
                 self.seen.stalled = (n < offered).then_some(now);
             }
             Sent::WouldBlock | Sent::InFlight => {
@@ -111,11 +119,56 @@ pub(crate) struct Network<T> {
     pub(crate) busy: Vec<Token>,
     /// The poller was told to stop: what ends from outside need not be whole.
     pub(crate) stops: bool,
+    /// Up to here it does not abort, in µs.
+    pub(crate) grace_end: u64,
 }
 
 impl<T: Twin> Network<T> {
+    /// The time, in µs.
     fn now(&self) -> u64 {
-        self.world.borrow().now / 1_000
+        self.world.borrow().now
+    }
+
+    /// What is known of a socket, with when its peer last took something.
+    fn seen(&self, connection: &Connection) -> Seen {
+        let world = self.world.borrow();
+        let end = world.end(connection.end);
+        Seen { delivered: (end.send_buffer > 0).then_some(end.delivered), ..connection.seen }
+    }
+
+    /// Checks that no timeout of a live socket has been passed over.
+    pub(crate) fn check_overdue(&self, token: Token, connection: &Connection) {
+        self.shared.check_overdue(token, &self.seen(connection));
+    }
+
+    /// A socket that is paused or owed `writable` is not read from, unless what comes is discarded.
+    fn check_reads(&self, token: Token) {
+        let holds_back = self.shared.view(token, |view| (view.paused || view.owed) && !view.closing);
+        let wrong = holds_back && !self.shared.outside.borrow().contains(&token);
+        assert!(!wrong, "contract: {token} is paused or owed writable, and is read from");
+    }
+
+    /// Core is told of the end of a stream.
+    pub(crate) fn end_stream(&self, connection: &mut Connection, token: Token, ended: bool) {
+        connection.seen.ended = ended.then(|| self.now());
+        if ended && !connection.seen.received {
+            connection.seen.progress = self.now(); // the first byte is waited for no more
+        }
+        self.shared.view(token, |view| view.peer_ended = ended);
+    }
+
+    /// The poller is told to stop. What has come by now is to be received before a socket closes in order.
+    pub(crate) fn told_to_stop(&mut self, grace: Duration) {
+        // core counts whole ticks of its clock, which may be almost one behind
+        let millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
+        let grace_end = (self.now() / 1_000).saturating_add(millis).saturating_mul(1_000);
+        if !core::mem::replace(&mut self.stops, true) {
+            self.grace_end = u64::MAX;
+            if !self.completes {
+                self.world.borrow_mut().owe(self.side);
+            }
+        }
+        self.grace_end = self.grace_end.min(grace_end);
     }
 
     /// Returns whether the system can watch a socket now.
@@ -158,7 +211,9 @@ impl<T: Twin> Network<T> {
     }
 
     fn watch(&mut self, connection: &mut Connection, token: Token, old: Interest, new: Interest) {
-        assert!(old == connection.interest, "transport: {token} is watched for something else");
+        // one that could not be watched may yet be watched for less, until its send in flight is over
+        let agrees = old == connection.interest || connection.failed;
+        assert!(agrees, "transport: {token} is watched for something else");
         connection.interest = new;
         if !self.completes {
             return self.world.borrow_mut().watch(connection.end, new);
@@ -188,7 +243,11 @@ impl<T: Twin> Network<T> {
         } else {
             self.world.borrow_mut().send(connection.end, pieces)
         };
+        self.check_overdue(token, connection);
         connection.note_sent(sent, offered, self.now());
+        if let Sent::Bytes(n) = sent {
+            self.shared.count(|tally| tally.bytes_out += n as u64);
+        }
         if sent == Sent::Bytes(offered) {
             let turn = self.shared.turn.get();
             let (last, count) = connection.sends;
@@ -209,20 +268,78 @@ impl<T: Twin> Network<T> {
 
     /// Checks a connection's account when it closes.
     fn check_end(&self, connection: &Connection, token: Token, reset: bool) -> Ended {
-        let Some(ended) = self.shared.take_ended(token) else {
+        let Some(mut ended) = self.shared.take_ended(token) else {
             panic!("contract: {token} closed without a last event");
         };
-        check_timeout(&self.shared, &ended, &connection.seen);
+        ended.at = connection.seen.cancelled.unwrap_or(ended.at);
+        check_timeout(&self.shared, &ended, &self.seen(connection));
+        let from_outside = self.shared.forget_outside(token);
+        if !from_outside {
+            self.check_overdue(token, connection);
+        }
         if !connection.failed {
             check_reason(&ended, self.world.borrow().end(connection.end));
+            if !from_outside {
+                self.check_staged(connection, &ended);
+            }
         }
-        let (Ended { queued, left, .. }, sent) = (ended, connection.sent);
+        let (Ended { left, .. }, sent) = (ended, connection.sent);
+        // how much of what was held back is lost is not known here
+        let queued = if ended.held { ended.queued.max(sent + left) } else { ended.queued };
+        self.shared.count(|tally| tally.bytes_lost += queued.saturating_sub(sent));
         assert!(
             queued == sent + left,
             "bytes: socket {token} queued {queued}, sent {sent} and reported {left} as lost"
         );
         assert!(left == 0 || reset, "bytes: {token} lost {left} bytes and is closed as if in good order");
         ended
+    }
+}
+
+impl<T: Twin> Network<T> {
+    /// Checks that a close was staged where it had to be, and came when it was to.
+    fn check_staged(&self, connection: &Connection, ended: &Ended) {
+        let Seen { shut, ended: peer_ended, .. } = connection.seen;
+        let (shared, token) = (&*self.shared, ended.token);
+        if let (Some(shut), Some(peer_ended)) = (shut, peer_ended)
+            && shut <= peer_ended
+        {
+            shared.check_late("a close after both sides have ended", peer_ended, ended.at);
+        }
+        let local = matches!(ended.reason, Some(CloseReason::Local));
+        let broken = self.world.borrow().end(connection.end).error.is_some();
+        let Some(asked) = ended.asked.filter(|_| local && !broken && peer_ended.is_none() && !self.stops)
+        else {
+            return;
+        };
+        let unread = shared.view(token, |view| view.unread);
+        assert!(!unread || shut.is_some(), "ends: {token} was closed with unread input, and not staged");
+        if let Some(since) = shut.map(|shut| shut.max(asked))
+            && ended.at > since
+        {
+            let Some(linger) = shared.timeouts.linger else {
+                panic!("ends: {token} did not wait for the end of its peer");
+            };
+            let linger = linger.as_micros() as u64;
+            assert!(
+                ended.at >= since + linger,
+                "timers: a staged close ended {} us after {since} us",
+                ended.at
+            );
+            // as long as something is not delivered, it waits for longer, and looks at that once in its time
+            let (last, undelivered) = {
+                let world = self.world.borrow();
+                let delivered = self.seen(connection).delivered.unwrap_or(0);
+                (since.max(delivered), world.undelivered(connection.end).is_some_and(|bytes| bytes > 1))
+            };
+            let looks = if undelivered || last > since {
+                let drain = shared.timeouts.drain.map_or(0, |drain| drain.as_micros() as u64);
+                drain.max(linger) + shared.looks(0)
+            } else {
+                0
+            };
+            shared.check_late("the end of a staged close", last + linger + looks, ended.at);
+        }
     }
 }
 
@@ -244,6 +361,12 @@ impl<T: Twin> Transport for Network<T> {
     type Registered = Connection;
     type Listener = Descriptor;
 
+    const TELLS_UNDELIVERED: bool = true;
+
+    fn completes(&self) -> bool {
+        self.completes
+    }
+
     fn register(
         &mut self,
         Descriptor(end): Descriptor,
@@ -258,12 +381,14 @@ impl<T: Twin> Transport for Network<T> {
             let now = self.now();
             let mut connection = Connection { end, ..Connection::default() };
             connection.opened(now);
+            connection.seen.connecting = interest.writes();
             let before = self.place(token).replace((token, end));
             assert!(before.is_none(), "transport: {token} has the place of a socket that is not closed");
             {
                 let world = &mut *self.world.borrow_mut();
                 let place = world.end_mut(end);
                 (place.owner, place.key) = (Owner::Poller(self.side), token.to_bits());
+                world.end_mut(end).send_buffer = world.wires.send_buffer;
             }
             self.watch(&mut connection, token, Interest::NONE, interest);
             Ok(connection)
@@ -278,18 +403,35 @@ impl<T: Twin> Transport for Network<T> {
         new: Interest,
     ) -> Result<(), ErrorKind> {
         called_back(|| {
+            if new.reads() && !old.reads() {
+                self.check_reads(token);
+            }
             let can = self.can_watch();
             connection.failed |= can.is_err();
             can.map(|()| self.watch(connection, token, old, new))
         })
     }
 
-    fn receive(&mut self, connection: &mut Connection, _: Token, buffer: &mut [u8]) -> Received {
+    fn receive(&mut self, connection: &mut Connection, token: Token, buffer: &mut [u8]) -> Received {
         assert!(!self.completes, "received from a transport that completes");
         called_back(|| {
+            self.check_reads(token);
+            self.check_overdue(token, connection);
+            if self.stops && !self.twin.looks_last() {
+                return Received::WouldBlock;
+            }
+            connection.last_looks += u32::from(self.stops);
             let received = self.world.borrow_mut().receive(connection.end, buffer);
-            if matches!(received, Received::Bytes(_)) {
+            if let Received::Bytes(n) = received {
                 connection.seen.progress = self.now();
+                connection.seen.received = true;
+                self.shared.give(token, &buffer[..n]);
+                self.shared.count(|tally| tally.bytes_in += n as u64);
+            } else if received == Received::End {
+                self.end_stream(connection, token, true);
+            }
+            if matches!(received, Received::Failed(_)) {
+                self.world.borrow_mut().forgive(connection.end);
             }
             received
         })
@@ -308,6 +450,8 @@ impl<T: Twin> Transport for Network<T> {
         called_back(|| {
             let cancelled = self.world.borrow_mut().cancel_send(connection.end);
             connection.sent += cancelled.unwrap_or(0) as u64;
+            connection.seen.cancelled.get_or_insert(self.now());
+            self.shared.count(|tally| tally.bytes_out += cancelled.unwrap_or(0) as u64);
             cancelled
         })
     }
@@ -315,6 +459,7 @@ impl<T: Twin> Transport for Network<T> {
     fn shutdown_write(&mut self, connection: &mut Connection, _: Token) -> Result<(), ErrorKind> {
         called_back(|| {
             self.excuse_if_stopped(connection.end);
+            connection.seen.shut = Some(self.now());
             self.world.borrow_mut().shut(connection.end)
         })
     }
@@ -325,6 +470,12 @@ impl<T: Twin> Transport for Network<T> {
             assert!(agrees, "transport: {token} is watched for something else");
             *self.place(token) = None;
             let ended = self.check_end(&connection, token, reset);
+            let in_order = ended.reason == Some(CloseReason::Shutdown) && self.now() < self.grace_end;
+            let owed = self.world.borrow().end(connection.end).owed;
+            let looked = connection.last_looks >= LAST_LOOKS || ended.untold;
+            if owed > 0 && in_order && interest.reads() && !looked {
+                self.shared.lost.set(Some((token, owed)));
+            }
             self.excuse_if_stopped(connection.end);
             let world = &mut *self.world.borrow_mut();
             let in_flight = world.take_send(connection.end).is_some();
@@ -372,6 +523,11 @@ impl<T: Twin> Transport for Network<T> {
         }
     }
 
+    fn undelivered(&mut self, connection: &mut Connection, _: Token) -> Option<usize> {
+        let undelivered = self.world.borrow().undelivered(connection.end)?;
+        Some(self.twin.undelivered(undelivered))
+    }
+
     fn local_address(&self, connection: &Connection) -> Option<Address> {
         self.world.borrow().local_address(connection.end).map(Address::Inet)
     }
@@ -401,6 +557,8 @@ impl<T: Twin> Transport for Network<T> {
     }
 
     fn accept(&mut self, listener: &mut Descriptor, _: ListenerId) -> Accept<Descriptor> {
+        let has_room = self.shared.loads.iter().any(|load| load.get() < self.shared.load_max);
+        assert!(has_room, "load: accepted with every poller full");
         called_back(|| match self.world.borrow_mut().accept(listener.0) {
             Accept::Accepted(end, peer) => Accept::Accepted(Descriptor(end), peer),
             Accept::Filtered => Accept::Filtered,

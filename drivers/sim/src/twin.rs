@@ -32,9 +32,19 @@ pub trait Twin: Debug {
         true
     }
 
+    /// How many bytes the poller is told to be undelivered, of `bytes`.
+    fn undelivered(&mut self, bytes: usize) -> usize {
+        bytes
+    }
+
     /// How many of the bytes that are to be sent last before a close are sent; the poller is told all.
     fn tail(&mut self, bytes: usize) -> usize {
         bytes
+    }
+
+    /// Whether a poller that was told to stop still gets the bytes that have come.
+    fn looks_last(&mut self) -> bool {
+        true
     }
 }
 

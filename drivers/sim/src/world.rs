@@ -64,6 +64,8 @@ pub(crate) struct Wires {
     pub(crate) latency: u32,
     pub(crate) jitter: u32,
     pub(crate) window: usize,
+    /// What the system takes of a poller's socket beyond that; 0: nothing.
+    pub(crate) send_buffer: usize,
 }
 
 #[derive(Debug)]
@@ -98,7 +100,7 @@ impl World {
         let mut decider = Decider::new(source);
         let faults = if calm { Faults::NONE } else { Faults::draw(&mut decider) };
         let wires = if calm {
-            Wires { latency: 50, jitter: 0, window: 64 * 1_024 }
+            Wires { latency: 50, jitter: 0, window: 64 * 1_024, send_buffer: 0 }
         } else {
             let latency =
                 [50, 0, 1, 200, 1_000, 5_000, 20_000, 100_000][decider.draw(Track::Setup, 8) as usize];
@@ -107,7 +109,7 @@ impl World {
                 [65_536, 65_536, 16_384, 4_096, 1_460, 300, 60, 7][decider.draw(Track::Setup, 8) as usize];
             // at least a kilobyte a second, or large bodies take longer than a run may
             let latency = u32::try_from(window * 1_000).map_or(latency, |most| latency.min(most));
-            Wires { latency, jitter, window }
+            Wires { latency, jitter, window, send_buffer: 0 }
         };
         // core keeps the low 32 bits of the milliseconds: now and then they wrap while it runs
         let start = match if calm { 0 } else { decider.draw(Track::Setup, 4) } {
@@ -212,16 +214,21 @@ impl World {
     }
 
     fn destroy(&mut self, end: u32) {
-        let uid = self.ends[end as usize].uid;
-        let owner = self.ends[end as usize].owner;
-        let listed = self.ends[end as usize].listed;
+        self.unlist(end);
+        let (uid, orphan) = (self.ends[end as usize].uid, self.ends[end as usize].orphan);
         self.ends[end as usize] = End::free(uid);
-        // a list of what may be ready still names the number: whoever looks finds another use of it
-        if listed && let Owner::Poller(poller) = owner {
+        self.free.push(end);
+        self.open -= usize::from(!orphan);
+    }
+
+    /// A list of what may be ready still names the number: whoever looks would find another use of it.
+    fn unlist(&mut self, end: u32) {
+        let place = self.end_mut(end);
+        if core::mem::take(&mut place.listed)
+            && let Owner::Poller(poller) = place.owner
+        {
             self.sides[poller as usize].ready.retain(|other| *other != end);
         }
-        self.free.push(end);
-        self.open -= 1;
     }
 
     /// Whether this use of the end is still there.
@@ -298,9 +305,14 @@ impl World {
         match what {
             Arrival::Bytes(n) => {
                 self.trace.note(Did::Arrive, end.into(), n.into());
-                let end = self.end_mut(end);
-                if end.error.is_none() {
-                    end.arrived = (end.arrived + n as usize).min(end.bytes.len());
+                let now = self.now;
+                let place = self.end_mut(end);
+                let other = place.other;
+                if place.error.is_none() {
+                    place.arrived = (place.arrived + n as usize).min(place.bytes.len());
+                    if self.is_there(other) {
+                        self.end_mut(other.0).delivered = now;
+                    }
                 }
             }
             Arrival::End => {
@@ -309,6 +321,9 @@ impl World {
             }
             Arrival::Reset => {
                 self.trace.note(Did::Reset, end.into(), 0);
+                if self.end(end).orphan {
+                    return self.destroy(end);
+                }
                 self.lose(end, ErrorKind::ConnectionReset);
             }
             Arrival::Window => {
@@ -363,6 +378,7 @@ impl World {
         if end.error.is_some() {
             return;
         }
+        end.out.clear();
         end.bytes.truncate(if keeps { end.arrived } else { 0 });
         end.arrived = end.bytes.len();
         end.error = Some(kind);
@@ -384,6 +400,20 @@ impl World {
         if self.is_there(other) {
             self.end_mut(other.0).excused = true;
         }
+    }
+
+    /// Notes what has arrived for a poller that is told to stop.
+    pub(crate) fn owe(&mut self, poller: u32) {
+        for end in &mut self.ends {
+            if end.kind == Kind::Connected && matches!(end.owner, Owner::Poller(owner) if owner == poller) {
+                end.owed = if end.watched.reads() { end.arrived } else { 0 };
+            }
+        }
+    }
+
+    /// What had arrived by a stop is not to be had any more.
+    pub(crate) fn forgive(&mut self, end: u32) {
+        self.end_mut(end).owed = 0;
     }
 
     // --- calls ---------------------------------------------------------------------------------------------------
@@ -434,6 +464,7 @@ impl World {
             self.trace.note(Did::Receive, end.into(), trace::INTERRUPTED);
         }
         if self.strikes(Track::Calls, Fault::WouldBlock) {
+            self.end_mut(end).owed = 0; // nobody can know that it is there
             return Received::WouldBlock;
         }
         if self.strikes(Track::Network, Fault::Reset) {
@@ -449,6 +480,9 @@ impl World {
             };
         }
         let n = self.cut(Fault::ShortReceive, there.min(buffer.len()));
+        if n < there.min(buffer.len()) {
+            self.end_mut(end).owed = 0; // it looks as if nothing more were there
+        }
         self.take(end, &mut buffer[..n]);
         Received::Bytes(n)
     }
@@ -465,6 +499,7 @@ impl World {
         buffer[first..].copy_from_slice(&back[..n - first]);
         place.bytes.drain(..n);
         place.arrived -= n;
+        place.owed = place.owed.saturating_sub(n);
         if place.bytes.is_empty() && place.bytes.capacity() > 4_096 {
             place.bytes = VecDeque::new(); // an idle connection costs no buffer
         }
@@ -508,6 +543,9 @@ impl World {
         }
         let other = place.other;
         let offered = pieces.iter().map(|piece| piece.len()).sum();
+        if self.is_there(other) && self.end(other.0).orphan {
+            self.destroy(other.0);
+        }
         if !self.is_there(other) {
             // nobody is there any more: what is sent is answered by a reset
             let uid = self.end(end).uid;
@@ -521,20 +559,59 @@ impl World {
             self.end_mut(other.0).closed_until = until;
             self.add(until, Due::Arrive { end: other.0, uid: other.1, what: Arrival::Window });
         }
-        let room = self.end(other.0).room(self.now);
+        let place = self.end(end);
+        let buffered = place.send_buffer > 0;
+        let room =
+            if buffered { place.send_buffer - place.out.len() } else { self.end(other.0).room(self.now) };
         if room == 0 {
             return Sent::WouldBlock;
         }
         let n = self.cut(Fault::ShortSend, offered.min(room));
         let mut left = n;
-        let to = &mut self.end_mut(other.0).bytes;
+        let to = if buffered { &mut self.end_mut(end).out } else { &mut self.end_mut(other.0).bytes };
         for piece in pieces {
             let part = left.min(piece.len());
             to.extend(&piece[..part]);
             left -= part;
         }
-        self.dispatch(other, Arrival::Bytes(n as u32));
+        if buffered {
+            self.push(end);
+        } else {
+            self.dispatch(other, Arrival::Bytes(n as u32));
+        }
         Sent::Bytes(n)
+    }
+
+    /// Sends what the system has taken, as far as the window goes, and then the end of the stream.
+    fn push(&mut self, end: u32) {
+        let other = self.end(end).other;
+        if !self.is_there(other) {
+            if self.end(end).orphan {
+                self.destroy(end);
+            }
+            return;
+        }
+        let n = self.end(end).out.len().min(self.end(other.0).room(self.now));
+        if n > 0 {
+            let bytes: Vec<u8> = self.end_mut(end).out.drain(..n).collect();
+            self.end_mut(other.0).bytes.extend(bytes);
+            self.dispatch(other, Arrival::Bytes(n as u32));
+        }
+        let place = self.end_mut(end);
+        if place.out.is_empty() && place.shut && !core::mem::replace(&mut place.said_end, true) {
+            self.dispatch(other, Arrival::End);
+        }
+        if self.end(end).orphan && self.end(end).out.is_empty() {
+            self.destroy(end);
+        }
+    }
+
+    /// How many bytes of those that were sent from an end have not come to the other; `None`: the system keeps none.
+    pub(crate) fn undelivered(&self, end: u32) -> Option<usize> {
+        let place = self.end(end);
+        let other = Some(place.other).filter(|other| self.is_there(*other))?;
+        let other = self.end(other.0);
+        (place.send_buffer > 0).then(|| place.out.len() + other.bytes.len() - other.arrived)
     }
 
     pub(crate) fn shut(&mut self, end: u32) -> Result<(), ErrorKind> {
@@ -542,10 +619,8 @@ impl World {
         if let Some(kind) = self.end(end).error {
             return Err(kind);
         }
-        if !core::mem::replace(&mut self.end_mut(end).shut, true) {
-            let other = self.end(end).other;
-            self.dispatch(other, Arrival::End);
-        }
+        self.end_mut(end).shut = true;
+        self.push(end);
         Ok(())
     }
 
@@ -563,14 +638,15 @@ impl World {
         }
         let place = self.end(end);
         let unread = !place.bytes.is_empty();
-        let (other, shut, gone) = (place.other, place.shut, place.error.is_some());
+        let (other, gone) = (place.other, place.error.is_some());
         let owner = place.owner;
         if !gone && place.kind == Kind::Connected {
             if reset || unread {
                 self.excuse(end);
                 self.dispatch(other, Arrival::Reset);
-            } else if !shut {
-                self.dispatch(other, Arrival::End);
+            } else {
+                self.end_mut(end).shut = true;
+                self.push(end);
             }
         }
         if let Owner::Poller(poller) = owner
@@ -578,6 +654,13 @@ impl World {
             && ops.receive > 0
         {
             self.complete(poller, end, Done::CalledOff);
+        }
+        if !gone && !reset && !unread && !self.end(end).out.is_empty() && self.is_there(other) {
+            self.unlist(end);
+            let place = self.end_mut(end);
+            (place.orphan, place.owner, place.watched) = (true, Owner::Nobody, Interest::NONE);
+            self.open -= 1;
+            return;
         }
         self.destroy(end);
         self.touch_other(other);
@@ -611,7 +694,8 @@ impl World {
             Kind::Connected => {
                 place.error.is_some()
                     || !self.is_there(place.other)
-                    || self.end(place.other.0).room(self.now) > 0
+                    || (place.send_buffer > 0 && place.has_buffer())
+                    || (place.send_buffer == 0 && self.end(place.other.0).room(self.now) > 0)
             }
             Kind::Failed(_) => true,
             Kind::Free | Kind::Listener | Kind::Connecting => false,
@@ -621,7 +705,12 @@ impl World {
 
     fn touch_other(&mut self, other: (u32, u32)) {
         if self.is_there(other) {
-            self.touch(other.0);
+            if self.end(other.0).send_buffer > 0 {
+                self.push(other.0);
+            }
+            if self.is_there(other) {
+                self.touch(other.0);
+            }
         }
     }
 
@@ -657,6 +746,9 @@ impl World {
 
     pub(crate) fn watch(&mut self, end: u32, interest: Interest) {
         self.end_mut(end).watched = interest;
+        if !interest.reads() {
+            self.end_mut(end).owed = 0; // what comes later than its handler wants it need not come
+        }
         if let Owner::Poller(poller) = self.end(end).owner {
             self.list(poller, end);
         }

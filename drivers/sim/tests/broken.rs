@@ -13,7 +13,7 @@ mod common;
 
 use core::time::Duration;
 
-use common::{broken_echo, closing_scenario, post_scenario};
+use common::{asking_scenario, broken_echo, closing_scenario, post_scenario};
 use lightcone_core::{Instant, Token};
 use lightcone_sim::{Failure, Runner, Sim, Twin};
 
@@ -116,4 +116,20 @@ impl Twin for WrongGeneration {
 #[test]
 fn a_wrong_generation_is_noticed() {
     caught("wrong generation", &|sim| closing_scenario(sim, || WrongGeneration));
+}
+
+/// Closes sockets in a stop without a last look at what has come.
+#[derive(Debug)]
+struct NoLastLook;
+
+impl Twin for NoLastLook {
+    fn looks_last(&mut self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_stop_without_a_last_look_is_noticed() {
+    let failure = caught("no last look", &|sim| asking_scenario(sim, || NoLastLook));
+    assert!(failure.message.starts_with("stop:"), "{failure}");
 }

@@ -11,7 +11,7 @@
 
 mod common;
 
-use common::{closing_scenario, echo_scenario, post_scenario};
+use common::{closing_scenario, contention_scenario, echo_scenario, post_scenario};
 use lightcone_sim::{Fault, Honest, Runner, check};
 
 #[test]
@@ -27,6 +27,11 @@ fn messages_under_every_fault() {
 #[test]
 fn closes_from_outside_under_every_fault() {
     check(0..200, |sim| closing_scenario(sim, || Honest));
+}
+
+#[test]
+fn far_fewer_blocks_than_sockets_that_want_one() {
+    check(0..100, contention_scenario);
 }
 
 #[test]

@@ -15,13 +15,19 @@ use core::convert::Infallible;
 use core::time::Duration;
 use std::rc::Rc;
 
-use common::{ByPost, stopping_scenario};
+use common::{ByPost, asking_scenario, stopping_scenario};
 use lightcone_core::{Address, CloseReason, Context, Event, Handler, Origin, Socket, Stats, Token};
-use lightcone_sim::{Engine, Reading, Runner, Script, Sim, check};
+use lightcone_sim::{Engine, Honest, Reading, Runner, Script, Sim, check};
 
 #[test]
 fn stops_under_every_fault() {
     check(0..400, stopping_scenario);
+}
+
+/// What had come before the stop is received, whatever the network and the calls do.
+#[test]
+fn what_had_come_before_a_stop_is_received() {
+    check(0..200, |sim| asking_scenario(sim, || Honest));
 }
 
 /// Posts a message to itself for what comes, and records both and the shutdown.

@@ -21,8 +21,8 @@
 //!    reported, and waiting does not spin on them.
 //! 5. A change holds from the next [`wait`](Driver::wait) on. A driver may collect changes until then.
 //! 6. The descriptor stays open from `register` to `deregister` or `forget`. A driver keeps no trace of it afterwards:
-//!    the number may be another socket's at once. Nothing is reported of the old one, also if the same socket stays open
-//!    elsewhere: by a duplicate, or in a child process.
+//!    the number may be another socket's at once. Nothing is reported of the old one, also if the same socket stays
+//!    open elsewhere: by a duplicate, or in a child process.
 //!
 //! Events
 //!
@@ -36,7 +36,9 @@
 //! 11. A socket may occur twice in one batch, once for each direction.
 //! 12. Events of sockets that were changed, deregistered or closed by the handling of an earlier event of the same
 //!     batch are still in it: the caller compares the key's generation. No later batch has them.
-//! 13. What does not fit into the caller's slice comes with a later wait, and no socket is left out for ever.
+//! 13. What does not fit into the caller's slice comes with a later wait, and no socket is left out for ever. A wait
+//!     that leaves more than one place of the slice free has left none out (one may have been the waker's): a poller
+//!     lets no timer fire while sockets may be left out.
 //! 14. [`Readiness::LOST`] is the one bit that is no hint: the mechanism refused a collected change and no longer
 //!     watches the socket.
 //!
@@ -79,9 +81,9 @@
 //!    `select` refuses descriptors beyond its sets. The defaults suffice for [`forget`](Driver::forget), which exists
 //!    to spare a call where the kernel lets go of a closed descriptor by itself.
 //! 4. **`wait`.** Round the timeout up ([`timeout_ms`], rule 16). After an interruption by a signal look once more
-//!    ([`look_again`], rule 17). Translate: errors and hang-ups become readiness in every direction that is watched (rule 9), nothing
-//!    is received or asked here (rule 8). If the caller's slice is short, go on behind the last event next time, so
-//!    that nobody starves (rule 13).
+//!    ([`look_again`], rule 17). Translate: errors and hang-ups become readiness in every direction that is watched
+//!    (rule 9), nothing is received or asked here (rule 8). If the caller's slice is short, go on behind the last event
+//!    next time, so that nobody starves (rule 13).
 //! 5. **The suites.** In the driver's tests, each in a file or module of its own:
 //!
 //!    ```text
@@ -125,7 +127,8 @@ pub trait Driver: Sized + Send + fmt::Debug + 'static {
     /// beyond it: connections wait until there is room. A connect or a listener beyond it is refused.
     const DESCRIPTORS_MAX: Option<RawFd> = None;
 
-    /// Makes a driver whose waits bring up to `events_max` events (a driver may have a maximum of its own).
+    /// Makes a driver whose waits bring up to `events_max` events (a driver may have a maximum of its own, of at least
+    /// 1,024).
     ///
     /// # Errors
     ///
@@ -284,7 +287,7 @@ impl fmt::Debug for Readiness {
 }
 
 /// Why a driver could not do as asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DriverError {
     /// The call that failed and how.
@@ -308,6 +311,13 @@ impl fmt::Display for DriverError {
                 write!(f, "{driver} takes descriptors below {limit} only, this one is {fd}")
             }
         }
+    }
+}
+
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for DriverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -44,7 +44,7 @@ pub struct UnixName {
 }
 
 /// A text or name that is no endpoint, with the reason.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct EndpointError {
     value: Box<str>,
     cause: Cause,
@@ -258,6 +258,13 @@ impl fmt::Display for EndpointError {
         }
         f.write_str(" (allowed: 127.0.0.1:8080, [::1]:8080, localhost:8080, unix:/path/to/socket")?;
         f.write_str(if ABSTRACT_NAMES { ", unix:@name)" } else { ")" })
+    }
+}
+
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for EndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -33,9 +33,13 @@ use crate::driver::{Driver, DriverError, check_descriptor};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::limits::{DescriptorLimit, LimitError};
 use crate::listener::{ListenError, ListenOptions, ListenSocket};
+use crate::memory;
+use crate::paths::UNIX_MAX;
 use crate::poller::{CONNECTS_A_TURN, ConnectionEntry, EVENTS_MAX, PollerThread};
 use crate::report::{PollerReport, Report};
-use crate::shared::{EngineShared, ListenerSlot, PollerHandle, UNIX_MAX, locked, poller_handle};
+use crate::shared::{
+    EngineShared, ListenerSlot, OpenSocket, OpenSockets, PollerHandle, locked, poller_handle,
+};
 use crate::socket::KeepAlive;
 use crate::transport::{Filter, LISTENERS_MAX, Listening, UnixGroup, UnixTransport};
 use crate::waker::Waker;
@@ -47,7 +51,6 @@ const DESCRIPTORS_A_POLLER: usize = 4;
 const DESCRIPTORS_ON_TOP: usize = 32;
 
 /// Why an engine could not be had, or not do as asked. Names the value and what is allowed.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// A number of pollers that can't be.
@@ -79,7 +82,7 @@ pub enum Error {
     Listen(ListenError),
     /// More listeners than an engine can have at once.
     Listeners,
-    /// More Unix addresses than an engine can remember.
+    /// All Unix addresses that an engine can remember are listened on.
     UnixAddresses,
     /// A poller's mailbox is full, or all of its sockets are in use: try again later.
     Full,
@@ -107,10 +110,19 @@ impl fmt::Display for Error {
             Self::Endpoint(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
             Self::Listeners => write!(f, "an engine can have {LISTENERS_MAX} listeners at once"),
-            Self::UnixAddresses => write!(f, "an engine can remember {UNIX_MAX} Unix addresses"),
+            Self::UnixAddresses => {
+                write!(f, "an engine can remember {UNIX_MAX} Unix addresses, and listens on all of them")
+            }
             Self::Full => f.write_str("full: the poller has no room now"),
             Self::Gone => f.write_str("gone: the engine has stopped, or what was named has ended"),
         }
+    }
+}
+
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -155,11 +167,11 @@ impl<D: Driver> Default for Builder<D> {
         let config = Config {
             sockets: 65_536,
             block_size: 4_096,
-            input_blocks: 16_384,
-            output_blocks: 16_384,
+            input_blocks: 65_536,
+            output_blocks: 65_536,
             output_limit: 32,
             receive_size: 128 * 1_024,
-            receive_blocks: 256,
+            receive_blocks: 1_024,
             ..Config::DEVICE
         };
         Self {
@@ -206,8 +218,10 @@ impl<D: Driver> Builder<D> {
         self
     }
 
-    /// Blocks of one poller for input that handlers leave unconsumed, and for output: 1 or more each,
-    /// less than 4 GiB together. Default 16,384 each. Memory is taken as it is used.
+    /// Blocks of one poller for input that handlers leave unconsumed, and for output: 1 or more each, less than 4 GiB
+    /// together. Default 65,536 each: with as many input blocks as sockets, a small request is always received. Memory
+    /// is taken as it is used, and given back some seconds after a burst. How output blocks are shared:
+    /// [`Config::output_blocks`](lightcone_core::Config::output_blocks).
     pub fn blocks(mut self, input: usize, output: usize) -> Self {
         self.config.input_blocks = input;
         self.config.output_blocks = output;
@@ -223,7 +237,7 @@ impl<D: Driver> Builder<D> {
 
     /// The most bytes received at once, and the most that a socket can leave unconsumed: a power of
     /// two, at least the block size and at most 2^24. Default 128 KiB. `blocks` is how many sockets of
-    /// one poller may leave more than a block unconsumed; default 256, and with 0 a block is the most.
+    /// one poller may leave more than a block unconsumed; default 1,024, and with 0 a block is the most.
     pub fn receive(mut self, bytes: usize, blocks: usize) -> Self {
         self.config.receive_size = bytes;
         self.config.receive_blocks = blocks;
@@ -360,14 +374,13 @@ impl<D: Driver> Builder<D> {
 fn try_memory<D>(config: &Config, pollers: usize) -> Result<(), Error> {
     let slot = size_of::<Slot<D>>() + size_of::<ConnectionEntry>();
     let slots = slot.saturating_mul(config.sockets);
+    let bytes = slots.saturating_add(config.memory());
     let mut all = Vec::new();
     for _ in 0..pollers {
-        for bytes in [slots, config.memory()] {
-            let mut piece = Vec::<u8>::new();
-            let bytes_of_both = slots.saturating_add(config.memory());
-            piece.try_reserve_exact(bytes).map_err(|_| Error::Memory { bytes: bytes_of_both, pollers })?;
-            all.push(piece);
-        }
+        let mut piece = Vec::<u8>::new();
+        let reserved = piece.try_reserve_exact(slots).is_ok();
+        let mapped = memory::map(config.memory()).ok().filter(|_| reserved);
+        all.push((piece, mapped.ok_or(Error::Memory { bytes, pollers })?));
     }
     Ok(())
 }
@@ -434,7 +447,10 @@ where
             let pollers = shared.group().pollers().len();
             let balancer = policy.and_then(|policy| Balancer::new(policy, pollers).ok());
             let mut slots = Box::new_uninit_slice(config.sockets);
-            let mut memory = vec![0; config.memory()];
+            let mut memory = match memory::map(config.memory()) {
+                Ok(memory) => memory,
+                Err(error) => panic!("{} bytes for poller {}: {error}", config.memory(), id.0),
+            };
             let storage = Storage { slots: &mut slots, memory: &mut memory };
             let now = Instant::from_millis(Clock::now_ms());
             let receive_size =
@@ -592,11 +608,15 @@ impl<M> Handle<M> {
         })
     }
 
-    /// The address of an endpoint, to connect to.
+    /// Returns the address of an endpoint, to connect to.
+    ///
+    /// An engine remembers the 4,096 Unix paths that were used last, and those that it listens on. The address of a
+    /// path that it has forgotten is no longer one: [`endpoint`](Self::endpoint) returns `None`, and a connect is
+    /// refused. Ask for it anew.
     ///
     /// # Errors
     ///
-    /// Too many different Unix paths.
+    /// [`Error::UnixAddresses`] when the engine listens on all the Unix paths that it can remember.
     pub fn address(&self, endpoint: &Endpoint) -> Result<Address, Error> {
         self.shared().address(endpoint).ok_or(Error::UnixAddresses)
     }
@@ -630,9 +650,10 @@ impl<M> Handle<M> {
         self.group().pollers().iter().map(load).collect()
     }
 
-    /// Begins to shut the engine down: listeners close at once, every socket gets `shutdown`, and
-    /// what is still open after the grace time is aborted. A shorter grace time than one given before
-    /// replaces it. [`Engine::join`] waits for the end.
+    /// Begins to shut the engine down: connections that wait are accepted and listeners close, every socket gets what
+    /// has come for it and then `shutdown`, and what is still open after the grace time is aborted. Without a grace
+    /// time nothing is accepted. A shorter grace time than one given before replaces it. [`Engine::join`] waits for
+    /// the end.
     pub fn shutdown(&self, grace: Duration) {
         self.shared().stop(grace);
     }
@@ -716,6 +737,8 @@ impl<M> Engine<M> {
         let count = if shared { pollers.len() } else { 1 };
         // its peers are called by it
         shared_state.address(endpoint).ok_or(Error::UnixAddresses)?;
+        self.await_closed(endpoint);
+        let open = Arc::new(OpenSockets::default());
         let mut sockets = Vec::with_capacity(count);
         let mut bound = endpoint.clone();
         for _ in 0..count {
@@ -723,7 +746,11 @@ impl<M> Engine<M> {
             (self.check_descriptor)(socket.as_fd().as_raw_fd())?;
             bound = socket.endpoint().clone();
             let address = shared_state.address(&bound).ok_or(Error::UnixAddresses)?;
-            sockets.push(Listening { socket, address });
+            let pin = match &bound {
+                Endpoint::Inet(_) => None,
+                Endpoint::Unix(_) => shared_state.unix.pin(&bound),
+            };
+            sockets.push(Listening { socket, address, _pin: pin, _open: OpenSocket::new(&open) });
         }
         let mut registry = locked(&shared_state.registry);
         if registry.stopping {
@@ -741,7 +768,27 @@ impl<M> Engine<M> {
         if let Some(slot) = registry.listeners.get_mut(usize::from(id.0)) {
             slot.shared = shared;
         }
-        Ok(Listener { handle: self.handle(), id, generation, endpoint: bound })
+        Ok(Listener { handle: self.handle(), id, generation, endpoint: bound, open })
+    }
+
+    /// Waits for listeners that were closed and may be in the way: their pollers let go of them within a turn.
+    fn await_closed(&self, endpoint: &Endpoint) {
+        /// A turn takes as long as its callbacks; one that takes longer than this makes the call fail.
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let mut in_the_way = Vec::new();
+        locked(&self.handle.shared().registry).closing.retain(|(closed, open)| {
+            let same = match (closed, endpoint) {
+                (Endpoint::Inet(closed), Endpoint::Inet(wanted)) => closed.port() == wanted.port(),
+                _ => closed == endpoint,
+            };
+            if same && !open.is_closed() {
+                in_the_way.push(Arc::clone(open));
+            }
+            !open.is_closed()
+        });
+        for open in in_the_way {
+            open.wait_closed(PATIENCE);
+        }
     }
 
     /// Shuts down, and waits until it is done: at most a little longer than the grace time, unless a
@@ -785,6 +832,7 @@ pub struct Listener<M = core::convert::Infallible> {
     id: ListenerId,
     generation: u64,
     endpoint: Endpoint,
+    open: Arc<OpenSockets>,
 }
 
 impl<M> fmt::Debug for Listener<M> {
@@ -806,7 +854,9 @@ impl<M> Listener<M> {
         &self.endpoint
     }
 
-    /// Stops listening, within a turn of its poller. Connections that were accepted go on.
+    /// Stops listening, within a turn of its poller. Connections that were accepted go on. [`Engine::listen`] waits for
+    /// that where it matters, so that the same address can be listened on again at once; others can
+    /// [wait](Self::wait_closed) for it.
     ///
     /// # Errors
     ///
@@ -823,7 +873,16 @@ impl<M> Listener<M> {
             self.handle.send(PollerId(poller as u8), Command::CloseListener { id: self.id })?;
         }
         slot.taken = false;
+        registry.closing.retain(|(_, open)| !open.is_closed());
+        registry.closing.push((self.endpoint.clone(), Arc::clone(&self.open)));
         Ok(())
+    }
+
+    /// Waits, for at most `timeout`, until it is closed, by [`close`](Self::close) or with its engine: then its address
+    /// is free, and a connect is refused. Returns whether it is closed. On a poller's own thread, which has to do it,
+    /// this would wait in vain.
+    pub fn wait_closed(&self, timeout: Duration) -> bool {
+        self.open.wait_closed(timeout)
     }
 }
 

@@ -14,7 +14,7 @@
 //! | [`listener`] | listening sockets and what accepting comes to |
 //! | [`socket`] | each socket call once |
 //! | [`address`] | the kernel's form of an address |
-//! | [`clock`], [`limits`] | time and descriptors |
+//! | [`clock`], [`limits`], [`memory`] | time, descriptors, memory |
 //! | [`errno`] | the OS's errors and the one macro that makes system calls |
 
 extern crate alloc;
@@ -27,6 +27,8 @@ pub mod engine;
 pub mod errno;
 pub mod limits;
 pub mod listener;
+pub mod memory;
+mod paths;
 mod poller;
 mod report;
 mod shared;

@@ -15,7 +15,7 @@ pub struct DescriptorLimit {
 }
 
 /// More descriptors are wanted than there may be.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct LimitError {
     /// How many were wanted.
     pub wanted: u64,
@@ -33,6 +33,13 @@ impl fmt::Display for LimitError {
             Some(errno) => write!(f, " and cannot be raised: {errno}"),
             None => f.write_str(": raise it with ulimit -n, or in the service's configuration"),
         }
+    }
+}
+
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for LimitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -77,7 +77,7 @@ pub enum Accept {
 }
 
 /// A listener that could not be had: where, at which step, and why.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ListenError {
     endpoint: Endpoint,
     cause: ListenCause,
@@ -129,6 +129,13 @@ impl fmt::Display for ListenError {
                 write!(f, " ({call}: {errno})")
             }
         }
+    }
+}
+
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

@@ -14,16 +14,23 @@ use lightcone_core::{ErrorKind, Handler, Instant, PollerId, Token};
 use crate::clock::Clock;
 use crate::driver::{Driver, Event, Readiness};
 use crate::errno::Errno;
+use crate::memory;
 use crate::report::PollerReport;
 use crate::shared::EngineShared;
 use crate::transport::{UnixGroup, UnixTransport, listener_of};
 
 /// The most events a wait brings.
 pub(crate) const EVENTS_MAX: usize = 1_024;
+/// A wait that brings as many may have left sockets out: the place that is free was the waker's.
+const FULL: usize = EVENTS_MAX - 1;
 /// How many connects the handlers of one poller may begin in one turn.
 pub(crate) const CONNECTS_A_TURN: usize = 16;
 /// How long published counts may lag.
 const PUBLISH_EVERY_MS: u64 = 100;
+/// For how long and how much memory of blocks is to be unused before it is given back.
+const TIDY_AFTER_MS: u64 = 5_000;
+const TIDY_EVERY_MS: u64 = 1_000;
+const UNUSED_MAX: usize = 1 << 20;
 
 /// The poller of core over descriptors.
 pub(crate) type UnixPoller<'e, 's, D, H> = Poller<
@@ -45,9 +52,16 @@ pub(crate) struct PollerThread<'e, 's, D: Driver, H: Handler> {
     events: Vec<Event>,
     count: usize,
     taken: usize,
+    /// The last wait was full: it may have left sockets out.
+    full: bool,
     clock: Clock,
     now: Instant,
     published: Option<Instant>,
+    /// When unused memory is looked at next, and since when there is enough of it to be given back.
+    tidy_at: Instant,
+    unused_since: Option<Instant>,
+    /// What could not be given back the last time: it lies between blocks in use.
+    unused: usize,
     report: PollerReport,
 }
 
@@ -65,8 +79,12 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
             events: vec![Event::default(); EVENTS_MAX],
             count: 0,
             taken: 0,
+            full: false,
             clock: Clock::new(),
             published: None,
+            tidy_at: Instant::from_millis(0),
+            unused_since: None,
+            unused: 0,
             report: PollerReport::default(),
         }
     }
@@ -92,6 +110,9 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
             let millis = Clock::now_ms();
             self.now = Instant::from_millis(millis);
             self.poller.begin_turn(self.now, Some(self.clock.unix_seconds(millis)));
+            if self.full || self.count >= FULL {
+                self.tell_full_wait();
+            }
             while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.turn())) {
                 self.recover(panic);
             }
@@ -100,6 +121,13 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
             }
             self.wait();
         }
+    }
+
+    #[cold]
+    fn tell_full_wait(&mut self) {
+        self.full = self.count >= FULL;
+        let events = if self.full { self.count } else { 0 };
+        self.poller.on_full_wait(events);
     }
 
     /// Does everything of a turn but the wait. It is called again after a panic, and goes on where it was.
@@ -174,7 +202,7 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
 
     fn wait(&mut self) {
         let publish = self.publish(); // also when there is no time to sleep
-        let until = [self.poller.next_turn(), publish].into_iter().flatten().min();
+        let until = [self.poller.next_turn(), publish, self.tidy()].into_iter().flatten().min();
         let timeout = until.map(|until| until - self.now);
         let (handle, events) = (self.poller.membership().handle(), &mut self.events);
         let driver = &mut self.poller.transport_mut().driver;
@@ -209,6 +237,29 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
             self.report.stats = *stats;
         }
         self.published = Some(self.now);
+        None
+    }
+
+    /// Gives memory that was used in a burst back to the system. Returns when to come back for it.
+    fn tidy(&mut self) -> Option<Instant> {
+        if self.now < self.tidy_at && self.count > 0 {
+            return Some(self.tidy_at); // while there are events, now and then is enough
+        }
+        let in_ms = |millis| Instant::from_millis(self.now.as_millis() + millis);
+        let unused = self.poller.shard().unused_memory();
+        self.unused = self.unused.min(unused);
+        if unused - self.unused < UNUSED_MAX {
+            (self.unused_since, self.tidy_at) = (None, in_ms(TIDY_EVERY_MS));
+            return None;
+        }
+        let since = *self.unused_since.get_or_insert(self.now);
+        self.tidy_at = Instant::from_millis(since.as_millis() + TIDY_AFTER_MS);
+        if self.now < self.tidy_at {
+            return Some(self.tidy_at);
+        }
+        self.poller.reclaim_memory(memory::release);
+        self.unused = self.poller.shard().unused_memory();
+        (self.unused_since, self.tidy_at) = (None, in_ms(TIDY_EVERY_MS));
         None
     }
 }

@@ -10,7 +10,8 @@ use lightcone_core::{CloseReason, Stats};
 pub struct PollerReport {
     /// Everything it counted.
     pub stats: Stats,
-    /// Sockets that were still open at the end of the grace time.
+    /// Sockets that were still open at the end of the grace time, but for those that had sent everything and waited for
+    /// their peers' end alone.
     pub aborted: u64,
     /// Its thread has ended by a panic that was no handler's, such as one over a driver that is broken. Its sockets
     /// ended then, without `close`, and nothing else is known of it.
@@ -44,19 +45,25 @@ impl Report {
     /// Sockets that the shutdown closed in good order, everything queued sent.
     #[must_use]
     pub fn drained(&self) -> u64 {
-        self.sum(|poller| poller.stats.closed_for(CloseReason::Shutdown) - poller.aborted)
+        self.sum(|poller| poller.stats.closed_for(CloseReason::Shutdown).saturating_sub(poller.aborted))
     }
 
-    /// Sockets that were still open at the end of the grace time.
+    /// Sockets that were still [open](PollerReport::aborted) at the end of the grace time.
     #[must_use]
     pub fn aborted(&self) -> u64 {
         self.sum(|poller| poller.aborted)
     }
 
-    /// Bytes that were queued when their socket ended, and never sent.
+    /// [Bytes](Stats::bytes_lost) that were queued when their socket ended, and never sent.
     #[must_use]
     pub fn bytes_lost(&self) -> u64 {
         self.sum(|poller| poller.stats.bytes_lost)
+    }
+
+    /// [Bytes](Stats::bytes_undelivered) that the system had taken and not delivered when their socket was reset.
+    #[must_use]
+    pub fn bytes_undelivered(&self) -> u64 {
+        self.sum(|poller| poller.stats.bytes_undelivered)
     }
 
     /// Pollers that have [failed](PollerReport::failed).
@@ -83,6 +90,9 @@ impl fmt::Display for Report {
             self.aborted(),
             self.bytes_lost()
         )?;
+        if self.bytes_undelivered() > 0 {
+            write!(f, ", {} more sent and not delivered", self.bytes_undelivered())?;
+        }
         if self.panics() > 0 {
             write!(f, ", {} handler panics", self.panics())?;
         }

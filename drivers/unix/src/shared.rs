@@ -4,21 +4,19 @@
 use alloc::sync::Arc;
 use core::fmt;
 use core::time::Duration;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use lightcone_core::balance::Balancer;
 use lightcone_core::poller::{ConnectRefused, Group};
 use lightcone_core::sync::{Load, Padded, Slot};
-use lightcone_core::{Address, PollerId, Stats, UnixId};
+use lightcone_core::{Address, PollerId, Stats};
 
 use crate::endpoint::Endpoint;
+use crate::paths::UnixPaths;
 use crate::transport::UnixGroup;
 
 /// One poller as other threads see it.
 pub(crate) type PollerHandle<M> = lightcone_core::poller::PollerHandle<M, UnixGroup>;
-
-/// The most different Unix addresses of one engine.
-pub(crate) const UNIX_MAX: usize = 4_096;
 
 /// The empty places of a mailbox.
 fn ring<T>(capacity: usize) -> Padded<Box<[Slot<T>]>> {
@@ -50,8 +48,7 @@ pub(crate) struct EngineShared<M> {
     sockets: u32,
     /// What each poller has counted.
     published: Box<[Mutex<Stats>]>,
-    /// Paths of Unix sockets, by [`UnixId`].
-    unix: Mutex<Vec<Endpoint>>,
+    pub(crate) unix: Arc<UnixPaths>,
     pub(crate) registry: Mutex<Registry>,
 }
 
@@ -60,6 +57,8 @@ pub(crate) struct Registry {
     /// Picks pollers for connects from outside. The accepting poller has a balancer of its own.
     balancer: Balancer,
     pub(crate) listeners: Vec<ListenerSlot>,
+    /// Listeners that were closed and whose pollers may not have let go of them yet.
+    pub(crate) closing: Vec<(Endpoint, Arc<OpenSockets>)>,
     /// The pollers have been told to stop.
     pub(crate) stopping: bool,
 }
@@ -75,6 +74,43 @@ pub(crate) struct ListenerSlot {
     pub(crate) shared: bool,
 }
 
+/// How many sockets of a listener there are, to wait until there is none.
+#[derive(Debug, Default)]
+pub(crate) struct OpenSockets {
+    open: Mutex<usize>,
+    none: Condvar,
+}
+
+impl OpenSockets {
+    /// Waits, for at most `timeout`, until all are closed. Returns whether they are.
+    pub(crate) fn wait_closed(&self, timeout: Duration) -> bool {
+        let open = self.none.wait_timeout_while(locked(&self.open), timeout, |open| *open > 0);
+        *open.unwrap_or_else(PoisonError::into_inner).0 == 0
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        *locked(&self.open) == 0
+    }
+}
+
+/// Counts for one socket until it is dropped, which is to be after the socket itself.
+#[derive(Debug)]
+pub(crate) struct OpenSocket(Arc<OpenSockets>);
+
+impl OpenSocket {
+    pub(crate) fn new(sockets: &Arc<OpenSockets>) -> Self {
+        *locked(&sockets.open) += 1;
+        Self(Arc::clone(sockets))
+    }
+}
+
+impl Drop for OpenSocket {
+    fn drop(&mut self) {
+        *locked(&self.0.open) -= 1;
+        self.0.none.notify_all();
+    }
+}
+
 impl<M> fmt::Debug for EngineShared<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EngineShared").field("pollers", &self.pollers.len()).finish_non_exhaustive()
@@ -84,8 +120,9 @@ impl<M> fmt::Debug for EngineShared<M> {
 impl<M> EngineShared<M> {
     pub(crate) fn new(pollers: Box<[PollerHandle<M>]>, sockets: u32, balancer: Balancer) -> Self {
         let published = pollers.iter().map(|_| Mutex::default()).collect();
-        let registry = Mutex::new(Registry { balancer, listeners: Vec::new(), stopping: false });
-        Self { pollers, sockets, published, unix: Mutex::default(), registry }
+        let registry =
+            Mutex::new(Registry { balancer, listeners: Vec::new(), closing: Vec::new(), stopping: false });
+        Self { pollers, sockets, published, unix: Arc::default(), registry }
     }
 
     pub(crate) fn group(&self) -> Group<'_, M, UnixGroup> {
@@ -131,27 +168,18 @@ impl<M> EngineShared<M> {
         self.published.iter().map(|published| *locked(published)).collect()
     }
 
-    /// The address of an endpoint. A Unix path is remembered for as long as the engine lives.
+    /// The address of an endpoint.
     pub(crate) fn address(&self, endpoint: &Endpoint) -> Option<Address> {
         if let Some(address) = endpoint.as_inet() {
             return Some(address.into());
         }
-        let mut known = locked(&self.unix);
-        let index = match known.iter().position(|other| other == endpoint) {
-            Some(index) => index,
-            None if known.len() < UNIX_MAX => {
-                known.push(endpoint.clone());
-                known.len() - 1
-            }
-            None => return None,
-        };
-        u16::try_from(index).ok().map(|index| Address::Unix(UnixId(index)))
+        self.unix.id(endpoint).map(Address::Unix)
     }
 
     pub(crate) fn endpoint(&self, address: &Address) -> Option<Endpoint> {
         match address {
             Address::Inet(address) => Some(Endpoint::Inet(*address)),
-            Address::Unix(id) => locked(&self.unix).get(usize::from(id.0)).cloned(),
+            Address::Unix(id) => self.unix.name(*id),
         }
     }
 }

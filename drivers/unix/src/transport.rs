@@ -12,7 +12,8 @@ use crate::address::{PeerAddress, SocketAddress};
 use crate::driver::{Driver, check_descriptor};
 use crate::errno::Errno;
 use crate::listener::{self, ListenOptions, ListenSocket};
-use crate::shared::EngineShared;
+use crate::paths::PathPin;
+use crate::shared::{EngineShared, OpenSocket};
 use crate::socket::{self, Connecting, GATHER_MAX};
 
 const _: () = assert!(PIECES_MAX <= GATHER_MAX, "a vectored send offers no more than one call takes");
@@ -50,6 +51,10 @@ impl fmt::Debug for Filter {
 pub(crate) struct Listening {
     pub(crate) socket: ListenSocket,
     pub(crate) address: Address,
+    /// Keeps the address, if it is a Unix socket's.
+    pub(crate) _pin: Option<PathPin>,
+    /// Dropped last.
+    pub(crate) _open: OpenSocket,
 }
 
 /// What an engine's group of pollers is made of.
@@ -76,6 +81,8 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
     type Unregistered = OwnedFd;
     type Registered = OwnedFd;
     type Listener = Listening;
+
+    const TELLS_UNDELIVERED: bool = socket::UNDELIVERED_TOLD;
 
     fn register(&mut self, fd: OwnedFd, token: Token, interest: Interest) -> Result<OwnedFd, ErrorKind> {
         let registered = self.driver.register(fd.as_fd(), token.to_bits(), interest);
@@ -137,6 +144,10 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
         match socket::connect(fd.as_fd(), &SocketAddress::new(&endpoint)) {
             Connecting::Done => Ok(Connect::Established(fd)),
             Connecting::InProgress => Ok(Connect::InProgress(fd)),
+            // the listener's backlog is full, of which no readiness tells
+            Connecting::Failed(errno) if errno.is_would_block() && endpoint.as_inet().is_none() => {
+                Ok(Connect::Later)
+            }
             Connecting::Failed(errno) => Err(errno.into()),
         }
     }
@@ -149,6 +160,10 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
             Connecting::Failed(errno) if errno.is_of_connection() => ConnectResult::Broken(errno.into()),
             Connecting::Failed(errno) => ConnectResult::Failed(errno.into()),
         }
+    }
+
+    fn undelivered(&mut self, fd: &mut OwnedFd, _: Token) -> Option<usize> {
+        socket::undelivered(fd.as_fd())
     }
 
     fn local_address(&self, fd: &OwnedFd) -> Option<Address> {

@@ -197,3 +197,33 @@ fn a_socket_does_not_connect_to_itself() {
         assert_eq!(result, refused, "{address}");
     }
 }
+
+/// What the kernel holds of a socket's output becomes less by what the peer takes, and by nothing else.
+fn what_is_undelivered(endpoint: &str) {
+    let listener = listen(endpoint);
+    let (client, server) = pair(&listener);
+    let told = socket::undelivered(server.as_fd());
+    assert_eq!(told.is_some(), socket::UNDELIVERED_TOLD);
+    let Some(empty) = told else { return };
+    assert_eq!(empty, 0);
+    fill(&server);
+    let full = socket::undelivered(server.as_fd()).unwrap();
+    assert!(full > 0, "nothing is held of a socket that takes no more");
+    let mut buffer = vec![0; 64 * 1_024];
+    let less = soon("delivery", || {
+        let _ = socket::receive(client.as_fd(), &mut buffer);
+        socket::undelivered(server.as_fd()).filter(|now| *now < full)
+    });
+    assert!(less < full);
+    soon("all of it", || {
+        let _ = socket::receive(client.as_fd(), &mut buffer);
+        socket::undelivered(server.as_fd()).filter(|now| *now == 0)
+    });
+}
+
+#[test]
+fn what_is_undelivered_is_told() {
+    what_is_undelivered("127.0.0.1:0");
+    let folder = Folder::new("undelivered");
+    what_is_undelivered(&folder.endpoint("socket"));
+}

@@ -221,15 +221,24 @@ impl<M> Crew<M> {
         self.changed.notify_all();
     }
 
+    /// Ends the workers: when no socket has a stand-in, or after the grace time. Each of the two waits ends with what it
+    /// waits for, and lasts no longer than the grace time, the second one at least as long as `least`.
+    pub(crate) fn end(&self, grace: Duration, least: Duration) -> Report {
+        self.wait_until_quiet(grace);
+        self.close();
+        let stuck = self.wait_until_ended(grace.max(least));
+        Report { stuck, ..self.report() }
+    }
+
     /// Waits until no socket has a stand-in, and no longer than that.
-    pub(crate) fn wait_until_quiet(&self, at_most: Duration) {
+    fn wait_until_quiet(&self, at_most: Duration) {
         let wait =
             self.changed.wait_timeout_while(self.state(), at_most, |state| state.free.len() < state.places);
         drop(wait);
     }
 
     /// Waits until all workers have ended, and no longer than that; how many have not.
-    pub(crate) fn wait_until_ended(&self, at_most: Duration) -> usize {
+    fn wait_until_ended(&self, at_most: Duration) -> usize {
         let wait = self.changed.wait_timeout_while(self.state(), at_most, |state| state.running > 0);
         wait.unwrap_or_else(PoisonError::into_inner).0.running
     }
@@ -266,4 +275,119 @@ fn wait<'a, M>(
     };
     let (state, result) = bell.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
     (state, result.timed_out())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{Link, Offloaded};
+    use core::iter::repeat_with;
+    use lightcone_core::{Address, ListenerId, Origin, Rejected, Token, UnixId};
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::thread;
+
+    /// How long anything may take.
+    const WAIT: Duration = Duration::from_secs(30);
+    /// What waits for so long has missed its notification.
+    const FOR_EVER: Duration = Duration::from_secs(3_600);
+
+    struct NoLink;
+
+    impl Link<()> for NoLink {
+        fn post(&self, _: Token, message: Offloaded<()>) -> Result<(), Rejected<Offloaded<()>>> {
+            Err(Rejected::Gone(message))
+        }
+
+        fn broadcast(
+            &self,
+            message: Offloaded<()>,
+            _: fn(&Offloaded<()>) -> Offloaded<()>,
+        ) -> Result<(), Rejected<Offloaded<()>>> {
+            Err(Rejected::Gone(message))
+        }
+    }
+
+    fn job() -> Job<()> {
+        let who = (Origin::Accepted { listener: ListenerId(0) }, Address::Unix(UnixId(0)));
+        let lane = Arc::new(Lane::new(Token::from_bits(0), 0, who, None, Arc::new(NoLink)));
+        let pass = lane.gate.post().unwrap();
+        Job { lane, pass }
+    }
+
+    /// Workers that say which of them got a job, and do nothing else.
+    fn crew(workers: usize, places: u32) -> (Arc<Crew<()>>, Receiver<usize>) {
+        let crew = Arc::new(Crew::new(workers, places, Limits { input: 1, messages: 1 }));
+        let (told, runs) = channel();
+        for me in 0..workers {
+            let (crew, told) = (Arc::clone(&crew), told.clone());
+            thread::Builder::new().spawn(move || work(&crew, me, &told)).unwrap();
+        }
+        (crew, runs)
+    }
+
+    fn work(crew: &Crew<()>, me: usize, told: &Sender<usize>) {
+        loop {
+            match crew.next(me, None, FOR_EVER) {
+                Duty::Run(_) => told.send(me).unwrap(),
+                Duty::Retry => {}
+                Duty::End => return crew.ended(),
+            }
+        }
+    }
+
+    /// Waits until all workers are idle; gives the one that became so last.
+    fn last_idle(crew: &Crew<()>, workers: usize) -> usize {
+        let all = |_: &u128| {
+            thread::sleep(Duration::from_millis(1));
+            let state = crew.state();
+            state.idle.last().copied().filter(|_| state.idle.len() == workers)
+        };
+        (0..WAIT.as_millis()).find_map(|n| all(&n)).expect("the workers become idle")
+    }
+
+    /// Ends the crew; fails if one of the waits for its end is not ended by what it waits for.
+    fn end(crew: &Arc<Crew<()>>) -> Report {
+        let (told, report) = channel();
+        let crew = Arc::clone(crew);
+        thread::Builder::new().spawn(move || told.send(crew.end(FOR_EVER, FOR_EVER))).unwrap();
+        report.recv_timeout(WAIT).expect("the end is notified")
+    }
+
+    #[test]
+    fn a_job_goes_to_the_worker_that_ran_it_last_if_that_is_idle() {
+        let (crew, runs) = crew(4, 1);
+        for last in [2, 0, 3, 1, 1, 0] {
+            last_idle(&crew, 4);
+            assert!(crew.schedule(job(), last).is_ok());
+            assert_eq!(runs.recv_timeout(WAIT), Ok(last));
+        }
+        end(&crew);
+    }
+
+    #[test]
+    fn a_job_that_nobody_has_run_goes_to_the_worker_that_is_idle_last() {
+        let (crew, runs) = crew(4, 1);
+        for _ in 0..6 {
+            let last = last_idle(&crew, 4);
+            assert!(crew.schedule(job(), usize::MAX).is_ok());
+            assert_eq!(runs.recv_timeout(WAIT), Ok(last));
+        }
+        end(&crew);
+    }
+
+    /// Whatever comes first, the last place that comes back or the wait for it, and the same with the workers.
+    #[test]
+    fn an_end_takes_no_longer_than_what_it_waits_for() {
+        for workers in [1, 3] {
+            for places in [0, 1, 5] {
+                let (crew, _runs) = crew(workers, 5);
+                let taken: Vec<_> = repeat_with(|| crew.take_place().unwrap()).take(places).collect();
+                let giver = Arc::clone(&crew);
+                let give = move || taken.into_iter().for_each(|place| giver.give_back(place));
+                thread::Builder::new().spawn(give).unwrap();
+                let report = end(&crew);
+                assert_eq!((report.unfinished, report.stuck), (0, 0));
+            }
+        }
+    }
 }

@@ -32,13 +32,17 @@ pub(crate) struct Exchange<M> {
     /// The peer has ended its side; what it said before is in `input`.
     pub(crate) ended: bool,
     pub(crate) timeout: bool,
-    /// The engine is shutting down; so many bytes of the input came before that.
+    /// The engine is shutting down, which sockets are told after the input that came before.
+    pub(crate) stopping: bool,
+    /// The socket is told so; so many bytes of the input came before that.
     pub(crate) shutdown: Option<usize>,
     pub(crate) end: Option<End>,
     /// How many bytes of the output have reached the operating system since a worker looked.
     pub(crate) sent: usize,
     /// The poller does not read: the input is full.
     pub(crate) paused: bool,
+    /// Input has come that no callback will see.
+    pub(crate) unread: bool,
 
     /// Bytes to send: at most the output bound.
     pub(crate) output: VecDeque<u8>,
@@ -87,10 +91,12 @@ impl<M> Lane<M> {
             messages: VecDeque::new(),
             ended: false,
             timeout: false,
+            stopping: false,
             shutdown: None,
             end: None,
             sent: 0,
             paused: false,
+            unread: false,
             output: VecDeque::new(),
             order: None,
             deadline: None,
@@ -148,6 +154,7 @@ impl<M> Exchange<M> {
     pub(crate) fn end(&mut self, order: Order) -> VecDeque<M> {
         self.order = Some(order);
         self.over = true;
+        self.unread |= !self.input.is_empty();
         self.input = VecDeque::new();
         core::mem::take(&mut self.messages)
     }

@@ -1,3 +1,4 @@
-//! The locks that the crew and the lanes are made with: std's, or loom's in the models.
+//! The locks that workers, crew and lanes are made with, and how they wait: std's, or loom's in the models.
 
-pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
+pub(crate) use std::thread::sleep;

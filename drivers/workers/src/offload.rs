@@ -93,6 +93,7 @@ impl<M> Handler for Offload<M> {
         let mut exchange = lane.exchange();
         let mut rejected = None;
         let mut news = exchange.note(event, limits.messages, &mut rejected);
+        exchange.stopping |= stream.is_stopping();
         news |= exchange.take_input(stream, limits.input);
         exchange.active |= news && !opens; // what was sent is news, too, but nothing that a callback has to do
         *unreported += exchange.give_output(stream);
@@ -155,6 +156,7 @@ impl<M> Exchange<M> {
             self.input.extend(bytes.get(..taken).unwrap_or_default());
         }
         let full = taken < bytes.len();
+        self.unread |= self.over && taken > 0;
         stream.consume(taken);
         if full != self.paused {
             self.paused = full;
@@ -189,6 +191,8 @@ impl<M> Exchange<M> {
                 None => {}
                 Some(Order::Finish) => stream.finish(),
                 Some(Order::Linger) => stream.linger(),
+                // what waits in the lane is input that is known to be unread
+                Some(Order::Close) if self.unread || !self.input.is_empty() => stream.linger(),
                 Some(Order::Close) => stream.close(),
                 Some(Order::Abort) => stream.abort(),
             }

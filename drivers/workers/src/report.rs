@@ -11,7 +11,8 @@ pub struct Report {
     /// Sockets that were given `close`, those in `aborted` included.
     pub closed: u64,
     /// Sockets that were open when the workers ended: they were given `close` with
-    /// [`CloseReason::Shutdown`](lightcone_core::CloseReason).
+    /// [`CloseReason::Shutdown`](lightcone_core::CloseReason). Those that an engine aborts before that, at the end of
+    /// its grace time, are not among them.
     pub aborted: u64,
     /// Turns: how often a worker took up a socket.
     pub turns: u64,
@@ -45,7 +46,7 @@ impl fmt::Display for Report {
             stuck,
             ..
         } = self;
-        write!(f, "workers: {opened} opened, {closed} closed of which {aborted} aborted, ")?;
+        write!(f, "workers: {opened} opened, {closed} closed of which {aborted} at the workers' end, ")?;
         write!(f, "{unfinished} unfinished, {turned_away} turned away, {panics} panics, ")?;
         write!(f, "{lost_messages} messages lost, {untold} untold, {stuck} workers stuck")
     }

@@ -13,9 +13,12 @@ use lightcone_core::{
 
 use crate::lane::{End, Lane, Order};
 use crate::worker::{Surroundings, Worker};
+use lightcone_unix::memory;
 
 /// The most that a socket is told in one turn; then others come first.
 const STEPS_A_TURN: usize = 16;
+/// How much memory of its blocks a place keeps for the next socket.
+const UNUSED_MAX: usize = 16 << 10;
 /// The most output blocks of one socket.
 pub(crate) const BLOCKS_MAX: usize = 64;
 
@@ -165,6 +168,9 @@ impl<'s, H: Handler> StandIn<'s, H> {
             return Some(Step::Begin);
         }
         let mut exchange = lane.exchange();
+        if exchange.stopping {
+            shard.begin_stop();
+        }
         if exchange.sent > 0 {
             return Some(Step::Sent(core::mem::take(&mut exchange.sent)));
         }
@@ -313,6 +319,11 @@ impl<'s, H: Handler> StandIn<'s, H> {
     /// The last callback has run, or there is none.
     fn end(&mut self, order: Order, lane: &Lane<H::Message>, worker: &Worker<'_, H>) {
         let late = lane.exchange().end(order);
+        if let Some(shard) = &mut self.shard
+            && shard.unused_memory() >= UNUSED_MAX
+        {
+            shard.reclaim_memory(memory::release);
+        }
         self.lane = None;
         self.left = true;
         late.into_iter().for_each(|message| worker.lose(message));

@@ -4,14 +4,13 @@ use alloc::sync::Arc;
 use core::panic::AssertUnwindSafe;
 use core::time::Duration;
 use std::panic::catch_unwind;
-use std::sync::{Mutex, PoisonError, TryLockError};
-use std::thread;
 
 use lightcone_core::{Config, Context, Handler, Instant, Rejected};
 use lightcone_unix::clock::Clock;
 
 use crate::crew::{Counts, Crew, Duty, Job};
 use crate::lane::Lane;
+use crate::locks::{Mutex, PoisonError, TryLockError, sleep};
 use crate::message::{Kind, Offloaded};
 use crate::outbox::WorkerOutbox;
 use crate::stand_in::StandIn;
@@ -101,7 +100,7 @@ impl<'a, H: Handler> Worker<'a, H> {
             if !self.tell_untold() {
                 return;
             }
-            thread::sleep(RETRY);
+            sleep(RETRY);
         }
     }
 

@@ -28,7 +28,6 @@ pub const MESSAGES_MAX: usize = 1 << 20;
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why workers can't be had. Names the value and what is allowed.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// A number of workers that can't be.
@@ -58,6 +57,13 @@ impl fmt::Display for Error {
             Self::Thread(error) => write!(f, "cannot start a worker: {error}"),
             Self::Factory(worker) => write!(f, "the factory of handlers panicked for worker {worker}"),
         }
+    }
+}
+
+/// As the sentence, which is what a `main` that returns the error prints.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -309,10 +315,7 @@ impl<M> Workers<M> {
     }
 
     fn end(&self, grace: Duration) -> Report {
-        self.crew.wait_until_quiet(grace);
-        self.crew.close();
-        let stuck = self.crew.wait_until_ended(grace.max(LEAST_PATIENCE));
-        Report { stuck, ..self.crew.report() }
+        self.crew.end(grace, LEAST_PATIENCE)
     }
 }
 

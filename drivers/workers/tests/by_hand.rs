@@ -71,7 +71,7 @@ impl Stops {
     }
 }
 
-/// Blocks at capital letters, each until it is let go; sends back what else comes.
+/// Blocks at capital letters, each until it is let go, and closes at `Z`; sends back what else comes.
 struct Stopping(Stops);
 
 impl Handler for Stopping {
@@ -83,12 +83,16 @@ impl Handler for Stopping {
     }
 
     fn receive(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Box<u32>>) {
+        let closes = socket.bytes() == b"Z";
         let (mut input, mut output) = socket.stream.split();
         match input.bytes() {
             [letter] if letter.is_ascii_uppercase() => self.0.stop(*letter),
             bytes => output.send(bytes).unwrap(),
         }
         input.consume(input.bytes().len());
+        if closes {
+            socket.close();
+        }
     }
 }
 
@@ -339,6 +343,29 @@ fn a_poller_knows_that_its_socket_drains() {
     bench.line.takes = true;
     assert_eq!(bench.run(token, |port| port.writable()), Settled::Closed);
     assert_eq!(bench.line.sent, b"hello");
+    let report = bench.workers.shutdown(WAIT);
+    assert_eq!((report.closed, report.aborted, report.unfinished), (1, 0, 0), "{report}");
+}
+
+/// What has come and no callback has seen is known to be unread, also where it waits for a worker: closing at once might
+/// make the kernel reset the connection.
+#[test]
+fn a_close_with_input_in_the_lane_is_staged() {
+    let stops = Stops::default();
+    let shared = stops.clone();
+    let mut bench = Bench::with(Builder::new().workers(1).start(move |_| Stopping(shared.clone())).unwrap());
+    let token = bench.open();
+    assert_eq!(bench.tell(token, b"Z"), READ);
+    stops.wait_for(1);
+    assert_eq!(bench.tell(token, b"more"), READ);
+    stops.let_go(b'Z');
+    // the first messages may be about what came before
+    while bench.shard.port(token).unwrap().state() == State::Open {
+        let (_, message) = bench.mailbox.pop();
+        assert_eq!(bench.deliver(token, message), READ);
+    }
+    assert_eq!(bench.shard.port(token).unwrap().state(), State::Lingering);
+    assert_eq!(bench.run(token, |port| port.ended()), Settled::Closed);
     let report = bench.workers.shutdown(WAIT);
     assert_eq!((report.closed, report.aborted, report.unfinished), (1, 0, 0), "{report}");
 }

@@ -8,6 +8,7 @@ mod echo;
 mod http;
 mod reconnect;
 mod relay;
+mod walk;
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -29,11 +30,13 @@ pub enum Scenario {
     Relay,
     /// A client that is a handler itself, and connects again until all of its work is done.
     Reconnect,
+    /// An echo server that does in between whatever a handler may do, and whose peers do whatever peers may.
+    Walk,
 }
 
 impl Scenario {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Echo, Self::Http, Self::Chat, Self::Relay, Self::Reconnect];
+    pub const ALL: [Self; 6] = [Self::Echo, Self::Http, Self::Chat, Self::Relay, Self::Reconnect, Self::Walk];
 
     /// Sets the world up and runs it.
     ///
@@ -47,6 +50,7 @@ impl Scenario {
             Self::Chat => chat::run(sim),
             Self::Relay => relay::run(sim),
             Self::Reconnect => reconnect::run(sim),
+            Self::Walk => walk::run(sim),
         }
     }
 }
@@ -59,6 +63,7 @@ impl fmt::Display for Scenario {
             Self::Chat => "chat",
             Self::Relay => "relay",
             Self::Reconnect => "reconnect",
+            Self::Walk => "walk",
         })
     }
 }
@@ -69,7 +74,7 @@ pub struct ParseScenarioError;
 
 impl fmt::Display for ParseScenarioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("allowed: echo, http, chat, relay, reconnect")
+        f.write_str("allowed: echo, http, chat, relay, reconnect, walk")
     }
 }
 

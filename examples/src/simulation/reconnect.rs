@@ -33,13 +33,18 @@ struct Client {
 }
 
 impl Client {
-    /// Queues what there is room for. The rest waits for `sent`, not for `writable`: who is owed `writable` is not read
-    /// from, and the server does not read either while nobody takes its answers.
+    /// Queues what there is room for. The rest waits for `sent`, or for a while if nothing is queued since all blocks are
+    /// in use; not for `writable`, since a socket that is owed `writable` is not read from, and the server does not read
+    /// either while nobody takes its answers.
     fn push(socket: &mut Socket<'_, Work>) {
+        let again = socket.now() + Duration::from_millis(5);
         let (_, mut output, work) = socket.split();
         let mut piece = [0; 200];
         loop {
             let room = output.room().min(piece.len());
+            if room == 0 {
+                break;
+            }
             let n = work.content.read(work.queued, piece.get_mut(..room).unwrap_or_default());
             let taken = output.send_some(piece.get(..n).unwrap_or_default());
             work.queued += taken as u64;
@@ -47,9 +52,8 @@ impl Client {
                 break;
             }
         }
-        if work.queued < work.content.length() && output.queued() == 0 {
-            output.want(); // all blocks of the poller are in use
-        }
+        let waits = work.queued < work.content.length() && output.queued() == 0;
+        socket.set_deadline(waits.then_some(again));
     }
 
     fn owe(&self) {
@@ -75,7 +79,7 @@ impl Handler for Client {
         Self::push(socket);
     }
 
-    fn writable(&mut self, socket: &mut Socket<'_, Work>, _: &mut Context<'_, Infallible>) {
+    fn timeout(&mut self, socket: &mut Socket<'_, Work>, _: &mut Context<'_, Infallible>) {
         Self::push(socket);
     }
 

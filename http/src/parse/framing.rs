@@ -31,9 +31,6 @@ impl Facts {
     const KEEP_ALIVE: u16 = 64;
     const CONTINUE: u16 = 128;
 
-    /// A good `Host` and nothing else.
-    pub(crate) const HOST_ALONE: Self = Self { length: 0, count: 1, flags: Self::HOST };
-
     const fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }

@@ -8,14 +8,25 @@ use core::net::Ipv6Addr;
 pub(crate) struct LastHost {
     /// Bytes of the line with its end; 0: none yet.
     length: usize,
+    /// The same with an empty line; `usize::MAX` if the halves leave a gap then.
+    alone: usize,
     /// The halves of the line, which overlap.
     first: [u8; Self::HALF],
     last: [u8; Self::HALF],
+    /// The second half of the line and an empty one.
+    last_alone: [u8; Self::HALF],
 }
 
 impl LastHost {
     const HALF: usize = 16;
-    pub(crate) const NONE: Self = Self { length: 0, first: [0; Self::HALF], last: [0; Self::HALF] };
+    const LENGTH_MAX: usize = 2 * Self::HALF;
+    pub(crate) const NONE: Self = Self {
+        length: 0,
+        alone: 0,
+        first: [0; Self::HALF],
+        last: [0; Self::HALF],
+        last_alone: [0; Self::HALF],
+    };
 
     /// What follows the line, if `input` starts with it.
     #[inline(always)]
@@ -25,11 +36,28 @@ impl LastHost {
         same.then_some(rest)
     }
 
+    /// What follows the line and an empty one, if `input` starts with both.
+    #[inline(always)]
+    pub(crate) fn behind_alone<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
+        let (lines, rest) = input.split_at_checked(self.alone)?;
+        let same = lines.first_chunk() == Some(&self.first) && lines.last_chunk() == Some(&self.last_alone);
+        same.then_some(rest)
+    }
+
     #[inline(never)]
     pub(crate) fn remember(&mut self, line: &[u8]) {
-        if let (Some(first), Some(last), ..=32) = (line.first_chunk(), line.last_chunk(), line.len()) {
-            *self = Self { length: line.len(), first: *first, last: *last };
+        let (Some(first), Some(last)) = (line.first_chunk(), line.last_chunk()) else { return };
+        if line.len() > Self::LENGTH_MAX {
+            return;
         }
+        let mut last_alone = *last;
+        last_alone.rotate_left(2);
+        if let Some(end) = last_alone.last_chunk_mut() {
+            *end = *b"\r\n";
+        }
+        let length = line.len();
+        let alone = if length + 2 > Self::LENGTH_MAX { usize::MAX } else { length + 2 };
+        *self = Self { length, alone, first: *first, last: *last, last_alone };
     }
 }
 

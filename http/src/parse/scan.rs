@@ -120,41 +120,33 @@ pub(crate) struct Plain<'a> {
 pub(crate) struct Start {
     at: usize,
     target_end: usize,
-    host: bool,
 }
 
 /// Parses a head if it is as most are. Any other goes to [`rest`], out of line, so that it takes no registers here.
 #[inline(always)]
 pub(crate) fn plain<'a>(input: &'a [u8], limits: &Limits, last: &LastHost) -> Result<Plain<'a>, Start> {
-    let window = input.get(..limits.head).unwrap_or(input);
-    let Some((path, target_end, fields)) = plain_line(window, limits) else { return Err(Start::default()) };
-    let Some(others) = last.behind(fields) else {
-        return Err(Start { at: window.len() - fields.len(), target_end, host: false });
+    let Some((path, fields)) = plain_line(input, limits) else { return Err(Start::default()) };
+    let target_end = PLAIN_TARGET + path.len();
+    let Some(behind) = last.behind_alone(fields) else {
+        return Err(Start { at: target_end + VERSION_LENGTH, target_end });
     };
-    let [b'\r', b'\n', behind @ ..] = others else {
-        return Err(Start { at: window.len() - others.len(), target_end, host: true });
-    };
-    match input.split_at_checked(window.len() - behind.len()) {
-        Some((bytes, behind)) => Ok(Plain { path, target_end, bytes, behind }),
-        None => Err(Start::default()),
+    match input.get(..input.len() - behind.len()) {
+        // what lies behind the limit is not to be looked at
+        Some(bytes) if bytes.len() <= limits.head => Ok(Plain { path, target_end, bytes, behind }),
+        _ => Err(Start::default()),
     }
 }
 
-/// Reads a request line as most are. Gives the path, the place where it ends and what follows the line; `None` for
-/// any other line.
+/// Reads a request line as most are. Gives the path and what follows the line; `None` for any other line.
 #[inline(always)]
-fn plain_line<'a>(window: &'a [u8], limits: &Limits) -> Option<(&'a [u8], usize, &'a [u8])> {
-    let start = u64::from_le_bytes(*window.first_chunk::<8>()?);
+fn plain_line<'a>(input: &'a [u8], limits: &Limits) -> Option<(&'a [u8], &'a [u8])> {
+    let start = u64::from_le_bytes(*input.first_chunk::<8>()?);
     if start << 24 != u64::from_le_bytes(*b"\0\0\0GET /") {
         return None;
     }
-    let mut cursor = Cursor::new(window);
-    cursor.advance(PLAIN_TARGET);
-    let target = cursor.rest;
-    cursor.skip(words::ends_path);
-    let target_end = cursor.at();
-    let path = cursor.since(target)?;
-    (path.len() <= limits.target && cursor.take_version()).then_some((path, target_end, cursor.rest))
+    let target = input.get(PLAIN_TARGET..)?;
+    let (path, mut cursor) = words::split_run(target, words::ends_path);
+    (path.len() <= limits.target && cursor.take_version()).then_some((path, cursor.rest))
 }
 
 /// Parses a head that has come whole and is in order, whose `start` was read by [`plain`]. `None` for any other,
@@ -165,7 +157,7 @@ pub(crate) fn rest<'a>(
     limits: &Limits,
     last: &mut LastHost,
 ) -> Option<Head<'a>> {
-    let Start { at, target_end, host } = start;
+    let Start { at, target_end } = start;
     let window = input.get(..limits.head).unwrap_or(input);
     let mut cursor = Cursor::new(window);
     let mut head = Head::plain(window.get(PLAIN_TARGET..target_end).unwrap_or(&[]), target_end, window);
@@ -174,7 +166,7 @@ pub(crate) fn rest<'a>(
     } else {
         cursor.advance(at);
     }
-    let mut facts = if host { Facts::HOST_ALONE } else { Facts::default() };
+    let mut facts = Facts::default();
     field_lines(&mut cursor, &mut facts, limits, last).ok()?;
     let framing = framing::framing(&head, &facts).ok()?;
     Some(Head { framing, bytes: cursor.since(window)?, ..head })

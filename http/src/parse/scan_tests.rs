@@ -396,3 +396,37 @@ fn agrees_with_httparse() {
     assert!(counts["accepted"] > 10_000 && counts["refused"] > 5_000, "{counts:?}");
     assert!(plains > 100, "{plains} plain heads");
 }
+
+/// Around the lengths at which a remembered `Host` line has gaps, and paths of a word, of two, and of more.
+#[test]
+fn plain_heads_of_all_lengths() {
+    const ENDS: [&str; 5] = ["\r\n\r\n", "\r\nA: b\r\n\r\n", "\r\n\r", "\r\n\n\n", "x\r\n\r\n"];
+    let (mut last, mut plains) = (LastHost::NONE, 0);
+    let lengths = (1..36).flat_map(|path| (1..30).map(move |host| (path, host)));
+    for ((path, host), end) in lengths.flat_map(|lengths| ENDS.map(|end| (lengths, end))) {
+        let (path, host) = ("/".repeat(path), "h".repeat(host));
+        let input = format!("GET {path} HTTP/1.1\r\nHost: {host}{end}GET /");
+        let whole = complete(parse(input.as_bytes(), &LIMITS));
+        for _ in 0..2 {
+            let (head, plain) = at_once(input.as_bytes(), &LIMITS, &mut last);
+            assert_eq!(head, whole, "{input:?}");
+            plains += usize::from(plain);
+        }
+    }
+    assert!(plains > 30 * 20, "{plains}");
+}
+
+/// A plain head is held to the limits of its target and of its size.
+#[test]
+fn plain_heads_at_their_limits() {
+    let input = b"GET /abcdefgh HTTP/1.1\r\nHost: example.org\r\n\r\nGET /";
+    let size = input.len() - 5;
+    for (head, target) in (size - 3..size + 3).flat_map(|head| (7..12).map(move |target| (head, target))) {
+        let limits = Limits { head, target, ..LIMITS };
+        let mut last = LastHost::NONE;
+        assert!(at_once(input, &LIMITS, &mut last).0.is_some());
+        let (found, plain) = at_once(input, &limits, &mut last);
+        assert_eq!(found, complete(parse(input, &limits)), "{head} {target}");
+        assert_eq!(plain, head >= size && target >= 9, "{head} {target}");
+    }
+}

@@ -176,6 +176,41 @@ impl<'a> Cursor<'a> {
     }
 }
 
+/// The run that `input` starts with, up to the first byte that `ends` marks, which must mark zero; and what follows it.
+/// For runs that seldom have sixteen bytes.
+#[inline(always)]
+pub(crate) fn split_run(input: &[u8], ends: impl Fn(u64) -> u64) -> (&[u8], Cursor<'_>) {
+    if let Some((first, behind)) = input.split_first_chunk::<8>()
+        && let Some(second) = behind.first_chunk::<8>()
+    {
+        let marks = ends(u64::from_le_bytes(*first));
+        if marks != 0 {
+            return split_at_mark(input, 0, marks);
+        }
+        let marks = ends(u64::from_le_bytes(*second));
+        if marks != 0 {
+            return split_at_mark(input, first.len(), marks);
+        }
+    }
+    split_long_run(input, ends)
+}
+
+/// Splits at the first mark of the word that starts at `before`.
+#[inline(always)]
+fn split_at_mark(input: &[u8], before: usize, marks: u64) -> (&[u8], Cursor<'_>) {
+    let length = before + (marks.trailing_zeros() / 8) as usize;
+    let (run, rest) = input.split_at_checked(length).unwrap_or((input, &[]));
+    (run, Cursor { rest, input })
+}
+
+/// [`split_run`] by a loop, out of line, so that it takes no registers there.
+#[inline(never)]
+fn split_long_run(input: &[u8], ends: impl Fn(u64) -> u64) -> (&[u8], Cursor<'_>) {
+    let mut cursor = Cursor::new(input);
+    cursor.skip(ends);
+    (cursor.since(input).unwrap_or(&[]), cursor)
+}
+
 /// What follows the run that the first mark ends.
 #[inline(always)]
 fn behind_run(run: &[u8], marks: u64) -> &[u8] {
@@ -289,6 +324,19 @@ mod tests {
             cursor.skip(ends_name);
             assert!(cursor.rest.is_empty());
             assert_eq!(cursor.since(input), Some(input));
+        }
+    }
+
+    #[test]
+    fn a_run_is_split_from_what_follows_it() {
+        for (run, behind) in (0..40).flat_map(|run| (0..20).map(move |behind| (run, behind))) {
+            let mut input = [b'a'; 60];
+            input[run] = b' ';
+            input[run + 1..].fill(b'b'); // which would belong to a run
+            let input = &input[..run + behind];
+            let (found, cursor) = split_run(input, ends_name);
+            assert_eq!((found, cursor.rest), input.split_at(run), "{run} and {behind}");
+            assert_eq!((cursor.at(), cursor.since(input)), (run, Some(found)));
         }
     }
 

@@ -45,6 +45,8 @@ pub(crate) struct Desk {
     pub(crate) added: Added,
     /// Why the last response that failed did.
     pub(crate) fault: Fault,
+    /// Whether the head of a streamed response is held back, since the body of its request is still to be read.
+    pub(crate) holds: bool,
 }
 
 /// Why a response became a 500: a mistake of the program, or too little memory.
@@ -73,7 +75,7 @@ impl fmt::Display for Fault {
 
 impl Desk {
     pub(crate) const fn new() -> Self {
-        Self { fixed: Fixed::new(), added: Added::new(), fault: Fault::Invalid }
+        Self { fixed: Fixed::new(), added: Added::new(), fault: Fault::Invalid, holds: false }
     }
 }
 
@@ -82,9 +84,13 @@ impl Desk {
 pub(crate) trait Sink {
     fn reserve(&mut self, n: usize) -> Result<&mut [u8], Full>;
     fn commit(&mut self, n: usize);
+    fn append(&mut self, n: usize) -> Result<&mut [u8], Full>;
     fn send(&mut self, bytes: &[u8]) -> Result<(), Full>;
     fn mark(&self) -> Mark;
     fn rewind(&mut self, mark: Mark);
+    fn seal(&mut self) -> Mark;
+    fn hold(&mut self, mark: Mark);
+    fn is_holding(&self) -> bool;
     fn queued(&self) -> usize;
     fn bound(&self) -> usize;
     fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Result<(), Full>;
@@ -101,6 +107,11 @@ impl Sink for Output<'_> {
         Output::commit(self, n);
     }
 
+    #[inline(always)]
+    fn append(&mut self, n: usize) -> Result<&mut [u8], Full> {
+        Output::append(self, n)
+    }
+
     fn send(&mut self, bytes: &[u8]) -> Result<(), Full> {
         Output::send(self, bytes)
     }
@@ -111,6 +122,18 @@ impl Sink for Output<'_> {
 
     fn rewind(&mut self, mark: Mark) {
         Output::rewind(self, mark);
+    }
+
+    fn seal(&mut self) -> Mark {
+        Output::seal(self)
+    }
+
+    fn hold(&mut self, mark: Mark) {
+        Output::hold(self, mark);
+    }
+
+    fn is_holding(&self) -> bool {
+        Output::is_holding(self)
     }
 
     fn queued(&self) -> usize {
@@ -199,22 +222,22 @@ impl Draft<'_> {
     /// The fixed part, the end of the head and the body, written in place.
     #[inline(always)]
     fn put<const TAIL: usize>(&mut self, tail: [u8; TAIL], body: &[u8]) -> bool {
-        let Some(fixed) = self.desk.fixed.plain() else { return false };
-        let size = Fixed::PLAIN + TAIL + body.len();
-        let Ok(place) = self.output.reserve(size) else { return false };
         // In two pieces, since compilers inline copies up to 128 bytes.
-        let Some((start, rest)) = place.split_first_chunk_mut::<64>() else { return false };
-        let Some((middle, rest)) = rest.split_first_chunk_mut::<{ Fixed::PLAIN - 64 }>() else {
+        const HALF: usize = 64;
+        let Some(fixed) = self.desk.fixed.plain() else { return false };
+        let (Some(from_start), Some(from_middle)) = (fixed.first_chunk::<HALF>(), fixed.last_chunk()) else {
             return false;
         };
-        let Some((end, rest)) = rest.split_first_chunk_mut::<TAIL>() else { return false };
-        let Some((from, behind)) = fixed.split_first_chunk::<64>() else { return false };
-        *start = *from;
-        let Some(from) = behind.first_chunk() else { return false };
-        *middle = *from;
-        *end = tail;
-        rest.copy_from_slice(body);
-        self.output.commit(size);
+        let Ok(place) = self.output.append(Fixed::PLAIN + TAIL + body.len()) else { return false };
+        if let Some((start, rest)) = place.split_first_chunk_mut::<HALF>()
+            && let Some((middle, rest)) = rest.split_first_chunk_mut::<{ Fixed::PLAIN - HALF }>()
+            && let Some((end, rest)) = rest.split_first_chunk_mut::<TAIL>()
+        {
+            *start = *from_start;
+            *middle = *from_middle;
+            *end = tail;
+            rest.copy_from_slice(body);
+        }
         true
     }
 
@@ -256,9 +279,10 @@ impl Draft<'_> {
         );
     }
 
-    /// The head of a response whose body follows; tells how. With `Whole`, none may follow.
+    /// The head of a response whose body follows; tells how. With `Whole`, none may follow, else the head may be held
+    /// back.
     #[inline(never)]
-    pub(crate) fn start(&mut self, extent: Extent) -> Result<Outgoing, Full> {
+    pub(crate) fn start(&mut self, extent: Extent, hold: bool) -> Result<Outgoing, Full> {
         self.run_hooks();
         self.desk.fault = Fault::Invalid;
         let countable = !matches!(extent, Extent::Length(Count::TOO_MUCH..));
@@ -269,18 +293,33 @@ impl Draft<'_> {
         if extent == Extent::Unknown && self.plan.has(Plan::OLD) {
             self.plan.close();
         }
-        let result = self.leave().and_then(|()| self.head(b"", extent));
-        if result.is_err() {
-            self.output.rewind(mark);
-            self.does_not_fit(0);
-        }
-        result?;
-        Ok(match extent {
+        let outgoing = match extent {
             _ if self.plan.has(Plan::BODILESS) || !self.status.has_body() => Outgoing::Whole,
             Extent::Length(length) => Outgoing::Length(length),
             Extent::Unknown if self.plan.has(Plan::OLD) => Outgoing::Raw,
             Extent::Unknown => Outgoing::Chunked,
-        })
+        };
+        let hold = hold && outgoing != Outgoing::Whole;
+        let result = self.leave().and_then(|()| self.head_held(extent, hold));
+        if result.is_err() {
+            self.output.rewind(mark);
+            self.does_not_fit(0);
+        }
+        result.map(|()| outgoing)
+    }
+
+    /// A head, held back if it is to be. Where there are not the blocks for that it leaves at once.
+    fn head_held(&mut self, extent: Extent, hold: bool) -> Result<(), Full> {
+        if hold {
+            let before = self.output.mark();
+            let mark = self.output.seal();
+            if self.head(b"", extent).is_ok() {
+                self.output.hold(mark);
+                return Ok(());
+            }
+            self.output.rewind(before);
+        }
+        self.head(b"", extent)
     }
 
     /// Tells a client that waits for it to send its body.

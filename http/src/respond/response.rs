@@ -106,7 +106,7 @@ impl Response<'_> {
             draft.desk.added.add("Content-Type", &content_type);
         }
         draft.refuse_body();
-        match draft.start(Extent::Length(length)) {
+        match draft.start(Extent::Length(length), false) {
             Ok(Outgoing::Whole) => return reply(draft, Some(length), Outgoing::Whole),
             Ok(_) => {}
             Err(Full) => return Reply::failed(),
@@ -188,14 +188,20 @@ impl Response<'_> {
         }
     }
 
-    /// Sends the head now and lets `exchange` write the body piece by piece, and read that of the request.
-    /// Without a length the body goes out in chunks (to an HTTP/1.0 client: up to the end of the connection).
+    /// Lets `exchange` write the body piece by piece, and read that of the request. Without a length the body goes out in
+    /// chunks (to an HTTP/1.0 client: up to the end of the connection).
+    ///
+    /// The head leaves at once if the request has no body. Else it is held back until the exchange writes the first byte,
+    /// [asks for it](crate::Transfer::flush) or is over, or the body of the request has been read whole: until then a body
+    /// that is malformed, too large or late is answered as such, by 400, 413 or 408 in the place of this head; afterwards
+    /// the response is cut short.
     pub fn stream<B>(mut self, length: Option<u64>, exchange: B) -> Reply<B> {
         let extent = length.map_or(Extent::Unknown, Extent::Length);
-        match self.draft.start(extent) {
+        let hold = self.draft.desk.holds;
+        match self.draft.start(extent, hold) {
             Ok(outgoing) => {
                 let exchange = (outgoing != Outgoing::Whole).then_some(exchange);
-                Reply { exchange, ..reply(&self.draft, length, outgoing) }
+                reply_with(&self.draft, length, outgoing, exchange)
             }
             Err(Full) => Reply::failed(),
         }
@@ -206,7 +212,7 @@ impl Response<'_> {
     pub fn defer<B>(mut self, exchange: B) -> Reply<B> {
         self.draft.desk.fault = Fault::NoRoom;
         match self.draft.leave() {
-            Ok(()) => Reply { exchange: Some(exchange), ..reply(&self.draft, None, Outgoing::Deferred) },
+            Ok(()) => reply_with(&self.draft, None, Outgoing::Deferred, Some(exchange)),
             Err(Full) => Reply::failed(),
         }
     }
@@ -228,7 +234,19 @@ impl Response<'_> {
 
 /// The reply that a draft has become.
 fn reply<B>(draft: &Draft<'_>, length: Option<u64>, outgoing: Outgoing) -> Reply<B> {
-    Reply { closes: !draft.plan.has(Plan::KEEP_ALIVE), ..Reply::new(draft.status, length, outgoing) }
+    reply_with(draft, length, outgoing, None)
+}
+
+/// The same with what goes on.
+fn reply_with<B>(
+    draft: &Draft<'_>,
+    length: Option<u64>,
+    outgoing: Outgoing,
+    exchange: Option<B>,
+) -> Reply<B> {
+    let closes = !draft.plan.has(Plan::KEEP_ALIVE);
+    let unusual = Unusual { exchange, status: draft.status, outgoing, failed: false, closes };
+    Reply { length, unusual: Some(unusual) }
 }
 
 /// How a request was answered. Only a [`Response`] makes one, so a handler that forgets to answer does not compile:
@@ -241,44 +259,103 @@ fn reply<B>(draft: &Draft<'_>, length: Option<u64>, outgoing: Outgoing) -> Reply
 ///
 /// `B` is what goes on: see [`Exchange`](crate::Exchange). A handler that answers at once in one branch and streams
 /// in another says [`early`](Self::early) in the first.
+///
+/// A function that is a handler and returns `Reply<impl Exchange<S>>` has to say that the exchange borrows nothing of the
+/// request, by `+ use<>` with the function's type parameters. In edition 2024 it is taken to borrow otherwise, and the
+/// error, "implementation is not general enough" or "mismatched types", is reported where the function is made a route:
+///
+/// ```
+/// use lightcone_http::{Exchange, Http, Reply, Request, Response};
+///
+/// fn letters(_request: Request<'_, ()>, response: Response<'_>) -> Reply<impl Exchange<()> + use<>> {
+///     response.generate(1 << 20, |_offset, piece| piece.fill(b'a'))
+/// }
+///
+/// let server = Http::new().get("/letters", letters);
+/// # drop(server);
+/// ```
 #[must_use = "return it from the handler"]
 #[derive(Debug)]
 pub struct Reply<B> {
+    /// How many bytes the body has, if it is known.
+    pub(crate) length: Option<u64>,
+    /// `None`: a 200 written whole, on a connection that stays, so that nothing is left to be done.
+    pub(crate) unusual: Option<Unusual<B>>,
+}
+
+/// All of a [`Reply`] that is not as most are. (Of one that is, nothing but that is carried to where it is looked at.)
+#[derive(Debug)]
+pub(crate) struct Unusual<B> {
     pub(crate) exchange: Option<B>,
     pub(crate) status: Status,
-    pub(crate) length: Option<u64>,
     pub(crate) outgoing: Outgoing,
-    /// A 200 written whole, on a connection that stays: nothing is left to be done.
-    pub(crate) usual: bool,
     /// The response could not be written, and nothing of it was.
     pub(crate) failed: bool,
     /// The connection ends behind it.
     pub(crate) closes: bool,
 }
 
+impl<B> Unusual<B> {
+    /// What is so of a reply that is as most are.
+    pub(crate) const NONE: Self = Self::new(Status::OK, Outgoing::Whole);
+
+    const fn new(status: Status, outgoing: Outgoing) -> Self {
+        Self { exchange: None, status, outgoing, failed: false, closes: false }
+    }
+}
+
 impl<B> Reply<B> {
     #[inline(always)]
-    fn plain(length: usize) -> Self {
-        Self { usual: true, ..Self::new(Status::OK, Some(length as u64), Outgoing::Whole) }
-    }
-
-    #[inline(always)]
-    const fn new(status: Status, length: Option<u64>, outgoing: Outgoing) -> Self {
-        Self { exchange: None, status, length, outgoing, usual: false, failed: false, closes: false }
+    const fn plain(length: usize) -> Self {
+        Self { length: Some(length as u64), unusual: None }
     }
 
     #[cold]
     pub(crate) fn failed() -> Self {
         const APOLOGY: &str = "500 Internal Server Error\n"; // what is sent in its place
-        let length = Some(APOLOGY.len() as u64);
-        Self { failed: true, ..Self::new(Status::INTERNAL_SERVER_ERROR, length, Outgoing::Whole) }
+        let status = Status::INTERNAL_SERVER_ERROR;
+        let unusual = Unusual { failed: true, ..Unusual::new(status, Outgoing::Whole) };
+        Self { length: Some(APOLOGY.len() as u64), unusual: Some(unusual) }
+    }
+
+    /// Whether nothing is left to be done.
+    #[inline(always)]
+    pub(crate) const fn is_usual(&self) -> bool {
+        self.unusual.is_none()
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.unusual.as_ref().map_or(Status::OK, |unusual| unusual.status)
+    }
+
+    pub(crate) fn outgoing(&self) -> Outgoing {
+        self.unusual.as_ref().map_or(Outgoing::Whole, |unusual| unusual.outgoing)
+    }
+
+    pub(crate) fn has_failed(&self) -> bool {
+        self.unusual.as_ref().is_some_and(|unusual| unusual.failed)
+    }
+
+    pub(crate) fn closes(&self) -> bool {
+        self.unusual.as_ref().is_some_and(|unusual| unusual.closes)
+    }
+
+    pub(crate) fn goes_on(&self) -> bool {
+        self.unusual.as_ref().is_some_and(|unusual| unusual.exchange.is_some())
     }
 
     /// The same with another type of exchange.
     #[inline(always)]
     pub(crate) fn map<C>(self, f: impl FnOnce(B) -> C) -> Reply<C> {
-        let Self { exchange, status, length, outgoing, usual, failed, closes } = self;
-        Reply { exchange: exchange.map(f), status, length, outgoing, usual, failed, closes }
+        let Self { length, unusual } = self;
+        let unusual = unusual.map(|Unusual { exchange, status, outgoing, failed, closes }| Unusual {
+            exchange: exchange.map(f),
+            status,
+            outgoing,
+            failed,
+            closes,
+        });
+        Reply { length, unusual }
     }
 }
 
@@ -286,7 +363,14 @@ impl Reply<Done> {
     /// The same as a reply of a handler that may also stream: for the branch that answers at once.
     #[inline(always)]
     pub fn early<B>(self) -> Reply<B> {
-        let Self { status, length, outgoing, usual, failed, closes, .. } = self;
-        Reply { exchange: None, status, length, outgoing, usual, failed, closes }
+        let Self { length, unusual } = self;
+        let unusual = unusual.map(|Unusual { status, outgoing, failed, closes, .. }| Unusual {
+            exchange: None,
+            status,
+            outgoing,
+            failed,
+            closes,
+        });
+        Reply { length, unusual }
     }
 }

@@ -2,12 +2,13 @@
 
 extern crate std;
 
+use std::boxed::Box;
 use std::format;
 use std::string::String;
 use std::time::Duration;
 use std::vec::Vec;
 
-use lightcone_core::{Config, Handler};
+use lightcone_core::{Address, Config, Context, Event, Handler, Origin, Socket};
 
 use crate::{Envelope, Http, Limits, State, Stats};
 
@@ -274,8 +275,12 @@ fn shutting_down() {
     let (idle, begun, busy) = (rig.connect(), rig.connect(), rig.connect());
     rig.feed(begun, b"GET / HTTP");
     rig.feed(busy, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na");
+    rig.pass(200);
     rig.shutdown();
-    assert!(rig.peers[idle].closed && !rig.peers[begun].shut && !rig.peers[busy].shut);
+    rig.pass(199);
+    assert!(!rig.peers[idle].shut && !rig.peers[begun].shut && !rig.peers[busy].shut);
+    rig.pass(1);
+    assert!(rig.peers[idle].shut && !rig.peers[begun].shut && !rig.peers[busy].shut);
     rig.feed(begun, b"/1.1\r\nHost: a\r\n\r\n");
     rig.feed(busy, b"bc");
     for (peer, body) in [(begun, "in"), (busy, "3")] {
@@ -324,7 +329,58 @@ fn bodies_broken_behind_the_start_of_their_answers_are_counted() {
         assert_eq!(refused(status), 1, "{status}");
     }
     let peer = rig.connect();
-    rig.feed(peer, &post("/echo", "1\r\n"));
+    rig.feed(peer, &post("/echo", "1\r\na"));
     rig.end(peer);
     assert_eq!((refused(400), STATS.requests(), STATS.failures()), (2, 4, 0));
+}
+
+/// A handler that notes how many requests the busiest of its callbacks has answered.
+struct Watch<H> {
+    inner: H,
+    stats: &'static Stats,
+    most: usize,
+}
+
+impl<H: Handler> Handler for Watch<H> {
+    type Data = H::Data;
+    type Message = H::Message;
+
+    fn admit(&mut self, origin: Origin, peer: &Address) -> Option<H::Data> {
+        self.inner.admit(origin, peer)
+    }
+
+    fn event(
+        &mut self,
+        socket: &mut Socket<'_, H::Data>,
+        event: Event<H::Message>,
+        cx: &mut Context<'_, H::Message>,
+    ) {
+        let before = self.stats.requests();
+        self.inner.event(socket, event, cx);
+        self.most = self.most.max(self.stats.requests() - before);
+    }
+}
+
+/// One callback answers no more than a few requests of a pipeline, so that others come in between; all are answered.
+#[test]
+fn a_pipeline_is_answered_a_few_requests_at_a_time() {
+    for (pipelined, requests) in [(1, 40), (16, 15), (16, 16), (16, 17), (16, 400), (100, 99)] {
+        let stats: &'static Stats = Box::leak(Box::new(Stats::new()));
+        let inner = Http::new()
+            .limits(Limits { pipelined, ..Limits::DEFAULT })
+            .stats(stats)
+            .get("/", |_request, response| response.text("in"))
+            .get("/more", |_request, response| response.generate(6_000, |_, piece| piece.fill(b'm')));
+        let mut rig = Rig::new(Watch { inner, stats, most: 0 });
+        let peer = rig.connect();
+        for target in ["/", "/more"] {
+            let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+            rig.feed(peer, request.repeat(requests).as_bytes());
+            assert!(rig.turns() < 100);
+            assert_eq!(rig.take(peer).matches("HTTP/1.1 200 OK").count(), requests);
+        }
+        assert_eq!(rig.handler().most, requests.min(pipelined.into()));
+        rig.end(peer);
+        assert!(rig.peers[peer].closed, "an end after the last request is seen");
+    }
 }

@@ -3,9 +3,13 @@
 mod ends;
 mod garbage;
 mod gathering;
+mod holding;
 mod limits;
+#[cfg(feature = "alloc")]
+mod owned;
 mod rig;
 mod routing;
 mod serving;
+mod stopping;
 mod streaming;
 mod times;

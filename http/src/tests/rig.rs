@@ -37,7 +37,7 @@ pub(super) struct Peer {
     token: Option<Token>,
     interest: Interest,
     /// What it sends, as far as it was not taken.
-    inbox: Vec<u8>,
+    pub(super) inbox: Vec<u8>,
     /// What it has received.
     pub(super) received: Vec<u8>,
     /// Bytes it still takes.

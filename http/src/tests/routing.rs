@@ -51,6 +51,43 @@ fn the_most_specific_route_wins_whatever_the_order() {
 }
 
 #[test]
+fn a_route_for_head_and_one_for_get_with_the_same_pattern_answer_their_own_method() {
+    fn mark<'q>(way: &'static str) -> impl FnMut(Request<'q, ()>, Response<'_>) -> Reply<Done> {
+        move |request, response| {
+            response.header("X-Way", format_args!("{way} {}", request.param("id"))).text("in")
+        }
+    }
+    let forwards =
+        Http::new()
+            .get("/u/{id}", |q, r| mark("get")(q, r))
+            .on(Method::Head, "/u/{id}", |q, r| mark("head")(q, r));
+    let backwards = Http::new()
+        .on(Method::Head, "/u/{id}", |q, r| mark("head")(q, r))
+        .get("/u/{id}", |q, r| mark("get")(q, r));
+    let nested = Http::new()
+        .on(Method::Head, "/u/{other}", |q, r| {
+            r.header("X-Way", format_args!("head {}", q.param("other"))).text("in")
+        })
+        .nest("/u", Http::group().get("/{id}", |q, r| mark("get")(q, r)));
+    both_ways(forwards);
+    both_ways(backwards);
+    both_ways(nested);
+}
+
+fn both_ways(app: Http<(), impl crate::Routes<()> + 'static>) {
+    let mut rig = Rig::new(app);
+    let peer = rig.connect();
+    for (method, way, body) in [("HEAD", "head", ""), ("GET", "get", "in"), ("HEAD", "head", "")] {
+        rig.feed(peer, format!("{method} /u/7 HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        assert_eq!(
+            rig.take(peer),
+            response("200 OK", &format!("X-Way: {way} 7\r\n"), "in")
+                .replace("\r\n\r\nin", &format!("\r\n\r\n{body}"))
+        );
+    }
+}
+
+#[test]
 fn groups_parameters_and_fallback() {
     let users = Http::group()
         .get("/", |_q, r| r.text("users"))

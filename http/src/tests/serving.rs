@@ -194,8 +194,9 @@ fn an_empty_line_begins_no_request() {
     rig.feed(half, GET);
     rig.feed(half, b"\r\n");
     assert_eq!(rig.take(half), ok("bar"));
+    rig.pass(1_000);
     rig.shutdown();
-    assert!(rig.peers[peer].closed && rig.peers[half].closed);
+    assert!(rig.peers[peer].shut && rig.peers[half].shut);
 }
 
 #[test]

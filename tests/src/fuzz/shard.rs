@@ -6,7 +6,7 @@
 //! blocks are free in the end.
 //!
 //! The same input is a script for two shards as well, of which one is told and run part by part and the other by
-//! `Port::receive` and `Port::carry_out`. They must not differ.
+//! `UsualPort::receive`, `Port::receive` and `Port::carry_out`. They must not differ.
 
 use core::time::Duration;
 use std::cell::RefCell;

@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicIsize, Ordering};
 use core::time::Duration;
 use std::net::TcpStream;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
@@ -114,12 +115,22 @@ impl<M: Send + 'static> Rig<M> {
         self.workers.take().unwrap()
     }
 
+    /// Shuts the workers down, with more patience than there is time: they end when their sockets have, and no wait for
+    /// that lasts until its timeout.
+    pub(crate) fn end_workers(&mut self) -> Report {
+        let workers = self.take_workers();
+        let (told, report) = channel();
+        let end = move || told.send(workers.shutdown(120 * WAIT));
+        thread::Builder::new().spawn(end).unwrap();
+        report.recv_timeout(WAIT).unwrap()
+    }
+
     /// Shuts all down in order. Every socket that was admitted has had its last callback, and none panicked but those
     /// that were to.
     pub(crate) fn stop(mut self, panics: u64) -> Report {
         let engine = self.take_engine().shutdown(WAIT);
         assert_eq!(engine.panics(), 0, "{engine}");
-        let report = self.take_workers().shutdown(WAIT);
+        let report = self.end_workers();
         self.check(&report, panics);
         assert_eq!(report.aborted, 0, "{report}");
         report

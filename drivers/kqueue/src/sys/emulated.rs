@@ -298,12 +298,27 @@ impl Kernel {
         Ok(())
     }
 
-    /// At most half as many sockets as entries fit, since each may be ready both ways.
+    /// Asks for half as many sockets as entries fit, since each may be ready both ways, and for more as long as there is
+    /// room: a kernel with queues leaves none out while there is.
     fn wait(&mut self, events: &mut [Entry], timeout: Option<Duration>) -> Result<usize, Errno> {
-        let mut ready = vec![Event::default(); events.len().div_ceil(2)];
-        let seen = self.epoll.wait(timeout, &mut ready).map_err(errno_of)?;
+        let (mut ready, mut timeout, mut room) = (Vec::<Event>::new(), timeout, events.len());
+        loop {
+            let mut more = vec![Event::default(); room.div_ceil(2)];
+            let seen = self.epoll.wait(timeout, &mut more).map_err(errno_of)?;
+            let before = ready.len();
+            let known = |event: &Event| ready.iter().any(|other| other.key == event.key);
+            let new: Vec<Event> = more.iter().take(seen).copied().filter(|event| !known(event)).collect();
+            ready.extend(new);
+            let taken: usize =
+                ready.iter().map(|event| self.entries_of(*event).iter().flatten().count()).sum();
+            room = events.len().saturating_sub(taken);
+            if seen < more.len() || ready.len() == before || room == 0 {
+                break;
+            }
+            timeout = Some(Duration::ZERO);
+        }
         self.write_first = !self.write_first;
-        let entries = ready.iter().take(seen).flat_map(|event| self.entries_of(*event)).flatten();
+        let entries = ready.iter().flat_map(|event| self.entries_of(*event)).flatten();
         let entries: Vec<_> = entries.collect();
         let repeated = if strike(&mut self.faults.repetitions) { self.last.clone() } else { Vec::new() };
         let count = events

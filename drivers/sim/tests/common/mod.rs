@@ -6,7 +6,7 @@ use core::convert::Infallible;
 use core::time::Duration;
 use std::rc::Rc;
 
-use lightcone_core::{Address, Context, Handler, Origin, Socket, Token};
+use lightcone_core::{Address, Config, Context, Handler, Origin, Socket, Token};
 use lightcone_sim::{Engine, Fault, Reading, Script, Sim, Twin, pattern};
 
 /// Sends back what comes.
@@ -180,6 +180,49 @@ pub(crate) fn stopping_scenario(sim: &mut Sim<'_>) {
     }
     sim.finish();
     assert!(sim.has_stopped(server));
+}
+
+/// Peers that ask now and then, of an engine that is told to stop in the middle of it.
+pub(crate) fn asking_scenario<T: Twin + 'static>(sim: &mut Sim<'_>, twin: impl Fn() -> T) {
+    let engine = Engine { completes: false, ..sim.drawn_engine() };
+    let server = sim.broken_engine(engine, |_| Echo, |_| twin());
+    let address = ([10, 0, 0, 1], 7).into();
+    sim.listen(server, address);
+    let after = 20_000 + sim.draw(60_000);
+    sim.stop_after(server, Duration::from_micros(after.into()), Duration::from_secs(5));
+    for n in 0..40 {
+        let mut script = Script::to(address).after(Duration::from_micros(sim.draw(40_000).into())).anything();
+        for _ in 0..6 {
+            script = script.send(pattern(n, 40)).pause(Duration::from_micros(sim.draw(20_000).into()));
+        }
+        sim.peer(script.may_be_cut());
+    }
+    sim.finish();
+    assert!(sim.has_stopped(server));
+}
+
+/// Sockets that always have something to say, and a block for each eighth of them.
+pub(crate) fn contention_scenario(sim: &mut Sim<'_>) {
+    let engine = sim.drawn_engine();
+    let (blocks, limit) = (2 + sim.draw(6) as usize, 1 + sim.draw(3) as usize);
+    let config = Config {
+        sockets: 64,
+        block_size: 64,
+        output_blocks: blocks,
+        output_limit: limit,
+        input_blocks: 64,
+        ..engine.config
+    };
+    let server = sim.engine(Engine { pollers: 1, config, ..engine }, |_| Echo);
+    let address = ([10, 0, 0, 1], 7).into();
+    sim.listen(server, address);
+    for n in 0..60 {
+        let length = 2_000 + u64::from(sim.draw(2_000));
+        let script = Script::to(address).after(Duration::from_micros(sim.draw(1_000).into()));
+        let script = script.send(pattern(n, length)).expect(pattern(n, length)).half_close();
+        sim.peer(script.until_end().retry(100, Duration::from_millis(200)));
+    }
+    sim.finish();
 }
 
 /// Peers that come and go while sockets are closed from outside, most of which have gone by then.

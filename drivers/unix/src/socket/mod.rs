@@ -7,6 +7,7 @@
 mod options;
 mod platform;
 mod transfer;
+mod undelivered;
 
 use core::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -22,6 +23,7 @@ pub use options::{
 };
 pub use platform::{accept, close_on_exec, lowest_number, nonblocking, pipe};
 pub use transfer::{GATHER_MAX, Received, Sent, receive, send, send_gathered, shutdown_write};
+pub use undelivered::{UNDELIVERED_TOLD, undelivered};
 
 /// How far a connect has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

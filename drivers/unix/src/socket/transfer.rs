@@ -112,7 +112,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Received {
     });
     match received {
         Ok(0) => Received::End,
-        Ok(count) => Received::Bytes(count.unsigned_abs()),
+        Ok(count) => Received::Bytes(count.cast_unsigned()), // not negative: `check`
         Err(errno) if errno.is_would_block() => Received::WouldBlock,
         Err(errno) => Received::Failed(errno),
     }
@@ -166,7 +166,7 @@ pub fn shutdown_write(socket: BorrowedFd<'_>) -> Result<(), Errno> {
 #[inline]
 fn sent(result: Result<isize, Errno>) -> Sent {
     match result {
-        Ok(count) => Sent::Bytes(count.unsigned_abs()),
+        Ok(count) => Sent::Bytes(count.cast_unsigned()),
         Err(errno) if errno.is_would_block() => Sent::WouldBlock,
         // Apple's kernel says so for a moment while a reset comes in.
         #[cfg(target_vendor = "apple")]

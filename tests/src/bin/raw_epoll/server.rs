@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 const RESPONSE: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nHello, World!";
+const BODY: &[u8] = b"Hello, World!";
 const EVENTS: usize = 256;
 const BUFFER: usize = 64 * 1024;
 const HEAD_END: &[u8] = b"\r\n\r\n";
@@ -14,9 +15,11 @@ const HEAD_END: &[u8] = b"\r\n\r\n";
 pub(super) fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut listen = "127.0.0.1:0".to_owned();
+    let mut response = RESPONSE.to_vec();
     while let Some(name) = arguments.next() {
         match (name.as_str(), arguments.next()) {
             ("--listen", Some(value)) => listen = value,
+            ("--answer", Some(value)) => response = padded(value.parse().map_err(io::Error::other)?)?,
             // So that it can be started like the other servers: one thread is all it has.
             ("--driver", Some(_)) | ("--pollers", Some(_)) => {}
             _ => return Err(io::Error::new(ErrorKind::InvalidInput, format!("{name}: not understood"))),
@@ -30,7 +33,8 @@ pub(super) fn main() -> io::Result<()> {
         epoll: Epoll::new()?,
         connections: Vec::new(),
         buffer: vec![0; BUFFER],
-        responses: RESPONSE.repeat(BUFFER / HEAD_END.len()),
+        responses: response.repeat(BUFFER / HEAD_END.len()),
+        length: response.len(),
     }
     .serve()
 }
@@ -42,6 +46,19 @@ struct Server {
     connections: Vec<Option<TcpStream>>,
     buffer: Vec<u8>,
     responses: Vec<u8>,
+    /// Of one of them.
+    length: usize,
+}
+
+/// The response with so many bytes, by one field more.
+fn padded(length: usize) -> io::Result<Vec<u8>> {
+    const FIELD: &str = "X-Padding: \r\n";
+    let Some(padding) = length.checked_sub(RESPONSE.len() + FIELD.len()) else {
+        return Err(io::Error::new(ErrorKind::InvalidInput, "too short for a padded answer"));
+    };
+    let (head, body) = RESPONSE.split_at(RESPONSE.len() - BODY.len() - b"\r\n".len());
+    let field = format!("X-Padding: {}\r\n", "x".repeat(padding));
+    Ok([head, field.as_bytes(), body].concat())
 }
 
 impl Server {
@@ -60,7 +77,7 @@ impl Server {
             return self.accept();
         };
         let Some(stream) = slot else { return Ok(()) };
-        if answer(stream, &mut self.buffer, &self.responses).is_err() {
+        if answer(stream, &mut self.buffer, &self.responses, self.length).is_err() {
             // Closing a descriptor takes it out of the epoll set.
             *slot = None;
         }
@@ -88,7 +105,7 @@ impl Server {
     }
 }
 
-fn answer(stream: &mut TcpStream, buffer: &mut [u8], responses: &[u8]) -> io::Result<()> {
+fn answer(stream: &mut TcpStream, buffer: &mut [u8], responses: &[u8], length: usize) -> io::Result<()> {
     let n = match stream.read(buffer) {
         Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
         Ok(n) => n,
@@ -96,7 +113,7 @@ fn answer(stream: &mut TcpStream, buffer: &mut [u8], responses: &[u8]) -> io::Re
         Err(error) => return Err(error),
     };
     let requests = buffer.get(..n).map_or(0, head_ends);
-    responses.get(..requests * RESPONSE.len()).map_or(Ok(()), |bytes| stream.write_all(bytes))
+    responses.get(..requests * length).map_or(Ok(()), |bytes| stream.write_all(bytes))
 }
 
 /// How often a head ends in `bytes`. Looks at every fourth byte, and closer only where that could be of an end.

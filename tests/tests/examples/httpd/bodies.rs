@@ -10,10 +10,14 @@ const MEBIBYTE: usize = 1 << 20;
 
 /// Posts a body in a thread of its own while the answer is read.
 fn echoed(client: &mut Client, framing: &str, wire: &[u8]) -> Vec<u8> {
+    posted("/echo", client, framing, wire)
+}
+
+fn posted(path: &str, client: &mut Client, framing: &str, wire: &[u8]) -> Vec<u8> {
     let mut writer = client.stream().try_clone().unwrap();
     thread::scope(|scope| {
         scope.spawn(move || {
-            write!(writer, "POST /echo HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n").unwrap();
+            write!(writer, "POST {path} HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n").unwrap();
             writer.write_all(wire).unwrap();
         });
         let answer = client.answer();
@@ -50,12 +54,42 @@ fn bodies_of_any_size_come_back_however_they_are_framed() {
 }
 
 #[test]
+fn a_body_is_gathered_before_it_is_sent_back() {
+    let server = Program::start("httpd", &["--pollers", "1"]);
+    let mut client = Client::new(&server);
+    for (seed, size) in
+        [0, 1, 4_095, 4_096, 4_097, 65_535, 65_536, 65_537, MEBIBYTE - 1, MEBIBYTE].into_iter().enumerate()
+    {
+        let body = pattern(seed as u64, size);
+        let gathered = posted("/gather", &mut client, &format!("Content-Length: {size}"), &body);
+        assert_same(&gathered, &body);
+        for piece in [997, 65_537] {
+            let wire = chunked(&body, piece);
+            assert_same(&posted("/gather", &mut client, "Transfer-Encoding: chunked", &wire), &body);
+        }
+    }
+    client.send("POST /gather HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
+    assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
+    client.send("abc");
+    assert_eq!(client.answer().text(), "abc");
+    // one byte too many, told before and found out
+    client.send(format!("POST /gather HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", MEBIBYTE + 1));
+    assert_eq!(client.answer().status, 413);
+    let mut client = Client::new(&server);
+    client.send("POST /gather HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send(chunked(&pattern(9, MEBIBYTE + 1), 65_537));
+    assert_eq!(client.answer().status, 413);
+}
+
+#[test]
 fn a_body_is_answered_as_it_comes() {
     let server = Program::start("httpd", &["--pollers", "1"]);
     let mut client = Client::new(&server);
     client.send("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n");
+    client.send("abc");
     assert!(client.head().starts_with("HTTP/1.1 200 OK\r\n"));
-    for piece in ["abc", "def", "ghi"] {
+    assert_eq!(client.read(3), b"abc");
+    for piece in ["def", "ghi"] {
         client.send(piece);
         assert_eq!(client.read(3), piece.as_bytes());
     }
@@ -92,10 +126,15 @@ fn the_limit_of_a_body_holds_to_the_byte() {
     let refused = client.answer();
     assert_eq!((refused.status, refused.field("connection")), (413, Some("close")));
     client.ended();
-    // a chunk too many: the answer has begun, and is cut in a way that nobody takes for its end
+    // a chunk that is too large, with nothing before it
     let mut client = Client::new(&server);
     client.send("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     client.send(chunked(&body, 1_001));
+    assert_eq!(client.answer().status, 413);
+    // a chunk too many: the answer has begun, and is cut in a way that cannot be taken for its end
+    let mut client = Client::new(&server);
+    client.send("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    client.send(chunked(&body, 999));
     let mut all = Vec::new();
     { client.stream() }.read_to_end(&mut all).unwrap();
     assert!(!all.ends_with(b"0\r\n\r\n"), "{}", all.escape_ascii());

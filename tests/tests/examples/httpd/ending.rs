@@ -1,5 +1,10 @@
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::thread;
 use std::time::Instant;
+
+use lightcone_tests::streams::bounded;
 
 use crate::program::Program;
 
@@ -63,4 +68,69 @@ fn a_second_signal_cuts_it_at_once() {
     let (code, out, _) = server.end();
     assert_eq!(code, Some(0));
     assert!(out.contains(" 1 aborted, "), "{out}");
+}
+
+/// What came of the requests of one client when the server was told to stop.
+struct Fate {
+    /// The last request was sent before the signal.
+    before: bool,
+    /// Its answer came whole.
+    answered: bool,
+    /// That said that the connection ends.
+    told: bool,
+}
+
+/// Asks again and again, until the connection ends.
+fn ask_until_the_end(server: &str, signalled: &AtomicBool, ready: &AtomicUsize) -> Fate {
+    let mut stream = bounded(TcpStream::connect(server).unwrap());
+    for round in 0_u64.. {
+        let sent = stream.write_all(b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n").is_ok();
+        let before = !signalled.load(Ordering::SeqCst);
+        assert!(sent || !before);
+        let mut answer = Vec::new();
+        let mut piece = [0; 512];
+        while !answer.ends_with(b"\r\n\r\nbar") {
+            match stream.read(&mut piece) {
+                Ok(n @ 1..) => answer.extend_from_slice(&piece[..n]),
+                Ok(0) => return Fate { before, answered: false, told: false },
+                // it came when the staged close was over
+                Err(_) if !before => return Fate { before, answered: false, told: false },
+                Err(error) => panic!("{error}, of a request that was sent before the signal"),
+            }
+        }
+        if answer.windows(17).any(|window| window == b"Connection: close") {
+            assert_eq!(stream.read(&mut piece).unwrap(), 0, "an end in good order");
+            return Fate { before, answered: true, told: true };
+        }
+        if round == 10 {
+            ready.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    unreachable!("no server goes on for so long");
+}
+
+/// Ten times: no request that has reached the server before the signal is lost, and none is reset.
+#[test]
+fn a_signal_under_load_loses_no_request() {
+    const CLIENTS: usize = 12;
+    for round in 0..10 {
+        let workers: &[&str] = if round % 2 == 1 { &["--workers", "2"] } else { &[] };
+        let server = Program::start("httpd", &[&["--pollers", "2", "--grace", "60"], workers].concat());
+        let (signalled, ready, address) = (AtomicBool::new(false), AtomicUsize::new(0), server.address());
+        let fates: Vec<Fate> = thread::scope(|scope| {
+            let ask = || ask_until_the_end(address, &signalled, &ready);
+            let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(ask)).collect();
+            poll(|| (ready.load(Ordering::SeqCst) == CLIENTS).then_some(()));
+            signalled.store(true, Ordering::SeqCst);
+            server.signal("TERM");
+            clients.into_iter().map(|client| client.join().unwrap()).collect()
+        });
+        for Fate { before, answered, told } in fates {
+            assert!(answered || !before, "a request is lost in round {round}");
+            assert_eq!(answered, told, "round {round}");
+        }
+        let (code, out, err) = server.end();
+        assert_eq!(code, Some(0), "{err}");
+        assert!(out.contains(" 0 aborted, 0 bytes lost"), "{out}");
+    }
 }

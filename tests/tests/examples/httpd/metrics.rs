@@ -58,9 +58,12 @@ fn the_page_can_be_read_and_tells_what_happened_on_each_poller() {
     drop(refused);
     // a body that breaks its rules when the answer has begun is refused as well
     let mut broken = Client::new(&server);
-    broken.send("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n");
+    broken.send(
+        "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nno size\r\n",
+    );
     broken.finish();
     assert!(broken.head().contains("chunked"));
+    assert_eq!(broken.read(10), b"5\r\nhello\r\n");
     broken.ended();
     drop(broken);
     // what of a poller is published, is published ten times a second

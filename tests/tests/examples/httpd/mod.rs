@@ -1,5 +1,6 @@
 mod bodies;
 mod client;
+mod crowd;
 mod ending;
 mod many;
 mod metrics;

@@ -42,7 +42,10 @@ fn a_signal_lets_a_route_that_sleeps_answer() {
     let (code, out, err) = program.end();
     assert_eq!(code, Some(0), "{err}");
     assert!(out.contains("stopped: 1 opened, 1 drained, 0 aborted, 0 bytes lost"), "{out}");
-    assert!(out.contains("workers: 1 opened, 1 closed of which 0 aborted, 0 unfinished"), "{out}");
+    assert!(
+        out.contains("workers: 1 opened, 1 closed of which 0 at the workers' end, 0 unfinished"),
+        "{out}"
+    );
 }
 
 #[test]

@@ -1,0 +1,395 @@
+//! Engines that break the event contract, each in one way that [`ContractChecker`] must notice.
+//!
+//! Each is the real shard with something wrong between it and the checker, or a driver that does what the port forbids.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::excessive_nesting,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failed test is the point, and its numbers are small"
+)]
+
+mod common;
+
+use common::{ACCEPTED, PEER, PLAIN};
+use core::mem::MaybeUninit;
+use core::ops::ControlFlow;
+use lightcone_core::{
+    Address, Checked, CloseReason, Config, Context, ContractChecker, Event, Handler, Instant, Next, NoOutbox,
+    Origin, PollerId, Port, Shard, Socket, Storage, Timeouts, Token, Witness,
+};
+
+/// What the program does in its callbacks.
+type Act = fn(&mut Socket<'_, u32>, Event<u32>);
+
+/// The program.
+struct Program(Act);
+
+impl Handler for Program {
+    type Data = u32;
+    type Message = u32;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<u32> {
+        Some(0)
+    }
+
+    fn event(&mut self, socket: &mut Socket<'_, u32>, event: Event<u32>, _: &mut Context<'_, u32>) {
+        (self.0)(socket, event);
+    }
+}
+
+/// What the peer has sent, and whether it has ended.
+#[derive(Default)]
+struct Peer {
+    sent: &'static [u8],
+    ended: bool,
+}
+
+impl Witness for Peer {
+    fn has_sent(&mut self, _: Token, _: &Address, before: u64, bytes: &[u8]) -> bool {
+        self.sent.get(before as usize..).is_some_and(|rest| rest.starts_with(bytes))
+    }
+
+    fn has_ended(&mut self, _: Token, _: &Address) -> bool {
+        self.ended
+    }
+}
+
+type Data = Checked<u32>;
+/// What is wrong: an event becomes another, or is lost.
+type Fault = fn(&mut Socket<'_, Data>, Event<u32>) -> ControlFlow<(), Event<u32>>;
+
+/// Stands between the shard and the checker.
+struct Between {
+    checker: ContractChecker<Program, Peer>,
+    fault: Fault,
+    /// Closes that the program asks for in `message` are staged.
+    stages: bool,
+}
+
+impl Handler for Between {
+    type Data = Data;
+    type Message = u32;
+
+    fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Data> {
+        self.checker.admit(origin, peer)
+    }
+
+    fn event(&mut self, socket: &mut Socket<'_, Data>, event: Event<u32>, cx: &mut Context<'_, u32>) {
+        let was_message = matches!(event, Event::Message(_));
+        if let ControlFlow::Continue(event) = (self.fault)(socket, event) {
+            self.checker.event(socket, event, cx);
+        }
+        if was_message && self.stages {
+            socket.linger();
+        }
+    }
+}
+
+fn nothing(_: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFlow<(), Event<u32>> {
+    ControlFlow::Continue(event)
+}
+
+/// One socket, and a driver that is told what to do step by step.
+struct Engine<'s> {
+    shard: Shard<'s, Data>,
+    handler: Between,
+    token: Token,
+    now: u64,
+}
+
+impl Engine<'_> {
+    /// Tells the port something and delivers what is due.
+    fn tell(&mut self, what: impl FnOnce(&mut Port<'_, '_, Data>)) -> Next {
+        self.shard.tick(Instant::from_millis(self.now));
+        let mut outbox = NoOutbox;
+        let mut cx = Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut outbox);
+        let mut port = self.shard.port(self.token).unwrap();
+        what(&mut port);
+        port.run(&mut self.handler, &mut cx)
+    }
+
+    /// Receives, whether there is room or not.
+    fn receive(&mut self, bytes: &[u8]) -> Next {
+        let mut bytes = bytes.to_vec();
+        self.shard.tick(Instant::from_millis(self.now));
+        let mut outbox = NoOutbox;
+        let mut cx = Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut outbox);
+        let mut port = self.shard.port(self.token).unwrap();
+        port.received(&mut bytes);
+        port.run(&mut self.handler, &mut cx)
+    }
+
+    fn message(&mut self) -> Next {
+        self.shard.tick(Instant::from_millis(self.now));
+        let mut outbox = NoOutbox;
+        let mut cx = Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut outbox);
+        self.shard.port(self.token).unwrap().message(7, &mut self.handler, &mut cx).unwrap()
+    }
+
+    fn sends(&mut self) -> Next {
+        self.tell(|port| {
+            let mut pieces: [&[u8]; 4] = [&[]; 4];
+            let count = port.outputs(&mut pieces);
+            let n = pieces[..count].iter().map(|piece| piece.len()).sum();
+            port.sent(n);
+        })
+    }
+}
+
+/// Blocks of 64 bytes, of which a socket may queue two.
+const CONFIG: Config = Config { timeouts: Timeouts::NONE, ..PLAIN };
+
+fn with(act: Act, peer: Peer, fault: Fault, steps: impl FnOnce(&mut Engine<'_>)) {
+    let mut slots = [const { MaybeUninit::uninit() }; CONFIG.sockets];
+    let mut memory = [0; CONFIG.memory()];
+    let storage = Storage { slots: &mut slots, memory: &mut memory };
+    let shard = Shard::new(storage, &CONFIG, Instant::from_millis(0)).unwrap();
+    let checker = ContractChecker::with_witness(Program(act), peer);
+    let mut handler = Between { checker, fault, stages: false };
+    let mut shard = shard;
+    let token = shard.admit(&mut handler, ACCEPTED, &PEER).unwrap();
+    let mut engine = Engine { shard, handler, token, now: 0 };
+    let _ = engine.tell(|_| {});
+    steps(&mut engine);
+}
+
+const SENT: Peer = Peer { sent: b"abcdefghijklmnopqrstuvwxyz", ended: false };
+const ENDED: Peer = Peer { ended: true, ..SENT };
+
+/// Queues as much as it may, and one byte more. Consumes what comes.
+fn fills(socket: &mut Socket<'_, u32>, event: Event<u32>) {
+    if matches!(event, Event::Receive) {
+        let there = socket.bytes().len();
+        socket.consume(there);
+        assert_eq!(socket.send(&[1; 128]), Ok(()));
+        assert!(socket.send(&[1]).is_err());
+    }
+}
+
+/// Leaves what comes.
+fn leaves(_: &mut Socket<'_, u32>, _: Event<u32>) {}
+
+fn forges_writable(_: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFlow<(), Event<u32>> {
+    ControlFlow::Continue(if matches!(event, Event::Message(_)) { Event::Writable } else { event })
+}
+
+#[test]
+#[should_panic(expected = "writable with 128 of 128 bytes queued")]
+fn writable_above_low_water() {
+    with(fills, SENT, forges_writable, |engine| {
+        assert_eq!(engine.receive(b"a"), Next::Send);
+        let _ = engine.message();
+    });
+}
+
+#[test]
+#[should_panic(expected = "receive while writable is owed")]
+fn reading_while_writable_is_owed() {
+    with(fills, SENT, nothing, |engine| {
+        assert_eq!(engine.receive(b"a"), Next::Send);
+        let _ = engine.receive(b"b");
+    });
+}
+
+fn loses_writable(_: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFlow<(), Event<u32>> {
+    if matches!(event, Event::Writable) { ControlFlow::Break(()) } else { ControlFlow::Continue(event) }
+}
+
+#[test]
+#[should_panic(expected = "writable was owed, and is not any more")]
+fn a_lost_writable() {
+    with(fills, SENT, loses_writable, |engine| {
+        let _ = engine.receive(b"a");
+        let _ = engine.sends();
+    });
+}
+
+/// As if a grant had been forgotten: it is owed for ever.
+fn never_gives_writable(socket: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFlow<(), Event<u32>> {
+    if matches!(event, Event::Writable) {
+        socket.split().1.want();
+        return ControlFlow::Break(());
+    }
+    ControlFlow::Continue(event)
+}
+
+#[test]
+#[should_panic(expected = "sent again, and writable is still owed")]
+fn a_writable_that_never_comes() {
+    let act: Act = |socket, event| {
+        if matches!(event, Event::Receive) {
+            fills(socket, event);
+        } else if matches!(event, Event::Sent) {
+            socket.send(b"more").unwrap();
+        }
+    };
+    with(act, SENT, never_gives_writable, |engine| {
+        let _ = engine.receive(b"a");
+        for _ in 0..3 {
+            let _ = engine.sends();
+        }
+    });
+}
+
+fn forges_a_timeout(socket: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFlow<(), Event<u32>> {
+    if !matches!(event, Event::Message(_)) {
+        return ControlFlow::Continue(event);
+    }
+    socket.set_deadline(None);
+    ControlFlow::Continue(Event::Timeout)
+}
+
+#[test]
+#[should_panic(expected = "timeout 1 ms early")]
+fn an_early_timeout() {
+    let act: Act = |socket, event| {
+        if matches!(event, Event::Open) {
+            socket.set_deadline(Some(Instant::from_millis(100)));
+        }
+    };
+    with(act, SENT, forges_a_timeout, |engine| {
+        engine.now = 99;
+        let _ = engine.message();
+    });
+}
+
+fn forges_an_end(_: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFlow<(), Event<u32>> {
+    ControlFlow::Continue(if matches!(event, Event::Message(_)) { Event::PeerClosed } else { event })
+}
+
+#[test]
+#[should_panic(expected = "peer_closed of a peer that has not ended its side")]
+fn a_forged_end() {
+    with(leaves, ENDED, forges_an_end, |engine| {
+        let _ = engine.message();
+    });
+}
+
+#[test]
+#[should_panic(expected = "peer_closed of a peer that lives")]
+fn the_end_of_a_live_peer() {
+    with(leaves, SENT, nothing, |engine| {
+        let _ = engine.tell(|port| port.ended());
+    });
+}
+
+#[test]
+#[should_panic(expected = "close of a peer that has not ended its side")]
+fn closed_by_a_peer_without_its_end() {
+    with(leaves, ENDED, nothing, |engine| {
+        let _ = engine.tell(|port| port.cut(CloseReason::Peer));
+    });
+}
+
+fn loses_the_end(_: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFlow<(), Event<u32>> {
+    if matches!(event, Event::PeerClosed) { ControlFlow::Break(()) } else { ControlFlow::Continue(event) }
+}
+
+#[test]
+#[should_panic(expected = "close without the peer_closed that was due before")]
+fn a_lost_end() {
+    with(leaves, ENDED, loses_the_end, |engine| {
+        let _ = engine.tell(|port| port.ended());
+        let _ = engine.tell(|port| port.cut(CloseReason::Aborted));
+    });
+}
+
+fn changes_a_byte(socket: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFlow<(), Event<u32>> {
+    if matches!(event, Event::Message(_)) {
+        socket.bytes_mut()[1] ^= 1;
+    }
+    ControlFlow::Continue(event)
+}
+
+#[test]
+#[should_panic(expected = "bytes that were left are others in message")]
+fn bytes_that_change_while_they_wait() {
+    with(leaves, SENT, changes_a_byte, |engine| {
+        let _ = engine.receive(b"abc");
+        let _ = engine.message();
+    });
+}
+
+#[test]
+#[should_panic(expected = "3 bytes came after 3 that the peer has not sent there")]
+fn bytes_that_come_twice() {
+    with(leaves, SENT, nothing, |engine| {
+        let _ = engine.receive(b"abc");
+        let _ = engine.receive(b"abc");
+    });
+}
+
+#[test]
+#[should_panic(expected = "2 bytes came after 0 that the peer has not sent there")]
+fn bytes_that_are_others() {
+    with(leaves, SENT, nothing, |engine| {
+        let _ = engine.receive(b"aB");
+    });
+}
+
+#[test]
+#[should_panic(expected = "receive although reading is paused")]
+fn a_pause_that_is_ignored() {
+    let act: Act = |socket, event| {
+        if matches!(event, Event::Open) {
+            socket.pause();
+        }
+    };
+    with(act, SENT, nothing, |engine| {
+        let _ = engine.receive(b"ab"); // was on its way
+        let _ = engine.receive(b"cd");
+    });
+}
+
+/// Consumes what comes, and closes when a message comes.
+fn closes(socket: &mut Socket<'_, u32>, event: Event<u32>) {
+    match event {
+        Event::Receive => {
+            let there = socket.bytes().len();
+            socket.consume(there);
+        }
+        Event::Message(_) => socket.close(),
+        _ => {}
+    }
+}
+
+/// The same steps as above without a fault, one after the other.
+#[test]
+fn a_sound_engine_passes() {
+    with(closes, SENT, nothing, |engine| {
+        let _ = engine.receive(b"abc");
+        assert_eq!(engine.message(), Next::Close);
+        assert_eq!(engine.handler.checker.alive(), 0);
+    });
+    with(fills, ENDED, nothing, |engine| {
+        let _ = engine.receive(b"a");
+        let _ = engine.sends();
+        let _ = engine.receive(b"b");
+        let _ = engine.message();
+        let _ = engine.sends();
+        let _ = engine.tell(|port| port.ended());
+        let _ = engine.tell(|port| port.cut(CloseReason::Aborted));
+    });
+    let act: Act = |socket, event| match event {
+        Event::Open => {
+            socket.pause();
+            socket.set_deadline(Some(Instant::from_millis(100)));
+        }
+        Event::Timeout => socket.resume(),
+        _ => {}
+    };
+    with(act, SENT, nothing, |engine| {
+        let _ = engine.receive(b"ab");
+        engine.now = 100;
+        engine.shard.tick(Instant::from_millis(100));
+        assert_eq!(engine.shard.next_ready(), Some(engine.token));
+        let _ = engine.tell(|_| {});
+        let _ = engine.receive(b"cd");
+        let _ = engine.message();
+    });
+}

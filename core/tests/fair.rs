@@ -1,0 +1,374 @@
+//! Pools are fair: a socket that waits for a block gets one in its turn, whatever the others send, and a small answer and
+//! a small request are always possible.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::excessive_nesting,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failed test is the point, and its numbers are small"
+)]
+
+mod common;
+
+use common::{Bench, Data, PLAIN, nothing};
+use core::cell::RefCell;
+use lightcone_core::{Config, Event, Interest, Next, Socket, Token};
+use std::rc::Rc;
+
+const READ: Next = Next::Wait(Interest::READ);
+
+/// Queues as much as it can, whenever it can.
+fn greedy(socket: &mut Socket<'_, Data>) {
+    let id = socket.data.id as u8;
+    let _ = socket.split().1.send_some(&[id; 4_096]);
+}
+
+/// Sends one byte at a message, and at `writable` if it was refused.
+fn modest(socket: &mut Socket<'_, Data>, event: Event<u32>) {
+    if matches!(event, Event::Message(_) | Event::Writable) {
+        let id = socket.data.id as u8;
+        let _ = socket.send(&[id]);
+    }
+}
+
+#[test]
+fn senders_that_are_never_full_leave_a_block_to_others() {
+    let config = Config { sockets: 3, output_blocks: 8, output_limit: 4, ..PLAIN };
+    let mut bench = Bench::new(&config, |socket, event| match (socket.data.id, event) {
+        (0 | 1, Event::Message(_) | Event::Writable | Event::Sent) => greedy(socket),
+        (2, _) => modest(socket, event),
+        _ => {}
+    });
+    let [a, b, small] = [bench.open(), bench.open(), bench.open()];
+    let _ = bench.message(a, 0);
+    let _ = bench.message(b, 0);
+    for turn in 0..100 {
+        let _ = bench.tell(a, |port| port.sent(64));
+        let _ = bench.tell(b, |port| port.sent(64));
+        bench.turn(turn);
+        assert_eq!(bench.message(small, 0), Ok(Next::Send), "at once, in turn {turn}");
+        assert_eq!(bench.flush(small).0, [2]);
+        assert!(bench.outputs(a).len().min(bench.outputs(b).len()) > 64, "nobody is short of its share");
+    }
+    assert_eq!(bench.shard.stats().output_shortages, 0);
+}
+
+/// With a block for each socket beside those that are shared, whoever has none gets one at once, whatever the others
+/// hold.
+#[test]
+fn a_first_block_is_there_for_every_socket() {
+    let config = Config { sockets: 64, output_blocks: 128, output_limit: 8, ..PLAIN };
+    for greedy_ones in [1, 5, 20, 63] {
+        let mut bench = Bench::new(&config, move |socket, event| match event {
+            Event::Message(_) | Event::Writable if socket.data.id < greedy_ones => greedy(socket),
+            _ => modest(socket, event),
+        });
+        let tokens: Vec<Token> = (0..64).map(|_| bench.open()).collect();
+        for round in 0..3 {
+            for token in &tokens {
+                let _ = bench.message(*token, 0);
+            }
+            bench.turn(round);
+            let held: Vec<usize> =
+                tokens[..greedy_ones].iter().map(|token| bench.outputs(*token).len() / 64).collect();
+            assert!(held.iter().all(|held| (1..=8).contains(held)), "{held:?}");
+            for token in &tokens[greedy_ones..] {
+                assert_eq!(bench.flush(*token).0.len(), 1, "with {greedy_ones} that hold {held:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn shares_are_equal_if_all_take_what_they_can() {
+    let config = Config { sockets: 40, output_blocks: 160, output_limit: 32, ..PLAIN };
+    let mut bench = Bench::new(&config, |socket, event| {
+        if matches!(event, Event::Message(_)) {
+            let _ = socket.send(&[1; 64]); // one block at a time
+        }
+    });
+    let tokens: Vec<Token> = (0..40).map(|_| bench.open()).collect();
+    for _ in 0..40 {
+        for token in &tokens {
+            let _ = bench.message(*token, 0);
+        }
+    }
+    let held: Vec<usize> = tokens.iter().map(|token| bench.outputs(*token).len() / 64).collect();
+    let (least, most) = (held.iter().min().unwrap(), held.iter().max().unwrap());
+    assert!(most - least <= 1, "{held:?}");
+    assert!(*least >= 2, "{held:?}");
+}
+
+/// Twelve sockets want a block each, again and again, and there are four. Blocks come back one at a time, from whoever
+/// holds one, which wants another at once.
+#[test]
+fn blocks_go_to_whoever_has_waited_longest() {
+    let config = Config { sockets: 12, output_blocks: 4, output_limit: 1, ..PLAIN };
+    let served = Rc::new(RefCell::new(Vec::new()));
+    let order = served.clone();
+    let mut bench = Bench::new(&config, move |socket, event| {
+        let asks = matches!(event, Event::Message(_) | Event::Writable | Event::Sent);
+        if asks && socket.send(&[0; 64]).is_ok() {
+            order.borrow_mut().push(socket.data.id);
+        }
+    });
+    let tokens: Vec<Token> = (0..12).map(|_| bench.open()).collect();
+    for token in &tokens {
+        let _ = bench.message(*token, 0);
+    }
+    assert_eq!(*served.borrow(), [0, 1, 2, 3]);
+    let mut seed = 1_u32;
+    for turn in 0..1_000 {
+        seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        let holders: Vec<Token> =
+            tokens.iter().copied().filter(|token| !bench.outputs(*token).is_empty()).collect();
+        assert_eq!(holders.len(), 4);
+        let _ = bench.flush(holders[(seed >> 8) as usize % 4]);
+        bench.turn(turn);
+    }
+    let served = served.borrow();
+    assert_eq!(served.len(), 1_004);
+    for (at, id) in served.iter().enumerate() {
+        // eight wait, so nobody is served twice before the seven that waited with it
+        let before = &served[at.saturating_sub(8)..at];
+        assert!(!before.contains(id), "at {at}: {id} after {before:?}");
+    }
+    assert_eq!(bench.shard.stats().output_shortages, 8 + 1_000);
+}
+
+#[test]
+fn a_newcomer_does_not_overtake() {
+    let config = Config { sockets: 3, output_blocks: 1, output_limit: 1, ..PLAIN };
+    let mut bench = Bench::new(&config, modest);
+    let [holds, waits, newcomer] = [bench.open(), bench.open(), bench.open()];
+    let _ = bench.message(holds, 0);
+    assert_eq!(bench.message(waits, 0), Ok(Next::Wait(Interest::NONE)));
+    let _ = bench.flush(holds);
+    assert_eq!(bench.message(newcomer, 0), Ok(Next::Wait(Interest::NONE)), "the block is for `waits`");
+    bench.turn(1);
+    assert_eq!((bench.outputs(waits), bench.outputs(newcomer)), (vec![1], vec![]));
+    let _ = bench.flush(waits);
+    bench.turn(2);
+    assert_eq!(bench.outputs(newcomer), [2]);
+}
+
+/// Two that each want three blocks at once, and there are three for one of them: were each given one, neither had
+/// enough, for ever.
+#[test]
+fn those_that_need_several_blocks_do_not_block_each_other() {
+    let config = Config { sockets: 3, output_blocks: 7, output_limit: 3, ..PLAIN };
+    let mut bench = Bench::new(&config, |socket, event| {
+        let wanted = if socket.data.id == 0 { 128 } else { 192 };
+        if matches!(event, Event::Message(_) | Event::Writable) {
+            let _ = socket.send(&[0; 192][..wanted]);
+        }
+    });
+    let [holds, x, y] = [bench.open(), bench.open(), bench.open()];
+    let _ = bench.message(holds, 0);
+    assert_eq!(bench.outputs(holds).len(), 128);
+    let _ = bench.message(x, 0);
+    let _ = bench.message(y, 0);
+    let _ = bench.tell(holds, |port| port.sent(64));
+    for turn in 0..20 {
+        for token in [x, y] {
+            if !bench.outputs(token).is_empty() {
+                assert_eq!(bench.flush(token).0.len(), 192);
+            }
+        }
+        bench.turn(turn);
+    }
+    assert_eq!(bench.shard.stats().bytes_out, 64 + 2 * 192);
+    assert_eq!(bench.shard.next_deadline(), None);
+}
+
+/// A socket that goes while it waits leaves its place to nobody, and what is opened in its slot does not wait.
+#[test]
+fn a_slot_that_is_reused_while_its_socket_waited_is_in_no_line() {
+    let config = Config { sockets: 5, output_blocks: 1, output_limit: 1, ..PLAIN };
+    for leaves in 1..4 {
+        let mut bench = Bench::new(&config, modest);
+        let tokens: Vec<Token> = (0..4).map(|_| bench.open()).collect();
+        for token in &tokens {
+            let _ = bench.message(*token, 0);
+        }
+        let _ = bench.tell(tokens[leaves], |port| port.failed(lightcone_core::ErrorKind::ConnectionReset));
+        let reused = bench.open();
+        assert_eq!(reused.index(), tokens[leaves].index());
+        bench.events();
+        let mut holder = tokens[0];
+        for token in (1..4).filter(|at| *at != leaves).map(|at| tokens[at]) {
+            let _ = bench.flush(holder);
+            let turned = bench.turn(1);
+            assert_eq!(turned, [(token, Next::Send)], "in order, and nobody else is given a turn");
+            holder = token;
+        }
+        let _ = bench.flush(holder);
+        assert_eq!((bench.turn(2), bench.shard.next_deadline()), (vec![], None));
+        assert_eq!(bench.run(reused), READ);
+    }
+}
+
+/// A grant that is not taken up is not lost: not by who closes, and not by who has nothing to send any more.
+#[test]
+fn a_grant_that_is_not_taken_goes_to_the_next() {
+    let config = Config { sockets: 4, output_blocks: 1, output_limit: 1, ..PLAIN };
+    for closes in [false, true] {
+        let mut bench = Bench::new(&config, move |socket, event| match (socket.data.id, event) {
+            (1, Event::Writable) if closes => socket.close(),
+            (1, Event::Writable) => {}
+            _ => modest(socket, event),
+        });
+        let [holds, waits, next] = [bench.open(), bench.open(), bench.open()];
+        for token in [holds, waits, next] {
+            let _ = bench.message(token, 0);
+        }
+        let _ = bench.flush(holds);
+        bench.turn(1);
+        bench.turn(1);
+        assert_eq!(bench.outputs(next), [2]);
+        let _ = bench.flush(next);
+        assert_eq!(bench.message(holds, 0), Ok(Next::Send), "and nothing is kept for anybody");
+    }
+}
+
+/// What is said instead of a held end of the output needs no other block than that end had, whoever waits for one.
+#[test]
+fn what_replaces_a_held_end_has_its_block() {
+    let config = Config { sockets: 3, output_blocks: 2, output_limit: 1, ..PLAIN };
+    let mut bench = Bench::new(&config, |socket, event| match (socket.data.id, event) {
+        (1, Event::Message(0)) => {
+            let (_, mut output, _) = socket.split();
+            let mark = output.seal();
+            output.send(b"good").unwrap();
+            output.hold(mark);
+        }
+        (1, Event::Message(1)) => {
+            let (_, mut output, _) = socket.split();
+            output.discard();
+            output.send(b"bad").unwrap();
+        }
+        (1, Event::Message(_)) => socket.split().1.discard(),
+        _ => modest(socket, event),
+    });
+    for instead in [true, false] {
+        let [one, held, waits] = [bench.open(), bench.open(), bench.open()];
+        let _ = bench.message(one, 0);
+        assert_eq!(bench.message(held, 0), Ok(READ));
+        assert_eq!(bench.message(waits, 0), Ok(Next::Wait(Interest::NONE)));
+        if instead {
+            assert_eq!(bench.message(held, 1), Ok(Next::Send));
+            assert_eq!(bench.flush(held).0, b"bad");
+        } else {
+            assert_eq!(bench.message(held, 2), Ok(READ));
+        }
+        bench.turn(1);
+        assert_eq!(bench.outputs(waits).len(), 1, "and its block goes on to whoever waits");
+        for token in [one, held, waits] {
+            let _ = bench.tell(token, |port| port.failed(lightcone_core::ErrorKind::ConnectionReset));
+        }
+        bench.handler.inner_mut().admitted = 0;
+    }
+}
+
+/// Whatever the others have left behind, a message of a small block's size is received.
+#[test]
+fn a_small_request_is_always_possible() {
+    let config = Config { sockets: 6, input_blocks: 6, receive_blocks: 2, ..PLAIN };
+    let mut bench = Bench::new(&config, |socket, event| {
+        if event == Event::Receive && socket.data.id == 5 {
+            let n = socket.bytes().len();
+            socket.consume(n);
+        }
+    });
+    let tokens: Vec<Token> = (0..6).map(|_| bench.open()).collect();
+    for token in &tokens[..5] {
+        while bench.room(*token) > 0 {
+            let room = bench.room(*token).min(65);
+            let _ = bench.receive(*token, &vec![1; room]);
+        }
+    }
+    assert_eq!(bench.shard.free_blocks().receive, 0);
+    for _ in 0..100 {
+        assert_eq!(bench.room(tokens[5]), 64);
+        assert_eq!(bench.receive(tokens[5], &[5; 64]), READ);
+    }
+    assert_eq!(bench.shard.stats().input_shortages, 3);
+}
+
+/// Large input blocks go to those that have waited longest; a newcomer is read in small pieces until then.
+#[test]
+fn large_blocks_go_to_whoever_has_waited_longest() {
+    let config = Config { sockets: 6, input_blocks: 6, receive_blocks: 1, ..PLAIN };
+    let mut bench = Bench::new(&config, |socket, event| {
+        if matches!(event, Event::Message(_)) {
+            let n = socket.bytes().len();
+            socket.consume(n);
+        }
+    });
+    let tokens: Vec<Token> = (0..6).map(|_| bench.open()).collect();
+    assert_eq!(bench.receive(tokens[0], &[0; 100]), READ);
+    for token in &tokens[1..5] {
+        assert_eq!(bench.room(*token), 64);
+        assert_eq!(bench.receive(*token, &[1; 64]), Next::Wait(Interest::NONE));
+    }
+    // one leaves from the middle of the line
+    let _ = bench.tell(tokens[2], |port| port.failed(lightcone_core::ErrorKind::ConnectionReset));
+    let mut holder = tokens[0];
+    for (turn, token) in [tokens[1], tokens[3], tokens[4]].into_iter().enumerate() {
+        let _ = bench.message(holder, 0);
+        assert_eq!(bench.room(tokens[5]), 64, "the large block is for one that waits");
+        assert_eq!(bench.turn(turn as u64), [(token, READ)]);
+        assert_eq!(bench.room(token), 192);
+        assert_eq!(bench.receive(token, &[2; 192]), Next::Wait(Interest::NONE), "full");
+        holder = token;
+    }
+    let _ = bench.message(holder, 0);
+    assert_eq!(bench.room(tokens[5]), 256);
+    assert_eq!(bench.shard.next_deadline(), None);
+}
+
+/// With fewer small blocks than sockets, those that found none are read again in order, as many as there are blocks.
+#[test]
+fn sockets_without_an_input_block_are_read_again_in_order() {
+    let config = Config { sockets: 8, input_blocks: 2, ..PLAIN };
+    let mut bench = Bench::new(&config, |socket, event| {
+        if matches!(event, Event::Message(_)) {
+            let n = socket.bytes().len();
+            socket.consume(n);
+        }
+    });
+    let tokens: Vec<Token> = (0..8).map(|_| bench.open()).collect();
+    let _ = bench.receive(tokens[0], b"a");
+    let _ = bench.receive(tokens[1], b"b");
+    for token in &tokens[2..7] {
+        assert_eq!(bench.run(*token), Next::Wait(Interest::NONE));
+    }
+    let _ = bench.message(tokens[0], 0);
+    assert_eq!(bench.room(tokens[7]), 0, "those that wait come first");
+    assert_eq!(bench.turn(1), [(tokens[2], READ)]);
+    assert_eq!(bench.receive(tokens[2], b"c"), READ);
+    let _ = bench.message(tokens[1], 0);
+    let _ = bench.message(tokens[2], 0);
+    assert_eq!(bench.turn(2), [(tokens[3], READ), (tokens[4], READ)]);
+    assert!(bench.room(tokens[3]) > 0 && bench.room(tokens[4]) > 0);
+    // two that may read and get nothing keep nobody from reading; the first ones wait behind the others now
+    let mut told: Vec<Token> = Vec::new();
+    for turn in 3..20 {
+        told.extend(bench.turn(turn).into_iter().filter(|(_, next)| *next == READ).map(|(token, _)| token));
+    }
+    assert_eq!(told, [5, 6, 0, 1, 2].map(|at: usize| tokens[at]));
+    assert_eq!(bench.shard.next_deadline(), None);
+}
+
+#[test]
+fn nobody_waits_where_there_is_enough() {
+    let mut bench = Bench::new(&PLAIN, nothing);
+    let token = bench.open();
+    let _ = bench.receive(token, &[1; 64]);
+    let stats = bench.shard.stats();
+    assert_eq!((stats.input_shortages, stats.output_shortages), (0, 0));
+}

@@ -1,0 +1,124 @@
+//! Output that is held back: what the driver is told, and what becomes of it when the socket ends.
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::excessive_nesting,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
+    clippy::wildcard_enum_match_arm,
+    reason = "a failed test is the point, and its numbers are small"
+)]
+
+mod common;
+
+use common::{Bench, Data, PLAIN};
+use lightcone_core::{CloseReason, ErrorKind, Event, Interest, Next, Socket, Token};
+
+const READ: Next = Next::Wait(Interest::READ);
+
+const FRONT: u32 = 0;
+const HOLD: u32 = 1;
+const RELEASE: u32 = 2;
+const DISCARD: u32 = 3;
+const WRITE: u32 = 4;
+const CLOSE: u32 = 5;
+const LINGER: u32 = 6;
+const FINISH: u32 = 7;
+const ABORT: u32 = 8;
+
+fn obey(socket: &mut Socket<'_, Data>, event: Event<u32>) {
+    let Event::Message(order) = event else { return };
+    {
+        let (_, mut output, _) = socket.split();
+        match order {
+            FRONT => output.send(b"front ").unwrap(),
+            HOLD => {
+                let mark = output.seal();
+                output.send(b"tail ").unwrap();
+                output.hold(mark);
+                assert_eq!((output.held(), output.is_holding()), (&b"tail "[..], true));
+            }
+            RELEASE => output.release(),
+            DISCARD => output.discard(),
+            WRITE => output.send(b"more").unwrap(),
+            _ => {}
+        }
+    }
+    match order {
+        CLOSE => socket.close(),
+        LINGER => socket.linger(),
+        FINISH => socket.finish(),
+        ABORT => socket.abort(),
+        _ => {}
+    }
+}
+
+fn order(bench: &mut Bench, token: Token, orders: &[u32]) -> Next {
+    orders.iter().map(|order| bench.message(token, *order).unwrap()).last().unwrap()
+}
+
+#[test]
+fn what_is_held_back_is_not_sent_and_the_rest_is() {
+    for pull in [false, true] {
+        let mut bench = Bench::new(&PLAIN, obey);
+        bench.pull = pull;
+        let token = bench.open();
+        assert_eq!(order(&mut bench, token, &[HOLD]), READ, "there is nothing to send");
+        assert_eq!(bench.receive(token, b"x"), READ, "nor with other events");
+        assert_eq!(order(&mut bench, token, &[RELEASE]), Next::Send);
+        assert_eq!(bench.flush(token).0, b"tail ");
+        assert_eq!(order(&mut bench, token, &[FRONT, HOLD]), Next::Send);
+        assert_eq!(bench.flush(token), (b"front ".to_vec(), READ), "the front leaves alone");
+        assert_eq!(order(&mut bench, token, &[DISCARD]), READ);
+        assert_eq!(order(&mut bench, token, &[FRONT, HOLD, WRITE]), Next::Send);
+        assert_eq!(bench.flush(token).0, b"front tail more");
+        assert_eq!(order(&mut bench, token, &[FRONT, HOLD, DISCARD, WRITE]), Next::Send);
+        assert_eq!(bench.flush(token), (b"front more".to_vec(), READ));
+        bench.shard.port(token).unwrap().cut(CloseReason::Aborted);
+        let stats = bench.shard.stats();
+        assert_eq!((stats.bytes_out, stats.bytes_lost), (5 + 6 + 15 + 10, 0));
+    }
+}
+
+#[test]
+fn an_end_in_order_sends_what_was_held_back() {
+    for end in [CLOSE, LINGER, FINISH] {
+        let mut bench = Bench::new(&PLAIN, obey);
+        let token = bench.open();
+        assert_eq!(order(&mut bench, token, &[HOLD, end]), Next::Send);
+        assert_eq!(bench.flush(token).0, b"tail ");
+        assert_eq!(bench.shard.stats().bytes_lost, 0);
+    }
+}
+
+#[test]
+fn what_is_held_back_when_the_connection_breaks_is_counted_as_lost() {
+    for abort in [false, true] {
+        let mut bench = Bench::new(&PLAIN, obey);
+        let token = bench.open();
+        assert_eq!(order(&mut bench, token, &[HOLD]), READ);
+        let next = if abort {
+            order(&mut bench, token, &[ABORT])
+        } else {
+            bench.tell(token, |port| port.failed(ErrorKind::ConnectionReset))
+        };
+        assert_eq!(next, Next::Close);
+        assert_eq!(bench.handler.inner().trace.last().map(|seen| seen.queued), Some(5), "told in close");
+        assert_eq!((bench.shard.stats().bytes_lost, bench.shard.breaks_off()), (5, true));
+    }
+}
+
+#[test]
+fn a_send_in_flight_goes_on_when_what_is_held_back_is_discarded() {
+    let mut bench = Bench::new(&PLAIN, obey);
+    let token = bench.open();
+    assert_eq!(order(&mut bench, token, &[FRONT, HOLD]), Next::Send);
+    assert_eq!(bench.tell(token, |port| port.send_started()), READ);
+    assert_eq!(order(&mut bench, token, &[DISCARD, HOLD]), READ);
+    assert_eq!(bench.outputs(token), b"front ");
+    assert_eq!(bench.tell(token, |port| port.sent(6)), READ);
+    assert_eq!(order(&mut bench, token, &[RELEASE]), Next::Send);
+    assert_eq!(bench.flush(token), (b"tail ".to_vec(), READ));
+}

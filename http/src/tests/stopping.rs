@@ -1,0 +1,270 @@
+//! A server that shuts down, and peers that leave: what is still answered, and what exchanges are told.
+
+extern crate std;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::string::String;
+use std::time::Duration;
+use std::vec::Vec;
+
+use lightcone_core::Handler;
+
+use crate::{Envelope, Exchange, Flow, Http, Limits, State, Stats, Status, Transfer};
+
+use super::rig::{Rig, ok, response};
+
+const GET: &[u8] = b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n";
+const CLOSE: &str = "Connection: close\r\n";
+/// Of [`Limits::newcomer_time`].
+const MOMENT: u64 = 200;
+
+type Told = Rc<RefCell<Vec<&'static str>>>;
+
+/// Waits, and notes what it is told.
+#[derive(Clone)]
+struct Wait {
+    told: Told,
+    /// What it returns when the server shuts down, and when its peer has ended.
+    on: [Flow; 2],
+}
+
+impl<S: State> Exchange<S> for Wait {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        io.consume(io.body().len());
+        Flow::More
+    }
+
+    fn shutdown(&mut self, _: &mut Transfer<'_, S>) -> Flow {
+        self.told.borrow_mut().push("shutdown");
+        self.on[0]
+    }
+
+    fn peer_closed(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        self.told.borrow_mut().push("peer_closed");
+        if self.on[1] == Flow::Done && io.ready() {
+            return io.respond(|_, response| response.text("late"));
+        }
+        self.on[1]
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        self.told.borrow_mut().push("dropped");
+    }
+}
+
+/// A server with a stream and a deferred answer, each behind groups, middleware and a log.
+fn server(stats: &'static Stats, on: [Flow; 2]) -> (Rig<impl Handler<Message = Envelope<()>>>, Told) {
+    struct Plain;
+    impl State for Plain {
+        type Message = ();
+    }
+    let told = Told::default();
+    let wait = move |told: &Told| Wait { told: Rc::clone(told), on };
+    let (events, poll) = (Rc::clone(&told), Rc::clone(&told));
+    let group = Http::group()
+        .get("/events", move |_request, response| response.stream(None, wait(&events)))
+        .get("/poll", move |_request, response| response.defer(wait(&poll)));
+    let app = Http::with(Plain)
+        .stats(stats)
+        .get("/foo", |_request, response| response.text("bar"))
+        .post("/collect", |request, response| {
+            request.collect::<8, _>(response, |_, body, response| response.display(body.len()))
+        })
+        .nest("/wait", group);
+    (Rig::new(app), told)
+}
+
+const GO_ON: [Flow; 2] = [Flow::More; 2];
+const EVENTS: &[u8] = b"GET /wait/events HTTP/1.1\r\nHost: a\r\n\r\n";
+const POLL: &[u8] = b"GET /wait/poll HTTP/1.1\r\nHost: a\r\n\r\n";
+
+#[test]
+fn a_request_that_has_come_is_answered_with_a_close() {
+    static STATS: Stats = Stats::new();
+    let (mut rig, _) = server(&STATS, GO_ON);
+    let (asks, idle) = (rig.connect(), rig.connect());
+    rig.feed(idle, GET);
+    assert_eq!(rig.take(idle), ok("bar"));
+    rig.pass(60_000);
+    rig.peers[asks].inbox.extend_from_slice(GET); // no event tells of it
+    rig.shutdown();
+    assert_eq!(rig.take(asks), response("200 OK", CLOSE, "bar"));
+    for peer in [asks, idle] {
+        assert!(rig.peers[peer].shut && !rig.peers[peer].closed, "{peer}: a staged close");
+        // what comes too late is read, so that nothing is reset
+        rig.feed(peer, GET);
+        assert_eq!((rig.take(peer), rig.unsent(peer)), (String::new(), 0));
+        rig.end(peer);
+        assert!(rig.peers[peer].closed && !rig.peers[peer].reset);
+    }
+}
+
+#[test]
+fn all_requests_of_a_pipeline_that_have_come_are_answered_and_the_last_says_that_it_is() {
+    static STATS: Stats = Stats::new();
+    let (mut rig, _) = server(&STATS, GO_ON);
+    let peer = rig.connect();
+    rig.pass(1_000);
+    rig.peers[peer].inbox.extend_from_slice(&[GET, GET, GET].concat());
+    rig.shutdown();
+    assert_eq!(rig.take(peer), ok("bar") + &ok("bar") + &response("200 OK", CLOSE, "bar"));
+    assert!(rig.peers[peer].shut);
+}
+
+#[test]
+fn a_new_connection_and_one_that_was_just_used_have_a_moment_for_a_request() {
+    static STATS: Stats = Stats::new();
+    for uses in [false, true] {
+        for asks in [false, true] {
+            let (mut rig, _) = server(&STATS, GO_ON);
+            let peer = rig.connect();
+            rig.pass(MOMENT);
+            if uses {
+                rig.feed(peer, GET);
+                rig.take(peer);
+                rig.pass(MOMENT - 1);
+            }
+            rig.shutdown();
+            rig.pass(MOMENT - 1);
+            assert!(!rig.peers[peer].shut);
+            if asks {
+                rig.feed(peer, GET);
+                assert_eq!(rig.take(peer), response("200 OK", CLOSE, "bar"));
+            } else {
+                rig.pass(1);
+            }
+            assert!(rig.peers[peer].shut && !rig.peers[peer].closed);
+            assert_eq!(rig.take(peer), "");
+        }
+    }
+}
+
+#[test]
+fn a_request_that_begins_in_the_moment_has_the_time_of_others() {
+    static STATS: Stats = Stats::new();
+    let (mut rig, _) = server(&STATS, GO_ON);
+    let (slow, late) = (rig.connect(), rig.connect());
+    rig.shutdown();
+    for peer in [slow, late] {
+        rig.feed(peer, &GET[..20]);
+    }
+    rig.sleep(MOMENT + 2_000);
+    rig.feed(slow, &GET[20..]);
+    assert_eq!(rig.take(slow), response("200 OK", CLOSE, "bar"));
+    rig.sleep(8_000);
+    assert!(rig.take(late).starts_with("HTTP/1.1 408 "));
+}
+
+#[test]
+fn without_a_moment_idle_connections_are_closed_at_once() {
+    let limits = Limits { newcomer_time: Duration::ZERO, ..Limits::DEFAULT };
+    let mut rig = Rig::new(Http::new().limits(limits).get("/foo", |_request, response| response.text("bar")));
+    let peer = rig.connect();
+    rig.shutdown();
+    assert!(rig.peers[peer].shut);
+}
+
+#[test]
+fn exchanges_are_told_of_a_shutdown_at_once_and_once() {
+    static STATS: Stats = Stats::new();
+    for (request, on, told) in [
+        (EVENTS, Flow::More, ["shutdown"].as_slice()),
+        (EVENTS, Flow::Done, &["shutdown", "dropped"]),
+        (EVENTS, Flow::Abort, &["shutdown", "dropped"]),
+        (POLL, Flow::More, &["shutdown"]),
+        (POLL, Flow::Abort, &["shutdown", "dropped"]),
+    ] {
+        // in progress, found by the last look, and begun after it
+        for begun in ["before", "in", "after"] {
+            let (mut rig, seen) = server(&STATS, [on, Flow::More]);
+            let peer = rig.connect();
+            if begun == "before" {
+                rig.feed(peer, request);
+            } else if begun == "in" {
+                rig.peers[peer].inbox.extend_from_slice(request);
+            }
+            rig.shutdown();
+            if begun == "after" {
+                rig.feed(peer, request);
+            }
+            assert_eq!(*seen.borrow(), told, "{on:?} {begun}");
+            assert_eq!(rig.peers[peer].shut, on != Flow::More, "{on:?} {begun}");
+            let answer = rig.take(peer);
+            assert_eq!(answer.ends_with("0\r\n\r\n"), on == Flow::Done, "{on:?} {begun}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn exchanges_are_told_that_their_peer_has_ended() {
+    static STATS: Stats = Stats::new();
+    for (request, on, at_once) in [
+        (EVENTS, Flow::More, false),
+        (EVENTS, Flow::Abort, true),
+        (POLL, Flow::More, false),
+        (POLL, Flow::Abort, true),
+        (POLL, Flow::Done, true),
+    ] {
+        let (mut rig, seen) = server(&STATS, [Flow::More, on]);
+        let peer = rig.connect();
+        rig.feed(peer, request);
+        assert_eq!(*seen.borrow(), [""; 0]);
+        rig.end(peer);
+        assert_eq!(seen.borrow().first(), Some(&"peer_closed"));
+        assert_eq!(
+            (rig.peers[peer].closed, seen.borrow().contains(&"dropped")),
+            (at_once, at_once),
+            "{on:?}"
+        );
+        assert_eq!(rig.take(peer).ends_with("late"), on == Flow::Done);
+    }
+}
+
+#[test]
+fn an_exchange_that_begins_when_its_peer_has_ended_is_told_so() {
+    static STATS: Stats = Stats::new();
+    let (mut rig, seen) = server(&STATS, [Flow::More, Flow::Abort]);
+    let peer = rig.connect();
+    rig.peers[peer].inbox.extend_from_slice(&[GET, EVENTS].concat());
+    rig.end(peer);
+    assert_eq!(*seen.borrow(), ["peer_closed", "dropped"]);
+    assert!(rig.take(peer).starts_with(&ok("bar")) && rig.peers[peer].closed);
+}
+
+#[test]
+fn a_peer_that_ends_within_a_body_is_refused_before_that_is_told() {
+    static STATS: Stats = Stats::new();
+    let (mut rig, _) = server(&STATS, GO_ON);
+    let peer = rig.connect();
+    rig.feed(peer, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na");
+    rig.end(peer);
+    assert!(rig.take(peer).starts_with("HTTP/1.1 400 "));
+}
+
+#[test]
+fn a_request_that_is_given_up_counts_as_aborted() {
+    static STATS: Stats = Stats::new();
+    let (mut rig, _) = server(&STATS, [Flow::More, Flow::Abort]);
+    for request in [EVENTS, POLL] {
+        let peer = rig.connect();
+        rig.feed(peer, request);
+        rig.end(peer);
+        assert!(rig.peers[peer].closed && !rig.peers[peer].reset);
+    }
+    let refused = STATS.refusals().map(|(_, count)| count).sum::<usize>();
+    assert_eq!((STATS.aborted(), STATS.failures(), refused), (2, 0, 0));
+}
+
+#[test]
+fn an_answer_that_its_connection_delimits_is_reset_when_it_is_given_up() {
+    static STATS: Stats = Stats::new();
+    let (mut rig, _) = server(&STATS, [Flow::Abort, Flow::More]);
+    let peer = rig.connect();
+    rig.feed(peer, b"GET /wait/events HTTP/1.0\r\n\r\n");
+    assert!(rig.take(peer).starts_with(&std::format!("HTTP/1.1 {}", Status::OK.code())));
+    rig.shutdown();
+    assert!(rig.peers[peer].closed && rig.peers[peer].reset);
+}
