@@ -118,6 +118,9 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     /// Sets the limits.
     pub const fn limits(mut self, limits: Limits) -> Self {
         self.parts.limits = limits;
+        if limits.pipelined == 0 {
+            self.parts.limits.pipelined = 1; // with none, no request would ever be answered
+        }
         self
     }
 

@@ -44,8 +44,8 @@ pub struct Limits {
     /// sent nothing yet, or was not quiet for as long as this. That request is answered with `Connection: close`; other
     /// idle connections are closed at once. Zero: all are. Default: 200 milliseconds.
     pub newcomer_time: Duration,
-    /// Requests of one connection that are answered in a row, before other connections have their turn: 1 or more. Where
-    /// handlers take long, fewer are fairer. Default: 16.
+    /// Requests of one connection that are answered in a row, before other connections have their turn. Where handlers
+    /// take long, fewer are fairer. 0 is taken as 1. Default: 16.
     pub pipelined: u16,
 }
 
