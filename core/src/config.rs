@@ -1,13 +1,13 @@
 //! How large things are, and how long they may take. Checked once, when a shard is built.
 
 use crate::buffer::LINK_BYTES;
-use crate::line::PLACE_BYTES;
 use crate::shard::Shard;
 use crate::slot::Slot;
 use crate::storage::NOTE_BYTES;
 use crate::time::millis_ceil;
 use crate::timer::HORIZON;
 use crate::token::{PollerId, Token};
+use crate::wait_queue::WAIT_LINK_BYTES;
 use core::fmt;
 use core::time::Duration;
 
@@ -97,17 +97,18 @@ pub struct Config {
     /// Bytes of a block of both pools below: a power of two, 64 to 2^24.
     pub block_size: usize,
     /// Blocks for input that handlers leave unconsumed, 1 or more. A socket takes one while bytes stay behind. With as
-    /// many blocks as sockets each can always have one. With fewer, sockets that find none are not read from, and read
-    /// from again in the order in which they began to wait, as blocks come back.
+    /// many blocks as sockets there is always one. With fewer, a socket that finds none does not receive until blocks are
+    /// given back, in the order in which the sockets began to wait.
     pub input_blocks: usize,
-    /// Blocks for output, 1 or more. They are shared so that none can take all: a socket's first block comes from all
-    /// that are free, and for more it may hold no more than are free beyond a reserve for sockets that hold none. The
-    /// reserve is as many blocks as there may be other sockets, at most half of all, and leaves `output_limit` to one
-    /// socket alone. So with twice as many blocks as sockets an answer of one block is always possible.
+    /// Blocks for output, 1 or more, which no socket can exhaust alone. The first block of a socket may be any free one.
+    /// For more, a socket may hold no more blocks than are free beyond a reserve for sockets that hold none. The reserve
+    /// is as large as the number of other sockets, but at most half of the blocks, and leaves
+    /// [`output_limit`](Self::output_limit) blocks to a single socket. So a block for a small answer is always free with
+    /// at least twice as many blocks as sockets, and `output_limit` more blocks than sockets.
     ///
-    /// A socket that finds no block waits in line. It gets one after as many have come back as sockets have waited
-    /// longer, whatever the others send. A [`send`](crate::Output::send) of more than a block may need to wait for
-    /// longer, until other sockets hold fewer; [`send_some`](crate::Output::send_some) goes on with what there is.
+    /// A socket that finds no block waits in a queue. It is granted one after as many were given back as sockets were
+    /// before it, whatever the others send. A [`send`](crate::Output::send) of more than a block may wait longer, until
+    /// other sockets hold fewer. [`send_some`](crate::Output::send_some) queues what there is room for.
     pub output_blocks: usize,
     /// The most output blocks one socket may hold: 1 to 65535. No more than there are counts.
     pub output_limit: usize,
@@ -116,8 +117,8 @@ pub struct Config {
     /// `receive_blocks`: then `block_size` is the most.
     pub receive_size: usize,
     /// Large blocks for input. They are taken when more stays behind than a small block holds. A socket that has filled
-    /// a small block and finds no large one waits in line, and gets one after as many have come back as sockets have
-    /// waited longer.
+    /// a small block and finds no large one waits in a queue, and gets one after as many were given back as sockets were
+    /// before it.
     pub receive_blocks: usize,
     /// The engine's timeouts.
     pub timeouts: Timeouts,
@@ -242,12 +243,12 @@ impl Config {
         let input = pool(self.input_blocks, self.block_size);
         let output = pool(self.output_blocks, self.block_size);
         let receive = pool(self.receive_blocks, self.receive_size);
-        let sockets = self.sockets.saturating_mul(PLACE_BYTES + NOTE_BYTES);
+        let sockets = self.sockets.saturating_mul(WAIT_LINK_BYTES + NOTE_BYTES);
         input.saturating_add(output).saturating_add(receive).saturating_add(sockets)
     }
 
-    /// How many output blocks are kept for sockets that hold none: as many as there may be other sockets, but no more
-    /// than half of all, and so few that one socket alone can fill its queue to its bound.
+    /// Returns how many output blocks are reserved for sockets that hold none: one for each other socket, but at most
+    /// half of all, and so few that a single socket can fill its queue to its limit.
     pub(crate) const fn output_reserve(&self) -> usize {
         let half = self.output_blocks / 2;
         let beyond = self.output_blocks.saturating_sub(self.output_limit);
@@ -256,8 +257,8 @@ impl Config {
         if most < others { most } else { others }
     }
 
-    /// How many times the output blocks that are free beyond the reserve a socket may hold, as a power of two: once,
-    /// but in a small pool so many times that one socket alone can fill its queue to its bound.
+    /// Returns how many blocks a socket may hold for each one that is free beyond the reserve, as a power of two: one,
+    /// but more in a pool so small that a single socket could not fill its queue to its limit.
     pub(crate) const fn output_share(&self) -> u32 {
         let limit =
             if self.output_limit < self.output_blocks { self.output_limit } else { self.output_blocks };

@@ -307,7 +307,7 @@ impl<H: Handler, W: Witness> Handler for ContractChecker<H, W> {
         let (unread, queued) = (socket.bytes().len(), socket.queued());
         // with few free blocks `writable` may wait for those of other sockets
         let most = u32::from(socket.stream.shared.output_limit);
-        let plenty = socket.stream.pool.leasable(0, socket.stream.control.chain.place) >= most;
+        let plenty = socket.stream.pool.leasable(0, socket.stream.control.chain.waiting) >= most;
         let now = Now {
             plenty,
             unread,

@@ -179,7 +179,6 @@ mod error;
 mod handler;
 mod interest;
 pub mod life;
-mod line;
 pub mod poller;
 mod port;
 mod queue;
@@ -193,6 +192,7 @@ mod table;
 mod time;
 mod timer;
 mod token;
+mod wait_queue;
 
 pub use actions::{
     Calls, ContextCalls, PIECES_MAX, SENDS_IN_A_ROW, Sent, Settled, carry_out, send_one_by_one, send_queued,

@@ -7,13 +7,13 @@ use crate::error::{CloseReason, ErrorKind};
 use crate::handler::{Context, Event, Handler};
 use crate::interest::Interest;
 use crate::life::{State, Step};
-use crate::line::Place;
 use crate::shard::Shard;
 use crate::slot::{Asked, Control, Flags, Pending, Slot};
 use crate::socket::{Shared, Socket, Stream};
 use crate::stats::Stats;
 use crate::time::Instant;
 use crate::token::Token;
+use crate::wait_queue::Waiting;
 use core::fmt;
 
 /// What the driver does now for the socket it dealt with.
@@ -96,7 +96,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
             0
         } else if control.state.is_live() {
             let fresh = self.fresh.len();
-            let room = || self.shard.input.room(&control.kept, control.chain.place).saturating_sub(fresh);
+            let room = || self.shard.input.room(&control.kept, control.chain.waiting).saturating_sub(fresh);
             if control.holds_back() { 0 } else { room() }
         } else {
             // discarded as it comes
@@ -127,7 +127,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let small = bytes.len() < self.shard.config.block_size && self.shard.input.has_blocks();
         let first = control.kept.is_empty() && self.fresh.is_empty();
         if !small || !first || control.flags.has(Flags::UNUSUAL) {
-            let room = self.shard.input.room(&control.kept, control.chain.place);
+            let room = self.shard.input.room(&control.kept, control.chain.waiting);
             let room = room.saturating_sub(self.fresh.len());
             control.received_unusually(bytes.len(), room);
         }
@@ -339,8 +339,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Gives `writable`, if it is owed and there is room. Returns whether the socket is to wait for a block in line: one
-    /// that holds some goes on with those.
+    /// Gives `writable`, if it is owed and there is room. Returns whether the socket must wait in the queue
+    /// for a block. One that holds blocks goes on when they have left.
     fn grant_writable(&mut self) -> bool {
         let most = self.shard.config.output_limit;
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return false };
@@ -359,8 +359,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
             control.chain.armed = false;
             control.pending.set(Pending::WRITABLE);
         } else {
-            self.shard.leave_line(self.index);
-            self.shard.grant(self.index, Place::Granted);
+            self.shard.dequeue_waiter(self.index);
+            self.shard.grant(self.index, Waiting::Granted);
         }
         false
     }
@@ -753,8 +753,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
             self.fresh = &mut [];
             self.shard.input.release(&mut control.kept);
         }
-        if control.chain.place != Place::None {
-            self.shard.leave_line(self.index);
+        if control.chain.waiting != Waiting::None {
+            self.shard.dequeue_waiter(self.index);
         }
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
         let control = &mut slot.control;
@@ -784,14 +784,14 @@ impl<'p, 's, D> Port<'p, 's, D> {
             return self.finish_closed();
         }
         let queue = !control.pending.is_empty();
-        let place = control.chain.place;
-        let room = !control.state.is_live() || self.shard.input.room(&control.kept, place) > 0;
-        let line = if waits {
-            Place::Output
+        let was = control.chain.waiting;
+        let room = !control.state.is_live() || self.shard.input.room(&control.kept, was) > 0;
+        let waiting = if waits {
+            Waiting::Output
         } else if !room && control.state.reads() && !control.holds_back() {
-            self.shard.input.line(&control.kept)
+            self.shard.input.wait_queue(&control.kept)
         } else {
-            Place::None
+            Waiting::None
         };
         let next = control.next(room);
         if control.flags.has(Flags::TIMES) {
@@ -800,27 +800,27 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if queue {
             self.shard.queue(self.index);
         }
-        if line != place {
-            self.wait_in(line);
+        if waiting != was {
+            self.change_queue(waiting);
         }
         next
     }
 
-    /// Changes the line in which the socket waits for a block.
+    /// Changes the queue in which the socket waits for a block.
     #[cold]
-    fn wait_in(&mut self, line: Place) {
+    fn change_queue(&mut self, waiting: Waiting) {
         let control = self.control();
-        let was = control.chain.place;
+        let was = control.chain.waiting;
         let granted = was.is_granted() && control.pending.has(Pending::WRITABLE);
-        let waits = was == Place::OutputAgain && line == Place::Output;
-        let fed = was == Place::Fed && line == Place::None && control.kept.is_empty();
-        if granted || waits || fed {
+        let waits = was == Waiting::OutputAgain && waiting == Waiting::Output;
+        let receives = was == Waiting::MayReceive && waiting == Waiting::None && control.kept.is_empty();
+        if granted || waits || receives {
             return;
         }
-        self.shard.leave_line(self.index);
-        if line != Place::None {
-            let back = was.is_granted() || matches!(was, Place::GrantTaken | Place::OutputTaken);
-            self.shard.line_up(self.index, line, back);
+        self.shard.dequeue_waiter(self.index);
+        if waiting != Waiting::None {
+            let again = was.is_granted() || matches!(was, Waiting::GrantTaken | Waiting::OutputTaken);
+            self.shard.enqueue_waiter(self.index, waiting, again);
         }
     }
 

@@ -11,7 +11,6 @@ use crate::config::Config;
 use crate::error::CloseReason;
 use crate::handler::{Handler, Origin};
 use crate::life::{State, Step};
-use crate::line::{Line, PLACE_BYTES, Place, Places};
 use crate::port::Port;
 use crate::queue::Queue;
 use crate::slot::{Control, Flags, Pending, Slot};
@@ -21,6 +20,7 @@ use crate::storage::{NOTE_BYTES, SetupError, Slots, Storage, StorageError};
 use crate::time::{Instant, at_or_before, millis_ceil};
 use crate::timer::{Link, Links, Wheel};
 use crate::token::Token;
+use crate::wait_queue::{WAIT_LINK_BYTES, WaitLinks, WaitQueue, Waiting};
 use core::fmt;
 use core::time::Duration;
 
@@ -53,7 +53,7 @@ pub struct Shard<'s, D> {
     /// One more than the index of the first free slot.
     free: u32,
     pub(crate) ready: Queue,
-    pub(crate) lines: Lines<'s>,
+    pub(crate) wait_queues: WaitQueues<'s>,
     /// How many of the ready may still run in this turn.
     turns: u32,
     open: u32,
@@ -83,18 +83,18 @@ struct Ticks {
     linger: u32,
 }
 
-/// The sockets that wait for blocks, in the order in which they began to.
+/// The sockets that wait for blocks, in the order in which they began to wait.
 #[derive(Debug)]
-pub(crate) struct Lines<'s> {
-    places: Places<'s>,
-    output: Line,
-    /// How many of the output's line have yet to have their chance since blocks have come back. One that finds its block
-    /// too little gets back in line, and no other chance before more have come.
-    chances: u32,
-    /// The pool's count of returned blocks at the last look.
+pub(crate) struct WaitQueues<'s> {
+    links: WaitLinks<'s>,
+    output: WaitQueue,
+    /// How many sockets of the output queue have not been served since blocks were last given back. One that finds its
+    /// grant too little is appended again, and not served before more blocks are given back.
+    unserved: u32,
+    /// The pool's count of returned blocks when that was last looked at.
     returned: u32,
-    input: Line,
-    large: Line,
+    input: WaitQueue,
+    large: WaitQueue,
 }
 
 /// How many blocks of each pool nobody holds, by [`Shard::free_blocks`].
@@ -175,8 +175,8 @@ impl<'s, D> Shard<'s, D> {
         let (large, rest) = carve(rest, config.receive_blocks, large_size).ok_or(too_small)?;
         let (noted, rest) = rest.split_at_mut_checked(config.sockets * NOTE_BYTES).ok_or(too_small)?;
         let (noted, _) = noted.as_chunks_mut();
-        let (places, _) = rest.split_at_mut_checked(config.sockets * PLACE_BYTES).ok_or(too_small)?;
-        let (places, _) = places.as_chunks_mut();
+        let (links, _) = rest.split_at_mut_checked(config.sockets * WAIT_LINK_BYTES).ok_or(too_small)?;
+        let (links, _) = links.as_chunks_mut();
         let output = output.share_out(config.output_reserve() as u32, config.output_share());
         Ok(Self {
             slots: Slots::new(slots),
@@ -198,13 +198,13 @@ impl<'s, D> Shard<'s, D> {
             ticks: Ticks::new(config),
             free: 0,
             ready: Queue::default(),
-            lines: Lines {
-                places: Places::new(places),
-                output: Line::default(),
-                chances: 0,
+            wait_queues: WaitQueues {
+                links: WaitLinks::new(links),
+                output: WaitQueue::default(),
+                unserved: 0,
                 returned: 0,
-                input: Line::default(),
-                large: Line::default(),
+                input: WaitQueue::default(),
+                large: WaitQueue::default(),
             },
             turns: 0,
             open: 0,
@@ -252,16 +252,16 @@ impl<'s, D> Shard<'s, D> {
         }
     }
 
-    /// Bytes of blocks that were in use and are free, all pools together.
+    /// Returns the bytes of free blocks that were in use before, over all pools.
     #[must_use]
     pub fn unused_memory(&self) -> usize {
         self.output.unused() + self.input.small.unused() + self.input.large.unused()
     }
 
-    /// Gives the memory of free blocks to `release`, piece by piece. What it holds then is of no matter, so a program
-    /// can tell its operating system that it needs no memory there for now. From then on the lowest blocks are used
-    /// first. It takes some time for each free block: to be called seldom, when
-    /// [`unused_memory`](Self::unused_memory) is worth it.
+    /// Calls `release` with the memory of free blocks that were in use before, piece by piece. The pieces may hold
+    /// anything afterwards, so that a program can give their pages back to its operating system. The lowest blocks are
+    /// leased first from then on. The cost is that of sorting the free blocks: call it seldom, when
+    /// [`unused_memory`](Self::unused_memory) is large.
     pub fn reclaim_memory(&mut self, mut release: impl FnMut(&mut [u8])) {
         for pool in [&mut self.output, &mut self.input.small, &mut self.input.large] {
             pool.reclaim(&mut release);
@@ -280,60 +280,61 @@ impl<'s, D> Shard<'s, D> {
         self.now = self.now.max(now);
         self.shared.now = self.now;
         self.held = false;
-        debug_assert!(self.config.sockets > 16 || self.lines_add_up());
-        self.serve_lines();
+        debug_assert!(self.config.sockets > 16 || self.wait_queues_agree());
+        self.serve_waiters();
         self.turns = self.ready.len();
     }
 
     /// When the driver must come back at the latest, even if nothing happens outside. `None`: never.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.ready.len() > 0 || self.can_serve() {
+        if self.ready.len() > 0 || self.can_serve_waiters() {
             return Some(self.now);
         }
         self.wheel.next().map(|tick| self.now.near(tick).max(self.now))
     }
 
-    /// Whether somebody in line could be given a block, or leave to take one.
-    fn can_serve(&self) -> bool {
-        let Lines { output, chances, returned, input, large, .. } = &self.lines;
-        let chance = *chances > 0 || (!output.is_empty() && *returned != self.output.returned());
-        (chance && self.output.can_grant())
+    /// Returns whether a waiting socket can be served.
+    fn can_serve_waiters(&self) -> bool {
+        let WaitQueues { output, unserved, returned, input, large, .. } = &self.wait_queues;
+        let unserved = *unserved > 0 || (!output.is_empty() && *returned != self.output.returned());
+        (unserved && self.output.can_grant())
             || (!large.is_empty() && self.input.large.available() > 0)
-            || (!input.is_empty() && self.input.for_line() > 0)
+            || (!input.is_empty() && self.input.for_waiters() > 0)
     }
 
-    /// Whether the lines hold those whose place says so, and nothing is kept for anybody else.
-    fn lines_add_up(&self) -> bool {
-        let places = || (0..self.slots.used() as u32).filter_map(|index| self.slots.get(index));
-        let count = |of: &[Place]| {
-            let there = places().filter(|slot| of.contains(&slot.control.chain.place));
-            there
-                .fold((0, 0), |(count, weight), slot| (count + 1, weight + slot.control.chain.place.weight()))
+    /// Returns whether the queues and what is set aside agree with what the sockets wait for.
+    fn wait_queues_agree(&self) -> bool {
+        let slots = || (0..self.slots.used() as u32).filter_map(|index| self.slots.get(index));
+        let count = |of: &[Waiting]| {
+            let there = slots().filter(|slot| of.contains(&slot.control.chain.waiting));
+            there.fold((0, 0), |(count, weight), slot| {
+                (count + 1, weight + slot.control.chain.waiting.weight())
+            })
         };
-        let (waiting, weight) = count(&[Place::Output, Place::OutputAgain]);
-        let (taken, _) = count(&[Place::OutputTaken]);
-        let (_, granted) = count(&[Place::Granted, Place::GrantedAll]);
-        let (input, _) = count(&[Place::Input]);
-        let (large, _) = count(&[Place::Large]);
-        self.output.in_line() == (weight + granted, granted)
-            && self.input.small.in_line() == (input, 0)
-            && self.input.large.in_line() == (large, 0)
-            && self.lines.output.len() == waiting + taken
-            && (self.lines.input.len(), self.lines.large.len()) == (input, large)
+        let (waiting, weight) = count(&[Waiting::Output, Waiting::OutputAgain]);
+        let (taken, _) = count(&[Waiting::OutputTaken]);
+        let (_, granted) = count(&[Waiting::Granted, Waiting::GrantedAll]);
+        let (input, _) = count(&[Waiting::Input]);
+        let (large, _) = count(&[Waiting::LargeInput]);
+        self.output.set_aside() == (weight + granted, granted)
+            && self.input.small.set_aside() == (input, 0)
+            && self.input.large.set_aside() == (large, 0)
+            && self.wait_queues.output.len() == waiting + taken
+            && (self.wait_queues.input.len(), self.wait_queues.large.len()) == (input, large)
     }
 
-    /// Gives blocks that have come back to those who have waited longest, or leave to take one, and looks at no more
-    /// than a few in a turn.
-    fn serve_lines(&mut self) {
+    /// Serves the sockets that have waited longest, with as many blocks as are free: grants output blocks, leases large
+    /// input blocks, and lets sockets receive again. At most 64 of each kind in a turn.
+    fn serve_waiters(&mut self) {
         const LOOKS: usize = 64;
-        let Lines { output, input, large, .. } = &self.lines;
+        let WaitQueues { output, input, large, .. } = &self.wait_queues;
         if output.is_empty() && input.is_empty() && large.is_empty() {
             return;
         }
-        if self.output.returned() != self.lines.returned {
-            self.lines.returned = self.output.returned();
-            self.lines.chances = self.lines.output.len();
+        if self.output.returned() != self.wait_queues.returned {
+            self.wait_queues.returned = self.output.returned();
+            self.wait_queues.unserved = self.wait_queues.output.len();
         }
         for _ in 0..LOOKS {
             if !self.grant_first() {
@@ -341,111 +342,111 @@ impl<'s, D> Shard<'s, D> {
             }
         }
         for _ in 0..self.input.large.available().min(LOOKS) {
-            let Some(index) = self.lines.large.first() else { break };
-            self.leave_line(index);
+            let Some(index) = self.wait_queues.large.first() else { break };
+            self.dequeue_waiter(index);
             if let Some(slot) = self.slots.get_mut(index)
-                && self.input.line(&slot.control.kept) == Place::Large
+                && self.input.wait_queue(&slot.control.kept) == Waiting::LargeInput
             {
                 self.input.enlarge(&mut slot.control.kept);
             }
             self.queue(index);
         }
-        // a socket that may read takes no block before bytes come
-        for _ in 0..self.input.for_line().min(LOOKS) {
-            let Some(index) = self.lines.input.first() else { break };
-            self.leave_line(index);
+        // a socket that may receive takes no block before bytes come
+        for _ in 0..self.input.for_waiters().min(LOOKS) {
+            let Some(index) = self.wait_queues.input.first() else { break };
+            self.dequeue_waiter(index);
             if let Some(slot) = self.slots.get_mut(index) {
-                slot.control.chain.place = Place::Fed;
+                slot.control.chain.waiting = Waiting::MayReceive;
             }
             self.queue(index);
         }
     }
 
-    /// Grants a block to the first in the output's line, if there is one for it and it has yet to have its chance.
+    /// Grants a block to the first socket of the output queue, unless it was served already. Returns whether it did.
     fn grant_first(&mut self) -> bool {
-        let Some(index) = self.lines.output.first() else { return false };
-        let Some(chances) = self.lines.chances.checked_sub(1) else { return false };
-        let place = self.slots.get(index).map_or(Place::None, |slot| slot.control.chain.place);
-        let alone = place == Place::OutputAgain;
+        let Some(index) = self.wait_queues.output.first() else { return false };
+        let Some(unserved) = self.wait_queues.unserved.checked_sub(1) else { return false };
+        let waiting = self.slots.get(index).map_or(Waiting::None, |slot| slot.control.chain.waiting);
+        let alone = waiting == Waiting::OutputAgain;
         if !self.output.can_grant() || (alone && !self.output.all_taken()) {
-            return false; // those that share nothing have their chance in a turn of their own
+            return false; // an exclusive grant has a turn of its own
         }
-        self.leave_line(index);
-        self.lines.chances = chances;
-        // one whose port was dropped after it had taken a block waits for none
-        if place.waits_for_output() {
-            self.grant(index, if alone { Place::GrantedAll } else { Place::Granted });
+        self.dequeue_waiter(index);
+        self.wait_queues.unserved = unserved;
+        // a socket whose port was dropped after it had taken a block does not wait any more
+        if waiting.waits_for_output() {
+            self.grant(index, if alone { Waiting::GrantedAll } else { Waiting::Granted });
         }
         true
     }
 
-    /// Has a socket wait for a block. Whoever comes `back`, since the block it was given was too little, has had its
-    /// chance.
+    /// Appends a socket to the queue for what it waits for. `again`: the block that it was granted was too little.
     #[cold]
-    pub(crate) fn line_up(&mut self, index: u32, place: Place, back: bool) {
+    pub(crate) fn enqueue_waiter(&mut self, index: u32, waiting: Waiting, again: bool) {
         let Some(slot) = self.slots.get_mut(index) else { return };
-        let place = if back && place == Place::Output { Place::OutputAgain } else { place };
-        slot.control.chain.place = place;
-        let (line, pool) = if place.waits_for_output() {
-            (&mut self.lines.output, &mut self.output)
-        } else if place == Place::Large {
-            (&mut self.lines.large, &mut self.input.large)
+        let waiting = if again && waiting == Waiting::Output { Waiting::OutputAgain } else { waiting };
+        slot.control.chain.waiting = waiting;
+        let (queue, pool) = if waiting.waits_for_output() {
+            (&mut self.wait_queues.output, &mut self.output)
+        } else if waiting == Waiting::LargeInput {
+            (&mut self.wait_queues.large, &mut self.input.large)
         } else {
-            (&mut self.lines.input, &mut self.input.small)
+            (&mut self.wait_queues.input, &mut self.input.small)
         };
-        let first = line.is_empty();
-        if first && place.waits_for_output() {
-            self.lines.returned = pool.returned(); // it has seen what has come back so far
+        let first = queue.is_empty();
+        if first && waiting.waits_for_output() {
+            self.wait_queues.returned = pool.returned(); // so much it has seen
         }
-        pool.enter(place);
-        line.push(&mut self.lines.places, index);
-        if !place.waits_for_output() {
+        pool.add_waiter(waiting);
+        queue.push(&mut self.wait_queues.links, index);
+        if !waiting.waits_for_output() {
             self.stats.input_shortages += 1;
-        } else if !back {
+        } else if !again {
             self.stats.output_shortages += 1;
-            // what it was refused may have been for others in line
+            // what it was refused may have been set aside for others
             if !first || !self.output.all_taken() {
-                self.lines.chances = self.lines.output.len();
+                self.wait_queues.unserved = self.wait_queues.output.len();
             }
         }
     }
 
-    /// Gives `writable` to a socket that holds no block and stands in no line, and sees to it that there is room then.
+    /// Grants output blocks to a socket that holds none and is in no queue: `writable` is due, and they are set aside
+    /// until that event was delivered.
     #[cold]
-    pub(crate) fn grant(&mut self, index: u32, place: Place) {
+    pub(crate) fn grant(&mut self, index: u32, granted: Waiting) {
         if let Some(slot) = self.slots.get_mut(index) {
             let control = &mut slot.control;
-            (control.chain.armed, control.chain.place) = (false, place);
+            (control.chain.armed, control.chain.waiting) = (false, granted);
             control.chain.set_hold(Hold::None);
             control.pending.set(Pending::WRITABLE);
-            self.output.enter(place);
+            self.output.add_waiter(granted);
             self.queue(index);
         }
     }
 
-    /// Takes a socket out of the line that it stands in, if any, and lets go of what it was granted.
+    /// Removes a socket from the queue that it is in, if any, and gives up what it was granted.
     #[cold]
-    pub(crate) fn leave_line(&mut self, index: u32) {
+    pub(crate) fn dequeue_waiter(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index) else { return };
-        let place = core::mem::take(&mut slot.control.chain.place);
-        let Lines { places, output, chances, input, large, .. } = &mut self.lines;
-        match place {
-            Place::None | Place::Fed | Place::GrantTaken => {}
-            Place::Granted | Place::GrantedAll => self.output.leave(place),
-            Place::Output | Place::OutputAgain | Place::OutputTaken => {
-                output.remove(places, index);
-                *chances = (*chances).min(output.len());
-                if place != Place::OutputTaken {
-                    self.output.leave(place);
+        let waiting = core::mem::take(&mut slot.control.chain.waiting);
+        let WaitQueues { links, output, unserved, input, large, .. } = &mut self.wait_queues;
+        match waiting {
+            Waiting::None | Waiting::MayReceive | Waiting::GrantTaken => {}
+            Waiting::Granted | Waiting::GrantedAll => self.output.remove_waiter(waiting),
+            Waiting::Output | Waiting::OutputAgain | Waiting::OutputTaken => {
+                output.remove(links, index);
+                *unserved = (*unserved).min(output.len());
+                if waiting != Waiting::OutputTaken {
+                    self.output.remove_waiter(waiting);
                 }
             }
-            Place::Input => {
-                input.remove(places, index);
-                self.input.small.leave(place);
+            Waiting::Input => {
+                input.remove(links, index);
+                self.input.small.remove_waiter(waiting);
             }
-            Place::Large => {
-                large.remove(places, index);
-                self.input.large.leave(place);
+            Waiting::LargeInput => {
+                large.remove(links, index);
+                self.input.large.remove_waiter(waiting);
             }
         }
     }
@@ -729,7 +730,7 @@ impl<'s, D> Shard<'s, D> {
     pub(crate) fn retire(&mut self, index: u32) {
         self.wheel.cancel(&mut self.slots, index);
         if let Some(slot) = self.slots.get_mut(index) {
-            debug_assert!(slot.control.chain.place == Place::None, "a free slot in line");
+            debug_assert!(slot.control.chain.waiting == Waiting::None, "a free slot in a wait queue");
             let Control { generation, flags, next, peer, .. } = slot.control;
             slot.data = None;
             slot.control = Control { next, ..Control::free(generation.wrapping_add(1), peer) };

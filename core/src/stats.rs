@@ -28,9 +28,9 @@ pub struct Stats {
     /// [tells](crate::poller::Transport::undelivered). Of connections that were reset from the other side it is not
     /// known.
     pub bytes_undelivered: u64,
-    /// How often a socket had to wait for an output block: other sockets held too many.
+    /// How often a socket had to wait for an output block.
     pub output_shortages: u64,
-    /// How often a socket was not read from since other sockets held the input blocks.
+    /// How often a socket had to wait for an input block before it could receive.
     pub input_shortages: u64,
     /// Look-ups of tokens whose socket had gone.
     pub gone: u64,

@@ -1,5 +1,5 @@
-//! Pools are fair: a socket that waits for a block gets one in its turn, whatever the others send, and a small answer and
-//! a small request are always possible.
+//! Pools are fair: sockets get blocks in the order in which they began to wait, whatever the others send, and a small
+//! answer and a small request are always possible.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -185,9 +185,9 @@ fn those_that_need_several_blocks_do_not_block_each_other() {
     assert_eq!(bench.shard.next_deadline(), None);
 }
 
-/// A socket that goes while it waits leaves its place to nobody, and what is opened in its slot does not wait.
+/// A socket that closes while it waits is removed from the queue, and the next socket in its slot does not wait.
 #[test]
-fn a_slot_that_is_reused_while_its_socket_waited_is_in_no_line() {
+fn a_slot_that_is_reused_while_its_socket_waited_is_in_no_queue() {
     let config = Config { sockets: 5, output_blocks: 1, output_limit: 1, ..PLAIN };
     for leaves in 1..4 {
         let mut bench = Bench::new(&config, modest);
@@ -212,7 +212,7 @@ fn a_slot_that_is_reused_while_its_socket_waited_is_in_no_line() {
     }
 }
 
-/// A grant that is not taken up is not lost: not by who closes, and not by who has nothing to send any more.
+/// A grant that is not used goes to the next socket, whether its socket closes or has nothing to send.
 #[test]
 fn a_grant_that_is_not_taken_goes_to_the_next() {
     let config = Config { sockets: 4, output_blocks: 1, output_limit: 1, ..PLAIN };
@@ -315,7 +315,7 @@ fn large_blocks_go_to_whoever_has_waited_longest() {
         assert_eq!(bench.room(*token), 64);
         assert_eq!(bench.receive(*token, &[1; 64]), Next::Wait(Interest::NONE));
     }
-    // one leaves from the middle of the line
+    // one is removed from the middle of the queue
     let _ = bench.tell(tokens[2], |port| port.failed(lightcone_core::ErrorKind::ConnectionReset));
     let mut holder = tokens[0];
     for (turn, token) in [tokens[1], tokens[3], tokens[4]].into_iter().enumerate() {

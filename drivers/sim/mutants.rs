@@ -217,8 +217,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     error(
         "core/src/shard.rs",
         "one_has_its_chance",
-        "self.lines.returned = self.output.returned();\n            self.lines.chances = self.lines.output.len();",
-        "self.lines.returned = self.output.returned();\n            self.lines.chances = if MUTATED { 1 } else { self.lines.output.len() };",
+        "self.wait_queues.returned = self.output.returned();\n            self.wait_queues.unserved = self.wait_queues.output.len();",
+        "self.wait_queues.returned = self.output.returned();\n            self.wait_queues.unserved = if MUTATED { 1 } else { self.wait_queues.output.len() };",
     ),
     error(
         "core/src/shard.rs",
@@ -289,14 +289,14 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     error(
         "core/src/shard.rs",
         "sleeps_with_blocks_to_give",
-        "if self.ready.len() > 0 || self.can_serve() {",
-        "if self.ready.len() > 0 || (self.can_serve() && !MUTATED) {",
+        "if self.ready.len() > 0 || self.can_serve_waiters() {",
+        "if self.ready.len() > 0 || (self.can_serve_waiters() && !MUTATED) {",
     ),
     error(
         "core/src/shard.rs",
-        "grant_is_not_let_go_of",
-        "Place::Granted | Place::GrantedAll => self.output.leave(place),",
-        "Place::Granted | Place::GrantedAll if MUTATED => {}\n            Place::Granted | Place::GrantedAll => self.output.leave(place),",
+        "grant_is_kept_for_ever",
+        "Waiting::Granted | Waiting::GrantedAll => self.output.remove_waiter(waiting),",
+        "Waiting::Granted | Waiting::GrantedAll if MUTATED => {}\n            Waiting::Granted | Waiting::GrantedAll => self.output.remove_waiter(waiting),",
     ),
     error(
         "core/src/shard.rs",
@@ -420,15 +420,15 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     error(
         "core/src/buffer/blocks.rs",
-        "blocks_for_those_who_ask_first",
-        "(held == 0 && free <= line)",
-        "(held == 0 && free <= line && !MUTATED)",
+        "blocks_for_whoever_asks_first",
+        "(held == 0 && free <= others)",
+        "(held == 0 && free <= others && !MUTATED)",
     ),
     error(
         "core/src/buffer/blocks.rs",
-        "first_block_before_the_line",
-        "self.available > self.in_line",
-        "self.available > if MUTATED { 0 } else { self.in_line }",
+        "first_block_before_waiting_sockets",
+        "self.available > self.set_aside",
+        "self.available > if MUTATED { 0 } else { self.set_aside }",
     ),
     error(
         "core/src/buffer/blocks.rs",
@@ -437,8 +437,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "free.saturating_sub(if MUTATED { 0 } else { self.reserve })",
     ),
     error(
-        "core/src/line.rs",
-        "line_is_served_from_its_end",
+        "core/src/wait_queue.rs",
+        "queue_is_served_from_its_end",
         "self.first.checked_sub(1)",
         "(if MUTATED { self.last } else { self.first }).checked_sub(1)",
     ),

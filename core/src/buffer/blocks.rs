@@ -2,7 +2,7 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "pools hold less than 4 GiB: `Config::check`")]
 
-use crate::line::Place;
+use crate::wait_queue::Waiting;
 use core::marker::PhantomData;
 
 /// Bytes of book-keeping a block.
@@ -21,49 +21,50 @@ pub(crate) struct FreeList {
     hot: u32,
     /// How many were ever given back, modulo 2^32: tells those who wait that something has changed.
     returned: u32,
-    /// How many blocks are for sockets that stand in line, and how many of these have been granted and are yet to be
-    /// taken.
-    in_line: u32,
+    /// Free blocks that are set aside for waiting sockets: one for each.
+    set_aside: u32,
+    /// Of these, the blocks that were granted and not taken yet.
     granted: u32,
-    /// Free blocks that only sockets without any may take.
+    /// Free blocks that only a socket without a block may take.
     reserve: u32,
-    /// How many blocks a socket may hold for each free one that is neither reserved nor for the line, as a power of two.
+    /// The number of blocks that a socket may hold for each free one that is neither reserved nor set aside, as a power
+    /// of two.
     share: u32,
 }
 
 impl FreeList {
     #[inline(always)]
     fn has_spare(&self) -> bool {
-        self.available > self.in_line
+        self.available > self.set_aside
     }
 
-    fn leave(&mut self, place: Place) {
-        self.in_line -= place.weight();
-        if place.is_granted() {
-            self.granted -= place.weight();
+    fn remove_waiter(&mut self, waiting: Waiting) {
+        self.set_aside -= waiting.weight();
+        if waiting.is_granted() {
+            self.granted -= waiting.weight();
         }
     }
 
-    /// How many more blocks a socket that holds so many may take, before it meets its own limit. Its first comes from
-    /// all that are not for others in line; for more, it may hold no more than its share of what else is free.
-    fn leasable(&self, held: u32, place: Place) -> u32 {
+    /// Returns how many more blocks a socket that holds `held` of them may take, its own limit apart. Its first block
+    /// may be any that is not set aside for other sockets. Further blocks are limited to its share of the free ones.
+    fn leasable(&self, held: u32, waiting: Waiting) -> u32 {
         let mut free = self.available;
-        // those that stand in line come before others; those that have a grant, before those that stand in line
-        let line = if place == Place::GrantTaken {
+        // waiting sockets come before others, and sockets with a grant before those that still wait
+        let others = if waiting == Waiting::GrantTaken {
             self.granted
-        } else if place.is_granted() {
-            self.granted - place.weight()
+        } else if waiting.is_granted() {
+            self.granted - waiting.weight()
         } else {
-            self.in_line - u32::from(place.waits_for_output())
+            self.set_aside - u32::from(waiting.waits_for_output())
         };
         let first = u32::from(held == 0);
-        if free == 0 || (held == 0 && free <= line) {
+        if free == 0 || (held == 0 && free <= others) {
             return 0;
         }
         free -= first;
         // the i-th more may be taken if held + i <= share * (spare - i)
         let held = u64::from(held.max(1));
-        let spare = u64::from(free.saturating_sub(self.reserve).saturating_sub(line)) << self.share;
+        let spare = u64::from(free.saturating_sub(self.reserve).saturating_sub(others)) << self.share;
         match spare.checked_sub(held) {
             Some(beyond) => first + (beyond / (1 + (1 << self.share))) as u32 + 1,
             None => first,
@@ -120,7 +121,7 @@ impl<'m> Blocks<'m> {
             available,
             hot: 0,
             returned: 0,
-            in_line: 0,
+            set_aside: 0,
             granted: 0,
             reserve: 0,
             share: 0,
@@ -128,8 +129,8 @@ impl<'m> Blocks<'m> {
         Self { memory, links, free, shift }
     }
 
-    /// Keeps so many blocks for sockets that hold none, and bounds what a socket may hold by so many times what else
-    /// is free, as a power of two.
+    /// Sets the number of blocks that are reserved for sockets without a block, and the share of the other free blocks
+    /// that a socket may hold, as a power of two.
     pub(crate) fn share_out(self, reserve: u32, share: u32) -> Self {
         Self { free: FreeList { reserve, share, ..self.free }, ..self }
     }
@@ -149,14 +150,14 @@ impl<'m> Blocks<'m> {
         self.free.give_back(self.links, block);
     }
 
-    /// Bytes of blocks that were in use and are free.
+    /// Returns the bytes of free blocks that were in use before.
     pub(crate) fn unused(&self) -> usize {
         let in_use = self.links.len() - self.free.available as usize;
         (self.free.fresh as usize).saturating_sub(in_use) << self.shift
     }
 
-    /// Gives the memory of all free blocks to `release`, piece by piece: what they hold is of no matter. Those at the
-    /// end of the pool count as never used again, and the lowest ones are leased first.
+    /// Calls `release` with the memory of all free blocks that were in use before, piece by piece. Afterwards the lowest
+    /// free blocks are leased first, and those at the end of the pool count as never used.
     pub(crate) fn reclaim(&mut self, release: &mut impl FnMut(&mut [u8])) {
         if let Some(hot) = core::mem::take(&mut self.free.hot).checked_sub(1) {
             self.free.push(self.links, hot);
@@ -194,53 +195,53 @@ impl<'m> Blocks<'m> {
         self.free.returned
     }
 
-    /// Whether there is a free block that is for nobody in line.
+    /// Returns whether a free block is left that is not set aside.
     #[inline(always)]
     pub(crate) fn has_spare(&self) -> bool {
         self.free.has_spare()
     }
 
-    /// How many free blocks are for nobody in line.
+    /// Returns how many free blocks are not set aside.
     pub(crate) fn spare(&self) -> usize {
-        self.free.available.saturating_sub(self.free.in_line) as usize
+        self.free.available.saturating_sub(self.free.set_aside) as usize
     }
 
-    /// Whether a socket that stands in line could have a block, and all others in line, too.
-    pub(crate) fn suffices(&self) -> bool {
-        self.free.available >= self.free.in_line
+    /// Returns whether there is a block for every waiting socket.
+    pub(crate) fn covers_waiters(&self) -> bool {
+        self.free.available >= self.free.set_aside
     }
 
-    /// Whether a block could be granted now.
+    /// Returns whether a block can be granted.
     pub(crate) fn can_grant(&self) -> bool {
         self.free.available > self.free.granted
     }
 
-    /// A socket gets in line, or is granted blocks.
-    pub(crate) fn enter(&mut self, place: Place) {
-        self.free.in_line += place.weight();
-        if place.is_granted() {
-            self.free.granted += place.weight();
+    /// Sets aside what a socket waits for, or was granted.
+    pub(crate) fn add_waiter(&mut self, waiting: Waiting) {
+        self.free.set_aside += waiting.weight();
+        if waiting.is_granted() {
+            self.free.granted += waiting.weight();
         }
     }
 
-    /// How many blocks are for sockets in line, and how many of them are granted.
-    pub(crate) fn in_line(&self) -> (u32, u32) {
-        (self.free.in_line, self.free.granted)
+    /// Returns how many blocks are set aside, and how many of them are granted.
+    pub(crate) fn set_aside(&self) -> (u32, u32) {
+        (self.free.set_aside, self.free.granted)
     }
 
-    /// Whether no block is granted that is yet to be taken.
+    /// Returns whether all granted blocks were taken.
     pub(crate) fn all_taken(&self) -> bool {
         self.free.granted == 0
     }
 
-    /// A socket leaves the line, from this place.
-    pub(crate) fn leave(&mut self, place: Place) {
-        self.free.leave(place);
+    /// Ends what [`add_waiter`](Blocks::add_waiter) has begun.
+    pub(crate) fn remove_waiter(&mut self, waiting: Waiting) {
+        self.free.remove_waiter(waiting);
     }
 
-    /// How many more blocks a socket that holds so many could have now.
-    pub(crate) fn leasable(&self, held: u32, place: Place) -> u32 {
-        self.free.leasable(held, place)
+    /// Returns how many more blocks a socket that holds `held` of them may take, its own limit apart.
+    pub(crate) fn leasable(&self, held: u32, waiting: Waiting) -> u32 {
+        self.free.leasable(held, waiting)
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -272,26 +273,26 @@ impl Lent<'_> {
         Lent { memory: self.memory, links: self.links, free: self.free, shift: self.shift, here: PhantomData }
     }
 
-    /// Whether there is a free block that is for nobody in line.
+    /// Returns whether a free block is left that is not set aside.
     #[inline(always)]
     pub(crate) fn has_spare(&self) -> bool {
         self.free.has_spare()
     }
 
-    /// How many more blocks a socket that holds so many could have now, but for its own limit.
-    pub(crate) fn leasable(&self, held: u32, place: Place) -> u32 {
-        self.free.leasable(held, place)
+    /// Returns how many more blocks a socket that holds `held` of them may take, its own limit apart.
+    pub(crate) fn leasable(&self, held: u32, waiting: Waiting) -> u32 {
+        self.free.leasable(held, waiting)
     }
 
-    /// Whether there are so many blocks that a socket may take `most` of them, whatever it holds.
+    /// Returns whether enough blocks are free for any socket to hold `most` of them.
     #[inline(always)]
     pub(crate) fn has_plenty(&self, most: u32) -> bool {
-        self.free.available > 2 * most + self.free.reserve + self.free.in_line
+        self.free.available > 2 * most + self.free.reserve + self.free.set_aside
     }
 
-    /// A socket leaves the line, from this place.
-    pub(crate) fn leave(&mut self, place: Place) {
-        self.free.leave(place);
+    /// Ends what [`add_waiter`](Blocks::add_waiter) has begun.
+    pub(crate) fn remove_waiter(&mut self, waiting: Waiting) {
+        self.free.remove_waiter(waiting);
     }
 
     pub(crate) fn size(&self) -> usize {
@@ -374,7 +375,7 @@ fn set_after(links: &mut [[u8; LINK_BYTES]], first: &mut u32, block: u32, next: 
     }
 }
 
-/// Sorts a list of free blocks in place, by merging, and returns its first; all one higher.
+/// Sorts a list of free blocks in waiting, by merging, and returns its first; all one higher.
 fn sort(links: &mut [[u8; LINK_BYTES]], mut list: u32) -> u32 {
     let mut runs = [0; u32::BITS as usize]; // the n-th is empty or has 2^n blocks
     while let Some(block) = list.checked_sub(1) {

@@ -4,7 +4,7 @@
 
 use super::blocks::{Blocks, Lent};
 use crate::error::WouldBlock;
-use crate::line::Place;
+use crate::wait_queue::Waiting;
 use core::marker::PhantomData;
 
 /// What a socket keeps between callbacks: nothing, or `start..end` of one block.
@@ -59,12 +59,14 @@ impl InputPools<'_> {
         if self.large.count() > 0 { self.large.size() } else { self.small.size() }
     }
 
-    /// How many bytes may be received now, all of which could be kept, by a socket that stands there in line. Blocks
-    /// that others wait for are left to them.
-    pub(crate) fn room(&self, kept: &Kept, place: Place) -> usize {
-        let large = if place == Place::Large { self.large.suffices() } else { self.large.has_spare() };
+    /// Returns how many bytes a socket may receive, all of which can be kept. Blocks that are set aside for other sockets
+    /// do not count.
+    pub(crate) fn room(&self, kept: &Kept, waiting: Waiting) -> usize {
+        let large =
+            if waiting == Waiting::LargeInput { self.large.covers_waiters() } else { self.large.has_spare() };
         let small = || {
-            let in_turn = place == Place::Fed || (place == Place::Input && self.small.suffices());
+            let in_turn =
+                waiting == Waiting::MayReceive || (waiting == Waiting::Input && self.small.covers_waiters());
             in_turn || self.small.has_spare()
         };
         let whole = if kept.block & LARGE != 0 || (large && self.large.available() > 0) {
@@ -77,8 +79,8 @@ impl InputPools<'_> {
         whole.saturating_sub(kept.len())
     }
 
-    /// How many blocks there are for those that wait for one of either size.
-    pub(crate) fn for_line(&self) -> usize {
+    /// Returns how many blocks there are for sockets that wait for one of either size.
+    pub(crate) fn for_waiters(&self) -> usize {
         self.small.available() + self.large.spare()
     }
 
@@ -86,14 +88,14 @@ impl InputPools<'_> {
         self.small.available() + self.large.available() > 0
     }
 
-    /// In which line a socket without [`room`](Self::room) waits: in none if it keeps as much as it may.
-    pub(crate) fn line(&self, kept: &Kept) -> Place {
+    /// Returns what a socket without [`room`](Self::room) waits for: nothing if it keeps as much as it may.
+    pub(crate) fn wait_queue(&self, kept: &Kept) -> Waiting {
         if kept.is_empty() {
-            Place::Input
+            Waiting::Input
         } else if kept.len() < self.capacity() {
-            Place::Large
+            Waiting::LargeInput
         } else {
-            Place::None
+            Waiting::None
         }
     }
 
@@ -306,7 +308,7 @@ mod tests {
             let mut kept = Kept::default();
             let (mut model, mut next) = (Vec::new(), 0_u8);
             for _ in 0..50_000 {
-                let n = (random(90) as usize).min(pools.room(&kept, Place::None));
+                let n = (random(90) as usize).min(pools.room(&kept, Waiting::None));
                 let bytes: Vec<u8> = (0..n).map(|i| next.wrapping_add(i as u8)).collect();
                 next = next.wrapping_add(n as u8);
                 pools.append(&mut kept, &bytes);
@@ -328,21 +330,21 @@ mod tests {
     fn room_is_what_can_be_kept() {
         with_pools(1, 1, |pools| {
             let (mut a, mut b, c) = (Kept::default(), Kept::default(), Kept::default());
-            assert_eq!(pools.room(&a, Place::None), 256);
+            assert_eq!(pools.room(&a, Waiting::None), 256);
             pools.append(&mut a, &[1; 65]); // more than a small block
-            assert_eq!(pools.room(&a, Place::None), 191);
-            assert_eq!(pools.room(&b, Place::None), 64, "the large block is taken");
+            assert_eq!(pools.room(&a, Waiting::None), 191);
+            assert_eq!(pools.room(&b, Waiting::None), 64, "the large block is taken");
             pools.append(&mut b, &[2; 64]);
-            assert_eq!(pools.room(&b, Place::None), 0);
-            assert_eq!(pools.line(&b), Place::Large, "could grow, were there a large block");
-            assert_eq!(pools.room(&c, Place::None), 0);
-            assert_eq!(pools.line(&c), Place::Input);
+            assert_eq!(pools.room(&b, Waiting::None), 0);
+            assert_eq!(pools.wait_queue(&b), Waiting::LargeInput, "could grow, were there a large block");
+            assert_eq!(pools.room(&c, Waiting::None), 0);
+            assert_eq!(pools.wait_queue(&c), Waiting::Input);
             pools.release(&mut a);
-            assert_eq!(pools.room(&b, Place::None), 192);
+            assert_eq!(pools.room(&b, Waiting::None), 192);
             pools.append(&mut b, &[3; 192]);
-            assert_eq!(pools.room(&b, Place::None), 0);
-            assert_eq!(pools.line(&b), Place::None, "full does not wait for a block");
-            assert_eq!(pools.room(&c, Place::None), 64, "b's small block came back");
+            assert_eq!(pools.room(&b, Waiting::None), 0);
+            assert_eq!(pools.wait_queue(&b), Waiting::None, "full does not wait for a block");
+            assert_eq!(pools.room(&c, Waiting::None), 64, "b's small block came back");
         });
     }
 
@@ -350,11 +352,11 @@ mod tests {
     fn without_large_blocks_a_small_one_is_all() {
         with_pools(1, 0, |pools| {
             let mut kept = Kept::default();
-            assert_eq!((pools.capacity(), pools.room(&kept, Place::None)), (64, 64));
+            assert_eq!((pools.capacity(), pools.room(&kept, Waiting::None)), (64, 64));
             pools.append(&mut kept, &[1; 64]);
-            assert_eq!(pools.room(&kept, Place::None), 0);
+            assert_eq!(pools.room(&kept, Waiting::None), 0);
             pools.consume(&mut kept, 10);
-            assert_eq!(pools.room(&kept, Place::None), 10);
+            assert_eq!(pools.room(&kept, Waiting::None), 10);
             pools.append(&mut kept, &[2; 10]);
             assert_eq!(pools.slice_mut(&kept).len(), 64);
         });

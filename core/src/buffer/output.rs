@@ -4,7 +4,7 @@
 
 use super::blocks::{Blocks, Lent};
 use crate::error::Full;
-use crate::line::Place;
+use crate::wait_queue::Waiting;
 use core::fmt;
 
 mod tail;
@@ -25,8 +25,8 @@ pub(crate) struct Chain {
     /// `writable` is owed once there is room.
     pub(crate) armed: bool,
     waits: Waits,
-    /// Where the socket stands in line for a block. Whose chain holds one stands in no line for output.
-    pub(crate) place: Place,
+    /// Whether and how the socket waits for a block.
+    pub(crate) waiting: Waiting,
 }
 
 /// A [`Hold`], and whether a [tail] is held back, in one byte.
@@ -67,9 +67,9 @@ impl Chain {
         self.waits.0 = self.waits.0 & Waits::TAIL | hold as u8;
     }
 
-    /// How many more blocks it could have now, but for its bound.
+    /// Returns how many more blocks it may take, its limit apart.
     pub(crate) fn leasable(&self, blocks: &Blocks<'_>) -> usize {
-        blocks.leasable(self.blocks.into(), self.place) as usize
+        blocks.leasable(self.blocks.into(), self.waiting) as usize
     }
 
     /// How many blocks it holds.
@@ -217,7 +217,7 @@ impl Chain {
     /// Forgets the blocks, which have been given back.
     fn empty(&mut self) {
         let hold = self.hold();
-        *self = Self { armed: self.armed, place: self.place, ..Self::default() };
+        *self = Self { armed: self.armed, waiting: self.waiting, ..Self::default() };
         self.set_hold(hold);
     }
 }
@@ -253,14 +253,14 @@ impl Output<'_> {
         left + self.leasable() * self.pool.size()
     }
 
-    /// How many more blocks the chain could have now.
+    /// Returns how many more blocks the chain may take.
     #[inline]
     fn leasable(&self) -> usize {
         let most = u32::from(self.most.saturating_sub(self.chain.blocks));
         if self.pool.has_plenty(u32::from(self.most)) {
             return most as usize;
         }
-        self.pool.leasable(u32::from(self.chain.blocks), self.chain.place).min(most) as usize
+        self.pool.leasable(u32::from(self.chain.blocks), self.chain.waiting).min(most) as usize
     }
 
     /// Returns the size of a block if one is free for an empty queue, else 0: then a lower bound of [`room`](Self::room)
@@ -427,7 +427,7 @@ impl Output<'_> {
         if self.chain.blocks > 0
             || self.most == 0
             || !self.pool.has_spare()
-            || self.chain.place != Place::None
+            || self.chain.waiting != Waiting::None
         {
             return false;
         }
@@ -491,8 +491,8 @@ impl Output<'_> {
             self.refuse();
             return Err(Full);
         };
-        if self.chain.blocks == 0 && self.chain.place != Place::None {
-            self.leave_line();
+        if self.chain.blocks == 0 && self.chain.waiting != Waiting::None {
+            self.stop_waiting();
         }
         let base = block << self.pool.shift();
         if self.chain.blocks == 0 {
@@ -507,21 +507,21 @@ impl Output<'_> {
         Ok(())
     }
 
-    /// Whether the chain may have another block.
+    /// Returns whether the chain may take another block, its limit apart.
     #[inline(always)]
     fn may_lease(&self) -> bool {
         self.pool.has_plenty(u32::from(self.most))
-            || self.pool.leasable(u32::from(self.chain.blocks), self.chain.place) > 0
+            || self.pool.leasable(u32::from(self.chain.blocks), self.chain.waiting) > 0
     }
 
-    /// The socket has its block.
+    /// The socket has taken a block, and waits for none any more.
     #[cold]
-    fn leave_line(&mut self) {
-        let place = self.chain.place;
-        let taken = if place.is_granted() { Place::GrantTaken } else { Place::OutputTaken };
-        if place.is_granted() || place.waits_for_output() {
-            self.pool.leave(place);
-            self.chain.place = taken;
+    fn stop_waiting(&mut self) {
+        let waiting = self.chain.waiting;
+        let taken = if waiting.is_granted() { Waiting::GrantTaken } else { Waiting::OutputTaken };
+        if waiting.is_granted() || waiting.waits_for_output() {
+            self.pool.remove_waiter(waiting);
+            self.chain.waiting = taken;
         }
     }
 
@@ -555,8 +555,8 @@ impl Output<'_> {
             self.pool.take_back(block);
             block = next;
         }
-        let (armed, hold, place) = (self.chain.armed, self.chain.hold(), self.chain.place);
-        *self.chain = Chain { armed, place, ..before };
+        let (armed, hold, waiting) = (self.chain.armed, self.chain.hold(), self.chain.waiting);
+        *self.chain = Chain { armed, waiting, ..before };
         self.chain.set_hold(hold);
     }
 

@@ -47,7 +47,7 @@ impl Chain {
         self.queued = total;
     }
 
-    /// Gives back all blocks but the first, which is kept for what is said instead: others may stand in line for it.
+    /// Gives back all blocks but the first, which is kept for what is queued instead: other sockets may wait for it.
     fn start_over(&mut self, pool: &mut Lent<'_>) {
         let base = self.start >> pool.shift() << pool.shift();
         let mut block = pool.link(base >> pool.shift()).0;
