@@ -86,21 +86,32 @@ impl State for App {
 
 /// The page of `/metrics`, as Prometheus reads it. It goes out one family and poller at a time and is never kept whole,
 /// so a client that does not read it costs no more than another.
+#[derive(Default)]
 struct Page {
-    /// The part that comes next.
-    next: u16,
+    /// The family whose samples come next; one byte each, as every connection has room for them.
+    family: u8,
+    /// The poller or server whose samples come next.
+    number: u8,
 }
 
 impl Exchange<App> for Page {
     fn advance(&mut self, io: &mut Transfer<'_, App>) -> Flow {
         let (engine, loads) = (io.state.engine)();
         let counts = Counts { engine, loads, http: io.state.http, server: io.state.server };
-        while let Some(part) = counts.part(self.next) {
-            let text = part.to_string(); // the counts go on meanwhile
+        while let Some(family) = FAMILIES.get(usize::from(self.family)) {
+            let number = usize::from(self.number);
+            if number >= counts.of(family) {
+                (self.family, self.number) = (self.family + 1, 0);
+                continue;
+            }
+            let text = Part { family, number, counts: &counts }.to_string(); // the counts go on meanwhile
             if write!(io, "{text}").is_err() {
                 return Flow::More;
             }
-            self.next += 1;
+            match self.number.checked_add(1) {
+                Some(next) => self.number = next,
+                None => (self.family, self.number) = (self.family + 1, 0),
+            }
         }
         Flow::Done
     }
@@ -115,17 +126,9 @@ struct Counts {
 }
 
 impl Counts {
-    /// The parts of the page, counted through: those who count a family, then those of the next.
-    fn part(&self, index: u16) -> Option<Part<'_>> {
-        let mut number = usize::from(index);
-        for family in &FAMILIES {
-            let count = if family.of_engine { self.engine.len() } else { self.http.len() };
-            if number < count {
-                return Some(Part { family, number, counts: self });
-            }
-            number -= count;
-        }
-        None
+    /// The number of pollers or servers that count a family: at most 256.
+    const fn of(&self, family: &Family) -> usize {
+        if family.of_engine { self.engine.len() } else { self.http.len() }
     }
 
     fn engine(&self, poller: usize) -> PollerStats {
@@ -281,7 +284,7 @@ fn app(number: usize, app: App, limits: Limits) -> Http<App, impl Routes<App, Bo
             }
         })
         .get("/metrics", |_request, response| {
-            response.header("Content-Type", "text/plain; version=0.0.4").stream(None, Page { next: 0 })
+            response.header("Content-Type", "text/plain; version=0.0.4").stream(None, Page::default())
         });
     match stats {
         Some(mine) => server.stats(mine),
