@@ -1,11 +1,11 @@
-//! A chat: every line goes to everyone, on every poller.
+//! A chat server: each line is sent to every participant on every poller.
 //!
 //! ```sh
 //! cargo run -p lightcone-examples --example chat
 //! nc 127.0.0.1 7000
 //! ```
 //!
-//! The handler is [`lightcone_examples::chat`], where its rules stand; this is the program around it.
+//! The handler and its rules are in [`lightcone_examples::chat`]; this file is the program around it.
 
 #![allow(clippy::std_instead_of_alloc, reason = "a program for systems that have std")]
 
@@ -20,10 +20,10 @@ use lightcone_examples::chat::{Chat, Counts, OUTPUT_BLOCKS};
 use lightcone_examples::{ServerOptions, print_line, serve};
 use lightcone_native::Builder;
 
-/// Listeners need not talk, but who has neither said nor been sent anything for so long is taken for gone.
+/// A listener need not talk, but a connection with no traffic in either direction for this long is closed.
 const QUIET_MAX: Duration = Duration::from_hours(1);
 
-/// A chat: every line goes to everyone. The first line is the sender's name.
+/// A chat server: each line is sent to everyone. A client's first line is its name.
 #[derive(Parser, Debug)]
 #[command(name = "chat", version)]
 struct Options {

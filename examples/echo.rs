@@ -1,13 +1,13 @@
-//! Sends back whatever comes.
+//! Sends all input back to its sender.
 //!
 //! ```sh
 //! cargo run -p lightcone-examples --example echo
 //! nc 127.0.0.1 7000
 //! ```
 //!
-//! The handler is [`lightcone_examples::echo`]. Who does not take the answers is not read from: a connection costs at
-//! most 128 KiB of output and 128 KiB of input that waits for it. Who says nothing for 30 seconds, or goes quiet for
-//! 75, is closed, as the engine's timeouts are.
+//! The handler is [`lightcone_examples::echo`]. Input is not read while output is blocked: a connection holds at most
+//! 128 KiB of output and 128 KiB of unread input. A connection is closed by the engine's default timeouts: after 30
+//! seconds without a first byte, or 75 seconds of inactivity.
 
 use std::process::ExitCode;
 
@@ -15,7 +15,7 @@ use clap::Parser;
 use lightcone_examples::echo::Echo;
 use lightcone_examples::{ServerOptions, serve};
 
-/// Sends back whatever comes.
+/// Sends all input back to its sender.
 #[derive(Parser, Debug)]
 #[command(name = "echo", version)]
 struct Options {

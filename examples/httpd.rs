@@ -1,11 +1,11 @@
-//! An HTTP server with a route of every kind.
+//! An HTTP server with one route of every kind.
 //!
 //! ```sh
 //! cargo run --release --example httpd
 //! curl http://127.0.0.1:8080/foo
 //! ```
 //!
-//! A connection that is idle costs its slot alone; one whose peer does not read holds at most 32 KiB of output.
+//! An idle connection occupies only its slot; one whose peer does not read holds at most 32 KiB of output.
 
 use core::convert::Infallible;
 use core::fmt::{self, Display};
@@ -23,7 +23,7 @@ use lightcone_http::{
 use lightcone_native::{Builder, Handle, PollerContext};
 use lightcone_workers::Offloaded;
 
-/// Answers /foo, /plaintext, /json, /echo, /gather, /big and /metrics, and with workers /slow.
+/// Serves /foo, /plaintext, /json, /echo, /gather, /big and /metrics, and with workers /slow.
 #[derive(Parser, Debug)]
 #[command(name = "httpd", version)]
 #[command(mut_arg("listen", |arg| arg.default_value("127.0.0.1:8080")))]
@@ -31,19 +31,20 @@ struct Options {
     #[command(flatten)]
     server: ServerOptions,
 
-    /// The most bytes of a request's body; a larger one is answered by 413.
+    /// Maximum size of a request body in bytes; a larger one is rejected with 413.
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20, allow_negative_numbers = true, value_parser = within::<u64>(0..=BODY_MAX))]
     max_body: u64,
 
-    /// How many seconds a request's head may take to arrive; then it is answered by 408.
+    /// Seconds that a request head may take to arrive before it is rejected with 408.
     #[arg(long, value_name = "SECONDS", default_value_t = 10, allow_negative_numbers = true, value_parser = within::<u64>(1..=86_400))]
     header_timeout: u64,
 
-    /// How many seconds a connection may be idle before it is closed.
+    /// Seconds that a connection may be idle before it is closed.
     #[arg(long, value_name = "SECONDS", default_value_t = 75, allow_negative_numbers = true, value_parser = within::<u64>(1..=86_400))]
     idle_timeout: u64,
 
-    /// How many threads run the routes beside the pollers, so that one may block: 1 to 256 [default: the pollers do].
+    /// Number of threads that run the routes in place of the pollers, so that a route may block: 1 to 256 [default: the
+    /// pollers run them].
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<u16>(1..=256))]
     workers: Option<u16>,
 
@@ -52,14 +53,14 @@ struct Options {
     log: bool,
 }
 
-/// The longest body that can be taken or given: 256 TiB less a byte.
+/// The longest body that can be received or sent: 256 TiB minus one byte.
 const BODY_MAX: u64 = (1 << 48) - 1;
-/// The longest body that `/gather` takes.
+/// The longest body that `/gather` accepts.
 const GATHER_MAX: usize = 1 << 20;
-/// Output blocks of one connection: 8 of 4 KiB.
+/// The most output blocks of one connection: 8 of 4 KiB.
 const OUTPUT_BLOCKS: usize = 8;
 
-/// Sends a request's body back as it comes.
+/// Sends the request body back as it arrives.
 struct Echo;
 
 impl<S: State> Exchange<S> for Echo {
@@ -69,14 +70,14 @@ impl<S: State> Exchange<S> for Echo {
     }
 }
 
-/// Each poller's counts, and how many sockets it has.
+/// The counts of each poller, and the number of sockets of each poller.
 type EngineCounts = (Vec<PollerStats>, Vec<u32>);
 
-/// What the routes of one server share.
+/// The state that the routes of one server share.
 struct App {
     engine: Box<dyn Fn() -> EngineCounts>,
     http: &'static [Stats],
-    /// Who has a server of its own: a poller, or a worker.
+    /// What owns this server, as a label of its samples: `poller` or `worker`.
     server: &'static str,
 }
 
@@ -84,13 +85,13 @@ impl State for App {
     type Message = Infallible;
 }
 
-/// The page of `/metrics`, as Prometheus reads it. It goes out one family and poller at a time and is never kept whole,
-/// so a client that does not read it costs no more than another.
+/// The page of `/metrics` in Prometheus format. It is written one family and poller at a time and never held in full,
+/// so a client that does not read it costs no more than any other.
 #[derive(Default)]
 struct Page {
-    /// The family whose samples come next; one byte each, as every connection has room for them.
+    /// The index of the next family. Both are bytes because every connection reserves space for a `Page`.
     family: u8,
-    /// The poller or server whose samples come next.
+    /// The poller or server whose samples are next.
     number: u8,
 }
 
@@ -104,7 +105,7 @@ impl Exchange<App> for Page {
                 (self.family, self.number) = (self.family + 1, 0);
                 continue;
             }
-            let text = Part { family, number, counts: &counts }.to_string(); // the counts go on meanwhile
+            let text = Part { family, number, counts: &counts }.to_string(); // rendered once, because the counts keep changing
             if write!(io, "{text}").is_err() {
                 return Flow::More;
             }
@@ -117,7 +118,7 @@ impl Exchange<App> for Page {
     }
 }
 
-/// What there is to count.
+/// A snapshot of everything that is counted.
 struct Counts {
     engine: Vec<PollerStats>,
     loads: Vec<u32>,
@@ -126,7 +127,7 @@ struct Counts {
 }
 
 impl Counts {
-    /// The number of pollers or servers that count a family: at most 256.
+    /// Returns how many pollers or servers have samples of a family: at most 256.
     const fn of(&self, family: &Family) -> usize {
         if family.of_engine { self.engine.len() } else { self.http.len() }
     }
@@ -140,7 +141,7 @@ impl Counts {
     }
 }
 
-/// The samples of one family and one who counts it; in front of the first one's, what the family is.
+/// The samples of one family from one poller or server. The first part of a family starts with its description.
 struct Part<'c> {
     family: &'static Family,
     number: usize,
@@ -177,12 +178,12 @@ struct Family {
     name: &'static str,
     kind: &'static str,
     help: &'static str,
-    /// Counted by pollers; else by servers.
+    /// Whether pollers count this family; otherwise servers do.
     of_engine: bool,
     samples: Samples,
 }
 
-/// The samples that a family has of each who counts it.
+/// The samples of a family per poller or server.
 enum Samples {
     One(fn(&Counts, usize) -> u64),
     ByReason,
@@ -198,19 +199,19 @@ const fn counter(name: &'static str, help: &'static str, count: fn(&Counts, usiz
 }
 
 static FAMILIES: [Family; 13] = [
-    gauge("connections", "Connections that are open or on their way.", |counts, poller| {
+    gauge("connections", "Connections that are open or being opened.", |counts, poller| {
         counts.loads.get(poller).copied().unwrap_or(0).into()
     }),
-    counter("connections_accepted_total", "Connections that were opened.", |counts, poller| {
+    counter("connections_accepted_total", "Connections opened.", |counts, poller| {
         counts.engine(poller).accepted
     }),
-    counter("connections_turned_away_total", "Connections that were closed unserved.", |counts, poller| {
+    counter("connections_turned_away_total", "Connections closed without being served.", |counts, poller| {
         counts.engine(poller).turned_away
     }),
     Family {
         name: "connections_closed_total",
         kind: "counter",
-        help: "Connections that have ended, by reason.",
+        help: "Connections closed, by reason.",
         of_engine: true,
         samples: Samples::ByReason,
     },
@@ -218,7 +219,7 @@ static FAMILIES: [Family; 13] = [
     counter("sent_bytes_total", "Bytes sent.", |counts, poller| counts.engine(poller).bytes_out),
     counter(
         "lost_bytes_total",
-        "Bytes that were not delivered when their connections ended; of those in the system's buffers, what it tells.",
+        "Bytes not delivered when their connections ended, including those in system buffers where the system reports them.",
         |counts, poller| counts.engine(poller).bytes_lost + counts.engine(poller).bytes_undelivered,
     ),
     counter("output_shortages_total", "Waits for an output block that others held.", |counts, poller| {
@@ -230,34 +231,34 @@ static FAMILIES: [Family; 13] = [
     Family {
         name: "http_requests_total",
         kind: "counter",
-        help: "Requests that were answered by routes.",
+        help: "Requests answered by routes.",
         of_engine: false,
         samples: Samples::One(|counts, server| counts.http(server, Stats::requests)),
     },
     Family {
         name: "http_failures_total",
         kind: "counter",
-        help: "Of these, those with a status from 400 on.",
+        help: "Requests answered by routes with status 400 or above.",
         of_engine: false,
         samples: Samples::One(|counts, server| counts.http(server, Stats::failures)),
     },
     Family {
         name: "http_aborted_total",
         kind: "counter",
-        help: "Of these, those whose connection ended before their answer was complete.",
+        help: "Requests answered by routes whose connection ended before the response was complete.",
         of_engine: false,
         samples: Samples::One(|counts, server| counts.http(server, Stats::aborted)),
     },
     Family {
         name: "http_refusals_total",
         kind: "counter",
-        help: "What the server itself refused, by status.",
+        help: "Requests refused by the server itself, by status.",
         of_engine: false,
         samples: Samples::ByStatus,
     },
 ];
 
-/// One poller's or one worker's server.
+/// Creates the server of one poller or one worker.
 fn app(number: usize, app: App, limits: Limits) -> Http<App, impl Routes<App, Body: Send> + use<>> {
     let stats = app.http.get(number);
     let server = Http::with(app)
@@ -292,7 +293,7 @@ fn app(number: usize, app: App, limits: Limits) -> Http<App, impl Routes<App, Bo
     }
 }
 
-/// One poller's.
+/// Creates the server of one poller.
 fn on_poller(
     poller: &PollerContext<Envelope<Infallible>>,
     stats: &'static [Stats],
@@ -303,7 +304,7 @@ fn on_poller(
     app(usize::from(poller.id().0), App { engine, http: stats, server: "poller" }, limits)
 }
 
-/// One worker's. The engine that it works for is there when requests come.
+/// Creates the server of one worker. `engine` is set before the first request arrives.
 fn on_worker(
     worker: usize,
     engine: &'static OnceLock<Handle<Offloaded<Envelope<Infallible>>>>,
@@ -318,7 +319,7 @@ fn on_worker(
     })
 }
 
-/// A body without end: the alphabet, over and over.
+/// Generates an endless body: the alphabet, repeated.
 fn letters(offset: u64, piece: &mut [u8]) {
     for (byte, at) in piece.iter_mut().zip(offset..) {
         *byte = b'a' + (at % 26) as u8;
@@ -332,12 +333,12 @@ fn main() -> ExitCode {
         head_time: Duration::from_secs(options.header_timeout),
         ..Limits::DEFAULT
     };
-    // for as long as the process lives, as it serves
+    // Leaked: the servers need it for the rest of the process's life.
     let servers = options.workers.map_or(options.server.pollers(), usize::from);
     let stats = &*Vec::leak((0..servers).map(|_| Stats::new()).collect());
     let refine = |builder: Builder| -> Result<Builder, UsageError> {
         let idle = Some(Duration::from_secs(options.idle_timeout));
-        // who has not asked anything yet has no longer than who has
+        // The first byte of a new connection must not be allowed more time than an idle connection has.
         let first_byte = Timeouts::DEFAULT.first_byte.min(idle);
         Ok(builder.output_limit(OUTPUT_BLOCKS).timeouts(Timeouts { first_byte, idle, ..Timeouts::DEFAULT }))
     };
@@ -361,5 +362,5 @@ fn main() -> ExitCode {
     }
 }
 
-/// The engine of the workers' servers, once there is one.
+/// The engine that the workers' servers report on, once it has started.
 static ENGINE: OnceLock<Handle<Offloaded<Envelope<Infallible>>>> = OnceLock::new();

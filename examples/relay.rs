@@ -1,13 +1,13 @@
-//! A TCP proxy: for each connection that is accepted, one is made, and bytes go both ways between them.
+//! A TCP proxy: for each accepted connection it opens another one and copies bytes in both directions.
 //!
 //! ```sh
 //! cargo run -p lightcone-examples --example relay -- --listen 127.0.0.1:7000 --to example.org:80
 //! ```
 //!
-//! The handler is [`lightcone_examples::relay`], where its rules stand; this is the program around it.
+//! The handler and its rules are in [`lightcone_examples::relay`]; this file is the program around it.
 //!
-//! `--max-connections` counts links. A client beyond it waits until a link ends; if links are still being made, it may
-//! be closed instead.
+//! `--max-connections` limits links. A client above the limit waits until a link ends; while other links are still
+//! being established, it may be closed instead.
 
 use core::time::Duration;
 use std::process::ExitCode;
@@ -18,13 +18,13 @@ use lightcone_examples::relay::{OUTPUT_BLOCKS, PIECE_BYTES, Relay};
 use lightcone_examples::{Addresses, ServerOptions, serve};
 use lightcone_native::Builder;
 
-/// Links of one poller, if the command line does not say.
+/// Links per poller unless the command line sets a limit.
 const LINKS_DEFAULT: usize = 4_096;
-const LINKS_HELP: &str = "The most links at once, shared out evenly over the pollers; more clients wait until one \
-    ends [default: 4096 a poller]";
-/// For each of the two sockets of a link: a piece or its credit, the end, and its being gone.
+const LINKS_HELP: &str = "Maximum number of links, divided evenly among the pollers; more clients wait until one \
+    ends [default: 4096 per poller]";
+/// For each of the two sockets of a link: a piece or its credit, the end of stream, and its close.
 const MESSAGES_A_LINK: usize = 2 * 3;
-/// Links may be quiet for long, but not for ever.
+/// Links may be quiet for long, but not forever.
 const QUIET_MAX: Option<Duration> = Some(Duration::from_mins(10));
 const TIMEOUTS: Timeouts = Timeouts {
     first_byte: None,
@@ -42,7 +42,7 @@ struct Options {
     #[command(flatten)]
     server: ServerOptions,
 
-    /// Where to connect to; of a host's several addresses, the first that takes the connection.
+    /// Address to connect to; if a host has several, the first one that accepts the connection is used.
     #[arg(long, value_name = "ADDRESS")]
     to: Addresses,
 }
@@ -51,12 +51,12 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let links = match options.server.connections_per_poller() {
         Ok(links) => links.unwrap_or(LINKS_DEFAULT),
-        Err(_) => 1, // `serve` says what is wrong
+        Err(_) => 1, // `serve` reports the error
     };
     let refine = move |builder: Builder| {
         let sockets = 2 * links;
         let mailbox = (MESSAGES_A_LINK * links).next_power_of_two().min(1 << 20);
-        // as many blocks as can be in use at once, within what a pool may have
+        // As many blocks as can be in use at once, within the limits of a pool.
         let builder = builder.receive(PIECE_BYTES, sockets.min(65_536));
         let builder = builder.blocks(sockets.min(65_536), (sockets * OUTPUT_BLOCKS).min(524_288));
         Ok(builder.sockets(sockets).mailbox(mailbox).output_limit(OUTPUT_BLOCKS).timeouts(TIMEOUTS))

@@ -1,10 +1,10 @@
-//! Runs the other examples in a simulated world, seed after seed, under faults that no test network has in a year.
+//! Runs the other examples in a simulated world, seed after seed, under faults that are rare on a real network.
 //!
 //! ```sh
 //! cargo run --release -p lightcone-examples --example simulate -- --scenario chat --seeds 1000
 //! ```
 //!
-//! A failure ends it with exit code 1, the last events in words, and the command that repeats it.
+//! On a failure the program prints the last events and the command that reproduces it, and exits with code 1.
 
 use core::fmt::Write as _;
 use core::hash::{BuildHasher, Hasher};
@@ -22,36 +22,36 @@ use lightcone_sim::{Failure, Fault, Report, Runner, Tape};
 #[derive(Parser, Debug)]
 #[command(name = "simulate", version)]
 struct Options {
-    /// What to run: echo, http, chat, relay, reconnect or walk.
+    /// Scenario to run: echo, http, chat, relay, reconnect or walk.
     #[arg(long, value_name = "NAME", default_value = "echo")]
     scenario: Scenario,
 
-    /// How many seeds to run.
+    /// Number of seeds to run.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1_000_000_000))]
     seeds: u64,
 
-    /// The seed to begin with; alone, it is the only one.
+    /// First seed to run; without --seeds, the only one.
     #[arg(long, value_name = "SEED", conflicts_with = "fresh")]
     seed: Option<u64>,
 
-    /// Begin with a seed that nobody has chosen.
+    /// Start with a random seed.
     #[arg(long)]
     fresh: bool,
 
-    /// Run the decisions of a failure that was made smaller, instead of a seed's.
+    /// Run the decisions of a minimised failure instead of those of a seed.
     #[arg(long, value_name = "TAPE", conflicts_with_all = ["seeds", "fresh"])]
     tape: Option<Tape>,
 
-    /// How many of the last events to show of a failure.
+    /// Number of last events to show for a failure.
     #[arg(long, value_name = "LINES", default_value_t = 40, value_parser = clap::value_parser!(u32).range(0..=100_000))]
     trace: u32,
 
-    /// Run each seed twice and compare, and print the hash of each run.
+    /// Run each seed twice, compare the hashes and print them.
     #[arg(long)]
     hashes: bool,
 }
 
-/// What all runs were like together.
+/// The totals of all runs.
 #[derive(Default)]
 struct Sum {
     runs: u64,
@@ -81,7 +81,7 @@ impl Sum {
         let rate = *events as f64 / seconds.max(1e-9);
         let hours = *millis as f64 / 3_600_000.0;
         let mut text = format!(
-            "{scenario}: {runs} seeds, {events} events ({told} told to handlers) in {seconds:.1} s, {rate:.0} events/s, \
+            "{scenario}: {runs} seeds, {events} events ({told} delivered to handlers) in {seconds:.1} s, {rate:.0} events/s, \
              {hours:.1} simulated hours\nfaults:"
         );
         for (fault, count) in faults {
@@ -91,12 +91,12 @@ impl Sum {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long it took is for whoever watches; no run sees it")]
+#[expect(clippy::disallowed_methods, reason = "the elapsed time is only displayed; no run depends on it")]
 fn now() -> Instant {
     Instant::now()
 }
 
-/// Shows how far it has come, where somebody looks.
+/// Shows progress on standard error; called only if that is a terminal.
 fn show_progress(done: u64, all: u64, sum: &Sum, seconds: f64) {
     const WIDTH: u64 = 30;
     let filled = done * WIDTH / all;
@@ -151,7 +151,7 @@ fn main() -> ExitCode {
             match runner.run(seed, &|sim| scenario.run(sim)) {
                 Ok(again) if again.hash == report.hash => {}
                 _ => {
-                    print_line(&format!("seed {seed} does not give the same hash twice"));
+                    print_line(&format!("seed {seed} does not produce the same hash twice"));
                     return ExitCode::FAILURE;
                 }
             }

@@ -1,13 +1,13 @@
-// The mutants: changes to the sources under test, each of which some model must notice. Text instead of switches in
-// the sources, so that what is shipped stays clean; a change whose text is not there once fails the run.
+// The mutants: changes to the sources under test, each of which a model must detect. They are texts instead of switches
+// in the sources, so that the shipped code stays clean. A change fails the run unless its text occurs exactly once.
 
-/// One change.
+/// A change to a source file.
 pub struct Mutant {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// Its file, from the root of the repository.
+    /// The path of the file, from the root of the repository.
     pub file: &'static str,
-    /// A text that is there exactly once.
+    /// A text that occurs exactly once in the file.
     pub find: &'static str,
     /// The text that replaces it.
     pub replace: &'static str,
@@ -21,7 +21,7 @@ const fn step(file: &'static str, name: &'static str, find: &'static str, replac
     Mutant { name, file, find, replace }
 }
 
-/// All of them: the orderings one by one, then the steps of each part.
+/// All mutants: first the memory orderings, then the steps of each part.
 pub const MUTANTS: &[Mutant] = &[
     ordering("relaxed_see", "SEE: Ordering = Ordering::Acquire", "SEE: Ordering = Ordering::Relaxed"),
     ordering("relaxed_enter", "ENTER: Ordering = Ordering::Release", "ENTER: Ordering = Ordering::Relaxed"),
@@ -231,14 +231,14 @@ pub const MUTANTS: &[Mutant] = &[
         "let now = gate.0.load(Ordering::Relaxed);\n        if now == BUSY {\n            \
          gate.0.store(0, ord::LEAVE);\n        }\n        match (now == BUSY).then_some(now).ok_or(now) {",
     ),
-    // The balancer. Only what takes two acceptors: the rest is for its unit tests.
+    // The balancer. Only what takes two acceptors; its unit tests cover the rest.
     step(
         "core/src/balance.rs",
         "no_alternative",
         "let mut left = Set::up_to(self.pollers);",
         "let mut left = Set::up_to(0);",
     ),
-    // The table of sockets: tokens whose socket has gone.
+    // The table of sockets: stale tokens.
     step(
         "core/src/shard.rs",
         "generation_unchecked",
@@ -251,7 +251,7 @@ pub const MUTANTS: &[Mutant] = &[
         "Control::free(generation.wrapping_add(1), peer)",
         "Control::free(generation, peer)",
     ),
-    // The word of a stop that found no room.
+    // The word that holds a stop for which the mailbox had no room.
     step(
         "core/src/sync/min.rs",
         "offer_replaces_what_is_less",
@@ -398,7 +398,7 @@ pub const MUTANTS: &[Mutant] = &[
         "self.next.is_none() && self.finished == (true, true)",
         "self.next.is_none() && self.finished.1",
     ),
-    // The loop.
+    // The poller's loop.
     step(
         "core/src/poller/turn.rs",
         "end_empties_before_it_closes",
@@ -519,7 +519,7 @@ pub const MUTANTS: &[Mutant] = &[
         "        self.resume_at = Some(now + BACK_OFF);\n    }\n\n    /// A socket has ended",
         "        let _ = now;\n    }\n\n    /// A socket has ended",
     ),
-    // The crew of workers.
+    // The scheduler of the workers.
     step("drivers/workers/src/crew.rs", "crew_loses_what_is_in_hand", "*hand = Some(job);", "drop(job);"),
     step("drivers/workers/src/crew.rs", "crew_rings_nobody", "        self.ring(Some(worker));\n", ""),
     step(
@@ -613,7 +613,7 @@ pub const MUTANTS: &[Mutant] = &[
         "if state.free.len() == state.places {",
         "if false {",
     ),
-    // What a worker does with a socket.
+    // How a worker serves a socket.
     step(
         "drivers/workers/src/worker.rs",
         "worker_runs_without_a_look",
@@ -662,7 +662,7 @@ pub const MUTANTS: &[Mutant] = &[
         "exchange.told |= tells;",
         "exchange.told = true;",
     ),
-    // What a poller does with its lane.
+    // How a poller uses its bridge to the workers.
     step(
         "drivers/workers/src/offload.rs",
         "offload_takes_all_for_told",
@@ -693,7 +693,7 @@ pub const MUTANTS: &[Mutant] = &[
         "            && let Some(pass) = lane.gate.post()\n",
         "            && let Some(pass) = Some(()).filter(|()| opens).and_then(|()| lane.gate.post())\n",
     ),
-    // What the models do with all this.
+    // How the models use all this.
     step(
         "loom-tests/src/protocol.rs",
         "callback_on_a_foreign_thread",

@@ -1,43 +1,43 @@
-//! Carrying out what a socket's state machine asks of its driver: the one loop over [`Next`].
+//! Carrying out the actions of a socket: the only loop over [`Next`].
 
 use crate::error::ErrorKind;
 use crate::handler::Context;
 use crate::interest::Interest;
 use crate::port::{Next, Port};
 
-/// The most sends for one socket in a row. Then the others come first.
+/// The maximum number of consecutive sends for one socket, before other sockets get a turn.
 pub const SENDS_IN_A_ROW: usize = 4;
 
-/// The most pieces of one vectored send.
+/// The maximum number of pieces of one vectored send.
 pub const PIECES_MAX: usize = 16;
 
-/// What became of a send.
+/// The result of a send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sent {
-    /// This number of bytes was taken. After fewer than were offered the socket waits until it is writable.
+    /// This number of bytes was taken. If fewer than offered, the socket waits until it is writable.
     Bytes(usize),
     /// No byte was taken. The socket waits until it is writable.
     WouldBlock,
-    /// The send completes later. Until [`Port::sent`] says what became of it the bytes stay where they are.
+    /// The send completes later. The bytes stay in place until [`Port::sent`] reports the result.
     InFlight,
     /// The connection failed.
     Failed(ErrorKind),
 }
 
-/// The calls of one connection by which [`carry_out`] does what its socket needs.
+/// The calls on one connection that [`carry_out`] needs.
 pub trait Calls {
-    /// Sends the front of the queue, which is not empty.
+    /// Sends bytes from the front of the queue, at least one.
     fn send(&mut self, bytes: &[u8]) -> Sent;
 
-    /// Sends several pieces in one call, as if they were one. The default sends them one by one.
+    /// Sends several pieces in one call, as if they were contiguous. The default sends them one by one.
     fn send_vectored(&mut self, pieces: &[&[u8]]) -> Sent {
         send_one_by_one(pieces, |piece| self.send(piece))
     }
 
-    /// Sends the front of a port's queue, by one call. Returns how many bytes were offered, and what became of them.
+    /// Sends the front of a port's queue in one call. Returns the number of bytes offered and the result.
     ///
-    /// The default offers up to [`PIECES_MAX`] pieces. It is replaced where more of them are taken at once, or where
-    /// those in front have been taken before.
+    /// The default offers up to [`PIECES_MAX`] pieces. Override it if a call takes more pieces, or if earlier
+    /// calls have already taken the pieces at the front.
     #[inline(always)]
     fn send_from_queue<D>(&mut self, port: &Port<'_, '_, D>) -> (usize, Sent)
     where
@@ -50,25 +50,26 @@ pub trait Calls {
     ///
     /// # Errors
     ///
-    /// When the connection is broken.
+    /// If the connection is broken.
     fn shutdown_write(&mut self) -> Result<(), ErrorKind>;
 
-    /// Cancels the send that is in flight. Returns how many bytes were sent; `None` if that is told later, by
-    /// [`Port::sent`]. It may be called again before that.
+    /// Cancels the send in flight. Returns the number of bytes sent, or `None` if [`Port::sent`] reports it
+    /// later. It may be called again before that.
     ///
-    /// The default is for sends that are over when their call returns.
+    /// The default is for sends that are complete when their call returns.
     fn cancel_send(&mut self) -> Option<usize> {
         Some(0)
     }
 }
 
-/// The calls of one connection, and the context of its callbacks, which often borrows what they borrow.
+/// The calls on one connection, and the context of its callbacks. They are one trait because the context
+/// often borrows the same data as the calls.
 pub trait ContextCalls<M>: Calls {
-    /// Creates what a callback is given beside its socket.
+    /// Creates the context that is passed to a callback.
     fn context(&mut self) -> Context<'_, M>;
 }
 
-/// Sends pieces one by one, as if they were one, until one of them is not taken whole.
+/// Sends pieces one by one, as if they were contiguous, until one of them is not taken completely.
 pub fn send_one_by_one(pieces: &[&[u8]], mut send: impl FnMut(&[u8]) -> Sent) -> Sent {
     let mut total = 0;
     for piece in pieces {
@@ -79,7 +80,7 @@ pub fn send_one_by_one(pieces: &[&[u8]], mut send: impl FnMut(&[u8]) -> Sent) ->
                     break;
                 }
             }
-            // what went before is told first; the next send meets the same
+            // report the bytes already sent; the next send runs into the same condition
             Sent::WouldBlock | Sent::Failed(_) | Sent::InFlight if total > 0 => break,
             first @ (Sent::WouldBlock | Sent::Failed(_) | Sent::InFlight) => return first,
         }
@@ -87,36 +88,36 @@ pub fn send_one_by_one(pieces: &[&[u8]], mut send: impl FnMut(&[u8]) -> Sent) ->
     Sent::Bytes(total)
 }
 
-/// How [`carry_out`] leaves a socket.
+/// The state in which [`carry_out`] leaves a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use = "the socket stalls when it is not watched"]
+#[must_use = "the socket stalls unless it is watched"]
 pub enum Settled {
-    /// It waits for this.
+    /// The socket waits for this interest.
     Waiting(Interest),
-    /// It has sent [as often as it may](SENDS_IN_A_ROW), and goes on in the next turn.
+    /// The socket has used up its [consecutive sends](SENDS_IN_A_ROW) and continues in the next turn.
     Deferred,
-    /// It is closed as soon as the send in flight has been cancelled.
+    /// The socket closes once the send in flight is cancelled.
     Cancelling,
-    /// It is gone: close the connection.
-    /// [`Shard::breaks_off`](crate::Shard::breaks_off) says how.
+    /// The socket has ended: close the connection. [`Shard::breaks_off`](crate::Shard::breaks_off) returns
+    /// whether to reset it.
     Closed,
 }
 
-/// Carries out a socket's orders, one after the other, until there is nothing to do but to wait.
+/// Carries out the actions of a socket, one after the other, until it has to wait.
 ///
-/// `next` is what the port's last run returned, and `sends` how many sends in a row came before it. After each order
-/// `run` delivers what is due, by [`Port::run`] with the handler or by [`Port::next_event`] and [`Port::finish`], and
-/// returns the next order. It is given the calls back, since the [`Context`] of a callback often borrows what they
-/// borrow.
+/// `next` is the action returned by the port's last run, and `sends` is the number of consecutive sends
+/// before it. After each action, `run` delivers the pending events, by [`Port::run`] with the handler or by
+/// [`Port::next_event`] and [`Port::finish`], and returns the next action. The calls are passed to `run`
+/// because the [`Context`] of a callback often borrows the same data.
 ///
-/// A [`Poller`](crate::poller::Poller) calls this. A program that drives a [`Shard`](crate::Shard) by itself does so
-/// each time it has told a port something:
+/// A [`Poller`](crate::poller::Poller) calls this function. A program that drives a [`Shard`](crate::Shard)
+/// itself calls it each time it has passed input to a port:
 ///
 /// ```
 /// use lightcone_core::{Calls, ErrorKind, Handler, NoOutbox, Port, Sent, Settled, carry_out};
 /// use lightcone_core::{Context, Instant, PollerId};
 ///
-/// /// A connection that takes everything at once.
+/// /// A connection that takes all bytes immediately.
 /// struct Memory(Vec<u8>);
 ///
 /// impl Calls for Memory {
@@ -130,7 +131,7 @@ pub enum Settled {
 ///     }
 /// }
 ///
-/// /// Delivers what is due for a socket, and does what follows from it.
+/// /// Delivers the pending events of a socket and carries out its actions.
 /// fn run<H: Handler>(port: &mut Port<'_, '_, H::Data>, handler: &mut H, to: &mut Memory, now: Instant) -> Settled {
 ///     let mut run = |port: &mut Port<'_, '_, H::Data>, _: &mut Memory| {
 ///         let mut outbox = NoOutbox;
@@ -152,6 +153,7 @@ pub fn carry_out<'p, 's, D, C: Calls>(
             Next::Wait(interest) => return Settled::Waiting(interest),
             Next::Close => return Settled::Closed,
             Next::Send if sends >= SENDS_IN_A_ROW => {
+                // fairness: a socket with a long queue must not starve the others
                 port.put_off();
                 return Settled::Deferred;
             }
@@ -166,6 +168,7 @@ pub fn carry_out<'p, 's, D, C: Calls>(
             },
             Next::Cancel => match calls.cancel_send() {
                 Some(n) => port.sent(n),
+                // the driver runs the port again when it reports the cancelled send by `Port::sent`
                 None => return Settled::Cancelling,
             },
         }
@@ -173,8 +176,8 @@ pub fn carry_out<'p, 's, D, C: Calls>(
     }
 }
 
-/// Sends what is queued, by one call. Returns how many bytes were offered, and what became of them, which
-/// [`tell_sent`] is to be told.
+/// Sends the front of the queue in one call. Returns the number of bytes offered and the result, to be passed
+/// to [`tell_sent`].
 #[inline(always)]
 pub fn send_queued<D>(port: &Port<'_, '_, D>, calls: &mut impl Calls) -> (usize, Sent) {
     match port.output() {
@@ -183,7 +186,7 @@ pub fn send_queued<D>(port: &Port<'_, '_, D>, calls: &mut impl Calls) -> (usize,
     }
 }
 
-/// Tells a port what became of the bytes that were offered.
+/// Reports the result of a send of `offered` bytes to its port.
 #[inline(always)]
 pub fn tell_sent<D>(port: &mut Port<'_, '_, D>, offered: usize, sent: Sent) {
     match sent {

@@ -1,19 +1,20 @@
-//! Who is at the other end.
+//! Peer and local addresses.
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
-/// Index of a Unix-domain socket's path in a table of the driver: a path of 108 bytes would be too
-/// dear to keep in every slot.
+/// The index of a Unix-domain socket path in a table of the driver.
+///
+/// Slots keep the index because a path of 108 bytes is too large for each of them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct UnixId(pub u16);
 
-/// Address of a peer, or of this side.
+/// The address of a peer or of the local end of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Address {
-    /// IPv4 or IPv6 address and port.
+    /// An IPv4 or IPv6 address and a port.
     Inet(SocketAddr),
-    /// A Unix-domain socket; the driver knows the path. An accepted one carries its listener's.
+    /// A Unix-domain socket. The driver has the path; an accepted socket carries its listener's.
     Unix(UnixId),
 }
 
@@ -23,7 +24,7 @@ impl From<SocketAddr> for Address {
     }
 }
 
-/// `ip:port`, or `unix:N`
+/// Formats as `ip:port` or `unix:N`.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -40,13 +41,14 @@ enum Kind {
     Unix,
 }
 
-/// The [`Address`] of a peer in 24 bytes, as slots keep it: for who is seldom asked for it. The flow label is not
-/// kept.
+/// The [`Address`] of a peer in 24 bytes, as slots keep it.
+///
+/// It suits code that rarely needs the address. The flow label is not kept.
 #[derive(Clone, Copy, Debug)]
 pub struct Packed {
     ip: [u8; 16],
     scope: u32,
-    /// The port, or the index of a path.
+    /// The port, or the index of a Unix-domain path.
     port: u16,
     kind: Kind,
 }
@@ -65,7 +67,7 @@ impl Packed {
         }
     }
 
-    /// The address.
+    /// Returns the address.
     #[must_use]
     pub fn unpack(&self) -> Address {
         let [.., a, b, c, d] = self.ip;

@@ -1,8 +1,8 @@
-//! Which poller gets the next socket.
+//! Placement of new sockets on pollers.
 //!
-//! The acceptor asks a [`Balancer`] for a poller, reserves a place there (see [`Reservation`]), and sends the socket
-//! along. If that poller is full it goes through the [`alternatives`](Balancer::alternatives), best first; if all
-//! are, it stops accepting. Loads are hints that may be out of date; nothing goes wrong when they are.
+//! The acceptor picks a poller with a [`Balancer`], reserves a place there (see [`Reservation`]), and sends the socket
+//! to it. If that poller is full, the acceptor tries the [`alternatives`](Balancer::alternatives), best first; if all
+//! are full, it stops accepting. Loads are hints and may be out of date, which only makes the placement less even.
 //!
 //! [`Reservation`]: crate::sync::Reservation
 #![cfg(all(target_has_atomic = "ptr", target_has_atomic = "32"))]
@@ -13,24 +13,26 @@ use core::str::FromStr;
 
 use crate::sync::Load;
 
-/// The most pollers that can be balanced: their number fits a byte.
+/// The maximum number of pollers that can be balanced: a poller's number fits in a byte.
 pub const POLLERS_MAX: usize = 256;
 
-/// How a poller is chosen. The names in parentheses are those of the command line, read by [`FromStr`].
+/// How a poller is chosen.
+///
+/// The names in parentheses are those of the command line, parsed by [`FromStr`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Policy {
-    /// (`round-robin`) One after the other. Good for many short connections that are all alike.
+    /// (`round-robin`) Each poller in turn. Good for many short, similar connections.
     #[default]
     RoundRobin,
-    /// (`least`) The one with the fewest sockets; in turn among equals. Looks at every poller.
+    /// (`least`) The poller with the fewest sockets, in turn among equals. Reads the load of every poller.
     LeastConnections,
-    /// (`two`) The better of two that are looked at, one index walking up and one down. Nearly as even as the
-    /// above, at a fixed cost, and without drawing random numbers.
+    /// (`two`) The less loaded of two candidates, of which one index walks up and one down. Nearly as even as `least`,
+    /// at a fixed cost and without random numbers.
     LeastOfTwo,
-    /// (`hash`) By the hint: [`peer_hint`] keeps all connections of one address on one poller. Who chooses
-    /// addresses chooses the poller, so it is not for peers that mean harm.
+    /// (`hash`) By the hint: [`peer_hint`] keeps all connections of one address on one poller. A client that controls
+    /// its address controls its placement, so this policy is not for untrusted peers.
     Hash,
-    /// (`pinned:N`) Always poller `N`, counted from 0, and no other when that is full.
+    /// (`pinned:N`) Always poller `N`, counted from 0. No other poller is tried when it is full.
     Pinned(u8),
 }
 
@@ -65,7 +67,7 @@ impl FromStr for Policy {
     }
 }
 
-/// The name of a policy was not understood. Its text quotes the name and lists what is allowed.
+/// The error for an unknown policy name. Its text quotes the name and lists the allowed ones.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ParsePolicyError {
     /// INVARIANT: the first `length` bytes are UTF-8.
@@ -75,7 +77,8 @@ pub struct ParsePolicyError {
 }
 
 impl ParsePolicyError {
-    /// Bytes of the bad name that are kept: an error owns its text, and there is no heap to put it on.
+    /// The maximum number of bytes of the unknown name that are kept. The error owns its text, and there is no heap to
+    /// put it on.
     const QUOTED_MAX: usize = 32;
 
     fn new(name: &str) -> Self {
@@ -104,7 +107,7 @@ impl fmt::Display for ParsePolicyError {
     }
 }
 
-/// As the sentence, which is what a `main` that returns the error prints.
+/// Formats like `Display`, because a `main` that returns the error prints its `Debug` form.
 impl fmt::Debug for ParsePolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -113,17 +116,17 @@ impl fmt::Debug for ParsePolicyError {
 
 impl core::error::Error for ParsePolicyError {}
 
-/// A policy does not fit the number of pollers.
+/// The error for a policy that does not fit the number of pollers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum BalanceError {
-    /// There are no pollers, or more than [`POLLERS_MAX`]: this many.
+    /// The number of pollers, which is 0 or more than [`POLLERS_MAX`].
     Pollers(usize),
     /// [`Policy::Pinned`] names a poller that does not exist.
     Pinned {
-        /// The poller that was named.
+        /// The number of that poller.
         poller: u8,
-        /// How many there are.
+        /// The number of pollers.
         pollers: usize,
     },
 }
@@ -139,7 +142,7 @@ impl fmt::Display for BalanceError {
     }
 }
 
-/// As the sentence, which is what a `main` that returns the error prints.
+/// Formats like `Display`, because a `main` that returns the error prints its `Debug` form.
 impl fmt::Debug for BalanceError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -148,10 +151,9 @@ impl fmt::Debug for BalanceError {
 
 impl core::error::Error for BalanceError {}
 
-/// Picks pollers by a [`Policy`]. Belongs to one acceptor; several acceptors have one each.
+/// Picks pollers by a [`Policy`]. Each acceptor has its own.
 ///
-/// Its whole state is two indexes below the number of pollers, so it can pick for ever: there is no counter that
-/// grows.
+/// Its whole state is two indexes below the number of pollers. No counter grows, so the number of picks is unlimited.
 ///
 /// ```
 /// # use lightcone_core::balance::{Balancer, Policy, peer_hint};
@@ -170,20 +172,21 @@ impl core::error::Error for BalanceError {}
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Balancer {
     policy: Policy,
-    /// INVARIANT: 1 to `POLLERS_MAX`, and more than a pinned poller's number.
+    /// INVARIANT: 1 to `POLLERS_MAX`, and greater than the number of a pinned poller.
     pollers: usize,
-    /// The poller that is looked at first next time. INVARIANT: below `pollers`.
+    /// The index that walks up: the first candidate of the next pick. INVARIANT: below `pollers`.
     up: usize,
-    /// The other one, walking the other way. INVARIANT: below `pollers`.
+    /// The index that walks down: the second candidate of [`Policy::LeastOfTwo`]. INVARIANT: below `pollers`.
     down: usize,
 }
 
 impl Balancer {
-    /// A balancer over `pollers` pollers.
+    /// Creates a balancer over `pollers` pollers.
     ///
     /// # Errors
     ///
-    /// [`BalanceError`] if there are none or too many, or if the policy names one that does not exist.
+    /// [`BalanceError`] if there are no pollers or more than [`POLLERS_MAX`], or if the policy names a poller that does
+    /// not exist.
     pub const fn new(policy: Policy, pollers: usize) -> Result<Self, BalanceError> {
         if pollers == 0 || pollers > POLLERS_MAX {
             return Err(BalanceError::Pollers(pollers));
@@ -196,16 +199,16 @@ impl Balancer {
         Ok(Self { policy, pollers, up: 0, down: pollers - 1 })
     }
 
-    /// The policy it was made with.
+    /// Returns the policy.
     pub const fn policy(&self) -> Policy {
         self.policy
     }
 
-    /// The poller for the next socket, as an index into `loads`. `hint` counts for [`Policy::Hash`] only.
+    /// Returns the poller for the next socket, as an index into `loads`. Only [`Policy::Hash`] uses `hint`.
     ///
     /// # Panics
     ///
-    /// If there are not as many `loads` as pollers.
+    /// If the number of `loads` is not the number of pollers.
     pub fn pick<L: AsRef<Load>>(&mut self, loads: &[L], hint: u64) -> usize {
         assert_eq!(loads.len(), self.pollers, "one load for each poller");
         match self.policy {
@@ -221,15 +224,15 @@ impl Balancer {
         }
     }
 
-    /// The pollers to try when `first` was full: every other one, once, best first.
+    /// Returns the pollers to try when `first` is full: every other one once, best first.
     ///
-    /// By increasing load for the two policies that look at loads, else in turn from `first` on, so that a
-    /// hashed peer's second choice is a fixed one, too. A pinned socket has no alternative. `loads` are read
-    /// again at each step.
+    /// The two policies that compare loads order them by increasing load. The others take them in turn from `first` on,
+    /// so that the second choice for a hashed peer is fixed, too. A pinned socket has no alternatives. Each step reads
+    /// `loads` again.
     ///
     /// # Panics
     ///
-    /// If there are not as many `loads` as pollers.
+    /// If the number of `loads` is not the number of pollers.
     pub fn alternatives<'a, L: AsRef<Load>>(&self, first: usize, loads: &'a [L]) -> Alternatives<'a, L> {
         assert_eq!(loads.len(), self.pollers, "one load for each poller");
         let mut left = Set::up_to(self.pollers);
@@ -255,10 +258,11 @@ impl Balancer {
         self.down = if self.down == 0 { self.pollers - 1 } else { self.down - 1 };
     }
 
-    /// The less loaded of the two; the index of the other one walks on. So a good poller is kept until another
-    /// is better, which evens out faster than drawing both anew does, at random or not.
+    /// Returns the less loaded candidate, and moves the index of the other one on. A good poller is thus kept until
+    /// another one is better, which evens out faster than choosing two new candidates each time, at random or not.
     fn better_of_two<L: AsRef<Load>>(&mut self, loads: &[L]) -> usize {
         if self.up == self.down {
+            // two different candidates, if there are two pollers
             self.step_up();
         }
         let (up, down) = (self.up, self.down);
@@ -276,11 +280,11 @@ fn load_of<L: AsRef<Load>>(loads: &[L], poller: usize) -> u32 {
     loads.get(poller).map_or(u32::MAX, |load| load.as_ref().get())
 }
 
-/// What [`Balancer::alternatives`] goes through.
+/// The iterator that [`Balancer::alternatives`] returns.
 #[derive(Clone, Debug)]
 pub struct Alternatives<'a, L> {
     loads: &'a [L],
-    /// The pollers not yet tried.
+    /// The pollers that have not been tried.
     left: Set,
     first: usize,
     by_load: bool,
@@ -303,7 +307,7 @@ impl<L: AsRef<Load>> Iterator for Alternatives<'_, L> {
     }
 }
 
-/// A set of pollers, one bit each.
+/// A set of pollers, with one bit for each.
 #[derive(Clone, Debug)]
 struct Set([u64; POLLERS_MAX / 64]);
 
@@ -329,16 +333,16 @@ impl Set {
     }
 }
 
-/// A hint for [`Balancer::pick`] that is the same for all connections of one address, whatever their port.
+/// Returns a hint for [`Balancer::pick`] that is the same for all connections of one address, regardless of the port.
 ///
-/// All 128 bits of an IPv6 address count; an IPv4 address that is written as an IPv6 one (`::ffff:192.0.2.1`) has
-/// the hint of the IPv4 address. The result is fixed: it is the same on every machine and in every run.
+/// All 128 bits of an IPv6 address count. An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) has the hint of the IPv4
+/// address. The result is the same on every machine and in every run.
 #[must_use]
 pub fn peer_hint(peer: &SocketAddr) -> u64 {
     address_hint(&peer.ip())
 }
 
-/// As [`peer_hint`], for an address without a port.
+/// Like [`peer_hint`], for an address without a port.
 #[must_use]
 pub fn address_hint(address: &IpAddr) -> u64 {
     match address.to_canonical() {
@@ -350,14 +354,14 @@ pub fn address_hint(address: &IpAddr) -> u64 {
     }
 }
 
-/// Maps any hint to one of `pollers`, evenly, also hints that differ in a few bits only.
+/// Maps a hint to one of `pollers`, evenly even for hints that differ in a few bits only.
 fn spread(hint: u64, pollers: usize) -> usize {
     let scaled = (u128::from(mix(hint)) * pollers as u128) >> 64;
     // Below `pollers`, so it fits; the fallback is never taken.
     usize::try_from(scaled).unwrap_or_default()
 }
 
-/// Every bit of the input counts for every bit of the output (the finalizer of splitmix64).
+/// Mixes a number so that every input bit affects every output bit (the finalizer of splitmix64).
 const fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -384,7 +388,7 @@ mod tests {
         (0..pollers).map(|_| Load::new()).collect()
     }
 
-    /// Loads that read as given, for as long as the shares live.
+    /// Reserves `counts` on `loads`, for as long as the returned reservations live.
     fn loaded<'a>(loads: &'a [Load], counts: &[u32]) -> Vec<Reservation<&'a Load>> {
         let units = loads.iter().zip(counts).flat_map(|(load, count)| (0..*count).map(move |_| load));
         units.map(|load| load.reserve_if_below(u32::MAX).unwrap()).collect()
@@ -398,7 +402,7 @@ mod tests {
         assert_eq!(picks, [0, 1, 2, 0, 1, 2, 0]);
     }
 
-    /// How many picks bring a balancer back to a state that it was in before.
+    /// Returns the number of picks after which a balancer repeats an earlier state.
     fn period(policy: Policy, pollers: usize) -> usize {
         let loads = loads(pollers);
         let mut balancer = Balancer::new(policy, pollers).unwrap();
@@ -412,8 +416,8 @@ mod tests {
         }
     }
 
-    /// The C++ original counted its picks in an `int` that went negative after 2^31 of them. Here the state is back
-    /// where it was after a number of picks that is small enough to try, so 2^32 picks are no different.
+    /// The states repeat after so few picks that all of them are tried here. Nothing else can happen after 2^32 picks,
+    /// where a counter of picks would have overflowed.
     #[test]
     fn picking_for_ever_repeats_what_was_tried() {
         for policy in ALL {

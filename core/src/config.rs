@@ -1,4 +1,4 @@
-//! How large things are, and how long they may take. Checked once, when a shard is built.
+//! Sizes and timeouts of a shard, checked once when it is built.
 
 use crate::buffer::LINK_BYTES;
 use crate::shard::Shard;
@@ -11,31 +11,31 @@ use crate::wait_queue::WAIT_LINK_BYTES;
 use core::fmt;
 use core::time::Duration;
 
-/// The engine's timeouts, by phase; `None` switches one off. At most 12 days each.
+/// The timeouts of a socket, by phase. `None` disables one. Each is at most 12 days.
 ///
-/// They fire never early and, on a driver that keeps up, at most two milliseconds late.
+/// They never fire early and, on a driver that keeps up, at most two milliseconds late.
 ///
-/// What a peer takes is what the system takes for it. Where the driver
-/// [tells](crate::poller::Transport::undelivered) how much of that the system has not delivered, it is what has been
-/// delivered as well: a peer that reads slowly is then not cut, however large the system's buffers are. It is looked at
-/// eight times in a span, so that `write_stall` and `drain` come up to an eighth of it late.
+/// By default, a peer "takes" output when the operating system takes it from the engine. If the driver
+/// [reports](crate::poller::Transport::undelivered) how much of that has not been delivered, a delivery counts as well.
+/// A peer that reads slowly is then not cut off, however large the system's buffers are. The driver is queried eight
+/// times per timeout, so `write_stall` and `drain` may fire up to an eighth of their span late.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
-    /// From the connect to its success. Default 10 s.
+    /// The time from the start of a connect to its success. Default 10 s.
     pub connect: Option<Duration>,
-    /// From `open` of an accepted socket to its first byte or its peer's end; `idle` holds where this is `None`.
-    /// Default 30 s.
+    /// The time from `open` of an accepted socket to the peer's first byte or end of stream. If this is `None`, `idle`
+    /// applies instead. Default 30 s.
     pub first_byte: Option<Duration>,
-    /// Without a byte received or sent, unless the handler has declared the socket to be
+    /// The time without a received or sent byte, unless the handler has declared the socket
     /// [active](crate::Stream::set_active). Default 75 s.
     pub idle: Option<Duration>,
-    /// With output queued of which the peer takes nothing; holds instead of `idle` then. Default 30 s.
+    /// The time for which queued output waits while the peer takes none of it. Replaces `idle` meanwhile. Default 30 s.
     pub write_stall: Option<Duration>,
-    /// After `close`, with output queued of which the peer takes nothing. It is no bound on how long a peer may take
-    /// that reads slowly: that is bounded by what is queued. Default 10 s.
+    /// The time after `close` for which queued output waits while the peer takes none of it. It does not bound a peer
+    /// that reads slowly; the amount of queued output does. Default 10 s.
     pub drain: Option<Duration>,
-    /// How long a staged close waits for the peer to end, once everything has been delivered. As long as something has
-    /// not been, it waits for the longer of this and `drain` without the peer's taking anything. Default 2 s.
+    /// The time for which a staged close waits for the peer's end of stream, once everything has been delivered. Before
+    /// that, it waits for the longer of this and `drain` while the peer takes nothing. Default 2 s.
     pub linger: Option<Duration>,
 }
 
@@ -46,7 +46,7 @@ impl Default for Timeouts {
 }
 
 impl Timeouts {
-    /// The default, for constants.
+    /// The default timeouts, as a constant.
     pub const DEFAULT: Self = Self {
         connect: Some(Duration::from_secs(10)),
         first_byte: Some(Duration::from_secs(30)),
@@ -56,7 +56,7 @@ impl Timeouts {
         linger: Some(Duration::from_secs(2)),
     };
 
-    /// All switched off.
+    /// All timeouts disabled.
     pub const NONE: Self =
         Self { connect: None, first_byte: None, idle: None, write_stall: None, drain: None, linger: None };
 
@@ -72,9 +72,9 @@ impl Timeouts {
     }
 }
 
-/// What one shard is made for. All sizes are fixed from then on.
+/// The configuration of one shard. All sizes are fixed once the shard is built.
 ///
-/// The default suits a small device: 16 sockets in about 40 KiB. Drivers for hosts bring larger ones.
+/// The default suits a small device: 16 sockets in about 40 KiB. Drivers for hosts have larger defaults.
 ///
 /// ```
 /// use lightcone_core::Config;
@@ -87,45 +87,48 @@ impl Timeouts {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// Which poller of its engine the shard is.
+    /// The number of the shard's poller within its engine.
     pub poller: PollerId,
-    /// Where generations start. Engines in one process take different ones, so that a token of one
-    /// means nothing to another.
+    /// The first generation of each slot. Engines in one process use different salts, so that a token of one engine is
+    /// stale in another.
     pub salt: u32,
-    /// The most sockets at once: 1 to 2^24.
+    /// The maximum number of sockets: 1 to 2^24.
     pub sockets: usize,
-    /// Bytes of a block of both pools below: a power of two, 64 to 2^24.
+    /// The size in bytes of an input or output block: a power of two from 64 to 2^24.
     pub block_size: usize,
-    /// Blocks for input that handlers leave unconsumed, 1 or more. A socket takes one while bytes stay behind. With as
-    /// many blocks as sockets there is always one. With fewer, a socket that finds none does not receive until blocks are
-    /// given back, in the order in which the sockets began to wait.
+    /// The number of blocks for input that handlers leave unconsumed, 1 or more. A socket holds one while it has
+    /// unconsumed bytes. With as many blocks as sockets, one is always free. With fewer, a socket that finds none does
+    /// not receive until blocks are returned; the waiting sockets are served in FIFO order.
     pub input_blocks: usize,
-    /// Blocks for output, 1 or more, which no socket can exhaust alone. The first block of a socket may be any free one.
-    /// For more, a socket may hold no more blocks than are free beyond a reserve for sockets that hold none. The reserve
-    /// is as large as the number of other sockets, but at most half of the blocks, and leaves
-    /// [`output_limit`](Self::output_limit) blocks to a single socket. So a block for a small answer is always free with
-    /// at least twice as many blocks as sockets, and `output_limit` more blocks than sockets.
+    /// The number of blocks for output, 1 or more, which no socket can exhaust alone. The first block of a socket may
+    /// be any free one. To lease further blocks, a socket may hold no more blocks than are free beyond a reserve for
+    /// sockets that hold none. The reserve is as large as the number of other sockets, but at most half of the blocks,
+    /// and leaves [`output_limit`](Self::output_limit) blocks to a single socket. A block for a small response is
+    /// therefore always free if there are at least twice as many blocks as sockets, and at least `output_limit` more
+    /// blocks than sockets.
     ///
-    /// A socket that finds no block waits in a queue. It is granted one after as many were given back as sockets were
-    /// before it, whatever the others send. A [`send`](crate::Output::send) of more than a block may wait longer, until
-    /// other sockets hold fewer. [`send_some`](crate::Output::send_some) queues what there is room for.
+    /// A socket that finds no block waits in a FIFO queue. It is granted one after as many blocks were returned as
+    /// there were sockets before it, regardless of what other sockets send. A [`send`](crate::Output::send) of more
+    /// than a block may wait longer, until other sockets hold fewer. [`send_some`](crate::Output::send_some) queues
+    /// what there is room for.
     pub output_blocks: usize,
-    /// The most output blocks one socket may hold: 1 to 65535. No more than there are counts.
+    /// The maximum number of output blocks that one socket may hold: 1 to 65535. More than `output_blocks` means as
+    /// many as `output_blocks`.
     pub output_limit: usize,
-    /// Bytes of a large input block, and so the most that is received at once and the most that a
-    /// socket can leave unconsumed. A power of two, at least `block_size`. Ignored without
-    /// `receive_blocks`: then `block_size` is the most.
+    /// The size in bytes of a large input block: a power of two, at least `block_size`. It is the most that is received
+    /// at once and that a socket can leave unconsumed. Without `receive_blocks` it is ignored, and that maximum is
+    /// `block_size`.
     pub receive_size: usize,
-    /// Large blocks for input. They are taken when more stays behind than a small block holds. A socket that has filled
-    /// a small block and finds no large one waits in a queue, and gets one after as many were given back as sockets were
-    /// before it.
+    /// The number of large input blocks. A socket leases one when more bytes remain than a small block holds. A socket
+    /// that has filled a small block and finds no large one waits in a FIFO queue. It gets one after as many were
+    /// returned as there were sockets before it.
     pub receive_blocks: usize,
-    /// The engine's timeouts.
+    /// The timeouts of the sockets.
     pub timeouts: Timeouts,
 }
 
 impl Config {
-    /// The default, for constants.
+    /// The default configuration, as a constant.
     pub const DEVICE: Self = Self {
         poller: PollerId(0),
         salt: 0,
@@ -146,14 +149,14 @@ impl Default for Config {
     }
 }
 
-/// A setting that can't be, with what is allowed.
+/// An invalid setting and its allowed range.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The field's name.
+    /// The name of the field.
     pub field: &'static str,
-    /// Its value, durations in milliseconds.
+    /// Its value; durations are in milliseconds.
     pub value: u64,
-    /// What is allowed, in words.
+    /// The allowed values, in words.
     pub allowed: &'static str,
 }
 
@@ -163,7 +166,7 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// As the sentence, which is what a `main` that returns the error prints.
+/// Formats like `Display`, because a `main` that returns the error prints its `Debug` form.
 impl fmt::Debug for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -173,15 +176,15 @@ impl fmt::Debug for ConfigError {
 impl core::error::Error for ConfigError {}
 
 impl Config {
-    /// Says what is wrong with the settings, if anything is.
+    /// Checks that every setting is within its range.
     ///
     /// # Errors
     ///
-    /// The first field out of its range.
+    /// The first field that is out of its range.
     #[expect(
         clippy::excessive_nesting,
         clippy::indexing_slicing,
-        reason = "a constant function has no `?` and no iterator"
+        reason = "a constant function can use neither `?` nor iterators"
     )]
     pub const fn check(&self) -> Result<(), ConfigError> {
         const fn within(
@@ -233,8 +236,7 @@ impl Config {
         Ok(())
     }
 
-    /// Bytes of buffer memory that [`Storage`](crate::Storage) must bring; `usize::MAX` if they are more
-    /// than that.
+    /// Returns the size in bytes of the buffer memory in [`Storage`](crate::Storage). Saturates at `usize::MAX`.
     #[must_use]
     pub const fn memory(&self) -> usize {
         const fn pool(count: usize, size: usize) -> usize {
@@ -248,7 +250,7 @@ impl Config {
     }
 
     /// Returns how many output blocks are reserved for sockets that hold none: one for each other socket, but at most
-    /// half of all, and so few that a single socket can fill its queue to its limit.
+    /// half of all, and few enough that a single socket can fill its queue to its limit.
     pub(crate) const fn output_reserve(&self) -> usize {
         let half = self.output_blocks / 2;
         let beyond = self.output_blocks.saturating_sub(self.output_limit);
@@ -257,11 +259,13 @@ impl Config {
         if most < others { most } else { others }
     }
 
-    /// Returns how many blocks a socket may hold for each one that is free beyond the reserve, as a power of two: one,
-    /// but more in a pool so small that a single socket could not fill its queue to its limit.
+    /// Returns how many blocks a socket may hold for each one that is free beyond the reserve, as the exponent of a
+    /// power of two. It is 0, for one block, or more in a pool so small that a single socket could not fill its queue
+    /// to its limit otherwise.
     pub(crate) const fn output_share(&self) -> u32 {
         let limit =
             if self.output_limit < self.output_blocks { self.output_limit } else { self.output_blocks };
+        // what is free beyond the reserve when a single socket leases its last block
         let spare = self.output_blocks - self.output_reserve() - limit + 1;
         let mut share = 0;
         while spare << share < limit.saturating_sub(1) {
@@ -296,25 +300,25 @@ const fn timeout(field: &'static str, span: Option<Duration>) -> Result<(), Conf
     Ok(())
 }
 
-/// What a configuration costs in bytes, by [`footprint`].
+/// The memory cost of a configuration in bytes, as returned by [`footprint`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Footprint {
-    /// The shard itself, with its timer wheel.
+    /// The shard itself, including its timer wheel.
     pub shard: usize,
-    /// What a poller is beside its shard, its handler and transport included; 0 for a shard alone.
+    /// The poller without its shard, but with its handler and transport; 0 for a shard alone.
     pub poller: usize,
-    /// What is lent to a poller beside its shard's storage: connections, listeners and the receive buffer.
+    /// The storage lent to a poller in addition to its shard's storage: connections, listeners and the receive buffer.
     pub poller_storage: usize,
-    /// One slot, user data included: all that an idle socket costs.
+    /// One slot, including user data. An idle socket holds no block.
     pub slot: usize,
     /// All slots.
     pub slots: usize,
-    /// All blocks.
+    /// All blocks, with their bookkeeping.
     pub memory: usize,
 }
 
 impl Footprint {
-    /// The sum.
+    /// Returns the total.
     #[must_use]
     pub const fn total(&self) -> usize {
         let poller = self.poller.saturating_add(self.poller_storage);
@@ -333,8 +337,8 @@ impl fmt::Display for Footprint {
     }
 }
 
-/// What a shard of this configuration costs, with user data `D` in every socket.
-/// [`Poller::footprint`](crate::poller::Poller::footprint) adds what a poller costs.
+/// Returns the memory cost of a shard of this configuration, with user data `D` in every socket.
+/// [`Poller::footprint`](crate::poller::Poller::footprint) adds the cost of a poller.
 ///
 /// ```
 /// use lightcone_core::{Config, footprint};

@@ -1,4 +1,4 @@
-//! The event contract as a program.
+//! A handler that checks the event contract at run time.
 
 use crate::address::Address;
 use crate::error::CloseReason;
@@ -8,32 +8,32 @@ use crate::socket::{Socket, Stream};
 use crate::time::Instant;
 use crate::token::Token;
 
-/// What a [`ContractChecker`] is told of the other side of a socket, to compare it with what the engine tells the
-/// handler. A test that controls the peers implements it.
+/// What a test that controls the peers knows about them, for a [`ContractChecker`] to compare with the
+/// events.
 ///
-/// All methods have a default that knows nothing and finds nothing wrong.
+/// Every method has a default that accepts everything.
 pub trait Witness {
-    /// Returns whether the peer has sent these bytes, next after `before` others.
+    /// Returns whether the peer has sent these bytes, directly after `before` others.
     fn has_sent(&mut self, token: Token, peer: &Address, before: u64, bytes: &[u8]) -> bool {
         let _ = (token, peer, before, bytes);
         true
     }
 
-    /// Returns whether the peer has ended its side.
+    /// Returns whether the peer has ended its stream.
     fn has_ended(&mut self, token: Token, peer: &Address) -> bool {
         let _ = (token, peer);
         true
     }
 }
 
-/// Knows nothing of the peers.
+/// Accepts everything.
 impl Witness for () {}
 
-/// A handler that wraps a handler and panics when the engine breaks the event contract that
-/// [`Handler`] states. For tests of drivers and of applications.
+/// A handler that wraps another one and panics if the engine breaks the event contract stated by [`Handler`].
+/// For tests of drivers and applications.
 ///
-/// What it cannot know by itself (what the peers have sent, and whether they have ended) a [`Witness`] tells it, if it has
-/// one.
+/// The checker cannot observe the peers: what they have sent, and whether they have ended their streams. A
+/// [`Witness`] can supply that.
 ///
 /// ```
 /// use lightcone_core::{Address, ContractChecker, Handler, Origin};
@@ -47,18 +47,18 @@ impl Witness for () {}
 ///     }
 /// }
 ///
-/// let handler = ContractChecker::new(Quiet); // use it in place of `Quiet`
+/// let handler = ContractChecker::new(Quiet); // use it instead of `Quiet`
 /// ```
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ContractChecker<H, W = ()> {
     inner: H,
     witness: W,
-    /// Sockets that were admitted and have not had their last event.
+    /// The number of sockets that were admitted and have not had their last event.
     alive: isize,
     inside: bool,
 }
 
-/// What the checker keeps for each socket, beside the wrapped handler's data.
+/// The state that the checker keeps for each socket, including the data of the wrapped handler.
 #[derive(Clone, Copy, Debug)]
 pub struct Checked<D> {
     inner: D,
@@ -68,37 +68,39 @@ pub struct Checked<D> {
     peer_closed: bool,
     /// `close`, `linger` or `abort` was called in an earlier callback.
     closing: bool,
-    /// `writable` is owed.
+    /// `writable` is pending.
     armed: bool,
-    /// It was owed already when `sent` came last.
+    /// `writable` was already pending when `sent` came last.
     armed_in_sent: bool,
-    /// Reading is paused, and bytes that were on their way have come since.
+    /// Reading is paused.
     paused: bool,
+    /// Bytes that were in transit have been delivered since the pause.
     paused_received: bool,
     /// Bytes were queued, and `sent` has not come since.
     unsent: bool,
-    /// The last event was `open`: bytes may have come before it.
+    /// The last event was `open`: bytes may have arrived before it.
     just_opened: bool,
-    /// Unconsumed bytes after the last callback, and their hash.
+    /// The number of unconsumed bytes after the last callback.
     unread: usize,
+    /// The hash of these bytes.
     left: u64,
-    /// How many bytes have come in all.
+    /// The total number of bytes received.
     received: u64,
     deadline: Option<Instant>,
 }
 
-/// What a socket is like when an event comes.
+/// The state of a socket when an event comes.
 struct Now {
-    /// So many blocks are free that it could fill its queue to its bound.
+    /// Whether enough blocks are free for the socket to fill its queue to the bound.
     plenty: bool,
     unread: usize,
     queued: usize,
     deadline: bool,
-    /// Whether `writable` is owed.
+    /// Whether `writable` is pending.
     armed: bool,
-    /// Whether the handler could still get events other than the last.
+    /// Whether the handler can still receive events other than the last one.
     live: bool,
-    /// The hash of the bytes that were left before, if they are still there.
+    /// The hash of the bytes that were left unconsumed before.
     left: u64,
     at: Instant,
 }
@@ -111,30 +113,33 @@ impl<H> ContractChecker<H> {
 }
 
 impl<H, W> ContractChecker<H, W> {
-    /// Wraps a handler, and compares what it is told with what a witness says of the peers.
+    /// Wraps a handler, and compares its events with what a witness knows about the peers.
     pub const fn with_witness(inner: H, witness: W) -> Self {
         Self { inner, witness, alive: 0, inside: false }
     }
 
-    /// The wrapped handler.
+    /// Returns the wrapped handler.
     pub const fn inner(&self) -> &H {
         &self.inner
     }
 
-    /// The wrapped handler.
+    /// Returns the wrapped handler, to be modified.
     pub const fn inner_mut(&mut self) -> &mut H {
         &mut self.inner
     }
 
-    /// How many admitted sockets have not had their last event; 0 at the end, or one was lost. Of checkers that share
-    /// sockets, as those of several workers do, one admits what another sees the end of: then their sum is 0.
+    /// Returns the number of admitted sockets that have not had their last event. If it is not 0 at the end,
+    /// an event was lost.
+    ///
+    /// If several checkers share sockets, as with workers, one may admit a socket of which another sees the
+    /// last event: then their sum is 0.
     #[must_use]
     pub const fn alive(&self) -> isize {
         self.alive
     }
 }
 
-/// FNV-1a.
+/// Returns the FNV-1a hash of `bytes`.
 fn hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xCBF2_9CE4_8422_2325, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3)
@@ -142,7 +147,7 @@ fn hash(bytes: &[u8]) -> u64 {
 }
 
 impl<D> Checked<D> {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "a rule names the events it is about")]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "each rule names the events it applies to")]
     fn before<M>(&self, event: &Event<M>, now: &Now) {
         let Now { unread, queued, deadline: has_deadline, .. } = *now;
         let name = event.name();
@@ -156,7 +161,7 @@ impl<D> Checked<D> {
             _ => assert!(self.opened, "{name} before open"),
         }
         if !matches!(event, Event::Close(_)) {
-            assert!(!self.closing, "{name} after close was asked for");
+            assert!(!self.closing, "{name} after close was requested");
             assert!(unread >= self.unread, "{name} without the {} bytes that were left", self.unread);
         }
         let last = matches!(event, Event::Refused(_) | Event::Close(_));
@@ -166,13 +171,16 @@ impl<D> Checked<D> {
             Event::Receive => {
                 assert!(!self.peer_closed, "receive after peer_closed");
                 assert!(unread > self.unread, "receive without new bytes");
+                // bytes that arrived before `open` are delivered even if `open` has filled the output
                 assert!(!self.armed || self.just_opened, "receive while writable is owed");
+                // bytes in transit may still be delivered once after a pause
                 assert!(!self.paused || !self.paused_received, "receive although reading is paused");
             }
             Event::PeerClosed => assert!(!self.peer_closed, "peer_closed twice"),
             Event::Sent => {
                 assert!(self.unsent, "sent with nothing queued before");
                 assert!(queued == 0, "sent with {queued} bytes still queued");
+                // with enough free blocks, `writable` must come before the output is empty for the second time
                 let lost = self.armed && self.armed_in_sent && now.plenty;
                 assert!(!lost, "sent again, and writable is still owed");
             }
@@ -184,11 +192,12 @@ impl<D> Checked<D> {
             }
             _ => {}
         }
+        // a pending `writable` may only be dropped if the socket ends
         let given = matches!(event, Event::Writable) || last;
         assert!(given || !self.armed || now.armed || !now.live, "writable was owed, and is not any more");
     }
 
-    /// What can be seen in the socket when an event comes.
+    /// Checks what is visible in the socket when an event comes.
     fn before_in_stream<M>(&self, event: &Event<M>, stream: &mut Stream<'_>) {
         let ended = stream.peer_closed();
         if matches!(event, Event::PeerClosed | Event::Close(CloseReason::Peer)) {
@@ -204,7 +213,8 @@ impl<D> Checked<D> {
         }
     }
 
-    /// Notes what a socket is like after a callback, which may have been that of `open`, or of `sent` with enough free blocks.
+    /// Records the state of a socket after a callback. `opened` is whether that was `open`; `sent`, whether
+    /// it was `sent` with enough free blocks.
     fn after(&mut self, (opened, sent): (bool, bool), stream: &Stream<'_>) {
         let (was_armed, queued) = (self.armed, stream.queued());
         let bytes = stream.bytes();
@@ -221,7 +231,8 @@ impl<D> Checked<D> {
     }
 }
 
-/// A callback runs; over also when it panics, as engines that catch that go on with other sockets.
+/// Marks that a callback is running. The mark is removed even if the callback panics, since engines that catch
+/// panics continue with other sockets.
 struct Inside<'a>(&'a mut bool);
 
 impl<'a> Inside<'a> {
@@ -238,7 +249,7 @@ impl Drop for Inside<'_> {
 }
 
 impl<H: Handler, W: Witness> ContractChecker<H, W> {
-    /// What the peer has to do with an event.
+    /// Compares an event with what the witness knows about the peer.
     fn ask_witness(&mut self, socket: &Socket<'_, Checked<H::Data>>, event: &Event<H::Message>) {
         let (token, peer) = (socket.token(), socket.peer());
         match event {
@@ -296,7 +307,7 @@ impl<H: Handler, W: Witness> Handler for ContractChecker<H, W> {
         self.inner.wants_sent()
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "a rule names the events it is about")]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "each rule names the events it applies to")]
     fn event(
         &mut self,
         socket: &mut Socket<'_, Self::Data>,
@@ -305,7 +316,7 @@ impl<H: Handler, W: Witness> Handler for ContractChecker<H, W> {
     ) {
         assert!(!self.inside, "{} within a callback", event.name());
         let (unread, queued) = (socket.bytes().len(), socket.queued());
-        // with few free blocks `writable` may wait for those of other sockets
+        // with few free blocks, `writable` may have to wait for blocks of other sockets
         let most = u32::from(socket.stream.shared.output_limit);
         let plenty = socket.stream.pool.leasable(0, socket.stream.control.chain.waiting) >= most;
         let now = Now {

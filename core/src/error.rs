@@ -1,22 +1,22 @@
-//! What can go wrong, by whose fault it is.
+//! Errors, by the party at fault.
 //!
-//! | whose | channel |
+//! | Fault of | Reported as |
 //! | --- | --- |
-//! | peer or network | [`CloseReason`] in the `close` event, [`ErrorKind`] in `refused` |
-//! | caller | a small error value; what was rejected is given back |
-//! | the engine's own bug | a panic |
+//! | the peer or the network | [`CloseReason`] in the `close` event, [`ErrorKind`] in `refused` |
+//! | the caller | a small error value, which returns a rejected message to the caller |
+//! | the engine (a bug) | a panic |
 
 use core::fmt;
 
-/// An output buffer had no room for all of it, so nothing was taken.
+/// The output buffer has no room for all of the bytes, so none were queued.
 ///
-/// The socket will get `writable` when there is room again.
+/// The `writable` event follows when there is room again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Full;
 
 impl fmt::Display for Full {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("output buffer full: nothing was taken, `writable` will come")
+        f.write_str("output buffer full: nothing was queued")
     }
 }
 
@@ -28,15 +28,16 @@ impl embedded_io::Error for Full {
     }
 }
 
-/// No bytes have come, or not as many as were wanted, and more may come: nothing was taken.
+/// Too few bytes have arrived, and more may follow: nothing was consumed.
 ///
-/// The socket will get `receive` when there are more. The end of the stream is no error: then a read returns 0.
+/// The `receive` event follows when more bytes arrive. The end of the stream is not an error: a read then
+/// returns 0.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct WouldBlock;
 
 impl fmt::Display for WouldBlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not enough bytes have come: nothing was taken, `receive` will come")
+        f.write_str("not enough bytes received: nothing was consumed")
     }
 }
 
@@ -48,18 +49,18 @@ impl embedded_io::Error for WouldBlock {
     }
 }
 
-/// A message that was not taken, given back.
+/// A message that was not accepted, returned to the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Rejected<M> {
-    /// The mailbox of the socket's poller is full: try again later, or drop it.
+    /// The mailbox of the socket's poller is full. Retry later, or drop the message.
     Full(M),
-    /// No such poller, or it has stopped.
+    /// There is no such poller, or it has stopped.
     Gone(M),
 }
 
 impl<M> Rejected<M> {
-    /// The message.
+    /// Returns the message.
     pub fn into_inner(self) -> M {
         match self {
             Self::Full(message) | Self::Gone(message) => message,
@@ -78,20 +79,20 @@ impl<M> fmt::Display for Rejected<M> {
 
 impl<M: fmt::Debug> core::error::Error for Rejected<M> {}
 
-/// Why a connection could not be begun.
+/// The reason why a connect could not be started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// No socket is free now, or more connects were asked for in one turn than the driver takes.
+    /// No socket is free, or too many connects were started in one turn.
     Full,
-    /// The driver cannot connect, or not to this kind of address.
+    /// The driver cannot connect at all, or not to this kind of address.
     Unsupported,
 }
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Full => "no socket is free for another connection, or this turn has begun its most",
+            Self::Full => "no socket is free, or too many connects were started in this turn",
             Self::Unsupported => "the driver cannot connect to this kind of address",
         })
     }
@@ -99,17 +100,17 @@ impl fmt::Display for ConnectError {
 
 impl core::error::Error for ConnectError {}
 
-/// What the operating system or network said, reduced to what programs act on.
+/// An error of the operating system or the network, reduced to the kinds that programs distinguish.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// Nobody listens there.
+    /// No listener accepts connections at the address.
     ConnectionRefused,
     /// The peer reset the connection.
     ConnectionReset,
-    /// The connection was aborted on this side of the network.
+    /// The connection was aborted on the local side.
     ConnectionAborted,
-    /// No answer in time.
+    /// No reply arrived in time.
     TimedOut,
     /// No route to the host.
     HostUnreachable,
@@ -117,19 +118,19 @@ pub enum ErrorKind {
     NetworkUnreachable,
     /// The peer no longer receives.
     BrokenPipe,
-    /// The address is in use.
+    /// The address is already in use.
     AddressInUse,
-    /// The address is not one of this machine.
+    /// The address is not a local one.
     AddressNotAvailable,
-    /// Not permitted.
+    /// The operation is not permitted.
     PermissionDenied,
-    /// No descriptor is left, in this process or in the system.
+    /// The process or the system is out of descriptors.
     OutOfDescriptors,
-    /// The system has no memory left for it.
+    /// The system is out of memory.
     OutOfMemory,
-    /// The system does not support it.
+    /// The system does not support the operation.
     Unsupported,
-    /// Anything else.
+    /// Any other error.
     Other,
 }
 
@@ -156,18 +157,18 @@ impl fmt::Display for ErrorKind {
 
 impl core::error::Error for ErrorKind {}
 
-/// Which of the engine's timeouts ended a socket.
+/// The engine timeout that ended a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Timeout {
     /// The connection was not established in time.
     Connect,
-    /// No byte came after the connection was opened.
+    /// No byte arrived after the connection was opened.
     FirstByte,
     /// Nothing was received or sent for too long.
     Idle,
-    /// Output was queued and the peer took none of it.
+    /// Output was queued, and the peer took none of it for too long.
     WriteStall,
-    /// After `close`, output was queued and the peer took none of it.
+    /// After `close`, output was queued, and the peer took none of it for too long.
     Drain,
 }
 
@@ -183,17 +184,17 @@ impl fmt::Display for Timeout {
     }
 }
 
-/// Why a socket ended. Given exactly once, with the last event.
+/// The reason why a socket ended. Reported exactly once, with the `close` event.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// The peer ended it in good order.
+    /// The peer closed cleanly.
     Peer,
-    /// The peer or the network reset it.
+    /// The peer or the network reset the connection.
     Reset,
-    /// The handler called `close`, `linger` or `finish`, and everything queued has left.
+    /// The handler called `close`, `linger` or `finish`, and all queued bytes were sent.
     Local,
-    /// The handler called `abort`.
+    /// The handler or the driver aborted the socket.
     Aborted,
     /// One of the engine's timeouts passed.
     TimedOut(Timeout),
@@ -201,15 +202,16 @@ pub enum CloseReason {
     Shutdown,
     /// The handler panicked in a callback of this socket.
     HandlerPanic,
-    /// The operating system reported this.
+    /// The operating system reported this error.
     Error(ErrorKind),
 }
 
 impl CloseReason {
-    /// Number of different [`index`](Self::index) values.
+    /// The number of different [`index`](Self::index) values.
     pub const COUNT: usize = 8;
 
-    /// A number below [`COUNT`](Self::COUNT) for counting by reason, details left out.
+    /// Returns an index below [`COUNT`](Self::COUNT), for counting by reason. It omits the details of the
+    /// reason.
     #[must_use]
     pub const fn index(self) -> usize {
         match self {
@@ -224,7 +226,7 @@ impl CloseReason {
         }
     }
 
-    /// The reasons' names, by [`index`](Self::index): lower case, one word each.
+    /// The names of the reasons, by [`index`](Self::index): one lower-case word each.
     pub const NAMES: [&'static str; Self::COUNT] =
         ["peer", "reset", "local", "aborted", "timeout", "shutdown", "panic", "error"];
 }

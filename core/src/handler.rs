@@ -1,4 +1,4 @@
-//! The user's side: callbacks and what they are given.
+//! The interface for programs: the [`Handler`] trait, its events, and what a callback can reach.
 
 use crate::address::Address;
 use crate::error::{CloseReason, ConnectError, ErrorKind, Rejected};
@@ -7,48 +7,49 @@ use crate::time::Instant;
 use crate::token::{ListenerId, PollerId, Token};
 use core::fmt;
 
-/// Where a socket comes from.
+/// The origin of a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Origin {
     /// A peer connected to a listener.
     Accepted {
-        /// Which listener.
+        /// The listener that accepted it.
         listener: ListenerId,
     },
-    /// This side connects.
+    /// The program is connecting to a peer.
     Connecting {
-        /// What was given to `connect`.
+        /// The tag that was passed to `connect`.
         tag: u64,
     },
 }
 
-/// Something that happened to one socket. See [`Handler`] for the order.
+/// An event of one socket. See [`Handler`] for the order of events.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Event<M> {
-    /// The connection is there. At most once, first.
+    /// The connection is established. The first event, and delivered at most once.
     Open,
-    /// New bytes have come: [`Stream::bytes`](crate::Stream::bytes).
+    /// New bytes have arrived; see [`Stream::bytes`](crate::Stream::bytes).
     Receive,
-    /// A refused or short send, or `want`, can go on: at most half of the output bound is queued.
+    /// There is room for output again after a refused or short send, or after `want`: at most half of the
+    /// output bound is queued.
     Writable,
-    /// Everything queued has reached the operating system.
+    /// All queued bytes have been passed to the operating system.
     Sent,
-    /// The peer has ended its side. No `Receive` follows.
+    /// The peer has ended its stream. No `Receive` follows.
     PeerClosed,
-    /// The deadline that the handler set has passed; it is no longer set.
+    /// The deadline set by the handler has passed. It is no longer set.
     Timeout,
-    /// The engine is shutting down: finish what is begun, then close.
+    /// The engine is shutting down: complete the work in progress, then close.
     Shutdown,
     /// A message was posted to this socket.
     Message(M),
-    /// The connect failed. The only event of such a socket.
+    /// The connect failed. This is the only event of such a socket.
     Refused(ErrorKind),
-    /// The end, exactly once. `queued()` bytes were never sent.
+    /// The socket has ended. Delivered exactly once. The bytes counted by `queued()` were never sent.
     Close(CloseReason),
 }
 
 impl<M> Event<M> {
-    /// The name of the [`Handler`]'s method that the event calls, for logs and traces.
+    /// Returns the name of the [`Handler`] method that the event calls, for logs and traces.
     ///
     /// ```
     /// use lightcone_core::Event;
@@ -73,29 +74,30 @@ impl<M> Event<M> {
     }
 }
 
-/// What a program does with its sockets.
+/// The callbacks by which a program handles the events of its sockets.
 ///
-/// For every socket, in this order, on one thread, never re-entered:
+/// Each socket receives its callbacks in this order, on one thread, and never re-entrantly:
 ///
 /// ```text
 /// ( admit  open | admit  (open | refused) )
 ///       ( receive | sent | writable | peer_closed | timeout | message | shutdown )*   close
 /// ```
 ///
-/// 1. [`admit`](Self::admit) makes the user data, or turns the peer away: then nothing follows.
-/// 2. `open` at most once; a connect that fails gives `refused` and nothing else.
-/// 3. `close` exactly once if and only if `open` was given, always last.
-/// 4. `receive` only with new bytes. Bytes not consumed stay; they alone cause no second `receive`.
-/// 5. `sent` only when queued bytes have all reached the operating system. `writable` once after each
-///    refused or short send, or `want`.
-/// 6. While `writable` is owed the socket is not read from: who takes no answers gives no requests.
-/// 7. What a callback asks for (`close`, `pause`, ..) takes effect when it has returned. After
-///    `close`, `linger` or `abort`, only `close` follows.
-/// 8. A callback borrows only its own socket; others are reached by [`Context::post`].
+/// 1. [`admit`](Self::admit) creates the user data or turns the peer away; in the latter case no event
+///    follows.
+/// 2. `open` comes at most once, before all other events. If a connect fails, `refused` is the only event.
+/// 3. `close` comes exactly once if `open` came, otherwise never. It is the last event.
+/// 4. `receive` comes only when there are new bytes. Unconsumed bytes stay in the buffer; on their own they
+///    do not cause another `receive`.
+/// 5. `sent` comes only when all queued bytes have been passed to the operating system. `writable` comes once
+///    after each refused or short send, or call of `want`.
+/// 6. Backpressure: while `writable` is pending, the socket is not read.
+/// 7. A request made in a callback (`close`, `pause`, ..) takes effect when the callback returns. After
+///    `close`, `linger` or `abort`, only the `close` event follows.
+/// 8. A callback borrows only its own socket. It reaches other sockets by [`Context::post`].
 ///
-/// All methods but `admit` have a default. Handlers that wrap a handler override
-/// [`event`](Self::event) alone, through which everything goes, and pass on
-/// [`wants_sent`](Self::wants_sent).
+/// All methods but `admit` have a default implementation. A handler that wraps another handler overrides only
+/// [`event`](Self::event), which receives every event, and forwards [`wants_sent`](Self::wants_sent).
 ///
 /// ```
 /// use lightcone_core::{Address, Context, Handler, Origin, Socket};
@@ -115,7 +117,7 @@ impl<M> Event<M> {
 ///         let (mut input, mut output, count) = socket.split();
 ///         while let Some(end) = input.bytes().iter().position(|byte| *byte == b'\n') {
 ///             if output.send(&input.bytes()[..=end]).is_err() {
-///                 return; // `writable` will come
+///                 return; // `writable` follows
 ///             }
 ///             *count += 1;
 ///             input.consume(end + 1);
@@ -128,22 +130,21 @@ impl<M> Event<M> {
 /// }
 /// ```
 pub trait Handler {
-    /// What the program keeps for each socket.
+    /// The user data of each socket.
     type Data;
-    /// What can be posted to a socket; [`Infallible`](core::convert::Infallible) for nothing.
+    /// The type of messages posted to sockets; [`Infallible`](core::convert::Infallible) if there are none.
     type Message;
 
-    /// A socket is about to be: gives its user data, or `None` to turn the peer away. Runs on the
+    /// Called before a socket is created. Returns its user data, or `None` to turn the peer away. Runs on the
     /// poller that will own the socket.
     fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Self::Data>;
 
-    /// Whether `sent` is of use. Who says no is spared the event, and the engine a callback for each
-    /// response.
+    /// Returns whether this handler uses `sent`. `false` skips the event, and thus one callback per response.
     fn wants_sent(&self) -> bool {
         true
     }
 
-    /// Everything that happens to a socket goes through here, and on to the method of its name.
+    /// Receives every event of a socket. The default calls the method named after the event.
     #[inline(always)]
     fn event(
         &mut self,
@@ -165,48 +166,51 @@ pub trait Handler {
         }
     }
 
-    /// The connection is there.
+    /// Called when the connection is established.
     fn open(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         let _ = (socket, cx);
     }
 
-    /// New bytes have come.
+    /// Called when new bytes have arrived.
     fn receive(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         let _ = (socket, cx);
     }
 
-    /// There is room for output again. Input that was left because of it must be taken up here.
+    /// Called when there is room for output again. A handler that left input unconsumed for lack of room must
+    /// resume processing it here.
     fn writable(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         let _ = (socket, cx);
     }
 
-    /// Everything queued has reached the operating system.
+    /// Called when all queued bytes have been passed to the operating system.
     fn sent(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         let _ = (socket, cx);
     }
 
-    /// The peer has ended its side. Sending is still possible; the default closes.
+    /// Called when the peer has ended its stream. Sending is still possible. The default closes the socket.
     fn peer_closed(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         let _ = cx;
         socket.close();
     }
 
-    /// The socket's deadline has passed. The default aborts.
+    /// Called when the socket's deadline has passed. The default aborts the socket.
     fn timeout(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         let _ = cx;
         socket.abort();
     }
 
-    /// Called when the engine is shutting down, after bytes that had come by then were delivered. The default
-    /// closes, which still sends what is queued. A handler that goes on must close by itself; sockets that are open
-    /// at the end of the grace time are aborted. A peer that may be sending sees no reset after
-    /// [`linger`](crate::Stream::linger), which takes half a second more at most.
+    /// Called when the engine is shutting down, after the bytes that had arrived by then were delivered.
+    ///
+    /// The default closes the socket, which still sends the queued bytes. A handler that continues instead
+    /// must close the socket later; sockets still open at the end of the grace period are aborted. If the
+    /// peer may still be sending, [`linger`](crate::Stream::linger) avoids a reset; it takes at most half a
+    /// second longer.
     fn shutdown(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         let _ = cx;
         socket.close();
     }
 
-    /// A message was posted to this socket.
+    /// Called when a message was posted to this socket.
     fn message(
         &mut self,
         socket: &mut Socket<'_, Self::Data>,
@@ -216,7 +220,7 @@ pub trait Handler {
         let _ = (socket, message, cx);
     }
 
-    /// The connect failed.
+    /// Called when a connect has failed.
     fn refused(
         &mut self,
         socket: &mut Socket<'_, Self::Data>,
@@ -226,7 +230,7 @@ pub trait Handler {
         let _ = (socket, error, cx);
     }
 
-    /// The end.
+    /// Called last, when the socket has ended.
     fn close(
         &mut self,
         socket: &mut Socket<'_, Self::Data>,
@@ -237,35 +241,36 @@ pub trait Handler {
     }
 }
 
-/// What a driver does for handlers beyond their own socket.
+/// The services of a driver that callbacks reach through a [`Context`].
 pub trait Outbox<M> {
     /// Posts a message to a socket of any poller.
     ///
     /// # Errors
     ///
-    /// The message, when it was not taken.
+    /// Returns the message if it was not accepted.
     fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>>;
 
-    /// Posts a message to every open socket of the engine, the caller's included; `clone` makes the
-    /// copies, so that other messages need not be `Clone`.
+    /// Posts a message to every open socket of the engine, including the caller's. `clone` makes the copies,
+    /// so that a message type that is never broadcast need not be `Clone`.
     ///
     /// # Errors
     ///
-    /// The message, when not every poller took it.
+    /// Returns the message unless every poller accepted it.
     fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>>;
 
-    /// Begins to connect, on the caller's poller.
+    /// Starts a connect on the caller's poller.
     ///
     /// # Errors
     ///
-    /// When no socket is free for it, or the driver can't.
+    /// [`ConnectError::Full`] if no socket is free, [`ConnectError::Unsupported`] if the driver cannot connect to
+    /// the address.
     fn connect(&mut self, to: &Address, tag: u64) -> Result<Token, ConnectError>;
 
-    /// The address on this side of a socket of the caller's poller.
+    /// Returns the local address of a socket of the caller's poller.
     fn local_address(&self, token: Token) -> Option<Address>;
 }
 
-/// An outbox for drivers with one poller and nobody to write to.
+/// An outbox that rejects everything, for a driver with one poller and no messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoOutbox;
 
@@ -287,7 +292,7 @@ impl<M> Outbox<M> for NoOutbox {
     }
 }
 
-/// What a callback can reach beside its own socket: the time and the rest of the engine.
+/// What a callback can reach besides its own socket: the time and the rest of the engine.
 pub struct Context<'a, M> {
     now: Instant,
     unix_time: Option<u64>,
@@ -305,7 +310,7 @@ impl<M> fmt::Debug for Context<'_, M> {
 }
 
 impl<'a, M> Context<'a, M> {
-    /// For drivers: once a turn.
+    /// Creates the context of a callback, for drivers.
     pub fn new(
         now: Instant,
         unix_time: Option<u64>,
@@ -315,41 +320,43 @@ impl<'a, M> Context<'a, M> {
         Self { now, unix_time, poller, outbox }
     }
 
-    /// The time of this turn, on the engine's monotonic clock.
+    /// Returns the time of this turn, on the engine's monotonic clock.
     #[must_use]
     pub fn now(&self) -> Instant {
         self.now
     }
 
-    /// Seconds since 1970-01-01 UTC, where the driver has a wall clock.
+    /// Returns the seconds since 1970-01-01 UTC, or `None` if the driver has no wall clock.
     #[must_use]
     pub fn unix_time(&self) -> Option<u64> {
         self.unix_time
     }
 
-    /// The poller on which this callback runs.
+    /// Returns the poller that runs this callback.
     #[must_use]
     pub fn poller(&self) -> PollerId {
         self.poller
     }
 
-    /// Posts a message to a socket, of this or another poller. It arrives as the `message` event on
-    /// the socket's own thread, after this callback; messages from one poller to one socket keep
-    /// their order. If the socket has gone by then, the message is dropped and counted.
+    /// Posts a message to a socket of this or another poller.
+    ///
+    /// It arrives as the `message` event on the socket's own thread, after this callback. Messages from one
+    /// poller to one socket keep their order. If the socket is closed before the message arrives, the message
+    /// is dropped and counted.
     ///
     /// # Errors
     ///
-    /// The message itself, when the poller's mailbox is full or the engine has stopped.
+    /// Returns the message if the poller's mailbox is full or the engine has stopped.
     pub fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>> {
         self.outbox.post(to, message)
     }
 
-    /// Posts a message to every open socket of the engine, this one included.
+    /// Posts a message to every open socket of the engine, including this one.
     ///
     /// # Errors
     ///
-    /// The message itself, when a poller's mailbox was full or the engine has stopped; pollers
-    /// before that one have it.
+    /// Returns the message if a poller's mailbox was full or the engine has stopped. Pollers before that one
+    /// have received it.
     pub fn broadcast(&mut self, message: M) -> Result<(), Rejected<M>>
     where
         M: Clone,
@@ -357,18 +364,20 @@ impl<'a, M> Context<'a, M> {
         self.outbox.broadcast(message, M::clone)
     }
 
-    /// Begins to connect, on this poller. The token is valid at once; `admit` is called with `tag`
-    /// after this callback, then `open` or `refused` follows. If the engine is shut down before
-    /// that, nothing does.
+    /// Starts a connect on this poller.
+    ///
+    /// The token is valid immediately. After this callback, `admit` is called with `tag`, and then `open` or
+    /// `refused` follows. If the engine is shut down before that, none of them is called.
     ///
     /// # Errors
     ///
-    /// When no socket is free, or more connects were asked for in one turn than the driver takes.
+    /// [`ConnectError::Full`] if no socket is free, or if handlers have already started as many connects in this
+    /// turn as the driver accepts. [`ConnectError::Unsupported`] if the driver cannot connect to the address.
     pub fn connect(&mut self, to: &Address, tag: u64) -> Result<Token, ConnectError> {
         self.outbox.connect(to, tag)
     }
 
-    /// The address on this side of a socket of this poller; `None` if it has gone.
+    /// Returns the local address of a socket of this poller; `None` if the socket is closed.
     #[must_use]
     pub fn local_address(&self, token: Token) -> Option<Address> {
         self.outbox.local_address(token)

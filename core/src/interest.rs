@@ -1,52 +1,52 @@
-//! Which directions of a socket to watch.
+//! Interest in the two directions of a socket.
 
 use core::fmt;
 
-/// Which directions of a socket a driver watches.
+/// The directions of a socket that a driver watches.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Interest(u8);
 
 impl Interest {
-    /// Registered and silent.
+    /// Neither direction: the socket stays registered, and nothing is reported.
     pub const NONE: Self = Self(0);
-    /// Bytes, a connection to accept, the end, an error.
+    /// Reading: bytes, a connection to accept, the end of the stream, an error.
     pub const READ: Self = Self(1);
-    /// Room to send, a connect that ended, an error.
+    /// Writing: room to send, the outcome of a connect, an error.
     pub const WRITE: Self = Self(2);
     /// Both directions.
     pub const BOTH: Self = Self(3);
 
-    /// The interest in either direction, chosen at run time.
+    /// Creates an interest from a flag for each direction.
     #[must_use]
     pub const fn new(read: bool, write: bool) -> Self {
         Self(read as u8 | (write as u8) << 1)
     }
 
-    /// Reading is watched.
+    /// Returns whether reading is watched.
     #[must_use]
     pub const fn reads(self) -> bool {
         self.0 & Self::READ.0 != 0
     }
 
-    /// Writing is watched.
+    /// Returns whether writing is watched.
     #[must_use]
     pub const fn writes(self) -> bool {
         self.0 & Self::WRITE.0 != 0
     }
 
-    /// Nothing is watched.
+    /// Returns whether neither direction is watched.
     #[must_use]
     pub const fn is_none(self) -> bool {
         self.0 == 0
     }
 
-    /// This and the other.
+    /// Returns the union of both interests.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// This without the other.
+    /// Returns this interest without the directions of the other.
     #[must_use]
     pub const fn without(self, other: Self) -> Self {
         Self(self.0 & !other.0)

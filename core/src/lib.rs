@@ -1,83 +1,102 @@
-//! A TCP engine as a sans-I/O state machine: `no_std`, no heap, no OS.
+//! A TCP engine as a sans-I/O state machine: `no_std`, no heap, no operating system.
 //!
-//! The crate has everything of a TCP engine but the calls that receive and send: the table of sockets, their buffers
-//! and timeouts, the order of their events, what crosses threads. A *driver* makes the calls. `lightcone-native` has
-//! one for hosts; below is what it takes to write one where there is no operating system.
+//! The crate is a complete TCP engine except for the calls that receive and send: it contains the socket table,
+//! the buffers, the timeouts, the order of events, and the communication between threads. It makes no system
+//! call, reads no clock and allocates no memory.
 //!
-//! | to | start from |
+//! | Part | Type | Role |
+//! | --- | --- | --- |
+//! | handler | [`Handler`] | the program: a callback for each event of a socket |
+//! | shard | [`Shard`] | the state machine: sockets, buffers, timeouts |
+//! | poller | [`poller::Poller`] | the loop over a shard: accepting, connecting, messages, shutdown |
+//! | transport | [`poller::Transport`] | the calls that accept, receive, send and close |
+//!
+//! A *driver* is the code that makes these calls and runs the loop. A program on an operating system implements
+//! [`Handler`] and uses the drivers of `lightcone-native`. This page shows how to write a driver where there is no
+//! operating system.
+//!
+//! | To | Start from |
 //! | --- | --- |
-//! | react to sockets | [`Handler`], [`Socket`], [`Context`] |
-//! | carry their bytes | [`poller::Poller`] over a [`poller::Transport`] |
-//! | drive sockets one by one | [`Shard`], [`Port`], [`Next`], [`carry_out`] |
-//! | size the memory | [`Config`], [`Storage`], [`footprint`] |
+//! | handle the events of sockets | [`Handler`], [`Socket`], [`Context`] |
+//! | run a poller over another transport | [`poller::Poller`], [`poller::Transport`] |
+//! | drive individual sockets | [`Shard`], [`Port`], [`Next`], [`carry_out`] |
+//! | plan the memory | [`Config`], [`Storage`], [`footprint`] |
 //! | test a handler or a driver | [`ContractChecker`], [`life`] |
 //! | connect threads | [`sync`], [`balance`] |
 //!
-//! # The contract
+//! # The event contract
 //!
-//! [`Handler`] states it in full; [`ContractChecker`] holds an engine to it.
+//! [`Handler`] states the contract in full. [`ContractChecker`] checks it at run time.
 //!
-//! - A socket's life begins with `admit`, which makes its user data or turns the peer away. `open` follows at most once
-//!   and first; `close`, with the reason, exactly once if `open` was given, and last. A connect that fails gives
-//!   `refused` and nothing else.
-//! - All callbacks of one socket run one after the other, on the thread that runs its shard. A callback borrows its own
-//!   socket and nothing of another one; [`Context::post`] reaches the others.
-//! - `receive` comes only with new bytes. What a handler leaves unconsumed stays, in one piece with what comes next.
-//! - A handler never sees an incomplete send. [`Output::send`] takes all or nothing; what it took leaves in order, and
-//!   `sent` comes when all of it has reached the operating system. What it refused can be tried again in `writable`.
-//! - Who takes no answers gives no requests: while `writable` is owed, a socket is not read from.
-//! - What a callback asks for ([`close`](Stream::close), [`pause`](Stream::pause), a
-//!   [deadline](Stream::set_deadline)) takes effect when it has returned.
-//! - A [`Token`] whose socket has gone reaches no other socket.
+//! - The first callback of a socket is `admit`, which creates its user data or turns the peer away. `open` follows
+//!   when the connection is established. `close` comes exactly once after `open`, as the last event, with the
+//!   reason. If a connect fails, `refused` is the only event.
+//! - All callbacks of a socket run one after the other, on the thread that runs its shard. A callback borrows only
+//!   its own socket; it reaches others by [`Context::post`].
+//! - `receive` comes only when there are new bytes. Bytes that the handler leaves unconsumed stay in the buffer,
+//!   and the following bytes are appended to them, so that the input is always one slice.
+//! - A handler never sees a partial send. [`Output::send`] accepts all bytes or none. Accepted bytes are sent in
+//!   order, and `sent` comes when all of them have been passed to the operating system. After a refused send,
+//!   `writable` comes when the handler can try again.
+//! - Backpressure: while `writable` is pending, the socket is not read.
+//! - A request made in a callback ([`close`](Stream::close), [`pause`](Stream::pause), a
+//!   [deadline](Stream::set_deadline)) takes effect when the callback returns.
+//! - The [`Token`] of a closed socket never reaches another socket.
 //!
 //! # Memory
 //!
-//! The crate allocates nothing. A shard works in the [`Storage`] lent to it: a slice of slots, one for each socket, and
-//! a slice of bytes from which three pools of equal blocks are cut.
+//! A shard works in the [`Storage`] that is lent to it: a slice of slots, one for each socket, and a slice of bytes
+//! that is divided into three pools of equal blocks.
 //!
-//! - **Slots.** All that an idle socket costs: at most 128 bytes and the user data. A slot that was never used is not
-//!   touched, so a large table costs what is used of it.
-//! - **Input.** A driver receives into a buffer of its own and lends the slice to [`Port::received`]; that slice is
-//!   what the handler sees, without a copy. Only what the handler leaves is copied, into a block that is leased until
-//!   it is consumed: a small one, or a large one if more stays behind.
-//! - **Output.** What is queued stands in a chain of blocks, at most [`Config::output_limit`] for one socket, leased
-//!   while they hold bytes.
-//! - **At the maximum.** Without a free slot nobody is admitted. Without a free input block a socket is not read from,
-//!   without an output block a send is refused; both wait in a queue and go on when blocks come back.
+//! - **Slots.** A slot is all that an idle socket costs: at most 128 bytes plus the user data. Slots that were never
+//!   used are not touched, so a large table costs only what is used of it.
+//! - **Input.** A driver receives into its own buffer and lends the slice to [`Port::received`]. The handler sees
+//!   that slice, without a copy. Only bytes that the handler leaves unconsumed are copied, into a block that is
+//!   leased until they are consumed: a small block, or a large one if they do not fit.
+//! - **Output.** Queued bytes are in a chain of blocks, at most [`Config::output_limit`] for one socket, which are
+//!   leased until the bytes are sent.
+//! - **At the limits.** Without a free slot, no connection is admitted. Without a free input block, a socket is not
+//!   read; without a free output block, a send is refused. Sockets that need a block wait in a FIFO queue and
+//!   continue when blocks are returned.
 //!
-//! [`footprint`] says what a configuration costs, at compile time if need be.
+//! [`footprint`] computes the memory that a configuration needs, at compile time if desired.
 //!
 //! # A run loop
 //!
-//! A program without an operating system writes a [`Transport`](poller::Transport), which carries bytes, and a loop of
-//! a dozen lines around [`Poller::turn`](poller::Poller::turn). Accepting with back-off, sends in part, timeouts,
-//! messages between sockets and the shutdown are the poller's. This is a whole program; its network is in memory.
+//! A program without an operating system implements a [`Transport`](poller::Transport), which carries bytes, and
+//! writes a loop of a dozen lines around [`Poller::turn`](poller::Poller::turn). The poller takes care of accepting
+//! with back-off, partial sends, timeouts, messages between sockets, and shutdown. This is a complete program; its
+//! network is in memory:
 //!
 //! ```
 #![doc = include_str!("../tests/pipes/transport.rs")]
 #![doc = include_str!("../tests/pipes/echo.rs")]
 //! ```
 //!
-//! HTTP is a handler like any other. Over the same transport:
+//! HTTP is a handler like any other. The same transport can carry it:
 //!
 //! ```
 //! # include!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pipes/transport.rs"));
 #![doc = include_str!("../tests/pipes/http.rs")]
 //! ```
 //!
-//! What there is to a poller beside this example: it connects ([`Context::connect`]) if the transport can; a transport
-//! whose calls complete later, as of `io_uring` or a DMA engine, tells
-//! [`on_received`](poller::Poller::on_received) and [`on_sent`](poller::Poller::on_sent) instead of readiness; pollers
-//! of several threads are members of a [`Group`](poller::Group) instead of [`Alone`](poller::Alone).
+//! A poller can do more than these examples show:
+//!
+//! - It connects ([`Context::connect`]), if the transport can.
+//! - A transport whose calls complete later, such as `io_uring` or a DMA engine, reports completions by
+//!   [`on_received`](poller::Poller::on_received) and [`on_sent`](poller::Poller::on_sent) instead of readiness.
+//! - Pollers of several threads are members of a [`Group`](poller::Group); a single one is
+//!   [`Alone`](poller::Alone).
 //!
 //! # Without a poller
 //!
-//! A program with one connection, or with a loop of its own, drives the [`Shard`] itself: it tells a [`Port`] what
-//! happened, has the events delivered by [`Port::run`], and [`carry_out`] makes the calls that follow.
+//! A program with one connection, or with its own loop, can drive the [`Shard`] itself. It reports to a [`Port`]
+//! what happened to a socket, delivers the events by [`Port::run`], and carries out the actions that follow by
+//! [`carry_out`].
 //!
-//! The same is possible without callbacks: [`Port::next_event`] gives the events one by one, each with the socket it is for, and
-//! [`Port::finish`] the order. `run` is this loop and no more; both may be used on one shard. A handler is still needed
-//! for [`Shard::admit`], which asks it for the user data.
+//! Events can also be pulled instead of delivered to callbacks: [`Port::next_event`] returns them one by one, each
+//! with its socket, and [`Port::finish`] returns the next action. [`Port::run`] is the same loop with callbacks;
+//! both may be used on one shard. [`Shard::admit`] still needs a handler, to create the user data.
 //!
 //! ```
 //! use core::convert::Infallible;
@@ -87,7 +106,7 @@
 //!     Settled, Shard, Storage, carry_out,
 //! };
 //!
-//! /// Admits everybody; a counter is the user data.
+//! /// Admits every peer. The user data is a counter.
 //! struct Everybody;
 //!
 //! impl Handler for Everybody {
@@ -117,11 +136,11 @@
 //!     }
 //!
 //!     fn shutdown_write(&mut self) -> Result<(), ErrorKind> {
-//!         Ok(()) // a line has no end
+//!         Ok(()) // a serial line has no end of stream
 //!     }
 //! }
 //!
-//! /// Takes the events of a socket, answers each line, and says what is next.
+//! /// Handles the events of a socket, responds to each line, and returns the next action.
 //! fn pull(port: &mut Port<'_, '_, u32>) -> Next {
 //!     while let Some((event, mut socket)) = port.next_event::<Infallible>() {
 //!         match event {
@@ -129,7 +148,7 @@
 //!                 let (mut input, mut output, lines) = socket.split();
 //!                 while let Some(end) = input.bytes().iter().position(|byte| *byte == b'\n') {
 //!                     *lines += 1;
-//!                     output.send(b"ok\n").expect("answers are short and fit");
+//!                     output.send(b"ok\n").expect("responses are short and fit");
 //!                     input.consume(end + 1);
 //!                 }
 //!             }
@@ -156,17 +175,13 @@
 //!
 //! # Portability
 //!
-//! Sockets and a poller that is [`Alone`](poller::Alone) need no atomics. A target without compare-and-swap has neither
-//! [`sync`] (but for its counter) nor [`balance`] nor groups of pollers.
+//! Sockets, and a poller that is [`Alone`](poller::Alone), need no atomics. On targets without compare-and-swap,
+//! [`sync`] contains only its counter, and [`balance`] and groups of pollers are not available.
 #![no_std]
 #![deny(unsafe_code)]
 #![cfg_attr(
     test,
-    allow(
-        clippy::std_instead_of_alloc,
-        clippy::std_instead_of_core,
-        reason = "tests have std and nothing else"
-    )
+    allow(clippy::std_instead_of_alloc, clippy::std_instead_of_core, reason = "tests are built with std")
 )]
 
 mod actions;

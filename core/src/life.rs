@@ -1,96 +1,109 @@
-//! The life of a socket, as one table.
+//! The life cycle of a socket, as one transition table.
 //!
 //! ```text
-//!          Reserve             Dial                  Connected
-//!   Free ----------> Reserved -------> Connecting ---------------+
-//!    |                                     | Fail Expire Abort   |
-//!    |  Accept                             v                     v
-//!    +---------------------------------> Closed <--+           Open
-//!                                                  |             |
-//!        Fail, Expire, Abort from every live state |             |
-//!                                                  |             |
-//!   Open      -- Finish -----> Finishing -- Shut --> Finished    |  half closed by us
-//!   Open      -- PeerEnd ----> PeerClosed                        |  half closed by the peer
-//!   any of the four -- Close -> Draining -- Flushed ----> Closed |  nothing unread is known of
-//!   any of the four -- Linger-> Parting -- Shut --> Lingering -- PeerEnd, Expire --> Closed
+//!         Reserve              Dial                Connected
+//!  Free ----------> Reserved --------> Connecting ----------+
+//!   |                                                       |
+//!   | Accept                                                v
+//!   +----------------------------------------------------> Open
 //!
-//!   Closed -- Release --> Free      when the driver has taken the order to close
+//!  Open        -- Finish ------> Finishing -- Shut ----> Finished     half-closed by this side
+//!  Open        -- PeerEnd -----> PeerClosed                           half-closed by the peer
+//!  Finishing   -- PeerEnd -----> Draining                             both sides have ended
+//!  PeerClosed  -- Finish ------> Draining                             both sides have ended
+//!  Finished    -- PeerEnd -----> Closed                               both sides have ended
+//!
+//!  Open, Finishing, Finished, PeerClosed:
+//!    -- Close ---> Draining -- Flushed --> Closed                     all known input was read
+//!    -- Linger --> Parting -- Shut --> Lingering -- PeerEnd --> Closed
+//!                  Parting -- PeerEnd --> Draining
+//!  except that Finished has nothing left to send (Close -> Closed, Linger -> Lingering)
+//!  and PeerClosed has nothing left to read (Linger -> Draining)
+//!
+//!  Connecting  -- Close, Linger --> Closed
+//!  any state from Connecting to Lingering -- Fail, Expire, Abort --> Closed
+//!  Reserved    -- Release -----> Free                                 no connect was started
+//!  Closed      -- Release -----> Free                                 the shard returned `Next::Close`
 //! ```
 //!
-//! [`next`] is the only place where a state changes; its text form in `life.txt` is compared with
-//! the code by a test.
+//! [`next`] is the only place that determines a change of state. A test compares it with `life.txt`, which
+//! lists every pair of state and step.
 
 #[doc = concat!("```text\n", include_str!("life.txt"), "```")]
 pub mod table {}
 
-/// Where a socket is in its life.
+/// The state of a socket.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum State {
     /// The slot is not in use.
     Free,
-    /// Set aside for a connect that a handler may ask for.
+    /// The slot is reserved for a connect that a handler may start.
     Reserved,
-    /// Waiting for the network's answer to a connect.
+    /// The connect is in progress.
     Connecting,
     /// Both directions are open.
     Open,
-    /// `finish` was called: output is still to leave, then writing is shut down. Reading goes on.
+    /// `finish` was called. Queued output is sent, then writing is shut down. Reading continues.
     Finishing,
-    /// Writing is shut down; reading goes on.
+    /// Writing is shut down. Reading continues.
     Finished,
-    /// The peer has ended its side; writing goes on.
+    /// The peer has ended its stream. Writing continues.
     PeerClosed,
-    /// `close` was called: output is still to leave, then the socket closes.
+    /// `close` was called. Queued output is sent, then the socket closes.
     Draining,
-    /// A staged close: output is still to leave, then writing is shut down. Input is discarded.
+    /// The first stage of a staged close: queued output is sent, then writing is shut down. Input is
+    /// discarded.
     Parting,
-    /// A staged close, writing is shut down: input is discarded until the peer ends.
+    /// The second stage of a staged close: writing is shut down, and input is discarded until the peer ends
+    /// its stream.
     Lingering,
-    /// Over. `close` or `refused` is due or has been given; the driver has yet to close.
+    /// The socket has ended. `close` or `refused` is pending or was delivered; the driver has yet to close
+    /// the connection.
     Closed,
 }
 
-/// What moves a socket through its life.
+/// A step in the life cycle of a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Step {
-    /// The slot is set aside.
+    /// The slot is reserved.
     Reserve,
     /// An accepted socket is admitted.
     Accept,
-    /// A reserved slot begins to connect.
+    /// A reserved slot starts to connect.
     Dial,
     /// The connect succeeded.
     Connected,
-    /// The peer ended its side (end of stream).
+    /// The peer ended its stream.
     PeerEnd,
     /// The handler called `finish`.
     Finish,
-    /// The handler called `close`, or the engine did.
+    /// The handler or the engine called `close`.
     Close,
-    /// A close that must read and discard first: `linger`, or `close` with unread input.
+    /// A close that first has to read and discard input: `linger`, or `close` with unread input.
     Linger,
-    /// All queued output has left.
+    /// All queued output was sent.
     Flushed,
     /// The driver has shut down writing.
     Shut,
-    /// The handler called `abort`, or panicked.
+    /// The handler called `abort`.
     Abort,
-    /// A call failed: reset, broken, refused.
+    /// A call failed (the connection was reset or refused, for example), the handler panicked, or the driver ended
+    /// the socket.
     Fail,
     /// A timeout of the engine passed.
     Expire,
-    /// The driver has taken the order to close, or a reserved slot is given back.
+    /// The shard returned `Next::Close` for the socket, or a reserved slot was released.
     Release,
 }
 
-/// What the table says to a step.
+/// The effect of a step.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Change {
-    /// The socket is now in this state.
+    /// The socket changes to this state.
     To(State),
-    /// Nothing new: a repetition, or overtaken by what came before.
+    /// No change: the step repeats an earlier one, or an earlier one has overtaken it.
     Same,
-    /// A step that can't come in this state: a fault of the driver or of the shard.
+    /// The step is invalid in this state: a bug in the driver or the shard.
     Illegal,
 }
 
@@ -110,19 +123,20 @@ impl State {
         Self::Closed,
     ];
 
-    /// Whether the handler still gets events other than the last one.
+    /// Returns whether the handler still receives events other than the last one.
     #[must_use]
     pub const fn is_live(self) -> bool {
         matches!(self, Self::Open | Self::Finishing | Self::Finished | Self::PeerClosed)
     }
 
-    /// Whether bytes from the peer are of use: delivered when live, else discarded.
+    /// Returns whether bytes are received from the peer. They are delivered in live states and discarded in
+    /// others.
     #[must_use]
     pub const fn reads(self) -> bool {
         matches!(self, Self::Open | Self::Finishing | Self::Finished | Self::Parting | Self::Lingering)
     }
 
-    /// Whether the handler may queue output.
+    /// Returns whether the handler may queue output.
     #[must_use]
     pub const fn writes(self) -> bool {
         matches!(self, Self::Open | Self::PeerClosed)
@@ -149,12 +163,9 @@ impl Step {
     ];
 }
 
-/// The table: what `step` does to a socket in `state`.
+/// Returns the effect of `step` on a socket in `state`.
 #[must_use]
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "what is not allowed is illegal; `life.txt` shows every pair"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other step is illegal; `life.txt` lists all pairs")]
 pub const fn next(state: State, step: Step) -> Change {
     use Change::{Illegal, Same, To};
     match state {
@@ -179,7 +190,7 @@ pub const fn next(state: State, step: Step) -> Change {
             other => ending(other),
         },
         State::Finishing => match step {
-            // both directions have ended: what is queued leaves, then the socket closes
+            // both directions have ended: queued output is sent, then the socket closes
             Step::PeerEnd => To(State::Draining),
             Step::Finish => Same,
             Step::Shut => To(State::Finished),
@@ -194,7 +205,7 @@ pub const fn next(state: State, step: Step) -> Change {
         },
         State::PeerClosed => match step {
             Step::PeerEnd => Same,
-            // nothing is left to read: both are the same as closing
+            // nothing is left to read, so both are the same as closing
             Step::Finish | Step::Linger => To(State::Draining),
             other => ending(other),
         },
@@ -224,11 +235,8 @@ pub const fn next(state: State, step: Step) -> Change {
     }
 }
 
-/// The steps that end a live socket the same way from all four live states.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "what is not allowed is illegal; `life.txt` shows every pair"
-)]
+/// Returns the effect of the steps that end a live socket the same way in all four live states.
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other step is illegal; `life.txt` lists all pairs")]
 const fn ending(step: Step) -> Change {
     match step {
         Step::Close => Change::To(State::Draining),
@@ -243,7 +251,7 @@ const fn ending(step: Step) -> Change {
 #[expect(
     clippy::excessive_nesting,
     clippy::wildcard_enum_match_arm,
-    reason = "a model beside the code, step by step"
+    reason = "loops over all pairs of states and steps"
 )]
 mod tests {
     extern crate std;

@@ -1,4 +1,4 @@
-//! One socket of a shard while a driver deals with it.
+//! A driver's view of one socket of a shard.
 
 use crate::actions::{ContextCalls, Sent, Settled, carry_out, tell_sent};
 use crate::address::Address;
@@ -16,25 +16,26 @@ use crate::token::Token;
 use crate::wait_queue::Waiting;
 use core::fmt;
 
-/// What the driver does now for the socket it dealt with.
+/// The action that the driver carries out next for a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[must_use = "the socket stalls when the order is not carried out"]
+#[must_use = "the socket stalls unless the action is carried out"]
 pub enum Next {
-    /// Nothing until this is possible.
+    /// Wait for this interest.
     Wait(Interest),
-    /// Send from [`Port::outputs`], then say [`Port::sent`] or [`Port::blocked`].
+    /// Send bytes from [`Port::outputs`], then report the result, as [`tell_sent`](crate::tell_sent) does.
     Send,
-    /// Shut down writing, then say [`Port::shut`].
+    /// Shut down writing, then call [`Port::shut`].
     Shut,
-    /// Cancel the send that is in flight, then say [`Port::sent`] with what of it was done. `close` comes after that.
+    /// Cancel the send in flight, then call [`Port::sent`] with the number of bytes it has sent. The `close`
+    /// event follows.
     Cancel,
-    /// Close the descriptor. The slot is already free; its token is stale.
-    /// [`Shard::breaks_off`](crate::Shard::breaks_off) says how.
+    /// Close the connection. The slot is already free; its token is stale.
+    /// [`Shard::breaks_off`](crate::Shard::breaks_off) returns whether to reset the connection.
     Close,
 }
 
 impl Next {
-    /// What to wait for, if waiting is all there is to do.
+    /// Returns the interest if the action is only to wait.
     #[must_use]
     #[inline]
     pub const fn waits_for(self) -> Option<Interest> {
@@ -45,17 +46,18 @@ impl Next {
     }
 }
 
-/// One socket, borrowed from its [`Shard`] to be told what happened, to have its events delivered,
-/// and to say what the driver does next.
+/// One socket, borrowed from its [`Shard`] to report what happened to it, to deliver its events, and to
+/// determine the next action.
 ///
-/// The push way: tell, then [`run`](Self::run) with a handler. The pull way: tell, then
-/// [`next_event`](Self::next_event) until `None`, then [`finish`](Self::finish). Both go through the
-/// same transitions. A port that is dropped with neither loses the bytes it was told of.
+/// First call the methods that report what happened. Then there are two ways to continue, with the same
+/// transitions. Push: call [`run`](Self::run) with a handler. Pull: call [`next_event`](Self::next_event) until
+/// it returns `None`, then [`finish`](Self::finish). If a port is dropped without either, the bytes passed to
+/// [`received`](Self::received) are lost.
 #[derive(Debug)]
 pub struct Port<'p, 's, D> {
     shard: &'p mut Shard<'s, D>,
     index: u32,
-    /// Bytes that have just come and are in no block.
+    /// Bytes that have just arrived and are not in a block.
     fresh: &'p mut [u8],
     consumed: usize,
 }
@@ -69,21 +71,22 @@ impl<'p, 's, D> Port<'p, 's, D> {
     #[inline]
     #[expect(
         clippy::expect_used,
-        reason = "a port is made for a slot in use, and slots are never taken away"
+        reason = "a port is created for a slot in use, and slots are never removed"
     )]
     fn control(&mut self) -> &mut Control {
         &mut self.shard.slots.get_mut(self.index).expect("the port's slot").control
     }
 
-    /// The socket's token.
+    /// Returns the socket's token.
     #[must_use]
     pub fn token(&self) -> Token {
         self.shard.token(self.index).unwrap_or(Token::from_bits(0))
     }
 
-    /// The most bytes that may be received now; 0: do not receive, but [`run`](Self::run) or
-    /// [`finish`](Self::finish) the port and wait as it says. So it is when other sockets have taken the
-    /// last block.
+    /// Returns the maximum number of bytes that may be received now.
+    ///
+    /// If it is 0, do not receive, but [`run`](Self::run) or [`finish`](Self::finish) the port and wait as it
+    /// returns. This happens when other sockets have taken the last input block.
     #[must_use]
     #[inline]
     pub fn room(&self) -> usize {
@@ -99,17 +102,17 @@ impl<'p, 's, D> Port<'p, 's, D> {
             let room = || self.shard.input.room(&control.kept, control.chain.waiting).saturating_sub(fresh);
             if control.holds_back() { 0 } else { room() }
         } else {
-            // discarded as it comes
+            // discarded on arrival
             self.shard.input.capacity()
         }
     }
 
-    /// Tells that bytes have come, at most [`room`](Self::room). They are lent until the port has run: the handler
-    /// sees this very slice, and may change it in place.
+    /// Reports that bytes have arrived, at most [`room`](Self::room) of them. They are lent until the port
+    /// has run: the handler sees this slice itself, and may modify it in place.
     ///
     /// # Panics
     ///
-    /// When they are more than there is room for, or come after the end of the stream.
+    /// If there are more bytes than room, or they arrive after the end of the stream.
     #[inline(always)]
     pub fn received(&mut self, bytes: &'p mut [u8]) {
         if bytes.is_empty() {
@@ -123,7 +126,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
             assert!(!control.flags.has(Flags::PEER_ENDED), "received {} bytes with room for 0", bytes.len());
             return; // a staged close discards
         }
-        // less than a block, with nothing before it, needs no closer look: a block is free for it
+        // fewer bytes than a block fit into any free block, so the room need not be computed
         let small = bytes.len() < self.shard.config.block_size && self.shard.input.has_blocks();
         let first = control.kept.is_empty() && self.fresh.is_empty();
         if !small || !first || control.flags.has(Flags::UNUSUAL) {
@@ -131,10 +134,12 @@ impl<'p, 's, D> Port<'p, 's, D> {
             let room = room.saturating_sub(self.fresh.len());
             control.received_unusually(bytes.len(), room);
         }
+        // `seen` measures the write stall while the socket is stalled: receiving must not postpone it
         if !control.flags.has(Flags::STALLED) || self.shard.config.timeouts.write_stall.is_none() {
             control.seen = now;
         }
         control.pending.set(Pending::RECEIVE);
+        // The handler sees one slice. Bytes that follow others must be appended to those, in a block.
         if first {
             self.fresh = bytes;
         } else {
@@ -143,7 +148,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Puts bytes that no event has brought yet into a block.
+    /// Copies bytes that no event has shown yet into a block.
     fn keep_fresh(&mut self) {
         let fresh = core::mem::take(&mut self.fresh);
         if !fresh.is_empty() {
@@ -158,15 +163,16 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// The peer has ended its side: end of stream.
+    /// Reports that the peer has ended its stream.
     pub fn ended(&mut self) {
         let now = self.shard.now.tick();
         let stalls = self.shard.config.timeouts.write_stall.is_some();
         let control = self.control();
         let was_live = control.state.is_live();
+        // the step may end the socket; `peer_closed` is still delivered then
         if !control.flags.has(Flags::PEER_ENDED) && control.step(Step::PeerEnd, now) {
             control.flags.set(Flags::PEER_ENDED);
-            // one that ends by this counts from here on
+            // if the step has ended the socket, it has also restarted `seen`
             if control.flags.has(Flags::SILENT) && control.state.is_live() {
                 control.stays_silent(stalls, now);
             }
@@ -176,8 +182,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// A call on the socket failed, or its connect did.
-    #[expect(clippy::wildcard_enum_match_arm, reason = "but for a reset, the kind is told as it is")]
+    /// Reports that a call on the socket, or its connect, has failed.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all kinds but a reset are passed on unchanged")]
     pub fn failed(&mut self, error: ErrorKind) {
         self.cut(match error {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => CloseReason::Reset,
@@ -185,7 +191,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         });
     }
 
-    /// The socket ends at once, for this reason.
+    /// Ends the socket immediately, for this reason. A reserved slot ends when it is [dialed](Shard::dial).
     pub fn cut(&mut self, reason: CloseReason) {
         let now = self.shard.now.tick();
         let control = self.control();
@@ -195,13 +201,14 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if matches!(control.state, State::Reserved | State::Closed) {
             return;
         }
+        // a lingering socket has sent everything and shut down writing: a failure is not why it ends
         if control.state != State::Lingering {
             control.because(reason);
         }
         control.step(Step::Fail, now);
     }
 
-    /// The connect succeeded: `open` is due.
+    /// Reports that the connect has succeeded: `open` is pending.
     pub fn connected(&mut self) {
         let now = self.shard.now.tick();
         let control = self.control();
@@ -212,8 +219,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// The connect could not begin yet, and nothing will tell when it can. The shard [asks](crate::Shard::is_asking)
-    /// for another try at this time; the connect timeout goes on.
+    /// Reports that the connect could not be started yet, and that no event will signal when it can. The
+    /// shard [requests](crate::Shard::is_asking) another attempt at this time. The connect timeout continues.
     pub fn connect_again_at(&mut self, at: Instant) {
         let control = self.control();
         if control.state == State::Connecting {
@@ -222,7 +229,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Returns where to connect to again, if the shard [asks](crate::Shard::is_asking) for that.
+    /// Returns the address to connect to again, if the shard [requests](crate::Shard::is_asking) it.
     #[must_use]
     pub fn take_connect(&mut self) -> Option<Address> {
         if !self.is_connecting() || !self.shard.take_asked(self.index) {
@@ -231,8 +238,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
         Some(self.control().peer.unpack())
     }
 
-    /// Closes the socket in order, as the handler's `close` does; a connect is called off, also one that has yet to
-    /// [`dial`](Shard::dial).
+    /// Closes the socket cleanly, as the handler's `close` does. A connect is cancelled, even if the slot was
+    /// not [dialed](Shard::dial) yet.
     pub fn close(&mut self) {
         let now = self.shard.now.tick();
         let control = self.control();
@@ -246,27 +253,27 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Where in its [life](crate::life) the socket is. What the last callback asked for counts once [`run`](Self::run)
-    /// has returned.
+    /// Returns the state of the socket in its [life cycle](crate::life). Requests of the last callback take
+    /// effect once [`run`](Self::run) has returned.
     #[must_use]
     pub fn state(&mut self) -> State {
         self.control().state
     }
 
-    /// Returns whether the handler has declared the socket to be
-    /// [in the middle of something](crate::Stream::set_active).
+    /// Returns whether the handler has declared the socket [active](crate::Stream::set_active).
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.shard.slots.get(self.index).is_some_and(|slot| slot.control.flags.has(Flags::ACTIVE))
     }
 
-    /// Whether the socket waits for the outcome of a connect.
+    /// Returns whether a connect is in progress.
     #[must_use]
     pub fn is_connecting(&self) -> bool {
         self.shard.slots.get(self.index).is_some_and(|slot| slot.control.state == State::Connecting)
     }
 
-    /// The engine is shutting down: `shutdown` is due for an open socket, a connecting one ends.
+    /// Reports that the engine is shutting down. `shutdown` becomes pending for an open socket; a connecting
+    /// socket ends.
     pub fn shutdown(&mut self) {
         let now = self.shard.now.tick();
         let control = self.control();
@@ -278,7 +285,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// The first piece of the queued bytes, and whether that is all of them: what most sends need.
+    /// Returns the first piece of the queued bytes, and whether it is all of them. Most sends need no more.
     #[must_use]
     #[inline]
     pub fn output(&self) -> (&[u8], bool) {
@@ -287,26 +294,26 @@ impl<'p, 's, D> Port<'p, 's, D> {
         (piece, piece.len() == slot.control.chain.queued())
     }
 
-    /// The queued bytes in order, from the front; gives how many slices were filled in.
+    /// Fills in the queued bytes, in order from the front. Returns the number of slices that were filled in.
     #[inline]
     pub fn outputs<'a>(&'a self, to: &mut [&'a [u8]]) -> usize {
         let Some(slot) = self.shard.slots.get(self.index) else { return 0 };
         slot.control.chain.slices(&self.shard.output, to)
     }
 
-    /// Tells that a send of queued bytes has begun that completes later: the bytes stay where they are, and their
-    /// blocks leased, until [`sent`](Self::sent) says what became of them.
+    /// Reports that a send of queued bytes has started that completes later. The bytes stay in place, and
+    /// their blocks leased, until [`sent`](Self::sent) reports the result.
     pub fn send_started(&mut self) {
         self.control().flags.set(Flags::IN_FLIGHT);
         self.stall();
     }
 
-    /// The first `n` queued bytes have reached the operating system; with 0, a send in flight has
-    /// ended without any.
+    /// Reports that the first `n` queued bytes have been passed to the operating system. 0 means that a send
+    /// in flight has ended without sending any.
     ///
     /// # Panics
     ///
-    /// When fewer than `n` bytes are queued.
+    /// If fewer than `n` bytes are queued.
     #[inline(always)]
     pub fn sent(&mut self, n: usize) {
         let now = self.shard.now.tick();
@@ -318,7 +325,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
             return;
         }
         if control.flags.has(Flags::STALLED) {
-            control.flags.set(Flags::TIMES); // another timeout holds from now on, and may be due earlier
+            control.flags.set(Flags::TIMES); // the timeout that now applies may be due earlier
         }
         control.flags.clear(Flags::IN_FLIGHT.with(Flags::STALLED));
         control.chain.sent(&mut self.shard.output, n);
@@ -326,21 +333,22 @@ impl<'p, 's, D> Port<'p, 's, D> {
             control.seen = now;
             return;
         }
-        // the time to the first byte is not put off by what is sent
+        // sending must not postpone the first byte timeout
         if !control.flags.has(Flags::SILENT) || self.shard.config.timeouts.first_byte.is_none() {
             control.seen = now;
         }
         if control.chain.is_empty() {
             control.pending.set(Pending::SENT);
         }
+        // some output has left, which is what a held `writable` was waiting for
         control.chain.set_hold(Hold::None);
         if control.chain.armed {
             self.grant_writable();
         }
     }
 
-    /// Gives `writable`, if it is owed and there is room. Returns whether the socket must wait in the queue
-    /// for a block. One that holds blocks goes on when they have left.
+    /// Makes `writable` pending if it is owed and there is room. Returns whether the socket must wait in the
+    /// queue for an output block. A socket with queued bytes need not: it continues when they have left.
     fn grant_writable(&mut self) -> bool {
         let most = self.shard.config.output_limit;
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return false };
@@ -350,11 +358,13 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
         let leasable = control.chain.leasable(&self.shard.output);
         let queued = !control.chain.is_empty();
-        // with nothing queued, and as many blocks to be had as it may hold, there is nothing to wait for
+        // with an empty queue and as many free blocks as the socket may hold, nothing better can come
         let all = !queued && control.chain.held() + leasable >= most;
         if leasable == 0 || (control.chain.hold() == Hold::Held && !all) {
             return !queued;
         }
+        // A socket that holds a block can use it right away. For one that holds none, a block is set aside
+        // until `writable` is delivered: other sockets could take the last one in between.
         if control.chain.held() > 0 {
             control.chain.armed = false;
             control.pending.set(Pending::WRITABLE);
@@ -365,14 +375,14 @@ impl<'p, 's, D> Port<'p, 's, D> {
         false
     }
 
-    /// The operating system takes no more now: the driver is told to wait until it does.
+    /// Reports that the operating system takes no more bytes now. The next action waits until it does.
     pub fn blocked(&mut self) {
         self.control().flags.clear(Flags::IN_FLIGHT);
         self.control().flags.set(Flags::BLOCKED);
         self.stall();
     }
 
-    /// From now on, or from before, the write stall timeout runs.
+    /// Starts the write stall timeout, unless it is already running.
     fn stall(&mut self) {
         let now = self.shard.now.tick();
         let waits_for_first = self.shard.config.timeouts.first_byte.is_some();
@@ -381,28 +391,29 @@ impl<'p, 's, D> Port<'p, 's, D> {
             control.flags.set(Flags::STALLED.with(Flags::TIMES));
             let silent = control.flags.has(Flags::SILENT);
             if silent {
-                control.kept.note(now); // no byte is kept while none has come
+                control.kept.note(now); // a silent socket keeps no bytes, so `kept` has room for a time
             }
             if !silent || !waits_for_first {
-                control.seen = now; // else it stays the time of opening
+                control.seen = now; // otherwise it remains the time of opening
             }
+            // what was undelivered during an earlier stall says nothing about this one
             self.shard.note(self.index, 0);
         }
     }
 
-    /// Tells how many bytes of those that were sent the system has not delivered, when the shard
-    /// [asks](crate::Shard::is_asking); `None`: it can't tell. Returns whether something is due for the socket: then
-    /// [`run`](Self::run) or [`finish`](Self::finish) it.
+    /// Reports how many sent bytes the system has not delivered, when the shard
+    /// [requests](crate::Shard::is_asking) it; `None` if that is unknown. Returns whether something is due
+    /// for the socket: then [`run`](Self::run) or [`finish`](Self::finish) the port.
     pub fn undelivered(&mut self, bytes: Option<usize>) -> bool {
         self.shard.look(self.index, bytes)
     }
 
-    /// Sending is possible again.
+    /// Reports that sending is possible again.
     pub fn writable(&mut self) {
         self.control().flags.clear(Flags::BLOCKED);
     }
 
-    /// Writing has been shut down.
+    /// Reports that writing has been shut down.
     pub fn shut(&mut self) {
         let now = self.shard.now.tick();
         let control = self.control();
@@ -411,17 +422,17 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Puts what the socket has left to do off to the next turn, so that others come in between.
+    /// Defers the remaining work of the socket to the next turn, so that other sockets come first.
     pub fn put_off(&mut self) {
         self.keep_fresh();
         self.shard.queue(self.index);
     }
 
-    /// Delivers what is due, then a message, and what follows from it.
+    /// Delivers the pending events, then a message, and then the events that follow from it.
     ///
     /// # Errors
     ///
-    /// The message, when the socket is not open.
+    /// Returns the message if the socket is not open.
     pub fn message<H: Handler<Data = D>>(
         &mut self,
         message: H::Message,
@@ -439,8 +450,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
         Ok(self.run_all(handler, cx))
     }
 
-    /// Delivers everything that is due, and says what the driver does next. After [`Next::Close`] the
-    /// port is of no use.
+    /// Delivers all pending events and returns the next action. After [`Next::Close`], the port must not be
+    /// used.
     #[inline(always)]
     pub fn run<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
         if let Some(next) = self.run_plain(handler, cx) {
@@ -449,11 +460,11 @@ impl<'p, 's, D> Port<'p, 's, D> {
         self.run_all(handler, cx)
     }
 
-    /// Tells that bytes have come, if there are any, delivers what is due, and carries out what follows: the whole way
-    /// of a request, with one look at the slot where nothing about the socket is special.
+    /// Reports received bytes, if there are any, delivers the pending events, and carries out the actions
+    /// that follow.
     ///
-    /// It is [`received`](Self::received), [`run`](Self::run) and [`carry_out`], and differs from them in its cost
-    /// alone.
+    /// This is [`received`](Self::received), [`run`](Self::run) and [`carry_out`] in one, with a fast path
+    /// for the complete handling of a request on a socket in an ordinary state. The result is the same.
     #[inline(always)]
     pub fn receive<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
         &mut self,
@@ -462,9 +473,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
         calls: &mut C,
     ) -> Settled {
         let shard = &mut *self.shard;
-        // less than a block needs no closer look at the room
+        // fewer bytes than a block fit into any free block, so the room need not be computed
         let fits = bytes.len() < shard.config.block_size && shard.input.has_blocks() && !bytes.is_empty();
-        // a port of which an event was pulled has bytes that are not settled
+        // after a pulled event, the bytes before are not settled yet
         let fits = fits && self.fresh.is_empty();
         let usual = if fits { shard.usual(self.index) } else { None };
         let Some(usual) = usual else {
@@ -478,7 +489,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Goes on with `bytes` where [`UsualPort::receive`] has stopped.
+    /// Continues with `bytes` where [`UsualPort::receive`] stopped.
     #[inline(never)]
     pub fn go_on<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
         &mut self,
@@ -511,7 +522,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         self.carry_out(next, 1, handler, calls)
     }
 
-    /// Carries out the socket's orders, as [`carry_out`] does, with a handler.
+    /// Carries out the actions of the socket with a handler, as [`carry_out`] does.
     #[inline(never)]
     pub fn carry_out<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
         &mut self,
@@ -523,8 +534,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
         carry_out(self, next, sends, calls, |port, calls| port.run(handler, &mut calls.context()))
     }
 
-    /// The two events of a plain request, each with one look at the slot: bytes came and all were
-    /// consumed, or all that was queued has left. `None` when there is more to it.
+    /// The fast path of [`run`](Self::run), for the two events of a simple request: bytes were received and all
+    /// were consumed, or all queued bytes were sent. Returns `None` if more is to be done; the event may already
+    /// have been delivered then.
     #[inline(always)]
     fn run_plain<H: Handler<Data = D>>(
         &mut self,
@@ -534,6 +546,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let shard = &mut *self.shard;
         let slot = shard.slots.get_mut(self.index)?;
         let control = &mut slot.control;
+        // after a pulled event, what was consumed must be settled first
         if !control.is_plain() || self.consumed > 0 {
             return None;
         }
@@ -559,8 +572,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let control = &slot.control;
         let quiet = control.is_plain() && control.is_quiet() && self.consumed == self.fresh.len();
         if !quiet {
-            return None; // `room` says when there is none to read into
+            return None;
         }
+        // no check for a free input block: without one, `room` returns 0 and the driver runs the port again
         (self.fresh, self.consumed) = (&mut [], 0);
         Some(control.next_plain())
     }
@@ -579,8 +593,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// The next event that is due, with the socket it is for. What the last one asked for takes
-    /// effect first.
+    /// Returns the next pending event, with its socket. First applies the requests made in the previous
+    /// event.
     pub fn next_event<M>(&mut self) -> Option<(Event<M>, Socket<'_, D>)> {
         self.settle();
         loop {
@@ -597,17 +611,17 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Whether what earlier events of this port did has made an event untrue.
+    /// Returns whether earlier events of this port have made an event obsolete.
     fn is_overtaken(&mut self, event: Pending) -> bool {
         let most = self.shard.config.output_limit;
         let fresh = !self.fresh.is_empty();
         let control = self.control();
         match event {
-            // consumed already
+            // the bytes were consumed in an earlier event
             Pending::RECEIVE => !fresh && control.kept.is_empty(),
-            // more was queued: it comes when that has left too
+            // more was queued: `sent` comes when that has been sent, too
             Pending::SENT => !control.chain.is_empty(),
-            // filled again: it is owed again
+            // the queue was filled again: `writable` is owed again
             Pending::WRITABLE => {
                 control.chain.armed |= !control.chain.is_low(most);
                 if !control.chain.armed {
@@ -647,7 +661,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// What an event shows of the socket.
+    /// Returns the view of the socket that an event shows.
     fn view(&mut self, event: Pending) -> Option<Socket<'_, D>> {
         let shard = &mut *self.shard;
         let slot = shard.slots.get_mut(self.index)?;
@@ -655,7 +669,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let control = &mut slot.control;
         let still_to_come = control.pending.has(Pending::RECEIVE);
         let bytes = if still_to_come && (control.kept.is_empty() || event == Pending::OPEN) {
-            &mut [] // new bytes are for `receive`, and before `open` all that is kept is new
+            &mut [] // new bytes are first shown in `receive`; before `open`, all kept bytes are new
         } else if !control.kept.is_empty() {
             shard.input.slice_mut(&control.kept)
         } else {
@@ -666,8 +680,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
         Some(Socket { stream: Stream { control, pool, bytes, consumed, shared, index }, data })
     }
 
-    /// Applies what the last callback did: takes away what it consumed, keeps what it left, and moves
-    /// the socket through its life.
+    /// Applies the effects of the last callback: removes what it consumed, keeps what it left, and takes the
+    /// steps that it requested.
     fn settle(&mut self) {
         self.settle_input();
         if !self.control().asked.is_empty() {
@@ -687,8 +701,9 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let consumed = core::mem::take(&mut self.consumed);
         if !self.fresh.is_empty() {
             if self.control().pending.has(Pending::RECEIVE) {
-                return; // nobody has seen them yet
+                return; // no event has shown them yet
             }
+            // the slice is only lent: bytes that the handler left must be copied before the port ends
             let rest = core::mem::take(&mut self.fresh).get(consumed..).unwrap_or_default();
             if !rest.is_empty() {
                 self.keep(rest);
@@ -705,18 +720,20 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let now = self.shard.now.tick();
         let local = self.shard.local_reason();
         let asked = core::mem::take(&mut self.control().asked);
-        self.release_tail(); // what is asked for counts behind all that was queued
+        self.release_tail(); // all queued output precedes the end, held-back output included
         if asked.has(Asked::ENDS) {
             self.control().flags.set(Flags::CLOSING);
-            // a driver may close before `open` was given
+            // a driver may close a socket before `open` was delivered
             self.control().pending = self.control().pending.only(Pending::OPEN);
         }
         if !self.control().state.is_live() {
             if asked.has(Asked::ABORT) {
-                self.control().flags.set(Flags::RESET); // it is `close`, and only how the descriptor is closed is open
+                self.control().flags.set(Flags::RESET); // in `close`: only how to close the connection is still open
             }
             return;
         }
+        // Closing a socket with unread input would make the kernel reset the connection, and the peer would
+        // lose the last output. So such a close is staged.
         let unread = !self.fresh.is_empty() || self.control().may_have_unread();
         let control = self.control();
         let orderly = if control.flags.has(Flags::PEER_ENDED) { CloseReason::Peer } else { local };
@@ -739,16 +756,17 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// A socket that is past its live states gets no event but the last, and holds no input.
+    /// Settles a socket that is not live any more: it receives only its last event, and holds no input.
     #[inline(never)]
     fn settle_ending(&mut self) {
-        self.release_tail(); // it is lost if the socket is closed, and counts as such
+        self.release_tail(); // if the socket is closed, it counts as lost
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
         let control = &mut slot.control;
-        // `open` may not have been given yet; and the peer's end, with what came before it, is news
-        // even if it was the last thing to come
+        // `open` may still be undelivered. If the end of the peer's stream is, it must be delivered too, with
+        // the bytes before it: it may be the very reason why the socket has ended.
         let news = if control.pending.has(Pending::PEER_CLOSED) { Pending::LAST } else { Pending::OPEN };
         control.pending = control.pending.only(news);
+        // no event will show the input any more
         if control.pending.is_empty() {
             self.fresh = &mut [];
             self.shard.input.release(&mut control.kept);
@@ -758,22 +776,23 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
         let control = &mut slot.control;
-        // what of a send in flight was done is not known before it is over, and `close` says what was not sent
+        // `close` shows how many bytes were not sent, so it must wait for the result of a send in flight
         if control.state == State::Closed && !control.flags.has(Flags::ENDED.with(Flags::IN_FLIGHT)) {
             let opened = control.flags.has(Flags::OPENED) || control.pending.has(Pending::OPEN);
             control.pending.set(if opened { Pending::CLOSE } else { Pending::REFUSED });
         }
     }
 
-    /// Ends the port: what was not consumed is kept, and the driver is told what to do.
+    /// Ends the port: keeps the bytes that were not consumed and returns the next action.
     pub fn finish(&mut self) -> Next {
         self.settle();
         self.keep_fresh();
         self.conclude()
     }
 
-    /// Ends a settled port.
+    /// Ends a port that is settled.
     fn conclude(&mut self) -> Next {
+        // return unused blocks first: the next line may grant them
         if let Some(slot) = self.shard.slots.get_mut(self.index) {
             slot.control.chain.trim(&mut self.shard.output);
         }
@@ -783,6 +802,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if control.state == State::Closed {
             return self.finish_closed();
         }
+        // `writable` may just have been granted, and a pull user may have left events
         let queue = !control.pending.is_empty();
         let was = control.chain.waiting;
         let room = !control.state.is_live() || self.shard.input.room(&control.kept, was) > 0;
@@ -806,11 +826,13 @@ impl<'p, 's, D> Port<'p, 's, D> {
         next
     }
 
-    /// Changes the queue in which the socket waits for a block.
+    /// Moves the socket to another wait queue, or to none.
     #[cold]
     fn change_queue(&mut self, waiting: Waiting) {
         let control = self.control();
         let was = control.chain.waiting;
+        // Nothing changes in three cases: `writable` has yet to announce a grant; the socket waits for output
+        // again already; it was permitted to receive, and no bytes have arrived yet.
         let granted = was.is_granted() && control.pending.has(Pending::WRITABLE);
         let waits = was == Waiting::OutputAgain && waiting == Waiting::Output;
         let receives = was == Waiting::MayReceive && waiting == Waiting::None && control.kept.is_empty();
@@ -819,6 +841,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
         self.shard.dequeue_waiter(self.index);
         if waiting != Waiting::None {
+            // the granted block was not enough: the next grant must be exclusive
             let again = was.is_granted() || matches!(was, Waiting::GrantTaken | Waiting::OutputTaken);
             self.shard.enqueue_waiter(self.index, waiting, again);
         }
@@ -832,15 +855,18 @@ impl<'p, 's, D> Port<'p, 's, D> {
             self.shard.queue(self.index);
             return Next::Wait(Interest::NONE);
         }
+        // the bytes in flight must stay in place until the send is over
         if control.flags.has(Flags::IN_FLIGHT) {
             return Next::Cancel;
         }
         if let Some(data) = slot.data.take() {
             self.shard.stats.ended(control);
-            drop(data); // may panic: by then it is counted
+            drop(data); // may panic: the socket is counted by then, and the next run continues below
         }
         self.shard.stats.bytes_lost += control.chain.queued() as u64;
         let cut = matches!(control.reason, Some(CloseReason::Aborted | CloseReason::HandlerPanic));
+        // Checked before the chain is cleared: lost bytes require a reset, since to the peer a plain close
+        // would look like the end of a complete stream.
         self.shard.broke_off = cut || control.flags.has(Flags::RESET) || !control.chain.is_empty();
         control.chain.clear(&mut self.shard.output);
         let now = self.shard.now.tick();
@@ -850,8 +876,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 }
 
-/// A [`Port`] of a socket about which nothing is special, by [`Shard::usual_port`], for the whole way of a request with
-/// one look at the slot. It does what a port does, and differs in its cost alone.
+/// The fast path of a [`Port`], for a socket in an ordinary state, from [`Shard::usual_port`]. It handles a
+/// complete request with one lookup of the slot. The results are those of a port, at lower cost.
 pub struct UsualPort<'p, 's, D> {
     control: &'p mut Control,
     data: &'p mut D,
@@ -869,47 +895,47 @@ impl<D> fmt::Debug for UsualPort<'_, '_, D> {
     }
 }
 
-/// Where [`UsualPort::receive`] has stopped, for [`Port::go_on`].
+/// The point at which [`UsualPort::receive`] stopped, for [`Port::go_on`].
 #[derive(Debug)]
-#[must_use = "the socket stalls unless its port goes on"]
+#[must_use = "the socket stalls unless its port continues"]
 pub struct Stopped(Stop);
 
 #[derive(Debug)]
 enum Stop {
-    /// After the event, of which more follows than usual.
+    /// After the event: it requires more than the fast path handles.
     Event { consumed: usize },
-    /// Before the output, which is in several blocks.
+    /// Before the send: the output is in several blocks.
     Pieces,
-    /// After the send, of which more follows than usual.
+    /// After the send: its result requires more than the fast path handles.
     Send { offered: usize, sent: Sent },
 }
 
 impl<D> UsualPort<'_, '_, D> {
-    /// The most bytes that may be received now, as by [`Port::room`].
+    /// Returns the maximum number of bytes that may be received now, as [`Port::room`] does.
     #[must_use]
     #[inline]
     pub const fn room(&self) -> usize {
         self.shared.capacity as usize
     }
 
-    /// Returns whether so many bytes are as usual: at least one, and less than a block. If not, they go to
-    /// [`Port::receive`].
+    /// Returns whether this number of bytes can take the fast path: at least one, and less than a block.
+    /// Others go to [`Port::receive`].
     #[must_use]
     #[inline]
     pub const fn takes(&self, bytes: usize) -> bool {
         bytes > 0 && bytes < self.block_size
     }
 
-    /// Delivers bytes of a number that the port [`takes`](Self::takes), and carries out what follows, as
-    /// [`Port::receive`] does.
+    /// Delivers bytes whose number the port [`takes`](Self::takes), and carries out the actions that follow,
+    /// as [`Port::receive`] does.
     ///
     /// # Errors
     ///
-    /// When more follows than usual: then [`Port::go_on`] must be called, with the same bytes.
+    /// If the fast path cannot complete the work. Then [`Port::go_on`] must be called with the same bytes.
     ///
     /// # Panics
     ///
-    /// In a build with debug assertions, when the port does not take so many bytes.
+    /// If the port does not take this number of bytes, in builds with debug assertions.
     #[inline(always)]
     pub fn receive<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
         self,
@@ -917,7 +943,7 @@ impl<D> UsualPort<'_, '_, D> {
         handler: &mut H,
         calls: &mut C,
     ) -> Result<Settled, Stopped> {
-        debug_assert!(self.takes(bytes.len()), "{} bytes are not as usual", bytes.len());
+        debug_assert!(self.takes(bytes.len()), "{} bytes on the fast path", bytes.len());
         let Self { control, data, output, stats, shared, index, now, .. } = self;
         let (length, mut consumed) = (bytes.len(), 0);
         stats.bytes_in += length as u64;
@@ -930,7 +956,7 @@ impl<D> UsualPort<'_, '_, D> {
         if control.chain.is_empty() {
             return Ok(Settled::Waiting(Interest::READ));
         }
-        // most answers are in one block, and one send takes them
+        // most responses are in one block and leave with one send
         let Some(piece) = control.chain.only_piece(output) else { return Err(Stopped(Stop::Pieces)) };
         let (offered, sent) = (piece.len(), calls.send(piece));
         if sent != Sent::Bytes(offered) || handler.wants_sent() {
@@ -944,8 +970,8 @@ impl<D> UsualPort<'_, '_, D> {
 }
 
 impl<'s, D> Shard<'s, D> {
-    /// The socket of a token, if it is open, nothing about it is special, and there is room for what it may receive.
-    /// `None` says no more than that it is to be dealt with by its [`port`](Self::port).
+    /// Returns the fast path of a socket, if the token is valid, the socket is open and in an ordinary state,
+    /// and there is room to receive. Otherwise `None`: use [`port`](Self::port), which also checks the token.
     #[must_use]
     #[inline(always)]
     pub fn usual_port(&mut self, token: Token) -> Option<UsualPort<'_, 's, D>> {
@@ -970,19 +996,20 @@ impl<'s, D> Shard<'s, D> {
 }
 
 impl Control {
-    /// Whether the handler's side keeps the socket from being read: also while a `writable` that was granted is still
-    /// to be given, since it may be followed by another refusal.
+    /// Returns whether backpressure or the handler's pause keeps the socket from being read. Includes a
+    /// `writable` that was granted but not delivered, since another refusal may follow it.
     pub(crate) fn holds_back(&self) -> bool {
         self.chain.armed || self.flags.has(Flags::PAUSED) || self.pending.has(Pending::WRITABLE)
     }
 
-    /// Whether closing at once may leave bytes of the peer unread in the kernel.
+    /// Returns whether closing immediately might leave bytes of the peer unread in the kernel.
     fn may_have_unread(&self) -> bool {
         !self.flags.has(Flags::PEER_ENDED)
             && (!self.kept.is_empty() || self.holds_back() || self.flags.has(Flags::FILLED))
     }
 
-    /// No first byte can come any more: another timeout holds from now on, that of a write stall if it is switched on.
+    /// Ends the wait for a first byte that cannot arrive any more, and starts the timeout that applies
+    /// instead: the write stall timeout if it is enabled and the socket is stalled, else the idle timeout.
     fn stays_silent(&mut self, stalls: bool, now: u32) {
         self.flags.clear(Flags::SILENT);
         self.flags.set(Flags::TIMES);
@@ -994,25 +1021,27 @@ impl Control {
         self.state.is_live() && self.flags.has(Flags::OPENED)
     }
 
-    /// What is seldom so when bytes come: the first ones, as many as there was room for, or too many.
+    /// Handles the rare receives: the first one, one that fills the room, and one that exceeds it.
     #[cold]
     #[inline(never)]
     fn received_unusually(&mut self, bytes: usize, room: usize) {
         let room = if self.flags.has(Flags::PEER_ENDED) { 0 } else { room };
         assert!(bytes <= room, "received {bytes} bytes with room for {room}");
         if self.flags.has(Flags::SILENT) {
-            self.flags.set(Flags::TIMES); // another timeout holds from now on
+            self.flags.set(Flags::TIMES); // another timeout applies from now on
             if self.flags.has(Flags::STALLED) {
                 self.seen = self.kept.noted();
             }
         }
         self.flags.clear(Flags::SILENT.with(Flags::FILLED));
+        // more input probably waits in the kernel, which `close` must take into account
         if bytes == room {
             self.flags.set(Flags::FILLED);
         }
     }
 
-    /// Whether the socket is open, nothing is due or was asked for, nothing is kept, and nothing about it is special.
+    /// Returns whether the socket is open and in an ordinary state: without pending events, requests, kept
+    /// bytes or special flags.
     #[inline(always)]
     fn is_usual(&self) -> bool {
         const SPECIAL: Flags = Flags::UNUSUAL
@@ -1021,7 +1050,7 @@ impl Control {
             .with(Flags::PAUSED)
             .with(Flags::BLOCKED)
             .with(Flags::TIMES);
-        // one branch for all of it, and neighbours loaded together
+        // one branch for all conditions, with adjacent fields combined into one load
         let due = u32::from(self.flags.bits()) | u32::from(self.pending.bits()) << 16;
         let due = due & (u32::from(SPECIAL.bits()) | 0xFFFF << 16);
         let asked = u32::from(self.state as u8) | u32::from(self.asked.bits()) << 8;
@@ -1030,13 +1059,13 @@ impl Control {
         special == 0
     }
 
-    /// Whether the socket is open and nothing was asked for.
+    /// Returns whether the socket is live and has no requests.
     #[inline]
     fn is_plain(&self) -> bool {
         self.state.is_live() && self.asked.is_empty()
     }
 
-    /// Whether there is nothing more to do than to say what is next.
+    /// Returns whether nothing is left to do but to return the next action.
     #[inline]
     fn is_quiet(&self) -> bool {
         self.pending.is_empty()
@@ -1046,7 +1075,7 @@ impl Control {
             && !self.chain.holds_unused()
     }
 
-    /// [`next`](Self::next) of a quiet socket, for which little can be.
+    /// Returns the [`next`](Self::next) action of a quiet socket.
     #[inline(always)]
     fn next_plain(&self) -> Next {
         let open = matches!(self.state, State::Open);
@@ -1056,11 +1085,12 @@ impl Control {
         if self.chain.is_empty() { Next::Wait(Interest::READ) } else { Next::Send }
     }
 
-    /// What the driver does next: a function of the socket's state alone.
+    /// Returns the action that the driver carries out next: a function of the socket's state and the room for
+    /// input.
     #[inline(never)]
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "the states that are left differ in what they read alone"
+        reason = "the remaining states differ only in whether they read"
     )]
     fn next(&self, room: bool) -> Next {
         let send = !self.chain.is_empty() && !self.flags.has(Flags::BLOCKED.with(Flags::IN_FLIGHT));
@@ -1068,6 +1098,7 @@ impl Control {
             State::Free | State::Reserved => Next::Wait(Interest::NONE),
             State::Connecting => Next::Wait(Interest::WRITE),
             State::Closed => Next::Close,
+            // queued output leaves before writing is shut down
             _ if send => Next::Send,
             State::Finishing | State::Parting if self.chain.is_empty() => Next::Shut,
             _ => {

@@ -1,8 +1,8 @@
-//! The sockets that want a turn: a first-in, first-out list through the slots themselves.
+//! The ready queue: sockets that are due for a turn, as a FIFO list linked through their slots.
 
 use crate::storage::Slots;
 
-/// Indices are one higher, so that zero is none.
+/// A FIFO queue of slots. Indices are stored plus one; 0 means none.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Queue {
     first: u32,
@@ -15,7 +15,7 @@ impl Queue {
         self.len
     }
 
-    /// Puts a slot that is not in this queue at its end.
+    /// Appends a slot that is not in this queue.
     pub(crate) fn push<D>(&mut self, slots: &mut Slots<'_, D>, index: u32) {
         if let Some(slot) = slots.get_mut(index) {
             slot.control.next = 0;

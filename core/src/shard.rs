@@ -24,55 +24,56 @@ use crate::wait_queue::{WAIT_LINK_BYTES, WaitLinks, WaitQueue, Waiting};
 use core::fmt;
 use core::time::Duration;
 
-/// The longest that a staged close waits for its peer once a stop has begun, whatever
-/// [`Timeouts`](crate::Timeouts) say: longer than most round trips, since what is waited for are bytes that were on
-/// their way when the peer was told.
+/// The maximum time that a staged close waits for its peer once a stop has begun, regardless of
+/// [`Timeouts`](crate::Timeouts). It is longer than most round trips, since it is there for bytes that the peer
+/// sent before it saw the end of the stream.
 pub const STOP_LINGER: Duration = Duration::from_millis(500);
 
-/// The state machine of one poller: socket table, buffers, deadlines. Inputs go in, orders come
-/// out; it makes no system call, reads no clock and allocates nothing.
+/// The state machine of one poller: socket table, buffers, deadlines.
+///
+/// It takes inputs and returns actions. It makes no system call, reads no clock and allocates nothing.
 ///
 /// A driver (or a program without one) calls
-/// - [`tick`](Self::tick) once a turn, with the time;
-/// - [`admit`](Self::admit), [`dial`](Self::dial) for new sockets;
-/// - [`port`](Self::port) with a token, to tell what happened to that socket and to be told what to
-///   do [`Next`](crate::Next);
-/// - [`next_ready`](Self::next_ready) until it is empty, for sockets that want a turn without
-///   anything having happened outside: timeouts, freed blocks;
-/// - [`next_deadline`](Self::next_deadline) to know how long it may sleep.
+/// - [`tick`](Self::tick) once per turn, with the time;
+/// - [`admit`](Self::admit) or [`dial`](Self::dial) for new sockets;
+/// - [`port`](Self::port) with a token, to report what happened to that socket and to get the
+///   [`Next`](crate::Next) action;
+/// - [`next_ready`](Self::next_ready) until it returns `None`, for sockets that are due without an outside
+///   event: timeouts, returned blocks;
+/// - [`next_deadline`](Self::next_deadline) for the time until which it may sleep.
 pub struct Shard<'s, D> {
     pub(crate) slots: Slots<'s, D>,
     pub(crate) output: Blocks<'s>,
     pub(crate) input: InputPools<'s>,
     wheel: Wheel,
     pub(crate) now: Instant,
-    /// The template of what views show.
+    /// The part of the views that all sockets share.
     pub(crate) shared: Shared,
     pub(crate) config: Config,
     ticks: Ticks,
-    /// One more than the index of the first free slot.
+    /// The index of the first free slot, plus one; 0 means none.
     free: u32,
     pub(crate) ready: Queue,
     pub(crate) wait_queues: WaitQueues<'s>,
-    /// How many of the ready may still run in this turn.
+    /// The number of ready sockets that may still run in this turn.
     turns: u32,
     open: u32,
     stopping: bool,
-    /// What [`breaks_off`](Self::breaks_off) tells.
+    /// The value that [`breaks_off`](Self::breaks_off) returns.
     pub(crate) broke_off: bool,
     pub(crate) stats: Stats,
-    /// One more than what was undelivered of each stalled socket at the last look, by place; 0: there was no look. Kept
-    /// apart from the slots, since idle sockets have no use for it.
+    /// For each stalled socket, by index: its undelivered bytes at the last check, plus one; 0 means not
+    /// checked. Kept apart from the slots, since idle sockets do not need it.
     noted: &'s mut [[u8; NOTE_BYTES]],
-    /// Whether the driver tells what is undelivered.
+    /// Whether the driver reports undelivered bytes.
     asks: bool,
-    /// The socket of which the driver is to say something now.
+    /// The socket for which the driver is to make a call now, see [`is_asking`](Self::is_asking).
     asked: Option<u32>,
-    /// No timer fires in this turn.
+    /// Whether timers are held back in this turn.
     held: bool,
 }
 
-/// The timeouts in ticks, rounded up and one more, as `now` may be almost a tick old; 0: off.
+/// The timeouts in ticks, rounded up, plus one because `now` may be almost a tick old. 0 means disabled.
 #[derive(Clone, Copy, Debug)]
 struct Ticks {
     connect: u32,
@@ -83,21 +84,21 @@ struct Ticks {
     linger: u32,
 }
 
-/// The sockets that wait for blocks, in the order in which they began to wait.
+/// The sockets that wait for blocks, in FIFO order.
 #[derive(Debug)]
 pub(crate) struct WaitQueues<'s> {
     links: WaitLinks<'s>,
     output: WaitQueue,
-    /// How many sockets of the output queue have not been served since blocks were last given back. One that finds its
-    /// grant too little is appended again, and not served before more blocks are given back.
+    /// The number of sockets in the output queue that have not been served since blocks were last returned. A
+    /// socket whose grant is not enough is appended again, and is not served until more blocks are returned.
     unserved: u32,
-    /// The pool's count of returned blocks when that was last looked at.
+    /// The pool's count of returned blocks when it was last read.
     returned: u32,
     input: WaitQueue,
     large: WaitQueue,
 }
 
-/// How many blocks of each pool nobody holds, by [`Shard::free_blocks`].
+/// The number of free blocks in each pool, from [`Shard::free_blocks`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FreeBlocks {
     /// Of [`Config::output_blocks`].
@@ -108,15 +109,15 @@ pub struct FreeBlocks {
     pub receive: usize,
 }
 
-/// Why a socket was not admitted.
+/// The reason why a socket was not admitted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {
-    /// All slots are in use; the handler was not asked.
+    /// All slots are in use. The handler was not called.
     Full,
     /// The handler turned the peer away.
     Handler,
-    /// The shard is stopping; the handler was not asked.
+    /// The shard is stopping. The handler was not called.
     Stopping,
 }
 
@@ -130,7 +131,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// As the sentence, which is what a `main` that returns the error prints.
+/// The same sentence as `Display`: it is what a `main` that returns the error prints.
 impl fmt::Debug for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -140,7 +141,7 @@ impl fmt::Debug for Refusal {
 impl core::error::Error for Refusal {}
 
 impl<D> Links for Slots<'_, D> {
-    #[expect(clippy::expect_used, reason = "the wheel holds only slots in use: `recycle` takes them out")]
+    #[expect(clippy::expect_used, reason = "the wheel holds only slots in use: `retire` removes them")]
     fn link(&mut self, index: u32) -> &mut Link {
         &mut self.get_mut(index).expect("a timer of a slot in use").control.timer
     }
@@ -156,11 +157,11 @@ impl<D> fmt::Debug for Shard<'_, D> {
 }
 
 impl<'s, D> Shard<'s, D> {
-    /// Builds a shard in the memory lent to it, at this time. No more of it is touched than is used.
+    /// Creates a shard in the memory lent to it, at the time `now`. It touches no memory before it is used.
     ///
     /// # Errors
     ///
-    /// When a setting is out of its range, or the storage is too short for the configuration.
+    /// If a setting is out of range, or the storage is too small for the configuration.
     pub fn new(storage: Storage<'s, D>, config: &Config, now: Instant) -> Result<Self, SetupError> {
         config.check()?;
         let Storage { slots, memory } = storage;
@@ -218,13 +219,14 @@ impl<'s, D> Shard<'s, D> {
         })
     }
 
-    /// The configuration it was built with.
+    /// Returns the configuration of the shard. Its [`output_limit`](Config::output_limit) is at most the
+    /// number of output blocks.
     #[must_use]
     pub const fn config(&self) -> &Config {
         &self.config
     }
 
-    /// What has happened so far.
+    /// Returns the counters of the shard.
     #[must_use]
     pub const fn stats(&self) -> &Stats {
         &self.stats
@@ -236,13 +238,13 @@ impl<'s, D> Shard<'s, D> {
         self.now
     }
 
-    /// How many slots are in use: open, connecting, closing and reserved.
+    /// Returns the number of slots in use: open, connecting, closing and reserved.
     #[must_use]
     pub fn in_use(&self) -> usize {
         self.open as usize
     }
 
-    /// How many blocks are free. Without sockets, all are.
+    /// Returns the number of free blocks. Without sockets, all blocks are free.
     #[must_use]
     pub fn free_blocks(&self) -> FreeBlocks {
         FreeBlocks {
@@ -252,30 +254,30 @@ impl<'s, D> Shard<'s, D> {
         }
     }
 
-    /// Returns the bytes of free blocks that were in use before, over all pools.
+    /// Returns the size in bytes of the free blocks that were used before, in all pools.
     #[must_use]
     pub fn unused_memory(&self) -> usize {
         self.output.unused() + self.input.small.unused() + self.input.large.unused()
     }
 
-    /// Calls `release` with the memory of free blocks that were in use before, piece by piece. The pieces may hold
-    /// anything afterwards, so that a program can give their pages back to its operating system. The lowest blocks are
-    /// leased first from then on. The cost is that of sorting the free blocks: call it seldom, when
-    /// [`unused_memory`](Self::unused_memory) is large.
+    /// Calls `release` with the memory of the free blocks that were used before, piece by piece.
+    ///
+    /// The pieces may contain anything afterwards, so a program can return their pages to the operating
+    /// system. From then on, the lowest blocks are leased first. The cost is that of sorting the free blocks:
+    /// call it rarely, when [`unused_memory`](Self::unused_memory) is large.
     pub fn reclaim_memory(&mut self, mut release: impl FnMut(&mut [u8])) {
         for pool in [&mut self.output, &mut self.input.small, &mut self.input.large] {
             pool.reclaim(&mut release);
         }
     }
 
-    /// Whether another socket could be admitted.
+    /// Returns whether another socket can be admitted.
     #[must_use]
     pub fn has_room(&self) -> bool {
         !self.stopping && (self.open as usize) < self.config.sockets
     }
 
-    /// Begins a turn at this time, at most 12 days after the last. Time that stands still or goes
-    /// back changes nothing.
+    /// Begins a turn at the time `now`, at most 12 days after the last turn. The shard's time never goes back.
     pub fn tick(&mut self, now: Instant) {
         self.now = self.now.max(now);
         self.shared.now = self.now;
@@ -285,7 +287,7 @@ impl<'s, D> Shard<'s, D> {
         self.turns = self.ready.len();
     }
 
-    /// When the driver must come back at the latest, even if nothing happens outside. `None`: never.
+    /// Returns the time of the next turn if nothing happens before; `None` if nothing is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         if self.ready.len() > 0 || self.can_serve_waiters() {
@@ -303,7 +305,7 @@ impl<'s, D> Shard<'s, D> {
             || (!input.is_empty() && self.input.for_waiters() > 0)
     }
 
-    /// Returns whether the queues and what is set aside agree with what the sockets wait for.
+    /// Returns whether the queues and the numbers of blocks set aside match what the sockets wait for.
     fn wait_queues_agree(&self) -> bool {
         let slots = || (0..self.slots.used() as u32).filter_map(|index| self.slots.get(index));
         let count = |of: &[Waiting]| {
@@ -324,14 +326,15 @@ impl<'s, D> Shard<'s, D> {
             && (self.wait_queues.input.len(), self.wait_queues.large.len()) == (input, large)
     }
 
-    /// Serves the sockets that have waited longest, with as many blocks as are free: grants output blocks, leases large
-    /// input blocks, and lets sockets receive again. At most 64 of each kind in a turn.
+    /// Serves the sockets that have waited longest, as far as blocks are free: grants output blocks, leases
+    /// large input blocks, and lets sockets receive again. At most 64 of each kind per turn.
     fn serve_waiters(&mut self) {
         const LOOKS: usize = 64;
         let WaitQueues { output, input, large, .. } = &self.wait_queues;
         if output.is_empty() && input.is_empty() && large.is_empty() {
             return;
         }
+        // blocks were returned since the last turn: every waiting socket may get one chance to use them
         if self.output.returned() != self.wait_queues.returned {
             self.wait_queues.returned = self.output.returned();
             self.wait_queues.unserved = self.wait_queues.output.len();
@@ -351,7 +354,7 @@ impl<'s, D> Shard<'s, D> {
             }
             self.queue(index);
         }
-        // a socket that may receive takes no block before bytes come
+        // a socket that may receive takes no block until bytes arrive, so the count is taken once
         for _ in 0..self.input.for_waiters().min(LOOKS) {
             let Some(index) = self.wait_queues.input.first() else { break };
             self.dequeue_waiter(index);
@@ -362,25 +365,29 @@ impl<'s, D> Shard<'s, D> {
         }
     }
 
-    /// Grants a block to the first socket of the output queue, unless it was served already. Returns whether it did.
+    /// Grants a block to the first socket of the output queue, unless it has had its chance already. Returns
+    /// whether it did.
     fn grant_first(&mut self) -> bool {
         let Some(index) = self.wait_queues.output.first() else { return false };
         let Some(unserved) = self.wait_queues.unserved.checked_sub(1) else { return false };
         let waiting = self.slots.get(index).map_or(Waiting::None, |slot| slot.control.chain.waiting);
         let alone = waiting == Waiting::OutputAgain;
+        // An exclusive grant must wait until all other grants are taken. Only then can it cover all blocks
+        // that a socket may hold; two sockets that need several could otherwise block each other.
         if !self.output.can_grant() || (alone && !self.output.all_taken()) {
-            return false; // an exclusive grant has a turn of its own
+            return false;
         }
         self.dequeue_waiter(index);
         self.wait_queues.unserved = unserved;
-        // a socket whose port was dropped after it had taken a block does not wait any more
+        // not if it has taken a block (`OutputTaken`), and its port was dropped before it left the queue
         if waiting.waits_for_output() {
             self.grant(index, if alone { Waiting::GrantedAll } else { Waiting::Granted });
         }
         true
     }
 
-    /// Appends a socket to the queue for what it waits for. `again`: the block that it was granted was too little.
+    /// Appends a socket to the queue for what it waits for. `again` is whether it was granted a block that
+    /// was not enough.
     #[cold]
     pub(crate) fn enqueue_waiter(&mut self, index: u32, waiting: Waiting, again: bool) {
         let Some(slot) = self.slots.get_mut(index) else { return };
@@ -395,7 +402,7 @@ impl<'s, D> Shard<'s, D> {
         };
         let first = queue.is_empty();
         if first && waiting.waits_for_output() {
-            self.wait_queues.returned = pool.returned(); // so much it has seen
+            self.wait_queues.returned = pool.returned(); // it waits for blocks returned from now on
         }
         pool.add_waiter(waiting);
         queue.push(&mut self.wait_queues.links, index);
@@ -403,15 +410,16 @@ impl<'s, D> Shard<'s, D> {
             self.stats.input_shortages += 1;
         } else if !again {
             self.stats.output_shortages += 1;
-            // what it was refused may have been set aside for others
+            // The send may have been refused although blocks are free, because they are set aside for others:
+            // then the queue must be served without waiting for a returned block.
             if !first || !self.output.all_taken() {
                 self.wait_queues.unserved = self.wait_queues.output.len();
             }
         }
     }
 
-    /// Grants output blocks to a socket that holds none and is in no queue: `writable` is due, and they are set aside
-    /// until that event was delivered.
+    /// Grants output blocks to a socket that holds none and is in no queue. `writable` becomes pending, and
+    /// the blocks are set aside until it is delivered.
     #[cold]
     pub(crate) fn grant(&mut self, index: u32, granted: Waiting) {
         if let Some(slot) = self.slots.get_mut(index) {
@@ -424,7 +432,7 @@ impl<'s, D> Shard<'s, D> {
         }
     }
 
-    /// Removes a socket from the queue that it is in, if any, and gives up what it was granted.
+    /// Removes a socket from its wait queue, if it is in one, and releases what it was granted.
     #[cold]
     pub(crate) fn dequeue_waiter(&mut self, index: u32) {
         let Some(slot) = self.slots.get_mut(index) else { return };
@@ -451,9 +459,9 @@ impl<'s, D> Shard<'s, D> {
         }
     }
 
-    /// The next socket that wants a turn by itself: a timeout has passed, or it was put off. Call it
-    /// until `None`, each time with [`port`](Self::port) and its `run`; who becomes ready in between
-    /// comes in the next turn.
+    /// Returns the next socket that is due without an outside event: a timeout has passed, or its work was
+    /// deferred. Call it until it returns `None`, and each time [`run`](Port::run) the socket's
+    /// [`port`](Self::port). A socket that becomes ready in between comes in the next turn.
     pub fn next_ready(&mut self) -> Option<Token> {
         while !self.held
             && let Some(index) = self.wheel.expired(&mut self.slots, self.now.tick())
@@ -467,7 +475,8 @@ impl<'s, D> Shard<'s, D> {
             let index = self.ready.pop(&mut self.slots)?;
             let slot = self.slots.get_mut(index)?;
             slot.control.flags.clear(Flags::QUEUED);
-            // its socket may have ended since: then the place is free, or another's who loses nothing
+            // The socket may have ended since. Then the slot is free, or in use by another socket, to which
+            // an extra turn does no harm.
             if !matches!(slot.control.state, State::Free | State::Reserved) {
                 return self.token(index);
             }
@@ -475,29 +484,31 @@ impl<'s, D> Shard<'s, D> {
         None
     }
 
-    /// From now on the driver is asked for [`Port::undelivered`] before a socket ends because its peer seems to take
-    /// nothing. Progress is then what the peer takes, and not only what the system takes for it.
+    /// Makes the shard request [`Port::undelivered`] before it ends a socket whose peer seems to take
+    /// nothing.
     ///
-    /// Sockets are looked at eight times in a span, so that what ends them may come later by an eighth of it.
+    /// Progress is then what the peer takes, and not only what the system takes for it. A socket is checked
+    /// eight times within a timeout, and so may end up to an eighth of the timeout late.
     pub fn ask_undelivered(&mut self) {
         self.asks = true;
     }
 
-    /// Whether the socket that [`next_ready`](Self::next_ready) returned last has nothing due, but something to be
-    /// asked first: to connect again, by [`Port::take_connect`], or else what is [undelivered](Port::undelivered).
+    /// Returns whether the driver must make a call for the socket that [`next_ready`](Self::next_ready)
+    /// returned last, before anything is due for it: connect again, see [`Port::take_connect`], or else
+    /// report what is [undelivered](Port::undelivered).
     #[must_use]
     #[inline]
     pub const fn is_asking(&self) -> bool {
         self.asked.is_some()
     }
 
-    /// No timer fires before the next [`tick`](Self::tick): for a turn whose wait may have left out sockets that have
-    /// done in time what their timers are for.
+    /// Holds back all timers until the next [`tick`](Self::tick). Call it after a wait that may have left out
+    /// events: a timer must not end a socket that has made progress in time.
     pub fn hold_timers(&mut self) {
         self.held = true;
     }
 
-    /// The socket of a token, to tell what happened to it. `None`: it has gone.
+    /// Returns the port of a socket. `None` if the token is stale.
     #[inline]
     pub fn port(&mut self, token: Token) -> Option<Port<'_, 's, D>> {
         let index = token.index();
@@ -511,28 +522,31 @@ impl<'s, D> Shard<'s, D> {
         None
     }
 
-    /// The socket of a shard of one, by whatever token it shows. `None`: there is none.
+    /// Returns the port of the only socket of a shard with one slot, regardless of its token. `None` if there
+    /// is no socket, or the shard has more slots.
     #[inline]
     pub fn only_port(&mut self) -> Option<Port<'_, 's, D>> {
         let open = self.slots.get(0).is_some_and(|slot| slot.control.state != State::Free);
         (open && self.config.sockets == 1).then(|| Port::new(self, 0))
     }
 
-    /// Whether the socket for which [`Next::Close`](crate::Next) was last given breaks off: it was aborted, also in its
-    /// `close`, its handler panicked, or queued bytes are lost. A driver then resets the connection if it can, since to
-    /// the peer a plain close would look like the end of all that there was to say.
+    /// Returns whether the socket for which [`Next::Close`](crate::Next) was last returned must be reset: it
+    /// was aborted (before or in `close`), its handler panicked, or queued bytes were lost. A driver then
+    /// resets the connection if it can, since to the peer a plain close would look like the end of a complete
+    /// stream.
     #[must_use]
     pub fn breaks_off(&self) -> bool {
         self.broke_off
     }
 
-    /// Counts bytes that the system had taken and not delivered when a socket that [breaks off](Self::breaks_off) was
-    /// closed.
+    /// Counts bytes that the system had taken but not delivered when a socket that
+    /// [breaks off](Self::breaks_off) was closed.
     pub const fn lose(&mut self, bytes: usize) {
         self.stats.bytes_undelivered += bytes as u64;
     }
 
-    /// The first socket at or behind place `from` that can take a message, to go through all of them.
+    /// Returns the first socket at or after index `from` that can receive a message, for iterating over all
+    /// of them.
     #[must_use]
     pub fn next_open(&self, from: u32) -> Option<Token> {
         (from..self.slots.used() as u32)
@@ -540,7 +554,7 @@ impl<'s, D> Shard<'s, D> {
             .and_then(|index| self.token(index))
     }
 
-    /// The first socket in use at or behind place `from`, whatever its state.
+    /// Returns the first socket in use at or after index `from`, in any state.
     #[must_use]
     pub fn next_in_use(&self, from: u32) -> Option<Token> {
         (from..self.slots.used() as u32)
@@ -548,12 +562,12 @@ impl<'s, D> Shard<'s, D> {
             .and_then(|index| self.token(index))
     }
 
-    /// Admits an accepted socket, if there is room and the handler wants it. `open` is due then:
-    /// call the port's `run`.
+    /// Admits an accepted socket, if there is room and the handler accepts it. `open` is pending then:
+    /// [`run`](Port::run) its port.
     ///
     /// # Errors
     ///
-    /// When it is turned away; the caller closes it.
+    /// The reason why the socket was turned away. The caller closes the connection.
     pub fn admit<H: Handler<Data = D>>(
         &mut self,
         handler: &mut H,
@@ -583,13 +597,14 @@ impl<'s, D> Shard<'s, D> {
         self.token(index).ok_or(Refusal::Full)
     }
 
-    /// Counts peers that the driver turned away without asking the handler.
+    /// Counts peers that the driver turned away without calling the handler.
     pub fn turn_away(&mut self, peers: u64) {
         self.stats.turned_away += peers;
     }
 
-    /// Sets a slot aside, so that a connect can be given its token before it begins: then
-    /// [`dial`](Self::dial) or [`give_back`](Self::give_back).
+    /// Reserves a slot, so that a connect has a token before it starts. Pass the token to
+    /// [`dial`](Self::dial) or [`give_back`](Self::give_back). `None` if no slot is free or the shard is
+    /// stopping.
     pub fn reserve(&mut self) -> Option<Token> {
         if self.shared.stopping || !self.has_room() {
             return None;
@@ -600,7 +615,7 @@ impl<'s, D> Shard<'s, D> {
         self.token(index)
     }
 
-    /// Gives a reserved slot back.
+    /// Releases a reserved slot.
     pub fn give_back(&mut self, token: Token) {
         let index = self.place(token);
         let now = self.now.tick();
@@ -613,13 +628,16 @@ impl<'s, D> Shard<'s, D> {
         }
     }
 
-    /// Begins to connect on a reserved slot, if the handler wants it. The driver makes the call and
-    /// tells its outcome by the port's `connected` or `failed`; the connect timeout runs. A connect
-    /// that was called off meanwhile [is none](Port::is_connecting): `refused` is due.
+    /// Starts a connect on a reserved slot, if the handler accepts it.
+    ///
+    /// The driver makes the call and reports the result by [`Port::connected`] or [`Port::failed`]. The
+    /// connect timeout runs from now on. If the connect was cancelled in the meantime,
+    /// [`Port::is_connecting`] returns `false`, and `refused` is pending.
     ///
     /// # Errors
     ///
-    /// When the handler turned it away or the token is not a reserved one; the slot is free again.
+    /// [`Refusal::Handler`] or [`Refusal::Stopping`] if the connect was turned away; the slot is free again.
+    /// [`Refusal::Full`] if the token is not that of a reserved slot.
     pub fn dial<H: Handler<Data = D>>(
         &mut self,
         handler: &mut H,
@@ -646,6 +664,7 @@ impl<'s, D> Shard<'s, D> {
             slot.data = Some(data);
             slot.control.peer = Packed::pack(peer);
             slot.control.step(Step::Dial, now);
+            // closed between `reserve` and now
             if slot.control.flags.has(Flags::CLOSING) {
                 slot.control.because(CloseReason::Local);
                 slot.control.step(Step::Close, now);
@@ -655,18 +674,20 @@ impl<'s, D> Shard<'s, D> {
         Ok(())
     }
 
-    /// From now on nothing is admitted, and sockets that close in order say
-    /// [`CloseReason::Shutdown`]. The driver then tells every socket by its port's `shutdown`.
+    /// Stops admission: from now on no socket is admitted, and sockets that close cleanly report
+    /// [`CloseReason::Shutdown`]. The driver then calls [`Port::shutdown`] for every socket.
     pub fn stop(&mut self) {
         self.begin_stop();
         self.stopping = true;
     }
 
-    /// Begins a stop: connects are refused, but accepted sockets are still admitted until [`stop`](Self::stop). Sockets
-    /// that close in order say [`CloseReason::Shutdown`], [`Stream::is_stopping`](crate::Stream::is_stopping) returns
-    /// `true`, and a staged close waits for its peer [`STOP_LINGER`] at most.
+    /// Begins a stop. Connects are refused, but accepted sockets are still admitted until
+    /// [`stop`](Self::stop). Sockets that close cleanly report [`CloseReason::Shutdown`],
+    /// [`Stream::is_stopping`](crate::Stream::is_stopping) returns `true`, and a staged close waits for its
+    /// peer at most [`STOP_LINGER`].
     ///
-    /// A driver calls it before its last accept, delivers what has come, then calls each port's `shutdown`.
+    /// A driver calls this before its last accept. Then it delivers the input that has arrived, and calls
+    /// [`Port::shutdown`] for each socket.
     pub fn begin_stop(&mut self) {
         self.shared.stopping = true;
         self.ticks.stop();
@@ -676,14 +697,15 @@ impl<'s, D> Shard<'s, D> {
         if self.shared.stopping { CloseReason::Shutdown } else { CloseReason::Local }
     }
 
-    /// Makes the next socket of a shard of one show the token of a socket of another shard, for which it stands in: so
-    /// do workers, who run the callbacks of a poller's socket elsewhere. That token says nothing of the place in this
-    /// table: the socket is reached by [`only_port`](Self::only_port). A [`stop`](Self::stop) is over with the socket
-    /// before.
+    /// Makes the next socket of a shard with one slot show the token of a socket of another shard, whose
+    /// callbacks it runs: workers do so for the sockets of a poller.
+    ///
+    /// The index of that token is not the slot in this shard, so the socket is reached by
+    /// [`only_port`](Self::only_port). A [`stop`](Self::stop) in effect ends.
     ///
     /// # Panics
     ///
-    /// When the shard is made for more than one socket, or has one already.
+    /// If the shard has more than one slot, or its slot is in use.
     pub fn stand_in_for(&mut self, token: Token) {
         assert!(
             self.config.sockets == 1,
@@ -691,6 +713,7 @@ impl<'s, D> Shard<'s, D> {
             self.config.sockets
         );
         assert!(self.open == 0, "the socket is in use");
+        // `Token::at` adds the generation of the slot: subtract it here
         let generation = self.slots.get(0).map_or(0, |slot| slot.control.generation);
         self.shared.token = token.at(0, generation.wrapping_neg());
         self.stopping = false;
@@ -698,7 +721,8 @@ impl<'s, D> Shard<'s, D> {
         self.ticks = Ticks::new(&self.config);
     }
 
-    /// Where in the table a token's socket is: at its index, but for a stand-in, whose table has one place.
+    /// Returns the slot of a token. It is the token's index, except after
+    /// [`stand_in_for`](Self::stand_in_for).
     fn place(&self, token: Token) -> u32 {
         token.index().wrapping_sub(self.shared.token.index())
     }
@@ -725,8 +749,8 @@ impl<'s, D> Shard<'s, D> {
         Some(index)
     }
 
-    /// A slot has become free: its generation moves on, so that no token finds it. A queue that goes
-    /// through it still does, and gives the next socket there a turn too many.
+    /// Frees a slot and increments its generation, so that no token of the old socket matches. If the slot is
+    /// in the ready queue, it stays there, so the next socket in this slot may get one extra turn.
     pub(crate) fn retire(&mut self, index: u32) {
         self.wheel.cancel(&mut self.slots, index);
         if let Some(slot) = self.slots.get_mut(index) {
@@ -740,7 +764,7 @@ impl<'s, D> Shard<'s, D> {
         self.open -= 1;
     }
 
-    /// Gives a socket a turn by itself.
+    /// Puts a socket into the ready queue, unless it is there already.
     pub(crate) fn queue(&mut self, index: u32) {
         if let Some(slot) = self.slots.get_mut(index)
             && !slot.control.flags.has(Flags::QUEUED)
@@ -750,8 +774,8 @@ impl<'s, D> Shard<'s, D> {
         }
     }
 
-    /// Files a socket's timer, if it has become due earlier than it is filed for. One that has become
-    /// due later is left: it is looked at again when it fires.
+    /// Files the socket's timer if it is now due earlier than it is filed for. If it is due later, the timer
+    /// is left, and refiled when it fires: progress thus costs nothing.
     pub(crate) fn refile(&mut self, index: u32) {
         let now = self.now.tick();
         let Some(slot) = self.slots.get_mut(index) else { return };
@@ -761,12 +785,13 @@ impl<'s, D> Shard<'s, D> {
         let look = self.ticks.look(&slot.control).filter(|_| self.asks);
         let at = look.map_or(due, |span| earlier(due, now.wrapping_add(span)));
         if lingers {
-            self.note(index, 0); // what was noted before is not of this state
+            self.note(index, 0); // the earlier checks were in another state
         }
         if filed.is_some_and(|filed| at_or_before(filed, at)) {
             return;
         }
-        // what is due already comes in the next turn, not for ever in this one
+        // A timeout that has already passed puts the socket into the ready queue, for the next turn: from the
+        // wheel it could expire again and again within this turn.
         let asks = matches!(whose, Due::Connect) || (look.is_some() && whose.is_for_the_peer_to_put_off());
         if at_or_before(due, now) && !asks {
             self.expire_unasked(index);
@@ -776,20 +801,21 @@ impl<'s, D> Shard<'s, D> {
         }
     }
 
-    /// Whether this socket was asked for something, which is answered now.
+    /// Clears the request for a call of the driver, if it is for this socket. Returns whether it was.
     pub(crate) fn take_asked(&mut self, index: u32) -> bool {
         self.asked.take_if(|asked| *asked == index).is_some()
     }
 
-    /// Notes what is undelivered of a socket, as one more; 0: it is not known.
+    /// Records the undelivered bytes of a socket, plus one; 0 if they are not known.
     pub(crate) fn note(&mut self, index: u32, left: u32) {
         if let Some(noted) = self.noted.get_mut(index as usize).filter(|_| self.asks) {
             *noted = left.to_ne_bytes();
         }
     }
 
-    /// The driver has said what is undelivered of a socket whose peer seems to take nothing. If that has become less
-    /// since the last look, the peer takes something: then its time begins anew. Returns whether something is due.
+    /// Checks a socket whose peer seems to take nothing, given its undelivered bytes. If they are fewer than
+    /// at the last check, the peer has made progress, and its timeout starts again. Returns whether something
+    /// is due.
     #[cold]
     pub(crate) fn look(&mut self, index: u32, undelivered: Option<usize>) -> bool {
         self.take_asked(index);
@@ -802,13 +828,15 @@ impl<'s, D> Shard<'s, D> {
             return self.expire_unasked(index);
         };
         let left = u32::try_from(undelivered).unwrap_or(u32::MAX).saturating_add(1);
-        // before the first look it may have taken something
+        // without an earlier check, the peer may have taken something since the stall began
         let takes = before == 0 || left < before;
         let lingers = control.state == State::Lingering;
+        // a lingering socket is checked only when its timeout has passed
         if lingers && !at_or_before(due, now) {
             return self.expire_unasked(index);
         }
-        // the end of the stream may count for a byte; before that was left alone, the peer could not see it
+        // The end of the stream may count as one undelivered byte. The peer could not respond to it before
+        // everything else was delivered, so the linger timeout restarts when a check first finds that.
         let delivered = left <= 2;
         let progress = if lingers && delivered { before > 2 } else { takes };
         if progress {
@@ -827,7 +855,8 @@ impl<'s, D> Shard<'s, D> {
         false
     }
 
-    /// A timer has fired: the socket has something due, is to be looked at, or is filed again for later.
+    /// Handles a timer that has fired. Returns whether the socket is due for a turn or a check; otherwise its
+    /// timer may be filed again for later.
     fn expire(&mut self, index: u32) -> bool {
         let now = self.now.tick();
         if self.asks
@@ -856,7 +885,7 @@ impl<'s, D> Shard<'s, D> {
                 slot.control.pending.set(Pending::TIMEOUT);
                 slot.control.flags.set(Flags::TIMES);
             }
-            // the handler has yet to hear of its deadline, which came first; then this is looked at again
+            // the handler's deadline was earlier: `timeout` is delivered first, then this is checked again
             Some(_) if slot.control.pending.has(Pending::TIMEOUT) => {
                 slot.control.flags.set(Flags::TIMES);
                 return false;
@@ -865,7 +894,7 @@ impl<'s, D> Shard<'s, D> {
                 slot.control.because(CloseReason::TimedOut(which));
                 slot.control.step(Step::Expire, now);
             }
-            // a staged close has waited long enough; its reason stands
+            // a staged close has waited long enough; its reason does not change
             Some((_, Due::Linger)) => {
                 slot.control.step(Step::Expire, now);
             }
@@ -879,25 +908,25 @@ impl<'s, D> Shard<'s, D> {
     }
 }
 
-/// Whose deadline it is.
+/// The kind of a deadline.
 #[derive(Clone, Copy, Debug)]
 enum Due {
     Handler,
     Engine(crate::error::Timeout),
     Linger,
-    /// A connect is tried again.
+    /// The time of the next connect attempt.
     Connect,
 }
 
 impl Due {
-    /// Whether it does not come if the peer takes something.
+    /// Returns whether the peer postpones the deadline by taking output.
     const fn is_for_the_peer_to_put_off(self) -> bool {
         use crate::error::Timeout;
         matches!(self, Self::Linger | Self::Engine(Timeout::WriteStall | Timeout::Drain | Timeout::Idle))
     }
 }
 
-/// How often a socket whose peer takes nothing is looked at in the time that it has for that.
+/// The number of checks within the timeout of a socket whose peer takes nothing.
 const LOOKS: u32 = 8;
 
 impl Ticks {
@@ -914,7 +943,8 @@ impl Ticks {
         }
     }
 
-    /// How long until the next look at a socket that ends if its peer takes nothing. `None`: it is no such socket.
+    /// Returns the time until the next check of a socket that ends if its peer takes nothing; `None` for
+    /// other sockets.
     fn look(&self, control: &Control) -> Option<u32> {
         let stalled = control.flags.has(Flags::STALLED);
         let span = match control.state {
@@ -938,13 +968,13 @@ impl Ticks {
         Some(span.max(1))
     }
 
-    /// Shortens the time of a staged close to what is left of it in a stop.
+    /// Limits the linger timeout to [`STOP_LINGER`], even if it was disabled.
     fn stop(&mut self) {
         let most = millis_ceil(STOP_LINGER) as u32 + 1;
         self.linger = if self.linger == 0 { most } else { self.linger.min(most) };
     }
 
-    /// The earliest tick at which something is due for the socket.
+    /// Returns the earliest tick at which something is due for the socket, and what.
     fn due(&self, control: &Control) -> Option<(u32, Due)> {
         use crate::error::Timeout;
         let at = |from: u32, span: u32, due: Due| (span > 0).then(|| (from.wrapping_add(span), due));
@@ -958,6 +988,8 @@ impl Ticks {
             State::Draining | State::Parting => at(control.seen, self.drain, engine(Timeout::Drain)),
             State::Lingering => at(control.seen, self.linger, Due::Linger),
             State::Open | State::Finishing | State::Finished | State::PeerClosed => {
+                // While the first byte is awaited, `seen` is the time of opening, so a stall is measured from
+                // the time noted in `kept`. Otherwise the write stall or the idle timeout runs, from `seen`.
                 let quiet = if control.flags.has(Flags::SILENT) && self.first_byte > 0 {
                     let stalled = control.flags.has(Flags::STALLED);
                     let stall = at(control.kept.noted(), self.write_stall, engine(Timeout::WriteStall));
@@ -966,6 +998,7 @@ impl Ticks {
                 } else if control.flags.has(Flags::STALLED) && self.write_stall > 0 {
                     at(control.seen, self.write_stall, engine(Timeout::WriteStall))
                 } else if control.flags.has(Flags::ACTIVE) && !control.flags.has(Flags::STALLED) {
+                    // an active socket is exempt from the idle timeout, unless its peer takes nothing
                     None
                 } else {
                     at(control.seen, self.idle, engine(Timeout::Idle))
@@ -1019,7 +1052,8 @@ mod tests {
 
     const TURNS: u64 = 2_000;
 
-    /// How often turns look at slots while so many sockets are idle and one receives; in each turn, `also` is done.
+    /// Returns how many slots are accessed in `TURNS` turns with `idle` idle sockets and one that receives.
+    /// Each turn also calls `also`.
     fn looks_of_turns(idle: usize, also: impl Fn(&Shard<'_, ()>)) -> usize {
         const CONFIG: Config = Config {
             sockets: 41,
@@ -1065,10 +1099,10 @@ mod tests {
     #[test]
     fn a_turn_does_not_walk_the_sockets() {
         let (few, many) = (looks_of_turns(2, |_| {}), looks_of_turns(40, |_| {}));
-        assert_eq!(few, many, "looks at slots with 2 idle sockets, and with 40");
+        assert_eq!(few, many, "slot accesses with 2 idle sockets, and with 40");
     }
 
-    /// The count notices who walks: each turn looks at every idle socket once more.
+    /// A walk over all sockets shows in the count: each turn accesses every idle socket once more.
     #[test]
     fn a_walk_over_the_sockets_is_counted() {
         let walk = |shard: &Shard<'_, ()>| {
@@ -1077,6 +1111,6 @@ mod tests {
             }
         };
         let (few, many) = (looks_of_turns(2, walk), looks_of_turns(40, walk));
-        assert!(many - few >= 38 * TURNS as usize, "{few} looks with 2 idle sockets, {many} with 40");
+        assert!(many - few >= 38 * TURNS as usize, "{few} slot accesses with 2 idle sockets, {many} with 40");
     }
 }

@@ -1,4 +1,4 @@
-//! What a shard knows of one socket.
+//! The state that a shard keeps for each socket.
 
 use crate::address::Packed;
 use crate::buffer::{Chain, Kept};
@@ -6,7 +6,7 @@ use crate::error::CloseReason;
 use crate::life::{self, Change, State, Step};
 use crate::timer;
 
-/// One socket's place in a shard's table; opaque, for [`Storage`](crate::Storage).
+/// The place of one socket in a shard's table. Opaque; used by [`Storage`](crate::Storage).
 pub struct Slot<D> {
     pub(crate) control: Control,
     pub(crate) data: Option<D>,
@@ -18,13 +18,13 @@ impl<D> core::fmt::Debug for Slot<D> {
     }
 }
 
-/// A small set of flags.
+/// Defines a small set of flags.
 macro_rules! bits {
     ($(#[$doc:meta])* $name:ident($word:ty) { $($(#[$bit_doc:meta])* $bit:ident = $at:expr,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
         pub(crate) struct $name($word);
-        #[allow(dead_code, reason = "the sets share their operations; not each needs all")]
+        #[allow(dead_code, reason = "all sets have the same operations; not every set uses all of them")]
         impl $name {
             $($(#[$bit_doc])* pub(crate) const $bit: Self = Self(1 << $at);)+
             pub(crate) const fn has(self, other: Self) -> bool { self.0 & other.0 != 0 }
@@ -40,7 +40,7 @@ macro_rules! bits {
 }
 
 bits! {
-    /// Events that are due, delivered in this order.
+    /// Pending events. They are delivered in the order of the bits.
     Pending(u16) {
         OPEN = 0,
         RECEIVE = 1,
@@ -55,7 +55,7 @@ bits! {
 }
 
 bits! {
-    /// What the handler asked for in the callback that runs.
+    /// Requests made by the handler in the current callback.
     Asked(u8) {
         FINISH = 0,
         CLOSE = 1,
@@ -65,17 +65,17 @@ bits! {
 }
 
 impl Flags {
-    /// What makes received bytes unusual.
+    /// Flags that take a receive off the fast path.
     pub(crate) const UNUSUAL: Self = Self::SILENT.with(Self::FILLED).with(Self::PEER_ENDED);
 }
 
 impl Pending {
-    /// What may still come to a socket that has ended without the handler's asking.
+    /// The events that are still delivered to a socket that ended without a request of its handler.
     pub(crate) const LAST: Self = Self::OPEN.with(Self::RECEIVE).with(Self::PEER_CLOSED);
 }
 
 impl Asked {
-    /// All but `finish`.
+    /// All requests except `finish`.
     pub(crate) const ENDS: Self = Self::CLOSE.with(Self::LINGER).with(Self::ABORT);
 }
 
@@ -83,38 +83,39 @@ bits! {
     Flags(u16) {
         /// The handler has paused reading.
         PAUSED = 0,
-        /// The last send was short: the driver waits until writing is possible.
+        /// The last send was short: the driver waits until the socket is writable.
         BLOCKED = 1,
-        /// A completion driver is sending the head of the chain.
+        /// A send of the front of the chain is in flight (completion-based drivers).
         IN_FLIGHT = 2,
-        /// An accepted socket from which no byte has come.
+        /// An accepted socket that has not received a byte yet.
         SILENT = 3,
-        /// The last receive filled what it was given: more is probably there.
+        /// The last receive used all of the offered room, so more input is probably available.
         FILLED = 4,
         /// The handler has set a deadline.
         DEADLINE = 5,
-        /// Something that a timer depends on may now be due earlier.
+        /// A timeout may now be due earlier than the timer is filed for.
         TIMES = 6,
-        /// In the queue of sockets that want a turn.
+        /// The socket is in the ready queue.
         QUEUED = 7,
-        /// The peer has ended its side.
+        /// The peer has ended its stream.
         PEER_ENDED = 9,
-        /// `open` was given, so `close` is owed.
+        /// `open` was delivered, so `close` must follow.
         OPENED = 10,
-        /// `close` or `refused` was given: nothing more is.
+        /// `close` or `refused` was delivered. No event follows.
         ENDED = 11,
-        /// Output waits for the peer, since `seen`.
+        /// The peer takes none of the queued output. The stall is measured from `seen`; while the socket is
+        /// also `SILENT` and the first byte timeout is enabled, from the time noted in `kept`.
         STALLED = 12,
-        /// The end was asked for: nothing but `close` follows, or `refused` if it was before the connect.
+        /// The end was requested: only `close` follows, or `refused` if the connect had not completed.
         CLOSING = 13,
-        /// The handler has declared that it is in the middle of something: the idle timeout does not run.
+        /// The handler has declared the socket active: the idle timeout does not run.
         ACTIVE = 14,
-        /// The handler asked for an abort in `close`: the connection is reset.
+        /// The handler called `abort` in the `close` event: the connection is reset.
         RESET = 15,
     }
 }
 
-/// Everything of a socket but the user's data.
+/// All state of a socket except the user data.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Control {
     pub(crate) generation: u32,
@@ -126,13 +127,13 @@ pub(crate) struct Control {
     pub(crate) peer: Packed,
     pub(crate) kept: Kept,
     pub(crate) chain: Chain,
-    /// Tick of the last progress: of sending, while `STALLED`; of entering, in states that end by
-    /// themselves; of opening, until the first byte comes.
+    /// The tick of the last progress. While `STALLED`: of the last progress in sending. In states that end
+    /// after a timeout: of entering the state. Until the first byte arrives: of opening.
     pub(crate) seen: u32,
-    /// The handler's deadline, if `DEADLINE`.
+    /// The handler's deadline, if `DEADLINE` is set.
     pub(crate) deadline: u32,
     pub(crate) timer: timer::Link,
-    /// Next in the queue of turns; one higher.
+    /// The next slot in the ready queue, plus one; 0 means none.
     pub(crate) next: u32,
 }
 
@@ -155,15 +156,17 @@ impl Control {
         }
     }
 
-    /// Takes a step in the life table; says whether the state changed.
+    /// Takes a step in the life cycle. Returns whether the state changed.
     pub(crate) fn step(&mut self, step: Step, now: u32) -> bool {
         match life::next(self.state, step) {
             Change::To(to) => {
                 let from = core::mem::replace(&mut self.state, to);
                 self.flags.set(Flags::TIMES);
                 if from == State::Connecting {
-                    self.flags.clear(Flags::DEADLINE); // it was that of the next try
+                    self.flags.clear(Flags::DEADLINE); // of the next connect attempt
                 }
+                // The timeout of these states counts from entering them. From Parting to Draining the same
+                // drain timeout continues; Lingering has its own timeout, which always starts here.
                 let begins =
                     matches!(to, State::Draining | State::Parting | State::Lingering | State::Connecting);
                 if begins && from != State::Parting || to == State::Lingering {
@@ -179,17 +182,18 @@ impl Control {
         }
     }
 
-    /// The peer has taken something of what was sent. `first_byte`: a silent peer has a time for its first byte, which
-    /// that does not put off.
+    /// Records that the peer has taken some of the output. `first_byte` is whether the first byte timeout is
+    /// enabled: progress in sending must not postpone it while the peer is silent.
     pub(crate) fn progressed(&mut self, now: u32, first_byte: bool) {
         if first_byte && self.flags.has(Flags::SILENT) && self.state.is_live() {
-            self.kept.note(now); // no byte is kept while none has come
+            self.kept.note(now); // a silent socket keeps no bytes, so `kept` has room for a time
         } else {
             self.seen = now;
         }
     }
 
-    /// Notes why the socket ends; the first reason stands, unless a failure cuts an orderly end short.
+    /// Records why the socket ends. The reason of a clean close may change until the socket is closed; any
+    /// other reason is final.
     pub(crate) fn because(&mut self, reason: CloseReason) {
         let orderly = matches!(
             self.reason,

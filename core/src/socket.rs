@@ -1,4 +1,4 @@
-//! What a callback sees of its socket.
+//! The view of a socket in a callback.
 
 use crate::address::{Address, Packed};
 use crate::buffer::{Input, Lent, Output, consumed_too_much};
@@ -11,26 +11,26 @@ use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::time::Duration;
 
-/// A socket within a callback: its [`Stream`] and the user's data.
+/// A socket in a callback: its [`Stream`] and the user data.
 ///
-/// The two fields are public so that both can be used at once:
+/// Both fields are public so that they can be borrowed at the same time:
 /// `let Socket { stream, data } = socket;`
 pub struct Socket<'a, D> {
-    /// Buffers, closing, times: everything but the user's data.
+    /// Everything except the user data: buffers, closing, timers.
     pub stream: Stream<'a>,
-    /// What `admit` made.
+    /// The user data, created by `admit`.
     pub data: &'a mut D,
 }
 
 impl<'a, D> Socket<'a, D> {
-    /// Input, output and data at once, so that a handler can parse from the input, answer into the
-    /// output and remember in between, without a copy.
+    /// Borrows input, output and user data at once, so that a handler can parse the input, write a response
+    /// to the output and update the data, without copying.
     pub fn split(&mut self) -> (Input<'_>, Output<'_>, &mut D) {
         let (input, output) = self.stream.split();
         (input, output, self.data)
     }
 
-    /// The same socket with a part of its data, for a handler that wraps another.
+    /// Returns the same socket with a part of its data, for a handler that wraps another.
     pub fn project<E>(&mut self, part: impl FnOnce(&mut D) -> &mut E) -> Socket<'_, E> {
         Socket { stream: self.stream.reborrow(), data: part(self.data) }
     }
@@ -55,7 +55,7 @@ impl<D: fmt::Debug> fmt::Debug for Socket<'_, D> {
     }
 }
 
-/// Everything of a socket but the user's data. What is asked for takes effect after the callback.
+/// A socket without the user data. Requests such as [`close`](Self::close) take effect after the callback.
 pub struct Stream<'a> {
     pub(crate) control: &'a mut Control,
     pub(crate) pool: Lent<'a>,
@@ -65,16 +65,17 @@ pub struct Stream<'a> {
     pub(crate) index: u32,
 }
 
-/// What views show that is the same for all sockets of a shard.
+/// What the views of all sockets of a shard have in common.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shared {
     pub(crate) now: Instant,
-    /// The token of place 0 and generation 0.
+    /// The token of slot 0 in generation 0, from which all tokens of the shard are derived.
     pub(crate) token: Token,
     pub(crate) capacity: u32,
     pub(crate) output_limit: u16,
-    /// Whether these timeouts are switched on.
+    /// Whether the first byte timeout is enabled.
     pub(crate) first_byte: bool,
+    /// Whether the write stall timeout is enabled.
     pub(crate) write_stall: bool,
     /// Whether the engine is shutting down.
     pub(crate) stopping: bool,
@@ -92,44 +93,45 @@ impl fmt::Debug for Stream<'_> {
 }
 
 impl<'a> Stream<'a> {
-    /// The socket's identity, to post messages to.
+    /// Returns the socket's identity, to which messages are posted.
     #[must_use]
     pub fn token(&self) -> Token {
         self.shared.token.at(self.index, self.control.generation)
     }
 
-    /// The time of this turn.
+    /// Returns the time of this turn.
     #[must_use]
     pub fn now(&self) -> Instant {
         self.shared.now
     }
 
-    /// Who is at the other end.
+    /// Returns the address of the peer.
     #[must_use]
     pub fn peer(&self) -> Address {
         self.control.peer.unpack()
     }
 
-    /// The same as it is kept, to be unpacked when it is needed.
+    /// Returns the address of the peer in its packed form, to be unpacked when needed.
     #[inline]
     #[must_use]
     pub fn packed_peer(&self) -> Packed {
         self.control.peer
     }
 
-    /// The bytes that have come and are not consumed, in one piece. They borrow the whole view: to
-    /// send at the same time, use [`split`](Self::split).
+    /// Returns the unconsumed bytes, as one slice. It borrows the whole view: to send at the same time, use
+    /// [`split`](Self::split).
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(*self.consumed..).unwrap_or_default()
     }
 
-    /// The same bytes, to be changed in place: decrypted, unmasked. What is left unconsumed stays as it was changed.
+    /// Returns the unconsumed bytes, to be modified in place, for example to decrypt or unmask them. Modified
+    /// bytes that are left unconsumed stay modified.
     ///
     /// ```
     /// use lightcone_core::Stream;
     ///
-    /// /// Removes a mask from what has come, and returns how much that is.
+    /// /// Removes a mask from the unconsumed bytes and returns their number.
     /// fn unmask(stream: &mut Stream<'_>, mask: u8) -> usize {
     ///     stream.bytes_mut().iter_mut().for_each(|byte| *byte ^= mask);
     ///     stream.bytes().len()
@@ -140,11 +142,11 @@ impl<'a> Stream<'a> {
         self.bytes.get_mut(*self.consumed..).unwrap_or_default()
     }
 
-    /// Takes the first `n` bytes away.
+    /// Consumes the first `n` bytes.
     ///
     /// # Panics
     ///
-    /// When `n` is more than there is.
+    /// If there are fewer than `n` bytes.
     pub fn consume(&mut self, n: usize) {
         let there = self.bytes.len() - *self.consumed;
         if n > there {
@@ -153,25 +155,26 @@ impl<'a> Stream<'a> {
         *self.consumed += n;
     }
 
-    /// The most bytes that [`bytes`](Self::bytes) can ever hold. Who waits for more waits for ever:
-    /// with so many unconsumed bytes the socket is not read from.
+    /// Returns the maximum number of bytes that [`bytes`](Self::bytes) can hold. A handler must not wait for
+    /// more: while that many bytes are unconsumed, the socket is not read.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.shared.capacity as usize
     }
 
-    /// Queues all of `bytes`, or nothing.
+    /// Queues all of `bytes`, or none.
     ///
     /// # Errors
     ///
-    /// [`Full`] when there is not room for all of it; `writable` will come. After `finish`, `close`,
-    /// `linger` or `abort` always, and then it won't.
+    /// [`Full`] if there is not enough room for all of them. `writable` follows, unless `bytes` exceed the
+    /// [bound](Output::bound) of the queue. After `finish`, `close`, `linger` or `abort` the result is always
+    /// [`Full`], and `writable` does not follow.
     #[inline]
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Full> {
         self.output().send(bytes)
     }
 
-    /// Input and output at once.
+    /// Borrows input and output at once.
     #[inline]
     pub fn split(&mut self) -> (Input<'_>, Output<'_>) {
         let most = self.most();
@@ -193,73 +196,81 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// How many bytes wait to be sent; in the `close` event, how many never will be.
+    /// Returns the number of bytes waiting to be sent; in the `close` event, the number of bytes that were
+    /// not sent.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.control.chain.queued()
     }
 
-    /// How many bytes `send` takes now.
+    /// Returns the number of bytes that [`send`](Self::send) accepts now.
     #[must_use]
     pub fn room(&mut self) -> usize {
         self.output().room()
     }
 
-    /// Sends what is queued, then closes. If input is known to be unread, the close is staged as by
-    /// [`linger`](Self::linger), since closing at once would make the kernel reset the connection
-    /// and destroy what was just sent.
+    /// Sends the queued output, then closes.
+    ///
+    /// If input is known to be unread, the close is staged as by [`linger`](Self::linger): closing
+    /// immediately would make the kernel reset the connection and discard output that the peer has not
+    /// received yet.
     pub fn close(&mut self) {
         self.control.chain.release_tail(&self.pool);
         self.control.asked.set(Asked::CLOSE);
     }
 
-    /// Sends what is queued, shuts down writing, then reads and discards until the peer ends or
-    /// [`Timeouts::linger`](crate::Timeouts) passes. For a refusal to a peer that is still sending.
+    /// Sends the queued output, shuts down writing, then reads and discards input until the peer ends its
+    /// stream or [`Timeouts::linger`](crate::Timeouts) expires. Use it to reject a peer that is still
+    /// sending.
     pub fn linger(&mut self) {
         self.control.chain.release_tail(&self.pool);
         self.control.asked.set(Asked::LINGER);
     }
 
-    /// Sends what is queued, then shuts down writing; receiving goes on. When the peer has ended
-    /// too, the socket closes.
+    /// Sends the queued output, then shuts down writing. Receiving continues. When the peer has ended its
+    /// stream too, the socket closes.
     pub fn finish(&mut self) {
         self.control.chain.release_tail(&self.pool);
         self.control.asked.set(Asked::FINISH);
     }
 
-    /// Closes at once; what is queued is lost, and the peer sees a reset where the driver can send one. In `close` nothing
-    /// but the latter: for a protocol in which the end of the connection would look like the end of a message.
+    /// Closes immediately. Queued output is lost, and the peer sees a reset if the driver can send one.
+    ///
+    /// In the `close` event, the only effect is the reset. Use it for a protocol in which the end of the
+    /// connection would look like the end of a message.
     pub fn abort(&mut self) {
         self.control.asked.set(Asked::ABORT);
     }
 
-    /// Whether the end is settled: `close`, `linger` or `abort` was asked for, or this is `close`.
+    /// Returns whether the socket is ending: `close`, `linger` or `abort` was called, or this is its last
+    /// event.
     #[must_use]
     pub fn closing(&self) -> bool {
         self.control.asked.has(Asked::ENDS) || self.control.flags.has(Flags::CLOSING.with(Flags::ENDED))
     }
 
-    /// Stops reading; bytes already on their way may still come once.
+    /// Pauses reading. Bytes already in transit may still be delivered once.
     pub fn pause(&mut self) {
         self.control.flags.set(Flags::PAUSED);
     }
 
-    /// Reads again.
+    /// Resumes reading.
     pub fn resume(&mut self) {
         self.control.flags.clear(Flags::PAUSED);
     }
 
-    /// Whether reading is paused by [`pause`](Self::pause).
+    /// Returns whether reading is paused by [`pause`](Self::pause).
     #[must_use]
     pub fn paused(&self) -> bool {
         self.control.flags.has(Flags::PAUSED)
     }
 
-    /// Sets or clears the socket's one deadline: `timeout` comes once when it passes, never early.
-    /// One further ahead than 12 days is taken as 12 days.
+    /// Sets or clears the only deadline of the socket. `timeout` comes once when it passes, never early. A
+    /// deadline more than 12 days ahead is shortened to 12 days.
     pub fn set_deadline(&mut self, at: Option<Instant>) {
-        self.control.pending.clear(Pending::TIMEOUT); // of the deadline before
+        self.control.pending.clear(Pending::TIMEOUT); // of the previous deadline
         let Some(at) = at else { return self.control.flags.clear(Flags::DEADLINE) };
+        // keep the tick within the horizon of the timer wheel: ticks are compared by signed distance
         let most = self.shared.now.as_millis().saturating_add(u64::from(crate::timer::HORIZON) - 1);
         self.control.deadline = Instant::from_millis(at.as_millis().min(most)).tick();
         if at < self.shared.now {
@@ -268,24 +279,27 @@ impl<'a> Stream<'a> {
         self.control.flags.set(Flags::DEADLINE.with(Flags::TIMES));
     }
 
-    /// The deadline, if one is set and `timeout` has not come for it.
+    /// Returns the deadline, if one is set and `timeout` has not come for it.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let set = self.control.flags.has(Flags::DEADLINE) || self.control.pending.has(Pending::TIMEOUT);
         set.then(|| self.shared.now.near(self.control.deadline))
     }
 
-    /// Whether `writable` will come: a send was refused or short, or `want` was called.
+    /// Returns whether `writable` is pending: a send was refused or short, or `want` was called.
     #[must_use]
     pub fn owes_writable(&self) -> bool {
         self.control.chain.armed || self.control.pending.has(Pending::WRITABLE)
     }
 
-    /// Declares whether the socket is in the middle of something, such as a request that is being read or answered. While
-    /// it is, [`Timeouts::idle`](crate::Timeouts::idle) does not run; it counts anew from the end of that. The handler is
-    /// to bound such a span itself, by a [deadline](Self::set_deadline). The timeouts of the first byte and of a write
-    /// stall run all the same. While output waits for a peer that takes none of it and no write stall timeout is set,
-    /// the idle timeout runs in its place.
+    /// Declares whether the socket is active: in the middle of something, such as a request that is being
+    /// received or answered.
+    ///
+    /// While the socket is active, [`Timeouts::idle`](crate::Timeouts::idle) does not run; it restarts when
+    /// the socket becomes inactive. The handler should bound this time itself, by a
+    /// [deadline](Self::set_deadline). The first byte and write stall timeouts run regardless. If the write
+    /// stall timeout is disabled, the idle timeout runs in its place while the peer takes none of the queued
+    /// output.
     pub fn set_active(&mut self, active: bool) {
         let flags = &mut self.control.flags;
         if active == flags.has(Flags::ACTIVE) {
@@ -297,6 +311,7 @@ impl<'a> Stream<'a> {
             return;
         }
         flags.clear(Flags::ACTIVE);
+        // while another timeout runs, `seen` is the start of that one: it must not be postponed
         let first_byte = flags.has(Flags::SILENT) && self.shared.first_byte;
         let write_stall = flags.has(Flags::STALLED) && self.shared.write_stall;
         if !first_byte && !write_stall {
@@ -304,39 +319,40 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Returns whether the socket was declared to be [in the middle of something](Self::set_active).
+    /// Returns whether the socket was declared [active](Self::set_active).
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.control.flags.has(Flags::ACTIVE)
     }
 
-    /// Returns whether the engine is shutting down. It is so before `shutdown`, in callbacks that deliver what had come
-    /// by then: a protocol can announce the end of the connection with its last answer.
+    /// Returns whether the engine is shutting down. It is `true` even before `shutdown`, in the callbacks
+    /// that deliver input which had arrived by then, so that a protocol can announce the end of the
+    /// connection in its last response.
     #[must_use]
     #[inline]
     pub fn is_stopping(&self) -> bool {
         self.shared.stopping
     }
 
-    /// Returns whether this is an accepted socket from which no byte has come.
+    /// Returns whether this is an accepted socket that has not received a byte yet.
     #[must_use]
     pub fn is_silent(&self) -> bool {
         self.control.flags.has(Flags::SILENT)
     }
 
-    /// Returns how long ago the socket last made progress: opened, received or sent something.
+    /// Returns the time since the socket last made progress: it was opened, or received or sent something.
     #[must_use]
     pub fn quiet_for(&self) -> Duration {
         Duration::from_millis(self.shared.now.tick().wrapping_sub(self.control.seen).into())
     }
 
-    /// Whether the peer has ended its side.
+    /// Returns whether the peer has ended its stream.
     #[must_use]
     pub fn peer_closed(&self) -> bool {
         self.control.flags.has(Flags::PEER_ENDED)
     }
 
-    /// The same stream, for a shorter time.
+    /// Reborrows the stream for a shorter lifetime.
     pub fn reborrow(&mut self) -> Stream<'_> {
         Stream {
             control: self.control,
@@ -348,7 +364,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// The same stream with other data, for a handler that wraps another.
+    /// Returns the same stream with other data, for a handler that wraps another.
     pub fn with<'b, D>(&'b mut self, data: &'b mut D) -> Socket<'b, D> {
         Socket { stream: self.reborrow(), data }
     }

@@ -1,9 +1,9 @@
-//! What a shard counts.
+//! Counters of a shard.
 
 use crate::error::CloseReason;
 use crate::slot::{Control, Flags};
 
-/// Counts since the shard was built; they wrap at 2^64.
+/// Counters since the shard was built. They wrap at 2^64.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[non_exhaustive]
 pub struct Stats {
@@ -13,31 +13,32 @@ pub struct Stats {
     pub connected: u64,
     /// Connects that failed.
     pub refused: u64,
-    /// Sockets that were not admitted: no room, or the handler's or the driver's choice.
+    /// Sockets that were not admitted: no slot was free, the shard was stopping, or the handler or the driver turned
+    /// them away.
     pub turned_away: u64,
-    /// Ended sockets, by [`CloseReason::index`].
+    /// Closed sockets, by [`CloseReason::index`].
     pub closed: [u64; CloseReason::COUNT],
-    /// Bytes that came in.
+    /// Bytes received.
     pub bytes_in: u64,
-    /// Bytes that went out.
+    /// Bytes sent.
     pub bytes_out: u64,
-    /// Bytes that were queued when their socket ended, and never sent. What the system had taken and not delivered is
-    /// not among them.
+    /// Bytes that were queued when their socket closed, and were never sent. Bytes that the system had taken but not
+    /// delivered are not included.
     pub bytes_lost: u64,
-    /// Bytes that the system had taken and not delivered when their socket was reset from this side, where the driver
-    /// [tells](crate::poller::Transport::undelivered). Of connections that were reset from the other side it is not
-    /// known.
+    /// Bytes that the system had taken but not delivered when this side reset their socket, where the driver
+    /// [reports](crate::poller::Transport::undelivered) them. For connections that the peer reset, the number is
+    /// unknown.
     pub bytes_undelivered: u64,
     /// How often a socket had to wait for an output block.
     pub output_shortages: u64,
     /// How often a socket had to wait for an input block before it could receive.
     pub input_shortages: u64,
-    /// Look-ups of tokens whose socket had gone.
+    /// Lookups of stale tokens, and messages to sockets that were not open.
     pub gone: u64,
 }
 
 impl Stats {
-    /// A socket has had its last event.
+    /// Counts a socket that has had its last event.
     pub(crate) fn ended(&mut self, control: &Control) {
         if !control.flags.has(Flags::OPENED) {
             self.refused += 1;
@@ -49,13 +50,13 @@ impl Stats {
         }
     }
 
-    /// Sockets that ended for this reason, its details left out.
+    /// Returns the number of sockets that closed for this reason, regardless of its details.
     #[must_use]
     pub fn closed_for(&self, reason: CloseReason) -> u64 {
         self.closed.get(reason.index()).copied().unwrap_or(0)
     }
 
-    /// Ended sockets in all.
+    /// Returns the number of closed sockets.
     #[must_use]
     pub fn closed_total(&self) -> u64 {
         self.closed.iter().sum()

@@ -6,9 +6,10 @@ use crate::table::Table;
 use core::fmt;
 use core::mem::MaybeUninit;
 
-/// The memory of one shard: slots for sockets and bytes for blocks. It may be static, on the stack
-/// or on a heap; the shard touches no page of it before it needs it, so that a table of a million
-/// slots costs what is used.
+/// The memory of one shard: slots for sockets and bytes for blocks.
+///
+/// It may be static, on the stack or on a heap. The shard does not touch a page before it needs it, so a table of a
+/// million slots costs only what is used of it.
 ///
 /// ```
 /// use core::mem::MaybeUninit;
@@ -22,9 +23,9 @@ use core::mem::MaybeUninit;
 /// # Ok::<(), lightcone_core::SetupError>(())
 /// ```
 pub struct Storage<'s, D> {
-    /// At least [`Config::sockets`](crate::Config) of them.
+    /// At least [`Config::sockets`](crate::Config) slots.
     pub slots: &'s mut [MaybeUninit<Slot<D>>],
-    /// At least [`Config::memory`](crate::Config::memory) bytes. What they hold is of no matter.
+    /// At least [`Config::memory`](crate::Config::memory) bytes. Their initial contents are irrelevant.
     pub memory: &'s mut [u8],
 }
 
@@ -37,26 +38,30 @@ impl<D> fmt::Debug for Storage<'_, D> {
     }
 }
 
-/// Bytes of what is noted of each socket beside its slot.
+/// The size in bytes of the note that a shard keeps of each socket outside its slot.
 pub(crate) const NOTE_BYTES: usize = 4;
 
 /// The slots of a shard.
 pub(crate) type Slots<'s, D> = Table<'s, Slot<D>>;
 
-/// Lent memory that is too short.
+/// The error for lent memory that is too short.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StorageError {
-    /// Which part of it.
+    /// The part that is too short.
     pub part: &'static str,
     /// Its length.
     pub length: usize,
-    /// The least length that the configuration needs.
+    /// The minimum length for the configuration.
     pub needed: usize,
 }
 
 impl StorageError {
     /// Checks the length of a part.
+    ///
+    /// # Errors
+    ///
+    /// If `length` is less than `needed`.
     pub const fn check(part: &'static str, length: usize, needed: usize) -> Result<(), Self> {
         if length < needed { Err(Self { part, length, needed }) } else { Ok(()) }
     }
@@ -69,7 +74,7 @@ impl fmt::Display for StorageError {
     }
 }
 
-/// As the sentence, which is what a `main` that returns the error prints.
+/// Formats like `Display`, because a `main` that returns the error prints its `Debug` form.
 impl fmt::Debug for StorageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -78,7 +83,7 @@ impl fmt::Debug for StorageError {
 
 impl core::error::Error for StorageError {}
 
-/// Why a shard or a poller cannot be built.
+/// The reason why a shard or a poller cannot be built.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SetupError {
@@ -97,7 +102,7 @@ impl fmt::Display for SetupError {
     }
 }
 
-/// As the sentence, which is what a `main` that returns the error prints.
+/// Formats like `Display`, because a `main` that returns the error prints its `Debug` form.
 impl fmt::Debug for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

@@ -3,12 +3,13 @@
 use core::fmt;
 use core::mem::MaybeUninit;
 
-/// A table that grows into lent memory from the front and never shrinks. What was never used is not touched.
+/// A table that grows into lent memory from the front and never shrinks. Memory that was never used is not touched.
 pub(crate) struct Table<'s, T> {
     memory: &'s mut [MaybeUninit<T>],
-    /// INVARIANT: `used` is at most the length of `memory`, and `memory[..used]` is initialised. Kept by `push`, the only place that changes it.
+    /// INVARIANT: `used` is at most the length of `memory`, and `memory[..used]` is initialised. Only `push` increases
+    /// it, and only `drop` resets it.
     used: usize,
-    /// How often an entry was looked at, for tests of what looks at few of them.
+    /// The number of accesses to entries, for tests that bound it.
     #[cfg(test)]
     looks: core::cell::Cell<usize>,
 }
@@ -47,9 +48,9 @@ impl<'s, T> Table<'s, T> {
         if index as usize >= self.used {
             return None;
         }
-        // SAFETY: `used` is at most the length of `memory`.
+        // SAFETY: `index` is below `used`, which is at most the length of `memory`.
         let entry = unsafe { self.memory.get_unchecked(index as usize) };
-        // SAFETY: it lies in `memory[..used]`, which is initialised.
+        // SAFETY: the entry is in `memory[..used]`, which is initialised.
         Some(unsafe { entry.assume_init_ref() })
     }
 
@@ -60,9 +61,9 @@ impl<'s, T> Table<'s, T> {
         if index as usize >= self.used {
             return None;
         }
-        // SAFETY: `used` is at most the length of `memory`.
+        // SAFETY: `index` is below `used`, which is at most the length of `memory`.
         let entry = unsafe { self.memory.get_unchecked_mut(index as usize) };
-        // SAFETY: it lies in `memory[..used]`, which is initialised.
+        // SAFETY: the entry is in `memory[..used]`, which is initialised.
         Some(unsafe { entry.assume_init_mut() })
     }
 }

@@ -1,4 +1,4 @@
-//! Points in time. The engine never reads a clock: time comes in as an argument.
+//! Points in time. The engine never reads a clock: the caller passes the time as an argument.
 
 #![expect(clippy::cast_possible_truncation, reason = "a tick is the low half of an instant")]
 
@@ -19,31 +19,32 @@ use core::time::Duration;
 pub struct Instant(u64);
 
 impl Instant {
-    /// The point `millis` milliseconds after the clock's start.
+    /// Returns the instant `millis` milliseconds after the clock's start.
     #[must_use]
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// Milliseconds since the clock's start.
+    /// Returns the milliseconds since the clock's start.
     #[must_use]
     pub const fn as_millis(self) -> u64 {
         self.0
     }
 
-    /// The low half, in which slots keep their times: 49 days, compared by signed distance.
+    /// Returns the low half of the instant. Slots keep times as ticks, which cover 49 days and are compared by signed
+    /// distance.
     pub(crate) const fn tick(self) -> u32 {
         self.0 as u32
     }
 
-    /// The point nearest to `self` whose low half is `tick`.
+    /// Returns the instant nearest to `self` whose low half is `tick`.
     pub(crate) const fn near(self, tick: u32) -> Self {
         let distance = tick.wrapping_sub(self.tick()).cast_signed();
         Self(self.0.saturating_add_signed(distance as i64))
     }
 }
 
-/// Whole milliseconds, rounded up, so that a deadline is never early; saturates at the far end.
+/// Adds whole milliseconds, rounded up so that a deadline is never early. Saturates at the last instant.
 impl Add<Duration> for Instant {
     type Output = Self;
     fn add(self, span: Duration) -> Self {
@@ -57,7 +58,7 @@ impl AddAssign<Duration> for Instant {
     }
 }
 
-/// The span from the earlier to the later point; zero when `self` is the earlier.
+/// Returns the span from the earlier to the later point, or zero if `self` is the earlier one.
 impl Sub for Instant {
     type Output = Duration;
     fn sub(self, earlier: Self) -> Duration {
@@ -65,12 +66,13 @@ impl Sub for Instant {
     }
 }
 
+/// Returns a span in milliseconds, rounded up.
 pub(crate) const fn millis_ceil(span: Duration) -> u64 {
     let up = (span.subsec_nanos().div_ceil(1_000_000)) as u64;
     span.as_secs().saturating_mul(1_000).saturating_add(up)
 }
 
-/// Whether tick `a` is at or before tick `b`, as long as they are less than 24 days apart.
+/// Returns whether tick `a` is at or before tick `b`, provided that they are less than 24 days apart.
 pub(crate) const fn at_or_before(a: u32, b: u32) -> bool {
     b.wrapping_sub(a).cast_signed() >= 0
 }

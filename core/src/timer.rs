@@ -1,9 +1,8 @@
-//! A hierarchical timer wheel in fixed memory: set and cancel in O(1), no allocation.
+//! A hierarchical timer wheel in fixed memory: set and cancel take O(1), without allocation.
 //!
-//! Six levels of 64 lists cover all 32 bits of a tick (a millisecond). A timer stands on the level
-//! of the highest bit in which its due tick differs from the wheel's, and moves down as the wheel
-//! reaches it. The lists are doubly linked through the slots themselves, so the wheel's own memory
-//! is the same for one socket and for a million.
+//! Six levels of 64 lists cover all 32 bits of a tick (a millisecond). A timer is on the level of the highest bit in
+//! which its due tick differs from the wheel's, and moves to lower levels as the wheel approaches it. The lists are
+//! doubly linked through the slots themselves, so the wheel's own memory is the same for one socket and for a million.
 
 #![expect(clippy::cast_possible_truncation, reason = "levels and lists are few")]
 
@@ -13,14 +12,14 @@ const LEVELS: usize = 6;
 const BITS: u32 = 6;
 const LISTS: usize = 1 << BITS;
 
-/// The furthest a timer may lie ahead, so that the signed distance of ticks stays meaningful.
+/// The maximum distance of a timer, so that the signed distance of ticks stays meaningful.
 pub(crate) const HORIZON: u32 = 1 << 30;
 
-/// A timer's place in the wheel; part of every slot. Indices are one higher, so that zero is none.
+/// A timer's links in the wheel; part of every slot. Indices are stored plus one, so that 0 means none.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Link {
     next: u32,
-    /// [`HEAD`] for the first of its list; 0: not filed.
+    /// [`HEAD`] for the first timer of a list; 0 if the timer is not filed.
     prev: u32,
     due: u32,
 }
@@ -36,7 +35,7 @@ impl Link {
         self.is_filed().then_some(self.due)
     }
 
-    /// Another list goes through slots that have no timer: those that are free.
+    /// Sets the next slot of the free list. Free slots have no timer, so that list uses the same field.
     pub(crate) fn set_next(&mut self, next: u32) {
         debug_assert!(!self.is_filed());
         self.next = next;
@@ -48,7 +47,7 @@ impl Link {
     }
 }
 
-/// Where the wheel finds the links.
+/// Access to the timer links of the slots.
 pub(crate) trait Links {
     fn link(&mut self, index: u32) -> &mut Link;
 }
@@ -56,13 +55,15 @@ pub(crate) trait Links {
 #[derive(Debug)]
 pub(crate) struct Wheel {
     now: u32,
-    /// How many timers are filed.
+    /// The number of filed timers.
     filed: u32,
-    /// No timer is due before this, while any is filed: most turns look no further.
+    /// While any timer is filed, none is due before this tick. Most turns check nothing else.
     soonest: u32,
+    /// For each level, a bit for each list that is not empty.
     occupied: [u64; LEVELS],
     heads: [[u32; LISTS]; LEVELS],
-    /// No timer of a list is due before this, so that nobody wakes only to move timers down.
+    /// No timer of a list is due before this tick, so that the poller does not wake only to move timers to a lower
+    /// level.
     earliest: [[u32; LISTS]; LEVELS],
 }
 
@@ -78,13 +79,15 @@ impl Wheel {
         }
     }
 
+    /// Returns the level and the list for a timer.
     fn place(&self, due: u32) -> (usize, usize) {
+        // with the low bits set, so that a timer that is due now is on level 0, too
         let differs = (due ^ self.now) | (LISTS as u32 - 1);
         let level = (31 - differs.leading_zeros()) / BITS;
         (level as usize, ((due >> (level * BITS)) as usize) % LISTS)
     }
 
-    /// Files the timer of slot `index` for tick `due`; one in the past is due now.
+    /// Files the timer of slot `index` for tick `due`. A tick in the past is due now.
     pub(crate) fn set(&mut self, links: &mut impl Links, index: u32, due: u32) {
         self.cancel(links, index);
         let due = if at_or_before(due, self.now) { self.now } else { due };
@@ -94,7 +97,7 @@ impl Wheel {
         }
     }
 
-    #[expect(clippy::indexing_slicing, reason = "`place` gives a level below LEVELS and a list below LISTS")]
+    #[expect(clippy::indexing_slicing, reason = "`place` returns a level < LEVELS and a list < LISTS")]
     fn file(&mut self, links: &mut impl Links, index: u32, due: u32) {
         self.filed += 1;
         let (level, list) = self.place(due);
@@ -111,8 +114,8 @@ impl Wheel {
         }
     }
 
-    /// Takes the timer of slot `index` out, if it is filed.
-    #[expect(clippy::indexing_slicing, reason = "`place` gives a level below LEVELS and a list below LISTS")]
+    /// Removes the timer of slot `index`, if it is filed.
+    #[expect(clippy::indexing_slicing, reason = "`place` returns a level < LEVELS and a list < LISTS")]
     pub(crate) fn cancel(&mut self, links: &mut impl Links, index: u32) {
         let link = core::mem::take(links.link(index));
         if !link.is_filed() {
@@ -133,8 +136,8 @@ impl Wheel {
         }
     }
 
-    /// The list that slot `index` heads. A timer keeps the level it was filed on while the wheel
-    /// moves towards it, so levels above today's are looked at too.
+    /// Returns the list whose first timer is that of slot `index`. A timer keeps the level on which it was filed while
+    /// the wheel moves towards it, so its level cannot be computed from its distance.
     #[expect(clippy::indexing_slicing, reason = "the list is taken modulo LISTS")]
     fn head_of(&self, index: u32, due: u32) -> (usize, usize) {
         for (level, heads) in self.heads.iter().enumerate() {
@@ -146,17 +149,19 @@ impl Wheel {
         unreachable!("a filed timer without a predecessor heads a list")
     }
 
-    /// The tick at which the wheel wants to be advanced: no timer is due before. It may be that of a
-    /// timer that was taken out. `None` when nothing is filed.
+    /// Returns the tick to which the wheel must be advanced next: no timer is due before it. It may be that of a timer
+    /// that was cancelled. `None` if no timer is filed.
     pub(crate) const fn next(&self) -> Option<u32> {
         if self.filed > 0 { Some(self.soonest) } else { None }
     }
 
+    /// Returns a tick before which no timer is due.
     fn find_soonest(&self) -> Option<u32> {
         let mut best = None;
         for (level, lists) in self.earliest.iter().enumerate() {
             let Some(list) = self.first_of(level) else { continue };
             let due = lists.get(list as usize).copied().unwrap_or(self.now);
+            // `cancel` does not raise `earliest`, so it may lie in the past
             let due = if at_or_before(due, self.now) { self.now } else { due };
             if best.is_none_or(|other| at_or_before(due, other)) {
                 best = Some(due);
@@ -165,16 +170,16 @@ impl Wheel {
         best
     }
 
-    /// The next list of a level that holds a timer.
+    /// Returns the next list of a level that holds a timer.
     fn first_of(&self, level: usize) -> Option<u32> {
         let occupied = self.occupied.get(level).copied().filter(|lists| *lists != 0)?;
         let here = (self.now >> (level as u32 * BITS)) % LISTS as u32;
-        // below the top all lists lie ahead of `here`; at the top they go round
+        // below the top level all occupied lists are at or ahead of `here`; on the top level they wrap around
         let ahead = occupied.rotate_right(here).trailing_zeros();
         Some((here + ahead) % LISTS as u32)
     }
 
-    /// The list to look into next: its level, its number and when it begins.
+    /// Returns the list that the wheel reaches next: its level, its number and its first tick.
     fn first(&self) -> Option<(usize, usize, u32)> {
         let mut best: Option<(usize, usize, u32)> = None;
         for level in 0..LEVELS {
@@ -183,7 +188,7 @@ impl Wheel {
             let above = if shift + BITS >= 32 { 0 } else { (self.now >> (shift + BITS)) << (shift + BITS) };
             let start = above | list << shift;
             let at = if at_or_before(start, self.now) { self.now } else { start };
-            // of equals the higher level comes first: it may hold timers for the lower one
+            // on a tie the higher level comes first: it may hold timers that belong on the lower one
             if best.is_none_or(|(_, _, other)| at_or_before(at, other)) {
                 best = Some((level, list as usize, at));
             }
@@ -191,17 +196,19 @@ impl Wheel {
         best
     }
 
-    /// Moves the wheel to tick `to` and gives one slot whose timer is due, its timer taken out;
-    /// `None` once there is no more.
-    #[expect(clippy::indexing_slicing, reason = "`place` gives a level below LEVELS and a list below LISTS")]
+    /// Advances the wheel to tick `to` and returns one slot whose timer was due and is now removed. Returns `None` once
+    /// no more timers are due.
+    #[expect(clippy::indexing_slicing, reason = "`place` returns a level < LEVELS and a list < LISTS")]
     pub(crate) fn expired(&mut self, links: &mut impl Links, to: u32) -> Option<u32> {
         if self.filed > 0 && !at_or_before(self.soonest, to) {
+            // the common case: no list is searched, and the wheel stays where it is
             return None;
         }
         while let Some((level, list, at)) = self.first() {
             if !at_or_before(at, to) {
                 break;
             }
+            // only to the start of the list: the timers in it are filed again relative to that tick
             self.now = at;
             let index = self.heads[level][list] - 1;
             let due = links.link(index).due;
@@ -209,7 +216,7 @@ impl Wheel {
             if at_or_before(due, self.now) {
                 return Some(index);
             }
-            self.file(links, index, due);
+            self.file(links, index, due); // not due yet: now on a lower level
         }
         if at_or_before(self.now, to) {
             self.now = to;
@@ -223,7 +230,7 @@ impl Wheel {
 #[expect(
     clippy::excessive_nesting,
     clippy::cast_possible_wrap,
-    reason = "a model beside the code, step by step"
+    reason = "a model is checked step by step alongside the code"
 )]
 mod tests {
     extern crate std;

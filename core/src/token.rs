@@ -1,29 +1,28 @@
-//! Identities: sockets, pollers, listeners.
+//! Identifiers of sockets, pollers and listeners.
 
-#![expect(clippy::cast_possible_truncation, reason = "parts are cut out of the word on purpose")]
+#![expect(clippy::cast_possible_truncation, reason = "the casts extract parts of the word")]
 
 use core::fmt;
 
-/// Number of a poller within its engine, 0 to 255.
+/// The number of a poller within its engine, 0 to 255.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct PollerId(pub u8);
 
-/// Number of a listener within its engine, 0 to 255.
+/// The number of a listener within its engine, 0 to 255.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 pub struct ListenerId(pub u8);
 
-/// Identity of one socket: its poller, its place in the poller's table and a generation that
-/// changes whenever the place is used again.
+/// The identity of one socket: its poller, its place in the poller's table, and a generation that changes whenever the
+/// place is reused.
 ///
-/// Tokens are issued by the [`Shard`](crate::Shard). A token whose socket has gone never reaches
-/// another socket: look-ups compare all 32 bits of the generation, and every operation on a stale
-/// token answers *gone*. A shard starts its generations at [`Config::salt`](crate::Config), so that
-/// tokens of different engines differ too.
+/// The [`Shard`](crate::Shard) issues tokens. A token of a closed socket never reaches another socket: lookups compare
+/// all 32 bits of the generation, and operations on a stale token report that the socket is *gone*. A shard starts its
+/// generations at [`Config::salt`](crate::Config), so that tokens of different engines differ too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(u64);
 
 impl Token {
-    /// How many sockets one poller can hold: 2^24.
+    /// The highest place of a socket. One poller holds at most 2^24 sockets.
     pub const MAX_INDEX: u32 = (1 << 24) - 1;
 
     pub(crate) const fn new(poller: PollerId, index: u32, generation: u32) -> Self {
@@ -31,37 +30,37 @@ impl Token {
         Self((generation as u64) << 32 | (poller.0 as u64) << 24 | index as u64)
     }
 
-    /// The token of another place of the same poller, `generation` steps on.
+    /// Returns the token of another place of the same poller, `generation` steps on.
     #[inline]
     pub(crate) const fn at(self, index: u32, generation: u32) -> Self {
         Self(self.0.wrapping_add((generation as u64) << 32) | index as u64)
     }
 
-    /// The poller that owns the socket.
+    /// Returns the poller that owns the socket.
     #[must_use]
     pub const fn poller(self) -> PollerId {
         PollerId((self.0 >> 24) as u8)
     }
 
-    /// The socket's place in its poller's table, below [`Config::sockets`](crate::Config).
+    /// Returns the socket's place in its poller's table, below [`Config::sockets`](crate::Config).
     #[must_use]
     pub const fn index(self) -> u32 {
         self.0 as u32 & Self::MAX_INDEX
     }
 
-    /// Which use of the place this is.
+    /// Returns the generation, which differs between the sockets at one place.
     #[must_use]
     pub const fn generation(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
-    /// The token as one word, to go through an operating system's event queue.
+    /// Returns the token as one word, for example to pass it through an operating system's event queue.
     #[must_use]
     pub const fn to_bits(self) -> u64 {
         self.0
     }
 
-    /// The token that [`to_bits`](Self::to_bits) gave. Other words give tokens that are simply gone.
+    /// Returns the token of a word from [`to_bits`](Self::to_bits). A word that was never issued makes a stale token.
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {
         Self(bits)
@@ -74,7 +73,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// `poller:index#generation`
+/// Formats as `poller:index#generation`.
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}#{}", self.poller().0, self.index(), self.generation())

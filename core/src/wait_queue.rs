@@ -1,21 +1,23 @@
-//! The queues in which sockets wait for blocks.
+//! The FIFO queues in which sockets wait for blocks.
 
-/// Bytes of a socket's links in a wait queue.
+/// The size in bytes of a socket's links in a wait queue.
 pub(crate) const WAIT_LINK_BYTES: usize = 8;
 
 /// Whether and how a socket waits for a block.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) enum Waiting {
-    /// It does not.
+    /// The socket does not wait.
     #[default]
     None,
     /// It is in the queue for output blocks.
     Output,
-    /// It is in that queue again, since the block that it was granted was too little. Its next grant is exclusive.
+    /// It is in the queue for output blocks again, since the granted block was not enough. Its next grant is
+    /// exclusive.
     OutputAgain,
-    /// It is still in the queue for output blocks, and has taken one that was not set aside for another socket.
+    /// It is still in the queue for output blocks, but has already taken a block that was not set aside for
+    /// another socket.
     OutputTaken,
-    /// It was granted an output block, and has not taken it yet. It is in no queue.
+    /// It was granted an output block and has not taken it yet. It is in no queue.
     Granted,
     /// It was granted all output blocks that it may take, and has taken none yet. It is in no queue.
     GrantedAll,
@@ -23,40 +25,45 @@ pub(crate) enum Waiting {
     GrantTaken,
     /// It is in the queue for input blocks of either size.
     Input,
-    /// It was the first of that queue, and may receive before those that are still in it.
+    /// It was the first of the queue for input blocks, and may receive before the sockets still in that
+    /// queue.
     MayReceive,
     /// It is in the queue for large input blocks.
     LargeInput,
 }
 
 impl Waiting {
-    /// Returns whether it was granted output blocks and has not taken them yet.
+    /// Returns whether the socket was granted output blocks that it has not taken yet.
     pub(crate) const fn is_granted(self) -> bool {
         matches!(self, Self::Granted | Self::GrantedAll)
     }
 
-    /// Returns whether it waits in the queue for output blocks.
+    /// Returns whether the socket waits in the queue for output blocks.
     pub(crate) const fn waits_for_output(self) -> bool {
         matches!(self, Self::Output | Self::OutputAgain)
     }
 
-    /// Returns how many blocks are set aside for it.
+    /// Returns the number of blocks that are set aside for the socket.
     pub(crate) const fn weight(self) -> u32 {
+        // An exclusive grant sets aside more blocks than any pool has, so that no other socket can take or be
+        // granted one.
         const MORE_THAN_THERE_ARE: u32 = 1 << 30;
         if matches!(self, Self::GrantedAll) { MORE_THAN_THERE_ARE } else { 1 }
     }
 }
 
-/// The links of all sockets of a shard, in lent memory. A socket is in one queue at a time, so the queues share them. They
-/// are linked both ways, so that a socket is removed from anywhere in constant time, and no slot is reused while it is
-/// in a queue.
+/// The links of all sockets of a shard, in lent memory.
+///
+/// A socket is in one queue at a time, so all queues share the links. A queue is linked in both directions, so
+/// that a socket that closes is removed in constant time and no slot is reused while it is in a queue.
 #[derive(Debug)]
 pub(crate) struct WaitLinks<'m> {
-    /// The sockets before and after each, one higher; 0: none. Unspecified for sockets that are in no queue.
+    /// The sockets before and after each socket, plus one; 0 means none. Unspecified for sockets that are in
+    /// no queue.
     links: &'m mut [[u8; WAIT_LINK_BYTES]],
 }
 
-/// A first-in, first-out queue. Indices are one higher, so that zero is none.
+/// A FIFO queue of sockets. Indices are stored plus one; 0 means none.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct WaitQueue {
     first: u32,
@@ -139,8 +146,8 @@ mod tests {
 
     const SOCKETS: u32 = 9;
 
-    /// Two queues over the same links, compared with two queues of the standard library: sockets are appended, removed
-    /// from anywhere, and appended again, also to the other queue.
+    /// Compares two queues that share their links with two queues of the standard library: sockets are
+    /// appended, removed from any position, and appended again, possibly to the other queue.
     #[test]
     fn queues_are_first_in_first_out_whichever_is_removed() {
         let mut memory = [[0xEE; WAIT_LINK_BYTES]; SOCKETS as usize];

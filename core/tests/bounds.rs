@@ -1,4 +1,4 @@
-//! Every bound from both sides: buffers, pools, sockets; and that nobody else is hurt at one.
+//! Tests each bound from both sides (buffers, pools, sockets), and that reaching one does not affect other sockets.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -18,7 +18,7 @@ use core::cell::{Cell, RefCell};
 use lightcone_core::{CloseReason, Config, ErrorKind, Event, Full, Interest, Next, Refusal, Socket, Token};
 use std::rc::Rc;
 
-/// A handler that does, when a message comes, what the test has put here.
+/// A handler that runs the test's closure when a message arrives.
 struct Act(Rc<RefCell<React>>);
 
 fn at_message(config: &Config) -> (Bench, Act) {
@@ -51,7 +51,7 @@ fn output_is_bounded_by_its_limit_to_the_byte() {
     let next = act.tell(&mut bench, token, |socket| {
         assert_eq!(socket.room(), 128);
         assert_eq!(socket.send(&[1; 129]), Err(Full));
-        assert_eq!((socket.queued(), socket.room()), (0, 128), "nothing of it was taken");
+        assert_eq!((socket.queued(), socket.room()), (0, 128), "nothing was queued");
         assert!(!socket.owes_writable(), "it would never fit");
         assert_eq!(socket.send(&[1; 128]), Ok(()));
         assert_eq!((socket.queued(), socket.room()), (128, 0));
@@ -63,7 +63,7 @@ fn output_is_bounded_by_its_limit_to_the_byte() {
     });
     assert_eq!(next, Next::Send);
     assert_eq!(bench.outputs(token), [1; 128]);
-    assert_eq!(bench.room(token), 0, "who is owed writable is not read from");
+    assert_eq!(bench.room(token), 0, "a socket with `writable` pending is not read");
 }
 
 #[test]
@@ -98,7 +98,7 @@ fn want_gives_writable_once_and_not_within_the_callback() {
     assert_eq!(bench.run(token), Next::Wait(Interest::READ));
 }
 
-/// `Writable`: "at most half of the output bound is queued"; "there is room for output again".
+/// The documentation of `Writable`: "at most half of the output bound is queued"; "there is room for output again".
 #[test]
 fn writable_means_room_whatever_the_limit() {
     for limit in 1..6 {
@@ -128,7 +128,7 @@ fn writable_means_room_whatever_the_limit() {
     }
 }
 
-/// A handler that is refused within `writable` must not be called again and again.
+/// A handler whose send is refused within `writable` must not be called again and again.
 #[test]
 fn writable_never_spins() {
     for limit in 1..4 {
@@ -147,7 +147,7 @@ fn writable_never_spins() {
     }
 }
 
-/// A send that wants more blocks than the pool has, though not more than the bound.
+/// A send that needs more blocks than the pool has free, but does not exceed the bound.
 #[test]
 fn waiting_for_more_blocks_than_there_are_is_no_spin() {
     let config = Config { output_blocks: 3, ..PLAIN };
@@ -165,7 +165,7 @@ fn waiting_for_more_blocks_than_there_are_is_no_spin() {
         bench.turn(at);
     }
     let writable = count(&bench.events(), Event::Writable);
-    assert!(writable <= 2, "{writable} times writable while nothing has changed");
+    assert!(writable <= 2, "{writable} `writable` events although nothing has changed");
     assert_eq!(bench.shard.next_deadline(), None, "nothing to wake up for");
     let _ = bench.flush(holder);
     bench.turn(100);
@@ -173,7 +173,7 @@ fn waiting_for_more_blocks_than_there_are_is_no_spin() {
     assert_eq!(bench.outputs(asker), [2; 100]);
 }
 
-/// The bound of one socket is larger than the pool: what exceeds the pool never fits either.
+/// The bound of one socket exceeds the pool: a send larger than the whole pool can never fit either.
 #[test]
 fn a_send_beyond_the_whole_pool_does_not_wait_for_ever() {
     for (output_blocks, n) in [(1, 65), (1, 128), (2, 129), (2, 256)] {
@@ -194,8 +194,8 @@ fn a_send_beyond_the_whole_pool_does_not_wait_for_ever() {
     }
 }
 
-/// `sent`: "everything queued has reached the operating system".
-/// What a handler leaves unconsumed is there in every event, `sent` among them.
+/// The documentation of `sent`: "everything queued has reached the operating system". Input that a handler leaves
+/// unconsumed is visible in every event, including `sent`.
 #[test]
 fn what_was_left_is_there_in_sent() {
     let mut bench = Bench::new(&PLAIN, |socket, event| match event {
@@ -221,7 +221,7 @@ fn sent_is_not_said_when_writable_has_queued_more() {
             assert!(socket.send(&[2; 100]).is_err());
         }
         Event::Writable => socket.send(&[2; 100]).unwrap(),
-        Event::Sent => assert_eq!(socket.queued(), 0, "sent with bytes that are queued"),
+        Event::Sent => assert_eq!(socket.queued(), 0, "`sent` with bytes still queued"),
         _ => {}
     });
     let token = bench.open();
@@ -240,7 +240,7 @@ fn sent_is_not_said_when_receive_has_queued_more() {
             let n = socket.bytes().len();
             socket.consume(n);
         }
-        Event::Sent => assert_eq!(socket.queued(), 0, "sent with bytes that are queued"),
+        Event::Sent => assert_eq!(socket.queued(), 0, "`sent` with bytes still queued"),
         _ => {}
     });
     let token = bench.open();
@@ -254,7 +254,7 @@ fn sent_is_not_said_when_receive_has_queued_more() {
     assert_eq!(bench.last().event, Event::Sent);
 }
 
-/// Of what was told at one port, an event before `writable` may use up the room.
+/// Among the events due at one port, one that comes before `writable` may use up the room.
 #[test]
 fn writable_waits_when_receive_has_filled_the_output_again() {
     let mut bench = Bench::new(&PLAIN, |socket, event| match event {
@@ -384,7 +384,7 @@ fn more_sent_than_queued_panics() {
     let _ = bench.tell(token, |port| port.sent(3));
 }
 
-/// Bytes behind the end of the stream have no room, and are never delivered.
+/// There is no room for bytes after the end of stream, and they are never delivered.
 #[test]
 #[should_panic(expected = "received 1 bytes with room for 0")]
 fn receiving_after_the_end_of_the_stream_panics() {
@@ -435,18 +435,18 @@ fn without_an_input_block_a_socket_is_not_read_from_and_others_are() {
     assert_eq!(bench.receive(two, b"left"), Next::Wait(Interest::READ));
     assert_eq!(bench.run(three), Next::Wait(Interest::NONE));
     assert_eq!(bench.room(three), 0);
-    assert_eq!(bench.room(one), 60, "who holds one reads on");
+    assert_eq!(bench.room(one), 60, "a socket that holds a block is read further");
     assert_eq!(bench.receive(one, b"more"), Next::Wait(Interest::READ));
     assert_eq!(bench.shard.next_deadline(), None, "nothing to wake up for");
 
     let _ = act.tell(&mut bench, two, |socket| socket.consume(4));
-    assert!(bench.shard.next_deadline().is_some(), "a block is free and somebody waits for it");
+    assert!(bench.shard.next_deadline().is_some(), "a block is free and a socket waits for it");
     let orders = bench.turn(1);
     assert!(orders.contains(&(three, Next::Wait(Interest::READ))), "{orders:?}");
     assert_eq!(bench.room(three), 64);
 }
 
-/// Who waits for an input block is not kept waiting by those who hold all the output blocks.
+/// A socket that waits for an input block is served even if other sockets hold all output blocks.
 #[test]
 fn reading_resumes_while_the_output_pool_is_exhausted() {
     let config = Config { input_blocks: 1, output_blocks: 2, ..PLAIN };
@@ -457,13 +457,13 @@ fn reading_resumes_while_the_output_pool_is_exhausted() {
     let _ = bench.receive(holder, b"left");
     assert_eq!(bench.run(waiter), Next::Wait(Interest::NONE));
     let _ = act.tell(&mut bench, holder, |socket| socket.consume(4));
-    assert!(bench.shard.next_deadline().is_some(), "a block is free and somebody waits for it");
+    assert!(bench.shard.next_deadline().is_some(), "a block is free and a socket waits for it");
     let orders = bench.turn(1);
     assert!(orders.contains(&(waiter, Next::Wait(Interest::READ))), "{orders:?}");
 }
 
-/// Who waits for an output block is not kept waiting by those who hold all the input blocks,
-/// least of all when it is one of them: its request stays behind until it can answer.
+/// A socket that waits for an output block is served even if all input blocks are held, and even if it holds one
+/// itself: its request stays in the input until the socket can respond.
 #[test]
 fn writable_comes_while_the_input_pool_is_exhausted() {
     let config = Config { input_blocks: 1, output_blocks: 2, ..PLAIN };
@@ -476,13 +476,13 @@ fn writable_comes_while_the_input_pool_is_exhausted() {
     let _ = bench.message(holder, 0);
     assert_eq!(bench.receive(asker, b"ask!"), Next::Wait(Interest::NONE));
     let _ = bench.flush(holder);
-    assert!(bench.shard.next_deadline().is_some(), "blocks are free and somebody waits for one");
+    assert!(bench.shard.next_deadline().is_some(), "blocks are free and a socket waits for one");
     bench.turn(1);
     bench.turn(1);
     assert_eq!(bench.outputs(asker), b"answer");
 }
 
-/// A socket with a full small block waits for a large one; the small ones are of no use to it.
+/// A socket with a full small block waits for a large one; a free small block must not wake it.
 #[test]
 fn waiting_for_a_large_block_is_no_spin() {
     let config = Config { receive_blocks: 1, ..PLAIN };
@@ -527,7 +527,7 @@ fn an_exhausted_output_pool_refuses_and_writable_comes_when_blocks_return() {
     assert_eq!(bench.events(), []);
 }
 
-/// A block that comes back is offered on, until somebody takes it.
+/// A returned block is offered to one waiting socket after another until one takes it.
 #[test]
 fn who_is_fed_and_takes_nothing_leaves_it_to_the_next() {
     let config = Config { output_blocks: 2, ..PLAIN };
@@ -557,7 +557,7 @@ fn who_is_fed_and_takes_nothing_leaves_it_to_the_next() {
     }
 }
 
-/// Sockets to which one block is too little are each asked once when one comes back, not turn after turn.
+/// Sockets that need more than one block get one `writable` each when a single block returns, not one per turn.
 #[test]
 fn who_needs_more_than_has_come_back_is_not_asked_again_and_again() {
     let config = Config { output_blocks: 2, ..PLAIN };
@@ -576,14 +576,14 @@ fn who_needs_more_than_has_come_back_is_not_asked_again_and_again() {
     while bench.shard.next_deadline().is_some() {
         bench.turn(1);
         turns += 1;
-        assert!(turns < 10, "it never sleeps: {:?}", bench.events());
+        assert!(turns < 10, "the shard never sleeps: {:?}", bench.events());
     }
     assert_eq!(count(&bench.events(), Event::Writable), 3);
     let _ = bench.tell(tokens[0], |port| port.sent(64));
     bench.turn(1);
     bench.turn(1);
     let served: usize = tokens[1..].iter().map(|token| bench.outputs(*token).len()).sum();
-    assert_eq!(served, 128, "with both blocks free, one of them is served");
+    assert_eq!(served, 128, "with both blocks free, one socket is served");
 }
 
 #[test]
@@ -595,7 +595,7 @@ fn want_room_is_not_answered_before_something_has_changed() {
     let _ = act.tell(&mut bench, one, |socket| {
         socket.send(&[1; 128]).unwrap();
         let (_, mut output, _) = socket.split();
-        assert_eq!(output.room(), 64, "though half of the bound is free");
+        assert_eq!(output.room(), 64, "although half of the bound is free");
         output.want_room(65);
     });
     bench.events();
@@ -605,15 +605,15 @@ fn want_room_is_not_answered_before_something_has_changed() {
     assert_eq!(bench.events(), [Event::Writable]);
     let _ = act.tell(&mut bench, one, |socket| socket.split().1.want_room(64));
     bench.turn(2);
-    assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "there is room: as by `want`");
+    assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "there is room: same as `want`");
     let _ = bench.flush(one);
     bench.events();
     let _ = act.tell(&mut bench, one, |socket| socket.split().1.want_room(4 * 64 + 1));
     bench.turn(3);
-    assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "never: as by `want`, too");
+    assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "can never fit: same as `want`");
 }
 
-/// The same for input: a block that nobody puts bytes into does not keep others from being read.
+/// The same for input: a block that is granted but receives no bytes does not keep other sockets from being read.
 #[test]
 fn who_may_read_and_gets_nothing_keeps_nobody_from_reading() {
     let config = Config { input_blocks: 1, ..PLAIN };
@@ -668,7 +668,7 @@ fn a_full_table_refuses_without_asking_the_handler() {
     assert_eq!(bench.shard.in_use(), 4);
     assert_eq!(bench.admit(), Err(Refusal::Full));
     assert_eq!(bench.shard.reserve(), None);
-    assert_eq!(bench.handler.inner().admitted, 4, "it was not asked");
+    assert_eq!(bench.handler.inner().admitted, 4, "`admit` was not called");
     assert_eq!(bench.shard.stats().turned_away, 1);
     assert_eq!(bench.tell(tokens[2], |port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
     assert!(bench.shard.has_room());
@@ -677,7 +677,7 @@ fn a_full_table_refuses_without_asking_the_handler() {
     assert_eq!(bench.admit(), Err(Refusal::Full));
 }
 
-/// `has_room` promises; a socket that ended while a queue went through it counts as room.
+/// When `has_room` returns true, `admit` succeeds. A socket that ended while it was in a queue counts as room.
 #[test]
 fn a_socket_that_ended_while_it_was_put_off_makes_room_at_once() {
     let mut bench = Bench::new(&Config { sockets: 1, ..PLAIN }, nothing);
@@ -710,19 +710,19 @@ fn reserved_places_count_and_can_be_given_back() {
     bench.shard.give_back(tokens[1]);
     assert_eq!(bench.shard.in_use(), 3);
     bench.shard.give_back(tokens[1]);
-    assert_eq!(bench.shard.in_use(), 3, "twice is once");
+    assert_eq!(bench.shard.in_use(), 3, "the second call has no effect");
     let token = bench.open();
     assert_eq!(token.index(), tokens[1].index());
     bench.shard.give_back(token);
-    assert_eq!(bench.shard.in_use(), 4, "an open socket is not given back");
+    assert_eq!(bench.shard.in_use(), 4, "an open socket cannot be given back");
     assert_eq!(bench.shard.dial(&mut bench.handler, token, 1, &PEER), Err(Refusal::Full));
-    assert_eq!(bench.shard.in_use(), 4, "nor dialled");
+    assert_eq!(bench.shard.in_use(), 4, "nor can it be dialled");
     assert_eq!(bench.shard.dial(&mut bench.handler, tokens[1], 1, &PEER), Err(Refusal::Full));
 
     assert_eq!(bench.shard.dial(&mut bench.handler, tokens[0], 1, &PEER), Ok(()));
     bench.handler.inner_mut().admits = false;
     assert_eq!(bench.shard.dial(&mut bench.handler, tokens[2], 2, &PEER), Err(Refusal::Handler));
-    assert_eq!(bench.shard.in_use(), 3, "turned away is given back");
+    assert_eq!(bench.shard.in_use(), 3, "the slot of a refused connect is given back");
     assert!(bench.shard.port(tokens[2]).is_none());
 }
 
@@ -875,7 +875,7 @@ fn messages_reach_only_open_sockets() {
     assert_eq!(seen.get(), 1);
 }
 
-/// Two sockets and one output block, which the first one holds.
+/// Creates two sockets and one output block, which the first socket holds.
 fn one_block_held(
     config: &Config,
     react: impl FnMut(&mut Socket<'_, Data>, Event<u32>) + 'static,
@@ -897,7 +897,7 @@ fn who_is_owed_writable_is_not_read_from_until_it_was_given() {
     assert_eq!(bench.receive(wants, b"question"), Next::Wait(Interest::NONE));
     let _ = bench.flush(holds);
     assert_eq!(bench.room(wants), 0);
-    // the block has come back: `writable` is given, and then the socket is read from
+    // The block has been returned: `writable` is delivered, and then the socket is read.
     assert_eq!(bench.turn(0), [(wants, Next::Wait(Interest::READ))]);
     assert_eq!(count(&bench.events(), Event::Writable), 1);
 }
@@ -918,7 +918,7 @@ fn what_was_not_consumed_is_there_in_sent() {
 
 #[test]
 fn who_wants_more_than_is_free_does_not_keep_the_shard_awake() {
-    // 128 bytes are never free while the other socket holds a block, but 64 are
+    // 128 bytes are never free while the other socket holds a block, but 64 are.
     type Attempt = fn(&mut Socket<'_, Data>);
     let by_sending: Attempt = |socket| {
         let _ = socket.send(&[1; 128]);
@@ -948,7 +948,7 @@ fn who_wants_more_than_is_free_does_not_keep_the_shard_awake() {
             turns += 1;
             assert!(turns < 10, "woken again and again");
         }
-        // and goes on when the block has come back
+        // After the block is returned, the socket makes progress.
         let _ = bench.flush(holds);
         let before = count(&bench.events(), Event::Writable);
         for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! A poller by itself, over a transport that records what it is asked for.
+//! Tests a lone poller over a completion-based transport that records its calls.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -22,7 +22,7 @@ use lightcone_core::{
     Socket, Storage, Token,
 };
 
-/// Counts ends of streams and refused connects, and consumes nothing.
+/// Counts ends of stream and refused connects, and consumes nothing.
 #[derive(Default)]
 struct Keeper {
     ended: usize,
@@ -48,7 +48,7 @@ impl Handler for Keeper {
     }
 }
 
-/// Completes, and records what it is asked for.
+/// A transport whose operations complete later. It records the calls.
 #[derive(Default)]
 struct Ring {
     watched: Vec<(Token, Interest)>,
@@ -92,7 +92,7 @@ impl Transport for Ring {
 
 type Lone<'s> = Poller<'s, Keeper, Ring, Alone, 1>;
 
-/// Runs a test with a poller of two sockets, beside the one that is kept ready for a connect.
+/// Runs a test with a poller of two sockets, plus the one that is kept ready for a connect.
 fn with_poller(input_blocks: usize, test: impl FnOnce(&mut Lone<'_>)) {
     let config = Config { sockets: 3, input_blocks, ..PLAIN };
     let mut slots: [MaybeUninit<Slot<()>>; 3] = [const { MaybeUninit::uninit() }; 3];
@@ -114,10 +114,10 @@ fn an_end_that_finds_no_block_is_asked_for_when_one_comes_back() {
             poller.turn();
         }
         let [(keeps, Interest::READ), (ends, Interest::READ)] = poller.transport().watched[..] else {
-            panic!("both are to be read from")
+            panic!("both sockets must be read")
         };
         assert_eq!(poller.on_received(keeps, &mut [1; 10]), 10);
-        // the only block is in use, so that nothing is received: the end could come after bytes
+        // The only block is in use, so nothing can be received, and an end of stream must not overtake bytes.
         assert!(!poller.on_end_of_stream(ends));
         assert_eq!(poller.transport().watched.last(), Some(&(ends, Interest::NONE)));
         assert_eq!(poller.handler().ended, 0);

@@ -1,6 +1,6 @@
-//! Engines that break the event contract, each in one way that [`ContractChecker`] must notice.
+//! Engines that violate the event contract, each in one way that [`ContractChecker`] must detect.
 //!
-//! Each is the real shard with something wrong between it and the checker, or a driver that does what the port forbids.
+//! Each is the real shard with a fault between it and the checker, or a driver that does what the port forbids.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -26,7 +26,7 @@ use lightcone_core::{
 /// What the program does in its callbacks.
 type Act = fn(&mut Socket<'_, u32>, Event<u32>);
 
-/// The program.
+/// The program under the checker.
 struct Program(Act);
 
 impl Handler for Program {
@@ -42,7 +42,7 @@ impl Handler for Program {
     }
 }
 
-/// What the peer has sent, and whether it has ended.
+/// What the peer has sent, and whether it has ended its stream.
 #[derive(Default)]
 struct Peer {
     sent: &'static [u8],
@@ -60,14 +60,14 @@ impl Witness for Peer {
 }
 
 type Data = Checked<u32>;
-/// What is wrong: an event becomes another, or is lost.
+/// A fault: an event is replaced or lost.
 type Fault = fn(&mut Socket<'_, Data>, Event<u32>) -> ControlFlow<(), Event<u32>>;
 
-/// Stands between the shard and the checker.
+/// Injects the fault between the shard and the checker.
 struct Between {
     checker: ContractChecker<Program, Peer>,
     fault: Fault,
-    /// Closes that the program asks for in `message` are staged.
+    /// Whether the program's closes in `message` are staged.
     stages: bool,
 }
 
@@ -94,7 +94,7 @@ fn nothing(_: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFlow<(), Event
     ControlFlow::Continue(event)
 }
 
-/// One socket, and a driver that is told what to do step by step.
+/// One socket, and a driver that is controlled step by step.
 struct Engine<'s> {
     shard: Shard<'s, Data>,
     handler: Between,
@@ -103,7 +103,7 @@ struct Engine<'s> {
 }
 
 impl Engine<'_> {
-    /// Tells the port something and delivers what is due.
+    /// Passes something to the port and delivers what is due.
     fn tell(&mut self, what: impl FnOnce(&mut Port<'_, '_, Data>)) -> Next {
         self.shard.tick(Instant::from_millis(self.now));
         let mut outbox = NoOutbox;
@@ -113,7 +113,7 @@ impl Engine<'_> {
         port.run(&mut self.handler, &mut cx)
     }
 
-    /// Receives, whether there is room or not.
+    /// Receives regardless of the room.
     fn receive(&mut self, bytes: &[u8]) -> Next {
         let mut bytes = bytes.to_vec();
         self.shard.tick(Instant::from_millis(self.now));
@@ -161,7 +161,7 @@ fn with(act: Act, peer: Peer, fault: Fault, steps: impl FnOnce(&mut Engine<'_>))
 const SENT: Peer = Peer { sent: b"abcdefghijklmnopqrstuvwxyz", ended: false };
 const ENDED: Peer = Peer { ended: true, ..SENT };
 
-/// Queues as much as it may, and one byte more. Consumes what comes.
+/// Consumes the input, queues as much as possible, and then tries one byte more.
 fn fills(socket: &mut Socket<'_, u32>, event: Event<u32>) {
     if matches!(event, Event::Receive) {
         let there = socket.bytes().len();
@@ -171,7 +171,7 @@ fn fills(socket: &mut Socket<'_, u32>, event: Event<u32>) {
     }
 }
 
-/// Leaves what comes.
+/// Leaves the input unconsumed.
 fn leaves(_: &mut Socket<'_, u32>, _: Event<u32>) {}
 
 fn forges_writable(_: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFlow<(), Event<u32>> {
@@ -209,7 +209,7 @@ fn a_lost_writable() {
     });
 }
 
-/// As if a grant had been forgotten: it is owed for ever.
+/// Behaves as if a grant had been lost: `writable` stays pending forever.
 fn never_gives_writable(socket: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFlow<(), Event<u32>> {
     if matches!(event, Event::Writable) {
         socket.split().1.want();
@@ -341,12 +341,12 @@ fn a_pause_that_is_ignored() {
         }
     };
     with(act, SENT, nothing, |engine| {
-        let _ = engine.receive(b"ab"); // was on its way
+        let _ = engine.receive(b"ab"); // was already in transit
         let _ = engine.receive(b"cd");
     });
 }
 
-/// Consumes what comes, and closes when a message comes.
+/// Consumes the input, and closes at a message.
 fn closes(socket: &mut Socket<'_, u32>, event: Event<u32>) {
     match event {
         Event::Receive => {
@@ -358,7 +358,7 @@ fn closes(socket: &mut Socket<'_, u32>, event: Event<u32>) {
     }
 }
 
-/// The same steps as above without a fault, one after the other.
+/// The same steps as above without a fault must pass.
 #[test]
 fn a_sound_engine_passes() {
     with(closes, SENT, nothing, |engine| {

@@ -1,5 +1,5 @@
-//! Pools are fair: sockets get blocks in the order in which they began to wait, whatever the others send, and a small
-//! answer and a small request are always possible.
+//! Pools are fair: sockets get blocks in the order in which they began to wait, regardless of how much the others send,
+//! and a small response and a small request are always possible.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -21,7 +21,7 @@ use std::rc::Rc;
 
 const READ: Next = Next::Wait(Interest::READ);
 
-/// Queues as much as it can, whenever it can.
+/// Queues as much as possible.
 fn greedy(socket: &mut Socket<'_, Data>) {
     let id = socket.data.id as u8;
     let _ = socket.split().1.send_some(&[id; 4_096]);
@@ -52,13 +52,16 @@ fn senders_that_are_never_full_leave_a_block_to_others() {
         bench.turn(turn);
         assert_eq!(bench.message(small, 0), Ok(Next::Send), "at once, in turn {turn}");
         assert_eq!(bench.flush(small).0, [2]);
-        assert!(bench.outputs(a).len().min(bench.outputs(b).len()) > 64, "nobody is short of its share");
+        assert!(
+            bench.outputs(a).len().min(bench.outputs(b).len()) > 64,
+            "no socket gets less than its share"
+        );
     }
     assert_eq!(bench.shard.stats().output_shortages, 0);
 }
 
-/// With a block for each socket beside those that are shared, whoever has none gets one at once, whatever the others
-/// hold.
+/// If the pool has a block for each socket in addition to the shared ones, a socket without a block gets one at once,
+/// regardless of what the others hold.
 #[test]
 fn a_first_block_is_there_for_every_socket() {
     let config = Config { sockets: 64, output_blocks: 128, output_limit: 8, ..PLAIN };
@@ -77,7 +80,11 @@ fn a_first_block_is_there_for_every_socket() {
                 tokens[..greedy_ones].iter().map(|token| bench.outputs(*token).len() / 64).collect();
             assert!(held.iter().all(|held| (1..=8).contains(held)), "{held:?}");
             for token in &tokens[greedy_ones..] {
-                assert_eq!(bench.flush(*token).0.len(), 1, "with {greedy_ones} that hold {held:?}");
+                assert_eq!(
+                    bench.flush(*token).0.len(),
+                    1,
+                    "with {greedy_ones} greedy sockets that hold {held:?}"
+                );
             }
         }
     }
@@ -103,8 +110,8 @@ fn shares_are_equal_if_all_take_what_they_can() {
     assert!(*least >= 2, "{held:?}");
 }
 
-/// Twelve sockets want a block each, again and again, and there are four. Blocks come back one at a time, from whoever
-/// holds one, which wants another at once.
+/// Twelve sockets compete for four blocks. One block at a time is returned, by a random holder, which requests another
+/// one at once.
 #[test]
 fn blocks_go_to_whoever_has_waited_longest() {
     let config = Config { sockets: 12, output_blocks: 4, output_limit: 1, ..PLAIN };
@@ -133,7 +140,7 @@ fn blocks_go_to_whoever_has_waited_longest() {
     let served = served.borrow();
     assert_eq!(served.len(), 1_004);
     for (at, id) in served.iter().enumerate() {
-        // eight wait, so nobody is served twice before the seven that waited with it
+        // Eight sockets wait, so none is served twice before the seven that waited with it.
         let before = &served[at.saturating_sub(8)..at];
         assert!(!before.contains(id), "at {at}: {id} after {before:?}");
     }
@@ -156,8 +163,8 @@ fn a_newcomer_does_not_overtake() {
     assert_eq!(bench.outputs(newcomer), [2]);
 }
 
-/// Two that each want three blocks at once, and there are three for one of them: were each given one, neither had
-/// enough, for ever.
+/// Two sockets need three blocks each, and three blocks become free. If they were shared between the two, neither would
+/// ever have enough.
 #[test]
 fn those_that_need_several_blocks_do_not_block_each_other() {
     let config = Config { sockets: 3, output_blocks: 7, output_limit: 3, ..PLAIN };
@@ -203,7 +210,7 @@ fn a_slot_that_is_reused_while_its_socket_waited_is_in_no_queue() {
         for token in (1..4).filter(|at| *at != leaves).map(|at| tokens[at]) {
             let _ = bench.flush(holder);
             let turned = bench.turn(1);
-            assert_eq!(turned, [(token, Next::Send)], "in order, and nobody else is given a turn");
+            assert_eq!(turned, [(token, Next::Send)], "in order, and no other socket gets a turn");
             holder = token;
         }
         let _ = bench.flush(holder);
@@ -212,7 +219,7 @@ fn a_slot_that_is_reused_while_its_socket_waited_is_in_no_queue() {
     }
 }
 
-/// A grant that is not used goes to the next socket, whether its socket closes or has nothing to send.
+/// An unused grant goes to the next socket, whether the granted socket closes or has nothing to send.
 #[test]
 fn a_grant_that_is_not_taken_goes_to_the_next() {
     let config = Config { sockets: 4, output_blocks: 1, output_limit: 1, ..PLAIN };
@@ -231,11 +238,11 @@ fn a_grant_that_is_not_taken_goes_to_the_next() {
         bench.turn(1);
         assert_eq!(bench.outputs(next), [2]);
         let _ = bench.flush(next);
-        assert_eq!(bench.message(holds, 0), Ok(Next::Send), "and nothing is kept for anybody");
+        assert_eq!(bench.message(holds, 0), Ok(Next::Send), "and no block stays reserved");
     }
 }
 
-/// What is said instead of a held end of the output needs no other block than that end had, whoever waits for one.
+/// A replacement for a held response reuses the block of the held output, even if other sockets wait for blocks.
 #[test]
 fn what_replaces_a_held_end_has_its_block() {
     let config = Config { sockets: 3, output_blocks: 2, output_limit: 1, ..PLAIN };
@@ -266,7 +273,7 @@ fn what_replaces_a_held_end_has_its_block() {
             assert_eq!(bench.message(held, 2), Ok(READ));
         }
         bench.turn(1);
-        assert_eq!(bench.outputs(waits).len(), 1, "and its block goes on to whoever waits");
+        assert_eq!(bench.outputs(waits).len(), 1, "and its block goes to the next waiting socket");
         for token in [one, held, waits] {
             let _ = bench.tell(token, |port| port.failed(lightcone_core::ErrorKind::ConnectionReset));
         }
@@ -274,7 +281,7 @@ fn what_replaces_a_held_end_has_its_block() {
     }
 }
 
-/// Whatever the others have left behind, a message of a small block's size is received.
+/// A message that fits into a small block is always received, regardless of the unread input of other sockets.
 #[test]
 fn a_small_request_is_always_possible() {
     let config = Config { sockets: 6, input_blocks: 6, receive_blocks: 2, ..PLAIN };
@@ -299,7 +306,7 @@ fn a_small_request_is_always_possible() {
     assert_eq!(bench.shard.stats().input_shortages, 3);
 }
 
-/// Large input blocks go to those that have waited longest; a newcomer is read in small pieces until then.
+/// Large input blocks go to the sockets that have waited longest; until then, a newcomer is read in small pieces.
 #[test]
 fn large_blocks_go_to_whoever_has_waited_longest() {
     let config = Config { sockets: 6, input_blocks: 6, receive_blocks: 1, ..PLAIN };
@@ -315,12 +322,12 @@ fn large_blocks_go_to_whoever_has_waited_longest() {
         assert_eq!(bench.room(*token), 64);
         assert_eq!(bench.receive(*token, &[1; 64]), Next::Wait(Interest::NONE));
     }
-    // one is removed from the middle of the queue
+    // One socket is removed from the middle of the queue.
     let _ = bench.tell(tokens[2], |port| port.failed(lightcone_core::ErrorKind::ConnectionReset));
     let mut holder = tokens[0];
     for (turn, token) in [tokens[1], tokens[3], tokens[4]].into_iter().enumerate() {
         let _ = bench.message(holder, 0);
-        assert_eq!(bench.room(tokens[5]), 64, "the large block is for one that waits");
+        assert_eq!(bench.room(tokens[5]), 64, "the large block is reserved for a waiting socket");
         assert_eq!(bench.turn(turn as u64), [(token, READ)]);
         assert_eq!(bench.room(token), 192);
         assert_eq!(bench.receive(token, &[2; 192]), Next::Wait(Interest::NONE), "full");
@@ -331,7 +338,7 @@ fn large_blocks_go_to_whoever_has_waited_longest() {
     assert_eq!(bench.shard.next_deadline(), None);
 }
 
-/// With fewer small blocks than sockets, those that found none are read again in order, as many as there are blocks.
+/// With fewer small blocks than sockets, those without one are read again in order, one per free block.
 #[test]
 fn sockets_without_an_input_block_are_read_again_in_order() {
     let config = Config { sockets: 8, input_blocks: 2, ..PLAIN };
@@ -348,14 +355,15 @@ fn sockets_without_an_input_block_are_read_again_in_order() {
         assert_eq!(bench.run(*token), Next::Wait(Interest::NONE));
     }
     let _ = bench.message(tokens[0], 0);
-    assert_eq!(bench.room(tokens[7]), 0, "those that wait come first");
+    assert_eq!(bench.room(tokens[7]), 0, "waiting sockets come first");
     assert_eq!(bench.turn(1), [(tokens[2], READ)]);
     assert_eq!(bench.receive(tokens[2], b"c"), READ);
     let _ = bench.message(tokens[1], 0);
     let _ = bench.message(tokens[2], 0);
     assert_eq!(bench.turn(2), [(tokens[3], READ), (tokens[4], READ)]);
     assert!(bench.room(tokens[3]) > 0 && bench.room(tokens[4]) > 0);
-    // two that may read and get nothing keep nobody from reading; the first ones wait behind the others now
+    // Two sockets that may read but receive nothing do not block the others; the first ones are now at the end of the
+    // queue.
     let mut told: Vec<Token> = Vec::new();
     for turn in 3..20 {
         told.extend(bench.turn(turn).into_iter().filter(|(_, next)| *next == READ).map(|(token, _)| token));

@@ -1,7 +1,7 @@
-//! `UsualPort::receive`, `Port::receive` and `Port::carry_out` differ from `received`, `run` and a driver's own sends in
-//! their cost alone.
+//! `UsualPort::receive`, `Port::receive` and `Port::carry_out` behave like `received`, `run` and a driver's own sends;
+//! they differ only in cost.
 //!
-//! A failure prints its seed; `WALK_SEED=n cargo test -p lightcone-core --test fast_path` walks it alone.
+//! A failure prints its seed; `WALK_SEED=n cargo test -p lightcone-core --test fast_path` runs that seed alone.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -26,7 +26,7 @@ use lightcone_core::{
 };
 use two_ways::{Broken, Numbers, compare};
 
-/// A machine without an operating system is slow, and each walk has its own shards.
+/// A target without an operating system is slow, so it runs fewer seeds.
 const SEEDS: u64 = if cfg!(target_os = "none") { 1_000 } else { 10_000 };
 const STEPS: usize = 150;
 
@@ -40,7 +40,7 @@ impl Numbers for Random {
     }
 }
 
-/// The calls of a connection to which nothing is sent.
+/// The calls of a connection on which nothing is sent.
 struct Nowhere(NoOutbox);
 
 impl Calls for Nowhere {
@@ -59,7 +59,7 @@ impl ContextCalls<u32> for Nowhere {
     }
 }
 
-/// The seeds that fail, at most five.
+/// Returns the failing seeds, at most five, and the bytes sent by the others.
 fn failing(broken: Broken) -> (Vec<u64>, u64) {
     let (mut failed, mut bytes) = (Vec::new(), 0);
     for seed in 0..SEEDS {
@@ -85,16 +85,16 @@ fn both_ways_are_the_same() {
     assert!(bytes > SEEDS * 100, "the walks go nowhere: {bytes} bytes");
 }
 
-// without an operating system nothing catches a panic
+// Without an operating system, panics cannot be caught.
 #[cfg(not(target_os = "none"))]
 #[test]
 fn a_broken_way_is_noticed() {
     for broken in [Broken::Deaf, Broken::Hasty] {
-        assert!(!failing(broken).0.is_empty(), "{broken:?} is not noticed");
+        assert!(!failing(broken).0.is_empty(), "{broken:?} is not detected");
     }
 }
 
-/// What a driver has pulled and not settled goes before what it is told of next.
+/// An event that was pulled but not settled comes before anything passed to the port afterwards.
 #[test]
 fn bytes_come_after_an_event_that_was_pulled() {
     let mut bench = Bench::new(&PLAIN, |socket, event| {
@@ -116,7 +116,7 @@ fn bytes_come_after_an_event_that_was_pulled() {
     assert_eq!(settled, Settled::Waiting(Interest::READ));
 }
 
-/// `open` shows no bytes, however they have come: `receive` brings them.
+/// `open` shows no bytes, even if some have arrived; they are delivered by `receive`.
 #[test]
 fn open_shows_no_bytes() {
     let mut bench = Bench::new(&PLAIN, |_, _| {});
@@ -133,7 +133,7 @@ fn open_shows_no_bytes() {
     }
 }
 
-/// Bytes for which no block is free are refused, as `Port::received` refuses them.
+/// Bytes for which no block is free are rejected, as in `Port::received`.
 #[test]
 #[should_panic(expected = "received 1 bytes with room for 0")]
 fn bytes_without_room_are_refused() {

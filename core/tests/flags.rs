@@ -1,4 +1,4 @@
-//! What is set on a rare path and cleared elsewhere: none of it outlives its reason.
+//! Flags that are set on a rare path and cleared elsewhere: none of them outlives its cause.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -16,7 +16,7 @@ mod common;
 use common::{Bench, PLAIN, ms};
 use lightcone_core::{CloseReason, Config, Event, Interest, Next, Timeout, Timeouts};
 
-/// Consumes what comes, and closes when a message comes. Its peer's end is nothing to it.
+/// Consumes the input, and closes or sends at a message. Ignores the peer's end of stream.
 fn consuming(config: &Config) -> Bench {
     Bench::new(config, |socket, event| match event {
         Event::Receive => {
@@ -40,13 +40,13 @@ fn a_full_receive_stages_a_close_until_a_smaller_one() {
         let full = vec![7; bench.room(token)];
         let _ = bench.receive(token, b"first");
         assert_eq!(bench.receive(token, &full), READ);
-        assert_eq!(bench.message(token, 1), Ok(Next::Shut), "more is probably there");
+        assert_eq!(bench.message(token, 1), Ok(Next::Shut), "more input is probably there");
 
         let other = bench.open();
         let _ = bench.receive(other, b"first");
         assert_eq!(bench.receive(other, &full), READ);
         assert_eq!(bench.receive(other, b"rest"), READ);
-        assert_eq!(bench.message(other, 1), Ok(Next::Close), "all has come");
+        assert_eq!(bench.message(other, 1), Ok(Next::Close), "all input has been received");
     }
 }
 
@@ -60,7 +60,7 @@ fn a_full_receive_stages_no_close_after_the_peers_end() {
     assert_eq!(bench.message(token, 1), Ok(Next::Close));
 }
 
-/// A slot begins anew: nothing of the socket before is left in it.
+/// A slot starts clean: nothing of its previous socket is left.
 #[test]
 fn a_full_receive_is_forgotten_with_its_socket() {
     let mut bench = consuming(&Config { sockets: 1, ..PLAIN });
@@ -76,7 +76,7 @@ fn a_full_receive_is_forgotten_with_its_socket() {
 const TIMES: Timeouts =
     Timeouts { first_byte: ms(100), idle: ms(500), write_stall: ms(200), ..Timeouts::NONE };
 
-/// When and why the only socket ends, if nothing more happens.
+/// Returns when and why the only socket ends if nothing more happens.
 fn ends(bench: &mut Bench) -> (u64, Option<CloseReason>) {
     let orders = bench.sleep_until(10_000);
     let at = orders.iter().find(|(_, _, next)| *next == Next::Close).map_or(0, |(at, _, _)| *at);
@@ -87,7 +87,7 @@ fn ends(bench: &mut Bench) -> (u64, Option<CloseReason>) {
     (at, reason)
 }
 
-/// From a peer that has ended without a byte no first byte can come.
+/// A peer that has ended its stream without a byte can no longer send a first byte.
 #[test]
 fn the_first_byte_is_not_waited_for_after_the_peers_end() {
     let mut bench = consuming(&Config { timeouts: TIMES, ..PLAIN });
@@ -118,11 +118,11 @@ fn a_stall_is_over_when_something_has_left() {
     assert_eq!(bench.tell(token, |port| port.blocked()), Next::Wait(Interest::new(true, true)));
     bench.turn(150);
     assert_eq!(bench.tell(token, |port| port.writable()), Next::Send);
-    assert_eq!(bench.flush(token).1, READ, "writing is waited for no more");
+    assert_eq!(bench.flush(token).1, READ, "no more interest in writing");
     assert_eq!(ends(&mut bench), (651, Some(CloseReason::TimedOut(Timeout::Idle))));
 }
 
-/// The timer was filed for the write stall, which would be due later.
+/// The timer was set for the write stall, which would be due later.
 #[test]
 fn the_idle_timeout_is_not_late_after_a_stall() {
     let timeouts = Timeouts { idle: ms(100), write_stall: ms(5_000), ..Timeouts::NONE };
@@ -136,7 +136,7 @@ fn the_idle_timeout_is_not_late_after_a_stall() {
     assert_eq!(ends(&mut bench), (1_101, Some(CloseReason::TimedOut(Timeout::Idle))));
 }
 
-/// A stall that is over does not make the next one begin earlier.
+/// A stall that has ended does not make the next one begin earlier.
 #[test]
 fn the_next_stall_begins_anew() {
     let mut bench = consuming(&Config { timeouts: TIMES, ..PLAIN });
@@ -156,7 +156,7 @@ fn the_next_stall_begins_anew() {
     assert_eq!(ends(&mut bench), (501, Some(CloseReason::TimedOut(Timeout::WriteStall))));
 }
 
-/// Before a send in flight is over the order to close waits; a send that ended without a byte is over, too.
+/// A close waits until the send in flight has completed; a send that completed with zero bytes counts as completed.
 #[test]
 fn a_send_that_moved_nothing_is_in_flight_no_more() {
     let mut bench = consuming(&PLAIN);

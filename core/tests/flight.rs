@@ -1,4 +1,4 @@
-//! Sends that complete later: their bytes stay where they are until the driver says what became of them.
+//! Sends that complete later: their bytes stay in place until the driver reports the outcome.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -20,7 +20,7 @@ use std::rc::Rc;
 
 const READ: Next = Next::Wait(Interest::READ);
 
-/// A message below 1000 queues so many bytes; others end the socket.
+/// A message below 1000 queues that number of bytes; other messages end the socket.
 fn obey(socket: &mut Socket<'_, Data>, event: Event<u32>) {
     match event {
         Event::Message(1_000) => socket.abort(),
@@ -36,7 +36,7 @@ fn obey(socket: &mut Socket<'_, Data>, event: Event<u32>) {
     }
 }
 
-/// Where the bytes in flight are, and what they are.
+/// Starts a send. Returns the addresses and the content of the bytes in flight.
 fn launch(bench: &mut Bench, token: Token) -> (Vec<*const u8>, Vec<u8>) {
     let mut port = bench.shard.port(token).unwrap();
     let mut slices = [&[][..]; 16];
@@ -50,11 +50,11 @@ fn launched(bench: &mut Bench, token: Token, n: u32) -> (Vec<*const u8>, Vec<u8>
     assert_eq!(bench.message(token, n), Ok(Next::Send));
     let flight = launch(bench, token);
     assert_eq!(flight.1.len(), n as usize);
-    assert_eq!(bench.run(token), READ, "the send is under way");
+    assert_eq!(bench.run(token), READ, "the send is in flight");
     flight
 }
 
-/// The slices as they are now, up to so many bytes, without launching anything.
+/// Checks that the bytes in flight have not moved or changed.
 fn same_place(bench: &mut Bench, token: Token, flight: &(Vec<*const u8>, Vec<u8>)) {
     let mut port = bench.shard.port(token).unwrap();
     let mut slices = [&[][..]; 16];
@@ -99,7 +99,7 @@ fn a_short_completion_goes_on_where_it_stopped() {
         assert_eq!(rest, bytes[at..]);
     }
     assert_eq!(bench.events(), []);
-    assert_eq!(bench.tell(token, |port| port.sent(0)), Next::Send, "nothing of it was done");
+    assert_eq!(bench.tell(token, |port| port.sent(0)), Next::Send, "nothing was sent");
     let _ = launch(&mut bench, token);
     assert_eq!(bench.tell(token, |port| port.sent(1)), READ);
     assert_eq!(bench.events(), [Event::Sent]);
@@ -120,9 +120,9 @@ fn blocks_in_flight_do_not_return_to_the_pool() {
         room.get()
     };
     assert_eq!(probe(&mut bench), 0);
-    assert_eq!(bench.shard.in_use(), 2, "the place is held as well");
-    assert_eq!(bench.run(token), Next::Cancel, "as long as the driver has not said");
-    assert_eq!(bench.last().event, Event::Message(1), "close waits, too");
+    assert_eq!(bench.shard.in_use(), 2, "the slot is still in use");
+    assert_eq!(bench.run(token), Next::Cancel, "until the driver reports the outcome");
+    assert_eq!(bench.last().event, Event::Message(1), "`close` is delivered later, too");
     assert_eq!(bench.tell(token, |port| port.sent(0)), Next::Close);
     assert_eq!(bench.last().event, Event::Close(CloseReason::Aborted));
     assert_eq!(probe(&mut bench), 128);
@@ -150,9 +150,9 @@ fn every_end_in_flight_is_cancelled_then_closed() {
             assert_eq!(next, Next::Cancel);
             bench.events();
             assert_eq!(bench.tell(token, |port| port.sent(done)), Next::Close);
-            assert_eq!(bench.last().queued, 100 - done, "what was never sent");
+            assert_eq!(bench.last().queued, 100 - done, "the bytes that were never sent");
             let nothing_else = [Event::Close(reason)];
-            assert_eq!(bench.events(), nothing_else, "once it is known what was sent");
+            assert_eq!(bench.events(), nothing_else, "once the number of sent bytes is known");
             let stats = *bench.shard.stats();
             assert_eq!(stats.bytes_out, done as u64);
             assert_eq!(stats.bytes_out + stats.bytes_lost, 100, "each byte was either sent or lost");

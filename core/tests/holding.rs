@@ -1,4 +1,4 @@
-//! Output that is held back: what the driver is told, and what becomes of it when the socket ends.
+//! Output that is held back: the driver's actions, and the outcome when the socket ends.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -65,12 +65,12 @@ fn what_is_held_back_is_not_sent_and_the_rest_is() {
         let mut bench = Bench::new(&PLAIN, obey);
         bench.pull = pull;
         let token = bench.open();
-        assert_eq!(order(&mut bench, token, &[HOLD]), READ, "there is nothing to send");
-        assert_eq!(bench.receive(token, b"x"), READ, "nor with other events");
+        assert_eq!(order(&mut bench, token, &[HOLD]), READ, "nothing may be sent");
+        assert_eq!(bench.receive(token, b"x"), READ, "nor after other events");
         assert_eq!(order(&mut bench, token, &[RELEASE]), Next::Send);
         assert_eq!(bench.flush(token).0, b"tail ");
         assert_eq!(order(&mut bench, token, &[FRONT, HOLD]), Next::Send);
-        assert_eq!(bench.flush(token), (b"front ".to_vec(), READ), "the front leaves alone");
+        assert_eq!(bench.flush(token), (b"front ".to_vec(), READ), "only the front is sent");
         assert_eq!(order(&mut bench, token, &[DISCARD]), READ);
         assert_eq!(order(&mut bench, token, &[FRONT, HOLD, WRITE]), Next::Send);
         assert_eq!(bench.flush(token).0, b"front tail more");
@@ -105,7 +105,11 @@ fn what_is_held_back_when_the_connection_breaks_is_counted_as_lost() {
             bench.tell(token, |port| port.failed(ErrorKind::ConnectionReset))
         };
         assert_eq!(next, Next::Close);
-        assert_eq!(bench.handler.inner().trace.last().map(|seen| seen.queued), Some(5), "told in close");
+        assert_eq!(
+            bench.handler.inner().trace.last().map(|seen| seen.queued),
+            Some(5),
+            "reported in `close`"
+        );
         assert_eq!((bench.shard.stats().bytes_lost, bench.shard.breaks_off()), (5, true));
     }
 }

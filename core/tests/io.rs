@@ -1,4 +1,4 @@
-//! Input and output through the traits of others: `core::fmt` and `embedded_io`.
+//! Input and output through other crates' traits: `core::fmt` and `embedded_io`.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -18,7 +18,7 @@ use core::fmt;
 use embedded_io::{BufRead, Error as _, ErrorKind, Read, ReadExactError, ReadReady, Write, WriteReady};
 use lightcone_core::{Event, Full, Next, Socket, WouldBlock};
 
-/// A protocol that knows traits only: every line in capitals, until there is no room or no whole line.
+/// A protocol written against traits only: echoes each line in upper case, until there is no room or no whole line.
 fn shout<R: BufRead, W: Write>(mut input: R, mut output: W) -> Result<usize, W::Error> {
     let mut lines = 0;
     loop {
@@ -92,7 +92,7 @@ fn reading_takes_what_is_there_and_then_nothing() {
     assert_eq!(bench.last().unread, 0);
 }
 
-/// What comes in pieces is not the end of the stream, and the end is.
+/// `read_exact` distinguishes "nothing yet" from the end of the stream.
 #[test]
 fn reading_tells_nothing_yet_from_the_end() {
     let mut bench = Bench::new(&PLAIN, |socket, event| {
@@ -109,7 +109,7 @@ fn reading_tells_nothing_yet_from_the_end() {
         let before = input.bytes().to_vec();
         let error = if ends { ReadExactError::UnexpectedEof } else { ReadExactError::Other(WouldBlock) };
         assert_eq!(input.read_exact(&mut four), Err(error));
-        assert_eq!(input.bytes(), before, "nothing was taken");
+        assert_eq!(input.bytes(), before, "nothing was consumed");
         if ends {
             assert_eq!(before, b"ef");
             assert_eq!((input.read_ready(), input.read(&mut four)), (Ok(true), Ok(2)));
@@ -149,7 +149,7 @@ fn a_writer_takes_what_fits_and_says_when_that_is_nothing() {
     assert!(bench.events().contains(&Event::Writable));
 }
 
-/// A text in pieces.
+/// A text that is formatted in pieces.
 struct Pieces(usize);
 
 impl fmt::Display for Pieces {
@@ -158,7 +158,7 @@ impl fmt::Display for Pieces {
     }
 }
 
-/// Formats by the trait, as code that is generic over writers does.
+/// Formats through the trait, as code that is generic over writers does.
 fn format_by_trait<W: Write>(output: &mut W, pieces: usize) -> bool {
     output.write_fmt(format_args!("{}", Pieces(pieces))).is_ok()
 }
@@ -177,7 +177,7 @@ fn formatting_takes_all_or_nothing_also_by_the_trait() {
             assert_eq!(output.queued(), 0);
             assert!(format_by_trait(&mut output, 2));
             write!(output, "{}", Pieces(1)).unwrap();
-            // `core::fmt`'s own keeps the pieces that fitted, as it says
+            // `core::fmt::Write::write_fmt` keeps the pieces that fitted, as documented.
             assert!(fmt::Write::write_fmt(&mut output, format_args!("{}", Pieces(most))).is_err());
             assert!(output.queued() > 3 * 6);
         }),
@@ -186,7 +186,7 @@ fn formatting_takes_all_or_nothing_also_by_the_trait() {
     assert!(bench.outputs(token).starts_with(b"piece piece piece piece "));
 }
 
-/// A layer that decrypts or unmasks does it where the bytes are: in the driver's slice, and in the block of what was left.
+/// A layer that decrypts or unmasks changes the bytes in place: in the driver's slice, and in the block of kept input.
 #[test]
 fn input_is_changed_in_place_and_what_is_left_stays_changed() {
     const MASK: u8 = 0x55;

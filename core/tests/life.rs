@@ -1,4 +1,4 @@
-//! Every path through a socket's life by public inputs, and the truth of what is said at its end.
+//! Every path through the life of a socket by its public inputs, and the correctness of the reports at its end.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -26,7 +26,7 @@ const NONE: Next = Next::Wait(Interest::NONE);
 const LOCAL: E = Event::Close(CloseReason::Local);
 const RESET: E = Event::Close(CloseReason::Reset);
 
-/// What a message makes the handler do.
+/// Makes the handler do what the message says.
 fn obey(socket: &mut Socket<'_, Data>, event: E) {
     let Event::Message(what) = event else { return };
     match what {
@@ -45,7 +45,7 @@ const LINGER: u32 = 2;
 const ABORT: u32 = 3;
 const PAUSE: u32 = 4;
 
-/// An open socket that obeys, with the events so far forgotten.
+/// Returns an open socket with the handler [`obey`], after discarding the events so far.
 fn obeying() -> (Bench, Token) {
     let mut bench = Bench::new(&PLAIN, obey);
     let token = bench.open();
@@ -53,7 +53,7 @@ fn obeying() -> (Bench, Token) {
     (bench, token)
 }
 
-/// The events since, without the messages that caused them.
+/// Takes the events recorded so far, without the messages that caused them.
 fn events(bench: &mut Bench) -> Vec<E> {
     bench.events().into_iter().filter(|event| !matches!(event, Event::Message(_))).collect()
 }
@@ -206,7 +206,7 @@ fn a_connect_succeeds() {
     assert_eq!(bench.events(), [Event::Open]);
     assert!(!bench.shard.port(token).unwrap().is_connecting());
     assert_eq!(bench.tell(token, |port| port.connected()), READ);
-    assert_eq!(bench.events(), [], "told twice is once");
+    assert_eq!(bench.events(), [], "the second call has no effect");
     assert_eq!(bench.receive(token, b"x"), Next::Send);
     let stats = bench.shard.stats();
     assert_eq!((stats.accepted, stats.connected, stats.refused), (0, 1, 0));
@@ -285,7 +285,7 @@ fn a_connect_that_is_called_off_before_it_begins_is_refused() {
         assert_eq!(bench.tell(token, |port| port.connected()), Next::Close);
         assert_eq!(bench.events(), [Event::Refused(ErrorKind::ConnectionAborted)]);
         bench.is_clean();
-        // and the place remembers nothing
+        // The slot keeps no trace of it.
         let next = bench.dial(2);
         assert_eq!(next.index(), token.index());
         assert!(bench.shard.port(next).unwrap().is_connecting());
@@ -312,11 +312,11 @@ fn a_driver_that_closes_before_open_was_given_still_has_both_ends() {
         let token = bench.dial(1);
         let order = |port: &mut common::TestPort<'_>| {
             port.connected();
-            port.received(common::lent(b"nobody sees it"));
+            port.received(common::lent(b"never delivered"));
             port.close();
         };
         let mut next = bench.tell(token, order);
-        // what came is unread, so the close is staged
+        // The input is unread, so the close is staged.
         assert_eq!(next, Next::Shut);
         next = bench.tell(token, |port| port.shut());
         assert_eq!(next, READ);
@@ -392,14 +392,14 @@ fn after_close_only_close_follows() {
     }
 }
 
-/// A staged close, as `linger` asks for it, or `close` where input is known to be unread.
+/// Follows a staged close, caused by `linger`, or by `close` with unread input.
 fn staged(mut bench: Bench, token: Token, asked: Next, reason: E) {
     let mut next = asked;
     if next == Next::Send {
         next = bench.flush(token).1;
     }
     assert_eq!(next, Next::Shut);
-    assert_eq!(bench.tell(token, |port| port.shut()), READ, "reads to discard");
+    assert_eq!(bench.tell(token, |port| port.shut()), READ, "reads on, to discard");
     for _ in 0..10 {
         assert!(bench.room(token) > 0);
         assert_eq!(bench.receive(token, b"discarded"), READ);
@@ -441,7 +441,7 @@ fn close_in_receive_with_unread_input_is_staged() {
     staged(bench, token, next, LOCAL);
 }
 
-/// The bytes came in one go with the connection, and `open` closes without having seen them.
+/// The bytes arrived together with the connection, and `open` closes without having seen them.
 #[test]
 fn close_in_open_with_unread_input_is_staged() {
     let mut bench = Bench::new(
@@ -532,13 +532,13 @@ fn the_peer_ends_and_this_side_goes_on_sending() {
     let (mut bench, token) = obeying();
     assert_eq!(bench.tell(token, |port| port.ended()), NONE);
     assert_eq!(bench.tell(token, |port| port.ended()), NONE);
-    assert_eq!(events(&mut bench), [Event::PeerClosed], "told twice is once");
+    assert_eq!(events(&mut bench), [Event::PeerClosed], "the second call has no effect");
     for _ in 0..3 {
         assert_eq!(bench.message(token, 100), Ok(Next::Send));
         assert_eq!(bench.flush(token).1, NONE);
     }
     assert_eq!(events(&mut bench), [Event::Sent, Event::Sent, Event::Sent]);
-    assert_eq!(bench.message(token, FINISH), Ok(Next::Close), "both have ended");
+    assert_eq!(bench.message(token, FINISH), Ok(Next::Close), "both directions have ended");
     ends_with(bench, &[Event::Close(CloseReason::Peer)]);
 }
 
@@ -551,7 +551,7 @@ fn finish_sends_then_shuts_down_writing_and_reads_on() {
     assert_eq!(bench.flush(token).1, Next::Shut);
     assert_eq!(bench.tell(token, |port| port.shut()), READ);
     assert_eq!(bench.receive(token, b"b"), READ);
-    assert_eq!(bench.message(token, FINISH), Ok(READ), "asked twice is once");
+    assert_eq!(bench.message(token, FINISH), Ok(READ), "the second call has no effect");
     assert_eq!(bench.tell(token, |port| port.ended()), Next::Close);
     assert_eq!(bench.handler.alive(), 0);
     let events = events(&mut bench);
@@ -589,7 +589,7 @@ fn the_peer_ends_while_finish_is_still_sending() {
     ends_with(bench, &[Event::PeerClosed, LOCAL]);
 }
 
-/// The end of a half-closed exchange: the last bytes and the end come together.
+/// At the end of a half-closed exchange, the last bytes and the end of stream arrive together.
 #[test]
 fn the_last_bytes_come_with_the_end_after_finish() {
     for shut in [false, true] {
@@ -612,7 +612,7 @@ fn the_last_bytes_come_with_the_end_after_finish() {
     }
 }
 
-/// Bytes not consumed stay: who waits for the end before it parses finds them there.
+/// Unconsumed bytes are kept: a handler that parses only at the end of stream finds them there.
 #[test]
 fn bytes_left_behind_are_there_when_the_peer_ends() {
     for finish in [false, true] {
@@ -693,7 +693,7 @@ fn abort_in_close_is_a_reset_whatever_the_reason() {
             assert_eq!(bench.tell(token, |port| port.cut(reason)), Next::Close);
             assert_eq!(bench.shard.breaks_off(), aborts, "{reason:?}");
             assert_eq!(bench.events(), [E::Open, E::Close(reason)]);
-            // the next socket of the slot knows nothing of it
+            // The next socket of the slot is not affected.
             let token = bench.open();
             assert_eq!(bench.tell(token, |port| port.close()), Next::Close);
             assert!(!bench.shard.breaks_off());
@@ -719,7 +719,7 @@ fn abort_wins_over_close_in_one_callback() {
     assert_eq!(bench.events(), [Event::Open, Event::Close(CloseReason::Aborted)]);
 }
 
-/// What brings a socket to each stage, the events of it, and whether all has left there.
+/// The stages of a socket: a name, the messages that lead to it, and whether all output has been sent by then.
 fn stages() -> Vec<(&'static str, Vec<u32>, bool)> {
     vec![
         ("open", vec![], false),
@@ -807,7 +807,7 @@ fn nothing_comes_after_close_whatever_is_told() {
     bench.is_clean();
 }
 
-/// One port is told everything that a careless driver may tell.
+/// A careless driver calls everything on one port.
 #[test]
 fn a_port_is_told_more_after_its_end() {
     let (mut bench, token) = obeying();
@@ -851,7 +851,7 @@ fn stop_refuses_a_dial_and_frees_its_place() {
     let token = bench.shard.reserve().unwrap();
     bench.shard.stop();
     assert_eq!(bench.shard.dial(&mut bench.handler, token, 1, &PEER), Err(Refusal::Stopping));
-    assert_eq!(bench.handler.inner().admitted, 0, "the handler was not asked");
+    assert_eq!(bench.handler.inner().admitted, 0, "`admit` was not called");
     bench.is_clean();
 }
 
@@ -881,7 +881,7 @@ fn all_sockets_are_found_at_shutdown() {
 
 type Step<'a> = &'a dyn Fn(&mut Bench) -> Option<Next>;
 
-/// Brings about every kind of event but the last, in one life.
+/// Causes every kind of event but the last in the life of one socket.
 fn all_kinds(react: impl FnMut(&mut Socket<'_, Data>, E) + 'static) -> Bench {
     let config = Config { timeouts: Timeouts { drain: ms(500), linger: ms(500), ..Timeouts::NONE }, ..PLAIN };
     let mut bench = Bench::new(&config, react);
@@ -1044,7 +1044,7 @@ fn close_is_left_alone_by_what_its_handler_asks_for() {
 
 // ---- pull and push, put off
 
-/// The life of one socket by each way of delivering.
+/// Runs the script once pushing and once pulling; both must produce the same events and stats.
 fn both_ways(script: impl Fn(&mut Bench)) {
     let mut traces = [false, true].map(|pull| {
         let mut bench = Bench::new(&PLAIN, |socket, event| {
@@ -1153,14 +1153,14 @@ fn who_is_put_off_comes_in_the_next_turn_and_others_in_between() {
     bench.shard.port(a).unwrap().put_off();
     assert_eq!(bench.shard.next_ready(), Some(b));
     let _ = bench.run(b);
-    assert_eq!(bench.shard.next_ready(), None, "who is put off now comes in the next turn");
+    assert_eq!(bench.shard.next_ready(), None, "a socket that is put off now is run in the next turn");
     bench.set_clock(2);
     assert_eq!(bench.shard.next_ready(), Some(a));
     let _ = bench.run(a);
     assert_eq!(bench.shard.next_ready(), None);
 }
 
-/// A message is delivered before what is still due; that makes neither of them spurious.
+/// A message is delivered before events that are due earlier; neither is lost.
 #[test]
 fn a_message_overtakes_what_is_due() {
     let mut bench = Bench::new(&PLAIN, echo);
@@ -1178,7 +1178,7 @@ fn a_message_overtakes_what_is_due() {
     assert!(events.contains(&Event::Message(5)) && events.contains(&Event::Receive));
 }
 
-/// What is due for `writable` and `timeout` stays due when an event before them changes nothing.
+/// `writable` and `timeout` stay due when an event before them changes nothing.
 #[test]
 fn what_is_due_outlives_the_events_before_it() {
     let mut bench = Bench::new(&PLAIN, |socket, event| {
@@ -1208,7 +1208,7 @@ fn what_is_due_outlives_the_events_before_it() {
     }
 }
 
-/// A pull user that stops in the middle gets the rest in the next turn, and the end all the same.
+/// A driver that stops pulling in the middle gets the rest in the next turn, including the end.
 #[test]
 fn a_pull_that_stops_early_goes_on_in_the_next_turn() {
     let mut bench = Bench::new(&PLAIN, nothing);

@@ -1,4 +1,4 @@
-//! The documentation's poller: eight sockets over a network in memory, with nothing but core and http.
+//! The poller of the documentation's examples: eight sockets over a network in memory, with core and http only.
 #![allow(
     clippy::excessive_nesting,
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! Sizes, and what may cross threads.
+//! Sizes of types, and which types may cross threads.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -20,7 +20,7 @@ use lightcone_core::{
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use std::rc::Rc;
 
-// Plain values go everywhere.
+// Plain values may go anywhere.
 assert_impl_all!(Token: Send, Sync, Copy, Ord, core::hash::Hash);
 assert_impl_all!(Address: Send, Sync, Copy);
 assert_impl_all!(Instant: Send, Sync, Copy, Ord);
@@ -37,10 +37,10 @@ assert_impl_all!(Next: Send, Sync, Copy);
 assert_impl_all!(Stats: Send, Sync, Copy);
 assert_impl_all!(Config: Send, Sync, Copy);
 
-// What a poller is made from goes to its thread.
+// The parts of a poller may be sent to its thread.
 assert_impl_all!(Storage<'static, u32>: Send);
 
-// User data that is bound to a thread binds the shard.
+// User data that is bound to a thread binds the shard to that thread.
 assert_not_impl_any!(Shard<'static, Rc<u32>>: Send, Sync);
 assert_not_impl_any!(Storage<'static, Rc<u32>>: Send, Sync);
 assert_not_impl_any!(Slot<Rc<u32>>: Send, Sync);
@@ -60,11 +60,11 @@ impl<T: Sync> Syncs<T> {
     const YES: bool = true;
 }
 
-/// A callback's view stays in the callback: what it is made of belongs to one poller's thread.
+/// The view that a callback gets must not leave its thread: it refers to data of one poller.
 #[test]
 fn a_view_does_not_leave_its_thread() {
-    /// Whether a type is `Send` and `Sync`: an inherent constant, where its bounds hold, goes before
-    /// the trait's.
+    /// Evaluates to whether a type is `Send` and `Sync`. Where the bounds hold, the inherent constant takes precedence
+    /// over the constant of the trait.
     macro_rules! crosses {
         ($type:ty) => {
             (<Sends<$type>>::YES, <Syncs<$type>>::YES)
@@ -107,7 +107,7 @@ fn the_footprint_is_what_the_types_take() {
     assert!(footprint::<()>(&Config::DEVICE).total() <= 48 * 1024, "16 sockets in about 40 KiB");
 }
 
-/// Builds a shard in so much memory and so many slots.
+/// Builds a shard in `memory` bytes and `slots` slots.
 fn built(config: &Config, slots: usize, memory: usize) -> Result<(), SetupError> {
     let mut slots: Vec<MaybeUninit<Slot<u8>>> = (0..slots).map(|_| MaybeUninit::uninit()).collect();
     let mut memory = vec![0; memory];
@@ -141,6 +141,7 @@ fn a_cost_beyond_all_memory_does_not_wrap() {
 #[test]
 fn every_setting_is_checked_at_both_ends() {
     let fine = Config::DEVICE;
+    // Most settings are tested just inside and just outside of each limit.
     let cases: [(&str, Config, bool); 24] = [
         ("sockets", Config { sockets: 0, ..fine }, false),
         ("sockets", Config { sockets: 1, ..fine }, true),

@@ -1,4 +1,4 @@
-//! Long streams in pieces of every size: each byte arrives once and in order, each event tells the truth.
+//! Long streams in pieces of every size: each byte arrives once and in order, and each event is justified.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -29,11 +29,11 @@ fn config(block_size: usize) -> Config {
     Config { block_size, receive_size: 4 * block_size, ..PLAIN }
 }
 
-/// `echo`, with what events claim compared to what the socket shows.
+/// Echoes like [`echo`], and checks that each event agrees with the state of the socket.
 fn honest_echo(socket: &mut Socket<'_, Data>, event: Event<u32>) {
     match event {
-        Event::Sent => assert_eq!(socket.queued(), 0, "sent with bytes queued"),
-        Event::Writable => assert!(socket.room() > 0, "writable without room"),
+        Event::Sent => assert_eq!(socket.queued(), 0, "`sent` with bytes queued"),
+        Event::Writable => assert!(socket.room() > 0, "`writable` without room"),
         Event::Receive => assert!(!socket.bytes().is_empty()),
         _ => {}
     }
@@ -42,13 +42,13 @@ fn honest_echo(socket: &mut Socket<'_, Data>, event: Event<u32>) {
 
 fn deliver(wire: &mut Wire, token: Token, expected: &[u8]) {
     wire.settle();
-    let at = wire.gone.iter().position(|(gone, _)| *gone == token).expect("it has not come to its end");
+    let at = wire.gone.iter().position(|(gone, _)| *gone == token).expect("the socket has not ended");
     let (_, peer) = wire.gone.swap_remove(at);
-    assert!(peer.got == expected, "{} of {} bytes, or others", peer.got.len(), expected.len());
+    assert!(peer.got == expected, "{} of {} bytes, or wrong bytes", peer.got.len(), expected.len());
     assert_eq!(wire.bench.last().event, Event::Close(CloseReason::Peer));
 }
 
-/// One stream that steps through every combination of piece sizes.
+/// One stream that steps through all combinations of piece sizes.
 #[test]
 fn an_echo_in_pieces_of_all_combinations_of_sizes() {
     for block_size in BLOCKS {
@@ -77,7 +77,7 @@ fn an_echo_in_pieces_of_all_combinations_of_sizes() {
     }
 }
 
-/// Whole streams in pieces of fixed sizes, through a kernel that blocks again and again.
+/// Whole streams in pieces of fixed sizes, through a kernel that blocks repeatedly.
 #[test]
 fn an_echo_through_a_narrow_window() {
     let bytes = stream(300 * KIB);
@@ -97,7 +97,7 @@ fn an_echo_through_a_narrow_window() {
                 if wire.gone.is_empty() {
                     let peer = &wire.peers[&token];
                     assert!(bytes.starts_with(&peer.got));
-                    assert_eq!(peer.window, 0, "it stalls with the window open");
+                    assert_eq!(peer.window, 0, "the socket stalls although the window is open");
                 }
             }
             let (_, peer) = wire.gone.pop().unwrap();
@@ -109,13 +109,13 @@ fn an_echo_through_a_narrow_window() {
     }
 }
 
-/// More sockets than blocks: all of them get through, whoever waits for whom.
+/// More sockets than blocks: all streams complete, in any order of waiting.
 #[test]
 fn many_echoes_share_few_blocks() {
     for (input_blocks, output_blocks) in [(1, 1), (1, 3), (3, 1), (5, 5)] {
         let config = Config { sockets: 12, input_blocks, output_blocks, ..PLAIN };
         let mut wire = Wire::new(Bench::new(&config, |socket, event| match event {
-            Event::Writable => echo(socket, event), // another may have taken the block meanwhile
+            Event::Writable => echo(socket, event), // another socket may have taken the block in the meantime
             _ => honest_echo(socket, event),
         }));
         let streams: Vec<Vec<u8>> = (0..12).map(|i| stream(20 * KIB + i * 777)[i..].to_vec()).collect();
@@ -130,14 +130,14 @@ fn many_echoes_share_few_blocks() {
             .collect();
         wire.settle();
         for (token, bytes) in tokens.iter().zip(&streams) {
-            let (_, peer) = wire.gone.iter().find(|(gone, _)| gone == token).expect("starved for ever");
+            let (_, peer) = wire.gone.iter().find(|(gone, _)| gone == token).expect("the socket starved");
             assert!(peer.got == *bytes);
         }
         wire.bench.is_clean();
     }
 }
 
-/// A producer that sends until it is refused, and goes on at `writable`: once per refusal.
+/// A producer that sends until it is refused, and continues at `writable`: exactly one event per refusal.
 #[test]
 fn writable_comes_exactly_once_per_refusal() {
     for limit in 1..=4 {
@@ -149,7 +149,7 @@ fn writable_comes_exactly_once_per_refusal() {
                 let (mut refusals, mut grants) = seen.get();
                 if event == Event::Writable {
                     grants += 1;
-                    assert_eq!(grants, refusals, "writable that nobody waits for");
+                    assert_eq!(grants, refusals, "`writable` without a refusal");
                     assert!(socket.room() > 0);
                 }
                 if matches!(event, Event::Open | Event::Writable) {
@@ -174,7 +174,7 @@ fn writable_comes_exactly_once_per_refusal() {
             peer.pieces = (1, send);
             wire.accept(peer);
             wire.settle();
-            let (_, peer) = wire.gone.pop().expect("it has stopped");
+            let (_, peer) = wire.gone.pop().expect("the producer has stopped");
             assert!(peer.got == stream(total));
             let (refusals, grants) = counts.get();
             assert!(refusals > 0 && refusals == grants, "{refusals} refused, {grants} writable");
@@ -182,7 +182,7 @@ fn writable_comes_exactly_once_per_refusal() {
     }
 }
 
-/// In an exchange of request and answer there is one receive and one send for each.
+/// A request and its response cost one receive and one send.
 #[test]
 fn an_exchange_costs_one_receive_and_one_send() {
     let mut wire = Wire::new(Bench::new(&PLAIN, honest_echo));
@@ -194,7 +194,7 @@ fn an_exchange_costs_one_receive_and_one_send() {
         let room = wire.bench.room(token);
         assert!(room >= 30);
         wire.settle();
-        // one more receive finds nothing
+        // One more receive finds nothing.
         assert!(wire.calls <= before + 4, "{} calls", wire.calls - before);
         assert_eq!(wire.peers[&token].got.len(), usize::from(n) * 30);
     }
@@ -202,7 +202,7 @@ fn an_exchange_costs_one_receive_and_one_send() {
     assert_eq!(sent, 99);
 }
 
-/// Output written in place, with marks taken back in between, is the same stream.
+/// Output written in place, with rewinds in between, produces the same stream.
 #[test]
 fn every_way_of_writing_makes_the_same_stream() {
     for block_size in BLOCKS {
@@ -255,7 +255,7 @@ fn every_way_of_writing_makes_the_same_stream() {
         peer.pieces = (1, 61);
         wire.accept(peer);
         wire.settle();
-        let (_, peer) = wire.gone.pop().expect("it has stopped");
+        let (_, peer) = wire.gone.pop().expect("the socket has stopped");
         assert!(peer.got == stream(total), "{block_size}");
     }
 }

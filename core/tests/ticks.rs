@@ -1,5 +1,5 @@
-//! Every timeout in every phase of a socket, and all of them together: each ends the socket, or is told, at its very
-//! tick. Seeded walks over small spans, with a model that knows the rules of `Timeouts` and no timers.
+//! Every timeout in every phase of a socket, alone and combined: each takes effect at its exact tick. Seeded walks over
+//! short spans are compared with a model that implements the rules of `Timeouts` without timers.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::expect_used,
@@ -18,14 +18,14 @@ use core::time::Duration;
 use lightcone_core::life::State;
 use lightcone_core::{CloseReason, Config, Event, Next, Socket, Timeout, Timeouts, Token};
 
-/// Starts from which the low half of the clock wraps within a few walks, and others.
+/// Start times: for some, the low half of the clock wraps within a few walks.
 const STARTS: [u64; 4] = [0, u32::MAX as u64 - 150, (1 << 31) - 150, (7 << 32) - 1];
 const SEEDS: u64 = 600;
 const WALKS_A_SEED: usize = 6;
-/// All timeouts are below this, and so no walk lasts longer than a few of them.
+/// All timeouts are shorter than this, which bounds the length of a walk.
 const SPAN_MAX: usize = 12;
 
-/// What messages make the handler do.
+/// The messages that control the handler.
 const SEND: u32 = 1;
 const BEGIN: u32 = 2;
 const CEASE: u32 = 3;
@@ -33,7 +33,7 @@ const CLOSE: u32 = 4;
 const LINGER: u32 = 5;
 const FINISH: u32 = 6;
 const CALL_OFF: u32 = 7;
-/// And above: a deadline after so many milliseconds.
+/// A message n from here on sets a deadline n - `DEADLINE` milliseconds ahead.
 const DEADLINE: u32 = 8;
 
 fn obey(socket: &mut Socket<'_, Data>, event: Event<u32>) {
@@ -57,7 +57,7 @@ fn obey(socket: &mut Socket<'_, Data>, event: Event<u32>) {
     }
 }
 
-/// What is due, as the model has it.
+/// What is due according to the model.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Due {
     Deadline,
@@ -65,7 +65,7 @@ enum Due {
     Linger,
 }
 
-/// What the rules need to know of a socket. Times are those of the shard's clock.
+/// The state of a socket that the rules depend on. Times are those of the shard's clock.
 #[derive(Debug)]
 struct Model {
     timeouts: Timeouts,
@@ -74,10 +74,10 @@ struct Model {
     heard: bool,
     active: bool,
     opened: u64,
-    /// The last time at which something was received or sent, an activity ended, or the peer began to take nothing.
+    /// The last time at which bytes were received or sent, an activity ended, or the peer stopped taking output.
     moved: u64,
     stalled: Option<u64>,
-    /// When a state that ends by time was entered.
+    /// When a state that ends by a timeout was entered.
     entered: u64,
     deadline: Option<u64>,
 }
@@ -103,8 +103,8 @@ impl Model {
         matches!(self.state, State::Open | State::Finishing | State::Finished | State::PeerClosed)
     }
 
-    /// The timeouts that run, with the ticks at which they are due: a tick more than their span, since the clock may
-    /// have been read almost a tick before that which it dates.
+    /// Returns the timeouts that run, and the tick at which each is due: one tick more than its span, because the clock
+    /// may have been read almost one tick before the event that it dates.
     fn running(&self) -> [Option<(u64, Due)>; 2] {
         let at = |from: u64, span: Option<Duration>, which: Due| {
             span.map(|span| (from + span.as_millis() as u64 + 1, which))
@@ -115,6 +115,8 @@ impl Model {
             State::Connecting => [at(self.opened, connect, Due::Timeout(Timeout::Connect)), None],
             State::Draining | State::Parting => [at(self.entered, drain, Due::Timeout(Timeout::Drain)), None],
             State::Lingering => [at(self.entered, linger, Due::Linger), None],
+            // The order matters: until the first byte, its timeout replaces idle; a write stall timeout replaces idle
+            // as well; an active socket is idle only while it is stalled.
             _ if !self.is_live() => [None, None],
             _ if self.accepted && !self.heard && first_byte.is_some() => {
                 [at(self.opened, first_byte, Due::Timeout(Timeout::FirstByte)), stall]
@@ -125,7 +127,7 @@ impl Model {
         }
     }
 
-    /// All that is due at `now`, in its order; the last one may be the end.
+    /// Returns everything due at `now`, in order; if the socket ends, that is the last item.
     fn due(&mut self, now: u64, pairs: &mut Pairs) -> Vec<Due> {
         let mut due = Vec::new();
         loop {
@@ -137,6 +139,7 @@ impl Model {
                 pairs.note(which, other, at == other_at);
             }
             due.push(which);
+            // A deadline does not end the socket, so a timeout may be due after it.
             if which != Due::Deadline {
                 return due;
             }
@@ -164,7 +167,7 @@ impl Model {
         }
     }
 
-    /// The state is the shard's: how it changes is the matter of other tests.
+    /// Follows the state of the shard; transitions are checked by other tests.
     fn enters(&mut self, state: State, now: u64) {
         let ends = |state| matches!(state, State::Draining | State::Parting);
         if ends(state) && !ends(self.state) || state == State::Lingering && self.state != state {
@@ -177,7 +180,7 @@ impl Model {
     }
 }
 
-/// Which timeout came before which other one that ran as well, and which with it.
+/// Which timeout was due before which other running one, and which were due together.
 #[derive(Default)]
 struct Pairs(Vec<(Due, Due, bool)>);
 
@@ -200,7 +203,7 @@ struct Walk<'b> {
 }
 
 impl Walk<'_> {
-    /// Carries out the orders for the socket; of what there is to send, nothing may leave, a part or all.
+    /// Carries out the socket's actions. Of the queued output, nothing, a part or all is sent.
     fn carry_out(&mut self, mut next: Next) {
         loop {
             let now = self.bench.now;
@@ -208,7 +211,7 @@ impl Walk<'_> {
                 self.ended = true;
                 return;
             }
-            let state = self.bench.shard.port(self.token).expect("it is open").state();
+            let state = self.bench.shard.port(self.token).expect("the socket is open").state();
             self.model.enters(state, now);
             next = match next {
                 Next::Send if self.random.one_in(2) => {
@@ -228,7 +231,7 @@ impl Walk<'_> {
         }
     }
 
-    /// Something happens to the socket, or its handler does something.
+    /// Causes one event on the socket, or one action of its handler.
     fn act(&mut self) {
         let (now, token) = (self.bench.now, self.token);
         if self.model.state == State::Connecting {
@@ -247,29 +250,31 @@ impl Walk<'_> {
             1 => self.bench.tell(token, |port| port.writable()),
             2 if self.random.one_in(3) => {
                 if matches!(self.model.state, State::Open) && self.model.accepted && !self.model.heard {
-                    self.model.heard = true; // no first byte can come any more
+                    self.model.heard = true; // no first byte can arrive any more
                     self.model.moved = now;
                 }
                 self.bench.tell(token, |port| port.ended())
             }
+            // Ends are rarer than other actions, so that walks last longer.
             CLOSE..=FINISH if !self.random.one_in(3) => return,
             3.. if self.model.is_live() => {
                 let message =
                     if what > DEADLINE { DEADLINE + self.random.below(SPAN_MAX) as u32 } else { what };
                 let message = if what == 3 { [SEND, BEGIN, CEASE][self.random.below(3)] } else { message };
                 self.model.obeys(message, now);
-                self.bench.message(token, message).expect("it is live")
+                self.bench.message(token, message).expect("the socket is live")
             }
             _ => return,
         };
         self.carry_out(next);
     }
 
-    /// A turn at this time: since the event `before`, what the model says, no more and no less, and in its order.
+    /// Runs a turn at this time. Since event number `before`, exactly the events that the model predicts must have
+    /// come, in its order.
     fn turn(&mut self, now: u64, before: usize, exactly: bool, pairs: &mut Pairs) {
         let expected = self.model.due(now, pairs);
         self.bench.set_clock(now);
-        // of two that are due at once, the second comes in the next turn
+        // If two are due at once, the second is delivered in the next turn.
         for _ in 0..3 {
             let wakes = self.bench.shard.next_deadline().is_some_and(|at| at.as_millis() <= now);
             if self.ended || exactly && !wakes {
@@ -294,16 +299,16 @@ impl Walk<'_> {
         let all_fit = told.len() == expected.len() && told.iter().zip(&expected).all(fits);
         assert!(all_fit, "at {now} {told:?} instead of {expected:?}; {:?}", self.model);
         let ends = expected.last().is_some_and(|due| *due != Due::Deadline);
-        assert!(ends <= self.ended, "at {now} it goes on after {expected:?}");
+        assert!(ends <= self.ended, "at {now} the socket goes on after {expected:?}");
     }
 }
 
-/// Walks one socket from its beginning to its end, or until nothing runs any more.
+/// Walks one socket from its beginning to its end, or until no timeout runs any more.
 fn walk(bench: &mut Bench, random: &mut Random, timeouts: Timeouts, pairs: &mut Pairs) {
     let accepted = !random.one_in(4);
     let token = if accepted { bench.open() } else { bench.dial(1) };
     let model = Model::new(timeouts, accepted, bench.now);
-    // a driver that comes when it is asked to, at every tick, or now and then too late
+    // The driver runs turns either only when a deadline requires one, or at every tick; some drivers are late.
     let (exactly, lateness) = (random.one_in(2), if random.one_in(3) { 4 } else { 1 });
     let eagerness = 2 + random.below(8);
     let mut walk = Walk { bench, random, token, model, ended: false };
@@ -312,7 +317,7 @@ fn walk(bench: &mut Bench, random: &mut Random, timeouts: Timeouts, pairs: &mut 
             return;
         }
         let now = walk.bench.now + 1 + walk.random.below(lateness) as u64;
-        // what comes in the tick of a timeout may come before its turn, which then sees it, or after
+        // An event in the tick of a timeout may come before the turn's clock update or after it.
         if walk.random.one_in(2) {
             walk.bench.set_clock(now);
         }
@@ -320,7 +325,7 @@ fn walk(bench: &mut Bench, random: &mut Random, timeouts: Timeouts, pairs: &mut 
         if tick < 5 * SPAN_MAX && walk.random.one_in(eagerness) {
             walk.act();
         }
-        // what is due may be told, or end the socket, where orders of the same tick are carried out
+        // An event may have ended the socket in the same tick, before the timeout could.
         let last = walk.bench.seen().last().map(|seen| seen.event);
         let in_order = matches!(last, Some(Event::Close(CloseReason::Local | CloseReason::Peer)));
         if !(walk.ended && in_order) {
@@ -358,7 +363,7 @@ fn each_timeout_comes_at_its_tick_whatever_else_runs() {
             walk(&mut bench, &mut random, timeouts, &mut pairs);
         }
     }
-    // every pair that can run together came in either order, and with each other
+    // Every pair that can run together must have come in either order and at the same time.
     let own = Due::Deadline;
     let [first, stall, idle] = [Timeout::FirstByte, Timeout::WriteStall, Timeout::Idle].map(Due::Timeout);
     for (one, other) in [(first, stall), (own, first), (own, stall), (own, idle)] {

@@ -1,4 +1,4 @@
-//! Deadlines and timeouts: never early, at most two milliseconds late, whatever the clock does.
+//! Deadlines and timeouts: never early, at most two milliseconds late, regardless of the clock's behaviour.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -19,7 +19,7 @@ use lightcone_core::{
     CloseReason, Config, ErrorKind, Event, Instant, Interest, Next, Socket, Timeout, Timeouts, Token,
 };
 
-/// Starts from which the low half of the clock wraps, stands at its sign change, and goes on long.
+/// Start times: at these, the low half of the clock wraps, changes its sign, or is far from zero.
 const STARTS: [u64; 6] =
     [0, 1_000, u32::MAX as u64 - 3_000, u32::MAX as u64, (1 << 31) - 2_000, (7 << 32) - 1];
 
@@ -27,11 +27,11 @@ const fn with(timeouts: Timeouts) -> Config {
     Config { timeouts, ..PLAIN }
 }
 
-/// Sleeps as the shard allows; says when the socket was closed, counted from `start`.
+/// Sleeps as long as the shard allows. Returns when the socket was closed, counted from `start`.
 fn closed_at(bench: &mut Bench, start: u64, token: Token) -> u64 {
     let orders = bench.sleep_until(start + 200_000);
     let close = orders.iter().find(|(_, who, next)| *who == token && *next == Next::Close);
-    close.expect("it was never closed").0 - start
+    close.expect("the socket was never closed").0 - start
 }
 
 #[track_caller]
@@ -39,7 +39,7 @@ fn in_time(at: u64, due: u64) {
     assert!((due..=due + 2).contains(&at), "at {at} ms instead of {due}");
 }
 
-/// A wire where nothing happens: the timeout that ends it, and when.
+/// Checks that a connection without traffic is ended by this timeout at this time.
 fn ends(
     timeouts: Timeouts,
     due: u64,
@@ -115,7 +115,7 @@ fn a_longer_idle_time_holds_from_the_first_byte_on() {
     ends(timeouts, 7_000, Timeout::Idle, begin, nothing);
 }
 
-/// Is active from message 1 on, and no longer from message 0 on.
+/// Sets the socket active at message 1, and inactive at message 0.
 fn activity(socket: &mut Socket<'_, Data>, event: Event<u32>) {
     if let Event::Message(active) = event {
         socket.set_active(active == 1);
@@ -123,14 +123,14 @@ fn activity(socket: &mut Socket<'_, Data>, event: Event<u32>) {
     }
 }
 
-/// Messages at these times, and one byte before them.
+/// Opens a socket, delivers one byte, and then these messages at these times.
 fn told(bench: &mut Bench, messages: &[(u64, u32)]) -> Token {
     let token = bench.open();
     let start = bench.now;
     let _ = bench.receive(token, b"x");
     for (at, message) in messages {
         let orders = bench.sleep_until(start + at);
-        assert_eq!(orders, [], "it ended before {at} ms");
+        assert_eq!(orders, [], "the socket ended before {at} ms");
         let _ = bench.message(token, *message);
     }
     token
@@ -144,7 +144,7 @@ fn an_active_socket_is_not_idle() {
         let mut bench = Bench::starting_at(start, &with(timeouts), activity);
         let token = told(&mut bench, &[(4_000, 1)]);
         assert_eq!(bench.sleep_until(start + 1_000_000), []);
-        assert_eq!(bench.shard.next_deadline(), None, "nothing is filed for it");
+        assert_eq!(bench.shard.next_deadline(), None, "no timer is set for it");
         let _ = bench.tell(token, |port| port.ended());
     }
 }
@@ -156,7 +156,7 @@ fn the_idle_time_counts_anew_from_the_end_of_an_activity() {
         (&[(1_000, 1), (60_000, 0)][..], 65_000),
         (&[(1_000, 1), (2_000, 0)], 7_000),
         (&[(1_000, 1), (2_000, 0), (6_999, 1), (30_000, 1), (30_500, 0), (31_000, 0)], 35_500),
-        (&[(4_000, 0)], 5_000), // it was not active
+        (&[(4_000, 0)], 5_000), // the socket was not active
     ] {
         ends(timeouts, due, Timeout::Idle, |bench| told(bench, messages), activity);
     }
@@ -186,7 +186,7 @@ fn an_active_socket_has_its_write_stall_timeout() {
             socket.send(&[1; 100]).unwrap();
         }
     };
-    // neither its beginning nor its end puts it off
+    // Neither the beginning nor the end of an activity postpones the timeout.
     for messages in [&[(1_000, 1)][..], &[(1_000, 1), (3_000, 0)], &[(1_000, 1), (3_000, 0), (3_500, 1)]] {
         let begin = |bench: &mut Bench| {
             let (start, (first, rest)) = (bench.now, messages.split_first().unwrap());
@@ -202,7 +202,7 @@ fn an_active_socket_has_its_write_stall_timeout() {
     }
 }
 
-/// Without a write stall timeout the idle timeout is what ends a peer that takes nothing of its answer.
+/// Without a write stall timeout, the idle timeout ends a peer that takes none of its response.
 #[test]
 fn an_active_socket_whose_peer_takes_nothing_is_idle() {
     let timeouts = Timeouts { idle: ms(5_000), ..Timeouts::NONE };
@@ -256,7 +256,7 @@ fn connect() {
         let token = bench.dial(5);
         in_time(closed_at(&mut bench, start, token), 1_000);
         assert_eq!(bench.events(), [Event::Refused(ErrorKind::TimedOut)]);
-        assert!(bench.try_tell(token, |port| port.connected()).is_none(), "a late success is gone");
+        assert!(bench.try_tell(token, |port| port.connected()).is_none(), "a late success has no effect");
         assert_eq!(bench.shard.stats().refused, 1);
         bench.is_clean();
     }
@@ -297,7 +297,7 @@ fn write_stall_counts_from_the_last_progress() {
     ends(timeouts, 14_000, Timeout::WriteStall, begin, hello);
 }
 
-/// Readiness is a hint: writable, and then it is not.
+/// Readiness is a hint: a socket that was reported writable may still block.
 #[test]
 fn write_stall_is_not_put_off_by_readiness_alone() {
     let timeouts = Timeouts { write_stall: ms(4_000), ..Timeouts::NONE };
@@ -315,7 +315,7 @@ fn write_stall_is_not_put_off_by_readiness_alone() {
     ends(timeouts, 4_000, Timeout::WriteStall, begin, hello);
 }
 
-/// What the peer sends does not excuse that it takes nothing.
+/// Bytes from the peer do not postpone the timeout of a peer that takes no output.
 #[test]
 fn write_stall_is_not_put_off_by_receiving() {
     let timeouts = Timeouts { write_stall: ms(4_000), idle: ms(3_500), ..Timeouts::NONE };
@@ -340,7 +340,7 @@ fn write_stall_of_a_send_in_flight() {
         let token = bench.open();
         assert_eq!(bench.tell(token, |port| port.send_started()), Next::Wait(Interest::READ));
         let orders = bench.sleep_until(start + 10_000);
-        assert_eq!(orders.len(), 1, "the peer takes nothing for ever");
+        assert_eq!(orders.len(), 1, "the peer never takes anything");
         in_time(orders[0].0 - start, 4_000);
         assert_eq!(orders[0].2, Next::Cancel);
         assert_eq!(bench.tell(token, |port| port.sent(0)), Next::Close);
@@ -385,7 +385,8 @@ fn drain() {
     }
 }
 
-/// What the peer takes puts a drain off, whether the system blocks in between or not; the peer's end does not.
+/// Progress of the peer postpones the drain timeout, whether or not the system blocks in between; its end of stream
+/// does not.
 #[test]
 fn drain_counts_from_the_last_progress() {
     for blocks in [false, true] {
@@ -416,7 +417,7 @@ fn drain_counts_from_the_last_progress() {
     ends(DRAIN, 2_000, Timeout::Drain, begin, hello_and_close);
 }
 
-/// A socket that is open and stalled, or is so and was then closed (message 1) or staged (message 2).
+/// Opens a socket that is stalled, and optionally closed (message 1) or in a staged close (message 2) after that.
 fn stalled(bench: &mut Bench, message: Option<u32>) -> Token {
     let token = bench.open();
     let _ = bench.receive(token, b"x");
@@ -427,10 +428,10 @@ fn stalled(bench: &mut Bench, message: Option<u32>) -> Token {
     token
 }
 
-/// The times that a peer must not be cut in, and how long after its last progress it may be.
+/// The timeouts that a progressing peer must not hit, and that apply from its last progress.
 const PATIENT: Timeouts = Timeouts { write_stall: ms(4_000), drain: ms(2_000), ..Timeouts::NONE };
 
-/// Nothing is sent in all the time, since the system's buffer stays too full: but it drains.
+/// Nothing is sent in all that time because the system's buffer is too full; but the buffer drains.
 #[test]
 fn a_peer_that_takes_what_the_system_holds_is_not_stalled() {
     for (message, span, which) in [
@@ -438,7 +439,7 @@ fn a_peer_that_takes_what_the_system_holds_is_not_stalled() {
         (Some(1), 2_000, Timeout::Drain),
         (Some(2), 2_000, Timeout::Drain),
     ] {
-        // a bit at a time, or a piece now and then
+        // The buffer drains byte by byte, or in larger steps.
         for every in [1, 100, span - 1] {
             for start in STARTS {
                 let mut bench = Bench::starting_at(start, &with(PATIENT), hello_and_close);
@@ -448,7 +449,7 @@ fn a_peer_that_takes_what_the_system_holds_is_not_stalled() {
                     Box::new(move |now| Some((100_000 - (now.min(stops) - start) / every) as usize));
                 let token = stalled(&mut bench, message);
                 let at = start + closed_at(&mut bench, start, token);
-                // it is not before the next look that it is known, of which there are eight in a span
+                // Progress is only noticed when the shard asks, eight times per span.
                 let late = at.saturating_sub(stops + span);
                 assert!(at >= stops + span, "{message:?} cut {} ms after it stopped", at - stops);
                 assert!(late <= span / 8 + 3, "{message:?} cut {late} ms late");
@@ -471,7 +472,7 @@ fn a_peer_that_takes_nothing_of_what_the_system_holds_is_stalled() {
     }
 }
 
-/// Where the system can't tell, the times are as exact as without asking.
+/// If the system does not report undelivered bytes, the timeouts are as exact as without asking.
 #[test]
 fn a_system_that_can_not_tell_changes_nothing() {
     for (message, span) in [(None, 4_000), (Some(1), 2_000), (Some(2), 2_000)] {
@@ -482,7 +483,7 @@ fn a_system_that_can_not_tell_changes_nothing() {
     }
 }
 
-/// A handler's deadlines, which go through the same timer, neither hide what a peer takes nor put its end off.
+/// A handler's deadlines share the timer. They must not hide the peer's progress, nor postpone its timeout.
 #[test]
 fn deadlines_do_not_put_a_stall_off() {
     let react = |socket: &mut Socket<'_, Data>, event: Event<u32>| {
@@ -504,7 +505,7 @@ fn deadlines_do_not_put_a_stall_off() {
     }
 }
 
-/// Without a write stall timeout the idle timeout holds, and asks as well.
+/// Without a write stall timeout the idle timeout applies, and also asks the system for undelivered bytes.
 #[test]
 fn a_peer_that_takes_what_the_system_holds_is_not_idle() {
     let mut bench = Bench::new(&with(Timeouts { idle: ms(4_000), ..Timeouts::NONE }), hello_and_close);
@@ -516,7 +517,7 @@ fn a_peer_that_takes_what_the_system_holds_is_not_idle() {
     assert_eq!(bench.last().event, Event::Close(CloseReason::TimedOut(Timeout::Idle)));
 }
 
-/// The slot's last socket is not what the next one is compared with.
+/// The undelivered bytes of the slot's previous socket are not compared with those of the next one.
 #[test]
 fn what_was_undelivered_of_one_socket_is_not_of_the_next() {
     let mut bench = Bench::new(&with(PATIENT), hello_and_close);
@@ -531,8 +532,8 @@ fn what_was_undelivered_of_one_socket_is_not_of_the_next() {
     assert!((34_000..=34_503).contains(&at), "cut at {at} ms");
 }
 
-/// A staged close, everything sent: the system has still to deliver some of it until `empty`, one byte of which stands
-/// for the end of the stream, and delivers nothing from `stops` on.
+/// Runs a staged close with all output sent. The system delivers it until `empty`, but makes no progress from `stops`
+/// on. One byte more than that stands for the end of stream. Returns when the socket was closed.
 fn lingering(empty: u64, stops: u64) -> u64 {
     let timeouts = Timeouts { linger: ms(700), ..DRAIN };
     let mut bench = Bench::new(&with(timeouts), hello_and_close);
@@ -548,14 +549,14 @@ fn lingering(empty: u64, stops: u64) -> u64 {
     at
 }
 
-/// Closing would destroy what is under way if the peer sends: so it does not come before that has been delivered.
+/// Closing could destroy undelivered bytes if the peer sends more, so a staged close waits until they are delivered.
 #[test]
 fn a_staged_close_waits_for_what_the_system_delivers() {
     in_time(lingering(0, 0), 700);
     in_time(lingering(600, 600), 700);
     let at = lingering(30_000, 30_000);
     assert!((30_700..=31_405).contains(&at), "closed at {at} ms");
-    // but not for ever
+    // But not forever.
     let at = lingering(30_000, 5_000);
     assert!((7_000..=7_705).contains(&at), "closed at {at} ms");
 }
@@ -585,7 +586,7 @@ fn idle_and_stall_do_not_cut_a_drain_short() {
     ends(timeouts, 2_000, Timeout::Drain, begin, hello_and_close);
 }
 
-/// A staged close that has waited long enough for the peer's end is orderly all the same.
+/// A staged close ends cleanly even if the linger timeout expires before the peer's end of stream.
 #[test]
 fn linger() {
     for start in STARTS {
@@ -665,7 +666,8 @@ fn a_deadline_in_the_past_is_due_now() {
     assert_eq!(bench.turn(10_001), []);
 }
 
-/// Who becomes ready in a turn comes in the next: also who sets a deadline that has passed.
+/// A socket that becomes ready during a turn is run in the next one, even if it sets a deadline that has already
+/// passed.
 #[test]
 fn a_deadline_set_again_in_the_past_does_not_hold_up_the_turn() {
     let mut bench = Bench::new(&PLAIN, |socket, event| {
@@ -685,7 +687,7 @@ fn a_deadline_set_again_in_the_past_does_not_hold_up_the_turn() {
     }
 }
 
-/// The driver comes back so late that a timeout of the engine is due as well, which came after the deadline.
+/// The driver is so late that an engine timeout is due as well. The deadline was earlier, so it comes first.
 #[test]
 fn a_deadline_that_is_due_at_once_is_told_before_a_later_end() {
     let config = with(Timeouts { idle: ms(100), ..Timeouts::NONE });
@@ -725,14 +727,14 @@ fn a_deadline_is_moved_and_cleared() {
     assert_eq!(timeouts, 1);
 }
 
-/// Of two things told at one port, the handler moves the deadline in the first.
+/// Of two events due at one port, the first one moves the deadline.
 #[test]
 fn a_deadline_that_is_moved_before_its_event_does_not_come_early() {
     for to in [None, Some(Instant::from_millis(9_000))] {
         let mut bench = Bench::new(&PLAIN, move |socket, event| match event {
             Event::Open => socket.set_deadline(Some(Instant::from_millis(1_000))),
             Event::Receive => socket.set_deadline(to),
-            Event::Timeout => assert_eq!(to.map(Instant::as_millis), Some(9_000), "it was cleared"),
+            Event::Timeout => assert_eq!(to.map(Instant::as_millis), Some(9_000), "the deadline was cleared"),
             _ => {}
         });
         let token = bench.open();
@@ -758,7 +760,7 @@ fn a_far_deadline_is_taken_as_twelve_days() {
         bench.open();
         let mut now = 0;
         while bench.events().last() != Some(&Event::Timeout) {
-            now = bench.shard.next_deadline().expect("it is forgotten").as_millis();
+            now = bench.shard.next_deadline().expect("the deadline is set").as_millis();
             assert!(now < 13 * DAY);
             bench.turn(now);
         }
@@ -833,7 +835,7 @@ fn a_clock_that_stands_still_or_goes_back_changes_nothing() {
     }
 }
 
-/// A turn at each side of every edge of the wheel.
+/// Runs a turn just before and at each level boundary of the timer wheel.
 #[test]
 fn jumps_to_the_edges_of_the_wheel() {
     for start in STARTS {
@@ -875,7 +877,7 @@ fn the_earliest_of_many_is_the_next_deadline() {
     assert_eq!(times, due);
 }
 
-/// The last moment: a timeout's own tick, and activity in that very turn before `next_ready`.
+/// Activity in the turn of the timeout's own tick, before `next_ready`, still postpones the timeout.
 #[test]
 fn what_comes_in_the_same_turn_counts() {
     let config = with(Timeouts { idle: ms(1_000), ..Timeouts::NONE });

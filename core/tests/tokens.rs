@@ -20,7 +20,7 @@ fn ended(bench: &mut Bench, token: Token) {
     assert_eq!(bench.tell(token, |port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
 }
 
-/// Nothing that is told by a stale token has an effect, and each look-up is counted.
+/// Checks that a stale token has no effect, and that each look-up is counted.
 fn is_gone(bench: &mut Bench, token: Token) {
     let (before, events) = (*bench.shard.stats(), bench.seen().len());
     assert!(bench.try_tell(token, |_| unreachable!()).is_none());
@@ -173,7 +173,7 @@ fn a_stand_in_shows_the_token_of_the_socket_it_stands_for() {
         assert!(one.shard.only_port().is_none());
         is_gone(&mut one, *token);
     }
-    // a connect that fails is told by that token, too
+    // A connect that fails is reported under that token as well.
     one.shard.stand_in_for(tokens[5]);
     assert_eq!(one.shard.reserve(), Some(tokens[5]));
     assert!(one.shard.dial(&mut one.handler, tokens[4], 1, &common::PEER).is_err());
@@ -183,12 +183,12 @@ fn a_stand_in_shows_the_token_of_the_socket_it_stands_for() {
     assert_eq!(one.shard.reserve(), Some(tokens[5]));
     one.shard.give_back(tokens[5]);
     assert_eq!(one.shard.in_use(), 0);
-    // another socket's engine may be stopping, this one's is not
+    // A previous socket's engine may have been stopping; this one's is not.
     one.shard.stop();
     assert!(!one.shard.has_room());
     one.shard.stand_in_for(tokens[6]);
     assert_eq!(one.admit(), Ok(tokens[6]));
-    // of several, none is the only one
+    // If there are several sockets, none is the only one.
     assert!(many.shard.only_port().is_none());
 }
 

@@ -1,4 +1,4 @@
-//! What a poller does in a turn that is no matter of threads: budgets, deadlines of the end, refusals.
+//! The parts of a poller's turn that do not involve threads: budgets, the deadline of a shutdown, refusals.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::indexing_slicing,
@@ -23,10 +23,10 @@ use lightcone_core::{
 
 const PEER: Address = Address::Unix(UnixId(7));
 const CONFIG: Config = Config { sockets: 8, timeouts: Timeouts::NONE, ..Config::DEVICE };
-/// More than the budget of a turn.
+/// More than the budget of one turn.
 const MANY: usize = 300;
 
-/// Connections that do nothing, by number. Those that were closed, and those that were rejected.
+/// A transport of numbered connections that do nothing. It records those that were closed and those that were rejected.
 #[derive(Default)]
 struct Nothing {
     closed: Vec<u32>,
@@ -68,7 +68,7 @@ impl Transport for Nothing {
     }
 }
 
-/// Counts messages, and goes on after a shutdown has been announced.
+/// Counts messages and shutdown events, and keeps its sockets open.
 #[derive(Default)]
 struct Counts {
     messages: usize,
@@ -114,7 +114,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Leaks its memory, as tests may.
+    /// Leaks its memory, which is fine in a test.
     fn new() -> Self {
         let load: &'static Load = Box::leak(Box::default());
         let handle = Handle::new(ring(512), ring(512), load, Box::new(|| ())).unwrap();
@@ -205,7 +205,7 @@ fn the_shortest_grace_counts_and_ends_what_is_left() {
         bench.group.stop(Duration::from_secs(seconds));
     }
     bench.turn();
-    assert_eq!(bench.poller.handler().shutdowns, 1, "it is announced once");
+    assert_eq!(bench.poller.handler().shutdowns, 1, "the shutdown is announced once");
     assert_eq!(bench.poller.next_turn(), Some(Instant::from_millis(1_000)));
     bench.now = Instant::from_millis(999);
     bench.turn();
@@ -246,7 +246,7 @@ fn a_poller_that_is_over_takes_nothing() {
     assert!(bench.group.pollers()[0].is_closed());
 }
 
-/// As a driver does whose poller has failed, and takes no more turns.
+/// What a driver does after its poller has failed and runs no more turns.
 #[test]
 fn closing_the_mailboxes_refuses_what_is_in_them() {
     let mut bench = Bench::new();

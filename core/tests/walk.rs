@@ -1,7 +1,7 @@
-//! Random drivers against random handlers: whatever comes in whatever order, the event contract
-//! holds, no byte is lost or doubled unaccounted for, and nothing is left behind.
+//! Random drivers against random handlers: in any order of events the event contract holds, every byte is accounted
+//! for, and nothing is left over.
 //!
-//! A failure prints its seed; `WALK_SEED=n cargo test -p lightcone-core --test walk` walks it alone.
+//! A failure prints its seed; `WALK_SEED=n cargo test -p lightcone-core --test walk` runs that seed alone.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -26,32 +26,32 @@ use lightcone_core::{
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// A machine without an operating system has no room for more: each walk keeps its memory.
+/// A target without an operating system has no room for more, because each walk keeps its memory.
 const SEEDS: u64 = if cfg!(target_os = "none") { 1_000 } else { 10_000 };
 const STEPS: usize = 200;
 
-/// What the handler and the driver know of one socket, to compare.
+/// The records of the handler and the driver for one socket, to compare them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ledger {
-    /// Bytes that the driver handed over, in all; and that the handler consumed.
+    /// Bytes that the driver received, and bytes that the handler consumed, in all.
     received: usize,
     consumed: usize,
-    /// Bytes that the handler queued; and that the driver sent.
+    /// Bytes that the handler queued, and bytes that the driver sent.
     queued: usize,
     sent: usize,
-    /// Bytes still queued when it ended.
+    /// Bytes still queued when the socket ended.
     lost: Option<usize>,
     deadline: Option<Instant>,
 }
 
 type Ledgers = Rc<RefCell<Vec<Ledger>>>;
 
-/// How wild the handler is: it does one of its rarer things in one of so many events.
+/// How erratic the handler is: it ends the socket, or does a rarer thing, once in this number of events.
 #[derive(Clone, Copy, Debug)]
 struct Temper {
     ends: usize,
     rare: usize,
-    /// Whether it takes what comes rather than leave it lying.
+    /// Whether it usually consumes all of its input.
     diligent: bool,
 }
 
@@ -94,14 +94,14 @@ fn write(output: &mut Output<'_>, from: usize, random: &mut Random) -> usize {
     n
 }
 
-/// Compares what the event claims with what the socket shows.
+/// Checks that the event agrees with the state of the socket.
 fn honest(socket: &Socket<'_, Data>, event: Event<u32>, ledger: &Ledger, config: &Config) {
     match event {
-        Event::Sent => assert_eq!(socket.queued(), 0, "sent with bytes queued"),
+        Event::Sent => assert_eq!(socket.queued(), 0, "`sent` with bytes queued"),
         Event::Receive => assert!(!socket.bytes().is_empty()),
         Event::Writable => {
             let bound = config.output_limit * config.block_size;
-            assert!(socket.queued() <= bound / 2, "writable above the low water");
+            assert!(socket.queued() <= bound / 2, "`writable` above the low water mark");
         }
         Event::Timeout => {
             let at = ledger.deadline.expect("no deadline was set");
@@ -110,7 +110,7 @@ fn honest(socket: &Socket<'_, Data>, event: Event<u32>, ledger: &Ledger, config:
         Event::Close(_) | Event::Refused(_) => assert!(socket.closing()),
         _ => {}
     }
-    assert_eq!(socket.queued(), ledger.queued - ledger.sent, "the queue is what was queued and not sent");
+    assert_eq!(socket.queued(), ledger.queued - ledger.sent, "the queue holds what was queued and not sent");
 }
 
 fn reaction(
@@ -181,18 +181,18 @@ fn reaction(
     }
 }
 
-/// What the driver knows of a socket.
+/// The driver's view of a socket.
 #[derive(Clone, Copy, Debug)]
 struct Line {
     id: usize,
     connecting: bool,
     next: Next,
-    /// So many bytes are in flight.
+    /// The number of bytes in flight.
     flight: Option<usize>,
     ended: bool,
 }
 
-/// The calls of one socket, of which the network takes what it will.
+/// The calls of one socket. The network sends a random part of the output.
 struct Network<'a> {
     random: Random,
     ledgers: &'a Ledgers,
@@ -289,7 +289,7 @@ impl Walk {
         }
     }
 
-    /// Every admission gets a ledger, also one that is never opened.
+    /// Creates the record of an admission, and its ledger even if the socket is never opened.
     fn line(&mut self, token: Token, connecting: bool) {
         let id = self.admitted;
         self.admitted += 1;
@@ -300,7 +300,7 @@ impl Walk {
         drop(ledgers);
         let next = Next::Wait(if connecting { Interest::WRITE } else { Interest::NONE });
         let line = Line { id, connecting, next, flight: None, ended: false };
-        assert!(self.lines.insert(token, line).is_none(), "a token in use was given out again");
+        assert!(self.lines.insert(token, line).is_none(), "a token in use was issued again");
     }
 
     fn admit(&mut self) {
@@ -309,7 +309,7 @@ impl Walk {
         let connects = self.random.one_in(3);
         let made = if connects {
             let Some(token) = self.bench.shard.reserve() else {
-                assert!(!room, "reserve against has_room");
+                assert!(!room, "`reserve` disagrees with `has_room`");
                 return;
             };
             assert!(room);
@@ -329,7 +329,7 @@ impl Walk {
                     self.tell(token, |_| {});
                 }
             }
-            Err(Refusal::Full | Refusal::Stopping) => assert!(!room, "refused against has_room"),
+            Err(Refusal::Full | Refusal::Stopping) => assert!(!room, "the refusal disagrees with `has_room`"),
             Err(_) => assert!(room && !self.bench.handler.inner().admits),
         }
     }
@@ -339,7 +339,7 @@ impl Walk {
         self.ordered(token, next);
     }
 
-    /// Notes an order; closing is carried out at once.
+    /// Records the next action of a socket; a close is carried out at once.
     fn ordered(&mut self, token: Token, next: Next) {
         let line = self.lines.get_mut(&token).unwrap();
         line.next = next;
@@ -354,13 +354,16 @@ impl Walk {
             Next::Cancel => assert!(line.flight.is_some(), "nothing to cancel"),
             Next::Shut => assert!(self.bench.outputs(token).is_empty(), "shut down before all has left"),
             Next::Wait(interest) => {
-                // a timeout may have passed meanwhile: then the socket ends in the next turn
+                // If a timeout has passed in the meantime, the socket ends in the next turn.
                 let next = self.bench.shard.next_deadline();
                 let at_once = next.is_some_and(|next| next.as_millis() <= self.bench.now);
                 if interest.reads() && !at_once && self.bench.room(token) == 0 {
-                    // others have taken the last block: who finds no room runs the port, and is told to wait
+                    // Other sockets have taken the last block. Running the port must return a wait without reading.
                     let again = self.bench.run(token);
-                    assert!(!again.waits_for().is_some_and(Interest::reads), "told to read without room");
+                    assert!(
+                        !again.waits_for().is_some_and(Interest::reads),
+                        "the port requests reads without room"
+                    );
                     line.next = again;
                 }
             }
@@ -379,7 +382,7 @@ impl Walk {
             [self.random.below(4)]
     }
 
-    /// Checks the front of the queue against what the handler wrote.
+    /// Checks the queued output against what the handler wrote. Returns its length.
     fn outputs(&mut self, token: Token, line: Line) -> usize {
         let bytes = self.bench.outputs(token);
         let ledger = self.ledgers.borrow()[line.id];
@@ -394,12 +397,12 @@ impl Walk {
         self.ledgers.borrow_mut()[line.id].sent += n;
     }
 
-    /// The driver does what it was told, more or less.
+    /// Carries out the socket's next action, not always completely.
     fn obey(&mut self, token: Token, line: Line) {
         match line.next {
             Next::Send => {
                 let there = self.outputs(token, line);
-                assert!(there > 0, "told to send nothing");
+                assert!(there > 0, "asked to send nothing");
                 if self.completes {
                     self.lines.get_mut(&token).unwrap().flight = Some(there);
                     self.tell(token, |port| port.send_started());
@@ -443,7 +446,7 @@ impl Walk {
         }
     }
 
-    /// A send in flight ends.
+    /// Completes a send in flight with a random number of bytes.
     fn land(&mut self, token: Token, line: Line) {
         let Some(most) = line.flight else { return };
         let n = self.random.below(most + 1);
@@ -453,11 +456,12 @@ impl Walk {
         self.tell(token, |port| port.sent(n));
     }
 
-    /// Bytes come, or the end, or both; perhaps a part of the output leaves at the same port.
+    /// Receives bytes, the end of stream, or both; on the same port, part of the output may be sent as well.
     fn read(&mut self, token: Token, line: Line) {
         let room = self.bench.room(token);
         let n = if self.random.one_in(3) { room } else { self.random.below(room.min(40) + 1) };
         let ends = self.random.one_in(12) || line.ended;
+        // Input that arrives in a staged close is discarded and must not be counted as received.
         let live = self.bench.shard.next_open(token.index()) == Some(token);
         let from = {
             let mut ledgers = self.ledgers.borrow_mut();
@@ -483,6 +487,7 @@ impl Walk {
         }
         if n > 0 && !line.ended {
             port.received(first);
+            // The first part may have taken the last block; then there is no room at all.
             if port.room() >= n - cut {
                 port.received(second);
             } else {
@@ -502,7 +507,7 @@ impl Walk {
         self.ordered(token, next);
     }
 
-    /// Bytes come, and the driver carries out all that follows.
+    /// Receives bytes, and carries out all resulting actions.
     fn receive(&mut self, token: Token, line: Line) {
         let room = self.bench.room(token);
         let n = if self.random.one_in(3) { room } else { self.random.below(room.min(40) + 1) };
@@ -531,7 +536,7 @@ impl Walk {
         self.ordered(token, next);
     }
 
-    /// Something that nobody asked for.
+    /// Passes something to the socket that it did not wait for.
     fn surprise(&mut self, token: Token, line: Line) {
         match self.random.below(9) {
             0 => {
@@ -624,10 +629,10 @@ impl Walk {
             }
         }
         let (in_use, lines) = (self.bench.shard.in_use(), self.lines.len());
-        assert_eq!(in_use, lines, "the table counts wrongly");
+        assert_eq!(in_use, lines, "the shard counts its sockets wrongly");
     }
 
-    /// Ends everything, one way or another.
+    /// Ends all sockets in random ways.
     fn end(&mut self) {
         for _ in 0..30 {
             let tokens: Vec<Token> = self.lines.keys().copied().collect();
@@ -653,8 +658,8 @@ impl Walk {
         assert!(self.lines.is_empty());
     }
 
-    /// From now on handlers take what comes and peers end: everybody must come to an end by that
-    /// alone, whatever has been before.
+    /// From here on, the handler consumes its input and peers end their streams: that alone must end every socket,
+    /// regardless of what happened before.
     fn end_in_peace(&mut self) {
         let ledgers = self.ledgers.clone();
         self.bench.handler.inner_mut().react = Box::new(move |socket, event| {
@@ -697,7 +702,7 @@ impl Walk {
             if interest.reads() && self.bench.room(token) > 0 {
                 return self.tell(token, |port| port.ended());
             }
-            // it may be paused, or wait for what only the handler knows
+            // The socket may be paused, or wait for something that only the handler can do.
             return match self.bench.message(token, 5) {
                 Ok(next) => self.ordered(token, next),
                 Err(_) => self.tell(token, |_| {}),
@@ -729,7 +734,7 @@ impl Walk {
         assert_eq!(stats.accepted + stats.connected, count(|seen| seen.event == Event::Open));
     }
 
-    /// All blocks and slots are there again: new sockets can take every one of them.
+    /// Checks that all blocks and slots have been returned: new sockets can take every one of them.
     fn everything_is_back(&mut self) {
         if self.stopped {
             return;
@@ -746,6 +751,7 @@ impl Walk {
             if event == Event::Open {
                 let room = socket.room();
                 socket.send(&vec![1; room]).unwrap();
+                // Only the first socket can fill its queue to its bound; the others share what is left.
                 if sockets_served.replace(sockets_served.get() + 1) == 0 {
                     let bound = output_blocks.min(output_limit) * block_size;
                     assert_eq!(room, bound, "one socket alone fills its queue to its bound");

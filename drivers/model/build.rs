@@ -1,4 +1,4 @@
-//! Turns `cfg(loom)` on for this crate and no other.
+//! Enables `cfg(loom)` for this crate only.
 
 fn main() {
     println!("cargo:rustc-cfg=loom");

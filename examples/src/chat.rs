@@ -1,12 +1,12 @@
-//! The chat's handler: every line goes to everyone, on every poller. The first line is the sender's name; an empty one
-//! leaves it at the peer's address.
+//! The handler of the chat: each line is sent to everyone on every poller. A client's first line is its name; if that
+//! is empty, the peer's address is used.
 //!
-//! - A line longer than [`LINE_MAX`] bytes is refused with an answer that says so, and skipped.
-//! - A reader that is slower than the talk loses the newest lines: once its output of [`OUTPUT_BLOCKS`] blocks is full,
-//!   lines for it are dropped until half of that has left. It is then told how many, and they are counted
-//!   ([`Counts`]). While it is behind, the engine does not read from it either.
-//! - A poller whose mailbox is full holds up those who talk, not those who listen: until the line that waits has gone
-//!   out, no socket of the same poller is read from. So one line waits at most, and none is lost or doubled.
+//! - A line longer than [`LINE_MAX`] bytes is refused with a message to its sender, and skipped.
+//! - A slow reader loses the newest lines: once its output of [`OUTPUT_BLOCKS`] blocks is full, lines for it are
+//!   dropped until half of the output has been sent. Then it receives the number of dropped lines; they are also
+//!   counted in [`Counts`]. Meanwhile the engine does not read from it.
+//! - If a poller's mailbox is full, senders wait but listeners do not: until the waiting line has been broadcast, no
+//!   socket of the sender's poller is read. So at most one line per poller waits, and none is lost or duplicated.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -14,67 +14,67 @@ use std::sync::Arc;
 
 use lightcone_core::{Address, Context, Handler, Origin, PollerId, Rejected, Socket};
 
-/// The longest line, without its end.
+/// The longest line, without its line end.
 pub const LINE_MAX: usize = 1_024;
 /// The longest name.
 pub const NAME_MAX: usize = 32;
-/// How far a reader may fall behind: 64 KiB.
+/// The most output blocks of one reader: 64 KiB.
 pub const OUTPUT_BLOCKS: usize = 16;
-/// When to try again with a line for which a mailbox had no room.
+/// Delay before a line that did not fit into a mailbox is broadcast again.
 const RETRY: Duration = Duration::from_millis(1);
 /// One poller's part of the chat.
 #[derive(Debug)]
 pub struct Chat {
     me: PollerId,
-    /// Lines said here so far.
+    /// Lines said on this poller so far.
     said: u64,
-    /// The line that did not fit into every poller's mailbox yet.
+    /// The line that has not been accepted by every poller's mailbox yet.
     waiting: Option<Line>,
-    /// For each poller, the number and attempt of the line last heard from it.
+    /// For each poller, the number and attempt of the last line received from it.
     heard: Vec<(u64, u32)>,
     counts: Arc<Counts>,
 }
 
-/// A line on its way.
+/// A line as it is broadcast.
 #[derive(Clone, Debug)]
 pub struct Line {
     from: PollerId,
-    /// Counts the lines of its poller, from 1.
+    /// The number of the line among those of its poller, from 1.
     number: u64,
-    /// A broadcast that finds a mailbox full has reached the pollers before that one. They know the next attempt for
-    /// what it is.
+    /// The attempt to broadcast it. A broadcast that fails because a mailbox is full has already reached the pollers
+    /// before that one; they recognise the repetition by its higher attempt.
     attempt: u32,
     text: Arc<[u8]>,
 }
 
-/// What the chat counts, over all pollers.
+/// The counters of the chat, over all pollers.
 #[derive(Default, Debug)]
 pub struct Counts {
     /// Lines said.
     pub lines: AtomicU64,
-    /// Lines dropped for slow readers, each time.
+    /// Lines dropped for slow readers, counted once per reader.
     pub dropped: AtomicU64,
 }
 
-/// What is kept of each person.
+/// The state of one participant.
 #[derive(Debug)]
 pub struct Person {
-    /// With `: ` behind it; empty until the first line.
+    /// The name followed by `: `; empty until the first line.
     name: Vec<u8>,
-    /// The rest of a line that was refused is still coming.
+    /// Whether the rest of a refused line is still to be skipped.
     skipping: bool,
-    /// Lines dropped since the output was full; more follow as long as it is not 0.
+    /// Lines dropped since the output became full. While it is not 0, further lines are dropped as well.
     missed: u64,
 }
 
 impl Chat {
-    /// The part of one poller, of so many.
+    /// Creates the handler of poller `me`, one of `pollers`.
     #[must_use]
     pub fn new(me: PollerId, pollers: usize, counts: Arc<Counts>) -> Self {
         Self { me, said: 0, waiting: None, heard: vec![(0, 0); pollers], counts }
     }
 
-    /// Sends the line that waits, if there is one. Says whether none waits any more.
+    /// Broadcasts the waiting line, if there is one. Returns whether no line waits any more.
     fn go_on(&mut self, cx: &mut Context<'_, Line>) -> bool {
         let Some(mut line) = self.waiting.take() else { return true };
         line.attempt += 1;
@@ -84,7 +84,7 @@ impl Chat {
         self.waiting.is_none()
     }
 
-    /// Says all complete lines of a person, as long as they go out.
+    /// Broadcasts all complete lines of a participant until a mailbox is full.
     fn listen_to(&mut self, socket: &mut Socket<'_, Person>, cx: &mut Context<'_, Line>) {
         while self.go_on(cx) {
             let Some(text) = next_line(socket) else {
@@ -95,13 +95,15 @@ impl Chat {
             self.counts.lines.fetch_add(1, Ordering::Relaxed);
             self.waiting = Some(Line { from: self.me, number: self.said, attempt: 0, text });
         }
+        // The line waits for room in a mailbox. No more input is read until the deadline tries again.
         socket.pause();
         socket.set_deadline(Some(cx.now() + RETRY));
     }
 
-    /// Whether a line is another attempt at one that was heard here already.
+    /// Returns whether a line repeats one that was already received here.
     fn is_repeated(&mut self, line: &Line) -> bool {
         let Some(heard) = self.heard.get_mut(usize::from(line.from.0)) else { return false };
+        // All sockets of this poller get a broadcast with the same attempt; a different attempt is a repetition.
         if heard.0 == line.number && heard.1 != line.attempt {
             return true;
         }
@@ -121,7 +123,7 @@ impl Handler for Chat {
     fn open(&mut self, socket: &mut Socket<'_, Person>, _: &mut Context<'_, Line>) {
         let peer = socket.peer();
         let (_, mut output, _) = socket.split();
-        // the output is empty, and takes it
+        // The output is empty, so this fits.
         let _ = writeln!(output, "* welcome; your first line is your name, an empty one makes it {peer}");
     }
 
@@ -138,6 +140,7 @@ impl Handler for Chat {
             return;
         }
         let (_, mut output, person) = socket.split();
+        // Once a line is missed, all lines up to the notice are dropped, so that the notice's count is exact.
         if person.missed > 0 || output.send(&line.text).is_err() {
             person.missed += 1;
             self.counts.dropped.fetch_add(1, Ordering::Relaxed);
@@ -153,17 +156,18 @@ impl Handler for Chat {
     }
 }
 
-/// Takes the next line from the input and gives what is said to everyone; answers what concerns its sender alone.
+/// Takes the next line to broadcast from the input. Notices that concern only the sender go to its output.
 fn next_line(socket: &mut Socket<'_, Person>) -> Option<Arc<[u8]>> {
     let peer = socket.peer();
     let (mut input, mut output, person) = socket.split();
     loop {
         let end = input.bytes().iter().position(|byte| *byte == b'\n');
         let length = end.unwrap_or(input.bytes().len());
+        // An overlong line is refused as soon as it exceeds the limit; the rest of it is skipped up to its end.
         if length > LINE_MAX && !person.skipping {
             let refusal = writeln!(output, "* refused: a line has {LINE_MAX} bytes at most");
             if refusal.is_err() {
-                return None; // until `writable`
+                return None; // `writable` will follow
             }
             person.skipping = true;
         }
@@ -176,6 +180,7 @@ fn next_line(socket: &mut Socket<'_, Person>) -> Option<Arc<[u8]>> {
         let line = input.bytes().get(..end).unwrap_or_default();
         let line = clean(line.strip_suffix(b"\r").unwrap_or(line));
         input.consume(end + 1);
+        // This was the rest of a refused line.
         if core::mem::take(&mut person.skipping) {
             continue;
         }
@@ -188,7 +193,7 @@ fn next_line(socket: &mut Socket<'_, Person>) -> Option<Arc<[u8]>> {
     }
 }
 
-/// Nobody is to move other people's cursors.
+/// Replaces control characters, which could move the cursor of other participants' terminals.
 fn clean(line: &[u8]) -> Vec<u8> {
     let mute = |byte: &u8| if byte.is_ascii_control() && *byte != b'\t' { b'?' } else { *byte };
     line.iter().map(mute).collect()

@@ -1,10 +1,10 @@
-//! The smallest server's handler: input to output, back-pressure for nothing.
+//! The handler of the smallest server: it copies input to output, with backpressure for free.
 
 use core::convert::Infallible;
 
 use lightcone_core::{Address, Context, Handler, Origin, Socket};
 
-/// Sends back whatever comes.
+/// Sends all input back to its sender.
 #[derive(Clone, Copy, Debug)]
 pub struct Echo;
 
@@ -19,14 +19,14 @@ impl Handler for Echo {
     fn receive(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {
         let (mut input, mut output) = socket.stream.split();
         let taken = output.send_some(input.bytes());
-        input.consume(taken); // what was not taken stays, and `writable` will come
+        input.consume(taken); // the rest stays until `writable`
     }
 
     fn writable(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, Infallible>) {
         self.receive(socket, cx);
     }
 
-    /// The peer may still be reading: it gets all of its bytes, then the end.
+    /// The peer may still be reading: it gets all of its bytes, then the end of stream.
     fn peer_closed(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {
         socket.finish();
     }

@@ -1,4 +1,4 @@
-//! The command line that all servers have.
+//! The command-line options of all servers.
 
 use core::fmt;
 use core::num::NonZeroUsize;
@@ -10,39 +10,40 @@ use std::thread;
 use lightcone_native::endpoint::{Endpoint, EndpointError};
 use lightcone_native::{Builder, DriverName, Policy, ToEndpoints};
 
-/// What every server can be told; a program adds its own options around it with `#[command(flatten)]`.
+/// The options that every server has; a program adds its own around them with `#[command(flatten)]`.
 ///
-/// Another default than `127.0.0.1:7000` is had by
-/// `#[command(mut_arg("listen", |arg| arg.default_value("127.0.0.1:8080")))]` on the program's options.
+/// To change the default address from `127.0.0.1:7000`, put `#[command(mut_arg("listen", |arg|
+/// arg.default_value("127.0.0.1:8080")))]` on the program's options.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerOptions {
-    /// Where to listen: HOST:PORT (an IPv6 address in brackets) or unix:PATH; port 0 lets the system choose.
+    /// Address to listen on: HOST:PORT (an IPv6 address in brackets) or unix:PATH; port 0 lets the system choose.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7000")]
     pub listen: Addresses,
 
-    /// How to wait for sockets.
+    /// Driver that waits for socket events.
     #[arg(long, value_name = "NAME", default_value_t, help = driver_help())]
     pub driver: DriverName,
 
-    /// How many threads serve connections [default: one for each processor].
+    /// Number of threads that serve connections [default: one per processor].
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<usize>(1..=256))]
     pub pollers: Option<usize>,
 
-    /// How connections are spread over them: round-robin, least, two, hash or pinned:N.
+    /// How connections are distributed over the pollers: round-robin, least, two, hash or pinned:N.
     #[arg(long, value_name = "POLICY", default_value_t)]
     pub balancer: Policy,
 
-    /// The most connections at once, shared out evenly over the pollers; more wait until one ends [default: 65536 a
-    /// poller].
+    /// Maximum number of connections, divided evenly among the pollers; more clients wait until one ends [default:
+    /// 65536 per poller].
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<usize>(1..=16_777_216))]
     pub max_connections: Option<usize>,
 
-    /// How many seconds connections have to end once the server is told to stop; a second signal ends them at once.
+    /// Seconds that connections have to end after a signal to stop; a second signal ends them at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 5, allow_negative_numbers = true, value_parser = within::<u64>(0..=86_400))]
     pub grace: u64,
 }
 
-/// A parser of numbers within bounds, for options: clap's own say what is allowed only of what is a number at all.
+/// Returns a parser of numbers within bounds for options. Unlike clap's own, it states the allowed range even if the
+/// value is not a number.
 ///
 /// ```
 /// # use clap::Parser;
@@ -71,10 +72,10 @@ where
 
 fn driver_help() -> String {
     let names: Vec<_> = DriverName::ALL.iter().map(DriverName::to_string).collect();
-    format!("How to wait for sockets: {}", names.join(", "))
+    format!("Driver that waits for socket events: {}", names.join(", "))
 }
 
-/// Options that are each allowed, and not together.
+/// A combination of options that is not allowed, although each is valid on its own.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UsageError(String);
 
@@ -87,11 +88,11 @@ impl fmt::Display for UsageError {
 impl core::error::Error for UsageError {}
 
 impl ServerOptions {
-    /// An engine's settings as the options say, to be refined by the program.
+    /// Returns an engine builder with the settings of the options, which the program can refine.
     ///
     /// # Errors
     ///
-    /// Fewer connections than pollers.
+    /// There are fewer connections than pollers.
     pub fn builder(&self) -> Result<Builder, UsageError> {
         let mut builder = Builder::new().pollers(self.pollers()).balancer(self.balancer);
         if let Some(connections) = self.connections_per_poller()? {
@@ -100,18 +101,18 @@ impl ServerOptions {
         Ok(builder)
     }
 
-    /// How many pollers there are: one for each processor, but no more than connections.
+    /// Returns the number of pollers: by default one per processor, but no more than connections.
     #[must_use]
     pub fn pollers(&self) -> usize {
         let processors = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         self.pollers.unwrap_or_else(|| processors.clamp(1, self.max_connections.unwrap_or(256).clamp(1, 256)))
     }
 
-    /// Each poller's share of `--max-connections`, rounded down; `None` when that was not given.
+    /// Returns each poller's share of `--max-connections`, rounded down; `None` if that option is absent.
     ///
     /// # Errors
     ///
-    /// Fewer connections than pollers.
+    /// There are fewer connections than pollers.
     pub fn connections_per_poller(&self) -> Result<Option<usize>, UsageError> {
         let pollers = self.pollers();
         match self.max_connections {
@@ -122,14 +123,14 @@ impl ServerOptions {
         }
     }
 
-    /// How long connections have to end once the server is told to stop.
+    /// Returns how long connections have to end after a signal to stop.
     #[must_use]
     pub fn grace(&self) -> Duration {
         Duration::from_secs(self.grace)
     }
 }
 
-/// What an address on the command line stands for: several endpoints when it names a host.
+/// An address on the command line. A host name may resolve to several endpoints.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Addresses {
     text: Box<str>,
@@ -138,7 +139,7 @@ pub struct Addresses {
 }
 
 impl Addresses {
-    /// The endpoints in the order of the system's resolver, at least one.
+    /// Returns the endpoints in the order of the system's resolver, at least one.
     #[must_use]
     pub fn endpoints(&self) -> &[Endpoint] {
         &self.endpoints

@@ -1,18 +1,18 @@
-//! The relay's handler: for each connection that is accepted, one is made, and bytes go both ways between them.
+//! The handler of the relay: for each accepted connection it opens another one and copies bytes in both directions.
 //!
-//! The two sockets of a link live on the same poller and reach each other by messages. A piece of at most
-//! [`PIECE_BYTES`] goes over only for a credit, which comes back when the other side has queued all of it. Who has no
-//! credit leaves what came in its input and is not read from any more, so a slow reader slows its sender down, and a
-//! link holds at most, in each direction, a piece of input, a piece on its way and [`OUTPUT_BLOCKS`] of output:
-//! 192 KiB in all, whatever its peers do.
+//! The two sockets of a link live on the same poller and exchange messages. A piece of at most [`PIECE_BYTES`] is
+//! passed on only for a credit, which is returned when the partner has queued the whole piece. A socket without credit
+//! leaves its input in place and is not read any more, so a slow reader slows its sender down. In each direction a link
+//! holds at most one piece of input, one piece in transit and [`OUTPUT_BLOCKS`] of output: 192 KiB in all, regardless
+//! of what its peers do.
 //!
-//! | what one peer does | what the other sees |
+//! | what one peer does | what the other peer sees |
 //! | --- | --- |
-//! | ends its side | the end, after all bytes; its own side stays open |
-//! | resets, times out | abort: what was on its way is lost |
-//! | (nobody takes the connection) | the end |
+//! | half-closes | the end of stream, after all bytes; its own direction stays open |
+//! | resets, times out | a reset: bytes in transit are lost |
+//! | (no address accepts the connection) | the end of stream |
 //!
-//! When the server is told to stop, it reads no more, delivers what it has read, and ends both sides.
+//! On shutdown the relay stops reading, delivers what it has read, and closes both sides.
 
 use core::time::Duration;
 use std::collections::{HashSet, VecDeque};
@@ -25,34 +25,34 @@ use lightcone_core::{
 pub const PIECE_BYTES: usize = 32 * 1_024;
 /// The most output of one socket: 32 KiB.
 pub const OUTPUT_BLOCKS: usize = 8;
-/// Buffers that are kept for later.
+/// The most empty buffers that are kept for reuse.
 const SPARE_MAX: usize = 64;
-/// A poller begins few connects in one turn: when to try again, and how often.
+/// A poller starts a limited number of connects per turn: the delay before a retry, and the most retries.
 const RETRY: Duration = Duration::from_millis(5);
 const RETRIES_MAX: u32 = 2_000;
-/// What the two sockets of a link tell each other.
+/// What the two sockets of a link send each other.
 #[derive(Debug)]
 pub enum Message {
-    /// There is room for a piece: the sender is open, or has queued the piece before.
+    /// The sender can take a piece: it has just opened, or has queued the previous piece.
     Credit,
     /// A piece of the stream.
     Piece(Vec<u8>),
-    /// No piece follows.
+    /// The last message of a stream: no piece follows.
     Finish,
     /// The connect failed.
     Refused,
     /// The sender has closed.
     Gone {
-        /// In good order.
+        /// Whether the connection ended cleanly.
         cleanly: bool,
     },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Side {
-    /// It was accepted.
+    /// The accepted socket.
     Client,
-    /// It was connected for a client.
+    /// The socket that was connected for a client.
     Upstream,
 }
 
@@ -60,22 +60,22 @@ enum Side {
 #[derive(Debug)]
 pub struct End {
     side: Side,
-    /// `None` for a client whose connect has not begun, and once the partner has gone.
+    /// `None` for a client whose connect has not begun, and once the partner has closed.
     partner: Option<Token>,
-    /// Both sockets are open.
+    /// Whether both sockets are open.
     linked: bool,
-    /// The partner takes a piece.
+    /// Whether the partner can take a piece.
     credit: bool,
-    /// The partner has been told that no piece follows.
+    /// Whether [`Message::Finish`] has been sent to the partner.
     told: bool,
-    /// The partner has told the same.
+    /// Whether [`Message::Finish`] has been received from the partner.
     finish: bool,
-    /// The server is stopping.
+    /// Whether the server is stopping.
     stopping: bool,
-    /// What came from the partner, and how much of it is queued already.
+    /// The piece received from the partner, and how much of it is queued already.
     piece: Vec<u8>,
     at: usize,
-    /// Which of the addresses is tried, and how often it could not be.
+    /// The index of the address that is tried, and how often the connect could not be started.
     candidate: usize,
     retries: u32,
 }
@@ -103,20 +103,20 @@ impl End {
 pub struct Relay {
     to: Vec<Address>,
     links_max: usize,
-    /// The clients of all links, until one of the two sockets ends.
+    /// The client sockets of all links. A client is removed as soon as one of the link's two sockets ends.
     links: HashSet<Token>,
-    /// Buffers of pieces that have been delivered.
+    /// Empty buffers for reuse.
     spare: Vec<Vec<u8>>,
-    /// Messages for which the mailbox had no room, in order: they are posted again with the next event. It is sized so
-    /// that this does not happen: it has room for all messages of all links, and those of links that have ended leave
-    /// it faster than new links come.
+    /// Messages that did not fit into the mailbox, in order; they are posted again at the next event. The mailbox is
+    /// sized so that this should not happen: it has room for all messages of all links, and the messages of ended links
+    /// leave it faster than new links are added.
     backlog: VecDeque<(Token, Message)>,
 }
 
 type Cx<'a> = Context<'a, Message>;
 
 impl Relay {
-    /// The links of one poller, to the first of these addresses that takes the connection.
+    /// Creates the links of one poller. Each connects to the first of these addresses that accepts the connection.
     #[must_use]
     pub fn new(to: Vec<Address>, links_max: usize) -> Self {
         Self { to, links_max, links: HashSet::new(), spare: Vec::new(), backlog: VecDeque::new() }
@@ -147,7 +147,7 @@ impl Relay {
         }
     }
 
-    /// Does all that can be done for a socket now: every event comes to this.
+    /// Makes all possible progress for a socket; called from every event.
     fn go_on(&mut self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {
         self.post_backlog(cx);
         self.take(socket, cx);
@@ -157,7 +157,7 @@ impl Relay {
         }
     }
 
-    /// Passes input on to the partner, as far as there is credit, and then its end.
+    /// Passes input on to the partner while there is credit, and then the end of stream.
     fn take(&mut self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {
         let (mut input, _, end) = socket.split();
         let partner = end.partner.filter(|_| end.linked);
@@ -173,11 +173,13 @@ impl Relay {
         }
         let rest = socket.bytes().len();
         let ended = socket.peer_closed() || socket.data.stopping;
+        // Without credit the rest of the input stays where it is, and reading pauses: this is the backpressure.
         if rest > 0 || socket.data.stopping {
             socket.pause();
         } else {
             socket.resume();
         }
+        // The end of stream goes out only after the last byte has been passed on, and only once.
         if let Some(partner) = partner
             && ended
             && rest == 0
@@ -187,10 +189,10 @@ impl Relay {
         }
     }
 
-    /// Queues what the partner has sent, as far as there is room, and then the end.
+    /// Queues the piece from the partner as far as there is room, and then the end of stream.
     ///
-    /// It waits for `sent`, not for `writable`: a socket that is owed `writable` is not read from, and two peers that
-    /// both write before they read would wait for each other for ever.
+    /// Waits for `sent`, not for `writable`: while `writable` is pending, the socket is not read, and two peers that
+    /// both write before they read would block each other forever.
     fn deliver(&mut self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {
         let (_, mut output, end) = socket.split();
         if !end.piece.is_empty() {
@@ -198,8 +200,9 @@ impl Relay {
             let room = rest.len().min(output.room());
             end.at += output.send_some(rest.get(..room).unwrap_or_default());
             let all = end.at == end.piece.len();
+            // If nothing is queued, all blocks of the poller are in use and no `sent` will come: wait for `writable`.
             if !all && output.queued() == 0 {
-                output.want(); // all blocks of the poller are in use
+                output.want();
             }
             if !all {
                 return;
@@ -212,6 +215,8 @@ impl Relay {
                 self.post(cx, partner, Message::Credit);
             }
         }
+        // A partner that has closed takes no more bytes: close. During shutdown, close once both directions are
+        // finished.
         let end = &*socket.data;
         if end.finish && (end.partner.is_none() || (end.stopping && end.told)) {
             socket.close();
@@ -220,7 +225,7 @@ impl Relay {
         }
     }
 
-    /// Keeps a buffer for later.
+    /// Keeps a buffer for reuse.
     fn keep(&mut self, mut piece: Vec<u8>) {
         if self.spare.len() < SPARE_MAX && piece.capacity() > 0 {
             piece.clear();
@@ -236,7 +241,7 @@ impl Handler for Relay {
     fn admit(&mut self, origin: Origin, _: &Address) -> Option<End> {
         match origin {
             Origin::Connecting { tag } => Some(End::new(Side::Upstream, Some(Token::from_bits(tag)))),
-            // half of the sockets are the upstreams'
+            // Half of the sockets are reserved for upstream connections.
             Origin::Accepted { .. } if self.links.len() >= self.links_max => None,
             Origin::Accepted { .. } => Some(End::new(Side::Client, None)),
         }
@@ -248,7 +253,7 @@ impl Handler for Relay {
                 self.links.insert(socket.token());
                 self.connect(socket, cx);
             }
-            // it went away in the meantime
+            // The client was closed in the meantime.
             Some(client) if !self.links.contains(&client) => socket.abort(),
             Some(client) => {
                 socket.data.linked = true;
@@ -305,8 +310,9 @@ impl Handler for Relay {
         self.go_on(socket, cx);
     }
 
-    /// Another try to connect, or to post.
+    /// Retries a connect or a post.
     fn timeout(&mut self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {
+        // Without a partner, the connect has not begun yet; once the partner has closed, `finish` is set as well.
         if socket.data.partner.is_none() && !socket.data.finish {
             self.connect(socket, cx);
         } else {
@@ -315,6 +321,7 @@ impl Handler for Relay {
     }
 
     fn shutdown(&mut self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {
+        // Without a link nothing can be delivered.
         if !socket.data.linked {
             return socket.close();
         }
@@ -327,6 +334,7 @@ impl Handler for Relay {
         let end = &mut *socket.data;
         self.keep(core::mem::take(&mut end.piece));
         let client = if end.side == Side::Client { Some(token) } else { end.partner };
+        // The set holds clients only, and either socket of a link may close first.
         if let Some(client) = client {
             self.links.remove(&client);
         }

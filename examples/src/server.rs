@@ -1,4 +1,4 @@
-//! A server's life: start, listen, run until a signal says stop, give an account.
+//! The life of a server: start, listen, run until a signal, report.
 
 use core::time::Duration;
 use std::io::{self, Write};
@@ -14,18 +14,18 @@ use signal_hook::iterator::Signals;
 
 use crate::options::{ServerOptions, UsageError};
 
-/// The most connections of all workers, unless the command line says otherwise; more are turned away.
+/// The most connections of all workers, unless the command line sets a limit; further ones are turned away.
 const WORKER_SOCKETS: usize = 65_536;
 
-/// The command line was wrong, as opposed to the system's having refused.
+/// The exit code for an invalid command line, as opposed to a refusal by the system.
 const EXIT_USAGE: u8 = 2;
 
-/// Runs a server until `SIGINT` or `SIGTERM`, and says what came of it.
+/// Runs a server until `SIGINT` or `SIGTERM`, and prints the result.
 ///
-/// The first line on standard output is `listening on ` with the address, behind `scheme` unless it is a path, once
-/// connections are taken; the last is the report. The first signal lets connections end within the grace time, a second
-/// ends them at once, and a third ends the process whatever its handlers do. Errors and notes go to standard error; the
-/// exit code is then 2 for settings that can't be, 1 for what the system refused.
+/// The first line on standard output is `listening on ` with the address (after `scheme` unless it is a path), printed
+/// once connections are accepted; the last line is the report. The first signal lets connections end within the grace
+/// time, a second one ends them at once, and a third one ends the process regardless of its handlers. Errors and notes
+/// go to standard error; after an error the exit code is 2 for invalid settings and 1 for a refusal by the system.
 pub fn serve<H>(
     options: &ServerOptions,
     scheme: &str,
@@ -47,8 +47,8 @@ where
     }
 }
 
-/// Runs a server as [`serve`] does, with its handlers on so many worker threads beside the pollers. `engine` is set
-/// before the first connection is taken.
+/// Runs a server as [`serve`] does, with its handlers on `count` worker threads. `engine` is set before the first
+/// connection is accepted.
 pub fn serve_on_workers<H>(
     options: &ServerOptions,
     scheme: &str,
@@ -71,10 +71,10 @@ where
     };
     let offload = workers.offload();
     let code = serve(options, scheme, refine, move |poller: PollerContext<Offloaded<H::Message>>| {
-        let _ = engine.set(poller.handle()); // each poller's is the same
+        let _ = engine.set(poller.handle()); // the handle is the same for every poller
         offload(poller)
     });
-    // their sockets have ended with the engine; some callbacks may not have returned
+    // The sockets of the workers have ended with the engine, but some callbacks may still be running.
     print_line(&workers.shutdown(options.grace()).to_string());
     code
 }
@@ -100,13 +100,13 @@ fn run<M: Send + 'static>(
     options: &ServerOptions,
     scheme: &str,
 ) -> Result<Report, Failure> {
-    // before anybody is told where to connect, and so where to send signals
+    // Before the address is printed: anyone who knows it may already send signals.
     let signals = Signals::new([SIGINT, SIGTERM])?;
     let (handle, grace) = (engine.handle(), options.grace());
     thread::Builder::new().name("signals".into()).spawn(move || obey(signals, &handle, grace))?;
     let listener = engine.listen(&options.listen)?;
     let endpoint = listener.endpoint();
-    let scheme = if endpoint.as_inet().is_some() { scheme } else { "" }; // no client takes it for a Unix socket
+    let scheme = if endpoint.as_inet().is_some() { scheme } else { "" }; // no client expects a scheme before a path
     print_line(&format!("listening on {scheme}{endpoint}"));
     Ok(engine.join())
 }
@@ -121,13 +121,14 @@ fn obey<M>(mut signals: Signals, handle: &Handle<M>, grace: Duration) {
     }
 }
 
-/// Prints a line on standard output, at once. Nobody's reading it is no reason to stop serving.
+/// Prints a line on standard output and flushes it. A closed output is no reason to stop serving, so errors are
+/// ignored.
 pub fn print_line(line: &str) {
     let mut out = io::stdout().lock();
     let _ = writeln!(out, "{line}").and_then(|()| out.flush());
 }
 
-/// Why there is no server, and what the process says with its exit code.
+/// Why the server could not start: the message and the exit code.
 struct Failure {
     text: String,
     code: u8,

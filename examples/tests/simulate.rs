@@ -1,4 +1,4 @@
-//! The program `simulate`, run as a process.
+//! Tests of the program `simulate`, run as a process.
 #![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
 
 use std::process::{Command, Output};

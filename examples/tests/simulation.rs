@@ -1,4 +1,4 @@
-//! The examples in a simulated world, under every fault: 200 seeds for each scenario.
+//! The scenarios of the examples under every fault: 200 seeds each.
 
 use lightcone_examples::simulation::Scenario;
 use lightcone_sim::check;

@@ -1,4 +1,4 @@
-//! What the server keeps for each connection.
+//! The state that the server keeps for each connection.
 
 use lightcone_core::Instant;
 
@@ -7,16 +7,16 @@ use crate::parse::scan::Progress;
 use crate::plan::Plan;
 use crate::respond::draft::Outgoing;
 
-/// The state of one connection: the user data of [`Http`](crate::Http). 32 bytes as long as no exchange has more
-/// than a byte of its own.
+/// The state of one connection: the user data of an [`Http`](crate::Http) server. It has 32 bytes as long as no
+/// exchange is larger than one byte.
 #[derive(Debug)]
 pub struct Connection<B>(pub(crate) Phase<B>);
 
 #[derive(Debug)]
 pub(crate) enum Phase<B> {
-    /// Between requests, or within a head.
+    /// Between requests, or in the middle of a head.
     Head { progress: Progress, flags: Flags, number: u32 },
-    /// A request is being answered, or the rest of its body dropped.
+    /// A request is in progress, or the rest of its body is being dropped.
     Busy(Busy<B>),
 }
 
@@ -27,7 +27,7 @@ impl<B> Default for Connection<B> {
 }
 
 impl<B> Phase<B> {
-    /// The number of the last request that was not answered at once.
+    /// Returns the number of the last request that was not answered at once.
     pub(crate) const fn number(&self) -> u32 {
         match self {
             Self::Head { number, .. } | Self::Busy(Busy { number, .. }) => *number,
@@ -46,16 +46,16 @@ impl<B> Phase<B> {
 pub(crate) struct Busy<B> {
     pub(crate) incoming: Incoming,
     pub(crate) outgoing: Kept,
-    /// What writes the response or reads the body; `None` when that is over.
+    /// What reads the body or writes the response; `None` when that is over.
     pub(crate) exchange: Option<B>,
     pub(crate) flags: Flags,
-    /// The later one of the two times that a request may wait for; the socket's deadline is the earlier one.
+    /// The later of the two [`Times`] of a request. The earlier is the socket's deadline.
     pub(crate) later: Later,
-    /// Tells the requests of a connection apart: see [`RequestId`](crate::RequestId).
+    /// Distinguishes the requests of a connection: see [`RequestId`](crate::RequestId).
     pub(crate) number: u32,
 }
 
-/// An [`Outgoing`] in seven bytes, and whether the head of the answer is held back.
+/// An [`Outgoing`], and whether the head of the response is held back, in seven bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kept {
     Whole,
@@ -86,12 +86,12 @@ impl Kept {
         }
     }
 
-    /// Whether the head of the answer is held back.
+    /// Returns whether the head of the response is held back.
     pub(crate) const fn is_held(self) -> bool {
         matches!(self, Self::HeldLength(_) | Self::HeldChunked | Self::HeldRaw)
     }
 
-    /// Whether the peer can still be given another answer than the exchange's.
+    /// Returns whether another response can still replace the exchange's.
     pub(crate) const fn is_open(self) -> bool {
         matches!(self, Self::Deferred) || self.is_held()
     }
@@ -111,17 +111,17 @@ impl From<Kept> for Outgoing {
     }
 }
 
-/// The times that a request may wait for.
+/// The two times that a request may wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Times {
-    /// The one that its exchange has asked for.
+    /// The wake-up that its exchange has scheduled.
     pub(crate) wake: Option<Instant>,
-    /// Up to here the peer has time for the next bytes of the body; behind the body, the server for the answer.
+    /// When the next bytes of the body are due; after the body, when the response has to be complete.
     pub(crate) limit: Option<Instant>,
 }
 
 impl<B> Busy<B> {
-    /// The times that are set; `deadline` is that of the socket.
+    /// Returns the times that are set; `deadline` is the socket's.
     pub(crate) fn times(&self, deadline: Option<Instant>, now: Instant) -> Times {
         let later = self.later.get(now);
         match self.flags.timer() {
@@ -131,7 +131,7 @@ impl<B> Busy<B> {
         }
     }
 
-    /// Notes these times; returns the deadline for the socket.
+    /// Stores the times and returns the deadline for the socket.
     pub(crate) fn set_times(&mut self, times: Times, now: Instant) -> Option<Instant> {
         let Times { wake, limit } = times;
         let limit_first = limit.is_some_and(|limit| wake.is_none_or(|wake| limit <= wake));
@@ -146,8 +146,9 @@ impl<B> Busy<B> {
     }
 }
 
-/// A time ahead in two bytes: its low 13 bits, in units of 1, 8, 64, .. milliseconds by how far ahead it is. So it is
-/// never early, and late by less than a 255th of the span.
+/// A future time in two bytes: its low 13 bits, in units of 1, 8, 64, .. milliseconds depending on how far ahead it
+/// is. Rounded up, so it is never early; it is late by less than a 255th of the span. A time that is more than six
+/// days ahead is taken as six days ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Later(u16);
 
@@ -155,7 +156,7 @@ impl Later {
     pub(crate) const NONE: Self = Self(u16::MAX);
     const BITS: u32 = 13;
     const MASK: u64 = (1 << Self::BITS) - 1;
-    /// The most units ahead. The rest of the range is for times that have passed.
+    /// A time is fewer units ahead than this. The rest of the range is for times that have passed.
     const AHEAD: u64 = 2048;
     const SCALE_MAX: u16 = 6;
 
@@ -176,12 +177,13 @@ impl Later {
         let shift = 3 * (self.0 >> Self::BITS);
         let units = now.as_millis() >> shift;
         let ahead = u64::from(self.0).wrapping_sub(units) & Self::MASK;
+        // Further ahead than `new` allows: the time has passed, and the difference has wrapped around.
         let back = if ahead > Self::AHEAD + 1 { Self::MASK + 1 } else { 0 };
         Some(Instant::from_millis((units + ahead).saturating_sub(back) << shift))
     }
 }
 
-/// What is left of a request's body.
+/// The part of a request's body that is not consumed yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Incoming {
     Ended,
@@ -190,7 +192,7 @@ pub(crate) enum Incoming {
 }
 
 impl Incoming {
-    /// Bytes of data that come next without anything between them.
+    /// Returns the number of data bytes that follow without framing between them.
     pub(crate) const fn data(&self) -> u64 {
         match self {
             Self::Ended => 0,
@@ -199,7 +201,7 @@ impl Incoming {
         }
     }
 
-    /// How many steps of so many bytes are still to come, at most.
+    /// Returns how many steps of `step` bytes may still come, at most.
     pub(crate) fn steps(&self, step: u16) -> u64 {
         let bytes = match self {
             Self::Ended => 0,
@@ -210,26 +212,27 @@ impl Incoming {
     }
 }
 
-/// Which deadline the socket has.
+/// What the deadline of the socket is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Timer {
+    /// No deadline is set.
     None,
-    /// That of the head which is being read; while a request is answered, the one that its exchange has asked for.
+    /// Between requests, the head that is being read; within a request, the wake-up of its exchange.
     Own,
-    /// That of the body which is being read, or of the answer.
+    /// The body that is being read, or the response.
     Limit,
-    /// None that means anything, within a request or when one has just ended.
+    /// Nothing: a deadline that may be set has no meaning any more.
     Stale,
 }
 
-/// Small facts about a connection, in one byte.
+/// A set of facts about a connection, in one byte.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Flags(u8);
 
 impl Flags {
     const PLAN: u8 = 7;
-    /// The exchange leaves the body in the input until it has come whole. (In the place of a fact that no request has
-    /// any more which is in progress.)
+    /// The exchange leaves the body in the input until it is complete. (Shares the bit of `EXPECTS`, which is settled
+    /// before a request is in progress.)
     const GATHERS: u8 = Plan::EXPECTS.bits();
     const TIMER: u8 = 3 << Self::TIMER_AT;
     const TIMER_AT: u32 = 4;
@@ -249,26 +252,26 @@ impl Flags {
         self.0 = self.0 & !Self::TIMER | (timer as u8) << Self::TIMER_AT;
     }
 
-    /// The request that the timer was for is over.
+    /// Marks the timer as stale, if one is set: the head or the request that it was for is over.
     pub(crate) const fn retire_timer(&mut self) {
         if self.0 & Self::TIMER != 0 {
             self.set_timer(Timer::Stale);
         }
     }
 
-    /// The server is shutting down: this connection ends with the request it is in.
+    /// Returns whether the server is shutting down, so that the connection ends with the request in progress.
     pub(crate) const fn shutdown(self) -> bool {
         self.0 & Self::SHUTDOWN != 0
     }
 
-    /// Notes that the server is shutting down. Returns whether that was not known.
+    /// Notes that the server is shutting down. Returns whether that is new.
     pub(crate) const fn set_shutdown(&mut self) -> bool {
         let is_news = !self.shutdown();
         self.0 |= Self::SHUTDOWN;
         is_news
     }
 
-    /// Whether the client said that it will send no further request.
+    /// Returns whether the client announced that it sends no further request.
     pub(crate) const fn asked_to_close(self) -> bool {
         self.0 & Self::ASKED != 0
     }
@@ -300,7 +303,7 @@ impl core::fmt::Debug for Flags {
     }
 }
 
-/// What an idle connection costs is promised to users.
+// The documentation states the size of an idle connection.
 const _: () = assert!(size_of::<Option<Connection<bool>>>() <= 32);
 
 #[cfg(test)]
@@ -316,11 +319,11 @@ mod tests {
                 let at = Instant::from_millis(now + ahead);
                 let later = Later::new(Some(at), Instant::from_millis(now));
                 let most = at.as_millis() + ahead / 255;
-                // when it is set, while it is waited for, when it has come, and when it was missed
+                // when the time is set, before it, at it, and after it
                 let looks =
                     [0, ahead / 2, ahead, ahead + ahead / 2].map(|after| Instant::from_millis(now + after));
                 let found = looks.map(|look| later.get(look).unwrap().as_millis());
-                let far = ahead >= 2048 << 18; // two weeks: beyond what a deadline can be
+                let far = ahead >= 2048 << 18; // six days: beyond the range
                 let good = found.iter().all(|found| (at.as_millis()..=most).contains(found));
                 assert!(far || good, "{ahead} from {now}: {found:?}");
             }

@@ -1,6 +1,6 @@
-//! The `Date` field.
+//! The value of the `Date` field.
 
-/// Length of a formatted date.
+/// The length of a formatted date.
 pub const DATE_LENGTH: usize = 29;
 
 const DAYS: [[u8; 3]; 7] = [*b"Thu", *b"Fri", *b"Sat", *b"Sun", *b"Mon", *b"Tue", *b"Wed"];
@@ -9,7 +9,8 @@ const MONTHS: [[u8; 3]; 12] = [
     *b"Dec",
 ];
 
-/// A time as HTTP writes it (IMF-fixdate, RFC 9110, 5.6.7), from seconds since 1970. Years end at 9999.
+/// Formats a time, in seconds since 1970, as HTTP requires (IMF-fixdate, RFC 9110, 5.6.7). Later times are formatted as
+/// the last second of the year 9999.
 ///
 /// ```
 /// assert_eq!(&lightcone_http::date(784_111_777), b"Sun, 06 Nov 1994 08:49:37 GMT");
@@ -32,12 +33,12 @@ pub fn date(unix_time: u64) -> [u8; DATE_LENGTH] {
     text
 }
 
-/// Year, month from 0 and day from 1 of a day since 1970.
+/// Returns the year, the month from 0, and the day from 1 of a day counted since 1970.
 ///
-/// Counted in years that begin in March, so that the leap day is the last of its year and the months before
-/// it have fixed starts.
+/// Years are counted from March, so that the leap day is the last day of its year and every month starts at a fixed
+/// day.
 fn civil(days: u64) -> (u64, u64, u64) {
-    const DAYS_TO_MARCH_1970: u64 = 719_468; // from the first of March of year 0
+    const DAYS_TO_MARCH_1970: u64 = 719_468; // from 1 March of the year 0 to 1 January 1970
     let day = days + DAYS_TO_MARCH_1970;
     let (era, day) = (day / 146_097, day % 146_097); // 400 years
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;

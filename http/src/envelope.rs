@@ -1,13 +1,13 @@
-//! Messages to requests that are answered later.
+//! Messages to requests in progress.
 
 use lightcone_core::Token;
 
-/// The identity of one request that is answered later: returned by [`Transfer::id`](crate::Transfer::id). No other
-/// request has it, neither one on another connection nor one that follows on the same.
+/// The identity of one request that is not answered at once, returned by [`Transfer::id`](crate::Transfer::id). It is
+/// unique: no request on another connection, and no later one on the same connection, has the same identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId {
     token: Token,
-    /// Counts the requests of a connection that were not answered at once.
+    /// The number of the request among those of its connection that were not answered at once.
     number: u32,
 }
 
@@ -16,7 +16,7 @@ impl RequestId {
         Self { token, number }
     }
 
-    /// Returns the connection that the request came on: where to post the [`envelope`](Self::envelope).
+    /// Returns the token of the request's connection, to which an [`envelope`](Self::envelope) is posted.
     #[must_use]
     pub const fn token(self) -> Token {
         self.token
@@ -29,29 +29,29 @@ impl RequestId {
     }
 }
 
-/// A message with its address: what is posted to the sockets of an [`Http`](crate::Http).
+/// An addressed message: the message type of the sockets of an [`Http`](crate::Http) server.
 ///
-/// It reaches [`Exchange::message`](crate::Exchange::message) of the request that it is addressed to. Once that request
-/// has ended it is dropped, whatever follows on the connection.
+/// A message is delivered to [`Exchange::message`](crate::Exchange::message) of the request that it is addressed to. If
+/// that request has ended, the message is dropped, even if another request is in progress on the connection.
 ///
 /// ```
 /// use lightcone_http::{Envelope, RequestId};
 ///
-/// /// What a thread of the program does with its result: `post` is that of an engine's handle.
+/// /// Posts the result of another thread; `post` is the method of an engine's handle.
 /// fn finished(id: RequestId, result: u32, post: impl FnOnce(lightcone_core::Token, Envelope<u32>)) {
 ///     post(id.token(), id.envelope(result));
 /// }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Envelope<M> {
-    /// `None`: whichever request is in progress.
+    /// `None` for any request that is in progress.
     to: Option<RequestId>,
     message: M,
 }
 
 impl<M> Envelope<M> {
-    /// Addresses a message to whichever request is in progress on the connection that it is posted to: for broadcasts,
-    /// such as the events of an event stream. It is dropped where none is in progress.
+    /// Addresses a message to any request that is in progress on the connection it is posted to: for broadcasts, such
+    /// as the events of an event stream. It is dropped on connections without a request in progress.
     #[must_use]
     pub const fn to_all(message: M) -> Self {
         Self { to: None, message }
@@ -63,7 +63,7 @@ impl<M> Envelope<M> {
         self.message
     }
 
-    /// Returns the message if it is for this request.
+    /// Returns the message if it is addressed to the request `by`.
     pub(crate) fn open(self, by: RequestId) -> Option<M> {
         self.to.is_none_or(|to| to == by).then_some(self.message)
     }

@@ -1,4 +1,4 @@
-//! Requests that take longer than one callback: streamed bodies, both ways.
+//! Requests that take longer than one callback: streamed bodies in both directions, and deferred responses.
 
 use crate::parse::chunked::Count;
 use crate::request::State;
@@ -6,15 +6,16 @@ use crate::respond::response::{Reply, Response};
 use crate::status::Status;
 use crate::transfer::Transfer;
 
-/// Whether an exchange goes on.
+/// Whether an exchange continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Flow {
-    /// It waits for more body, for room, or for a message.
+    /// The exchange waits for more body, for room, or for a message.
     More,
-    /// It is over. What is left of the request's body is read and dropped.
+    /// The exchange is over. What is left of the request's body is read and dropped.
     Done,
-    /// It is given up: the connection ends without an answer, or within one, and the request counts as aborted.
+    /// The exchange gives up: the connection ends without a response, or in the middle of one, and the request counts
+    /// as aborted.
     Abort,
 }
 
@@ -24,16 +25,17 @@ impl From<Reply<Done>> for Flow {
     }
 }
 
-/// The state of one request that is not answered at once: kept in the connection, driven by what happens on it.
+/// The state of one request that is not answered at once. It is kept in the connection and driven by its events.
 ///
-/// It is *level-triggered*: [`advance`](Self::advance) is called when the request is accepted, and again whenever
-/// there are new body bytes, room, or the end of the body; it does what it can and says whether that is all. Every
-/// connection has room for the largest exchange of its server, so keep it small.
+/// An exchange is *level-triggered*: [`advance`](Self::advance) is called when the request is accepted, and again
+/// whenever there are new body bytes, the end of the body, or room. It does what it can and returns whether it is done.
+/// Every connection has room for the largest exchange of its server, so keep exchanges small.
 ///
-/// It is dropped when it is done, and when its connection ends before: at once if it is reset, timed out or lost. An
-/// end of the peer's stream is told by [`peer_closed`](Self::peer_closed), a shutdown of the server by
-/// [`shutdown`](Self::shutdown). What is to happen later it asks for by [`Transfer::wake_at`], or another part of the program posts it as a [`message`](Self::message) to
-/// the identity that [`Transfer::id`] returns.
+/// An exchange is dropped when it is done, or when its connection ends before that: at once if the connection is reset,
+/// timed out or lost. [`peer_closed`](Self::peer_closed) is called when the peer ends its stream, and
+/// [`shutdown`](Self::shutdown) when the server shuts down. For later work, an exchange schedules a call with
+/// [`Transfer::wake_at`], or another part of the program posts a [`message`](Self::message) to the identity that
+/// [`Transfer::id`] returns.
 ///
 /// ```
 /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
@@ -54,21 +56,22 @@ impl From<Reply<Done>> for Flow {
 #[diagnostic::on_unimplemented(
     message = "`{Self}` can't drive a streamed response",
     label = "not an `Exchange<{S}>`",
-    note = "implement `Exchange` for it, or answer at once with `response.text(..)`"
+    note = "implement `Exchange` for it, or respond at once with `response.text(..)`"
 )]
 pub trait Exchange<S: State> {
-    /// Goes on as far as it can. It may be called though nothing has changed.
+    /// Reads and writes as much as possible. May be called although nothing has changed.
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow;
 
-    /// Called with a message that was posted to this request, or to all: see [`Envelope`](crate::Envelope). It comes
-    /// whether there is room or not: what can't be written now is kept in the exchange and written by
-    /// [`advance`](Self::advance), which is called when there is room again.
+    /// Handles a message that was posted to this request, or to all: see [`Envelope`](crate::Envelope).
+    ///
+    /// A message is delivered whether there is room or not. The exchange has to keep what it can't write now;
+    /// [`advance`](Self::advance) is called when there is room again.
     ///
     /// ```
     /// use lightcone_http::{Exchange, Flow, Http, RequestId, State, Transfer};
     ///
-    /// /// Has the requests that wait for a price. To each of them, `id`, a price is posted by
-    /// /// `handle.post(id.token(), id.envelope(price))`, with a handle of the engine.
+    /// /// The requests that wait for a price. The program posts one to each `id` with
+    /// /// `handle.post(id.token(), id.envelope(price))`, where `handle` is a handle of the engine.
     /// struct Prices {
     ///     waiting: Vec<RequestId>,
     /// }
@@ -77,7 +80,7 @@ pub trait Exchange<S: State> {
     ///     type Message = u32;
     /// }
     ///
-    /// /// Answers with the price that is posted to its request.
+    /// /// Responds with the price that is posted to its request.
     /// #[derive(Default)]
     /// struct Next {
     ///     asked: bool,
@@ -111,15 +114,17 @@ pub trait Exchange<S: State> {
         Flow::More
     }
 
-    /// Called when the server is shutting down, once: at once if the request is in progress, else right after the
-    /// first [`advance`](Self::advance). The default goes on; what is not over at the end of the grace time is cut. An
-    /// exchange without an end of its own, such as an event stream, returns [`Flow::Done`]. As with a
+    /// Handles the start of the server's shutdown. Called once: immediately if the request is in progress, otherwise
+    /// right after the first [`advance`](Self::advance).
+    ///
+    /// The default continues; requests that are not over at the end of the grace time are cut off. An exchange that
+    /// does not end otherwise, such as an event stream, should return [`Flow::Done`]. As with a
     /// [`message`](Self::message), there may be no room to write.
     ///
     /// ```
     /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
     ///
-    /// /// Events that end with the server, and with their client.
+    /// /// An event stream that ends when the server shuts down or the client leaves.
     /// struct Events;
     ///
     /// impl<S: State> Exchange<S> for Events {
@@ -146,22 +151,24 @@ pub trait Exchange<S: State> {
         Flow::More
     }
 
-    /// Called when the peer has ended its side of the connection, at least once; also right after the first
-    /// [`advance`](Self::advance), if it has done so before. It is one of two things, which look alike until something
-    /// is sent: a client that has sent its last request and still reads the answer, or one that has left. So the
-    /// default goes on, as an answer that is on its way must. An exchange that would wait for a long time, such as a
-    /// long poll or an event stream, returns [`Flow::Abort`], or answers.
+    /// Handles the end of the peer's stream. Called at least once after it; right after the first
+    /// [`advance`](Self::advance) if the stream had ended before the request was accepted.
     ///
-    /// A peer that resets the connection ends the exchange without this call. While the connection is not read from,
-    /// since the peer takes no output or has sent so many further requests that the input is full, an end comes when
-    /// reading goes on, and a reset when it does or with the next send.
+    /// The peer is either a client that has sent its last request and still reads the response, or one that has left.
+    /// The two look alike until something is sent. The default therefore continues, so that a response in progress is
+    /// completed. An exchange that may wait for a long time, such as a long poll or an event stream, should return
+    /// [`Flow::Abort`] or respond.
+    ///
+    /// A reset by the peer drops the exchange without this call. While the socket is not read, because the peer takes
+    /// no output or has sent so many further requests that the input is full, an end of the stream is noticed only
+    /// when reading resumes, and a reset then or with the next send.
     fn peer_closed(&mut self, io: &mut Transfer<'_, S>) -> Flow {
         let _ = io;
         Flow::More
     }
 }
 
-/// The exchange of a request that was answered at once: there is none.
+/// The type of exchange for requests that are answered at once; never driven.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Done;
 
@@ -171,7 +178,7 @@ impl<S: State> Exchange<S> for Done {
     }
 }
 
-/// A response body made by a closure: see [`Response::generate`].
+/// A response body that is generated by a closure: see [`Response::generate`].
 #[derive(Clone, Copy, Debug)]
 pub struct Generate<F> {
     offset: Count,
@@ -201,7 +208,7 @@ impl<S: State, F: FnMut(u64, &mut [u8])> Exchange<S> for Generate<F> {
     }
 }
 
-/// A response body that is part of the program: see [`Response::embedded`]. What is left of it.
+/// The unsent rest of a response body that is part of the program: see [`Response::embedded`].
 #[derive(Clone, Copy, Debug)]
 pub struct Embedded(pub(crate) &'static [u8]);
 
@@ -213,7 +220,8 @@ impl<S: State> Exchange<S> for Embedded {
     }
 }
 
-/// A request body gathered whole before it is answered: see [`Request::collect`](crate::Request::collect).
+/// A request body that is collected into a buffer before the handler responds: see
+/// [`Request::collect`](crate::Request::collect).
 #[derive(Clone, Copy, Debug)]
 pub struct Collect<const N: usize, F> {
     used: usize,
@@ -250,8 +258,7 @@ where
     }
 }
 
-/// A request body that is answered when it has come whole, read in place: see
-/// [`Request::gather`](crate::Request::gather).
+/// A request body that is read in place once all of it has arrived: see [`Request::gather`](crate::Request::gather).
 #[derive(Clone, Copy, Debug)]
 pub struct Gather<F>(F);
 
@@ -274,7 +281,7 @@ where
     }
 }
 
-/// One of two exchanges: how those of a chain of routes become one type.
+/// One of two exchanges, which makes the exchanges of a chain of routes one type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Either<A, B> {
     /// The first.

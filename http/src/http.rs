@@ -1,4 +1,4 @@
-//! The server as a program builds it.
+//! The server and its builder methods.
 
 use core::marker::PhantomData;
 
@@ -14,7 +14,7 @@ use crate::respond::response::{Reply, Response};
 use crate::route::{self, End, Entry, Fallback, Join, Logged, Route, Routes, Wrap};
 use crate::stats::Stats;
 
-/// An HTTP/1.1 server: a chain of routes that is a [`Handler`](lightcone_core::Handler) for any driver.
+/// An HTTP/1.1 server: a chain of routes that implements [`Handler`](lightcone_core::Handler) for any driver.
 ///
 /// ```
 /// use lightcone_http::{AccessLog, Done, Http, Reply, Request, Response};
@@ -32,21 +32,31 @@ use crate::stats::Stats;
 /// # drop(server);
 /// ```
 ///
-/// A pattern's segments are literal, `{name}` for any one segment, or, at the end, `{*name}` for all that are left.
-/// The most specific pattern wins, whatever the order and however routes are grouped: literal before `{name}` before
-/// `{*name}`, from left to right, among the routes that have the request's method. A path that only other methods have is answered with 405
-/// and `Allow`, or with 204 and `Allow` if the method is `OPTIONS`. `HEAD` goes to routes for `GET` unless there is
-/// one of its own. Paths are compared as they come: not decoded, not normalised.
+/// # Routing
 ///
-/// Timeouts by phase are the engine's ([`Timeouts`](lightcone_core::Timeouts): first byte, idle between requests,
-/// write stall, drain); those of a head and a body that has begun, and of an answer, are among the [`Limits`]. The idle
-/// timeout does not run within a request. The output bound of a
-/// socket must be 512 bytes at least, or the first connection panics: a request is started when half of the bound is
-/// free, so that an answer given at once may have that size.
+/// A pattern consists of segments. A segment is a literal; `{name}`, which matches any one segment that is not empty;
+/// or, at the end, `{*name}`, which matches the rest of the path if it is not empty. Paths are compared as received,
+/// neither decoded nor normalised.
 ///
-/// Write closures in place, where the compiler sees what they are for; one bound to a variable first does not fit.
-/// Up to about 100 routes go in one chain; for more, [`merge`](Self::merge) groups.
-#[must_use = "it serves nothing until a driver runs it"]
+/// Of the routes for the request's method, the one with the most specific pattern wins, regardless of order and
+/// grouping: segments are compared from left to right, and a literal beats `{name}`, which beats `{*name}`. Routes for
+/// `GET` also serve `HEAD`, unless a route for `HEAD` is at least as specific. If a path matches only routes for other
+/// methods, the response is 405 with `Allow`, or for `OPTIONS` 204 with `Allow`.
+///
+/// # Timeouts and buffers
+///
+/// The engine's [`Timeouts`](lightcone_core::Timeouts) cover the first byte, the idle time between requests, write
+/// stalls and draining. The times for a head or a body that has begun, and for a response, are [`Limits`]. The idle
+/// timeout does not run during a request.
+///
+/// The output bound of a socket must be at least 512 bytes, otherwise the first connection panics. A request is started
+/// only when half of the bound is free, so a response sent at once may have that size.
+///
+/// # Writing handlers
+///
+/// Write closures in place: for a closure that is bound to a variable first, the compiler infers a type that is not
+/// general enough to be a handler. A chain can hold about 100 routes; [`merge`](Self::merge) groups for more.
+#[must_use = "a server does nothing until a driver runs it"]
 #[derive(Debug)]
 pub struct Http<S, R, P = Parts<S>> {
     pub(crate) routes: R,
@@ -54,7 +64,7 @@ pub struct Http<S, R, P = Parts<S>> {
     state: PhantomData<fn(S)>,
 }
 
-/// What a server has beside its routes; a group of routes has none of it.
+/// The parts of a server other than its routes. A group of routes has none.
 #[derive(Debug)]
 pub struct Parts<S> {
     pub(crate) state: S,
@@ -65,7 +75,7 @@ pub struct Parts<S> {
 }
 
 impl Http<(), End> {
-    /// A server without routes and without state.
+    /// Creates a server without routes and without state.
     pub const fn new() -> Self {
         Self::with(())
     }
@@ -78,7 +88,7 @@ impl Default for Http<(), End> {
 }
 
 impl<S: State> Http<S, End> {
-    /// A server whose routes share `state`: [`Request::state`].
+    /// Creates a server whose routes share `state`, which handlers access as [`Request::state`].
     pub const fn with(state: S) -> Self {
         let parts = Parts {
             state,
@@ -92,9 +102,9 @@ impl<S: State> Http<S, End> {
 }
 
 impl<S: State> Http<S, End, ()> {
-    /// A group of routes, to be [merged](Self::merge) or [nested](Self::nest) into a server or another group.
+    /// Creates a group of routes, to be [merged](Self::merge) or [nested](Self::nest) into a server or another group.
     ///
-    /// Where routes use the state before the compiler has seen which it is, name it:
+    /// If handlers use the state before the compiler can infer its type, name the type:
     ///
     /// ```
     /// # use lightcone_http::{Http, State};
@@ -115,33 +125,33 @@ impl<S: State> Http<S, End, ()> {
 }
 
 impl<S: State, R: Routes<S>> Http<S, R> {
-    /// Sets the limits.
+    /// Sets the limits. [`Limits::DEFAULT`] applies otherwise.
     pub const fn limits(mut self, limits: Limits) -> Self {
         self.parts.limits = limits;
         if limits.pipelined == 0 {
-            self.parts.limits.pipelined = 1; // with none, no request would ever be answered
+            self.parts.limits.pipelined = 1; // with 0, no request would ever be served
         }
         self
     }
 
-    /// Counts into `stats`.
+    /// Sets the counters that the server updates.
     pub const fn stats(mut self, stats: &'static Stats) -> Self {
         self.parts.stats = Some(stats);
         self
     }
 
-    /// What the routes share.
+    /// Returns the state that the routes share.
     pub const fn state(&mut self) -> &mut S {
         &mut self.parts.state
     }
 }
 
 impl<S: State, R: Routes<S>, P> Http<S, R, P> {
-    /// A route for one method.
+    /// Adds a route for `method`.
     ///
     /// # Panics
-    /// If the pattern is invalid, or the method has a route for the same paths already, whatever the names of its
-    /// parameters: `/users/{id}` and `/users/{name}` are the same.
+    /// If the pattern is invalid, or if `method` already has a route for the same paths. The names of parameters make
+    /// no difference: `/users/{id}` and `/users/{name}` match the same paths.
     #[track_caller]
     pub fn on<F, B>(self, method: Method, pattern: &'static str, handler: F) -> Http<S, Route<F, B, R>, P>
     where
@@ -153,7 +163,7 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
         self.link(|routes| Route::new(method, pattern, handler, routes))
     }
 
-    /// A route for `GET`, and for `HEAD` if that has none of its own.
+    /// Adds a route for `GET`, which also serves `HEAD` if that has no route of its own. See [`on`](Self::on).
     #[track_caller]
     pub fn get<F, B>(self, pattern: &'static str, handler: F) -> Http<S, Route<F, B, R>, P>
     where
@@ -163,7 +173,7 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
         self.on(Method::Get, pattern, handler)
     }
 
-    /// A route for `POST`.
+    /// Adds a route for `POST`. See [`on`](Self::on).
     #[track_caller]
     pub fn post<F, B>(self, pattern: &'static str, handler: F) -> Http<S, Route<F, B, R>, P>
     where
@@ -173,7 +183,7 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
         self.on(Method::Post, pattern, handler)
     }
 
-    /// A route for `PUT`.
+    /// Adds a route for `PUT`. See [`on`](Self::on).
     #[track_caller]
     pub fn put<F, B>(self, pattern: &'static str, handler: F) -> Http<S, Route<F, B, R>, P>
     where
@@ -183,7 +193,7 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
         self.on(Method::Put, pattern, handler)
     }
 
-    /// A route for `DELETE`.
+    /// Adds a route for `DELETE`. See [`on`](Self::on).
     #[track_caller]
     pub fn delete<F, B>(self, pattern: &'static str, handler: F) -> Http<S, Route<F, B, R>, P>
     where
@@ -193,7 +203,7 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
         self.on(Method::Delete, pattern, handler)
     }
 
-    /// A route for `PATCH`.
+    /// Adds a route for `PATCH`. See [`on`](Self::on).
     #[track_caller]
     pub fn patch<F, B>(self, pattern: &'static str, handler: F) -> Http<S, Route<F, B, R>, P>
     where
@@ -203,12 +213,12 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
         self.on(Method::Patch, pattern, handler)
     }
 
-    /// What answers requests for paths that no route has, in the place of a plain 404. `request.param("path")` is what
-    /// stands behind the first slash, or behind that of the group's prefix. A group's own fallback answers below its
-    /// prefix.
+    /// Sets the handler for paths that match no route, in place of a plain 404. The fallback of a group handles paths
+    /// below the group's prefix. `request.param("path")` returns the path after its first slash; in a group, after the
+    /// prefix and the slash that follows it.
     ///
     /// # Panics
-    /// If there is one already.
+    /// If there is a fallback already.
     #[track_caller]
     pub fn fallback<F, B>(self, handler: F) -> Http<S, Fallback<F, B, R>, P>
     where
@@ -219,21 +229,22 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
         self.link(|routes| Fallback::new(handler, routes))
     }
 
-    /// The routes of a group beside these.
+    /// Adds the routes of a group.
     ///
     /// # Panics
-    /// If a method has routes for the same paths here and there, or both have a fallback.
+    /// If a method has routes for the same paths in both, or if both have a fallback.
     #[track_caller]
     pub fn merge<A: Routes<S>>(self, group: Http<S, A, ()>) -> Http<S, Join<A, R>, P> {
         self.join("", group.routes)
     }
 
-    /// The routes of a group below a prefix. The group's `/` is the prefix itself, with or without a slash.
+    /// Adds the routes of a group below a prefix. The group's `/` matches the prefix itself, with or without a trailing
+    /// slash.
     ///
     /// # Panics
-    /// If the prefix does not start with a slash, ends with one, or has parameters; if a method has routes for the same
-    /// paths here and there, or both have a fallback for the prefix; if a pattern has more than 256 bytes or 31 segments
-    /// with all its prefixes, or is `*`.
+    /// - If the prefix does not start with a slash, ends with one, or has parameters.
+    /// - If a method has routes for the same paths in both, or if both have a fallback for the prefix.
+    /// - If a pattern of the group has more than 256 bytes or 31 segments with all its prefixes, or is `*`.
     #[track_caller]
     pub fn nest<A: Routes<S>>(self, prefix: &'static str, group: Http<S, A, ()>) -> Http<S, Join<A, R>, P> {
         let good = prefix.len() > 1 && prefix.starts_with('/') && !prefix.ends_with('/');
@@ -248,14 +259,14 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
         self.link(|routes| Join::new(prefix, u8::try_from(depth).unwrap_or(u8::MAX), group, routes))
     }
 
-    /// Middleware around all routes so far. What was wrapped last comes first.
+    /// Wraps the routes added so far in middleware. The middleware that was added last runs first.
     pub fn wrap<M: Middleware<S>>(self, middleware: M) -> Http<S, Wrap<M, R>, P> {
         self.link(|routes| Wrap::new(middleware, routes))
     }
 
-    /// A log of all requests of the routes so far, and of those that no route answers (404, 405) or that the server
-    /// refuses: one call for each, when it has ended. Each connection has room for the target of a request that is
-    /// answered later, about 96 bytes.
+    /// Logs the requests of the routes added so far and, on a server, those that match no route (404, 405) or that the
+    /// server refuses. The log is called once per request, when the request has ended. This makes each connection about
+    /// 96 bytes larger, mostly to keep the target of a request whose response comes later.
     pub fn log<L: Log<S>>(self, log: L) -> Http<S, Logged<L, R>, P> {
         self.link(|routes| Logged::new(log, routes))
     }

@@ -1,4 +1,4 @@
-//! HTTP/1.1 as a handler over lightcone-core: `no_std`, no heap, no I/O.
+//! An HTTP/1.1 server for lightcone-core: `no_std`, no heap, no I/O.
 //!
 //! ```
 //! use lightcone_http::Http;
@@ -9,32 +9,32 @@
 //! # drop(server);
 //! ```
 //!
-//! [`Http`] is a [`Handler`](lightcone_core::Handler): any driver runs it, and it knows nothing of sockets but what
-//! core shows. A request is answered by the closure of its [route](Http::get), at once
-//! ([`Response::text`] and its like) or over time by an [`Exchange`]; [`Middleware`] goes around them.
+//! [`Http`] implements [`Handler`](lightcone_core::Handler), so any driver can run it. Each [route](Http::get) has a
+//! handler: a closure or function that responds at once ([`Response::text`] and similar methods) or passes the request
+//! to an [`Exchange`], which responds over time. [`Middleware`] wraps routes.
 //!
-//! | to | there is |
+//! | To | Use |
 //! | --- | --- |
-//! | read a request | [`Request`]: method, path, path and query parameters, fields, cookies; [`Head`] has all of it |
-//! | decode what it says | [`percent_decode`], [`form_decode`], [`query_pairs`] |
-//! | read a body whole | [`Request::gather`] in place, [`Request::collect`] if it may come in chunks |
-//! | answer at once | [`Response::text`], [`json`](Response::json), [`html`](Response::html), [`bytes`](Response::bytes), [`empty`](Response::empty), [`redirect`](Response::redirect), [`refuse`](Response::refuse) |
-//! | answer with values | [`Response::display`], [`display_json`](Response::display_json) with [`JsonText`] |
-//! | answer more than fits | [`Response::embedded`], [`generate`](Response::generate), [`stream`](Response::stream) |
-//! | answer later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`], [`respond`](Transfer::respond), [`stream`](Transfer::stream) |
-//! | read or write bodies piece by piece | [`Exchange`] over a [`Transfer`] |
-//! | share state on a poller, post to a request | [`State`], [`Transfer::id`], [`Envelope`] |
-//! | group routes, go around them | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap) |
-//! | bound, count and log | [`Limits`], [`Stats`], [`Http::log`] |
+//! | read a request | [`Request`]: method, path, path and query parameters, fields, cookies; [`Head`] for the whole head |
+//! | decode paths, queries and forms | [`percent_decode`], [`form_decode`], [`query_pairs`] |
+//! | read a whole body | [`Request::gather`] in place, [`Request::collect`] if it may be chunked |
+//! | respond at once | [`Response::text`], [`json`](Response::json), [`html`](Response::html), [`bytes`](Response::bytes), [`empty`](Response::empty), [`redirect`](Response::redirect), [`refuse`](Response::refuse) |
+//! | respond with formatted values | [`Response::display`], [`display_json`](Response::display_json) with [`JsonText`] |
+//! | send more than the output buffer holds | [`Response::embedded`], [`generate`](Response::generate), [`stream`](Response::stream) |
+//! | respond later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`], [`respond`](Transfer::respond), [`stream`](Transfer::stream) |
+//! | read or write bodies piece by piece | [`Exchange`] with a [`Transfer`] |
+//! | share state on a poller, post messages to a request | [`State`], [`Transfer::id`], [`Envelope`] |
+//! | group and wrap routes | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap) |
+//! | limit, count and log | [`Limits`], [`Stats`], [`Http::log`] |
 //!
-//! A small service, with state, a group, middleware around it, and a body that is read whole:
+//! A small service with state, a group of routes wrapped in middleware, and a body that is read whole:
 //!
 //! ```
 //! use core::convert::Infallible;
 //! use core::str;
 //! use lightcone_http::{Done, Http, JsonText, Middleware, Reply, Request, Response, State};
 //!
-//! /// What the routes of one poller share. Other pollers have their own: share by `Arc`, or by messages.
+//! /// The state of one poller. Pollers share state through an `Arc`, or by messages.
 //! struct Notes(Vec<String>);
 //!
 //! impl State for Notes {
@@ -82,23 +82,20 @@
 //! # drop(server);
 //! ```
 //!
-//! Requests are read strictly (RFC 9112): where the standard leaves a choice, what could be understood in two ways
-//! is refused, so that nothing can be smuggled past a proxy. Everything a peer may make the server hold has a
-//! [limit](Limits), and its refusal can be read by the peer. Memory stays bounded: bodies are never gathered by the
-//! server, and who takes no answers gives no requests.
+//! Requests are parsed strictly (RFC 9112): where the standard leaves a choice, input that two parsers could read
+//! differently is refused, which prevents request smuggling through a proxy. Everything that a peer can make the server
+//! hold has a [limit](Limits), and a connection that exceeds one is closed in a way that lets the peer read the error
+//! response. Memory stays bounded: the server does not buffer whole bodies, and it stops reading from a peer that does
+//! not read its responses.
 //!
-//! With the feature `alloc`, which nothing else here needs, bodies may be on the heap: `Request::collect_vec` gathers one
-//! up to a limit of the route, in chunks or not, and `Response::owned` sends one piece by piece. An idle connection pays
-//! for neither, but for a pointer.
+//! The feature `alloc` adds bodies on the heap: `Request::collect_vec` collects a request body, chunked or not, up to a
+//! limit set by the route, and `Response::owned` sends a body that it owns piece by piece. They cost an idle connection
+//! one pointer. The rest of the crate does not use the heap.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(
     test,
-    allow(
-        clippy::std_instead_of_alloc,
-        clippy::std_instead_of_core,
-        reason = "tests have std and nothing else"
-    )
+    allow(clippy::std_instead_of_alloc, clippy::std_instead_of_core, reason = "tests use std throughout")
 )]
 
 #[cfg(feature = "alloc")]

@@ -1,8 +1,9 @@
-//! The largest of everything.
+//! Limits of sizes and times.
 
 use core::time::Duration;
 
-/// What a peer may make the server hold or wait for. Each limit has its answer, and each can be set:
+/// Limits of what a peer can make the server hold or wait for. A request that exceeds a limit is refused with the
+/// status listed for it. Each limit can be set:
 ///
 /// ```
 /// use lightcone_http::Limits;
@@ -10,47 +11,48 @@ use core::time::Duration;
 /// assert_eq!(limits.head, 32 << 10);
 /// ```
 ///
-/// Exactly the limit passes, one more is refused.
+/// Limits are inclusive: a value that equals its limit is accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of a request head: the request line, the fields and the empty line behind them. More: 431.
-    /// What the buffers of a connection can hold is a limit as well. Default: 32 KiB.
+    /// The maximum size of a request head in bytes: the request line, the fields and the final empty line. More: 431.
+    /// The capacity of a connection's input buffer is a limit as well. Default: 32 KiB.
     pub head: usize,
-    /// Bytes of a request target. More: 414. Default: 8 KiB.
+    /// The maximum length of a request target in bytes. More: 414. Default: 8 KiB.
     pub target: usize,
-    /// Field lines of a head. More: 431. Default: 100.
+    /// The maximum number of field lines in a head. More: 431. Default: 100.
     pub fields: u16,
-    /// Bytes of a request body, whether its length is given or it comes in chunks. More: 413. At most 2^48 - 1.
+    /// The maximum size of a request body in bytes, whether it has a length or is chunked. More: 413. At most 2^48 - 1.
     /// Default: 1 MiB.
     pub body: u64,
-    /// Bytes of one chunk line, without its line end: the size and its extensions. More: 400. Default: 256.
+    /// The maximum length of a chunk line in bytes, that is the size and its extensions without the line end. More:
+    /// 400. Default: 256.
     pub chunk_line: u16,
-    /// Bytes of the chunk extensions of one body. More: 413. Default: 16 KiB.
+    /// The maximum size of all chunk extensions of one body in bytes. More: 413. Default: 16 KiB.
     pub chunk_extensions: u16,
-    /// Bytes of the trailer section of one body, line ends included. More: 431. Default: 8 KiB.
+    /// The maximum size of the trailer section of a body in bytes, including line ends. More: 431. Default: 8 KiB.
     pub trailers: u16,
     /// How long a head may take from its first byte to its last. Longer: 408. Default: 10 seconds.
     pub head_time: Duration,
-    /// How long a body may take for each [`body_step`](Self::body_step) of its bytes. Longer: 408.
+    /// How long each [`body_step`](Self::body_step) bytes of a body may take. Longer: 408.
     /// Default: 20 seconds.
     pub body_time: Duration,
-    /// Bytes of a body that have to come within each [`body_time`](Self::body_time). Default: 1 KiB.
+    /// How many bytes of a body have to arrive within each [`body_time`](Self::body_time). Default: 1 KiB.
     pub body_step: u16,
-    /// How long a request that is not answered at once may take from its end to the end of its answer, the peer's reading
-    /// included; `None` for any time. Longer: 503 or, if the answer has begun, the end of the connection.
-    /// Event streams have no more time than others. Default: none.
+    /// How long the response may take if it is not sent at once: from the end of the request to the end of the
+    /// response, including the time in which the peer reads it. `None`: no limit. Longer: 503 or, if the response has
+    /// begun, the end of the connection. Applies to event streams as well. Default: none.
     pub answer_time: Option<Duration>,
-    /// How long a shutdown waits for one more request on a connection that has just been made or used: on one that has
-    /// sent nothing yet, or was not quiet for as long as this. That request is answered with `Connection: close`; other
-    /// idle connections are closed at once. Zero: all are. Default: 200 milliseconds.
+    /// How long a shutdown waits for one more request on a connection that is new or was just used: one that has sent
+    /// nothing yet, or was last active less than this time ago. The response to that request has `Connection: close`.
+    /// Other idle connections are closed at once; with zero, all idle ones are. Default: 200 milliseconds.
     pub newcomer_time: Duration,
-    /// Requests of one connection that are answered in a row, before other connections have their turn. Where handlers
-    /// take long, fewer are fairer. 0 is taken as 1. Default: 16.
+    /// How many requests of one connection are served in a row before other connections have their turn. A smaller
+    /// number is fairer if handlers take long. 0 is taken as 1. Default: 16.
     pub pipelined: u16,
 }
 
 impl Limits {
-    /// The limits that hold unless others are set.
+    /// The default limits.
     ///
     /// ```
     /// use core::time::Duration;

@@ -2,32 +2,32 @@
 
 use core::fmt;
 
-/// The method of a request. One that is not listed here is answered with 501.
+/// The method of a request. A request with any other method is refused with 501.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
 pub enum Method {
     /// Read a resource.
     Get,
-    /// Like `GET`, but without the body: routes for `GET` answer it too.
+    /// Like `GET`, but without the response body. Routes for `GET` also serve it.
     Head,
     /// Let the resource process the body.
     Post,
-    /// Replace the resource by the body.
+    /// Replace the resource with the body.
     Put,
     /// Remove the resource.
     Delete,
-    /// Ask for a tunnel. Always refused with 501: this is an origin server, not a proxy.
+    /// Establish a tunnel. Always refused with 501: this is an origin server, not a proxy.
     Connect,
-    /// Ask what is possible. Answered by itself (204 with `Allow`) where no route does.
+    /// Query the allowed methods. The server responds (204 with `Allow`) if no route does.
     Options,
-    /// Ask for the request to be echoed.
+    /// Echo the request.
     Trace,
-    /// Change the resource as the body says.
+    /// Change the resource as described by the body.
     Patch,
 }
 
 impl Method {
-    /// All of them, in the order in which `Allow` names them.
+    /// All methods, in the order in which `Allow` lists them.
     pub const ALL: [Self; 9] = [
         Self::Get,
         Self::Head,
@@ -40,10 +40,10 @@ impl Method {
         Self::Patch,
     ];
 
-    /// Bytes of the longest name.
+    /// The length of the longest name.
     pub(crate) const LENGTH_MAX: usize = 7;
 
-    /// The method with this name. Methods are case-sensitive.
+    /// Returns the method with this name. Methods are case-sensitive.
     pub const fn from_bytes(name: &[u8]) -> Option<Self> {
         Some(match name {
             b"GET" => Self::Get,
@@ -59,7 +59,7 @@ impl Method {
         })
     }
 
-    /// The name, as it stands in a request line.
+    /// Returns the name, as in a request line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Get => "GET",
@@ -74,7 +74,7 @@ impl Method {
         }
     }
 
-    /// The bit of this method in a set of methods.
+    /// Returns the bit of this method in a set of methods.
     pub(crate) const fn bit(self) -> u16 {
         1 << self as u16
     }

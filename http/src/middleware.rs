@@ -1,4 +1,4 @@
-//! What is wrapped around handlers.
+//! Middleware and logs, which wrap routes.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -14,13 +14,13 @@ use crate::respond::fields::Headers;
 use crate::respond::response::{Reply, Response};
 use crate::status::Status;
 
-/// Sees the requests of the routes it wraps, and if it wraps the server those that no route answers (404, 405) and those
-/// that the server refuses.
+/// Code that runs around the handlers of the routes it wraps. If it wraps a server, it also sees the requests that
+/// match no route (404, 405), and the outcome of those that the server refuses.
 ///
 /// ```
 /// use lightcone_http::{Done, Headers, Http, Middleware, Reply, Request, Response, State, Status};
 ///
-/// /// Lets nobody in without the word.
+/// /// Refuses requests without the password.
 /// struct Password(&'static str);
 ///
 /// impl<S: State> Middleware<S> for Password {
@@ -44,10 +44,10 @@ use crate::status::Status;
 /// # drop(server);
 /// ```
 pub trait Middleware<S: State> {
-    /// Before the handler: hands the response on, with fields added if it likes, or answers in its place.
+    /// Runs before the handler. Returns the response, to which it may add fields, or responds in place of the handler.
     ///
     /// # Errors
-    /// The answer, if the request goes no further.
+    /// The reply, if the request is not to reach the handler.
     fn before<'r>(
         &mut self,
         request: &mut Request<'_, S>,
@@ -57,15 +57,16 @@ pub trait Middleware<S: State> {
         Ok(response)
     }
 
-    /// When the status is known, whoever answers: adds fields. Not called for an answer of its own
+    /// Adds fields to the response once its status is known. Not called for a reply of its own
     /// [`before`](Self::before).
     fn head(&self, status: Status, headers: &mut Headers<'_>) {
         let _ = (status, headers);
     }
 
-    /// Called once for each request when the status of its answer is known, whoever answers: the handler, an exchange
-    /// later on, or the server, which refuses what is malformed, too large or too slow. Of a streamed response that is
-    /// when its head [leaves](Response::stream). A [`Log`] is told when it has ended.
+    /// Called once for each request when the status of its response is final, whether it comes from the handler, from
+    /// an exchange later on, or from the server, which refuses requests that are malformed, too large or too slow. The
+    /// status of a streamed response is final when its head [leaves](Response::stream). A [`Log`] is called at the end
+    /// of the response instead.
     fn after(&mut self, state: &mut S, outcome: &Outcome<'_>) {
         let _ = (state, outcome);
     }
@@ -74,23 +75,25 @@ pub trait Middleware<S: State> {
 /// How a request was answered.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome<'a> {
-    /// The method; `None` if a request was refused that has none, or none that is known.
+    /// The method; `None` for a refused request without a known method.
     pub method: Option<Method>,
-    /// The target. Of a request that was refused before all of its head had come, as much of it as is there; of one that
-    /// was answered later, the first [`TARGET_MAX`](Self::TARGET_MAX) bytes if a [`Log`] is around its route, else the
+    /// The target.
+    ///
+    /// For a request that was refused before its head was complete: as much of the target as has arrived. For one that
+    /// was answered later: the first [`TARGET_MAX`](Self::TARGET_MAX) bytes if a [`Log`] wraps its route, otherwise the
     /// pattern of the route with the prefixes of its groups.
     pub target: &'a [u8],
-    /// The status; [`CLIENT_CLOSED_REQUEST`](Self::CLIENT_CLOSED_REQUEST) if there is no answer.
+    /// The status; [`CLIENT_CLOSED_REQUEST`](Self::CLIENT_CLOSED_REQUEST) if there is no response.
     pub status: Status,
-    /// Bytes of the body: those that were written once the request has ended, and before that those that were
-    /// announced. (The answer to `HEAD` has them too.)
+    /// The number of bytes of the body: those written, once the request has ended; those announced before that. (Also
+    /// set for a response to `HEAD`.)
     pub length: Option<u64>,
-    /// How long it took from the end of the request's head; `None` if it was answered later with no [`Log`] around its
-    /// route.
+    /// The time since the head of the request was complete; `None` for a request that was answered later without a
+    /// [`Log`] around its route.
     pub duration: Option<Duration>,
-    /// Whether all of the answer was written. `false` if the connection had to end before.
+    /// Whether the response was written completely; `false` if the connection had to end before.
     pub complete: bool,
-    /// Why the program's answer was replaced by a 500, if it was.
+    /// Why the program's response was replaced by a 500, if it was.
     pub fault: Option<Fault>,
     /// The client's address.
     pub peer: Address,
@@ -99,14 +102,15 @@ pub struct Outcome<'a> {
 }
 
 impl Outcome<'_> {
-    /// Bytes of the target of a request that is answered later, as a [`Log`] keeps it.
+    /// How many bytes a [`Log`] keeps of the target of a request that is answered later.
     pub const TARGET_MAX: usize = 80;
-    /// The status of a request whose connection ended before there was an answer: 499, which is not sent.
+    /// The status of a request whose connection ended before there was a response: 499, which is never sent.
     pub const CLIENT_CLOSED_REQUEST: Status = Status::CLIENT_CLOSED_REQUEST;
 }
 
-/// As a line of a log: method, target, status, bytes of the body, and duration: `GET /foo 200 3 0ms`. What is unknown is
-/// `-`; a 500 in the place of the program's answer has its reason behind that, and an answer that was cut `incomplete`.
+/// Formats the outcome as a log line: method, target, status, bytes of the body, and duration, as in
+/// `GET /foo 200 3 0ms`. Unknown values are `-`. The line ends with the reason of a 500 that replaced the program's
+/// response, and with `incomplete` for a response that was cut short.
 impl fmt::Display for Outcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.method.map_or("-", Method::as_str))?;
@@ -130,7 +134,7 @@ impl fmt::Display for Outcome<'_> {
     }
 }
 
-/// One middleware around the response being made; those further out behind it.
+/// A list of the middleware around a response that is being made, from the inside out.
 #[derive(Clone, Copy)]
 pub(crate) struct Hook<'h> {
     pub(crate) middleware: &'h dyn HeadHook,
@@ -143,7 +147,7 @@ impl fmt::Debug for Hook<'_> {
     }
 }
 
-/// [`Middleware::head`] without the type of the state.
+/// [`Middleware::head`], without the type of the state.
 pub(crate) trait HeadHook {
     fn head(&self, status: Status, headers: &mut Headers<'_>);
 }
@@ -158,7 +162,7 @@ impl<S: State, M: Middleware<S>> HeadHook for AsHook<'_, M, S> {
 
 /// A log of requests: see [`Http::log`](crate::Http::log).
 pub trait Log<S: State> {
-    /// Called once for each request when it has ended, in whichever way.
+    /// Called once for each request when it has ended, regardless of how.
     fn ended(&mut self, state: &mut S, outcome: &Outcome<'_>);
 }
 

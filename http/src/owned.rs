@@ -1,4 +1,5 @@
-//! Bodies on the heap, both ways. A connection keeps one pointer for them, and nothing while it is idle.
+//! Request and response bodies on the heap. A connection has room for one pointer to them, which is unused while it is
+//! idle.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -10,7 +11,7 @@ use crate::respond::response::{Reply, Response};
 use crate::status::Status;
 use crate::transfer::Transfer;
 
-/// A box that needs no alignment, so that it leaves no gap in a connection.
+/// A box without alignment, so that it leaves no gap in a connection.
 #[repr(Rust, packed)]
 struct Slim<T>(Option<Box<T>>);
 
@@ -25,7 +26,7 @@ impl<T> Slim<T> {
     }
 }
 
-/// A response body that the response owns: see [`Response::owned`]. What is left of it.
+/// The unsent rest of a response body on the heap: see [`Response::owned`].
 pub struct Owned(Slim<Rest>);
 
 struct Rest {
@@ -58,7 +59,7 @@ impl<S: State> Exchange<S> for Owned {
     }
 }
 
-/// A request body that is gathered on the heap: see [`Request::collect_vec`].
+/// A request body that is collected on the heap: see [`Request::collect_vec`].
 pub struct CollectVec<F>(Slim<Gathering<F>>);
 
 struct Gathering<F> {
@@ -121,8 +122,9 @@ impl<F> Gathering<F> {
 }
 
 impl Response<'_> {
-    /// Bytes of any number that the response owns, such as a `Vec<u8>`, a `String` or an `Arc<[u8]>`: sent piece by piece
-    /// as there is room. Set a `Content-Type`. With the feature `alloc`; each connection has room for a pointer.
+    /// Sends a body of any length that the response owns, such as a `Vec<u8>`, a `String` or an `Arc<[u8]>`, piece by
+    /// piece as there is room. Set a `Content-Type`. Each connection has room for a pointer to the body. Requires the
+    /// feature `alloc`.
     ///
     /// ```
     /// # use lightcone_http::Http;
@@ -139,12 +141,12 @@ impl Response<'_> {
 }
 
 impl<S: State> Request<'_, S> {
-    /// Answers when the whole body has come, whether it has a length or comes in chunks, which may have `limit` bytes; a
-    /// larger one is refused with 413, as is one beyond [`Limits::body`](crate::Limits::body). It is gathered on the heap
-    /// as it comes, and given away. With the feature `alloc`; each connection has room for a pointer.
+    /// Collects the body on the heap and calls `f` with it once it is complete, whether it has a length or is
+    /// chunked. A body of more than `limit` bytes is refused with 413, as is one beyond
+    /// [`Limits::body`](crate::Limits::body). Each connection has room for a pointer. Requires the feature `alloc`.
     ///
-    /// The answer may be one that [owns its body](Response::owned), or one given at once, by
-    /// [`early`](Reply::early). If the memory of the system does not suffice for the body, it is a 503.
+    /// `f` may return a response that [owns its body](Response::owned), or one that is complete at once, by
+    /// [`early`](Reply::early). If the system has no memory for the body, the response is 503.
     ///
     /// ```
     /// # use lightcone_http::Http;

@@ -1,6 +1,6 @@
 //! Path patterns: `/users/{id}`, `/files/{*rest}`.
 
-/// A path as routes compare it: most differ in length or in their first or last eight bytes.
+/// The parts of a path that routes compare first: most paths differ in length or in their first or last eight bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Key {
     length: usize,
@@ -19,7 +19,7 @@ impl Key {
     }
 }
 
-/// Fewer than eight bytes as a word, zeros above them.
+/// Returns a path of fewer than eight bytes as a word, with zeros in the upper bytes.
 #[inline(always)]
 fn short(path: &[u8]) -> u64 {
     let shift = |length: usize| 8 * (path.len() - length);
@@ -39,30 +39,32 @@ fn short(path: &[u8]) -> u64 {
     }
 }
 
-/// A pattern and what it takes to compare it fast.
+/// A pattern, with values that make comparisons fast.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pattern {
     pub(crate) text: &'static str,
-    /// That of the path that it stands for; of no path, if it has parameters.
+    /// The key of the only path that matches; if the pattern has parameters, a key that no path has.
     key: Key,
-    /// The first bytes of all paths that match, up to eight, and a mask of as many.
+    /// The literal bytes that all matching paths start with, up to eight, and a mask for them.
     start: u64,
     mask: u64,
-    /// How specific it is: two bits a segment from the top; all of them for a pattern without parameters.
+    /// How specific the pattern is: two bits per segment, from the top; all bits set for a pattern without parameters.
     pub(crate) rank: u64,
 }
 
 const LITERAL: u64 = 3;
 const PARAMETER: u64 = 2;
 const REST: u64 = 1;
-/// The rank of patterns without parameters, above all others.
+/// The rank of patterns without parameters, higher than any other.
 pub(crate) const EXACT: u64 = u64::MAX;
-/// Segments that a rank has room for. A last pair of bits stays free, so that no other rank is `EXACT`.
+/// The number of segments that a rank has room for. The last pair of bits stays free, so that no other rank is `EXACT`.
 pub(crate) const SEGMENTS_MAX: usize = 31;
 
 impl Pattern {
+    /// Parses a pattern.
+    ///
     /// # Panics
-    /// If the pattern can't be one: a mistake of the program, found when it starts.
+    /// If the pattern is invalid: a mistake of the program, found when it starts.
     #[track_caller]
     pub(crate) fn new(text: &'static str) -> Self {
         assert!(text.starts_with('/') || text == "*", "a pattern starts with a slash: {text:?}");
@@ -73,7 +75,7 @@ impl Pattern {
         );
         for (at, (name, _)) in segments(text).filter_map(name).enumerate() {
             let twice = segments(text).filter_map(self::name).skip(at + 1).any(|(other, _)| other == name);
-            assert!(!twice || name.is_empty(), "{{{name}}} is there twice: {text:?}");
+            assert!(!twice || name.is_empty(), "{{{name}}} occurs twice: {text:?}");
         }
         let mut rank = 0;
         let mut shift = u64::BITS;
@@ -81,7 +83,7 @@ impl Pattern {
         for segment in segments(text) {
             assert!(
                 shift == u64::BITS || rank >> shift & 3 != REST,
-                "{{*..}} stands at the end only: {text:?}"
+                "{{*..}} is allowed at the end only: {text:?}"
             );
             shift -= 2;
             let kind = kind(segment);
@@ -104,7 +106,8 @@ impl Pattern {
         Self { text, key, start, mask, rank }
     }
 
-    /// How specific it is below so many literal segments, all in all at most [`SEGMENTS_MAX`].
+    /// Returns the rank of the pattern below a prefix of `depth` literal segments. With them, it has at most
+    /// [`SEGMENTS_MAX`] segments.
     pub(crate) fn rank_below(&self, depth: u8) -> u64 {
         if self.rank == EXACT || depth == 0 {
             return self.rank;
@@ -114,22 +117,25 @@ impl Pattern {
         self.rank.checked_shr(bits).unwrap_or(0) | prefix
     }
 
-    /// Whether it has no parameters and is this path. The ends of paths differ more often than their starts.
+    /// Returns whether the pattern has no parameters and equals `path`.
     #[inline(always)]
     pub(crate) fn is(&self, path: &[u8], key: &Key) -> bool {
+        // The last bytes first, as the ends of paths differ more often than their starts. Up to 16 bytes, the two words
+        // cover the whole path.
         self.key.last == key.last
             && self.key.first == key.first
             && self.key.length == key.length
             && (key.length <= 16 || self.text.as_bytes() == path)
     }
 
+    /// Returns whether the pattern matches `path`.
     pub(crate) fn matches(&self, path: &[u8], key: &Key) -> bool {
         key.first & self.mask == self.start
             && if self.rank == EXACT { self.is(path, key) } else { walk(self.text, path, |_, _| ()) }
     }
 }
 
-/// The prefixes that a group is nested below, as one.
+/// The prefixes that a group is nested below, joined.
 #[derive(Clone, Copy, Debug)]
 pub struct Prefix {
     text: [u8; Self::MAX],
@@ -137,14 +143,14 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// The most bytes of a pattern with its prefixes.
+    /// The maximum number of bytes of a pattern with its prefixes.
     pub(crate) const MAX: usize = 256;
     pub(crate) const EMPTY: Self = Self { text: [0; Self::MAX], length: 0 };
 
-    /// The same with another one below it.
+    /// Returns this prefix with another one appended.
     ///
     /// # Panics
-    /// If that is too long.
+    /// If the result is too long.
     #[track_caller]
     pub(crate) fn with(&self, text: &str) -> Self {
         let mut prefix = *self;
@@ -158,7 +164,7 @@ impl Prefix {
         prefix
     }
 
-    /// Adds as much of `text` as there is room for.
+    /// Appends as much of `text` as there is room for.
     pub(crate) fn push(&mut self, text: &str) {
         for (place, byte) in self.text.iter_mut().skip(self.length).zip(text.bytes()) {
             *place = byte;
@@ -171,16 +177,16 @@ impl Prefix {
     }
 }
 
-/// The number of segments of a pattern, or of a prefix.
+/// Returns the number of segments of a pattern or a prefix.
 pub(crate) fn segment_count(text: &str) -> usize {
     if text.is_empty() { 0 } else { segments(text).count() }
 }
 
-/// Whether two patterns, each below a prefix, match the same paths. A pattern may be empty.
+/// Returns whether two patterns, each below a prefix, match the same paths. A pattern may be empty.
 pub(crate) fn is_equivalent(one: [&str; 2], other: [&str; 2]) -> bool {
     let all = |[prefix, pattern]: [&'_ str; 2]| pattern == "*" && prefix.is_empty();
     if all(one) || all(other) {
-        return all(one) && all(other); // not `/*`
+        return all(one) && all(other); // as segments, `*` would be equivalent to `/*`
     }
     let mut one = one.into_iter().filter(|text| !text.is_empty()).flat_map(segments);
     let mut other = other.into_iter().filter(|text| !text.is_empty()).flat_map(segments);
@@ -209,7 +215,7 @@ fn kind(segment: &str) -> u64 {
     }
 }
 
-/// The name of a parameter, and whether it takes the rest of the path.
+/// Returns the name of a parameter, and whether it matches the rest of the path; `None` for a literal segment.
 fn name(segment: &str) -> Option<(&str, bool)> {
     let inside = segment.strip_prefix('{')?.strip_suffix('}')?;
     match inside.strip_prefix('*') {
@@ -218,7 +224,7 @@ fn name(segment: &str) -> Option<(&str, bool)> {
     }
 }
 
-/// Calls `see` with each parameter and its value while the segments match; whether all did.
+/// Calls `see` with each parameter and its value while the segments match; returns whether all do.
 fn walk<'p>(pattern: &'static str, path: &'p [u8], mut see: impl FnMut(&'static str, &'p [u8])) -> bool {
     let Some(mut rest) = path.strip_prefix(b"/").map(Some) else { return false };
     for segment in segments(pattern) {
@@ -242,7 +248,7 @@ fn walk<'p>(pattern: &'static str, path: &'p [u8], mut see: impl FnMut(&'static 
     rest.is_none()
 }
 
-/// The value of a parameter in a path that matches the pattern.
+/// Returns the value of a parameter in a path that matches the pattern.
 pub(crate) fn parameter<'p>(pattern: &'static str, path: &'p [u8], wanted: &str) -> Option<&'p [u8]> {
     let mut found = None;
     walk(pattern, path, |name, value| {
@@ -253,7 +259,7 @@ pub(crate) fn parameter<'p>(pattern: &'static str, path: &'p [u8], wanted: &str)
     found
 }
 
-/// Whether a pattern has such a parameter.
+/// Returns whether a pattern has a parameter of this name.
 pub(crate) fn has_parameter(pattern: &str, wanted: &str) -> bool {
     segments(pattern).filter_map(name).any(|(name, _)| name == wanted)
 }
@@ -360,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "{a} is there twice")]
+    #[should_panic(expected = "{a} occurs twice")]
     fn a_name_of_two_parameters() {
         Pattern::new("/{a}/b/{a}");
     }

@@ -1,19 +1,19 @@
-//! What of a request decides how its response is written.
+//! The facts of a request that determine how its response is written.
 
-/// Small facts about one request, in one byte.
+/// A set of facts about one request, in one byte.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Plan(u8);
 
 impl Plan {
-    /// What nearly all requests ask for.
+    /// The plan of nearly all requests.
     pub(crate) const PLAIN: Self = Self::KEEP_ALIVE;
     /// Another request may follow.
     pub(crate) const KEEP_ALIVE: Self = Self(1);
-    /// A `HEAD` request: all but the body.
+    /// A `HEAD` request: the response has no body.
     pub(crate) const BODILESS: Self = Self(2);
-    /// The client speaks HTTP/1.0: no chunks, and it has to be told that the connection stays.
+    /// The client speaks HTTP/1.0: no chunks, and a connection that stays open has to be announced.
     pub(crate) const OLD: Self = Self(4);
-    /// The client waits for leave to send its body.
+    /// The client waits for `100 Continue` before it sends its body.
     pub(crate) const EXPECTS: Self = Self(8);
 
     pub(crate) const fn has(self, fact: Self) -> bool {
@@ -33,12 +33,12 @@ impl Plan {
         self.0
     }
 
-    /// The facts that these bits stand for; those of no fact are dropped.
+    /// Returns the facts for these bits; unused bits are dropped.
     pub(crate) const fn from_bits(bits: u8) -> Self {
         Self(bits & 15)
     }
 
-    /// The connection ends.
+    /// Notes that the connection ends after the response.
     pub(crate) const fn close(&mut self) {
         self.set(Self::KEEP_ALIVE, false);
     }

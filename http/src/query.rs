@@ -2,8 +2,8 @@
 
 use crate::parse::words::trim;
 
-/// The value of the first parameter with this name in a query such as `a=1&b=2`, or in the body of an HTML form, not
-/// decoded. A parameter without `=` has an empty value.
+/// Returns the value of the first parameter with this name in a query such as `a=1&b=2`, or in the body of an HTML
+/// form. The value is not decoded. A parameter without `=` has an empty value.
 ///
 /// ```
 /// use lightcone_http::query_value;
@@ -22,7 +22,8 @@ pub fn query_value<'q>(query: &'q [u8], name: &str) -> Option<&'q [u8]> {
     })
 }
 
-/// The parameters of a query, or of the body of an HTML form, in order: names and values, not decoded.
+/// Returns the names and values of all parameters of a query, or of the body of an HTML form, in order. They are not
+/// decoded.
 ///
 /// ```
 /// use lightcone_http::query_pairs;
@@ -34,13 +35,13 @@ pub fn query_pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     pairs.map(|pair| cut(pair, b'=').unwrap_or((pair, &[])))
 }
 
-/// What is on both sides of the first such byte.
+/// Returns the parts before and after the first byte `at`.
 fn cut(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     let (before, behind) = text.split_at_checked(text.iter().position(|byte| *byte == at)?)?;
     Some((before, behind.get(1..)?))
 }
 
-/// The value of the first cookie with this name in the value of a `Cookie` field, without quotes around it.
+/// Returns the value of the first cookie with this name in the value of a `Cookie` field, without quotes around it.
 pub(crate) fn cookie_value<'c>(cookies: &'c [u8], name: &str) -> Option<&'c [u8]> {
     let mut pairs = cookies.split(|byte| *byte == b';').filter_map(|pair| cut(pair, b'='));
     let (_, value) = pairs.find(|(found, _)| trim(found) == name.as_bytes())?;
@@ -52,9 +53,9 @@ pub(crate) fn cookie_value<'c>(cookies: &'c [u8], name: &str) -> Option<&'c [u8]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DecodeError {
-    /// A `%` without two hexadecimal digits behind it.
+    /// A `%` is not followed by two hexadecimal digits.
     Malformed,
-    /// The decoded bytes are more than there is room for.
+    /// The decoded text is longer than the buffer.
     TooLong,
     /// The decoded bytes are not UTF-8.
     NotText,
@@ -85,7 +86,7 @@ pub fn percent_decode<'b>(text: &[u8], buffer: &'b mut [u8]) -> Result<&'b str, 
     decode(text, buffer, false)
 }
 
-/// Decodes the form of queries and HTML forms, in which `+` stands for a space.
+/// Decodes the encoding of queries and HTML forms into `buffer`: percent-encoding, and `+` for a space.
 ///
 /// # Errors
 /// As [`percent_decode`].

@@ -1,4 +1,4 @@
-//! What a handler is given.
+//! The request that a handler receives.
 
 use lightcone_core::{Address, Instant, Packed, Token};
 
@@ -11,8 +11,8 @@ use crate::query::{cookie_value, query_value};
 use crate::respond::response::{Reply, Response};
 use crate::status::Status;
 
-/// What the routes of one poller share: given to [`Http::with`](crate::Http::with), lent to each handler as
-/// [`Request::state`]. Never used by two threads at once, so it needs no lock.
+/// The state that the routes of one poller share: passed to [`Http::with`](crate::Http::with), and available to each
+/// handler as [`Request::state`]. Only one thread uses it at a time, so it needs no lock.
 ///
 /// ```
 /// use core::convert::Infallible;
@@ -28,11 +28,11 @@ use crate::status::Status;
 /// # drop(server);
 /// ```
 pub trait State {
-    /// What can be posted to requests that are answered later, in an [`Envelope`](crate::Envelope);
-    /// [`Infallible`](core::convert::Infallible) for nothing.
+    /// The type of messages that can be posted to requests in progress, in an [`Envelope`](crate::Envelope);
+    /// [`Infallible`](core::convert::Infallible) if there are none.
     type Message;
 
-    /// Where [`AccessLog::new`](crate::AccessLog::new) writes to.
+    /// Logs the outcome of a request, for [`AccessLog::new`](crate::AccessLog::new). The default does nothing.
     fn log(&mut self, outcome: &Outcome<'_>) {
         let _ = outcome;
     }
@@ -42,28 +42,28 @@ impl State for () {
     type Message = core::convert::Infallible;
 }
 
-/// The connection that a request came on.
+/// The connection of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Connected {
     pub(crate) token: Token,
     pub(crate) peer: Packed,
     pub(crate) now: Instant,
-    /// The most bytes that its input holds.
+    /// The maximum number of bytes in its input.
     pub(crate) capacity: usize,
 }
 
-/// One request: its head, and what the server knows around it.
+/// One request: its head, its connection, its route, and the state of the server.
 #[derive(Debug)]
 pub struct Request<'a, S> {
-    /// Method, target, fields.
+    /// The head: method, target and fields.
     pub head: &'a Head<'a>,
-    /// What the routes of this poller share.
+    /// The state that the routes of this poller share.
     pub state: &'a mut S,
     pub(crate) connected: &'a Connected,
     pub(crate) route: Route,
 }
 
-/// The route that matched: its pattern, and where the part of the path starts that it was matched with.
+/// The route that matched: its pattern, and where the part of the path starts that the pattern matches.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route {
     pub(crate) pattern: &'static str,
@@ -71,22 +71,22 @@ pub(crate) struct Route {
 }
 
 impl<'a, S: State> Request<'a, S> {
-    /// The method.
+    /// Returns the method.
     pub fn method(&self) -> Method {
         self.head.method
     }
 
-    /// The path of the target, not decoded: visible ASCII.
+    /// Returns the path of the target, not decoded. It consists of visible ASCII characters.
     pub fn path(&self) -> &'a str {
         core::str::from_utf8(self.head.path).unwrap_or("")
     }
 
-    /// The value of the first field with this name, if it is text; see [`Head`] for bytes and for all fields.
+    /// Returns the value of the first field with this name, if it is UTF-8. [`Head`] has the bytes, and all fields.
     pub fn header(&self, name: &str) -> Option<&'a str> {
         self.head.text(name)
     }
 
-    /// The value of the first cookie with this name, without quotes around it and otherwise as it came.
+    /// Returns the value of the first cookie with this name, without quotes around it, otherwise as received.
     ///
     /// ```
     /// # use lightcone_http::Http;
@@ -102,8 +102,11 @@ impl<'a, S: State> Request<'a, S> {
         core::str::from_utf8(value).ok()
     }
 
-    /// The part of the path that stands for `{name}` in the route's pattern, not decoded: see
-    /// [`percent_decode`](crate::percent_decode). Empty if the pattern has no such parameter, which is a mistake.
+    /// Returns the part of the path that matches `{name}` in the route's pattern, not decoded: see
+    /// [`percent_decode`](crate::percent_decode).
+    ///
+    /// If the pattern has no such parameter, which is a mistake of the program, this is empty, and panics in builds
+    /// with debug assertions.
     ///
     /// ```
     /// # use lightcone_http::Http;
@@ -124,8 +127,8 @@ impl<'a, S: State> Request<'a, S> {
         value.and_then(|value| core::str::from_utf8(value).ok()).unwrap_or("")
     }
 
-    /// The value of a parameter in the query, not decoded: see [`form_decode`](crate::form_decode), and
-    /// [`query_pairs`](crate::query_pairs) for all of them.
+    /// Returns the value of the first query parameter with this name, not decoded: see
+    /// [`form_decode`](crate::form_decode). [`query_pairs`](crate::query_pairs) returns all parameters.
     ///
     /// ```
     /// # use lightcone_http::{Http, form_decode};
@@ -142,26 +145,28 @@ impl<'a, S: State> Request<'a, S> {
         query_value(self.head.query?, name).and_then(|value| core::str::from_utf8(value).ok())
     }
 
-    /// Returns the connection's identity. Messages to a request that is answered later are addressed to
-    /// [`Transfer::id`](crate::Transfer::id), since other requests may follow on the connection.
+    /// Returns the identity of the connection. For messages to this request use [`Transfer::id`](crate::Transfer::id),
+    /// since other requests may follow on the connection.
     pub fn token(&self) -> Token {
         self.connected.token
     }
 
-    /// Who asks.
+    /// Returns the client's address.
     pub fn peer(&self) -> Address {
         self.connected.peer.unpack()
     }
 
-    /// When the callback began that this request is handled in.
+    /// Returns when the current callback began.
     pub fn now(&self) -> Instant {
         self.connected.now
     }
 
-    /// Answers when the whole body has come, which is read in place: in the buffer that bytes come in, so that connections
-    /// have no room for it while they are idle. It must have a length, or 411 is the answer, and fit the buffer
-    /// ([`Stream::capacity`](lightcone_core::Stream::capacity): 64 KiB by default in an engine), or 413 is. It has the
-    /// [time](crate::Limits::body_time) of all its steps together.
+    /// Calls `f` with the body once all of it has arrived. The body is read in place, in the input buffer, so an idle
+    /// connection reserves no memory for it.
+    ///
+    /// A body without a length is refused with 411, and one that does not fit into the input buffer
+    /// ([`Stream::capacity`](lightcone_core::Stream::capacity): 64 KiB by default in an engine) with 413. The body may
+    /// take the [time](crate::Limits::body_time) of all its steps together.
     ///
     /// ```
     /// # use lightcone_http::Http;
@@ -183,10 +188,10 @@ impl<'a, S: State> Request<'a, S> {
         }
     }
 
-    /// Answers when the whole body has come, which may have `N` bytes; a larger one is refused with 413.
+    /// Collects a body of up to `N` bytes and calls `f` with it once it is complete. A larger body is refused with 413.
     ///
-    /// Those `N` bytes are part of **every** connection: for bodies of more than a few hundred bytes use
-    /// [`gather`](Self::gather), or write an [`Exchange`](crate::Exchange) that uses them as they come.
+    /// The `N` bytes are part of **every** connection. For bodies of more than a few hundred bytes use
+    /// [`gather`](Self::gather), or write an [`Exchange`](crate::Exchange) that uses the bytes as they arrive.
     ///
     /// ```
     /// # use lightcone_http::Http;

@@ -1,8 +1,8 @@
-//! The chain of routes: found first, called second.
+//! The chain of routes. A request takes two passes: the first finds its route, the second calls it.
 //!
-//! `find_exact` looks for the path as it stands; `find` walks the whole chain, so that the most specific route wins
-//! whatever the order, and 405 knows what would have been allowed. `call` goes to the route by its index; a request
-//! that no route answers goes down the chain as well, so that middleware sees it.
+//! `find_exact` finds a route whose pattern is literally the path. Otherwise `find` walks the whole chain, so that the
+//! most specific route wins regardless of order, and a 405 can list the allowed methods. `call` descends to the route
+//! by its index. A request without a route descends the whole chain as well, so that middleware sees it.
 
 use core::convert::Infallible;
 use core::fmt;
@@ -24,17 +24,17 @@ use crate::respond::response::{Reply, Response};
 use crate::status::Status;
 use crate::transfer::Transfer;
 
-/// What is looked for.
+/// The method and path to find a route for.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'p> {
     method: Method,
     path: &'p [u8],
     key: Key,
-    /// Bytes of the whole path in front of `path`.
+    /// Bytes of the whole path before `path`: those of the group's prefixes.
     base: usize,
     /// Index of the first route of the group that is searched.
     first: u16,
-    /// Segments of the whole path in front of `path`.
+    /// Segments of the whole path before `path`.
     depth: u8,
 }
 
@@ -45,12 +45,13 @@ impl<'p> Wanted<'p> {
     }
 }
 
-/// A route, or none.
+/// The result of the search for a route.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
     index: u16,
-    /// Where the path starts that the route's pattern stands for, in the upper bits; below, the methods of all routes
-    /// that match the path, which are not looked for if there is a route. In one word, since most have 0 for both.
+    /// In the upper bits, where the part of the path starts that the route's pattern matches. In the lower bits, the
+    /// methods of all routes that match the path, which are used only if there is no route for this method. One word
+    /// for both, since both are 0 for most requests.
     detail: usize,
 }
 
@@ -64,7 +65,7 @@ impl Found {
         Self { index, detail: base << u16::BITS | allow as usize }
     }
 
-    /// Whether it is none.
+    /// Returns whether no route was found.
     #[inline(always)]
     pub(crate) const fn is_miss(self) -> bool {
         self.index == Self::MISS
@@ -75,25 +76,26 @@ impl Found {
         self.detail >> u16::BITS
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "the lower bits are meant")]
+    #[expect(clippy::cast_possible_truncation, reason = "only the lower bits are needed")]
     const fn allow(self) -> u16 {
         self.detail as u16
     }
 }
 
-/// What was found so far.
+/// The best route found so far.
 #[derive(Clone, Copy, Debug)]
 pub struct Hit {
     index: u16,
     base: usize,
     allow: u16,
-    /// How specific the route is, and whether it is for this very method; 0: a fallback, or none.
+    /// How specific the route is, and whether it is for exactly this method (not a `GET` route for `HEAD`). A rank of
+    /// 0: a fallback, or no route.
     rank: (u64, bool),
 }
 
 impl Hit {
-    /// Takes a route whose pattern matches, if it has the method and is more specific than what was found: with the
-    /// prefixes of its groups, so that routes of different groups compare as if there were none.
+    /// Takes a route whose pattern matches, if it is for the method and more specific than the best so far. The
+    /// prefixes of its groups count, so that routes of different groups compare as if they were not grouped.
     fn take(&mut self, wanted: &Wanted<'_>, method: Method, pattern: &Pattern, index: u16) {
         let rank = pattern.rank_below(wanted.depth);
         self.allow |= method.bit();
@@ -106,7 +108,7 @@ impl Hit {
     }
 }
 
-/// Looks for the most specific of all routes, when none was found by [`Routes::find_exact`].
+/// Finds the most specific of all routes, after [`Routes::find_exact`] has found none.
 #[inline(never)]
 pub(crate) fn search<S: State, R: Routes<S>>(routes: &R, method: Method, path: &[u8]) -> Found {
     let mut hit = Hit { index: Found::MISS, base: 0, allow: 0, rank: (0, false) };
@@ -116,14 +118,14 @@ pub(crate) fn search<S: State, R: Routes<S>>(routes: &R, method: Method, path: &
     Found::new(index, hit.base, hit.allow)
 }
 
-/// Looks for the route of a head that is not as most are.
+/// Finds the route of a head that is not the common case.
 #[inline(never)]
 pub(crate) fn find<S: State, R: Routes<S>>(routes: &R, head: &Head<'_>) -> Found {
     let exact = routes.find_exact(&Wanted::new(head.method, head.path));
     if exact.is_miss() { search(routes, head.method, head.path) } else { exact }
 }
 
-/// One request on its way down the chain. Goes by value: what a route does not look at stays in registers.
+/// One request on its way down the chain. Passed by value, so that parts that a route does not use stay in registers.
 #[derive(Debug)]
 pub struct Call<'c, S> {
     pub(crate) head: &'c Head<'c>,
@@ -136,7 +138,7 @@ pub struct Call<'c, S> {
 }
 
 impl<'c, S> Call<'c, S> {
-    /// What to answer with, and the request.
+    /// Returns the response and the request for a handler.
     #[inline(always)]
     fn split(self, pattern: &'static str, base: usize) -> (Response<'c>, Request<'c, S>) {
         let Self { head, connected, state, output, desk, hooks, plan } = self;
@@ -144,13 +146,13 @@ impl<'c, S> Call<'c, S> {
         (Response { draft: Draft { output, desk, hooks, plan, status: Status::OK } }, request)
     }
 
-    /// The same, for a shorter time.
+    /// Returns the same call with a shorter lifetime.
     fn reborrow(&mut self) -> Call<'_, S> {
         let Self { head, connected, hooks, plan, .. } = *self;
         Call { head, connected, state: self.state, output: self.output, desk: self.desk, hooks, plan }
     }
 
-    /// What came of it, for those who watch.
+    /// Returns the outcome for middleware and logs.
     fn outcome<B>(&self, reply: &Reply<B>) -> Outcome<'c> {
         Outcome {
             method: Some(self.head.method),
@@ -166,7 +168,7 @@ impl<'c, S> Call<'c, S> {
     }
 }
 
-/// A route or a fallback as the checks at the start see it.
+/// A route or a fallback, for the checks when a chain is built.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'e> {
     /// `None` for a fallback.
@@ -184,8 +186,8 @@ impl Entry<'_> {
         Entry { method, prefix, pattern }
     }
 
-    /// Whether both answer the same requests, so that only their order could decide between them. Names of parameters
-    /// make no difference.
+    /// Returns whether both match the same requests, so that only their order could decide between them. The names of
+    /// parameters make no difference.
     fn is_equivalent(&self, other: &Entry<'_>) -> bool {
         if self.method != other.method {
             return false;
@@ -201,14 +203,16 @@ impl Entry<'_> {
         })
     }
 
-    /// What follows the prefix: of a group's `/`, also nothing.
+    /// Returns the patterns that follow the prefix. The `/` of a group also matches without the slash.
     fn patterns(&self) -> [Option<&'static str>; 2] {
         let bare = self.pattern == "/" && !self.prefix.as_str().is_empty();
         [Some(self.pattern), bare.then_some("")]
     }
 
+    /// Checks that the pattern is valid below its prefix.
+    ///
     /// # Panics
-    /// If it can't be below its prefix.
+    /// If it is not.
     #[track_caller]
     fn check(&self) {
         let Self { prefix, pattern, .. } = self;
@@ -216,7 +220,7 @@ impl Entry<'_> {
         if prefix.is_empty() {
             return;
         }
-        assert!(pattern.starts_with('/'), "{pattern:?} can't be below a prefix");
+        assert!(pattern.starts_with('/'), "{pattern:?} is not allowed below a prefix");
         let most = Prefix::MAX;
         assert!(
             self.method.is_none() || prefix.len() + pattern.len() <= most,
@@ -228,7 +232,7 @@ impl Entry<'_> {
     }
 }
 
-/// As a message names it.
+/// Formats the entry for panic messages.
 impl fmt::Display for Entry<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefix = self.prefix.as_str();
@@ -239,10 +243,11 @@ impl fmt::Display for Entry<'_> {
     }
 }
 
-/// Refuses routes below `prefix` that `others` have already.
+/// Checks that an entry is valid and not in `others` already.
 ///
 /// # Panics
-/// If there are such, or one can't be below the prefix: a mistake of the program, found when it starts.
+/// If it is not valid below its prefix, or `others` has an equivalent one: a mistake of the program, found when it
+/// starts.
 #[track_caller]
 pub(crate) fn check<S: State>(others: &impl Routes<S>, entry: &Entry<'_>) {
     entry.check();
@@ -251,7 +256,7 @@ pub(crate) fn check<S: State>(others: &impl Routes<S>, entry: &Entry<'_>) {
     });
 }
 
-/// A chain of routes. Made by the methods of [`Http`](crate::Http) alone.
+/// A chain of routes. Built only by the methods of [`Http`](crate::Http).
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a chain of routes",
     note = "start with `Http::new()`"
@@ -259,36 +264,42 @@ pub(crate) fn check<S: State>(others: &impl Routes<S>, entry: &Entry<'_>) {
 pub trait Routes<S: State> {
     /// The exchanges of all routes as one type.
     type Body;
+    /// The number of routes and fallbacks.
     #[doc(hidden)]
     const COUNT: u16;
 
-    /// The route whose pattern is the path, without parameters, and that has this very method: nothing beats it.
+    /// Returns the route whose pattern has no parameters and equals the path, and whose method is exactly the
+    /// request's: no other route can be more specific.
     #[doc(hidden)]
     fn find_exact(&self, wanted: &Wanted<'_>) -> Found;
 
+    /// Offers all matching routes to `hit`.
     #[doc(hidden)]
     fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit);
 
-    /// Calls `see` with each route and fallback of the chain, which is below `prefix`.
+    /// Calls `see` with each route and fallback of the chain, which is nested below `prefix`.
     #[doc(hidden)]
     fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>));
 
+    /// Calls the handler of the route that was found.
     #[doc(hidden)]
     fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Self::Body>;
 
+    /// Calls the exchange `body`.
     #[doc(hidden)]
     fn advance(&mut self, body: &mut Self::Body, cause: Cause<S::Message>, io: &mut Transfer<'_, S>) -> Flow;
 
-    /// Whether there is middleware or a log anywhere, so that outcomes have to be [reported](Self::report).
+    /// Whether there is middleware or a log anywhere in the chain, so that outcomes have to be
+    /// [reported](Self::report).
     #[doc(hidden)]
     const WATCHED: bool;
 
-    /// Adds the pattern of the route whose exchange it is.
+    /// Adds the pattern of the route that the exchange `body` belongs to.
     #[doc(hidden)]
     fn pattern(&self, body: &Self::Body, to: &mut Prefix);
 
-    /// Reports what came of a request to the middleware and the logs around its route; without an exchange, to those
-    /// around the server.
+    /// Reports the outcome of a request to the middleware and the logs around its route; without an exchange, to those
+    /// around the whole server.
     #[doc(hidden)]
     fn report<'o>(
         &mut self,
@@ -299,7 +310,7 @@ pub trait Routes<S: State> {
     );
 }
 
-/// Where a report is made.
+/// The context of a report.
 #[derive(Debug)]
 pub struct Scene<'c, S> {
     pub(crate) state: &'c mut S,
@@ -309,13 +320,13 @@ pub struct Scene<'c, S> {
 /// What a report is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {
-    /// The status is known.
+    /// The status is final, and the body is written.
     Answered,
-    /// The same, and a body follows.
+    /// The status is final, and the body follows.
     Begun,
-    /// The request has ended, after that was reported.
+    /// The request has ended, after one of the above was reported.
     Ended,
-    /// Both at once.
+    /// The status is final and the request has ended.
     Both,
 }
 
@@ -325,7 +336,7 @@ impl News {
     }
 }
 
-/// The end of a chain: what no route answers.
+/// The end of a chain, which responds to requests without a route.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct End;
 
@@ -368,7 +379,7 @@ impl<S: State> Routes<S> for End {
     }
 }
 
-/// Answers what no route does. (In pieces, so that no whole [`Call`] has to be made for it.)
+/// Responds to a request without a route. (Takes the parts of a [`Call`], so that no whole one has to be built.)
 #[cold]
 #[inline(never)]
 fn no_route<'c>(
@@ -389,7 +400,7 @@ fn no_route<'c>(
     }
 }
 
-/// Methods as the `Allow` field lists them.
+/// A set of methods, displayed as the value of an `Allow` field.
 #[derive(Clone, Copy)]
 struct Allow(u16);
 
@@ -406,7 +417,7 @@ impl fmt::Display for Allow {
     }
 }
 
-/// One route, in front of others.
+/// One route, and the rest of the chain.
 pub struct Route<F, B, R> {
     pattern: Pattern,
     method: Method,
@@ -499,15 +510,15 @@ where
 pub enum Cause<M> {
     /// There may be more body, or more room.
     Progress,
-    /// A message has come.
+    /// A message was posted to it.
     Message(M),
     /// The server is shutting down.
     Shutdown,
-    /// The peer has ended its side.
+    /// The peer has ended its stream.
     PeerClosed,
 }
 
-/// Lets an exchange go on until it has used up what there is.
+/// Calls an exchange until it makes no more progress.
 fn drive<S: State, B: Exchange<S>>(
     exchange: &mut B,
     cause: Cause<S::Message>,
@@ -519,6 +530,8 @@ fn drive<S: State, B: Exchange<S>>(
         Cause::Shutdown => exchange.shutdown(io),
         Cause::PeerClosed => exchange.peer_closed(io),
     };
+    // Once it consumes nothing, only new input, new room or an event can change anything. A call that has consumed may
+    // have stopped at a chunk boundary, with more data after it.
     while flow == Flow::More {
         let before = *io.link.at;
         flow = exchange.advance(io);
@@ -529,7 +542,7 @@ fn drive<S: State, B: Exchange<S>>(
     flow
 }
 
-/// What answers when no route has the path.
+/// The handler for paths that match no route, and the rest of the chain.
 pub struct Fallback<F, B, R> {
     handler: F,
     next: R,
@@ -559,7 +572,7 @@ where
 
     fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
         self.next.find(wanted, hit);
-        // Any route beats it; of fallbacks, that with the longest prefix is the most specific.
+        // Any route beats a fallback; among fallbacks, the one with the longest prefix is the most specific.
         let beaten = hit.rank.0 > 0 || hit.index != Found::MISS && hit.base >= wanted.base;
         if !beaten {
             (hit.index, hit.base) = (wanted.first + R::COUNT, wanted.base);
@@ -611,7 +624,7 @@ where
     }
 }
 
-/// A group of routes in front of others, below a prefix.
+/// A group of routes below a prefix, and the rest of the chain.
 #[derive(Clone, Copy, Debug)]
 pub struct Join<A, R> {
     prefix: &'static str,
@@ -622,12 +635,13 @@ pub struct Join<A, R> {
 }
 
 impl<A, R> Join<A, R> {
-    /// `depth` is the number of segments of `prefix`.
+    /// Creates a group; `depth` is the number of segments of `prefix`.
     pub(crate) const fn new(prefix: &'static str, depth: u8, group: A, next: R) -> Self {
         Self { prefix, depth, group, next }
     }
 
-    /// What is wanted of the group, which has `first` routes behind it in the chain.
+    /// Returns what to find in the group, which has `first` routes after it in the chain; `None` if the path is not
+    /// below the prefix.
     fn inside<'p>(&self, wanted: &Wanted<'p>, first: u16) -> Option<Wanted<'p>> {
         let first = wanted.first + first;
         if self.prefix.is_empty() {
@@ -635,7 +649,7 @@ impl<A, R> Join<A, R> {
         }
         let path = match wanted.path.strip_prefix(self.prefix.as_bytes()) {
             Some(path @ [b'/', ..]) => path,
-            Some([]) => b"/", // the prefix itself is the group's "/"
+            Some([]) => b"/", // the group's "/" matches the prefix itself
             Some(_) | None => return None,
         };
         let base = wanted.base + self.prefix.len();
@@ -673,6 +687,8 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
 
     #[inline(always)]
     fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Self::Body> {
+        // Routes are numbered from the end of the chain, so the group's follow those after it. The index of a miss is
+        // beyond all: it goes to the end of the chain.
         match found.index.checked_sub(R::COUNT) {
             Some(index) if index < A::COUNT => {
                 self.group.call(Found { index, ..found }, call).map(Either::Left)
@@ -756,6 +772,8 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
                 self.inner.call(found, inner)
             }
         };
+        // A deferred response has no status yet, and that of a head that is held back may still change: both are
+        // reported later, by `report`.
         if reply.outgoing() != Outgoing::Deferred && !call.output.is_holding() {
             let outcome = call.outcome(&reply);
             self.middleware.after(call.state, &outcome);
@@ -803,7 +821,7 @@ impl<L, R> Logged<L, R> {
     }
 }
 
-/// An exchange, and what is logged of its request in the end.
+/// An exchange, and what is kept of its request for the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Traced<B> {
     exchange: B,
@@ -817,9 +835,9 @@ struct Record {
     method: Method,
     /// `None` until the request is answered.
     status: Option<Status>,
-    /// Bytes of the body that were written.
+    /// Bytes of the response's body that were written.
     written: Count,
-    /// When the head had come, as the low half of its milliseconds.
+    /// When the head was complete: the low half of its milliseconds.
     began: [u8; 4],
 }
 
@@ -844,8 +862,8 @@ impl Record {
     }
 }
 
-/// Spans of up to 49 days are the difference of two of these.
-#[expect(clippy::cast_possible_truncation, reason = "that is what it is for")]
+/// Returns the low half of a time's milliseconds. The difference of two of them is right for spans of up to 49 days.
+#[expect(clippy::cast_possible_truncation, reason = "the truncation is the purpose")]
 const fn low_half(time: Instant) -> u32 {
     time.as_millis() as u32
 }
@@ -899,6 +917,7 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
         outcome: &mut Outcome<'o>,
         scene: &mut Scene<'_, S>,
     ) {
+        // Without an exchange, the request was refused before it had a route: there is no record to complete it from.
         let Some(Traced { exchange, record }) = body else {
             self.inner.report(None, news, outcome, scene);
             if news.ends() {
@@ -910,7 +929,7 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
             record.status = Some(outcome.status);
         }
         if matches!(news, News::Answered | News::Both) {
-            // of a streamed answer, what is written is counted
+            // The length of a response that is complete; for a streamed one, `advance` counts what is written.
             record.written = outcome.length.map_or(record.written, Count::new);
         }
         let record = &*record;
@@ -918,6 +937,7 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
         outcome.target = record.target();
         outcome.duration = Some(record.duration(scene.now));
         if news == News::Ended {
+            // The status was reported earlier; `outcome` has only a placeholder.
             outcome.status = record.status.unwrap_or(outcome.status);
             outcome.length = Some(record.written.get());
         }

@@ -1,4 +1,4 @@
-//! The request loop: from events of a socket to calls of handlers.
+//! The request loop: turns the events of a socket into calls of route handlers and exchanges.
 
 use core::time::Duration;
 
@@ -26,26 +26,26 @@ use crate::stats::Tally;
 use crate::status::Status;
 use crate::transfer::{self, Link, ROOM_MIN, Tools, Transfer, room_for_answer};
 
-/// The least bound of a socket's output: `writable` comes when half of it is free.
+/// The smallest output bound that a socket may have: `writable` comes when half of it is free.
 const BOUND_MIN: usize = 2 * ROOM_MIN;
 
-/// The longest time for a body that is gathered.
+/// The longest time limit of a body that is gathered.
 const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What the loop does next.
+/// The next step of the request loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// Looks at what comes next in the input.
+    /// Handle the next input.
     Again,
-    /// Waits for input, or for whatever an exchange waits for.
+    /// Wait for input, or for what an exchange waits for.
     Wait,
-    /// Waits for room; there may be input to go on with.
+    /// Wait for room in the output. There may be input that is not handled yet.
     Room,
-    /// Closes behind what is queued.
+    /// Close the connection after the queued output.
     Close,
-    /// The same, with a peer that may be sending.
+    /// The same, for a peer that may still be sending.
     Linger,
-    /// Breaks the connection off.
+    /// Reset the connection.
     Abort,
 }
 
@@ -53,7 +53,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     type Data = Connection<R::Body>;
     type Message = Envelope<S::Message>;
 
-    /// Nothing waits for it: what goes on, goes on when there is room.
+    /// `sent` is not needed: responses continue on `writable`.
     fn wants_sent(&self) -> bool {
         false
     }
@@ -63,11 +63,11 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     }
 
     /// # Panics
-    /// If a socket may queue so little that requests would wait for room for ever: found with the first connection
-    /// instead of the first peer that is slow.
+    /// If the output bound of the socket is so small that requests would wait for room forever. The check is here so
+    /// that this shows with the first connection, not with the first slow peer.
     fn open(&mut self, socket: &mut Socket<'_, Self::Data>, _: &mut Context<'_, Self::Message>) {
         let (_, output) = socket.stream.split();
-        let bound = output.bound(); // 0 if the peer has gone already
+        let bound = output.bound(); // 0 if the peer has disconnected already
         assert!(
             bound == 0 || bound >= BOUND_MIN,
             "a socket may queue {bound} bytes of output, and an HTTP server needs {BOUND_MIN}"
@@ -86,8 +86,9 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         self.receive(socket, cx);
     }
 
-    /// Answers what has come, then closes.
+    /// Serves the requests that have arrived, then closes.
     fn peer_closed(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
+        // First, so that an exchange sees all input before it sees the end of the stream.
         self.receive(socket, cx);
         if matches!(socket.data.0, Phase::Busy(Busy { exchange: Some(_), .. })) && !socket.stream.closing() {
             self.serve(socket, cx, Cause::PeerClosed);
@@ -97,7 +98,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     fn timeout(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         let Socket { stream, data } = socket;
         let status = match &mut data.0 {
-            // A head that waits for room may have come whole.
+            // A request that waits for room in the output may have a complete head: it is not late.
             Phase::Head { flags, .. } => {
                 let late = flags.timer() == Timer::Own && !stream.owes_writable();
                 flags.retire_timer();
@@ -106,10 +107,12 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
             Phase::Busy(busy) => match busy.flags.timer() {
                 Timer::Limit if busy.incoming == Incoming::Ended => Some(Status::SERVICE_UNAVAILABLE),
                 Timer::Limit if waits_for_peer(busy, stream) => Some(Status::REQUEST_TIMEOUT),
+                // The wake-up of an exchange, or a limit that starts over: the later of the two times becomes the
+                // deadline, and the exchange is called below.
                 timer @ (Timer::None | Timer::Own | Timer::Limit | Timer::Stale) => {
                     let mut times = busy.times(None, stream.now());
                     if timer == Timer::Limit {
-                        times.limit = None; // it was not the peer's fault: it gets as much again
+                        times.limit = None; // the delay was not the peer's: the full time is granted again
                     }
                     let deadline = busy.set_times(times, stream.now());
                     stream.set_deadline(deadline);
@@ -123,7 +126,8 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         }
     }
 
-    /// Closes if no request has begun and none is likely to be on its way; else with the response.
+    /// Closes the connection if no request has begun and none is likely to be on its way. Otherwise it ends with the
+    /// response.
     fn shutdown(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         let is_news = socket.data.0.flags().set_shutdown();
         let Socket { stream, data } = socket;
@@ -135,7 +139,8 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
             if moment.is_zero() || !stream.is_silent() && stream.quiet_for() >= moment {
                 stream.linger();
             } else {
-                flags.set_timer(Timer::Stale); // when it has passed, there is nothing to go on with
+                // Not `Own`, since no head is late when this passes: `receive` then finds no input and lingers.
+                flags.set_timer(Timer::Stale);
                 let end = stream.now() + moment;
                 stream.set_deadline(Some(end));
             }
@@ -159,7 +164,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         }
     }
 
-    /// A request that is not over by now is never answered whole.
+    /// Reports a request that is still in progress as aborted: its response can't be completed any more.
     fn close(
         &mut self,
         socket: &mut Socket<'_, Self::Data>,
@@ -173,20 +178,20 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
             self.report(Some(&mut exchange), news, Answer::ABORTED, &mut turn);
             self.count(&turn.tally, 0);
             if busy.outgoing == Kept::Raw {
-                socket.stream.abort(); // else the answer would look whole
+                socket.stream.abort(); // otherwise the response would look complete
             }
         }
     }
 }
 
-/// Whether a body is late because its sender does not send: not because nobody takes what has come.
+/// Returns whether a body is late because the peer does not send, and not because received bytes are not consumed.
 fn waits_for_peer<B>(busy: &Busy<B>, stream: &Stream<'_>) -> bool {
     let takes_all = stream.bytes().is_empty() || busy.flags.gathers();
     busy.incoming != Incoming::Ended && takes_all && !stream.owes_writable()
 }
 
 impl<S: State, R: Routes<S>> Http<S, R> {
-    /// Goes on when the server has begun to shut down.
+    /// Serves a connection for the first time since the shutdown began, and notifies its exchange.
     #[cold]
     #[inline(never)]
     fn go_on_in_shutdown(
@@ -198,6 +203,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         self.serve(socket, cx, if in_progress { Cause::Shutdown } else { Cause::Progress });
     }
 
+    /// Runs the request loop until it has to wait, then sets the deadline or ends the connection.
     #[inline(always)]
     fn serve(
         &mut self,
@@ -217,6 +223,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 Phase::Head { .. } => self.heads(phase, &mut input, &mut output, &mut turn),
                 Phase::Busy(_) if turn.begins => self.begin(phase, &mut input, &mut output, &mut turn),
                 Phase::Busy(_) => {
+                    // The event is for the request that was in progress when it came, not for one that follows.
                     let cause = core::mem::replace(&mut cause, Cause::Progress);
                     self.busy(phase, &mut input, &mut output, &mut turn, cause)
                 }
@@ -232,10 +239,10 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         self.parts.keep_time(phase, stream, &turn);
     }
 
-    /// Answers the requests that have come whole.
+    /// Serves the complete requests at the front of the input, up to the first that is not answered at once.
     #[expect(
         clippy::excessive_nesting,
-        reason = "what is rare is left in place, so that `rest` stays in registers"
+        reason = "rare cases are not moved out of line, so that `rest` stays in registers"
     )]
     #[inline(always)]
     fn heads(
@@ -252,11 +259,12 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             if rest.is_empty() {
                 break flags.idle();
             }
+            // A request is not started before its response has room. `enough` spares most requests the exact check.
             if output.queued() >= turn.enough && !turn.has_room(output) {
                 break Step::Room;
             }
             if turn.tally.requests >= self.parts.limits.pipelined.into() {
-                output.want(); // goes on when others have had their turn
+                output.want(); // `writable` comes after other connections have had their turn
                 break Step::Room;
             }
             let Parts { limits, last_host, .. } = &self.parts;
@@ -292,12 +300,12 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 }
             }
             if flags.shutdown() && behind.is_empty() {
-                plan = closing(plan); // the last one that has come says that the connection ends
+                plan = closing(plan); // the last request that has arrived: its response announces the close
             }
             rest = behind;
             let reply = self.answer(&head, found, plan, output, turn);
             if reply.is_usual() && incoming == Incoming::Ended {
-                continue;
+                continue; // the common case: the response is written, and there is nothing to keep
             }
             let asked_to_close = !head.framing.keep_alive();
             self.go_on(phase, reply, Asked { incoming, plan, asked_to_close }, output, turn);
@@ -308,7 +316,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         step
     }
 
-    /// Has a request answered by its route.
+    /// Calls the handler of a request's route.
     #[inline(always)]
     fn answer(
         &mut self,
@@ -325,7 +333,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         self.routes.call(found, call)
     }
 
-    /// Counts a request that was not answered as usual, and takes it up if it is more than a head and an answer.
+    /// Completes the start of a request that is not the common case: counts it, replaces a response that failed, and
+    /// enters [`Phase::Busy`] unless the request is over.
     #[inline(never)]
     fn go_on(
         &mut self,
@@ -339,7 +348,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let Unusual { exchange, status, mut outgoing, failed, closes } =
             reply.unusual.unwrap_or(Unusual::NONE);
         if status.code() >= 400 {
-            turn.tally.failures += usize::from(!output.is_holding()); // else it may become another one
+            // A head that is held back may still be replaced: its status is counted when it leaves.
+            turn.tally.failures += usize::from(!output.is_holding());
             if failed {
                 self.parts.note_fault(self.parts.desk.fault);
             }
@@ -348,9 +358,11 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             return;
         }
         turn.begins = true;
+        // A failed response has not sent `100 Continue`: whether the body follows is unknown, so the connection ends.
         if closes || failed && plan.has(Plan::EXPECTS) {
             plan.close();
         }
+        // The failed response has left nothing in the output, so that a 500 can take its place.
         if failed && self.parts.apologise(plan, status, output).is_err() {
             outgoing = Outgoing::Failed;
         }
@@ -363,7 +375,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         *phase = Phase::Busy(Busy { incoming, outgoing, exchange, flags, later, number });
     }
 
-    /// Begins with a request that is not answered at once. Its exchange learns of what others were told before.
+    /// Starts a request that is not answered at once. Its exchange also receives the events that came before it began
+    /// and are not repeated: a shutdown, and the end of the peer's stream.
     #[inline(never)]
     fn begin(
         &mut self,
@@ -387,7 +400,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         step
     }
 
-    /// Goes on with a request whose head was read.
+    /// Continues a request whose head was read: calls its exchange, drops what is left of its body when the exchange is
+    /// done, and reports the outcome.
     #[inline(never)]
     fn busy(
         &mut self,
@@ -398,13 +412,15 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         cause: Cause<S::Message>,
     ) -> Step {
         let Phase::Busy(busy) = phase else { return Step::Again };
-        // What is told once is not put off: it would be lost.
+        // A deferred response is not attempted without room for it. Only `Progress` can be put off: other causes occur
+        // once and would be lost.
         if busy.outgoing == Kept::Deferred && matches!(cause, Cause::Progress) && !turn.has_room(output) {
             return Step::Room;
         }
         let (mut outgoing, mut held) = (Outgoing::from(busy.outgoing), busy.outgoing.is_held());
         let (mut at, mut found, mut plan) = (0, transfer::Found::default(), busy.flags.plan());
-        // requests that have come behind it are still answered
+        // During a shutdown the last response announces the close. It is not the last if the body has ended and more
+        // input has arrived: the requests in it are still served.
         if busy.flags.shutdown() && (busy.incoming != Incoming::Ended || input.bytes().is_empty()) {
             plan.close();
         }
@@ -425,10 +441,12 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             };
             let tools = Tools { limits, desk, connected: &turn.connected, hooks: None };
             let mut io = Transfer { state, output: output.reborrow(), link, tools };
+            // Input that arrived since the last call may start with chunk framing: `body` returns data only after it.
             io.link.decode(io.tools.limits);
             if let Some(exchange) = &mut busy.exchange {
                 flow = self.routes.advance(exchange, cause, &mut io);
             }
+            // The exchange is out of the connection but not dropped: the reports below go to its route.
             done = busy.exchange.take_if(|_| flow == Flow::Done);
             whole = io.settle(busy.exchange.is_none());
             starved = (io.body().is_empty() || io.link.found.gathers) && !io.ended();
@@ -441,6 +459,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         busy.flags.set_gathers(found.gathers);
         turn.renews = busy.incoming == Incoming::Ended && before > 0 || busy.incoming.steps(step) < before;
         let complete = whole && !found.mute;
+        // The status is reported before the end: a log takes the status from the first report.
         if let Some((status, length)) = found.answered {
             let exchange = done.as_mut().or(busy.exchange.as_mut());
             if let Some(fault) = found.replaced {
@@ -464,13 +483,14 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             None if busy.exchange.is_none() && busy.outgoing == Kept::Whole => {
                 finished(phase, turn.peer_closed)
             }
-            // The rest of the body will never come.
+            // The body is incomplete, and the peer has ended its stream.
             None if starved && turn.peer_closed => self.broken(busy, plan, output, turn, Status::BAD_REQUEST),
             None => Step::Wait,
         }
     }
 
-    /// The body of a request can't be read on: refuses it, unless the answer has begun.
+    /// Handles a body that can't be read any further: refuses the request, or ends the connection if the response has
+    /// begun.
     #[cold]
     #[inline(never)]
     fn broken(
@@ -483,7 +503,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     ) -> Step {
         turn.tally.refusal = Some(status);
         if !busy.outgoing.is_open() {
-            return self.cut(busy, turn); // all that the peer can be told is that it ends here
+            return self.cut(busy, turn); // no other status can be sent any more
         }
         output.discard();
         let answer = self.parts.refuse(plan, output, status);
@@ -493,7 +513,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         Step::Linger
     }
 
-    /// The connection ends, whatever is missing of an answer.
+    /// Ends the connection and reports the request as aborted, if it is still in progress.
     #[cold]
     #[inline(never)]
     fn cut(&mut self, busy: &mut Busy<R::Body>, turn: &mut Turn) -> Step {
@@ -501,11 +521,11 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             let news = if busy.outgoing == Kept::Deferred { News::Both } else { News::Ended };
             self.report(Some(&mut exchange), news, Answer::ABORTED, turn);
         }
-        // An answer that the end of the connection delimits would look whole.
+        // A response that is delimited by the end of the connection would look complete without a reset.
         if busy.outgoing == Kept::Raw { Step::Abort } else { Step::Linger }
     }
 
-    /// Refuses what `bytes` start with.
+    /// Refuses the input `bytes`, which does not start with an acceptable request.
     #[cold]
     #[inline(never)]
     fn turn_away(&mut self, bytes: &[u8], output: &mut Output<'_>, turn: &mut Turn, status: Status) -> Step {
@@ -520,7 +540,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         Step::Linger
     }
 
-    /// Counts and reports what came of a request that was not answered at once: all ends of one come by here.
+    /// Counts and reports the outcome of a request that was not answered at once. Every such request ends here.
     #[inline(never)]
     fn report(&mut self, exchange: Option<&mut R::Body>, news: News, answer: Answer, turn: &mut Turn) {
         let status = answer.status;
@@ -544,7 +564,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         self.routes.report(Some(exchange), news, outcome, scene);
     }
 
-    /// Adds to the program's counters what was done in one callback, which wrote so many bytes.
+    /// Adds the work of one callback, which wrote `bytes_out` bytes, to the program's counters.
     #[inline(always)]
     fn count(&self, tally: &Tally, bytes_out: usize) {
         if let Some(stats) = self.parts.stats {
@@ -552,7 +572,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         }
     }
 
-    /// Refuses from outside of the loop.
+    /// Refuses a request outside of the request loop, after a timeout.
     #[cold]
     fn refuse_now(
         &mut self,
@@ -577,7 +597,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     }
 }
 
-/// The method and the target of what is no request, or not yet: as far as they can be made out.
+/// Returns the method and the target of an invalid or incomplete request, as far as they can be recognised.
 #[cold]
 fn glimpse(bytes: &[u8], target_max: usize) -> (Option<Method>, &[u8]) {
     let word = |bytes: &[u8], most: usize| {
@@ -589,14 +609,14 @@ fn glimpse(bytes: &[u8], target_max: usize) -> (Option<Method>, &[u8]) {
     (Method::from_bytes(method), target.get(..word(target, target_max)).unwrap_or(&[]))
 }
 
-/// How to answer what is no request, or none that is answered otherwise. A client that has said `HEAD` takes what
-/// follows a head for the next response, whatever else was wrong.
+/// Returns the plan of a refusal. A client that has sent `HEAD` would take a body for the next response, so it gets
+/// none, regardless of what is wrong with the request.
 #[cold]
 fn refusal(bytes: &[u8]) -> Plan {
     Plan::default().with(Plan::BODILESS, bytes.starts_with(b"HEAD "))
 }
 
-/// The same for a connection that ends.
+/// Returns the same plan for a connection that ends.
 #[cold]
 fn closing(mut plan: Plan) -> Plan {
     plan.close();
@@ -604,28 +624,28 @@ fn closing(mut plan: Plan) -> Plan {
 }
 
 impl Flags {
-    /// What a connection does between requests.
+    /// Returns the next step of a connection that is between requests.
     #[inline(always)]
     const fn idle(self) -> Step {
         if self.shutdown() { Step::Linger } else { Step::Wait }
     }
 }
 
-/// Whether no deadline has to be set: since the connection ends, which is begun here, or since a request waits for room
-/// that was not looked at yet.
+/// Returns whether no deadline has to be set: the connection ends, which this starts, or a request waits for room and
+/// its head has not been scanned.
 #[inline(never)]
 fn rests<B>(step: Step, phase: &mut Phase<B>, stream: &mut Stream<'_>) -> bool {
     if let (Step::Room, Phase::Head { flags, .. }) = (step, &mut *phase)
         && flags.timer() != Timer::Own
     {
         flags.set_timer(Timer::Stale);
-        stream.set_active(true);
+        stream.set_active(true); // the wait for room is the server's, so the idle timeout must not run
         return true;
     }
     ends(step, phase, stream)
 }
 
-/// Ends the connection if it is over; tells whether.
+/// Ends the connection if it is over; returns whether it is.
 #[cold]
 fn ends<B>(step: Step, phase: &Phase<B>, stream: &mut Stream<'_>) -> bool {
     match step {
@@ -638,13 +658,13 @@ fn ends<B>(step: Step, phase: &Phase<B>, stream: &mut Stream<'_>) -> bool {
     true
 }
 
-/// A response is complete.
+/// Returns the next step when a response is complete; returns to [`Phase::Head`] if the next request may begin.
 fn finished<B>(phase: &mut Phase<B>, peer_closed: bool) -> Step {
     let Phase::Busy(busy) = phase else { return Step::Again };
     let mut flags = busy.flags;
     let ended = busy.incoming == Incoming::Ended;
     if !flags.plan().has(Plan::KEEP_ALIVE) {
-        // Who asked for the close sends nothing more; others may.
+        // A client that announced the close sends nothing more, so that a plain close can't turn into a reset.
         return if ended && flags.asked_to_close() { Step::Close } else { Step::Linger };
     }
     if !ended {
@@ -656,7 +676,7 @@ fn finished<B>(phase: &mut Phase<B>, peer_closed: bool) -> Step {
 }
 
 impl<S> Parts<S> {
-    /// What is to come of a body, unless it is too large.
+    /// Returns the initial state of a body, or 413 if it is too large.
     #[inline(never)]
     fn incoming(&self, body: Body) -> Result<Incoming, Status> {
         match body {
@@ -669,18 +689,18 @@ impl<S> Parts<S> {
         }
     }
 
-    /// Answers what is no request, or one that is not to be answered. The connection ends, in a way that lets a
-    /// peer read the answer who is still sending.
+    /// Responds to an invalid request, or to one that must not be served. The connection ends, in a way that lets a
+    /// peer that is still sending read the response.
     #[cold]
     #[inline(never)]
     fn refuse(&mut self, mut plan: Plan, output: &mut Output<'_>, status: Status) -> Answer {
         plan.close();
-        // Without room for it the peer reads nothing anyway.
+        // If there is no room, the peer is not reading, and the refusal would not reach it.
         let length = self.apologise(plan, status, output).ok();
         Answer { status, length, complete: length.is_some(), fault: None }
     }
 
-    /// Counts an answer of the program that was replaced by a 500, if it was too large.
+    /// Counts a response of the program that was replaced by a 500 because it was too large.
     #[cold]
     fn note_fault(&self, fault: Fault) {
         if let Some(stats) = self.stats
@@ -690,14 +710,14 @@ impl<S> Parts<S> {
         }
     }
 
-    /// A short text in the place of an answer.
+    /// Writes a short text in place of a response; returns its length.
     fn apologise(&mut self, plan: Plan, status: Status, output: &mut Output<'_>) -> Result<u64, Full> {
         self.desk.added.clear();
         let desk = &mut self.desk;
         Draft { output, desk, hooks: None, plan, status }.by_itself(status)
     }
 
-    /// Reads a head that is not as most are, has not come whole, or is not in order.
+    /// Reads a head that is not the common case, is incomplete, or is invalid.
     #[inline(never)]
     fn rarer_head<'a>(
         &mut self,
@@ -708,6 +728,8 @@ impl<S> Parts<S> {
         capacity: usize,
     ) -> Result<Head<'a>, Stop> {
         let Self { limits, last_host, .. } = self;
+        // A complete and valid head is read in one pass. Everything else is left to `resume`, which keeps its progress
+        // and has the same verdict however the bytes are cut.
         if !progress.pending()
             && let Some(head) = scan::rest(bytes, start, limits, last_host)
         {
@@ -726,12 +748,14 @@ impl<S> Parts<S> {
                 Ok(head)
             }
             Parse::Partial if bytes.len() < capacity => Err(Stop::Wait),
+            // The input is full, so the rest of the head can't arrive.
             Parse::Partial => Err(Stop::Refuse(scan::too_long(progress))),
             Parse::Invalid(status) => Err(Stop::Refuse(status)),
         }
     }
 
-    /// Sets the deadline that the connection should have now.
+    /// Sets the deadline that the connection needs now. The common case is inline: between requests there is none, and
+    /// none was set.
     #[inline(always)]
     fn keep_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, turn: &Turn) {
         if let Phase::Head { progress, flags, .. } = phase
@@ -743,18 +767,21 @@ impl<S> Parts<S> {
         self.set_time(phase, stream, turn);
     }
 
-    /// Until when a request may go on as it does.
+    /// Returns until when the peer has to send the next step of the body or, after the body, the response has to be
+    /// complete.
     fn limit<B>(&self, busy: &Busy<B>, now: Instant) -> Option<Instant> {
         let limits = &self.limits;
         if busy.incoming == Incoming::Ended {
             return limits.answer_time.map(|time| now + time);
         }
+        // A gathered body stays in the input until it is complete, so its steps can't be observed one by one.
         let steps = if busy.flags.gathers() { busy.incoming.steps(limits.body_step) } else { 1 };
         let time = limits.body_time.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX));
         Some(now + if steps > 1 { time.min(TIME_MAX) } else { time })
     }
 
-    /// The engine's idle timeout runs between requests alone: within one, that which is waited for has its own time.
+    /// Sets the deadline of the connection. The engine's idle timeout runs only between requests; within a request,
+    /// each wait has its own time limit.
     #[inline(never)]
     fn set_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, turn: &Turn) {
         let now = stream.now();
@@ -762,6 +789,7 @@ impl<S> Parts<S> {
             Phase::Head { progress, flags, .. } => {
                 let begun = progress.begun();
                 let wanted = if begun { Timer::Own } else { Timer::None };
+                // Only a change sets the deadline: the time of a head counts from its first byte, not its latest.
                 if flags.timer() != wanted {
                     flags.set_timer(wanted);
                     stream.set_active(begun);
@@ -771,8 +799,10 @@ impl<S> Parts<S> {
             Phase::Busy(busy) => {
                 let mut times = busy.times(stream.deadline(), now);
                 if let Some(at) = turn.wake {
+                    // In the future, so that an exchange that sets a time in the past does not spin.
                     times.wake = Some(at.max(now + Duration::from_millis(1)));
                 }
+                // The limit runs on while the body makes no progress, however often the exchange is called.
                 if times.limit.is_none() || turn.renews {
                     times.limit = self.limit(busy, now);
                 }
@@ -784,18 +814,18 @@ impl<S> Parts<S> {
     }
 }
 
-/// Why no head is read.
+/// Why no head was read.
 #[derive(Clone, Copy, Debug)]
 enum Stop {
-    /// It has not come.
+    /// It is incomplete.
     Wait,
-    /// An empty line is in front of it.
+    /// An empty line precedes it.
     Blank,
     /// It is refused with this status.
     Refuse(Status),
 }
 
-/// What of a request is kept while it is answered.
+/// The facts of a request head that are needed after its handler has returned.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
     incoming: Incoming,
@@ -803,7 +833,7 @@ struct Asked {
     asked_to_close: bool,
 }
 
-/// What is reported of an answer.
+/// A response as it is reported.
 #[derive(Clone, Copy, Debug)]
 struct Answer {
     status: Status,
@@ -813,23 +843,23 @@ struct Answer {
 }
 
 impl Answer {
-    /// There is none, or not all of it.
+    /// No response, or an incomplete one.
     const ABORTED: Self =
         Self { status: Status::CLIENT_CLOSED_REQUEST, length: None, complete: false, fault: None };
 }
 
-/// What stays the same in one run of the loop, and what is counted.
+/// The state of one run of the request loop: the connection's properties, and what is counted and noted on the way.
 #[derive(Debug)]
 struct Turn {
     connected: Connected,
     peer_closed: bool,
-    /// With so much queued there is still room for any answer.
+    /// While fewer bytes than this are queued, there is room for any response.
     enough: usize,
-    /// When the exchange wants to be called again.
+    /// When the exchange is to be called again.
     wake: Option<Instant>,
-    /// Whether a body has come to its next step or its end.
+    /// Whether a body has reached its next step or its end, which renews its time limit.
     renews: bool,
-    /// Whether a request begins that is not answered at once.
+    /// Whether a request that is not answered at once has just begun.
     begins: bool,
     tally: Tally,
 }
@@ -869,17 +899,17 @@ impl Turn {
         }
     }
 
-    /// Whether there is [room for an answer](room_for_answer).
+    /// Returns whether there is [room for a response](room_for_answer).
     #[inline(always)]
     fn has_room(&mut self, output: &mut Output<'_>) -> bool {
         let queued = output.queued();
         if queued == 0 && output.free_block() >= ROOM_MIN {
-            self.enough = 1; // the next request of a pipeline looks closer
+            self.enough = 1; // the next request of a pipeline needs the exact check
             return true;
         }
         let Some(room) = room_for_answer(output) else { return false };
-        // Blocks are not always filled to their ends, so the room shrinks faster than the queue grows: look again
-        // when a quarter of the way is gone.
+        // Blocks are not always filled to their ends, so the room shrinks faster than the queue grows: check again when
+        // a quarter of the difference is used up.
         self.enough = queued + (room - queued) / 4;
         true
     }

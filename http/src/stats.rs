@@ -6,13 +6,13 @@ use lightcone_core::sync::Counter;
 
 use crate::status::Status;
 
-/// What one server has done. Lent to it by [`Http::stats`](crate::Http::stats), and to be read by any thread, for
-/// example by a handler for `/metrics`. Give each poller its own and add them up: then no two threads write to one.
+/// The counters of one server, set by [`Http::stats`](crate::Http::stats). Any thread can read them, for example in a
+/// handler for `/metrics`. Use one `Stats` per poller and add them up, so that no two threads write to the same one.
 ///
 /// ```
 /// use lightcone_http::{Http, Stats};
 ///
-/// static STATS: [Stats; 4] = [const { Stats::new() }; 4]; // one a poller
+/// static STATS: [Stats; 4] = [const { Stats::new() }; 4]; // one per poller
 ///
 /// let server = |poller: usize| {
 ///     Http::new().stats(&STATS[poller]).get("/metrics", |_request, response| {
@@ -23,7 +23,7 @@ use crate::status::Status;
 /// # drop(server(0));
 /// ```
 ///
-/// The counters are as wide as a pointer and wrap.
+/// The counters are as wide as a pointer and wrap around.
 #[derive(Debug)]
 pub struct Stats {
     requests: Counter,
@@ -35,7 +35,7 @@ pub struct Stats {
     refusals: [Counter; REFUSALS.len()],
 }
 
-/// What the server refuses by itself.
+/// The statuses with which the server itself refuses requests.
 const REFUSALS: [Status; 10] = [
     Status::BAD_REQUEST,
     Status::REQUEST_TIMEOUT,
@@ -50,7 +50,7 @@ const REFUSALS: [Status; 10] = [
 ];
 
 impl Stats {
-    /// All zero.
+    /// Creates counters that are all zero.
     pub const fn new() -> Self {
         Self {
             requests: Counter::new(),
@@ -63,45 +63,47 @@ impl Stats {
         }
     }
 
-    /// Requests that were given to the routes.
+    /// Returns the number of requests that were passed to the routes.
     pub fn requests(&self) -> usize {
         self.requests.get()
     }
 
-    /// Of these, those that were answered with a status from 400 on: at once, or later.
+    /// Returns how many of these were answered with a status of 400 or above, at once or later.
     pub fn failures(&self) -> usize {
         self.failures.get()
     }
 
-    /// Of these, those that were to be answered later and whose connection ended before all of the answer was written:
-    /// closed by the peer, by a timeout or a shutdown, or since the body of the request could not be read on.
+    /// Returns how many of these were to be answered later, but their connection ended before the whole response was
+    /// written: closed by the peer, by a timeout or a shutdown, or because the request's body could not be read
+    /// further.
     pub fn aborted(&self) -> usize {
         self.aborted.get()
     }
 
-    /// Answers that were too large to be given at once: each became a 500. See
+    /// Returns the number of responses that were too large to be sent at once. Each became a 500. See
     /// [`Fault::TooLarge`](crate::Fault::TooLarge).
     pub fn oversized(&self) -> usize {
         self.oversized.get()
     }
 
-    /// Bytes of requests.
+    /// Returns the number of bytes of requests.
     pub fn bytes_in(&self) -> usize {
         self.bytes_in.get()
     }
 
-    /// Bytes of responses.
+    /// Returns the number of bytes of responses.
     pub fn bytes_out(&self) -> usize {
         self.bytes_out.get()
     }
 
-    /// What the server refused by itself, by status: before it became a request, or because its body was malformed,
-    /// too large, too slow, or cut off while it was needed. If the answer had begun, the client is not told the status.
+    /// Returns the number of requests that the server itself refused, by status: because the head was not acceptable,
+    /// or because the body was malformed, too large, too slow, or ended early. Also counted if the response had
+    /// begun, in which case the client does not receive the status.
     pub fn refusals(&self) -> impl Iterator<Item = (Status, usize)> {
         REFUSALS.iter().zip(&self.refusals).map(|(status, count)| (*status, count.get()))
     }
 
-    /// Adds what was done in one callback, which wrote so many bytes.
+    /// Adds the work of one callback, which wrote `bytes_out` bytes.
     #[inline]
     pub(crate) fn add(&self, tally: &Tally, bytes_out: usize) {
         self.requests.add(tally.requests);
@@ -115,13 +117,13 @@ impl Stats {
         }
     }
 
-    /// Counts a request whose answer was not completed.
+    /// Counts a request whose response was not completed.
     #[cold]
     pub(crate) fn aborted_one(&self) {
         self.aborted.add(1);
     }
 
-    /// Counts an answer that was too large.
+    /// Counts a response that was too large.
     #[cold]
     pub(crate) fn oversized_one(&self) {
         self.oversized.add(1);
@@ -143,7 +145,7 @@ impl Default for Stats {
     }
 }
 
-/// As lines of a metrics page.
+/// Formats the counters as lines of a metrics page.
 impl fmt::Display for Stats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "http_requests_total {}", self.requests())?;
@@ -159,7 +161,7 @@ impl fmt::Display for Stats {
     }
 }
 
-/// What one callback has done.
+/// The work of one callback.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) requests: usize,

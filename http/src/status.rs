@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-/// The status of a response: a number from 100 to 599, and the phrase that goes with it.
+/// The status of a response: a number from 100 to 599, with its reason phrase.
 ///
 /// ```
 /// use lightcone_http::Status;
@@ -17,7 +17,7 @@ macro_rules! statuses {
         impl Status {
             $(#[doc = concat!("`", stringify!($code), " ", $phrase, "`")] pub const $name: Self = Self($code);)*
 
-            /// The phrase of the status line; empty for a code without a well-known one.
+            /// Returns the reason phrase of the status line; empty if the code has no well-known one.
             pub const fn phrase(self) -> &'static str {
                 match self.0 {
                     $($code => $phrase,)*
@@ -76,7 +76,7 @@ statuses! {
 }
 
 impl Status {
-    /// The status with this number, if it is one that HTTP knows the class of: 100 to 599.
+    /// Creates a status from a number in one of the classes of HTTP, 100 to 599; `None` for other numbers.
     pub const fn new(code: u16) -> Option<Self> {
         match code {
             100..=599 => Some(Self(code)),
@@ -84,26 +84,26 @@ impl Status {
         }
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn code(self) -> u16 {
         self.0
     }
 
-    /// Whether this announces an answer instead of being one: 1xx.
+    /// Returns whether this is an interim status (1xx), which a final response follows.
     pub const fn is_interim(self) -> bool {
         self.0 < 200
     }
 
-    /// Whether a response with this status may have a body: not with 1xx, 204 and 304.
+    /// Returns whether a response with this status may have a body: all but 1xx, 204 and 304.
     pub const fn has_body(self) -> bool {
         !self.is_interim() && self.0 != 204 && self.0 != 304
     }
 }
 
-/// So that `response.status(404)` reads as it should.
+/// Allows `response.status(404)`.
 ///
 /// # Panics
-/// If the number is not from 100 to 599: such a status can't be sent.
+/// If the number is not from 100 to 599.
 impl From<u16> for Status {
     #[track_caller]
     fn from(code: u16) -> Self {

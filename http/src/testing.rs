@@ -1,12 +1,12 @@
-//! What the tests of several modules share.
+//! Helpers for the tests of several modules.
 
 extern crate std;
 
-/// A small generator of numbers that can be replayed: xorshift with a multiplied output.
+/// A small, reproducible random number generator: xorshift with a multiplied output.
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The seed of this run: that of `LIGHTCONE_SEED`, else always the same.
+    /// Returns the seed of this run: the value of `LIGHTCONE_SEED`, otherwise always the same.
     pub(crate) fn seed() -> u64 {
         std::env::var("LIGHTCONE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
     }
@@ -22,7 +22,7 @@ impl Random {
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 
-    /// A number below `n`, or 0.
+    /// Returns a number below `n`, or 0 if `n` is 0.
     pub(crate) fn below(&mut self, n: usize) -> usize {
         let n = u64::try_from(n.max(1)).unwrap();
         usize::try_from((self.next() >> 33) % n).unwrap()

@@ -1,4 +1,4 @@
-//! What an exchange reads from and writes to.
+//! The interface through which an exchange reads the request's body and writes the response.
 
 use core::fmt;
 
@@ -16,41 +16,43 @@ use crate::respond::response::{Reply, Response};
 use crate::respond::text::displayed;
 use crate::status::Status;
 
-/// Room that a chunk needs beside its data: up to eight digits, two line ends, and the last chunk behind it.
+/// Room that a chunk needs in addition to its data: up to eight digits, two line ends, and the last chunk after it.
 const CHUNK_ROOM: usize = 8 + 4 + 5;
 const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
-/// Bytes in front of a chunk that is written in place: four digits and a line end.
+/// Bytes before the data of a chunk that is written in place: four digits and a line end.
 const CHUNK_START: usize = 6;
 
-/// The two bodies of one request within one callback: that of the request, which comes in pieces, and that of the
-/// response, of which as much is taken as there is room for. Nothing is gathered: memory stays bounded, since a
-/// peer that takes nothing is not read from.
+/// The two bodies of one request, during one callback: the body of the request arrives in pieces, and the body of the
+/// response is written as room becomes available.
+///
+/// Nothing is buffered beyond the input and output of the socket, so memory stays bounded: what the exchange does not
+/// consume stays in the input, and the socket is not read while that is full.
 #[derive(Debug)]
 pub struct Transfer<'t, S> {
-    /// What the routes of this poller share.
+    /// The state that the routes of this poller share.
     pub state: &'t mut S,
     pub(crate) output: Output<'t>,
     pub(crate) link: Link<'t>,
     pub(crate) tools: Tools<'t>,
 }
 
-/// The connection's side of a transfer.
+/// The part of a transfer that belongs to the connection.
 #[derive(Debug)]
 pub(crate) struct Link<'t> {
-    /// Input that is not used up, from `at` on.
+    /// The input; it is unused from `at` on.
     pub(crate) bytes: &'t [u8],
     pub(crate) at: &'t mut usize,
     pub(crate) incoming: &'t mut Incoming,
     pub(crate) outgoing: &'t mut Outgoing,
-    /// The head of the answer is held back.
+    /// Whether the head of the response is held back.
     pub(crate) held: &'t mut bool,
     pub(crate) plan: &'t mut Plan,
     pub(crate) found: &'t mut Found,
-    /// Of the request, within its connection.
+    /// The number of the request within its connection.
     pub(crate) number: u32,
 }
 
-/// The server's side of a transfer.
+/// The part of a transfer that belongs to the server.
 #[derive(Debug)]
 pub(crate) struct Tools<'t> {
     pub(crate) limits: &'t Limits,
@@ -59,28 +61,28 @@ pub(crate) struct Tools<'t> {
     pub(crate) hooks: Option<&'t Hook<'t>>,
 }
 
-/// What came of a transfer.
+/// The result of a transfer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Found {
-    /// The body was malformed or beyond a limit.
+    /// The status to refuse the body with, if it is malformed or beyond a limit.
     pub(crate) fault: Option<Status>,
-    /// The status has become known: that, and the length.
+    /// The status of the response and its length, if they have become final in this callback.
     pub(crate) answered: Option<(Status, Option<u64>)>,
-    /// Of an answer whose body follows.
+    /// Whether the body of that response follows.
     pub(crate) begun: bool,
-    /// Why that is a 500, if the exchange has given another answer.
+    /// Why the response of the exchange was replaced by a 500, if it was.
     pub(crate) replaced: Option<Fault>,
     /// Bytes of the response's body that were written.
     pub(crate) written: u64,
-    /// It could not be written, not even as a 500.
+    /// Whether the response can't be written, not even as a 500.
     pub(crate) mute: bool,
-    /// When the exchange wants to be called.
+    /// When the exchange is to be called again.
     pub(crate) wake: Option<Instant>,
-    /// The exchange leaves the body where it is until it has come whole.
+    /// Whether the exchange leaves the body in the input until it is complete.
     pub(crate) gathers: bool,
 }
 
-/// The head of an answer that was held back, while it is tried to write behind it.
+/// The head of a response that was held back, while an attempt is made to write after it.
 #[derive(Clone, Copy, Debug)]
 struct Held {
     before: Mark,
@@ -89,7 +91,7 @@ struct Held {
 }
 
 impl<'t, S> Transfer<'t, S> {
-    /// The next bytes of the request's body, without the coding around them. Empty: none have come.
+    /// Returns the next bytes of the request's body, without the chunked coding. Empty if none have arrived.
     pub fn body(&self) -> &[u8] {
         let rest = self.link.rest();
         let data = usize::try_from(self.link.incoming.data()).unwrap_or(usize::MAX);
@@ -99,13 +101,13 @@ impl<'t, S> Transfer<'t, S> {
         }
     }
 
-    /// Takes the first `n` bytes of [`body`](Self::body) away. What is not taken stays, and when the buffers are
-    /// full of it the peer has to wait.
+    /// Removes the first `n` bytes of [`body`](Self::body). Bytes that are not consumed stay in the input; when it is
+    /// full, the peer has to wait.
     ///
     /// # Panics
-    /// If there are fewer.
+    /// If `body` has fewer than `n` bytes.
     pub fn consume(&mut self, n: usize) {
-        assert!(n <= self.body().len(), "consume({n}) with {} bytes of body there", self.body().len());
+        assert!(n <= self.body().len(), "consume({n}) of a body of {} bytes", self.body().len());
         *self.link.at += n;
         match self.link.incoming {
             Incoming::Length(left) => left.subtract(n as u64),
@@ -115,12 +117,12 @@ impl<'t, S> Transfer<'t, S> {
         self.link.decode(self.tools.limits);
     }
 
-    /// Whether the request's body has ended and all of it was consumed.
+    /// Returns whether the request's body has ended and all of it was consumed.
     pub fn ended(&self) -> bool {
         *self.link.incoming == Incoming::Ended
     }
 
-    /// How many bytes [`write`](Self::write) takes now.
+    /// Returns how many bytes [`write`](Self::write) takes now.
     pub fn room(&self) -> usize {
         let room = self.output.room();
         match *self.link.outgoing {
@@ -131,7 +133,7 @@ impl<'t, S> Transfer<'t, S> {
         }
     }
 
-    /// Bytes of the response's body that are still to be written; `None` if its length was not told.
+    /// Returns how many bytes of the response's body are still to be written; `None` if its length was not announced.
     pub fn remaining(&self) -> Option<u64> {
         match *self.link.outgoing {
             Outgoing::Length(left) => Some(left),
@@ -144,9 +146,9 @@ impl<'t, S> Transfer<'t, S> {
         }
     }
 
-    /// Writes as much of `bytes` as there is room for, and never more than the length that was told. Tells how
-    /// much; if that was not all, the exchange is called again when there is room.
-    #[must_use = "what was not taken has to be written later"]
+    /// Writes as much of `bytes` as there is room for, never more than the announced length, and returns the number of
+    /// bytes written. If some are left, the exchange is called again when there is room.
+    #[must_use = "bytes that were not written have to be written later"]
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         if bytes.is_empty() {
             return 0;
@@ -158,14 +160,15 @@ impl<'t, S> Transfer<'t, S> {
         n
     }
 
-    /// Sends the head of the answer now, if it is [held back](Response::stream): for a client that waits for it before it
-    /// sends more. A body of the request that turns out to be malformed, too large or late is then told by the end of the
-    /// connection alone. Whatever is written of a body needs no flush, as it leaves when the callback has returned.
+    /// Sends the head of the response now, if it is [held back](Response::stream): for a client that waits for it
+    /// before it sends more. If the request's body then turns out to be malformed, too large or late, no error
+    /// response can be sent and the connection ends. A body that is written needs no flush: it leaves when the
+    /// callback has returned.
     ///
     /// ```
     /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
     ///
-    /// /// Says at once that it listens, and at the end how much it has heard.
+    /// /// Sends the head at once, and at the end how many bytes it has received.
     /// struct Listener(u64);
     ///
     /// impl<S: State> Exchange<S> for Listener {
@@ -187,7 +190,8 @@ impl<'t, S> Transfer<'t, S> {
         self.commit(held);
     }
 
-    /// Lets the head go that was held back, until it is [committed](Self::commit) or [taken back](Self::take_back).
+    /// Releases a head that is held back, so that a write can follow it. Has to be [committed](Self::commit) if the
+    /// head is to leave, otherwise [taken back](Self::take_back).
     fn try_head(&mut self) -> Option<Held> {
         if !*self.link.held {
             return None;
@@ -198,7 +202,7 @@ impl<'t, S> Transfer<'t, S> {
         Some(held)
     }
 
-    /// The head leaves: it is what the request is answered with.
+    /// Lets the head leave: its status is final.
     fn commit(&mut self, held: Option<Held>) {
         if let Some(Held { status, length, .. }) = held {
             *self.link.held = false;
@@ -207,20 +211,20 @@ impl<'t, S> Transfer<'t, S> {
         }
     }
 
-    /// Nothing was written behind the head: it is held back as before.
+    /// Holds the head back as before, after nothing was written.
     fn take_back(&mut self, held: Option<Held>) {
         if let Some(Held { before, .. }) = held {
             self.output.rewind(before);
         }
     }
 
-    /// What `write!(io, ..)` calls: writes all of the formatted text, in one chunk if the body goes out in chunks, or
-    /// nothing. It is formatted twice in chunks, first to count its bytes; if it is not the same, nothing is written.
+    /// Writes all of a formatted text or nothing; called by `write!(io, ..)`. If the body is chunked, the text is one
+    /// chunk and is formatted twice, first to count its bytes; if the results differ, nothing is written.
     ///
     /// ```
     /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
     ///
-    /// /// Counts down, a line at a time.
+    /// /// Counts down, one line at a time.
     /// struct Countdown(u8);
     ///
     /// impl<S: State> Exchange<S> for Countdown {
@@ -240,12 +244,13 @@ impl<'t, S> Transfer<'t, S> {
     /// ```
     ///
     /// # Errors
-    /// [`Full`] if there is not room for all of it, and then the exchange is called again when there is. A text longer
-    /// than the output's bound never finds room, nor does one whose `Display` fails: then the connection ends. Also
-    /// [`Full`] if it is longer than what is left of the length that was told.
+    /// [`Full`] if there is no room for all of the text; the exchange is called again when there is. A text that is
+    /// longer than the output's bound, or whose `Display` fails, can never be written: then the connection ends. Also
+    /// [`Full`] if the text is longer than what is left of the announced length.
     pub fn write_fmt(&mut self, text: fmt::Arguments<'_>) -> Result<(), Full> {
         let held = self.try_head();
         let result = self.write_text(text);
+        // `Full` commits as well: a head that stays held back may occupy the only blocks that the text could get.
         match result {
             Ok(0) => self.take_back(held),
             Ok(1..) | Err(Full) => self.commit(held),
@@ -282,11 +287,12 @@ impl<'t, S> Transfer<'t, S> {
         result
     }
 
-    /// Lets `f` write in place: it is given room in one piece and tells how much of it, from the front, it has
-    /// filled. Gives that back; 0 if there was no room, and then the exchange is called again when there is.
+    /// Lets `f` write in place. `f` receives one contiguous piece of the output buffer and returns how many bytes it
+    /// has filled from the front. Returns the same number; 0 if there was no room, and then the exchange is called
+    /// again when there is.
     ///
     /// # Panics
-    /// If `f` tells more than it was given.
+    /// If `f` returns more than the length of the piece.
     pub fn fill(&mut self, f: impl FnOnce(&mut [u8]) -> usize) -> usize {
         let (start, most) = match self.link.outgoing {
             Outgoing::Length(left) => (0, usize::try_from(*left).unwrap_or(usize::MAX)),
@@ -298,11 +304,12 @@ impl<'t, S> Transfer<'t, S> {
             return 0;
         }
         let held = self.try_head();
+        // Starts a new block if the current one has no room for a useful chunk.
         if start > 0 && self.output.reserve(2 * CHUNK_ROOM).is_err() {
             self.commit(held);
             return 0;
         }
-        let behind = if start > 0 { 2 } else { 0 };
+        let behind = if start > 0 { 2 } else { 0 }; // the line end after the data
         let spare = self.output.spare();
         let end = spare.len().saturating_sub(behind).min(most.saturating_add(start));
         let Some(place) = spare.get_mut(start..end).filter(|place| !place.is_empty()) else {
@@ -316,6 +323,7 @@ impl<'t, S> Transfer<'t, S> {
             self.take_back(held);
             return 0;
         }
+        // The size of the chunk is known only now; its place before the data has a fixed length.
         if let (Some(front), Some(tail)) = (hex_start(start, n), spare.get_mut(start + n..start + n + behind))
         {
             tail.copy_from_slice(b"\r\n");
@@ -332,7 +340,7 @@ impl<'t, S> Transfer<'t, S> {
         n
     }
 
-    /// Moves as much of the request's body to the response as has come and there is room for.
+    /// Copies as much of the request's body to the response as has arrived and there is room for, and consumes it.
     pub fn copy(&mut self) {
         loop {
             let Self { output, link, .. } = self;
@@ -344,7 +352,7 @@ impl<'t, S> Transfer<'t, S> {
             }
             if *link.held {
                 self.flush();
-                continue;
+                continue; // the borrows above have to be made again
             }
             let n = write(output, link.outgoing, body);
             link.found.written += n as u64;
@@ -355,27 +363,28 @@ impl<'t, S> Transfer<'t, S> {
         }
     }
 
-    /// Whether a [deferred](Response::defer) answer of half the socket's bound finds room now. If not, the exchange is
-    /// called again when it does. [`Exchange::advance`](crate::Exchange::advance) is called only then; a
-    /// [message](crate::Exchange::message) comes when it comes.
+    /// Returns whether there is room now for a [deferred](Response::defer) response of half the socket's output bound.
+    /// If not, the exchange is called again when there is. [`Exchange::advance`](crate::Exchange::advance) is called
+    /// only when there is room; a [message](crate::Exchange::message) is delivered regardless.
     pub fn ready(&mut self) -> bool {
         *self.link.outgoing == Outgoing::Deferred && room_for_answer(&mut self.output).is_some()
     }
 
-    /// Gives the answer that was [deferred](Response::defer). Returns [`Flow::Done`], to be handed on. If there is no
-    /// room for it, the answer is a 500; if there is none for that, the connection ends: see [`ready`](Self::ready).
+    /// Sends the response that was [deferred](Response::defer). Returns [`Flow::Done`], which the exchange should
+    /// return. If there is no room for the response, it is replaced by a 500; if there is no room for that either,
+    /// the connection ends. See [`ready`](Self::ready).
     ///
     /// # Panics
     /// If there is a response already.
     pub fn respond(&mut self, answer: impl FnOnce(&mut S, Response<'_>) -> Reply<Done>) -> Flow {
         self.respond_with(answer);
         self.flush();
-        *self.link.outgoing = Outgoing::Whole; // an exchange that writes nothing is none
+        *self.link.outgoing = Outgoing::Whole; // `Done` writes no body
         Flow::Done
     }
 
-    /// Gives the answer that was [deferred](Response::defer), which may be a [stream](Response::stream): returns the
-    /// exchange that writes its body, to be called from now on, or `None` if that is not needed.
+    /// Sends the response that was [deferred](Response::defer), which may be a [stream](Response::stream). Returns the
+    /// exchange that writes its body, which the calling exchange has to drive from now on, or `None` if there is none.
     ///
     /// # Panics
     /// If there is a response already.
@@ -396,6 +405,7 @@ impl<'t, S> Transfer<'t, S> {
         }
         let length = if reply.has_failed() { self.apologise() } else { reply.length };
         *self.link.outgoing = reply.outgoing();
+        // The status of a head that is held back is not final: it is reported when the head leaves.
         *self.link.held = self.output.is_holding();
         if !*self.link.held {
             self.link.found.answered = Some((reply.status(), length));
@@ -404,16 +414,18 @@ impl<'t, S> Transfer<'t, S> {
         reply.unusual.and_then(|unusual| unusual.exchange)
     }
 
-    /// Begins the answer that was [deferred](Response::defer) as one whose body is [written](Self::write) piece by piece,
-    /// with the status and the fields that `head` sets: for what may be larger than half of the output's bound. Without a
-    /// length the body goes out in chunks. The head is [held back](Response::stream) while the body of the request is being
-    /// read. Returns [`Flow::Done`], to be handed on, if no body is to be written: to `HEAD`,
-    /// with a status that has none, or since the head can't be sent, which makes it a 500.
+    /// Begins the response that was [deferred](Response::defer), with the status and fields that `head` sets and a
+    /// body that is [written](Self::write) piece by piece: for bodies that may be larger than half of the output's
+    /// bound. Without a length the body is chunked. The head is [held back](Response::stream) while the request's
+    /// body is being read.
+    ///
+    /// Returns [`Flow::Done`], which the exchange should return, if no body is to be written: for `HEAD`, for a status
+    /// that has no body, or after a head that can't be sent was replaced by a 500.
     ///
     /// ```
     /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
     ///
-    /// /// Counts the bytes of the body, then answers with as many.
+    /// /// Counts the bytes of the body, then responds with the same number of bytes.
     /// struct Mirror { bytes: u64, answers: bool }
     ///
     /// impl<S: State> Exchange<S> for Mirror {
@@ -486,37 +498,40 @@ impl<'t, S> Transfer<'t, S> {
         }
     }
 
-    /// Returns the identity of this request, to address [messages](crate::Envelope) to its exchange.
+    /// Returns the identity of this request, for addressing [messages](crate::Envelope) to its exchange.
     pub fn id(&self) -> RequestId {
         RequestId::new(self.token(), self.link.number)
     }
 
-    /// Returns the connection's identity. Other requests may come on it: see [`id`](Self::id).
+    /// Returns the identity of the connection. Other requests may follow on it: see [`id`](Self::id).
     pub fn token(&self) -> Token {
         self.tools.connected.token
     }
 
-    /// Who asks.
+    /// Returns the client's address.
     pub fn peer(&self) -> Address {
         self.tools.connected.peer.unpack()
     }
 
-    /// When this callback began.
+    /// Returns when this callback began.
     pub fn now(&self) -> Instant {
         self.tools.connected.now
     }
 
-    /// Has [`Exchange::advance`](crate::Exchange::advance) called at this time, if it is not over by then: not earlier
-    /// for that reason, and no later than the engine's clock tells time; if another time of the request comes first, such
-    /// as the [time of its body](crate::Limits::body_time), by up to a 255th of the span later. A later call replaces it. A
-    /// time that has passed is taken as a millisecond from now.
+    /// Schedules a call of [`Exchange::advance`](crate::Exchange::advance) at the time `at`, unless the exchange is
+    /// over by then. A later call of `wake_at` replaces the time. A time that has passed is taken as one millisecond
+    /// from now.
+    ///
+    /// The call comes not before `at`, though other events may cause earlier calls, and is as precise as the engine's
+    /// clock. If another time of the request comes first, such as its [`body_time`](crate::Limits::body_time), the call
+    /// may be late by up to a 255th of the span.
     ///
     /// ```
     /// use core::time::Duration;
     /// use lightcone_core::Instant;
     /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
     ///
-    /// /// Lets nobody know anything, but for a sign of life each 15 seconds.
+    /// /// Sends nothing but a comment every 15 seconds.
     /// #[derive(Default)]
     /// struct Heartbeat(Option<Instant>);
     ///
@@ -541,7 +556,7 @@ impl<'t, S> Transfer<'t, S> {
         self.link.found.wake = Some(at);
     }
 
-    /// What is left of a body that has a length, once all of it has come.
+    /// Returns what is left of a body that has a length, once all of it has arrived.
     pub(crate) fn whole_body(&mut self) -> Option<&'t [u8]> {
         let left = match *self.link.incoming {
             Incoming::Ended => return Some(&[]),
@@ -553,14 +568,14 @@ impl<'t, S> Transfer<'t, S> {
         body
     }
 
-    /// Takes all of the body away that has come.
+    /// Drops all of the body that has arrived.
     fn drop_body(&mut self) {
         while !self.body().is_empty() {
             self.consume(self.body().len());
         }
     }
 
-    /// A 500 in the place of an answer that could not be written; returns the length of its body.
+    /// Writes a 500 in place of a response that could not be written; returns the length of its body.
     pub(crate) fn apologise(&mut self) -> Option<u64> {
         let Tools { ref mut desk, .. } = self.tools;
         desk.added.clear();
@@ -571,7 +586,7 @@ impl<'t, S> Transfer<'t, S> {
         length
     }
 
-    /// The same, within another hook.
+    /// Returns the same transfer with `hook` around it.
     pub(crate) fn within<'s>(&'s mut self, hook: &'s Hook<'s>) -> Transfer<'s, S> {
         let Link {
             bytes,
@@ -592,8 +607,9 @@ impl<'t, S> Transfer<'t, S> {
         }
     }
 
-    /// After the exchange was called: completes the response if that is over, `false` if it can't be completed. A head
-    /// leaves when nothing can be wrong with the request any more.
+    /// Finishes a call of the exchange. If the exchange is over, completes the response; returns `false` if that is
+    /// impossible. A head that is held back leaves once the request's body has ended, as nothing can be wrong with the
+    /// request any more.
     pub(crate) fn settle(&mut self, over: bool) -> bool {
         if over {
             let whole = self.finish();
@@ -606,7 +622,7 @@ impl<'t, S> Transfer<'t, S> {
         true
     }
 
-    /// The exchange is over: completes the response. `false` if it can't be completed.
+    /// Completes the response after the exchange is over; returns `false` if that is impossible.
     fn finish(&mut self) -> bool {
         self.flush();
         let left = *self.link.outgoing;
@@ -617,6 +633,7 @@ impl<'t, S> Transfer<'t, S> {
                 Outgoing::Whole
             }
             Outgoing::Failed => return false,
+            // Fewer bytes were written than announced. Only the end of the connection can end the body.
             Outgoing::Length(1..) => return false,
             Outgoing::Chunked | Outgoing::LastChunk => match self.output.send(LAST_CHUNK) {
                 Ok(()) => Outgoing::Whole,
@@ -637,7 +654,7 @@ impl Link<'_> {
         self.bytes.get(*self.at..).unwrap_or(&[])
     }
 
-    /// Reads the coding up to the next data, or to the end of the body.
+    /// Decodes the chunk framing up to the next data, or to the end of the body.
     pub(crate) fn decode(&mut self, limits: &Limits) {
         let ended = match self.incoming {
             Incoming::Ended => return,
@@ -657,11 +674,11 @@ impl Link<'_> {
     }
 }
 
-/// The least room in the output buffer that a request is started with.
+/// The minimum room in the output with which a request is started.
 pub(crate) const ROOM_MIN: usize = 256;
 
-/// The room in the output, if as much is free as is queued, so that an answer of half its bound always fits. If not,
-/// `writable` will come.
+/// Returns the room in the output if at least as much is free as is queued: then a response of half of the bound fits.
+/// Otherwise requests `writable`.
 #[inline(always)]
 pub(crate) fn room_for_answer(output: &mut Output<'_>) -> Option<usize> {
     let room = output.room();
@@ -673,12 +690,13 @@ pub(crate) fn room_for_answer(output: &mut Output<'_>) -> Option<usize> {
     Some(room)
 }
 
-/// The status that a head says. (A connection has no room to keep it.)
+/// Returns the status in a formatted head. (Read back, since a connection has no room to keep it.)
 fn status_of(head: &[u8]) -> Status {
     let digits = head.get(b"HTTP/1.1 ".len()..).and_then(|rest| rest.get(..3)).unwrap_or(b"200");
     Status::from(digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0')))
 }
 
+/// Writes as much of `bytes` as fits, in the coding of the body; returns how much.
 fn write(output: &mut Output<'_>, outgoing: &mut Outgoing, bytes: &[u8]) -> usize {
     match outgoing {
         Outgoing::Length(left) => {
@@ -693,6 +711,7 @@ fn write(output: &mut Output<'_>, outgoing: &mut Outgoing, bytes: &[u8]) -> usiz
     }
 }
 
+/// Writes as much of `bytes` as fits, as one chunk; returns how much.
 fn write_chunk(output: &mut Output<'_>, bytes: &[u8]) -> usize {
     let n = bytes.len().min(output.room().saturating_sub(CHUNK_ROOM)).min(0xffff_ffff);
     if n < bytes.len() {
@@ -716,7 +735,7 @@ fn write_chunk(output: &mut Output<'_>, bytes: &[u8]) -> usize {
     }
 }
 
-/// Whether waiting for room is of no use.
+/// Returns whether a text can never be written, however long the exchange waits for room.
 #[cold]
 fn never_fits(output: &Output<'_>, outgoing: Outgoing, text: &fmt::Arguments<'_>) -> bool {
     let around = if outgoing == Outgoing::Chunked { CHUNK_ROOM } else { 0 };
@@ -724,11 +743,12 @@ fn never_fits(output: &Output<'_>, outgoing: Outgoing, text: &fmt::Arguments<'_>
     bound > 0 && displayed(text).is_none_or(|length| length > bound.saturating_sub(around) as u64)
 }
 
-/// Writes a chunk of formatted text and returns its length, or writes nothing: then what was queued has to be taken back.
+/// Writes a formatted text as one chunk and returns the length of the text. After an error the caller has to rewind the
+/// output.
 fn chunk_of(output: &mut Output<'_>, text: fmt::Arguments<'_>) -> Result<u64, Full> {
     let length = displayed(&text).ok_or(Full)?;
     if length == 0 {
-        return Ok(0); // an empty chunk would be the last
+        return Ok(0); // an empty chunk would end the body
     }
     if length.saturating_add(CHUNK_ROOM as u64) > output.room() as u64 {
         output.want();
@@ -738,13 +758,13 @@ fn chunk_of(output: &mut Output<'_>, text: fmt::Arguments<'_>) -> Result<u64, Fu
     let expected = output.queued() as u64 + length;
     output.write_fmt(text)?;
     if output.queued() as u64 != expected {
-        output.want(); // it has displayed something else the second time: once more, then
+        output.want(); // the second formatting differs from the first: the exchange has to try again
         return Err(Full);
     }
     output.send(b"\r\n").map(|()| length)
 }
 
-/// The start of a chunk of `n` bytes in four digits; `None` where there are no chunks.
+/// Returns the start of a chunk of `n` bytes, in four digits; `None` for a body without chunks (`start` is 0).
 #[expect(clippy::cast_possible_truncation, reason = "four bits each")]
 fn hex_start(start: usize, n: usize) -> Option<[u8; CHUNK_START]> {
     let digit = |shift: u32| match (n >> shift) as u8 & 15 {

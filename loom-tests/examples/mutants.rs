@@ -1,18 +1,18 @@
-//! Breaks the sources under test, one way after the other, and tells which model notices. A mutant that none notices is
-//! a hole in the models, and fails the run.
+//! Breaks the sources under test in one way after the other, and reports which model detects it. A mutant that no model
+//! detects is a gap in the models, and fails the run.
 //!
 //! ```text
-//! cargo loom-mutants              tries all
-//! cargo loom-mutants word..       those whose names or files contain one of the words
-//! cargo loom-mutants --check      all, and MUTANTS.md must say what came of it
-//! cargo loom-mutants --write      all, and writes MUTANTS.md
+//! cargo loom-mutants              tries all mutants
+//! cargo loom-mutants word..       tries those with one of the words in their name or file
+//! cargo loom-mutants --check      tries all, and compares the result with MUTANTS.md
+//! cargo loom-mutants --write      tries all, and writes MUTANTS.md
 //! ```
 //!
-//! The models are tried from the smallest to the largest until one fails: so the table names the cheapest proof.
+//! The models are tried from the smallest to the largest until one fails, so the table names the cheapest proof.
 //!
-//! A mutant is a change to a copy of the sources, in the target folder, from which the models are built as they are from
-//! the sources themselves. With the change goes a text, by which the libraries that were linked show what they were
-//! built from.
+//! A mutant is a change to a copy of the sources in the target folder. The models are built from the copy in the same
+//! way as from the sources themselves. The change also adds a marker text, which shows from which sources the linked
+//! libraries were built.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -28,19 +28,19 @@ use mutants::Mutant;
 #[path = "../mutants.rs"]
 mod mutants;
 
-/// For one model. Unbroken, the longest takes less than two minutes.
+/// The time limit of one model. Without a mutant, the longest takes less than two minutes.
 const SECONDS_MAX: u32 = 300;
 
-/// Mutants that are built and tried at a time, each in a folder of its own.
+/// The number of mutants that are built and tried at once, each in a separate folder.
 const WORKERS_MAX: usize = 4;
 
-/// What is copied for a mutant: all that Cargo wants to see, and the sources.
+/// What is copied for a mutant: the sources, and the manifests that Cargo needs.
 const COPIED: [&str; 4] = ["Cargo.toml", "core", "drivers", "loom-tests"];
 
-/// The libraries that the models are linked from.
+/// The libraries that the models link.
 const LIBRARIES: [&str; 3] = ["lightcone_core", "lightcone_model", "loom_tests"];
 
-/// What marks the libraries that are made of a changed file.
+/// The marker of libraries that were built from a changed file.
 const MARK: &str = "loom mutant: ";
 
 /// The package of the models.
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
     let check = wanted.iter().any(|word| word == "--check");
     let write = wanted.iter().any(|word| word == "--write");
     wanted.retain(|word| !word.starts_with("--"));
-    assert!(wanted.is_empty() || !(check || write), "MUTANTS.md is about all mutants: name none");
+    assert!(wanted.is_empty() || !(check || write), "MUTANTS.md covers all mutants: do not name any");
     let chosen: Vec<&'static Mutant> = mutants::MUTANTS
         .iter()
         .filter(|mutant| {
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     let names: BTreeSet<_> = mutants::MUTANTS.iter().map(|mutant| mutant.name).collect();
     assert_eq!(names.len(), mutants::MUTANTS.len(), "two mutants have one name");
     for mutant in mutants::MUTANTS {
-        let _ = changed(mutant); // all of them, before the first takes its time
+        let _ = changed(mutant); // checks the texts of all mutants before any is built
     }
 
     let models = models();
@@ -78,36 +78,36 @@ fn main() -> ExitCode {
                 })
             })
             .collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("a mutant that builds")).collect()
+        workers.into_iter().flat_map(|worker| worker.join().expect("every mutant builds")).collect()
     });
 
     let mut table = String::from("| mutant | in | caught by | as |\n| --- | --- | --- | --- |\n");
     for mutant in mutants::MUTANTS.iter().filter(|mutant| caught.contains_key(mutant.name)) {
         let by = caught[mutant.name].as_deref().unwrap_or("**none** | ");
-        writeln!(table, "| `{}` | `{}` | {by} |", mutant.name, mutant.file).expect("a string takes all");
+        writeln!(table, "| `{}` | `{}` | {by} |", mutant.name, mutant.file).expect("a string has room");
     }
     let survivors = caught.values().filter(|by| by.is_none()).count();
     let tried = caught.len();
     writeln!(table, "\n{} of {tried} mutants caught by {} models", tried - survivors, models.len())
-        .expect("a string takes all");
+        .expect("a string has room");
     print!("{table}");
     let (page, file) = (format!("{HEAD}{table}"), Path::new(PACKAGE).join("MUTANTS.md"));
     if write {
         fs::write(&file, &page).expect("a writable MUTANTS.md");
     }
     if check && fs::read_to_string(&file).unwrap_or_default() != page {
-        eprintln!("MUTANTS.md says something else: cargo loom-mutants --write");
+        eprintln!("MUTANTS.md is out of date: run cargo loom-mutants --write");
         return ExitCode::FAILURE;
     }
     if tried > 0 && survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 const HEAD: &str = "# Mutants\n\n\
-Ways to break what the models check, and the model that notices. `cargo loom-mutants --write` wrote this, at the bound \
-of `cargo loom`; `.ci/run mutants` compares. The models are tried from the smallest to the largest, and the first that \
-fails is named. `mutants.rs` has the changes.\n\n";
+Ways to break what the models check, and the model that detects each. `cargo loom-mutants --write` wrote this at the \
+bound of `cargo loom`; `.ci/run mutants` compares. The models are tried from the smallest to the largest, and the first \
+that fails is named. The changes are in `mutants.rs`.\n\n";
 
-/// The models, from the smallest to the largest by their executions. All of them must pass without a mutant.
+/// Returns the models, sorted by their number of executions. All of them must pass without a mutant.
 fn models() -> Vec<String> {
     let executable = build(Path::new(PACKAGE), None, None);
     let output = Command::new(&executable).output().expect("the models run");
@@ -117,6 +117,7 @@ fn models() -> Vec<String> {
     let mut models: Vec<(usize, String)> = errors
         .lines()
         .filter_map(|line| {
+            // a line is such as `model NAME, bound 2: 123 executions in 0.45 s`
             let (name, rest) = line.strip_prefix("model ")?.split_once(", ")?;
             let (executions, _) = rest.split_once(" executions")?;
             let (_, executions) = executions.rsplit_once(' ')?;
@@ -127,7 +128,7 @@ fn models() -> Vec<String> {
     models.into_iter().map(|(_, name)| name).collect()
 }
 
-/// Tries mutants until none is left; what caught each.
+/// Tries mutants until none is left, and returns what caught each.
 fn work(
     copy: &Copy,
     next: &AtomicUsize,
@@ -143,7 +144,7 @@ fn work(
     caught
 }
 
-/// A worker's copy of the sources, and where it is built.
+/// A worker's copy of the sources, and the folder for its builds.
 struct Copy {
     root: PathBuf,
     target: PathBuf,
@@ -155,7 +156,7 @@ impl Copy {
             env::var_os("CARGO_TARGET_DIR").map_or_else(|| Path::new(PACKAGE).join("target"), PathBuf::from);
         let folder = target.join(format!("mutants-{worker}"));
         let copy = Self { root: folder.join("sources"), target: folder.join("target") };
-        // what is no longer there must not be found
+        // an old copy may contain files that no longer exist
         if copy.root.exists() {
             fs::remove_dir_all(&copy.root).expect("a folder of this program");
         }
@@ -165,11 +166,12 @@ impl Copy {
         copy
     }
 
-    /// The first model that fails with `mutant`, and how, as cells of the table.
+    /// Returns the first model that fails with `mutant`, and how, as cells of the table.
     fn catch(&self, mutant: &Mutant, models: &[String]) -> Option<String> {
         let file = self.root.join(mutant.file);
         fs::write(&file, changed(mutant)).expect("a writable copy");
         let executable = build(&self.root.join("loom-tests"), Some(&self.target), Some(mutant));
+        // restored, so that the next mutant is the only change
         fs::copy(shipped(mutant.file), &file).expect("a writable copy");
         models.iter().find_map(|model| {
             let how = run(&executable, model, mutant.name)?;
@@ -178,10 +180,10 @@ impl Copy {
     }
 }
 
-/// The text of a mutant's file, with the change and the mark.
+/// Returns the text of a mutant's file, with the change and the marker.
 fn changed(mutant: &Mutant) -> String {
     let text = fs::read_to_string(shipped(mutant.file)).expect("a source file");
-    assert_eq!(text.matches(mutant.find).count(), 1, "{}: its text must be there once", mutant.name);
+    assert_eq!(text.matches(mutant.find).count(), 1, "{}: its text must occur exactly once", mutant.name);
     let changed = text.replace(mutant.find, mutant.replace);
     format!("{changed}\n#[used]\nstatic LOOM_MUTANT: &str = \"{MARK}{};\";\n", mutant.name)
 }
@@ -190,7 +192,7 @@ fn shipped(path: &str) -> PathBuf {
     Path::new(PACKAGE).join("..").join(path)
 }
 
-/// Copies a file, or a folder but for what was built in it.
+/// Copies a file, or a folder without build output.
 fn copy_all(from: &Path, to: &Path) {
     if from.is_file() {
         fs::create_dir_all(to.parent().expect("a file in a folder")).expect("a writable target folder");
@@ -205,8 +207,9 @@ fn copy_all(from: &Path, to: &Path) {
     }
 }
 
-/// Whether a library is made of a file.
+/// Returns whether a library is built from a file.
 fn contains(library: &str, file: &str) -> bool {
+    // sources of core that the model crate compiles a second time
     let twice = ["core/src/balance.rs", "core/src/poller/", "core/src/sync/", "core/src/table.rs"];
     match library {
         "lightcone_core" => file.starts_with("core/"),
@@ -217,8 +220,9 @@ fn contains(library: &str, file: &str) -> bool {
     }
 }
 
-/// Builds the models of a package: of the shipped one or, for a mutant, of a copy. Panics unless the libraries that are
-/// made of the mutant's file have its mark, and no other mark is to be found.
+/// Builds the models from the shipped package or, for a mutant, from a copy.
+///
+/// Panics unless the libraries that are built from the mutant's file contain its marker, and no other marker is found.
 fn build(package: &Path, target: Option<&Path>, mutant: Option<&Mutant>) -> PathBuf {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo
@@ -234,7 +238,7 @@ fn build(package: &Path, target: Option<&Path>, mutant: Option<&Mutant>) -> Path
         .arg(package.join("Cargo.toml"));
     if let Some(target) = target {
         cargo.env("CARGO_TARGET_DIR", target).arg("--jobs=1");
-        // A mutant is built once and fails soon: time goes into compiling it.
+        // a mutant is built once and fails soon, so most of the time is spent on compiling it
         for package in ["lightcone-core", "lightcone-model", "loom-tests"] {
             cargo.args(["--config", &format!("profile.test.package.{package}.opt-level=1")]);
         }
@@ -246,7 +250,7 @@ fn build(package: &Path, target: Option<&Path>, mutant: Option<&Mutant>) -> Path
     assert!(
         output.status.success(),
         "{} does not build:\n{errors}\n{messages}",
-        mutant.map_or("what is shipped", |mutant| mutant.name)
+        mutant.map_or("the shipped source", |mutant| mutant.name)
     );
     for library in LIBRARIES {
         let file = message(&messages, library).split('"').find(|text| text.ends_with(".rlib"));
@@ -260,14 +264,14 @@ fn build(package: &Path, target: Option<&Path>, mutant: Option<&Mutant>) -> Path
     path.split('"').next().expect("a string ends").into()
 }
 
-/// What Cargo says of a target that it has built.
+/// Returns Cargo's message about a target that it has built.
 fn message<'m>(messages: &'m str, target: &str) -> &'m str {
     let name = format!("\"name\":\"{target}\"");
     let mut artifacts = messages.lines().filter(|line| line.contains("\"compiler-artifact\""));
     artifacts.find(|line| line.contains(&name)).unwrap_or_else(|| panic!("cargo does not name {target}"))
 }
 
-/// The names of mutants that a library contains.
+/// Returns the names of the mutants with a marker in a library.
 fn found_marks(library: &[u8]) -> BTreeSet<String> {
     let mark = MARK.as_bytes();
     let starts = library.windows(mark.len()).enumerate().filter(|(_, bytes)| *bytes == mark);
@@ -279,7 +283,7 @@ fn found_marks(library: &[u8]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Runs one model, in a process of its own as a deadlock ends in an abort; how it failed, if it did.
+/// Runs one model and returns how it failed, or `None`. In a separate process, because a deadlock ends in an abort.
 fn run(executable: &Path, model: &str, mutant: &str) -> Option<String> {
     let log = executable.with_extension("log");
     let file = fs::File::create(&log).expect("a writable target folder");
@@ -298,11 +302,11 @@ fn run(executable: &Path, model: &str, mutant: &str) -> Option<String> {
     }
     child.kill().expect("a child of ours");
     child.wait().expect("a child of ours");
-    eprintln!("{mutant}: {model} took longer than {SECONDS_MAX} s, which counts for nothing");
+    eprintln!("{mutant}: {model} took longer than {SECONDS_MAX} s, which is not counted as detected");
     None
 }
 
-/// What the first panic said.
+/// Returns the message of the first panic, up to its first punctuation mark.
 fn reason(log: &str) -> String {
     let mut lines = log.lines().skip_while(|line| !line.contains(" panicked at ")).skip(1);
     let first = lines.find(|line| !line.trim().is_empty()).unwrap_or("an abort");

@@ -1,9 +1,9 @@
-//! What workers know of time: it stands still.
+//! A clock for the workers, which always returns the same time.
 
-/// As that of `lightcone_unix`.
+/// Replaces the clock of `lightcone_unix`.
 pub struct Clock;
 
-#[allow(clippy::new_without_default, reason = "as that which it stands for")]
+#[allow(clippy::new_without_default, reason = "like the clock that it replaces")]
 impl Clock {
     pub const fn new() -> Self {
         Self

@@ -1,33 +1,33 @@
-//! Models of everything that crosses threads, checked with [loom]: it runs a small concurrent program through every
+//! Models of everything that crosses threads, checked with [loom], which runs a small concurrent program through every
 //! order of events that the language allows.
 //!
 //! ```text
 //! cargo loom                                  every model, at most two preemptions an execution
 //! LOOM_MAX_PREEMPTIONS=3 cargo loom           more schedules, and more time
-//! cargo loom-mutants                          breaks the sources, shows which model notices
+//! cargo loom-mutants                          breaks the sources, shows which model detects it
 //! ```
 //!
-//! `PROOFS.md` says what is shown by which model, and what is not; `MUTANTS.md` which model notices what.
+//! `PROOFS.md` lists what each model shows, and what is not shown; `MUTANTS.md` lists which model detects which mutant.
 //!
-//! The sources under test are the shipped ones. `drivers/model` compiles those of core that know of threads over loom's
-//! atomics (the poller's loop, the group, `sync`, the balancer), and sets `cfg(loom)` for itself alone: no flag to
-//! forget and no way to run the models without instrumentation, which each file of models checks all the same. The
-//! sources of the workers are compiled here, over its `sync` and loom's locks: all but the threads' beginning and the
-//! settings, `workers.rs`.
+//! The sources under test are the shipped ones. `drivers/model` compiles the thread-aware sources of core over loom's
+//! atomics (the poller's loop, the group, `sync`, the balancer), and sets `cfg(loom)` for itself alone: there is no
+//! flag to forget, and no way to run the models without instrumentation. Each file of models still checks that. The
+//! sources of the workers are compiled here, over its `sync` and loom's locks, except `workers.rs`, which starts the
+//! threads and has the settings.
 //!
-//! Rules for a model: at most four threads and a few messages, or the number of schedules explodes; never retry in a
-//! loop while something is full or empty, as loom follows each turn of it; shared state of the model itself goes into
-//! loom's types if its order matters and into std's if it is mere statistics.
+//! Rules for a model: at most four threads and a few messages, because the number of schedules explodes; no retry loops
+//! while something is full or empty, because loom follows each iteration; shared state of the model itself is of loom's
+//! types if its order matters, and of std's if it is only for statistics.
 //!
 //! [loom]: https://docs.rs/loom
 #![deny(unsafe_code)]
 
 extern crate alloc;
-// As the workers' sources know core, and the engine's handle, clock and memory.
+// The names under which the workers' sources import core, and the engine's handle, clock and memory.
 extern crate self as lightcone_core;
 extern crate self as lightcone_unix;
 
-#[allow(missing_docs, reason = "as that of lightcone_unix")]
+#[allow(missing_docs, reason = "like that of lightcone_unix")]
 pub mod clock;
 #[path = "../../drivers/workers/src/crew.rs"]
 #[allow(
@@ -45,9 +45,9 @@ pub mod crew;
     reason = "shipped sources; their lints are checked where they live"
 )]
 pub mod lane;
-#[allow(missing_docs, reason = "as std's")]
+#[allow(missing_docs, reason = "like std's")]
 pub mod locks;
-#[allow(missing_docs, reason = "as that of lightcone_unix")]
+#[allow(missing_docs, reason = "like that of lightcone_unix")]
 pub mod memory;
 #[path = "../../drivers/workers/src/message.rs"]
 #[allow(
@@ -106,5 +106,5 @@ pub use lightcone_model::{
 };
 pub use plain_core::*;
 
-/// Core as it is, with the machine's atomics.
+/// Core with the real atomics.
 pub use plain_core as plain;

@@ -1,4 +1,4 @@
-//! The locks of the workers, their crew and their lanes, made of loom's.
+//! The locks of the workers' sources, built on those of loom.
 
 use core::ops::{Deref, DerefMut};
 use core::time::Duration;
@@ -8,11 +8,11 @@ use loom::thread::yield_now;
 
 pub use std::sync::{PoisonError, TryLockError};
 
-/// loom's, whose guards know their lock: a wait has to give it up.
+/// loom's mutex, with guards that know their lock, so that a wait can release it.
 #[derive(Debug)]
 pub struct Mutex<T>(loom::sync::Mutex<T>);
 
-/// As std's.
+/// Replaces the guard of std.
 #[derive(Debug)]
 pub struct MutexGuard<'a, T> {
     lock: &'a Mutex<T>,
@@ -24,7 +24,7 @@ impl<T> Mutex<T> {
         Self(loom::sync::Mutex::new(value))
     }
 
-    /// No lock is poisoned: after a panic the model is over.
+    /// Never returns an error: after a panic the model has failed anyway.
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
         let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(MutexGuard { lock: self, held })
@@ -52,28 +52,30 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// loom's, with timeouts. A short one passes while the others go on: the lock is free meanwhile, and whatever may happen
-/// in that time does in some schedule. A long one, which is to end by a notification, never passes: if the notification
-/// does not come, loom reports a deadlock.
+/// loom's condition variable, with timeouts.
+///
+/// A short timeout expires while other threads run: the lock is free meanwhile, and every possible event of that time
+/// occurs in some schedule. A long timeout, where a notification is expected, never expires: without the notification,
+/// loom reports a deadlock.
 #[derive(Debug)]
 pub struct Condvar(loom::sync::Condvar);
 
-/// Timeouts from here on are long.
+/// Timeouts of this length or more are long.
 const LONG: Duration = Duration::from_secs(1);
 
-/// Whether a wait lasted as long as it might.
+/// Whether a wait ended by its timeout.
 #[derive(Clone, Copy, Debug)]
 pub struct Waited(bool);
 
 impl Waited {
-    /// It did.
+    /// Returns whether the wait timed out.
     pub const fn timed_out(&self) -> bool {
         self.0
     }
 }
 
-/// As std's.
-#[allow(clippy::new_without_default, reason = "the crew needs none")]
+/// Replaces the condition variable of std.
+#[allow(clippy::new_without_default, reason = "the scheduler needs none")]
 impl Condvar {
     pub fn new() -> Self {
         Self(loom::sync::Condvar::new())
@@ -127,7 +129,7 @@ impl Condvar {
     }
 }
 
-/// Lets the others go on.
+/// Lets other threads run.
 pub fn sleep(_: Duration) {
     yield_now();
 }

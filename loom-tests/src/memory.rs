@@ -1,4 +1,4 @@
-//! The memory of blocks, which a model has no system to give back to.
+//! The memory of blocks. A model has no system to which it could be released.
 
-/// As that of `lightcone_unix`.
+/// Replaces the function of `lightcone_unix`, and does nothing.
 pub fn release(_: &mut [u8]) {}

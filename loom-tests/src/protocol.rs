@@ -1,4 +1,5 @@
-//! One poller's mailboxes, wake flag and sleep, without the sockets: for models small enough to be explored far.
+//! The mailboxes, wake flag and sleep of one poller, without sockets: for models that are small enough to explore
+//! deeply.
 
 use core::time::Duration;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,10 +13,10 @@ use crate::Racy;
 use crate::poller::{Command, Envelope, Group, Member, Membership as _, PollerHandle};
 use crate::sync::{Load, Mailbox, Slot};
 
-/// A mailbox whose capacity is chosen at run time, as on a host.
+/// A mailbox with a capacity that is chosen at run time, as on a host.
 pub type Boxed<T> = Mailbox<T, Box<[Slot<T>]>>;
 
-/// Makes a mailbox of `capacity` slots.
+/// Creates a mailbox of `capacity` slots.
 pub fn mailbox<T>(capacity: usize) -> Boxed<T> {
     Mailbox::with_slots(slots(capacity)).expect("a power of two")
 }
@@ -29,21 +30,21 @@ fn slots<T>(capacity: usize) -> Box<[Slot<T>]> {
 pub enum Sleep {
     /// Until it is woken.
     Exact,
-    /// At times it wakes for no reason.
+    /// With spurious wake-ups.
     Spurious,
 }
 
-/// The shared side of a poller, in a group of its own.
+/// The shared side of a poller, which is alone in its group.
 pub struct Post<T> {
     pollers: [PollerHandle<T, InMemory>; 1],
     waker: std::sync::Arc<Waker>,
-    /// Statistics, which loom does not see.
+    /// The number of wake-ups, a statistic that loom does not see.
     wakes: std::sync::Arc<AtomicUsize>,
     commands: AtomicUsize,
 }
 
 impl<T> Post<T> {
-    /// The post of a poller, with one place for commands.
+    /// Creates the shared side of a poller, with room for one command.
     pub fn new(capacity: usize, sleep: Sleep) -> Arc<Self> {
         let waker = std::sync::Arc::new(match sleep {
             Sleep::Exact => Waker::exact(),
@@ -75,34 +76,34 @@ impl<T> Post<T> {
         self.group().post(Token::from_bits(0), value, None)
     }
 
-    /// Sends what concerns a socket to its owner, who alone may touch its data.
+    /// Sends a message about a socket to its owner, the only thread that may touch its data.
     pub fn send_about(&self, data: &Racy, value: T) -> Result<(), Rejected<T>> {
         let _ = data;
         self.send(value)
     }
 
-    /// Sends the poller a command, for which there is one place. Returns whether it was free.
+    /// Sends a command to the poller, which has room for one. Returns whether there was room.
     pub fn command(&self) -> bool {
         self.handle().send_command(Command::CloseListener { id: ListenerId(0) }).is_ok()
     }
 
-    /// Stops the poller, as soon as there is a place for the command or it takes another one.
+    /// Stops the poller, as soon as there is room for the command or the poller takes another one.
     pub fn stop(&self) {
         self.handle().stop(Duration::from_secs(1));
     }
 
-    /// How many commands have arrived, stops aside.
+    /// Returns the number of commands that have arrived, without stops.
     pub fn commands(&self) -> usize {
         self.commands.load(Ordering::Relaxed)
     }
 
-    /// How often the poller was woken.
+    /// Returns how often the poller was woken.
     pub fn wakes(&self) -> usize {
         self.wakes.load(Ordering::Relaxed)
     }
 
-    /// The poller's loop: drains, then sleeps, until `receive` has seen enough (`false`), or it is stopped and nothing
-    /// will come any more. Returns how often it slept.
+    /// Runs the poller's loop: drains, then sleeps, until `receive` returns `false`, or the poller is stopped and
+    /// nothing more can arrive. Returns how often it slept.
     pub fn poll(&self, mut receive: impl FnMut(T) -> bool) -> usize {
         self.waker.is_for_me();
         let mut member = Member::new(self.group(), PollerId(0), None).expect("one poller");
@@ -120,14 +121,14 @@ impl<T> Post<T> {
                 return sleeps;
             }
             if stopped {
-                yield_now(); // a push is in progress
+                yield_now(); // another thread's push is in progress
                 continue;
             }
             sleeps += self.sleep();
         }
     }
 
-    /// Sleeps, unless something was pushed. Returns how often.
+    /// Sleeps, unless something was pushed. Returns the number of sleeps, 0 or 1.
     fn sleep(&self) -> usize {
         self.handle().sleep(None, |timeout| {
             let sleeps = timeout.is_none();
@@ -137,7 +138,7 @@ impl<T> Post<T> {
     }
 }
 
-/// Takes the messages that are there. `false`: `receive` has seen enough.
+/// Receives all queued messages. Returns `false` if `receive` did.
 fn drain<T>(member: &mut Member<'_, T, InMemory>, receive: &mut impl FnMut(T) -> bool) -> bool {
     while let Some(Envelope::Post(_, value) | Envelope::Broadcast(value, _)) = member.next_envelope() {
         if !receive(value) {

@@ -1,8 +1,8 @@
-//! The workers as they ship, from the pollers' handler to the stand-ins, with pollers that a script drives.
+//! The shipped workers, from the pollers' handler to the shadows of sockets, with scripted pollers.
 //!
-//! A poller here is a shard, the handler [`Offload`], connections that take everything, and a mailbox behind a lock. It
-//! does what its script says, then reads its mail until all its sockets have closed. loom reports a job, a bell or an
-//! answer that is lost, as somebody then waits for ever.
+//! A poller here is a shard, the handler [`Offload`], connections that accept all bytes, and a mailbox with a lock. It
+//! runs its script, then handles its mail until all its sockets have closed. If a job, a wake-up or a message is lost,
+//! a thread waits forever, which loom reports.
 
 use core::mem::MaybeUninit;
 use core::time::Duration;
@@ -26,12 +26,12 @@ use crate::report::Report;
 use crate::stand_in::{Memory, StandIn};
 use crate::worker::Worker;
 
-/// In words, as loom counts.
+/// The stack size of a thread in words, the unit that loom uses.
 const STACK: usize = 1 << 15;
-/// Longer than anything takes: what waits for so long is to be notified.
+/// Longer than any step takes: a wait with this timeout must end by a notification.
 const LONG: Duration = Duration::from_secs(30);
 
-/// Of a stand-in's shard, and of a poller's for each socket.
+/// The configuration of a shadow's shard, and of a poller's shard for each socket.
 const SMALL: Config = Config {
     sockets: 1,
     block_size: 64,
@@ -44,40 +44,40 @@ const SMALL: Config = Config {
     ..Config::DEVICE
 };
 
-/// A message upon which a handler closes its socket, and which it does not note.
+/// A message upon which a handler closes its socket, and which is not recorded.
 pub const CLOSE: u32 = 0;
-/// The first of the messages that are noted, and upon which a handler closes its socket.
+/// From this value on, a handler records the message and closes its socket.
 const LAST: u32 = 7;
 
-/// What a poller does with one of its sockets.
+/// A step of a poller, for one of its sockets.
 #[derive(Clone, Copy, Debug)]
 pub enum Step {
-    /// Delivers a message of the program's: a digit that is noted, with 7 and above also closes the socket.
+    /// Delivers a message of the program: a digit that is recorded. From 7 on, it also closes the socket.
     Message(usize, u32),
     /// Receives bytes.
     Bytes(usize, &'static [u8]),
-    /// Finds the connection broken.
+    /// Finds the connection reset.
     Reset(usize),
 }
 
-/// What the callbacks of one socket have done: statistics, which loom does not see.
+/// Records of the callbacks of one socket: statistics, which loom does not see.
 #[derive(Default)]
 struct Notes {
-    /// Messages, as digits.
+    /// The messages, as the digits of a number.
     heard: AtomicUsize,
-    /// The worker of the last message, one higher.
+    /// The worker that handled the last message, plus one.
     worker: AtomicUsize,
     closed: Noted<Vec<CloseReason>>,
-    /// What the poller has sent.
+    /// The bytes that the poller has sent.
     sent: Noted<Vec<u8>>,
 }
 
-/// What is unusual.
+/// Unusual conditions of a model.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Unusual {
-    /// So many of the first answers find no room in their poller's mailbox.
+    /// The number of messages to pollers that are refused at first, because the mailbox is full.
     pub refusals: usize,
-    /// Callbacks that are given this message block when those were refused, until the first answer finds room.
+    /// A message upon which a callback blocks after those refusals, until a message to a poller is accepted.
     pub blocks: Option<u32>,
 }
 
@@ -87,7 +87,7 @@ pub struct Workshop {
     notes: Box<[Notes]>,
     unusual: Unusual,
     refused: AtomicUsize,
-    /// Whether an answer has found room.
+    /// Whether a message to a poller has been accepted.
     answered: (Mutex<bool>, Condvar),
     aborted_by_pollers: AtomicUsize,
 }
@@ -95,12 +95,12 @@ pub struct Workshop {
 type Places = Arc<Box<[Mutex<StandIn<'static, Hand>>]>>;
 
 impl Workshop {
-    /// Workers and places for so many.
+    /// Creates workers, and shadows for a number of sockets.
     pub fn new(workers: usize, sockets: usize) -> Arc<Self> {
         Self::with(workers, sockets, Unusual::default())
     }
 
-    /// The same, with something unusual.
+    /// Does the same under unusual conditions.
     pub fn with(workers: usize, sockets: usize, unusual: Unusual) -> Arc<Self> {
         let limits = Limits { input: SMALL.receive_size, messages: 4 };
         Arc::new(Self {
@@ -113,7 +113,7 @@ impl Workshop {
         })
     }
 
-    /// Runs workers and pollers, each on its thread, and ends the workers when the pollers have ended.
+    /// Runs workers and pollers, each on a thread, and ends the workers when the pollers have ended.
     pub fn run(self: &Arc<Self>, pollers: &[&'static [Step]]) -> Report {
         let workers = self.start_workers();
         self.start_pollers(pollers).into_iter().for_each(|poller| poller.join().expect("no panic"));
@@ -122,7 +122,7 @@ impl Workshop {
         self.check(report)
     }
 
-    /// The same, but the workers end without grace, while the pollers go on.
+    /// Does the same, but ends the workers without grace while the pollers are running.
     pub fn run_without_grace(self: &Arc<Self>, pollers: &[&'static [Step]]) -> Report {
         let workers = self.start_workers();
         let pollers = self.start_pollers(pollers);
@@ -132,7 +132,7 @@ impl Workshop {
         self.check(self.crew.report())
     }
 
-    /// What holds whatever happened.
+    /// Checks what always holds.
     fn check(&self, report: Report) -> Report {
         assert_eq!((report.panics, report.unfinished, report.stuck), (0, 0, 0), "{report}");
         assert_eq!((report.opened, report.untold), (report.closed, 0), "{report}");
@@ -142,7 +142,7 @@ impl Workshop {
     }
 
     fn start_workers(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
-        // leaked, some hundred bytes a socket: they are borrowed by threads, and threads here have no scope
+        // leaked, some hundred bytes per socket: threads borrow it, and loom has no scoped threads
         let place = |_| Mutex::new(StandIn::new(Box::leak(Box::new(Memory::new()))));
         let places: Places = Arc::new((0..self.notes.len()).map(place).collect());
         let start = |id| {
@@ -157,7 +157,7 @@ impl Workshop {
         (0..self.crew.counts.len()).map(start).collect()
     }
 
-    /// Sockets are counted from poller to poller, by the steps that they are in.
+    /// Starts the pollers. Sockets are numbered across pollers, by the indices in their steps.
     fn start_pollers(self: &Arc<Self>, pollers: &[&'static [Step]]) -> Vec<JoinHandle<()>> {
         let mut first = 0;
         let mut started = Vec::new();
@@ -170,32 +170,32 @@ impl Workshop {
         started
     }
 
-    /// What a socket has heard, each message as a digit; its close is none.
+    /// Returns the messages that a socket has received, as the digits of a number; a close is not recorded.
     pub fn heard(&self, socket: usize) -> usize {
         self.notes[socket].heard.load(Ordering::Relaxed)
     }
 
-    /// The worker that gave a socket its last message.
+    /// Returns the worker that delivered the last message of a socket.
     pub fn worker(&self, socket: usize) -> Option<usize> {
         self.notes[socket].worker.load(Ordering::Relaxed).checked_sub(1)
     }
 
-    /// How a socket was told that it is closed, each time.
+    /// Returns the reason of each close callback of a socket.
     pub fn closed(&self, socket: usize) -> Vec<CloseReason> {
         self.notes[socket].closed.lock().expect("no panic").clone()
     }
 
-    /// What a poller has sent for a socket.
+    /// Returns the bytes that a poller has sent for a socket.
     pub fn sent(&self, socket: usize) -> Vec<u8> {
         self.notes[socket].sent.lock().expect("no panic").clone()
     }
 
-    /// How often pollers have found that there are no workers any more.
+    /// Returns how often pollers found that there are no workers any more.
     pub fn turned_away(&self) -> usize {
         self.aborted_by_pollers.load(Ordering::Relaxed)
     }
 
-    /// Whether there is no room yet for an answer.
+    /// Returns whether messages to pollers are still refused.
     fn refuses(&self) -> bool {
         self.refused.load(Ordering::Relaxed) < self.unusual.refusals
     }
@@ -227,13 +227,13 @@ fn spawn(runs: impl FnOnce() + Send + 'static) -> JoinHandle<()> {
     Builder::new().stack_size(STACK).spawn(runs).expect("at most five threads")
 }
 
-/// A program's handler, of one worker.
+/// The program's handler, one for each worker.
 struct Hand {
     id: usize,
     shop: Arc<Workshop>,
 }
 
-/// A socket's number, and a cell that each callback touches: two at once, or two unordered, and loom reports it.
+/// A socket's number, and a cell that each callback touches: loom reports two callbacks at once or unordered ones.
 struct Data {
     socket: usize,
     touched: Racy,
@@ -276,7 +276,7 @@ impl Handler for Hand {
     }
 }
 
-/// A poller's mailbox, and the way to it.
+/// A poller's mailbox.
 struct Mail {
     letters: Mutex<VecDeque<(Token, Offloaded<u32>)>>,
     came: Condvar,
@@ -291,6 +291,7 @@ impl Link<u32> for Mail {
         }
         self.letters.lock().expect("no panic").push_back((to, message));
         self.came.notify_one();
+        // loom explores this lock as well, so it is taken only if a callback may wait for it
         if self.shop.unusual.blocks.is_some() {
             self.shop.is_answered();
         }
@@ -318,7 +319,7 @@ impl Mail {
     }
 }
 
-/// The calls of connections that take everything at once, and whose peers end when they are told the end.
+/// The calls of a connection that accepts all bytes at once, and of a peer that ends when the engine does.
 struct Line {
     sent: Vec<u8>,
     shut: bool,
@@ -348,7 +349,7 @@ struct Poller<'s> {
     shard: Shard<'s, Ticket<u32>>,
     offload: Offload<u32>,
     line: Line,
-    /// Those that are open, with their number among all.
+    /// The open sockets, with their numbers among all.
     open: Vec<(Token, usize)>,
 }
 
@@ -359,8 +360,7 @@ impl Poller<'_> {
         let mut slots: Box<[MaybeUninit<Slot<_>>]> = Box::new_uninit_slice(count);
         let mut memory = vec![0; config.memory()];
         let storage = Storage { slots: &mut slots, memory: &mut memory };
-        let shard =
-            Shard::new(storage, &config, Instant::from_millis(1)).expect("a configuration that can be");
+        let shard = Shard::new(storage, &config, Instant::from_millis(1)).expect("a valid configuration");
         let mail = Arc::new(Mail {
             letters: Mutex::new(VecDeque::new()),
             came: Condvar::new(),
@@ -379,13 +379,14 @@ impl Poller<'_> {
                 Step::Reset(_) => poller.reset(token),
             }
         }
+        // messages from workers wait until the script has ended, and all of them are handled before the thread ends
         while !poller.open.is_empty() {
             let (token, letter) = mail.next();
             poller.deliver(token, letter);
         }
     }
 
-    /// `None`: there are no workers any more.
+    /// Admits a socket. Returns `None` if there are no workers any more.
     fn open(&mut self, number: usize) -> Option<Token> {
         let (origin, peer) =
             (Origin::Accepted { listener: ListenerId(0) }, Address::Unix(UnixId(number as u16)));
@@ -420,7 +421,7 @@ impl Poller<'_> {
         self.see(token, settled);
     }
 
-    /// Notes what was sent, and the end of a socket; has the peer end if it was told the end.
+    /// Records what was sent and whether the socket has closed. If this side has ended, the peer ends as well.
     fn see(&mut self, token: Token, mut settled: Settled) {
         if core::mem::take(&mut self.line.shut)
             && let Some(mut port) = self.shard.port(token)

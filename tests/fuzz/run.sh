@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Lets libFuzzer look for inputs that break a promise.
+# Runs libFuzzer to search for inputs that fail a check.
 #
-#   tests/fuzz/run.sh TARGET SECONDS [OPTION...]   so long; options are libFuzzer's, such as -jobs=1 or -seed=7
-#   tests/fuzz/run.sh --shrink TARGET              few small inputs that reach all code that those so far reach become
-#                                                  tests/fuzz/corpus/TARGET
-#   tests/fuzz/run.sh --list                       the targets
+#   tests/fuzz/run.sh TARGET SECONDS [OPTION...]   runs for SECONDS; options go to libFuzzer, such as -seed=7
+#   tests/fuzz/run.sh --shrink TARGET              replaces tests/fuzz/corpus/TARGET by a few small inputs with the
+#                                                  same coverage as the corpus and all inputs found so far
+#   tests/fuzz/run.sh --list                       lists the targets
 #
-# Needs a nightly compiler (rustup toolchain install nightly) and a C++ compiler, for libFuzzer itself. Inputs that
-# are found are kept in target/fuzz/inputs/TARGET; one that fails is kept in target/fuzz/failed, makes the status that of
-# libFuzzer, which is not 0, and is told with a command that runs it alone; keep it in tests/fuzz/kept/TARGET, under a
-# name that says what it found, when the bug is mended. The last line tells how many inputs were run.
+# Needs a nightly compiler (rustup toolchain install nightly) and a C++ compiler, for libFuzzer itself. New inputs are
+# kept in target/fuzz/inputs/TARGET. A failing input is kept in target/fuzz/failed; it is reported with a command that
+# runs it alone, and the exit status is then that of libFuzzer, which is not 0. When the bug is fixed, move the input to
+# tests/fuzz/kept/TARGET, under a name that describes what it found. The last line reports how many inputs were run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
-# The longest input of each target: what it looks at, and a little.
+# The longest input of each target: a little more than what the target reads.
 declare -A longest=([head]=1024 [differential]=1024 [chunked]=1024 [connection]=2048 [shard]=1024)
 
 usage() {
@@ -23,7 +23,7 @@ usage() {
 
 known() {
     if [ -z "${longest[${1:-}]-}" ]; then
-        echo "run.sh: no target '${1:-}'; there are: $(printf '%s ' "${!longest[@]}" | tr ' ' '\n' | sort | tr '\n' ' ')" >&2
+        echo "run.sh: no target '${1:-}'; targets: $(printf '%s ' "${!longest[@]}" | tr ' ' '\n' | sort | tr '\n' ' ')" >&2
         exit 2
     fi
 }
@@ -31,7 +31,7 @@ known() {
 folder=$(realpath --canonicalize-missing "${CARGO_TARGET_DIR:-target}")/fuzz
 triple=$(rustc --version --verbose | sed -n 's/^host: //p')
 
-# Coverage of edges and comparisons, counted in place, and addresses checked.
+# Instruments edges and comparisons with inline counters, and checks addresses.
 build() {
     local flags="-Zsanitizer=address -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
     flags+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table"
@@ -72,7 +72,7 @@ outcome=0
     "$@" "$folder/inputs/$target" "tests/fuzz/corpus/$target" "tests/fuzz/kept/$target" 2>&1 | tee "$log" || outcome=$?
 if [ "$outcome" != 0 ]; then
     found=$(sed -n "s|.*Test unit written to \\(.*\\)|\\1|p" "$log" | head -n 1)
-    echo "once more, with what went over the wire:" \
+    echo "to repeat it and show the bytes on the wire:" \
         "FUZZ_TARGET=$target FUZZ_INPUT=$found cargo test -p lightcone-tests --test fuzz corpora"
 fi
 echo "$target: $(awk '/^stat::number_of_executed_units:/ { n += $2 } END { print n + 0 }' "$log") inputs run"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The no_std proof: builds and runs the program (debug and release), looks at what it imports, and sees that its
-# twins with std and with alloc fail to build for the expected reason. Prints one line a check, and the count last.
+# The no_std proof: builds and runs the program (debug and release), checks its imports, and checks that its mutants,
+# which use std and alloc, fail to build for the expected reason. Prints one line per check, and the count last.
 set -euo pipefail
 cd "$(dirname "$0")"
 target=${CARGO_TARGET_DIR:-$PWD/target}
@@ -11,8 +11,8 @@ passed() {
     echo "ok: $*"
 }
 
-# What a program without std or alloc may import: memory helpers that the compiler calls, the start-up code's
-# own names, and the two functions that main.rs declares.
+# The symbols that a program without std or alloc may import: memory helpers that the compiler calls, the names of the
+# start-up code, and the two functions that main.rs declares.
 allowed='^(abort|write|memcpy|memmove|memset|memcmp|bcmp|strlen|__libc_start_main|__cxa_finalize|__gmon_start__|_ITM_(de)?registerTMCloneTable)$'
 
 for profile in debug release; do
@@ -31,7 +31,7 @@ for profile in debug release; do
     passed "$profile: imports only $(wc -l <<<"$imports") allowed symbols"
 done
 
-# fails FEATURE REASON: the twin must not build, and for that reason.
+# fails FEATURE REASON: checks that the mutant with FEATURE fails to build for that reason.
 fails() {
     local output
     if output=$(cargo build --quiet --locked --features "$1" 2>&1); then

@@ -1,4 +1,4 @@
 #!/bin/sh
-# Links with ThreadSanitizer's runtime (TSAN_RUNTIME, an archive): whole, and with its symbols left visible.
+# Links the ThreadSanitizer runtime (TSAN_RUNTIME, an archive) as a whole, with its symbols exported.
 exec cc -Wl,--whole-archive "$TSAN_RUNTIME" -Wl,--no-whole-archive "$@" \
     -Wl,--no-as-needed -lpthread -ldl -lm -lc -Wl,--export-dynamic

@@ -1,6 +1,6 @@
 //! Conformance, end-to-end and proof tests.
 
-/// The programs of the README, as doc tests.
+/// The programs of the README as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 pub mod readme {}

@@ -1,4 +1,4 @@
-//! What a test over sockets does with its client's end of them. Every wait has an end, and a failure is a panic.
+//! Helpers for the client side of tests over sockets. Every wait is bounded, and a failure is a panic.
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "for tests: a failure is a panic")]
 
 use core::time::Duration;
@@ -6,17 +6,17 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
 
-/// How long anything may take.
+/// The longest wait for anything.
 pub const WAIT: Duration = Duration::from_secs(30);
 
-/// The same connection, with an end to its waits.
+/// Sets timeouts on a connection, so that its waits are bounded.
 pub fn bounded(stream: TcpStream) -> TcpStream {
     stream.set_read_timeout(Some(WAIT)).unwrap();
     stream.set_write_timeout(Some(WAIT)).unwrap();
     stream
 }
 
-/// Bytes that differ with the seed and from place to place.
+/// Returns pseudo-random bytes that depend on the seed.
 pub fn pattern(seed: u64, length: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut bytes = Vec::with_capacity(length + 8);
@@ -30,21 +30,21 @@ pub fn pattern(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
-/// Reads exactly so many bytes.
+/// Reads exactly `length` bytes.
 pub fn read(mut from: impl Read, length: usize) -> Vec<u8> {
     let mut bytes = vec![0; length];
     from.read_exact(&mut bytes).unwrap();
     bytes
 }
 
-/// Reads as far as the end.
+/// Reads to the end of stream.
 pub fn read_to_end(mut from: impl Read) -> Vec<u8> {
     let mut bytes = Vec::new();
     from.read_to_end(&mut bytes).unwrap();
     bytes
 }
 
-/// Writes, and reads so many bytes at the same time.
+/// Writes `bytes`, and reads `length` bytes at the same time.
 pub fn exchange(stream: &TcpStream, bytes: &[u8], length: usize) -> Vec<u8> {
     thread::scope(|scope| {
         scope.spawn(|| { stream }.write_all(bytes).unwrap());

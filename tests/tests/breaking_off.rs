@@ -1,4 +1,4 @@
-//! A connection that loses bytes does not look to its peer as if it had ended in order.
+//! To its peer, a connection that loses bytes must not look like one that was closed cleanly.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::unwrap_used, reason = "these are tests: a failure is a panic")]
@@ -12,7 +12,7 @@ use std::thread::sleep;
 use lightcone_core::{Address, Context, Handler, Origin, Socket};
 use lightcone_native::{Builder, Engine};
 
-/// Does as its peer's first byte says.
+/// Does what the first byte from its peer says.
 struct Obeys;
 
 impl Handler for Obeys {
@@ -49,7 +49,7 @@ fn order(what: &[u8]) -> (Engine, TcpStream) {
     (engine, client)
 }
 
-/// What the client sees once it has read all.
+/// Returns what the client sees after it has read everything.
 fn end_of(mut client: TcpStream) -> Result<usize, ErrorKind> {
     client.read_to_end(&mut Vec::new()).map_err(|error| error.kind())
 }
@@ -79,9 +79,9 @@ fn what_is_cut_at_the_end_of_the_grace_time_is_a_reset() {
     let sent = || engine.handle().stats().iter().map(|poller| poller.bytes_out).sum::<u64>();
     let mut before = 0;
     for _ in 0..100 {
-        sleep(Duration::from_millis(250)); // counts may lag by 100
+        sleep(Duration::from_millis(250)); // the stats may lag by 100 ms
         if before > 0 && sent() == before {
-            break; // the kernel takes no more
+            break; // the kernel's buffers are full
         }
         before = sent();
     }

@@ -1,4 +1,4 @@
-//! What the documents say of the code is there.
+//! Checks that the documents agree with the code.
 #![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
 
 use std::fs;
@@ -15,7 +15,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap()
 }
 
-/// What stands between backquotes on one line, code blocks aside.
+/// Returns the texts in backquotes, without those in code blocks.
 fn quoted(text: &str) -> Vec<&str> {
     let prose = text.split("```").step_by(2);
     let lines = prose.flat_map(str::lines);
@@ -34,7 +34,7 @@ fn paths_that_are_named_exist() {
             if is_path {
                 let beside = root().join(document).with_file_name(word);
                 let exists = root().join(word).exists() || beside.exists();
-                assert!(exists, "{document} names `{word}`, which is not there");
+                assert!(exists, "{document} names `{word}`, which does not exist");
                 checked += 1;
             }
         }

@@ -1,5 +1,5 @@
-//! Real threads on a whole engine while it shuts down: what the models show of the hub for a few messages, on the
-//! machine's orderings and with descriptors, for many.
+//! Real threads on a whole engine while it shuts down. The models check this for a few messages; this test does it for
+//! many, with the machine's memory orderings and real descriptors.
 #![expect(clippy::expect_used, reason = "a panic is how a test fails")]
 #![allow(clippy::std_instead_of_alloc, clippy::std_instead_of_core, reason = "tests have std")]
 
@@ -15,7 +15,7 @@ const ROUNDS: usize = 200;
 const POLLERS: usize = 3;
 const CONNECTS: usize = 40;
 
-/// The token that it is for, and something to be dropped.
+/// The token that the message is for, and a value whose drop is observed.
 type Message = (Token, Arc<()>);
 
 #[derive(Default)]
@@ -56,11 +56,13 @@ impl Handler for Counts {
     }
 }
 
-/// Posts to whoever opened last, and closes one now and then; how many messages were taken.
+/// Posts to the socket that opened last, and sometimes closes it, until the engine has ended. Returns the number of
+/// accepted messages.
 fn post_until_gone(handle: &Handle<Message>, shared: &Shared, held: &Arc<()>) -> usize {
     let mut posted = 0;
     loop {
-        // of nobody yet: that message is for no socket, but tells when the engine has gone
+        // Before the first socket opens, the message is for no socket, but its result still shows when the engine has
+        // ended.
         let last = shared.tokens.lock().expect("no panic").last().copied();
         let to = last.unwrap_or(Token::from_bits(0));
         match handle.post(to, (to, Arc::clone(held))) {
@@ -74,8 +76,8 @@ fn post_until_gone(handle: &Handle<Message>, shared: &Shared, held: &Arc<()>) ->
     }
 }
 
-/// Threads connect, post and close until the engine has gone. Whatever was taken is delivered or dropped, and nothing
-/// is left behind although a handle is kept: no load, no message.
+/// Threads connect, post and close until the engine has ended. Each accepted message is delivered or dropped, and
+/// nothing is left although a handle still exists: no load, no message.
 #[test]
 fn nothing_is_left_after_a_shutdown_in_the_middle() {
     let (mut opened, mut delivered, mut dropped) = (0, 0, 0);

@@ -1,9 +1,10 @@
-//! More clients than a server has descriptors for. Alone in its process: it is loud, and the others measure time.
+//! More clients than a server has descriptors for. It runs in a separate process, because its load would disturb tests
+//! that measure time.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "these are tests: a failure is a panic")]
 
 #[path = "examples/program.rs"]
-#[allow(dead_code, reason = "the other tests' parts")]
+#[allow(dead_code, reason = "parts that only other tests use")]
 mod program;
 
 use core::time::Duration;
@@ -16,11 +17,11 @@ use lightcone_native::limits::DescriptorLimit;
 use lightcone_tests::streams::{WAIT, bounded};
 use program::Program;
 
-/// More than `select` has descriptors for.
+/// More than the descriptors that `select` can handle.
 const CLIENTS: usize = 1_500;
 const REQUEST: &[u8] = b"GET /foo HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// A client that has asked, and what has come back so far.
+/// A client that has sent a request, and the part of the response received so far.
 struct Client {
     stream: TcpStream,
     answer: Vec<u8>,
@@ -35,7 +36,7 @@ impl Client {
         Self { stream, answer: Vec::new(), served: false }
     }
 
-    /// Takes what is there. Anything but the right answer fails.
+    /// Reads what has arrived. Anything but the correct response is a failure.
     fn look(&mut self) {
         let mut buffer = [0; 512];
         match self.stream.read(&mut buffer) {
@@ -49,7 +50,7 @@ impl Client {
         }
     }
 
-    /// Asks again and waits for the answer.
+    /// Sends another request and waits for the response.
     fn ask_again(&mut self) {
         self.answer.clear();
         self.served = false;
@@ -61,7 +62,8 @@ impl Client {
     }
 }
 
-/// Looks at all again and again until so many are served at least and nobody more for half a second; gives how many.
+/// Polls all clients until at least `least` are served and no more were added for half a second. Returns how many are
+/// served.
 fn settle(clients: &mut [Client], least: usize) -> usize {
     let (mut count, mut quiet) = (0, 0);
     while quiet < if count < least { WAIT.as_millis() / 10 } else { 50 } {
@@ -74,8 +76,8 @@ fn settle(clients: &mut [Client], least: usize) -> usize {
     count
 }
 
-/// 1,500 clients of a server over `select`: as many are served as it has descriptors for, the others wait at next to no
-/// cost, nobody gets an error, and everybody is served once there is room.
+/// 1,500 clients of a server over `select`: as many are served as it has descriptors for, and the others wait at almost
+/// no cost. No client gets an error, and all are served once there is room.
 #[test]
 fn clients_beyond_the_descriptors_of_select_wait_their_turn() {
     let needed = CLIENTS as u64 + 100;
@@ -97,9 +99,9 @@ fn clients_beyond_the_descriptors_of_select_wait_their_turn() {
 
     let (served, mut waiting): (Vec<_>, Vec<_>) = clients.into_iter().partition(|client| client.served);
     for mut client in served {
-        client.ask_again(); // being full hurts nobody who is in
+        client.ask_again(); // a full server does not affect its clients
     }
-    assert_eq!(settle(&mut waiting, CLIENTS - count), CLIENTS - count, "now there is room");
+    assert_eq!(settle(&mut waiting, CLIENTS - count), CLIENTS - count, "now there is room for the others");
     drop(waiting);
     server.signal("TERM");
     let (code, out, err) = server.end();

@@ -1,4 +1,4 @@
-//! The corpora of the fuzz targets keep every promise, and notice each known way of breaking one.
+//! The corpora of the fuzz targets pass, and detect each known mutant.
 //!
 //! `FUZZ_TARGET=head FUZZ_INPUT=some/file cargo test -p lightcone-tests --test fuzz` runs one input alone.
 #![allow(
@@ -6,7 +6,7 @@
     clippy::std_instead_of_alloc,
     clippy::std_instead_of_core,
     clippy::unwrap_used,
-    reason = "as in every test: a failure is a panic, and what is printed shows how much was run"
+    reason = "as in every test: a failure is a panic; the output shows how much was run"
 )]
 
 use std::collections::BTreeSet;
@@ -20,19 +20,19 @@ use lightcone_tests::fuzz::shard::{self, Broken, Fault};
 use lightcone_tests::fuzz::verdict::{Parser, broken};
 use lightcone_tests::fuzz::{Flaw, TARGETS, differential, head};
 
-/// Fewer inputs than this have been lost on the way.
+/// The least number of inputs per target; fewer means that some were lost.
 const INPUTS_MIN: usize = 30;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz")
 }
 
-/// The inputs of a target: those that reach all of its code, then those that are kept for what they are.
+/// Returns the inputs of a target: those that cover its code, then those that are kept for what they found.
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     ["corpus", "kept"].iter().flat_map(|folder| inputs(&root().join(folder).join(target))).collect()
 }
 
-/// The files of a folder, in the order of their names.
+/// Returns the files of a folder, sorted by name.
 fn inputs(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     paths.sort();
@@ -62,16 +62,16 @@ fn corpora_keep_every_promise() {
     }
 }
 
-/// Something broken, as a body of its target.
+/// A mutant: its name and a function that runs its target.
 type Twin = (&'static str, Box<dyn Fn(&[u8]) + RefUnwindSafe>);
 
-/// The corpus of a target must fail over each of these.
+/// Checks that the corpus of a target fails for each mutant.
 fn all_are_noticed(target: &str, twins: Vec<Twin>) {
     let inputs = corpus(target);
     for (name, twin) in twins {
         let found = inputs.iter().position(|(_, data)| fails(&*twin, data));
-        assert!(found.is_some(), "{target}: {} inputs and none notices {name}", inputs.len());
-        println!("{target}: {name} is noticed by input {}", found.unwrap());
+        assert!(found.is_some(), "{target}: none of {} inputs detects {name}", inputs.len());
+        println!("{target}: {name} is detected by input {}", found.unwrap());
     }
 }
 
@@ -94,7 +94,7 @@ fn broken_parsers_of_heads_are_noticed() {
     all_are_noticed("head", PARSERS.map(twin).into());
 }
 
-/// `httparse` knows no bodies and no connections, and gives no verdict on heads that are not whole.
+/// `httparse` does not parse bodies or connection options, and returns no verdict on incomplete heads.
 #[test]
 fn broken_parsers_are_noticed_beside_another() {
     let comparable = PARSERS
@@ -136,7 +136,7 @@ fn broken_connections_are_noticed() {
             wire("a lost end", Flaw::LostEnd),
             wire("reordered bytes", Flaw::Reordered),
             server("a forgetful echo", Manners::Forgetful),
-            server("a close that is not said", Manners::Clinging),
+            server("an unannounced close", Manners::Clinging),
         ],
     );
 }
@@ -148,13 +148,13 @@ fn broken_shards_are_noticed() {
     };
     let faults = [
         ("tokens without a generation", Fault::AnyGeneration),
-        ("a byte that was sent and not told", Fault::ShortSent),
+        ("a sent byte that is not reported", Fault::ShortSent),
         ("a second close", Fault::ClosedTwice),
         ("a lost open", Fault::OpenLost),
         ("late timeouts", Fault::LateTurn),
         ("early timeouts", Fault::EarlyTurn),
         ("swapped receives", Fault::Swapped),
-        ("blocks that come back while they are sent", Fault::EarlyLanding),
+        ("blocks that return while they are sent", Fault::EarlyLanding),
         ("a lost byte of input", Fault::Forgetful),
     ];
     all_are_noticed("shard", faults.map(twin).into());
@@ -162,8 +162,8 @@ fn broken_shards_are_noticed() {
         (name, Box::new(move |data| shard::compare(data, broken)))
     };
     let ways = [
-        ("a fast path that does not hear of writable", Broken::Deaf),
-        ("a fast path that takes a short send for a whole one", Broken::Hasty),
+        ("a fast path that ignores writable", Broken::Deaf),
+        ("a fast path that treats a short send as complete", Broken::Hasty),
     ];
     all_are_noticed("shard", ways.map(twin).into());
 }
@@ -178,6 +178,6 @@ fn every_target_has_its_program() {
     assert_eq!(programs, names);
     let script = fs::read_to_string(root().join("run.sh")).unwrap();
     for name in names {
-        assert!(script.contains(&format!("[{name}]=")), "run.sh does not know {name}");
+        assert!(script.contains(&format!("[{name}]=")), "run.sh has no target {name}");
     }
 }

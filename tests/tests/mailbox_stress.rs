@@ -1,5 +1,5 @@
-//! Real threads on the mailbox, the wake flag and the load counters: the machine's orderings and the optimiser's,
-//! for many more messages than the models can take.
+//! Real threads on the mailbox, the wake flag and the load counters: with the memory orderings of the machine and the
+//! optimiser, and with many more messages than the models can handle.
 #![expect(clippy::expect_used, clippy::indexing_slicing, reason = "a panic is how a test fails")]
 
 extern crate alloc;
@@ -15,7 +15,7 @@ const MESSAGES: u32 = if cfg!(miri) { 50 } else { 100_000 };
 type Boxed<T> = Mailbox<T, Box<[Slot<T>]>>;
 type BoxedReceiver<T> = Receiver<Arc<Boxed<T>>>;
 
-/// Producer and number, on the heap: a lost, doubled or torn one does not go unnoticed.
+/// Producer and number, on the heap, so that a lost, duplicated or torn message is detected.
 type Message = Box<(u32, u32)>;
 
 fn mailbox<T>(capacity: usize) -> (Arc<Boxed<T>>, BoxedReceiver<T>) {
@@ -24,7 +24,7 @@ fn mailbox<T>(capacity: usize) -> (Arc<Boxed<T>>, BoxedReceiver<T>) {
     (Arc::clone(&mailbox), Receiver::new(mailbox).expect("the first"))
 }
 
-/// Pushes until there is room, as no poller would; `after` each attempt.
+/// Pushes until there is room (unlike a poller), and calls `after` after each attempt.
 fn insist(mailbox: &Boxed<Message>, mut message: Message, after: impl Fn()) {
     while let Err(refused) = mailbox.push(message) {
         assert!(matches!(refused, PushError::Full(_)));
@@ -35,7 +35,7 @@ fn insist(mailbox: &Boxed<Message>, mut message: Message, after: impl Fn()) {
     after();
 }
 
-/// Pushes until refused for good; how many were accepted.
+/// Pushes until the mailbox is closed. Returns how many messages were accepted.
 fn push_until_closed(mailbox: &Boxed<Message>, producer: u32) -> u32 {
     let mut accepted = 0;
     loop {
@@ -47,7 +47,7 @@ fn push_until_closed(mailbox: &Boxed<Message>, producer: u32) -> u32 {
     }
 }
 
-/// Pops until the mailbox is finished, with something to do while it is empty.
+/// Pops until the mailbox is finished, and calls `idle` while it is empty.
 fn drain<T>(receiver: &mut BoxedReceiver<T>, mut item: impl FnMut(T), idle: impl Fn()) {
     loop {
         match receiver.pop() {
@@ -58,7 +58,7 @@ fn drain<T>(receiver: &mut BoxedReceiver<T>, mut item: impl FnMut(T), idle: impl
     }
 }
 
-/// How many messages of each producer have come, in order.
+/// The number of messages received in order from each producer.
 #[derive(Default)]
 struct Arrived([u32; PRODUCERS.len()]);
 
@@ -71,7 +71,7 @@ impl Arrived {
     }
 }
 
-/// Runs the producers, then closes the mailbox; receives on this thread.
+/// Runs the producers, then closes the mailbox. Receives on the current thread.
 fn run(capacity: usize, messages: u32, wake: impl Fn() + Sync, idle: impl Fn()) {
     let (mailbox, mut receiver) = mailbox(capacity);
     let mut arrived = Arrived::default();
@@ -99,7 +99,7 @@ fn every_message_arrives_once_and_in_its_producers_order() {
     }
 }
 
-/// The receiver really sleeps, so a lost wake-up hangs the test.
+/// The receiver really sleeps, so a lost wake-up would hang the test.
 #[test]
 fn a_sleeping_receiver_is_always_woken() {
     let flag = WakeFlag::new();
@@ -138,7 +138,7 @@ fn a_close_in_the_middle_loses_nothing_and_doubles_nothing() {
     }
 }
 
-/// Reserves and sends, over and over; what is refused is given back.
+/// Repeatedly reserves and sends; a refused reservation is released.
 fn accept(load: &Arc<Load>, max: u32, mailbox: &Boxed<Reservation<Arc<Load>>>) {
     for _ in 0..MESSAGES / 4 {
         if let Some(reservation) = Reservation::one_below(Arc::clone(load), max) {

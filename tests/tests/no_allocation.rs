@@ -1,5 +1,5 @@
-//! An engine that has warmed up allocates nothing, however much it serves. Alone in its program, since the allocator
-//! is the whole program's.
+//! A warmed-up engine allocates nothing, regardless of its load. This test has a separate program, because the
+//! allocator counts for the whole process.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "as in every test: a failure is a panic")]
 
 use core::alloc::{GlobalAlloc, Layout};
@@ -14,7 +14,7 @@ use lightcone_core::{Address, Context, Handler, Origin, Socket};
 use lightcone_http::{Exchange, Flow, Http, State, Transfer};
 use lightcone_native::Builder;
 
-/// The system's allocator, counted while the tests say so.
+/// The system allocator, which counts allocations while a test enables it.
 struct Counted;
 
 static COUNTING: AtomicBool = AtomicBool::new(false);
@@ -26,28 +26,28 @@ fn count() {
     }
 }
 
-// SAFETY: everything is passed on to the system's allocator, whose promises are the same.
+// SAFETY: everything is passed on to the system allocator, which has the same contract.
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: the caller keeps the rules of `alloc`.
+        // SAFETY: the caller upholds the contract of `alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count();
-        // SAFETY: the caller keeps the rules of `alloc_zeroed`.
+        // SAFETY: the caller upholds the contract of `alloc_zeroed`.
         unsafe { System.alloc_zeroed(layout) }
     }
 
     unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count();
-        // SAFETY: the caller keeps the rules of `realloc`.
+        // SAFETY: the caller upholds the contract of `realloc`.
         unsafe { System.realloc(old, layout, size) }
     }
 
     unsafe fn dealloc(&self, old: *mut u8, layout: Layout) {
-        // SAFETY: the caller keeps the rules of `dealloc`.
+        // SAFETY: the caller upholds the contract of `dealloc`.
         unsafe { System.dealloc(old, layout) }
     }
 }
@@ -55,7 +55,7 @@ unsafe impl GlobalAlloc for Counted {
 #[global_allocator]
 static ALLOCATOR: Counted = Counted;
 
-/// Sends everything back, and posts itself a message for each piece.
+/// Sends all input back, and posts a message to itself for each piece.
 struct Echo;
 
 impl Handler for Echo {
@@ -84,7 +84,7 @@ impl Handler for Echo {
     }
 }
 
-/// Sends a request's body back as it comes.
+/// Sends the request body back as it arrives.
 struct Copy;
 
 impl<S: State> Exchange<S> for Copy {
@@ -107,7 +107,7 @@ fn rounds(peers: &mut [TcpStream], pieces: &[&[u8]], buffer: &mut [u8]) {
     }
 }
 
-/// Counts what is allocated meanwhile, by whomever.
+/// Counts the allocations of all threads while `work` runs.
 fn allocations(work: impl FnOnce()) -> u64 {
     ALLOCATIONS.store(0, Ordering::Relaxed);
     COUNTING.store(true, Ordering::Relaxed);
@@ -118,8 +118,8 @@ fn allocations(work: impl FnOnce()) -> u64 {
 
 #[test]
 fn an_engine_that_has_warmed_up_allocates_nothing() {
-    assert!(allocations(|| drop(core::hint::black_box(Box::new(1)))) > 0, "the counter counts nothing");
-    // one after the other, since what one allocates the other would count
+    assert!(allocations(|| drop(core::hint::black_box(Box::new(1)))) > 0, "the counter does not work");
+    // One after the other, because each would count the other's allocations.
     echo();
     http();
 }
@@ -137,7 +137,7 @@ fn echo() {
     let address = listener.endpoint().as_inet().unwrap();
     let mut peers: Vec<_> = (0..100).map(|_| connect(address)).collect();
     let bytes = vec![7; 20_000];
-    // small ones, one that fills a block, and one that stays behind in part
+    // Small pieces, one that fills a block, and one that is partly kept in the input.
     let sizes = [1, 100, 4_096, 20_000];
     let pieces: Vec<&[u8]> = sizes.iter().map(|size| bytes.get(..*size).unwrap()).collect();
     let mut buffer = vec![0; 20_000];
@@ -149,7 +149,7 @@ fn echo() {
     });
     assert_eq!(found, 0, "allocations in 8,000 round trips on 100 sockets");
 
-    // connections that come and go cost nothing either, once there have been as many
+    // Opening and closing connections allocates nothing either, once there were as many before.
     let churn = |peers: &mut Vec<TcpStream>, buffer: &mut [u8]| {
         for _ in 0..200 {
             drop(peers.pop());
@@ -164,7 +164,7 @@ fn echo() {
     assert_eq!(report.opened(), 500);
 }
 
-/// Requests of each kind: answered at once, streamed both ways, gathered, not found, in pieces.
+/// Requests of all kinds: immediate, streamed in both directions, collected, not found, in pieces.
 fn http() {
     let engine = Builder::new()
         .pollers(2)
@@ -210,7 +210,7 @@ fn http() {
     engine.shutdown(Duration::from_secs(5));
 }
 
-/// Sends a request, in two pieces so that its head has to wait in the input, and reads all that it is answered.
+/// Sends a request in two pieces, so that its head has to wait in the input, and reads the whole response.
 fn ask<'b>(peer: &mut TcpStream, request: &str, bodies: usize, buffer: &'b mut [u8]) -> &'b [u8] {
     let (first, second) = request.split_at(20);
     peer.write_all(first.as_bytes()).unwrap();
@@ -219,13 +219,13 @@ fn ask<'b>(peer: &mut TcpStream, request: &str, bodies: usize, buffer: &'b mut [
     let mut got = 0;
     while !answered(&buffer[..got], heads, bodies) {
         let n = peer.read(&mut buffer[got..]).unwrap();
-        assert!(n > 0, "closed behind {}", buffer[..got].escape_ascii());
+        assert!(n > 0, "closed after {}", buffer[..got].escape_ascii());
         got += n;
     }
     &buffer[..got]
 }
 
-/// Whether so many heads and bytes of bodies have come.
+/// Returns whether this number of heads and body bytes has been received.
 fn answered(bytes: &[u8], heads: usize, bodies: usize) -> bool {
     let (mut rest, mut found, mut length) = (bytes, 0, bytes.len());
     while let Some(end) =

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Whether httpd serves the same over each driver: the same answers to the same requests, and no error under wrk.
+"""Checks that httpd behaves the same over each driver: the same responses to the same requests, no errors under wrk.
 
     cargo build --release -p lightcone-examples --examples
     python3 tests/tools/drivers.py [--seconds N] [DRIVER...]
 
-Prints a line for each driver, ending in `ok`. Figures are for information: one machine serves and asks.
+Prints a line for each driver, ending in `ok`. Figures are informative only: server and client share one machine.
 """
 
 import argparse
@@ -29,7 +29,7 @@ REQUESTS = {
 
 
 def answer(address, request):
-    """Everything that comes back until the server closes, the date left out."""
+    """Returns everything that the server sends until it closes, without the dates."""
     host, port = address.rsplit(":", 1)
     with socket.create_connection((host, int(port)), timeout=20) as connection:
         reader = connection.makefile("rb")
@@ -37,7 +37,7 @@ def answer(address, request):
         try:
             connection.sendall(request + last)
         except OSError:
-            pass  # refused before all of it was sent; what was answered counts
+            pass  # refused before everything was sent; the response still counts
         all_of_it = reader.read()
     return re.sub(rb"\r\nDate: [^\r]*", b"", all_of_it, flags=re.IGNORECASE)
 

@@ -1,23 +1,23 @@
 #!/usr/bin/env python3
-"""Measures an HTTP server and holds it to the limits of limits.ini.
+"""Measures an HTTP server and checks it against the limits of limits.ini.
 
     figures.py [--server COMMAND] [--limit NAME=VALUE]... [WHAT...]
 
-WHAT is any of instructions, syscalls, idle, memory, wrk; without one, all. COMMAND is one line that starts a
-server whose first line of output holds http://ADDRESS:PORT and which serves /plaintext; {pollers} in it is
-replaced. Without one it is the release build of the example httpd:
+WHAT is any of instructions, syscalls, idle, memory, wrk; by default all are measured. COMMAND is one line that starts
+a server that serves /plaintext and whose first line of output contains http://ADDRESS:PORT; {pollers} in it is
+replaced. The default is the release build of the example httpd:
 
     cargo build --release -p lightcone-tests && cargo build --release -p lightcone-examples --examples
 
-instructions  user-space instructions a request, under `valgrind --tool=callgrind`: the difference between a long
-              and a short run, so that starting and stopping cancel out
-syscalls      system calls a request, under `strace -f`, again as the difference of two runs
-idle          system calls in five seconds in which nothing happens
-memory        resident bytes of an idle connection, over 10,000 of them
-wrk           errors that wrk sees, and its requests per second
+instructions  user-space instructions per request, under `valgrind --tool=callgrind`: the difference between a long
+              and a short run, so that start and stop cancel out
+syscalls      system calls per request, under `strace -f`, again as the difference of two runs
+idle          system calls in five seconds without any event
+memory        resident bytes per idle connection, over 10,000 of them
+wrk           errors that wrk reports, and requests per second
 
-These counts depend hardly at all on how busy the machine is. Python 3.9 or later, Linux; needs valgrind,
-strace and wrk. The exit status is 1 when a limit is exceeded or a figure could not be had.
+These counts hardly depend on how busy the machine is. Needs Python 3.9 or later, Linux, valgrind, strace and wrk. The
+exit status is 1 if a limit is exceeded or a measurement failed.
 """
 
 import argparse
@@ -40,7 +40,8 @@ MANY = 10_000
 def instructions(command):
     """Yields the figures of a kept-alive and of a pipelined request."""
     for name, depth in (("instructions_keep_alive", 1), ("instructions_pipelined", 16)):
-        # On a busy machine more waits find less to do, so other programs only ever add: the least is the truest.
+        # On a busy machine more waits find less to do, so other programs only add instructions: the minimum is the best
+        # value.
         counts = [min(total_instructions(command, requests, depth) for _ in range(2)) for requests in (SHORT, LONG)]
         yield name, (counts[1] - counts[0]) / (LONG - SHORT)
 
@@ -58,13 +59,13 @@ def total_instructions(command, requests, depth):
 
 
 class Trace:
-    """What strace has written so far, counted by system call from one look to the next."""
+    """The output of strace, counted by system call since the previous look."""
 
     def __init__(self, path):
         self.file = open(path)
 
     def settle(self):
-        """Waits until nothing has been written for a while, and forgets what was."""
+        """Waits until nothing has been written for a while, and discards what was written before."""
         quiet_since = time.monotonic()
         while time.monotonic() - quiet_since < 0.5:
             if self.file.read():
@@ -72,7 +73,7 @@ class Trace:
             time.sleep(0.05)
 
     def calls(self):
-        """System calls begun since the last look: the second half of an interrupted line is none."""
+        """Returns the system calls begun since the previous look; the second half of an interrupted line is ignored."""
         return collections.Counter(
             match[1] for match in map(re.compile(r"^\d+ +(\w+)\(").match, self.file.read().splitlines()) if match)
 
@@ -84,7 +85,7 @@ def traced(folder):
 
 
 def syscalls(command):
-    """Yields the figures of a kept-alive request: all calls, and those that change what is watched."""
+    """Yields the figures of a kept-alive request: all calls, and those that change the interest."""
     with tempfile.TemporaryDirectory() as folder:
         trace, strace = traced(folder)
         with Server(command, prefix=strace) as server:
@@ -97,21 +98,21 @@ def syscalls(command):
     more = {name: (counts[1][name] - counts[0][name]) / (LONG - SHORT) for name in counts[0] | counts[1]}
     print("  a request: " + ", ".join(f"{value:.3f} {name}" for name, value in sorted(more.items()) if value))
     if sum(more.values()) < 0.5:
-        raise Failure("strace saw fewer calls than the requests must have taken")
+        raise Failure("strace saw fewer calls than the requests need")
     yield "syscalls", sum(more.values())
-    # Rounded to a change a thousand requests: opening and closing in one run may differ from the other by one.
+    # Rounded to one change per thousand requests: opening and closing may differ by one between the two runs.
     yield "epoll_ctl", round(more.get("epoll_ctl", 0), 3)
 
 
 def idle(command):
-    """Yields the calls of an idle engine with two pollers: without a connection, and with some."""
+    """Yields the calls of an idle engine with two pollers: without connections, and with some."""
     with tempfile.TemporaryDirectory() as folder:
         trace, strace = traced(folder)
         with Server(command, pollers=2, prefix=strace) as server:
             yield "idle", calls_in_silence(trace)
             with held(server, CONNECTIONS):
                 if not trace.calls():
-                    raise Failure("strace sees nothing of a server at work, so the silence proves nothing")
+                    raise Failure("strace sees no calls of a busy server, so an idle one proves nothing")
                 yield "idle_with_connections", calls_in_silence(trace)
 
 
@@ -125,7 +126,7 @@ def calls_in_silence(trace):
 
 
 def memory(command):
-    """Yields the resident bytes of an idle connection."""
+    """Yields the resident bytes per idle connection."""
     allowed = allow_many_descriptors()
     if allowed < MANY + 100:
         raise Failure(f"{MANY} connections need more descriptors than the {allowed} allowed here")
@@ -144,7 +145,7 @@ def wrk_errors(command):
         with Server(command) as server:
             report = wrk(server, 64, depth, 2)
         if not report["done"]:
-            raise Failure("wrk had no answer")
+            raise Failure("wrk got no response")
         print(f"  {report['done'] / report['seconds']:,.0f} requests per second, {depth} at a time")
         yield name, report["errors"]
 

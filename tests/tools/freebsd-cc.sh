@@ -1,7 +1,7 @@
 #!/bin/bash
-# Links for FreeBSD with zig's linker and its symbols of FreeBSD's libraries; ZIG is how to call zig.
+# Links for FreeBSD with zig's linker and its stubs of FreeBSD's libraries; ZIG is the command that runs zig.
 #
-# The libc crate asks for four libraries that nothing here calls and that zig has no symbols of.
+# The libc crate links four libraries that nothing here calls and that zig has no stubs for.
 arguments=()
 for argument; do
     case $argument in

@@ -1,4 +1,4 @@
-"""What the measuring tools share: a server under test, the load client, wrk, and what /proc tells of a process."""
+"""Shared by the measuring tools: a server under test, the load client, wrk, and figures from /proc."""
 
 import contextlib
 import ctypes
@@ -25,18 +25,18 @@ PR_SET_PDEATHSIG = 1
 
 
 class Failure(Exception):
-    """The measurement could not be made: no figure is better than a wrong one."""
+    """The measurement failed: no figure is better than a wrong one."""
 
 
 def allow_many_descriptors():
-    """Raises the limit of descriptors to what the system grants; children inherit it."""
+    """Raises the limit of descriptors to the system's maximum; children inherit it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
 
 
 def in_child(cpu):
-    """For preexec_fn: a child dies with its parent, and stays on one processor if asked to."""
+    """Returns a preexec_fn: the child is killed with its parent, and optionally pinned to one processor."""
 
     def prepare():
         LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -47,7 +47,7 @@ def in_child(cpu):
 
 
 def first_line(process, seconds):
-    """The first line of a process's output, or None if it does not come in time."""
+    """Returns the first line of a process's output, or None if it does not come in time."""
     end, line = time.monotonic() + seconds, b""
     while not line.endswith(b"\n"):
         ready, _, _ = select.select([process.stdout], [], [], max(0, end - time.monotonic()))
@@ -59,7 +59,7 @@ def first_line(process, seconds):
 
 
 class Server:
-    """A running server. `command` is one line; {pollers} in it is replaced, `prefix` goes before it."""
+    """A running server. `command` is one line; {pollers} in it is replaced, and `prefix` is put before it."""
 
     def __init__(self, command, pollers=1, prefix=(), cpu=None):
         served_by = command.format(pollers=pollers).split()
@@ -79,7 +79,7 @@ class Server:
         if not address:
             self.stop()
             self.errors.seek(0)
-            raise Failure(f"{' '.join(self.words)}: says {line!r} instead of where it listens; "
+            raise Failure(f"{' '.join(self.words)}: printed {line!r} instead of its address; "
                           + self.errors.read().decode(errors="replace")[-500:])
         self.address = address[1]
         return self
@@ -89,7 +89,7 @@ class Server:
 
     @property
     def pid(self):
-        """The process that serves: a tracer has it as its child."""
+        """The process that serves; under a tracer, that is the tracer's child."""
         children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
         if self.words[0] == "strace":
             with open(children) as file:
@@ -97,7 +97,7 @@ class Server:
         return self.process.pid
 
     def stop(self):
-        """Asks the server to end, and waits until it (and its tracer) has."""
+        """Stops the server, and waits until it (and its tracer) has ended."""
         with contextlib.suppress(OSError, IndexError):
             os.kill(self.pid, signal.SIGTERM)
         try:
@@ -108,12 +108,12 @@ class Server:
         self.process.stdout.close()
 
     def memory(self):
-        """Resident bytes."""
+        """Returns the resident bytes."""
         with open(f"/proc/{self.pid}/statm") as file:
             return int(file.read().split()[1]) * resource.getpagesize()
 
     def cpu_nanoseconds(self):
-        """Processor time of all threads so far."""
+        """Returns the processor time of all threads so far."""
         total, tasks = 0, f"/proc/{self.pid}/task"
         for task in os.listdir(tasks):
             with open(f"{tasks}/{task}/schedstat") as file:
@@ -135,7 +135,7 @@ def load(server, mode, cpu=None, **options):
 
 @contextlib.contextmanager
 def held(server, connections, path="/plaintext"):
-    """Holds idle connections, each with one finished request, and sees at the end that all are served another."""
+    """Holds idle connections, each after one request, and checks at the end that all of them serve another one."""
     words = [LOAD, "hold", "--address", server.address, "--path", path, "--connections", str(connections)]
     process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=in_child(None))
     try:
@@ -153,7 +153,7 @@ def held(server, connections, path="/plaintext"):
 
 
 def wrk(server, connections, depth, seconds, path="/plaintext", cpu=None):
-    """Runs wrk with so many requests pipelined, and returns its count of requests and of errors."""
+    """Runs wrk with `depth` pipelined requests, and returns its counts of requests and errors."""
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "4s", "-s", PIPELINE,
              f"http://{server.address}{path}", str(depth)]
     result = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -165,7 +165,7 @@ def wrk(server, connections, depth, seconds, path="/plaintext", cpu=None):
 
 
 def run(main):
-    """Runs a tool: a measurement that could not be made is one line, not a traceback."""
+    """Runs a tool; a failed measurement is reported in one line, without a traceback."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         sys.exit(main())

@@ -1,4 +1,4 @@
--- For wrk: sends requests in batches of the depth given after the address, and reports in one line.
+-- Script for wrk: sends requests in batches of the depth given after the address, and prints a one-line report.
 local batch
 
 function init(arguments)

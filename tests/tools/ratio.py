@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Measures the processor time a request of an HTTP server beside that of a baseline.
+"""Compares the processor time per request of an HTTP server with that of a baseline.
 
     ratio.py [--server COMMAND] [--baseline COMMAND] [--rounds N] [--seconds S] [--client wrk|load] [--limit RATIO]
 
-The server is the release build of the example httpd unless COMMAND says otherwise (see figures.py), the baseline
-is raw_epoll, which does nothing but receive and send. Both are measured in alternating rounds, each time a fresh
-process, with the client on the same processor: every batch is full, and no wake-up crosses processors. Of each
-side the least and the median over the rounds are taken; noise of other programs only ever adds.
+The server is the release build of the example httpd unless COMMAND is given (see figures.py); the baseline is
+raw_epoll, which only receives and sends. Both are measured in alternating rounds, each time in a fresh process, with
+the client on the same processor: every batch is full, and no wake-up crosses processors. For each side the minimum
+and the median over the rounds are used; noise of other programs can only add time.
 
-The answers of httpd have 149 bytes and those of raw_epoll 78, which the ratio shows as well. Without that difference:
+The responses of httpd have 149 bytes and those of raw_epoll 78, which affects the ratio. To exclude that difference:
 
     ratio.py --baseline "target/release/raw_epoll --listen 127.0.0.1:0 --answer 149"
 
-Other work on the machine disturbs a ratio less than either figure, but it does: repeat before believing it.
-With --limit the exit status is 1 when the ratio of the least exceeds it. Python 3.9 or later, Linux; needs wrk.
+Other work on the machine disturbs the ratio less than either figure, but it does: repeat the measurement to confirm it.
+With --limit the exit status is 1 if the ratio of the minima exceeds it. Needs Python 3.9 or later, Linux and wrk.
 """
 
 import argparse
@@ -27,7 +27,7 @@ CONNECTIONS = 64
 
 
 def sample(command, depth, options):
-    """Microseconds of processor time a request."""
+    """Returns the microseconds of processor time per request."""
     with Server(command, cpu=CPU) as server:
         time.sleep(0.2)
         before = server.cpu_nanoseconds()

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Reads large answers of httpd slowly and steadily, over each driver, kept alive and with `Connection: close`.
+"""Reads large responses of httpd slowly and steadily, over each driver, kept alive and with `Connection: close`.
 
-Every byte has to arrive, whatever the rate. A reader that stops has to be cut, within the write stall timeout or the
-drain timeout and what is allowed beside it. Takes some two minutes; its settings are httpd's defaults.
+Every byte must arrive, at any rate. A reader that stops must be cut off within the write stall timeout or the drain
+timeout, plus a tolerance. Takes about two minutes; uses httpd's default settings.
 
     cargo build --release -p lightcone-examples --examples
     python3 tests/tools/readers.py
@@ -19,8 +19,8 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-# Seconds until a reader that has stopped is cut: the write stall timeout and an eighth of it, and the time in which its
-# answer fills the buffers.
+# Seconds until a stopped reader is cut off: the write stall timeout, an eighth of it, and the time in which its
+# response fills the buffers.
 CUT_WITHIN = 45
 
 
@@ -34,7 +34,7 @@ def start(driver):
     for line in server.stdout:
         if found := re.search(r"127\.0\.0\.1:(\d+)", line):
             return server, int(found[1])
-    sys.exit("readers.py: httpd has not said where it listens")
+    sys.exit("readers.py: httpd has not printed its address")
 
 
 def read(port, total, rate, close, stops, results, name):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Holds the simulator to its figures: events a second, and a cost of an event that many sockets do not change.
+"""Checks the simulator's performance: events per second, and a cost per event that does not depend on the sockets.
 
-Instructions are counted by callgrind, as times vary from run to run. The last line is the verdict.
+Instructions are counted by callgrind, because times vary from run to run. The last line is the verdict.
 """
 import argparse
 import os

@@ -5,30 +5,32 @@
 use crate::wait_queue::Waiting;
 use core::marker::PhantomData;
 
-/// Bytes of book-keeping a block.
+/// The size in bytes of a block's bookkeeping.
 pub(crate) const LINK_BYTES: usize = 8;
 
-/// Free blocks as a list, the last returned first, so that the hot ones stay in cache. Blocks that
-/// were never used stand behind `fresh` and are not touched before all returned ones are in use.
+/// The free blocks of a pool.
+///
+/// Returned blocks are in a list, the last returned first, so that the hot ones stay in the cache. Blocks from `fresh`
+/// on were never used, and are not touched before all returned ones are in use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FreeList {
-    /// One more than the index of the first free block; 0: none.
+    /// The index of the first block in the list, plus one; 0 if there is none.
     first: u32,
     fresh: u32,
     available: u32,
-    /// One more than the block that came back last, which is in no list; 0: none. It is still in the cache, and the
-    /// next answer is written into it without touching a link.
+    /// The block that was returned last, plus one; 0 if there is none. It is in no list. It is still in the cache, and
+    /// the next response is written into it without touching a link.
     hot: u32,
-    /// How many were ever given back, modulo 2^32: tells those who wait that something has changed.
+    /// How many blocks were ever returned, modulo 2^32. When it changes, waiting sockets may be served again.
     returned: u32,
-    /// Free blocks that are set aside for waiting sockets: one for each.
+    /// The weight of all waiting sockets: one block for each, or more than there are for an exclusive grant.
     set_aside: u32,
-    /// Of these, the blocks that were granted and not taken yet.
+    /// Of these, the blocks that were granted and have not been taken yet.
     granted: u32,
-    /// Free blocks that only a socket without a block may take.
+    /// The number of free blocks that only a socket without a block may take.
     reserve: u32,
-    /// The number of blocks that a socket may hold for each free one that is neither reserved nor set aside, as a power
-    /// of two.
+    /// The number of blocks that a socket may hold for each free one that is neither reserved nor set aside, as the
+    /// exponent of a power of two.
     share: u32,
 }
 
@@ -45,8 +47,9 @@ impl FreeList {
         }
     }
 
-    /// Returns how many more blocks a socket that holds `held` of them may take, its own limit apart. Its first block
-    /// may be any that is not set aside for other sockets. Further blocks are limited to its share of the free ones.
+    /// Returns how many more blocks a socket that holds `held` of them may take, apart from its own limit. Its first
+    /// block may be any that is not set aside for other sockets. Further blocks are limited to its share of the free
+    /// ones.
     fn leasable(&self, held: u32, waiting: Waiting) -> u32 {
         let mut free = self.available;
         // waiting sockets come before others, and sockets with a grant before those that still wait
@@ -61,8 +64,8 @@ impl FreeList {
         if free == 0 || (held == 0 && free <= others) {
             return 0;
         }
-        free -= first;
-        // the i-th more may be taken if held + i <= share * (spare - i)
+        free -= first; // the first block may come from the reserve, the others may not
+        // the i-th further block (from 0) may be taken if held + i <= share * (spare - i)
         let held = u64::from(held.max(1));
         let spare = u64::from(free.saturating_sub(self.reserve).saturating_sub(others)) << self.share;
         match spare.checked_sub(held) {
@@ -73,6 +76,7 @@ impl FreeList {
 
     #[inline(always)]
     fn give_back(&mut self, links: &mut [[u8; LINK_BYTES]], block: u32) {
+        // only one block is kept out of the list: most responses need no more
         let before = core::mem::replace(&mut self.hot, block + 1);
         self.available += 1;
         self.returned = self.returned.wrapping_add(1);
@@ -98,20 +102,19 @@ pub(crate) struct Blocks<'m> {
     shift: u32,
 }
 
-/// The same pool, borrowed for one callback. All fields are plain reborrows, so that one lifetime
-/// is enough in what users see.
+/// A pool, borrowed for one callback. All fields are plain reborrows, so that public types need only one lifetime.
 #[derive(Debug)]
 pub(crate) struct Lent<'a> {
     pub(crate) memory: &'a mut [u8],
     links: &'a mut [[u8; LINK_BYTES]],
     free: &'a mut FreeList,
     shift: u32,
-    /// Views of a socket stay on its thread.
+    /// Keeps the views of a socket on its thread.
     here: PhantomData<*const ()>,
 }
 
 impl<'m> Blocks<'m> {
-    /// `memory` holds `links.len()` blocks of `1 << shift` bytes.
+    /// Creates a pool over `memory`, which holds `links.len()` blocks of `1 << shift` bytes.
     pub(crate) fn new(memory: &'m mut [u8], links: &'m mut [[u8; LINK_BYTES]], shift: u32) -> Self {
         debug_assert_eq!(memory.len(), links.len() << shift);
         let available = links.len() as u32;
@@ -130,7 +133,7 @@ impl<'m> Blocks<'m> {
     }
 
     /// Sets the number of blocks that are reserved for sockets without a block, and the share of the other free blocks
-    /// that a socket may hold, as a power of two.
+    /// that a socket may hold, as the exponent of a power of two.
     pub(crate) fn share_out(self, reserve: u32, share: u32) -> Self {
         Self { free: FreeList { reserve, share, ..self.free }, ..self }
     }
@@ -156,8 +159,8 @@ impl<'m> Blocks<'m> {
         (self.free.fresh as usize).saturating_sub(in_use) << self.shift
     }
 
-    /// Calls `release` with the memory of all free blocks that were in use before, piece by piece. Afterwards the lowest
-    /// free blocks are leased first, and those at the end of the pool count as never used.
+    /// Calls `release` with the memory of all free blocks that were in use before, piece by piece. Afterwards the
+    /// lowest free blocks are leased first, and those at the end of the pool count as never used.
     pub(crate) fn reclaim(&mut self, release: &mut impl FnMut(&mut [u8])) {
         if let Some(hot) = core::mem::take(&mut self.free.hot).checked_sub(1) {
             self.free.push(self.links, hot);
@@ -166,7 +169,7 @@ impl<'m> Blocks<'m> {
         self.free.first = sorted;
         let (mut next, mut before) = (sorted, 0);
         while let Some(start) = next.checked_sub(1) {
-            // a run of neighbours
+            // a run of adjacent blocks; `next` is the index of a block plus one
             let mut last = start;
             next = after(self.links, last);
             while next == last + 2 {
@@ -176,6 +179,7 @@ impl<'m> Blocks<'m> {
             let range = (start as usize) << self.shift..(last as usize + 1) << self.shift;
             release(self.memory.get_mut(range).unwrap_or_default());
             if last + 1 == self.free.fresh {
+                // the last run is followed by fresh blocks only: it joins them and leaves the list
                 self.free.fresh = start;
                 set_after(self.links, &mut self.free.first, before, 0);
             }
@@ -195,7 +199,7 @@ impl<'m> Blocks<'m> {
         self.free.returned
     }
 
-    /// Returns whether a free block is left that is not set aside.
+    /// Returns whether any free block is not set aside.
     #[inline(always)]
     pub(crate) fn has_spare(&self) -> bool {
         self.free.has_spare()
@@ -216,7 +220,7 @@ impl<'m> Blocks<'m> {
         self.free.available > self.free.granted
     }
 
-    /// Sets aside what a socket waits for, or was granted.
+    /// Sets aside the blocks that a socket waits for or was granted.
     pub(crate) fn add_waiter(&mut self, waiting: Waiting) {
         self.free.set_aside += waiting.weight();
         if waiting.is_granted() {
@@ -229,17 +233,17 @@ impl<'m> Blocks<'m> {
         (self.free.set_aside, self.free.granted)
     }
 
-    /// Returns whether all granted blocks were taken.
+    /// Returns whether all granted blocks have been taken.
     pub(crate) fn all_taken(&self) -> bool {
         self.free.granted == 0
     }
 
-    /// Ends what [`add_waiter`](Blocks::add_waiter) has begun.
+    /// Reverses [`add_waiter`](Blocks::add_waiter).
     pub(crate) fn remove_waiter(&mut self, waiting: Waiting) {
         self.free.remove_waiter(waiting);
     }
 
-    /// Returns how many more blocks a socket that holds `held` of them may take, its own limit apart.
+    /// Returns how many more blocks a socket that holds `held` of them may take, apart from its own limit.
     pub(crate) fn leasable(&self, held: u32, waiting: Waiting) -> u32 {
         self.free.leasable(held, waiting)
     }
@@ -252,17 +256,17 @@ impl<'m> Blocks<'m> {
         1 << self.shift
     }
 
-    /// The block that byte `position` lies in.
+    /// Returns the block that contains the byte at `position`.
     pub(crate) fn block(&self, position: u32) -> u32 {
         position >> self.shift
     }
 
-    /// Where the bytes of `block` end, which is not the last of its chain.
+    /// Returns where the bytes of `block` end, which must not be the last of its chain.
     pub(crate) fn end(&self, block: u32) -> u32 {
         self.links.get(block as usize).map_or(0, |link| halves(*link).1)
     }
 
-    /// Where the block that follows `block` in its chain begins.
+    /// Returns where the block that follows `block` in its chain begins.
     pub(crate) fn next_start(&self, block: u32) -> u32 {
         self.links.get(block as usize).map_or(0, |link| halves(*link).0 << self.shift)
     }
@@ -273,13 +277,13 @@ impl Lent<'_> {
         Lent { memory: self.memory, links: self.links, free: self.free, shift: self.shift, here: PhantomData }
     }
 
-    /// Returns whether a free block is left that is not set aside.
+    /// Returns whether any free block is not set aside.
     #[inline(always)]
     pub(crate) fn has_spare(&self) -> bool {
         self.free.has_spare()
     }
 
-    /// Returns how many more blocks a socket that holds `held` of them may take, its own limit apart.
+    /// Returns how many more blocks a socket that holds `held` of them may take, apart from its own limit.
     pub(crate) fn leasable(&self, held: u32, waiting: Waiting) -> u32 {
         self.free.leasable(held, waiting)
     }
@@ -290,7 +294,7 @@ impl Lent<'_> {
         self.free.available > 2 * most + self.free.reserve + self.free.set_aside
     }
 
-    /// Ends what [`add_waiter`](Blocks::add_waiter) has begun.
+    /// Reverses [`add_waiter`](Blocks::add_waiter).
     pub(crate) fn remove_waiter(&mut self, waiting: Waiting) {
         self.free.remove_waiter(waiting);
     }
@@ -303,7 +307,7 @@ impl Lent<'_> {
         self.shift
     }
 
-    /// Leases the block that came back last, if it is not in use again.
+    /// Leases the block that was returned last, if it is still free.
     #[inline(always)]
     pub(crate) fn lease_hot(&mut self) -> Option<u32> {
         let block = core::mem::take(&mut self.free.hot).checked_sub(1)?;
@@ -335,18 +339,19 @@ impl Lent<'_> {
         self.free.give_back(self.links, block);
     }
 
-    /// Gives back a block that was leased in the same callback: nobody has missed it, so nobody is told.
+    /// Returns a block that was leased in the same callback. No other socket ran in between, so waiters are not
+    /// notified.
     pub(crate) fn take_back(&mut self, block: u32) {
         self.free.give_back(self.links, block);
         self.free.returned = self.free.returned.wrapping_sub(1);
     }
 
-    /// Counts a block as given back that may be in a moment.
+    /// Counts a return ahead of time, for a block that [`take_back`](Self::take_back) may return without counting it.
     pub(crate) fn note_return(&mut self) {
         self.free.returned = self.free.returned.wrapping_add(1);
     }
 
-    /// What follows `block` in its chain, and where its bytes end.
+    /// Returns the block that follows `block` in its chain, and where the bytes of `block` end.
     pub(crate) fn link(&self, block: u32) -> (u32, u32) {
         self.links.get(block as usize).map_or((0, 0), |link| halves(*link))
     }
@@ -358,12 +363,12 @@ impl Lent<'_> {
     }
 }
 
-/// The free block that follows `block`, one higher; 0: none.
+/// Returns the free block that follows `block`, plus one; 0 if there is none.
 fn after(links: &[[u8; LINK_BYTES]], block: u32) -> u32 {
     links.get(block as usize).map_or(0, |link| halves(*link).0)
 }
 
-/// Has `next` follow `block`, or be the first where there is none before; all one higher.
+/// Makes `next` follow `block`, or makes it the first block if `block` is 0. All are indices plus one.
 fn set_after(links: &mut [[u8; LINK_BYTES]], first: &mut u32, block: u32, next: u32) {
     match block.checked_sub(1) {
         Some(block) => {
@@ -375,9 +380,9 @@ fn set_after(links: &mut [[u8; LINK_BYTES]], first: &mut u32, block: u32, next: 
     }
 }
 
-/// Sorts a list of free blocks in waiting, by merging, and returns its first; all one higher.
+/// Sorts a list of free blocks by merging, and returns its first block. Both are indices plus one.
 fn sort(links: &mut [[u8; LINK_BYTES]], mut list: u32) -> u32 {
-    let mut runs = [0; u32::BITS as usize]; // the n-th is empty or has 2^n blocks
+    let mut runs = [0; u32::BITS as usize]; // the n-th run is empty or has 2^n blocks
     while let Some(block) = list.checked_sub(1) {
         let mut run = core::mem::replace(&mut list, after(links, block));
         set_after(links, &mut 0, block + 1, 0);
@@ -394,6 +399,7 @@ fn sort(links: &mut [[u8; LINK_BYTES]], mut list: u32) -> u32 {
     runs.into_iter().fold(0, |all, run| merge(links, all, run))
 }
 
+/// Merges two sorted lists.
 fn merge(links: &mut [[u8; LINK_BYTES]], mut a: u32, mut b: u32) -> u32 {
     let (mut first, mut last) = (0, 0);
     while a > 0 && b > 0 {
@@ -418,7 +424,7 @@ fn halves([a, b, c, d, e, f, g, h]: [u8; LINK_BYTES]) -> (u32, u32) {
 }
 
 #[cfg(test)]
-#[expect(clippy::excessive_nesting, reason = "a model beside the code, step by step")]
+#[expect(clippy::excessive_nesting, reason = "a model is checked step by step alongside the code")]
 mod tests {
     extern crate std;
     use super::*;
@@ -436,7 +442,8 @@ mod tests {
         assert!(!pool.has_spare());
     }
 
-    /// Blocks come and go; after each reclaim every free byte that was used has been released, and nothing else.
+    /// Leases and returns blocks. After each reclaim every free byte that was used has been released, and no other
+    /// byte.
     #[test]
     fn what_is_reclaimed_is_what_is_free() {
         const BLOCKS: usize = 40;

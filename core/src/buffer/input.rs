@@ -1,4 +1,4 @@
-//! The input buffer: a borrowed slice while a callback runs, a leased block for what stays behind.
+//! The input buffer: a borrowed slice during a callback, and a leased block for the bytes left unconsumed.
 
 #![expect(clippy::cast_possible_truncation, reason = "pools hold less than 4 GiB: `Config::check`")]
 
@@ -7,10 +7,10 @@ use crate::error::WouldBlock;
 use crate::wait_queue::Waiting;
 use core::marker::PhantomData;
 
-/// What a socket keeps between callbacks: nothing, or `start..end` of one block.
+/// The bytes that a socket keeps between callbacks: none, or `start..end` of one block.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Kept {
-    /// One more than the block's index, with [`LARGE`] set in the large pool; 0: nothing is kept.
+    /// The block's index plus one, with [`LARGE`] set in the large pool; 0 if nothing is kept.
     block: u32,
     start: u32,
     end: u32,
@@ -27,26 +27,26 @@ impl Kept {
         self.block == 0
     }
 
-    /// 0 if nothing is kept.
+    /// Returns 0 if nothing is kept.
     pub(crate) const fn bits(&self) -> u32 {
         self.block
     }
 
-    /// Keeps a number, while it keeps no bytes.
+    /// Stores a number in place of bytes, if no bytes are kept.
     pub(crate) const fn note(&mut self, number: u32) {
         if self.is_empty() {
             (self.start, self.end) = (number, number);
         }
     }
 
-    /// The number that was noted.
+    /// Returns the number that was [noted](Self::note).
     pub(crate) const fn noted(&self) -> u32 {
         self.start
     }
 }
 
-/// Two classes of blocks for left-overs: small ones for a piece of a request, large ones for as
-/// much as a driver may receive at once.
+/// Two pools of blocks for unconsumed bytes: small blocks for a part of a request, large ones for as much as a driver
+/// may receive at once.
 #[derive(Debug)]
 pub(crate) struct InputPools<'m> {
     pub(crate) small: Blocks<'m>,
@@ -54,13 +54,13 @@ pub(crate) struct InputPools<'m> {
 }
 
 impl InputPools<'_> {
-    /// The most one socket can keep.
+    /// Returns the maximum number of bytes that one socket can keep.
     pub(crate) fn capacity(&self) -> usize {
         if self.large.count() > 0 { self.large.size() } else { self.small.size() }
     }
 
-    /// Returns how many bytes a socket may receive, all of which can be kept. Blocks that are set aside for other sockets
-    /// do not count.
+    /// Returns how many bytes a socket may receive such that all of them can be kept. Blocks that are set aside for
+    /// other sockets do not count.
     pub(crate) fn room(&self, kept: &Kept, waiting: Waiting) -> usize {
         let large =
             if waiting == Waiting::LargeInput { self.large.covers_waiters() } else { self.large.has_spare() };
@@ -69,6 +69,7 @@ impl InputPools<'_> {
                 waiting == Waiting::MayReceive || (waiting == Waiting::Input && self.small.covers_waiters());
             in_turn || self.small.has_spare()
         };
+        // bytes in a small block are moved to a large one when they outgrow it, so a free large block counts
         let whole = if kept.block & LARGE != 0 || (large && self.large.available() > 0) {
             self.large.size()
         } else if kept.block != 0 || (small() && self.small.available() > 0) {
@@ -79,7 +80,7 @@ impl InputPools<'_> {
         whole.saturating_sub(kept.len())
     }
 
-    /// Returns how many blocks there are for sockets that wait for one of either size.
+    /// Returns how many blocks are available to sockets that wait for a block of either size.
     pub(crate) fn for_waiters(&self) -> usize {
         self.small.available() + self.large.spare()
     }
@@ -88,7 +89,7 @@ impl InputPools<'_> {
         self.small.available() + self.large.available() > 0
     }
 
-    /// Returns what a socket without [`room`](Self::room) waits for: nothing if it keeps as much as it may.
+    /// Returns what a socket without [`room`](Self::room) waits for; nothing if it keeps as much as it may.
     pub(crate) fn wait_queue(&self, kept: &Kept) -> Waiting {
         if kept.is_empty() {
             Waiting::Input
@@ -126,11 +127,11 @@ impl InputPools<'_> {
         if large { self.large.lend() } else { self.small.lend() }
     }
 
-    /// Puts `bytes` behind what is kept. The caller has received no more than [`room`](Self::room).
+    /// Appends `bytes` to what is kept. The caller has received no more than [`room`](Self::room).
     ///
     /// # Panics
     ///
-    /// When there is no room: bytes that were taken from the peer must not be lost.
+    /// If there is no room: bytes that were taken from the peer must not be lost.
     pub(crate) fn append(&mut self, kept: &mut Kept, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -149,6 +150,7 @@ impl InputPools<'_> {
         let memory = self.pool(kept.block & LARGE != 0).memory;
         if let Some(block) = memory.get_mut(base..base + size) {
             if kept.end as usize + bytes.len() > size {
+                // handlers see the bytes in one piece, so they move to the front instead of wrapping around
                 block.copy_within(kept.start as usize..kept.end as usize, 0);
                 *kept = Kept { start: 0, end: kept.end - kept.start, ..*kept };
             }
@@ -159,6 +161,7 @@ impl InputPools<'_> {
         kept.end += bytes.len() as u32;
     }
 
+    /// Leases a block for the first `len` bytes: a small one if they fit and one is free, else a large one.
     fn begin(&mut self, kept: &mut Kept, len: usize) -> bool {
         *kept = Kept::default();
         let small = (len <= self.small.size()).then(|| self.small.lend().lease()).flatten();
@@ -170,7 +173,7 @@ impl InputPools<'_> {
         block.is_some()
     }
 
-    /// Moves what is kept from a small block to a large one.
+    /// Moves what is kept from a small block to a large one. Returns whether a large block was free.
     pub(crate) fn enlarge(&mut self, kept: &mut Kept) -> bool {
         let Some(to) = self.large.lend().lease() else { return false };
         let at = ((kept.block - 1) as usize) * self.small.size();
@@ -186,39 +189,40 @@ impl InputPools<'_> {
     }
 }
 
-/// The reading half of a socket's view: what has come and is not yet consumed.
+/// The reading half of a socket: the bytes that were received and not consumed yet.
 ///
-/// Implements [`embedded_io::Read`] and [`embedded_io::BufRead`] for code that is generic over them. They never wait:
-/// where those traits would, the error is [`WouldBlock`], and nothing is taken. `Ok(0)` is the end of the stream. Take
-/// bytes in by [`BufRead`](embedded_io::BufRead) where a message may come in pieces: what it does not consume stays.
+/// Implements [`embedded_io::Read`] and [`embedded_io::BufRead`] for generic code. They never wait: where those traits
+/// would block, the error is [`WouldBlock`], and nothing is consumed. `Ok(0)` is the end of the stream. Read with
+/// [`BufRead`](embedded_io::BufRead) if a message may arrive in pieces: bytes that it does not consume are kept.
 #[derive(Debug)]
 pub struct Input<'a> {
     pub(crate) bytes: &'a mut [u8],
     pub(crate) consumed: &'a mut usize,
-    /// The peer has ended its side: no more bytes come.
+    /// Whether the peer has ended its stream, so that no more bytes follow.
     pub(crate) ended: bool,
-    /// Views of a socket stay on its thread.
+    /// Keeps the views of a socket on its thread.
     pub(crate) here: PhantomData<*const ()>,
 }
 
 impl Input<'_> {
-    /// The bytes that have come and are not consumed, in one piece.
+    /// Returns the bytes that were received and not consumed, in one piece.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(*self.consumed..).unwrap_or_default()
     }
 
-    /// The same bytes, to be changed in place: decrypted, unmasked. What is left unconsumed stays as it was changed.
+    /// Returns the same bytes to be changed in place, for example decrypted or unmasked. Unconsumed bytes keep the
+    /// changes.
     #[must_use]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.bytes.get_mut(*self.consumed..).unwrap_or_default()
     }
 
-    /// Takes the first `n` bytes away.
+    /// Consumes the first `n` bytes.
     ///
     /// # Panics
     ///
-    /// When `n` is more than there is.
+    /// If `n` is more than the number of bytes.
     #[inline]
     pub fn consume(&mut self, n: usize) {
         let there = self.bytes.len() - *self.consumed;
@@ -281,7 +285,7 @@ impl embedded_io::ReadReady for Input<'_> {
 }
 
 #[cfg(test)]
-#[expect(clippy::excessive_nesting, reason = "a model beside the code, step by step")]
+#[expect(clippy::excessive_nesting, reason = "a model is checked step by step alongside the code")]
 mod tests {
     extern crate std;
     use super::super::LINK_BYTES;
@@ -336,7 +340,7 @@ mod tests {
             assert_eq!(pools.room(&b, Waiting::None), 64, "the large block is taken");
             pools.append(&mut b, &[2; 64]);
             assert_eq!(pools.room(&b, Waiting::None), 0);
-            assert_eq!(pools.wait_queue(&b), Waiting::LargeInput, "could grow, were there a large block");
+            assert_eq!(pools.wait_queue(&b), Waiting::LargeInput, "could grow if a large block were free");
             assert_eq!(pools.room(&c, Waiting::None), 0);
             assert_eq!(pools.wait_queue(&c), Waiting::Input);
             pools.release(&mut a);

@@ -1,4 +1,4 @@
-//! Where bytes wait: blocks leased from pools, and the two buffers made of them.
+//! Buffers: pools of blocks, and the input and output buffers that lease them.
 
 mod blocks;
 mod input;

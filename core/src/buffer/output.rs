@@ -9,20 +9,20 @@ use core::fmt;
 
 mod tail;
 
-/// A socket's queued output. Positions are bytes of the whole pool. The chain holds blocks while
-/// anything is queued or held back or room is reserved, none otherwise.
+/// A socket's queued output. Positions are byte offsets in the whole pool. The chain holds blocks only while anything
+/// is queued or held back or room is reserved.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Chain {
-    /// The first byte that has not left.
+    /// The position of the first byte that has not left.
     start: u32,
-    /// Where the next byte goes.
+    /// The position of the next byte.
     at: u32,
-    /// How many more bytes the last block takes; 0 while it is the end of a tail.
+    /// How many more bytes the last block takes; 0 while the block ends a tail.
     left: u32,
-    /// Bytes that may leave: all that are in the blocks, but for a tail.
+    /// The number of bytes that may leave: all bytes in the blocks except those of a tail.
     queued: u32,
     blocks: u16,
-    /// `writable` is owed once there is room.
+    /// Whether `writable` is owed once there is room.
     pub(crate) armed: bool,
     waits: Waits,
     /// Whether and how the socket waits for a block.
@@ -37,15 +37,16 @@ impl Waits {
     const TAIL: u8 = 4;
 }
 
-/// What an owed `writable` waits for beside room in the chain.
+/// What an owed `writable` waits for in addition to room in the chain.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) enum Hold {
     #[default]
     None,
-    /// `writable` was given, and nothing has left or come back since: another one so soon would bring nothing new.
+    /// `writable` was delivered, and since then no bytes have left and no blocks were returned: another one so soon
+    /// would have no effect.
     Given,
-    /// Nothing is gained before some of what is queued has left or, with nothing queued, a block has come back to the
-    /// pool.
+    /// `writable` has no effect before some of the queued bytes have left or, with nothing queued, a block was returned
+    /// to the pool.
     Held,
 }
 
@@ -67,12 +68,12 @@ impl Chain {
         self.waits.0 = self.waits.0 & Waits::TAIL | hold as u8;
     }
 
-    /// Returns how many more blocks it may take, its limit apart.
+    /// Returns how many more blocks the chain may take, apart from its limit.
     pub(crate) fn leasable(&self, blocks: &Blocks<'_>) -> usize {
         blocks.leasable(self.blocks.into(), self.waiting) as usize
     }
 
-    /// How many blocks it holds.
+    /// Returns how many blocks the chain holds.
     pub(crate) const fn held(&self) -> usize {
         self.blocks as usize
     }
@@ -81,22 +82,22 @@ impl Chain {
         self.queued == 0
     }
 
-    /// Whether so much has left of a chain of at most `most` blocks that `writable` may come.
+    /// Returns whether enough of a chain of at most `most` blocks has left for `writable` to come.
     pub(crate) const fn is_low(&self, most: usize) -> bool {
         self.queued == 0 || self.blocks as usize * 2 <= most
     }
 
-    /// Whether a block is held for room that was reserved and never written to.
+    /// Returns whether a block is held for room that was reserved and never written to.
     pub(crate) const fn holds_unused(&self) -> bool {
         self.queued == 0 && self.blocks > 0
     }
 
-    /// The block being written; only while the chain holds one.
+    /// Returns the block that is being written. Call it only while the chain holds one.
     const fn last(&self, shift: u32) -> u32 {
         (self.at + self.left - 1) >> shift
     }
 
-    /// The first piece of the queued bytes.
+    /// Returns the first piece of the queued bytes.
     #[inline]
     pub(crate) fn first<'m>(&self, blocks: &'m Blocks<'_>) -> &'m [u8] {
         let end = if self.blocks == 1 { self.at } else { blocks.end(blocks.block(self.start)) };
@@ -104,13 +105,13 @@ impl Chain {
         if self.queued == 0 { &[] } else { piece.unwrap_or_default() }
     }
 
-    /// The queued bytes, if they are in one block.
+    /// Returns the queued bytes, if they are in one block.
     #[inline(always)]
     pub(crate) fn only_piece<'m>(&self, blocks: &'m Blocks<'_>) -> Option<&'m [u8]> {
         if self.blocks == 1 { blocks.memory().get(self.start as usize..self.at as usize) } else { None }
     }
 
-    /// The queued bytes in order, as slices of the pool; gives how many slices.
+    /// Fills `to` with the queued bytes in order, as slices of the pool. Returns the number of slices.
     pub(crate) fn slices<'m>(&self, blocks: &'m Blocks<'_>, to: &mut [&'m [u8]]) -> usize {
         if self.queued == 0 {
             return 0;
@@ -131,7 +132,7 @@ impl Chain {
         n
     }
 
-    /// The first `n` queued bytes have left: their blocks go back.
+    /// Removes the first `n` queued bytes, which have left, and returns their blocks to the pool.
     #[inline(always)]
     pub(crate) fn sent(&mut self, blocks: &mut Blocks<'_>, n: usize) {
         if n == self.queued() && self.blocks == 1 {
@@ -140,7 +141,7 @@ impl Chain {
         self.sent_over_blocks(blocks, n);
     }
 
-    /// The [only piece](Self::only_piece) has left.
+    /// Removes the [only piece](Self::only_piece), which has left.
     #[inline(always)]
     pub(crate) fn sent_only_piece(&mut self, blocks: &mut Blocks<'_>) {
         debug_assert_eq!(self.blocks, 1, "the bytes are in one block");
@@ -153,12 +154,14 @@ impl Chain {
         assert!(n <= self.queued(), "the driver sent {n} bytes of {}", self.queued);
         self.queued -= n as u32;
         let ends = self.queued == 0 && !self.has_tail();
+        // with nothing left, all blocks are returned at once below
         let mut n = if ends { 0 } else { n as u32 };
         let shift = blocks.size().trailing_zeros();
         let mut pool = blocks.lend();
         while n > 0 {
             let first = self.start >> shift;
             if first == self.last(shift) {
+                // it is still being written, and has no link yet
                 self.start += n;
                 break;
             }
@@ -178,7 +181,7 @@ impl Chain {
         }
     }
 
-    /// So many bytes were queued, for which there is room in the last block.
+    /// Queues `n` bytes, for which there is room in the last block.
     #[inline]
     const fn advance(&mut self, n: u32) {
         self.at += n;
@@ -186,7 +189,7 @@ impl Chain {
         self.queued += n;
     }
 
-    /// Gives back a block that was reserved and never written to.
+    /// Returns blocks to the pool that were reserved and never written to.
     pub(crate) fn trim(&mut self, blocks: &mut Blocks<'_>) {
         if self.holds_unused() && !self.has_tail() {
             let mut pool = blocks.lend();
@@ -214,7 +217,7 @@ impl Chain {
         self.empty();
     }
 
-    /// Forgets the blocks, which have been given back.
+    /// Forgets the blocks, which have been returned to the pool.
     fn empty(&mut self) {
         let hold = self.hold();
         *self = Self { armed: self.armed, waiting: self.waiting, ..Self::default() };
@@ -222,30 +225,29 @@ impl Chain {
     }
 }
 
-/// A point in the queued output, to go back to within the same callback.
+/// A point in the queued output, to rewind to within the same callback.
 #[derive(Clone, Copy, Debug)]
 pub struct Mark(Chain);
 
-/// The writing half of a socket's view.
+/// The writing half of a socket.
 ///
-/// Whatever is queued is sent by the engine, in order, when the callback has returned: a program
-/// never handles an incomplete send. The queue is bounded by
-/// [`Config::output_limit`](crate::Config) blocks; what does not fit is refused with [`Full`],
-/// nothing of it is taken, and the `writable` event comes when half of the blocks are free again.
+/// The engine sends what is queued, in order, after the callback has returned: a program never handles an incomplete
+/// send. The queue is bounded by [`Config::output_limit`](crate::Config) blocks. A send that does not fit fails with
+/// [`Full`] and queues nothing, and the `writable` event follows when half of the blocks are free again.
 ///
-/// After `finish`, `close`, `linger` or `abort` nothing more is taken.
+/// After `finish`, `close`, `linger` or `abort` nothing more can be queued.
 ///
 /// Implements [`core::fmt::Write`] and [`embedded_io::Write`].
 #[derive(Debug)]
 pub struct Output<'a> {
     pub(crate) pool: Lent<'a>,
     pub(crate) chain: &'a mut Chain,
-    /// The most blocks the chain may hold; 0 once nothing more is taken.
+    /// The maximum number of blocks of the chain; 0 once nothing more can be queued.
     pub(crate) most: u16,
 }
 
 impl Output<'_> {
-    /// How many bytes [`send`](Self::send) takes now.
+    /// Returns how many bytes [`send`](Self::send) takes now.
     #[inline]
     #[must_use]
     pub fn room(&self) -> usize {
@@ -258,27 +260,28 @@ impl Output<'_> {
     fn leasable(&self) -> usize {
         let most = u32::from(self.most.saturating_sub(self.chain.blocks));
         if self.pool.has_plenty(u32::from(self.most)) {
+            // the common case: the share need not be computed
             return most as usize;
         }
         self.pool.leasable(u32::from(self.chain.blocks), self.chain.waiting).min(most) as usize
     }
 
-    /// Returns the size of a block if one is free for an empty queue, else 0: then a lower bound of [`room`](Self::room)
-    /// that costs less to know.
+    /// Returns the size of a block if one is free, else 0. For an empty queue, this is a lower bound of
+    /// [`room`](Self::room) that is cheaper to compute.
     #[inline]
     #[must_use]
     pub fn free_block(&self) -> usize {
         if self.most > self.chain.blocks && self.pool.has_spare() { self.pool.size() } else { 0 }
     }
 
-    /// How many bytes can be queued at once: the most that [`send`](Self::send) ever takes. 0 once
-    /// nothing more is taken.
+    /// Returns how many bytes can be queued at once: the most that [`send`](Self::send) ever takes. 0 once nothing more
+    /// can be queued.
     #[must_use]
     pub fn bound(&self) -> usize {
         usize::from(self.most) * self.pool.size()
     }
 
-    /// How many bytes wait to be sent.
+    /// Returns how many bytes wait to be sent.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.chain.queued()
@@ -288,8 +291,8 @@ impl Output<'_> {
     ///
     /// # Errors
     ///
-    /// [`Full`] when there is not room for all of it; `writable` will come, unless `bytes` is more
-    /// than the bound and so can never fit.
+    /// [`Full`] if there is not enough room. `writable` will come, unless `bytes` is more than the bound and so can
+    /// never fit.
     #[inline]
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Full> {
         if self.most != 0
@@ -307,13 +310,13 @@ impl Output<'_> {
     #[inline(never)]
     fn send_over_blocks(&mut self, bytes: &[u8]) -> Result<(), Full> {
         if self.chain.blocks == 0 && bytes.len() <= self.pool.size() && !bytes.is_empty() {
-            // the first piece of an answer
+            // the common case: the first piece of a response
             self.grow()?;
             self.write_block(bytes);
             return Ok(());
         }
         if bytes.len() > self.room() {
-            // what is larger than the bound never fits, so waiting for room is of no use
+            // more than the bound never fits, so `writable` is not requested
             if bytes.len() <= self.bound() {
                 self.refuse();
             }
@@ -327,7 +330,8 @@ impl Output<'_> {
         Ok(())
     }
 
-    /// Copies as much of `bytes` as the last block takes, leasing another when it is full.
+    /// Copies as much of `bytes` as the last block takes, after leasing another if it is full. Returns the number of
+    /// bytes.
     fn write_block(&mut self, bytes: &[u8]) -> usize {
         if self.chain.left == 0 && self.grow().is_err() {
             return 0;
@@ -341,8 +345,8 @@ impl Output<'_> {
         n
     }
 
-    /// Queues as much of `bytes` as fits and gives how much that was. For streams that keep their
-    /// own place; when it was not all, `writable` will come.
+    /// Queues as much of `bytes` as fits, and returns how much that was. For streams that track their own position. If
+    /// it was not all, `writable` will come.
     #[must_use = "what was not taken must be sent later"]
     pub fn send_some(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(self.room());
@@ -357,26 +361,27 @@ impl Output<'_> {
         n
     }
 
-    /// Asks for `writable` without sending: it comes when at most half of the bound is queued, at
-    /// the earliest after this callback. Who got it, and asks again because the room is still too
-    /// small, is asked to wait: until some of what is queued has left or, with nothing queued, until
-    /// another socket has given a block back. After `finish`, `close`, `linger` or `abort` it does
-    /// not come.
+    /// Requests `writable` without sending. It comes when at most half of the bound is queued, at the earliest after
+    /// this callback. A handler that receives it and requests it again, because the room is still too small, waits
+    /// until some of what is queued has left or, with nothing queued, until another socket has returned a block. After
+    /// `finish`, `close`, `linger` or `abort` it does not come.
     pub fn want(&mut self) {
         if self.most == 0 {
             return;
         }
         self.chain.armed = true;
+        // `writable` was just delivered and did not suffice: without a change it would come again in every turn
         let short = self.leasable() < usize::from(self.most.saturating_sub(self.chain.blocks));
         if self.chain.hold() == Hold::Given && (short || self.chain.queued > 0) {
             self.chain.set_hold(Hold::Held);
         }
     }
 
-    /// Asks for `writable` when there may be room for `n` bytes: as after a [`send`](Self::send) of so many. If there
-    /// is too little although at most half of the bound is queued, since other sockets hold the blocks, it does not
-    /// come before something has changed: bytes of this socket have left or, with none queued, blocks have come back.
-    /// For more than the bound, which there is never room for, it is as [`want`](Self::want).
+    /// Requests `writable` for when there may be room for `n` bytes, as a failed [`send`](Self::send) of `n` bytes
+    /// does. If there is too little room although at most half of the bound is queued, because other sockets hold the
+    /// blocks, it does not come before something has changed: bytes of this socket have left or, with none queued,
+    /// blocks were returned. For more than the bound, for which there is never room, it is the same as
+    /// [`want`](Self::want).
     pub fn want_room(&mut self, n: usize) {
         let bound = self.bound();
         if n <= self.room() {
@@ -388,13 +393,12 @@ impl Output<'_> {
         }
     }
 
-    /// Gives `n` bytes in one piece to be written in place, then [`commit`](Self::commit)ted.
-    /// What they hold before is unspecified.
+    /// Returns `n` bytes in one piece, to be written in place and then [`commit`](Self::commit)ted. Their contents are
+    /// unspecified.
     ///
     /// # Errors
     ///
-    /// [`Full`] when there is no room; always when `n` is more than a block
-    /// ([`Config::block_size`](crate::Config)).
+    /// [`Full`] if there is no room; always if `n` is more than a block ([`Config::block_size`](crate::Config)).
     #[inline]
     pub fn reserve(&mut self, n: usize) -> Result<&mut [u8], Full> {
         if n > self.chain.left as usize || self.most == 0 {
@@ -404,12 +408,12 @@ impl Output<'_> {
         self.pool.memory.get_mut(at..at + n).ok_or(Full)
     }
 
-    /// Queues `n` bytes in one piece, which is given to be written in place: [`reserve`](Self::reserve) and
-    /// [`commit`](Self::commit) in one. What they hold before is unspecified.
+    /// Queues `n` bytes in one piece, and returns them to be written in place: [`reserve`](Self::reserve) and
+    /// [`commit`](Self::commit) in one. Their contents are unspecified.
     ///
     /// # Errors
     ///
-    /// As of [`reserve`](Self::reserve).
+    /// The same as for [`reserve`](Self::reserve).
     #[inline]
     pub fn append(&mut self, n: usize) -> Result<&mut [u8], Full> {
         if n > self.chain.left as usize || self.most == 0 {
@@ -421,7 +425,7 @@ impl Output<'_> {
         Ok(place)
     }
 
-    /// Begins the chain with the block that came back last: the first block of most answers.
+    /// Begins the chain with the block that was returned last, as most responses do. Returns whether it did.
     #[inline(always)]
     fn begin_hot(&mut self) -> bool {
         if self.chain.blocks > 0
@@ -438,6 +442,7 @@ impl Output<'_> {
         true
     }
 
+    /// Makes room for `n` bytes in one piece.
     #[inline(never)]
     fn grow_for(&mut self, n: usize) -> Result<(), Full> {
         if n > self.pool.size() {
@@ -453,7 +458,7 @@ impl Output<'_> {
     ///
     /// # Panics
     ///
-    /// When `n` is more than the room behind the queued bytes.
+    /// If `n` is more than the room that is left in the last block.
     #[inline]
     pub fn commit(&mut self, n: usize) {
         if n > self.chain.left as usize {
@@ -467,8 +472,8 @@ impl Output<'_> {
         self.chain.advance(n);
     }
 
-    /// What is left of the block being written, or a new block; empty when there is no room, and
-    /// then `writable` will come. To be written from the front and [`commit`](Self::commit)ted.
+    /// Returns the rest of the block that is being written, or a new block. Empty if there is no room; then `writable`
+    /// will come. Write it from the front, and [`commit`](Self::commit) what was written.
     pub fn spare(&mut self) -> &mut [u8] {
         if (self.chain.left == 0 || self.most == 0) && self.grow().is_err() {
             return &mut [];
@@ -477,10 +482,11 @@ impl Output<'_> {
         self.pool.memory.get_mut(at..at + self.chain.left as usize).unwrap_or_default()
     }
 
-    /// Leases a block and chains it behind the last.
+    /// Leases a block and appends it to the chain.
     #[inline(always)]
     fn grow(&mut self) -> Result<(), Full> {
         if self.ends_tail() && self.chain.left > 0 {
+            // the last block of the tail takes bytes again
             return Ok(());
         }
         if self.chain.blocks >= self.most || !self.may_lease() {
@@ -498,6 +504,7 @@ impl Output<'_> {
         if self.chain.blocks == 0 {
             self.chain.start = base;
         } else {
+            // `at` may be before the end of the last block: `append` and `reserve` need one piece
             let last = self.chain.last(self.pool.shift());
             self.pool.set_link(last, block, self.chain.at);
         }
@@ -507,14 +514,14 @@ impl Output<'_> {
         Ok(())
     }
 
-    /// Returns whether the chain may take another block, its limit apart.
+    /// Returns whether the chain may take another block, apart from its limit.
     #[inline(always)]
     fn may_lease(&self) -> bool {
         self.pool.has_plenty(u32::from(self.most))
             || self.pool.leasable(u32::from(self.chain.blocks), self.chain.waiting) > 0
     }
 
-    /// The socket has taken a block, and waits for none any more.
+    /// Ends the wait for a block: the socket has taken one.
     #[cold]
     fn stop_waiting(&mut self) {
         let waiting = self.chain.waiting;
@@ -525,6 +532,7 @@ impl Output<'_> {
         }
     }
 
+    /// Requests `writable`, unless nothing more can be queued.
     #[cold]
     fn refuse(&mut self) {
         if self.most != 0 {
@@ -533,13 +541,13 @@ impl Output<'_> {
         }
     }
 
-    /// The present end of the queue.
+    /// Returns the present end of the queue.
     #[must_use]
     pub fn mark(&self) -> Mark {
         Mark(*self.chain)
     }
 
-    /// Takes back everything queued since `mark` was made, which must have been in this callback.
+    /// Removes everything that was queued since `mark` was made, which must have been in this callback.
     pub fn rewind(&mut self, mark: Mark) {
         let Mark(before) = mark;
         debug_assert!(before.start == self.chain.start || before.blocks == 0, "a mark of another callback");
@@ -555,16 +563,17 @@ impl Output<'_> {
             self.pool.take_back(block);
             block = next;
         }
+        // a requested `writable` and a place in a wait queue outlast the rewind
         let (armed, hold, waiting) = (self.chain.armed, self.chain.hold(), self.chain.waiting);
         *self.chain = Chain { armed, waiting, ..before };
         self.chain.set_hold(hold);
     }
 
-    /// What `write!(output, ..)` calls: queues all of the formatted text, or nothing.
+    /// Queues all of the formatted text, or nothing. `write!(output, ..)` calls this.
     ///
     /// # Errors
     ///
-    /// [`Full`] when there is not room for all of it; `writable` will come.
+    /// [`Full`] if there is not enough room; `writable` will come.
     pub fn write_fmt(&mut self, args: fmt::Arguments<'_>) -> Result<(), Full> {
         let mark = self.mark();
         if fmt::Write::write_fmt(&mut self.reborrow(), args).is_err() {
@@ -574,7 +583,7 @@ impl Output<'_> {
         Ok(())
     }
 
-    /// The same half, for a shorter time.
+    /// Reborrows the output for a shorter lifetime.
     pub fn reborrow(&mut self) -> Output<'_> {
         Output { pool: self.pool.reborrow(), chain: self.chain, most: self.most }
     }
@@ -586,8 +595,8 @@ fn committed_too_much(n: usize, left: u32) -> ! {
     panic!("commit({n}) with {left} bytes reserved at most");
 }
 
-/// Piece by piece: after an error, earlier pieces of the same text are queued. The inherent
-/// [`write_fmt`](Output::write_fmt) takes all or nothing.
+/// Queues piece by piece: after an error, earlier pieces of the same text are queued. The inherent
+/// [`write_fmt`](Output::write_fmt) queues all or nothing.
 impl fmt::Write for Output<'_> {
     fn write_str(&mut self, s: &str) -> fmt::Result {
         self.send(s.as_bytes()).map_err(|Full| fmt::Error)
@@ -598,8 +607,8 @@ impl embedded_io::ErrorType for Output<'_> {
     type Error = Full;
 }
 
-/// `write` takes what fits and fails with [`Full`] when that is nothing; `write_all` and `write_fmt`
-/// take all or nothing; `flush` has nothing to do, as sending is the engine's.
+/// `write` queues what fits and fails with [`Full`] if that is nothing; `write_all` and `write_fmt` queue all or
+/// nothing; `flush` does nothing, because the engine sends.
 impl embedded_io::Write for Output<'_> {
     fn write(&mut self, buf: &[u8]) -> Result<usize, Full> {
         match self.send_some(buf) {
@@ -628,7 +637,7 @@ impl embedded_io::WriteReady for Output<'_> {
 }
 
 #[cfg(test)]
-#[expect(clippy::excessive_nesting, reason = "a model beside the code, step by step")]
+#[expect(clippy::excessive_nesting, reason = "a model is checked step by step alongside the code")]
 mod tests {
     extern crate std;
     use super::super::LINK_BYTES;

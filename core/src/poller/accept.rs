@@ -1,4 +1,4 @@
-//! The listeners of one poller, and when accepting backs off.
+//! The listeners of one poller, and the back-off of accepting.
 
 use core::time::Duration;
 
@@ -7,12 +7,12 @@ use crate::{Instant, ListenerId};
 use super::membership::AcceptedSocket;
 use super::transport::Transport;
 
-/// The most accepts from one listener in one turn.
+/// The maximum number of accepts from one listener in one turn.
 pub(crate) const ACCEPTS_A_TURN: usize = 64;
-/// How long accepting backs off when there is no room or no descriptor.
+/// How long accepting backs off if there is no room or no descriptor.
 pub(crate) const BACK_OFF: Duration = Duration::from_millis(20);
 
-/// A listener in the memory lent to a poller.
+/// A listener, in the memory lent to a poller.
 #[derive(Debug)]
 pub struct ListenerEntry<L> {
     listener: L,
@@ -20,11 +20,11 @@ pub struct ListenerEntry<L> {
 }
 
 pub(crate) struct Acceptor<'s, T: Transport> {
-    /// Each at the place of its number.
+    /// Each listener is at the place of its number.
     listeners: &'s mut [Option<ListenerEntry<T::Listener>>],
-    /// An accepted connection for which no poller has room, or which cannot be watched now.
+    /// An accepted connection for which no poller has room, or that cannot be watched now.
     pub(crate) held: Option<AcceptedSocket<T::Unregistered>>,
-    /// When to accept again. While it is set no listener is watched.
+    /// When to accept again, from the held connection and the listeners that are not watched.
     resume_at: Option<Instant>,
 }
 
@@ -33,7 +33,7 @@ impl<'s, T: Transport> Acceptor<'s, T> {
         Self { listeners, held: None, resume_at: None }
     }
 
-    /// The most listeners.
+    /// Returns the maximum number of listeners.
     pub(crate) fn places(&self) -> usize {
         self.listeners.len()
     }
@@ -43,7 +43,7 @@ impl<'s, T: Transport> Acceptor<'s, T> {
         ids.zip(self.listeners.iter_mut()).filter_map(|(id, place)| Some((id, place.as_mut()?)))
     }
 
-    /// Begins to accept from a listener. Returns it if there is no place for its number, or that place is taken.
+    /// Begins to accept from a listener. Returns it if there is no place for its number, or if that place is taken.
     pub(crate) fn listen(
         &mut self,
         mut listener: T::Listener,
@@ -53,7 +53,7 @@ impl<'s, T: Transport> Acceptor<'s, T> {
     ) -> Result<(), T::Listener> {
         let place = self.listeners.get_mut(usize::from(id.0)).filter(|place| place.is_none());
         let Some(place) = place else { return Err(listener) };
-        // while the others wait this one does as well: there is a place for one held connection only
+        // during a back-off it is not watched either, since there is a place for only one held connection
         let watched = self.resume_at.is_none() && transport.watch_listener(&mut listener, id).is_ok();
         if !watched {
             self.resume_at.get_or_insert(now + BACK_OFF);
@@ -67,12 +67,14 @@ impl<'s, T: Transport> Acceptor<'s, T> {
         self.entries().next().map(|(id, _)| id)
     }
 
+    /// Closes a listener.
     pub(crate) fn close(&mut self, id: ListenerId, transport: &mut T) {
         if let Some(entry) = self.listeners.get_mut(usize::from(id.0)).and_then(Option::take) {
             transport.close_listener(entry.listener, id, entry.watched);
         }
     }
 
+    /// Closes all listeners, and the held connection.
     pub(crate) fn close_all(&mut self, transport: &mut T) {
         for id in (0..=u8::MAX).map(ListenerId).take(self.listeners.len()) {
             self.close(id, transport);
@@ -83,17 +85,18 @@ impl<'s, T: Transport> Acceptor<'s, T> {
         self.resume_at = None;
     }
 
+    /// Returns when the back-off ends.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.resume_at
     }
 
-    /// Takes the end of the back-off, if it has come.
+    /// Returns whether the back-off has ended, and clears it.
     #[inline]
     pub(crate) fn take_due(&mut self, now: Instant) -> bool {
         self.resume_at.take_if(|at| *at <= now).is_some()
     }
 
-    /// Watches the listeners again.
+    /// Watches the listeners that are not watched.
     pub(crate) fn watch_all(&mut self, transport: &mut T, now: Instant) {
         let mut failed = false;
         for (id, entry) in self.entries().filter(|(_, entry)| !entry.watched) {
@@ -105,7 +108,7 @@ impl<'s, T: Transport> Acceptor<'s, T> {
         }
     }
 
-    /// Stops watching all listeners for a while: their connections wait in the transport's queue.
+    /// Stops watching all listeners for a while. Their connections wait in the transport's queue.
     pub(crate) fn back_off(&mut self, transport: &mut T, now: Instant) {
         for (id, entry) in self.entries().filter(|(_, entry)| entry.watched) {
             transport.unwatch_listener(&mut entry.listener, id);
@@ -114,7 +117,7 @@ impl<'s, T: Transport> Acceptor<'s, T> {
         self.resume_at = Some(now + BACK_OFF);
     }
 
-    /// A socket has ended, so what accepting waits for may have come: room, or a descriptor.
+    /// A socket has ended: ends the back-off, because there may be room or a descriptor now.
     #[inline]
     pub(crate) fn retry_now(&mut self, now: Instant) {
         if self.resume_at.is_some() {
@@ -122,6 +125,7 @@ impl<'s, T: Transport> Acceptor<'s, T> {
         }
     }
 
+    /// Returns a listener, if it is watched.
     pub(crate) fn watched(&mut self, id: ListenerId) -> Option<&mut T::Listener> {
         let entry = self.listeners.get_mut(usize::from(id.0))?.as_mut()?;
         entry.watched.then_some(&mut entry.listener)

@@ -1,4 +1,5 @@
-//! What the pollers of one engine share: mailboxes, wake flags and loads, in storage that the caller brings.
+//! The state that the pollers of one engine share: mailboxes, wake flags and loads, in storage that the caller
+//! provides.
 
 use core::fmt;
 use core::ops::Deref;
@@ -10,9 +11,9 @@ use crate::{Address, PollerId, Rejected, Token};
 
 use super::membership::{AcceptedSocket, AssignedSocket, Command, Envelope, Membership, Placement};
 
-/// Wakes a poller that waits.
+/// Wakes a waiting poller.
 pub trait Wake {
-    /// Makes the wait return, or the next one if there is none now.
+    /// Makes the present wait return, or the next one if the poller does not wait.
     fn wake(&self);
 }
 
@@ -22,19 +23,19 @@ impl<F: Fn() + ?Sized> Wake for F {
     }
 }
 
-/// What a group is made of: what goes through it, and where its parts live.
+/// The types of a group: what is sent through it, and where its parts are stored.
 ///
-/// On a host these are boxes and `Arc`s; a program without a heap names references to statics.
+/// On a host these are boxes and `Arc`s; a program without a heap uses references to statics.
 pub trait GroupTypes {
     /// [`Transport::Unregistered`](super::Transport::Unregistered).
     type Connection;
     /// [`Transport::Listener`](super::Transport::Listener).
     type Listener;
-    /// How a poller's load is reached.
+    /// A pointer to a poller's load.
     type Load: Deref<Target: AsRef<Load>> + Clone;
-    /// How a poller is woken.
+    /// A pointer to what wakes a poller.
     type Waker: Deref<Target: Wake>;
-    /// The places of a mailbox.
+    /// The slots of a mailbox.
     type Ring<T>: AsRef<[Slot<T>]>;
 }
 
@@ -44,14 +45,14 @@ type CommandOf<G> = Command<<G as GroupTypes>::Connection, <G as GroupTypes>::Li
 type CommandBox<G> = Mailbox<CommandOf<G>, <G as GroupTypes>::Ring<CommandOf<G>>>;
 type MessageBox<M, G> = Mailbox<Envelope<M>, <G as GroupTypes>::Ring<Envelope<M>>>;
 
-/// One poller as other threads see it.
+/// One poller, as seen by other threads.
 pub struct PollerHandle<M, G: GroupTypes> {
     commands: CommandBox<G>,
     messages: MessageBox<M, G>,
     flag: WakeFlag,
     load: G::Load,
     waker: G::Waker,
-    /// The grace time in milliseconds of a stop for which the mailbox had no room. It is read with each command.
+    /// The grace time in milliseconds of a stop for which the mailbox had no room. It is read along with each command.
     stop: AtomicMin,
 }
 
@@ -68,7 +69,8 @@ impl<M, G: GroupTypes> fmt::Debug for PollerHandle<M, G> {
 }
 
 impl<M, G: GroupTypes> PollerHandle<M, G> {
-    /// Creates the handle of a poller over the places of its mailboxes. `None` if their numbers are no powers of two.
+    /// Creates the handle of a poller over the slots of its mailboxes. Returns `None` if their numbers are not powers
+    /// of two, or if they were used before.
     pub fn new(
         commands: G::Ring<CommandOf<G>>,
         messages: G::Ring<Envelope<M>>,
@@ -85,7 +87,7 @@ impl<M, G: GroupTypes> PollerHandle<M, G> {
         })
     }
 
-    /// Makes the poller look into its mailboxes. It is woken once a sleep at most.
+    /// Makes the poller read its mailboxes. It is woken at most once per sleep.
     pub fn notify(&self) {
         if self.flag.notify() {
             self.waker.wake();
@@ -96,15 +98,15 @@ impl<M, G: GroupTypes> PollerHandle<M, G> {
     ///
     /// # Errors
     ///
-    /// The command, when there is no room for it or the poller has ended.
+    /// The command, if there is no room for it or the poller has ended.
     pub fn send_command(&self, command: CommandOf<G>) -> Result<(), PushError<CommandOf<G>>> {
         self.commands.push(command)?;
         self.notify();
         Ok(())
     }
 
-    /// Posts a message to the poller, which is notified unless it is the one that posts: a poller looks into its own
-    /// mailbox before it sleeps.
+    /// Posts a message to the poller and, if `notify`, notifies it. A poller that posts to itself need not be notified:
+    /// it checks its own mailbox before it sleeps.
     fn post(&self, envelope: Envelope<M>, notify: bool) -> Result<(), PushError<Envelope<M>>> {
         self.messages.push(envelope)?;
         if notify {
@@ -118,19 +120,20 @@ impl<M, G: GroupTypes> PollerHandle<M, G> {
         self.commands.is_closed()
     }
 
-    /// Stops the poller. It never waits, so that a handler may call it too, and is never lost for want of room.
+    /// Stops the poller. It never waits, so that a handler may call it too, and the stop is never lost for lack of
+    /// room.
     pub fn stop(&self, grace: Duration) {
         if !matches!(self.send_command(Command::Stop { grace }), Err(PushError::Full(_))) {
             return;
         }
         self.stop.offer(u32::try_from(grace.as_millis()).unwrap_or(AtomicMin::MAX));
-        // either the mailbox is still full, and the word is read with what fills it, or there is room by now
+        // if the mailbox is still full, the poller reads the word along with a command that fills it; otherwise this
+        // succeeds
         let _ = self.send_command(Command::Stop { grace });
         self.notify();
     }
 
-    /// Waits by `wait` for as long as it is told to, unless something was pushed since the poller last woke: then it
-    /// is told not to wait at all.
+    /// Calls `wait` with `timeout`, or with a timeout of zero if something was pushed since the poller last woke.
     pub fn sleep<R>(&self, timeout: Option<Duration>, wait: impl FnOnce(Option<Duration>) -> R) -> R {
         let sleeps = self.flag.try_sleep();
         let outcome = wait(if sleeps { timeout } else { Some(Duration::ZERO) });
@@ -140,8 +143,8 @@ impl<M, G: GroupTypes> PollerHandle<M, G> {
         outcome
     }
 
-    /// Announces a sleep, the first half of [`sleep`](Self::sleep) for a driver that is itself called when it wakes.
-    /// `false`: something was pushed, and the poller must look instead.
+    /// Announces a sleep: the first half of [`sleep`](Self::sleep), for a driver that is itself called when it wakes.
+    /// Returns `false` if something was pushed: then the poller must check its mailboxes instead.
     pub fn try_sleep(&self) -> bool {
         self.flag.try_sleep()
     }
@@ -152,7 +155,7 @@ impl<M, G: GroupTypes> PollerHandle<M, G> {
     }
 }
 
-/// Why no poller takes a connect.
+/// The reason why no poller took a connect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConnectRefused {
     /// Every poller is full.
@@ -161,10 +164,10 @@ pub enum ConnectRefused {
     Gone,
 }
 
-/// The pollers of an engine, as each of them and other threads see them.
+/// The pollers of an engine, as seen by each of them and by other threads.
 pub struct Group<'g, M, G: GroupTypes> {
     pollers: &'g [PollerHandle<M, G>],
-    /// The most sockets of one poller.
+    /// The maximum number of sockets of one poller.
     sockets: u32,
 }
 
@@ -182,7 +185,7 @@ impl<M, G: GroupTypes> fmt::Debug for Group<'_, M, G> {
     }
 }
 
-/// What a balancer by hash goes by: the peer's address.
+/// Returns the hint for balancing by hash: that of the peer's address, or 0 for a Unix-domain socket.
 fn hint(peer: &Address) -> u64 {
     match peer {
         Address::Inet(peer) => peer_hint(peer),
@@ -206,11 +209,11 @@ impl<'g, M, G: GroupTypes> Group<'g, M, G> {
         self.pollers.get(usize::from(id.0))
     }
 
-    /// Posts a message to a socket. `from` is the poller that posts, if it is one.
+    /// Posts a message to a socket. `from` is the posting poller, if a poller posts it.
     ///
     /// # Errors
     ///
-    /// The message, when the mailbox of the socket's poller is full or the poller has ended.
+    /// The message, if the mailbox of the socket's poller is full or the poller has ended.
     pub fn post(self, to: Token, message: M, from: Option<PollerId>) -> Result<(), Rejected<M>> {
         let Some(poller) = self.poller(to.poller()) else { return Err(Rejected::Gone(message)) };
         poller.post(Envelope::Post(to, message), from != Some(to.poller())).map_err(|refused| match refused {
@@ -223,11 +226,12 @@ impl<'g, M, G: GroupTypes> Group<'g, M, G> {
         })
     }
 
-    /// Posts a message to every open socket. `from` is the poller that posts, if it is one.
+    /// Posts a message to every open socket. `from` is the posting poller, if a poller posts it.
     ///
     /// # Errors
     ///
-    /// The message, when the mailbox of a poller is full or it has ended. The pollers before it have the message.
+    /// The message, if the mailbox of a poller is full or the poller has ended. The pollers before it have received the
+    /// message.
     pub fn broadcast(
         self,
         message: M,
@@ -245,11 +249,11 @@ impl<'g, M, G: GroupTypes> Group<'g, M, G> {
         Ok(())
     }
 
-    /// Connects to an address, on the poller that the balancer picks or the next best that has room.
+    /// Connects to an address, on the poller that the balancer picks or on the next best one with room.
     ///
     /// # Errors
     ///
-    /// When no poller takes it.
+    /// If no poller takes it.
     pub fn connect(self, to: Address, tag: u64, balancer: &mut Balancer) -> Result<(), ConnectRefused> {
         let first = balancer.pick(self.pollers, hint(&to));
         let mut refused = ConnectRefused::Gone;
@@ -278,7 +282,7 @@ impl<'g, M, G: GroupTypes> Group<'g, M, G> {
         }
     }
 
-    /// Assigns a connection to one poller, if that has room for it.
+    /// Assigns a connection to one poller, if it has room.
     fn offer(
         self,
         accepted: AcceptedSocket<G::Connection>,
@@ -300,12 +304,12 @@ impl<'g, M, G: GroupTypes> Group<'g, M, G> {
                 let AssignedSocket { connection, peer, listener, permit: _ } = back;
                 Placement::NoRoom(AcceptedSocket { connection, peer, listener })
             }
-            Err(_) => unreachable!("a mailbox gives back what was pushed"),
+            Err(_) => unreachable!("a mailbox returns what was pushed"),
         }
     }
 }
 
-/// A poller's own place in a [`Group`].
+/// A poller's membership in a [`Group`].
 pub struct Member<'g, M, G: GroupTypes> {
     group: Group<'g, M, G>,
     me: PollerId,
@@ -314,9 +318,9 @@ pub struct Member<'g, M, G: GroupTypes> {
     messages: Receiver<&'g MessageBox<M, G>>,
     /// The permits of this poller's sockets.
     permits: LoadPermit<G>,
-    /// `None`: every connection stays with the poller that accepted it.
+    /// `None` if every connection stays on the poller that accepted it.
     balancer: Option<Balancer>,
-    /// A command that is taken after a stop that came with it.
+    /// A command to return after the stop that was found along with it.
     next: Option<CommandOf<G>>,
     /// Whether each mailbox is closed, empty, and without a push in progress.
     finished: (bool, bool),
@@ -329,8 +333,8 @@ impl<M, G: GroupTypes> fmt::Debug for Member<'_, M, G> {
 }
 
 impl<'g, M, G: GroupTypes> Member<'g, M, G> {
-    /// Takes a poller's place. Without a balancer, connections stay with the poller that accepts them. `None` if the
-    /// place is taken or there is none.
+    /// Takes the membership of a poller. Without a balancer, connections stay on the poller that accepts them. Returns
+    /// `None` if the membership is taken or there is no such poller.
     pub fn new(group: Group<'g, M, G>, me: PollerId, balancer: Option<Balancer>) -> Option<Self> {
         let handle = group.poller(me)?;
         let (commands, messages) = (handle.commands.receiver()?, handle.messages.receiver()?);
@@ -339,12 +343,12 @@ impl<'g, M, G: GroupTypes> Member<'g, M, G> {
         Some(Self { group, me, handle, commands, messages, permits, balancer, next: None, finished })
     }
 
-    /// Returns the poller as others see it.
+    /// Returns the poller's handle, as other threads use it.
     pub const fn handle(&self) -> &'g PollerHandle<M, G> {
         self.handle
     }
 
-    /// Returns how many sockets this poller holds permits for.
+    /// Returns the number of sockets for which this poller holds permits.
     pub const fn load(&self) -> u32 {
         self.permits.count()
     }

@@ -13,12 +13,12 @@ use crate::{
 use super::membership::Membership;
 use super::transport::Transport;
 
-/// What a poller keeps of one connection, in the memory lent to it.
+/// A poller's state of one connection, in the memory lent to it.
 #[derive(Debug)]
 pub struct ConnectionEntry<R> {
     pub(crate) connection: Option<R>,
     pub(crate) interest: Interest,
-    /// The low bytes of the token's generation, since handlers may ask with a token whose socket has ended.
+    /// The low bytes of the token's generation, because handlers may pass a token whose socket has ended.
     generation: [u8; 3],
 }
 
@@ -38,7 +38,7 @@ const fn low_bytes(token: Token) -> [u8; 3] {
     [a, b, c]
 }
 
-/// A connect that a handler has asked for.
+/// A connect that a handler has requested.
 #[derive(Debug)]
 pub(crate) struct PendingConnect<P> {
     pub(crate) token: Token,
@@ -47,7 +47,7 @@ pub(crate) struct PendingConnect<P> {
     pub(crate) permit: P,
 }
 
-/// Everything of a poller that callbacks reach: all but the shard and the handler themselves.
+/// The parts of a poller that callbacks reach: all but the shard and the handler.
 pub(crate) struct Io<'s, T: Transport, L, P, const BATCH: usize> {
     me: PollerId,
     pub(crate) now: Instant,
@@ -55,7 +55,7 @@ pub(crate) struct Io<'s, T: Transport, L, P, const BATCH: usize> {
     pub(crate) transport: T,
     pub(crate) membership: L,
     pub(crate) connections: Table<'s, ConnectionEntry<T::Registered>>,
-    /// Slots that are kept ready, so that a connect has its token at once.
+    /// Slots that are reserved in advance, so that `connect` returns a token at once.
     reserved: Vec<Token, BATCH>,
     pub(crate) pending_connects: Deque<PendingConnect<P>, BATCH>,
 }
@@ -85,14 +85,14 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
         self.connections.get(token.index()).map(|entry| entry.interest)
     }
 
-    /// The connection of a token whose socket has not ended, and what carries it.
+    /// Returns the transport, and the connection of a token whose socket has not ended.
     #[inline]
     pub(crate) fn connection(&mut self, token: Token) -> Option<(&mut T, &mut T::Registered)> {
         let entry = self.connections.get_mut(token.index())?;
         Some((&mut self.transport, entry.connection.as_mut()?))
     }
 
-    /// The same for a token that may be stale.
+    /// Does the same for a token that may be stale.
     pub(crate) fn connection_of(&mut self, token: Token) -> Option<(&mut T, &mut T::Registered)> {
         let entry = self.connections.get_mut(token.index())?;
         if token.poller() != self.me || !entry.belongs_to(token) {
@@ -101,9 +101,10 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
         Some((&mut self.transport, entry.connection.as_mut()?))
     }
 
-    /// Puts a connection in its place.
+    /// Stores a connection at the place of its token.
     pub(crate) fn insert(&mut self, token: Token, connection: Option<T::Registered>, interest: Interest) {
         let index = token.index();
+        // the table grows from the front, and places may be filled out of order
         while self.connections.used() <= index as usize {
             let pushed = self.connections.push(ConnectionEntry::EMPTY);
             assert!(pushed.is_ok(), "`Poller::new` checks that each slot has a place here");
@@ -113,8 +114,8 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
         }
     }
 
-    /// Keeps slots ready for the connects of a turn, less those of connects that have yet to begin. If none was used
-    /// since, this is a comparison.
+    /// Reserves slots for the connects of a turn, less those of connects that have yet to begin. If none was used since
+    /// the last call, this is one comparison.
     #[inline]
     pub(crate) fn reserve<D>(&mut self, shard: &mut Shard<'_, D>) {
         if T::CONNECTS && self.lacks_slots() {
@@ -132,11 +133,11 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
         while self.lacks_slots()
             && let Some(token) = shard.reserve()
         {
-            let _ = self.reserved.push(token); // it is not full
+            let _ = self.reserved.push(token); // not full, as `lacks_slots` says
         }
     }
 
-    /// Gives up the slots of connects that have not begun, and their permits.
+    /// Returns the reserved slots, and those of connects that have not begun, with their permits.
     pub(crate) fn release_reserved<D>(&mut self, shard: &mut Shard<'_, D>) {
         while let Some(token) = self.reserved.pop() {
             shard.give_back(token);
@@ -153,16 +154,17 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
         if !T::CONNECTS {
             return Err(ConnectError::Unsupported);
         }
+        // the permit comes first, because it is released by its drop if there is no slot
         let permit = self.membership.acquire().ok_or(ConnectError::Full)?;
         let token = self.reserved.pop().ok_or(ConnectError::Full)?;
-        // there are as many places as slots are kept ready and connects have yet to begin
+        // not full: reserved slots and pending connects are at most `BATCH` together
         let _ = self.pending_connects.push_back(PendingConnect { token, to: *to, tag, permit });
         Ok(token)
     }
 }
 
 impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
-    /// What a callback is given beside its socket.
+    /// Creates the context of a callback.
     #[inline]
     pub(crate) fn context<M>(&mut self) -> Context<'_, M>
     where
@@ -171,7 +173,7 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
         Context::new(self.now, self.unix_time, self.me, self)
     }
 
-    /// The calls of one socket's connection.
+    /// Returns the calls of one socket's connection.
     #[inline]
     pub(crate) fn calls(&mut self, token: Token) -> ConnectionCalls<'_, 's, T, L, P, BATCH> {
         ConnectionCalls { io: self, token }
@@ -204,7 +206,7 @@ where
     }
 }
 
-/// The calls of one connection. One that has none (it could not be begun) is as good as broken.
+/// The calls of one connection. A socket whose connection could not begin has none, and behaves like a broken one.
 pub(crate) struct ConnectionCalls<'a, 's, T: Transport, L, P, const BATCH: usize> {
     io: &'a mut Io<'s, T, L, P, BATCH>,
     token: Token,

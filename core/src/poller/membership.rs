@@ -1,4 +1,4 @@
-//! What a poller has to do with other pollers and threads.
+//! The interface between a poller and other pollers and threads.
 
 use core::fmt;
 use core::time::Duration;
@@ -7,42 +7,42 @@ use heapless::Deque;
 
 use crate::{Address, ListenerId, Rejected, Token};
 
-/// An accepted connection that has no poller yet.
+/// An accepted connection that is not assigned to a poller yet.
 #[derive(Debug)]
 pub struct AcceptedSocket<C> {
     /// The connection.
     pub connection: C,
     /// The address of its peer.
     pub peer: Address,
-    /// Where it was accepted.
+    /// The listener that accepted it.
     pub listener: ListenerId,
 }
 
-/// An accepted connection and the poller's load that is reserved for it.
+/// An accepted connection that is assigned to a poller, with that poller's permit.
 #[derive(Debug)]
 pub struct AssignedSocket<C, P> {
     /// The connection.
     pub connection: C,
     /// The address of its peer.
     pub peer: Address,
-    /// Where it was accepted.
+    /// The listener that accepted it.
     pub listener: ListenerId,
-    /// A permit for one more socket on the poller that it is assigned to.
+    /// A permit for one more socket on the poller.
     pub permit: P,
 }
 
-/// Where an accepted connection goes.
+/// The result of placing an accepted connection.
 #[derive(Debug)]
 pub enum Placement<C, P> {
-    /// It stays with the poller that accepted it.
+    /// It stays on the poller that accepted it.
     Here(AssignedSocket<C, P>),
-    /// It is on its way to another poller.
+    /// It was sent to another poller.
     Elsewhere,
     /// No poller has room for it now.
     NoRoom(AcceptedSocket<C>),
 }
 
-/// What threads ask of a poller. Commands go before messages and are not crowded out by them.
+/// A command from another thread to a poller. Commands are read before messages, which cannot crowd them out.
 pub enum Command<C, L, P> {
     /// Takes over an accepted connection.
     Assign(AssignedSocket<C, P>),
@@ -50,7 +50,7 @@ pub enum Command<C, L, P> {
     Connect {
         /// The address.
         to: Address,
-        /// What `admit` is told.
+        /// The tag that `admit` receives.
         tag: u64,
         /// A permit for one more socket.
         permit: P,
@@ -67,16 +67,16 @@ pub enum Command<C, L, P> {
         /// Its number.
         id: ListenerId,
     },
-    /// Closes a socket: what is queued is sent first, unless it is aborted.
+    /// Closes a socket. Queued output is sent first, unless the socket is aborted.
     CloseSocket {
         /// The socket.
         token: Token,
-        /// Whether to close it at once.
+        /// Whether to abort it.
         abort: bool,
     },
     /// Shuts down within the grace time.
     Stop {
-        /// How long sockets may go on.
+        /// How long sockets may continue.
         grace: Duration,
     },
 }
@@ -94,46 +94,47 @@ impl<C, L, P> fmt::Debug for Command<C, L, P> {
     }
 }
 
-/// A message on its way.
+/// A message in transit.
 #[derive(Debug)]
 pub enum Envelope<M> {
     /// For one socket.
     Post(Token, M),
-    /// For every open socket, with what makes the copies.
+    /// For every open socket, with the function that makes the copies.
     Broadcast(M, fn(&M) -> M),
 }
 
-/// A poller's place among others: [`Alone`], [`AloneWithMail`], or [`Member`](super::Member) of a [`Group`](super::Group).
+/// A poller's relation to other pollers: [`Alone`], [`AloneWithMail`], or [`Member`](super::Member) of a
+/// [`Group`](super::Group).
 ///
 /// `C` is an [unregistered connection](super::Transport::Unregistered), `L` a listener and `M` a message.
 pub trait Membership<C, L, M> {
-    /// One socket's share of a poller's load, from the moment at which the poller is chosen.
+    /// One socket's share of a poller's load, held from the moment at which the poller is chosen.
     type Permit;
 
     /// Posts a message from this poller.
     ///
     /// # Errors
     ///
-    /// The message, when it was not taken.
+    /// The message, if it was not taken.
     fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>>;
 
     /// Posts a message to every open socket, from this poller.
     ///
     /// # Errors
     ///
-    /// The message, when not every poller took it.
+    /// The message, if not every poller took it.
     fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>>;
 
     /// Acquires a permit for one more socket on this poller, if it has room.
     fn acquire(&mut self) -> Option<Self::Permit>;
 
-    /// Keeps the permit of a socket that has come.
+    /// Keeps the permit of a socket that has arrived.
     fn absorb(&mut self, permit: Self::Permit);
 
     /// Releases the permit of a socket that has ended.
     fn release(&mut self);
 
-    /// Returns whether an accepted connection could be placed now. `here` says whether this poller's shard has room.
+    /// Returns whether an accepted connection could be placed now. `here` is whether this poller's shard has room.
     fn has_room(&self, here: bool) -> bool;
 
     /// Chooses a poller for an accepted connection.
@@ -151,15 +152,15 @@ pub trait Membership<C, L, M> {
     /// Returns whether there is a message.
     fn has_envelope(&self) -> bool;
 
-    /// Refuses everything from now on. What was taken before is still to be had.
+    /// Refuses all commands and messages from now on. Those taken before can still be read.
     fn close(&mut self);
 
-    /// Returns whether, after [`close`](Self::close), nothing will come any more. Commands and messages must have been
-    /// taken until there was none.
+    /// Returns whether, after [`close`](Self::close), nothing more will arrive. The caller must have read commands and
+    /// messages until there was none.
     fn is_finished(&self) -> bool;
 }
 
-/// A poller that has no others beside it, and so needs no atomics. Its sockets cannot post messages.
+/// A poller without others, which needs no atomics. Its sockets cannot post messages.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Alone;
 
@@ -214,7 +215,7 @@ impl<C, L, M> Membership<C, L, M> for Alone {
     }
 }
 
-/// As [`Alone`], for sockets that post messages to each other. Up to `MAIL` of them wait, at least one.
+/// Like [`Alone`], for sockets that post messages to each other. Up to `MAIL` messages wait, which is at least 1.
 ///
 /// ```
 /// use lightcone_core::poller::AloneWithMail;
@@ -229,7 +230,7 @@ pub struct AloneWithMail<M, const MAIL: usize> {
 }
 
 impl<M, const MAIL: usize> AloneWithMail<M, MAIL> {
-    /// Creates the place of a lone poller.
+    /// Creates the membership of a lone poller.
     #[must_use]
     pub const fn new() -> Self {
         Self { mail: Deque::new(), closed: false }

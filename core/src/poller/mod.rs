@@ -1,7 +1,7 @@
-//! The loop of a poller, over whatever carries bytes: the same for every driver.
+//! The event loop of a poller, generic over its transport: the same for every driver.
 //!
-//! The files of this module name the items of the crate's root, `crate::sync`, `crate::balance` and `crate::table`, and
-//! nothing else of the crate, so that the models can compile these very files over loom's atomics.
+//! The files of this module name the items of the crate's root, `crate::sync`, `crate::balance`, `crate::life` and
+//! `crate::table`, and nothing else of the crate, so that the models compile these very files over loom's atomics.
 
 mod accept;
 #[cfg(all(target_has_atomic = "ptr", target_has_atomic = "32"))]

@@ -1,38 +1,38 @@
-//! What carries the bytes of a poller's sockets.
+//! The interface to what carries the bytes of a poller's sockets.
 
 use crate::{Address, ErrorKind, Interest, ListenerId, Sent, Token, send_one_by_one};
 
-/// What a receive returned.
+/// The result of a receive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Received {
-    /// This number of bytes, at least one.
+    /// The number of bytes received, at least one.
     Bytes(usize),
-    /// Nothing has come.
+    /// No bytes are available.
     WouldBlock,
-    /// The peer has ended its side.
+    /// The peer has ended its stream.
     End,
     /// The connection failed.
     Failed(ErrorKind),
 }
 
-/// A connect that has begun.
+/// The result of beginning to connect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Connect<C> {
     /// The connection is established.
     Established(C),
-    /// [`Transport::connect_result`] says what becomes of it, once the socket is writable.
+    /// The connect is in progress. [`Transport::connect_result`] returns its result once the socket is writable.
     InProgress(C),
-    /// It cannot begin now, and nothing will tell when it can: the listener's queue is full. It is tried again
-    /// every 20 ms, until the connect timeout.
+    /// It cannot begin now, and no event will signal when it can, because the listener's queue is full. The poller
+    /// tries again every 20 ms, until the connect timeout.
     Later,
 }
 
-/// What became of a connect.
+/// The result of a connect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ConnectResult {
     /// The connection is established.
     Established,
-    /// The connection was established, and has failed since.
+    /// The connection was established and has failed since.
     Broken(ErrorKind),
     /// It is still in progress.
     InProgress,
@@ -40,53 +40,53 @@ pub enum ConnectResult {
     Failed(ErrorKind),
 }
 
-/// What an accept returned.
+/// The result of an accept.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Accept<C> {
     /// A connection, and the address of its peer.
     Accepted(C, Address),
     /// A filter has turned a connection away, which is closed.
     Filtered,
-    /// The connection was gone before it was accepted. There may be others.
+    /// The connection was closed before it was accepted. There may be others.
     Retry,
-    /// No connection waits.
+    /// No connection is waiting.
     WouldBlock,
     /// No descriptor or memory is left. Accepting backs off.
     Exhausted,
 }
 
-/// What carries bytes: an operating system's sockets, a network stack, a serial line, a simulated network.
+/// A carrier of bytes: an operating system's sockets, a network stack, a serial line, or a simulated network.
 ///
-/// A [`Poller`](super::Poller) makes these calls for one connection at a time. A transport holds no policy: it neither
-/// decides which connection comes first nor tries a call again. There are two kinds:
+/// A [`Poller`](super::Poller) makes these calls for one connection at a time. A transport implements no policy: it
+/// neither decides which connection comes first nor repeats a call. There are two kinds:
 ///
-/// - One that tells **readiness** is asked to receive and to send, and never waits. What has become possible is told
-///   to the poller by [`on_readable`](super::Poller::on_readable) and [`on_writable`](super::Poller::on_writable).
-///   Readiness is a hint: a call may say "would block" all the same.
-/// - One that **completes** begins to receive when [`modify`](Self::modify) or [`register`](Self::register) asks for
-///   reading, and answers sends by [`Sent::InFlight`]. What has been done is told by
+/// - A **readiness** transport receives and sends when it is called, and never waits. Its driver reports what has
+///   become possible by [`on_readable`](super::Poller::on_readable) and [`on_writable`](super::Poller::on_writable).
+///   Readiness is a hint: a call may still return "would block".
+/// - A **completion** transport begins to receive when [`modify`](Self::modify) or [`register`](Self::register)
+///   requests reading, and returns [`Sent::InFlight`] for sends. Its driver reports what was done by
 ///   [`on_received`](super::Poller::on_received) and [`on_sent`](super::Poller::on_sent).
 ///
-/// All methods that not every transport needs have a default.
+/// Methods that only some transports need have a default.
 pub trait Transport {
-    /// Whether [`connect`](Self::connect) is implemented. If it is not, no slots are kept ready for connects.
+    /// Whether [`connect`](Self::connect) is implemented. If it is not, no slots are reserved for connects.
     const CONNECTS: bool = true;
 
-    /// Whether [`undelivered`](Self::undelivered) is implemented. If it is not, nothing is asked for.
+    /// Whether [`undelivered`](Self::undelivered) is implemented. If it is not, the poller does not call it.
     const TELLS_UNDELIVERED: bool = false;
 
-    /// A connection that no poller watches yet: what an accept and a connect return, and what crosses threads. Small,
-    /// since it goes through mailboxes.
+    /// A connection that no poller watches yet: accepting and connecting return it, and it moves between threads. It
+    /// should be small, because it goes through mailboxes.
     type Unregistered;
 
     /// A connection as its poller keeps it.
     type Registered;
 
-    /// What connections are accepted from. [`Infallible`](core::convert::Infallible) if there is none.
+    /// The source of accepted connections. [`Infallible`](core::convert::Infallible) if there is none.
     type Listener;
 
-    /// Returns whether the transport completes. Such a one is never asked to receive, so that a poller which stops takes
-    /// what it has been told of by then for all that has come.
+    /// Returns whether this is a completion transport. The poller never calls [`receive`](Self::receive) on one, so to
+    /// a poller that stops, the bytes reported by then are all that have arrived.
     fn completes(&self) -> bool {
         false
     }
@@ -95,7 +95,7 @@ pub trait Transport {
     ///
     /// # Errors
     ///
-    /// When it cannot be watched. Then it is closed.
+    /// If it cannot be watched. The transport closes it.
     fn register(
         &mut self,
         connection: Self::Unregistered,
@@ -105,15 +105,15 @@ pub trait Transport {
 
     /// Changes what is watched from `old` to `new`.
     ///
-    /// To a transport that completes, an interest in reading means that receives are wanted, one after the other, and
-    /// that bytes which were offered before and not taken are offered again; without it, that they stay where they are.
-    /// It holds until it is changed: after a receive there is no second call for the next. This may be called within
-    /// [`on_received`](super::Poller::on_received), before it is known how many bytes are left: begin no receive then,
-    /// whose bytes would overtake them.
+    /// For a completion transport, an interest in reading requests receives, one after the other, and requests again
+    /// the bytes that were offered before and not taken. Without that interest, such bytes stay in the transport. The
+    /// interest holds until it is changed: there is no second call after a receive. The poller may call this within
+    /// [`on_received`](super::Poller::on_received), before it is known how many bytes are left. The transport must not
+    /// begin a receive then, because its bytes would overtake them.
     ///
     /// # Errors
     ///
-    /// When it cannot be watched. Then the socket ends.
+    /// If it cannot be watched. The socket ends.
     fn modify(
         &mut self,
         connection: &mut Self::Registered,
@@ -122,33 +122,33 @@ pub trait Transport {
         new: Interest,
     ) -> Result<(), ErrorKind>;
 
-    /// Receives into a buffer that is not empty. A transport that completes is never asked.
+    /// Receives into a buffer that is not empty. Never called on a completion transport.
     fn receive(&mut self, connection: &mut Self::Registered, token: Token, buffer: &mut [u8]) -> Received;
 
-    /// Sends bytes, of which there is at least one.
+    /// Sends `bytes`, which is not empty.
     fn send(&mut self, connection: &mut Self::Registered, token: Token, bytes: &[u8]) -> Sent;
 
-    /// Sends several pieces by one call, as if they were one. The default sends them one by one.
+    /// Sends several pieces in one call, as if they were one. The default sends them one by one.
     fn send_vectored(&mut self, connection: &mut Self::Registered, token: Token, pieces: &[&[u8]]) -> Sent {
         send_one_by_one(pieces, |piece| self.send(connection, token, piece))
     }
 
-    /// Cancels the send that is in flight. Returns how many bytes were sent; `None` if
-    /// [`on_sent`](super::Poller::on_sent) follows, which it must. It may be called again before that.
+    /// Cancels the send that is in flight. Returns how many bytes were sent, or `None` if the driver reports that by
+    /// [`on_sent`](super::Poller::on_sent), which it then must do. It may be called again before that.
     fn cancel_send(&mut self, connection: &mut Self::Registered, token: Token) -> Option<usize> {
         let _ = (connection, token);
         Some(0)
     }
 
-    /// Shuts down writing: the peer sees the end of the stream.
+    /// Shuts down writing: the peer receives the end of the stream.
     ///
     /// # Errors
     ///
-    /// When the connection is broken.
+    /// If the connection is broken.
     fn shutdown_write(&mut self, connection: &mut Self::Registered, token: Token) -> Result<(), ErrorKind>;
 
-    /// Closes a connection that was watched for `interest`, by a reset if `reset` and where that is possible. The
-    /// token is stale: nothing must be told of it any more.
+    /// Closes a connection that was watched for `interest`, by a reset if `reset` is set and resets are possible. The
+    /// token is stale: the driver must not report anything about it any more.
     fn close(&mut self, connection: Self::Registered, token: Token, interest: Interest, reset: bool);
 
     /// Closes a connection that no poller takes over. The default drops it.
@@ -160,63 +160,64 @@ pub trait Transport {
     ///
     /// # Errors
     ///
-    /// When it fails at once. The default cannot connect.
+    /// If it fails at once. The default cannot connect.
     fn connect(&mut self, to: &Address) -> Result<Connect<Self::Unregistered>, ErrorKind> {
         let _ = to;
         Err(ErrorKind::Unsupported)
     }
 
-    /// Returns what became of a connect in progress, whose socket is writable.
+    /// Returns the result of a connect in progress, whose socket is writable.
     fn connect_result(&mut self, connection: &mut Self::Registered, token: Token) -> ConnectResult {
         let _ = (connection, token);
         ConnectResult::Established
     }
 
-    /// Returns how many bytes the system has taken of a connection's output and not delivered yet: the peer's system
-    /// has not acknowledged them. `None`: it is not known.
+    /// Returns how many bytes of a connection's output the system has taken and not delivered yet, that is, the peer's
+    /// system has not acknowledged. `None` if that is unknown.
     ///
-    /// It is asked before a socket ends because its peer seems to take nothing, and eight times on the way there, if
-    /// [`TELLS_UNDELIVERED`](Self::TELLS_UNDELIVERED). A buffer of the system that drains is progress then, also while
-    /// it is too full to take more.
+    /// If [`TELLS_UNDELIVERED`](Self::TELLS_UNDELIVERED) is set, the poller calls it before a socket ends because its
+    /// peer seems to take nothing, and eight times on the way there. A system buffer that drains is then progress, even
+    /// while it is too full to take more.
     fn undelivered(&mut self, connection: &mut Self::Registered, token: Token) -> Option<usize> {
         let _ = (connection, token);
         None
     }
 
-    /// Returns the address of this side, if there is one.
+    /// Returns the local address, if there is one.
     fn local_address(&self, connection: &Self::Registered) -> Option<Address> {
         let _ = connection;
         None
     }
 
-    /// Begins to watch a listener: [`on_acceptable`](super::Poller::on_acceptable) is called when connections wait.
+    /// Begins to watch a listener: the driver calls [`on_acceptable`](super::Poller::on_acceptable) when connections
+    /// wait.
     ///
     /// # Errors
     ///
-    /// When it cannot be watched now. It is tried again later.
+    /// If it cannot be watched now. The poller tries again later.
     fn watch_listener(&mut self, listener: &mut Self::Listener, id: ListenerId) -> Result<(), ErrorKind> {
         let _ = (listener, id);
         Ok(())
     }
 
-    /// Stops watching a listener for a while: its connections wait.
+    /// Stops watching a listener for a while. Its connections wait.
     fn unwatch_listener(&mut self, listener: &mut Self::Listener, id: ListenerId) {
         let _ = (listener, id);
     }
 
-    /// Closes a listener, which is `watched` or not.
+    /// Closes a listener. `watched` is whether it is watched.
     fn close_listener(&mut self, listener: Self::Listener, id: ListenerId, watched: bool) {
         let _ = (listener, id, watched);
     }
 
-    /// Accepts a connection that waits at a listener. It may ask a filter of the program's, which may panic.
+    /// Accepts a connection that waits at a listener. It may call a filter of the program, which may panic.
     fn accept(&mut self, listener: &mut Self::Listener, id: ListenerId) -> Accept<Self::Unregistered> {
         let _ = (listener, id);
         Accept::WouldBlock
     }
 
-    /// Turns a connection that this transport cannot watch as it is into one that it can; `select`, for example, takes
-    /// low descriptors only.
+    /// Converts a connection that this transport cannot watch into one that it can. `select`, for example, only takes
+    /// low descriptors.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! The loop: what a poller does in a turn, and in which order.
+//! The event loop: what a poller does in a turn, and in which order.
 
 use core::fmt;
 use core::mem::MaybeUninit;
@@ -19,22 +19,22 @@ use super::io::{ConnectionEntry, Io, PendingConnect};
 use super::membership::{AcceptedSocket, AssignedSocket, Command, Envelope, Membership, Placement};
 use super::transport::{Accept, Connect, ConnectResult, Received, Transport};
 
-/// The most commands, and the most messages, of one turn.
+/// The maximum number of commands, and of messages, in one turn.
 const MAIL_A_TURN: usize = 256;
-/// The most sockets that one broadcast reaches in a turn.
+/// The maximum number of sockets that a broadcast reaches in one turn.
 const BROADCAST_A_TURN: usize = 1_024;
-/// In how many turns a poller that stops accepts what waits: 4,096 connections of each listener.
+/// The maximum number of turns in which a stopping poller accepts what waits: 4,096 connections of each listener.
 const LAST_ACCEPTS: u8 = 64;
-/// How many times a poller that stops receives from a socket before it tells it so.
+/// How many times a stopping poller receives from a socket before the socket gets `shutdown`.
 const LAST_LOOKS: u8 = 16;
 
-/// The memory of a poller beside its shard's [`Storage`](crate::Storage).
+/// The memory of a poller in addition to its shard's [`Storage`](crate::Storage).
 pub struct PollerStorage<'s, T: Transport> {
-    /// At least [`Config::sockets`](crate::Config) places.
+    /// At least [`Config::sockets`](crate::Config) entries.
     pub connections: &'s mut [MaybeUninit<ConnectionEntry<T::Registered>>],
-    /// A place for each listener's number, all `None`.
+    /// One entry for each listener number, all `None`.
     pub listeners: &'s mut [Option<ListenerEntry<T::Listener>>],
-    /// What is received into. A transport that completes needs none.
+    /// The receive buffer. A completion transport needs none.
     pub buffer: &'s mut [u8],
 }
 
@@ -48,14 +48,14 @@ impl<T: Transport> fmt::Debug for PollerStorage<'_, T> {
     }
 }
 
-/// A message for every socket, and how far it has come.
+/// A message for every socket, and the place from which it has yet to be delivered.
 struct Broadcast<M> {
     message: M,
     clone: fn(&M) -> M,
     from: u32,
 }
 
-/// What a turn may still do.
+/// What is left of a turn's limits.
 #[derive(Clone, Copy, Default)]
 struct Budget {
     commands: usize,
@@ -63,33 +63,34 @@ struct Budget {
     broadcast: usize,
 }
 
-/// How far the end of a poller has come.
+/// The phase of a poller's shutdown.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
     Running,
-    /// What waits at the listeners is accepted for the last time, in this many turns at most.
+    /// The connections that wait at the listeners are accepted for the last time, in at most this many turns.
     Accepting {
         deadline: Instant,
         turns: u8,
     },
-    /// Sockets finish what they have begun, until the deadline. Those from `announce_from` on are still to be told.
+    /// Sockets finish what they have begun, until the deadline. Those from place `announce_from` on have yet to get
+    /// `shutdown`.
     Stopping {
         deadline: Instant,
         announce_from: Option<u32>,
     },
-    /// What is left is aborted, from this place on. Cancelled sends may complete later.
+    /// The remaining sockets are aborted, from this place on. Cancelled sends may complete later.
     Aborting {
         from: u32,
     },
-    /// No socket is left. Mailboxes are closed. Connections in them are admitted before the deadline; what else is
-    /// in them is refused.
+    /// No socket is left, and the mailboxes are closed. Connections in them are admitted before the deadline;
+    /// everything else in them is refused.
     Closing {
         deadline: Instant,
     },
     Over,
 }
 
-/// The program's code that runs.
+/// The code of the program that is running.
 #[derive(Clone, Copy)]
 enum PanicScope {
     /// None.
@@ -102,47 +103,48 @@ enum PanicScope {
     Callback(Token),
 }
 
-/// Whose a panic was, by [`Poller::recover`].
+/// The origin of a panic, as returned by [`Poller::recover`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum PanicOwner {
-    /// Not the program's: the engine, or what is below it, is broken.
+    /// Not the program: the engine, or what is below it, is broken.
     Engine,
-    /// The program's, but not a socket's. Nothing is lost but what it panicked over.
+    /// The program, but not a callback of a socket. Nothing is lost but what it panicked over.
     Program,
-    /// A callback of this socket, which ends. [`Poller::run`] it; if its `close` panics as well, run it once more.
+    /// A callback of this socket, which ends. Call [`Poller::run`] for it; if its `close` panics as well, call it once
+    /// more.
     Socket(Token),
 }
 
-/// One poller: a [`Shard`], a handler, and the loop that carries what the one says to the other.
+/// One poller: a [`Shard`], a handler, and the loop that carries out the shard's actions.
 ///
-/// It is a state machine as its shard is: it waits for nothing and asks no clock. What has happened outside is told by
-/// the `on_` methods. `T` carries the bytes, `L` is the poller's place among others. In one turn handlers may begin
-/// `BATCH` connects; that many slots are kept ready for them, if the transport can connect, and are missing from
+/// Like its shard, it is a state machine: it never waits and reads no clock. The driver reports what has happened
+/// outside by the `on_` methods. `T` is the transport, and `L` the relation to other pollers. In one turn handlers may
+/// begin `BATCH` connects. If the transport can connect, that many slots are reserved for them and are missing from
 /// [`Config::sockets`](crate::Config).
 ///
-/// A driver calls, again and again:
+/// A driver repeats these steps until [`is_over`](Self::is_over) returns `true`:
 ///
-/// 1. [`begin_turn`](Self::begin_turn) with the time;
-/// 2. `on_readable`, `on_writable`, and so on, for each event of its last wait;
-/// 3. [`turn`](Self::turn), for everything else that is due;
-/// 4. [`next_turn`](Self::next_turn), which says how long it may wait for events;
+/// 1. Call [`begin_turn`](Self::begin_turn) with the time.
+/// 2. Call `on_readable`, `on_writable`, and so on, for each event of the last wait.
+/// 3. Call [`turn`](Self::turn), for everything else that is due.
+/// 4. Call [`next_turn`](Self::next_turn), and wait for events no longer than it says.
 ///
-/// until [`is_over`](Self::is_over). A turn does the following, each with a bound:
+/// A turn does the following, each with a limit:
 ///
 /// | what | at most |
 /// | --- | --- |
-/// | events | as many as the driver tells; one receive each, and four sends in a row |
-/// | accepted connections | 64 a listener |
+/// | events | as many as the driver reports; one receive each, and four sends in a row |
+/// | accepted connections | 64 per listener |
 /// | commands of other threads | 256 |
-/// | sockets that are due by themselves: timeouts, deferred sends, free blocks | those that were due when the turn began |
+/// | sockets that are due without an event: timeouts, deferred sends, free blocks | those that were due when the turn began |
 /// | messages | 256, and 1,024 deliveries of a broadcast |
-/// | connects that handlers have asked for | `BATCH` |
-/// | when it is told to stop: a last accept | 64 a listener, in up to 64 turns |
-/// | after that, of all sockets: a last look at what has come, then `shutdown` | 16 receives a socket, once |
+/// | connects that handlers have requested | `BATCH` |
+/// | after a stop: a last accept | 64 per listener, in up to 64 turns |
+/// | after that, for all sockets: a last receive, then `shutdown` | 16 receives per socket, once |
 ///
-/// So a message that was posted before a stop is delivered before `shutdown`, unless there are more than 256, and so
-/// are bytes that had come, unless the socket is not read from. A transport that completes is not asked for bytes:
-/// there, what it has told of by then has come.
+/// A message that was posted before a stop is therefore delivered before `shutdown`, unless there are more than 256. So
+/// are bytes that had arrived, unless the socket is not read. A completion transport is not called for bytes: those
+/// that it has reported by then have arrived.
 pub struct Poller<'s, H, T, L, const BATCH: usize = 16>
 where
     H: Handler,
@@ -154,18 +156,18 @@ where
     io: Io<'s, T, L, L::Permit, BATCH>,
     buffer: &'s mut [u8],
     acceptor: Acceptor<'s, T>,
-    /// Accepted connections that stay here and are not admitted yet.
+    /// Accepted connections that stay on this poller and are not admitted yet.
     assigned: Deque<AssignedSocket<T::Unregistered, L::Permit>, BATCH>,
-    /// The connection that `admit` is asked about. A panic there must not lose it: not every transport's connections
-    /// close when they are dropped.
+    /// The connection for which `admit` runs. A panic there must not lose it: not every transport's connections close
+    /// when they are dropped.
     admitting: Option<AssignedSocket<T::Unregistered, L::Permit>>,
     broadcast: Option<Broadcast<H::Message>>,
     budget: Budget,
-    /// How many events the waits have brought that were full, the last ones in a row.
+    /// The number of events that the last consecutive full waits have brought.
     events_of_full_waits: usize,
     scope: PanicScope,
     phase: Phase,
-    /// Sockets that were not at their end when the grace time was.
+    /// The number of sockets that were unfinished when the grace time was over.
     aborted: u64,
     unwatchable: u64,
 }
@@ -194,7 +196,7 @@ where
     ///
     /// # Errors
     ///
-    /// When the storage is too short for the shard.
+    /// If the storage is too short for the shard.
     pub fn new(
         mut shard: Shard<'s, H::Data>,
         handler: H,
@@ -228,8 +230,8 @@ where
         })
     }
 
-    /// Returns what a poller of this configuration costs in bytes, with room for that many listeners and a receive
-    /// buffer of that many bytes.
+    /// Returns the memory cost of a poller of this configuration in bytes, with room for that many listeners and a
+    /// receive buffer of that many bytes.
     ///
     /// ```
     /// use lightcone_core::poller::{Alone, Poller, Transport};
@@ -263,7 +265,7 @@ where
         &self.handler
     }
 
-    /// Returns the handler, to be changed.
+    /// Returns the handler mutably.
     pub const fn handler_mut(&mut self) -> &mut H {
         &mut self.handler
     }
@@ -274,19 +276,19 @@ where
         &self.io.transport
     }
 
-    /// Returns the transport, to be changed.
+    /// Returns the transport mutably.
     #[inline]
     pub const fn transport_mut(&mut self) -> &mut T {
         &mut self.io.transport
     }
 
-    /// Returns the transport and a socket's connection.
+    /// Returns the transport and a socket's connection, unless the socket has ended.
     pub fn connection_mut(&mut self, token: Token) -> Option<(&mut T, &mut T::Registered)> {
         self.io.connection_of(token)
     }
 
-    /// Shows what a socket has queued, from the front: for a driver that checks that what is in flight stays where it
-    /// is. `None`: the socket has ended.
+    /// Calls `look` with what a socket has queued, from the front. A driver can thus check that bytes in flight stay
+    /// where they are. Returns `None` if the socket has ended.
     pub fn with_output<R>(&mut self, token: Token, look: impl FnOnce(&[&[u8]]) -> R) -> Option<R> {
         let port = self.shard.port(token)?;
         let mut pieces: [&[u8]; PIECES_MAX] = [&[]; PIECES_MAX];
@@ -294,13 +296,13 @@ where
         Some(look(pieces.get(..count).unwrap_or_default()))
     }
 
-    /// Returns the poller's place among others.
+    /// Returns the poller's relation to other pollers.
     #[inline]
     pub const fn membership(&self) -> &L {
         &self.io.membership
     }
 
-    /// Returns what has happened so far.
+    /// Returns the counters of the shard.
     #[inline]
     pub const fn stats(&self) -> &Stats {
         self.shard.stats()
@@ -311,20 +313,20 @@ where
         self.unwatchable
     }
 
-    /// Returns how many sockets were aborted because the grace time of a stop was over. One that had sent everything
-    /// and only waited for its peer's end is closed then, and not aborted.
+    /// Returns how many sockets were aborted because the grace time of a stop was over. A socket that had sent
+    /// everything and only waited for its peer's end of stream does not count.
     pub const fn aborted(&self) -> u64 {
         self.aborted
     }
 
     // --- a turn ------------------------------------------------------------------------------------------------------
 
-    /// Gives the memory of free blocks to `release`: see [`Shard::reclaim_memory`].
+    /// Releases the memory of free blocks by `release`: see [`Shard::reclaim_memory`].
     pub fn reclaim_memory(&mut self, release: impl FnMut(&mut [u8])) {
         self.shard.reclaim_memory(release);
     }
 
-    /// Begins a turn at this time. `unix_time` is in seconds since 1970-01-01 UTC, where the driver has a wall clock.
+    /// Begins a turn at this time. `unix_time` is in seconds since 1970-01-01 UTC, if the driver has a wall clock.
     #[inline]
     pub fn begin_turn(&mut self, now: Instant, unix_time: Option<u64>) {
         (self.io.now, self.io.unix_time) = (now, unix_time);
@@ -333,12 +335,13 @@ where
         self.io.reserve(&mut self.shard);
     }
 
-    /// Tells, after [`begin_turn`](Self::begin_turn), that the wait before it has brought as many events as it could,
-    /// so that it may have left sockets out. Their timers must not fire before they were looked at: so none fires in
-    /// this turn, unless as many events have come in a row as there can be. After a wait with room for more, tell 0.
+    /// Reports, after [`begin_turn`](Self::begin_turn), that the wait before it has brought as many events as it could,
+    /// so that it may have left sockets out. Their timers must not fire before their events were handled, so no timer
+    /// fires in this turn. That ends once consecutive full waits have brought as many events as there can be. After a
+    /// wait with room for more, pass 0.
     pub fn on_full_wait(&mut self, events: usize) {
         self.events_of_full_waits += events;
-        // each socket may be told twice, once for each direction, and each listener once
+        // each socket may be reported twice, once for each direction, and each listener once
         let most = 2 * self.shard.in_use() + self.acceptor.places();
         if events == 0 || self.events_of_full_waits > most {
             self.events_of_full_waits = 0;
@@ -347,34 +350,39 @@ where
         }
     }
 
-    /// Does everything of a turn that follows the events. Where panics unwind it is called again after one, and goes
-    /// on where it was.
+    /// Does everything of a turn that follows the events. If a panic unwinds out of it, call it again: it continues
+    /// where it was.
     #[inline]
     pub fn turn(&mut self) {
-        self.admit_assigned(); // those that a panic has left
+        self.admit_assigned(); // those that a panic left over
         self.read_commands();
         while let Some(token) = self.shard.next_ready() {
+            // the shard may need an answer from the transport before anything is due
             if !self.shard.is_asking() || self.answer(token) {
                 self.run(token);
             }
         }
         self.read_mail();
         if self.acceptor.take_due(self.io.now) {
+            // after the sockets and messages, any of which may have freed a slot or a descriptor
             self.resume_accepting();
         }
+        // after everything that runs handlers, so that the connects of this turn begin in it
         while let Some(connect) = self.io.pending_connects.pop_front() {
             self.begin_connect(connect);
         }
+        // last, so that messages posted before a stop are delivered before `shutdown`
         if self.phase != Phase::Running {
             self.end();
         }
     }
 
     /// Returns when to take the next turn if nothing happens before; not later than now if there is something to do.
-    /// `None`: there is nothing to wait for but events.
+    /// `None` if there is nothing to wait for but events.
     #[inline]
     pub fn next_turn(&self) -> Option<Instant> {
-        // what is pushed from now on keeps the poller from sleeping by its wake flag
+        // a command is only left if its limit was reached: the wake flag reports later pushes, except for messages of
+        // this poller to itself
         let busy = (self.budget.commands == 0 && self.io.membership.has_command())
             || self.io.membership.has_envelope()
             || self.broadcast.is_some()
@@ -383,6 +391,7 @@ where
         if busy {
             return Some(self.io.now);
         }
+        // only this phase waits for its deadline; the others continue at once or by an event
         let stop = match self.phase {
             Phase::Stopping { deadline, .. } => Some(deadline),
             Phase::Running
@@ -397,9 +406,10 @@ where
 
     // --- events ------------------------------------------------------------------------------------------------------
 
-    /// Tells that a socket can be received from.
+    /// Reports that a socket is readable.
     #[inline(always)]
     pub fn on_readable(&mut self, token: Token) {
+        // the fast path: one lookup of the slot if nothing about the socket is special
         let Some(usual) = self.shard.usual_port(token) else { return self.receive(token, None) };
         let room = usual.room().min(self.buffer.len());
         let buffer = self.buffer.get_mut(..room).unwrap_or_default();
@@ -412,20 +422,22 @@ where
             Received::Bytes(n) if usual.takes(n) => buffer.get_mut(..n),
             Received::Bytes(_) | Received::WouldBlock | Received::End | Received::Failed(_) => None,
         };
+        // the result goes along: the bytes were taken from the transport and must not be lost
         let Some(bytes) = bytes else { return self.receive(token, Some(received)) };
         let count = bytes.len();
         self.scope = PanicScope::Callback(token);
         match usual.receive(bytes, &mut self.handler, &mut self.io.calls(token)) {
-            Ok(settled) => self.settle(token, settled), // nearly always
+            Ok(settled) => self.settle(token, settled), // the common case
             Err(stopped) => self.go_on(token, stopped, count),
         }
     }
 
-    /// Receives from a socket, if there is room and that was not done, and does what follows.
+    /// Receives from a socket, unless `received` is the result of a receive, and does what follows.
     #[inline(never)]
     fn receive(&mut self, token: Token, received: Option<Received>) {
         let Some(mut port) = self.shard.port(token) else { return };
         let room = port.room().min(self.buffer.len());
+        // without room the port runs all the same, to deliver what is due or wait for a block
         let mut bytes: &mut [u8] = &mut [];
         if let Some(buffer) = self.buffer.get_mut(..room).filter(|buffer| !buffer.is_empty()) {
             let Some((transport, connection)) = self.io.connection(token) else { return };
@@ -441,7 +453,7 @@ where
         self.settle(token, settled);
     }
 
-    /// Goes on with so many received bytes where their usual way has stopped.
+    /// Continues with `count` received bytes where `UsualPort::receive` has stopped.
     #[inline(never)]
     fn go_on(&mut self, token: Token, stopped: Stopped, count: usize) {
         let Some(mut port) = self.shard.port(token) else { return };
@@ -450,7 +462,7 @@ where
         self.settle(token, settled);
     }
 
-    /// Tells that a socket can be sent to, or that its connect has ended.
+    /// Reports that a socket is writable, or that its connect has ended.
     pub fn on_writable(&mut self, token: Token) {
         let Some(port) = self.shard.port(token) else { return };
         if !port.is_connecting() {
@@ -463,7 +475,8 @@ where
         }
     }
 
-    /// Tells what became of a connect, to which a transport that completes need not be writable.
+    /// Reports the result of a connect. With a completion transport, the driver may call this instead of
+    /// [`on_writable`](Self::on_writable).
     pub fn on_connect_result(&mut self, token: Token, result: ConnectResult) {
         self.tell(token, |port| {
             match result {
@@ -479,17 +492,18 @@ where
         });
     }
 
-    /// Tells that a connection has failed.
+    /// Reports that a connection has failed.
     pub fn on_failed(&mut self, token: Token, kind: ErrorKind) {
         self.tell(token, |port| port.failed(kind));
     }
 
-    /// Tells that a transport that completes has received bytes. Returns how many were taken. The others stay with the
-    /// transport. If the socket is still read from it offers them again, in a later turn; if not, when
-    /// [`Transport::modify`] asks for reading.
+    /// Reports bytes that a completion transport has received. Returns how many were taken. The transport keeps the
+    /// others. If the socket is still read, it offers them again in a later turn; if not, when [`Transport::modify`]
+    /// requests reading.
     #[must_use]
     pub fn on_received(&mut self, token: Token, bytes: &mut [u8]) -> usize {
         let (mut taken, mut has_run) = (0, false);
+        // runs at least once, even without room: delivering what is due may make some
         while !has_run || taken < bytes.len() {
             let Some(mut port) = self.shard.port(token) else { return bytes.len() };
             let rest = bytes.get_mut(taken..).unwrap_or_default();
@@ -507,13 +521,14 @@ where
         taken
     }
 
-    /// Tells that a transport that completes has met the end of a stream. `false`: the socket is not read from now;
-    /// tell it again as bytes that were not taken.
+    /// Reports that a completion transport has reached the end of a stream. Returns `false` if the socket is not read
+    /// now: report it again like bytes that were not taken.
     #[must_use]
     pub fn on_end_of_stream(&mut self, token: Token) -> bool {
         let Some(port) = self.shard.port(token) else { return true };
+        // without room, bytes before the end may still be in the transport, and the end must not overtake them
         if port.room() == 0 {
-            self.run(token); // which may make room, or sees to it that the socket waits for some
+            self.run(token); // may make room, or queues the socket for a block
             let Some(port) = self.shard.port(token) else { return true };
             if port.room() == 0 {
                 self.stop_reading(token);
@@ -524,8 +539,8 @@ where
         true
     }
 
-    /// Without room a socket is not read from, and reading is asked for when there is some. One that was put off has
-    /// yet to say so: what the transport has was not taken, and must not look as if it were asked for.
+    /// Stops reading a socket without room; its next run with room requests reading again. A socket that was put off
+    /// has not changed its interest yet, and the transport would take the bytes that it keeps for requested ones.
     #[cold]
     fn stop_reading(&mut self, token: Token) {
         if let Some(interest) = self.io.interest(token)
@@ -535,21 +550,21 @@ where
         }
     }
 
-    /// Tells that a send in flight has completed, with `n` bytes sent.
+    /// Reports that a send in flight has completed, with `n` bytes sent.
     pub fn on_sent(&mut self, token: Token, n: usize) {
         self.tell(token, |port| port.sent(n));
     }
 
-    /// Tells that a send in flight has failed.
+    /// Reports that a send in flight has failed.
     pub fn on_send_failed(&mut self, token: Token, kind: ErrorKind) {
         self.tell(token, |port| {
-            port.sent(0);
+            port.sent(0); // ends the flight, or the socket would wait for it before it closes
             port.failed(kind);
         });
     }
 
-    /// Tells that connections wait at a listener. Accepts as many as there is room for and chooses a poller for each.
-    /// Those that stay here are admitted after all were placed, so that no callback holds the others up.
+    /// Reports that connections wait at a listener. Accepts as many as there is room for and chooses a poller for each.
+    /// Those that stay on this poller are admitted after all were placed, so that no callback delays the others.
     pub fn on_acceptable(&mut self, id: ListenerId) {
         self.accept(id);
         self.admit_assigned();
@@ -557,13 +572,13 @@ where
 
     // --- one socket --------------------------------------------------------------------------------------------------
 
-    /// Delivers what is due for a socket, and does what follows from it.
+    /// Delivers what is due for a socket, and carries out the actions that follow.
     pub fn run(&mut self, token: Token) {
         self.tell(token, |_| {});
     }
 
-    /// Answers what the shard asks of a socket: connects again, or looks at whether a peer takes something that seems
-    /// to take nothing. Returns whether something is due for the socket.
+    /// Carries out what the shard needs for a socket: connects again, or queries whether a peer that seems to take
+    /// nothing does take something. Returns whether anything is due for the socket.
     #[cold]
     fn answer(&mut self, token: Token) -> bool {
         if let Some(to) = self.shard.port(token).and_then(|mut port| port.take_connect()) {
@@ -576,7 +591,7 @@ where
         self.shard.port(token).is_some_and(|mut port| port.undelivered(left))
     }
 
-    /// Tells a socket something, delivers what is due for it, and does what follows.
+    /// Reports something to a socket's port, delivers what is due, and carries out the actions that follow.
     fn tell(&mut self, token: Token, what: impl FnOnce(&mut Port<'_, 's, H::Data>)) {
         let Some(mut port) = self.shard.port(token) else { return };
         what(&mut port);
@@ -585,7 +600,7 @@ where
         self.settle(token, settled);
     }
 
-    /// Delivers a message to a socket, and does what follows.
+    /// Delivers a message to a socket, and carries out the actions that follow.
     fn deliver(&mut self, token: Token, message: H::Message) {
         let Some(mut port) = self.shard.port(token) else { return self.as_program(|_| drop(message)) };
         self.scope = PanicScope::Callback(token);
@@ -596,19 +611,19 @@ where
             }
             Err(message) => {
                 self.as_program(|_| drop(message));
-                self.run(token); // it may have ended by what was due before the message
+                self.run(token); // an event that was due before the message may have ended it
             }
         }
     }
 
-    /// What a socket is left at becomes what the transport watches.
+    /// Makes the transport watch what the socket now waits for, or closes the connection.
     #[inline(always)]
     fn settle(&mut self, token: Token, settled: Settled) {
         self.scope = PanicScope::Engine;
         if let Settled::Waiting(interest) = settled
             && self.io.interest(token) == Some(interest)
         {
-            return; // nearly always
+            return; // the common case
         }
         self.settle_changed(token, settled);
     }
@@ -627,18 +642,19 @@ where
         let old = core::mem::replace(&mut entry.interest, interest);
         let Some(connection) = entry.connection.as_mut() else { return };
         if let Err(kind) = self.io.transport.modify(connection, token, old, interest) {
-            entry.interest = old; // which it is still watched for
+            entry.interest = old; // it is still watched for that
             self.unwatchable += 1;
             self.on_failed(token, kind);
         }
     }
 
-    /// The shard has let go of a socket, and so does the transport.
+    /// Closes the connection of a socket that the shard has released.
     fn close(&mut self, token: Token) {
         let Some(entry) = self.io.connections.get_mut(token.index()) else { return };
         let interest = core::mem::take(&mut entry.interest);
         if let Some(mut connection) = entry.connection.take() {
             let reset = self.shard.breaks_off();
+            // a reset destroys what the system has not delivered
             if T::TELLS_UNDELIVERED && reset {
                 self.shard.lose(self.io.transport.undelivered(&mut connection, token).unwrap_or(0));
             }
@@ -654,7 +670,7 @@ where
     ///
     /// # Errors
     ///
-    /// The connection, when no socket is free for it or the poller stops.
+    /// The connection, if no socket is free for it or the poller is stopping.
     pub fn attach(
         &mut self,
         connection: T::Unregistered,
@@ -669,17 +685,17 @@ where
         Ok(())
     }
 
-    /// Whether there is a slot that no accepted connection is about to take.
+    /// Returns whether there is a slot that no accepted connection is about to take.
     fn has_room(&self) -> bool {
         self.shard.has_room() && self.shard.in_use() + self.assigned.len() < self.shard.config().sockets
     }
 
-    /// Accepts from a listener.
+    /// Begins to accept from a listener.
     ///
     /// # Errors
     ///
-    /// The listener, when there is no place for its number in [`PollerStorage::listeners`], that place is taken, or the
-    /// poller stops.
+    /// The listener, if there is no place for its number in [`PollerStorage::listeners`], that place is taken, or the
+    /// poller is stopping.
     pub fn listen(&mut self, listener: T::Listener, id: ListenerId) -> Result<(), T::Listener> {
         if self.phase != Phase::Running {
             return Err(listener);
@@ -687,9 +703,10 @@ where
         self.acceptor.listen(listener, id, &mut self.io.transport, self.io.now)
     }
 
-    /// Accepts what waits at a listener. Returns whether there may be more for which there is room.
+    /// Accepts the connections that wait at a listener. Returns whether there may be more for which there is room.
     fn accept(&mut self, id: ListenerId) -> bool {
         for _ in 0..ACCEPTS_A_TURN {
+            // `place` needs a free entry; admitting first also makes `has_room` below up to date
             if self.assigned.is_full() {
                 self.admit_assigned();
             }
@@ -723,7 +740,7 @@ where
         true
     }
 
-    /// Gives an accepted connection to a poller, or holds it back.
+    /// Assigns an accepted connection to a poller, or holds it back. Returns whether it was assigned.
     fn place(&mut self, accepted: AcceptedSocket<T::Unregistered>) -> bool {
         let AcceptedSocket { connection, peer, listener } = accepted;
         let placement = match self.io.transport.make_watchable(connection) {
@@ -732,7 +749,7 @@ where
         };
         match placement {
             Placement::Here(assigned) => {
-                // callers see to it that there is room, and would lose nothing but the connection
+                // the callers make room before; without it, only this connection would be lost
                 if let Err(assigned) = self.assigned.push_back(assigned) {
                     self.io.transport.reject(assigned.connection);
                 }
@@ -746,7 +763,7 @@ where
         true
     }
 
-    /// Goes on after a back-off: with the connection that was held back, then with the listeners.
+    /// Resumes after a back-off: with the connection that was held back, then with the listeners.
     #[cold]
     fn resume_accepting(&mut self) {
         let has_room = self.io.membership.has_room(self.has_room());
@@ -782,7 +799,7 @@ where
         self.io.membership.absorb(permit);
         self.register(token, connection, Interest::READ);
         self.run(token);
-        // sockets from `announce_from` on are told when it is their turn
+        // `announce_stop` has yet to reach the sockets from `announce_from` on
         if let Phase::Stopping { announce_from, .. } = self.phase
             && announce_from.is_none_or(|from| token.index() < from)
         {
@@ -790,7 +807,7 @@ where
         }
     }
 
-    /// Has the transport watch a socket's connection. If it cannot, the socket fails.
+    /// Makes the transport watch a socket's connection. If it cannot, the socket fails.
     fn register(&mut self, token: Token, connection: T::Unregistered, interest: Interest) {
         match self.io.transport.register(connection, token, interest) {
             Ok(connection) => self.io.insert(token, Some(connection), interest),
@@ -804,11 +821,11 @@ where
         }
     }
 
-    /// Begins to connect, as [`Context::connect`](crate::Context::connect) does for a handler.
+    /// Begins to connect, like [`Context::connect`](crate::Context::connect) in a handler.
     ///
     /// # Errors
     ///
-    /// When no socket is free for it, the transport cannot connect, or `BATCH` connects have yet to begin.
+    /// If no socket is free for it, the transport cannot connect, or `BATCH` connects have yet to begin.
     pub fn connect(&mut self, to: &Address, tag: u64) -> Result<Token, ConnectError> {
         self.io.reserve(&mut self.shard);
         self.io.connect(to, tag)
@@ -820,10 +837,10 @@ where
         let admitted = self.shard.dial(&mut self.handler, token, tag, &to);
         self.scope = PanicScope::Engine;
         if admitted.is_err() {
-            return;
+            return; // this releases the permit, which is dropped
         }
         self.io.membership.absorb(permit);
-        // it may have been called off before it began
+        // it may have been cancelled before it began
         let is_connecting = self.shard.port(token).is_some_and(|port| port.is_connecting());
         if is_connecting {
             let begun = self.io.transport.connect(&to);
@@ -834,7 +851,7 @@ where
         }
     }
 
-    /// A connect has begun, or not.
+    /// Handles the result of beginning to connect.
     fn on_begun(&mut self, token: Token, begun: Result<Connect<T::Unregistered>, ErrorKind>) {
         match begun {
             Ok(Connect::Established(connection)) => {
@@ -857,13 +874,13 @@ where
         }
     }
 
-    // --- what others have sent ---------------------------------------------------------------------------------------
+    // --- commands and messages ---------------------------------------------------------------------------------------
 
-    /// Posts a message to a socket, as [`Context::post`](crate::Context::post) does for a handler.
+    /// Posts a message to a socket, like [`Context::post`](crate::Context::post) in a handler.
     ///
     /// # Errors
     ///
-    /// The message, when it was not taken.
+    /// The message, if it was not taken.
     pub fn post(&mut self, to: Token, message: H::Message) -> Result<(), Rejected<H::Message>> {
         self.io.membership.post(to, message)
     }
@@ -897,7 +914,7 @@ where
         }
     }
 
-    /// Closes a socket: what is queued is sent first, unless it is aborted. A connect is called off.
+    /// Closes a socket. Queued output is sent first, unless the socket is aborted. A connect is cancelled.
     pub fn close_socket(&mut self, token: Token, abort: bool) {
         self.tell(token, |port| if abort { port.cut(CloseReason::Aborted) } else { port.close() });
     }
@@ -928,6 +945,7 @@ where
                 let over = self.broadcast.take();
                 return self.as_program(|_| drop(over));
             };
+            // before the program's code, which may panic: the next turn then continues with the next socket
             broadcast.from = token.index() + 1;
             let message = self.as_program(|poller| {
                 poller.broadcast.as_ref().map(|broadcast| (broadcast.clone)(&broadcast.message))
@@ -938,7 +956,7 @@ where
         }
     }
 
-    /// Runs code of the program's that is no callback.
+    /// Runs code of the program that is no callback.
     fn as_program<R>(&mut self, run: impl FnOnce(&mut Self) -> R) -> R {
         self.scope = PanicScope::Program;
         let result = run(self);
@@ -946,17 +964,18 @@ where
         result
     }
 
-    // --- the end -----------------------------------------------------------------------------------------------------
+    // --- the shutdown ------------------------------------------------------------------------------------------------
 
-    /// Stops the poller. At the end of this turn the connections that wait at its listeners are accepted, the
-    /// listeners close, what has come for each socket is received and delivered, and the socket gets `shutdown`.
-    /// Connections that other pollers have assigned to this one are still admitted, and told at once. What is open
-    /// after the grace time is aborted; without one, nothing is accepted any more. A shorter grace time replaces one
-    /// given before.
+    /// Stops the poller. At the end of this turn the connections that wait at its listeners are accepted, the listeners
+    /// close, the bytes that have arrived for each socket are received and delivered, and the socket gets `shutdown`.
+    /// Connections that other pollers have assigned to this one are still admitted, and get `shutdown` at once. Sockets
+    /// that are open after the grace time are aborted; with a grace time of zero, nothing more is accepted. A shorter
+    /// grace time replaces an earlier one.
     pub fn stop(&mut self, grace: Duration) {
         let until = self.io.now + grace;
         match &mut self.phase {
             Phase::Running => {
+                // no connect begins any more, and reserved slots would count as sockets in use
                 self.io.release_reserved(&mut self.shard);
                 self.shard.begin_stop();
                 let turns = if grace.is_zero() { 0 } else { LAST_ACCEPTS };
@@ -972,23 +991,24 @@ where
         }
     }
 
-    /// Returns whether the poller has been stopped, no socket is left, and nothing will come from others any more.
+    /// Returns whether the poller has been stopped, no socket is left, and nothing more will arrive from other threads.
     #[inline]
     pub const fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Over)
     }
 
-    /// Refuses everything from others from now on, whatever sockets there are. Returns whether nothing is left of what
-    /// they have sent before; if something is, a push is in progress, and this is to be called again.
+    /// Refuses everything from other threads from now on, even if there are sockets. Returns whether nothing is left of
+    /// what they have sent before. If something is, a push is in progress: call this again.
     ///
-    /// The end of a poller does it by itself. A driver calls it for one that has failed and takes no more turns.
+    /// The shutdown of a poller includes this. A driver calls it for a poller that has failed and takes no more turns.
     #[must_use]
     pub fn close_mailboxes(&mut self) -> bool {
         self.empty_mailboxes(false)
     }
 
-    /// The same; `admits` connections that were assigned to this poller, if there is time left for them.
+    /// Does the same. If `admits`, connections that were assigned to this poller are admitted while there is time.
     fn empty_mailboxes(&mut self, admits: bool) -> bool {
+        // first, so that no push follows the last read
         self.io.membership.close();
         while let Some(command) = self.io.membership.next_command() {
             match command {
@@ -1012,8 +1032,9 @@ where
         matches!(self.phase, Phase::Closing { deadline } | Phase::Stopping { deadline, .. } if self.io.now < deadline)
     }
 
-    /// Admits a connection that was assigned to this poller. If no socket was left, the end waits for it.
+    /// Admits a connection that was assigned to this poller. If no socket was left, the shutdown waits for it.
     fn take_over(&mut self, assigned: AssignedSocket<T::Unregistered, L::Permit>) {
+        // before `admit`, which announces the shutdown to the socket in this phase
         if let Phase::Closing { deadline } = self.phase {
             self.phase = Phase::Stopping { deadline, announce_from: None };
         }
@@ -1031,7 +1052,7 @@ where
         }
     }
 
-    /// Returns whether the end goes on without an event or the end of the grace time.
+    /// Returns whether the shutdown continues without an event or the end of the grace time.
     #[cold]
     fn ends_further(&self) -> bool {
         match self.phase {
@@ -1043,14 +1064,14 @@ where
         }
     }
 
-    /// Goes on with the end, as far as it comes in this turn.
+    /// Continues the shutdown, as far as possible in this turn.
     #[cold]
     fn end(&mut self) {
         self.accept_last();
         if let Phase::Stopping { deadline, .. } = self.phase {
             self.announce_stop();
             let is_late = self.io.now >= deadline;
-            // what waits in a mailbox is taken as usual, while messages still come
+            // commands in the mailbox are read as usual, while messages are still delivered
             let waits = !is_late && self.io.membership.has_command();
             if self.shard.in_use() == 0 && !waits {
                 self.phase = Phase::Closing { deadline };
@@ -1065,6 +1086,7 @@ where
                 self.phase = Phase::Closing { deadline: self.io.now };
             }
         }
+        // checked twice: a late connection in the mailbox leads back to `Stopping`
         if let Phase::Closing { .. } = self.phase
             && self.empty_mailboxes(true)
             && let Phase::Closing { .. } = self.phase
@@ -1074,13 +1096,13 @@ where
         }
     }
 
-    /// Accepts what waits at the listeners and closes them: each as soon as nothing is left, since what comes to it
-    /// between the last accept and the close is lost.
+    /// Accepts the connections that wait at the listeners and closes the listeners. Each closes as soon as nothing is
+    /// left at it, because a connection that arrives between the last accept and the close is lost.
     fn accept_last(&mut self) {
         let Phase::Accepting { deadline, turns } = self.phase else { return };
-        // first, since a filter may panic
+        // counted first, since a filter may panic
         self.phase = Phase::Accepting { deadline, turns: turns.saturating_sub(1) };
-        self.admit_assigned(); // there must be room for the one that was held back
+        self.admit_assigned(); // makes room for the connection that was held back
         let placed = turns > 0 && self.acceptor.held.take().is_none_or(|accepted| self.place(accepted));
         if placed && self.accept_and_close(turns > 1) {
             return self.admit_assigned();
@@ -1090,8 +1112,8 @@ where
         self.admit_assigned();
     }
 
-    /// Accepts from each listener and closes it, but for one that may have more, if the poller comes back for it.
-    /// Returns whether there is such a one.
+    /// Accepts from each listener and closes it, except for one that may have more if the poller `comes_back` in
+    /// another turn. Returns whether there is such a one.
     fn accept_and_close(&mut self, comes_back: bool) -> bool {
         self.acceptor.watch_all(&mut self.io.transport, self.io.now);
         while let Some(id) = self.acceptor.first() {
@@ -1103,10 +1125,11 @@ where
         false
     }
 
-    /// Tells every socket that the engine is shutting down.
+    /// Delivers `shutdown` to every socket.
     fn announce_stop(&mut self) {
         while let Phase::Stopping { deadline, announce_from: Some(from) } = self.phase {
             let next = self.shard.next_in_use(from);
+            // before the callback, which may panic: the loop then continues with the next socket
             self.phase = Phase::Stopping { deadline, announce_from: next.map(|token| token.index() + 1) };
             if let Some(token) = next {
                 self.announce_to(token);
@@ -1114,7 +1137,7 @@ where
         }
     }
 
-    /// Tells a socket that the engine is shutting down, after it has got what has come.
+    /// Delivers `shutdown` to a socket, after the bytes that have arrived.
     fn announce_to(&mut self, token: Token) {
         for _ in 0..LAST_LOOKS {
             if !self.look(token) {
@@ -1126,7 +1149,7 @@ where
         }
     }
 
-    /// Receives once from a socket without being told that it is readable. Returns whether there may be more.
+    /// Receives once from a socket without a report that it is readable. Returns whether there may be more.
     fn look(&mut self, token: Token) -> bool {
         if self.shard.next_in_use(token.index()) != Some(token) {
             return false;
@@ -1145,14 +1168,14 @@ where
             Received::End => port.ended(),
             Received::Failed(kind) => port.failed(kind),
         }
-        let more = bytes.len() == room;
+        let more = bytes.len() == room; // a shorter receive has probably taken everything
         self.scope = PanicScope::Callback(token);
         let settled = port.receive(bytes, &mut self.handler, &mut self.io.calls(token));
         self.settle(token, settled);
         more
     }
 
-    /// Aborts what is left.
+    /// Aborts the remaining sockets.
     fn abort_rest(&mut self) {
         while let Phase::Aborting { from } = self.phase
             && let Some(token) = self.shard.next_in_use(from)
@@ -1168,7 +1191,7 @@ where
 
     // --- panics ------------------------------------------------------------------------------------------------------
 
-    /// Says, after a panic was caught, whose it was, and prepares the poller to go on with [`turn`](Self::turn).
+    /// Returns the origin of a panic that was caught, and prepares the poller to continue with [`turn`](Self::turn).
     pub fn recover(&mut self) -> PanicOwner {
         match core::mem::replace(&mut self.scope, PanicScope::Engine) {
             PanicScope::Engine => PanicOwner::Engine,

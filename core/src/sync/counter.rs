@@ -1,17 +1,18 @@
-//! What one thread counts and any may read.
+//! Counters that one thread writes and any thread reads.
 
 use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::const_unless_loom;
 
-/// A counter with one writer: a poller, for instance, with a page of metrics that another one serves.
+/// A counter with one writer, for example a metric of one poller on a page that another poller serves.
 ///
-/// As nobody else writes, adding takes no read-modify-write instruction, which costs some twenty plain ones and which
-/// not every target has. Two that [`add`](Self::add) at once may lose counts, and nothing else: give each its own and
-/// add up what is read. Nothing is published through the counter, and it wraps.
+/// With one writer, adding needs no read-modify-write instruction, which costs about as much as twenty plain ones and
+/// does not exist on every target. If two threads [`add`](Self::add) at once, counts may be lost, but nothing worse
+/// happens: use one counter per writer and sum them when reading. Nothing is published through the counter, and it
+/// wraps.
 ///
 /// ```
 /// use lightcone_core::sync::Counter;
-/// static REQUESTS: [Counter; 2] = [const { Counter::new() }; 2]; // one a poller
+/// static REQUESTS: [Counter; 2] = [const { Counter::new() }; 2]; // one per poller
 /// REQUESTS[1].add(3);
 /// assert_eq!(REQUESTS.iter().map(Counter::get).sum::<usize>(), 3);
 /// ```
@@ -20,20 +21,20 @@ pub struct Counter(AtomicUsize);
 
 impl Counter {
     const_unless_loom! {
-        /// Nothing counted.
+        /// Creates a counter at 0.
         #[must_use]
         pub const fn new() -> Self {
             Self(AtomicUsize::new(0))
         }
     }
 
-    /// Counts `n` more. For the one writer.
+    /// Adds `n`. Only one thread may call it, or counts are lost.
     #[inline]
     pub fn add(&self, n: usize) {
         self.0.store(self.get().wrapping_add(n), Ordering::Relaxed);
     }
 
-    /// What is counted so far; never less than the same thread has read before, unless it wrapped.
+    /// Returns the count. It is never less than the same thread has read before, unless it wrapped.
     #[inline]
     pub fn get(&self) -> usize {
         self.0.load(Ordering::Relaxed)

@@ -1,30 +1,30 @@
-//! The word that keeps the callbacks of one socket serial where several threads could run them.
+//! The gate that keeps the callbacks of one socket serial when several threads could run them.
 
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{const_unless_loom, ord};
 
-/// Somebody runs, or will.
+/// A runner is active or scheduled.
 const BUSY: u32 = 1;
 /// Something was posted since the runner last looked.
 const POSTED: u32 = 2;
 
-/// Lets any number of threads ask that something be looked after, and one at a time do it.
+/// Lets any number of threads request work on a socket, and one at a time do it.
 ///
-/// Who has something for a socket leaves it where the socket's runner will look, then posts. Of all posts since the
-/// gate was last idle one is told to schedule the socket, and so there is one [`Pass`] at most, whatever threads it
-/// wanders through:
+/// A thread with work for a socket leaves it where the socket's runner looks, then posts. Of all posts since the gate
+/// was last idle, one returns a [`Pass`], and its caller must schedule the socket. So there is at most one pass,
+/// regardless of the threads that it moves through:
 ///
 /// ```
 /// # use lightcone_core::sync::{Gate, Pass};
 /// # let (gate, leave, schedule) = (Gate::new(), || (), |_: Pass| ());
 /// leave();
 /// if let Some(pass) = gate.post() {
-///     schedule(pass); // to whatever thread
+///     schedule(pass); // on any thread
 /// }
 /// ```
 ///
-/// The runner looks, does what there is, and tries to leave. If something was posted in between, it is refused, and the
-/// pass is still its own: it looks again, or puts itself behind others first.
+/// The runner looks, does the work that it finds, and tries to leave. If something was posted in between, `leave` fails
+/// and returns the pass: the runner looks again, or queues up after other sockets first.
 ///
 /// ```
 /// # use lightcone_core::sync::Gate;
@@ -40,24 +40,25 @@ const POSTED: u32 = 2;
 /// }
 /// ```
 ///
-/// Everything that one runner did is seen by the next, and everything that was left before a post by the runner's next
-/// look. All operations are read-modify-writes of one word. A pass that is dropped leaves the gate shut for good.
+/// Everything that one runner did is visible to the next, and everything that was left before a post is visible to the
+/// runner's next look. All operations are read-modify-writes of one word. Dropping a pass leaves the gate shut
+/// permanently.
 #[derive(Debug)]
 pub struct Gate(AtomicU32);
 
 impl Gate {
     const_unless_loom! {
-        /// An idle gate.
+        /// Creates an idle gate.
         #[must_use]
         pub const fn new() -> Self {
             Self(AtomicU32::new(0))
         }
     }
 
-    /// Says that something was left. Call it after that, from any thread.
+    /// Announces that work was left. Call it after leaving the work, from any thread.
     ///
-    /// `Some` if nobody runs or is about to: the caller has the pass, and must see to it that somebody uses it.
-    #[must_use = "nobody else will run"]
+    /// Returns the pass if no runner is active or scheduled. The caller must then make sure that the pass is used.
+    #[must_use = "no other thread will run"]
     pub fn post(&self) -> Option<Pass> {
         let before = self.0.fetch_or(BUSY | POSTED, ord::POST);
         (before & BUSY == 0).then_some(Pass(()))
@@ -70,7 +71,8 @@ impl Default for Gate {
     }
 }
 
-/// The right to run what a [`Gate`] keeps serial. There is one a gate; it can be sent to another thread, not copied.
+/// The right to run what a [`Gate`] keeps serial. There is one per gate. It can be sent to another thread, but not
+/// copied.
 ///
 /// ```compile_fail
 /// # use lightcone_core::sync::Gate;
@@ -81,16 +83,17 @@ impl Default for Gate {
 pub struct Pass(());
 
 impl Pass {
-    /// Before looking at what was left: later posts will be noticed by [`leave`](Self::leave).
+    /// Acknowledges all earlier posts. Call it before looking at what was left, so that [`leave`](Self::leave) notices
+    /// every post that the look may miss.
     pub fn look(&mut self, gate: &Gate) {
         gate.0.swap(BUSY, ord::LOOK);
     }
 
-    /// Gives the pass up, unless something was posted since the last look.
+    /// Leaves the gate idle, unless something was posted since the last look.
     ///
     /// # Errors
     ///
-    /// The pass, if so.
+    /// The pass, if something was posted.
     pub fn leave(self, gate: &Gate) -> Result<(), Self> {
         match gate.0.compare_exchange(BUSY, 0, ord::LEAVE, Ordering::Relaxed) {
             Ok(_) => Ok(()),

@@ -1,4 +1,4 @@
-//! How many sockets a poller has or is about to get.
+//! The number of sockets that a poller has or is about to get.
 
 use core::fmt;
 use core::ops::Deref;
@@ -6,31 +6,31 @@ use core::ops::Deref;
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::const_unless_loom;
 
-/// The number of sockets of one poller: those it owns and those on their way to it.
+/// The number of sockets of one poller: those that it owns and those on their way to it.
 ///
-/// It is counted up when a poller is *chosen*, not when the socket arrives, so that a burst of connections
-/// spreads evenly before the first of them was adopted. Only a [`Reservation`] counts, and only its end counts
-/// down. Nothing is published through the counter: other threads read it as a hint.
+/// It increases when a poller is *chosen*, not when the socket arrives, so that a burst of connections spreads evenly
+/// before the first of them is adopted. Only a [`Reservation`] increases it, and only the end of a reservation
+/// decreases it. Nothing is published through the counter: other threads read it as a hint.
 ///
-/// Put it in a [`Padded`](crate::sync::Padded) where several cores count.
+/// Put it in a [`Padded`](crate::sync::Padded) if several cores update it.
 #[derive(Debug)]
 pub struct Load(AtomicU32);
 
 impl Load {
     const_unless_loom! {
-        /// No load.
+        /// Creates a load of 0.
         #[must_use]
         pub const fn new() -> Self {
             Self(AtomicU32::new(0))
         }
     }
 
-    /// The sockets counted now.
+    /// Returns the current number of sockets.
     pub fn get(&self) -> u32 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Counts one more socket, unless `max` are there already. See [`Reservation::one_below`].
+    /// Reserves one more socket, unless the number has reached `max`. See [`Reservation::one_below`].
     #[must_use]
     pub fn reserve_if_below(&self, max: u32) -> Option<Reservation<&Self>> {
         Reservation::one_below(self, max)
@@ -49,14 +49,14 @@ impl AsRef<Self> for Load {
     }
 }
 
-/// A share of a [`Load`], given back when it is dropped.
+/// A share of a [`Load`], returned when it is dropped.
 ///
-/// The acceptor takes one for each socket and sends it along; a poller [`absorb`](Self::absorb)s what arrives into
-/// a single share and [`release`](Self::release)s one when a socket ends. Who is refused drops it. So no socket is
-/// counted twice or given back twice, and the counter can't go below zero.
+/// The acceptor takes a share for each socket and sends it along with the socket. A poller [`absorb`](Self::absorb)s
+/// arriving shares into a single one, and [`release`](Self::release)s one unit when a socket ends. A thread that
+/// refuses a socket drops its share. So no socket is counted or released twice, and the counter never falls below zero.
 ///
-/// `R` is how the counter is reached: `&'static Load` on a small machine, `Arc<Load>` or an `Arc` of what holds it
-/// on a host. It must lead to the same counter every time.
+/// `R` is a pointer to the counter: `&'static Load` on a small machine; `Arc<Load>`, or an `Arc` of a value that
+/// contains it, on a host. It must dereference to the same counter every time.
 ///
 /// ```
 /// # use lightcone_core::sync::{Load, Reservation};
@@ -69,22 +69,22 @@ impl AsRef<Self> for Load {
 /// assert!(!owned.release());
 /// assert_eq!(LOAD.get(), 0);
 /// ```
-#[must_use = "the load is given back when this is dropped"]
+#[must_use = "the load is released when this is dropped"]
 pub struct Reservation<R: Deref<Target: AsRef<Load>>> {
     load: R,
-    /// INVARIANT: as many of the counter's units belong to this value alone.
+    /// INVARIANT: this many units of the counter belong to this value alone.
     count: u32,
 }
 
 impl<R: Deref<Target: AsRef<Load>>> Reservation<R> {
-    /// A share of nothing, for a poller to absorb others into.
+    /// Creates an empty share, into which a poller absorbs others.
     pub const fn none(load: R) -> Self {
         Self { load, count: 0 }
     }
 
-    /// A share of one, unless the counter has reached `max`. With `u32::MAX` there is no limit in practice.
+    /// Creates a share of one, unless the counter has reached `max`. `u32::MAX` is no limit in practice.
     ///
-    /// The counter never exceeds the largest `max` it is used with, however many threads try at once.
+    /// The counter never exceeds the largest `max` it is used with, regardless of how many threads try at once.
     #[must_use]
     pub fn one_below(load: R, max: u32) -> Option<Self> {
         let counter: &Load = (*load).as_ref();
@@ -95,23 +95,23 @@ impl<R: Deref<Target: AsRef<Load>>> Reservation<R> {
         Some(Self { load, count: 1 })
     }
 
-    /// How much of the load is reserved here.
+    /// Returns the size of this share.
     pub const fn count(&self) -> u32 {
         self.count
     }
 
-    /// Adds `other` to this share. The counter stays as it is.
+    /// Adds `other` to this share. The counter does not change.
     ///
     /// # Panics
     ///
     /// If `other` belongs to another counter.
     pub fn absorb(&mut self, mut other: Self) {
         assert!(core::ptr::eq(self.load(), other.load()), "a reservation was sent to the wrong poller");
-        // No overflow: both are parts of one counter, which is 32 bits wide itself.
+        // No overflow: both are shares of one counter, which is 32 bits wide itself.
         self.count += core::mem::take(&mut other.count);
     }
 
-    /// Gives one back; `false` if there was none.
+    /// Releases one unit. Returns `false` if the share is empty.
     pub fn release(&mut self) -> bool {
         let some = self.count > 0;
         if some {

@@ -8,33 +8,33 @@ use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use crate::sync::slot::{Slot, Turn, Vacant};
 use crate::sync::{const_unless_loom, ord};
 
-/// The lowest bit of the tail; the position stands above it.
+/// The lowest bit of the tail. The position is in the bits above it.
 const CLOSED: usize = 1;
-/// Positions wrap here: they are one bit narrower than the tail.
+/// The mask of positions, which are one bit narrower than the tail.
 const POSITIONS: usize = usize::MAX >> 1;
 
 const fn advance(position: usize, by: usize) -> usize {
     position.wrapping_add(by) & POSITIONS
 }
 
-/// A [`Mailbox`] whose slots are inside: for a `static`, and for a capacity that is known when compiling.
+/// A [`Mailbox`] that contains its slots, for a `static` and for a capacity that is known at compile time.
 #[cfg(not(loom))]
 pub type StaticMailbox<T, const N: usize> = Mailbox<T, [Slot<T>; N]>;
 
 /// A bounded queue that many threads push to and one [`Receiver`] pops from.
 ///
-/// It never blocks, spins on another thread or allocates, and works in a `static`. `S` holds the slots: an array
-/// (see [`StaticMailbox`]), or `Box<[Slot<T>]>` where the capacity is chosen at run time. Values need to be `Send`
-/// and nothing more.
+/// It never blocks, spins on another thread or allocates, and works in a `static`. `S` holds the slots: an array (see
+/// [`StaticMailbox`]), or `Box<[Slot<T>]>` if the capacity is chosen at run time. Values only need to be `Send`.
 ///
-/// - **Order:** what one thread pushes is popped in that order.
-/// - **Full:** the value comes back, and what to do with it is the caller's business. A slot counts as taken until
-///   its value was popped *and* every value pushed before has been, too, so `Full` is back-pressure and not a proof.
-/// - **Closed:** every push was either accepted, and will be popped before [`Popped::Finished`], or gave its value
-///   back. There is nothing in between.
-/// - **Stalls:** a producer that is stopped in the middle of a push hides what was pushed after it until it goes on.
-///   Nothing is lost, and each producer makes its own wake call after its own push.
-/// - **Drop:** what was never popped is dropped.
+/// - **Order:** values that one thread pushes are popped in that order.
+/// - **Full:** the push returns the value, and the caller decides what to do with it. A slot is free again only after
+///   its value *and* every value pushed before it were popped, so `Full` is backpressure and no exact count of the
+///   values that wait.
+/// - **Closed:** every push was either accepted, and its value is popped before [`Popped::Finished`], or it returned
+///   its value. There is no third outcome.
+/// - **Stalls:** a producer that is stopped in the middle of a push hides the values pushed after it until it
+///   continues. Nothing is lost, and each producer makes its own wake call after its own push.
+/// - **Drop:** values that were never popped are dropped with the mailbox.
 ///
 /// ```
 /// use lightcone_core::sync::{Popped, StaticMailbox};
@@ -65,17 +65,17 @@ pub type StaticMailbox<T, const N: usize> = Mailbox<T, [Slot<T>; N]>;
 /// ```
 pub struct Mailbox<T, S> {
     slots: S,
-    /// The next position to claim, and whether there will be no more claims, in one word: so a claim comes either
-    /// before the close or not at all.
+    /// The next position to claim, and whether the mailbox is closed, in one word: so a claim comes either before the
+    /// close or not at all.
     tail: AtomicUsize,
-    /// Whether there is a receiver. It stays.
+    /// Whether a receiver was ever created. It is never reset.
     received: AtomicBool,
     values: PhantomData<fn() -> T>,
 }
 
 #[cfg(not(loom))]
 impl<T, const N: usize> Mailbox<T, [Slot<T>; N]> {
-    /// An empty mailbox of `N` slots. `N` must be a power of two: any other capacity does not compile.
+    /// Creates an empty mailbox of `N` slots. `N` must be a power of two: any other capacity does not compile.
     ///
     /// ```compile_fail
     /// static MAILBOX: lightcone_core::sync::StaticMailbox<u32, 6> = lightcone_core::sync::StaticMailbox::new();
@@ -106,22 +106,22 @@ impl<T, S> Mailbox<T, S> {
         }
     }
 
-    /// Ends the stream: later pushes are refused, what was pushed before can still be popped. Any thread may do it.
+    /// Closes the mailbox: later pushes fail, and the values pushed before can still be popped. Any thread may call it.
     ///
-    /// `true` for the one call that closed it. What was written before that call can be read by the thread that
-    /// was told [`Popped::Finished`].
+    /// Returns `true` for the one call that closed it. Everything that was written before that call is visible to the
+    /// thread that pops [`Popped::Finished`].
     pub fn close(&self) -> bool {
         self.tail.fetch_or(CLOSED, ord::CLOSE) & CLOSED == 0
     }
 
-    /// Whether [`close`](Self::close) was called.
+    /// Returns whether [`close`](Self::close) was called.
     pub fn is_closed(&self) -> bool {
         self.tail.load(Ordering::Relaxed) & CLOSED != 0
     }
 }
 
 impl<T, S: AsRef<[Slot<T>]>> Mailbox<T, S> {
-    /// An empty mailbox with as many places as there are `slots`. They must be new and nobody else's.
+    /// Creates an empty mailbox over `slots`, which must be new and not shared with another mailbox.
     ///
     /// # Errors
     ///
@@ -137,25 +137,26 @@ impl<T, S: AsRef<[Slot<T>]>> Mailbox<T, S> {
         Ok(Self::unchecked(slots))
     }
 
-    /// The number of slots.
+    /// Returns the number of slots.
     pub fn capacity(&self) -> usize {
         self.slots.as_ref().len()
     }
 
-    /// The consuming end, borrowed from the mailbox. `None` if there is or was a receiver already.
+    /// Returns the consuming end, borrowed from the mailbox. `None` if there is or was a receiver already.
     pub fn receiver(&self) -> Option<Receiver<&Self>> {
         Receiver::new(self).ok()
     }
 
-    /// Appends `value`. Any thread may do it, at any time.
+    /// Appends `value`. Any thread may call it, at any time.
     ///
     /// # Errors
     ///
-    /// [`PushError::Full`] and [`PushError::Closed`] give the value back. Full is not final: the receiver makes room.
+    /// [`PushError::Full`] and [`PushError::Closed`] return the value. Full is temporary: the receiver makes room.
     ///
     /// # Panics
     ///
-    /// If two mailboxes were made over the same slots, which takes a storage that shares what it holds.
+    /// If two mailboxes were created over the same slots, which is only possible with a storage that shares its
+    /// contents.
     pub fn push(&self, value: T) -> Result<(), PushError<T>> {
         match self.claim() {
             Ok(vacant) => {
@@ -167,11 +168,11 @@ impl<T, S: AsRef<[Slot<T>]>> Mailbox<T, S> {
         }
     }
 
-    /// Takes the next position, and with it the sole right to put a value into its slot.
+    /// Claims the next position, and with it the sole right to put a value into its slot.
     fn claim(&self) -> Result<Vacant<'_, T>, Refused> {
         let slots = self.slots.as_ref();
         let mut tail = self.tail.load(Ordering::Relaxed);
-        // Every turn but the first comes after a push or a close of another thread: someone gets on.
+        // Every iteration but the first follows a push or a close of another thread, so some thread makes progress.
         while tail & CLOSED == 0 {
             let (slot, turn) = locate(slots, tail >> 1);
             let now = match slot.vacant(turn) {
@@ -181,8 +182,8 @@ impl<T, S: AsRef<[Slot<T>]>> Mailbox<T, S> {
                 },
                 None => self.tail.load(Ordering::Relaxed),
             };
-            // Not vacant: either the slot still holds the lap before, or this look at the tail is out of date. In
-            // the latter case whoever took the slot has let us see the newer tail (`ord::SEE`).
+            // Not vacant: either the slot still holds the previous lap, or `tail` is out of date. In the latter case
+            // the producer that took the slot has made the newer tail visible (`ord::SEE`).
             if now == tail {
                 return Err(Refused::Full);
             }
@@ -191,24 +192,24 @@ impl<T, S: AsRef<[Slot<T>]>> Mailbox<T, S> {
         Err(Refused::Closed)
     }
 
-    /// Claims the position of `tail`, unless someone else did or the mailbox was closed: that gives the newer tail.
-    /// Never the weak exchange, whose chance failures would give the same tail and pass for `Full`.
+    /// Claims the position of `tail`. Fails with the newer tail if another thread claimed it or the mailbox was closed.
+    /// The weak exchange will not do: its spurious failures return the same tail, which `claim` would take for `Full`.
     fn move_tail(&self, tail: usize) -> Result<usize, usize> {
         self.tail.compare_exchange(tail, tail.wrapping_add(2), Ordering::Relaxed, Ordering::Relaxed)
     }
 }
 
-/// As [`PushError`], without the value.
+/// A [`PushError`] without the value.
 enum Refused {
     Full,
     Closed,
 }
 
-/// The slot of `position`, and the turn in which it waits for it.
+/// Returns the slot of `position`, and the turn in which it is free for it.
 #[inline(always)]
 #[expect(
     clippy::indexing_slicing,
-    reason = "masked to the length; a storage that shrinks to nothing is a bug of its own"
+    reason = "masked to the length; a storage that shrinks to nothing is broken"
 )]
 fn locate<T>(slots: &[Slot<T>], position: usize) -> (&Slot<T>, Turn) {
     (&slots[position & slots.len().wrapping_sub(1)], Turn::of(position, slots.len()))
@@ -226,8 +227,8 @@ impl<T, S> fmt::Debug for Mailbox<T, S> {
 
 /// The one consumer of a [`Mailbox`].
 ///
-/// `R` is how it reaches the mailbox: a reference, or an `Arc` that keeps the mailbox alive along with it. A mailbox
-/// has one receiver in its life; it can be sent to the thread that uses it, and not cloned.
+/// `R` is a pointer to the mailbox: a reference, or an `Arc` that keeps the mailbox alive. A mailbox has one receiver
+/// in its lifetime. It can be sent to the thread that uses it, but not cloned.
 ///
 /// ```compile_fail
 /// # use lightcone_core::sync::StaticMailbox;
@@ -245,25 +246,25 @@ where
     S: AsRef<[Slot<T>]>,
     R: Deref<Target = Mailbox<T, S>>,
 {
-    /// The consuming end of `mailbox`.
+    /// Creates the consuming end of `mailbox`.
     ///
     /// # Errors
     ///
-    /// Gives `mailbox` back if it has or had a receiver already.
+    /// Returns `mailbox` if it has or had a receiver already.
     pub fn new(mailbox: R) -> Result<Self, R> {
-        // Only the exchange matters: a mailbox that has no receiver yet has no state that one left behind.
+        // Relaxed suffices: there was no earlier receiver, so there is no state of one to be visible.
         if mailbox.received.swap(true, Ordering::Relaxed) {
             return Err(mailbox);
         }
         Ok(Self { mailbox, head: 0 })
     }
 
-    /// The mailbox that this is the consuming end of.
+    /// Returns the mailbox.
     pub fn mailbox(&self) -> &Mailbox<T, S> {
         &self.mailbox
     }
 
-    /// Takes the oldest value out.
+    /// Pops the oldest value.
     pub fn pop(&mut self) -> Popped<T> {
         let mailbox = &*self.mailbox;
         let slots = mailbox.slots.as_ref();
@@ -272,7 +273,7 @@ where
             self.head = advance(self.head, 1);
             return Popped::Item(value);
         }
-        // Closed for good and nothing claimed beyond what was popped: one word says both.
+        // One word holds both facts: the mailbox is closed, and no position beyond the popped ones was claimed.
         if mailbox.tail.load(ord::FINISH) == self.head << 1 | CLOSED {
             Popped::Finished
         } else {
@@ -280,7 +281,7 @@ where
         }
     }
 
-    /// Whether [`pop`](Self::pop) would give a value now. A cheap look, for one who wants to know before sleeping.
+    /// Returns whether [`pop`](Self::pop) would return a value now. It is a cheap check, for example before sleeping.
     pub fn is_ready(&self) -> bool {
         let (slot, turn) = locate(self.mailbox.slots.as_ref(), self.head);
         slot.is_full(turn)
@@ -293,20 +294,20 @@ impl<R> fmt::Debug for Receiver<R> {
     }
 }
 
-/// What [`Receiver::pop`] found.
+/// The result of [`Receiver::pop`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
 pub enum Popped<T> {
     /// The oldest value.
     Item(T),
-    /// Nothing at the moment.
+    /// No value at the moment.
     Empty,
-    /// Nothing, for ever: the mailbox is closed and everything that was accepted has been popped.
+    /// No value ever again: the mailbox is closed and everything that was accepted has been popped.
     Finished,
 }
 
 impl<T> Popped<T> {
-    /// The value, if there was one.
+    /// Returns the value, if there was one.
     pub fn item(self) -> Option<T> {
         match self {
             Self::Item(value) => Some(value),
@@ -315,17 +316,17 @@ impl<T> Popped<T> {
     }
 }
 
-/// Why a push was refused, with the value.
+/// The reason why a push failed, with the value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum PushError<T> {
-    /// There was no room.
+    /// The mailbox is full.
     Full(T),
     /// The mailbox is closed.
     Closed(T),
 }
 
 impl<T> PushError<T> {
-    /// The value that was not pushed.
+    /// Returns the value that was not pushed.
     pub fn into_inner(self) -> T {
         match self {
             Self::Full(value) | Self::Closed(value) => value,
@@ -357,13 +358,13 @@ impl<T> fmt::Display for PushError<T> {
 
 impl<T> core::error::Error for PushError<T> {}
 
-/// Why a [`Mailbox`] can't be made from some slots.
+/// The reason why a [`Mailbox`] cannot be created from some slots.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum SlotsError {
-    /// Their number, given here, is not a power of two.
+    /// The number of slots, which is not a power of two.
     Capacity(usize),
-    /// Another mailbox has used them before.
+    /// The slots were used before.
     Used,
 }
 
@@ -371,7 +372,7 @@ impl fmt::Display for SlotsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Capacity(slots) => {
-                write!(f, "a mailbox of {slots} slots is not possible, their number must be a power of two")
+                write!(f, "a mailbox cannot have {slots} slots: their number must be a power of two")
             }
             Self::Used => f.write_str("the slots of a mailbox must be new"),
         }
@@ -408,7 +409,7 @@ mod tests {
         Mailbox::with_slots((0..capacity).map(|_| Slot::new()).collect::<Box<[_]>>()).unwrap()
     }
 
-    /// As it would be after `start` messages came and went.
+    /// Creates a mailbox in the state after `start` messages came and went.
     fn starting_at<T>(start: usize, capacity: usize) -> (Arc<Boxed<T>>, Receiver<Arc<Boxed<T>>>) {
         let mut slots: Vec<Slot<T>> = (0..capacity).map(|_| Slot::new()).collect();
         for position in (0..capacity).map(|i| advance(start, i)) {
@@ -422,13 +423,13 @@ mod tests {
         (mailbox, receiver)
     }
 
-    /// Small and good enough to mix pushes with pops; the seed stands in the test.
+    /// Returns a number that is random enough to mix pushes with pops. The seed is in the test.
     fn random(state: &mut u64) -> u64 {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         *state >> 33
     }
 
-    /// Random pushes and pops from position `start` on, each compared with what a `VecDeque` does.
+    /// Compares random pushes and pops from position `start` on with those of a `VecDeque`.
     fn compare_with_a_deque(capacity: usize, start: usize) {
         let (mailbox, mut receiver) = starting_at::<Box<u64>>(start, capacity);
         let mut oracle = VecDeque::new();

@@ -1,14 +1,14 @@
-//! The least of what several threads offer.
+//! The minimum of the numbers that several threads offer.
 
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::const_unless_loom;
 
 const NONE: u32 = u32::MAX;
 
-/// A word in which any thread leaves a number, and from which the least is taken.
+/// An atomic minimum: any thread offers numbers, and `take` removes the least of them.
 ///
-/// All operations are read-modify-writes that acquire and release: an offer that comes too late for a taker sees all
-/// that the taker did before.
+/// All operations are read-modify-writes that acquire and release. A thread whose offer comes after a `take` sees
+/// everything that the taker did before it.
 ///
 /// ```
 /// use lightcone_core::sync::AtomicMin;
@@ -29,19 +29,19 @@ impl AtomicMin {
     pub const MAX: u32 = NONE - 1;
 
     const_unless_loom! {
-        /// Creates a word without a number.
+        /// Creates a minimum without a number.
         #[must_use]
         pub const fn new() -> Self {
             Self(AtomicU32::new(NONE))
         }
     }
 
-    /// Leaves a number, if no smaller one is there. One above [`MAX`](Self::MAX) is taken as that.
+    /// Stores `number`, unless a smaller one is stored. A number above [`MAX`](Self::MAX) counts as `MAX`.
     pub fn offer(&self, number: u32) {
         self.0.fetch_min(number.min(Self::MAX), Ordering::AcqRel);
     }
 
-    /// Takes the least number out.
+    /// Removes and returns the least number offered since the last `take`.
     pub fn take(&self) -> Option<u32> {
         let least = self.0.swap(NONE, Ordering::AcqRel);
         (least != NONE).then_some(least)

@@ -1,25 +1,24 @@
-//! What crosses threads: the mailbox, the wake flag, the gate, the load counters and the counters of statistics.
+//! Types that threads share: the mailbox, the wake flag, the gate, the load counters and the counters of statistics.
 //!
-//! These are the only files of the crate that name an atomic or an `UnsafeCell`, and they name them through
-//! the two modules below, which model checking (`cfg(loom)`) swaps for instrumented twins. The files refer to
-//! each other as `crate::sync::…` and to nothing else, so that the models can compile exactly the shipped
-//! sources in a crate of their own.
+//! Only the files of this module name an atomic or an `UnsafeCell`. They name them through the two modules below, which
+//! model checking (`cfg(loom)`) replaces with instrumented versions. The files refer to each other as `crate::sync::…`
+//! and to nothing else of the crate, so that the models compile exactly the shipped sources in another crate.
 //!
-//! | what | who may touch it | when |
+//! | what | accessed by | when |
 //! | --- | --- | --- |
 //! | the value in a [`Slot`] | one producer | between its exchange `FREE` → `WRITING` and its store of `FULL` |
 //! | the value in a [`Slot`] | the receiver | between its exchange `FULL` → `READING` and its store of `FREE` |
 //! | a mailbox's tail | every producer, every closer | always, by read-modify-write |
 //! | a mailbox's head | its [`Receiver`] | always; no other thread reads it |
-//! | a [`WakeFlag`] | producers by `notify`, its poller by the rest | always, by read-modify-write |
-//! | a [`Gate`] | posters by `post`, whoever has its [`Pass`] by the rest | always, by read-modify-write |
-//! | a [`Counter`] | its one writer by load and store, everyone by load | always; nothing is published through it |
-//! | an [`AtomicMin`] | everyone | always, by read-modify-write |
-//! | a [`Load`] | everyone | always; a hint, nothing is published through it |
+//! | a [`WakeFlag`] | producers by `notify`, its poller by the other methods | always, by read-modify-write |
+//! | a [`Gate`] | posters by `post`, the holder of its [`Pass`] by the other methods | always, by read-modify-write |
+//! | a [`Counter`] | its one writer by load and store, any thread by load | always; nothing is published through it |
+//! | an [`AtomicMin`] | any thread | always, by read-modify-write |
+//! | a [`Load`] | any thread | always; a hint, nothing is published through it |
 //!
-//! A target without compare-and-swap (Cortex-M0, for instance) has [`Counter`] alone: one poller needs no more.
+//! A target without compare-and-swap (Cortex-M0, for instance) has only [`Counter`]. A single poller needs no more.
 
-/// Leaves out what takes compare-and-swap where there is none.
+/// Compiles items only for targets with compare-and-swap.
 macro_rules! with_exchange {
     ($($item:item)*) => {
         $(#[cfg(all(target_has_atomic = "ptr", target_has_atomic = "32"))] $item)*
@@ -50,7 +49,7 @@ with_exchange! {
     pub use wake::WakeFlag;
 }
 
-/// The atomics: the machine's own, or loom's.
+/// The atomics of the machine, or those of loom.
 pub(crate) mod atomic {
     #[cfg(not(loom))]
     use core::sync::atomic;
@@ -69,7 +68,7 @@ pub(crate) mod cell {
     #[cfg(loom)]
     pub(crate) use loom::cell::UnsafeCell;
 
-    /// [`core::cell::UnsafeCell`] that is reached through a closure only, as loom's is.
+    /// A [`core::cell::UnsafeCell`] that is accessed only through a closure, like loom's.
     #[cfg(not(loom))]
     #[derive(Debug)]
     #[repr(transparent)]
@@ -81,7 +80,7 @@ pub(crate) mod cell {
             Self(core::cell::UnsafeCell::new(value))
         }
 
-        /// Gives `access` the cell's address for as long as it runs; reading or writing there is its business.
+        /// Calls `access` with the address of the value. `access` must make sure that its reads and writes are sound.
         #[inline(always)]
         pub(crate) fn with_mut<R>(&self, access: impl FnOnce(*mut T) -> R) -> R {
             access(self.0.get())
@@ -89,7 +88,7 @@ pub(crate) mod cell {
     }
 }
 
-/// Makes a constructor `const`, except under loom, whose atomics have none.
+/// Makes a constructor `const`, except under loom, whose atomics have no `const` constructors.
 macro_rules! const_unless_loom {
     ($(#[$attribute:meta])* $visibility:vis const fn $($rest:tt)*) => {
         #[cfg(not(loom))]

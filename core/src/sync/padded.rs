@@ -1,10 +1,11 @@
-//! A cache line for oneself.
+//! Padding to separate cache lines.
 
 use core::ops::{Deref, DerefMut};
 
-/// Keeps `T` on cache lines of its own, for counters and queues that different cores write to.
+/// Keeps `T` on separate cache lines, for counters and queues that different cores write to.
 ///
-/// Two lines of 64 bytes: today's large cores fetch them in pairs. On a machine with one core, leave it away.
+/// The alignment is two lines of 64 bytes, because large cores fetch lines in pairs. On a machine with one core it is
+/// unnecessary.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 #[repr(align(128))]
 pub struct Padded<T>(pub T);

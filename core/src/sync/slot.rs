@@ -1,9 +1,9 @@
-//! A place for one value, with a turn counter that says whose it is.
+//! A place for one value, with a turn counter that determines its owner.
 //!
-//! The turn runs `FREE` → `WRITING` → `FULL` → `READING` and on to the `FREE` of the next lap. The two middle
-//! steps (`FREE` → `WRITING`, `FULL` → `READING`) are exchanges on the turn itself: whoever makes one has the
-//! value to itself until it stores the next turn. So the slot is sound on its own, whatever the code around it
-//! does with positions, and the mailbox needs neither `unsafe` nor trust in its storage.
+//! The turn runs `FREE` → `WRITING` → `FULL` → `READING` and on to the `FREE` of the next lap. The steps `FREE` →
+//! `WRITING` and `FULL` → `READING` are exchanges on the turn itself: the thread that makes one has exclusive access to
+//! the value until it stores the next turn. The slot is therefore sound on its own, regardless of how the code around
+//! it handles positions, and the mailbox needs neither `unsafe` nor trust in its storage.
 
 use core::fmt;
 use core::mem::MaybeUninit;
@@ -12,7 +12,7 @@ use crate::sync::atomic::{AtomicUsize, Ordering};
 use crate::sync::cell::UnsafeCell;
 use crate::sync::{const_unless_loom, ord};
 
-/// A turn in which a slot is free: the lap of the position that it waits for. The other states of that lap follow.
+/// The turn of a slot that is free in one lap. The next three numbers are the other states of that lap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Turn(usize);
 
@@ -22,7 +22,7 @@ const READING: usize = 3;
 const STATES: usize = 4;
 
 impl Turn {
-    /// The turn in which the slot of `position` waits for it, in a ring of `capacity` slots, a power of two.
+    /// Returns the turn in which the slot of `position` is free for it, in a ring of `capacity` slots, a power of two.
     #[inline(always)]
     pub(super) const fn of(position: usize, capacity: usize) -> Self {
         Self((position >> capacity.trailing_zeros()).wrapping_mul(STATES))
@@ -33,41 +33,42 @@ impl Turn {
     }
 }
 
-/// One place of a [`Mailbox`](crate::sync::Mailbox), to be given to it as part of an array or a slice.
+/// One slot of a [`Mailbox`](crate::sync::Mailbox), which takes its slots as an array or a slice.
 pub struct Slot<T> {
-    /// INVARIANT: in state `FULL` the value is initialised and nobody's; in `WRITING` and `READING` it belongs to
-    /// the thread that brought the turn there.
+    /// INVARIANT: in state `FULL` the value is initialised and owned by no thread. In `WRITING` and `READING` it
+    /// belongs to the thread that moved the turn there.
     turn: AtomicUsize,
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
 #[expect(unsafe_code, reason = "a value moves through the slot from one thread to another")]
-// SAFETY: a shared `Slot` hands a value over and never a reference to it: `put` and `take` move it, and each is
-// exclusive by its exchange on `turn`. So values need to be `Send` and nothing more.
+// SAFETY: a shared `Slot` transfers a value and never a reference to it: `put` and `take` move it, and the exchange on
+// `turn` makes each of them exclusive. So values only need to be `Send`.
 unsafe impl<T: Send> Sync for Slot<T> {}
 
 impl<T> Slot<T> {
     const_unless_loom! {
-        /// A free slot. All its bytes of meaning are zero, so that an array of them fits a `static`.
+        /// Creates a free slot. All of its initialised bytes are zero, so that a `static` array of slots is zeroed
+        /// memory.
         #[must_use]
         pub const fn new() -> Self {
             Self { turn: AtomicUsize::new(0), value: UnsafeCell::new(MaybeUninit::uninit()) }
         }
     }
 
-    /// A free slot that waits for the lap of `turn`.
+    /// Creates a free slot that waits for the lap of `turn`.
     #[cfg(test)]
     #[cfg(not(loom))]
     pub(super) fn waiting(turn: Turn) -> Self {
         Self { turn: AtomicUsize::new(turn.0), value: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 
-    /// Whether the slot has never held a value.
+    /// Returns whether the slot has never held a value.
     pub(super) fn is_fresh(&self) -> bool {
         self.turn.load(Ordering::Relaxed) == 0
     }
 
-    /// The slot as a place to put a value, if it is free in `turn`.
+    /// Returns the slot as a place for a value, if it is free in `turn`.
     #[inline(always)]
     pub(super) fn vacant(&self, turn: Turn) -> Option<Vacant<'_, T>> {
         (self.turn.load(ord::SEE) == turn.0).then_some(Vacant { slot: self, turn })
@@ -77,14 +78,15 @@ impl<T> Slot<T> {
     #[inline(always)]
     pub(super) fn take(&self, turn: Turn, next: Turn) -> Option<T> {
         let full = turn.state(FULL);
+        // a plain load first, so that polling an empty mailbox costs no exchange
         if self.turn.load(Ordering::Relaxed) != full {
             return None;
         }
         self.turn.compare_exchange(full, turn.state(READING), ord::TAKE, Ordering::Relaxed).ok()?;
         let value = self.value.with_mut(|value| {
             #[expect(unsafe_code, reason = "moves the value out of the cell")]
-            // SAFETY: the exchange above found `FULL`, so the value is initialised, and its acquire saw the write.
-            // It left `READING`, so no other thread touches the value until `FREE` is stored below, and none
+            // SAFETY: the exchange above found `FULL`, so the value is initialised, and its acquire makes the write
+            // visible. It left `READING`, so no other thread touches the value until `FREE` is stored below, and none
             // reads it again before the next `put`.
             unsafe {
                 value.cast::<T>().read()
@@ -94,7 +96,7 @@ impl<T> Slot<T> {
         Some(value)
     }
 
-    /// Whether [`take`](Self::take) would give a value now.
+    /// Returns whether [`take`](Self::take) would return a value now.
     pub(super) fn is_full(&self, turn: Turn) -> bool {
         self.turn.load(Ordering::Relaxed) == turn.state(FULL)
     }
@@ -110,7 +112,7 @@ impl<T> Drop for Slot<T> {
     fn drop(&mut self) {
         if self.turn.load(Ordering::Relaxed) % STATES == FULL {
             self.value.with_mut(|value| {
-                #[expect(unsafe_code, reason = "drops what was never taken")]
+                #[expect(unsafe_code, reason = "drops a value that was never taken")]
                 // SAFETY: the turn is `FULL`, so the value is initialised; `&mut self` is the only access.
                 unsafe {
                     value.cast::<T>().drop_in_place();
@@ -126,14 +128,14 @@ impl<T> fmt::Debug for Slot<T> {
     }
 }
 
-/// A slot that was seen free, with the acquire that makes it safe to write to.
+/// A slot that was loaded as free, with the acquire that makes it sound to write to.
 pub(super) struct Vacant<'a, T> {
     slot: &'a Slot<T>,
     turn: Turn,
 }
 
 impl<T> Vacant<'_, T> {
-    /// Puts `value` there, or gives it back if another thread was faster.
+    /// Puts `value` into the slot, or returns it if another thread was faster.
     #[inline(always)]
     pub(super) fn put(self, value: T) -> Result<(), T> {
         let Self { slot, turn } = self;
@@ -142,8 +144,8 @@ impl<T> Vacant<'_, T> {
         }
         slot.value.with_mut(|place| {
             #[expect(unsafe_code, reason = "moves the value into the cell")]
-            // SAFETY: the exchange above left `WRITING`, so no other thread touches the value until `FULL` is
-            // stored below. `vacant` saw the same turn with acquire, so the earlier value's move is over.
+            // SAFETY: the exchange above left `WRITING`, so no other thread touches the value until `FULL` is stored
+            // below. `vacant` loaded the same turn with acquire, so the move of the previous value is complete.
             unsafe {
                 place.cast::<T>().write(value);
             }

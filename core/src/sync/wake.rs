@@ -1,18 +1,18 @@
-//! The word that decides whether a sleeping poller must be woken, and by whom.
+//! The flag that decides whether a sleeping poller must be woken, and by which thread.
 
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{const_unless_loom, ord};
 
-/// The poller runs; it will look at its mailbox before it sleeps, if it is told to.
+/// The poller runs. If it is notified, it checks its mailbox again before it sleeps.
 const AWAKE: u32 = 0;
-/// The poller is about to block, or blocks.
+/// The poller blocks or is about to block.
 const SLEEPING: u32 = 1;
-/// Something was pushed since the poller last woke. Who found `SLEEPING` here makes the wake call.
+/// Something was pushed since the poller last woke. The thread that replaced `SLEEPING` with this makes the wake call.
 const NOTIFIED: u32 = 2;
 
-/// Coalesces wake-ups: of any number of producers, exactly one wakes a poller that sleeps, and none one that runs.
+/// Coalesces wake-ups: of any number of producers, exactly one wakes a sleeping poller, and none wakes a running one.
 ///
-/// A producer pushes first and notifies after:
+/// A producer pushes first and notifies afterwards:
 ///
 /// ```
 /// # use lightcone_core::sync::WakeFlag;
@@ -23,61 +23,62 @@ const NOTIFIED: u32 = 2;
 /// }
 /// ```
 ///
-/// The poller, and only it, does the rest:
+/// Only the poller does the rest:
 ///
 /// ```
 /// # use lightcone_core::sync::WakeFlag;
 /// # let (flag, drain, block) = (WakeFlag::new(), || (), || ());
 /// drain();
 /// if flag.try_sleep() {
-///     block(); // until woken or until a deadline; may return for no reason
+///     block(); // until woken or until a deadline; may return spuriously
 ///     flag.awake();
 /// }
 /// drain();
 /// ```
 ///
-/// All operations are read-modify-writes of one word, hence in one order that all threads agree on. A `notify`
-/// before `try_sleep` makes it refuse; one after it finds `SLEEPING` and says so. A plain load that spares the
-/// swap of a producer who finds the flag up already would lose wake-ups, so there is none.
+/// All operations are read-modify-writes of one word, and all threads agree on their order. A `notify` before
+/// `try_sleep` makes it fail; one after it finds `SLEEPING` and returns `true`. A plain load that saves a producer the
+/// swap when the flag is set already would lose wake-ups, so there is none.
 #[derive(Debug)]
 pub struct WakeFlag(AtomicU32);
 
 impl WakeFlag {
     const_unless_loom! {
-        /// The flag of a poller that is awake.
+        /// Creates the flag of a poller that is awake.
         #[must_use]
         pub const fn new() -> Self {
             Self(AtomicU32::new(AWAKE))
         }
     }
 
-    /// Says that something was pushed. Call it after the push, from any thread.
+    /// Announces that something was pushed. Call it after the push, from any thread.
     ///
-    /// `true` means that the poller sleeps and the caller must make the wake call: nobody else will. At most one
-    /// caller is told so for each sleep. The call may come late, after the poller woke for another reason, so a
-    /// poller must take a wake-up without a cause.
-    #[must_use = "the one who is told to wake the poller is the only one"]
+    /// Returns `true` if the poller sleeps. The caller must then make the wake call, since no other thread will: at
+    /// most one call returns `true` for each sleep. The wake call may come late, after the poller woke for another
+    /// reason, so a poller must tolerate spurious wake-ups.
+    #[must_use = "no other thread makes the wake call"]
     pub fn notify(&self) -> bool {
         self.0.swap(NOTIFIED, ord::NOTIFY) == SLEEPING
     }
 
-    /// Announces that the poller will block. For the poller only, when it has found nothing left to do.
+    /// Announces that the poller will block. Only the poller calls it, when it has found nothing left to do.
     ///
-    /// `false` means that something was pushed in the meantime: the poller is awake, and must look at its mailbox
-    /// again before the next attempt. After `true` it may block, and must call [`awake`](Self::awake) afterwards
-    /// and then look at its mailbox, whatever the reason for which it woke.
-    #[must_use = "a poller that was refused must not block"]
+    /// Returns `false` if something was pushed in the meantime: the poller stays awake, and must check its mailbox
+    /// before the next attempt. After `true` it may block; afterwards it must call [`awake`](Self::awake) and then
+    /// check its mailbox, regardless of why it woke.
+    #[must_use = "the poller must not block after `false`"]
     pub fn try_sleep(&self) -> bool {
         let slept = self.0.compare_exchange(AWAKE, SLEEPING, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        // also clears the notification, with acquire, so that the values pushed before it can be popped
         if !slept {
             self.awake();
         }
         slept
     }
 
-    /// Ends a sleep. For the poller only; without a sleep it does no harm.
+    /// Ends a sleep. Only the poller calls it; without a sleep it is harmless.
     ///
-    /// Whatever was pushed before a `notify` that this wipes out can be popped afterwards.
+    /// Everything that was pushed before a `notify` that this call clears can be popped afterwards.
     pub fn awake(&self) {
         self.0.swap(AWAKE, ord::AWAKE);
     }

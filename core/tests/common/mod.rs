@@ -1,6 +1,6 @@
-//! What the tests share: a handler whose reactions are a closure, a bench that drives one shard by
-//! hand, and a wire that carries the shard's orders out against scripted peers.
-#![allow(dead_code, unreachable_pub, reason = "each test program uses its part of it")]
+//! Shared by the tests: a handler whose reactions are a closure, a bench that drives one shard by hand, and a wire that
+//! carries out the shard's actions against scripted peers.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses a part of this module")]
 
 use core::mem::MaybeUninit;
 use core::time::Duration;
@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 pub const PEER: Address = Address::Unix(UnixId(7));
 pub const ACCEPTED: Origin = Origin::Accepted { listener: ListenerId(0) };
 
-/// Small, and nothing happens by time alone.
+/// A small configuration without timeouts.
 pub const PLAIN: Config = Config {
     sockets: 4,
     block_size: 64,
@@ -31,7 +31,7 @@ pub const fn ms(millis: u64) -> Option<Duration> {
     Some(Duration::from_millis(millis))
 }
 
-/// A socket's user data: which admission it was, and a number for the test's own use.
+/// User data of a socket: the number of its admission, the connect's tag, and a number for use by the test.
 #[derive(Clone, Copy, Debug)]
 pub struct Data {
     pub id: usize,
@@ -39,7 +39,7 @@ pub struct Data {
     pub number: u64,
 }
 
-/// One event, and what the socket looked like when it came.
+/// One event, with the unread input and queued output at that time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Seen {
     pub id: usize,
@@ -50,7 +50,7 @@ pub struct Seen {
 
 pub type React = Box<dyn FnMut(&mut Socket<'_, Data>, Event<u32>)>;
 
-/// Records every event, then does what the test says.
+/// Records each event, then calls the test's closure.
 pub struct Script {
     pub trace: Vec<Seen>,
     pub admitted: usize,
@@ -90,18 +90,18 @@ pub struct Bench {
     pub now: u64,
     /// Whether events are pulled one by one instead of pushed.
     pub pull: bool,
-    /// What the system has not delivered at a time, once it is [asked](Shard::ask_undelivered).
+    /// The bytes that the system has not delivered at a given time, once [asked](Shard::ask_undelivered).
     pub undelivered: Box<dyn Fn(u64) -> Option<usize>>,
 }
 
-/// Delivers what is due at a port, in one of the two ways.
+/// Delivers the events due at a port, either pushed or pulled.
 pub fn deliver(mut port: TestPort<'_>, handler: &mut Checker, pull: bool, now: u64) -> Next {
     let mut outbox = NoOutbox;
     let mut cx = Context::new(Instant::from_millis(now), None, PollerId(0), &mut outbox);
     if pull { pull_all(&mut port, handler, &mut cx) } else { port.run(handler, &mut cx) }
 }
 
-/// Delivers what is due at a port by pulling the events.
+/// Delivers the events due at a port by pulling them.
 fn pull_all(port: &mut TestPort<'_>, handler: &mut Checker, cx: &mut Context<'_, u32>) -> Next {
     while let Some((event, mut socket)) = port.next_event() {
         handler.event(&mut socket, event, cx);
@@ -114,7 +114,7 @@ impl Bench {
         Self::starting_at(0, config, react)
     }
 
-    /// The memory is leaked: it is small, and a shard that owns it for ever is easy to hold.
+    /// Creates a bench whose clock starts at `now`. The memory is leaked: it is small, and this avoids a lifetime.
     pub fn starting_at(
         now: u64,
         config: &Config,
@@ -135,12 +135,12 @@ impl Bench {
         }
     }
 
-    /// An accepted socket, before its first event.
+    /// Returns an accepted socket before its first event.
     pub fn admit(&mut self) -> Result<Token, Refusal> {
         self.shard.admit(&mut self.handler, ACCEPTED, &PEER)
     }
 
-    /// An accepted socket that has had `open`, and what is to be done for it.
+    /// Returns an accepted socket after `open`, and its next action.
     pub fn opened(&mut self) -> (Token, Next) {
         let token = self.admit().unwrap();
         let next = self.run(token);
@@ -151,7 +151,7 @@ impl Bench {
         self.opened().0
     }
 
-    /// A socket that waits for the outcome of its connect.
+    /// Returns a socket that waits for the outcome of its connect.
     pub fn dial(&mut self, tag: u64) -> Token {
         let token = self.shard.reserve().unwrap();
         self.shard.dial(&mut self.handler, token, tag, &PEER).unwrap();
@@ -165,14 +165,14 @@ impl Bench {
         Some(deliver(port, &mut self.handler, self.pull, self.now))
     }
 
-    /// Tells the socket what happened and delivers what is due.
+    /// Passes something to the port of a socket and delivers what is due. Returns the next action.
     pub fn tell(&mut self, token: Token, what: impl FnOnce(&mut TestPort<'_>)) -> Next {
-        self.try_tell(token, what).expect("the socket has gone")
+        self.try_tell(token, what).expect("the socket is closed")
     }
 
-    /// The same for the socket of a shard of one.
+    /// The same as [`Self::tell`] for the socket of a shard of one.
     pub fn run_only(&mut self, what: impl FnOnce(&mut TestPort<'_>)) -> Next {
-        let mut port = self.shard.only_port().expect("the socket has gone");
+        let mut port = self.shard.only_port().expect("the socket is closed");
         what(&mut port);
         deliver(port, &mut self.handler, self.pull, self.now)
     }
@@ -183,7 +183,7 @@ impl Bench {
 
     pub fn receive(&mut self, token: Token, bytes: &[u8]) -> Next {
         let mut bytes = bytes.to_vec();
-        let mut port = self.shard.port(token).expect("the socket has gone");
+        let mut port = self.shard.port(token).expect("the socket is closed");
         port.received(&mut bytes);
         deliver(port, &mut self.handler, self.pull, self.now)
     }
@@ -194,35 +194,36 @@ impl Bench {
         self.shard.port(token).ok_or(message)?.message(message, &mut self.handler, &mut cx)
     }
 
-    /// The queued bytes as the driver sees them.
+    /// Returns the queued bytes as the driver sees them.
     pub fn outputs(&mut self, token: Token) -> Vec<u8> {
-        gather(&self.shard.port(token).expect("the socket has gone"))
+        gather(&self.shard.port(token).expect("the socket is closed"))
     }
 
     pub fn room(&mut self, token: Token) -> usize {
-        self.shard.port(token).expect("the socket has gone").room()
+        self.shard.port(token).expect("the socket is closed").room()
     }
 
-    /// All queued bytes leave.
+    /// Sends all queued bytes. Returns them and the next action.
     pub fn flush(&mut self, token: Token) -> (Vec<u8>, Next) {
         let bytes = self.outputs(token);
         let next = self.tell(token, |port| port.sent(bytes.len()));
         (bytes, next)
     }
 
-    /// Moves the clock without giving anybody a turn; back, as a bad driver might, it does not go.
+    /// Moves the clock without running a turn. The bench's own time never goes back, but the shard is passed the raw
+    /// time.
     pub fn set_clock(&mut self, now: u64) {
         self.now = self.now.max(now);
         self.shard.tick(Instant::from_millis(now));
     }
 
-    /// Says what the system has not delivered. Returns whether the socket has something due all the same.
+    /// Reports the undelivered bytes to the shard. Returns whether the socket still has something due.
     fn answer(&mut self, token: Token) -> bool {
         let left = (self.undelivered)(self.now);
         self.shard.port(token).unwrap().undelivered(left)
     }
 
-    /// One turn at this time for all who want one; gives what is to be done for them.
+    /// Runs one turn at this time for all ready sockets, and returns their next actions.
     pub fn turn(&mut self, now: u64) -> Vec<(Token, Next)> {
         self.set_clock(now);
         let mut orders = Vec::new();
@@ -236,13 +237,13 @@ impl Bench {
         orders
     }
 
-    /// Sleeps exactly as the shard allows, until `end`; gives the orders with their times.
+    /// Sleeps exactly as long as the shard allows, until `end`; returns the actions with their times.
     pub fn sleep_until(&mut self, end: u64) -> Vec<(u64, Token, Next)> {
         let mut all = Vec::new();
         for _ in 0..10_000 {
             let Some(at) = self.shard.next_deadline().map(Instant::as_millis).filter(|at| *at <= end) else {
                 let orders = self.turn(end);
-                assert!(orders.is_empty(), "due before the deadline that was given: {orders:?}");
+                assert!(orders.is_empty(), "due before the deadline that was returned: {orders:?}");
                 return all;
             };
             let now = self.now.max(at);
@@ -255,17 +256,17 @@ impl Bench {
         &self.handler.inner().trace
     }
 
-    /// All events so far, and forgets them.
+    /// Takes all events recorded so far.
     pub fn events(&mut self) -> Vec<Event<u32>> {
         self.handler.inner_mut().trace.drain(..).map(|seen| seen.event).collect()
     }
 
-    /// The last event so far.
+    /// Returns the last event recorded so far.
     pub fn last(&self) -> Seen {
         *self.seen().last().expect("no event at all")
     }
 
-    /// Nothing is left behind by the sockets there were.
+    /// Checks that all sockets have ended and nothing is left over.
     #[track_caller]
     pub fn is_clean(&mut self) {
         assert_eq!(self.handler.alive(), 0, "a socket without its last event");
@@ -281,20 +282,20 @@ pub fn gather(port: &TestPort<'_>) -> Vec<u8> {
     slices[..n].concat()
 }
 
-/// The other end of a socket, and how the kernel between lets bytes through.
+/// The peer of a socket, and the behaviour of the kernel in between.
 #[derive(Debug)]
 pub struct Peer {
-    /// What it sends, as far as it has not been received.
+    /// The bytes it sends that have not been received yet.
     pub sends: VecDeque<u8>,
-    /// Whether it ends its side when all of that is received.
+    /// Whether it half-closes after all of them have been received.
     pub ends: bool,
-    /// What it got.
+    /// The bytes it has received.
     pub got: Vec<u8>,
     /// The most bytes of one receive and of one send.
     pub pieces: (usize, usize),
     /// How many more bytes the kernel takes before it blocks.
     pub window: usize,
-    /// This side has shut down writing.
+    /// Whether the socket under test has shut down writing.
     pub shut: bool,
     interest: Interest,
     told_end: bool,
@@ -315,12 +316,12 @@ impl Peer {
     }
 }
 
-/// A driver over peers in memory. Who has closed is moved from `peers` to `gone`.
+/// A driver over peers in memory. When a socket closes, its peer is moved from `peers` to `gone`.
 pub struct Wire {
     pub bench: Bench,
     pub peers: BTreeMap<Token, Peer>,
     pub gone: Vec<(Token, Peer)>,
-    /// How many receives and sends were tried.
+    /// How many receives and sends were attempted.
     pub calls: usize,
 }
 
@@ -336,18 +337,19 @@ impl Wire {
         token
     }
 
-    /// Tells a socket something and carries out what follows. Its peer moves to `gone` when it closes.
+    /// Passes something to a socket and carries out the resulting actions. Its peer moves to `gone` when the socket
+    /// closes.
     fn tell(&mut self, token: Token, what: impl FnOnce(&mut TestPort<'_>)) {
         self.receive(token, &[], what);
     }
 
-    /// The same, with bytes that have come after that.
+    /// The same as [`Self::tell`], followed by received bytes.
     fn receive(&mut self, token: Token, bytes: &[u8], what: impl FnOnce(&mut TestPort<'_>)) {
         let (mut bytes, pull) = (bytes.to_vec(), self.bench.pull);
-        let peer = self.peers.get_mut(&token).expect("the socket has gone");
+        let peer = self.peers.get_mut(&token).expect("the socket is closed");
         let Bench { shard, handler, now, .. } = &mut self.bench;
         let mut line = Line { peer, calls: &mut self.calls, now: *now, outbox: NoOutbox };
-        let mut port = shard.port(token).expect("the socket has gone");
+        let mut port = shard.port(token).expect("the socket is closed");
         what(&mut port);
         let settled = if pull {
             port.received(&mut bytes);
@@ -369,7 +371,7 @@ impl Wire {
         }
     }
 
-    /// One thing that the network can do for this socket, if there is any.
+    /// Does one thing that the network can do for this socket. Returns whether there was any.
     fn step(&mut self, token: Token) -> bool {
         let Some(peer) = self.peers.get_mut(&token) else { return false };
         if peer.interest.writes() && peer.window > 0 {
@@ -381,10 +383,10 @@ impl Wire {
         }
         let room = self.bench.room(token);
         if room == 0 {
-            // other sockets have taken the last block: the port is run, and says to wait
+            // Other sockets have taken the last block: running the port returns a wait without reading.
             self.tell(token, |_| {});
             let waits = self.peers.get(&token).is_none_or(|peer| !peer.interest.reads());
-            assert!(waits, "told to read without room");
+            assert!(waits, "the port requests reads without room");
             return true;
         }
         self.calls += 1;
@@ -401,7 +403,7 @@ impl Wire {
         true
     }
 
-    /// One turn for all who want one. Returns whether there were any.
+    /// Runs one turn for all ready sockets. Returns whether there were any.
     fn turn(&mut self) -> bool {
         self.bench.set_clock(self.bench.now);
         for turns in 0..10_000 {
@@ -411,7 +413,7 @@ impl Wire {
         panic!("a turn without an end");
     }
 
-    /// Lets everything happen that can happen at this time.
+    /// Runs everything that can happen at this time.
     pub fn settle(&mut self) {
         for _ in 0..1_000_000 {
             let tokens: Vec<Token> = self.peers.keys().copied().collect();
@@ -424,7 +426,7 @@ impl Wire {
                 return;
             }
         }
-        panic!("it never settles");
+        panic!("the wire never settles");
     }
 }
 
@@ -444,7 +446,7 @@ impl Calls for Line<'_> {
     fn send_vectored(&mut self, pieces: &[&[u8]]) -> Sent {
         let (peer, bytes) = (&mut *self.peer, pieces.concat());
         assert!(!peer.shut, "send after writing was shut down");
-        assert!(!bytes.is_empty(), "told to send nothing");
+        assert!(!bytes.is_empty(), "asked to send nothing");
         *self.calls += 1;
         let n = bytes.len().min(peer.pieces.1).min(peer.window);
         peer.window -= n;
@@ -464,17 +466,17 @@ impl<M> ContextCalls<M> for Line<'_> {
     }
 }
 
-/// Bytes that a port may borrow for as long as it lives.
+/// Leaks a copy of the bytes, so that a port may borrow it for any lifetime.
 pub fn lent(bytes: &[u8]) -> &'static mut [u8] {
     bytes.to_vec().leak()
 }
 
-/// The bytes of a test stream: no short period.
+/// Returns one byte of a test stream that has no short period.
 pub fn pattern(at: usize) -> u8 {
     (at as u32).wrapping_mul(0x9E37_79B1).rotate_left(11) as u8
 }
 
-/// Sends back what comes, as far as it fits.
+/// Sends the input back, as far as it fits.
 pub fn echo(socket: &mut Socket<'_, Data>, event: Event<u32>) {
     match event {
         Event::Receive | Event::Writable => {
@@ -489,7 +491,7 @@ pub fn echo(socket: &mut Socket<'_, Data>, event: Event<u32>) {
 
 pub fn nothing(_: &mut Socket<'_, Data>, _: Event<u32>) {}
 
-/// Calls `act` at every event of this name.
+/// Returns a reaction that calls `act` at each event of this kind.
 pub fn on(
     at: Event<u32>,
     mut act: impl FnMut(&mut Socket<'_, Data>) + Clone + 'static,
@@ -501,7 +503,7 @@ pub fn on(
     }
 }
 
-/// A small generator of numbers that look random; the same for the same seed.
+/// A small pseudo-random number generator, reproducible from its seed.
 #[derive(Clone, Copy, Debug)]
 pub struct Random(pub u64);
 

@@ -1,7 +1,7 @@
-//! The same steps on two shards: one is told and run part by part with a plain loop over its orders, the other by
+//! Applies the same steps to two shards: one is driven call by call, with a plain loop over its actions; the other by
 //! `UsualPort::receive`, `Port::receive` and `Port::carry_out`. After every step both must be in the same state.
 //!
-//! Used by core's own tests with random numbers and by the fuzz target `shard` with an input.
+//! Used by the tests of core with random numbers, and by the fuzz target `shard` with its input.
 
 use core::cell::{Cell, RefCell};
 use core::mem::MaybeUninit;
@@ -18,33 +18,33 @@ use std::rc::Rc;
 const PEER: Address = Address::Unix(UnixId(7));
 const ACCEPTED: Origin = Origin::Accepted { listener: ListenerId(0) };
 
-/// Where decisions come from.
+/// A source of decisions. Towards the end of its input it returns the defaults only, so that every walk ends.
 pub(crate) trait Numbers: Copy {
-    /// Returns a number below `n`, which is at most 256; in the end always 0.
+    /// Returns a number below `n`, which is at most 256; at the end of the input always 0.
     fn below(&mut self, n: usize) -> usize;
 
-    /// Returns how far it has come.
+    /// Returns the position in the source, to compare how much was consumed.
     fn position(&self) -> u64;
 
-    /// Returns true once in `n` times; in the end never.
+    /// Returns `true` once in `n` times; at the end of the input never.
     fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == n - 1
     }
 
-    /// Returns one of these; in the end the first.
+    /// Returns one of these values; at the end of the input the first.
     fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
     }
 }
 
-/// How the other way than the general one is broken on purpose.
+/// A deliberate defect of the fused side.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Broken {
-    /// Not at all.
+    /// No defect.
     No,
-    /// It does not hear that sending is possible again.
+    /// It ignores that sending is possible again.
     Deaf,
-    /// It takes each send that was cut short for a whole one.
+    /// It treats every partial send as complete.
     Hasty,
 }
 
@@ -53,13 +53,13 @@ pub enum Broken {
 enum Way {
     /// By `UsualPort::receive`, `Port::receive` and `Port::carry_out`.
     Fused,
-    /// By `Port::received`, `Port::run` and a loop of its own.
+    /// By `Port::received`, `Port::run` and a plain loop.
     Run,
-    /// By `Port::received`, `Port::next_event`, `Port::finish` and a loop of its own.
+    /// By `Port::received`, `Port::next_event`, `Port::finish` and a plain loop.
     Pull,
 }
 
-/// What a side does, in order.
+/// One observable step of a side.
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Did {
     Event { id: usize, event: Event<u32>, bytes: Vec<u8>, queued: usize, room: usize },
@@ -69,7 +69,7 @@ enum Did {
     Cancel(Option<usize>),
 }
 
-/// What handler and calls of one side share.
+/// The state that the handler and the calls of one side share.
 struct Book<N> {
     numbers: Cell<N>,
     log: RefCell<Vec<Did>>,
@@ -93,14 +93,14 @@ impl<N: Numbers> Book<N> {
     }
 }
 
-/// How often a handler does one of its rarer things, and ends a socket: once in this number of events.
+/// How often a handler does a rarer thing, and how often it ends a socket: once in this number of events.
 #[derive(Clone, Copy)]
 struct Temper {
     rare: usize,
     ends: usize,
 }
 
-/// A handler that does what its numbers say.
+/// A handler driven by its numbers.
 struct App<N> {
     book: Rc<Book<N>>,
     temper: Temper,
@@ -169,7 +169,7 @@ impl<N: Numbers> App<N> {
         match way {
             9 => drop(output.send_some(&bytes)),
             10 => {
-                // a reserved block stays unused more often than not
+                // A reserved block usually stays unused.
                 let used = self.book.below(want.min(64) + 1) * self.book.below(2);
                 if let Ok(to) = output.reserve(want.min(64)) {
                     to.copy_from_slice(&bytes[..want.min(64)]);
@@ -208,7 +208,7 @@ impl<N: Numbers> App<N> {
     }
 }
 
-/// The calls of one socket, with what a network might answer.
+/// The calls of one socket, with results that a network might return.
 struct Line<'a, N> {
     book: &'a Book<N>,
     flight: &'a mut Option<usize>,
@@ -220,7 +220,7 @@ struct Line<'a, N> {
 
 impl<N: Numbers> Line<'_, N> {
     fn send_bytes(&mut self, bytes: Vec<u8>) -> Sent {
-        assert!(!bytes.is_empty(), "told to send nothing");
+        assert!(!bytes.is_empty(), "asked to send nothing");
         assert_eq!(*self.flight, None, "a second send in flight");
         let most = bytes.len();
         let sent = match self.book.below(12) {
@@ -273,7 +273,7 @@ impl<N: Numbers> ContextCalls<u32> for Line<'_, N> {
     }
 }
 
-/// What a port is told before it is given bytes.
+/// What a port is passed before it receives bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Told {
     Writable,
@@ -285,17 +285,17 @@ enum Told {
     Cut(CloseReason),
     Sent(usize),
     PutOff,
-    /// The driver takes one event by itself.
+    /// The driver pulls one event.
     Pulled,
 }
 
-/// What a step is for one socket.
+/// The content of one step for one socket.
 #[derive(Clone, Debug, Default)]
 struct Deed {
-    /// Bytes that are told of first.
+    /// Bytes received first.
     first: Vec<u8>,
     told: Vec<Told>,
-    /// Bytes that are told of last, as far as there is room for them.
+    /// Bytes received last, as far as there is room for them.
     bytes: Vec<u8>,
 }
 
@@ -313,7 +313,7 @@ struct Side<'m, N> {
     now: u64,
 }
 
-/// What both sides show after a step.
+/// The observable state of a side after a step.
 #[derive(PartialEq, Eq, Debug)]
 struct View {
     stats: Stats,
@@ -322,7 +322,7 @@ struct View {
     has_room: bool,
     next_deadline: Option<Instant>,
     flights: Vec<(Token, usize)>,
-    /// Of each socket: its state, what may be received, and what is queued.
+    /// For each socket: its state, the room for receiving, and the queued bytes.
     sockets: Vec<(Token, State, usize, Vec<u8>)>,
 }
 
@@ -340,13 +340,14 @@ impl Memory {
 }
 
 impl<'m, N: Numbers> Side<'m, N> {
-    /// Tells a socket of a deed, delivers what is due, and carries out what follows.
+    /// Passes a deed to a socket, delivers what is due, and carries out the resulting actions.
     fn tell(&mut self, token: Token, deed: &Deed) -> Settled {
         let (mut first, mut bytes) = (deed.first.clone(), deed.bytes.clone());
+        // Bytes alone go to the usual port, as in the poller.
         if self.way == Way::Fused && first.is_empty() && deed.told.is_empty() && !bytes.is_empty() {
             return self.receive(token, &mut bytes);
         }
-        let mut port = self.shard.port(token).expect("a socket that is there");
+        let mut port = self.shard.port(token).expect("a socket that exists");
         let mut flight = self.flights.remove(&token);
         if !first.is_empty() {
             first.truncate(port.room());
@@ -382,6 +383,7 @@ impl<'m, N: Numbers> Side<'m, N> {
         let room = port.room();
         self.book.note(Did::Room(room));
         bytes.truncate(room);
+        // Truncated to the room, as a driver would do: a port panics when it is passed more than it has room for.
         let mut line = Line {
             book: &self.book,
             flight: &mut flight,
@@ -404,7 +406,7 @@ impl<'m, N: Numbers> Side<'m, N> {
         settled
     }
 
-    /// Tells a socket of bytes alone: by the usual port, if there is one, as the poller does.
+    /// Passes bytes only: through the usual port if there is one, as the poller does.
     fn receive(&mut self, token: Token, bytes: &mut Vec<u8>) -> Settled {
         let mut flight = self.flights.remove(&token);
         let mut line = Line {
@@ -427,11 +429,11 @@ impl<'m, N: Numbers> Side<'m, N> {
         let settled = match usual {
             Some(Ok(settled)) => settled,
             Some(Err(stopped)) => {
-                let mut port = self.shard.port(token).expect("a socket that is there");
+                let mut port = self.shard.port(token).expect("a socket that exists");
                 port.go_on(stopped, bytes, &mut self.handler, &mut line)
             }
             None => {
-                let mut port = self.shard.port(token).expect("a socket that is there");
+                let mut port = self.shard.port(token).expect("a socket that exists");
                 let room = port.room();
                 line.book.note(Did::Room(room));
                 bytes.truncate(room);
@@ -444,9 +446,9 @@ impl<'m, N: Numbers> Side<'m, N> {
         settled
     }
 
-    /// Delivers a message, if the socket takes it.
+    /// Delivers a message if the socket takes it.
     fn message(&mut self, token: Token) -> Option<Settled> {
-        let mut port = self.shard.port(token).expect("a socket that is there");
+        let mut port = self.shard.port(token).expect("a socket that exists");
         let mut flight = self.flights.remove(&token);
         let mut line = Line {
             book: &self.book,
@@ -469,7 +471,7 @@ impl<'m, N: Numbers> Side<'m, N> {
 
     fn view(&mut self, tokens: &[Token]) -> View {
         let sockets = tokens.iter().map(|token| {
-            let mut port = self.shard.port(*token).expect("a socket that is there");
+            let mut port = self.shard.port(*token).expect("a socket that exists");
             let state = port.state();
             (*token, state, port.room(), queued(&port))
         });
@@ -484,16 +486,17 @@ impl<'m, N: Numbers> Side<'m, N> {
         }
     }
 
-    /// A socket holds no more output blocks than it has queued bytes in, and one that was reserved after them.
+    /// Checks that a socket holds no more output blocks than its queued bytes occupy, plus one that was reserved after
+    /// them.
     fn holds_no_more_than_it_needs(&mut self, tokens: &[Token]) {
         let mut most = 0;
         for token in tokens {
-            let port = self.shard.port(*token).expect("a socket that is there");
+            let port = self.shard.port(*token).expect("a socket that exists");
             let pieces = port.outputs(&mut [&[][..]; 64]);
             most += pieces + usize::from(pieces > 0);
         }
         let held = self.shard.config().output_blocks - self.shard.free_blocks().output;
-        assert!(held <= most, "{held} blocks are held for what needs {most} at most");
+        assert!(held <= most, "{held} blocks are held, but at most {most} are needed");
     }
 }
 
@@ -520,7 +523,7 @@ fn deliver<N: Numbers>(
     port.finish()
 }
 
-/// What `carry_out` promises, written once more and as plainly as possible, to compare it with.
+/// Restates the contract of `carry_out` as plainly as possible, for comparison.
 fn follow<N: Numbers>(
     port: &mut Port<'_, '_, Data>,
     mut next: Next,
@@ -566,7 +569,7 @@ fn follow<N: Numbers>(
     }
 }
 
-/// What the driver knows of a socket.
+/// The driver's view of a socket.
 #[derive(Clone, Copy, Debug)]
 struct Known {
     settled: Settled,
@@ -580,7 +583,7 @@ struct Walk<'m, N> {
     now: u64,
     stopped: bool,
     block_size: usize,
-    /// How many bytes have come in all, so that no two are alike.
+    /// How many bytes have arrived in all, so that the stream does not repeat.
     came: usize,
 }
 
@@ -607,12 +610,12 @@ fn some_config<N: Numbers>(numbers: &mut N) -> Config {
     }
 }
 
-/// Drives two shards by these numbers for up to `steps` steps, and compares them after each. Returns how many bytes
+/// Drives two shards with these numbers for up to `steps` steps, and compares them after each. Returns how many bytes
 /// were sent.
 pub(crate) fn compare<N: Numbers>(mut numbers: N, steps: usize, broken: Broken) -> u64 {
     let config = some_config(&mut numbers);
-    // a driver that pulls looks for a free block of input in the end of each port, one that pushes only when it needs
-    // it: they are compared where there is always one
+    // A driver that pulls looks for a free input block in `finish`, one that pushes only when it needs it. So the two
+    // can be compared only where a block is always free.
     let plenty =
         config.input_blocks > config.sockets && matches!(config.receive_blocks, 0 | 3) && config.sockets < 3;
     let way = if plenty && numbers.one_in(2) { Way::Pull } else { Way::Run };
@@ -629,8 +632,7 @@ pub(crate) fn compare<N: Numbers>(mut numbers: N, steps: usize, broken: Broken) 
         let (way, broken) = ways.next().expect("there are two");
         let storage = Storage { slots: &mut memory.slots, memory: &mut memory.bytes };
         Side {
-            shard: Shard::new(storage, &config, Instant::from_millis(now))
-                .expect("a configuration that can be"),
+            shard: Shard::new(storage, &config, Instant::from_millis(now)).expect("a valid configuration"),
             handler: ContractChecker::new(App { book: book.clone(), temper, admitted: 0 }),
             book,
             flights: BTreeMap::new(),
@@ -658,8 +660,9 @@ impl<'m, N: Numbers> Walk<'m, N> {
         self.numbers.one_in(n)
     }
 
-    /// Does the same on both sides, which must do the same.
+    /// Does the same on both sides, and checks that events, calls and results are equal.
     fn both<R: PartialEq + core::fmt::Debug>(&mut self, mut what: impl FnMut(&mut Side<'m, N>) -> R) -> R {
+        // Both sides start from the same position, and must have consumed the same amount afterwards.
         for side in &self.sides {
             side.book.numbers.set(self.numbers);
         }
@@ -693,6 +696,7 @@ impl<'m, N: Numbers> Walk<'m, N> {
     fn settled(&mut self, token: Token, settled: Settled) {
         self.sockets.get_mut(&token).expect("a socket that is known").settled = settled;
         if settled == Settled::Closed {
+            // The sides must also agree on whether the connection is closed by a reset.
             self.both(|side| side.shard.breaks_off());
             self.sockets.remove(&token);
         }
@@ -741,7 +745,7 @@ impl<'m, N: Numbers> Walk<'m, N> {
 
     fn is_new(&mut self, token: Token, interest: Interest) {
         let known = Known { settled: Settled::Waiting(interest), ended: false };
-        assert!(self.sockets.insert(token, known).is_none(), "a token in use was given out again");
+        assert!(self.sockets.insert(token, known).is_none(), "a token in use was issued again");
         self.are_alike();
         if interest == Interest::WRITE || !self.one_in(3) {
             self.tell(token, &Deed::default());
@@ -753,7 +757,7 @@ impl<'m, N: Numbers> Walk<'m, N> {
         (self.came - n..self.came).map(|at| (at.wrapping_mul(31) ^ (at >> 5)) as u8).collect()
     }
 
-    /// Some bytes: mostly few, as a request is, at times just about a block, or as many as there can be.
+    /// Returns some bytes: mostly few, like a request; sometimes about one block, or as many as possible.
     fn some_bytes(&mut self) -> Vec<u8> {
         let n = match self.below(12) {
             0..7 => 1 + self.below(12),
@@ -790,7 +794,7 @@ impl<'m, N: Numbers> Walk<'m, N> {
         }
     }
 
-    /// A send in flight ends, and bytes may come with it.
+    /// Completes a send in flight, possibly together with received bytes.
     fn land(&mut self, token: Token, known: Known) {
         let most = self.sides[0].flights[&token];
         let n = if self.one_in(3) { self.below(256).min(most) } else { most };
@@ -821,7 +825,7 @@ impl<'m, N: Numbers> Walk<'m, N> {
             20 if self.one_in(3) => deed.told = vec![Told::Shutdown],
             21 if self.one_in(3) => deed.told = vec![Told::Failed(ErrorKind::Other)],
             22 if !self.sides[0].flights.contains_key(&token) => {
-                let port = self.sides[0].shard.port(token).expect("a socket that is there");
+                let port = self.sides[0].shard.port(token).expect("a socket that exists");
                 let most = queued(&port).len();
                 let n = if self.one_in(2) { most } else { self.below(256).min(most) };
                 deed.told = vec![Told::Sent(n)];
@@ -832,7 +836,7 @@ impl<'m, N: Numbers> Walk<'m, N> {
         self.tell(token, &deed);
     }
 
-    /// Something that was not asked for.
+    /// Passes something to a socket that it did not wait for.
     fn surprise(&mut self) {
         let Some((token, known)) = self.some_socket() else { return };
         let told = match self.below(12) {
@@ -890,10 +894,11 @@ impl<'m, N: Numbers> Walk<'m, N> {
         }
     }
 
-    /// Ends all sockets.
+    /// Ends all sockets, and checks that every block is free again.
     fn end(&mut self) {
         for token in self.sockets.keys().copied().collect::<Vec<_>>() {
             self.tell(token, &Deed { told: vec![Told::Cut(CloseReason::Shutdown)], ..Deed::default() });
+            // A socket with a send in flight ends only when that send has completed.
             if let Some(known) = self.sockets.get(&token).copied() {
                 assert_eq!(known.settled, Settled::Cancelling);
                 self.land(token, known);

@@ -4,7 +4,7 @@ use lightcone_core::{
     CloseReason, Config, Context, Handler, Instant, Origin, Shard, Socket, Storage, Timeout,
 };
 
-/// Sends back what comes, and remembers why sockets ended.
+/// Sends all input back, and records the close reasons.
 struct Echo(Vec<CloseReason>);
 
 impl Handler for Echo {
@@ -18,7 +18,7 @@ impl Handler for Echo {
     fn receive(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Self::Message>) {
         let (mut input, mut output) = socket.stream.split();
         let taken = output.send_some(input.bytes());
-        input.consume(taken); // what was not taken stays, and `writable` comes
+        input.consume(taken); // the rest stays until `writable`
     }
 
     fn writable(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, Self::Message>) {
@@ -33,22 +33,22 @@ impl Handler for Echo {
 const CONFIG: Config = Config { sockets: 8, ..Config::DEVICE };
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // all the memory there is
+    // All the memory that the poller uses.
     let mut slots = [const { MaybeUninit::uninit() }; CONFIG.sockets];
     let mut blocks = [0; CONFIG.memory()];
     let mut connections = [const { MaybeUninit::uninit() }; CONFIG.sockets];
     let (mut listeners, mut buffer) = ([None], [0; 512]);
 
-    let mut now = Instant::from_millis(0); // of a clock that never goes back
+    let mut now = Instant::from_millis(0); // from a clock that never goes back
     let storage = Storage { slots: &mut slots, memory: &mut blocks };
     let shard = Shard::new(storage, &CONFIG, now)?;
     let storage =
         PollerStorage { connections: &mut connections, listeners: &mut listeners, buffer: &mut buffer };
     let mut poller: Poller<'_, _, _, _, 4> =
         Poller::new(shard, Echo(Vec::new()), Pipes::default(), Alone, storage)?;
-    poller.listen((), ListenerId(0)).expect("there is a place for one listener");
+    poller.listen((), ListenerId(0)).expect("there is room for one listener");
 
-    // eight peers: each says something, and takes ten bytes
+    // Eight peers: each sends a line, and accepts ten bytes.
     let pipe = |says: &str| Pipe { to_poller: says.bytes().collect(), window: 10, ..Pipe::default() };
     let peers: Vec<PipeRef> = (0..8).map(|n| Rc::new(RefCell::new(pipe(&format!("peer {n}\n"))))).collect();
     poller.transport_mut().backlog.extend(peers.iter().cloned());
@@ -68,7 +68,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
         poller.turn();
         if poller.transport().ready().is_empty() && !poller.transport().acceptable() {
-            // a device sleeps until this time or an interrupt
+            // A device would sleep until this time or an interrupt.
             now = poller.next_turn().unwrap_or(now);
         }
     }

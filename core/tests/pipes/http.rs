@@ -19,9 +19,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let storage =
         PollerStorage { connections: &mut connections, listeners: &mut listeners, buffer: &mut buffer };
     let mut poller: Poller<'_, _, _, _, 4> = Poller::new(shard, api, Pipes::default(), Alone, storage)?;
-    poller.listen((), ListenerId(0)).expect("there is a place for one listener");
+    poller.listen((), ListenerId(0)).expect("there is room for one listener");
 
-    // eight connections at once; the last request of each closes it
+    // Eight connections at once; the last request of each closes it.
     let asks = |n: usize| {
         format!(
             "GET /foo HTTP/1.1\r\nHost: a\r\n\r\nGET /hello/{n} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"

@@ -2,26 +2,26 @@ use lightcone_core::poller::{Accept, Received, Transport};
 use lightcone_core::{Address, ErrorKind, Interest, ListenerId, Sent, Token};
 use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
-/// A connection in memory. Its peer is the program, which reads and writes the fields.
+/// A connection in memory. The test program is its peer and reads and writes the fields.
 #[derive(Default)]
 pub struct Pipe {
-    /// What the peer has written, and the poller has yet to receive.
+    /// The bytes that the peer has written and the poller has not received yet.
     pub to_poller: VecDeque<u8>,
-    /// What the peer has been sent.
+    /// The bytes that the peer has received.
     pub to_peer: Vec<u8>,
-    /// How many more bytes the peer takes.
+    /// How many more bytes the peer accepts.
     pub window: usize,
-    /// The peer has ended its side.
+    /// Whether the peer has ended its stream.
     pub peer_ended: bool,
-    /// The poller has shut down writing, or closed.
+    /// Whether the poller has shut down writing, or closed.
     pub ended: bool,
-    /// The poller has closed by a reset.
+    /// Whether the poller has closed with a reset.
     pub reset: bool,
 }
 
 pub type PipeRef = Rc<RefCell<Pipe>>;
 
-/// All connections of one poller, each at the place of its token's index.
+/// All connections of one poller, indexed by the index of the token.
 #[derive(Default)]
 pub struct Pipes {
     /// Connections that wait to be accepted.
@@ -31,12 +31,12 @@ pub struct Pipes {
 }
 
 impl Pipes {
-    /// Returns whether there is something to accept.
+    /// Returns whether there is a connection to accept.
     pub fn acceptable(&self) -> bool {
         self.listening && !self.backlog.is_empty()
     }
 
-    /// Returns the sockets that something can be done for, and what.
+    /// Returns the sockets that are ready, and for what.
     pub fn ready(&self) -> Vec<(Token, Interest)> {
         let ready = |(token, pipe, interest): &(Token, PipeRef, Interest)| {
             let pipe = pipe.borrow();
@@ -51,7 +51,7 @@ impl Transport for Pipes {
     const CONNECTS: bool = false;
     type Unregistered = PipeRef;
     type Registered = PipeRef;
-    type Listener = (); // the backlog
+    type Listener = (); // the backlog is the listener
 
     fn register(&mut self, pipe: PipeRef, token: Token, interest: Interest) -> Result<PipeRef, ErrorKind> {
         let index = token.index() as usize;
@@ -61,7 +61,7 @@ impl Transport for Pipes {
     }
 
     fn modify(&mut self, _: &mut PipeRef, token: Token, _: Interest, new: Interest) -> Result<(), ErrorKind> {
-        self.watched[token.index() as usize].as_mut().expect("it is registered").2 = new;
+        self.watched[token.index() as usize].as_mut().expect("the token is registered").2 = new;
         Ok(())
     }
 

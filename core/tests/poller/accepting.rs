@@ -1,4 +1,4 @@
-//! Listeners, back-off, and connections that are taken over.
+//! Tests listeners, accept back-off, and connections that the poller takes over.
 
 use crate::bench::{BATCH, Deaf, Lone, Mute, SMALL, at, ms, sockets, usual};
 use crate::net::{Arrival, DoorRef, Fate, Listener, Loose, Peer, WireRef};
@@ -6,7 +6,7 @@ use lightcone_core::poller::Alone;
 use lightcone_core::{Address, ErrorKind, Event, Interest, ListenerId};
 use std::rc::Rc;
 
-/// A full poller with one connection in its backlog.
+/// Creates a full poller with one connection left in the backlog.
 fn full() -> (Lone, DoorRef, Vec<WireRef>) {
     let mut bench = Lone::new(&SMALL);
     let door = bench.listen(0);
@@ -54,11 +54,11 @@ fn a_full_poller_backs_off_for_20_milliseconds() {
     bench.turn_at(19);
     assert_eq!((door.borrow().watched, bench.due()), (false, Some(20)));
     bench.turn_at(20);
-    assert!(door.borrow().watched, "it looks again");
+    assert!(door.borrow().watched, "the listener is watched again");
     bench.turn();
     assert!(!door.borrow().watched);
     assert_eq!(bench.due(), Some(40));
-    assert_eq!(door.borrow().calls["accept"], accepts, "without room no accept is tried");
+    assert_eq!(door.borrow().calls["accept"], accepts, "without room, accept is not called");
     assert_eq!((wires[4].fate(), bench.net().count("reject")), (Fate::Loose, 0));
     bench.stop(0);
 }
@@ -72,7 +72,7 @@ fn a_full_poller_does_not_spin() {
         let due = bench.due().unwrap_or(bench.now);
         turns += 1;
         bench.turn_at(due);
-        assert!(turns <= 101, "{turns} turns, and it is {}", bench.now);
+        assert!(turns <= 101, "{turns} turns until {} ms", bench.now);
     }
     let after = bench.net().count("watch_listener") + bench.net().count("unwatch_listener");
     assert!(after - calls <= 101);
@@ -88,7 +88,7 @@ fn accepting_goes_on_at_once_when_a_socket_ends() {
     bench.begin();
     bench.tell(&wires[2]);
     bench.rest();
-    assert!(door.borrow().watched, "in the very turn");
+    assert!(door.borrow().watched, "in the same turn");
     bench.turn();
     assert_eq!(wires[4].fate(), Fate::Watched);
     assert_eq!(wires[4].token().index(), wires[2].token().index());
@@ -135,7 +135,11 @@ fn those_that_were_filtered_or_gone_count_among_the_64() {
     assert_eq!(bench.poller.stats().turned_away, 32);
     bench.turn();
     assert_eq!(last.fate(), Fate::Watched);
-    assert_eq!(bench.poller.stats().turned_away, 32, "one that is gone was not turned away");
+    assert_eq!(
+        bench.poller.stats().turned_away,
+        32,
+        "a connection that was closed early is not counted as turned away"
+    );
     bench.stop(0);
 }
 
@@ -260,7 +264,7 @@ fn a_listener_that_cannot_be_watched_is_tried_again() {
     assert_eq!(bench.due(), Some(20));
     bench.turn_at(20);
     assert_eq!((door.borrow().watched, other.borrow().watched, bench.due()), (false, true, Some(40)));
-    // the one that is watched goes on
+    // A listener that is watched already is not affected.
     let wire = bench.knock(&other);
     bench.turn_at(30);
     assert_eq!((wire.fate(), door.borrow().watched), (Fate::Watched, false));
@@ -313,7 +317,7 @@ fn a_stopped_poller_takes_no_listener_and_no_connection() {
     bench.poller.stop(ms(50));
     let door = bench.door();
     let listener = bench.poller.listen(Listener(Rc::clone(&door)), ListenerId(0)).unwrap_err();
-    bench.poller.transport_mut(); // it is still there
+    bench.poller.transport_mut(); // the transport still exists
     drop(listener);
     door.borrow_mut().dropped = false;
     let wire = bench.wire();

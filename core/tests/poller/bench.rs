@@ -1,4 +1,4 @@
-//! A poller with its handler, transport and clock, and what drives it as its documentation says.
+//! A poller with its handler, transport and clock, driven as the documentation prescribes.
 
 use crate::net::{Arrival, DoorRef, Fate, Listener, Loose, Net, Peer, Planned, WireRef, planned_panic};
 use core::cell::Cell;
@@ -17,10 +17,10 @@ use lightcone_core::{
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 
-/// How many connects a turn may begin, but for tests of that.
+/// How many connects a turn may begin, except in tests of that limit.
 pub const BATCH: usize = 4;
 
-/// Four sockets beside those that are kept for connects, and nothing happens by time alone.
+/// Four sockets in addition to those reserved for connects, and no timeouts.
 pub const SMALL: Config = Config {
     sockets: 4 + BATCH,
     block_size: 64,
@@ -46,11 +46,11 @@ pub fn at(millis: u64) -> Instant {
 }
 
 thread_local! {
-    /// How many messages there are.
+    /// The number of messages that exist.
     static MESSAGES: Cell<isize> = const { Cell::new(0) };
 }
 
-/// A message that is counted, and that may panic where a message can.
+/// A message that is counted, and that may panic when cloned or dropped.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Note(pub u64);
 
@@ -82,7 +82,7 @@ impl Drop for Note {
     }
 }
 
-/// A socket's user data: which admission it was, and a number for the test's use.
+/// User data of a socket: the number of its admission, the connect's tag, and a number for use by the test.
 #[derive(Debug)]
 pub struct Data {
     pub id: usize,
@@ -93,7 +93,7 @@ pub struct Data {
 pub type React = Box<dyn FnMut(&mut Socket<'_, Data>, Event<Note>, &mut Context<'_, Note>)>;
 pub type Admits = Box<dyn FnMut(Origin, &Address) -> bool>;
 
-/// Writes down every event, then does what the test says.
+/// Records each event as text, then calls the test's closure.
 pub struct Script {
     pub trace: Vec<String>,
     pub admitted: usize,
@@ -136,7 +136,7 @@ impl Handler for Script {
     }
 }
 
-/// What a handler does that says nothing else: it sends back what comes.
+/// The default reaction: sends the input back.
 pub fn usual(socket: &mut Socket<'_, Data>, event: &Event<Note>) {
     match event {
         Event::Receive | Event::Writable => {
@@ -153,22 +153,22 @@ pub fn usual(socket: &mut Socket<'_, Data>, event: &Event<Note>) {
 pub type Checker = ContractChecker<Script>;
 pub type Machine<L, const C: bool, const B: usize> = Poller<'static, Checker, Net<C>, L, B>;
 
-/// A poller and what is around it.
+/// A poller and its surroundings.
 pub struct Bench<L: Membership<Loose, Listener, Note>, const C: bool = true, const B: usize = BATCH> {
     pub poller: Machine<L, C, B>,
     pub now: u64,
-    /// Whose each panic was.
+    /// The owner of each panic.
     pub owners: Vec<PanicOwner>,
     pub wires: Vec<WireRef>,
     pub doors: Vec<DoorRef>,
     pub blocks: FreeBlocks,
 }
 
-/// A poller that is alone, and can connect.
+/// A lone poller that can connect.
 pub type Lone = Bench<AloneWithMail<Note, 2048>>;
-/// One that cannot connect.
+/// A lone poller that cannot connect.
 pub type Deaf = Bench<AloneWithMail<Note, 2048>, false>;
-/// One without mail.
+/// A lone poller without a mailbox.
 pub type Mute = Bench<Alone, false>;
 
 impl Lone {
@@ -204,12 +204,12 @@ pub fn checker() -> Checker {
 }
 
 impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<L, C, B> {
-    /// The memory is leaked: it is small, and a poller that owns it for ever is easy to hold.
+    /// Creates a bench. The memory is leaked: it is small, and this avoids a lifetime.
     pub fn place(config: &Config, membership: L) -> Self {
         Self::with_buffer(config, membership, 512)
     }
 
-    /// Creates the same with a receive buffer of this size.
+    /// Creates a bench with a receive buffer of this size.
     pub fn with_buffer(config: &Config, membership: L, buffer: usize) -> Self {
         let storage = PollerStorage {
             connections: uninit(config.sockets),
@@ -226,7 +226,7 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
         self.poller.handler_mut().inner_mut()
     }
 
-    /// What the handler does from now on.
+    /// Sets the reaction of the handler from now on.
     pub fn react(
         &mut self,
         react: impl FnMut(&mut Socket<'_, Data>, Event<Note>, &mut Context<'_, Note>) + 'static,
@@ -242,12 +242,12 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
         self.poller.transport_mut()
     }
 
-    /// The trace since it was last taken.
+    /// Takes the trace recorded since the last call.
     pub fn trace(&mut self) -> Vec<String> {
         core::mem::take(&mut self.script().trace)
     }
 
-    /// A listener at this number.
+    /// Adds a listener with this number.
     pub fn listen(&mut self, id: u8) -> DoorRef {
         let door = self.door();
         assert!(self.poller.listen(Listener(Rc::clone(&door)), ListenerId(id)).is_ok());
@@ -266,7 +266,7 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
         wire
     }
 
-    /// A peer that waits at a listener.
+    /// Puts a peer into the backlog of a listener.
     pub fn knock(&mut self, door: &DoorRef) -> WireRef {
         let wire = self.wire();
         let peer = Address::Inet(([192, 0, 2, 1], self.wires.len() as u16).into());
@@ -274,7 +274,7 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
         wire
     }
 
-    /// A socket over a connection that is taken over.
+    /// Creates a socket over a connection that the poller takes over.
     pub fn attach(&mut self) -> WireRef {
         let wire = self.wire();
         let peer = Address::Inet(([192, 0, 2, 2], 1).into());
@@ -282,10 +282,11 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
         wire
     }
 
-    /// Does something with the poller. After a planned panic it recovers, and the socket that it was over ends.
+    /// Calls a step of the poller, and returns whether it completed. After a planned panic the poller recovers, and the
+    /// socket that panicked is ended.
     pub fn guard(&mut self, step: impl FnOnce(&mut Machine<L, C, B>)) -> bool {
         let mut step = Some(step);
-        self.guard_dyn(&mut |poller| step.take().expect("it is done once")(poller))
+        self.guard_dyn(&mut |poller| step.take().expect("the step is called once")(poller))
     }
 
     fn guard_dyn(&mut self, step: &mut dyn FnMut(&mut Machine<L, C, B>)) -> bool {
@@ -293,6 +294,7 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
         if !panic.is::<Planned>() {
             resume_unwind(panic);
         }
+        // As a driver does: recovers first, and then runs the socket that panicked, so that it is closed.
         let owner = self.poller.recover();
         self.owners.push(owner);
         if let PanicOwner::Socket(token) = owner {
@@ -307,26 +309,27 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
         self.guard(|poller| poller.begin_turn(now, None));
     }
 
-    /// What follows the events.
+    /// Runs the part of a turn that follows the events.
     pub fn rest(&mut self) {
+        // After a planned panic, the turn is continued until it completes.
         while !self.guard(Poller::turn) {}
         self.check();
     }
 
-    /// A turn: what is ready, then everything else.
+    /// Runs a turn: readiness events, then everything else.
     pub fn turn(&mut self) {
         self.begin();
         self.events();
         self.rest();
     }
 
-    /// A turn without events.
+    /// Runs a turn without events.
     pub fn idle_turn(&mut self) {
         self.begin();
         self.rest();
     }
 
-    /// The same, at a time.
+    /// Runs a turn at the given time.
     pub fn turn_at(&mut self, now: u64) {
         self.now = now;
         self.turn();
@@ -336,7 +339,7 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
         (0..n).for_each(|_| self.turn());
     }
 
-    /// Tells all that is ready.
+    /// Reports all ready connections and listeners to the poller.
     pub fn events(&mut self) {
         for wire in self.poller.transport().watched() {
             self.tell(&wire);
@@ -350,7 +353,7 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
         }
     }
 
-    /// Tells what is ready of one connection.
+    /// Reports the readiness of one connection.
     pub fn tell(&mut self, wire: &WireRef) {
         if self.poller.transport().completes {
             return self.offer(wire);
@@ -375,7 +378,7 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
         }
     }
 
-    /// Offers what a transport that completes has received: once for each time at which reading was asked for.
+    /// Offers the bytes that a completion-based transport has received: once each time that reading is requested.
     pub fn offer(&mut self, wire: &WireRef) {
         let (token, reads, left) = (wire.token(), wire.borrow().interest.reads(), wire.borrow().left);
         if wire.fate() != Fate::Watched || !reads || left || wire.borrow().connecting.is_some() {
@@ -383,7 +386,7 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
         }
         let mut bytes: Vec<u8> = wire.borrow().to_poller.iter().copied().collect();
         if !bytes.is_empty() {
-            // what is not taken waits until reading is asked for, which may be before this call has returned
+            // What is not taken waits until reading is requested again, which may happen during this call.
             wire.set(|wire| wire.left = true);
             let mut taken = 0;
             self.guard(|poller| taken = poller.on_received(token, &mut bytes));
@@ -398,7 +401,7 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
             wire.set(|wire| wire.left = true);
             let mut taken = true;
             self.guard(|poller| taken = poller.on_end_of_stream(token));
-            let _ = taken; // it is over, or told again when reading is asked for
+            let _ = taken; // it is over, or reported again when reading is requested
         }
     }
 
@@ -411,23 +414,23 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
         self.guard(|poller| poller.on_sent(token, n));
     }
 
-    /// The transport was given no call that it must not be given.
+    /// Checks that the transport received no forbidden call.
     pub fn check(&self) {
         let misuse = &self.poller.transport().misuse;
         assert!(misuse.is_empty(), "{misuse:#?}");
     }
 
-    /// How many sockets have been admitted and have not ended.
+    /// Returns how many sockets have been admitted and have not ended.
     pub fn alive(&self) -> isize {
         self.poller.handler().alive()
     }
 
-    /// When the next turn is due: `None` for never.
+    /// Returns when the next turn is due; `None` for never.
     pub fn due(&self) -> Option<u64> {
         self.poller.next_turn().map(Instant::as_millis)
     }
 
-    /// Stops with this grace time and takes turns until it is over, in order.
+    /// Stops with this grace time, runs turns until the poller is over, and checks that nothing is left.
     pub fn stop(&mut self, grace: u64) {
         self.begin();
         self.poller.stop(ms(grace));
@@ -435,26 +438,26 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
         self.end();
     }
 
-    /// Takes turns until the poller is over, then looks whether all is.
+    /// Runs turns until the poller is over, then checks that nothing is left.
     pub fn end(&mut self) {
         self.wind_up();
         self.check_connections();
     }
 
-    /// The same for one of several pollers, which share connections.
+    /// The same for one of several pollers, but without the check of connections, which the pollers share.
     pub fn wind_up(&mut self) {
         for _ in 0..1_000 {
             if self.poller.is_over() {
                 return self.check_end();
             }
-            let due = self.due().expect("it waits for nothing that comes");
+            let due = self.due().expect("the poller waits forever");
             self.now = self.now.max(due);
             self.turn();
         }
         panic!("the poller does not end: {:?}", self.poller);
     }
 
-    /// Nothing is left behind.
+    /// Checks that no socket and no block is left.
     pub fn check_end(&self) {
         self.check();
         assert!(self.poller.is_over());
@@ -463,7 +466,7 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
         assert_eq!(self.poller.shard().free_blocks(), self.blocks);
     }
 
-    /// No connection and no listener is left.
+    /// Checks that no connection and no listener is left.
     pub fn check_connections(&self) {
         let waits = |wire: &WireRef| {
             let waiting = |door: &DoorRef| {
@@ -476,6 +479,7 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
         };
         let dialled = self.poller.transport().dialled.iter().map(|(_, wire)| wire);
         for wire in self.wires.iter().chain(dialled) {
+            // A connection that still waits in a backlog never reached the poller.
             let over = !matches!(wire.fate(), Fate::Loose | Fate::Watched | Fate::Dropped);
             assert!(over || waits(wire), "a connection is left: {wire:?}");
         }
@@ -486,7 +490,7 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
     }
 }
 
-/// How many messages there are.
+/// Returns the number of messages that exist.
 pub fn messages() -> isize {
     MESSAGES.get()
 }
@@ -506,7 +510,7 @@ impl GroupTypes for Parts {
 pub type Team = Group<'static, Note, Parts>;
 pub type Mate = Bench<Member<'static, Note, Parts>>;
 
-/// Creates the pollers of a group, whose mailboxes have these capacities.
+/// Creates the pollers of a group with mailboxes of these capacities.
 pub fn group(pollers: usize, sockets: u32, commands: usize, messages: usize) -> Team {
     fn ring<T>(n: usize) -> Vec<Slot<T>> {
         (0..n).map(|_| Slot::new()).collect()
@@ -525,10 +529,10 @@ pub fn group(pollers: usize, sockets: u32, commands: usize, messages: usize) -> 
     Group::new(handles.leak(), sockets)
 }
 
-/// One poller of a group.
+/// Creates one poller of a group.
 pub fn mate(group: Team, id: u8, config: &Config, balancer: Option<Balancer>) -> Mate {
     let config = Config { poller: PollerId(id), ..*config };
-    Mate::place(&config, Member::new(group, PollerId(id), balancer).expect("the place is free"))
+    Mate::place(&config, Member::new(group, PollerId(id), balancer).expect("the number is free"))
 }
 
 pub fn load(group: Team, id: usize) -> u32 {

@@ -1,4 +1,4 @@
-//! A transport whose receives and sends complete later.
+//! Tests of a transport whose receives and sends complete later.
 
 use crate::bench::{Lone, Note, SMALL, ms, usual};
 use crate::net::{Fate, Peer};
@@ -11,7 +11,7 @@ fn completing(config: &Config) -> Lone {
     bench
 }
 
-/// A handler that sends as many bytes as a message says, and leaves its input until it is sent 0.
+/// Creates a handler that sends as many bytes as a message says, and keeps its input until a message 0.
 fn keeper(config: &Config) -> Lone {
     let mut bench = completing(config);
     bench.react(|socket, event, _| match event {
@@ -34,7 +34,7 @@ fn what_comes_is_answered_by_a_send_in_flight() {
     bench.turn();
     assert_eq!(wire.borrow().in_flight.as_deref(), Some(&b"hello"[..]));
     assert_eq!(bench.trace(), ["0 open", "0 receive"]);
-    // more is queued behind it
+    // More output is queued after it.
     wire.says(b" world");
     bench.turn();
     assert_eq!(wire.borrow().in_flight.as_deref(), Some(&b"hello"[..]));
@@ -104,8 +104,8 @@ fn a_cancel_that_completes_later_holds_the_close_back() {
         let token = wire.token();
         bench.poller.close_socket(token, true);
         assert_eq!((wire.count("cancel_send"), wire.fate()), (1, Fate::Watched));
-        assert_eq!(bench.trace(), ["0 open", "0 receive"], "what was lost is not known yet");
-        // what comes meanwhile is of no use
+        assert_eq!(bench.trace(), ["0 open", "0 receive"], "how much was lost is not known yet");
+        // Input that arrives in the meantime is ignored.
         let mut late = *b"late";
         assert_eq!(bench.poller.on_received(token, &mut late), 0);
         assert!(!bench.poller.on_end_of_stream(token));
@@ -114,7 +114,7 @@ fn a_cancel_that_completes_later_holds_the_close_back() {
         assert_eq!((bench.trace(), wire.fate()), (vec!["0 close Aborted".to_owned()], Fate::Reset));
         assert_eq!(bench.poller.stats().bytes_lost, 5 - done as u64);
         assert_eq!(wire.heard().len(), done);
-        // nothing reaches a stale token
+        // Completions for a stale token have no effect.
         assert_eq!(bench.poller.on_received(token, &mut late), 4);
         assert!(bench.poller.on_end_of_stream(token));
         bench.poller.on_sent(token, 3);
@@ -130,7 +130,7 @@ fn what_is_not_taken_is_offered_again() {
     let wire = bench.attach();
     wire.says(&[b'x'; 300]);
     bench.turns(3);
-    // there is room for 256
+    // There is room for 256 bytes.
     assert_eq!((wire.borrow().to_poller.len(), wire.borrow().interest), (44, Interest::NONE));
     assert_eq!(bench.trace(), ["0 open", "0 receive"]);
     bench.poller.post(wire.token(), Note::new(0)).unwrap();
@@ -186,7 +186,7 @@ fn an_end_for_which_there_is_no_block_is_told_again() {
     assert_eq!(
         (ends.fate(), ends.borrow().left),
         (Fate::Watched, true),
-        "without a block it is not read from"
+        "without a block the socket is not read"
     );
     bench.poller.post(keeps.token(), Note::new(0)).unwrap();
     bench.turns(5);
@@ -289,7 +289,7 @@ fn a_paused_socket_takes_nothing_and_goes_on_behind_modify() {
     assert_eq!(wire.borrow().interest, Interest::NONE);
     let mut bytes = *b"hello";
     assert_eq!(bench.poller.on_received(wire.token(), &mut bytes), 0);
-    assert!(!bench.poller.on_end_of_stream(wire.token()), "its end is not taken before its bytes");
+    assert!(!bench.poller.on_end_of_stream(wire.token()), "the end of stream is not taken before the bytes");
     assert_eq!(bench.trace(), ["0 open", "0 message 1"]);
     bench.poller.post(wire.token(), Note::new(0)).unwrap();
     wire.says(b"hello");
@@ -349,7 +349,7 @@ fn the_end_of_a_poller_waits_for_cancels_that_complete_later() {
     assert_eq!((slow.fate(), quick.fate()), (Fate::Watched, Fate::Reset));
     assert!(!bench.poller.is_over());
     for _ in 0..5 {
-        assert_eq!(bench.due(), None, "there is nothing to do but to wait");
+        assert_eq!(bench.due(), None, "there is nothing to do but wait");
         bench.idle_turn();
         assert!(!bench.poller.is_over());
     }
@@ -420,7 +420,7 @@ fn a_send_that_fails_while_it_is_cancelled_ends_the_socket() {
     bench.poller.close_socket(wire.token(), true);
     wire.set(|wire| wire.in_flight = None);
     bench.poller.on_send_failed(wire.token(), ErrorKind::Other);
-    assert_eq!(bench.trace().last().unwrap(), "0 close Aborted", "the first reason stands");
+    assert_eq!(bench.trace().last().unwrap(), "0 close Aborted", "the first reason is kept");
     assert_eq!((wire.fate(), bench.poller.stats().bytes_lost), (Fate::Reset, 5));
     bench.stop(0);
 }

@@ -1,4 +1,4 @@
-//! Connects: their outcomes, and how many a turn begins.
+//! Tests of connects: their outcomes, and how many a turn begins.
 
 use crate::bench::{BATCH, Deaf, Lone, Note, SMALL, ms, sockets, usual};
 use crate::net::{Dial, Fate, Net, Peer, WireRef};
@@ -14,7 +14,7 @@ fn dialled<const C: bool>(net: &Net<C>) -> Vec<WireRef> {
     net.dialled.iter().map(|(_, wire)| Rc::clone(wire)).collect()
 }
 
-/// A connect in progress.
+/// Creates a connect in progress.
 fn in_progress() -> (Lone, WireRef) {
     let mut bench = Lone::new(&SMALL);
     bench.net().dials.push_back(Dial::InProgress);
@@ -23,7 +23,7 @@ fn in_progress() -> (Lone, WireRef) {
     bench.rest();
     let wire = dialled(bench.net()).remove(0);
     assert_eq!((wire.token(), wire.borrow().interest), (token, Interest::WRITE));
-    assert_eq!(wire.count("modify"), 0, "it is watched for that from the start");
+    assert_eq!(wire.count("modify"), 0, "it is registered with that interest from the start");
     assert!(bench.trace().is_empty());
     (bench, wire)
 }
@@ -42,7 +42,7 @@ fn a_connect_is_begun_after_the_callback_and_established_at_once() {
     });
     let token = bench.poller.connect(&TO, 7).unwrap();
     assert_eq!((bench.net().count("connect"), bench.alive()), (0, 0));
-    assert_eq!(bench.due(), Some(0), "it is due now");
+    assert_eq!(bench.due(), Some(0), "the connect is due now");
     bench.turn();
     assert_eq!(bench.trace(), ["0 open"]);
     let wire = dialled(bench.net()).remove(0);
@@ -57,7 +57,7 @@ fn a_connect_is_begun_after_the_callback_and_established_at_once() {
 #[test]
 fn a_connect_in_progress_is_established_when_it_is_writable() {
     let (mut bench, wire) = in_progress();
-    // writable, it says, and still in progress
+    // The event says writable, but the connect is still in progress.
     let token = wire.token();
     bench.poller.on_writable(token);
     assert!(bench.trace().is_empty());
@@ -156,7 +156,7 @@ fn a_connect_that_was_called_off_never_reaches_the_transport() {
         assert_eq!(bench.trace(), ["0 refused ConnectionAborted"]);
         assert_eq!((bench.net().count("connect"), bench.net().count("register")), (0, 0));
         assert_eq!(bench.poller.stats().refused, 1);
-        // its place is free again: as many as ever can be begun
+        // Its place in the batch is free again: as many connects as before can begin.
         for _ in 0..BATCH {
             bench.poller.connect(&TO, 7).unwrap();
         }
@@ -271,8 +271,8 @@ fn a_socket_that_is_refused_may_connect_again_in_the_next_turn() {
     });
     bench.poller.connect(&TO, 0).unwrap();
     bench.turn();
-    assert_eq!(bench.net().count("connect"), BATCH, "a turn has an end");
-    // the last one found no room, and nothing asks again
+    assert_eq!(bench.net().count("connect"), BATCH, "the turn is bounded");
+    // The last connect found no room in the batch, and no event follows that would retry it.
     bench.turn();
     assert_eq!(bench.net().count("connect"), BATCH);
     bench.stop(0);
@@ -353,10 +353,10 @@ fn a_stop_ends_a_connect_in_progress() {
     assert_eq!(bench.trace(), ["0 refused ConnectionAborted"]);
     assert!(matches!(wire.fate(), Fate::Closed | Fate::Reset));
     bench.end();
-    assert_eq!(bench.now, 0, "nothing is waited for");
+    assert_eq!(bench.now, 0, "the poller waits for nothing");
 }
 
-/// A connect that cannot begin yet is tried again, until it can or its time is over.
+/// A connect that cannot begin yet is retried until it begins or times out.
 #[test]
 fn a_connect_that_cannot_begin_yet_is_tried_again() {
     for established in [true, false] {
@@ -369,7 +369,7 @@ fn a_connect_that_cannot_begin_yet_is_tried_again() {
         for tries in 1..=3 {
             assert_eq!((bench.net().count("connect"), bench.due()), (tries, Some(tries as u64 * 20)));
             assert!(bench.trace().is_empty());
-            // nothing is done about it in between
+            // It is not retried in between.
             bench.turn_at(tries as u64 * 20 - 1);
             assert_eq!(bench.net().count("connect"), tries);
             bench.turn_at(tries as u64 * 20);

@@ -1,4 +1,4 @@
-//! A stop, from its order to `is_over`.
+//! Tests of a stop, from the call to `is_over`.
 
 use crate::bench::{Lone, Mate, Note, SMALL, group, load, loads, mate, messages, ms, usual};
 use crate::net::{Fate, Listener, Loose, Peer};
@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 const TO: Address = Address::Unix(UnixId(9));
 
-/// A poller whose sockets stay open when they are told to shut down.
+/// Creates a poller whose sockets stay open on `shutdown`.
 fn stubborn() -> Lone {
     let mut bench = Lone::new(&SMALL);
     bench.react(|socket, event, _| {
@@ -108,7 +108,7 @@ fn only_what_the_grace_time_has_aborted_is_counted() {
         other => usual(socket, &other),
     });
     let wires: Vec<_> = (0..4).map(|_| bench.attach()).collect();
-    // the second closes in order, the third cannot send what it has, the fourth is aborted before
+    // The second closes cleanly, the third cannot send all of its output, the fourth was aborted before.
     wires[2].set(|wire| wire.window = 60);
     bench.poller.post(wires[2].token(), Note::new(0)).unwrap();
     bench.turn();
@@ -123,7 +123,8 @@ fn only_what_the_grace_time_has_aborted_is_counted() {
     bench.check_end();
 }
 
-/// A socket that has sent everything and waits for the peer's end alone is at its own end when the grace time is.
+/// A socket that has sent everything and only waits for the peer's end of stream closes cleanly when the grace time
+/// ends.
 #[test]
 fn a_staged_close_that_has_sent_everything_is_not_aborted() {
     let timeouts = Timeouts { linger: Some(ms(100)), ..Timeouts::NONE };
@@ -165,7 +166,7 @@ fn a_shorter_grace_time_replaces_one_that_was_given_before() {
         bench.turn_at(end);
         assert!(bench.poller.is_over());
         order(&mut bench, 100);
-        assert!(bench.poller.is_over(), "a stop of what is over changes nothing");
+        assert!(bench.poller.is_over(), "stopping a poller that is over changes nothing");
         bench.check_end();
     }
 }
@@ -176,7 +177,7 @@ fn a_stop_between_turns_makes_the_next_one_due() {
     bench.attach();
     bench.turn();
     bench.poller.stop(ms(100));
-    assert_eq!(bench.due(), Some(0), "sockets are still to be told");
+    assert_eq!(bench.due(), Some(0), "the `shutdown` events are still due");
     bench.turn();
     assert_eq!(bench.trace(), ["0 open", "0 shutdown"]);
     assert_eq!(bench.due(), Some(100));
@@ -185,7 +186,7 @@ fn a_stop_between_turns_makes_the_next_one_due() {
     let mut bench = Lone::new(&SMALL);
     bench.turn();
     bench.poller.stop(ms(100));
-    assert_eq!(bench.due(), Some(0), "nothing is waited for");
+    assert_eq!(bench.due(), Some(0), "the poller waits for nothing");
     bench.turn();
     assert!(bench.poller.is_over());
 }
@@ -234,7 +235,7 @@ fn a_socket_that_was_put_off_sends_its_rest_within_the_grace_time() {
     assert_eq!((wire.heard().len(), wire.fate(), bench.poller.aborted()), (80 * 64, Fate::Closed, 0));
 }
 
-// --- of a group ------------------------------------------------------------------------------------------------------
+// --- in a group ------------------------------------------------------------------------------------------------------
 
 fn alone(commands: usize) -> (crate::bench::Team, Mate) {
     let group = group(1, 4, commands, 8);
@@ -274,7 +275,7 @@ fn a_stop_for_which_there_is_no_room_is_not_lost() {
     handle.stop(ms(100));
     bench.turn();
     assert_eq!(bench.trace(), ["0 open", "0 shutdown"]);
-    assert_eq!(bench.due(), Some(50), "the shortest of them");
+    assert_eq!(bench.due(), Some(50), "the shortest grace time");
     assert!(handle.send_command(Command::CloseSocket { token, abort: true }).is_ok());
     bench.turn();
     assert!(bench.poller.is_over());
@@ -292,7 +293,11 @@ fn a_stop_for_which_there_is_no_room_loses_no_command() {
     assert!(handle.send_command(Command::CloseListener { id }).is_ok());
     handle.stop(ms(50));
     bench.turn();
-    assert_eq!(bench.trace(), ["0 open", "0 close Aborted"], "the command came behind the stop");
+    assert_eq!(
+        bench.trace(),
+        ["0 open", "0 close Aborted"],
+        "the command is executed although it comes after the stop"
+    );
     assert!(bench.poller.is_over());
     bench.check_end();
 }
@@ -326,7 +331,7 @@ fn connections_that_come_behind_a_stop_are_served_and_all_else_is_rejected() {
     );
     assert_eq!(loads(pair), [0, 3]);
     there.turn();
-    // the connect and the listener are refused, the connection is served
+    // The connect and the listener are refused, the connection is served.
     assert_eq!((wire.fate(), loads(pair)), (Fate::Watched, vec![0, 2]));
     assert!(late.borrow().closed);
     assert!(!there.poller.is_over());
@@ -335,7 +340,7 @@ fn connections_that_come_behind_a_stop_are_served_and_all_else_is_rejected() {
     there.turn_at(50);
     assert_eq!((wire.fate(), loads(pair)), (Fate::Watched, vec![0, 3]));
     assert_eq!(there.trace().iter().filter(|line| line.ends_with("shutdown")).count(), 3);
-    // one that comes when the grace time is over is told, and ends with the others
+    // A connection that arrives when the grace time ends gets `shutdown`, and is closed with the others.
     let late = here.knock(&door);
     here.turn();
     there.turn_at(100);
@@ -375,8 +380,8 @@ fn what_is_left_in_mailboxes_of_a_poller_that_has_failed_is_refused() {
     assert!(wires.iter().all(|wire| wire.fate() == Fate::Rejected));
     assert!(late.borrow().closed);
     assert!(handle.is_closed());
-    assert!(there.poller.close_mailboxes(), "and again");
-    // the other one passes it over
+    assert!(there.poller.close_mailboxes(), "closing twice is allowed");
+    // The other poller skips it when placing connections.
     let wire = here.knock(&door);
     here.turn();
     assert_eq!(wire.fate(), Fate::Loose);
@@ -404,7 +409,7 @@ fn a_poller_of_a_group_is_over_only_when_its_mailboxes_are_empty() {
     bench.poller.stop(ms(50));
     bench.rest();
     for _ in 0..2 {
-        assert!(!bench.poller.is_over(), "what waits is taken while messages still come");
+        assert!(!bench.poller.is_over(), "waiting commands are executed first");
         assert_eq!(bench.due(), Some(0));
         bench.turn();
     }
@@ -441,9 +446,9 @@ fn a_handler_may_stop_the_whole_group() {
     assert_eq!(loads(pair), [0, 0]);
 }
 
-// --- the last accept, and the last look ------------------------------------------------------------------------------
+// --- the last accept and the final receive ---------------------------------------------------------------------------
 
-/// Sends back what comes, and says goodbye to what comes in a stop. Closes when it is told to shut down.
+/// Sends back what comes, plus "bye" during a stop. Closes on `shutdown`.
 fn polite(bench: &mut Lone) {
     bench.react(|socket, event, _| match event {
         Event::Receive => {
@@ -464,7 +469,7 @@ fn what_has_come_is_answered_before_a_socket_is_told_of_a_stop() {
     let (asks, idle) = (bench.attach(), bench.attach());
     bench.turn();
     bench.trace();
-    // it is in the transport, and no event tells of it
+    // The bytes are in the transport, but no event has reported them.
     asks.says(b"ask");
     order(&mut bench, 100);
     assert_eq!(bench.trace()[..5], ["0 receive", "0 sent", "0 shutdown", "0 close Shutdown", "1 shutdown"]);
@@ -472,7 +477,7 @@ fn what_has_come_is_answered_before_a_socket_is_told_of_a_stop() {
     assert_eq!(
         (asks.count("receive"), idle.count("receive")),
         (1, 1),
-        "one look, and one that finds nothing"
+        "one receive each; the second one finds nothing"
     );
     assert!(bench.poller.is_over());
     bench.check_end();

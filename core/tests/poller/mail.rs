@@ -1,4 +1,4 @@
-//! Messages: their order, their bounds, and what becomes of those that reach no socket.
+//! Tests of messages: their order, their bounds, and the handling of those that reach no socket.
 
 use crate::bench::{Bench, Lone, Mate, Mute, Note, SMALL, group, mate, messages, ms, sockets, usual};
 use crate::net::Peer;
@@ -69,7 +69,7 @@ fn a_message_to_a_socket_that_closes_or_connects_is_dropped_and_counted() {
     assert_eq!(messages(), 0);
 }
 
-/// A deadline that had passed when it was set is due before the message, and its `timeout` ends the socket.
+/// A deadline that had already passed when it was set is due before the message, and its `timeout` ends the socket.
 #[test]
 fn a_socket_that_ends_before_a_message_is_closed_in_the_same_turn() {
     let mut bench = Lone::new(&SMALL);
@@ -218,7 +218,7 @@ fn a_broadcast_to_more_than_1024_sockets_takes_two_turns_and_reaches_each_once()
         assert_eq!(first, n.min(1_024));
         if n > 1_024 {
             assert_eq!(bench.due(), Some(0));
-            assert_eq!(*received(&trace).last().unwrap(), 7, "what was posted behind it waits");
+            assert_eq!(*received(&trace).last().unwrap(), 7, "messages posted after it wait");
         }
         bench.turn();
         trace.extend(bench.trace());
@@ -244,7 +244,7 @@ fn the_next_turn_of_a_broadcast_under_way_is_due_now() {
     });
     bench.poller.post(token, Note::new(0)).unwrap();
     bench.turn();
-    assert_eq!(bench.due(), Some(0), "though nothing is behind it");
+    assert_eq!(bench.due(), Some(0), "although nothing is queued after it");
     bench.turn();
     assert_eq!(bench.due(), None);
     assert_eq!(received(&bench.trace()).iter().filter(|n| **n == 7).count(), 1_025);
@@ -285,7 +285,7 @@ fn commands_come_before_messages() {
     assert_eq!(messages(), 0);
 }
 
-/// A poller of a group whose command mailbox holds this number of commands, which do nothing.
+/// Creates a poller of a group with this number of commands in its mailbox, which have no effect.
 fn commanded(n: usize) -> Mate {
     let group = group(1, 4, 1024, 1024);
     let bench = mate(group, 0, &SMALL, None);
@@ -339,7 +339,7 @@ fn messages_that_were_posted_before_a_stop_come_before_shutdown() {
         bench.poller.stop(ms(100));
         bench.rest();
         let trace = bench.trace();
-        assert_eq!(received(&trace).len() as u64, n - missing, "unless there are more than 256");
+        assert_eq!(received(&trace).len() as u64, n - missing, "all, unless there are more than 256");
         assert_eq!(trace[trace.len() - 2..], ["0 shutdown", "0 close Shutdown"]);
         bench.end();
         assert_eq!(messages(), 0);

@@ -1,5 +1,5 @@
-//! The poller's loop against its contract: handlers in the contract checker over a transport in memory, which notices
-//! every call that it must not be given. The random walk prints its seed; `POLLER_WALK_SEED=n` walks it alone.
+//! Tests the poller's loop against its contract: handlers in the contract checker over a transport in memory, which
+//! detects every forbidden call. The random walk prints its seed; `POLLER_WALK_SEED=n` runs that seed alone.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::cast_possible_wrap,

@@ -1,5 +1,5 @@
-//! A transport in memory. Tests hold the other side of each connection, and decide what its calls return. A call that
-//! the contract forbids is written down in `misuse`.
+//! A transport in memory. Tests act as the peer of each connection, and set what its calls return. A call that the
+//! contract forbids is recorded in `misuse`.
 
 use core::cell::{Cell, RefCell};
 use lightcone_core::poller::{Accept, Connect, ConnectResult, Received, Transport};
@@ -7,19 +7,19 @@ use lightcone_core::{Address, ErrorKind, Interest, ListenerId, Sent, Token};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-/// What has become of a connection.
+/// The state of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Fate {
-    /// It waits in a backlog, or is on its way to a poller.
+    /// It is in a backlog, or on its way to a poller.
     #[default]
     Loose,
     Watched,
     Closed,
     Reset,
     Rejected,
-    /// `register` has refused it.
+    /// `register` refused it.
     Unwatchable,
-    /// It was dropped by something else than a call.
+    /// It was dropped without being closed or rejected.
     Dropped,
 }
 
@@ -29,35 +29,35 @@ pub struct Wire {
     pub fate: Fate,
     pub token: Option<Token>,
     pub interest: Interest,
-    /// The peer's bytes that the poller has yet to receive.
+    /// The bytes from the peer that the poller has not received yet.
     pub to_poller: VecDeque<u8>,
     pub peer_ended: bool,
     pub receive_fails: Option<ErrorKind>,
-    /// What the peer was sent.
+    /// The bytes that the peer has received.
     pub to_peer: Vec<u8>,
-    /// How many more bytes the peer takes, and the most by one call.
+    /// How many more bytes the peer accepts, and the most per call.
     pub window: usize,
     pub chunk: usize,
     pub send_fails: Option<ErrorKind>,
-    /// What the system says that it has not delivered.
+    /// The number of undelivered bytes that the system reports.
     pub undelivered: Option<usize>,
     pub shut: bool,
     pub shut_fails: Option<ErrorKind>,
     pub register_fails: Option<ErrorKind>,
     pub modify_fails: Option<ErrorKind>,
-    /// A `modify` has failed, and what is watched is not said.
+    /// A `modify` has failed, so the watched interest is unspecified.
     pub unspecified: bool,
-    /// How often `make_watchable` still fails.
+    /// How often `make_watchable` will still fail.
     pub unwatchable: usize,
-    /// What `connect_result` says, while there is one to ask for.
+    /// The result of `connect_result`, until the connect is decided.
     pub connecting: Option<ConnectResult>,
-    /// Of a transport that completes: the send in flight, and what a cancel returns.
+    /// For a completion-based transport: the send in flight, and the result of a cancel.
     pub in_flight: Option<Vec<u8>>,
     pub cancel: Option<usize>,
-    /// Bytes or an end were not taken, and reading was not asked for since.
+    /// Whether bytes or an end of stream were not taken, and reading has not been requested since.
     pub left: bool,
     pub calls: BTreeMap<&'static str, usize>,
-    /// Bytes of each call that sends.
+    /// The number of bytes of each sending call.
     pub sends: Vec<usize>,
 }
 
@@ -93,7 +93,7 @@ impl Default for Wire {
 
 pub type WireRef = Rc<RefCell<Wire>>;
 
-/// What tests do with a connection.
+/// The actions of a peer and of the test on a connection.
 pub trait Peer {
     fn says(&self, bytes: &[u8]);
     fn ends(&self);
@@ -122,7 +122,7 @@ impl Peer for WireRef {
     }
 
     fn token(&self) -> Token {
-        self.borrow().token.expect("it was registered")
+        self.borrow().token.expect("the connection was registered")
     }
 
     fn heard(&self) -> Vec<u8> {
@@ -134,7 +134,7 @@ impl Peer for WireRef {
     }
 }
 
-/// A connection that no poller watches.
+/// A connection that is not watched by a poller.
 #[derive(Debug)]
 pub struct Loose(pub WireRef);
 
@@ -147,7 +147,7 @@ impl Drop for Loose {
     }
 }
 
-/// A connection that a poller watches.
+/// A connection that is watched by a poller.
 #[derive(Debug)]
 pub struct Watched(pub WireRef);
 
@@ -160,7 +160,7 @@ impl Drop for Watched {
     }
 }
 
-/// What waits at a listener.
+/// One item of a listener's backlog.
 #[derive(Debug)]
 pub enum Arrival {
     Peer(WireRef, Address),
@@ -177,14 +177,14 @@ pub struct Door {
     pub watched: bool,
     pub closed: bool,
     pub dropped: bool,
-    /// How often `watch_listener` still fails.
+    /// How often `watch_listener` will still fail.
     pub unwatchable: usize,
     pub calls: BTreeMap<&'static str, usize>,
 }
 
 pub type DoorRef = Rc<RefCell<Door>>;
 
-/// A listener, as a transport has it.
+/// A listener, as the transport holds it.
 #[derive(Debug)]
 pub struct Listener(pub DoorRef);
 
@@ -195,7 +195,7 @@ impl Drop for Listener {
     }
 }
 
-/// What a connect returns.
+/// The result of a connect.
 #[derive(Clone, Copy, Debug)]
 pub enum Dial {
     Established,
@@ -204,10 +204,10 @@ pub enum Dial {
     Fails(ErrorKind),
 }
 
-/// What panics on purpose.
+/// The payload of a panic that a test causes on purpose.
 pub struct Planned;
 
-/// Panics in a way that tests catch, without a word.
+/// Panics with a payload that tests recognise, without calling the panic hook.
 pub fn planned_panic() -> ! {
     std::panic::resume_unwind(Box::new(Planned))
 }
@@ -215,12 +215,12 @@ pub fn planned_panic() -> ! {
 #[derive(Default)]
 pub struct Net<const CONNECTS: bool = true> {
     pub completes: bool,
-    /// Sends are over when their call returns, also if receives complete.
+    /// Whether sends complete immediately, even if receives complete later.
     pub sends_at_once: bool,
-    /// What the next connects return, and what those behind them return.
+    /// The results of the next connects, in order; connects after those are established at once.
     pub dials: VecDeque<Dial>,
     pub dialled: Vec<(Address, WireRef)>,
-    /// What connections are like that `connect` makes.
+    /// The registration error of connections that `connect` creates.
     pub register_fails: Option<ErrorKind>,
     pub doors: BTreeMap<u8, DoorRef>,
     watched: Vec<Option<WireRef>>,
@@ -242,7 +242,7 @@ impl<const C: bool> Net<C> {
         self.misuse.push(what.into());
     }
 
-    /// Notes a call, and whether it is for a connection of this transport.
+    /// Counts a call, and records misuse if the connection is not a watched one of this transport.
     fn call(&mut self, name: &'static str, wire: &WireRef, token: Token) {
         *self.calls.entry(name).or_default() += 1;
         let mut seen = wire.borrow_mut();
@@ -266,7 +266,7 @@ impl<const C: bool> Net<C> {
 
     fn send_pieces(&mut self, wire: &WireRef, pieces: &[&[u8]]) -> Sent {
         if pieces.is_empty() || pieces.iter().any(|piece| piece.is_empty()) {
-            self.bad("a send of nothing");
+            self.bad("an empty send");
         }
         let bytes = pieces.concat();
         let mut state = wire.borrow_mut();
@@ -290,6 +290,7 @@ impl<const C: bool> Net<C> {
         if n == 0 {
             return Sent::WouldBlock;
         }
+        // `usize::MAX` means unlimited.
         if state.window != usize::MAX {
             state.window -= n;
         }
@@ -350,6 +351,7 @@ impl<const C: bool> Transport for Net<C> {
             return Err(kind);
         }
         wire.interest = new;
+        // A request to read makes the remaining bytes available again.
         wire.left &= !new.reads();
         Ok(())
     }
@@ -357,10 +359,10 @@ impl<const C: bool> Transport for Net<C> {
     fn receive(&mut self, watched: &mut Watched, token: Token, buffer: &mut [u8]) -> Received {
         self.call("receive", &watched.0, token);
         if buffer.is_empty() {
-            self.bad("a receive into nothing");
+            self.bad("a receive into an empty buffer");
         }
         if self.completes {
-            self.bad("a receive of a transport that completes");
+            self.bad("a receive on a completion-based transport");
         }
         let mut wire = watched.0.borrow_mut();
         if let Some(kind) = wire.receive_fails {
@@ -438,7 +440,7 @@ impl<const C: bool> Transport for Net<C> {
     fn connect(&mut self, to: &Address) -> Result<Connect<Loose>, ErrorKind> {
         *self.calls.entry("connect").or_default() += 1;
         if !C {
-            self.bad("a connect of a transport that cannot");
+            self.bad("a connect on a transport that does not support it");
         }
         let wire = WireRef::default();
         wire.set(|wire| wire.register_fails = self.register_fails);
@@ -462,7 +464,7 @@ impl<const C: bool> Transport for Net<C> {
         self.call("connect_result", &watched.0, token);
         let mut wire = watched.0.borrow_mut();
         let Some(result) = wire.connecting else {
-            self.misuse.push("the result of a connect that is over".into());
+            self.misuse.push("the result of a connect that is already decided".into());
             return ConnectResult::Established;
         };
         if result != ConnectResult::InProgress {
@@ -478,7 +480,7 @@ impl<const C: bool> Transport for Net<C> {
 
     fn local_address(&self, watched: &Watched) -> Option<Address> {
         self.asked_local.set(self.asked_local.get() + 1);
-        assert_eq!(watched.0.fate(), Fate::Watched, "the address of a connection that is closed");
+        assert_eq!(watched.0.fate(), Fate::Watched, "the address of a closed connection");
         Some(local_address(watched.0.token()))
     }
 
@@ -508,7 +510,7 @@ impl<const C: bool> Transport for Net<C> {
     fn close_listener(&mut self, listener: Listener, id: ListenerId, watched: bool) {
         self.door_call("close_listener", &listener.0);
         if listener.0.borrow().watched != watched {
-            self.bad(format!("listener {} is closed as if it were watched: {watched}", id.0));
+            self.bad(format!("listener {} is closed with a wrong flag: watched = {watched}", id.0));
         }
         if watched {
             self.doors.remove(&id.0);
@@ -544,7 +546,7 @@ impl<const C: bool> Transport for Net<C> {
     }
 }
 
-/// The address on this side of a socket: tells sockets apart.
+/// Returns a local address that is different for each socket.
 pub fn local_address(token: Token) -> Address {
     Address::Inet(([127, 0, 0, 1], token.index() as u16).into())
 }

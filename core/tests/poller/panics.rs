@@ -1,4 +1,4 @@
-//! Panics of the program's code, which a driver catches: what they cost, and what they do not.
+//! Tests of panics in the program's code, which a driver catches: what each one costs, and what it must not cost.
 
 use crate::bench::{
     CLONE_PANICS, DROP_PANICS, Deaf, Lone, Note, SMALL, group, load, mate, messages, ms, usual,
@@ -96,7 +96,7 @@ fn admit_of_a_connect_costs_that_connect_alone() {
     assert_eq!(bench.owners, [PanicOwner::Program]);
     assert_eq!((bench.net().count("connect"), bench.alive()), (2, 2));
     assert!(bench.poller.connection_mut(tokens[1]).is_none());
-    // its slot is free again
+    // Its slot is free again.
     bench.admits(|_, _| true);
     for _ in 0..2 {
         bench.turn();
@@ -124,7 +124,7 @@ fn admit_in_a_group_releases_the_permit() {
     bench.stop(0);
 }
 
-/// A panic in this event, in which the socket then is, closes that socket and no other.
+/// Checks that a panic in this event closes the socket of that event and no other.
 fn panics_in(name: &'static str, provoke: impl FnOnce(&mut Lone)) {
     let mut bench = Lone::new(&SMALL);
     let other = bench.attach();
@@ -147,7 +147,7 @@ fn panics_in(name: &'static str, provoke: impl FnOnce(&mut Lone)) {
     assert_eq!(bench.owners, [PanicOwner::Socket(bench.wires[1].token())], "{name}: {trace:?}");
     assert_eq!(bench.poller.stats().closed_for(lightcone_core::CloseReason::HandlerPanic), 1, "{name}");
     assert_eq!(trace.last().unwrap(), "1 close HandlerPanic", "{name}");
-    // it is gone, and the other one goes on
+    // It is closed, and the other socket continues.
     let wire = &bench.wires[1];
     assert_eq!(wire.fate(), Fate::Reset, "{name}");
     other.says(b"still here");
@@ -267,7 +267,7 @@ fn closes_that_panic_hold_the_end_of_a_poller_up_no_longer_than_a_turn() {
 
 #[test]
 fn a_clone_of_a_broadcast_costs_one_delivery() {
-    // a message that cannot be cloned reaches no socket, and what is behind it is not lost
+    // A message that cannot be cloned reaches no socket, but messages after it are not lost.
     let mut bench = Lone::new(&SMALL);
     let wires: Vec<_> = (0..3).map(|_| bench.attach()).collect();
     bench.react(|socket, event, cx| match event {
@@ -321,7 +321,7 @@ fn a_drop_of_a_message_costs_no_other() {
     bench.turn();
     assert_eq!(bench.owners, [PanicOwner::Program]);
     assert_eq!(bench.trace(), ["1 message 1"]);
-    // and one for a socket that takes no messages
+    // The same for a socket that takes no messages.
     other.set(|wire| wire.window = 0);
     other.says(b"x");
     bench.turn();
@@ -329,8 +329,8 @@ fn a_drop_of_a_message_costs_no_other() {
     bench.poller.post(other.token(), Note::new(DROP_PANICS)).unwrap();
     bench.turn();
     assert_eq!(bench.owners, [PanicOwner::Program; 2]);
-    assert_eq!(other.fate(), Fate::Watched, "the socket is not to blame");
-    // and the original of a broadcast
+    assert_eq!(other.fate(), Fate::Watched, "the panic is not attributed to the socket");
+    // The same for the original of a broadcast.
     bench.react(|socket, event, cx| match event {
         Event::Message(Note(0)) => {
             cx.broadcast(Note::new(DROP_PANICS)).unwrap();
@@ -400,7 +400,7 @@ fn a_panic_outside_of_the_programs_code_is_the_engines() {
     bench.knock(&door);
     bench.turn();
     bench.poller.on_acceptable(ListenerId(0));
-    assert_eq!(bench.poller.recover(), PanicOwner::Engine, "each scope has an end");
+    assert_eq!(bench.poller.recover(), PanicOwner::Engine, "each scope ends");
     bench.poller.post(wire.token(), Note::new(1)).unwrap();
     bench.poller.close_socket(wire.token(), true);
     bench.turn();

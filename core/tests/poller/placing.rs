@@ -1,4 +1,4 @@
-//! Pollers of a group: where accepted connections and connects go, and what counts as their load.
+//! Tests of the pollers of a group: the placement of accepted connections and connects, and the accounting of loads.
 
 use crate::bench::{Lone, Mate, Note, Parts, SMALL, Team, group, load, loads, mate, ms};
 use crate::net::{Arrival, Fate, Listener, Peer, WireRef};
@@ -18,7 +18,7 @@ fn team(pollers: usize, sockets: u32, mailbox: usize, policy: Policy) -> (Team, 
     (group, mates)
 }
 
-/// Loads equal the sockets in use, and those that are on their way.
+/// Checks that the loads equal the sockets in use plus those on their way to a poller.
 #[track_caller]
 fn check(group: Team, mates: &[Mate], on_their_way: isize) {
     let alive: isize = mates.iter().map(Mate::alive).sum();
@@ -74,7 +74,7 @@ fn the_next_best_takes_it_when_the_first_is_full() {
         mate.turn();
     }
     assert_eq!(loads(group), [1, 1, 1]);
-    // all but the last are full
+    // All pollers but the last are full.
     (0..2).for_each(|id| drop(mates[id].attach()));
     assert_eq!(loads(group), [2, 2, 1]);
     let last = mates[0].knock(&door);
@@ -82,11 +82,11 @@ fn the_next_best_takes_it_when_the_first_is_full() {
     mates[2].turn();
     assert_eq!(last.token().poller(), PollerId(2));
     check(group, &mates, 0);
-    // now all are: what comes waits
+    // Now all are full, so a new connection waits.
     let waits = mates[0].knock(&door);
     mates[0].turn();
     assert_eq!((waits.fate(), mates[0].due()), (Fate::Loose, Some(20)));
-    // a socket of another poller ends, which is found at the end of the back-off
+    // A socket of another poller ends, which is noticed at the end of the back-off.
     let token = first.iter().find(|wire| wire.token().poller().0 == 1).unwrap().token();
     mates[1].poller.close_socket(token, true);
     assert_eq!(loads(group), [2, 1, 2]);
@@ -107,7 +107,7 @@ fn a_pinned_balancer_has_no_second_choice() {
     mates[1].turn();
     assert_eq!((one.token().poller(), two.fate()), (PollerId(1), Fate::Loose));
     check(group, &mates, 0);
-    // the accepting poller has room, so it takes the connection, and holds it back
+    // The accepting poller has room, so it accepts the connection and holds it back.
     assert_eq!(mates[0].due(), Some(20));
     let token = one.token();
     mates[1].poller.close_socket(token, true);
@@ -128,7 +128,7 @@ fn without_a_balancer_connections_stay() {
     mates[0].turn();
     assert_eq!(loads(group), [0, 2]);
     assert_eq!(wires[2].fate(), Fate::Loose);
-    assert_eq!(mates[1].due(), Some(20), "the room of others is of no use");
+    assert_eq!(mates[1].due(), Some(20), "the room of other pollers does not matter");
     check(group, &mates, 0);
     end(group, &mut mates);
 }
@@ -139,7 +139,7 @@ fn a_poller_whose_mailbox_is_full_is_passed_over() {
     let door = mates[0].listen(0);
     let (one, two) = (mates[0].knock(&door), mates[0].knock(&door));
     mates[0].turn();
-    assert_eq!(loads(group), [0, 1], "the permit of the second was given back");
+    assert_eq!(loads(group), [0, 1], "the permit of the second was returned");
     check(group, &mates, 1);
     assert_eq!(two.fate(), Fate::Loose);
     mates[1].turn();
@@ -156,7 +156,7 @@ fn a_poller_whose_mailbox_is_full_is_passed_over() {
     mates[0].turn();
     mates[1].turn();
     let pollers: Vec<u8> = wires.iter().map(|wire| wire.token().poller().0).collect();
-    assert_eq!(pollers, [0, 1, 0, 0], "the next best took the fourth");
+    assert_eq!(pollers, [0, 1, 0, 0], "the fourth went to the next choice");
     check(group, &mates, 0);
     end(group, &mut mates);
 }
@@ -250,7 +250,7 @@ fn a_connect_goes_where_the_balancer_says() {
 
 #[test]
 fn a_connect_is_refused_as_full_while_a_poller_is_there() {
-    // whichever the balancer asks first
+    // Independent of which poller the balancer chooses first.
     for first in 0..2 {
         let (group, mut mates) = team(2, 1, 8, Policy::RoundRobin);
         let mut balancer = Balancer::new(Policy::RoundRobin, 2).unwrap();
@@ -265,7 +265,7 @@ fn a_connect_is_refused_as_full_while_a_poller_is_there() {
     let (group, mut mates) = team(1, 4, 1, Policy::RoundRobin);
     let mut balancer = Balancer::new(Policy::RoundRobin, 1).unwrap();
     assert_eq!(group.connect(TO, 0, &mut balancer), Ok(()));
-    assert_eq!(group.connect(TO, 0, &mut balancer), Err(ConnectRefused::Full), "its mailbox is");
+    assert_eq!(group.connect(TO, 0, &mut balancer), Err(ConnectRefused::Full), "its mailbox is full");
     assert_eq!(load(group, 0), 1);
     mates[0].turn();
     end(group, &mut mates);
@@ -295,7 +295,7 @@ fn a_full_poller_refuses_what_it_is_asked_for_itself() {
     assert_eq!(load(group, 0), 2);
     wire.set(|wire| wire.fate = Fate::Closed);
     drop(back);
-    assert!(mates[0].poller.connect(&TO, 1).is_err(), "the group's limit counts for connects");
+    assert!(mates[0].poller.connect(&TO, 1).is_err(), "the group's limit applies to connects");
     assert_eq!(load(group, 0), 2);
     mates[0].turn();
     end(group, &mut mates);
@@ -314,7 +314,7 @@ fn commands_to_listen_and_to_close_are_executed() {
     listen(1, 1);
     mates[0].turn();
     assert!(doors[0].borrow().watched);
-    assert!(doors[1].borrow().closed, "the place is taken");
+    assert!(doors[1].borrow().closed, "the number is in use");
     let close = |id| assert!(handle.send_command(Command::CloseListener { id: ListenerId(id) }).is_ok());
     close(1);
     close(1);
@@ -402,7 +402,7 @@ fn a_poller_that_sleeps_is_woken_once() {
     let group = Group::new(core::slice::from_ref(&handle), 4);
     let token = Token::from_bits(0);
     let timeout = Some(ms(1_000));
-    // one that does not sleep needs no wake, and does not fall asleep over what was pushed
+    // A poller that is awake needs no wake-up, and does not fall asleep while something is queued.
     group.post(token, Note::new(1), None).unwrap();
     assert_eq!(wakes.get(), 0);
     handle.sleep(timeout, |timeout| assert_eq!(timeout, Some(ms(0))));
@@ -414,7 +414,7 @@ fn a_poller_that_sleeps_is_woken_once() {
         assert_eq!(wakes.get(), 1);
     });
     while !handle.try_sleep() {}
-    // its own messages need no wake: it looks before it sleeps
+    // Its own messages need no wake-up, because it checks its mailbox before it sleeps.
     group.post(token, Note::new(5), Some(PollerId(0))).unwrap();
     group.broadcast(Note::new(6), Note::clone, Some(PollerId(0))).unwrap();
     assert_eq!(wakes.get(), 1);
@@ -425,7 +425,7 @@ fn a_poller_that_sleeps_is_woken_once() {
     handle.stop(ms(10));
     assert_eq!(wakes.get(), 3);
     handle.awake();
-    // a stop without room wakes as well
+    // A stop that finds the mailbox full wakes the poller as well.
     while handle.send_command(Command::CloseListener { id: ListenerId(0) }).is_ok() {}
     while !handle.try_sleep() {}
     handle.stop(ms(10));
@@ -458,7 +458,7 @@ fn a_hash_of_the_peers_address_keeps_a_peer_with_one_poller() {
     }
     pollers.sort();
     pollers.dedup();
-    assert_eq!(pollers.len(), 3, "peers are spread");
+    assert_eq!(pollers.len(), 3, "peers are spread over all pollers");
     check(group, &mates, 0);
     end(group, &mut mates);
 }

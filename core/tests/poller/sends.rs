@@ -1,18 +1,18 @@
-//! Sends and receives of a transport that tells readiness.
+//! Tests of sends and receives over a readiness-based transport.
 
 use crate::bench::{Lone, Note, SMALL, usual};
 use crate::net::{Fate, Peer};
 use lightcone_core::poller::AloneWithMail;
 use lightcone_core::{Config, ErrorKind, Event, Interest, Sent, send_one_by_one};
 
-/// Much output for one socket.
+/// A configuration with a large output bound.
 const LARGE: Config = Config { output_blocks: 200, output_limit: 160, ..SMALL };
 
 fn bytes(n: usize) -> Vec<u8> {
     (0..n).map(|n| (n * 7 + n / 251) as u8).collect()
 }
 
-/// A handler that sends as many bytes as a message says.
+/// Creates a handler that sends as many bytes as a message says.
 fn sender(config: &Config) -> Lone {
     let mut bench = Lone::new(config);
     bench.react(|socket, event, _| match event {
@@ -25,7 +25,7 @@ fn sender(config: &Config) -> Lone {
 
 #[test]
 fn a_socket_sends_four_times_in_a_row_and_then_others_come() {
-    // a vectored send takes 16 pieces of 64 bytes: 1,024
+    // A vectored send takes 16 pieces of 64 bytes: 1,024 bytes.
     for (blocks, first, rest) in [(64, vec![1024; 4], vec![]), (80, vec![1024; 4], vec![1024])] {
         let mut bench = sender(&LARGE);
         let (large, small) = (bench.attach(), bench.attach());
@@ -34,10 +34,10 @@ fn a_socket_sends_four_times_in_a_row_and_then_others_come() {
         bench.poller.post(small.token(), Note::new(5)).unwrap();
         bench.turn();
         assert_eq!(large.borrow().sends, first);
-        assert_eq!(small.heard(), bytes(5), "the other one has its turn");
+        assert_eq!(small.heard(), bytes(5), "the other socket gets its turn");
         assert_eq!(large.borrow().interest, Interest::READ);
         if !rest.is_empty() {
-            assert_eq!(bench.due(), Some(0), "it goes on now");
+            assert_eq!(bench.due(), Some(0), "the next turn is due now");
             assert!(!bench.trace().contains(&"0 sent".to_owned()));
             bench.turn();
         }
@@ -123,7 +123,7 @@ fn a_send_that_would_block_waits() {
     assert_eq!((wire.count("send"), wire.borrow().interest), (1, Interest::BOTH));
     bench.turns(5);
     assert_eq!(wire.count("send"), 1);
-    // told that it is writable, and it still is not
+    // Reported as writable, although it still is not.
     let token = wire.token();
     bench.poller.on_writable(token);
     assert_eq!((wire.count("send"), wire.borrow().interest), (2, Interest::BOTH));
@@ -263,7 +263,7 @@ fn one_receive_an_event_and_no_more_than_there_is_room_for() {
     wire.says(&bytes(300));
     bench.turn();
     assert_eq!((wire.count("receive"), wire.borrow().to_poller.len()), (1, 300 - 256));
-    assert_eq!(wire.borrow().interest, Interest::NONE, "a full input is not read from");
+    assert_eq!(wire.borrow().interest, Interest::NONE, "a socket with full input is not read");
     bench.turns(3);
     bench.poller.on_readable(wire.token());
     assert_eq!(wire.count("receive"), 1, "nothing is received without room");
@@ -295,7 +295,7 @@ fn a_peer_that_takes_no_answers_is_not_read_from() {
 
 #[test]
 fn a_socket_that_waits_for_a_block_goes_on_when_one_comes_back() {
-    // two blocks for all, and one socket has both
+    // The pool has two blocks, and one socket holds both.
     let mut bench = sender(&Config { output_blocks: 2, output_limit: 2, ..SMALL });
     let (greedy, waits) = (bench.attach(), bench.attach());
     greedy.set(|wire| wire.window = 0);
@@ -306,7 +306,7 @@ fn a_socket_that_waits_for_a_block_goes_on_when_one_comes_back() {
     assert_eq!(waits.heard(), b"");
     greedy.set(|wire| wire.window = usize::MAX);
     bench.turn();
-    assert_eq!(bench.due(), Some(0), "blocks have come back");
+    assert_eq!(bench.due(), Some(0), "blocks have been returned");
     while bench.due() == Some(0) {
         bench.turn();
     }
@@ -317,7 +317,7 @@ fn a_socket_that_waits_for_a_block_goes_on_when_one_comes_back() {
 #[test]
 fn pieces_that_are_sent_one_by_one_are_as_one() {
     let other = Sent::Failed(ErrorKind::Other);
-    // what each call returns, and what the pieces of 3, 2 and 4 bytes are told and need
+    // The result of each call; and for pieces of 3, 2 and 4 bytes, the combined result and the number of calls.
     for (returned, told, calls) in [
         (vec![Sent::Bytes(3), Sent::Bytes(2), Sent::Bytes(4)], Sent::Bytes(9), 3),
         (vec![Sent::Bytes(2)], Sent::Bytes(2), 1),
@@ -334,7 +334,7 @@ fn pieces_that_are_sent_one_by_one_are_as_one() {
         let mut made = 0;
         let sent = send_one_by_one(&[b"abc", b"de", b"fghi"], |_| {
             made += 1;
-            *results.next().expect("no call behind one that was not taken whole")
+            *results.next().expect("no call after a partial send")
         });
         assert_eq!((sent, made), (told, calls));
     }

@@ -1,4 +1,4 @@
-//! Building a poller, and looking at it from outside.
+//! Tests of building a poller and inspecting it from outside.
 
 use crate::bench::{BATCH, Lone, SMALL, at, checker, group, mate, shard};
 use crate::net::{Net, Peer, local_address};
@@ -96,7 +96,7 @@ fn the_local_address_of_a_stale_token_is_none() {
     first.ends();
     bench.turn();
     assert!(bench.poller.connection_mut(stale).is_none());
-    // the place is used again
+    // The slot is reused.
     let second = bench.attach();
     assert_eq!(second.token().index(), stale.index());
     bench.poller.post(second.token(), crate::bench::Note::new(1)).unwrap();

@@ -1,4 +1,4 @@
-//! Timeouts and deadlines through the loop, and when the next turn is due.
+//! Tests of timeouts and deadlines through the poller's loop, and of when the next turn is due.
 
 use crate::bench::{Lone, Note, SMALL, at, ms, usual};
 use crate::net::{Fate, Peer, WireRef};
@@ -29,7 +29,7 @@ fn a_timeout_comes_in_the_turn_that_was_due_for_it() {
     wire.says(b"x");
     bench.turn_at(60);
     bench.trace();
-    // the timer was not moved: the turn finds nothing, and says when to come again
+    // The timer was not moved at the activity: its turn finds nothing due, and sets the next deadline.
     let mut turns = 0;
     while wire.fate() == Fate::Watched {
         let due = bench.due().unwrap();
@@ -105,7 +105,7 @@ fn the_earliest_of_all_is_due() {
     bench.end();
 }
 
-/// Takes each turn when it is due; returns when the socket was closed.
+/// Runs each turn when it is due. Returns when the socket was closed.
 fn turns_until_closed(bench: &mut Lone, wire: &WireRef) -> u64 {
     for _ in 0..200 {
         if wire.fate() != Fate::Watched {
@@ -148,7 +148,7 @@ fn a_drain_that_takes_too_long_ends() {
     bench.stop(0);
 }
 
-/// The system's buffer is too full to take more all the time, and drains until 500.
+/// The system's buffer is too full to accept anything, but drains until 500 ms.
 #[test]
 fn a_peer_that_takes_what_the_system_holds_is_not_cut() {
     for closes in [false, true] {
@@ -161,7 +161,7 @@ fn a_peer_that_takes_what_the_system_holds_is_not_cut() {
         if closes {
             bench.poller.close_socket(wire.token(), false);
         }
-        assert_eq!(wire.count("undelivered"), 0, "it is asked when it matters");
+        assert_eq!(wire.count("undelivered"), 0, "the system is asked only when a timeout is due");
         while bench.now < 500 {
             let due = bench.due().unwrap();
             bench.turn_at(due);
@@ -177,7 +177,7 @@ fn a_peer_that_takes_what_the_system_holds_is_not_cut() {
     }
 }
 
-/// A peer that has spoken in time is not timed out because the wait had no room to say so.
+/// A peer that sent in time must not be timed out because the wait had no room to report its event.
 #[test]
 fn no_timer_fires_after_a_full_wait() {
     let mut bench = timed(Timeouts { idle: Some(ms(50)), ..Timeouts::NONE });
@@ -189,7 +189,7 @@ fn no_timer_fires_after_a_full_wait() {
     bench.poller.on_full_wait(1);
     bench.tell(&wires[0]);
     bench.rest();
-    assert_eq!(bench.due(), Some(500), "it looks again at once");
+    assert_eq!(bench.due(), Some(500), "the next wait follows at once");
     bench.begin();
     bench.poller.on_full_wait(0);
     bench.tell(&wires[1]);
@@ -199,7 +199,7 @@ fn no_timer_fires_after_a_full_wait() {
     bench.stop(0);
 }
 
-/// But it does after as many events as there can be: some socket has come twice.
+/// After as many events as there can be sources, timers fire: by then some source has been reported twice.
 #[test]
 fn timers_fire_although_every_wait_is_full() {
     let mut bench = timed(Timeouts { idle: Some(ms(50)), ..Timeouts::NONE });
@@ -214,9 +214,9 @@ fn timers_fire_although_every_wait_is_full() {
         bench.tell(&busy);
         bench.rest();
         waits += 1;
-        assert!(waits < 20, "no timer fires any more");
+        assert!(waits < 20, "timers no longer fire");
     }
-    // two sockets, those kept ready for connects, and four listeners
+    // Two sockets, those reserved for connects, and four listeners.
     assert!(waits >= 4, "after {waits} waits");
     assert_eq!(busy.fate(), Fate::Watched);
     bench.stop(0);

@@ -1,5 +1,5 @@
-//! A random walk: pollers of a group, or one alone, over everything that a transport, peers, handlers and other threads
-//! can do to them. What must hold is looked at in every turn, and again at the end.
+//! A random walk: pollers of a group, or one alone, against everything that a transport, peers, handlers and other
+//! threads can do to them. The invariants are checked in every turn, and again at the end.
 
 use crate::bench::{
     Bench, CLONE_PANICS, DROP_PANICS, Data, Mate, Note, SMALL, Team, group, loads, mate, messages, ms,
@@ -22,24 +22,24 @@ const SEEDS: u64 = 2_000;
 const STEPS: usize = 150;
 const TO: Address = Address::Unix(UnixId(9));
 
-/// How wild a walk is.
+/// How erratic a walk is.
 #[derive(Clone, Copy, Debug)]
 struct Temper {
     pollers: usize,
     completes: bool,
-    /// One in this number of callbacks, and of the program's other functions, panics; 0 for none.
+    /// One in this number of callbacks, and of the program's other functions, panics; 0 for no panics.
     panics: usize,
     /// One in this number of calls fails.
     fails: usize,
 }
 
-/// What handlers and the walk share.
+/// The state that the handlers and the walk share.
 struct World {
     random: Random,
     temper: Temper,
-    /// Tokens that messages are posted to, many of them stale.
+    /// Tokens that messages are posted to; many are stale.
     tokens: Vec<Token>,
-    /// While the walk winds up, handlers are gentle.
+    /// Whether the walk is winding up, and handlers cause no more trouble.
     gentle: bool,
     opened: usize,
     ended: usize,
@@ -49,7 +49,7 @@ struct World {
 
 type WorldRef = Rc<RefCell<World>>;
 
-/// What a handler does. It sends back what comes: `number` is how much of the stream it has consumed and sent.
+/// The handler. It sends the input back: `number` counts the bytes of the stream that it has consumed and sent.
 fn react(world: &WorldRef, socket: &mut Socket<'_, Data>, event: Event<Note>, cx: &mut Context<'_, Note>) {
     let mut world = world.borrow_mut();
     let world = &mut *world;
@@ -95,7 +95,7 @@ fn echo(socket: &mut Socket<'_, Data>) {
     data.number += taken;
 }
 
-/// The rarer things.
+/// Does one of the rarer things.
 fn wild(world: &mut World, socket: &mut Socket<'_, Data>, event: &Event<Note>, cx: &mut Context<'_, Note>) {
     let random = &mut world.random;
     match random.below(60) {
@@ -116,7 +116,7 @@ fn wild(world: &mut World, socket: &mut Socket<'_, Data>, event: &Event<Note>, c
         }
         25 if !matches!(event, Event::Message(_)) => {
             let odd = world.temper.panics > 0 && random.one_in(4);
-            // the first copies are made in the callback
+            // The first copies are cloned within the callback, so a panic there ends its socket.
             let number = if odd { CLONE_PANICS } else { 2 };
             world.broadcasts += usize::from(cx.broadcast(Note::new(number)).is_ok());
         }
@@ -127,14 +127,14 @@ fn wild(world: &mut World, socket: &mut Socket<'_, Data>, event: &Event<Note>, c
     }
 }
 
-/// What the walk does from outside, one thing after the other.
+/// The walk acts on the pollers from outside.
 struct Walk {
     world: WorldRef,
     group: Team,
     mates: Vec<Mate>,
     balancer: Balancer,
     doors: Vec<DoorRef>,
-    /// Every connection, and how much its peer has said in all.
+    /// All connections, and how many bytes each peer has sent in all.
     peers: Vec<(WireRef, usize)>,
     now: u64,
 }
@@ -212,7 +212,7 @@ impl Walk {
         self.one_in(fails).then(|| kinds[self.below(3)])
     }
 
-    /// A connection whose calls return what the seed says.
+    /// Sets the results of a connection's calls from the seed.
     fn temper(&self, wire: &WireRef) {
         let (register_fails, modify_fails) = (self.fails(), self.fails());
         let (shut_fails, now) = (self.fails(), self.below(100));
@@ -309,7 +309,7 @@ impl Walk {
         }
     }
 
-    /// What the next connects return.
+    /// Sets the result of the next connect.
     fn dial(&mut self, poller: usize) {
         let dial = match self.below(4) {
             0 => Dial::Fails(ErrorKind::ConnectionRefused),
@@ -349,7 +349,7 @@ impl Walk {
         }
     }
 
-    /// All connections that were dialled have peers, too.
+    /// Gives dialled connections peers as well.
     fn meet_dialled(&mut self) {
         for mate in &mut self.mates {
             let wires: Vec<_> = mate.net().dialled.drain(..).map(|(_, wire)| wire).collect();
@@ -391,7 +391,7 @@ impl Walk {
         }
     }
 
-    /// What completes later completes: a connect, or a send.
+    /// Completes a connect or a send that completes later.
     fn complete(&mut self, wire: &WireRef) {
         let Some(token) = wire.borrow().token.filter(|_| wire.fate() == Fate::Watched) else { return };
         let poller = usize::from(token.poller().0);
@@ -420,7 +420,7 @@ impl Walk {
         let mate = &mut self.mates[poller];
         mate.turn_at(self.now);
         assert!(mate.due().is_none_or(|due| due >= self.now));
-        // its own sockets are all that it holds permits for; one may have had its last event and close in the next turn
+        // A poller holds permits for its own sockets only. One that has had its last event may close in the next turn.
         let (load, alive) = (mate.poller.membership().load() as isize, mate.alive());
         let busy = mate.due() == Some(self.now);
         assert!(
@@ -430,7 +430,7 @@ impl Walk {
         self.check();
     }
 
-    /// What holds at all times.
+    /// Checks the invariants that hold at all times.
     fn check(&mut self) {
         self.meet_dialled();
         let alive: isize = self.mates.iter().map(Bench::alive).sum();
@@ -444,6 +444,7 @@ impl Walk {
         }
         for (wire, said) in &self.peers {
             let wire = wire.borrow();
+            // Only the last bytes, because this check runs in every turn.
             for (n, byte) in wire.to_peer.iter().enumerate().rev().take(4) {
                 assert_eq!(*byte, pattern(n), "the peer gets its bytes in order");
             }
@@ -451,9 +452,10 @@ impl Walk {
         }
     }
 
-    /// All sockets go on until there is nothing more to do, then everything is as it was before.
+    /// Lets all sockets finish, and checks that everything has been returned.
     fn wind_up(mut self) {
         self.world.borrow_mut().gentle = true;
+        // Peers still in a backlog are dropped with their listener, which is not a leak.
         for door in &self.doors {
             for arrival in door.borrow_mut().backlog.drain(..) {
                 if let Arrival::Peer(wire, _) = arrival {
@@ -488,7 +490,7 @@ impl Walk {
         self.check_end();
     }
 
-    /// A peer that nothing hinders gets all of its bytes back.
+    /// Checks that a peer without faults gets all of its bytes back.
     fn complete_all(&mut self) {
         for _ in 0..60 {
             for place in 0..self.peers.len() {
@@ -504,8 +506,8 @@ impl Walk {
             let unhindered = wire.receive_fails.is_none() && wire.send_fails.is_none();
             if wire.fate == Fate::Watched && unhindered && wire.connecting.is_none() && wire.interest.reads()
             {
-                assert!(wire.to_poller.is_empty(), "a socket that is read from was not: {wire:?}");
-                assert!(!wire.left, "what was left is not asked for: {wire:?}");
+                assert!(wire.to_poller.is_empty(), "a socket with read interest was not read: {wire:?}");
+                assert!(!wire.left, "remaining bytes are not requested: {wire:?}");
                 assert!(wire.shut || wire.to_peer.len() == *said, "bytes are missing: {wire:?}");
                 WHOLE.set(WHOLE.get() + usize::from(!wire.shut && *said > 0));
             }
@@ -519,7 +521,7 @@ impl Walk {
             assert_eq!(mate.poller.membership().load(), 0);
         }
         assert!(loads(self.group).iter().all(|load| *load == 0), "{:?}", loads(self.group));
-        assert_eq!(world.opened, world.ended, "every socket that was opened was closed");
+        assert_eq!(world.opened, world.ended, "every opened socket was closed");
         let panicked = self.mates.iter().any(|mate| !mate.owners.is_empty());
         for (wire, _) in &self.peers {
             let fate = wire.fate();
@@ -539,7 +541,7 @@ impl Walk {
 
 thread_local! {
     static WALKED: Cell<[usize; 4]> = const { Cell::new([0; 4]) };
-    /// Sockets that were still open when nothing hindered them any more, and had sent all back.
+    /// Sockets that were still open without any faults, and had sent everything back.
     static WHOLE: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -571,6 +573,9 @@ fn whatever_comes_in_whatever_order_the_contract_holds() {
     }
     let [opened, refused, broadcasts, panics] = WALKED.get();
     println!("{opened} sockets, {refused} refused connects, {broadcasts} broadcasts, {panics} panics");
-    assert!(opened > 1_000 && refused > 100 && broadcasts > 100 && panics > 100, "the walks went somewhere");
-    assert!(WHOLE.get() > 200, "{} sockets were seen to the end of their bytes", WHOLE.get());
+    assert!(
+        opened > 1_000 && refused > 100 && broadcasts > 100 && panics > 100,
+        "the walks have covered enough"
+    );
+    assert!(WHOLE.get() > 200, "only {} sockets were checked to the last byte", WHOLE.get());
 }

@@ -16,7 +16,7 @@ use crate::case::{Case, Event, by_default, echo, echoing, small};
 use crate::peer::Peer;
 use crate::trace::What;
 
-/// An IPv4 peer is known by its address and port, and by its listener.
+/// The handler receives an IPv4 peer's address and port, and the listener.
 pub fn ipv4_peers_are_known<D: Driver>() {
     let case = Case::echo::<D>();
     let _other = case.listen();
@@ -27,7 +27,7 @@ pub fn ipv4_peers_are_known<D: Driver>() {
     assert_eq!(admitted, What::Admit { origin, peer: peer.address() });
 }
 
-/// A Unix peer has no name: it carries its listener's.
+/// A Unix peer has no name: its address is that of the listener.
 pub fn unix_peers_carry_their_listeners_name<D: Driver>() {
     let case = Case::echo::<D>();
     let listener = case.listen_unix();
@@ -37,10 +37,10 @@ pub fn unix_peers_carry_their_listeners_name<D: Driver>() {
     assert_eq!(case.handle().endpoint(&address).as_ref(), Some(listener.endpoint()));
 }
 
-/// An abstract Unix name works like a path, where there are such.
+/// An abstract Unix name works like a path, on systems that have them.
 pub fn abstract_unix_names_work<D: Driver>() {
     if !cfg!(any(target_os = "linux", target_os = "android")) {
-        return skip("abstract names are Linux's");
+        return skip("only Linux has abstract names");
     }
     let case = Case::echo::<D>();
     let name = format!("unix:@lightcone-{}-{}", std::process::id(), D::NAME);
@@ -48,7 +48,7 @@ pub fn abstract_unix_names_work<D: Driver>() {
     Peer::connect(listener.endpoint()).exchange(b"hello");
 }
 
-/// A name and a socket address are taken where a text is.
+/// `listen` accepts a host name, a socket address, an endpoint and an owned string.
 pub fn listeners_take_texts_and_addresses<D: Driver>() {
     let case = Case::echo::<D>();
     let endpoint: Endpoint = "127.0.0.1:0".parse().unwrap();
@@ -64,7 +64,7 @@ pub fn listeners_take_texts_and_addresses<D: Driver>() {
     }
 }
 
-/// A burst that fills the backlog is served whole.
+/// A burst that fills the backlog is served completely.
 pub fn a_burst_is_served_whole<D: Driver>() {
     let case = Case::start(small::<D>().sockets(300).blocks(512, 512), echoing);
     let listener = case.listen();
@@ -77,7 +77,7 @@ pub fn a_burst_is_served_whole<D: Driver>() {
     }
 }
 
-/// Whom the handler turns away sees the end; nobody is told of it again.
+/// A peer that `admit` turns away sees the end, and the handler receives no event for it.
 pub fn who_is_turned_away_sees_the_end<D: Driver>() {
     let refuse = Arc::new(AtomicBool::new(true));
     let seen = Arc::clone(&refuse);
@@ -92,8 +92,8 @@ pub fn who_is_turned_away_sees_the_end<D: Driver>() {
     assert_eq!(case.stop().pollers[0].stats.turned_away, 5);
 }
 
-/// Whom the filter does not take sees the end, takes no place and no poller's time; a filter that panics costs its
-/// peer.
+/// A peer that the filter rejects sees the end, and takes neither a slot nor the time of a poller. A panic in the
+/// filter affects only its peer.
 pub fn who_is_filtered_sees_the_end<D: Driver>() {
     for per_poller in [false, true] {
         let asked = Arc::new(AtomicUsize::new(0));
@@ -119,7 +119,7 @@ pub fn who_is_filtered_sees_the_end<D: Driver>() {
     }
 }
 
-/// A closed listener takes nobody, those it brought go on, and closing it again is said to be too late.
+/// A closed listener accepts no more peers, its open sockets continue, and closing it again is an error.
 pub fn a_closed_listener_takes_nobody<D: Driver>() {
     for per_poller in [false, true] {
         let case = Case::start(small::<D>().pollers(2).listener_per_poller(per_poller), echoing);
@@ -133,7 +133,7 @@ pub fn a_closed_listener_takes_nobody<D: Driver>() {
     }
 }
 
-/// An address whose listener was closed can be listened on again at once, and the end of a listener be waited for.
+/// An address can be listened on again right after its listener was closed, and the end of a listener can be awaited.
 pub fn a_closed_listener_makes_room<D: Driver>() {
     for per_poller in [false, true] {
         let case = Case::start(small::<D>().pollers(2).listener_per_poller(per_poller), echoing);
@@ -156,12 +156,12 @@ pub fn a_closed_listener_makes_room<D: Driver>() {
     }
 }
 
-/// Whether nobody listens there any more.
+/// Returns whether there is no listener at this endpoint any more.
 pub(crate) fn refused(endpoint: &Endpoint) -> bool {
     std::net::TcpStream::connect(endpoint.as_inet().unwrap()).is_err()
 }
 
-/// Closing a listener twice never closes the one that came after it.
+/// Closing a listener twice never closes a later listener in the same slot.
 pub fn a_closed_listener_is_not_its_successor<D: Driver>() {
     let case = Case::echo::<D>();
     let first = case.listen();
@@ -172,7 +172,7 @@ pub fn a_closed_listener_is_not_its_successor<D: Driver>() {
     second.close().unwrap();
 }
 
-/// Listeners that are opened by several threads at once have numbers of their own.
+/// Listeners that several threads open at once have different numbers.
 pub fn listeners_of_several_threads_are_different<D: Driver>() {
     let case = Case::echo::<D>();
     for _ in 0..10 {
@@ -191,7 +191,7 @@ pub fn listeners_of_several_threads_are_different<D: Driver>() {
     }
 }
 
-/// A listener's place is used again: opening and closing goes on for ever.
+/// The slot of a listener is reused: listeners can be opened and closed without limit.
 pub fn listeners_come_and_go<D: Driver>() {
     let case = Case::echo::<D>();
     for _ in 0..300 {
@@ -200,7 +200,7 @@ pub fn listeners_come_and_go<D: Driver>() {
     case.peer().exchange(b"hello");
 }
 
-/// The most listeners of one engine, then one more is refused, with the number.
+/// An engine has at most 255 listeners; the error for one more names the limit.
 pub fn too_many_listeners_are_refused<D: Driver>() {
     let case = Case::echo::<D>();
     let listeners: Vec<_> = (0..255).map(|_| case.listen()).collect();
@@ -212,7 +212,7 @@ pub fn too_many_listeners_are_refused<D: Driver>() {
     Peer::connect(case.listen().endpoint()).exchange(b"hello");
 }
 
-/// When every socket is in use the rest wait, and are served as room comes; nobody is lost.
+/// While all slots are in use, further peers wait, and are served when there is room; none are lost.
 pub fn beyond_the_most_sockets_the_rest_wait<D: Driver>() {
     for pollers in [1, 2] {
         let case = Case::start(small::<D>().pollers(pollers).sockets(4), echoing);
@@ -234,9 +234,9 @@ pub fn beyond_the_most_sockets_the_rest_wait<D: Driver>() {
     }
 }
 
-/// A listener that is opened while there is no room loses nobody either.
+/// No peer is lost if its listener is opened while there is no room.
 pub fn a_listener_opened_without_room_loses_nobody<D: Driver>() {
-    // pinned to a poller that is full, while the accepting one is not: accepted sockets are held back
+    // the policy pins to a full poller while the accepting poller has room: accepted sockets are held back
     let policy = lightcone_unix::Policy::Pinned(1);
     let case = Case::start(small::<D>().pollers(2).sockets(1).balancer(policy), echoing);
     let listener = case.listen();
@@ -253,7 +253,7 @@ pub fn a_listener_opened_without_room_loses_nobody<D: Driver>() {
     for peer in &mut waiting {
         peer.send(b"hello");
     }
-    // each has its turn once the one before has gone
+    // each one is served after the one before it has closed
     let mut served = 0;
     soon("all served", || {
         waiting.retain_mut(|peer| {
@@ -267,7 +267,7 @@ pub fn a_listener_opened_without_room_loses_nobody<D: Driver>() {
     assert_eq!(served, 6);
 }
 
-/// A socket that closes in `open` makes room for the next.
+/// A socket that closes in `open` makes room for the next one.
 pub fn closing_at_once_makes_room_at_once<D: Driver>() {
     let case = Case::start(small::<D>().sockets(1), |socket, event, _| match event {
         Event::Open => {
@@ -284,7 +284,7 @@ pub fn closing_at_once_makes_room_at_once<D: Driver>() {
     assert_eq!(case.trace.closed(0), CloseReason::Local);
 }
 
-/// Peers of several addresses and families at once.
+/// Peers of several address families at once.
 pub fn families_mix<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Receive => echo(socket),

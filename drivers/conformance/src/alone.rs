@@ -1,4 +1,6 @@
-//! Cases that look at or change the whole process run in one of their own: the test program starts itself again.
+//! Runs a case in a separate process, for cases that examine or change the whole process.
+//!
+//! The test program starts itself again with a filter that selects the one test.
 
 use std::env;
 use std::io::Read;
@@ -9,16 +11,16 @@ use lightcone_contract::sockets::soon;
 
 use crate::case::bounded;
 
-/// Names the case that this process was started for.
+/// The environment variable that names the case for which this process was started.
 const ALONE: &str = "LIGHTCONE_ALONE";
 
-/// Whether this process was started for one case alone.
+/// Returns whether this process was started for a single case.
 #[must_use]
 pub fn is_alone() -> bool {
     env::var_os(ALONE).is_some()
 }
 
-/// Runs a test in a process of its own. `path` is the test's module path and name, the crate's first.
+/// Runs a test in a separate process. `path` is the module path and name of the test, including the crate.
 pub fn alone(path: &str, body: fn()) {
     let (_crate, name) = path.split_once("::").unwrap();
     if env::var(ALONE).is_ok_and(|alone| alone == name) {
@@ -26,23 +28,23 @@ pub fn alone(path: &str, body: fn()) {
     }
     let mut child = start(name, name);
     let mut read = child.stdout.take().unwrap();
-    let output = bounded("a test of its own process", move || {
+    let output = bounded("the output of a test in a separate process", move || {
         let mut output = String::new();
         read.read_to_string(&mut output).unwrap();
         output
     });
-    let status = soon("the end of a test of its own process", || child.try_wait().unwrap());
-    // a filter that matches nothing must not pass
+    let status = soon("the end of a test in a separate process", || child.try_wait().unwrap());
+    // a filter that matches no test exits successfully, and must not count as a pass
     assert!(
         status.success() && output.contains("1 passed"),
-        "{name}, in its own process: {status}\n{output}"
+        "{name}, in a separate process: {status}\n{output}"
     );
     if let Some(skipped) = output.lines().find(|line| line.contains("skipped: ")) {
         println!("{skipped}");
     }
 }
 
-/// Starts this test program again for one test, with a word of what it is to be.
+/// Starts this test program again for one test. The child reads `role` from the environment.
 pub(crate) fn start(test: &str, role: &str) -> Child {
     Command::new(env::current_exe().unwrap())
         .args([test, "--exact", "--nocapture", "--test-threads=1"])
@@ -54,12 +56,12 @@ pub(crate) fn start(test: &str, role: &str) -> Child {
         .unwrap()
 }
 
-/// Says that a case could not be run here, and why.
+/// Prints that a case cannot be run here, and why.
 pub fn skip(why: &str) {
     println!("skipped: {why}");
 }
 
-/// Runs `work` again and again on another thread until the guard is dropped.
+/// Calls a function repeatedly on another thread until the guard is dropped.
 #[derive(Debug)]
 pub struct Background {
     stop: std::sync::Arc<core::sync::atomic::AtomicBool>,
@@ -67,7 +69,7 @@ pub struct Background {
 }
 
 impl Background {
-    /// Begins.
+    /// Starts the thread, which calls `work` in a loop.
     pub fn repeat(mut work: impl FnMut() + Send + 'static) -> Self {
         let stop = std::sync::Arc::new(core::sync::atomic::AtomicBool::new(false));
         let seen = std::sync::Arc::clone(&stop);

@@ -1,4 +1,4 @@
-//! On which poller sockets come to be.
+//! The distribution of sockets over pollers.
 
 use core::net::{IpAddr, Ipv4Addr};
 
@@ -17,7 +17,7 @@ fn start<D: Driver>(policy: Policy, pollers: usize) -> Case {
     Case::start(small::<D>().pollers(pollers).balancer(policy), echoing)
 }
 
-/// Connects, and says on which poller that came to be.
+/// Connects a peer and returns it with the index of its poller.
 fn place(case: &Case, listener: &Endpoint) -> (Peer, usize) {
     let peer = Peer::connect(listener);
     let poller = poller_of(case, &peer);
@@ -29,7 +29,7 @@ fn poller_of(case: &Case, peer: &Peer) -> usize {
     usize::from(case.trace.until(socket, "open").poller.0)
 }
 
-/// Round robin goes round exactly.
+/// Round robin uses the pollers exactly in turn.
 pub fn round_robin_goes_round<D: Driver>() {
     let case = start::<D>(Policy::RoundRobin, 3);
     let listener = case.listen();
@@ -39,7 +39,7 @@ pub fn round_robin_goes_round<D: Driver>() {
     assert_eq!(case.handle().loads(), [10, 10, 10]);
 }
 
-/// A burst that is accepted in one turn is spread as well.
+/// A burst of connections is distributed as well.
 pub fn a_burst_is_spread<D: Driver>() {
     let case = start::<D>(Policy::RoundRobin, 4);
     let listener = case.listen();
@@ -49,7 +49,7 @@ pub fn a_burst_is_spread<D: Driver>() {
     drop(peers);
 }
 
-/// Least connections fills up the emptiest.
+/// Least connections fills the poller with the lowest load.
 pub fn least_connections_evens_out<D: Driver>() {
     let case = start::<D>(Policy::LeastConnections, 3);
     let listener = case.listen();
@@ -65,7 +65,7 @@ pub fn least_connections_evens_out<D: Driver>() {
     assert_eq!(case.handle().loads(), [4, 4, 4]);
 }
 
-/// Least of two stays close to even, and evens out what is uneven.
+/// Least of two stays close to even, and reduces an imbalance.
 pub fn least_of_two_evens_out<D: Driver>() {
     let case = start::<D>(Policy::LeastOfTwo, 3);
     let listener = case.listen();
@@ -78,7 +78,7 @@ pub fn least_of_two_evens_out<D: Driver>() {
     assert!(case.handle().loads()[2] >= 5, "{:?}", case.handle().loads());
 }
 
-/// Hashing keeps an address on one poller, in every engine the same, and spreads addresses.
+/// Hashing keeps an address on one poller, the same in every engine, and distributes the addresses.
 pub fn hash_keeps_an_address_together<D: Driver>() {
     let address = |n: u8| IpAddr::V4(Ipv4Addr::new(127, 0, 0, n));
     if std::net::TcpListener::bind((address(2), 0)).is_err() {
@@ -100,7 +100,7 @@ pub fn hash_keeps_an_address_together<D: Driver>() {
     assert_eq!(address_hint(&address(1)), address_hint(&"::ffff:127.0.0.1".parse().unwrap()));
 }
 
-/// Pinned is pinned.
+/// Pinned uses only the given poller.
 pub fn pinned_stays<D: Driver>() {
     let case = start::<D>(Policy::Pinned(2), 3);
     let listener = case.listen();
@@ -109,13 +109,13 @@ pub fn pinned_stays<D: Driver>() {
     assert_eq!(case.handle().loads(), [0, 0, 10]);
 }
 
-/// When the chosen poller is full the next one takes it.
+/// If the chosen poller is full, the next one is used.
 pub fn a_full_poller_is_passed_over<D: Driver>() {
     let case = Case::start(small::<D>().pollers(2).sockets(4), echoing);
     let listener = case.listen();
     let mut places: Vec<_> = (0..8).map(|_| place(&case, listener.endpoint())).collect();
     assert_eq!(case.handle().loads(), [4, 4]);
-    // both places of poller 0 that come free are used, whosever turn it is
+    // each slot of poller 0 that becomes free is used, regardless of the rotation
     for _ in 0..4 {
         let at = places.iter().position(|(_, poller)| *poller == 0).unwrap();
         places.remove(at);
@@ -126,7 +126,7 @@ pub fn a_full_poller_is_passed_over<D: Driver>() {
     }
 }
 
-/// Connects of the handle are spread by the same policy.
+/// Connects of the handle are distributed by the same policy.
 pub fn connects_are_spread<D: Driver>() {
     let (listener, address) = elsewhere();
     let case = start::<D>(Policy::RoundRobin, 3);
@@ -144,7 +144,7 @@ pub fn connects_are_spread<D: Driver>() {
     drop(listener);
 }
 
-/// With a listener for each poller the kernel spreads, and every connection is served where it was accepted.
+/// With a listener for each poller, the kernel distributes, and each connection is served where it was accepted.
 pub fn a_listener_for_each_poller<D: Driver>() {
     let builder = small::<D>().pollers(2).listener_per_poller(true);
     let case = Case::start(builder, echoing);
@@ -161,7 +161,7 @@ pub fn a_listener_for_each_poller<D: Driver>() {
     for record in case.trace.records() {
         assert!(record.token.is_none_or(|token| token.poller() == record.poller));
     }
-    // a Unix socket can't be shared: it stays with the first
+    // a Unix socket has one listener only: its connections stay on the first poller
     let unix = case.listen_unix();
     let mut peer = Peer::connect(unix.endpoint());
     peer.exchange(b"hello");

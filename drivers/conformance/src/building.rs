@@ -1,4 +1,4 @@
-//! Settings that can't be, each refused by a message that names the value and what is allowed.
+//! Invalid settings and endpoints: each error names the value and what is allowed.
 
 use core::time::Duration;
 
@@ -10,7 +10,7 @@ use lightcone_unix::{Builder, Engine, Error, Policy};
 
 use crate::case::{Case, Event, small};
 
-/// A handler that admits nobody.
+/// A handler that admits no socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Nobody;
 
@@ -34,7 +34,7 @@ fn expect_refusal<D: Driver>(builder: Builder<D>, parts: &[&str]) {
     }
 }
 
-/// Each setting from both sides: the last value that is allowed, and the first that is not.
+/// The first values out of range of each setting are refused, with an error that names the value and the range.
 pub fn settings_out_of_range_are_named<D: Driver>() {
     expect_refusal(small::<D>().pollers(0), &["0 pollers", "1 to 256"]);
     expect_refusal(small::<D>().pollers(257), &["257 pollers", "1 to 256"]);
@@ -70,7 +70,7 @@ pub fn settings_out_of_range_are_named<D: Driver>() {
     expect_refusal(small::<D>().timeouts(long), &["timeouts.drain is 2000000000", "less than 12 days"]);
 }
 
-/// The extremes that are allowed start, and serve.
+/// The extreme values that are allowed start and serve.
 pub fn extreme_settings_serve<D: Driver>() {
     let tiny = small::<D>().sockets(1).mailbox(2).block_size(64).blocks(1, 1).output_limit(1).receive(0, 0);
     let case = Case::start(tiny, crate::case::echoing);
@@ -83,13 +83,13 @@ pub fn extreme_settings_serve<D: Driver>() {
     }
 }
 
-/// The defaults start, and serve.
+/// The defaults start and serve.
 pub fn the_defaults_serve<D: Driver>() {
     let builder = Builder::<D>::new().pollers(2);
     Case::start(builder, crate::case::echoing).peer().exchange(&crate::peer::pattern(500_000));
 }
 
-/// An address that somebody has.
+/// A listen on an address that is in use fails with an error that names it.
 pub fn an_address_in_use_is_named<D: Driver>() {
     let engine = start(small::<D>()).unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -102,7 +102,7 @@ pub fn an_address_in_use_is_named<D: Driver>() {
     drop(engine);
 }
 
-/// A Unix path whose owner lives, one whose owner is dead, and one that is no socket.
+/// A Unix path with a listener is refused, one of a closed listener is replaced, and one that is not a socket is kept.
 pub fn unix_paths_in_the_way<D: Driver>() {
     let case = Case::echo::<D>();
     let path = |name: &str| case.unix_path(name);
@@ -122,7 +122,7 @@ pub fn unix_paths_in_the_way<D: Driver>() {
     case.stop();
 }
 
-/// A Unix socket's file is gone when its listener is.
+/// The file of a Unix socket is removed with its listener.
 pub fn a_unix_socket_file_goes_with_its_listener<D: Driver>() {
     let case = Case::echo::<D>();
     let listener = case.listen_unix();
@@ -139,7 +139,7 @@ pub fn a_unix_socket_file_goes_with_its_listener<D: Driver>() {
     assert!(!path.exists());
 }
 
-/// A text that is no address is quoted, with what would be one.
+/// The error for a malformed address quotes it and shows a valid one.
 pub fn malformed_addresses_are_quoted<D: Driver>() {
     let engine = start(small::<D>()).unwrap();
     for text in [
@@ -161,7 +161,7 @@ pub fn malformed_addresses_are_quoted<D: Driver>() {
     assert!(error.contains("192.0.2.1") && error.contains("no interface has this address"), "{error}");
 }
 
-/// A failed `listen` takes no place.
+/// A failed `listen` does not use up a slot.
 pub fn a_failed_listen_takes_no_place<D: Driver>() {
     let case = Case::echo::<D>();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -171,7 +171,7 @@ pub fn a_failed_listen_takes_no_place<D: Driver>() {
     case.peer().exchange(b"hello");
 }
 
-/// Unix addresses come and go for ever. An engine remembers 4,096 of them, and always those that it listens on.
+/// There is no limit on Unix addresses over time. An engine remembers 4,096 of them, and always those of its listeners.
 pub fn unix_addresses_come_and_go<D: Driver>() {
     let case = Case::echo::<D>();
     let known = case.listen_unix();
@@ -181,7 +181,7 @@ pub fn unix_addresses_come_and_go<D: Driver>() {
     for number in 1..5_000 {
         case.handle().address(&path(number)).unwrap();
     }
-    assert_eq!(case.handle().endpoint(&first), None, "it was forgotten, and is no other's");
+    assert_eq!(case.handle().endpoint(&first), None, "it was forgotten, and is not reused");
     assert_eq!(case.handle().endpoint(&address).as_ref(), Some(known.endpoint()));
     case.handle().connect(address, 1).unwrap();
     case.trace.until_count("open", 2);
@@ -190,7 +190,7 @@ pub fn unix_addresses_come_and_go<D: Driver>() {
     case.engine().listen(case.unix_path("another")).unwrap();
 }
 
-/// While it shuts down an engine neither listens nor connects any more, and says so.
+/// During a shutdown, an engine neither listens nor connects any more, and returns an error.
 pub fn a_stopping_engine_begins_nothing<D: Driver>() {
     let case = Case::start(small::<D>().pollers(2), |socket, event, cx| match event {
         Event::Shutdown => {}
@@ -207,7 +207,7 @@ pub fn a_stopping_engine_begins_nothing<D: Driver>() {
     case.join();
 }
 
-/// After the end there is nothing to listen with.
+/// After the end of an engine, `listen` fails.
 pub fn a_stopped_engine_does_not_listen<D: Driver>() {
     let engine = start(small::<D>()).unwrap();
     engine.handle().shutdown(Duration::ZERO);

@@ -1,4 +1,4 @@
-//! One engine with a scripted handler, its trace, and what must hold at its end.
+//! One engine with a scripted handler, its trace, and the checks at its end.
 
 use core::time::Duration;
 use std::sync::{Arc, mpsc};
@@ -12,23 +12,23 @@ use lightcone_unix::{Builder, Engine, Handle, Listener, Report};
 use crate::peer::{Peer, Peers};
 use crate::trace::{Trace, What};
 
-/// What every socket of a case carries.
+/// The user data of every socket of a case.
 #[derive(Clone, Copy, Debug)]
 pub struct Data {
-    /// Its number: sockets are counted from 0, as they are admitted.
+    /// The number of the socket. Sockets are numbered from 0 in the order of their admission.
     pub socket: usize,
-    /// For the script to count in.
+    /// A counter for the script.
     pub count: usize,
 }
 
-/// A socket as scripts see it.
+/// A socket, as passed to scripts.
 pub type Socket<'a> = lightcone_core::Socket<'a, Data>;
-/// An event as scripts see it.
+/// An event, as passed to scripts.
 pub type Event = lightcone_core::Event<u64>;
-/// The context as scripts see it.
+/// The context, as passed to scripts.
 pub type Context<'a> = lightcone_core::Context<'a, u64>;
 
-/// A handler that records what happens and then does what the script says.
+/// A handler that records each event and then runs the script.
 struct Actor {
     poller: PollerId,
     trace: Trace,
@@ -62,18 +62,20 @@ impl Handler for Actor {
     }
 }
 
-/// One engine under test. At its end every promise that does not depend on the case is checked.
+/// One engine under test.
+///
+/// At its end, every guarantee that does not depend on the case is checked.
 #[derive(Debug)]
 pub struct Case {
     engine: Option<Engine<u64>>,
     handle: Handle<u64>,
-    /// What happened.
+    /// The events so far.
     pub trace: Trace,
     panics: u64,
     folder: Folder,
 }
 
-/// A builder for small things: one poller, 64 sockets, blocks of 1 KiB of which a socket may queue four.
+/// Returns a builder with small limits: one poller, 64 sockets, and 1 KiB blocks of which a socket may queue four.
 pub fn small<D: Driver>() -> Builder<D> {
     let timeouts = Timeouts { linger: Some(Duration::from_millis(500)), ..Timeouts::DEFAULT };
     Builder::new()
@@ -86,7 +88,7 @@ pub fn small<D: Driver>() -> Builder<D> {
         .timeouts(timeouts)
 }
 
-/// The same, with such timeouts.
+/// Returns the same builder with changed timeouts.
 pub fn small_with<D: Driver>(change: impl FnOnce(&mut Timeouts)) -> Builder<D> {
     let mut timeouts = Timeouts { linger: Some(Duration::from_millis(500)), ..Timeouts::DEFAULT };
     change(&mut timeouts);
@@ -94,7 +96,7 @@ pub fn small_with<D: Driver>(change: impl FnOnce(&mut Timeouts)) -> Builder<D> {
 }
 
 impl Case {
-    /// Starts an engine that does in every callback what the script says, and admits everybody.
+    /// Starts an engine that admits every socket and runs `act` in each callback.
     pub fn start<D: Driver>(
         builder: Builder<D>,
         act: impl Fn(&mut Socket<'_>, Event, &mut Context<'_>) + Send + Sync + 'static,
@@ -102,7 +104,7 @@ impl Case {
         Self::choosy(builder, |_, _| true, act)
     }
 
-    /// The same, with a choice of whom to admit.
+    /// Does the same, but admits only the sockets for which `admit` returns `true`.
     pub fn choosy<D: Driver>(
         builder: Builder<D>,
         admit: impl Fn(Origin, &Address) -> bool + Send + Sync + 'static,
@@ -112,6 +114,7 @@ impl Case {
         let script = Arc::new(Script { admit: Box::new(admit), act: Box::new(act) });
         let shared = trace.clone();
         let engine = builder.start(move |poller| {
+            // the name of the poller's thread in the system, for cases that measure its processor time
             if let Ok(name) = std::fs::read_link("/proc/thread-self") {
                 let id = name.file_name().map(|id| id.to_string_lossy().into_owned());
                 shared.add_thread(id.unwrap_or_default());
@@ -124,52 +127,52 @@ impl Case {
         Self { engine: Some(engine), handle, trace, panics: 0, folder: Folder::new("engine") }
     }
 
-    /// A small engine that sends everything back.
+    /// Starts a small engine that echoes all bytes.
     pub fn echo<D: Driver>() -> Self {
         Self::start(small::<D>(), echoing)
     }
 
-    /// So many panics of handlers are part of the case.
+    /// Sets the number of handler panics that the case expects.
     pub fn expect_panics(&mut self, panics: u64) {
         self.panics = panics;
     }
 
-    /// The engine.
+    /// Returns the engine.
     pub fn engine(&self) -> &Engine<u64> {
         self.engine.as_ref().unwrap()
     }
 
-    /// The engine's handle.
+    /// Returns the engine's handle.
     pub const fn handle(&self) -> &Handle<u64> {
         &self.handle
     }
 
-    /// Listens on a port of the system's choice.
+    /// Listens on a port that the system chooses.
     pub fn listen(&self) -> Listener<u64> {
         self.engine().listen("127.0.0.1:0").unwrap()
     }
 
-    /// Listens on a Unix socket of its own.
+    /// Listens on a new Unix socket.
     pub fn listen_unix(&self) -> Listener<u64> {
         self.engine().listen(self.folder.endpoint("listener")).unwrap()
     }
 
-    /// A Unix endpoint where nobody listens.
+    /// Returns a Unix endpoint on which there is no listener.
     pub fn unix_path(&self, name: &str) -> String {
         self.folder.endpoint(name)
     }
 
-    /// A new listener and a peer that is connected to it.
+    /// Opens a new listener and returns a peer that is connected to it.
     pub fn peer(&self) -> Peer {
         Peer::connect(self.listen().endpoint())
     }
 
-    /// Shuts down with some grace; then everything that was begun has ended.
+    /// Shuts down with a grace period of 5 seconds and checks that every socket has ended.
     pub fn stop(self) -> Report {
         self.stop_within(Duration::from_secs(5))
     }
 
-    /// The same, with so much grace.
+    /// Does the same with another grace period.
     pub fn stop_within(mut self, grace: Duration) -> Report {
         let engine = self.engine.take().unwrap();
         let report = bounded("shutdown", move || engine.shutdown(grace));
@@ -177,12 +180,12 @@ impl Case {
         report
     }
 
-    /// Gives the engine to whom ends it; what would be checked at its end is not.
+    /// Passes the engine to the caller, which ends it. The checks at its end are skipped.
     pub fn give_away(&mut self) -> Engine<u64> {
         self.engine.take().unwrap()
     }
 
-    /// Waits for the end of an engine that is shut down already.
+    /// Waits for the end of an engine that is already shutting down, and checks it.
     pub fn join(mut self) -> Report {
         let engine = self.engine.take().unwrap();
         let report = bounded("join", move || engine.join());
@@ -211,7 +214,7 @@ impl Drop for Case {
         let Some(engine) = self.engine.take() else { return };
         if thread::panicking() {
             self.trace.print();
-            // its threads may hang, and that must not hide the failure
+            // its threads may hang: dropping the engine would wait for them and hide the failure
             Box::leak(Box::new(engine));
             return;
         }
@@ -220,20 +223,24 @@ impl Drop for Case {
     }
 }
 
-/// Runs what may hang on a thread of its own, and fails when it does.
+/// Runs a function that may hang on a separate thread, and returns its result.
+///
+/// # Panics
+///
+/// If it takes longer than twice the [`patience`](crate::trace::patience), or if the function itself panics.
 pub fn bounded<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, result) = mpsc::channel();
     let thread = thread::spawn(move || done.send(run()));
     match result.recv_timeout(crate::trace::patience() * 2) {
         Ok(result) => result,
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("{what} does not come to an end"),
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("{what} does not end"),
         Err(mpsc::RecvTimeoutError::Disconnected) => {
             std::panic::resume_unwind(thread.join().err().unwrap_or_else(|| Box::new("it sent nothing")))
         }
     }
 }
 
-/// Does what handlers do by default: closes at the peer's end and at shutdown, aborts at the deadline.
+/// Handles an event as handlers do by default: closes at the peer's end and at shutdown, aborts at the deadline.
 pub fn by_default(socket: &mut Socket<'_>, event: Event) {
     match event {
         Event::PeerClosed | Event::Shutdown => socket.close(),
@@ -248,14 +255,14 @@ pub fn by_default(socket: &mut Socket<'_>, event: Event) {
     }
 }
 
-/// Sends back as much as there is room for.
+/// Echoes as many bytes as there is room for.
 pub fn echo(socket: &mut Socket<'_>) {
     let (mut input, mut output) = socket.stream.split();
     let taken = output.send_some(input.bytes());
     input.consume(taken);
 }
 
-/// A script that sends everything back, also when the peer has ended meanwhile.
+/// A script that echoes all bytes, also those that arrived before the peer's end.
 pub fn echoing(socket: &mut Socket<'_>, event: Event, _: &mut Context<'_>) {
     match event {
         Event::Receive | Event::Writable => {
@@ -264,12 +271,13 @@ pub fn echoing(socket: &mut Socket<'_>, event: Event, _: &mut Context<'_>) {
                 socket.close();
             }
         }
+        // bytes are left because the output is full: `writable` sends them and closes
         Event::PeerClosed if !socket.bytes().is_empty() => {}
         other => by_default(socket, other),
     }
 }
 
-/// Consumes everything that is there.
+/// Consumes all received bytes.
 pub fn consume_all(socket: &mut Socket<'_>) {
     let there = socket.bytes().len();
     socket.consume(there);

@@ -1,4 +1,4 @@
-//! How sockets of this side begin.
+//! How sockets that connect begin.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
@@ -20,20 +20,19 @@ use crate::case::{Case, Event, by_default, echo, echoing, small, small_with};
 use crate::peer::Peer;
 use crate::trace::What;
 
-/// A listener of the other side.
+/// Opens a listener outside the engine.
 pub(crate) fn elsewhere() -> (TcpListener, Address) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().into();
     (listener, address)
 }
 
-/// An address where nobody listens: where the system has more than one of its own, none that another test may get.
+/// Returns an address without a listener. Where loopback has several addresses, no other test can use it.
 pub(crate) fn nowhere() -> Address {
     TcpListener::bind("127.66.0.1:0").map_or_else(|_| elsewhere().1, |it| it.local_addr().unwrap().into())
 }
 
-/// A listener that answers to nobody, since its backlog is full, and what fills it. `None` if this system answers
-/// all the same.
+/// A listener that does not respond because its backlog is full, with the sockets that fill the backlog.
 #[derive(Debug)]
 pub(crate) struct Silent {
     pub(crate) address: Address,
@@ -42,6 +41,7 @@ pub(crate) struct Silent {
 }
 
 impl Silent {
+    /// Returns `None` if this system responds even with a full backlog.
     pub(crate) fn new() -> Option<Self> {
         let options = ListenOptions { backlog: 1, ..ListenOptions::default() };
         let listener = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), &options).unwrap();
@@ -52,6 +52,7 @@ impl Silent {
             let fd = socket::stream_socket(listener.endpoint()).unwrap();
             let started = socket::connect(fd.as_fd(), &to);
             let mut tries = 0;
+            // a connect that does not complete within 50 ms shows that the backlog is full
             let is_done =
                 || started == Connecting::Done || socket::connect_result(fd.as_fd()) == Connecting::Done;
             while !is_done() && tries < 50 {
@@ -66,7 +67,7 @@ impl Silent {
         None
     }
 
-    /// From now on it answers, to those who ask again.
+    /// Accepts the waiting sockets, so that connects are answered at their next attempt.
     pub(crate) fn answer(&self) {
         lightcone_contract::sockets::accept(&self.listener);
         while matches!(self.listener.accept(), lightcone_unix::listener::Accept::Accepted(..)) {}
@@ -89,13 +90,13 @@ pub fn ipv4_opens<D: Driver>() {
 
 /// A connect over IPv6 opens.
 pub fn ipv6_opens<D: Driver>() {
-    let Ok(listener) = TcpListener::bind("[::1]:0") else { return skip("no IPv6 here") };
+    let Ok(listener) = TcpListener::bind("[::1]:0") else { return skip("the system has no IPv6") };
     let case = Case::echo::<D>();
     case.handle().connect(listener.local_addr().unwrap().into(), 1).unwrap();
     Peer::accept(&listener).exchange(b"hello");
 }
 
-/// A connect to a Unix socket where nobody listens is refused, with the truth.
+/// A connect to a missing Unix path is refused with the right error.
 pub fn a_missing_unix_path_is_refused<D: Driver>() {
     let case = Case::echo::<D>();
     let endpoint: Endpoint = case.unix_path("nobody").parse().unwrap();
@@ -105,7 +106,7 @@ pub fn a_missing_unix_path_is_refused<D: Driver>() {
     assert_eq!(case.trace.shape(0), "admit refused(connection refused)");
 }
 
-/// A Unix path whose listener has died is refused as well.
+/// A connect to a Unix path whose listener has been closed is refused as well.
 pub fn a_dead_unix_socket_is_refused<D: Driver>() {
     let case = Case::echo::<D>();
     let endpoint: Endpoint = case.unix_path("dead").parse().unwrap();
@@ -116,7 +117,8 @@ pub fn a_dead_unix_socket_is_refused<D: Driver>() {
     assert_eq!(case.trace.shape(0), "admit refused(connection refused)");
 }
 
-/// A Unix listener whose backlog is full, and what fills it. `None` if this system does not say so.
+/// Returns a Unix listener with a full backlog and the sockets that fill it, or `None` if this system does not report a
+/// full backlog.
 fn full_unix_listener(endpoint: &Endpoint) -> Option<(ListenSocket, Vec<OwnedFd>)> {
     let options = ListenOptions { backlog: 0, ..ListenOptions::default() };
     let listener = ListenSocket::bind(endpoint, &options).unwrap();
@@ -132,8 +134,8 @@ fn full_unix_listener(endpoint: &Endpoint) -> Option<(ListenSocket, Vec<OwnedFd>
     None
 }
 
-/// A connect to a Unix socket whose listener's backlog is full opens when there is room, and ends at the connect
-/// timeout if none comes.
+/// A connect to a Unix listener with a full backlog opens when there is room, and ends at the connect timeout
+/// otherwise.
 pub fn a_full_unix_backlog_is_waited_for<D: Driver>() {
     for opens in [true, false] {
         let connect = Duration::from_millis(if opens { 20_000 } else { 150 });
@@ -160,7 +162,7 @@ pub fn a_full_unix_backlog_is_waited_for<D: Driver>() {
     }
 }
 
-/// An address that can't be connected to is refused, and not a fault of the engine.
+/// A connect to an impossible address is refused, without an engine failure.
 pub fn an_impossible_address_is_refused<D: Driver>() {
     let case = Case::echo::<D>();
     for address in ["255.255.255.255:9", "[ff02::1]:9"] {
@@ -171,9 +173,9 @@ pub fn an_impossible_address_is_refused<D: Driver>() {
     assert_eq!(case.trace.count("open"), 0);
 }
 
-/// A connect that nobody answers ends at the connect timeout, not before and not much later.
+/// A connect without a response ends at the connect timeout, not before and not much later.
 pub fn a_connect_times_out<D: Driver>() {
-    let Some(silent) = Silent::new() else { return skip("a full backlog still answers here") };
+    let Some(silent) = Silent::new() else { return skip("a full backlog still accepts here") };
     let case = Case::start(small_with::<D>(|it| it.connect = Some(Duration::from_millis(150))), echoing);
     let start = lightcone_unix::clock::Clock::now_ms();
     case.handle().connect(silent.address, 1).unwrap();
@@ -184,23 +186,23 @@ pub fn a_connect_times_out<D: Driver>() {
     assert_eq!(case.stop().pollers[0].stats.refused, 1);
 }
 
-/// A connect that is answered late opens late, as any other.
+/// A connect with a late response opens late, like any other.
 pub fn a_late_connect_opens<D: Driver>() {
-    let Some(silent) = Silent::new() else { return skip("a full backlog still answers here") };
+    let Some(silent) = Silent::new() else { return skip("a full backlog still accepts here") };
     let case = Case::echo::<D>();
     case.handle().connect(silent.address, 1).unwrap();
     case.trace.until(0, "admit");
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(case.trace.shape(0), "admit");
     silent.answer();
-    // the system asks again after a second
+    // the system repeats its attempt after a second
     case.trace.until(0, "open");
     assert_eq!(case.trace.shape(0), "admit open");
 }
 
-/// A connect can be called off by its token while it is under way.
+/// A connect in progress can be cancelled by its token.
 pub fn a_connect_can_be_called_off<D: Driver>() {
-    let Some(silent) = Silent::new() else { return skip("a full backlog still answers here") };
+    let Some(silent) = Silent::new() else { return skip("a full backlog still accepts here") };
     for abort in [false, true] {
         let (token, to) = (Arc::new(Mutex::new(None)), silent.address);
         let kept = Arc::clone(&token);
@@ -218,7 +220,7 @@ pub fn a_connect_can_be_called_off<D: Driver>() {
     }
 }
 
-/// A connect can be called off before it has begun: in the callback that asked for it.
+/// A connect can be cancelled before it has begun, in the callback that requested it.
 pub fn a_connect_is_called_off_at_once<D: Driver>() {
     let (listener, to) = elsewhere();
     for abort in [false, true] {
@@ -241,10 +243,10 @@ pub fn a_connect_is_called_off_at_once<D: Driver>() {
         case.stop();
     }
     listener.set_nonblocking(true).unwrap();
-    assert!(listener.accept().is_err(), "it was connected to all the same");
+    assert!(listener.accept().is_err(), "the connect was made anyway");
 }
 
-/// A peer that has reset before the engine sees that it is connected is no refusal either.
+/// A peer that resets before the engine sees that the connection is established is not a refusal.
 pub fn a_reset_before_the_connect_is_seen<D: Driver>() {
     let barrier = Arc::new(std::sync::Barrier::new(2));
     let (in_message, in_admit) = (Arc::clone(&barrier), Arc::clone(&barrier));
@@ -265,7 +267,8 @@ pub fn a_reset_before_the_connect_is_seen<D: Driver>() {
     let _peer = case.peer();
     let (listener, address) = elsewhere();
     case.handle().post(case.trace.token(0), 1).unwrap();
-    // one turn takes both up: it has begun to connect when it is held up by the second
+    // while the callback blocks the poller, both connects are queued, so that one turn takes both: the first has begun
+    // when the second blocks the poller in `admit`.
     barrier.wait();
     case.handle().connect(address, 1).unwrap();
     case.handle().connect(nowhere(), 2).unwrap();
@@ -277,7 +280,7 @@ pub fn a_reset_before_the_connect_is_seen<D: Driver>() {
     assert_eq!(case.trace.shape(1), "admit open close(reset by the peer)");
 }
 
-/// A peer that resets at once is no refusal: the connection was there.
+/// A peer that resets at once is not a refusal: the connection was established.
 pub fn a_reset_right_after_the_connect<D: Driver>() {
     let case = Case::echo::<D>();
     let (listener, address) = elsewhere();
@@ -290,7 +293,7 @@ pub fn a_reset_right_after_the_connect<D: Driver>() {
     assert_eq!(case.trace.closed(0), CloseReason::Reset);
 }
 
-/// Handlers connect on their own poller, and the token they get is the socket's.
+/// Handlers connect on their own poller, and receive the token of the new socket.
 pub fn handlers_connect<D: Driver>() {
     let (listener, address) = elsewhere();
     let token = Arc::new(Mutex::new(None));
@@ -311,7 +314,7 @@ pub fn handlers_connect<D: Driver>() {
     assert_eq!(open.poller, case.trace.until(0, "open").poller);
 }
 
-/// More connects than a turn takes are refused to the caller, and the next turn takes more.
+/// Connects beyond the limit of a turn fail, and the next turn accepts more.
 pub fn connects_of_one_turn_are_bounded<D: Driver>() {
     let (listener, address) = elsewhere();
     let begun = Arc::new(AtomicUsize::new(0));
@@ -327,7 +330,7 @@ pub fn connects_of_one_turn_are_bounded<D: Driver>() {
                 }
             };
             assert_eq!(error, ConnectError::Full);
-            // all at once: whoever looks on sees none of them or all
+            // added once, so that the test sees either none or all of them
             counted.fetch_add(connects, Ordering::Relaxed);
         }
         other => by_default(socket, other),
@@ -348,7 +351,7 @@ pub fn connects_of_one_turn_are_bounded<D: Driver>() {
     drop(listener);
 }
 
-/// When every socket is in use, connects are refused to the caller, and taken again when there is room.
+/// Connects fail while all slots are in use, and succeed again when there is room.
 pub fn connects_beyond_the_sockets_are_refused<D: Driver>() {
     let (listener, address) = elsewhere();
     let case = Case::start(small::<D>().sockets(3), echoing);
@@ -365,7 +368,7 @@ pub fn connects_beyond_the_sockets_are_refused<D: Driver>() {
     case.trace.until_count("open", 4);
 }
 
-/// A connect that the handler turns away gives nothing more, and its place comes back.
+/// A connect that `admit` turns away has no events, and its slot is freed.
 pub fn a_connect_can_be_turned_away<D: Driver>() {
     let (_listener, address) = elsewhere();
     let no = |origin, _: &Address| !matches!(origin, Origin::Connecting { tag: 13 });
@@ -379,7 +382,7 @@ pub fn a_connect_can_be_turned_away<D: Driver>() {
     assert_eq!(case.stop().pollers[0].stats.turned_away, 10);
 }
 
-/// The address on this side is what the peer sees, over IPv4 and over a Unix socket.
+/// The local address of a socket is the address that its peer sees, over IPv4 and over a Unix socket.
 pub fn local_addresses_are_true<D: Driver>() {
     let (listener, address) = elsewhere();
     let local = Arc::new(Mutex::new(None));
@@ -399,7 +402,7 @@ pub fn local_addresses_are_true<D: Driver>() {
     is_local(case.handle().address(unix.endpoint()).unwrap());
 }
 
-/// A token whose socket has gone has no address, also when its place is taken; nor has another poller's.
+/// A stale token has no local address, even if its slot is in use again; nor has a token of another poller.
 pub fn a_stale_token_has_no_local_address<D: Driver>() {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let tokens = Arc::new(Mutex::new(Vec::new()));

@@ -1,4 +1,4 @@
-//! Ends of peers and of handlers, whole and half, in order and by reset.
+//! Closes, half-closes, aborts and resets, by the peer and by the handler.
 
 use core::time::Duration;
 
@@ -9,15 +9,15 @@ use crate::case::{Case, Context, Event, Socket, by_default, consume_all, echo, e
 use crate::peer::{Peer, pattern};
 use crate::trace::Record;
 
-/// A message for the handler: go on.
+/// The message that makes the handler continue.
 const GO: u64 = 1;
 
-/// Reset by the peer, as far as can be told: what the system says depends on who was first.
+/// Returns whether the reason is a reset by the peer.
 fn is_reset(reason: CloseReason) -> bool {
     reason == CloseReason::Reset
 }
 
-/// A peer that connects and leaves without a word.
+/// A peer that connects and closes without sending.
 pub fn a_peer_that_says_nothing<D: Driver>() {
     let case = Case::echo::<D>();
     drop(case.peer());
@@ -25,7 +25,7 @@ pub fn a_peer_that_says_nothing<D: Driver>() {
     assert_eq!(case.trace.shape(0), "admit open peer_closed close(closed by the peer)");
 }
 
-/// Bytes and the end in one go: the bytes come first, and the answer still goes out.
+/// Bytes and the end of the stream at once: the bytes come first, and the echo is still sent.
 pub fn bytes_and_the_end_at_once<D: Driver>() {
     let case = Case::echo::<D>();
     let mut peer = case.peer();
@@ -38,7 +38,7 @@ pub fn bytes_and_the_end_at_once<D: Driver>() {
     assert!(shape.ends_with("peer_closed close(closed by the peer)"), "{shape}");
 }
 
-/// More bytes than are received at once, then the end: none is lost.
+/// More bytes than one read takes, then the end of the stream: none are lost.
 pub fn many_bytes_and_the_end_at_once<D: Driver>() {
     let case = Case::echo::<D>();
     let mut peer = case.peer();
@@ -55,7 +55,7 @@ pub fn many_bytes_and_the_end_at_once<D: Driver>() {
     assert_eq!(case.trace.closed(0), CloseReason::Peer);
 }
 
-/// After `peer_closed` a handler can send as much as it likes.
+/// After `peer_closed`, a handler can still send any amount.
 pub fn who_has_ended_is_still_sent_to<D: Driver>() {
     const TOTAL: usize = 300_000;
     let case = Case::start(small::<D>(), |socket, event, _| match event {
@@ -78,7 +78,7 @@ pub fn who_has_ended_is_still_sent_to<D: Driver>() {
     assert_eq!(case.trace.count_of(0, "receive"), 0);
 }
 
-/// `finish` sends what is queued and ends this side only: the peer's bytes still come.
+/// `finish` sends what is queued and ends this direction only: the peer's bytes still arrive.
 pub fn finish_ends_one_direction<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Open => {
@@ -101,7 +101,7 @@ pub fn finish_ends_one_direction<D: Driver>() {
     assert_eq!(case.trace.closed(0), CloseReason::Local);
 }
 
-/// Both sides end one direction each, and what was sent before arrives.
+/// Both sides half-close, and everything sent before arrives.
 pub fn both_sides_finish<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Receive => {
@@ -119,7 +119,7 @@ pub fn both_sides_finish<D: Driver>() {
     assert_eq!(case.trace.lost(0), 0);
 }
 
-/// `close` sends everything queued, however slowly the peer takes it.
+/// `close` sends everything that is queued, even to a slow peer.
 pub fn close_sends_everything_to_a_slow_peer<D: Driver>() {
     let bytes = pattern(100_000);
     let to_send = bytes.clone();
@@ -136,7 +136,7 @@ pub fn close_sends_everything_to_a_slow_peer<D: Driver>() {
     assert_eq!((case.trace.closed(0), case.trace.lost(0)), (CloseReason::Local, 0));
 }
 
-/// Fills up a socket until its peer's system takes no more, then does as the message says.
+/// Sends until the system takes no more, then runs `then` when the message arrives.
 fn fill_then(socket: &mut Socket<'_>, event: Event, then: impl FnOnce(&mut Socket<'_>)) {
     match event {
         Event::Open | Event::Writable => while socket.send(&[8; 1_000]).is_ok() {},
@@ -145,7 +145,7 @@ fn fill_then(socket: &mut Socket<'_>, event: Event, then: impl FnOnce(&mut Socke
     }
 }
 
-/// However a stalled socket is closed in order, everything queued arrives once the peer reads.
+/// A `close`, `linger` or `finish` of a stalled socket delivers everything that is queued once the peer reads.
 pub fn closing_a_stalled_socket_loses_nothing<D: Driver>() {
     for how in [How::Close, How::Linger, How::Finish] {
         let case =
@@ -162,7 +162,7 @@ pub fn closing_a_stalled_socket_loses_nothing<D: Driver>() {
     }
 }
 
-/// A stalled socket that is aborted says what it lost, and the rest still arrives.
+/// An abort of a stalled socket reports the number of bytes that are lost.
 pub fn aborting_a_stalled_socket_says_what_is_lost<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| fill_then(socket, event, |it| it.abort()));
     let peer = case.peer();
@@ -174,9 +174,9 @@ pub fn aborting_a_stalled_socket_says_what_is_lost<D: Driver>() {
     drop(peer);
 }
 
-/// A close with unread input is staged: the answer survives, although the peer is still sending.
+/// A close with unread input lingers: the response arrives although the peer is still sending.
 pub fn a_close_with_unread_input_keeps_the_answer<D: Driver>() {
-    // the peer is waited for as long as it takes: after the end of that wait, what still comes is a reset
+    // no linger timeout: after it, bytes that still arrive would cause a reset
     let case = Case::start(small_with::<D>(|it| it.linger = None), |socket, event, _| match event {
         Event::Receive => {
             socket.send(b"413 too much").unwrap();
@@ -197,7 +197,7 @@ pub fn a_close_with_unread_input_keeps_the_answer<D: Driver>() {
     }
 }
 
-/// `linger` discards what still comes, until the peer ends.
+/// `linger` discards the bytes that still arrive, until the peer ends.
 pub fn linger_reads_until_the_peer_ends<D: Driver>() {
     let case = Case::start(small_with::<D>(|it| it.linger = None), |socket, event, _| match event {
         Event::Receive => {
@@ -218,7 +218,7 @@ pub fn linger_reads_until_the_peer_ends<D: Driver>() {
     assert_eq!(case.trace.count_of(0, "receive"), 1);
 }
 
-/// `abort` loses what is queued, and says how much.
+/// `abort` discards what is queued, and reports how many bytes were lost.
 pub fn abort_loses_what_is_queued<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Open => {
@@ -233,7 +233,7 @@ pub fn abort_loses_what_is_queued<D: Driver>() {
     assert_eq!(case.stop().bytes_lost(), 3_000);
 }
 
-/// A connection that was reset while it waited to be accepted hurts nobody.
+/// A connection that is reset before it is accepted does not disturb others.
 pub fn a_reset_before_the_accept<D: Driver>() {
     let case = Case::choosy(small::<D>(), |_, _| true, echoing);
     let listener = case.listen();
@@ -249,7 +249,7 @@ pub fn a_reset_before_the_accept<D: Driver>() {
     }
 }
 
-/// A reset of an open socket is told at once, with its reason.
+/// A reset of an open socket is reported at once, with its reason.
 pub fn a_reset_of_an_idle_socket<D: Driver>() {
     let case = Case::echo::<D>();
     let peer = case.peer();
@@ -259,7 +259,7 @@ pub fn a_reset_of_an_idle_socket<D: Driver>() {
     assert_eq!(case.trace.shape(0), "admit open close(reset by the peer)");
 }
 
-/// A reset that arrives while reading is paused is told when the socket is resumed, at the latest.
+/// A reset that arrives while reading is paused is reported at `resume` at the latest.
 pub fn a_reset_during_a_pause<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Open => socket.pause(),
@@ -275,7 +275,7 @@ pub fn a_reset_during_a_pause<D: Driver>() {
     assert!(is_reset(reason), "{reason}");
 }
 
-/// A reset with bytes unread: the bytes may be lost, the close is not.
+/// A reset with unread bytes: the bytes may be lost, but the close is reported.
 pub fn a_reset_with_bytes_unread<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Receive => {} // never consumes: the input fills up
@@ -294,13 +294,13 @@ pub fn a_reset_with_bytes_unread<D: Driver>() {
     });
     let token = case.trace.token(0);
     peer.reset();
-    // the writer's descriptor holds the connection: it ends with it
+    // the writer's clone keeps the connection open, so this reset is not sent: the abort ends the connection
     case.handle().abort(token).unwrap();
     assert_eq!(case.trace.closed(0), CloseReason::Aborted);
     flood.join().unwrap();
 }
 
-/// A reset in the middle of a flush: the close says so, and how much was lost.
+/// A reset in the middle of a flush: the close reports it, and how many bytes were lost.
 pub fn a_reset_in_the_middle_of_a_flush<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Open | Event::Writable => while socket.send(&[9; 1_000]).is_ok() {},
@@ -314,12 +314,12 @@ pub fn a_reset_in_the_middle_of_a_flush<D: Driver>() {
     assert!(case.trace.lost(0) <= 4_096);
 }
 
-/// A reset while `close` is still sending: the handler's reason is cut short by the truth.
+/// A reset while `close` is still sending: the close reports the reset, not the handler's reason.
 pub fn a_reset_while_closing<D: Driver>() {
     let case = Case::start(small::<D>().output_limit(200), |socket, event, _| match event {
         Event::Open => {
             while socket.send(&[9; 1_000]).is_ok() {}
-            // more than the system takes in one go is still queued
+            // more than the system takes at once is still queued
         }
         Event::Writable => while socket.send(&[9; 1_000]).is_ok() {},
         Event::Message(GO) => socket.close(),
@@ -335,18 +335,18 @@ pub fn a_reset_while_closing<D: Driver>() {
     assert!(is_reset(reason) && lost > 0, "{reason}, {lost} bytes lost");
 }
 
-/// Waits until nothing is sent any more, since the peer takes nothing.
+/// Waits until the engine sends no more bytes, because the peer does not read.
 pub(crate) fn wait_until_stalled(case: &Case) {
     let mut last = (0, 0);
     lightcone_contract::sockets::soon("a stall", || {
         std::thread::sleep(Duration::from_millis(5));
         let now = case.handle().stats()[0].bytes_out;
         last = if last.0 == now && now > 0 { (now, last.1 + 1) } else { (now, 0) };
-        (last.1 == 80).then_some(()) // counts lag, and the poller may be held up by other tests
+        (last.1 == 80).then_some(()) // 400 ms: counts are published late, and other tests may delay the poller
     });
 }
 
-/// A reset during a staged close ends it, once.
+/// A reset while a socket lingers ends it once.
 pub fn a_reset_during_a_staged_close<D: Driver>() {
     let case = Case::start(small_with::<D>(|it| it.linger = None), |socket, event, _| match event {
         Event::Receive => socket.linger(),
@@ -360,7 +360,7 @@ pub fn a_reset_during_a_staged_close<D: Driver>() {
     assert_eq!(case.trace.count_of(0, "close"), 1);
 }
 
-/// A peer that ends during a staged close before all is sent still gets all.
+/// A peer that half-closes while a socket lingers still receives everything.
 pub fn a_peer_that_ends_while_we_close_gets_everything<D: Driver>() {
     let case = Case::start(small::<D>().output_limit(64), |socket, event, _| match event {
         Event::Receive => {
@@ -377,7 +377,7 @@ pub fn a_peer_that_ends_while_we_close_gets_everything<D: Driver>() {
     assert_eq!(case.trace.lost(0), 0);
 }
 
-/// Closing by the handle: in order, and at once.
+/// The handle closes one socket cleanly and aborts another.
 pub fn a_handle_closes_and_aborts<D: Driver>() {
     let case = Case::echo::<D>();
     let listener = case.listen();
@@ -392,7 +392,7 @@ pub fn a_handle_closes_and_aborts<D: Driver>() {
     peers[1].drain();
 }
 
-/// How a handler can end its socket.
+/// The ways in which a handler can end its socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum How {
     Close,
@@ -401,7 +401,7 @@ enum How {
     Finish,
 }
 
-/// Ends a socket in every way from within one callback.
+/// Ends a socket in each way from within one callback.
 fn end_in<D: Driver>(callback: &'static str) {
     for how in [How::Close, How::Abort, How::Linger, How::Finish] {
         let case =
@@ -420,6 +420,7 @@ fn end_in<D: Driver>(callback: &'static str) {
         let of: Vec<&Record> = records.iter().filter(|it| it.socket == 0).collect();
         let at = of.iter().position(|it| it.what.name() == callback).unwrap();
         if how != How::Finish {
+            // only `close` follows the callback, except after `finish`, which lets other events come
             assert_eq!(of.len(), at + 2, "{how:?} in {callback}: {}", case.trace.shape(0));
         }
         drop(last);
@@ -461,7 +462,9 @@ fn end_when(callback: &str, how: How, socket: &mut Socket<'_>, event: &Event, cx
     }
 }
 
-/// Has the callback come, and ends the peer's side when the engine has ended its own.
+/// Provokes the callback and waits until the engine has ended its side.
+///
+/// For `peer_closed`, the peer has half-closed already and is returned; otherwise it is dropped, which ends its side.
 pub(crate) fn provoke(case: &Case, mut peer: Peer, callback: &str) -> Option<Peer> {
     let token = case.trace.token(0);
     match callback {
@@ -476,47 +479,47 @@ pub(crate) fn provoke(case: &Case, mut peer: Peer, callback: &str) -> Option<Pee
     if callback == "peer_closed" { Some(peer) } else { None }
 }
 
-/// Every way to end a socket, within `open`.
+/// Ends a socket in each way within `open`.
 pub fn in_open<D: Driver>() {
     end_in::<D>("open");
 }
 
-/// Every way to end a socket, within `receive`.
+/// Ends a socket in each way within `receive`.
 pub fn in_receive<D: Driver>() {
     end_in::<D>("receive");
 }
 
-/// Every way to end a socket, within `writable`.
+/// Ends a socket in each way within `writable`.
 pub fn in_writable<D: Driver>() {
     end_in::<D>("writable");
 }
 
-/// Every way to end a socket, within `sent`.
+/// Ends a socket in each way within `sent`.
 pub fn in_sent<D: Driver>() {
     end_in::<D>("sent");
 }
 
-/// Every way to end a socket, within `peer_closed`.
+/// Ends a socket in each way within `peer_closed`.
 pub fn in_peer_closed<D: Driver>() {
     end_in::<D>("peer_closed");
 }
 
-/// Every way to end a socket, within `timeout`.
+/// Ends a socket in each way within `timeout`.
 pub fn in_timeout<D: Driver>() {
     end_in::<D>("timeout");
 }
 
-/// Every way to end a socket, within `message`.
+/// Ends a socket in each way within `message`.
 pub fn in_message<D: Driver>() {
     end_in::<D>("message");
 }
 
-/// Every way to end a socket, within `shutdown`.
+/// Ends a socket in each way within `shutdown`.
 pub fn in_shutdown<D: Driver>() {
     end_in::<D>("shutdown");
 }
 
-/// Whatever is asked for within `close` has no effect.
+/// Requests within `close` have no effect.
 pub fn in_close<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, cx| match event {
         Event::Close(_) => {

@@ -1,29 +1,29 @@
-//! Faults of an engine before this one, each as a test that would have found it.
+//! Faults of an earlier engine, each with a test that would have found it.
 //!
 //! | fault | found by |
 //! | --- | --- |
 //! | a refused connect was opened, sent to and closed | [`refused_connect_is_not_opened`] |
-//! | `sent` with nothing sent | [`sent_only_after_something_was_sent`] |
+//! | `sent` came although no bytes had been sent | [`sent_only_after_something_was_sent`] |
 //! | a connect that completed at once was never opened | [`connect_that_completes_at_once_is_opened`] |
-//! | data after `close` in the same batch | [`nothing_comes_after_close_in_the_same_batch`] |
-//! | accepting called back on another thread than the rest | [`every_callback_of_a_socket_is_on_one_thread`] |
-//! | stopping dropped sockets without `close` | [`stopping_closes_every_socket`] |
+//! | data came after `close` in the same batch | [`nothing_comes_after_close_in_the_same_batch`] |
+//! | the callback for an accept ran on another thread than the others | [`every_callback_of_a_socket_is_on_one_thread`] |
+//! | a shutdown dropped sockets without `close` | [`stopping_closes_every_socket`] |
 //! | flags of errors and hang-ups were ignored | [`errors_and_hang_ups_are_noticed`] |
-//! | a fresh connection waited for up to 100 ms | [`fresh_connection_is_served_at_once`] |
-//! | every pass walked all sockets | `a_turn_does_not_walk_the_sockets` in `core/tests/bounds.rs` |
-//! | two changes of interest a response, and none was sent in the callback | [`steady_traffic_changes_no_interest`] |
-//! | out of descriptors it spun | [`out_of_descriptors_it_rests_and_resumes`] |
+//! | a new connection waited for up to 100 ms | [`fresh_connection_is_served_at_once`] |
+//! | each turn walked all sockets | `a_turn_does_not_walk_the_sockets` in `core/tests/bounds.rs` |
+//! | each response took two changes of interest, and none was sent within the callback | [`steady_traffic_changes_no_interest`] |
+//! | it spun when it was out of descriptors | [`out_of_descriptors_it_rests_and_resumes`] |
 //! | buffers grew without bound | [`peer_that_never_reads_costs_its_bound`] |
 //! | one fast peer starved a thread | [`floods_starve_nobody`] |
 //! | `close` dropped what was queued | [`close_sends_what_is_queued`] |
 //! | errors of sends were ignored | [`error_of_a_send_ends_the_socket`] |
 //! | data races, and pointers that outlived their socket | [`many_threads_close_at_random`], [`a_stale_token_never_reaches_the_successor`], the models in `loom-tests` |
-//! | the round robin's counter went negative | `picking_for_ever_repeats_what_was_tried` in `core/src/balance.rs` |
-//! | one idle timeout for all, by a clock that steps | [`idle_timeouts_are_each_sockets_own`]; core has no clock |
+//! | the counter of the round robin became negative | `picking_for_ever_repeats_what_was_tried` in `core/src/balance.rs` |
+//! | one idle timeout for all sockets, by a clock that can step | [`idle_timeouts_are_each_sockets_own`]; the core has no clock |
 //! | the user data of epoll overwrote the descriptor | [`events_reach_their_own_sockets`] |
 //! | filters of kqueue were taken for flags, so that each event was both | [`readable_is_not_writable`] |
 //! | `select` wrote beyond its set | [`descriptors_beyond_a_thousand`], `drivers/select/tests/high.rs` |
-//! | IPv6 peer addresses were cut short | [`ipv6_peer_addresses_are_whole`] |
+//! | IPv6 peer addresses were truncated | [`ipv6_peer_addresses_are_whole`] |
 //!
 //! [`out_of_descriptors_it_rests_and_resumes`]: crate::process::out_of_descriptors_it_rests_and_resumes
 //! [`descriptors_beyond_a_thousand`]: crate::process::descriptors_beyond_a_thousand
@@ -47,7 +47,7 @@ use crate::hooked::{Hook, Hooked};
 use crate::peer::{Peer, pattern};
 use crate::trace::What;
 
-/// A refused connect is refused, and neither opened nor closed nor sent to.
+/// A refused connect has `refused` only: it is not opened, closed or sent to.
 pub fn refused_connect_is_not_opened<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Refused(_) => assert!(socket.send(b"to whom?").is_err()),
@@ -64,7 +64,7 @@ pub fn refused_connect_is_not_opened<D: Driver>() {
     assert_eq!((report.opened(), report.pollers[0].stats.refused), (0, 10));
 }
 
-/// `sent` comes when something was sent, and not otherwise.
+/// `sent` comes only after bytes have been sent.
 pub fn sent_only_after_something_was_sent<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Receive => {
@@ -108,12 +108,12 @@ pub fn connect_that_completes_at_once_is_opened<D: Driver>() {
     assert!(case.trace.shape(0).starts_with("admit open "), "{}", case.trace.shape(0));
 }
 
-/// A socket that is closed in the middle of a batch gets nothing more of that batch.
+/// A socket that is closed in the middle of a batch receives no more events of that batch.
 pub fn nothing_comes_after_close_in_the_same_batch<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, cx| match event {
         Event::Receive => {
             consume_all(socket);
-            // everybody else has bytes waiting in the same batch
+            // the other sockets have bytes waiting in the same batch
             cx.broadcast(1).unwrap();
         }
         Event::Message(_) => socket.abort(),
@@ -128,10 +128,10 @@ pub fn nothing_comes_after_close_in_the_same_batch<D: Driver>() {
         });
         case.trace.until_count("close", 10 * round);
     }
-    // that nothing came after `close` is checked at the end of every case
+    // the end of every case checks that no event comes after `close`
 }
 
-/// Everything of a socket, `admit` too, happens on the thread of the poller that owns it.
+/// All callbacks of a socket, including `admit`, run on the thread of its poller.
 pub fn every_callback_of_a_socket_is_on_one_thread<D: Driver>() {
     let case = Case::start(small::<D>().pollers(3), |socket, event, cx| match event {
         Event::Open => socket.set_deadline(Some(cx.now() + Duration::from_millis(5))),
@@ -156,7 +156,7 @@ pub fn every_callback_of_a_socket_is_on_one_thread<D: Driver>() {
     }
 }
 
-/// Stopping gives every socket, whatever it is doing, its `close`.
+/// A shutdown delivers `close` to every socket in any state.
 pub fn stopping_closes_every_socket<D: Driver>() {
     let case = Case::start(small::<D>().pollers(2), |socket, event, cx| match event {
         Event::Shutdown if socket.data.socket % 3 == 0 => {}
@@ -172,7 +172,7 @@ pub fn stopping_closes_every_socket<D: Driver>() {
     drop(peers);
 }
 
-/// Errors and hang-ups are noticed on sockets with no traffic, in whatever direction they are watched.
+/// Errors and hang-ups are noticed on sockets without traffic, for each kind of interest.
 pub fn errors_and_hang_ups_are_noticed<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Open if socket.data.socket == 1 => while socket.send(&[1; 1_000]).is_ok() {},
@@ -192,7 +192,7 @@ pub fn errors_and_hang_ups_are_noticed<D: Driver>() {
     assert_eq!(case.trace.closed(1), CloseReason::Reset);
 }
 
-/// A fresh connection on an engine that sleeps is served at once: nobody looks every 100 ms.
+/// A new connection on an idle engine is served at once, without waiting for a periodic check.
 pub fn fresh_connection_is_served_at_once<D: Driver>() {
     let case = Case::start(small::<D>().pollers(2), echoing);
     let listener = case.listen();
@@ -205,11 +205,11 @@ pub fn fresh_connection_is_served_at_once<D: Driver>() {
         })
         .collect();
     spans.sort_unstable();
-    // the third that was not held up by other tests
+    // at least a third of the connections were not delayed by other tests
     assert!(spans[4] < 20, "{spans:?} ms");
 }
 
-/// Counts what a driver is asked.
+/// Counts the waits and the changes of interest of a driver.
 #[derive(Debug, Default)]
 pub struct Count;
 
@@ -227,7 +227,7 @@ impl<D: Driver> Hook<D> for Count {
     }
 }
 
-/// A driver that now and then reports everybody as ready, and now and then nobody.
+/// A driver that sometimes reports all descriptors as ready, and sometimes returns no events without waiting.
 #[derive(Debug)]
 pub struct Rumours<D> {
     driver: D,
@@ -295,7 +295,7 @@ impl<D: Driver> Driver for Rumours<D> {
     }
 }
 
-/// Readiness that is not true ("would block" right after it), and waits that bring nothing, change nothing.
+/// Spurious readiness ("would block" follows) and waits without events have no effect.
 pub fn rumours_of_readiness_change_nothing<D: Driver>() {
     let case = Case::echo::<Rumours<D>>();
     let listener = case.listen();
@@ -308,13 +308,13 @@ pub fn rumours_of_readiness_change_nothing<D: Driver>() {
     case.handle().connect(nowhere(), 1).unwrap();
     Peer::accept(&elsewhere).exchange(b"through");
     case.trace.until_count("refused", 1);
-    assert_eq!(case.trace.count("writable"), 0, "nobody has been refused a send");
+    assert_eq!(case.trace.count("writable"), 0, "no send was refused");
     peers.remove(0).reset();
     drop(peers);
     case.trace.until_count("close", 11);
 }
 
-/// Requests and responses change no interest: the answer is sent at the end of the callback.
+/// Requests and responses change no interest: the response is sent at the end of the callback.
 pub fn steady_traffic_changes_no_interest<D: Driver>() {
     let case = Case::echo::<Hooked<D, Count>>();
     let mut peer = case.peer();
@@ -325,12 +325,12 @@ pub fn steady_traffic_changes_no_interest<D: Driver>() {
         peer.exchange(b"request");
     }
     assert_eq!(CHANGES.load(Ordering::Relaxed), changes);
-    // one each, and a few to publish the counts, ten times a second at most
+    // one wait per request, and a few to publish the counts, at most ten times a second
     let (waits, span) = (WAITS.load(Ordering::Relaxed) - waits, Clock::now_ms() - start);
     assert!((490..=600 + span / 50).contains(&waits), "{waits} waits for 500 requests in {span} ms");
 }
 
-/// A peer that never reads costs its bound, and reading from it stops.
+/// A peer that never reads costs at most its output limit, and its socket is not read any more.
 pub fn peer_that_never_reads_costs_its_bound<D: Driver>() {
     let most = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&most);
@@ -356,7 +356,7 @@ pub fn peer_that_never_reads_costs_its_bound<D: Driver>() {
     peers.iter().for_each(Peer::cut);
 }
 
-/// Peers that flood do not starve one that asks now and then.
+/// Peers that flood the engine do not starve one that sends now and then.
 pub fn floods_starve_nobody<D: Driver>() {
     let case = Case::echo::<D>();
     case.trace.keep_ends_only();
@@ -388,7 +388,7 @@ pub fn floods_starve_nobody<D: Driver>() {
     assert!(least * 8 >= *most && *least > 0, "{each:?} exchanges");
 }
 
-/// `close` right after `send` loses nothing.
+/// `close` right after `send` loses no bytes.
 pub fn close_sends_what_is_queued<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Receive => {
@@ -407,7 +407,7 @@ pub fn close_sends_what_is_queued<D: Driver>() {
     }
 }
 
-/// An error of a send ends the socket, with its reason.
+/// An error of a send closes the socket, with the reason.
 pub fn error_of_a_send_ends_the_socket<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Message(_) => while socket.send(&[1; 1_000]).is_ok() {},
@@ -424,7 +424,7 @@ pub fn error_of_a_send_ends_the_socket<D: Driver>() {
     assert!(case.trace.lost(0) > 0);
 }
 
-/// One socket's silence is its own: an active one beside it lives on.
+/// Idle timeouts are per socket: a silent socket is closed while an active one stays open.
 pub fn idle_timeouts_are_each_sockets_own<D: Driver>() {
     let case = Case::start(small_with::<D>(|it| it.idle = Some(Duration::from_millis(1_500))), echoing);
     let listener = case.listen();
@@ -436,14 +436,14 @@ pub fn idle_timeouts_are_each_sockets_own<D: Driver>() {
         active.exchange(b"x");
         thread::sleep(Duration::from_millis(20));
         rounds += 1;
-        assert!(rounds < 400, "the silent one is not closed");
+        assert!(rounds < 400, "the silent socket is not closed");
     }
     assert_eq!(case.trace.closed(0), CloseReason::TimedOut(Timeout::Idle));
     active.exchange(b"lives on");
     silent.drain();
 }
 
-/// Events reach the socket that they are of, with many open at once.
+/// Events reach their own sockets, with many open at once.
 pub fn events_reach_their_own_sockets<D: Driver>() {
     let case = Case::start(small::<D>(), echoing);
     let listener = case.listen();
@@ -454,7 +454,7 @@ pub fn events_reach_their_own_sockets<D: Driver>() {
             peers[at].send(&pattern(100 + at));
         }
         for (n, peer) in peers.iter_mut().enumerate() {
-            assert!(peer.receive(100 + n) == pattern(100 + n), "socket {n} has another's bytes");
+            assert!(peer.receive(100 + n) == pattern(100 + n), "socket {n} has the bytes of another one");
         }
     }
     for n in (0..40).step_by(2) {
@@ -467,7 +467,7 @@ pub fn events_reach_their_own_sockets<D: Driver>() {
     peers.iter_mut().for_each(|peer| peer.exchange(b"unhurt"));
 }
 
-/// A socket that can be read is not told that it can be written, nor the other way round.
+/// A socket that is readable is not reported as writable, nor the other way round.
 pub fn readable_is_not_writable<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Receive => {
@@ -488,10 +488,10 @@ pub fn readable_is_not_writable<D: Driver>() {
     assert_eq!(case.trace.shape(0).matches("receive").count(), 100, "{}", case.trace.shape(0));
 }
 
-/// An IPv6 peer's address is whole.
+/// The address of an IPv6 peer is complete.
 pub fn ipv6_peer_addresses_are_whole<D: Driver>() {
     let case = Case::echo::<D>();
-    let Ok(listener) = case.engine().listen("[::1]:0") else { return skip("no IPv6 here") };
+    let Ok(listener) = case.engine().listen("[::1]:0") else { return skip("the system has no IPv6") };
     let mut peer = Peer::connect(listener.endpoint());
     peer.exchange(b"hello");
     let What::Admit { peer: seen, .. } = case.trace.until(0, "admit").what else { unreachable!() };

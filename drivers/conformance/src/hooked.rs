@@ -1,4 +1,4 @@
-//! A driver with somebody who looks on, and may break it.
+//! A driver with a hook, which observes the driver and may break it.
 
 use core::fmt;
 use core::time::Duration;
@@ -6,9 +6,9 @@ use std::os::fd::BorrowedFd;
 
 use lightcone_unix::driver::{Driver, DriverError, Event, Interest};
 
-/// Who looks on at a driver `D`. One is made for each driver.
+/// Observes the calls of a driver `D`. One hook is created with each driver.
 pub trait Hook<D: Driver>: fmt::Debug + Default + Send + 'static {
-    /// Makes the driver.
+    /// Creates the driver.
     ///
     /// # Errors
     ///
@@ -17,27 +17,27 @@ pub trait Hook<D: Driver>: fmt::Debug + Default + Send + 'static {
         D::new(events_max)
     }
 
-    /// The driver is about to wait.
+    /// Called before the driver waits.
     ///
     /// # Errors
     ///
-    /// What the wait is to fail with instead.
+    /// The error with which the wait fails instead.
     fn wait(&mut self) -> Result<(), DriverError> {
         Ok(())
     }
 
-    /// What is watched is about to change.
+    /// Called before the interest of a descriptor changes.
     fn modify(&mut self, old: Interest, new: Interest) {
         let _ = (old, new);
     }
 
-    /// The driver has waited, and this is what it saw.
+    /// Called after a wait with its events, which the hook may change.
     fn seen(&mut self, events: &mut [Event]) {
         let _ = events;
     }
 }
 
-/// The driver `D`, with a hook.
+/// The driver `D` with a hook.
 #[derive(Debug)]
 pub struct Hooked<D, H> {
     driver: D,
@@ -69,6 +69,7 @@ impl<D: Driver, H: Hook<D>> Driver for Hooked<D, H> {
         old: Interest,
         new: Interest,
     ) -> Result<(), DriverError> {
+        // before the call, so that the hook also sees a change that fails
         self.hook.modify(old, new);
         self.driver.modify(fd, key, old, new)
     }

@@ -1,9 +1,13 @@
-//! The engine's promises as tests over real sockets, for every driver.
+//! Conformance tests for drivers: the engine's guarantees, checked over real sockets.
 //!
-//! Each case starts an engine, plays the peers with plain blocking sockets, and looks at the trace of everything
-//! that the handlers were told. Whatever the case, its end checks what always holds: every socket that was admitted
-//! has had its last event, everything on one thread; the report counts what the trace shows; no handler panicked
-//! unless the case wants it (the contract checker of the core wraps every handler, and panics); no load is left.
+//! Each case starts an engine, plays the peers with plain blocking sockets, and examines the trace of all events that
+//! the handlers received. The end of every case also checks what must always hold:
+//!
+//! - Every admitted socket has had its last event, and all its events were on one thread.
+//! - The report agrees with the counts of the trace.
+//! - No handler panicked, unless the case expects it. The core's contract checker wraps every handler and panics when
+//!   the engine breaks the handler contract.
+//! - No load is left.
 //!
 //! In a driver's tests:
 //!
@@ -11,31 +15,31 @@
 //! lightcone_conformance::tests!(MyDriver);
 //! ```
 //!
-//! | module | what |
+//! | module | cases |
 //! | --- | --- |
-//! | [`transfer`] | bytes in every size, at every speed |
-//! | [`ending`] | ends of peers and of handlers, whole and half, in order and by reset |
+//! | [`transfer`] | bytes of all sizes, at all speeds |
+//! | [`ending`] | close, half-close, abort and reset, by the peer and by the handler |
 //! | [`connecting`], [`accepting`] | how sockets begin |
-//! | [`balancing`] | on which poller |
-//! | [`messages`] | what crosses threads |
+//! | [`balancing`] | how sockets are distributed over pollers |
+//! | [`messages`] | messages and requests from other threads |
 //! | [`timing`] | timeouts and deadlines |
 //! | [`stopping`] | shutdown in every state |
 //! | [`panics`] | handlers that panic |
-//! | [`building`] | settings that can't be |
-//! | [`process`] | descriptors, signals and processor time: each in a process of its own |
-//! | [`scripts`] | peers whose traces are compared between drivers |
-//! | [`faults`] | faults of an engine before this one, each named |
-//! | [`hooked`] | a driver with somebody who looks on |
+//! | [`building`] | settings, endpoints and their errors |
+//! | [`process`] | descriptors, signals and processor time, each case in a separate process |
+//! | [`scripts`] | scripted peers with traces that are compared between drivers |
+//! | [`faults`] | faults of an earlier engine, one case each |
+//! | [`hooked`] | a wrapper that observes or breaks a driver |
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "these are tests: a failure is a panic")]
-#![allow(clippy::missing_panics_doc, reason = "to panic is what a failed test does")]
-#![allow(clippy::disallowed_methods, reason = "the peers' threads are the tests' own")]
+#![allow(clippy::missing_panics_doc, reason = "a failed test panics")]
+#![allow(clippy::disallowed_methods, reason = "the threads of the peers belong to the tests")]
 #![allow(
     clippy::wildcard_enum_match_arm,
-    reason = "a script acts on few events and leaves the rest to the default"
+    reason = "a script handles a few events and leaves the rest to the default"
 )]
-#![allow(clippy::std_instead_of_alloc, reason = "sockets need std all the same")]
+#![allow(clippy::std_instead_of_alloc, reason = "sockets need std anyway")]
 #![allow(clippy::excessive_nesting, reason = "threads within scopes within cases")]
-#![allow(clippy::print_stdout, reason = "a case that is skipped says so")]
+#![allow(clippy::print_stdout, reason = "a skipped case prints the reason")]
 
 pub mod accepting;
 pub mod alone;

@@ -1,4 +1,4 @@
-//! What crosses threads.
+//! Messages, broadcasts and requests from other threads.
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
@@ -15,7 +15,7 @@ use crate::case::{Case, Event, by_default, consume_all, echoing, small};
 use crate::peer::Peer;
 use crate::trace::What;
 
-/// Messages from one thread arrive whole and in order.
+/// Messages from one thread arrive complete and in order.
 pub fn messages_keep_their_order<D: Driver>() {
     let case = Case::echo::<D>();
     let _peer = case.peer();
@@ -29,20 +29,20 @@ pub fn messages_keep_their_order<D: Driver>() {
     assert!(came.eq(0..1_000));
 }
 
-/// Each message finds a poller that has had nothing to do for a while: it is woken every time.
+/// Each message wakes a poller that has been idle for a while.
 pub fn each_message_wakes_a_sleeper<D: Driver>() {
     let case = Case::echo::<D>();
     let _peer = case.peer();
     let token = case.trace.token(0);
     for message in 0..50 {
-        // the longer it was quiet, the surer is it that it sleeps
+        // the longer the pause, the more likely the poller is asleep
         thread::sleep(Duration::from_millis(message / 5));
         case.handle().post(token, message).unwrap();
         case.trace.until_nth(0, "message", usize::try_from(message).unwrap() + 1);
     }
 }
 
-/// Eight threads post at once, to a poller that sleeps and wakes all the time: nothing is lost, doubled or overtaken.
+/// Eight threads post at once to a poller that keeps falling asleep: no message is lost, doubled or overtaken.
 pub fn many_threads_wake_one_poller<D: Driver>() {
     const THREADS: u64 = 8;
     const EACH: u64 = 2_000;
@@ -75,7 +75,7 @@ pub fn many_threads_wake_one_poller<D: Driver>() {
     soon("all messages", || next.iter().all(|n| n.load(Ordering::Relaxed) == EACH).then_some(()));
 }
 
-/// A full mailbox gives the message back, and takes more when it has room; orders still get through.
+/// A full mailbox returns the message, and accepts more when it has room. Requests such as `close` still get through.
 pub fn a_full_mailbox_gives_the_message_back<D: Driver>() {
     let (inside, outside) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
     let (enter, leave) = (Arc::clone(&inside), Arc::clone(&outside));
@@ -90,7 +90,7 @@ pub fn a_full_mailbox_gives_the_message_back<D: Driver>() {
     let mut peer = case.peer();
     let token = case.trace.token(0);
     peer.send(b"x");
-    inside.wait(); // its poller is busy from here on
+    inside.wait(); // from here on the poller is busy
     for message in 0..8 {
         case.handle().post(token, message).unwrap();
     }
@@ -98,12 +98,12 @@ pub fn a_full_mailbox_gives_the_message_back<D: Driver>() {
     assert_eq!(case.handle().broadcast(98), Err(Rejected::Full(98)));
     case.handle().close(token).unwrap();
     outside.wait();
-    // the order to close overtakes the messages that wait: they find nobody
+    // the request to close overtakes the queued messages, which then have no receiver
     assert_eq!(case.trace.closed(0), CloseReason::Local);
     soon("room", || case.handle().post(token, 100).ok());
 }
 
-/// A socket can post to itself; it comes after the callback.
+/// A socket can post to itself; the message arrives after the callback.
 pub fn a_socket_posts_to_itself<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, cx| match event {
         Event::Open => cx.post(socket.token(), 100).unwrap(),
@@ -115,7 +115,7 @@ pub fn a_socket_posts_to_itself<D: Driver>() {
     assert_eq!(case.trace.records()[1].what, What::Open);
 }
 
-/// A poller that is never idle still shows its counts, and serves its sockets.
+/// A poller that is never idle still publishes its counts and serves its sockets.
 pub fn a_busy_poller_publishes_its_counts<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, cx| match event {
         Event::Open if socket.data.socket == 0 => cx.post(socket.token(), 1).unwrap(),
@@ -133,7 +133,7 @@ pub fn a_busy_poller_publishes_its_counts<D: Driver>() {
     }
 }
 
-/// Two pollers' sockets exchange ten thousand messages.
+/// Sockets of two pollers exchange ten thousand messages.
 pub fn two_pollers_play_ball<D: Driver>() {
     const BOUNCES: u64 = 10_000;
     let tokens: Arc<Mutex<Vec<Token>>> = Arc::default();
@@ -159,7 +159,7 @@ pub fn two_pollers_play_ball<D: Driver>() {
     soon("the last bounce", || (last.load(Ordering::Relaxed) == BOUNCES).then_some(()));
 }
 
-/// A broadcast reaches every open socket of every poller once, the caller's included, and no other.
+/// A broadcast reaches every open socket of every poller once, including the sender, and no closed one.
 pub fn a_broadcast_reaches_everyone_once<D: Driver>() {
     let case = Case::start(small::<D>().pollers(3), |socket, event, cx| match event {
         Event::Message(1) => cx.broadcast(2).unwrap(),
@@ -185,12 +185,12 @@ pub fn a_broadcast_reaches_everyone_once<D: Driver>() {
     }
 }
 
-/// A broadcast to more sockets than a turn reaches gets to all of them.
+/// A broadcast reaches all sockets even if there are more than one turn handles.
 pub fn a_broadcast_reaches_thousands<D: Driver>() {
     let hard = lightcone_unix::limits::DescriptorLimit::read().unwrap().hard;
     let count = if D::DESCRIPTORS_MAX.is_some() || hard < 4_000 { 100 } else { 1_300 };
     if count < 1_300 {
-        println!("skipped: more sockets than one turn reaches, {count} are possible here");
+        println!("skipped: only {count} sockets are possible here, fewer than one turn reaches");
     }
     let got = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&got);
@@ -206,14 +206,14 @@ pub fn a_broadcast_reaches_thousands<D: Driver>() {
     case.trace.until_count("open", count);
     for round in 1..=2 {
         case.handle().broadcast(1).unwrap();
-        soon("everyone", || (got.load(Ordering::Relaxed) == round * count).then_some(()));
+        soon("all sockets", || (got.load(Ordering::Relaxed) == round * count).then_some(()));
     }
     drop(peers);
     case.trace.until_count("close", count);
     assert_eq!(got.load(Ordering::Relaxed), 2 * count);
 }
 
-/// A stale token reaches nobody, although the socket's place and descriptor are in use again at once.
+/// A stale token reaches no socket, although its slot and descriptor are reused at once.
 pub fn a_stale_token_never_reaches_the_successor<D: Driver>() {
     let case = Case::echo::<D>();
     let listener = case.listen();
@@ -235,11 +235,11 @@ pub fn a_stale_token_never_reaches_the_successor<D: Driver>() {
         assert_eq!(case.trace.closed(socket), CloseReason::Peer);
     }
     let places: Vec<_> = stale.iter().map(|token| token.index()).collect();
-    assert!(places.windows(2).any(|it| it[0] == it[1]), "no place was used again: {places:?}");
+    assert!(places.windows(2).any(|it| it[0] == it[1]), "no slot was reused: {places:?}");
     assert!(case.stop().pollers[0].stats.gone >= 30);
 }
 
-/// A token of another engine is gone here.
+/// A token of another engine is rejected as gone, or reaches no socket.
 pub fn a_token_of_another_engine_is_gone<D: Driver>() {
     let (here, there) = (Case::echo::<D>(), Case::start(small::<D>().pollers(3), echoing));
     let mut own = here.peer();
@@ -258,12 +258,12 @@ pub fn a_token_of_another_engine_is_gone<D: Driver>() {
             here.handle().abort(foreign).unwrap();
         }
     }
-    assert_eq!(gone, 2, "pollers that this engine does not have");
+    assert_eq!(gone, 2, "the tokens of pollers that this engine does not have");
     own.exchange(b"hello");
     assert_eq!(here.trace.count("message"), 0);
 }
 
-/// After the end of the engine everything is gone, and nothing hangs.
+/// After the end of an engine, requests are rejected as gone, and none of them hangs.
 pub fn a_stopped_engine_is_gone<D: Driver>() {
     let case = Case::echo::<D>();
     let _peer = case.peer();
@@ -279,7 +279,7 @@ pub fn a_stopped_engine_is_gone<D: Driver>() {
     assert_eq!(handle.stats()[0].closed_total(), 1);
 }
 
-/// Messages that are on their way when the engine stops are dropped, each once.
+/// Messages in the mailbox when the engine stops are dropped, each once.
 pub fn messages_on_their_way_are_dropped_once<D: Driver>() {
     let case = Case::echo::<D>();
     let _peer = case.peer();
@@ -302,7 +302,7 @@ pub fn messages_on_their_way_are_dropped_once<D: Driver>() {
     assert!(trace.count("message") as u64 <= posted);
 }
 
-/// Closing the same sockets from many threads, while they are at work, is sound.
+/// Many threads may close the same active sockets at once.
 pub fn many_threads_close_at_random<D: Driver>() {
     let case = Case::start(small::<D>().pollers(2), echoing);
     let listener = case.listen();
@@ -334,7 +334,7 @@ pub fn many_threads_close_at_random<D: Driver>() {
     }
 }
 
-/// A descriptor's number that is in use again at once gets the new socket's events only.
+/// A reused descriptor number receives the events of the new socket only.
 pub fn a_descriptors_number_is_used_again_at_once<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Receive => {

@@ -1,4 +1,4 @@
-//! Handlers that panic: their own socket closes, and nothing else.
+//! Handlers that panic: only the socket of the callback closes.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
@@ -15,12 +15,12 @@ use crate::ending::provoke;
 use crate::peer::Peer;
 use crate::trace::What;
 
-/// A panic that prints nothing.
+/// Panics without printing a message.
 fn panic() -> ! {
     resume_unwind(Box::new("on purpose"))
 }
 
-/// Panics once within the callback, for socket 0; the others are echoed to.
+/// Panics once in the callback of this name, for socket 0; the other sockets are echoed.
 fn panic_in<D: Driver>(callback: &'static str) {
     let mut case = Case::start(small::<D>(), move |socket, event, cx| {
         if socket.data.socket != 0 {
@@ -65,47 +65,47 @@ fn panic_in<D: Driver>(callback: &'static str) {
     assert_eq!(case.stop().panics(), 1);
 }
 
-/// In `open`.
+/// A panic in `open`.
 pub fn in_open<D: Driver>() {
     panic_in::<D>("open");
 }
 
-/// In `receive`.
+/// A panic in `receive`.
 pub fn in_receive<D: Driver>() {
     panic_in::<D>("receive");
 }
 
-/// In `writable`.
+/// A panic in `writable`.
 pub fn in_writable<D: Driver>() {
     panic_in::<D>("writable");
 }
 
-/// In `sent`.
+/// A panic in `sent`.
 pub fn in_sent<D: Driver>() {
     panic_in::<D>("sent");
 }
 
-/// In `peer_closed`.
+/// A panic in `peer_closed`.
 pub fn in_peer_closed<D: Driver>() {
     panic_in::<D>("peer_closed");
 }
 
-/// In `timeout`.
+/// A panic in `timeout`.
 pub fn in_timeout<D: Driver>() {
     panic_in::<D>("timeout");
 }
 
-/// In `message`.
+/// A panic in `message`.
 pub fn in_message<D: Driver>() {
     panic_in::<D>("message");
 }
 
-/// In `shutdown`.
+/// A panic in `shutdown`.
 pub fn in_shutdown<D: Driver>() {
     panic_in::<D>("shutdown");
 }
 
-/// In `close`: it has had its last event, and is not told again.
+/// A panic in `close`: this was the last event of the socket, and it is not repeated.
 pub fn in_close<D: Driver>() {
     let mut case = Case::start(small::<D>(), |socket, event, cx| {
         if socket.data.socket == 0 && matches!(event, Event::Close(_)) {
@@ -124,7 +124,7 @@ pub fn in_close<D: Driver>() {
     assert_eq!(case.trace.count_of(0, "close"), 1);
 }
 
-/// In `close` after a panic elsewhere: both are counted, and the socket is gone.
+/// A panic in `close` after a panic in another callback: both are counted, and the socket is closed.
 pub fn in_two_callbacks_of_one_socket<D: Driver>() {
     let mut case = Case::start(small::<D>(), |socket, event, cx| {
         if socket.data.socket == 0 && matches!(event, Event::Close(_) | Event::Receive) {
@@ -142,7 +142,7 @@ pub fn in_two_callbacks_of_one_socket<D: Driver>() {
     assert_eq!(case.trace.count_of(0, "close"), 1);
 }
 
-/// In `refused`.
+/// A panic in `refused`.
 pub fn in_refused<D: Driver>() {
     let mut case = Case::start(small::<D>(), |socket, event, cx| match event {
         Event::Refused(_) => panic(),
@@ -156,7 +156,7 @@ pub fn in_refused<D: Driver>() {
     case.peer().exchange(b"new");
 }
 
-/// In `admit`: that peer sees the end, and everybody else of the same burst is served.
+/// A panic in `admit`: the peer sees the end, and all others of the same burst are served.
 pub fn in_admit<D: Driver>() {
     let first = Arc::new(AtomicBool::new(true));
     let panics = move |_: Origin, _: &_| {
@@ -170,7 +170,7 @@ pub fn in_admit<D: Driver>() {
     burst_of_ten(&case, 9);
 }
 
-/// In `open`, with others accepted in the same turn: they are served.
+/// A panic in `open` of one socket of a burst: the others are served.
 pub fn in_open_of_one_of_a_burst<D: Driver>() {
     let mut case = Case::start(small::<D>(), |socket, event, cx| {
         if socket.data.socket == 0 && matches!(event, Event::Open) {
@@ -182,7 +182,7 @@ pub fn in_open_of_one_of_a_burst<D: Driver>() {
     burst_of_ten(&case, 9);
 }
 
-/// Ten peers wait while the poller is held up, so that one turn accepts all; so many are served.
+/// Connects ten peers before any of them sends, and checks that `expected` of them are served.
 fn burst_of_ten(case: &Case, expected: usize) {
     let listener = case.listen();
     let mut peers: Vec<_> = (0..10).map(|_| Peer::connect(listener.endpoint())).collect();
@@ -194,7 +194,7 @@ fn burst_of_ten(case: &Case, expected: usize) {
     assert_eq!(served, expected);
 }
 
-/// In `admit` of a connect: its place comes back, so the engine ends when the last socket has.
+/// A panic in `admit` of a connect: its slot is freed, so the engine stops once the last socket has ended.
 pub fn in_admit_of_a_connect<D: Driver>() {
     let (listener, address) = elsewhere();
     let panics =
@@ -209,10 +209,10 @@ pub fn in_admit_of_a_connect<D: Driver>() {
     let start = lightcone_unix::clock::Clock::now_ms();
     case.stop();
     let span = lightcone_unix::clock::Clock::now_ms() - start;
-    assert!(span < 4_500, "a place is lost: stopping took {span} ms");
+    assert!(span < 4_500, "a slot is lost: stopping took {span} ms");
 }
 
-/// What panics when it is dropped, or when a copy of it is copied.
+/// User data and messages that panic when they are dropped, or when a copy is copied again.
 #[derive(Debug)]
 enum Bomb {
     Dud,
@@ -238,7 +238,7 @@ impl Clone for Bomb {
     }
 }
 
-/// Sends back what comes, with a bomb for those of the second listener.
+/// Echoes received bytes. The user data of sockets of the second listener panics when dropped.
 struct Bombs;
 
 impl Handler for Bombs {
@@ -257,8 +257,8 @@ impl Handler for Bombs {
     }
 }
 
-/// In the drop of user data and of a message that finds nobody, and in the copying of a broadcast: each is counted, and
-/// nobody is hurt.
+/// A panic in the drop of user data, in the drop of a message with a stale token, and in the copying of a broadcast:
+/// each is counted, and other sockets are served.
 pub fn in_what_is_dropped_or_copied<D: Driver>() {
     let engine = small::<D>().start(|_| Bombs).unwrap();
     let [good, bad] = [(), ()].map(|()| engine.listen("127.0.0.1:0").unwrap());
@@ -270,7 +270,7 @@ pub fn in_what_is_dropped_or_copied<D: Driver>() {
     let handle = engine.handle();
     soon("the end of its data", || (handle.stats()[0].closed_total() == 1).then_some(()));
     peer.exchange(b"after the drop of data");
-    // the order of messages is kept: when the second has been looked at, the first is over
+    // messages are delivered in order: when the second one has been counted as gone, the first one has been dropped
     let nobody = Token::from_bits(1 << 20);
     for message in [Bomb::Drop, Bomb::Dud] {
         let gone = handle.stats()[0].gone;
@@ -288,7 +288,7 @@ pub fn in_what_is_dropped_or_copied<D: Driver>() {
     assert_eq!(report.pollers[0].stats.closed_total(), 2);
 }
 
-/// Again and again: nothing is left over, and the engine does not mind.
+/// Many panics leak nothing, and the engine keeps serving.
 pub fn a_thousand_times<D: Driver>() {
     let mut case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Receive => panic(),
@@ -305,7 +305,7 @@ pub fn a_thousand_times<D: Driver>() {
     case.trace.until_count("close", 1_000);
 }
 
-/// A factory that panics: the engine does not start, says which poller, and leaves nothing running.
+/// A panic in the factory: the engine does not start, the error names the poller, and no thread is left running.
 pub fn in_the_factory<D: Driver>() {
     struct Unused;
     impl Handler for Unused {

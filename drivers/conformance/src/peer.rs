@@ -1,4 +1,4 @@
-//! The other end: a plain blocking socket whose every wait has an end.
+//! The peer of a socket: a plain blocking socket with a timeout for every call.
 
 use core::net::IpAddr;
 use core::time::Duration;
@@ -21,31 +21,32 @@ use crate::trace::patience;
 #[derive(Debug)]
 pub struct Peer(Stream);
 
-/// What a peer that connected over TCP has done so far.
+/// The actions so far of a peer that connected over TCP.
 #[derive(Default, Debug)]
 struct Deeds {
     sent: Vec<u8>,
-    /// It may have ended its side.
+    /// Whether it may have ended its side.
     ended: bool,
-    /// Its address was used by two of them, perhaps towards different engines.
+    /// Whether two peers used its address, perhaps with different engines.
     ambiguous: bool,
 }
 
-/// By the addresses from which they connected.
+/// The actions of all peers, by the address from which they connected.
 static DEEDS: LazyLock<Mutex<HashMap<Address, Deeds>>> = LazyLock::new(Mutex::default);
 
 fn deeds() -> MutexGuard<'static, HashMap<Address, Deeds>> {
     DEEDS.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// Tells a [`ContractChecker`](lightcone_core::ContractChecker) what the peers have sent that connected over TCP, and
-/// whether they may have ended.
+/// A [`Witness`] for the [`ContractChecker`](lightcone_core::ContractChecker): what the peers that connected over TCP
+/// have sent, and whether they may have ended.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Peers;
 
 impl Witness for Peers {
     fn has_sent(&mut self, _: Token, peer: &Address, before: u64, bytes: &[u8]) -> bool {
         let deeds = deeds();
+        // an unknown or ambiguous peer proves nothing, so it never counts as a violation
         let Some(Deeds { sent, ambiguous: false, .. }) = deeds.get(peer) else { return true };
         let before = usize::try_from(before).unwrap_or(usize::MAX);
         sent.get(before..).is_some_and(|rest| rest.starts_with(bytes))
@@ -62,7 +63,7 @@ enum Stream {
     Unix(UnixStream),
 }
 
-/// Calls on whichever it is.
+/// Evaluates an expression for either kind of stream.
 macro_rules! either {
     ($stream:expr, $it:ident => $call:expr) => {
         match $stream {
@@ -73,12 +74,12 @@ macro_rules! either {
 }
 
 impl Peer {
-    /// Connects.
+    /// Connects to an endpoint.
     pub fn connect(to: &Endpoint) -> Self {
         Self::connect_with(to, |_| {})
     }
 
-    /// Connects a socket that is prepared before.
+    /// Connects a socket after `prepare` has set its options.
     pub fn connect_with(to: &Endpoint, prepare: impl FnOnce(BorrowedFd<'_>)) -> Self {
         let fd = socket::stream_socket(to).unwrap();
         prepare(fd.as_fd());
@@ -97,7 +98,7 @@ impl Peer {
         Self(stream).patient()
     }
 
-    /// Notes what a peer does, before it does so.
+    /// Records an action of a peer. Called before the action: the engine may see its effect at once.
     fn note(stream: &Stream, what: impl FnOnce(&mut Deeds)) {
         let Stream::Tcp(it) = stream else { return };
         if let Ok(address) = it.local_addr()
@@ -107,14 +108,14 @@ impl Peer {
         }
     }
 
-    /// Connects from an address of this machine.
+    /// Connects from a local address.
     pub fn connect_from(from: IpAddr, to: &Endpoint) -> Self {
         Self::connect_with(to, |fd| {
             socket::bind(fd, &SocketAddress::inet((from, 0).into())).unwrap();
         })
     }
 
-    /// Connects a socket with small buffers.
+    /// Connects a socket with small buffers of about `bytes` bytes.
     pub fn connect_narrow(to: &Endpoint, bytes: u32) -> Self {
         Self::connect_with(to, |fd| {
             socket::set_receive_buffer(fd, bytes).unwrap();
@@ -122,7 +123,7 @@ impl Peer {
         })
     }
 
-    /// The next connection of a listener.
+    /// Accepts the next connection of a listener.
     pub fn accept(listener: &TcpListener) -> Self {
         listener.set_nonblocking(true).unwrap();
         let stream = lightcone_contract::sockets::soon("accept", || listener.accept().ok()).0;
@@ -140,7 +141,7 @@ impl Peer {
         either!(&self.0, it => it.set_read_timeout(Some(timeout))).unwrap();
     }
 
-    /// Its address, as the engine sees it.
+    /// Returns the peer's own address, which is its address in the engine.
     pub fn address(&self) -> Address {
         match &self.0 {
             Stream::Tcp(it) => it.local_addr().unwrap().into(),
@@ -148,7 +149,7 @@ impl Peer {
         }
     }
 
-    /// The address of the engine's side.
+    /// Returns the address of the engine's side.
     pub fn other_address(&self) -> Address {
         match &self.0 {
             Stream::Tcp(it) => it.peer_addr().unwrap().into(),
@@ -156,33 +157,33 @@ impl Peer {
         }
     }
 
-    /// Sends all of it.
+    /// Sends all bytes.
     pub fn send(&mut self, bytes: &[u8]) {
         self.try_send(bytes).unwrap();
     }
 
-    /// Sends all of it, or says why not.
+    /// Sends all bytes, or returns the error.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// Any error of the system.
     pub fn try_send(&mut self, bytes: &[u8]) -> io::Result<()> {
         Self::note(&self.0, |deeds| deeds.sent.extend_from_slice(bytes));
         either!(&mut self.0, it => it.write_all(bytes))
     }
 
-    /// Receives so many bytes.
+    /// Receives exactly `count` bytes.
     pub fn receive(&mut self, count: usize) -> Vec<u8> {
         let mut bytes = vec![0; count];
         either!(&mut self.0, it => it.read_exact(&mut bytes)).unwrap();
         bytes
     }
 
-    /// Receives what is there, at most so many bytes; nothing: the end.
+    /// Receives at least one byte and at most `most`; an empty result is the end of the stream.
     ///
     /// # Errors
     ///
-    /// The system's.
+    /// Any error of the system.
     pub fn try_receive(&mut self, most: usize) -> io::Result<Vec<u8>> {
         let mut bytes = vec![0; most];
         loop {
@@ -196,7 +197,9 @@ impl Peer {
         }
     }
 
-    /// Receives what is there now, at most so many bytes; nothing: the end. `None`: nothing yet.
+    /// Receives the available bytes, at most `most`, without waiting.
+    ///
+    /// An empty result is the end of the stream; `None` means that there are no bytes yet.
     pub fn poll(&mut self, most: usize) -> Option<Vec<u8>> {
         either!(&self.0, it => it.set_nonblocking(true)).unwrap();
         let there = self.try_receive(most);
@@ -207,19 +210,19 @@ impl Peer {
         }
     }
 
-    /// Receives until the end.
+    /// Receives until the end of the stream.
     pub fn receive_to_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         either!(&mut self.0, it => it.read_to_end(&mut bytes)).unwrap();
         bytes
     }
 
-    /// The other side has ended, in good order and with nothing more to say.
+    /// Checks that the stream ends cleanly, without further bytes.
     pub fn expect_end(&mut self) {
         assert_eq!(self.try_receive(64).map_err(|error| error.kind()), Ok(vec![]));
     }
 
-    /// Waits until the other side has ended, in whatever way; gives the bytes until then.
+    /// Waits for an end of any kind, and returns the bytes before it.
     pub fn drain(&mut self) -> Vec<u8> {
         let mut all = Vec::new();
         loop {
@@ -227,14 +230,14 @@ impl Peer {
                 Ok(bytes) if bytes.is_empty() => return all,
                 Ok(bytes) => all.extend(bytes),
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                    panic!("the other side does not end");
+                    panic!("the engine's side does not end");
                 }
                 Err(_) => return all,
             }
         }
     }
 
-    /// Nothing comes for a while.
+    /// Checks that no bytes arrive for a while.
     pub fn expect_silence(&mut self, span: Duration) {
         self.set_read_timeout(span);
         let kind = self.try_receive(64).map_err(|error| error.kind());
@@ -242,48 +245,49 @@ impl Peer {
         self.set_read_timeout(patience());
     }
 
-    /// Sends the bytes and receives the same.
+    /// Sends the bytes and checks that the same bytes are received.
     pub fn exchange(&mut self, bytes: &[u8]) {
         if bytes.len() <= 1_024 {
             self.send(bytes);
             return assert_eq!(self.receive(bytes.len()), bytes);
         }
+        // more than the buffers hold: without a second thread, both sides would wait to send
         let mut writer = self.clone();
         thread::scope(|scope| {
             scope.spawn(move || writer.send(bytes));
             let received = self.receive(bytes.len());
-            assert!(received == bytes, "{} bytes came back different", bytes.len());
+            assert!(received == bytes, "{} echoed bytes are different", bytes.len());
         });
     }
 
-    /// Ends this side; the other goes on.
+    /// Half-closes: ends this side, while the engine may still send.
     pub fn finish(&self) {
         Self::note(&self.0, |deeds| deeds.ended = true);
         either!(&self.0, it => it.shutdown(Shutdown::Write)).unwrap();
     }
 
-    /// Ends both directions, and with that every call that other threads are in.
+    /// Ends both directions, which also ends blocking calls of other threads on this socket.
     pub fn cut(&self) {
         Self::note(&self.0, |deeds| deeds.ended = true);
-        // an error: it has ended already
+        // an error means that it has ended already
         let _ = either!(&self.0, it => it.shutdown(Shutdown::Both));
     }
 
-    /// Ends with a reset.
+    /// Closes with a reset.
     pub fn reset(self) {
         socket::set_abort_on_close(either!(&self.0, it => it.as_fd())).unwrap();
     }
 }
 
 impl Drop for Peer {
-    /// One of two that share a socket counts for both: then it may have ended.
+    /// Records the end. Clones share a socket: the drop of one counts as a possible end for all of them.
     fn drop(&mut self) {
         Self::note(&self.0, |deeds| deeds.ended = true);
     }
 }
 
 impl Clone for Peer {
-    /// A second descriptor of the same socket.
+    /// Duplicates the descriptor of the socket.
     fn clone(&self) -> Self {
         Self(match &self.0 {
             Stream::Tcp(it) => Stream::Tcp(it.try_clone().unwrap()),
@@ -305,7 +309,7 @@ impl AsFd for Peer {
     }
 }
 
-/// Bytes that show when one is missing, doubled or moved.
+/// Returns pseudo-random bytes, in which a missing, doubled or moved byte is noticed.
 #[must_use]
 pub fn pattern(count: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_u32;

@@ -1,8 +1,9 @@
-//! Scripted peers, each with the trace of what a handler was told: to be compared between drivers.
+//! Scripted peers, each with a trace of the events that the handler received, to be compared between drivers.
 //!
-//! A trace is a line for each socket, in the order of their admission. Bytes are counted and summed up over all
-//! callbacks that follow one another, since how a stream is cut is nobody's promise; everything else stands as it came.
-//! Each script waits for what it has caused before it goes on, so that its trace does not depend on who is faster.
+//! A trace has one line per socket, in the order of admission. Bytes are counted and hashed over consecutive callbacks,
+//! because how a stream is split into callbacks is unspecified. For the same reason `receive` and `writable` are left
+//! out, and `sent` is recorded at most once between two other events. Each script waits for the effects of a step
+//! before the next one, so that its trace does not depend on timing.
 
 use core::fmt::Write as _;
 use core::time::Duration;
@@ -19,16 +20,16 @@ use crate::connecting::{Silent, elsewhere, nowhere};
 use crate::ending::wait_until_stalled;
 use crate::peer::{Peer, pattern};
 
-/// What a script returns where the system has no address of the kind that it needs.
+/// The result of a script for which the system lacks the necessary kind of address.
 pub const ABSENT: &str = "no such address here\n";
 
-/// What happened to one socket.
+/// The events of one socket, as text.
 #[derive(Debug, Default)]
 struct Story {
     text: String,
-    /// Bytes consumed since the last event that stands for itself, and a sum over them that depends on their order.
+    /// The number of bytes consumed since the last recorded event, and a hash of them that depends on their order.
     bytes: (usize, u64),
-    /// Whether everything that was queued has left since.
+    /// Whether all queued bytes have been sent since the last recorded event.
     sent: bool,
 }
 
@@ -88,7 +89,7 @@ impl Log {
     }
 }
 
-/// Plays the script over an engine whose handler reacts like this; gives the trace.
+/// Plays the script over an engine with this handler, and returns the trace.
 fn play<D: Driver>(
     builder: Builder<D>,
     react: impl Fn(&mut Socket<'_>, Event, &mut Context<'_>) + Send + Sync + 'static,
@@ -100,6 +101,7 @@ fn play<D: Driver>(
         let before = socket.bytes().to_vec();
         noted.of(socket.data.socket, |story| story.event(&event));
         react(socket, event, cx);
+        // what the handler has consumed is the difference between the input before and after
         let consumed = &before[..before.len() - socket.bytes().len()];
         noted.of(socket.data.socket, |story| story.consumed(consumed));
     });
@@ -118,7 +120,7 @@ fn echoes<D: Driver>(script: impl FnOnce(&Case)) -> String {
     play(small::<D>(), echoing, script)
 }
 
-/// Sends as much as fits, whenever there is room; does what the messages say.
+/// Sends as many bytes as there is room for, and obeys the messages.
 fn flooding(socket: &mut Socket<'_>, event: Event, _: &mut Context<'_>) {
     match event {
         Event::Open | Event::Writable => while socket.send(&[8; 1_000]).is_ok() {},
@@ -133,7 +135,7 @@ const LINGER: u64 = 4;
 const PAUSE: u64 = 5;
 const RESUME: u64 = 6;
 
-/// Consumes everything, and does what the messages say.
+/// Consumes all bytes, and obeys the messages.
 fn obey(socket: &mut Socket<'_>, event: Event) {
     match event {
         Event::Receive => consume_all(socket),
@@ -151,24 +153,24 @@ fn obeying(socket: &mut Socket<'_>, event: Event, _: &mut Context<'_>) {
     obey(socket, event);
 }
 
-/// Tells the first socket something, and waits until it has heard.
+/// Posts a message to the first socket, and waits until its handler has received it.
 fn tell(case: &Case, message: u64) {
     let before = case.trace.count_of(0, "message");
     case.handle().post(case.trace.token(0), message).unwrap();
     case.trace.until_nth(0, "message", before + 1);
 }
 
-/// Waits until the handler has consumed so many bytes of the first socket.
+/// Waits until the engine has received `bytes` bytes.
 fn until_received(case: &Case, bytes: u64) {
     lightcone_contract::sockets::soon("bytes", || (case.handle().stats()[0].bytes_in >= bytes).then_some(()));
 }
 
-/// The address that an endpoint has in this engine.
+/// Returns the address of an endpoint in this engine.
 fn address(case: &Case, endpoint: &str) -> Address {
     case.handle().address(&endpoint.parse::<Endpoint>().unwrap()).unwrap()
 }
 
-/// Nothing, then the end.
+/// The end of the stream without any bytes.
 pub fn a_silent_peer<D: Driver>() -> String {
     echoes::<D>(|case| {
         case.peer().finish();
@@ -176,7 +178,7 @@ pub fn a_silent_peer<D: Driver>() -> String {
     })
 }
 
-/// Bytes and the end at once.
+/// Bytes and the end of the stream at once.
 pub fn bytes_with_the_end<D: Driver>() -> String {
     echoes::<D>(|case| {
         let mut peer = case.peer();
@@ -187,7 +189,7 @@ pub fn bytes_with_the_end<D: Driver>() -> String {
     })
 }
 
-/// Bytes, an answer, then the end.
+/// Bytes, an echo, then the end of the stream.
 pub fn an_exchange_then_the_end<D: Driver>() -> String {
     echoes::<D>(|case| {
         let mut peer = case.peer();
@@ -198,7 +200,7 @@ pub fn an_exchange_then_the_end<D: Driver>() -> String {
     })
 }
 
-/// A hundred single bytes, each answered before the next.
+/// A hundred single bytes, each echoed before the next.
 pub fn single_bytes<D: Driver>() -> String {
     echoes::<D>(|case| {
         let mut peer = case.peer();
@@ -208,7 +210,7 @@ pub fn single_bytes<D: Driver>() -> String {
     })
 }
 
-/// Every size from nothing to more than a block.
+/// All sizes from zero to several blocks.
 pub fn every_size<D: Driver>() -> String {
     echoes::<D>(|case| {
         let mut peer = case.peer();
@@ -220,7 +222,7 @@ pub fn every_size<D: Driver>() -> String {
     })
 }
 
-/// Far more than the buffers hold, there and back.
+/// Far more bytes than the buffers hold, echoed.
 pub fn a_large_stream<D: Driver>() -> String {
     echoes::<D>(|case| {
         let mut peer = case.peer();
@@ -230,7 +232,7 @@ pub fn a_large_stream<D: Driver>() -> String {
     })
 }
 
-/// The peer has ended its side, and is still sent a lot.
+/// The peer half-closes, and is still sent many bytes.
 pub fn an_end_before_the_answer<D: Driver>() -> String {
     let answer = |socket: &mut Socket<'_>, event: Event, _: &mut Context<'_>| match event {
         Event::PeerClosed | Event::Writable => {
@@ -252,7 +254,7 @@ pub fn an_end_before_the_answer<D: Driver>() -> String {
     })
 }
 
-/// This side ends first and still receives.
+/// The handler half-closes first and still receives.
 pub fn our_end_first<D: Driver>() -> String {
     play(small::<D>(), obeying, |case| {
         let mut peer = case.peer();
@@ -265,7 +267,7 @@ pub fn our_end_first<D: Driver>() -> String {
     })
 }
 
-/// Both sides end, the peer first.
+/// Both sides half-close, the peer first.
 pub fn both_ends<D: Driver>() -> String {
     let react = |socket: &mut Socket<'_>, event: Event, cx: &mut Context<'_>| match event {
         Event::PeerClosed => {}
@@ -281,7 +283,7 @@ pub fn both_ends<D: Driver>() -> String {
     })
 }
 
-/// A reset of a socket on which nothing happens.
+/// A reset of an idle socket.
 pub fn an_idle_reset<D: Driver>() -> String {
     echoes::<D>(|case| {
         let peer = case.peer();
@@ -291,7 +293,7 @@ pub fn an_idle_reset<D: Driver>() -> String {
     })
 }
 
-/// A reset after an exchange.
+/// A reset after bytes were echoed.
 pub fn a_reset_after_bytes<D: Driver>() -> String {
     echoes::<D>(|case| {
         let mut peer = case.peer();
@@ -301,7 +303,7 @@ pub fn a_reset_after_bytes<D: Driver>() -> String {
     })
 }
 
-/// A reset after the peer's end.
+/// A reset after the peer has half-closed.
 pub fn a_reset_after_the_end<D: Driver>() -> String {
     let react = |socket: &mut Socket<'_>, event: Event, cx: &mut Context<'_>| match event {
         Event::Open => {}
@@ -318,7 +320,7 @@ pub fn a_reset_after_the_end<D: Driver>() -> String {
     })
 }
 
-/// A reset of a socket that waits to send.
+/// A reset of a stalled socket.
 pub fn a_reset_of_a_stalled_socket<D: Driver>() -> String {
     play(small::<D>(), flooding, |case| {
         let peer = Peer::connect_narrow(case.listen().endpoint(), 4_096);
@@ -329,7 +331,7 @@ pub fn a_reset_of_a_stalled_socket<D: Driver>() -> String {
     })
 }
 
-/// Bytes that come during a pause wait for its end.
+/// Bytes that arrive while a socket is paused are delivered after `resume`.
 pub fn bytes_during_a_pause<D: Driver>() -> String {
     play(small::<D>(), obeying, |case| {
         let mut peer = case.peer();
@@ -341,7 +343,7 @@ pub fn bytes_during_a_pause<D: Driver>() -> String {
     })
 }
 
-/// A reset during a pause is told after it.
+/// A reset while a socket is paused is reported after `resume`.
 pub fn a_reset_during_a_pause<D: Driver>() -> String {
     play(small::<D>(), obeying, |case| {
         let peer = case.peer();
@@ -352,7 +354,7 @@ pub fn a_reset_during_a_pause<D: Driver>() -> String {
     })
 }
 
-/// A peer that reads nothing for long, then everything.
+/// A peer that reads nothing for a while, then everything.
 pub fn a_late_reader<D: Driver>() -> String {
     play(small::<D>(), flooding, |case| {
         let mut peer = case.peer();
@@ -364,7 +366,7 @@ pub fn a_late_reader<D: Driver>() -> String {
     })
 }
 
-/// A stalled socket is aborted.
+/// An abort of a stalled socket.
 pub fn an_abort_of_a_stalled_socket<D: Driver>() -> String {
     play(small::<D>(), flooding, |case| {
         let _peer = case.peer();
@@ -375,7 +377,7 @@ pub fn an_abort_of_a_stalled_socket<D: Driver>() -> String {
     })
 }
 
-/// A close with unread input keeps the answer.
+/// A close with unread input still delivers the queued response.
 pub fn a_close_with_unread_input<D: Driver>() -> String {
     let react = |socket: &mut Socket<'_>, event: Event, cx: &mut Context<'_>| match event {
         Event::Receive => {
@@ -393,7 +395,7 @@ pub fn a_close_with_unread_input<D: Driver>() -> String {
     })
 }
 
-/// A staged close discards what still comes.
+/// A lingering close discards the bytes that still arrive.
 pub fn a_staged_close<D: Driver>() -> String {
     play(small_with::<D>(|it| it.linger = None), obeying, |case| {
         let mut peer = case.peer();
@@ -405,7 +407,7 @@ pub fn a_staged_close<D: Driver>() -> String {
     })
 }
 
-/// The handle closes and aborts.
+/// A close and an abort by the handle.
 pub fn closed_by_the_handle<D: Driver>() -> String {
     echoes::<D>(|case| {
         let listener = case.listen();
@@ -419,7 +421,7 @@ pub fn closed_by_the_handle<D: Driver>() -> String {
     })
 }
 
-/// A connect, an exchange, the end.
+/// A connect, an echo, the end of the stream.
 pub fn a_connect<D: Driver>() -> String {
     echoes::<D>(|case| {
         let (listener, address) = elsewhere();
@@ -444,7 +446,7 @@ pub fn a_connect_at_once<D: Driver>() -> String {
     })
 }
 
-/// Connects that are refused: over TCP, where there is no Unix socket, and where it is dead.
+/// Connects that are refused: over TCP, to a missing Unix path, and to a Unix socket without a listener.
 pub fn refused_connects<D: Driver>() -> String {
     echoes::<D>(|case| {
         let dead = case.unix_path("dead");
@@ -457,7 +459,7 @@ pub fn refused_connects<D: Driver>() -> String {
     })
 }
 
-/// Addresses that nobody can connect to.
+/// Connects to unreachable addresses.
 pub fn unreachable_connects<D: Driver>() -> String {
     echoes::<D>(|case| {
         for (socket, to) in ["255.255.255.255:9", "[ff02::1]:9"].into_iter().enumerate() {
@@ -468,7 +470,7 @@ pub fn unreachable_connects<D: Driver>() -> String {
     })
 }
 
-/// A connect that nobody answers. Without such an address here: [`ABSENT`].
+/// A connect without a response, which times out; [`ABSENT`] if no address stays silent here.
 pub fn a_connect_without_an_answer<D: Driver>() -> String {
     let Some(silent) = Silent::new() else { return ABSENT.into() };
     let timeouts = |it: &mut lightcone_core::Timeouts| it.connect = Some(Duration::from_millis(100));
@@ -478,7 +480,7 @@ pub fn a_connect_without_an_answer<D: Driver>() -> String {
     })
 }
 
-/// A connect that is under way when the engine stops. Without such an address here: [`ABSENT`].
+/// A connect that is in progress when the engine stops; [`ABSENT`] if no address stays silent here.
 pub fn a_connect_when_the_engine_stops<D: Driver>() -> String {
     let Some(silent) = Silent::new() else { return ABSENT.into() };
     echoes::<D>(|case| {
@@ -499,7 +501,7 @@ pub fn a_connect_that_is_reset<D: Driver>() -> String {
     })
 }
 
-/// Over a Unix socket: bytes, an answer, the end.
+/// Over a Unix socket: bytes, an echo, the end of the stream.
 pub fn over_a_unix_socket<D: Driver>() -> String {
     echoes::<D>(|case| {
         let mut peer = Peer::connect(case.listen_unix().endpoint());
@@ -510,7 +512,7 @@ pub fn over_a_unix_socket<D: Driver>() -> String {
     })
 }
 
-/// Over a Unix socket: a peer that goes without having read the answer.
+/// Over a Unix socket: a peer that closes without having read what was sent.
 pub fn a_unix_peer_that_does_not_read<D: Driver>() -> String {
     let react = |socket: &mut Socket<'_>, event: Event, cx: &mut Context<'_>| match event {
         Event::Open => socket.send(b"unread").unwrap(),
@@ -524,7 +526,7 @@ pub fn a_unix_peer_that_does_not_read<D: Driver>() -> String {
     })
 }
 
-/// Over IPv6. Where the system itself has none: [`ABSENT`].
+/// An exchange over IPv6; [`ABSENT`] if the system has no IPv6.
 pub fn over_ipv6<D: Driver>() -> String {
     if std::net::TcpListener::bind("[::1]:0").is_err() {
         return ABSENT.into();
@@ -538,7 +540,7 @@ pub fn over_ipv6<D: Driver>() -> String {
     })
 }
 
-/// A deadline of the handler's, and the default answer to it.
+/// A deadline that the handler sets, with the default reaction to it.
 pub fn a_deadline<D: Driver>() -> String {
     let react = |socket: &mut Socket<'_>, event: Event, cx: &mut Context<'_>| match event {
         Event::Open => socket.set_deadline(Some(cx.now() + Duration::from_millis(20))),
@@ -550,7 +552,7 @@ pub fn a_deadline<D: Driver>() -> String {
     })
 }
 
-/// A peer that falls silent, and one that takes nothing.
+/// A peer that sends nothing, and one that reads nothing.
 pub fn timeouts<D: Driver>() -> String {
     let timeouts = |it: &mut lightcone_core::Timeouts| {
         it.first_byte = Some(Duration::from_millis(60));
@@ -568,7 +570,7 @@ pub fn timeouts<D: Driver>() -> String {
     silent + &stalled
 }
 
-/// The engine stops: an idle socket, one that has unread input, one that is stalled.
+/// A shutdown with an idle socket, one with unread input, and one that is stalled.
 pub fn a_stop<D: Driver>() -> String {
     let react = |socket: &mut Socket<'_>, event: Event, cx: &mut Context<'_>| match event {
         Event::Receive => {}
@@ -589,7 +591,7 @@ pub fn a_stop<D: Driver>() -> String {
     })
 }
 
-/// A panic of the handler costs its socket.
+/// A panic of the handler closes its socket only.
 pub fn a_panic<D: Driver>() -> String {
     let log = Log::default();
     let noted = log.clone();
@@ -616,7 +618,7 @@ pub fn a_panic<D: Driver>() -> String {
     log.stories().iter().map(|story| story.text.trim_start().to_owned() + "\n").collect()
 }
 
-/// Sockets one after the other, on descriptors with the same numbers.
+/// Consecutive sockets that reuse the same descriptor number.
 pub fn numbers_used_again<D: Driver>() -> String {
     let react = |socket: &mut Socket<'_>, event: Event, cx: &mut Context<'_>| match event {
         Event::Receive => {
@@ -636,7 +638,7 @@ pub fn numbers_used_again<D: Driver>() -> String {
     })
 }
 
-/// Nothing is sent, nothing is received, and nothing is made of it.
+/// Empty sends cause no event.
 pub fn nothing_at_all<D: Driver>() -> String {
     let react = |socket: &mut Socket<'_>, event: Event, cx: &mut Context<'_>| match event {
         Event::Open | Event::Message(9) => socket.send(b"").unwrap(),

@@ -20,7 +20,7 @@ use crate::ending::wait_until_stalled;
 use crate::hooked::{Hook, Hooked};
 use crate::peer::{Peer, pattern};
 
-/// Grace that nobody should need.
+/// A grace period that should not be used up.
 const LONG: Duration = Duration::from_millis(LONG_MS);
 const LONG_MS: u64 = 5_000;
 
@@ -30,7 +30,7 @@ fn span_ms<T>(run: impl FnOnce() -> T) -> (T, u64) {
     (result, Clock::now_ms() - start)
 }
 
-/// An engine with no sockets stops at once, whatever the grace.
+/// An engine without sockets stops at once, regardless of the grace period.
 pub fn an_empty_engine_stops_at_once<D: Driver>() {
     let case = Case::start(small::<D>().pollers(3), echoing);
     let (report, span) = span_ms(|| case.stop_within(Duration::from_secs(3_600)));
@@ -39,7 +39,7 @@ pub fn an_empty_engine_stops_at_once<D: Driver>() {
     assert_eq!(report.to_string(), "stopped: 0 opened, 0 drained, 0 aborted, 0 bytes lost");
 }
 
-/// Listeners close at once, idle sockets get `shutdown` and close in order.
+/// Listeners close at once, and idle sockets receive `shutdown` and close cleanly.
 pub fn idle_sockets_close_in_order<D: Driver>() {
     let case = Case::start(small::<D>().pollers(2), echoing);
     let listener = case.listen();
@@ -48,7 +48,7 @@ pub fn idle_sockets_close_in_order<D: Driver>() {
     let trace = case.trace.clone();
     let (report, span) = span_ms(|| case.stop_within(LONG));
     assert!(span < LONG_MS, "{span} ms");
-    // the port may be another test's for a while
+    // another test may listen on the port for a while
     soon("refusal", || refused(listener.endpoint()).then_some(()));
     peers.iter_mut().for_each(Peer::expect_end);
     for socket in 0..10 {
@@ -57,8 +57,8 @@ pub fn idle_sockets_close_in_order<D: Driver>() {
     assert_eq!((report.opened(), report.drained(), report.aborted(), report.bytes_lost()), (10, 10, 0, 0));
 }
 
-/// What is in the kernel when the engine is told to stop is answered, and nothing of it reset: requests on open sockets,
-/// and connections that wait to be accepted, with theirs. (The engine is held up meanwhile.)
+/// What has reached the kernel before the shutdown is answered and not reset: requests on open sockets, and connections
+/// in the backlog with their requests. The pollers are blocked meanwhile.
 pub fn what_has_come_is_answered<D: Driver>() {
     for pollers in [1, 2] {
         let (released, release) = (Arc::new(Mutex::new(false)), Arc::new(Condvar::new()));
@@ -77,7 +77,7 @@ pub fn what_has_come_is_answered<D: Driver>() {
         for peer in &mut open {
             peer.exchange(b"before");
         }
-        // every poller is held, since sockets are spread evenly
+        // sockets are distributed evenly, so this blocks every poller
         for peer in &mut open[..pollers] {
             peer.send(b"hold");
         }
@@ -101,7 +101,7 @@ pub fn what_has_come_is_answered<D: Driver>() {
     }
 }
 
-/// What is queued when the engine stops still reaches a peer that reads.
+/// What is queued at the shutdown still reaches a peer that reads.
 pub fn queued_output_is_sent<D: Driver>() {
     let bytes = pattern(150_000);
     let to_send = bytes.clone();
@@ -121,7 +121,7 @@ pub fn queued_output_is_sent<D: Driver>() {
     assert_eq!((report.drained(), report.aborted(), report.bytes_lost()), (1, 0, 0));
 }
 
-/// A stalled socket whose peer reads again within the grace time drains.
+/// A stalled socket whose peer reads again within the grace period drains.
 pub fn a_stalled_socket_that_is_read_drains<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Open | Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
@@ -138,7 +138,7 @@ pub fn a_stalled_socket_that_is_read_drains<D: Driver>() {
     assert_eq!(report.pollers[0].stats.bytes_out, received);
 }
 
-/// A peer that takes nothing holds the engine up for the grace time, no longer, and what was lost is counted.
+/// A peer that reads nothing delays the shutdown for the grace period only, and the lost bytes are counted.
 pub fn a_stalled_socket_is_aborted_at_the_end_of_the_grace<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Open | Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
@@ -156,7 +156,7 @@ pub fn a_stalled_socket_is_aborted_at_the_end_of_the_grace<D: Driver>() {
     assert_eq!(report.bytes_lost(), trace.lost(0) as u64);
 }
 
-/// A handler that goes on may do so until the end of the grace time, with its sockets working.
+/// A handler may keep its sockets open and working until the end of the grace period.
 pub fn a_handler_may_go_on_within_the_grace<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, cx| match event {
         Event::Shutdown => {}
@@ -169,11 +169,11 @@ pub fn a_handler_may_go_on_within_the_grace<D: Driver>() {
     peers[0].exchange(b"one more");
     drop(peers);
     let (report, span) = span_ms(|| case.join());
-    assert!(span < LONG_MS, "the engine waits for nobody: {span} ms");
+    assert!(span < LONG_MS, "the engine waits without open sockets: {span} ms");
     assert_eq!(report.aborted(), 0);
 }
 
-/// A handler that never closes is cut off at the end of the grace time.
+/// A handler that never closes is aborted at the end of the grace period.
 pub fn a_handler_that_never_closes_is_cut_off<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, cx| match event {
         Event::Shutdown => {}
@@ -188,9 +188,9 @@ pub fn a_handler_that_never_closes_is_cut_off<D: Driver>() {
     assert_eq!(trace.shape(0), "admit open shutdown close(engine shut down)");
 }
 
-/// A connect that is under way ends without an answer.
+/// A connect in progress is cancelled.
 pub fn a_connecting_socket_is_called_off<D: Driver>() {
-    let Some(silent) = Silent::new() else { return skip("a full backlog still answers here") };
+    let Some(silent) = Silent::new() else { return skip("a full backlog still accepts here") };
     let case = Case::echo::<D>();
     case.handle().connect(silent.address, 1).unwrap();
     case.trace.until(0, "admit");
@@ -201,7 +201,7 @@ pub fn a_connecting_socket_is_called_off<D: Driver>() {
     assert_eq!((report.opened(), report.aborted()), (0, 0));
 }
 
-/// Half-closed sockets, by either side, end like the others.
+/// Sockets that are half-closed by either side end like others.
 pub fn half_closed_sockets_end<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Receive => {
@@ -225,7 +225,7 @@ pub fn half_closed_sockets_end<D: Driver>() {
     drop((ours, theirs));
 }
 
-/// A staged close that waits for its peer is cut short by the end of the grace time, not lost.
+/// A lingering close that waits for its peer is ended by the shutdown, and has its `close`.
 pub fn lingering_sockets_end<D: Driver>() {
     let case = Case::start(small_with::<D>(|it| it.linger = None), |socket, event, _| match event {
         Event::Receive => socket.linger(),
@@ -242,12 +242,12 @@ pub fn lingering_sockets_end<D: Driver>() {
     assert!(span < LONG_MS, "{span} ms");
     assert_eq!(trace.count_of(0, "close"), 1);
     assert_eq!(trace.count_of(0, "shutdown"), 0);
-    // the one had been closed, and all that it was to send has left; the other was told
+    // the first socket was already closed and everything was sent; only the second one received `shutdown`
     assert_eq!(trace.closed(0), CloseReason::Local);
     assert_eq!((report.drained(), report.aborted()), (1, 0));
 }
 
-/// A shorter grace time replaces a longer one; a longer one does not replace a shorter.
+/// A shorter grace period replaces a longer one, but a longer one does not replace a shorter one.
 pub fn a_shorter_grace_replaces_a_longer_one<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, cx| match event {
         Event::Shutdown => {}
@@ -266,7 +266,7 @@ pub fn a_shorter_grace_replaces_a_longer_one<D: Driver>() {
     assert_eq!(trace.count("shutdown"), 1);
 }
 
-/// A handler can shut its own engine down.
+/// A handler can shut its engine down.
 pub fn a_handler_shuts_the_engine_down<D: Driver>() {
     let handle = Arc::new(std::sync::OnceLock::<lightcone_unix::Handle<u64>>::new());
     let kept = Arc::clone(&handle);
@@ -282,7 +282,7 @@ pub fn a_handler_shuts_the_engine_down<D: Driver>() {
     assert_eq!(case.join().opened(), 4);
 }
 
-/// A handler can drop its own engine: the poller that runs it does not wait for itself, and ends all the same.
+/// A handler can drop its engine: the poller that runs it does not wait for itself, and still ends.
 pub fn a_handler_drops_its_engine<D: Driver>() {
     let engine = Arc::new(Mutex::new(None));
     let kept = Arc::clone(&engine);
@@ -303,7 +303,7 @@ pub fn a_handler_drops_its_engine<D: Driver>() {
     assert!(engine.lock().unwrap().is_none());
 }
 
-/// The second of an engine's drivers breaks when it is told to.
+/// Breaks the second driver of an engine when `BREAK` is set.
 #[derive(Debug)]
 pub struct Break(bool);
 
@@ -323,7 +323,8 @@ impl<D: Driver> Hook<D> for Break {
     }
 }
 
-/// A poller whose driver breaks is gone and said to be; the others go on and take its share, and nothing hangs.
+/// A poller whose driver fails is reported as failed; the other pollers continue and take over its share, and no call
+/// hangs.
 pub fn a_poller_that_fails_takes_nobody_along<D: Driver>() {
     let mut case = Case::start(small::<Hooked<D, Break>>().pollers(2), echoing);
     let listener = case.listen();
@@ -347,14 +348,14 @@ pub fn a_poller_that_fails_takes_nobody_along<D: Driver>() {
     let trace = case.trace.clone();
     let engine = case.give_away();
     let report = bounded("shutdown", move || engine.shutdown(LONG));
-    // the second has left no account
+    // the failed poller has no final statistics
     assert_eq!((report.failed(), report.pollers[0].stats.accepted), (1, 7));
     assert_eq!(trace.count("close"), 8);
     assert!(report.pollers[1].failed && !report.pollers[0].failed);
     assert!(report.to_string().contains("1 pollers failed"), "{report}");
 }
 
-/// Dropping an engine closes everything and waits for its threads.
+/// Dropping an engine closes all sockets and waits for its threads.
 pub fn dropping_an_engine_closes_everything<D: Driver>() {
     struct Alive(Arc<()>);
     impl lightcone_core::Handler for Alive {
@@ -371,20 +372,20 @@ pub fn dropping_an_engine_closes_everything<D: Driver>() {
     let mut peers: Vec<_> = (0..6).map(|_| Peer::connect(listener.endpoint())).collect();
     soon("all open", || (Arc::strong_count(&alive) >= 2 + 3 + 6).then_some(()));
     bounded("dropping the engine", move || drop(engine));
-    // handlers and user data are gone, so the threads are
+    // handlers and user data have been dropped, so the threads have ended
     assert_eq!(Arc::strong_count(&alive), 1);
     for peer in &mut peers {
         peer.drain();
     }
-    // the port may be another test's for a while
+    // another test may listen on the port for a while
     soon("refusal", || refused(listener.endpoint()).then_some(()));
 }
 
-/// Stopping while peers come, talk and go: every socket still has its end.
+/// A shutdown while peers connect, send and close: every socket still has its end.
 pub fn stopping_in_the_middle_of_everything<D: Driver>() {
     for round in 0..5 {
         let case = Case::start(small::<D>().pollers(2), echoing);
-        // over a Unix socket: a port would be somebody else's as soon as the engine has stopped
+        // a Unix socket, because another process could use a port as soon as the engine has stopped
         let listener = case.listen_unix();
         let Endpoint::Unix(name) = listener.endpoint().clone() else { unreachable!() };
         let work = crate::alone::Background::repeat(move || {

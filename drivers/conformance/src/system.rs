@@ -1,4 +1,4 @@
-//! What the system says of this process, and what it can be told.
+//! System calls that read or change the state of this process.
 
 use core::mem::MaybeUninit;
 use core::ptr;
@@ -11,7 +11,7 @@ use lightcone_unix::errno::Errno;
 use lightcone_unix::limits::DescriptorLimit;
 use lightcone_unix::syscall;
 
-/// Processor time of this process so far.
+/// Returns the processor time of this process so far.
 pub fn cpu_time() -> Duration {
     let mut usage = MaybeUninit::<libc::rusage>::uninit();
     // SAFETY: `usage` has room for the structure.
@@ -25,7 +25,7 @@ pub fn cpu_time() -> Duration {
     span(usage.ru_utime) + span(usage.ru_stime)
 }
 
-/// The open descriptors of this process, with their flags.
+/// Returns the open descriptors of this process with their flags.
 #[must_use]
 pub fn descriptors() -> Vec<(i32, i32)> {
     let most = DescriptorLimit::read().unwrap().soft.min(30_000);
@@ -35,10 +35,10 @@ pub fn descriptors() -> Vec<(i32, i32)> {
         .collect()
 }
 
-/// Whether an option of a connected internet socket is on; `None` for any other descriptor.
+/// Returns whether an option of a connected internet socket is on; `None` for any other descriptor.
 #[must_use]
 pub fn option(fd: i32, level: libc::c_int, name: libc::c_int) -> Option<bool> {
-    // SAFETY: the number is used for the two calls below, which fail where it is nobody's.
+    // SAFETY: the number is used for the two calls below only, which fail if it is not an open descriptor.
     let socket = unsafe { BorrowedFd::borrow_raw(fd) };
     lightcone_unix::socket::peer_address(socket).ok()?.as_inet()?;
     let mut value: libc::c_int = 0;
@@ -49,12 +49,14 @@ pub fn option(fd: i32, level: libc::c_int, name: libc::c_int) -> Option<bool> {
     Some(value != 0)
 }
 
-/// Allows so many descriptors from now on.
+/// Sets the soft limit of descriptors.
 pub fn limit_descriptors(soft: u64) {
     DescriptorLimit::read().unwrap().set_soft(soft).unwrap();
 }
 
-/// Allows so many descriptors beside those that are open. Their numbers may have gaps, which count.
+/// Sets the soft limit so that `count` more descriptors can be opened.
+///
+/// The limit is one of numbers, so free numbers below the highest open descriptor are counted too.
 pub fn leave_descriptors(count: usize) {
     let open = descriptors();
     let mut free = (0..).filter(|fd| !open.iter().any(|(taken, _)| taken == fd));
@@ -62,7 +64,7 @@ pub fn leave_descriptors(count: usize) {
     limit_descriptors(beyond.try_into().unwrap());
 }
 
-/// Allows so many bytes of memory, mapped or used, from now on.
+/// Limits the address space of this process to `bytes` permanently.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub fn limit_memory(bytes: u64) {
     let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
@@ -70,7 +72,7 @@ pub fn limit_memory(bytes: u64) {
     unsafe { syscall!(setrlimit(libc::RLIMIT_AS, &raw const limit)) }.unwrap();
 }
 
-/// How many bytes of address space this process has.
+/// Returns the size of this process's address space in bytes.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[must_use]
 pub fn address_space() -> u64 {
@@ -79,38 +81,38 @@ pub fn address_space() -> u64 {
     kilobytes.trim().parse::<u64>().unwrap() << 10
 }
 
-/// Whether this process may do everything.
+/// Returns whether this process runs as root.
 #[must_use]
 pub fn is_root() -> bool {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Goes on as this user, of all threads; for root, who may come back.
+/// Changes the effective user of all threads. A root process can change back later.
 pub fn set_user(user: libc::uid_t) {
     // SAFETY: takes a number.
     unsafe { syscall!(seteuid(user)) }.unwrap();
 }
 
-/// Makes a write to a broken pipe deadly again, as it is in programs not written in Rust.
+/// Restores the default action of `SIGPIPE`, which ends the process; Rust programs start with it ignored.
 pub fn restore_broken_pipe_signal() {
-    // SAFETY: installs no handler of ours.
+    // SAFETY: installs no handler function.
     let old = unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     assert_ne!(old, libc::SIG_ERR);
 }
 
 extern "C" fn nothing(_signal: libc::c_int) {}
 
-/// Has this signal interrupt calls, and do nothing else.
+/// Installs a handler for a signal that does nothing, so that the signal only interrupts system calls.
 pub fn interrupt_by(signal: libc::c_int) {
-    // SAFETY: all zero is an empty mask and no flags, so calls are not begun again.
+    // SAFETY: all zero is an empty mask and no flags. Without `SA_RESTART`, interrupted calls fail with `EINTR`.
     let mut action = unsafe { MaybeUninit::<libc::sigaction>::zeroed().assume_init() };
     action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
     // SAFETY: `nothing` may run at any time.
     unsafe { syscall!(sigaction(signal, &raw const action, ptr::null_mut())) }.unwrap();
 }
 
-/// Sends this process `SIGALRM` that often; zero ends it.
+/// Sends this process a `SIGALRM` at every interval of `span`, which is below a second; zero stops them.
 pub fn alarm_every(span: Duration) {
     let micros = i32::try_from(span.subsec_micros()).unwrap();
     let span = libc::timeval { tv_sec: 0, tv_usec: micros.into() };
@@ -128,7 +130,7 @@ pub fn signal_thread(thread: i32, signal: libc::c_int) {
     assert!(sent == 0 || Errno::last() == Errno(libc::ESRCH), "{}", Errno::last());
 }
 
-/// How long a thread of this process has run.
+/// Returns the processor time of a thread of this process.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[must_use]
 pub fn run_time_of(thread: &str) -> Duration {
@@ -136,7 +138,7 @@ pub fn run_time_of(thread: &str) -> Duration {
     Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
 }
 
-/// How often a thread of this process has gone to sleep by itself.
+/// Returns how often a thread of this process has blocked (its voluntary context switches).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 #[must_use]
 pub fn sleeps_of(thread: &str) -> u64 {
@@ -145,17 +147,17 @@ pub fn sleeps_of(thread: &str) -> u64 {
     line.unwrap().trim().parse().unwrap()
 }
 
-/// From now on every accept from this listener fails with this error, on the calling thread alone and for good.
+/// Makes every later accept from this listener fail with this error, on the calling thread only and permanently.
 ///
 /// # Errors
 ///
-/// Where the system does not let a process restrict itself.
+/// If the system does not let a process restrict itself.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub fn fail_accepts(listener: RawFd, errno: i32) -> Result<(), Errno> {
     let load = |offset| step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
     let skip_unless = |value, steps| step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, steps, value);
     let give = |value| step(libc::BPF_RET | libc::BPF_K, 0, 0, value);
-    // where `seccomp_data` has the call's number and the low half of its first argument
+    // the offsets in `seccomp_data` of the call's number and of the low half of its first argument
     let (call, argument) = (0, if cfg!(target_endian = "big") { 20 } else { 16 });
     let mut program = [
         load(call),
@@ -178,11 +180,11 @@ fn step(code: u32, yes: u8, no: u8, value: u32) -> libc::sock_filter {
     libc::sock_filter { code: code.try_into().unwrap(), jt: yes, jf: no, k: value }
 }
 
-/// The descriptor of this process that listens there.
+/// Returns the descriptor of this process that listens on an endpoint.
 pub fn listener_at(endpoint: &Endpoint) -> RawFd {
     let open = descriptors().into_iter().map(|(fd, _)| fd);
     let bound = |fd: &RawFd| {
-        // SAFETY: open a moment ago, and only asked for its address.
+        // SAFETY: it was open a moment ago, and only its address is read.
         let fd = unsafe { BorrowedFd::borrow_raw(*fd) };
         lightcone_unix::socket::local_address(fd)
             .is_ok_and(|address| address.to_endpoint().as_ref() == Some(endpoint))

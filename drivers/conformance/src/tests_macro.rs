@@ -1,6 +1,6 @@
 //! The list of all cases.
 
-/// Makes a `#[test]` of every case for the driver.
+/// Expands to a `#[test]` for each case, run with the driver.
 #[macro_export]
 macro_rules! tests {
     ($driver:ty) => {

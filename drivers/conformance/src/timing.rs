@@ -1,4 +1,4 @@
-//! Timeouts and deadlines: never early, soon after, and for the stated reason.
+//! Timeouts and deadlines: never early, not much later, and with the right reason.
 
 use core::sync::atomic::AtomicUsize;
 use core::sync::atomic::Ordering::Relaxed;
@@ -16,16 +16,16 @@ use crate::peer::Peer;
 
 const SPAN: Duration = Duration::from_millis(120);
 const SPAN_MS: u64 = 120;
-/// How late something may be on a machine that is busy with other tests.
+/// How late an event may be on a machine that is busy with other tests.
 const LATE_MS: u64 = 2_000;
-/// Longer than other tests hold this one up between two steps.
+/// Longer than other tests delay this one between two steps.
 const LONGER: Duration = Duration::from_millis(900);
 
 fn assert_on_time(span_ms: u64) {
     assert!((SPAN_MS..SPAN_MS + LATE_MS).contains(&span_ms), "after {span_ms} ms");
 }
 
-/// A socket on which nothing ever comes.
+/// A socket that never receives anything.
 pub fn nothing_comes<D: Driver>() {
     let case = Case::start(small_with::<D>(|it| it.first_byte = Some(SPAN)), echoing);
     let mut peer = case.peer();
@@ -34,7 +34,7 @@ pub fn nothing_comes<D: Driver>() {
     peer.drain();
 }
 
-/// A socket that falls silent.
+/// A socket that becomes silent.
 pub fn a_socket_falls_silent<D: Driver>() {
     let case = Case::start(small_with::<D>(|it| it.idle = Some(LONGER)), echoing);
     let mut peer = case.peer();
@@ -50,7 +50,7 @@ pub fn a_socket_falls_silent<D: Driver>() {
     assert!((900..900 + LATE_MS).contains(&span_ms), "after {span_ms} ms");
 }
 
-/// The idle timeout holds for sockets of this side too, which are given no first byte.
+/// The idle timeout also applies to sockets that connected, without a first-byte timeout.
 pub fn a_connected_socket_falls_silent<D: Driver>() {
     let case = Case::start(
         small_with::<D>(|it| {
@@ -66,12 +66,12 @@ pub fn a_connected_socket_falls_silent<D: Driver>() {
     assert_on_time(case.trace.until(0, "close").at_ms - case.trace.until(0, "open").at_ms);
 }
 
-/// Output that the peer does not take, whether it has said something before or not.
+/// Output that the peer does not read, whether the peer has sent something before or not.
 pub fn a_peer_takes_nothing<D: Driver>() {
     for says in [true, false] {
         let builder = small_with::<D>(|it| {
             it.write_stall = Some(SPAN);
-            it.first_byte = None; // it holds instead, until the first byte has come
+            it.first_byte = None; // it would apply instead, until the first byte has arrived
         });
         let case = Case::start(builder, |socket, event, _| match event {
             Event::Open | Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
@@ -90,7 +90,7 @@ pub fn a_peer_takes_nothing<D: Driver>() {
     }
 }
 
-/// A peer that takes little, but takes it, is not stalled.
+/// A peer that reads slowly is not stalled.
 pub fn a_slow_peer_is_not_stalled<D: Driver>() {
     let case =
         Case::start(small_with::<D>(|it| it.write_stall = Some(LONGER)), |socket, event, _| match event {
@@ -105,9 +105,9 @@ pub fn a_slow_peer_is_not_stalled<D: Driver>() {
     assert_eq!(case.trace.count("close"), 0);
 }
 
-/// A peer that reads steadily is not stalled, however little it reads: the kernel's buffer, which has grown to
-/// megabytes, does not hide what it takes. Where the system [cannot limit that](socket::UNSENT_LIMITED) a faster peer
-/// must do.
+/// A peer that reads steadily is not stalled, however slowly it reads: the kernel's send buffer, which has grown to
+/// megabytes, does not hide its progress. Where the system [cannot limit that buffer](socket::UNSENT_LIMITED), the test
+/// uses a faster peer.
 pub fn a_very_slow_peer_is_not_stalled<D: Driver>() {
     let piece = if socket::UNSENT_LIMITED { 16_000 } else { 300_000 };
     let case =
@@ -121,15 +121,15 @@ pub fn a_very_slow_peer_is_not_stalled<D: Driver>() {
         thread::sleep(SPAN / 4);
     }
     assert_eq!(case.trace.count("close"), 0);
-    // and one that stops reading is
+    // but a peer that stops reading is
     assert_eq!(case.trace.closed(0), CloseReason::TimedOut(Timeout::WriteStall));
 }
 
-/// A peer that reads steadily gets everything, also while the system's buffer, which has grown to megabytes, is too
-/// full for the socket to be writable: before a close and after it. One that stops reading is cut in time.
+/// A peer that reads steadily receives everything, even while the system's buffer of megabytes is too full for the
+/// socket to become writable, both before and after a close. A peer that stops reading times out.
 pub fn a_steady_peer_of_a_full_buffer_is_not_cut<D: Driver>() {
     if !socket::UNDELIVERED_TOLD {
-        return; // there it looks as if it took nothing
+        return; // without it, such a peer looks as if it read nothing
     }
     for closes in [false, true] {
         let queued = Arc::new(AtomicUsize::new(0));
@@ -145,12 +145,13 @@ pub fn a_steady_peer_of_a_full_buffer_is_not_cut<D: Driver>() {
             Event::Message(_) => socket.close(),
             other => by_default(socket, other),
         });
-        // what the peer's system takes ahead of it is small, so that it takes often
+        // a small receive buffer, so that the peer's system acknowledges often
         let connect = || {
             Peer::connect_with(case.listen().endpoint(), |fd| socket::set_receive_buffer(fd, 32_768).unwrap())
         };
         let mut peer = connect();
         let token = case.trace.token(0);
+        // lets the system's send buffer grow to megabytes
         let mut received = peer.receive(10_000_000).len();
         if closes {
             case.handle().post(token, 1).unwrap();
@@ -180,7 +181,7 @@ pub fn a_steady_peer_of_a_full_buffer_is_not_cut<D: Driver>() {
     }
 }
 
-/// Output that does not leave after `close`.
+/// Output that is not read after `close`.
 pub fn a_close_does_not_drain<D: Driver>() {
     let case = Case::start(
         small_with::<D>(|it| {
@@ -202,7 +203,7 @@ pub fn a_close_does_not_drain<D: Driver>() {
     assert_on_time(case.trace.until(0, "close").at_ms - case.trace.until(0, "message").at_ms);
 }
 
-/// A staged close whose peer does not end is over after the linger time, for the handler's reason.
+/// A lingering close ends after the linger timeout if the peer does not end, with the handler's reason.
 pub fn a_staged_close_has_an_end<D: Driver>() {
     let case = Case::start(small_with::<D>(|it| it.linger = Some(SPAN)), |socket, event, _| match event {
         Event::Receive => socket.linger(),
@@ -215,7 +216,7 @@ pub fn a_staged_close_has_an_end<D: Driver>() {
     assert_on_time(case.trace.until(0, "close").at_ms - case.trace.until(0, "receive").at_ms);
 }
 
-/// A handler's deadline comes once, on time, and can be set again.
+/// A deadline comes once and on time, and can be set again.
 pub fn deadlines_come_on_time<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, cx| match event {
         Event::Open => socket.set_deadline(Some(cx.now() + SPAN)),
@@ -259,7 +260,7 @@ pub fn deadlines_move<D: Driver>() {
     assert_eq!(case.trace.count("timeout"), 1);
 }
 
-/// With every timeout off, nothing ends by itself.
+/// Without timeouts, a silent socket stays open.
 pub fn no_timeouts_no_ends<D: Driver>() {
     let case = Case::start(small::<D>().timeouts(Timeouts::NONE), echoing);
     let mut peer = case.peer();
@@ -269,7 +270,7 @@ pub fn no_timeouts_no_ends<D: Driver>() {
     assert_eq!(case.trace.count("close"), 0);
 }
 
-/// A thousand deadlines at the same instant all come.
+/// Hundreds of deadlines at the same few instants all come.
 pub fn many_deadlines_at_once<D: Driver>() {
     let count = if D::DESCRIPTORS_MAX.is_some() { 50 } else { 300 };
     let case = Case::start(small::<D>().sockets(count), |socket, event, cx| match event {

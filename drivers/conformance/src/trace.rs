@@ -1,4 +1,4 @@
-//! What happened to every socket of an engine, in order, to be waited for and compared.
+//! The ordered trace of all sockets of an engine, which tests wait for and compare.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -8,35 +8,35 @@ use std::thread::{self, ThreadId};
 use lightcone_core::{Address, CloseReason, ErrorKind, Event, Origin, PollerId, Token};
 use lightcone_unix::clock::Clock;
 
-/// How long a test waits for what must happen.
+/// The current value of [`patience`], in milliseconds.
 static PATIENCE_MS: AtomicU64 = AtomicU64::new(10_000);
 
-/// How long a test waits for what must happen, before it fails.
+/// Returns how long a test waits for an event before it fails.
 #[must_use]
 pub fn patience() -> Duration {
     Duration::from_millis(PATIENCE_MS.load(Ordering::Relaxed))
 }
 
-/// Shortens the waits of the whole process: for drivers that are expected to fail.
+/// Changes the patience of the whole process, for tests of drivers that are expected to fail.
 pub fn set_patience(patience: Duration) {
     PATIENCE_MS.store(patience.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 
-/// One thing that happened.
+/// One event of a trace.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum What {
-    /// The handler was asked, and said yes.
+    /// The handler admitted the socket.
     Admit {
-        /// Where the socket comes from.
+        /// How the socket began.
         origin: Origin,
-        /// Who is at the other end.
+        /// The peer's address.
         peer: Address,
     },
     /// `open`
     Open,
     /// `receive`
     Receive {
-        /// Bytes that were there.
+        /// The number of bytes that the handler had not consumed yet.
         unread: usize,
     },
     /// `writable`
@@ -55,9 +55,9 @@ pub enum What {
     Refused(ErrorKind),
     /// `close`
     Close {
-        /// Why.
+        /// The reason.
         reason: CloseReason,
-        /// Bytes that were never sent.
+        /// The number of queued bytes that were not sent.
         lost: usize,
     },
 }
@@ -78,7 +78,7 @@ impl What {
         }
     }
 
-    /// The callback's name.
+    /// Returns the name of the callback.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -101,21 +101,21 @@ impl What {
     }
 }
 
-/// One thing that happened, to whom and where.
+/// One event, with its socket, poller, thread and time.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
-    /// The socket's number: sockets are counted from 0, as they are admitted.
+    /// The number of the socket. Sockets are numbered from 0 in the order of their admission.
     pub socket: usize,
-    /// The socket's token; none yet in `admit`.
+    /// The token of the socket; `None` for `admit`, which is called before there is a token.
     pub token: Option<Token>,
-    /// On which poller.
+    /// The poller.
     pub poller: PollerId,
-    /// On which thread.
+    /// The thread.
     pub thread: ThreadId,
-    /// When, as the engine saw it: a thread that was held up since does not count. For `admit`, which is told no
-    /// time, when it was recorded.
+    /// The engine's time of the event, which excludes any delay of the thread since then. For `admit`, which receives
+    /// no time, the time at which it was recorded.
     pub at_ms: u64,
-    /// What.
+    /// The event.
     pub what: What,
 }
 
@@ -123,12 +123,12 @@ pub struct Record {
 struct State {
     records: Vec<Record>,
     sockets: usize,
-    /// Sockets whose chatter is not kept.
+    /// Whether frequent events are left out, see [`Trace::keep_ends_only`].
     quiet: bool,
     threads: Vec<String>,
 }
 
-/// Everything that happened so far; shared by the test and the pollers.
+/// All events so far, shared by the test and the pollers.
 #[derive(Clone, Debug, Default)]
 pub struct Trace(Arc<(Mutex<State>, Condvar)>);
 
@@ -137,7 +137,7 @@ impl Trace {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// From now on only what begins and ends sockets is kept: for tests with much traffic.
+    /// Leaves `receive`, `writable`, `sent` and `message` out from now on, for tests with much traffic.
     pub fn keep_ends_only(&self) {
         self.lock().quiet = true;
     }
@@ -162,7 +162,7 @@ impl Trace {
         self.0.1.notify_all();
     }
 
-    /// The system's names of the pollers' threads, where it has such.
+    /// Returns the system's names of the pollers' threads; empty where the system provides none.
     #[must_use]
     pub fn threads(&self) -> Vec<String> {
         self.lock().threads.clone()
@@ -172,13 +172,17 @@ impl Trace {
         self.lock().threads.push(name);
     }
 
-    /// All records so far.
+    /// Returns all records so far.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
         self.lock().records.clone()
     }
 
-    /// Waits until the records have what is looked for.
+    /// Waits until `find` returns a value for the records so far, and returns it.
+    ///
+    /// # Panics
+    ///
+    /// If that takes longer than [`patience`].
     pub fn wait<T>(&self, what: &str, mut find: impl FnMut(&[Record]) -> Option<T>) -> T {
         let end = Clock::now_ms() + u64::try_from(patience().as_millis()).unwrap_or(u64::MAX / 2);
         let mut state = self.lock();
@@ -187,18 +191,18 @@ impl Trace {
                 return found;
             }
             let left = end.saturating_sub(Clock::now_ms());
-            assert!(left > 0, "{what}: it did not come");
+            assert!(left > 0, "{what}: timed out");
             let waited = self.0.1.wait_timeout(state, Duration::from_millis(left));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
-    /// Waits for the socket's first event of this name.
+    /// Waits for the first event of this name for the socket.
     pub fn until(&self, socket: usize, name: &str) -> Record {
         self.until_nth(socket, name, 1)
     }
 
-    /// Waits for the socket's n-th event of this name, counted from 1.
+    /// Waits for the n-th event of this name for the socket, counted from 1.
     pub fn until_nth(&self, socket: usize, name: &str, nth: usize) -> Record {
         self.wait(&format!("{name} of socket {socket}"), |records| {
             let mut of = records.iter().filter(|it| it.socket == socket && it.what.name() == name);
@@ -206,31 +210,31 @@ impl Trace {
         })
     }
 
-    /// Waits until so many events of this name have come, for whatever sockets.
+    /// Waits until `count` events of this name have been recorded, over all sockets.
     pub fn until_count(&self, name: &str, count: usize) {
         self.wait(&format!("{count} of {name}"), |records| {
             (records.iter().filter(|it| it.what.name() == name).count() >= count).then_some(())
         });
     }
 
-    /// How many events of this name there were so far.
+    /// Returns the number of events of this name so far.
     #[must_use]
     pub fn count(&self, name: &str) -> usize {
         self.lock().records.iter().filter(|it| it.what.name() == name).count()
     }
 
-    /// How many events of this name the socket had so far.
+    /// Returns the number of events of this name for the socket so far.
     #[must_use]
     pub fn count_of(&self, socket: usize, name: &str) -> usize {
         self.lock().records.iter().filter(|it| it.socket == socket && it.what.name() == name).count()
     }
 
-    /// The token of a socket, once it is open.
+    /// Waits until the socket is open, and returns its token.
     pub fn token(&self, socket: usize) -> Token {
         self.until(socket, "open").token.unwrap()
     }
 
-    /// Why the socket closed, once it has.
+    /// Waits until the socket has closed, and returns the reason.
     pub fn closed(&self, socket: usize) -> CloseReason {
         match self.until(socket, "close").what {
             What::Close { reason, .. } => reason,
@@ -238,7 +242,7 @@ impl Trace {
         }
     }
 
-    /// How many bytes the socket did not send, once it is closed.
+    /// Waits until the socket has closed, and returns the number of bytes that it did not send.
     pub fn lost(&self, socket: usize) -> usize {
         match self.until(socket, "close").what {
             What::Close { lost, .. } => lost,
@@ -246,7 +250,7 @@ impl Trace {
         }
     }
 
-    /// The number of the first socket whose peer is this one, once it is open.
+    /// Waits until a socket with this peer has been admitted, and returns its number.
     pub fn socket_of(&self, peer: Address) -> usize {
         self.wait(&format!("a socket of {peer}"), |records| {
             records
@@ -256,7 +260,7 @@ impl Trace {
         })
     }
 
-    /// The names of the socket's events, repetitions left out.
+    /// Returns the names of the socket's events, without consecutive repetitions.
     #[must_use]
     pub fn shape(&self, socket: usize) -> String {
         let state = self.lock();
@@ -273,7 +277,7 @@ impl Trace {
         names.join(" ")
     }
 
-    /// What holds at the end of every engine, whatever happened.
+    /// Checks what must hold at the end of every engine.
     pub(crate) fn check_whole(&self) {
         let state = self.lock();
         let mut ended = vec![false; state.sockets];
@@ -290,7 +294,7 @@ impl Trace {
         }
     }
 
-    /// The whole trace, a line each.
+    /// Prints the last 200 records, one per line.
     pub fn print(&self) {
         let state = self.lock();
         let skipped = state.records.len().saturating_sub(200);

@@ -1,4 +1,4 @@
-//! Bytes in every size, at every speed.
+//! Bytes of all sizes, at all speeds.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
@@ -13,14 +13,14 @@ use crate::case::{Case, Event, by_default, consume_all, echo, small};
 use crate::ending::wait_until_stalled;
 use crate::peer::{Peer, pattern};
 
-/// One byte, around a block, around what is received at once, and far more.
+/// One byte, sizes around a block, sizes around one read, and much more.
 const SIZES: [usize; 14] =
     [1, 2, 63, 64, 65, 1_023, 1_024, 1_025, 4_095, 4_096, 4_097, 16_384, 100_000, 1_048_576];
 
-/// A message for the handler: go on.
+/// The message that makes the handler continue.
 const GO: u64 = 1;
 
-/// Every size comes back whole, one after the other on one connection.
+/// Each size is echoed completely, one after the other on one connection.
 pub fn every_size_comes_back<D: Driver>() {
     let case = Case::echo::<D>();
     let mut peer = case.peer();
@@ -31,7 +31,7 @@ pub fn every_size_comes_back<D: Driver>() {
     assert_eq!(case.trace.closed(0), CloseReason::Peer);
 }
 
-/// The same over a Unix socket, whose buffers count otherwise.
+/// The same over a Unix socket, where buffers are counted differently.
 pub fn every_size_comes_back_over_unix<D: Driver>() {
     let case = Case::echo::<D>();
     let mut peer = Peer::connect(case.listen_unix().endpoint());
@@ -42,7 +42,7 @@ pub fn every_size_comes_back_over_unix<D: Driver>() {
     assert_eq!(case.trace.closed(0), CloseReason::Peer);
 }
 
-/// The same to a peer with the smallest buffers that the system gives, so that most sends are short.
+/// The same to a peer with the smallest buffers that the system allows, so that most sends are partial.
 pub fn every_size_comes_back_through_narrow_buffers<D: Driver>() {
     let case = Case::echo::<D>();
     let mut peer = Peer::connect_narrow(case.listen().endpoint(), 1);
@@ -51,7 +51,7 @@ pub fn every_size_comes_back_through_narrow_buffers<D: Driver>() {
     }
 }
 
-/// Two thousand pieces of one byte.
+/// Two thousand sends of one byte each are echoed in order.
 pub fn single_bytes_come_back_in_order<D: Driver>() {
     let case = Case::echo::<D>();
     let mut peer = case.peer();
@@ -64,7 +64,7 @@ pub fn single_bytes_come_back_in_order<D: Driver>() {
     });
 }
 
-/// A handler that takes one byte at a time loses none.
+/// A handler that consumes one byte at a time loses none.
 pub fn a_handler_may_consume_byte_by_byte<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Receive | Event::Writable => {
@@ -81,7 +81,7 @@ pub fn a_handler_may_consume_byte_by_byte<D: Driver>() {
     case.peer().exchange(&pattern(20_000));
 }
 
-/// What a handler leaves is there again with the next bytes, in one piece.
+/// Bytes that a handler does not consume are passed again with the next ones, in one slice.
 pub fn bytes_that_are_left_are_kept_in_one_piece<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Receive | Event::Writable if socket.bytes().len() >= 3_000 => echo(socket),
@@ -97,7 +97,7 @@ pub fn bytes_that_are_left_are_kept_in_one_piece<D: Driver>() {
     assert!(peer.receive(3_000) == bytes);
 }
 
-/// A full input buffer stops reading, hurts nobody else, and reading goes on when there is room.
+/// A full input buffer stops reading for its socket only, and reading resumes when there is room.
 pub fn a_handler_that_never_consumes_pauses_its_own_socket<D: Driver>() {
     let most = Arc::new(AtomicUsize::new(0));
     let seen = Arc::clone(&most);
@@ -120,7 +120,7 @@ pub fn a_handler_that_never_consumes_pauses_its_own_socket<D: Driver>() {
     thread::scope(|scope| {
         let bytes = &bytes;
         scope.spawn(move || writer.send(bytes));
-        // full is full: more never comes in
+        // the input buffer is full at 4 KiB: more is never received
         case.trace.wait("a full input buffer", |_| (most.load(Ordering::Relaxed) == 4_096).then_some(()));
         let mut other = Peer::connect(listener.endpoint());
         for _ in 0..100 {
@@ -132,7 +132,7 @@ pub fn a_handler_that_never_consumes_pauses_its_own_socket<D: Driver>() {
     assert_eq!(most.load(Ordering::Relaxed), 4_096);
 }
 
-/// A paused socket is not read from; a resumed one is, and nothing is lost between.
+/// A paused socket is not read; after `resume` it is, and no bytes are lost.
 pub fn pause_stops_reading_and_resume_goes_on<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Open => socket.pause(),
@@ -151,7 +151,7 @@ pub fn pause_stops_reading_and_resume_goes_on<D: Driver>() {
     assert_eq!(case.trace.shape(0), "admit open message(1) receive sent");
 }
 
-/// Both directions at full speed at once, with bytes that have nothing to do with each other.
+/// Both directions at full speed at once, with unrelated bytes.
 pub fn both_directions_flow_at_once<D: Driver>() {
     const TOTAL: usize = 2 << 20;
     let (bytes, came) = (Arc::new(pattern(TOTAL)), Arc::new(AtomicUsize::new(0)));
@@ -176,7 +176,7 @@ pub fn both_directions_flow_at_once<D: Driver>() {
     case.trace.wait("all bytes", |_| (came.load(Ordering::Relaxed) == TOTAL).then_some(()));
 }
 
-/// A peer that takes little at a time, with a small window, gets everything.
+/// A peer with a small window that reads slowly receives everything.
 pub fn a_slow_reader_gets_everything<D: Driver>() {
     const TOTAL: usize = 200_000;
     let bytes = Arc::new(pattern(TOTAL));
@@ -201,7 +201,7 @@ pub fn a_slow_reader_gets_everything<D: Driver>() {
     assert_eq!(case.trace.lost(0), 0);
 }
 
-/// A peer whose system takes nothing more for a while gets everything in the end.
+/// A peer that reads nothing for a while receives everything in the end.
 pub fn a_stalled_reader_gets_everything<D: Driver>() {
     stalled_reader::<D>(|case| case.listen());
 }
@@ -212,7 +212,7 @@ pub fn a_stalled_unix_reader_gets_everything<D: Driver>() {
 }
 
 fn stalled_reader<D: Driver>(listen: impl Fn(&Case) -> Listener<u64>) {
-    const TOTAL: usize = 12 << 20; // more than systems keep for a socket
+    const TOTAL: usize = 12 << 20; // more than systems buffer for a socket
     let bytes = Arc::new(pattern(TOTAL));
     let to_send = Arc::clone(&bytes);
     let case = Case::start(small::<D>(), move |socket, event, _| match event {
@@ -229,7 +229,7 @@ fn stalled_reader<D: Driver>(listen: impl Fn(&Case) -> Listener<u64>) {
     assert!(peer.receive(TOTAL) == *bytes);
 }
 
-/// Many small pieces, more than one call gathers, arrive in order.
+/// Many small sends, more than one system call gathers, arrive in order.
 pub fn many_small_sends_arrive_in_order<D: Driver>() {
     let bytes = Arc::new(pattern(4_000));
     let pieces = Arc::clone(&bytes);
@@ -240,15 +240,15 @@ pub fn many_small_sends_arrive_in_order<D: Driver>() {
     assert!(case.peer().receive(4_000) == *bytes);
 }
 
-/// What does not fit is refused whole, and `writable` comes once for it, when there is room.
+/// A send that does not fit is refused as a whole, and is followed by one `writable` when there is room.
 pub fn a_refused_send_brings_one_writable<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Open => {
-            // beyond what the system takes, so that room does not come by itself
+            // the second send exceeds the output limit while the first is queued
             socket.send(&[1; 4_000]).unwrap();
             let queued = socket.queued();
             assert!(socket.send(&[2; 4_000]).is_err());
-            assert_eq!(socket.queued(), queued, "a refused send has queued something");
+            assert_eq!(socket.queued(), queued, "a refused send has queued bytes");
             assert!(socket.owes_writable());
         }
         Event::Writable => {
@@ -264,7 +264,7 @@ pub fn a_refused_send_brings_one_writable<D: Driver>() {
     assert_eq!(case.trace.count_of(0, "writable"), 1);
 }
 
-/// A send that can never fit promises nothing, and the socket goes on.
+/// A send that can never fit is not followed by `writable`, and the socket continues.
 pub fn a_send_beyond_the_bound_is_refused_for_good<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Open => {
@@ -278,7 +278,7 @@ pub fn a_send_beyond_the_bound_is_refused_for_good<D: Driver>() {
     assert_eq!(case.trace.count_of(0, "writable"), 0);
 }
 
-/// Nothing sent, nothing consumed, nothing reserved: none of it is an event.
+/// Empty sends, consumes and reservations cause no event.
 pub fn nothing_is_no_event<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Open => {
@@ -308,7 +308,7 @@ pub fn nothing_is_no_event<D: Driver>() {
     assert_eq!(case.trace.shape(0), "admit open receive peer_closed close(closed by the peer)");
 }
 
-/// While `writable` is owed nothing is read: who takes no answers gives no requests.
+/// Backpressure: while `writable` is pending, the socket is not read.
 pub fn who_takes_no_answers_gives_no_requests<D: Driver>() {
     let case = Case::echo::<D>();
     let listener = case.listen();
@@ -318,14 +318,14 @@ pub fn who_takes_no_answers_gives_no_requests<D: Driver>() {
     let flood = thread::spawn(move || {
         let _ = writer.try_send(&vec![7; 64 << 20]);
     });
-    // the flow stops by itself, well before all of it has come in
+    // the flow stops well before everything has been received
     let mut last = u64::MAX;
     lightcone_contract::sockets::soon("a stop", || {
         thread::sleep(Duration::from_millis(150));
         let now = taken();
         (core::mem::replace(&mut last, now) == now && now > 0).then_some(())
     });
-    assert!(last < 32 << 20, "{last} bytes were taken in");
+    assert!(last < 32 << 20, "{last} bytes were received");
     peer.cut();
     flood.join().unwrap();
 }

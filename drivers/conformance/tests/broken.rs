@@ -1,4 +1,4 @@
-//! Drivers that are broken on purpose, each found by a case of its own. A suite that passes one is broken itself.
+//! Mutants of a driver, each found by one case. A suite that passes a mutant is broken itself.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "as in every test: a failure is a panic")]
 #![allow(clippy::disallowed_methods, reason = "a case that hangs must not hang the test")]
@@ -32,23 +32,23 @@ const FILTERS_ARE_FLAGS: u8 = 13;
 /// Keys of listeners are above those of sockets.
 const SOCKETS_BELOW: u64 = u64::MAX - 0xFF;
 
-/// Epoll with one fault.
+/// The epoll driver with one fault, selected by `FAULT`.
 #[derive(Debug)]
 struct Faulty<const FAULT: u8> {
     epoll: Epoll,
     /// The keys of the last batch.
     last: Vec<u64>,
-    /// A socket that was there first.
+    /// The key of the first registered socket.
     first: Option<u64>,
-    /// Sockets that are gone.
+    /// The keys of closed sockets.
     stale: Vec<u64>,
-    /// Everything that was ever registered.
+    /// All keys that were ever registered.
     all: Vec<u64>,
-    /// The first key of each descriptor's number.
+    /// The first key registered for each descriptor number.
     keys: HashMap<RawFd, u64>,
 }
 
-/// Epoll's waker, which may be mute.
+/// The waker of epoll, which does nothing if the fault is [`LOSES_WAKES`].
 #[derive(Clone)]
 struct FaultyWaker<const FAULT: u8>(<Epoll as Driver>::Waker);
 
@@ -68,7 +68,7 @@ impl<const FAULT: u8> Faulty<FAULT> {
             match FAULT {
                 NEVER_WRITABLE if event.readiness == Readiness::WRITE => continue,
                 HIDES_THE_END if hint(Readiness::ENDED) => continue,
-                // -1 and -2, as kqueue's filters are, have bits in common
+                // kqueue's filters are the numbers -1 and -2, which have bits in common if they are taken for flags
                 FILTERS_ARE_FLAGS if event.readiness.is_writable() => event.readiness = Readiness::READ,
                 HIDES_ERRORS if hint(Readiness::ERROR) => continue,
                 EDGE_TRIGGERED if self.last.contains(&event.key) => continue,
@@ -157,9 +157,9 @@ impl<const FAULT: u8> Driver for Faulty<FAULT> {
     }
 }
 
-/// Whether the case fails. One that does not come to an end has failed, too.
+/// Returns whether the case fails. A case that does not end has failed, too.
 fn fails(case: fn()) -> bool {
-    // enough for a case that passes, on a machine that is busy with the others
+    // enough for a case that passes while other tests keep the machine busy
     set_patience(Duration::from_millis(4_000));
     let (done, result) = std::sync::mpsc::channel();
     std::thread::spawn(move || done.send(catch_unwind(case).is_err()));
@@ -204,7 +204,7 @@ fn a_lost_wake_is_found() {
     assert!(fails(messages::each_message_wakes_a_sleeper::<Faulty<LOSES_WAKES>>));
 }
 
-/// A new socket's events come under the token of the one that had its descriptor's number before.
+/// Events of a new socket come with the key of the socket that had its descriptor number before.
 #[test]
 fn stale_tokens_are_found() {
     assert!(fails(messages::a_descriptors_number_is_used_again_at_once::<Faulty<KEEPS_OLD_KEYS>>));
@@ -235,7 +235,7 @@ fn a_forgotten_timeout_is_found() {
     assert!(fails(timing::deadlines_come_on_time::<Faulty<FORGETS_TIMEOUTS>>));
 }
 
-/// Readiness is a hint: sockets and listeners that are not ready may be reported, again and again.
+/// Readiness is a hint: sockets and listeners that are not ready may be reported, even repeatedly.
 #[test]
 fn hints_that_are_wrong_hurt_nobody() {
     assert!(!fails(transfer::every_size_comes_back::<Faulty<ADDS_HINTS>>));
@@ -246,7 +246,7 @@ fn hints_that_are_wrong_hurt_nobody() {
     assert!(!fails(connecting::a_connect_times_out::<Faulty<ADDS_HINTS>>));
 }
 
-/// That a key is stale when its event is delivered is within the rules: it must reach nobody.
+/// A driver may report stale keys: they must not reach any socket.
 #[test]
 fn stale_keys_reach_nobody() {
     assert!(!fails(messages::a_stale_token_never_reaches_the_successor::<Faulty<REPEATS_STALE_KEYS>>));

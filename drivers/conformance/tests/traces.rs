@@ -1,5 +1,5 @@
-//! The same peers leave the same traces, whatever the driver: epoll, select, kqueue over its emulation, and the guide's
-//! example.
+//! The same peers leave the same traces with every driver: epoll, select, kqueue over its emulation, and the guide's
+//! example driver.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 #![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
 
@@ -14,11 +14,11 @@ use lightcone_select::Select;
 use lightcone_unix::driver::{Event, Readiness};
 use poll::Poll;
 
-/// The scripts that need an address which a system may not have; they say so themselves.
+/// The scripts that need an address which a system may lack; their result is then [`scripts::ABSENT`].
 const MAY_BE_ABSENT: [&str; 3] =
     ["a_connect_without_an_answer", "a_connect_when_the_engine_stops", "over_ipv6"];
 
-/// Compares one script's traces; the first is shown in full where another differs.
+/// Compares the traces of one script between drivers. `$part` must occur in the trace.
 macro_rules! traces {
     ($($name:ident: $part:literal)*) => {
         $(
@@ -29,7 +29,7 @@ macro_rules! traces {
                     eprintln!("{}: skipped, as the system has no such address", stringify!($name));
                     assert!(MAY_BE_ABSENT.contains(&stringify!($name)), "the script needs no such address");
                 } else {
-                    assert!(expected.contains($part), "the script has not come to {:?}:\n{expected}", $part);
+                    assert!(expected.contains($part), "the script has not reached {:?}:\n{expected}", $part);
                 }
                 assert_eq!(scripts::$name::<Select>(), expected, "select differs from epoll");
                 assert_eq!(scripts::$name::<Kqueue>(), expected, "kqueue differs from epoll");
@@ -78,7 +78,7 @@ traces! {
     nothing_at_all: "open message(9) peer_closed"
 }
 
-/// Takes an error for the end of the driver's own watch.
+/// Takes an error for a loss of the driver's registration.
 #[derive(Debug, Default)]
 struct Mislead;
 
@@ -94,7 +94,7 @@ impl Hook<Epoll> for Mislead {
 
 type Misled = Hooked<Epoll, Mislead>;
 
-/// What the comparison is for: a driver that serves everybody, and tells one thing otherwise.
+/// Shows that the comparison notices a driver that serves every peer but reports one event differently.
 #[test]
 fn a_driver_that_tells_it_otherwise_is_found() {
     assert_eq!(scripts::an_exchange_then_the_end::<Misled>(), scripts::an_exchange_then_the_end::<Epoll>());

@@ -1,4 +1,4 @@
-//! Rules 1 and 7 to 13: what is reported.
+//! Rules 1 and 7 to 13: the events that are reported.
 
 use std::os::fd::AsFd;
 
@@ -10,13 +10,13 @@ use lightcone_unix::socket::{self, Connecting, Received, Sent};
 use crate::Watched;
 use crate::sockets::{accept, listen, next_received, pair, receive_exactly, start_connect};
 
-/// Rules 15 and 19: the waker itself is no event.
+/// Rules 15 and 19: a new driver has no events; the waker is not reported.
 pub fn a_new_driver_has_no_events<D: Driver>() {
     assert!(!D::NAME.is_empty());
     Watched::<D>::new().expect_silence();
 }
 
-/// Rule 1.
+/// Rule 1: events return the key with all its bits.
 pub fn keys_come_back_with_all_their_bits<D: Driver>() {
     let listener = listen("127.0.0.1:0");
     let mut watched = Watched::<D>::new();
@@ -29,7 +29,7 @@ pub fn keys_come_back_with_all_their_bits<D: Driver>() {
     assert_eq!(watched.batch(), expected);
 }
 
-/// Rule 7.
+/// Rule 7: a socket is reported by each wait while it is ready.
 pub fn readiness_is_level_triggered<D: Driver>() {
     let (client, server) = pair(&listen("127.0.0.1:0"));
     let mut watched = Watched::<D>::new();
@@ -41,12 +41,13 @@ pub fn readiness_is_level_triggered<D: Driver>() {
         assert_eq!(watched.wait_ms(1), [(1, Readiness::READ)]);
     }
     assert_eq!(receive_exactly(&server, 2), b"tw");
-    assert_eq!(watched.wait_ms(1), [(1, Readiness::READ)], "one byte is left");
+    assert_eq!(watched.wait_ms(1), [(1, Readiness::READ)], "one byte is still unread");
     assert_eq!(receive_exactly(&server, 1), b"o");
     watched.expect_silence();
 }
 
-/// Rules 7 and 8: what was ready and is not any more is not reported; the call in between would block.
+/// Rules 7 and 8: readiness that another call has used up is not reported; a call before the wait returns "would
+/// block".
 pub fn readiness_that_somebody_else_has_used_is_gone<D: Driver>() {
     let (client, server) = pair(&listen("127.0.0.1:0"));
     let mut watched = Watched::<D>::new();
@@ -60,7 +61,7 @@ pub fn readiness_that_somebody_else_has_used_is_gone<D: Driver>() {
     }
 }
 
-/// Rules 7 and 11.
+/// Rules 7 and 11: readiness is reported in both directions.
 pub fn both_directions_are_reported<D: Driver>() {
     let (client, server) = pair(&listen("127.0.0.1:0"));
     let mut watched = Watched::<D>::new();
@@ -71,7 +72,7 @@ pub fn both_directions_are_reported<D: Driver>() {
     assert_eq!(watched.batch(), [(1, Readiness::BOTH)]);
 }
 
-/// Rules 7 to 9: before the end stand the last bytes.
+/// Rules 7 to 9: the end of the stream is readable, after the last bytes.
 pub fn the_end_is_readable<D: Driver>() {
     let (client, server) = pair(&listen("127.0.0.1:0"));
     let mut watched = Watched::<D>::new();
@@ -85,7 +86,7 @@ pub fn the_end_is_readable<D: Driver>() {
     watched.until(1, Readiness::READ);
 }
 
-/// Rule 9.
+/// Rule 9: a reset is reported in each watched direction.
 pub fn a_reset_is_reported_in_each_watched_direction<D: Driver>() {
     let directions = [
         (Interest::READ, Readiness::READ),
@@ -103,7 +104,7 @@ pub fn a_reset_is_reported_in_each_watched_direction<D: Driver>() {
     }
 }
 
-/// Rule 10.
+/// Rule 10: an established connect is writable.
 pub fn a_connect_is_writable_when_it_has_ended<D: Driver>() {
     let listener = listen("127.0.0.1:0");
     let (client, _) = start_connect(listener.endpoint());
@@ -113,12 +114,12 @@ pub fn a_connect_is_writable_when_it_has_ended<D: Driver>() {
     assert_eq!(socket::connect_result(client.as_fd()), Connecting::Done);
 }
 
-/// Rules 9 and 10.
+/// Rules 9 and 10: a refused connect is writable.
 pub fn a_refused_connect_is_writable<D: Driver>() {
     let free = listen("127.0.0.1:0").endpoint().clone();
     let (client, started) = start_connect(&free);
     if started != Connecting::InProgress {
-        return; // Some systems refuse within the call.
+        return; // some systems refuse within the call
     }
     let mut watched = Watched::<D>::new();
     watched.add(&client, 1, Interest::WRITE);
@@ -126,7 +127,7 @@ pub fn a_refused_connect_is_writable<D: Driver>() {
     assert_eq!(socket::connect_result(client.as_fd()), Connecting::Failed(Errno(libc::ECONNREFUSED)));
 }
 
-/// Rule 7.
+/// Rule 7: a listener is readable while connections wait.
 pub fn a_listener_is_readable_while_somebody_waits<D: Driver>() {
     let listener = listen("127.0.0.1:0");
     let mut watched = Watched::<D>::new();
@@ -141,7 +142,7 @@ pub fn a_listener_is_readable_while_somebody_waits<D: Driver>() {
     watched.expect_silence();
 }
 
-/// Rule 20: and idle ones are not in the way.
+/// Rule 20: only the ready sockets are reported, among many idle ones.
 pub fn only_the_ready_ones_of_many_are_reported<D: Driver>() {
     let listener = listen("127.0.0.1:0");
     let mut watched = Watched::<D>::new();
@@ -158,7 +159,7 @@ pub fn only_the_ready_ones_of_many_are_reported<D: Driver>() {
     watched.expect_silence();
 }
 
-/// Rule 13: ten sockets are always ready and two fit, so a driver that begins at the same place each time starves
+/// Rule 13: ten sockets are always ready and two events fit, so a driver that always starts at the same socket starves
 /// eight.
 pub fn nobody_is_left_out_when_the_slice_is_short<D: Driver>() {
     let listener = listen("127.0.0.1:0");
@@ -178,7 +179,8 @@ pub fn nobody_is_left_out_when_the_slice_is_short<D: Driver>() {
     assert!(reported.iter().all(|times| *times >= 5), "{reported:?}");
 }
 
-/// Rule 13: a wait that leaves more than one place free has told of every socket, also after waits that had no room.
+/// Rule 13: a wait that leaves more than one place of the slice free has reported every socket, even after waits
+/// without room.
 pub fn nobody_is_left_out_when_the_slice_is_not_full<D: Driver>() {
     const SOCKETS: usize = 20;
     let listener = listen("127.0.0.1:0");

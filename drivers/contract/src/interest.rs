@@ -1,4 +1,4 @@
-//! Rules 2 to 6: what is watched, and what is not.
+//! Rules 2 to 6: registration and interest.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 
@@ -10,12 +10,12 @@ use crate::sockets::{Folder, fill, listen, next_received, pair};
 
 const ALL: [Interest; 4] = [Interest::NONE, Interest::READ, Interest::WRITE, Interest::BOTH];
 
-/// What a socket that is ready both ways is reported as.
+/// Returns the readiness that is reported for a socket that is ready in both directions.
 fn expected(interest: Interest) -> Readiness {
     Readiness::when(interest.reads(), Readiness::READ) | Readiness::when(interest.writes(), Readiness::WRITE)
 }
 
-/// Rules 3 and 5: all sixteen changes, over a socket that is ready both ways.
+/// Rules 3 and 5: all sixteen changes of interest, for a socket that is ready in both directions.
 pub fn each_transition_holds_from_the_next_wait<D: Driver>() {
     let (client, server) = pair(&listen("127.0.0.1:0"));
     assert_eq!(socket::send(client.as_fd(), b"unread"), Sent::Bytes(6));
@@ -36,7 +36,7 @@ pub fn each_transition_holds_from_the_next_wait<D: Driver>() {
     }
 }
 
-/// Rule 4, from the registration on and after a change, for bytes, the end and a reset.
+/// Rule 4: without interest, bytes, the end and a reset are not reported, from the registration on or after a change.
 pub fn no_interest_is_silent_and_does_not_spin<D: Driver>() {
     let listener = listen("127.0.0.1:0");
     let mut watched = Watched::<D>::new();
@@ -61,7 +61,7 @@ pub fn no_interest_is_silent_and_does_not_spin<D: Driver>() {
     watched.expect_silence();
 }
 
-/// Rules 4 and 9.
+/// Rules 4 and 9: a reset while a socket is paused is reported after the pause.
 pub fn a_reset_during_a_pause_is_told_after_it<D: Driver>() {
     for interest in [Interest::READ, Interest::WRITE, Interest::BOTH] {
         let (client, server) = pair(&listen("127.0.0.1:0"));
@@ -77,9 +77,9 @@ pub fn a_reset_during_a_pause_is_told_after_it<D: Driver>() {
     }
 }
 
-/// Rule 9: a socket under back-pressure whose peer has ended its stream waits for room, and for nothing else.
+/// Rule 9: a socket that waits for room is not disturbed by the end of its peer's stream.
 pub fn waiting_to_write_is_not_disturbed_by_the_peers_end<D: Driver>() {
-    // A Unix socket is full for good; over TCP the kernels go on moving bytes for a moment.
+    // a Unix socket stays full; over TCP, the kernel moves bytes for a moment longer
     let folder = Folder::new("waiting_to_write");
     let (client, server) = pair(&listen(&folder.endpoint("socket")));
     assert!(fill(&server) > 0);
@@ -90,7 +90,7 @@ pub fn waiting_to_write_is_not_disturbed_by_the_peers_end<D: Driver>() {
     watched.expect_silence();
 }
 
-/// Rules 2, 6 and 12.
+/// Rules 2, 6 and 12: a deregistered descriptor is silent and can be registered again with another key.
 pub fn a_deregistered_descriptor_is_silent_and_can_come_back<D: Driver>() {
     let (client, server) = pair(&listen("127.0.0.1:0"));
     assert_eq!(socket::send(client.as_fd(), b"unread"), Sent::Bytes(6));
@@ -107,7 +107,7 @@ pub fn a_deregistered_descriptor_is_silent_and_can_come_back<D: Driver>() {
     assert_eq!(watched.batch(), [(5, Readiness::READ)]);
 }
 
-/// Rule 6: with changes that the driver has only collected as well, and at once after the close.
+/// Rule 6: the number of a forgotten descriptor can be reused right after the close, even with pending changes.
 pub fn a_forgotten_descriptors_number_can_be_somebody_elses<D: Driver>() {
     let listener = listen("127.0.0.1:0");
     let mut watched = Watched::<D>::new();
@@ -122,7 +122,7 @@ pub fn a_forgotten_descriptors_number_can_be_somebody_elses<D: Driver>() {
         watched.set(&server, old_key, Interest::BOTH);
         watched.forget(server.as_fd(), old_key);
         drop((client, server));
-        // The next pair gets the same two numbers, in one order or the other.
+        // the next pair gets the same two numbers, in either order
         let (client, server) = pair(&listener);
         watched.add(&client, round, Interest::READ);
         watched.expect_silence();
@@ -132,7 +132,7 @@ pub fn a_forgotten_descriptors_number_can_be_somebody_elses<D: Driver>() {
     }
 }
 
-/// Rule 5: many changes between two waits come to the last one.
+/// Rule 5: of many changes between two waits, only the last one counts.
 pub fn changes_that_cancel_out_leave_nothing<D: Driver>() {
     let (client, server) = pair(&listen("127.0.0.1:0"));
     assert_eq!(socket::send(client.as_fd(), b"unread"), Sent::Bytes(6));
@@ -150,7 +150,8 @@ pub fn changes_that_cancel_out_leave_nothing<D: Driver>() {
     watched.expect_silence();
 }
 
-/// Rule 6: descriptors are lent. Whoever closes one that is not its own closes, sooner or later, somebody else's.
+/// Rule 6: a driver borrows descriptors and never closes one. A driver that does will sooner or later close the
+/// descriptor of another owner.
 pub fn a_driver_closes_no_descriptor<D: Driver>() {
     let listener = listen("127.0.0.1:0");
     let mut watched = Watched::<D>::new();
@@ -165,17 +166,17 @@ pub fn a_driver_closes_no_descriptor<D: Driver>() {
             watched.remove(&lent, 1);
             assert_eq!(watched.wait_ms(1), []);
         }
-        // let go of first: were it closed already, its drop would be a second close
+        // ownership is released first: if the descriptor was closed already, its drop would be a second close
         let number = lent.into_raw_fd();
-        // SAFETY: `F_GETFD` takes nothing, and says so if the number is nobody's.
+        // SAFETY: `F_GETFD` takes no argument, and fails if the number is not open.
         let there = unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0;
         assert!(there, "descriptor {number} was closed by the driver");
-        // SAFETY: it is open and was let go of above.
+        // SAFETY: it is open, and its ownership was released above.
         drop(unsafe { OwnedFd::from_raw_fd(number) });
     }
 }
 
-/// Rule 6: a socket that was forgotten is silent, also if it stays open by a duplicate, as in a forked child.
+/// Rule 6: a forgotten socket is silent, even if a duplicate keeps it open, as in a forked child.
 pub fn a_forgotten_socket_with_a_duplicate_is_silent<D: Driver>() {
     let listener = listen("127.0.0.1:0");
     let mut watched = Watched::<D>::new();
@@ -190,16 +191,16 @@ pub fn a_forgotten_socket_with_a_duplicate_is_silent<D: Driver>() {
     drop(duplicate);
 }
 
-/// The socket under a number that few others are given meanwhile.
+/// Moves a socket to a number that other tests rarely use.
 fn renumbered(socket: OwnedFd) -> OwnedFd {
     // SAFETY: `F_DUPFD_CLOEXEC` takes a number.
     let fd = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 600) };
     assert!(fd >= 600);
-    // SAFETY: the call made the descriptor and succeeded; nobody else has it.
+    // SAFETY: the call succeeded and created this descriptor, which has no other owner.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Rules 2 and 12: a number that comes back at once comes with its new key, in the next batch already.
+/// Rules 2 and 12: events of a reused number have the new key, from the next batch on.
 pub fn a_number_that_comes_back_has_its_new_key<D: Driver>() {
     let listener = listen("127.0.0.1:0");
     let mut watched = Watched::<D>::new();

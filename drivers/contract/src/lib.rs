@@ -1,16 +1,15 @@
-//! The contract of readiness drivers as tests, for everybody who writes one.
+//! Tests of the contract that readiness drivers implement.
 //!
-//! The rules stand in [`lightcone_unix::driver`]; each test names the rule that it holds a driver to. In a driver's
-//! tests:
+//! The rules are listed in [`lightcone_unix::driver`]; each test names the rules that it checks. In a driver's tests:
 //!
 //! ```text
 //! lightcone_contract::tests!(MyDriver);
 //! ```
 //!
-//! `tests/example_poll/driver.rs` of this crate is a whole driver, to start another from. [`sockets`] has what socket
-//! tests share.
+//! `tests/example_poll/driver.rs` of this crate is a complete driver, as a starting point for another. [`sockets`] has
+//! helpers for tests with sockets.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "these are tests: a failure is a panic")]
-#![allow(clippy::missing_panics_doc, reason = "to panic is what a failed test does")]
+#![allow(clippy::missing_panics_doc, reason = "a failed test panics")]
 
 pub mod events;
 pub mod interest;
@@ -20,7 +19,7 @@ mod watched;
 
 pub use watched::Watched;
 
-/// Makes a `#[test]` of every rule for the driver.
+/// Expands to a `#[test]` for each case, run with the driver.
 #[macro_export]
 macro_rules! tests {
     ($driver:ty) => {

@@ -1,4 +1,4 @@
-//! What the socket tests share: pairs of connected sockets, and waiting with an end.
+//! Helpers for tests with sockets: pairs of connected sockets, and bounded waiting.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
@@ -11,7 +11,11 @@ use lightcone_unix::endpoint::Endpoint;
 use lightcone_unix::listener::{Accept, ListenOptions, ListenSocket};
 use lightcone_unix::socket::{self, Connecting, Received, Sent};
 
-/// Asks again every millisecond, for five seconds at most.
+/// Calls `ask` every millisecond until it returns a value, for at most five seconds.
+///
+/// # Panics
+///
+/// After five seconds.
 pub fn soon<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     for _ in 0..5_000 {
         if let Some(answer) = ask() {
@@ -22,12 +26,12 @@ pub fn soon<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     panic!("{what}: not within five seconds");
 }
 
-/// A listener with the usual options.
+/// Creates a listener with the default options.
 pub fn listen(endpoint: &str) -> ListenSocket {
     ListenSocket::bind(&endpoint.parse().unwrap(), &ListenOptions::default()).unwrap()
 }
 
-/// The next connection.
+/// Accepts the next connection.
 pub fn accept(listener: &ListenSocket) -> (OwnedFd, PeerAddress) {
     soon("accept", || match listener.accept() {
         Accept::Accepted(fd, peer) => Some((fd, peer)),
@@ -36,14 +40,14 @@ pub fn accept(listener: &ListenSocket) -> (OwnedFd, PeerAddress) {
     })
 }
 
-/// A socket that has begun to connect, and how far it got within the call.
+/// Starts a connect, and returns the socket and the result of the call.
 pub fn start_connect(endpoint: &Endpoint) -> (OwnedFd, Connecting) {
     let client = socket::stream_socket(endpoint).unwrap();
     let connecting = socket::connect(client.as_fd(), &SocketAddress::new(endpoint));
     (client, connecting)
 }
 
-/// Waits until the connect has come to something.
+/// Waits for the result of a connect.
 pub fn outcome(client: &OwnedFd, started: Connecting) -> Connecting {
     soon("connect", || {
         match started {
@@ -54,7 +58,7 @@ pub fn outcome(client: &OwnedFd, started: Connecting) -> Connecting {
     })
 }
 
-/// A client and a server socket, connected over the listener.
+/// Returns a client and a server socket that are connected through the listener.
 pub fn pair(listener: &ListenSocket) -> (OwnedFd, OwnedFd) {
     let (client, started) = start_connect(listener.endpoint());
     let (server, _) = accept(listener);
@@ -62,7 +66,7 @@ pub fn pair(listener: &ListenSocket) -> (OwnedFd, OwnedFd) {
     (client, server)
 }
 
-/// Receives until `count` bytes are there.
+/// Receives exactly `count` bytes.
 pub fn receive_exactly(fd: &OwnedFd, count: usize) -> Vec<u8> {
     let mut all = Vec::new();
     let mut buffer = vec![0; 65_536];
@@ -77,7 +81,7 @@ pub fn receive_exactly(fd: &OwnedFd, count: usize) -> Vec<u8> {
     all
 }
 
-/// What the next receive brings, "would block" aside.
+/// Returns the result of the next receive that is not "would block".
 pub fn next_received(fd: &OwnedFd) -> Received {
     let mut buffer = [0; 4_096];
     soon("receive", || {
@@ -85,7 +89,7 @@ pub fn next_received(fd: &OwnedFd) -> Received {
     })
 }
 
-/// Sends until the kernel takes no more; at most 64 MiB.
+/// Sends until the kernel accepts no more bytes, at most 64 MiB, and returns their number.
 pub fn fill(fd: &OwnedFd) -> usize {
     let bytes = vec![7; 65_536];
     let mut total = 0;
@@ -96,15 +100,15 @@ pub fn fill(fd: &OwnedFd) -> usize {
             Sent::Failed(errno) => panic!("{errno}"),
         }
     }
-    panic!("64 MiB were taken");
+    panic!("64 MiB were accepted");
 }
 
-/// A folder of its own for the socket files of one test, removed at its end.
+/// A folder for the socket files of one test, which is removed at the end.
 #[derive(Debug)]
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// The test's name makes the folder's; the process and a count make it unique.
+    /// Creates a folder with a unique name that contains the name of the test.
     pub fn new(test: &str) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let (process, count) = (std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -113,12 +117,12 @@ impl Folder {
         Self(path)
     }
 
-    /// Where a file of this name goes.
+    /// Returns the path of a file in the folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 
-    /// The Unix socket of this name, as an endpoint is written.
+    /// Returns the Unix socket of this name in the folder, in the syntax of endpoints.
     pub fn endpoint(&self, name: &str) -> String {
         format!("unix:{}", self.path(name).display())
     }

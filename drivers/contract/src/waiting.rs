@@ -14,7 +14,7 @@ use lightcone_unix::waker::Waker;
 use crate::Watched;
 use crate::sockets::{listen, pair, soon};
 
-/// Nobody waits as long as this; a test that gets here has failed.
+/// A timeout that is not expected to expire: a test that waits this long has failed.
 const LONG: Duration = Duration::from_secs(20);
 const LONG_MS: u64 = 20_000;
 
@@ -24,11 +24,11 @@ fn span_ms(run: impl FnOnce()) -> u64 {
     Clock::now_ms() - start
 }
 
-/// Rule 16. The clock rounds down both times, so a span may look a millisecond shorter.
+/// Rule 16: a timeout is not shortened. The clock rounds down twice, so a span may appear one millisecond shorter.
 pub fn a_timeout_is_not_cut_short<D: Driver>() {
     let mut driver = D::new(8).unwrap();
     for micros in [500, 1_500, 30_000, 30_100] {
-        // Forty in a row: rounding down would miss 20 ms and more.
+        // forty in a row: rounding down would shorten them by 20 ms or more
         let times = if micros < 10_000 { 40 } else { 1 };
         let span = span_ms(|| {
             for _ in 0..times {
@@ -42,7 +42,7 @@ pub fn a_timeout_is_not_cut_short<D: Driver>() {
     }
 }
 
-/// Rule 16.
+/// Rule 16: a timeout of zero does not wait.
 pub fn zero_only_looks<D: Driver>() {
     let mut driver = D::new(8).unwrap();
     let span = span_ms(|| {
@@ -53,7 +53,7 @@ pub fn zero_only_looks<D: Driver>() {
     assert!(span < LONG_MS / 4, "{span} ms");
 }
 
-/// Rules 15 and 19.
+/// Rules 15 and 19: a wake-up ends a wait without a timeout.
 pub fn a_wake_ends_a_wait_without_a_timeout<D: Driver>() {
     let mut driver = D::new(8).unwrap();
     for _ in 0..5 {
@@ -68,7 +68,7 @@ pub fn a_wake_ends_a_wait_without_a_timeout<D: Driver>() {
     }
 }
 
-/// Rule 19.
+/// Rule 19: a wake-up before the wait ends it at once.
 pub fn a_wake_before_the_wait_counts<D: Driver>() {
     let mut driver = D::new(8).unwrap();
     driver.waker().wake();
@@ -76,7 +76,7 @@ pub fn a_wake_before_the_wait_counts<D: Driver>() {
     Watched::over(driver).expect_silence();
 }
 
-/// Rule 19: eight threads, a thousand wakes each, then a wait that is woken and one that is not.
+/// Rule 19: eight threads with a thousand wake-ups each end the next wait, and not the one after it.
 pub fn many_wakes_end_one_wait<D: Driver>() {
     let mut driver = D::new(8).unwrap();
     thread::scope(|scope| {
@@ -89,7 +89,7 @@ pub fn many_wakes_end_one_wait<D: Driver>() {
     Watched::over(driver).expect_silence();
 }
 
-/// Rules 13 and 19: neither hides the other, even if only one event fits.
+/// Rules 13 and 19: wake-ups and events do not hide each other, even if only one event fits.
 pub fn wakes_and_events_come_together<D: Driver>() {
     let (client, server) = pair(&listen("127.0.0.1:0"));
     let mut driver = D::new(1).unwrap();
@@ -106,17 +106,17 @@ pub fn wakes_and_events_come_together<D: Driver>() {
         });
     }
     driver.deregister(server.as_fd(), 1, Interest::READ);
-    // At most one wake is left over from a wait that had room for the socket only.
+    // at most one wake-up is left, from a wait that had room for the socket only
     let _ = driver.wait(Some(Duration::ZERO), &mut [Event::default(); 8]).unwrap();
     Watched::over(driver).expect_silence();
 }
 
-/// Rule 19.
+/// Rule 19: a waker can be used after the end of its driver.
 pub fn a_waker_outlives_its_driver<D: Driver>() {
     let driver = D::new(8).unwrap();
     let waker = driver.waker();
     drop(driver);
-    // A number given out anew must not be written to.
+    // a reused descriptor number must not be written to
     let (client, server) = pair(&listen("127.0.0.1:0"));
     (0..10).for_each(|_| waker.wake());
     for fd in [&client, &server] {
@@ -126,11 +126,11 @@ pub fn a_waker_outlives_its_driver<D: Driver>() {
     Watched::over(other).expect_silence();
 }
 
-/// A number or a pointer, as the system likes; only ever handed back to it.
+/// The identity of a thread, a number or a pointer depending on the system. It is only passed back to the system.
 #[derive(Clone, Copy)]
 struct ThreadId(libc::pthread_t);
 
-// SAFETY: `pthread_kill` takes the identity of a living thread from any thread.
+// SAFETY: `pthread_kill` accepts the identity of a living thread from any thread.
 unsafe impl Send for ThreadId {}
 
 impl ThreadId {
@@ -141,20 +141,20 @@ impl ThreadId {
 
 extern "C" fn ignore(_signal: libc::c_int) {}
 
-/// A handler without `SA_RESTART`, so that the signal interrupts what waits.
+/// Installs a handler without `SA_RESTART`, so that the signal interrupts waiting calls.
 fn interrupting_handler(signal: libc::c_int) {
     // SAFETY: a C struct of numbers, pointers and sets, all of which may be zero.
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
     action.sa_sigaction = ignore as extern "C" fn(libc::c_int) as libc::sighandler_t;
-    // SAFETY: the handler does nothing, which is allowed at any moment.
+    // SAFETY: the handler does nothing, which is allowed at any time.
     let installed = unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) };
     assert_eq!(installed, 0);
 }
 
-/// Rule 17.
+/// Rule 17: a signal ends the wait without events.
 pub fn a_signal_ends_the_wait_without_events<D: Driver>() {
     interrupting_handler(libc::SIGUSR1);
-    // SAFETY: it takes nothing and always succeeds.
+    // SAFETY: takes no arguments and always succeeds.
     let waiting = ThreadId(unsafe { libc::pthread_self() });
     let mut driver = D::new(8).unwrap();
     let waker = driver.waker();
@@ -162,17 +162,18 @@ pub fn a_signal_ends_the_wait_without_events<D: Driver>() {
         scope.spawn(move || {
             for _ in 0..5 {
                 thread::sleep(Duration::from_millis(5));
-                // SAFETY: the thread is alive, the scope's end waits for this one, and the signal has a handler.
+                // SAFETY: the thread is alive, because the end of the scope waits for this one, and the signal has a
+                // handler.
                 assert_eq!(unsafe { libc::pthread_kill(waiting.get(), libc::SIGUSR1) }, 0);
             }
-            // The signals may all have come between two waits.
+            // the signals may all have arrived between two waits
             waker.wake();
         });
         assert_eq!(driver.wait(Some(LONG), &mut [Event::default(); 8]), Ok(0));
     });
 }
 
-/// The trait's promise: made where errors can be told, used where its poller is.
+/// A driver is `Send`: it can be created on one thread and used on another one, that of its poller.
 pub fn a_driver_moves_to_its_thread<D: Driver>() {
     let mut driver = D::new(8).unwrap();
     let waker = driver.waker();

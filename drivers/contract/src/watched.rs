@@ -1,11 +1,11 @@
-//! A driver under test, which remembers interest as a poller does.
+//! A driver under test, with the record of interest that a poller keeps.
 
 use core::time::Duration;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use lightcone_unix::driver::{Driver, Event, Interest, Readiness};
 
-/// A driver with the interest of each key: what a poller knows, kept for the tests.
+/// A driver and the current interest of each key, which a poller keeps.
 #[derive(Debug)]
 pub struct Watched<D> {
     driver: D,
@@ -13,38 +13,38 @@ pub struct Watched<D> {
 }
 
 impl<D: Driver> Watched<D> {
-    /// A driver that takes up to 64 events a wait.
+    /// Creates a driver that returns up to 64 events from a wait.
     #[must_use]
     pub fn new() -> Self {
         Self::over(D::new(64).unwrap())
     }
 
-    /// A driver that watches nothing yet.
+    /// Wraps a driver without registered descriptors.
     #[must_use]
     pub const fn over(driver: D) -> Self {
         Self { driver, interest: Vec::new() }
     }
 
-    /// Registers.
+    /// Registers a descriptor.
     pub fn add(&mut self, fd: &impl AsFd, key: u64, interest: Interest) {
         self.driver.register(fd.as_fd(), key, interest).unwrap();
         self.interest.push((key, interest));
     }
 
-    /// Changes the interest.
+    /// Changes the interest of a descriptor.
     pub fn set(&mut self, fd: &impl AsFd, key: u64, new: Interest) {
         let known = self.interest.iter_mut().find(|(known, _)| *known == key).unwrap();
         self.driver.modify(fd.as_fd(), key, known.1, new).unwrap();
         known.1 = new;
     }
 
-    /// Deregisters.
+    /// Deregisters a descriptor.
     pub fn remove(&mut self, fd: &impl AsFd, key: u64) {
         let interest = self.take(key);
         self.driver.deregister(fd.as_fd(), key, interest);
     }
 
-    /// Forgets; the caller closes the descriptor next.
+    /// Forgets a descriptor. The caller closes it next.
     pub fn forget(&mut self, fd: BorrowedFd<'_>, key: u64) {
         let interest = self.take(key);
         self.driver.forget(fd, key, interest);
@@ -55,19 +55,19 @@ impl<D: Driver> Watched<D> {
         self.interest.swap_remove(at).1
     }
 
-    /// One wait of at most so many milliseconds, its events joined by key and in the keys' order.
+    /// Waits for at most `ms` milliseconds, and returns the events merged and sorted by key.
     pub fn wait_ms(&mut self, ms: u64) -> Vec<(u64, Readiness)> {
         let mut events = [Event::default(); 64];
         let count = self.driver.wait(Some(Duration::from_millis(ms)), &mut events).unwrap();
         join(&events[..count])
     }
 
-    /// Waits, for five seconds at most, until there are events; gives those of the first batch.
+    /// Waits for events, at most five seconds, and returns the first batch.
     pub fn batch(&mut self) -> Vec<(u64, Readiness)> {
         crate::sockets::soon("events", || Some(self.wait_ms(1)).filter(|events| !events.is_empty()))
     }
 
-    /// Waits until the key is ready for all of `readiness`, for five seconds at most.
+    /// Waits until the key is ready for all of `readiness`, at most five seconds.
     pub fn until(&mut self, key: u64, readiness: Readiness) {
         let mut seen = Readiness::NONE;
         crate::sockets::soon("readiness", || {
@@ -78,13 +78,13 @@ impl<D: Driver> Watched<D> {
         });
     }
 
-    /// Nothing is reported for a while, and the waits take their time.
+    /// Checks that a few waits report nothing and last for their timeouts.
     pub fn expect_silence(&mut self) {
         let start = lightcone_unix::clock::Clock::now_ms();
         for _ in 0..3 {
             assert_eq!(self.wait_ms(10), []);
         }
-        // The clock rounds down, so a millisecond may be missing.
+        // the clock rounds down, so one millisecond may be missing
         let span = lightcone_unix::clock::Clock::now_ms() - start;
         assert!(span >= 29, "three waits of 10 ms took {span} ms: the driver spins");
     }

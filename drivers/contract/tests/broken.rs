@@ -1,4 +1,4 @@
-//! Drivers that break one rule each, on purpose. A suite that passes one of them is broken itself.
+//! Mutants of a driver, each of which breaks one rule. A suite that passes one of them is broken itself.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "as in every test: a failure is a panic")]
 
@@ -32,17 +32,17 @@ const LOSES_WAKES: u8 = 16;
 const MISSES_THE_END: u8 = 17;
 const TELLS_A_FEW_AT_A_TIME: u8 = 18;
 
-/// Epoll with one fault.
+/// The epoll driver with one fault, selected by `FAULT`.
 #[derive(Debug)]
 struct Faulty<const FAULT: u8> {
     epoll: Epoll,
     last: Vec<u64>,
     kept: Vec<OwnedFd>,
-    /// The first key of each descriptor's number.
+    /// The first key registered for each descriptor number.
     keys: HashMap<RawFd, u64>,
 }
 
-/// Epoll's waker, which may be mute.
+/// The waker of epoll, which does nothing if the fault is [`LOSES_WAKES`].
 #[derive(Clone)]
 struct FaultyWaker<const FAULT: u8>(<Epoll as Driver>::Waker);
 
@@ -68,7 +68,7 @@ impl<const FAULT: u8> Faulty<FAULT> {
                 ERRORS_ARE_HINTS_ONLY if event.readiness.contains(Readiness::ERROR) => {
                     event.readiness = Readiness::ERROR;
                 }
-                // -1 and -2, as kqueue's filters are, have bits in common
+                // kqueue's filters are the numbers -1 and -2, which have bits in common if they are taken for flags
                 FILTERS_ARE_FLAGS => event.readiness |= Readiness::BOTH,
                 MISSES_THE_END if event.readiness.contains(Readiness::ENDED) => continue,
                 EDGE_TRIGGERED if self.last.contains(&event.key) => continue,
@@ -123,13 +123,13 @@ impl<const FAULT: u8> Driver for Faulty<FAULT> {
 
     fn forget(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
         if FAULT == FORGETS_LATE {
-            // Closing the original does not take it out of the set then.
+            // the duplicate keeps the socket in epoll's set when the original is closed
             self.kept.push(fd.try_clone_to_owned().unwrap());
         } else {
             self.epoll.forget(fd, key, interest);
         }
         if FAULT == CLOSES_TWICE {
-            // SAFETY: none, and that is the fault: its owner closes it, too.
+            // SAFETY: none, which is the fault: the owner closes the descriptor, too.
             drop(unsafe { OwnedFd::from_raw_fd(fd.as_raw_fd()) });
         }
     }
@@ -139,7 +139,7 @@ impl<const FAULT: u8> Driver for Faulty<FAULT> {
             ROUNDS_DOWN => timeout.map(|it| Duration::from_millis(it.as_millis().try_into().unwrap())),
             _ => timeout,
         };
-        // no socket is left out for ever by that
+        // this alone does not starve any socket
         let fit = if FAULT == TELLS_A_FEW_AT_A_TIME { events.len().min(4) } else { events.len() };
         let events = &mut events[..fit];
         if FAULT == STARVES {
@@ -223,7 +223,7 @@ fn a_lost_wake_is_found() {
     assert!(fails(waiting::a_wake_before_the_wait_counts::<Faulty<LOSES_WAKES>>));
 }
 
-/// These wait for an event that never comes: five seconds each, so in tests of their own.
+/// These tests wait for an event that never comes, five seconds each, so they are separate.
 #[test]
 fn a_missed_end_is_found() {
     assert!(fails(events::the_end_is_readable::<Faulty<MISSES_THE_END>>));

@@ -1,11 +1,11 @@
-//! lightcone's driver for Linux epoll.
+//! A lightcone driver for Linux epoll.
 //!
-//! Level-triggered: an event that is not acted on comes again, and edge-triggering would ask for a receive more a
-//! request (until "would block") at 0.4 µs each.
+//! It is level-triggered: an event that is not handled is reported again. Edge-triggering would require one more
+//! receive per request (until "would block"), at 0.4 µs each.
 //!
-//! A socket without interest is taken out of the set, since epoll reports hang-ups and errors whatever is asked for: a
-//! paused socket whose peer has reset would make every wait return at once. Putting it back costs 0.8 µs more than a
-//! change; a pause is rare.
+//! A socket without interest is removed from the epoll set, because epoll reports hang-ups and errors regardless of
+//! interest: if the peer of a paused socket reset the connection, every wait would return at once. Adding the socket
+//! again costs 0.8 µs more than a change, but pauses are rare.
 
 #![cfg(any(target_os = "linux", target_os = "android"))]
 #![deny(unsafe_code)]
@@ -24,7 +24,7 @@ use lightcone_unix::waker::EventFdWaker;
 
 use sys::{Change, ENDED, ERROR, HANG_UP, READ, Raw, WRITE};
 
-/// The most events of one wait: beyond that the memory they are copied through leaves the first cache.
+/// The maximum number of events per wait. A larger buffer would not fit into the first-level cache.
 const EVENTS_MAX: usize = 1_024;
 
 /// Linux epoll. See the [crate's documentation](self) and the [contract](lightcone_unix::driver).
@@ -32,7 +32,7 @@ const EVENTS_MAX: usize = 1_024;
 pub struct Epoll {
     epoll: OwnedFd,
     waker: EventFdWaker,
-    /// INVARIANT: from 1 to `EVENTS_MAX` long.
+    /// INVARIANT: its length is from 1 to `EVENTS_MAX`.
     buffer: Box<[Raw]>,
 }
 
@@ -65,6 +65,7 @@ impl Driver for Epoll {
         old: Interest,
         new: Interest,
     ) -> Result<(), DriverError> {
+        // `NONE` means that the socket is not in the set, see the crate's documentation.
         let change = match (old.is_none(), new.is_none()) {
             _ if old == new => return Ok(()),
             (true, _) => Change::Add,
@@ -77,12 +78,12 @@ impl Driver for Epoll {
     fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
         if !interest.is_none() {
             let removed = sys::control(self.epoll.as_fd(), Change::Remove, fd, key, 0);
-            debug_assert_eq!(removed, Ok(()), "the caller passed another interest than it watched");
+            debug_assert_eq!(removed, Ok(()), "the caller passed a wrong interest");
         }
     }
 
     fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {
-        // No more than fit into both: what is left over comes with the next wait.
+        // No more events than fit into both buffers: the kernel keeps the others for the next wait.
         let room = events.len().min(self.buffer.len());
         let buffer = self.buffer.get_mut(..room).unwrap_or_default();
         let wait = |timeout| sys::wait(self.epoll.as_fd(), buffer, timeout_ms(timeout));
@@ -104,18 +105,19 @@ const fn control_failed(errno: Errno) -> DriverError {
     DriverError::Os("epoll_ctl", errno)
 }
 
-/// The end of the peer's stream is asked for with reading only: a socket that waits to write, and has read the end
-/// already, would be reported all the time.
+/// Converts an interest to epoll's bits. The end of the peer's stream is only requested together with reading: a socket
+/// that is watched for writing alone and has already read the end would otherwise be reported by every wait.
 const fn bits_of(interest: Interest) -> u32 {
     let read = if interest.reads() { READ | ENDED } else { 0 };
     let write = if interest.writes() { WRITE } else { 0 };
     read | write
 }
 
-/// Errors and hang-ups are learnt from the next call, in whichever direction it is made.
+/// Converts epoll's bits to readiness. Errors and hang-ups count as both directions: the caller learns about them from
+/// its next call on the socket, whether it receives or sends.
 const fn readiness_of(bits: u32) -> Readiness {
     if bits == READ {
-        return Readiness::READ; // nearly always
+        return Readiness::READ; // the common case
     }
     let broken = Readiness::when(bits & (HANG_UP | ERROR) != 0, Readiness::BOTH);
     let read = Readiness::when(bits & (READ | ENDED) != 0, Readiness::READ);

@@ -1,4 +1,4 @@
-//! The three calls of epoll.
+//! The system calls of epoll.
 
 use core::fmt;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -6,29 +6,29 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use lightcone_unix::errno::Errno;
 use lightcone_unix::syscall;
 
-/// Readable: bytes or a connection.
+/// There are bytes to receive or a connection to accept.
 pub(crate) const READ: u32 = libc::EPOLLIN.cast_unsigned();
-/// Writable.
+/// There is room to send, or a connect has ended.
 pub(crate) const WRITE: u32 = libc::EPOLLOUT.cast_unsigned();
-/// The peer has ended its stream.
+/// The peer has closed its stream.
 pub(crate) const ENDED: u32 = libc::EPOLLRDHUP.cast_unsigned();
-/// Both streams have ended; reported unasked.
+/// Both streams have ended. Reported even if not requested.
 pub(crate) const HANG_UP: u32 = libc::EPOLLHUP.cast_unsigned();
-/// An error is pending; reported unasked.
+/// An error is pending. Reported even if not requested.
 pub(crate) const ERROR: u32 = libc::EPOLLERR.cast_unsigned();
 
-/// A change of the set.
+/// A change of the epoll set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Change {
-    /// Puts a descriptor in.
+    /// Adds a descriptor.
     Add,
-    /// Changes what is watched of it.
+    /// Changes the interest in a descriptor.
     Modify,
-    /// Takes it out.
+    /// Removes a descriptor.
     Remove,
 }
 
-/// What the kernel writes for one descriptor.
+/// An event of one descriptor, as the kernel writes it.
 #[derive(Clone, Copy)]
 #[repr(transparent)]
 pub(crate) struct Raw(libc::epoll_event);
@@ -53,14 +53,15 @@ impl fmt::Debug for Raw {
     }
 }
 
-/// A set of descriptors; itself a descriptor that programs that are started do not get.
+/// Creates an epoll set. Its descriptor is close-on-exec.
 pub(crate) fn create() -> Result<OwnedFd, Errno> {
-    // SAFETY: `epoll_create1` takes a number.
+    // SAFETY: `epoll_create1` only takes a number.
     let fd = unsafe { syscall!(epoll_create1(libc::EPOLL_CLOEXEC)) }?;
-    // SAFETY: the call made the descriptor and succeeded; nobody else has it.
+    // SAFETY: the call succeeded and created the descriptor, which has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Changes the set.
 pub(crate) fn control(
     epoll: BorrowedFd<'_>,
     change: Change,
@@ -78,12 +79,13 @@ pub(crate) fn control(
     unsafe { syscall!(epoll_ctl(epoll.as_raw_fd(), operation, fd.as_raw_fd(), &raw mut event)) }.map(drop)
 }
 
-/// Waits for so many milliseconds (−1: for ever) and fills `buffer` from its start.
+/// Waits for at most `timeout` milliseconds (−1: indefinitely), writes events to the start of `buffer`, and returns
+/// their number.
 #[inline]
 pub(crate) fn wait(epoll: BorrowedFd<'_>, buffer: &mut [Raw], timeout: libc::c_int) -> Result<usize, Errno> {
     let room = libc::c_int::try_from(buffer.len()).unwrap_or(libc::c_int::MAX);
     let pointer = buffer.as_mut_ptr().cast();
-    // SAFETY: `buffer` has room for `room` events, `Raw` being transparent, and is borrowed for the call.
+    // SAFETY: `buffer` has room for `room` events, since `Raw` is transparent, and is borrowed for the call.
     let count = unsafe { syscall!(epoll_wait(epoll.as_raw_fd(), pointer, room, timeout)) }?;
     Ok(usize::try_from(count).unwrap_or(0))
 }

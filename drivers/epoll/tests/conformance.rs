@@ -1,4 +1,4 @@
-//! The engine over epoll keeps every promise.
+//! The conformance suite: complete engines over epoll.
 #![cfg(any(target_os = "linux", target_os = "android"))]
 
 lightcone_conformance::tests!(lightcone_epoll::Epoll);

@@ -1,4 +1,4 @@
-//! No descriptor of the driver reaches the programs that a server starts.
+//! Programs that a server starts do not inherit the descriptors of the driver.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
 

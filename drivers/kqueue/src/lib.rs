@@ -1,12 +1,13 @@
-//! lightcone's driver for kqueue: BSD and macOS.
+//! A lightcone driver for kqueue: BSD and macOS.
 //!
-//! Changes of interest are collected and made by the wait's own call, so a change costs no call of its own. What the
-//! kernel has is kept beside what is wanted, and only the difference is asked for: nothing is added twice and
-//! nothing is deleted that is not there, however often the interest changed in between.
+//! Changes of interest are collected and submitted with the next wait, so they cost no separate system call. The driver
+//! keeps the requested interest and the kernel's state of each descriptor and submits only the difference: it never
+//! adds a filter twice or deletes a missing one, no matter how often the interest changes between waits.
 //!
-//! On Linux this crate drives an **emulation** of kqueue over epoll, for tests only: it gives the calls the meaning of
-//! the manual pages, checks that the driver keeps to them, and can make them fail. No test of this crate has run on a
-//! BSD or on macOS yet; for those it is type-checked, and linked for FreeBSD.
+//! On Linux, this crate runs over an **emulation** of kqueue on top of epoll, for tests only. The emulation implements
+//! the calls as the manual pages describe them, checks that the driver uses them correctly, and can make them fail. No
+//! test of this crate has run on a BSD or on macOS yet. For those systems the crate is type-checked, and linked for
+//! FreeBSD.
 
 #![deny(unsafe_code)]
 
@@ -23,7 +24,7 @@ use lightcone_unix::waker::Waker;
 use sys::{Entry, Filter, Queue, QueueWaker};
 use table::Table;
 
-/// The most events of one wait, and the most changes of one call.
+/// The maximum number of events per wait and of changes per call.
 const ENTRIES_MAX: usize = 1_024;
 
 /// kqueue. See the [crate's documentation](self) and the [contract](lightcone_unix::driver).
@@ -32,15 +33,15 @@ pub struct Kqueue {
     queue: Queue,
     waker: QueueWaker,
     table: Table,
-    /// What the next call is to change; empty between waits.
+    /// The changes to submit with the next call. Empty between waits, and kept to reuse its memory.
     changes: Vec<Entry>,
-    /// INVARIANT: `ENTRIES_MAX` long, so that there is room for the error of each change.
+    /// INVARIANT: its length is `ENTRIES_MAX`, so that there is room for the error of each change.
     buffer: Box<[Entry]>,
-    /// The most events of one wait, up to `ENTRIES_MAX`.
+    /// The maximum number of events per wait, up to `ENTRIES_MAX`.
     events_max: usize,
 }
 
-/// Wakes a [`Kqueue`].
+/// The waker of a [`Kqueue`].
 #[derive(Clone, Debug)]
 pub struct KqueueWaker(QueueWaker);
 
@@ -50,12 +51,12 @@ impl Waker for KqueueWaker {
     }
 }
 
-/// What a batch of entries came to.
+/// The result of processing a batch of entries.
 #[derive(Clone, Copy, Default, Debug)]
 struct Outcome {
-    /// Events written.
+    /// The number of events written.
     count: usize,
-    /// The waker was among the entries.
+    /// Whether there was a wake-up among the entries.
     woken: bool,
 }
 
@@ -66,15 +67,15 @@ impl Kqueue {
         Self { queue, waker, table: Table::default(), changes: Vec::new(), buffer, events_max }
     }
 
-    /// Makes all changes but those that the wait's own call can take along: as many as events fit, since a change
-    /// that fails takes an event's place.
+    /// Submits changes until at most `room` are left, which the call that waits submits itself. It can take no more
+    /// changes than events, since each failed change occupies the place of an event.
     ///
-    /// Events that come with these calls are dropped: readiness is level-triggered and comes again. A wake does not, so
-    /// whether there was one is told.
+    /// Events returned by the early calls are dropped: readiness is level-triggered and is reported again. A wake-up is
+    /// not, so the function returns whether there was one.
     fn make_early_changes(&mut self, room: usize) -> Result<bool, DriverError> {
         let mut woken = false;
         while self.changes.len() > room {
-            // From the end: changes of different descriptors and directions have no order.
+            // From the end, which is cheaper: the order of changes does not matter, as each concerns another filter.
             let chunk = self.changes.split_off(self.changes.len().saturating_sub(ENTRIES_MAX));
             let seen = self.call(&chunk, ENTRIES_MAX, Some(Duration::ZERO))?;
             woken |= self.settle(seen, &mut []).woken;
@@ -82,7 +83,7 @@ impl Kqueue {
         Ok(woken)
     }
 
-    /// One call: changes, then up to `room` entries.
+    /// Calls `kevent` once: submits `changes`, then waits for up to `room` entries.
     fn call(
         &mut self,
         changes: &[Entry],
@@ -91,12 +92,13 @@ impl Kqueue {
     ) -> Result<usize, DriverError> {
         let buffer = self.buffer.get_mut(..room).unwrap_or_default();
         let mut changes = changes;
-        // all changes were made before the wait that was interrupted
+        // If the wait is interrupted, all changes have been made, so the second call must not repeat them.
         let wait = |timeout| self.queue.kevent(core::mem::take(&mut changes), buffer, timeout);
         look_again(timeout, wait).map_err(|errno| DriverError::Os("kevent", errno))
     }
 
-    /// Sorts the first `seen` entries: wakes, changes that failed, events.
+    /// Processes the first `seen` entries of the buffer: failed changes, wake-ups, and events, which are written to
+    /// `events`.
     fn settle(&mut self, seen: usize, events: &mut [Event]) -> Outcome {
         let mut outcome = Outcome::default();
         for entry in self.buffer.iter().take(seen) {
@@ -108,6 +110,7 @@ impl Kqueue {
             } else if let (Some(key), Some(event)) =
                 (self.table.key(entry.fd()), events.get_mut(outcome.count))
             {
+                // An event without a key is dropped: its socket has been forgotten since.
                 *event = Event { key, readiness: readiness_of(entry) };
                 outcome.count += 1;
             }
@@ -161,7 +164,7 @@ impl Driver for Kqueue {
         Ok(())
     }
 
-    /// At once: when the wait comes, the descriptor may be somebody else's.
+    /// Deletes the filters at once: by the next wait, the number may belong to another socket.
     fn deregister(&mut self, fd: BorrowedFd<'_>, _key: u64, _interest: Interest) {
         let fd = fd.as_raw_fd();
         let mut deletions = [Entry::EMPTY; 2];
@@ -173,12 +176,13 @@ impl Driver for Kqueue {
             }
         }
         for deletion in deletions.iter().take(count) {
-            // One at a time and without room for events, so that none is taken. An error means that it is gone.
+            // Without room for entries, so that no event is consumed, and one at a time, because an error then ends the
+            // call. An error means that the filter does not exist any more.
             let _ = self.queue.kevent(core::slice::from_ref(deletion), &mut [], Some(Duration::ZERO));
         }
     }
 
-    /// The kernel drops the filters of a descriptor that is closed.
+    /// Makes no call: the kernel deletes the filters of a descriptor when it is closed.
     fn forget(&mut self, fd: BorrowedFd<'_>, _key: u64, _interest: Interest) {
         self.table.forget(fd.as_raw_fd());
         self.queue.closes(fd);
@@ -188,25 +192,27 @@ impl Driver for Kqueue {
         let room = events.len().min(self.events_max);
         self.table.take_changes(&mut self.changes);
         let woken = self.make_early_changes(room)?;
+        // A wake-up has been consumed, or lost sockets did not fit before: either must be reported without delay.
         let timeout = if woken || self.table.has_lost() { Some(Duration::ZERO) } else { timeout };
+        // Moved out, because `call` borrows `self`, and put back before an error is returned, to keep its memory.
         let changes = core::mem::take(&mut self.changes);
         let seen = self.call(&changes, room, timeout);
         self.changes = changes;
         self.changes.clear();
         let count = self.settle(seen?, events).count;
-        // What does not fit now comes with the next wait, which then does not wait.
+        // Lost sockets that do not fit now are reported by the next wait, which then returns at once.
         let lost = self.report_lost(events.get_mut(count..).unwrap_or_default());
         Ok(count + lost)
     }
 }
 
-/// The filters of an interest.
+/// Returns the filters of an interest.
 fn filters(interest: Interest) -> impl Iterator<Item = Filter> {
     let read = interest.reads().then_some(Filter::Read);
     read.into_iter().chain(interest.writes().then_some(Filter::Write))
 }
 
-/// `EV_EOF` comes with bytes pending as well: it is a hint, and receiving tells.
+/// Converts an entry to readiness. `EV_EOF` is only a hint, since bytes may precede the end: receiving returns both.
 fn readiness_of(entry: &Entry) -> Readiness {
     let direction = match entry.filter() {
         Some(Filter::Read) => Readiness::READ,

@@ -1,4 +1,4 @@
-//! What is wanted of each descriptor, beside what the kernel has.
+//! A table of the requested interest in each descriptor, and of the filters that the kernel has for it.
 
 use std::os::fd::RawFd;
 
@@ -8,32 +8,35 @@ use lightcone_unix::errno::Errno;
 use crate::filters;
 use crate::sys::{Entry, Filter};
 
-/// All descriptors by their number, and the ones that differ from the kernel.
+/// All descriptors, indexed by their number, and lists of those to handle at the next wait.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     entries: Vec<Watch>,
-    /// Descriptors whose interest changed since the last wait, each once.
+    /// The descriptors whose interest has changed since the last wait, each once.
     ///
     /// INVARIANT: a descriptor is in it if and only if its `changed` is set.
     changed: Vec<RawFd>,
-    /// Descriptors whose change the kernel refused, to be reported. All of them are registered.
+    /// The descriptors that the kernel refused to watch, to be reported. All of them are registered.
     lost: Vec<RawFd>,
 }
 
+/// The state of one descriptor.
 #[derive(Clone, Copy, Debug, Default)]
 struct Watch {
     /// `None`: not registered.
     key: Option<u64>,
+    /// The requested interest.
     wanted: Interest,
     /// The filters that the kernel has.
     ///
-    /// INVARIANT: `NONE` from the moment that the descriptor is forgotten, as its close drops them.
+    /// INVARIANT: `NONE` once the descriptor is forgotten, as its filters are deleted then.
     made: Interest,
+    /// Whether the descriptor is in the list of changes.
     changed: bool,
 }
 
 impl Table {
-    /// Sets what is wanted. Nothing is asked of the kernel before [`take_changes`](Self::take_changes).
+    /// Sets the requested interest. It is submitted with the next [`take_changes`](Self::take_changes).
     pub(crate) fn want(&mut self, fd: RawFd, key: u64, wanted: Interest) {
         let Ok(at) = usize::try_from(fd) else { return };
         if at >= self.entries.len() {
@@ -48,21 +51,24 @@ impl Table {
         }
     }
 
-    /// Forgets a descriptor; gives the filters that the kernel has for it.
+    /// Forgets a descriptor and returns the filters that the kernel has for it.
     pub(crate) fn forget(&mut self, fd: RawFd) -> Interest {
         let Some(watch) = self.get_mut(fd) else { return Interest::NONE };
         let made = watch.made;
-        // It stays in the list of the changed, without a difference, unless its number comes back before the wait.
+        // If it is in the list of changes, it stays there. `take_changes` then finds no difference, unless the number
+        // is registered again before the wait.
         *watch = Watch { changed: watch.changed, ..Watch::default() };
         self.lost.retain(|lost| *lost != fd);
         made
     }
 
+    /// Returns the key of a descriptor; `None` if it is not registered.
     pub(crate) fn key(&self, fd: RawFd) -> Option<u64> {
         self.entries.get(usize::try_from(fd).ok()?)?.key
     }
 
-    /// Writes the differences to the kernel, and takes them as made.
+    /// Adds the differences between the requested interest and the kernel's filters to `changes`, and assumes that they
+    /// will succeed. [`failed`](Self::failed) corrects the table for those that do not.
     pub(crate) fn take_changes(&mut self, changes: &mut Vec<Entry>) {
         while let Some(fd) = self.changed.pop() {
             let Some(watch) = self.get_mut(fd) else { continue };
@@ -73,8 +79,8 @@ impl Table {
         }
     }
 
-    /// A change failed. One that watches makes the socket deaf, which its owner must be told; one that ends watching
-    /// does no harm.
+    /// Handles a failed change. If a filter could not be added, the socket would never be reported as ready, so it is
+    /// reported as lost. A failed deletion is harmless.
     pub(crate) fn failed(&mut self, fd: RawFd, filter: Option<Filter>, errno: Errno) {
         let interest = match filter {
             Some(Filter::Read) => Interest::READ,
@@ -82,23 +88,25 @@ impl Table {
             None => return,
         };
         let Some(watch) = self.get_mut(fd) else { return };
-        // Not there, or of a closed descriptor: only a deletion is answered so in earnest, and it is done then.
+        // The filter does not exist or the descriptor is closed: the purpose of the deletion is achieved.
         let gone = matches!(errno.0, libc::ENOENT | libc::EBADF);
         let wanted = watch.wanted.with(interest) == watch.wanted;
         if gone && !wanted {
             return;
         }
         watch.made = watch.made.without(interest);
+        // Both filters of a descriptor can fail, but it is reported only once.
         if wanted && watch.key.is_some() && !self.lost.contains(&fd) {
             self.lost.push(fd);
         }
     }
 
+    /// Returns whether there are lost sockets to report.
     pub(crate) const fn has_lost(&self) -> bool {
         !self.lost.is_empty()
     }
 
-    /// The key of a socket that the kernel refused to watch and that has not been forgotten since.
+    /// Takes the next lost socket and returns its key. Sockets that have been forgotten since are not returned.
     pub(crate) fn take_lost(&mut self) -> Option<u64> {
         let fd = self.lost.pop()?;
         self.key(fd)

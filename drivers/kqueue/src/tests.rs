@@ -1,4 +1,4 @@
-//! The driver over the emulated kqueue: the contract, and what only a kqueue does.
+//! Tests of the driver over the emulated kqueue: the contract, and behaviour that is specific to kqueue.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "as in every test: a failure is a panic")]
 
@@ -20,7 +20,7 @@ mod contract {
     lightcone_contract::tests!(crate::Kqueue);
 }
 
-/// Without `EVFILT_USER`: a pipe wakes.
+/// A driver without `EVFILT_USER`, which is woken by a pipe.
 #[derive(Debug, Default)]
 struct Pipe;
 
@@ -34,8 +34,8 @@ impl Hook<Kqueue> for Pipe {
 
 type WithPipe = Hooked<Kqueue, Pipe>;
 
-/// Every fifth wait is interrupted, every third brings the events of the one before once more: also those of sockets
-/// that have gone meanwhile.
+/// A driver with faults: every fifth wait is interrupted, and every third one repeats the events of the previous wait,
+/// even for sockets that have been closed since.
 #[derive(Debug, Default)]
 struct Roughly;
 
@@ -133,8 +133,8 @@ fn an_interrupted_wait_has_made_its_changes() {
     let mut driver = driver();
     driver.queue.set_faults(Faults { interruptions: 2, ..Faults::default() });
     driver.register(server.as_fd(), 1, Interest::READ).unwrap();
-    assert_eq!(wait(&mut driver), [], "interrupted when it looks again, too");
-    // the emulation panics when a filter is added again
+    assert_eq!(wait(&mut driver), [], "the second attempt is interrupted as well");
+    // The emulation panics if a filter is added twice.
     soon("event", || (wait(&mut driver) == [Event { key: 1, readiness: Readiness::READ }]).then_some(()));
 }
 
@@ -203,7 +203,7 @@ fn the_end_comes_with_the_bytes_before_it() {
     assert_eq!(receive_exactly(&server, 1), b"x");
 }
 
-/// What a kernel reported before a close may come after it: it is dropped, also when the number is in use again.
+/// A kernel may report an event after the socket has been closed. The driver drops it.
 #[test]
 fn an_event_that_comes_after_the_close_is_dropped() {
     let (_client, server) = readable();
@@ -216,7 +216,7 @@ fn an_event_that_comes_after_the_close_is_dropped() {
     assert_eq!(wait(&mut driver), []);
 }
 
-/// The error that comes with the end is told with the readiness, for each filter.
+/// The error of a reset is reported with the readiness of each filter.
 #[test]
 fn a_reset_tells_its_error_in_both_directions() {
     let (client, server) = readable();
@@ -266,7 +266,7 @@ fn more_changes_than_events_fit_are_all_made() {
     for (key, (_, server)) in (0..).zip(&sockets) {
         driver.register(server.as_fd(), key, Interest::READ).unwrap();
     }
-    // A wake that the early call takes must still end the wait.
+    // A wake-up that an early call consumes must still end the wait.
     driver.waker().wake();
     let mut events = [Event::default(); 2];
     let count = driver.wait(None, &mut events).unwrap();
@@ -292,22 +292,22 @@ fn the_emulation_keeps_to_the_manual() {
     let queue = Queue::open().unwrap();
     let mut events = [Entry::EMPTY; 4];
     let zero = Some(Duration::ZERO);
-    // A deletion of what is not there is an entry with the error, if there is room, and fails the call if not.
+    // Deleting a filter that does not exist returns an entry with the error if there is room, or else fails the call.
     let delete = Entry::delete(fd, Filter::Read);
     let add = Entry::add(fd, Filter::Read);
     assert_eq!(queue.kevent(&[delete, add], &mut events, zero), Ok(1));
     assert_eq!((events[0].error(), events[0].fd()), (Some(Errno(libc::ENOENT)), fd));
-    assert_eq!(queue.kevent(&[delete], &mut [], zero), Ok(0), "the addition behind the error was made");
+    assert_eq!(queue.kevent(&[delete], &mut [], zero), Ok(0), "the addition after the error was made");
     assert_eq!(queue.kevent(&[delete, add], &mut [], zero), Err(Errno(libc::ENOENT)));
     assert_eq!(
         queue.kevent(&[delete], &mut [], zero),
         Err(Errno(libc::ENOENT)),
-        "nothing was added behind it"
+        "nothing was added after the error"
     );
-    // Filters are events of their own.
+    // Each filter is a separate event.
     let both = [add, Entry::add(fd, Filter::Write)];
     assert_eq!(queue.kevent(&both, &mut events, zero), Ok(2));
-    // A closed descriptor's filters are gone.
+    // Closing a descriptor deletes its filters.
     drop(server);
     assert_eq!(queue.kevent(&[], &mut events, zero), Ok(0));
     assert_eq!(queue.kevent(&[add], &mut events, zero), Ok(1));
@@ -315,7 +315,7 @@ fn the_emulation_keeps_to_the_manual() {
 }
 
 #[test]
-#[should_panic(expected = "is there already")]
+#[should_panic(expected = "already exists")]
 fn the_emulation_finds_an_addition_too_many() {
     let (_client, server) = readable();
     let add = Entry::add(server.as_raw_fd(), Filter::Read);

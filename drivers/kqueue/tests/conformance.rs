@@ -1,3 +1,3 @@
-//! The engine over kqueue keeps every promise: on Linux, over the emulation of kqueue.
+//! The conformance suite: complete engines over kqueue. On Linux, over the emulation of kqueue.
 
 lightcone_conformance::tests!(lightcone_kqueue::Kqueue);

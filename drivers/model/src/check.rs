@@ -1,4 +1,4 @@
-//! How a model is run, and the proof that running it means something.
+//! Runs models, and checks that they explore something.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -16,27 +16,28 @@ use crate::sync::atomic::AtomicBool;
 use crate::sync::cell::UnsafeCell;
 use crate::trace;
 
-/// The preemptions of an execution that models are run with, unless `LOOM_MAX_PREEMPTIONS` says otherwise.
+/// The default maximum number of preemptions of an execution; `LOOM_MAX_PREEMPTIONS` overrides it.
 pub const PREEMPTIONS: usize = 2;
 
-/// The steps of one execution: more mean that it goes round in circles. `LOOM_MAX_BRANCHES` replaces it.
+/// The maximum number of steps of one execution, beyond which it is taken for endless. `LOOM_MAX_BRANCHES` overrides
+/// it.
 const BRANCHES_MAX: usize = 5_000;
 
-/// What happened in the executions of a model, by name, with how often.
+/// The outcomes that occurred in the executions of a model, by name, with their counts.
 ///
-/// loom leaves out schedules that it takes for equivalent, and is sometimes wrong about it: of the earlier accesses to
-/// an atomic it remembers the last alone, so a load by one thread can hide that the load of another came before the
-/// same store. Which thread is the model's main one decides what it tries first and what it misses. So a model names
-/// the outcomes that it is about, and fails if one of them never came up.
+/// loom omits schedules that it takes for equivalent, and is sometimes wrong: of the earlier accesses to an atomic it
+/// remembers only the last one, so a load by one thread can hide that another thread's load came before the same store.
+/// Which thread is the main one decides which schedules come first and which are missed. So a model names the outcomes
+/// that it is about, and fails if one of them never occurs.
 #[derive(Debug)]
 pub struct Seen(Mutex<BTreeMap<&'static str, usize>>);
 
 impl Seen {
-    /// Notes that `outcome` came up in this execution, if `really`.
+    /// Counts `outcome` for this execution if `really` is true.
     ///
     /// # Panics
     ///
-    /// If it was not announced to [`check`].
+    /// If the outcome was not announced to [`check`].
     pub fn note(&self, outcome: &'static str, really: bool) {
         let mut outcomes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = outcomes.get_mut(outcome).unwrap_or_else(|| panic!("{outcome:?} is not announced"));
@@ -44,20 +45,20 @@ impl Seen {
     }
 }
 
-/// Runs `model` through all schedules with a bounded number of preemptions: [`PREEMPTIONS`], or what the variable
-/// `LOOM_MAX_PREEMPTIONS` says. Prints how many executions that were.
+/// Runs `model` through all schedules with a bounded number of preemptions: [`PREEMPTIONS`], or the value of the
+/// variable `LOOM_MAX_PREEMPTIONS`. Prints the number of executions.
 ///
 /// # Panics
 ///
-/// If one of them panics, with what its pollers did until then; if there was no more than one; if one of `outcomes`
-/// was [noted](Seen::note) in none.
+/// If an execution panics, with what its pollers did until then; if there was only one execution; if one of `outcomes`
+/// was never [noted](Seen::note).
 pub fn check(name: &str, outcomes: &[&'static str], model: impl Fn(&Seen) + Send + Sync + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound.get_or_insert(PREEMPTIONS);
     run(name, builder, outcomes, model);
 }
 
-/// The same with no more than `preemptions`, for a model that is too large for more.
+/// Does the same with at most `preemptions`, for a model that is too large for more.
 pub fn check_up_to(
     name: &str,
     preemptions: usize,
@@ -70,7 +71,7 @@ pub fn check_up_to(
     run(name, builder, outcomes, model);
 }
 
-/// Runs `model` through all schedules, with no bound. For the smallest ones.
+/// Runs `model` through all schedules without a bound. For the smallest models.
 ///
 /// # Panics
 ///
@@ -81,14 +82,14 @@ pub fn check_all(name: &str, outcomes: &[&'static str], model: impl Fn(&Seen) + 
     run(name, builder, outcomes, model);
 }
 
-#[allow(clippy::disallowed_methods, reason = "says how long a model took")]
+#[allow(clippy::disallowed_methods, reason = "prints how long a model took")]
 fn run(
     name: &str,
     mut builder: Builder,
     outcomes: &[&'static str],
     model: impl Fn(&Seen) + Send + Sync + 'static,
 ) {
-    // Out of time or of permutations, loom just returns: the model would pass.
+    // at these limits loom just returns, and the model would pass
     builder.max_duration = None;
     builder.max_permutations = None;
     if std::env::var_os("LOOM_MAX_BRANCHES").is_none() {
@@ -127,9 +128,9 @@ fn run(
     assert!(seen.values().all(|count| *count > 0), "{name}: an outcome never came up{counts}");
 }
 
-/// Not `println!`, which the test harness keeps to itself when a test passes.
+/// Prints to standard error, because the test harness captures `println!` of a test that passes.
 fn print(line: &str) {
-    // a closed standard error is no reason to fail
+    // a closed standard error is not a failure
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
@@ -138,8 +139,9 @@ thread_local! {
     static RUNS: Cell<bool> = const { Cell::new(false) };
 }
 
-/// After a deadlock loom can't take its threads apart, and ends the process; so it does when one of them goes round in
-/// circles. Then this is the last chance to tell what led to it.
+/// Installs a panic hook that prints the report of a deadlock or of an endless execution.
+///
+/// loom cannot take down its threads then, and the process ends: the hook is the last chance to print what led to it.
 fn tell_before_the_end() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -160,22 +162,22 @@ fn report(text: &str) -> String {
     if told.is_empty() { text.to_owned() } else { format!("{text}\nwhat happened, in this order:\n{told}") }
 }
 
-/// Something to touch from several threads: loom panics about a causality violation if two of them do so unordered.
+/// A cell to touch from several threads. loom panics about a causality violation if two threads do so unordered.
 ///
-/// It stands for user data, which one callback after the other may use, and for anything else that is published.
+/// It represents user data, which only one callback at a time may use, or any other published data.
 #[derive(Debug)]
 pub struct Racy(Mutex<UnsafeCell<()>>);
 
 impl Racy {
-    /// Not touched yet.
+    /// Creates a cell.
     #[must_use]
     pub fn new() -> Self {
         Self(Mutex::new(UnsafeCell::new(())))
     }
 
-    /// Touches it, as a write would.
+    /// Touches the cell, like a write.
     pub fn touch(&self) {
-        // A std mutex, which loom does not see: it makes the cell `Sync` and orders nothing in the model.
+        // a std mutex, which loom does not see: it makes the cell `Sync` and orders nothing in the model
         self.0.lock().unwrap_or_else(PoisonError::into_inner).with_mut(|_| ());
     }
 }
@@ -186,10 +188,10 @@ impl Default for Racy {
     }
 }
 
-/// Hands something over in the right order of events but without a release, through the atomics and cells that
-/// everything here is made of. Panics about a causality violation if and only if loom watches both.
+/// Hands data over in the right order of events, but without a release, through the atomics and cells that all models
+/// use. Panics about a causality violation if and only if loom watches both.
 ///
-/// For a test beside each file of models, as otherwise a model without instrumentation would pass for any handler:
+/// Use it in a test next to the models of each file. Without instrumentation, a model would pass for any handler:
 ///
 /// ```
 /// #[test]
@@ -203,7 +205,7 @@ impl Default for Racy {
 ///
 /// # Panics
 ///
-/// That is what it is for.
+/// Always, if loom watches the atomics and cells.
 pub fn unordered_hand_over() {
     check("unordered hand-over (must fail)", &[], |_| {
         let shared = Arc::new((Racy::new(), AtomicBool::new(false)));

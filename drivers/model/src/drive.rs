@@ -1,4 +1,4 @@
-//! The thread of a poller: what a driver does, over connections in memory.
+//! The thread of a poller: a driver over connections in memory.
 
 use std::sync::Arc;
 
@@ -18,20 +18,20 @@ use crate::waker::{Steering, Waker};
 use crate::watched::{Data, Watched};
 use crate::world::World;
 
-/// How many connects the handlers of one poller may begin in one turn.
+/// The maximum number of connects that the handlers of one poller may begin in one turn.
 pub(crate) const CONNECTS_A_TURN: usize = 2;
-/// How long sockets may go on after a stop. It is over when nothing else is left to do.
+/// The grace period of a shutdown. It expires only when nothing else is left to do.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 type CheckedHandler<H> = ContractChecker<Watched<H>>;
 type CheckedData<D> = Checked<Data<D>>;
-/// The slots of a shard for handlers that keep `D`.
+/// The slots of a shard whose handler has user data of type `D`.
 pub(crate) type Slots<D> = [MaybeUninit<Slot<CheckedData<D>>>];
 type Place<'h, M> = Steered<'h, Member<'h, M, InMemory>>;
 type Loop<'h, 's, H> =
     Poller<'s, CheckedHandler<H>, Net, Place<'h, <H as Handler>::Message>, CONNECTS_A_TURN>;
 
-/// The memory of a poller beside its shard's.
+/// The memory of a poller in addition to that of its shard.
 pub(crate) struct Memory {
     connections: Box<[MaybeUninit<ConnectionEntry<WatchedLine>>]>,
     listeners: [Option<ListenerEntry<Arrivals>>; 1],
@@ -44,7 +44,7 @@ impl Memory {
     }
 }
 
-/// The parts a driver is made from.
+/// The parts of a driver.
 pub(crate) struct Parts<'h, 's, H: Handler<Data: 's, Message: 's>> {
     pub(crate) id: PollerId,
     pub(crate) group: Group<'h, H::Message>,
@@ -57,7 +57,7 @@ pub(crate) struct Parts<'h, 's, H: Handler<Data: 's, Message: 's>> {
     pub(crate) world: Arc<World>,
 }
 
-/// A poller, and what its thread knows of the others.
+/// A poller, and what its thread shares with the others.
 pub(crate) struct Driver<'h, 's, H: Handler<Data: 's, Message: 's>> {
     poller: Loop<'h, 's, H>,
     id: PollerId,
@@ -85,7 +85,7 @@ impl<'h, 's, H: Handler<Data: 's, Message: 's>> Driver<'h, 's, H> {
         Self { poller, id, group, handle, steering, wakers, world, now }
     }
 
-    /// Runs until the poller is over, or the model has failed elsewhere.
+    /// Runs until the poller is finished, or the model has failed on another thread.
     pub(crate) fn run(mut self) {
         while !self.world.failed() {
             self.now = self.world.now();
@@ -97,6 +97,7 @@ impl<'h, 's, H: Handler<Data: 's, Message: 's>> Driver<'h, 's, H> {
             if self.poller.is_over() {
                 return self.end();
             }
+            // the first poller that finds all scripts and threads finished begins the shutdown
             if self.world.is_through() {
                 self.group.stop(GRACE);
             }
@@ -108,6 +109,7 @@ impl<'h, 's, H: Handler<Data: 's, Message: 's>> Driver<'h, 's, H> {
         for place in 0..self.poller.transport().places() {
             let Some(token) = self.poller.transport().socket(place) else { continue };
             if self.ready(token).1 {
+                // `ready` is evaluated again below: this callback may close or pause the socket
                 self.poller.on_writable(token);
             }
             if self.ready(token).0 {
@@ -119,19 +121,20 @@ impl<'h, 's, H: Handler<Data: 's, Message: 's>> Driver<'h, 's, H> {
         }
     }
 
-    /// Returns whether a socket can be received from, and sent to, and its poller waits for it.
+    /// Returns whether a socket is readable and whether it is writable, as far as its poller is interested.
     fn ready(&mut self, token: Token) -> (bool, bool) {
         self.poller.connection_mut(token).map_or((false, false), |(_, watched)| watched.ready())
     }
 
     fn has_event(&mut self) -> bool {
         let sockets = 0..self.poller.transport().places();
+        // collected first, because `ready` borrows the poller mutably
         let sockets: Vec<Token> = sockets.filter_map(|place| self.poller.transport().socket(place)).collect();
         self.poller.transport().acceptable().is_some()
             || sockets.into_iter().any(|token| self.ready(token) != (false, false))
     }
 
-    /// Between turns a poller has a permit for each socket. Slots that are kept ready for connects have none.
+    /// Checks that a poller has a permit for each socket between turns. Slots reserved for connects have no permit.
     fn check_permits(&self) {
         let permits = self.poller.membership().inner.load() as usize;
         let sockets = self.poller.shard().in_use();
@@ -147,13 +150,14 @@ impl<'h, 's, H: Handler<Data: 's, Message: 's>> Driver<'h, 's, H> {
         let has_event = self.has_event();
         let timeout = self.poller.next_turn().map(|at| at - self.now);
         if timeout == Some(Duration::ZERO) {
-            return yield_now(); // it may wait for a push in progress
+            return yield_now(); // another thread's push may be in progress
         }
         let me = usize::from(self.id.0);
         self.handle.sleep(timeout, |timeout| {
             if has_event || timeout == Some(Duration::ZERO) {
                 return;
             }
+            // recorded before time may pass: the last poller to fall asleep is the one that advances the clock
             self.world.sleeps(me, timeout.map(|span| self.now + span));
             let_time_pass(&self.world, self.wakers);
             self.wakers[me].block();
@@ -170,7 +174,7 @@ impl<'h, 's, H: Handler<Data: 's, Message: 's>> Driver<'h, 's, H> {
     }
 }
 
-/// Lets time pass if nothing else goes on. To be called by whatever ceases to go on.
+/// Advances the clock if nothing else is running. Every thread calls this when it sleeps or ends.
 pub(crate) fn let_time_pass(world: &World, wakers: &[Waker]) {
     if let Some(due) = world.let_time_pass() {
         wakers[due].wake();

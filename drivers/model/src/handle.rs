@@ -1,4 +1,4 @@
-//! What threads beside the pollers can ask for.
+//! Requests from threads other than the pollers.
 
 use std::sync::Arc;
 
@@ -18,11 +18,11 @@ use crate::waker::Steering;
 /// The pollers of a model.
 pub(crate) type Group<'h, M> = poller::Group<'h, M, InMemory>;
 
-/// What the threads of a model have in common, as those of an engine do.
+/// The state that the threads of a model share, like those of an engine.
 pub(crate) struct Hub<M> {
     pub(crate) pollers: Box<[PollerHandle<M, InMemory>]>,
     sockets: u32,
-    /// The lock that the engine's handle has as well: what has begun before a stop comes before it at each poller.
+    /// The lock that the engine's handle has as well: requests before a shutdown reach each poller before it.
     outside: Mutex<Outside>,
 }
 
@@ -57,15 +57,15 @@ impl<M> Hub<M> {
     }
 }
 
-/// What any thread can ask of the engine under test, by the names of the real one's handle. Cheap to clone.
+/// A handle for requests from any thread, with the methods of the real engine's handle. Cheap to clone.
 pub struct Handle<M> {
     hub: Arc<Hub<M>>,
     steering: Arc<[Steering]>,
-    /// Of a thread beside the pollers, its number.
+    /// The number of the thread, if it is not a poller.
     thread: Option<usize>,
 }
 
-/// An order that was not taken: there is no room for it now, or the poller has ended.
+/// A request that was not accepted: there is no room for it now, or the poller has ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refused;
 
@@ -95,7 +95,7 @@ impl<M> Handle<M> {
         Self { hub, steering, thread }
     }
 
-    /// Before each call, about one poller or about all.
+    /// Called before each request, which is about one poller or about all.
     fn begin(&self, does: &'static str, about: Option<PollerId>) {
         let about = about.map(|poller| usize::from(poller.0));
         for (index, steering) in self.steering.iter().enumerate() {
@@ -106,7 +106,7 @@ impl<M> Handle<M> {
         self.thread.into_iter().for_each(|thread| note(None, What::Thread(thread, does)));
     }
 
-    /// How many pollers there are.
+    /// Returns the number of pollers.
     #[must_use]
     pub fn pollers(&self) -> usize {
         self.hub.pollers.len()
@@ -116,7 +116,7 @@ impl<M> Handle<M> {
     ///
     /// # Errors
     ///
-    /// The message itself: the poller's mailbox is full, there is no such poller, or it has ended.
+    /// Returns the message: the poller's mailbox is full, there is no such poller, or it has ended.
     pub fn post(&self, to: Token, message: M) -> Result<(), Rejected<M>> {
         self.begin("post", Some(to.poller()));
         self.hub.group().post(to, message, None)
@@ -126,7 +126,7 @@ impl<M> Handle<M> {
     ///
     /// # Errors
     ///
-    /// The message itself, when a poller's mailbox is full or it has ended; pollers before that one have it.
+    /// Returns the message if a poller's mailbox is full or the poller has ended; the pollers before that one have it.
     pub fn broadcast(&self, message: M) -> Result<(), Rejected<M>>
     where
         M: Clone,
@@ -134,7 +134,7 @@ impl<M> Handle<M> {
         self.broadcast_with(message, M::clone)
     }
 
-    /// The same for messages that are not `Clone`: `clone` makes the copies.
+    /// Does the same for messages that are not `Clone`: `clone` copies them.
     ///
     /// # Errors
     ///
@@ -144,22 +144,21 @@ impl<M> Handle<M> {
         self.hub.group().broadcast(message, clone, None)
     }
 
-    /// Connects to an address, on the poller that the balancer picks. Nobody answers but a
-    /// [remote](crate::Model::remote).
+    /// Connects to an address, on the poller that the balancer picks. Only a [remote](crate::Model::remote) accepts.
     ///
     /// # Errors
     ///
-    /// When every poller is full, or has ended.
+    /// If every poller is full or has ended.
     pub fn connect(&self, to: Address, tag: u64) -> Result<(), Refused> {
         self.begin("connect", None);
         self.hub.connect(to, tag)
     }
 
-    /// Closes a socket: what is queued is sent first.
+    /// Closes a socket after the queued bytes have been sent.
     ///
     /// # Errors
     ///
-    /// When its poller has no room for the order now, or has ended.
+    /// If its poller has no room for the request now, or has ended.
     pub fn close(&self, token: Token) -> Result<(), Refused> {
         self.begin("close", Some(token.poller()));
         self.close_socket(token, false)
@@ -180,14 +179,14 @@ impl<M> Handle<M> {
         poller.send_command(Command::CloseSocket { token, abort }).map_err(|_| Refused)
     }
 
-    /// How many sockets each poller has now, those on their way to it included.
+    /// Returns the number of sockets of each poller, including those on their way to it.
     #[must_use]
     pub fn loads(&self) -> Vec<u32> {
         self.hub.loads()
     }
 
-    /// Begins to shut the engine down: every socket gets `shutdown`, and what is still open when nothing else is
-    /// left to do is aborted.
+    /// Begins a shutdown: every socket receives `shutdown`, and those still open when nothing else is left to do are
+    /// aborted.
     pub fn shutdown(&self) {
         self.begin("shutdown", None);
         self.hub.stop();

@@ -1,23 +1,23 @@
 //! Checks handlers for races between pollers.
 //!
-//! What a handler keeps for itself and for its sockets belongs to one poller, and can't race. What it shares with the
-//! handlers of other pollers can: a registry behind a lock, a counter, a cache. A race in it shows once in a million
-//! runs, or on another machine. [loom] runs a small program through every order of events that the language allows, up
-//! to a number of preemptions; this crate runs a real [`Handler`] in it: on several pollers,
-//! with peers that follow scripts, and with the poller's loop, the mailboxes, the wake flag and the balancer that ship.
+//! State that a handler keeps for itself and its sockets belongs to one poller, and cannot race. State that it shares
+//! with the handlers of other pollers can: a registry with a lock, a counter, a cache. Such a race may show once in a
+//! million runs, or only on another machine. [loom] runs a small program through every order of events that the
+//! language allows, up to a number of preemptions. This crate runs a real [`Handler`] in loom: on several pollers, with
+//! scripted peers, and with the shipped poller loop, mailboxes, wake flag and balancer.
 //!
-//! # A handler of one's own
+//! # A model of your handler
 //!
-//! This is a whole test file:
+//! This is a complete test file:
 //!
 //! ```
 #![doc = include_str!("../tests/newcomer.rs")]
 //! ```
 //!
-//! [`check`] runs the closure once for each schedule: it makes what is shared, then a [`Model`] with the peers, and
-//! asserts about what they have heard. `fetch_add` gives every peer a number of its own. With a `load` and a `store`
-//! both can get the same; the test fails and tells how. Here in the very first execution, as poller 1 may read the
-//! counter as it was before, however late that is:
+//! [`check`] runs the closure once for each schedule. The closure creates the shared state, then a [`Model`] with the
+//! peers, and asserts what the peers have heard. `fetch_add` returns a different number to each peer. With a `load` and
+//! a `store`, both peers could get the same number; then the test fails with a report. Here it fails in the very first
+//! execution, because poller 1 may still read the old value of the counter:
 //!
 //! ```text
 //! model greeter, bound 2, fails in execution 1: assertion `left != right` failed
@@ -36,55 +36,59 @@
 //!
 //! # Step by step
 //!
-//! 1. **Name what is shared through a module.** loom sees its own atomics, locks and cells and no others. So the
-//!    handler writes `use super::sync::{Arc, Mutex}`, and whoever includes its file says what `sync` is:
-//!    `use std::sync;` in the program, `use lightcone_model::loom::sync;` in the model. `tests/chat_room` does so: one
-//!    handler, over sockets and in a model.
-//! 2. **Give the models a package of their own,** with `lightcone-model` as a dependency, outside of your workspace
-//!    (`exclude` it there): then nobody else gets loom into a lock file. The handler comes in by
-//!    `#[path = "../../src/chat.rs"] mod chat;`. Optimise it, as models are bound by the processor:
+//! 1. **Import shared types through a module.** loom sees only its own atomics, locks and cells. So the handler writes
+//!    `use super::sync::{Arc, Mutex}`, and the module that includes its file defines `sync`: `use std::sync;` in the
+//!    program, `use lightcone_model::loom::sync;` in the model. `tests/chat_room` is an example: one handler, over
+//!    sockets and in a model.
+//! 2. **Put the models into a separate package,** with `lightcone-model` as a dependency and outside your workspace
+//!    (`exclude` it there), so that the workspace's lock file does not contain loom. Include the handler with
+//!    `#[path = "../../src/chat.rs"] mod chat;`. Optimise the package, because models are bound by the processor:
 //!    `[profile.test] opt-level = 3`.
-//! 3. **Write the smallest scene that can go wrong:** two pollers, two peers, a line from each. What must hold goes
-//!    into [`Peer::hears`], into assertions in the handler, and into assertions about the [`Outcome`]. What must come
-//!    up, so that the model means something, is announced to [`check`] and [noted](Seen::note).
-//!    A schedule is found again by what the code does, so the code must do the same each time: loom stops with "Model
-//!    execution should be deterministic" or an error of its own otherwise. The order of a `std` `HashMap` or `HashSet`
-//!    differs from run to run: iterate over a `BTreeMap`, or give the map a hasher that is always the same:
-//!    `HashMap<K, V, BuildHasherDefault<DefaultHasher>>`. Neither clock nor random numbers may decide.
-//! 4. **Put a [self-check](unordered_hand_over) beside it,** and break the handler once on purpose.
-//! 5. **Run it** with `cargo test`, and with `LOOM_MAX_PREEMPTIONS=3` now and then. loom's `LOOM_LOCATION=1` says where
-//!    the two accesses of a causality violation stand.
+//! 3. **Write the smallest scenario that can go wrong:** two pollers, two peers, one line from each. What must hold
+//!    goes into [`Peer::hears`], into assertions in the handler, and into assertions about the [`Outcome`]. Outcomes
+//!    without which the model is meaningless are announced to [`check`] and [noted](Seen::note).
+//!
+//!    loom replays schedules, so the code must be deterministic: otherwise loom stops with "Model execution should be
+//!    deterministic" or another error. The order of a `std` `HashMap` or `HashSet` differs from run to run: iterate
+//!    over a `BTreeMap`, or use a hasher that is always the same: `HashMap<K, V, BuildHasherDefault<DefaultHasher>>`.
+//!    Neither the clock nor random numbers may influence the code.
+//! 4. **Add a [self-check](unordered_hand_over),** and break the handler once on purpose.
+//! 5. **Run it** with `cargo test`, and occasionally with `LOOM_MAX_PREEMPTIONS=3`. loom's `LOOM_LOCATION=1` prints the
+//!    source locations of the two accesses of a causality violation.
 //!
 //! # What every model checks
 //!
-//! Callbacks of one socket neither overlap nor run unordered (beside its data there is a cell that loom watches);
-//! events come in the order that [`ContractChecker`](lightcone_core::ContractChecker) knows; each socket has its last
-//! event; the pollers' loads end at zero; nobody sleeps for ever. After a panic the report tells what the pollers did
-//! until then, in order.
+//! - Callbacks of one socket neither overlap nor run unordered: next to the user data, each socket has a cell that loom
+//!   watches.
+//! - Events come in the order that [`ContractChecker`](lightcone_core::ContractChecker) requires, and each socket has
+//!   its last event.
+//! - The pollers' loads end at zero, and no poller sleeps forever.
 //!
-//! # What a model is not
+//! After a panic, the report lists what the pollers did until then.
 //!
-//! - **Exhaustive within its bound only.** Up to two preemptions an execution, as long as loom is not told otherwise; a
-//!   poller that waits is none. loom explores what the language allows but for a few things: a relaxed load never sees
-//!   a later store, and sequentially consistent accesses count as acquire and release.
-//! - **About one poller.** There a step of a peer follows the one before at once, and sockets are looked at in order:
-//!   what matters is how pollers and threads interleave. Bytes cut at every offset, full outputs, errors of the system
+//! # What a model does not check
+//!
+//! - **Beyond its bound.** An execution has at most two preemptions, unless loom is configured otherwise; a poller that
+//!   waits does not count as preempted. loom explores what the language allows, with a few exceptions: a relaxed load
+//!   never sees a later store, and sequentially consistent accesses count as acquire and release.
+//! - **A single poller.** There, the steps of a peer follow one another at once, and sockets are served in order: what
+//!   a model explores is how pollers and threads interleave. Bytes cut at every offset, full outputs and system errors
 //!   are for tests over a shard.
-//! - **About time.** No timeout of the engine fires, and the clock stands still while anything goes on. When all pollers
-//!   sleep and the other threads are through, it moves to the first deadline (of a handler, of accepting that has backed
-//!   off, or the end of the grace at a shutdown). So a handler that tries again until something has changed goes round
-//!   in circles, which loom reports.
-//! - **Large.** Every thread, socket and message multiplies the schedules. [`THREADS_MAX`], [`PEERS_MAX`],
-//!   [`PLACES_MAX`] and [`STEPS_MAX`] are the limits; what is worth its time is far below.
+//! - **Time.** No timeout of the engine fires, and the clock does not advance while anything runs. When all pollers
+//!   sleep and the other threads have finished, it advances to the first deadline (of a handler, of a backed-off
+//!   accept, or of the grace period of a shutdown). So a handler that retries until something changes never ends, which
+//!   loom reports.
+//! - **Large scenarios.** Every thread, socket and message multiplies the schedules. [`THREADS_MAX`], [`PEERS_MAX`],
+//!   [`PLACES_MAX`] and [`STEPS_MAX`] are the limits; a useful model is far below them.
 //!
 //! The poller's loop is the shipped one, and so is all that crosses threads: `core/src/poller/`, `core/src/sync/`,
 //! `core/src/balance.rs` and `core/src/table.rs` are compiled here a second time, over loom's atomics, and the rest of
-//! core is linked as it is. What this crate adds is what a driver adds: connections (in memory), and a thread that
-//! waits, tells events and takes turns.
+//! core is linked as it is. This crate adds what a driver adds: connections (in memory), and a thread for each poller
+//! that waits, reports events and runs turns.
 //!
 //! [loom]: https://docs.rs/loom
 #![deny(unsafe_code)]
-#![allow(clippy::test_attr_in_doctest, reason = "the guide shows whole test files, which are run elsewhere")]
+#![allow(clippy::test_attr_in_doctest, reason = "the guide shows whole test files, which run elsewhere")]
 
 mod check;
 mod drive;
@@ -99,7 +103,7 @@ mod waker;
 mod watched;
 mod world;
 
-// What the shipped sources name at the root of their crate.
+// Items that the shipped sources import from the root of their crate.
 use lightcone_core::{
     Address, Calls, CloseReason, Config, ConnectError, Context, ContextCalls, ErrorKind, Footprint, Handler,
     Instant, Interest, ListenerId, Origin, Outbox, PIECES_MAX, PollerId, Port, Rejected, Sent, Settled,

@@ -21,23 +21,23 @@ use crate::trace;
 use crate::waker::{Steering, Waker};
 use crate::world::World;
 
-/// The most pollers and other threads of a model together: loom has five, and one waits for the others.
+/// The maximum number of pollers and other threads of a model: loom allows five threads, and one waits for the others.
 pub const THREADS_MAX: usize = 4;
-/// The most peers of a model, those that are connected to included.
+/// The maximum number of peers of a model, including those that the engine connects to.
 pub const PEERS_MAX: usize = 16;
-/// The most sockets of one poller, and the most places of a mailbox.
+/// The maximum number of sockets of one poller, and of messages in a mailbox.
 pub const PLACES_MAX: usize = 64;
 
-/// In words, as loom counts.
+/// The stack size of a thread in words, the unit that loom uses.
 const STACK: usize = 1 << 15;
-/// Commands that wait at a poller.
+/// The capacity of a poller's queue of commands.
 const COMMANDS: usize = 8;
-/// The bytes of one receive.
+/// The maximum number of bytes of one receive.
 const BUFFER: usize = 512;
 
 type Thread<M> = Box<dyn FnOnce(Handle<M>) + Send>;
 
-/// An engine on threads of loom, with scripted peers in place of a network. To be made and run within
+/// An engine on threads of loom, with scripted peers in place of a network. Create and run it within
 /// [`check`](crate::check).
 ///
 /// ```
@@ -85,7 +85,7 @@ impl<M> fmt::Debug for Model<M> {
     }
 }
 
-/// What the factory of handlers is given for each poller, by the names of the real engine's.
+/// The argument of the handler factory for each poller, with the methods of the real engine's context.
 #[derive(Debug)]
 pub struct PollerContext<M> {
     id: PollerId,
@@ -93,20 +93,20 @@ pub struct PollerContext<M> {
 }
 
 impl<M> PollerContext<M> {
-    /// Which poller the handler is for.
+    /// Returns the poller of the handler.
     #[must_use]
     pub fn id(&self) -> PollerId {
         self.id
     }
 
-    /// A handle to the engine, to be kept if needed.
+    /// Returns a handle to the engine.
     #[must_use]
     pub fn handle(&self) -> Handle<M> {
         self.handle.clone()
     }
 }
 
-/// What came of one execution.
+/// The result of one execution.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     heard: Vec<Vec<u8>>,
@@ -114,7 +114,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// What a peer has heard: the peers in the order in which they were given, then the remotes.
+    /// Returns what a peer has heard. Peers are counted in the order in which they were added, then the remotes.
     ///
     /// # Panics
     ///
@@ -124,7 +124,7 @@ impl Outcome {
         &self.heard[peer]
     }
 
-    /// What each poller has counted.
+    /// Returns the counts of each poller.
     #[must_use]
     pub fn stats(&self) -> &[Stats] {
         &self.stats
@@ -132,12 +132,12 @@ impl Outcome {
 }
 
 impl<M: Send + 'static> Model<M> {
-    /// An engine of so many pollers. Each peer, thread and message multiplies what there is to explore: two of each
-    /// find most races.
+    /// Creates an engine with this number of pollers. Each peer, thread and message multiplies the schedules: two of
+    /// each find most races.
     ///
     /// # Panics
     ///
-    /// Without a poller, and with more than [`THREADS_MAX`].
+    /// If `pollers` is 0 or more than [`THREADS_MAX`].
     pub fn new(pollers: usize) -> Self {
         assert!((1..=THREADS_MAX).contains(&pollers), "{pollers} pollers; allowed: 1 to {THREADS_MAX}");
         Self {
@@ -152,22 +152,22 @@ impl<M: Send + 'static> Model<M> {
         }
     }
 
-    /// A peer that connects. The first poller accepts all, and the balancer spreads them: round robin, the first
-    /// stays with the first poller, the second goes to the second, and so on.
+    /// Adds a peer that connects. The first poller accepts all peers, and the balancer distributes them. With round
+    /// robin, the first peer stays on the first poller, the second goes to the second poller, and so on.
     ///
     /// # Panics
     ///
-    /// With more than [`PEERS_MAX`].
+    /// With more than [`PEERS_MAX`] peers.
     pub fn peer(mut self, peer: Peer) -> Self {
         self.peers.push(peer);
         self.check_peers()
     }
 
-    /// A peer that answers one connect to this address. To others nobody listens, and a connect is refused.
+    /// Adds a peer that accepts one connect to this address. Connects to other addresses are refused.
     ///
     /// # Panics
     ///
-    /// With more than [`PEERS_MAX`].
+    /// With more than [`PEERS_MAX`] peers.
     pub fn remote(mut self, at: SocketAddr, peer: Peer) -> Self {
         self.remotes.push((at, peer));
         self.check_peers()
@@ -179,11 +179,11 @@ impl<M: Send + 'static> Model<M> {
         self
     }
 
-    /// A thread beside the pollers.
+    /// Adds a thread that runs alongside the pollers.
     ///
     /// # Panics
     ///
-    /// With more than [`THREADS_MAX`], the pollers included.
+    /// With more than [`THREADS_MAX`] threads, including the pollers.
     pub fn thread(mut self, runs: impl FnOnce(Handle<M>) + Send + 'static) -> Self {
         self.threads.push(Box::new(runs));
         let threads = self.pollers + self.threads.len();
@@ -191,7 +191,7 @@ impl<M: Send + 'static> Model<M> {
         self
     }
 
-    /// The most sockets of one poller; default 4.
+    /// Sets the maximum number of sockets of one poller; the default is 4.
     ///
     /// # Panics
     ///
@@ -202,7 +202,7 @@ impl<M: Send + 'static> Model<M> {
         self
     }
 
-    /// How many posted messages wait at one poller; default 8.
+    /// Sets the capacity of each poller's mailbox; the default is 8 messages.
     ///
     /// # Panics
     ///
@@ -216,35 +216,35 @@ impl<M: Send + 'static> Model<M> {
         self
     }
 
-    /// How sockets are spread over the pollers; default round robin.
+    /// Sets how sockets are distributed over the pollers; the default is round robin.
     ///
     /// # Panics
     ///
-    /// If it does not fit the pollers.
+    /// If the policy does not fit the number of pollers.
     pub fn balancer(mut self, policy: Policy) -> Self {
         let _ = balancer(policy, self.pollers);
         self.policy = policy;
         self
     }
 
-    /// Pollers also wake for no reason. Many more schedules, and for the engine's own models rather than for those
-    /// of handlers, which do not notice.
+    /// Makes pollers wake up spuriously as well. This adds many schedules. It is meant for the engine's own models:
+    /// handlers do not notice such wake-ups.
     pub fn spurious_wake_ups(mut self) -> Self {
         self.spurious = true;
         self
     }
 
-    /// Runs it once, from the first accept to the shutdown, which begins when all scripts and threads are through.
-    /// `make` is called once for each poller, on its thread.
+    /// Runs one execution, from the first accept to the shutdown, which begins when all scripts and threads have
+    /// finished. `make` is called once for each poller, on its thread.
     ///
-    /// Beside what the handler, the scripts and the caller assert, it checks in every execution that no two
+    /// In addition to the assertions of the handler, the scripts and the caller, every execution checks that no two
     /// callbacks of a socket overlap or are unordered, that the events come as
-    /// [`ContractChecker`](lightcone_core::ContractChecker) has it, that every socket has its last event, that the
-    /// pollers' loads end at zero, and that nobody sleeps for ever.
+    /// [`ContractChecker`](lightcone_core::ContractChecker) requires, that every socket has its last event, that the
+    /// pollers' loads end at zero, and that no poller sleeps forever.
     ///
     /// # Panics
     ///
-    /// If one of this does not hold. [`check`](crate::check) then says what led to it.
+    /// If one of these checks fails. [`check`](crate::check) then reports what led to it.
     pub fn run<H>(self, make: impl Fn(PollerContext<M>) -> H + Send + Sync + 'static) -> Outcome
     where
         H: Handler<Message = M> + 'static,
@@ -254,6 +254,7 @@ impl<M: Send + 'static> Model<M> {
         let come = peers.into_iter().enumerate();
         let come =
             come.map(|(index, peer)| Connection::new(index, peer, Arc::clone(&engine.world))).collect();
+        // sent before the pollers start, so that this push adds no schedules
         let listen = Command::Listen { listener: Arrivals::new(come), id: ListenerId(0) };
         assert!(engine.hub.pollers[0].send_command(listen).is_ok(), "a new mailbox has room");
 
@@ -287,6 +288,8 @@ impl<M: Send + 'static> Model<M> {
         let handle = |index: usize| {
             let (wakers, world) = (Arc::clone(&wakers), Arc::clone(&world));
             let wake: Box<dyn Fn() + Send + Sync> = Box::new(move || {
+                // recorded before the wake-up: a poller that is about to wake must not count as asleep, or the clock
+                // could advance
                 world.wakes(index);
                 wakers[index].wake();
             });
@@ -300,7 +303,7 @@ impl<M: Send + 'static> Model<M> {
     }
 }
 
-/// What the threads of a model have in common.
+/// The state that the threads of a model share.
 struct Engine<M> {
     hub: Arc<Hub<M>>,
     world: Arc<World>,
@@ -311,11 +314,12 @@ struct Engine<M> {
 }
 
 impl<M: Send + 'static> Engine<M> {
-    /// One poller's thread.
+    /// Runs the thread of one poller.
     fn poller<H: Handler<Message = M>>(&self, id: PollerId, make: &impl Fn(PollerContext<M>) -> H) {
         let wakers = &*self.wakers;
         wakers[usize::from(id.0)].is_for_me();
         let handler = make(PollerContext { id, handle: self.handle(None) });
+        // the slots reserved for handlers' connects are in addition to the others
         let sockets = self.sockets + CONNECTS_A_TURN;
         let config = Config {
             poller: id,
@@ -332,24 +336,25 @@ impl<M: Send + 'static> Engine<M> {
         let mut memory = vec![0; config.memory()];
         let storage = Storage { slots: &mut slots, memory: &mut memory };
         let now = Instant::from_millis(0);
-        let shard = Shard::new(storage, &config, now).expect("a configuration that can be");
+        let shard = Shard::new(storage, &config, now).expect("a valid configuration");
         let balancer = balancer(self.policy, self.hub.pollers.len());
         let memory = &mut Memory::new(sockets, BUFFER);
         let (group, steering, world) = (self.hub.group(), &*self.steering, Arc::clone(&self.world));
         Driver::new(Parts { id, group, shard, memory, handler, balancer, wakers, steering, world }).run();
     }
 
-    /// A thread whose panic fails the model in good order: the others are told to leave off, since loom can't take
-    /// threads apart that hold something of its own.
+    /// Spawns a thread. A panic there fails the model, and makes the other threads stop.
     fn spawn(self: &Arc<Self>, runs: impl FnOnce(&Self) + Send + 'static) -> JoinHandle<()> {
         let engine = Arc::clone(self);
+        // loom cannot take down a thread that still holds one of its objects, so a panic is caught, and all threads
+        // finish
         let guarded = move || {
             let Err(panic) = catch_unwind(AssertUnwindSafe(|| runs(&engine))) else { return };
             let text = match panic.downcast::<String>() {
                 Ok(text) => *text,
                 Err(panic) => match panic.downcast::<&'static str>() {
                     Ok(text) => (*text).to_owned(),
-                    // not a failure: loom takes the thread down
+                    // loom's own panic, which takes the thread down
                     Err(panic) => resume_unwind(panic),
                 },
             };
@@ -388,13 +393,13 @@ impl<M: Send + 'static> Engine<M> {
     }
 }
 
-/// The places of a mailbox.
+/// Creates the storage of a mailbox.
 fn ring<T>(places: usize) -> Box<[Slot<T>]> {
     (0..places).map(|_| Slot::new()).collect()
 }
 
-/// The balancer that is compiled for the model, by the policy of core's.
+/// Creates a balancer of the type compiled for the model from a policy of core.
 fn balancer(policy: Policy, pollers: usize) -> Balancer {
-    let policy = policy.to_string().parse().expect("policies are read as they are written");
+    let policy = policy.to_string().parse().expect("a policy can be parsed from its own text");
     Balancer::new(policy, pollers).expect("a policy that fits the pollers")
 }

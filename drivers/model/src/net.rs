@@ -1,4 +1,4 @@
-//! Connections in memory: what carries the bytes of a model's pollers, and what their group is made of.
+//! Connections in memory: the transport of a model's pollers, and the types of their group.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::trace::{What, note};
 use crate::waker::Steering;
 use crate::world::World;
 
-/// What a model's group is made of.
+/// The types of a model's group.
 #[derive(Debug)]
 pub struct InMemory;
 
@@ -26,7 +26,7 @@ impl GroupTypes for InMemory {
     type Ring<T> = Box<[Slot<T>]>;
 }
 
-/// A connection that no poller watches. `None`: a connect that no peer answers.
+/// A connection that no poller watches; `None` if it belongs to a connect that will be refused.
 #[derive(Debug)]
 pub struct Line(Option<Connection>);
 
@@ -36,7 +36,7 @@ impl Line {
     }
 }
 
-/// A connection as its poller keeps it.
+/// A connection that is registered with its poller.
 #[derive(Debug)]
 pub(crate) struct WatchedLine {
     line: Line,
@@ -44,19 +44,19 @@ pub(crate) struct WatchedLine {
 }
 
 impl WatchedLine {
-    /// Returns what the poller waits for and has come.
+    /// Returns whether it is readable and whether it is writable, as far as there is interest.
     pub(crate) fn ready(&self) -> (bool, bool) {
         let readable = self.line.0.as_ref().is_some_and(Connection::is_readable);
         (self.interest.reads() && readable, self.interest.writes())
     }
 }
 
-/// The network of one poller. Whatever is sent is taken at once, and by one call.
+/// The network of one poller. A send accepts all bytes at once.
 pub(crate) struct Net {
     world: Arc<World>,
     /// The sockets, each at the index of its token.
     watched: Vec<Option<Token>>,
-    /// The listener that is watched, and how many peers wait there.
+    /// The watched listener, and the number of peers that wait there.
     listening: Option<(ListenerId, usize)>,
 }
 
@@ -65,17 +65,17 @@ impl Net {
         Self { world, watched: Vec::new(), listening: None }
     }
 
-    /// Returns how many places there are for sockets.
+    /// Returns the length of the table of sockets.
     pub(crate) fn places(&self) -> usize {
         self.watched.len()
     }
 
-    /// Returns the socket in a place.
+    /// Returns the socket at an index of the table.
     pub(crate) fn socket(&self, place: usize) -> Option<Token> {
         self.watched[place]
     }
 
-    /// Returns the listener that is watched and where a peer waits.
+    /// Returns the watched listener if a peer waits there.
     pub(crate) fn acceptable(&self) -> Option<ListenerId> {
         self.listening.filter(|(_, waiting)| *waiting > 0).map(|(id, _)| id)
     }
@@ -187,7 +187,7 @@ impl Transport for Net {
     }
 }
 
-/// A poller's place in its group, at which loom is steered, and which notes a stop.
+/// A poller's membership in its group, which steers loom and records a shutdown.
 pub(crate) struct Steered<'h, L> {
     pub(crate) inner: L,
     pub(crate) me: PollerId,

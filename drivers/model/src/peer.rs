@@ -1,4 +1,4 @@
-//! Peers as scripts, and the connections to them.
+//! Scripted peers, and the connections to them.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,13 +8,13 @@ use lightcone_core::{Address, ErrorKind};
 use crate::trace::{What, note};
 use crate::world::World;
 
-/// The most steps of a peer.
+/// The maximum number of steps of a peer.
 pub const STEPS_MAX: usize = 32;
 
-/// A peer that follows a script: what it says, what it waits to hear, how it ends.
+/// A peer that follows a script: what it sends, what it waits for, how it ends.
 ///
-/// A step follows the one before as soon as the poller looks. A script that is through leaves the connection open;
-/// the model ends when all scripts are.
+/// A step follows the one before as soon as the poller looks. The connection stays open after the end of the script;
+/// the model ends when all scripts have finished.
 ///
 /// ```
 /// use lightcone_model::Peer;
@@ -37,44 +37,44 @@ enum Step {
 }
 
 impl Peer {
-    /// Connects, and nothing more.
+    /// Creates a peer that connects and does nothing else.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sends bytes; they are received with one call.
+    /// Sends bytes, which one call receives.
     pub fn says(self, bytes: impl AsRef<[u8]>) -> Self {
         self.then(Step::Says(bytes.as_ref().to_vec()))
     }
 
-    /// Waits for exactly these bytes. Others fail the model.
+    /// Waits for exactly these bytes. Other bytes fail the model.
     pub fn hears(self, bytes: impl AsRef<[u8]>) -> Self {
         self.then(Step::Hears(bytes.as_ref().to_vec()))
     }
 
-    /// Waits for as many bytes, whatever they are.
+    /// Waits for this number of bytes, with any content.
     pub fn hears_bytes(self, n: usize) -> Self {
         self.then(Step::HearsBytes(n))
     }
 
-    /// Ends its side of the connection, and goes on hearing.
+    /// Half-closes: ends its side of the connection, and still receives.
     pub fn ends(self) -> Self {
         self.then(Step::Ends)
     }
 
-    /// Breaks the connection off.
+    /// Resets the connection.
     pub fn resets(self) -> Self {
         self.then(Step::Resets)
     }
 
     fn then(mut self, step: Step) -> Self {
-        assert!(self.steps.len() < STEPS_MAX, "a peer has more steps than the {STEPS_MAX} that are allowed");
+        assert!(self.steps.len() < STEPS_MAX, "a peer has more steps than the {STEPS_MAX} allowed");
         self.steps.push_back(step);
         self
     }
 }
 
-/// What a receive gives.
+/// The result of a receive.
 pub(crate) enum Received {
     Bytes(Vec<u8>),
     End,
@@ -83,19 +83,19 @@ pub(crate) enum Received {
 
 /// Returns the address of a peer that connects.
 pub(crate) fn address(peer: usize) -> Address {
-    // 198.51.100.0/24 is for examples
+    // 198.51.100.0/24 is reserved for examples
     Address::Inet(([198, 51, 100, peer as u8], 49_152).into())
 }
 
-/// One peer's connection, as a poller owns it. It is closed, never only dropped: so are the connections of stacks whose
-/// handles do not close when they are dropped.
+/// The connection of one peer, which a poller owns. Dropping it without `close` fails the model, because with some
+/// stacks a dropped handle does not close the connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) peer: usize,
     closed: bool,
     steps: VecDeque<Step>,
     heard: Vec<u8>,
-    /// How much of what was heard is accounted for by the script.
+    /// The number of bytes heard that steps of the script have accounted for.
     checked: usize,
     world: Arc<World>,
 }
@@ -112,7 +112,7 @@ impl Connection {
         matches!(self.steps.front(), Some(Step::Says(_) | Step::Ends | Step::Resets))
     }
 
-    /// At most `room` bytes. Only if it is readable.
+    /// Receives at most `room` bytes. Call it only if the connection is readable.
     pub(crate) fn receive(&mut self, room: usize) -> Received {
         let received = match self.steps.pop_front() {
             Some(Step::Says(mut bytes)) => {
@@ -124,7 +124,7 @@ impl Connection {
             Some(Step::Ends) => Received::End,
             Some(Step::Resets) => Received::Failed(ErrorKind::ConnectionReset),
             step @ (None | Some(Step::Hears(_) | Step::HearsBytes(_))) => {
-                unreachable!("peer {} has nothing to receive: {step:?}", self.peer)
+                unreachable!("peer {} has sent nothing: {step:?}", self.peer)
             }
         };
         self.go_on();
@@ -141,16 +141,17 @@ impl Connection {
         self.closed = true;
     }
 
-    /// Goes on to the next step that takes the poller, and tells how far it is.
+    /// Skips steps that are satisfied, up to one that needs the poller, and records the progress.
     fn go_on(&mut self) {
         loop {
             let heard = self.heard.get(self.checked..).unwrap_or_default();
             let wanted = match self.steps.front() {
                 Some(Step::Hears(wanted)) => {
+                    // compares what has arrived so far, so that a wrong byte fails the model at once
                     let common = heard.len().min(wanted.len());
                     assert!(
                         heard[..common] == wanted[..common],
-                        "peer {} was to hear \"{}\" and heard \"{}\"",
+                        "peer {} should hear \"{}\" but heard \"{}\"",
                         self.peer,
                         wanted.escape_ascii(),
                         heard.escape_ascii()
@@ -175,6 +176,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         note(None, What::Gone(self.peer));
+        // a closed connection ends its script, even if steps are left: the model waits for all scripts
         self.world.peer_is_through(self.peer, &self.heard);
         if !self.closed && !std::thread::panicking() {
             self.world.fail(format!("the connection of peer {} was lost, and not closed", self.peer));

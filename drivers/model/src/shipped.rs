@@ -1,4 +1,4 @@
-//! The sources of core that know of threads, compiled over loom's atomics: for this crate and the project's own models.
+//! The thread-aware sources of core, compiled over loom's atomics: for this crate and the project's own models.
 #![allow(
     clippy::all,
     dead_code,
@@ -7,7 +7,7 @@
     unused_imports,
     rustdoc::broken_intra_doc_links,
     rustdoc::private_intra_doc_links,
-    reason = "shipped sources, of which models use a part; their lints are checked in core"
+    reason = "models use only a part of the shipped sources; their lints are checked in core"
 )]
 
 #[path = "../../../core/src/balance.rs"]

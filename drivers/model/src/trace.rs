@@ -1,14 +1,14 @@
-//! What happened in the execution that runs, in order, for the report of one that fails.
+//! The trace of the running execution, for the report of one that fails.
 
 use core::cell::RefCell;
 use core::fmt;
 
 use lightcone_core::{PollerId, Token};
 
-/// The most entries that are kept; of an execution with more, the last ones.
+/// The number of entries that a report shows, which are the last ones.
 const KEPT: usize = 64;
 
-/// One thing that happened.
+/// One entry of the trace.
 #[derive(Clone, Debug)]
 pub(crate) enum What {
     Admit(Option<usize>),
@@ -21,7 +21,7 @@ pub(crate) enum What {
 }
 
 thread_local! {
-    /// loom runs all threads of a model on one thread of the system.
+    /// A thread-local, because loom runs all threads of a model on one thread of the system.
     static TRACE: RefCell<Vec<(Option<PollerId>, What)>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn note(poller: Option<PollerId>, what: What) {
     TRACE.with_borrow_mut(|trace| trace.push((poller, what)));
 }
 
-/// All of it, a line each.
+/// Returns the last entries as text, one per line.
 pub(crate) fn told() -> String {
     TRACE.with_borrow(|trace| {
         let skipped = trace.len().saturating_sub(KEPT);
@@ -58,7 +58,7 @@ impl fmt::Display for What {
             Self::Hears(peer, bytes) => write!(f, "  peer {peer} hears \"{}\"", bytes.escape_ascii()),
             Self::Gone(peer) => write!(f, "  connection of peer {peer} closed"),
             Self::Thread(thread, does) => write!(f, "thread {thread}: {does}"),
-            Self::Stop => f.write_str("is told to shut down"),
+            Self::Stop => f.write_str("receives the shutdown"),
             Self::End => f.write_str("ends"),
         }
     }

@@ -1,4 +1,4 @@
-//! What makes a poller that sleeps return: the eventfd of a model.
+//! Wakes a sleeping poller: the counterpart of an eventfd in a model.
 
 use std::sync::OnceLock;
 
@@ -6,9 +6,10 @@ use loom::sync::Notify;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread::{Thread, current, park};
 
-/// Counts a poller's turns and what is sent to it, so that loom tries every order of the two. By itself it does not:
-/// of the earlier accesses to an atomic it remembers the last, and a producer's look at a mailbox hides those of the
-/// poller. Relaxed, so that it orders nothing in the model.
+/// Counts the turns of a poller and the requests to it, so that loom tries every order of the two.
+///
+/// Without it loom does not: of the earlier accesses to an atomic it remembers only the last one, so a producer's
+/// access to a mailbox hides those of the poller. The accesses are relaxed, so they order nothing in the model.
 #[derive(Debug)]
 pub(crate) struct Steering(AtomicUsize);
 
@@ -22,37 +23,37 @@ impl Steering {
     }
 }
 
-/// How a poller sleeps, and how it is woken.
+/// Blocks a poller's thread, and wakes it.
 #[derive(Debug)]
 pub enum Waker {
     /// Returns from blocking only when woken.
     Exact(OnceLock<Thread>),
-    /// Returns from blocking without a reason as well, as a poller with a deadline does.
+    /// May also return spuriously, like a poller with a deadline.
     Spurious(Notify),
 }
 
 impl Waker {
-    /// For the thread that will block.
+    /// Creates a waker for the thread that will block.
     pub fn exact() -> Self {
         Self::Exact(OnceLock::new())
     }
 
-    /// For any one thread.
+    /// Creates a waker with spurious wake-ups, for any one thread.
     pub fn spurious() -> Self {
         Self::Spurious(Notify::new())
     }
 
-    /// Names the current thread as the one that will block. Before anybody can want to wake it.
+    /// Sets the current thread as the one that will block. Must be called before the first wake-up can be needed.
     pub fn is_for_me(&self) {
         if let Self::Exact(thread) = self {
             thread.get_or_init(current);
         }
     }
 
-    /// Makes it return, now or when it blocks next.
+    /// Makes the current or the next block return.
     pub fn wake(&self) {
         match self {
-            // who has not begun to run looks around before it sleeps
+            // a poller that has not started yet checks for work before it sleeps
             Self::Exact(thread) => thread.get().into_iter().for_each(Thread::unpark),
             Self::Spurious(notify) => notify.notify(),
         }

@@ -1,4 +1,4 @@
-//! A handler whose callbacks are noted, and whose user data loom watches.
+//! A handler that records its callbacks, and has user data that loom watches.
 
 use std::sync::Arc;
 
@@ -14,8 +14,7 @@ pub(crate) struct Watched<H> {
     world: Arc<World>,
 }
 
-/// The user's data, with a cell beside it that each callback touches: two at once, or two unordered, and loom
-/// reports it.
+/// User data with a cell that each callback touches: loom reports two callbacks at once or unordered ones.
 pub(crate) struct Data<D> {
     inner: D,
     touched: Racy,

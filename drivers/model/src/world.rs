@@ -1,5 +1,6 @@
-//! What a model knows of itself: how far the peers are, which pollers sleep, what time it is, what went wrong. It is
-//! under a lock of std, which loom does not see: it adds no schedule, and orders nothing in the model.
+//! The state of an execution: the progress of the peers, sleeping pollers, the time, and the first failure.
+//!
+//! It has a lock of std, which loom does not see: it adds no schedule, and orders nothing in the model.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -15,13 +16,13 @@ pub(crate) struct World(Mutex<State>);
 #[derive(Debug)]
 struct State {
     peers: Vec<PeerState>,
-    /// Addresses that can be connected to, each once.
+    /// The addresses that can be connected to, once each.
     remotes: Vec<(SocketAddr, usize, Option<Peer>)>,
-    /// Threads beside the pollers that are not through.
+    /// The number of unfinished threads other than the pollers.
     threads: usize,
     pollers: Vec<PollerState>,
     now: Instant,
-    /// The engine has been told to shut down, or is about to be.
+    /// Whether the engine is shutting down, or is about to.
     stopped: bool,
     stats: Vec<Stats>,
     failure: Option<String>,
@@ -37,9 +38,9 @@ struct PeerState {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum PollerState {
     Runs,
-    /// The next block returns, or this one.
+    /// The current or the next block returns.
     Woken,
-    /// Blocks until it is woken, or until then.
+    /// Blocks until a wake-up or this instant.
     Sleeps(Option<Instant>),
     Ended,
 }
@@ -76,12 +77,14 @@ impl World {
         (peer.heard, peer.through) = (heard.to_vec(), true);
     }
 
-    /// A thread is through. `true`: it was the last to be waited for, shuts the engine down, and says
-    /// [`thread_ends`](Self::thread_ends) when that is told.
+    /// Records that a thread has finished. Returns `true` if it was the last unfinished one: then it shuts the engine
+    /// down, and calls [`thread_ends`](Self::thread_ends) afterwards.
     pub(crate) fn thread_is_through(&self) -> bool {
         let mut state = self.state();
         let last = state.threads == 1 && state.peers.iter().all(|peer| peer.through);
         let shuts = last && !core::mem::replace(&mut state.stopped, true);
+        // a thread that begins the shutdown still counts as running: time must not pass before all pollers have the
+        // command
         state.threads -= usize::from(!shuts);
         shuts
     }
@@ -90,14 +93,14 @@ impl World {
         self.state().threads -= 1;
     }
 
-    /// The script behind an address that nobody has connected to before.
+    /// Takes the script of the peer at an address; `None` if there is none or it was taken before.
     pub(crate) fn answer(&self, at: SocketAddr) -> Option<(usize, Peer)> {
         let mut state = self.state();
         let (_, index, peer) = state.remotes.iter_mut().find(|(address, ..)| *address == at)?;
         Some((*index, peer.take()?))
     }
 
-    /// Returns the peer at an address, whether it connects or is connected to.
+    /// Returns the peer at an address, in either direction of the connect.
     pub(crate) fn peer_at(&self, at: &Address) -> Option<usize> {
         let state = self.state();
         let remote = state.remotes.iter().find(|(address, ..)| Address::Inet(*address) == *at);
@@ -109,15 +112,14 @@ impl World {
         self.state().peers.iter().map(|peer| peer.heard.clone()).collect()
     }
 
-    /// Whether all scripts and threads are through, and it is time to shut the engine down. `true` once, if nobody
-    /// else has done it.
+    /// Returns `true` once, if all scripts and threads have finished and the engine was not shut down before.
     pub(crate) fn is_through(&self) -> bool {
         let mut state = self.state();
         let through = state.threads == 0 && state.peers.iter().all(|peer| peer.through);
         through && !core::mem::replace(&mut state.stopped, true)
     }
 
-    /// Somebody has shut the engine down.
+    /// Records that the engine is shutting down.
     pub(crate) fn is_stopped(&self) {
         self.state().stopped = true;
     }
@@ -130,12 +132,12 @@ impl World {
         self.state().stats.clone()
     }
 
-    /// Somebody wakes a poller.
+    /// Records that a poller was woken.
     pub(crate) fn wakes(&self, poller: usize) {
         self.becomes(poller, PollerState::Woken);
     }
 
-    /// A poller's block has returned.
+    /// Records that a poller's block has returned.
     pub(crate) fn runs(&self, poller: usize) {
         self.becomes(poller, PollerState::Runs);
     }
@@ -146,14 +148,16 @@ impl World {
 
     fn becomes(&self, poller: usize, next: PollerState) {
         let state = &mut self.state().pollers[poller];
+        // a late wake-up does not revive a poller that has ended
         if *state != PollerState::Ended {
             *state = next;
         }
     }
 
-    /// A poller is about to block.
+    /// Records that a poller is about to block.
     pub(crate) fn sleeps(&self, poller: usize, until: Option<Instant>) {
         let state = &mut self.state().pollers[poller];
+        // after an early wake-up, the block returns at once
         if *state != PollerState::Woken {
             *state = PollerState::Sleeps(until);
         }
@@ -163,12 +167,12 @@ impl World {
         self.state().now
     }
 
-    /// Lets time pass if nothing else goes on: every poller sleeps, and the other threads are through. Returns the
-    /// poller whose deadline has come, which is to be woken.
+    /// Advances the clock if nothing else is running: every poller sleeps, and the other threads have finished. Returns
+    /// the poller with the earliest deadline, which the caller wakes.
     ///
     /// # Panics
     ///
-    /// If none has a deadline.
+    /// If no poller has a deadline, and not all have ended.
     pub(crate) fn let_time_pass(&self) -> Option<usize> {
         let mut state = self.state();
         let runs = |poller: &PollerState| matches!(poller, PollerState::Runs | PollerState::Woken);
@@ -181,6 +185,8 @@ impl World {
         });
         if let Some((until, index)) = deadlines.min() {
             state.now = state.now.max(until);
+            // counts as running from now on, so that no other thread advances the clock again before this poller has
+            // run
             state.pollers[index] = PollerState::Woken;
             return Some(index);
         }
@@ -198,10 +204,10 @@ impl World {
             })
             .collect();
         drop(state);
-        panic!("nothing goes on any more: every poller sleeps and nobody will wake one{waiting}");
+        panic!("nothing goes on any more: every poller sleeps and none will be woken{waiting}");
     }
 
-    /// The first failure counts.
+    /// Records a failure. Only the first one is kept.
     pub(crate) fn fail(&self, why: String) {
         self.state().failure.get_or_insert(why);
     }

@@ -1,4 +1,4 @@
-//! What fails a model, and what its report says: one broken handler each.
+//! The ways in which a model fails, and its reports: one broken handler each.
 
 use std::panic::catch_unwind;
 
@@ -16,7 +16,7 @@ fn self_check() {
     lightcone_model::unordered_hand_over();
 }
 
-/// Does something at `open`, and then whatever `receive` is to do.
+/// Calls one closure at `open` and the other at `receive`.
 struct Does<A, B>(A, B);
 
 impl<A: FnMut(), B: FnMut(&mut Socket<'_, ()>)> Handler for Does<A, B> {
@@ -36,7 +36,7 @@ impl<A: FnMut(), B: FnMut(&mut Socket<'_, ()>)> Handler for Does<A, B> {
     }
 }
 
-/// Two peers, a poller each, and a state that both share; what the report says.
+/// Runs a failing model with two peers, one per poller, and state that both share. Returns the report.
 fn report<S: Send + Sync + 'static>(
     peer: Peer,
     make: fn() -> S,
@@ -52,7 +52,7 @@ fn report<S: Send + Sync + 'static>(
             });
         });
     });
-    *found.expect_err("it was not found").downcast::<String>().expect("a report")
+    *found.expect_err("the fault was not found").downcast::<String>().expect("a report")
 }
 
 #[track_caller]
@@ -62,7 +62,7 @@ fn has(report: &str, parts: &[&str]) {
     }
 }
 
-/// The guide's example, broken as the guide says: a number is given twice.
+/// The guide's example, broken as the guide describes: a number is issued twice.
 struct Greeter(Arc<AtomicUsize>);
 
 impl Handler for Greeter {
@@ -91,14 +91,14 @@ fn a_count_that_is_lost() {
             assert_ne!(outcome.heard(0), outcome.heard(1));
         });
     });
-    let report = found.expect_err("it was not found").downcast::<String>().expect("a report");
+    let report = found.expect_err("the fault was not found").downcast::<String>().expect("a report");
     has(&report, &["model greeter, bound 2, fails in", "peer 0 hears \"0\\n\"", "peer 1 hears \"0\\n\""]);
 }
 
-/// A cell that is shared without a lock; what user code has where it is `unsafe`.
+/// A cell that is shared without a lock, as `unsafe` user code may do.
 struct Unlocked(UnsafeCell<u32>);
 
-// SAFETY: it is not: that is what the model is to find.
+// SAFETY: none: this is the fault that the model finds.
 #[expect(unsafe_code, reason = "the race under test")]
 unsafe impl Sync for Unlocked {}
 // SAFETY: a number may be sent.
@@ -114,15 +114,15 @@ fn a_data_race() {
 
 #[test]
 fn a_handler_that_panics() {
-    let report = report(Peer::new().says("x"), || (), |()| (), |_| panic!("it can't take that"));
-    has(&report, &["fails in execution 1: it can't take that", "receive 0:2#0 \"x\""]);
+    let report = report(Peer::new().says("x"), || (), |()| (), |_| panic!("unexpected input"));
+    has(&report, &["fails in execution 1: unexpected input", "receive 0:2#0 \"x\""]);
 }
 
 #[test]
 fn a_wrong_answer() {
     let peer = Peer::new().says("x").hears("right\n");
     let report = report(peer, || (), |()| (), |socket| socket.send(b"wrong\n").expect("room"));
-    has(&report, &["peer 0 was to hear \"right\\n\" and heard \"wrong\\n\"", "receive 0:2#0 \"x\""]);
+    has(&report, &["peer 0 should hear \"right\\n\" but heard \"wrong\\n\"", "receive 0:2#0 \"x\""]);
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn an_answer_that_never_comes() {
     has(
         &report,
         &[
-            "nothing goes on any more: every poller sleeps and nobody will wake one",
+            "nothing goes on any more: every poller sleeps and none will be woken",
             "peer 0 heard \"\" and waits: Some(Hears(",
             "receive 1:2#0 \"x\"",
         ],
@@ -143,7 +143,7 @@ fn lock_both(locks: &[Mutex<()>; 2], first: usize) {
     let _second = locks[1 - first].lock();
 }
 
-/// Two locks in two orders. loom can't go on from there at all, so the report is the last thing that is printed.
+/// Two locks in opposite orders. loom ends the process then, so the report is the last output.
 #[test]
 fn a_deadlock() {
     if std::env::var_os("MODEL_DEADLOCK").is_some() {
@@ -184,7 +184,7 @@ fn an_outcome_that_never_comes_up() {
     has(&text, &["an outcome never came up, seldom 0"]);
 }
 
-/// Why a socket ended is up to its peer.
+/// Records why sockets were closed.
 struct Ends(Arc<Mutex<Vec<CloseReason>>>);
 
 impl Handler for Ends {

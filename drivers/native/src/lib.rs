@@ -1,4 +1,4 @@
-//! The best lightcone driver of the platform: what most programs start from.
+//! The best lightcone driver for the platform. Most programs start here.
 //!
 //! ```
 //! use core::time::Duration;
@@ -34,8 +34,8 @@
 //! # Ok::<(), lightcone_native::Error>(())
 //! ```
 //!
-//! The only place where a driver is chosen by the system: epoll on Linux and Android, kqueue on the BSDs and Apple's
-//! systems, `select` on every other POSIX system.
+//! This crate is the only place that selects a driver by operating system: epoll on Linux and Android, kqueue on the
+//! BSDs and Apple's systems, `select` on every other POSIX system.
 
 #![forbid(unsafe_code)]
 
@@ -69,6 +69,6 @@ pub use lightcone_unix::{
     limits, socket,
 };
 
-/// Sets up an [`Engine`] over the platform's best driver; [`driver`](lightcone_unix::Builder::driver)
-/// takes another.
+/// A builder of an [`Engine`] over the platform's best driver. [`driver`](lightcone_unix::Builder::driver) selects
+/// another one.
 pub type Builder = lightcone_unix::Builder<Native>;

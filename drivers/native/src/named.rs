@@ -1,21 +1,20 @@
-//! The platform's drivers by name, for programs that let their user choose.
+//! The platform's drivers by name, for programs that let the user choose one.
 
 use core::fmt;
 use core::str::FromStr;
 
-/// Declares [`DriverName`] from a list of names and drivers: a driver more is a line more.
+/// Implements [`DriverName`] for a list of names and drivers.
 macro_rules! names {
     ($($name:literal => $driver:ty),+ $(,)?) => {
         impl DriverName {
-            /// All names that this platform has.
+            /// All driver names of this platform.
             pub const ALL: &[Self] = &[$(Self($name)),+];
 
-            /// Starts an engine as [`Builder::start`](lightcone_unix::Builder::start) does, over the driver of this
-            /// name.
+            /// Starts an engine over the driver of this name, like [`Builder::start`](lightcone_unix::Builder::start).
             ///
             /// # Errors
             ///
-            /// As `Builder::start`.
+            /// Same as `Builder::start`.
             pub fn start<H>(
                 self,
                 builder: $crate::Builder,
@@ -26,7 +25,7 @@ macro_rules! names {
             {
                 match self.0 {
                     $($name => builder.driver::<$driver>().start(make),)+
-                    other => unreachable!("no value of DriverName is called {other}"),
+                    other => unreachable!("{other} is not in DriverName::ALL"),
                 }
             }
         }
@@ -42,17 +41,17 @@ pub(crate) use names;
 /// let name: DriverName = "native".parse()?;
 /// assert_eq!(name, DriverName::default());
 /// let error = "fast".parse::<DriverName>().unwrap_err();
-/// assert!(error.to_string().starts_with("\"fast\" is no driver of this system; allowed: native"));
+/// assert!(error.to_string().starts_with("\"fast\" is not a driver of this system; allowed: native"));
 /// # Ok::<(), lightcone_native::UnknownDriver>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct DriverName(
-    /// INVARIANT: one of those in `ALL`.
+    /// INVARIANT: one of the names in `ALL`.
     pub(crate) &'static str,
 );
 
 impl Default for DriverName {
-    /// `native`: whichever driver is the best.
+    /// Returns `native`, the name of the platform's best driver.
     fn default() -> Self {
         Self("native")
     }
@@ -73,7 +72,7 @@ impl FromStr for DriverName {
     }
 }
 
-/// A name that no driver of this platform has.
+/// An error for a name that is not a driver of this platform.
 #[derive(Clone, PartialEq, Eq)]
 pub struct UnknownDriver {
     name: Box<str>,
@@ -81,7 +80,7 @@ pub struct UnknownDriver {
 
 impl fmt::Display for UnknownDriver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is no driver of this system; allowed: ", self.name)?;
+        write!(f, "{:?} is not a driver of this system; allowed: ", self.name)?;
         for (at, name) in DriverName::ALL.iter().enumerate() {
             write!(f, "{}{name}", if at == 0 { "" } else { ", " })?;
         }
@@ -89,7 +88,7 @@ impl fmt::Display for UnknownDriver {
     }
 }
 
-/// As the sentence, which is what a `main` that returns the error prints.
+/// Same as `Display`, because a `main` that returns the error prints its `Debug` form.
 impl fmt::Debug for UnknownDriver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)

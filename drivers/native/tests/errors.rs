@@ -1,5 +1,5 @@
-//! What a `main` that returns an error prints of it.
-#![allow(clippy::unwrap_used, reason = "a failed test is the point")]
+//! Errors print as readable sentences if `main` returns them.
+#![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
 
 use core::convert::Infallible;
 use core::fmt::{Debug, Display};
@@ -18,7 +18,7 @@ impl Handler for Nothing {
     }
 }
 
-/// `main` prints `Error: {error:?}`.
+/// Checks that the `Debug` form, which `main` prints, is the same sentence as the `Display` form.
 fn is_a_sentence(error: &(impl Debug + Display)) {
     let printed = format!("{error:?}");
     assert_eq!(printed, error.to_string());

@@ -1,8 +1,8 @@
-//! lightcone's driver for `select`, which every POSIX system has.
+//! A lightcone driver for `select`, which every POSIX system has.
 //!
-//! For systems without a better mechanism, and for few sockets: a wait costs by the highest descriptor, and
-//! descriptors of 1024 and above (`FD_SETSIZE`) are refused, since `select` would write beyond its sets. An engine then
-//! leaves further connections in the kernel's queue until there is room.
+//! It is meant for systems without a better mechanism, and for few sockets: the cost of a wait depends on the highest
+//! descriptor, and descriptors of 1024 and above (`FD_SETSIZE`) are refused, because `select` would write beyond its
+//! sets. An engine then leaves further connections in the listener's backlog until there is room.
 
 #![deny(unsafe_code)]
 
@@ -23,22 +23,23 @@ use sys::{SET_LIMIT, SET_SIZE, Set};
 #[derive(Debug)]
 pub struct Select {
     waker: PipeWaker,
-    /// Who is watched for reading; copied for each wait, which leaves the ready ones in the copy.
+    /// The descriptors watched for reading. Each wait passes a copy, in which the call leaves the ready ones.
     read: Set,
-    /// Who is watched for writing.
+    /// The descriptors watched for writing.
     write: Set,
     /// INVARIANT: the highest descriptor in a set, which is at least the waker's.
     max: RawFd,
     /// The key of each descriptor in a set.
     ///
-    /// INVARIANT: `SET_SIZE` long.
+    /// INVARIANT: its length is `SET_SIZE`.
     keys: Box<[u64]>,
-    /// Where the next scan begins: behind the last event that fitted, so that nobody starves behind a short slice.
+    /// Where the next scan begins: at the first descriptor whose event did not fit, so that a short slice starves no
+    /// socket.
     start: RawFd,
 }
 
 impl Select {
-    /// Sets what is watched. The descriptor fits: it was checked when it was registered.
+    /// Sets the interest in a descriptor. Its number has been checked at registration, so it fits into the sets.
     fn watch(&mut self, fd: RawFd, key: u64, interest: Interest) {
         self.read.put(fd, interest.reads());
         self.write.put(fd, interest.writes());
@@ -48,17 +49,18 @@ impl Select {
         if !interest.is_none() {
             self.max = self.max.max(fd);
         } else if fd == self.max {
-            // Ends at the waker's descriptor, which is never taken out.
+            // The search ends at the waker's descriptor at the latest, which is never removed.
             let highest = (0..fd).rev().find(|below| self.read.has(*below) || self.write.has(*below));
             self.max = highest.unwrap_or(0);
         }
     }
 
-    /// Writes the events of the ready descriptors, from `start` on and around.
+    /// Writes the events of the ready descriptors, beginning at `start` and wrapping around, and returns their number.
     fn collect(&mut self, read: &Set, write: &Set, ready: usize, events: &mut [Event]) -> usize {
         let waker = self.waker.as_fd().as_raw_fd();
+        // Descriptors may have been removed since `start` was set.
         let from = if self.start > self.max { 0 } else { self.start };
-        // Members still to be found: a descriptor that is ready both ways counts twice.
+        // The number of set members still to be found. A descriptor that is ready in both directions counts twice.
         let mut left = ready;
         let mut count = 0;
         for fd in (from..=self.max).chain(0..from) {
@@ -75,7 +77,7 @@ impl Select {
                 continue;
             }
             let Some(event) = events.get_mut(count) else {
-                self.start = fd;
+                self.start = fd; // not reported in this wait, so the next scan begins with it
                 break;
             };
             let key = usize::try_from(fd).ok().and_then(|at| self.keys.get(at)).copied();
@@ -132,7 +134,7 @@ impl Driver for Select {
     fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {
         let (mut read, mut write) = (self.read, self.write);
         let wait = |timeout| {
-            (read, write) = (self.read, self.write); // what an interrupted call has left in them is unspecified
+            (read, write) = (self.read, self.write); // again for each call: an interrupted one leaves them unspecified
             sys::select(self.max, &mut read, &mut write, timeout)
         };
         let ready = look_again(timeout, wait).map_err(|errno| DriverError::Os("select", errno))?;

@@ -1,4 +1,4 @@
-//! `select(2)` and its sets of descriptors, without a way to write beyond them.
+//! `select(2)` and its descriptor sets, with bounds checks.
 
 use core::fmt;
 use core::mem::MaybeUninit;
@@ -9,10 +9,10 @@ use std::os::fd::RawFd;
 use lightcone_unix::errno::Errno;
 use lightcone_unix::syscall;
 
-/// Descriptors below this number fit into a set.
+/// The number of descriptors that fit into a set.
 pub(crate) const SET_SIZE: usize = libc::FD_SETSIZE;
 
-/// [`SET_SIZE`] as a descriptor.
+/// The number that all descriptors in a set are below: [`SET_SIZE`] as a descriptor.
 pub(crate) const SET_LIMIT: RawFd = {
     assert!(SET_SIZE <= 65_536);
     #[expect(
@@ -31,11 +31,15 @@ pub(crate) struct Set(libc::fd_set);
 
 impl Set {
     pub(crate) fn new() -> Self {
-        // SAFETY: a C struct of integers, for which zero is a value: the empty set.
+        // SAFETY: a C struct of integers, for which all-zero bytes are a valid value: the empty set.
         Self(unsafe { MaybeUninit::zeroed().assume_init() })
     }
 
-    /// Puts a descriptor in or takes it out. One beyond the set is no member, and asking is our own fault.
+    /// Adds or removes a descriptor.
+    ///
+    /// # Panics
+    ///
+    /// If the descriptor does not fit, which is a bug in this crate.
     pub(crate) fn put(&mut self, fd: RawFd, member: bool) {
         assert!((0..SET_LIMIT).contains(&fd), "descriptor {fd} does not fit into a set of {SET_SIZE}");
         if member {
@@ -47,8 +51,9 @@ impl Set {
         }
     }
 
+    /// Returns whether the descriptor is in the set; `false` if it does not fit.
     pub(crate) fn has(&self, fd: RawFd) -> bool {
-        // SAFETY: the descriptor fits, by the first condition.
+        // SAFETY: the descriptor fits, as the first condition checks.
         (0..SET_LIMIT).contains(&fd) && unsafe { libc::FD_ISSET(fd, &raw const self.0) }
     }
 }
@@ -59,12 +64,13 @@ impl fmt::Debug for Set {
     }
 }
 
-/// POSIX lets a system refuse more than 31 days; a day is as good, as a wait may always end early.
+/// The maximum timeout. POSIX allows a system to refuse more than 31 days. One day is enough, since a wait may always
+/// end early.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
-/// Waits, and leaves the ready descriptors in the sets; gives the number of their members.
+/// Waits, leaves the ready descriptors in the sets, and returns the number of members of both sets.
 ///
-/// Descriptors above `max` are not looked at.
+/// Descriptors above `max` are ignored.
 pub(crate) fn select(
     max: RawFd,
     read: &mut Set,
@@ -74,12 +80,12 @@ pub(crate) fn select(
     let mut limit = timeout.map(interval);
     let limit = limit.as_mut().map_or(ptr::null_mut(), ptr::from_mut);
     let (read, write) = (&raw mut read.0, &raw mut write.0);
-    // SAFETY: sets and limit outlive the call, and a limit of null means none. `max` is below the sets' size.
+    // SAFETY: the sets and the limit outlive the call, and the limit may be null. `max` is below the size of the sets.
     let ready = unsafe { syscall!(select(max + 1, read, write, ptr::null_mut(), limit)) }?;
     Ok(usize::try_from(ready).unwrap_or(0))
 }
 
-/// Rounded up to microseconds.
+/// Converts a timeout, rounded up to microseconds.
 fn interval(timeout: Duration) -> libc::timeval {
     let micros = timeout.min(LONGEST).as_nanos().div_ceil(1_000);
     libc::timeval {

@@ -1,3 +1,3 @@
-//! The engine over `select` keeps every promise.
+//! The conformance suite: complete engines over `select`.
 
 lightcone_conformance::tests!(lightcone_select::Select);

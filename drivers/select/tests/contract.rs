@@ -1,3 +1,3 @@
-//! The rules of a readiness driver, over `select`.
+//! The contract suite: the rules of a readiness driver, over `select`.
 
 lightcone_contract::tests!(lightcone_select::Select);

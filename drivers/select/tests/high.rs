@@ -1,4 +1,4 @@
-//! Descriptors that `select` cannot take. Alone in its process, which needs more of them than others do.
+//! Descriptors beyond the limit of `select`. In its own process, because the test raises the descriptor limit.
 #![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -8,12 +8,12 @@ use lightcone_select::Select;
 use lightcone_unix::driver::{Driver, DriverError, Interest};
 use lightcone_unix::limits::DescriptorLimit;
 
-/// The same socket under a number of at least `least`.
+/// Returns a duplicate of the socket whose number is at least `least`.
 fn raised(socket: &OwnedFd, least: i32) -> OwnedFd {
-    // SAFETY: `F_DUPFD_CLOEXEC` takes a number.
+    // SAFETY: `F_DUPFD_CLOEXEC` only takes a number.
     let fd = unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) };
     assert!(fd >= least);
-    // SAFETY: the call made the descriptor and succeeded; nobody else has it.
+    // SAFETY: the call succeeded and created the descriptor, which has no other owner.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
@@ -36,6 +36,6 @@ fn descriptors_beyond_the_sets_are_refused_by_name() {
     assert_eq!(error, DriverError::DescriptorTooHigh { driver: "select", fd: beyond.as_raw_fd(), limit });
     assert_eq!(
         error.to_string(),
-        format!("select takes descriptors below {limit} only, this one is {}", beyond.as_raw_fd())
+        format!("select supports only descriptors below {limit}, this one is {}", beyond.as_raw_fd())
     );
 }

@@ -1,4 +1,4 @@
-//! Socket addresses as the kernel wants them: encoding, decoding, and the right length for each family.
+//! Socket addresses in the kernel's format: encoding, decoding, and the correct length for each family.
 
 use core::fmt;
 use core::mem::{MaybeUninit, offset_of, size_of};
@@ -6,17 +6,17 @@ use core::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use crate::endpoint::{Endpoint, UnixName};
 
-/// The bytes that a Unix socket's path may have, the terminating zero included: 108 on Linux, 104 on BSD.
+/// The maximum length of a Unix socket's path in bytes, including the terminating zero: 108 on Linux, 104 on BSD.
 pub const UNIX_PATH_BYTES: usize = size_of::<libc::sockaddr_un>() - PATH_OFFSET;
 
 const PATH_OFFSET: usize = offset_of!(libc::sockaddr_un, sun_path);
 
-/// Whose connection it is, as `accept` and `getpeername` tell it.
+/// The peer of a connection, as reported by `accept` and `getpeername`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PeerAddress {
-    /// IPv4 or IPv6, scope and flow included.
+    /// An IPv4 or IPv6 address, with scope and flow information.
     Inet(SocketAddr),
-    /// A Unix socket. Its peer has no useful name (a client seldom binds one).
+    /// A Unix socket. The name is omitted: clients seldom bind one.
     Unix,
 }
 
@@ -29,16 +29,16 @@ impl fmt::Display for PeerAddress {
     }
 }
 
-/// A socket address in the kernel's form, with its length. Holds any family; nothing is allocated.
+/// A socket address in the kernel's format, with its length. Holds an address of any family without allocating.
 #[derive(Clone, Copy)]
 pub struct SocketAddress {
-    /// INVARIANT: every byte is initialised (a constructor starts from zeroes, the kernel writes over them).
+    /// INVARIANT: every byte is initialised (constructors start from zeroes, and the kernel only overwrites them).
     storage: Storage,
     /// INVARIANT: `length <= STORAGE_BYTES`.
     length: libc::socklen_t,
 }
 
-/// One piece of memory, aligned for and as large as every address that is used here.
+/// Storage that is large enough and suitably aligned for every supported kind of address.
 #[repr(C)]
 #[derive(Clone, Copy)]
 union Storage {
@@ -49,11 +49,11 @@ union Storage {
     bytes: [u8; STORAGE_BYTES],
 }
 
-/// `sockaddr_un` is the largest of them on every system.
+/// The size of the largest address, which is `sockaddr_un` on every system.
 const STORAGE_BYTES: usize = size_of::<libc::sockaddr_un>();
 const _: () = assert!(STORAGE_BYTES >= size_of::<libc::sockaddr_in6>());
 
-/// BSD's addresses begin with a byte that holds their length; Linux's do not.
+/// Sets the length byte with which addresses begin on the BSDs. Linux has none.
 macro_rules! set_length_byte {
     ($raw:ident . $field:ident = $type:ty) => {
         set_length_byte!($raw.$field, size_of::<$type>())
@@ -61,18 +61,19 @@ macro_rules! set_length_byte {
     ($raw:ident . $field:ident, $length:expr) => {
         #[cfg(not(any(target_os = "linux", target_os = "android")))]
         {
-            // The largest is `sockaddr_un`, 106 bytes.
+            // Always fits: the largest address is `sockaddr_un`, 106 bytes.
             $raw.$field = u8::try_from($length).unwrap_or(u8::MAX);
         }
     };
 }
+
 impl SocketAddress {
-    /// Room for the kernel to write an address into.
+    /// Creates an empty address with room for the kernel to write one of any family.
     pub(crate) const fn empty() -> Self {
         Self { storage: Storage { bytes: [0; STORAGE_BYTES] }, length: socklen(STORAGE_BYTES) }
     }
 
-    /// The address of an endpoint. Every endpoint has one: names and lengths were checked when it was made.
+    /// Returns the address of an endpoint. This cannot fail: an endpoint's name and length are checked at its creation.
     #[must_use]
     pub fn new(endpoint: &Endpoint) -> Self {
         match endpoint {
@@ -81,7 +82,7 @@ impl SocketAddress {
         }
     }
 
-    /// An IPv4 or IPv6 address.
+    /// Encodes an IPv4 or IPv6 address.
     #[must_use]
     pub fn inet(address: SocketAddr) -> Self {
         match address {
@@ -108,7 +109,7 @@ impl SocketAddress {
         raw.sin6_family = family_of(libc::AF_INET6);
         raw.sin6_port = address.port().to_be();
         raw.sin6_addr.s6_addr = address.ip().octets();
-        // As std does, and so that an address which went through both stays the same: flow in the kernel's order.
+        // Not byte-swapped, like in std: an address that passes through both keeps the same flow information.
         raw.sin6_flowinfo = address.flowinfo();
         raw.sin6_scope_id = address.scope_id();
         let mut this = Self::empty();
@@ -117,8 +118,8 @@ impl SocketAddress {
         this
     }
 
-    /// The length counts what is used: a path with its zero, an abstract name without one (a zero would be part of
-    /// the name).
+    /// Encodes a Unix address. Its length covers the bytes in use: a path with its terminating zero, an abstract name
+    /// without one (where a zero would be part of the name).
     fn unix(name: &UnixName) -> Self {
         let mut raw = zeroed::<libc::sockaddr_un>();
         raw.sun_family = family_of(libc::AF_UNIX);
@@ -134,7 +135,7 @@ impl SocketAddress {
         this
     }
 
-    /// `AF_INET`, `AF_INET6`, `AF_UNIX`; `AF_UNSPEC` where the kernel gave no address at all.
+    /// Returns the address family: `AF_INET`, `AF_INET6`, `AF_UNIX`, or `AF_UNSPEC` if the kernel returned no address.
     #[must_use]
     pub fn family(&self) -> libc::c_int {
         if to_usize(self.length) < PATH_OFFSET {
@@ -145,7 +146,7 @@ impl SocketAddress {
         libc::c_int::from(any.sa_family)
     }
 
-    /// The IPv4 or IPv6 address, if it is one and complete.
+    /// Returns the address if it is a complete IPv4 or IPv6 address.
     #[must_use]
     pub fn as_inet(&self) -> Option<SocketAddr> {
         match self.family() {
@@ -166,9 +167,9 @@ impl SocketAddress {
         }
     }
 
-    /// Whose address it is; `None` for a family that is not spoken here, and for no address.
+    /// Returns the address as that of a peer; `None` for an unsupported family or an empty address.
     ///
-    /// BSD answers the accept of a connection that is gone already with an empty address.
+    /// On the BSDs, accepting a connection that is already closed returns an empty address.
     #[must_use]
     pub fn as_peer(&self) -> Option<PeerAddress> {
         if self.family() == libc::AF_UNIX {
@@ -177,7 +178,7 @@ impl SocketAddress {
         self.as_inet().map(PeerAddress::Inet)
     }
 
-    /// The endpoint; `None` for no address, and for a Unix socket without a name.
+    /// Returns the endpoint; `None` for an empty address, and for a Unix socket without a name.
     #[must_use]
     pub fn to_endpoint(&self) -> Option<Endpoint> {
         if self.family() == libc::AF_UNIX {
@@ -186,26 +187,26 @@ impl SocketAddress {
         self.as_inet().map(Endpoint::Inet)
     }
 
-    /// What stands in `sun_path`, as far as the length says.
+    /// Returns the contents of `sun_path`, as far as the length reaches.
     fn unix_bytes(&self) -> &[u8] {
-        // SAFETY: every byte of the storage is initialised, and bytes have no other condition.
+        // SAFETY: every byte of the storage is initialised, and any value is valid for a byte.
         let bytes = unsafe { &self.storage.bytes };
         let end = to_usize(self.length).min(STORAGE_BYTES);
         bytes.get(PATH_OFFSET..end).unwrap_or_default()
     }
 
-    /// What `bind` and `connect` take.
+    /// Returns the arguments for `bind` and `connect`.
     pub(crate) const fn as_parts(&self) -> (*const libc::sockaddr, libc::socklen_t) {
         ((&raw const self.storage).cast(), self.length)
     }
 
-    /// What `accept`, `getsockname` and `getpeername` fill in. The kernel writes at most `length` bytes, and then
-    /// the length that the address *would* have, so [`clamp`](Self::clamp) comes after.
+    /// Returns the arguments that `accept`, `getsockname` and `getpeername` fill in. The kernel writes at most `length`
+    /// bytes of the address, then its full length, which may be greater: call [`clamp`](Self::clamp) afterwards.
     pub(crate) const fn as_parts_mut(&mut self) -> (*mut libc::sockaddr, *mut libc::socklen_t) {
         ((&raw mut self.storage).cast(), &raw mut self.length)
     }
 
-    /// Restores the length's invariant after the kernel wrote it.
+    /// Restores the invariant of `length` after the kernel has written it.
     pub(crate) fn clamp(&mut self) {
         self.length = self.length.min(socklen(STORAGE_BYTES));
     }
@@ -226,20 +227,20 @@ impl From<SocketAddr> for SocketAddress {
     }
 }
 
-/// The plain data types of libc, all of which may be zero.
+/// Plain C structs of libc, for which all-zero bytes are a valid value.
 trait Zeroable {}
 impl Zeroable for libc::sockaddr_in {}
 impl Zeroable for libc::sockaddr_in6 {}
 impl Zeroable for libc::sockaddr_un {}
 
-/// Padding and fields that exist only on some systems must be zero.
+/// Returns an all-zero value. Padding, and fields that exist only on some systems, must be zero.
 fn zeroed<T: Zeroable>() -> T {
-    // SAFETY: `Zeroable` stands on C structs of integers only, for which zero bytes are a value.
+    // SAFETY: `Zeroable` is only implemented for C structs of integers, for which all-zero bytes are a valid value.
     unsafe { MaybeUninit::zeroed().assume_init() }
 }
 
 fn family_of(family: libc::c_int) -> libc::sa_family_t {
-    // The families used are below 64, `sa_family_t` has 8 or 16 bits.
+    // Always fits: the families in use are below 64, and `sa_family_t` has 8 or 16 bits.
     libc::sa_family_t::try_from(family).unwrap_or(0)
 }
 

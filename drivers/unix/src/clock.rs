@@ -1,26 +1,27 @@
-//! The two clocks: monotonic milliseconds for deadlines, seconds since 1970 for dates.
+//! The two clocks of a poller: monotonic milliseconds for deadlines, and seconds since 1970 for dates.
 
 use crate::errno::Errno;
 use crate::syscall;
 
-/// What a poller reads once a turn.
+/// The clocks that a poller reads once a turn.
 ///
-/// `CLOCK_MONOTONIC`, not its coarse sibling: the coarse one costs 7 ns instead of 29 ns, one turn costs 6,000 ns and
-/// more, and the coarse one lags by up to a tick (4 ms; 10 ms on some kernels). That lag would end a timeout up to a
-/// tick early when the lagging value was its start, and cost an idle turn or two after a wait that has ended on time.
+/// It uses `CLOCK_MONOTONIC` and not `CLOCK_MONOTONIC_COARSE`. A read of the coarse clock takes 7 ns instead of 29 ns,
+/// which is negligible in a turn of 6,000 ns or more, but the coarse clock lags by up to a tick (4 ms; 10 ms on some
+/// kernels). A timeout that starts from a lagging value would fire up to a tick early, and a wait that ends on time
+/// would be followed by one or two idle turns.
 ///
-/// Milliseconds are rounded down, so an instant never lies in the future. A span between two readings is thus less
-/// than a millisecond off; a wait that is rounded up never ends before its deadline as this clock tells it.
+/// Milliseconds are rounded down, so an instant is never in the future, and the span between two readings is off by
+/// less than a millisecond. A wait whose timeout is rounded up never ends before its deadline on this clock.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     /// The wall clock as last read.
     unix_seconds: u64,
-    /// When, on the monotonic clock, the wall clock's second may have changed.
+    /// When, on the monotonic clock, to read the wall clock again: its second may have changed by then.
     next_read_ms: u64,
 }
 
 impl Clock {
-    /// Reads the wall clock for the first time.
+    /// Creates a clock and reads the wall clock.
     #[must_use]
     pub fn new() -> Self {
         let mut this = Self { unix_seconds: 0, next_read_ms: 0 };
@@ -28,15 +29,15 @@ impl Clock {
         this
     }
 
-    /// Milliseconds on a clock that never steps; its start is the system's choice.
+    /// Returns milliseconds on a clock that never steps. Its origin is unspecified.
     #[must_use]
     pub fn now_ms() -> u64 {
         let (seconds, nanoseconds) = read(libc::CLOCK_MONOTONIC);
         seconds.saturating_mul(1_000).saturating_add(nanoseconds / 1_000_000)
     }
 
-    /// Seconds since 1970. Reads the wall clock when its second may have changed, at most once a second: a comparison
-    /// in all other turns. A step of the wall clock is seen within a second.
+    /// Returns seconds since 1970. Reads the wall clock only when its second may have changed, about once a second; any
+    /// other call costs one comparison. A step of the wall clock is noticed within a second.
     #[inline]
     pub fn unix_seconds(&mut self, now_ms: u64) -> u64 {
         if now_ms >= self.next_read_ms {
@@ -59,12 +60,12 @@ impl Default for Clock {
     }
 }
 
-/// Rounded up, so that the next reading finds the second changed: from 1 to 1000 ms.
+/// Returns the time to the next full second, from 1 to 1000 ms. Rounded up, so that the second has changed by then.
 const fn until_next_second_ms(nanoseconds: u64) -> u64 {
     1_000_u64.saturating_sub(nanoseconds / 1_000_000)
 }
 
-/// Seconds and nanoseconds; zeroes for a clock before 1970 or one that cannot be read.
+/// Reads a clock: seconds and nanoseconds. Returns zeroes for a time before 1970 or a clock that cannot be read.
 fn read(clock: libc::clockid_t) -> (u64, u64) {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` has room for the structure and outlives the call.

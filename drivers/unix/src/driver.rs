@@ -1,104 +1,105 @@
 //! The contract between a poller and the readiness mechanism of an OS.
 //!
-//! A driver translates: it tells which sockets can be read or written, and holds no bytes, timers or policy. To bring
-//! another mechanism, implement [`Driver`] and run the contract's tests (`lightcone-contract`) over it; the
-//! [guide](#a-new-driver-step-by-step) below goes through it.
+//! A driver only translates: it reports which sockets can be read or written, and holds no bytes, timers or policy. To
+//! support another mechanism, implement [`Driver`] and run the contract's tests (`lightcone-contract`) over it, as the
+//! [guide](#a-new-driver-step-by-step) below explains.
 //!
 //! # The rules
 //!
 //! Keys
 //!
-//! 1. The caller names a socket by a key of 64 bits, all values but [`KEY_RESERVED`] allowed. The driver gives it back
-//!    and understands nothing of it.
-//! 2. A key comes with [`register`](Driver::register) and stays the same until [`deregister`](Driver::deregister) or
-//!    [`forget`](Driver::forget). The same descriptor may then come back with another key.
+//! 1. The caller identifies a socket by a 64-bit key: any value except [`KEY_RESERVED`]. The driver returns it in
+//!    events and does not interpret it.
+//! 2. The key is set by [`register`](Driver::register) and stays the same until [`deregister`](Driver::deregister) or
+//!    [`forget`](Driver::forget). After that, the same descriptor may be registered with another key.
 //!
 //! Interest
 //!
-//! 3. The caller remembers what it watches and passes it along (`old`, `interest`), so a driver needs no table. Passing
-//!    a wrong one is the caller's fault; its effect is unspecified.
+//! 3. The caller keeps track of a socket's interest and passes it to each call (`old`, `interest`), so a driver needs
+//!    no table. Passing a wrong one is a bug in the caller; the effect is unspecified.
 //! 4. With [`Interest::NONE`] a socket is registered and silent: neither readiness nor errors nor hang-ups are
-//!    reported, and waiting does not spin on them.
-//! 5. A change holds from the next [`wait`](Driver::wait) on. A driver may collect changes until then.
-//! 6. The descriptor stays open from `register` to `deregister` or `forget`. A driver keeps no trace of it afterwards:
-//!    the number may be another socket's at once. Nothing is reported of the old one, also if the same socket stays
-//!    open elsewhere: by a duplicate, or in a child process.
+//!    reported, and none of them ends a wait.
+//! 5. A change takes effect with the next [`wait`](Driver::wait). A driver may collect changes until then.
+//! 6. The caller keeps the descriptor open from `register` to `deregister` or `forget`. After that, the driver keeps no
+//!    trace of it: its number may be reused for another socket at once. Nothing is reported for the old socket, even if
+//!    it stays open elsewhere, through a duplicate or in a child process.
 //!
 //! Events
 //!
-//! 7. Level-triggered meaning: while a socket is ready in a direction that is watched, every wait reports it.
-//! 8. An event is a hint: the call may still give "would block". The caller learns the truth, also of errors and of the
-//!    end, from receive, send, accept or [`connect_result`](crate::socket::connect_result).
-//! 9. An error or a hang-up is reported as ready in every direction that is watched, so that the caller makes the call
-//!    that tells. The other direction and hint bits may be added. The end of the peer's stream alone is reported to
-//!    those who watch reading, and to nobody else.
-//! 10. A connect that has ended, well or badly, is reported as writable.
+//! 7. Events are level-triggered: while a socket is ready in a watched direction, every wait reports it.
+//! 8. An event is a hint: the call may still return "would block". Only the result of receive, send, accept or
+//!    [`connect_result`](crate::socket::connect_result) is authoritative, also for errors and the end of the stream.
+//! 9. An error or a hang-up is reported as readiness in every watched direction, so that the caller makes the call that
+//!    returns it. The other direction and hint bits may be added. The end of the peer's stream alone is reported only
+//!    if the socket is watched for reading.
+//! 10. A connect that has succeeded or failed is reported as writable.
 //! 11. A socket may occur twice in one batch, once for each direction.
-//! 12. Events of sockets that were changed, deregistered or closed by the handling of an earlier event of the same
-//!     batch are still in it: the caller compares the key's generation. No later batch has them.
-//! 13. What does not fit into the caller's slice comes with a later wait, and no socket is left out for ever. A wait
-//!     that leaves more than one place of the slice free has left none out (one may have been the waker's): a poller
-//!     lets no timer fire while sockets may be left out.
-//! 14. [`Readiness::LOST`] is the one bit that is no hint: the mechanism refused a collected change and no longer
+//! 12. If handling an event changes, deregisters or closes a socket, the same batch may still contain stale events of
+//!     that socket. The caller recognises them by the generation in the key. Later batches do not contain any.
+//! 13. Events that do not fit into the caller's slice are reported by a later wait, and no socket is left out forever.
+//!     If a wait leaves more than one place of the slice free, it has left no socket out (one place may have been taken
+//!     by the waker). A poller relies on this: it fires no timers while sockets may have been left out.
+//! 14. [`Readiness::LOST`] is the only bit that is not a hint: the mechanism refused a collected change and no longer
 //!     watches the socket.
 //!
 //! Waiting
 //!
-//! 15. A wait ends when there are events, when the waker woke, at the timeout or, rarely, for no reason. Zero events is
+//! 15. A wait ends when there are events, on a wake-up, at the timeout or, rarely, spuriously. Returning zero events is
 //!     normal.
-//! 16. A timeout is never cut short by rounding: a mechanism that counts in milliseconds rounds up. One with a longest
-//!     span returns early. `None` waits for ever, zero only looks.
-//! 17. A signal is no error. It ends the wait, and the driver looks once more without waiting ([`look_again`]): a
-//!     process that was stopped for a while must not take its sockets for idle.
-//! 18. An error of a wait means that the driver is broken, not a socket.
+//! 16. Rounding never shortens a timeout: a mechanism that counts in milliseconds rounds up. A mechanism with a maximum
+//!     timeout may return early. `None` waits indefinitely; zero polls without waiting.
+//! 17. A signal is not an error. It ends the wait, and the driver polls once more without waiting ([`look_again`]):
+//!     otherwise a process that was stopped for a while would treat sockets as idle although events are pending.
+//! 18. An error from `wait` means that the driver itself is broken, not a socket.
 //!
 //! Waking
 //!
-//! 19. See [`Waker`]. The driver watches the waker itself and takes the wakes back within the wait. No event is
-//!     reported for them.
+//! 19. See [`Waker`]. The driver watches its own waker and consumes wake-ups within the wait. They are not reported as
+//!     events.
 //!
 //! Costs
 //!
-//! 20. A wait costs by what is ready, where the mechanism can do that, and never grows with sockets that are registered
-//!     without interest.
+//! 20. The cost of a wait depends on the number of ready sockets, where the mechanism allows that, and never on the
+//!     number of sockets registered without interest.
 //! 21. Nothing is allocated after [`new`](Driver::new), except to grow with the number of sockets watched at once.
-//! 22. In steady request and response traffic there is no call but the wait.
+//! 22. In steady request and response traffic, the driver makes no system call other than the wait.
 //!
 //! # A new driver, step by step
 //!
-//! `drivers/contract/tests/example_poll/driver.rs` is a whole driver over `poll(2)`, about 130 lines, that passes both
-//! suites. It is what these steps lead to.
+//! `drivers/contract/tests/example_poll/driver.rs` is a complete driver over `poll(2)`, about 130 lines, that passes
+//! both test suites. It is the result of these steps.
 //!
-//! 1. **A type.** It owns what the mechanism needs (a descriptor of the kernel's, a list), a waker, and the place for
-//!    the kernel's events. It is made by [`new`](Driver::new) on the thread that starts the engine, so it is `Send`.
-//!    Whatever it will need is allocated there (rule 21).
+//! 1. **A type.** It owns what the mechanism needs (a kernel descriptor, a list), a waker, and the buffer for the
+//!    kernel's events. [`new`](Driver::new) creates it on the thread that starts the engine, so it must be `Send`.
+//!    Allocate there everything that does not grow with the number of sockets (rule 21).
 //! 2. **The waker.** [`PipeWaker`](crate::waker::PipeWaker) works everywhere; Linux has
-//!    [`EventFdWaker`](crate::waker::EventFdWaker). The driver watches it like any descriptor, under [`KEY_RESERVED`],
-//!    and drains it in the wait when it is ready; it is never reported (rule 19).
-//! 3. **`register`, `modify`, `deregister`.** What is registered is given by the caller each time, so that most drivers
-//!    keep no table (rule 3). One that keeps a list, as `poll` must, takes a socket out of it when its interest is
-//!    [`Interest::NONE`]: most mechanisms report errors whatever is asked for (rule 4). Refuse what can't be watched:
-//!    `select` refuses descriptors beyond its sets. The defaults suffice for [`forget`](Driver::forget), which exists
-//!    to spare a call where the kernel lets go of a closed descriptor by itself.
-//! 4. **`wait`.** Round the timeout up ([`timeout_ms`], rule 16). After an interruption by a signal look once more
-//!    ([`look_again`], rule 17). Translate: errors and hang-ups become readiness in every direction that is watched
-//!    (rule 9), nothing is received or asked here (rule 8). If the caller's slice is short, go on behind the last event
-//!    next time, so that nobody starves (rule 13).
-//! 5. **The suites.** In the driver's tests, each in a file or module of its own:
+//!    [`EventFdWaker`](crate::waker::EventFdWaker). The driver watches it like any other descriptor, with the key
+//!    [`KEY_RESERVED`], drains it in the wait when it is ready, and never reports it (rule 19).
+//! 3. **`register`, `modify`, `deregister`.** The caller passes the current interest each time, so most drivers keep no
+//!    table (rule 3). A driver that keeps a list, as `poll` must, removes a socket from it when its interest becomes
+//!    [`Interest::NONE`], because most mechanisms report errors regardless of interest (rule 4). Refuse descriptors
+//!    that cannot be watched: `select`, for example, refuses those beyond its sets. The default
+//!    [`forget`](Driver::forget) is sufficient; override it to save a call where the kernel drops a closed descriptor
+//!    automatically.
+//! 4. **`wait`.** Round the timeout up ([`timeout_ms`], rule 16). After an interruption by a signal, poll once more
+//!    ([`look_again`], rule 17). Translate errors and hang-ups into readiness in every watched direction (rule 9), and
+//!    make no calls on the sockets themselves (rule 8). If the caller's slice is too short, continue after the last
+//!    reported event next time, so that no socket starves (rule 13).
+//! 5. **The test suites.** In the driver's tests, each in a separate file or module:
 //!
 //!    ```text
 //!    lightcone_contract::tests!(MyDriver);
 //!    lightcone_conformance::tests!(MyDriver);
 //!    ```
 //!
-//!    The first has a test for each rule that can be seen from outside; the second runs whole engines over the driver.
-//!    A mechanism that the machine does not have is tried over an emulation of its calls, as `lightcone-kqueue` does on
-//!    Linux.
-//! 6. **An engine.** `Builder::<MyDriver>::new()` starts one: see [`Builder`](crate::Builder). To be the default of a
-//!    platform, a driver is chosen in `lightcone-native` and nowhere else.
+//!    The first has a test for each rule that can be observed from outside; the second runs complete engines over the
+//!    driver. A mechanism that the machine lacks can be tested over an emulation of its calls, as `lightcone-kqueue`
+//!    does on Linux.
+//! 6. **An engine.** `Builder::<MyDriver>::new()` sets one up: see [`Builder`](crate::Builder). The default driver of a
+//!    platform is selected in `lightcone-native` and nowhere else.
 //!
-//! Where nothing tells readiness (no operating system, or calls that complete later), this trait is not the way in:
-//! drive a [`Shard`](lightcone_core::Shard) directly, as [`lightcone_core`]'s documentation shows.
+//! This trait requires a readiness mechanism. Without one (no operating system, or calls that complete later), drive a
+//! [`Shard`](lightcone_core::Shard) directly, as [`lightcone_core`]'s documentation shows.
 
 use core::fmt;
 use core::ops::{BitOr, BitOrAssign};
@@ -110,47 +111,48 @@ use crate::waker::Waker;
 
 pub use lightcone_core::Interest;
 
-/// The key that no socket may have: drivers use it for their waker.
+/// The key that drivers use for their waker. No socket may have it.
 pub const KEY_RESERVED: u64 = u64::MAX;
 
-/// A readiness mechanism of an OS. The rules are in the [module's documentation](self).
+/// A readiness mechanism of an OS. The [module's documentation](self) lists the rules.
 ///
-/// A driver is made by the thread that starts the engine, where errors can be told, and then moves to its poller.
+/// A driver is created on the thread that starts the engine, which can return errors to the program, and then moves to
+/// its poller's thread.
 pub trait Driver: Sized + Send + fmt::Debug + 'static {
-    /// What other threads hold to make [`wait`](Self::wait) return.
+    /// The handle with which other threads make [`wait`](Self::wait) return.
     type Waker: Waker;
 
     /// The mechanism's name, for reports and options.
     const NAME: &'static str;
 
-    /// Descriptors must be below this number, where the mechanism has such a limit. An engine does not accept
+    /// The number that all descriptors must be below, if the mechanism has such a limit. An engine does not accept
     /// beyond it: connections wait until there is room. A connect or a listener beyond it is refused.
     const DESCRIPTORS_MAX: Option<RawFd> = None;
 
-    /// Makes a driver whose waits bring up to `events_max` events (a driver may have a maximum of its own, of at least
-    /// 1,024).
+    /// Creates a driver whose waits return up to `events_max` events. A driver may lower that to its own maximum, which
+    /// is at least 1,024.
     ///
     /// # Errors
     ///
     /// The OS's error, such as `EMFILE`.
     fn new(events_max: usize) -> Result<Self, DriverError>;
 
-    /// The handle that wakes this driver. Each call gives a handle to the same waker.
+    /// Returns a handle that wakes this driver. All handles belong to the same waker.
     fn waker(&self) -> Self::Waker;
 
     /// Begins to watch a descriptor.
     ///
     /// # Errors
     ///
-    /// When it cannot be watched: the mechanism is full, or the descriptor's number is beyond its limit. The
-    /// descriptor is then not registered.
+    /// If it cannot be watched: the mechanism is full, or the descriptor's number is beyond its limit. The descriptor
+    /// is then not registered.
     fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError>;
 
-    /// Changes what is watched. `old == new` is allowed and free.
+    /// Changes the interest in a descriptor. If `old == new`, nothing is done.
     ///
     /// # Errors
     ///
-    /// The OS's error, such as `ENOMEM`. What is watched then is unspecified: close the socket.
+    /// The OS's error, such as `ENOMEM`. The interest is then unspecified: close the socket.
     fn modify(
         &mut self,
         fd: BorrowedFd<'_>,
@@ -159,33 +161,34 @@ pub trait Driver: Sized + Send + fmt::Debug + 'static {
         new: Interest,
     ) -> Result<(), DriverError>;
 
-    /// Ends watching a descriptor that stays open.
+    /// Stops watching a descriptor that stays open.
     fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest);
 
-    /// Ends watching a descriptor that the caller closes next, before any wait. Closing is all that some mechanisms
-    /// need, whatever duplicates of it there are, which saves a call. For `epoll` it is not: there a socket stays
-    /// watched until its last duplicate is closed.
+    /// Stops watching a descriptor that the caller closes next, before any wait.
+    ///
+    /// Some mechanisms stop watching a descriptor when it is closed, even if duplicates of it are open; they can save a
+    /// call here. `epoll` cannot: it watches a socket until its last duplicate is closed.
     fn forget(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
         self.deregister(fd, key, interest);
     }
 
-    /// Waits for readiness, for at most `timeout`, and writes the events from the start of `events`; gives their count.
+    /// Waits for readiness for at most `timeout`, writes events to the start of `events`, and returns their number.
     ///
     /// # Errors
     ///
-    /// When the mechanism is broken; a poller cannot go on.
+    /// If the mechanism is broken. The poller cannot continue.
     ///
     /// # Panics
     ///
-    /// May panic when `events` is empty.
+    /// May panic if `events` is empty.
     fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError>;
 }
 
-/// Whether the driver can take a descriptor of this number at all.
+/// Checks that a descriptor's number is within the driver's limit.
 ///
 /// # Errors
 ///
-/// [`DriverError::DescriptorTooHigh`], which names the limit.
+/// [`DriverError::DescriptorTooHigh`], which contains the limit.
 pub fn check_descriptor<D: Driver>(fd: RawFd) -> Result<(), DriverError> {
     match D::DESCRIPTORS_MAX {
         Some(limit) if fd >= limit => Err(DriverError::DescriptorTooHigh { driver: D::NAME, fd, limit }),
@@ -193,61 +196,61 @@ pub fn check_descriptor<D: Driver>(fd: RawFd) -> Result<(), DriverError> {
     }
 }
 
-/// One socket's readiness, as a wait reports it.
+/// The readiness of one socket, as reported by a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Event {
-    /// The key that the socket was registered with.
+    /// The key with which the socket was registered.
     pub key: u64,
-    /// What it is ready for, as far as is known.
+    /// What it is ready for, as far as the mechanism reports it.
     pub readiness: Readiness,
 }
 
-/// What was seen of a socket. `READ` and `WRITE` say which call to make; the others are hints on top.
+/// A set of readiness bits. `READ` and `WRITE` say which call to make; `ENDED` and `ERROR` are additional hints.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Readiness(u8);
 
 impl Readiness {
-    /// Nothing.
+    /// No readiness.
     pub const NONE: Self = Self(0);
-    /// Receive or accept; it may bring bytes, the end or an error.
+    /// Receive or accept. The call may return bytes, the end of the stream or an error.
     pub const READ: Self = Self(1);
-    /// Send, or ask what became of the connect.
+    /// Send, or query the result of the connect.
     pub const WRITE: Self = Self(2);
-    /// Hint: the peer has ended its stream or all of the connection. Bytes may be there before the end.
+    /// Hint: the peer has closed its stream or the whole connection. Bytes may precede the end.
     pub const ENDED: Self = Self(4);
     /// Hint: the socket has an error.
     pub const ERROR: Self = Self(8);
     /// Not a hint: the mechanism refused to watch the socket and will report nothing more. Close it.
     pub const LOST: Self = Self(16);
 
-    /// Both directions, as errors and hang-ups are reported.
+    /// Both directions. Errors and hang-ups are reported this way.
     pub const BOTH: Self = Self(3);
 
-    /// There is something to receive or accept, or an error to learn.
+    /// Returns whether to receive or accept: bytes, a connection or an error may be pending.
     #[must_use]
     pub const fn is_readable(self) -> bool {
         self.0 & Self::READ.0 != 0
     }
 
-    /// There is room to send, a connect has ended, or there is an error to learn.
+    /// Returns whether to send, or to query the result of the connect.
     #[must_use]
     pub const fn is_writable(self) -> bool {
         self.0 & Self::WRITE.0 != 0
     }
 
-    /// All bits of `other` are set.
+    /// Returns whether all bits of `other` are set.
     #[must_use]
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
-    /// This and the other.
+    /// Returns the union of both sets.
     #[must_use]
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
-    /// `bit` if `condition`, else nothing; without a branch.
+    /// Returns `bit` if `condition` is true, else nothing. Branch-free.
     #[must_use]
     pub const fn when(condition: bool, bit: Self) -> Self {
         Self(bit.0 * condition as u8)
@@ -286,11 +289,11 @@ impl fmt::Debug for Readiness {
     }
 }
 
-/// Why a driver could not do as asked.
+/// The error of a driver's operation.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DriverError {
-    /// The call that failed and how.
+    /// The system call that failed, and its error.
     Os(&'static str, Errno),
     /// The descriptor's number is not below the mechanism's limit.
     DescriptorTooHigh {
@@ -308,13 +311,13 @@ impl fmt::Display for DriverError {
         match self {
             Self::Os(call, errno) => write!(f, "{call}: {errno}"),
             Self::DescriptorTooHigh { driver, fd, limit } => {
-                write!(f, "{driver} takes descriptors below {limit} only, this one is {fd}")
+                write!(f, "{driver} supports only descriptors below {limit}, this one is {fd}")
             }
         }
     }
 }
 
-/// As the sentence, which is what a `main` that returns the error prints.
+/// Same as `Display`, because a `main` that returns the error prints its `Debug` form.
 impl fmt::Debug for DriverError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -323,12 +326,12 @@ impl fmt::Debug for DriverError {
 
 impl core::error::Error for DriverError {}
 
-/// Waits by `wait`. If a signal interrupts it, looks once more without waiting, so that zero events mean that nothing
-/// was ready.
+/// Calls `wait`. If a signal interrupts it, calls it once more with a timeout of zero, so that a result of zero events
+/// means that nothing was ready (unless the second call is interrupted as well).
 ///
 /// # Errors
 ///
-/// Whatever `wait` fails with, except `EINTR`.
+/// Any error of `wait` except `EINTR`.
 pub fn look_again(
     timeout: Option<Duration>,
     mut wait: impl FnMut(Option<Duration>) -> Result<usize, Errno>,
@@ -339,9 +342,10 @@ pub fn look_again(
     if last == INTERRUPTED { Ok(0) } else { last }
 }
 
-/// A timeout for calls that count in milliseconds: rounded up, −1 for none, cut to 24 days.
+/// Converts a timeout to milliseconds for a system call: rounded up, at most 24 days, and −1 for `None`.
 ///
-/// Rounding down would end a wait before its deadline and then spin through the last millisecond.
+/// If it were rounded down, a wait would end before its deadline and the poller would spin through the last
+/// millisecond.
 #[must_use]
 pub fn timeout_ms(timeout: Option<Duration>) -> libc::c_int {
     let Some(timeout) = timeout else { return -1 };

@@ -1,4 +1,4 @@
-//! Where to listen and where to connect to, as people write it: `127.0.0.1:8080`, `localhost:8080`, `unix:/run/x`.
+//! Endpoints to listen on and to connect to, in text form: `127.0.0.1:8080`, `localhost:8080`, `unix:/run/x`.
 
 extern crate alloc;
 
@@ -13,7 +13,7 @@ use std::path::Path;
 
 use crate::address::UNIX_PATH_BYTES;
 
-/// Where to listen or to connect: an internet address or a Unix socket.
+/// An endpoint to listen on or to connect to: an internet address or a Unix socket.
 ///
 /// ```
 /// use lightcone_unix::endpoint::Endpoint;
@@ -28,29 +28,30 @@ use crate::address::UNIX_PATH_BYTES;
 /// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Endpoint {
-    /// IPv4 or IPv6 with a port; port 0 lets the system choose when listening.
+    /// An IPv4 or IPv6 address with a port. When listening, port 0 lets the system choose one.
     Inet(SocketAddr),
     /// A Unix socket.
     Unix(UnixName),
 }
 
-/// The name of a Unix socket: a path, or on Linux an abstract name. Fits `sun_path`, checked when made.
+/// The name of a Unix socket: a path, or on Linux an abstract name. It is known to fit into `sun_path`.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct UnixName {
-    /// As in `sun_path` without the final zero: an abstract name begins with a zero byte, a path has none.
+    /// The contents of `sun_path` without the terminating zero. An abstract name begins with a zero byte; a path
+    /// contains none.
     ///
-    /// INVARIANT: not empty, shorter than `UNIX_PATH_BYTES` (a path) or at most that (an abstract name).
+    /// INVARIANT: not empty, and shorter than `UNIX_PATH_BYTES` (a path) or at most as long (an abstract name).
     bytes: Box<[u8]>,
 }
 
-/// A text or name that is no endpoint, with the reason.
+/// An error for a text or name that is not a valid endpoint.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EndpointError {
     value: Box<str>,
     cause: Cause,
 }
 
-/// Why a text is no endpoint.
+/// Why a text is not a valid endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Cause {
     NoPort,
@@ -68,13 +69,15 @@ enum Cause {
 const ABSTRACT_NAMES: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 impl Endpoint {
-    /// All addresses that the text stands for, in the order of the system's resolver; one unless it is a host name.
+    /// Parses a text, resolving host names, and returns all its endpoints: for a host name, its addresses in the order
+    /// of the system's resolver; otherwise, exactly one endpoint.
     ///
-    /// Resolving a host name may block for seconds: not for a poller's thread. [`FromStr`] takes the first.
+    /// Resolving a host name may block for seconds: do not call this on a poller's thread. [`FromStr`] returns only the
+    /// first endpoint.
     ///
     /// # Errors
     ///
-    /// An error that names the value and what is allowed.
+    /// If the text is invalid or a host name has no address. The error contains the value and what is allowed.
     pub fn resolve(text: &str) -> Result<Vec<Self>, EndpointError> {
         let refuse = |cause| EndpointError { value: text.into(), cause };
         if let Some(name) = text.strip_prefix("unix:") {
@@ -93,7 +96,7 @@ impl Endpoint {
         if found.is_empty() { Err(refuse(Cause::Unresolved)) } else { Ok(found) }
     }
 
-    /// The internet address, if it is one.
+    /// Returns the internet address; `None` for a Unix socket.
     #[must_use]
     pub const fn as_inet(&self) -> Option<SocketAddr> {
         match self {
@@ -102,7 +105,7 @@ impl Endpoint {
         }
     }
 
-    /// The same endpoint as the system spells it: `AF_INET`, `AF_INET6` or `AF_UNIX`.
+    /// Returns the address family: `AF_INET`, `AF_INET6` or `AF_UNIX`.
     #[must_use]
     pub const fn family(&self) -> libc::c_int {
         match self {
@@ -113,7 +116,7 @@ impl Endpoint {
     }
 }
 
-/// Host and port of a text that is not a plain address: `name:port`, or `[address%interface]:port`.
+/// Splits a text that is not a plain address into host and port: `name:port`, or `[address%interface]:port`.
 fn split_host(text: &str) -> Result<(&str, u16), Cause> {
     let (host, port) = text.rsplit_once(':').ok_or(Cause::NoPort)?;
     let port = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok()).flatten();
@@ -127,11 +130,11 @@ fn split_host(text: &str) -> Result<(&str, u16), Cause> {
 }
 
 impl UnixName {
-    /// A socket in the file system.
+    /// Creates the name of a socket in the file system.
     ///
     /// # Errors
     ///
-    /// When the path is empty, holds a zero byte or does not fit.
+    /// If the path is empty, contains a zero byte or is too long.
     pub fn path(path: impl AsRef<Path>) -> Result<Self, EndpointError> {
         let bytes = path.as_ref().as_os_str().as_bytes();
         let cause = if bytes.is_empty() {
@@ -146,11 +149,12 @@ impl UnixName {
         Err(EndpointError { value: path.as_ref().to_string_lossy().into(), cause })
     }
 
-    /// A socket outside the file system, which Linux has: it is gone when its last descriptor is.
+    /// Creates the name of a socket outside the file system (Linux only). Such a socket disappears when its last
+    /// descriptor is closed.
     ///
     /// # Errors
     ///
-    /// When the name is empty or does not fit, and on other systems always.
+    /// If the name is empty or too long; on systems other than Linux, always.
     pub fn abstract_name(name: impl AsRef<[u8]>) -> Result<Self, EndpointError> {
         let name = name.as_ref();
         let cause = if !ABSTRACT_NAMES {
@@ -168,7 +172,7 @@ impl UnixName {
         Err(EndpointError { value: String::from_utf8_lossy(name).into(), cause })
     }
 
-    /// What the kernel wrote into `sun_path`; `None` for a socket without a name.
+    /// Creates a name from what the kernel has written into `sun_path`; `None` for a socket without a name.
     pub(crate) fn from_kernel(path: &[u8]) -> Option<Self> {
         let bytes = match path.first()? {
             0 if ABSTRACT_NAMES && path.len() > 1 => path,
@@ -178,7 +182,7 @@ impl UnixName {
         Some(Self { bytes: bytes.into() })
     }
 
-    /// The bytes for `sun_path`, without the zero that ends a path.
+    /// Returns the bytes for `sun_path`, without the terminating zero of a path.
     pub(crate) const fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -187,7 +191,7 @@ impl UnixName {
         self.bytes.first() != Some(&0)
     }
 
-    /// The path; `None` for an abstract name.
+    /// Returns the path; `None` for an abstract name.
     #[must_use]
     pub fn as_path(&self) -> Option<&Path> {
         self.is_path().then(|| Path::new(OsStr::from_bytes(&self.bytes)))
@@ -221,7 +225,7 @@ impl fmt::Display for Endpoint {
 impl FromStr for Endpoint {
     type Err = EndpointError;
 
-    /// The first address of [`resolve`](Self::resolve).
+    /// Returns the first endpoint of [`resolve`](Self::resolve).
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let mut found = Self::resolve(text)?.into_iter();
         found.next().ok_or_else(|| EndpointError { value: text.to_owned().into(), cause: Cause::Unresolved })
@@ -246,14 +250,14 @@ impl fmt::Display for EndpointError {
         match self.cause {
             Cause::NoPort => f.write_str("there is no port")?,
             Cause::Port => f.write_str("the port is not a number from 0 to 65535")?,
-            Cause::Unbracketed => f.write_str("an IPv6 address stands in brackets")?,
+            Cause::Unbracketed => f.write_str("an IPv6 address must be in brackets")?,
             Cause::NoHost => f.write_str("there is no host before the port")?,
             Cause::Unresolved => f.write_str("the host name has no address")?,
             Cause::NoPath => f.write_str("there is no path")?,
             Cause::TooLong { bytes } => {
-                write!(f, "the path has {bytes} bytes and the system takes {}", UNIX_PATH_BYTES - 1)?;
+                write!(f, "the path has {bytes} bytes and the system allows {}", UNIX_PATH_BYTES - 1)?;
             }
-            Cause::ZeroByte => f.write_str("a path holds no zero byte")?,
+            Cause::ZeroByte => f.write_str("a path must not contain a zero byte")?,
             Cause::NoAbstract => f.write_str("abstract socket names exist on Linux only")?,
         }
         f.write_str(" (allowed: 127.0.0.1:8080, [::1]:8080, localhost:8080, unix:/path/to/socket")?;
@@ -261,7 +265,7 @@ impl fmt::Display for EndpointError {
     }
 }
 
-/// As the sentence, which is what a `main` that returns the error prints.
+/// Same as `Display`, because a `main` that returns the error prints its `Debug` form.
 impl fmt::Debug for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -306,7 +310,7 @@ mod tests {
 
     #[test]
     fn the_interface_of_a_link_local_address_may_be_named() {
-        // Loopback is interface 1 where it is called so; elsewhere the name is refused, which is fine.
+        // Where the loopback interface is called `lo`, its index is 1. Elsewhere the name is refused, which is fine.
         if let Ok(endpoint) = "[fe80::1%lo]:80".parse::<Endpoint>() {
             assert_eq!(endpoint.to_string(), "[fe80::1%1]:80");
         }
@@ -340,7 +344,7 @@ mod tests {
         let longest = "p".repeat(UNIX_PATH_BYTES - 1);
         assert!(UnixName::path(&longest).is_ok());
         let message = error(&format!("unix:{longest}p"));
-        let expected = format!("has {UNIX_PATH_BYTES} bytes and the system takes {}", UNIX_PATH_BYTES - 1);
+        let expected = format!("has {UNIX_PATH_BYTES} bytes and the system allows {}", UNIX_PATH_BYTES - 1);
         assert!(message.contains(&expected), "{message}");
     }
 

@@ -1,8 +1,8 @@
-//! The engine: poller threads behind one handle.
+//! The engine: poller threads with one handle.
 
 #![expect(
     clippy::cast_possible_truncation,
-    reason = "pollers are 256 at most, sockets 2^24: checked at the start"
+    reason = "at most 256 pollers and 2^24 sockets, checked by `Builder::start`"
 )]
 
 use alloc::sync::Arc;
@@ -44,49 +44,50 @@ use crate::socket::KeepAlive;
 use crate::transport::{Filter, LISTENERS_MAX, Listening, UnixGroup, UnixTransport};
 use crate::waker::Waker;
 
-/// The most sockets of one poller.
+/// The maximum number of sockets per poller.
 pub const SOCKETS_MAX: usize = (1 << 24) - 1_024;
-/// Descriptors that an engine needs beside those of its sockets: for each poller, and on top.
+/// Descriptors that each poller needs in addition to those of its sockets.
 const DESCRIPTORS_A_POLLER: usize = 4;
+/// Descriptors that the process needs in addition to those of its pollers.
 const DESCRIPTORS_ON_TOP: usize = 32;
 
-/// Why an engine could not be had, or not do as asked. Names the value and what is allowed.
+/// The error of starting or using an engine. Its message contains the invalid value and the allowed range.
 #[non_exhaustive]
 pub enum Error {
-    /// A number of pollers that can't be.
+    /// An invalid number of pollers.
     Pollers(usize),
-    /// A number of sockets that can't be.
+    /// An invalid number of sockets.
     Sockets(usize),
-    /// A capacity of mailboxes that can't be.
+    /// An invalid mailbox capacity.
     Mailbox(usize),
-    /// A setting of the shards that can't be.
+    /// An invalid setting of the shards.
     Config(ConfigError),
-    /// A balancer that does not fit the pollers.
+    /// A balancing policy that does not fit the number of pollers.
     Balance(BalanceError),
-    /// So many bytes for each poller are more than the system gives.
+    /// The system refused the memory of the pollers.
     Memory {
-        /// The bytes of one poller.
+        /// The number of bytes per poller.
         bytes: usize,
-        /// How many pollers there are to be.
+        /// The number of pollers.
         pollers: usize,
     },
-    /// The driver could not be made.
+    /// A driver failed to start, or a listener's descriptor is beyond its limit.
     Driver(DriverError),
     /// A thread could not be started.
     Thread(io::Error),
-    /// The factory of handlers panicked.
+    /// The handler factory panicked for this poller.
     Factory(PollerId),
-    /// An address that is none.
+    /// A text that is not a valid address.
     Endpoint(EndpointError),
-    /// A listener that could not be had.
+    /// A listener could not be opened.
     Listen(ListenError),
-    /// More listeners than an engine can have at once.
+    /// The engine already has the maximum number of listeners.
     Listeners,
-    /// All Unix addresses that an engine can remember are listened on.
+    /// The engine listens on all the Unix addresses that it can remember, so it cannot add another.
     UnixAddresses,
     /// A poller's mailbox is full, or all of its sockets are in use: try again later.
     Full,
-    /// The engine has stopped, or what was named has gone.
+    /// The engine has stopped, or the poller or listener no longer exists.
     Gone,
 }
 
@@ -94,7 +95,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pollers(n) => write!(f, "{n} pollers; allowed: 1 to {POLLERS_MAX}"),
-            Self::Sockets(n) => write!(f, "{n} sockets a poller; allowed: 1 to {SOCKETS_MAX}"),
+            Self::Sockets(n) => write!(f, "{n} sockets per poller; allowed: 1 to {SOCKETS_MAX}"),
             Self::Mailbox(n) => {
                 write!(f, "a mailbox of {n} messages; allowed: a power of two from 2 to {MAILBOX_MAX}")
             }
@@ -102,24 +103,24 @@ impl fmt::Display for Error {
             Self::Balance(error) => error.fmt(f),
             Self::Memory { bytes, pollers } => write!(
                 f,
-                "{bytes} bytes for each of {pollers} pollers: the system refuses so much memory; allowed: fewer sockets, blocks or pollers"
+                "{bytes} bytes for each of {pollers} pollers: the system refused this much memory; allowed: fewer sockets, blocks or pollers"
             ),
             Self::Driver(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
-            Self::Factory(poller) => write!(f, "the factory of handlers panicked for poller {}", poller.0),
+            Self::Factory(poller) => write!(f, "the handler factory panicked for poller {}", poller.0),
             Self::Endpoint(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
             Self::Listeners => write!(f, "an engine can have {LISTENERS_MAX} listeners at once"),
             Self::UnixAddresses => {
                 write!(f, "an engine can remember {UNIX_MAX} Unix addresses, and listens on all of them")
             }
-            Self::Full => f.write_str("full: the poller has no room now"),
-            Self::Gone => f.write_str("gone: the engine has stopped, or what was named has ended"),
+            Self::Full => f.write_str("full: the poller has no room at the moment"),
+            Self::Gone => f.write_str("gone: the engine has stopped, or the poller or listener is closed"),
         }
     }
 }
 
-/// As the sentence, which is what a `main` that returns the error prints.
+/// Same as `Display`, because a `main` that returns the error prints its `Debug` form.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -140,15 +141,15 @@ macro_rules! from {
 from!(ConfigError => Config, BalanceError => Balance, DriverError => Driver, EndpointError => Endpoint,
       ListenError => Listen);
 
-/// The largest mailbox.
+/// The maximum capacity of a message mailbox.
 const MAILBOX_MAX: usize = 1 << 20;
-/// Messages between the threads of the engine themselves. Sockets on their way between pollers are
-/// bounded by it; who finds it full tries another poller.
+/// The capacity of a poller's command mailbox, which also bounds the sockets in transit to it. An accepting poller that
+/// finds it full tries another poller.
 const COMMANDS_MAX: usize = 1_024;
 
 type UnixCommand = Command<OwnedFd, Listening, LoadPermit<UnixGroup>>;
 
-/// Sets up an [`Engine`]. Every setting has a default that suits a server.
+/// A builder of an [`Engine`]. Every setting has a default that suits a server.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder<D> {
@@ -188,106 +189,118 @@ impl<D: Driver> Default for Builder<D> {
 }
 
 impl<D: Driver> Builder<D> {
-    /// The defaults.
+    /// Creates a builder with the default settings.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The same settings with another driver.
+    /// Changes the driver and keeps all settings.
     pub fn driver<E: Driver>(self) -> Builder<E> {
         let Self { pollers, config, policy, listener_per_poller, listen, filter, mailbox, driver: _ } = self;
         Builder { pollers, config, policy, listener_per_poller, listen, filter, mailbox, driver: PhantomData }
     }
 
-    /// How many poller threads: 1 to [`POLLERS_MAX`]. Default: one for each processor, as far as that goes.
+    /// Sets the number of poller threads: 1 to [`POLLERS_MAX`]. Default: one per available processor, up to that
+    /// maximum.
     pub fn pollers(mut self, pollers: usize) -> Self {
         self.pollers = Some(pollers);
         self
     }
 
-    /// The most sockets of one poller: 1 to [`SOCKETS_MAX`]. Default 65,536. Memory is taken as it is
-    /// used. When all are in use, connections wait in the listener's backlog.
+    /// Sets the maximum number of sockets per poller: 1 to [`SOCKETS_MAX`]. Default 65,536.
+    ///
+    /// Memory is only committed as it is used. When all sockets are in use, connections wait in the listener's backlog.
     pub fn sockets(mut self, sockets: usize) -> Self {
         self.config.sockets = sockets;
         self
     }
 
-    /// Bytes of a buffer block: a power of two from 64 to 2^24. Default 4,096.
+    /// Sets the size of a buffer block in bytes: a power of two from 64 to 2^24. Default 4,096.
     pub fn block_size(mut self, bytes: usize) -> Self {
         self.config.block_size = bytes;
         self
     }
 
-    /// Blocks of one poller for input that handlers leave unconsumed, and for output: 1 or more each, less than 4 GiB
-    /// together. Default 65,536 each: with as many input blocks as sockets, a small request is always received. Memory
-    /// is taken as it is used, and given back some seconds after a burst. How output blocks are shared:
-    /// [`Config::output_blocks`](lightcone_core::Config::output_blocks).
+    /// Sets the number of blocks per poller for input that handlers leave unconsumed, and for output: 1 or more each,
+    /// less than 4 GiB together. Default 65,536 each.
+    ///
+    /// With as many input blocks as sockets, a small request can always be received.
+    /// [`Config::output_blocks`](lightcone_core::Config::output_blocks) describes how sockets share output blocks.
+    /// Memory is only committed as it is used, and released to the system some seconds after a burst.
     pub fn blocks(mut self, input: usize, output: usize) -> Self {
         self.config.input_blocks = input;
         self.config.output_blocks = output;
         self
     }
 
-    /// The most output blocks of one socket: 1 to 65,535. Default 32, which is 128 KiB: what a peer that does not
-    /// read can make the engine hold.
+    /// Sets the maximum number of output blocks per socket: 1 to 65,535. Default 32, which is 128 KiB. This bounds the
+    /// memory that a peer can occupy by not reading.
     pub fn output_limit(mut self, blocks: usize) -> Self {
         self.config.output_limit = blocks;
         self
     }
 
-    /// The most bytes received at once, and the most that a socket can leave unconsumed: a power of
-    /// two, at least the block size and at most 2^24. Default 128 KiB. `blocks` is how many sockets of
-    /// one poller may leave more than a block unconsumed; default 1,024, and with 0 a block is the most.
+    /// Sets the maximum number of bytes that a socket receives at once, and that it can leave unconsumed: a power of
+    /// two, at least the block size and at most 2^24. Default 128 KiB.
+    ///
+    /// `blocks` is the number of sockets per poller that may leave more than one buffer block unconsumed. Default
+    /// 1,024. With 0, `bytes` is ignored and the maximum is one buffer block.
     pub fn receive(mut self, bytes: usize, blocks: usize) -> Self {
         self.config.receive_size = bytes;
         self.config.receive_blocks = blocks;
         self
     }
 
-    /// How sockets are spread over the pollers. Default round robin.
+    /// Sets how sockets are distributed over the pollers. Default round robin.
     pub fn balancer(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// One listener for each poller (`SO_REUSEPORT`): the kernel spreads the connections, and each
-    /// stays where it was accepted. Default: the first poller accepts, and the balancer spreads.
+    /// Sets whether each poller has a separate listening socket (`SO_REUSEPORT`): the kernel then distributes the
+    /// connections, and each stays on the poller that accepted it. Default no: the first poller accepts, and the
+    /// balancer distributes. Unix sockets cannot be shared; for them, the first poller accepts and keeps all
+    /// connections if this is set.
     pub fn listener_per_poller(mut self, yes: bool) -> Self {
         self.listener_per_poller = yes;
         self
     }
 
-    /// Connections that the kernel completes and keeps until they are accepted. Default 4,096.
+    /// Sets how many completed connections the kernel queues until they are accepted. Default 4,096.
     pub fn backlog(mut self, connections: u32) -> Self {
         self.listen.backlog = connections;
         self
     }
 
-    /// Whether small pieces are sent at once (`TCP_NODELAY`). Default yes.
+    /// Sets whether the kernel sends small segments without delay (`TCP_NODELAY`). Default yes.
     pub fn nodelay(mut self, yes: bool) -> Self {
         self.listen.nodelay = yes;
         self
     }
 
-    /// The most bytes that the kernel takes of a socket's output before it has sent them (`TCP_NOTSENT_LOWAT`), where
-    /// the system can limit that; `None`: as many as it likes, which are megabytes for a peer that reads nothing.
-    /// What was taken and not sent yet delays what is queued next, and is not seen by the
-    /// [write stall](Timeouts::write_stall) timeout. Default 128 KiB.
+    /// Sets how many unsent bytes of a socket's output the kernel accepts (`TCP_NOTSENT_LOWAT`), where the system has
+    /// such a limit. Default 128 KiB. With `None` the kernel decides, and buffers megabytes for a peer that does not
+    /// read.
+    ///
+    /// Bytes in the kernel's buffer delay the output that is queued after them, and the
+    /// [write stall](Timeouts::write_stall) timeout does not see them.
     pub fn unsent_limit(mut self, bytes: Option<u32>) -> Self {
         self.listen.unsent_limit = bytes;
         self
     }
 
-    /// Asks silent peers of accepted sockets whether they are still there. Default no.
+    /// Sets when TCP keep-alive probes the idle peers of accepted sockets; `None`: never, which is the default.
     pub fn keep_alive(mut self, keep_alive: Option<KeepAlive>) -> Self {
         self.listen.keep_alive = keep_alive;
         self
     }
 
-    /// Whom to take at all, by listener and peer: one for whom `filter` says no is closed before it
-    /// takes a place on a poller, and counts as [turned away](Stats::turned_away). It runs on the
-    /// thread that accepts and should be quick. Whatever needs a poller's state is for
-    /// [`Handler::admit`]. Default: everybody.
+    /// Sets a connection filter. It is called with the listener and the peer's address, and returns whether to accept
+    /// the connection. Default: all connections are accepted.
+    ///
+    /// A refused connection is closed before it is assigned to a poller, and counted as
+    /// [turned away](Stats::turned_away). The filter runs on the accepting thread and should be fast. For decisions
+    /// that depend on a poller's state, use [`Handler::admit`].
     ///
     /// ```
     /// # use lightcone_core::Address;
@@ -304,26 +317,25 @@ impl<D: Driver> Builder<D> {
         self
     }
 
-    /// The engine's timeouts, at most 12 days each. The defaults are those of [`Timeouts`].
+    /// Sets the engine's timeouts, at most 12 days each. The defaults are those of [`Timeouts`].
     pub fn timeouts(mut self, timeouts: Timeouts) -> Self {
         self.config.timeouts = timeouts;
         self
     }
 
-    /// How many posted messages wait at one poller before [`Rejected::Full`]: a power of two from 2 to
-    /// 2^20. Default 4,096.
+    /// Sets how many posted messages a poller's mailbox holds before [`Rejected::Full`] is returned: a power of two
+    /// from 2 to 2^20. Default 4,096.
     pub fn mailbox(mut self, messages: usize) -> Self {
         self.mailbox = messages;
         self
     }
 
-    /// Starts the pollers. `make` is called once for each, on its own thread, so that handlers need
-    /// not be `Send` and need no lock for what they own.
+    /// Starts the pollers. `make` is called once for each, on the poller's thread, so handlers need not be `Send` and
+    /// need no locks for their own state.
     ///
     /// # Errors
     ///
-    /// A setting out of its range, with what is allowed; what the system refused. Nothing is left
-    /// running then.
+    /// If a setting is out of range, the system refuses a resource, or `make` panics. No thread is left running.
     pub fn start<H>(
         self,
         make: impl Fn(PollerContext<H::Message>) -> H + Send + Sync + 'static,
@@ -343,15 +355,20 @@ impl<D: Driver> Builder<D> {
         if !self.mailbox.is_power_of_two() || !(2..=MAILBOX_MAX).contains(&self.mailbox) {
             return Err(Error::Mailbox(self.mailbox));
         }
+        // Each poller keeps `CONNECTS_A_TURN` slots in reserve for connects. They are added here, so that `sockets`,
+        // which limits the permits, stays fully usable.
         let sockets = config.sockets;
         config.sockets += CONNECTS_A_TURN;
+        // Generations start at a random value, so that a token of one engine is invalid in another.
         config.salt = RandomState::new().build_hasher().finish() as u32;
         config.check()?;
         let balancer = Balancer::new(self.policy, pollers)?;
         try_memory::<H::Data>(&config, pollers)?;
         let wanted = pollers * (sockets + DESCRIPTORS_A_POLLER) + DESCRIPTORS_ON_TOP;
+        // Not an error: the settings are upper bounds, and without descriptors an engine only pauses accepting.
         let shortage = DescriptorLimit::require(wanted as u64).err();
 
+        // Created here and not on the pollers' threads, so that errors can be returned.
         let drivers = (0..pollers).map(|_| D::new(EVENTS_MAX)).collect::<Result<Vec<_>, _>>()?;
         let handles = drivers.iter().map(|driver| {
             let waker = driver.waker();
@@ -369,12 +386,13 @@ impl<D: Driver> Builder<D> {
     }
 }
 
-/// Whether the system has the memory of all pollers. It is asked here, where the answer can be told: on the pollers'
-/// threads a refusal would end the process.
+/// Checks that the system has memory for all pollers, by allocating and freeing it. The check is made here, where an
+/// error can be returned: a refusal on a poller's thread would panic or abort.
 fn try_memory<D>(config: &Config, pollers: usize) -> Result<(), Error> {
     let slot = size_of::<Slot<D>>() + size_of::<ConnectionEntry>();
     let slots = slot.saturating_mul(config.sockets);
     let bytes = slots.saturating_add(config.memory());
+    // All are held until the end: the memory of the pollers must be available at the same time.
     let mut all = Vec::new();
     for _ in 0..pollers {
         let mut piece = Vec::<u8>::new();
@@ -385,13 +403,13 @@ fn try_memory<D>(config: &Config, pollers: usize) -> Result<(), Error> {
     Ok(())
 }
 
-/// What the threads of one engine are started from.
+/// The common parameters from which the threads of an engine are started.
 struct Starter<H: Handler, F> {
     make: Arc<F>,
     shared: Arc<EngineShared<H::Message>>,
     config: Config,
     listen: ListenOptions,
-    /// How an accepting poller spreads sockets; `None`: it keeps them.
+    /// How an accepting poller distributes sockets; `None`: it keeps them.
     policy: Option<Policy>,
     filter: Option<Filter>,
 }
@@ -402,7 +420,7 @@ impl<H: Handler<Message: Send> + 'static, F> Starter<H, F>
 where
     F: Fn(PollerContext<H::Message>) -> H + Send + Sync + 'static,
 {
-    /// Starts all, and waits until each has its handler.
+    /// Starts all threads and waits until each has created its handler and its poller.
     fn threads<D: Driver>(&self, drivers: Vec<D>) -> Result<Vec<Thread>, Error> {
         let (ready, started) = mpsc::channel();
         let mut threads = Vec::new();
@@ -416,6 +434,8 @@ where
                 }
             }
         }
+        // The iterator ends when all senders are dropped. A thread drops its sender after reporting, or when the
+        // factory panics, so a missing id is the id of a factory that panicked.
         drop(ready);
         let mut ready: Vec<_> = started.iter().collect();
         ready.sort_unstable();
@@ -424,7 +444,7 @@ where
             failed = Some(Error::Factory(PollerId(missing as u8)));
         }
         let Some(error) = failed else { return Ok(threads) };
-        self.shared.group().stop(Duration::ZERO); // also for those that never ran
+        self.shared.group().stop(Duration::ZERO); // no effect on pollers whose thread was not started
         for thread in threads {
             let _ = thread.join();
         }
@@ -470,6 +490,7 @@ where
                 Ok(poller) => poller,
                 Err(error) => unreachable!("the configuration was checked: {error}"),
             };
+            // `Starter::threads` waits until all senders are dropped, so this one must not live as long as the poller.
             let _ = ready.send(id);
             drop(ready);
             PollerThread::new(id, &shared, poller).run()
@@ -477,7 +498,7 @@ where
     }
 }
 
-/// What the factory of handlers is given for each poller.
+/// The argument of the handler factory, one for each poller.
 #[derive(Debug)]
 pub struct PollerContext<M> {
     id: PollerId,
@@ -485,13 +506,13 @@ pub struct PollerContext<M> {
 }
 
 impl<M> PollerContext<M> {
-    /// Which poller the handler is for.
+    /// Returns the poller that the handler is created for.
     #[must_use]
     pub fn id(&self) -> PollerId {
         self.id
     }
 
-    /// A handle to the engine, to be kept if needed.
+    /// Returns a handle to the engine. The handler may keep it.
     #[must_use]
     pub fn handle(&self) -> Handle<M> {
         self.handle.clone()
@@ -504,7 +525,7 @@ struct Inner<M> {
     shortage: Option<LimitError>,
 }
 
-/// What any thread can ask of an engine. Cheap to clone.
+/// A handle to an engine, for use on any thread. Cheap to clone.
 pub struct Handle<M> {
     inner: Arc<Inner<M>>,
 }
@@ -530,19 +551,20 @@ impl<M> Handle<M> {
         self.shared().group()
     }
 
-    /// How many pollers the engine has.
+    /// Returns the number of pollers.
     #[must_use]
     pub fn pollers(&self) -> usize {
         self.group().pollers().len()
     }
 
-    /// Posts a message to a socket; it arrives as its `message` event, on its own thread. If the
-    /// socket has gone by then, the message is dropped and counted. Messages from one thread to one
+    /// Posts a message to a socket, where it arrives as a `message` event on the socket's thread.
+    ///
+    /// If the socket has been closed by then, the message is dropped and counted. Messages from one thread to one
     /// socket keep their order.
     ///
     /// # Errors
     ///
-    /// The message itself: the poller's mailbox is full, there is no such poller, or it has stopped.
+    /// Returns the message if the poller's mailbox is full, there is no such poller, or it has stopped.
     pub fn post(&self, to: Token, message: M) -> Result<(), Rejected<M>> {
         self.group().post(to, message, None)
     }
@@ -551,8 +573,8 @@ impl<M> Handle<M> {
     ///
     /// # Errors
     ///
-    /// The message itself, when a poller's mailbox is full or the engine has stopped; pollers before
-    /// that one have it.
+    /// Returns the message if a poller's mailbox is full or the engine has stopped. The pollers before that one, in the
+    /// order of their ids, still deliver it.
     pub fn broadcast(&self, message: M) -> Result<(), Rejected<M>>
     where
         M: Clone,
@@ -560,21 +582,21 @@ impl<M> Handle<M> {
         self.broadcast_with(message, M::clone)
     }
 
-    /// The same for messages that are not `Clone`: `clone` makes the copies.
+    /// Posts a message to every open socket, using `clone` to copy it. For messages that are not `Clone`.
     ///
     /// # Errors
     ///
-    /// As [`broadcast`](Self::broadcast).
+    /// Same as [`broadcast`](Self::broadcast).
     pub fn broadcast_with(&self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
         self.group().broadcast(message, clone, None)
     }
 
-    /// Connects to an address, on the poller that the balancer picks. `admit` gets the tag, then
-    /// `open` or `refused` follows.
+    /// Connects to an address, on the poller that the balancer picks. `admit` is called with the tag; `open` or
+    /// `refused` follows.
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] when every poller is full, [`Error::Gone`] when the engine has been shut down.
+    /// [`Error::Full`] if every poller is full, [`Error::Gone`] if the engine has been shut down.
     pub fn connect(&self, to: Address, tag: u64) -> Result<(), Error> {
         self.shared().connect(to, tag).map_err(|why| match why {
             ConnectRefused::Full => Error::Full,
@@ -582,20 +604,20 @@ impl<M> Handle<M> {
         })
     }
 
-    /// Closes a socket: what is queued is sent first. Its `close` event follows on its own thread.
+    /// Closes a socket after its queued output has been sent. The `close` event follows on the socket's thread.
     ///
     /// # Errors
     ///
-    /// When its poller has no room for the order now, or has stopped.
+    /// [`Error::Full`] if the poller's command mailbox is full, [`Error::Gone`] if the poller has stopped.
     pub fn close(&self, token: Token) -> Result<(), Error> {
         self.send(token.poller(), Command::CloseSocket { token, abort: false })
     }
 
-    /// Closes a socket at once.
+    /// Closes a socket at once and discards its queued output.
     ///
     /// # Errors
     ///
-    /// As [`close`](Self::close).
+    /// Same as [`close`](Self::close).
     pub fn abort(&self, token: Token) -> Result<(), Error> {
         self.send(token.poller(), Command::CloseSocket { token, abort: true })
     }
@@ -608,64 +630,67 @@ impl<M> Handle<M> {
         })
     }
 
-    /// Returns the address of an endpoint, to connect to.
+    /// Returns the address of an endpoint, for use with [`connect`](Self::connect).
     ///
-    /// An engine remembers the 4,096 Unix paths that were used last, and those that it listens on. The address of a
-    /// path that it has forgotten is no longer one: [`endpoint`](Self::endpoint) returns `None`, and a connect is
-    /// refused. Ask for it anew.
+    /// An engine remembers 4,096 Unix paths: those that it listens on, and the most recently used others. The address
+    /// of a forgotten path is invalid: [`endpoint`](Self::endpoint) returns `None`, and a connect is refused. Call this
+    /// again to get a new one.
     ///
     /// # Errors
     ///
-    /// [`Error::UnixAddresses`] when the engine listens on all the Unix paths that it can remember.
+    /// [`Error::UnixAddresses`] if the engine listens on all the Unix paths that it can remember.
     pub fn address(&self, endpoint: &Endpoint) -> Result<Address, Error> {
         self.shared().address(endpoint).ok_or(Error::UnixAddresses)
     }
 
-    /// The endpoint behind an address: for a Unix socket, its path.
+    /// Returns the endpoint of an address; for a Unix socket, this is its path.
     #[must_use]
     pub fn endpoint(&self, address: &Address) -> Option<Endpoint> {
         self.shared().endpoint(address)
     }
 
-    /// What each poller has counted, at most a tenth of a second old.
+    /// Returns the counts of each poller, at most a tenth of a second old.
     #[must_use]
     pub fn stats(&self) -> Vec<Stats> {
         self.shared().stats()
     }
 
-    /// How many pollers have [failed](PollerReport::failed). The others go on; but if the one that
-    /// accepts is among them, nobody is accepted any more, and a program had better shut down.
+    /// Returns the number of pollers that have [failed](PollerReport::failed); 0 once the engine is shutting down.
+    ///
+    /// The other pollers continue. But if the accepting poller has failed, no connections are accepted any more, and
+    /// the program should shut down.
     #[must_use]
     pub fn failed(&self) -> usize {
         if locked(&self.shared().registry).stopping {
-            return 0; // those that have ended are not told apart
+            return 0; // a poller that has stopped is closed as well, and looks the same from here
         }
         self.group().pollers().iter().filter(|poller| poller.is_closed()).count()
     }
 
-    /// How many sockets each poller has now, those on their way to it included.
+    /// Returns the current number of sockets of each poller, including those in transit to it.
     #[must_use]
     pub fn loads(&self) -> Vec<u32> {
         let load = |poller: &PollerHandle<M>| AsRef::<Load>::as_ref(poller).get();
         self.group().pollers().iter().map(load).collect()
     }
 
-    /// Begins to shut the engine down: connections that wait are accepted and listeners close, every socket gets what
-    /// has come for it and then `shutdown`, and what is still open after the grace time is aborted. Without a grace
-    /// time nothing is accepted. A shorter grace time than one given before replaces it. [`Engine::join`] waits for
-    /// the end.
+    /// Begins a graceful shutdown. [`Engine::join`] waits for its end.
+    ///
+    /// Connections that wait at the listeners are still accepted, then the listeners close. Every socket receives the
+    /// bytes that have already arrived, then its `shutdown` event. Sockets that are still open after the grace time are
+    /// aborted. With a grace time of zero, nothing more is accepted. Further calls can only shorten the grace time.
     pub fn shutdown(&self, grace: Duration) {
         self.shared().stop(grace);
     }
 }
 
-/// A running engine. Dropping it shuts it down without grace.
+/// A running engine. Dropping it shuts it down with a grace time of zero.
 #[must_use = "dropping an engine shuts it down"]
 pub struct Engine<M = core::convert::Infallible> {
     handle: Handle<M>,
     threads: Mutex<Vec<Thread>>,
     listener_per_poller: bool,
-    /// Whether the drivers can take a descriptor of this number.
+    /// Checks that a descriptor's number is within the drivers' limit.
     check_descriptor: fn(RawFd) -> Result<(), DriverError>,
 }
 
@@ -676,27 +701,27 @@ impl<M> fmt::Debug for Engine<M> {
 }
 
 impl<M> Engine<M> {
-    /// What any thread can ask of the engine.
+    /// Returns a handle to the engine, for use on any thread.
     #[must_use]
     pub fn handle(&self) -> Handle<M> {
         self.handle.clone()
     }
 
-    /// Says when there may be fewer descriptors than the settings ask for: the soft limit was raised
-    /// to the hard one, and that is too low. The engine runs all the same; out of descriptors it
-    /// stops accepting until some come back.
+    /// Returns an error if the process may open fewer descriptors than the settings require, because the hard limit is
+    /// too low (the soft limit has been raised to it) or the soft limit cannot be raised. The engine runs nevertheless:
+    /// when it is out of descriptors, it pauses accepting until some are free.
     #[must_use]
     pub fn descriptor_shortage(&self) -> Option<&LimitError> {
         self.handle.inner.shortage.as_ref()
     }
 
-    /// Listens on an address: a text such as `127.0.0.1:8080`, `localhost:0` or `unix:/run/app.sock`,
-    /// a socket address, or an [`Endpoint`].
+    /// Listens on an address: a text such as `127.0.0.1:8080`, `localhost:0` or `unix:/run/app.sock`, a socket address,
+    /// or an [`Endpoint`]. If a host name has several addresses, the first one that works is used.
     ///
     /// # Errors
     ///
-    /// An address that is none, in use or not permitted; the error says which and why. [`Error::Gone`]
-    /// when the engine has been shut down.
+    /// If the address is invalid, in use or not permitted; the error contains the address and the reason.
+    /// [`Error::Gone`] if the engine has been shut down.
     pub fn listen(&self, on: impl ToEndpoints) -> Result<Listener<M>, Error> {
         let endpoints = on.to_endpoints()?;
         let (id, generation) = self.take_slot()?;
@@ -713,7 +738,7 @@ impl<M> Engine<M> {
         Err(failed.unwrap_or(Error::Gone))
     }
 
-    /// Takes a slot for a listener. One whose listener failed or was closed is used again.
+    /// Takes a slot for a listener. Slots of failed and closed listeners are reused.
     fn take_slot(&self) -> Result<(ListenerId, u64), Error> {
         let listeners = &mut locked(&self.handle.shared().registry).listeners;
         let index = listeners.iter().position(|slot| !slot.taken).unwrap_or(listeners.len());
@@ -731,11 +756,11 @@ impl<M> Engine<M> {
 
     fn listen_on(&self, endpoint: &Endpoint, id: ListenerId, generation: u64) -> Result<Listener<M>, Error> {
         let (shared_state, pollers) = (self.handle.shared(), self.handle.group().pollers());
-        // a Unix socket can't be shared: the first poller accepts for all
+        // A path cannot be bound more than once: on a Unix socket only the first poller accepts.
         let shared = self.listener_per_poller && endpoint.as_inet().is_some();
         let options = ListenOptions { reuse_port: shared, ..self.handle.inner.listen };
         let count = if shared { pollers.len() } else { 1 };
-        // its peers are called by it
+        // Before anything is bound, make sure that a Unix listener can have an address: its peers are identified by it.
         shared_state.address(endpoint).ok_or(Error::UnixAddresses)?;
         self.await_closed(endpoint);
         let open = Arc::new(OpenSockets::default());
@@ -744,6 +769,7 @@ impl<M> Engine<M> {
         for _ in 0..count {
             let socket = ListenSocket::bind(&bound, &options)?;
             (self.check_descriptor)(socket.as_fd().as_raw_fd())?;
+            // If the port was 0, the further sockets must get the one that the system chose for the first.
             bound = socket.endpoint().clone();
             let address = shared_state.address(&bound).ok_or(Error::UnixAddresses)?;
             let pin = match &bound {
@@ -752,13 +778,14 @@ impl<M> Engine<M> {
             };
             sockets.push(Listening { socket, address, _pin: pin, _open: OpenSocket::new(&open) });
         }
+        // Locked until the commands are sent: a poller that has been stopped would close the listener at once.
         let mut registry = locked(&shared_state.registry);
         if registry.stopping {
             return Err(Error::Gone);
         }
         for (poller, listener) in pollers.iter().zip(sockets) {
             let Err(refused) = poller.send_command(Command::Listen { listener, id }) else { continue };
-            // a poller that does not have it has nothing to do
+            // Pollers that do not have the listener ignore the command.
             pollers.iter().for_each(|poller| drop(poller.send_command(Command::CloseListener { id })));
             return Err(match refused {
                 PushError::Full(_) => Error::Full,
@@ -771,9 +798,10 @@ impl<M> Engine<M> {
         Ok(Listener { handle: self.handle(), id, generation, endpoint: bound, open })
     }
 
-    /// Waits for listeners that were closed and may be in the way: their pollers let go of them within a turn.
+    /// Waits for closed listeners that may still occupy the address. Their pollers close them within a turn.
     fn await_closed(&self, endpoint: &Endpoint) {
-        /// A turn takes as long as its callbacks; one that takes longer than this makes the call fail.
+        /// The maximum wait. A turn takes as long as its callbacks; if one takes longer than this, binding the address
+        /// may fail.
         const PATIENCE: Duration = Duration::from_secs(1);
         let mut in_the_way = Vec::new();
         locked(&self.handle.shared().registry).closing.retain(|(closed, open)| {
@@ -786,20 +814,21 @@ impl<M> Engine<M> {
             }
             !open.is_closed()
         });
+        // Not while the lock is held: callbacks of the pollers may need it, and the turn would not end.
         for open in in_the_way {
             open.wait_closed(PATIENCE);
         }
     }
 
-    /// Shuts down, and waits until it is done: at most a little longer than the grace time, unless a
-    /// handler blocks.
+    /// Shuts down and waits for the end. This takes at most a little longer than the grace time, unless a handler
+    /// blocks.
     pub fn shutdown(self, grace: Duration) -> Report {
         self.handle.shutdown(grace);
         self.join()
     }
 
-    /// Waits until the engine has been shut down by [`Handle::shutdown`]. On a poller's own thread, for
-    /// the others only.
+    /// Waits until the engine has been shut down by [`Handle::shutdown`]. If called on a poller's thread, waits only
+    /// for the other pollers.
     pub fn join(self) -> Report {
         self.join_threads()
     }
@@ -809,7 +838,7 @@ impl<M> Engine<M> {
         let me = thread::current().id();
         let failed = PollerReport { failed: true, ..PollerReport::default() };
         let join = |it: Thread| {
-            // one that would wait for itself has no account to give yet
+            // A thread cannot wait for itself, and its poller has no report yet.
             if it.thread().id() == me { PollerReport::default() } else { it.join().unwrap_or(failed) }
         };
         Report { pollers: threads.into_iter().map(join).collect() }
@@ -825,8 +854,8 @@ impl<M> Drop for Engine<M> {
     }
 }
 
-/// A listener of an engine. Dropping it leaves it open; it closes with the engine or by
-/// [`close`](Self::close).
+/// A listener of an engine. It stays open when this is dropped, and is closed by [`close`](Self::close) or with the
+/// engine.
 pub struct Listener<M = core::convert::Infallible> {
     handle: Handle<M>,
     id: ListenerId,
@@ -842,26 +871,27 @@ impl<M> fmt::Debug for Listener<M> {
 }
 
 impl<M> Listener<M> {
-    /// Its number, as `admit` is told in [`Origin::Accepted`](lightcone_core::Origin).
+    /// Returns the listener's id, which `admit` receives in [`Origin::Accepted`](lightcone_core::Origin).
     #[must_use]
     pub fn id(&self) -> ListenerId {
         self.id
     }
 
-    /// Where it listens: port 0 is the port that the system chose.
+    /// Returns the endpoint on which it listens. If the requested port was 0, this contains the port that the system
+    /// chose.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// Stops listening, within a turn of its poller. Connections that were accepted go on. [`Engine::listen`] waits for
-    /// that where it matters, so that the same address can be listened on again at once; others can
-    /// [wait](Self::wait_closed) for it.
+    /// Stops listening, within a turn of the listener's poller. Accepted connections are not affected.
+    ///
+    /// [`Engine::listen`] waits for the close if it needs the same address, so the address can be used again at once.
+    /// For other purposes, call [`wait_closed`](Self::wait_closed).
     ///
     /// # Errors
     ///
-    /// [`Error::Gone`] when it is closed already, [`Error::Full`] when a poller has no room for the
-    /// order now.
+    /// [`Error::Gone`] if it is already closed, [`Error::Full`] if a poller's command mailbox is full; try again later.
     pub fn close(&self) -> Result<(), Error> {
         let mut registry = locked(&self.handle.shared().registry);
         let is_it = |slot: &&mut ListenerSlot| slot.taken && slot.generation == self.generation;
@@ -872,27 +902,29 @@ impl<M> Listener<M> {
         for poller in 0..count {
             self.handle.send(PollerId(poller as u8), Command::CloseListener { id: self.id })?;
         }
+        // Only now, so that a call which failed halfway can be repeated. A second close command has no effect.
         slot.taken = false;
         registry.closing.retain(|(_, open)| !open.is_closed());
         registry.closing.push((self.endpoint.clone(), Arc::clone(&self.open)));
         Ok(())
     }
 
-    /// Waits, for at most `timeout`, until it is closed, by [`close`](Self::close) or with its engine: then its address
-    /// is free, and a connect is refused. Returns whether it is closed. On a poller's own thread, which has to do it,
-    /// this would wait in vain.
+    /// Waits for at most `timeout` until the listener is closed, by [`close`](Self::close) or with its engine, and
+    /// returns whether it is. Its address is then free, and connects to it are refused.
+    ///
+    /// Do not call this on the thread of the listener's poller, which must close it: the wait would time out.
     pub fn wait_closed(&self, timeout: Duration) -> bool {
         self.open.wait_closed(timeout)
     }
 }
 
-/// What can be listened on.
+/// A value that can be converted to endpoints to listen on.
 pub trait ToEndpoints {
-    /// The endpoints it stands for, to be tried in order.
+    /// Returns the endpoints, in the order in which to try them.
     ///
     /// # Errors
     ///
-    /// A text that is no endpoint.
+    /// If a text is not a valid endpoint.
     fn to_endpoints(&self) -> Result<Vec<Endpoint>, EndpointError>;
 }
 

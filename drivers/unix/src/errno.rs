@@ -1,45 +1,48 @@
-//! The error numbers of the OS, and the one macro that turns a failed call into one.
+//! OS error numbers, and the macro that makes system calls and returns their errors.
 
 use core::fmt;
 use std::io;
 
 use lightcone_core::ErrorKind;
 
-/// An error number of the OS. Small and `Copy`, so that it can be returned from the hot path.
+/// An error number of the OS. Small and `Copy`, for use on the hot path.
 ///
-/// Prints as the OS names it: `ECONNREFUSED: Connection refused (os error 111)`.
+/// It is displayed with its symbolic name and the OS's text: `ECONNREFUSED: Connection refused (os error 111)`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Errno(pub i32);
 
 impl Errno {
-    /// The error of the last failed call on this thread.
+    /// Returns the error of the last failed system call on this thread.
     #[must_use]
     pub fn last() -> Self {
         Self(io::Error::last_os_error().raw_os_error().unwrap_or(0))
     }
 
-    /// The symbolic name, such as `EADDRINUSE`, where it is one that socket calls give.
+    /// Returns the symbolic name, such as `EADDRINUSE`, if it is an error that socket calls return.
     #[must_use]
     pub fn name(self) -> Option<&'static str> {
         NAMES.iter().find(|(number, _)| *number == self.0).map(|(_, name)| *name)
     }
 
-    /// A call on a non-blocking descriptor had nothing to do: try again when the driver reports readiness.
+    /// Returns whether a call on a non-blocking descriptor would have had to wait. Retry when the driver reports
+    /// readiness.
     #[must_use]
     pub const fn is_would_block(self) -> bool {
-        // The two numbers are one on every system of today; POSIX lets them differ.
+        // The two numbers are equal on all current systems, but POSIX allows them to differ.
         self.0 == libc::EAGAIN || self.0 == libc::EWOULDBLOCK
     }
 
-    /// The error of a connection that was there. One that never came to be has others, such as `ECONNREFUSED`.
+    /// Returns whether this is an error of an established connection. A failed connect has others, such as
+    /// `ECONNREFUSED`.
     #[must_use]
     pub const fn is_of_connection(self) -> bool {
         matches!(self.0, libc::ECONNRESET | libc::EPIPE)
     }
 
-    /// The process, the system or the kernel's memory is out of what a new descriptor needs.
+    /// Returns whether a new descriptor cannot be opened, because the limit of the process or the system is reached or
+    /// the kernel is out of memory.
     ///
-    /// Nothing is wrong with any socket: the same call works again once something was closed.
+    /// This is not an error of a socket: the same call can succeed once other descriptors have been closed.
     #[must_use]
     pub const fn is_out_of_descriptors(self) -> bool {
         matches!(self.0, libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
@@ -66,11 +69,11 @@ impl fmt::Display for Errno {
 
 impl core::error::Error for Errno {}
 
-/// What a program acts on, as handlers are told it.
+/// Reduces an error number to the kinds that handlers distinguish.
 impl From<Errno> for ErrorKind {
     fn from(errno: Errno) -> Self {
         match errno.0 {
-            // A Unix socket file without a server refuses, and so does one that is not there.
+            // For a Unix socket: the file exists without a server, or does not exist.
             libc::ECONNREFUSED | libc::ENOENT => Self::ConnectionRefused,
             libc::ECONNRESET => Self::ConnectionReset,
             libc::ECONNABORTED => Self::ConnectionAborted,
@@ -95,9 +98,9 @@ impl From<Errno> for io::Error {
     }
 }
 
-/// What a system call returns: a number whose value −1 means "look at `errno`".
+/// The return type of a system call: an integer for which −1 means that the error is in `errno`.
 pub trait CallResult: Copy + PartialEq {
-    /// The value −1 of this type.
+    /// The value −1.
     const FAILED: Self;
 }
 
@@ -113,25 +116,28 @@ impl CallResult for isize {
     const FAILED: Self = -1;
 }
 
-/// Turns the −1 of a system call into the thread's `errno`. Must be the first thing after the call.
+/// Converts the result of a system call. Call it directly after the system call, before `errno` can change.
 ///
 /// # Errors
 ///
-/// The thread's error number when `result` is −1.
+/// The thread's `errno` if `result` is −1.
 #[inline(always)]
 pub fn check<T: CallResult>(result: T) -> Result<T, Errno> {
     if result == T::FAILED { Err(Errno::last()) } else { Ok(result) }
 }
 
-/// Calls again while a signal interrupted the call (`EINTR`).
+/// Repeats a call while signals interrupt it (`EINTR`).
 ///
-/// The loop ends: each interruption stands for one delivered signal, the descriptors here are non-blocking (a call
-/// that does not sleep is not interrupted, but some systems give `EINTR` on the way in), and a handler installed with
-/// `SA_RESTART` never shows. Not for `close` (the descriptor is gone either way) nor for `connect` (it goes on).
+/// The loop terminates: each repetition requires another signal, and interruptions are rare because the descriptors are
+/// non-blocking (a call that does not sleep is only interrupted on entry, on some systems) and handlers installed with
+/// `SA_RESTART` cause none.
+///
+/// Do not use it for `close`, after which the descriptor is closed in any case, nor for `connect`, which continues in
+/// the background.
 ///
 /// # Errors
 ///
-/// Whatever `call` fails with, except `EINTR`.
+/// Any error of `call` except `EINTR`.
 #[inline(always)]
 pub fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> {
     loop {
@@ -142,9 +148,9 @@ pub fn retry<T>(mut call: impl FnMut() -> Result<T, Errno>) -> Result<T, Errno> 
     }
 }
 
-/// `syscall!(recv(fd, pointer, length, 0))` calls `libc::recv` and gives `Result<_, Errno>`.
+/// Makes a system call: `syscall!(recv(fd, pointer, length, 0))` calls `libc::recv` and returns `Result<_, Errno>`.
 ///
-/// The call is as unsafe as the function: it stands in an `unsafe` block with its reason.
+/// It is as unsafe as the function that it calls, and requires an `unsafe` block.
 #[macro_export]
 macro_rules! syscall {
     ($name:ident ( $($argument:expr),* $(,)? )) => {
@@ -156,7 +162,7 @@ macro_rules! names {
     ($($name:ident)*) => { &[$((libc::$name, stringify!($name))),*] };
 }
 
-/// The errors that socket, file and limit calls are documented to give, in POSIX.
+/// The errors that POSIX documents for socket, file and limit calls.
 const NAMES: &[(i32, &str)] = names! {
     EACCES EADDRINUSE EADDRNOTAVAIL EAFNOSUPPORT EAGAIN EALREADY EBADF ECONNABORTED ECONNREFUSED ECONNRESET
     EDESTADDRREQ EEXIST EFAULT EHOSTDOWN EHOSTUNREACH EINPROGRESS EINTR EINVAL EIO EISCONN EISDIR ELOOP EMFILE
@@ -179,10 +185,10 @@ mod tests {
 
     #[test]
     fn a_failed_call_gives_its_error_and_leaves_others_alone() {
-        // SAFETY: `close` of a number that is no descriptor touches nothing.
+        // SAFETY: closing a number that is not a descriptor has no effect.
         let failed = unsafe { syscall!(close(-1)) };
         assert_eq!(failed, Err(Errno(libc::EBADF)));
-        // SAFETY: `getpid` takes nothing and always succeeds.
+        // SAFETY: `getpid` takes no arguments and always succeeds.
         let pid = unsafe { syscall!(getpid()) };
         assert!(pid.is_ok_and(|pid| pid > 0));
     }

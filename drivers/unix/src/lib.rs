@@ -1,21 +1,21 @@
-//! What lightcone's drivers for POSIX systems share: socket calls, poller threads, the engine.
+//! The common parts of lightcone's drivers for POSIX systems: socket calls, poller threads, the engine.
 //!
-//! Programs start from `lightcone-native`, which picks the platform's driver; [`Builder`] with another driver does the
-//! same. Each poller is a thread with a [`Shard`](lightcone_core::Shard), a handler and a [`Driver`](driver::Driver):
-//! it waits, receives, has the handler called, sends, and waits again. Handlers, sockets and drivers belong to one
-//! poller each. What crosses threads goes through a bounded mailbox.
+//! Most programs start from `lightcone-native`, which selects the platform's driver; use [`Builder`] directly to run
+//! over another one. Each poller is a thread with a [`Shard`](lightcone_core::Shard), a handler and a
+//! [`Driver`](driver::Driver): it waits, receives, calls the handler, sends, and waits again. Each handler, socket and
+//! driver belongs to exactly one poller. Everything that crosses threads goes through a bounded mailbox.
 //!
-//! | module | what |
+//! | module | contents |
 //! | --- | --- |
-//! | [`engine`] | poller threads behind one handle: [`Builder`], [`Engine`], [`Handle`], [`Listener`] |
-//! | [`driver`] | the contract of a readiness mechanism, with its rules, and how to write one |
-//! | [`waker`] | making a poller that waits return |
-//! | [`endpoint`] | where to listen and connect, as people write it |
-//! | [`listener`] | listening sockets and what accepting comes to |
-//! | [`socket`] | each socket call once |
-//! | [`address`] | the kernel's form of an address |
+//! | [`engine`] | poller threads with one handle: [`Builder`], [`Engine`], [`Handle`], [`Listener`] |
+//! | [`driver`] | the contract of a readiness mechanism, and how to write a driver |
+//! | [`waker`] | interrupting a poller's wait |
+//! | [`endpoint`] | addresses to listen on and to connect to, in text form |
+//! | [`listener`] | listening sockets and the results of an accept |
+//! | [`socket`] | one function for each socket call |
+//! | [`address`] | socket addresses in the kernel's format |
 //! | [`clock`], [`limits`], [`memory`] | time, descriptors, memory |
-//! | [`errno`] | the OS's errors and the one macro that makes system calls |
+//! | [`errno`] | OS errors, and the macro that makes system calls |
 
 extern crate alloc;
 

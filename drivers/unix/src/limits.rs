@@ -1,34 +1,34 @@
-//! How many descriptors the process may have.
+//! The limit on the number of open descriptors of the process.
 
 use core::fmt;
 
 use crate::errno::Errno;
 use crate::syscall;
 
-/// The limit of open descriptors (`RLIMIT_NOFILE`).
+/// The limit on open descriptors (`RLIMIT_NOFILE`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DescriptorLimit {
-    /// What counts. The process may raise it as far as `hard`.
+    /// The limit in effect. The process may raise it up to `hard`.
     pub soft: u64,
-    /// What an administrator allows.
+    /// The maximum for `soft`, set by an administrator.
     pub hard: u64,
 }
 
-/// More descriptors are wanted than there may be.
+/// The error of requiring more descriptors than the limit allows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct LimitError {
-    /// How many were wanted.
+    /// The number of descriptors required.
     pub wanted: u64,
-    /// What there is now.
+    /// The current limit.
     pub limit: DescriptorLimit,
-    /// The error of raising the soft limit, if that was tried and refused.
+    /// The error of the system call, if reading the limit or raising the soft limit failed.
     pub cause: Option<Errno>,
 }
 
 impl fmt::Display for LimitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let DescriptorLimit { soft, hard } = self.limit;
-        write!(f, "{} descriptors are wanted, the limit is {soft} (at most {hard})", self.wanted)?;
+        write!(f, "{} descriptors are required, the limit is {soft} (at most {hard})", self.wanted)?;
         match self.cause {
             Some(errno) => write!(f, " and cannot be raised: {errno}"),
             None => f.write_str(": raise it with ulimit -n, or in the service's configuration"),
@@ -36,7 +36,7 @@ impl fmt::Display for LimitError {
     }
 }
 
-/// As the sentence, which is what a `main` that returns the error prints.
+/// Same as `Display`, because a `main` that returns the error prints its `Debug` form.
 impl fmt::Debug for LimitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -46,26 +46,27 @@ impl fmt::Debug for LimitError {
 impl core::error::Error for LimitError {}
 
 impl DescriptorLimit {
-    /// The limit now.
+    /// Reads the current limit.
     ///
     /// # Errors
     ///
-    /// The OS's error; none is known for this call.
+    /// The OS's error. None is known to occur.
     pub fn read() -> Result<Self, Errno> {
         let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: `limit` has room for the structure and outlives the call.
+        // SAFETY: `limit` is valid for writes of the structure and outlives the call.
         unsafe { syscall!(getrlimit(libc::RLIMIT_NOFILE, &raw mut limit)) }?;
         Ok(Self { soft: from_raw(limit.rlim_cur), hard: from_raw(limit.rlim_max) })
     }
 
-    /// Sees to it that there may be `wanted` descriptors: raises the soft limit as far as the hard one if need be.
+    /// Raises the soft limit, if it is below `wanted`, to the hard limit, and returns the limit.
     ///
-    /// A soft limit that is high enough is left alone. Above 1024, code of the same process that uses `select` may be
-    /// given descriptors it cannot use.
+    /// A sufficient soft limit is not changed. With a limit above 1024, other code in the process that uses `select`
+    /// may receive descriptors that it cannot use.
     ///
     /// # Errors
     ///
-    /// When the hard limit is too low (the soft one is raised to it nevertheless), or raising is refused.
+    /// If the hard limit is below `wanted` (the soft limit is raised to it nevertheless), or the system refuses to
+    /// raise the soft limit.
     pub fn require(wanted: u64) -> Result<Self, LimitError> {
         let none = Self { soft: 0, hard: 0 };
         let refuse = |limit, cause| LimitError { wanted, limit, cause };
@@ -77,29 +78,29 @@ impl DescriptorLimit {
         if raised.soft >= wanted { Ok(raised) } else { Err(refuse(raised, None)) }
     }
 
-    /// Raises the soft limit to the hard one; where the system does not allow that much, to `wanted`.
+    /// Raises the soft limit to the hard one, or to `wanted` if the system refuses the former.
     fn raise(self, wanted: u64) -> Result<Self, Errno> {
         match self.set_soft(self.hard) {
-            // macOS reports "infinite" and takes less (kern.maxfilesperproc); FreeBSD is alike.
+            // macOS reports an infinite hard limit but accepts less (kern.maxfilesperproc). FreeBSD is similar.
             Err(Errno(libc::EINVAL | libc::EPERM)) if wanted < self.hard => self.set_soft(wanted),
             result => result,
         }
     }
 
-    /// Sets what counts, up or down; gives the limit as it is then. Descriptors that are open stay open.
+    /// Sets the soft limit and returns the resulting limit. It may be lowered; open descriptors stay open.
     ///
     /// # Errors
     ///
-    /// The OS's error: `EINVAL` when `soft` is above `hard`.
+    /// The OS's error: `EINVAL` if `soft` is above `hard`.
     pub fn set_soft(self, soft: u64) -> Result<Self, Errno> {
         let limit = libc::rlimit { rlim_cur: to_raw(soft), rlim_max: to_raw(self.hard) };
-        // SAFETY: `limit` is read during the call only.
+        // SAFETY: the call only reads `limit`, which outlives it.
         unsafe { syscall!(setrlimit(libc::RLIMIT_NOFILE, &raw const limit)) }?;
         Self::read()
     }
 }
 
-/// `rlim_t` is signed on some systems and 32 bits wide on others.
+/// Converts a limit from `rlim_t`, which is signed on some systems and 32 bits wide on others.
 #[allow(
     clippy::useless_conversion,
     clippy::unnecessary_fallible_conversions,

@@ -1,4 +1,4 @@
-//! Listening sockets: bound with errors that say what to do, accepted from with outcomes sorted by what to do next.
+//! Listening sockets. Errors of binding explain the problem, and results of accepting say what to do next.
 
 use core::fmt;
 use std::fs;
@@ -12,24 +12,25 @@ use crate::endpoint::Endpoint;
 use crate::errno::Errno;
 use crate::socket::{self, Connecting, KeepAlive};
 
-/// How a listener is set up.
+/// The options of a listener and of the sockets that it accepts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ListenOptions {
-    /// Connections that the kernel completes and keeps until they are accepted; lowered to the kernel's own limit.
+    /// The number of completed connections that the kernel queues until they are accepted. The kernel lowers it to its
+    /// own limit.
     pub backlog: u32,
-    /// Share the port with other listeners, the kernel spreading the connections: one listener a poller.
+    /// Whether to share the port with other listeners, one per poller. The kernel distributes the connections.
     pub reuse_port: bool,
-    /// Send small pieces at once. Without effect on Unix sockets.
+    /// Whether to send small segments without delay (`TCP_NODELAY`). No effect on Unix sockets.
     pub nodelay: bool,
-    /// Ask silent peers whether they are still there. Without effect on Unix sockets.
+    /// When to probe idle peers; `None`: never. No effect on Unix sockets.
     pub keep_alive: Option<KeepAlive>,
-    /// The most bytes that the kernel takes of a socket's output before it has sent them; `None`: as many as it likes.
-    /// Without effect on Unix sockets, and where the [system](socket::set_unsent_limit) cannot.
+    /// The maximum number of unsent bytes of a socket's output that the kernel accepts; `None`: the kernel decides. No
+    /// effect on Unix sockets, and where the [system has no such limit](socket::set_unsent_limit).
     pub unsent_limit: Option<u32>,
 }
 
-/// The default of [`ListenOptions::unsent_limit`]: enough to keep a fast connection busy between two turns, and a
-/// twentieth of what a peer that reads nothing holds without it.
+/// The default of [`ListenOptions::unsent_limit`]. It is enough to keep a fast connection busy between two turns, and a
+/// twentieth of what the kernel would otherwise buffer for a peer that does not read.
 const UNSENT_LIMIT: u32 = 128 * 1024;
 
 impl Default for ListenOptions {
@@ -39,18 +40,18 @@ impl Default for ListenOptions {
     }
 }
 
-/// A socket that listens. Closing it (dropping it) removes its Unix socket file, if that is still its own.
+/// A listening socket. Dropping it closes it and removes its Unix socket file, unless the file has been replaced.
 #[derive(Debug)]
 pub struct ListenSocket {
-    /// Dropped before `socket`, so that nobody finds the file and is refused.
+    /// Dropped before `socket`, so that no client finds the file after the socket has been closed.
     _file: Option<RemoveOnDrop>,
     socket: OwnedFd,
     endpoint: Endpoint,
-    /// What each accepted socket is to be given, because it does not inherit it.
+    /// The options to set on each accepted socket.
     per_socket: PerSocket,
 }
 
-/// What is set on each accepted socket, where the system does not hand it down from the listener.
+/// The options that are set on each accepted socket, on systems where it does not inherit them from the listener.
 #[derive(Clone, Copy, Debug)]
 struct PerSocket {
     nodelay: bool,
@@ -58,57 +59,58 @@ struct PerSocket {
     unsent_limit: Option<u32>,
 }
 
-/// What an accept came to, sorted by what to do next.
+/// The result of an accept. The variants differ in what the caller does next.
 #[derive(Debug)]
 pub enum Accept {
-    /// A connection, non-blocking, and whose it is.
+    /// A connection, which is non-blocking, and its peer.
     Accepted(OwnedFd, PeerAddress),
-    /// Nobody waits. Wait for the listener to be readable.
+    /// No connection is waiting. Wait until the listener is readable.
     WouldBlock,
-    /// One connection was lost before it was accepted, the listener is fine: accept again.
+    /// A connection was lost before it was accepted. The listener is intact: accept again.
     ///
-    /// Each such result took a connection out of the queue, but a caller bounds its loop anyway.
+    /// Each such result removes a connection from the queue. The caller should bound its loop nevertheless.
     Retry(Errno),
-    /// Nothing is wrong with the listener, but there is no descriptor or memory for a connection. The connection
-    /// stays in the queue and the listener readable: stop watching it, and try again later.
+    /// No descriptor or memory is available for a connection. The listener is intact.
+    ///
+    /// The connection stays in the queue and the listener readable: stop watching it and try again later.
     OutOfDescriptors(Errno),
     /// The listener itself is broken.
     Failed(Errno),
 }
 
-/// A listener that could not be had: where, at which step, and why.
+/// The error of opening a listener: the endpoint and the cause.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ListenError {
     endpoint: Endpoint,
     cause: ListenCause,
 }
 
-/// Why a listener could not be had.
+/// Why a listener could not be opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum ListenCause {
-    /// The call that failed and how.
+    /// The system call that failed, and its error.
     Os(&'static str, Errno),
-    /// Somebody answers on the Unix socket.
+    /// Another server listens on the Unix socket.
     Answered,
-    /// The path holds something that is no socket, which is left alone.
+    /// The path exists and is not a socket. It is not touched.
     NotASocket,
 }
 
 impl ListenError {
-    /// Where it was to listen.
+    /// Returns the endpoint that was requested.
     #[must_use]
     pub const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// Why it does not.
+    /// Returns the cause.
     #[must_use]
     pub const fn cause(&self) -> ListenCause {
         self.cause
     }
 
-    /// The OS's error for the cause.
+    /// Returns the OS's error, or `EADDRINUSE` if the Unix path is occupied.
     #[must_use]
     pub const fn errno(&self) -> Errno {
         match self.cause {
@@ -122,7 +124,7 @@ impl fmt::Display for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "cannot listen on {}: ", self.endpoint)?;
         match self.cause {
-            ListenCause::Answered => f.write_str("the address is in use, somebody answers on it"),
+            ListenCause::Answered => f.write_str("the address is in use by another server"),
             ListenCause::NotASocket => f.write_str("the path exists and is no socket"),
             ListenCause::Os(call, errno) => {
                 f.write_str(explain(errno))?;
@@ -132,7 +134,7 @@ impl fmt::Display for ListenError {
     }
 }
 
-/// As the sentence, which is what a `main` that returns the error prints.
+/// Same as `Display`, because a `main` that returns the error prints its `Debug` form.
 impl fmt::Debug for ListenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -141,7 +143,7 @@ impl fmt::Debug for ListenError {
 
 impl core::error::Error for ListenError {}
 
-/// What the usual errors mean for someone who starts a server.
+/// Explains the usual errors to a user who starts a server.
 const fn explain(errno: Errno) -> &'static str {
     match errno.0 {
         libc::EADDRINUSE => "the address is in use",
@@ -156,15 +158,15 @@ const fn explain(errno: Errno) -> &'static str {
 }
 
 impl ListenSocket {
-    /// Binds and listens.
+    /// Binds a socket to the endpoint and listens.
     ///
-    /// A Unix socket file that is in the way is replaced when nobody answers on it (a server before has died), and
-    /// only then: never when somebody answers, when the answer cannot be had, or when it is no socket. Two servers
-    /// that start on one dead file in the same instant may still displace each other: no call can test and replace.
+    /// An existing Unix socket file is replaced only if no server listens on it, as after a crash. It is kept if a
+    /// server listens, if that cannot be determined, or if the file is not a socket. Two servers that start at the same
+    /// moment and find the same stale file may still displace each other: no system call tests and replaces atomically.
     ///
     /// # Errors
     ///
-    /// An error that names the endpoint and the cause.
+    /// An error that contains the endpoint and the cause.
     pub fn bind(endpoint: &Endpoint, options: &ListenOptions) -> Result<Self, ListenError> {
         Self::open(endpoint, options).map_err(|cause| ListenError { endpoint: endpoint.clone(), cause })
     }
@@ -172,22 +174,24 @@ impl ListenSocket {
     fn open(endpoint: &Endpoint, options: &ListenOptions) -> Result<Self, ListenCause> {
         let os = |call| move |errno| ListenCause::Os(call, errno);
         let socket = socket::stream_socket(endpoint).map_err(os("socket"))?;
+        // Before `bind`: reuse of the address and the restriction to IPv6 cannot be set afterwards.
         let per_socket = prepare(&socket, endpoint, options)?;
         let file = bind(&socket, endpoint)?;
         socket::listen(socket.as_fd(), options.backlog).map_err(os("listen"))?;
         let bound = socket::local_address(socket.as_fd()).map_err(os("getsockname"))?;
-        // A Unix path is reported as it was given; only a port changes.
+        // The bound address differs from the requested one only in a port that the system has chosen.
         let endpoint = bound.to_endpoint().unwrap_or_else(|| endpoint.clone());
         Ok(Self { _file: file, socket, endpoint, per_socket })
     }
 
-    /// Where it listens: port 0 is the port that the system chose.
+    /// Returns the endpoint on which it listens. If the requested port was 0, this contains the port that the system
+    /// chose.
     #[must_use]
     pub const fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
 
-    /// Takes a waiting connection.
+    /// Accepts a waiting connection.
     #[must_use]
     pub fn accept(&self) -> Accept {
         let (fd, address) = match socket::accept(self.socket.as_fd()) {
@@ -195,10 +199,10 @@ impl ListenSocket {
             Err(errno) => return Accept::of(errno),
         };
         let Some(peer) = address.as_peer() else {
-            // BSD: the peer was gone before its address could be had.
+            // BSD: the peer has disconnected before its address could be read.
             return Accept::Retry(Errno(libc::ECONNABORTED));
         };
-        // Errors here mean that the connection is gone already, which its first receive will tell.
+        // An error here means that the connection is already closed, which its first receive will report.
         if self.per_socket.nodelay {
             let _ = socket::set_nodelay(fd.as_fd());
         }
@@ -219,8 +223,9 @@ impl AsFd for ListenSocket {
 }
 
 impl Accept {
-    /// Sorts what `accept` may fail with. Linux also hands over errors that were pending on the new connection, and
-    /// firewalls add `EPERM`: all of those cost one connection and say nothing about the listener.
+    /// Classifies an error of `accept`. Linux also returns errors that were pending on the new connection, and
+    /// firewalls cause `EPERM`. Those concern one connection only, so every error that is not known to be the
+    /// listener's is [`Retry`](Self::Retry).
     const fn of(errno: Errno) -> Self {
         if errno.is_would_block() {
             return Self::WouldBlock;
@@ -237,7 +242,7 @@ impl Accept {
     }
 }
 
-/// Sets the options, and tells which ones each accepted socket needs again.
+/// Sets the options of a listener, and returns those that must be set on each accepted socket as well.
 fn prepare(socket: &OwnedFd, endpoint: &Endpoint, options: &ListenOptions) -> Result<PerSocket, ListenCause> {
     let fd = socket.as_fd();
     let none = PerSocket { nodelay: false, keep_alive: None, unsent_limit: None };
@@ -250,7 +255,7 @@ fn prepare(socket: &OwnedFd, endpoint: &Endpoint, options: &ListenOptions) -> Re
     if address.is_ipv6() {
         set(socket::set_only_v6(fd))?;
     }
-    // On the listener in any case: a bad setting is found at the start and not with the first connection.
+    // Set on the listener even where they are not inherited: an invalid setting is then found at the start.
     if options.nodelay {
         set(socket::set_nodelay(fd))?;
     }
@@ -267,7 +272,7 @@ fn prepare(socket: &OwnedFd, endpoint: &Endpoint, options: &ListenOptions) -> Re
     Ok(PerSocket { nodelay, keep_alive, unsent_limit })
 }
 
-/// Binds, a dead Unix socket file cleared away first if need be.
+/// Binds the socket, after removing a stale Unix socket file if there is one.
 fn bind(socket: &OwnedFd, endpoint: &Endpoint) -> Result<Option<RemoveOnDrop>, ListenCause> {
     let address = SocketAddress::new(endpoint);
     let os = |errno| ListenCause::Os("bind", errno);
@@ -286,16 +291,17 @@ fn bind(socket: &OwnedFd, endpoint: &Endpoint) -> Result<Option<RemoveOnDrop>, L
     }
 }
 
-/// Removes a socket file on which nobody answers.
+/// Removes a socket file on which no server listens.
 fn remove_if_dead(path: &Path, endpoint: &Endpoint) -> Result<(), ListenCause> {
+    // Identified before the probe: if another server replaces the file in the meantime, `remove` leaves it alone.
     let Some(file) = SocketFile::of(path) else {
-        // Gone meanwhile is as good; anything but a socket stays.
+        // Either the file has been removed in the meantime, or it is not a socket and must be kept.
         return if path.symlink_metadata().is_err() { Ok(()) } else { Err(ListenCause::NotASocket) };
     };
     let probe = socket::stream_socket(endpoint).map_err(|errno| ListenCause::Os("socket", errno))?;
     match socket::connect(probe.as_fd(), &SocketAddress::new(endpoint)) {
         Connecting::Failed(Errno(libc::ECONNREFUSED | libc::ENOENT)) => {}
-        // EAGAIN: somebody listens whose queue is full. EPROTOTYPE: the socket is of another kind and alive.
+        // EAGAIN: a server listens, but its queue is full. EPROTOTYPE: the socket is in use, with another type.
         Connecting::Done
         | Connecting::InProgress
         | Connecting::Failed(Errno(libc::EAGAIN | libc::EPROTOTYPE)) => {
@@ -311,7 +317,7 @@ fn remove_if_dead(path: &Path, endpoint: &Endpoint) -> Result<(), ListenCause> {
     }
 }
 
-/// The file of a bound Unix socket, known by its inode so that a successor's is not removed.
+/// The file of a bound Unix socket, identified by its inode so that a later server's file is not removed.
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
@@ -320,15 +326,15 @@ struct SocketFile {
 }
 
 impl SocketFile {
-    /// The socket at the path; `None` when there is none. A symbolic link is no socket.
+    /// Returns the socket at the path; `None` if there is none. A symbolic link does not count as a socket.
     fn of(path: &Path) -> Option<Self> {
         let found = path.symlink_metadata().ok().filter(|found| found.file_type().is_socket())?;
-        // A change of the working directory must not make us remove another file.
+        // Absolute, so that a later change of the working directory does not make it refer to another file.
         let path = std::path::absolute(path).ok()?;
         Some(Self { path, device: found.dev(), inode: found.ino() })
     }
 
-    /// Removes the file if it is still this one.
+    /// Removes the file, unless another one has taken its path.
     fn remove(&self) -> io::Result<()> {
         let found = self.path.symlink_metadata()?;
         if (found.dev(), found.ino()) == (self.device, self.inode) {
@@ -339,13 +345,13 @@ impl SocketFile {
     }
 }
 
-/// The file of a listener, removed when that is closed.
+/// The file of a listener, removed when the listener is closed.
 #[derive(Debug)]
 struct RemoveOnDrop(SocketFile);
 
 impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
-        // Nobody is left to tell: the file may be gone with its directory, or be a successor's.
+        // Ignore errors: the file may already have been removed, for example together with its directory.
         let _ = self.0.remove();
     }
 }

@@ -1,4 +1,4 @@
-//! The memory of a poller's blocks: taken from the system as it is used, and given back after a burst.
+//! The memory of a poller's blocks: committed as it is used, and released to the system after a burst.
 
 use std::io;
 
@@ -6,39 +6,40 @@ use memmap2::{MmapMut, MmapOptions};
 
 use crate::syscall;
 
-/// Maps so many bytes, of which none costs anything before it is used. No swap space is reserved for them.
+/// Maps anonymous memory. Pages are only committed when they are first used, and no swap space is reserved.
 ///
 /// # Errors
 ///
-/// When the system refuses to map so much.
+/// If the system refuses the mapping.
 pub(crate) fn map(bytes: usize) -> io::Result<MmapMut> {
     MmapOptions::new().len(bytes).no_reserve_swap().map_anon()
 }
 
-/// Tells the system that nothing is needed of what whole pages of `memory` hold (`madvise`, `MADV_DONTNEED` on Linux and
-/// `MADV_FREE` elsewhere). They cost nothing until they are written to again; then they may hold zeros. A refusal
-/// changes nothing.
+/// Releases the whole pages of `memory` to the system (`madvise`, with `MADV_DONTNEED` on Linux and `MADV_FREE`
+/// elsewhere). The memory stays valid, but the contents of those pages may change to zeros. Pages are committed again
+/// when they are next used. Errors are ignored.
 ///
-/// `memory` is to be private and anonymous: what an allocator gives.
+/// `memory` must be private and anonymous, as memory from an allocator is.
 pub fn release(memory: &mut [u8]) {
     #[cfg(target_os = "linux")]
     const ADVICE: libc::c_int = libc::MADV_DONTNEED;
     #[cfg(not(target_os = "linux"))]
     const ADVICE: libc::c_int = libc::MADV_FREE;
     let page = page_size();
+    // Only whole pages: the first and the last one may be shared with other data.
     let skipped = memory.as_ptr().addr().wrapping_neg() & (page - 1);
     let Some(pages) = memory.get_mut(skipped..) else { return };
     let length = pages.len() & !(page - 1);
     if length > 0 {
-        // SAFETY: the pages lie within a slice that is borrowed mutably, so nobody else looks at them; bytes may
-        // become zero, which is a value that any byte may have.
+        // SAFETY: the pages lie within a mutably borrowed slice, so there are no other references to them. Their bytes
+        // may become zero, which is a valid value.
         let _ = unsafe { syscall!(madvise(pages.as_mut_ptr().cast(), length, ADVICE)) };
     }
 }
 
-/// Bytes of a page: a power of two.
+/// Returns the page size in bytes, a power of two.
 fn page_size() -> usize {
-    // SAFETY: `sysconf` takes a number only.
+    // SAFETY: `sysconf` only takes a number.
     let size = unsafe { syscall!(sysconf(libc::_SC_PAGESIZE)) };
     size.ok()
         .and_then(|size| usize::try_from(size).ok())
@@ -60,7 +61,7 @@ mod tests {
         }
         assert!(memory.iter().all(|byte| *byte == 7), "there is no whole page in any of these");
         release(memory.get_mut(page - 1..4 * page + 1).unwrap());
-        // elsewhere the system takes them when it wants to
+        // Other systems take the pages only when they need memory.
         if cfg!(target_os = "linux") {
             let zeros = memory.iter().position(|byte| *byte == 0);
             assert_eq!(zeros, Some(page));

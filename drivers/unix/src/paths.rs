@@ -1,4 +1,4 @@
-//! The Unix addresses of an engine: names by small numbers.
+//! The Unix addresses of an engine: a table that assigns small ids to socket names.
 
 use alloc::sync::Arc;
 use std::sync::Mutex;
@@ -8,34 +8,36 @@ use lightcone_core::UnixId;
 use crate::endpoint::Endpoint;
 use crate::shared::locked;
 
-/// The most different Unix addresses that an engine remembers at once.
+/// The maximum number of Unix addresses that an engine remembers at once.
 pub(crate) const UNIX_MAX: usize = 1 << PLACE_BITS;
+/// The lower bits of an id, which are the index of its place. The upper bits are the generation.
 const PLACE_BITS: u32 = 12;
 
-/// A name, and how often its place was used.
+/// One place of the table: a name and its usage.
 #[derive(Debug)]
 struct Place {
     name: Endpoint,
-    /// In the upper bits of an id: an id that was forgotten is none for the next fifteen names of its place.
+    /// Counts the names that this place has held, modulo 16. The id of a forgotten name stays invalid while the place
+    /// holds any of the next fifteen names.
     generation: u16,
-    /// How many listeners there are at this name.
+    /// The number of listeners on this name.
     listeners: usize,
-    /// When it was last asked for.
+    /// The value of `Places::clock` at the last lookup.
     used: u64,
 }
 
 #[derive(Debug, Default)]
 struct Places {
     places: Vec<Place>,
-    /// How often one was asked for.
+    /// The number of lookups so far.
     clock: u64,
 }
 
-/// The names that were used last, by the ids that stand for them. A name at which an engine listens is not forgotten.
+/// The most recently used names, with their ids. A name on which the engine listens is never forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct UnixPaths(Mutex<Places>);
 
-/// Keeps a name from being forgotten.
+/// A guard that keeps a name from being forgotten.
 #[derive(Debug)]
 pub(crate) struct PathPin {
     paths: Arc<UnixPaths>,
@@ -84,13 +86,13 @@ impl Places {
 }
 
 impl UnixPaths {
-    /// The id of a name. The name that was asked for longest ago is forgotten for it, if there are too many. `None`:
-    /// all are listened at.
+    /// Returns the id of a name. A new name replaces the least recently used one if the table is full. `None`: the
+    /// engine listens on all names in the table.
     pub(crate) fn id(&self, name: &Endpoint) -> Option<UnixId> {
         locked(&self.0).id(name)
     }
 
-    /// The same for a listener, for as long as it is there.
+    /// Looks a name up for a listener, and keeps it in the table while the guard exists.
     pub(crate) fn pin(self: &Arc<Self>, name: &Endpoint) -> Option<PathPin> {
         let mut places = locked(&self.0);
         let id = places.id(name)?;
@@ -98,7 +100,7 @@ impl UnixPaths {
         Some(PathPin { paths: Arc::clone(self), id })
     }
 
-    /// The name of an id. `None`: it was forgotten, or is none.
+    /// Returns the name of an id; `None` if the name has been forgotten or the id is invalid.
     pub(crate) fn name(&self, id: UnixId) -> Option<Endpoint> {
         let mut places = locked(&self.0);
         places.clock += 1;
@@ -127,11 +129,11 @@ mod tests {
             let id = paths.id(&name(number)).unwrap();
             assert_eq!(paths.name(id), Some(name(number)));
             early = early.or(Some(id));
-            // what is used is kept
+            // A name in constant use is kept.
             assert_eq!(paths.name(kept), Some(name(0)), "forgotten after {number} others");
         }
-        assert_eq!(paths.name(pin.id), Some(name(usize::MAX)), "somebody listens there");
-        assert_eq!(early.and_then(|id| paths.name(id)), None, "an id that was forgotten is no other's");
+        assert_eq!(paths.name(pin.id), Some(name(usize::MAX)), "a name with a listener is kept");
+        assert_eq!(early.and_then(|id| paths.name(id)), None, "the id of a forgotten name is invalid");
         assert_eq!(paths.id(&name(1)).and_then(|id| paths.name(id)), Some(name(1)));
     }
 
@@ -142,10 +144,10 @@ mod tests {
         let again = paths.pin(&name(5)).unwrap();
         assert_eq!(paths.id(&name(UNIX_MAX)), None);
         drop(pins.swap_remove(5));
-        assert_eq!(paths.id(&name(UNIX_MAX)), None, "one of its two listeners is there");
+        assert_eq!(paths.id(&name(UNIX_MAX)), None, "one of its two listeners remains");
         drop(again);
         assert!(paths.id(&name(UNIX_MAX)).is_some());
-        assert!(paths.id(&name(UNIX_MAX + 1)).is_some(), "the same place once more");
+        assert!(paths.id(&name(UNIX_MAX + 1)).is_some(), "the same place again");
         assert_eq!(paths.id(&name(3)), id_of(3, 0));
     }
 }

@@ -1,5 +1,5 @@
-//! One poller's thread: it waits, reads the clocks, catches panics and publishes counts. What a turn does, and in which
-//! order, is the business of [`lightcone_core::poller`].
+//! The thread of one poller: it waits, reads the clocks, catches panics and publishes counts. The steps of a turn and
+//! their order are defined by [`lightcone_core::poller`].
 
 use core::any::Any;
 use core::panic::AssertUnwindSafe;
@@ -19,20 +19,22 @@ use crate::report::PollerReport;
 use crate::shared::EngineShared;
 use crate::transport::{UnixGroup, UnixTransport, listener_of};
 
-/// The most events a wait brings.
+/// The maximum number of events that a wait returns.
 pub(crate) const EVENTS_MAX: usize = 1_024;
-/// A wait that brings as many may have left sockets out: the place that is free was the waker's.
+/// A wait that returns this many events may have left sockets out: one place may have been taken by the waker.
 const FULL: usize = EVENTS_MAX - 1;
-/// How many connects the handlers of one poller may begin in one turn.
+/// The maximum number of connects that the handlers of one poller can begin in one turn.
 pub(crate) const CONNECTS_A_TURN: usize = 16;
-/// How long published counts may lag.
+/// The maximum age of published counts.
 const PUBLISH_EVERY_MS: u64 = 100;
-/// For how long and how much memory of blocks is to be unused before it is given back.
+/// How long block memory must be unused before it is released.
 const TIDY_AFTER_MS: u64 = 5_000;
+/// The interval of checks for unused block memory while events keep coming.
 const TIDY_EVERY_MS: u64 = 1_000;
+/// The number of unused bytes from which releasing them is worthwhile.
 const UNUSED_MAX: usize = 1 << 20;
 
-/// The poller of core over descriptors.
+/// The core's poller, with descriptors as its connections.
 pub(crate) type UnixPoller<'e, 's, D, H> = Poller<
     's,
     H,
@@ -41,26 +43,28 @@ pub(crate) type UnixPoller<'e, 's, D, H> = Poller<
     CONNECTS_A_TURN,
 >;
 
-/// What a poller keeps of one socket beside its slot.
+/// A poller's record of one connection, in addition to the socket's slot.
 pub(crate) type ConnectionEntry = lightcone_core::poller::ConnectionEntry<OwnedFd>;
 
 pub(crate) struct PollerThread<'e, 's, D: Driver, H: Handler> {
     id: PollerId,
     shared: &'e EngineShared<H::Message>,
     poller: UnixPoller<'e, 's, D, H>,
-    /// Of the last wait, `taken` of `count` have been dealt with. Kept here, so that a panicking handler loses none.
+    /// The events of the last wait, of which `taken` out of `count` have been handled. They are fields, so that none is
+    /// lost when a handler panics.
     events: Vec<Event>,
     count: usize,
     taken: usize,
-    /// The last wait was full: it may have left sockets out.
+    /// Whether the last reported wait was full, so that it may have left sockets out.
     full: bool,
     clock: Clock,
     now: Instant,
     published: Option<Instant>,
-    /// When unused memory is looked at next, and since when there is enough of it to be given back.
+    /// When to check for unused memory again.
     tidy_at: Instant,
+    /// Since when there has been enough unused memory to release.
     unused_since: Option<Instant>,
-    /// What could not be given back the last time: it lies between blocks in use.
+    /// The unused memory after the last release. Released blocks that lie between blocks in use still count as unused.
     unused: usize,
     report: PollerReport,
 }
@@ -92,7 +96,8 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
     /// Runs until the engine is stopped and the last socket has ended.
     pub(crate) fn run(mut self) -> PollerReport {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve())) {
-            self.close_mailboxes(); // a poller that has failed takes nothing more
+            // From now on, other threads get an error instead of filling mailboxes that are never read.
+            self.close_mailboxes();
             resume_unwind(panic);
         }
         let stats = *self.poller.stats();
@@ -110,9 +115,11 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
             let millis = Clock::now_ms();
             self.now = Instant::from_millis(millis);
             self.poller.begin_turn(self.now, Some(self.clock.unix_seconds(millis)));
+            // Also after the first wait that is not full, to end the series of full waits.
             if self.full || self.count >= FULL {
                 self.tell_full_wait();
             }
+            // A panic ends only the callback it came from. The rest of the turn must still run before the next wait.
             while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.turn())) {
                 self.recover(panic);
             }
@@ -123,6 +130,7 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
         }
     }
 
+    /// Reports a full wait to the poller, which then fires no timers: sockets that the wait left out may have events.
     #[cold]
     fn tell_full_wait(&mut self) {
         self.full = self.count >= FULL;
@@ -130,11 +138,11 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
         self.poller.on_full_wait(events);
     }
 
-    /// Does everything of a turn but the wait. It is called again after a panic, and goes on where it was.
+    /// Does the work of a turn, except for the wait. After a panic it is called again and continues where it stopped.
     fn turn(&mut self) {
         while self.taken < self.count {
             let event = self.events.get(self.taken).copied().unwrap_or_default();
-            self.taken += 1;
+            self.taken += 1; // before the event is handled: if its handler panics, it must not run again
             self.on_event(event);
         }
         self.poller.turn();
@@ -143,7 +151,7 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
     #[inline(always)]
     fn on_event(&mut self, event: Event) {
         if event.readiness == Readiness::READ && listener_of(event.key).is_none() {
-            return self.poller.on_readable(Token::from_bits(event.key)); // nearly always
+            return self.poller.on_readable(Token::from_bits(event.key)); // the common case
         }
         self.on_other_event(event);
     }
@@ -157,6 +165,7 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
         if event.readiness.contains(Readiness::LOST) {
             return self.poller.on_failed(token, ErrorKind::from(Errno(libc::EIO)));
         }
+        // Writable first: a socket cannot receive before its connect is complete.
         if event.readiness.is_writable() {
             self.poller.on_writable(token);
         }
@@ -165,7 +174,8 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
         }
     }
 
-    /// Puts a panic down to the socket whose callback it was, and goes on with one that was not a callback's.
+    /// Handles a panic: closes the socket whose callback panicked, ignores one in other code of the program, and
+    /// continues to unwind if the engine itself panicked.
     fn recover(&mut self, panic: Box<dyn Any + Send>) {
         match self.poller.recover() {
             PanicOwner::Engine => resume_unwind(panic),
@@ -176,7 +186,7 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
     }
 
     fn end_panicked(&mut self, token: Token) {
-        // its `close` may panic too: then the socket has had its last event, and ends without another
+        // The first run calls `close`. If that panics as well, the second run ends the socket without further events.
         for _ in 0..2 {
             if catch_unwind(AssertUnwindSafe(|| self.poller.run(token))).is_ok() {
                 return;
@@ -192,7 +202,7 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
                 Ok(true) => return,
                 Ok(false) => yield_now(), // a push is in progress
                 Err(_) => {
-                    // over a message that is gone by now
+                    // Dropping a message panicked. It has been removed from the mailbox, so the loop terminates.
                     self.poller.recover();
                     self.report.panics += 1;
                 }
@@ -201,11 +211,12 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
     }
 
     fn wait(&mut self) {
-        let publish = self.publish(); // also when there is no time to sleep
+        let publish = self.publish(); // before every wait, even if the poller does not sleep
         let until = [self.poller.next_turn(), publish, self.tidy()].into_iter().flatten().min();
         let timeout = until.map(|until| until - self.now);
         let (handle, events) = (self.poller.membership().handle(), &mut self.events);
         let driver = &mut self.poller.transport_mut().driver;
+        // `sleep` announces the sleep to other threads, so that they wake the poller. A poll needs no wake-ups.
         let count = if timeout == Some(Duration::ZERO) {
             driver.wait(timeout, events)
         } else {
@@ -218,11 +229,12 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
         }
     }
 
-    /// Publishes the counts now and then. Returns when to come back for those that are held back.
+    /// Publishes the counts if they have changed and the last publication is old enough. Returns when to call it again
+    /// for counts that are not published yet.
     fn publish(&mut self) -> Option<Instant> {
         let due =
             self.published.map_or(self.now, |at| Instant::from_millis(at.as_millis() + PUBLISH_EVERY_MS));
-        // after a turn with events they have surely changed
+        // After a turn with events the counts have changed: the comparison below would be wasted.
         if self.now < due && self.count > 0 {
             return Some(due);
         }
@@ -233,6 +245,7 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
         if self.now < due {
             return Some(due);
         }
+        // If another thread is reading them, `report.stats` stays old, and the next call tries again.
         if self.shared.publish(self.id, stats) {
             self.report.stats = *stats;
         }
@@ -240,14 +253,16 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
         None
     }
 
-    /// Gives memory that was used in a burst back to the system. Returns when to come back for it.
+    /// Releases memory that was used in a burst to the system. Returns when to call it again, if there is memory to
+    /// release.
     fn tidy(&mut self) -> Option<Instant> {
         if self.now < self.tidy_at && self.count > 0 {
-            return Some(self.tidy_at); // while there are events, now and then is enough
+            return Some(self.tidy_at); // while events keep coming, an occasional check is enough
         }
         let in_ms = |millis| Instant::from_millis(self.now.as_millis() + millis);
         let unused = self.poller.shard().unused_memory();
         self.unused = self.unused.min(unused);
+        // Only what has been added since the last release counts: the rest has been released already.
         if unused - self.unused < UNUSED_MAX {
             (self.unused_since, self.tidy_at) = (None, in_ms(TIDY_EVERY_MS));
             return None;

@@ -1,33 +1,34 @@
-//! What came of an engine.
+//! The final report of an engine.
 
 use core::fmt;
 
 use lightcone_core::{CloseReason, Stats};
 
-/// What came of one poller.
+/// The final report of one poller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct PollerReport {
-    /// Everything it counted.
+    /// The poller's final counts.
     pub stats: Stats,
-    /// Sockets that were still open at the end of the grace time, but for those that had sent everything and waited for
-    /// their peers' end alone.
+    /// The number of sockets that were still open at the end of the grace time, except those that had sent everything
+    /// and only waited for their peer to close.
     pub aborted: u64,
-    /// Its thread has ended by a panic that was no handler's, such as one over a driver that is broken. Its sockets
-    /// ended then, without `close`, and nothing else is known of it.
+    /// Whether the poller's thread ended by a panic outside handlers, for example because its driver was broken. Its
+    /// sockets were then closed without a `close` event, and the other fields are zero.
     pub failed: bool,
-    /// Handlers' panics, each of which closed its own socket; and those of the filter, and of messages that were copied
-    /// or dropped.
+    /// The number of panics in the program's code: in callbacks, each of which closed its socket, in the filter, and
+    /// when messages were cloned or dropped.
     pub panics: u64,
-    /// Sockets that the driver could not watch: their descriptor was beyond its limit, or the system had no room.
+    /// The number of sockets that the driver could not watch, because their descriptor was beyond its limit or the
+    /// system was out of resources.
     pub unwatchable: u64,
 }
 
-/// What came of an engine, given when it has shut down.
+/// The final report of an engine, returned when it has shut down.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
-    /// One for each poller.
+    /// The reports of the pollers, in the order of their ids.
     pub pollers: Vec<PollerReport>,
 }
 
@@ -36,50 +37,52 @@ impl Report {
         self.pollers.iter().map(count).sum()
     }
 
-    /// Sockets that were opened, accepted or connected.
+    /// Returns the number of sockets that were opened, by an accept or a connect.
     #[must_use]
     pub fn opened(&self) -> u64 {
         self.sum(|poller| poller.stats.accepted + poller.stats.connected)
     }
 
-    /// Sockets that the shutdown closed in good order, everything queued sent.
+    /// Returns the number of sockets that the shutdown closed cleanly, with all queued output sent.
     #[must_use]
     pub fn drained(&self) -> u64 {
         self.sum(|poller| poller.stats.closed_for(CloseReason::Shutdown).saturating_sub(poller.aborted))
     }
 
-    /// Sockets that were still [open](PollerReport::aborted) at the end of the grace time.
+    /// Returns the number of sockets that were still [open](PollerReport::aborted) at the end of the grace time.
     #[must_use]
     pub fn aborted(&self) -> u64 {
         self.sum(|poller| poller.aborted)
     }
 
-    /// [Bytes](Stats::bytes_lost) that were queued when their socket ended, and never sent.
+    /// Returns the number of [bytes](Stats::bytes_lost) that were still queued when their socket ended, and were never
+    /// sent.
     #[must_use]
     pub fn bytes_lost(&self) -> u64 {
         self.sum(|poller| poller.stats.bytes_lost)
     }
 
-    /// [Bytes](Stats::bytes_undelivered) that the system had taken and not delivered when their socket was reset.
+    /// Returns the number of [bytes](Stats::bytes_undelivered) that the system had accepted but not delivered when
+    /// their socket was reset.
     #[must_use]
     pub fn bytes_undelivered(&self) -> u64 {
         self.sum(|poller| poller.stats.bytes_undelivered)
     }
 
-    /// Pollers that have [failed](PollerReport::failed).
+    /// Returns the number of pollers that have [failed](PollerReport::failed).
     #[must_use]
     pub fn failed(&self) -> u64 {
         self.sum(|poller| poller.failed.into())
     }
 
-    /// [Panics](PollerReport::panics) of the program's code.
+    /// Returns the number of [panics](PollerReport::panics) in the program's code.
     #[must_use]
     pub fn panics(&self) -> u64 {
         self.sum(|poller| poller.panics)
     }
 }
 
-/// One line.
+/// Formats the report as one line.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -1,5 +1,5 @@
-//! What the threads of one engine share: the group of its pollers, their published counts, and what begins and ends
-//! connections in turn.
+//! The shared state of an engine's threads: the group of its pollers, their published counts, and the registry that
+//! serialises connects, listeners and the shutdown.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -15,15 +15,15 @@ use crate::endpoint::Endpoint;
 use crate::paths::UnixPaths;
 use crate::transport::UnixGroup;
 
-/// One poller as other threads see it.
+/// The handle by which other threads reach a poller.
 pub(crate) type PollerHandle<M> = lightcone_core::poller::PollerHandle<M, UnixGroup>;
 
-/// The empty places of a mailbox.
+/// Creates the empty slots of a mailbox.
 fn ring<T>(capacity: usize) -> Padded<Box<[Slot<T>]>> {
     Padded((0..capacity).map(|_| Slot::new()).collect())
 }
 
-/// Creates the handle of a poller whose mailboxes have these capacities, powers of two.
+/// Creates the handle of a poller. The capacities of its mailboxes must be powers of two.
 pub(crate) fn poller_handle<M>(
     commands: usize,
     messages: usize,
@@ -36,45 +36,46 @@ pub(crate) fn poller_handle<M>(
     }
 }
 
-/// Locks a mutex whose data stays sound when a holder panics.
+/// Locks a mutex and ignores poisoning, for data that stays consistent if a thread panics while it holds the lock.
 pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Everything that the threads of one engine share.
+/// The shared state of an engine's threads.
 pub(crate) struct EngineShared<M> {
     pollers: Box<[PollerHandle<M>]>,
-    /// The most sockets of one poller.
+    /// The maximum number of sockets per poller.
     sockets: u32,
-    /// What each poller has counted.
+    /// The last published counts of each poller.
     published: Box<[Mutex<Stats>]>,
     pub(crate) unix: Arc<UnixPaths>,
     pub(crate) registry: Mutex<Registry>,
 }
 
-/// What begins connections and ends them all, in turn: nothing begins after a stop.
+/// The state that connects, listeners and the shutdown change under one lock, so that nothing begins after a stop.
 pub(crate) struct Registry {
-    /// Picks pollers for connects from outside. The accepting poller has a balancer of its own.
+    /// Picks pollers for connects from outside. The accepting poller has a separate balancer.
     balancer: Balancer,
     pub(crate) listeners: Vec<ListenerSlot>,
-    /// Listeners that were closed and whose pollers may not have let go of them yet.
+    /// Closed listeners whose pollers may not have closed the socket yet.
     pub(crate) closing: Vec<(Endpoint, Arc<OpenSockets>)>,
-    /// The pollers have been told to stop.
+    /// Whether the pollers have been stopped.
     pub(crate) stopping: bool,
 }
 
-/// What is known of a listener outside its poller.
+/// The state of a listener outside its pollers.
 #[derive(Clone, Debug)]
 pub(crate) struct ListenerSlot {
-    /// From before the listener is bound until it is closed.
+    /// Whether a listener uses the slot: from before it is bound until it is closed.
     pub(crate) taken: bool,
-    /// How many listeners have had this slot, so that a closed one's handle does not mean the next.
+    /// The number of listeners that used the slot before. It keeps the handle of a closed listener from acting on the
+    /// next one.
     pub(crate) generation: u64,
-    /// One for each poller, or one for the first.
+    /// Whether every poller has a socket of the listener. If not, only the first has one.
     pub(crate) shared: bool,
 }
 
-/// How many sockets of a listener there are, to wait until there is none.
+/// The number of open sockets of a listener, to wait until all are closed.
 #[derive(Debug, Default)]
 pub(crate) struct OpenSockets {
     open: Mutex<usize>,
@@ -82,7 +83,7 @@ pub(crate) struct OpenSockets {
 }
 
 impl OpenSockets {
-    /// Waits, for at most `timeout`, until all are closed. Returns whether they are.
+    /// Waits for at most `timeout` until all are closed, and returns whether they are.
     pub(crate) fn wait_closed(&self, timeout: Duration) -> bool {
         let open = self.none.wait_timeout_while(locked(&self.open), timeout, |open| *open > 0);
         *open.unwrap_or_else(PoisonError::into_inner).0 == 0
@@ -93,7 +94,7 @@ impl OpenSockets {
     }
 }
 
-/// Counts for one socket until it is dropped, which is to be after the socket itself.
+/// Counts one open socket until it is dropped. It must be dropped after the socket itself.
 #[derive(Debug)]
 pub(crate) struct OpenSocket(Arc<OpenSockets>);
 
@@ -133,7 +134,7 @@ impl<M> EngineShared<M> {
         self.group().poller(id)
     }
 
-    /// Connects to an address, on the poller that the balancer picks or the next best that has room.
+    /// Connects to an address, on the poller that the balancer picks or, if that is full, on the next best one.
     pub(crate) fn connect(&self, to: Address, tag: u64) -> Result<(), ConnectRefused> {
         let mut registry = locked(&self.registry);
         let Registry { balancer, stopping: false, .. } = &mut *registry else {
@@ -142,7 +143,7 @@ impl<M> EngineShared<M> {
         self.group().connect(to, tag, balancer)
     }
 
-    /// Stops every poller. Nothing begins from now on.
+    /// Stops every poller. Later connects and listeners are refused.
     pub(crate) fn stop(&self, grace: Duration) {
         let mut registry = locked(&self.registry);
         registry.stopping = true;
@@ -152,7 +153,8 @@ impl<M> EngineShared<M> {
         }
     }
 
-    /// Lets other threads see a poller's counts. `false`: another thread is just looking, and nothing was done.
+    /// Publishes a poller's counts for other threads, without blocking the poller. Returns `false` if another thread is
+    /// reading them; then nothing is published.
     pub(crate) fn publish(&self, poller: PollerId, stats: &Stats) -> bool {
         let Some(published) = self.published.get(usize::from(poller.0)) else { return true };
         match published.try_lock() {
@@ -163,12 +165,12 @@ impl<M> EngineShared<M> {
         true
     }
 
-    /// What each poller has published last.
+    /// Returns the last published counts of each poller.
     pub(crate) fn stats(&self) -> Vec<Stats> {
         self.published.iter().map(|published| *locked(published)).collect()
     }
 
-    /// The address of an endpoint.
+    /// Returns the address of an endpoint; `None` if it is a Unix socket and the table of names has no room for it.
     pub(crate) fn address(&self, endpoint: &Endpoint) -> Option<Address> {
         if let Some(address) = endpoint.as_inet() {
             return Some(address.into());
@@ -176,6 +178,7 @@ impl<M> EngineShared<M> {
         self.unix.id(endpoint).map(Address::Unix)
     }
 
+    /// Returns the endpoint of an address; `None` if it is a Unix socket whose name has been forgotten.
     pub(crate) fn endpoint(&self, address: &Address) -> Option<Endpoint> {
         match address {
             Address::Inet(address) => Some(Endpoint::Inet(*address)),

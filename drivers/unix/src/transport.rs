@@ -1,4 +1,4 @@
-//! Sockets of the operating system, as the poller of core uses them.
+//! The operating system's sockets as a transport for the core's poller.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -16,19 +16,19 @@ use crate::paths::PathPin;
 use crate::shared::{EngineShared, OpenSocket};
 use crate::socket::{self, Connecting, GATHER_MAX};
 
-const _: () = assert!(PIECES_MAX <= GATHER_MAX, "a vectored send offers no more than one call takes");
+const _: () = assert!(PIECES_MAX <= GATHER_MAX, "one call must take all pieces of a vectored send");
 
-/// Keys from this one on are listeners', which no token has, as its index stays below.
+/// The first key of the listeners. Tokens are always lower, because `SOCKETS_MAX` limits their indexes.
 const LISTENER_KEYS: u64 = u64::MAX - 0xFF;
-/// The most listeners of one engine. One key more is the waker's.
+/// The maximum number of listeners per engine. The last of the 256 keys is reserved for the waker.
 pub(crate) const LISTENERS_MAX: usize = 255;
 
-/// The key by which a driver calls a listener.
+/// Returns the key with which a listener is registered at the driver.
 const fn listener_key(id: ListenerId) -> u64 {
     LISTENER_KEYS + id.0 as u64
 }
 
-/// The listener that a driver calls by this key, if it is one's.
+/// Returns the listener that is registered with this key; `None` if it is the key of a socket.
 #[inline]
 pub(crate) fn listener_of(key: u64) -> Option<ListenerId> {
     key.checked_sub(LISTENER_KEYS).map(|id| ListenerId(u8::try_from(id).unwrap_or(u8::MAX)))
@@ -36,7 +36,7 @@ pub(crate) fn listener_of(key: u64) -> Option<ListenerId> {
 
 type Accepts = dyn Fn(ListenerId, &Address) -> bool + Send + Sync;
 
-/// A connection filter, asked on the thread that accepts.
+/// A connection filter, called on the accepting thread.
 #[derive(Clone)]
 pub(crate) struct Filter(pub(crate) Arc<Accepts>);
 
@@ -46,18 +46,19 @@ impl fmt::Debug for Filter {
     }
 }
 
-/// A listening socket, with its address, which is that of its peers if it is a Unix socket.
+/// A listening socket and what belongs to it.
 #[derive(Debug)]
 pub(crate) struct Listening {
     pub(crate) socket: ListenSocket,
+    /// The socket's address. Peers of a Unix listener have no name, and are reported with this address.
     pub(crate) address: Address,
-    /// Keeps the address, if it is a Unix socket's.
+    /// Keeps the address of a Unix socket from being forgotten.
     pub(crate) _pin: Option<PathPin>,
-    /// Dropped last.
+    /// The last field: fields are dropped in order, and the socket must be closed when this reports it as closed.
     pub(crate) _open: OpenSocket,
 }
 
-/// What an engine's group of pollers is made of.
+/// The types of an engine's group of pollers.
 pub(crate) struct UnixGroup;
 
 impl GroupTypes for UnixGroup {
@@ -68,11 +69,11 @@ impl GroupTypes for UnixGroup {
     type Ring<T> = Padded<Box<[Slot<T>]>>;
 }
 
-/// The descriptors of one poller and the driver that watches them.
+/// The transport of one poller: socket calls, and the driver that watches the descriptors.
 pub(crate) struct UnixTransport<'e, D, M> {
     pub(crate) driver: D,
     pub(crate) shared: &'e EngineShared<M>,
-    /// What is set on sockets that connect, as on those that are accepted.
+    /// The options of listeners, of which `nodelay` and `unsent_limit` are also set on connecting sockets.
     pub(crate) options: ListenOptions,
     pub(crate) filter: Option<Filter>,
 }
@@ -124,9 +125,10 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
 
     fn close(&mut self, fd: OwnedFd, token: Token, interest: Interest, reset: bool) {
         if reset {
-            // without effect on Unix sockets and connections that are gone already
+            // Fails without harm on Unix sockets and closed connections.
             let _ = socket::set_abort_on_close(fd.as_fd());
         }
+        // Before `fd` is dropped (which closes it): afterwards its number may belong to another socket.
         self.driver.forget(fd.as_fd(), token.to_bits(), interest);
     }
 
@@ -144,7 +146,7 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
         match socket::connect(fd.as_fd(), &SocketAddress::new(&endpoint)) {
             Connecting::Done => Ok(Connect::Established(fd)),
             Connecting::InProgress => Ok(Connect::InProgress(fd)),
-            // the listener's backlog is full, of which no readiness tells
+            // The listener's backlog is full. No readiness event says when it has room again, so the poller retries.
             Connecting::Failed(errno) if errno.is_would_block() && endpoint.as_inet().is_none() => {
                 Ok(Connect::Later)
             }
@@ -156,7 +158,7 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
         match socket::connect_result(fd.as_fd()) {
             Connecting::Done => ConnectResult::Established,
             Connecting::InProgress => ConnectResult::InProgress,
-            // it was reset before it was looked at
+            // It was established, and reset before this call.
             Connecting::Failed(errno) if errno.is_of_connection() => ConnectResult::Broken(errno.into()),
             Connecting::Failed(errno) => ConnectResult::Failed(errno.into()),
         }
@@ -200,8 +202,10 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
         }
     }
 
-    /// Moves a socket to a number that the driver takes: its own, or a lower one that has come free since. All pollers
-    /// have the same kind of driver: what one cannot watch, none can.
+    /// Duplicates a socket to a lower descriptor number if its number is beyond the driver's limit.
+    ///
+    /// A lower number may have become free since the accept. Trying another poller would be pointless, since all have
+    /// the same kind of driver.
     fn make_watchable(&mut self, fd: OwnedFd) -> Result<OwnedFd, OwnedFd> {
         if check_descriptor::<D>(fd.as_raw_fd()).is_ok() {
             return Ok(fd);

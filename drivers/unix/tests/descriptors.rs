@@ -1,4 +1,4 @@
-//! Out of descriptors, on purpose. One test, alone in its process: the limit counts for all threads.
+//! Behaviour without free descriptors. A single test in its own process, because the limit applies to all threads.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
@@ -16,7 +16,7 @@ use lightcone_unix::waker::PipeWaker;
 
 fn set_limit(soft: u64, hard: u64) {
     let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
-    // SAFETY: `limit` is read during the call only.
+    // SAFETY: the call only reads `limit`, which outlives it.
     assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }, 0);
 }
 
@@ -24,7 +24,7 @@ fn open_descriptors() -> u64 {
     std::fs::read_dir("/proc/self/fd").unwrap().count() as u64 - 1
 }
 
-/// Descriptors until there are no more; at most as many as the limit allows.
+/// Opens descriptors until none is left, at most 64, the limit in this test.
 fn all_that_are_left() -> Vec<File> {
     (0..64).map_while(|_| File::open("/dev/null").ok()).collect()
 }
@@ -63,7 +63,7 @@ fn accepting_stops_and_goes_on() {
     assert!(matches!(listener.accept(), Accept::OutOfDescriptors(_)), "the connection stays in the queue");
     held.pop();
     let (server, _) = accept(&listener);
-    assert_eq!(receive(client.as_fd(), &mut [0; 1]), Received::WouldBlock, "nobody connected was hurt");
+    assert_eq!(receive(client.as_fd(), &mut [0; 1]), Received::WouldBlock, "the connection is intact");
     drop((server, client, held));
     assert_eq!(open_descriptors(), before);
 }
@@ -75,7 +75,7 @@ fn making_sockets_and_wakers_fails_with_the_reason() {
     let error = ListenSocket::bind(&any, &ListenOptions::default()).unwrap_err();
     assert!(error.to_string().contains("no descriptor is left"), "{error}");
     held.pop();
-    // A pipe takes two: none may be left over from the failure.
+    // A pipe needs two descriptors and only one is free. The failure must not leak that one.
     assert_eq!(PipeWaker::new().map(drop), Err(Errno(libc::EMFILE)));
     drop(held);
     assert_eq!(open_descriptors(), before);

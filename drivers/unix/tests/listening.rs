@@ -1,4 +1,4 @@
-//! Listeners: errors that name the address and the cause, socket files, options that reach accepted sockets.
+//! Listeners: errors with address and cause, socket files, and options of accepted sockets.
 
 #![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
 
@@ -59,7 +59,7 @@ fn nobody_waiting_is_no_error() {
 
 #[test]
 fn ipv6_and_ipv4_are_two_listeners_on_one_port() {
-    // the port that the system gave for IPv6 may be somebody else's for IPv4
+    // The port that the system chose for IPv6 may be in use for IPv4, so try several.
     let (six, four) = (0..20)
         .find_map(|_| {
             let six = listen("[::]:0");
@@ -67,7 +67,7 @@ fn ipv6_and_ipv4_are_two_listeners_on_one_port() {
             let four = format!("0.0.0.0:{port}").parse().unwrap();
             ListenSocket::bind(&four, &ListenOptions::default()).ok().map(|four| (six, four))
         })
-        .expect("a port that is free for both");
+        .expect("no port is free for both");
     let port = six.endpoint().as_inet().unwrap().port();
     let (client, started) = start_connect(&format!("127.0.0.1:{port}").parse().unwrap());
     accept(&four);
@@ -88,7 +88,7 @@ fn option(fd: &impl AsRawFd, level: libc::c_int, name: libc::c_int) -> libc::c_i
     let mut value: libc::c_int = 0;
     let mut length: libc::socklen_t = 4;
     let pointer = (&raw mut value).cast();
-    // SAFETY: `pointer` has room for the four bytes of a C int.
+    // SAFETY: `pointer` is valid for writes of the four bytes of a C int.
     let result = unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, pointer, &raw mut length) };
     assert_eq!(result, 0);
     value
@@ -126,7 +126,7 @@ fn a_socket_file_goes_with_its_listener() {
 #[test]
 fn a_dead_socket_file_is_replaced() {
     let folder = Folder::new("dead");
-    // std leaves the file behind, as a server that was killed does.
+    // std does not remove the file, which leaves the same state as a killed server.
     drop(std::os::unix::net::UnixListener::bind(folder.path("socket")).unwrap());
     assert!(folder.path("socket").exists());
     let listener = listen(&folder.endpoint("socket"));
@@ -139,7 +139,7 @@ fn a_live_socket_file_is_left_alone() {
     let listener = listen(&folder.endpoint("socket"));
     let error = refused(&folder.endpoint("socket"));
     assert_eq!((error.cause(), error.errno()), (ListenCause::Answered, Errno(libc::EADDRINUSE)));
-    assert!(error.to_string().contains("somebody answers"), "{error}");
+    assert!(error.to_string().contains("in use by another server"), "{error}");
     accept(&listener);
     pair(&listener);
 }
@@ -195,7 +195,7 @@ fn connections_that_end_before_they_are_accepted_do_no_harm() {
         lightcone_unix::socket::set_abort_on_close(client.as_fd()).unwrap();
     }
     let (client, _) = start_connect(listener.endpoint());
-    // Linux hands out connections that are reset already, other systems give ECONNABORTED instead.
+    // Linux returns connections that are already reset; other systems return ECONNABORTED instead.
     let own = lightcone_unix::socket::local_address(client.as_fd()).unwrap().as_inet().unwrap();
     let is_mine = |accepted| matches!(accepted, Accept::Accepted(_, PeerAddress::Inet(peer)) if peer == own);
     assert!((0..64).any(|_| is_mine(listener.accept())));

@@ -1,6 +1,6 @@
-//! What the process as a whole is promised: no descriptor leaks into programs it starts, no write kills it.
+//! Guarantees for the whole process: no descriptor leaks into programs that it starts, and no write raises a signal.
 //!
-//! Alone in its process, since it changes the handling of `SIGPIPE`.
+//! In its own process, because it changes the handling of `SIGPIPE`.
 
 #![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
 
@@ -11,7 +11,7 @@ use lightcone_unix::errno::Errno;
 use lightcone_unix::socket::{self, Sent};
 use lightcone_unix::waker::{PipeWaker, Waker};
 
-/// The descriptors that a program sees which this process starts.
+/// Returns the descriptors that are open in a program started by this process.
 #[cfg(target_os = "linux")]
 fn descriptors_of_a_child() -> Vec<i32> {
     let listing = std::process::Command::new("ls").arg("/proc/self/fd").output().unwrap();
@@ -34,7 +34,7 @@ fn no_descriptor_is_inherited() {
     for fd in
         [pipe.0.as_raw_fd(), pipe.1.as_raw_fd(), wakers.0.as_fd().as_raw_fd(), wakers.1.as_fd().as_raw_fd()]
     {
-        // SAFETY: `F_GETFD` takes nothing.
+        // SAFETY: `F_GETFD` takes no argument.
         let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
         assert_eq!(flags & libc::FD_CLOEXEC, libc::FD_CLOEXEC);
     }
@@ -43,14 +43,15 @@ fn no_descriptor_is_inherited() {
 
 #[test]
 fn a_broken_pipe_is_a_result_and_no_signal() {
-    // SAFETY: installs no handler of ours; the default ends the process, which is what is to be shown not to happen.
+    // SAFETY: restores the default action and installs no handler. The default would end the process, so the test fails
+    // if a signal is raised.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let folder = Folder::new("broken");
     for endpoint in ["127.0.0.1:0", folder.endpoint("socket").as_str()] {
         let (client, server) = pair(&listen(endpoint));
         drop(server);
         let mut last = Sent::WouldBlock;
-        // The first send after the peer's close may be taken; its answer is the reset.
+        // The kernel may accept the first send after the peer's close. The peer responds to it with a reset.
         lightcone_contract::sockets::soon("broken pipe", || {
             last = socket::send(client.as_fd(), b"x");
             matches!(last, Sent::Failed(_)).then_some(())

@@ -1,4 +1,4 @@
-//! What of an engine may be shared between threads: checked when this compiles.
+//! Compile-time checks of which types of an engine can be shared between threads.
 
 use core::cell::Cell;
 
@@ -9,7 +9,7 @@ fn is_cloned_and_shared<T: Clone + Send + Sync>() {}
 
 #[test]
 fn handles_are_cloned_and_shared_whatever_the_messages() {
-    // a message crosses threads and is never looked at by two
+    // `Cell` is not `Sync`. That is not required: a message is moved to another thread and never shared.
     is_cloned_and_shared::<Handle<Cell<u8>>>();
     is_cloned_and_shared::<Handle<u64>>();
     is_shared::<Engine<Cell<u8>>>();

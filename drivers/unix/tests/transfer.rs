@@ -87,7 +87,7 @@ fn a_connect_without_an_answer_stays_in_progress() {
 
     let options = ListenOptions { backlog: 0, ..ListenOptions::default() };
     let listener = ListenSocket::bind(&"127.0.0.1:0".parse().unwrap(), &options).unwrap();
-    // The queue takes one; the handshakes of the others are dropped until somebody accepts.
+    // The queue holds one connection; the handshakes of the others are dropped until it is accepted.
     let clients: Vec<_> = (0..4).map(|_| start_connect(listener.endpoint()).0).collect();
     let results: Vec<_> = clients.iter().map(|client| socket::connect_result(client.as_fd())).collect();
     assert_eq!(results[0], Connecting::Done);
@@ -136,7 +136,7 @@ fn a_gathered_send_can_be_short_in_the_middle_of_a_piece() {
     let mut total = 0;
     for _ in 0..64 {
         match socket::send_gathered(client.as_fd(), &pieces) {
-            // The pieces are one stream only as long as each send continues where the last one ended.
+            // Only the bytes of the first send are checked: the next one does not continue where the first one ended.
             Sent::Bytes(sent) if total == 0 => total = sent,
             Sent::Bytes(_) | Sent::WouldBlock => break,
             Sent::Failed(errno) => panic!("{errno}"),
@@ -198,7 +198,7 @@ fn a_socket_does_not_connect_to_itself() {
     }
 }
 
-/// What the kernel holds of a socket's output becomes less by what the peer takes, and by nothing else.
+/// Checks that the amount of undelivered output decreases when the peer receives, down to zero.
 fn what_is_undelivered(endpoint: &str) {
     let listener = listen(endpoint);
     let (client, server) = pair(&listener);
@@ -208,7 +208,7 @@ fn what_is_undelivered(endpoint: &str) {
     assert_eq!(empty, 0);
     fill(&server);
     let full = socket::undelivered(server.as_fd()).unwrap();
-    assert!(full > 0, "nothing is held of a socket that takes no more");
+    assert!(full > 0, "a full socket holds no undelivered bytes");
     let mut buffer = vec![0; 64 * 1_024];
     let less = soon("delivery", || {
         let _ = socket::receive(client.as_fd(), &mut buffer);

@@ -1,4 +1,4 @@
-//! Wakers: coalescing, never blocking, alive as long as anybody may wake.
+//! Wakers: they coalesce wake-ups, never block, and stay alive as long as any handle.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::thread;
@@ -7,7 +7,7 @@ use lightcone_unix::waker::{PipeWaker, Waker};
 
 fn is_readable(fd: BorrowedFd<'_>) -> bool {
     let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one entry, which outlives the call.
+    // SAFETY: the list has one entry, which outlives the call.
     unsafe { libc::poll(&raw mut entry, 1, 0) == 1 }
 }
 
@@ -33,14 +33,14 @@ fn many_threads_wake<W: Waker + AsFd>(waker: &W, drain: fn(&W)) {
     });
     assert!(is_readable(waker.as_fd()));
     drain(waker);
-    assert!(!is_readable(waker.as_fd()), "one drain takes all wakes");
+    assert!(!is_readable(waker.as_fd()), "one drain consumes all wake-ups");
 }
 
-/// Far more wakes than a pipe holds, and nobody drains: the call does not block.
+/// Checks that waking does not block, even with more wake-ups than a pipe holds and no drain.
 fn a_full_waker_takes_more<W: Waker + AsFd>(waker: &W, drain: fn(&W)) {
     (0..100_000).for_each(|_| waker.wake());
     assert!(is_readable(waker.as_fd()));
-    // A drain is bounded; sixteen of them empty any pipe.
+    // One drain is bounded and may not empty the pipe. Sixteen of them do.
     (0..16).for_each(|_| drain(waker));
     assert!(!is_readable(waker.as_fd()));
 }

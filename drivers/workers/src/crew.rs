@@ -1,4 +1,4 @@
-//! Who runs which socket's callbacks, and when.
+//! The scheduler: assigns sockets to workers.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -16,7 +16,7 @@ pub(crate) struct Job<M> {
     pub(crate) pass: Pass,
 }
 
-/// What bounds the lanes.
+/// Bounds of the bridges.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Bytes of input that wait for a worker.
@@ -25,45 +25,46 @@ pub(crate) struct Limits {
     pub(crate) messages: usize,
 }
 
-/// What one worker counts.
+/// Counters of one worker.
 #[derive(Default)]
 pub(crate) struct Counts {
     pub(crate) opened: Counter,
     pub(crate) closed: Counter,
     pub(crate) panics: Counter,
-    /// Turns of sockets that it ran.
+    /// Turns that it ran.
     pub(crate) turns: Counter,
-    /// Sockets that were open when the workers ended.
+    /// Sockets that were still open when the workers ended.
     pub(crate) aborted: Counter,
-    /// Messages that came too late.
+    /// Messages that arrived after their socket's last callback.
     pub(crate) lost: Counter,
 }
 
-/// The workers' shared side: jobs, who is idle, and the places of stand-ins.
+/// The scheduler: the queue of jobs, the idle workers and the free shadow slots. Shared by pollers and
+/// workers.
 pub(crate) struct Crew<M> {
     state: Mutex<State<M>>,
-    /// One for each worker.
+    /// One per worker; wakes it.
     bells: Box<[Condvar]>,
-    /// A place has come back, or the last worker has ended.
+    /// Notified when all shadow slots are free again, and when a worker has ended.
     changed: Condvar,
     limits: Limits,
     pub(crate) counts: Box<[Counts]>,
 }
 
 struct State<M> {
-    /// Sockets that wait for any worker: each at most once, since it has one pass.
+    /// Sockets that wait for a worker. Each is queued at most once, since it has one pass.
     ready: VecDeque<Job<M>>,
-    /// What was given to a worker that was idle.
+    /// The job assigned to each worker while it was idle, until it wakes up and takes it.
     hands: Box<[Option<Job<M>>]>,
-    /// Who waits, the latest last: that one's caches are warm.
+    /// Idle workers, in the order in which they became idle. The last one is preferred: its caches are warm.
     idle: Vec<usize>,
-    /// Places of stand-ins that nobody has.
+    /// Shadow slots without a socket.
     free: Vec<u32>,
-    /// Sockets whose poller had no room in its mailbox for the message that says that they have something: each once.
-    /// Whoever has time tries them again.
+    /// Sockets whose poller's mailbox was full when a worker posted `Ready`, each at most once. Any worker
+    /// that is free retries them.
     untold: Vec<Arc<Lane<M>>>,
     places: usize,
-    /// No jobs are taken any more.
+    /// No more jobs are accepted.
     closed: bool,
     /// Workers that have not ended.
     running: usize,
@@ -74,7 +75,7 @@ struct State<M> {
 /// What a worker does next.
 pub(crate) enum Duty<M> {
     Run(Job<M>),
-    /// Nothing came: what was put off is due.
+    /// No job arrived: the refused notifications are due for a retry.
     Retry,
     End,
 }
@@ -102,7 +103,7 @@ impl<M> Crew<M> {
         }
     }
 
-    /// No code of the program runs under this lock, and none that waits.
+    /// Locks the state. Neither handler code nor anything that blocks runs under this lock.
     fn state(&self) -> MutexGuard<'_, State<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,7 +112,8 @@ impl<M> Crew<M> {
         self.limits
     }
 
-    /// A place for the stand-in of a new socket; `None` and counted if all are taken, or nobody works any more.
+    /// Takes a shadow slot for a new socket. Returns `None`, and counts the socket as turned away, if all are
+    /// taken or the workers have ended.
     pub(crate) fn take_place(&self) -> Option<u32> {
         let mut state = self.state();
         let place = if state.closed { None } else { state.free.pop() };
@@ -131,8 +133,12 @@ impl<M> Crew<M> {
         self.state().lost_messages += 1;
     }
 
-    /// Has a worker run the socket: the one that ran it last if that is idle, else any that is, else the first that
-    /// will be.
+    /// Schedules a job: on worker `last` if it is idle, otherwise on the worker that became idle last,
+    /// otherwise at the end of the queue.
+    ///
+    /// # Errors
+    ///
+    /// Returns the job if the scheduler is closed.
     pub(crate) fn schedule(&self, job: Job<M>, last: usize) -> Result<(), Job<M>> {
         let mut state = self.state();
         if state.closed {
@@ -147,6 +153,8 @@ impl<M> Crew<M> {
         if let Some(hand) = state.hands.get_mut(worker) {
             *hand = Some(job);
         }
+        // The chosen worker may have been the one whose wait ends in time for the next retry. Wake another
+        // idle worker: it waits again, now with the retry interval as its limit.
         let waits = if state.untold.is_empty() { None } else { state.idle.last().copied() };
         drop(state);
         self.ring(waits); // that worker may have been the one who was to try again
@@ -160,7 +168,8 @@ impl<M> Crew<M> {
         }
     }
 
-    /// Somebody tries this socket's poller again: who has put it off, or who is idle, should that one have more to do.
+    /// Queues a socket whose poller's mailbox is full, and wakes an idle worker to retry it: the calling
+    /// worker may spend a long time in its next callback.
     pub(crate) fn put_off(&self, lane: Arc<Lane<M>>) {
         let mut state = self.state();
         state.untold.push(lane);
@@ -169,16 +178,18 @@ impl<M> Crew<M> {
         self.ring(idle);
     }
 
-    /// Those to try again.
+    /// Takes the sockets whose notification is to be retried.
     pub(crate) fn take_untold(&self) -> Vec<Arc<Lane<M>>> {
         core::mem::take(&mut self.state().untold)
     }
 
-    /// What worker `me` does next; `again` is a job that it has not come to the end of, and which goes behind those
-    /// that wait. `retry` is how long it waits while somebody is to be tried again.
+    /// Returns what worker `me` does next, and waits for it if necessary. `again` is a job that is not
+    /// finished; it goes to the end of the queue. `retry` limits the wait while notifications are to be
+    /// retried.
     pub(crate) fn next(&self, me: usize, again: Option<Job<M>>, retry: Duration) -> Duty<M> {
         let mut state = self.state();
         state.ready.extend(again);
+        // Checked after `again` has been queued: `take_leftover` must find that job.
         if state.closed {
             return Duty::End;
         }
@@ -191,9 +202,11 @@ impl<M> Crew<M> {
             let timed_out;
             let patience = (!state.untold.is_empty()).then_some(retry);
             (state, timed_out) = wait(bell, state, patience);
+            // A job counts even after a timeout or a close: it was assigned to this worker, and no other
+            // worker runs it.
             let job = state.hands.get_mut(me).and_then(Option::take);
             if job.is_none() && !state.closed && !timed_out {
-                continue; // woken for no reason, or to wait no longer than this
+                continue; // a spurious wake-up, or the time limit of the wait has changed
             }
             state.idle.retain(|worker| *worker != me);
             return match job {
@@ -204,25 +217,27 @@ impl<M> Crew<M> {
         }
     }
 
-    /// From now on nobody is admitted and no job is taken; workers end when their callbacks return.
+    /// Closes the scheduler: it admits no sockets and accepts no jobs, and workers end when their callbacks
+    /// return.
     pub(crate) fn close(&self) {
         self.state().closed = true;
         self.bells.iter().for_each(Condvar::notify_all);
     }
 
-    /// A job that nobody will run any more.
+    /// Takes a queued job that will not be run.
     pub(crate) fn take_leftover(&self) -> Option<Job<M>> {
         self.state().ready.pop_front()
     }
 
-    /// A worker has ended.
+    /// Records that a worker has ended.
     pub(crate) fn ended(&self) {
         self.state().running -= 1;
         self.changed.notify_all();
     }
 
-    /// Ends the workers: when no socket has a stand-in, or after the grace time. Each of the two waits ends with what it
-    /// waits for, and lasts no longer than the grace time, the second one at least as long as `least`.
+    /// Ends the workers, when no shadow slot is in use or after the grace time. Two waits, each notified by
+    /// the event that it waits for: the first lasts at most `grace`, the second at most the larger of `grace`
+    /// and `least`.
     pub(crate) fn end(&self, grace: Duration, least: Duration) -> Report {
         self.wait_until_quiet(grace);
         self.close();
@@ -230,20 +245,20 @@ impl<M> Crew<M> {
         Report { stuck, ..self.report() }
     }
 
-    /// Waits until no socket has a stand-in, and no longer than that.
+    /// Waits up to `at_most` until no shadow slot is in use.
     fn wait_until_quiet(&self, at_most: Duration) {
         let wait =
             self.changed.wait_timeout_while(self.state(), at_most, |state| state.free.len() < state.places);
         drop(wait);
     }
 
-    /// Waits until all workers have ended, and no longer than that; how many have not.
+    /// Waits up to `at_most` until all workers have ended. Returns how many have not.
     fn wait_until_ended(&self, at_most: Duration) -> usize {
         let wait = self.changed.wait_timeout_while(self.state(), at_most, |state| state.running > 0);
         wait.unwrap_or_else(PoisonError::into_inner).0.running
     }
 
-    /// What has been counted so far.
+    /// Returns the counts so far.
     pub(crate) fn report(&self) -> Report {
         let state = self.state();
         let sum = |count: fn(&Counts) -> &Counter| {
@@ -264,7 +279,7 @@ impl<M> Crew<M> {
     }
 }
 
-/// Waits for a bell, and no longer than that; whether that was too long.
+/// Waits on a condition variable, for at most `patience` if there is one. Returns whether the wait timed out.
 fn wait<'a, M>(
     bell: &Condvar,
     state: MutexGuard<'a, State<M>>,
@@ -286,9 +301,9 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::thread;
 
-    /// How long anything may take.
+    /// Upper bound for any wait of a test.
     const WAIT: Duration = Duration::from_secs(30);
-    /// What waits for so long has missed its notification.
+    /// A wait of this length has missed its notification.
     const FOR_EVER: Duration = Duration::from_secs(3_600);
 
     struct NoLink;
@@ -314,7 +329,7 @@ mod tests {
         Job { lane, pass }
     }
 
-    /// Workers that say which of them got a job, and do nothing else.
+    /// Starts workers that report which of them received a job, and do not run it.
     fn crew(workers: usize, places: u32) -> (Arc<Crew<()>>, Receiver<usize>) {
         let crew = Arc::new(Crew::new(workers, places, Limits { input: 1, messages: 1 }));
         let (told, runs) = channel();
@@ -335,7 +350,7 @@ mod tests {
         }
     }
 
-    /// Waits until all workers are idle; gives the one that became so last.
+    /// Waits until all workers are idle. Returns the one that became idle last.
     fn last_idle(crew: &Crew<()>, workers: usize) -> usize {
         let all = |_: &u128| {
             thread::sleep(Duration::from_millis(1));
@@ -345,7 +360,7 @@ mod tests {
         (0..WAIT.as_millis()).find_map(|n| all(&n)).expect("the workers become idle")
     }
 
-    /// Ends the crew; fails if one of the waits for its end is not ended by what it waits for.
+    /// Ends the scheduler. Fails if one of its waits is not ended by a notification.
     fn end(crew: &Arc<Crew<()>>) -> Report {
         let (told, report) = channel();
         let crew = Arc::clone(crew);
@@ -375,7 +390,8 @@ mod tests {
         end(&crew);
     }
 
-    /// Whatever comes first, the last place that comes back or the wait for it, and the same with the workers.
+    /// The order of the two does not matter: the release of the last slot and the wait for it, or the end of
+    /// the last worker and the wait for that.
     #[test]
     fn an_end_takes_no_longer_than_what_it_waits_for() {
         for workers in [1, 3] {

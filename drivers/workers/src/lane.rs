@@ -1,4 +1,4 @@
-//! What passes between a socket's poller and the workers that run its callbacks.
+//! The bridge between a socket's poller and the workers that run its callbacks.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -9,13 +9,13 @@ use lightcone_core::{Address, CloseReason, ErrorKind, Instant, Origin, Token};
 use crate::locks::{Mutex, MutexGuard, PoisonError};
 use crate::message::Link;
 
-/// One socket's. The poller leaves here what has come for it and posts to the gate; a worker leaves what is to be done
-/// and posts a message to the socket.
+/// The bridge of one socket. The poller puts events and input into it and posts to the gate; a worker puts
+/// output and actions into it and posts a message to the poller's socket.
 pub(crate) struct Lane<M> {
     /// Keeps the callbacks serial.
     pub(crate) gate: Gate,
     pub(crate) token: Token,
-    /// Its stand-in's place.
+    /// The index of its shadow slot.
     pub(crate) place: u32,
     pub(crate) origin: Origin,
     pub(crate) peer: Address,
@@ -24,41 +24,42 @@ pub(crate) struct Lane<M> {
     exchange: Mutex<Exchange<M>>,
 }
 
-/// Both directions, under one lock that is held to copy bytes and never while a callback runs.
+/// Both directions, under one lock, which is held to copy bytes and never during a callback.
 pub(crate) struct Exchange<M> {
-    /// Bytes that have come: at most as many as a socket may leave unconsumed.
+    /// Received bytes: at most as many as a socket may leave unconsumed.
     pub(crate) input: VecDeque<u8>,
     pub(crate) messages: VecDeque<M>,
-    /// The peer has ended its side; what it said before is in `input`.
+    /// Whether the peer has ended its stream; what it sent before is in `input`.
     pub(crate) ended: bool,
     pub(crate) timeout: bool,
-    /// The engine is shutting down, which sockets are told after the input that came before.
+    /// Whether the engine is shutting down. `shutdown` is delivered after the input that preceded it.
     pub(crate) stopping: bool,
-    /// The socket is told so; so many bytes of the input came before that.
+    /// `shutdown` is due after this many bytes of `input`.
     pub(crate) shutdown: Option<usize>,
     pub(crate) end: Option<End>,
-    /// How many bytes of the output have reached the operating system since a worker looked.
+    /// Bytes of the output that have reached the operating system since a worker last took this count.
     pub(crate) sent: usize,
-    /// The poller does not read: the input is full.
+    /// Whether the poller's socket is paused because the input is full.
     pub(crate) paused: bool,
-    /// Input has come that no callback will see.
+    /// Whether input has been received that no callback will see.
     pub(crate) unread: bool,
 
     /// Bytes to send: at most the output bound.
     pub(crate) output: VecDeque<u8>,
-    /// What follows behind the output.
+    /// The closing action, after the output.
     pub(crate) order: Option<Order>,
-    /// The next point in time at which the stand-in wants a turn, if it has changed.
+    /// The shadow's next deadline, if it has changed.
     pub(crate) deadline: Option<Option<Instant>>,
-    /// There is work for a callback, or the stand-in is in the middle of something: the socket is not idle.
+    /// Whether the socket is not idle: work for a callback is due, or the handler has declared the socket
+    /// active.
     pub(crate) active: bool,
-    /// A worker wants to know of what is sent; else it learns of it when it looks for another reason.
+    /// Whether a worker needs a turn when output has been sent; otherwise it sees `sent` at its next turn.
     pub(crate) tell_sent: bool,
-    /// A message to the poller is on its way.
+    /// Whether a notification to the poller is in flight.
     pub(crate) told: bool,
-    /// The last callback has run: nobody looks any more.
+    /// Whether the last callback has run; the workers no longer read the bridge.
     pub(crate) over: bool,
-    /// The worker that ran last, if one did.
+    /// The worker that ran last; `usize::MAX` if none has.
     pub(crate) worker: usize,
 }
 
@@ -69,7 +70,7 @@ pub(crate) enum End {
     Refused(ErrorKind),
 }
 
-/// What the poller is to do with its socket. A later one replaces an earlier one.
+/// A closing action for the poller's socket. A later one replaces an earlier one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Order {
     Finish,
@@ -110,7 +111,8 @@ impl<M> Lane<M> {
         Self { gate, token, place, origin, peer, local, link, exchange }
     }
 
-    /// No code of the program runs under this lock, so nobody waits for it long, and nobody panics with it.
+    /// Locks the exchange. No handler code runs under this lock, so it is held only briefly and does not get
+    /// poisoned.
     pub(crate) fn exchange(&self) -> MutexGuard<'_, Exchange<M>> {
         self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,7 +120,7 @@ impl<M> Lane<M> {
 
 /// The worker's side.
 impl<M> Exchange<M> {
-    /// Moves input into the worker's buffer, as much as there is room for.
+    /// Moves input into the worker's buffer, as much as there is room for. Returns the number of bytes.
     pub(crate) fn copy_input(&mut self, room: usize, buffer: &mut [u8]) -> usize {
         let n = room.min(buffer.len()).min(self.input.len());
         let (first, second) = self.input.as_slices();
@@ -133,7 +135,8 @@ impl<M> Exchange<M> {
         n
     }
 
-    /// Appends output, but for the first `flying` bytes, which the poller has; how many it appended.
+    /// Appends output except for its first `flying` bytes, which were appended before. Returns the number of
+    /// new bytes.
     pub(crate) fn add_output(&mut self, pieces: &[&[u8]], flying: usize) -> usize {
         let (mut skip, mut added) = (flying, 0);
         for piece in pieces {
@@ -145,12 +148,12 @@ impl<M> Exchange<M> {
         added
     }
 
-    /// Whether something has come that a callback has yet to be given; of the input only if the socket `reads`.
+    /// Returns whether something is due for a callback; input counts only if the socket `reads`.
     pub(crate) fn has_work(&self, reads: bool) -> bool {
         !self.messages.is_empty() || self.timeout || self.end.is_some() || reads && !self.input.is_empty()
     }
 
-    /// Marks the lane as one that nobody looks into any more; gives the messages that came too late.
+    /// Marks the bridge as no longer read by workers. Returns the messages that were not delivered.
     pub(crate) fn end(&mut self, order: Order) -> VecDeque<M> {
         self.order = Some(order);
         self.over = true;

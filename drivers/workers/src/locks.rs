@@ -1,4 +1,4 @@
-//! The locks that workers, crew and lanes are made with, and how they wait: std's, or loom's in the models.
+//! The locks and the sleep of workers, scheduler and bridges: those of std, or loom's in the models.
 
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 pub(crate) use std::thread::sleep;

@@ -1,11 +1,12 @@
-//! What posts to sockets whose callbacks workers run.
+//! Messages to sockets whose callbacks run on workers.
 
 use core::fmt;
 
 use lightcone_core::{Rejected, Token};
 use lightcone_unix::Handle;
 
-/// A message to a socket whose callbacks workers run: one of the program's, by [`From`], or a word of the workers' own.
+/// A message to a socket whose callbacks run on workers: an application message, created with [`From`], or an
+/// internal notification.
 ///
 /// ```
 /// # use lightcone_workers::Offloaded;
@@ -16,11 +17,11 @@ pub struct Offloaded<M>(pub(crate) Kind<M>);
 
 #[derive(Clone)]
 pub(crate) enum Kind<M> {
-    /// The program's.
+    /// An application message.
     User(M),
-    /// The program's, with how to copy it for the next socket.
+    /// An application message to all sockets, with the function that copies it for the next one.
     Broadcast(M, fn(&M) -> M),
-    /// The socket's worker has left something for its poller.
+    /// A worker has left something in the bridge for the poller.
     Ready,
 }
 
@@ -40,12 +41,12 @@ impl<M> fmt::Debug for Offloaded<M> {
 }
 
 impl<M> Offloaded<M> {
-    /// A message to many.
+    /// Creates a broadcast.
     pub(crate) const fn broadcast(message: M, clone: fn(&M) -> M) -> Self {
         Self(Kind::Broadcast(message, clone))
     }
 
-    /// A copy of a message to many, which is the only kind that is copied.
+    /// Copies a broadcast; no other kind is ever copied.
     pub(crate) fn copy(&self) -> Self {
         Self(match &self.0 {
             Kind::Broadcast(message, clone) => Kind::Broadcast(clone(message), *clone),
@@ -53,7 +54,7 @@ impl<M> Offloaded<M> {
         })
     }
 
-    /// The program's message.
+    /// Returns the application's message, if it is one.
     pub(crate) fn user(self) -> Option<M> {
         match self.0 {
             Kind::User(message) | Kind::Broadcast(message, _) => Some(message),
@@ -62,21 +63,22 @@ impl<M> Offloaded<M> {
     }
 }
 
-/// How workers reach the sockets of an engine: its [`Handle`], or what takes its place in an engine of another make.
+/// A connection from the workers to the sockets of an engine: its [`Handle`], or the equivalent of a custom
+/// engine.
 pub trait Link<M>: Send + Sync {
-    /// Posts a message to a socket, to be its `message` event on its own poller. Messages from one thread to one socket
-    /// keep their order.
+    /// Posts a message to a socket, which receives it as a `message` event on its own poller. Messages from
+    /// one thread to one socket keep their order.
     ///
     /// # Errors
     ///
-    /// The message: for now, as its poller's mailbox is full, or for good.
+    /// Returns the message if the poller's mailbox is full, or if the poller has ended.
     fn post(&self, to: Token, message: Offloaded<M>) -> Result<(), Rejected<Offloaded<M>>>;
 
     /// Posts a message to all open sockets; `copy` makes the copies.
     ///
     /// # Errors
     ///
-    /// The message, when not every poller took it.
+    /// Returns the message if not every poller accepted it.
     fn broadcast(
         &self,
         message: Offloaded<M>,
@@ -98,12 +100,12 @@ impl<M: Send + 'static> Link<M> for Handle<Offloaded<M>> {
     }
 }
 
-/// What was rejected, as the program posted it.
+/// Converts a rejected post back to the application's message.
 pub(crate) fn unwrap<M>(rejected: Rejected<Offloaded<M>>) -> Result<(), Rejected<M>> {
     let full = matches!(rejected, Rejected::Full(_));
     match rejected.into_inner().user() {
         Some(message) if full => Err(Rejected::Full(message)),
         Some(message) => Err(Rejected::Gone(message)),
-        None => Ok(()), // what was posted was the program's
+        None => Ok(()), // only application messages are posted
     }
 }

@@ -1,4 +1,4 @@
-//! The poller's side: a handler that passes everything on.
+//! The poller's side: a handler that passes every event to the workers.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -9,9 +9,9 @@ use crate::crew::{Crew, Job};
 use crate::lane::{End, Exchange, Lane, Order};
 use crate::message::{Kind, Link, Offloaded};
 
-/// A poller's handler that has the callbacks run by workers. See [`Workers`](crate::Workers).
+/// A poller's handler whose callbacks run on workers. See [`Workers`](crate::Workers).
 ///
-/// It never waits for a worker: what it does in a callback is to copy bytes and to say that there are some.
+/// It never waits for a worker: its own callbacks only copy bytes and schedule the socket.
 pub struct Offload<M> {
     crew: Arc<Crew<M>>,
     link: Arc<dyn Link<M>>,
@@ -29,20 +29,20 @@ impl<M> Offload<M> {
     }
 }
 
-/// What a poller's socket keeps of its workers.
+/// The user data of a poller's socket: its connection to the workers.
 pub struct Ticket<M>(Kept<M>);
 
-/// Before it opens, a place for a stand-in; then the way to it.
+/// A shadow slot until the socket opens, then the bridge.
 enum Kept<M> {
     Place(Reserved<M>),
     Lane {
         lane: Arc<Lane<M>>,
-        /// Bytes that were queued and of which the lane has not been told that they were sent.
+        /// Bytes that were queued at the poller's socket and have not been added to the bridge's `sent`.
         unreported: usize,
     },
 }
 
-/// A place for a stand-in, given back when nobody has moved in.
+/// A reserved shadow slot, released on drop if the socket has not opened.
 struct Reserved<M> {
     crew: Arc<Crew<M>>,
     place: Option<u32>,
@@ -68,7 +68,7 @@ impl<M> Handler for Offload<M> {
     type Data = Ticket<M>;
     type Message = Offloaded<M>;
 
-    /// Sets a place aside. The program's `admit` runs on a worker, before `open`.
+    /// Reserves a shadow slot. The program's `admit` runs on a worker, before `open`.
     fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Ticket<M>> {
         let place = Some(self.crew.take_place()?);
         Some(Ticket(Kept::Place(Reserved { crew: Arc::clone(&self.crew), place, origin, peer: *peer })))
@@ -80,6 +80,7 @@ impl<M> Handler for Offload<M> {
         event: Event<Offloaded<M>>,
         cx: &mut Context<'_, Offloaded<M>>,
     ) {
+        // The first event, `open`, `refused` or `close`, turns the reserved slot into a bridge.
         let opens = matches!(socket.data.0, Kept::Place(_));
         if let Kept::Place(reserved) = &mut socket.data.0 {
             let Some(place) = reserved.place.take() else { return };
@@ -95,12 +96,16 @@ impl<M> Handler for Offload<M> {
         let mut news = exchange.note(event, limits.messages, &mut rejected);
         exchange.stopping |= stream.is_stopping();
         news |= exchange.take_input(stream, limits.input);
-        exchange.active |= news && !opens; // what was sent is news, too, but nothing that a callback has to do
+        // Computed before `sent` is added to `news`: output that was sent wakes a worker, but is no work for
+        // a callback. Neither is `open` counted, as declaring the socket idle again would cost a
+        // notification.
+        exchange.active |= news && !opens;
         *unreported += exchange.give_output(stream);
         let sent = unreported.saturating_sub(stream.queued());
         *unreported -= sent;
         exchange.sent += sent;
         news |= sent > 0 && exchange.tell_sent;
+        // After the output: a close must not overtake it.
         exchange.give_orders(stream);
         stream.set_active(exchange.active);
         let (over, worker) = (exchange.over, exchange.worker);
@@ -108,6 +113,8 @@ impl<M> Handler for Offload<M> {
         if rejected.is_some() {
             self.crew.lost_message();
         }
+        // Only after the lock is released, as the scheduled worker takes it at once. A post made while a
+        // worker runs the socket is not lost: that worker reads the bridge again before it releases the pass.
         if news
             && !over
             && let Some(pass) = lane.gate.post()
@@ -118,12 +125,13 @@ impl<M> Handler for Offload<M> {
                 self.crew.give_back(lane.place); // nobody has moved in
             }
         }
-        drop(rejected); // last: what the program makes of a lost message is its business, and may be a panic
+        // Last, because dropping the program's message may panic.
+        drop(rejected);
     }
 }
 
 impl<M> Exchange<M> {
-    /// Notes what an event says, bytes aside; whether that is news to a worker.
+    /// Records an event in the bridge, apart from bytes. Returns whether a worker has to handle it.
     fn note(&mut self, event: Event<Offloaded<M>>, messages_max: usize, rejected: &mut Option<M>) -> bool {
         match event {
             Event::Open => {}
@@ -142,15 +150,18 @@ impl<M> Exchange<M> {
                 }
                 self.messages.push_back(message);
             }
-            // what there is to them is seen at the socket
+            // their effects are read from the stream by the caller
             Event::Receive | Event::Writable | Event::Sent | Event::PeerClosed => return false,
         }
         true
     }
 
-    /// Takes what has come as far as there is room; the rest stays with the socket, which is not read from meanwhile.
+    /// Takes input as far as there is room. The rest stays with the socket, which is paused meanwhile.
+    /// Returns whether there is something new for a worker.
     fn take_input(&mut self, stream: &mut Stream<'_>, input_max: usize) -> bool {
         let bytes = stream.bytes();
+        // After the last callback, input is discarded, but remembered: closing a connection with unread input
+        // at once may make the kernel reset it.
         let taken = if self.over { bytes.len() } else { bytes.len().min(input_max - self.input.len()) };
         if !self.over {
             self.input.extend(bytes.get(..taken).unwrap_or_default());
@@ -162,12 +173,14 @@ impl<M> Exchange<M> {
             self.paused = full;
             if full { stream.pause() } else { stream.resume() }
         }
+        // The end of the stream is passed on only when all input before it has been taken.
         let ends = stream.peer_closed() && !full && !self.ended;
         self.ended |= ends;
         taken > 0 || ends
     }
 
-    /// Queues what is to be sent, as far as there is room; `writable` comes when there is more.
+    /// Queues output at the socket as far as there is room; `writable` follows when there is more. Returns
+    /// the number of bytes queued.
     fn give_output(&mut self, stream: &mut Stream<'_>) -> usize {
         let (_, mut output) = stream.split();
         let mut given = 0;
@@ -191,7 +204,7 @@ impl<M> Exchange<M> {
                 None => {}
                 Some(Order::Finish) => stream.finish(),
                 Some(Order::Linger) => stream.linger(),
-                // what waits in the lane is input that is known to be unread
+                // input that is still in the bridge counts as unread
                 Some(Order::Close) if self.unread || !self.input.is_empty() => stream.linger(),
                 Some(Order::Close) => stream.close(),
                 Some(Order::Abort) => stream.abort(),

@@ -1,11 +1,11 @@
-//! What a callback on a worker reaches beside its own socket.
+//! What a callback on a worker can reach besides its own socket.
 
 use lightcone_core::{Address, ConnectError, Outbox, Rejected, Token};
 
 use crate::lane::Lane;
 use crate::message::{Offloaded, unwrap};
 
-/// The engine, as far as it can be reached from a thread that is none of its pollers.
+/// Access to the engine from a thread that is not one of its pollers.
 pub(crate) struct WorkerOutbox<'a, M> {
     pub(crate) lane: &'a Lane<M>,
 }

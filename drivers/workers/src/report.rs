@@ -1,34 +1,35 @@
-//! What became of the sockets.
+//! The counts of what the workers have done.
 
 use core::fmt;
 
-/// What workers have done, and what they could not.
+/// Counts of what the workers have done, and of what they could not do.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[non_exhaustive]
 pub struct Report {
-    /// Sockets that were given `open`.
+    /// Sockets that received `open`.
     pub opened: u64,
-    /// Sockets that were given `close`, those in `aborted` included.
+    /// Sockets that received `close`, including those in `aborted`.
     pub closed: u64,
-    /// Sockets that were open when the workers ended: they were given `close` with
-    /// [`CloseReason::Shutdown`](lightcone_core::CloseReason). Those that an engine aborts before that, at the end of
-    /// its grace time, are not among them.
+    /// Sockets that were still open when the workers ended, and received `close` with
+    /// [`CloseReason::Shutdown`](lightcone_core::CloseReason). Sockets that an engine aborted earlier, at the
+    /// end of the engine's grace time, are not included.
     pub aborted: u64,
-    /// Turns: how often a worker took up a socket.
+    /// Turns: how often a worker ran a socket.
     pub turns: u64,
     /// Callbacks that panicked.
     pub panics: u64,
-    /// Sockets for which there was no place.
+    /// Sockets turned away because the [maximum](crate::Builder::sockets) was reached or the workers had
+    /// ended.
     pub turned_away: u64,
-    /// Messages that were dropped: their socket had as many waiting as it may, or had ended.
+    /// Messages that were dropped because their socket had the maximum number waiting, or had closed.
     pub lost_messages: u64,
-    /// Sockets whose poller has had no room yet for the news that there is something for them; once the workers have
-    /// ended, those that were given up.
+    /// Sockets with a notification that their poller's full mailbox has refused so far; after the workers
+    /// have ended, those that were given up.
     pub untold: u64,
-    /// Sockets that have not had their last callback.
+    /// Sockets whose last callback has not run.
     pub unfinished: u64,
-    /// Workers whose callback had not returned when the wait for them was over. Each gives its sockets their last
-    /// callback when it does, if the process lasts as long.
+    /// Workers whose callback had not returned when the shutdown stopped waiting. When it does return, the
+    /// worker delivers the last callbacks of its sockets, if the process still runs.
     pub stuck: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The worker's side: a shard of one socket, in which the callbacks of a poller's socket run.
+//! The worker's side: the shadow, a shard of one socket in which the callbacks of a poller's socket run.
 
 use alloc::sync::Arc;
 use core::mem::MaybeUninit;
@@ -15,14 +15,14 @@ use crate::lane::{End, Lane, Order};
 use crate::worker::{Surroundings, Worker};
 use lightcone_unix::memory;
 
-/// The most that a socket is told in one turn; then others come first.
+/// The maximum number of steps of a socket in one turn; then other sockets run first.
 const STEPS_A_TURN: usize = 16;
-/// How much memory of its blocks a place keeps for the next socket.
+/// How much memory of unused blocks a shadow keeps for its next socket, in bytes.
 const UNUSED_MAX: usize = 16 << 10;
-/// The most output blocks of one socket.
+/// The maximum number of output blocks of one socket.
 pub(crate) const BLOCKS_MAX: usize = 64;
 
-/// What a stand-in's shard works in: nothing, until the place has its first socket.
+/// The memory of a shadow's shard: empty until the first socket uses the slot.
 pub(crate) struct Memory<D> {
     slots: Box<[MaybeUninit<Slot<D>>]>,
     bytes: Vec<u8>,
@@ -34,43 +34,43 @@ impl<D> Memory<D> {
     }
 }
 
-/// A place for one socket at a time. What is in it belongs to whoever has the socket's pass.
+/// A shadow slot: holds one socket at a time, and is accessed by the worker that holds the socket's pass.
 pub(crate) struct StandIn<'s, H: Handler> {
     memory: Option<&'s mut Memory<H::Data>>,
     shard: Option<Box<Shard<'s, H::Data>>>,
-    /// The way to the poller's socket, from the first turn until the last callback has run.
+    /// The bridge to the poller's socket, from the first turn until the last callback has run.
     lane: Option<Arc<Lane<H::Message>>>,
-    /// Queued bytes that the poller has, or has in its lane, and that are not known to be sent.
+    /// Bytes queued in the shadow that have been copied to the bridge and are not known to be sent.
     flying: usize,
-    /// Whether the socket takes input.
+    /// Whether the socket reads input.
     reads: bool,
     state: State,
-    /// What the poller has been told of how the socket ends.
+    /// The closing action that has been passed to the poller.
     ordered: Option<Order>,
-    /// The deadline that the poller's socket has been set.
+    /// The deadline that has been passed to the poller's socket.
     deadline: Option<Instant>,
-    /// The last thing told was a message: input goes first.
+    /// Whether the last step was a message; the next one is then input, if there is any.
     had_message: bool,
-    /// The end of the input has been told.
+    /// Whether the end of the stream has been delivered.
     ended: bool,
-    /// The end of the poller's socket has been told.
+    /// Whether the close of the poller's socket has been delivered.
     cut: bool,
-    /// `open` was given, or is due.
+    /// Whether `admit` accepted the socket, so that `open` has run or is due.
     opened: bool,
-    /// The handler wants to know when everything was sent.
+    /// Whether the handler uses `sent`.
     wants_sent: bool,
-    /// Something was left for the poller in this turn.
+    /// Whether something was left for the poller in this turn.
     left: bool,
 }
 
-/// What a socket is told: one thing, and what follows from it.
+/// One thing that happened to a socket, to be delivered together with its consequences.
 enum Step<M> {
     Begin,
     Sent(usize),
-    /// What core itself has found due: a deadline.
+    /// A deadline that the shard found to have passed.
     Due,
     Message(M),
-    /// So many bytes in the worker's buffer.
+    /// A number of bytes in the worker's buffer.
     Input(usize),
     Ended,
     Shutdown,
@@ -97,12 +97,12 @@ impl<'s, H: Handler> StandIn<'s, H> {
         }
     }
 
-    /// Whether nobody lives here.
+    /// Returns whether the slot is free: no socket has moved in, or its last callback has run.
     pub(crate) fn is_over(&self) -> bool {
         self.lane.is_none()
     }
 
-    /// Runs what is due. `true`: there is more, or will be at once.
+    /// Runs what is due, up to a limit. Returns whether the socket needs another turn at once.
     pub(crate) fn turn(&mut self, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>) -> bool {
         if self.is_over() {
             self.move_in(lane, worker);
@@ -122,7 +122,7 @@ impl<'s, H: Handler> StandIn<'s, H> {
         self.settle(lane, worker, true)
     }
 
-    /// Ends the socket, whatever it has left to do: nobody works any more.
+    /// Closes the socket at the end of the workers, regardless of what is still due.
     pub(crate) fn abort(&mut self, worker: &mut Worker<'_, H>) {
         let Some(lane) = self.lane.clone() else { return };
         worker.counts().aborted.add(1);
@@ -130,13 +130,13 @@ impl<'s, H: Handler> StandIn<'s, H> {
         self.settle(&lane, worker, false);
     }
 
-    /// Ends a socket of which the handler has not been told.
+    /// Aborts a socket that the handler has not seen.
     pub(crate) fn turn_away(&mut self, lane: &Arc<Lane<H::Message>>, worker: &Worker<'_, H>) {
         self.end(Order::Abort, lane, worker);
         self.settle(lane, worker, false);
     }
 
-    /// Makes the shard, the first time, and has it stand in for this socket.
+    /// Prepares the shadow for a socket. Creates the shard on first use.
     fn move_in(&mut self, lane: &Arc<Lane<H::Message>>, worker: &Worker<'_, H>) {
         if let Some(memory) = self.memory.take() {
             let config = worker.config();
@@ -161,7 +161,8 @@ impl<'s, H: Handler> StandIn<'s, H> {
         self.opened = false;
     }
 
-    /// What to tell the socket next. Ends come last, so that what came before them is heard before them.
+    /// Returns the next step. The end of the stream and the close come last, after everything that preceded
+    /// them.
     fn next_step(&mut self, lane: &Lane<H::Message>, worker: &mut Worker<'_, H>) -> Option<Step<H::Message>> {
         let shard = self.shard.as_deref_mut()?;
         if shard.in_use() == 0 {
@@ -171,22 +172,25 @@ impl<'s, H: Handler> StandIn<'s, H> {
         if exchange.stopping {
             shard.begin_stop();
         }
+        // First: sent output frees blocks that the callbacks of the steps below may need.
         if exchange.sent > 0 {
             return Some(Step::Sent(core::mem::take(&mut exchange.sent)));
         }
         if core::mem::take(&mut exchange.timeout) {
-            self.deadline = None; // that was it
+            self.deadline = None; // it has fired
         }
         if shard.next_ready().is_some() {
             return Some(Step::Due);
         }
         let room = shard.only_port()?.room();
-        // who goes on sending does not put the shutdown off
+        // After the input that preceded it. A peer that keeps sending, or a socket that does not read, cannot
+        // postpone it.
         if exchange.shutdown.is_some_and(|before| before == 0 || room == 0) {
             exchange.shutdown = None;
             return Some(Step::Shutdown);
         }
         let hears = room > 0 && !exchange.input.is_empty();
+        // Messages and input alternate, so that neither starves the other.
         if !(hears && core::mem::replace(&mut self.had_message, false))
             && let Some(message) = exchange.messages.pop_front()
         {
@@ -196,7 +200,8 @@ impl<'s, H: Handler> StandIn<'s, H> {
         if hears {
             return Some(Step::Input(exchange.copy_input(room, worker.buffer_mut())));
         }
-        // who does not read does not see the end either
+        // A socket without room does not read and thus does not see the end of the stream. All input has been
+        // taken here.
         if room > 0 && exchange.ended && !core::mem::replace(&mut self.ended, exchange.ended) {
             return Some(Step::Ended);
         }
@@ -206,10 +211,11 @@ impl<'s, H: Handler> StandIn<'s, H> {
         }
     }
 
-    /// Takes a step. A callback that panics costs its socket, as it does on a poller: it gets its `close`, and if that
-    /// panics, too, no more.
+    /// Runs a step. If a callback panics, its socket is closed as on a poller: `close` runs, and if that
+    /// panics too, no other callback.
     fn survive(&mut self, step: Step<H::Message>, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>) {
         let mut outcome = catch_unwind(AssertUnwindSafe(|| self.take(step, lane, worker)));
+        // The first attempt delivers `close`; if that panics, the second removes the socket.
         for _ in 0..2 {
             if outcome.is_ok() {
                 return;
@@ -226,26 +232,26 @@ impl<'s, H: Handler> StandIn<'s, H> {
             && port.state() == State::Reserved
         {
             let token = port.token();
-            shard.give_back(token); // it was the `admit` of a connect that failed
+            shard.give_back(token); // the `admit` of a failed connect panicked
         }
         if self.shard.as_ref().is_some_and(|shard| shard.in_use() > 0) {
             self.take(Step::Cut(CloseReason::HandlerPanic), lane, worker);
         } else {
-            self.end(Order::Close, lane, worker); // it was `admit`, and there is no socket
+            self.end(Order::Close, lane, worker); // `admit` panicked, so there is no socket
         }
     }
 
-    /// Tells the socket, and carries out what follows.
+    /// Delivers the step and carries out the resulting actions.
     fn take(&mut self, step: Step<H::Message>, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>) {
         if matches!(step, Step::Begin) && !self.begin(lane, worker) {
             return self.end(Order::Close, lane, worker);
         }
         let Some(shard) = self.shard.as_deref_mut() else { return };
         if matches!(step, Step::Shutdown) {
-            shard.stop(); // that is why it ends from now on
+            shard.stop(); // its close reason is `Shutdown` from now on
         }
         let Some(mut port) = shard.only_port() else { return };
-        port.writable(); // more may have been queued than the poller has been given
+        port.writable(); // the bridge may not have all queued output yet
         let (handler, buffer, surroundings) = worker.callback(lane);
         let mut calls = LaneCalls { surroundings, flying: &mut self.flying, left: &mut self.left };
         let mut input: &mut [u8] = &mut [];
@@ -271,8 +277,8 @@ impl<'s, H: Handler> StandIn<'s, H> {
         self.leave_at(settled, lane, worker);
     }
 
-    /// Asks the handler for a socket's data; whether it wants the socket. One whose connect failed is let begin to
-    /// connect, so as to be told.
+    /// Calls the handler's `admit`. Returns whether it accepted the socket. A socket whose connect failed is
+    /// first admitted as a connect, so that `refused` can follow.
     fn begin(&mut self, lane: &Lane<H::Message>, worker: &mut Worker<'_, H>) -> bool {
         let Some(shard) = self.shard.as_deref_mut() else { return false };
         let end = lane.exchange().end;
@@ -284,7 +290,7 @@ impl<'s, H: Handler> StandIn<'s, H> {
         self.opened
     }
 
-    /// Notes what the socket waits for, or ends it.
+    /// Records what the socket waits for, or ends it.
     fn leave_at(&mut self, settled: Settled, lane: &Lane<H::Message>, worker: &mut Worker<'_, H>) {
         let Some(shard) = self.shard.as_deref_mut() else { return };
         match settled {
@@ -300,13 +306,13 @@ impl<'s, H: Handler> StandIn<'s, H> {
                 let order = after_close(shard.breaks_off());
                 self.end(order, lane, worker);
             }
-            // no send completes later, and after one the socket waits
+            // do not occur: `send` never completes later, and the socket waits after each one
             Settled::Deferred | Settled::Cancelling => {}
         }
     }
 
-    /// Has the poller's socket end as this one does, behind the output: at once, since the engine's timeouts for it run
-    /// there.
+    /// Passes the closing action of the shadow to the poller as soon as it is known; it follows the output.
+    /// The engine's timeouts for the close run at the poller's socket.
     fn order(&mut self, lane: &Lane<H::Message>) {
         let order = order_of(self.state);
         if order.is_some() && order != self.ordered {
@@ -316,7 +322,7 @@ impl<'s, H: Handler> StandIn<'s, H> {
         }
     }
 
-    /// The last callback has run, or there is none.
+    /// Frees the slot: the last callback has run, or there is none.
     fn end(&mut self, order: Order, lane: &Lane<H::Message>, worker: &Worker<'_, H>) {
         let late = lane.exchange().end(order);
         if let Some(shard) = &mut self.shard
@@ -329,21 +335,25 @@ impl<'s, H: Handler> StandIn<'s, H> {
         late.into_iter().for_each(|message| worker.lose(message));
     }
 
-    /// Ends the turn: says what the poller is to be told of, and tells it that there is something. Whether the socket
-    /// wants another turn at once.
+    /// Ends the turn: updates what the poller needs in the bridge, and notifies the poller if something
+    /// changed. Returns whether the socket needs another turn at once.
     fn settle(&mut self, lane: &Arc<Lane<H::Message>>, worker: &Worker<'_, H>, mut again: bool) -> bool {
         let mut exchange = lane.exchange();
         exchange.worker = worker.id();
         if !self.is_over() {
-            // an open socket with room needs to know of what was sent no sooner than something else comes for it
+            // An open socket that reads, with a handler that does not use `sent`, can learn of sent output at
+            // its next turn. All others need a turn for it.
             let waits = self.wants_sent || !self.reads || self.state != State::Open;
             exchange.tell_sent = waits && self.flying > 0;
             let active = self.shard.as_mut().and_then(|shard| shard.only_port().map(|port| port.is_active()));
             let active = active == Some(true) || again || exchange.has_work(self.reads);
+            // The poller may have added to `sent` while `tell_sent` was false, and has then not scheduled
+            // this socket.
             again |= exchange.tell_sent && exchange.sent > 0;
             self.left |= exchange.active != active;
             exchange.active = active;
             let deadline = self.shard.as_ref().and_then(|shard| shard.next_deadline());
+            // A deadline that passed during this turn is handled in the next one, without the poller.
             if deadline.is_some_and(|deadline| deadline <= worker.now()) {
                 again = true;
             } else if deadline != self.deadline {
@@ -352,9 +362,13 @@ impl<'s, H: Handler> StandIn<'s, H> {
                 self.left = true;
             }
         }
+        // Half of the bound, so that a socket is not paused and resumed for every few bytes.
         let resumes = exchange.paused && exchange.input.len() <= worker.input_max() / 2;
         let left = core::mem::take(&mut self.left);
         let tells = (left || resumes) && !exchange.told && exchange.end.is_none();
+        // Set under the lock and before the post: the poller clears it when the message arrives, which may be
+        // before the post returns. If it were set later, it would stay set and suppress all further
+        // notifications.
         exchange.told |= tells;
         drop(exchange);
         if tells {
@@ -364,16 +378,16 @@ impl<'s, H: Handler> StandIn<'s, H> {
     }
 }
 
-/// The calls of a stand-in, which leave everything in its lane.
+/// The calls of a shadow, which put everything into its bridge.
 struct LaneCalls<'a, M> {
     surroundings: Surroundings<'a, M>,
-    /// Those of the [`StandIn`].
+    /// Fields of the [`StandIn`].
     flying: &'a mut usize,
     left: &'a mut bool,
 }
 
 impl<M> LaneCalls<'_, M> {
-    /// Copies what the lane has not had yet. What of it was sent is told later.
+    /// Copies the bytes that the bridge has not received yet. They count as sent when the poller reports it.
     fn add_output(&mut self, pieces: &[&[u8]]) -> Sent {
         let added = self.surroundings.lane().exchange().add_output(pieces, *self.flying);
         *self.flying += added;
@@ -394,7 +408,7 @@ impl<M> Calls for LaneCalls<'_, M> {
         (pieces.iter().map(|piece| piece.len()).sum(), self.add_output(pieces))
     }
 
-    /// The order for it goes to the poller in the end.
+    /// Does nothing: the poller receives the action [`order_of`] the state.
     fn shutdown_write(&mut self) -> Result<(), ErrorKind> {
         Ok(())
     }
@@ -406,7 +420,7 @@ impl<M> ContextCalls<M> for LaneCalls<'_, M> {
     }
 }
 
-/// Lets a socket begin to connect, and fail.
+/// Admits a socket as a connect, and fails that connect.
 fn refuse<H: Handler>(
     shard: &mut Shard<'_, H::Data>,
     lane: &Lane<H::Message>,
@@ -422,8 +436,8 @@ fn refuse<H: Handler>(
     Ok(())
 }
 
-/// What the poller does with its socket in this state of the stand-in. One that lingers may have to discard what still
-/// comes.
+/// Returns what the poller does with its socket in this state of the shadow. A lingering socket is not closed
+/// at once: the poller may still have to discard input.
 const fn order_of(state: State) -> Option<Order> {
     match state {
         State::Finishing | State::Finished => Some(Order::Finish),
@@ -438,7 +452,7 @@ const fn order_of(state: State) -> Option<Order> {
     }
 }
 
-/// What the poller does where the stand-in has closed.
+/// Returns what the poller does when the shadow has closed.
 fn after_close(breaks_off: bool) -> Order {
     if breaks_off { Order::Abort } else { Order::Close }
 }

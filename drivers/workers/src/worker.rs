@@ -1,4 +1,4 @@
-//! One worker's thread.
+//! The thread of one worker.
 
 use alloc::sync::Arc;
 use core::panic::AssertUnwindSafe;
@@ -15,22 +15,22 @@ use crate::message::{Kind, Offloaded};
 use crate::outbox::WorkerOutbox;
 use crate::stand_in::StandIn;
 
-/// How often a poller with a full mailbox is tried again.
+/// The interval at which a poller with a full mailbox is retried.
 const RETRY: Duration = Duration::from_millis(1);
-/// How often at most when the worker is about to end.
+/// The maximum number of retries before the worker ends.
 const LAST_RETRIES: usize = 500;
 
-/// The stand-ins' places: each is locked by whoever has the pass of the socket in it.
+/// The shadow slots. The worker that holds a socket's pass locks its slot.
 pub(crate) type Places<'s, H> = [Mutex<StandIn<'s, H>>];
 
-/// What one worker has to itself.
+/// The state of one worker.
 pub(crate) struct Worker<'a, H: Handler> {
     id: usize,
     crew: &'a Crew<H::Message>,
     counts: &'a Counts,
     config: &'a Config,
     handler: H,
-    /// Where input is lent from.
+    /// The buffer that input is lent from.
     buffer: Vec<u8>,
     clock: Clock,
     now: Instant,
@@ -38,7 +38,7 @@ pub(crate) struct Worker<'a, H: Handler> {
 }
 
 impl<'a, H: Handler> Worker<'a, H> {
-    /// `None` if there is no such worker.
+    /// Creates worker `id`. Returns `None` if there is no such worker.
     pub(crate) fn new(id: usize, crew: &'a Crew<H::Message>, config: &'a Config, handler: H) -> Option<Self> {
         let counts = crew.counts.get(id)?;
         let buffer = vec![0; config.receive_size];
@@ -74,8 +74,8 @@ impl<'a, H: Handler> Worker<'a, H> {
         &mut self.buffer
     }
 
-    /// Returns what runs a callback of this socket: the handler, the buffer that input is lent from, and what contexts
-    /// are made of.
+    /// Returns what a callback of this socket needs: the handler, the buffer that input is lent from, and
+    /// what its context is made of.
     pub(crate) fn callback<'b>(
         &'b mut self,
         lane: &'b Lane<H::Message>,
@@ -84,7 +84,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         (&mut self.handler, &mut self.buffer, Surroundings { outbox: WorkerOutbox { lane }, now, unix_time })
     }
 
-    /// Runs sockets until nobody works any more; then ends those that are left.
+    /// Runs sockets until the scheduler is closed, then aborts the remaining ones.
     pub(crate) fn work(&mut self, places: &Places<'_, H>) {
         let mut again = None;
         loop {
@@ -104,23 +104,27 @@ impl<'a, H: Handler> Worker<'a, H> {
         }
     }
 
-    /// Gives a socket one turn; the job back, if it wants another.
+    /// Runs one turn of a socket. Returns the job if the socket needs another turn.
     fn run(&mut self, job: Job<H::Message>, places: &Places<'_, H>) -> Option<Job<H::Message>> {
         let Job { lane, mut pass } = job;
         let place = places.get(lane.place as usize)?;
         self.counts.turns.add(1);
         self.look_at_the_clock();
+        // Before the bridge is read: a post that comes after this makes `leave` fail, and the socket runs
+        // again.
         pass.look(&lane.gate);
+        // Never contended while the workers run, since the pass already excludes other workers. The mutex
+        // makes that visible to the compiler.
         let mut stand_in = place.lock().unwrap_or_else(PoisonError::into_inner);
         if lane.exchange().over {
-            return None; // ended by another worker, as nobody works any more
+            return None; // aborted by another worker at the end
         }
         let again = stand_in.turn(&lane, self);
         let over = stand_in.is_over();
         drop(stand_in);
         if over {
             self.crew.give_back(lane.place);
-            return None; // the pass ends with the socket: nobody runs it again
+            return None; // the pass is dropped, so the socket is never scheduled again
         }
         if again {
             return Some(Job { lane, pass });
@@ -135,22 +139,23 @@ impl<'a, H: Handler> Worker<'a, H> {
         self.unix_time = self.clock.unix_seconds(millis);
     }
 
-    /// Tells a socket's poller that there is something for it.
+    /// Notifies a socket's poller that the bridge contains something for it. If its mailbox is full, a retry
+    /// is queued.
     pub(crate) fn tell(&self, lane: &Arc<Lane<H::Message>>) {
-        // without its poller the socket has gone, too
+        // if the poller has ended, so has the socket
         if let Err(Rejected::Full(_)) = lane.link.post(lane.token, Offloaded(Kind::Ready)) {
             self.crew.put_off(Arc::clone(lane));
         }
     }
 
-    /// Tries again those whose poller had no room, each once; whether there are some.
+    /// Retries all refused notifications once. Returns whether there were any.
     fn tell_untold(&self) -> bool {
         let untold = self.crew.take_untold();
         untold.iter().for_each(|lane| self.tell(lane));
         !untold.is_empty()
     }
 
-    /// A message that its socket can't be told any more. What the program makes of it is its business.
+    /// Drops and counts a message that can no longer be delivered. Its destructor may panic.
     pub(crate) fn lose(&self, message: H::Message) {
         self.counts.lost.add(1);
         if catch_unwind(AssertUnwindSafe(|| drop(message))).is_err() {
@@ -158,9 +163,12 @@ impl<'a, H: Handler> Worker<'a, H> {
         }
     }
 
-    /// Ends all sockets but those that another worker has in hand, who does so itself.
+    /// Aborts all sockets except those that other workers are running; each of these aborts the rest when its
+    /// callback returns.
     fn abort_all(&mut self, places: &Places<'_, H>) {
         self.look_at_the_clock();
+        // A queued socket that has not had its first turn is in no shadow slot yet, so the loop below would
+        // miss it.
         while let Some(Job { lane, .. }) = self.crew.take_leftover() {
             let Some(place) = places.get(lane.place as usize) else { continue };
             let mut stand_in = place.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,6 +183,7 @@ impl<'a, H: Handler> Worker<'a, H> {
             let mut stand_in = match place.try_lock() {
                 Ok(stand_in) => stand_in,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                // the worker that holds it gets here later and aborts the socket then
                 Err(TryLockError::WouldBlock) => continue,
             };
             if !stand_in.is_over() {
@@ -186,7 +195,7 @@ impl<'a, H: Handler> Worker<'a, H> {
     }
 }
 
-/// What a callback is given beside its socket.
+/// What a callback receives besides its socket.
 pub(crate) struct Surroundings<'b, M> {
     outbox: WorkerOutbox<'b, M>,
     now: Instant,

@@ -1,4 +1,4 @@
-//! The threads, and how to have them.
+//! Starting and ending the threads.
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -18,31 +18,32 @@ use crate::report::Report;
 use crate::stand_in::{BLOCKS_MAX, Memory, StandIn};
 use crate::worker::Worker;
 
-/// The most workers.
+/// The maximum number of workers.
 pub const WORKERS_MAX: usize = 256;
-/// The most sockets whose callbacks the same workers run.
+/// The maximum number of sockets that share the workers.
 pub const SOCKETS_MAX: usize = 1 << 20;
-/// The most messages that wait at one socket.
+/// The maximum number of messages waiting at one socket.
 pub const MESSAGES_MAX: usize = 1 << 20;
-/// How long workers that are in no callback have to end, whatever the grace time.
+/// How long [`Workers::shutdown`] waits at least for the workers to end, however short the grace time: those
+/// that run no callback end within it.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Why workers can't be had. Names the value and what is allowed.
+/// Why the workers could not be started. The message names the value and its allowed range.
 #[non_exhaustive]
 pub enum Error {
-    /// A number of workers that can't be.
+    /// The number of workers is out of range.
     Workers(usize),
-    /// A number of sockets that can't be.
+    /// The number of sockets is out of range.
     Sockets(usize),
-    /// A number of messages that can't be.
+    /// The number of messages is out of range.
     Messages(usize),
-    /// An output bound that can't be.
+    /// The output bound is out of range.
     OutputLimit(usize),
-    /// Another setting that can't be.
+    /// Another setting is invalid.
     Config(ConfigError),
     /// A thread could not be started.
     Thread(io::Error),
-    /// The factory of handlers panicked for this worker.
+    /// The handler factory panicked for this worker.
     Factory(usize),
 }
 
@@ -60,7 +61,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// As the sentence, which is what a `main` that returns the error prints.
+/// Formats as `Display` does: a `main` that returns the error prints it with `Debug`.
 impl fmt::Debug for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -69,7 +70,7 @@ impl fmt::Debug for Error {
 
 impl core::error::Error for Error {}
 
-/// Sets up [`Workers`]. Every setting has a default.
+/// Configures and starts [`Workers`]. Every setting has a default.
 #[derive(Clone, Copy, Debug)]
 #[must_use]
 pub struct Builder {
@@ -89,7 +90,7 @@ impl Default for Builder {
             output_limit: 8,
             receive_size: 32 * 1_024,
             receive_blocks: 1,
-            timeouts: Timeouts::NONE, // they are the engine's
+            timeouts: Timeouts::NONE, // the engine's apply
             ..Config::DEVICE
         };
         Self { workers: None, sockets: 16_384, messages: 256, config }
@@ -97,58 +98,63 @@ impl Default for Builder {
 }
 
 impl Builder {
-    /// The defaults.
+    /// Creates a builder with the default settings.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many threads: 1 to [`WORKERS_MAX`]. As many callbacks can block at once. Default: four for each processor.
+    /// Sets the number of threads, 1 to [`WORKERS_MAX`], which is the number of callbacks that can block at
+    /// once. Default: four per processor.
     pub const fn workers(mut self, workers: usize) -> Self {
         self.workers = Some(workers);
         self
     }
 
-    /// The most sockets at once: 1 to [`SOCKETS_MAX`]. Default 16,384. Beyond them peers are turned away and counted;
-    /// an engine with no more sockets in all turns nobody away for it. Memory is taken as it is used.
+    /// Sets the maximum number of concurrent sockets, 1 to [`SOCKETS_MAX`]. Default 16,384. Further
+    /// connections are turned away and counted; this never happens if the engine's own limit is not larger.
+    /// Memory is allocated as it is used.
     pub const fn sockets(mut self, sockets: usize) -> Self {
         self.sockets = sockets;
         self
     }
 
-    /// How many messages may wait at one socket while its callback runs: 1 to [`MESSAGES_MAX`]. Default 256. Those
-    /// beyond are dropped and counted.
+    /// Sets how many messages may wait at one socket while its callback runs, 1 to [`MESSAGES_MAX`]. Default
+    /// 256. Further messages are dropped and counted.
     pub const fn messages(mut self, messages: usize) -> Self {
         self.messages = messages;
         self
     }
 
-    /// Bytes of a buffer block: a power of two. Default 4,096.
+    /// Sets the size of a buffer block in bytes: a power of two. Default 4,096.
     pub const fn block_size(mut self, bytes: usize) -> Self {
         self.config.block_size = bytes;
         self
     }
 
-    /// The most output blocks of one socket: 1 to 64. Default 8, which is 32 KiB.
+    /// Sets the maximum number of output blocks of one socket, 1 to 64. Default 8, which is 32 KiB.
     pub const fn output_limit(mut self, blocks: usize) -> Self {
         self.config.output_limit = blocks;
         self.config.output_blocks = blocks;
         self
     }
 
-    /// The most bytes that a socket can leave unconsumed, and the most that wait for a worker beside: a power of two,
-    /// at least the block size. Default 32 KiB.
+    /// Sets how many bytes a socket may leave unconsumed, and how many more may wait for a worker: a power of
+    /// two, at least the block size. Default 32 KiB.
     pub const fn receive(mut self, bytes: usize) -> Self {
         self.config.receive_size = bytes;
         self
     }
 
-    /// Starts the workers. `make` is called once for each, on its own thread: what it makes belongs to that thread, and
-    /// needs neither `Send` nor a lock. What `admit` makes goes from worker to worker with its socket.
+    /// Starts the workers.
+    ///
+    /// `make` is called once on each worker's thread. The handler that it returns stays on that thread and
+    /// needs neither `Send` nor a lock. The data that its `admit` returns moves between workers with the
+    /// socket.
     ///
     /// # Errors
     ///
-    /// A setting out of its range, with what is allowed; what the system refused; a factory that panicked. Nothing is
-    /// left running then.
+    /// Returns an error if a setting is out of range, the system refuses a thread, or `make` panics. No
+    /// thread is left running.
     pub fn start<H>(
         self,
         make: impl Fn(usize) -> H + Send + Sync + 'static,
@@ -181,6 +187,8 @@ impl Builder {
         let thread = name(0).spawn(move || host.run(workers, ready)).map_err(Error::Thread)?;
         let mut is_ready = vec![false; workers];
         let mut failed = None;
+        // Ends when every worker has sent its message or dropped its sender. One whose factory panicked sends
+        // none, and is found below.
         for news in started {
             match news {
                 Ok(worker) => is_ready.iter_mut().skip(worker).take(1).for_each(|ready| *ready = true),
@@ -190,7 +198,7 @@ impl Builder {
         let missing = is_ready.iter().position(|ready| !ready).map(Error::Factory);
         if let Some(error) = failed.or(missing) {
             crew.close();
-            // it has nothing to run; its panic was told
+            // no worker has a job, so they all end; a panic has been reported by the panic hook
             let _ = thread.join();
             return Err(error);
         }
@@ -202,7 +210,7 @@ fn name(worker: usize) -> thread::Builder {
     thread::Builder::new().name(format!("lightcone-work-{worker}"))
 }
 
-/// What the first worker's thread holds for all: the memory, which they borrow.
+/// State on the first worker's thread: it owns the memory of all shadows, which the other workers borrow.
 struct Host<H: Handler, F> {
     crew: Arc<Crew<H::Message>>,
     config: Config,
@@ -230,14 +238,15 @@ where
         });
     }
 
-    /// Nobody waits for a worker that never ran; the others end when its error has been seen.
+    /// Records a worker whose thread could not be started, so that the end does not wait for it. The others
+    /// end once `start` has received the error.
     fn miss(&self, ready: &News, error: io::Error) {
         self.crew.ended();
         let _ = ready.send(Err(error));
     }
 
     fn work(&self, id: usize, ready: News, places: &crate::worker::Places<'_, H>) {
-        // last of all, when the handler has been dropped, too
+        // Dropped last, after the handler.
         let _end = End { crew: &self.crew };
         let handler = (self.make)(id);
         let Some(mut worker) = Worker::new(id, &self.crew, &self.config, handler) else { return };
@@ -247,7 +256,7 @@ where
     }
 }
 
-/// Says that a worker has ended, also when it panicked; then that is the end of all.
+/// Records on drop that a worker has ended. If it panicked, also closes the scheduler.
 struct End<'a, M> {
     crew: &'a Crew<M>,
 }
@@ -263,11 +272,12 @@ impl<M> Drop for End<'_, M> {
 
 /// Threads that run the callbacks of sockets, for handlers that block or compute.
 ///
-/// Shut the engine down first, then these. Dropping them is a [`shutdown`](Self::shutdown) without grace.
+/// Shut the engine down first, then the workers. Dropping them is a [`shutdown`](Self::shutdown) without
+/// grace time.
 #[must_use = "dropping the workers shuts them down"]
 pub struct Workers<M> {
     crew: Arc<Crew<M>>,
-    /// They were shut down, and are not waited for again.
+    /// Whether they have been shut down, so that the drop does not do it again.
     ended: bool,
 }
 
@@ -278,7 +288,7 @@ impl<M> fmt::Debug for Workers<M> {
 }
 
 impl<M: Send + 'static> Workers<M> {
-    /// A factory of handlers for an engine's pollers, which have their callbacks run here:
+    /// Returns a factory of poller handlers whose callbacks run on these workers:
     /// `builder.start(workers.offload())`. Several engines may share the workers.
     pub fn offload(
         &self,
@@ -290,25 +300,26 @@ impl<M: Send + 'static> Workers<M> {
         }
     }
 
-    /// A poller's handler for an engine of another make, which is reached by `link`.
+    /// Returns a handler for one poller of a custom engine, whose sockets are reached through `link`.
     pub fn handler(&self, link: Arc<dyn Link<M>>) -> Offload<M> {
         Offload::new(Arc::clone(&self.crew), link)
     }
 }
 
 impl<M> Workers<M> {
-    /// What has been counted so far.
+    /// Returns the counts so far.
     #[must_use]
     pub fn report(&self) -> Report {
         self.crew.report()
     }
 
-    /// Ends the workers: when all their sockets have ended, or after the grace time, when those that are left are
-    /// aborted with [`CloseReason::Shutdown`](lightcone_core::CloseReason).
+    /// Ends the workers when all their sockets have closed, or after the grace time; the remaining sockets
+    /// are then aborted with [`CloseReason::Shutdown`](lightcone_core::CloseReason).
     ///
-    /// An engine that was shut down before has ended its sockets; what is waited for then is their last callbacks. It
-    /// takes no longer than twice the grace time (a second, if that is more): who is in a callback even then is counted
-    /// as stuck, and ends when that returns.
+    /// If the engine was shut down before, its sockets have closed, and only their last callbacks are waited
+    /// for. The call takes at most the grace time and then once more the grace time or a second, whichever is
+    /// longer. A worker that is still in a callback is then counted as stuck, and ends when the callback
+    /// returns.
     pub fn shutdown(mut self, grace: Duration) -> Report {
         self.ended = true;
         self.end(grace)

@@ -1,6 +1,7 @@
-//! Workers behind a shard that is driven by hand: no engine, no sockets, and a mailbox that refuses when it is told to.
+//! Workers with a shard driven by hand: no engine, no sockets, and a mailbox that refuses messages on
+//! request.
 #![allow(clippy::unwrap_used, reason = "these are tests: a failure is a panic")]
-#![allow(clippy::std_instead_of_alloc, reason = "threads need std all the same")]
+#![allow(clippy::std_instead_of_alloc, reason = "threads need std anyway")]
 
 use core::mem::MaybeUninit;
 use core::time::Duration;
@@ -15,10 +16,10 @@ use lightcone_core::{
 };
 use lightcone_workers::{Builder, Link, Offload, Offloaded, Ticket, Workers};
 
-/// How long anything may take.
+/// Upper bound for any wait.
 const WAIT: Duration = Duration::from_secs(30);
 
-/// Sends back what comes.
+/// Sends back its input.
 struct Echo;
 
 impl Handler for Echo {
@@ -44,7 +45,7 @@ impl Handler for Echo {
     }
 }
 
-/// How many callbacks have blocked, and the letters of those that may go on.
+/// How many callbacks have blocked, and the letters of those that may continue.
 type Stopped = Mutex<(usize, Vec<u8>)>;
 
 #[derive(Clone, Default)]
@@ -71,7 +72,7 @@ impl Stops {
     }
 }
 
-/// Blocks at capital letters, each until it is let go, and closes at `Z`; sends back what else comes.
+/// Blocks at each capital letter until it is released, and closes at `Z`; sends back other input.
 struct Stopping(Stops);
 
 impl Handler for Stopping {
@@ -98,19 +99,19 @@ impl Handler for Stopping {
 
 type Message = Offloaded<Box<u32>>;
 
-/// A poller's mailbox.
+/// The mailbox of a poller.
 #[derive(Default)]
 struct Mailbox {
     state: Mutex<(VecDeque<(Token, Message)>, Answer)>,
     came: Condvar,
 }
 
-/// What the mailbox says to a post.
+/// How the mailbox responds to a post.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Answer {
     #[default]
     Takes,
-    /// So many times, and then it takes one.
+    /// Refuses this many posts, then accepts.
     Full(usize),
     Gone,
 }
@@ -144,7 +145,7 @@ impl Mailbox {
         state.0.pop_front().unwrap()
     }
 
-    /// Waits until so many posts have been refused.
+    /// Waits until `count` posts have been refused, out of the `of` refusals set.
     fn wait_for_refusals(&self, of: usize, count: usize) {
         let waits = |state: &mut (_, Answer)| !matches!(state.1, Answer::Full(left) if of - left >= count);
         let state = self.state.lock().unwrap();
@@ -167,7 +168,7 @@ impl Mailbox {
 const CONFIG: Config = Config { sockets: 4, ..Config::DEVICE };
 const READ: Settled = Settled::Waiting(Interest::READ);
 
-/// The calls of a connection that takes everything at once, or nothing.
+/// The calls of a connection that takes either everything at once or nothing.
 struct Line {
     sent: Vec<u8>,
     takes: bool,
@@ -211,7 +212,7 @@ impl Bench {
         let mailbox = Arc::new(Mailbox::default());
         let link: Arc<dyn Link<Box<u32>>> = Arc::<Mailbox>::clone(&mailbox);
         let slots: Vec<MaybeUninit<Slot<_>>> = (0..CONFIG.sockets).map(|_| MaybeUninit::uninit()).collect();
-        // leaked: a shard that owns its memory for ever is easy to hold
+        // leaked, so that the shard can be `'static`
         let storage = Storage { slots: slots.leak(), memory: vec![0; CONFIG.memory()].leak() };
         let shard = Shard::new(storage, &CONFIG, Instant::from_millis(0)).unwrap();
         let line = Line { sent: Vec::new(), takes: true, outbox: NoOutbox };
@@ -225,14 +226,14 @@ impl Bench {
         token
     }
 
-    /// Tells a socket that bytes have come.
+    /// Delivers received bytes to a socket.
     fn tell(&mut self, token: Token, bytes: &[u8]) -> Settled {
         let mut bytes = bytes.to_vec();
         let mut port = self.shard.port(token).unwrap();
         port.receive(&mut bytes, &mut self.offload, &mut self.line)
     }
 
-    /// Tells a socket something else.
+    /// Delivers something else to a socket.
     fn run(&mut self, token: Token, what: impl FnOnce(&mut Port<'_, 'static, Ticket<Box<u32>>>)) -> Settled {
         let mut port = self.shard.port(token).unwrap();
         what(&mut port);
@@ -246,8 +247,8 @@ impl Bench {
         port.carry_out(next, 0, &mut self.offload, &mut self.line)
     }
 
-    /// Delivers messages of the workers until something is sent, and returns that. Those before it have nothing to send:
-    /// they say that a callback is over, or are the program's own.
+    /// Delivers the workers' messages until something is sent, and returns that. Messages without output come
+    /// before: they report that a callback has ended, or are the program's own.
     fn answer(&mut self, expected: Token) -> Vec<u8> {
         for _ in 0..10 {
             let (token, message) = self.mailbox.pop();
@@ -258,7 +259,7 @@ impl Bench {
                 return sent;
             }
         }
-        panic!("ten messages, and nothing is sent");
+        panic!("nothing was sent after ten messages");
     }
 
     fn close(&mut self, token: Token) {
@@ -276,7 +277,7 @@ fn a_shard_driven_by_hand_has_its_callbacks_run_by_workers() {
             assert_eq!(bench.answer(token), said);
         }
     }
-    // a message that need not be `Clone`, and one that a worker posts to its own socket
+    // a message that is not `Clone`, and one that a worker posts to its own socket
     assert_eq!(bench.deliver(tokens[0], Box::new(0).into()), READ);
     assert_eq!(bench.answer(tokens[0]), 1_u32.to_be_bytes());
     tokens.into_iter().for_each(|token| bench.close(token));
@@ -285,7 +286,7 @@ fn a_shard_driven_by_hand_has_its_callbacks_run_by_workers() {
     assert_eq!((report.untold, report.aborted, report.stuck), (0, 0, 0), "{report}");
 }
 
-/// What a full mailbox refuses is tried again until it is taken.
+/// A notification that a full mailbox refuses is retried until it is accepted.
 #[test]
 fn a_refused_answer_is_tried_again() {
     let mut bench = Bench::new();
@@ -302,7 +303,8 @@ fn a_refused_answer_is_tried_again() {
     assert_eq!(bench.workers.shutdown(WAIT).untold, 0);
 }
 
-/// Who tries again is whoever has time: not the worker that was refused, which may be in a callback that blocks.
+/// Any free worker retries, not only the one whose post was refused: that one may be in a callback that
+/// blocks.
 #[test]
 fn a_refused_answer_does_not_wait_for_a_worker_that_blocks() {
     let stops = Stops::default();
@@ -315,7 +317,7 @@ fn a_refused_answer_does_not_wait_for_a_worker_that_blocks() {
     bench.mailbox.answer(Answer::Full(usize::MAX));
     assert_eq!(bench.tell(two, b"answer me"), READ);
     bench.mailbox.wait_for_refusals(usize::MAX, 1);
-    // by the same worker, as the other one is blocked
+    // on the same worker, as the other one is blocked
     assert_eq!(bench.tell(three, b"B"), READ);
     stops.wait_for(2);
     bench.mailbox.answer(Answer::Takes);
@@ -327,7 +329,7 @@ fn a_refused_answer_does_not_wait_for_a_worker_that_blocks() {
     assert_eq!((report.closed, report.untold, report.unfinished), (3, 0, 0), "{report}");
 }
 
-/// A close with output left is the poller's business at once, so that the engine's timeout for it runs.
+/// A close with queued output reaches the poller at once, so that the engine's drain timeout runs.
 #[test]
 fn a_poller_knows_that_its_socket_drains() {
     let mut bench = Bench::new();
@@ -347,8 +349,8 @@ fn a_poller_knows_that_its_socket_drains() {
     assert_eq!((report.closed, report.aborted, report.unfinished), (1, 0, 0), "{report}");
 }
 
-/// What has come and no callback has seen is known to be unread, also where it waits for a worker: closing at once might
-/// make the kernel reset the connection.
+/// Input that no callback has seen counts as unread, also while it waits for a worker: the kernel might reset
+/// a connection that is closed at once.
 #[test]
 fn a_close_with_input_in_the_lane_is_staged() {
     let stops = Stops::default();
@@ -359,7 +361,7 @@ fn a_close_with_input_in_the_lane_is_staged() {
     stops.wait_for(1);
     assert_eq!(bench.tell(token, b"more"), READ);
     stops.let_go(b'Z');
-    // the first messages may be about what came before
+    // the first messages may belong to earlier events
     while bench.shard.port(token).unwrap().state() == State::Open {
         let (_, message) = bench.mailbox.pop();
         assert_eq!(bench.deliver(token, message), READ);
@@ -370,7 +372,7 @@ fn a_close_with_input_in_the_lane_is_staged() {
     assert_eq!((report.closed, report.aborted, report.unfinished), (1, 0, 0), "{report}");
 }
 
-/// A mailbox that never has room: it is counted.
+/// A notification that is never accepted is counted.
 #[test]
 fn an_answer_that_is_never_taken_is_counted() {
     let mut bench = Bench::new();
@@ -382,7 +384,8 @@ fn an_answer_that_is_never_taken_is_counted() {
     assert_eq!((report.untold, report.stuck), (1, 0), "{report}");
 }
 
-/// A poller that has gone needs no answer, and the handler is told of the end that the poller told of.
+/// Notifications to a poller that has ended are not retried. The handler receives the close that the poller
+/// reported.
 #[test]
 fn who_has_gone_is_not_tried_again() {
     let mut bench = Bench::new();
@@ -394,7 +397,7 @@ fn who_has_gone_is_not_tried_again() {
     assert_eq!((report.closed, report.aborted, report.untold, report.stuck), (1, 0, 0, 0), "{report}");
 }
 
-/// A socket of which nobody was told gives its place back.
+/// A socket that never opens releases its shadow slot.
 #[test]
 fn a_socket_that_never_opens_leaves_its_place() {
     let mut bench = Bench::new();

@@ -7,12 +7,12 @@ use lightcone_sim::{Engine, Reading, Script, Sim};
 use super::{a_while, one_of, server};
 use crate::chat::{Chat, Counts};
 
-/// Checks what one person hears: whole lines, those of each other person in order and none twice.
+/// Checks what one participant receives: whole lines, those of each other participant in order and without repetition.
 struct Ear {
-    /// The connection, and what has come of a line.
+    /// The connection, and the part of a line received so far.
     connection: u32,
     line: Vec<u8>,
-    /// The number of the line last heard, by person.
+    /// The number of the last line received, by participant.
     heard: Vec<Option<u32>>,
 }
 
@@ -39,7 +39,7 @@ impl Ear {
     fn understand(&mut self, line: &str) {
         if line.starts_with("* ") {
             let known = line.starts_with("* welcome") || line.starts_with("* you missed ");
-            assert!(known, "streams: the chat says {line:?}");
+            assert!(known, "streams: an unexpected notice {line:?}");
             return;
         }
         let said = line.split_once(": line ").and_then(|(name, number)| {
@@ -47,8 +47,10 @@ impl Ear {
             let number: u32 = number.strip_suffix('.')?.parse().ok()?;
             Some((person, number))
         });
-        let Some((person, number)) = said else { panic!("streams: nobody says {line:?}") };
-        let Some(last) = self.heard.get_mut(person) else { panic!("streams: there is no person {person}") };
+        let Some((person, number)) = said else { panic!("streams: no participant says {line:?}") };
+        let Some(last) = self.heard.get_mut(person) else {
+            panic!("streams: there is no participant {person}")
+        };
         assert!(last.is_none_or(|last| last < number), "streams: {line:?} comes after line {last:?}");
         *last = Some(number);
     }
@@ -57,7 +59,7 @@ impl Ear {
 pub(super) fn run(sim: &mut Sim<'_>) {
     let drawn = sim.drawn_engine();
     let timeouts = Timeouts { first_byte: None, idle: Some(Duration::from_mins(10)), ..Timeouts::DEFAULT };
-    // its greeting must fit
+    // The greeting must fit into one block.
     let config = Config { block_size: drawn.config.block_size.max(256), timeouts, ..drawn.config };
     let receive_size = config.receive_size.max(config.block_size);
     let engine = Engine { config: Config { receive_size, ..config }, ..drawn };
@@ -71,7 +73,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
         script = script.checked(move |connection, bytes| ear.hear(connection, bytes));
         script = script.send(format!("p{person}\n"));
         for number in 0..sim.draw(12) {
-            // a line may come in pieces
+            // A line may arrive in pieces.
             script = script.send("line ");
             if sim.draw(3) == 1 {
                 script = script.pause(a_while(sim, 50));

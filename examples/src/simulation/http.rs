@@ -6,7 +6,7 @@ use lightcone_sim::{Engine, Script, Sim};
 
 use super::{a_while, must_be_done, one_of, server};
 
-/// Sends a request's body back as it comes.
+/// Sends the request body back as it arrives.
 struct Echo;
 
 impl<S: State> Exchange<S> for Echo {
@@ -30,7 +30,7 @@ fn head(kind: &str, length: usize) -> String {
 
 const TEXT: &str = "Content-Type: text/plain; charset=utf-8\r\n";
 
-/// A request and its answer.
+/// Returns a request and its response.
 fn exchange(sim: &mut Sim<'_>, number: u32) -> (Vec<u8>, Vec<u8>) {
     let length = one_of(sim, &[10, 200, 3_000]).unwrap_or(10);
     let length = sim.draw(length) as usize;
@@ -68,14 +68,15 @@ fn exchange(sim: &mut Sim<'_>, number: u32) -> (Vec<u8>, Vec<u8>) {
 
 pub(super) fn run(sim: &mut Sim<'_>) {
     let drawn = sim.drawn_engine();
-    // heads and answers must fit into the buffers, or other answers would be right
+    // Heads and responses must fit into the buffers; otherwise a refusal would be the correct response.
     let config = lightcone_core::Config {
         block_size: drawn.config.block_size.max(512),
         receive_size: drawn.config.receive_size.max(1_024),
         ..drawn.config
     };
     let engine = Engine { config, ..drawn };
-    // nobody here is too slow for an answer, but requests of peers that have vanished must end: no idle timeout does it
+    // The timeouts are generous so that no response is cut off for slowness. Requests of peers that have vanished must
+    // still end, which no idle timeout covers.
     let patience = Duration::from_mins(10);
     let limits = Limits { head_time: patience, body_time: patience, ..Limits::DEFAULT };
     let http = sim.engine(engine, |_poller| {

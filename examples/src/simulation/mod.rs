@@ -1,7 +1,7 @@
-//! The examples' handlers in a simulated world: what `simulate` runs by name, and the tests by seed.
+//! The examples' handlers in a simulated world: the scenarios that `simulate` runs by name, and the tests by seed.
 //!
-//! Each scenario sets up engines and peers as the seed says, and ends with [`Sim::finish`]: whatever went wrong on the
-//! way, everything is done once nothing goes wrong any more, and nothing is left over.
+//! Each scenario sets up engines and peers from the seed, and ends with [`Sim::finish`]: whatever faults occurred
+//! before, all work completes once the faults stop, and nothing is left over.
 
 mod chat;
 mod echo;
@@ -20,29 +20,29 @@ use lightcone_sim::{Outcome, PeerId, Sim};
 /// A scenario by name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Scenario {
-    /// Transfers of many sizes to and from the echo server, and a stop at any moment.
+    /// Transfers of many sizes to and from the echo server, and a shutdown at a random moment.
     Echo,
     /// Pipelined requests of every kind to an HTTP server.
     Http,
-    /// People who talk, come and go, some of whom listen slowly.
+    /// Participants who talk, join and leave; some of them read slowly.
     Chat,
     /// Transfers through a relay to an echo server, both in the same world.
     Relay,
-    /// A client that is a handler itself, and connects again until all of its work is done.
+    /// A client that is itself a handler, and reconnects until all of its work is done.
     Reconnect,
-    /// An echo server that does in between whatever a handler may do, and whose peers do whatever peers may.
+    /// An echo server that also makes every other call a handler may make, with peers that do anything peers may do.
     Walk,
 }
 
 impl Scenario {
-    /// All of them.
+    /// All scenarios.
     pub const ALL: [Self; 6] = [Self::Echo, Self::Http, Self::Chat, Self::Relay, Self::Reconnect, Self::Walk];
 
-    /// Sets the world up and runs it.
+    /// Sets the world up and runs the scenario.
     ///
     /// # Panics
     ///
-    /// When anything is not as it should be.
+    /// Panics if a check fails.
     pub fn run(self, sim: &mut Sim<'_>) {
         match self {
             Self::Echo => echo::run(sim),
@@ -68,7 +68,7 @@ impl fmt::Display for Scenario {
     }
 }
 
-/// No scenario has this name.
+/// The error for a name that is not a scenario.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ParseScenarioError;
 
@@ -88,26 +88,26 @@ impl FromStr for Scenario {
     }
 }
 
-/// The address of a server.
+/// Returns the address of a server.
 fn server(number: u8) -> SocketAddr {
     ([10, 0, 0, number], 7_000).into()
 }
 
-/// One of these, as the seed says; the first is the simplest.
+/// Returns one of these values, chosen by the seed; the first is the simplest.
 fn one_of<T: Copy>(sim: &mut Sim<'_>, of: &[T]) -> Option<T> {
     let at = sim.draw(u32::try_from(of.len()).unwrap_or(u32::MAX));
     of.get(at as usize).copied()
 }
 
-/// A while, shorter than this.
+/// Returns a random duration of less than `most_ms` milliseconds.
 fn a_while(sim: &mut Sim<'_>, most_ms: u32) -> Duration {
     Duration::from_micros(sim.draw(most_ms.saturating_mul(1_000).max(1)).into())
 }
 
-/// Peers that begin anew until they are done must be done in the end.
+/// Checks that peers that retry until they are done are done at the end.
 fn must_be_done(sim: &Sim<'_>, peers: &[PeerId]) {
     for peer in peers {
         let outcome = sim.outcome(*peer);
-        assert!(outcome == Outcome::Done, "liveness: {peer:?} is {outcome:?} in the end");
+        assert!(outcome == Outcome::Done, "liveness: {peer:?} is {outcome:?} at the end");
     }
 }

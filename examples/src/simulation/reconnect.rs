@@ -9,33 +9,33 @@ use lightcone_sim::{Content, Sim, pattern};
 use super::{a_while, one_of, server};
 use crate::echo::Echo;
 
-/// Work that is to be done: a transfer to the echo server and back, over one connection.
+/// One unit of work: a transfer to the echo server and back, over one connection.
 struct Work {
-    /// How much was queued, and how much has come back.
+    /// Bytes queued so far, and bytes that have come back.
     queued: u64,
     received: u64,
     content: Content,
 }
 
-/// What all pollers of the client share.
+/// The state that all pollers of the client share.
 #[derive(Default)]
 struct Ledger {
-    /// Connects that are owed: they failed, or their connection was cut.
+    /// Connects to be made: earlier ones failed, or their connection was cut.
     owed: Cell<u32>,
     done: Cell<u32>,
     tried: Cell<u64>,
 }
 
-/// A client: sends a piece for each connection, and is owed another connection if it did not all come back.
+/// A client that sends the content of each connection, and records another connect if it does not all come back.
 struct Client {
     ledger: Rc<Ledger>,
     length: u64,
 }
 
 impl Client {
-    /// Queues what there is room for. The rest waits for `sent`, or for a while if nothing is queued since all blocks are
-    /// in use; not for `writable`, since a socket that is owed `writable` is not read from, and the server does not read
-    /// either while nobody takes its answers.
+    /// Queues as much as there is room for. For the rest it waits for `sent`, or for a while if nothing is queued
+    /// because all blocks are in use. It does not wait for `writable`: while that is pending, the socket is not read,
+    /// and the server does not read either while its output is blocked.
     fn push(socket: &mut Socket<'_, Work>) {
         let again = socket.now() + Duration::from_millis(5);
         let (_, mut output, work) = socket.split();
@@ -91,7 +91,7 @@ impl Handler for Client {
             assert!(n > 0, "streams: the client received more than it sent");
             assert!(
                 input.bytes().get(..n) == expected.get(..n),
-                "streams: the client received a wrong byte behind {}",
+                "streams: the client received a wrong byte after {}",
                 work.received
             );
             work.received += n as u64;
@@ -106,7 +106,7 @@ impl Handler for Client {
         self.owe();
     }
 
-    /// It connects again at once where it can, and otherwise is owed a connect.
+    /// Connects again at once if possible; otherwise records that a connect must be made.
     fn close(&mut self, socket: &mut Socket<'_, Work>, _: CloseReason, cx: &mut Context<'_, Infallible>) {
         if socket.data.received == self.length {
             self.ledger.done.set(self.ledger.done.get() + 1);
@@ -127,7 +127,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
     ledger.owed.set(work);
     let engine = sim.drawn_engine();
     let client = sim.engine(engine, |_poller| Client { ledger: Rc::clone(&ledger), length });
-    // the first server stops at any moment, and another takes its place
+    // The first server stops at a random moment, and another one takes its place.
     let (span, grace) = (a_while(sim, 2_000), a_while(sim, 500));
     let stops = sim.draw(2) == 1;
     if stops {
@@ -139,6 +139,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
     while ledger.done.get() < work {
         rounds += 1;
         if rounds == 100 {
+            // From here on there are no new faults: the remaining work must complete.
             sim.heal();
         }
         assert!(rounds < 20_000, "liveness: {} of {work} transfers done", ledger.done.get());

@@ -20,7 +20,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
         drain: Some(Duration::from_mins(1)),
         ..Timeouts::DEFAULT
     };
-    // the relay counts on blocks for all sockets, and on a mailbox with room for all messages of all links
+    // The relay relies on blocks for all sockets, and on a mailbox with room for all messages of all links.
     let Config { sockets, output_limit, receive_blocks, .. } = drawn.config;
     let config = Config {
         timeouts,
@@ -31,7 +31,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
     };
     let engine = Engine { config, mailbox: (sockets * 3).next_power_of_two(), ..drawn };
     let to = [Address::Inet(server(9)), Address::Inet(server(2))];
-    // now and then the first address is one where nobody is
+    // In some seeds the first address has no listener.
     let from = usize::from(sim.draw(2) == 0);
     let relay =
         sim.engine(engine, |_poller| Relay::new(to.get(from..).unwrap_or_default().to_vec(), sockets / 2));

@@ -13,10 +13,10 @@ use lightcone_sim::{Content, Engine, Reading, Script, Sim, pattern};
 
 use super::{a_while, one_of, server};
 
-/// How long after it was posted a message has reached everybody, at the latest, in ms.
+/// The time after which a broadcast must have reached every socket, in ms.
 const DELIVERED: u64 = 2_000;
 
-/// Numbers that look random.
+/// A generator of pseudo-random numbers.
 #[derive(Debug)]
 struct Whims(u64);
 
@@ -33,21 +33,21 @@ impl Whims {
     }
 }
 
-/// What all pollers share.
+/// The state that all pollers share.
 #[derive(Default)]
 struct Ledger {
     /// The number of the next message of each poller.
     numbers: RefCell<[u64; 4]>,
-    /// Sockets that were there, and some that have gone.
+    /// Tokens of open sockets, and some of closed ones.
     heard: RefCell<VecDeque<Token>>,
     gone: RefCell<VecDeque<Token>>,
-    /// When each broadcast was posted that every poller took, in ms, with its poller and number.
+    /// The broadcasts that every poller accepted: the time of each in ms, with its poller and number.
     broadcasts: RefCell<Vec<(u64, PollerId, u64)>>,
     connects: Cell<u32>,
 }
 
 impl Ledger {
-    /// Whether another message may be posted: each may be answered by several.
+    /// Returns whether another message may be posted: one message may lead to several more.
     fn may_post(&self) -> bool {
         self.numbers.borrow().iter().sum::<u64>() < 2_000
     }
@@ -68,30 +68,30 @@ impl Ledger {
     }
 }
 
-/// A message: of which poller, and which of its messages.
+/// A message: its poller, and its number among that poller's messages.
 #[derive(Clone, Copy)]
 struct Note {
     from: PollerId,
     number: u64,
 }
 
-/// A socket of the server, or of a client of its own.
+/// A socket of the server, or of a client of the same engine.
 struct Walk {
     whims: Whims,
-    /// It keeps the connection until its peer ends.
+    /// Whether it keeps the connection until its peer ends it.
     faithful: bool,
-    /// `finish`, `close`, `linger` or `abort` was called, and when, in ms.
+    /// When `finish`, `close`, `linger` or `abort` was called, in ms.
     done: Option<u64>,
-    /// What a client is to get back, and how much has come.
+    /// The content that a client is to receive, and how many bytes of it have arrived.
     client: Option<(Content, u64)>,
-    /// The last message of each poller.
+    /// The number of the last message from each poller.
     last: [u64; 4],
-    /// The broadcasts that came before it opened, and those that it heard.
+    /// How many broadcasts were posted before it opened, and the messages it received since.
     before: usize,
     heard: Vec<(PollerId, u64)>,
 }
 
-/// Sends back what comes, and does in between whatever a handler may do.
+/// Sends all input back, and makes random other calls that a handler may make.
 struct Walker {
     ledger: Rc<Ledger>,
     whims: Whims,
@@ -101,7 +101,7 @@ struct Walker {
 type WalkSocket<'a> = Socket<'a, Walk>;
 
 impl Walker {
-    /// Sends back some of what came, in one of the ways that there are.
+    /// Sends some of the input back by a randomly chosen method.
     fn echo(socket: &mut WalkSocket<'_>) {
         if socket.data.client.is_some() {
             return;
@@ -131,7 +131,7 @@ impl Walker {
                 let written = output.reserve(n).map(|to| {
                     to.copy_from_slice(input.bytes().get(..n).unwrap_or_default());
                 });
-                // now and then what was reserved is not used
+                // In one of four cases the reservation is not used.
                 if written.is_ok() && !walk.whims.one_in(4) {
                     output.commit(n);
                     n
@@ -166,7 +166,7 @@ impl Walker {
         input.consume(taken);
     }
 
-    /// A client sends what it has room for, and compares what comes.
+    /// Checks the input of a client, and ends the client once all of it has arrived.
     fn serve_client(socket: &mut WalkSocket<'_>) {
         let (mut input, _, walk) = socket.split();
         let Some((content, received)) = &mut walk.client else { return };
@@ -184,7 +184,7 @@ impl Walker {
         }
     }
 
-    /// Ends the socket, in one of the ways that there are.
+    /// Ends the socket in the given way.
     fn end(socket: &mut WalkSocket<'_>, how: u64) {
         let now = socket.now().as_millis();
         socket.data.done.get_or_insert(now);
@@ -235,7 +235,7 @@ impl Walker {
                     let address = cx.local_address(*gone);
                     assert!(
                         address.is_none() || *gone == token,
-                        "tokens: {gone} has gone, and has an address"
+                        "tokens: {gone} is closed, but has an address"
                     );
                 }
             }
@@ -247,7 +247,7 @@ impl Walker {
         }
     }
 
-    /// What must not be forgotten at the end of a callback.
+    /// Does what must happen at the end of each callback.
     fn settle(&self, socket: &mut WalkSocket<'_>, cx: &mut Context<'_, Note>) {
         Self::serve_client(socket);
         self.act_on_a_whim(socket, cx);
@@ -259,7 +259,7 @@ impl Walker {
             let how = socket.data.whims.below(3);
             Self::end(socket, how);
         }
-        // whoever waits for nothing else waits for the time
+        // A socket that no other event will wake waits for a deadline.
         let client = socket.data.client.is_some();
         let waits = client || socket.paused() || socket.is_active() || !socket.bytes().is_empty();
         if waits && socket.deadline().is_none() {
@@ -301,7 +301,7 @@ impl Handler for Walker {
             let mut bytes = vec![0; usize::try_from(content.length()).unwrap_or(0).min(output.room())];
             content.read(0, &mut bytes);
             let taken = output.send_some(&bytes);
-            // what does not fit at once is not sent at all
+            // The content is shortened to what fits at once; the rest is not sent.
             let tag = content.length() - 1;
             *content = pattern(tag, taken as u64);
         }
@@ -332,7 +332,7 @@ impl Handler for Walker {
             socket.set_active(false);
         }
         if socket.data.client.is_some() && socket.data.whims.one_in(20) {
-            return Self::end(socket, 3); // the server may have no room for it while there are clients
+            return Self::end(socket, 3); // the server may have no room for it as long as there are clients
         }
         Self::echo(socket);
         self.settle(socket, cx);
@@ -397,7 +397,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
     });
     sim.listen(walkers, server(1));
     if sim.draw(3) == 1 {
-        // a shorter grace replaces a longer one, and a longer one does not replace a shorter
+        // A shorter grace time replaces a longer one, but not the other way round.
         let (after, first, second) = (a_while(sim, 3_000), a_while(sim, 4_000), a_while(sim, 4_000));
         sim.stop_after(walkers, after, first);
         sim.stop_after(walkers, after + Duration::from_millis(10), second);
@@ -410,10 +410,10 @@ pub(super) fn run(sim: &mut Sim<'_>) {
         let script = script.send(pattern(seed, length)).expect(pattern(seed, length));
         let slowly = Reading::Slowly { bytes: 100, every: Duration::from_millis(20) };
         let script = match sim.draw(6) {
-            // it comes to an end only if the server gives it up
+            // This peer ends only if the server gives up on it.
             1 if timeouts.write_stall.is_some() => script.reading(Reading::Never).pause(a_while(sim, 60_000)),
             2 => script.reading(slowly).pause(a_while(sim, 3_000)).half_close().until_end(),
-            3 => script.pause(a_while(sim, 20_000)).half_close().until_end(), // after the other side, often
+            3 => script.pause(a_while(sim, 20_000)).half_close().until_end(), // after the server, often
             4 => script.pause(a_while(sim, 2_000)).reset(),
             5 => script.half_close().until_end().pause(a_while(sim, 3_000)),
             _ => script.half_close().until_end(),

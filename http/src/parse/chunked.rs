@@ -1,4 +1,4 @@
-//! The chunked coding (RFC 9112, 7.1), decoded as it comes: the framing is taken away, the data stays where it is.
+//! The chunked coding (RFC 9112, 7.1), decoded as it arrives: the framing is removed, the data stays in place.
 
 use crate::limits::Limits;
 use crate::status::Status;
@@ -13,7 +13,7 @@ impl Count {
     pub(crate) const MAX: u64 = Self::TOO_MUCH - 1;
     pub(crate) const TOO_MUCH: u64 = 1 << 48;
 
-    /// `n`, or the largest that there is.
+    /// Creates a count of `n`, or of [`MAX`](Self::MAX) if `n` is larger.
     pub(crate) const fn new(n: u64) -> Self {
         let n = if n > Self::MAX { Self::MAX } else { n };
         let [a, b, c, d, e, f, _, _] = n.to_le_bytes();
@@ -40,7 +40,7 @@ impl core::fmt::Debug for Count {
     }
 }
 
-/// Where in the coding the next byte stands.
+/// The position of the next byte in the coding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum State {
     /// The first digit of a chunk size.
@@ -50,35 +50,39 @@ enum State {
     /// White space between the size and an extension, which must follow (RFC 9112, 7.1.1).
     Space,
     Extension,
-    /// The line feed behind a size that is in `remaining`.
+    /// The line feed after the size in `remaining`.
     SizeEnd,
     /// `remaining` bytes of data.
     Data,
+    /// The carriage return after the data.
     DataReturn,
+    /// The line feed after the data.
     DataEnd,
-    /// The first character of a trailer's name, or the empty line.
+    /// The first character of a trailer field's name, or the empty line.
     TrailerStart,
     TrailerName,
     TrailerValue,
+    /// The line feed after a trailer field.
     TrailerEnd,
+    /// The line feed of the empty line.
     LastEnd,
     Done,
 }
 
-/// Decodes one chunked body.
+/// The decoder of one chunked body.
 ///
-/// Bytes are fed in order: [`frame`](Self::frame) takes those that belong to the coding, [`took`](Self::took) counts
-/// those of the data. (Packed, since it is a part of every connection.)
+/// All bytes pass through it in order: [`frame`](Self::frame) takes those of the framing, [`took`](Self::took) counts
+/// those of the data. (Packed, since it is part of every connection.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(Rust, packed)]
 pub(crate) struct Decoder {
-    /// Data bytes of this chunk that have not come; while a size is read, what was read of it.
+    /// Data bytes of this chunk that are still to come; while a size is read, its value so far.
     remaining: Count,
-    /// Data bytes that the body may still have, those of this chunk taken off.
+    /// Data bytes that the body may still have after this chunk.
     allowed: Count,
     /// Bytes of this chunk line.
     line: u16,
-    /// Bytes of extensions so far; then those of the trailer section.
+    /// Bytes of all extensions so far; after the last chunk, bytes of the trailer section.
     spent: u16,
     state: State,
 }
@@ -89,12 +93,12 @@ impl Decoder {
         Self { remaining, allowed, line: 0, spent: 0, state: State::FirstDigit }
     }
 
-    /// Data bytes that come next; 0 when the coding has to be read on, or the body is over.
+    /// Returns the number of data bytes that come next; 0 if framing comes next, or the body is over.
     pub(crate) const fn data(&self) -> u64 {
         if matches!(self.state, State::Data) { self.remaining.get() } else { 0 }
     }
 
-    /// Data bytes that may still come, as far as the limit goes.
+    /// Returns the number of data bytes that may still come within the limit.
     pub(crate) const fn most(&self) -> u64 {
         let ahead = if matches!(self.state, State::Data) { self.remaining.get() } else { 0 };
         self.allowed.get() + ahead
@@ -104,7 +108,7 @@ impl Decoder {
         matches!(self.state, State::Done)
     }
 
-    /// Counts data bytes that were used up: at most [`data`](Self::data).
+    /// Counts `n` data bytes as consumed, at most [`data`](Self::data).
     pub(crate) const fn took(&mut self, n: u64) {
         self.remaining.subtract(n);
         if matches!(self.state, State::Data) && self.remaining.is_zero() {
@@ -112,10 +116,10 @@ impl Decoder {
         }
     }
 
-    /// Takes bytes of the coding off the front of `input` until data or the end comes; tells how many.
+    /// Reads framing from the front of `input` up to the next data or the end of the body; returns its length.
     ///
     /// # Errors
-    /// The status to refuse the request with. Nothing behind the fault can be trusted.
+    /// The status to refuse the request with. Nothing after the fault can be trusted.
     pub(crate) fn frame(&mut self, input: &[u8], limits: &Limits) -> Result<usize, Status> {
         for (taken, byte) in input.iter().enumerate() {
             if matches!(self.state, State::Data | State::Done) {
@@ -126,6 +130,7 @@ impl Decoder {
         Ok(input.len())
     }
 
+    /// Returns the state after `byte`. A byte that is not listed for a state is an error, such as a bare line feed.
     fn next(&mut self, byte: u8, limits: &Limits) -> Result<State, Status> {
         use State::{
             DataEnd, DataReturn, Digit, Extension, FirstDigit, SizeEnd, Space, TrailerEnd, TrailerStart,
@@ -156,7 +161,7 @@ impl Decoder {
             b'0'..=b'9' => byte - b'0',
             _ => (byte | 0x20) - b'a' + 10,
         };
-        // Below 2^48 before, so nothing is lost; what is too large is refused with each digit.
+        // No overflow: every digit is checked, so the size was at most `allowed`, which is below 2^48.
         let size = self.remaining.get() << 4 | u64::from(digit);
         if size > self.allowed.get() {
             return Err(Status::CONTENT_TOO_LARGE);
@@ -171,7 +176,7 @@ impl Decoder {
         Ok(state)
     }
 
-    /// A chunk line has ended.
+    /// Begins the data of a chunk whose line has ended, or the trailer section after the last chunk.
     fn begin(&mut self) -> Result<State, Status> {
         if self.remaining.is_zero() {
             self.spent = 0;
@@ -182,7 +187,7 @@ impl Decoder {
     }
 }
 
-/// The trailer section: field lines as in a head, checked and dropped.
+/// Returns the state after `byte` in the trailer section, whose field lines are checked as in a head, and dropped.
 fn trailer(state: State, byte: u8) -> Result<State, Status> {
     use State::{Done, LastEnd, TrailerEnd, TrailerName, TrailerStart, TrailerValue};
     Ok(match (state, byte) {
@@ -197,7 +202,7 @@ fn trailer(state: State, byte: u8) -> Result<State, Status> {
     })
 }
 
-/// Counts one more, up to `limit`.
+/// Adds 1 to a count, up to `limit`.
 fn one_more(count: u16, limit: u16, beyond: Status) -> Result<u16, Status> {
     if count < limit { Ok(count + 1) } else { Err(beyond) }
 }
@@ -213,7 +218,8 @@ mod tests {
     type Decoded = (Vec<u8>, usize);
     type Case<'a> = (&'a [u8], Result<(&'a [u8], usize), u16>);
 
-    /// The data and the bytes of the whole body; 0 as status: it goes on. Fed in pieces of `step`.
+    /// Decodes `input` in pieces of `step` bytes. Returns the data and the length of the whole body, or a status; 0 if
+    /// the body is incomplete.
     fn decode(input: &[u8], limits: &Limits, step: usize) -> Result<Decoded, u16> {
         let mut decoder = Decoder::new(limits);
         let mut data = Vec::new();

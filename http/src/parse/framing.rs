@@ -1,4 +1,4 @@
-//! Where a body ends and whether the connection goes on: RFC 9112, 6 and 9, as one pure function.
+//! How a body is delimited, and whether the connection stays open (RFC 9112, 6 and 9), as one pure function.
 
 use crate::method::Method;
 use crate::plan::Plan;
@@ -8,7 +8,8 @@ use super::head::Head;
 use super::host;
 use super::words::{is_token, trim};
 
-/// What the fields of one head say about framing. Filled line by line, so that a head in pieces is scanned once.
+/// The facts in the fields of one head that framing depends on. Collected line by line, so that a head that arrives in
+/// pieces is scanned only once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// The value of `Content-Length`, if there was one.
@@ -21,11 +22,11 @@ pub(crate) struct Facts {
 impl Facts {
     const HOST: u16 = 1;
     const LENGTH: u16 = 2;
-    /// There is a `Transfer-Encoding`; what it says is in the two flags below.
+    /// There is a `Transfer-Encoding`; its codings are in the two flags below.
     const CODED: u16 = 4;
-    /// Its last coding is chunked, once.
+    /// The last coding is chunked, and only the last.
     const CHUNKED: u16 = 8;
-    /// It has other codings too.
+    /// There are other codings.
     const OTHERS: u16 = 16;
     const CLOSE: u16 = 32;
     const KEEP_ALIVE: u16 = 64;
@@ -35,27 +36,27 @@ impl Facts {
         self.flags & flag != 0
     }
 
-    /// Sets a flag that may be set once.
+    /// Sets a flag that may be set only once.
     fn once(&mut self, flag: u16) -> Result<(), Status> {
         let before = self.flags;
         self.flags |= flag;
         if before & flag == 0 { Ok(()) } else { Err(Status::BAD_REQUEST) }
     }
 
-    /// Whether there was a `Host`.
+    /// Returns whether there was a `Host`.
     #[inline(always)]
     pub(crate) const fn has_host(&self) -> bool {
         self.has(Self::HOST)
     }
 
-    /// A first `Host` whose value was found good.
+    /// Notes the first `Host`, whose value is valid.
     #[inline(always)]
     pub(crate) const fn host(&mut self) {
         self.flags |= Self::HOST;
     }
 }
 
-/// [`Facts`] as a connection keeps them, without the alignment of their number.
+/// [`Facts`] as a connection keeps them, with a smaller alignment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(Rust, packed(4))]
 pub(crate) struct Noted {
@@ -91,7 +92,8 @@ pub(crate) enum Known {
 }
 
 impl Known {
-    /// By length and the first eight bytes, folded to lower case; the rest of the long ones is compared.
+    /// Finds a field by the length of its name and the first eight bytes, folded to lower case. Only the rest of a long
+    /// name is compared byte by byte.
     #[inline(always)]
     pub(crate) fn find(name: &[u8], first: u64) -> Option<Self> {
         const fn word(text: &[u8; 8]) -> u64 {
@@ -111,8 +113,8 @@ impl Known {
     }
 }
 
-/// Takes in one field line. An error is final. (By value, so that the facts of a head that has no such line stay in
-/// registers.)
+/// Adds one field line to the facts. An error is final. (By value, so that the facts of a head without such a line stay
+/// in registers.)
 #[inline(never)]
 pub(crate) fn note(mut facts: Facts, field: Known, value: &[u8]) -> Result<Facts, Status> {
     take_in(&mut facts, field, trim(value))?;
@@ -130,6 +132,7 @@ fn take_in(facts: &mut Facts, field: Known, value: &[u8]) -> Result<(), Status> 
         }
         Known::Coding => coding(facts, value),
         Known::Connection => {
+            // `close` wins over `keep-alive`, in whichever order and lines they come: see `decide`.
             for option in list(value) {
                 if option.eq_ignore_ascii_case(b"close") {
                     facts.flags |= Facts::CLOSE;
@@ -151,7 +154,8 @@ fn take_in(facts: &mut Facts, field: Known, value: &[u8]) -> Result<(), Status> 
     }
 }
 
-/// `1*DIGIT` and nothing else. A number too large for us is a body too large for us.
+/// Parses a `Content-Length`: `1*DIGIT` without sign, white space or list. A number that overflows is a body that is
+/// too large.
 fn length(value: &[u8]) -> Result<u64, Status> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Err(Status::BAD_REQUEST);
@@ -162,21 +166,22 @@ fn length(value: &[u8]) -> Result<u64, Status> {
         .ok_or(Status::CONTENT_TOO_LARGE)
 }
 
-/// One `Transfer-Encoding` line. A second one is refused: nobody needs it but smugglers.
+/// Adds a `Transfer-Encoding` line. A second one is refused: no legitimate client sends it, and it helps to smuggle
+/// requests.
 fn coding(facts: &mut Facts, value: &[u8]) -> Result<(), Status> {
     facts.once(Facts::CODED)?;
     for coding in list(value) {
         let chunked = coding.eq_ignore_ascii_case(b"chunked");
         let name = coding.split(|byte| *byte == b';').next().map_or(coding, trim);
         if facts.has(Facts::CHUNKED) || name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
-            return Err(Status::BAD_REQUEST); // something behind chunked, or not a coding at all
+            return Err(Status::BAD_REQUEST); // a coding after chunked, or not a coding at all
         }
         facts.flags |= if chunked { Facts::CHUNKED } else { Facts::OTHERS };
     }
     Ok(())
 }
 
-/// The members of a list; empty ones are skipped (RFC 9110, 5.6.1.2).
+/// Returns the members of a list; empty ones are skipped (RFC 9110, 5.6.1.2).
 fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(trim).filter(|member| !member.is_empty())
 }
@@ -184,7 +189,7 @@ fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// How the body of a request is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// There is none.
+    /// There is no body.
     None,
     /// By `Content-Length`.
     Length(u64),
@@ -192,7 +197,7 @@ pub enum Body {
     Chunked,
 }
 
-/// What comes behind a head.
+/// What follows a head: its body, and whether another request may follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Framing {
     /// The body.
@@ -201,35 +206,36 @@ pub struct Framing {
 }
 
 impl Framing {
-    /// That of nearly all requests.
+    /// The framing of nearly all requests.
     pub(crate) const NONE: Self = Self { body: Body::None, plan: Plan::PLAIN };
 
-    /// Whether another request may follow on the connection.
+    /// Returns whether another request may follow on the connection.
     pub const fn keep_alive(&self) -> bool {
         self.plan.has(Plan::KEEP_ALIVE)
     }
 
-    /// Whether the client waits for `100 Continue` before it sends the body.
+    /// Returns whether the client waits for `100 Continue` before it sends the body.
     pub const fn expects_continue(&self) -> bool {
         self.plan.has(Plan::EXPECTS)
     }
 }
 
-/// Decides, once a head is complete.
+/// Determines the framing of a complete head.
 pub(crate) fn framing(head: &Head<'_>, facts: &Facts) -> Result<Framing, Status> {
     let Framing { body, plan } = decide(head.minor, facts)?;
     Ok(Framing { body, plan: plan.with(Plan::BODILESS, head.method == Method::Head) })
 }
 
-/// `minor` is that of `HTTP/1.x`.
+/// Determines the framing of a request with the version `HTTP/1.minor`.
 fn decide(minor: u8, facts: &Facts) -> Result<Framing, Status> {
     let body = match (facts.has(Facts::CODED), facts.has(Facts::LENGTH)) {
         (false, false) => Body::None,
         (false, true) => Body::Length(facts.length),
-        // Both, or a coding in a protocol that has none: two readers may disagree on where the body ends.
+        // Both, or a coding in a version without codings: a proxy and this server could disagree about where the body
+        // ends.
         (true, true) => return Err(Status::BAD_REQUEST),
         (true, false) if minor == 0 => return Err(Status::BAD_REQUEST),
-        // The end of such a body can't be known (RFC 9112, 6.3, rule 4).
+        // The end of such a body is unknown (RFC 9112, 6.3, rule 4).
         (true, false) if !facts.has(Facts::CHUNKED) => return Err(Status::BAD_REQUEST),
         (true, false) if facts.has(Facts::OTHERS) => return Err(Status::NOT_IMPLEMENTED),
         (true, false) => Body::Chunked,
@@ -238,6 +244,7 @@ fn decide(minor: u8, facts: &Facts) -> Result<Framing, Status> {
         return Err(Status::BAD_REQUEST);
     }
     let keep_alive = !facts.has(Facts::CLOSE) && (minor > 0 || facts.has(Facts::KEEP_ALIVE));
+    // A client without a body to send waits for nothing, and one of HTTP/1.0 must not be sent a 100.
     let expects = minor > 0 && facts.has(Facts::CONTINUE) && !matches!(body, Body::None | Body::Length(0));
     let plan = Plan::default().with(Plan::KEEP_ALIVE, keep_alive).with(Plan::EXPECTS, expects);
     Ok(Framing { body, plan: plan.with(Plan::OLD, minor == 0) })

@@ -6,47 +6,47 @@ use crate::status::Status;
 use super::framing::Framing;
 use super::words::trim;
 
-/// Length of a version, with the space before it and the line end behind it.
+/// The length of a version, including the space before it and the line end after it.
 pub(crate) const VERSION_LENGTH: usize = 11;
 
-/// The head of a request: spans of the bytes it was parsed from, and what they say about the body.
+/// The head of a request: spans of the bytes it was parsed from, and the framing of the body.
 ///
-/// Fields are not collected: nobody pays for those he does not ask for. [`field`](Self::field) looks one up.
+/// Fields are parsed on demand: [`field`](Self::field) looks one up, [`fields`](Self::fields) iterates over all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head<'a> {
     /// The method.
     pub method: Method,
-    /// The minor version: 0 for HTTP/1.0, else 1 (a higher one is taken as 1, RFC 9110, 2.5).
+    /// The minor version: 0 for HTTP/1.0, otherwise 1 (a higher one is taken as 1, RFC 9110, 2.5).
     pub minor: u8,
-    /// The path of the target, not decoded. Starts with `/`, or is `*` in `OPTIONS *`.
+    /// The path of the target, not decoded. It starts with `/`, or is `*` in `OPTIONS *`.
     pub path: &'a [u8],
-    /// What follows the first `?` of the target, not decoded.
+    /// The part of the target after the first `?`, not decoded.
     pub query: Option<&'a [u8]>,
-    /// What comes behind the head.
+    /// What follows the head.
     pub framing: Framing,
-    /// All of the head, up to the end of the empty line.
+    /// The whole head, including the final empty line.
     pub(crate) bytes: &'a [u8],
-    /// Where in `bytes` the target ends.
+    /// The end of the target in `bytes`.
     pub(crate) target_end: usize,
 }
 
 impl<'a> Head<'a> {
-    /// To be filled in.
+    /// An empty head, to be filled in.
     pub(crate) const NONE: Self = Self::plain(b"", 0, b"");
 
-    /// `GET` without a query and without a body, as most are.
+    /// Creates the common-case head: `GET`, without a query and without a body.
     #[inline(always)]
     pub(crate) const fn plain(path: &'a [u8], target_end: usize, bytes: &'a [u8]) -> Self {
         Self { method: Method::Get, minor: 1, path, query: None, framing: Framing::NONE, bytes, target_end }
     }
 
-    /// The request target as it came.
+    /// Returns the request target as received.
     pub fn target(&self) -> &'a [u8] {
         self.bytes.get(self.method.as_str().len() + 1..self.target_end).unwrap_or(&[])
     }
 
-    /// The value of the first field with this name, without the white space around it. Names are compared
-    /// without regard to case. Values are bytes: HTTP lets any but control characters through.
+    /// Returns the value of the first field with this name, without the white space around it. The case of names is
+    /// ignored. Values are bytes: HTTP allows all except control characters.
     ///
     /// ```
     /// use lightcone_http::{Limits, Parse, parse};
@@ -59,18 +59,19 @@ impl<'a> Head<'a> {
         self.fields().find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
     }
 
-    /// Like [`field`](Self::field), for values that are text: `None` as well if this one is not UTF-8.
+    /// Like [`field`](Self::field), for a value that is text. Also `None` if the value is not UTF-8.
     pub fn text(&self, name: &str) -> Option<&'a str> {
         self.field(name).and_then(|value| core::str::from_utf8(value).ok())
     }
 
-    /// All fields in the order they came.
+    /// Returns all fields in the order received.
     pub fn fields(&self) -> Fields<'a> {
         let end = self.bytes.len().saturating_sub(2);
         Fields(self.bytes.get(self.target_end + VERSION_LENGTH..end).unwrap_or(&[]))
     }
 
-    /// The host and port that the request is for: those of the target if it has them, else the `Host` field.
+    /// Returns the host and port that the request is for: those of the target if it has them, otherwise the value of
+    /// the `Host` field.
     pub fn host(&self) -> Option<&'a [u8]> {
         match absolute(self.target()) {
             Some((authority, _)) => Some(authority),
@@ -78,12 +79,12 @@ impl<'a> Head<'a> {
         }
     }
 
-    /// Bytes of the head, with the empty line behind it: the body, or the next request, starts there.
+    /// Returns the size of the head in bytes, including the final empty line. The body, or the next request, follows.
     pub const fn size(&self) -> usize {
         self.bytes.len()
     }
 
-    /// The length of the body, if it is known before the body has come.
+    /// Returns the length of the body if it is known in advance; `None` if the body is chunked.
     pub const fn length(&self) -> Option<u64> {
         match self.framing.body {
             super::framing::Body::None => Some(0),
@@ -93,7 +94,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// The authority of a target in absolute form, and what follows it.
+/// Splits a target in absolute form into its authority and what follows it; `None` for other forms.
 pub(crate) fn absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
     let prefix = |scheme: &[u8]| {
         let (start, rest) = target.split_at_checked(scheme.len())?;
@@ -112,7 +113,7 @@ impl<'a> Iterator for Fields<'a> {
     type Item = (&'a [u8], &'a [u8]);
 
     fn next(&mut self) -> Option<Self::Item> {
-        // The lines were checked: each has a colon, none a line feed but at its end.
+        // The lines are checked already: each has a colon, and a line feed only at its end.
         let end = self.0.iter().position(|byte| *byte == b'\n')?;
         let (line, rest) = self.0.split_at_checked(end + 1)?;
         self.0 = rest;
@@ -122,13 +123,13 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
-/// What [`parse`](crate::parse()) found.
+/// The result of [`parse`](crate::parse()).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parse<'a> {
-    /// A whole head.
+    /// A complete head.
     Complete(Head<'a>),
-    /// So far nothing is wrong, but the end has not come.
+    /// The beginning of a head, valid so far.
     Partial,
-    /// Not a request, whatever follows: to be answered with this status, and the connection to be closed.
+    /// Not an acceptable request, regardless of what follows. Respond with this status and close the connection.
     Invalid(Status),
 }

@@ -2,18 +2,19 @@
 
 use core::net::Ipv6Addr;
 
-/// The last `Host` line that was found good. Nearly all requests of a server have the same: comparing it takes a few
-/// operations, reading it some hundred. One per poller; lines of another length than these are read each time.
+/// The last valid `Host` line, one per poller. Nearly all requests of a server have the same line, and comparing it
+/// takes a few operations, parsing it some hundred. Only lines of 16 to 32 bytes are remembered; others are parsed
+/// each time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LastHost {
-    /// Bytes of the line with its end; 0: none yet.
+    /// The length of the line with its line end; 0 if there is none yet.
     length: usize,
-    /// The same with an empty line; `usize::MAX` if the halves leave a gap then.
+    /// The length with an empty line after it; `usize::MAX` if the two halves do not cover that.
     alone: usize,
-    /// The halves of the line, which overlap.
+    /// The first and last 16 bytes of the line, which overlap.
     first: [u8; Self::HALF],
     last: [u8; Self::HALF],
-    /// The second half of the line and an empty one.
+    /// The last 16 bytes of the line followed by an empty line.
     last_alone: [u8; Self::HALF],
 }
 
@@ -28,7 +29,7 @@ impl LastHost {
         last_alone: [0; Self::HALF],
     };
 
-    /// What follows the line, if `input` starts with it.
+    /// Returns what follows the line, if `input` starts with it.
     #[inline(always)]
     pub(crate) fn behind<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
         let (line, rest) = input.split_at_checked(self.length)?;
@@ -36,7 +37,7 @@ impl LastHost {
         same.then_some(rest)
     }
 
-    /// What follows the line and an empty one, if `input` starts with both.
+    /// Returns what follows the line and an empty line, if `input` starts with both.
     #[inline(always)]
     pub(crate) fn behind_alone<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
         let (lines, rest) = input.split_at_checked(self.alone)?;
@@ -44,6 +45,7 @@ impl LastHost {
         same.then_some(rest)
     }
 
+    /// Remembers a valid line, if it has 16 to 32 bytes.
     #[inline(never)]
     pub(crate) fn remember(&mut self, line: &[u8]) {
         let (Some(first), Some(last)) = (line.first_chunk(), line.last_chunk()) else { return };
@@ -61,14 +63,15 @@ impl LastHost {
     }
 }
 
-/// Whether `value` is `uri-host [ ":" port ]` (RFC 9110, 7.2). An empty host is refused: http has none without.
+/// Returns whether `value` is `uri-host [ ":" port ]` (RFC 9110, 7.2). An empty host is refused, since `http` URIs
+/// always have one.
 pub(crate) fn is_valid(value: &[u8]) -> bool {
     let (host, port) = split_port(value);
     let digits = port.iter().all(u8::is_ascii_digit);
     digits && (is_name(host) || is_ipv6(host))
 }
 
-/// The host and what follows its colon.
+/// Splits a value into the host and what follows its colon.
 fn split_port(value: &[u8]) -> (&[u8], &[u8]) {
     let host_end = value.iter().rposition(|byte| *byte == b']').map_or(0, |last| last + 1);
     let colon = value.iter().skip(host_end).position(|byte| *byte == b':').map(|colon| host_end + colon);
@@ -78,14 +81,14 @@ fn split_port(value: &[u8]) -> (&[u8], &[u8]) {
     }
 }
 
-/// `[2001:db8::1]`
+/// Returns whether `host` is an IPv6 address in brackets, such as `[2001:db8::1]`.
 fn is_ipv6(host: &[u8]) -> bool {
     let literal = host.strip_prefix(b"[").and_then(|host| host.strip_suffix(b"]"));
     let text = literal.and_then(|literal| core::str::from_utf8(literal).ok());
     text.is_some_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }
 
-/// A registered name or an IPv4 address (RFC 3986, 3.2.2), but not an empty one.
+/// Returns whether `host` is a registered name or an IPv4 address (RFC 3986, 3.2.2), and not empty.
 fn is_name(host: &[u8]) -> bool {
     let mut rest = host;
     while let Some((first, behind)) = rest.split_first() {

@@ -1,4 +1,4 @@
-//! Requests as bytes: pure functions from what has arrived to what it means.
+//! Parsing of requests: pure functions of the received bytes.
 
 pub(crate) mod chunked;
 pub(crate) mod framing;

@@ -1,10 +1,11 @@
-//! One strict pass over a request head, by words (RFC 9112, 2 to 5).
+//! A strict parser of request heads, in one pass that reads eight bytes at a time (RFC 9112, 2 to 5).
 //!
-//! **The verdict depends on the bytes alone, not on how they were cut.** A line is judged when its line feed has
-//! come, so that a head in pieces and the same head at once fail at the same place; what is decided before that
-//! (an impossible method, a target beyond its limit) is decided by bytes at fixed places. What was found is kept by
-//! line ([`Progress`]), and the bytes of an unfinished line are searched for its end once: a dripped head costs
-//! no more than its bytes.
+//! **The verdict depends only on the bytes, not on how they arrive.** A line is judged when its line feed has
+//! arrived, so that a head in pieces and the same head in one piece fail at the same place. What is judged before
+//! that (an impossible method, a target beyond its limit) depends only on bytes at fixed places.
+//!
+//! [`Progress`] keeps the facts of the complete lines, and the bytes of an incomplete line are searched for its end
+//! only once. So a head that arrives byte by byte costs little more than one that arrives at once.
 
 use crate::limits::Limits;
 use crate::method::Method;
@@ -15,64 +16,66 @@ use super::head::{Head, Parse, VERSION_LENGTH, absolute};
 use super::host::{self, LastHost};
 use super::words::{self, Cursor};
 
-/// The longest method that is looked at; longer than any that exists.
+/// The length from which a method is refused without its end; longer than any existing method.
 const METHOD_MAX: usize = 24;
-/// Where the target starts in a request line as most are.
+/// Where the target starts in the common-case request line.
 const PLAIN_TARGET: usize = 4;
 /// What follows the target in a request line.
 pub(super) const VERSION: &[u8; VERSION_LENGTH] = b" HTTP/1.1\r\n";
 
-/// How far an unfinished head was scanned. The default value: not at all.
+/// How far an incomplete head was scanned. The default value: not at all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// What the lines before `line` said.
+    /// The facts of the lines before `line`.
     facts: Noted,
-    /// Where the first line starts that was not complete.
+    /// The start of the first incomplete line.
     line: u32,
-    /// Up to here there is no line feed behind `line`.
+    /// The end of the bytes that were searched for a line feed. There is none between `line` and here.
     seen: u32,
 }
 
 impl Progress {
-    /// An empty line was skipped, and nothing has come behind it: another one is a fault.
+    /// An empty line was skipped, and nothing has arrived after it. Another empty line is an error.
     pub(crate) const BLANK: Self = Self { facts: Noted::NONE, line: 0, seen: u32::MAX };
 
-    /// Whether something has come that is to be looked at before a head is scanned.
+    /// Returns whether there is progress that has to be taken into account before a head is scanned.
     #[inline(always)]
     pub(crate) const fn pending(&self) -> bool {
         self.seen > 0
     }
 
-    /// Whether a request has begun.
+    /// Returns whether a request has begun.
     pub(crate) const fn begun(&self) -> bool {
         self.seen > 0 && !self.is_blank()
     }
 
+    /// Returns whether an empty line was skipped.
     pub(crate) const fn is_blank(&self) -> bool {
         self.seen == u32::MAX
     }
 
+    /// Returns the progress when the scan stops at an incomplete line.
     #[expect(clippy::cast_possible_truncation, reason = "a head of 4 GiB is beyond every limit")]
     fn stopped(window: &[u8], line: &[u8], facts: Facts) -> Self {
         Self { facts: facts.into(), line: (window.len() - line.len()) as u32, seen: window.len() as u32 }
     }
 }
 
-/// What comes before a head.
+/// Empty lines before a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Blank {
-    /// The head itself, if anything.
+    /// There is none.
     None,
-    /// Half a line end.
+    /// There is half a line end.
     Half,
-    /// One empty line, to be skipped.
+    /// There is one empty line, to be skipped.
     One,
-    /// Another one.
+    /// There is a second empty line.
     More,
 }
 
-/// Looks for the one empty line that is ignored before a request (RFC 9112, 2.2): clients send it behind a body, and
-/// to see whether a server is there.
+/// Looks for the one empty line that is ignored before a request (RFC 9112, 2.2): clients send it after a body, or to
+/// probe a server.
 #[cold]
 pub(crate) fn blank(progress: &mut Progress, input: &[u8]) -> Blank {
     match input {
@@ -90,10 +93,12 @@ pub(crate) fn blank(progress: &mut Progress, input: &[u8]) -> Blank {
     }
 }
 
-/// Parses the head of a request that `input` starts with.
+/// Parses the request head at the start of `input`.
 ///
-/// Strict where RFC 9112 leaves a choice: no bare line feeds, no white space around names, no folded lines. An empty line
-/// before the request, of which a server ignores one, is no part of the head. The same bytes give the same verdict, however many have come:
+/// The parser is strict where RFC 9112 leaves a choice: no bare line feeds, no white space around names, no folded
+/// lines. An empty line before the request, of which a server ignores one, is not part of the head.
+///
+/// The verdict depends only on the bytes, not on how they arrive:
 ///
 /// ```
 /// use lightcone_http::{Limits, Method, Parse, parse};
@@ -106,7 +111,7 @@ pub fn parse<'a>(input: &'a [u8], limits: &Limits) -> Parse<'a> {
     resume(&mut Progress::default(), input, limits)
 }
 
-/// A head as most are: `GET`, a path without a query, this version, and `Host` as its one field.
+/// The common-case head: `GET`, a path without a query, HTTP/1.1, and `Host` as its only field.
 pub(crate) struct Plain<'a> {
     pub(crate) path: &'a [u8],
     pub(crate) target_end: usize,
@@ -115,14 +120,14 @@ pub(crate) struct Plain<'a> {
     pub(crate) behind: &'a [u8],
 }
 
-/// How far a head is as most are: up to `at`; 0: not at all.
+/// How much of a head is the common case: everything up to `at`; 0 if the request line is not.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Start {
     at: usize,
     target_end: usize,
 }
 
-/// Parses a head if it is as most are. Any other goes to [`rest`], out of line, so that it takes no registers here.
+/// Parses the common-case head. Any other is left to [`rest`], out of line, so that it takes no registers here.
 #[inline(always)]
 pub(crate) fn plain<'a>(input: &'a [u8], limits: &Limits, last: &LastHost) -> Result<Plain<'a>, Start> {
     let Some((path, fields)) = plain_line(input, limits) else { return Err(Start::default()) };
@@ -131,15 +136,16 @@ pub(crate) fn plain<'a>(input: &'a [u8], limits: &Limits, last: &LastHost) -> Re
         return Err(Start { at: target_end + VERSION_LENGTH, target_end });
     };
     match input.get(..input.len() - behind.len()) {
-        // what lies behind the limit is not to be looked at
+        // Bytes beyond the limit must not be read, so that they can't change the verdict.
         Some(bytes) if bytes.len() <= limits.head => Ok(Plain { path, target_end, bytes, behind }),
         _ => Err(Start::default()),
     }
 }
 
-/// Reads a request line as most are. Gives the path and what follows the line; `None` for any other line.
+/// Reads the common-case request line. Returns the path and what follows the line; `None` for any other line.
 #[inline(always)]
 fn plain_line<'a>(input: &'a [u8], limits: &Limits) -> Option<(&'a [u8], &'a [u8])> {
+    // The first five of eight bytes are compared: the shift drops the last three.
     let start = u64::from_le_bytes(*input.first_chunk::<8>()?);
     if start << 24 != u64::from_le_bytes(*b"\0\0\0GET /") {
         return None;
@@ -149,8 +155,8 @@ fn plain_line<'a>(input: &'a [u8], limits: &Limits) -> Option<(&'a [u8], &'a [u8
     (path.len() <= limits.target && cursor.take_version()).then_some((path, cursor.rest))
 }
 
-/// Parses a head that has come whole and is in order, whose `start` was read by [`plain`]. `None` for any other,
-/// which [`resume`] judges.
+/// Parses a complete and valid head, of which [`plain`] has read the `start`. Returns `None` for any other, which
+/// [`resume`] judges.
 pub(crate) fn rest<'a>(
     input: &'a [u8],
     start: Start,
@@ -172,10 +178,10 @@ pub(crate) fn rest<'a>(
     Some(Head { framing, bytes: cursor.since(window)?, ..head })
 }
 
-/// Parses on. `input` must start with the bytes of the calls before.
+/// Continues to parse a head. `input` must start with the bytes of the previous calls.
 #[inline(never)]
 pub(crate) fn resume<'a>(progress: &mut Progress, input: &'a [u8], limits: &Limits) -> Parse<'a> {
-    // What lies behind the limit is not looked at, so it can't change the verdict.
+    // Bytes beyond the limit are not read, so they can't change the verdict.
     let window = input.get(..limits.head).unwrap_or(input);
     let parse =
         if progress.seen == 0 { start(progress, window, limits) } else { go_on(progress, window, limits) };
@@ -185,12 +191,13 @@ pub(crate) fn resume<'a>(progress: &mut Progress, input: &'a [u8], limits: &Limi
     }
 }
 
-/// The head does not end within its limit.
+/// Returns the status for a head that does not end within its limit.
 pub(crate) const fn too_long(progress: &Progress) -> Status {
     let in_request_line = progress.line == 0;
     if in_request_line { Status::URI_TOO_LONG } else { Status::FIELDS_TOO_LARGE }
 }
 
+/// Parses a head from its first byte.
 #[inline(never)]
 fn start<'a>(progress: &mut Progress, window: &'a [u8], limits: &Limits) -> Parse<'a> {
     let mut cursor = Cursor::new(window);
@@ -200,10 +207,12 @@ fn start<'a>(progress: &mut Progress, window: &'a [u8], limits: &Limits) -> Pars
     }
 }
 
+/// Parses a head from its first incomplete line.
 #[inline(never)]
 fn go_on<'a>(progress: &mut Progress, window: &'a [u8], limits: &Limits) -> Parse<'a> {
     let new = window.get(progress.seen as usize..).unwrap_or(&[]);
     if !new.contains(&b'\n') {
+        // The line is still incomplete. Only a request line may be refused before its end.
         if progress.line == 0 {
             return judge_request_line(progress, window, limits, None);
         }
@@ -218,7 +227,7 @@ fn go_on<'a>(progress: &mut Progress, window: &'a [u8], limits: &Limits) -> Pars
     fields(progress, progress.facts.into(), cursor, window, limits)
 }
 
-/// The field lines from the cursor on. The request line before them was found good.
+/// Parses the field lines from the cursor on, after a valid request line.
 fn fields<'a>(
     progress: &mut Progress,
     mut facts: Facts,
@@ -229,6 +238,7 @@ fn fields<'a>(
     if let Err(stop) = field_lines(&mut cursor, &mut facts, limits, &mut { LastHost::NONE }) {
         return judge_line(progress, window, facts, stop);
     }
+    // The request line is read again: a connection has no room to keep its spans between calls.
     let mut head = Head::NONE;
     let request = request_line(&mut head, &mut Cursor::new(window), limits);
     match request.and_then(|()| framing::framing(&head, &facts)) {
@@ -237,12 +247,14 @@ fn fields<'a>(
     }
 }
 
-/// What ended the scan of a line: the line, and its fault if it is whole.
+/// Why the scan stopped at a line: the status applies if the line is complete, otherwise the line is incomplete.
 struct Stop<'a> {
+    /// All input from the start of the line.
     line: &'a [u8],
     status: Status,
 }
 
+/// Judges a field line at which the scan stopped: invalid if it is complete, otherwise to be continued.
 #[cold]
 #[inline(never)]
 fn judge_line<'a>(progress: &mut Progress, window: &[u8], facts: Facts, stop: Stop<'a>) -> Parse<'a> {
@@ -253,8 +265,8 @@ fn judge_line<'a>(progress: &mut Progress, window: &[u8], facts: Facts, stop: St
     Parse::Partial
 }
 
-/// Judges a request line that could not be parsed (`status`) or whose end has not come (`None`). Looks at the
-/// target only when it may be too long, so that it is not searched anew with every byte.
+/// Judges a request line that could not be parsed (`status`) or is incomplete (`None`). The target is examined only
+/// when it may be too long, so that it is not searched again with every byte that arrives.
 #[cold]
 #[inline(never)]
 fn judge_request_line<'a>(
@@ -278,7 +290,8 @@ fn judge_request_line<'a>(
             return Parse::Invalid(Status::URI_TOO_LONG);
         }
         if target.len() - end >= VERSION.len() {
-            return Parse::Invalid(whole.unwrap_or(Status::BAD_REQUEST)); // the line feed is overdue
+            // A valid version would have ended the line by now.
+            return Parse::Invalid(whole.unwrap_or(Status::BAD_REQUEST));
         }
     }
     whole.map_or(Parse::Partial, Parse::Invalid)
@@ -316,7 +329,7 @@ fn query<'a>(cursor: &mut Cursor<'a>) -> Option<&'a [u8]> {
     cursor.since(start)
 }
 
-/// The method and the space behind it; `None` for one that we don't know or don't do.
+/// Reads the method and the space after it; `None` for a method that is unknown or not supported.
 fn method(cursor: &mut Cursor<'_>) -> Result<Option<Method>, Status> {
     if cursor.take(b"GET ") {
         return Ok(Some(Method::Get));
@@ -330,14 +343,14 @@ fn method(cursor: &mut Cursor<'_>) -> Result<Option<Method>, Status> {
     if name.is_empty() || !cursor.take(b" ") {
         return Err(Status::BAD_REQUEST);
     }
-    // A tunnel would take what follows as its own, so nothing behind CONNECT can be answered.
+    // What follows a CONNECT belongs to the tunnel and can't be read as requests, so CONNECT is not supported.
     Ok(Method::from_bytes(name).filter(|method| *method != Method::Connect))
 }
 
-/// A path and a query.
+/// A path and a query of a target.
 type Parts<'a> = (&'a [u8], Option<&'a [u8]>);
 
-/// A target that does not start with a slash: absolute, `*`, or that of a method we don't know.
+/// Reads a target that does not start with a slash: one in absolute form, `*`, or any for an unknown method.
 #[cold]
 #[inline(never)]
 fn other_form<'a>(cursor: &mut Cursor<'a>, method: Option<Method>) -> Result<Parts<'a>, Status> {
@@ -361,7 +374,8 @@ fn other_form<'a>(cursor: &mut Cursor<'a>, method: Option<Method>) -> Result<Par
     })
 }
 
-/// A version that is not HTTP/1.1; the minor one to answer with. HTTP/1.2 and above count as HTTP/1.1.
+/// Reads a version other than HTTP/1.1; returns the minor version to respond with. HTTP/1.2 and above count as
+/// HTTP/1.1.
 #[cold]
 #[inline(never)]
 fn version(cursor: &mut Cursor<'_>) -> Result<u8, Status> {
@@ -380,7 +394,8 @@ fn version(cursor: &mut Cursor<'_>) -> Result<u8, Status> {
     }
 }
 
-/// The field lines and the empty line behind them. `facts` has taken in all lines before the one it stops at.
+/// Reads the field lines and the empty line after them. After an error, `facts` contains all lines before the one in
+/// [`Stop`].
 #[inline(always)]
 fn field_lines<'a>(
     cursor: &mut Cursor<'a>,
@@ -401,9 +416,11 @@ fn field_lines<'a>(
     Ok(())
 }
 
+/// Reads one field line. For a line that is incomplete it also returns an error, which `judge_line` ignores.
 #[inline(always)]
 fn field_line(cursor: &mut Cursor<'_>, facts: &mut Facts, last: &mut LastHost) -> Result<(), Status> {
     let line = cursor.rest;
+    // The fast paths below skip the check for a second `Host`, so they apply only to the first.
     if !facts.has_host()
         && let Some(rest) = last.behind(line)
     {
@@ -417,7 +434,7 @@ fn field_line(cursor: &mut Cursor<'_>, facts: &mut Facts, last: &mut LastHost) -
         facts.host();
         return Ok(());
     }
-    cursor.rest = line;
+    cursor.rest = line; // `plain_host` may have advanced it
     cursor.skip(words::ends_name);
     if cursor.rest.first() != Some(&b':') {
         *cursor = cursor.skip_bytes(words::is_token);
@@ -434,14 +451,15 @@ fn field_line(cursor: &mut Cursor<'_>, facts: &mut Facts, last: &mut LastHost) -
     Ok(())
 }
 
-/// Whether a line starts with `Host: `, in any case.
+/// Returns whether a line starts with `Host: `, in any case.
 #[inline(always)]
 const fn is_host(first: u64) -> bool {
     const FOLD: u64 = 0x2020_2020;
     (first | FOLD) << 16 == u64::from_le_bytes(*b"\0\0host: ")
 }
 
-/// A value of `Host` as nearly all are: a name or an IPv4 address, perhaps a port. `false` if it is another.
+/// Skips the rest of a `Host` line if its value is a common one: a name or an IPv4 address, perhaps with a port.
+/// Returns `false` for any other value.
 #[inline(always)]
 fn plain_host(cursor: &mut Cursor<'_>) -> bool {
     cursor.advance(6);
@@ -455,7 +473,7 @@ fn plain_host(cursor: &mut Cursor<'_>) -> bool {
     !empty && cursor.take(b"\r\n")
 }
 
-/// A field value and its line end.
+/// Reads a field value and its line end.
 #[inline(always)]
 fn value<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Status> {
     let start = cursor.rest;

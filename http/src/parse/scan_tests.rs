@@ -1,4 +1,4 @@
-//! The head scan by table, by every cut, and against another parser.
+//! Tests of the head parser: by tables, with input cut at every place, and against another parser.
 
 extern crate std;
 
@@ -32,7 +32,8 @@ fn complete(parse: Parse<'_>) -> Option<Head<'_>> {
     }
 }
 
-/// The verdict when the input comes in the pieces that `cut` says, given what has come.
+/// Returns the verdict when the input arrives in pieces. `cut` returns the size of the next piece for the number of
+/// bytes that have arrived.
 fn in_pieces<'a>(input: &'a [u8], limits: &Limits, mut cut: impl FnMut(usize) -> usize) -> Parse<'a> {
     let mut progress = Progress::default();
     let mut come = 0;
@@ -46,7 +47,7 @@ fn in_pieces<'a>(input: &'a [u8], limits: &Limits, mut cut: impl FnMut(usize) ->
     Parse::Partial
 }
 
-/// What the request loop reads when all of the input is there, and whether it was a plain head.
+/// Returns the head that the request loop reads when all of the input is available, and whether it is the common case.
 fn at_once<'a>(input: &'a [u8], limits: &Limits, last: &mut LastHost) -> (Option<Head<'a>>, bool) {
     match plain(input, limits, last) {
         Ok(Plain { path, target_end, bytes, behind }) => {
@@ -57,7 +58,8 @@ fn at_once<'a>(input: &'a [u8], limits: &Limits, last: &mut LastHost) -> (Option
     }
 }
 
-/// Asserts that byte by byte, and cut in two anywhere, the verdict is that of the whole.
+/// Asserts that the verdict is the same byte by byte, cut in two at any place, and in one piece. Returns the size of
+/// the head, or the status; 0 if the head is incomplete.
 fn every_cut(input: &[u8], limits: &Limits) -> Result<usize, u16> {
     let whole = parse(input, limits);
     let mut last = LastHost::NONE;
@@ -208,7 +210,7 @@ fn limits_from_both_sides() {
     let filler = 900 - request(50, 7, 0).len();
     assert_eq!(every_cut(&request(50, 7, filler), &limits), Ok(900));
     assert_eq!(every_cut(&request(50, 7, filler + 1), &limits), Err(431));
-    // A target that never ends, or is never followed by a version; a head limit below that of the target.
+    // A target that does not end, or is not followed by a version; a head limit below the limit of the target.
     assert_eq!(every_cut(&[b"GET /", &[b'a'; 49][..]].concat(), &limits), Err(0));
     assert_eq!(every_cut(&[b"GET /", &[b'a'; 50][..]].concat(), &limits), Err(414));
     assert_eq!(every_cut(&[b"GET /", &[b' '; 200][..]].concat(), &limits), Err(400));
@@ -234,7 +236,7 @@ fn defaults_from_both_sides() {
     assert_eq!(code(request(8_192, 101, 0)), 431);
 }
 
-/// Not a measure of time: counts how often a byte is looked at by the search for line ends.
+/// Checks that the search for line ends examines every byte once.
 #[test]
 fn a_dripped_line_is_not_scanned_anew() {
     let mut input = b"GET / HTTP/1.1\r\nHost: a\r\nX: ".to_vec();
@@ -244,7 +246,7 @@ fn a_dripped_line_is_not_scanned_anew() {
     for come in 1..=input.len() {
         assert_eq!(resume(&mut progress, &input[..come], &LIMITS), Parse::Partial);
         if come > start {
-            // What was seen is not looked at again: garbage put there changes nothing.
+            // Bytes that were searched are not read again: line feeds written there change nothing.
             let mut garbled = input[..come].to_vec();
             garbled[start - 3..come].fill(b'\n');
             let mut copy = progress;
@@ -342,7 +344,8 @@ fn mutate(random: &mut Random, input: &mut Vec<u8>) {
     }
 }
 
-/// Our verdict beside that of `httparse`: we may refuse more, but what we accept it must read in the same way.
+/// Compares the verdict with that of `httparse`: this parser may refuse more, but `httparse` must read an accepted head
+/// in the same way.
 fn compare(input: &[u8]) -> &'static str {
     let mut space = [httparse::EMPTY_HEADER; 128];
     let mut oracle = httparse::Request::new(&mut space);
@@ -397,7 +400,7 @@ fn agrees_with_httparse() {
     assert!(plains > 100, "{plains} plain heads");
 }
 
-/// Around the lengths at which a remembered `Host` line has gaps, and paths of a word, of two, and of more.
+/// `Host` lines around the lengths that [`LastHost`] remembers, and paths of one word, two words, and more.
 #[test]
 fn plain_heads_of_all_lengths() {
     const ENDS: [&str; 5] = ["\r\n\r\n", "\r\nA: b\r\n\r\n", "\r\n\r", "\r\n\n\n", "x\r\n\r\n"];
@@ -416,7 +419,7 @@ fn plain_heads_of_all_lengths() {
     assert!(plains > 30 * 20, "{plains}");
 }
 
-/// A plain head is held to the limits of its target and of its size.
+/// The limits of the target and of the head apply to a common-case head.
 #[test]
 fn plain_heads_at_their_limits() {
     let input = b"GET /abcdefgh HTTP/1.1\r\nHost: example.org\r\n\r\nGET /";

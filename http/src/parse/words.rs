@@ -1,12 +1,12 @@
-//! Eight bytes at a time: which of them end a run.
+//! Finds the end of a run of bytes, eight bytes at a time.
 //!
-//! A *mark* is the high bit of a byte of a word. Each test below marks the bytes that it looks for; the **first**
-//! mark is exact, those above it may be false (a carry runs upwards), which is enough to find the end of a run.
-//! Every class of bytes that a run may consist of leaves out zero, so that the zeros which pad the last word of
-//! the input end each run: "end of input" and "a byte that does not belong here" share one path.
+//! A *mark* is the high bit of a byte of a word. Each function below marks the bytes that end a run. Only the
+//! **first** mark is exact: marks above it may be false, since a carry runs upwards. That suffices to find the end of
+//! a run. No class of bytes in a run includes zero, so the zeros that pad the last word of the input end every run,
+//! and "end of input" and "a byte that is not allowed here" share one path.
 //!
-//! The classes are those of nearly all requests, so that few operations tell them; what a run stops at may still
-//! belong to it ([`Cursor::skip_also`]).
+//! The classes contain the bytes of nearly all requests, so that a few operations recognise them. The byte at which a
+//! run stops may still belong to it ([`Cursor::skip_also`]).
 
 use super::scan::VERSION;
 
@@ -14,45 +14,47 @@ const HIGH: u64 = splat(0x80);
 const ONES: u64 = splat(1);
 const LOW_BITS: u64 = splat(0x7f);
 
-/// The byte in all eight places.
+/// Returns a word with the byte in all eight places.
 pub(crate) const fn splat(byte: u8) -> u64 {
     0x0101_0101_0101_0101 * byte as u64
 }
 
-/// Marks, without any false mark, ASCII bytes from `low` to `high`.
+/// Marks ASCII bytes from `low` to `high`, without any false mark.
 const fn range(word: u64, low: u8, high: u8) -> u64 {
     let bits = word & LOW_BITS;
     (bits + splat(0x80 - low)) & !(bits + splat(0x7f - high)) & !word & HIGH
 }
 
-/// Marks bytes below `n`, 0x7f, and those of the upper half: the sum does up to 0xfe, the difference 0xff.
-/// (The differences of lower bytes are exact up to the first that is negative, and that is marked.)
+/// Marks bytes below `n`, and bytes from 0x7f on: the sum marks 0x7f to 0xfe, the difference 0xff. (The differences are
+/// exact up to the first byte that borrows, and that byte is marked.)
 const fn outside(word: u64, n: u8) -> u64 {
     word.wrapping_sub(splat(n)) | word.wrapping_add(ONES)
 }
 
-/// Marks what ends the plain part of a path: all but visible ASCII, and `!`, `"`, `#`, `?`.
+/// Marks what ends the common part of a path: all except visible ASCII, and `!`, `"`, `#`, `?`.
 pub(crate) const fn ends_path(word: u64) -> u64 {
     (outside(word, 0x24) | (word ^ splat(b'?')).wrapping_sub(ONES)) & HIGH
 }
 
-/// Marks what ends the plain part of a query: all but visible ASCII, and `!`, `"`, `#`.
+/// Marks what ends the common part of a query: all except visible ASCII, and `!`, `"`, `#`.
 pub(crate) const fn ends_query(word: u64) -> u64 {
     outside(word, 0x24) & HIGH
 }
 
-/// Marks what ends the plain part of a field value: all but visible ASCII and space.
+/// Marks what ends the common part of a field value: all except visible ASCII and space.
 pub(crate) const fn ends_value(word: u64) -> u64 {
     outside(word, 0x20) & HIGH
 }
 
-/// Marks what is not a letter or a hyphen; the rarer characters of a field name go by [`is_token`].
+/// Marks what is not a letter or a hyphen. The rarer characters of a field name are checked with [`is_token`].
 pub(crate) const fn ends_name(word: u64) -> u64 {
     (range(word | splat(0x20), b'a', b'z') | range(word, b'-', b'-')) ^ HIGH
 }
 
-/// Marks what is not a letter, a digit, a hyphen or a dot; the rarer characters of a host go the slow way.
+/// Marks what is not a letter, a digit, a hyphen or a dot. Hosts with rarer characters take the slow path.
 pub(crate) const fn ends_host(word: u64) -> u64 {
+    // `outside` marks all except `-` to `z`. The others mark what is not allowed within that range: the gaps after the
+    // digits and after the upper-case letters, and the slash.
     let between = word.wrapping_add(splat(0x80 - 0x3a)) & !word.wrapping_add(splat(0x80 - 0x41));
     let behind = word.wrapping_add(splat(0x80 - 0x5b)) & !word.wrapping_add(splat(0x80 - 0x61));
     let slash = (word ^ splat(b'/')).wrapping_sub(ONES);
@@ -69,7 +71,7 @@ pub(crate) const fn ends_digits(word: u64) -> u64 {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor<'a> {
     pub(crate) rest: &'a [u8],
-    /// The whole input, from whose last eight bytes the words at its end are shifted together.
+    /// The whole input. Words at its end are made from its last eight bytes, by a shift.
     input: &'a [u8],
 }
 
@@ -79,13 +81,13 @@ impl<'a> Cursor<'a> {
         Self { rest: input, input }
     }
 
-    /// How many bytes are behind the cursor.
+    /// Returns the position of the cursor in the input.
     #[inline(always)]
     pub(crate) const fn at(&self) -> usize {
         self.input.len() - self.rest.len()
     }
 
-    /// The next eight bytes, zeros behind the end.
+    /// Returns the next eight bytes, padded with zeros at the end of the input.
     #[inline(always)]
     pub(crate) fn word(&self) -> u64 {
         match self.rest.first_chunk::<8>() {
@@ -94,7 +96,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Skips up to the first byte that `ends` marks, which must mark zero; to the end of the input at most.
+    /// Skips to the first byte that `ends` marks, or to the end of the input. `ends` must mark zero.
     #[inline(always)]
     pub(crate) fn skip(&mut self, ends: impl Fn(u64) -> u64) {
         let mut rest = self.rest;
@@ -109,14 +111,14 @@ impl<'a> Cursor<'a> {
         self.rest = skip_last(self.input, rest, ends);
     }
 
-    /// As [`skip`](Self::skip), and over the bytes that `also` holds for.
+    /// Like [`skip`](Self::skip), but continues over the bytes for which `also` returns `true`.
     #[inline(always)]
     pub(crate) fn skip_also(&mut self, ends: impl Fn(u64) -> u64, also: fn(u8) -> bool) {
         self.skip(ends);
         self.also(also);
     }
 
-    /// Goes on over the bytes that `also` holds for.
+    /// Skips the bytes for which `also` returns `true`.
     #[inline(always)]
     pub(crate) fn also(&mut self, also: fn(u8) -> bool) {
         if self.rest.first().is_some_and(|byte| also(*byte)) {
@@ -124,7 +126,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Skips the bytes that `belongs` holds for, one by one.
+    /// Skips the bytes for which `belongs` returns `true`, one by one.
     #[cold]
     #[inline(never)]
     pub(crate) fn skip_bytes(mut self, belongs: fn(u8) -> bool) -> Self {
@@ -133,18 +135,19 @@ impl<'a> Cursor<'a> {
         self
     }
 
+    /// Skips `n` bytes.
     #[inline(always)]
     pub(crate) fn advance(&mut self, n: usize) {
         self.rest = self.rest.get(n..).unwrap_or(&[]);
     }
 
-    /// Whether `expected` comes next.
+    /// Returns whether `expected` comes next.
     #[inline(always)]
     pub(crate) fn comes<const N: usize>(&self, expected: &[u8; N]) -> bool {
         self.rest.first_chunk::<N>() == Some(expected)
     }
 
-    /// Skips `expected` if it comes next.
+    /// Skips `expected` if it comes next; returns whether it does.
     #[inline(always)]
     pub(crate) fn take<const N: usize>(&mut self, expected: &[u8; N]) -> bool {
         match self.rest.split_first_chunk::<N>() {
@@ -156,8 +159,8 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Skips the eleven bytes of `VERSION` if they come next: two words that overlap, which is less than what compilers
-    /// make of eleven bytes.
+    /// Skips the eleven bytes of `VERSION` if they come next. Compares two words that overlap, which is faster than the
+    /// code that compilers generate for eleven bytes.
     #[inline(always)]
     pub(crate) fn take_version(&mut self) -> bool {
         let Some((first, rest)) = self.rest.split_first_chunk::<{ VERSION.len() }>() else { return false };
@@ -169,15 +172,15 @@ impl<'a> Cursor<'a> {
         same
     }
 
-    /// What was skipped since `start`, an earlier rest of the same input.
+    /// Returns what was skipped since `start`, an earlier rest of the same input.
     #[inline(always)]
     pub(crate) fn since(&self, start: &'a [u8]) -> Option<&'a [u8]> {
         start.get(..start.len().wrapping_sub(self.rest.len()))
     }
 }
 
-/// The run that `input` starts with, up to the first byte that `ends` marks, which must mark zero; and what follows it.
-/// For runs that seldom have sixteen bytes.
+/// Returns the run at the start of `input`, up to the first byte that `ends` marks, and a cursor after it. `ends` must
+/// mark zero. Optimised for runs of fewer than sixteen bytes.
 #[inline(always)]
 pub(crate) fn split_run(input: &[u8], ends: impl Fn(u64) -> u64) -> (&[u8], Cursor<'_>) {
     if let Some((first, behind)) = input.split_first_chunk::<8>()
@@ -203,7 +206,7 @@ fn split_at_mark(input: &[u8], before: usize, marks: u64) -> (&[u8], Cursor<'_>)
     (run, Cursor { rest, input })
 }
 
-/// [`split_run`] by a loop, out of line, so that it takes no registers there.
+/// [`split_run`] for a run of any length: a loop, out of line, so that it takes no registers there.
 #[inline(never)]
 fn split_long_run(input: &[u8], ends: impl Fn(u64) -> u64) -> (&[u8], Cursor<'_>) {
     let mut cursor = Cursor::new(input);
@@ -211,20 +214,20 @@ fn split_long_run(input: &[u8], ends: impl Fn(u64) -> u64) -> (&[u8], Cursor<'_>
     (cursor.since(input).unwrap_or(&[]), cursor)
 }
 
-/// What follows the run that the first mark ends.
+/// Returns what follows the run that the first mark ends.
 #[inline(always)]
 fn behind_run(run: &[u8], marks: u64) -> &[u8] {
     run.get((marks.trailing_zeros() / 8) as usize..).unwrap_or(&[])
 }
 
-/// The same for less than a word. The padding is marked, so this never runs behind the end.
+/// Skips in less than a word. The padding is marked, so this never goes past the end.
 #[cold]
 #[inline(never)]
 fn skip_last<'a>(input: &[u8], rest: &'a [u8], ends: impl Fn(u64) -> u64) -> &'a [u8] {
     behind_run(rest, ends(last_word(input, rest)))
 }
 
-/// The less than eight bytes that are left of an input, zeros behind them.
+/// Returns the last bytes of an input, fewer than eight, padded with zeros.
 #[cold]
 #[inline(never)]
 fn last_word(input: &[u8], rest: &[u8]) -> u64 {
@@ -234,35 +237,35 @@ fn last_word(input: &[u8], rest: &[u8]) -> u64 {
     }
 }
 
-/// The bits of a word that fewer than eight bytes leave empty.
+/// Returns the number of bits of a word that fewer than eight bytes leave empty.
 #[expect(clippy::cast_possible_truncation, reason = "fewer than eight bytes are left")]
 const fn short_of(bytes: &[u8]) -> u32 {
     64 - 8 * bytes.len() as u32
 }
 
-/// Whether a byte may stand in a token (RFC 9110, 5.6.2): a method or a field name.
+/// Returns whether a byte is allowed in a token (RFC 9110, 5.6.2): a method or a field name.
 pub(crate) const fn is_token(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z')
         || matches!(byte, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+')
         || matches!(byte, b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
 }
 
-/// Whether a byte may stand in a field value: visible, space, tab or of the upper half.
+/// Returns whether a byte is allowed in a field value: visible ASCII, space, tab, or a byte from 0x80 on.
 pub(crate) const fn is_value(byte: u8) -> bool {
     byte == b'\t' || byte >= 0x20 && byte != 0x7f
 }
 
-/// Whether a byte may stand in a path: visible, but neither `?` nor `#`.
+/// Returns whether a byte is allowed in a path: visible ASCII except `?` and `#`.
 pub(crate) const fn is_path(byte: u8) -> bool {
     is_query(byte) && byte != b'?'
 }
 
-/// Whether a byte may stand in a query: visible, but not `#`. (Browsers send more than RFC 3986 has.)
+/// Returns whether a byte is allowed in a query: visible ASCII except `#`. (Browsers send more than RFC 3986 allows.)
 pub(crate) const fn is_query(byte: u8) -> bool {
     byte.is_ascii_graphic() && byte != b'#'
 }
 
-/// `bytes` without spaces and tabs around them.
+/// Returns `bytes` without leading and trailing spaces and tabs.
 pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
     let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
     let start = bytes.iter().position(|byte| !blank(byte)).unwrap_or(bytes.len());
@@ -278,7 +281,7 @@ mod tests {
         (marks.trailing_zeros() / 8) as usize
     }
 
-    /// Every byte in every place behind bytes of the class: the first mark is where the table says.
+    /// Checks every byte in every place, among bytes of the class: the first mark is where the table expects it.
     fn agrees(name: &str, ends: fn(u64) -> u64, inside: fn(u8) -> bool) {
         for filler in (0..=255u8).filter(|byte| inside(*byte)) {
             for (byte, place) in (0..=255u8).flat_map(|byte| (0..8).map(move |place| (byte, place))) {
@@ -332,7 +335,7 @@ mod tests {
         for (run, behind) in (0..40).flat_map(|run| (0..20).map(move |behind| (run, behind))) {
             let mut input = [b'a'; 60];
             input[run] = b' ';
-            input[run + 1..].fill(b'b'); // which would belong to a run
+            input[run + 1..].fill(b'b'); // a byte that may belong to a run
             let input = &input[..run + behind];
             let (found, cursor) = split_run(input, ends_name);
             assert_eq!((found, cursor.rest), input.split_at(run), "{run} and {behind}");

@@ -1,4 +1,4 @@
-//! One response in the making, and how its head is put together.
+//! A response that is being made, and the formatting of its head.
 
 use core::fmt;
 
@@ -12,57 +12,58 @@ use crate::status::Status;
 use super::fields::{Added, Headers};
 use super::fixed::{Fixed, decimal};
 
-/// How the body of a response goes on after its head.
+/// What is left to write of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outgoing {
-    /// Not at all: the response is complete.
+    /// Nothing: the response is complete.
     Whole,
-    /// The head is not written yet: the exchange decides.
+    /// All of it: the exchange has not responded yet.
     Deferred,
-    /// So many bytes are to come, below 2^48.
+    /// This many bytes of the body, below 2^48.
     Length(u64),
-    /// In chunks.
+    /// A chunked body.
     Chunked,
-    /// Up to the end of the connection.
+    /// A body that is delimited by the end of the connection.
     Raw,
-    /// Only the last chunk is missing: there was no room for it.
+    /// The last chunk, for which there was no room.
     LastChunk,
-    /// There was no room for any answer: the connection ends without.
+    /// All of it, but there was no room for any response: the connection ends without one.
     Failed,
 }
 
-/// How the length of a body is told.
+/// The length of a body, if it is known in advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
     Length(u64),
     Unknown,
 }
 
-/// What responses are made with. There is one per poller: a response is made in one go.
+/// The shared workspace for making responses. There is one per poller, since the head of a response is made within one
+/// callback.
 #[derive(Debug)]
 pub(crate) struct Desk {
     pub(crate) fixed: Fixed,
     pub(crate) added: Added,
-    /// Why the last response that failed did.
+    /// Why the last response that failed has failed.
     pub(crate) fault: Fault,
-    /// Whether the head of a streamed response is held back, since the body of its request is still to be read.
+    /// Whether the head of a streamed response is held back, because the body of its request is still to be read.
     pub(crate) holds: bool,
 }
 
-/// Why a response became a 500: a mistake of the program, or too little memory.
+/// Why a response was replaced by a 500: a mistake of the program, or too little memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// It was given at once and is larger than half of the socket's output bound, which is all that can be counted on:
-    /// see [`Response::generate`](crate::Response::generate) and [`stream`](crate::Response::stream).
+    /// The response was to be sent at once but is larger than half of the socket's output bound, and more than that is
+    /// not guaranteed. Use [`Response::generate`](crate::Response::generate) or [`stream`](crate::Response::stream).
     TooLarge,
-    /// Other sockets hold the blocks that it would have needed.
+    /// Other sockets hold the blocks that the response needs.
     NoRoom,
-    /// It has a status, a field or a length that can't be sent, or a text that can't be displayed.
+    /// The response has an invalid status, field or length, or a text whose `Display` fails.
     Invalid,
 }
 
-/// As a log names it.
+/// Formats the fault for a log.
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -79,8 +80,8 @@ impl Desk {
     }
 }
 
-/// The output of a socket. (A reference to this is two words, which is what is handed down the chain of routes; and
-/// unlike one to `Output` itself it can be shortened on the way.)
+/// The output of a socket, as it is passed down the chain of routes: a reference has two words, and unlike one to
+/// `Output` itself, its lifetime can be shortened on the way.
 pub(crate) trait Sink {
     fn reserve(&mut self, n: usize) -> Result<&mut [u8], Full>;
     fn commit(&mut self, n: usize);
@@ -155,7 +156,7 @@ impl fmt::Debug for dyn Sink + '_ {
     }
 }
 
-/// One response in the making: where it goes, and what is known of it.
+/// A response that is being made: the output that it goes to, and what is known of it.
 #[derive(Debug)]
 pub(crate) struct Draft<'a> {
     pub(crate) output: &'a mut (dyn Sink + 'a),
@@ -165,14 +166,15 @@ pub(crate) struct Draft<'a> {
     pub(crate) status: Status,
 }
 
-/// Longer bodies go over blocks instead of into one, whose rest would stay unused.
+/// Bodies shorter than this are written in place, in one block. Longer ones are spread over blocks, so that the rest of
+/// a block does not stay unused.
 const IN_PLACE_MAX: usize = 512;
 
 const TEXT: &[u8] = b"Content-Type: text/plain; charset=utf-8\r\n";
 
 impl Draft<'_> {
-    /// A complete response with text, in the shape that nearly all have. `false` if it has another, or does not fit
-    /// one block: nothing is written then.
+    /// Writes a complete response with a text, if it is the common case. Returns `false` and writes nothing if it is
+    /// not, or does not fit into one block.
     #[inline(always)]
     pub(crate) fn plain(&mut self, body: &[u8]) -> bool {
         if !self.is_usual() {
@@ -187,14 +189,14 @@ impl Draft<'_> {
         }
     }
 
-    /// Whether nothing is asked for but a 200 on a connection that stays.
+    /// Returns whether the response is a 200 without added fields, on a connection that stays open.
     #[inline(always)]
     const fn is_usual(&self) -> bool {
         let plain = self.plan.bits() == Plan::PLAIN.bits() && self.status.code() == Status::OK.code();
         plain && self.desk.added.is_empty() && self.hooks.is_none()
     }
 
-    /// As [`plain`](Self::plain), for any type of content and any length.
+    /// Like [`plain`](Self::plain), for any type of content and any length.
     fn usual(&mut self, content_type: &[u8], body: &[u8]) -> bool {
         const LENGTH: &[u8; 16] = b"Content-Length: ";
         let Some(fixed) = self.desk.fixed.dated() else { return false };
@@ -219,10 +221,10 @@ impl Draft<'_> {
         true
     }
 
-    /// The fixed part, the end of the head and the body, written in place.
+    /// Writes the fixed part, the end of the head and the body in place.
     #[inline(always)]
     fn put<const TAIL: usize>(&mut self, tail: [u8; TAIL], body: &[u8]) -> bool {
-        // In two pieces, since compilers inline copies up to 128 bytes.
+        // The fixed part is copied in two pieces, since compilers inline copies of up to 128 bytes only.
         const HALF: usize = 64;
         let Some(fixed) = self.desk.fixed.plain() else { return false };
         let (Some(from_start), Some(from_middle)) = (fixed.first_chunk::<HALF>(), fixed.last_chunk()) else {
@@ -241,7 +243,7 @@ impl Draft<'_> {
         true
     }
 
-    /// A complete response of any kind. If it does not fit, nothing is written.
+    /// Writes a complete response of any kind. If it does not fit, nothing is written.
     #[inline(never)]
     pub(crate) fn whole(&mut self, content_type: &[u8], body: &[u8]) -> Result<(), Full> {
         if self.is_usual() && body.len() < IN_PLACE_MAX && self.usual(content_type, body) {
@@ -264,23 +266,22 @@ impl Draft<'_> {
         result
     }
 
-    /// Notes that a response with a body of so many bytes found no room.
+    /// Notes that a response with a body of `length` bytes found no room.
     ///
     /// # Panics
-    /// In a build with debug assertions, if it is too large to be given at once: a program that is tested with small
-    /// answers fails when they grow.
+    /// In builds with debug assertions, if the body is too large to be sent at once, so that tests reveal it.
     #[cold]
     pub(crate) fn does_not_fit(&mut self, length: u64) {
         let half = self.output.bound() / 2;
         self.desk.fault = if length > half as u64 { Fault::TooLarge } else { Fault::NoRoom };
         debug_assert!(
             cfg!(test) || half == 0 || length <= half as u64,
-            "a body of {length} bytes can't be given at once, with {half} to be counted on: stream or generate it"
+            "a body of {length} bytes can't be sent at once, only {half} are guaranteed: stream or generate it"
         );
     }
 
-    /// The head of a response whose body follows; tells how. With `Whole`, none may follow, else the head may be held
-    /// back.
+    /// Writes the head of a response whose body follows, and returns how the body is written. `Whole`: no body may
+    /// follow. Otherwise, the head is held back if `hold` is set.
     #[inline(never)]
     pub(crate) fn start(&mut self, extent: Extent, hold: bool) -> Result<Outgoing, Full> {
         self.run_hooks();
@@ -290,6 +291,7 @@ impl Draft<'_> {
             return Err(Full);
         }
         let mark = self.output.mark();
+        // HTTP/1.0 has no chunks: the end of the connection delimits the body.
         if extent == Extent::Unknown && self.plan.has(Plan::OLD) {
             self.plan.close();
         }
@@ -308,7 +310,8 @@ impl Draft<'_> {
         result.map(|()| outgoing)
     }
 
-    /// A head, held back if it is to be. Where there are not the blocks for that it leaves at once.
+    /// Writes a head, and holds it back if `hold` is set. If there are too few blocks for that, the head leaves at
+    /// once.
     fn head_held(&mut self, extent: Extent, hold: bool) -> Result<(), Full> {
         if hold {
             let before = self.output.mark();
@@ -322,7 +325,7 @@ impl Draft<'_> {
         self.head(b"", extent)
     }
 
-    /// Tells a client that waits for it to send its body.
+    /// Sends `100 Continue` to a client that waits for it.
     pub(crate) fn leave(&mut self) -> Result<(), Full> {
         if self.plan.has(Plan::EXPECTS) {
             self.output.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
@@ -331,8 +334,8 @@ impl Draft<'_> {
         Ok(())
     }
 
-    /// Answers without the body. A client that was not given leave may send the body or the next request: nobody
-    /// can tell which, so the connection ends.
+    /// Prepares a response that does not read the body. A client that has not received `100 Continue` may send either
+    /// the body or the next request; the server can't distinguish them, so the connection ends.
     pub(crate) const fn refuse_body(&mut self) {
         if self.plan.has(Plan::EXPECTS) {
             self.plan.set(Plan::EXPECTS, false);
@@ -340,6 +343,7 @@ impl Draft<'_> {
         }
     }
 
+    /// Lets middleware add fields, from the inside out.
     fn run_hooks(&mut self) {
         let mut next = self.hooks;
         while let Some(hook) = next {
@@ -348,6 +352,7 @@ impl Draft<'_> {
         }
     }
 
+    /// Writes a head. After an error, the caller has to rewind the output.
     fn head(&mut self, content_type: &[u8], extent: Extent) -> Result<(), Full> {
         let Self { output, desk, plan, status, .. } = self;
         let Desk { fixed, added, .. } = &**desk;
@@ -378,7 +383,7 @@ impl Draft<'_> {
         }
     }
 
-    /// A short text that says the status, for what the server answers by itself.
+    /// Writes a response of the server itself: a short text with the status. Returns the length of the text.
     pub(crate) fn by_itself(&mut self, status: Status) -> Result<u64, Full> {
         self.status = status;
         let mut digits = [0; 20];
@@ -395,7 +400,7 @@ impl Draft<'_> {
     }
 }
 
-/// The line for a body of text.
+/// Returns the `Content-Type` line of a plain text.
 pub(crate) const fn text_line() -> &'static [u8] {
     TEXT
 }

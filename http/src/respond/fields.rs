@@ -4,21 +4,22 @@ use core::fmt::{self, Display, Write};
 
 use crate::parse::words::{is_token, is_value};
 
-/// Bytes of added fields in one response, with their names and line ends. More make it a 500.
+/// The maximum size of the fields added to one response in bytes, including names and line ends. More make it a 500.
 pub const FIELDS_MAX: usize = 2048;
 
-/// The added field lines of the response being made. There is one per poller: a response is made in one go.
+/// The field lines added to the response that is being made. There is one buffer per poller, since a head is made
+/// within one callback.
 #[derive(Debug)]
 pub(crate) struct Added {
     lines: [u8; FIELDS_MAX],
     used: usize,
     /// Whether anything was added, or refused.
     touched: bool,
-    /// What was set that otherwise goes out by itself.
+    /// Whether `Content-Type` was added, so that the automatic one is left out. The same for the two below.
     pub(crate) own_type: bool,
     pub(crate) own_server: bool,
     pub(crate) own_date: bool,
-    /// A field was refused: the response must not go out.
+    /// Whether a field was refused, so that the response must not be sent.
     pub(crate) failed: bool,
 }
 
@@ -57,7 +58,7 @@ impl Added {
         self.lines.get(..self.used).unwrap_or(&[])
     }
 
-    /// Adds a line, or marks the response as failed.
+    /// Adds a field line, or marks the response as failed.
     #[inline(never)]
     pub(crate) fn add(&mut self, name: &str, value: &dyn Display) {
         self.touched = true;
@@ -72,8 +73,8 @@ impl Added {
         }
     }
 
-    /// Notes what replaces a field of ours; tells whether the field is one that only we may write, because the
-    /// framing of the message depends on it.
+    /// Notes a field that replaces an automatic one. Returns whether `name` is a field that only the server may write,
+    /// because the framing of the message depends on it.
     fn is_ours(&mut self, name: &str) -> bool {
         self.own_type |= name.eq_ignore_ascii_case("content-type");
         self.own_server |= name.eq_ignore_ascii_case("server");
@@ -93,7 +94,7 @@ impl Write for Added {
     }
 }
 
-/// Refuses what would end a field value early, or is no text at all.
+/// Writes a field value; refuses control characters, which could end it early.
 struct Value<'a>(&'a mut Added);
 
 impl Write for Value<'_> {
@@ -102,7 +103,7 @@ impl Write for Value<'_> {
     }
 }
 
-/// The fields of a response, when its status is known. See [`Middleware::head`](crate::Middleware::head).
+/// The fields of a response with a known status. See [`Middleware::head`](crate::Middleware::head).
 #[derive(Debug)]
 pub struct Headers<'a>(pub(crate) &'a mut Added);
 

@@ -1,8 +1,8 @@
-//! What all responses of one second have in common, formatted once.
+//! The part that all responses of one second have in common, formatted once.
 
 use crate::date::{DATE_LENGTH, date};
 
-/// The usual start of a response with a date.
+/// The start of most responses, with a date to be replaced.
 const PLAIN: &[u8; Fixed::PLAIN] = b"HTTP/1.1 200 OK\r\nServer: lightcone\r\n\
     Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ";
 const SERVER: usize = 17;
@@ -10,25 +10,25 @@ const DATE: usize = SERVER + 19;
 const DATE_VALUE: usize = DATE + 6;
 const TYPE: usize = DATE_VALUE + DATE_LENGTH + 2;
 
-/// The usual start of a response, with the date of this second.
+/// The start of most responses, with the date of the current second.
 #[derive(Clone, Debug)]
 pub(crate) struct Fixed {
     bytes: [u8; Self::PLAIN],
-    /// The second that was formatted; `None` without a wall clock: then responses have no date.
+    /// The formatted second; `None` without a wall clock, and then responses have no date.
     second: Option<u64>,
 }
 
 impl Fixed {
-    /// Length of [`plain`](Self::plain).
+    /// The length of [`plain`](Self::plain).
     pub(crate) const PLAIN: usize = 130;
-    /// Length of [`dated`](Self::dated).
+    /// The length of [`dated`](Self::dated).
     pub(crate) const DATED: usize = TYPE;
 
     pub(crate) const fn new() -> Self {
         Self { bytes: *PLAIN, second: None }
     }
 
-    /// Formats the date anew if the second has changed.
+    /// Updates the date if the second has changed.
     #[inline(always)]
     pub(crate) fn refresh(&mut self, unix_time: Option<u64>) {
         if unix_time != self.second {
@@ -46,7 +46,8 @@ impl Fixed {
         }
     }
 
-    /// `200`, `Server`, `Date`, `Content-Type` and the name of `Content-Length`; `None` without a wall clock.
+    /// Returns a head of status 200 up to the value of `Content-Length`, with `Server`, `Date` and the `Content-Type`
+    /// of a text; `None` without a wall clock.
     #[inline(always)]
     pub(crate) const fn plain(&self) -> Option<&[u8; Self::PLAIN]> {
         match self.second {
@@ -55,7 +56,7 @@ impl Fixed {
         }
     }
 
-    /// The first part of [`plain`](Self::plain): `200`, `Server` and `Date`.
+    /// Returns the first part of [`plain`](Self::plain), through the `Date` line; `None` without a wall clock.
     #[inline(always)]
     pub(crate) const fn dated(&self) -> Option<&[u8; Self::DATED]> {
         match self.second {
@@ -64,19 +65,19 @@ impl Fixed {
         }
     }
 
-    /// The `Server` line.
+    /// Returns the `Server` line.
     pub(crate) fn server(&self) -> &[u8] {
         self.bytes.get(SERVER..DATE).unwrap_or(&[])
     }
 
-    /// The `Date` line; empty without a wall clock.
+    /// Returns the `Date` line; empty without a wall clock.
     pub(crate) fn date(&self) -> &[u8] {
         let end = if self.second.is_some() { TYPE } else { DATE };
         self.bytes.get(DATE..end).unwrap_or(&[])
     }
 }
 
-/// `n` in decimal, at the end of `buffer`.
+/// Formats `n` in decimal at the end of `buffer`; returns the digits.
 pub(crate) fn decimal(mut n: u64, buffer: &mut [u8; 20]) -> &[u8] {
     let mut start = buffer.len();
     for (at, place) in buffer.iter_mut().enumerate().rev() {

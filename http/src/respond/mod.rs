@@ -1,4 +1,4 @@
-//! Responses as bytes.
+//! Responses, and how they are formatted.
 
 pub(crate) mod draft;
 pub(crate) mod fields;

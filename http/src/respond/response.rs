@@ -1,4 +1,4 @@
-//! What a handler answers with.
+//! The response of a handler.
 
 use core::fmt::Display;
 
@@ -11,8 +11,8 @@ use crate::status::Status;
 use super::draft::{Draft, Extent, Fault, Outgoing, text_line};
 use super::text::displayed;
 
-/// The answer to a request that is not given yet. Each way to give it consumes the response and makes the
-/// [`Reply`] that a handler must return, so that no request stays unanswered.
+/// A response that is not sent yet. Every method that sends it consumes it and returns the [`Reply`] that a handler
+/// must return, so that no request remains without a response.
 ///
 /// ```
 /// use lightcone_http::{Done, Reply, Request, Response};
@@ -22,16 +22,16 @@ use super::text::displayed;
 /// }
 /// ```
 ///
-/// `Server`, `Date` (where there is a wall clock), `Content-Type` and whatever frames the body go out by
-/// themselves. Setting one of the first three replaces it; the framing can't be set.
-#[must_use = "the request is not answered"]
+/// `Server`, `Date` (if there is a wall clock), `Content-Type` and the fields that frame the body are added
+/// automatically. A handler can replace the first three with its own; the framing fields can't be set.
+#[must_use = "no response is sent"]
 #[derive(Debug)]
 pub struct Response<'a> {
     pub(crate) draft: Draft<'a>,
 }
 
 impl Response<'_> {
-    /// Sets the status; 200 if this is not called.
+    /// Sets the status. The default is 200.
     pub fn status(mut self, status: impl Into<Status>) -> Self {
         self.draft.status = status.into();
         self
@@ -39,35 +39,38 @@ impl Response<'_> {
 
     /// Adds a field.
     ///
-    /// A name that is no token, a value with a control character in it (CR, LF and NUL could end the field early),
-    /// one of the fields that frame the message, and more than [`FIELDS_MAX`](crate::FIELDS_MAX) bytes of fields are
-    /// mistakes of the program: the client gets a 500 instead of this response.
+    /// It is a mistake of the program to add a field whose name is not a token, a value that contains a control
+    /// character (CR, LF and NUL could end the field early), one of the fields that frame the message, or more than
+    /// [`FIELDS_MAX`](crate::FIELDS_MAX) bytes of fields in total. The client then receives a 500 instead of this
+    /// response.
     pub fn header(self, name: &str, value: impl Display) -> Self {
         self.draft.desk.added.add(name, &value);
         self
     }
 
-    /// Closes the connection behind this response.
+    /// Closes the connection after this response.
     pub fn close(mut self) -> Self {
         self.draft.plan.close();
         self
     }
 
-    /// A plain text.
+    /// Sends a plain text.
     ///
-    /// Bodies given at once must fit into the output buffer: at least half of its bound is free when a handler
-    /// runs. A larger one becomes a 500, is [counted](crate::Stats::oversized) and logged with that
-    /// [reason](crate::Fault::TooLarge), and panics in builds with debug assertions; use [`generate`](Self::generate) or
-    /// [`stream`](Self::stream).
+    /// Bodies that are sent at once must fit into the output buffer. At least half of its bound is free when a
+    /// handler runs. A larger body is replaced by a 500, which is [counted](crate::Stats::oversized) and logged with
+    /// the [reason](crate::Fault::TooLarge), and panics in builds with debug assertions: use
+    /// [`generate`](Self::generate) or [`stream`](Self::stream) instead.
     #[inline(always)]
     pub fn text(mut self, body: &str) -> Reply<Done> {
         if self.draft.plain(body.as_bytes()) {
             return Reply::plain(body.len());
         }
-        self.whole(text_line(), body.as_bytes()).early() // rebuilt, so that the one above stays out of memory
+        // `early` rebuilds the reply, so that the common one above stays in registers.
+        self.whole(text_line(), body.as_bytes()).early()
     }
 
-    /// A plain text, formatted from anything that can be displayed: twice, first to count its bytes.
+    /// Sends a plain text, formatted from anything that implements [`Display`]. It is formatted twice, first to count
+    /// its bytes.
     ///
     /// ```
     /// # use lightcone_http::Http;
@@ -83,7 +86,7 @@ impl Response<'_> {
         self.formatted("text/plain; charset=utf-8", &body)
     }
 
-    /// A JSON text, formatted as by [`display`](Self::display).
+    /// Sends a JSON text, formatted as by [`display`](Self::display).
     ///
     /// ```
     /// # use lightcone_http::{Http, JsonText};
@@ -113,7 +116,7 @@ impl Response<'_> {
         }
         let expected = draft.output.queued() as u64 + length;
         let written = draft.output.write_fmt(format_args!("{body}"));
-        // Who displays something else the second time has told a wrong length.
+        // If the second formatting differs from the first, the announced length is wrong.
         if written.is_err() || draft.output.queued() as u64 != expected {
             draft.output.rewind(mark);
             if written.is_err() {
@@ -124,23 +127,23 @@ impl Response<'_> {
         reply(draft, Some(length), Outgoing::Whole)
     }
 
-    /// A JSON text, already serialised.
+    /// Sends a JSON text that is already serialised.
     pub fn json(self, body: &str) -> Reply<Done> {
         self.whole(b"Content-Type: application/json\r\n", body.as_bytes())
     }
 
-    /// An HTML page.
+    /// Sends an HTML page.
     pub fn html(self, body: &str) -> Reply<Done> {
         self.whole(b"Content-Type: text/html; charset=utf-8\r\n", body.as_bytes())
     }
 
-    /// Bytes; set a `Content-Type` if it is not `application/octet-stream`.
+    /// Sends bytes. Set a `Content-Type` if it is not `application/octet-stream`.
     pub fn bytes(self, body: &[u8]) -> Reply<Done> {
         self.whole(b"Content-Type: application/octet-stream\r\n", body)
     }
 
-    /// Bytes of any number that are part of the program: sent piece by piece as there is room, copied only into the
-    /// blocks of the output. Set a `Content-Type`. Each connection has room for the exchange, 16 bytes.
+    /// Sends a body of any length that is part of the program, piece by piece as there is room. It is copied only into
+    /// the blocks of the output. Set a `Content-Type`. Each connection has room for the exchange, 16 bytes.
     ///
     /// ```
     /// # use lightcone_http::Http;
@@ -154,10 +157,11 @@ impl Response<'_> {
         self.stream(Some(body.len() as u64), Embedded(body))
     }
 
-    /// Sends the client elsewhere: with 303, so that it asks by `GET`, unless a status from 300 to 399 was set.
+    /// Redirects the client to another location. The status is 303, so that the client follows with `GET`, unless a
+    /// status from 300 to 399 was set.
     ///
-    /// A location with a control character in it makes this a 500, as in [`header`](Self::header). One that a client
-    /// has a say in should be checked: a path, and not `//elsewhere`.
+    /// A location that contains a control character makes this a 500, as in [`header`](Self::header). Check a location
+    /// that depends on client input: it should be a path, and not `//elsewhere`.
     ///
     /// ```
     /// # use lightcone_http::Http;
@@ -175,12 +179,12 @@ impl Response<'_> {
         self.header("Location", location).empty()
     }
 
-    /// No body.
+    /// Sends no body.
     pub fn empty(self) -> Reply<Done> {
         self.whole(b"", b"")
     }
 
-    /// A short text that says the status.
+    /// Sends a status, with its number and phrase as a short text.
     pub fn refuse(mut self, status: impl Into<Status>) -> Reply<Done> {
         match self.draft.by_itself(status.into()) {
             Ok(length) => reply(&self.draft, Some(length), Outgoing::Whole),
@@ -188,13 +192,13 @@ impl Response<'_> {
         }
     }
 
-    /// Lets `exchange` write the body piece by piece, and read that of the request. Without a length the body goes out in
-    /// chunks (to an HTTP/1.0 client: up to the end of the connection).
+    /// Lets `exchange` write the body piece by piece, and read the body of the request. Without a length, the body is
+    /// chunked; for an HTTP/1.0 client, it is delimited by the end of the connection.
     ///
-    /// The head leaves at once if the request has no body. Else it is held back until the exchange writes the first byte,
-    /// [asks for it](crate::Transfer::flush) or is over, or the body of the request has been read whole: until then a body
-    /// that is malformed, too large or late is answered as such, by 400, 413 or 408 in the place of this head; afterwards
-    /// the response is cut short.
+    /// The head leaves at once if the request has no body. Otherwise it is held back until the exchange writes the
+    /// first byte, [flushes](crate::Transfer::flush) or is over, or the body of the request has been read completely.
+    /// Until then, a 400, 413 or 408 takes its place if the body of the request is malformed, too large or late.
+    /// Afterwards, the response is cut short in these cases.
     pub fn stream<B>(mut self, length: Option<u64>, exchange: B) -> Reply<B> {
         let extent = length.map_or(Extent::Unknown, Extent::Length);
         let hold = self.draft.desk.holds;
@@ -207,8 +211,8 @@ impl Response<'_> {
         }
     }
 
-    /// Lets `exchange` read the body of the request and give the answer afterwards, by
-    /// [`Transfer::respond`](crate::Transfer::respond). The status and fields set so far are forgotten.
+    /// Lets `exchange` respond later, for example after it has read the body of the request, by
+    /// [`Transfer::respond`](crate::Transfer::respond). The status and fields set so far are discarded.
     pub fn defer<B>(mut self, exchange: B) -> Reply<B> {
         self.draft.desk.fault = Fault::NoRoom;
         match self.draft.leave() {
@@ -217,12 +221,13 @@ impl Response<'_> {
         }
     }
 
-    /// A body of `length` bytes that `f` fills piece by piece, whenever there is room for one. It is given the
-    /// offset of the piece and the piece; where pieces end is not known before.
+    /// Sends a body of `length` bytes that `f` generates piece by piece, whenever there is room. `f` receives the
+    /// offset of a piece and the piece to fill. The sizes of pieces are not known in advance.
     pub fn generate<F: FnMut(u64, &mut [u8])>(self, length: u64, f: F) -> Reply<Generate<F>> {
         self.stream(Some(length), Generate::new(f))
     }
 
+    /// Sends a complete response.
     #[inline(never)]
     fn whole(mut self, content_type: &[u8], body: &[u8]) -> Reply<Done> {
         match self.draft.whole(content_type, body) {
@@ -232,12 +237,12 @@ impl Response<'_> {
     }
 }
 
-/// The reply that a draft has become.
+/// Returns the reply for a draft that was written.
 fn reply<B>(draft: &Draft<'_>, length: Option<u64>, outgoing: Outgoing) -> Reply<B> {
     reply_with(draft, length, outgoing, None)
 }
 
-/// The same with what goes on.
+/// Returns the reply for a draft that was written, with the exchange that continues the request.
 fn reply_with<B>(
     draft: &Draft<'_>,
     length: Option<u64>,
@@ -249,7 +254,8 @@ fn reply_with<B>(
     Reply { length, unusual: Some(unusual) }
 }
 
-/// How a request was answered. Only a [`Response`] makes one, so a handler that forgets to answer does not compile:
+/// The result of a handler. Only the methods of [`Response`] create one, so a handler that does not respond does not
+/// compile:
 ///
 /// ```compile_fail,E0308
 /// let server = lightcone_http::Http::new().get("/", |_request, response| {
@@ -257,12 +263,13 @@ fn reply_with<B>(
 /// });
 /// ```
 ///
-/// `B` is what goes on: see [`Exchange`](crate::Exchange). A handler that answers at once in one branch and streams
-/// in another says [`early`](Self::early) in the first.
+/// `B` is the type of the [`Exchange`](crate::Exchange) that continues the request. A handler that responds at once in
+/// one branch and streams in another calls [`early`](Self::early) in the first.
 ///
-/// A function that is a handler and returns `Reply<impl Exchange<S>>` has to say that the exchange borrows nothing of the
-/// request, by `+ use<>` with the function's type parameters. In edition 2024 it is taken to borrow otherwise, and the
-/// error, "implementation is not general enough" or "mismatched types", is reported where the function is made a route:
+/// A function that is a handler and returns `Reply<impl Exchange<S>>` has to state that the exchange borrows nothing
+/// from the request, with `+ use<>` and the function's type parameters. In edition 2024 it captures the request's
+/// lifetime otherwise, and the compiler reports "implementation is not general enough" or "mismatched types" where
+/// the function is added as a route:
 ///
 /// ```
 /// use lightcone_http::{Exchange, Http, Reply, Request, Response};
@@ -277,26 +284,26 @@ fn reply_with<B>(
 #[must_use = "return it from the handler"]
 #[derive(Debug)]
 pub struct Reply<B> {
-    /// How many bytes the body has, if it is known.
+    /// The length of the body, if it is known.
     pub(crate) length: Option<u64>,
-    /// `None`: a 200 written whole, on a connection that stays, so that nothing is left to be done.
+    /// `None` for the common case: a complete 200 on a connection that stays open, so that nothing is left to do.
     pub(crate) unusual: Option<Unusual<B>>,
 }
 
-/// All of a [`Reply`] that is not as most are. (Of one that is, nothing but that is carried to where it is looked at.)
+/// The details of a [`Reply`] that is not the common case. (For the common case only that fact is passed on.)
 #[derive(Debug)]
 pub(crate) struct Unusual<B> {
     pub(crate) exchange: Option<B>,
     pub(crate) status: Status,
     pub(crate) outgoing: Outgoing,
-    /// The response could not be written, and nothing of it was.
+    /// Whether the response could not be written. Then nothing of it was.
     pub(crate) failed: bool,
-    /// The connection ends behind it.
+    /// Whether the connection ends after the response.
     pub(crate) closes: bool,
 }
 
 impl<B> Unusual<B> {
-    /// What is so of a reply that is as most are.
+    /// The details of the common case.
     pub(crate) const NONE: Self = Self::new(Status::OK, Outgoing::Whole);
 
     const fn new(status: Status, outgoing: Outgoing) -> Self {
@@ -312,13 +319,13 @@ impl<B> Reply<B> {
 
     #[cold]
     pub(crate) fn failed() -> Self {
-        const APOLOGY: &str = "500 Internal Server Error\n"; // what is sent in its place
+        const APOLOGY: &str = "500 Internal Server Error\n"; // what the server sends in its place
         let status = Status::INTERNAL_SERVER_ERROR;
         let unusual = Unusual { failed: true, ..Unusual::new(status, Outgoing::Whole) };
         Self { length: Some(APOLOGY.len() as u64), unusual: Some(unusual) }
     }
 
-    /// Whether nothing is left to be done.
+    /// Returns whether nothing is left to do.
     #[inline(always)]
     pub(crate) const fn is_usual(&self) -> bool {
         self.unusual.is_none()
@@ -344,7 +351,7 @@ impl<B> Reply<B> {
         self.unusual.as_ref().is_some_and(|unusual| unusual.exchange.is_some())
     }
 
-    /// The same with another type of exchange.
+    /// Returns the same reply with another type of exchange.
     #[inline(always)]
     pub(crate) fn map<C>(self, f: impl FnOnce(B) -> C) -> Reply<C> {
         let Self { length, unusual } = self;
@@ -360,7 +367,7 @@ impl<B> Reply<B> {
 }
 
 impl Reply<Done> {
-    /// The same as a reply of a handler that may also stream: for the branch that answers at once.
+    /// Converts the reply to that of a handler that may also stream: for the branch that responds at once.
     #[inline(always)]
     pub fn early<B>(self) -> Reply<B> {
         let Self { length, unusual } = self;

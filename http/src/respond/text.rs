@@ -1,14 +1,14 @@
-//! Formatted text: its length, and what of it goes into JSON.
+//! The length of formatted text, and text in JSON.
 
 use core::fmt::{self, Display, Write};
 
-/// How many bytes it is displayed in; `None` if it refuses to be.
+/// Returns the length of a formatted text; `None` if its `Display` fails.
 pub(crate) fn displayed(text: &dyn Display) -> Option<u64> {
     let mut length = Length(0);
     write!(length, "{text}").is_ok().then_some(length.0)
 }
 
-/// Counts what is formatted.
+/// Counts the bytes of a formatted text.
 struct Length(u64);
 
 impl Write for Length {
@@ -18,7 +18,7 @@ impl Write for Length {
     }
 }
 
-/// A text as JSON writes it: between quotes, with quotes, backslashes and control characters escaped.
+/// A text that is displayed as a JSON string: in quotes, with quotes, backslashes and control characters escaped.
 ///
 /// ```
 /// use lightcone_http::JsonText;
@@ -47,7 +47,7 @@ impl Display for JsonText<'_> {
     }
 }
 
-/// What stands for a character behind a backslash, if it can't stand for itself.
+/// Returns the character that follows the backslash in the escape of `char`, if `char` has to be escaped.
 const fn escaped(char: char) -> Option<char> {
     match char {
         '"' | '\\' => Some(char),

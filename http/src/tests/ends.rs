@@ -1,4 +1,4 @@
-//! Every way in which a request can end: what is counted, logged and shown to middleware.
+//! Every way in which a request can end: what is counted, logged and reported to middleware.
 
 extern crate std;
 
@@ -19,7 +19,7 @@ use super::rig::Rig;
 
 type Lines = Rc<RefCell<Vec<String>>>;
 
-/// Notes what comes of each request.
+/// Notes the outcome of each request.
 struct Watch(Lines);
 
 impl<S: State> Middleware<S> for Watch {
@@ -30,14 +30,15 @@ impl<S: State> Middleware<S> for Watch {
     }
 }
 
-/// Answers later, or not at all.
+/// Responds later, or not at all.
 enum Slow {
-    /// At this time.
+    /// Responds at this time.
     At(u64),
+    /// Is done without a response.
     Mute,
-    /// Writes this once, then waits for the body.
+    /// Writes once, then waits for the body.
     Stream(bool),
-    /// Says that it is done before it has written what it said.
+    /// Is done before it has written the announced length.
     Short,
 }
 
@@ -63,7 +64,7 @@ impl<S: State> Exchange<S> for Slow {
     }
 }
 
-/// A server with a log and with middleware, and what they are told.
+/// Returns a server with a log and middleware, and what is reported to them.
 fn server(
     stats: &'static Stats,
 ) -> (Rig<impl Handler<Message = Envelope<<() as State>::Message>>>, Lines, Lines) {
@@ -101,7 +102,7 @@ fn server(
 
 use Do::{End, Feed, Pass};
 
-/// What is done to a connection.
+/// A step of a test case.
 enum Do {
     Feed(&'static str),
     Pass(u64),
@@ -111,7 +112,7 @@ enum Do {
 const POST: &str = "POST /group/collect/1?a=b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
 const STREAM: &str = "POST /group/stream HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n";
 
-/// What happens, the line of the log, failures and aborted requests, and the status of a refusal.
+/// The steps, the line of the log, the numbers of failures and aborted requests, and the status of a refusal or 0.
 const ENDS: &[(&[Do], &str, [usize; 2], u16)] = &[
     (&[Feed("GET / HTTP/1.1\r\nHost: a\r\n\r\n")], "GET / 200 2 0ms", [0, 0], 0),
     (&[Feed("GET /no HTTP/1.1\r\nHost: a\r\n\r\n")], "GET /no 404 14 0ms", [1, 0], 0),
@@ -150,14 +151,14 @@ const ENDS: &[(&[Do], &str, [usize; 2], u16)] = &[
         [1, 0],
         0,
     ),
-    // Answered, and then the body is not what it should be.
+    // The response is sent, and then the body is malformed.
     (
         &[Feed("POST /group/ignores HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz")],
         "POST /group/ignores 200 7 0ms",
         [0, 0],
         400,
     ),
-    // What is no request.
+    // Invalid or incomplete heads.
     (&[Feed("GET /half HT"), Pass(600)], "GET /half 408 20 -", [0, 0], 408),
     (&[Feed("GE"), Pass(600)], "- - 408 20 -", [0, 0], 408),
     (&[Feed("GET /a HTTP/1.1\r\n\r\n")], "GET /a 400 16 -", [0, 0], 400),
@@ -214,7 +215,8 @@ fn a_request_whose_connection_breaks_is_logged_as_unanswered() {
     assert_eq!(Outcome::CLIENT_CLOSED_REQUEST, Status::from(499));
 }
 
-/// Writes, and then goes on when a message comes: to a text that never fits, or to its end.
+/// Writes once. If the request's body has not ended, tries to write a text that never fits after 500 ms; otherwise is
+/// done after a second.
 struct Endless(bool);
 
 impl<S: State> Exchange<S> for Endless {
@@ -249,7 +251,7 @@ fn a_cut_answer_that_the_end_of_the_connection_delimits_is_a_reset() {
     };
     for version in ["1.0", "1.1"] {
         let raw = version == "1.0";
-        // The end of the grace time, a limit, the end of the peer within its body, and a text that never fits.
+        // The end of the grace time, a limit, the end of the peer's stream within its body, and a text that never fits.
         let mut rig = start(Limits::DEFAULT, version, 0);
         rig.cut();
         assert_eq!(rig.peers[0].reset, raw);
@@ -262,7 +264,7 @@ fn a_cut_answer_that_the_end_of_the_connection_delimits_is_a_reset() {
         let mut rig = start(Limits::DEFAULT, version, 3);
         rig.pass(500);
         assert_eq!((rig.peers[0].reset, rig.peers[0].shut), (raw, !raw));
-        // And one that is whole.
+        // A complete response.
         let mut rig = start(Limits::DEFAULT, version, 0);
         rig.pass(1_000);
         rig.end(0);
@@ -270,7 +272,7 @@ fn a_cut_answer_that_the_end_of_the_connection_delimits_is_a_reset() {
     }
 }
 
-/// Answers what was deferred with a body of this length: streamed, or at once.
+/// Sends a deferred response with a body of this length, streamed or at once.
 struct Late {
     left: usize,
     streams: bool,

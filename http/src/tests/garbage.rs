@@ -1,4 +1,4 @@
-//! Whatever comes: no panic, nothing stuck, and nothing that depends on the cuts.
+//! Arbitrary input causes no panic and no stuck connection, and the response does not depend on how the input is cut.
 
 extern crate std;
 
@@ -61,7 +61,7 @@ fn input(random: &mut Random) -> Vec<u8> {
     input
 }
 
-/// All that comes back, and whether the connection ended, when the input is cut like this.
+/// Returns all responses to an input in pieces of `cut` bytes, and whether the connection stays open.
 fn serve<H: Handler + 'static>(rig: &mut Rig<H>, input: &[u8], cut: usize) -> (String, bool) {
     let peer = rig.connect();
     rig.peers[peer].cut = cut;
@@ -86,7 +86,7 @@ fn fifty_thousand_mutated_inputs() {
         let cut = 1 + random.below(20);
         let (pieces, still_open) = serve(&mut rig, &input, cut);
         assert_eq!(open, still_open, "seed {seed}, pieces of {cut}: {}", input.escape_ascii());
-        // Chunks of an echoed body are as they came; all else is the same to the byte.
+        // The chunks of an echoed body depend on the cuts; everything else is equal byte by byte.
         if !whole.contains("Transfer-Encoding") {
             assert_eq!(pieces, whole, "seed {seed}, pieces of {cut}: {}", input.escape_ascii());
         }

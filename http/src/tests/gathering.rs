@@ -1,4 +1,4 @@
-//! Bodies that are read in place when they have come whole.
+//! Bodies that are read in place once they are complete.
 
 extern crate std;
 
@@ -92,7 +92,7 @@ fn what_can_not_be_gathered_is_refused() {
     let peer = rig.connect();
     rig.feed(peer, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n");
     assert_eq!(rig.take(peer), refusal("411 Length Required", ""));
-    // It ends early, and it comes too slowly: three steps of 10 bytes have three seconds.
+    // A body that ends early, and one that arrives too slowly: three steps of 10 bytes have three seconds.
     rig.feed(peer, post(30, "").as_bytes());
     rig.feed(peer, b"ab");
     rig.end(peer);

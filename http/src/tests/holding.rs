@@ -1,4 +1,4 @@
-//! Heads of streamed answers that are held back while the body of the request is read.
+//! Heads of streamed responses that are held back while the body of the request is read.
 
 extern crate std;
 
@@ -25,20 +25,20 @@ impl State for App {
     type Message = &'static str;
 }
 
-/// Reads the body, and writes at some time.
+/// Reads the body, and writes at a given time.
 #[derive(Clone, Copy)]
 struct Reader {
     bytes: u64,
-    /// Whether the answer has been begun, which was deferred.
+    /// Whether a deferred response has begun; `None` if the response is not deferred.
     begun: Option<bool>,
     first: First,
 }
 
-/// What is done before the end of the body.
+/// What the reader does before the end of the body.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum First {
     Nothing,
-    /// Tries to write nothing, in each way that there is.
+    /// Writes nothing, with each method that writes.
     Nil,
     Flush,
     Byte,
@@ -149,7 +149,7 @@ fn chunked() -> String {
     head("Transfer-Encoding: chunked")
 }
 
-/// Ways in which the coding of a body can be wrong.
+/// Malformed chunked bodies.
 const MALFORMED: [&str; 18] = [
     "zz\r\n",
     "\r\n",
@@ -171,12 +171,12 @@ const MALFORMED: [&str; 18] = [
     "1\r\na\n",
 ];
 
-/// What comes back in pieces of each length, which must be the same.
+/// Returns the response, which must be the same when the request arrives in pieces of any length.
 fn any_cut(config: &Config, request: &str, end: bool) -> String {
     any_cut_as(config, request, end, |text| text)
 }
 
-/// The same, but for what `f` takes away.
+/// The same, with `f` applied to each response.
 fn any_cut_as(config: &Config, request: &str, end: bool, f: fn(String) -> String) -> String {
     let answer = |cut: usize| {
         let mut rig = rig(config, Limits::DEFAULT);
@@ -202,7 +202,7 @@ fn a_malformed_body_is_a_400_as_long_as_nothing_was_written_whatever_the_cut() {
     for path in ["/", "/known", "/nil", "/defer", "/echo", "/missing", "/at"] {
         for body in MALFORMED {
             if path == "/echo" && (body.contains("abcd") || body.starts_with("1\r\na")) {
-                continue; // that has begun
+                continue; // the response has begun by then
             }
             let befores: &[&str] = if path == "/echo" { &[""] } else { &["", "2\r\nab\r\n"] };
             for before in befores {
@@ -219,7 +219,7 @@ fn a_malformed_body_is_a_400_as_long_as_nothing_was_written_whatever_the_cut() {
     }
 }
 
-/// The head and the data of an echo that was cut short: where its chunks begin depends on the cut.
+/// Returns the head and the data of an echo that was cut short, without the chunks, which depend on the cut.
 fn echoed(text: String) -> String {
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     assert!(!body.contains("0\r\n\r\n") && !body.contains("HTTP"), "{body}");
@@ -257,14 +257,14 @@ fn nothing_of_the_answer_is_seen_before_the_end_of_the_request() {
     let peer = rig.connect();
     let get = "GET /foo HTTP/1.1\r\nHost: a\r\n\r\n";
     rig.feed(peer, format!("{get}{}", post("/")).as_bytes());
-    assert_eq!(rig.take(peer), ok("bar"), "what came before it leaves");
+    assert_eq!(rig.take(peer), ok("bar"), "the response before it leaves");
     for _ in 0..100 {
         rig.feed(peer, format!("400\r\n{}\r\n", "u".repeat(1024)).as_bytes());
         assert_eq!(rig.take(peer), "");
     }
     rig.feed(peer, b"0\r\n\r\n");
     assert_eq!(rig.take(peer), chunked() + "6\r\n102400\r\n0\r\n\r\n");
-    // a client that waits for leave gets it
+    // A client that waits for `100 Continue` receives it.
     let request = post("/").replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
     rig.feed(peer, request.as_bytes());
     assert_eq!(rig.take(peer), "HTTP/1.1 100 Continue\r\n\r\n");

@@ -1,4 +1,4 @@
-//! Every limit from both sides, and what happens in time.
+//! Every limit from both sides, time limits, shutdown, counters and pipelines.
 
 extern crate std;
 
@@ -27,7 +27,7 @@ fn server(limits: Limits) -> impl Handler<Message = Envelope<<() as State>::Mess
         })
 }
 
-/// The status of the answer, cut anywhere; whether the connection ended.
+/// Returns the status of the response, which must be the same for every cut of the request.
 fn status(limits: Limits, request: &str) -> u16 {
     let mut statuses = Vec::new();
     for cut in [1, 7, 100, usize::MAX] {
@@ -39,7 +39,7 @@ fn status(limits: Limits, request: &str) -> u16 {
         let status = answer.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(0);
         let ended = rig.peers[peer].shut || rig.peers[peer].closed;
         assert_eq!(ended, status >= 400, "{status} in pieces of {cut}: {request:.100}");
-        // Nothing of it stays, however much more comes.
+        // Nothing of what follows a refusal is kept.
         rig.feed(peer, &[b'x'; 10_000]);
         if ended {
             assert_eq!(rig.unsent(peer), 0, "a lingering close discards");
@@ -52,7 +52,7 @@ fn status(limits: Limits, request: &str) -> u16 {
     statuses[0]
 }
 
-/// Blocks that other connections hold are waited for, not asked for again and again.
+/// A request waits for blocks that other connections hold, without polling for them.
 #[test]
 fn a_pool_that_others_have_emptied_does_not_make_it_spin() {
     let server = Http::new()
@@ -74,7 +74,7 @@ fn a_pool_that_others_have_emptied_does_not_make_it_spin() {
     assert_eq!(rig.take(one).matches("HTTP/1.1 200").count(), 11);
 }
 
-/// A head that has come whole and waits for room is not late.
+/// A complete head that waits for room is not late.
 #[test]
 fn a_head_that_waits_for_room_is_not_late() {
     let limits = Limits { head_time: Duration::from_secs(1), ..Limits::DEFAULT };
@@ -97,10 +97,10 @@ fn a_head_that_waits_for_room_is_not_late() {
     assert_eq!(rig.take(one), ok("in"));
     rig.feed(one, b"GET");
     rig.pass(3_000);
-    assert_eq!(rig.take(one), refusal("408 Request Timeout", CLOSE), "but this one is");
+    assert_eq!(rig.take(one), refusal("408 Request Timeout", CLOSE), "an incomplete head is late");
 }
 
-/// Who has said `HEAD` takes no body for one, whatever else is wrong (RFC 9110, 9.3.2).
+/// The response to `HEAD` has no body, regardless of what is wrong with the request (RFC 9110, 9.3.2).
 #[test]
 fn a_refused_head_request_gets_no_body() {
     let limits = Limits { head_time: Duration::from_secs(1), body: 10, ..Limits::DEFAULT };
@@ -197,7 +197,7 @@ fn bodies() {
     );
     assert_eq!(status(many, &chunked(&format!("0\r\nt:{}\r\n\r\n", "v".repeat(24)))), 200);
     assert_eq!(status(many, &chunked(&format!("0\r\nt:{}\r\n\r\n", "v".repeat(25)))), 431);
-    // What a handler has room for.
+    // As much as a handler has room for.
     let collect = |n: usize| format!("POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: {n}\r\n\r\n");
     assert_eq!(status(Limits::DEFAULT, &(collect(64) + &"b".repeat(64))), 200);
 }
@@ -221,7 +221,7 @@ fn a_head_in_time_and_too_late() {
     let mut rig = Rig::new(server(limits));
     let peer = rig.connect();
     for _ in 0..3 {
-        rig.pass(10_000); // between requests there is no hurry
+        rig.pass(10_000); // there is no limit between requests
         rig.feed(peer, b"GET / HT");
         rig.pass(490);
         rig.feed(peer, b"TP/1.1\r\nHost: a\r\n\r\n");
@@ -233,7 +233,7 @@ fn a_head_in_time_and_too_late() {
     rig.feed(peer, b"TP/1.1\r\nHost: a\r\n\r\nGET");
     rig.pass(400);
     assert_eq!(rig.take(peer), ok("in"));
-    // Dripping does not help.
+    // Sending byte by byte does not extend the time.
     for _ in 0..5 {
         rig.feed(peer, b" ");
         rig.pass(25);
@@ -261,7 +261,7 @@ fn a_body_in_time_and_too_late() {
         rig.feed(peer, b"b");
     }
     assert_eq!(rig.take(peer), refusal("408 Request Timeout", CLOSE));
-    // A body that nobody waits for: the answer is out already, only the connection ends.
+    // A body that is not needed: the response is sent already, so only the connection ends.
     let peer = rig.connect();
     rig.feed(peer, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\n\r\n");
     assert_eq!(rig.take(peer), ok("in"));
@@ -304,7 +304,7 @@ fn counters() {
     assert!(format!("{STATS}").contains("http_refusals_total{status=\"400\"} 1\n"));
 }
 
-/// A refusal is counted even if the answer had begun, so that the peer can't be told.
+/// A refusal is counted even if the response has begun, when its status can no longer be sent.
 #[test]
 fn bodies_broken_behind_the_start_of_their_answers_are_counted() {
     static STATS: Stats = Stats::new();
@@ -334,7 +334,7 @@ fn bodies_broken_behind_the_start_of_their_answers_are_counted() {
     assert_eq!((refused(400), STATS.requests(), STATS.failures()), (2, 4, 0));
 }
 
-/// A handler that notes how many requests the busiest of its callbacks has answered.
+/// A handler that notes the maximum number of requests that one callback has served.
 struct Watch<H> {
     inner: H,
     stats: &'static Stats,
@@ -361,7 +361,8 @@ impl<H: Handler> Handler for Watch<H> {
     }
 }
 
-/// One callback answers no more than a few requests of a pipeline, so that others come in between; all are answered.
+/// One callback serves only a few requests of a pipeline, so that other connections have their turn; all requests are
+/// served.
 #[test]
 fn a_pipeline_is_answered_a_few_requests_at_a_time() {
     for (pipelined, requests) in [(0, 3), (1, 40), (16, 15), (16, 16), (16, 17), (16, 400), (100, 99)] {

@@ -1,4 +1,4 @@
-//! The server over a real shard, driven with slices: no OS, no time but the test's.
+//! Tests of the server on a real shard and poller, with a network in memory and time controlled by the test.
 
 mod ends;
 mod garbage;

@@ -44,7 +44,7 @@ fn post(path: &str, framing: &str) -> String {
     format!("POST {path} HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n")
 }
 
-/// A body in chunks of odd sizes.
+/// Returns a body in chunks of various sizes.
 fn in_chunks(body: &[u8]) -> Vec<u8> {
     let (mut coded, mut rest, mut size) = (Vec::new(), body, 1);
     while !rest.is_empty() {
@@ -62,7 +62,7 @@ fn body_of(length: usize) -> Vec<u8> {
     (0..length).map(|at| u8::try_from(at % 251).unwrap()).collect()
 }
 
-/// What is answered, read by a peer that takes so much at a time.
+/// Returns the whole response, read by a peer that accepts `window` bytes at a time.
 fn all(rig: &mut Rig<impl Handler + 'static>, peer: usize, window: usize) -> Vec<u8> {
     let mut received = Vec::new();
     for _ in 0..100_000 {

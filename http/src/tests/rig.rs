@@ -1,4 +1,4 @@
-//! A poller over a network in memory.
+//! A poller with a network in memory.
 
 extern crate std;
 
@@ -17,17 +17,17 @@ use lightcone_core::{
 
 pub(super) const DATE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
 const LISTENER: ListenerId = ListenerId(0);
-/// The most turns at one time.
+/// The maximum number of turns at one time.
 const TURNS: usize = 100;
 
 type RigPoller<H> = Poller<'static, H, Network, AloneWithMail<<H as Handler>::Message, 8>>;
 
-/// One poller with its handler, and peers that do what the test says.
+/// One poller with its handler, and peers that the test controls.
 pub(super) struct Rig<H: Handler + 'static> {
     poller: RigPoller<H>,
     pub(super) peers: Vec<Peer>,
     now: u64,
-    /// The wall clock.
+    /// The time of the wall clock, if there is one.
     pub(super) unix_time: Option<u64>,
 }
 
@@ -36,20 +36,20 @@ pub(super) struct Rig<H: Handler + 'static> {
 pub(super) struct Peer {
     token: Option<Token>,
     interest: Interest,
-    /// What it sends, as far as it was not taken.
+    /// Bytes that the peer has sent and the server has not received yet.
     pub(super) inbox: Vec<u8>,
-    /// What it has received.
+    /// Bytes that the peer has received.
     pub(super) received: Vec<u8>,
-    /// Bytes it still takes.
+    /// The number of bytes that the peer still accepts.
     pub(super) window: usize,
-    /// The most that is received at once.
+    /// The maximum number of bytes that the server receives at once.
     pub(super) cut: usize,
-    /// What of the last send it did not take.
+    /// The number of bytes of the last send that the peer did not accept.
     queued: usize,
-    /// The server has shut down writing.
+    /// Whether the server has shut down writing.
     pub(super) shut: bool,
     pub(super) closed: bool,
-    /// The connection was broken off.
+    /// Whether the server has reset the connection.
     pub(super) reset: bool,
     ended: bool,
     told_end: bool,
@@ -74,11 +74,11 @@ impl Peer {
     }
 }
 
-/// What carries the bytes. A connection is the number of its peer.
+/// The transport in memory. A connection is the number of its peer.
 struct Network {
-    /// While the poller runs, the peers of the [`Rig`].
+    /// The peers of the [`Rig`], while the poller runs.
     peers: Vec<Peer>,
-    /// A connection that waits to be accepted.
+    /// A connection that is not accepted yet.
     backlog: Option<usize>,
 }
 
@@ -131,7 +131,7 @@ impl Transport for Network {
 
     fn send_vectored(&mut self, connection: &mut usize, token: Token, pieces: &[&[u8]]) -> Sent {
         let peer = self.peer(*connection, token);
-        assert!(!peer.shut, "a send after the end");
+        assert!(!peer.shut, "a send after the end of the stream");
         let mut bytes = pieces.concat();
         let offered = bytes.len();
         bytes.truncate(peer.window);
@@ -197,7 +197,7 @@ impl<H: Handler + 'static> Rig<H> {
         self.poller.handler_mut()
     }
 
-    /// Has the poller do something at this time, with the peers in its network.
+    /// Runs `what` on the poller at the current time, with the peers in its network.
     fn go(&mut self, what: impl FnOnce(&mut RigPoller<H>)) {
         core::mem::swap(&mut self.peers, &mut self.poller.transport_mut().peers);
         self.poller.begin_turn(Instant::from_millis(self.now), self.unix_time);
@@ -205,14 +205,14 @@ impl<H: Handler + 'static> Rig<H> {
         core::mem::swap(&mut self.peers, &mut self.poller.transport_mut().peers);
     }
 
-    /// Tells the poller something of a peer, unless its connection has gone.
+    /// Runs `what` on the poller with the token of a peer, unless its connection is closed.
     fn tell(&mut self, peer: usize, what: impl FnOnce(&mut RigPoller<H>, Token)) {
         if let Peer { token: Some(token), closed: false, .. } = self.peers[peer] {
             self.go(|poller| what(poller, token));
         }
     }
 
-    /// A new connection; its number.
+    /// Opens a connection; returns its number.
     pub(super) fn connect(&mut self) -> usize {
         let peer = self.peers.len();
         self.peers.push(Peer::new());
@@ -224,36 +224,36 @@ impl<H: Handler + 'static> Rig<H> {
         peer
     }
 
-    /// The peer sends this, as far as the server takes it.
+    /// Sends `bytes` from the peer, as far as the server receives them.
     pub(super) fn feed(&mut self, peer: usize, bytes: &[u8]) {
         self.peers[peer].inbox.extend_from_slice(bytes);
         self.pump(peer);
     }
 
-    /// The peer ends its side, after all that it sent.
+    /// Ends the peer's stream, after all bytes that it has sent.
     pub(super) fn end(&mut self, peer: usize) {
         self.peers[peer].ended = true;
         self.pump(peer);
     }
 
-    /// The connection breaks.
+    /// Resets the connection from the peer's side.
     pub(super) fn reset(&mut self, peer: usize) {
         self.tell(peer, |poller, token| poller.on_failed(token, ErrorKind::ConnectionReset));
     }
 
-    /// Bytes that the peer could not get rid of.
+    /// Returns how many bytes of the peer the server has not received.
     pub(super) fn unsent(&self, peer: usize) -> usize {
         self.peers[peer].inbox.len()
     }
 
-    /// The peer takes so many bytes more.
+    /// Lets the peer accept `n` more bytes.
     pub(super) fn open_window(&mut self, peer: usize, n: usize) {
         self.peers[peer].window = self.peers[peer].window.saturating_add(n);
         self.tell(peer, Poller::on_writable);
         self.pump(peer);
     }
 
-    /// The engine's grace time is over.
+    /// Stops the engine without grace time.
     pub(super) fn cut(&mut self) {
         self.go(|poller| {
             poller.stop(Duration::ZERO);
@@ -275,13 +275,13 @@ impl<H: Handler + 'static> Rig<H> {
         });
     }
 
-    /// Time passes.
+    /// Lets time pass, with one turn at its end.
     pub(super) fn pass(&mut self, millis: u64) {
         self.now += millis;
         self.go(Poller::turn);
     }
 
-    /// Time passes, with a turn whenever the poller asks for one.
+    /// Lets time pass, with a turn whenever the poller needs one.
     pub(super) fn sleep(&mut self, millis: u64) {
         let end = self.now + millis;
         for _ in 0..10_000 {
@@ -293,12 +293,12 @@ impl<H: Handler + 'static> Rig<H> {
         panic!("it spins");
     }
 
-    /// Whether the poller has something to do at this time.
+    /// Returns whether the poller has something to do at the current time.
     fn is_busy(&self) -> bool {
         self.poller.next_turn().is_some_and(|at| at <= Instant::from_millis(self.now))
     }
 
-    /// Turns at this time until nothing is left to do; returns their number, at most 100.
+    /// Runs turns at the current time until nothing is left to do; returns their number, at most 100.
     pub(super) fn turns(&mut self) -> usize {
         for turn in 0..TURNS {
             self.pass(0);
@@ -309,25 +309,25 @@ impl<H: Handler + 'static> Rig<H> {
         TURNS
     }
 
-    /// When the shard wants to be called next.
+    /// Returns when the shard has to be called next.
     pub(super) fn shard_deadline(&self) -> Option<Instant> {
         self.poller.shard().next_deadline()
     }
 
-    /// What the peer has received since it was asked last.
+    /// Returns what the peer has received since the last call.
     pub(super) fn take(&mut self, peer: usize) -> String {
         let bytes = std::mem::take(&mut self.peers[peer].received);
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// Returns how much the peer does not take of what is queued for it: the server is made to try.
+    /// Returns how many queued bytes the peer does not accept, after the server has tried to send.
     pub(super) fn queued(&mut self, peer: usize) -> usize {
         self.peers[peer].queued = 0;
         self.tell(peer, Poller::on_writable);
         self.peers[peer].queued
     }
 
-    /// Lets the server receive and send for as long as there is something to do at this time.
+    /// Lets the server receive and send as long as there is something to do at the current time.
     fn pump(&mut self, peer: usize) {
         loop {
             if self.is_busy() {
@@ -347,12 +347,12 @@ impl<H: Handler + 'static> Rig<H> {
     }
 }
 
-/// A 200 with a text.
+/// Returns a 200 with a text.
 pub(super) fn ok(body: &str) -> String {
     response("200 OK", "", body)
 }
 
-/// A text with a status and more fields.
+/// Returns a response with a status, more fields and a text.
 pub(super) fn response(status: &str, fields: &str, body: &str) -> String {
     let length = body.len();
     format!(
@@ -361,7 +361,7 @@ pub(super) fn response(status: &str, fields: &str, body: &str) -> String {
     )
 }
 
-/// What the server answers by itself.
+/// Returns a response that the server itself makes.
 pub(super) fn refusal(status: &str, fields: &str) -> String {
     response(status, fields, &format!("{status}\n"))
 }

@@ -1,4 +1,4 @@
-//! Which handler answers, and what is around it.
+//! Routing: which handler serves a request, and the middleware around it.
 
 extern crate std;
 
@@ -19,7 +19,7 @@ use crate::{
 
 use super::rig::{Rig, config, ok, refusal, response};
 
-/// The body of the answer to a GET, or its status.
+/// Returns the body of the response to a `GET`, or its status.
 fn get<H: Handler + 'static>(rig: &mut Rig<H>, path: &str) -> String {
     let peer = rig.connect();
     rig.feed(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes());
@@ -248,10 +248,10 @@ fn a_group_is_as_specific_as_with_its_prefix() {
     }
 }
 
-/// The routes of a flat router, by number: methods and patterns.
+/// The routes of a router: method, prefix and pattern.
 type Set = [(Method, &'static str, &'static str); 6];
 
-/// Adds the route of this number: whole, or without its prefix.
+/// Adds the routes with these numbers, with or without their prefixes.
 macro_rules! add {
     ($http:expr, $set:expr, $whole:expr; $($number:literal)*) => {
         $http$(.on(
@@ -262,7 +262,7 @@ macro_rules! add {
     };
 }
 
-/// What a router answers to all of `paths`; the message of its panic if there is none.
+/// Returns the responses of a router to all of `paths`; `None` if building it panics.
 fn answers<H: Handler + 'static>(make: impl FnOnce() -> H, paths: &[String]) -> Option<Vec<String>> {
     let app = std::panic::catch_unwind(std::panic::AssertUnwindSafe(make)).ok()?;
     let small = Config {
@@ -282,11 +282,11 @@ fn answers<H: Handler + 'static>(make: impl FnOnce() -> H, paths: &[String]) -> 
     Some(paths.iter().map(ask).collect())
 }
 
-/// Whether a panic can be caught; where it can't, there is little memory as well.
+/// Whether panics can be caught. Targets on which they can't also have little memory.
 const CATCHES: bool = cfg!(not(target_os = "none"));
 const ROUNDS: usize = if CATCHES { 300 } else { 2 };
 
-/// Whether two routes of a set are for the same paths, or a pattern has a name twice.
+/// Returns whether two routes of a set are for the same paths, or a pattern has a name twice.
 fn is_refused(set: &Set) -> bool {
     let shape = |(method, prefix, pattern): (Method, &str, &str)| {
         let segments = format!("{prefix}{pattern}");
@@ -372,7 +372,7 @@ fn grouping_changes_nothing() {
     assert!(!CATCHES || good > 50 && bad > 20, "{good} {bad}");
 }
 
-/// A group below `/a` with a pattern of this length, the prefix included.
+/// Builds a group below `/a` with a pattern of this length, including the prefix.
 fn nested(length: usize) {
     let long = format!("/{}", "x".repeat(length - 3)).leak();
     let _ = Http::new().nest("/a", Http::group().get(long, |_q, r| r.text("")));
@@ -456,7 +456,7 @@ fn middleware_and_state() {
     rig.feed(peer, b"PUT / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nX-Stop: inner\r\n\r\n");
     let around = |status: &str, body: &str| {
         let code = &status[..3];
-        // Fields are in the order they were added; the type is a field of `display`'s own.
+        // Fields are in the order in which they were added; the type is a field that `display` adds.
         (format!("X-Head: inner {code}\r\nX-Head: outer {code}\r\n"), format!("\r\n\r\n{body}"))
     };
     let answers = rig.take(peer);
@@ -581,7 +581,7 @@ fn json_that_is_displayed() {
     assert_eq!(rig.take(peer), expected);
 }
 
-/// The one path that does not start with a slash has no parameters, and that is no mistake of the program.
+/// `*` is the only path that does not start with a slash. It has no parameter for a fallback, which must not panic.
 #[test]
 fn a_fallback_is_asked_about_the_server_itself() {
     let app = Http::new().fallback(|request, response| response.text(request.param("path"))).wrap(Tag("t"));
@@ -598,7 +598,7 @@ fn a_fallback_is_asked_about_the_server_itself() {
     assert_eq!(bodies, ["", "", "a//b/"]);
 }
 
-#[cfg(debug_assertions)] // others take it for empty
+#[cfg(debug_assertions)] // without them, the parameter is empty
 #[test]
 #[should_panic(expected = "has no parameter")]
 fn a_parameter_that_the_pattern_has_not() {

@@ -1,4 +1,4 @@
-//! One request after the other.
+//! Requests on one connection, one after another.
 
 extern crate std;
 
@@ -134,7 +134,7 @@ fn refusals_end_the_connection() {
     for (request, status) in table {
         let refused = refusal(status, "Connection: close\r\n");
         assert_eq!(answer(request.as_bytes()), (refused.clone(), true), "{request}");
-        // Answers before it are not lost.
+        // Responses to earlier requests are not lost.
         let two = [GET, request.as_bytes(), GET].concat();
         assert_eq!(answer(&two), (ok("bar") + &refused, true), "{request}");
     }
@@ -173,7 +173,7 @@ fn one_empty_line_before_a_request_is_ignored() {
             let told = bytes.escape_ascii();
             assert_eq!((rig.take(peer), rig.peers[peer].shut), (expected.clone(), ends), "by {cut}: {told}");
         }
-        // and across callbacks
+        // The same with one callback per piece.
         let mut rig = Rig::new(server());
         let peer = rig.connect();
         pieces.iter().for_each(|piece| rig.feed(peer, piece));
@@ -181,7 +181,7 @@ fn one_empty_line_before_a_request_is_ignored() {
     }
 }
 
-/// An empty line is no request: the connection is idle behind it.
+/// An empty line does not begin a request: the connection is idle after it.
 #[test]
 fn an_empty_line_begins_no_request() {
     let mut rig = Rig::new(server());

@@ -1,4 +1,4 @@
-//! A server that shuts down, and peers that leave: what is still answered, and what exchanges are told.
+//! Shutdown of the server, and peers that leave: which requests are still served, and how exchanges are notified.
 
 extern crate std;
 
@@ -16,16 +16,16 @@ use super::rig::{Rig, ok, response};
 
 const GET: &[u8] = b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n";
 const CLOSE: &str = "Connection: close\r\n";
-/// Of [`Limits::newcomer_time`].
+/// The default of [`Limits::newcomer_time`], in milliseconds.
 const MOMENT: u64 = 200;
 
 type Told = Rc<RefCell<Vec<&'static str>>>;
 
-/// Waits, and notes what it is told.
+/// Waits, and notes its notifications.
 #[derive(Clone)]
 struct Wait {
     told: Told,
-    /// What it returns when the server shuts down, and when its peer has ended.
+    /// What it returns when the server shuts down, and when the peer ends its stream.
     on: [Flow; 2],
 }
 
@@ -55,7 +55,7 @@ impl Drop for Wait {
     }
 }
 
-/// A server with a stream and a deferred answer, each behind groups, middleware and a log.
+/// Returns a server with a streamed and a deferred response in a group, and the notifications of their exchanges.
 fn server(stats: &'static Stats, on: [Flow; 2]) -> (Rig<impl Handler<Message = Envelope<()>>>, Told) {
     struct Plain;
     impl State for Plain {
@@ -89,12 +89,12 @@ fn a_request_that_has_come_is_answered_with_a_close() {
     rig.feed(idle, GET);
     assert_eq!(rig.take(idle), ok("bar"));
     rig.pass(60_000);
-    rig.peers[asks].inbox.extend_from_slice(GET); // no event tells of it
+    rig.peers[asks].inbox.extend_from_slice(GET); // without an event
     rig.shutdown();
     assert_eq!(rig.take(asks), response("200 OK", CLOSE, "bar"));
     for peer in [asks, idle] {
         assert!(rig.peers[peer].shut && !rig.peers[peer].closed, "{peer}: a staged close");
-        // what comes too late is read, so that nothing is reset
+        // A request that comes too late is read and discarded, so that the connection is not reset.
         rig.feed(peer, GET);
         assert_eq!((rig.take(peer), rig.unsent(peer)), (String::new(), 0));
         rig.end(peer);
@@ -177,7 +177,7 @@ fn exchanges_are_told_of_a_shutdown_at_once_and_once() {
         (POLL, Flow::More, &["shutdown"]),
         (POLL, Flow::Abort, &["shutdown", "dropped"]),
     ] {
-        // in progress, found by the last look, and begun after it
+        // In progress before the shutdown, found by the last read, and begun after that.
         for begun in ["before", "in", "after"] {
             let (mut rig, seen) = server(&STATS, [on, Flow::More]);
             let peer = rig.connect();

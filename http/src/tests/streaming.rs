@@ -1,4 +1,4 @@
-//! Bodies larger than any buffer, both ways.
+//! Streamed bodies in both directions, deferred responses, messages and wake-ups.
 
 extern crate std;
 
@@ -25,7 +25,7 @@ impl<S: State> Exchange<S> for Echo {
     }
 }
 
-/// Writes what is posted to the connection; an empty text ends it.
+/// Writes the messages that are posted to the request; an empty one ends it.
 struct Feed;
 
 struct App;
@@ -98,7 +98,7 @@ fn server() -> impl Handler<Message = Envelope<&'static str>> {
         })
 }
 
-/// The bodies of a chunked response, and what follows it.
+/// Returns the data of a chunked body, and what follows it.
 fn dechunk(mut text: &str) -> (String, &str) {
     let mut body = String::new();
     loop {
@@ -198,7 +198,7 @@ fn chunks_filled_in_place() {
     }
 }
 
-/// Fills all the room that there is, so many bytes in all.
+/// Fills all the room that there is, up to this number of bytes in total.
 struct AllRoom(usize);
 
 impl<S: State> Exchange<S> for AllRoom {
@@ -219,7 +219,7 @@ impl<S: State> Exchange<S> for AllRoom {
     }
 }
 
-/// Writes one text of so many bytes whole.
+/// Writes one text of this many bytes.
 struct Padded(usize);
 
 impl<S: State> Exchange<S> for Padded {
@@ -229,7 +229,7 @@ impl<S: State> Exchange<S> for Padded {
     }
 }
 
-/// Blocks and chunks whose sizes have more than 16 bits.
+/// Blocks and chunks with sizes of more than 16 bits.
 #[test]
 fn large_blocks_and_chunks() {
     const SIZE: usize = 400_000;
@@ -340,7 +340,7 @@ fn expect_is_met_before_the_answer_and_only_for_a_body_that_is_read() {
     rig.feed(peer, b"abc");
     let answer = rig.take(peer);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nabc"), "{answer}");
-    // Too large, or not wanted: no leave is given, and the connection ends.
+    // A body that the handler does not read: there is no `100 Continue`, and the connection ends.
     for (path, answer) in [
         ("/early", response("200 OK", "Connection: close\r\n", "early")),
         ("/no", refusal("404 Not Found", "Connection: close\r\n")),
@@ -425,14 +425,15 @@ fn blocks_that_others_hold_delay_an_answer_and_lose_nothing() {
     rig.pass(0);
     assert!(rig.take(hog).len() > 5000);
     rig.pass(0);
-    rig.feed(other, b""); // what it could not send before
+    rig.feed(other, b""); // sends the rest of what the peer has sent before
     let collected = ok("abc").replace("text/plain; charset=utf-8", "application/octet-stream");
     assert_eq!(rig.take(other), ok("bar") + &collected);
 }
 
-/// Answers with what is posted to the connection: as soon as there is room, or now or never.
+/// Responds with the message that is posted to the request.
 struct Posted {
     text: Option<&'static str>,
+    /// Whether it waits for room before it responds.
     patient: bool,
 }
 
@@ -450,7 +451,7 @@ impl Exchange<App> for Posted {
     }
 }
 
-/// Answers with what is posted to its request, and hands out the identity for that.
+/// Stores the identity of its request, and responds with the message that is posted to it.
 struct Ticket {
     ids: Rc<RefCell<Vec<RequestId>>>,
     asked: bool,
@@ -497,7 +498,7 @@ fn a_message_reaches_its_request_or_none() {
     assert_eq!(rig.take(peer), "", "the second request is in progress");
     rig.message(peer, id(2).envelope("second"));
     assert_eq!(rig.take(peer), ok("second"));
-    // One that has timed out: what comes for it then is not the answer to the next.
+    // A request that has responded without a message: a late one to it does not become the response to the next.
     rig.feed(peer, request);
     rig.pass(1_000);
     assert_eq!((rig.take(peer), rig.take(other)), (ok("nothing came"), ok("nothing came")));
@@ -526,19 +527,19 @@ fn a_deferred_answer_waits_for_room_if_it_asks_for_it() {
     rig.feed(hasty, b"GET /hasty HTTP/1.1\r\nHost: a\r\n\r\n");
     rig.message(patient, Envelope::to_all("first"));
     rig.feed(patient, b"GET /patient HTTP/1.1\r\nHost: a\r\n\r\n");
-    assert_eq!(rig.take(patient), ok("first"), "with room it is given at once");
+    assert_eq!(rig.take(patient), ok("first"), "it is sent at once if there is room");
     rig.peers[hog].window = 0;
     rig.feed(hog, b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
     rig.message(patient, Envelope::to_all("second"));
     rig.message(hasty, Envelope::to_all("lost"));
     assert!(rig.turns() < 5, "it spins");
-    assert!(!rig.peers[patient].shut && rig.peers[hasty].shut, "who can't answer ends");
+    assert!(!rig.peers[patient].shut && rig.peers[hasty].shut, "without room, the connection ends");
     rig.open_window(hog, usize::MAX);
     rig.turns();
     assert_eq!((rig.take(patient), rig.take(hasty)), (ok("second"), String::new()));
 }
 
-/// Writes the seconds since it began, each `every`, up to `last`; then `waited` is the answer to who has no stream.
+/// Writes the seconds since it began, every `every` seconds up to `last`. A deferred response is `waited` at the end.
 struct Clock {
     every: u64,
     last: u64,
@@ -555,7 +556,7 @@ impl Clock {
 impl<S: State> Exchange<S> for Clock {
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
         if !io.ended() {
-            io.wake_at(io.now() + Duration::from_secs(1)); // counts from the end of the body only
+            io.wake_at(io.now() + Duration::from_secs(1)); // the clock begins at the end of the body
             io.consume(io.body().len());
         }
         if !io.ended() {
@@ -608,7 +609,7 @@ fn an_exchange_is_called_when_it_asks_for_it() {
     assert_eq!(rig.shard_deadline(), None, "nothing is left of it");
 }
 
-/// Wants to be called without end, and counts how often it is.
+/// Always schedules a wake-up in the past, and counts its calls.
 struct Eager(Rc<Cell<u32>>);
 
 impl<S: State> Exchange<S> for Eager {
@@ -651,7 +652,7 @@ fn the_time_of_a_body_comes_before_that_of_its_exchange() {
     assert_eq!(rig.take(peer), ok("waited"));
 }
 
-/// Insists on a text that is padded to so much: more than any output buffer takes, or 0 and it can't be displayed.
+/// Tries to write a text that is padded to more bytes than the output takes; or, with 0, one whose `Display` fails.
 struct Endless(usize);
 
 impl<S: State> Exchange<S> for Endless {
@@ -710,7 +711,7 @@ fn bytes_of_the_program_are_sent_as_there_is_room() {
     assert!(second.contains("\r\nContent-Length: 0\r\n") && second.ends_with("\r\n\r\n"), "{second}");
 }
 
-/// Writes its lines whole, an empty one among them.
+/// Writes numbered lines, and an empty text at each call.
 struct Lines(u32);
 
 impl<S: State> Exchange<S> for Lines {
@@ -754,13 +755,13 @@ fn formatted_text_goes_out_whole_or_not_at_all() {
     let (body, second) = dechunk(body);
     assert_eq!(body, lines);
     assert!(second.ends_with(&format!("\r\nContent-Length: 98894\r\n\r\n{lines}")));
-    // more than the length that was told is not taken
+    // Text beyond the announced length is not written.
     let peer = rig.connect();
     rig.feed(peer, b"GET /short HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(rig.take(peer).ends_with("Content-Length: 8\r\n\r\nline 10\n"));
 }
 
-/// Waits for ever, and notes its end.
+/// Waits for the end of the body, and counts its drops.
 struct Waiting(Rc<Cell<u32>>);
 
 impl<S: State> Exchange<S> for Waiting {
@@ -793,12 +794,12 @@ fn an_exchange_is_dropped_when_it_is_done_and_when_its_connection_ends() {
     assert_eq!((dropped.get(), rig.peers[done].shut), (1, false));
     rig.end(ended);
     assert_eq!((dropped.get(), rig.peers[ended].closed), (2, true));
-    // one that never runs is dropped as well
+    // An exchange that is done at its first call.
     rig.feed(head, b"POST / HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(dropped.get(), 3);
 }
 
-/// Displays other numbers each time, for a while.
+/// Writes a text that is formatted with a different length each time, in the first rounds.
 struct Changing(u32);
 
 impl<S: State> Exchange<S> for Changing {

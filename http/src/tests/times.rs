@@ -1,4 +1,4 @@
-//! What a connection waits for, and for how long.
+//! The timeouts of a connection in each of its phases.
 
 extern crate std;
 
@@ -14,7 +14,7 @@ use super::rig::{Rig, config, ok, refusal};
 
 const CLOSE: &str = "Connection: close\r\n";
 
-/// Asks once to be called after a time, and answers then.
+/// Schedules one wake-up, and responds then.
 struct Once {
     after: u64,
     due: Option<Instant>,
@@ -67,7 +67,7 @@ fn server(limits: Limits) -> Http<(), impl crate::Routes<()>> {
         .get("/begun", |_request, response| response.stream(None, Begun(false)))
 }
 
-/// With an idle timeout of a second.
+/// Returns a rig with an idle timeout of one second.
 fn rig(limits: Limits) -> Rig<impl Handler<Message = Envelope<<() as State>::Message>>> {
     let timeouts = Timeouts { idle: Some(Duration::from_secs(1)), ..Timeouts::NONE };
     Rig::with(server(limits), &Config { timeouts, ..config() })
@@ -126,7 +126,7 @@ fn a_request_that_has_begun_gets_its_answer_before_the_idle_timeout() {
     }
 }
 
-/// Blocks that other connections hold are no idleness.
+/// A connection that waits for blocks that others hold is not idle.
 #[test]
 fn a_request_that_waits_for_room_is_not_idle() {
     let timeouts = Timeouts { idle: Some(Duration::from_secs(1)), ..Timeouts::NONE };
@@ -160,13 +160,13 @@ fn a_request_that_waits_for_room_is_not_idle() {
 #[test]
 fn a_time_is_not_lost_while_a_body_is_coming() {
     let limits = Limits { body_time: Duration::from_secs(5), body_step: 1, ..Limits::DEFAULT };
-    // When it is to wake, when bytes come, and whether the exchange reads them.
+    // When the exchange is to be called, when bytes arrive, and whether the exchange reads them.
     for (after, bytes, reads) in [
         (100, &[][..], 1),
         (3_000, &[1_000], 1),
         (3_000, &[1_000, 2_000], 1),
         (3_000, &[], 0),
-        (7_000, &[4_000, 6_500], 1), // later than the first time of the body
+        (7_000, &[4_000, 6_500], 1), // later than the first limit of the body
         (7_000, &[4_000, 4_500], 1),
         (12_000, &[4_000, 8_000], 1),
     ] {
@@ -218,7 +218,7 @@ fn an_answer_has_its_time_if_that_is_limited() {
     let mut rig = Rig::new(server(limits).stats(&STATS));
     let (early, late, begun) = (rig.connect(), rig.connect(), rig.connect());
     rig.feed(early, post("/once?after=4900&reads=1", 1, "").as_bytes());
-    rig.sleep(2_000); // the body has another time
+    rig.sleep(2_000); // the body has a limit of its own
     rig.feed(early, b"b");
     rig.feed(late, get("/once?after=3001").as_bytes());
     rig.feed(begun, get("/begun").as_bytes());

@@ -1,4 +1,4 @@
-//! The counter with one writer: nothing is lost, and nobody reads backwards.
+//! The counter with one writer: no addition is lost, and no reader goes back.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -11,7 +11,7 @@ fn self_check() {
     unordered_hand_over();
 }
 
-/// One adds while another reads: each reading is a sum that was there, and none is older than the one before.
+/// One thread adds while another reads: each value read is a sum that existed, and never an older one than before.
 #[test]
 fn readers_see_sums_in_order() {
     let outcomes = ["before", "between", "after", "changing"];
@@ -34,8 +34,8 @@ fn readers_see_sums_in_order() {
     });
 }
 
-/// Two pollers with a counter each: a third thread reads a sum that does not exceed theirs, and the sum is exact when
-/// both are done.
+/// Two pollers with one counter each: a third thread never reads more than their sum, which is exact when both have
+/// finished.
 #[test]
 fn counters_of_their_own_add_up() {
     check_all("counter::counters_of_their_own_add_up", &["none", "some", "all"], |seen| {

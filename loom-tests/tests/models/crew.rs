@@ -1,9 +1,10 @@
-//! The workers: the pollers' handler, crew, lanes, gate, workers and stand-ins that ship, over loom's locks and atomics.
+//! The workers: the shipped handler of pollers, scheduler, bridges, gate, workers and shadows, over loom's locks and
+//! atomics.
 //!
-//! Each of these runs shows beside what is written here: callbacks of a socket neither overlap nor run unordered (its
-//! data has a cell that loom watches), each socket that was given `open` is given `close`, all places come back, no
-//! callback panics, and no thread waits for ever. That includes the thread that ends the workers: its two waits end by a
-//! notification and not by their timeouts, which never pass here.
+//! In addition to its own assertions, each model shows that callbacks of a socket neither overlap nor run unordered
+//! (its user data has a cell that loom watches), that each socket with `open` has its `close`, that all shadows are
+//! released, that no callback panics, and that no thread waits forever. That includes the thread that ends the workers:
+//! its two waits end by a notification, because long timeouts never expire here.
 
 use std::sync::Arc;
 
@@ -17,7 +18,7 @@ fn self_check() {
     unordered_hand_over();
 }
 
-/// Whatever comes for a socket is heard, in order, though its poller goes on while it is run.
+/// A socket receives all its messages in order, while its poller continues alongside its callbacks.
 #[test]
 fn each_message_is_heard_in_order() {
     check("crew::each_message_is_heard_in_order", &["in one turn", "in several"], |seen| {
@@ -29,7 +30,7 @@ fn each_message_is_heard_in_order() {
     });
 }
 
-/// Bytes come back, all and in order, and each answer is told though its poller is about to sleep.
+/// Bytes are sent in order, and each message to the poller arrives, even if the poller is about to sleep.
 #[test]
 fn bytes_come_back() {
     check("crew::bytes_come_back", &[], |_| {
@@ -39,7 +40,7 @@ fn bytes_come_back() {
     });
 }
 
-/// With two workers, of whom each may get a turn: never both at once, and each sees what the other did.
+/// Two workers that may both get turns of a socket never run at once, and each sees what the other did.
 #[test]
 fn turns_of_a_socket_go_from_worker_to_worker() {
     check("crew::turns_of_a_socket_go_from_worker_to_worker", &["the first", "the second"], |seen| {
@@ -55,7 +56,7 @@ fn note_worker(seen: &Seen, shop: &Arc<Workshop>) {
     seen.note("the second", shop.worker(0) == Some(1));
 }
 
-/// Two sockets, two workers: both are run, by one or by two.
+/// Two sockets and two workers: both sockets are served, by one worker or by two.
 #[test]
 fn two_sockets_find_workers() {
     check("crew::two_sockets_find_workers", &["by one", "by two"], |seen| {
@@ -67,7 +68,7 @@ fn two_sockets_find_workers() {
     });
 }
 
-/// A socket whose connection breaks while a worker has it: what came before is heard, and the end told once.
+/// A connection breaks while a worker has its socket: earlier messages arrive, and the end is reported once.
 #[test]
 fn a_reset_is_told_once() {
     check("crew::a_reset_is_told_once", &["in one turn", "in several"], |seen| {
@@ -79,7 +80,8 @@ fn a_reset_is_told_once() {
     });
 }
 
-/// The workers end while a poller opens sockets and schedules: each is given its last callback, or is turned away.
+/// The workers end while a poller opens sockets and schedules them: each socket has its last callback or is turned
+/// away.
 #[test]
 fn an_end_loses_no_socket() {
     check("crew::an_end_loses_no_socket", &["closed", "aborted", "turned away", "refused"], |seen| {
@@ -93,7 +95,7 @@ fn an_end_loses_no_socket() {
     });
 }
 
-/// An answer for which its poller had no room is told in the end.
+/// A message that is refused because the poller's mailbox is full arrives in the end.
 #[test]
 fn what_was_put_off_is_told() {
     check("crew::what_was_put_off_is_told", &[], |_| {
@@ -103,8 +105,8 @@ fn what_was_put_off_is_told() {
     });
 }
 
-/// A poller that has no room again is tried after a while, by a worker that has nothing else to do; and what comes for
-/// that worker in this while is not lost. There are more refusals than turns.
+/// If the mailbox is full again, an idle worker retries after a while, and jobs that arrive for that worker meanwhile
+/// are not lost. There are more refusals than turns.
 #[test]
 fn what_is_put_off_again_is_tried_again() {
     check("crew::what_is_put_off_again_is_tried_again", &[], |_| {
@@ -114,7 +116,7 @@ fn what_is_put_off_again_is_tried_again() {
     });
 }
 
-/// Who put it off goes on with the socket and is blocked: a worker that was idle before tells it.
+/// The worker that put the message off continues with the socket and blocks: a worker that was idle delivers it.
 #[test]
 fn an_idle_worker_tells_what_a_blocked_one_put_off() {
     check("crew::an_idle_worker_tells_what_a_blocked_one_put_off", &[], |_| {
@@ -124,7 +126,7 @@ fn an_idle_worker_tells_what_a_blocked_one_put_off() {
     });
 }
 
-/// The same if the one that was rung for it is given a socket first, and blocks as well.
+/// The same if the idle worker that was woken for it receives a socket first, and blocks as well.
 #[test]
 fn another_worker_tells_it_if_the_idle_one_is_given_a_socket() {
     check_up_to("crew::another_worker_tells_it_if_the_idle_one_is_given_a_socket", 1, &[], |_| {

@@ -1,9 +1,9 @@
 //! Whole engines: pollers with handlers, peers, and other threads, by the driver of `drivers/model`.
 //!
-//! Each of these runs asserts beside what is written here: callbacks of a socket neither overlap nor run unordered (its
-//! data has a cell that loom watches), events come in the order of `ContractChecker`, each socket has its last event,
-//! each connection is closed by its poller, after each turn there are as many permits as sockets, the loads end at zero,
-//! and no thread sleeps for ever.
+//! In addition to its own assertions, each model shows that callbacks of a socket neither overlap nor run unordered
+//! (its user data has a cell that loom watches), that events come in the order of `ContractChecker`, that each socket
+//! has its last event, that each connection is closed by its poller, that there are as many permits as sockets after
+//! each turn, that the loads end at zero, and that no thread sleeps forever.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,16 +20,16 @@ fn self_check() {
     unordered_hand_over();
 }
 
-/// A message for one socket. What it holds shows whether it was dropped.
+/// A message for one socket. Its `Arc` shows whether the message was dropped.
 type Message = (Token, Arc<()>);
 
-/// What the handlers of all pollers and the other threads share. loom sees nothing of it: it orders nothing.
+/// The state that all handlers and the other threads share. loom does not see it, so it orders nothing.
 #[derive(Default)]
 struct Shared {
     /// Tokens of the sockets, in the order in which they opened.
     tokens: Mutex<Vec<Token>>,
     counts: Mutex<Counts>,
-    /// Every message holds it.
+    /// Cloned into every message.
     held: Arc<()>,
 }
 
@@ -51,7 +51,7 @@ impl Shared {
     }
 }
 
-/// Sends back what comes; for `!` every socket gets a message first, and `stop` shuts the engine down.
+/// Echoes bytes. `!` first posts a message to every socket, and `stop` shuts the engine down.
 struct Keeper(Arc<Shared>, Handle<Message>);
 
 impl Handler for Keeper {
@@ -81,7 +81,7 @@ impl Handler for Keeper {
     }
 
     fn message(&mut self, socket: &mut Socket<'_, ()>, message: Message, _: &mut Context<'_, Message>) {
-        assert_eq!(message.0, socket.token(), "a message reached another socket than it was for");
+        assert_eq!(message.0, socket.token(), "a message reached the wrong socket");
         self.0.counts.lock().unwrap().messages += 1;
     }
 
@@ -99,7 +99,7 @@ impl Handler for Keeper {
     }
 }
 
-/// Runs a model with keepers. What they shared, and what the pollers counted.
+/// Runs a model with keepers. Returns what they counted, and the counts of the pollers.
 fn run(model: Model<Message>, shared: &Arc<Shared>) -> (Counts, Vec<Stats>) {
     let kept = Arc::clone(shared);
     let outcome = model.run(move |poller| Keeper(Arc::clone(&kept), poller.handle()));
@@ -110,7 +110,7 @@ fn echo() -> Peer {
     Peer::new().says("x").hears("x")
 }
 
-/// Accepted by the first poller, spread by the balancer, adopted by both.
+/// Peers are accepted by the first poller, distributed by the balancer, and adopted by both pollers.
 fn accept_and_adopt(model: Model<Message>) {
     let (counts, stats) = run(model.peer(echo()).peer(echo()), &Arc::default());
     assert_eq!(stats.iter().map(|stats| stats.accepted).collect::<Vec<_>>(), [1, 1]);
@@ -129,7 +129,8 @@ fn from_the_acceptor_to_a_poller_that_wakes_by_itself() {
     });
 }
 
-/// One place on each of two pollers. A connect from outside and the acceptor want the same one first, and keep it.
+/// One slot on each of two pollers. A connect from outside and the acceptor choose the same poller first; the later one
+/// takes the other poller.
 #[test]
 fn a_full_poller_is_passed_over() {
     let outcomes = ["accepted by the first", "accepted by the second"];
@@ -142,7 +143,7 @@ fn a_full_poller_is_passed_over() {
         let model =
             model.thread(move |handle| *told.lock().unwrap() = Some(handle.connect(Address::Inet(at), 1)));
         let (counts, stats) = run(model, &shared);
-        let connected = connected.lock().unwrap().expect("it was tried").is_ok();
+        let connected = connected.lock().unwrap().expect("the thread has run").is_ok();
         assert!(connected, "the other poller had room");
         assert_eq!(stats.iter().map(|stats| stats.accepted + stats.connected).collect::<Vec<_>>(), [1, 1]);
         assert_eq!((counts.refused, counts.closed.len()), (0, 2));
@@ -151,14 +152,14 @@ fn a_full_poller_is_passed_over() {
     });
 }
 
-/// One place, and a connect from outside wants it when a peer comes. That may be between the look for room and the
-/// choice of a poller: then the accepted connection is held until there is room, or until a shutdown.
+/// A single slot, which a connect from outside may take when a peer arrives. If that happens between the check for room
+/// and the choice of a poller, the accepted connection is held until there is room, or until a shutdown.
 fn a_connection_without_a_place(seen: &Seen, peer: Peer, shutdown: bool) {
     let shared = Arc::new(Shared::default());
     let connected = Arc::new(Mutex::new(false));
     let told = Arc::clone(&connected);
     let model = Model::new(1).sockets(1).peer(peer).thread(move |handle| {
-        // no peer is there, so that the place is free again soon
+        // the connect is refused, so that the slot is soon free again
         let at = ([192, 0, 2, 7], 7).into();
         *told.lock().unwrap() = handle.connect(Address::Inet(at), 1).is_ok();
         if shutdown {
@@ -189,8 +190,9 @@ fn a_connection_that_is_held_during_a_shutdown() {
     });
 }
 
-/// A connection is assigned to another poller, while one of the two shuts the engine down, since the peer waits for
-/// nothing: it is admitted and told, or, if that poller is over, refused and closed. (The policy names no other.)
+/// A connection is assigned to another poller while one of the two shuts the engine down, because the peer's script is
+/// empty. It is admitted and receives `shutdown`, or is refused and closed if that poller has ended. (The policy names
+/// no other poller.)
 #[test]
 fn an_assignment_during_a_shutdown() {
     check("engine::an_assignment_during_a_shutdown", &["admitted", "not admitted"], |seen| {
@@ -204,7 +206,7 @@ fn an_assignment_during_a_shutdown() {
     });
 }
 
-/// A thread that is no poller connects, twice: each poller gets one.
+/// Two connects from a thread that is not a poller: each poller gets one.
 #[test]
 fn connects_from_outside() {
     check("engine::connects_from_outside", &[], |_| {
@@ -218,8 +220,8 @@ fn connects_from_outside() {
     });
 }
 
-/// A connect from outside while the engine shuts down: it is taken or refused, and what was taken leaves nothing
-/// behind, not even a seat.
+/// A connect from outside during a shutdown is accepted or refused. An accepted one leaves nothing behind, not even a
+/// reserved slot.
 #[test]
 fn a_connect_during_a_shutdown() {
     check("engine::a_connect_during_a_shutdown", &["refused", "taken"], |seen| {
@@ -231,18 +233,17 @@ fn a_connect_during_a_shutdown() {
         });
         let (counts, _) = run(model, &Arc::default());
         let taken = *taken.lock().unwrap();
-        // nobody is there, so it ends as it began
+        // no peer is there, so an accepted connect ends as refused
         assert_eq!((counts.refused, counts.closed.len()), (usize::from(taken), 0));
         seen.note("refused", !taken);
         seen.note("taken", taken);
     });
 }
 
-/// A message from outside while the engine shuts down: it is given back, or delivered or dropped, also when somebody
-/// still has a handle.
+/// A message from outside during a shutdown is returned, delivered or dropped, even if a handle still exists.
 #[test]
 fn a_message_during_a_shutdown() {
-    let outcomes = ["nobody to send to", "given back", "taken and dropped"];
+    let outcomes = ["no socket yet", "given back", "taken and dropped"];
     check("engine::a_message_during_a_shutdown", &outcomes, |seen| {
         let shared = Arc::new(Shared::default());
         let (from, sent) = (Arc::clone(&shared), Arc::new(Mutex::new(None)));
@@ -257,16 +258,17 @@ fn a_message_during_a_shutdown() {
         let (sent, handle) = sent.lock().unwrap().take().unwrap();
         assert_eq!(Arc::strong_count(&shared.held), 1, "a message was neither delivered nor dropped");
         drop(handle);
-        seen.note("nobody to send to", sent.is_none());
+        seen.note("no socket yet", sent.is_none());
         seen.note("given back", sent == Some(false));
         seen.note("taken and dropped", sent == Some(true) && counts.messages == 0);
     });
 }
 
-/// What was posted before a shutdown is delivered before it is announced, as a turn announces it after the messages.
+/// A message that was posted before a shutdown is delivered first, because a turn announces the shutdown after the
+/// messages.
 #[test]
 fn a_message_before_a_shutdown() {
-    check("engine::a_message_before_a_shutdown", &["delivered", "nobody to send to"], |seen| {
+    check("engine::a_message_before_a_shutdown", &["delivered", "no socket yet"], |seen| {
         let shared = Arc::new(Shared::default());
         let (from, sent) = (Arc::clone(&shared), Arc::new(Mutex::new(false)));
         let told = Arc::clone(&sent);
@@ -280,15 +282,15 @@ fn a_message_before_a_shutdown() {
         let sent = *sent.lock().unwrap();
         assert_eq!(counts.messages, usize::from(sent), "a message was overtaken by the shutdown");
         seen.note("delivered", sent);
-        seen.note("nobody to send to", !sent);
+        seen.note("no socket yet", !sent);
     });
 }
 
-/// A handler that posts to a socket of its own poller, in answer to a shutdown: that wakes no poller, as this one looks
-/// into its mailbox before it sleeps. It comes before time passes.
+/// A handler posts to a socket of its own poller upon `shutdown`. That wakes no poller, because this one checks its
+/// mailbox before it sleeps. The message is delivered before time passes.
 #[test]
 fn a_farewell_to_oneself() {
-    /// With the time of each event.
+    /// Records the time of each event.
     struct Leaves(Arc<Mutex<Vec<(&'static str, Instant)>>>);
 
     impl Handler for Leaves {
@@ -315,7 +317,7 @@ fn a_farewell_to_oneself() {
         let kept = Arc::clone(&events);
         let model = Model::new(1).peer(Peer::new()).thread(|handle| handle.shutdown());
         let outcome = model.run(move |_| Leaves(Arc::clone(&kept)));
-        assert_eq!(outcome.stats()[0].accepted, 1, "a connection that waits is served");
+        assert_eq!(outcome.stats()[0].accepted, 1, "a waiting connection is served");
         let now = Instant::from_millis(0);
         assert_eq!(*events.lock().unwrap(), [("shutdown", now), ("message", now)]);
     });
@@ -324,7 +326,7 @@ fn a_farewell_to_oneself() {
 /// A message from outside, while its socket receives and ends.
 #[test]
 fn a_message_from_outside() {
-    let outcomes = ["in between", "too late", "nobody to send to"];
+    let outcomes = ["in between", "too late", "no socket yet"];
     check("engine::a_message_from_outside", &outcomes, |seen| {
         let shared = Arc::new(Shared::default());
         let (from, sent) = (Arc::clone(&shared), Arc::new(Mutex::new(false)));
@@ -338,11 +340,11 @@ fn a_message_from_outside() {
         assert!(counts.messages <= usize::from(sent));
         seen.note("in between", counts.messages > 0);
         seen.note("too late", sent && counts.messages == 0);
-        seen.note("nobody to send to", !sent);
+        seen.note("no socket yet", !sent);
     });
 }
 
-/// A close, or an abort, and then a shutdown from outside, while the socket receives. It ends once.
+/// A close or an abort and then a shutdown from outside, while the socket receives. The socket ends once.
 fn an_end_from_outside(seen: &Seen, abort: bool) {
     let shared = Arc::new(Shared::default());
     let from = Arc::clone(&shared);
@@ -356,7 +358,7 @@ fn an_end_from_outside(seen: &Seen, abort: bool) {
     let reason = counts.closed.first();
     seen.note("by the thread", matches!(reason, Some(CloseReason::Local | CloseReason::Aborted)));
     seen.note("by the shutdown", reason == Some(&CloseReason::Shutdown));
-    assert!(reason.is_some(), "what waits to be accepted is, before the end");
+    assert!(reason.is_some(), "a waiting connection is accepted before the end");
 }
 
 const ENDS: [&str; 2] = ["by the thread", "by the shutdown"];
@@ -371,7 +373,7 @@ fn an_abort_from_outside() {
     check("engine::an_abort_from_outside", &ENDS, |seen| an_end_from_outside(seen, true));
 }
 
-/// One place, used by one socket after the other. What is for the first never reaches the second.
+/// A slot that is used by two sockets in turn. A message for the first one never reaches the second one.
 fn a_place_used_again(seen: &Seen) {
     let shared = Arc::new(Shared::default());
     let from = Arc::clone(&shared);
@@ -383,7 +385,7 @@ fn a_place_used_again(seen: &Seen) {
     let (counts, stats) = run(model, &shared);
     let tokens = shared.tokens.lock().unwrap().clone();
     assert_eq!(tokens.len(), 2);
-    assert_eq!(tokens[0].index(), tokens[1].index(), "the place is used again");
+    assert_eq!(tokens[0].index(), tokens[1].index(), "the slot is reused");
     assert_ne!(tokens[0], tokens[1]);
     seen.note("in time", counts.messages > 0);
     seen.note("too late", stats[0].gone > 0);
@@ -394,8 +396,8 @@ fn a_stale_token_reaches_nobody() {
     check("engine::a_stale_token_reaches_nobody", &["in time", "too late"], a_place_used_again);
 }
 
-/// A socket writes to those of both pollers, and another one shuts the engine down. Every message is delivered or
-/// dropped, every socket told and closed.
+/// A socket posts to sockets of both pollers while another socket shuts the engine down. Every message is delivered or
+/// dropped, and every socket receives `shutdown` and `close`.
 #[test]
 fn a_shutdown_with_messages_in_flight() {
     let outcomes = ["both delivered", "one delivered", "none delivered"];
@@ -414,7 +416,7 @@ fn a_shutdown_with_messages_in_flight() {
     });
 }
 
-/// To sockets of the own poller and of the other one, and nobody is woken in vain or not at all.
+/// Messages to sockets of the sender's poller and of the other one: no wake-up is missing.
 #[test]
 fn messages_between_pollers() {
     check("engine::messages_between_pollers", &["to one", "to both"], |seen| {
@@ -426,14 +428,15 @@ fn messages_between_pollers() {
     });
 }
 
-/// Whoever opens second greets the first, on another poller, and is greeted back: each message wakes whom it is for.
+/// The socket that opens second greets the first one, on another poller, and is greeted back: each message wakes its
+/// poller.
 #[test]
 fn a_greeting_and_one_back() {
     struct Greets(Arc<Mutex<Vec<Token>>>);
 
     impl Handler for Greets {
         type Data = ();
-        type Message = Option<Token>; // whom to greet back
+        type Message = Option<Token>; // the socket to greet back
 
         fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
             Some(())
@@ -469,7 +472,7 @@ fn a_greeting_and_one_back() {
     });
 }
 
-/// The last to open broadcasts: all hear it, those of the same poller and that of the other one.
+/// The last socket to open broadcasts: the sockets of both pollers receive the message.
 #[test]
 fn a_broadcast() {
     struct Tells(Arc<Mutex<usize>>);

@@ -12,14 +12,14 @@ fn self_check() {
     unordered_hand_over();
 }
 
-/// A socket: what is left for it, and what only its runner touches.
+/// A socket: what posters have left for it, and what only its runner touches.
 struct Socket {
     gate: Gate,
-    /// What each poster leaves: set once, by a plain store, and read by runners alone. Nothing but the gate makes a
-    /// runner see it.
+    /// The value that each poster leaves: set once by a relaxed store, and read by runners only. Only the gate makes it
+    /// visible to a runner.
     left: [AtomicUsize; 3],
     data: Racy,
-    /// What runners have found, by poster, and how many runs there were: statistics, which loom does not see.
+    /// What runners have found for each poster, and the number of runs: statistics, which loom does not see.
     found: [std::sync::atomic::AtomicUsize; 3],
     runs: std::sync::atomic::AtomicUsize,
 }
@@ -35,7 +35,7 @@ impl Socket {
         })
     }
 
-    /// Leaves something as `poster`, posts, and runs if it is told to.
+    /// Leaves a value as `poster`, posts, and runs the socket if the post returns the pass.
     fn post(&self, poster: usize) {
         self.left[poster].store(1, Ordering::Relaxed);
         if let Some(pass) = self.gate.post() {
@@ -43,7 +43,7 @@ impl Socket {
         }
     }
 
-    /// What the thread does to which a socket was scheduled.
+    /// Runs the socket, as the thread does that holds its pass.
     fn run(&self, mut pass: Pass) {
         self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         loop {
@@ -60,7 +60,8 @@ impl Socket {
     }
 }
 
-/// loom reports two runners at once, or one that does not see what the one before did.
+/// Checks that every post is found. loom reports two runners at once, and one that does not see what the one before
+/// did.
 fn all_is_found(posters: usize, seen: &Seen) {
     let socket = Socket::new();
     let threads: Vec<_> = (1..posters)
@@ -92,13 +93,13 @@ fn two_posters_in_every_schedule() {
     check_all("gate::two_posters_in_every_schedule", &OUTCOMES, |seen| all_is_found(2, seen));
 }
 
-/// The runner is a thread of its own, as a worker is: the pass goes there, and comes back when it was refused.
+/// The runner is a separate thread, like a worker: the pass moves there, and back if `leave` refuses it.
 #[test]
 fn a_pass_goes_from_thread_to_thread() {
     check("gate::a_pass_goes_from_thread_to_thread", &["left at once", "looked again"], |seen| {
         let socket = Socket::new();
         socket.left[0].store(1, Ordering::Relaxed);
-        let mut pass = socket.gate.post().expect("nobody runs");
+        let mut pass = socket.gate.post().expect("no one runs it");
         let worker = thread::spawn({
             let socket = Arc::clone(&socket);
             move || {

@@ -1,5 +1,5 @@
-//! A socket's way from the acceptor through the balancer to the poller that owns it, with its user data:
-//! whoever touches the data, on whatever thread, does so after the one before.
+//! A socket's way from the acceptor through the balancer to its poller, with its user data: every thread that touches
+//! the data does so after the one before.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -17,12 +17,12 @@ fn self_check() {
 type Share = Reservation<Arc<Load>>;
 
 enum Message {
-    /// A socket: what its handler keeps for it, and its share of the load.
+    /// A socket: its user data, and its share of the load.
     Adopt(Racy, Share),
     User,
 }
 
-/// What a poller did until its mailbox was finished.
+/// The report of a poller that has ended.
 struct Report {
     adopted: usize,
     messages: usize,
@@ -31,7 +31,7 @@ struct Report {
     sleeps: usize,
 }
 
-/// A poller that owns its sockets by value.
+/// Runs a poller that owns its sockets by value.
 fn poller(post: &Post<Message>, load: &Arc<Load>) -> Report {
     let mut owned = Reservation::none(Arc::clone(load));
     let mut sockets = Vec::new();
@@ -69,7 +69,8 @@ fn pass_on(message: Message, to: &Post<Message>) -> bool {
     true
 }
 
-/// Picks, reserves and sends, going through the alternatives when a poller is full. Where it went.
+/// Picks a poller, reserves and sends, and tries the alternatives when a poller is full. Returns the poller that
+/// accepted.
 fn accept(balancer: &mut Balancer, pollers: &[(Arc<Post<Message>>, Arc<Load>)], max: u32) -> Option<usize> {
     let loads: Vec<_> = pollers.iter().map(|(_, load)| &**load).collect();
     let first = balancer.pick(&loads, 0);
@@ -90,7 +91,7 @@ fn accept(balancer: &mut Balancer, pollers: &[(Arc<Post<Message>>, Arc<Load>)], 
     None
 }
 
-/// Two pollers and two sockets: one each, whatever the schedule, as a place is taken when a poller is picked.
+/// Two pollers and two sockets: one each in every schedule, because picking a poller also reserves a place.
 #[test]
 fn acceptor_to_two_pollers() {
     check("handover::acceptor_to_two_pollers", &["slept", "never slept"], |seen| {
@@ -117,7 +118,7 @@ fn acceptor_to_two_pollers() {
     });
 }
 
-/// Two acceptors, two pollers with a place each, and both acceptors prefer the same one: the other is found.
+/// Two acceptors prefer the same one of two pollers with one place each: the other poller is found.
 #[test]
 fn two_acceptors_find_the_next_best() {
     check(
@@ -146,8 +147,8 @@ fn two_acceptors_find_the_next_best() {
     );
 }
 
-/// The acceptor adopts and stops while another thread sends to the same poller: the message comes or is refused, the
-/// socket is closed by its owner, and the poller ends.
+/// The acceptor sends a socket and stops the poller while another thread sends a message: the message arrives or is
+/// refused, the owner closes the socket, and the poller ends.
 #[test]
 fn foreign_sender_and_stop() {
     check("handover::foreign_sender_and_stop", &["sent", "not sent", "to the socket"], |seen| {
@@ -176,7 +177,7 @@ fn foreign_sender_and_stop() {
     });
 }
 
-/// A thread that has to do with a socket tells its owner, who alone runs the callback.
+/// A thread with a message for a socket sends it to the owner, which alone runs the callback.
 #[test]
 fn a_foreign_thread_leaves_the_data_alone() {
     check("handover::a_foreign_thread_leaves_the_data_alone", &["slept", "never slept"], |seen| {
@@ -196,7 +197,7 @@ fn a_foreign_thread_leaves_the_data_alone() {
     });
 }
 
-/// A socket that moves on: acceptor, first owner, second owner.
+/// A socket moves on: acceptor, first owner, second owner.
 #[test]
 fn from_poller_to_poller() {
     check("handover::from_poller_to_poller", &["slept", "never slept"], |seen| {

@@ -1,4 +1,4 @@
-//! The word in which a stop is left that has found no room: the least of what is offered comes out, once.
+//! The word that holds a stop for which the mailbox had no room: the least offered value is taken, once.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -11,7 +11,7 @@ fn self_check() {
     unordered_hand_over();
 }
 
-/// Two threads offer while the poller takes: no offer is lost but to a smaller one.
+/// Two threads offer while the poller takes: an offer is replaced only by a smaller one.
 #[test]
 fn the_least_of_two_offers_is_taken() {
     let outcomes = ["both at once", "one after the other", "later"];
@@ -38,7 +38,7 @@ fn the_least_of_two_offers_is_taken() {
     });
 }
 
-/// A number brings along all that was done before it was offered.
+/// Taking a number makes everything visible that happened before it was offered.
 #[test]
 fn an_offer_publishes() {
     check_all("least::an_offer_publishes", &["in time", "too late"], |seen| {

@@ -1,4 +1,4 @@
-//! The load counters: never above the limit, never below zero, and at zero in the end.
+//! The load counters: never above the limit, never below zero, and zero in the end.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -12,7 +12,7 @@ fn self_check() {
     unordered_hand_over();
 }
 
-/// Two acceptors want the last place: one gets it.
+/// Two acceptors reserve the last place: one of them gets it.
 #[test]
 fn the_last_place_goes_to_one() {
     check_all("load::the_last_place_goes_to_one", &["this", "the other"], |seen| {
@@ -32,7 +32,7 @@ fn the_last_place_goes_to_one() {
     });
 }
 
-/// Reserving and giving back at once: a unit that got lost would leave the counter wrong for good.
+/// Reservations are made and released at once: a lost unit would leave the counter wrong forever.
 #[test]
 fn what_is_given_back_is_counted_once() {
     check_all("load::what_is_given_back_is_counted_once", &["alone", "together"], |seen| {
@@ -55,7 +55,7 @@ fn what_is_given_back_is_counted_once() {
     });
 }
 
-/// Shares travel with their sockets: adopted, refused or left in the mailbox, they all come back.
+/// Shares travel with their sockets: adopted, refused or left in the mailbox, all are returned.
 #[test]
 fn shares_that_travel_come_back() {
     let outcomes = ["adopted", "left", "refused", "not refused"];

@@ -1,4 +1,4 @@
-//! The mailbox alone: order, room, close, and who may touch a slot.
+//! The mailbox alone: order, capacity, close, and exclusive access to slots.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -16,7 +16,7 @@ fn self_check() {
 
 type Values = Arc<Boxed<u32>>;
 
-/// Pushes `values`; which were accepted. What comes back must be what was pushed.
+/// Pushes `values` and returns the accepted ones. A refused push must return the same value.
 fn push(mailbox: &Boxed<u32>, values: &[u32]) -> Vec<u32> {
     let accepted = |value: &u32| match mailbox.push(*value) {
         Ok(()) => true,
@@ -33,7 +33,7 @@ fn producer(mailbox: &Values, values: &'static [u32]) -> JoinHandle<Vec<u32>> {
     thread::spawn(move || push(&mailbox, values))
 }
 
-/// The receiver with what it has received.
+/// The receiver, with the values received so far.
 struct Consumer {
     receiver: Receiver<Values>,
     popped: Vec<u32>,
@@ -46,7 +46,7 @@ impl Consumer {
         Self { receiver, popped: Vec::new(), finished: false }
     }
 
-    /// Drains once on a thread of its own.
+    /// Drains once on a separate thread.
     fn start(mailbox: &Values) -> JoinHandle<Self> {
         let mut consumer = Self::new(mailbox);
         thread::spawn(move || {
@@ -55,7 +55,7 @@ impl Consumer {
         })
     }
 
-    /// Pops what is there.
+    /// Pops all available values.
     fn drain(&mut self) {
         loop {
             match self.receiver.pop() {
@@ -64,7 +64,7 @@ impl Consumer {
                     self.popped.push(value);
                 }
                 Popped::Empty => {
-                    assert!(!self.finished, "the end was none");
+                    assert!(!self.finished, "the end was not final");
                     return;
                 }
                 Popped::Finished => {
@@ -75,13 +75,13 @@ impl Consumer {
         }
     }
 
-    /// What was popped of one producer, whose values share their tens.
+    /// Returns the values of one producer, which share their tens digit.
     fn of_producer(&self, tens: u32) -> Vec<u32> {
         self.popped.iter().copied().filter(|value| value / 10 == tens).collect()
     }
 }
 
-/// Two producers and a consumer at once, then the rest: what was accepted arrives once and in its producer's order.
+/// Two producers and a consumer at once, then a drain: accepted values arrive once and in the order of their producer.
 fn three_messages(capacity: usize, seen: &Seen) {
     let mailbox = Arc::new(mailbox(capacity));
     let (consumer, two) = (Consumer::start(&mailbox), producer(&mailbox, &[20]));
@@ -102,19 +102,19 @@ fn three_messages(capacity: usize, seen: &Seen) {
 
 const THREE_MESSAGES: [&str; 4] = ["popped while pushing", "popped later", "refused", "a slot used again"];
 
-/// Three messages through two slots: the first slot serves the next lap, too.
+/// Three messages through two slots: the first slot serves the next lap as well.
 #[test]
 fn order_of_each_producer_and_wrap() {
     check("mailbox::order_of_each_producer_and_wrap", &THREE_MESSAGES, |seen| three_messages(2, seen));
 }
 
-/// One slot, used in each lap by someone else.
+/// A single slot, which each lap may be used by another producer.
 #[test]
 fn one_slot_for_two_producers() {
     check("mailbox::one_slot_for_two_producers", &THREE_MESSAGES, |seen| three_messages(1, seen));
 }
 
-/// As many slots as messages: nobody may hear of `Full`, however old the tail that it has seen.
+/// As many slots as messages: no push returns `Full`, however old a tail it has seen.
 #[test]
 fn room_is_not_refused() {
     check("mailbox::room_is_not_refused", &["the other was first", "this was first"], |seen| {
@@ -129,7 +129,7 @@ fn room_is_not_refused() {
     });
 }
 
-/// As above, with two rounds for one of them: the slot that it finds may be taken in any state of the first lap.
+/// Like above, with two pushes by one producer: the slot that it finds may be in any state of the first lap.
 #[test]
 fn three_slots_for_three_messages() {
     check("mailbox::three_slots_for_three_messages", &["between"], |seen| {
@@ -143,7 +143,7 @@ fn three_slots_for_three_messages() {
     });
 }
 
-/// More messages than slots and nobody who pops: as many are refused as do not fit, each with its own value.
+/// More messages than slots and no consumer: the excess is refused, and each refusal returns the value.
 #[test]
 fn full_gives_the_value_back() {
     check("mailbox::full_gives_the_value_back", &["the other was first", "this was first"], |seen| {
@@ -161,8 +161,8 @@ fn full_gives_the_value_back() {
     });
 }
 
-/// A close among a producer, the closer's own pushes and a receiver: each push is delivered or refused, and `Finished`
-/// is final.
+/// A close concurrent with a producer, the closer's own push and a receiver: each push is delivered or refused, and
+/// `Finished` is final.
 #[test]
 fn close_delivers_or_refuses() {
     let outcomes = ["end seen at once", "end not seen at once", "closed first", "pushed first"];
@@ -183,7 +183,8 @@ fn close_delivers_or_refuses() {
     });
 }
 
-/// Two pushes and a close of another thread: they are cut at one point, the first is never refused alone.
+/// Two pushes and a close by another thread: the close takes effect at one point, so the first push is not refused
+/// alone.
 #[test]
 fn close_cuts_once() {
     check_all("mailbox::close_cuts_once", &["before", "between", "after"], |seen| {
@@ -204,7 +205,7 @@ fn close_cuts_once() {
     });
 }
 
-/// Who hears of the end may read what the closer wrote before.
+/// A receiver of the end sees what the closer wrote before.
 #[test]
 fn the_end_publishes() {
     check_all("mailbox::the_end_publishes", &["end seen", "end not seen"], |seen| {
@@ -227,7 +228,7 @@ fn the_end_publishes() {
     });
 }
 
-/// Of two that want to be the receiver one is.
+/// Only one of two threads becomes the receiver.
 #[test]
 fn one_receiver() {
     check_all("mailbox::one_receiver", &["this", "the other"], |seen| {
@@ -243,7 +244,7 @@ fn one_receiver() {
     });
 }
 
-/// What nobody popped is dropped with the mailbox, wherever that happens: loom reports an `Arc` that leaks.
+/// Values that are not popped are dropped with the mailbox, on any thread: loom reports an `Arc` that leaks.
 #[test]
 fn drop_leaks_nothing() {
     check("mailbox::drop_leaks_nothing", &["popped", "left"], |seen| {
@@ -265,7 +266,7 @@ fn drop_leaks_nothing() {
     });
 }
 
-/// A storage that lends the same slots to two mailboxes, against all advice.
+/// A storage that incorrectly lends the same slots to two mailboxes.
 struct Shared(Arc<Vec<Slot<u32>>>);
 
 impl AsRef<[Slot<u32>]> for Shared {
@@ -279,7 +280,7 @@ fn two_over_one_slot() -> [Arc<Mailbox<u32, Shared>>; 2] {
     [(); 2].map(|()| Arc::new(Mailbox::with_slots(Shared(Arc::clone(&slots))).expect("a power of two")))
 }
 
-/// Then producers still never write over each other: one of them is refused, or panics.
+/// Even with shared slots, producers never overwrite each other: one of them is refused, or panics.
 #[test]
 fn shared_slots_are_written_by_one() {
     check("mailbox::shared_slots_are_written_by_one", &["refused", "panicked"], |seen| {
@@ -293,7 +294,7 @@ fn shared_slots_are_written_by_one() {
     });
 }
 
-/// And a value is never taken out twice.
+/// Even with shared slots, a value is never taken twice.
 #[test]
 fn shared_slots_are_read_by_one() {
     check("mailbox::shared_slots_are_read_by_one", &["this", "the other"], |seen| {

@@ -1,4 +1,4 @@
-//! All models, in one binary: a mutant is linked once. Each file says what it models.
+//! All models in one binary, so that a mutant is linked once.
 #![forbid(unsafe_code)]
 
 mod counter;

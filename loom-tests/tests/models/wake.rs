@@ -1,4 +1,4 @@
-//! Sleeping and waking: no wake-up is lost, and a sleep costs one wake call at most.
+//! Sleeping and waking: no wake-up is lost, and a sleep costs at most one wake call.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -11,8 +11,9 @@ fn self_check() {
     unordered_hand_over();
 }
 
-/// `producers` threads send one message each; the poller sleeps whenever it has nothing to do, and loom reports a
-/// deadlock if nobody wakes it. A late wake call from an earlier sleep may come in a later one, hence totals.
+/// Runs `producers` threads that send one message each. The poller sleeps whenever it has nothing to do, and loom
+/// reports a deadlock if it is not woken. A late wake call for one sleep may come in a later one, so only totals are
+/// checked.
 fn everything_is_received(producers: usize, sleep: Sleep, seen: &Seen) {
     let post = Post::new(2, sleep);
     let threads: Vec<_> = (0..producers)
@@ -60,7 +61,7 @@ fn one_producer_in_every_schedule() {
     });
 }
 
-/// A stop wakes, too, and a message before it is not overlooked.
+/// A stop wakes the poller, too, and a message before it is received.
 #[test]
 fn a_stop_wakes() {
     check("wake::a_stop_wakes", &["never slept", "slept"], |seen| {
@@ -85,7 +86,7 @@ fn a_stop_wakes() {
     });
 }
 
-/// A stop arrives whether or not the mailbox has room for it, and the command before it as well.
+/// A stop arrives whether or not the queue has room for it, and so does the command before it.
 #[test]
 fn a_stop_finds_its_way() {
     check("wake::a_stop_finds_its_way", &["first", "not first"], |seen| {

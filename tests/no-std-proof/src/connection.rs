@@ -1,4 +1,4 @@
-//! A poller of one connection over memory: what the peer says comes in as pieces, what it hears is kept.
+//! A poller with one connection in memory: the bytes of the peer arrive in pieces, and the bytes sent to it are kept.
 
 use core::mem::MaybeUninit;
 
@@ -10,8 +10,8 @@ use lightcone_core::{
 const CONFIG: Config = Config { sockets: 2, input_blocks: 2, output_blocks: 2, ..Config::DEVICE };
 const LISTENER: ListenerId = ListenerId(0);
 
-/// Accepts a peer that says `pieces` one by one and leaves, if it is not left before. Returns how many bytes of `heard`
-/// it was told; `None` if the connection took a course that it must not take.
+/// Accepts a peer that sends `pieces` one by one and then closes, unless the poller closes first. The bytes sent to the
+/// peer are stored in `heard`. Returns their number, or `None` if the connection did not behave as it must.
 pub fn play<H>(handler: H, pieces: &[&[u8]], heard: &mut [u8]) -> Option<usize>
 where
     H: Handler,
@@ -29,7 +29,7 @@ where
     let mut poller = Poller::<_, _, Alone>::new(shard, handler, line, Alone, storage).ok()?;
     poller.listen((), LISTENER).ok()?;
     poller.on_acceptable(LISTENER);
-    poller.next_turn()?; // a timeout runs
+    poller.next_turn()?; // there must be a deadline: that of a timeout
     let leaving = pieces.iter().map(|piece| (*piece, false)).chain([(&[][..], true)]);
     for (piece, leaves) in leaving {
         let Peer::Open(token) = poller.transport().peer else { break };
@@ -42,7 +42,7 @@ where
     (poller.shard().in_use() == 0 && poller.next_turn().is_none()).then_some(told)
 }
 
-/// How far the peer has come.
+/// The state of the peer.
 enum Peer {
     Calls,
     Accepted,
@@ -50,13 +50,13 @@ enum Peer {
     Gone,
 }
 
-/// What carries the bytes of one connection.
+/// The transport of one connection.
 struct Line<'a> {
     peer: Peer,
-    /// What the peer was told: the first `told` bytes.
+    /// The bytes sent to the peer: the first `told` ones are valid.
     heard: &'a mut [u8],
     told: usize,
-    /// What it says and has not been received, and whether it leaves after that.
+    /// What the peer has sent and the poller has not received, and whether the peer closes after that.
     said: &'a [u8],
     leaves: bool,
 }

@@ -1,4 +1,4 @@
-//! Uses what core offers, so that its code is in the program and not merely among its dependencies.
+//! Uses core, so that its code is in the program and not merely among the dependencies.
 
 use core::cell::Cell;
 use core::convert::Infallible;
@@ -8,12 +8,12 @@ use lightcone_core::{Address, CloseReason, Context, Handler, Origin, Socket};
 
 use crate::connection::play;
 
-/// Whether core does its work here.
+/// Returns whether core works here.
 pub fn works() -> bool {
     one_connection().is_some() && a_mailbox().is_some()
 }
 
-/// Sends every line back, and remembers why its socket closed.
+/// Echoes every line, and stores the reason for which its socket closed.
 struct Lines<'a> {
     closed: &'a Cell<Option<CloseReason>>,
 }
@@ -42,7 +42,7 @@ impl Handler for Lines<'_> {
     }
 }
 
-/// A line comes in two pieces and goes back, then the peer leaves.
+/// Sends a line in two pieces, which must be echoed, then closes.
 fn one_connection() -> Option<()> {
     let closed = Cell::new(None);
     let mut heard = [0; 16];
@@ -50,7 +50,7 @@ fn one_connection() -> Option<()> {
     (heard.get(..told)? == b"half line\n" && closed.get().is_some()).then_some(())
 }
 
-/// Hands a number from a static mailbox's one end to the other, with the wake call that is due.
+/// Passes a number through a static mailbox, with the wake call that is due.
 fn a_mailbox() -> Option<()> {
     static MAILBOX: StaticMailbox<u32, 2> = StaticMailbox::new();
     static AWAKE: WakeFlag = WakeFlag::new();

@@ -1,15 +1,15 @@
-//! Uses what http offers, so that its code is in the program and not merely among its dependencies.
+//! Uses http, so that its code is in the program and not merely among the dependencies.
 
 use lightcone_http::Http;
 
 use crate::connection::play;
 
-/// Whether http does its work here.
+/// Returns whether http works here.
 pub fn works() -> bool {
     requests_are_answered().is_some() && what_is_no_request_is_refused().is_some()
 }
 
-/// Two requests of which one is cut in the middle of its head, on two routes.
+/// Sends two requests to two routes, one of them split in the middle of its head.
 fn requests_are_answered() -> Option<()> {
     let http = Http::new()
         .get("/foo", |_request, response| response.text("bar"))

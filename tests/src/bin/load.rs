@@ -1,4 +1,4 @@
-//! A load client for HTTP servers on this machine, and one line of JSON about what it saw.
+//! A load client for HTTP servers on the local machine. It prints one line of JSON with its result.
 //!
 //! ```text
 //! load MODE --address IP:PORT [--path /plaintext] [--expect BODY] [--connections C] [--depth D]
@@ -6,17 +6,17 @@
 //!
 //! count   exactly N requests over C kept-alive connections, D of them pipelined at a time
 //! ping    the same for S seconds instead
-//! churn   for S seconds: connect, one request with "Connection: close", read to the end of the stream
-//! hold    opens C connections with one finished request each and says {"held":C}; at the end of its
-//!         standard input it looks which are still open, makes a second request on those, and says
+//! churn   for S seconds: connect, send one request with "Connection: close", read to the end of stream
+//! hold    opens C connections, completes one request on each, and prints {"held":C}; at the end of its
+//!         standard input it checks which are still open, makes a second request on those, and prints
 //!         {"alive":A}
 //! ```
 //!
-//! It works through its connections in turn, reading the answer of one and sending that one's next request, so
-//! the server always has what all the others sent. Every answer is parsed and must be a 200 with the same body as
-//! the first one (or with the one that `--expect` gives); anything else ends the program with status 1.
+//! It serves its connections in turn, reading the response of one and sending that one's next request, so the server
+//! always has the requests of all others. Each response is parsed and must be a 200 with the same body as the first one
+//! (or the body from `--expect`); anything else ends the program with status 1.
 #![forbid(unsafe_code)]
-#![allow(clippy::print_stdout, reason = "its report is its output")]
+#![allow(clippy::print_stdout, reason = "the report is the program's output")]
 #![allow(clippy::disallowed_methods, reason = "a client for tests reads the clock itself")]
 
 use core::fmt;
@@ -27,9 +27,9 @@ use std::net::TcpStream;
 use std::process::ExitCode;
 use std::time::Instant;
 
-/// No answer on loopback takes longer, even under an instrumented server.
+/// The longest wait for a response on loopback, even from an instrumented server.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A server may take its backlog up in turns: so many connections are opened before the first answer is read.
+/// How many connections are opened before the first response is read. A server may accept its backlog in several turns.
 const OPENED_AT_ONCE: usize = 100;
 const READ_SIZE: usize = 16 * 1024;
 
@@ -125,7 +125,7 @@ fn hold(options: &Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Opens the connections that the options ask for. If they are to be kept, each has one finished exchange.
+/// Opens the number of connections in the options. If they are kept open, one exchange is completed on each.
 fn open(options: &Options, close: bool) -> Result<Vec<Client>, Failure> {
     let mut clients = Vec::with_capacity(options.connections);
     while clients.len() < options.connections {
@@ -150,7 +150,7 @@ fn report(mode: &str, done: u64, elapsed: Duration) {
     println!("{{\"mode\":\"{mode}\",\"done\":{done},\"seconds\":{:.6}}}", elapsed.as_secs_f64());
 }
 
-/// One connection: what it sent and is still to be answered, and what has come of the answers.
+/// One connection: its unanswered requests, and the received part of their responses.
 struct Client {
     stream: TcpStream,
     request: Vec<u8>,
@@ -187,7 +187,7 @@ impl Client {
         Ok(())
     }
 
-    /// Reads until all that was asked is answered, and says how many answers that were.
+    /// Reads until all requests are answered. Returns the number of responses.
     fn answers(&mut self) -> Result<u64, Failure> {
         let mut done = 0;
         let mut piece = [0; READ_SIZE];
@@ -197,7 +197,7 @@ impl Client {
                 check(&mut self.expected, body)?;
                 rest = after;
                 self.waiting =
-                    self.waiting.checked_sub(1).ok_or_else(|| "more answers than requests".to_owned())?;
+                    self.waiting.checked_sub(1).ok_or_else(|| "more responses than requests".to_owned())?;
                 done += 1;
             }
             let kept = rest.len();
@@ -214,15 +214,15 @@ impl Client {
         }
     }
 
-    /// Waits for the end of the stream, before which nothing more may come.
+    /// Waits for the end of stream, before which no more bytes may arrive.
     fn ended(&mut self) -> Result<(), Failure> {
         match self.stream.read(&mut [0])? {
             0 => Ok(()),
-            _ => Err(Failure("more bytes after the last answer".to_owned())),
+            _ => Err(Failure("more bytes after the last response".to_owned())),
         }
     }
 
-    /// Whether the server has left this connection open.
+    /// Returns whether the server has left this connection open.
     fn is_open(&self) -> bool {
         self.stream.set_nonblocking(true).is_ok()
             && matches!(self.stream.peek(&mut [0]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
@@ -230,7 +230,7 @@ impl Client {
     }
 }
 
-/// The body of a whole response and what follows it, or nothing if more bytes are needed.
+/// The body of a complete response and the bytes after it, or `None` if more bytes are needed.
 type Split<'a> = Option<(&'a [u8], &'a [u8])>;
 
 /// Splits off the first response in `bytes`.
@@ -252,7 +252,7 @@ fn split_response(bytes: &[u8]) -> Result<Split<'_>, Failure> {
     Ok(rest.split_at_checked(length))
 }
 
-/// Holds a body against the expected one; the first becomes what is expected of the others.
+/// Compares a body with the expected one; if there is none yet, this body becomes it.
 fn check(expected: &mut Option<Vec<u8>>, body: &[u8]) -> Result<(), Failure> {
     let wanted = expected.get_or_insert_with(|| body.to_vec());
     if wanted == body {
@@ -262,7 +262,7 @@ fn check(expected: &mut Option<Vec<u8>>, body: &[u8]) -> Result<(), Failure> {
     Err(Failure(format!("the body is {body:?} instead of {wanted:?}")))
 }
 
-/// What the command line asks for.
+/// The command line.
 struct Options {
     mode: String,
     address: SocketAddr,
@@ -313,7 +313,7 @@ impl Options {
     }
 }
 
-/// Why the run counts for nothing.
+/// The reason for which a run is invalid.
 struct Failure(String);
 
 impl fmt::Display for Failure {

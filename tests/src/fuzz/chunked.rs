@@ -1,7 +1,7 @@
-//! Bodies in chunks, through a server: the data is that of the chunks, whatever the cuts and however the exchange
-//! takes it; the body ends where it ends; and what is wrong is refused with the right status.
+//! Bodies in chunks through a server: regardless of the cuts and of how the exchange reads the body, the data is that
+//! of the chunks, the body ends at the right place, and errors are refused with the right status.
 //!
-//! The first four bytes of an input pick limits, cuts and the exchange's pace, the rest is the body as it is sent.
+//! The first four bytes of an input select limits, cuts and the pace of the exchange; the rest is the body as sent.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -14,26 +14,26 @@ use super::tape::Tape;
 use super::wire::{Flaw, Memory, Wire};
 
 const INPUT_MAX: usize = 3_000;
-/// Longer ones come byte by byte only if the input says so: it takes long.
+/// Longer inputs are not sent byte by byte, because that takes long.
 const BY_BYTE_MAX: usize = 48;
 const HEAD: &[u8] = b"POST /body HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
 const AFTER: &[u8] = b"GET /after HTTP/1.1\r\nHost: a\r\n\r\n";
 
-/// The target.
+/// The fuzz target.
 pub fn chunked(data: &[u8]) {
     check(data, Flaw::None, Pace::Exact);
 }
 
-/// How the exchange of a test server takes a body.
+/// How the exchange of the test server reads a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Pace {
-    /// As it says.
+    /// Correctly.
     Exact,
-    /// Broken: forgets to note the last byte that was there at the end of a callback.
+    /// Mutant: at the end of a callback, it drops the last byte that it has recorded.
     Forgetful,
 }
 
-/// The same, broken on purpose.
+/// Runs the target, optionally over a mutant.
 pub fn check(data: &[u8], flaw: Flaw, pace: Pace) {
     let mut tape = Tape::new(data);
     let (small, cut, most, limit) = (tape.byte(), 1 + tape.below(60), 1 + tape.below(50), tape.byte());
@@ -59,15 +59,16 @@ pub fn check(data: &[u8], flaw: Flaw, pace: Pace) {
     }
 }
 
-/// What a body is, read by rules.
+/// A body as read by the rules of the RFC.
 #[derive(Debug, Default)]
 pub(crate) struct Expected {
     pub(crate) data: Vec<u8>,
-    /// Where it ends, or the status that says what is wrong with it; `None`: it goes on.
+    /// Where the body ends, or the status for its error; `None` if it is incomplete.
     pub(crate) end: Option<Result<usize, u16>>,
 }
 
-/// Section 7.1 of RFC 9112 with our limits, by lines: none of the decoder's states.
+/// Reads a body by section 7.1 of RFC 9112 with our limits, line by line: a reference that has none of the decoder's
+/// states.
 pub(crate) fn expect(input: &[u8], limits: &Limits) -> Expected {
     let mut expected = Expected::default();
     expected.end = read(input, limits, &mut expected.data)
@@ -136,6 +137,7 @@ fn size_line(
     if *at == start {
         return Err(if *at == input.len() { MORE } else { 400 });
     }
+    // White space is allowed only before an extension.
     let mut spaces = matches!(input.get(*at), Some(b' ' | b'\t'));
     if spaces || input.get(*at) == Some(&b';') {
         while let Some(byte) = input.get(*at).filter(|byte| is_value(**byte)) {
@@ -155,17 +157,17 @@ fn size_line(
         }
     }
     if spaces && *at < input.len() {
-        return Err(400); // white space that no extension follows
+        return Err(400); // white space must be followed by an extension
     }
     exactly(input, at, b"\r\n")?;
     Ok(u64::try_from(size).unwrap())
 }
 
-/// The trailer section up to the end of its empty line.
+/// Reads the trailer section up to the end of its empty line.
 fn trailers(input: &[u8], at: &mut usize, most: usize) -> Result<(), u16> {
     let start = *at;
     let result = trailer_lines(input, at);
-    // What lies beyond the limit is not looked at.
+    // Bytes beyond the limit are not examined.
     let (reached, beyond) = (*at - start, input.len() - start > most);
     match result {
         Ok(()) if reached > most => Err(431),
@@ -193,12 +195,12 @@ fn trailer_lines(input: &[u8], at: &mut usize) -> Result<(), u16> {
     }
 }
 
-/// The sizes of an accepted body, as another parser reads them, are those of its data.
+/// Checks that another parser reads sizes from an accepted body that match its data.
 fn beside_httparse(body: &[u8], data: &[u8]) {
     let (mut at, mut sum) = (0, 0);
     loop {
         let Ok(Status::Complete((line, size))) = parse_chunk_size(&body[at..]) else {
-            // They give up on sizes of more than 16 digits, and on bytes of the upper half in extensions.
+            // `httparse` gives up on sizes of more than 16 digits, and on bytes from 0x80 in extensions.
             return;
         };
         at += line;
@@ -210,7 +212,7 @@ fn beside_httparse(body: &[u8], data: &[u8]) {
         sum += size;
         at += size + 2;
     }
-    assert_eq!(sum, data.len(), "they find another length");
+    assert_eq!(sum, data.len(), "httparse finds another length");
 }
 
 /// What reached the handlers of a server.
@@ -237,7 +239,7 @@ struct Case {
     pace: Pace,
 }
 
-/// Takes at most `most` bytes at a time, notes them, and answers when all have come.
+/// Reads at most `most` bytes at a time, records them, and responds when the body is complete.
 struct Take {
     most: usize,
     pace: Pace,
@@ -288,7 +290,7 @@ fn serve(input: &[u8], expected: &Expected, case: &Case) -> Served {
     let peer = wire.connect().unwrap();
     wire.peers[peer].sends.extend_from_slice(HEAD);
     if case.cut != usize::MAX {
-        wire.settle(); // what is cut is the body
+        wire.settle(); // only the body is sent in pieces
     }
     let there = &mut wire.peers[peer];
     there.pieces = (case.cut, usize::MAX);

@@ -1,9 +1,9 @@
-//! Whole connections to an HTTP server, in any order of reading, writing, time and ends.
+//! Whole connections to an HTTP server, with reads, writes, timeouts and ends in any order.
 //!
-//! An input is a script: connect, send requests or noise, take so much, let time pass, end, reset, post a message,
-//! shut down. Whatever it says: the event contract holds, each request is answered in turn with what it asked for,
-//! nothing follows a response that closes, what is cut short is so for a reason, all bytes are accounted for, every
-//! connection ends once, and all slots and blocks are free in the end.
+//! An input is a script: connect, send requests or noise, read a number of bytes, let time pass, end, reset, post a
+//! message, shut down. For every script the event contract holds, each request is answered in turn with its own
+//! response, nothing follows a response that closes, a response is cut short only for a reason, all bytes are accounted
+//! for, every connection ends once, and all slots and blocks are free at the end.
 
 use core::time::Duration;
 
@@ -32,18 +32,18 @@ const LIMITS: Limits = Limits {
     answer_time: None,
     ..Limits::DEFAULT
 };
-/// The largest body that `/text` takes.
+/// The largest body that `/text` accepts.
 const TEXT_MAX: usize = 64;
 const BIG: usize = 1_500;
 const RAW: usize = 700;
 static STATIC: [u8; 900] = [b's'; 900];
-/// What a message adds to `/feed`, and how many it takes.
+/// The piece that a message adds to the response of `/feed`, and the number of messages it takes.
 const FED: [u8; 60] = [b'm'; 60];
 const FEEDS: usize = 3;
 const OPS_MAX: usize = 120;
 const LATE: Duration = Duration::from_millis(1);
 
-/// New ones go to the end, so that inputs keep their meaning.
+/// New pieces are appended, so that existing inputs keep their meaning.
 const PIECES: &[&[u8]] = &[
     b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n",
     b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -91,7 +91,7 @@ const PIECES: &[&[u8]] = &[
     b"GET /fill HTTP/1.1\r\nHost: a\r\n\r\n",
 ];
 
-/// A chunk of 200 bytes, each another than the last.
+/// A chunk of 200 bytes, each different from the one before.
 const LONG_CHUNK: [u8; 206] = {
     let mut chunk = [0; 206];
     let mut at = 0;
@@ -107,19 +107,19 @@ const LONG_CHUNK: [u8; 206] = {
     chunk
 };
 
-/// The target.
+/// The fuzz target.
 pub fn connection(data: &[u8]) {
     check(data, Flaw::None, Manners::Good);
 }
 
-/// How a test server's handlers behave.
+/// How the handlers of the test server behave.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Manners {
-    /// As they should.
+    /// Correctly.
     Good,
-    /// Broken: the echo forgets a byte when it can't write all at once.
+    /// Mutant: the echo drops a byte when it cannot write everything at once.
     Forgetful,
-    /// Broken: no answer says that the connection closes.
+    /// Mutant: no response announces that the connection closes.
     Clinging,
 }
 
@@ -141,7 +141,7 @@ impl Exchange<App> for Echo {
     }
 }
 
-/// Writes so many bytes, and says how many as little as possible.
+/// Writes this number of bytes, without announcing the length where possible.
 struct Raw(usize);
 
 impl Exchange<App> for Raw {
@@ -157,7 +157,7 @@ impl Exchange<App> for Raw {
     }
 }
 
-/// Answers when a message has come and there is room.
+/// Responds when a message has arrived and there is room.
 #[derive(Default)]
 struct Wait(Option<u8>);
 
@@ -175,7 +175,7 @@ impl Exchange<App> for Wait {
     }
 }
 
-/// Writes a piece for each message, as there is room; ends after so many.
+/// Writes a piece for each message, as far as there is room; ends after `FEEDS` messages.
 #[derive(Default)]
 struct Feed {
     messages: usize,
@@ -200,7 +200,7 @@ impl Exchange<App> for Feed {
     }
 }
 
-/// Answers a little later.
+/// Responds a little later.
 #[derive(Default)]
 struct Late(Option<Instant>);
 
@@ -216,7 +216,7 @@ impl Exchange<App> for Late {
     }
 }
 
-/// Is over before its request's body may be.
+/// May complete before the request's body does.
 struct Early;
 
 impl Exchange<App> for Early {
@@ -240,7 +240,7 @@ impl Exchange<App> for Hex {
     }
 }
 
-/// Writes so many bytes in place.
+/// Writes this number of bytes in place.
 struct Fill(usize);
 
 impl Exchange<App> for Fill {
@@ -261,7 +261,7 @@ impl Exchange<App> for Fill {
     }
 }
 
-/// Marks what a route or the fallback has answered.
+/// Marks the responses of routes and of the fallback.
 struct Mark;
 
 impl Middleware<App> for Mark {
@@ -292,17 +292,17 @@ fn server(manners: Manners) -> impl Handler<Message = Envelope<u8>> {
         .wrap(Mark)
 }
 
-/// What befell a connection that may cut its answers short.
+/// Events that may legitimately cut the responses of a connection short.
 #[derive(Clone, Copy, Default, Debug)]
 struct Fate {
-    /// Time has passed, so that a deadline may have.
+    /// Whether time has passed, so that a deadline may have expired.
     time: bool,
     shutdown: bool,
-    /// The peer ended its side before the script was over.
+    /// Whether the peer ended its stream before the script was over.
     ended: bool,
 }
 
-/// The same, broken on purpose.
+/// Runs the target, optionally over a mutant.
 pub fn check(data: &[u8], flaw: Flaw, manners: Manners) {
     let mut tape = Tape::new(data);
     let config = config(&mut tape);
@@ -411,14 +411,15 @@ fn step<H: Handler<Message = Envelope<u8>>>(
         _ => wire.writable(peer),
     }
     if fates[peer].ended {
-        // Nothing is sent behind the end.
+        // The peer sends nothing after its end of stream.
         let there = &mut wire.peers[peer];
         let end = there.end.get_or_insert(there.sends.len());
         there.sends.truncate(*end);
     }
 }
 
-/// From now on the network lets everything through, peers end and whoever waits is called: all must come to an end.
+/// Lets the network pass everything, and ends all peers; requests that wait for a message get one. Every connection
+/// must end.
 fn heal<H: Handler<Message = Envelope<u8>>>(wire: &mut Wire<'_, H>) {
     for there in &mut wire.peers {
         there.window = usize::MAX;
@@ -436,17 +437,17 @@ fn heal<H: Handler<Message = Envelope<u8>>>(wire: &mut Wire<'_, H>) {
         for peer in 0..wire.peers.len() {
             wire.message(peer, Envelope::to_all(7));
         }
-        wire.pass(1); // far less in all than any timeout
+        wire.pass(1); // in total far less than any timeout
     }
 }
 
-/// What the bytes of a client ask for, up to where they stop making sense.
+/// A request as the client sent it, as far as it is valid.
 struct Asked {
     head: Understood,
     body: Expected,
 }
 
-/// What a client has sent: requests, then perhaps something else, and the status to refuse that with.
+/// What a client has sent: requests, then possibly an invalid rest, and the status that refuses it.
 struct Sent<'a> {
     requests: Vec<Asked>,
     rest: &'a [u8],
@@ -484,6 +485,7 @@ fn asked(sent: &[u8]) -> Sent<'_> {
         };
         let end = body.end;
         requests.push(Asked { head, body });
+        // Nothing can be parsed after an incomplete or invalid body.
         let Some(Ok(end)) = end else {
             rest = &[];
             break;
@@ -493,7 +495,7 @@ fn asked(sent: &[u8]) -> Sent<'_> {
     Sent { requests, rest, fault }
 }
 
-/// The status and the body that a request is owed; `None`: whatever says that it is not to be had.
+/// Returns the expected status and body of a request; `None` for any status that refuses it.
 fn owed(asked: &Asked) -> Option<(u16, Vec<u8>)> {
     let Asked { head, body } = asked;
     let get = head.method == "GET" || head.method == "HEAD";
@@ -521,7 +523,7 @@ fn owed(asked: &Asked) -> Option<(u16, Vec<u8>)> {
     })
 }
 
-/// Whether the answer may have waited for the body, so that what is wrong with the body becomes the answer.
+/// Returns whether the response may have waited for the body, so that an error in the body becomes the response.
 fn waits(asked: &Asked) -> bool {
     let head = &asked.head;
     let post = head.method == "POST" && (&head.path[..] == b"/text" || &head.path[..] == b"/wait");
@@ -529,12 +531,12 @@ fn waits(asked: &Asked) -> bool {
     post || get && matches!(&head.path[..], b"/late" | b"/feed") || writes_nothing(asked)
 }
 
-/// Whether it is an echo that had nothing to send back.
+/// Returns whether this is an echo that had nothing to send back.
 fn writes_nothing(Asked { head, body }: &Asked) -> bool {
     head.method == "POST" && matches!(&head.path[..], b"/echo" | b"/hex") && body.data.is_empty()
 }
 
-/// Both directions of a connection, shown if a check of it fails.
+/// Both directions of a connection, printed if a check fails.
 struct Shown<'a>(&'a [u8], &'a [u8]);
 
 impl Drop for Shown<'_> {
@@ -548,6 +550,7 @@ impl Drop for Shown<'_> {
 fn answers(sent: &[u8], got: &[u8], fate: Fate, reset: bool) {
     let _shown = Shown(sent, got);
     let Sent { requests, rest: behind, fault } = asked(sent);
+    // Only without timeouts, a shutdown or a reset must every response be complete.
     let calm = !fate.time && !fate.shutdown && !reset;
     let mut rest = got;
     for (number, request) in requests.iter().enumerate() {
@@ -558,7 +561,7 @@ fn answers(sent: &[u8], got: &[u8], fate: Fate, reset: bool) {
         };
         rest = &rest[response.size..];
         if !one(request, &response, calm) {
-            assert!(rest.is_empty(), "{} bytes behind the last response", rest.len());
+            assert!(rest.is_empty(), "{} bytes after the last response", rest.len());
             return;
         }
     }
@@ -569,40 +572,40 @@ fn answers(sent: &[u8], got: &[u8], fate: Fate, reset: bool) {
         }
         (Some(status), None) => assert!(!calm, "not refused with {status}"),
         (None, Some(response)) => {
-            assert!(fate.time && response.status == 408, "an answer to nothing: {response:?}");
+            assert!(fate.time && response.status == 408, "a response without a request: {response:?}");
         }
-        (None, None) => assert!(!calm || rest.is_empty(), "half an answer to nothing"),
+        (None, None) => assert!(!calm || rest.is_empty(), "part of a response without a request"),
     }
     if let Some(response) = response {
         assert!(
             response.closes() && (response.complete || !calm),
             "a refusal that does not end: {response:?}"
         );
-        assert_eq!(response.size, rest.len(), "bytes behind a refusal");
+        assert_eq!(response.size, rest.len(), "bytes after a refusal");
     }
 }
 
-/// Reads a response. Who is told that a head took too long may not have got as far as `HEAD`.
+/// Reads a response. A 408 may be sent before the server has read that the method is `HEAD`.
 fn read(got: &[u8], to_head: bool) -> Option<Response> {
     let response = Response::read(got, to_head)?;
     let early = to_head && response.status == 408 && response.size < got.len();
     if early { Response::read(got, false) } else { Some(response) }
 }
 
-/// Takes an interim response away, which only who asked for it may get, and once.
+/// Strips an interim response, which is allowed only once, and only if the request expects it.
 fn leave<'a>(got: &'a [u8], head: &Understood) -> &'a [u8] {
     let interim = b"HTTP/1.1 100 Continue\r\n\r\n";
     match got.strip_prefix(interim) {
         Some(rest) => {
-            assert!(head.expects, "leave that nobody asked for");
-            assert!(!rest.starts_with(interim), "leave twice");
+            assert!(head.expects, "an unexpected 100 Continue");
+            assert!(!rest.starts_with(interim), "100 Continue twice");
             rest
         }
         None => got,
     }
 }
 
-/// Checks the answer to one request; tells whether another may follow.
+/// Checks the response to one request. Returns whether another response may follow.
 fn one(asked: &Asked, response: &Response, calm: bool) -> bool {
     let Asked { head, body } = asked;
     let whole = matches!(body.end, Some(Ok(_)));
@@ -611,15 +614,16 @@ fn one(asked: &Asked, response: &Response, calm: bool) -> bool {
     let broken = match body.end {
         Some(Ok(_)) => None,
         Some(Err(status)) => Some(status),
-        None => Some(400), // the peer ends
+        None => Some(400), // the peer's stream ends early
     };
     match owed(asked) {
         _ if late => {}
+        // An error in the body, or an early end of stream, may replace a response that has not begun.
         _ if waits(asked) && broken.is_some_and(|status| status == response.status) => {}
         Some((status, body)) => {
             assert_eq!(response.status, status, "{head:?}");
             let cut = broken.is_some() && writes_nothing(asked);
-            assert!(!calm || !cut, "cut short though nothing had been written: {response:?}");
+            assert!(!calm || !cut, "cut short although nothing had been written: {response:?}");
             if head.method == "HEAD" {
                 assert!(response.body.is_empty());
             } else if whole && response.complete && (calm || !response.to_the_end) {
@@ -637,10 +641,11 @@ fn one(asked: &Asked, response: &Response, calm: bool) -> bool {
     assert!(response.complete || !calm || (echo && !whole), "cut short for no reason: {response:?}");
     let stays = head.keep_alive && !late && whole && !response.to_the_end;
     if !response.closes() && whole && !late {
-        assert!(stays, "a connection that was to close goes on");
+        assert!(stays, "a connection that must close stays open");
     }
     if response.closes() && stays && calm {
-        let old = head.minor == 0 && matches!(&head.path[..], b"/raw" | b"/feed" | b"/fill" | b"/hex"); // its end would be that of the connection
+        // In HTTP/1.0, a body of unknown length ends with the connection.
+        let old = head.minor == 0 && matches!(&head.path[..], b"/raw" | b"/feed" | b"/fill" | b"/hex");
         assert!(head.expects || old, "closed for no reason");
     }
     response.complete && !response.closes() && !response.to_the_end && whole

@@ -1,5 +1,5 @@
-//! Request heads beside `httparse`: what both accept they read in the same way, what only `httparse` accepts is
-//! refused for a reason that can be named, and it accepts all that we do.
+//! Compares request heads with `httparse`: heads that both accept are read in the same way, heads that only `httparse`
+//! accepts are refused for a known reason, and `httparse` accepts every head that we accept.
 
 use httparse::{EMPTY_HEADER, Error, Request, Status};
 use lightcone_http::{Limits, Method};
@@ -9,12 +9,12 @@ use super::verdict::{Parser, Understood, Verdict, ours};
 const INPUT_MAX: usize = 4_000;
 const LIMITS: Limits = Limits { body: u64::MAX, ..Limits::DEFAULT };
 
-/// The target.
+/// The fuzz target.
 pub fn differential(data: &[u8]) {
     check(data, ours);
 }
 
-/// The same over another parser.
+/// Runs the target over another parser.
 pub fn check(data: &[u8], parser: Parser) {
     let input = &data[..data.len().min(INPUT_MAX)];
     let mut space = [EMPTY_HEADER; 128];
@@ -25,14 +25,14 @@ pub fn check(data: &[u8], parser: Parser) {
             same(&head, &request, size);
             assert_eq!(reason(&request, &input[..size]), None, "accepted");
         }
-        // They know HTTP/1.0 and HTTP/1.1 by name; a higher minor version is HTTP/1.1 to us (RFC 9110, 2.5).
+        // `httparse` knows only HTTP/1.0 and HTTP/1.1; we treat a higher minor version as HTTP/1.1 (RFC 9110, 2.5).
         (Verdict::Complete(head), Err(Error::Version)) => {
             let version = head.method.len() + 1 + head.target.len() + 1;
             let minor = input[version..][..8].strip_prefix(b"HTTP/1.").expect("version 1");
-            assert!(head.minor == 1 && matches!(minor, [b'2'..=b'9']), "they refuse the version");
+            assert!(head.minor == 1 && matches!(minor, [b'2'..=b'9']), "httparse refuses the version");
         }
-        (Verdict::Complete(head), other) => panic!("they say {other:?} to {head:?}"),
-        (Verdict::Partial, Ok(Status::Complete(size))) => panic!("they find an end at {size}"),
+        (Verdict::Complete(head), other) => panic!("httparse returns {other:?} for {head:?}"),
+        (Verdict::Partial, Ok(Status::Complete(size))) => panic!("httparse finds an end at {size}"),
         (Verdict::Partial, Ok(Status::Partial) | Err(_)) => {}
         (Verdict::Invalid(status), Ok(Status::Complete(size))) => {
             let reason = reason(&request, &input[..size]);
@@ -51,7 +51,7 @@ fn same(head: &Understood, request: &Request<'_, '_>, size: usize) {
     assert_eq!(head.fields, theirs.collect::<Vec<_>>());
 }
 
-/// Why a head that `httparse` accepts is not to be accepted by a careful server. Not our parser's own words.
+/// Returns why a careful server must refuse a head that `httparse` accepts. Written independently of our parser.
 fn reason(request: &Request<'_, '_>, bytes: &[u8]) -> Option<&'static str> {
     let (method, path) = (request.method?, request.path?.as_bytes());
     let values = |name: &str| -> Vec<&[u8]> {
@@ -67,15 +67,15 @@ fn reason(request: &Request<'_, '_>, bytes: &[u8]) -> Option<&'static str> {
         return Some("a bare line feed");
     }
     if bytes.starts_with(b"\r") {
-        return Some("an empty line in front");
+        return Some("a leading empty line");
     }
     if Method::from_bytes(method.as_bytes()).is_none_or(|method| method == Method::Connect) {
-        return Some("a method that we do not have");
+        return Some("an unsupported method");
     }
     if !is_target(method, path) {
-        return Some("a target in no form that we know");
+        return Some("a target of unknown form");
     }
-    // The request line is method, target and version, each behind one space.
+    // The request line is method, target and version, separated by single spaces.
     let line = method.len() + 1 + path.len() + 1 + 8;
     if bytes.get(line..line + 2) != Some(b"\r\n") {
         return Some("white space in the request line");
@@ -85,14 +85,14 @@ fn reason(request: &Request<'_, '_>, bytes: &[u8]) -> Option<&'static str> {
         || (hosts.is_empty() && request.version != Some(0))
         || !hosts.iter().all(|host| is_host(host))
     {
-        return Some("not one good host");
+        return Some("not exactly one valid host");
     }
     let number = |length: &&[u8]| !length.is_empty() && length.iter().all(u8::is_ascii_digit);
     if lengths.len() > 1 || !lengths.iter().all(number) {
-        return Some("not one good length");
+        return Some("not exactly one valid length");
     }
     if lengths.iter().any(|length| std::str::from_utf8(length).unwrap().parse::<u64>().is_err()) {
-        return Some("a length beyond all measure");
+        return Some("a length beyond 64 bits");
     }
     let chunked = codings.len() == 1 && {
         let members = codings[0].split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
@@ -100,14 +100,14 @@ fn reason(request: &Request<'_, '_>, bytes: &[u8]) -> Option<&'static str> {
         members.len() == 1 && members[0].eq_ignore_ascii_case(b"chunked")
     };
     if !codings.is_empty() && (!chunked || !lengths.is_empty() || request.version == Some(0)) {
-        return Some("a coding that is not chunked alone");
+        return Some("a coding other than chunked alone");
     }
     let expected = |value: &&[u8]| {
         let mut members = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
         members.all(|member| member.is_empty() || member.eq_ignore_ascii_case(b"100-continue"))
     };
     if !values("expect").iter().all(expected) {
-        return Some("an expectation that we do not have");
+        return Some("an unsupported expectation");
     }
     (request.headers.len() > usize::from(LIMITS.fields)).then_some("too many fields")
 }

@@ -1,6 +1,6 @@
-//! Request heads: one verdict for every way of cutting them, strict, and true to the bytes.
+//! Request heads: the verdict is strict, the same for all cuts, and consistent with the bytes.
 //!
-//! The first two bytes of an input pick limits and cuts, the rest is what a client sends.
+//! The first two bytes of an input select limits and cuts; the rest is what a client sends.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,19 +12,20 @@ use super::tape::Tape;
 use super::verdict::{Parser, Understood, Verdict, ours};
 use super::wire::{Flaw, Memory, Wire};
 
-/// The most bytes of an input that are looked at.
+/// The most bytes of an input that are used.
 const INPUT_MAX: usize = 3_000;
-/// Longer ones come byte by byte only if the input says so: it takes long.
+/// Longer inputs are not sent byte by byte, because that takes long.
 const BY_BYTE_MAX: usize = 48;
-/// The largest body that can be told of.
+/// The largest body that the server can announce.
 const BODY_MAX: u64 = (1 << 48) - 1;
 
-/// The target.
+/// The fuzz target.
 pub fn head(data: &[u8]) {
     check(data, ours);
 }
 
-/// The same over another parser. What a server makes of the bytes is compared with this parser's verdict, too.
+/// Runs the target over another parser. The behaviour of a server on the same bytes is compared with its verdict as
+/// well.
 pub fn check(data: &[u8], parser: Parser) {
     let mut tape = Tape::new(data);
     let (small, cut) = (tape.byte(), 1 + tape.below(40));
@@ -43,7 +44,7 @@ pub fn check(data: &[u8], parser: Parser) {
         again(head, parser);
     }
     let whole = serve(input, &limits, usize::MAX);
-    // A server skips one empty line before a request, and waits for what may be half of one.
+    // A server skips one empty line before a request, and waits for the rest of what may be half of one.
     let head = input.strip_prefix(b"\r\n").unwrap_or(input);
     as_the_server(&if head == b"\r" { Verdict::Partial } else { parser(head, &limits) }, &whole);
     for cut in [cut, 1] {
@@ -54,7 +55,7 @@ pub fn check(data: &[u8], parser: Parser) {
     }
 }
 
-/// The verdict on part of the bytes is that on all of them, or none yet.
+/// Checks that the verdict on each prefix is either the final verdict or `Partial`.
 fn prefixes(input: &[u8], limits: &Limits, parser: Parser, verdict: &Verdict) {
     let step = (input.len() / 50).max(1);
     let mut settled = false;
@@ -64,7 +65,7 @@ fn prefixes(input: &[u8], limits: &Limits, parser: Parser, verdict: &Verdict) {
         settled = early != Verdict::Partial;
     }
     if let Verdict::Complete(head) = verdict {
-        assert_eq!(parser(&input[..head.size], limits), *verdict, "cut behind the head");
+        assert_eq!(parser(&input[..head.size], limits), *verdict, "cut after the head");
         assert_eq!(parser(&input[..head.size - 1], limits), Verdict::Partial, "cut within the head");
     }
 }
@@ -81,7 +82,7 @@ fn trim(value: &[u8]) -> &[u8] {
     &value[start..value.len().saturating_sub(end).max(start)]
 }
 
-/// What was accepted is a head by the letter of RFC 9112, read a second time in the plainest way.
+/// Checks that an accepted head conforms to RFC 9112, by reading it a second time in the plainest way.
 fn lawful(head: &Understood, input: &[u8], limits: &Limits) {
     let bytes = &input[..head.size];
     assert!(bytes.len() <= limits.head && head.target.len() <= limits.target);
@@ -130,12 +131,16 @@ fn target_parts(head: &Understood) {
         Some(behind) => {
             let at = target.len() - behind.len();
             let length = behind.iter().take_while(|byte| !matches!(byte, b'/' | b'?')).count();
-            assert_eq!(head.host.as_deref(), Some(&target[at..at + length]), "the target's host goes before");
+            assert_eq!(
+                head.host.as_deref(),
+                Some(&target[at..at + length]),
+                "the target's host takes precedence"
+            );
             assert!(length > 0 && !target[at..at + length].contains(&b'@'));
             &target[at + length..]
         }
         None => {
-            assert!(target.starts_with(b"/"), "a target in no known form");
+            assert!(target.starts_with(b"/"), "a target of unknown form");
             assert_eq!(head.host.as_deref(), head.values("host").first().copied());
             target
         }
@@ -148,7 +153,7 @@ fn target_parts(head: &Understood) {
     assert_eq!(head.query.as_deref(), question.map(|at| &local[at + 1..]));
 }
 
-/// Section 6.3 and 9.3 of RFC 9112, by fields alone.
+/// Checks the framing by sections 6.3 and 9.3 of RFC 9112, from the fields alone.
 fn framing(head: &Understood) {
     let (lengths, codings) = (head.values("content-length"), head.list("transfer-encoding"));
     let hosts = head.values("host");
@@ -160,7 +165,7 @@ fn framing(head: &Understood) {
     assert!(!coded || head.minor > 0, "a coding in HTTP/1.0");
     let expected = match lengths[..] {
         [] if coded => {
-            assert_eq!(codings, ["chunked"], "a coding that we can't read");
+            assert_eq!(codings, ["chunked"], "a coding that is not supported");
             Body::Chunked
         }
         [length] => {
@@ -179,7 +184,7 @@ fn framing(head: &Understood) {
     assert_eq!(head.expects, head.minor > 0 && comes && !expectations.is_empty());
 }
 
-/// A head that is written anew from what was understood is understood in the same way.
+/// Checks that a head rewritten from its parsed parts is parsed in the same way.
 fn again(head: &Understood, parser: Parser) {
     let line =
         [head.method.as_bytes(), b" ", &head.target, b" HTTP/1.", &[b'0' + head.minor], b"\r\n"].concat();
@@ -193,7 +198,7 @@ fn again(head: &Understood, parser: Parser) {
     assert_eq!(parser(&bytes, &limits), Verdict::Complete(Box::new(expected)));
 }
 
-/// Remembers every head that reaches a handler.
+/// Records every head that reaches a handler.
 #[derive(Clone, Default)]
 pub(crate) struct Heads(pub(crate) Rc<RefCell<Vec<Understood>>>);
 
@@ -251,7 +256,7 @@ fn status_of(got: &[u8]) -> Option<u16> {
     std::str::from_utf8(digits).ok()?.parse().ok()
 }
 
-/// A server acts on the verdict.
+/// Checks that a server acts on the verdict.
 fn as_the_server(verdict: &Verdict, served: &Served) {
     let status = status_of(&served.got);
     match verdict {

@@ -1,10 +1,9 @@
-//! Bodies of the fuzz targets: each takes any bytes and panics when a promise is broken.
+//! The fuzz targets: each takes arbitrary bytes and panics when a check fails.
 //!
-//! A target is an ordinary function, so that its corpus is replayed by `cargo test` (`tests/tests/fuzz.rs`) and no
-//! special compiler is needed. The programs that let libFuzzer look for inputs are in `tests/fuzz/`.
+//! A target is an ordinary function, so `cargo test` replays its corpus (`tests/tests/fuzz.rs`) without a special
+//! compiler. The programs that run libFuzzer are in `tests/fuzz/`.
 //!
-//! Each module has a way to run its target over something that is broken on purpose; the tests see to it that the
-//! corpus notices.
+//! Each module can run its target over mutants; the tests check that the corpus detects them.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -14,7 +13,7 @@
     clippy::std_instead_of_alloc,
     clippy::std_instead_of_core,
     clippy::unwrap_used,
-    reason = "a panic is how a broken promise is told, and numbers are small"
+    reason = "a panic reports a failed check, and numbers are small"
 )]
 
 pub mod chunked;
@@ -31,7 +30,7 @@ mod wire;
 
 pub use wire::Flaw;
 
-/// A target: its name, which is that of its folder of inputs, and its body.
+/// A target: its name, which is also the name of its corpus folder, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.

@@ -1,16 +1,16 @@
 //! A plain reader of responses, to check what a server sends.
 
-/// One response, as far as it has come.
+/// One response, as far as it has been received.
 #[derive(Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
     pub(crate) fields: Vec<(String, Vec<u8>)>,
-    /// The body without its coding; what has come of it.
+    /// The received part of the body, without its coding.
     pub(crate) body: Vec<u8>,
     pub(crate) complete: bool,
-    /// Its end is that of the connection.
+    /// Whether the body extends to the end of the connection.
     pub(crate) to_the_end: bool,
-    /// Bytes that it takes.
+    /// The number of bytes that the response occupies.
     pub(crate) size: usize,
 }
 
@@ -26,7 +26,7 @@ impl Response {
         self.field("connection") == Some(b"close")
     }
 
-    /// The response that `bytes` start with; `None`: its head has not come whole.
+    /// Reads the response at the start of `bytes`. Returns `None` if its head is incomplete.
     pub(crate) fn read(bytes: &[u8], to_head: bool) -> Option<Self> {
         let end = bytes.windows(4).position(|end| end == b"\r\n\r\n")? + 4;
         let text = std::str::from_utf8(&bytes[..end - 4]).expect("a head in ASCII");
@@ -46,7 +46,7 @@ impl Response {
         assert!(length.is_none() || coding.is_none(), "a length and a coding");
         assert!(
             !(status < 200 || status == 204) || (length.is_none() && coding.is_none()),
-            "a body told of with {status}"
+            "a body announced with {status}"
         );
         if bodiless {
             return Some(response);

@@ -1,12 +1,12 @@
-//! One shard and a driver that does anything a driver may do, in any order, with a handler that does anything too.
+//! One shard, a driver that makes any allowed call in any order, and a handler that does the same.
 //!
-//! An input is a script that driver and handler read from in turn. Whatever it says: the event contract holds, each
-//! order can be carried out, no byte is lost, doubled or out of place, timeouts are neither early nor late, a token
-//! of a socket that has gone finds nobody, buffers keep to their bounds, each socket ends once, and all slots and
-//! blocks are free in the end.
+//! An input is a script from which the driver and the handler read in turn. For every script the event contract holds,
+//! each action can be carried out, no byte is lost, duplicated or out of place, timeouts are neither early nor late, a
+//! token of a closed socket reaches no other socket, buffers keep to their bounds, each socket ends once, and all slots
+//! and blocks are free at the end.
 //!
-//! The same input is a script for two shards as well, of which one is told and run part by part and the other by
-//! `UsualPort::receive`, `Port::receive` and `Port::carry_out`. They must not differ.
+//! The same input also drives two shards: one call by call, the other by `UsualPort::receive`, `Port::receive` and
+//! `Port::carry_out`. They must behave identically.
 
 use core::time::Duration;
 use std::cell::RefCell;
@@ -28,43 +28,43 @@ const OPS_MAX: usize = 250;
 /// The most bytes that a handler writes in one callback.
 const WRITE_MAX: usize = 300;
 
-/// The target.
+/// The fuzz target.
 pub fn shard(data: &[u8]) {
     check(data, Fault::None);
     compare(data, Broken::No);
 }
 
-/// Drives two shards in two ways, which must not differ.
+/// Drives two shards in two ways, which must behave identically.
 pub fn compare(data: &[u8], broken: Broken) {
     two_ways::compare(Tape::new(data), OPS_MAX, broken);
 }
 
-/// How the engine around the shard is broken on purpose.
+/// A mutant of the engine around the shard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Fault {
-    /// Not at all.
+    /// No defect.
     None,
-    /// Looks sockets up by their place alone, as if tokens had no generation.
+    /// Looks up sockets by slot index only, as if tokens had no generation.
     AnyGeneration,
-    /// Says that one byte fewer was sent than was.
+    /// Reports one byte fewer as sent.
     ShortSent,
-    /// Gives the last event twice.
+    /// Delivers the last event twice.
     ClosedTwice,
-    /// Forgets `open`.
+    /// Drops `open`.
     OpenLost,
     /// Lets time pass without a turn.
     LateTurn,
     /// Lets the clock of the shard run ahead.
     EarlyTurn,
-    /// Hands over the bytes of two receives in the wrong order.
+    /// Passes on the bytes of two receives in the wrong order.
     Swapped,
-    /// A send in flight is said to be over when it begins, so that its blocks come back too early.
+    /// Reports a send in flight as completed when it begins, so that its blocks return too early.
     EarlyLanding,
     /// Loses the byte that an event left unconsumed.
     Forgetful,
 }
 
-/// The same, broken on purpose.
+/// Runs the target, optionally over a mutant.
 pub fn check(data: &[u8], fault: Fault) {
     let mut tape = Tape::new(data);
     let config = config(&mut tape);
@@ -106,7 +106,7 @@ fn config(tape: &mut Tape<'_>) -> Config {
     }
 }
 
-/// The bytes of a stream: no short period.
+/// Returns one byte of a stream that has no short period.
 const fn pattern(at: usize) -> u8 {
     ((at as u32).wrapping_mul(0x9E37_79B1).rotate_left(11) & 0xff) as u8
 }
@@ -115,17 +115,17 @@ fn is_pattern(bytes: &[u8], from: usize) -> bool {
     bytes.iter().enumerate().all(|(i, byte)| *byte == pattern(from + i))
 }
 
-/// What handler and driver know of one socket, to compare.
+/// The records of the handler and the driver for one socket, to compare them.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ledger {
-    /// Bytes that the driver handed over; that the handler consumed.
+    /// Bytes that the driver received, and bytes that the handler consumed.
     received: usize,
     consumed: usize,
-    /// Bytes that the handler queued; that the driver sent.
+    /// Bytes that the handler queued, and bytes that the driver sent.
     queued: usize,
     sent: usize,
     deadline: Option<Instant>,
-    /// Its last event has come.
+    /// Whether its last event has been delivered.
     over: bool,
 }
 
@@ -136,13 +136,13 @@ struct Book {
     refused: u64,
     closed: u64,
     admits: bool,
-    /// Do what ends soon.
+    /// Whether to do only what ends soon.
     peace: bool,
-    /// Do nothing but try to send so many bytes whenever that may be possible.
+    /// Only try to send this number of bytes at each `writable`.
     stubborn: Option<usize>,
 }
 
-/// A handler that does what the script says; at its end, what brings every socket to an end.
+/// A handler that follows the script; after its end, it brings every socket to an end.
 struct App<'t> {
     tape: Rc<RefCell<Tape<'t>>>,
     book: Rc<RefCell<Book>>,
@@ -213,20 +213,24 @@ impl Handler for App<'_> {
 }
 
 impl App<'_> {
-    /// Compares what the event claims with what the socket shows.
+    /// Checks that the event agrees with the state of the socket.
     fn honest(&self, socket: &Socket<'_, usize>, event: Event<u8>, ledger: &mut Ledger) {
         assert!(!ledger.over, "{event:?} after the last event");
         assert!(is_pattern(socket.bytes(), ledger.consumed), "the input is not what was sent");
         assert!(socket.bytes().len() <= ledger.received - ledger.consumed, "bytes from nowhere");
         assert!(socket.bytes().len() <= socket.capacity());
-        assert_eq!(socket.queued(), ledger.queued - ledger.sent, "the queue is what was queued and not sent");
+        assert_eq!(
+            socket.queued(),
+            ledger.queued - ledger.sent,
+            "the queue holds what was queued and not sent"
+        );
         let bound = self.config.output_limit.min(self.config.output_blocks) * self.config.block_size;
         assert!(socket.queued() <= bound, "more queued than is allowed");
         let timeouts = &self.config.timeouts;
         match event {
             Event::Sent => assert_eq!(socket.queued(), 0),
             Event::Receive => assert!(!socket.bytes().is_empty()),
-            Event::Writable => assert!(socket.queued() <= bound / 2, "writable above the low water"),
+            Event::Writable => assert!(socket.queued() <= bound / 2, "`writable` above the low water mark"),
             Event::Timeout => {
                 let at = ledger.deadline.take().expect("a timeout without a deadline");
                 assert!(at <= socket.now(), "a timeout {:?} early", at - socket.now());
@@ -256,7 +260,7 @@ impl App<'_> {
     }
 }
 
-/// Writes in one of the ways there are; tells how many bytes were queued.
+/// Writes in one of several ways. Returns how many bytes were queued.
 fn write(output: &mut Output<'_>, from: usize, way: usize, tape: &mut Tape<'_>) -> usize {
     let want = tape.byte() * 2 % WRITE_MAX;
     let bytes: Vec<u8> = (from..from + want).map(pattern).collect();
@@ -318,7 +322,7 @@ fn rarer(socket: &mut Socket<'_, usize>, choice: usize, tape: &mut Tape<'_>, led
     }
 }
 
-/// The events between shard and checker, where they can go wrong.
+/// Sits between the shard and the checker, and injects faults into events.
 struct Between<'t> {
     checker: ContractChecker<App<'t>>,
     fault: Fault,
@@ -347,13 +351,13 @@ impl Handler for Between<'_> {
     }
 }
 
-/// What the driver knows of a socket.
+/// The driver's view of a socket.
 #[derive(Clone, Copy, Debug)]
 struct Line {
     id: usize,
     connecting: bool,
     next: Next,
-    /// So many bytes are in flight.
+    /// The number of bytes in flight.
     flight: Option<usize>,
     ended: bool,
 }
@@ -413,14 +417,14 @@ impl<'s, 't> Drive<'s, 't> {
     }
 
     fn line(&mut self, token: Token) -> &mut Line {
-        self.lines.get_mut(&token).expect("a socket that the driver knows")
+        self.lines.get_mut(&token).expect("a known socket")
     }
 
     fn ledger(&self, line: Line) -> Ledger {
         self.book.borrow().ledgers[line.id]
     }
 
-    /// A broken driver's way from a token to its socket, or the right one.
+    /// Looks up a socket by its token, or as the mutant does.
     fn look_up(&mut self, token: Token) -> Option<ShardPort<'_, 's>> {
         let by_place = self.shard.next_in_use(token.index()).filter(|found| found.index() == token.index());
         let token = if self.fault == Fault::AnyGeneration { by_place? } else { token };
@@ -438,7 +442,7 @@ impl<'s, 't> Drive<'s, 't> {
             9 => self.comes_to_rest(),
             _ => self.on_some_line(Self::obey),
         }
-        assert_eq!(self.shard.in_use(), self.lines.len(), "the table counts wrongly");
+        assert_eq!(self.shard.in_use(), self.lines.len(), "the shard counts its sockets wrongly");
     }
 
     fn on_some_line(&mut self, what: fn(&mut Self, Token, Line)) {
@@ -459,7 +463,7 @@ impl<'s, 't> Drive<'s, 't> {
                     self.tell(token, |_| {});
                 }
             }
-            Err(Refusal::Full | Refusal::Stopping) => assert!(!room, "refused against has_room"),
+            Err(Refusal::Full | Refusal::Stopping) => assert!(!room, "the refusal disagrees with `has_room`"),
             Err(_) => assert!(room && !admits),
         }
     }
@@ -467,7 +471,7 @@ impl<'s, 't> Drive<'s, 't> {
     fn dial(&mut self) {
         let room = self.shard.has_room();
         let token = self.shard.reserve();
-        assert_eq!(token.is_some(), room, "reserve against has_room");
+        assert_eq!(token.is_some(), room, "`reserve` disagrees with `has_room`");
         let Some(token) = token else { return };
         let choice = self.below(8);
         self.book.borrow_mut().admits = choice != 6;
@@ -490,16 +494,16 @@ impl<'s, 't> Drive<'s, 't> {
         let id = self.book.borrow().ledgers.len() - 1;
         let next = Next::Wait(if connecting { Interest::WRITE } else { Interest::NONE });
         let line = Line { id, connecting, next, flight: None, ended: false };
-        assert!(self.lines.insert(token, line).is_none(), "a token in use was given out again");
-        assert!(!self.stale.contains(&token), "a token was given out twice");
+        assert!(self.lines.insert(token, line).is_none(), "a token in use was issued again");
+        assert!(!self.stale.contains(&token), "a token was issued twice");
     }
 
     fn use_a_stale_token(&mut self) {
         let n = self.below(self.stale.len());
         let Some(token) = self.stale.get(n).copied() else { return };
         let gone = self.shard.stats().gone;
-        assert!(self.look_up(token).is_none(), "a token of a socket that has gone finds another");
-        assert_eq!(self.shard.stats().gone, gone + 1, "who is gone is counted");
+        assert!(self.look_up(token).is_none(), "a token of a closed socket reaches another one");
+        assert_eq!(self.shard.stats().gone, gone + 1, "the look-up is counted");
         assert_eq!(self.shard.dial(&mut self.handler, token, 1, &PEER), Err(Refusal::Full));
         self.shard.give_back(token);
     }
@@ -512,15 +516,15 @@ impl<'s, 't> Drive<'s, 't> {
         }
     }
 
-    /// Tells a socket what happened and delivers what is due.
+    /// Passes something to the port of a socket and delivers what is due.
     fn tell(&mut self, token: Token, what: impl FnOnce(&mut ShardPort<'_, 's>)) {
-        let mut port = self.shard.port(token).expect("a socket that is there");
+        let mut port = self.shard.port(token).expect("a socket that exists");
         what(&mut port);
         let next = deliver(port, &mut self.handler, self.pull, self.now);
         self.ordered(token, next);
     }
 
-    /// Notes an order, which must be one that can be carried out. Closing is carried out at once.
+    /// Records the next action of a socket, and checks that it can be carried out. A close is carried out at once.
     fn ordered(&mut self, token: Token, next: Next) {
         let line = self.line(token);
         line.next = next;
@@ -531,7 +535,7 @@ impl<'s, 't> Drive<'s, 't> {
                 assert!(self.ledger(line).over, "closed without the last event");
                 self.lines.remove(&token);
                 self.stale.push(token);
-                assert!(self.shard.port(token).is_none(), "closed, and still there");
+                assert!(self.shard.port(token).is_none(), "closed, but its port still exists");
             }
             Next::Send => assert_eq!(line.flight, None, "a second send in flight"),
             Next::Cancel => assert!(line.flight.is_some(), "nothing to cancel"),
@@ -540,10 +544,13 @@ impl<'s, 't> Drive<'s, 't> {
                 let next = self.shard.next_deadline();
                 let at_once = next.is_some_and(|next| next.as_millis() <= self.now);
                 if interest.reads() && !at_once && self.room(token) == 0 {
-                    // Others have taken the last block: who finds no room runs the port, and is told to wait.
+                    // Other sockets have taken the last block. Running the port must return a wait without reading.
                     let port = self.shard.port(token).expect("still open");
                     let again = deliver(port, &mut self.handler, self.pull, self.now);
-                    assert!(!again.waits_for().is_some_and(Interest::reads), "told to read without room");
+                    assert!(
+                        !again.waits_for().is_some_and(Interest::reads),
+                        "the port requests reads without room"
+                    );
                     self.line(token).next = again;
                 }
             }
@@ -556,7 +563,7 @@ impl<'s, 't> Drive<'s, 't> {
         room
     }
 
-    /// Checks the queue against what the handler wrote; gives how much it is.
+    /// Checks the queued output against what the handler wrote. Returns its length.
     fn outputs(&mut self, token: Token, line: Line) -> usize {
         let port = self.shard.port(token).expect("still open");
         let mut slices = [&[][..]; 16];
@@ -572,12 +579,12 @@ impl<'s, 't> Drive<'s, 't> {
         self.book.borrow_mut().ledgers[line.id].sent += n;
     }
 
-    /// The driver does what it was told, more or less.
+    /// Carries out the socket's next action, not always completely.
     fn obey(&mut self, token: Token, line: Line) {
         match line.next {
             Next::Send if self.completes => {
                 let there = self.outputs(token, line);
-                assert!(there > 0, "told to send nothing");
+                assert!(there > 0, "asked to send nothing");
                 self.line(token).flight = Some(there);
                 let early = self.fault == Fault::EarlyLanding;
                 self.tell(token, |port| {
@@ -609,7 +616,7 @@ impl<'s, 't> Drive<'s, 't> {
 
     fn send(&mut self, token: Token, line: Line) {
         let there = self.outputs(token, line);
-        assert!(there > 0, "told to send nothing");
+        assert!(there > 0, "asked to send nothing");
         let n = match self.byte() {
             0..128 => there,
             some => some % (there + 1),
@@ -627,7 +634,7 @@ impl<'s, 't> Drive<'s, 't> {
         });
     }
 
-    /// A send in flight ends.
+    /// Completes a send in flight.
     fn land(&mut self, token: Token, line: Line) {
         let Some(most) = line.flight else { return };
         let n = most - self.below(most + 1);
@@ -642,12 +649,13 @@ impl<'s, 't> Drive<'s, 't> {
             [self.below(4)]
     }
 
-    /// Bytes come, or the end, or both; perhaps a part of the output leaves at the same port.
+    /// Receives bytes, the end of stream, or both; on the same port, part of the output may be sent as well.
     fn read(&mut self, token: Token, line: Line) {
         let room = self.room(token);
         let choice = self.byte();
         let n = if line.ended { 0 } else { [room, room.min(choice), choice % (room + 1), 0][choice & 3] };
         let ends = line.ended || choice >> 2 & 7 == 7;
+        // Input that arrives in a staged close is discarded and must not be counted as received.
         let live = self.shard.next_open(token.index()) == Some(token);
         let from = self.ledger(line).received;
         self.book.borrow_mut().ledgers[line.id].received += if live { n } else { 0 };
@@ -669,6 +677,7 @@ impl<'s, 't> Drive<'s, 't> {
         let (first, second) = bytes.split_at_mut(cut);
         let (first, second) = if swapped { (second, first) } else { (first, second) };
         port.received(first);
+        // The first part may have taken the last block; then there is no room at all.
         if second.len() <= port.room() {
             port.received(second);
         } else {
@@ -686,7 +695,7 @@ impl<'s, 't> Drive<'s, 't> {
         self.ordered(token, next);
     }
 
-    /// Something that nobody asked for.
+    /// Passes something to the socket that it did not wait for.
     fn surprise(&mut self, token: Token, line: Line) {
         match self.below(10) {
             0 => {
@@ -732,19 +741,20 @@ impl<'s, 't> Drive<'s, 't> {
         self.turn(at);
     }
 
-    /// One turn at this time for all who want one.
+    /// Runs one turn at this time for all ready sockets.
     fn turn(&mut self, now: u64) {
         let due = self.shard.next_deadline().map(Instant::as_millis);
         self.now = now;
         let clock = now + if self.fault == Fault::EarlyTurn { 5_000 } else { 0 };
         if self.fault == Fault::LateTurn {
+            // The mutant runs no turn; the check must detect expired deadlines.
             return self.nobody_is_late();
         }
         self.shard.tick(Instant::from_millis(clock));
         for turns in 0.. {
             assert!(turns < 500, "a turn without an end");
             let Some(token) = self.shard.next_ready() else { break };
-            assert!(due.is_some_and(|due| due <= clock), "due before the deadline that was given");
+            assert!(due.is_some_and(|due| due <= clock), "due before the deadline that was returned");
             let line = *self.line(token);
             let reads = matches!(line.next, Next::Wait(interest) if interest.reads() && !line.connecting);
             if reads && self.book.borrow().stubborn.is_none() && self.below(4) == 3 && self.room(token) > 0 {
@@ -756,7 +766,8 @@ impl<'s, 't> Drive<'s, 't> {
         self.nobody_is_late();
     }
 
-    /// With nothing new from outside there is soon nothing left to do, also while handlers ask for more than there is.
+    /// Checks that without new external events there is soon nothing left to do, even while handlers request more than
+    /// there is.
     fn comes_to_rest(&mut self) {
         let n = self.tape.borrow_mut().pick(&[1, 65, 129, 200]);
         self.book.borrow_mut().stubborn = Some(n);
@@ -765,13 +776,13 @@ impl<'s, 't> Drive<'s, 't> {
             if !at_once {
                 break;
             }
-            assert!(turns < 100, "it never rests");
+            assert!(turns < 100, "the shard never rests");
             self.turn(self.now);
         }
         self.book.borrow_mut().stubborn = None;
     }
 
-    /// Every deadline that has passed was told, of sockets that are still told anything.
+    /// Checks that every expired deadline has been delivered, except to sockets that get no more events.
     fn nobody_is_late(&self) {
         for (token, line) in &self.lines {
             let late = self.ledger(*line).deadline.is_some_and(|at| at.as_millis() < self.now);
@@ -781,7 +792,7 @@ impl<'s, 't> Drive<'s, 't> {
         }
     }
 
-    /// From now on the handler takes what comes and peers end: everybody comes to an end by that alone.
+    /// From here on, the handler consumes its input and peers end their streams: that alone must end every socket.
     fn end_in_peace(&mut self) {
         self.book.borrow_mut().peace = true;
         for _ in 0..80 {
@@ -809,7 +820,7 @@ impl<'s, 't> Drive<'s, 't> {
         if interest.reads() && self.room(token) > 0 {
             return self.tell(token, |port| port.ended());
         }
-        // It may be paused, or wait for what only the handler knows.
+        // The socket may be paused, or wait for something that only the handler can do.
         self.message(token);
     }
 
@@ -839,7 +850,7 @@ impl<'s, 't> Drive<'s, 't> {
     }
 }
 
-/// Delivers what is due at a port, in one of the two ways.
+/// Delivers the events due at a port, either pushed or pulled.
 fn deliver(mut port: ShardPort<'_, '_>, handler: &mut Between<'_>, pull: bool, now: u64) -> Next {
     let mut outbox = NoOutbox;
     let mut cx = Context::new(Instant::from_millis(now), None, PollerId(0), &mut outbox);

@@ -1,8 +1,8 @@
-//! Decisions read from an input, so that whoever makes inputs makes decisions.
+//! A source of decisions read from an input, so that a fuzzer controls them.
 
 use super::two_ways::Numbers;
 
-/// The bytes of an input that have not been used. One that has come to its end decides 0, for ever.
+/// The unused bytes of an input. At its end, every decision is 0.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tape<'a>(&'a [u8]);
 
@@ -21,7 +21,7 @@ impl<'a> Tape<'a> {
         usize::from(*first)
     }
 
-    /// A number below `n`.
+    /// Returns a number below `n`.
     pub(crate) fn below(&mut self, n: usize) -> usize {
         self.byte() % n.max(1)
     }
@@ -34,14 +34,14 @@ impl<'a> Tape<'a> {
         self.below(n) == n - 1
     }
 
-    /// The next `n` bytes as they are, or what is left of them.
+    /// Takes the next `n` bytes unchanged, or all that are left.
     pub(crate) fn take(&mut self, n: usize) -> &'a [u8] {
         let (taken, rest) = self.0.split_at(n.min(self.0.len()));
         self.0 = rest;
         taken
     }
 
-    /// All that is left.
+    /// Takes all that is left.
     pub(crate) fn rest(&mut self) -> &'a [u8] {
         self.take(usize::MAX)
     }

@@ -1,31 +1,31 @@
-//! What a parser says of a request head, in words of its own, to be compared.
+//! The result of parsing a request head, in a form that is independent of the parser, for comparison.
 
 use lightcone_http::{Body, Head, Limits, Parse, parse};
 
-/// A head as a parser understood it.
+/// A head as a parser has read it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Understood {
-    /// The method's name.
+    /// The name of the method.
     pub method: String,
     /// The minor version.
     pub minor: u8,
-    /// The request target as it came.
+    /// The request target as received.
     pub target: Vec<u8>,
-    /// Its path, and its query.
+    /// The path of the target.
     pub path: Vec<u8>,
-    /// What follows the first `?`.
+    /// The query: everything after the first `?`.
     pub query: Option<Vec<u8>>,
-    /// The host that is asked for.
+    /// The requested host.
     pub host: Option<Vec<u8>>,
-    /// Names and values.
+    /// Names and values of the fields.
     pub fields: Vec<(Vec<u8>, Vec<u8>)>,
-    /// How the body ends.
+    /// How the body is framed.
     pub body: Body,
     /// Whether another request may follow.
     pub keep_alive: bool,
-    /// Whether the client waits for leave to send the body.
+    /// Whether the client waits for a `100 Continue` before it sends the body.
     pub expects: bool,
-    /// Bytes of the head.
+    /// The length of the head in bytes.
     pub size: usize,
 }
 
@@ -46,13 +46,13 @@ impl Understood {
         }
     }
 
-    /// The values of all fields of this name.
+    /// Returns the values of all fields with this name.
     pub(crate) fn values(&self, name: &str) -> Vec<&[u8]> {
         let same = |found: &Vec<u8>| found.eq_ignore_ascii_case(name.as_bytes());
         self.fields.iter().filter(|(found, _)| same(found)).map(|(_, value)| &value[..]).collect()
     }
 
-    /// The members of the list that all fields of this name make together, in lower case.
+    /// Returns the members of the combined list of all fields with this name, in lower case.
     pub(crate) fn list(&self, name: &str) -> Vec<String> {
         let joined = self.values(name).join(&b","[..]);
         let members =
@@ -64,21 +64,21 @@ impl Understood {
     }
 }
 
-/// What a parser says of bytes.
+/// The verdict of a parser on some bytes.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Verdict {
-    /// They start with a whole head.
+    /// The bytes start with a complete head.
     Complete(Box<Understood>),
-    /// The end of the head has not come.
+    /// The head is incomplete.
     Partial,
-    /// They can't become a request; the status to say so with.
+    /// The bytes cannot become a valid request; the status that refuses them.
     Invalid(u16),
 }
 
-/// A parser of heads: that of `lightcone-http`, or a broken one.
+/// A parser of heads: that of `lightcone-http`, or a mutant.
 pub type Parser = fn(&[u8], &Limits) -> Verdict;
 
-/// The parser of `lightcone-http`.
+/// Parses with `lightcone-http`.
 pub fn ours(input: &[u8], limits: &Limits) -> Verdict {
     match parse(input, limits) {
         Parse::Complete(head) => Verdict::Complete(Box::new(Understood::of(&head))),
@@ -87,7 +87,7 @@ pub fn ours(input: &[u8], limits: &Limits) -> Verdict {
     }
 }
 
-/// Ways to parse that must not pass.
+/// Mutants of the parser.
 pub mod broken {
     use super::{Limits, Verdict, ours};
 
@@ -101,7 +101,7 @@ pub mod broken {
         }
     }
 
-    /// Takes a bare line feed for a line end.
+    /// Accepts a bare line feed as a line end.
     pub fn bare_line_feeds(input: &[u8], limits: &Limits) -> Verdict {
         let mut strict = Vec::new();
         for (at, byte) in input.iter().enumerate() {
@@ -119,7 +119,7 @@ pub mod broken {
         }
     }
 
-    /// Overlooks white space before a colon, by which a field hides from others.
+    /// Accepts white space before a colon, which can hide a field from other parsers.
     pub fn blank_before_colon(input: &[u8], limits: &Limits) -> Verdict {
         let mut strict = input.to_vec();
         while let Some(at) = strict.windows(2).position(|pair| pair == b" :") {
@@ -134,12 +134,12 @@ pub mod broken {
         }
     }
 
-    /// Does not see the last field.
+    /// Drops the last field.
     pub fn last_field_lost(input: &[u8], limits: &Limits) -> Verdict {
         change(input, limits, |head| drop(head.fields.pop()))
     }
 
-    /// Believes the length where the coding says otherwise.
+    /// Overlooks the body.
     pub fn body_overlooked(input: &[u8], limits: &Limits) -> Verdict {
         change(input, limits, |head| head.body = lightcone_http::Body::None)
     }
@@ -149,12 +149,12 @@ pub mod broken {
         change(input, limits, |head| head.size += 1)
     }
 
-    /// Keeps connections open that were to be closed.
+    /// Keeps connections open that must be closed.
     pub fn close_overlooked(input: &[u8], limits: &Limits) -> Verdict {
         change(input, limits, |head| head.keep_alive = true)
     }
 
-    /// Gives up on heads that come in pieces.
+    /// Refuses heads that arrive in pieces.
     pub fn impatient(input: &[u8], limits: &Limits) -> Verdict {
         match ours(input, limits) {
             Verdict::Partial if input.len() > 20 => Verdict::Invalid(400),
@@ -162,7 +162,7 @@ pub mod broken {
         }
     }
 
-    /// Refuses what is in order.
+    /// Refuses valid heads with a query.
     pub fn no_queries(input: &[u8], limits: &Limits) -> Verdict {
         match ours(input, limits) {
             Verdict::Complete(head) if head.query.is_some() => Verdict::Invalid(400),

@@ -1,4 +1,4 @@
-//! A poller over a network in memory, whose peers send and take as they are told.
+//! A poller over a network in memory with scripted peers.
 
 use core::mem::MaybeUninit;
 use core::time::Duration;
@@ -14,29 +14,29 @@ use lightcone_core::{
 pub(crate) const PEER: Address = Address::Unix(UnixId(7));
 const LISTENER: ListenerId = ListenerId(0);
 pub(crate) const ACCEPTED: Origin = Origin::Accepted { listener: LISTENER };
-/// Longer than any input lets pass.
+/// Longer than any input lets time pass.
 const GRACE: Duration = Duration::from_secs(10_000_000);
 
-/// How a wire is broken on purpose, to see that it is noticed.
+/// A deliberate defect of the network; the tests check that it is detected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flaw {
-    /// Not at all.
+    /// No defect.
     None,
-    /// Nobody is told when sending is possible again.
+    /// The server is not notified when sending is possible again.
     LostWritable,
-    /// The first byte of each receive but the first is dropped.
+    /// The first byte of each receive except the first one is dropped.
     LostByte,
-    /// Of each send that was cut short, the last byte goes out again with the next one.
+    /// After a partial send, its last byte is sent again with the next one.
     DoubledByte,
     /// The last byte of each send never arrives.
     LostTail,
-    /// The end of a peer's stream is not told.
+    /// The end of a peer's stream is not reported.
     LostEnd,
-    /// The bytes of one receive are handed over with the last two exchanged.
+    /// The last two bytes of each receive are swapped.
     Reordered,
 }
 
-/// The memory of a poller; given back when it is over, unlike that of one that lives for ever.
+/// The memory of a poller. It is freed afterwards, because a fuzz target runs many pollers in one process.
 pub(crate) struct Memory<D> {
     slots: Vec<MaybeUninit<Slot<D>>>,
     bytes: Vec<u8>,
@@ -56,34 +56,34 @@ impl<D> Memory<D> {
         }
     }
 
-    /// Returns what a shard alone needs of it.
+    /// Returns the part of the memory that a lone shard needs.
     pub(crate) fn storage(&mut self) -> Storage<'_, D> {
         Storage { slots: &mut self.slots, memory: &mut self.bytes }
     }
 }
 
-/// The other end of a connection, and the kernel between.
+/// The peer of a connection, and the kernel in between.
 #[derive(Debug)]
 pub(crate) struct Peer {
     token: Option<Token>,
-    /// All that it sends, and how much of that was received.
+    /// All bytes that it sends, and how many of them have been received.
     pub(crate) sends: Vec<u8>,
     pub(crate) taken: usize,
-    /// All that it got.
+    /// All bytes that it has received.
     pub(crate) got: Vec<u8>,
-    /// How many more bytes it takes, and the most bytes of one receive and one send.
+    /// How many more bytes it accepts, and the most bytes of one receive and one send.
     pub(crate) window: usize,
     pub(crate) pieces: (usize, usize),
-    /// Its stream ends after what it sends.
+    /// Whether its stream ends after `sends`.
     pub(crate) ends: bool,
-    /// Bytes it has sent in all, once that is settled.
+    /// The number of bytes it sends in all, once that is fixed.
     pub(crate) end: Option<usize>,
     told_end: bool,
     interest: Interest,
-    /// The server has shut down writing; has closed.
+    /// Whether the server has shut down writing, and whether it has closed.
     pub(crate) shut: bool,
     pub(crate) closed: bool,
-    /// It has reset the connection.
+    /// Whether the peer has reset the connection.
     pub(crate) reset: bool,
     again: Option<u8>,
 }
@@ -108,20 +108,20 @@ impl Peer {
         }
     }
 
-    /// How far everything has come that the server can hear of.
+    /// Returns the progress that the server can observe.
     const fn progress(&self) -> (usize, bool, bool) {
         (self.taken, self.told_end, self.closed)
     }
 }
 
-/// What carries the bytes. A connection is the number of its peer.
+/// The transport. A connection is the index of its peer.
 struct Network {
     /// While the poller runs, the peers of the [`Wire`].
     peers: Vec<Peer>,
     /// A connection that waits to be accepted.
     backlog: Option<usize>,
     listens: bool,
-    /// The most bytes that may be received at once, and that may be queued.
+    /// The most bytes of one receive, and the most bytes that may be queued.
     bounds: (usize, usize),
     flaw: Flaw,
 }
@@ -142,7 +142,7 @@ impl Transport for Network {
     type Listener = ();
 
     fn register(&mut self, connection: usize, token: Token, interest: Interest) -> Result<usize, ErrorKind> {
-        assert!(self.peers.iter().all(|peer| peer.token != Some(token)), "a token was given out twice");
+        assert!(self.peers.iter().all(|peer| peer.token != Some(token)), "a token was issued twice");
         let peer = &mut self.peers[connection];
         assert_eq!(peer.token.replace(token), None, "registered twice");
         peer.interest = interest;
@@ -157,7 +157,7 @@ impl Transport for Network {
         new: Interest,
     ) -> Result<(), ErrorKind> {
         let peer = self.peer(*connection, token);
-        assert_eq!(peer.interest, old, "the poller has forgotten what is watched");
+        assert_eq!(peer.interest, old, "the poller has lost track of the interest");
         peer.interest = new;
         Ok(())
     }
@@ -188,12 +188,12 @@ impl Transport for Network {
         self.send_vectored(connection, token, &[bytes])
     }
 
-    /// One send, as far as the peer takes it.
+    /// Sends as much as the peer accepts.
     fn send_vectored(&mut self, connection: &mut usize, token: Token, pieces: &[&[u8]]) -> Sent {
         let (flaw, (_, most)) = (self.flaw, self.bounds);
         let (peer, bytes) = (self.peer(*connection, token), pieces.concat());
         assert!(!peer.shut, "a send after the end");
-        assert!(!bytes.is_empty(), "told to send nothing");
+        assert!(!bytes.is_empty(), "asked to send nothing");
         assert!(bytes.len() <= most, "{} bytes queued", bytes.len());
         let n = bytes.len().min(peer.window).min(peer.pieces.1);
         if n == 0 {
@@ -214,7 +214,7 @@ impl Transport for Network {
     }
 
     fn cancel_send(&mut self, _: &mut usize, _: Token) -> Option<usize> {
-        panic!("told to cancel with nothing in flight")
+        panic!("asked to cancel with nothing in flight")
     }
 
     fn shutdown_write(&mut self, connection: &mut usize, token: Token) -> Result<(), ErrorKind> {
@@ -225,12 +225,12 @@ impl Transport for Network {
 
     fn close(&mut self, connection: usize, token: Token, interest: Interest, _: bool) {
         let peer = self.peer(connection, token);
-        assert_eq!(peer.interest, interest, "the poller has forgotten what is watched");
+        assert_eq!(peer.interest, interest, "the poller has lost track of the interest");
         peer.closed = true;
     }
 
     fn reject(&mut self, _: usize) {
-        panic!("the server admits everyone")
+        panic!("the server admits all connections")
     }
 
     fn watch_listener(&mut self, (): &mut (), _: ListenerId) -> Result<(), ErrorKind> {
@@ -258,7 +258,7 @@ pub(crate) struct Wire<'s, H: Handler<Data: 's>> {
     pub(crate) peers: Vec<Peer>,
     now: u64,
     flaw: Flaw,
-    /// The poller was told to stop, and takes no connection from elsewhere.
+    /// The poller has been stopped, and takes over no more connections.
     stopped: bool,
 }
 
@@ -283,7 +283,7 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
         Self { poller, peers: Vec::new(), now: 0, flaw, stopped: false }
     }
 
-    /// Has the poller do something, with the peers in its network.
+    /// Calls the poller with the peers moved into its network.
     fn go<R>(&mut self, what: impl FnOnce(&mut WirePoller<'s, H>) -> R) -> R {
         core::mem::swap(&mut self.peers, &mut self.poller.transport_mut().peers);
         let result = what(&mut self.poller);
@@ -291,15 +291,15 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
         result
     }
 
-    /// Tells the poller something of a peer. `false`: its connection has gone.
+    /// Passes something about a peer to the poller. Returns `false` if the connection is closed.
     fn tell(&mut self, peer: usize, what: impl FnOnce(&mut WirePoller<'s, H>, Token)) -> bool {
         let Peer { token: Some(token), closed: false, .. } = self.peers[peer] else { return false };
         self.go(|poller| what(poller, token));
         true
     }
 
-    /// A new connection, unless there is no room for it; its number. While the poller does not accept, it comes from
-    /// elsewhere.
+    /// Opens a connection if there is room for it, and returns its number. While the poller is not accepting, the
+    /// connection is attached instead.
     pub(crate) fn connect(&mut self) -> Option<usize> {
         let (peer, room) = (self.peers.len(), self.poller.shard().has_room() && !self.stopped);
         self.peers.push(Peer::new());
@@ -309,11 +309,11 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
                 poller.on_acceptable(LISTENER);
             } else {
                 let attached = poller.attach(peer, PEER, LISTENER);
-                assert_eq!(attached.is_ok(), room, "attached against has_room");
+                assert_eq!(attached.is_ok(), room, "`attach` disagrees with `has_room`");
             }
         });
         let came = self.peers[peer].token.is_some();
-        assert_eq!(came, room, "accepted against has_room");
+        assert_eq!(came, room, "the accept disagrees with `has_room`");
         if came {
             return Some(peer);
         }
@@ -327,7 +327,7 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
         self.tell(peer, Poller::run);
     }
 
-    /// Readiness is a hint: it may come for nothing.
+    /// Reports readiness, which is a hint and may be wrong.
     pub(crate) fn readable(&mut self, peer: usize) {
         if !self.peers[peer].told_end && !self.says_end(peer) {
             self.tell(peer, Poller::on_readable);
@@ -346,11 +346,11 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
         self.pass(0);
     }
 
-    /// The peer resets the connection.
+    /// Resets the connection from the peer's side.
     pub(crate) fn reset(&mut self, peer: usize) {
         let reset = self.tell(peer, |poller, token| poller.on_failed(token, ErrorKind::ConnectionReset));
         self.peers[peer].reset |= reset;
-        assert!(self.peers[peer].closed, "a reset connection goes on");
+        assert!(self.peers[peer].closed, "a reset connection is still open");
     }
 
     pub(crate) fn shutdown(&mut self) {
@@ -359,7 +359,7 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
         self.pass(0);
     }
 
-    /// Time passes, and what is due happens. Returns whether there was something.
+    /// Lets time pass and runs a turn. Returns whether something was due.
     pub(crate) fn pass(&mut self, millis: u64) -> bool {
         self.now += millis;
         let now = Instant::from_millis(self.now);
@@ -371,13 +371,13 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
         due
     }
 
-    /// Whether the next receive would say that the stream has ended, and that is lost.
+    /// Returns whether the next receive would report the end of stream, and the defect hides it.
     fn says_end(&self, peer: usize) -> bool {
         let there = &self.peers[peer];
         self.flaw == Flaw::LostEnd && there.ends && there.taken == there.sends.len()
     }
 
-    /// One thing that the network can do for this peer, if there is any.
+    /// Does one thing that the network can do for this peer. Returns whether there was any.
     pub(crate) fn step(&mut self, peer: usize) -> bool {
         let there = &self.peers[peer];
         if there.closed {
@@ -395,7 +395,7 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
         self.peers[peer].progress() != before
     }
 
-    /// Lets everything happen that can happen at this time.
+    /// Runs everything that can happen at this time.
     pub(crate) fn settle(&mut self) {
         for _ in 0..STEPS {
             let mut went_on = false;
@@ -407,10 +407,10 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
                 return;
             }
         }
-        panic!("it never settles");
+        panic!("the wire never settles");
     }
 
-    /// Every connection must have come to its end, and everything is there again that they used.
+    /// Checks that every connection has ended, and that all of its resources are free again.
     pub(crate) fn is_clean(&mut self) {
         for (number, peer) in self.peers.iter().enumerate() {
             let (sends, taken, interest) = (peer.sends.escape_ascii(), peer.taken, peer.interest);
@@ -423,7 +423,11 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
         self.pass(0);
         self.pass(0);
         let shard = self.poller.shard();
-        assert_eq!(self.poller.transport().listens, shard.has_room(), "it accepts while there is room");
+        assert_eq!(
+            self.poller.transport().listens,
+            shard.has_room(),
+            "the poller must accept exactly while there is room"
+        );
         assert_eq!(shard.in_use(), 0);
         assert_eq!(shard.next_deadline(), None, "something is left to do");
         assert_eq!(self.poller.next_turn(), None, "the poller never rests");
@@ -431,14 +435,14 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
         let all = FreeBlocks { output: output_blocks, input: input_blocks, receive: receive_blocks };
         assert_eq!(shard.free_blocks(), all, "a block is lost");
         let (stats, stops) = (*shard.stats(), !shard.has_room());
-        assert_eq!(self.poller.is_over(), stops, "it ends when it is told to, and not before");
+        assert_eq!(self.poller.is_over(), stops, "the poller must end after a stop, and not before");
         let taken: usize = self.peers.iter().map(|peer| peer.taken).sum();
         let got: usize = self.peers.iter().map(|peer| peer.got.len()).sum();
         if self.flaw == Flaw::None {
             assert_eq!(
                 (stats.bytes_in, stats.bytes_out),
                 (taken as u64, got as u64),
-                "bytes without an account"
+                "bytes are not accounted for"
             );
         }
         let peers = self.peers.len();
@@ -450,11 +454,11 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
     }
 }
 
-/// All slots and blocks are free: new sockets can take every one of them.
+/// Checks that all slots and blocks are free: new sockets can take every one of them.
 pub(crate) fn everything_is_back<H: Handler<Data = D>, D>(shard: &mut Shard<'_, D>, handler: &mut H) {
     let config = *shard.config();
     if !shard.has_room() {
-        return; // it is stopping and admits none
+        return; // a stopping shard admits none
     }
     let free = shard.free_blocks();
     let all = (config.output_blocks, config.input_blocks, config.receive_blocks);

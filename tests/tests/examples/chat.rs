@@ -30,7 +30,7 @@ impl Person {
         line
     }
 
-    /// Hears `line 0`, `line 1` and so on from each of `p0`, `p1` and so on, whoever comes first.
+    /// Reads `line 0`, `line 1` and so on from each of `p0`, `p1` and so on; the senders may be interleaved in any way.
     fn hear_all(&mut self, people: usize, lines: usize) {
         let mut next = vec![0; people];
         for _ in 0..people * lines {
@@ -105,14 +105,14 @@ fn a_line_that_is_too_long_is_refused_and_the_next_is_heard() {
 
 #[test]
 fn a_slow_reader_misses_lines_and_is_told_how_many() {
-    const LINES: u64 = 24_000; // 24 MB: more than the kernel keeps
+    const LINES: u64 = 24_000; // 24 MB: more than the kernel buffers
     let chat = Program::start("chat", &["--pollers", "2"]);
     let (mut slow, mut sayer) = (Person::join(&chat, "slow"), Person::join(&chat, "sayer"));
     let text = "x".repeat(1_000);
     thread::scope(|scope| {
         let mut to = sayer.lines.get_ref().try_clone().unwrap();
         let line = format!("{text}\n");
-        // at most so many lines ahead of what was heard, or a busy machine makes the quick one slow
+        // At most 50 lines ahead of those read, so that the quick reader stays quick on a busy machine.
         let (say, heard) = mpsc::sync_channel(50);
         scope.spawn(move || {
             for _ in 0..LINES {
@@ -121,7 +121,7 @@ fn a_slow_reader_misses_lines_and_is_told_how_many() {
             }
         });
         for _ in 0..LINES {
-            assert!(sayer.hear().starts_with("sayer: "), "the quick one hears all");
+            assert!(sayer.hear().starts_with("sayer: "), "the quick reader gets every line");
             heard.recv().unwrap();
         }
     });

@@ -49,7 +49,7 @@ fn an_address_in_use_is_an_error_that_says_so() {
     assert!(err.contains(first.address()) && err.contains("the address is in use"), "{err}");
 }
 
-/// Ends a program with two open connections by each of the signals; `ready` waits until they are open.
+/// Ends a program with two open connections by each of the signals; `ready` waits until the connections are open.
 fn stop(name: &str, more: &[&str], ready: impl Fn(&TcpStream), opened: usize) {
     for signal in ["TERM", "INT"] {
         let program = Program::start(name, &[&["--pollers=2"], more].concat());
@@ -83,7 +83,7 @@ fn a_signal_stops_relay_in_order() {
     stop("relay", &["--to", echo.address()], |mut client| ping(&mut client), 4);
 }
 
-/// An echo with a client that takes none of its answers.
+/// Starts an echo with a client that reads nothing.
 fn stuck(grace: &str) -> (Program, TcpStream) {
     let echo = Program::start("echo", &["--pollers", "1", "--grace", grace]);
     let mut client = echo.connect();

@@ -40,7 +40,7 @@ fn bytes_come_back_over_a_unix_socket() {
     ping(&mut client);
     echo.signal("TERM");
     assert_eq!(echo.end().0, Some(0));
-    assert!(!path.exists(), "its file is removed");
+    assert!(!path.exists(), "the socket file is removed");
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn more_connections_than_allowed_wait_for_their_turn() {
     let (mut one, mut two) = (echo.connect(), echo.connect());
     ping(&mut one);
     ping(&mut two);
-    let mut three = echo.connect(); // by the kernel
+    let mut three = echo.connect(); // accepted by the kernel only
     three.set_read_timeout(Some(core::time::Duration::from_millis(200))).unwrap();
     three.write_all(b"early").unwrap();
     let error = std::io::Read::read(&mut three, &mut [0; 1]).unwrap_err();

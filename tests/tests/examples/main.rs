@@ -1,4 +1,4 @@
-//! The example programs, each run as a user would run it.
+//! Tests of the example programs, each run as a user would run it.
 
 #![forbid(unsafe_code)]
 #![allow(clippy::disallowed_methods, reason = "a client for tests reads the clock itself")]

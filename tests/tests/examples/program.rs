@@ -1,4 +1,4 @@
-//! A program under test: found or built, started, listened to, and ended whatever the test does.
+//! A program under test: found or built, started, and killed when it is dropped.
 
 use core::time::Duration;
 use std::env;
@@ -12,8 +12,8 @@ use std::thread::{self, sleep};
 
 use lightcone_tests::streams::{WAIT, bounded, read};
 
-/// The binary of an example. Cargo has them up to date when it tests the whole workspace; so that this test alone does
-/// not run old ones, it is asked to see to it.
+/// Returns the path of an example's binary. When Cargo tests the whole workspace, the binaries are up to date; Cargo is
+/// called here so that this test alone does not run outdated ones.
 fn binary(name: &str) -> PathBuf {
     static BUILT: Once = Once::new();
     let test = env::current_exe().unwrap();
@@ -25,7 +25,7 @@ fn binary(name: &str) -> PathBuf {
 fn build(profile: &Path) {
     let directory = profile.file_name().and_then(|name| name.to_str()).unwrap();
     let mut cargo = Command::new(env!("CARGO"));
-    // the whole workspace, so that dependencies have the features they have been built with
+    // The whole workspace, so that dependencies are built with the same features as before.
     cargo.args(["build", "--quiet", "--workspace"]);
     cargo.args(["--example=httpd", "--example=echo", "--example=chat", "--example=relay"]);
     cargo.args(["--profile", if directory == "debug" { "dev" } else { directory }]);
@@ -42,12 +42,12 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts it on a port of the system's choice, and waits until it listens.
+    /// Starts a program on a port chosen by the system, and waits until it listens.
     pub(crate) fn start(name: &str, arguments: &[&str]) -> Self {
         Self::start_on("127.0.0.1:0", name, arguments)
     }
 
-    /// Starts it on an address, and waits until it listens.
+    /// Starts a program on an address, and waits until it listens.
     pub(crate) fn start_on(address: &str, name: &str, arguments: &[&str]) -> Self {
         let mut this = Self::spawn(name, &[&["--listen", address], arguments].concat());
         let first = this.line();
@@ -56,7 +56,7 @@ impl Program {
         this
     }
 
-    /// Starts it, whatever it does then.
+    /// Starts a program without waiting.
     pub(crate) fn spawn(name: &str, arguments: &[&str]) -> Self {
         let mut command = Command::new(binary(name));
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -66,7 +66,7 @@ impl Program {
         Self { child, out, err, address: String::new() }
     }
 
-    /// Where it listens, as it said itself.
+    /// Returns the address that the program printed.
     pub(crate) fn address(&self) -> &str {
         &self.address
     }
@@ -75,7 +75,7 @@ impl Program {
         bounded(TcpStream::connect(&self.address).unwrap())
     }
 
-    /// The next line of its output.
+    /// Returns the next line of its output.
     pub(crate) fn line(&self) -> String {
         self.out.recv_timeout(WAIT).unwrap()
     }
@@ -86,11 +86,11 @@ impl Program {
         assert!(kill.arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap().success());
     }
 
-    /// Waits for its end; gives its exit code, what else it printed, and its errors.
+    /// Waits for its exit. Returns the exit code, the rest of its output, and its error output.
     pub(crate) fn end(mut self) -> (Option<i32>, String, String) {
         for _ in 0..WAIT.as_millis() / 5 {
             if let Some(status) = self.child.try_wait().unwrap() {
-                // both pipes end with the process
+                // Both pipes end with the process.
                 let all = |lines: &Receiver<String>| lines.iter().collect::<Vec<_>>().join("\n");
                 return (status.code(), all(&self.out), all(&self.err));
             }
@@ -99,9 +99,9 @@ impl Program {
         panic!("the program does not end");
     }
 
-    /// Processor time of all of its threads so far.
+    /// Returns the processor time of all of its threads so far.
     #[cfg(target_os = "linux")]
-    #[allow(dead_code, reason = "for tests that are in a process of their own")]
+    #[allow(dead_code, reason = "for tests that run in a separate process")]
     pub(crate) fn cpu_time(&self) -> Duration {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
         let nanoseconds = |task: std::fs::DirEntry| -> u64 {
@@ -111,7 +111,7 @@ impl Program {
         Duration::from_nanos(tasks.map(|task| nanoseconds(task.unwrap())).sum())
     }
 
-    /// Bytes of memory that are in use now.
+    /// Returns its resident memory in bytes.
     #[cfg(target_os = "linux")]
     pub(crate) fn resident_bytes(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
@@ -127,7 +127,7 @@ impl Drop for Program {
     }
 }
 
-/// The lines of a pipe, read by a thread of their own so that nobody waits for them without end.
+/// Returns the lines of a pipe, read by a separate thread so that waits can be bounded.
 fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     let (to, lines) = channel();
     let read = move || {
@@ -141,7 +141,7 @@ fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
     lines
 }
 
-/// The next connection, with an end to the wait for it and to its own.
+/// Accepts the next connection, with a bounded wait, and bounds the waits of the connection.
 pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
     listener.set_nonblocking(true).unwrap();
     for _ in 0..WAIT.as_millis() {
@@ -151,7 +151,7 @@ pub(crate) fn accept(listener: &TcpListener) -> TcpStream {
         }
         sleep(Duration::from_millis(1));
     }
-    panic!("nobody connects");
+    panic!("no connection arrives");
 }
 
 /// Sends a few bytes and expects them back.
@@ -160,7 +160,7 @@ pub(crate) fn ping<S: Read + Write>(stream: &mut S) {
     assert_eq!(read(stream, 5), b"ping\n");
 }
 
-/// Without `assert_eq!`'s printing of megabytes.
+/// Compares like `assert_eq!`, but does not print megabytes.
 pub(crate) fn assert_same(got: &[u8], expected: &[u8]) {
     assert_eq!(got.len(), expected.len());
     let differs = got.iter().zip(expected).position(|(got, expected)| got != expected);

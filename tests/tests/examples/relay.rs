@@ -8,7 +8,7 @@ use lightcone_tests::streams::{bounded, exchange, pattern, read, read_to_end};
 
 const MEBIBYTE: usize = 1 << 20;
 
-/// A relay, with where its connections come out.
+/// A relay, and the listener that it connects to.
 struct Rig {
     relay: Program,
     upstream: TcpListener,
@@ -21,7 +21,7 @@ impl Rig {
         Self { relay: Program::start("relay", &["--pollers", "2", "--to", &to]), upstream }
     }
 
-    /// The two outer ends of a link.
+    /// Returns the two outer sockets of a link.
     fn link(&self) -> (TcpStream, TcpStream) {
         let client = self.relay.connect();
         (client, accept(&self.upstream))
@@ -114,15 +114,15 @@ fn a_slow_reader_slows_its_sender_and_costs_bounded_memory() {
         let mut done = 0;
         while let Ok(count) = { server }.write(&bytes[done..(done + 65_536).min(STREAM)]) {
             done += count;
-            assert!(done < STREAM, "nobody reads, and everything is taken");
+            assert!(done < STREAM, "everything is taken although nothing is read");
         }
         written.push(done);
     }
     let grown = rig.relay.resident_bytes().saturating_sub(before);
-    let bound = LINKS * 192 * 1_024 + MEBIBYTE; // the program's promise, and its warming up
+    let bound = LINKS * 192 * 1_024 + MEBIBYTE; // the documented bound, and a margin for warming up
     assert!(grown <= bound, "{grown} bytes for {LINKS} links");
     for ((client, server), written) in links.into_iter().zip(written) {
-        drop(server); // with nothing unread: an orderly end
+        drop(server); // with nothing unread: a clean end
         assert_same(&read_to_end(&client), &bytes[..written]);
     }
 }
@@ -138,7 +138,7 @@ fn a_client_is_closed_when_nobody_takes_the_connection() {
     assert_eq!(rig.relay.end().0, Some(0));
 }
 
-/// Closes so that the peer gets a reset: with unread bytes.
+/// Closes a connection with unread bytes, so that the peer gets a reset.
 fn reset(stream: TcpStream, by: &mut TcpStream) {
     by.write_all(b"never read").unwrap();
     stream.set_nonblocking(false).unwrap();
@@ -170,7 +170,7 @@ fn a_client_that_goes_away_leaves_nothing_behind() {
     }
     for _ in 0..50 {
         let server = accept(&rig.upstream);
-        let _ = { &server }.read_to_end(&mut Vec::new()); // or a reset
+        let _ = { &server }.read_to_end(&mut Vec::new()); // a reset is fine as well
     }
     rig.relay.signal("TERM");
     let (code, out, _) = rig.relay.end();
@@ -197,7 +197,7 @@ fn a_client_beyond_the_maximum_waits_until_a_link_ends() {
     let (mut one, mut two) = (relay.connect(), relay.connect());
     ping(&mut one);
     ping(&mut two);
-    let mut three = relay.connect(); // by the kernel
+    let mut three = relay.connect(); // accepted by the kernel only
     three.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
     three.write_all(b"early").unwrap();
     let error = three.read(&mut [0; 1]).unwrap_err();

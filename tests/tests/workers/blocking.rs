@@ -1,4 +1,4 @@
-//! Handlers that block, and who does not wait for them.
+//! Tests of handlers that block: other sockets must not wait for them.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
@@ -13,14 +13,14 @@ use lightcone_http::Http;
 use crate::rig::{Barrier, Rig, engine, wait_until, workers};
 use lightcone_tests::streams::{exchange, pattern, read};
 
-/// Sends every byte back; blocks at a `b`, sleeps 10 ms at an `s`.
+/// Sends every byte back; blocks at `b`, sleeps 10 ms at `s`, and replaces `w` by its worker's letter.
 struct Moody {
     barrier: Barrier,
     /// The letter of its worker.
     worker: u8,
 }
 
-/// What tells a worker from others.
+/// Returns the letter that identifies a worker.
 fn letter(worker: usize) -> u8 {
     b'A' + u8::try_from(worker).unwrap()
 }
@@ -29,7 +29,7 @@ impl Moody {
     fn serve(&self, socket: &mut Socket<'_, ()>) {
         while let Some(byte) = socket.bytes().first().copied() {
             if socket.room() == 0 {
-                let _ = socket.send(&[byte]); // asks for `writable`
+                let _ = socket.send(&[byte]); // requests `writable`
                 return;
             }
             match byte {
@@ -84,7 +84,7 @@ fn others_are_served_while_all_workers_but_one_are_blocked() {
             assert_eq!(exchange(stream, &[round % 60 + 1], 1), [round % 60 + 1]);
         }
     }
-    // and nobody has been let go in between
+    // None of the blocked sockets has been released in between.
     for mut stream in &blocked {
         stream.set_nonblocking(true).unwrap();
         assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -95,7 +95,7 @@ fn others_are_served_while_all_workers_but_one_are_blocked() {
     rig.stop(0);
 }
 
-/// A socket whose callback runs is not idle, and one whose callback has returned is.
+/// A socket is not idle while its callback runs, but is when the callback has returned.
 #[test]
 fn the_idle_timeout_does_not_run_while_a_callback_does() {
     let idle = Duration::from_millis(300);
@@ -110,11 +110,11 @@ fn the_idle_timeout_does_not_run_while_a_callback_does() {
     thread::sleep(3 * idle);
     barrier.open();
     assert_eq!(read(&stream, 1), b"b");
-    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "it is idle now");
+    assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the socket is idle now");
     rig.stop(0);
 }
 
-/// The twin without workers: what the test before shows is the workers' doing.
+/// The control experiment without workers: it shows that the previous test depends on them.
 #[test]
 fn without_workers_others_wait() {
     let barrier = Barrier::default();
@@ -134,7 +134,7 @@ fn without_workers_others_wait() {
     assert_eq!(read(&other, 1), b"x");
 }
 
-/// The poller goes on even if nobody is there to run callbacks: it accepts, and takes what it has room for.
+/// The poller continues even if no worker is free: it accepts connections, and receives what it has room for.
 #[test]
 fn a_poller_never_waits_for_a_worker() {
     let (rig, barrier) = moody(2);
@@ -146,14 +146,14 @@ fn a_poller_never_waits_for_a_worker() {
     wait_until("the 52nd connection", || load() == 52);
     streams.iter().for_each(|stream| ask(stream, b"hello"));
     let bytes_in = || rig.handle().stats().iter().map(|poller| poller.bytes_in).sum::<u64>();
-    wait_until("what they say", || bytes_in() == 2 + 50 * 5);
+    wait_until("the bytes of all clients", || bytes_in() == 2 + 50 * 5);
     assert_eq!(rig.report().opened, 2);
     barrier.open();
     streams.iter().for_each(|stream| assert_eq!(read(stream, 5), b"hello"));
     rig.stop(0);
 }
 
-/// A socket whose callback blocks takes no more from its peer than its buffers hold, and loses none of it.
+/// A socket whose callback blocks receives no more from its peer than its buffers hold, and loses none of it.
 #[test]
 fn a_blocked_socket_is_not_read_from_beyond_its_bounds() {
     let barrier = Barrier::default();
@@ -172,8 +172,8 @@ fn a_blocked_socket_is_not_read_from_beyond_its_bounds() {
     while let Ok(n) = stream.write(&bytes[written..]) {
         written += n;
     }
-    assert!(written < bytes.len(), "all was taken");
-    // one byte, then a lane full, and what the engine may keep of one socket
+    assert!(written < bytes.len(), "everything was taken");
+    // One byte, then what the bridge holds, and what the engine may keep for one socket.
     let bytes_in = rig.handle().stats().iter().map(|poller| poller.bytes_in).sum::<u64>();
     assert!(bytes_in <= 1 + 2 * 4_096, "{bytes_in} bytes were taken");
     barrier.open();
@@ -182,8 +182,8 @@ fn a_blocked_socket_is_not_read_from_beyond_its_bounds() {
     rig.stop(0);
 }
 
-/// Each request of the slow sockets takes 10 ms; together they take far longer than all of the quick ones, which do not
-/// wait for them: when the last quick answer comes, slow ones are still to come.
+/// Each request of the slow sockets takes 10 ms, and together they take far longer than those of the quick sockets. The
+/// quick ones must not wait: at their last response, slow responses must still be outstanding.
 #[test]
 fn requests_that_sleep_do_not_delay_other_sockets() {
     const SLOW: usize = 4;
@@ -214,7 +214,7 @@ fn requests_that_sleep_do_not_delay_other_sockets() {
     rig.stop(0);
 }
 
-/// No turn goes to a worker that is blocked, whoever ran the socket before.
+/// A blocked worker gets no turns, regardless of which worker ran the socket before.
 #[test]
 fn a_socket_leaves_a_worker_that_blocks() {
     let (rig, barrier) = moody(2);
@@ -230,7 +230,7 @@ fn a_socket_leaves_a_worker_that_blocks() {
     rig.stop(0);
 }
 
-/// An HTTP client's requests, one after the other on one connection.
+/// Sends one request of a keep-alive HTTP client, and returns the response's body.
 fn get(mut stream: &TcpStream, path: &str) -> String {
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     response(stream)
@@ -280,9 +280,9 @@ fn http_is_served_while_a_route_blocks() {
     for _ in 0..5 {
         assert_eq!(get(&quick, "/sleeps"), "awake");
     }
-    // more than all buffers hold, as it is generated and sent
+    // More than all buffers hold, so it is generated while it is sent.
     assert_eq!(get(&quick, "/big").len(), 1 << 20);
-    // pipelined: answers in the order of the requests
+    // Pipelined: responses come in the order of the requests.
     let many = "GET /quick HTTP/1.1\r\nHost: x\r\n\r\nGET /sleeps HTTP/1.1\r\nHost: x\r\n\r\n".repeat(10);
     (&quick).write_all(many.as_bytes()).unwrap();
     for _ in 0..10 {
@@ -296,8 +296,8 @@ fn http_is_served_while_a_route_blocks() {
     rig.stop(0);
 }
 
-/// Many sockets, few workers, requests that sleep and requests that do not: each socket's answers keep its order, and
-/// no two callbacks of a socket overlap.
+/// Many sockets and few workers, with requests that sleep and requests that do not: the responses of each socket keep
+/// their order, and no two callbacks of a socket overlap.
 #[test]
 fn order_is_kept_under_load() {
     struct Counting(Arc<AtomicUsize>);
@@ -347,7 +347,7 @@ fn order_is_kept_under_load() {
     thread::scope(|scope| {
         for stream in &streams {
             scope.spawn(move || {
-                // pieces that cut the numbers, and all of it under way at once
+                // The pieces cut across the numbers, and are all in transit at once.
                 let got = thread::scope(|scope| {
                     scope.spawn(|| bytes.chunks(3_001).for_each(|piece| ask(stream, piece)));
                     read(stream, bytes.len())

@@ -1,4 +1,4 @@
-//! Ends of sockets, panics, and shutdown in every state.
+//! Tests of socket ends, panics, and shutdown in every state.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
@@ -14,15 +14,15 @@ use lightcone_workers::{Builder as WorkersBuilder, Error};
 use crate::rig::{Barrier, Echo, Rig, engine, wait_until, workers};
 use lightcone_tests::streams::{WAIT, pattern, read, read_to_end};
 
-/// What a scripted handler tells the test: the event, and how many bytes are queued.
+/// A report of a scripted handler to the test: the event, and the number of queued bytes.
 type Told = (String, usize);
 
-/// Does as each byte from the peer says, and tells of every event.
+/// Does what each byte from the peer says, and reports every event.
 #[derive(Clone)]
 struct Scripted {
     told: Sender<Told>,
     barrier: Barrier,
-    /// In which event it panics.
+    /// The event in which it panics.
     panics: &'static str,
     admits: bool,
 }
@@ -105,21 +105,21 @@ fn scene_with(count: usize, panics: &'static str, admits: bool, linger: Option<D
     Scene { rig, barrier, told }
 }
 
-/// What becomes of a connection, as its peer and its handler see it: what the peer got, and all that the handler was
-/// told but how often it was.
+/// The outcome of a connection for its peer and its handler: the bytes that the peer received, and the handler's
+/// events, except those whose number varies.
 type Outcome = (Vec<u8>, Vec<String>);
 
-/// Says something in pieces, ends as its last letter wants it, and sees to the end.
+/// Sends some bytes in pieces, ends as the last letter demands, and collects the outcome.
 fn talk(client: &TcpStream, said: &[u8], told: &Receiver<Told>) -> Outcome {
     let pieces = said.chunks(1 + said.len() / 3);
     pieces.for_each(|piece| { client }.write_all(piece).unwrap());
     let mut got = Vec::new();
     let end = { client }.read_to_end(&mut got);
     match said.last() {
-        Some(b'a') => got.clear(), // a reset destroys what the peer has not read yet
+        Some(b'a') => got.clear(), // a reset destroys bytes that the peer has not read yet
         Some(b'f') => client.shutdown(Shutdown::Write).unwrap(),
         Some(b'l') => {
-            { client }.write_all(b"nobody hears this").unwrap();
+            { client }.write_all(b"discarded").unwrap();
             client.shutdown(Shutdown::Write).unwrap();
         }
         _ => assert_eq!(end.map(|_| ()).map_err(|error| error.kind()), Ok(())),
@@ -127,7 +127,7 @@ fn talk(client: &TcpStream, said: &[u8], told: &Receiver<Told>) -> Outcome {
     let mut events = Vec::new();
     while !events.last().is_some_and(|last: &String| last.starts_with("close")) {
         let (next, _) = told.recv_timeout(WAIT).unwrap();
-        // how bytes are cut, and when they leave, is chance
+        // How bytes are cut, and when they are sent, varies from run to run.
         if !["receive", "sent", "writable"].contains(&next.as_str()) {
             events.push(next);
         }
@@ -135,7 +135,7 @@ fn talk(client: &TcpStream, said: &[u8], told: &Receiver<Told>) -> Outcome {
     (got, events)
 }
 
-/// The same handler, on a poller and on workers, with the same peers: nobody can tell the difference.
+/// The same handler on a poller and on workers, with the same peers, has the same outcome.
 #[test]
 fn a_handler_on_workers_does_what_it_does_on_a_poller() {
     let talks: Vec<Vec<u8>> = (0..60_u8)
@@ -165,12 +165,12 @@ fn scene() -> Scene {
 }
 
 impl Scene {
-    /// The next thing told.
+    /// Waits for the next report.
     fn next(&self) -> String {
         self.told.recv_timeout(WAIT).unwrap().0
     }
 
-    /// Waits for something, whatever comes before; gives what is queued then.
+    /// Waits for an event, skipping those before it. Returns the number of bytes queued at that time.
     fn until(&self, name: &str) -> usize {
         loop {
             let (told, queued) = self.told.recv_timeout(WAIT).unwrap();
@@ -180,7 +180,7 @@ impl Scene {
         }
     }
 
-    /// Everything that is told until the end, which the test has brought about.
+    /// Returns all reports up to the end, which the test has already caused.
     fn rest(&self) -> Vec<String> {
         self.told.try_iter().map(|told| told.0).collect()
     }
@@ -192,7 +192,7 @@ impl Scene {
     }
 }
 
-/// What a client sees once it has read all.
+/// Returns what a client sees after it has read everything.
 fn end_of(mut client: &TcpStream) -> Result<usize, ErrorKind> {
     client.read_to_end(&mut Vec::new()).map_err(|error| error.kind())
 }
@@ -203,7 +203,7 @@ fn close_is_the_end_and_comes_last() {
     let client = scene.ask(b"xc");
     assert_eq!(read_to_end(&client), b"x");
     assert_eq!((scene.next(), scene.next(), scene.next()), ("admit".into(), "open".into(), "receive".into()));
-    // everything that was sent has left before the end
+    // All queued bytes were sent before the close.
     assert_eq!(scene.until("close: closed locally"), 0);
     assert_eq!(scene.rest(), Vec::<String>::new());
     scene.rig.stop(0);
@@ -223,7 +223,7 @@ fn linger_reads_until_the_peer_ends() {
     let scene = scene();
     let mut client = scene.ask(b"xl");
     assert_eq!(read_to_end(&client), b"x");
-    // the other direction is still taken
+    // Input is still read and discarded.
     for _ in 0..10 {
         client.write_all(&[0; 10_000]).unwrap();
     }
@@ -232,8 +232,8 @@ fn linger_reads_until_the_peer_ends() {
     scene.rig.stop(0);
 }
 
-/// A scene in which a callback has seen `bxc`, is about to close, and blocks until more than that has come: a client that
-/// has sent so many bytes behind it.
+/// Creates a scene in which a callback has read `bxc`, is about to close, and blocks until more has been received; the
+/// client has sent `length` more bytes.
 fn scene_with_unread_input(length: usize) -> (Scene, TcpStream) {
     let scene = scene_with(2, "", true, None);
     let mut client = scene.ask(b"bxc");
@@ -254,12 +254,12 @@ fn a_close_with_unread_input_keeps_the_answer() {
     scene.rig.stop(0);
 }
 
-/// Input that no callback has seen is known to be unread where it waits for a worker, too.
+/// Input that no callback has seen counts as unread even while it waits in the bridge.
 #[test]
 fn a_close_with_input_in_the_lane_is_staged() {
     let (scene, mut client) = scene_with_unread_input(1_000);
     assert_eq!(read_to_end(&client), b"x");
-    // the other direction is still taken
+    // Input is still read and discarded.
     for _ in 0..10 {
         client.write_all(&[0; 10_000]).unwrap();
     }
@@ -273,7 +273,7 @@ fn finish_ends_one_direction() {
     let scene = scene();
     let mut client = scene.ask(b"xf");
     assert_eq!(read_to_end(&client), b"x");
-    // it is still listened to
+    // Input is still read.
     client.write_all(b"d").unwrap();
     scene.until("timeout");
     client.shutdown(Shutdown::Write).unwrap();
@@ -281,7 +281,7 @@ fn finish_ends_one_direction() {
     scene.rig.stop(0);
 }
 
-/// Who has ended one direction and then lingers waits for the peer no longer than the engine's timeout says.
+/// A socket that lingers after it has half-closed waits for its peer no longer than the engine's timeout.
 #[test]
 fn linger_after_finish_ends_without_the_peer() {
     let scene = scene();
@@ -299,7 +299,7 @@ fn a_peer_that_has_ended_is_answered() {
     client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read(&client, 2), b"xy");
     scene.until("peer_closed");
-    // it lives on until somebody ends it
+    // The connection stays open until one side ends it.
     assert!(client.set_read_timeout(Some(Duration::from_millis(100))).is_ok());
     assert!((&client).read(&mut [0]).is_err());
     let token_gone = scene.rig.stop(0);
@@ -317,7 +317,7 @@ fn a_reset_is_told_behind_what_came_before_it() {
     drop(client);
     scene.barrier.open();
     scene.until("receive"); // the `b`
-    assert_eq!(scene.next(), "receive"); // what came behind it
+    assert_eq!(scene.next(), "receive"); // the bytes that came after it
     let close = loop {
         let next = scene.next();
         if next.starts_with("close") || next == "peer_closed" {
@@ -328,11 +328,11 @@ fn a_reset_is_told_behind_what_came_before_it() {
     scene.rig.stop(0);
 }
 
-/// What a slow reader does not take is counted at the end, whoever has it: the kernel, the poller, or the stand-in.
+/// Unsent bytes for a slow reader are counted at the end, whether they are in the kernel, the poller or the shadow.
 #[test]
 fn what_is_never_sent_is_told_in_close() {
-    // one poller and one worker, which take up in order what comes: what the first socket can still do it has done when
-    // another one has been answered a few times
+    // One poller and one worker, which work in order: after another socket has been served a few times, the first one
+    // has made all possible progress.
     let mut scene = scene_of(1, "", true);
     let client = scene.ask(b"q");
     scene.until("writable");
@@ -355,7 +355,7 @@ fn what_is_never_sent_is_told_in_close() {
     scene.rig.check(&report, 0);
 }
 
-/// A panic costs its socket and nobody else; the worker lives.
+/// A panic ends its socket and no other; the worker continues.
 #[test]
 fn a_panic_ends_its_socket_alone() {
     for (panics, order, count) in [
@@ -368,7 +368,7 @@ fn a_panic_ends_its_socket_alone() {
         ("peer_closed", "", 1),
         ("close", "a", 1),
     ] {
-        // one worker: if it were lost, nobody would run the second socket
+        // A single worker: if it were lost, the second socket would not be run.
         let scene = scene_of(1, panics, true);
         for round in 1..=2 {
             let client = scene.ask(order.as_bytes());
@@ -389,10 +389,10 @@ fn a_panic_ends_its_socket_alone() {
     }
 }
 
-/// A panic in the `close` that a panic brought about is the last of it.
+/// A panic in the `close` that follows a panic causes no further callback.
 #[test]
 fn a_panic_in_close_after_a_panic_is_the_end() {
-    let scene = scene_of(1, "c", true); // in `close`, whatever the reason
+    let scene = scene_of(1, "c", true); // matches `close` with any reason
     let client = scene.ask(b"a");
     assert!(end_of(&client).is_err());
     scene.rig.stop(1);
@@ -406,7 +406,7 @@ fn a_panic_in_close_after_a_panic_is_the_end() {
     rig.stop(2);
 }
 
-/// A connect that fails has no socket in which to put the panic down, and its place is free again.
+/// A failed connect has no socket to which the panic could be attributed; its slot is still freed.
 #[test]
 fn a_panic_in_admit_of_a_failed_connect_gives_the_place_back() {
     let scene = scene_of(1, "admit", true);
@@ -467,7 +467,7 @@ fn connects_open_and_are_refused_on_workers() {
     scene.rig.stop(0);
 }
 
-/// Everybody beyond the places is turned away; places come back.
+/// Sockets above the limit are turned away, and slots are reused.
 #[test]
 fn sockets_beyond_the_places_are_turned_away_and_counted() {
     let rig = Rig::start(engine(), workers(2).sockets(2), |_| Echo);
@@ -479,7 +479,7 @@ fn sockets_beyond_the_places_are_turned_away_and_counted() {
         let third = rig.connect();
         assert_eq!(end_of(&third), Ok(0));
         drop(clients);
-        rig.wait_for("both places", |report| report.unfinished == 0);
+        rig.wait_for("both slots", |report| report.unfinished == 0);
         assert_eq!(rig.report().turned_away, round);
     }
     assert_eq!(rig.stop(0).opened, 6);
@@ -497,7 +497,7 @@ fn shutdown_ends_idle_sockets() {
     assert_eq!(told.iter().filter(|told| told.0 == "close: engine shut down").count(), 5);
 }
 
-/// A callback that runs when the engine stops ends in its own time, and its answer arrives.
+/// A callback that runs when the engine stops may finish within the grace time, and its output is sent.
 #[test]
 fn shutdown_waits_for_a_callback_within_the_grace_time() {
     let mut scene = scene();
@@ -515,7 +515,7 @@ fn shutdown_waits_for_a_callback_within_the_grace_time() {
     scene.rig.check(&report, 0);
 }
 
-/// A callback that runs longer than the engine's grace time finds its socket gone, and is told so.
+/// A callback that outlives the grace time finds its socket closed, and gets `close`.
 #[test]
 fn a_callback_may_outlive_the_engine() {
     let mut scene = scene();
@@ -525,13 +525,13 @@ fn a_callback_may_outlive_the_engine() {
     assert_eq!((report.drained(), report.aborted()), (0, 1), "{report}");
     assert_eq!(end_of(&client), Ok(0));
     scene.barrier.open();
-    assert_eq!(scene.until("close: engine shut down"), 1); // the `y` that was never sent
+    assert_eq!(scene.until("close: engine shut down"), 1); // the `y` was never sent
     let report = scene.rig.end_workers();
     scene.rig.check(&report, 0);
     assert_eq!(report.closed, 1);
 }
 
-/// Sockets that wait for a worker when the engine ends get their turn afterwards: `open`, and at once `close`.
+/// Sockets that wait for a worker when the engine ends get their turn afterwards: `open`, directly followed by `close`.
 #[test]
 fn sockets_that_wait_for_a_worker_have_their_turn_after_the_engine() {
     let mut scene = scene_of(1, "", true);
@@ -539,7 +539,7 @@ fn sockets_that_wait_for_a_worker_have_their_turn_after_the_engine() {
     scene.barrier.wait_for(1);
     let _waiting: Vec<_> = (0..4).map(|_| scene.ask(b"x")).collect();
     let bytes_in = || scene.rig.handle().stats().iter().map(|poller| poller.bytes_in).sum::<u64>();
-    wait_until("what they say", || bytes_in() == 5);
+    wait_until("the bytes of all clients", || bytes_in() == 5);
     let report = scene.rig.take_engine().shutdown(Duration::ZERO);
     assert_eq!(report.opened(), 5);
     scene.barrier.open();
@@ -548,7 +548,7 @@ fn sockets_that_wait_for_a_worker_have_their_turn_after_the_engine() {
     assert_eq!((report.opened, report.closed, report.aborted), (5, 5, 0));
 }
 
-/// Workers that go first abort what they have; the engine's sockets end, too.
+/// Workers that stop first abort their sockets; the engine's sockets end as well.
 #[test]
 fn workers_that_go_first_abort_their_sockets() {
     let mut scene = scene();
@@ -557,7 +557,7 @@ fn workers_that_go_first_abort_their_sockets() {
     let report = scene.rig.take_workers().shutdown(Duration::from_millis(20));
     assert_eq!((report.closed, report.aborted, report.unfinished), (3, 3, 0), "{report}");
     clients.iter().for_each(|client| assert_eq!(end_of(client), Ok(0)));
-    // nobody is admitted any more
+    // No more sockets are admitted.
     let late = scene.rig.connect();
     assert!(!matches!(end_of(&late), Ok(1..)));
     let report = scene.rig.take_engine().shutdown(WAIT);
@@ -565,7 +565,7 @@ fn workers_that_go_first_abort_their_sockets() {
     assert_eq!(scene.rest().iter().filter(|told| *told == "close: engine shut down").count(), 3);
 }
 
-/// The same while sockets wait for a worker that is in a callback: those are never begun.
+/// The same while sockets wait for a worker that is in a callback: those sockets are never opened.
 #[test]
 fn workers_that_go_first_turn_away_who_waits() {
     let mut scene = scene_of(1, "", true);
@@ -573,7 +573,7 @@ fn workers_that_go_first_turn_away_who_waits() {
     scene.barrier.wait_for(1);
     let waiting: Vec<_> = (0..4).map(|_| scene.ask(b"x")).collect();
     let bytes_in = || scene.rig.handle().stats().iter().map(|poller| poller.bytes_in).sum::<u64>();
-    wait_until("what they say", || bytes_in() == 5);
+    wait_until("the bytes of all clients", || bytes_in() == 5);
     let barrier = scene.barrier.clone();
     let opener = thread::Builder::new()
         .spawn(move || {
@@ -589,7 +589,7 @@ fn workers_that_go_first_turn_away_who_waits() {
     scene.rig.take_engine().shutdown(WAIT);
 }
 
-/// Who never returns is counted and waited for no longer; when it does return, its socket has its end.
+/// A callback that never returns is counted and no longer waited for; if it does return, its socket still gets its end.
 #[test]
 fn a_worker_that_is_stuck_is_counted() {
     let mut scene = scene();

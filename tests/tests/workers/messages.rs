@@ -1,4 +1,4 @@
-//! Messages to and from sockets on workers, and mailboxes that are full.
+//! Tests of messages to and from sockets on workers, and of full mailboxes.
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
@@ -12,7 +12,7 @@ use lightcone_core::{Address, ConnectError, Context, Event, Handler, Origin, Rej
 use crate::rig::{Barrier, Echo, Rig, echo, engine, wait_until, workers};
 use lightcone_tests::streams::{WAIT, exchange, pattern, read};
 
-/// Tells its token when it opens, and sends each message's number; relays what comes from its peer to `to`.
+/// Reports its token when it opens, and sends the number of each message; posts each number from its peer to `to`.
 #[derive(Clone)]
 struct Member {
     opened: Sender<Token>,
@@ -66,7 +66,7 @@ fn messages_keep_their_order() {
         for token in &tokens {
             handle.post(*token, number.into()).unwrap();
         }
-        // no more under way than a socket may have waiting
+        // No more in transit than a socket may have waiting.
         if number % 100 == 99 {
             streams.iter().for_each(|stream| {
                 for expected in number - 99..=number {
@@ -89,31 +89,31 @@ fn workers_post_to_sockets_by_their_tokens() {
     let first = tokens.recv_timeout(WAIT).unwrap();
     let mut other = rig.connect();
     tokens.recv_timeout(WAIT).unwrap();
-    // to one socket
+    // To one socket.
     *to.lock().unwrap() = Some(first);
     other.write_all(&7_u64.to_be_bytes()).unwrap();
     assert_eq!(read(&one, 8), 7_u64.to_be_bytes());
-    // to itself
+    // To itself.
     one.write_all(&8_u64.to_be_bytes()).unwrap();
     assert_eq!(read(&one, 8), 8_u64.to_be_bytes());
-    // to all
+    // To all sockets.
     *to.lock().unwrap() = None;
     one.write_all(&9_u64.to_be_bytes()).unwrap();
     for stream in [&one, &other] {
         assert_eq!(read(stream, 8), 9_u64.to_be_bytes());
     }
-    // to nobody: its socket has gone, and nobody else gets it
+    // To a closed socket: no other socket receives it.
     drop(one);
-    rig.wait_for("the first one's end", |report| report.closed == 1);
+    rig.wait_for("the end of the first socket", |report| report.closed == 1);
     *to.lock().unwrap() = Some(first);
     other.write_all(&10_u64.to_be_bytes()).unwrap();
-    wait_until("the message's end", || {
+    wait_until("the message being dropped", || {
         rig.handle().stats().iter().map(|poller| poller.gone).sum::<u64>() > 0
     });
     rig.stop(0);
 }
 
-/// Says when it runs, blocks at its first message, and counts.
+/// Reports its token, blocks at its first message, and sends a byte per message.
 #[derive(Clone)]
 struct Slow(Barrier, Sender<Token>);
 
@@ -153,7 +153,7 @@ fn messages_beyond_the_bound_are_dropped_and_counted() {
     for number in 1..=8_u64 {
         rig.handle().post(token, number.into()).unwrap();
     }
-    rig.wait_for("three too many", |report| report.lost_messages == 3);
+    rig.wait_for("three excess messages", |report| report.lost_messages == 3);
     barrier.open();
     assert_eq!(read(&stream, 6), [1; 6]);
     drop(stream);
@@ -161,7 +161,7 @@ fn messages_beyond_the_bound_are_dropped_and_counted() {
     assert_eq!(report.lost_messages, 3);
 }
 
-/// Panics when it is dropped, unless a handler has taken it.
+/// Panics when it is dropped, unless a handler has disarmed it.
 struct Bomb {
     armed: bool,
     blocks: bool,
@@ -173,7 +173,7 @@ impl Drop for Bomb {
     }
 }
 
-/// Blocks at a message that says so and aborts then; answers others.
+/// Blocks and then aborts at a message that demands it; sends a byte for each other message.
 #[derive(Clone)]
 struct Disposal(Barrier, Sender<Token>);
 
@@ -203,7 +203,7 @@ impl Handler for Disposal {
     }
 }
 
-/// Each of them, so that a second panic does not come while the first one unwinds.
+/// Each message is dropped separately, so that a second panic does not occur while the first one unwinds.
 #[test]
 fn late_messages_that_panic_when_dropped_are_survived() {
     let barrier = Barrier::default();
@@ -218,7 +218,7 @@ fn late_messages_that_panic_when_dropped_are_survived() {
     post(ends, true);
     barrier.wait_for(1);
     (0..3).for_each(|_| post(ends, false));
-    // behind them in the same mailbox
+    // Posted after them to the same mailbox.
     post(answers, false);
     assert_eq!(read(&second, 1), [1]);
     barrier.open();
@@ -228,15 +228,14 @@ fn late_messages_that_panic_when_dropped_are_survived() {
     assert_eq!(rig.stop(3).closed, 2);
 }
 
-/// Workers tell a poller by its mailbox that there are answers. While that is full they try again, and no answer is
-/// lost.
+/// Workers notify a poller about output through its mailbox. While that is full they retry, and no output is lost.
 #[test]
 fn a_full_mailbox_loses_no_answer() {
     let rig = Rig::start(engine().mailbox(2), workers(4), |_| Echo);
     let streams: Vec<_> = (0..8).map(|_| rig.connect()).collect();
     let (done, full) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
-        // fills the mailbox all the time, with messages that concern nobody
+        // Keeps the mailbox full with messages for no socket.
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
                 let refused = rig.handle().post(Token::from_bits(1 << 40), 1.into());
@@ -266,11 +265,12 @@ fn a_full_mailbox_loses_no_answer() {
     rig.stop(0);
 }
 
-/// Says how often a deadline has come, and sets the next; calls it off for good at the first byte from its peer.
+/// Reports how often a deadline has expired, and sets the next one; clears it permanently at the first byte from its
+/// peer.
 struct Patient;
 
 impl Handler for Patient {
-    /// How often it came; whether it was called off.
+    /// How often the deadline has expired, and whether it was cleared.
     type Data = (u8, bool);
     type Message = u64;
 
@@ -283,13 +283,13 @@ impl Handler for Patient {
             Event::Open => socket.set_deadline(Some(cx.now() + Duration::from_millis(50))),
             Event::Receive => {
                 echo(socket);
-                // put off for good: what was set before must not come
+                // Cleared permanently: a deadline set before must not expire.
                 socket.set_deadline(None);
                 socket.data.1 = true;
             }
             Event::Timeout => {
                 let (count, called_off) = &mut *socket.data;
-                assert!(!*called_off, "a deadline that was called off came");
+                assert!(!*called_off, "a cleared deadline has expired");
                 *count = *count % 99 + 1;
                 let count = *count;
                 socket.send(&[count]).unwrap();
@@ -306,9 +306,9 @@ fn deadlines_come_and_can_be_called_off() {
     let rig = Rig::start(engine(), workers(2), |_| Patient);
     let hasty = rig.connect();
     (&hasty).write_all(b"x").unwrap();
-    // some may have come before it was called off
+    // Some deadlines may have expired before.
     while read(&hasty, 1) != b"x" {}
-    // in whatever time it takes, those of another socket come, one after the other
+    // Those of another socket expire one after the other, however long that takes.
     let patient = rig.connect();
     assert_eq!(read(&patient, 5), [1, 2, 3, 4, 5]);
     assert_eq!(exchange(&hasty, b"y", 1), b"y");
@@ -348,7 +348,7 @@ fn time_is_the_engines() {
     rig.stop(0);
 }
 
-/// Has a message waiting at all times, once its peer has said `m`.
+/// Always has a message waiting, once its peer has sent `m`.
 struct Both;
 
 impl Handler for Both {
@@ -361,12 +361,12 @@ impl Handler for Both {
 
     fn event(&mut self, socket: &mut Socket<'_, ()>, event: Event<u64>, cx: &mut Context<'_, u64>) {
         match event {
-            // as long as its peer is not heard it writes to itself
+            // It posts to itself forever.
             Event::Message(number) => cx.post(socket.token(), number).unwrap(),
             Event::Receive => {
                 if socket.bytes().first() == Some(&b'm') {
                     socket.consume(1);
-                    // more than one turn's worth, so that there is always one waiting
+                    // More than one turn's worth, so that one is always waiting.
                     (0..40).for_each(|number| cx.post(socket.token(), number).unwrap());
                 }
                 echo(socket);
@@ -377,7 +377,7 @@ impl Handler for Both {
     }
 }
 
-/// Neither is put off by any amount of the other, and a shutdown by neither.
+/// Neither messages nor input can delay the other indefinitely, nor a shutdown.
 #[test]
 fn messages_without_end_put_off_neither_input_nor_shutdown() {
     let mut rig = Rig::start(engine(), workers(1), |_| Both);
@@ -392,7 +392,7 @@ fn messages_without_end_put_off_neither_input_nor_shutdown() {
     rig.check(&report, 0);
 }
 
-/// A peer that goes on sending does not put the shutdown off, and is heard as far as it came before it.
+/// A peer that keeps sending does not delay the shutdown; its input up to that point is handled.
 #[test]
 fn input_without_end_does_not_put_off_the_shutdown() {
     let mut rig = Rig::start(engine(), workers(2), |_| Echo);

@@ -1,4 +1,4 @@
-//! An engine whose handlers run on workers, a client's side of it, and what must hold at the end.
+//! An engine whose handlers run on workers, its clients, and the checks at the end.
 
 use core::sync::atomic::{AtomicIsize, Ordering};
 use core::time::Duration;
@@ -12,7 +12,7 @@ use lightcone_native::{Builder, Engine, Handle, Listener};
 use lightcone_tests::streams::{WAIT, bounded};
 use lightcone_workers::{Builder as WorkersBuilder, Offloaded, Report, Workers};
 
-/// A handler under the contract checker, which says at its end how many sockets it holds: all workers' together none.
+/// A handler under the contract checker, which reports at its end how many sockets are alive: over all workers, none.
 pub(crate) struct Tally<H: Handler> {
     checker: ContractChecker<H>,
     alive: Arc<AtomicIsize>,
@@ -54,12 +54,12 @@ pub(crate) struct Rig<M: Send + 'static> {
     alive: Arc<AtomicIsize>,
 }
 
-/// A small engine: one poller.
+/// Returns a builder for a small engine with one poller.
 pub(crate) fn engine() -> Builder {
     Builder::new().pollers(1).sockets(1_024)
 }
 
-/// Workers: so many.
+/// Returns a builder for this number of workers.
 pub(crate) fn workers(count: usize) -> WorkersBuilder {
     WorkersBuilder::new().workers(count)
 }
@@ -100,23 +100,23 @@ impl<M: Send + 'static> Rig<M> {
         self.workers.as_ref().unwrap().report()
     }
 
-    /// Waits until the workers have counted what the condition wants.
+    /// Waits until the report of the workers satisfies a condition.
     pub(crate) fn wait_for(&self, what: &str, condition: impl Fn(&Report) -> bool) {
         wait_until(what, || condition(&self.report()));
     }
 
-    /// Takes the engine away, to be shut down in the test's own way.
+    /// Takes the engine out, for a shutdown by the test.
     pub(crate) fn take_engine(&mut self) -> Engine<Offloaded<M>> {
         self.engine.take().unwrap()
     }
 
-    /// Takes the workers away.
+    /// Takes the workers out.
     pub(crate) fn take_workers(&mut self) -> Workers<M> {
         self.workers.take().unwrap()
     }
 
-    /// Shuts the workers down, with more patience than there is time: they end when their sockets have, and no wait for
-    /// that lasts until its timeout.
+    /// Shuts the workers down with a grace time beyond the test's own limit: they must end when their sockets have
+    /// ended, without waiting for the timeout.
     pub(crate) fn end_workers(&mut self) -> Report {
         let workers = self.take_workers();
         let (told, report) = channel();
@@ -125,8 +125,8 @@ impl<M: Send + 'static> Rig<M> {
         report.recv_timeout(WAIT).unwrap()
     }
 
-    /// Shuts all down in order. Every socket that was admitted has had its last callback, and none panicked but those
-    /// that were to.
+    /// Shuts everything down cleanly. Checks that every admitted socket has had its last callback, and that only the
+    /// expected panics occurred.
     pub(crate) fn stop(mut self, panics: u64) -> Report {
         let engine = self.take_engine().shutdown(WAIT);
         assert_eq!(engine.panics(), 0, "{engine}");
@@ -136,7 +136,7 @@ impl<M: Send + 'static> Rig<M> {
         report
     }
 
-    /// What holds whatever happened.
+    /// Checks what must hold after every test.
     pub(crate) fn check(&self, report: &Report, panics: u64) {
         assert_eq!(report.panics, panics, "{report}");
         assert_eq!((report.unfinished, report.stuck, report.untold), (0, 0, 0), "{report}");
@@ -145,7 +145,7 @@ impl<M: Send + 'static> Rig<M> {
     }
 }
 
-/// Waits for a condition, with an end to the wait.
+/// Waits for a condition, with a time limit.
 pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     for _ in 0..WAIT.as_millis() {
         if condition() {
@@ -153,10 +153,10 @@ pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
         }
         thread::sleep(Duration::from_millis(1));
     }
-    panic!("{what} does not come");
+    panic!("timed out waiting for {what}");
 }
 
-/// Blocks whoever comes until it is opened.
+/// Blocks callers until it is opened.
 #[derive(Clone, Default)]
 pub(crate) struct Barrier(Arc<(Mutex<(bool, usize)>, Condvar)>);
 
@@ -175,23 +175,23 @@ impl Barrier {
         condvar.notify_all();
     }
 
-    /// Waits until so many have come.
+    /// Waits until this many callers have arrived.
     pub(crate) fn wait_for(&self, waiting: usize) {
         let (lock, condvar) = &*self.0;
         let state = lock.lock().unwrap();
         let (state, _) = condvar.wait_timeout_while(state, WAIT, |state| state.1 < waiting).unwrap();
-        assert!(state.1 >= waiting, "only {} came", state.1);
+        assert!(state.1 >= waiting, "only {} arrived", state.1);
     }
 }
 
-/// Sends back what comes, as far as there is room.
+/// Sends the input back, as far as there is room.
 pub(crate) fn echo<D>(socket: &mut Socket<'_, D>) {
     let (mut input, mut output) = socket.stream.split();
     let taken = output.send_some(input.bytes());
     input.consume(taken);
 }
 
-/// Sends everything back, also when the peer has ended meanwhile.
+/// Sends all input back, even after the peer's end of stream.
 pub(crate) struct Echo;
 
 impl Handler for Echo {

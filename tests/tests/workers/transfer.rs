@@ -1,4 +1,4 @@
-//! Bytes in every size, at every speed.
+//! Tests of transfers in every size and at every speed.
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -18,7 +18,7 @@ fn every_size_comes_back() {
     assert_eq!(rig.stop(0).opened, 10);
 }
 
-/// The smallest buffers on both sides: every bound is met all the time.
+/// The smallest buffers on both sides: each bound is reached all the time.
 #[test]
 fn everything_comes_back_through_the_narrowest_buffers() {
     let narrow = engine().block_size(64).blocks(64, 64).output_limit(1).receive(64, 8);
@@ -35,7 +35,7 @@ fn everything_comes_back_through_the_narrowest_buffers() {
     rig.stop(0);
 }
 
-/// A stand-in holds less than the engine gives it at once, and takes more than the engine holds.
+/// The shadow holds less than the engine passes on at once, and the workers accept more than the engine holds.
 #[test]
 fn everything_comes_back_where_one_side_is_narrow() {
     let narrow_engine = || engine().block_size(64).blocks(64, 64).output_limit(1).receive(64, 8);

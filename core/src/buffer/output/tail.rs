@@ -1,9 +1,9 @@
-//! The end of the output, held back: it is queued, and does not leave before it is released.
+//! The held-back end of the output, called the tail: it is queued, and does not leave before it is released.
 //!
-//! A tail begins with a block. So what may leave is a chain of whole blocks in front of it, of which `queued` is the
-//! length, and whoever sends needs to know nothing of the tail. How long it is is counted when it ends: what the blocks
-//! have and `queued` has not. While it is held its last block takes no more (`left` is 0), so that the next write comes
-//! by [`Output::grow`], which releases it.
+//! A tail begins with a new block. What may leave is therefore a chain of whole blocks in front of it, of which
+//! `queued` is the length, and sending needs no knowledge of the tail. The length of a tail is only computed when it
+//! ends: the bytes in all blocks less `queued`. While a tail is held, its last block takes no more bytes (`left` is 0),
+//! so that the next write goes through [`Output::grow`], which releases the tail.
 
 use super::{Chain, Lent, Mark, Output, Waits};
 
@@ -13,12 +13,12 @@ impl Chain {
         self.waits.0 & Waits::TAIL != 0
     }
 
-    /// How many more bytes the last block takes, once no tail is held.
+    /// Returns how many more bytes the last block takes once no tail is held.
     pub(super) const fn left_after_tail(&self, shift: u32) -> u32 {
         if self.has_tail() { ((self.last(shift) + 1) << shift) - self.at } else { self.left }
     }
 
-    /// Calls `f` with each block and where its bytes start and end, until that returns `false`.
+    /// Calls `f` with each block and the start and end of its bytes, until `f` returns `false`.
     fn each_block(&self, pool: &Lent<'_>, mut f: impl FnMut(u32, u32, u32) -> bool) {
         let shift = pool.shift();
         let mut start = self.start;
@@ -32,7 +32,7 @@ impl Chain {
         }
     }
 
-    /// Lets the tail leave, if there is one.
+    /// Releases the tail, if there is one.
     pub(crate) fn release_tail(&mut self, pool: &Lent<'_>) {
         if !self.has_tail() {
             return;
@@ -47,7 +47,8 @@ impl Chain {
         self.queued = total;
     }
 
-    /// Gives back all blocks but the first, which is kept for what is queued instead: other sockets may wait for it.
+    /// Returns all blocks but the first, which stays for the output that replaces the tail: if it were returned, a
+    /// waiting socket could take it.
     fn start_over(&mut self, pool: &mut Lent<'_>) {
         let base = self.start >> pool.shift() << pool.shift();
         let mut block = pool.link(base >> pool.shift()).0;
@@ -56,11 +57,11 @@ impl Chain {
             pool.give_back(block);
             block = next;
         }
-        pool.note_return(); // of the one that is kept, in case it is not used
+        pool.note_return(); // for the block that is kept: if it stays unused, `trim` returns it uncounted
         (self.start, self.at, self.left, self.blocks) = (base, base, pool.size() as u32, 1);
     }
 
-    /// Takes the tail back, if there is one.
+    /// Discards the tail, if there is one.
     fn discard_tail(&mut self, pool: &mut Lent<'_>) {
         if !self.has_tail() {
             return;
@@ -69,6 +70,7 @@ impl Chain {
         if self.queued == 0 {
             return self.start_over(pool);
         }
+        // finds the last block in front of the tail, where its bytes end, and the first block of the tail
         let (mut before, mut kept, mut at, mut first) = (0, 0, 0, 0);
         self.each_block(pool, |block, start, end| {
             (before, kept, at) = (before + (end - start), kept + 1, end);
@@ -82,16 +84,18 @@ impl Chain {
         }
         (self.blocks, self.at) = (kept, at);
         let shift = pool.shift();
+        // the last block takes bytes again; `at - 1` since a full block ends where the next one begins
         self.left = ((((at - 1) >> shift) + 1) << shift) - at;
     }
 }
 
 impl Output<'_> {
-    /// The present end of the queue, to [hold back](Self::hold) what follows: that begins with a new block. What was held
-    /// back before is released.
+    /// Returns the present end of the queue as a mark, to [hold back](Self::hold) what follows, which begins with a new
+    /// block. A tail that was held back before is released.
     #[must_use]
     pub fn seal(&mut self) -> Mark {
         self.release();
+        // a last block without bytes is a new block already
         let empty = self.chain.left as usize == self.pool.size();
         if self.chain.blocks > 0 && !empty {
             self.chain.left = 0;
@@ -99,17 +103,18 @@ impl Output<'_> {
         self.mark()
     }
 
-    /// Holds back what was queued since `mark`, which [`seal`](Self::seal) has returned in this callback: it keeps its
-    /// blocks and does not leave, whatever was queued before does. It may be [released](Self::release) in any later
-    /// callback, or [discarded](Self::discard). Whatever is queued after it releases it, and so do
-    /// [`finish`](crate::Stream::finish), [`close`](crate::Stream::close) and [`linger`](crate::Stream::linger).
+    /// Holds back what was queued since `mark`, which [`seal`](Self::seal) has returned in this callback. It keeps its
+    /// blocks and does not leave, while everything before it does. Any later callback may [release](Self::release) or
+    /// [discard](Self::discard) it. Queueing more output releases it, and so do [`finish`](crate::Stream::finish),
+    /// [`close`](crate::Stream::close) and [`linger`](crate::Stream::linger).
     ///
-    /// [`queued`](Self::queued) does not count what is held back, [`room`](Self::room) does. No timeout runs because of it.
+    /// [`queued`](Self::queued) does not count what is held back; [`room`](Self::room) takes it into account. No
+    /// timeout runs because of it.
     ///
     /// ```
     /// use lightcone_core::{Full, Output};
     ///
-    /// /// Queues the head of an answer that may still turn out to be another.
+    /// /// Queues the head of a response that may still be replaced.
     /// fn begin(output: &mut Output<'_>) -> Result<(), Full> {
     ///     let mark = output.seal();
     ///     output.send(b"200 here it comes\n")?;
@@ -117,10 +122,10 @@ impl Output<'_> {
     ///     Ok(())
     /// }
     ///
-    /// /// Queues the end of that answer, or another.
+    /// /// Queues the end of that response, or replaces it.
     /// fn end(output: &mut Output<'_>, good: bool) -> Result<(), Full> {
     ///     if good {
-    ///         return output.send(b"the end\n"); // behind the head
+    ///         return output.send(b"the end\n"); // after the head
     ///     }
     ///     output.discard();
     ///     output.send(b"400 no\n")
@@ -129,26 +134,26 @@ impl Output<'_> {
     ///
     /// # Panics
     ///
-    /// When something was queued in front of `mark` in the same block: a mark of [`mark`](Self::mark).
+    /// If bytes were queued before `mark` in the same block, as is possible with [`mark`](Self::mark).
     pub fn hold(&mut self, mark: Mark) {
         let Mark(before) = mark;
         if self.chain.queued == before.queued {
-            return;
+            return; // nothing was queued since
         }
         let sealed = before.blocks == 0 || before.left == 0 || before.left as usize == self.pool.size();
-        assert!(sealed, "hold() with a mark that is not of seal()");
+        assert!(sealed, "hold() with a mark that is not from seal()");
         self.chain.queued = before.queued;
         self.chain.left = 0;
         self.chain.waits.0 |= Waits::TAIL;
     }
 
-    /// Whether something is [held back](Self::hold).
+    /// Returns whether something is [held back](Self::hold).
     #[must_use]
     pub fn is_holding(&self) -> bool {
         self.chain.has_tail()
     }
 
-    /// The start of what is [held back](Self::hold), as far as it is in one block; empty if nothing is.
+    /// Returns the start of what is [held back](Self::hold), as far as it is in one block; empty if nothing is.
     #[must_use]
     pub fn held(&self) -> &[u8] {
         if !self.is_holding() {
@@ -163,17 +168,17 @@ impl Output<'_> {
         self.pool.memory.get(piece).unwrap_or_default()
     }
 
-    /// Lets go what is [held back](Self::hold), if anything is: it leaves after the callback.
+    /// Releases what is [held back](Self::hold), if anything is: it leaves after the callback.
     pub fn release(&mut self) {
         self.chain.release_tail(&self.pool);
     }
 
-    /// Takes back what is [held back](Self::hold), if anything is: it never leaves.
+    /// Discards what is [held back](Self::hold), if anything is: it never leaves.
     pub fn discard(&mut self) {
         self.chain.discard_tail(&mut self.pool);
     }
 
-    /// Releases the tail, if there is one and more may be queued; says whether.
+    /// Releases the tail, if there is one and more may be queued. Returns whether it did.
     pub(super) fn ends_tail(&mut self) -> bool {
         let ends = self.chain.has_tail() && self.most > 0;
         if ends {
@@ -184,7 +189,7 @@ impl Output<'_> {
 }
 
 #[cfg(test)]
-#[expect(clippy::excessive_nesting, reason = "a model beside the code, step by step")]
+#[expect(clippy::excessive_nesting, reason = "a model is checked step by step alongside the code")]
 mod tests {
     extern crate std;
     use super::super::super::LINK_BYTES;
@@ -213,7 +218,7 @@ mod tests {
         slices[..n].concat()
     }
 
-    /// Queues `front`, holds `tail` back; for each pair of lengths that can matter.
+    /// Calls `test` after queueing `front` and holding back `tail`, for each pair of lengths that can matter.
     fn with_tails(test: impl Fn(&mut Blocks<'_>, &mut Chain, &[u8], &[u8])) {
         let lengths = [0, 1, 63, 64, 65, 127, 128, 129];
         for front in lengths {
@@ -319,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "not of seal()")]
+    #[should_panic(expected = "not from seal()")]
     fn a_mark_within_a_block_can_not_be_held_from() {
         with_pool(2, |blocks| {
             let mut chain = Chain::default();

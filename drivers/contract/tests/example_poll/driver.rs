@@ -1,9 +1,9 @@
-//! A complete driver as an example: `poll(2)`, which every POSIX system has.
+//! A complete example driver over `poll(2)`, which every POSIX system has.
 //!
-//! It is what the guide in [`lightcone_unix::driver`] walks through. It passes both suites; the rules that its comments
-//! name are those of that page. It is written to be read: each change of interest looks for its
-//! socket from the start of a list, where a driver for many sockets would keep an index by descriptor.
-#![allow(clippy::indexing_slicing, reason = "places in lists of one length, which it keeps itself")]
+//! It is the result of the guide in [`lightcone_unix::driver`], and passes both test suites. The rules that its
+//! comments mention are those of that page. It is written for readability: each change of interest searches its list
+//! for the socket, where a driver for many sockets would keep an index by descriptor.
+#![allow(clippy::indexing_slicing, reason = "indices into two lists of the same length")]
 
 use core::time::Duration;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -14,22 +14,23 @@ use lightcone_unix::driver::{
 use lightcone_unix::syscall;
 use lightcone_unix::waker::PipeWaker;
 
-/// `poll(2)`.
+/// A driver over `poll(2)`.
 #[derive(Debug)]
 pub(crate) struct Poll {
     waker: PipeWaker,
-    /// Who is watched, and nobody else: `poll` reports errors and hang-ups of every descriptor it is given (rule 4).
+    /// The descriptors with interest, and no others: `poll` reports errors and hang-ups of every listed descriptor
+    /// (rule 4).
     ///
-    /// INVARIANT: the first is the waker's.
+    /// INVARIANT: the first entry is the waker.
     watched: Vec<libc::pollfd>,
-    /// The key of each, at the same place.
+    /// The key of each descriptor, at the same index.
     keys: Vec<u64>,
-    /// Where the next look begins: behind the last event that fitted (rule 13).
+    /// The index at which the next search for events starts: the first event that did not fit (rule 13).
     start: usize,
 }
 
 impl Poll {
-    /// Sets what is watched. A descriptor that leaves the list leaves no trace (rule 6).
+    /// Sets the interest of a descriptor. A descriptor without interest is removed from the list (rules 4 and 6).
     fn watch(&mut self, fd: RawFd, key: u64, interest: Interest) {
         let read = if interest.reads() { libc::POLLIN } else { 0 };
         let write = if interest.writes() { libc::POLLOUT } else { 0 };
@@ -52,7 +53,7 @@ impl Poll {
         }
     }
 
-    /// Writes the events of the ready descriptors, from `start` on and around.
+    /// Writes the events of the ready descriptors, starting at `start` and wrapping around.
     fn collect(&mut self, events: &mut [Event]) -> usize {
         let len = self.watched.len();
         let from = self.start % len;
@@ -63,10 +64,11 @@ impl Poll {
                 continue;
             }
             if place == 0 {
-                self.waker.drain(); // a wake is no event (rule 19)
+                self.waker.drain(); // a wake-up is not an event (rule 19)
                 continue;
             }
             let Some(event) = events.get_mut(count) else {
+                // the next wait starts with this event, so that none is left out (rule 13)
                 self.start = place;
                 break;
             };
@@ -77,7 +79,7 @@ impl Poll {
     }
 }
 
-/// What breaks a socket is told in every direction that is watched, as the call that follows tells more (rule 9).
+/// Reports errors and hang-ups in both directions, because the following call returns the error itself (rule 9).
 fn readiness_of(seen: libc::pollfd) -> Readiness {
     let has = |bits: libc::c_short| seen.revents & bits != 0;
     let broken = has(libc::POLLERR | libc::POLLHUP | libc::POLLNVAL);

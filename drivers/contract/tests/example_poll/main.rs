@@ -1,16 +1,16 @@
-//! The example driver passes both suites.
+//! The example driver passes both test suites.
 #![cfg(unix)]
 
 mod driver;
 
 use driver::Poll;
 
-/// Every rule of a driver, as a test each.
+/// A test for each rule of a driver.
 mod contract {
     lightcone_contract::tests!(crate::Poll);
 }
 
-/// Every promise of an engine, over this driver.
+/// Tests of the engine's guarantees over this driver.
 mod conformance {
     lightcone_conformance::tests!(crate::Poll);
 }

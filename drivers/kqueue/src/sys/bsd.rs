@@ -1,4 +1,4 @@
-//! `kqueue(2)` as the BSDs and Apple's systems have it. Only the fields' types differ.
+//! `kqueue(2)` of the BSDs and Apple's systems, which differ only in the types of fields.
 
 extern crate alloc;
 
@@ -19,16 +19,16 @@ use super::Filter;
 #[repr(transparent)]
 pub(crate) struct Entry(libc::kevent);
 
-// SAFETY: the one pointer, `udata`, is never set: constructors leave it null and the kernel gives it back as it was.
+// SAFETY: the only pointer, `udata`, is always null: constructors do not set it, and the kernel returns it unchanged.
 unsafe impl Send for Entry {}
 
-/// The kernel's queue. Shared with the wakers, so that none of them writes to somebody else's descriptor.
+/// The kernel's queue. Wakers share its ownership, so that its descriptor cannot be closed and reused while one exists.
 #[derive(Clone, Debug)]
 pub(crate) struct Queue(Arc<OwnedFd>);
 
 impl Entry {
     pub(crate) const EMPTY: Self = {
-        // SAFETY: a C struct of numbers and a pointer, for which zero is a value.
+        // SAFETY: a C struct of numbers and a pointer, for which all-zero bytes are a valid value.
         Self(unsafe { MaybeUninit::zeroed().assume_init() })
     };
 
@@ -77,16 +77,16 @@ impl Entry {
     }
 }
 
-/// 16 bits on most systems, 32 on NetBSD.
+/// The type of the field `flags`: 16 bits on most systems, 32 on NetBSD.
 #[cfg(not(target_os = "netbsd"))]
 type Flags = u16;
 #[cfg(target_os = "netbsd")]
 type Flags = u32;
 
-/// `EVFILT_USER`'s entries, for the systems that have it.
+/// Entries of `EVFILT_USER`, on the systems that have it.
 #[cfg(not(any(target_os = "openbsd", target_os = "netbsd")))]
 impl Entry {
-    /// A filter that somebody may trigger, once for any number of times (`EV_CLEAR`).
+    /// Creates a filter that other threads trigger. Several triggers make one event (`EV_CLEAR`).
     pub(crate) const fn add_user() -> Self {
         let mut this = Self::EMPTY;
         this.0.filter = libc::EVFILT_USER;
@@ -104,7 +104,7 @@ impl Entry {
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Copied: Apple's structure is packed, and the fields of a packed structure have no addresses.
+        // Copied, because Apple's structure is packed and references to its fields are not allowed.
         let (ident, filter, flags) = (self.0.ident, self.0.filter, self.0.flags);
         write!(f, "{ident}: filter {filter}, flags {flags:#x}")
     }
@@ -112,15 +112,15 @@ impl fmt::Debug for Entry {
 
 impl Queue {
     pub(crate) fn open() -> Result<Self, Errno> {
-        // SAFETY: `kqueue` takes nothing.
+        // SAFETY: `kqueue` takes no arguments.
         let fd = unsafe { syscall!(kqueue()) }?;
-        // SAFETY: the call made the descriptor and succeeded; nobody else has it.
+        // SAFETY: the call succeeded and created the descriptor, which has no other owner.
         let fd = unsafe { OwnedFd::from_raw_fd(fd) };
         lightcone_unix::socket::close_on_exec(&fd)?;
         Ok(Self(Arc::new(fd)))
     }
 
-    /// The kernel drops the filters of a descriptor that is closed, also if the socket is open elsewhere.
+    /// Does nothing: the kernel deletes the filters of a closed descriptor, even if the socket is open elsewhere.
     pub(crate) const fn closes(&self, _fd: BorrowedFd<'_>) {}
 
     pub(crate) fn kevent(
@@ -131,23 +131,23 @@ impl Queue {
     ) -> Result<usize, Errno> {
         let limit = timeout.map(interval);
         let limit = limit.as_ref().map_or(ptr::null(), ptr::from_ref);
-        // NetBSD counts in `size_t`, the others in a C int; both take 16 bits.
+        // The counts are a `size_t` on NetBSD and a C int elsewhere. A `u16` converts to both.
         let (adds, room) = (count_of(changes).into(), count_of(events).into());
         let (from, to) = (changes.as_ptr().cast(), events.as_mut_ptr().cast());
-        // SAFETY: both lists have at least the entries that their counts say, `Entry` being transparent, and they and
-        // the limit outlive the call.
+        // SAFETY: both lists have at least as many entries as their counts say, since `Entry` is transparent, and they
+        // and the limit outlive the call.
         let seen = unsafe { syscall!(kevent(self.0.as_raw_fd(), from, adds, to, room, limit)) }?;
         Ok(usize::try_from(seen).unwrap_or(0))
     }
 }
 
-/// The driver passes lists of some thousand entries at most; a longer one is cut.
+/// Returns the number of entries. The driver passes about a thousand at most; a longer list would be cut off.
 fn count_of(entries: &[Entry]) -> CountOf {
     CountOf::try_from(entries.len()).unwrap_or(CountOf::MAX)
 }
 type CountOf = u16;
 
-/// FreeBSD refuses spans of years; a day is as good, as a wait may always end early.
+/// The maximum timeout. FreeBSD refuses timeouts of years. One day is enough, since a wait may always end early.
 const LONGEST: Duration = Duration::from_secs(86_400);
 
 fn interval(timeout: Duration) -> libc::timespec {

@@ -1,11 +1,11 @@
-//! Both wakers, for tests: the emulation has `EVFILT_USER` and can do without.
+//! Both kinds of waker, for tests: the emulation supports `EVFILT_USER` and can also be used without it.
 
 use lightcone_unix::driver::DriverError;
 use lightcone_unix::waker::Waker;
 
 use super::{Entry, Queue, pipe_waker, user_waker};
 
-/// One of the wakers.
+/// A waker of either kind.
 #[derive(Clone, Debug)]
 pub(crate) enum QueueWaker {
     User(user_waker::QueueWaker),
@@ -17,12 +17,12 @@ impl QueueWaker {
         user_waker::QueueWaker::new(queue).map(Self::User)
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "tests have it in place of the other"))]
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests use a pipe here"))]
     pub(crate) fn with_pipe(queue: &Queue) -> Result<Self, DriverError> {
         pipe_waker::QueueWaker::new(queue).map(Self::Pipe)
     }
 
-    /// Whether the entry is a wake.
+    /// Returns whether the entry is a wake-up.
     pub(crate) fn is_cause(&self, entry: &Entry) -> bool {
         match self {
             Self::User(waker) => waker.is_cause(entry),

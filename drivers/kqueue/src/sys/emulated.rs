@@ -1,7 +1,8 @@
-//! kqueue as its manual pages describe it, over epoll. For tests: no BSD is needed to run the driver's logic.
+//! An emulation of kqueue over epoll, following the manual pages. With it, the driver's logic can be tested without a
+//! BSD.
 //!
-//! Stricter than a kernel: adding a filter that is there, which a kernel would take as a change, panics. Less than one:
-//! sockets only, no udata, and the error that comes with `EV_EOF` is a flag.
+//! It is stricter than a kernel: adding a filter that already exists panics, where a kernel would modify the filter. It
+//! is also simpler: it supports only sockets and no `udata`, and the error that comes with `EV_EOF` is only a flag.
 
 extern crate alloc;
 
@@ -27,7 +28,7 @@ pub(crate) struct Entry {
     action: Action,
 }
 
-/// What a change asks for, or what an event says.
+/// The operation of a change, or the contents of a returned entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Action {
     /// `EV_ADD`
@@ -38,7 +39,7 @@ enum Action {
     Trigger,
     /// `EV_ERROR`
     Failed(Errno),
-    /// `EV_EOF` if it has ended, an error in `fflags`.
+    /// An event: with `EV_EOF` if `end`, and with an error in `fflags` if `error`.
     Event { end: bool, error: bool },
 }
 
@@ -86,18 +87,18 @@ impl Entry {
     }
 }
 
-/// The calls that the emulation makes fail.
+/// The faults that the emulation injects.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct Faults {
-    /// So many of the next additions fail with `ENOMEM`.
+    /// How many of the next additions fail with `ENOMEM`.
     pub(crate) refused_additions: u32,
-    /// So many of the next deletions fail with `ENOENT`.
+    /// How many of the next deletions fail with `ENOENT`.
     pub(crate) refused_deletions: u32,
-    /// So many of the next waits are interrupted, their changes made.
+    /// How many of the next waits are interrupted, after their changes have been made.
     pub(crate) interruptions: u32,
-    /// So many of the next waits bring the entries of the one before once more, behind their own.
+    /// How many of the next waits return the entries of the previous wait again, after their own.
     pub(crate) repetitions: u32,
-    /// Every fifth call is interrupted and every third repeats the last entries, for ever.
+    /// Whether every fifth call is interrupted and every third repeats the last entries, indefinitely.
     pub(crate) rough: bool,
 }
 
@@ -107,24 +108,27 @@ pub(crate) struct Queue(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// Locked by the waiting thread; a trigger does not need it.
+    /// Locked by the waiting thread during its wait, so a trigger must not need it.
     kernel: Mutex<Kernel>,
+    /// Ends the wait on epoll after a trigger.
     doorbell: EventFdWaker,
-    /// `EVFILT_USER` was added.
+    /// Whether `EVFILT_USER` has been added.
     user: AtomicBool,
-    /// It was triggered, and nobody was told yet.
+    /// Whether it has been triggered and no call has returned that event yet.
     triggered: AtomicBool,
 }
 
+/// The state that a kernel would hold.
 #[derive(Debug)]
 struct Kernel {
     epoll: Epoll,
     filters: HashMap<RawFd, Interest>,
     faults: Faults,
+    /// The number of calls so far.
     calls: u32,
-    /// What the last wait brought.
+    /// The entries that the last wait returned.
     last: Vec<Entry>,
-    /// Which direction goes first where only one event fits.
+    /// Whether a socket's write event precedes its read event. Alternates, so that neither starves if only one fits.
     write_first: bool,
 }
 
@@ -135,7 +139,7 @@ const fn interest_of(filter: Filter) -> Interest {
     }
 }
 
-/// Counts a fault down; whether it happens now.
+/// Counts down a fault, and returns whether it happens now.
 const fn strike(left: &mut u32) -> bool {
     let happens = *left > 0;
     *left = left.saturating_sub(1);
@@ -185,7 +189,7 @@ impl Queue {
         timeout: Option<Duration>,
     ) -> Result<usize, Errno> {
         if let ([Entry { filter: None, action: Action::Trigger, .. }], true) = (changes, events.is_empty()) {
-            return self.trigger(); // another thread may be waiting, with the lock
+            return self.trigger(); // without the lock, which another thread may hold while it waits
         }
         let mut kernel = self.kernel();
         kernel.calls += 1;
@@ -200,7 +204,7 @@ impl Queue {
                 continue;
             }
             let Err(errno) = kernel.change(change) else { continue };
-            // Without room for the error the call fails, and the changes behind are not made.
+            // Without room for the error, the call fails and the remaining changes are not made.
             let room = events.get_mut(errors).ok_or(errno)?;
             *room = Entry { action: Action::Failed(errno), ..*change };
             errors += 1;
@@ -208,12 +212,14 @@ impl Queue {
         if errors > 0 || events.is_empty() {
             return Ok(errors);
         }
+        // Like a kernel, only after the changes have been made.
         if strike(&mut kernel.faults.interruptions) {
             return Err(Errno(libc::EINTR));
         }
         let pending = self.0.triggered.load(Ordering::SeqCst);
         let timeout = if pending { Some(Duration::ZERO) } else { timeout };
         let mut count = kernel.wait(events, timeout)?;
+        // If there is no room for the user event it stays triggered, and the next call does not wait.
         if self.0.triggered.load(Ordering::SeqCst)
             && let Some(event) = events.get_mut(count)
         {
@@ -224,8 +230,8 @@ impl Queue {
         Ok(count)
     }
 
-    /// Drops the filters of a descriptor that is closed next, as a kernel with queues does by itself. epoll would keep
-    /// them for as long as the socket is open elsewhere.
+    /// Deletes the filters of a descriptor that is closed next, as a kernel with kqueue does automatically. epoll would
+    /// keep them while the socket is open elsewhere.
     pub(crate) fn closes(&self, fd: BorrowedFd<'_>) {
         let mut kernel = self.kernel();
         if let Some(interest) = kernel.filters.remove(&fd.as_raw_fd())
@@ -254,7 +260,7 @@ impl Kernel {
         let there = old.with(interest) == old;
         let new = match change.action {
             Action::Add => {
-                assert!(!there, "{change:?} is there already");
+                assert!(!there, "{change:?} already exists");
                 if strike(&mut self.faults.refused_additions) {
                     return Err(Errno(libc::ENOMEM));
                 }
@@ -271,13 +277,14 @@ impl Kernel {
         self.set(change.fd, old, new)
     }
 
-    /// The filters of a descriptor. A close drops them, which epoll tells by not knowing the descriptor any more.
+    /// Returns the filters of a descriptor. Closing a descriptor deletes its filters, which is detected here: epoll
+    /// refuses changes of a descriptor that it does not know.
     fn filters_of(&mut self, fd: RawFd) -> Result<Interest, Errno> {
         let known = self.filters.get(&fd).copied().unwrap_or_default();
         if known.is_none() {
             return Ok(known);
         }
-        // To something else and back: "no change" would not ask the kernel.
+        // Change the interest and change it back. Setting the same interest would not make a system call.
         let other = if known == Interest::READ { Interest::WRITE } else { Interest::READ };
         match self.set(fd, known, other).and_then(|()| self.set(fd, other, known)) {
             Ok(()) => Ok(known),
@@ -291,20 +298,21 @@ impl Kernel {
 
     fn set(&mut self, fd: RawFd, old: Interest, new: Interest) -> Result<(), Errno> {
         let key = u64::try_from(fd).map_err(|_| Errno(libc::EBADF))?;
-        // SAFETY: the number is used for `epoll_ctl` only, which refuses one that is not open.
+        // SAFETY: the number is only passed to `epoll_ctl`, which refuses one that is not open.
         let descriptor = unsafe { BorrowedFd::borrow_raw(fd) };
         self.epoll.modify(descriptor, key, old, new).map_err(errno_of)?;
         self.filters.insert(fd, new);
         Ok(())
     }
 
-    /// Asks for half as many sockets as entries fit, since each may be ready both ways, and for more as long as there is
-    /// room: a kernel with queues leaves none out while there is.
+    /// Waits for entries. It requests half as many sockets as there is room for entries, since each socket may be ready
+    /// in both directions, and polls for more while there is room: a kernel with kqueue leaves no event out then.
     fn wait(&mut self, events: &mut [Entry], timeout: Option<Duration>) -> Result<usize, Errno> {
         let (mut ready, mut timeout, mut room) = (Vec::<Event>::new(), timeout, events.len());
         loop {
             let mut more = vec![Event::default(); room.div_ceil(2)];
             let seen = self.epoll.wait(timeout, &mut more).map_err(errno_of)?;
+            // epoll rotates its ready list, so a further call returns other sockets first, then known ones again.
             let before = ready.len();
             let known = |event: &Event| ready.iter().any(|other| other.key == event.key);
             let new: Vec<Event> = more.iter().take(seen).copied().filter(|event| !known(event)).collect();
@@ -330,7 +338,7 @@ impl Kernel {
         Ok(count)
     }
 
-    /// What epoll says of a socket, one entry for each of its filters.
+    /// Converts an event of epoll to entries, one for each of the socket's filters that is ready.
     fn entries_of(&self, event: Event) -> [Option<Entry>; 2] {
         let Ok(fd) = RawFd::try_from(event.key) else { return [None; 2] };
         let filters = self.filters.get(&fd).copied().unwrap_or_default();

@@ -1,21 +1,22 @@
-//! The system's kqueue, in terms that are the same everywhere.
+//! The system's kqueue, with the same interface on all systems.
 //!
-//! Each system's module provides:
+//! The module of each system provides:
 //!
 //! - `Queue`: `open() -> Result<Queue, Errno>` and
 //!   `kevent(&self, changes: &[Entry], events: &mut [Entry], timeout: Option<Duration>) -> Result<usize, Errno>`, which
-//!   makes the changes in order, then waits. A change that fails is an entry of `events` with an [`error`]; if there
-//!   is no room for it, the call fails and the changes behind it are not made. A wait that a signal interrupts fails
-//!   with `EINTR`, all changes made. `closes(&self, fd: BorrowedFd)` says that a descriptor is closed next.
-//! - `Entry`: one change or event, `Copy`. Made by `add(fd, filter)` and `delete(fd, filter)`; read by `fd()`,
-//!   `filter() -> Option<Filter>` (none for the waker), `error() -> Option<Errno>` for a failed change, `is_end()` for
-//!   `EV_EOF`, `socket_error()` for the error that comes with it; `EMPTY`.
-//! - `QueueWaker: Waker`: `new(&Queue) -> Result<QueueWaker, DriverError>` puts it into the queue, `is_cause(&Entry)`
-//!   tells its events, `drain()` takes wakes back.
+//!   makes the changes in order, then waits. A failed change becomes an entry of `events` with an [`error`]; if there
+//!   is no room for it, the call fails and the changes after it are not made. A wait that a signal interrupts fails
+//!   with `EINTR`, after all changes have been made. `closes(&self, fd: BorrowedFd)` must be called before a descriptor
+//!   is closed.
+//! - `Entry`: one change or event, `Copy`. Created by `add(fd, filter)` and `delete(fd, filter)`, and `EMPTY`; read
+//!   with `fd()`, `filter() -> Option<Filter>` (`None` for the waker's `EVFILT_USER`), `error() -> Option<Errno>` for a
+//!   failed change, `is_end()` for `EV_EOF`, and `socket_error()` for an error that comes with it.
+//! - `QueueWaker: Waker`: `new(&Queue) -> Result<QueueWaker, DriverError>` adds it to the queue, `is_cause(&Entry)`
+//!   returns whether an entry is a wake-up, `drain()` consumes wake-ups.
 //!
 //! [`error`]: Entry::error
 
-/// The direction that an entry is about.
+/// The direction of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Filter {
     /// `EVFILT_READ`
@@ -42,7 +43,7 @@ core::cfg_select! {
 }
 
 core::cfg_select! {
-    // OpenBSD and NetBSD got EVFILT_USER late: releases without it are in use.
+    // OpenBSD and NetBSD added EVFILT_USER late, and releases without it are still in use.
     any(target_os = "openbsd", target_os = "netbsd") => {
         mod pipe_waker;
         pub(crate) use pipe_waker::QueueWaker;

@@ -7,7 +7,7 @@ use lightcone_unix::waker::{PipeWaker, Waker};
 
 use super::{Entry, Filter, Queue};
 
-/// Wakes by writing to a pipe that the queue watches.
+/// A waker that writes to a pipe which the queue watches.
 #[derive(Clone, Debug)]
 pub(crate) struct QueueWaker(PipeWaker);
 
@@ -19,7 +19,7 @@ impl QueueWaker {
         Ok(Self(pipe))
     }
 
-    /// Whether the entry is a wake.
+    /// Returns whether the entry is a wake-up.
     pub(crate) fn is_cause(&self, entry: &Entry) -> bool {
         entry.fd() == self.0.as_fd().as_raw_fd()
     }

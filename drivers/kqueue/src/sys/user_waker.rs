@@ -1,11 +1,11 @@
-//! A waker over `EVFILT_USER`: no descriptor of its own, and nothing to drain.
+//! A waker over `EVFILT_USER`, which needs no descriptor and no draining.
 
 use lightcone_unix::driver::DriverError;
 use lightcone_unix::waker::Waker;
 
 use super::{Entry, Queue};
 
-/// Wakes by triggering a filter of the queue.
+/// A waker that triggers a filter of the queue.
 #[derive(Clone, Debug)]
 pub(crate) struct QueueWaker(Queue);
 
@@ -16,20 +16,20 @@ impl QueueWaker {
         Ok(Self(queue.clone()))
     }
 
-    /// Whether the entry is a wake. Nothing but the waker is no socket.
+    /// Returns whether the entry is a wake-up. All other entries are those of sockets.
     #[expect(clippy::unused_self, reason = "other systems' wakers compare their descriptor")]
     pub(crate) const fn is_cause(&self, entry: &Entry) -> bool {
         entry.filter().is_none()
     }
 
-    /// `EV_CLEAR` took the wakes back when the event was read.
+    /// Does nothing: because of `EV_CLEAR`, reading the event has already consumed the wake-ups.
     #[expect(clippy::unused_self, reason = "other systems' wakers have something to drain")]
     pub(crate) const fn drain(&self) {}
 }
 
 impl Waker for QueueWaker {
     fn wake(&self) {
-        // Triggering a filter that is there needs no memory and cannot fail.
+        // Triggering an existing filter needs no memory and cannot fail.
         let _ = self.0.kevent(&[Entry::trigger_user()], &mut [], None);
     }
 }

@@ -1,4 +1,5 @@
-//! A chat with names: the first line is one's own, which nobody else may have; then `bob hello` tells it to bob.
+//! A chat with names: the first line of a socket is its name, which must be free; then `bob hello` sends the text to
+//! bob.
 
 use lightcone_core::{Address, CloseReason, Context, Handler, Origin, Socket};
 
@@ -37,7 +38,7 @@ impl Handler for Chat {
                     }
                 }
             };
-            let _ = output.send(answer); // who does not read misses something
+            let _ = output.send(answer); // a peer that does not read misses responses
         }
     }
 

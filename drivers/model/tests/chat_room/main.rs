@@ -1,6 +1,7 @@
-//! A chat room whose names are shared by the pollers: with a race that loom reports, mended, and on real sockets. The
-//! handler is one file, `chat.rs`; what it shares is taken from `super::sync`, loom's in a model and std's elsewhere.
-#![allow(clippy::duplicate_mod, reason = "that is how one handler is compiled for several worlds")]
+//! A chat room with names that the pollers share: with a race that loom reports, without the race, and on real sockets.
+//! The handler is one file, `chat.rs`; its shared types come from `super::sync`, which is loom's in a model and std's
+//! elsewhere.
+#![allow(clippy::duplicate_mod, reason = "one handler is compiled several times")]
 
 mod mended;
 mod racy;
@@ -17,7 +18,7 @@ fn self_check() {
     lightcone_model::unordered_hand_over();
 }
 
-/// Two who want the same name, on a poller each.
+/// Two peers that request the same name, on one poller each.
 fn two_anns() -> Model<Vec<u8>> {
     let ann = Peer::new().says("ann\n").hears_bytes(6);
     Model::new(2).peer(ann.clone()).peer(ann)
@@ -41,7 +42,7 @@ fn a_name_belongs_to_one() {
     });
 }
 
-/// The planted race is found, and the report says what led to it.
+/// The planted race is found, and the report shows what led to it.
 #[test]
 fn the_race_is_reported() {
     let found = catch_unwind(|| {
@@ -63,12 +64,12 @@ fn the_race_is_reported() {
     ] {
         assert!(report.contains(part), "{part:?} is missing: {report}");
     }
-    // both were on their way in before either had an answer
+    // both requests arrived before either was answered
     let receives = report.rfind("receive").expect("seen above");
     assert!(report.find("hears").expect("seen above") > receives, "{report}");
 }
 
-/// What is said goes from poller to poller, through the mailbox and the wake flag that ship.
+/// Messages travel between pollers through the shipped mailbox and wake flag.
 #[test]
 fn what_is_said_arrives() {
     check("chat_room::what_is_said_arrives", &["told", "nobody"], |seen| {
@@ -84,7 +85,7 @@ fn what_is_said_arrives() {
     });
 }
 
-/// The guide promises a model of a handler of one's own, with the handler, in under 30 lines.
+/// The guide promises that a handler and its model fit into fewer than 30 lines.
 #[test]
 fn a_newcomers_file_is_short() {
     let lines = include_str!("../newcomer.rs").lines().filter(|line| !line.trim().is_empty()).count();

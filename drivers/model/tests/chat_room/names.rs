@@ -1,4 +1,4 @@
-//! Who is there, for the handlers of all pollers.
+//! The taken names, for the handlers of all pollers.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::sync::Mutex;
 pub(crate) struct Names(Mutex<BTreeMap<Vec<u8>, Token>>);
 
 impl Names {
-    /// Takes a name, unless somebody has it.
+    /// Takes a name. Returns `false` if it is taken already.
     pub(crate) fn join(&self, name: &[u8], token: Token) -> bool {
         let mut names = self.0.lock().unwrap();
         if names.contains_key(name) {

@@ -1,4 +1,4 @@
-//! As `names.rs`, with a race.
+//! Like `names.rs`, with a race.
 
 use std::collections::BTreeMap;
 
@@ -10,12 +10,12 @@ use super::sync::Mutex;
 pub(crate) struct Names(Mutex<BTreeMap<Vec<u8>, Token>>);
 
 impl Names {
-    /// Takes a name, unless somebody has it.
+    /// Takes a name. Returns `false` if it is taken already.
     pub(crate) fn join(&self, name: &[u8], token: Token) -> bool {
         if self.of(name).is_some() {
             return false;
         }
-        // here is the race: somebody on another poller may take it now
+        // the race: another poller may take the name here
         self.0.lock().unwrap().insert(name.to_vec(), token);
         true
     }

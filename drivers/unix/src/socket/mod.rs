@@ -1,8 +1,8 @@
-//! The socket calls, each once.
+//! Socket calls: one function for each.
 //!
-//! Every descriptor made here is non-blocking and close-on-exec from its first moment where the system can do that in
-//! one call, and no call here can raise `SIGPIPE`. Results of the calls on the hot path are small `Copy` enums, so
-//! that a driver matches on what happened instead of on error numbers.
+//! Every descriptor created here is non-blocking and close-on-exec, from the start where the system can set both in the
+//! creating call. No call on a socket raises `SIGPIPE`. Calls on the hot path return small `Copy` enums, so that
+//! callers match on outcomes and not on error numbers.
 
 mod options;
 mod platform;
@@ -25,18 +25,18 @@ pub use platform::{accept, close_on_exec, lowest_number, nonblocking, pipe};
 pub use transfer::{GATHER_MAX, Received, Sent, receive, send, send_gathered, shutdown_write};
 pub use undelivered::{UNDELIVERED_TOLD, undelivered};
 
-/// How far a connect has come.
+/// The state of a connect.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Connecting {
-    /// Connected. Unix sockets and sometimes loopback get here at once.
+    /// The connection is established. Unix sockets, and sometimes loopback connections, are established at once.
     Done,
-    /// Wait until the socket is writable, then ask [`connect_result`].
+    /// The connect is in progress. Wait until the socket is writable, then call [`connect_result`].
     InProgress,
-    /// It failed; close the socket.
+    /// The connect failed. Close the socket.
     Failed(Errno),
 }
 
-/// Makes a stream socket of the endpoint's family.
+/// Creates a stream socket of the endpoint's family.
 ///
 /// # Errors
 ///
@@ -45,7 +45,7 @@ pub fn stream_socket(endpoint: &Endpoint) -> Result<OwnedFd, Errno> {
     platform::socket(endpoint.family(), libc::SOCK_STREAM)
 }
 
-/// Gives the socket its local address.
+/// Binds the socket to a local address.
 ///
 /// # Errors
 ///
@@ -56,21 +56,21 @@ pub fn bind(socket: BorrowedFd<'_>, address: &SocketAddress) -> Result<(), Errno
     unsafe { syscall!(bind(socket.as_raw_fd(), pointer, length)) }.map(drop)
 }
 
-/// Starts to take connections. The kernel lowers a backlog above its own limit.
+/// Begins to listen. The kernel lowers a backlog above its own limit.
 ///
 /// # Errors
 ///
-/// The OS's error, such as `EADDRINUSE` when another socket got the port between bind and listen.
+/// The OS's error, such as `EADDRINUSE` if another socket has taken the port between bind and listen.
 pub fn listen(socket: BorrowedFd<'_>, backlog: u32) -> Result<(), Errno> {
     let backlog = libc::c_int::try_from(backlog).unwrap_or(libc::c_int::MAX);
-    // SAFETY: `listen` takes numbers only.
+    // SAFETY: `listen` only takes numbers.
     unsafe { syscall!(listen(socket.as_raw_fd(), backlog)) }.map(drop)
 }
 
-/// Starts to connect without waiting. A socket that would connect to itself is refused.
+/// Begins to connect, without waiting. A socket that would connect to itself fails with `ECONNREFUSED`.
 ///
-/// A Unix socket whose listener's backlog is full fails with `EAGAIN` on Linux: no readiness will tell when to try
-/// again.
+/// On Linux, connecting to a Unix listener whose backlog is full fails with `EAGAIN`. No readiness event says when to
+/// try again.
 #[must_use]
 pub fn connect(socket: BorrowedFd<'_>, address: &SocketAddress) -> Connecting {
     let (pointer, length) = address.as_parts();
@@ -79,17 +79,18 @@ pub fn connect(socket: BorrowedFd<'_>, address: &SocketAddress) -> Connecting {
         Ok(_) | Err(Errno(libc::EISCONN)) => {
             peer_address(socket).map_or(Connecting::Done, |peer| met(socket, &peer))
         }
-        // An interrupted connect goes on in the background: calling again would give EALREADY.
+        // An interrupted connect continues in the background. Calling it again would return EALREADY.
         Err(Errno(libc::EINPROGRESS | libc::EINTR | libc::EALREADY)) => Connecting::InProgress,
         Err(errno) => Connecting::Failed(errno),
     }
 }
 
-/// What became of a connect in progress, asked once the driver reported the socket ready.
+/// Returns the state of a connect in progress. Call it when the driver reports the socket as writable.
 ///
-/// Readiness is a hint: where nothing has happened yet the answer is [`Connecting::InProgress`] again.
+/// Readiness is a hint: the connect may still be [in progress](Connecting::InProgress).
 #[must_use]
 pub fn connect_result(socket: BorrowedFd<'_>) -> Connecting {
+    // SO_ERROR alone is not enough: it is also zero while the connect is in progress. So check that there is a peer.
     match take_error(socket) {
         Ok(None) => {}
         Ok(Some(errno)) | Err(errno) => return Connecting::Failed(errno),
@@ -97,22 +98,25 @@ pub fn connect_result(socket: BorrowedFd<'_>) -> Connecting {
     match peer_address(socket) {
         Ok(peer) => met(socket, &peer),
         Err(Errno(libc::ENOTCONN)) => still_connecting(socket),
-        // BSD: the connection was there and the peer has reset it already.
+        // BSD: the connection was established, and the peer has already reset it.
         Err(Errno(libc::EINVAL)) => Connecting::Failed(Errno(libc::ECONNRESET)),
         Err(errno) => Connecting::Failed(errno),
     }
 }
 
-/// A connect that has met a peer. A port of this machine at which nothing listens can be the one that the system has
-/// chosen for this very socket: TCP then connects it to itself (RFC 9293, section 3.5, simultaneous open), and it would
-/// hear its own words. To the caller nothing listens there.
+/// Refuses a connection of a socket to itself; any other peer is accepted.
+///
+/// If nothing listens on a local port, the system may choose that very port for the connecting socket. TCP then
+/// connects the socket to itself (RFC 9293, section 3.5, simultaneous open), and it would receive its own bytes. To the
+/// caller, this is reported as a refused connect, since nothing listens there.
 fn met(socket: BorrowedFd<'_>, peer: &SocketAddress) -> Connecting {
     let itself = peer.as_inet().is_some()
         && local_address(socket).is_ok_and(|local| local.as_inet() == peer.as_inet());
     if itself { Connecting::Failed(Errno(libc::ECONNREFUSED)) } else { Connecting::Done }
 }
 
-/// Without a peer the socket is connecting still, or was connected and reset since `take_error` looked.
+/// Returns the state of a connect without a peer. It is still in progress, or it has failed since the last call of
+/// `take_error`.
 fn still_connecting(socket: BorrowedFd<'_>) -> Connecting {
     match take_error(socket) {
         Ok(None) => Connecting::InProgress,
@@ -129,7 +133,7 @@ pub fn take_error(socket: BorrowedFd<'_>) -> Result<Option<Errno>, Errno> {
     let mut pending: libc::c_int = 0;
     let mut length = options::length_of::<libc::c_int>();
     let value = (&raw mut pending).cast();
-    // SAFETY: `value` has room for the `length` bytes of a C int, and both outlive the call.
+    // SAFETY: `value` is valid for writes of the `length` bytes of a C int, and both outlive the call.
     unsafe {
         syscall!(getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ERROR, value, &raw mut length))
     }?;
@@ -137,21 +141,22 @@ pub fn take_error(socket: BorrowedFd<'_>) -> Result<Option<Errno>, Errno> {
     Ok((pending != 0).then_some(Errno(pending)))
 }
 
-/// The socket's own address: what the system chose for port 0, or which interface a connection came in on.
+/// Returns the socket's local address, with the port that the system chose for port 0, or the interface on which a
+/// connection arrived.
 ///
 /// # Errors
 ///
-/// The OS's error, such as `EINVAL` on BSD for a connection that is gone.
+/// The OS's error, such as `EINVAL` on the BSDs for a closed connection.
 pub fn local_address(socket: BorrowedFd<'_>) -> Result<SocketAddress, Errno> {
     let mut address = SocketAddress::empty();
     let (pointer, length) = address.as_parts_mut();
-    // SAFETY: both pointers are into `address`, whose length field says how much room there is.
+    // SAFETY: both pointers are into `address`, and its length field contains the size of its storage.
     unsafe { syscall!(getsockname(socket.as_raw_fd(), pointer, length)) }?;
     address.clamp();
     Ok(address)
 }
 
-/// The peer's address.
+/// Returns the peer's address.
 ///
 /// # Errors
 ///
@@ -159,13 +164,13 @@ pub fn local_address(socket: BorrowedFd<'_>) -> Result<SocketAddress, Errno> {
 pub fn peer_address(socket: BorrowedFd<'_>) -> Result<SocketAddress, Errno> {
     let mut address = SocketAddress::empty();
     let (pointer, length) = address.as_parts_mut();
-    // SAFETY: both pointers are into `address`, whose length field says how much room there is.
+    // SAFETY: both pointers are into `address`, and its length field contains the size of its storage.
     unsafe { syscall!(getpeername(socket.as_raw_fd(), pointer, length)) }?;
     address.clamp();
     Ok(address)
 }
 
-/// Reads into `buffer` from any descriptor (a pipe, an eventfd), for what is no socket.
+/// Reads from a descriptor that is not a socket (a pipe, an eventfd).
 pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<isize, Errno> {
     retry(|| {
         let (pointer, length) = (buffer.as_mut_ptr().cast(), buffer.len());
@@ -174,7 +179,7 @@ pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<isize, Errno
     })
 }
 
-/// Writes to a descriptor that is no socket. Raises `SIGPIPE` on a pipe without a reader.
+/// Writes to a descriptor that is not a socket. Raises `SIGPIPE` on a pipe without a reader.
 pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<isize, Errno> {
     retry(|| {
         let (pointer, length) = (bytes.as_ptr().cast(), bytes.len());

@@ -1,4 +1,4 @@
-//! Socket options, each once.
+//! Socket options: one function for each.
 
 use core::mem::size_of;
 use core::time::Duration;
@@ -7,22 +7,22 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use crate::errno::Errno;
 use crate::syscall;
 
-/// Whether a connection takes `TCP_NODELAY` and the keep-alive settings over from its listener, which saves a call a
-/// connection. Documented for Linux only; elsewhere they are set on each socket.
+/// Whether accepted sockets inherit `TCP_NODELAY`, the keep-alive settings and the unsent limit from their listener,
+/// which saves calls for each connection. Documented for Linux only; elsewhere they are set on each socket.
 pub const NODELAY_INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
-/// When to ask a silent peer whether it is still there.
+/// The settings of TCP keep-alive, which probes whether an idle peer is still reachable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeepAlive {
-    /// Silence before the first question. Whole seconds, at least one.
+    /// The idle time before the first probe. Rounded up to whole seconds, at least one.
     pub idle: Duration,
-    /// Time between questions. Whole seconds, at least one.
+    /// The time between probes. Rounded up to whole seconds, at least one.
     pub interval: Duration,
-    /// Questions without an answer before the connection is given up.
+    /// The number of unanswered probes after which the connection is closed. At least one.
     pub count: u32,
 }
 
-/// Lets a listener take a port again while connections of a previous one are in `TIME_WAIT`.
+/// Lets a listener reuse a port while connections of a previous listener are in `TIME_WAIT`.
 ///
 /// # Errors
 ///
@@ -31,10 +31,10 @@ pub fn set_reuse_address(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)
 }
 
-/// Lets several listeners share one port, the kernel spreading the connections. To be set on each before `bind`.
+/// Lets several listeners share one port; the kernel distributes the connections. Must be set on each before `bind`.
 ///
-/// FreeBSD spreads with an option of its own. OpenBSD, NetBSD and Apple's systems share the port but may give all
-/// connections to one of the listeners.
+/// FreeBSD has a separate option for this, `SO_REUSEPORT_LB`, which is used there. OpenBSD, NetBSD and Apple's systems
+/// share the port but may assign all connections to one of the listeners.
 ///
 /// # Errors
 ///
@@ -47,7 +47,7 @@ pub fn set_reuse_port(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     set_option(socket, libc::SOL_SOCKET, REUSE_PORT, 1)
 }
 
-/// Sends small pieces at once instead of waiting for an acknowledgement.
+/// Disables Nagle's algorithm: small segments are sent at once, without waiting for an acknowledgement.
 ///
 /// # Errors
 ///
@@ -56,7 +56,7 @@ pub fn set_nodelay(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
 }
 
-/// `TCP_NOTSENT_LOWAT`, where there is one (`tcp(7)`; `tcp(4)` of macOS). `libc` does not name it everywhere.
+/// The option `TCP_NOTSENT_LOWAT`, where it exists (`tcp(7)`; `tcp(4)` of macOS). `libc` does not define it everywhere.
 const NOTSENT_LOWAT: Option<libc::c_int> = if cfg!(any(target_os = "linux", target_os = "android")) {
     Some(25)
 } else if cfg!(target_vendor = "apple") {
@@ -65,15 +65,15 @@ const NOTSENT_LOWAT: Option<libc::c_int> = if cfg!(any(target_os = "linux", targ
     None
 };
 
-/// Whether the system can [limit](set_unsent_limit) what it takes and has not sent.
+/// Whether the system can [limit](set_unsent_limit) the unsent bytes in a socket's send buffer.
 pub const UNSENT_LIMITED: bool = NOTSENT_LOWAT.is_some();
 
-/// Limits how many bytes the kernel takes that it has not sent yet. Inherited from the listener.
+/// Limits the number of unsent bytes that the kernel accepts. Accepted sockets inherit it from the listener on Linux.
 ///
-/// A socket is then writable when less than half of that is unsent, so that writability follows what the peer takes.
-/// Without it, Linux tells a socket writable when a third of its buffer is free, which has grown to megabytes: a slow
-/// reader looks as if it took nothing for minutes, and a peer that takes nothing holds all of them. Without effect where
-/// the system has no such option (the BSDs but macOS).
+/// The socket is then writable while less than half of the limit is unsent, so that writability follows the progress of
+/// the peer. Without the limit, Linux reports a socket as writable when a third of its buffer is free, and that buffer
+/// grows to megabytes: a slow reader seems to make no progress for minutes, and a peer that does not read occupies the
+/// whole buffer. No effect on systems without such an option (the BSDs other than macOS).
 ///
 /// # Errors
 ///
@@ -83,11 +83,11 @@ pub fn set_unsent_limit(socket: BorrowedFd<'_>, bytes: u32) -> Result<(), Errno>
     NOTSENT_LOWAT.map_or(Ok(()), |name| set_option(socket, libc::IPPROTO_TCP, name, bytes))
 }
 
-/// Limits an IPv6 socket to IPv6.
+/// Restricts an IPv6 socket to IPv6.
 ///
-/// Listeners always set it. Without, whether `[::]:80` also takes IPv4 depends on the system (Linux: a setting of the
-/// machine, OpenBSD: never), peers then have IPv4-mapped addresses, and a second listener on `0.0.0.0:80` fails with
-/// "address in use". Listening to both is two listeners.
+/// Listeners always set it. Otherwise it would depend on the system whether `[::]:80` also accepts IPv4 connections
+/// (Linux: a system-wide setting, OpenBSD: never). If it did, IPv4 peers would have IPv4-mapped addresses, and a second
+/// listener on `0.0.0.0:80` would fail with "address in use". To listen on both, open two listeners.
 ///
 /// # Errors
 ///
@@ -96,11 +96,11 @@ pub fn set_only_v6(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)
 }
 
-/// Switches keep-alive questions on. Spans are rounded up to whole seconds, as the kernel counts them.
+/// Enables TCP keep-alive. Durations are rounded up to whole seconds, the unit of the kernel.
 ///
 /// # Errors
 ///
-/// The OS's error, such as `EINVAL` for a span beyond the kernel's limits.
+/// The OS's error, such as `EINVAL` for a duration beyond the kernel's limits.
 pub fn set_keep_alive(socket: BorrowedFd<'_>, keep_alive: KeepAlive) -> Result<(), Errno> {
     set_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
     #[cfg(not(target_os = "openbsd"))]
@@ -114,13 +114,13 @@ pub fn set_keep_alive(socket: BorrowedFd<'_>, keep_alive: KeepAlive) -> Result<(
         let count = libc::c_int::try_from(keep_alive.count).unwrap_or(libc::c_int::MAX);
         set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, count.max(1))?;
     }
-    // OpenBSD has one setting for the machine.
+    // OpenBSD only has system-wide settings.
     #[cfg(target_os = "openbsd")]
     let _ = keep_alive;
     Ok(())
 }
 
-/// Makes the next close drop what is unsent and reset the connection (`SO_LINGER` of zero seconds).
+/// Makes the next close discard unsent bytes and reset the connection (`SO_LINGER` of zero seconds).
 ///
 /// # Errors
 ///
@@ -130,7 +130,7 @@ pub fn set_abort_on_close(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     set_value(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger)
 }
 
-/// The kernel's buffer for bytes to send. Linux doubles the value for its own use.
+/// Sets the size of the kernel's send buffer. Linux doubles the value for its own bookkeeping.
 ///
 /// # Errors
 ///
@@ -144,7 +144,8 @@ pub fn set_send_buffer(socket: BorrowedFd<'_>, bytes: u32) -> Result<(), Errno> 
     )
 }
 
-/// The kernel's buffer for received bytes. Inherited from the listener, where it must be set to raise the window.
+/// Sets the size of the kernel's receive buffer. Accepted sockets inherit it from the listener. To enlarge the receive
+/// window, it must be set on the listener.
 ///
 /// # Errors
 ///
@@ -158,12 +159,12 @@ pub fn set_receive_buffer(socket: BorrowedFd<'_>, bytes: u32) -> Result<(), Errn
     )
 }
 
-/// Apple's systems have no `MSG_NOSIGNAL` in all versions: there the socket itself is told.
+/// Disables `SIGPIPE` for a socket on Apple's systems, of which not all versions have `MSG_NOSIGNAL`.
 pub(super) fn silence_broken_pipes(socket: &OwnedFd) -> Result<(), Errno> {
     #[cfg(target_vendor = "apple")]
     {
         use std::os::fd::AsFd;
-        // EINVAL: the peer is gone already, and nothing can be sent any more.
+        // EINVAL: the peer has already disconnected, so nothing can be sent any more.
         match set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_NOSIGPIPE, 1) {
             Err(Errno(libc::EINVAL)) => {}
             result => return result,
@@ -194,7 +195,7 @@ fn set_value<T: Copy>(
     unsafe { syscall!(setsockopt(socket.as_raw_fd(), level, name, pointer, length)) }.map(drop)
 }
 
-/// The kernel counts in seconds and refuses zero.
+/// Converts a duration to seconds, rounded up. The result is at least one, because the kernel refuses zero.
 #[cfg(not(target_os = "openbsd"))]
 fn whole_seconds(span: Duration) -> libc::c_int {
     let seconds = span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0)).max(1);

@@ -1,6 +1,6 @@
-//! Where POSIX systems differ in making descriptors: in one call with flags, or by `fcntl` afterwards.
+//! Creation of descriptors, where POSIX systems differ: flags in the creating call, or `fcntl` afterwards.
 //!
-//! The form for systems without the flags is compiled and tested everywhere.
+//! The variant for systems without the flags is compiled and tested everywhere.
 
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -10,36 +10,38 @@ use crate::syscall;
 
 use super::options;
 
-/// Whether `socket`, `accept4` and `pipe2` take `NONBLOCK` and `CLOEXEC`. Apple's systems lack all three.
+/// Compiles items on systems where `socket`, `accept4` and `pipe2` take `NONBLOCK` and `CLOEXEC`. Apple's systems have
+/// neither the flags nor the last two calls.
 macro_rules! with_flags {
     ($($item:item)*) => { $(#[cfg(not(target_vendor = "apple"))] $item)* };
 }
+/// Compiles items on systems without these flags.
 macro_rules! without_flags {
     ($($item:item)*) => { $(#[cfg(target_vendor = "apple")] $item)* };
 }
 
 with_flags! {
-    /// Makes a socket that is non-blocking, close-on-exec and silent about broken pipes.
+    /// Creates a socket that is non-blocking and close-on-exec and raises no `SIGPIPE`.
     pub(super) fn socket(family: libc::c_int, kind: libc::c_int) -> Result<OwnedFd, Errno> {
         let kind = kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        // SAFETY: `socket` takes numbers only.
+        // SAFETY: `socket` only takes numbers.
         let fd = unsafe { syscall!(socket(family, kind, 0)) }?;
         let fd = own(fd);
         options::silence_broken_pipes(&fd)?;
         Ok(fd)
     }
 
-    /// Takes a connection and its peer's address in one call.
+    /// Accepts a connection and returns it with its peer's address.
     ///
     /// # Errors
     ///
-    /// The OS's error; [`Accept`](crate::listener::Accept) sorts them.
+    /// The OS's error; [`Accept`](crate::listener::Accept) classifies them.
     pub fn accept(listener: BorrowedFd<'_>) -> Result<(OwnedFd, SocketAddress), Errno> {
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         let mut address = SocketAddress::empty();
         let (pointer, length) = address.as_parts_mut();
-        // SAFETY: both pointers are into `address`, whose length field says how much room there is. A retry after
-        // EINTR finds the length untouched: it is written on success only.
+        // SAFETY: both pointers are into `address`, and its length field contains the size of its storage, also for a
+        // retry after EINTR: the kernel only writes the length on success.
         let fd = retry(|| unsafe { syscall!(accept4(listener.as_raw_fd(), pointer, length, flags)) })?;
         address.clamp();
         let fd = own(fd);
@@ -47,7 +49,7 @@ with_flags! {
         Ok((fd, address))
     }
 
-    /// A pipe, the end to read first; both ends non-blocking and close-on-exec.
+    /// Creates a pipe and returns its read end and its write end, both non-blocking and close-on-exec.
     ///
     /// # Errors
     ///
@@ -62,21 +64,21 @@ with_flags! {
 }
 
 without_flags! {
-    /// Makes a socket that is non-blocking, close-on-exec and silent about broken pipes.
+    /// Creates a socket that is non-blocking and close-on-exec and raises no `SIGPIPE`.
     pub(super) fn socket(family: libc::c_int, kind: libc::c_int) -> Result<OwnedFd, Errno> {
         portable::socket(family, kind)
     }
 
-    /// Takes a connection and its peer's address.
+    /// Accepts a connection and returns it with its peer's address.
     ///
     /// # Errors
     ///
-    /// The OS's error; [`Accept`](crate::listener::Accept) sorts them.
+    /// The OS's error; [`Accept`](crate::listener::Accept) classifies them.
     pub fn accept(listener: BorrowedFd<'_>) -> Result<(OwnedFd, SocketAddress), Errno> {
         portable::accept(listener)
     }
 
-    /// A pipe, the end to read first; both ends non-blocking and close-on-exec.
+    /// Creates a pipe and returns its read end and its write end, both non-blocking and close-on-exec.
     ///
     /// # Errors
     ///
@@ -86,9 +88,10 @@ without_flags! {
     }
 }
 
-/// The calls of 1983 with two `fcntl` behind each.
+/// The calls without flags, each followed by two calls of `fcntl`.
 ///
-/// Between the two a thread that forks and executes hands the descriptor on: nothing can be done about it here.
+/// If another thread forks and executes a program before the `fcntl` calls, that program inherits the descriptor. This
+/// cannot be prevented here.
 #[cfg_attr(
     not(any(test, target_vendor = "apple")),
     expect(dead_code, reason = "the fallback, tested everywhere")
@@ -99,7 +102,7 @@ mod portable {
     use crate::syscall;
 
     pub(super) fn socket(family: libc::c_int, kind: libc::c_int) -> Result<OwnedFd, Errno> {
-        // SAFETY: `socket` takes numbers only.
+        // SAFETY: `socket` only takes numbers.
         let fd = own(unsafe { syscall!(socket(family, kind, 0)) }?);
         options::silence_broken_pipes(&fd)?;
         prepare(fd)
@@ -108,8 +111,8 @@ mod portable {
     pub(super) fn accept(listener: BorrowedFd<'_>) -> Result<(OwnedFd, SocketAddress), Errno> {
         let mut address = SocketAddress::empty();
         let (pointer, length) = address.as_parts_mut();
-        // SAFETY: both pointers are into `address`, whose length field says how much room there is. A retry after
-        // EINTR finds the length untouched: it is written on success only.
+        // SAFETY: both pointers are into `address`, and its length field contains the size of its storage, also for a
+        // retry after EINTR: the kernel only writes the length on success.
         let fd = retry(|| unsafe { syscall!(accept(listener.as_raw_fd(), pointer, length)) })?;
         address.clamp();
         let fd = own(fd);
@@ -132,43 +135,44 @@ mod portable {
     }
 }
 
-/// Takes ownership of a number that the kernel has just given.
+/// Takes ownership of a descriptor that the kernel has just created.
 fn own(fd: RawFd) -> OwnedFd {
-    // SAFETY: every caller passes the result of a call that made the descriptor and that succeeded; nobody else has it.
+    // SAFETY: every caller passes the result of a successful call that created the descriptor, which has no other
+    // owner.
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
-/// Keeps the descriptor from programs that this process starts.
+/// Makes the descriptor close-on-exec: programs that this process starts do not inherit it.
 ///
 /// # Errors
 ///
 /// The OS's error.
 pub fn close_on_exec(fd: &OwnedFd) -> Result<(), Errno> {
-    // SAFETY: `F_SETFD` takes a number.
+    // SAFETY: `F_SETFD` only takes a number.
     unsafe { syscall!(fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC)) }.map(drop)
 }
 
-/// The same socket under the lowest number that is free, as a second descriptor of it.
+/// Duplicates the descriptor to the lowest free number.
 ///
 /// # Errors
 ///
 /// The OS's error, such as `EMFILE`.
 pub fn lowest_number(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    // SAFETY: `F_DUPFD_CLOEXEC` takes a number.
+    // SAFETY: `F_DUPFD_CLOEXEC` only takes a number.
     let fd = unsafe { syscall!(fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 0)) }?;
-    // SAFETY: the call made the descriptor and succeeded; nobody else has it.
+    // SAFETY: the call succeeded and created the descriptor, which has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Lets calls on the descriptor return instead of wait.
+/// Makes the descriptor non-blocking.
 ///
 /// # Errors
 ///
 /// The OS's error.
 pub fn nonblocking(fd: &OwnedFd) -> Result<(), Errno> {
-    // SAFETY: `F_GETFL` takes nothing.
+    // SAFETY: `F_GETFL` takes no argument.
     let flags = unsafe { syscall!(fcntl(fd.as_raw_fd(), libc::F_GETFL)) }?;
-    // SAFETY: `F_SETFL` takes a number.
+    // SAFETY: `F_SETFL` only takes a number.
     unsafe { syscall!(fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK)) }.map(drop)
 }
 
@@ -181,9 +185,9 @@ mod tests {
     use std::os::fd::AsFd;
 
     fn flags(fd: &OwnedFd) -> (bool, bool) {
-        // SAFETY: `F_GETFD` takes nothing.
+        // SAFETY: `F_GETFD` takes no argument.
         let descriptor = unsafe { syscall!(fcntl(fd.as_raw_fd(), libc::F_GETFD)) }.unwrap();
-        // SAFETY: `F_GETFL` takes nothing.
+        // SAFETY: `F_GETFL` takes no argument.
         let status = unsafe { syscall!(fcntl(fd.as_raw_fd(), libc::F_GETFL)) }.unwrap();
         (descriptor & libc::FD_CLOEXEC != 0, status & libc::O_NONBLOCK != 0)
     }
@@ -191,7 +195,7 @@ mod tests {
     type Accepting = fn(BorrowedFd<'_>) -> Result<(OwnedFd, SocketAddress), Errno>;
     type Making = fn(libc::c_int, libc::c_int) -> Result<OwnedFd, Errno>;
 
-    /// Waits, for at most five seconds in all, until the loopback connection is there.
+    /// Accepts the loopback connection, and waits up to five seconds for it.
     fn accept_soon(accept: Accepting, listener: &OwnedFd) -> (OwnedFd, SocketAddress) {
         for _ in 0..5_000 {
             match accept(listener.as_fd()) {

@@ -1,4 +1,4 @@
-//! Receiving and sending: the two calls that the rest is about.
+//! Receiving and sending.
 
 use core::ptr;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -6,48 +6,48 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use crate::errno::{Errno, retry};
 use crate::syscall;
 
-/// What a receive brought.
+/// The result of a receive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Received {
-    /// So many bytes, at least one. Fewer than asked for: nothing more is there for now.
+    /// This number of bytes was received, at least one. Fewer than the buffer holds: no more are available now.
     Bytes(usize),
-    /// Nothing there. Normal even after the driver reported the socket readable.
+    /// No bytes are available. This is normal even after the driver has reported the socket as readable.
     WouldBlock,
-    /// The peer has shut down writing; nothing comes any more.
+    /// The end of the peer's stream. Nothing more will arrive.
     End,
     /// The connection is broken, for example by `ECONNRESET`.
     Failed(Errno),
 }
 
-/// How much of what was offered the kernel took.
+/// The result of a send.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Sent {
-    /// So many bytes. Fewer than offered: watch for writing before the rest.
+    /// The kernel accepted this number of bytes. If it is less than offered, watch for writing before sending the rest.
     Bytes(usize),
-    /// None; watch for writing.
+    /// The kernel accepted no bytes. Watch for writing.
     WouldBlock,
     /// The connection is broken, for example by `EPIPE` or `ECONNRESET`.
     Failed(Errno),
 }
 
-/// The most pieces that one [`send_gathered`] takes. POSIX allows 16 everywhere.
+/// The maximum number of pieces per [`send_gathered`]. POSIX guarantees 16 on every system.
 pub const GATHER_MAX: usize = 16;
 
 const GATHER_LIMIT: u8 = 16;
 const _: () = assert!(GATHER_LIMIT as usize == GATHER_MAX);
 
-/// A broken pipe is a result, not a signal.
+/// Makes a broken pipe an error of the call and not a signal.
 const SEND_FLAGS: libc::c_int = libc::MSG_NOSIGNAL;
 
-/// The two calls of every request. Where a system call's result fits a `c_long` they are made without
-/// the C library's own functions, which are points of thread cancellation: in a process with threads
-/// that costs more than the rest of the call in user space, and nobody cancels a poller.
+/// The two calls of every request. Where a system call's result fits into a `c_long`, they bypass the C library's
+/// functions. Those are thread cancellation points, which in a process with several threads costs more than the rest of
+/// the call in user space, and pollers are never cancelled.
 #[cfg(all(any(target_os = "linux", target_os = "android"), target_pointer_width = "64"))]
 mod direct {
     use super::{Errno, SEND_FLAGS, ptr};
     use crate::syscall;
 
-    #[expect(clippy::cast_possible_truncation, reason = "of one width here")]
+    #[expect(clippy::cast_possible_truncation, reason = "both have 64 bits here")]
     const fn narrow(count: i64) -> isize {
         count as isize
     }
@@ -58,7 +58,7 @@ mod direct {
     #[inline]
     pub(super) unsafe fn receive(fd: i32, pointer: *mut libc::c_void, length: usize) -> Result<isize, Errno> {
         let nobody = ptr::null_mut::<libc::c_void>();
-        // SAFETY: the caller's promise; no address is asked for.
+        // SAFETY: the caller guarantees the buffer, and the address is null, so it is not written.
         let got = unsafe { syscall!(syscall(libc::SYS_recvfrom, fd, pointer, length, 0, nobody, nobody)) };
         got.map(narrow)
     }
@@ -69,7 +69,7 @@ mod direct {
     #[inline]
     pub(super) unsafe fn send(fd: i32, pointer: *const libc::c_void, length: usize) -> Result<isize, Errno> {
         let nobody = ptr::null::<libc::c_void>();
-        // SAFETY: the caller's promise; no address is given.
+        // SAFETY: the caller guarantees the buffer, and there is no address.
         let sent = unsafe { syscall!(syscall(libc::SYS_sendto, fd, pointer, length, SEND_FLAGS, nobody, 0)) };
         sent.map(narrow)
     }
@@ -84,7 +84,7 @@ mod direct {
     ///
     /// - `length` bytes at `pointer` may be written.
     pub(super) unsafe fn receive(fd: i32, pointer: *mut libc::c_void, length: usize) -> Result<isize, Errno> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees the buffer.
         unsafe { syscall!(recv(fd, pointer, length, 0)) }
     }
 
@@ -92,7 +92,7 @@ mod direct {
     ///
     /// - `length` bytes at `pointer` may be read.
     pub(super) unsafe fn send(fd: i32, pointer: *const libc::c_void, length: usize) -> Result<isize, Errno> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees the buffer.
         unsafe { syscall!(send(fd, pointer, length, SEND_FLAGS)) }
     }
 }
@@ -101,7 +101,7 @@ mod direct {
 ///
 /// # Panics
 ///
-/// When `buffer` is empty: the kernel's answer would look like the end of the stream.
+/// If `buffer` is empty: the kernel's result of zero would be mistaken for the end of the stream.
 #[inline]
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Received {
     assert!(!buffer.is_empty(), "received into an empty buffer");
@@ -112,13 +112,13 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Received {
     });
     match received {
         Ok(0) => Received::End,
-        Ok(count) => Received::Bytes(count.cast_unsigned()), // not negative: `check`
+        Ok(count) => Received::Bytes(count.cast_unsigned()), // never negative, see `check`
         Err(errno) if errno.is_would_block() => Received::WouldBlock,
         Err(errno) => Received::Failed(errno),
     }
 }
 
-/// Sends one piece.
+/// Sends bytes from one slice.
 #[inline]
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Sent {
     sent(retry(|| {
@@ -128,9 +128,9 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> Sent {
     }))
 }
 
-/// Sends several pieces with one call: in order, as if they were one.
+/// Sends several pieces with one call, in order, as if they were one slice.
 ///
-/// Pieces beyond [`GATHER_MAX`] are left for the next call, which looks like a short send.
+/// Pieces beyond [`GATHER_MAX`] are not sent. The result is the same as that of a short send.
 #[inline]
 pub fn send_gathered(socket: BorrowedFd<'_>, pieces: &[&[u8]]) -> Sent {
     if let [bytes] = pieces {
@@ -138,28 +138,28 @@ pub fn send_gathered(socket: BorrowedFd<'_>, pieces: &[&[u8]]) -> Sent {
     }
     let mut vectors = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; GATHER_MAX];
     for (vector, piece) in vectors.iter_mut().zip(pieces) {
-        // The kernel only reads through it; iovec is for receiving too, so the pointer is mutable.
+        // The kernel only reads through this pointer. It is mutable because `iovec` is also used for receiving.
         vector.iov_base = piece.as_ptr().cast_mut().cast();
         vector.iov_len = piece.len();
     }
     let count = u8::try_from(pieces.len()).unwrap_or(u8::MAX).min(GATHER_LIMIT);
     let mut message = empty_message();
     message.msg_iov = vectors.as_mut_ptr();
-    // A `size_t` on some systems and a C int on others, which both take a byte.
+    // The field is a `size_t` on some systems and a C int on others. A `u8` converts to both.
     message.msg_iovlen = count.into();
     sent(retry(|| {
-        // SAFETY: `message` names `vectors`, which are the pieces, and all of them outlive the call.
+        // SAFETY: `message` points to `vectors`, which point to the pieces, and all of them outlive the call.
         unsafe { syscall!(sendmsg(socket.as_raw_fd(), &raw const message, SEND_FLAGS)) }
     }))
 }
 
-/// Tells the peer that nothing more comes, after what is queued in the kernel. Receiving goes on.
+/// Ends the stream to the peer, after the bytes that are queued in the kernel. Receiving continues.
 ///
 /// # Errors
 ///
-/// The OS's error, such as `ENOTCONN` when the peer has reset the connection.
+/// The OS's error, such as `ENOTCONN` if the peer has reset the connection.
 pub fn shutdown_write(socket: BorrowedFd<'_>) -> Result<(), Errno> {
-    // SAFETY: `shutdown` takes numbers only.
+    // SAFETY: `shutdown` only takes numbers.
     unsafe { syscall!(shutdown(socket.as_raw_fd(), libc::SHUT_WR)) }.map(drop)
 }
 
@@ -168,7 +168,7 @@ fn sent(result: Result<isize, Errno>) -> Sent {
     match result {
         Ok(count) => Sent::Bytes(count.cast_unsigned()),
         Err(errno) if errno.is_would_block() => Sent::WouldBlock,
-        // Apple's kernel says so for a moment while a reset comes in.
+        // Apple's kernel may return this while a reset is being processed.
         #[cfg(target_vendor = "apple")]
         Err(Errno(libc::EPROTOTYPE)) => Sent::Failed(Errno(libc::EPIPE)),
         Err(errno) => Sent::Failed(errno),
@@ -176,6 +176,6 @@ fn sent(result: Result<isize, Errno>) -> Sent {
 }
 
 fn empty_message() -> libc::msghdr {
-    // SAFETY: a C struct of pointers, which may be null, and numbers; some systems have padding fields in it.
+    // SAFETY: a C struct of numbers and of pointers that may be null, so all-zero bytes are a valid value.
     unsafe { core::mem::zeroed() }
 }

@@ -1,15 +1,15 @@
-//! What the kernel has taken of a socket's output and not delivered.
+//! The amount of a socket's output that the kernel has accepted and not yet delivered.
 
 use std::os::fd::BorrowedFd;
 
 #[cfg(any(target_os = "freebsd", target_os = "netbsd"))]
 use libc::FIONWRITE as HELD;
-/// The request of `ioctl` that tells how much of a socket's output the kernel holds: `SIOCOUTQ`, which is `TIOCOUTQ`
-/// (`tcp(7)`, `unix(7)`), on Linux, and `FIONWRITE` on FreeBSD and NetBSD.
+/// The `ioctl` request that returns how much of a socket's output the kernel holds: on Linux `SIOCOUTQ`, which equals
+/// `TIOCOUTQ` (`tcp(7)`, `unix(7)`); on FreeBSD and NetBSD `FIONWRITE`.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use libc::TIOCOUTQ as HELD;
 
-/// Whether the system can tell what is [undelivered].
+/// Whether the system reports [undelivered] bytes.
 pub const UNDELIVERED_TOLD: bool = cfg!(any(
     target_os = "linux",
     target_os = "android",
@@ -18,11 +18,11 @@ pub const UNDELIVERED_TOLD: bool = cfg!(any(
     target_vendor = "apple",
 ));
 
-/// How many bytes of a socket's output the kernel holds: those that it has not sent, and those that the peer's system
-/// has not acknowledged. Of a Unix socket, those that the peer has not received, with what the kernel needs on top.
-/// `None`: the system cannot tell, or not of this descriptor.
+/// Returns how many bytes of a socket's output the kernel holds: bytes that it has not sent, and bytes that the peer's
+/// system has not acknowledged. For a Unix socket, these are the bytes that the peer has not received, plus the
+/// kernel's overhead. `None`: the system does not report this, or not for this descriptor.
 ///
-/// On Linux the end of a TCP stream counts for a byte until it is acknowledged.
+/// On Linux, the end of a TCP stream counts as one byte until it is acknowledged.
 #[must_use]
 pub fn undelivered(socket: BorrowedFd<'_>) -> Option<usize> {
     held(socket).and_then(|bytes| usize::try_from(bytes).ok())
@@ -35,7 +35,7 @@ fn held(socket: BorrowedFd<'_>) -> Option<libc::c_int> {
     use crate::syscall;
 
     let mut bytes: libc::c_int = 0;
-    // SAFETY: the request writes a C int, for which `bytes` has room, and it outlives the call.
+    // SAFETY: the request writes a C int to `bytes`, which outlives the call.
     unsafe { syscall!(ioctl(socket.as_raw_fd(), HELD, &raw mut bytes)) }.ok()?;
     Some(bytes)
 }
@@ -49,7 +49,7 @@ fn held(socket: BorrowedFd<'_>) -> Option<libc::c_int> {
     let mut bytes: libc::c_int = 0;
     let mut length = super::options::length_of::<libc::c_int>();
     let value = (&raw mut bytes).cast();
-    // SAFETY: `value` has room for the `length` bytes of a C int, and both outlive the call.
+    // SAFETY: `value` is valid for writes of the `length` bytes of a C int, and both outlive the call.
     unsafe {
         syscall!(getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NWRITE, value, &raw mut length))
     }

@@ -1,4 +1,4 @@
-//! A waker over `eventfd`: one descriptor, one counter.
+//! A waker over `eventfd`: one descriptor that holds a counter.
 
 extern crate alloc;
 
@@ -11,32 +11,32 @@ use crate::syscall;
 
 use super::Waker;
 
-/// Wakes by adding one to a counter; the poller watches it for reading and sets it back to zero.
+/// A waker that increments a counter. The poller watches its descriptor for reading and resets it to zero.
 #[derive(Clone, Debug)]
 pub struct EventFdWaker(Arc<OwnedFd>);
 
 impl EventFdWaker {
-    /// Makes the descriptor.
+    /// Creates the descriptor.
     ///
     /// # Errors
     ///
     /// The OS's error, such as `EMFILE`.
     pub fn new() -> Result<Self, Errno> {
-        // SAFETY: `eventfd` takes numbers only.
+        // SAFETY: `eventfd` only takes numbers.
         let fd = unsafe { syscall!(eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)) }?;
-        // SAFETY: the call made the descriptor and succeeded; nobody else has it.
+        // SAFETY: the call succeeded and created the descriptor, which has no other owner.
         Ok(Self(Arc::new(unsafe { OwnedFd::from_raw_fd(fd) })))
     }
 
-    /// Takes back all wakes so far. For the poller, once its wait has returned because of them.
+    /// Consumes all pending wake-ups. The poller calls this when its wait has returned because of them.
     pub fn drain(&self) {
-        // EAGAIN: nobody woke, or another drain was first. One read takes the whole counter.
+        // One read resets the counter. EAGAIN means that it was already zero.
         let _ = socket::read(self.as_fd(), &mut [0; 8]);
     }
 }
 
 impl AsFd for EventFdWaker {
-    /// What the poller watches for reading.
+    /// Returns the descriptor that the poller watches for reading.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -44,7 +44,7 @@ impl AsFd for EventFdWaker {
 
 impl Waker for EventFdWaker {
     fn wake(&self) {
-        // EAGAIN: the counter is full, so it is above zero and the poller is awake or will be.
+        // EAGAIN means that the counter is at its maximum: a wake-up is already pending.
         let _ = socket::write(self.as_fd(), &1_u64.to_ne_bytes());
     }
 }

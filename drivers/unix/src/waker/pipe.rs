@@ -10,22 +10,22 @@ use crate::socket;
 
 use super::Waker;
 
-/// Wakes by writing a byte; the poller watches the other end and empties it.
+/// A waker that writes a byte to a pipe. The poller watches the read end and empties it.
 #[derive(Clone, Debug)]
 pub struct PipeWaker(Arc<Pipe>);
 
-/// Both ends live together: a write to a pipe without a reader would raise `SIGPIPE`.
+/// Both ends of the pipe. They are owned together: a write to a pipe without a reader would raise `SIGPIPE`.
 #[derive(Debug)]
 struct Pipe {
     read: OwnedFd,
     write: OwnedFd,
 }
 
-/// The most reads of one [`PipeWaker::drain`]. A pipe holds 64 KiB on most systems, and a poller is woken once a sleep.
+/// The maximum number of reads of one [`PipeWaker::drain`]: enough to empty a pipe of 64 KiB, the size on most systems.
 const DRAIN_READS_MAX: usize = 16;
 
 impl PipeWaker {
-    /// Makes the pipe.
+    /// Creates the pipe.
     ///
     /// # Errors
     ///
@@ -35,13 +35,13 @@ impl PipeWaker {
         Ok(Self(Arc::new(Pipe { read, write })))
     }
 
-    /// Takes back all wakes so far. For the poller, once its wait has returned because of them.
+    /// Consumes all pending wake-ups. The poller calls this when its wait has returned because of them.
     ///
-    /// Bounded even if other threads wake all the time: what is left wakes once more.
+    /// The number of reads is bounded, even if other threads keep waking. Any bytes left end the next wait.
     pub fn drain(&self) {
         let mut bytes = [0; 4_096];
         for _ in 0..DRAIN_READS_MAX {
-            // EAGAIN: it is empty.
+            // A short read or an error, such as EAGAIN, means that the pipe is empty.
             let read = socket::read(self.as_fd(), &mut bytes);
             if read.map_or(0, isize::unsigned_abs) < bytes.len() {
                 return;
@@ -51,7 +51,7 @@ impl PipeWaker {
 }
 
 impl AsFd for PipeWaker {
-    /// What the poller watches for reading.
+    /// Returns the read end, which the poller watches for reading.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.read.as_fd()
     }
@@ -59,7 +59,7 @@ impl AsFd for PipeWaker {
 
 impl Waker for PipeWaker {
     fn wake(&self) {
-        // EAGAIN: the pipe is full, so there is something to read and the poller is awake or will be.
+        // EAGAIN means that the pipe is full: a wake-up is already pending.
         let _ = socket::write(self.0.write.as_fd(), &[1]);
     }
 }

@@ -1,11 +1,11 @@
-//! What `cargo test` needs on a Cortex-M3 with nothing on it: an entry, a heap, an output, and a harness.
+//! The parts that `cargo test` needs on a bare Cortex-M3: an entry point, a heap, an output, and a test harness.
 //!
-//! It goes by the name `test` in builds of tests, where the compiler looks for its own: the types are those that
-//! `#[test]` makes values of. Tests run one after the other, each with the whole heap. A panic does not unwind here: it
-//! abandons its test with the stack and the heap, and the next test begins on fresh ones.
+//! Test builds use it under the name `test`, in place of the standard crate: its types are those that `#[test]`
+//! constructs. Tests run one after the other, each with the whole heap. A panic does not unwind: it abandons the test
+//! together with its stack and heap, and the next test begins with fresh ones.
 #![no_std]
 #![feature(lang_items)]
-#![allow(internal_features, reason = "a program begins with a function that the compiler knows")]
+#![allow(internal_features, reason = "the entry point is a lang item")]
 
 extern crate alloc;
 
@@ -24,18 +24,18 @@ pub use ShouldPanic::{No, Yes, YesWithMessage};
 pub use TestFn::StaticTestFn;
 pub use TestName::StaticTestName;
 
-/// A test, as `#[test]` describes it.
+/// A test as described by `#[test]`.
 #[derive(Debug)]
 pub struct TestDescAndFn {
-    /// What it is.
+    /// The description of the test.
     pub desc: TestDesc,
-    /// What it does.
+    /// The body of the test.
     pub testfn: TestFn,
 }
 
-/// What a test is. Most of it is for other harnesses.
+/// The description of a test. Most of its fields are unused here.
 #[derive(Debug)]
-#[allow(missing_docs, reason = "the fields are the compiler's")]
+#[allow(missing_docs, reason = "the compiler defines the fields")]
 pub struct TestDesc {
     pub name: TestName,
     pub ignore: bool,
@@ -51,34 +51,34 @@ pub struct TestDesc {
     pub test_type: TestType,
 }
 
-/// What a test does.
+/// The body of a test.
 #[derive(Debug)]
 pub enum TestFn {
-    /// This.
+    /// A function without parameters.
     StaticTestFn(fn() -> Result<(), String>),
 }
 
-/// What a test is called.
+/// The name of a test.
 #[derive(Debug)]
 pub enum TestName {
-    /// This.
+    /// A name known at compile time.
     StaticTestName(&'static str),
 }
 
-/// Whether a panic is what is wanted.
+/// Whether a test must panic.
 #[derive(Debug)]
 pub enum ShouldPanic {
-    /// It is not.
+    /// A panic is a failure.
     No,
-    /// Any is.
+    /// Any panic is expected.
     Yes,
-    /// One with this in its message is.
+    /// A panic with this text in its message is expected.
     YesWithMessage(&'static str),
 }
 
-/// Where a test stands.
+/// The kind of a test's source.
 #[derive(Debug)]
-#[allow(missing_docs, reason = "the variants are the compiler's")]
+#[allow(missing_docs, reason = "the compiler defines the variants")]
 pub enum TestType {
     UnitTest,
     IntegrationTest,
@@ -86,10 +86,10 @@ pub enum TestType {
     Unknown,
 }
 
-/// What `main` and tests may return.
+/// The types that `main` and tests may return.
 #[lang = "termination"]
 pub trait Termination {
-    /// What went wrong, if something did.
+    /// Returns the failure as text, if there is one.
     fn report(self) -> Result<(), String>;
 }
 
@@ -105,11 +105,11 @@ impl<E: Debug> Termination for Result<(), E> {
     }
 }
 
-/// Whether what a test returned is good.
+/// Converts what a test returned into its result.
 ///
 /// # Errors
 ///
-/// What is wrong with it.
+/// The test returned an error.
 pub fn assert_test_result<T: Termination>(result: T) -> Result<(), String> {
     result.report()
 }
@@ -119,16 +119,16 @@ fn start<T: Termination + 'static>(main: fn() -> T, _: isize, _: *const *const u
     isize::from(main().report().is_err())
 }
 
-/// The tests: where they are, and how many. Set once, before the first runs.
+/// The tests: address and number. Set once, before the first test runs.
 static TESTS: AtomicPtr<&'static TestDescAndFn> = AtomicPtr::new(core::ptr::null_mut());
 static COUNT: AtomicUsize = AtomicUsize::new(0);
-/// Which one runs. In here and not on the stack, which a panic abandons.
+/// The index of the current test. It is static because a panic abandons the stack.
 static CURRENT: AtomicUsize = AtomicUsize::new(0);
 static FAILED: AtomicUsize = AtomicUsize::new(0);
-/// Tests that want more memory than the board has: neither passed nor failed, and counted.
+/// Tests that need more memory than the board has: counted, but neither passed nor failed.
 static TOO_LARGE: AtomicUsize = AtomicUsize::new(0);
 
-/// Runs all tests and ends the program: what the `main` of a test program does.
+/// Runs all tests and ends the program. Called by the `main` of a test program.
 pub fn test_main_static(tests: &'static [&'static TestDescAndFn]) {
     TESTS.store(tests.as_ptr().cast_mut(), Ordering::Relaxed);
     COUNT.store(tests.len(), Ordering::Relaxed);
@@ -141,7 +141,7 @@ fn tests() -> &'static [&'static TestDescAndFn] {
     if count == 0 {
         return &[];
     }
-    // SAFETY: pointer and count are those of a slice that lives as long as the program.
+    // SAFETY: pointer and length come from a slice that lives as long as the program.
     unsafe { core::slice::from_raw_parts(TESTS.load(Ordering::Relaxed), count) }
 }
 
@@ -179,14 +179,15 @@ fn failed(why: Arguments<'_>) {
     CURRENT.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Ends a test, and goes on with the next.
+/// Records the result of the current test, and continues with the next one on a fresh stack.
 #[panic_handler]
 fn panic(info: &PanicInfo<'_>) -> ! {
     let Some(test) = tests().get(CURRENT.load(Ordering::Relaxed)) else {
         print(format_args!("{info}\n"));
         machine::exit(false)
     };
-    // no heap for the message, which may be that there is none left
+    // The message is not formatted on the heap, because the panic may mean that the heap is exhausted. For the same
+    // reason, exhaustion is checked before the expected panics.
     let mut message = Message { bytes: [0; 1_024], length: 0 };
     let _ = write!(message, "{}", info.message());
     match test.desc.should_panic {
@@ -202,7 +203,7 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     machine::restart(run)
 }
 
-/// The beginning of a panic's message.
+/// The beginning of a panic message.
 struct Message {
     bytes: [u8; 1_024],
     length: usize,
@@ -224,7 +225,7 @@ impl Write for Message {
     }
 }
 
-/// Prints.
+/// Prints to the debugger's output.
 pub fn print(what: Arguments<'_>) {
     let _ = Output.write_fmt(what);
 }

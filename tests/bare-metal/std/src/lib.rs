@@ -1,5 +1,5 @@
-//! What the tests of core and http use of std, and no more. It goes by the name `std` in their builds, so they are
-//! compiled as they stand.
+//! The part of std that the tests of core and http use. Their builds use it under the name `std`, so that the tests
+//! compile unchanged.
 #![no_std]
 
 pub extern crate alloc;
@@ -28,7 +28,7 @@ macro_rules! println {
     }};
 }
 
-/// Prints a line; there is one output only.
+/// Prints a line to the only output.
 #[macro_export]
 macro_rules! eprintln {
     ($($what:tt)*) => { $crate::println!($($what)*) };
@@ -40,9 +40,9 @@ macro_rules! panic {
     ($($what:tt)*) => { ::core::panic!($($what)*) };
 }
 
-/// The names that are there without being asked for.
+/// The prelude.
 pub mod prelude {
-    /// Of this edition.
+    /// The prelude of this edition.
     pub mod rust_2024 {
         pub use alloc::borrow::ToOwned;
         pub use alloc::boxed::Box;
@@ -54,25 +54,25 @@ pub mod prelude {
     }
 }
 
-/// There is no environment.
+/// An empty environment.
 pub mod env {
-    /// Why a variable is not there.
+    /// The error for a variable that is not set.
     #[derive(Clone, Copy, Debug)]
     pub struct NotPresent;
 
-    /// No variable is there.
+    /// Returns that the variable is not set.
     pub fn var(_name: &str) -> Result<alloc::string::String, NotPresent> {
         Err(NotPresent)
     }
 }
 
-/// Panics end a test, and nothing catches them before.
+/// Panics, which end a test and cannot be caught.
 pub mod panic {
     use alloc::boxed::Box;
     use core::any::Any;
     pub use core::panic::*;
 
-    /// Runs it; a panic does not come back here.
+    /// Runs the function; a panic does not return here.
     pub fn catch_unwind<R>(run: impl FnOnce() -> R) -> Result<R, Box<dyn Any + Send>> {
         Ok(run())
     }

@@ -1,4 +1,4 @@
-//! One test that passes, four that must not.
+//! One test that passes, and four that must fail.
 #![no_std]
 
 #[cfg(test)]

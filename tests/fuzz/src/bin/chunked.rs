@@ -1,4 +1,4 @@
-//! libFuzzer over [`lightcone_tests::fuzz::chunked`].
+//! Runs libFuzzer over [`lightcone_tests::fuzz::chunked`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| lightcone_tests::fuzz::chunked::chunked(data));

@@ -1,4 +1,4 @@
-//! libFuzzer over [`lightcone_tests::fuzz::connection`].
+//! Runs libFuzzer over [`lightcone_tests::fuzz::connection`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| lightcone_tests::fuzz::connection::connection(data));

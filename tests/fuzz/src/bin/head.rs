@@ -1,4 +1,4 @@
-//! libFuzzer over [`lightcone_tests::fuzz::head`].
+//! Runs libFuzzer over [`lightcone_tests::fuzz::head`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| lightcone_tests::fuzz::head::head(data));

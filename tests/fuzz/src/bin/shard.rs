@@ -1,4 +1,4 @@
-//! libFuzzer over [`lightcone_tests::fuzz::shard`].
+//! Runs libFuzzer over [`lightcone_tests::fuzz::shard`].
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| lightcone_tests::fuzz::shard::shard(data));

@@ -1,4 +1,4 @@
-//! The proof's poller and HTTP server, compiled to code for a processor without compare-and-swap: nothing in them needs
+//! The proof's poller and HTTP server, compiled for a processor without compare-and-swap: nothing in them needs
 //! atomics.
 #![no_std]
 
@@ -7,7 +7,7 @@ mod connection;
 #[path = "../../src/http_use.rs"]
 mod http_use;
 
-/// Returns whether requests are answered. Nothing generic is left in it, so that all of it is compiled.
+/// Returns whether requests are answered. It is not generic, so that all of its code is compiled.
 #[must_use]
 pub fn works() -> bool {
     http_use::works()

@@ -1,6 +1,6 @@
-//! A dependency that uses std, as one of core's could begin to do in some later version.
+//! A dependency that uses std, as a later version of one of core's dependencies could.
 
-/// How many arguments the program was started with: only std knows.
+/// Returns the number of the program's arguments, which only std can read.
 pub fn arguments() -> usize {
     std::env::args().count()
 }

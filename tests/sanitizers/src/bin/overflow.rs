@@ -1,4 +1,4 @@
-//! A read of one byte behind a buffer: AddressSanitizer must say so.
+//! Reads one byte after the end of a buffer: AddressSanitizer must report it.
 
 fn main() {
     let buffer = vec![7_u8; std::env::args().count() * 16];

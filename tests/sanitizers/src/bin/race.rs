@@ -1,4 +1,4 @@
-//! Two threads write to one place without a word to each other: ThreadSanitizer must say so.
+//! Two threads write to the same location without synchronisation: ThreadSanitizer must report it.
 
 use std::cell::UnsafeCell;
 
@@ -11,7 +11,7 @@ static SHARED: Shared = Shared(UnsafeCell::new(0));
 
 fn add() {
     for _ in 0..1_000 {
-        // SAFETY: the pointer is good; that somebody else writes at the same time is the defect.
+        // SAFETY: the pointer is valid; the concurrent write of the other thread is the planted defect.
         unsafe { *SHARED.0.get() += 1 };
     }
 }

@@ -1,15 +1,15 @@
-//! The baseline of `tests/tools/ratio.py`: what the kernel alone costs a server on epoll.
+//! The baseline of `tests/tools/ratio.py`: the kernel's share of the cost of an epoll server.
 //!
 //! ```text
 //! raw_epoll [--listen 127.0.0.1:0] [--answer BYTES]
 //! ```
 //!
-//! An answer has 78 bytes, or as many as are asked for: what the kernel costs depends on it.
+//! A response has 78 bytes, or the number given by `--answer`, because the kernel's cost depends on its size.
 //!
-//! One thread, one buffer, and per event one receive and one send of as many copies of a ready-made response as
-//! there are ends of heads in what was read. It parses nothing, refuses nothing and keeps no time, and a head that is
-//! cut at an unlucky place goes unanswered: it is a measuring rod, not a server.
-#![allow(clippy::print_stdout, reason = "its first line says where it listens")]
+//! It uses one thread and one buffer. Per event it makes one receive, and one send of as many copies of a prepared
+//! response as there are ends of heads in the received bytes. It parses nothing, refuses nothing and has no timeouts,
+//! and a head that is cut at an unlucky place is not answered: it is a measuring tool, not a server.
+#![allow(clippy::print_stdout, reason = "the first line reports the address")]
 
 #[cfg(target_os = "linux")]
 mod server;

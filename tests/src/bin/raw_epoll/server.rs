@@ -1,4 +1,4 @@
-//! The server proper.
+//! The server.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -11,7 +11,7 @@ const EVENTS: usize = 256;
 const BUFFER: usize = 64 * 1024;
 const HEAD_END: &[u8] = b"\r\n\r\n";
 
-/// Serves for ever.
+/// Serves forever.
 pub(super) fn main() -> io::Result<()> {
     let mut arguments = std::env::args().skip(1);
     let mut listen = "127.0.0.1:0".to_owned();
@@ -20,7 +20,7 @@ pub(super) fn main() -> io::Result<()> {
         match (name.as_str(), arguments.next()) {
             ("--listen", Some(value)) => listen = value,
             ("--answer", Some(value)) => response = padded(value.parse().map_err(io::Error::other)?)?,
-            // So that it can be started like the other servers: one thread is all it has.
+            // Accepted so that it can be started like the other servers, but ignored: it has a single thread.
             ("--driver", Some(_)) | ("--pollers", Some(_)) => {}
             _ => return Err(io::Error::new(ErrorKind::InvalidInput, format!("{name}: not understood"))),
         }
@@ -42,15 +42,15 @@ pub(super) fn main() -> io::Result<()> {
 struct Server {
     listener: TcpListener,
     epoll: Epoll,
-    /// Each under the number of its descriptor.
+    /// The connections, indexed by their descriptors.
     connections: Vec<Option<TcpStream>>,
     buffer: Vec<u8>,
     responses: Vec<u8>,
-    /// Of one of them.
+    /// The length of one response.
     length: usize,
 }
 
-/// The response with so many bytes, by one field more.
+/// Returns the response padded to `length` bytes by an additional field.
 fn padded(length: usize) -> io::Result<Vec<u8>> {
     const FIELD: &str = "X-Padding: \r\n";
     let Some(padding) = length.checked_sub(RESPONSE.len() + FIELD.len()) else {
@@ -78,13 +78,13 @@ impl Server {
         };
         let Some(stream) = slot else { return Ok(()) };
         if answer(stream, &mut self.buffer, &self.responses, self.length).is_err() {
-            // Closing a descriptor takes it out of the epoll set.
+            // Closing the descriptor also removes it from the epoll set.
             *slot = None;
         }
         Ok(())
     }
 
-    /// Takes up all that wait.
+    /// Accepts all waiting connections.
     fn accept(&mut self) -> io::Result<()> {
         loop {
             let stream = match self.listener.accept() {
@@ -116,7 +116,8 @@ fn answer(stream: &mut TcpStream, buffer: &mut [u8], responses: &[u8], length: u
     responses.get(..requests * length).map_or(Ok(()), |bytes| stream.write_all(bytes))
 }
 
-/// How often a head ends in `bytes`. Looks at every fourth byte, and closer only where that could be of an end.
+/// Counts the ends of heads in `bytes`. Checks every fourth byte, and the bytes around it only where an end is
+/// possible.
 fn head_ends(bytes: &[u8]) -> usize {
     let (mut found, mut last) = (0, HEAD_END.len() - 1);
     while let Some(byte) = bytes.get(last) {
@@ -139,11 +140,11 @@ impl Epoll {
     fn new() -> io::Result<Self> {
         // SAFETY: the call takes no pointer.
         let fd = checked(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: `checked` let only a descriptor through, which nobody else knows.
+        // SAFETY: `checked` passes only a valid descriptor, which nothing else owns.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Watches for input, and returns the descriptor as the number that comes with its events.
+    /// Registers for input. Returns the descriptor as the number that is reported with its events.
     fn add(&self, fd: RawFd) -> io::Result<usize> {
         let key = fd.unsigned_abs();
         let mut event = libc::epoll_event { events: libc::EPOLLIN.unsigned_abs(), u64: key.into() };

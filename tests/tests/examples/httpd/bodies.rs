@@ -8,7 +8,7 @@ use super::client::Client;
 
 const MEBIBYTE: usize = 1 << 20;
 
-/// Posts a body in a thread of its own while the answer is read.
+/// Posts a body on a separate thread while the response is read.
 fn echoed(client: &mut Client, framing: &str, wire: &[u8]) -> Vec<u8> {
     posted("/echo", client, framing, wire)
 }
@@ -72,7 +72,7 @@ fn a_body_is_gathered_before_it_is_sent_back() {
     assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
     client.send("abc");
     assert_eq!(client.answer().text(), "abc");
-    // one byte too many, told before and found out
+    // One byte too many: announced by the length, and discovered in chunks.
     client.send(format!("POST /gather HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", MEBIBYTE + 1));
     assert_eq!(client.answer().status, 413);
     let mut client = Client::new(&server);
@@ -104,7 +104,7 @@ fn who_expects_it_is_told_to_continue() {
     assert_eq!(client.head(), "HTTP/1.1 100 Continue\r\n\r\n");
     client.send("abc");
     assert_eq!(client.answer().text(), "abc");
-    // and not if the body is not wanted
+    // The body is not requested if it will be refused.
     client.send(
         "POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n",
     );
@@ -126,12 +126,12 @@ fn the_limit_of_a_body_holds_to_the_byte() {
     let refused = client.answer();
     assert_eq!((refused.status, refused.field("connection")), (413, Some("close")));
     client.ended();
-    // a chunk that is too large, with nothing before it
+    // The first chunk is too large.
     let mut client = Client::new(&server);
     client.send("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     client.send(chunked(&body, 1_001));
     assert_eq!(client.answer().status, 413);
-    // a chunk too many: the answer has begun, and is cut in a way that cannot be taken for its end
+    // A later chunk exceeds the limit: the response has begun, and must be cut so that it does not look complete.
     let mut client = Client::new(&server);
     client.send("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
     client.send(chunked(&body, 999));
@@ -166,13 +166,13 @@ fn generated_bodies_have_the_length_that_is_asked_for() {
             "{wrong}"
         );
     }
-    // the largest: nobody waits for it
+    // The largest body is only begun.
     client.send("GET /big?bytes=281474976710655 HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(client.head().contains("\r\nContent-Length: 281474976710655\r\n"));
     assert_eq!(client.read(27), b"abcdefghijklmnopqrstuvwxyza");
 }
 
-/// 16 peers that take nothing of an endless answer, and 16 that send a body and take nothing of its echo.
+/// 16 peers that read nothing of an endless response, and 16 that send a body and read nothing of its echo.
 #[cfg(target_os = "linux")]
 #[test]
 fn peers_that_do_not_read_cost_bounded_memory_and_hold_nobody_up() {
@@ -192,14 +192,14 @@ fn peers_that_do_not_read_cost_bounded_memory_and_hold_nobody_up() {
             let mut sent = 0;
             while let Ok(n) = { client.stream() }.write(&piece) {
                 sent += n;
-                assert!(sent < 60_000_000, "everything is taken, and nothing given");
+                assert!(sent < 60_000_000, "the server takes everything although nothing is read");
             }
         }
         peers.push(client);
     }
     assert_eq!(super::client::get(&server, "/foo").text(), "bar");
     let grown = server.resident_bytes().saturating_sub(before);
-    // 32 KiB of output each, and for the senders a receive's worth of input
+    // 32 KiB of output each, and the input of one receive for the senders.
     let bound = 2 * PEERS * 32 * 1_024 + PEERS * 128 * 1_024 + MEBIBYTE;
     assert!(grown <= bound, "{grown} bytes for {} peers, {bound} allowed", peers.len());
 }

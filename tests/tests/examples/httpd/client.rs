@@ -1,4 +1,4 @@
-//! A client that reads answers as the standard says, and takes nothing for granted.
+//! A client that parses responses strictly by the standard.
 
 use core::time::Duration;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -14,7 +14,7 @@ pub(super) struct Client {
     stream: BufReader<TcpStream>,
 }
 
-/// One answer.
+/// One response.
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) head: String,
@@ -22,7 +22,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The value of a field.
+    /// Returns the value of a field.
     pub(super) fn field(&self, name: &str) -> Option<&str> {
         field(&self.head, name)
     }
@@ -57,16 +57,16 @@ impl Client {
         self.stream().shutdown(Shutdown::Write).unwrap();
     }
 
-    /// A head up to its empty line, with status line and fields.
+    /// Reads a head up to its empty line: status line and fields.
     pub(super) fn head(&mut self) -> String {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            assert!(self.stream.read_line(&mut head).unwrap() > 0, "the server has closed behind {head:?}");
+            assert!(self.stream.read_line(&mut head).unwrap() > 0, "the server has closed after {head:?}");
         }
         head
     }
 
-    /// The answer to anything but `HEAD`.
+    /// Reads the response to any request but `HEAD`.
     pub(super) fn answer(&mut self) -> Answer {
         let head = self.head();
         let status = head.strip_prefix("HTTP/1.1 ").unwrap()[..3].parse().unwrap();
@@ -99,7 +99,7 @@ impl Client {
         }
     }
 
-    /// Reads so many bytes of a body.
+    /// Reads `length` bytes of a body.
     pub(super) fn read(&mut self, length: usize) -> Vec<u8> {
         lightcone_tests::streams::read(&mut self.stream, length)
     }
@@ -109,7 +109,7 @@ impl Client {
         self.answer()
     }
 
-    /// Waits for the end of the stream, before which nothing more may come: an orderly end, and no reset.
+    /// Waits for the end of stream, before which no more bytes may arrive. A reset is a failure.
     pub(super) fn ended(&mut self) {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).unwrap();
@@ -117,22 +117,22 @@ impl Client {
     }
 }
 
-/// The answer to a first request.
+/// Returns the response to one request on a new connection.
 pub(super) fn get(server: &Program, path: &str) -> Answer {
     Client::new(server).get(path)
 }
 
-/// Asks until there is what is waited for.
+/// Calls `ask` until it returns a value.
 pub(super) fn poll<T>(mut ask: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = ask() {
             return found;
         }
-        assert!(begun.elapsed() < WAIT, "it never comes");
+        assert!(begun.elapsed() < WAIT, "the awaited result never comes");
         sleep(Duration::from_millis(20));
     }
 }
 
-/// A second by a clock of milliseconds, whose beginnings are cut off.
+/// A second, allowing for a clock that truncates to milliseconds.
 pub(super) const SECOND: Duration = Duration::from_millis(999);

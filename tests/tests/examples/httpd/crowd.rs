@@ -9,15 +9,15 @@ use crate::program::Program;
 
 use super::client::{get, poll};
 
-/// How many clients of each kind, as far as a driver has places for descriptors.
+/// The number of clients of each kind, limited by the driver's maximum of descriptors.
 const CROWD: usize = 600;
-/// How many requests come between them.
+/// The number of requests in between.
 const GUESTS: u32 = 100;
-/// How much more memory the server may have when they have gone, for tables that have grown.
+/// How much more memory the server may use after the clients have left, for tables that have grown.
 const KEPT: usize = 8 << 20;
 
-/// Clients that ask for much and read nothing, and clients that never finish their requests: others do not notice them,
-/// and when they have gone, their memory goes, too.
+/// Clients that request much and read nothing, and clients that never finish their requests, must not affect others.
+/// After they have left, their memory is freed.
 #[test]
 fn clients_that_are_stuck_hold_up_nobody_else() {
     if let Err(error) = DescriptorLimit::require(2 * CROWD as u64 + 100) {

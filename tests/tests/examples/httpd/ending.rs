@@ -10,7 +10,7 @@ use crate::program::Program;
 
 use super::client::{Client, SECOND, poll};
 
-/// Waits until nobody listens any more.
+/// Waits until the server no longer listens.
 fn wait_until_closed(server: &Program) {
     poll(|| TcpStream::connect(server.address()).is_err().then_some(()));
 }
@@ -38,7 +38,7 @@ fn a_signal_lets_requests_end_and_closes_who_is_idle() {
     }
 }
 
-/// A server with a client that takes none of an endless answer.
+/// Starts a server with a client that reads nothing of an endless response.
 fn stuck(grace: &str) -> (Program, Client) {
     let server = Program::start("httpd", &["--pollers", "1", "--grace", grace]);
     let mut client = Client::new(&server);
@@ -70,17 +70,17 @@ fn a_second_signal_cuts_it_at_once() {
     assert!(out.contains(" 1 aborted, "), "{out}");
 }
 
-/// What came of the requests of one client when the server was told to stop.
+/// The outcome of one client's last request when the server was stopped.
 struct Fate {
-    /// The last request was sent before the signal.
+    /// Whether the last request was sent before the signal.
     before: bool,
-    /// Its answer came whole.
+    /// Whether its response was complete.
     answered: bool,
-    /// That said that the connection ends.
+    /// Whether the response announced the end of the connection.
     told: bool,
 }
 
-/// Asks again and again, until the connection ends.
+/// Sends requests until the connection ends.
 fn ask_until_the_end(server: &str, signalled: &AtomicBool, ready: &AtomicUsize) -> Fate {
     let mut stream = bounded(TcpStream::connect(server).unwrap());
     for round in 0_u64.. {
@@ -93,23 +93,23 @@ fn ask_until_the_end(server: &str, signalled: &AtomicBool, ready: &AtomicUsize) 
             match stream.read(&mut piece) {
                 Ok(n @ 1..) => answer.extend_from_slice(&piece[..n]),
                 Ok(0) => return Fate { before, answered: false, told: false },
-                // it came when the staged close was over
+                // The request arrived after the staged close was over.
                 Err(_) if !before => return Fate { before, answered: false, told: false },
                 Err(error) => panic!("{error}, of a request that was sent before the signal"),
             }
         }
         if answer.windows(17).any(|window| window == b"Connection: close") {
-            assert_eq!(stream.read(&mut piece).unwrap(), 0, "an end in good order");
+            assert_eq!(stream.read(&mut piece).unwrap(), 0, "the connection must end cleanly");
             return Fate { before, answered: true, told: true };
         }
         if round == 10 {
             ready.fetch_add(1, Ordering::SeqCst);
         }
     }
-    unreachable!("no server goes on for so long");
+    unreachable!("the server must have ended by now");
 }
 
-/// Ten times: no request that has reached the server before the signal is lost, and none is reset.
+/// Ten rounds: no request that reached the server before the signal is lost, and no connection is reset.
 #[test]
 fn a_signal_under_load_loses_no_request() {
     const CLIENTS: usize = 12;

@@ -5,10 +5,10 @@ use crate::program::Program;
 
 use super::client::{get, poll};
 
-/// How many, as far as the system lets a process have descriptors.
+/// The number of connections, limited by the descriptors that the system allows a process.
 const MANY: usize = 10_000;
 
-/// How many descriptors a process may have at most.
+/// Returns the hard limit of descriptors per process.
 fn descriptors() -> usize {
     let output = Command::new("sh").args(["-c", "ulimit -H -n"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -33,10 +33,10 @@ fn ten_thousand_connections_are_held_and_served() {
     let mut line = String::new();
     output.read_line(&mut line).unwrap();
     assert_eq!(line.trim(), format!("{{\"held\":{many}}}"));
-    // the page's own connection is one more
+    // The connection that reads the page is one more.
     let half = format!("\nlightcone_connections{{poller=\"1\"}} {}", many / 2);
     poll(|| get(&server, "/metrics").text().contains(&half).then_some(()));
-    drop(load.stdin.take()); // all are asked again
+    drop(load.stdin.take()); // the client then makes a second request on each
     let mut rest = String::new();
     output.read_to_string(&mut rest).unwrap();
     assert_eq!(rest.trim(), format!("{{\"alive\":{many}}}"));

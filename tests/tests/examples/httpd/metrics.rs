@@ -5,7 +5,7 @@ use crate::program::Program;
 
 use super::client::{Client, get, poll};
 
-/// The samples of a page by name with labels, each found good by the rules of the text format.
+/// Parses the samples of a page, by name with labels, and checks the text format.
 fn samples(page: &str) -> HashMap<&str, u64> {
     let is_name = |name: &str| {
         name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
@@ -31,7 +31,7 @@ fn samples(page: &str) -> HashMap<&str, u64> {
         }
         let (key, value) = line.rsplit_once(' ').unwrap();
         let (name, labels) = key.strip_suffix('}').and_then(|key| key.split_once('{')).unwrap();
-        assert_eq!(name, family, "samples of a family stand together, behind its type");
+        assert_eq!(name, family, "samples of a family come together, after its type");
         for label in labels.split(',') {
             let (name, value) = label.split_once('=').unwrap();
             let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap();
@@ -56,7 +56,7 @@ fn the_page_can_be_read_and_tells_what_happened_on_each_poller() {
     assert_eq!(refused.answer().status, 505);
     refused.ended();
     drop(refused);
-    // a body that breaks its rules when the answer has begun is refused as well
+    // An invalid body is counted as a refusal even after the response has begun.
     let mut broken = Client::new(&server);
     broken.send(
         "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\nno size\r\n",
@@ -66,7 +66,7 @@ fn the_page_can_be_read_and_tells_what_happened_on_each_poller() {
     assert_eq!(broken.read(10), b"5\r\nhello\r\n");
     broken.ended();
     drop(broken);
-    // what of a poller is published, is published ten times a second
+    // Pollers publish their stats ten times a second.
     let asked = Cell::new(0);
     let page = poll(|| {
         asked.set(asked.get() + 1);
@@ -87,7 +87,7 @@ fn the_page_can_be_read_and_tells_what_happened_on_each_poller() {
     assert_eq!(sum(page, "http_refusals_total", ",status=\"400\""), 1);
 }
 
-/// Adds up the samples of both pollers, of each of which there must be one at least.
+/// Returns the sum of the samples of both pollers; each must have at least one.
 fn sum(page: &str, name: &str, label: &str) -> u64 {
     let samples = samples(page);
     let of = |poller: usize| {
@@ -98,7 +98,7 @@ fn sum(page: &str, name: &str, label: &str) -> u64 {
     (0..2).flat_map(of).sum()
 }
 
-/// A page that is larger than the output of a connection comes whole.
+/// A page that is larger than the output of a connection arrives completely.
 #[test]
 fn the_page_of_many_pollers_comes_whole() {
     let server = Program::start("httpd", &["--pollers", "64"]);

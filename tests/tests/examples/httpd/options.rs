@@ -68,7 +68,7 @@ fn more_connections_than_allowed_wait_for_their_turn() {
     let server = Program::start("httpd", &["--pollers", "1", "--max-connections", "2"]);
     let (mut one, mut two) = (Client::new(&server), Client::new(&server));
     assert_eq!((one.get("/foo").text(), two.get("/foo").text()), ("bar", "bar"));
-    let mut three = Client::new(&server); // by the kernel
+    let mut three = Client::new(&server); // accepted by the kernel only
     three.send("GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
     let patience = three.stream().read_timeout().unwrap();
     three.stream().set_read_timeout(Some(Duration::from_millis(200))).unwrap();

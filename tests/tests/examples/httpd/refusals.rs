@@ -5,8 +5,8 @@ use crate::program::Program;
 
 use super::client::{Client, get};
 
-/// What is refused, with which status; each is followed by more than the kernel's buffers hold, which is being sent
-/// while the server answers.
+/// Requests that are refused, with the status. Each is followed by more bytes than the kernel's buffers hold, which are
+/// still being sent when the server responds.
 const REFUSED: [(u16, &str, &str); 17] = [
     (400, "GET /foo HTTP/1.1\r\n\r\n", "no host"),
     (400, "GET /foo HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", "two hosts"),
@@ -45,7 +45,7 @@ fn refused(server: &Program, expected: u16, request: &[u8], name: &str) {
     thread::scope(|scope| {
         scope.spawn(move || {
             let sent = writer.write_all(request).and_then(|()| writer.write_all(&vec![b'x'; 8 << 20]));
-            // it may be cut off, once the answer has gone out and enough was read behind it
+            // Sending may fail after the response has been sent and enough of the rest has been read.
             let cut = |error: std::io::Error| {
                 matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
             };

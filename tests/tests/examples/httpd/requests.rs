@@ -157,7 +157,7 @@ fn a_log_has_a_line_for_each_request() {
     }
 }
 
-/// Every driver and balancer serves; connections are spread as the policy says.
+/// Connections are distributed by the policy of the balancer.
 #[test]
 fn connections_are_spread_as_the_balancer_says() {
     for (balancer, spread) in [("round-robin", [8, 8]), ("least", [8, 8]), ("pinned:1", [0, 16])] {

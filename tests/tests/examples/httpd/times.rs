@@ -12,11 +12,11 @@ fn a_head_that_comes_too_slowly_is_answered_by_408() {
     let (mut slow, begun) = (Client::new(&server), Instant::now());
     slow.stream().set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     slow.send("GET /foo HTTP/1.1\r\nHost: a\r\n");
-    // each byte is progress, and none is enough
+    // Each byte is progress, but the head is never complete.
     while slow.stream().peek(&mut [0]).is_err() {
         slow.send("X: y\r\n");
-        assert_eq!(get(&server, "/foo").text(), "bar", "nobody else waits for it");
-        assert!(begun.elapsed() < Duration::from_secs(20), "it never ends");
+        assert_eq!(get(&server, "/foo").text(), "bar", "other clients are not delayed");
+        assert!(begun.elapsed() < Duration::from_secs(20), "the connection never ends");
     }
     assert!(begun.elapsed() >= SECOND, "{:?} are less than a second", begun.elapsed());
     let answer = slow.answer();
@@ -43,7 +43,8 @@ fn who_is_idle_is_closed_before_and_after_a_request() {
     poll(|| get(&server, "/metrics").text().contains(line).then_some(()));
 }
 
-/// Time that passes while the process stands still is not the peers': what has come meanwhile is looked at first.
+/// Time during which the process is stopped does not count against its peers: received bytes are read before timeouts
+/// fire.
 #[test]
 fn a_server_that_was_stopped_does_not_take_its_clients_for_idle() {
     for driver in ["epoll", "select"] {

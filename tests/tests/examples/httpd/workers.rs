@@ -1,11 +1,11 @@
-//! httpd with its routes on worker threads.
+//! Tests of httpd with its routes on worker threads.
 
 use std::io::Write;
 
 use crate::program::Program;
 use lightcone_tests::streams::{read, read_to_end};
 
-/// One request on a connection of its own; the whole answer.
+/// Sends one request on a new connection. Returns the whole response.
 fn get(program: &Program, path: &str) -> String {
     let mut stream = program.connect();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
