@@ -206,7 +206,7 @@ static FAMILIES: [Family; 13] = [
         counts.engine(poller).accepted
     }),
     counter("connections_turned_away_total", "Connections closed without being served.", |counts, poller| {
-        counts.engine(poller).turned_away
+        counts.engine(poller).rejected
     }),
     Family {
         name: "connections_closed_total",
@@ -281,7 +281,7 @@ fn app(number: usize, app: App, limits: Limits) -> Http<App, impl Routes<App, Bo
             }
             _ => {
                 let rule = format_args!("bytes: a number from 0 to {BODY_MAX}\n");
-                response.status(400).display(rule).early()
+                response.status(400).display(rule).into_any()
             }
         })
         .get("/metrics", |_request, response| {

@@ -56,7 +56,7 @@ struct Options {
 struct Sum {
     runs: u64,
     events: u64,
-    told: u64,
+    delivered: u64,
     millis: u64,
     faults: Vec<(Fault, u64)>,
 }
@@ -65,7 +65,7 @@ impl Sum {
     fn add(&mut self, report: &Report) {
         self.runs += 1;
         self.events += report.events;
-        self.told += report.told;
+        self.delivered += report.delivered;
         self.millis += report.millis;
         if self.faults.is_empty() {
             self.faults.clone_from(&report.faults);
@@ -77,11 +77,11 @@ impl Sum {
     }
 
     fn show(&self, scenario: Scenario, seconds: f64) -> String {
-        let Self { runs, events, told, millis, faults } = self;
+        let Self { runs, events, delivered, millis, faults } = self;
         let rate = *events as f64 / seconds.max(1e-9);
         let hours = *millis as f64 / 3_600_000.0;
         let mut text = format!(
-            "{scenario}: {runs} seeds, {events} events ({told} delivered to handlers) in {seconds:.1} s, {rate:.0} events/s, \
+            "{scenario}: {runs} seeds, {events} events ({delivered} delivered to handlers) in {seconds:.1} s, {rate:.0} events/s, \
              {hours:.1} simulated hours\nfaults:"
         );
         for (fault, count) in faults {

@@ -248,8 +248,8 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "core/src/shard.rs",
         "generation_stays",
-        "Control::free(generation.wrapping_add(1), peer)",
-        "Control::free(generation, peer)",
+        "ControlBlock::free(generation.wrapping_add(1), peer)",
+        "ControlBlock::free(generation, peer)",
     ),
     // The word that holds a stop for which the mailbox had no room.
     step(
@@ -346,13 +346,13 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "core/src/poller/group.rs",
         "stop_word_read_before_the_pop",
-        "        let command = match self.commands.pop() {\n            Popped::Item(command) => command,\n            \
-         Popped::Empty => return None,\n            Popped::Finished => {\n                self.finished.0 = \
+        "        let command = match self.commands.pop() {\n            TryRecv::Item(command) => command,\n            \
+         TryRecv::Empty => return None,\n            TryRecv::Finished => {\n                self.finished.0 = \
          true;\n                return None;\n            }\n        };\n        // after the pop: a stop that found \
          no room has left its word by now, or finds room\n        let Some(millis) = self.handle.stop.take() else",
         "        let word = self.handle.stop.take();\n        let command = match self.commands.pop() {\n            \
-         Popped::Item(command) => command,\n            Popped::Empty => return None,\n            \
-         Popped::Finished => {\n                self.finished.0 = true;\n                return None;\n            \
+         TryRecv::Item(command) => command,\n            TryRecv::Empty => return None,\n            \
+         TryRecv::Finished => {\n                self.finished.0 = true;\n                return None;\n            \
          }\n        };\n        let Some(millis) = word else",
     ),
     step(
@@ -447,13 +447,13 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "core/src/poller/turn.rs",
         "admit_drops_the_permit",
-        "        self.io.membership.absorb(permit);\n        self.register(token, connection, Interest::READ);",
+        "        self.io.membership.merge(permit);\n        self.register(token, connection, Interest::READ);",
         "        drop(permit);\n        self.register(token, connection, Interest::READ);",
     ),
     step(
         "core/src/poller/turn.rs",
         "connect_drops_the_permit",
-        "        self.io.membership.absorb(permit);\n        // it may",
+        "        self.io.membership.merge(permit);\n        // it may",
         "        drop(permit);\n        // it may",
     ),
     step("core/src/poller/turn.rs", "close_keeps_the_permit", "        self.io.membership.release();\n", ""),
@@ -498,7 +498,7 @@ pub const MUTANTS: &[Mutant] = &[
          PanicScope::Program;\n            let accept = self.io.transport.accept(listener, id);\n            \
          self.scope = PanicScope::Engine;\n            let (connection, peer) = match accept {\n                \
          Accept::Accepted(connection, peer) => (connection, peer),\n                Accept::Filtered => {\n                    \
-         self.shard.turn_away(1);\n                    continue;\n                }\n                Accept::Retry => \
+         self.shard.count_rejected(1);\n                    continue;\n                }\n                Accept::Retry => \
          continue,\n                Accept::WouldBlock => return false,\n                Accept::Exhausted => {\n                    \
          self.acceptor.back_off(&mut self.io.transport, self.io.now);\n                    return false;\n                \
          }\n            };\n            if !self.place(AcceptedSocket { connection, peer, listener: id }) {\n                \
@@ -520,96 +520,111 @@ pub const MUTANTS: &[Mutant] = &[
         "        let _ = now;\n    }\n\n    /// A socket has ended",
     ),
     // The scheduler of the workers.
-    step("drivers/workers/src/crew.rs", "crew_loses_what_is_in_hand", "*hand = Some(job);", "drop(job);"),
-    step("drivers/workers/src/crew.rs", "crew_rings_nobody", "        self.ring(Some(worker));\n", ""),
     step(
-        "drivers/workers/src/crew.rs",
-        "crew_keeps_who_is_idle",
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_loses_what_is_in_hand",
+        "*hand = Some(job);",
+        "drop(job);",
+    ),
+    step(
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_rings_nobody",
+        "        self.ring(Some(worker));\n",
+        "",
+    ),
+    step(
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_keeps_who_is_idle",
         "place.map(|place| state.idle.remove(place))",
         "place.map(|place| state.idle[place])",
     ),
     step(
-        "drivers/workers/src/crew.rs",
-        "crew_sleeps_without_a_look",
-        "        if let Some(job) = state.ready.pop_front() {\n            return Duty::Run(job);\n        }\n",
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_sleeps_without_a_look",
+        "        if let Some(job) = state.ready.pop_front() {\n            return Task::Run(job);\n        }\n",
         "",
     ),
     step(
-        "drivers/workers/src/crew.rs",
-        "crew_looks_then_sleeps",
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_looks_then_sleeps",
         "        state.idle.push(me);\n",
         "        drop(state);\n        let mut state = self.state();\n        state.idle.push(me);\n",
     ),
     step(
-        "drivers/workers/src/crew.rs",
-        "crew_forgets_what_goes_on",
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_forgets_what_goes_on",
         "state.ready.extend(again);",
         "drop(again);",
     ),
     step(
-        "drivers/workers/src/crew.rs",
-        "crew_takes_a_job_when_closed",
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_takes_a_job_when_closed",
         "        if state.closed {\n            return Err(job);\n        }\n",
         "",
     ),
     step(
-        "drivers/workers/src/crew.rs",
-        "crew_drops_a_job_when_closed",
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_drops_a_job_when_closed",
         "            return Err(job);\n",
         "            return Ok(());\n",
     ),
     step(
-        "drivers/workers/src/crew.rs",
-        "crew_closes_without_a_bell",
-        "        self.bells.iter().for_each(Condvar::notify_all);\n",
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_closes_without_a_bell",
+        "        self.condvars.iter().for_each(Condvar::notify_all);\n",
         "",
     ),
     step(
-        "drivers/workers/src/crew.rs",
-        "crew_tells_twice",
-        "core::mem::take(&mut self.state().untold)",
-        "self.state().untold.clone()",
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_tells_twice",
+        "core::mem::take(&mut self.state().unnotified)",
+        "self.state().unnotified.clone()",
     ),
     step(
-        "drivers/workers/src/crew.rs",
-        "crew_ends_with_a_job_in_hand",
-        "                Some(job) => Duty::Run(job),\n                None if state.closed => Duty::End,\n",
-        "                _ if state.closed => Duty::End,\n                Some(job) => Duty::Run(job),\n",
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_ends_with_a_job_in_hand",
+        "                Some(job) => Task::Run(job),\n                None if state.closed => Task::End,\n",
+        "                _ if state.closed => Task::End,\n                Some(job) => Task::Run(job),\n",
     ),
-    step("drivers/workers/src/crew.rs", "crew_puts_off_in_silence", "        self.ring(idle);\n", ""),
     step(
-        "drivers/workers/src/crew.rs",
-        "crew_hands_the_watch_to_nobody",
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_puts_off_in_silence",
+        "        self.ring(idle);\n",
+        "",
+    ),
+    step(
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_hands_the_watch_to_nobody",
         "        self.ring(waits); // that worker may have been the one who was to try again\n",
         "",
     ),
     step(
-        "drivers/workers/src/crew.rs",
-        "crew_stays_idle_behind_a_timeout",
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_stays_idle_behind_a_timeout",
         "            state.idle.retain(|worker| *worker != me);\n",
         "",
     ),
     step(
-        "drivers/workers/src/crew.rs",
-        "crew_leaves_a_job_in_hand_at_a_timeout",
-        "            let job = state.hands.get_mut(me).and_then(Option::take);\n",
-        "            let job = if timed_out { None } else { state.hands.get_mut(me).and_then(Option::take) };\n",
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_leaves_a_job_in_hand_at_a_timeout",
+        "            let job = state.in_hand.get_mut(me).and_then(Option::take);\n",
+        "            let job = if timed_out { None } else { state.in_hand.get_mut(me).and_then(Option::take) };\n",
     ),
     step(
-        "drivers/workers/src/crew.rs",
-        "crew_waits_for_ever",
-        "(!state.untold.is_empty()).then_some(retry)",
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_waits_for_ever",
+        "(!state.unnotified.is_empty()).then_some(retry)",
         "None::<Duration>",
     ),
     step(
-        "drivers/workers/src/crew.rs",
-        "crew_ends_in_silence",
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_ends_in_silence",
         "        self.state().running -= 1;\n        self.changed.notify_all();\n",
         "        self.state().running -= 1;\n",
     ),
     step(
-        "drivers/workers/src/crew.rs",
-        "crew_is_quiet_in_silence",
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_is_quiet_in_silence",
         "if state.free.len() == state.places {",
         "if false {",
     ),
@@ -617,32 +632,32 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "drivers/workers/src/worker.rs",
         "worker_runs_without_a_look",
-        "        pass.look(&lane.gate);\n",
+        "        pass.begin(&bridge.gate);\n",
         "",
     ),
     step(
         "drivers/workers/src/worker.rs",
         "worker_drops_a_pass_that_it_may_not_leave",
-        "        let pass = pass.leave(&lane.gate).err()?;\n        Some(Job { lane, pass })",
-        "        drop(pass.leave(&lane.gate));\n        None",
+        "        let pass = pass.try_release(&bridge.gate).err()?;\n        Some(Job { bridge, pass })",
+        "        drop(pass.try_release(&bridge.gate));\n        None",
     ),
     step(
         "drivers/workers/src/worker.rs",
         "worker_keeps_the_place",
-        "            self.crew.give_back(lane.place);\n            return None;",
+        "            self.scheduler.release_place(bridge.place);\n            return None;",
         "            return None;",
     ),
     step(
         "drivers/workers/src/worker.rs",
-        "worker_forgets_whom_it_could_not_tell",
-        "            self.crew.put_off(Arc::clone(lane));\n",
+        "worker_forgets_an_unnotified_poller",
+        "            self.scheduler.defer(Arc::clone(bridge));\n",
         "",
     ),
     step(
         "drivers/workers/src/worker.rs",
         "worker_goes_without_its_sockets",
         "        self.abort_all(places);\n",
-        "        self.look_at_the_clock();\n        let _ = (places, Self::abort_all);\n",
+        "        self.refresh_clock();\n        let _ = (places, Self::abort_all);\n",
     ),
     step(
         "drivers/workers/src/worker.rs",
@@ -651,22 +666,22 @@ pub const MUTANTS: &[Mutant] = &[
         "            if unknown && false {",
     ),
     step(
-        "drivers/workers/src/stand_in.rs",
-        "stand_in_tells_before_it_says_so",
-        "        exchange.told |= tells;\n        drop(exchange);\n        if tells {\n            worker.tell(lane);\n",
-        "        drop(exchange);\n        if tells {\n            worker.tell(lane);\n            lane.exchange().told = true;\n",
+        "drivers/workers/src/shadow.rs",
+        "shadow_tells_before_it_says_so",
+        "        exchange.notified |= notifies;\n        drop(exchange);\n        if notifies {\n            worker.notify(bridge);\n",
+        "        drop(exchange);\n        if notifies {\n            worker.notify(bridge);\n            bridge.exchange().notified = true;\n",
     ),
     step(
-        "drivers/workers/src/stand_in.rs",
-        "stand_in_takes_all_for_told",
-        "exchange.told |= tells;",
-        "exchange.told = true;",
+        "drivers/workers/src/shadow.rs",
+        "shadow_takes_all_for_told",
+        "exchange.notified |= notifies;",
+        "exchange.notified = true;",
     ),
     // How a poller uses its bridge to the workers.
     step(
         "drivers/workers/src/offload.rs",
         "offload_takes_all_for_told",
-        "                self.told = false;\n",
+        "                self.notified = false;\n",
         "",
     ),
     step(
@@ -684,14 +699,14 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "drivers/workers/src/offload.rs",
         "offload_keeps_the_place",
-        "                self.crew.give_back(lane.place); // nobody has moved in\n",
+        "                self.scheduler.release_place(bridge.place); // nobody has moved in\n",
         "",
     ),
     step(
         "drivers/workers/src/offload.rs",
         "offload_posts_nothing",
-        "            && let Some(pass) = lane.gate.post()\n",
-        "            && let Some(pass) = Some(()).filter(|()| opens).and_then(|()| lane.gate.post())\n",
+        "            && let Some(pass) = bridge.gate.post()\n",
+        "            && let Some(pass) = Some(()).filter(|()| opens).and_then(|()| bridge.gate.post())\n",
     ),
     // How the models use all this.
     step(

@@ -1,9 +1,9 @@
-//! Carrying out the actions of a socket: the only loop over [`Next`].
+//! Carrying out the actions of a socket: the only loop over [`Action`].
 
+use crate::connection::{Action, Connection};
 use crate::error::ErrorKind;
 use crate::handler::Context;
 use crate::interest::Interest;
-use crate::port::{Next, Port};
 
 /// The maximum number of consecutive sends for one socket, before other sockets get a turn.
 pub const SENDS_IN_A_ROW: usize = 4;
@@ -18,7 +18,7 @@ pub enum Sent {
     Bytes(usize),
     /// No byte was taken. The socket waits until it is writable.
     WouldBlock,
-    /// The send completes later. The bytes stay in place until [`Port::sent`] reports the result.
+    /// The send completes later. The bytes stay in place until [`Connection::sent`] reports the result.
     InFlight,
     /// The connection failed.
     Failed(ErrorKind),
@@ -34,16 +34,16 @@ pub trait Calls {
         send_one_by_one(pieces, |piece| self.send(piece))
     }
 
-    /// Sends the front of a port's queue in one call. Returns the number of bytes offered and the result.
+    /// Sends the front of a connection's queue in one call. Returns the number of bytes offered and the result.
     ///
     /// The default offers up to [`PIECES_MAX`] pieces. Override it if a call takes more pieces, or if earlier
     /// calls have already taken the pieces at the front.
     #[inline(always)]
-    fn send_from_queue<D>(&mut self, port: &Port<'_, '_, D>) -> (usize, Sent)
+    fn send_from_queue<D>(&mut self, conn: &Connection<'_, '_, D>) -> (usize, Sent)
     where
         Self: Sized,
     {
-        send_queued(port, self)
+        send_queued(conn, self)
     }
 
     /// Shuts down writing.
@@ -53,7 +53,7 @@ pub trait Calls {
     /// If the connection is broken.
     fn shutdown_write(&mut self) -> Result<(), ErrorKind>;
 
-    /// Cancels the send in flight. Returns the number of bytes sent, or `None` if [`Port::sent`] reports it
+    /// Cancels the send in flight. Returns the number of bytes sent, or `None` if [`Connection::sent`] reports it
     /// later. It may be called again before that.
     ///
     /// The default is for sends that are complete when their call returns.
@@ -98,23 +98,23 @@ pub enum Settled {
     Deferred,
     /// The socket closes once the send in flight is cancelled.
     Cancelling,
-    /// The socket has ended: close the connection. [`Shard::breaks_off`](crate::Shard::breaks_off) returns
+    /// The socket has ended: close the connection. [`Shard::needs_reset`](crate::Shard::needs_reset) returns
     /// whether to reset it.
     Closed,
 }
 
 /// Carries out the actions of a socket, one after the other, until it has to wait.
 ///
-/// `next` is the action returned by the port's last run, and `sends` is the number of consecutive sends
-/// before it. After each action, `run` delivers the pending events, by [`Port::run`] with the handler or by
-/// [`Port::next_event`] and [`Port::finish`], and returns the next action. The calls are passed to `run`
+/// `next` is the action returned by the connection's last run, and `sends` is the number of consecutive sends
+/// before it. After each action, `run` delivers the pending events, by [`Connection::run`] with the handler or by
+/// [`Connection::next_event`] and [`Connection::finish`], and returns the next action. The calls are passed to `run`
 /// because the [`Context`] of a callback often borrows the same data.
 ///
 /// A [`Poller`](crate::poller::Poller) calls this function. A program that drives a [`Shard`](crate::Shard)
-/// itself calls it each time it has passed input to a port:
+/// itself calls it each time it has passed input to a connection:
 ///
 /// ```
-/// use lightcone_core::{Calls, ErrorKind, Handler, NoOutbox, Port, Sent, Settled, carry_out};
+/// use lightcone_core::{Calls, ErrorKind, Handler, NoOutbox, Connection, Sent, Settled, carry_out};
 /// use lightcone_core::{Context, Instant, PollerId};
 ///
 /// /// A connection that takes all bytes immediately.
@@ -132,81 +132,81 @@ pub enum Settled {
 /// }
 ///
 /// /// Delivers the pending events of a socket and carries out its actions.
-/// fn run<H: Handler>(port: &mut Port<'_, '_, H::Data>, handler: &mut H, to: &mut Memory, now: Instant) -> Settled {
-///     let mut run = |port: &mut Port<'_, '_, H::Data>, _: &mut Memory| {
+/// fn run<H: Handler>(conn: &mut Connection<'_, '_, H::Data>, handler: &mut H, to: &mut Memory, now: Instant) -> Settled {
+///     let mut run = |conn: &mut Connection<'_, '_, H::Data>, _: &mut Memory| {
 ///         let mut outbox = NoOutbox;
-///         port.run(handler, &mut Context::new(now, None, PollerId(0), &mut outbox))
+///         conn.run(handler, &mut Context::new(now, None, PollerId(0), &mut outbox))
 ///     };
-///     let next = run(port, to);
-///     carry_out(port, next, 0, to, run)
+///     let next = run(conn, to);
+///     carry_out(conn, next, 0, to, run)
 /// }
 /// ```
 pub fn carry_out<'p, 's, D, C: Calls>(
-    port: &mut Port<'p, 's, D>,
-    mut next: Next,
+    conn: &mut Connection<'p, 's, D>,
+    mut next: Action,
     mut sends: usize,
     calls: &mut C,
-    mut run: impl FnMut(&mut Port<'p, 's, D>, &mut C) -> Next,
+    mut run: impl FnMut(&mut Connection<'p, 's, D>, &mut C) -> Action,
 ) -> Settled {
     loop {
         match next {
-            Next::Wait(interest) => return Settled::Waiting(interest),
-            Next::Close => return Settled::Closed,
-            Next::Send if sends >= SENDS_IN_A_ROW => {
+            Action::Wait(interest) => return Settled::Waiting(interest),
+            Action::Close => return Settled::Closed,
+            Action::Send if sends >= SENDS_IN_A_ROW => {
                 // fairness: a socket with a long queue must not starve the others
-                port.put_off();
+                conn.defer();
                 return Settled::Deferred;
             }
-            Next::Send => {
+            Action::Send => {
                 sends += 1;
-                let (offered, sent) = calls.send_from_queue(port);
-                tell_sent(port, offered, sent);
+                let (offered, sent) = calls.send_from_queue(conn);
+                report_sent(conn, offered, sent);
             }
-            Next::Shut => match calls.shutdown_write() {
-                Ok(()) => port.shut(),
-                Err(kind) => port.failed(kind),
+            Action::ShutdownWrite => match calls.shutdown_write() {
+                Ok(()) => conn.write_shut_down(),
+                Err(kind) => conn.failed(kind),
             },
-            Next::Cancel => match calls.cancel_send() {
-                Some(n) => port.sent(n),
-                // the driver runs the port again when it reports the cancelled send by `Port::sent`
+            Action::CancelSend => match calls.cancel_send() {
+                Some(n) => conn.sent(n),
+                // the driver runs the connection again when it reports the cancelled send by `Connection::sent`
                 None => return Settled::Cancelling,
             },
         }
-        next = run(port, calls);
+        next = run(conn, calls);
     }
 }
 
 /// Sends the front of the queue in one call. Returns the number of bytes offered and the result, to be passed
-/// to [`tell_sent`].
+/// to [`report_sent`].
 #[inline(always)]
-pub fn send_queued<D>(port: &Port<'_, '_, D>, calls: &mut impl Calls) -> (usize, Sent) {
-    match port.output() {
+pub fn send_queued<D>(conn: &Connection<'_, '_, D>, calls: &mut impl Calls) -> (usize, Sent) {
+    match conn.output() {
         (piece, true) => (piece.len(), calls.send(piece)),
-        _ => send_pieces(port, calls),
+        _ => send_pieces(conn, calls),
     }
 }
 
-/// Reports the result of a send of `offered` bytes to its port.
+/// Reports the result of a send of `offered` bytes to its connection.
 #[inline(always)]
-pub fn tell_sent<D>(port: &mut Port<'_, '_, D>, offered: usize, sent: Sent) {
+pub fn report_sent<D>(conn: &mut Connection<'_, '_, D>, offered: usize, sent: Sent) {
     match sent {
         Sent::Bytes(n) => {
-            port.sent(n);
+            conn.sent(n);
             if n < offered {
-                port.blocked();
+                conn.would_block();
             }
         }
-        Sent::WouldBlock => port.blocked(),
-        Sent::InFlight => port.send_started(),
-        Sent::Failed(kind) => port.failed(kind),
+        Sent::WouldBlock => conn.would_block(),
+        Sent::InFlight => conn.send_started(),
+        Sent::Failed(kind) => conn.failed(kind),
     }
 }
 
 #[inline(never)]
-fn send_pieces<D>(port: &Port<'_, '_, D>, calls: &mut impl Calls) -> (usize, Sent) {
+fn send_pieces<D>(conn: &Connection<'_, '_, D>, calls: &mut impl Calls) -> (usize, Sent) {
     let mut pieces: [&[u8]; PIECES_MAX] = [&[]; PIECES_MAX];
-    let count = port.outputs(&mut pieces);
+    let count = conn.outputs(&mut pieces);
     let pieces = pieces.get(..count).unwrap_or_default();
-    debug_assert_eq!(pieces.first(), Some(&port.output().0), "the two views of the queue agree");
+    debug_assert_eq!(pieces.first(), Some(&conn.output().0), "the two views of the queue agree");
     (pieces.iter().map(|piece| piece.len()).sum(), calls.send_vectored(pieces))
 }

@@ -45,7 +45,7 @@ enum Kind {
 ///
 /// It suits code that rarely needs the address. The flow label is not kept.
 #[derive(Clone, Copy, Debug)]
-pub struct Packed {
+pub struct PackedAddress {
     ip: [u8; 16],
     scope: u32,
     /// The port, or the index of a Unix-domain path.
@@ -53,7 +53,7 @@ pub struct Packed {
     kind: Kind,
 }
 
-impl Packed {
+impl PackedAddress {
     pub(crate) fn pack(address: &Address) -> Self {
         match address {
             Address::Unix(id) => Self { ip: [0; 16], scope: 0, port: id.0, kind: Kind::Unix },
@@ -97,7 +97,7 @@ mod tests {
             Address::Unix(UnixId(9)),
         ];
         for address in samples {
-            assert_eq!(Packed::pack(&address).unpack(), address);
+            assert_eq!(PackedAddress::pack(&address).unpack(), address);
         }
     }
 }

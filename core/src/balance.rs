@@ -379,7 +379,7 @@ mod tests {
     use alloc::vec::Vec;
 
     use super::*;
-    use crate::sync::{Padded, Reservation};
+    use crate::sync::{CachePadded, Reservation};
 
     const ALL: [Policy; 5] =
         [Policy::RoundRobin, Policy::LeastConnections, Policy::LeastOfTwo, Policy::Hash, Policy::Pinned(1)];
@@ -552,7 +552,7 @@ mod tests {
 
     #[test]
     fn padded_loads_are_as_good() {
-        let loads = [const { Padded(Load::new()) }; 2];
+        let loads = [const { CachePadded(Load::new()) }; 2];
         let mut balancer = Balancer::new(Policy::LeastConnections, 2).unwrap();
         let _held = loads[0].reserve_if_below(1);
         assert_eq!(balancer.pick(&loads, 0), 1);

@@ -91,7 +91,7 @@ pub struct Config {
     pub poller: PollerId,
     /// The first generation of each slot. Engines in one process use different salts, so that a token of one engine is
     /// stale in another.
-    pub salt: u32,
+    pub generation_seed: u32,
     /// The maximum number of sockets: 1 to 2^24.
     pub sockets: usize,
     /// The size in bytes of an input or output block: a power of two from 64 to 2^24.
@@ -131,7 +131,7 @@ impl Config {
     /// The default configuration, as a constant.
     pub const DEVICE: Self = Self {
         poller: PollerId(0),
-        salt: 0,
+        generation_seed: 0,
         sockets: 16,
         block_size: 1024,
         input_blocks: 16,

@@ -219,7 +219,7 @@ impl<D> Checked<D> {
         let (was_armed, queued) = (self.armed, stream.queued());
         let bytes = stream.bytes();
         self.closing = stream.closing();
-        self.armed = stream.owes_writable();
+        self.armed = stream.is_writable_pending();
         self.armed_in_sent = self.armed && was_armed && (self.armed_in_sent || sent);
         self.paused_received &= self.paused && stream.paused();
         self.paused = stream.paused();
@@ -324,7 +324,7 @@ impl<H: Handler, W: Witness> Handler for ContractChecker<H, W> {
             unread,
             queued,
             deadline: socket.deadline().is_some(),
-            armed: socket.owes_writable(),
+            armed: socket.is_writable_pending(),
             live: socket.stream.control.state.is_live(),
             left: hash(socket.bytes().get(..socket.data.unread).unwrap_or_default()),
             at: cx.now(),

@@ -19,7 +19,7 @@
 //! | --- | --- |
 //! | handle the events of sockets | [`Handler`], [`Socket`], [`Context`] |
 //! | run a poller over another transport | [`poller::Poller`], [`poller::Transport`] |
-//! | drive individual sockets | [`Shard`], [`Port`], [`Next`], [`carry_out`] |
+//! | drive individual sockets | [`Shard`], [`Connection`], [`Action`], [`carry_out`] |
 //! | plan the memory | [`Config`], [`Storage`], [`footprint`] |
 //! | test a handler or a driver | [`ContractChecker`], [`life`] |
 //! | connect threads | [`sync`], [`balance`] |
@@ -50,7 +50,7 @@
 //!
 //! - **Slots.** A slot is all that an idle socket costs: at most 128 bytes plus the user data. Slots that were never
 //!   used are not touched, so a large table costs only what is used of it.
-//! - **Input.** A driver receives into its own buffer and lends the slice to [`Port::received`]. The handler sees
+//! - **Input.** A driver receives into its own buffer and lends the slice to [`Connection::received`]. The handler sees
 //!   that slice, without a copy. Only bytes that the handler leaves unconsumed are copied, into a block that is
 //!   leased until they are consumed: a small block, or a large one if they do not fit.
 //! - **Output.** Queued bytes are in a chain of blocks, at most [`Config::output_limit`] for one socket, which are
@@ -90,19 +90,19 @@
 //!
 //! # Without a poller
 //!
-//! A program with one connection, or with its own loop, can drive the [`Shard`] itself. It reports to a [`Port`]
-//! what happened to a socket, delivers the events by [`Port::run`], and carries out the actions that follow by
+//! A program with one connection, or with its own loop, can drive the [`Shard`] itself. It reports to a [`Connection`]
+//! what happened to a socket, delivers the events by [`Connection::run`], and carries out the actions that follow by
 //! [`carry_out`].
 //!
-//! Events can also be pulled instead of delivered to callbacks: [`Port::next_event`] returns them one by one, each
-//! with its socket, and [`Port::finish`] returns the next action. [`Port::run`] is the same loop with callbacks;
+//! Events can also be pulled instead of delivered to callbacks: [`Connection::next_event`] returns them one by one, each
+//! with its socket, and [`Connection::finish`] returns the next action. [`Connection::run`] is the same loop with callbacks;
 //! both may be used on one shard. [`Shard::admit`] still needs a handler, to create the user data.
 //!
 //! ```
 //! use core::convert::Infallible;
 //! use core::mem::MaybeUninit;
 //! use lightcone_core::{
-//!     Address, Calls, Config, ErrorKind, Event, Handler, Instant, Interest, ListenerId, Next, Origin, Port, Sent,
+//!     Address, Calls, Config, ErrorKind, Event, Handler, Instant, Interest, ListenerId, Action, Origin, Connection, Sent,
 //!     Settled, Shard, Storage, carry_out,
 //! };
 //!
@@ -141,8 +141,8 @@
 //! }
 //!
 //! /// Handles the events of a socket, responds to each line, and returns the next action.
-//! fn pull(port: &mut Port<'_, '_, u32>) -> Next {
-//!     while let Some((event, mut socket)) = port.next_event::<Infallible>() {
+//! fn pull(conn: &mut Connection<'_, '_, u32>) -> Action {
+//!     while let Some((event, mut socket)) = conn.next_event::<Infallible>() {
 //!         match event {
 //!             Event::Receive => {
 //!                 let (mut input, mut output, lines) = socket.split();
@@ -157,19 +157,19 @@
 //!             _ => {}
 //!         }
 //!     }
-//!     port.finish()
+//!     conn.finish()
 //! }
 //!
 //! let mut uart = Uart(Vec::new());
 //! for mut said in [b"one line\nhalf ".to_vec(), b"another\n".to_vec(), Vec::new()] {
-//!     let mut port = shard.port(token).expect("it is open");
-//!     if said.is_empty() { port.ended() } else { port.received(&mut said) }
-//!     let next = pull(&mut port);
-//!     let settled = carry_out(&mut port, next, 0, &mut uart, |port, _| pull(port));
+//!     let mut conn = shard.connection(token).expect("it is open");
+//!     if said.is_empty() { conn.peer_ended() } else { conn.received(&mut said) }
+//!     let next = pull(&mut conn);
+//!     let settled = carry_out(&mut conn, next, 0, &mut uart, |conn, _| pull(conn));
 //!     assert!(matches!(settled, Settled::Waiting(Interest::READ) | Settled::Closed));
 //! }
 //! assert_eq!(uart.0, b"ok\nok\n");
-//! assert!(shard.port(token).is_none());
+//! assert!(shard.connection(token).is_none());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -189,13 +189,13 @@ mod address;
 pub mod balance;
 mod buffer;
 mod config;
+mod connection;
 mod contract;
 mod error;
 mod handler;
 mod interest;
 pub mod life;
 pub mod poller;
-mod port;
 mod queue;
 mod shard;
 mod slot;
@@ -210,18 +210,18 @@ mod token;
 mod wait_queue;
 
 pub use actions::{
-    Calls, ContextCalls, PIECES_MAX, SENDS_IN_A_ROW, Sent, Settled, carry_out, send_one_by_one, send_queued,
-    tell_sent,
+    Calls, ContextCalls, PIECES_MAX, SENDS_IN_A_ROW, Sent, Settled, carry_out, report_sent, send_one_by_one,
+    send_queued,
 };
-pub use address::{Address, Packed, UnixId};
-pub use buffer::{Input, Mark, Output};
+pub use address::{Address, PackedAddress, UnixId};
+pub use buffer::{Checkpoint, Input, Output};
 pub use config::{Config, ConfigError, Footprint, Timeouts, footprint};
+pub use connection::{Action, Connection, FastPath, LeftFastPath};
 pub use contract::{Checked, ContractChecker, Witness};
 pub use error::{CloseReason, ConnectError, ErrorKind, Full, Rejected, Timeout, WouldBlock};
 pub use handler::{Context, Event, Handler, NoOutbox, Origin, Outbox};
 pub use interest::Interest;
-pub use port::{Next, Port, Stopped, UsualPort};
-pub use shard::{FreeBlocks, Refusal, STOP_LINGER, Shard};
+pub use shard::{AdmitError, FreeBlocks, STOP_LINGER, Shard};
 pub use slot::Slot;
 pub use socket::{Socket, Stream};
 pub use stats::Stats;

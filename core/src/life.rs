@@ -1,13 +1,13 @@
 //! The life cycle of a socket, as one transition table.
 //!
 //! ```text
-//!         Reserve              Dial                Connected
+//!         Reserve             Connect              Connected
 //!  Free ----------> Reserved --------> Connecting ----------+
 //!   |                                                       |
 //!   | Accept                                                v
 //!   +----------------------------------------------------> Open
 //!
-//!  Open        -- Finish ------> Finishing -- Shut ----> Finished     half-closed by this side
+//!  Open        -- Finish ------> Finishing -- WriteShut -> Finished   half-closed by this side
 //!  Open        -- PeerEnd -----> PeerClosed                           half-closed by the peer
 //!  Finishing   -- PeerEnd -----> Draining                             both sides have ended
 //!  PeerClosed  -- Finish ------> Draining                             both sides have ended
@@ -15,19 +15,19 @@
 //!
 //!  Open, Finishing, Finished, PeerClosed:
 //!    -- Close ---> Draining -- Flushed --> Closed                     all known input was read
-//!    -- Linger --> Parting -- Shut --> Lingering -- PeerEnd --> Closed
-//!                  Parting -- PeerEnd --> Draining
+//!    -- Linger --> PreLinger -- WriteShut --> Lingering -- PeerEnd --> Closed
+//!                  PreLinger -- PeerEnd --> Draining
 //!  except that Finished has nothing left to send (Close -> Closed, Linger -> Lingering)
 //!  and PeerClosed has nothing left to read (Linger -> Draining)
 //!
 //!  Connecting  -- Close, Linger --> Closed
 //!  any state from Connecting to Lingering -- Fail, Expire, Abort --> Closed
 //!  Reserved    -- Release -----> Free                                 no connect was started
-//!  Closed      -- Release -----> Free                                 the shard returned `Next::Close`
+//!  Closed      -- Release -----> Free                                 the shard returned `Action::Close`
 //! ```
 //!
 //! [`next`] is the only place that determines a change of state. A test compares it with `life.txt`, which
-//! lists every pair of state and step.
+//! lists every pair of state and transition.
 
 #[doc = concat!("```text\n", include_str!("life.txt"), "```")]
 pub mod table {}
@@ -53,7 +53,7 @@ pub enum State {
     Draining,
     /// The first stage of a staged close: queued output is sent, then writing is shut down. Input is
     /// discarded.
-    Parting,
+    PreLinger,
     /// The second stage of a staged close: writing is shut down, and input is discarded until the peer ends
     /// its stream.
     Lingering,
@@ -64,13 +64,13 @@ pub enum State {
 
 /// A step in the life cycle of a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Step {
+pub enum Transition {
     /// The slot is reserved.
     Reserve,
     /// An accepted socket is admitted.
     Accept,
     /// A reserved slot starts to connect.
-    Dial,
+    Connect,
     /// The connect succeeded.
     Connected,
     /// The peer ended its stream.
@@ -84,7 +84,7 @@ pub enum Step {
     /// All queued output was sent.
     Flushed,
     /// The driver has shut down writing.
-    Shut,
+    WriteShut,
     /// The handler called `abort`.
     Abort,
     /// A call failed (the connection was reset or refused, for example), the handler panicked, or the driver ended
@@ -92,7 +92,7 @@ pub enum Step {
     Fail,
     /// A timeout of the engine passed.
     Expire,
-    /// The shard returned `Next::Close` for the socket, or a reserved slot was released.
+    /// The shard returned `Action::Close` for the socket, or a reserved slot was released.
     Release,
 }
 
@@ -118,7 +118,7 @@ impl State {
         Self::Finished,
         Self::PeerClosed,
         Self::Draining,
-        Self::Parting,
+        Self::PreLinger,
         Self::Lingering,
         Self::Closed,
     ];
@@ -133,7 +133,7 @@ impl State {
     /// others.
     #[must_use]
     pub const fn reads(self) -> bool {
-        matches!(self, Self::Open | Self::Finishing | Self::Finished | Self::Parting | Self::Lingering)
+        matches!(self, Self::Open | Self::Finishing | Self::Finished | Self::PreLinger | Self::Lingering)
     }
 
     /// Returns whether the handler may queue output.
@@ -143,19 +143,19 @@ impl State {
     }
 }
 
-impl Step {
+impl Transition {
     /// All steps.
     pub const ALL: [Self; 14] = [
         Self::Reserve,
         Self::Accept,
-        Self::Dial,
+        Self::Connect,
         Self::Connected,
         Self::PeerEnd,
         Self::Finish,
         Self::Close,
         Self::Linger,
         Self::Flushed,
-        Self::Shut,
+        Self::WriteShut,
         Self::Abort,
         Self::Fail,
         Self::Expire,
@@ -165,84 +165,100 @@ impl Step {
 
 /// Returns the effect of `step` on a socket in `state`.
 #[must_use]
-#[expect(clippy::wildcard_enum_match_arm, reason = "every other step is illegal; `life.txt` lists all pairs")]
-pub const fn next(state: State, step: Step) -> Change {
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "every other transition is illegal; `life.txt` lists all pairs"
+)]
+pub const fn next(state: State, step: Transition) -> Change {
     use Change::{Illegal, Same, To};
     match state {
         State::Free => match step {
-            Step::Reserve => To(State::Reserved),
-            Step::Accept => To(State::Open),
+            Transition::Reserve => To(State::Reserved),
+            Transition::Accept => To(State::Open),
             _ => Illegal,
         },
         State::Reserved => match step {
-            Step::Dial => To(State::Connecting),
-            Step::Release => To(State::Free),
+            Transition::Connect => To(State::Connecting),
+            Transition::Release => To(State::Free),
             _ => Illegal,
         },
         State::Connecting => match step {
-            Step::Connected => To(State::Open),
-            Step::Close | Step::Linger | Step::Abort | Step::Fail | Step::Expire => To(State::Closed),
+            Transition::Connected => To(State::Open),
+            Transition::Close
+            | Transition::Linger
+            | Transition::Abort
+            | Transition::Fail
+            | Transition::Expire => To(State::Closed),
             _ => Illegal,
         },
         State::Open => match step {
-            Step::PeerEnd => To(State::PeerClosed),
-            Step::Finish => To(State::Finishing),
+            Transition::PeerEnd => To(State::PeerClosed),
+            Transition::Finish => To(State::Finishing),
             other => ending(other),
         },
         State::Finishing => match step {
             // both directions have ended: queued output is sent, then the socket closes
-            Step::PeerEnd => To(State::Draining),
-            Step::Finish => Same,
-            Step::Shut => To(State::Finished),
+            Transition::PeerEnd => To(State::Draining),
+            Transition::Finish => Same,
+            Transition::WriteShut => To(State::Finished),
             other => ending(other),
         },
         State::Finished => match step {
-            Step::PeerEnd => To(State::Closed),
-            Step::Finish => Same,
-            Step::Close => To(State::Closed),
-            Step::Linger => To(State::Lingering),
+            Transition::PeerEnd => To(State::Closed),
+            Transition::Finish => Same,
+            Transition::Close => To(State::Closed),
+            Transition::Linger => To(State::Lingering),
             other => ending(other),
         },
         State::PeerClosed => match step {
-            Step::PeerEnd => Same,
+            Transition::PeerEnd => Same,
             // nothing is left to read, so both are the same as closing
-            Step::Finish | Step::Linger => To(State::Draining),
+            Transition::Finish | Transition::Linger => To(State::Draining),
             other => ending(other),
         },
         State::Draining => match step {
-            Step::Flushed => To(State::Closed),
-            Step::Abort | Step::Fail | Step::Expire => To(State::Closed),
-            Step::PeerEnd | Step::Finish | Step::Close | Step::Linger => Same,
+            Transition::Flushed => To(State::Closed),
+            Transition::Abort | Transition::Fail | Transition::Expire => To(State::Closed),
+            Transition::PeerEnd | Transition::Finish | Transition::Close | Transition::Linger => Same,
             _ => Illegal,
         },
-        State::Parting => match step {
-            Step::PeerEnd => To(State::Draining),
-            Step::Shut => To(State::Lingering),
-            Step::Abort | Step::Fail | Step::Expire => To(State::Closed),
-            Step::Finish | Step::Close | Step::Linger | Step::Flushed => Same,
+        State::PreLinger => match step {
+            Transition::PeerEnd => To(State::Draining),
+            Transition::WriteShut => To(State::Lingering),
+            Transition::Abort | Transition::Fail | Transition::Expire => To(State::Closed),
+            Transition::Finish | Transition::Close | Transition::Linger | Transition::Flushed => Same,
             _ => Illegal,
         },
         State::Lingering => match step {
-            Step::PeerEnd | Step::Abort | Step::Fail | Step::Expire => To(State::Closed),
-            Step::Finish | Step::Close | Step::Linger => Same,
+            Transition::PeerEnd | Transition::Abort | Transition::Fail | Transition::Expire => {
+                To(State::Closed)
+            }
+            Transition::Finish | Transition::Close | Transition::Linger => Same,
             _ => Illegal,
         },
         State::Closed => match step {
-            Step::Release => To(State::Free),
-            Step::Reserve | Step::Accept | Step::Dial | Step::Connected | Step::Shut => Illegal,
+            Transition::Release => To(State::Free),
+            Transition::Reserve
+            | Transition::Accept
+            | Transition::Connect
+            | Transition::Connected
+            | Transition::WriteShut => Illegal,
             _ => Same,
         },
     }
 }
 
-/// Returns the effect of the steps that end a live socket the same way in all four live states.
-#[expect(clippy::wildcard_enum_match_arm, reason = "every other step is illegal; `life.txt` lists all pairs")]
-const fn ending(step: Step) -> Change {
+/// Returns the effect of the transitions that end a live socket in the same way in all four live states.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "every other transition is illegal; `life.txt` lists all pairs"
+)]
+const fn ending(step: Transition) -> Change {
     match step {
-        Step::Close => Change::To(State::Draining),
-        Step::Linger => Change::To(State::Parting),
-        Step::Abort | Step::Fail | Step::Expire => Change::To(State::Closed),
-        Step::Flushed => Change::Same,
+        Transition::Close => Change::To(State::Draining),
+        Transition::Linger => Change::To(State::PreLinger),
+        Transition::Abort | Transition::Fail | Transition::Expire => Change::To(State::Closed),
+        Transition::Flushed => Change::Same,
         _ => Change::Illegal,
     }
 }
@@ -251,7 +267,7 @@ const fn ending(step: Step) -> Change {
 #[expect(
     clippy::excessive_nesting,
     clippy::wildcard_enum_match_arm,
-    reason = "loops over all pairs of states and steps"
+    reason = "loops over all pairs of states and transitions"
 )]
 mod tests {
     extern crate std;
@@ -262,7 +278,7 @@ mod tests {
     fn rendered() -> String {
         let mut out = String::new();
         write!(out, "{:<11}", "").unwrap();
-        for step in Step::ALL {
+        for step in Transition::ALL {
             let name = std::format!("{step:?}");
             write!(out, " {name:<10}").unwrap();
         }
@@ -270,7 +286,7 @@ mod tests {
         out.push('\n');
         for state in State::ALL {
             let mut line = std::format!("{:<11}", std::format!("{state:?}"));
-            for step in Step::ALL {
+            for step in Transition::ALL {
                 let cell = match next(state, step) {
                     Change::To(to) => std::format!("{to:?}"),
                     Change::Same => ".".into(),
@@ -296,7 +312,7 @@ mod tests {
             let mut i = 0;
             while let Some(from) = reached.get(i).copied() {
                 i += 1;
-                for step in Step::ALL {
+                for step in Transition::ALL {
                     if let Change::To(to) = next(from, step)
                         && !reached.contains(&to)
                     {
@@ -311,7 +327,7 @@ mod tests {
     #[test]
     fn every_live_state_ends_at_once_on_failure() {
         for state in State::ALL {
-            for step in [Step::Fail, Step::Expire, Step::Abort] {
+            for step in [Transition::Fail, Transition::Expire, Transition::Abort] {
                 let change = next(state, step);
                 match state {
                     State::Free | State::Reserved => assert_eq!(change, Change::Illegal),
@@ -325,20 +341,20 @@ mod tests {
     #[test]
     fn only_a_release_frees_and_only_once() {
         for state in State::ALL {
-            for step in Step::ALL {
+            for step in Transition::ALL {
                 if next(state, step) == Change::To(State::Free) {
-                    assert_eq!(step, Step::Release);
+                    assert_eq!(step, Transition::Release);
                     assert!(matches!(state, State::Closed | State::Reserved));
                 }
             }
         }
-        assert_eq!(next(State::Free, Step::Release), Change::Illegal);
+        assert_eq!(next(State::Free, Transition::Release), Change::Illegal);
     }
 
     #[test]
     fn nothing_reads_after_the_peer_has_ended() {
         for state in State::ALL {
-            if let Change::To(to) = next(state, Step::PeerEnd) {
+            if let Change::To(to) = next(state, Transition::PeerEnd) {
                 assert!(!to.reads(), "{state:?}");
             }
         }
@@ -346,8 +362,8 @@ mod tests {
 
     #[test]
     fn nobody_comes_back_to_life() {
-        for state in [State::Draining, State::Parting, State::Lingering, State::Closed] {
-            for step in Step::ALL {
+        for state in [State::Draining, State::PreLinger, State::Lingering, State::Closed] {
+            for step in Transition::ALL {
                 if let Change::To(to) = next(state, step) {
                     assert!(!to.is_live() && to != State::Connecting, "{state:?} {step:?}");
                 }

@@ -5,15 +5,15 @@
     reason = "`Config::check` keeps every count and size within its type"
 )]
 
-use crate::address::{Address, Packed};
-use crate::buffer::{Blocks, Hold, InputPools, LINK_BYTES};
+use crate::address::{Address, PackedAddress};
+use crate::buffer::{Blocks, InputPools, LINK_BYTES, WritableGate};
 use crate::config::Config;
+use crate::connection::Connection;
 use crate::error::CloseReason;
 use crate::handler::{Handler, Origin};
-use crate::life::{State, Step};
-use crate::port::Port;
+use crate::life::{State, Transition};
 use crate::queue::Queue;
-use crate::slot::{Control, Flags, Pending, Slot};
+use crate::slot::{ControlBlock, Flags, Pending, Slot};
 use crate::socket::Shared;
 use crate::stats::Stats;
 use crate::storage::{NOTE_BYTES, SetupError, Slots, Storage, StorageError};
@@ -36,8 +36,8 @@ pub const STOP_LINGER: Duration = Duration::from_millis(500);
 /// A driver (or a program without one) calls
 /// - [`tick`](Self::tick) once per turn, with the time;
 /// - [`admit`](Self::admit) or [`dial`](Self::dial) for new sockets;
-/// - [`port`](Self::port) with a token, to report what happened to that socket and to get the
-///   [`Next`](crate::Next) action;
+/// - [`conn`](Self::connection) with a token, to report what happened to that socket and to get the
+///   [`Action`](crate::Action) action;
 /// - [`next_ready`](Self::next_ready) until it returns `None`, for sockets that are due without an outside
 ///   event: timeouts, returned blocks;
 /// - [`next_deadline`](Self::next_deadline) for the time until which it may sleep.
@@ -59,7 +59,7 @@ pub struct Shard<'s, D> {
     turns: u32,
     open: u32,
     stopping: bool,
-    /// The value that [`breaks_off`](Self::breaks_off) returns.
+    /// The value that [`needs_reset`](Self::needs_reset) returns.
     pub(crate) broke_off: bool,
     pub(crate) stats: Stats,
     /// For each stalled socket, by index: its undelivered bytes at the last check, plus one; 0 means not
@@ -112,7 +112,7 @@ pub struct FreeBlocks {
 /// The reason why a socket was not admitted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Refusal {
+pub enum AdmitError {
     /// All slots are in use. The handler was not called.
     Full,
     /// The handler turned the peer away.
@@ -121,7 +121,7 @@ pub enum Refusal {
     Stopping,
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for AdmitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Full => "all sockets are in use",
@@ -132,13 +132,13 @@ impl fmt::Display for Refusal {
 }
 
 /// The same sentence as `Display`: it is what a `main` that returns the error prints.
-impl fmt::Debug for Refusal {
+impl fmt::Debug for AdmitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl core::error::Error for Refusal {}
+impl core::error::Error for AdmitError {}
 
 impl<D> Links for Slots<'_, D> {
     #[expect(clippy::expect_used, reason = "the wheel holds only slots in use: `retire` removes them")]
@@ -187,7 +187,7 @@ impl<'s, D> Shard<'s, D> {
             now,
             shared: Shared {
                 now,
-                token: Token::new(config.poller, 0, config.salt),
+                token: Token::new(config.poller, 0, config.generation_seed),
                 capacity: if config.receive_blocks > 0 { config.receive_size } else { config.block_size }
                     as u32,
                 output_limit: config.output_limit.min(config.output_blocks) as u16,
@@ -379,7 +379,7 @@ impl<'s, D> Shard<'s, D> {
         }
         self.dequeue_waiter(index);
         self.wait_queues.unserved = unserved;
-        // not if it has taken a block (`OutputTaken`), and its port was dropped before it left the queue
+        // not if it has taken a block (`OutputTaken`), and its connection was dropped before it left the queue
         if waiting.waits_for_output() {
             self.grant(index, if alone { Waiting::GrantedAll } else { Waiting::Granted });
         }
@@ -425,7 +425,7 @@ impl<'s, D> Shard<'s, D> {
         if let Some(slot) = self.slots.get_mut(index) {
             let control = &mut slot.control;
             (control.chain.armed, control.chain.waiting) = (false, granted);
-            control.chain.set_hold(Hold::None);
+            control.chain.set_hold(WritableGate::None);
             control.pending.set(Pending::WRITABLE);
             self.output.add_waiter(granted);
             self.queue(index);
@@ -460,8 +460,8 @@ impl<'s, D> Shard<'s, D> {
     }
 
     /// Returns the next socket that is due without an outside event: a timeout has passed, or its work was
-    /// deferred. Call it until it returns `None`, and each time [`run`](Port::run) the socket's
-    /// [`port`](Self::port). A socket that becomes ready in between comes in the next turn.
+    /// deferred. Call it until it returns `None`, and each time [`run`](Connection::run) the socket's
+    /// [`conn`](Self::connection). A socket that becomes ready in between comes in the next turn.
     pub fn next_ready(&mut self) -> Option<Token> {
         while !self.held
             && let Some(index) = self.wheel.expired(&mut self.slots, self.now.tick())
@@ -484,7 +484,7 @@ impl<'s, D> Shard<'s, D> {
         None
     }
 
-    /// Makes the shard request [`Port::undelivered`] before it ends a socket whose peer seems to take
+    /// Makes the shard request [`Connection::undelivered`] before it ends a socket whose peer seems to take
     /// nothing.
     ///
     /// Progress is then what the peer takes, and not only what the system takes for it. A socket is checked
@@ -494,8 +494,8 @@ impl<'s, D> Shard<'s, D> {
     }
 
     /// Returns whether the driver must make a call for the socket that [`next_ready`](Self::next_ready)
-    /// returned last, before anything is due for it: connect again, see [`Port::take_connect`], or else
-    /// report what is [undelivered](Port::undelivered).
+    /// returned last, before anything is due for it: connect again, see [`Connection::take_connect`], or else
+    /// report what is [undelivered](Connection::undelivered).
     #[must_use]
     #[inline]
     pub const fn is_asking(&self) -> bool {
@@ -508,39 +508,39 @@ impl<'s, D> Shard<'s, D> {
         self.held = true;
     }
 
-    /// Returns the port of a socket. `None` if the token is stale.
+    /// Returns the connection of a socket. `None` if the token is stale.
     #[inline]
-    pub fn port(&mut self, token: Token) -> Option<Port<'_, 's, D>> {
+    pub fn connection(&mut self, token: Token) -> Option<Connection<'_, 's, D>> {
         let index = token.index();
         if let Some(slot) = self.slots.get(index)
             && self.shared.token.at(index, slot.control.generation) == token
             && slot.control.state != State::Free
         {
-            return Some(Port::new(self, index));
+            return Some(Connection::new(self, index));
         }
         self.stats.gone += 1;
         None
     }
 
-    /// Returns the port of the only socket of a shard with one slot, regardless of its token. `None` if there
+    /// Returns the connection of the only socket of a shard with one slot, regardless of its token. `None` if there
     /// is no socket, or the shard has more slots.
     #[inline]
-    pub fn only_port(&mut self) -> Option<Port<'_, 's, D>> {
+    pub fn only_connection(&mut self) -> Option<Connection<'_, 's, D>> {
         let open = self.slots.get(0).is_some_and(|slot| slot.control.state != State::Free);
-        (open && self.config.sockets == 1).then(|| Port::new(self, 0))
+        (open && self.config.sockets == 1).then(|| Connection::new(self, 0))
     }
 
-    /// Returns whether the socket for which [`Next::Close`](crate::Next) was last returned must be reset: it
+    /// Returns whether the socket for which [`Action::Close`](crate::Action) was last returned must be reset: it
     /// was aborted (before or in `close`), its handler panicked, or queued bytes were lost. A driver then
     /// resets the connection if it can, since to the peer a plain close would look like the end of a complete
     /// stream.
     #[must_use]
-    pub fn breaks_off(&self) -> bool {
+    pub fn needs_reset(&self) -> bool {
         self.broke_off
     }
 
     /// Counts bytes that the system had taken but not delivered when a socket that
-    /// [breaks off](Self::breaks_off) was closed.
+    /// [breaks off](Self::needs_reset) was closed.
     pub const fn lose(&mut self, bytes: usize) {
         self.stats.bytes_undelivered += bytes as u64;
     }
@@ -563,7 +563,7 @@ impl<'s, D> Shard<'s, D> {
     }
 
     /// Admits an accepted socket, if there is room and the handler accepts it. `open` is pending then:
-    /// [`run`](Port::run) its port.
+    /// [`run`](Connection::run) its connection.
     ///
     /// # Errors
     ///
@@ -573,37 +573,37 @@ impl<'s, D> Shard<'s, D> {
         handler: &mut H,
         origin: Origin,
         peer: &Address,
-    ) -> Result<Token, Refusal> {
-        let refusal = if self.stopping { Some(Refusal::Stopping) } else { None };
-        if let Some(refusal) = refusal.or((!self.has_room()).then_some(Refusal::Full)) {
-            self.stats.turned_away += 1;
+    ) -> Result<Token, AdmitError> {
+        let refusal = if self.stopping { Some(AdmitError::Stopping) } else { None };
+        if let Some(refusal) = refusal.or((!self.has_room()).then_some(AdmitError::Full)) {
+            self.stats.rejected += 1;
             return Err(refusal);
         }
         let Some(data) = handler.admit(origin, peer) else {
-            self.stats.turned_away += 1;
-            return Err(Refusal::Handler);
+            self.stats.rejected += 1;
+            return Err(AdmitError::Handler);
         };
-        let index = self.allocate().ok_or(Refusal::Full)?;
+        let index = self.allocate().ok_or(AdmitError::Full)?;
         let now = self.now.tick();
         if let Some(slot) = self.slots.get_mut(index) {
             slot.data = Some(data);
-            slot.control.peer = Packed::pack(peer);
-            slot.control.step(Step::Accept, now);
+            slot.control.peer = PackedAddress::pack(peer);
+            slot.control.step(Transition::Accept, now);
             slot.control.seen = now;
             slot.control.pending.set(Pending::OPEN);
             slot.control.flags.set(Flags::SILENT);
         }
         self.stats.accepted += 1;
-        self.token(index).ok_or(Refusal::Full)
+        self.token(index).ok_or(AdmitError::Full)
     }
 
     /// Counts peers that the driver turned away without calling the handler.
-    pub fn turn_away(&mut self, peers: u64) {
-        self.stats.turned_away += peers;
+    pub fn count_rejected(&mut self, peers: u64) {
+        self.stats.rejected += peers;
     }
 
     /// Reserves a slot, so that a connect has a token before it starts. Pass the token to
-    /// [`dial`](Self::dial) or [`give_back`](Self::give_back). `None` if no slot is free or the shard is
+    /// [`dial`](Self::dial) or [`release_slot`](Self::release_slot). `None` if no slot is free or the shard is
     /// stopping.
     pub fn reserve(&mut self) -> Option<Token> {
         if self.shared.stopping || !self.has_room() {
@@ -611,71 +611,71 @@ impl<'s, D> Shard<'s, D> {
         }
         let index = self.allocate()?;
         let now = self.now.tick();
-        self.slots.get_mut(index)?.control.step(Step::Reserve, now);
+        self.slots.get_mut(index)?.control.step(Transition::Reserve, now);
         self.token(index)
     }
 
     /// Releases a reserved slot.
-    pub fn give_back(&mut self, token: Token) {
+    pub fn release_slot(&mut self, token: Token) {
         let index = self.place(token);
         let now = self.now.tick();
         if self.token(index) == Some(token)
             && let Some(slot) = self.slots.get_mut(index)
             && slot.control.state == State::Reserved
         {
-            slot.control.step(Step::Release, now);
-            self.retire(index);
+            slot.control.step(Transition::Release, now);
+            self.free_slot(index);
         }
     }
 
     /// Starts a connect on a reserved slot, if the handler accepts it.
     ///
-    /// The driver makes the call and reports the result by [`Port::connected`] or [`Port::failed`]. The
+    /// The driver makes the call and reports the result by [`Connection::connected`] or [`Connection::failed`]. The
     /// connect timeout runs from now on. If the connect was cancelled in the meantime,
-    /// [`Port::is_connecting`] returns `false`, and `refused` is pending.
+    /// [`Connection::is_connecting`] returns `false`, and `refused` is pending.
     ///
     /// # Errors
     ///
-    /// [`Refusal::Handler`] or [`Refusal::Stopping`] if the connect was turned away; the slot is free again.
-    /// [`Refusal::Full`] if the token is not that of a reserved slot.
+    /// [`AdmitError::Handler`] or [`AdmitError::Stopping`] if the connect was turned away; the slot is free again.
+    /// [`AdmitError::Full`] if the token is not that of a reserved slot.
     pub fn dial<H: Handler<Data = D>>(
         &mut self,
         handler: &mut H,
         token: Token,
         tag: u64,
         peer: &Address,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), AdmitError> {
         let (index, now) = (self.place(token), self.now.tick());
         let reserved = self.token(index) == Some(token)
             && self.slots.get(index).is_some_and(|slot| slot.control.state == State::Reserved);
         if !reserved {
-            return Err(Refusal::Full);
+            return Err(AdmitError::Full);
         }
         if self.shared.stopping {
-            self.give_back(token);
-            return Err(Refusal::Stopping);
+            self.release_slot(token);
+            return Err(AdmitError::Stopping);
         }
         let Some(data) = handler.admit(Origin::Connecting { tag }, peer) else {
-            self.give_back(token);
-            self.stats.turned_away += 1;
-            return Err(Refusal::Handler);
+            self.release_slot(token);
+            self.stats.rejected += 1;
+            return Err(AdmitError::Handler);
         };
         if let Some(slot) = self.slots.get_mut(index) {
             slot.data = Some(data);
-            slot.control.peer = Packed::pack(peer);
-            slot.control.step(Step::Dial, now);
+            slot.control.peer = PackedAddress::pack(peer);
+            slot.control.step(Transition::Connect, now);
             // closed between `reserve` and now
             if slot.control.flags.has(Flags::CLOSING) {
-                slot.control.because(CloseReason::Local);
-                slot.control.step(Step::Close, now);
+                slot.control.set_close_reason(CloseReason::Local);
+                slot.control.step(Transition::Close, now);
             }
         }
-        self.refile(index);
+        self.rearm_timer(index);
         Ok(())
     }
 
     /// Stops admission: from now on no socket is admitted, and sockets that close cleanly report
-    /// [`CloseReason::Shutdown`]. The driver then calls [`Port::shutdown`] for every socket.
+    /// [`CloseReason::Shutdown`]. The driver then calls [`Connection::shutdown`] for every socket.
     pub fn stop(&mut self) {
         self.begin_stop();
         self.stopping = true;
@@ -687,7 +687,7 @@ impl<'s, D> Shard<'s, D> {
     /// peer at most [`STOP_LINGER`].
     ///
     /// A driver calls this before its last accept. Then it delivers the input that has arrived, and calls
-    /// [`Port::shutdown`] for each socket.
+    /// [`Connection::shutdown`] for each socket.
     pub fn begin_stop(&mut self) {
         self.shared.stopping = true;
         self.ticks.stop();
@@ -701,12 +701,12 @@ impl<'s, D> Shard<'s, D> {
     /// callbacks it runs: workers do so for the sockets of a poller.
     ///
     /// The index of that token is not the slot in this shard, so the socket is reached by
-    /// [`only_port`](Self::only_port). A [`stop`](Self::stop) in effect ends.
+    /// [`only_connection`](Self::only_connection). A [`stop`](Self::stop) in effect ends.
     ///
     /// # Panics
     ///
     /// If the shard has more than one slot, or its slot is in use.
-    pub fn stand_in_for(&mut self, token: Token) {
+    pub fn impersonate(&mut self, token: Token) {
         assert!(
             self.config.sockets == 1,
             "a shard of {} sockets can't stand in for one",
@@ -722,7 +722,7 @@ impl<'s, D> Shard<'s, D> {
     }
 
     /// Returns the slot of a token. It is the token's index, except after
-    /// [`stand_in_for`](Self::stand_in_for).
+    /// [`impersonate`](Self::impersonate).
     fn place(&self, token: Token) -> u32 {
         token.index().wrapping_sub(self.shared.token.index())
     }
@@ -740,8 +740,8 @@ impl<'s, D> Shard<'s, D> {
             }
             None => {
                 let index = self.slots.used() as u32;
-                let peer = Packed::pack(&Address::Unix(crate::address::UnixId(0)));
-                self.slots.push(Slot { control: Control::free(0, peer), data: None }).ok()?;
+                let peer = PackedAddress::pack(&Address::Unix(crate::address::UnixId(0)));
+                self.slots.push(Slot { control: ControlBlock::free(0, peer), data: None }).ok()?;
                 index
             }
         };
@@ -751,13 +751,13 @@ impl<'s, D> Shard<'s, D> {
 
     /// Frees a slot and increments its generation, so that no token of the old socket matches. If the slot is
     /// in the ready queue, it stays there, so the next socket in this slot may get one extra turn.
-    pub(crate) fn retire(&mut self, index: u32) {
+    pub(crate) fn free_slot(&mut self, index: u32) {
         self.wheel.cancel(&mut self.slots, index);
         if let Some(slot) = self.slots.get_mut(index) {
             debug_assert!(slot.control.chain.waiting == Waiting::None, "a free slot in a wait queue");
-            let Control { generation, flags, next, peer, .. } = slot.control;
+            let ControlBlock { generation, flags, next, peer, .. } = slot.control;
             slot.data = None;
-            slot.control = Control { next, ..Control::free(generation.wrapping_add(1), peer) };
+            slot.control = ControlBlock { next, ..ControlBlock::free(generation.wrapping_add(1), peer) };
             slot.control.flags = flags.only(Flags::QUEUED);
             slot.control.timer.set_next(core::mem::replace(&mut self.free, index + 1));
         }
@@ -776,7 +776,7 @@ impl<'s, D> Shard<'s, D> {
 
     /// Files the socket's timer if it is now due earlier than it is filed for. If it is due later, the timer
     /// is left, and refiled when it fires: progress thus costs nothing.
-    pub(crate) fn refile(&mut self, index: u32) {
+    pub(crate) fn rearm_timer(&mut self, index: u32) {
         let now = self.now.tick();
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.control.flags.clear(Flags::TIMES);
@@ -792,7 +792,8 @@ impl<'s, D> Shard<'s, D> {
         }
         // A timeout that has already passed puts the socket into the ready queue, for the next turn: from the
         // wheel it could expire again and again within this turn.
-        let asks = matches!(whose, Due::Connect) || (look.is_some() && whose.is_for_the_peer_to_put_off());
+        let asks =
+            matches!(whose, TimerKind::Connect) || (look.is_some() && whose.is_for_the_peer_to_put_off());
         if at_or_before(due, now) && !asks {
             self.expire_unasked(index);
             self.queue(index);
@@ -880,7 +881,7 @@ impl<'s, D> Shard<'s, D> {
                 self.wheel.set(&mut self.slots, index, due);
                 return false;
             }
-            Some((_, Due::Handler)) => {
+            Some((_, TimerKind::Handler)) => {
                 slot.control.flags.clear(Flags::DEADLINE);
                 slot.control.pending.set(Pending::TIMEOUT);
                 slot.control.flags.set(Flags::TIMES);
@@ -890,15 +891,15 @@ impl<'s, D> Shard<'s, D> {
                 slot.control.flags.set(Flags::TIMES);
                 return false;
             }
-            Some((_, Due::Engine(which))) => {
-                slot.control.because(CloseReason::TimedOut(which));
-                slot.control.step(Step::Expire, now);
+            Some((_, TimerKind::Engine(which))) => {
+                slot.control.set_close_reason(CloseReason::TimedOut(which));
+                slot.control.step(Transition::Expire, now);
             }
             // a staged close has waited long enough; its reason does not change
-            Some((_, Due::Linger)) => {
-                slot.control.step(Step::Expire, now);
+            Some((_, TimerKind::Linger)) => {
+                slot.control.step(Transition::Expire, now);
             }
-            Some((_, Due::Connect)) => {
+            Some((_, TimerKind::Connect)) => {
                 slot.control.flags.clear(Flags::DEADLINE);
                 slot.control.flags.set(Flags::TIMES);
                 self.asked = Some(index);
@@ -910,7 +911,7 @@ impl<'s, D> Shard<'s, D> {
 
 /// The kind of a deadline.
 #[derive(Clone, Copy, Debug)]
-enum Due {
+enum TimerKind {
     Handler,
     Engine(crate::error::Timeout),
     Linger,
@@ -918,7 +919,7 @@ enum Due {
     Connect,
 }
 
-impl Due {
+impl TimerKind {
     /// Returns whether the peer postpones the deadline by taking output.
     const fn is_for_the_peer_to_put_off(self) -> bool {
         use crate::error::Timeout;
@@ -945,10 +946,10 @@ impl Ticks {
 
     /// Returns the time until the next check of a socket that ends if its peer takes nothing; `None` for
     /// other sockets.
-    fn look(&self, control: &Control) -> Option<u32> {
+    fn look(&self, control: &ControlBlock) -> Option<u32> {
         let stalled = control.flags.has(Flags::STALLED);
         let span = match control.state {
-            State::Draining | State::Parting if stalled => self.drain / LOOKS,
+            State::Draining | State::PreLinger if stalled => self.drain / LOOKS,
             State::Lingering => self.linger,
             State::Open | State::Finishing | State::Finished | State::PeerClosed if stalled => {
                 let stall = if self.write_stall > 0 { self.write_stall } else { self.idle };
@@ -962,7 +963,7 @@ impl Ticks {
             | State::Finished
             | State::PeerClosed
             | State::Draining
-            | State::Parting
+            | State::PreLinger
             | State::Closed => return None,
         };
         Some(span.max(1))
@@ -975,18 +976,19 @@ impl Ticks {
     }
 
     /// Returns the earliest tick at which something is due for the socket, and what.
-    fn due(&self, control: &Control) -> Option<(u32, Due)> {
+    fn due(&self, control: &ControlBlock) -> Option<(u32, TimerKind)> {
         use crate::error::Timeout;
-        let at = |from: u32, span: u32, due: Due| (span > 0).then(|| (from.wrapping_add(span), due));
-        let engine = |which| Due::Engine(which);
+        let at = |from: u32, span: u32, due: TimerKind| (span > 0).then(|| (from.wrapping_add(span), due));
+        let engine = |which| TimerKind::Engine(which);
         match control.state {
             State::Free | State::Reserved | State::Closed => None,
             State::Connecting => {
-                let again = control.flags.has(Flags::DEADLINE).then_some((control.deadline, Due::Connect));
+                let again =
+                    control.flags.has(Flags::DEADLINE).then_some((control.deadline, TimerKind::Connect));
                 earliest(again, at(control.seen, self.connect, engine(Timeout::Connect)))
             }
-            State::Draining | State::Parting => at(control.seen, self.drain, engine(Timeout::Drain)),
-            State::Lingering => at(control.seen, self.linger, Due::Linger),
+            State::Draining | State::PreLinger => at(control.seen, self.drain, engine(Timeout::Drain)),
+            State::Lingering => at(control.seen, self.linger, TimerKind::Linger),
             State::Open | State::Finishing | State::Finished | State::PeerClosed => {
                 // While the first byte is awaited, `seen` is the time of opening, so a stall is measured from
                 // the time noted in `kept`. Otherwise the write stall or the idle timeout runs, from `seen`.
@@ -1003,7 +1005,8 @@ impl Ticks {
                 } else {
                     at(control.seen, self.idle, engine(Timeout::Idle))
                 };
-                let own = control.flags.has(Flags::DEADLINE).then_some((control.deadline, Due::Handler));
+                let own =
+                    control.flags.has(Flags::DEADLINE).then_some((control.deadline, TimerKind::Handler));
                 earliest(own, quiet)
             }
         }
@@ -1014,7 +1017,7 @@ const fn earlier(a: u32, b: u32) -> u32 {
     if at_or_before(a, b) { a } else { b }
 }
 
-fn earliest(a: Option<(u32, Due)>, b: Option<(u32, Due)>) -> Option<(u32, Due)> {
+fn earliest(a: Option<(u32, TimerKind)>, b: Option<(u32, TimerKind)>) -> Option<(u32, TimerKind)> {
     match (a, b) {
         (Some(a), Some(b)) => Some(if at_or_before(a.0, b.0) { a } else { b }),
         (a, b) => a.or(b),
@@ -1033,7 +1036,7 @@ fn carve(memory: &mut [u8], count: usize, size: usize) -> Option<(Blocks<'_>, &m
 mod tests {
     use super::*;
     use crate::{
-        Address, Context, Event, Interest, ListenerId, Next, NoOutbox, PollerId, Socket, Timeouts, UnixId,
+        Action, Address, Context, Event, Interest, ListenerId, NoOutbox, PollerId, Socket, Timeouts, UnixId,
     };
     use core::mem::MaybeUninit;
 
@@ -1075,8 +1078,8 @@ mod tests {
         let origin = Origin::Accepted { listener: ListenerId(0) };
         let mut open = |shard: &mut Shard<'_, ()>| {
             let token = shard.admit(&mut Nothing, origin, &Address::Unix(UnixId(7))).unwrap();
-            let next = shard.port(token).unwrap().run(&mut Nothing, &mut cx);
-            assert_eq!(next, Next::Wait(Interest::READ));
+            let next = shard.connection(token).unwrap().run(&mut Nothing, &mut cx);
+            assert_eq!(next, Action::Wait(Interest::READ));
             token
         };
         for _ in 0..idle {
@@ -1088,9 +1091,9 @@ mod tests {
             shard.tick(Instant::from_millis(now));
             assert_eq!(shard.next_ready(), None);
             assert!(shard.next_deadline().is_some());
-            let mut port = shard.port(token).unwrap();
-            port.received(&mut []);
-            assert_eq!(port.run(&mut Nothing, &mut cx), Next::Wait(Interest::READ));
+            let mut conn = shard.connection(token).unwrap();
+            conn.received(&mut []);
+            assert_eq!(conn.run(&mut Nothing, &mut cx), Action::Wait(Interest::READ));
             also(&shard);
         }
         shard.slots.looks() - before

@@ -1,14 +1,14 @@
 //! The state that a shard keeps for each socket.
 
-use crate::address::Packed;
-use crate::buffer::{Chain, Kept};
+use crate::address::PackedAddress;
+use crate::buffer::{InputTail, OutputQueue};
 use crate::error::CloseReason;
-use crate::life::{self, Change, State, Step};
+use crate::life::{self, Change, State, Transition};
 use crate::timer;
 
 /// The place of one socket in a shard's table. Opaque; used by [`Storage`](crate::Storage).
 pub struct Slot<D> {
-    pub(crate) control: Control,
+    pub(crate) control: ControlBlock,
     pub(crate) data: Option<D>,
 }
 
@@ -56,7 +56,7 @@ bits! {
 
 bits! {
     /// Requests made by the handler in the current callback.
-    Asked(u8) {
+    Requests(u8) {
         FINISH = 0,
         CLOSE = 1,
         LINGER = 2,
@@ -74,7 +74,7 @@ impl Pending {
     pub(crate) const LAST: Self = Self::OPEN.with(Self::RECEIVE).with(Self::PEER_CLOSED);
 }
 
-impl Asked {
+impl Requests {
     /// All requests except `finish`.
     pub(crate) const ENDS: Self = Self::CLOSE.with(Self::LINGER).with(Self::ABORT);
 }
@@ -117,16 +117,16 @@ bits! {
 
 /// All state of a socket except the user data.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Control {
+pub(crate) struct ControlBlock {
     pub(crate) generation: u32,
     pub(crate) state: State,
-    pub(crate) asked: Asked,
+    pub(crate) asked: Requests,
     pub(crate) flags: Flags,
     pub(crate) pending: Pending,
     pub(crate) reason: Option<CloseReason>,
-    pub(crate) peer: Packed,
-    pub(crate) kept: Kept,
-    pub(crate) chain: Chain,
+    pub(crate) peer: PackedAddress,
+    pub(crate) kept: InputTail,
+    pub(crate) chain: OutputQueue,
     /// The tick of the last progress. While `STALLED`: of the last progress in sending. In states that end
     /// after a timeout: of entering the state. Until the first byte arrives: of opening.
     pub(crate) seen: u32,
@@ -137,18 +137,18 @@ pub(crate) struct Control {
     pub(crate) next: u32,
 }
 
-impl Control {
-    pub(crate) fn free(generation: u32, peer: Packed) -> Self {
+impl ControlBlock {
+    pub(crate) fn free(generation: u32, peer: PackedAddress) -> Self {
         Self {
             generation,
             state: State::Free,
-            asked: Asked::default(),
+            asked: Requests::default(),
             flags: Flags::default(),
             pending: Pending::default(),
             reason: None,
             peer,
-            kept: Kept::default(),
-            chain: Chain::default(),
+            kept: InputTail::default(),
+            chain: OutputQueue::default(),
             seen: 0,
             deadline: 0,
             timer: timer::Link::default(),
@@ -157,7 +157,7 @@ impl Control {
     }
 
     /// Takes a step in the life cycle. Returns whether the state changed.
-    pub(crate) fn step(&mut self, step: Step, now: u32) -> bool {
+    pub(crate) fn step(&mut self, step: Transition, now: u32) -> bool {
         match life::next(self.state, step) {
             Change::To(to) => {
                 let from = core::mem::replace(&mut self.state, to);
@@ -165,11 +165,11 @@ impl Control {
                 if from == State::Connecting {
                     self.flags.clear(Flags::DEADLINE); // of the next connect attempt
                 }
-                // The timeout of these states counts from entering them. From Parting to Draining the same
+                // The timeout of these states counts from entering them. From PreLinger to Draining the same
                 // drain timeout continues; Lingering has its own timeout, which always starts here.
                 let begins =
-                    matches!(to, State::Draining | State::Parting | State::Lingering | State::Connecting);
-                if begins && from != State::Parting || to == State::Lingering {
+                    matches!(to, State::Draining | State::PreLinger | State::Lingering | State::Connecting);
+                if begins && from != State::PreLinger || to == State::Lingering {
                     self.seen = now;
                 }
                 true
@@ -194,7 +194,7 @@ impl Control {
 
     /// Records why the socket ends. The reason of a clean close may change until the socket is closed; any
     /// other reason is final.
-    pub(crate) fn because(&mut self, reason: CloseReason) {
+    pub(crate) fn set_close_reason(&mut self, reason: CloseReason) {
         let orderly = matches!(
             self.reason,
             None | Some(CloseReason::Local | CloseReason::Peer | CloseReason::Shutdown)
@@ -205,4 +205,4 @@ impl Control {
     }
 }
 
-static_assertions::const_assert!(size_of::<Control>() <= 96);
+static_assertions::const_assert!(size_of::<ControlBlock>() <= 96);

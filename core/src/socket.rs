@@ -1,9 +1,9 @@
 //! The view of a socket in a callback.
 
-use crate::address::{Address, Packed};
-use crate::buffer::{Input, Lent, Output, consumed_too_much};
+use crate::address::{Address, PackedAddress};
+use crate::buffer::{Input, Output, PoolMut, consumed_too_much};
 use crate::error::Full;
-use crate::slot::{Asked, Control, Flags, Pending};
+use crate::slot::{ControlBlock, Flags, Pending, Requests};
 use crate::time::Instant;
 use crate::token::Token;
 use core::fmt;
@@ -57,8 +57,8 @@ impl<D: fmt::Debug> fmt::Debug for Socket<'_, D> {
 
 /// A socket without the user data. Requests such as [`close`](Self::close) take effect after the callback.
 pub struct Stream<'a> {
-    pub(crate) control: &'a mut Control,
-    pub(crate) pool: Lent<'a>,
+    pub(crate) control: &'a mut ControlBlock,
+    pub(crate) pool: PoolMut<'a>,
     pub(crate) bytes: &'a mut [u8],
     pub(crate) consumed: &'a mut usize,
     pub(crate) shared: &'a Shared,
@@ -114,7 +114,7 @@ impl<'a> Stream<'a> {
     /// Returns the address of the peer in its packed form, to be unpacked when needed.
     #[inline]
     #[must_use]
-    pub fn packed_peer(&self) -> Packed {
+    pub fn packed_peer(&self) -> PackedAddress {
         self.control.peer
     }
 
@@ -216,7 +216,7 @@ impl<'a> Stream<'a> {
     /// received yet.
     pub fn close(&mut self) {
         self.control.chain.release_tail(&self.pool);
-        self.control.asked.set(Asked::CLOSE);
+        self.control.asked.set(Requests::CLOSE);
     }
 
     /// Sends the queued output, shuts down writing, then reads and discards input until the peer ends its
@@ -224,14 +224,14 @@ impl<'a> Stream<'a> {
     /// sending.
     pub fn linger(&mut self) {
         self.control.chain.release_tail(&self.pool);
-        self.control.asked.set(Asked::LINGER);
+        self.control.asked.set(Requests::LINGER);
     }
 
     /// Sends the queued output, then shuts down writing. Receiving continues. When the peer has ended its
     /// stream too, the socket closes.
     pub fn finish(&mut self) {
         self.control.chain.release_tail(&self.pool);
-        self.control.asked.set(Asked::FINISH);
+        self.control.asked.set(Requests::FINISH);
     }
 
     /// Closes immediately. Queued output is lost, and the peer sees a reset if the driver can send one.
@@ -239,14 +239,14 @@ impl<'a> Stream<'a> {
     /// In the `close` event, the only effect is the reset. Use it for a protocol in which the end of the
     /// connection would look like the end of a message.
     pub fn abort(&mut self) {
-        self.control.asked.set(Asked::ABORT);
+        self.control.asked.set(Requests::ABORT);
     }
 
     /// Returns whether the socket is ending: `close`, `linger` or `abort` was called, or this is its last
     /// event.
     #[must_use]
     pub fn closing(&self) -> bool {
-        self.control.asked.has(Asked::ENDS) || self.control.flags.has(Flags::CLOSING.with(Flags::ENDED))
+        self.control.asked.has(Requests::ENDS) || self.control.flags.has(Flags::CLOSING.with(Flags::ENDED))
     }
 
     /// Pauses reading. Bytes already in transit may still be delivered once.
@@ -288,7 +288,7 @@ impl<'a> Stream<'a> {
 
     /// Returns whether `writable` is pending: a send was refused or short, or `want` was called.
     #[must_use]
-    pub fn owes_writable(&self) -> bool {
+    pub fn is_writable_pending(&self) -> bool {
         self.control.chain.armed || self.control.pending.has(Pending::WRITABLE)
     }
 

@@ -1,7 +1,7 @@
 //! Counters of a shard.
 
 use crate::error::CloseReason;
-use crate::slot::{Control, Flags};
+use crate::slot::{ControlBlock, Flags};
 
 /// Counters since the shard was built. They wrap at 2^64.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -15,7 +15,7 @@ pub struct Stats {
     pub refused: u64,
     /// Sockets that were not admitted: no slot was free, the shard was stopping, or the handler or the driver turned
     /// them away.
-    pub turned_away: u64,
+    pub rejected: u64,
     /// Closed sockets, by [`CloseReason::index`].
     pub closed: [u64; CloseReason::COUNT],
     /// Bytes received.
@@ -39,7 +39,7 @@ pub struct Stats {
 
 impl Stats {
     /// Counts a socket that has had its last event.
-    pub(crate) fn ended(&mut self, control: &Control) {
+    pub(crate) fn ended(&mut self, control: &ControlBlock) {
         if !control.flags.has(Flags::OPENED) {
             self.refused += 1;
             return;

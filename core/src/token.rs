@@ -17,7 +17,7 @@ pub struct ListenerId(pub u8);
 ///
 /// The [`Shard`](crate::Shard) issues tokens. A token of a closed socket never reaches another socket: lookups compare
 /// all 32 bits of the generation, and operations on a stale token report that the socket is *gone*. A shard starts its
-/// generations at [`Config::salt`](crate::Config), so that tokens of different engines differ too.
+/// generations at [`Config::generation_seed`](crate::Config), so that tokens of different engines differ too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(u64);
 

@@ -15,7 +15,9 @@ mod common;
 
 use common::{ACCEPTED, Bench, Data, PEER, PLAIN, Peer, React, Wire, echo, nothing, on};
 use core::cell::{Cell, RefCell};
-use lightcone_core::{CloseReason, Config, ErrorKind, Event, Full, Interest, Next, Refusal, Socket, Token};
+use lightcone_core::{
+    Action, AdmitError, CloseReason, Config, ErrorKind, Event, Full, Interest, Socket, Token,
+};
 use std::rc::Rc;
 
 /// A handler that runs the test's closure when a message arrives.
@@ -34,7 +36,7 @@ impl Act {
         bench: &mut Bench,
         token: Token,
         mut what: impl FnMut(&mut Socket<'_, Data>) + 'static,
-    ) -> Next {
+    ) -> Action {
         *self.0.borrow_mut() = Box::new(move |socket, _| what(socket));
         bench.message(token, 0).expect("the socket takes no messages")
     }
@@ -52,16 +54,16 @@ fn output_is_bounded_by_its_limit_to_the_byte() {
         assert_eq!(socket.room(), 128);
         assert_eq!(socket.send(&[1; 129]), Err(Full));
         assert_eq!((socket.queued(), socket.room()), (0, 128), "nothing was queued");
-        assert!(!socket.owes_writable(), "it would never fit");
+        assert!(!socket.is_writable_pending(), "it would never fit");
         assert_eq!(socket.send(&[1; 128]), Ok(()));
         assert_eq!((socket.queued(), socket.room()), (128, 0));
         assert_eq!(socket.send(&[]), Ok(()));
-        assert!(!socket.owes_writable());
+        assert!(!socket.is_writable_pending());
         assert_eq!(socket.send(&[1]), Err(Full));
-        assert!(socket.owes_writable());
+        assert!(socket.is_writable_pending());
         assert_eq!(socket.queued(), 128);
     });
-    assert_eq!(next, Next::Send);
+    assert_eq!(next, Action::Send);
     assert_eq!(bench.outputs(token), [1; 128]);
     assert_eq!(bench.room(token), 0, "a socket with `writable` pending is not read");
 }
@@ -76,12 +78,12 @@ fn writable_comes_once_at_half_of_the_bound() {
         assert_eq!(socket.send(&[1]), Err(Full));
     });
     bench.events();
-    let _ = bench.tell(token, |port| port.sent(127));
+    let _ = bench.tell(token, |conn| conn.sent(127));
     assert_eq!(bench.events(), []);
-    let _ = bench.tell(token, |port| port.sent(1));
+    let _ = bench.tell(token, |conn| conn.sent(1));
     assert_eq!(bench.events(), [Event::Writable]);
     let (_, next) = bench.flush(token);
-    assert_eq!(next, Next::Wait(Interest::READ));
+    assert_eq!(next, Action::Wait(Interest::READ));
     assert_eq!(bench.events(), [Event::Sent]);
     assert_eq!(bench.turn(1), []);
 }
@@ -91,11 +93,11 @@ fn want_gives_writable_once_and_not_within_the_callback() {
     let (mut bench, act) = at_message(&PLAIN);
     let token = bench.open();
     bench.events();
-    let _ = act.tell(&mut bench, token, |socket| socket.split().1.want());
+    let _ = act.tell(&mut bench, token, |socket| socket.split().1.request_writable());
     bench.turn(1);
     bench.turn(2);
     assert_eq!(bench.events(), [Event::Message(0), Event::Writable]);
-    assert_eq!(bench.run(token), Next::Wait(Interest::READ));
+    assert_eq!(bench.run(token), Action::Wait(Interest::READ));
 }
 
 /// The documentation of `Writable`: "at most half of the output bound is queued"; "there is room for output again".
@@ -121,7 +123,7 @@ fn writable_means_room_whatever_the_limit() {
             while left > 0 {
                 let n = left.min(piece);
                 left -= n;
-                let _ = bench.tell(token, |port| port.sent(n));
+                let _ = bench.tell(token, |conn| conn.sent(n));
             }
             assert_eq!(count(&bench.events(), Event::Writable), 1);
         }
@@ -139,7 +141,7 @@ fn writable_never_spins() {
         });
         let token = bench.open();
         for at in 1..200 {
-            let _ = bench.tell(token, |port| port.sent(1));
+            let _ = bench.tell(token, |conn| conn.sent(1));
             bench.turn(at);
             bench.turn(at);
             assert_eq!(bench.shard.next_deadline(), None, "limit {limit}");
@@ -189,7 +191,7 @@ fn a_send_beyond_the_whole_pool_does_not_wait_for_ever() {
         for at in 1..5 {
             bench.turn(at);
         }
-        assert_eq!(bench.run(token), Next::Wait(Interest::READ), "{n} bytes of {output_blocks} blocks");
+        assert_eq!(bench.run(token), Action::Wait(Interest::READ), "{n} bytes of {output_blocks} blocks");
         assert_eq!(bench.shard.next_deadline(), None);
     }
 }
@@ -207,7 +209,7 @@ fn what_was_left_is_there_in_sent() {
         _ => {}
     });
     let token = bench.open();
-    assert_eq!(bench.receive(token, b"left"), Next::Send);
+    assert_eq!(bench.receive(token, b"left"), Action::Send);
     let _ = bench.flush(token);
     assert_eq!(bench.last().event, Event::Sent);
     assert_eq!(bench.last().unread, 4);
@@ -226,9 +228,9 @@ fn sent_is_not_said_when_writable_has_queued_more() {
     });
     let token = bench.open();
     let (_, next) = bench.flush(token);
-    assert_eq!(next, Next::Send);
+    assert_eq!(next, Action::Send);
     let (bytes, next) = bench.flush(token);
-    assert_eq!((bytes.len(), next), (100, Next::Wait(Interest::READ)));
+    assert_eq!((bytes.len(), next), (100, Action::Wait(Interest::READ)));
     assert_eq!(bench.events(), [Event::Open, Event::Writable, Event::Sent]);
 }
 
@@ -244,17 +246,17 @@ fn sent_is_not_said_when_receive_has_queued_more() {
         _ => {}
     });
     let token = bench.open();
-    assert_eq!(bench.receive(token, b"one"), Next::Send);
-    let next = bench.tell(token, |port| {
-        port.sent(6);
-        port.received(common::lent(b"two"));
+    assert_eq!(bench.receive(token, b"one"), Action::Send);
+    let next = bench.tell(token, |conn| {
+        conn.sent(6);
+        conn.received(common::lent(b"two"));
     });
-    assert_eq!(next, Next::Send);
-    assert_eq!(bench.flush(token).1, Next::Wait(Interest::READ));
+    assert_eq!(next, Action::Send);
+    assert_eq!(bench.flush(token).1, Action::Wait(Interest::READ));
     assert_eq!(bench.last().event, Event::Sent);
 }
 
-/// Among the events due at one port, one that comes before `writable` may use up the room.
+/// Among the events due at one connection, one that comes before `writable` may use up the room.
 #[test]
 fn writable_waits_when_receive_has_filled_the_output_again() {
     let mut bench = Bench::new(&PLAIN, |socket, event| match event {
@@ -267,9 +269,9 @@ fn writable_waits_when_receive_has_filled_the_output_again() {
         _ => {}
     });
     let token = bench.open();
-    let _ = bench.tell(token, |port| {
-        port.sent(64);
-        port.received(common::lent(b"more"));
+    let _ = bench.tell(token, |conn| {
+        conn.sent(64);
+        conn.received(common::lent(b"more"));
     });
     let _ = bench.flush(token);
     let events = bench.events();
@@ -281,24 +283,24 @@ fn a_full_input_buffer_pauses_reading_and_consuming_resumes_it() {
     let (mut bench, act) = at_message(&PLAIN);
     let token = bench.open();
     assert_eq!(bench.room(token), 64);
-    assert_eq!(bench.receive(token, &[1; 63]), Next::Wait(Interest::READ));
+    assert_eq!(bench.receive(token, &[1; 63]), Action::Wait(Interest::READ));
     assert_eq!(bench.room(token), 1);
-    assert_eq!(bench.receive(token, &[2]), Next::Wait(Interest::NONE));
+    assert_eq!(bench.receive(token, &[2]), Action::Wait(Interest::NONE));
     assert_eq!(bench.room(token), 0);
     let next = act.tell(&mut bench, token, |socket| {
         assert_eq!((socket.bytes().len(), socket.capacity()), (64, 64));
         socket.consume(10);
     });
-    assert_eq!(next, Next::Wait(Interest::READ));
+    assert_eq!(next, Action::Wait(Interest::READ));
     assert_eq!(bench.room(token), 10);
-    assert_eq!(bench.receive(token, &[3; 10]), Next::Wait(Interest::NONE));
+    assert_eq!(bench.receive(token, &[3; 10]), Action::Wait(Interest::NONE));
     let next = act.tell(&mut bench, token, |socket| {
         assert_eq!(socket.bytes()[..53], [1; 53]);
         assert_eq!(socket.bytes()[53], 2);
         assert_eq!(socket.bytes()[54..], [3; 10]);
         socket.consume(64);
     });
-    assert_eq!(next, Next::Wait(Interest::READ));
+    assert_eq!(next, Action::Wait(Interest::READ));
     assert_eq!(bench.room(token), 64);
 }
 
@@ -319,7 +321,7 @@ fn a_large_block_holds_what_a_small_one_does_not() {
         assert_eq!(socket.capacity(), 256);
         socket.consume(200);
     });
-    assert_eq!(next, Next::Wait(Interest::READ));
+    assert_eq!(next, Action::Wait(Interest::READ));
     assert_eq!(bench.room(token), 200);
 }
 
@@ -381,7 +383,7 @@ fn committing_more_than_was_reserved_panics() {
 fn more_sent_than_queued_panics() {
     let mut bench = Bench::new(&PLAIN, on(Event::Open, |socket| socket.send(b"ab").unwrap()));
     let token = bench.open();
-    let _ = bench.tell(token, |port| port.sent(3));
+    let _ = bench.tell(token, |conn| conn.sent(3));
 }
 
 /// There is no room for bytes after the end of stream, and they are never delivered.
@@ -390,7 +392,7 @@ fn more_sent_than_queued_panics() {
 fn receiving_after_the_end_of_the_stream_panics() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.open();
-    let _ = bench.tell(token, |port| port.ended());
+    let _ = bench.tell(token, |conn| conn.peer_ended());
     assert_eq!(bench.room(token), 0);
     let _ = bench.receive(token, b"x");
 }
@@ -409,7 +411,7 @@ fn a_block_is_the_most_that_is_reserved() {
         assert_eq!(output.spare().len(), 34);
         assert_eq!(output.queued(), 70);
     });
-    assert_eq!(next, Next::Send);
+    assert_eq!(next, Action::Send);
     assert_eq!(bench.outputs(token), [vec![1; 40], vec![2; 30]].concat());
 }
 
@@ -421,9 +423,9 @@ fn blocks_that_were_only_reserved_come_back() {
     let next = act.tell(&mut bench, one, |socket| {
         assert_eq!(socket.split().1.reserve(10).unwrap().len(), 10);
     });
-    assert_eq!(next, Next::Wait(Interest::READ));
+    assert_eq!(next, Action::Wait(Interest::READ));
     let next = act.tell(&mut bench, two, |socket| assert_eq!(socket.send(&[1; 64]), Ok(())));
-    assert_eq!(next, Next::Send);
+    assert_eq!(next, Action::Send);
 }
 
 #[test]
@@ -431,18 +433,18 @@ fn without_an_input_block_a_socket_is_not_read_from_and_others_are() {
     let config = Config { input_blocks: 2, ..PLAIN };
     let (mut bench, act) = at_message(&config);
     let (one, two, three) = (bench.open(), bench.open(), bench.open());
-    assert_eq!(bench.receive(one, b"left"), Next::Wait(Interest::READ));
-    assert_eq!(bench.receive(two, b"left"), Next::Wait(Interest::READ));
-    assert_eq!(bench.run(three), Next::Wait(Interest::NONE));
+    assert_eq!(bench.receive(one, b"left"), Action::Wait(Interest::READ));
+    assert_eq!(bench.receive(two, b"left"), Action::Wait(Interest::READ));
+    assert_eq!(bench.run(three), Action::Wait(Interest::NONE));
     assert_eq!(bench.room(three), 0);
     assert_eq!(bench.room(one), 60, "a socket that holds a block is read further");
-    assert_eq!(bench.receive(one, b"more"), Next::Wait(Interest::READ));
+    assert_eq!(bench.receive(one, b"more"), Action::Wait(Interest::READ));
     assert_eq!(bench.shard.next_deadline(), None, "nothing to wake up for");
 
     let _ = act.tell(&mut bench, two, |socket| socket.consume(4));
     assert!(bench.shard.next_deadline().is_some(), "a block is free and a socket waits for it");
     let orders = bench.turn(1);
-    assert!(orders.contains(&(three, Next::Wait(Interest::READ))), "{orders:?}");
+    assert!(orders.contains(&(three, Action::Wait(Interest::READ))), "{orders:?}");
     assert_eq!(bench.room(three), 64);
 }
 
@@ -453,13 +455,13 @@ fn reading_resumes_while_the_output_pool_is_exhausted() {
     let (mut bench, act) = at_message(&config);
     let (stalled, holder, waiter) = (bench.open(), bench.open(), bench.open());
     let _ = act.tell(&mut bench, stalled, |socket| socket.send(&[1; 128]).unwrap());
-    let _ = bench.tell(stalled, |port| port.blocked());
+    let _ = bench.tell(stalled, |conn| conn.would_block());
     let _ = bench.receive(holder, b"left");
-    assert_eq!(bench.run(waiter), Next::Wait(Interest::NONE));
+    assert_eq!(bench.run(waiter), Action::Wait(Interest::NONE));
     let _ = act.tell(&mut bench, holder, |socket| socket.consume(4));
     assert!(bench.shard.next_deadline().is_some(), "a block is free and a socket waits for it");
     let orders = bench.turn(1);
-    assert!(orders.contains(&(waiter, Next::Wait(Interest::READ))), "{orders:?}");
+    assert!(orders.contains(&(waiter, Action::Wait(Interest::READ))), "{orders:?}");
 }
 
 /// A socket that waits for an output block is served even if all input blocks are held, and even if it holds one
@@ -474,7 +476,7 @@ fn writable_comes_while_the_input_pool_is_exhausted() {
     });
     let (holder, asker) = (bench.open(), bench.open());
     let _ = bench.message(holder, 0);
-    assert_eq!(bench.receive(asker, b"ask!"), Next::Wait(Interest::NONE));
+    assert_eq!(bench.receive(asker, b"ask!"), Action::Wait(Interest::NONE));
     let _ = bench.flush(holder);
     assert!(bench.shard.next_deadline().is_some(), "blocks are free and a socket waits for one");
     bench.turn(1);
@@ -488,16 +490,16 @@ fn waiting_for_a_large_block_is_no_spin() {
     let config = Config { receive_blocks: 1, ..PLAIN };
     let (mut bench, act) = at_message(&config);
     let (holder, waiter) = (bench.open(), bench.open());
-    assert_eq!(bench.receive(holder, &[1; 65]), Next::Wait(Interest::READ));
+    assert_eq!(bench.receive(holder, &[1; 65]), Action::Wait(Interest::READ));
     assert_eq!(bench.room(waiter), 64);
-    assert_eq!(bench.receive(waiter, &[1; 64]), Next::Wait(Interest::NONE));
+    assert_eq!(bench.receive(waiter, &[1; 64]), Action::Wait(Interest::NONE));
     for at in 1..10 {
         bench.turn(at);
     }
     assert_eq!(bench.shard.next_deadline(), None, "nothing has changed for it");
     let _ = act.tell(&mut bench, holder, |socket| socket.consume(65));
     let orders = bench.turn(20);
-    assert!(orders.contains(&(waiter, Next::Wait(Interest::READ))), "{orders:?}");
+    assert!(orders.contains(&(waiter, Action::Wait(Interest::READ))), "{orders:?}");
     assert_eq!(bench.room(waiter), 192);
 }
 
@@ -510,9 +512,9 @@ fn an_exhausted_output_pool_refuses_and_writable_comes_when_blocks_return() {
     let next = act.tell(&mut bench, empty, |socket| {
         assert_eq!(socket.room(), 0);
         assert_eq!(socket.send(&[2]), Err(Full));
-        assert!(socket.owes_writable());
+        assert!(socket.is_writable_pending());
     });
-    assert_eq!(next, Next::Wait(Interest::NONE));
+    assert_eq!(next, Action::Wait(Interest::NONE));
     bench.events();
     bench.turn(1);
     assert_eq!(bench.events(), []);
@@ -522,7 +524,7 @@ fn an_exhausted_output_pool_refuses_and_writable_comes_when_blocks_return() {
     bench.turn(2);
     bench.turn(2);
     assert_eq!(bench.events(), [Event::Sent, Event::Writable]);
-    assert_eq!(bench.run(empty), Next::Wait(Interest::READ));
+    assert_eq!(bench.run(empty), Action::Wait(Interest::READ));
     assert_eq!(bench.turn(3), []);
     assert_eq!(bench.events(), []);
 }
@@ -542,7 +544,7 @@ fn who_is_fed_and_takes_nothing_leaves_it_to_the_next() {
     for token in &tokens {
         let _ = bench.message(*token, 0);
     }
-    let _ = bench.tell(tokens[0], |port| port.sent(64));
+    let _ = bench.tell(tokens[0], |conn| conn.sent(64));
     for at in 1..20 {
         bench.turn(at);
     }
@@ -553,7 +555,7 @@ fn who_is_fed_and_takes_nothing_leaves_it_to_the_next() {
     bench.turn(20);
     assert_eq!(bench.shard.next_deadline(), None);
     for token in tokens {
-        assert_eq!(bench.run(token), Next::Wait(Interest::READ));
+        assert_eq!(bench.run(token), Action::Wait(Interest::READ));
     }
 }
 
@@ -570,7 +572,7 @@ fn who_needs_more_than_has_come_back_is_not_asked_again_and_again() {
     for token in &tokens {
         let _ = bench.message(*token, 0);
     }
-    let _ = bench.tell(tokens[0], |port| port.sent(64));
+    let _ = bench.tell(tokens[0], |conn| conn.sent(64));
     bench.events();
     let mut turns = 0;
     while bench.shard.next_deadline().is_some() {
@@ -579,7 +581,7 @@ fn who_needs_more_than_has_come_back_is_not_asked_again_and_again() {
         assert!(turns < 10, "the shard never sleeps: {:?}", bench.events());
     }
     assert_eq!(count(&bench.events(), Event::Writable), 3);
-    let _ = bench.tell(tokens[0], |port| port.sent(64));
+    let _ = bench.tell(tokens[0], |conn| conn.sent(64));
     bench.turn(1);
     bench.turn(1);
     let served: usize = tokens[1..].iter().map(|token| bench.outputs(*token).len()).sum();
@@ -596,19 +598,19 @@ fn want_room_is_not_answered_before_something_has_changed() {
         socket.send(&[1; 128]).unwrap();
         let (_, mut output, _) = socket.split();
         assert_eq!(output.room(), 64, "although half of the bound is free");
-        output.want_room(65);
+        output.request_writable_for(65);
     });
     bench.events();
     bench.turn(1);
     assert_eq!((bench.events(), bench.shard.next_deadline()), (vec![], None));
-    let _ = bench.tell(one, |port| port.sent(1));
+    let _ = bench.tell(one, |conn| conn.sent(1));
     assert_eq!(bench.events(), [Event::Writable]);
-    let _ = act.tell(&mut bench, one, |socket| socket.split().1.want_room(64));
+    let _ = act.tell(&mut bench, one, |socket| socket.split().1.request_writable_for(64));
     bench.turn(2);
     assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "there is room: same as `want`");
     let _ = bench.flush(one);
     bench.events();
-    let _ = act.tell(&mut bench, one, |socket| socket.split().1.want_room(4 * 64 + 1));
+    let _ = act.tell(&mut bench, one, |socket| socket.split().1.request_writable_for(4 * 64 + 1));
     bench.turn(3);
     assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "can never fit: same as `want`");
 }
@@ -620,15 +622,15 @@ fn who_may_read_and_gets_nothing_keeps_nobody_from_reading() {
     let (mut bench, act) = at_message(&config);
     let tokens: Vec<Token> = (0..4).map(|_| bench.open()).collect();
     let _ = bench.receive(tokens[0], b"left");
-    let read: Vec<Next> = tokens[1..].iter().map(|token| bench.run(*token)).collect();
-    assert_eq!(read, [Next::Wait(Interest::NONE); 3]);
+    let read: Vec<Action> = tokens[1..].iter().map(|token| bench.run(*token)).collect();
+    assert_eq!(read, [Action::Wait(Interest::NONE); 3]);
     let _ = act.tell(&mut bench, tokens[0], |socket| socket.consume(4));
     let mut told = Vec::new();
     for at in 1..20 {
         told.extend(bench.turn(at));
     }
     for token in &tokens[1..] {
-        assert!(told.contains(&(*token, Next::Wait(Interest::READ))), "{told:?}");
+        assert!(told.contains(&(*token, Action::Wait(Interest::READ))), "{told:?}");
     }
 }
 
@@ -666,15 +668,15 @@ fn a_full_table_refuses_without_asking_the_handler() {
     let tokens: Vec<Token> = (0..4).map(|_| bench.open()).collect();
     assert!(!bench.shard.has_room());
     assert_eq!(bench.shard.in_use(), 4);
-    assert_eq!(bench.admit(), Err(Refusal::Full));
+    assert_eq!(bench.admit(), Err(AdmitError::Full));
     assert_eq!(bench.shard.reserve(), None);
     assert_eq!(bench.handler.inner().admitted, 4, "`admit` was not called");
-    assert_eq!(bench.shard.stats().turned_away, 1);
-    assert_eq!(bench.tell(tokens[2], |port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
+    assert_eq!(bench.shard.stats().rejected, 1);
+    assert_eq!(bench.tell(tokens[2], |conn| conn.failed(ErrorKind::ConnectionReset)), Action::Close);
     assert!(bench.shard.has_room());
     let again = bench.admit().unwrap();
     assert_eq!(again.index(), tokens[2].index());
-    assert_eq!(bench.admit(), Err(Refusal::Full));
+    assert_eq!(bench.admit(), Err(AdmitError::Full));
 }
 
 /// When `has_room` returns true, `admit` succeeds. A socket that ended while it was in a queue counts as room.
@@ -682,8 +684,8 @@ fn a_full_table_refuses_without_asking_the_handler() {
 fn a_socket_that_ended_while_it_was_put_off_makes_room_at_once() {
     let mut bench = Bench::new(&Config { sockets: 1, ..PLAIN }, nothing);
     let token = bench.open();
-    bench.shard.port(token).unwrap().put_off();
-    assert_eq!(bench.tell(token, |port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
+    bench.shard.connection(token).unwrap().defer();
+    assert_eq!(bench.tell(token, |conn| conn.failed(ErrorKind::ConnectionReset)), Action::Close);
     assert_eq!((bench.shard.in_use(), bench.shard.has_room()), (0, true));
     assert!(bench.admit().is_ok());
 }
@@ -695,7 +697,7 @@ fn a_socket_that_ended_while_it_starved_makes_room_at_once() {
     let (holder, empty) = (bench.open(), bench.open());
     let _ = act.tell(&mut bench, holder, |socket| socket.send(&[1; 128]).unwrap());
     let _ = act.tell(&mut bench, empty, |socket| assert!(socket.send(&[2]).is_err()));
-    assert_eq!(bench.tell(empty, |port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
+    assert_eq!(bench.tell(empty, |conn| conn.failed(ErrorKind::ConnectionReset)), Action::Close);
     assert_eq!((bench.shard.in_use(), bench.shard.has_room()), (1, true));
     bench.turn(1);
     assert!(bench.admit().is_ok());
@@ -706,32 +708,32 @@ fn reserved_places_count_and_can_be_given_back() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let tokens: Vec<Token> = (0..4).map(|_| bench.shard.reserve().unwrap()).collect();
     assert_eq!((bench.shard.in_use(), bench.shard.has_room()), (4, false));
-    assert_eq!(bench.admit(), Err(Refusal::Full));
-    bench.shard.give_back(tokens[1]);
+    assert_eq!(bench.admit(), Err(AdmitError::Full));
+    bench.shard.release_slot(tokens[1]);
     assert_eq!(bench.shard.in_use(), 3);
-    bench.shard.give_back(tokens[1]);
+    bench.shard.release_slot(tokens[1]);
     assert_eq!(bench.shard.in_use(), 3, "the second call has no effect");
     let token = bench.open();
     assert_eq!(token.index(), tokens[1].index());
-    bench.shard.give_back(token);
+    bench.shard.release_slot(token);
     assert_eq!(bench.shard.in_use(), 4, "an open socket cannot be given back");
-    assert_eq!(bench.shard.dial(&mut bench.handler, token, 1, &PEER), Err(Refusal::Full));
+    assert_eq!(bench.shard.dial(&mut bench.handler, token, 1, &PEER), Err(AdmitError::Full));
     assert_eq!(bench.shard.in_use(), 4, "nor can it be dialled");
-    assert_eq!(bench.shard.dial(&mut bench.handler, tokens[1], 1, &PEER), Err(Refusal::Full));
+    assert_eq!(bench.shard.dial(&mut bench.handler, tokens[1], 1, &PEER), Err(AdmitError::Full));
 
     assert_eq!(bench.shard.dial(&mut bench.handler, tokens[0], 1, &PEER), Ok(()));
     bench.handler.inner_mut().admits = false;
-    assert_eq!(bench.shard.dial(&mut bench.handler, tokens[2], 2, &PEER), Err(Refusal::Handler));
+    assert_eq!(bench.shard.dial(&mut bench.handler, tokens[2], 2, &PEER), Err(AdmitError::Handler));
     assert_eq!(bench.shard.in_use(), 3, "the slot of a refused connect is given back");
-    assert!(bench.shard.port(tokens[2]).is_none());
+    assert!(bench.shard.connection(tokens[2]).is_none());
 }
 
 #[test]
 fn the_handler_turns_away() {
     let mut bench = Bench::new(&PLAIN, nothing);
     bench.handler.inner_mut().admits = false;
-    assert_eq!(bench.shard.admit(&mut bench.handler, ACCEPTED, &PEER), Err(Refusal::Handler));
-    assert_eq!((bench.shard.in_use(), bench.shard.stats().turned_away), (0, 1));
+    assert_eq!(bench.shard.admit(&mut bench.handler, ACCEPTED, &PEER), Err(AdmitError::Handler));
+    assert_eq!((bench.shard.in_use(), bench.shard.stats().rejected), (0, 1));
     bench.is_clean();
     assert_eq!(bench.events(), []);
 }
@@ -760,13 +762,13 @@ fn pausing_stops_reading_and_resuming_goes_on() {
         socket.pause();
         assert!(socket.paused());
     });
-    assert_eq!(next, Next::Wait(Interest::NONE));
+    assert_eq!(next, Action::Wait(Interest::NONE));
     assert_eq!(bench.room(token), 0);
     let next = act.tell(&mut bench, token, |socket| {
         socket.resume();
         assert!(!socket.paused());
     });
-    assert_eq!(next, Next::Wait(Interest::READ));
+    assert_eq!(next, Action::Wait(Interest::READ));
     assert_eq!(bench.room(token), 64);
 }
 
@@ -775,9 +777,9 @@ fn nothing_at_all_is_no_event() {
     let (mut bench, act) = at_message(&PLAIN);
     let token = bench.open();
     bench.events();
-    assert_eq!(bench.receive(token, &[]), Next::Wait(Interest::READ));
-    assert_eq!(bench.tell(token, |port| port.sent(0)), Next::Wait(Interest::READ));
-    assert_eq!(bench.tell(token, |port| port.writable()), Next::Wait(Interest::READ));
+    assert_eq!(bench.receive(token, &[]), Action::Wait(Interest::READ));
+    assert_eq!(bench.tell(token, |conn| conn.sent(0)), Action::Wait(Interest::READ));
+    assert_eq!(bench.tell(token, |conn| conn.writable()), Action::Wait(Interest::READ));
     assert_eq!(bench.events(), []);
     let next = act.tell(&mut bench, token, |socket| {
         socket.consume(0);
@@ -792,18 +794,18 @@ fn nothing_at_all_is_no_event() {
         output.rewind(mark);
         assert_eq!(output.queued(), 0);
     });
-    assert_eq!(next, Next::Wait(Interest::READ));
+    assert_eq!(next, Action::Wait(Interest::READ));
     assert_eq!(bench.events(), [Event::Message(0)]);
-    let mut port = bench.shard.port(token).unwrap();
-    assert_eq!(port.outputs(&mut []), 0);
-    assert_eq!(port.outputs(&mut [&[], &[]]), 0);
-    assert_eq!(port.finish(), Next::Wait(Interest::READ));
+    let mut conn = bench.shard.connection(token).unwrap();
+    assert_eq!(conn.outputs(&mut []), 0);
+    assert_eq!(conn.outputs(&mut [&[], &[]]), 0);
+    assert_eq!(conn.finish(), Action::Wait(Interest::READ));
     let next = act.tell(&mut bench, token, |socket| socket.send(b"x").unwrap());
-    assert_eq!(next, Next::Send);
-    let mut port = bench.shard.port(token).unwrap();
-    assert_eq!(port.outputs(&mut []), 0);
-    assert_eq!(port.finish(), Next::Send);
-    assert_eq!(bench.tell(token, |port| port.sent(0)), Next::Send);
+    assert_eq!(next, Action::Send);
+    let mut conn = bench.shard.connection(token).unwrap();
+    assert_eq!(conn.outputs(&mut []), 0);
+    assert_eq!(conn.finish(), Action::Send);
+    assert_eq!(bench.tell(token, |conn| conn.sent(0)), Action::Send);
     let stats = *bench.shard.stats();
     assert_eq!((stats.bytes_in, stats.bytes_out, stats.bytes_lost), (0, 0, 0));
 }
@@ -818,7 +820,7 @@ fn a_zero_length_send_takes_no_block() {
         let _ = socket.split().1.reserve(0);
     });
     let next = act.tell(&mut bench, two, |socket| socket.send(&[1; 64]).unwrap());
-    assert_eq!(next, Next::Send);
+    assert_eq!(next, Action::Send);
 }
 
 #[test]
@@ -838,10 +840,10 @@ fn a_rewind_gives_back_every_block() {
             }
             output.send(&[2; 10]).unwrap();
         });
-        assert_eq!(next, Next::Send);
+        assert_eq!(next, Action::Send);
         let (bytes, next) = bench.flush(token);
         assert_eq!(bytes, [vec![1; before], vec![2; 10]].concat());
-        assert_eq!(next, Next::Wait(Interest::READ));
+        assert_eq!(next, Action::Wait(Interest::READ));
         let _ = act.tell(&mut bench, token, |socket| assert_eq!(socket.room(), 256));
     }
 }
@@ -869,8 +871,8 @@ fn messages_reach_only_open_sockets() {
     let token = bench.dial(1);
     assert_eq!(bench.message(token, 1), Err(1), "a connecting socket");
     let open = bench.open();
-    assert_eq!(bench.message(open, 2), Ok(Next::Wait(Interest::READ)));
-    let _ = bench.tell(open, |port| port.cut(CloseReason::Reset));
+    assert_eq!(bench.message(open, 2), Ok(Action::Wait(Interest::READ)));
+    let _ = bench.tell(open, |conn| conn.abort_with(CloseReason::Reset));
     assert_eq!(bench.message(open, 3), Err(3), "a closed socket");
     assert_eq!(seen.get(), 1);
 }
@@ -882,7 +884,7 @@ fn one_block_held(
 ) -> (Bench, Token, Token) {
     let mut bench = Bench::new(&Config { output_blocks: 1, output_limit: 2, ..*config }, react);
     let (holds, wants) = (bench.open(), bench.open());
-    assert_eq!(bench.message(holds, 0), Ok(Next::Send));
+    assert_eq!(bench.message(holds, 0), Ok(Action::Send));
     bench.events();
     (bench, holds, wants)
 }
@@ -894,11 +896,11 @@ fn who_is_owed_writable_is_not_read_from_until_it_was_given() {
             let _ = socket.send(b"answer");
         }
     });
-    assert_eq!(bench.receive(wants, b"question"), Next::Wait(Interest::NONE));
+    assert_eq!(bench.receive(wants, b"question"), Action::Wait(Interest::NONE));
     let _ = bench.flush(holds);
     assert_eq!(bench.room(wants), 0);
     // The block has been returned: `writable` is delivered, and then the socket is read.
-    assert_eq!(bench.turn(0), [(wants, Next::Wait(Interest::READ))]);
+    assert_eq!(bench.turn(0), [(wants, Action::Wait(Interest::READ))]);
     assert_eq!(count(&bench.events(), Event::Writable), 1);
 }
 
@@ -911,7 +913,7 @@ fn what_was_not_consumed_is_there_in_sent() {
         }
     });
     let token = bench.open();
-    assert_eq!(bench.receive(token, b"abcdef"), Next::Send);
+    assert_eq!(bench.receive(token, b"abcdef"), Action::Send);
     let _ = bench.flush(token);
     assert_eq!((bench.last().event, bench.last().unread), (Event::Sent, 3));
 }
@@ -925,7 +927,7 @@ fn who_wants_more_than_is_free_does_not_keep_the_shard_awake() {
     };
     let by_wanting: Attempt = |socket| {
         if socket.room() < 128 {
-            socket.split().1.want();
+            socket.split().1.request_writable();
         }
     };
     let by_writing: Attempt = |socket| {
@@ -940,7 +942,7 @@ fn who_wants_more_than_is_free_does_not_keep_the_shard_awake() {
             _ => {}
         });
         let (holds, wants) = (bench.open(), bench.open());
-        assert_eq!(bench.message(holds, 0), Ok(Next::Send));
+        assert_eq!(bench.message(holds, 0), Ok(Action::Send));
         let _ = bench.message(wants, 1);
         let mut turns = 0;
         while bench.shard.next_deadline().is_some() {
@@ -968,7 +970,7 @@ fn who_got_no_turn_for_want_of_blocks_gets_it_when_the_fed_take_none() {
             }
         });
     let tokens: Vec<_> = (0..6).map(|_| bench.open()).collect();
-    assert_eq!(bench.message(tokens[0], 0), Ok(Next::Send));
+    assert_eq!(bench.message(tokens[0], 0), Ok(Action::Send));
     for token in &tokens[1..] {
         let _ = bench.message(*token, 1);
     }
@@ -987,12 +989,12 @@ fn who_got_no_turn_for_want_of_blocks_gets_it_when_the_fed_take_none() {
 fn want_is_of_no_use_after_finish() {
     let mut bench = Bench::new(&PLAIN, |socket, event| match event {
         Event::Message(0) => socket.finish(),
-        Event::Message(1) => socket.split().1.want(),
+        Event::Message(1) => socket.split().1.request_writable(),
         _ => {}
     });
     let token = bench.open();
-    assert_eq!(bench.message(token, 0), Ok(Next::Shut));
-    let _ = bench.tell(token, |port| port.shut());
+    assert_eq!(bench.message(token, 0), Ok(Action::ShutdownWrite));
+    let _ = bench.tell(token, |conn| conn.write_shut_down());
     let _ = bench.message(token, 1);
     bench.turn(0);
     assert_eq!(count(&bench.events(), Event::Writable), 0);

@@ -1,6 +1,6 @@
 //! Engines that violate the event contract, each in one way that [`ContractChecker`] must detect.
 //!
-//! Each is the real shard with a fault between it and the checker, or a driver that does what the port forbids.
+//! Each is the real shard with a fault between it and the checker, or a driver that does what the connection forbids.
 #![allow(
     clippy::cast_possible_truncation,
     clippy::excessive_nesting,
@@ -19,8 +19,8 @@ use common::{ACCEPTED, PEER, PLAIN};
 use core::mem::MaybeUninit;
 use core::ops::ControlFlow;
 use lightcone_core::{
-    Address, Checked, CloseReason, Config, Context, ContractChecker, Event, Handler, Instant, Next, NoOutbox,
-    Origin, PollerId, Port, Shard, Socket, Storage, Timeouts, Token, Witness,
+    Action, Address, Checked, CloseReason, Config, Connection, Context, ContractChecker, Event, Handler,
+    Instant, NoOutbox, Origin, PollerId, Shard, Socket, Storage, Timeouts, Token, Witness,
 };
 
 /// What the program does in its callbacks.
@@ -103,40 +103,40 @@ struct Engine<'s> {
 }
 
 impl Engine<'_> {
-    /// Passes something to the port and delivers what is due.
-    fn tell(&mut self, what: impl FnOnce(&mut Port<'_, '_, Data>)) -> Next {
+    /// Passes something to the connection and delivers what is due.
+    fn tell(&mut self, what: impl FnOnce(&mut Connection<'_, '_, Data>)) -> Action {
         self.shard.tick(Instant::from_millis(self.now));
         let mut outbox = NoOutbox;
         let mut cx = Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut outbox);
-        let mut port = self.shard.port(self.token).unwrap();
-        what(&mut port);
-        port.run(&mut self.handler, &mut cx)
+        let mut conn = self.shard.connection(self.token).unwrap();
+        what(&mut conn);
+        conn.run(&mut self.handler, &mut cx)
     }
 
     /// Receives regardless of the room.
-    fn receive(&mut self, bytes: &[u8]) -> Next {
+    fn receive(&mut self, bytes: &[u8]) -> Action {
         let mut bytes = bytes.to_vec();
         self.shard.tick(Instant::from_millis(self.now));
         let mut outbox = NoOutbox;
         let mut cx = Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut outbox);
-        let mut port = self.shard.port(self.token).unwrap();
-        port.received(&mut bytes);
-        port.run(&mut self.handler, &mut cx)
+        let mut conn = self.shard.connection(self.token).unwrap();
+        conn.received(&mut bytes);
+        conn.run(&mut self.handler, &mut cx)
     }
 
-    fn message(&mut self) -> Next {
+    fn message(&mut self) -> Action {
         self.shard.tick(Instant::from_millis(self.now));
         let mut outbox = NoOutbox;
         let mut cx = Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut outbox);
-        self.shard.port(self.token).unwrap().message(7, &mut self.handler, &mut cx).unwrap()
+        self.shard.connection(self.token).unwrap().message(7, &mut self.handler, &mut cx).unwrap()
     }
 
-    fn sends(&mut self) -> Next {
-        self.tell(|port| {
+    fn sends(&mut self) -> Action {
+        self.tell(|conn| {
             let mut pieces: [&[u8]; 4] = [&[]; 4];
-            let count = port.outputs(&mut pieces);
+            let count = conn.outputs(&mut pieces);
             let n = pieces[..count].iter().map(|piece| piece.len()).sum();
-            port.sent(n);
+            conn.sent(n);
         })
     }
 }
@@ -182,7 +182,7 @@ fn forges_writable(_: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFlow<(
 #[should_panic(expected = "writable with 128 of 128 bytes queued")]
 fn writable_above_low_water() {
     with(fills, SENT, forges_writable, |engine| {
-        assert_eq!(engine.receive(b"a"), Next::Send);
+        assert_eq!(engine.receive(b"a"), Action::Send);
         let _ = engine.message();
     });
 }
@@ -191,7 +191,7 @@ fn writable_above_low_water() {
 #[should_panic(expected = "receive while writable is owed")]
 fn reading_while_writable_is_owed() {
     with(fills, SENT, nothing, |engine| {
-        assert_eq!(engine.receive(b"a"), Next::Send);
+        assert_eq!(engine.receive(b"a"), Action::Send);
         let _ = engine.receive(b"b");
     });
 }
@@ -212,7 +212,7 @@ fn a_lost_writable() {
 /// Behaves as if a grant had been lost: `writable` stays pending forever.
 fn never_gives_writable(socket: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFlow<(), Event<u32>> {
     if matches!(event, Event::Writable) {
-        socket.split().1.want();
+        socket.split().1.request_writable();
         return ControlFlow::Break(());
     }
     ControlFlow::Continue(event)
@@ -274,7 +274,7 @@ fn a_forged_end() {
 #[should_panic(expected = "peer_closed of a peer that lives")]
 fn the_end_of_a_live_peer() {
     with(leaves, SENT, nothing, |engine| {
-        let _ = engine.tell(|port| port.ended());
+        let _ = engine.tell(|conn| conn.peer_ended());
     });
 }
 
@@ -282,7 +282,7 @@ fn the_end_of_a_live_peer() {
 #[should_panic(expected = "close of a peer that has not ended its side")]
 fn closed_by_a_peer_without_its_end() {
     with(leaves, ENDED, nothing, |engine| {
-        let _ = engine.tell(|port| port.cut(CloseReason::Peer));
+        let _ = engine.tell(|conn| conn.abort_with(CloseReason::Peer));
     });
 }
 
@@ -294,8 +294,8 @@ fn loses_the_end(_: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFlow<(),
 #[should_panic(expected = "close without the peer_closed that was due before")]
 fn a_lost_end() {
     with(leaves, ENDED, loses_the_end, |engine| {
-        let _ = engine.tell(|port| port.ended());
-        let _ = engine.tell(|port| port.cut(CloseReason::Aborted));
+        let _ = engine.tell(|conn| conn.peer_ended());
+        let _ = engine.tell(|conn| conn.abort_with(CloseReason::Aborted));
     });
 }
 
@@ -363,7 +363,7 @@ fn closes(socket: &mut Socket<'_, u32>, event: Event<u32>) {
 fn a_sound_engine_passes() {
     with(closes, SENT, nothing, |engine| {
         let _ = engine.receive(b"abc");
-        assert_eq!(engine.message(), Next::Close);
+        assert_eq!(engine.message(), Action::Close);
         assert_eq!(engine.handler.checker.alive(), 0);
     });
     with(fills, ENDED, nothing, |engine| {
@@ -372,8 +372,8 @@ fn a_sound_engine_passes() {
         let _ = engine.receive(b"b");
         let _ = engine.message();
         let _ = engine.sends();
-        let _ = engine.tell(|port| port.ended());
-        let _ = engine.tell(|port| port.cut(CloseReason::Aborted));
+        let _ = engine.tell(|conn| conn.peer_ended());
+        let _ = engine.tell(|conn| conn.abort_with(CloseReason::Aborted));
     });
     let act: Act = |socket, event| match event {
         Event::Open => {

@@ -16,10 +16,10 @@ mod common;
 
 use common::{Bench, Data, PLAIN, nothing};
 use core::cell::RefCell;
-use lightcone_core::{Config, Event, Interest, Next, Socket, Token};
+use lightcone_core::{Action, Config, Event, Interest, Socket, Token};
 use std::rc::Rc;
 
-const READ: Next = Next::Wait(Interest::READ);
+const READ: Action = Action::Wait(Interest::READ);
 
 /// Queues as much as possible.
 fn greedy(socket: &mut Socket<'_, Data>) {
@@ -47,10 +47,10 @@ fn senders_that_are_never_full_leave_a_block_to_others() {
     let _ = bench.message(a, 0);
     let _ = bench.message(b, 0);
     for turn in 0..100 {
-        let _ = bench.tell(a, |port| port.sent(64));
-        let _ = bench.tell(b, |port| port.sent(64));
+        let _ = bench.tell(a, |conn| conn.sent(64));
+        let _ = bench.tell(b, |conn| conn.sent(64));
         bench.turn(turn);
-        assert_eq!(bench.message(small, 0), Ok(Next::Send), "at once, in turn {turn}");
+        assert_eq!(bench.message(small, 0), Ok(Action::Send), "at once, in turn {turn}");
         assert_eq!(bench.flush(small).0, [2]);
         assert!(
             bench.outputs(a).len().min(bench.outputs(b).len()) > 64,
@@ -153,9 +153,9 @@ fn a_newcomer_does_not_overtake() {
     let mut bench = Bench::new(&config, modest);
     let [holds, waits, newcomer] = [bench.open(), bench.open(), bench.open()];
     let _ = bench.message(holds, 0);
-    assert_eq!(bench.message(waits, 0), Ok(Next::Wait(Interest::NONE)));
+    assert_eq!(bench.message(waits, 0), Ok(Action::Wait(Interest::NONE)));
     let _ = bench.flush(holds);
-    assert_eq!(bench.message(newcomer, 0), Ok(Next::Wait(Interest::NONE)), "the block is for `waits`");
+    assert_eq!(bench.message(newcomer, 0), Ok(Action::Wait(Interest::NONE)), "the block is for `waits`");
     bench.turn(1);
     assert_eq!((bench.outputs(waits), bench.outputs(newcomer)), (vec![1], vec![]));
     let _ = bench.flush(waits);
@@ -179,7 +179,7 @@ fn those_that_need_several_blocks_do_not_block_each_other() {
     assert_eq!(bench.outputs(holds).len(), 128);
     let _ = bench.message(x, 0);
     let _ = bench.message(y, 0);
-    let _ = bench.tell(holds, |port| port.sent(64));
+    let _ = bench.tell(holds, |conn| conn.sent(64));
     for turn in 0..20 {
         for token in [x, y] {
             if !bench.outputs(token).is_empty() {
@@ -202,7 +202,7 @@ fn a_slot_that_is_reused_while_its_socket_waited_is_in_no_queue() {
         for token in &tokens {
             let _ = bench.message(*token, 0);
         }
-        let _ = bench.tell(tokens[leaves], |port| port.failed(lightcone_core::ErrorKind::ConnectionReset));
+        let _ = bench.tell(tokens[leaves], |conn| conn.failed(lightcone_core::ErrorKind::ConnectionReset));
         let reused = bench.open();
         assert_eq!(reused.index(), tokens[leaves].index());
         bench.events();
@@ -210,7 +210,7 @@ fn a_slot_that_is_reused_while_its_socket_waited_is_in_no_queue() {
         for token in (1..4).filter(|at| *at != leaves).map(|at| tokens[at]) {
             let _ = bench.flush(holder);
             let turned = bench.turn(1);
-            assert_eq!(turned, [(token, Next::Send)], "in order, and no other socket gets a turn");
+            assert_eq!(turned, [(token, Action::Send)], "in order, and no other socket gets a turn");
             holder = token;
         }
         let _ = bench.flush(holder);
@@ -238,7 +238,7 @@ fn a_grant_that_is_not_taken_goes_to_the_next() {
         bench.turn(1);
         assert_eq!(bench.outputs(next), [2]);
         let _ = bench.flush(next);
-        assert_eq!(bench.message(holds, 0), Ok(Next::Send), "and no block stays reserved");
+        assert_eq!(bench.message(holds, 0), Ok(Action::Send), "and no block stays reserved");
     }
 }
 
@@ -265,9 +265,9 @@ fn what_replaces_a_held_end_has_its_block() {
         let [one, held, waits] = [bench.open(), bench.open(), bench.open()];
         let _ = bench.message(one, 0);
         assert_eq!(bench.message(held, 0), Ok(READ));
-        assert_eq!(bench.message(waits, 0), Ok(Next::Wait(Interest::NONE)));
+        assert_eq!(bench.message(waits, 0), Ok(Action::Wait(Interest::NONE)));
         if instead {
-            assert_eq!(bench.message(held, 1), Ok(Next::Send));
+            assert_eq!(bench.message(held, 1), Ok(Action::Send));
             assert_eq!(bench.flush(held).0, b"bad");
         } else {
             assert_eq!(bench.message(held, 2), Ok(READ));
@@ -275,7 +275,7 @@ fn what_replaces_a_held_end_has_its_block() {
         bench.turn(1);
         assert_eq!(bench.outputs(waits).len(), 1, "and its block goes to the next waiting socket");
         for token in [one, held, waits] {
-            let _ = bench.tell(token, |port| port.failed(lightcone_core::ErrorKind::ConnectionReset));
+            let _ = bench.tell(token, |conn| conn.failed(lightcone_core::ErrorKind::ConnectionReset));
         }
         bench.handler.inner_mut().admitted = 0;
     }
@@ -320,17 +320,17 @@ fn large_blocks_go_to_whoever_has_waited_longest() {
     assert_eq!(bench.receive(tokens[0], &[0; 100]), READ);
     for token in &tokens[1..5] {
         assert_eq!(bench.room(*token), 64);
-        assert_eq!(bench.receive(*token, &[1; 64]), Next::Wait(Interest::NONE));
+        assert_eq!(bench.receive(*token, &[1; 64]), Action::Wait(Interest::NONE));
     }
     // One socket is removed from the middle of the queue.
-    let _ = bench.tell(tokens[2], |port| port.failed(lightcone_core::ErrorKind::ConnectionReset));
+    let _ = bench.tell(tokens[2], |conn| conn.failed(lightcone_core::ErrorKind::ConnectionReset));
     let mut holder = tokens[0];
     for (turn, token) in [tokens[1], tokens[3], tokens[4]].into_iter().enumerate() {
         let _ = bench.message(holder, 0);
         assert_eq!(bench.room(tokens[5]), 64, "the large block is reserved for a waiting socket");
         assert_eq!(bench.turn(turn as u64), [(token, READ)]);
         assert_eq!(bench.room(token), 192);
-        assert_eq!(bench.receive(token, &[2; 192]), Next::Wait(Interest::NONE), "full");
+        assert_eq!(bench.receive(token, &[2; 192]), Action::Wait(Interest::NONE), "full");
         holder = token;
     }
     let _ = bench.message(holder, 0);
@@ -352,7 +352,7 @@ fn sockets_without_an_input_block_are_read_again_in_order() {
     let _ = bench.receive(tokens[0], b"a");
     let _ = bench.receive(tokens[1], b"b");
     for token in &tokens[2..7] {
-        assert_eq!(bench.run(*token), Next::Wait(Interest::NONE));
+        assert_eq!(bench.run(*token), Action::Wait(Interest::NONE));
     }
     let _ = bench.message(tokens[0], 0);
     assert_eq!(bench.room(tokens[7]), 0, "waiting sockets come first");

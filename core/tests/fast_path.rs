@@ -1,4 +1,4 @@
-//! `UsualPort::receive`, `Port::receive` and `Port::carry_out` behave like `received`, `run` and a driver's own sends;
+//! `FastPath::receive`, `Connection::receive` and `Connection::carry_out` behave like `received`, `run` and a driver's own sends;
 //! they differ only in cost.
 //!
 //! A failure prints its seed; `WALK_SEED=n cargo test -p lightcone-core --test fast_path` runs that seed alone.
@@ -21,7 +21,7 @@ mod two_ways;
 
 use common::{Bench, PLAIN, Random, lent};
 use lightcone_core::{
-    Calls, Config, Context, ContextCalls, ErrorKind, Event, Instant, Interest, Next, NoOutbox, PollerId,
+    Action, Calls, Config, Context, ContextCalls, ErrorKind, Event, Instant, Interest, NoOutbox, PollerId,
     Sent, Settled,
 };
 use two_ways::{Broken, Numbers, compare};
@@ -94,7 +94,7 @@ fn a_broken_way_is_noticed() {
     }
 }
 
-/// An event that was pulled but not settled comes before anything passed to the port afterwards.
+/// An event that was pulled but not settled comes before anything passed to the connection afterwards.
 #[test]
 fn bytes_come_after_an_event_that_was_pulled() {
     let mut bench = Bench::new(&PLAIN, |socket, event| {
@@ -105,14 +105,14 @@ fn bytes_come_after_an_event_that_was_pulled() {
         socket.consume(there);
     });
     let token = bench.open();
-    assert_eq!(bench.receive(token, b"0"), Next::Wait(Interest::READ), "the first bytes are unusual");
+    assert_eq!(bench.receive(token, b"0"), Action::Wait(Interest::READ), "the first bytes are unusual");
     let mut calls = Nowhere(NoOutbox);
-    let mut port = bench.shard.port(token).unwrap();
-    port.received(lent(b"abc"));
-    let (event, mut socket) = port.next_event::<u32>().unwrap();
+    let mut conn = bench.shard.connection(token).unwrap();
+    conn.received(lent(b"abc"));
+    let (event, mut socket) = conn.next_event::<u32>().unwrap();
     assert_eq!((event, socket.bytes()), (Event::Receive, &b"abc"[..]));
     socket.consume(1);
-    let settled = port.receive(lent(b"def"), &mut bench.handler, &mut calls);
+    let settled = conn.receive(lent(b"def"), &mut bench.handler, &mut calls);
     assert_eq!(settled, Settled::Waiting(Interest::READ));
 }
 
@@ -122,18 +122,18 @@ fn open_shows_no_bytes() {
     let mut bench = Bench::new(&PLAIN, |_, _| {});
     for pieces in [&[&b"abc"[..]][..], &[b"abc", b"def"]] {
         let token = bench.admit().unwrap();
-        let mut port = bench.shard.port(token).unwrap();
+        let mut conn = bench.shard.connection(token).unwrap();
         for piece in pieces {
-            port.received(lent(piece));
+            conn.received(lent(piece));
         }
-        let _ = common::deliver(port, &mut bench.handler, false, 0);
+        let _ = common::deliver(conn, &mut bench.handler, false, 0);
         let seen = bench.seen().iter().rev().take(2).rev();
         let seen: Vec<_> = seen.map(|seen| (seen.event, seen.unread)).collect();
         assert_eq!(seen, [(Event::Open, 0), (Event::Receive, pieces.concat().len())]);
     }
 }
 
-/// Bytes for which no block is free are rejected, as in `Port::received`.
+/// Bytes for which no block is free are rejected, as in `Connection::received`.
 #[test]
 #[should_panic(expected = "received 1 bytes with room for 0")]
 fn bytes_without_room_are_refused() {
@@ -145,9 +145,9 @@ fn bytes_without_room_are_refused() {
     });
     let (one, other) = (bench.open(), bench.open());
     for token in [one, other] {
-        assert_eq!(bench.receive(token, b"0"), Next::Wait(Interest::READ));
+        assert_eq!(bench.receive(token, b"0"), Action::Wait(Interest::READ));
     }
-    assert_eq!(bench.receive(one, b"kept"), Next::Wait(Interest::READ));
-    let mut port = bench.shard.port(other).unwrap();
-    let _ = port.receive(lent(b"1"), &mut bench.handler, &mut Nowhere(NoOutbox));
+    assert_eq!(bench.receive(one, b"kept"), Action::Wait(Interest::READ));
+    let mut conn = bench.shard.connection(other).unwrap();
+    let _ = conn.receive(lent(b"1"), &mut bench.handler, &mut Nowhere(NoOutbox));
 }

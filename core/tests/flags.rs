@@ -14,7 +14,7 @@
 mod common;
 
 use common::{Bench, PLAIN, ms};
-use lightcone_core::{CloseReason, Config, Event, Interest, Next, Timeout, Timeouts};
+use lightcone_core::{Action, CloseReason, Config, Event, Interest, Timeout, Timeouts};
 
 /// Consumes the input, and closes or sends at a message. Ignores the peer's end of stream.
 fn consuming(config: &Config) -> Bench {
@@ -29,7 +29,7 @@ fn consuming(config: &Config) -> Bench {
     })
 }
 
-const READ: Next = Next::Wait(Interest::READ);
+const READ: Action = Action::Wait(Interest::READ);
 
 #[test]
 fn a_full_receive_stages_a_close_until_a_smaller_one() {
@@ -40,13 +40,13 @@ fn a_full_receive_stages_a_close_until_a_smaller_one() {
         let full = vec![7; bench.room(token)];
         let _ = bench.receive(token, b"first");
         assert_eq!(bench.receive(token, &full), READ);
-        assert_eq!(bench.message(token, 1), Ok(Next::Shut), "more input is probably there");
+        assert_eq!(bench.message(token, 1), Ok(Action::ShutdownWrite), "more input is probably there");
 
         let other = bench.open();
         let _ = bench.receive(other, b"first");
         assert_eq!(bench.receive(other, &full), READ);
         assert_eq!(bench.receive(other, b"rest"), READ);
-        assert_eq!(bench.message(other, 1), Ok(Next::Close), "all input has been received");
+        assert_eq!(bench.message(other, 1), Ok(Action::Close), "all input has been received");
     }
 }
 
@@ -56,8 +56,8 @@ fn a_full_receive_stages_no_close_after_the_peers_end() {
     let token = bench.open();
     let full = vec![7; bench.room(token)];
     let _ = bench.receive(token, &full);
-    let _ = bench.tell(token, |port| port.ended());
-    assert_eq!(bench.message(token, 1), Ok(Next::Close));
+    let _ = bench.tell(token, |conn| conn.peer_ended());
+    assert_eq!(bench.message(token, 1), Ok(Action::Close));
 }
 
 /// A slot starts clean: nothing of its previous socket is left.
@@ -67,10 +67,10 @@ fn a_full_receive_is_forgotten_with_its_socket() {
     let token = bench.open();
     let full = vec![7; bench.room(token)];
     let _ = bench.receive(token, &full);
-    let _ = bench.tell(token, |port| port.cut(CloseReason::Aborted));
+    let _ = bench.tell(token, |conn| conn.abort_with(CloseReason::Aborted));
     let next = bench.open();
     assert_eq!(next.index(), token.index());
-    assert_eq!(bench.message(next, 1), Ok(Next::Close));
+    assert_eq!(bench.message(next, 1), Ok(Action::Close));
 }
 
 const TIMES: Timeouts =
@@ -79,7 +79,7 @@ const TIMES: Timeouts =
 /// Returns when and why the only socket ends if nothing more happens.
 fn ends(bench: &mut Bench) -> (u64, Option<CloseReason>) {
     let orders = bench.sleep_until(10_000);
-    let at = orders.iter().find(|(_, _, next)| *next == Next::Close).map_or(0, |(at, _, _)| *at);
+    let at = orders.iter().find(|(_, _, next)| *next == Action::Close).map_or(0, |(at, _, _)| *at);
     let reason = bench.events().iter().find_map(|event| match event {
         Event::Close(reason) => Some(*reason),
         _ => None,
@@ -93,7 +93,7 @@ fn the_first_byte_is_not_waited_for_after_the_peers_end() {
     let mut bench = consuming(&Config { timeouts: TIMES, ..PLAIN });
     let token = bench.open();
     bench.turn(50);
-    let _ = bench.tell(token, |port| port.ended());
+    let _ = bench.tell(token, |conn| conn.peer_ended());
     assert_eq!(ends(&mut bench), (551, Some(CloseReason::TimedOut(Timeout::Idle))));
 }
 
@@ -101,11 +101,11 @@ fn the_first_byte_is_not_waited_for_after_the_peers_end() {
 fn a_stall_before_the_peers_end_counts_from_its_beginning() {
     let mut bench = consuming(&Config { timeouts: TIMES, ..PLAIN });
     let token = bench.open();
-    assert_eq!(bench.message(token, 2), Ok(Next::Send));
+    assert_eq!(bench.message(token, 2), Ok(Action::Send));
     bench.turn(20);
-    let _ = bench.tell(token, |port| port.blocked());
+    let _ = bench.tell(token, |conn| conn.would_block());
     bench.turn(50);
-    let _ = bench.tell(token, |port| port.ended());
+    let _ = bench.tell(token, |conn| conn.peer_ended());
     assert_eq!(ends(&mut bench), (221, Some(CloseReason::TimedOut(Timeout::WriteStall))));
 }
 
@@ -114,10 +114,10 @@ fn a_stall_is_over_when_something_has_left() {
     let mut bench = consuming(&Config { timeouts: TIMES, ..PLAIN });
     let token = bench.open();
     let _ = bench.receive(token, b"first");
-    assert_eq!(bench.message(token, 2), Ok(Next::Send));
-    assert_eq!(bench.tell(token, |port| port.blocked()), Next::Wait(Interest::new(true, true)));
+    assert_eq!(bench.message(token, 2), Ok(Action::Send));
+    assert_eq!(bench.tell(token, |conn| conn.would_block()), Action::Wait(Interest::new(true, true)));
     bench.turn(150);
-    assert_eq!(bench.tell(token, |port| port.writable()), Next::Send);
+    assert_eq!(bench.tell(token, |conn| conn.writable()), Action::Send);
     assert_eq!(bench.flush(token).1, READ, "no more interest in writing");
     assert_eq!(ends(&mut bench), (651, Some(CloseReason::TimedOut(Timeout::Idle))));
 }
@@ -128,10 +128,10 @@ fn the_idle_timeout_is_not_late_after_a_stall() {
     let timeouts = Timeouts { idle: ms(100), write_stall: ms(5_000), ..Timeouts::NONE };
     let mut bench = consuming(&Config { timeouts, ..PLAIN });
     let token = bench.open();
-    assert_eq!(bench.message(token, 2), Ok(Next::Send));
-    let _ = bench.tell(token, |port| port.blocked());
-    assert!(bench.sleep_until(1_000).iter().all(|(_, _, next)| *next != Next::Close));
-    assert_eq!(bench.tell(token, |port| port.writable()), Next::Send);
+    assert_eq!(bench.message(token, 2), Ok(Action::Send));
+    let _ = bench.tell(token, |conn| conn.would_block());
+    assert!(bench.sleep_until(1_000).iter().all(|(_, _, next)| *next != Action::Close));
+    assert_eq!(bench.tell(token, |conn| conn.writable()), Action::Send);
     let _ = bench.flush(token);
     assert_eq!(ends(&mut bench), (1_101, Some(CloseReason::TimedOut(Timeout::Idle))));
 }
@@ -144,15 +144,15 @@ fn the_next_stall_begins_anew() {
     let _ = bench.receive(token, b"first");
     for at in [10, 100] {
         bench.turn(at);
-        assert_eq!(bench.message(token, 2), Ok(Next::Send));
-        let _ = bench.tell(token, |port| port.blocked());
+        assert_eq!(bench.message(token, 2), Ok(Action::Send));
+        let _ = bench.tell(token, |conn| conn.would_block());
         bench.turn(at + 50);
-        assert_eq!(bench.tell(token, |port| port.writable()), Next::Send);
+        assert_eq!(bench.tell(token, |conn| conn.writable()), Action::Send);
         let _ = bench.flush(token);
     }
     bench.turn(300);
-    assert_eq!(bench.message(token, 2), Ok(Next::Send));
-    let _ = bench.tell(token, |port| port.blocked());
+    assert_eq!(bench.message(token, 2), Ok(Action::Send));
+    let _ = bench.tell(token, |conn| conn.would_block());
     assert_eq!(ends(&mut bench), (501, Some(CloseReason::TimedOut(Timeout::WriteStall))));
 }
 
@@ -161,18 +161,18 @@ fn the_next_stall_begins_anew() {
 fn a_send_that_moved_nothing_is_in_flight_no_more() {
     let mut bench = consuming(&PLAIN);
     let token = bench.open();
-    assert_eq!(bench.message(token, 2), Ok(Next::Send));
-    assert_eq!(bench.tell(token, |port| port.send_started()), READ);
-    assert_eq!(bench.tell(token, |port| port.sent(0)), Next::Send);
-    assert_eq!(bench.tell(token, |port| port.cut(CloseReason::Aborted)), Next::Close);
+    assert_eq!(bench.message(token, 2), Ok(Action::Send));
+    assert_eq!(bench.tell(token, |conn| conn.send_started()), READ);
+    assert_eq!(bench.tell(token, |conn| conn.sent(0)), Action::Send);
+    assert_eq!(bench.tell(token, |conn| conn.abort_with(CloseReason::Aborted)), Action::Close);
 }
 
 #[test]
 fn a_reserved_slot_that_was_called_off_is_forgotten() {
     let mut bench = consuming(&Config { sockets: 1, ..PLAIN });
     let token = bench.shard.reserve().unwrap();
-    bench.shard.port(token).unwrap().close();
-    bench.shard.give_back(token);
+    bench.shard.connection(token).unwrap().close();
+    bench.shard.release_slot(token);
     let token = bench.open();
     assert_eq!(bench.receive(token, b"bytes"), READ);
     assert_eq!(bench.events(), [Event::Open, Event::Receive]);

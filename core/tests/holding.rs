@@ -14,9 +14,9 @@
 mod common;
 
 use common::{Bench, Data, PLAIN};
-use lightcone_core::{CloseReason, ErrorKind, Event, Interest, Next, Socket, Token};
+use lightcone_core::{Action, CloseReason, ErrorKind, Event, Interest, Socket, Token};
 
-const READ: Next = Next::Wait(Interest::READ);
+const READ: Action = Action::Wait(Interest::READ);
 
 const FRONT: u32 = 0;
 const HOLD: u32 = 1;
@@ -55,7 +55,7 @@ fn obey(socket: &mut Socket<'_, Data>, event: Event<u32>) {
     }
 }
 
-fn order(bench: &mut Bench, token: Token, orders: &[u32]) -> Next {
+fn order(bench: &mut Bench, token: Token, orders: &[u32]) -> Action {
     orders.iter().map(|order| bench.message(token, *order).unwrap()).last().unwrap()
 }
 
@@ -67,16 +67,16 @@ fn what_is_held_back_is_not_sent_and_the_rest_is() {
         let token = bench.open();
         assert_eq!(order(&mut bench, token, &[HOLD]), READ, "nothing may be sent");
         assert_eq!(bench.receive(token, b"x"), READ, "nor after other events");
-        assert_eq!(order(&mut bench, token, &[RELEASE]), Next::Send);
+        assert_eq!(order(&mut bench, token, &[RELEASE]), Action::Send);
         assert_eq!(bench.flush(token).0, b"tail ");
-        assert_eq!(order(&mut bench, token, &[FRONT, HOLD]), Next::Send);
+        assert_eq!(order(&mut bench, token, &[FRONT, HOLD]), Action::Send);
         assert_eq!(bench.flush(token), (b"front ".to_vec(), READ), "only the front is sent");
         assert_eq!(order(&mut bench, token, &[DISCARD]), READ);
-        assert_eq!(order(&mut bench, token, &[FRONT, HOLD, WRITE]), Next::Send);
+        assert_eq!(order(&mut bench, token, &[FRONT, HOLD, WRITE]), Action::Send);
         assert_eq!(bench.flush(token).0, b"front tail more");
-        assert_eq!(order(&mut bench, token, &[FRONT, HOLD, DISCARD, WRITE]), Next::Send);
+        assert_eq!(order(&mut bench, token, &[FRONT, HOLD, DISCARD, WRITE]), Action::Send);
         assert_eq!(bench.flush(token), (b"front more".to_vec(), READ));
-        bench.shard.port(token).unwrap().cut(CloseReason::Aborted);
+        bench.shard.connection(token).unwrap().abort_with(CloseReason::Aborted);
         let stats = bench.shard.stats();
         assert_eq!((stats.bytes_out, stats.bytes_lost), (5 + 6 + 15 + 10, 0));
     }
@@ -87,7 +87,7 @@ fn an_end_in_order_sends_what_was_held_back() {
     for end in [CLOSE, LINGER, FINISH] {
         let mut bench = Bench::new(&PLAIN, obey);
         let token = bench.open();
-        assert_eq!(order(&mut bench, token, &[HOLD, end]), Next::Send);
+        assert_eq!(order(&mut bench, token, &[HOLD, end]), Action::Send);
         assert_eq!(bench.flush(token).0, b"tail ");
         assert_eq!(bench.shard.stats().bytes_lost, 0);
     }
@@ -102,15 +102,15 @@ fn what_is_held_back_when_the_connection_breaks_is_counted_as_lost() {
         let next = if abort {
             order(&mut bench, token, &[ABORT])
         } else {
-            bench.tell(token, |port| port.failed(ErrorKind::ConnectionReset))
+            bench.tell(token, |conn| conn.failed(ErrorKind::ConnectionReset))
         };
-        assert_eq!(next, Next::Close);
+        assert_eq!(next, Action::Close);
         assert_eq!(
             bench.handler.inner().trace.last().map(|seen| seen.queued),
             Some(5),
             "reported in `close`"
         );
-        assert_eq!((bench.shard.stats().bytes_lost, bench.shard.breaks_off()), (5, true));
+        assert_eq!((bench.shard.stats().bytes_lost, bench.shard.needs_reset()), (5, true));
     }
 }
 
@@ -118,11 +118,11 @@ fn what_is_held_back_when_the_connection_breaks_is_counted_as_lost() {
 fn a_send_in_flight_goes_on_when_what_is_held_back_is_discarded() {
     let mut bench = Bench::new(&PLAIN, obey);
     let token = bench.open();
-    assert_eq!(order(&mut bench, token, &[FRONT, HOLD]), Next::Send);
-    assert_eq!(bench.tell(token, |port| port.send_started()), READ);
+    assert_eq!(order(&mut bench, token, &[FRONT, HOLD]), Action::Send);
+    assert_eq!(bench.tell(token, |conn| conn.send_started()), READ);
     assert_eq!(order(&mut bench, token, &[DISCARD, HOLD]), READ);
     assert_eq!(bench.outputs(token), b"front ");
-    assert_eq!(bench.tell(token, |port| port.sent(6)), READ);
-    assert_eq!(order(&mut bench, token, &[RELEASE]), Next::Send);
+    assert_eq!(bench.tell(token, |conn| conn.sent(6)), READ);
+    assert_eq!(order(&mut bench, token, &[RELEASE]), Action::Send);
     assert_eq!(bench.flush(token), (b"tail ".to_vec(), READ));
 }

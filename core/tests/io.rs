@@ -16,7 +16,7 @@ mod common;
 use common::{Bench, Data, PLAIN, on};
 use core::fmt;
 use embedded_io::{BufRead, Error as _, ErrorKind, Read, ReadExactError, ReadReady, Write, WriteReady};
-use lightcone_core::{Event, Full, Next, Socket, WouldBlock};
+use lightcone_core::{Action, Event, Full, Socket, WouldBlock};
 
 /// A protocol written against traits only: echoes each line in upper case, until there is no room or no whole line.
 fn shout<R: BufRead, W: Write>(mut input: R, mut output: W) -> Result<usize, W::Error> {
@@ -42,7 +42,7 @@ fn a_protocol_over_traits_reads_and_writes() {
         }),
     );
     let token = bench.open();
-    assert_eq!(bench.receive(token, b"one\ntwo\nrest"), Next::Send);
+    assert_eq!(bench.receive(token, b"one\ntwo\nrest"), Action::Send);
     assert_eq!(bench.outputs(token), b"ONE\nTWO\n");
 }
 
@@ -57,7 +57,7 @@ fn what_does_not_fit_is_not_begun_and_stays_unread() {
             assert_eq!(shout(input, output), Err(Full));
             assert_eq!(socket.bytes(), b"second\n");
             assert_eq!(socket.room(), 0);
-            assert!(socket.owes_writable());
+            assert!(socket.is_writable_pending());
         }),
     );
     let token = bench.open();
@@ -88,7 +88,7 @@ fn reading_takes_what_is_there_and_then_nothing() {
     let token = bench.open();
     let _ = bench.receive(token, b"abcdef");
     assert_eq!(bench.last().unread, 6);
-    assert_eq!(bench.message(token, 1), Ok(Next::Wait(lightcone_core::Interest::READ)));
+    assert_eq!(bench.message(token, 1), Ok(Action::Wait(lightcone_core::Interest::READ)));
     assert_eq!(bench.last().unread, 0);
 }
 
@@ -121,7 +121,7 @@ fn reading_tells_nothing_yet_from_the_end() {
     for piece in [&b"abc"[..], b"d", b"e", b"f"] {
         let _ = bench.receive(token, piece);
     }
-    let _ = bench.tell(token, |port| port.ended());
+    let _ = bench.tell(token, |conn| conn.peer_ended());
     assert_eq!(bench.last().event, Event::PeerClosed);
 }
 
@@ -143,9 +143,9 @@ fn a_writer_takes_what_fits_and_says_when_that_is_nothing() {
         }),
     );
     let (token, next) = bench.opened();
-    assert_eq!(next, Next::Send);
+    assert_eq!(next, Action::Send);
     let queued = bench.outputs(token).len();
-    assert_eq!(bench.tell(token, |port| port.sent(queued)), Next::Wait(lightcone_core::Interest::READ));
+    assert_eq!(bench.tell(token, |conn| conn.sent(queued)), Action::Wait(lightcone_core::Interest::READ));
     assert!(bench.events().contains(&Event::Writable));
 }
 

@@ -15,14 +15,14 @@ mod common;
 
 use common::{Bench, Data, PEER, PLAIN, Peer, Seen, Wire, echo, gather, ms, nothing, on, pattern};
 use lightcone_core::{
-    CloseReason, Config, ErrorKind, Event, Full, Instant, Interest, Next, Refusal, Socket, Timeout, Timeouts,
-    Token,
+    Action, AdmitError, CloseReason, Config, ErrorKind, Event, Full, Instant, Interest, Socket, Timeout,
+    Timeouts, Token,
 };
 
 type E = Event<u32>;
 
-const READ: Next = Next::Wait(Interest::READ);
-const NONE: Next = Next::Wait(Interest::NONE);
+const READ: Action = Action::Wait(Interest::READ);
+const NONE: Action = Action::Wait(Interest::NONE);
 const LOCAL: E = Event::Close(CloseReason::Local);
 const RESET: E = Event::Close(CloseReason::Reset);
 
@@ -76,16 +76,16 @@ fn request_and_answer() {
     assert_eq!(bench.seen(), []);
     assert_eq!(bench.run(token), READ);
     assert_eq!(bench.events(), [Event::Open]);
-    assert_eq!(bench.receive(token, b"hello"), Next::Send);
+    assert_eq!(bench.receive(token, b"hello"), Action::Send);
     assert_eq!(bench.seen(), [Seen { id: 0, event: Event::Receive, unread: 5, queued: 0 }]);
     assert_eq!(bench.outputs(token), b"hello");
-    assert_eq!(bench.tell(token, |port| port.sent(2)), Next::Send);
+    assert_eq!(bench.tell(token, |conn| conn.sent(2)), Action::Send);
     assert_eq!(bench.outputs(token), b"llo");
-    assert_eq!(bench.tell(token, |port| port.sent(3)), READ);
+    assert_eq!(bench.tell(token, |conn| conn.sent(3)), READ);
     assert_eq!(bench.events(), [Event::Receive, Event::Sent]);
-    assert_eq!(bench.tell(token, |port| port.ended()), Next::Close);
+    assert_eq!(bench.tell(token, |conn| conn.peer_ended()), Action::Close);
     assert_eq!(bench.events(), [Event::PeerClosed, Event::Close(CloseReason::Peer)]);
-    assert!(bench.shard.port(token).is_none());
+    assert!(bench.shard.connection(token).is_none());
     let stats = bench.shard.stats();
     assert_eq!((stats.accepted, stats.connected, stats.bytes_in, stats.bytes_out), (1, 0, 5, 5));
     bench.is_clean();
@@ -99,7 +99,7 @@ fn the_view_shows_who_and_when() {
         assert_eq!(socket.capacity(), 64);
     });
     let (token, _) = bench.opened();
-    let shown = bench.shard.port(token).unwrap().token();
+    let shown = bench.shard.connection(token).unwrap().token();
     assert_eq!(shown, token);
     assert_eq!(bench.receive(token, b"abc"), READ);
 }
@@ -128,9 +128,9 @@ fn several_receives_at_one_port_are_one_event() {
         }
     });
     let token = bench.open();
-    let _ = bench.tell(token, |port| {
-        port.received(common::lent(b"one"));
-        port.received(common::lent(b"two"));
+    let _ = bench.tell(token, |conn| {
+        conn.received(common::lent(b"one"));
+        conn.received(common::lent(b"two"));
     });
     assert_eq!(bench.events(), [Event::Open, Event::Receive]);
     let _ = bench.message(token, 1);
@@ -141,9 +141,9 @@ fn several_receives_at_one_port_are_one_event() {
 fn room_counts_what_has_just_been_received() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.open();
-    let _ = bench.tell(token, |port| {
-        port.received(common::lent(b"one"));
-        assert_eq!(port.room(), 61);
+    let _ = bench.tell(token, |conn| {
+        conn.received(common::lent(b"one"));
+        assert_eq!(conn.room(), 61);
     });
     assert_eq!(bench.room(token), 61);
 }
@@ -152,13 +152,13 @@ fn room_counts_what_has_just_been_received() {
 fn open_comes_before_what_came_with_it() {
     let mut bench = Bench::new(&PLAIN, echo);
     let token = bench.admit().unwrap();
-    let next = bench.tell(token, |port| {
-        port.received(common::lent(b"early"));
-        port.ended();
+    let next = bench.tell(token, |conn| {
+        conn.received(common::lent(b"early"));
+        conn.peer_ended();
     });
-    assert_eq!(next, Next::Send);
+    assert_eq!(next, Action::Send);
     assert_eq!(bench.events(), [Event::Open, Event::Receive, Event::PeerClosed]);
-    assert_eq!(bench.flush(token), (b"early".to_vec(), Next::Close));
+    assert_eq!(bench.flush(token), (b"early".to_vec(), Action::Close));
     assert_eq!(bench.events(), [Event::Close(CloseReason::Peer)]);
 }
 
@@ -166,7 +166,7 @@ fn open_comes_before_what_came_with_it() {
 fn a_socket_that_fails_before_open_still_has_both_ends() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.admit().unwrap();
-    assert_eq!(bench.tell(token, |port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
+    assert_eq!(bench.tell(token, |conn| conn.failed(ErrorKind::ConnectionReset)), Action::Close);
     assert_eq!(bench.events(), [Event::Open, RESET]);
     bench.is_clean();
 }
@@ -175,7 +175,7 @@ fn a_socket_that_fails_before_open_still_has_both_ends() {
 fn a_socket_that_its_driver_closes_before_open_still_has_both_ends() {
     let mut bench = Bench::new(&PLAIN, |socket, _| assert!(socket.closing()));
     let token = bench.admit().unwrap();
-    assert_eq!(bench.tell(token, |port| port.close()), Next::Close);
+    assert_eq!(bench.tell(token, |conn| conn.close()), Action::Close);
     assert_eq!(bench.events(), [Event::Open, LOCAL]);
     assert_eq!(bench.shard.stats().refused, 0);
     bench.is_clean();
@@ -185,11 +185,11 @@ fn a_socket_that_its_driver_closes_before_open_still_has_both_ends() {
 fn a_connect_that_succeeds_and_is_closed_in_one_is_opened_and_closed() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.dial(1);
-    let next = bench.tell(token, |port| {
-        port.connected();
-        port.close();
+    let next = bench.tell(token, |conn| {
+        conn.connected();
+        conn.close();
     });
-    assert_eq!(next, Next::Close);
+    assert_eq!(next, Action::Close);
     assert_eq!(bench.events(), [Event::Open, LOCAL]);
     bench.is_clean();
 }
@@ -200,14 +200,14 @@ fn a_connect_that_succeeds_and_is_closed_in_one_is_opened_and_closed() {
 fn a_connect_succeeds() {
     let mut bench = Bench::new(&PLAIN, echo);
     let token = bench.dial(42);
-    assert!(bench.shard.port(token).unwrap().is_connecting());
+    assert!(bench.shard.connection(token).unwrap().is_connecting());
     assert_eq!(bench.events(), []);
-    assert_eq!(bench.tell(token, |port| port.connected()), READ);
+    assert_eq!(bench.tell(token, |conn| conn.connected()), READ);
     assert_eq!(bench.events(), [Event::Open]);
-    assert!(!bench.shard.port(token).unwrap().is_connecting());
-    assert_eq!(bench.tell(token, |port| port.connected()), READ);
+    assert!(!bench.shard.connection(token).unwrap().is_connecting());
+    assert_eq!(bench.tell(token, |conn| conn.connected()), READ);
     assert_eq!(bench.events(), [], "the second call has no effect");
-    assert_eq!(bench.receive(token, b"x"), Next::Send);
+    assert_eq!(bench.receive(token, b"x"), Action::Send);
     let stats = bench.shard.stats();
     assert_eq!((stats.accepted, stats.connected, stats.refused), (0, 1, 0));
 }
@@ -219,7 +219,7 @@ fn a_connect_that_succeeds_at_once_is_opened() {
     });
     let token = bench.shard.reserve().unwrap();
     bench.shard.dial(&mut bench.handler, token, 6, &PEER).unwrap();
-    assert_eq!(bench.tell(token, |port| port.connected()), READ);
+    assert_eq!(bench.tell(token, |conn| conn.connected()), READ);
     assert_eq!(bench.events(), [Event::Open]);
 }
 
@@ -236,9 +236,9 @@ fn a_connect_that_fails_says_refused_and_nothing_else() {
     ] {
         let mut bench = Bench::new(&PLAIN, |socket, _| assert_eq!(socket.send(b"x"), Err(Full)));
         let token = bench.dial(1);
-        assert_eq!(bench.tell(token, |port| port.failed(kind)), Next::Close);
+        assert_eq!(bench.tell(token, |conn| conn.failed(kind)), Action::Close);
         assert_eq!(bench.events(), [Event::Refused(kind)]);
-        assert!(bench.try_tell(token, |port| port.connected()).is_none());
+        assert!(bench.try_tell(token, |conn| conn.connected()).is_none());
         let stats = *bench.shard.stats();
         assert_eq!((stats.refused, stats.connected, stats.closed_total()), (1, 0, 0));
         bench.is_clean();
@@ -249,11 +249,11 @@ fn a_connect_that_fails_says_refused_and_nothing_else() {
 fn a_connect_that_succeeds_and_fails_in_one_is_opened_and_closed() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.dial(1);
-    let next = bench.tell(token, |port| {
-        port.connected();
-        port.failed(ErrorKind::ConnectionReset);
+    let next = bench.tell(token, |conn| {
+        conn.connected();
+        conn.failed(ErrorKind::ConnectionReset);
     });
-    assert_eq!(next, Next::Close);
+    assert_eq!(next, Action::Close);
     assert_eq!(bench.events(), [Event::Open, RESET]);
     bench.is_clean();
 }
@@ -262,11 +262,11 @@ fn a_connect_that_succeeds_and_fails_in_one_is_opened_and_closed() {
 fn a_connect_that_failed_is_not_opened_by_a_late_success() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.dial(1);
-    let next = bench.tell(token, |port| {
-        port.failed(ErrorKind::ConnectionRefused);
-        port.connected();
+    let next = bench.tell(token, |conn| {
+        conn.failed(ErrorKind::ConnectionRefused);
+        conn.connected();
     });
-    assert_eq!(next, Next::Close);
+    assert_eq!(next, Action::Close);
     assert_eq!(bench.events(), [Event::Refused(ErrorKind::ConnectionRefused)]);
     bench.is_clean();
 }
@@ -276,19 +276,19 @@ fn a_connect_that_is_called_off_before_it_begins_is_refused() {
     for abort in [false, true] {
         let mut bench = Bench::new(&PLAIN, nothing);
         let token = bench.shard.reserve().unwrap();
-        let order = |port: &mut common::TestPort<'_>| {
-            if abort { port.cut(CloseReason::Aborted) } else { port.close() }
+        let order = |conn: &mut common::TestPort<'_>| {
+            if abort { conn.abort_with(CloseReason::Aborted) } else { conn.close() }
         };
         assert_eq!(bench.tell(token, order), NONE);
         bench.shard.dial(&mut bench.handler, token, 1, &PEER).unwrap();
-        assert!(!bench.shard.port(token).unwrap().is_connecting());
-        assert_eq!(bench.tell(token, |port| port.connected()), Next::Close);
+        assert!(!bench.shard.connection(token).unwrap().is_connecting());
+        assert_eq!(bench.tell(token, |conn| conn.connected()), Action::Close);
         assert_eq!(bench.events(), [Event::Refused(ErrorKind::ConnectionAborted)]);
         bench.is_clean();
         // The slot keeps no trace of it.
         let next = bench.dial(2);
         assert_eq!(next.index(), token.index());
-        assert!(bench.shard.port(next).unwrap().is_connecting());
+        assert!(bench.shard.connection(next).unwrap().is_connecting());
     }
 }
 
@@ -296,8 +296,8 @@ fn a_connect_that_is_called_off_before_it_begins_is_refused() {
 fn a_place_given_back_forgets_that_it_was_called_off() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.shard.reserve().unwrap();
-    assert_eq!(bench.tell(token, |port| port.close()), NONE);
-    bench.shard.give_back(token);
+    assert_eq!(bench.tell(token, |conn| conn.close()), NONE);
+    bench.shard.release_slot(token);
     assert_eq!(bench.dial(1).index(), token.index());
 }
 
@@ -307,20 +307,20 @@ fn a_driver_that_closes_before_open_was_given_still_has_both_ends() {
         let mut bench = Bench::new(&PLAIN, nothing);
         bench.pull = pull;
         let token = bench.admit().unwrap();
-        assert_eq!(bench.tell(token, |port| port.close()), Next::Close);
+        assert_eq!(bench.tell(token, |conn| conn.close()), Action::Close);
         assert_eq!(bench.events(), [Event::Open, LOCAL]);
         let token = bench.dial(1);
-        let order = |port: &mut common::TestPort<'_>| {
-            port.connected();
-            port.received(common::lent(b"never delivered"));
-            port.close();
+        let order = |conn: &mut common::TestPort<'_>| {
+            conn.connected();
+            conn.received(common::lent(b"never delivered"));
+            conn.close();
         };
         let mut next = bench.tell(token, order);
         // The input is unread, so the close is staged.
-        assert_eq!(next, Next::Shut);
-        next = bench.tell(token, |port| port.shut());
+        assert_eq!(next, Action::ShutdownWrite);
+        next = bench.tell(token, |conn| conn.write_shut_down());
         assert_eq!(next, READ);
-        assert_eq!(bench.tell(token, |port| port.ended()), Next::Close);
+        assert_eq!(bench.tell(token, |conn| conn.peer_ended()), Action::Close);
         assert_eq!(bench.events(), [Event::Open, LOCAL]);
         bench.is_clean();
     }
@@ -331,7 +331,7 @@ fn a_connect_ends_at_shutdown() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.dial(1);
     bench.shard.stop();
-    assert_eq!(bench.tell(token, |port| port.shutdown()), Next::Close);
+    assert_eq!(bench.tell(token, |conn| conn.shutdown()), Action::Close);
     assert_eq!(bench.events(), [Event::Refused(ErrorKind::ConnectionAborted)]);
     bench.is_clean();
 }
@@ -340,7 +340,7 @@ fn a_connect_ends_at_shutdown() {
 fn a_connect_is_cut() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.dial(1);
-    assert_eq!(bench.tell(token, |port| port.cut(CloseReason::Shutdown)), Next::Close);
+    assert_eq!(bench.tell(token, |conn| conn.abort_with(CloseReason::Shutdown)), Action::Close);
     assert!(matches!(bench.events()[..], [Event::Refused(_)]));
     bench.is_clean();
 }
@@ -350,21 +350,21 @@ fn a_connect_is_cut() {
 #[test]
 fn close_with_nothing_queued_is_at_once() {
     let (mut bench, token) = obeying();
-    assert_eq!(bench.message(token, CLOSE), Ok(Next::Close));
+    assert_eq!(bench.message(token, CLOSE), Ok(Action::Close));
     ends_with(bench, &[LOCAL]);
 }
 
 #[test]
 fn close_flushes_first() {
     let (mut bench, token) = obeying();
-    assert_eq!(bench.message(token, 100), Ok(Next::Send));
-    assert_eq!(bench.message(token, CLOSE), Ok(Next::Send));
+    assert_eq!(bench.message(token, 100), Ok(Action::Send));
+    assert_eq!(bench.message(token, CLOSE), Ok(Action::Send));
     assert_eq!(events(&mut bench), []);
-    assert_eq!(bench.tell(token, |port| port.sent(60)), Next::Send);
-    assert_eq!(bench.tell(token, |port| port.blocked()), Next::Wait(Interest::WRITE));
-    assert_eq!(bench.tell(token, |port| port.writable()), Next::Send);
+    assert_eq!(bench.tell(token, |conn| conn.sent(60)), Action::Send);
+    assert_eq!(bench.tell(token, |conn| conn.would_block()), Action::Wait(Interest::WRITE));
+    assert_eq!(bench.tell(token, |conn| conn.writable()), Action::Send);
     assert_eq!(events(&mut bench), []);
-    assert_eq!(bench.tell(token, |port| port.sent(40)), Next::Close);
+    assert_eq!(bench.tell(token, |conn| conn.sent(40)), Action::Close);
     assert_eq!(bench.last().queued, 0);
     assert_eq!(bench.shard.stats().bytes_lost, 0);
     ends_with(bench, &[LOCAL]);
@@ -377,35 +377,35 @@ fn after_close_only_close_follows() {
         let _ = bench.message(token, 100);
         let _ = bench.message(token, act);
         assert_eq!(bench.message(token, 5), Err(5));
-        let _ = bench.tell(token, |port| port.shutdown());
-        let _ = bench.tell(token, |port| port.blocked());
-        let _ = bench.tell(token, |port| port.writable());
+        let _ = bench.tell(token, |conn| conn.shutdown());
+        let _ = bench.tell(token, |conn| conn.would_block());
+        let _ = bench.tell(token, |conn| conn.writable());
         assert_eq!(bench.room(token) > 0, act == LINGER, "input is discarded only in a staged close");
         if act == LINGER {
             let _ = bench.receive(token, b"discarded");
         }
-        let _ = bench.tell(token, |port| port.ended());
+        let _ = bench.tell(token, |conn| conn.peer_ended());
         assert_eq!(events(&mut bench), []);
-        assert_eq!(bench.flush(token).1, Next::Close);
+        assert_eq!(bench.flush(token).1, Action::Close);
         assert!(matches!(events(&mut bench)[..], [Event::Close(_)]));
         bench.is_clean();
     }
 }
 
 /// Follows a staged close, caused by `linger`, or by `close` with unread input.
-fn staged(mut bench: Bench, token: Token, asked: Next, reason: E) {
+fn staged(mut bench: Bench, token: Token, asked: Action, reason: E) {
     let mut next = asked;
-    if next == Next::Send {
+    if next == Action::Send {
         next = bench.flush(token).1;
     }
-    assert_eq!(next, Next::Shut);
-    assert_eq!(bench.tell(token, |port| port.shut()), READ, "reads on, to discard");
+    assert_eq!(next, Action::ShutdownWrite);
+    assert_eq!(bench.tell(token, |conn| conn.write_shut_down()), READ, "reads on, to discard");
     for _ in 0..10 {
         assert!(bench.room(token) > 0);
         assert_eq!(bench.receive(token, b"discarded"), READ);
     }
     assert_eq!(events(&mut bench), []);
-    assert_eq!(bench.tell(token, |port| port.ended()), Next::Close);
+    assert_eq!(bench.tell(token, |conn| conn.peer_ended()), Action::Close);
     ends_with(bench, &[reason]);
 }
 
@@ -488,10 +488,10 @@ fn linger_discards_while_output_is_still_leaving() {
     let (mut bench, token) = obeying();
     let _ = bench.message(token, 100);
     let _ = bench.message(token, LINGER);
-    assert_eq!(bench.tell(token, |port| port.blocked()), Next::Wait(Interest::BOTH));
-    assert_eq!(bench.receive(token, &[0; 64]), Next::Wait(Interest::BOTH));
-    assert_eq!(bench.receive(token, &[0; 64]), Next::Wait(Interest::BOTH));
-    let next = bench.tell(token, |port| port.writable());
+    assert_eq!(bench.tell(token, |conn| conn.would_block()), Action::Wait(Interest::BOTH));
+    assert_eq!(bench.receive(token, &[0; 64]), Action::Wait(Interest::BOTH));
+    assert_eq!(bench.receive(token, &[0; 64]), Action::Wait(Interest::BOTH));
+    let next = bench.tell(token, |conn| conn.writable());
     staged(bench, token, next, LOCAL);
 }
 
@@ -500,8 +500,8 @@ fn the_peer_ends_while_a_staged_close_sends() {
     let (mut bench, token) = obeying();
     let _ = bench.message(token, 100);
     let _ = bench.message(token, LINGER);
-    assert_eq!(bench.tell(token, |port| port.ended()), Next::Send);
-    assert_eq!(bench.flush(token).1, Next::Close);
+    assert_eq!(bench.tell(token, |conn| conn.peer_ended()), Action::Send);
+    assert_eq!(bench.flush(token).1, Action::Close);
     ends_with(bench, &[LOCAL]);
 }
 
@@ -509,10 +509,10 @@ fn the_peer_ends_while_a_staged_close_sends() {
 fn close_when_the_peer_has_ended_is_not_staged() {
     let (mut bench, token) = obeying();
     let _ = bench.receive(token, b"unread");
-    let _ = bench.tell(token, |port| port.ended());
+    let _ = bench.tell(token, |conn| conn.peer_ended());
     let _ = bench.message(token, 10);
-    assert_eq!(bench.message(token, CLOSE), Ok(Next::Send));
-    assert_eq!(bench.flush(token).1, Next::Close);
+    assert_eq!(bench.message(token, CLOSE), Ok(Action::Send));
+    assert_eq!(bench.flush(token).1, Action::Close);
     ends_with(bench, &[Event::Receive, Event::PeerClosed, Event::Close(CloseReason::Peer)]);
 }
 
@@ -520,8 +520,8 @@ fn close_when_the_peer_has_ended_is_not_staged() {
 fn a_staged_close_cut_by_the_peer_is_orderly_once_all_has_left() {
     let (mut bench, token) = obeying();
     let _ = bench.message(token, LINGER);
-    let _ = bench.tell(token, |port| port.shut());
-    assert_eq!(bench.tell(token, |port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
+    let _ = bench.tell(token, |conn| conn.write_shut_down());
+    assert_eq!(bench.tell(token, |conn| conn.failed(ErrorKind::ConnectionReset)), Action::Close);
     ends_with(bench, &[LOCAL]);
 }
 
@@ -530,15 +530,15 @@ fn a_staged_close_cut_by_the_peer_is_orderly_once_all_has_left() {
 #[test]
 fn the_peer_ends_and_this_side_goes_on_sending() {
     let (mut bench, token) = obeying();
-    assert_eq!(bench.tell(token, |port| port.ended()), NONE);
-    assert_eq!(bench.tell(token, |port| port.ended()), NONE);
+    assert_eq!(bench.tell(token, |conn| conn.peer_ended()), NONE);
+    assert_eq!(bench.tell(token, |conn| conn.peer_ended()), NONE);
     assert_eq!(events(&mut bench), [Event::PeerClosed], "the second call has no effect");
     for _ in 0..3 {
-        assert_eq!(bench.message(token, 100), Ok(Next::Send));
+        assert_eq!(bench.message(token, 100), Ok(Action::Send));
         assert_eq!(bench.flush(token).1, NONE);
     }
     assert_eq!(events(&mut bench), [Event::Sent, Event::Sent, Event::Sent]);
-    assert_eq!(bench.message(token, FINISH), Ok(Next::Close), "both directions have ended");
+    assert_eq!(bench.message(token, FINISH), Ok(Action::Close), "both directions have ended");
     ends_with(bench, &[Event::Close(CloseReason::Peer)]);
 }
 
@@ -546,13 +546,13 @@ fn the_peer_ends_and_this_side_goes_on_sending() {
 fn finish_sends_then_shuts_down_writing_and_reads_on() {
     let (mut bench, token) = obeying();
     let _ = bench.message(token, 100);
-    assert_eq!(bench.message(token, FINISH), Ok(Next::Send));
-    assert_eq!(bench.receive(token, b"a"), Next::Send);
-    assert_eq!(bench.flush(token).1, Next::Shut);
-    assert_eq!(bench.tell(token, |port| port.shut()), READ);
+    assert_eq!(bench.message(token, FINISH), Ok(Action::Send));
+    assert_eq!(bench.receive(token, b"a"), Action::Send);
+    assert_eq!(bench.flush(token).1, Action::ShutdownWrite);
+    assert_eq!(bench.tell(token, |conn| conn.write_shut_down()), READ);
     assert_eq!(bench.receive(token, b"b"), READ);
     assert_eq!(bench.message(token, FINISH), Ok(READ), "the second call has no effect");
-    assert_eq!(bench.tell(token, |port| port.ended()), Next::Close);
+    assert_eq!(bench.tell(token, |conn| conn.peer_ended()), Action::Close);
     assert_eq!(bench.handler.alive(), 0);
     let events = events(&mut bench);
     let expected = [Event::Receive, Event::Sent, Event::Receive, Event::PeerClosed, LOCAL];
@@ -569,13 +569,13 @@ fn finish_refuses_output_from_then_on() {
             assert!(!socket.closing());
         }
         assert_eq!((socket.send(b"more"), socket.room()), (Err(Full), 0));
-        assert!(!socket.owes_writable());
+        assert!(!socket.is_writable_pending());
     });
     let (token, next) = bench.opened();
-    assert_eq!(next, Next::Send);
+    assert_eq!(next, Action::Send);
     assert_eq!(bench.flush(token).0, b"all");
-    assert_eq!(bench.receive(token, b"x"), Next::Shut);
-    assert_eq!(bench.tell(token, |port| port.shut()), READ);
+    assert_eq!(bench.receive(token, b"x"), Action::ShutdownWrite);
+    assert_eq!(bench.tell(token, |conn| conn.write_shut_down()), READ);
     assert_eq!(bench.message(token, 1), Ok(READ));
 }
 
@@ -584,8 +584,8 @@ fn the_peer_ends_while_finish_is_still_sending() {
     let (mut bench, token) = obeying();
     let _ = bench.message(token, 100);
     let _ = bench.message(token, FINISH);
-    assert_eq!(bench.tell(token, |port| port.ended()), Next::Send);
-    assert_eq!(bench.flush(token).1, Next::Close);
+    assert_eq!(bench.tell(token, |conn| conn.peer_ended()), Action::Send);
+    assert_eq!(bench.flush(token).1, Action::Close);
     ends_with(bench, &[Event::PeerClosed, LOCAL]);
 }
 
@@ -594,13 +594,13 @@ fn the_peer_ends_while_finish_is_still_sending() {
 fn the_last_bytes_come_with_the_end_after_finish() {
     for shut in [false, true] {
         let (mut bench, token) = obeying();
-        assert_eq!(bench.message(token, FINISH), Ok(Next::Shut));
+        assert_eq!(bench.message(token, FINISH), Ok(Action::ShutdownWrite));
         if shut {
-            let _ = bench.tell(token, |port| port.shut());
+            let _ = bench.tell(token, |conn| conn.write_shut_down());
         }
-        let _ = bench.tell(token, |port| {
-            port.received(common::lent(b"the answer"));
-            port.ended();
+        let _ = bench.tell(token, |conn| {
+            conn.received(common::lent(b"the answer"));
+            conn.peer_ended();
         });
         assert_eq!(
             bench.seen()[1],
@@ -619,10 +619,10 @@ fn bytes_left_behind_are_there_when_the_peer_ends() {
         let (mut bench, token) = obeying();
         if finish {
             let _ = bench.message(token, FINISH);
-            let _ = bench.tell(token, |port| port.shut());
+            let _ = bench.tell(token, |conn| conn.write_shut_down());
         }
         let _ = bench.receive(token, b"all of it");
-        let _ = bench.tell(token, |port| port.ended());
+        let _ = bench.tell(token, |conn| conn.peer_ended());
         let seen = bench.seen().iter().find(|seen| seen.event == Event::PeerClosed).copied().unwrap();
         assert_eq!(seen.unread, 9, "finish: {finish}");
     }
@@ -635,24 +635,24 @@ fn close_after_finish() {
         let _ = bench.message(token, 10);
         let _ = bench.message(token, FINISH);
         if shut {
-            assert_eq!(bench.flush(token).1, Next::Shut);
-            assert_eq!(bench.tell(token, |port| port.shut()), READ);
+            assert_eq!(bench.flush(token).1, Action::ShutdownWrite);
+            assert_eq!(bench.tell(token, |conn| conn.write_shut_down()), READ);
         }
         let mut next = bench.message(token, act).unwrap();
         if !shut {
-            assert_eq!(next, Next::Send);
+            assert_eq!(next, Action::Send);
             next = bench.flush(token).1;
         }
         match (act, shut) {
-            (CLOSE, _) => assert_eq!(next, Next::Close),
+            (CLOSE, _) => assert_eq!(next, Action::Close),
             (_, true) => assert_eq!(next, READ, "writing is shut down already"),
-            (_, false) => assert_eq!(next, Next::Shut),
+            (_, false) => assert_eq!(next, Action::ShutdownWrite),
         }
         if act == LINGER {
             if !shut {
-                assert_eq!(bench.tell(token, |port| port.shut()), READ);
+                assert_eq!(bench.tell(token, |conn| conn.write_shut_down()), READ);
             }
-            assert_eq!(bench.tell(token, |port| port.ended()), Next::Close);
+            assert_eq!(bench.tell(token, |conn| conn.peer_ended()), Action::Close);
         }
         assert_eq!(events(&mut bench).last(), Some(&LOCAL));
         bench.is_clean();
@@ -665,8 +665,8 @@ fn close_after_finish() {
 fn abort_is_at_once_and_says_what_was_lost() {
     let (mut bench, token) = obeying();
     let _ = bench.message(token, 100);
-    let _ = bench.tell(token, |port| port.sent(30));
-    assert_eq!(bench.message(token, ABORT), Ok(Next::Close));
+    let _ = bench.tell(token, |conn| conn.sent(30));
+    assert_eq!(bench.message(token, ABORT), Ok(Action::Close));
     assert_eq!(bench.last().queued, 70);
     let stats = *bench.shard.stats();
     assert_eq!((stats.bytes_out, stats.bytes_lost), (30, 70));
@@ -690,13 +690,13 @@ fn abort_in_close_is_a_reset_whatever_the_reason() {
             });
             bench.pull = pull;
             let token = bench.open();
-            assert_eq!(bench.tell(token, |port| port.cut(reason)), Next::Close);
-            assert_eq!(bench.shard.breaks_off(), aborts, "{reason:?}");
+            assert_eq!(bench.tell(token, |conn| conn.abort_with(reason)), Action::Close);
+            assert_eq!(bench.shard.needs_reset(), aborts, "{reason:?}");
             assert_eq!(bench.events(), [E::Open, E::Close(reason)]);
             // The next socket of the slot is not affected.
             let token = bench.open();
-            assert_eq!(bench.tell(token, |port| port.close()), Next::Close);
-            assert!(!bench.shard.breaks_off());
+            assert_eq!(bench.tell(token, |conn| conn.close()), Action::Close);
+            assert!(!bench.shard.needs_reset());
         }
     }
 }
@@ -715,7 +715,7 @@ fn abort_wins_over_close_in_one_callback() {
         }),
     );
     let (_, next) = bench.opened();
-    assert_eq!(next, Next::Close);
+    assert_eq!(next, Action::Close);
     assert_eq!(bench.events(), [Event::Open, Event::Close(CloseReason::Aborted)]);
 }
 
@@ -747,16 +747,16 @@ fn a_failure_at_every_stage() {
             for message in &messages {
                 next = bench.message(token, *message).unwrap();
             }
-            if next == Next::Shut {
-                let _ = bench.tell(token, |port| port.shut());
+            if next == Action::ShutdownWrite {
+                let _ = bench.tell(token, |conn| conn.write_shut_down());
             }
             let queued = bench.outputs(token).len();
-            assert_eq!(bench.tell(token, |port| port.failed(kind)), Next::Close, "{stage}");
+            assert_eq!(bench.tell(token, |conn| conn.failed(kind)), Action::Close, "{stage}");
             let reason = if done { CloseReason::Local } else { reason };
             assert_eq!(bench.last().queued, queued, "{stage}");
             assert_eq!(events(&mut bench), [Event::Close(reason)], "{stage}");
             assert_eq!(bench.shard.stats().bytes_lost, queued as u64);
-            assert!(bench.try_tell(token, |port| port.ended()).is_none());
+            assert!(bench.try_tell(token, |conn| conn.peer_ended()).is_none());
             bench.is_clean();
         }
     }
@@ -765,18 +765,18 @@ fn a_failure_at_every_stage() {
 #[test]
 fn a_failure_after_the_peer_ended_is_a_failure() {
     let (mut bench, token) = obeying();
-    let _ = bench.tell(token, |port| port.ended());
+    let _ = bench.tell(token, |conn| conn.peer_ended());
     let _ = bench.message(token, 10);
-    assert_eq!(bench.tell(token, |port| port.failed(ErrorKind::BrokenPipe)), Next::Close);
+    assert_eq!(bench.tell(token, |conn| conn.failed(ErrorKind::BrokenPipe)), Action::Close);
     ends_with(bench, &[Event::PeerClosed, RESET]);
 }
 
 #[test]
 fn an_end_and_a_failure_told_at_once_are_both_told() {
     let (mut bench, token) = obeying();
-    let _ = bench.tell(token, |port| {
-        port.ended();
-        port.failed(ErrorKind::ConnectionReset);
+    let _ = bench.tell(token, |conn| {
+        conn.peer_ended();
+        conn.failed(ErrorKind::ConnectionReset);
     });
     ends_with(bench, &[Event::PeerClosed, RESET]);
 }
@@ -786,7 +786,7 @@ fn cut_gives_its_reason() {
     for reason in [CloseReason::HandlerPanic, CloseReason::Shutdown, CloseReason::Reset] {
         let (mut bench, token) = obeying();
         let _ = bench.message(token, 7);
-        assert_eq!(bench.tell(token, |port| port.cut(reason)), Next::Close);
+        assert_eq!(bench.tell(token, |conn| conn.abort_with(reason)), Action::Close);
         assert_eq!(bench.last().queued, 7);
         ends_with(bench, &[Event::Close(reason)]);
     }
@@ -798,32 +798,32 @@ fn nothing_comes_after_close_whatever_is_told() {
     let _ = bench.message(token, ABORT);
     bench.events();
     for _ in 0..2 {
-        assert!(bench.try_tell(token, |port| port.received(common::lent(b"late"))).is_none());
-        assert!(bench.try_tell(token, |port| port.ended()).is_none());
-        assert!(bench.try_tell(token, |port| port.writable()).is_none());
+        assert!(bench.try_tell(token, |conn| conn.received(common::lent(b"late"))).is_none());
+        assert!(bench.try_tell(token, |conn| conn.peer_ended()).is_none());
+        assert!(bench.try_tell(token, |conn| conn.writable()).is_none());
         assert_eq!(bench.message(token, 9), Err(9));
     }
     assert_eq!(bench.events(), []);
     bench.is_clean();
 }
 
-/// A careless driver calls everything on one port.
+/// A careless driver calls everything on one connection.
 #[test]
 fn a_port_is_told_more_after_its_end() {
     let (mut bench, token) = obeying();
-    let next = bench.tell(token, |port| {
-        port.failed(ErrorKind::ConnectionReset);
-        port.failed(ErrorKind::Other);
-        port.received(common::lent(b"late"));
-        port.ended();
-        port.writable();
-        port.blocked();
-        port.connected();
-        port.shut();
-        port.shutdown();
-        port.cut(CloseReason::Shutdown);
+    let next = bench.tell(token, |conn| {
+        conn.failed(ErrorKind::ConnectionReset);
+        conn.failed(ErrorKind::Other);
+        conn.received(common::lent(b"late"));
+        conn.peer_ended();
+        conn.writable();
+        conn.would_block();
+        conn.connected();
+        conn.write_shut_down();
+        conn.shutdown();
+        conn.abort_with(CloseReason::Shutdown);
     });
-    assert_eq!(next, Next::Close);
+    assert_eq!(next, Action::Close);
     ends_with(bench, &[RESET]);
 }
 
@@ -835,13 +835,13 @@ fn shutdown_is_an_event_and_the_handler_closes() {
     let _ = bench.message(token, 100);
     bench.events();
     bench.shard.stop();
-    assert_eq!(bench.admit(), Err(Refusal::Stopping));
+    assert_eq!(bench.admit(), Err(AdmitError::Stopping));
     assert_eq!(bench.shard.reserve(), None);
     assert!(!bench.shard.has_room());
-    assert_eq!(bench.tell(token, |port| port.shutdown()), Next::Send);
+    assert_eq!(bench.tell(token, |conn| conn.shutdown()), Action::Send);
     assert_eq!(bench.events(), [Event::Shutdown]);
-    assert_eq!(bench.message(token, CLOSE), Ok(Next::Send));
-    assert_eq!(bench.flush(token).1, Next::Close);
+    assert_eq!(bench.message(token, CLOSE), Ok(Action::Send));
+    assert_eq!(bench.flush(token).1, Action::Close);
     ends_with(bench, &[Event::Close(CloseReason::Shutdown)]);
 }
 
@@ -850,7 +850,7 @@ fn stop_refuses_a_dial_and_frees_its_place() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.shard.reserve().unwrap();
     bench.shard.stop();
-    assert_eq!(bench.shard.dial(&mut bench.handler, token, 1, &PEER), Err(Refusal::Stopping));
+    assert_eq!(bench.shard.dial(&mut bench.handler, token, 1, &PEER), Err(AdmitError::Stopping));
     assert_eq!(bench.handler.inner().admitted, 0, "`admit` was not called");
     bench.is_clean();
 }
@@ -859,7 +859,7 @@ fn stop_refuses_a_dial_and_frees_its_place() {
 fn all_sockets_are_found_at_shutdown() {
     let mut bench = Bench::new(&PLAIN, on(Event::Shutdown, |socket| socket.close()));
     let (a, b, c, d) = (bench.open(), bench.open(), bench.dial(1), bench.open());
-    let _ = bench.tell(b, |port| port.failed(ErrorKind::Other));
+    let _ = bench.tell(b, |conn| conn.failed(ErrorKind::Other));
     let mut open = Vec::new();
     while let Some(token) = bench.shard.next_open(open.last().map_or(0, |token: &Token| token.index() + 1)) {
         open.push(token);
@@ -870,7 +870,7 @@ fn all_sockets_are_found_at_shutdown() {
     while let Some(token) = bench.shard.next_in_use(from) {
         from = token.index() + 1;
         told.push(token);
-        assert_eq!(bench.tell(token, |port| port.shutdown()), Next::Close);
+        assert_eq!(bench.tell(token, |conn| conn.shutdown()), Action::Close);
     }
     assert_eq!(told, [a, c, d]);
     assert_eq!(bench.shard.next_in_use(0), None);
@@ -879,7 +879,7 @@ fn all_sockets_are_found_at_shutdown() {
 
 // ---- reactions in every kind of event
 
-type Step<'a> = &'a dyn Fn(&mut Bench) -> Option<Next>;
+type Step<'a> = &'a dyn Fn(&mut Bench) -> Option<Action>;
 
 /// Causes every kind of event but the last in the life of one socket.
 fn all_kinds(react: impl FnMut(&mut Socket<'_, Data>, E) + 'static) -> Bench {
@@ -889,25 +889,25 @@ fn all_kinds(react: impl FnMut(&mut Socket<'_, Data>, E) + 'static) -> Bench {
     let steps: [Step<'_>; 8] = [
         &|bench| bench.try_tell(token, |_| {}),
         &|bench| {
-            bench.try_tell(token, |port| {
-                if port.room() > 0 {
-                    port.received(common::lent(b"bytes"));
+            bench.try_tell(token, |conn| {
+                if conn.room() > 0 {
+                    conn.received(common::lent(b"bytes"));
                 }
             })
         },
         &|bench| bench.message(token, 1_000_000).ok(),
-        &|bench| bench.try_tell(token, |port| port.sent(gather(port).len())),
+        &|bench| bench.try_tell(token, |conn| conn.sent(gather(conn).len())),
         &|bench| bench.turn(1_000).pop().map(|(_, next)| next),
         &|bench| bench.turn(1_000).pop().map(|(_, next)| next),
-        &|bench| bench.try_tell(token, |port| port.shutdown()),
-        &|bench| bench.try_tell(token, |port| port.ended()),
+        &|bench| bench.try_tell(token, |conn| conn.shutdown()),
+        &|bench| bench.try_tell(token, |conn| conn.peer_ended()),
     ];
     for step in steps {
         let mut next = step(&mut bench);
-        while let Some(Next::Shut | Next::Send) = next {
-            next = bench.try_tell(token, |port| {
-                let n = gather(port).len();
-                if n > 0 { port.sent(n) } else { port.shut() }
+        while let Some(Action::ShutdownWrite | Action::Send) = next {
+            next = bench.try_tell(token, |conn| {
+                let n = gather(conn).len();
+                if n > 0 { conn.sent(n) } else { conn.write_shut_down() }
             });
         }
     }
@@ -918,7 +918,7 @@ fn all_kinds(react: impl FnMut(&mut Socket<'_, Data>, E) + 'static) -> Bench {
 fn prepare(socket: &mut Socket<'_, Data>, event: E) {
     if event == Event::Open {
         socket.set_deadline(Some(Instant::from_millis(1_000)));
-        socket.split().1.want();
+        socket.split().1.request_writable();
         let _ = socket.send(b"hello");
     }
 }
@@ -1026,7 +1026,7 @@ fn close_is_left_alone_by_what_its_handler_asks_for() {
             socket.finish();
             socket.resume();
             socket.pause();
-            socket.split().1.want();
+            socket.split().1.request_writable();
             socket.set_deadline(Some(Instant::from_millis(0)));
             let there = socket.bytes().len();
             socket.consume(there);
@@ -1037,8 +1037,8 @@ fn close_is_left_alone_by_what_its_handler_asks_for() {
     });
     let (open, dialled) = (bench.open(), bench.dial(1));
     let _ = bench.receive(open, b"unread");
-    assert_eq!(bench.tell(open, |port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
-    assert_eq!(bench.tell(dialled, |port| port.failed(ErrorKind::Other)), Next::Close);
+    assert_eq!(bench.tell(open, |conn| conn.failed(ErrorKind::ConnectionReset)), Action::Close);
+    assert_eq!(bench.tell(dialled, |conn| conn.failed(ErrorKind::Other)), Action::Close);
     bench.is_clean();
 }
 
@@ -1064,9 +1064,9 @@ fn both_ways(script: impl Fn(&mut Bench)) {
 fn pulling_gives_the_same_events_as_pushing() {
     both_ways(|bench| {
         let token = bench.admit().unwrap();
-        let _ = bench.tell(token, |port| {
-            port.received(common::lent(b"early"));
-            port.ended();
+        let _ = bench.tell(token, |conn| {
+            conn.received(common::lent(b"early"));
+            conn.peer_ended();
         });
         let _ = bench.flush(token);
     });
@@ -1076,21 +1076,21 @@ fn pulling_gives_the_same_events_as_pushing() {
             let room = bench.room(token).min(n);
             let _ = bench.receive(token, &vec![7; room]);
             let queued = bench.outputs(token).len();
-            let _ = bench.tell(token, |port| port.sent(queued.min(n / 2)));
+            let _ = bench.tell(token, |conn| conn.sent(queued.min(n / 2)));
             bench.turn(n as u64);
         }
         let _ = bench.message(token, FINISH);
         let _ = bench.flush(token);
-        let _ = bench.tell(token, |port| port.shut());
-        let _ = bench.tell(token, |port| port.failed(ErrorKind::ConnectionReset));
+        let _ = bench.tell(token, |conn| conn.write_shut_down());
+        let _ = bench.tell(token, |conn| conn.failed(ErrorKind::ConnectionReset));
     });
     both_ways(|bench| {
         let token = bench.dial(3);
-        let _ = bench.tell(token, |port| port.connected());
+        let _ = bench.tell(token, |conn| conn.connected());
         let _ = bench.message(token, 50);
         let _ = bench.message(token, ABORT);
         let token = bench.dial(4);
-        let _ = bench.tell(token, |port| port.failed(ErrorKind::ConnectionRefused));
+        let _ = bench.tell(token, |conn| conn.failed(ErrorKind::ConnectionRefused));
     });
 }
 
@@ -1118,9 +1118,9 @@ fn pulling_gives_the_same_streams_as_pushing() {
 fn a_port_that_only_finishes_keeps_what_it_was_told() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.open();
-    let mut port = bench.shard.port(token).unwrap();
-    port.received(common::lent(b"kept"));
-    let _ = port.finish();
+    let mut conn = bench.shard.connection(token).unwrap();
+    conn.received(common::lent(b"kept"));
+    let _ = conn.finish();
     bench.turn(1);
     assert_eq!(bench.events(), [Event::Open, Event::Receive]);
     let _ = bench.message(token, 1);
@@ -1131,9 +1131,9 @@ fn a_port_that_only_finishes_keeps_what_it_was_told() {
 fn a_port_that_is_put_off_keeps_what_it_was_told() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.open();
-    let mut port = bench.shard.port(token).unwrap();
-    port.received(common::lent(b"kept"));
-    port.put_off();
+    let mut conn = bench.shard.connection(token).unwrap();
+    conn.received(common::lent(b"kept"));
+    conn.defer();
     assert_eq!(bench.shard.next_deadline(), Some(Instant::from_millis(0)));
     assert_eq!(bench.turn(1), [(token, READ)]);
     assert_eq!(bench.events(), [Event::Open, Event::Receive]);
@@ -1145,12 +1145,12 @@ fn a_port_that_is_put_off_keeps_what_it_was_told() {
 fn who_is_put_off_comes_in_the_next_turn_and_others_in_between() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let (a, b) = (bench.open(), bench.open());
-    bench.shard.port(a).unwrap().put_off();
-    bench.shard.port(b).unwrap().put_off();
-    bench.shard.port(a).unwrap().put_off();
+    bench.shard.connection(a).unwrap().defer();
+    bench.shard.connection(b).unwrap().defer();
+    bench.shard.connection(a).unwrap().defer();
     bench.set_clock(1);
     assert_eq!(bench.shard.next_ready(), Some(a));
-    bench.shard.port(a).unwrap().put_off();
+    bench.shard.connection(a).unwrap().defer();
     assert_eq!(bench.shard.next_ready(), Some(b));
     let _ = bench.run(b);
     assert_eq!(bench.shard.next_ready(), None, "a socket that is put off now is run in the next turn");
@@ -1165,12 +1165,12 @@ fn who_is_put_off_comes_in_the_next_turn_and_others_in_between() {
 fn a_message_overtakes_what_is_due() {
     let mut bench = Bench::new(&PLAIN, echo);
     let token = bench.open();
-    let mut port = bench.shard.port(token).unwrap();
-    port.received(common::lent(b"bytes"));
+    let mut conn = bench.shard.connection(token).unwrap();
+    conn.received(common::lent(b"bytes"));
     let mut outbox = lightcone_core::NoOutbox;
     let poller = lightcone_core::PollerId(0);
     let mut cx = lightcone_core::Context::new(Instant::from_millis(0), None, poller, &mut outbox);
-    assert_eq!(port.message(5, &mut bench.handler, &mut cx), Ok(Next::Send));
+    assert_eq!(conn.message(5, &mut bench.handler, &mut cx), Ok(Action::Send));
     assert_eq!(bench.outputs(token), b"bytes");
     let mut events = bench.events();
     events.sort_by_key(|event| *event != Event::Open);
@@ -1191,11 +1191,11 @@ fn what_is_due_outlives_the_events_before_it() {
     let token = bench.open();
     bench.set_clock(100);
     assert_eq!(bench.shard.next_ready(), Some(token));
-    let next = bench.tell(token, |port| {
-        port.sent(128);
-        port.received(common::lent(b"bytes"));
-        port.ended();
-        port.shutdown();
+    let next = bench.tell(token, |conn| {
+        conn.sent(128);
+        conn.received(common::lent(b"bytes"));
+        conn.peer_ended();
+        conn.shutdown();
     });
     assert_eq!(next, NONE);
     let mut events = bench.events();
@@ -1213,19 +1213,19 @@ fn what_is_due_outlives_the_events_before_it() {
 fn a_pull_that_stops_early_goes_on_in_the_next_turn() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.admit().unwrap();
-    let mut port = bench.shard.port(token).unwrap();
-    port.received(common::lent(b"abc"));
-    port.failed(ErrorKind::ConnectionReset);
-    let (event, _) = port.next_event::<u32>().unwrap();
+    let mut conn = bench.shard.connection(token).unwrap();
+    conn.received(common::lent(b"abc"));
+    conn.failed(ErrorKind::ConnectionReset);
+    let (event, _) = conn.next_event::<u32>().unwrap();
     assert_eq!(event, Event::Open);
-    assert_eq!(port.finish(), NONE);
+    assert_eq!(conn.finish(), NONE);
     assert_eq!(bench.shard.in_use(), 1);
-    let mut port = bench.shard.port(token).unwrap();
-    let (event, socket) = port.next_event::<u32>().unwrap();
+    let mut conn = bench.shard.connection(token).unwrap();
+    let (event, socket) = conn.next_event::<u32>().unwrap();
     assert_eq!(event, RESET);
     assert!(socket.closing());
-    assert!(port.next_event::<u32>().is_none());
-    assert_eq!(port.finish(), Next::Close);
+    assert!(conn.next_event::<u32>().is_none());
+    assert_eq!(conn.finish(), Action::Close);
     assert_eq!(bench.shard.in_use(), 0);
 }
 

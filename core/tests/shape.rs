@@ -13,9 +13,9 @@
 
 use core::mem::MaybeUninit;
 use lightcone_core::{
-    Address, CloseReason, Config, ConfigError, ErrorKind, Event, Full, Input, Instant, Interest, Next,
-    Origin, Output, Port, Refusal, SetupError, Shard, Slot, Socket, Stats, Storage, Stream, Timeouts, Token,
-    footprint,
+    Action, Address, AdmitError, CloseReason, Config, ConfigError, Connection, ErrorKind, Event, Full, Input,
+    Instant, Interest, Origin, Output, SetupError, Shard, Slot, Socket, Stats, Storage, Stream, Timeouts,
+    Token, footprint,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use std::rc::Rc;
@@ -28,12 +28,12 @@ assert_impl_all!(Event<u32>: Send, Sync, Copy);
 assert_impl_all!(CloseReason: Send, Sync, Copy);
 assert_impl_all!(ErrorKind: Send, Sync, Copy, core::error::Error);
 assert_impl_all!(Full: Send, Sync, Copy, core::error::Error);
-assert_impl_all!(Refusal: Send, Sync, Copy, core::error::Error);
+assert_impl_all!(AdmitError: Send, Sync, Copy, core::error::Error);
 assert_impl_all!(ConfigError: Send, Sync, Copy, core::error::Error);
 assert_impl_all!(SetupError: Send, Sync, Copy, core::error::Error);
 assert_impl_all!(Origin: Send, Sync, Copy);
 assert_impl_all!(Interest: Send, Sync, Copy);
-assert_impl_all!(Next: Send, Sync, Copy);
+assert_impl_all!(Action: Send, Sync, Copy);
 assert_impl_all!(Stats: Send, Sync, Copy);
 assert_impl_all!(Config: Send, Sync, Copy);
 
@@ -44,7 +44,7 @@ assert_impl_all!(Storage<'static, u32>: Send);
 assert_not_impl_any!(Shard<'static, Rc<u32>>: Send, Sync);
 assert_not_impl_any!(Storage<'static, Rc<u32>>: Send, Sync);
 assert_not_impl_any!(Slot<Rc<u32>>: Send, Sync);
-assert_not_impl_any!(Port<'static, 'static, Rc<u32>>: Send, Sync);
+assert_not_impl_any!(Connection<'static, 'static, Rc<u32>>: Send, Sync);
 
 trait No {
     const YES: bool = false;
@@ -205,9 +205,9 @@ fn user_data_is_dropped_once_with_its_socket_or_with_the_shard() {
     let mut outbox = NoOutbox;
     let mut cx = Context::new(Instant::from_millis(0), None, PollerId(0), &mut outbox);
     for token in &tokens[..5] {
-        let mut port = shard.port(*token).unwrap();
-        port.cut(CloseReason::Shutdown);
-        assert_eq!(port.run(&mut handler, &mut cx), Next::Close);
+        let mut conn = shard.connection(*token).unwrap();
+        conn.abort_with(CloseReason::Shutdown);
+        assert_eq!(conn.run(&mut handler, &mut cx), Action::Close);
     }
     assert_eq!(Rc::strong_count(&handler.0), 4);
     drop(shard);

@@ -247,7 +247,7 @@ fn every_way_of_writing_makes_the_same_stream() {
             if data.number as usize == total {
                 socket.close();
             } else {
-                assert!(socket.owes_writable());
+                assert!(socket.is_writable_pending());
             }
         };
         let mut wire = Wire::new(Bench::new(&config(block_size), react));

@@ -16,7 +16,7 @@ mod common;
 use common::{Bench, Data, PLAIN, Random, ms};
 use core::time::Duration;
 use lightcone_core::life::State;
-use lightcone_core::{CloseReason, Config, Event, Next, Socket, Timeout, Timeouts, Token};
+use lightcone_core::{Action, CloseReason, Config, Event, Socket, Timeout, Timeouts, Token};
 
 /// Start times: for some, the low half of the clock wraps within a few walks.
 const STARTS: [u64; 4] = [0, u32::MAX as u64 - 150, (1 << 31) - 150, (7 << 32) - 1];
@@ -113,7 +113,9 @@ impl Model {
         let stall = self.stalled.and_then(|since| at(since, write_stall, Due::Timeout(Timeout::WriteStall)));
         match self.state {
             State::Connecting => [at(self.opened, connect, Due::Timeout(Timeout::Connect)), None],
-            State::Draining | State::Parting => [at(self.entered, drain, Due::Timeout(Timeout::Drain)), None],
+            State::Draining | State::PreLinger => {
+                [at(self.entered, drain, Due::Timeout(Timeout::Drain)), None]
+            }
             State::Lingering => [at(self.entered, linger, Due::Linger), None],
             // The order matters: until the first byte, its timeout replaces idle; a write stall timeout replaces idle
             // as well; an active socket is idle only while it is stalled.
@@ -169,7 +171,7 @@ impl Model {
 
     /// Follows the state of the shard; transitions are checked by other tests.
     fn enters(&mut self, state: State, now: u64) {
-        let ends = |state| matches!(state, State::Draining | State::Parting);
+        let ends = |state| matches!(state, State::Draining | State::PreLinger);
         if ends(state) && !ends(self.state) || state == State::Lingering && self.state != state {
             self.entered = now;
         }
@@ -204,28 +206,28 @@ struct Walk<'b> {
 
 impl Walk<'_> {
     /// Carries out the socket's actions. Of the queued output, nothing, a part or all is sent.
-    fn carry_out(&mut self, mut next: Next) {
+    fn carry_out(&mut self, mut next: Action) {
         loop {
             let now = self.bench.now;
-            if next == Next::Close {
+            if next == Action::Close {
                 self.ended = true;
                 return;
             }
-            let state = self.bench.shard.port(self.token).expect("the socket is open").state();
+            let state = self.bench.shard.connection(self.token).expect("the socket is open").state();
             self.model.enters(state, now);
             next = match next {
-                Next::Send if self.random.one_in(2) => {
+                Action::Send if self.random.one_in(2) => {
                     self.model.stalls(now);
-                    self.bench.tell(self.token, |port| port.blocked())
+                    self.bench.tell(self.token, |conn| conn.would_block())
                 }
-                Next::Send => {
+                Action::Send => {
                     let queued = self.bench.outputs(self.token).len();
                     let sent = 1 + self.random.below(queued);
                     self.model.stalled = None;
                     self.model.moved = now;
-                    self.bench.tell(self.token, |port| port.sent(sent))
+                    self.bench.tell(self.token, |conn| conn.sent(sent))
                 }
-                Next::Shut => self.bench.tell(self.token, |port| port.shut()),
+                Action::ShutdownWrite => self.bench.tell(self.token, |conn| conn.write_shut_down()),
                 _ => return,
             };
         }
@@ -235,7 +237,7 @@ impl Walk<'_> {
     fn act(&mut self) {
         let (now, token) = (self.bench.now, self.token);
         if self.model.state == State::Connecting {
-            let next = self.bench.tell(token, |port| port.connected());
+            let next = self.bench.tell(token, |conn| conn.connected());
             return self.carry_out(next);
         }
         let what = self.random.below(13) as u32;
@@ -247,13 +249,13 @@ impl Walk<'_> {
                 }
                 self.bench.receive(token, b"x")
             }
-            1 => self.bench.tell(token, |port| port.writable()),
+            1 => self.bench.tell(token, |conn| conn.writable()),
             2 if self.random.one_in(3) => {
                 if matches!(self.model.state, State::Open) && self.model.accepted && !self.model.heard {
                     self.model.heard = true; // no first byte can arrive any more
                     self.model.moved = now;
                 }
-                self.bench.tell(token, |port| port.ended())
+                self.bench.tell(token, |conn| conn.peer_ended())
             }
             // Ends are rarer than other actions, so that walks last longer.
             CLOSE..=FINISH if !self.random.one_in(3) => return,
@@ -335,7 +337,7 @@ fn walk(bench: &mut Bench, random: &mut Random, timeouts: Timeouts, pairs: &mut 
     if !walk.ended {
         let deadline = walk.model.deadline.filter(|_| walk.model.is_live());
         assert_eq!((deadline, walk.model.running()), (None, [None, None]), "{:?}", walk.model);
-        let _ = walk.bench.tell(token, |port| port.cut(CloseReason::Reset));
+        let _ = walk.bench.tell(token, |conn| conn.abort_with(CloseReason::Reset));
     }
 }
 

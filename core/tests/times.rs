@@ -16,7 +16,7 @@ mod common;
 use common::{Bench, Data, PLAIN, echo, ms, nothing, on};
 use core::time::Duration;
 use lightcone_core::{
-    CloseReason, Config, ErrorKind, Event, Instant, Interest, Next, Socket, Timeout, Timeouts, Token,
+    Action, CloseReason, Config, ErrorKind, Event, Instant, Interest, Socket, Timeout, Timeouts, Token,
 };
 
 /// Start times: at these, the low half of the clock wraps, changes its sign, or is far from zero.
@@ -30,7 +30,7 @@ const fn with(timeouts: Timeouts) -> Config {
 /// Sleeps as long as the shard allows. Returns when the socket was closed, counted from `start`.
 fn closed_at(bench: &mut Bench, start: u64, token: Token) -> u64 {
     let orders = bench.sleep_until(start + 200_000);
-    let close = orders.iter().find(|(_, who, next)| *who == token && *next == Next::Close);
+    let close = orders.iter().find(|(_, who, next)| *who == token && *next == Action::Close);
     close.expect("the socket was never closed").0 - start
 }
 
@@ -145,7 +145,7 @@ fn an_active_socket_is_not_idle() {
         let token = told(&mut bench, &[(4_000, 1)]);
         assert_eq!(bench.sleep_until(start + 1_000_000), []);
         assert_eq!(bench.shard.next_deadline(), None, "no timer is set for it");
-        let _ = bench.tell(token, |port| port.ended());
+        let _ = bench.tell(token, |conn| conn.peer_ended());
     }
 }
 
@@ -191,7 +191,7 @@ fn an_active_socket_has_its_write_stall_timeout() {
         let begin = |bench: &mut Bench| {
             let (start, (first, rest)) = (bench.now, messages.split_first().unwrap());
             let token = told(bench, &[*first]);
-            let _ = bench.tell(token, |port| port.blocked());
+            let _ = bench.tell(token, |conn| conn.would_block());
             for (at, message) in rest {
                 bench.turn(start + at);
                 let _ = bench.message(token, *message);
@@ -214,7 +214,7 @@ fn an_active_socket_whose_peer_takes_nothing_is_idle() {
     };
     let begin = |bench: &mut Bench| {
         let token = told(bench, &[(1_000, 1)]);
-        let _ = bench.tell(token, |port| port.blocked());
+        let _ = bench.tell(token, |conn| conn.would_block());
         token
     };
     ends(timeouts, 6_000, Timeout::Idle, begin, react);
@@ -242,7 +242,7 @@ fn a_connected_socket_has_no_first_byte_timeout() {
         let token = bench.dial(1);
         let start = bench.now;
         bench.turn(start + 500);
-        let _ = bench.tell(token, |port| port.connected());
+        let _ = bench.tell(token, |conn| conn.connected());
         token
     };
     ends(timeouts, 5_500, Timeout::Idle, begin, nothing);
@@ -256,7 +256,7 @@ fn connect() {
         let token = bench.dial(5);
         in_time(closed_at(&mut bench, start, token), 1_000);
         assert_eq!(bench.events(), [Event::Refused(ErrorKind::TimedOut)]);
-        assert!(bench.try_tell(token, |port| port.connected()).is_none(), "a late success has no effect");
+        assert!(bench.try_tell(token, |conn| conn.connected()).is_none(), "a late success has no effect");
         assert_eq!(bench.shard.stats().refused, 1);
         bench.is_clean();
     }
@@ -273,7 +273,7 @@ fn write_stall() {
     let timeouts = Timeouts { write_stall: ms(4_000), ..Timeouts::NONE };
     let begin = |bench: &mut Bench| {
         let token = bench.open();
-        assert_eq!(bench.tell(token, |port| port.blocked()), Next::Wait(Interest::BOTH));
+        assert_eq!(bench.tell(token, |conn| conn.would_block()), Action::Wait(Interest::BOTH));
         token
     };
     ends(timeouts, 4_000, Timeout::WriteStall, begin, hello);
@@ -285,12 +285,12 @@ fn write_stall_counts_from_the_last_progress() {
     let begin = |bench: &mut Bench| {
         let token = bench.open();
         let start = bench.now;
-        let _ = bench.tell(token, |port| port.blocked());
+        let _ = bench.tell(token, |conn| conn.would_block());
         for i in 1..=10 {
             bench.turn(start + i * 1_000);
-            let _ = bench.tell(token, |port| port.writable());
-            let _ = bench.tell(token, |port| port.sent(1));
-            let _ = bench.tell(token, |port| port.blocked());
+            let _ = bench.tell(token, |conn| conn.writable());
+            let _ = bench.tell(token, |conn| conn.sent(1));
+            let _ = bench.tell(token, |conn| conn.would_block());
         }
         token
     };
@@ -304,11 +304,11 @@ fn write_stall_is_not_put_off_by_readiness_alone() {
     let begin = |bench: &mut Bench| {
         let token = bench.open();
         let start = bench.now;
-        let _ = bench.tell(token, |port| port.blocked());
+        let _ = bench.tell(token, |conn| conn.would_block());
         for i in 1..=3 {
             bench.turn(start + i * 1_000);
-            assert_eq!(bench.tell(token, |port| port.writable()), Next::Send);
-            let _ = bench.tell(token, |port| port.blocked());
+            assert_eq!(bench.tell(token, |conn| conn.writable()), Action::Send);
+            let _ = bench.tell(token, |conn| conn.would_block());
         }
         token
     };
@@ -322,7 +322,7 @@ fn write_stall_is_not_put_off_by_receiving() {
     let begin = |bench: &mut Bench| {
         let token = bench.open();
         let start = bench.now;
-        let _ = bench.tell(token, |port| port.blocked());
+        let _ = bench.tell(token, |conn| conn.would_block());
         for i in 1..=3 {
             bench.turn(start + i * 1_000);
             let _ = bench.receive(token, b"x");
@@ -338,12 +338,12 @@ fn write_stall_of_a_send_in_flight() {
         let config = with(Timeouts { write_stall: ms(4_000), ..Timeouts::NONE });
         let mut bench = Bench::starting_at(start, &config, hello);
         let token = bench.open();
-        assert_eq!(bench.tell(token, |port| port.send_started()), Next::Wait(Interest::READ));
+        assert_eq!(bench.tell(token, |conn| conn.send_started()), Action::Wait(Interest::READ));
         let orders = bench.sleep_until(start + 10_000);
         assert_eq!(orders.len(), 1, "the peer never takes anything");
         in_time(orders[0].0 - start, 4_000);
-        assert_eq!(orders[0].2, Next::Cancel);
-        assert_eq!(bench.tell(token, |port| port.sent(0)), Next::Close);
+        assert_eq!(orders[0].2, Action::CancelSend);
+        assert_eq!(bench.tell(token, |conn| conn.sent(0)), Action::Close);
         assert_eq!(bench.last().event, Event::Close(CloseReason::TimedOut(Timeout::WriteStall)));
     }
 }
@@ -352,10 +352,10 @@ fn write_stall_of_a_send_in_flight() {
 fn nothing_stalls_when_all_has_left() {
     let mut bench = Bench::new(&with(Timeouts { write_stall: ms(4_000), ..Timeouts::NONE }), hello);
     let token = bench.open();
-    let _ = bench.tell(token, |port| port.blocked());
+    let _ = bench.tell(token, |conn| conn.would_block());
     bench.turn(3_000);
-    let _ = bench.tell(token, |port| port.writable());
-    assert_eq!(bench.flush(token).1, Next::Wait(Interest::READ));
+    let _ = bench.tell(token, |conn| conn.writable());
+    assert_eq!(bench.flush(token).1, Action::Wait(Interest::READ));
     assert_eq!(bench.sleep_until(50_000), []);
     assert_eq!(bench.shard.next_deadline(), None);
 }
@@ -377,8 +377,8 @@ fn drain() {
     for message in [1, 2] {
         let begin = move |bench: &mut Bench| {
             let token = bench.open();
-            let _ = bench.tell(token, |port| port.blocked());
-            assert_eq!(bench.message(token, message).map(|next| matches!(next, Next::Wait(_))), Ok(true));
+            let _ = bench.tell(token, |conn| conn.would_block());
+            assert_eq!(bench.message(token, message).map(|next| matches!(next, Action::Wait(_))), Ok(true));
             token
         };
         ends(DRAIN, 2_000, Timeout::Drain, begin, hello_and_close);
@@ -396,10 +396,10 @@ fn drain_counts_from_the_last_progress() {
             let _ = bench.message(token, 1);
             for i in 1..=18 {
                 bench.turn(start + i * 500);
-                let _ = bench.tell(token, |port| port.writable());
-                let _ = bench.tell(token, |port| port.sent(1));
+                let _ = bench.tell(token, |conn| conn.writable());
+                let _ = bench.tell(token, |conn| conn.sent(1));
                 if blocks {
-                    let _ = bench.tell(token, |port| port.blocked());
+                    let _ = bench.tell(token, |conn| conn.would_block());
                 }
             }
             token
@@ -411,7 +411,7 @@ fn drain_counts_from_the_last_progress() {
         let start = bench.now;
         let _ = bench.message(token, 2);
         bench.turn(start + 1_500);
-        let _ = bench.tell(token, |port| port.ended());
+        let _ = bench.tell(token, |conn| conn.peer_ended());
         token
     };
     ends(DRAIN, 2_000, Timeout::Drain, begin, hello_and_close);
@@ -421,7 +421,7 @@ fn drain_counts_from_the_last_progress() {
 fn stalled(bench: &mut Bench, message: Option<u32>) -> Token {
     let token = bench.open();
     let _ = bench.receive(token, b"x");
-    let _ = bench.tell(token, |port| port.blocked());
+    let _ = bench.tell(token, |conn| conn.would_block());
     if let Some(message) = message {
         let _ = bench.message(token, message);
     }
@@ -540,9 +540,9 @@ fn lingering(empty: u64, stops: u64) -> u64 {
     bench.shard.ask_undelivered();
     bench.undelivered = Box::new(move |now| Some(1 + empty.saturating_sub(now.min(stops)) as usize));
     let token = bench.open();
-    assert_eq!(bench.message(token, 2), Ok(Next::Send));
-    assert_eq!(bench.flush(token).1, Next::Shut);
-    assert_eq!(bench.tell(token, |port| port.shut()), Next::Wait(Interest::READ));
+    assert_eq!(bench.message(token, 2), Ok(Action::Send));
+    assert_eq!(bench.flush(token).1, Action::ShutdownWrite);
+    assert_eq!(bench.tell(token, |conn| conn.write_shut_down()), Action::Wait(Interest::READ));
     let at = closed_at(&mut bench, 0, token);
     assert_eq!(bench.last().event, Event::Close(CloseReason::Local));
     bench.is_clean();
@@ -565,7 +565,7 @@ fn a_staged_close_waits_for_what_the_system_delivers() {
 fn a_drain_that_times_out_says_what_was_lost() {
     let mut bench = Bench::new(&with(DRAIN), hello_and_close);
     let token = bench.open();
-    let _ = bench.tell(token, |port| port.sent(30));
+    let _ = bench.tell(token, |conn| conn.sent(30));
     let _ = bench.message(token, 1);
     closed_at(&mut bench, 0, token);
     assert_eq!(bench.last().queued, 70);
@@ -579,7 +579,7 @@ fn idle_and_stall_do_not_cut_a_drain_short() {
     let timeouts = Timeouts { idle: ms(500), write_stall: ms(500), first_byte: ms(500), ..DRAIN };
     let begin = |bench: &mut Bench| {
         let token = bench.open();
-        let _ = bench.tell(token, |port| port.blocked());
+        let _ = bench.tell(token, |conn| conn.would_block());
         let _ = bench.message(token, 1);
         token
     };
@@ -593,13 +593,13 @@ fn linger() {
         let config = with(Timeouts { linger: ms(700), ..DRAIN });
         let mut bench = Bench::starting_at(start, &config, hello_and_close);
         let token = bench.open();
-        assert_eq!(bench.message(token, 2), Ok(Next::Send));
+        assert_eq!(bench.message(token, 2), Ok(Action::Send));
         bench.turn(start + 1_000);
-        assert_eq!(bench.flush(token).1, Next::Shut);
-        assert_eq!(bench.tell(token, |port| port.shut()), Next::Wait(Interest::READ));
+        assert_eq!(bench.flush(token).1, Action::ShutdownWrite);
+        assert_eq!(bench.tell(token, |conn| conn.write_shut_down()), Action::Wait(Interest::READ));
         for i in 1..=6 {
             bench.turn(start + 1_000 + i * 100);
-            assert_eq!(bench.receive(token, b"discarded"), Next::Wait(Interest::READ));
+            assert_eq!(bench.receive(token, b"discarded"), Action::Wait(Interest::READ));
         }
         in_time(closed_at(&mut bench, start, token), 1_700);
         assert_eq!(bench.last().event, Event::Close(CloseReason::Local));
@@ -643,7 +643,7 @@ fn a_deadline_comes_once_and_exactly() {
             );
             let token = bench.open();
             let orders = bench.sleep_until(start + 200_000);
-            assert_eq!(orders, [(start + ahead, token, Next::Wait(Interest::READ))]);
+            assert_eq!(orders, [(start + ahead, token, Action::Wait(Interest::READ))]);
             assert_eq!(bench.events(), [Event::Open, Event::Timeout]);
             assert_eq!(bench.shard.next_deadline(), None);
         }
@@ -661,7 +661,7 @@ fn a_deadline_in_the_past_is_due_now() {
     );
     let token = bench.open();
     assert_eq!(bench.shard.next_deadline(), Some(Instant::from_millis(10_000)));
-    assert_eq!(bench.turn(10_000), [(token, Next::Wait(Interest::READ))]);
+    assert_eq!(bench.turn(10_000), [(token, Action::Wait(Interest::READ))]);
     assert_eq!(bench.events(), [Event::Open, Event::Timeout]);
     assert_eq!(bench.turn(10_001), []);
 }
@@ -698,8 +698,8 @@ fn a_deadline_that_is_due_at_once_is_told_before_a_later_end() {
     let mut bench = Bench::new(&config, on(Event::Message(0), at_once));
     let token = bench.open();
     let _ = bench.message(token, 0);
-    assert_eq!(bench.turn(200), [(token, Next::Wait(Interest::READ))]);
-    assert_eq!(bench.turn(200), [(token, Next::Close)]);
+    assert_eq!(bench.turn(200), [(token, Action::Wait(Interest::READ))]);
+    assert_eq!(bench.turn(200), [(token, Action::Close)]);
     let end = Event::Close(CloseReason::TimedOut(Timeout::Idle));
     assert_eq!(bench.events(), [Event::Open, Event::Message(0), Event::Timeout, end]);
     bench.is_clean();
@@ -727,7 +727,7 @@ fn a_deadline_is_moved_and_cleared() {
     assert_eq!(timeouts, 1);
 }
 
-/// Of two events due at one port, the first one moves the deadline.
+/// Of two events due at one connection, the first one moves the deadline.
 #[test]
 fn a_deadline_that_is_moved_before_its_event_does_not_come_early() {
     for to in [None, Some(Instant::from_millis(9_000))] {
@@ -780,7 +780,7 @@ fn a_deadline_does_not_come_to_a_socket_that_closes() {
     );
     let token = bench.open();
     assert_eq!(bench.turn(1_000), []);
-    assert_eq!(bench.flush(token).1, Next::Close);
+    assert_eq!(bench.flush(token).1, Action::Close);
     assert_eq!(bench.events(), [Event::Open, Event::Close(CloseReason::Local)]);
     bench.is_clean();
 }
@@ -799,10 +799,10 @@ fn a_deadline_comes_in_every_live_state() {
         match how {
             0 => drop(bench.message(token, 0)),
             1 => {
-                assert_eq!(bench.message(token, 0), Ok(Next::Shut));
-                let _ = bench.tell(token, |port| port.shut());
+                assert_eq!(bench.message(token, 0), Ok(Action::ShutdownWrite));
+                let _ = bench.tell(token, |conn| conn.write_shut_down());
             }
-            2 => drop(bench.tell(token, |port| port.ended())),
+            2 => drop(bench.tell(token, |conn| conn.peer_ended())),
             3 => drop(bench.message(token, 1)),
             _ => drop(bench.receive(token, &[0; 64])),
         }
@@ -893,7 +893,7 @@ fn what_comes_in_the_same_turn_counts() {
 fn a_silent_wire_needs_no_wake_up_without_timeouts() {
     let mut bench = Bench::new(&PLAIN, hello);
     let token = bench.open();
-    let _ = bench.tell(token, |port| port.blocked());
+    let _ = bench.tell(token, |conn| conn.would_block());
     assert_eq!(bench.shard.next_deadline(), None);
     assert_eq!(bench.turn(1 << 30), []);
 }

@@ -14,21 +14,21 @@
 mod common;
 
 use common::{Bench, PLAIN, nothing, on};
-use lightcone_core::{Config, ErrorKind, Event, Interest, Next, PollerId, Token};
+use lightcone_core::{Action, Config, ErrorKind, Event, Interest, PollerId, Token};
 
 fn ended(bench: &mut Bench, token: Token) {
-    assert_eq!(bench.tell(token, |port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
+    assert_eq!(bench.tell(token, |conn| conn.failed(ErrorKind::ConnectionReset)), Action::Close);
 }
 
 /// Checks that a stale token has no effect, and that each look-up is counted.
 fn is_gone(bench: &mut Bench, token: Token) {
     let (before, events) = (*bench.shard.stats(), bench.seen().len());
     assert!(bench.try_tell(token, |_| unreachable!()).is_none());
-    assert!(bench.shard.port(token).is_none());
+    assert!(bench.shard.connection(token).is_none());
     assert_eq!(bench.message(token, 3), Err(3));
     let (after, in_use) = (*bench.shard.stats(), bench.shard.in_use());
     assert_eq!(after.gone, before.gone + 3);
-    bench.shard.give_back(token);
+    bench.shard.release_slot(token);
     assert!(bench.shard.dial(&mut bench.handler, token, 1, &common::PEER).is_err());
     assert_eq!(bench.shard.in_use(), in_use);
     assert_eq!(bench.seen().len(), events);
@@ -55,7 +55,7 @@ fn a_stale_token_never_reaches_the_next_socket() {
 fn a_token_given_back_is_stale() {
     let mut bench = Bench::new(&Config { sockets: 1, ..PLAIN }, nothing);
     let reserved = bench.shard.reserve().unwrap();
-    bench.shard.give_back(reserved);
+    bench.shard.release_slot(reserved);
     is_gone(&mut bench, reserved);
     let token = bench.open();
     assert_eq!(token.index(), reserved.index());
@@ -64,13 +64,13 @@ fn a_token_given_back_is_stale() {
 
 #[test]
 fn another_poller_or_another_engine_means_nothing_here() {
-    let salted = |poller, salt| Config { poller: PollerId(poller), salt, ..PLAIN };
+    let salted = |poller, generation_seed| Config { poller: PollerId(poller), generation_seed, ..PLAIN };
     let mut benches: Vec<(Token, Bench)> = [(0, 0), (1, 0), (255, 0), (0, 0x5555_0000), (0, u32::MAX / 2)]
         .into_iter()
-        .map(|(poller, salt)| {
-            let mut bench = Bench::new(&salted(poller, salt), nothing);
+        .map(|(poller, generation_seed)| {
+            let mut bench = Bench::new(&salted(poller, generation_seed), nothing);
             let token = bench.open();
-            assert_eq!((token.poller(), token.generation()), (PollerId(poller), salt));
+            assert_eq!((token.poller(), token.generation()), (PollerId(poller), generation_seed));
             (token, bench)
         })
         .collect();
@@ -78,7 +78,7 @@ fn another_poller_or_another_engine_means_nothing_here() {
     for (own, bench) in &mut benches {
         for token in &tokens {
             if token == own {
-                assert!(bench.shard.port(*token).is_some());
+                assert!(bench.shard.connection(*token).is_some());
             } else {
                 is_gone(bench, *token);
             }
@@ -88,7 +88,7 @@ fn another_poller_or_another_engine_means_nothing_here() {
 
 #[test]
 fn generations_wrap() {
-    let mut bench = Bench::new(&Config { sockets: 1, salt: u32::MAX - 2, ..PLAIN }, nothing);
+    let mut bench = Bench::new(&Config { sockets: 1, generation_seed: u32::MAX - 2, ..PLAIN }, nothing);
     let mut tokens = Vec::new();
     for expected in [u32::MAX - 2, u32::MAX - 1, u32::MAX, 0, 1] {
         let token = bench.open();
@@ -103,7 +103,7 @@ fn generations_wrap() {
 
 #[test]
 fn any_word_is_a_token_that_is_simply_gone() {
-    let mut bench = Bench::new(&Config { salt: 77, ..PLAIN }, nothing);
+    let mut bench = Bench::new(&Config { generation_seed: 77, ..PLAIN }, nothing);
     let token = bench.open();
     assert_eq!(Token::from_bits(token.to_bits()), token);
     for bits in [0, 1, u64::MAX, 1 << 32, 1 << 24, u64::from(Token::MAX_INDEX), token.to_bits() ^ 1 << 63] {
@@ -112,7 +112,7 @@ fn any_word_is_a_token_that_is_simply_gone() {
     for bit in 0..64 {
         is_gone(&mut bench, Token::from_bits(token.to_bits() ^ 1 << bit));
     }
-    assert!(bench.shard.port(token).is_some());
+    assert!(bench.shard.connection(token).is_some());
 }
 
 #[test]
@@ -130,9 +130,9 @@ fn what_was_due_for_the_old_socket_is_not_given_to_the_new_one() {
         }),
     );
     let old = bench.open();
-    let _ = bench.tell(old, |port| port.blocked());
+    let _ = bench.tell(old, |conn| conn.would_block());
     let _ = bench.receive(old, b"left behind");
-    bench.shard.port(old).unwrap().put_off();
+    bench.shard.connection(old).unwrap().defer();
     ended(&mut bench, old);
     bench.turn(0);
     bench.events();
@@ -146,7 +146,7 @@ fn what_was_due_for_the_old_socket_is_not_given_to_the_new_one() {
 
 #[test]
 fn tokens_are_what_they_say() {
-    let mut bench = Bench::new(&Config { poller: PollerId(9), salt: 4, ..PLAIN }, nothing);
+    let mut bench = Bench::new(&Config { poller: PollerId(9), generation_seed: 4, ..PLAIN }, nothing);
     let (a, b) = (bench.open(), bench.open());
     assert_eq!((a.index(), b.index()), (0, 1));
     assert_eq!(format!("{a} {b:?}"), "9:0#4 Token(9:1#4)");
@@ -154,42 +154,44 @@ fn tokens_are_what_they_say() {
 
 #[test]
 fn a_stand_in_shows_the_token_of_the_socket_it_stands_for() {
-    let mut many =
-        Bench::new(&Config { sockets: 8, poller: PollerId(3), salt: 0xffff_fff0, ..PLAIN }, nothing);
+    let mut many = Bench::new(
+        &Config { sockets: 8, poller: PollerId(3), generation_seed: 0xffff_fff0, ..PLAIN },
+        nothing,
+    );
     let mut one = Bench::new(&Config { sockets: 1, ..PLAIN }, nothing);
     let tokens: Vec<_> = (0..8).map(|_| many.open()).collect();
     for token in &tokens {
-        one.shard.stand_in_for(*token);
-        assert!(one.shard.only_port().is_none());
+        one.shard.impersonate(*token);
+        assert!(one.shard.only_connection().is_none());
         let admitted = one.admit().unwrap();
         assert_eq!(admitted, *token);
-        assert_eq!(one.run_only(|_| {}), Next::Wait(Interest::READ));
+        assert_eq!(one.run_only(|_| {}), Action::Wait(Interest::READ));
         assert_eq!(one.shard.next_open(0), Some(*token));
-        assert_eq!(one.shard.only_port().map(|port| port.token()), Some(*token));
+        assert_eq!(one.shard.only_connection().map(|conn| conn.token()), Some(*token));
         for other in tokens.iter().filter(|other| *other != token) {
             is_gone(&mut one, *other);
         }
-        assert_eq!(one.run_only(|port| port.failed(ErrorKind::ConnectionReset)), Next::Close);
-        assert!(one.shard.only_port().is_none());
+        assert_eq!(one.run_only(|conn| conn.failed(ErrorKind::ConnectionReset)), Action::Close);
+        assert!(one.shard.only_connection().is_none());
         is_gone(&mut one, *token);
     }
     // A connect that fails is reported under that token as well.
-    one.shard.stand_in_for(tokens[5]);
+    one.shard.impersonate(tokens[5]);
     assert_eq!(one.shard.reserve(), Some(tokens[5]));
     assert!(one.shard.dial(&mut one.handler, tokens[4], 1, &common::PEER).is_err());
     assert_eq!(one.shard.dial(&mut one.handler, tokens[5], 1, &common::PEER), Ok(()));
-    assert_eq!(one.run_only(|port| port.failed(ErrorKind::ConnectionRefused)), Next::Close);
-    one.shard.stand_in_for(tokens[5]);
+    assert_eq!(one.run_only(|conn| conn.failed(ErrorKind::ConnectionRefused)), Action::Close);
+    one.shard.impersonate(tokens[5]);
     assert_eq!(one.shard.reserve(), Some(tokens[5]));
-    one.shard.give_back(tokens[5]);
+    one.shard.release_slot(tokens[5]);
     assert_eq!(one.shard.in_use(), 0);
     // A previous socket's engine may have been stopping; this one's is not.
     one.shard.stop();
     assert!(!one.shard.has_room());
-    one.shard.stand_in_for(tokens[6]);
+    one.shard.impersonate(tokens[6]);
     assert_eq!(one.admit(), Ok(tokens[6]));
     // If there are several sockets, none is the only one.
-    assert!(many.shard.only_port().is_none());
+    assert!(many.shard.only_connection().is_none());
 }
 
 #[test]
@@ -198,7 +200,7 @@ fn a_shard_of_two_stands_in_for_nobody() {
     let mut bench = Bench::new(&Config { sockets: 2, ..PLAIN }, nothing);
     let token = bench.open();
     ended(&mut bench, token);
-    bench.shard.stand_in_for(token);
+    bench.shard.impersonate(token);
 }
 
 #[test]
@@ -206,5 +208,5 @@ fn a_shard_of_two_stands_in_for_nobody() {
 fn a_socket_in_use_keeps_its_token() {
     let mut bench = Bench::new(&Config { sockets: 1, ..PLAIN }, nothing);
     let token = bench.open();
-    bench.shard.stand_in_for(token);
+    bench.shard.impersonate(token);
 }

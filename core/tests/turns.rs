@@ -15,7 +15,7 @@ use lightcone_core::poller::{
     AcceptedSocket, AssignedSocket, Command, ConnectionEntry, Group, GroupTypes, LoadPermit, Member,
     Membership as _, Placement, Poller, PollerHandle, PollerStorage, Received, Transport,
 };
-use lightcone_core::sync::{Load, Slot};
+use lightcone_core::sync::{Load, MailboxSlot};
 use lightcone_core::{
     Address, Config, Context, ErrorKind, Handler, Instant, Interest, ListenerId, Origin, PollerId, Sent,
     Shard, Socket, Storage, Timeouts, Token, UnixId,
@@ -95,11 +95,11 @@ impl Handler for Counts {
 struct Boxes;
 
 impl GroupTypes for Boxes {
-    type Connection = u32;
+    type Unregistered = u32;
     type Listener = Infallible;
     type Load = &'static Load;
     type Waker = Box<dyn Fn()>;
-    type Ring<T> = Box<[Slot<T>]>;
+    type Ring<T> = Box<[MailboxSlot<T>]>;
 }
 
 type Handle = PollerHandle<(), Boxes>;
@@ -140,7 +140,7 @@ impl Bench {
     }
 
     fn assign(&self, connection: u32) {
-        let permit = Permit::one_below(self.load, u32::MAX).unwrap();
+        let permit = Permit::try_acquire(self.load, u32::MAX).unwrap();
         let listener = ListenerId(0);
         self.send(Command::Assign(AssignedSocket { connection, peer: PEER, listener, permit }));
     }
@@ -150,8 +150,8 @@ fn leak<T>(place: impl Fn() -> T) -> &'static mut [T] {
     Box::leak((0..CONFIG.sockets).map(|_| place()).collect())
 }
 
-fn ring<T>(places: usize) -> Box<[Slot<T>]> {
-    (0..places).map(|_| Slot::new()).collect()
+fn ring<T>(places: usize) -> Box<[MailboxSlot<T>]> {
+    (0..places).map(|_| MailboxSlot::new()).collect()
 }
 
 #[test]
@@ -266,7 +266,7 @@ fn an_accepted_connection_goes_past_a_full_poller() {
     let place = |member: &mut Member<'_, (), Boxes>| {
         member.place(AcceptedSocket { connection: 1, peer: PEER, listener: ListenerId(0) })
     };
-    let mine = Permit::one_below(&loads[0], 1).unwrap();
+    let mine = Permit::try_acquire(&loads[0], 1).unwrap();
     assert!(matches!(place(&mut member), Placement::Elsewhere), "the first choice is full");
     assert!(!member.has_room(true));
     assert!(matches!(place(&mut member), Placement::NoRoom(_)));

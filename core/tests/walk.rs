@@ -20,8 +20,8 @@ use common::{Bench, Data, PEER, PLAIN, Random, Seen, ms, pattern};
 use core::cell::{Cell, RefCell};
 use core::time::Duration;
 use lightcone_core::{
-    Calls, CloseReason, Config, Context, ContextCalls, ErrorKind, Event, Instant, Interest, Next, NoOutbox,
-    Output, PollerId, Refusal, Sent, Settled, Socket, Timeouts, Token,
+    Action, AdmitError, Calls, CloseReason, Config, Context, ContextCalls, ErrorKind, Event, Instant,
+    Interest, NoOutbox, Output, PollerId, Sent, Settled, Socket, Timeouts, Token,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -147,8 +147,8 @@ fn reaction(
         if random.one_in(temper.rare) {
             match random.below(6) {
                 0 => socket.pause(),
-                1 if random.one_in(2) => socket.split().1.want(),
-                1 => socket.split().1.want_room(random.below(300)),
+                1 if random.one_in(2) => socket.split().1.request_writable(),
+                1 => socket.split().1.request_writable_for(random.below(300)),
                 2 => {
                     socket.set_deadline(None);
                     ledger.deadline = None;
@@ -186,7 +186,7 @@ fn reaction(
 struct Line {
     id: usize,
     connecting: bool,
-    next: Next,
+    next: Action,
     /// The number of bytes in flight.
     flight: Option<usize>,
     ended: bool,
@@ -255,7 +255,7 @@ fn some_config(random: &mut Random) -> Config {
         output_limit: 1 + random.below(4),
         receive_size: [64, 128, 256][random.below(3)],
         receive_blocks: random.below(3),
-        salt: [0, u32::MAX - 3, 1 << 31][random.below(3)],
+        generation_seed: [0, u32::MAX - 3, 1 << 31][random.below(3)],
         timeouts: if random.one_in(3) { Timeouts { drain: ms(50), ..Timeouts::NONE } } else { timeouts },
         ..PLAIN
     }
@@ -298,7 +298,7 @@ impl Walk {
             ledgers.resize(id + 1, Ledger::default());
         }
         drop(ledgers);
-        let next = Next::Wait(if connecting { Interest::WRITE } else { Interest::NONE });
+        let next = Action::Wait(if connecting { Interest::WRITE } else { Interest::NONE });
         let line = Line { id, connecting, next, flight: None, ended: false };
         assert!(self.lines.insert(token, line).is_none(), "a token in use was issued again");
     }
@@ -314,7 +314,7 @@ impl Walk {
             };
             assert!(room);
             if self.random.one_in(6) {
-                self.bench.shard.give_back(token);
+                self.bench.shard.release_slot(token);
                 self.stale.push(token);
                 return;
             }
@@ -329,7 +329,9 @@ impl Walk {
                     self.tell(token, |_| {});
                 }
             }
-            Err(Refusal::Full | Refusal::Stopping) => assert!(!room, "the refusal disagrees with `has_room`"),
+            Err(AdmitError::Full | AdmitError::Stopping) => {
+                assert!(!room, "the refusal disagrees with `has_room`")
+            }
             Err(_) => assert!(room && !self.bench.handler.inner().admits),
         }
     }
@@ -340,29 +342,31 @@ impl Walk {
     }
 
     /// Records the next action of a socket; a close is carried out at once.
-    fn ordered(&mut self, token: Token, next: Next) {
+    fn ordered(&mut self, token: Token, next: Action) {
         let line = self.lines.get_mut(&token).unwrap();
         line.next = next;
         match next {
-            Next::Close => {
+            Action::Close => {
                 assert_eq!(line.flight, None, "closed with a send in flight");
                 self.lines.remove(&token);
                 self.stale.push(token);
-                assert!(self.bench.shard.port(token).is_none());
+                assert!(self.bench.shard.connection(token).is_none());
             }
-            Next::Send => assert_eq!(line.flight, None, "a second send in flight"),
-            Next::Cancel => assert!(line.flight.is_some(), "nothing to cancel"),
-            Next::Shut => assert!(self.bench.outputs(token).is_empty(), "shut down before all has left"),
-            Next::Wait(interest) => {
+            Action::Send => assert_eq!(line.flight, None, "a second send in flight"),
+            Action::CancelSend => assert!(line.flight.is_some(), "nothing to cancel"),
+            Action::ShutdownWrite => {
+                assert!(self.bench.outputs(token).is_empty(), "shut down before all has left")
+            }
+            Action::Wait(interest) => {
                 // If a timeout has passed in the meantime, the socket ends in the next turn.
                 let next = self.bench.shard.next_deadline();
                 let at_once = next.is_some_and(|next| next.as_millis() <= self.bench.now);
                 if interest.reads() && !at_once && self.bench.room(token) == 0 {
-                    // Other sockets have taken the last block. Running the port must return a wait without reading.
+                    // Other sockets have taken the last block. Running the connection must return a wait without reading.
                     let again = self.bench.run(token);
                     assert!(
                         !again.waits_for().is_some_and(Interest::reads),
-                        "the port requests reads without room"
+                        "the connection requests reads without room"
                     );
                     line.next = again;
                 }
@@ -400,41 +404,41 @@ impl Walk {
     /// Carries out the socket's next action, not always completely.
     fn obey(&mut self, token: Token, line: Line) {
         match line.next {
-            Next::Send => {
+            Action::Send => {
                 let there = self.outputs(token, line);
                 assert!(there > 0, "asked to send nothing");
                 if self.completes {
                     self.lines.get_mut(&token).unwrap().flight = Some(there);
-                    self.tell(token, |port| port.send_started());
+                    self.tell(token, |conn| conn.send_started());
                     return;
                 }
                 let n = if self.random.one_in(3) { there } else { self.random.below(there + 1) };
                 self.sent(line, n);
                 let blocked = n < there && self.random.one_in(2);
-                self.tell(token, |port| {
+                self.tell(token, |conn| {
                     if n > 0 {
-                        port.sent(n);
+                        conn.sent(n);
                     }
                     if n == 0 || blocked {
-                        port.blocked();
+                        conn.would_block();
                     }
                 });
             }
-            Next::Cancel => self.land(token, line),
-            Next::Shut => self.tell(token, |port| port.shut()),
-            Next::Wait(interest) if interest.writes() && line.connecting => {
+            Action::CancelSend => self.land(token, line),
+            Action::ShutdownWrite => self.tell(token, |conn| conn.write_shut_down()),
+            Action::Wait(interest) if interest.writes() && line.connecting => {
                 self.lines.get_mut(&token).unwrap().connecting = false;
                 if self.random.one_in(4) {
                     let error = self.error();
-                    self.tell(token, |port| port.failed(error));
+                    self.tell(token, |conn| conn.failed(error));
                 } else {
-                    self.tell(token, |port| port.connected());
+                    self.tell(token, |conn| conn.connected());
                 }
             }
-            Next::Wait(interest) if interest.writes() && self.random.one_in(2) => {
-                self.tell(token, |port| port.writable());
+            Action::Wait(interest) if interest.writes() && self.random.one_in(2) => {
+                self.tell(token, |conn| conn.writable());
             }
-            Next::Wait(interest) if interest.reads() => {
+            Action::Wait(interest) if interest.reads() => {
                 let plain = !line.ended && line.flight.is_none();
                 if plain && self.random.one_in(2) {
                     self.receive(token, line);
@@ -442,7 +446,7 @@ impl Walk {
                     self.read(token, line);
                 }
             }
-            Next::Wait(_) | Next::Close => {}
+            Action::Wait(_) | Action::Close => {}
         }
     }
 
@@ -453,10 +457,10 @@ impl Walk {
         self.outputs(token, line);
         self.sent(line, n);
         self.lines.get_mut(&token).unwrap().flight = None;
-        self.tell(token, |port| port.sent(n));
+        self.tell(token, |conn| conn.sent(n));
     }
 
-    /// Receives bytes, the end of stream, or both; on the same port, part of the output may be sent as well.
+    /// Receives bytes, the end of stream, or both; on the same connection, part of the output may be sent as well.
     fn read(&mut self, token: Token, line: Line) {
         let room = self.bench.room(token);
         let n = if self.random.one_in(3) { room } else { self.random.below(room.min(40) + 1) };
@@ -481,29 +485,29 @@ impl Walk {
         let cut = self.random.below(n + 1);
         let mut bytes = bytes.clone();
         let (first, second) = bytes.split_at_mut(cut);
-        let mut port = self.bench.shard.port(token).unwrap();
+        let mut conn = self.bench.shard.connection(token).unwrap();
         if also > 0 {
-            port.sent(also);
+            conn.sent(also);
         }
         if n > 0 && !line.ended {
-            port.received(first);
+            conn.received(first);
             // The first part may have taken the last block; then there is no room at all.
-            if port.room() >= n - cut {
-                port.received(second);
+            if conn.room() >= n - cut {
+                conn.received(second);
             } else {
-                assert_eq!(port.room(), 0, "room is lost by receiving a part");
+                assert_eq!(conn.room(), 0, "room is lost by receiving a part");
             }
         }
         if ends {
-            port.ended();
+            conn.peer_ended();
             self.lines.get_mut(&token).unwrap().ended = true;
         }
         if puts_off {
-            port.put_off();
-            self.lines.get_mut(&token).unwrap().next = Next::Wait(Interest::NONE);
+            conn.defer();
+            self.lines.get_mut(&token).unwrap().next = Action::Wait(Interest::NONE);
             return;
         }
-        let next = common::deliver(port, &mut self.bench.handler, self.bench.pull, self.bench.now);
+        let next = common::deliver(conn, &mut self.bench.handler, self.bench.pull, self.bench.now);
         self.ordered(token, next);
     }
 
@@ -524,14 +528,14 @@ impl Walk {
             now: self.bench.now,
             outbox: NoOutbox,
         };
-        let mut port = self.bench.shard.port(token).unwrap();
-        let settled = port.receive(&mut bytes, &mut self.bench.handler, &mut calls);
+        let mut conn = self.bench.shard.connection(token).unwrap();
+        let settled = conn.receive(&mut bytes, &mut self.bench.handler, &mut calls);
         self.random = calls.random;
         let next = match settled {
-            Settled::Waiting(interest) => Next::Wait(interest),
-            Settled::Deferred => Next::Wait(Interest::NONE),
-            Settled::Closed => Next::Close,
-            Settled::Cancelling => Next::Cancel,
+            Settled::Waiting(interest) => Action::Wait(interest),
+            Settled::Deferred => Action::Wait(Interest::NONE),
+            Settled::Closed => Action::Close,
+            Settled::Cancelling => Action::CancelSend,
         };
         self.ordered(token, next);
     }
@@ -542,14 +546,14 @@ impl Walk {
             0 => {
                 let error = self.error();
                 self.lines.get_mut(&token).unwrap().connecting = false;
-                self.tell(token, |port| port.failed(error));
+                self.tell(token, |conn| conn.failed(error));
             }
-            1 => self.tell(token, |port| port.writable()),
+            1 => self.tell(token, |conn| conn.writable()),
             2 => self.tell(token, |_| {}),
-            3 => self.bench.shard.port(token).unwrap().put_off(),
+            3 => self.bench.shard.connection(token).unwrap().defer(),
             4 if line.flight.is_some() => self.land(token, line),
-            5 if self.stopped => self.tell(token, |port| port.shutdown()),
-            6 if self.random.one_in(4) => self.tell(token, |port| port.cut(CloseReason::HandlerPanic)),
+            5 if self.stopped => self.tell(token, |conn| conn.shutdown()),
+            6 if self.random.one_in(4) => self.tell(token, |conn| conn.abort_with(CloseReason::HandlerPanic)),
             _ => match self.bench.message(token, 5) {
                 Ok(next) => self.ordered(token, next),
                 Err(message) => {
@@ -575,7 +579,7 @@ impl Walk {
     }
 
     fn obey_or_run(&mut self, token: Token, line: Line) {
-        if matches!(line.next, Next::Wait(interest) if interest.reads() && !line.connecting)
+        if matches!(line.next, Action::Wait(interest) if interest.reads() && !line.connecting)
             && self.bench.room(token) > 0
         {
             self.read(token, line);
@@ -619,7 +623,7 @@ impl Walk {
                 self.stopped = true;
                 self.bench.shard.stop();
                 for token in self.lines.keys().copied().collect::<Vec<_>>() {
-                    self.tell(token, |port| port.shutdown());
+                    self.tell(token, |conn| conn.shutdown());
                 }
             }
             _ => {
@@ -641,7 +645,7 @@ impl Walk {
                 if line.flight.is_some() {
                     self.land(token, line);
                 } else if self.random.one_in(4) {
-                    self.tell(token, |port| port.cut(CloseReason::Shutdown));
+                    self.tell(token, |conn| conn.abort_with(CloseReason::Shutdown));
                 } else {
                     self.obey(token, line);
                 }
@@ -649,9 +653,9 @@ impl Walk {
             self.turn(self.bench.now + 10);
         }
         for token in self.lines.keys().copied().collect::<Vec<_>>() {
-            self.tell(token, |port| port.cut(CloseReason::Shutdown));
+            self.tell(token, |conn| conn.abort_with(CloseReason::Shutdown));
             if let Some(line) = self.lines.get(&token).copied() {
-                assert_eq!(line.next, Next::Cancel);
+                assert_eq!(line.next, Action::CancelSend);
                 self.land(token, line);
             }
         }
@@ -691,16 +695,16 @@ impl Walk {
         if line.flight.is_some() {
             return self.land(token, line);
         }
-        if let Next::Wait(interest) = line.next {
+        if let Action::Wait(interest) = line.next {
             if line.connecting {
                 self.lines.get_mut(&token).unwrap().connecting = false;
-                return self.tell(token, |port| port.connected());
+                return self.tell(token, |conn| conn.connected());
             }
             if interest.writes() {
-                return self.tell(token, |port| port.writable());
+                return self.tell(token, |conn| conn.writable());
             }
             if interest.reads() && self.bench.room(token) > 0 {
-                return self.tell(token, |port| port.ended());
+                return self.tell(token, |conn| conn.peer_ended());
             }
             // The socket may be paused, or wait for something that only the handler can do.
             return match self.bench.message(token, 5) {

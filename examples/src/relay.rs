@@ -202,7 +202,7 @@ impl Relay {
             let all = end.at == end.piece.len();
             // If nothing is queued, all blocks of the poller are in use and no `sent` will come: wait for `writable`.
             if !all && output.queued() == 0 {
-                output.want();
+                output.request_writable();
             }
             if !all {
                 return;

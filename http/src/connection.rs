@@ -2,25 +2,25 @@
 
 use lightcone_core::Instant;
 
+use crate::mode::ResponseMode;
 use crate::parse::chunked::{Count, Decoder};
 use crate::parse::scan::Progress;
-use crate::plan::Plan;
-use crate::respond::draft::Outgoing;
+use crate::respond::writer::ResponseBody;
 
 /// The state of one connection: the user data of an [`Http`](crate::Http) server. It has 32 bytes as long as no
 /// exchange is larger than one byte.
 #[derive(Debug)]
-pub struct Connection<B>(pub(crate) Phase<B>);
+pub struct HttpConnection<B>(pub(crate) Phase<B>);
 
 #[derive(Debug)]
 pub(crate) enum Phase<B> {
     /// Between requests, or in the middle of a head.
     Head { progress: Progress, flags: Flags, number: u32 },
     /// A request is in progress, or the rest of its body is being dropped.
-    Busy(Busy<B>),
+    Exchanging(Exchanging<B>),
 }
 
-impl<B> Default for Connection<B> {
+impl<B> Default for HttpConnection<B> {
     fn default() -> Self {
         Self(Phase::Head { progress: Progress::default(), flags: Flags::default(), number: 0 })
     }
@@ -30,22 +30,22 @@ impl<B> Phase<B> {
     /// Returns the number of the last request that was not answered at once.
     pub(crate) const fn number(&self) -> u32 {
         match self {
-            Self::Head { number, .. } | Self::Busy(Busy { number, .. }) => *number,
+            Self::Head { number, .. } | Self::Exchanging(Exchanging { number, .. }) => *number,
         }
     }
 
     pub(crate) const fn flags(&mut self) -> &mut Flags {
         match self {
-            Self::Head { flags, .. } | Self::Busy(Busy { flags, .. }) => flags,
+            Self::Head { flags, .. } | Self::Exchanging(Exchanging { flags, .. }) => flags,
         }
     }
 }
 
 /// A request whose head was read.
 #[derive(Debug)]
-pub(crate) struct Busy<B> {
-    pub(crate) incoming: Incoming,
-    pub(crate) outgoing: Kept,
+pub(crate) struct Exchanging<B> {
+    pub(crate) incoming: RequestBody,
+    pub(crate) outgoing: PackedBody,
     /// What reads the body or writes the response; `None` when that is over.
     pub(crate) exchange: Option<B>,
     pub(crate) flags: Flags,
@@ -55,40 +55,40 @@ pub(crate) struct Busy<B> {
     pub(crate) number: u32,
 }
 
-/// An [`Outgoing`], and whether the head of the response is held back, in seven bytes.
+/// An [`ResponseBody`], and whether the head of the response is held back, in seven bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kept {
-    Whole,
+pub(crate) enum PackedBody {
+    Complete,
     Deferred,
     Length(Count),
     HeldLength(Count),
     Chunked,
     HeldChunked,
-    Raw,
-    HeldRaw,
+    UntilClose,
+    HeldUntilClose,
     LastChunk,
     Failed,
 }
 
-impl Kept {
-    pub(crate) fn new(outgoing: Outgoing, held: bool) -> Self {
+impl PackedBody {
+    pub(crate) fn new(outgoing: ResponseBody, held: bool) -> Self {
         match outgoing {
-            Outgoing::Whole => Self::Whole,
-            Outgoing::Deferred => Self::Deferred,
-            Outgoing::Length(left) if held => Self::HeldLength(Count::new(left)),
-            Outgoing::Length(left) => Self::Length(Count::new(left)),
-            Outgoing::Chunked if held => Self::HeldChunked,
-            Outgoing::Chunked => Self::Chunked,
-            Outgoing::Raw if held => Self::HeldRaw,
-            Outgoing::Raw => Self::Raw,
-            Outgoing::LastChunk => Self::LastChunk,
-            Outgoing::Failed => Self::Failed,
+            ResponseBody::Complete => Self::Complete,
+            ResponseBody::Deferred => Self::Deferred,
+            ResponseBody::Length(left) if held => Self::HeldLength(Count::new(left)),
+            ResponseBody::Length(left) => Self::Length(Count::new(left)),
+            ResponseBody::Chunked if held => Self::HeldChunked,
+            ResponseBody::Chunked => Self::Chunked,
+            ResponseBody::UntilClose if held => Self::HeldUntilClose,
+            ResponseBody::UntilClose => Self::UntilClose,
+            ResponseBody::LastChunk => Self::LastChunk,
+            ResponseBody::Failed => Self::Failed,
         }
     }
 
     /// Returns whether the head of the response is held back.
     pub(crate) const fn is_held(self) -> bool {
-        matches!(self, Self::HeldLength(_) | Self::HeldChunked | Self::HeldRaw)
+        matches!(self, Self::HeldLength(_) | Self::HeldChunked | Self::HeldUntilClose)
     }
 
     /// Returns whether another response can still replace the exchange's.
@@ -97,16 +97,16 @@ impl Kept {
     }
 }
 
-impl From<Kept> for Outgoing {
-    fn from(kept: Kept) -> Self {
+impl From<PackedBody> for ResponseBody {
+    fn from(kept: PackedBody) -> Self {
         match kept {
-            Kept::Whole => Self::Whole,
-            Kept::Deferred => Self::Deferred,
-            Kept::Length(left) | Kept::HeldLength(left) => Self::Length(left.get()),
-            Kept::Chunked | Kept::HeldChunked => Self::Chunked,
-            Kept::Raw | Kept::HeldRaw => Self::Raw,
-            Kept::LastChunk => Self::LastChunk,
-            Kept::Failed => Self::Failed,
+            PackedBody::Complete => Self::Complete,
+            PackedBody::Deferred => Self::Deferred,
+            PackedBody::Length(left) | PackedBody::HeldLength(left) => Self::Length(left.get()),
+            PackedBody::Chunked | PackedBody::HeldChunked => Self::Chunked,
+            PackedBody::UntilClose | PackedBody::HeldUntilClose => Self::UntilClose,
+            PackedBody::LastChunk => Self::LastChunk,
+            PackedBody::Failed => Self::Failed,
         }
     }
 }
@@ -120,7 +120,7 @@ pub(crate) struct Times {
     pub(crate) limit: Option<Instant>,
 }
 
-impl<B> Busy<B> {
+impl<B> Exchanging<B> {
     /// Returns the times that are set; `deadline` is the socket's.
     pub(crate) fn times(&self, deadline: Option<Instant>, now: Instant) -> Times {
         let later = self.later.get(now);
@@ -185,13 +185,13 @@ impl Later {
 
 /// The part of a request's body that is not consumed yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Incoming {
+pub(crate) enum RequestBody {
     Ended,
     Length(Count),
     Chunked(Decoder),
 }
 
-impl Incoming {
+impl RequestBody {
     /// Returns the number of data bytes that follow without framing between them.
     pub(crate) const fn data(&self) -> u64 {
         match self {
@@ -231,9 +231,9 @@ pub(crate) struct Flags(u8);
 
 impl Flags {
     const PLAN: u8 = 7;
-    /// The exchange leaves the body in the input until it is complete. (Shares the bit of `EXPECTS`, which is settled
+    /// The exchange leaves the body in the input until it is complete. (Shares the bit of `EXPECT_CONTINUE`, which is settled
     /// before a request is in progress.)
-    const GATHERS: u8 = Plan::EXPECTS.bits();
+    const GATHERS: u8 = ResponseMode::EXPECT_CONTINUE.bits();
     const TIMER: u8 = 3 << Self::TIMER_AT;
     const TIMER_AT: u32 = 4;
     const SHUTDOWN: u8 = 64;
@@ -288,11 +288,11 @@ impl Flags {
         self.0 = self.0 & !Self::GATHERS | if gathers { Self::GATHERS } else { 0 };
     }
 
-    pub(crate) const fn plan(self) -> Plan {
-        Plan::from_bits(self.0 & Self::PLAN)
+    pub(crate) const fn plan(self) -> ResponseMode {
+        ResponseMode::from_bits(self.0 & Self::PLAN)
     }
 
-    pub(crate) const fn set_plan(&mut self, plan: Plan) {
+    pub(crate) const fn set_plan(&mut self, plan: ResponseMode) {
         self.0 = self.0 & !Self::PLAN | plan.bits() & Self::PLAN;
     }
 }
@@ -304,7 +304,7 @@ impl core::fmt::Debug for Flags {
 }
 
 // The documentation states the size of an idle connection.
-const _: () = assert!(size_of::<Option<Connection<bool>>>() <= 32);
+const _: () = assert!(size_of::<Option<HttpConnection<bool>>>() <= 32);
 
 #[cfg(test)]
 mod tests {
@@ -335,15 +335,15 @@ mod tests {
     #[test]
     fn flags_keep_apart() {
         let mut flags = Flags::default();
-        let plan = Plan::BODILESS.with(Plan::KEEP_ALIVE, true);
+        let plan = ResponseMode::HEAD_ONLY.with(ResponseMode::KEEP_ALIVE, true);
         flags.set_timer(Timer::Limit);
         assert!(flags.set_shutdown() && !flags.set_shutdown());
         flags.set_plan(plan);
         assert_eq!((flags.timer(), flags.shutdown(), flags.plan()), (Timer::Limit, true, plan));
-        flags.set_plan(plan.with(Plan::OLD, true).with(Plan::BODILESS, false));
+        flags.set_plan(plan.with(ResponseMode::HTTP_10, true).with(ResponseMode::HEAD_ONLY, false));
         flags.retire_timer();
         assert_eq!(
-            (flags.timer(), flags.shutdown(), flags.plan().has(Plan::OLD)),
+            (flags.timer(), flags.shutdown(), flags.plan().has(ResponseMode::HTTP_10)),
             (Timer::Stale, true, true)
         );
     }

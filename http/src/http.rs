@@ -9,8 +9,8 @@ use crate::middleware::{Log, Middleware};
 use crate::parse::host::LastHost;
 use crate::path::{Pattern, Prefix, segment_count};
 use crate::request::{Request, State};
-use crate::respond::draft::Desk;
 use crate::respond::response::{Reply, Response};
+use crate::respond::writer::Scratch;
 use crate::route::{self, End, Entry, Fallback, Join, Logged, Route, Routes, Wrap};
 use crate::stats::Stats;
 
@@ -58,7 +58,7 @@ use crate::stats::Stats;
 /// general enough to be a handler. A chain can hold about 100 routes; [`merge`](Self::merge) groups for more.
 #[must_use = "a server does nothing until a driver runs it"]
 #[derive(Debug)]
-pub struct Http<S, R, P = Parts<S>> {
+pub struct Http<S, R, P = ServerState<S>> {
     pub(crate) routes: R,
     pub(crate) parts: P,
     state: PhantomData<fn(S)>,
@@ -66,11 +66,11 @@ pub struct Http<S, R, P = Parts<S>> {
 
 /// The parts of a server other than its routes. A group of routes has none.
 #[derive(Debug)]
-pub struct Parts<S> {
+pub struct ServerState<S> {
     pub(crate) state: S,
     pub(crate) limits: Limits,
     pub(crate) stats: Option<&'static Stats>,
-    pub(crate) desk: Desk,
+    pub(crate) scratch: Scratch,
     pub(crate) last_host: LastHost,
 }
 
@@ -90,11 +90,11 @@ impl Default for Http<(), End> {
 impl<S: State> Http<S, End> {
     /// Creates a server whose routes share `state`, which handlers access as [`Request::state`].
     pub const fn with(state: S) -> Self {
-        let parts = Parts {
+        let parts = ServerState {
             state,
             limits: Limits::DEFAULT,
             stats: None,
-            desk: Desk::new(),
+            scratch: Scratch::new(),
             last_host: LastHost::NONE,
         };
         Self { routes: End, parts, state: PhantomData }

@@ -19,7 +19,7 @@
 //! | decode paths, queries and forms | [`percent_decode`], [`form_decode`], [`query_pairs`] |
 //! | read a whole body | [`Request::gather`] in place, [`Request::collect`] if it may be chunked |
 //! | respond at once | [`Response::text`], [`json`](Response::json), [`html`](Response::html), [`bytes`](Response::bytes), [`empty`](Response::empty), [`redirect`](Response::redirect), [`refuse`](Response::refuse) |
-//! | respond with formatted values | [`Response::display`], [`display_json`](Response::display_json) with [`JsonText`] |
+//! | respond with formatted values | [`Response::display`], [`display_json`](Response::display_json) with [`JsonString`] |
 //! | send more than the output buffer holds | [`Response::embedded`], [`generate`](Response::generate), [`stream`](Response::stream) |
 //! | respond later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`], [`respond`](Transfer::respond), [`stream`](Transfer::stream) |
 //! | read or write bodies piece by piece | [`Exchange`] with a [`Transfer`] |
@@ -32,7 +32,7 @@
 //! ```
 //! use core::convert::Infallible;
 //! use core::str;
-//! use lightcone_http::{Done, Http, JsonText, Middleware, Reply, Request, Response, State};
+//! use lightcone_http::{Done, Http, JsonString, Middleware, Reply, Request, Response, State};
 //!
 //! /// The state of one poller. Pollers share state through an `Arc`, or by messages.
 //! struct Notes(Vec<String>);
@@ -59,7 +59,7 @@
 //! fn show(request: Request<'_, Notes>, response: Response<'_>) -> Reply<Done> {
 //!     let number: Result<usize, _> = request.param("number").parse();
 //!     match number.map(|number| request.state.0.get(number)) {
-//!         Ok(Some(note)) => response.display_json(format_args!(r#"{{"note":{}}}"#, JsonText(note))),
+//!         Ok(Some(note)) => response.display_json(format_args!(r#"{{"note":{}}}"#, JsonString(note))),
 //!         Ok(None) => response.refuse(404),
 //!         Err(error) => response.status(400).display(error),
 //!     }
@@ -109,11 +109,11 @@ mod http;
 mod limits;
 mod method;
 mod middleware;
+mod mode;
 #[cfg(feature = "alloc")]
 mod owned;
 mod parse;
 mod path;
-mod plan;
 mod query;
 mod request;
 mod respond;
@@ -127,11 +127,11 @@ mod testing;
 mod tests;
 mod transfer;
 
-pub use connection::Connection;
+pub use connection::HttpConnection;
 pub use date::{DATE_LENGTH, date};
 pub use envelope::{Envelope, RequestId};
-pub use exchange::{Collect, Done, Either, Embedded, Exchange, Flow, Gather, Generate};
-pub use http::{Http, Parts};
+pub use exchange::{Collect, Done, Either, Exchange, Flow, Gather, GeneratedBody, StaticBody};
+pub use http::{Http, ServerState};
 pub use lightcone_core::Full;
 pub use limits::Limits;
 pub use method::Method;
@@ -145,12 +145,12 @@ pub use parse::scan::parse;
 pub use path::Prefix;
 pub use query::{DecodeError, form_decode, percent_decode, query_pairs, query_value};
 pub use request::{Request, State};
-pub use respond::draft::Fault;
 pub use respond::fields::{FIELDS_MAX, Headers};
 pub use respond::response::{Reply, Response};
-pub use respond::text::JsonText;
+pub use respond::text::JsonString;
+pub use respond::writer::Fault;
 #[doc(hidden)]
-pub use route::{Call, Cause, Entry, Found, Hit, News, Scene, Traced, Wanted};
+pub use route::{BestMatch, Call, Cause, Entry, Lookup, News, RouteMatch, Scene, Traced};
 pub use route::{End, Fallback, Join, Logged, Route, Routes, Wrap};
 pub use stats::Stats;
 pub use status::Status;

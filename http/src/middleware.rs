@@ -9,9 +9,9 @@ use lightcone_core::{Address, Token};
 use crate::exchange::Done;
 use crate::method::Method;
 use crate::request::{Request, State};
-use crate::respond::draft::Fault;
 use crate::respond::fields::Headers;
 use crate::respond::response::{Reply, Response};
+use crate::respond::writer::Fault;
 use crate::status::Status;
 
 /// Code that runs around the handlers of the routes it wraps. If it wraps a server, it also sees the requests that

@@ -146,7 +146,7 @@ impl<S: State> Request<'_, S> {
     /// [`Limits::body`](crate::Limits::body). Each connection has room for a pointer. Requires the feature `alloc`.
     ///
     /// `f` may return a response that [owns its body](Response::owned), or one that is complete at once, by
-    /// [`early`](Reply::early). If the system has no memory for the body, the response is 503.
+    /// [`into_any`](Reply::into_any). If the system has no memory for the body, the response is 503.
     ///
     /// ```
     /// # use lightcone_http::Http;
@@ -154,7 +154,7 @@ impl<S: State> Request<'_, S> {
     ///     request.collect_vec(1 << 20, response, |_state, mut body, response| {
     ///         body.sort_unstable();
     ///         match body.is_empty() {
-    ///             true => response.status(400).text("nothing to sort").early(),
+    ///             true => response.status(400).text("nothing to sort").into_any(),
     ///             false => response.header("Content-Type", "application/octet-stream").owned(body),
     ///         }
     ///     })
@@ -166,7 +166,7 @@ impl<S: State> Request<'_, S> {
         F: FnMut(&mut S, Vec<u8>, Response<'_>) -> Reply<Owned>,
     {
         if self.head.length().is_some_and(|length| length > limit as u64) {
-            return response.refuse(Status::CONTENT_TOO_LARGE).early();
+            return response.refuse(Status::CONTENT_TOO_LARGE).into_any();
         }
         response.defer(CollectVec(Slim::new(Gathering { body: Vec::new(), limit, answer: None, f })))
     }

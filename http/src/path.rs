@@ -230,8 +230,8 @@ fn walk<'p>(pattern: &'static str, path: &'p [u8], mut see: impl FnMut(&'static 
     for segment in segments(pattern) {
         let Some(left) = rest else { return false };
         let end = left.iter().position(|byte| *byte == b'/');
-        let (value, behind) = match end.and_then(|end| left.split_at_checked(end)) {
-            Some((value, behind)) => (value, behind.get(1..)),
+        let (value, after) = match end.and_then(|end| left.split_at_checked(end)) {
+            Some((value, after)) => (value, after.get(1..)),
             None => (left, None),
         };
         match name(segment) {
@@ -243,7 +243,7 @@ fn walk<'p>(pattern: &'static str, path: &'p [u8], mut see: impl FnMut(&'static 
             None if segment.as_bytes() == value => {}
             _ => return false,
         }
-        rest = behind;
+        rest = after;
     }
     rest.is_none()
 }

@@ -37,8 +37,8 @@ pub fn query_pairs(query: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 
 /// Returns the parts before and after the first byte `at`.
 fn cut(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
-    let (before, behind) = text.split_at_checked(text.iter().position(|byte| *byte == at)?)?;
-    Some((before, behind.get(1..)?))
+    let (before, after) = text.split_at_checked(text.iter().position(|byte| *byte == at)?)?;
+    Some((before, after.get(1..)?))
 }
 
 /// Returns the value of the first cookie with this name in the value of a `Cookie` field, without quotes around it.
@@ -97,16 +97,16 @@ pub fn form_decode<'b>(text: &[u8], buffer: &'b mut [u8]) -> Result<&'b str, Dec
 fn decode<'b>(text: &[u8], buffer: &'b mut [u8], form: bool) -> Result<&'b str, DecodeError> {
     let mut rest = text;
     let mut length = 0;
-    while let [first, behind @ ..] = rest {
-        let (byte, behind) = match (first, behind) {
-            (b'%', [high, low, behind @ ..]) => (hex(*high)? << 4 | hex(*low)?, behind),
+    while let [first, after @ ..] = rest {
+        let (byte, after) = match (first, after) {
+            (b'%', [high, low, after @ ..]) => (hex(*high)? << 4 | hex(*low)?, after),
             (b'%', _) => return Err(DecodeError::Malformed),
-            (b'+', behind) if form => (b' ', behind),
-            (byte, behind) => (*byte, behind),
+            (b'+', after) if form => (b' ', after),
+            (byte, after) => (*byte, after),
         };
         *buffer.get_mut(length).ok_or(DecodeError::TooLong)? = byte;
         length += 1;
-        rest = behind;
+        rest = after;
     }
     core::str::from_utf8(buffer.get(..length).unwrap_or(&[])).map_err(|_| DecodeError::NotText)
 }

@@ -1,6 +1,6 @@
 //! The request that a handler receives.
 
-use lightcone_core::{Address, Instant, Packed, Token};
+use lightcone_core::{Address, Instant, PackedAddress, Token};
 
 use crate::exchange::{Collect, Done, Gather};
 use crate::method::Method;
@@ -44,9 +44,9 @@ impl State for () {
 
 /// The connection of a request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Connected {
+pub(crate) struct ConnectionInfo {
     pub(crate) token: Token,
-    pub(crate) peer: Packed,
+    pub(crate) peer: PackedAddress,
     pub(crate) now: Instant,
     /// The maximum number of bytes in its input.
     pub(crate) capacity: usize,
@@ -59,7 +59,7 @@ pub struct Request<'a, S> {
     pub head: &'a Head<'a>,
     /// The state that the routes of this poller share.
     pub state: &'a mut S,
-    pub(crate) connected: &'a Connected,
+    pub(crate) connected: &'a ConnectionInfo,
     pub(crate) route: Route,
 }
 
@@ -180,9 +180,9 @@ impl<'a, S: State> Request<'a, S> {
         F: FnMut(&mut S, &[u8], Response<'_>) -> Reply<Done>,
     {
         match self.head.length() {
-            None => response.refuse(Status::LENGTH_REQUIRED).early(),
+            None => response.refuse(Status::LENGTH_REQUIRED).into_any(),
             Some(length) if length > self.connected.capacity as u64 => {
-                response.refuse(Status::CONTENT_TOO_LARGE).early()
+                response.refuse(Status::CONTENT_TOO_LARGE).into_any()
             }
             Some(_) => response.defer(Gather::new(f)),
         }
@@ -207,7 +207,7 @@ impl<'a, S: State> Request<'a, S> {
         F: FnMut(&mut S, &[u8], Response<'_>) -> Reply<Done>,
     {
         if self.head.length().is_some_and(|length| length > N as u64) {
-            return response.refuse(Status::CONTENT_TOO_LARGE).early();
+            return response.refuse(Status::CONTENT_TOO_LARGE).into_any();
         }
         response.defer(Collect::new(f))
     }

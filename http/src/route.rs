@@ -14,19 +14,19 @@ use lightcone_core::Instant;
 use crate::exchange::{Either, Exchange, Flow};
 use crate::method::Method;
 use crate::middleware::{AsHook, Hook, Log, Middleware, Outcome};
+use crate::mode::ResponseMode;
 use crate::parse::chunked::Count;
 use crate::parse::head::Head;
 use crate::path::{self, Key, Pattern, Prefix};
-use crate::plan::Plan;
-use crate::request::{Connected, Request, Route as Matched, State};
-use crate::respond::draft::{Desk, Draft, Outgoing, Sink};
+use crate::request::{ConnectionInfo, Request, Route as Matched, State};
 use crate::respond::response::{Reply, Response};
+use crate::respond::writer::{ResponseBody, ResponseWriter, Scratch, Sink};
 use crate::status::Status;
 use crate::transfer::Transfer;
 
 /// The method and path to find a route for.
 #[derive(Clone, Copy, Debug)]
-pub struct Wanted<'p> {
+pub struct Lookup<'p> {
     method: Method,
     path: &'p [u8],
     key: Key,
@@ -38,7 +38,7 @@ pub struct Wanted<'p> {
     depth: u8,
 }
 
-impl<'p> Wanted<'p> {
+impl<'p> Lookup<'p> {
     #[inline(always)]
     pub(crate) fn new(method: Method, path: &'p [u8]) -> Self {
         Self { method, path, key: Key::new(path), base: 0, first: 0, depth: 0 }
@@ -47,7 +47,7 @@ impl<'p> Wanted<'p> {
 
 /// The result of the search for a route.
 #[derive(Clone, Copy, Debug)]
-pub struct Found {
+pub struct RouteMatch {
     index: u16,
     /// In the upper bits, where the part of the path starts that the route's pattern matches. In the lower bits, the
     /// methods of all routes that match the path, which are used only if there is no route for this method. One word
@@ -55,7 +55,7 @@ pub struct Found {
     detail: usize,
 }
 
-impl Found {
+impl RouteMatch {
     /// The index of no route.
     const MISS: u16 = u16::MAX;
     const NONE: Self = Self::new(Self::MISS, 0, 0);
@@ -84,7 +84,7 @@ impl Found {
 
 /// The best route found so far.
 #[derive(Clone, Copy, Debug)]
-pub struct Hit {
+pub struct BestMatch {
     index: u16,
     base: usize,
     allow: u16,
@@ -93,10 +93,10 @@ pub struct Hit {
     rank: (u64, bool),
 }
 
-impl Hit {
+impl BestMatch {
     /// Takes a route whose pattern matches, if it is for the method and more specific than the best so far. The
     /// prefixes of its groups count, so that routes of different groups compare as if they were not grouped.
-    fn take(&mut self, wanted: &Wanted<'_>, method: Method, pattern: &Pattern, index: u16) {
+    fn take(&mut self, wanted: &Lookup<'_>, method: Method, pattern: &Pattern, index: u16) {
         let rank = pattern.rank_below(wanted.depth);
         self.allow |= method.bit();
         let same = wanted.method == method;
@@ -110,18 +110,18 @@ impl Hit {
 
 /// Finds the most specific of all routes, after [`Routes::find_exact`] has found none.
 #[inline(never)]
-pub(crate) fn search<S: State, R: Routes<S>>(routes: &R, method: Method, path: &[u8]) -> Found {
-    let mut hit = Hit { index: Found::MISS, base: 0, allow: 0, rank: (0, false) };
-    routes.find(&Wanted::new(method, path), &mut hit);
+pub(crate) fn search<S: State, R: Routes<S>>(routes: &R, method: Method, path: &[u8]) -> RouteMatch {
+    let mut hit = BestMatch { index: RouteMatch::MISS, base: 0, allow: 0, rank: (0, false) };
+    routes.find(&Lookup::new(method, path), &mut hit);
     // A fallback does not hide that the path has routes for other methods.
-    let index = if hit.rank.0 == 0 && hit.allow != 0 { Found::MISS } else { hit.index };
-    Found::new(index, hit.base, hit.allow)
+    let index = if hit.rank.0 == 0 && hit.allow != 0 { RouteMatch::MISS } else { hit.index };
+    RouteMatch::new(index, hit.base, hit.allow)
 }
 
 /// Finds the route of a head that is not the common case.
 #[inline(never)]
-pub(crate) fn find<S: State, R: Routes<S>>(routes: &R, head: &Head<'_>) -> Found {
-    let exact = routes.find_exact(&Wanted::new(head.method, head.path));
+pub(crate) fn find<S: State, R: Routes<S>>(routes: &R, head: &Head<'_>) -> RouteMatch {
+    let exact = routes.find_exact(&Lookup::new(head.method, head.path));
     if exact.is_miss() { search(routes, head.method, head.path) } else { exact }
 }
 
@@ -129,27 +129,27 @@ pub(crate) fn find<S: State, R: Routes<S>>(routes: &R, head: &Head<'_>) -> Found
 #[derive(Debug)]
 pub struct Call<'c, S> {
     pub(crate) head: &'c Head<'c>,
-    pub(crate) connected: &'c Connected,
+    pub(crate) connected: &'c ConnectionInfo,
     pub(crate) state: &'c mut S,
     pub(crate) output: &'c mut (dyn Sink + 'c),
-    pub(crate) desk: &'c mut Desk,
+    pub(crate) scratch: &'c mut Scratch,
     pub(crate) hooks: Option<&'c Hook<'c>>,
-    pub(crate) plan: Plan,
+    pub(crate) plan: ResponseMode,
 }
 
 impl<'c, S> Call<'c, S> {
     /// Returns the response and the request for a handler.
     #[inline(always)]
     fn split(self, pattern: &'static str, base: usize) -> (Response<'c>, Request<'c, S>) {
-        let Self { head, connected, state, output, desk, hooks, plan } = self;
+        let Self { head, connected, state, output, scratch, hooks, plan } = self;
         let request = Request { head, state, connected, route: Matched { pattern, base } };
-        (Response { draft: Draft { output, desk, hooks, plan, status: Status::OK } }, request)
+        (Response { draft: ResponseWriter { output, scratch, hooks, plan, status: Status::OK } }, request)
     }
 
     /// Returns the same call with a shorter lifetime.
     fn reborrow(&mut self) -> Call<'_, S> {
         let Self { head, connected, hooks, plan, .. } = *self;
-        Call { head, connected, state: self.state, output: self.output, desk: self.desk, hooks, plan }
+        Call { head, connected, state: self.state, output: self.output, scratch: self.scratch, hooks, plan }
     }
 
     /// Returns the outcome for middleware and logs.
@@ -161,7 +161,7 @@ impl<'c, S> Call<'c, S> {
             length: reply.length,
             duration: Some(Duration::ZERO),
             complete: true,
-            fault: reply.has_failed().then_some(self.desk.fault),
+            fault: reply.has_failed().then_some(self.scratch.fault),
             peer: self.connected.peer.unpack(),
             token: self.connected.token,
         }
@@ -271,11 +271,11 @@ pub trait Routes<S: State> {
     /// Returns the route whose pattern has no parameters and equals the path, and whose method is exactly the
     /// request's: no other route can be more specific.
     #[doc(hidden)]
-    fn find_exact(&self, wanted: &Wanted<'_>) -> Found;
+    fn find_exact(&self, wanted: &Lookup<'_>) -> RouteMatch;
 
     /// Offers all matching routes to `hit`.
     #[doc(hidden)]
-    fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit);
+    fn find(&self, wanted: &Lookup<'_>, hit: &mut BestMatch);
 
     /// Calls `see` with each route and fallback of the chain, which is nested below `prefix`.
     #[doc(hidden)]
@@ -283,7 +283,7 @@ pub trait Routes<S: State> {
 
     /// Calls the handler of the route that was found.
     #[doc(hidden)]
-    fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Self::Body>;
+    fn call(&mut self, found: RouteMatch, call: Call<'_, S>) -> Reply<Self::Body>;
 
     /// Calls the exchange `body`.
     #[doc(hidden)]
@@ -345,18 +345,18 @@ impl<S: State> Routes<S> for End {
     const COUNT: u16 = 0;
 
     #[inline(always)]
-    fn find_exact(&self, _: &Wanted<'_>) -> Found {
-        Found::NONE
+    fn find_exact(&self, _: &Lookup<'_>) -> RouteMatch {
+        RouteMatch::NONE
     }
 
-    fn find(&self, _: &Wanted<'_>, _: &mut Hit) {}
+    fn find(&self, _: &Lookup<'_>, _: &mut BestMatch) {}
 
     fn each(&self, _: &Prefix, _: &mut dyn FnMut(&Entry<'_>)) {}
 
     #[inline(always)]
-    fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Infallible> {
-        let Call { head, output, desk, hooks, plan, .. } = call;
-        no_route(head, found.allow(), output, desk, hooks, plan)
+    fn call(&mut self, found: RouteMatch, call: Call<'_, S>) -> Reply<Infallible> {
+        let Call { head, output, scratch, hooks, plan, .. } = call;
+        no_route(head, found.allow(), output, scratch, hooks, plan)
     }
 
     fn advance(&mut self, body: &mut Infallible, _: Cause<S::Message>, _: &mut Transfer<'_, S>) -> Flow {
@@ -386,17 +386,17 @@ fn no_route<'c>(
     head: &Head<'_>,
     allow: u16,
     output: &'c mut (dyn Sink + 'c),
-    desk: &'c mut Desk,
+    scratch: &'c mut Scratch,
     hooks: Option<&'c Hook<'c>>,
-    plan: Plan,
+    plan: ResponseMode,
 ) -> Reply<Infallible> {
     let options = head.method == Method::Options;
-    let response = Response { draft: Draft { output, desk, hooks, plan, status: Status::OK } };
+    let response = Response { draft: ResponseWriter { output, scratch, hooks, plan, status: Status::OK } };
     match Allow(allow) {
-        Allow(0) if options && head.path == b"*" => response.status(Status::NO_CONTENT).empty().early(),
-        Allow(0) => response.refuse(Status::NOT_FOUND).early(),
-        allow if options => response.status(Status::NO_CONTENT).header("Allow", allow).empty().early(),
-        allow => response.header("Allow", allow).refuse(Status::METHOD_NOT_ALLOWED).early(),
+        Allow(0) if options && head.path == b"*" => response.status(Status::NO_CONTENT).empty().into_any(),
+        Allow(0) => response.refuse(Status::NOT_FOUND).into_any(),
+        allow if options => response.status(Status::NO_CONTENT).header("Allow", allow).empty().into_any(),
+        allow => response.header("Allow", allow).refuse(Status::METHOD_NOT_ALLOWED).into_any(),
     }
 }
 
@@ -443,14 +443,14 @@ where
     const COUNT: u16 = R::COUNT + 1;
 
     #[inline(always)]
-    fn find_exact(&self, wanted: &Wanted<'_>) -> Found {
+    fn find_exact(&self, wanted: &Lookup<'_>) -> RouteMatch {
         if self.pattern.is(wanted.path, &wanted.key) && self.method == wanted.method {
-            return Found::new(wanted.first + R::COUNT, wanted.base, 0);
+            return RouteMatch::new(wanted.first + R::COUNT, wanted.base, 0);
         }
         self.next.find_exact(wanted)
     }
 
-    fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
+    fn find(&self, wanted: &Lookup<'_>, hit: &mut BestMatch) {
         if self.pattern.matches(wanted.path, &wanted.key) {
             hit.take(wanted, self.method, &self.pattern, R::COUNT);
         }
@@ -463,7 +463,7 @@ where
     }
 
     #[inline(always)]
-    fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Self::Body> {
+    fn call(&mut self, found: RouteMatch, call: Call<'_, S>) -> Reply<Self::Body> {
         if found.index != R::COUNT {
             return self.next.call(found, call).map(Either::Right);
         }
@@ -566,14 +566,14 @@ where
     const COUNT: u16 = R::COUNT + 1;
 
     #[inline(always)]
-    fn find_exact(&self, wanted: &Wanted<'_>) -> Found {
+    fn find_exact(&self, wanted: &Lookup<'_>) -> RouteMatch {
         self.next.find_exact(wanted)
     }
 
-    fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
+    fn find(&self, wanted: &Lookup<'_>, hit: &mut BestMatch) {
         self.next.find(wanted, hit);
         // Any route beats a fallback; among fallbacks, the one with the longest prefix is the most specific.
-        let beaten = hit.rank.0 > 0 || hit.index != Found::MISS && hit.base >= wanted.base;
+        let beaten = hit.rank.0 > 0 || hit.index != RouteMatch::MISS && hit.base >= wanted.base;
         if !beaten {
             (hit.index, hit.base) = (wanted.first + R::COUNT, wanted.base);
         }
@@ -585,7 +585,7 @@ where
     }
 
     #[inline(always)]
-    fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Self::Body> {
+    fn call(&mut self, found: RouteMatch, call: Call<'_, S>) -> Reply<Self::Body> {
         if found.index != R::COUNT {
             return self.next.call(found, call).map(Either::Right);
         }
@@ -642,10 +642,10 @@ impl<A, R> Join<A, R> {
 
     /// Returns what to find in the group, which has `first` routes after it in the chain; `None` if the path is not
     /// below the prefix.
-    fn inside<'p>(&self, wanted: &Wanted<'p>, first: u16) -> Option<Wanted<'p>> {
+    fn inside<'p>(&self, wanted: &Lookup<'p>, first: u16) -> Option<Lookup<'p>> {
         let first = wanted.first + first;
         if self.prefix.is_empty() {
-            return Some(Wanted { first, ..*wanted });
+            return Some(Lookup { first, ..*wanted });
         }
         let path = match wanted.path.strip_prefix(self.prefix.as_bytes()) {
             Some(path @ [b'/', ..]) => path,
@@ -654,7 +654,7 @@ impl<A, R> Join<A, R> {
         };
         let base = wanted.base + self.prefix.len();
         let depth = wanted.depth + self.depth;
-        Some(Wanted { method: wanted.method, path, key: Key::new(path), base, first, depth })
+        Some(Lookup { method: wanted.method, path, key: Key::new(path), base, first, depth })
     }
 }
 
@@ -663,17 +663,17 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
     const COUNT: u16 = A::COUNT + R::COUNT;
 
     #[inline(always)]
-    fn find_exact(&self, wanted: &Wanted<'_>) -> Found {
+    fn find_exact(&self, wanted: &Lookup<'_>) -> RouteMatch {
         match self.next.find_exact(wanted) {
             found if !found.is_miss() => found,
             _ => match self.inside(wanted, R::COUNT) {
                 Some(inside) => self.group.find_exact(&inside),
-                None => Found::NONE,
+                None => RouteMatch::NONE,
             },
         }
     }
 
-    fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
+    fn find(&self, wanted: &Lookup<'_>, hit: &mut BestMatch) {
         self.next.find(wanted, hit);
         if let Some(inside) = self.inside(wanted, R::COUNT) {
             self.group.find(&inside, hit);
@@ -686,12 +686,12 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
     }
 
     #[inline(always)]
-    fn call(&mut self, found: Found, call: Call<'_, S>) -> Reply<Self::Body> {
+    fn call(&mut self, found: RouteMatch, call: Call<'_, S>) -> Reply<Self::Body> {
         // Routes are numbered from the end of the chain, so the group's follow those after it. The index of a miss is
         // beyond all: it goes to the end of the chain.
         match found.index.checked_sub(R::COUNT) {
             Some(index) if index < A::COUNT => {
-                self.group.call(Found { index, ..found }, call).map(Either::Left)
+                self.group.call(RouteMatch { index, ..found }, call).map(Either::Left)
             }
             _ => self.next.call(found, call).map(Either::Right),
         }
@@ -749,11 +749,11 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
     const COUNT: u16 = R::COUNT;
 
     #[inline(always)]
-    fn find_exact(&self, wanted: &Wanted<'_>) -> Found {
+    fn find_exact(&self, wanted: &Lookup<'_>) -> RouteMatch {
         self.inner.find_exact(wanted)
     }
 
-    fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
+    fn find(&self, wanted: &Lookup<'_>, hit: &mut BestMatch) {
         self.inner.find(wanted, hit);
     }
 
@@ -761,11 +761,11 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
         self.inner.each(prefix, see);
     }
 
-    fn call(&mut self, found: Found, mut call: Call<'_, S>) -> Reply<Self::Body> {
+    fn call(&mut self, found: RouteMatch, mut call: Call<'_, S>) -> Reply<Self::Body> {
         let (response, mut request) = call.reborrow().split("/{*path}", found.base());
         let reply = match self.middleware.before(&mut request, response) {
-            Err(reply) => reply.early(),
-            Ok(Response { draft: Draft { plan, .. } }) => {
+            Err(reply) => reply.into_any(),
+            Ok(Response { draft: ResponseWriter { plan, .. } }) => {
                 let hook = AsHook(&self.middleware, PhantomData::<fn(S)>);
                 let hook = Hook { middleware: &hook, outer: call.hooks };
                 let inner = Call { hooks: Some(&hook), plan, ..call.reborrow() };
@@ -774,7 +774,7 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
         };
         // A deferred response has no status yet, and that of a head that is held back may still change: both are
         // reported later, by `report`.
-        if reply.outgoing() != Outgoing::Deferred && !call.output.is_holding() {
+        if reply.outgoing() != ResponseBody::Deferred && !call.output.is_holding() {
             let outcome = call.outcome(&reply);
             self.middleware.after(call.state, &outcome);
         }
@@ -873,11 +873,11 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
     const COUNT: u16 = R::COUNT;
 
     #[inline(always)]
-    fn find_exact(&self, wanted: &Wanted<'_>) -> Found {
+    fn find_exact(&self, wanted: &Lookup<'_>) -> RouteMatch {
         self.inner.find_exact(wanted)
     }
 
-    fn find(&self, wanted: &Wanted<'_>, hit: &mut Hit) {
+    fn find(&self, wanted: &Lookup<'_>, hit: &mut BestMatch) {
         self.inner.find(wanted, hit);
     }
 
@@ -885,13 +885,13 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
         self.inner.each(prefix, see);
     }
 
-    fn call(&mut self, found: Found, mut call: Call<'_, S>) -> Reply<Self::Body> {
+    fn call(&mut self, found: RouteMatch, mut call: Call<'_, S>) -> Reply<Self::Body> {
         let reply = self.inner.call(found, call.reborrow());
         if !reply.goes_on() {
             let outcome = call.outcome(&reply);
             self.log.ended(call.state, &outcome);
         }
-        let status = (reply.outgoing() != Outgoing::Deferred).then_some(reply.status());
+        let status = (reply.outgoing() != ResponseBody::Deferred).then_some(reply.status());
         let Call { head, connected, .. } = call;
         reply.map(|exchange| Traced { exchange, record: Record::new(head, status, connected.now) })
     }

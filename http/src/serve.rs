@@ -6,25 +6,25 @@ use lightcone_core::{
     Address, CloseReason, Context, Full, Handler, Input, Instant, Origin, Output, Socket, Stream,
 };
 
-use crate::connection::{Busy, Connection, Flags, Incoming, Kept, Later, Phase, Timer};
+use crate::connection::{Exchanging, Flags, HttpConnection, Later, PackedBody, Phase, RequestBody, Timer};
 use crate::envelope::{Envelope, RequestId};
 use crate::exchange::Flow;
-use crate::http::{Http, Parts};
+use crate::http::{Http, ServerState};
 use crate::method::Method;
 use crate::middleware::Outcome;
+use crate::mode::ResponseMode;
 use crate::parse::chunked::{Count, Decoder};
 use crate::parse::framing::Body;
 use crate::parse::head::{Head, Parse};
 use crate::parse::scan::{self, Blank, Plain, Progress, Start};
 use crate::path::Prefix;
-use crate::plan::Plan;
-use crate::request::{Connected, State};
-use crate::respond::draft::{Draft, Fault, Outgoing};
+use crate::request::{ConnectionInfo, State};
 use crate::respond::response::{Reply, Unusual};
-use crate::route::{Call, Cause, Found, News, Routes, Scene, Wanted, find, search};
-use crate::stats::Tally;
+use crate::respond::writer::{Fault, ResponseBody, ResponseWriter};
+use crate::route::{Call, Cause, Lookup, News, RouteMatch, Routes, Scene, find, search};
+use crate::stats::StatsDelta;
 use crate::status::Status;
-use crate::transfer::{self, Link, ROOM_MIN, Tools, Transfer, room_for_answer};
+use crate::transfer::{self, ConnectionContext, ROOM_MIN, ServerContext, Transfer, room_for_answer};
 
 /// The smallest output bound that a socket may have: `writable` comes when half of it is free.
 const BOUND_MIN: usize = 2 * ROOM_MIN;
@@ -50,7 +50,7 @@ enum Step {
 }
 
 impl<S: State, R: Routes<S>> Handler for Http<S, R> {
-    type Data = Connection<R::Body>;
+    type Data = HttpConnection<R::Body>;
     type Message = Envelope<S::Message>;
 
     /// `sent` is not needed: responses continue on `writable`.
@@ -59,7 +59,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     }
 
     fn admit(&mut self, _: Origin, _: &Address) -> Option<Self::Data> {
-        Some(Connection::default())
+        Some(HttpConnection::default())
     }
 
     /// # Panics
@@ -90,7 +90,9 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     fn peer_closed(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         // First, so that an exchange sees all input before it sees the end of the stream.
         self.receive(socket, cx);
-        if matches!(socket.data.0, Phase::Busy(Busy { exchange: Some(_), .. })) && !socket.stream.closing() {
+        if matches!(socket.data.0, Phase::Exchanging(Exchanging { exchange: Some(_), .. }))
+            && !socket.stream.closing()
+        {
             self.serve(socket, cx, Cause::PeerClosed);
         }
     }
@@ -100,12 +102,12 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         let status = match &mut data.0 {
             // A request that waits for room in the output may have a complete head: it is not late.
             Phase::Head { flags, .. } => {
-                let late = flags.timer() == Timer::Own && !stream.owes_writable();
+                let late = flags.timer() == Timer::Own && !stream.is_writable_pending();
                 flags.retire_timer();
                 late.then_some(Status::REQUEST_TIMEOUT)
             }
-            Phase::Busy(busy) => match busy.flags.timer() {
-                Timer::Limit if busy.incoming == Incoming::Ended => Some(Status::SERVICE_UNAVAILABLE),
+            Phase::Exchanging(busy) => match busy.flags.timer() {
+                Timer::Limit if busy.incoming == RequestBody::Ended => Some(Status::SERVICE_UNAVAILABLE),
                 Timer::Limit if waits_for_peer(busy, stream) => Some(Status::REQUEST_TIMEOUT),
                 // The wake-up of an exchange, or a limit that starts over: the later of the two times becomes the
                 // deadline, and the exchange is called below.
@@ -157,7 +159,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         message: Self::Message,
         cx: &mut Context<'_, Self::Message>,
     ) {
-        if let Phase::Busy(Busy { exchange: Some(_), number, .. }) = &socket.data.0
+        if let Phase::Exchanging(Exchanging { exchange: Some(_), number, .. }) = &socket.data.0
             && let Some(message) = message.open(RequestId::new(socket.stream.token(), *number))
         {
             self.serve(socket, cx, Cause::Message(message));
@@ -171,13 +173,13 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         _: CloseReason,
         _: &mut Context<'_, Self::Message>,
     ) {
-        let Phase::Busy(busy) = &mut socket.data.0 else { return };
+        let Phase::Exchanging(busy) = &mut socket.data.0 else { return };
         if let Some(mut exchange) = busy.exchange.take() {
             let news = if busy.outgoing.is_open() { News::Both } else { News::Ended };
-            let mut turn = Turn::new(&socket.stream);
+            let mut turn = ServeTurn::new(&socket.stream);
             self.report(Some(&mut exchange), news, Answer::ABORTED, &mut turn);
             self.count(&turn.tally, 0);
-            if busy.outgoing == Kept::Raw {
+            if busy.outgoing == PackedBody::UntilClose {
                 socket.stream.abort(); // otherwise the response would look complete
             }
         }
@@ -185,9 +187,9 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
 }
 
 /// Returns whether a body is late because the peer does not send, and not because received bytes are not consumed.
-fn waits_for_peer<B>(busy: &Busy<B>, stream: &Stream<'_>) -> bool {
+fn waits_for_peer<B>(busy: &Exchanging<B>, stream: &Stream<'_>) -> bool {
     let takes_all = stream.bytes().is_empty() || busy.flags.gathers();
-    busy.incoming != Incoming::Ended && takes_all && !stream.owes_writable()
+    busy.incoming != RequestBody::Ended && takes_all && !stream.is_writable_pending()
 }
 
 impl<S: State, R: Routes<S>> Http<S, R> {
@@ -196,10 +198,10 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     #[inline(never)]
     fn go_on_in_shutdown(
         &mut self,
-        socket: &mut Socket<'_, Connection<R::Body>>,
+        socket: &mut Socket<'_, HttpConnection<R::Body>>,
         cx: &Context<'_, Envelope<S::Message>>,
     ) {
-        let in_progress = matches!(socket.data.0, Phase::Busy(_));
+        let in_progress = matches!(socket.data.0, Phase::Exchanging(_));
         self.serve(socket, cx, if in_progress { Cause::Shutdown } else { Cause::Progress });
     }
 
@@ -207,22 +209,22 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     #[inline(always)]
     fn serve(
         &mut self,
-        socket: &mut Socket<'_, Connection<R::Body>>,
+        socket: &mut Socket<'_, HttpConnection<R::Body>>,
         cx: &Context<'_, Envelope<S::Message>>,
         cause: Cause<S::Message>,
     ) {
-        self.parts.desk.fixed.refresh(cx.unix_time());
+        self.parts.scratch.template.refresh(cx.unix_time());
         let Socket { stream, data } = socket;
         let phase = &mut data.0;
-        let mut turn = Turn::new(stream);
+        let mut turn = ServeTurn::new(stream);
         let (mut input, mut output) = stream.split();
         let queued = output.queued();
         let mut cause = cause;
         let step = loop {
             let step = match phase {
                 Phase::Head { .. } => self.heads(phase, &mut input, &mut output, &mut turn),
-                Phase::Busy(_) if turn.begins => self.begin(phase, &mut input, &mut output, &mut turn),
-                Phase::Busy(_) => {
+                Phase::Exchanging(_) if turn.begins => self.begin(phase, &mut input, &mut output, &mut turn),
+                Phase::Exchanging(_) => {
                     // The event is for the request that was in progress when it came, not for one that follows.
                     let cause = core::mem::replace(&mut cause, Cause::Progress);
                     self.busy(phase, &mut input, &mut output, &mut turn, cause)
@@ -236,7 +238,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if (step != Step::Wait || stream.peer_closed()) && rests(step, phase, stream) {
             return;
         }
-        self.parts.keep_time(phase, stream, &turn);
+        self.parts.update_deadline(phase, stream, &turn);
     }
 
     /// Serves the complete requests at the front of the input, up to the first that is not answered at once.
@@ -250,7 +252,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         phase: &mut Phase<R::Body>,
         input: &mut Input<'_>,
         output: &mut Output<'_>,
-        turn: &mut Turn,
+        turn: &mut ServeTurn,
     ) -> Step {
         let bytes = input.bytes();
         let mut rest = bytes;
@@ -264,22 +266,22 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 break Step::Room;
             }
             if turn.tally.requests >= self.parts.limits.pipelined.into() {
-                output.want(); // `writable` comes after other connections have had their turn
+                output.request_writable(); // `writable` comes after other connections have had their turn
                 break Step::Room;
             }
-            let Parts { limits, last_host, .. } = &self.parts;
+            let ServerState { limits, last_host, .. } = &self.parts;
             let plain =
                 if progress.pending() { Err(Start::default()) } else { scan::plain(rest, limits, last_host) };
-            let (head, behind, mut plan, found, incoming);
+            let (head, after, mut plan, found, incoming);
             match plain {
-                Ok(Plain { path, target_end, bytes, behind: others }) => {
-                    (head, behind) = (Head::plain(path, target_end, bytes), others);
-                    (plan, incoming) = (Plan::PLAIN, Incoming::Ended);
-                    let exact = self.routes.find_exact(&Wanted::new(Method::Get, path));
+                Ok(Plain { path, target_end, bytes, after: others }) => {
+                    (head, after) = (Head::plain(path, target_end, bytes), others);
+                    (plan, incoming) = (ResponseMode::PLAIN, RequestBody::Ended);
+                    let exact = self.routes.find_exact(&Lookup::new(Method::Get, path));
                     found = if exact.is_miss() { search(&self.routes, Method::Get, path) } else { exact };
                 }
                 Err(start) => {
-                    head = match self.parts.rarer_head(start, progress, flags, rest, turn.connected.capacity)
+                    head = match self.parts.parse_slow(start, progress, flags, rest, turn.connected.capacity)
                     {
                         Ok(found) => found,
                         Err(Stop::Blank) => {
@@ -287,28 +289,28 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                             continue;
                         }
                         Err(Stop::Wait) => break Step::Wait,
-                        Err(Stop::Refuse(status)) => break self.turn_away(rest, output, turn, status),
+                        Err(Stop::Refuse(status)) => break self.refuse(rest, output, turn, status),
                     };
-                    behind = rest.get(head.size()..).unwrap_or(&[]);
+                    after = rest.get(head.size()..).unwrap_or(&[]);
                     incoming = match self.parts.incoming(head.framing.body) {
                         Ok(incoming) => incoming,
-                        Err(status) => break self.turn_away(rest, output, turn, status),
+                        Err(status) => break self.refuse(rest, output, turn, status),
                     };
-                    self.parts.desk.holds = incoming != Incoming::Ended;
+                    self.parts.scratch.holds = incoming != RequestBody::Ended;
                     plan = head.framing.plan;
                     found = find(&self.routes, &head);
                 }
             }
-            if flags.shutdown() && behind.is_empty() {
+            if flags.shutdown() && after.is_empty() {
                 plan = closing(plan); // the last request that has arrived: its response announces the close
             }
-            rest = behind;
+            rest = after;
             let reply = self.answer(&head, found, plan, output, turn);
-            if reply.is_usual() && incoming == Incoming::Ended {
+            if reply.is_usual() && incoming == RequestBody::Ended {
                 continue; // the common case: the response is written, and there is nothing to keep
             }
             let asked_to_close = !head.framing.keep_alive();
-            self.go_on(phase, reply, Asked { incoming, plan, asked_to_close }, output, turn);
+            self.begin_exchange(phase, reply, RequestFacts { incoming, plan, asked_to_close }, output, turn);
         };
         let used = bytes.len() - rest.len();
         turn.tally.bytes_in += used;
@@ -321,58 +323,58 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     fn answer(
         &mut self,
         head: &Head<'_>,
-        found: Found,
-        plan: Plan,
+        found: RouteMatch,
+        plan: ResponseMode,
         output: &mut Output<'_>,
-        turn: &mut Turn,
+        turn: &mut ServeTurn,
     ) -> Reply<R::Body> {
         turn.tally.requests += 1;
-        let Parts { state, desk, .. } = &mut self.parts;
-        desk.added.clear();
-        let call = Call { head, connected: &turn.connected, state, output, desk, hooks: None, plan };
+        let ServerState { state, scratch, .. } = &mut self.parts;
+        scratch.extra.clear();
+        let call = Call { head, connected: &turn.connected, state, output, scratch, hooks: None, plan };
         self.routes.call(found, call)
     }
 
     /// Completes the start of a request that is not the common case: counts it, replaces a response that failed, and
-    /// enters [`Phase::Busy`] unless the request is over.
+    /// enters [`Phase::Exchanging`] unless the request is over.
     #[inline(never)]
-    fn go_on(
+    fn begin_exchange(
         &mut self,
         phase: &mut Phase<R::Body>,
         reply: Reply<R::Body>,
-        asked: Asked,
+        asked: RequestFacts,
         output: &mut Output<'_>,
-        turn: &mut Turn,
+        turn: &mut ServeTurn,
     ) {
-        let Asked { incoming, mut plan, asked_to_close } = asked;
+        let RequestFacts { incoming, mut plan, asked_to_close } = asked;
         let Unusual { exchange, status, mut outgoing, failed, closes } =
             reply.unusual.unwrap_or(Unusual::NONE);
         if status.code() >= 400 {
             // A head that is held back may still be replaced: its status is counted when it leaves.
             turn.tally.failures += usize::from(!output.is_holding());
             if failed {
-                self.parts.note_fault(self.parts.desk.fault);
+                self.parts.note_fault(self.parts.scratch.fault);
             }
         }
-        if outgoing == Outgoing::Whole && incoming == Incoming::Ended && !closes && !failed {
+        if outgoing == ResponseBody::Complete && incoming == RequestBody::Ended && !closes && !failed {
             return;
         }
         turn.begins = true;
         // A failed response has not sent `100 Continue`: whether the body follows is unknown, so the connection ends.
-        if closes || failed && plan.has(Plan::EXPECTS) {
+        if closes || failed && plan.has(ResponseMode::EXPECT_CONTINUE) {
             plan.close();
         }
         // The failed response has left nothing in the output, so that a 500 can take its place.
-        if failed && self.parts.apologise(plan, status, output).is_err() {
-            outgoing = Outgoing::Failed;
+        if failed && self.parts.write_error_response(plan, status, output).is_err() {
+            outgoing = ResponseBody::Failed;
         }
         let mut flags = *phase.flags();
-        flags.set_plan(plan.with(Plan::EXPECTS, false));
+        flags.set_plan(plan.with(ResponseMode::EXPECT_CONTINUE, false));
         flags.set_asked_to_close(asked_to_close);
-        self.parts.desk.holds = false;
+        self.parts.scratch.holds = false;
         let number = phase.number().wrapping_add(1);
-        let (later, outgoing) = (Later::NONE, Kept::new(outgoing, output.is_holding()));
-        *phase = Phase::Busy(Busy { incoming, outgoing, exchange, flags, later, number });
+        let (later, outgoing) = (Later::NONE, PackedBody::new(outgoing, output.is_holding()));
+        *phase = Phase::Exchanging(Exchanging { incoming, outgoing, exchange, flags, later, number });
     }
 
     /// Starts a request that is not answered at once. Its exchange also receives the events that came before it began
@@ -383,7 +385,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         phase: &mut Phase<R::Body>,
         input: &mut Input<'_>,
         output: &mut Output<'_>,
-        turn: &mut Turn,
+        turn: &mut ServeTurn,
     ) -> Step {
         turn.begins = false;
         let missed = [
@@ -392,7 +394,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         ];
         let mut step = self.busy(phase, input, output, turn, Cause::Progress);
         for cause in missed.into_iter().flatten() {
-            let goes_on = matches!(phase, Phase::Busy(Busy { exchange: Some(_), .. }));
+            let goes_on = matches!(phase, Phase::Exchanging(Exchanging { exchange: Some(_), .. }));
             if goes_on && matches!(step, Step::Wait | Step::Room) {
                 step = self.busy(phase, input, output, turn, cause);
             }
@@ -408,28 +410,29 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         phase: &mut Phase<R::Body>,
         input: &mut Input<'_>,
         output: &mut Output<'_>,
-        turn: &mut Turn,
+        turn: &mut ServeTurn,
         cause: Cause<S::Message>,
     ) -> Step {
-        let Phase::Busy(busy) = phase else { return Step::Again };
+        let Phase::Exchanging(busy) = phase else { return Step::Again };
         // A deferred response is not attempted without room for it. Only `Progress` can be put off: other causes occur
         // once and would be lost.
-        if busy.outgoing == Kept::Deferred && matches!(cause, Cause::Progress) && !turn.has_room(output) {
+        if busy.outgoing == PackedBody::Deferred && matches!(cause, Cause::Progress) && !turn.has_room(output)
+        {
             return Step::Room;
         }
-        let (mut outgoing, mut held) = (Outgoing::from(busy.outgoing), busy.outgoing.is_held());
-        let (mut at, mut found, mut plan) = (0, transfer::Found::default(), busy.flags.plan());
+        let (mut outgoing, mut held) = (ResponseBody::from(busy.outgoing), busy.outgoing.is_held());
+        let (mut at, mut found, mut plan) = (0, transfer::TransferState::default(), busy.flags.plan());
         // During a shutdown the last response announces the close. It is not the last if the body has ended and more
         // input has arrived: the requests in it are still served.
-        if busy.flags.shutdown() && (busy.incoming != Incoming::Ended || input.bytes().is_empty()) {
+        if busy.flags.shutdown() && (busy.incoming != RequestBody::Ended || input.bytes().is_empty()) {
             plan.close();
         }
         let mut flow = Flow::More;
         let (starved, whole, mut done);
         let (before, step) = (busy.incoming.steps(self.parts.limits.body_step), self.parts.limits.body_step);
         {
-            let Parts { state, limits, desk, .. } = &mut self.parts;
-            let link = Link {
+            let ServerState { state, limits, scratch, .. } = &mut self.parts;
+            let link = ConnectionContext {
                 bytes: input.bytes(),
                 at: &mut at,
                 incoming: &mut busy.incoming,
@@ -439,7 +442,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 found: &mut found,
                 number: busy.number,
             };
-            let tools = Tools { limits, desk, connected: &turn.connected, hooks: None };
+            let tools = ServerContext { limits, scratch, connected: &turn.connected, hooks: None };
             let mut io = Transfer { state, output: output.reborrow(), link, tools };
             // Input that arrived since the last call may start with chunk framing: `body` returns data only after it.
             io.link.decode(io.tools.limits);
@@ -451,14 +454,14 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             whole = io.settle(busy.exchange.is_none());
             starved = (io.body().is_empty() || io.link.found.gathers) && !io.ended();
         }
-        busy.outgoing = Kept::new(outgoing, held);
+        busy.outgoing = PackedBody::new(outgoing, held);
         turn.tally.bytes_in += at;
         turn.wake = found.wake;
         input.consume(at);
         busy.flags.set_plan(plan);
         busy.flags.set_gathers(found.gathers);
-        turn.renews = busy.incoming == Incoming::Ended && before > 0 || busy.incoming.steps(step) < before;
-        let complete = whole && !found.mute;
+        turn.renews = busy.incoming == RequestBody::Ended && before > 0 || busy.incoming.steps(step) < before;
+        let complete = whole && !found.unanswerable;
         // The status is reported before the end: a log takes the status from the first report.
         if let Some((status, length)) = found.answered {
             let exchange = done.as_mut().or(busy.exchange.as_mut());
@@ -478,13 +481,15 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         }
         match found.fault {
             _ if flow == Flow::Abort => self.cut(busy, turn),
-            Some(status) => self.broken(busy, plan, output, turn, status),
+            Some(status) => self.fail_body(busy, plan, output, turn, status),
             None if !complete => self.cut(busy, turn),
-            None if busy.exchange.is_none() && busy.outgoing == Kept::Whole => {
+            None if busy.exchange.is_none() && busy.outgoing == PackedBody::Complete => {
                 finished(phase, turn.peer_closed)
             }
             // The body is incomplete, and the peer has ended its stream.
-            None if starved && turn.peer_closed => self.broken(busy, plan, output, turn, Status::BAD_REQUEST),
+            None if starved && turn.peer_closed => {
+                self.fail_body(busy, plan, output, turn, Status::BAD_REQUEST)
+            }
             None => Step::Wait,
         }
     }
@@ -493,12 +498,12 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     /// begun.
     #[cold]
     #[inline(never)]
-    fn broken(
+    fn fail_body(
         &mut self,
-        busy: &mut Busy<R::Body>,
-        plan: Plan,
+        busy: &mut Exchanging<R::Body>,
+        plan: ResponseMode,
         output: &mut Output<'_>,
-        turn: &mut Turn,
+        turn: &mut ServeTurn,
         status: Status,
     ) -> Step {
         turn.tally.refusal = Some(status);
@@ -516,19 +521,25 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     /// Ends the connection and reports the request as aborted, if it is still in progress.
     #[cold]
     #[inline(never)]
-    fn cut(&mut self, busy: &mut Busy<R::Body>, turn: &mut Turn) -> Step {
+    fn cut(&mut self, busy: &mut Exchanging<R::Body>, turn: &mut ServeTurn) -> Step {
         if let Some(mut exchange) = busy.exchange.take() {
-            let news = if busy.outgoing == Kept::Deferred { News::Both } else { News::Ended };
+            let news = if busy.outgoing == PackedBody::Deferred { News::Both } else { News::Ended };
             self.report(Some(&mut exchange), news, Answer::ABORTED, turn);
         }
         // A response that is delimited by the end of the connection would look complete without a reset.
-        if busy.outgoing == Kept::Raw { Step::Abort } else { Step::Linger }
+        if busy.outgoing == PackedBody::UntilClose { Step::Abort } else { Step::Linger }
     }
 
     /// Refuses the input `bytes`, which does not start with an acceptable request.
     #[cold]
     #[inline(never)]
-    fn turn_away(&mut self, bytes: &[u8], output: &mut Output<'_>, turn: &mut Turn, status: Status) -> Step {
+    fn refuse(
+        &mut self,
+        bytes: &[u8],
+        output: &mut Output<'_>,
+        turn: &mut ServeTurn,
+        status: Status,
+    ) -> Step {
         turn.tally.refusal = Some(status);
         let answer = self.parts.refuse(refusal(bytes), output, status);
         if R::WATCHED {
@@ -542,7 +553,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
 
     /// Counts and reports the outcome of a request that was not answered at once. Every such request ends here.
     #[inline(never)]
-    fn report(&mut self, exchange: Option<&mut R::Body>, news: News, answer: Answer, turn: &mut Turn) {
+    fn report(&mut self, exchange: Option<&mut R::Body>, news: News, answer: Answer, turn: &mut ServeTurn) {
         let status = answer.status;
         if news != News::Ended && status.code() >= 400 && status != Status::CLIENT_CLOSED_REQUEST {
             turn.tally.failures += 1;
@@ -566,7 +577,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
 
     /// Adds the work of one callback, which wrote `bytes_out` bytes, to the program's counters.
     #[inline(always)]
-    fn count(&self, tally: &Tally, bytes_out: usize) {
+    fn count(&self, tally: &StatsDelta, bytes_out: usize) {
         if let Some(stats) = self.parts.stats {
             stats.add(tally, bytes_out);
         }
@@ -576,20 +587,20 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     #[cold]
     fn refuse_now(
         &mut self,
-        socket: &mut Socket<'_, Connection<R::Body>>,
+        socket: &mut Socket<'_, HttpConnection<R::Body>>,
         cx: &Context<'_, Envelope<S::Message>>,
         status: Status,
     ) {
-        self.parts.desk.fixed.refresh(cx.unix_time());
+        self.parts.scratch.template.refresh(cx.unix_time());
         let Socket { stream, data } = socket;
-        let mut turn = Turn::new(stream);
+        let mut turn = ServeTurn::new(stream);
         let (input, mut output) = stream.split();
         let queued = output.queued();
         let step = match &mut data.0 {
-            Phase::Head { .. } => self.turn_away(input.bytes(), &mut output, &mut turn, status),
-            Phase::Busy(busy) => {
+            Phase::Head { .. } => self.refuse(input.bytes(), &mut output, &mut turn, status),
+            Phase::Exchanging(busy) => {
                 let plan = busy.flags.plan();
-                self.broken(busy, plan, &mut output, &mut turn, status)
+                self.fail_body(busy, plan, &mut output, &mut turn, status)
             }
         };
         self.count(&turn.tally, output.queued() - queued);
@@ -612,13 +623,13 @@ fn glimpse(bytes: &[u8], target_max: usize) -> (Option<Method>, &[u8]) {
 /// Returns the plan of a refusal. A client that has sent `HEAD` would take a body for the next response, so it gets
 /// none, regardless of what is wrong with the request.
 #[cold]
-fn refusal(bytes: &[u8]) -> Plan {
-    Plan::default().with(Plan::BODILESS, bytes.starts_with(b"HEAD "))
+fn refusal(bytes: &[u8]) -> ResponseMode {
+    ResponseMode::default().with(ResponseMode::HEAD_ONLY, bytes.starts_with(b"HEAD "))
 }
 
 /// Returns the same plan for a connection that ends.
 #[cold]
-fn closing(mut plan: Plan) -> Plan {
+fn closing(mut plan: ResponseMode) -> ResponseMode {
     plan.close();
     plan
 }
@@ -660,10 +671,10 @@ fn ends<B>(step: Step, phase: &Phase<B>, stream: &mut Stream<'_>) -> bool {
 
 /// Returns the next step when a response is complete; returns to [`Phase::Head`] if the next request may begin.
 fn finished<B>(phase: &mut Phase<B>, peer_closed: bool) -> Step {
-    let Phase::Busy(busy) = phase else { return Step::Again };
+    let Phase::Exchanging(busy) = phase else { return Step::Again };
     let mut flags = busy.flags;
-    let ended = busy.incoming == Incoming::Ended;
-    if !flags.plan().has(Plan::KEEP_ALIVE) {
+    let ended = busy.incoming == RequestBody::Ended;
+    if !flags.plan().has(ResponseMode::KEEP_ALIVE) {
         // A client that announced the close sends nothing more, so that a plain close can't turn into a reset.
         return if ended && flags.asked_to_close() { Step::Close } else { Step::Linger };
     }
@@ -675,17 +686,17 @@ fn finished<B>(phase: &mut Phase<B>, peer_closed: bool) -> Step {
     Step::Again
 }
 
-impl<S> Parts<S> {
+impl<S> ServerState<S> {
     /// Returns the initial state of a body, or 413 if it is too large.
     #[inline(never)]
-    fn incoming(&self, body: Body) -> Result<Incoming, Status> {
+    fn incoming(&self, body: Body) -> Result<RequestBody, Status> {
         match body {
-            Body::None | Body::Length(0) => Ok(Incoming::Ended),
+            Body::None | Body::Length(0) => Ok(RequestBody::Ended),
             Body::Length(length) if length > self.limits.body.min(Count::MAX) => {
                 Err(Status::CONTENT_TOO_LARGE)
             }
-            Body::Length(length) => Ok(Incoming::Length(Count::new(length))),
-            Body::Chunked => Ok(Incoming::Chunked(Decoder::new(&self.limits))),
+            Body::Length(length) => Ok(RequestBody::Length(Count::new(length))),
+            Body::Chunked => Ok(RequestBody::Chunked(Decoder::new(&self.limits))),
         }
     }
 
@@ -693,10 +704,10 @@ impl<S> Parts<S> {
     /// peer that is still sending read the response.
     #[cold]
     #[inline(never)]
-    fn refuse(&mut self, mut plan: Plan, output: &mut Output<'_>, status: Status) -> Answer {
+    fn refuse(&mut self, mut plan: ResponseMode, output: &mut Output<'_>, status: Status) -> Answer {
         plan.close();
         // If there is no room, the peer is not reading, and the refusal would not reach it.
-        let length = self.apologise(plan, status, output).ok();
+        let length = self.write_error_response(plan, status, output).ok();
         Answer { status, length, complete: length.is_some(), fault: None }
     }
 
@@ -711,15 +722,20 @@ impl<S> Parts<S> {
     }
 
     /// Writes a short text in place of a response; returns its length.
-    fn apologise(&mut self, plan: Plan, status: Status, output: &mut Output<'_>) -> Result<u64, Full> {
-        self.desk.added.clear();
-        let desk = &mut self.desk;
-        Draft { output, desk, hooks: None, plan, status }.by_itself(status)
+    fn write_error_response(
+        &mut self,
+        plan: ResponseMode,
+        status: Status,
+        output: &mut Output<'_>,
+    ) -> Result<u64, Full> {
+        self.scratch.extra.clear();
+        let scratch = &mut self.scratch;
+        ResponseWriter { output, scratch, hooks: None, plan, status }.canned_response(status)
     }
 
     /// Reads a head that is not the common case, is incomplete, or is invalid.
     #[inline(never)]
-    fn rarer_head<'a>(
+    fn parse_slow<'a>(
         &mut self,
         start: Start,
         progress: &mut Progress,
@@ -757,7 +773,7 @@ impl<S> Parts<S> {
     /// Sets the deadline that the connection needs now. The common case is inline: between requests there is none, and
     /// none was set.
     #[inline(always)]
-    fn keep_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, turn: &Turn) {
+    fn update_deadline<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, turn: &ServeTurn) {
         if let Phase::Head { progress, flags, .. } = phase
             && !progress.pending()
             && flags.timer() == Timer::None
@@ -769,9 +785,9 @@ impl<S> Parts<S> {
 
     /// Returns until when the peer has to send the next step of the body or, after the body, the response has to be
     /// complete.
-    fn limit<B>(&self, busy: &Busy<B>, now: Instant) -> Option<Instant> {
+    fn limit<B>(&self, busy: &Exchanging<B>, now: Instant) -> Option<Instant> {
         let limits = &self.limits;
-        if busy.incoming == Incoming::Ended {
+        if busy.incoming == RequestBody::Ended {
             return limits.answer_time.map(|time| now + time);
         }
         // A gathered body stays in the input until it is complete, so its steps can't be observed one by one.
@@ -783,7 +799,7 @@ impl<S> Parts<S> {
     /// Sets the deadline of the connection. The engine's idle timeout runs only between requests; within a request,
     /// each wait has its own time limit.
     #[inline(never)]
-    fn set_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, turn: &Turn) {
+    fn set_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, turn: &ServeTurn) {
         let now = stream.now();
         match phase {
             Phase::Head { progress, flags, .. } => {
@@ -796,7 +812,7 @@ impl<S> Parts<S> {
                     stream.set_deadline(begun.then_some(now + self.limits.head_time));
                 }
             }
-            Phase::Busy(busy) => {
+            Phase::Exchanging(busy) => {
                 let mut times = busy.times(stream.deadline(), now);
                 if let Some(at) = turn.wake {
                     // In the future, so that an exchange that sets a time in the past does not spin.
@@ -827,9 +843,9 @@ enum Stop {
 
 /// The facts of a request head that are needed after its handler has returned.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
-    incoming: Incoming,
-    plan: Plan,
+struct RequestFacts {
+    incoming: RequestBody,
+    plan: ResponseMode,
     asked_to_close: bool,
 }
 
@@ -850,8 +866,8 @@ impl Answer {
 
 /// The state of one run of the request loop: the connection's properties, and what is counted and noted on the way.
 #[derive(Debug)]
-struct Turn {
-    connected: Connected,
+struct ServeTurn {
+    connected: ConnectionInfo,
     peer_closed: bool,
     /// While fewer bytes than this are queued, there is room for any response.
     enough: usize,
@@ -861,14 +877,14 @@ struct Turn {
     renews: bool,
     /// Whether a request that is not answered at once has just begun.
     begins: bool,
-    tally: Tally,
+    tally: StatsDelta,
 }
 
-impl Turn {
+impl ServeTurn {
     #[inline(always)]
     fn new(stream: &Stream<'_>) -> Self {
         Self {
-            connected: Connected {
+            connected: ConnectionInfo {
                 token: stream.token(),
                 peer: stream.packed_peer(),
                 now: stream.now(),
@@ -879,13 +895,13 @@ impl Turn {
             wake: None,
             renews: false,
             begins: false,
-            tally: Tally::default(),
+            tally: StatsDelta::default(),
         }
     }
 
     fn outcome<'o>(&self, answer: Answer, method: Option<Method>, target: &'o [u8]) -> Outcome<'o> {
         let Answer { status, length, complete, fault } = answer;
-        let Connected { token, peer, .. } = self.connected;
+        let ConnectionInfo { token, peer, .. } = self.connected;
         Outcome {
             method,
             target,

@@ -105,7 +105,7 @@ impl Stats {
 
     /// Adds the work of one callback, which wrote `bytes_out` bytes.
     #[inline]
-    pub(crate) fn add(&self, tally: &Tally, bytes_out: usize) {
+    pub(crate) fn add(&self, tally: &StatsDelta, bytes_out: usize) {
         self.requests.add(tally.requests);
         self.bytes_in.add(tally.bytes_in);
         self.bytes_out.add(bytes_out);
@@ -163,7 +163,7 @@ impl fmt::Display for Stats {
 
 /// The work of one callback.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct StatsDelta {
     pub(crate) requests: usize,
     pub(crate) failures: usize,
     pub(crate) bytes_in: usize,

@@ -2,18 +2,18 @@
 
 use core::fmt;
 
-use lightcone_core::{Address, Full, Instant, Mark, Output, Token};
+use lightcone_core::{Address, Checkpoint, Full, Instant, Output, Token};
 
-use crate::connection::Incoming;
+use crate::connection::RequestBody;
 use crate::envelope::RequestId;
 use crate::exchange::{Done, Flow};
 use crate::limits::Limits;
 use crate::middleware::Hook;
-use crate::plan::Plan;
-use crate::request::Connected;
-use crate::respond::draft::{Desk, Draft, Extent, Fault, Outgoing};
+use crate::mode::ResponseMode;
+use crate::request::ConnectionInfo;
 use crate::respond::response::{Reply, Response};
 use crate::respond::text::displayed;
+use crate::respond::writer::{BodyLength, Fault, ResponseBody, ResponseWriter, Scratch};
 use crate::status::Status;
 
 /// Room that a chunk needs in addition to its data: up to eight digits, two line ends, and the last chunk after it.
@@ -32,38 +32,38 @@ pub struct Transfer<'t, S> {
     /// The state that the routes of this poller share.
     pub state: &'t mut S,
     pub(crate) output: Output<'t>,
-    pub(crate) link: Link<'t>,
-    pub(crate) tools: Tools<'t>,
+    pub(crate) link: ConnectionContext<'t>,
+    pub(crate) tools: ServerContext<'t>,
 }
 
 /// The part of a transfer that belongs to the connection.
 #[derive(Debug)]
-pub(crate) struct Link<'t> {
+pub(crate) struct ConnectionContext<'t> {
     /// The input; it is unused from `at` on.
     pub(crate) bytes: &'t [u8],
     pub(crate) at: &'t mut usize,
-    pub(crate) incoming: &'t mut Incoming,
-    pub(crate) outgoing: &'t mut Outgoing,
+    pub(crate) incoming: &'t mut RequestBody,
+    pub(crate) outgoing: &'t mut ResponseBody,
     /// Whether the head of the response is held back.
     pub(crate) held: &'t mut bool,
-    pub(crate) plan: &'t mut Plan,
-    pub(crate) found: &'t mut Found,
+    pub(crate) plan: &'t mut ResponseMode,
+    pub(crate) found: &'t mut TransferState,
     /// The number of the request within its connection.
     pub(crate) number: u32,
 }
 
 /// The part of a transfer that belongs to the server.
 #[derive(Debug)]
-pub(crate) struct Tools<'t> {
+pub(crate) struct ServerContext<'t> {
     pub(crate) limits: &'t Limits,
-    pub(crate) desk: &'t mut Desk,
-    pub(crate) connected: &'t Connected,
+    pub(crate) scratch: &'t mut Scratch,
+    pub(crate) connected: &'t ConnectionInfo,
     pub(crate) hooks: Option<&'t Hook<'t>>,
 }
 
 /// The result of a transfer.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Found {
+pub(crate) struct TransferState {
     /// The status to refuse the body with, if it is malformed or beyond a limit.
     pub(crate) fault: Option<Status>,
     /// The status of the response and its length, if they have become final in this callback.
@@ -75,7 +75,7 @@ pub(crate) struct Found {
     /// Bytes of the response's body that were written.
     pub(crate) written: u64,
     /// Whether the response can't be written, not even as a 500.
-    pub(crate) mute: bool,
+    pub(crate) unanswerable: bool,
     /// When the exchange is to be called again.
     pub(crate) wake: Option<Instant>,
     /// Whether the exchange leaves the body in the input until it is complete.
@@ -85,7 +85,7 @@ pub(crate) struct Found {
 /// The head of a response that was held back, while an attempt is made to write after it.
 #[derive(Clone, Copy, Debug)]
 struct Held {
-    before: Mark,
+    before: Checkpoint,
     status: Status,
     length: Option<u64>,
 }
@@ -110,39 +110,42 @@ impl<'t, S> Transfer<'t, S> {
         assert!(n <= self.body().len(), "consume({n}) of a body of {} bytes", self.body().len());
         *self.link.at += n;
         match self.link.incoming {
-            Incoming::Length(left) => left.subtract(n as u64),
-            Incoming::Chunked(decoder) => decoder.took(n as u64),
-            Incoming::Ended => {}
+            RequestBody::Length(left) => left.subtract(n as u64),
+            RequestBody::Chunked(decoder) => decoder.advance(n as u64),
+            RequestBody::Ended => {}
         }
         self.link.decode(self.tools.limits);
     }
 
     /// Returns whether the request's body has ended and all of it was consumed.
     pub fn ended(&self) -> bool {
-        *self.link.incoming == Incoming::Ended
+        *self.link.incoming == RequestBody::Ended
     }
 
     /// Returns how many bytes [`write`](Self::write) takes now.
     pub fn room(&self) -> usize {
         let room = self.output.room();
         match *self.link.outgoing {
-            Outgoing::Length(left) => usize::try_from(left).map_or(room, |left| left.min(room)),
-            Outgoing::Chunked => room.saturating_sub(CHUNK_ROOM),
-            Outgoing::Raw => room,
-            Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk | Outgoing::Failed => 0,
+            ResponseBody::Length(left) => usize::try_from(left).map_or(room, |left| left.min(room)),
+            ResponseBody::Chunked => room.saturating_sub(CHUNK_ROOM),
+            ResponseBody::UntilClose => room,
+            ResponseBody::Complete
+            | ResponseBody::Deferred
+            | ResponseBody::LastChunk
+            | ResponseBody::Failed => 0,
         }
     }
 
     /// Returns how many bytes of the response's body are still to be written; `None` if its length was not announced.
     pub fn remaining(&self) -> Option<u64> {
         match *self.link.outgoing {
-            Outgoing::Length(left) => Some(left),
-            Outgoing::Whole
-            | Outgoing::Deferred
-            | Outgoing::Chunked
-            | Outgoing::Raw
-            | Outgoing::LastChunk
-            | Outgoing::Failed => None,
+            ResponseBody::Length(left) => Some(left),
+            ResponseBody::Complete
+            | ResponseBody::Deferred
+            | ResponseBody::Chunked
+            | ResponseBody::UntilClose
+            | ResponseBody::LastChunk
+            | ResponseBody::Failed => None,
         }
     }
 
@@ -265,18 +268,21 @@ impl<'t, S> Transfer<'t, S> {
         let mark = output.mark();
         let before = output.queued();
         let result = match link.outgoing {
-            Outgoing::Length(_) | Outgoing::Raw => {
+            ResponseBody::Length(_) | ResponseBody::UntilClose => {
                 output.write_fmt(text).map(|()| (output.queued() - before) as u64)
             }
-            Outgoing::Chunked => chunk_of(output, text),
-            Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk | Outgoing::Failed => Err(Full),
+            ResponseBody::Chunked => chunk_of(output, text),
+            ResponseBody::Complete
+            | ResponseBody::Deferred
+            | ResponseBody::LastChunk
+            | ResponseBody::Failed => Err(Full),
         };
         if result.is_err() {
             output.rewind(mark);
-            link.found.mute |= never_fits(output, *link.outgoing, &text);
+            link.found.unanswerable |= never_fits(output, *link.outgoing, &text);
             return Err(Full);
         }
-        if let Outgoing::Length(left) = link.outgoing {
+        if let ResponseBody::Length(left) = link.outgoing {
             let written = (output.queued() - before) as u64;
             if written > *left {
                 output.rewind(mark);
@@ -295,10 +301,13 @@ impl<'t, S> Transfer<'t, S> {
     /// If `f` returns more than the length of the piece.
     pub fn fill(&mut self, f: impl FnOnce(&mut [u8]) -> usize) -> usize {
         let (start, most) = match self.link.outgoing {
-            Outgoing::Length(left) => (0, usize::try_from(*left).unwrap_or(usize::MAX)),
-            Outgoing::Chunked => (CHUNK_START, 0xffff),
-            Outgoing::Raw => (0, usize::MAX),
-            Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk | Outgoing::Failed => return 0,
+            ResponseBody::Length(left) => (0, usize::try_from(*left).unwrap_or(usize::MAX)),
+            ResponseBody::Chunked => (CHUNK_START, 0xffff),
+            ResponseBody::UntilClose => (0, usize::MAX),
+            ResponseBody::Complete
+            | ResponseBody::Deferred
+            | ResponseBody::LastChunk
+            | ResponseBody::Failed => return 0,
         };
         if most == 0 {
             return 0;
@@ -334,7 +343,7 @@ impl<'t, S> Transfer<'t, S> {
         self.output.commit(start + n + behind);
         self.commit(held);
         self.link.found.written += n as u64;
-        if let Outgoing::Length(left) = self.link.outgoing {
+        if let ResponseBody::Length(left) = self.link.outgoing {
             *left -= n as u64;
         }
         n
@@ -367,7 +376,7 @@ impl<'t, S> Transfer<'t, S> {
     /// If not, the exchange is called again when there is. [`Exchange::advance`](crate::Exchange::advance) is called
     /// only when there is room; a [message](crate::Exchange::message) is delivered regardless.
     pub fn ready(&mut self) -> bool {
-        *self.link.outgoing == Outgoing::Deferred && room_for_answer(&mut self.output).is_some()
+        *self.link.outgoing == ResponseBody::Deferred && room_for_answer(&mut self.output).is_some()
     }
 
     /// Sends the response that was [deferred](Response::defer). Returns [`Flow::Done`], which the exchange should
@@ -379,7 +388,7 @@ impl<'t, S> Transfer<'t, S> {
     pub fn respond(&mut self, answer: impl FnOnce(&mut S, Response<'_>) -> Reply<Done>) -> Flow {
         self.respond_with(answer);
         self.flush();
-        *self.link.outgoing = Outgoing::Whole; // `Done` writes no body
+        *self.link.outgoing = ResponseBody::Complete; // `Done` writes no body
         Flow::Done
     }
 
@@ -389,27 +398,27 @@ impl<'t, S> Transfer<'t, S> {
     /// # Panics
     /// If there is a response already.
     pub fn respond_with<B>(&mut self, answer: impl FnOnce(&mut S, Response<'_>) -> Reply<B>) -> Option<B> {
-        assert!(*self.link.outgoing == Outgoing::Deferred, "there is a response already");
-        let Tools { ref mut desk, hooks, .. } = self.tools;
-        desk.added.clear();
-        desk.holds = *self.link.incoming != Incoming::Ended;
+        assert!(*self.link.outgoing == ResponseBody::Deferred, "there is a response already");
+        let ServerContext { ref mut scratch, hooks, .. } = self.tools;
+        scratch.extra.clear();
+        scratch.holds = *self.link.incoming != RequestBody::Ended;
         let (output, plan) = (&mut self.output, *self.link.plan);
-        let draft = Draft { output, desk, hooks, plan, status: Status::OK };
+        let draft = ResponseWriter { output, scratch, hooks, plan, status: Status::OK };
         let reply = answer(self.state, Response { draft });
-        self.tools.desk.holds = false;
+        self.tools.scratch.holds = false;
         if reply.closes() {
             self.link.plan.close();
         }
         if reply.has_failed() {
-            self.link.found.replaced = Some(self.tools.desk.fault);
+            self.link.found.replaced = Some(self.tools.scratch.fault);
         }
-        let length = if reply.has_failed() { self.apologise() } else { reply.length };
+        let length = if reply.has_failed() { self.write_error_response() } else { reply.length };
         *self.link.outgoing = reply.outgoing();
         // The status of a head that is held back is not final: it is reported when the head leaves.
         *self.link.held = self.output.is_holding();
         if !*self.link.held {
             self.link.found.answered = Some((reply.status(), length));
-            self.link.found.begun = reply.outgoing() != Outgoing::Whole;
+            self.link.found.begun = reply.outgoing() != ResponseBody::Complete;
         }
         reply.unusual.and_then(|unusual| unusual.exchange)
     }
@@ -465,15 +474,15 @@ impl<'t, S> Transfer<'t, S> {
         length: Option<u64>,
         head: impl for<'r> FnOnce(&mut S, Response<'r>) -> Response<'r>,
     ) -> Flow {
-        assert!(*self.link.outgoing == Outgoing::Deferred, "there is a response already");
-        let Tools { ref mut desk, hooks, .. } = self.tools;
-        desk.added.clear();
+        assert!(*self.link.outgoing == ResponseBody::Deferred, "there is a response already");
+        let ServerContext { ref mut scratch, hooks, .. } = self.tools;
+        scratch.extra.clear();
         let (output, plan) = (&mut self.output, *self.link.plan);
-        let draft = Draft { output, desk, hooks, plan, status: Status::OK };
+        let draft = ResponseWriter { output, scratch, hooks, plan, status: Status::OK };
         let Response { mut draft } = head(self.state, Response { draft });
-        let hold = *self.link.incoming != Incoming::Ended;
-        let started = draft.start(length.map_or(Extent::Unknown, Extent::Length), hold);
-        let (status, closes) = (draft.status, !draft.plan.has(Plan::KEEP_ALIVE));
+        let hold = *self.link.incoming != RequestBody::Ended;
+        let started = draft.start(length.map_or(BodyLength::Unknown, BodyLength::Length), hold);
+        let (status, closes) = (draft.status, !draft.plan.has(ResponseMode::KEEP_ALIVE));
         if closes {
             self.link.plan.close();
         }
@@ -481,7 +490,7 @@ impl<'t, S> Transfer<'t, S> {
             Ok(outgoing) => {
                 *self.link.outgoing = outgoing;
                 *self.link.held = self.output.is_holding();
-                let whole = outgoing == Outgoing::Whole;
+                let whole = outgoing == ResponseBody::Complete;
                 if !*self.link.held {
                     self.link.found.answered = Some((status, length));
                     self.link.found.begun = !whole;
@@ -489,9 +498,9 @@ impl<'t, S> Transfer<'t, S> {
                 if whole { Flow::Done } else { Flow::More }
             }
             Err(Full) => {
-                self.link.found.replaced = Some(self.tools.desk.fault);
-                let length = self.apologise();
-                *self.link.outgoing = Outgoing::Whole;
+                self.link.found.replaced = Some(self.tools.scratch.fault);
+                let length = self.write_error_response();
+                *self.link.outgoing = ResponseBody::Complete;
                 self.link.found.answered = Some((Status::INTERNAL_SERVER_ERROR, length));
                 Flow::Done
             }
@@ -559,9 +568,9 @@ impl<'t, S> Transfer<'t, S> {
     /// Returns what is left of a body that has a length, once all of it has arrived.
     pub(crate) fn whole_body(&mut self) -> Option<&'t [u8]> {
         let left = match *self.link.incoming {
-            Incoming::Ended => return Some(&[]),
-            Incoming::Length(left) => usize::try_from(left.get()).ok()?,
-            Incoming::Chunked(_) => return None,
+            RequestBody::Ended => return Some(&[]),
+            RequestBody::Length(left) => usize::try_from(left.get()).ok()?,
+            RequestBody::Chunked(_) => return None,
         };
         let body = self.link.bytes.get(*self.link.at..)?.get(..left);
         self.link.found.gathers = body.is_none();
@@ -576,19 +585,19 @@ impl<'t, S> Transfer<'t, S> {
     }
 
     /// Writes a 500 in place of a response that could not be written; returns the length of its body.
-    pub(crate) fn apologise(&mut self) -> Option<u64> {
-        let Tools { ref mut desk, .. } = self.tools;
-        desk.added.clear();
+    pub(crate) fn write_error_response(&mut self) -> Option<u64> {
+        let ServerContext { ref mut scratch, .. } = self.tools;
+        scratch.extra.clear();
         let (output, plan) = (&mut self.output, *self.link.plan);
-        let mut draft = Draft { output, desk, hooks: None, plan, status: Status::OK };
-        let length = draft.by_itself(Status::INTERNAL_SERVER_ERROR).ok();
-        self.link.found.mute |= length.is_none();
+        let mut draft = ResponseWriter { output, scratch, hooks: None, plan, status: Status::OK };
+        let length = draft.canned_response(Status::INTERNAL_SERVER_ERROR).ok();
+        self.link.found.unanswerable |= length.is_none();
         length
     }
 
     /// Returns the same transfer with `hook` around it.
     pub(crate) fn within<'s>(&'s mut self, hook: &'s Hook<'s>) -> Transfer<'s, S> {
-        let Link {
+        let ConnectionContext {
             bytes,
             ref mut at,
             ref mut incoming,
@@ -598,12 +607,12 @@ impl<'t, S> Transfer<'t, S> {
             ref mut found,
             number,
         } = self.link;
-        let Tools { limits, ref mut desk, connected, .. } = self.tools;
+        let ServerContext { limits, ref mut scratch, connected, .. } = self.tools;
         Transfer {
             state: self.state,
             output: self.output.reborrow(),
-            link: Link { bytes, at, incoming, outgoing, held, plan, found, number },
-            tools: Tools { limits, desk, connected, hooks: Some(hook) },
+            link: ConnectionContext { bytes, at, incoming, outgoing, held, plan, found, number },
+            tools: ServerContext { limits, scratch, connected, hooks: Some(hook) },
         }
     }
 
@@ -627,29 +636,29 @@ impl<'t, S> Transfer<'t, S> {
         self.flush();
         let left = *self.link.outgoing;
         *self.link.outgoing = match left {
-            Outgoing::Deferred => {
-                let length = self.apologise();
+            ResponseBody::Deferred => {
+                let length = self.write_error_response();
                 self.link.found.answered = Some((Status::INTERNAL_SERVER_ERROR, length));
-                Outgoing::Whole
+                ResponseBody::Complete
             }
-            Outgoing::Failed => return false,
+            ResponseBody::Failed => return false,
             // Fewer bytes were written than announced. Only the end of the connection can end the body.
-            Outgoing::Length(1..) => return false,
-            Outgoing::Chunked | Outgoing::LastChunk => match self.output.send(LAST_CHUNK) {
-                Ok(()) => Outgoing::Whole,
-                Err(Full) => Outgoing::LastChunk,
+            ResponseBody::Length(1..) => return false,
+            ResponseBody::Chunked | ResponseBody::LastChunk => match self.output.send(LAST_CHUNK) {
+                Ok(()) => ResponseBody::Complete,
+                Err(Full) => ResponseBody::LastChunk,
             },
-            Outgoing::Raw => {
+            ResponseBody::UntilClose => {
                 self.link.plan.close();
-                Outgoing::Whole
+                ResponseBody::Complete
             }
-            Outgoing::Length(_) | Outgoing::Whole => Outgoing::Whole,
+            ResponseBody::Length(_) | ResponseBody::Complete => ResponseBody::Complete,
         };
         true
     }
 }
 
-impl Link<'_> {
+impl ConnectionContext<'_> {
     fn rest(&self) -> &[u8] {
         self.bytes.get(*self.at..).unwrap_or(&[])
     }
@@ -657,9 +666,9 @@ impl Link<'_> {
     /// Decodes the chunk framing up to the next data, or to the end of the body.
     pub(crate) fn decode(&mut self, limits: &Limits) {
         let ended = match self.incoming {
-            Incoming::Ended => return,
-            Incoming::Length(left) => left.is_zero(),
-            Incoming::Chunked(decoder) => {
+            RequestBody::Ended => return,
+            RequestBody::Length(left) => left.is_zero(),
+            RequestBody::Chunked(decoder) => {
                 let rest = self.bytes.get(*self.at..).unwrap_or(&[]);
                 match decoder.frame(rest, limits) {
                     Ok(n) => *self.at += n,
@@ -669,7 +678,7 @@ impl Link<'_> {
             }
         };
         if ended {
-            *self.incoming = Incoming::Ended;
+            *self.incoming = RequestBody::Ended;
         }
     }
 }
@@ -684,7 +693,7 @@ pub(crate) fn room_for_answer(output: &mut Output<'_>) -> Option<usize> {
     let room = output.room();
     let least = output.queued().max(ROOM_MIN);
     if room < least {
-        output.want_room(least);
+        output.request_writable_for(least);
         return None;
     }
     Some(room)
@@ -697,17 +706,17 @@ fn status_of(head: &[u8]) -> Status {
 }
 
 /// Writes as much of `bytes` as fits, in the coding of the body; returns how much.
-fn write(output: &mut Output<'_>, outgoing: &mut Outgoing, bytes: &[u8]) -> usize {
+fn write(output: &mut Output<'_>, outgoing: &mut ResponseBody, bytes: &[u8]) -> usize {
     match outgoing {
-        Outgoing::Length(left) => {
+        ResponseBody::Length(left) => {
             let most = usize::try_from(*left).unwrap_or(usize::MAX);
             let n = output.send_some(bytes.get(..most).unwrap_or(bytes));
             *left -= n as u64;
             n
         }
-        Outgoing::Raw => output.send_some(bytes),
-        Outgoing::Chunked => write_chunk(output, bytes),
-        Outgoing::Whole | Outgoing::Deferred | Outgoing::LastChunk | Outgoing::Failed => 0,
+        ResponseBody::UntilClose => output.send_some(bytes),
+        ResponseBody::Chunked => write_chunk(output, bytes),
+        ResponseBody::Complete | ResponseBody::Deferred | ResponseBody::LastChunk | ResponseBody::Failed => 0,
     }
 }
 
@@ -715,7 +724,7 @@ fn write(output: &mut Output<'_>, outgoing: &mut Outgoing, bytes: &[u8]) -> usiz
 fn write_chunk(output: &mut Output<'_>, bytes: &[u8]) -> usize {
     let n = bytes.len().min(output.room().saturating_sub(CHUNK_ROOM)).min(0xffff_ffff);
     if n < bytes.len() {
-        output.want();
+        output.request_writable();
     }
     let data = bytes.get(..n).unwrap_or(&[]);
     if data.is_empty() {
@@ -737,8 +746,8 @@ fn write_chunk(output: &mut Output<'_>, bytes: &[u8]) -> usize {
 
 /// Returns whether a text can never be written, however long the exchange waits for room.
 #[cold]
-fn never_fits(output: &Output<'_>, outgoing: Outgoing, text: &fmt::Arguments<'_>) -> bool {
-    let around = if outgoing == Outgoing::Chunked { CHUNK_ROOM } else { 0 };
+fn never_fits(output: &Output<'_>, outgoing: ResponseBody, text: &fmt::Arguments<'_>) -> bool {
+    let around = if outgoing == ResponseBody::Chunked { CHUNK_ROOM } else { 0 };
     let bound = output.bound(); // 0 if the connection is ending
     bound > 0 && displayed(text).is_none_or(|length| length > bound.saturating_sub(around) as u64)
 }
@@ -751,14 +760,14 @@ fn chunk_of(output: &mut Output<'_>, text: fmt::Arguments<'_>) -> Result<u64, Fu
         return Ok(0); // an empty chunk would end the body
     }
     if length.saturating_add(CHUNK_ROOM as u64) > output.room() as u64 {
-        output.want();
+        output.request_writable();
         return Err(Full);
     }
     output.write_fmt(format_args!("{length:x}\r\n"))?;
     let expected = output.queued() as u64 + length;
     output.write_fmt(text)?;
     if output.queued() as u64 != expected {
-        output.want(); // the second formatting differs from the first: the exchange has to try again
+        output.request_writable(); // the second formatting differs from the first: the exchange has to try again
         return Err(Full);
     }
     output.send(b"\r\n").map(|()| length)

@@ -27,24 +27,16 @@ extern crate alloc;
 extern crate self as lightcone_core;
 extern crate self as lightcone_unix;
 
+#[path = "../../drivers/workers/src/bridge.rs"]
+#[allow(
+    clippy::all,
+    dead_code,
+    missing_docs,
+    reason = "shipped sources; their lints are checked where they live"
+)]
+pub mod bridge;
 #[allow(missing_docs, reason = "like that of lightcone_unix")]
 pub mod clock;
-#[path = "../../drivers/workers/src/crew.rs"]
-#[allow(
-    clippy::all,
-    dead_code,
-    missing_docs,
-    reason = "shipped sources; their lints are checked where they live"
-)]
-pub mod crew;
-#[path = "../../drivers/workers/src/lane.rs"]
-#[allow(
-    clippy::all,
-    dead_code,
-    missing_docs,
-    reason = "shipped sources; their lints are checked where they live"
-)]
-pub mod lane;
 #[allow(missing_docs, reason = "like std's")]
 pub mod locks;
 #[allow(missing_docs, reason = "like that of lightcone_unix")]
@@ -82,14 +74,22 @@ pub mod protocol;
     reason = "shipped sources; their lints are checked where they live"
 )]
 pub mod report;
-#[path = "../../drivers/workers/src/stand_in.rs"]
+#[path = "../../drivers/workers/src/scheduler.rs"]
 #[allow(
     clippy::all,
     dead_code,
     missing_docs,
     reason = "shipped sources; their lints are checked where they live"
 )]
-pub mod stand_in;
+pub mod scheduler;
+#[path = "../../drivers/workers/src/shadow.rs"]
+#[allow(
+    clippy::all,
+    dead_code,
+    missing_docs,
+    reason = "shipped sources; their lints are checked where they live"
+)]
+pub mod shadow;
 #[path = "../../drivers/workers/src/worker.rs"]
 #[allow(
     clippy::all,

@@ -11,18 +11,18 @@ use loom::thread::yield_now;
 
 use crate::Racy;
 use crate::poller::{Command, Envelope, Group, Member, Membership as _, PollerHandle};
-use crate::sync::{Load, Mailbox, Slot};
+use crate::sync::{Load, Mailbox, MailboxSlot};
 
 /// A mailbox with a capacity that is chosen at run time, as on a host.
-pub type Boxed<T> = Mailbox<T, Box<[Slot<T>]>>;
+pub type Boxed<T> = Mailbox<T, Box<[MailboxSlot<T>]>>;
 
 /// Creates a mailbox of `capacity` slots.
 pub fn mailbox<T>(capacity: usize) -> Boxed<T> {
     Mailbox::with_slots(slots(capacity)).expect("a power of two")
 }
 
-fn slots<T>(capacity: usize) -> Box<[Slot<T>]> {
-    (0..capacity).map(|_| Slot::new()).collect()
+fn slots<T>(capacity: usize) -> Box<[MailboxSlot<T>]> {
+    (0..capacity).map(|_| MailboxSlot::new()).collect()
 }
 
 /// How a poller sleeps.

@@ -18,12 +18,12 @@ use lightcone_core::{
 use loom::thread::{Builder, JoinHandle};
 
 use crate::Racy;
-use crate::crew::{Crew, Limits};
 use crate::locks::{Condvar, Mutex};
 use crate::message::{Link, Offloaded};
 use crate::offload::{Offload, Ticket};
 use crate::report::Report;
-use crate::stand_in::{Memory, StandIn};
+use crate::scheduler::{Limits, Scheduler};
+use crate::shadow::{Memory, Shadow};
 use crate::worker::Worker;
 
 /// The stack size of a thread in words, the unit that loom uses.
@@ -83,7 +83,7 @@ pub struct Unusual {
 
 /// Workers, pollers and what they share.
 pub struct Workshop {
-    crew: Arc<Crew<u32>>,
+    scheduler: Arc<Scheduler<u32>>,
     notes: Box<[Notes]>,
     unusual: Unusual,
     refused: AtomicUsize,
@@ -92,7 +92,7 @@ pub struct Workshop {
     aborted_by_pollers: AtomicUsize,
 }
 
-type Places = Arc<Box<[Mutex<StandIn<'static, Hand>>]>>;
+type Places = Arc<Box<[Mutex<Shadow<'static, Hand>>]>>;
 
 impl Workshop {
     /// Creates workers, and shadows for a number of sockets.
@@ -104,7 +104,7 @@ impl Workshop {
     pub fn with(workers: usize, sockets: usize, unusual: Unusual) -> Arc<Self> {
         let limits = Limits { input: SMALL.receive_size, messages: 4 };
         Arc::new(Self {
-            crew: Arc::new(Crew::new(workers, sockets as u32, limits)),
+            scheduler: Arc::new(Scheduler::new(workers, sockets as u32, limits)),
             notes: (0..sockets).map(|_| Notes::default()).collect(),
             unusual,
             refused: AtomicUsize::new(0),
@@ -117,7 +117,7 @@ impl Workshop {
     pub fn run(self: &Arc<Self>, pollers: &[&'static [Step]]) -> Report {
         let workers = self.start_workers();
         self.start_pollers(pollers).into_iter().for_each(|poller| poller.join().expect("no panic"));
-        let report = self.crew.end(LONG, LONG);
+        let report = self.scheduler.end(LONG, LONG);
         workers.into_iter().for_each(|worker| worker.join().expect("no panic"));
         self.check(report)
     }
@@ -126,16 +126,16 @@ impl Workshop {
     pub fn run_without_grace(self: &Arc<Self>, pollers: &[&'static [Step]]) -> Report {
         let workers = self.start_workers();
         let pollers = self.start_pollers(pollers);
-        self.crew.end(Duration::ZERO, LONG);
+        self.scheduler.end(Duration::ZERO, LONG);
         pollers.into_iter().for_each(|poller| poller.join().expect("no panic"));
         workers.into_iter().for_each(|worker| worker.join().expect("no panic"));
-        self.check(self.crew.report())
+        self.check(self.scheduler.report())
     }
 
     /// Checks what always holds.
     fn check(&self, report: Report) -> Report {
         assert_eq!((report.panics, report.unfinished, report.stuck), (0, 0, 0), "{report}");
-        assert_eq!((report.opened, report.untold), (report.closed, 0), "{report}");
+        assert_eq!((report.opened, report.unnotified), (report.closed, 0), "{report}");
         let closed: usize = self.notes.iter().map(|notes| notes.closed.lock().expect("no panic").len()).sum();
         assert_eq!(closed as u64, report.closed, "{report}");
         report
@@ -143,18 +143,18 @@ impl Workshop {
 
     fn start_workers(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
         // leaked, some hundred bytes per socket: threads borrow it, and loom has no scoped threads
-        let place = |_| Mutex::new(StandIn::new(Box::leak(Box::new(Memory::new()))));
+        let place = |_| Mutex::new(Shadow::new(Box::leak(Box::new(Memory::new()))));
         let places: Places = Arc::new((0..self.notes.len()).map(place).collect());
         let start = |id| {
             let (shop, places) = (Arc::clone(self), Arc::clone(&places));
             spawn(move || {
                 let hand = Hand { id, shop: Arc::clone(&shop) };
-                let mut worker = Worker::new(id, &shop.crew, &SMALL, hand).expect("one of the crew");
+                let mut worker = Worker::new(id, &shop.scheduler, &SMALL, hand).expect("one of the crew");
                 worker.work(&places);
-                shop.crew.ended();
+                shop.scheduler.ended();
             })
         };
-        (0..self.crew.counts.len()).map(start).collect()
+        (0..self.scheduler.counts.len()).map(start).collect()
     }
 
     /// Starts the pollers. Sockets are numbered across pollers, by the indices in their steps.
@@ -191,7 +191,7 @@ impl Workshop {
     }
 
     /// Returns how often pollers found that there are no workers any more.
-    pub fn turned_away(&self) -> usize {
+    pub fn rejected(&self) -> usize {
         self.aborted_by_pollers.load(Ordering::Relaxed)
     }
 
@@ -367,7 +367,7 @@ impl Poller<'_> {
             shop: Arc::clone(shop),
         });
         let link: Arc<dyn Link<u32>> = Arc::<Mail>::clone(&mail);
-        let offload = Offload::new(Arc::clone(&shop.crew), link);
+        let offload = Offload::new(Arc::clone(&shop.scheduler), link);
         let line = Line { sent: Vec::new(), shut: false, outbox: NoOutbox };
         let mut poller = Poller { shop, shard, offload, line, open: Vec::new() };
         let tokens: Vec<_> = sockets.map(|number| poller.open(number)).collect();
@@ -401,33 +401,33 @@ impl Poller<'_> {
 
     fn receive(&mut self, token: Token, bytes: &[u8]) {
         let mut bytes = bytes.to_vec();
-        let Some(mut port) = self.shard.port(token) else { return };
-        let settled = port.receive(&mut bytes, &mut self.offload, &mut self.line);
+        let Some(mut conn) = self.shard.connection(token) else { return };
+        let settled = conn.receive(&mut bytes, &mut self.offload, &mut self.line);
         self.see(token, settled);
     }
 
     fn deliver(&mut self, token: Token, message: Offloaded<u32>) {
-        let Some(mut port) = self.shard.port(token) else { return };
-        if let Ok(next) = port.message(message, &mut self.offload, &mut self.line.context()) {
-            let settled = port.carry_out(next, 0, &mut self.offload, &mut self.line);
+        let Some(mut conn) = self.shard.connection(token) else { return };
+        if let Ok(next) = conn.message(message, &mut self.offload, &mut self.line.context()) {
+            let settled = conn.carry_out(next, 0, &mut self.offload, &mut self.line);
             self.see(token, settled);
         }
     }
 
     fn reset(&mut self, token: Token) {
-        let Some(mut port) = self.shard.port(token) else { return };
-        port.cut(CloseReason::Reset);
-        let settled = port.receive(&mut [], &mut self.offload, &mut self.line);
+        let Some(mut conn) = self.shard.connection(token) else { return };
+        conn.abort_with(CloseReason::Reset);
+        let settled = conn.receive(&mut [], &mut self.offload, &mut self.line);
         self.see(token, settled);
     }
 
     /// Records what was sent and whether the socket has closed. If this side has ended, the peer ends as well.
     fn see(&mut self, token: Token, mut settled: Settled) {
         if core::mem::take(&mut self.line.shut)
-            && let Some(mut port) = self.shard.port(token)
+            && let Some(mut conn) = self.shard.connection(token)
         {
-            port.ended();
-            settled = port.receive(&mut [], &mut self.offload, &mut self.line);
+            conn.peer_ended();
+            settled = conn.receive(&mut [], &mut self.offload, &mut self.line);
         }
         let Some(place) = self.open.iter().position(|(open, _)| *open == token) else { return };
         let notes = &self.shop.notes[self.open[place].1];

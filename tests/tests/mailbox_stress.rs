@@ -7,19 +7,19 @@ extern crate alloc;
 use alloc::sync::Arc;
 use std::thread;
 
-use lightcone_core::sync::{Load, Mailbox, Popped, PushError, Receiver, Reservation, Slot, WakeFlag};
+use lightcone_core::sync::{Load, Mailbox, MailboxSlot, PushError, Receiver, Reservation, TryRecv, WakeFlag};
 
 const PRODUCERS: [u32; 3] = [0, 1, 2];
 const MESSAGES: u32 = if cfg!(miri) { 50 } else { 100_000 };
 
-type Boxed<T> = Mailbox<T, Box<[Slot<T>]>>;
+type Boxed<T> = Mailbox<T, Box<[MailboxSlot<T>]>>;
 type BoxedReceiver<T> = Receiver<Arc<Boxed<T>>>;
 
 /// Producer and number, on the heap, so that a lost, duplicated or torn message is detected.
 type Message = Box<(u32, u32)>;
 
 fn mailbox<T>(capacity: usize) -> (Arc<Boxed<T>>, BoxedReceiver<T>) {
-    let slots: Box<[Slot<T>]> = (0..capacity).map(|_| Slot::new()).collect();
+    let slots: Box<[MailboxSlot<T>]> = (0..capacity).map(|_| MailboxSlot::new()).collect();
     let mailbox = Arc::new(Mailbox::with_slots(slots).expect("a power of two"));
     (Arc::clone(&mailbox), Receiver::new(mailbox).expect("the first"))
 }
@@ -51,9 +51,9 @@ fn push_until_closed(mailbox: &Boxed<Message>, producer: u32) -> u32 {
 fn drain<T>(receiver: &mut BoxedReceiver<T>, mut item: impl FnMut(T), idle: impl Fn()) {
     loop {
         match receiver.pop() {
-            Popped::Item(value) => item(value),
-            Popped::Empty => idle(),
-            Popped::Finished => return,
+            TryRecv::Item(value) => item(value),
+            TryRecv::Empty => idle(),
+            TryRecv::Finished => return,
         }
     }
 }
@@ -141,7 +141,7 @@ fn a_close_in_the_middle_loses_nothing_and_doubles_nothing() {
 /// Repeatedly reserves and sends; a refused reservation is released.
 fn accept(load: &Arc<Load>, max: u32, mailbox: &Boxed<Reservation<Arc<Load>>>) {
     for _ in 0..MESSAGES / 4 {
-        if let Some(reservation) = Reservation::one_below(Arc::clone(load), max) {
+        if let Some(reservation) = Reservation::try_acquire(Arc::clone(load), max) {
             drop(mailbox.push(reservation));
         }
         assert!(load.get() <= max);
@@ -168,7 +168,7 @@ fn the_load_keeps_its_limit_and_ends_at_zero() {
         });
         let mut adopted = 0_u32;
         let adopt = |reservation| {
-            owned.absorb(reservation);
+            owned.merge(reservation);
             adopted += 1;
             keep(&mut owned, adopted % 5);
         };

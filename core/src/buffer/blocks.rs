@@ -75,7 +75,7 @@ impl FreeList {
     }
 
     #[inline(always)]
-    fn give_back(&mut self, links: &mut [[u8; LINK_BYTES]], block: u32) {
+    fn release(&mut self, links: &mut [[u8; LINK_BYTES]], block: u32) {
         // only one block is kept out of the list: most responses need no more
         let before = core::mem::replace(&mut self.hot, block + 1);
         self.available += 1;
@@ -89,7 +89,7 @@ impl FreeList {
     fn push(&mut self, links: &mut [[u8; LINK_BYTES]], block: u32) {
         let next = core::mem::replace(&mut self.first, block + 1);
         if let Some(link) = links.get_mut(block as usize) {
-            *link = whole(next, 0);
+            *link = pack(next, 0);
         }
     }
 }
@@ -104,7 +104,7 @@ pub(crate) struct Blocks<'m> {
 
 /// A pool, borrowed for one callback. All fields are plain reborrows, so that public types need only one lifetime.
 #[derive(Debug)]
-pub(crate) struct Lent<'a> {
+pub(crate) struct PoolMut<'a> {
     pub(crate) memory: &'a mut [u8],
     links: &'a mut [[u8; LINK_BYTES]],
     free: &'a mut FreeList,
@@ -138,8 +138,8 @@ impl<'m> Blocks<'m> {
         Self { free: FreeList { reserve, share, ..self.free }, ..self }
     }
 
-    pub(crate) fn lend(&mut self) -> Lent<'_> {
-        Lent {
+    pub(crate) fn lend(&mut self) -> PoolMut<'_> {
+        PoolMut {
             memory: self.memory,
             links: self.links,
             free: &mut self.free,
@@ -149,8 +149,8 @@ impl<'m> Blocks<'m> {
     }
 
     #[inline]
-    pub(crate) fn give_back(&mut self, block: u32) {
-        self.free.give_back(self.links, block);
+    pub(crate) fn release(&mut self, block: u32) {
+        self.free.release(self.links, block);
     }
 
     /// Returns the bytes of free blocks that were in use before.
@@ -263,18 +263,24 @@ impl<'m> Blocks<'m> {
 
     /// Returns where the bytes of `block` end, which must not be the last of its chain.
     pub(crate) fn end(&self, block: u32) -> u32 {
-        self.links.get(block as usize).map_or(0, |link| halves(*link).1)
+        self.links.get(block as usize).map_or(0, |link| unpack(*link).1)
     }
 
     /// Returns where the block that follows `block` in its chain begins.
     pub(crate) fn next_start(&self, block: u32) -> u32 {
-        self.links.get(block as usize).map_or(0, |link| halves(*link).0 << self.shift)
+        self.links.get(block as usize).map_or(0, |link| unpack(*link).0 << self.shift)
     }
 }
 
-impl Lent<'_> {
-    pub(crate) fn reborrow(&mut self) -> Lent<'_> {
-        Lent { memory: self.memory, links: self.links, free: self.free, shift: self.shift, here: PhantomData }
+impl PoolMut<'_> {
+    pub(crate) fn reborrow(&mut self) -> PoolMut<'_> {
+        PoolMut {
+            memory: self.memory,
+            links: self.links,
+            free: self.free,
+            shift: self.shift,
+            here: PhantomData,
+        }
     }
 
     /// Returns whether any free block is not set aside.
@@ -329,20 +335,20 @@ impl Lent<'_> {
             return Some(self.free.fresh - 1);
         };
         if let Some(link) = self.links.get(block as usize) {
-            self.free.first = halves(*link).0;
+            self.free.first = unpack(*link).0;
         }
         Some(block)
     }
 
     #[inline]
-    pub(crate) fn give_back(&mut self, block: u32) {
-        self.free.give_back(self.links, block);
+    pub(crate) fn release(&mut self, block: u32) {
+        self.free.release(self.links, block);
     }
 
     /// Returns a block that was leased in the same callback. No other socket ran in between, so waiters are not
     /// notified.
     pub(crate) fn take_back(&mut self, block: u32) {
-        self.free.give_back(self.links, block);
+        self.free.release(self.links, block);
         self.free.returned = self.free.returned.wrapping_sub(1);
     }
 
@@ -353,19 +359,19 @@ impl Lent<'_> {
 
     /// Returns the block that follows `block` in its chain, and where the bytes of `block` end.
     pub(crate) fn link(&self, block: u32) -> (u32, u32) {
-        self.links.get(block as usize).map_or((0, 0), |link| halves(*link))
+        self.links.get(block as usize).map_or((0, 0), |link| unpack(*link))
     }
 
     pub(crate) fn set_link(&mut self, block: u32, next: u32, end: u32) {
         if let Some(link) = self.links.get_mut(block as usize) {
-            *link = whole(next, end);
+            *link = pack(next, end);
         }
     }
 }
 
 /// Returns the free block that follows `block`, plus one; 0 if there is none.
 fn after(links: &[[u8; LINK_BYTES]], block: u32) -> u32 {
-    links.get(block as usize).map_or(0, |link| halves(*link).0)
+    links.get(block as usize).map_or(0, |link| unpack(*link).0)
 }
 
 /// Makes `next` follow `block`, or makes it the first block if `block` is 0. All are indices plus one.
@@ -373,7 +379,7 @@ fn set_after(links: &mut [[u8; LINK_BYTES]], first: &mut u32, block: u32, next: 
     match block.checked_sub(1) {
         Some(block) => {
             if let Some(link) = links.get_mut(block as usize) {
-                *link = whole(next, 0);
+                *link = pack(next, 0);
             }
         }
         None => *first = next,
@@ -413,13 +419,13 @@ fn merge(links: &mut [[u8; LINK_BYTES]], mut a: u32, mut b: u32) -> u32 {
     first
 }
 
-fn whole(next: u32, end: u32) -> [u8; LINK_BYTES] {
+fn pack(next: u32, end: u32) -> [u8; LINK_BYTES] {
     let [a, b, c, d] = next.to_ne_bytes();
     let [e, f, g, h] = end.to_ne_bytes();
     [a, b, c, d, e, f, g, h]
 }
 
-fn halves([a, b, c, d, e, f, g, h]: [u8; LINK_BYTES]) -> (u32, u32) {
+fn unpack([a, b, c, d, e, f, g, h]: [u8; LINK_BYTES]) -> (u32, u32) {
     (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]))
 }
 
@@ -435,8 +441,8 @@ mod tests {
         let mut blocks = Blocks::new(&mut memory, &mut links, 6);
         let mut pool = blocks.lend();
         assert_eq!([pool.lease(), pool.lease(), pool.lease()], [Some(0), Some(1), Some(2)]);
-        pool.give_back(1);
-        pool.give_back(0);
+        pool.release(1);
+        pool.release(0);
         assert_eq!([pool.lease(), pool.lease(), pool.lease()], [Some(0), Some(1), Some(3)]);
         assert_eq!(pool.lease(), None);
         assert!(!pool.has_spare());
@@ -463,7 +469,7 @@ mod tests {
                     held.push(block);
                 }
                 if !leases && !held.is_empty() {
-                    blocks.give_back(held.swap_remove(random(held.len())));
+                    blocks.release(held.swap_remove(random(held.len())));
                 }
             }
             assert_eq!(blocks.available(), BLOCKS - held.len());

@@ -2,14 +2,14 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "pools hold less than 4 GiB: `Config::check`")]
 
-use super::blocks::{Blocks, Lent};
+use super::blocks::{Blocks, PoolMut};
 use crate::error::WouldBlock;
 use crate::wait_queue::Waiting;
 use core::marker::PhantomData;
 
 /// The bytes that a socket keeps between callbacks: none, or `start..end` of one block.
 #[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Kept {
+pub(crate) struct InputTail {
     /// The block's index plus one, with [`LARGE`] set in the large pool; 0 if nothing is kept.
     block: u32,
     start: u32,
@@ -18,7 +18,7 @@ pub(crate) struct Kept {
 
 const LARGE: u32 = 1 << 31;
 
-impl Kept {
+impl InputTail {
     pub(crate) const fn len(&self) -> usize {
         (self.end - self.start) as usize
     }
@@ -61,7 +61,7 @@ impl InputPools<'_> {
 
     /// Returns how many bytes a socket may receive such that all of them can be kept. Blocks that are set aside for
     /// other sockets do not count.
-    pub(crate) fn room(&self, kept: &Kept, waiting: Waiting) -> usize {
+    pub(crate) fn room(&self, kept: &InputTail, waiting: Waiting) -> usize {
         let large =
             if waiting == Waiting::LargeInput { self.large.covers_waiters() } else { self.large.has_spare() };
         let small = || {
@@ -90,7 +90,7 @@ impl InputPools<'_> {
     }
 
     /// Returns what a socket without [`room`](Self::room) waits for; nothing if it keeps as much as it may.
-    pub(crate) fn wait_queue(&self, kept: &Kept) -> Waiting {
+    pub(crate) fn wait_queue(&self, kept: &InputTail) -> Waiting {
         if kept.is_empty() {
             Waiting::Input
         } else if kept.len() < self.capacity() {
@@ -100,7 +100,7 @@ impl InputPools<'_> {
         }
     }
 
-    pub(crate) fn slice_mut(&mut self, kept: &Kept) -> &mut [u8] {
+    pub(crate) fn slice_mut(&mut self, kept: &InputTail) -> &mut [u8] {
         let Some(block) = (kept.block & !LARGE).checked_sub(1) else { return &mut [] };
         let large = kept.block & LARGE != 0;
         let at = block as usize * if large { self.large.size() } else { self.small.size() };
@@ -108,7 +108,7 @@ impl InputPools<'_> {
         memory.get_mut(at + kept.start as usize..at + kept.end as usize).unwrap_or_default()
     }
 
-    pub(crate) fn consume(&mut self, kept: &mut Kept, n: usize) {
+    pub(crate) fn consume(&mut self, kept: &mut InputTail, n: usize) {
         debug_assert!(n <= kept.len());
         kept.start += n as u32;
         if kept.start >= kept.end {
@@ -116,14 +116,14 @@ impl InputPools<'_> {
         }
     }
 
-    pub(crate) fn release(&mut self, kept: &mut Kept) {
-        let Kept { block, .. } = core::mem::take(kept);
+    pub(crate) fn release(&mut self, kept: &mut InputTail) {
+        let InputTail { block, .. } = core::mem::take(kept);
         if let Some(index) = (block & !LARGE).checked_sub(1) {
-            self.pool(block & LARGE != 0).give_back(index);
+            self.pool(block & LARGE != 0).release(index);
         }
     }
 
-    fn pool(&mut self, large: bool) -> Lent<'_> {
+    fn pool(&mut self, large: bool) -> PoolMut<'_> {
         if large { self.large.lend() } else { self.small.lend() }
     }
 
@@ -132,7 +132,7 @@ impl InputPools<'_> {
     /// # Panics
     ///
     /// If there is no room: bytes that were taken from the peer must not be lost.
-    pub(crate) fn append(&mut self, kept: &mut Kept, bytes: &[u8]) {
+    pub(crate) fn append(&mut self, kept: &mut InputTail, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
         }
@@ -152,7 +152,7 @@ impl InputPools<'_> {
             if kept.end as usize + bytes.len() > size {
                 // handlers see the bytes in one piece, so they move to the front instead of wrapping around
                 block.copy_within(kept.start as usize..kept.end as usize, 0);
-                *kept = Kept { start: 0, end: kept.end - kept.start, ..*kept };
+                *kept = InputTail { start: 0, end: kept.end - kept.start, ..*kept };
             }
             if let Some(to) = block.get_mut(kept.end as usize..kept.end as usize + bytes.len()) {
                 to.copy_from_slice(bytes);
@@ -162,8 +162,8 @@ impl InputPools<'_> {
     }
 
     /// Leases a block for the first `len` bytes: a small one if they fit and one is free, else a large one.
-    fn begin(&mut self, kept: &mut Kept, len: usize) -> bool {
-        *kept = Kept::default();
+    fn begin(&mut self, kept: &mut InputTail, len: usize) -> bool {
+        *kept = InputTail::default();
         let small = (len <= self.small.size()).then(|| self.small.lend().lease()).flatten();
         let block = match small {
             Some(block) => Some(block + 1),
@@ -174,7 +174,7 @@ impl InputPools<'_> {
     }
 
     /// Moves what is kept from a small block to a large one. Returns whether a large block was free.
-    pub(crate) fn enlarge(&mut self, kept: &mut Kept) -> bool {
+    pub(crate) fn enlarge(&mut self, kept: &mut InputTail) -> bool {
         let Some(to) = self.large.lend().lease() else { return false };
         let at = ((kept.block - 1) as usize) * self.small.size();
         let from = self.small.memory().get(at + kept.start as usize..at + kept.end as usize);
@@ -183,8 +183,8 @@ impl InputPools<'_> {
         if let (Some(from), Some(to)) = (from, large.get_mut(base..base + kept.len())) {
             to.copy_from_slice(from);
         }
-        self.small.lend().give_back(kept.block - 1);
-        *kept = Kept { block: (to + 1) | LARGE, start: 0, end: kept.len() as u32 };
+        self.small.lend().release(kept.block - 1);
+        *kept = InputTail { block: (to + 1) | LARGE, start: 0, end: kept.len() as u32 };
         true
     }
 }
@@ -309,7 +309,7 @@ mod tests {
                 seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 (seed >> 8) % below
             };
-            let mut kept = Kept::default();
+            let mut kept = InputTail::default();
             let (mut model, mut next) = (Vec::new(), 0_u8);
             for _ in 0..50_000 {
                 let n = (random(90) as usize).min(pools.room(&kept, Waiting::None));
@@ -333,7 +333,7 @@ mod tests {
     #[test]
     fn room_is_what_can_be_kept() {
         with_pools(1, 1, |pools| {
-            let (mut a, mut b, c) = (Kept::default(), Kept::default(), Kept::default());
+            let (mut a, mut b, c) = (InputTail::default(), InputTail::default(), InputTail::default());
             assert_eq!(pools.room(&a, Waiting::None), 256);
             pools.append(&mut a, &[1; 65]); // more than a small block
             assert_eq!(pools.room(&a, Waiting::None), 191);
@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn without_large_blocks_a_small_one_is_all() {
         with_pools(1, 0, |pools| {
-            let mut kept = Kept::default();
+            let mut kept = InputTail::default();
             assert_eq!((pools.capacity(), pools.room(&kept, Waiting::None)), (64, 64));
             pools.append(&mut kept, &[1; 64]);
             assert_eq!(pools.room(&kept, Waiting::None), 0);

@@ -4,8 +4,8 @@ mod blocks;
 mod input;
 mod output;
 
-pub(crate) use blocks::{Blocks, LINK_BYTES, Lent};
+pub(crate) use blocks::{Blocks, LINK_BYTES, PoolMut};
 pub use input::Input;
-pub(crate) use input::{InputPools, Kept, consumed_too_much};
-pub(crate) use output::{Chain, Hold};
-pub use output::{Mark, Output};
+pub(crate) use input::{InputPools, InputTail, consumed_too_much};
+pub use output::{Checkpoint, Output};
+pub(crate) use output::{OutputQueue, WritableGate};

@@ -2,7 +2,7 @@
 
 #![expect(clippy::cast_possible_truncation, reason = "pools hold less than 4 GiB: `Config::check`")]
 
-use super::blocks::{Blocks, Lent};
+use super::blocks::{Blocks, PoolMut};
 use crate::error::Full;
 use crate::wait_queue::Waiting;
 use core::fmt;
@@ -12,7 +12,7 @@ mod tail;
 /// A socket's queued output. Positions are byte offsets in the whole pool. The chain holds blocks only while anything
 /// is queued or held back or room is reserved.
 #[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Chain {
+pub(crate) struct OutputQueue {
     /// The position of the first byte that has not left.
     start: u32,
     /// The position of the next byte.
@@ -29,7 +29,7 @@ pub(crate) struct Chain {
     pub(crate) waiting: Waiting,
 }
 
-/// A [`Hold`], and whether a [tail] is held back, in one byte.
+/// A [`WritableGate`], and whether a [tail] is held back, in one byte.
 #[derive(Clone, Copy, Default, Debug)]
 struct Waits(u8);
 
@@ -39,7 +39,7 @@ impl Waits {
 
 /// What an owed `writable` waits for in addition to room in the chain.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub(crate) enum Hold {
+pub(crate) enum WritableGate {
     #[default]
     None,
     /// `writable` was delivered, and since then no bytes have left and no blocks were returned: another one so soon
@@ -50,21 +50,21 @@ pub(crate) enum Hold {
     Held,
 }
 
-impl Chain {
+impl OutputQueue {
     pub(crate) const fn queued(&self) -> usize {
         self.queued as usize
     }
 
-    pub(crate) const fn hold(&self) -> Hold {
+    pub(crate) const fn hold(&self) -> WritableGate {
         match self.waits.0 & !Waits::TAIL {
-            0 => Hold::None,
-            1 => Hold::Given,
-            _ => Hold::Held,
+            0 => WritableGate::None,
+            1 => WritableGate::Given,
+            _ => WritableGate::Held,
         }
     }
 
     #[inline(always)]
-    pub(crate) const fn set_hold(&mut self, hold: Hold) {
+    pub(crate) const fn set_hold(&mut self, hold: WritableGate) {
         self.waits.0 = self.waits.0 & Waits::TAIL | hold as u8;
     }
 
@@ -145,7 +145,7 @@ impl Chain {
     #[inline(always)]
     pub(crate) fn sent_only_piece(&mut self, blocks: &mut Blocks<'_>) {
         debug_assert_eq!(self.blocks, 1, "the bytes are in one block");
-        blocks.give_back(blocks.block(self.start));
+        blocks.release(blocks.block(self.start));
         (self.start, self.at, self.left, self.queued, self.blocks) = (0, 0, 0, 0, 0);
     }
 
@@ -172,7 +172,7 @@ impl Chain {
                 break;
             }
             n -= here;
-            pool.give_back(first);
+            pool.release(first);
             self.blocks -= 1;
             self.start = next << shift;
         }
@@ -207,11 +207,11 @@ impl Chain {
         self.release(&mut blocks.lend());
     }
 
-    fn release(&mut self, pool: &mut Lent<'_>) {
+    fn release(&mut self, pool: &mut PoolMut<'_>) {
         let mut block = self.start >> pool.shift();
         for _ in 0..core::mem::take(&mut self.blocks) {
             let (next, _) = pool.link(block);
-            pool.give_back(block);
+            pool.release(block);
             block = next;
         }
         self.empty();
@@ -227,7 +227,7 @@ impl Chain {
 
 /// A point in the queued output, to rewind to within the same callback.
 #[derive(Clone, Copy, Debug)]
-pub struct Mark(Chain);
+pub struct Checkpoint(OutputQueue);
 
 /// The writing half of a socket.
 ///
@@ -240,8 +240,8 @@ pub struct Mark(Chain);
 /// Implements [`core::fmt::Write`] and [`embedded_io::Write`].
 #[derive(Debug)]
 pub struct Output<'a> {
-    pub(crate) pool: Lent<'a>,
-    pub(crate) chain: &'a mut Chain,
+    pub(crate) pool: PoolMut<'a>,
+    pub(crate) chain: &'a mut OutputQueue,
     /// The maximum number of blocks of the chain; 0 once nothing more can be queued.
     pub(crate) most: u16,
 }
@@ -365,15 +365,15 @@ impl Output<'_> {
     /// this callback. A handler that receives it and requests it again, because the room is still too small, waits
     /// until some of what is queued has left or, with nothing queued, until another socket has returned a block. After
     /// `finish`, `close`, `linger` or `abort` it does not come.
-    pub fn want(&mut self) {
+    pub fn request_writable(&mut self) {
         if self.most == 0 {
             return;
         }
         self.chain.armed = true;
         // `writable` was just delivered and did not suffice: without a change it would come again in every turn
         let short = self.leasable() < usize::from(self.most.saturating_sub(self.chain.blocks));
-        if self.chain.hold() == Hold::Given && (short || self.chain.queued > 0) {
-            self.chain.set_hold(Hold::Held);
+        if self.chain.hold() == WritableGate::Given && (short || self.chain.queued > 0) {
+            self.chain.set_hold(WritableGate::Held);
         }
     }
 
@@ -381,15 +381,15 @@ impl Output<'_> {
     /// does. If there is too little room although at most half of the bound is queued, because other sockets hold the
     /// blocks, it does not come before something has changed: bytes of this socket have left or, with none queued,
     /// blocks were returned. For more than the bound, for which there is never room, it is the same as
-    /// [`want`](Self::want).
-    pub fn want_room(&mut self, n: usize) {
+    /// [`request_writable`](Self::request_writable).
+    pub fn request_writable_for(&mut self, n: usize) {
         let bound = self.bound();
         if n <= self.room() {
             self.chain.armed |= bound > 0;
         } else if n <= bound {
             self.refuse();
         } else {
-            self.want();
+            self.request_writable();
         }
     }
 
@@ -537,19 +537,19 @@ impl Output<'_> {
     fn refuse(&mut self) {
         if self.most != 0 {
             self.chain.armed = true;
-            self.chain.set_hold(Hold::Held);
+            self.chain.set_hold(WritableGate::Held);
         }
     }
 
     /// Returns the present end of the queue.
     #[must_use]
-    pub fn mark(&self) -> Mark {
-        Mark(*self.chain)
+    pub fn mark(&self) -> Checkpoint {
+        Checkpoint(*self.chain)
     }
 
     /// Removes everything that was queued since `mark` was made, which must have been in this callback.
-    pub fn rewind(&mut self, mark: Mark) {
-        let Mark(before) = mark;
+    pub fn rewind(&mut self, mark: Checkpoint) {
+        let Checkpoint(before) = mark;
         debug_assert!(before.start == self.chain.start || before.blocks == 0, "a mark of another callback");
         let shift = self.pool.shift();
         let extra = self.chain.blocks - before.blocks;
@@ -565,7 +565,7 @@ impl Output<'_> {
         }
         // a requested `writable` and a place in a wait queue outlast the rewind
         let (armed, hold, waiting) = (self.chain.armed, self.chain.hold(), self.chain.waiting);
-        *self.chain = Chain { armed, waiting, ..before };
+        *self.chain = OutputQueue { armed, waiting, ..before };
         self.chain.set_hold(hold);
     }
 
@@ -649,11 +649,11 @@ mod tests {
         test(&mut Blocks::new(&mut memory, &mut links, 6));
     }
 
-    fn output<'a>(blocks: &'a mut Blocks<'_>, chain: &'a mut Chain, most: u16) -> Output<'a> {
+    fn output<'a>(blocks: &'a mut Blocks<'_>, chain: &'a mut OutputQueue, most: u16) -> Output<'a> {
         Output { pool: blocks.lend(), chain, most }
     }
 
-    fn content(chain: &Chain, blocks: &Blocks<'_>) -> Vec<u8> {
+    fn content(chain: &OutputQueue, blocks: &Blocks<'_>) -> Vec<u8> {
         let mut slices = [&[][..]; 16];
         let n = chain.slices(blocks, &mut slices);
         let all = slices[..n].concat();
@@ -669,7 +669,7 @@ mod tests {
                 seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
                 (seed >> 8) % below
             };
-            let (mut chain, mut model, mut next) = (Chain::default(), Vec::new(), 0_u8);
+            let (mut chain, mut model, mut next) = (OutputQueue::default(), Vec::new(), 0_u8);
             for _ in 0..50_000 {
                 let piece: Vec<u8> = (0..random(150)).map(|i| next.wrapping_add(i as u8)).collect();
                 let mut out = output(blocks, &mut chain, 5);
@@ -735,7 +735,7 @@ mod tests {
     #[test]
     fn the_bound_holds_from_both_sides() {
         with_pool(8, |blocks| {
-            let mut chain = Chain::default();
+            let mut chain = OutputQueue::default();
             let mut out = output(blocks, &mut chain, 2);
             assert_eq!(out.room(), 128);
             assert_eq!(out.send(&[1; 129]), Err(Full));
@@ -751,7 +751,7 @@ mod tests {
     #[test]
     fn an_empty_pool_refuses() {
         with_pool(1, |blocks| {
-            let (mut one, mut two) = (Chain::default(), Chain::default());
+            let (mut one, mut two) = (OutputQueue::default(), OutputQueue::default());
             output(blocks, &mut one, 4).send(&[1; 64]).unwrap();
             let mut out = output(blocks, &mut two, 4);
             assert_eq!((out.room(), out.send(&[1])), (0, Err(Full)));
@@ -762,7 +762,7 @@ mod tests {
     #[test]
     fn formatted_text_is_all_or_nothing() {
         with_pool(2, |blocks| {
-            let mut chain = Chain::default();
+            let mut chain = OutputQueue::default();
             let mut out = output(blocks, &mut chain, 2);
             out.send(&[b'x'; 100]).unwrap();
             assert_eq!(write!(out, "{}{}", "a".repeat(20), "b".repeat(20)), Err(Full));
@@ -775,7 +775,7 @@ mod tests {
     #[test]
     fn closed_for_writing_takes_nothing() {
         with_pool(2, |blocks| {
-            let mut chain = Chain::default();
+            let mut chain = OutputQueue::default();
             output(blocks, &mut chain, 2).send(b"1").unwrap();
             let mut out = output(blocks, &mut chain, 0);
             assert_eq!(out.send(b"2"), Err(Full));
@@ -789,7 +789,7 @@ mod tests {
     #[should_panic(expected = "commit(2)")]
     fn committing_more_than_there_is_panics() {
         with_pool(1, |blocks| {
-            let mut chain = Chain::default();
+            let mut chain = OutputQueue::default();
             let mut out = output(blocks, &mut chain, 1);
             out.send(&[0; 63]).unwrap();
             out.commit(2);

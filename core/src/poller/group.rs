@@ -6,7 +6,9 @@ use core::ops::Deref;
 use core::time::Duration;
 
 use crate::balance::{Balancer, peer_hint};
-use crate::sync::{AtomicMin, Load, Mailbox, Popped, PushError, Receiver, Reservation, Slot, WakeFlag};
+use crate::sync::{
+    AtomicMin, Load, Mailbox, MailboxSlot, PushError, Receiver, Reservation, TryRecv, WakeFlag,
+};
 use crate::{Address, PollerId, Rejected, Token};
 
 use super::membership::{AcceptedSocket, AssignedSocket, Command, Envelope, Membership, Placement};
@@ -28,7 +30,7 @@ impl<F: Fn() + ?Sized> Wake for F {
 /// On a host these are boxes and `Arc`s; a program without a heap uses references to statics.
 pub trait GroupTypes {
     /// [`Transport::Unregistered`](super::Transport::Unregistered).
-    type Connection;
+    type Unregistered;
     /// [`Transport::Listener`](super::Transport::Listener).
     type Listener;
     /// A pointer to a poller's load.
@@ -36,12 +38,12 @@ pub trait GroupTypes {
     /// A pointer to what wakes a poller.
     type Waker: Deref<Target: Wake>;
     /// The slots of a mailbox.
-    type Ring<T>: AsRef<[Slot<T>]>;
+    type Ring<T>: AsRef<[MailboxSlot<T>]>;
 }
 
 /// A permit for sockets of one poller, which counts as its load.
 pub type LoadPermit<G> = Reservation<<G as GroupTypes>::Load>;
-type CommandOf<G> = Command<<G as GroupTypes>::Connection, <G as GroupTypes>::Listener, LoadPermit<G>>;
+type CommandOf<G> = Command<<G as GroupTypes>::Unregistered, <G as GroupTypes>::Listener, LoadPermit<G>>;
 type CommandBox<G> = Mailbox<CommandOf<G>, <G as GroupTypes>::Ring<CommandOf<G>>>;
 type MessageBox<M, G> = Mailbox<Envelope<M>, <G as GroupTypes>::Ring<Envelope<M>>>;
 
@@ -262,7 +264,7 @@ impl<'g, M, G: GroupTypes> Group<'g, M, G> {
             if poller.is_closed() {
                 continue;
             }
-            let Some(permit) = LoadPermit::<G>::one_below(poller.load.clone(), self.sockets) else {
+            let Some(permit) = LoadPermit::<G>::try_acquire(poller.load.clone(), self.sockets) else {
                 refused = ConnectRefused::Full;
                 continue;
             };
@@ -285,12 +287,12 @@ impl<'g, M, G: GroupTypes> Group<'g, M, G> {
     /// Assigns a connection to one poller, if it has room.
     fn offer(
         self,
-        accepted: AcceptedSocket<G::Connection>,
+        accepted: AcceptedSocket<G::Unregistered>,
         to: usize,
         me: PollerId,
-    ) -> Placement<G::Connection, LoadPermit<G>> {
+    ) -> Placement<G::Unregistered, LoadPermit<G>> {
         let Some(poller) = self.pollers.get(to) else { return Placement::NoRoom(accepted) };
-        let Some(permit) = LoadPermit::<G>::one_below(poller.load.clone(), self.sockets) else {
+        let Some(permit) = LoadPermit::<G>::try_acquire(poller.load.clone(), self.sockets) else {
             return Placement::NoRoom(accepted);
         };
         let AcceptedSocket { connection, peer, listener } = accepted;
@@ -354,7 +356,7 @@ impl<'g, M, G: GroupTypes> Member<'g, M, G> {
     }
 }
 
-impl<M, G: GroupTypes> Membership<G::Connection, G::Listener, M> for Member<'_, M, G> {
+impl<M, G: GroupTypes> Membership<G::Unregistered, G::Listener, M> for Member<'_, M, G> {
     type Permit = LoadPermit<G>;
 
     fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>> {
@@ -366,11 +368,11 @@ impl<M, G: GroupTypes> Membership<G::Connection, G::Listener, M> for Member<'_, 
     }
 
     fn acquire(&mut self) -> Option<LoadPermit<G>> {
-        LoadPermit::<G>::one_below(self.handle.load.clone(), self.group.sockets)
+        LoadPermit::<G>::try_acquire(self.handle.load.clone(), self.group.sockets)
     }
 
-    fn absorb(&mut self, permit: LoadPermit<G>) {
-        self.permits.absorb(permit);
+    fn merge(&mut self, permit: LoadPermit<G>) {
+        self.permits.merge(permit);
     }
 
     fn release(&mut self) {
@@ -382,7 +384,10 @@ impl<M, G: GroupTypes> Membership<G::Connection, G::Listener, M> for Member<'_, 
         if self.balancer.is_some() { self.group.pollers.iter().any(has_room) } else { has_room(self.handle) }
     }
 
-    fn place(&mut self, accepted: AcceptedSocket<G::Connection>) -> Placement<G::Connection, LoadPermit<G>> {
+    fn place(
+        &mut self,
+        accepted: AcceptedSocket<G::Unregistered>,
+    ) -> Placement<G::Unregistered, LoadPermit<G>> {
         let (group, me) = (self.group, self.me);
         let Some(balancer) = &mut self.balancer else { return group.offer(accepted, usize::from(me.0), me) };
         let first = balancer.pick(group.pollers, hint(&accepted.peer));
@@ -400,9 +405,9 @@ impl<M, G: GroupTypes> Membership<G::Connection, G::Listener, M> for Member<'_, 
             return self.next.take();
         }
         let command = match self.commands.pop() {
-            Popped::Item(command) => command,
-            Popped::Empty => return None,
-            Popped::Finished => {
+            TryRecv::Item(command) => command,
+            TryRecv::Empty => return None,
+            TryRecv::Finished => {
                 self.finished.0 = true;
                 return None;
             }
@@ -416,9 +421,9 @@ impl<M, G: GroupTypes> Membership<G::Connection, G::Listener, M> for Member<'_, 
     #[inline]
     fn next_envelope(&mut self) -> Option<Envelope<M>> {
         match self.messages.pop() {
-            Popped::Item(envelope) => Some(envelope),
-            Popped::Empty => None,
-            Popped::Finished => {
+            TryRecv::Item(envelope) => Some(envelope),
+            TryRecv::Empty => None,
+            TryRecv::Finished => {
                 self.finished.1 = true;
                 None
             }

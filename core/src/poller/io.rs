@@ -140,10 +140,10 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
     /// Returns the reserved slots, and those of connects that have not begun, with their permits.
     pub(crate) fn release_reserved<D>(&mut self, shard: &mut Shard<'_, D>) {
         while let Some(token) = self.reserved.pop() {
-            shard.give_back(token);
+            shard.release_slot(token);
         }
         while let Some(connect) = self.pending_connects.pop_front() {
-            shard.give_back(connect.token);
+            shard.release_slot(connect.token);
         }
     }
 

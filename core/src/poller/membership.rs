@@ -129,7 +129,7 @@ pub trait Membership<C, L, M> {
     fn acquire(&mut self) -> Option<Self::Permit>;
 
     /// Keeps the permit of a socket that has arrived.
-    fn absorb(&mut self, permit: Self::Permit);
+    fn merge(&mut self, permit: Self::Permit);
 
     /// Releases the permit of a socket that has ended.
     fn release(&mut self);
@@ -179,7 +179,7 @@ impl<C, L, M> Membership<C, L, M> for Alone {
         Some(())
     }
 
-    fn absorb(&mut self, (): ()) {}
+    fn merge(&mut self, (): ()) {}
 
     fn release(&mut self) {}
 
@@ -268,7 +268,7 @@ impl<C, L, M, const MAIL: usize> Membership<C, L, M> for AloneWithMail<M, MAIL> 
         Some(())
     }
 
-    fn absorb(&mut self, (): ()) {}
+    fn merge(&mut self, (): ()) {}
 
     fn release(&mut self) {}
 

@@ -7,9 +7,9 @@ use core::time::Duration;
 use heapless::Deque;
 
 use crate::{
-    Address, CloseReason, Config, ConnectError, ErrorKind, Footprint, Handler, Instant, Interest, ListenerId,
-    Origin, PIECES_MAX, Port, Rejected, Settled, SetupError, Shard, Stats, Stopped, StorageError, Token,
-    footprint,
+    Address, CloseReason, Config, ConnectError, Connection, ErrorKind, Footprint, Handler, Instant, Interest,
+    LeftFastPath, ListenerId, Origin, PIECES_MAX, Rejected, Settled, SetupError, Shard, Stats, StorageError,
+    Token, footprint,
 };
 
 use crate::life::State;
@@ -290,9 +290,9 @@ where
     /// Calls `look` with what a socket has queued, from the front. A driver can thus check that bytes in flight stay
     /// where they are. Returns `None` if the socket has ended.
     pub fn with_output<R>(&mut self, token: Token, look: impl FnOnce(&[&[u8]]) -> R) -> Option<R> {
-        let port = self.shard.port(token)?;
+        let conn = self.shard.connection(token)?;
         let mut pieces: [&[u8]; PIECES_MAX] = [&[]; PIECES_MAX];
-        let count = port.outputs(&mut pieces);
+        let count = conn.outputs(&mut pieces);
         Some(look(pieces.get(..count).unwrap_or_default()))
     }
 
@@ -410,7 +410,7 @@ where
     #[inline(always)]
     pub fn on_readable(&mut self, token: Token) {
         // the fast path: one lookup of the slot if nothing about the socket is special
-        let Some(usual) = self.shard.usual_port(token) else { return self.receive(token, None) };
+        let Some(usual) = self.shard.fast_path(token) else { return self.receive(token, None) };
         let room = usual.room().min(self.buffer.len());
         let buffer = self.buffer.get_mut(..room).unwrap_or_default();
         if buffer.is_empty() {
@@ -435,38 +435,38 @@ where
     /// Receives from a socket, unless `received` is the result of a receive, and does what follows.
     #[inline(never)]
     fn receive(&mut self, token: Token, received: Option<Received>) {
-        let Some(mut port) = self.shard.port(token) else { return };
-        let room = port.room().min(self.buffer.len());
-        // without room the port runs all the same, to deliver what is due or wait for a block
+        let Some(mut conn) = self.shard.connection(token) else { return };
+        let room = conn.room().min(self.buffer.len());
+        // without room the connection runs all the same, to deliver what is due or wait for a block
         let mut bytes: &mut [u8] = &mut [];
         if let Some(buffer) = self.buffer.get_mut(..room).filter(|buffer| !buffer.is_empty()) {
             let Some((transport, connection)) = self.io.connection(token) else { return };
             match received.unwrap_or_else(|| transport.receive(connection, token, buffer)) {
                 Received::Bytes(n) => bytes = buffer.get_mut(..n).unwrap_or_default(),
                 Received::WouldBlock => return,
-                Received::End => port.ended(),
-                Received::Failed(kind) => port.failed(kind),
+                Received::End => conn.peer_ended(),
+                Received::Failed(kind) => conn.failed(kind),
             }
         }
         self.scope = PanicScope::Callback(token);
-        let settled = port.receive(bytes, &mut self.handler, &mut self.io.calls(token));
+        let settled = conn.receive(bytes, &mut self.handler, &mut self.io.calls(token));
         self.settle(token, settled);
     }
 
-    /// Continues with `count` received bytes where `UsualPort::receive` has stopped.
+    /// Continues with `count` received bytes where `FastPath::receive` has stopped.
     #[inline(never)]
-    fn go_on(&mut self, token: Token, stopped: Stopped, count: usize) {
-        let Some(mut port) = self.shard.port(token) else { return };
+    fn go_on(&mut self, token: Token, stopped: LeftFastPath, count: usize) {
+        let Some(mut conn) = self.shard.connection(token) else { return };
         let bytes = self.buffer.get_mut(..count).unwrap_or_default();
-        let settled = port.go_on(stopped, bytes, &mut self.handler, &mut self.io.calls(token));
+        let settled = conn.go_on(stopped, bytes, &mut self.handler, &mut self.io.calls(token));
         self.settle(token, settled);
     }
 
     /// Reports that a socket is writable, or that its connect has ended.
     pub fn on_writable(&mut self, token: Token) {
-        let Some(port) = self.shard.port(token) else { return };
-        if !port.is_connecting() {
-            return self.tell(token, |port| port.writable());
+        let Some(conn) = self.shard.connection(token) else { return };
+        if !conn.is_connecting() {
+            return self.tell(token, |conn| conn.writable());
         }
         let Some((transport, connection)) = self.io.connection(token) else { return };
         let result = transport.connect_result(connection, token);
@@ -478,23 +478,23 @@ where
     /// Reports the result of a connect. With a completion transport, the driver may call this instead of
     /// [`on_writable`](Self::on_writable).
     pub fn on_connect_result(&mut self, token: Token, result: ConnectResult) {
-        self.tell(token, |port| {
+        self.tell(token, |conn| {
             match result {
                 ConnectResult::InProgress => return,
-                ConnectResult::Established => port.connected(),
+                ConnectResult::Established => conn.connected(),
                 ConnectResult::Broken(kind) => {
-                    port.connected();
-                    port.failed(kind);
+                    conn.connected();
+                    conn.failed(kind);
                 }
-                ConnectResult::Failed(kind) => port.failed(kind),
+                ConnectResult::Failed(kind) => conn.failed(kind),
             }
-            port.writable();
+            conn.writable();
         });
     }
 
     /// Reports that a connection has failed.
     pub fn on_failed(&mut self, token: Token, kind: ErrorKind) {
-        self.tell(token, |port| port.failed(kind));
+        self.tell(token, |conn| conn.failed(kind));
     }
 
     /// Reports bytes that a completion transport has received. Returns how many were taken. The transport keeps the
@@ -505,16 +505,16 @@ where
         let (mut taken, mut has_run) = (0, false);
         // runs at least once, even without room: delivering what is due may make some
         while !has_run || taken < bytes.len() {
-            let Some(mut port) = self.shard.port(token) else { return bytes.len() };
+            let Some(mut conn) = self.shard.connection(token) else { return bytes.len() };
             let rest = bytes.get_mut(taken..).unwrap_or_default();
-            let n = port.room().min(rest.len());
+            let n = conn.room().min(rest.len());
             if n == 0 && has_run {
                 self.stop_reading(token);
                 break;
             }
             let rest = rest.get_mut(..n).unwrap_or_default();
             self.scope = PanicScope::Callback(token);
-            let settled = port.receive(rest, &mut self.handler, &mut self.io.calls(token));
+            let settled = conn.receive(rest, &mut self.handler, &mut self.io.calls(token));
             self.settle(token, settled);
             (taken, has_run) = (taken + n, true);
         }
@@ -525,17 +525,17 @@ where
     /// now: report it again like bytes that were not taken.
     #[must_use]
     pub fn on_end_of_stream(&mut self, token: Token) -> bool {
-        let Some(port) = self.shard.port(token) else { return true };
+        let Some(conn) = self.shard.connection(token) else { return true };
         // without room, bytes before the end may still be in the transport, and the end must not overtake them
-        if port.room() == 0 {
+        if conn.room() == 0 {
             self.run(token); // may make room, or queues the socket for a block
-            let Some(port) = self.shard.port(token) else { return true };
-            if port.room() == 0 {
+            let Some(conn) = self.shard.connection(token) else { return true };
+            if conn.room() == 0 {
                 self.stop_reading(token);
                 return false;
             }
         }
-        self.tell(token, |port| port.ended());
+        self.tell(token, |conn| conn.peer_ended());
         true
     }
 
@@ -552,14 +552,14 @@ where
 
     /// Reports that a send in flight has completed, with `n` bytes sent.
     pub fn on_sent(&mut self, token: Token, n: usize) {
-        self.tell(token, |port| port.sent(n));
+        self.tell(token, |conn| conn.sent(n));
     }
 
     /// Reports that a send in flight has failed.
     pub fn on_send_failed(&mut self, token: Token, kind: ErrorKind) {
-        self.tell(token, |port| {
-            port.sent(0); // ends the flight, or the socket would wait for it before it closes
-            port.failed(kind);
+        self.tell(token, |conn| {
+            conn.sent(0); // ends the flight, or the socket would wait for it before it closes
+            conn.failed(kind);
         });
     }
 
@@ -581,32 +581,32 @@ where
     /// nothing does take something. Returns whether anything is due for the socket.
     #[cold]
     fn answer(&mut self, token: Token) -> bool {
-        if let Some(to) = self.shard.port(token).and_then(|mut port| port.take_connect()) {
+        if let Some(to) = self.shard.connection(token).and_then(|mut conn| conn.take_connect()) {
             let begun = self.io.transport.connect(&to);
             self.on_begun(token, begun);
             return false;
         }
         let connection = self.io.connection(token);
         let left = connection.and_then(|(transport, connection)| transport.undelivered(connection, token));
-        self.shard.port(token).is_some_and(|mut port| port.undelivered(left))
+        self.shard.connection(token).is_some_and(|mut conn| conn.undelivered(left))
     }
 
-    /// Reports something to a socket's port, delivers what is due, and carries out the actions that follow.
-    fn tell(&mut self, token: Token, what: impl FnOnce(&mut Port<'_, 's, H::Data>)) {
-        let Some(mut port) = self.shard.port(token) else { return };
-        what(&mut port);
+    /// Reports something to a socket's connection, delivers what is due, and carries out the actions that follow.
+    fn tell(&mut self, token: Token, what: impl FnOnce(&mut Connection<'_, 's, H::Data>)) {
+        let Some(mut conn) = self.shard.connection(token) else { return };
+        what(&mut conn);
         self.scope = PanicScope::Callback(token);
-        let settled = port.receive(&mut [], &mut self.handler, &mut self.io.calls(token));
+        let settled = conn.receive(&mut [], &mut self.handler, &mut self.io.calls(token));
         self.settle(token, settled);
     }
 
     /// Delivers a message to a socket, and carries out the actions that follow.
     fn deliver(&mut self, token: Token, message: H::Message) {
-        let Some(mut port) = self.shard.port(token) else { return self.as_program(|_| drop(message)) };
+        let Some(mut conn) = self.shard.connection(token) else { return self.as_program(|_| drop(message)) };
         self.scope = PanicScope::Callback(token);
-        match port.message(message, &mut self.handler, &mut self.io.context()) {
+        match conn.message(message, &mut self.handler, &mut self.io.context()) {
             Ok(next) => {
-                let settled = port.carry_out(next, 0, &mut self.handler, &mut self.io.calls(token));
+                let settled = conn.carry_out(next, 0, &mut self.handler, &mut self.io.calls(token));
                 self.settle(token, settled);
             }
             Err(message) => {
@@ -653,7 +653,7 @@ where
         let Some(entry) = self.io.connections.get_mut(token.index()) else { return };
         let interest = core::mem::take(&mut entry.interest);
         if let Some(mut connection) = entry.connection.take() {
-            let reset = self.shard.breaks_off();
+            let reset = self.shard.needs_reset();
             // a reset destroys what the system has not delivered
             if T::TELLS_UNDELIVERED && reset {
                 self.shard.lose(self.io.transport.undelivered(&mut connection, token).unwrap_or(0));
@@ -722,7 +722,7 @@ where
             let (connection, peer) = match accept {
                 Accept::Accepted(connection, peer) => (connection, peer),
                 Accept::Filtered => {
-                    self.shard.turn_away(1);
+                    self.shard.count_rejected(1);
                     continue;
                 }
                 Accept::Retry => continue,
@@ -796,7 +796,7 @@ where
         self.scope = PanicScope::Engine;
         let Some(AssignedSocket { connection, permit, .. }) = self.admitting.take() else { return };
         let Ok(token) = admitted else { return self.io.transport.reject(connection) };
-        self.io.membership.absorb(permit);
+        self.io.membership.merge(permit);
         self.register(token, connection, Interest::READ);
         self.run(token);
         // `announce_stop` has yet to reach the sockets from `announce_from` on
@@ -814,8 +814,8 @@ where
             Err(kind) => {
                 self.unwatchable += 1;
                 self.io.insert(token, None, Interest::NONE);
-                if let Some(mut port) = self.shard.port(token) {
-                    port.failed(kind);
+                if let Some(mut conn) = self.shard.connection(token) {
+                    conn.failed(kind);
                 }
             }
         }
@@ -839,9 +839,9 @@ where
         if admitted.is_err() {
             return; // this releases the permit, which is dropped
         }
-        self.io.membership.absorb(permit);
+        self.io.membership.merge(permit);
         // it may have been cancelled before it began
-        let is_connecting = self.shard.port(token).is_some_and(|port| port.is_connecting());
+        let is_connecting = self.shard.connection(token).is_some_and(|conn| conn.is_connecting());
         if is_connecting {
             let begun = self.io.transport.connect(&to);
             self.on_begun(token, begun);
@@ -856,7 +856,7 @@ where
         match begun {
             Ok(Connect::Established(connection)) => {
                 self.register(token, connection, Interest::READ);
-                self.tell(token, |port| port.connected());
+                self.tell(token, |conn| conn.connected());
             }
             Ok(Connect::InProgress(connection)) => {
                 self.register(token, connection, Interest::WRITE);
@@ -865,7 +865,7 @@ where
             Ok(Connect::Later) => {
                 self.io.insert(token, None, Interest::NONE);
                 let again = self.io.now + BACK_OFF;
-                self.tell(token, |port| port.connect_again_at(again));
+                self.tell(token, |conn| conn.connect_again_at(again));
             }
             Err(kind) => {
                 self.io.insert(token, None, Interest::NONE);
@@ -916,7 +916,7 @@ where
 
     /// Closes a socket. Queued output is sent first, unless the socket is aborted. A connect is cancelled.
     pub fn close_socket(&mut self, token: Token, abort: bool) {
-        self.tell(token, |port| if abort { port.cut(CloseReason::Aborted) } else { port.close() });
+        self.tell(token, |conn| if abort { conn.abort_with(CloseReason::Aborted) } else { conn.close() });
     }
 
     #[inline]
@@ -1145,7 +1145,7 @@ where
             }
         }
         if self.shard.next_in_use(token.index()) == Some(token) {
-            self.tell(token, |port| port.shutdown());
+            self.tell(token, |conn| conn.shutdown());
         }
     }
 
@@ -1154,9 +1154,9 @@ where
         if self.shard.next_in_use(token.index()) != Some(token) {
             return false;
         }
-        let Some(mut port) = self.shard.port(token) else { return false };
-        let asks = !self.io.transport.completes() && port.state().is_live();
-        let room = if asks { port.room().min(self.buffer.len()) } else { 0 };
+        let Some(mut conn) = self.shard.connection(token) else { return false };
+        let asks = !self.io.transport.completes() && conn.state().is_live();
+        let room = if asks { conn.room().min(self.buffer.len()) } else { 0 };
         let Some(buffer) = self.buffer.get_mut(..room).filter(|buffer| !buffer.is_empty()) else {
             return false;
         };
@@ -1165,12 +1165,12 @@ where
         match transport.receive(connection, token, buffer) {
             Received::Bytes(n) => bytes = buffer.get_mut(..n).unwrap_or_default(),
             Received::WouldBlock => return false,
-            Received::End => port.ended(),
-            Received::Failed(kind) => port.failed(kind),
+            Received::End => conn.peer_ended(),
+            Received::Failed(kind) => conn.failed(kind),
         }
         let more = bytes.len() == room; // a shorter receive has probably taken everything
         self.scope = PanicScope::Callback(token);
-        let settled = port.receive(bytes, &mut self.handler, &mut self.io.calls(token));
+        let settled = conn.receive(bytes, &mut self.handler, &mut self.io.calls(token));
         self.settle(token, settled);
         more
     }
@@ -1181,11 +1181,11 @@ where
             && let Some(token) = self.shard.next_in_use(from)
         {
             self.phase = Phase::Aborting { from: token.index() + 1 };
-            let state = self.shard.port(token).map(|mut port| port.state());
+            let state = self.shard.connection(token).map(|mut conn| conn.state());
             let unfinished =
-                |state: State| state.is_live() || matches!(state, State::Draining | State::Parting);
+                |state: State| state.is_live() || matches!(state, State::Draining | State::PreLinger);
             self.aborted += u64::from(state.is_some_and(unfinished));
-            self.tell(token, |port| port.cut(CloseReason::Shutdown));
+            self.tell(token, |conn| conn.abort_with(CloseReason::Shutdown));
         }
     }
 
@@ -1202,12 +1202,12 @@ where
                 PanicOwner::Program
             }
             PanicScope::Connect(token) => {
-                self.shard.give_back(token);
+                self.shard.release_slot(token);
                 PanicOwner::Program
             }
             PanicScope::Callback(token) => {
-                if let Some(mut port) = self.shard.port(token) {
-                    port.cut(CloseReason::HandlerPanic);
+                if let Some(mut conn) = self.shard.connection(token) {
+                    conn.abort_with(CloseReason::HandlerPanic);
                 }
                 PanicOwner::Socket(token)
             }

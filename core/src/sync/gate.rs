@@ -11,19 +11,19 @@ const POSTED: u32 = 2;
 /// Lets any number of threads request work on a socket, and one at a time do it.
 ///
 /// A thread with work for a socket leaves it where the socket's runner looks, then posts. Of all posts since the gate
-/// was last idle, one returns a [`Pass`], and its caller must schedule the socket. So there is at most one pass,
+/// was last idle, one returns a [`GatePermit`], and its caller must schedule the socket. So there is at most one pass,
 /// regardless of the threads that it moves through:
 ///
 /// ```
-/// # use lightcone_core::sync::{Gate, Pass};
-/// # let (gate, leave, schedule) = (Gate::new(), || (), |_: Pass| ());
+/// # use lightcone_core::sync::{Gate, GatePermit};
+/// # let (gate, leave, schedule) = (Gate::new(), || (), |_: GatePermit| ());
 /// leave();
 /// if let Some(pass) = gate.post() {
 ///     schedule(pass); // on any thread
 /// }
 /// ```
 ///
-/// The runner looks, does the work that it finds, and tries to leave. If something was posted in between, `leave` fails
+/// The runner looks, does the work that it finds, and tries to leave. If something was posted in between, `try_release` fails
 /// and returns the pass: the runner looks again, or queues up after other sockets first.
 ///
 /// ```
@@ -31,9 +31,9 @@ const POSTED: u32 = 2;
 /// # let (gate, look) = (Gate::new(), || ());
 /// # let mut pass = gate.post().expect("idle before");
 /// loop {
-///     pass.look(&gate);
+///     pass.begin(&gate);
 ///     look();
-///     match pass.leave(&gate) {
+///     match pass.try_release(&gate) {
 ///         Ok(()) => break,
 ///         Err(again) => pass = again,
 ///     }
@@ -59,9 +59,9 @@ impl Gate {
     ///
     /// Returns the pass if no runner is active or scheduled. The caller must then make sure that the pass is used.
     #[must_use = "no other thread will run"]
-    pub fn post(&self) -> Option<Pass> {
+    pub fn post(&self) -> Option<GatePermit> {
         let before = self.0.fetch_or(BUSY | POSTED, ord::POST);
-        (before & BUSY == 0).then_some(Pass(()))
+        (before & BUSY == 0).then_some(GatePermit(()))
     }
 }
 
@@ -80,12 +80,12 @@ impl Default for Gate {
 /// ```
 #[derive(Debug)]
 #[must_use = "a pass that is dropped leaves the gate shut"]
-pub struct Pass(());
+pub struct GatePermit(());
 
-impl Pass {
-    /// Acknowledges all earlier posts. Call it before looking at what was left, so that [`leave`](Self::leave) notices
+impl GatePermit {
+    /// Acknowledges all earlier posts. Call it before looking at what was left, so that [`try_release`](Self::try_release) notices
     /// every post that the look may miss.
-    pub fn look(&mut self, gate: &Gate) {
+    pub fn begin(&mut self, gate: &Gate) {
         gate.0.swap(BUSY, ord::LOOK);
     }
 
@@ -94,7 +94,7 @@ impl Pass {
     /// # Errors
     ///
     /// The pass, if something was posted.
-    pub fn leave(self, gate: &Gate) -> Result<(), Self> {
+    pub fn try_release(self, gate: &Gate) -> Result<(), Self> {
         match gate.0.compare_exchange(BUSY, 0, ord::LEAVE, Ordering::Relaxed) {
             Ok(_) => Ok(()),
             Err(_) => Err(self),
@@ -110,8 +110,8 @@ mod tests {
     use super::*;
 
     assert_impl_all!(Gate: Send, Sync);
-    assert_impl_all!(Pass: Send);
-    assert_not_impl_any!(Pass: Clone, Copy);
+    assert_impl_all!(GatePermit: Send);
+    assert_not_impl_any!(GatePermit: Clone, Copy);
 
     #[test]
     fn one_of_many_posts_gets_the_pass() {
@@ -126,11 +126,11 @@ mod tests {
     fn a_post_after_the_look_keeps_the_pass() {
         let gate = Gate::new();
         let mut pass = gate.post().unwrap();
-        pass.look(&gate);
+        pass.begin(&gate);
         assert!(gate.post().is_none());
-        pass = pass.leave(&gate).unwrap_err();
-        pass.look(&gate);
-        assert!(pass.leave(&gate).is_ok());
+        pass = pass.try_release(&gate).unwrap_err();
+        pass.begin(&gate);
+        assert!(pass.try_release(&gate).is_ok());
         assert!(gate.post().is_some());
     }
 
@@ -138,6 +138,6 @@ mod tests {
     fn who_has_not_looked_does_not_leave() {
         let gate = Gate::new();
         let pass = gate.post().unwrap();
-        assert!(pass.leave(&gate).is_err());
+        assert!(pass.try_release(&gate).is_err());
     }
 }

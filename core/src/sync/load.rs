@@ -12,7 +12,7 @@ use crate::sync::const_unless_loom;
 /// before the first of them is adopted. Only a [`Reservation`] increases it, and only the end of a reservation
 /// decreases it. Nothing is published through the counter: other threads read it as a hint.
 ///
-/// Put it in a [`Padded`](crate::sync::Padded) if several cores update it.
+/// Put it in a [`CachePadded`](crate::sync::CachePadded) if several cores update it.
 #[derive(Debug)]
 pub struct Load(AtomicU32);
 
@@ -30,10 +30,10 @@ impl Load {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Reserves one more socket, unless the number has reached `max`. See [`Reservation::one_below`].
+    /// Reserves one more socket, unless the number has reached `max`. See [`Reservation::try_acquire`].
     #[must_use]
     pub fn reserve_if_below(&self, max: u32) -> Option<Reservation<&Self>> {
-        Reservation::one_below(self, max)
+        Reservation::try_acquire(self, max)
     }
 }
 
@@ -51,7 +51,7 @@ impl AsRef<Self> for Load {
 
 /// A share of a [`Load`], returned when it is dropped.
 ///
-/// The acceptor takes a share for each socket and sends it along with the socket. A poller [`absorb`](Self::absorb)s
+/// The acceptor takes a share for each socket and sends it along with the socket. A poller [`merge`](Self::merge)s
 /// arriving shares into a single one, and [`release`](Self::release)s one unit when a socket ends. A thread that
 /// refuses a socket drops its share. So no socket is counted or released twice, and the counter never falls below zero.
 ///
@@ -64,7 +64,7 @@ impl AsRef<Self> for Load {
 /// let mut owned = Reservation::none(&LOAD);
 /// let arriving = LOAD.reserve_if_below(1).unwrap();
 /// assert!(LOAD.reserve_if_below(1).is_none());
-/// owned.absorb(arriving);
+/// owned.merge(arriving);
 /// assert!(owned.release());
 /// assert!(!owned.release());
 /// assert_eq!(LOAD.get(), 0);
@@ -86,7 +86,7 @@ impl<R: Deref<Target: AsRef<Load>>> Reservation<R> {
     ///
     /// The counter never exceeds the largest `max` it is used with, regardless of how many threads try at once.
     #[must_use]
-    pub fn one_below(load: R, max: u32) -> Option<Self> {
+    pub fn try_acquire(load: R, max: u32) -> Option<Self> {
         let counter: &Load = (*load).as_ref();
         counter
             .0
@@ -105,7 +105,7 @@ impl<R: Deref<Target: AsRef<Load>>> Reservation<R> {
     /// # Panics
     ///
     /// If `other` belongs to another counter.
-    pub fn absorb(&mut self, mut other: Self) {
+    pub fn merge(&mut self, mut other: Self) {
         assert!(core::ptr::eq(self.load(), other.load()), "a reservation was sent to the wrong poller");
         // No overflow: both are shares of one counter, which is 32 bits wide itself.
         self.count += core::mem::take(&mut other.count);
@@ -179,7 +179,7 @@ mod tests {
         let mut owned = Reservation::none(Arc::clone(&load));
         assert!(!owned.release());
         for _ in 0..3 {
-            owned.absorb(Reservation::one_below(Arc::clone(&load), 10).unwrap());
+            owned.merge(Reservation::try_acquire(Arc::clone(&load), 10).unwrap());
         }
         assert_eq!((owned.count(), load.get()), (3, 3));
         assert!(owned.release());
@@ -194,7 +194,7 @@ mod tests {
         let (one, other) = (Load::new(), Load::new());
         let mut owned = Reservation::none(&one);
         if let Some(stray) = other.reserve_if_below(1) {
-            owned.absorb(stray);
+            owned.merge(stray);
         }
     }
 }

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use core::ops::Deref;
 
 use crate::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use crate::sync::slot::{Slot, Turn, Vacant};
+use crate::sync::slot::{MailboxSlot, Sequence, Vacant};
 use crate::sync::{const_unless_loom, ord};
 
 /// The lowest bit of the tail. The position is in the bits above it.
@@ -19,44 +19,44 @@ const fn advance(position: usize, by: usize) -> usize {
 
 /// A [`Mailbox`] that contains its slots, for a `static` and for a capacity that is known at compile time.
 #[cfg(not(loom))]
-pub type StaticMailbox<T, const N: usize> = Mailbox<T, [Slot<T>; N]>;
+pub type StaticMailbox<T, const N: usize> = Mailbox<T, [MailboxSlot<T>; N]>;
 
 /// A bounded queue that many threads push to and one [`Receiver`] pops from.
 ///
 /// It never blocks, spins on another thread or allocates, and works in a `static`. `S` holds the slots: an array (see
-/// [`StaticMailbox`]), or `Box<[Slot<T>]>` if the capacity is chosen at run time. Values only need to be `Send`.
+/// [`StaticMailbox`]), or `Box<[MailboxSlot<T>]>` if the capacity is chosen at run time. Values only need to be `Send`.
 ///
 /// - **Order:** values that one thread pushes are popped in that order.
 /// - **Full:** the push returns the value, and the caller decides what to do with it. A slot is free again only after
 ///   its value *and* every value pushed before it were popped, so `Full` is backpressure and no exact count of the
 ///   values that wait.
-/// - **Closed:** every push was either accepted, and its value is popped before [`Popped::Finished`], or it returned
+/// - **Closed:** every push was either accepted, and its value is popped before [`TryRecv::Finished`], or it returned
 ///   its value. There is no third outcome.
 /// - **Stalls:** a producer that is stopped in the middle of a push hides the values pushed after it until it
 ///   continues. Nothing is lost, and each producer makes its own wake call after its own push.
 /// - **Drop:** values that were never popped are dropped with the mailbox.
 ///
 /// ```
-/// use lightcone_core::sync::{Popped, StaticMailbox};
+/// use lightcone_core::sync::{TryRecv, StaticMailbox};
 ///
 /// static MAILBOX: StaticMailbox<u32, 8> = StaticMailbox::new();
 ///
 /// let mut receiver = MAILBOX.receiver().expect("first call");
 /// MAILBOX.push(7).unwrap(); // from any thread
-/// assert_eq!(receiver.pop(), Popped::Item(7));
-/// assert_eq!(receiver.pop(), Popped::Empty);
+/// assert_eq!(receiver.pop(), TryRecv::Item(7));
+/// assert_eq!(receiver.pop(), TryRecv::Empty);
 /// MAILBOX.close();
 /// assert!(MAILBOX.push(8).is_err());
-/// assert_eq!(receiver.pop(), Popped::Finished);
+/// assert_eq!(receiver.pop(), TryRecv::Finished);
 /// ```
 ///
 /// With a capacity from a setting, on a host:
 ///
 /// ```
 /// use std::sync::Arc;
-/// use lightcone_core::sync::{Mailbox, Receiver, Slot};
+/// use lightcone_core::sync::{Mailbox, Receiver, MailboxSlot};
 ///
-/// let slots: Box<[Slot<u32>]> = (0..64).map(|_| Slot::new()).collect();
+/// let slots: Box<[MailboxSlot<u32>]> = (0..64).map(|_| MailboxSlot::new()).collect();
 /// let mailbox = Arc::new(Mailbox::with_slots(slots)?);
 /// let mut receiver = Receiver::new(Arc::clone(&mailbox)).expect("first call");
 /// # mailbox.push(1).unwrap();
@@ -74,7 +74,7 @@ pub struct Mailbox<T, S> {
 }
 
 #[cfg(not(loom))]
-impl<T, const N: usize> Mailbox<T, [Slot<T>; N]> {
+impl<T, const N: usize> Mailbox<T, [MailboxSlot<T>; N]> {
     /// Creates an empty mailbox of `N` slots. `N` must be a power of two: any other capacity does not compile.
     ///
     /// ```compile_fail
@@ -83,12 +83,12 @@ impl<T, const N: usize> Mailbox<T, [Slot<T>; N]> {
     #[must_use]
     pub const fn new() -> Self {
         const { assert!(N.is_power_of_two(), "the capacity of a mailbox must be a power of two") };
-        Self::unchecked([const { Slot::new() }; N])
+        Self::unchecked([const { MailboxSlot::new() }; N])
     }
 }
 
 #[cfg(not(loom))]
-impl<T, const N: usize> Default for Mailbox<T, [Slot<T>; N]> {
+impl<T, const N: usize> Default for Mailbox<T, [MailboxSlot<T>; N]> {
     fn default() -> Self {
         Self::new()
     }
@@ -109,7 +109,7 @@ impl<T, S> Mailbox<T, S> {
     /// Closes the mailbox: later pushes fail, and the values pushed before can still be popped. Any thread may call it.
     ///
     /// Returns `true` for the one call that closed it. Everything that was written before that call is visible to the
-    /// thread that pops [`Popped::Finished`].
+    /// thread that pops [`TryRecv::Finished`].
     pub fn close(&self) -> bool {
         self.tail.fetch_or(CLOSED, ord::CLOSE) & CLOSED == 0
     }
@@ -120,7 +120,7 @@ impl<T, S> Mailbox<T, S> {
     }
 }
 
-impl<T, S: AsRef<[Slot<T>]>> Mailbox<T, S> {
+impl<T, S: AsRef<[MailboxSlot<T>]>> Mailbox<T, S> {
     /// Creates an empty mailbox over `slots`, which must be new and not shared with another mailbox.
     ///
     /// # Errors
@@ -131,7 +131,7 @@ impl<T, S: AsRef<[Slot<T>]>> Mailbox<T, S> {
         if !all.len().is_power_of_two() {
             return Err(SlotsError::Capacity(all.len()));
         }
-        if !all.iter().all(Slot::is_fresh) {
+        if !all.iter().all(MailboxSlot::is_fresh) {
             return Err(SlotsError::Used);
         }
         Ok(Self::unchecked(slots))
@@ -211,8 +211,8 @@ enum Refused {
     clippy::indexing_slicing,
     reason = "masked to the length; a storage that shrinks to nothing is broken"
 )]
-fn locate<T>(slots: &[Slot<T>], position: usize) -> (&Slot<T>, Turn) {
-    (&slots[position & slots.len().wrapping_sub(1)], Turn::of(position, slots.len()))
+fn locate<T>(slots: &[MailboxSlot<T>], position: usize) -> (&MailboxSlot<T>, Sequence) {
+    (&slots[position & slots.len().wrapping_sub(1)], Sequence::of(position, slots.len()))
 }
 
 impl<T, S> fmt::Debug for Mailbox<T, S> {
@@ -243,7 +243,7 @@ pub struct Receiver<R> {
 
 impl<T, S, R> Receiver<R>
 where
-    S: AsRef<[Slot<T>]>,
+    S: AsRef<[MailboxSlot<T>]>,
     R: Deref<Target = Mailbox<T, S>>,
 {
     /// Creates the consuming end of `mailbox`.
@@ -265,19 +265,19 @@ where
     }
 
     /// Pops the oldest value.
-    pub fn pop(&mut self) -> Popped<T> {
+    pub fn pop(&mut self) -> TryRecv<T> {
         let mailbox = &*self.mailbox;
         let slots = mailbox.slots.as_ref();
         let (slot, turn) = locate(slots, self.head);
-        if let Some(value) = slot.take(turn, Turn::of(advance(self.head, slots.len()), slots.len())) {
+        if let Some(value) = slot.take(turn, Sequence::of(advance(self.head, slots.len()), slots.len())) {
             self.head = advance(self.head, 1);
-            return Popped::Item(value);
+            return TryRecv::Item(value);
         }
         // One word holds both facts: the mailbox is closed, and no position beyond the popped ones was claimed.
         if mailbox.tail.load(ord::FINISH) == self.head << 1 | CLOSED {
-            Popped::Finished
+            TryRecv::Finished
         } else {
-            Popped::Empty
+            TryRecv::Empty
         }
     }
 
@@ -297,7 +297,7 @@ impl<R> fmt::Debug for Receiver<R> {
 /// The result of [`Receiver::pop`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use]
-pub enum Popped<T> {
+pub enum TryRecv<T> {
     /// The oldest value.
     Item(T),
     /// No value at the moment.
@@ -306,7 +306,7 @@ pub enum Popped<T> {
     Finished,
 }
 
-impl<T> Popped<T> {
+impl<T> TryRecv<T> {
     /// Returns the value, if there was one.
     pub fn item(self) -> Option<T> {
         match self {
@@ -397,7 +397,7 @@ mod tests {
 
     use super::*;
 
-    type Boxed<T> = Mailbox<T, Box<[Slot<T>]>>;
+    type Boxed<T> = Mailbox<T, Box<[MailboxSlot<T>]>>;
 
     assert_impl_all!(Boxed<Cell<u8>>: Send, Sync);
     assert_not_impl_any!(Boxed<Rc<u8>>: Send, Sync);
@@ -406,14 +406,14 @@ mod tests {
     assert_impl_all!(PushError<Rc<u8>>: core::error::Error);
 
     fn boxed<T>(capacity: usize) -> Boxed<T> {
-        Mailbox::with_slots((0..capacity).map(|_| Slot::new()).collect::<Box<[_]>>()).unwrap()
+        Mailbox::with_slots((0..capacity).map(|_| MailboxSlot::new()).collect::<Box<[_]>>()).unwrap()
     }
 
     /// Creates a mailbox in the state after `start` messages came and went.
     fn starting_at<T>(start: usize, capacity: usize) -> (Arc<Boxed<T>>, Receiver<Arc<Boxed<T>>>) {
-        let mut slots: Vec<Slot<T>> = (0..capacity).map(|_| Slot::new()).collect();
+        let mut slots: Vec<MailboxSlot<T>> = (0..capacity).map(|_| MailboxSlot::new()).collect();
         for position in (0..capacity).map(|i| advance(start, i)) {
-            slots[position % capacity] = Slot::waiting(Turn::of(position, capacity));
+            slots[position % capacity] = MailboxSlot::waiting(Sequence::of(position, capacity));
         }
         let mailbox: Boxed<T> = Mailbox::unchecked(slots.into_boxed_slice());
         mailbox.tail.store(start << 1, Ordering::Relaxed);
@@ -447,9 +447,9 @@ mod tests {
         }
         mailbox.close();
         for value in oracle {
-            assert_eq!(receiver.pop(), Popped::Item(Box::new(value)));
+            assert_eq!(receiver.pop(), TryRecv::Item(Box::new(value)));
         }
-        assert_eq!(receiver.pop(), Popped::Finished);
+        assert_eq!(receiver.pop(), TryRecv::Finished);
     }
 
     #[test]
@@ -468,10 +468,10 @@ mod tests {
         assert_eq!(mailbox.tail.load(Ordering::Relaxed), 0);
         assert_eq!(mailbox.push('b'), Ok(()));
         assert_eq!(mailbox.push('c'), Err(PushError::Full('c')));
-        assert_eq!(receiver.pop(), Popped::Item('a'));
+        assert_eq!(receiver.pop(), TryRecv::Item('a'));
         assert_eq!(receiver.head, 0);
-        assert_eq!(receiver.pop(), Popped::Item('b'));
-        assert_eq!(receiver.pop(), Popped::Empty);
+        assert_eq!(receiver.pop(), TryRecv::Item('b'));
+        assert_eq!(receiver.pop(), TryRecv::Empty);
     }
 
     #[test]
@@ -484,9 +484,9 @@ mod tests {
         assert!(!mailbox.close());
         assert!(mailbox.is_closed());
         assert_eq!(mailbox.push(2), Err(PushError::Closed(2)));
-        assert_eq!(receiver.pop(), Popped::Item(1));
-        assert_eq!(receiver.pop(), Popped::Finished);
-        assert_eq!(receiver.pop(), Popped::Finished);
+        assert_eq!(receiver.pop(), TryRecv::Item(1));
+        assert_eq!(receiver.pop(), TryRecv::Finished);
+        assert_eq!(receiver.pop(), TryRecv::Finished);
     }
 
     #[test]
@@ -523,7 +523,7 @@ mod tests {
     #[test]
     fn a_capacity_that_is_no_power_of_two_is_refused_by_name() {
         for capacity in [0, 3, 6, 100] {
-            let slots: Box<[Slot<u8>]> = (0..capacity).map(|_| Slot::new()).collect();
+            let slots: Box<[MailboxSlot<u8>]> = (0..capacity).map(|_| MailboxSlot::new()).collect();
             let error = Mailbox::with_slots(slots).unwrap_err();
             assert_eq!(error, SlotsError::Capacity(capacity));
             assert!(error.to_string().contains(&capacity.to_string()), "{error}");
@@ -533,19 +533,19 @@ mod tests {
 
     #[test]
     fn borrowed_slots_serve_one_mailbox() {
-        let mut slots = [const { Slot::new() }; 2];
+        let mut slots = [const { MailboxSlot::new() }; 2];
         assert_eq!(Mailbox::with_slots(&mut slots[..]).unwrap().push(1), Ok(()));
         assert_eq!(Mailbox::with_slots(&mut slots[..]).unwrap_err(), SlotsError::Used);
     }
 
     #[test]
     fn slots_that_two_mailboxes_share_are_not_overwritten() {
-        let slots: Arc<[Slot<u8>]> = (0..2).map(|_| Slot::new()).collect();
+        let slots: Arc<[MailboxSlot<u8>]> = (0..2).map(|_| MailboxSlot::new()).collect();
         let one = Mailbox::with_slots(Arc::clone(&slots)).unwrap();
         let other = Mailbox::with_slots(slots).unwrap();
         assert_eq!(one.push(1), Ok(()));
         assert_eq!(other.push(2), Err(PushError::Full(2)));
-        assert_eq!(one.receiver().unwrap().pop(), Popped::Item(1));
+        assert_eq!(one.receiver().unwrap().pop(), TryRecv::Item(1));
     }
 
     #[test]
@@ -553,6 +553,6 @@ mod tests {
         static MAILBOX: StaticMailbox<u8, 2> = StaticMailbox::new();
         let mut receiver = MAILBOX.receiver().unwrap();
         assert_eq!(MAILBOX.push(1), Ok(()));
-        assert_eq!(receiver.pop(), Popped::Item(1));
+        assert_eq!(receiver.pop(), TryRecv::Item(1));
     }
 }

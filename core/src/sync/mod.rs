@@ -6,12 +6,12 @@
 //!
 //! | what | accessed by | when |
 //! | --- | --- | --- |
-//! | the value in a [`Slot`] | one producer | between its exchange `FREE` → `WRITING` and its store of `FULL` |
-//! | the value in a [`Slot`] | the receiver | between its exchange `FULL` → `READING` and its store of `FREE` |
+//! | the value in a [`MailboxSlot`] | one producer | between its exchange `FREE` → `WRITING` and its store of `FULL` |
+//! | the value in a [`MailboxSlot`] | the receiver | between its exchange `FULL` → `READING` and its store of `FREE` |
 //! | a mailbox's tail | every producer, every closer | always, by read-modify-write |
 //! | a mailbox's head | its [`Receiver`] | always; no other thread reads it |
 //! | a [`WakeFlag`] | producers by `notify`, its poller by the other methods | always, by read-modify-write |
-//! | a [`Gate`] | posters by `post`, the holder of its [`Pass`] by the other methods | always, by read-modify-write |
+//! | a [`Gate`] | posters by `post`, the holder of its [`GatePermit`] by the other methods | always, by read-modify-write |
 //! | a [`Counter`] | its one writer by load and store, any thread by load | always; nothing is published through it |
 //! | an [`AtomicMin`] | any thread | always, by read-modify-write |
 //! | a [`Load`] | any thread | always; a hint, nothing is published through it |
@@ -34,18 +34,18 @@ with_exchange! {
     mod mailbox;
     mod min;
     mod ord;
-    mod padded;
+    mod cache_padded;
     mod slot;
     mod wake;
 
-    pub use gate::{Gate, Pass};
+    pub use gate::{Gate, GatePermit};
     pub use load::{Load, Reservation};
     #[cfg(not(loom))]
     pub use mailbox::StaticMailbox;
-    pub use mailbox::{Mailbox, Popped, PushError, Receiver, SlotsError};
+    pub use mailbox::{Mailbox, TryRecv, PushError, Receiver, SlotsError};
     pub use min::AtomicMin;
-    pub use padded::Padded;
-    pub use slot::Slot;
+    pub use cache_padded::CachePadded;
+    pub use slot::MailboxSlot;
     pub use wake::WakeFlag;
 }
 

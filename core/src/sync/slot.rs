@@ -14,14 +14,14 @@ use crate::sync::{const_unless_loom, ord};
 
 /// The turn of a slot that is free in one lap. The next three numbers are the other states of that lap.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Turn(usize);
+pub(super) struct Sequence(usize);
 
 const WRITING: usize = 1;
 const FULL: usize = 2;
 const READING: usize = 3;
 const STATES: usize = 4;
 
-impl Turn {
+impl Sequence {
     /// Returns the turn in which the slot of `position` is free for it, in a ring of `capacity` slots, a power of two.
     #[inline(always)]
     pub(super) const fn of(position: usize, capacity: usize) -> Self {
@@ -34,7 +34,7 @@ impl Turn {
 }
 
 /// One slot of a [`Mailbox`](crate::sync::Mailbox), which takes its slots as an array or a slice.
-pub struct Slot<T> {
+pub struct MailboxSlot<T> {
     /// INVARIANT: in state `FULL` the value is initialised and owned by no thread. In `WRITING` and `READING` it
     /// belongs to the thread that moved the turn there.
     turn: AtomicUsize,
@@ -42,11 +42,11 @@ pub struct Slot<T> {
 }
 
 #[expect(unsafe_code, reason = "a value moves through the slot from one thread to another")]
-// SAFETY: a shared `Slot` transfers a value and never a reference to it: `put` and `take` move it, and the exchange on
+// SAFETY: a shared `MailboxSlot` transfers a value and never a reference to it: `put` and `take` move it, and the exchange on
 // `turn` makes each of them exclusive. So values only need to be `Send`.
-unsafe impl<T: Send> Sync for Slot<T> {}
+unsafe impl<T: Send> Sync for MailboxSlot<T> {}
 
-impl<T> Slot<T> {
+impl<T> MailboxSlot<T> {
     const_unless_loom! {
         /// Creates a free slot. All of its initialised bytes are zero, so that a `static` array of slots is zeroed
         /// memory.
@@ -59,7 +59,7 @@ impl<T> Slot<T> {
     /// Creates a free slot that waits for the lap of `turn`.
     #[cfg(test)]
     #[cfg(not(loom))]
-    pub(super) fn waiting(turn: Turn) -> Self {
+    pub(super) fn waiting(turn: Sequence) -> Self {
         Self { turn: AtomicUsize::new(turn.0), value: UnsafeCell::new(MaybeUninit::uninit()) }
     }
 
@@ -70,13 +70,13 @@ impl<T> Slot<T> {
 
     /// Returns the slot as a place for a value, if it is free in `turn`.
     #[inline(always)]
-    pub(super) fn vacant(&self, turn: Turn) -> Option<Vacant<'_, T>> {
+    pub(super) fn vacant(&self, turn: Sequence) -> Option<Vacant<'_, T>> {
         (self.turn.load(ord::SEE) == turn.0).then_some(Vacant { slot: self, turn })
     }
 
     /// Moves the value out if it was put in `turn`, and leaves the slot free for `next`.
     #[inline(always)]
-    pub(super) fn take(&self, turn: Turn, next: Turn) -> Option<T> {
+    pub(super) fn take(&self, turn: Sequence, next: Sequence) -> Option<T> {
         let full = turn.state(FULL);
         // a plain load first, so that polling an empty mailbox costs no exchange
         if self.turn.load(Ordering::Relaxed) != full {
@@ -97,18 +97,18 @@ impl<T> Slot<T> {
     }
 
     /// Returns whether [`take`](Self::take) would return a value now.
-    pub(super) fn is_full(&self, turn: Turn) -> bool {
+    pub(super) fn is_full(&self, turn: Sequence) -> bool {
         self.turn.load(Ordering::Relaxed) == turn.state(FULL)
     }
 }
 
-impl<T> Default for Slot<T> {
+impl<T> Default for MailboxSlot<T> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<T> Drop for Slot<T> {
+impl<T> Drop for MailboxSlot<T> {
     fn drop(&mut self) {
         if self.turn.load(Ordering::Relaxed) % STATES == FULL {
             self.value.with_mut(|value| {
@@ -122,7 +122,7 @@ impl<T> Drop for Slot<T> {
     }
 }
 
-impl<T> fmt::Debug for Slot<T> {
+impl<T> fmt::Debug for MailboxSlot<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Slot").field("turn", &self.turn).finish_non_exhaustive()
     }
@@ -130,8 +130,8 @@ impl<T> fmt::Debug for Slot<T> {
 
 /// A slot that was loaded as free, with the acquire that makes it sound to write to.
 pub(super) struct Vacant<'a, T> {
-    slot: &'a Slot<T>,
-    turn: Turn,
+    slot: &'a MailboxSlot<T>,
+    turn: Sequence,
 }
 
 impl<T> Vacant<'_, T> {
@@ -165,8 +165,8 @@ mod tests {
 
     #[test]
     fn only_the_turn_that_is_up_puts_and_takes() {
-        let slot = Slot::new();
-        let (now, next) = (Turn::of(5, 8), Turn::of(13, 8));
+        let slot = MailboxSlot::new();
+        let (now, next) = (Sequence::of(5, 8), Sequence::of(13, 8));
         assert!(slot.vacant(next).is_none());
         assert!(slot.take(now, next).is_none());
         assert_eq!(slot.vacant(now).unwrap().put("a"), Ok(()));
@@ -180,27 +180,27 @@ mod tests {
 
     #[test]
     fn of_two_that_saw_it_vacant_one_gets_its_value_back() {
-        let slot = Slot::new();
-        let turn = Turn::of(0, 1);
+        let slot = MailboxSlot::new();
+        let turn = Sequence::of(0, 1);
         let (first, second) = (slot.vacant(turn).unwrap(), slot.vacant(turn).unwrap());
         assert_eq!(first.put(1), Ok(()));
         assert_eq!(second.put(2), Err(2));
-        assert_eq!(slot.take(turn, Turn::of(1, 1)), Some(1));
+        assert_eq!(slot.take(turn, Sequence::of(1, 1)), Some(1));
     }
 
     #[test]
     fn drop_drops_a_value_that_is_there_and_no_other() {
         let value = Arc::new(());
-        let turn = Turn::of(0, 1);
-        drop(Slot::<Arc<()>>::new());
-        let slot = Slot::new();
+        let turn = Sequence::of(0, 1);
+        drop(MailboxSlot::<Arc<()>>::new());
+        let slot = MailboxSlot::new();
         slot.vacant(turn).unwrap().put(Arc::clone(&value)).unwrap();
         assert_eq!(Arc::strong_count(&value), 2);
         drop(slot);
         assert_eq!(Arc::strong_count(&value), 1);
-        let slot = Slot::new();
+        let slot = MailboxSlot::new();
         slot.vacant(turn).unwrap().put(Arc::clone(&value)).unwrap();
-        drop(slot.take(turn, Turn::of(1, 1)));
+        drop(slot.take(turn, Sequence::of(1, 1)));
         drop(slot);
         assert_eq!(Arc::strong_count(&value), 1);
     }

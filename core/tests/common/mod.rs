@@ -5,9 +5,9 @@
 use core::mem::MaybeUninit;
 use core::time::Duration;
 use lightcone_core::{
-    Address, Calls, Checked, Config, Context, ContextCalls, ContractChecker, ErrorKind, Event, Handler,
-    Instant, Interest, ListenerId, Next, NoOutbox, Origin, PollerId, Port, Refusal, Sent, Settled, Shard,
-    Slot, Socket, Storage, Timeouts, Token, UnixId, carry_out,
+    Action, Address, AdmitError, Calls, Checked, Config, Connection, Context, ContextCalls, ContractChecker,
+    ErrorKind, Event, Handler, Instant, Interest, ListenerId, NoOutbox, Origin, PollerId, Sent, Settled,
+    Shard, Slot, Socket, Storage, Timeouts, Token, UnixId, carry_out,
 };
 use std::collections::{BTreeMap, VecDeque};
 
@@ -81,7 +81,7 @@ impl Handler for Script {
 }
 
 pub type Checker = ContractChecker<Script>;
-pub type TestPort<'p> = Port<'p, 'static, Checked<Data>>;
+pub type TestPort<'p> = Connection<'p, 'static, Checked<Data>>;
 
 /// A shard, its handler and a clock, driven by hand.
 pub struct Bench {
@@ -94,19 +94,19 @@ pub struct Bench {
     pub undelivered: Box<dyn Fn(u64) -> Option<usize>>,
 }
 
-/// Delivers the events due at a port, either pushed or pulled.
-pub fn deliver(mut port: TestPort<'_>, handler: &mut Checker, pull: bool, now: u64) -> Next {
+/// Delivers the events due at a connection, either pushed or pulled.
+pub fn deliver(mut conn: TestPort<'_>, handler: &mut Checker, pull: bool, now: u64) -> Action {
     let mut outbox = NoOutbox;
     let mut cx = Context::new(Instant::from_millis(now), None, PollerId(0), &mut outbox);
-    if pull { pull_all(&mut port, handler, &mut cx) } else { port.run(handler, &mut cx) }
+    if pull { pull_all(&mut conn, handler, &mut cx) } else { conn.run(handler, &mut cx) }
 }
 
-/// Delivers the events due at a port by pulling them.
-fn pull_all(port: &mut TestPort<'_>, handler: &mut Checker, cx: &mut Context<'_, u32>) -> Next {
-    while let Some((event, mut socket)) = port.next_event() {
+/// Delivers the events due at a connection by pulling them.
+fn pull_all(conn: &mut TestPort<'_>, handler: &mut Checker, cx: &mut Context<'_, u32>) -> Action {
+    while let Some((event, mut socket)) = conn.next_event() {
         handler.event(&mut socket, event, cx);
     }
-    port.finish()
+    conn.finish()
 }
 
 impl Bench {
@@ -136,12 +136,12 @@ impl Bench {
     }
 
     /// Returns an accepted socket before its first event.
-    pub fn admit(&mut self) -> Result<Token, Refusal> {
+    pub fn admit(&mut self) -> Result<Token, AdmitError> {
         self.shard.admit(&mut self.handler, ACCEPTED, &PEER)
     }
 
     /// Returns an accepted socket after `open`, and its next action.
-    pub fn opened(&mut self) -> (Token, Next) {
+    pub fn opened(&mut self) -> (Token, Action) {
         let token = self.admit().unwrap();
         let next = self.run(token);
         (token, next)
@@ -155,58 +155,58 @@ impl Bench {
     pub fn dial(&mut self, tag: u64) -> Token {
         let token = self.shard.reserve().unwrap();
         self.shard.dial(&mut self.handler, token, tag, &PEER).unwrap();
-        assert_eq!(self.run(token), Next::Wait(Interest::WRITE));
+        assert_eq!(self.run(token), Action::Wait(Interest::WRITE));
         token
     }
 
-    pub fn try_tell(&mut self, token: Token, what: impl FnOnce(&mut TestPort<'_>)) -> Option<Next> {
-        let mut port = self.shard.port(token)?;
-        what(&mut port);
-        Some(deliver(port, &mut self.handler, self.pull, self.now))
+    pub fn try_tell(&mut self, token: Token, what: impl FnOnce(&mut TestPort<'_>)) -> Option<Action> {
+        let mut conn = self.shard.connection(token)?;
+        what(&mut conn);
+        Some(deliver(conn, &mut self.handler, self.pull, self.now))
     }
 
-    /// Passes something to the port of a socket and delivers what is due. Returns the next action.
-    pub fn tell(&mut self, token: Token, what: impl FnOnce(&mut TestPort<'_>)) -> Next {
+    /// Passes something to the connection of a socket and delivers what is due. Returns the next action.
+    pub fn tell(&mut self, token: Token, what: impl FnOnce(&mut TestPort<'_>)) -> Action {
         self.try_tell(token, what).expect("the socket is closed")
     }
 
     /// The same as [`Self::tell`] for the socket of a shard of one.
-    pub fn run_only(&mut self, what: impl FnOnce(&mut TestPort<'_>)) -> Next {
-        let mut port = self.shard.only_port().expect("the socket is closed");
-        what(&mut port);
-        deliver(port, &mut self.handler, self.pull, self.now)
+    pub fn run_only(&mut self, what: impl FnOnce(&mut TestPort<'_>)) -> Action {
+        let mut conn = self.shard.only_connection().expect("the socket is closed");
+        what(&mut conn);
+        deliver(conn, &mut self.handler, self.pull, self.now)
     }
 
-    pub fn run(&mut self, token: Token) -> Next {
+    pub fn run(&mut self, token: Token) -> Action {
         self.tell(token, |_| {})
     }
 
-    pub fn receive(&mut self, token: Token, bytes: &[u8]) -> Next {
+    pub fn receive(&mut self, token: Token, bytes: &[u8]) -> Action {
         let mut bytes = bytes.to_vec();
-        let mut port = self.shard.port(token).expect("the socket is closed");
-        port.received(&mut bytes);
-        deliver(port, &mut self.handler, self.pull, self.now)
+        let mut conn = self.shard.connection(token).expect("the socket is closed");
+        conn.received(&mut bytes);
+        deliver(conn, &mut self.handler, self.pull, self.now)
     }
 
-    pub fn message(&mut self, token: Token, message: u32) -> Result<Next, u32> {
+    pub fn message(&mut self, token: Token, message: u32) -> Result<Action, u32> {
         let mut outbox = NoOutbox;
         let mut cx = Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut outbox);
-        self.shard.port(token).ok_or(message)?.message(message, &mut self.handler, &mut cx)
+        self.shard.connection(token).ok_or(message)?.message(message, &mut self.handler, &mut cx)
     }
 
     /// Returns the queued bytes as the driver sees them.
     pub fn outputs(&mut self, token: Token) -> Vec<u8> {
-        gather(&self.shard.port(token).expect("the socket is closed"))
+        gather(&self.shard.connection(token).expect("the socket is closed"))
     }
 
     pub fn room(&mut self, token: Token) -> usize {
-        self.shard.port(token).expect("the socket is closed").room()
+        self.shard.connection(token).expect("the socket is closed").room()
     }
 
     /// Sends all queued bytes. Returns them and the next action.
-    pub fn flush(&mut self, token: Token) -> (Vec<u8>, Next) {
+    pub fn flush(&mut self, token: Token) -> (Vec<u8>, Action) {
         let bytes = self.outputs(token);
-        let next = self.tell(token, |port| port.sent(bytes.len()));
+        let next = self.tell(token, |conn| conn.sent(bytes.len()));
         (bytes, next)
     }
 
@@ -220,11 +220,11 @@ impl Bench {
     /// Reports the undelivered bytes to the shard. Returns whether the socket still has something due.
     fn answer(&mut self, token: Token) -> bool {
         let left = (self.undelivered)(self.now);
-        self.shard.port(token).unwrap().undelivered(left)
+        self.shard.connection(token).unwrap().undelivered(left)
     }
 
     /// Runs one turn at this time for all ready sockets, and returns their next actions.
-    pub fn turn(&mut self, now: u64) -> Vec<(Token, Next)> {
+    pub fn turn(&mut self, now: u64) -> Vec<(Token, Action)> {
         self.set_clock(now);
         let mut orders = Vec::new();
         while let Some(token) = self.shard.next_ready() {
@@ -238,7 +238,7 @@ impl Bench {
     }
 
     /// Sleeps exactly as long as the shard allows, until `end`; returns the actions with their times.
-    pub fn sleep_until(&mut self, end: u64) -> Vec<(u64, Token, Next)> {
+    pub fn sleep_until(&mut self, end: u64) -> Vec<(u64, Token, Action)> {
         let mut all = Vec::new();
         for _ in 0..10_000 {
             let Some(at) = self.shard.next_deadline().map(Instant::as_millis).filter(|at| *at <= end) else {
@@ -276,9 +276,9 @@ impl Bench {
     }
 }
 
-pub fn gather(port: &TestPort<'_>) -> Vec<u8> {
+pub fn gather(conn: &TestPort<'_>) -> Vec<u8> {
     let mut slices = [&[][..]; 64];
-    let n = port.outputs(&mut slices);
+    let n = conn.outputs(&mut slices);
     slices[..n].concat()
 }
 
@@ -349,16 +349,16 @@ impl Wire {
         let peer = self.peers.get_mut(&token).expect("the socket is closed");
         let Bench { shard, handler, now, .. } = &mut self.bench;
         let mut line = Line { peer, calls: &mut self.calls, now: *now, outbox: NoOutbox };
-        let mut port = shard.port(token).expect("the socket is closed");
-        what(&mut port);
+        let mut conn = shard.connection(token).expect("the socket is closed");
+        what(&mut conn);
         let settled = if pull {
-            port.received(&mut bytes);
-            let next = pull_all(&mut port, handler, &mut line.context());
-            carry_out(&mut port, next, 0, &mut line, |port, line| {
-                pull_all(port, handler, &mut line.context())
+            conn.received(&mut bytes);
+            let next = pull_all(&mut conn, handler, &mut line.context());
+            carry_out(&mut conn, next, 0, &mut line, |conn, line| {
+                pull_all(conn, handler, &mut line.context())
             })
         } else {
-            port.receive(&mut bytes, handler, &mut line)
+            conn.receive(&mut bytes, handler, &mut line)
         };
         match settled {
             Settled::Waiting(interest) => peer.interest = interest,
@@ -375,7 +375,7 @@ impl Wire {
     fn step(&mut self, token: Token) -> bool {
         let Some(peer) = self.peers.get_mut(&token) else { return false };
         if peer.interest.writes() && peer.window > 0 {
-            self.tell(token, |port| port.writable());
+            self.tell(token, |conn| conn.writable());
             return true;
         }
         if !peer.interest.reads() {
@@ -383,10 +383,10 @@ impl Wire {
         }
         let room = self.bench.room(token);
         if room == 0 {
-            // Other sockets have taken the last block: running the port returns a wait without reading.
+            // Other sockets have taken the last block: running the connection returns a wait without reading.
             self.tell(token, |_| {});
             let waits = self.peers.get(&token).is_none_or(|peer| !peer.interest.reads());
-            assert!(waits, "the port requests reads without room");
+            assert!(waits, "the connection requests reads without room");
             return true;
         }
         self.calls += 1;
@@ -396,7 +396,7 @@ impl Wire {
             let bytes: Vec<u8> = peer.sends.drain(..n).collect();
             self.receive(token, &bytes, |_| {});
         } else if peer.ends && !core::mem::replace(&mut peer.told_end, true) {
-            self.tell(token, |port| port.ended());
+            self.tell(token, |conn| conn.peer_ended());
         } else {
             return false;
         }
@@ -466,7 +466,7 @@ impl<M> ContextCalls<M> for Line<'_> {
     }
 }
 
-/// Leaks a copy of the bytes, so that a port may borrow it for any lifetime.
+/// Leaks a copy of the bytes, so that a connection may borrow it for any lifetime.
 pub fn lent(bytes: &[u8]) -> &'static mut [u8] {
     bytes.to_vec().leak()
 }

@@ -1,5 +1,5 @@
 //! Applies the same steps to two shards: one is driven call by call, with a plain loop over its actions; the other by
-//! `UsualPort::receive`, `Port::receive` and `Port::carry_out`. After every step both must be in the same state.
+//! `FastPath::receive`, `Connection::receive` and `Connection::carry_out`. After every step both must be in the same state.
 //!
 //! Used by the tests of core with random numbers, and by the fuzz target `shard` with its input.
 
@@ -8,8 +8,8 @@ use core::mem::MaybeUninit;
 use core::time::Duration;
 use lightcone_core::life::State;
 use lightcone_core::{
-    Address, Calls, Checked, CloseReason, Config, Context, ContextCalls, ContractChecker, ErrorKind, Event,
-    FreeBlocks, Handler, Instant, Interest, ListenerId, Next, NoOutbox, Origin, PollerId, Port,
+    Action, Address, Calls, Checked, CloseReason, Config, Connection, Context, ContextCalls, ContractChecker,
+    ErrorKind, Event, FreeBlocks, Handler, Instant, Interest, ListenerId, NoOutbox, Origin, PollerId,
     SENDS_IN_A_ROW, Sent, Settled, Shard, Slot, Socket, Stats, Storage, Timeouts, Token, UnixId,
 };
 use std::collections::BTreeMap;
@@ -51,11 +51,11 @@ pub enum Broken {
 /// How a side is driven.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Way {
-    /// By `UsualPort::receive`, `Port::receive` and `Port::carry_out`.
+    /// By `FastPath::receive`, `Connection::receive` and `Connection::carry_out`.
     Fused,
-    /// By `Port::received`, `Port::run` and a plain loop.
+    /// By `Connection::received`, `Connection::run` and a plain loop.
     Run,
-    /// By `Port::received`, `Port::next_event`, `Port::finish` and a plain loop.
+    /// By `Connection::received`, `Connection::next_event`, `Connection::finish` and a plain loop.
     Pull,
 }
 
@@ -192,8 +192,8 @@ impl<N: Numbers> App<N> {
             0 => self.book.wants_sent.set(!self.book.wants_sent.get()),
             1 => socket.pause(),
             2 => socket.resume(),
-            3 => socket.split().1.want(),
-            4 => socket.split().1.want_room(2 * self.book.below(150)),
+            3 => socket.split().1.request_writable(),
+            4 => socket.split().1.request_writable_for(2 * self.book.below(150)),
             5 => socket.set_deadline(None),
             6 => {
                 let _ = socket.split().1.spare();
@@ -273,7 +273,7 @@ impl<N: Numbers> ContextCalls<u32> for Line<'_, N> {
     }
 }
 
-/// What a port is passed before it receives bytes.
+/// What a connection is passed before it receives bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Told {
     Writable,
@@ -343,36 +343,36 @@ impl<'m, N: Numbers> Side<'m, N> {
     /// Passes a deed to a socket, delivers what is due, and carries out the resulting actions.
     fn tell(&mut self, token: Token, deed: &Deed) -> Settled {
         let (mut first, mut bytes) = (deed.first.clone(), deed.bytes.clone());
-        // Bytes alone go to the usual port, as in the poller.
+        // Bytes alone go to the usual connection, as in the poller.
         if self.way == Way::Fused && first.is_empty() && deed.told.is_empty() && !bytes.is_empty() {
             return self.receive(token, &mut bytes);
         }
-        let mut port = self.shard.port(token).expect("a socket that exists");
+        let mut conn = self.shard.connection(token).expect("a socket that exists");
         let mut flight = self.flights.remove(&token);
         if !first.is_empty() {
-            first.truncate(port.room());
-            port.received(&mut first);
+            first.truncate(conn.room());
+            conn.received(&mut first);
         }
         for told in &deed.told {
             match *told {
                 Told::Writable if self.broken == Broken::Deaf => {}
-                Told::Writable => port.writable(),
-                Told::Connected => port.connected(),
-                Told::Failed(error) => port.failed(error),
-                Told::Ended => port.ended(),
-                Told::Shutdown => port.shutdown(),
-                Told::Close => port.close(),
-                Told::Cut(reason) => port.cut(reason),
+                Told::Writable => conn.writable(),
+                Told::Connected => conn.connected(),
+                Told::Failed(error) => conn.failed(error),
+                Told::Ended => conn.peer_ended(),
+                Told::Shutdown => conn.shutdown(),
+                Told::Close => conn.close(),
+                Told::Cut(reason) => conn.abort_with(reason),
                 Told::Sent(n) => {
                     flight = None;
-                    port.sent(n);
+                    conn.sent(n);
                 }
-                Told::PutOff => port.put_off(),
+                Told::PutOff => conn.defer(),
                 Told::Pulled => {
                     let mut outbox = NoOutbox;
                     let now = Instant::from_millis(self.now);
                     let mut cx = Context::new(now, None, PollerId(0), &mut outbox);
-                    if let Some((event, mut socket)) = port.next_event()
+                    if let Some((event, mut socket)) = conn.next_event()
                         && (event != Event::Sent || self.handler.wants_sent())
                     {
                         self.handler.event(&mut socket, event, &mut cx);
@@ -380,10 +380,10 @@ impl<'m, N: Numbers> Side<'m, N> {
                 }
             }
         }
-        let room = port.room();
+        let room = conn.room();
         self.book.note(Did::Room(room));
         bytes.truncate(room);
-        // Truncated to the room, as a driver would do: a port panics when it is passed more than it has room for.
+        // Truncated to the room, as a driver would do: a connection panics when it is passed more than it has room for.
         let mut line = Line {
             book: &self.book,
             flight: &mut flight,
@@ -393,11 +393,11 @@ impl<'m, N: Numbers> Side<'m, N> {
             outbox: NoOutbox,
         };
         let settled = match self.way {
-            Way::Fused => port.receive(&mut bytes, &mut self.handler, &mut line),
+            Way::Fused => conn.receive(&mut bytes, &mut self.handler, &mut line),
             Way::Run | Way::Pull => {
-                port.received(&mut bytes);
-                let next = deliver(&mut port, self.way, &mut self.handler, &mut line.context());
-                follow(&mut port, next, self.way, &mut self.handler, &mut line)
+                conn.received(&mut bytes);
+                let next = deliver(&mut conn, self.way, &mut self.handler, &mut line.context());
+                follow(&mut conn, next, self.way, &mut self.handler, &mut line)
             }
         };
         if let Some(flight) = flight {
@@ -406,7 +406,7 @@ impl<'m, N: Numbers> Side<'m, N> {
         settled
     }
 
-    /// Passes bytes only: through the usual port if there is one, as the poller does.
+    /// Passes bytes only: through the usual connection if there is one, as the poller does.
     fn receive(&mut self, token: Token, bytes: &mut Vec<u8>) -> Settled {
         let mut flight = self.flights.remove(&token);
         let mut line = Line {
@@ -417,7 +417,7 @@ impl<'m, N: Numbers> Side<'m, N> {
             now: self.now,
             outbox: NoOutbox,
         };
-        let usual = self.shard.usual_port(token).and_then(|usual| {
+        let usual = self.shard.fast_path(token).and_then(|usual| {
             let room = usual.room();
             let count = bytes.len().min(room);
             usual.takes(count).then(|| {
@@ -429,15 +429,15 @@ impl<'m, N: Numbers> Side<'m, N> {
         let settled = match usual {
             Some(Ok(settled)) => settled,
             Some(Err(stopped)) => {
-                let mut port = self.shard.port(token).expect("a socket that exists");
-                port.go_on(stopped, bytes, &mut self.handler, &mut line)
+                let mut conn = self.shard.connection(token).expect("a socket that exists");
+                conn.go_on(stopped, bytes, &mut self.handler, &mut line)
             }
             None => {
-                let mut port = self.shard.port(token).expect("a socket that exists");
-                let room = port.room();
+                let mut conn = self.shard.connection(token).expect("a socket that exists");
+                let room = conn.room();
                 line.book.note(Did::Room(room));
                 bytes.truncate(room);
-                port.receive(bytes, &mut self.handler, &mut line)
+                conn.receive(bytes, &mut self.handler, &mut line)
             }
         };
         if let Some(flight) = flight {
@@ -448,7 +448,7 @@ impl<'m, N: Numbers> Side<'m, N> {
 
     /// Delivers a message if the socket takes it.
     fn message(&mut self, token: Token) -> Option<Settled> {
-        let mut port = self.shard.port(token).expect("a socket that exists");
+        let mut conn = self.shard.connection(token).expect("a socket that exists");
         let mut flight = self.flights.remove(&token);
         let mut line = Line {
             book: &self.book,
@@ -458,10 +458,10 @@ impl<'m, N: Numbers> Side<'m, N> {
             now: self.now,
             outbox: NoOutbox,
         };
-        let next = port.message(5, &mut self.handler, &mut line.context()).ok();
+        let next = conn.message(5, &mut self.handler, &mut line.context()).ok();
         let settled = next.map(|next| match self.way {
-            Way::Fused => port.carry_out(next, 0, &mut self.handler, &mut line),
-            Way::Run | Way::Pull => follow(&mut port, next, self.way, &mut self.handler, &mut line),
+            Way::Fused => conn.carry_out(next, 0, &mut self.handler, &mut line),
+            Way::Run | Way::Pull => follow(&mut conn, next, self.way, &mut self.handler, &mut line),
         });
         if let Some(flight) = flight {
             self.flights.insert(token, flight);
@@ -471,9 +471,9 @@ impl<'m, N: Numbers> Side<'m, N> {
 
     fn view(&mut self, tokens: &[Token]) -> View {
         let sockets = tokens.iter().map(|token| {
-            let mut port = self.shard.port(*token).expect("a socket that exists");
-            let state = port.state();
-            (*token, state, port.room(), queued(&port))
+            let mut conn = self.shard.connection(*token).expect("a socket that exists");
+            let state = conn.state();
+            (*token, state, conn.room(), queued(&conn))
         });
         View {
             sockets: sockets.collect(),
@@ -491,8 +491,8 @@ impl<'m, N: Numbers> Side<'m, N> {
     fn holds_no_more_than_it_needs(&mut self, tokens: &[Token]) {
         let mut most = 0;
         for token in tokens {
-            let port = self.shard.port(*token).expect("a socket that exists");
-            let pieces = port.outputs(&mut [&[][..]; 64]);
+            let conn = self.shard.connection(*token).expect("a socket that exists");
+            let pieces = conn.outputs(&mut [&[][..]; 64]);
             most += pieces + usize::from(pieces > 0);
         }
         let held = self.shard.config().output_blocks - self.shard.free_blocks().output;
@@ -500,33 +500,33 @@ impl<'m, N: Numbers> Side<'m, N> {
     }
 }
 
-fn queued(port: &Port<'_, '_, Data>) -> Vec<u8> {
+fn queued(conn: &Connection<'_, '_, Data>) -> Vec<u8> {
     let mut pieces = [&[][..]; 64];
-    let n = port.outputs(&mut pieces);
+    let n = conn.outputs(&mut pieces);
     pieces[..n].concat()
 }
 
 fn deliver<N: Numbers>(
-    port: &mut Port<'_, '_, Data>,
+    conn: &mut Connection<'_, '_, Data>,
     way: Way,
     handler: &mut ContractChecker<App<N>>,
     cx: &mut Context<'_, u32>,
-) -> Next {
+) -> Action {
     if way != Way::Pull {
-        return port.run(handler, cx);
+        return conn.run(handler, cx);
     }
-    while let Some((event, mut socket)) = port.next_event() {
+    while let Some((event, mut socket)) = conn.next_event() {
         if event != Event::Sent || handler.wants_sent() {
             handler.event(&mut socket, event, cx);
         }
     }
-    port.finish()
+    conn.finish()
 }
 
 /// Restates the contract of `carry_out` as plainly as possible, for comparison.
 fn follow<N: Numbers>(
-    port: &mut Port<'_, '_, Data>,
-    mut next: Next,
+    conn: &mut Connection<'_, '_, Data>,
+    mut next: Action,
     way: Way,
     handler: &mut ContractChecker<App<N>>,
     line: &mut Line<'_, N>,
@@ -534,38 +534,38 @@ fn follow<N: Numbers>(
     let mut sends = 0;
     loop {
         match next {
-            Next::Wait(interest) => return Settled::Waiting(interest),
-            Next::Close => return Settled::Closed,
-            Next::Cancel => match line.cancel_send() {
-                Some(n) => port.sent(n),
+            Action::Wait(interest) => return Settled::Waiting(interest),
+            Action::Close => return Settled::Closed,
+            Action::CancelSend => match line.cancel_send() {
+                Some(n) => conn.sent(n),
                 None => return Settled::Cancelling,
             },
-            Next::Shut => match line.shutdown_write() {
-                Ok(()) => port.shut(),
-                Err(kind) => port.failed(kind),
+            Action::ShutdownWrite => match line.shutdown_write() {
+                Ok(()) => conn.write_shut_down(),
+                Err(kind) => conn.failed(kind),
             },
-            Next::Send if sends == SENDS_IN_A_ROW => {
-                port.put_off();
+            Action::Send if sends == SENDS_IN_A_ROW => {
+                conn.defer();
                 return Settled::Deferred;
             }
-            Next::Send => {
+            Action::Send => {
                 sends += 1;
-                let bytes = queued(port);
+                let bytes = queued(conn);
                 let most = bytes.len();
                 match line.send_bytes(bytes) {
                     Sent::Bytes(n) => {
-                        port.sent(n);
+                        conn.sent(n);
                         if n < most {
-                            port.blocked();
+                            conn.would_block();
                         }
                     }
-                    Sent::WouldBlock => port.blocked(),
-                    Sent::InFlight => port.send_started(),
-                    Sent::Failed(kind) => port.failed(kind),
+                    Sent::WouldBlock => conn.would_block(),
+                    Sent::InFlight => conn.send_started(),
+                    Sent::Failed(kind) => conn.failed(kind),
                 }
             }
         }
-        next = deliver(port, way, handler, &mut line.context());
+        next = deliver(conn, way, handler, &mut line.context());
     }
 }
 
@@ -697,7 +697,7 @@ impl<'m, N: Numbers> Walk<'m, N> {
         self.sockets.get_mut(&token).expect("a socket that is known").settled = settled;
         if settled == Settled::Closed {
             // The sides must also agree on whether the connection is closed by a reset.
-            self.both(|side| side.shard.breaks_off());
+            self.both(|side| side.shard.needs_reset());
             self.sockets.remove(&token);
         }
         self.are_alike();
@@ -775,7 +775,7 @@ impl<'m, N: Numbers> Walk<'m, N> {
         if self.sides[0].flights.contains_key(&token) && self.one_in(2) {
             return self.land(token, known);
         }
-        let connecting = self.sides[0].shard.port(token).is_some_and(|port| port.is_connecting());
+        let connecting = self.sides[0].shard.connection(token).is_some_and(|conn| conn.is_connecting());
         if connecting {
             let told = match self.below(4) {
                 3 => vec![Told::Failed(ErrorKind::ConnectionRefused)],
@@ -825,8 +825,8 @@ impl<'m, N: Numbers> Walk<'m, N> {
             20 if self.one_in(3) => deed.told = vec![Told::Shutdown],
             21 if self.one_in(3) => deed.told = vec![Told::Failed(ErrorKind::Other)],
             22 if !self.sides[0].flights.contains_key(&token) => {
-                let port = self.sides[0].shard.port(token).expect("a socket that exists");
-                let most = queued(&port).len();
+                let conn = self.sides[0].shard.connection(token).expect("a socket that exists");
+                let most = queued(&conn).len();
                 let n = if self.one_in(2) { most } else { self.below(256).min(most) };
                 deed.told = vec![Told::Sent(n)];
             }

@@ -24,7 +24,7 @@ fn as_many_are_accepted_as_there_is_room_for() {
     let (mut bench, door, wires) = full();
     assert_eq!(fates(&wires), [Fate::Watched, Fate::Watched, Fate::Watched, Fate::Watched, Fate::Loose]);
     assert_eq!(door.borrow().calls["accept"], 4);
-    assert_eq!(bench.poller.stats().turned_away, 0);
+    assert_eq!(bench.poller.stats().rejected, 0);
     let opened: Vec<_> = (0..4).map(|id| format!("{id} open")).collect();
     assert_eq!(bench.trace(), opened);
     bench.stop(0);
@@ -132,11 +132,11 @@ fn those_that_were_filtered_or_gone_count_among_the_64() {
     let last = bench.knock(&door);
     bench.turn();
     assert_eq!((door.borrow().calls["accept"], last.fate()), (64, Fate::Loose));
-    assert_eq!(bench.poller.stats().turned_away, 32);
+    assert_eq!(bench.poller.stats().rejected, 32);
     bench.turn();
     assert_eq!(last.fate(), Fate::Watched);
     assert_eq!(
-        bench.poller.stats().turned_away,
+        bench.poller.stats().rejected,
         32,
         "a connection that was closed early is not counted as turned away"
     );
@@ -218,7 +218,7 @@ fn a_held_connection_waits_while_there_is_no_room() {
     bench.turn();
     let others: Vec<_> = (0..4).map(|_| bench.attach()).collect();
     bench.turn_at(20);
-    assert_eq!((held.fate(), bench.poller.stats().turned_away), (Fate::Loose, 0));
+    assert_eq!((held.fate(), bench.poller.stats().rejected), (Fate::Loose, 0));
     assert_eq!(bench.due(), Some(40));
     bench.poller.close_socket(others[0].token(), true);
     bench.turn();
@@ -403,7 +403,7 @@ fn a_peer_that_the_handler_turns_away_is_rejected() {
     let wires: Vec<_> = (0..3).map(|_| bench.knock(&door)).collect();
     bench.turn();
     assert_eq!(fates(&wires), [Fate::Rejected, Fate::Watched, Fate::Rejected]);
-    assert_eq!(bench.poller.stats().turned_away, 2);
+    assert_eq!(bench.poller.stats().rejected, 2);
     let peer = Address::Inet(([1, 1, 1, 1], 1).into());
     let wire = bench.wire();
     assert!(bench.poller.attach(Loose(Rc::clone(&wire)), peer, ListenerId(0)).is_ok());

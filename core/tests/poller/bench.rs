@@ -9,7 +9,7 @@ use lightcone_core::poller::{
     Alone, AloneWithMail, Group, GroupTypes, Member, Membership, PanicOwner, Poller, PollerHandle,
     PollerStorage,
 };
-use lightcone_core::sync::{Load, Slot};
+use lightcone_core::sync::{Load, MailboxSlot};
 use lightcone_core::{
     Address, Checked, Config, Context, ContractChecker, Event, FreeBlocks, Handler, Instant, ListenerId,
     Origin, PollerId, Shard, Socket, Storage, Timeouts, Token,
@@ -500,11 +500,11 @@ pub fn messages() -> isize {
 pub struct Parts;
 
 impl GroupTypes for Parts {
-    type Connection = Loose;
+    type Unregistered = Loose;
     type Listener = Listener;
     type Load = Rc<Load>;
     type Waker = Rc<dyn Fn()>;
-    type Ring<T> = Vec<Slot<T>>;
+    type Ring<T> = Vec<MailboxSlot<T>>;
 }
 
 pub type Team = Group<'static, Note, Parts>;
@@ -512,8 +512,8 @@ pub type Mate = Bench<Member<'static, Note, Parts>>;
 
 /// Creates the pollers of a group with mailboxes of these capacities.
 pub fn group(pollers: usize, sockets: u32, commands: usize, messages: usize) -> Team {
-    fn ring<T>(n: usize) -> Vec<Slot<T>> {
-        (0..n).map(|_| Slot::new()).collect()
+    fn ring<T>(n: usize) -> Vec<MailboxSlot<T>> {
+        (0..n).map(|_| MailboxSlot::new()).collect()
     }
     let handles = (0..pollers)
         .map(|_| {

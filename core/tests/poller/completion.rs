@@ -214,7 +214,7 @@ fn what_comes_while_writable_is_due_is_taken_and_reading_goes_on() {
     for end in [false, true] {
         let mut bench = completing(&SMALL);
         bench.react(|socket, event, _| match event {
-            Event::Message(_) => socket.split().1.want(),
+            Event::Message(_) => socket.split().1.request_writable(),
             Event::Writable => {}
             other => usual(socket, &other),
         });

@@ -184,7 +184,7 @@ fn a_connect_that_the_handler_does_not_admit_is_forgotten() {
     let token = bench.poller.connect(&TO, 7).unwrap();
     bench.turn();
     assert!(bench.trace().is_empty());
-    assert_eq!((bench.net().count("connect"), bench.poller.stats().turned_away), (0, 1));
+    assert_eq!((bench.net().count("connect"), bench.poller.stats().rejected), (0, 1));
     bench.admits(|_, _| true);
     bench.poller.close_socket(token, true);
     for _ in 0..BATCH {

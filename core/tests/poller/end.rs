@@ -526,7 +526,7 @@ fn the_last_accept_has_an_end() {
         turns += 1;
         assert!(turns < 100);
     }
-    assert_eq!((turns, bench.poller.stats().turned_away), (64, 64 * 64));
+    assert_eq!((turns, bench.poller.stats().rejected), (64, 64 * 64));
     assert!(door.borrow().closed);
 }
 

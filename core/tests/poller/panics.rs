@@ -134,7 +134,7 @@ fn panics_in(name: &'static str, provoke: impl FnOnce(&mut Lone)) {
             planned_panic();
         }
         if name == "writable" && socket.data.id == 1 && matches!(event, Event::Receive) {
-            socket.split().1.want();
+            socket.split().1.request_writable();
         } else if matches!(event, Event::Message(Note(5))) {
             socket.set_deadline(Some(lightcone_core::Instant::from_millis(5)));
         } else {

@@ -5,7 +5,7 @@ use crate::net::{Arrival, Fate, Listener, Peer, WireRef};
 use core::cell::{Cell, RefCell};
 use lightcone_core::balance::{Balancer, Policy};
 use lightcone_core::poller::{Command, ConnectRefused, Group, PollerHandle};
-use lightcone_core::sync::{Load, PushError, Slot};
+use lightcone_core::sync::{Load, MailboxSlot, PushError};
 use lightcone_core::{Address, Event, ListenerId, Origin, PollerId, Rejected, Token};
 use std::rc::Rc;
 
@@ -94,7 +94,7 @@ fn the_next_best_takes_it_when_the_first_is_full() {
     mates[0].turn_at(21);
     mates[1].turn();
     assert_eq!(waits.token().poller(), PollerId(1));
-    assert_eq!(mates[0].poller.stats().turned_away, 0);
+    assert_eq!(mates[0].poller.stats().rejected, 0);
     end(group, &mut mates);
 }
 
@@ -392,8 +392,8 @@ fn a_lone_poller_refuses_no_permit() {
 
 #[test]
 fn a_poller_that_sleeps_is_woken_once() {
-    fn ring<T>() -> Vec<Slot<T>> {
-        (0..16).map(|_| Slot::new()).collect()
+    fn ring<T>() -> Vec<MailboxSlot<T>> {
+        (0..16).map(|_| MailboxSlot::new()).collect()
     }
     let wakes = Rc::new(Cell::new(0));
     let counter = Rc::clone(&wakes);

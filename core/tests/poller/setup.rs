@@ -5,7 +5,7 @@ use crate::net::{Net, Peer, local_address};
 use core::mem::MaybeUninit;
 use lightcone_core::balance::{Balancer, Policy};
 use lightcone_core::poller::{Alone, Member, Membership, Poller, PollerHandle, PollerStorage};
-use lightcone_core::sync::{Load, Slot};
+use lightcone_core::sync::{Load, MailboxSlot};
 use lightcone_core::{Config, PollerId, SetupError, Token};
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -61,8 +61,8 @@ fn mailboxes_have_a_power_of_two_of_places() {
     let handle = |commands: usize, messages: usize| {
         let waker: Rc<dyn Fn()> = Rc::new(|| {});
         Handle::new(
-            (0..commands).map(|_| Slot::new()).collect(),
-            (0..messages).map(|_| Slot::new()).collect(),
+            (0..commands).map(|_| MailboxSlot::new()).collect(),
+            (0..messages).map(|_| MailboxSlot::new()).collect(),
             Rc::new(Load::new()),
             waker,
         )

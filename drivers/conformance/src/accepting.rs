@@ -89,7 +89,7 @@ pub fn who_is_turned_away_sees_the_end<D: Driver>() {
     refuse.store(false, Ordering::Relaxed);
     Peer::connect(listener.endpoint()).exchange(b"hello");
     assert_eq!(case.trace.count("admit"), 1);
-    assert_eq!(case.stop().pollers[0].stats.turned_away, 5);
+    assert_eq!(case.stop().pollers[0].stats.rejected, 5);
 }
 
 /// A peer that the filter rejects sees the end, and takes neither a slot nor the time of a poller. A panic in the
@@ -115,7 +115,7 @@ pub fn who_is_filtered_sees_the_end<D: Driver>() {
         assert_eq!((asked.load(Ordering::Relaxed), case.trace.count("admit")), (30, 0));
         Peer::connect(open.endpoint()).exchange(b"hello");
         let report = case.stop();
-        assert_eq!(report.pollers.iter().map(|it| it.stats.turned_away).sum::<u64>(), 29);
+        assert_eq!(report.pollers.iter().map(|it| it.stats.rejected).sum::<u64>(), 29);
     }
 }
 

@@ -379,7 +379,7 @@ pub fn a_connect_can_be_turned_away<D: Driver>() {
     soon("room", || case.handle().connect(address, 1).ok());
     case.trace.until(0, "open");
     assert_eq!(case.trace.count("admit"), 1);
-    assert_eq!(case.stop().pollers[0].stats.turned_away, 10);
+    assert_eq!(case.stop().pollers[0].stats.rejected, 10);
 }
 
 /// The local address of a socket is the address that its peer sees, over IPv4 and over a Unix socket.

@@ -409,7 +409,7 @@ pub fn broken_sockets_do_not_spin<D: Driver>() {
         Event::Open if socket.data.socket == 0 => socket.pause(),
         Event::Open => {
             let _ = socket.send(&[1; 4_000]);
-            socket.stream.split().1.want();
+            socket.stream.split().1.request_writable();
         }
         Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
         Event::PeerClosed => {}

@@ -249,10 +249,10 @@ pub fn a_refused_send_brings_one_writable<D: Driver>() {
             let queued = socket.queued();
             assert!(socket.send(&[2; 4_000]).is_err());
             assert_eq!(socket.queued(), queued, "a refused send has queued bytes");
-            assert!(socket.owes_writable());
+            assert!(socket.is_writable_pending());
         }
         Event::Writable => {
-            assert!(!socket.owes_writable());
+            assert!(!socket.is_writable_pending());
             socket.send(&[3; 2_000]).unwrap();
         }
         other => by_default(socket, other),
@@ -269,7 +269,7 @@ pub fn a_send_beyond_the_bound_is_refused_for_good<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Open => {
             assert!(socket.send(&[1; 5_000]).is_err());
-            assert!(!socket.owes_writable());
+            assert!(!socket.is_writable_pending());
         }
         Event::Receive => echo(socket),
         other => by_default(socket, other),

@@ -105,9 +105,9 @@ mod world;
 
 // Items that the shipped sources import from the root of their crate.
 use lightcone_core::{
-    Address, Calls, CloseReason, Config, ConnectError, Context, ContextCalls, ErrorKind, Footprint, Handler,
-    Instant, Interest, ListenerId, Origin, Outbox, PIECES_MAX, PollerId, Port, Rejected, Sent, Settled,
-    SetupError, Shard, Stats, Stopped, StorageError, Token, footprint, life, send_one_by_one,
+    Address, Calls, CloseReason, Config, ConnectError, Connection, Context, ContextCalls, ErrorKind,
+    Footprint, Handler, Instant, Interest, LeftFastPath, ListenerId, Origin, Outbox, PIECES_MAX, PollerId,
+    Rejected, Sent, Settled, SetupError, Shard, Stats, StorageError, Token, footprint, life, send_one_by_one,
 };
 use shipped::{balance, poller, sync, table};
 

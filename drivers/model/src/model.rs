@@ -14,9 +14,9 @@ use loom::thread::{self, JoinHandle};
 use crate::balance::Balancer;
 use crate::drive::{CONNECTS_A_TURN, Driver, Memory, Parts, Slots, let_time_pass};
 use crate::handle::{Handle, Hub};
-use crate::peer::{Arrivals, Connection, Peer};
+use crate::peer::{Arrivals, ModelConnection, Peer};
 use crate::poller::{Command, PollerHandle};
-use crate::sync::{Load, Slot};
+use crate::sync::{Load, MailboxSlot};
 use crate::trace;
 use crate::waker::{Steering, Waker};
 use crate::world::World;
@@ -253,7 +253,7 @@ impl<M: Send + 'static> Model<M> {
         let (engine, peers, threads) = self.build();
         let come = peers.into_iter().enumerate();
         let come =
-            come.map(|(index, peer)| Connection::new(index, peer, Arc::clone(&engine.world))).collect();
+            come.map(|(index, peer)| ModelConnection::new(index, peer, Arc::clone(&engine.world))).collect();
         // sent before the pollers start, so that this push adds no schedules
         let listen = Command::Listen { listener: Arrivals::new(come), id: ListenerId(0) };
         assert!(engine.hub.pollers[0].send_command(listen).is_ok(), "a new mailbox has room");
@@ -394,8 +394,8 @@ impl<M: Send + 'static> Engine<M> {
 }
 
 /// Creates the storage of a mailbox.
-fn ring<T>(places: usize) -> Box<[Slot<T>]> {
-    (0..places).map(|_| Slot::new()).collect()
+fn ring<T>(places: usize) -> Box<[MailboxSlot<T>]> {
+    (0..places).map(|_| MailboxSlot::new()).collect()
 }
 
 /// Creates a balancer of the type compiled for the model from a policy of core.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use lightcone_core::{Address, ErrorKind, Interest, ListenerId, PollerId, Rejected, Sent, Token};
 
-use crate::peer::{self, Arrivals, Connection};
+use crate::peer::{self, Arrivals, ModelConnection};
 use crate::poller::{
     Accept, AcceptedSocket, Command, Connect, ConnectResult, Envelope, GroupTypes, Membership, Placement,
     Received, Transport,
 };
-use crate::sync::{Load, Slot};
+use crate::sync::{Load, MailboxSlot};
 use crate::trace::{What, note};
 use crate::waker::Steering;
 use crate::world::World;
@@ -19,20 +19,20 @@ use crate::world::World;
 pub struct InMemory;
 
 impl GroupTypes for InMemory {
-    type Connection = Line;
+    type Unregistered = Line;
     type Listener = Arrivals;
     type Load = Arc<Load>;
     type Waker = Box<dyn Fn() + Send + Sync>;
-    type Ring<T> = Box<[Slot<T>]>;
+    type Ring<T> = Box<[MailboxSlot<T>]>;
 }
 
 /// A connection that no poller watches; `None` if it belongs to a connect that will be refused.
 #[derive(Debug)]
-pub struct Line(Option<Connection>);
+pub struct Line(Option<ModelConnection>);
 
 impl Line {
     fn close(self) {
-        self.0.into_iter().for_each(Connection::close);
+        self.0.into_iter().for_each(ModelConnection::close);
     }
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct WatchedLine {
 impl WatchedLine {
     /// Returns whether it is readable and whether it is writable, as far as there is interest.
     pub(crate) fn ready(&self) -> (bool, bool) {
-        let readable = self.line.0.as_ref().is_some_and(Connection::is_readable);
+        let readable = self.line.0.as_ref().is_some_and(ModelConnection::is_readable);
         (self.interest.reads() && readable, self.interest.writes())
     }
 }
@@ -150,7 +150,8 @@ impl Transport for Net {
             Address::Inet(at) => self.world.answer(at),
             Address::Unix(_) => None,
         };
-        let connection = answer.map(|(peer, script)| Connection::new(peer, script, Arc::clone(&self.world)));
+        let connection =
+            answer.map(|(peer, script)| ModelConnection::new(peer, script, Arc::clone(&self.world)));
         Ok(Connect::InProgress(Line(connection)))
     }
 
@@ -213,8 +214,8 @@ impl<C, N, M, L: Membership<C, N, M>> Membership<C, N, M> for Steered<'_, L> {
         self.inner.acquire()
     }
 
-    fn absorb(&mut self, permit: L::Permit) {
-        self.inner.absorb(permit);
+    fn merge(&mut self, permit: L::Permit) {
+        self.inner.merge(permit);
     }
 
     fn release(&mut self) {

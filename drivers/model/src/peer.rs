@@ -90,7 +90,7 @@ pub(crate) fn address(peer: usize) -> Address {
 /// The connection of one peer, which a poller owns. Dropping it without `close` fails the model, because with some
 /// stacks a dropped handle does not close the connection.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct ModelConnection {
     pub(crate) peer: usize,
     closed: bool,
     steps: VecDeque<Step>,
@@ -100,7 +100,7 @@ pub(crate) struct Connection {
     world: Arc<World>,
 }
 
-impl Connection {
+impl ModelConnection {
     pub(crate) fn new(peer: usize, script: Peer, world: Arc<World>) -> Self {
         let mut connection =
             Self { peer, closed: false, steps: script.steps, heard: Vec::new(), checked: 0, world };
@@ -173,7 +173,7 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
+impl Drop for ModelConnection {
     fn drop(&mut self) {
         note(None, What::Gone(self.peer));
         // a closed connection ends its script, even if steps are left: the model waits for all scripts
@@ -186,14 +186,14 @@ impl Drop for Connection {
 
 /// Peers that have connected and wait to be accepted.
 #[derive(Debug)]
-pub struct Arrivals(VecDeque<Connection>);
+pub struct Arrivals(VecDeque<ModelConnection>);
 
 impl Arrivals {
-    pub(crate) fn new(peers: VecDeque<Connection>) -> Self {
+    pub(crate) fn new(peers: VecDeque<ModelConnection>) -> Self {
         Self(peers)
     }
 
-    pub(crate) fn accept(&mut self) -> Option<Connection> {
+    pub(crate) fn accept(&mut self) -> Option<ModelConnection> {
         self.0.pop_front()
     }
 
@@ -202,6 +202,6 @@ impl Arrivals {
     }
 
     pub(crate) fn close(self) {
-        self.0.into_iter().for_each(Connection::close);
+        self.0.into_iter().for_each(ModelConnection::close);
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 
 /// Something that will happen.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) enum Due {
+pub(crate) enum Scheduled {
     /// A poller takes a turn, unless it has taken one since (its count of turns).
     Turn { poller: u32, since: u32 },
     /// A poller's timer goes off.
@@ -35,7 +35,7 @@ struct Entry {
     at: u64,
     /// What the seed picked, then first come first served.
     order: u64,
-    due: Due,
+    due: Scheduled,
 }
 
 #[derive(Default, Debug)]
@@ -48,14 +48,14 @@ const PICKED_SHIFT: u32 = 56;
 
 impl Agenda {
     #[inline]
-    pub(crate) fn add(&mut self, at: u64, picked: u8, due: Due) {
+    pub(crate) fn add(&mut self, at: u64, picked: u8, due: Scheduled) {
         self.count += 1;
         let order = u64::from(picked) << PICKED_SHIFT | self.count;
         self.heap.push(Reverse(Entry { at, order, due }));
     }
 
     #[inline]
-    pub(crate) fn next(&mut self) -> Option<(u64, Due)> {
+    pub(crate) fn next(&mut self) -> Option<(u64, Scheduled)> {
         self.heap.pop().map(|Reverse(entry)| (entry.at, entry.due))
     }
 

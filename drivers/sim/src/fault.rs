@@ -95,10 +95,10 @@ impl Faults {
     }
 
     #[inline]
-    pub(crate) fn strikes(&mut self, decider: &mut Decider, track: Track, fault: Fault) -> bool {
-        let strikes = decider.chance(track, self.likely[fault as usize]);
-        self.counts[fault as usize] += u64::from(strikes);
-        strikes
+    pub(crate) fn occurs(&mut self, decider: &mut Decider, track: Track, fault: Fault) -> bool {
+        let occurs = decider.chance(track, self.likely[fault as usize]);
+        self.counts[fault as usize] += u64::from(occurs);
+        occurs
     }
 
     pub(crate) fn heal(&mut self) {

@@ -1,7 +1,7 @@
 //! Handlers in a simulated world: a network, a clock and pollers in one thread, all decided by a seed.
 //!
 //! The core of lightcone makes no system call, so a simulator is just another driver. The [`Handler`] that serves a
-//! real port runs here unchanged, over the real loop, shard, mailboxes, wake flags, loads and balancer, against peers
+//! real connection runs here unchanged, over the real loop, shard, mailboxes, wake flags, loads and balancer, against peers
 //! that send byte by byte, never read, reset half-way or connect all at once. What takes days to happen on a network
 //! happens in a second; and what has happened comes back by its seed.
 //!
@@ -122,6 +122,7 @@ mod agenda;
 mod content;
 mod end;
 mod fault;
+mod mutant;
 mod peer;
 mod poller;
 mod probe;
@@ -131,15 +132,14 @@ mod sim;
 mod tape;
 mod trace;
 mod transport;
-mod twin;
 mod within;
 mod world;
 
 pub use content::{Content, pattern};
 pub use fault::Fault;
+pub use mutant::{Mutant, Unmutated};
 pub use peer::{Outcome, Reading, Script};
 pub use run::{Failure, Report, Runner, SEED_VARIABLE, Scenario, check};
 pub use sim::{Engine, EngineId, Limits, POLLERS_MAX, PeerId, Sim};
 pub use tape::{Tape, TapeError};
-pub use twin::{Honest, Twin};
 pub use within::within_core;

@@ -358,7 +358,7 @@ impl World {
         }
         let reads_again = self.peer_receives(peer, number, end);
         if peer.script.reset_after.is_some_and(|bytes| peer.received >= bytes) {
-            self.excuse(end);
+            self.waive(end);
             self.close(end, true);
             peer.end = None;
             peer.outcome = Outcome::Cut;
@@ -439,7 +439,7 @@ impl World {
         }
         let Some(step) = peer.script.steps.get(peer.step) else {
             if peer.received < peer.script.length {
-                self.excuse(end);
+                self.waive(end);
             }
             self.close(end, false);
             peer.end = None;
@@ -480,7 +480,7 @@ impl World {
                 }
             }
             Step::Reset => {
-                self.excuse(end);
+                self.waive(end);
                 self.close(end, true);
                 peer.end = None;
                 peer.outcome = Outcome::Done;
@@ -494,7 +494,7 @@ impl World {
 
     /// The connection of a peer has failed or was cut: it tries again, if its script says so.
     fn lose_peer(&mut self, peer: &mut Peer, end: u32) -> Option<u64> {
-        self.excuse(end);
+        self.waive(end);
         self.close(end, false);
         peer.end = None;
         if peer.tries > peer.script.retries {

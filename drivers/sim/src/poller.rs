@@ -11,13 +11,13 @@ use lightcone_core::{
     Address, Checked, ContractChecker, ErrorKind, FreeBlocks, Handler, Instant, Interest, Stats, Token,
 };
 
-use crate::agenda::Due;
+use crate::agenda::Scheduled;
 use crate::fault::Fault;
+use crate::mutant::Mutant;
 use crate::probe::{Probe, Probed, Shared, Tally, Wire};
 use crate::tape::Track;
 use crate::trace::{self, Did};
-use crate::transport::{Connection, Descriptor, Network, SharedWorld, SimTypes, listener_of};
-use crate::twin::Twin;
+use crate::transport::{Descriptor, Network, SharedWorld, SimConnection, SimTypes, listener_of};
 use crate::within::core_call;
 use crate::world::{Completion, Done, World};
 
@@ -42,7 +42,7 @@ pub(crate) type Loop<'s, H, T> = poller::Poller<
 pub(crate) trait Host {
     fn turn(&mut self);
     fn in_use(&self) -> usize;
-    fn told(&self) -> u64;
+    fn delivered(&self) -> u64;
     fn stats(&self) -> Stats;
     /// Checks that nothing is left over; the poller has stopped.
     fn check_end(&self);
@@ -63,7 +63,7 @@ struct Event {
     ready: Interest,
 }
 
-pub(crate) struct Poller<'s, H: Handler<Data: 's, Message: 's>, T: Twin> {
+pub(crate) struct Poller<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> {
     core: Loop<'s, H, T>,
     group: Group<'s, H::Message, SimTypes>,
     /// For connects from outside.
@@ -83,7 +83,7 @@ pub(crate) struct Poller<'s, H: Handler<Data: 's, Message: 's>, T: Twin> {
     /// Readiness was held back in the last wait.
     delayed: bool,
     /// Those that had more to send in the last turn than they may in one.
-    put_off: Vec<Token>,
+    deferred: Vec<Token>,
     /// When this turn and the one before began, in µs.
     began: u64,
     began_before: u64,
@@ -91,7 +91,7 @@ pub(crate) struct Poller<'s, H: Handler<Data: 's, Message: 's>, T: Twin> {
     grace: u64,
 }
 
-impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
+impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
     pub(crate) fn new(
         core: Loop<'s, H, T>,
         group: Group<'s, H::Message, SimTypes>,
@@ -114,7 +114,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
             idle: 0,
             moved: 0,
             delayed: false,
-            put_off: Vec::new(),
+            deferred: Vec::new(),
             began: 0,
             began_before: 0,
             grace: u64::MAX,
@@ -185,22 +185,22 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
             // it is told again in the next wait, unless it has been acted on
             world.end_mut(end).listed = true;
             world.sides[me].ready.push_back(end);
-            if world.strikes(Track::Calls, Fault::Delayed) {
+            if world.occurs(Track::Calls, Fault::Delayed) {
                 self.delayed = true;
                 continue;
             }
             self.events.push(Event { key, ready });
-            if world.strikes(Track::Calls, Fault::Duplicated) {
+            if world.occurs(Track::Calls, Fault::Duplicated) {
                 self.events.push(Event { key, ready });
             }
         }
         self.collect_completions(world);
-        if self.events.len() > 1 && world.strikes(Track::Calls, Fault::Reordered) {
+        if self.events.len() > 1 && world.occurs(Track::Calls, Fault::Reordered) {
             let most = self.events.len() as u32;
             let (a, b) = (world.decider.draw(Track::Calls, most), world.decider.draw(Track::Calls, most));
             self.events.swap(a as usize, b as usize);
         }
-        if world.strikes(Track::Calls, Fault::Spurious) {
+        if world.occurs(Track::Calls, Fault::Spurious) {
             self.make_up_event(world);
         }
     }
@@ -208,7 +208,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
     fn collect_completions(&mut self, world: &mut World) {
         let me = self.side as usize;
         for _ in 0..world.sides[me].completions.len() {
-            if world.strikes(Track::Calls, Fault::Delayed) {
+            if world.occurs(Track::Calls, Fault::Delayed) {
                 self.delayed = true;
                 break;
             }
@@ -216,7 +216,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
         }
         // of different sockets, whichever comes first
         let count = self.completions.len();
-        if count > 1 && world.strikes(Track::Calls, Fault::Reordered) {
+        if count > 1 && world.occurs(Track::Calls, Fault::Reordered) {
             let at = world.decider.draw(Track::Calls, count as u32 - 1) as usize;
             if self.completions[at].end != self.completions[at + 1].end {
                 self.completions.swap(at, at + 1);
@@ -247,7 +247,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
         }
         let network = self.core.transport_mut();
         let token = network.addressee(Token::from_bits(event.key));
-        if event.ready.writes() && network.twin.tells_writable(token) {
+        if event.ready.writes() && network.mutant.tells_writable(token) {
             core_call(|| self.core.on_writable(token));
         }
         if event.ready.reads() {
@@ -304,7 +304,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
     }
 
     /// Changes what is kept of a connection that is still there.
-    fn change(&mut self, token: Token, change: impl FnOnce(&mut Connection)) {
+    fn change(&mut self, token: Token, change: impl FnOnce(&mut SimConnection)) {
         if let Some((_, connection)) = self.core.connection_mut(token) {
             change(connection);
         }
@@ -401,11 +401,11 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
     /// A socket that has sent as often as it may goes on in the next turn.
     fn check_fairness(&mut self) {
         let turn = self.shared.turn.get();
-        for token in core::mem::take(&mut self.put_off) {
+        for token in core::mem::take(&mut self.deferred) {
             let waits = self
                 .core
                 .connection_mut(token)
-                .is_some_and(|(_, connection)| connection.put_off.is_some_and(|since| since < turn));
+                .is_some_and(|(_, connection)| connection.deferred.is_some_and(|since| since < turn));
             assert!(!waits, "starvation: {token} was put off and is not sent to in the next turn");
         }
         for token in core::mem::take(&mut self.core.transport_mut().busy) {
@@ -415,8 +415,8 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
                 && more
                 && connection.seen.stalled.is_none()
             {
-                connection.put_off = Some(turn);
-                self.put_off.push(token);
+                connection.deferred = Some(turn);
+                self.deferred.push(token);
             }
         }
     }
@@ -501,7 +501,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
         let since = side.turns;
         self.wanted = core_call(|| self.core.next_turn());
         let first = match self.wanted {
-            Some(at) if at > self.now => self.core.transport_mut().twin.wakes(Some(at)),
+            Some(at) if at > self.now => self.core.transport_mut().mutant.wakes(Some(at)),
             now_or_never => now_or_never,
         };
         if unreaped || first.is_some_and(|at| at <= self.now) || !core_call(|| self.handle().try_sleep()) {
@@ -510,7 +510,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
             // a deadline may fall into what holds it up
             let deadline = first.map_or(at, |at| at.as_millis() * 1_000);
             world.sides[me as usize].asked = deadline.clamp(world.now + 1, at);
-            world.add(at, Due::Turn { poller: me, since });
+            world.add(at, Scheduled::Turn { poller: me, since });
             return;
         }
         self.slept = true;
@@ -521,14 +521,14 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Poller<'s, H, T> {
         let deadline = first.map(|at| at.as_millis() * 1_000);
         world.trace.note(Did::Sleep, me.into(), first.map_or(u64::MAX, Instant::as_millis));
         world.sleep(me, deadline);
-        if world.strikes(Track::Calls, Fault::WakeSpurious) {
+        if world.occurs(Track::Calls, Fault::WakeSpurious) {
             let at = world.now + 1 + u64::from(world.decider.draw(Track::Calls, 30_000));
-            world.add(at, Due::Turn { poller: me, since });
+            world.add(at, Scheduled::Turn { poller: me, since });
         }
     }
 }
 
-impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Host for Poller<'s, H, T> {
+impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Host for Poller<'s, H, T> {
     fn turn(&mut self) {
         self.begin_turn();
         let world = Rc::clone(&self.world);
@@ -559,8 +559,8 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Host for Poller<'s, H, T> {
         self.core.shard().in_use()
     }
 
-    fn told(&self) -> u64 {
-        self.shared.told.get()
+    fn delivered(&self) -> u64 {
+        self.shared.delivered.get()
     }
 
     fn stats(&self) -> Stats {
@@ -596,7 +596,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Twin> Host for Poller<'s, H, T> {
             self.shared.note_closed(named);
         }
         if sent && let Some(end) = self.core.transport().end(token) {
-            self.world.borrow_mut().excuse(end);
+            self.world.borrow_mut().waive(end);
         }
         sent
     }

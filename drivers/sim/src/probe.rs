@@ -36,7 +36,7 @@ pub(crate) struct Shared {
     /// The accounts of sockets that have had their last event and whose connections are not closed yet.
     pub(crate) ended: RefCell<Vec<Ended>>,
     /// How many events handlers were told.
-    pub(crate) told: Cell<u64>,
+    pub(crate) delivered: Cell<u64>,
     /// What core's own counts must say.
     pub(crate) tally: Cell<Tally>,
     /// What is known of each socket, by its place.
@@ -380,7 +380,7 @@ impl<H: Handler> Handler for Probe<H> {
         let shared = Rc::clone(&self.shared);
         let (token, now) = (socket.token(), cx.now());
         shared.trace.note(Did::Tell, token.to_bits(), number(&event));
-        shared.told.set(shared.told.get() + 1);
+        shared.delivered.set(shared.delivered.get() + 1);
         let at = shared.trace.now();
         let end = match event {
             Event::Close(reason) => Some((Some(reason), None)),
@@ -393,7 +393,7 @@ impl<H: Handler> Handler for Probe<H> {
         let (after, unread) = (socket.queued(), socket.bytes().len());
         assert!(after <= shared.output_max, "bounds: {after} bytes queued, {} allowed", shared.output_max);
         assert!(unread <= shared.input_max, "bounds: {unread} bytes kept, {} allowed", shared.input_max);
-        let waits = end.is_none() && after == 0 && socket.owes_writable() && !socket.closing();
+        let waits = end.is_none() && after == 0 && socket.is_writable_pending() && !socket.closing();
         shared.check_line(token, waits, had_chance, end.is_none() && before == 0 && after > 0);
         if let Some((reason, refused)) = end {
             let (queued, asked, untold) = (socket.data.queued, socket.data.asked, socket.data.untold);
@@ -415,7 +415,7 @@ impl<H: Handler> Handler for Probe<H> {
         }
         let (closing, peer_ended, deadline) = (socket.closing(), socket.peer_closed(), socket.deadline());
         let active = socket.is_active();
-        let (paused, owed) = (socket.paused(), socket.owes_writable());
+        let (paused, owed) = (socket.paused(), socket.is_writable_pending());
         let finished = socket.split().1.bound() == 0;
         let held = socket.split().1.is_holding();
         let data = &mut *socket.data;
@@ -474,7 +474,10 @@ impl<H: Handler> Probe<H> {
             _ => {}
         }
         let live = !matches!(event, Event::Close(_) | Event::Refused(_));
-        let must_know = shared.announced.get().is_some_and(|told| told < turn && socket.data.opened <= told);
+        let must_know = shared
+            .announced
+            .get()
+            .is_some_and(|delivered| delivered < turn && socket.data.opened <= delivered);
         assert!(
             !live || !must_know || socket.data.told_to_stop || matches!(event, Event::Open),
             "contract: {token} was not told of the shutdown"

@@ -30,7 +30,7 @@ pub struct Report {
     /// Simulated events: calls and their outcomes, arrivals, events told to handlers, steps of peers, turns.
     pub events: u64,
     /// Events told to handlers.
-    pub told: u64,
+    pub delivered: u64,
     /// Time that passed on the simulated clock, in ms.
     pub millis: u64,
     /// How often each fault came about.
@@ -216,7 +216,7 @@ impl Runner {
             Ok(()) => Ok(Report {
                 hash,
                 events: step,
-                told: sim.told(),
+                delivered: sim.delivered(),
                 millis: (world.now - began) / 1_000,
                 faults: world.faults.counts().collect(),
             }),

@@ -17,16 +17,16 @@ use lightcone_core::{
     Token, footprint,
 };
 
-use crate::agenda::Due;
+use crate::agenda::Scheduled;
 use crate::end::Owner;
 use crate::fault::Fault;
+use crate::mutant::{Mutant, Unmutated};
 use crate::peer::{Outcome, Peer, Script};
 use crate::poller::{CONNECTS_A_TURN, Data, Handle, Host, Loop, Poller};
 use crate::probe::{Probe, Shared, Wire};
 use crate::tape::Track;
 use crate::trace::Did;
-use crate::transport::{Connection, Descriptor, Network, SharedWorld, listener_key};
-use crate::twin::{Honest, Twin};
+use crate::transport::{Descriptor, Network, SharedWorld, SimConnection, listener_key};
 use crate::within::called_back;
 use crate::world::Side;
 
@@ -49,13 +49,13 @@ pub(crate) struct Place {
 struct Memory {
     slots: Option<Box<dyn Any>>,
     shard: Vec<u8>,
-    connections: Box<[MaybeUninit<ConnectionEntry<Connection>>]>,
+    connections: Box<[MaybeUninit<ConnectionEntry<SimConnection>>]>,
     listeners: Box<[Option<ListenerEntry<Descriptor>>]>,
     buffer: Vec<u8>,
 }
 
 impl Memory {
-    fn lend<D: 'static, T: Twin>(
+    fn lend<D: 'static, T: Mutant>(
         &mut self,
         config: &Config,
         buffer: usize,
@@ -77,8 +77,8 @@ impl Memory {
 }
 
 /// The places of a mailbox.
-fn ring<T>(capacity: usize) -> Box<[sync::Slot<T>]> {
-    (0..capacity).map(|_| sync::Slot::new()).collect()
+fn ring<T>(capacity: usize) -> Box<[sync::MailboxSlot<T>]> {
+    (0..capacity).map(|_| sync::MailboxSlot::new()).collect()
 }
 
 /// How a simulated engine is built.
@@ -225,7 +225,7 @@ impl<'s> Sim<'s> {
             |of: &[usize]| of[self.world.borrow_mut().decider.draw(Track::Setup, of.len() as u32) as usize];
         let block_size = draw(&[1_024, 4_096, 256, 64]);
         let config = Config {
-            salt: draw(&[0, 1, 0xFFFF_FFFE]) as u32,
+            generation_seed: draw(&[0, 1, 0xFFFF_FFFE]) as u32,
             sockets: draw(&[256, 64, 40]),
             block_size,
             input_blocks: draw(&[256, 16, 4, 1]),
@@ -257,19 +257,19 @@ impl<'s> Sim<'s> {
         engine: Engine,
         make: impl FnMut(PollerId) -> H,
     ) -> EngineId {
-        self.broken_engine(engine, make, |_| Honest)
+        self.broken_engine(engine, make, |_| Unmutated)
     }
 
-    /// Starts an engine over a driver that is wrong where the [`Twin`] says so.
+    /// Starts an engine over a driver that is wrong where the [`Mutant`] says so.
     ///
     /// # Panics
     ///
     /// As [`engine`](Self::engine).
-    pub fn broken_engine<H: Handler<Data: 'static, Message: 'static> + 'static, T: Twin + 'static>(
+    pub fn broken_engine<H: Handler<Data: 'static, Message: 'static> + 'static, T: Mutant + 'static>(
         &mut self,
         engine: Engine,
         mut make: impl FnMut(PollerId) -> H,
-        mut twin: impl FnMut(PollerId) -> T,
+        mut mutant: impl FnMut(PollerId) -> T,
     ) -> EngineId {
         let Engine { pollers, completes, mut config, mailbox, policy, backlog } = engine;
         let sockets = config.sockets as u32;
@@ -312,7 +312,7 @@ impl<'s> Sim<'s> {
                 completes,
                 capacity,
                 shared: Rc::clone(&shared),
-                twin: twin(id),
+                mutant: mutant(id),
                 places: Vec::new(),
                 offers: VecDeque::new(),
                 busy: Vec::new(),
@@ -331,7 +331,7 @@ impl<'s> Sim<'s> {
             self.hosts.push(Box::new(Poller::new(core, group, balancer)));
             let world = &mut *self.world.borrow_mut();
             world.sides.push(Side { completes, asked: world.now + 1, ..Side::default() });
-            world.add(world.now + 1, Due::Turn { poller: (first + n) as u32, since: 0 });
+            world.add(world.now + 1, Scheduled::Turn { poller: (first + n) as u32, since: 0 });
         }
         self.engines.push((first..self.hosts.len(), 0, backlog));
         EngineId(self.engines.len() - 1)
@@ -357,7 +357,7 @@ impl<'s> Sim<'s> {
             late_before: Cell::new(0),
             late_most: Cell::new(0),
             ended: RefCell::default(),
-            told: Cell::new(0),
+            delivered: Cell::new(0),
             tally: Cell::default(),
             views: RefCell::default(),
             stops: Cell::new(false),
@@ -444,7 +444,7 @@ impl<'s> Sim<'s> {
         let world = &mut *self.world.borrow_mut();
         let at = world.now + span.as_micros() as u64;
         let grace_ms = grace.as_millis() as u32;
-        world.add(at, Due::Stop { engine: engine.0 as u32, grace_ms });
+        world.add(at, Scheduled::Stop { engine: engine.0 as u32, grace_ms });
     }
 
     /// The counts of an engine's pollers.
@@ -479,8 +479,8 @@ impl<'s> Sim<'s> {
     }
 
     /// How many events handlers were told.
-    pub(crate) fn told(&self) -> u64 {
-        self.hosts.iter().map(|host| host.told()).sum()
+    pub(crate) fn delivered(&self) -> u64 {
+        self.hosts.iter().map(|host| host.delivered()).sum()
     }
 
     /// Does the next thing on the agenda; `false` when there is none.
@@ -490,22 +490,22 @@ impl<'s> Sim<'s> {
         world.now = at.max(world.now);
         world.trace.set_now(world.now);
         let turn = match due {
-            Due::Turn { poller, since } => {
+            Scheduled::Turn { poller, since } => {
                 let side = &world.sides[poller as usize];
                 (side.turns == since && !side.over).then_some(poller)
             }
-            Due::Timer { poller } => world.timer(poller).then_some(poller),
-            Due::Arrive { end, uid, what } => {
+            Scheduled::Timer { poller } => world.timer(poller).then_some(poller),
+            Scheduled::Arrive { end, uid, what } => {
                 world.arrive(end, uid, what);
                 None
             }
-            Due::Peer { peer, since } => {
+            Scheduled::Peer { peer, since } => {
                 if world.peers[peer as usize].steps == since {
                     world.step_peer(peer);
                 }
                 None
             }
-            Due::Stop { engine, grace_ms } => {
+            Scheduled::Stop { engine, grace_ms } => {
                 drop(world);
                 self.stop(engine as usize, grace_ms);
                 return true;

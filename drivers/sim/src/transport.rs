@@ -6,14 +6,14 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use lightcone_core::poller::{Accept, Connect, ConnectResult, GroupTypes, Received, Transport};
-use lightcone_core::sync::{Load, Slot};
+use lightcone_core::sync::{Load, MailboxSlot};
 use lightcone_core::{Address, CloseReason, ErrorKind, Interest, ListenerId, SENDS_IN_A_ROW, Sent, Token};
 
 use crate::end::{End, Kind, Owner};
 use crate::fault::Fault;
+use crate::mutant::Mutant;
 use crate::probe::{Ended, Seen, Shared, check_timeout};
 use crate::tape::Track;
-use crate::twin::Twin;
 use crate::within::called_back;
 use crate::world::World;
 
@@ -42,16 +42,16 @@ pub(crate) struct Descriptor(pub(crate) u32);
 pub(crate) struct SimTypes;
 
 impl GroupTypes for SimTypes {
-    type Connection = Descriptor;
+    type Unregistered = Descriptor;
     type Listener = Descriptor;
     type Load = Rc<Load>;
     type Waker = Box<dyn Fn()>;
-    type Ring<T> = Box<[Slot<T>]>;
+    type Ring<T> = Box<[MailboxSlot<T>]>;
 }
 
 /// A connection as its poller keeps it.
 #[derive(Default, Debug)]
-pub(crate) struct Connection {
+pub(crate) struct SimConnection {
     end: u32,
     /// Bytes that the poller was told are sent.
     pub(crate) sent: u64,
@@ -73,10 +73,10 @@ pub(crate) struct Connection {
     /// How often it was received from since a stop.
     last_looks: u32,
     /// The turn in which it had sent as often as it may.
-    pub(crate) put_off: Option<u64>,
+    pub(crate) deferred: Option<u64>,
 }
 
-impl Connection {
+impl SimConnection {
     pub(crate) fn opened(&mut self, now: u64) {
         self.seen.opened = now;
         self.seen.progress = now;
@@ -100,7 +100,7 @@ impl Connection {
 }
 
 /// One poller's part of the network. Like a kernel it has no policy; what goes wrong in its calls is decided by the
-/// seed, or by the [`Twin`].
+/// seed, or by the [`Mutant`].
 #[derive(Debug)]
 pub(crate) struct Network<T> {
     pub(crate) world: SharedWorld,
@@ -110,7 +110,7 @@ pub(crate) struct Network<T> {
     /// The most bytes of a receive that completes later.
     pub(crate) capacity: usize,
     pub(crate) shared: Rc<Shared>,
-    pub(crate) twin: T,
+    pub(crate) mutant: T,
     /// The connections by the places of their tokens.
     pub(crate) places: Vec<Option<(Token, u32)>>,
     /// Those that have something left and are read from.
@@ -123,21 +123,21 @@ pub(crate) struct Network<T> {
     pub(crate) grace_end: u64,
 }
 
-impl<T: Twin> Network<T> {
+impl<T: Mutant> Network<T> {
     /// The time, in µs.
     fn now(&self) -> u64 {
         self.world.borrow().now
     }
 
     /// What is known of a socket, with when its peer last took something.
-    fn seen(&self, connection: &Connection) -> Seen {
+    fn seen(&self, connection: &SimConnection) -> Seen {
         let world = self.world.borrow();
         let end = world.end(connection.end);
         Seen { delivered: (end.send_buffer > 0).then_some(end.delivered), ..connection.seen }
     }
 
     /// Checks that no timeout of a live socket has been passed over.
-    pub(crate) fn check_overdue(&self, token: Token, connection: &Connection) {
+    pub(crate) fn check_overdue(&self, token: Token, connection: &SimConnection) {
         self.shared.check_overdue(token, &self.seen(connection));
     }
 
@@ -149,7 +149,7 @@ impl<T: Twin> Network<T> {
     }
 
     /// Core is told of the end of a stream.
-    pub(crate) fn end_stream(&self, connection: &mut Connection, token: Token, ended: bool) {
+    pub(crate) fn end_stream(&self, connection: &mut SimConnection, token: Token, ended: bool) {
         connection.seen.ended = ended.then(|| self.now());
         if ended && !connection.seen.received {
             connection.seen.progress = self.now(); // the first byte is waited for no more
@@ -173,8 +173,8 @@ impl<T: Twin> Network<T> {
 
     /// Returns whether the system can watch a socket now.
     fn can_watch(&self) -> Result<(), ErrorKind> {
-        let strikes = self.world.borrow_mut().strikes(Track::Calls, Fault::Unwatchable);
-        if strikes { Err(ErrorKind::OutOfMemory) } else { Ok(()) }
+        let occurs = self.world.borrow_mut().occurs(Track::Calls, Fault::Unwatchable);
+        if occurs { Err(ErrorKind::OutOfMemory) } else { Ok(()) }
     }
 
     fn place(&mut self, token: Token) -> &mut Option<(Token, u32)> {
@@ -193,11 +193,11 @@ impl<T: Twin> Network<T> {
     /// Returns which socket something is for: the one it names, unless the driver is a broken one.
     pub(crate) fn addressee(&mut self, token: Token) -> Token {
         let there = self.places.get(token.index() as usize).copied().flatten();
-        self.twin.addressee(token, there.map(|(there, _)| there))
+        self.mutant.addressee(token, there.map(|(there, _)| there))
     }
 
     /// Has a socket that is read from offered what is left, or asks for the next receive.
-    pub(crate) fn go_on(&mut self, connection: &mut Connection, token: Token) {
+    pub(crate) fn go_on(&mut self, connection: &mut SimConnection, token: Token) {
         if !connection.interest.reads() {
             return;
         }
@@ -210,7 +210,7 @@ impl<T: Twin> Network<T> {
         }
     }
 
-    fn watch(&mut self, connection: &mut Connection, token: Token, old: Interest, new: Interest) {
+    fn watch(&mut self, connection: &mut SimConnection, token: Token, old: Interest, new: Interest) {
         // one that could not be watched may yet be watched for less, until its send in flight is over
         let agrees = old == connection.interest || connection.failed;
         assert!(agrees, "transport: {token} is watched for something else");
@@ -227,16 +227,16 @@ impl<T: Twin> Network<T> {
         self.go_on(connection, token);
     }
 
-    fn begin_send(&mut self, connection: &Connection, pieces: &[&[u8]]) -> Sent {
+    fn begin_send(&mut self, connection: &SimConnection, pieces: &[&[u8]]) -> Sent {
         let bytes = pieces.concat();
         let offered = bytes.len();
         let places = pieces.iter().map(|piece| (piece.as_ptr().addr(), piece.len())).collect();
         self.world.borrow_mut().ask_send(connection.end, bytes, places);
-        if self.twin.keeps_in_flight() { Sent::InFlight } else { Sent::Bytes(offered) }
+        if self.mutant.keeps_in_flight() { Sent::InFlight } else { Sent::Bytes(offered) }
     }
 
-    fn send_pieces(&mut self, connection: &mut Connection, token: Token, pieces: &[&[u8]]) -> Sent {
-        connection.put_off = None;
+    fn send_pieces(&mut self, connection: &mut SimConnection, token: Token, pieces: &[&[u8]]) -> Sent {
+        connection.deferred = None;
         let offered = pieces.iter().map(|piece| piece.len()).sum();
         let sent = if self.completes {
             self.begin_send(connection, pieces)
@@ -262,12 +262,12 @@ impl<T: Twin> Network<T> {
     /// What ends from outside need not be whole.
     fn excuse_if_stopped(&self, end: u32) {
         if self.stops {
-            self.world.borrow_mut().excuse(end);
+            self.world.borrow_mut().waive(end);
         }
     }
 
     /// Checks a connection's account when it closes.
-    fn check_end(&self, connection: &Connection, token: Token, reset: bool) -> Ended {
+    fn check_end(&self, connection: &SimConnection, token: Token, reset: bool) -> Ended {
         let Some(mut ended) = self.shared.take_ended(token) else {
             panic!("contract: {token} closed without a last event");
         };
@@ -296,9 +296,9 @@ impl<T: Twin> Network<T> {
     }
 }
 
-impl<T: Twin> Network<T> {
+impl<T: Mutant> Network<T> {
     /// Checks that a close was staged where it had to be, and came when it was to.
-    fn check_staged(&self, connection: &Connection, ended: &Ended) {
+    fn check_staged(&self, connection: &SimConnection, ended: &Ended) {
         let Seen { shut, ended: peer_ended, .. } = connection.seen;
         let (shared, token) = (&*self.shared, ended.token);
         if let (Some(shut), Some(peer_ended)) = (shut, peer_ended)
@@ -356,9 +356,9 @@ fn check_reason(ended: &Ended, end: &End) {
     }
 }
 
-impl<T: Twin> Transport for Network<T> {
+impl<T: Mutant> Transport for Network<T> {
     type Unregistered = Descriptor;
-    type Registered = Connection;
+    type Registered = SimConnection;
     type Listener = Descriptor;
 
     const TELLS_UNDELIVERED: bool = true;
@@ -372,14 +372,14 @@ impl<T: Twin> Transport for Network<T> {
         Descriptor(end): Descriptor,
         token: Token,
         interest: Interest,
-    ) -> Result<Connection, ErrorKind> {
+    ) -> Result<SimConnection, ErrorKind> {
         called_back(|| {
             if let Err(kind) = self.can_watch() {
                 self.reject(Descriptor(end));
                 return Err(kind);
             }
             let now = self.now();
-            let mut connection = Connection { end, ..Connection::default() };
+            let mut connection = SimConnection { end, ..SimConnection::default() };
             connection.opened(now);
             connection.seen.connecting = interest.writes();
             let before = self.place(token).replace((token, end));
@@ -397,7 +397,7 @@ impl<T: Twin> Transport for Network<T> {
 
     fn modify(
         &mut self,
-        connection: &mut Connection,
+        connection: &mut SimConnection,
         token: Token,
         old: Interest,
         new: Interest,
@@ -412,12 +412,12 @@ impl<T: Twin> Transport for Network<T> {
         })
     }
 
-    fn receive(&mut self, connection: &mut Connection, token: Token, buffer: &mut [u8]) -> Received {
+    fn receive(&mut self, connection: &mut SimConnection, token: Token, buffer: &mut [u8]) -> Received {
         assert!(!self.completes, "received from a transport that completes");
         called_back(|| {
             self.check_reads(token);
             self.check_overdue(token, connection);
-            if self.stops && !self.twin.looks_last() {
+            if self.stops && !self.mutant.looks_last() {
                 return Received::WouldBlock;
             }
             connection.last_looks += u32::from(self.stops);
@@ -437,15 +437,15 @@ impl<T: Twin> Transport for Network<T> {
         })
     }
 
-    fn send(&mut self, connection: &mut Connection, token: Token, bytes: &[u8]) -> Sent {
+    fn send(&mut self, connection: &mut SimConnection, token: Token, bytes: &[u8]) -> Sent {
         called_back(|| self.send_pieces(connection, token, &[bytes]))
     }
 
-    fn send_vectored(&mut self, connection: &mut Connection, token: Token, pieces: &[&[u8]]) -> Sent {
+    fn send_vectored(&mut self, connection: &mut SimConnection, token: Token, pieces: &[&[u8]]) -> Sent {
         called_back(|| self.send_pieces(connection, token, pieces))
     }
 
-    fn cancel_send(&mut self, connection: &mut Connection, _: Token) -> Option<usize> {
+    fn cancel_send(&mut self, connection: &mut SimConnection, _: Token) -> Option<usize> {
         assert!(self.completes, "transport: a send is cancelled that is over");
         called_back(|| {
             let cancelled = self.world.borrow_mut().cancel_send(connection.end);
@@ -456,7 +456,7 @@ impl<T: Twin> Transport for Network<T> {
         })
     }
 
-    fn shutdown_write(&mut self, connection: &mut Connection, _: Token) -> Result<(), ErrorKind> {
+    fn shutdown_write(&mut self, connection: &mut SimConnection, _: Token) -> Result<(), ErrorKind> {
         called_back(|| {
             self.excuse_if_stopped(connection.end);
             connection.seen.shut = Some(self.now());
@@ -464,7 +464,7 @@ impl<T: Twin> Transport for Network<T> {
         })
     }
 
-    fn close(&mut self, connection: Connection, token: Token, interest: Interest, reset: bool) {
+    fn close(&mut self, connection: SimConnection, token: Token, interest: Interest, reset: bool) {
         called_back(|| {
             let agrees = interest == connection.interest || connection.failed;
             assert!(agrees, "transport: {token} is watched for something else");
@@ -481,10 +481,10 @@ impl<T: Twin> Transport for Network<T> {
             let in_flight = world.take_send(connection.end).is_some();
             assert!(!in_flight, "in flight: {token} is closed before its send is over");
             if !matches!(ended.reason, Some(CloseReason::Local | CloseReason::Peer)) || ended.left > 0 {
-                world.excuse(connection.end);
+                world.waive(connection.end);
             }
             if !reset {
-                world.cut_tail(connection.end, |bytes| self.twin.tail(bytes));
+                world.cut_tail(connection.end, |bytes| self.mutant.tail(bytes));
             }
             world.close(connection.end, reset);
         });
@@ -493,7 +493,7 @@ impl<T: Twin> Transport for Network<T> {
     fn reject(&mut self, Descriptor(end): Descriptor) {
         called_back(|| {
             let world = &mut *self.world.borrow_mut();
-            world.excuse(end);
+            world.waive(end);
             world.close(end, false);
         });
     }
@@ -506,7 +506,7 @@ impl<T: Twin> Transport for Network<T> {
         })
     }
 
-    fn connect_result(&mut self, connection: &mut Connection, _: Token) -> ConnectResult {
+    fn connect_result(&mut self, connection: &mut SimConnection, _: Token) -> ConnectResult {
         let now = self.now();
         let world = self.world.borrow();
         let end = world.end(connection.end);
@@ -523,12 +523,12 @@ impl<T: Twin> Transport for Network<T> {
         }
     }
 
-    fn undelivered(&mut self, connection: &mut Connection, _: Token) -> Option<usize> {
+    fn undelivered(&mut self, connection: &mut SimConnection, _: Token) -> Option<usize> {
         let undelivered = self.world.borrow().undelivered(connection.end)?;
-        Some(self.twin.undelivered(undelivered))
+        Some(self.mutant.undelivered(undelivered))
     }
 
-    fn local_address(&self, connection: &Connection) -> Option<Address> {
+    fn local_address(&self, connection: &SimConnection) -> Option<Address> {
         self.world.borrow().local_address(connection.end).map(Address::Inet)
     }
 

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use lightcone_core::poller::{Accept, Received};
 use lightcone_core::{Address, ErrorKind, Interest, Sent};
 
-use crate::agenda::{Agenda, Arrival, Due};
+use crate::agenda::{Agenda, Arrival, Scheduled};
 use crate::end::{Backlog, End, Kind, Ops, Owner, SendOp};
 use crate::fault::{Fault, Faults};
 use crate::peer::Peer;
@@ -142,13 +142,13 @@ impl World {
     }
 
     #[inline]
-    pub(crate) fn strikes(&mut self, track: Track, fault: Fault) -> bool {
-        self.faults.strikes(&mut self.decider, track, fault)
+    pub(crate) fn occurs(&mut self, track: Track, fault: Fault) -> bool {
+        self.faults.occurs(&mut self.decider, track, fault)
     }
 
     /// How many bytes of `most` a call moves.
     fn cut(&mut self, fault: Fault, most: usize) -> usize {
-        if most < 2 || !self.strikes(Track::Calls, fault) {
+        if most < 2 || !self.occurs(Track::Calls, fault) {
             return most;
         }
         match self.decider.draw(Track::Calls, 4) {
@@ -164,7 +164,7 @@ impl World {
     }
 
     #[inline]
-    pub(crate) fn add(&mut self, at: u64, due: Due) {
+    pub(crate) fn add(&mut self, at: u64, due: Scheduled) {
         let picked = self.pick();
         self.agenda.add(at, picked, due);
     }
@@ -253,9 +253,9 @@ impl World {
     pub(crate) fn connect(&mut self, owner: Owner, to: SocketAddr) -> u32 {
         let end = self.create(Kind::Connecting, owner, to);
         self.trace.note(Did::Connect, end.into(), to.port().into());
-        let what = if self.strikes(Track::Network, Fault::Unanswered) {
+        let what = if self.occurs(Track::Network, Fault::Unanswered) {
             Arrival::Unanswered
-        } else if self.strikes(Track::Network, Fault::Refused) {
+        } else if self.occurs(Track::Network, Fault::Refused) {
             Arrival::Refused
         } else {
             Arrival::Connected
@@ -265,7 +265,7 @@ impl World {
             _ => self.arrival(end),
         };
         let uid = self.end(end).uid;
-        self.add(at, Due::Arrive { end, uid, what });
+        self.add(at, Scheduled::Arrive { end, uid, what });
         end
     }
 
@@ -275,13 +275,13 @@ impl World {
         if self.wires.jitter > 0 && !self.healed {
             at += u64::from(self.decider.draw(Track::Network, self.wires.jitter));
         }
-        if self.strikes(Track::Network, Fault::Latency) {
+        if self.occurs(Track::Network, Fault::Latency) {
             at += 1 + u64::from(self.decider.draw(Track::Network, 50_000));
         }
         if let Owner::Poller(poller) = self.end(end).owner
             && let Some(deadline) = self.sides[poller as usize].deadline
             && (at + 1..at + EDGE_MAX).contains(&deadline)
-            && self.strikes(Track::Network, Fault::Edge)
+            && self.occurs(Track::Network, Fault::Edge)
         {
             let offset = self.decider.draw(Track::Network, 3);
             at = deadline.saturating_sub(1_000) + u64::from(offset) * 1_000;
@@ -294,7 +294,7 @@ impl World {
     fn dispatch(&mut self, (end, uid): (u32, u32), what: Arrival) {
         if self.is_there((end, uid)) {
             let at = self.arrival(end);
-            self.add(at, Due::Arrive { end, uid, what });
+            self.add(at, Scheduled::Arrive { end, uid, what });
         }
     }
 
@@ -324,7 +324,7 @@ impl World {
                 if self.end(end).orphan {
                     return self.destroy(end);
                 }
-                self.lose(end, ErrorKind::ConnectionReset);
+                self.break_off(end, ErrorKind::ConnectionReset);
             }
             Arrival::Window => {
                 let other = self.end(end).other;
@@ -352,7 +352,7 @@ impl World {
         let full = self.end(listener).backlog.as_ref().is_none_or(|b| b.waiting.len() >= b.most);
         let uid = self.end(end).uid;
         if full {
-            self.add(self.now + SYN_AGAIN, Due::Arrive { end, uid, what: Arrival::Connected });
+            self.add(self.now + SYN_AGAIN, Scheduled::Arrive { end, uid, what: Arrival::Connected });
             return;
         }
         self.trace.note(Did::Connected, end.into(), 0);
@@ -372,7 +372,7 @@ impl World {
     }
 
     /// The connection of an end is gone. What has arrived may still be received, or not, as systems differ.
-    fn lose(&mut self, end: u32, kind: ErrorKind) {
+    fn break_off(&mut self, end: u32, kind: ErrorKind) {
         let keeps = self.decider.draw(Track::Network, 2) == 0;
         let end = self.end_mut(end);
         if end.error.is_some() {
@@ -388,13 +388,13 @@ impl World {
     /// Cuts a connection in the middle, as a network does.
     fn cut_connection(&mut self, end: u32) {
         let other = self.end(end).other;
-        self.excuse(end);
-        self.lose(end, ErrorKind::ConnectionReset);
+        self.waive(end);
+        self.break_off(end, ErrorKind::ConnectionReset);
         self.dispatch(other, Arrival::Reset);
     }
 
     /// The streams of this connection need not be whole.
-    pub(crate) fn excuse(&mut self, end: u32) {
+    pub(crate) fn waive(&mut self, end: u32) {
         self.end_mut(end).excused = true;
         let other = self.end(end).other;
         if self.is_there(other) {
@@ -419,14 +419,14 @@ impl World {
     // --- calls ---------------------------------------------------------------------------------------------------
 
     pub(crate) fn accept(&mut self, listener: u32) -> Accept<u32> {
-        while self.strikes(Track::Calls, Fault::Interrupted) {
+        while self.occurs(Track::Calls, Fault::Interrupted) {
             self.trace.note(Did::Accept, listener.into(), trace::INTERRUPTED);
         }
-        if self.strikes(Track::Calls, Fault::WouldBlock) {
+        if self.occurs(Track::Calls, Fault::WouldBlock) {
             self.trace.note(Did::Accept, listener.into(), trace::WOULD_BLOCK);
             return Accept::WouldBlock;
         }
-        let fails = self.strikes(Track::Calls, Fault::Accept);
+        let fails = self.occurs(Track::Calls, Fault::Accept);
         if fails && self.decider.draw(Track::Calls, 2) == 0 {
             self.trace.note(Did::Accept, listener.into(), trace::FAILED);
             return Accept::Exhausted;
@@ -438,7 +438,7 @@ impl World {
         };
         if fails {
             self.trace.note(Did::Accept, listener.into(), trace::FAILED);
-            self.excuse(end);
+            self.waive(end);
             self.close(end, true);
             return Accept::Retry;
         }
@@ -460,14 +460,14 @@ impl World {
     }
 
     fn try_receive(&mut self, end: u32, buffer: &mut [u8]) -> Received {
-        while self.strikes(Track::Calls, Fault::Interrupted) {
+        while self.occurs(Track::Calls, Fault::Interrupted) {
             self.trace.note(Did::Receive, end.into(), trace::INTERRUPTED);
         }
-        if self.strikes(Track::Calls, Fault::WouldBlock) {
+        if self.occurs(Track::Calls, Fault::WouldBlock) {
             self.end_mut(end).owed = 0; // nobody can know that it is there
             return Received::WouldBlock;
         }
-        if self.strikes(Track::Network, Fault::Reset) {
+        if self.occurs(Track::Network, Fault::Reset) {
             self.cut_connection(end);
         }
         let there = self.end(end).arrived;
@@ -521,13 +521,13 @@ impl World {
     }
 
     fn try_send(&mut self, end: u32, pieces: &[&[u8]]) -> Sent {
-        while self.strikes(Track::Calls, Fault::Interrupted) {
+        while self.occurs(Track::Calls, Fault::Interrupted) {
             self.trace.note(Did::Send, end.into(), trace::INTERRUPTED);
         }
-        if self.strikes(Track::Calls, Fault::WouldBlock) {
+        if self.occurs(Track::Calls, Fault::WouldBlock) {
             return Sent::WouldBlock;
         }
-        if self.strikes(Track::Network, Fault::Reset) {
+        if self.occurs(Track::Network, Fault::Reset) {
             self.cut_connection(end);
         }
         self.pass_on(end, pieces)
@@ -549,15 +549,15 @@ impl World {
         if !self.is_there(other) {
             // nobody is there any more: what is sent is answered by a reset
             let uid = self.end(end).uid;
-            self.excuse(end);
+            self.waive(end);
             self.dispatch((end, uid), Arrival::Reset);
             return Sent::Bytes(offered);
         }
-        if self.strikes(Track::Network, Fault::ZeroWindow) {
+        if self.occurs(Track::Network, Fault::ZeroWindow) {
             let span = 1_000 * (1 + u64::from(self.decider.draw(Track::Network, 3_000)));
             let until = self.now + span;
             self.end_mut(other.0).closed_until = until;
-            self.add(until, Due::Arrive { end: other.0, uid: other.1, what: Arrival::Window });
+            self.add(until, Scheduled::Arrive { end: other.0, uid: other.1, what: Arrival::Window });
         }
         let place = self.end(end);
         let buffered = place.send_buffer > 0;
@@ -631,7 +631,7 @@ impl World {
             self.listeners.retain(|(_, listener)| *listener != end);
             self.destroy(end);
             for waiting in backlog.waiting {
-                self.excuse(waiting);
+                self.waive(waiting);
                 self.close(waiting, true);
             }
             return;
@@ -642,7 +642,7 @@ impl World {
         let owner = place.owner;
         if !gone && place.kind == Kind::Connected {
             if reset || unread {
-                self.excuse(end);
+                self.waive(end);
                 self.dispatch(other, Arrival::Reset);
             } else {
                 self.end_mut(end).shut = true;
@@ -858,7 +858,7 @@ impl World {
 
     fn do_send(&mut self, poller: u32, end: u32) {
         let Some(op) = self.take_send(end) else { return };
-        if self.strikes(Track::Network, Fault::Reset) {
+        if self.occurs(Track::Network, Fault::Reset) {
             self.cut_connection(end);
         }
         let (sent, done) = match self.pass_on(end, &[&op.bytes]) {
@@ -885,7 +885,7 @@ impl World {
         let since = side.turns;
         self.trace.note(Did::Wake, poller.into(), 0);
         let at = self.now + self.wake_delay();
-        self.add(at, Due::Turn { poller, since });
+        self.add(at, Scheduled::Turn { poller, since });
     }
 
     /// A poller goes to sleep until this time.
@@ -898,7 +898,7 @@ impl World {
             && side.timer.is_none_or(|at| at > deadline)
         {
             side.timer = Some(deadline);
-            self.add(deadline, Due::Timer { poller });
+            self.add(deadline, Scheduled::Timer { poller });
         }
     }
 
@@ -913,7 +913,7 @@ impl World {
         if deadline > self.now {
             // it has been put off since
             side.timer = Some(deadline);
-            self.add(deadline, Due::Timer { poller });
+            self.add(deadline, Scheduled::Timer { poller });
             return false;
         }
         let delay = self.wake_delay();
@@ -921,13 +921,13 @@ impl World {
             let side = &mut self.sides[poller as usize];
             side.asleep = false;
             let since = side.turns;
-            self.add(self.now + delay, Due::Turn { poller, since });
+            self.add(self.now + delay, Scheduled::Turn { poller, since });
         }
         delay == 1
     }
 
     pub(crate) fn wake_delay(&mut self) -> u64 {
-        if self.strikes(Track::Calls, Fault::WakeDelayed) {
+        if self.occurs(Track::Calls, Fault::WakeDelayed) {
             1 + u64::from(self.decider.draw(Track::Calls, 20_000))
         } else {
             1
@@ -942,6 +942,6 @@ impl World {
         state.wakes = at;
         state.steps += 1;
         let since = state.steps;
-        self.add(at, Due::Peer { peer, since });
+        self.add(at, Scheduled::Peer { peer, since });
     }
 }

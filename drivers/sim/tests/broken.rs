@@ -15,7 +15,7 @@ use core::time::Duration;
 
 use common::{asking_scenario, broken_echo, closing_scenario, post_scenario};
 use lightcone_core::{Instant, Token};
-use lightcone_sim::{Failure, Runner, Sim, Twin};
+use lightcone_sim::{Failure, Mutant, Runner, Sim};
 
 /// Within how many seeds each is to be found.
 const SEEDS: u64 = 60;
@@ -43,7 +43,7 @@ fn caught(name: &str, scenario: &dyn Fn(&mut Sim<'_>)) -> Failure {
 #[derive(Debug)]
 struct LostWritable;
 
-impl Twin for LostWritable {
+impl Mutant for LostWritable {
     fn tells_writable(&mut self, token: Token) -> bool {
         !token.index().is_multiple_of(3)
     }
@@ -59,7 +59,7 @@ fn a_lost_writable_is_noticed() {
 #[derive(Debug)]
 struct PrematureReturn;
 
-impl Twin for PrematureReturn {
+impl Mutant for PrematureReturn {
     fn keeps_in_flight(&mut self) -> bool {
         false
     }
@@ -75,7 +75,7 @@ fn a_premature_return_of_blocks_is_noticed() {
 #[derive(Debug)]
 struct MissedDeadline;
 
-impl Twin for MissedDeadline {
+impl Mutant for MissedDeadline {
     fn wakes(&mut self, deadline: Option<Instant>) -> Option<Instant> {
         deadline.map(|at| at + Duration::from_millis(15))
     }
@@ -91,7 +91,7 @@ fn a_missed_deadline_is_noticed() {
 #[derive(Debug)]
 struct DroppedTail;
 
-impl Twin for DroppedTail {
+impl Mutant for DroppedTail {
     fn tail(&mut self, bytes: usize) -> usize {
         bytes / 2
     }
@@ -107,7 +107,7 @@ fn a_dropped_tail_is_noticed() {
 #[derive(Debug)]
 struct WrongGeneration;
 
-impl Twin for WrongGeneration {
+impl Mutant for WrongGeneration {
     fn addressee(&mut self, token: Token, there: Option<Token>) -> Token {
         there.unwrap_or(token)
     }
@@ -122,7 +122,7 @@ fn a_wrong_generation_is_noticed() {
 #[derive(Debug)]
 struct NoLastLook;
 
-impl Twin for NoLastLook {
+impl Mutant for NoLastLook {
     fn looks_last(&mut self) -> bool {
         false
     }

@@ -12,7 +12,7 @@
 mod common;
 
 use common::{closing_scenario, contention_scenario, echo_scenario, post_scenario};
-use lightcone_sim::{Fault, Honest, Runner, check};
+use lightcone_sim::{Fault, Runner, Unmutated, check};
 
 #[test]
 fn echo_under_every_fault() {
@@ -21,12 +21,12 @@ fn echo_under_every_fault() {
 
 #[test]
 fn messages_under_every_fault() {
-    check(0..200, |sim| post_scenario(sim, || Honest));
+    check(0..200, |sim| post_scenario(sim, || Unmutated));
 }
 
 #[test]
 fn closes_from_outside_under_every_fault() {
-    check(0..200, |sim| closing_scenario(sim, || Honest));
+    check(0..200, |sim| closing_scenario(sim, || Unmutated));
 }
 
 #[test]

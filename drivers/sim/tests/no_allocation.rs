@@ -16,7 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use std::alloc::System;
 
 use common::{echo_scenario, post_scenario};
-use lightcone_sim::{Honest, check, within_core};
+use lightcone_sim::{Unmutated, check, within_core};
 
 /// The system's allocator; what core takes is counted.
 struct Counted;
@@ -57,7 +57,7 @@ static ALLOCATOR: Counted = Counted;
 #[test]
 fn core_allocates_nothing() {
     check(0..60, echo_scenario);
-    check(0..60, |sim| post_scenario(sim, || Honest));
+    check(0..60, |sim| post_scenario(sim, || Unmutated));
     assert!(ALL.load(Ordering::Relaxed) > 10_000, "the counter counts");
     assert_eq!(WITHIN_CORE.load(Ordering::Relaxed), 0);
 }

@@ -13,7 +13,7 @@ use core::convert::Infallible;
 use core::time::Duration;
 
 use lightcone_core::{Address, Config, Context, Handler, Origin, Socket, Timeouts};
-use lightcone_sim::{Engine, Fault, Limits, Outcome, Reading, Runner, Script, Sim, Twin, pattern};
+use lightcone_sim::{Engine, Fault, Limits, Mutant, Outcome, Reading, Runner, Script, Sim, pattern};
 
 const BODY: u64 = 40_000;
 const SPAN: Duration = Duration::from_secs(2);
@@ -68,7 +68,7 @@ impl Handler for Download {
 }
 
 /// Peers that take a piece in every half of a span, or nothing from some point on.
-fn downloads<T: Twin + 'static>(sim: &mut Sim<'_>, completes: Option<bool>, twin: impl Fn() -> T) {
+fn downloads<T: Mutant + 'static>(sim: &mut Sim<'_>, completes: Option<bool>, mutant: impl Fn() -> T) {
     for fault in [
         Fault::Reset,
         Fault::ZeroWindow,
@@ -93,7 +93,7 @@ fn downloads<T: Twin + 'static>(sim: &mut Sim<'_>, completes: Option<bool>, twin
     let engine = Engine { completes, config, ..Engine::default() };
     let mut peers = Vec::new();
     for (number, closes) in [(1, false), (2, true)] {
-        let server = sim.broken_engine(engine, move |_| Download { closes }, |_| twin());
+        let server = sim.broken_engine(engine, move |_| Download { closes }, |_| mutant());
         let address = ([10, 0, 0, number], 7).into();
         sim.listen(server, address);
         for _ in 0..4 {
@@ -115,7 +115,7 @@ fn downloads<T: Twin + 'static>(sim: &mut Sim<'_>, completes: Option<bool>, twin
 
 #[derive(Clone, Copy, Debug)]
 struct Sound;
-impl Twin for Sound {}
+impl Mutant for Sound {}
 
 #[test]
 fn a_peer_that_steadily_reads_is_never_reset() {
@@ -133,7 +133,7 @@ fn a_peer_that_steadily_reads_is_never_reset() {
 #[derive(Debug)]
 struct Stuck;
 
-impl Twin for Stuck {
+impl Mutant for Stuck {
     fn undelivered(&mut self, _: usize) -> usize {
         5_000
     }
@@ -151,7 +151,7 @@ fn an_answer_that_is_stuck_is_noticed() {
 #[derive(Debug)]
 struct Hopeful(usize);
 
-impl Twin for Hopeful {
+impl Mutant for Hopeful {
     fn undelivered(&mut self, _: usize) -> usize {
         self.0 -= 1;
         self.0

@@ -17,7 +17,7 @@ use std::rc::Rc;
 
 use common::{ByPost, asking_scenario, stopping_scenario};
 use lightcone_core::{Address, CloseReason, Context, Event, Handler, Origin, Socket, Stats, Token};
-use lightcone_sim::{Engine, Honest, Reading, Runner, Script, Sim, check};
+use lightcone_sim::{Engine, Reading, Runner, Script, Sim, Unmutated, check};
 
 #[test]
 fn stops_under_every_fault() {
@@ -27,7 +27,7 @@ fn stops_under_every_fault() {
 /// What had come before the stop is received, whatever the network and the calls do.
 #[test]
 fn what_had_come_before_a_stop_is_received() {
-    check(0..200, |sim| asking_scenario(sim, || Honest));
+    check(0..200, |sim| asking_scenario(sim, || Unmutated));
 }
 
 /// Posts a message to itself for what comes, and records both and the shutdown.
@@ -56,10 +56,10 @@ impl Handler for Recorder {
 #[test]
 fn a_shutdown_is_told_once_and_after_mail() {
     for completes in [false, true] {
-        let told: Rc<RefCell<Vec<_>>> = Rc::default();
+        let delivered: Rc<RefCell<Vec<_>>> = Rc::default();
         let scenario = |sim: &mut Sim<'_>| {
             let server =
-                sim.engine(Engine { completes, ..Engine::default() }, |_| Recorder(Rc::clone(&told)));
+                sim.engine(Engine { completes, ..Engine::default() }, |_| Recorder(Rc::clone(&delivered)));
             let address = ([10, 0, 0, 1], 7).into();
             sim.listen(server, address);
             let span = Duration::from_millis(1);
@@ -72,13 +72,13 @@ fn a_shutdown_is_told_once_and_after_mail() {
             sim.finish();
         };
         Runner::new("").calm().run(0, &scenario).unwrap();
-        let told = told.take();
-        let of = |token| told.iter().filter(move |(of, _)| *of == token).map(|(_, name)| *name);
-        for (token, _) in told.iter().filter(|(_, name)| *name == "open") {
+        let delivered = delivered.take();
+        let of = |token| delivered.iter().filter(move |(of, _)| *of == token).map(|(_, name)| *name);
+        for (token, _) in delivered.iter().filter(|(_, name)| *name == "open") {
             let all: Vec<_> = of(*token).collect();
             assert_eq!(all, ["open", "receive", "message", "shutdown", "close"], "completes: {completes}");
         }
-        assert_eq!(told.len(), 20 * 5);
+        assert_eq!(delivered.len(), 20 * 5);
     }
 }
 

@@ -299,7 +299,7 @@ impl<D: Driver> Builder<D> {
     /// the connection. Default: all connections are accepted.
     ///
     /// A refused connection is closed before it is assigned to a poller, and counted as
-    /// [turned away](Stats::turned_away). The filter runs on the accepting thread and should be fast. For decisions
+    /// [turned away](Stats::rejected). The filter runs on the accepting thread and should be fast. For decisions
     /// that depend on a poller's state, use [`Handler::admit`].
     ///
     /// ```
@@ -360,7 +360,7 @@ impl<D: Driver> Builder<D> {
         let sockets = config.sockets;
         config.sockets += CONNECTS_A_TURN;
         // Generations start at a random value, so that a token of one engine is invalid in another.
-        config.salt = RandomState::new().build_hasher().finish() as u32;
+        config.generation_seed = RandomState::new().build_hasher().finish() as u32;
         config.check()?;
         let balancer = Balancer::new(self.policy, pollers)?;
         try_memory::<H::Data>(&config, pollers)?;

@@ -8,7 +8,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use lightcone_core::balance::Balancer;
 use lightcone_core::poller::{ConnectRefused, Group};
-use lightcone_core::sync::{Load, Padded, Slot};
+use lightcone_core::sync::{CachePadded, Load, MailboxSlot};
 use lightcone_core::{Address, PollerId, Stats};
 
 use crate::endpoint::Endpoint;
@@ -19,8 +19,8 @@ use crate::transport::UnixGroup;
 pub(crate) type PollerHandle<M> = lightcone_core::poller::PollerHandle<M, UnixGroup>;
 
 /// Creates the empty slots of a mailbox.
-fn ring<T>(capacity: usize) -> Padded<Box<[Slot<T>]>> {
-    Padded((0..capacity).map(|_| Slot::new()).collect())
+fn ring<T>(capacity: usize) -> CachePadded<Box<[MailboxSlot<T>]>> {
+    CachePadded((0..capacity).map(|_| MailboxSlot::new()).collect())
 }
 
 /// Creates the handle of a poller. The capacities of its mailboxes must be powers of two.
@@ -29,7 +29,7 @@ pub(crate) fn poller_handle<M>(
     messages: usize,
     wake: impl Fn() + Send + Sync + 'static,
 ) -> PollerHandle<M> {
-    let load = Arc::new(Padded(Load::new()));
+    let load = Arc::new(CachePadded(Load::new()));
     match PollerHandle::new(ring(commands), ring(messages), load, Box::new(wake)) {
         Some(handle) => handle,
         None => unreachable!("capacities were checked to be powers of two"),

@@ -5,7 +5,7 @@ use core::fmt;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use lightcone_core::poller::{Accept, Connect, ConnectResult, GroupTypes, Received, Transport};
-use lightcone_core::sync::{Load, Padded, Slot};
+use lightcone_core::sync::{CachePadded, Load, MailboxSlot};
 use lightcone_core::{Address, ErrorKind, Interest, ListenerId, PIECES_MAX, Sent, Token};
 
 use crate::address::{PeerAddress, SocketAddress};
@@ -62,11 +62,11 @@ pub(crate) struct Listening {
 pub(crate) struct UnixGroup;
 
 impl GroupTypes for UnixGroup {
-    type Connection = OwnedFd;
+    type Unregistered = OwnedFd;
     type Listener = Listening;
-    type Load = Arc<Padded<Load>>;
+    type Load = Arc<CachePadded<Load>>;
     type Waker = Box<dyn Fn() + Send + Sync>;
-    type Ring<T> = Padded<Box<[Slot<T>]>>;
+    type Ring<T> = CachePadded<Box<[MailboxSlot<T>]>>;
 }
 
 /// The transport of one poller: socket calls, and the driver that watches the descriptors.

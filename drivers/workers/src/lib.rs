@@ -111,14 +111,14 @@
 
 extern crate alloc;
 
-mod crew;
-mod lane;
+mod bridge;
 mod locks;
 mod message;
 mod offload;
 mod outbox;
 mod report;
-mod stand_in;
+mod scheduler;
+mod shadow;
 mod worker;
 mod workers;
 

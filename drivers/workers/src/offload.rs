@@ -5,15 +5,15 @@ use core::fmt;
 
 use lightcone_core::{Address, Context, Event, Handler, Origin, Socket, Stream};
 
-use crate::crew::{Crew, Job};
-use crate::lane::{End, Exchange, Lane, Order};
+use crate::bridge::{Bridge, End, Exchange, Order};
 use crate::message::{Kind, Link, Offloaded};
+use crate::scheduler::{Job, Scheduler};
 
 /// A poller's handler whose callbacks run on workers. See [`Workers`](crate::Workers).
 ///
 /// It never waits for a worker: its own callbacks only copy bytes and schedule the socket.
 pub struct Offload<M> {
-    crew: Arc<Crew<M>>,
+    scheduler: Arc<Scheduler<M>>,
     link: Arc<dyn Link<M>>,
 }
 
@@ -24,8 +24,8 @@ impl<M> fmt::Debug for Offload<M> {
 }
 
 impl<M> Offload<M> {
-    pub(crate) fn new(crew: Arc<Crew<M>>, link: Arc<dyn Link<M>>) -> Self {
-        Self { crew, link }
+    pub(crate) fn new(scheduler: Arc<Scheduler<M>>, link: Arc<dyn Link<M>>) -> Self {
+        Self { scheduler, link }
     }
 }
 
@@ -35,8 +35,8 @@ pub struct Ticket<M>(Kept<M>);
 /// A shadow slot until the socket opens, then the bridge.
 enum Kept<M> {
     Place(Reserved<M>),
-    Lane {
-        lane: Arc<Lane<M>>,
+    Bridge {
+        bridge: Arc<Bridge<M>>,
         /// Bytes that were queued at the poller's socket and have not been added to the bridge's `sent`.
         unreported: usize,
     },
@@ -44,7 +44,7 @@ enum Kept<M> {
 
 /// A reserved shadow slot, released on drop if the socket has not opened.
 struct Reserved<M> {
-    crew: Arc<Crew<M>>,
+    scheduler: Arc<Scheduler<M>>,
     place: Option<u32>,
     origin: Origin,
     peer: Address,
@@ -53,7 +53,7 @@ struct Reserved<M> {
 impl<M> Drop for Reserved<M> {
     fn drop(&mut self) {
         if let Some(place) = self.place.take() {
-            self.crew.give_back(place);
+            self.scheduler.release_place(place);
         }
     }
 }
@@ -70,8 +70,13 @@ impl<M> Handler for Offload<M> {
 
     /// Reserves a shadow slot. The program's `admit` runs on a worker, before `open`.
     fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Ticket<M>> {
-        let place = Some(self.crew.take_place()?);
-        Some(Ticket(Kept::Place(Reserved { crew: Arc::clone(&self.crew), place, origin, peer: *peer })))
+        let place = Some(self.scheduler.take_place()?);
+        Some(Ticket(Kept::Place(Reserved {
+            scheduler: Arc::clone(&self.scheduler),
+            place,
+            origin,
+            peer: *peer,
+        })))
     }
 
     fn event(
@@ -86,12 +91,12 @@ impl<M> Handler for Offload<M> {
             let Some(place) = reserved.place.take() else { return };
             let token = socket.stream.token();
             let who = (reserved.origin, reserved.peer);
-            let lane = Lane::new(token, place, who, cx.local_address(token), Arc::clone(&self.link));
-            socket.data.0 = Kept::Lane { lane: Arc::new(lane), unreported: 0 };
+            let bridge = Bridge::new(token, place, who, cx.local_address(token), Arc::clone(&self.link));
+            socket.data.0 = Kept::Bridge { bridge: Arc::new(bridge), unreported: 0 };
         }
-        let Socket { stream, data: Ticket(Kept::Lane { lane, unreported }) } = socket else { return };
-        let limits = self.crew.limits();
-        let mut exchange = lane.exchange();
+        let Socket { stream, data: Ticket(Kept::Bridge { bridge, unreported }) } = socket else { return };
+        let limits = self.scheduler.limits();
+        let mut exchange = bridge.exchange();
         let mut rejected = None;
         let mut news = exchange.note(event, limits.messages, &mut rejected);
         exchange.stopping |= stream.is_stopping();
@@ -104,25 +109,25 @@ impl<M> Handler for Offload<M> {
         let sent = unreported.saturating_sub(stream.queued());
         *unreported -= sent;
         exchange.sent += sent;
-        news |= sent > 0 && exchange.tell_sent;
+        news |= sent > 0 && exchange.reports_sent;
         // After the output: a close must not overtake it.
         exchange.give_orders(stream);
         stream.set_active(exchange.active);
         let (over, worker) = (exchange.over, exchange.worker);
         drop(exchange);
         if rejected.is_some() {
-            self.crew.lost_message();
+            self.scheduler.lost_message();
         }
         // Only after the lock is released, as the scheduled worker takes it at once. A post made while a
         // worker runs the socket is not lost: that worker reads the bridge again before it releases the pass.
         if news
             && !over
-            && let Some(pass) = lane.gate.post()
-            && self.crew.schedule(Job { lane: Arc::clone(lane), pass }, worker).is_err()
+            && let Some(pass) = bridge.gate.post()
+            && self.scheduler.schedule(Job { bridge: Arc::clone(bridge), pass }, worker).is_err()
         {
             stream.abort(); // there are no workers any more
             if opens {
-                self.crew.give_back(lane.place); // nobody has moved in
+                self.scheduler.release_place(bridge.place); // nobody has moved in
             }
         }
         // Last, because dropping the program's message may panic.
@@ -140,7 +145,7 @@ impl<M> Exchange<M> {
             Event::Refused(kind) => self.end = Some(End::Refused(kind)),
             Event::Close(reason) => self.end = Some(End::Closed(reason)),
             Event::Message(Offloaded(Kind::Ready)) => {
-                self.told = false;
+                self.notified = false;
                 return false;
             }
             Event::Message(Offloaded(Kind::User(message) | Kind::Broadcast(message, _))) => {

@@ -2,21 +2,21 @@
 
 use lightcone_core::{Address, ConnectError, Outbox, Rejected, Token};
 
-use crate::lane::Lane;
+use crate::bridge::Bridge;
 use crate::message::{Offloaded, unwrap};
 
 /// Access to the engine from a thread that is not one of its pollers.
 pub(crate) struct WorkerOutbox<'a, M> {
-    pub(crate) lane: &'a Lane<M>,
+    pub(crate) bridge: &'a Bridge<M>,
 }
 
 impl<M> Outbox<M> for WorkerOutbox<'_, M> {
     fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>> {
-        self.lane.link.post(to, message.into()).or_else(unwrap)
+        self.bridge.link.post(to, message.into()).or_else(unwrap)
     }
 
     fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
-        self.lane.link.broadcast(Offloaded::broadcast(message, clone), Offloaded::copy).or_else(unwrap)
+        self.bridge.link.broadcast(Offloaded::broadcast(message, clone), Offloaded::copy).or_else(unwrap)
     }
 
     fn connect(&mut self, _: &Address, _: u64) -> Result<Token, ConnectError> {
@@ -24,6 +24,6 @@ impl<M> Outbox<M> for WorkerOutbox<'_, M> {
     }
 
     fn local_address(&self, token: Token) -> Option<Address> {
-        self.lane.local.filter(|_| token == self.lane.token)
+        self.bridge.local.filter(|_| token == self.bridge.token)
     }
 }

@@ -20,12 +20,12 @@ pub struct Report {
     pub panics: u64,
     /// Sockets turned away because the [maximum](crate::Builder::sockets) was reached or the workers had
     /// ended.
-    pub turned_away: u64,
+    pub rejected: u64,
     /// Messages that were dropped because their socket had the maximum number waiting, or had closed.
     pub lost_messages: u64,
     /// Sockets with a notification that their poller's full mailbox has refused so far; after the workers
     /// have ended, those that were given up.
-    pub untold: u64,
+    pub unnotified: u64,
     /// Sockets whose last callback has not run.
     pub unfinished: u64,
     /// Workers whose callback had not returned when the shutdown stopped waiting. When it does return, the
@@ -40,15 +40,15 @@ impl fmt::Display for Report {
             closed,
             aborted,
             panics,
-            turned_away,
+            rejected,
             lost_messages,
-            untold,
+            unnotified,
             unfinished,
             stuck,
             ..
         } = self;
         write!(f, "workers: {opened} opened, {closed} closed of which {aborted} at the workers' end, ")?;
-        write!(f, "{unfinished} unfinished, {turned_away} turned away, {panics} panics, ")?;
-        write!(f, "{lost_messages} messages lost, {untold} untold, {stuck} workers stuck")
+        write!(f, "{unfinished} unfinished, {rejected} turned away, {panics} panics, ")?;
+        write!(f, "{lost_messages} messages lost, {unnotified} not notified, {stuck} workers stuck")
     }
 }

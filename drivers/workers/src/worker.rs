@@ -8,12 +8,12 @@ use std::panic::catch_unwind;
 use lightcone_core::{Config, Context, Handler, Instant, Rejected};
 use lightcone_unix::clock::Clock;
 
-use crate::crew::{Counts, Crew, Duty, Job};
-use crate::lane::Lane;
+use crate::bridge::Bridge;
 use crate::locks::{Mutex, PoisonError, TryLockError, sleep};
 use crate::message::{Kind, Offloaded};
 use crate::outbox::WorkerOutbox;
-use crate::stand_in::StandIn;
+use crate::scheduler::{Counts, Job, Scheduler, Task};
+use crate::shadow::Shadow;
 
 /// The interval at which a poller with a full mailbox is retried.
 const RETRY: Duration = Duration::from_millis(1);
@@ -21,12 +21,12 @@ const RETRY: Duration = Duration::from_millis(1);
 const LAST_RETRIES: usize = 500;
 
 /// The shadow slots. The worker that holds a socket's pass locks its slot.
-pub(crate) type Places<'s, H> = [Mutex<StandIn<'s, H>>];
+pub(crate) type Places<'s, H> = [Mutex<Shadow<'s, H>>];
 
 /// The state of one worker.
 pub(crate) struct Worker<'a, H: Handler> {
     id: usize,
-    crew: &'a Crew<H::Message>,
+    scheduler: &'a Scheduler<H::Message>,
     counts: &'a Counts,
     config: &'a Config,
     handler: H,
@@ -39,11 +39,16 @@ pub(crate) struct Worker<'a, H: Handler> {
 
 impl<'a, H: Handler> Worker<'a, H> {
     /// Creates worker `id`. Returns `None` if there is no such worker.
-    pub(crate) fn new(id: usize, crew: &'a Crew<H::Message>, config: &'a Config, handler: H) -> Option<Self> {
-        let counts = crew.counts.get(id)?;
+    pub(crate) fn new(
+        id: usize,
+        scheduler: &'a Scheduler<H::Message>,
+        config: &'a Config,
+        handler: H,
+    ) -> Option<Self> {
+        let counts = scheduler.counts.get(id)?;
         let buffer = vec![0; config.receive_size];
         let (clock, now) = (Clock::new(), Instant::from_millis(Clock::now_ms()));
-        Some(Self { id, crew, counts, config, handler, buffer, clock, now, unix_time: 0 })
+        Some(Self { id, scheduler, counts, config, handler, buffer, clock, now, unix_time: 0 })
     }
 
     pub(crate) const fn id(&self) -> usize {
@@ -63,7 +68,7 @@ impl<'a, H: Handler> Worker<'a, H> {
     }
 
     pub(crate) const fn input_max(&self) -> usize {
-        self.crew.limits().input
+        self.scheduler.limits().input
     }
 
     pub(crate) const fn handler_mut(&mut self) -> &mut H {
@@ -78,26 +83,30 @@ impl<'a, H: Handler> Worker<'a, H> {
     /// what its context is made of.
     pub(crate) fn callback<'b>(
         &'b mut self,
-        lane: &'b Lane<H::Message>,
+        bridge: &'b Bridge<H::Message>,
     ) -> (&'b mut H, &'b mut [u8], Surroundings<'b, H::Message>) {
         let (now, unix_time) = (self.now, Some(self.unix_time));
-        (&mut self.handler, &mut self.buffer, Surroundings { outbox: WorkerOutbox { lane }, now, unix_time })
+        (
+            &mut self.handler,
+            &mut self.buffer,
+            Surroundings { outbox: WorkerOutbox { bridge }, now, unix_time },
+        )
     }
 
     /// Runs sockets until the scheduler is closed, then aborts the remaining ones.
     pub(crate) fn work(&mut self, places: &Places<'_, H>) {
         let mut again = None;
         loop {
-            match self.crew.next(self.id, again.take(), RETRY) {
-                Duty::Run(job) => again = self.run(job, places),
-                Duty::Retry => {}
-                Duty::End => break,
+            match self.scheduler.next(self.id, again.take(), RETRY) {
+                Task::Run(job) => again = self.run(job, places),
+                Task::Retry => {}
+                Task::End => break,
             }
-            self.tell_untold();
+            self.notify_pending();
         }
         self.abort_all(places);
         for _ in 0..LAST_RETRIES {
-            if !self.tell_untold() {
+            if !self.notify_pending() {
                 return;
             }
             sleep(RETRY);
@@ -106,34 +115,34 @@ impl<'a, H: Handler> Worker<'a, H> {
 
     /// Runs one turn of a socket. Returns the job if the socket needs another turn.
     fn run(&mut self, job: Job<H::Message>, places: &Places<'_, H>) -> Option<Job<H::Message>> {
-        let Job { lane, mut pass } = job;
-        let place = places.get(lane.place as usize)?;
+        let Job { bridge, mut pass } = job;
+        let place = places.get(bridge.place as usize)?;
         self.counts.turns.add(1);
-        self.look_at_the_clock();
+        self.refresh_clock();
         // Before the bridge is read: a post that comes after this makes `leave` fail, and the socket runs
         // again.
-        pass.look(&lane.gate);
+        pass.begin(&bridge.gate);
         // Never contended while the workers run, since the pass already excludes other workers. The mutex
         // makes that visible to the compiler.
-        let mut stand_in = place.lock().unwrap_or_else(PoisonError::into_inner);
-        if lane.exchange().over {
+        let mut shadow = place.lock().unwrap_or_else(PoisonError::into_inner);
+        if bridge.exchange().over {
             return None; // aborted by another worker at the end
         }
-        let again = stand_in.turn(&lane, self);
-        let over = stand_in.is_over();
-        drop(stand_in);
+        let again = shadow.turn(&bridge, self);
+        let over = shadow.is_over();
+        drop(shadow);
         if over {
-            self.crew.give_back(lane.place);
+            self.scheduler.release_place(bridge.place);
             return None; // the pass is dropped, so the socket is never scheduled again
         }
         if again {
-            return Some(Job { lane, pass });
+            return Some(Job { bridge, pass });
         }
-        let pass = pass.leave(&lane.gate).err()?;
-        Some(Job { lane, pass })
+        let pass = pass.try_release(&bridge.gate).err()?;
+        Some(Job { bridge, pass })
     }
 
-    fn look_at_the_clock(&mut self) {
+    fn refresh_clock(&mut self) {
         let millis = Clock::now_ms();
         self.now = Instant::from_millis(millis);
         self.unix_time = self.clock.unix_seconds(millis);
@@ -141,22 +150,22 @@ impl<'a, H: Handler> Worker<'a, H> {
 
     /// Notifies a socket's poller that the bridge contains something for it. If its mailbox is full, a retry
     /// is queued.
-    pub(crate) fn tell(&self, lane: &Arc<Lane<H::Message>>) {
+    pub(crate) fn notify(&self, bridge: &Arc<Bridge<H::Message>>) {
         // if the poller has ended, so has the socket
-        if let Err(Rejected::Full(_)) = lane.link.post(lane.token, Offloaded(Kind::Ready)) {
-            self.crew.put_off(Arc::clone(lane));
+        if let Err(Rejected::Full(_)) = bridge.link.post(bridge.token, Offloaded(Kind::Ready)) {
+            self.scheduler.defer(Arc::clone(bridge));
         }
     }
 
     /// Retries all refused notifications once. Returns whether there were any.
-    fn tell_untold(&self) -> bool {
-        let untold = self.crew.take_untold();
-        untold.iter().for_each(|lane| self.tell(lane));
-        !untold.is_empty()
+    fn notify_pending(&self) -> bool {
+        let unnotified = self.scheduler.take_unnotified();
+        unnotified.iter().for_each(|bridge| self.notify(bridge));
+        !unnotified.is_empty()
     }
 
     /// Drops and counts a message that can no longer be delivered. Its destructor may panic.
-    pub(crate) fn lose(&self, message: H::Message) {
+    pub(crate) fn drop_message(&self, message: H::Message) {
         self.counts.lost.add(1);
         if catch_unwind(AssertUnwindSafe(|| drop(message))).is_err() {
             self.counts.panics.add(1);
@@ -166,30 +175,30 @@ impl<'a, H: Handler> Worker<'a, H> {
     /// Aborts all sockets except those that other workers are running; each of these aborts the rest when its
     /// callback returns.
     fn abort_all(&mut self, places: &Places<'_, H>) {
-        self.look_at_the_clock();
+        self.refresh_clock();
         // A queued socket that has not had its first turn is in no shadow slot yet, so the loop below would
         // miss it.
-        while let Some(Job { lane, .. }) = self.crew.take_leftover() {
-            let Some(place) = places.get(lane.place as usize) else { continue };
-            let mut stand_in = place.lock().unwrap_or_else(PoisonError::into_inner);
-            let unknown = stand_in.is_over() && !lane.exchange().over;
+        while let Some(Job { bridge, .. }) = self.scheduler.take_leftover() {
+            let Some(place) = places.get(bridge.place as usize) else { continue };
+            let mut shadow = place.lock().unwrap_or_else(PoisonError::into_inner);
+            let unknown = shadow.is_over() && !bridge.exchange().over;
             if unknown {
-                stand_in.turn_away(&lane, self);
-                drop(stand_in);
-                self.crew.give_back(lane.place);
+                shadow.turn_away(&bridge, self);
+                drop(shadow);
+                self.scheduler.release_place(bridge.place);
             }
         }
         for (place, number) in places.iter().zip(0..) {
-            let mut stand_in = match place.try_lock() {
-                Ok(stand_in) => stand_in,
+            let mut shadow = match place.try_lock() {
+                Ok(shadow) => shadow,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 // the worker that holds it gets here later and aborts the socket then
                 Err(TryLockError::WouldBlock) => continue,
             };
-            if !stand_in.is_over() {
-                stand_in.abort(self);
-                drop(stand_in);
-                self.crew.give_back(number);
+            if !shadow.is_over() {
+                shadow.abort(self);
+                drop(shadow);
+                self.scheduler.release_place(number);
             }
         }
     }
@@ -203,12 +212,12 @@ pub(crate) struct Surroundings<'b, M> {
 }
 
 impl<'b, M> Surroundings<'b, M> {
-    pub(crate) const fn lane(&self) -> &'b Lane<M> {
-        self.outbox.lane
+    pub(crate) const fn bridge(&self) -> &'b Bridge<M> {
+        self.outbox.bridge
     }
 
     pub(crate) fn context(&mut self) -> Context<'_, M> {
-        let poller = self.lane().token.poller();
+        let poller = self.bridge().token.poller();
         Context::new(self.now, self.unix_time, poller, &mut self.outbox)
     }
 }

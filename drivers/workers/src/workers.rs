@@ -11,11 +11,11 @@ use std::thread;
 use lightcone_core::{Config, ConfigError, Handler, Timeouts};
 use lightcone_unix::{Handle, PollerContext};
 
-use crate::crew::{Crew, Limits};
 use crate::message::{Link, Offloaded};
 use crate::offload::Offload;
 use crate::report::Report;
-use crate::stand_in::{BLOCKS_MAX, Memory, StandIn};
+use crate::scheduler::{Limits, Scheduler};
+use crate::shadow::{BLOCKS_MAX, Memory, Shadow};
 use crate::worker::Worker;
 
 /// The maximum number of workers.
@@ -181,9 +181,10 @@ impl Builder {
         }
         self.config.check().map_err(Error::Config)?;
         let limits = Limits { input: self.config.receive_size, messages: self.messages };
-        let crew = Arc::new(Crew::new(workers, places, limits));
+        let scheduler = Arc::new(Scheduler::new(workers, places, limits));
         let (ready, started) = mpsc::channel();
-        let host = Host { crew: Arc::clone(&crew), config: self.config, sockets: self.sockets, make };
+        let host =
+            Host { scheduler: Arc::clone(&scheduler), config: self.config, sockets: self.sockets, make };
         let thread = name(0).spawn(move || host.run(workers, ready)).map_err(Error::Thread)?;
         let mut is_ready = vec![false; workers];
         let mut failed = None;
@@ -197,12 +198,12 @@ impl Builder {
         }
         let missing = is_ready.iter().position(|ready| !ready).map(Error::Factory);
         if let Some(error) = failed.or(missing) {
-            crew.close();
+            scheduler.close();
             // no worker has a job, so they all end; a panic has been reported by the panic hook
             let _ = thread.join();
             return Err(error);
         }
-        Ok(Workers { crew, ended: false })
+        Ok(Workers { scheduler, ended: false })
     }
 }
 
@@ -212,7 +213,7 @@ fn name(worker: usize) -> thread::Builder {
 
 /// State on the first worker's thread: it owns the memory of all shadows, which the other workers borrow.
 struct Host<H: Handler, F> {
-    crew: Arc<Crew<H::Message>>,
+    scheduler: Arc<Scheduler<H::Message>>,
     config: Config,
     sockets: usize,
     make: F,
@@ -227,7 +228,7 @@ where
 {
     fn run(&self, workers: usize, ready: News) {
         let mut memory: Vec<_> = (0..self.sockets).map(|_| Memory::<H::Data>::new()).collect();
-        let places: Box<[_]> = memory.iter_mut().map(|memory| Mutex::new(StandIn::new(memory))).collect();
+        let places: Box<[_]> = memory.iter_mut().map(|memory| Mutex::new(Shadow::new(memory))).collect();
         thread::scope(|scope| {
             for id in 1..workers {
                 let (news, places) = (ready.clone(), &places);
@@ -241,15 +242,15 @@ where
     /// Records a worker whose thread could not be started, so that the end does not wait for it. The others
     /// end once `start` has received the error.
     fn miss(&self, ready: &News, error: io::Error) {
-        self.crew.ended();
+        self.scheduler.ended();
         let _ = ready.send(Err(error));
     }
 
     fn work(&self, id: usize, ready: News, places: &crate::worker::Places<'_, H>) {
         // Dropped last, after the handler.
-        let _end = End { crew: &self.crew };
+        let _end = End { scheduler: &self.scheduler };
         let handler = (self.make)(id);
-        let Some(mut worker) = Worker::new(id, &self.crew, &self.config, handler) else { return };
+        let Some(mut worker) = Worker::new(id, &self.scheduler, &self.config, handler) else { return };
         let _ = ready.send(Ok(id));
         drop(ready);
         worker.work(places);
@@ -258,15 +259,15 @@ where
 
 /// Records on drop that a worker has ended. If it panicked, also closes the scheduler.
 struct End<'a, M> {
-    crew: &'a Crew<M>,
+    scheduler: &'a Scheduler<M>,
 }
 
 impl<M> Drop for End<'_, M> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.crew.close();
+            self.scheduler.close();
         }
-        self.crew.ended();
+        self.scheduler.ended();
     }
 }
 
@@ -276,7 +277,7 @@ impl<M> Drop for End<'_, M> {
 /// grace time.
 #[must_use = "dropping the workers shuts them down"]
 pub struct Workers<M> {
-    crew: Arc<Crew<M>>,
+    scheduler: Arc<Scheduler<M>>,
     /// Whether they have been shut down, so that the drop does not do it again.
     ended: bool,
 }
@@ -293,16 +294,16 @@ impl<M: Send + 'static> Workers<M> {
     pub fn offload(
         &self,
     ) -> impl Fn(PollerContext<Offloaded<M>>) -> Offload<M> + Send + Sync + 'static + use<M> {
-        let crew = Arc::clone(&self.crew);
+        let scheduler = Arc::clone(&self.scheduler);
         move |poller| {
             let handle: Handle<Offloaded<M>> = poller.handle();
-            Offload::new(Arc::clone(&crew), Arc::new(handle))
+            Offload::new(Arc::clone(&scheduler), Arc::new(handle))
         }
     }
 
     /// Returns a handler for one poller of a custom engine, whose sockets are reached through `link`.
     pub fn handler(&self, link: Arc<dyn Link<M>>) -> Offload<M> {
-        Offload::new(Arc::clone(&self.crew), link)
+        Offload::new(Arc::clone(&self.scheduler), link)
     }
 }
 
@@ -310,7 +311,7 @@ impl<M> Workers<M> {
     /// Returns the counts so far.
     #[must_use]
     pub fn report(&self) -> Report {
-        self.crew.report()
+        self.scheduler.report()
     }
 
     /// Ends the workers when all their sockets have closed, or after the grace time; the remaining sockets
@@ -326,7 +327,7 @@ impl<M> Workers<M> {
     }
 
     fn end(&self, grace: Duration) -> Report {
-        self.crew.end(grace, LEAST_PATIENCE)
+        self.scheduler.end(grace, LEAST_PATIENCE)
     }
 }
 

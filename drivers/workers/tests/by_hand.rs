@@ -10,9 +10,9 @@ use std::sync::{Arc, Condvar, Mutex};
 
 use lightcone_core::life::State;
 use lightcone_core::{
-    Address, Calls, CloseReason, Config, Context, ContextCalls, ErrorKind, Event, Handler, Instant, Interest,
-    ListenerId, NoOutbox, Origin, PollerId, Port, Rejected, Sent, Settled, Shard, Slot, Socket, Storage,
-    Token,
+    Address, Calls, CloseReason, Config, Connection, Context, ContextCalls, ErrorKind, Event, Handler,
+    Instant, Interest, ListenerId, NoOutbox, Origin, PollerId, Rejected, Sent, Settled, Shard, Slot, Socket,
+    Storage, Token,
 };
 use lightcone_workers::{Builder, Link, Offload, Offloaded, Ticket, Workers};
 
@@ -46,10 +46,10 @@ impl Handler for Echo {
 }
 
 /// How many callbacks have blocked, and the letters of those that may continue.
-type Stopped = Mutex<(usize, Vec<u8>)>;
+type LeftFastPath = Mutex<(usize, Vec<u8>)>;
 
 #[derive(Clone, Default)]
-struct Stops(Arc<(Stopped, Condvar)>);
+struct Stops(Arc<(LeftFastPath, Condvar)>);
 
 impl Stops {
     fn stop(&self, letter: u8) {
@@ -222,29 +222,33 @@ impl Bench {
     fn open(&mut self) -> Token {
         let (origin, peer) = (Origin::Accepted { listener: ListenerId(0) }, ([192, 0, 2, 1], 49_152));
         let token = self.shard.admit(&mut self.offload, origin, &Address::Inet(peer.into())).unwrap();
-        assert_eq!(self.tell(token, b""), READ);
+        assert_eq!(self.notify(token, b""), READ);
         token
     }
 
     /// Delivers received bytes to a socket.
-    fn tell(&mut self, token: Token, bytes: &[u8]) -> Settled {
+    fn notify(&mut self, token: Token, bytes: &[u8]) -> Settled {
         let mut bytes = bytes.to_vec();
-        let mut port = self.shard.port(token).unwrap();
-        port.receive(&mut bytes, &mut self.offload, &mut self.line)
+        let mut conn = self.shard.connection(token).unwrap();
+        conn.receive(&mut bytes, &mut self.offload, &mut self.line)
     }
 
     /// Delivers something else to a socket.
-    fn run(&mut self, token: Token, what: impl FnOnce(&mut Port<'_, 'static, Ticket<Box<u32>>>)) -> Settled {
-        let mut port = self.shard.port(token).unwrap();
-        what(&mut port);
-        port.receive(&mut [], &mut self.offload, &mut self.line)
+    fn run(
+        &mut self,
+        token: Token,
+        what: impl FnOnce(&mut Connection<'_, 'static, Ticket<Box<u32>>>),
+    ) -> Settled {
+        let mut conn = self.shard.connection(token).unwrap();
+        what(&mut conn);
+        conn.receive(&mut [], &mut self.offload, &mut self.line)
     }
 
     /// Delivers a message.
     fn deliver(&mut self, token: Token, message: Message) -> Settled {
-        let mut port = self.shard.port(token).unwrap();
-        let next = port.message(message, &mut self.offload, &mut self.line.context()).unwrap();
-        port.carry_out(next, 0, &mut self.offload, &mut self.line)
+        let mut conn = self.shard.connection(token).unwrap();
+        let next = conn.message(message, &mut self.offload, &mut self.line.context()).unwrap();
+        conn.carry_out(next, 0, &mut self.offload, &mut self.line)
     }
 
     /// Delivers the workers' messages until something is sent, and returns that. Messages without output come
@@ -263,7 +267,7 @@ impl Bench {
     }
 
     fn close(&mut self, token: Token) {
-        assert_eq!(self.run(token, |port| port.cut(CloseReason::Reset)), Settled::Closed);
+        assert_eq!(self.run(token, |conn| conn.abort_with(CloseReason::Reset)), Settled::Closed);
     }
 }
 
@@ -273,7 +277,7 @@ fn a_shard_driven_by_hand_has_its_callbacks_run_by_workers() {
     let tokens = [bench.open(), bench.open()];
     for token in tokens {
         for said in [&b"hello"[..], b"again"] {
-            assert_eq!(bench.tell(token, said), READ);
+            assert_eq!(bench.notify(token, said), READ);
             assert_eq!(bench.answer(token), said);
         }
     }
@@ -283,7 +287,7 @@ fn a_shard_driven_by_hand_has_its_callbacks_run_by_workers() {
     tokens.into_iter().for_each(|token| bench.close(token));
     let report = bench.workers.shutdown(WAIT);
     assert_eq!((report.opened, report.closed, report.unfinished), (2, 2, 0), "{report}");
-    assert_eq!((report.untold, report.aborted, report.stuck), (0, 0, 0), "{report}");
+    assert_eq!((report.unnotified, report.aborted, report.stuck), (0, 0, 0), "{report}");
 }
 
 /// A notification that a full mailbox refuses is retried until it is accepted.
@@ -294,13 +298,13 @@ fn a_refused_answer_is_tried_again() {
     for refusals in [1, 2, 7, 30] {
         for token in tokens {
             bench.mailbox.answer(Answer::Full(refusals));
-            assert_eq!(bench.tell(token, b"answer me"), READ);
+            assert_eq!(bench.notify(token, b"answer me"), READ);
             assert_eq!(bench.answer(token), b"answer me");
             assert_eq!(bench.mailbox.refusals_left(), 0);
         }
     }
     tokens.into_iter().for_each(|token| bench.close(token));
-    assert_eq!(bench.workers.shutdown(WAIT).untold, 0);
+    assert_eq!(bench.workers.shutdown(WAIT).unnotified, 0);
 }
 
 /// Any free worker retries, not only the one whose post was refused: that one may be in a callback that
@@ -312,13 +316,13 @@ fn a_refused_answer_does_not_wait_for_a_worker_that_blocks() {
     let mut bench = Bench::with(Builder::new().workers(2).start(move |_| Stopping(shared.clone())).unwrap());
     let tokens = [bench.open(), bench.open(), bench.open()];
     let [one, two, three] = tokens;
-    assert_eq!(bench.tell(one, b"A"), READ);
+    assert_eq!(bench.notify(one, b"A"), READ);
     stops.wait_for(1);
     bench.mailbox.answer(Answer::Full(usize::MAX));
-    assert_eq!(bench.tell(two, b"answer me"), READ);
+    assert_eq!(bench.notify(two, b"answer me"), READ);
     bench.mailbox.wait_for_refusals(usize::MAX, 1);
     // on the same worker, as the other one is blocked
-    assert_eq!(bench.tell(three, b"B"), READ);
+    assert_eq!(bench.notify(three, b"B"), READ);
     stops.wait_for(2);
     bench.mailbox.answer(Answer::Takes);
     stops.let_go(b'A');
@@ -326,7 +330,7 @@ fn a_refused_answer_does_not_wait_for_a_worker_that_blocks() {
     stops.let_go(b'B');
     tokens.into_iter().for_each(|token| bench.close(token));
     let report = bench.workers.shutdown(WAIT);
-    assert_eq!((report.closed, report.untold, report.unfinished), (3, 0, 0), "{report}");
+    assert_eq!((report.closed, report.unnotified, report.unfinished), (3, 0, 0), "{report}");
 }
 
 /// A close with queued output reaches the poller at once, so that the engine's drain timeout runs.
@@ -334,16 +338,16 @@ fn a_refused_answer_does_not_wait_for_a_worker_that_blocks() {
 fn a_poller_knows_that_its_socket_drains() {
     let mut bench = Bench::new();
     let token = bench.open();
-    assert_eq!(bench.tell(token, b"hello"), READ);
+    assert_eq!(bench.notify(token, b"hello"), READ);
     let (_, ready) = bench.mailbox.pop();
     bench.line.takes = false;
     assert_eq!(bench.deliver(token, ready), Settled::Waiting(Interest::BOTH));
-    assert_eq!(bench.run(token, |port| port.shutdown()), Settled::Waiting(Interest::BOTH));
+    assert_eq!(bench.run(token, |conn| conn.shutdown()), Settled::Waiting(Interest::BOTH));
     let (_, ready) = bench.mailbox.pop();
     assert_eq!(bench.deliver(token, ready), Settled::Waiting(Interest::WRITE));
-    assert_eq!(bench.shard.port(token).unwrap().state(), State::Draining);
+    assert_eq!(bench.shard.connection(token).unwrap().state(), State::Draining);
     bench.line.takes = true;
-    assert_eq!(bench.run(token, |port| port.writable()), Settled::Closed);
+    assert_eq!(bench.run(token, |conn| conn.writable()), Settled::Closed);
     assert_eq!(bench.line.sent, b"hello");
     let report = bench.workers.shutdown(WAIT);
     assert_eq!((report.closed, report.aborted, report.unfinished), (1, 0, 0), "{report}");
@@ -357,17 +361,17 @@ fn a_close_with_input_in_the_lane_is_staged() {
     let shared = stops.clone();
     let mut bench = Bench::with(Builder::new().workers(1).start(move |_| Stopping(shared.clone())).unwrap());
     let token = bench.open();
-    assert_eq!(bench.tell(token, b"Z"), READ);
+    assert_eq!(bench.notify(token, b"Z"), READ);
     stops.wait_for(1);
-    assert_eq!(bench.tell(token, b"more"), READ);
+    assert_eq!(bench.notify(token, b"more"), READ);
     stops.let_go(b'Z');
     // the first messages may belong to earlier events
-    while bench.shard.port(token).unwrap().state() == State::Open {
+    while bench.shard.connection(token).unwrap().state() == State::Open {
         let (_, message) = bench.mailbox.pop();
         assert_eq!(bench.deliver(token, message), READ);
     }
-    assert_eq!(bench.shard.port(token).unwrap().state(), State::Lingering);
-    assert_eq!(bench.run(token, |port| port.ended()), Settled::Closed);
+    assert_eq!(bench.shard.connection(token).unwrap().state(), State::Lingering);
+    assert_eq!(bench.run(token, |conn| conn.peer_ended()), Settled::Closed);
     let report = bench.workers.shutdown(WAIT);
     assert_eq!((report.closed, report.aborted, report.unfinished), (1, 0, 0), "{report}");
 }
@@ -378,10 +382,10 @@ fn an_answer_that_is_never_taken_is_counted() {
     let mut bench = Bench::new();
     let token = bench.open();
     bench.mailbox.answer(Answer::Full(usize::MAX));
-    assert_eq!(bench.tell(token, b"answer me"), READ);
+    assert_eq!(bench.notify(token, b"answer me"), READ);
     let report = bench.workers.shutdown(Duration::from_millis(10));
     assert_eq!((report.opened, report.closed, report.aborted, report.unfinished), (1, 1, 1, 0), "{report}");
-    assert_eq!((report.untold, report.stuck), (1, 0), "{report}");
+    assert_eq!((report.unnotified, report.stuck), (1, 0), "{report}");
 }
 
 /// Notifications to a poller that has ended are not retried. The handler receives the close that the poller
@@ -391,10 +395,10 @@ fn who_has_gone_is_not_tried_again() {
     let mut bench = Bench::new();
     let token = bench.open();
     bench.mailbox.answer(Answer::Gone);
-    assert_eq!(bench.tell(token, b"answer me"), READ);
+    assert_eq!(bench.notify(token, b"answer me"), READ);
     bench.close(token);
     let report = bench.workers.shutdown(WAIT);
-    assert_eq!((report.closed, report.aborted, report.untold, report.stuck), (1, 0, 0, 0), "{report}");
+    assert_eq!((report.closed, report.aborted, report.unnotified, report.stuck), (1, 0, 0, 0), "{report}");
 }
 
 /// A socket that never opens releases its shadow slot.
@@ -407,5 +411,5 @@ fn a_socket_that_never_opens_leaves_its_place() {
         drop(ticket);
     }
     let report = bench.workers.shutdown(WAIT);
-    assert_eq!((report.opened, report.unfinished, report.turned_away), (0, 0, 0), "{report}");
+    assert_eq!((report.opened, report.unfinished, report.rejected), (0, 0, 0), "{report}");
 }

@@ -121,7 +121,10 @@ impl Walker {
                 let taken = output.send(piece).is_ok();
                 assert!(taken || n > room, "bounds: {n} bytes are refused, with room for {room}");
                 if !taken && n <= bound {
-                    assert!(socket.owes_writable(), "contract: a send was refused, and writable is not owed");
+                    assert!(
+                        socket.is_writable_pending(),
+                        "contract: a send was refused, and writable is not owed"
+                    );
                     return;
                 }
                 if taken { n } else { 0 }
@@ -157,7 +160,7 @@ impl Walker {
             }
             4 if there > 0 => {
                 let n = output.send_some(input.bytes().get(..1).unwrap_or_default());
-                output.want();
+                output.request_writable();
                 n
             }
             5 => 0,

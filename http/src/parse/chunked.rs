@@ -71,7 +71,7 @@ enum State {
 
 /// The decoder of one chunked body.
 ///
-/// All bytes pass through it in order: [`frame`](Self::frame) takes those of the framing, [`took`](Self::took) counts
+/// All bytes pass through it in order: [`frame`](Self::frame) takes those of the framing, [`advance`](Self::advance) counts
 /// those of the data. (Packed, since it is part of every connection.)
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(Rust, packed)]
@@ -109,7 +109,7 @@ impl Decoder {
     }
 
     /// Counts `n` data bytes as consumed, at most [`data`](Self::data).
-    pub(crate) const fn took(&mut self, n: u64) {
+    pub(crate) const fn advance(&mut self, n: u64) {
         self.remaining.subtract(n);
         if matches!(self.state, State::Data) && self.remaining.is_zero() {
             self.state = State::DataReturn;
@@ -231,7 +231,7 @@ mod tests {
             }
             let n = usize::try_from(decoder.data()).unwrap_or(usize::MAX).min(come - at);
             data.extend_from_slice(&input[at..at + n]);
-            decoder.took(u64::try_from(n).unwrap());
+            decoder.advance(u64::try_from(n).unwrap());
             at += n;
             if at == come && come == input.len() {
                 return Err(0);

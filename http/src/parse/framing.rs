@@ -1,7 +1,7 @@
 //! How a body is delimited, and whether the connection stays open (RFC 9112, 6 and 9), as one pure function.
 
 use crate::method::Method;
-use crate::plan::Plan;
+use crate::mode::ResponseMode;
 use crate::status::Status;
 
 use super::head::Head;
@@ -11,7 +11,7 @@ use super::words::{is_token, trim};
 /// The facts in the fields of one head that framing depends on. Collected line by line, so that a head that arrives in
 /// pieces is scanned only once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct HeadFacts {
     /// The value of `Content-Length`, if there was one.
     pub(crate) length: u64,
     /// Field lines so far.
@@ -19,7 +19,7 @@ pub(crate) struct Facts {
     flags: u16,
 }
 
-impl Facts {
+impl HeadFacts {
     const HOST: u16 = 1;
     const LENGTH: u16 = 2;
     /// There is a `Transfer-Encoding`; its codings are in the two flags below.
@@ -56,34 +56,34 @@ impl Facts {
     }
 }
 
-/// [`Facts`] as a connection keeps them, with a smaller alignment.
+/// [`HeadFacts`] as a connection keeps them, with a smaller alignment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(Rust, packed(4))]
-pub(crate) struct Noted {
+pub(crate) struct PackedFacts {
     length: u64,
     count: u16,
     flags: u16,
 }
 
-impl Noted {
+impl PackedFacts {
     pub(crate) const NONE: Self = Self { length: 0, count: 0, flags: 0 };
 }
 
-impl From<Facts> for Noted {
-    fn from(Facts { length, count, flags }: Facts) -> Self {
+impl From<HeadFacts> for PackedFacts {
+    fn from(HeadFacts { length, count, flags }: HeadFacts) -> Self {
         Self { length, count, flags }
     }
 }
 
-impl From<Noted> for Facts {
-    fn from(Noted { length, count, flags }: Noted) -> Self {
+impl From<PackedFacts> for HeadFacts {
+    fn from(PackedFacts { length, count, flags }: PackedFacts) -> Self {
         Self { length, count, flags }
     }
 }
 
 /// The fields that framing depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Known {
+pub(crate) enum KnownField {
     Host,
     Length,
     Coding,
@@ -91,7 +91,7 @@ pub(crate) enum Known {
     Expect,
 }
 
-impl Known {
+impl KnownField {
     /// Finds a field by the length of its name and the first eight bytes, folded to lower case. Only the rest of a long
     /// name is compared byte by byte.
     #[inline(always)]
@@ -116,38 +116,38 @@ impl Known {
 /// Adds one field line to the facts. An error is final. (By value, so that the facts of a head without such a line stay
 /// in registers.)
 #[inline(never)]
-pub(crate) fn note(mut facts: Facts, field: Known, value: &[u8]) -> Result<Facts, Status> {
+pub(crate) fn note(mut facts: HeadFacts, field: KnownField, value: &[u8]) -> Result<HeadFacts, Status> {
     take_in(&mut facts, field, trim(value))?;
     Ok(facts)
 }
 
-fn take_in(facts: &mut Facts, field: Known, value: &[u8]) -> Result<(), Status> {
+fn take_in(facts: &mut HeadFacts, field: KnownField, value: &[u8]) -> Result<(), Status> {
     match field {
-        Known::Host if host::is_valid(value) => facts.once(Facts::HOST),
-        Known::Host => Err(Status::BAD_REQUEST),
-        Known::Length => {
-            facts.once(Facts::LENGTH)?;
+        KnownField::Host if host::is_valid(value) => facts.once(HeadFacts::HOST),
+        KnownField::Host => Err(Status::BAD_REQUEST),
+        KnownField::Length => {
+            facts.once(HeadFacts::LENGTH)?;
             facts.length = length(value)?;
             Ok(())
         }
-        Known::Coding => coding(facts, value),
-        Known::Connection => {
+        KnownField::Coding => coding(facts, value),
+        KnownField::Connection => {
             // `close` wins over `keep-alive`, in whichever order and lines they come: see `decide`.
             for option in list(value) {
                 if option.eq_ignore_ascii_case(b"close") {
-                    facts.flags |= Facts::CLOSE;
+                    facts.flags |= HeadFacts::CLOSE;
                 } else if option.eq_ignore_ascii_case(b"keep-alive") {
-                    facts.flags |= Facts::KEEP_ALIVE;
+                    facts.flags |= HeadFacts::KEEP_ALIVE;
                 }
             }
             Ok(())
         }
-        Known::Expect => {
+        KnownField::Expect => {
             for expectation in list(value) {
                 if !expectation.eq_ignore_ascii_case(b"100-continue") {
                     return Err(Status::EXPECTATION_FAILED);
                 }
-                facts.flags |= Facts::CONTINUE;
+                facts.flags |= HeadFacts::CONTINUE;
             }
             Ok(())
         }
@@ -168,15 +168,15 @@ fn length(value: &[u8]) -> Result<u64, Status> {
 
 /// Adds a `Transfer-Encoding` line. A second one is refused: no legitimate client sends it, and it helps to smuggle
 /// requests.
-fn coding(facts: &mut Facts, value: &[u8]) -> Result<(), Status> {
-    facts.once(Facts::CODED)?;
+fn coding(facts: &mut HeadFacts, value: &[u8]) -> Result<(), Status> {
+    facts.once(HeadFacts::CODED)?;
     for coding in list(value) {
         let chunked = coding.eq_ignore_ascii_case(b"chunked");
         let name = coding.split(|byte| *byte == b';').next().map_or(coding, trim);
-        if facts.has(Facts::CHUNKED) || name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
+        if facts.has(HeadFacts::CHUNKED) || name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
             return Err(Status::BAD_REQUEST); // a coding after chunked, or not a coding at all
         }
-        facts.flags |= if chunked { Facts::CHUNKED } else { Facts::OTHERS };
+        facts.flags |= if chunked { HeadFacts::CHUNKED } else { HeadFacts::OTHERS };
     }
     Ok(())
 }
@@ -202,33 +202,33 @@ pub enum Body {
 pub struct Framing {
     /// The body.
     pub body: Body,
-    pub(crate) plan: Plan,
+    pub(crate) plan: ResponseMode,
 }
 
 impl Framing {
     /// The framing of nearly all requests.
-    pub(crate) const NONE: Self = Self { body: Body::None, plan: Plan::PLAIN };
+    pub(crate) const NONE: Self = Self { body: Body::None, plan: ResponseMode::PLAIN };
 
     /// Returns whether another request may follow on the connection.
     pub const fn keep_alive(&self) -> bool {
-        self.plan.has(Plan::KEEP_ALIVE)
+        self.plan.has(ResponseMode::KEEP_ALIVE)
     }
 
     /// Returns whether the client waits for `100 Continue` before it sends the body.
     pub const fn expects_continue(&self) -> bool {
-        self.plan.has(Plan::EXPECTS)
+        self.plan.has(ResponseMode::EXPECT_CONTINUE)
     }
 }
 
 /// Determines the framing of a complete head.
-pub(crate) fn framing(head: &Head<'_>, facts: &Facts) -> Result<Framing, Status> {
+pub(crate) fn framing(head: &Head<'_>, facts: &HeadFacts) -> Result<Framing, Status> {
     let Framing { body, plan } = decide(head.minor, facts)?;
-    Ok(Framing { body, plan: plan.with(Plan::BODILESS, head.method == Method::Head) })
+    Ok(Framing { body, plan: plan.with(ResponseMode::HEAD_ONLY, head.method == Method::Head) })
 }
 
 /// Determines the framing of a request with the version `HTTP/1.minor`.
-fn decide(minor: u8, facts: &Facts) -> Result<Framing, Status> {
-    let body = match (facts.has(Facts::CODED), facts.has(Facts::LENGTH)) {
+fn decide(minor: u8, facts: &HeadFacts) -> Result<Framing, Status> {
+    let body = match (facts.has(HeadFacts::CODED), facts.has(HeadFacts::LENGTH)) {
         (false, false) => Body::None,
         (false, true) => Body::Length(facts.length),
         // Both, or a coding in a version without codings: a proxy and this server could disagree about where the body
@@ -236,18 +236,21 @@ fn decide(minor: u8, facts: &Facts) -> Result<Framing, Status> {
         (true, true) => return Err(Status::BAD_REQUEST),
         (true, false) if minor == 0 => return Err(Status::BAD_REQUEST),
         // The end of such a body is unknown (RFC 9112, 6.3, rule 4).
-        (true, false) if !facts.has(Facts::CHUNKED) => return Err(Status::BAD_REQUEST),
-        (true, false) if facts.has(Facts::OTHERS) => return Err(Status::NOT_IMPLEMENTED),
+        (true, false) if !facts.has(HeadFacts::CHUNKED) => return Err(Status::BAD_REQUEST),
+        (true, false) if facts.has(HeadFacts::OTHERS) => return Err(Status::NOT_IMPLEMENTED),
         (true, false) => Body::Chunked,
     };
-    if minor > 0 && !facts.has(Facts::HOST) {
+    if minor > 0 && !facts.has(HeadFacts::HOST) {
         return Err(Status::BAD_REQUEST);
     }
-    let keep_alive = !facts.has(Facts::CLOSE) && (minor > 0 || facts.has(Facts::KEEP_ALIVE));
+    let keep_alive = !facts.has(HeadFacts::CLOSE) && (minor > 0 || facts.has(HeadFacts::KEEP_ALIVE));
     // A client without a body to send waits for nothing, and one of HTTP/1.0 must not be sent a 100.
-    let expects = minor > 0 && facts.has(Facts::CONTINUE) && !matches!(body, Body::None | Body::Length(0));
-    let plan = Plan::default().with(Plan::KEEP_ALIVE, keep_alive).with(Plan::EXPECTS, expects);
-    Ok(Framing { body, plan: plan.with(Plan::OLD, minor == 0) })
+    let expects =
+        minor > 0 && facts.has(HeadFacts::CONTINUE) && !matches!(body, Body::None | Body::Length(0));
+    let plan = ResponseMode::default()
+        .with(ResponseMode::KEEP_ALIVE, keep_alive)
+        .with(ResponseMode::EXPECT_CONTINUE, expects);
+    Ok(Framing { body, plan: plan.with(ResponseMode::HTTP_10, minor == 0) })
 }
 
 #[cfg(test)]
@@ -255,13 +258,13 @@ mod tests {
     use super::*;
 
     fn of(minor: u8, lines: &str) -> Result<Framing, Status> {
-        let mut facts = Facts::default();
+        let mut facts = HeadFacts::default();
         for line in lines.split('|').filter(|line| !line.is_empty()) {
             let (name, value) = line.split_once(':').unwrap();
             let mut first = [0; 8];
             let n = name.len().min(8);
             first[..n].copy_from_slice(&name.as_bytes()[..n]);
-            let known = Known::find(name.as_bytes(), u64::from_le_bytes(first)).expect(name);
+            let known = KnownField::find(name.as_bytes(), u64::from_le_bytes(first)).expect(name);
             facts = note(facts, known, value.as_bytes())?;
         }
         decide(minor, &facts)

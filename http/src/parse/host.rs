@@ -31,7 +31,7 @@ impl LastHost {
 
     /// Returns what follows the line, if `input` starts with it.
     #[inline(always)]
-    pub(crate) fn behind<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
+    pub(crate) fn after<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
         let (line, rest) = input.split_at_checked(self.length)?;
         let same = line.first_chunk() == Some(&self.first) && line.last_chunk() == Some(&self.last);
         same.then_some(rest)
@@ -39,7 +39,7 @@ impl LastHost {
 
     /// Returns what follows the line and an empty line, if `input` starts with both.
     #[inline(always)]
-    pub(crate) fn behind_alone<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
+    pub(crate) fn after_only<'a>(&self, input: &'a [u8]) -> Option<&'a [u8]> {
         let (lines, rest) = input.split_at_checked(self.alone)?;
         let same = lines.first_chunk() == Some(&self.first) && lines.last_chunk() == Some(&self.last_alone);
         same.then_some(rest)
@@ -91,10 +91,10 @@ fn is_ipv6(host: &[u8]) -> bool {
 /// Returns whether `host` is a registered name or an IPv4 address (RFC 3986, 3.2.2), and not empty.
 fn is_name(host: &[u8]) -> bool {
     let mut rest = host;
-    while let Some((first, behind)) = rest.split_first() {
-        rest = match (first, behind) {
-            (b'%', [high, low, behind @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => behind,
-            (byte, behind) if is_name_byte(*byte) => behind,
+    while let Some((first, after)) = rest.split_first() {
+        rest = match (first, after) {
+            (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => after,
+            (byte, after) if is_name_byte(*byte) => after,
             _ => return false,
         };
     }

@@ -11,7 +11,7 @@ use crate::limits::Limits;
 use crate::method::Method;
 use crate::status::Status;
 
-use super::framing::{self, Facts, Known, Noted};
+use super::framing::{self, HeadFacts, KnownField, PackedFacts};
 use super::head::{Head, Parse, VERSION_LENGTH, absolute};
 use super::host::{self, LastHost};
 use super::words::{self, Cursor};
@@ -27,7 +27,7 @@ pub(super) const VERSION: &[u8; VERSION_LENGTH] = b" HTTP/1.1\r\n";
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Progress {
     /// The facts of the lines before `line`.
-    facts: Noted,
+    facts: PackedFacts,
     /// The start of the first incomplete line.
     line: u32,
     /// The end of the bytes that were searched for a line feed. There is none between `line` and here.
@@ -36,7 +36,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     /// An empty line was skipped, and nothing has arrived after it. Another empty line is an error.
-    pub(crate) const BLANK: Self = Self { facts: Noted::NONE, line: 0, seen: u32::MAX };
+    pub(crate) const BLANK: Self = Self { facts: PackedFacts::NONE, line: 0, seen: u32::MAX };
 
     /// Returns whether there is progress that has to be taken into account before a head is scanned.
     #[inline(always)]
@@ -56,7 +56,7 @@ impl Progress {
 
     /// Returns the progress when the scan stops at an incomplete line.
     #[expect(clippy::cast_possible_truncation, reason = "a head of 4 GiB is beyond every limit")]
-    fn stopped(window: &[u8], line: &[u8], facts: Facts) -> Self {
+    fn stopped(window: &[u8], line: &[u8], facts: HeadFacts) -> Self {
         Self { facts: facts.into(), line: (window.len() - line.len()) as u32, seen: window.len() as u32 }
     }
 }
@@ -117,7 +117,7 @@ pub(crate) struct Plain<'a> {
     pub(crate) target_end: usize,
     pub(crate) bytes: &'a [u8],
     /// What follows the head.
-    pub(crate) behind: &'a [u8],
+    pub(crate) after: &'a [u8],
 }
 
 /// How much of a head is the common case: everything up to `at`; 0 if the request line is not.
@@ -132,12 +132,12 @@ pub(crate) struct Start {
 pub(crate) fn plain<'a>(input: &'a [u8], limits: &Limits, last: &LastHost) -> Result<Plain<'a>, Start> {
     let Some((path, fields)) = plain_line(input, limits) else { return Err(Start::default()) };
     let target_end = PLAIN_TARGET + path.len();
-    let Some(behind) = last.behind_alone(fields) else {
+    let Some(after) = last.after_only(fields) else {
         return Err(Start { at: target_end + VERSION_LENGTH, target_end });
     };
-    match input.get(..input.len() - behind.len()) {
+    match input.get(..input.len() - after.len()) {
         // Bytes beyond the limit must not be read, so that they can't change the verdict.
-        Some(bytes) if bytes.len() <= limits.head => Ok(Plain { path, target_end, bytes, behind }),
+        Some(bytes) if bytes.len() <= limits.head => Ok(Plain { path, target_end, bytes, after }),
         _ => Err(Start::default()),
     }
 }
@@ -172,7 +172,7 @@ pub(crate) fn rest<'a>(
     } else {
         cursor.advance(at);
     }
-    let mut facts = Facts::default();
+    let mut facts = HeadFacts::default();
     field_lines(&mut cursor, &mut facts, limits, last).ok()?;
     let framing = framing::framing(&head, &facts).ok()?;
     Some(Head { framing, bytes: cursor.since(window)?, ..head })
@@ -183,8 +183,11 @@ pub(crate) fn rest<'a>(
 pub(crate) fn resume<'a>(progress: &mut Progress, input: &'a [u8], limits: &Limits) -> Parse<'a> {
     // Bytes beyond the limit are not read, so they can't change the verdict.
     let window = input.get(..limits.head).unwrap_or(input);
-    let parse =
-        if progress.seen == 0 { start(progress, window, limits) } else { go_on(progress, window, limits) };
+    let parse = if progress.seen == 0 {
+        start(progress, window, limits)
+    } else {
+        scan_more(progress, window, limits)
+    };
     match parse {
         Parse::Partial if input.len() > limits.head => Parse::Invalid(too_long(progress)),
         parse @ (Parse::Complete(_) | Parse::Partial | Parse::Invalid(_)) => parse,
@@ -202,21 +205,21 @@ pub(crate) const fn too_long(progress: &Progress) -> Status {
 fn start<'a>(progress: &mut Progress, window: &'a [u8], limits: &Limits) -> Parse<'a> {
     let mut cursor = Cursor::new(window);
     match request_line(&mut { Head::NONE }, &mut cursor, limits) {
-        Ok(()) => fields(progress, Facts::default(), cursor, window, limits),
+        Ok(()) => fields(progress, HeadFacts::default(), cursor, window, limits),
         Err(status) => judge_request_line(progress, window, limits, Some(status)),
     }
 }
 
 /// Parses a head from its first incomplete line.
 #[inline(never)]
-fn go_on<'a>(progress: &mut Progress, window: &'a [u8], limits: &Limits) -> Parse<'a> {
+fn scan_more<'a>(progress: &mut Progress, window: &'a [u8], limits: &Limits) -> Parse<'a> {
     let new = window.get(progress.seen as usize..).unwrap_or(&[]);
     if !new.contains(&b'\n') {
         // The line is still incomplete. Only a request line may be refused before its end.
         if progress.line == 0 {
             return judge_request_line(progress, window, limits, None);
         }
-        progress.seen = Progress::stopped(window, &[], Facts::default()).seen;
+        progress.seen = Progress::stopped(window, &[], HeadFacts::default()).seen;
         return Parse::Partial;
     }
     if progress.line == 0 {
@@ -230,7 +233,7 @@ fn go_on<'a>(progress: &mut Progress, window: &'a [u8], limits: &Limits) -> Pars
 /// Parses the field lines from the cursor on, after a valid request line.
 fn fields<'a>(
     progress: &mut Progress,
-    mut facts: Facts,
+    mut facts: HeadFacts,
     mut cursor: Cursor<'a>,
     window: &'a [u8],
     limits: &Limits,
@@ -257,7 +260,7 @@ struct Stop<'a> {
 /// Judges a field line at which the scan stopped: invalid if it is complete, otherwise to be continued.
 #[cold]
 #[inline(never)]
-fn judge_line<'a>(progress: &mut Progress, window: &[u8], facts: Facts, stop: Stop<'a>) -> Parse<'a> {
+fn judge_line<'a>(progress: &mut Progress, window: &[u8], facts: HeadFacts, stop: Stop<'a>) -> Parse<'a> {
     if stop.line.contains(&b'\n') {
         return Parse::Invalid(stop.status);
     }
@@ -275,7 +278,7 @@ fn judge_request_line<'a>(
     limits: &Limits,
     status: Option<Status>,
 ) -> Parse<'a> {
-    *progress = Progress::stopped(window, window, Facts::default());
+    *progress = Progress::stopped(window, window, HeadFacts::default());
     let method = window.iter().take(METHOD_MAX).take_while(|byte| words::is_token(**byte)).count();
     let target = match (method, window.get(method..).unwrap_or(&[])) {
         (METHOD_MAX, _) => return Parse::Invalid(Status::NOT_IMPLEMENTED),
@@ -399,7 +402,7 @@ fn version(cursor: &mut Cursor<'_>) -> Result<u8, Status> {
 #[inline(always)]
 fn field_lines<'a>(
     cursor: &mut Cursor<'a>,
-    facts: &mut Facts,
+    facts: &mut HeadFacts,
     limits: &Limits,
     last: &mut LastHost,
 ) -> Result<(), Stop<'a>> {
@@ -418,11 +421,11 @@ fn field_lines<'a>(
 
 /// Reads one field line. For a line that is incomplete it also returns an error, which `judge_line` ignores.
 #[inline(always)]
-fn field_line(cursor: &mut Cursor<'_>, facts: &mut Facts, last: &mut LastHost) -> Result<(), Status> {
+fn field_line(cursor: &mut Cursor<'_>, facts: &mut HeadFacts, last: &mut LastHost) -> Result<(), Status> {
     let line = cursor.rest;
     // The fast paths below skip the check for a second `Host`, so they apply only to the first.
     if !facts.has_host()
-        && let Some(rest) = last.behind(line)
+        && let Some(rest) = last.after(line)
     {
         cursor.rest = rest;
         facts.host();
@@ -445,7 +448,7 @@ fn field_line(cursor: &mut Cursor<'_>, facts: &mut Facts, last: &mut LastHost) -
     let name = cursor.since(line).filter(|name| !name.is_empty()).ok_or(Status::BAD_REQUEST)?;
     cursor.advance(1);
     let value = value(cursor)?;
-    if let Some(field) = Known::find(name, first) {
+    if let Some(field) = KnownField::find(name, first) {
         *facts = framing::note(*facts, field, value)?;
     }
     Ok(())

@@ -50,8 +50,8 @@ fn in_pieces<'a>(input: &'a [u8], limits: &Limits, mut cut: impl FnMut(usize) ->
 /// Returns the head that the request loop reads when all of the input is available, and whether it is the common case.
 fn at_once<'a>(input: &'a [u8], limits: &Limits, last: &mut LastHost) -> (Option<Head<'a>>, bool) {
     match plain(input, limits, last) {
-        Ok(Plain { path, target_end, bytes, behind }) => {
-            assert_eq!(bytes.len() + behind.len(), input.len());
+        Ok(Plain { path, target_end, bytes, after }) => {
+            assert_eq!(bytes.len() + after.len(), input.len());
             (Some(Head::plain(path, target_end, bytes)), true)
         }
         Err(start) => (rest(input, start, limits, last), false),

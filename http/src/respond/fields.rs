@@ -10,7 +10,7 @@ pub const FIELDS_MAX: usize = 2048;
 /// The field lines added to the response that is being made. There is one buffer per poller, since a head is made
 /// within one callback.
 #[derive(Debug)]
-pub(crate) struct Added {
+pub(crate) struct ExtraFields {
     lines: [u8; FIELDS_MAX],
     used: usize,
     /// Whether anything was added, or refused.
@@ -23,7 +23,7 @@ pub(crate) struct Added {
     pub(crate) failed: bool,
 }
 
-impl Added {
+impl ExtraFields {
     pub(crate) const fn new() -> Self {
         Self {
             lines: [0; FIELDS_MAX],
@@ -85,7 +85,7 @@ impl Added {
     }
 }
 
-impl Write for Added {
+impl Write for ExtraFields {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let end = self.used + text.len();
         self.lines.get_mut(self.used..end).ok_or(fmt::Error)?.copy_from_slice(text.as_bytes());
@@ -95,7 +95,7 @@ impl Write for Added {
 }
 
 /// Writes a field value; refuses control characters, which could end it early.
-struct Value<'a>(&'a mut Added);
+struct Value<'a>(&'a mut ExtraFields);
 
 impl Write for Value<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -105,7 +105,7 @@ impl Write for Value<'_> {
 
 /// The fields of a response with a known status. See [`Middleware::head`](crate::Middleware::head).
 #[derive(Debug)]
-pub struct Headers<'a>(pub(crate) &'a mut Added);
+pub struct Headers<'a>(pub(crate) &'a mut ExtraFields);
 
 impl Headers<'_> {
     /// Adds a field, under the rules of [`Response::header`](crate::Response::header).
@@ -120,17 +120,17 @@ mod tests {
 
     #[test]
     fn good_fields() {
-        let mut added = Added::new();
-        added.add("X-Count", &17);
-        added.add("Set-Cookie", &"a=b; Path=/");
-        added.add("X-Text", &"\u{e4}\t");
+        let mut extra = ExtraFields::new();
+        extra.add("X-Count", &17);
+        extra.add("Set-Cookie", &"a=b; Path=/");
+        extra.add("X-Text", &"\u{e4}\t");
         assert_eq!(
-            added.lines(),
+            extra.lines(),
             "X-Count: 17\r\nSet-Cookie: a=b; Path=/\r\nX-Text: \u{e4}\t\r\n".as_bytes()
         );
-        assert!(!added.failed);
-        added.clear();
-        assert!(added.is_empty());
+        assert!(!extra.failed);
+        extra.clear();
+        assert!(extra.is_empty());
     }
 
     #[test]
@@ -150,11 +150,11 @@ mod tests {
             ("Connection", "close"),
         ];
         for (name, value) in bad {
-            let mut added = Added::new();
-            added.add("X", &1);
-            added.add(name, &value);
-            assert!(added.failed, "{name:?} {value:?}");
-            assert_eq!(added.lines(), b"X: 1\r\n");
+            let mut extra = ExtraFields::new();
+            extra.add("X", &1);
+            extra.add(name, &value);
+            assert!(extra.failed, "{name:?} {value:?}");
+            assert_eq!(extra.lines(), b"X: 1\r\n");
         }
     }
 
@@ -162,9 +162,9 @@ mod tests {
     fn as_many_as_fit() {
         let text = |n: usize| core::str::from_utf8(&[b'v'; FIELDS_MAX][..n]).unwrap();
         for (length, failed) in [(FIELDS_MAX - 5, false), (FIELDS_MAX - 4, true)] {
-            let mut added = Added::new();
-            added.add("A", &text(length));
-            assert_eq!(added.failed, failed);
+            let mut extra = ExtraFields::new();
+            extra.add("A", &text(length));
+            assert_eq!(extra.failed, failed);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Responses, and how they are formatted.
 
-pub(crate) mod draft;
 pub(crate) mod fields;
-pub(crate) mod fixed;
 pub(crate) mod response;
+pub(crate) mod template;
 pub(crate) mod text;
+pub(crate) mod writer;

@@ -4,12 +4,12 @@ use core::fmt::Display;
 
 use lightcone_core::Full;
 
-use crate::exchange::{Done, Embedded, Generate};
-use crate::plan::Plan;
+use crate::exchange::{Done, GeneratedBody, StaticBody};
+use crate::mode::ResponseMode;
 use crate::status::Status;
 
-use super::draft::{Draft, Extent, Fault, Outgoing, text_line};
 use super::text::displayed;
+use super::writer::{BodyLength, Fault, ResponseBody, ResponseWriter, text_line};
 
 /// A response that is not sent yet. Every method that sends it consumes it and returns the [`Reply`] that a handler
 /// must return, so that no request remains without a response.
@@ -27,7 +27,7 @@ use super::text::displayed;
 #[must_use = "no response is sent"]
 #[derive(Debug)]
 pub struct Response<'a> {
-    pub(crate) draft: Draft<'a>,
+    pub(crate) draft: ResponseWriter<'a>,
 }
 
 impl Response<'_> {
@@ -44,7 +44,7 @@ impl Response<'_> {
     /// [`FIELDS_MAX`](crate::FIELDS_MAX) bytes of fields in total. The client then receives a 500 instead of this
     /// response.
     pub fn header(self, name: &str, value: impl Display) -> Self {
-        self.draft.desk.added.add(name, &value);
+        self.draft.scratch.extra.add(name, &value);
         self
     }
 
@@ -65,8 +65,8 @@ impl Response<'_> {
         if self.draft.plain(body.as_bytes()) {
             return Reply::plain(body.len());
         }
-        // `early` rebuilds the reply, so that the common one above stays in registers.
-        self.whole(text_line(), body.as_bytes()).early()
+        // `into_any` rebuilds the reply, so that the common one above stays in registers.
+        self.whole(text_line(), body.as_bytes()).into_any()
     }
 
     /// Sends a plain text, formatted from anything that implements [`Display`]. It is formatted twice, first to count
@@ -89,9 +89,9 @@ impl Response<'_> {
     /// Sends a JSON text, formatted as by [`display`](Self::display).
     ///
     /// ```
-    /// # use lightcone_http::{Http, JsonText};
+    /// # use lightcone_http::{Http, JsonString};
     /// let server = Http::new().get("/hello/{name}", |request, response| {
-    ///     let name = JsonText(request.param("name"));
+    ///     let name = JsonString(request.param("name"));
     ///     response.display_json(format_args!(r#"{{"hello":{name}}}"#))
     /// });
     /// # drop(server);
@@ -102,15 +102,15 @@ impl Response<'_> {
 
     fn formatted(&mut self, content_type: &'static str, body: &dyn Display) -> Reply<Done> {
         let draft = &mut self.draft;
-        draft.desk.fault = Fault::Invalid;
+        draft.scratch.fault = Fault::Invalid;
         let Some(length) = displayed(body) else { return Reply::failed() };
         let mark = draft.output.mark();
-        if !draft.desk.added.own_type {
-            draft.desk.added.add("Content-Type", &content_type);
+        if !draft.scratch.extra.own_type {
+            draft.scratch.extra.add("Content-Type", &content_type);
         }
         draft.refuse_body();
-        match draft.start(Extent::Length(length), false) {
-            Ok(Outgoing::Whole) => return reply(draft, Some(length), Outgoing::Whole),
+        match draft.start(BodyLength::Length(length), false) {
+            Ok(ResponseBody::Complete) => return reply(draft, Some(length), ResponseBody::Complete),
             Ok(_) => {}
             Err(Full) => return Reply::failed(),
         }
@@ -124,7 +124,7 @@ impl Response<'_> {
             }
             return Reply::failed();
         }
-        reply(draft, Some(length), Outgoing::Whole)
+        reply(draft, Some(length), ResponseBody::Complete)
     }
 
     /// Sends a JSON text that is already serialised.
@@ -153,8 +153,8 @@ impl Response<'_> {
     ///     .get("/logo.png", |_request, response| response.header("Content-Type", "image/png").embedded(LOGO));
     /// # drop(server);
     /// ```
-    pub fn embedded(self, body: &'static [u8]) -> Reply<Embedded> {
-        self.stream(Some(body.len() as u64), Embedded(body))
+    pub fn embedded(self, body: &'static [u8]) -> Reply<StaticBody> {
+        self.stream(Some(body.len() as u64), StaticBody(body))
     }
 
     /// Redirects the client to another location. The status is 303, so that the client follows with `GET`, unless a
@@ -186,8 +186,8 @@ impl Response<'_> {
 
     /// Sends a status, with its number and phrase as a short text.
     pub fn refuse(mut self, status: impl Into<Status>) -> Reply<Done> {
-        match self.draft.by_itself(status.into()) {
-            Ok(length) => reply(&self.draft, Some(length), Outgoing::Whole),
+        match self.draft.canned_response(status.into()) {
+            Ok(length) => reply(&self.draft, Some(length), ResponseBody::Complete),
             Err(Full) => Reply::failed(),
         }
     }
@@ -200,11 +200,11 @@ impl Response<'_> {
     /// Until then, a 400, 413 or 408 takes its place if the body of the request is malformed, too large or late.
     /// Afterwards, the response is cut short in these cases.
     pub fn stream<B>(mut self, length: Option<u64>, exchange: B) -> Reply<B> {
-        let extent = length.map_or(Extent::Unknown, Extent::Length);
-        let hold = self.draft.desk.holds;
+        let extent = length.map_or(BodyLength::Unknown, BodyLength::Length);
+        let hold = self.draft.scratch.holds;
         match self.draft.start(extent, hold) {
             Ok(outgoing) => {
-                let exchange = (outgoing != Outgoing::Whole).then_some(exchange);
+                let exchange = (outgoing != ResponseBody::Complete).then_some(exchange);
                 reply_with(&self.draft, length, outgoing, exchange)
             }
             Err(Full) => Reply::failed(),
@@ -214,42 +214,42 @@ impl Response<'_> {
     /// Lets `exchange` respond later, for example after it has read the body of the request, by
     /// [`Transfer::respond`](crate::Transfer::respond). The status and fields set so far are discarded.
     pub fn defer<B>(mut self, exchange: B) -> Reply<B> {
-        self.draft.desk.fault = Fault::NoRoom;
+        self.draft.scratch.fault = Fault::NoRoom;
         match self.draft.leave() {
-            Ok(()) => reply_with(&self.draft, None, Outgoing::Deferred, Some(exchange)),
+            Ok(()) => reply_with(&self.draft, None, ResponseBody::Deferred, Some(exchange)),
             Err(Full) => Reply::failed(),
         }
     }
 
     /// Sends a body of `length` bytes that `f` generates piece by piece, whenever there is room. `f` receives the
     /// offset of a piece and the piece to fill. The sizes of pieces are not known in advance.
-    pub fn generate<F: FnMut(u64, &mut [u8])>(self, length: u64, f: F) -> Reply<Generate<F>> {
-        self.stream(Some(length), Generate::new(f))
+    pub fn generate<F: FnMut(u64, &mut [u8])>(self, length: u64, f: F) -> Reply<GeneratedBody<F>> {
+        self.stream(Some(length), GeneratedBody::new(f))
     }
 
     /// Sends a complete response.
     #[inline(never)]
     fn whole(mut self, content_type: &[u8], body: &[u8]) -> Reply<Done> {
         match self.draft.whole(content_type, body) {
-            Ok(()) => reply(&self.draft, Some(body.len() as u64), Outgoing::Whole),
+            Ok(()) => reply(&self.draft, Some(body.len() as u64), ResponseBody::Complete),
             Err(Full) => Reply::failed(),
         }
     }
 }
 
 /// Returns the reply for a draft that was written.
-fn reply<B>(draft: &Draft<'_>, length: Option<u64>, outgoing: Outgoing) -> Reply<B> {
+fn reply<B>(draft: &ResponseWriter<'_>, length: Option<u64>, outgoing: ResponseBody) -> Reply<B> {
     reply_with(draft, length, outgoing, None)
 }
 
 /// Returns the reply for a draft that was written, with the exchange that continues the request.
 fn reply_with<B>(
-    draft: &Draft<'_>,
+    draft: &ResponseWriter<'_>,
     length: Option<u64>,
-    outgoing: Outgoing,
+    outgoing: ResponseBody,
     exchange: Option<B>,
 ) -> Reply<B> {
-    let closes = !draft.plan.has(Plan::KEEP_ALIVE);
+    let closes = !draft.plan.has(ResponseMode::KEEP_ALIVE);
     let unusual = Unusual { exchange, status: draft.status, outgoing, failed: false, closes };
     Reply { length, unusual: Some(unusual) }
 }
@@ -264,7 +264,7 @@ fn reply_with<B>(
 /// ```
 ///
 /// `B` is the type of the [`Exchange`](crate::Exchange) that continues the request. A handler that responds at once in
-/// one branch and streams in another calls [`early`](Self::early) in the first.
+/// one branch and streams in another calls [`into_any`](Self::into_any) in the first.
 ///
 /// A function that is a handler and returns `Reply<impl Exchange<S>>` has to state that the exchange borrows nothing
 /// from the request, with `+ use<>` and the function's type parameters. In edition 2024 it captures the request's
@@ -295,7 +295,7 @@ pub struct Reply<B> {
 pub(crate) struct Unusual<B> {
     pub(crate) exchange: Option<B>,
     pub(crate) status: Status,
-    pub(crate) outgoing: Outgoing,
+    pub(crate) outgoing: ResponseBody,
     /// Whether the response could not be written. Then nothing of it was.
     pub(crate) failed: bool,
     /// Whether the connection ends after the response.
@@ -304,9 +304,9 @@ pub(crate) struct Unusual<B> {
 
 impl<B> Unusual<B> {
     /// The details of the common case.
-    pub(crate) const NONE: Self = Self::new(Status::OK, Outgoing::Whole);
+    pub(crate) const NONE: Self = Self::new(Status::OK, ResponseBody::Complete);
 
-    const fn new(status: Status, outgoing: Outgoing) -> Self {
+    const fn new(status: Status, outgoing: ResponseBody) -> Self {
         Self { exchange: None, status, outgoing, failed: false, closes: false }
     }
 }
@@ -321,7 +321,7 @@ impl<B> Reply<B> {
     pub(crate) fn failed() -> Self {
         const APOLOGY: &str = "500 Internal Server Error\n"; // what the server sends in its place
         let status = Status::INTERNAL_SERVER_ERROR;
-        let unusual = Unusual { failed: true, ..Unusual::new(status, Outgoing::Whole) };
+        let unusual = Unusual { failed: true, ..Unusual::new(status, ResponseBody::Complete) };
         Self { length: Some(APOLOGY.len() as u64), unusual: Some(unusual) }
     }
 
@@ -335,8 +335,8 @@ impl<B> Reply<B> {
         self.unusual.as_ref().map_or(Status::OK, |unusual| unusual.status)
     }
 
-    pub(crate) fn outgoing(&self) -> Outgoing {
-        self.unusual.as_ref().map_or(Outgoing::Whole, |unusual| unusual.outgoing)
+    pub(crate) fn outgoing(&self) -> ResponseBody {
+        self.unusual.as_ref().map_or(ResponseBody::Complete, |unusual| unusual.outgoing)
     }
 
     pub(crate) fn has_failed(&self) -> bool {
@@ -369,7 +369,7 @@ impl<B> Reply<B> {
 impl Reply<Done> {
     /// Converts the reply to that of a handler that may also stream: for the branch that responds at once.
     #[inline(always)]
-    pub fn early<B>(self) -> Reply<B> {
+    pub fn into_any<B>(self) -> Reply<B> {
         let Self { length, unusual } = self;
         let unusual = unusual.map(|Unusual { status, outgoing, failed, closes, .. }| Unusual {
             exchange: None,

@@ -21,13 +21,13 @@ impl Write for Length {
 /// A text that is displayed as a JSON string: in quotes, with quotes, backslashes and control characters escaped.
 ///
 /// ```
-/// use lightcone_http::JsonText;
-/// assert_eq!(JsonText("say \"hi\"\n").to_string(), r#""say \"hi\"\n""#);
+/// use lightcone_http::JsonString;
+/// assert_eq!(JsonString("say \"hi\"\n").to_string(), r#""say \"hi\"\n""#);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct JsonText<'a>(pub &'a str);
+pub struct JsonString<'a>(pub &'a str);
 
-impl Display for JsonText<'_> {
+impl Display for JsonString<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_char('"')?;
         for piece in self.0.split_inclusive(|char| escaped(char).is_some()) {
@@ -78,10 +78,10 @@ mod tests {
             ("a\0b\u{1f}\u{7f}", "\"a\\u0000b\\u001f\u{7f}\""),
         ];
         for (text, expected) in table {
-            assert_eq!(JsonText(text).to_string(), expected);
+            assert_eq!(JsonString(text).to_string(), expected);
         }
         let all: String = ('\0'..' ').collect();
-        assert!(JsonText(&all).to_string().bytes().all(|byte| byte >= b' '));
+        assert!(JsonString(&all).to_string().bytes().all(|byte| byte >= b' '));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lightcone_core::{Config, Handler};
 
-use crate::connection::Connection;
+use crate::connection::HttpConnection;
 use crate::{Envelope, Http, Limits, Routes, State};
 
 use super::rig::{Rig, config, ok, refusal};
@@ -39,7 +39,7 @@ fn post(length: usize, fields: &str) -> String {
 }
 
 fn size_of_connection<R: Routes<()>>(_: &Http<(), R>) -> usize {
-    size_of::<Connection<R::Body>>()
+    size_of::<HttpConnection<R::Body>>()
 }
 
 #[test]

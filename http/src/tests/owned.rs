@@ -9,7 +9,7 @@ use std::vec::Vec;
 
 use lightcone_core::{Config, Handler};
 
-use crate::connection::Connection;
+use crate::connection::HttpConnection;
 use crate::{Envelope, Http, Limits, Routes, State, Stats};
 
 use super::rig::{Rig, config, ok, refusal};
@@ -23,7 +23,7 @@ fn app() -> Http<(), impl Routes<()>> {
         .get("/foo", |_request, response| response.text("bar"))
         .post("/gather", |request, response| {
             request.collect_vec(LIMIT, response, |_state, body, response| match &body[..] {
-                b"early" => response.text("early").early(),
+                b"early" => response.text("early").into_any(),
                 b"invalid" => response.header("A", "\n").owned(body),
                 b"shared" => response.owned(Arc::<[u8]>::from(body)),
                 _ => response.owned(body),
@@ -139,7 +139,7 @@ fn leave_is_given_and_answers_of_each_kind_go_out() {
 }
 
 fn size_of_connection<R: Routes<()>>(_: &Http<(), R>) -> usize {
-    size_of::<Connection<R::Body>>()
+    size_of::<HttpConnection<R::Body>>()
 }
 
 #[test]

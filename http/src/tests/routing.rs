@@ -571,7 +571,7 @@ fn redirects() {
 #[test]
 fn json_that_is_displayed() {
     let app = Http::new().get("/{name}", |request, response| {
-        let name = crate::JsonText(request.query("name").unwrap_or(request.param("name")));
+        let name = crate::JsonString(request.query("name").unwrap_or(request.param("name")));
         response.display_json(format_args!(r#"{{"name":{name}}}"#))
     });
     let mut rig = Rig::new(app);

@@ -86,7 +86,7 @@ fn server() -> impl Handler<Message = Envelope<&'static str>> {
         .get("/foo", |_request, response| response.text("bar"))
         .get("/big", |request, response| match request.query("n").and_then(|n| n.parse().ok()) {
             Some(n) => response.generate(n, pattern),
-            None => response.refuse(400).early(),
+            None => response.refuse(400).into_any(),
         })
         .get("/numbers", |_request, response| response.stream(None, Numbers(50_000)))
         .get("/feed", |_request, response| response.stream(None, Feed))

@@ -210,7 +210,7 @@ fn an_assignment_during_a_shutdown() {
 #[test]
 fn connects_from_outside() {
     check("engine::connects_from_outside", &[], |_| {
-        let at = [1, 2].map(|port| ([192, 0, 2, 7], port).into());
+        let at = [1, 2].map(|conn| ([192, 0, 2, 7], conn).into());
         let model = Model::new(2).remote(at[0], echo()).remote(at[1], Peer::new()).thread(move |handle| {
             at.into_iter().for_each(|at| handle.connect(Address::Inet(at), 1).expect("room for both"));
         });

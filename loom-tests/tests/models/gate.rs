@@ -3,7 +3,7 @@
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use loom::thread;
-use loom_tests::sync::{Gate, Pass};
+use loom_tests::sync::{Gate, GatePermit};
 use loom_tests::{Racy, Seen, check, check_all, unordered_hand_over};
 
 #[test]
@@ -44,15 +44,15 @@ impl Socket {
     }
 
     /// Runs the socket, as the thread does that holds its pass.
-    fn run(&self, mut pass: Pass) {
+    fn run(&self, mut pass: GatePermit) {
         self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         loop {
-            pass.look(&self.gate);
+            pass.begin(&self.gate);
             self.data.touch();
             for (left, found) in self.left.iter().zip(&self.found) {
                 found.fetch_max(left.load(Ordering::Relaxed), std::sync::atomic::Ordering::Relaxed);
             }
-            match pass.leave(&self.gate) {
+            match pass.try_release(&self.gate) {
                 Ok(()) => return,
                 Err(again) => pass = again,
             }
@@ -103,9 +103,9 @@ fn a_pass_goes_from_thread_to_thread() {
         let worker = thread::spawn({
             let socket = Arc::clone(&socket);
             move || {
-                pass.look(&socket.gate);
+                pass.begin(&socket.gate);
                 socket.data.touch();
-                pass.leave(&socket.gate).err()
+                pass.try_release(&socket.gate).err()
             }
         });
         socket.post(1);

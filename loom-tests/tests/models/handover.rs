@@ -40,7 +40,7 @@ fn poller(post: &Post<Message>, load: &Arc<Load>) -> Report {
         match message {
             Message::Adopt(data, share) => {
                 data.touch();
-                owned.absorb(share);
+                owned.merge(share);
                 sockets.push(data);
             }
             Message::User => {
@@ -78,7 +78,7 @@ fn accept(balancer: &mut Balancer, pollers: &[(Arc<Post<Message>>, Arc<Load>)], 
     data.touch();
     for index in core::iter::once(first).chain(balancer.alternatives(first, &loads)) {
         let (post, load) = &pollers[index];
-        let Some(share) = Reservation::one_below(Arc::clone(load), max) else { continue };
+        let Some(share) = Reservation::try_acquire(Arc::clone(load), max) else { continue };
         match post.send(Message::Adopt(data, share)) {
             Ok(()) => return Some(index),
             Err(refused) => match refused.into_inner() {

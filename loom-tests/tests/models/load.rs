@@ -19,9 +19,9 @@ fn the_last_place_goes_to_one() {
         let load = Arc::new(Load::new());
         let other = thread::spawn({
             let load = Arc::clone(&load);
-            move || Reservation::one_below(load, 1)
+            move || Reservation::try_acquire(load, 1)
         });
-        let mine = Reservation::one_below(Arc::clone(&load), 1);
+        let mine = Reservation::try_acquire(Arc::clone(&load), 1);
         let others = other.join().expect("no panic");
         assert!(mine.is_some() != others.is_some());
         assert_eq!(load.get(), 1);
@@ -39,14 +39,14 @@ fn what_is_given_back_is_counted_once() {
         let load = Arc::new(Load::new());
         let other = thread::spawn({
             let load = Arc::clone(&load);
-            move || drop(Reservation::one_below(Arc::clone(&load), 3).expect("three places"))
+            move || drop(Reservation::try_acquire(Arc::clone(&load), 3).expect("three places"))
         });
-        let first = Reservation::one_below(Arc::clone(&load), 3).expect("three places");
+        let first = Reservation::try_acquire(Arc::clone(&load), 3).expect("three places");
         let now = load.get();
         assert!(now == 1 || now == 2, "{now}");
         seen.note("alone", now == 1);
         seen.note("together", now == 2);
-        let second = Reservation::one_below(Arc::clone(&load), 3).expect("three places");
+        let second = Reservation::try_acquire(Arc::clone(&load), 3).expect("three places");
         drop(first);
         other.join().expect("no panic");
         assert_eq!(load.get(), 1);
@@ -68,14 +68,14 @@ fn shares_that_travel_come_back() {
             move || {
                 let arrived = receiver.pop().item();
                 let adopted = arrived.is_some();
-                arrived.into_iter().for_each(|arrived| owned.absorb(arrived));
+                arrived.into_iter().for_each(|arrived| owned.merge(arrived));
                 assert_eq!(owned.release(), adopted);
                 assert!(!owned.release());
                 adopted
             }
         });
         let accept =
-            |()| mailbox.push(Reservation::one_below(Arc::clone(&load), 2).expect("two places")).is_ok();
+            |()| mailbox.push(Reservation::try_acquire(Arc::clone(&load), 2).expect("two places")).is_ok();
         let accepted = [(); 2].map(accept);
         let adopted = poller.join().expect("no panic");
         seen.note("adopted", adopted);

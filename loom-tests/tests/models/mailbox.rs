@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use loom::sync::Arc;
 use loom::thread::{self, JoinHandle};
 use loom_tests::protocol::{Boxed, mailbox};
-use loom_tests::sync::{Mailbox, Popped, PushError, Receiver, Slot};
+use loom_tests::sync::{Mailbox, MailboxSlot, PushError, Receiver, TryRecv};
 use loom_tests::{Racy, Seen, check, check_all, unordered_hand_over};
 
 #[test]
@@ -59,15 +59,15 @@ impl Consumer {
     fn drain(&mut self) {
         loop {
             match self.receiver.pop() {
-                Popped::Item(value) => {
+                TryRecv::Item(value) => {
                     assert!(!self.finished, "something came after the end");
                     self.popped.push(value);
                 }
-                Popped::Empty => {
+                TryRecv::Empty => {
                     assert!(!self.finished, "the end was not final");
                     return;
                 }
-                Popped::Finished => {
+                TryRecv::Finished => {
                     self.finished = true;
                     return;
                 }
@@ -218,7 +218,7 @@ fn the_end_publishes() {
                 mailbox.close();
             }
         });
-        let finished = matches!(mailbox.receiver().expect("the first").pop(), Popped::Finished);
+        let finished = matches!(mailbox.receiver().expect("the first").pop(), TryRecv::Finished);
         if finished {
             last.touch();
         }
@@ -267,16 +267,16 @@ fn drop_leaks_nothing() {
 }
 
 /// A storage that incorrectly lends the same slots to two mailboxes.
-struct Shared(Arc<Vec<Slot<u32>>>);
+struct Shared(Arc<Vec<MailboxSlot<u32>>>);
 
-impl AsRef<[Slot<u32>]> for Shared {
-    fn as_ref(&self) -> &[Slot<u32>] {
+impl AsRef<[MailboxSlot<u32>]> for Shared {
+    fn as_ref(&self) -> &[MailboxSlot<u32>] {
         &self.0
     }
 }
 
 fn two_over_one_slot() -> [Arc<Mailbox<u32, Shared>>; 2] {
-    let slots = Arc::new(vec![Slot::new()]);
+    let slots = Arc::new(vec![MailboxSlot::new()]);
     [(); 2].map(|()| Arc::new(Mailbox::with_slots(Shared(Arc::clone(&slots))).expect("a power of two")))
 }
 

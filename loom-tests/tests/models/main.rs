@@ -2,11 +2,11 @@
 #![forbid(unsafe_code)]
 
 mod counter;
-mod crew;
 mod engine;
 mod gate;
 mod handover;
 mod least;
 mod load;
 mod mailbox;
+mod scheduler;
 mod wake;

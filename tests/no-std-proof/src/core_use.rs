@@ -3,7 +3,7 @@
 use core::cell::Cell;
 use core::convert::Infallible;
 
-use lightcone_core::sync::{Popped, StaticMailbox, WakeFlag};
+use lightcone_core::sync::{StaticMailbox, TryRecv, WakeFlag};
 use lightcone_core::{Address, CloseReason, Context, Handler, Origin, Socket};
 
 use crate::connection::play;
@@ -59,7 +59,7 @@ fn a_mailbox() -> Option<()> {
     MAILBOX.push(7).ok()?;
     AWAKE.notify().then_some(())?;
     AWAKE.awake();
-    matches!(receiver.pop(), Popped::Item(7)).then_some(())?;
+    matches!(receiver.pop(), TryRecv::Item(7)).then_some(())?;
     MAILBOX.close().then_some(())?;
-    matches!(receiver.pop(), Popped::Finished).then_some(())
+    matches!(receiver.pop(), TryRecv::Finished).then_some(())
 }

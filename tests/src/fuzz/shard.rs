@@ -5,8 +5,8 @@
 //! token of a closed socket reaches no other socket, buffers keep to their bounds, each socket ends once, and all slots
 //! and blocks are free at the end.
 //!
-//! The same input also drives two shards: one call by call, the other by `UsualPort::receive`, `Port::receive` and
-//! `Port::carry_out`. They must behave identically.
+//! The same input also drives two shards: one call by call, the other by `FastPath::receive`, `Connection::receive` and
+//! `Connection::carry_out`. They must behave identically.
 
 use core::time::Duration;
 use std::cell::RefCell;
@@ -14,9 +14,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use lightcone_core::{
-    Address, Checked, CloseReason, Config, Context, ContractChecker, ErrorKind, Event, Handler, Instant,
-    Interest, Next, NoOutbox, Origin, Output, PollerId, Port, Refusal, Shard, Socket, Timeout, Timeouts,
-    Token,
+    Action, Address, AdmitError, Checked, CloseReason, Config, Connection, Context, ContractChecker,
+    ErrorKind, Event, Handler, Instant, Interest, NoOutbox, Origin, Output, PollerId, Shard, Socket, Timeout,
+    Timeouts, Token,
 };
 
 use super::tape::Tape;
@@ -100,7 +100,7 @@ fn config(tape: &mut Tape<'_>) -> Config {
         output_limit: 1 + tape.below(3),
         receive_size: tape.pick(&[64, 128, 256]),
         receive_blocks: tape.below(3),
-        salt: tape.pick(&[0, u32::MAX - 3, 1 << 31]),
+        generation_seed: tape.pick(&[0, u32::MAX - 3, 1 << 31]),
         timeouts,
         ..Config::DEVICE
     }
@@ -300,8 +300,8 @@ fn rarer(socket: &mut Socket<'_, usize>, choice: usize, tape: &mut Tape<'_>, led
     match choice {
         9 => socket.pause(),
         10 => socket.resume(),
-        11 => socket.split().1.want(),
-        15 => socket.split().1.want_room(tape.byte() * 2),
+        11 => socket.split().1.request_writable(),
+        15 => socket.split().1.request_writable_for(tape.byte() * 2),
         12 => {
             let ahead = tape.pick(&[0, 3, 500, 100_000]);
             let at = socket.now() + Duration::from_millis(ahead);
@@ -356,7 +356,7 @@ impl Handler for Between<'_> {
 struct Line {
     id: usize,
     connecting: bool,
-    next: Next,
+    next: Action,
     /// The number of bytes in flight.
     flight: Option<usize>,
     ended: bool,
@@ -377,7 +377,7 @@ struct Drive<'s, 't> {
     fault: Fault,
 }
 
-type ShardPort<'p, 's> = Port<'p, 's, Checked<usize>>;
+type ShardConnection<'p, 's> = Connection<'p, 's, Checked<usize>>;
 
 impl<'s, 't> Drive<'s, 't> {
     fn new(
@@ -425,10 +425,10 @@ impl<'s, 't> Drive<'s, 't> {
     }
 
     /// Looks up a socket by its token, or as the mutant does.
-    fn look_up(&mut self, token: Token) -> Option<ShardPort<'_, 's>> {
+    fn look_up(&mut self, token: Token) -> Option<ShardConnection<'_, 's>> {
         let by_place = self.shard.next_in_use(token.index()).filter(|found| found.index() == token.index());
         let token = if self.fault == Fault::AnyGeneration { by_place? } else { token };
-        self.shard.port(token)
+        self.shard.connection(token)
     }
 
     fn step(&mut self) {
@@ -463,7 +463,9 @@ impl<'s, 't> Drive<'s, 't> {
                     self.tell(token, |_| {});
                 }
             }
-            Err(Refusal::Full | Refusal::Stopping) => assert!(!room, "the refusal disagrees with `has_room`"),
+            Err(AdmitError::Full | AdmitError::Stopping) => {
+                assert!(!room, "the refusal disagrees with `has_room`")
+            }
             Err(_) => assert!(room && !admits),
         }
     }
@@ -476,7 +478,7 @@ impl<'s, 't> Drive<'s, 't> {
         let choice = self.below(8);
         self.book.borrow_mut().admits = choice != 6;
         if choice == 7 {
-            self.shard.give_back(token);
+            self.shard.release_slot(token);
             self.stale.push(token);
             return;
         }
@@ -492,7 +494,7 @@ impl<'s, 't> Drive<'s, 't> {
 
     fn begins(&mut self, token: Token, connecting: bool) {
         let id = self.book.borrow().ledgers.len() - 1;
-        let next = Next::Wait(if connecting { Interest::WRITE } else { Interest::NONE });
+        let next = Action::Wait(if connecting { Interest::WRITE } else { Interest::NONE });
         let line = Line { id, connecting, next, flight: None, ended: false };
         assert!(self.lines.insert(token, line).is_none(), "a token in use was issued again");
         assert!(!self.stale.contains(&token), "a token was issued twice");
@@ -504,52 +506,54 @@ impl<'s, 't> Drive<'s, 't> {
         let gone = self.shard.stats().gone;
         assert!(self.look_up(token).is_none(), "a token of a closed socket reaches another one");
         assert_eq!(self.shard.stats().gone, gone + 1, "the look-up is counted");
-        assert_eq!(self.shard.dial(&mut self.handler, token, 1, &PEER), Err(Refusal::Full));
-        self.shard.give_back(token);
+        assert_eq!(self.shard.dial(&mut self.handler, token, 1, &PEER), Err(AdmitError::Full));
+        self.shard.release_slot(token);
     }
 
     fn stop(&mut self) {
         self.stopped = true;
         self.shard.stop();
         for token in self.lines.keys().copied().collect::<Vec<_>>() {
-            self.tell(token, |port| port.shutdown());
+            self.tell(token, |conn| conn.shutdown());
         }
     }
 
-    /// Passes something to the port of a socket and delivers what is due.
-    fn tell(&mut self, token: Token, what: impl FnOnce(&mut ShardPort<'_, 's>)) {
-        let mut port = self.shard.port(token).expect("a socket that exists");
-        what(&mut port);
-        let next = deliver(port, &mut self.handler, self.pull, self.now);
+    /// Passes something to the connection of a socket and delivers what is due.
+    fn tell(&mut self, token: Token, what: impl FnOnce(&mut ShardConnection<'_, 's>)) {
+        let mut conn = self.shard.connection(token).expect("a socket that exists");
+        what(&mut conn);
+        let next = deliver(conn, &mut self.handler, self.pull, self.now);
         self.ordered(token, next);
     }
 
     /// Records the next action of a socket, and checks that it can be carried out. A close is carried out at once.
-    fn ordered(&mut self, token: Token, next: Next) {
+    fn ordered(&mut self, token: Token, next: Action) {
         let line = self.line(token);
         line.next = next;
         let line = *line;
         match next {
-            Next::Close => {
+            Action::Close => {
                 assert_eq!(line.flight, None, "closed with a send in flight");
                 assert!(self.ledger(line).over, "closed without the last event");
                 self.lines.remove(&token);
                 self.stale.push(token);
-                assert!(self.shard.port(token).is_none(), "closed, but its port still exists");
+                assert!(self.shard.connection(token).is_none(), "closed, but its connection still exists");
             }
-            Next::Send => assert_eq!(line.flight, None, "a second send in flight"),
-            Next::Cancel => assert!(line.flight.is_some(), "nothing to cancel"),
-            Next::Shut => assert_eq!(self.outputs(token, line), 0, "shut down before all has left"),
-            Next::Wait(interest) => {
+            Action::Send => assert_eq!(line.flight, None, "a second send in flight"),
+            Action::CancelSend => assert!(line.flight.is_some(), "nothing to cancel"),
+            Action::ShutdownWrite => {
+                assert_eq!(self.outputs(token, line), 0, "shut down before all has left")
+            }
+            Action::Wait(interest) => {
                 let next = self.shard.next_deadline();
                 let at_once = next.is_some_and(|next| next.as_millis() <= self.now);
                 if interest.reads() && !at_once && self.room(token) == 0 {
-                    // Other sockets have taken the last block. Running the port must return a wait without reading.
-                    let port = self.shard.port(token).expect("still open");
-                    let again = deliver(port, &mut self.handler, self.pull, self.now);
+                    // Other sockets have taken the last block. Running the connection must return a wait without reading.
+                    let conn = self.shard.connection(token).expect("still open");
+                    let again = deliver(conn, &mut self.handler, self.pull, self.now);
                     assert!(
                         !again.waits_for().is_some_and(Interest::reads),
-                        "the port requests reads without room"
+                        "the connection requests reads without room"
                     );
                     self.line(token).next = again;
                 }
@@ -558,16 +562,16 @@ impl<'s, 't> Drive<'s, 't> {
     }
 
     fn room(&mut self, token: Token) -> usize {
-        let room = self.shard.port(token).expect("still open").room();
+        let room = self.shard.connection(token).expect("still open").room();
         assert!(room <= self.config.receive_size.max(self.config.block_size));
         room
     }
 
     /// Checks the queued output against what the handler wrote. Returns its length.
     fn outputs(&mut self, token: Token, line: Line) -> usize {
-        let port = self.shard.port(token).expect("still open");
+        let conn = self.shard.connection(token).expect("still open");
         let mut slices = [&[][..]; 16];
-        let n = port.outputs(&mut slices);
+        let n = conn.outputs(&mut slices);
         let bytes = slices[..n].concat();
         let ledger = self.ledger(line);
         assert_eq!(bytes.len(), ledger.queued - ledger.sent);
@@ -582,35 +586,35 @@ impl<'s, 't> Drive<'s, 't> {
     /// Carries out the socket's next action, not always completely.
     fn obey(&mut self, token: Token, line: Line) {
         match line.next {
-            Next::Send if self.completes => {
+            Action::Send if self.completes => {
                 let there = self.outputs(token, line);
                 assert!(there > 0, "asked to send nothing");
                 self.line(token).flight = Some(there);
                 let early = self.fault == Fault::EarlyLanding;
-                self.tell(token, |port| {
-                    port.send_started();
+                self.tell(token, |conn| {
+                    conn.send_started();
                     if early {
-                        port.sent(there);
+                        conn.sent(there);
                     }
                 });
             }
-            Next::Send => self.send(token, line),
-            Next::Cancel => self.land(token, line),
-            Next::Shut => self.tell(token, |port| port.shut()),
-            Next::Wait(interest) if interest.writes() && line.connecting => {
+            Action::Send => self.send(token, line),
+            Action::CancelSend => self.land(token, line),
+            Action::ShutdownWrite => self.tell(token, |conn| conn.write_shut_down()),
+            Action::Wait(interest) if interest.writes() && line.connecting => {
                 self.line(token).connecting = false;
                 if self.below(4) == 3 {
                     let error = self.error();
-                    self.tell(token, |port| port.failed(error));
+                    self.tell(token, |conn| conn.failed(error));
                 } else {
-                    self.tell(token, |port| port.connected());
+                    self.tell(token, |conn| conn.connected());
                 }
             }
-            Next::Wait(interest) if interest.writes() && self.below(2) == 0 => {
-                self.tell(token, |port| port.writable());
+            Action::Wait(interest) if interest.writes() && self.below(2) == 0 => {
+                self.tell(token, |conn| conn.writable());
             }
-            Next::Wait(interest) if interest.reads() && self.room(token) > 0 => self.read(token, line),
-            Next::Wait(_) | Next::Close => {}
+            Action::Wait(interest) if interest.reads() && self.room(token) > 0 => self.read(token, line),
+            Action::Wait(_) | Action::Close => {}
         }
     }
 
@@ -624,12 +628,12 @@ impl<'s, 't> Drive<'s, 't> {
         self.sent(line, n);
         let blocked = n < there && self.below(2) == 1;
         let told = if self.fault == Fault::ShortSent { n.saturating_sub(1) } else { n };
-        self.tell(token, |port| {
+        self.tell(token, |conn| {
             if told > 0 {
-                port.sent(told);
+                conn.sent(told);
             }
             if n == 0 || blocked {
-                port.blocked();
+                conn.would_block();
             }
         });
     }
@@ -641,7 +645,7 @@ impl<'s, 't> Drive<'s, 't> {
         self.outputs(token, line);
         self.sent(line, n);
         self.line(token).flight = None;
-        self.tell(token, |port| port.sent(n));
+        self.tell(token, |conn| conn.sent(n));
     }
 
     fn error(&self) -> ErrorKind {
@@ -649,7 +653,7 @@ impl<'s, 't> Drive<'s, 't> {
             [self.below(4)]
     }
 
-    /// Receives bytes, the end of stream, or both; on the same port, part of the output may be sent as well.
+    /// Receives bytes, the end of stream, or both; on the same connection, part of the output may be sent as well.
     fn read(&mut self, token: Token, line: Line) {
         let room = self.room(token);
         let choice = self.byte();
@@ -670,28 +674,28 @@ impl<'s, 't> Drive<'s, 't> {
         let puts_off = choice >> 7 == 1 && self.below(2) == 1;
         let swapped = self.fault == Fault::Swapped && cut != n - cut;
         self.line(token).ended = ends;
-        let mut port = self.shard.port(token).expect("still open");
+        let mut conn = self.shard.connection(token).expect("still open");
         if also > 0 {
-            port.sent(also);
+            conn.sent(also);
         }
         let (first, second) = bytes.split_at_mut(cut);
         let (first, second) = if swapped { (second, first) } else { (first, second) };
-        port.received(first);
+        conn.received(first);
         // The first part may have taken the last block; then there is no room at all.
-        if second.len() <= port.room() {
-            port.received(second);
+        if second.len() <= conn.room() {
+            conn.received(second);
         } else {
-            assert_eq!(port.room(), 0, "room is lost by receiving a part");
+            assert_eq!(conn.room(), 0, "room is lost by receiving a part");
         }
         if ends {
-            port.ended();
+            conn.peer_ended();
         }
         if puts_off {
-            port.put_off();
-            self.line(token).next = Next::Wait(Interest::NONE);
+            conn.defer();
+            self.line(token).next = Action::Wait(Interest::NONE);
             return;
         }
-        let next = deliver(port, &mut self.handler, self.pull, self.now);
+        let next = deliver(conn, &mut self.handler, self.pull, self.now);
         self.ordered(token, next);
     }
 
@@ -701,15 +705,15 @@ impl<'s, 't> Drive<'s, 't> {
             0 => {
                 let error = self.error();
                 self.line(token).connecting = false;
-                self.tell(token, |port| port.failed(error));
+                self.tell(token, |conn| conn.failed(error));
             }
-            1 => self.tell(token, |port| port.writable()),
+            1 => self.tell(token, |conn| conn.writable()),
             2 => self.tell(token, |_| {}),
-            3 => self.shard.port(token).expect("still open").put_off(),
+            3 => self.shard.connection(token).expect("still open").defer(),
             4 if line.flight.is_some() => self.land(token, line),
-            5 if self.stopped => self.tell(token, |port| port.shutdown()),
-            6 => self.tell(token, |port| port.cut(CloseReason::HandlerPanic)),
-            7 => self.tell(token, |port| port.close()),
+            5 if self.stopped => self.tell(token, |conn| conn.shutdown()),
+            6 => self.tell(token, |conn| conn.abort_with(CloseReason::HandlerPanic)),
+            7 => self.tell(token, |conn| conn.close()),
             _ => self.message(token),
         }
     }
@@ -717,8 +721,8 @@ impl<'s, 't> Drive<'s, 't> {
     fn message(&mut self, token: Token) {
         let mut outbox = NoOutbox;
         let mut cx = Context::new(Instant::from_millis(self.now), None, PollerId(0), &mut outbox);
-        let mut port = self.shard.port(token).expect("still open");
-        match port.message(5, &mut self.handler, &mut cx) {
+        let mut conn = self.shard.connection(token).expect("still open");
+        match conn.message(5, &mut self.handler, &mut cx) {
             Ok(next) => self.ordered(token, next),
             Err(message) => {
                 assert_eq!(message, 5);
@@ -756,7 +760,7 @@ impl<'s, 't> Drive<'s, 't> {
             let Some(token) = self.shard.next_ready() else { break };
             assert!(due.is_some_and(|due| due <= clock), "due before the deadline that was returned");
             let line = *self.line(token);
-            let reads = matches!(line.next, Next::Wait(interest) if interest.reads() && !line.connecting);
+            let reads = matches!(line.next, Action::Wait(interest) if interest.reads() && !line.connecting);
             if reads && self.book.borrow().stubborn.is_none() && self.below(4) == 3 && self.room(token) > 0 {
                 self.read(token, line);
             } else {
@@ -809,16 +813,16 @@ impl<'s, 't> Drive<'s, 't> {
         if line.flight.is_some() {
             return self.land(token, line);
         }
-        let Next::Wait(interest) = line.next else { return self.obey(token, line) };
+        let Action::Wait(interest) = line.next else { return self.obey(token, line) };
         if line.connecting {
             self.line(token).connecting = false;
-            return self.tell(token, |port| port.connected());
+            return self.tell(token, |conn| conn.connected());
         }
         if interest.writes() {
-            return self.tell(token, |port| port.writable());
+            return self.tell(token, |conn| conn.writable());
         }
         if interest.reads() && self.room(token) > 0 {
-            return self.tell(token, |port| port.ended());
+            return self.tell(token, |conn| conn.peer_ended());
         }
         // The socket may be paused, or wait for something that only the handler can do.
         self.message(token);
@@ -843,22 +847,22 @@ impl<'s, 't> Drive<'s, 't> {
             assert_eq!(book.closed, book.opened, "each open has its close");
         }
         for token in &self.stale {
-            assert!(self.shard.port(*token).is_none());
+            assert!(self.shard.connection(*token).is_none());
         }
         self.book.borrow_mut().admits = true;
         everything_is_back(&mut self.shard, &mut self.handler);
     }
 }
 
-/// Delivers the events due at a port, either pushed or pulled.
-fn deliver(mut port: ShardPort<'_, '_>, handler: &mut Between<'_>, pull: bool, now: u64) -> Next {
+/// Delivers the events due at a connection, either pushed or pulled.
+fn deliver(mut conn: ShardConnection<'_, '_>, handler: &mut Between<'_>, pull: bool, now: u64) -> Action {
     let mut outbox = NoOutbox;
     let mut cx = Context::new(Instant::from_millis(now), None, PollerId(0), &mut outbox);
     if !pull {
-        return port.run(handler, &mut cx);
+        return conn.run(handler, &mut cx);
     }
-    while let Some((event, mut socket)) = port.next_event() {
+    while let Some((event, mut socket)) = conn.next_event() {
         handler.event(&mut socket, event, &mut cx);
     }
-    port.finish()
+    conn.finish()
 }

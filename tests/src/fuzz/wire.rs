@@ -467,21 +467,21 @@ pub(crate) fn everything_is_back<H: Handler<Data = D>, D>(shard: &mut Shard<'_, 
     let mut tokens = Vec::new();
     for _ in 0..config.sockets {
         let Ok(token) = shard.admit(handler, ACCEPTED, &PEER) else { continue };
-        let mut port = shard.port(token).expect("just admitted");
-        let (_, mut socket) = port.next_event::<H::Message>().expect("open is due");
+        let mut conn = shard.connection(token).expect("just admitted");
+        let (_, mut socket) = conn.next_event::<H::Message>().expect("open is due");
         let room = socket.room();
         socket.send(&vec![1; room]).expect("there is room");
-        let _ = port.finish();
+        let _ = conn.finish();
         tokens.push(token);
     }
     assert_eq!(tokens.len(), config.sockets, "a slot is lost");
     assert!(!shard.has_room());
     for token in tokens {
-        let mut bytes = vec![1; shard.port(token).expect("still open").room()];
-        let mut port = shard.port(token).expect("still open");
-        port.received(&mut bytes);
-        while port.next_event::<H::Message>().is_some() {}
-        let _ = port.finish();
+        let mut bytes = vec![1; shard.connection(token).expect("still open").room()];
+        let mut conn = shard.connection(token).expect("still open");
+        conn.received(&mut bytes);
+        while conn.next_event::<H::Message>().is_some() {}
+        let _ = conn.finish();
         input += usize::from(!bytes.is_empty());
     }
     assert_eq!(

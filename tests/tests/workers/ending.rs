@@ -480,7 +480,7 @@ fn sockets_beyond_the_places_are_turned_away_and_counted() {
         assert_eq!(end_of(&third), Ok(0));
         drop(clients);
         rig.wait_for("both slots", |report| report.unfinished == 0);
-        assert_eq!(rig.report().turned_away, round);
+        assert_eq!(rig.report().rejected, round);
     }
     assert_eq!(rig.stop(0).opened, 6);
 }

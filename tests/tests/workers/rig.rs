@@ -139,7 +139,7 @@ impl<M: Send + 'static> Rig<M> {
     /// Checks what must hold after every test.
     pub(crate) fn check(&self, report: &Report, panics: u64) {
         assert_eq!(report.panics, panics, "{report}");
-        assert_eq!((report.unfinished, report.stuck, report.untold), (0, 0, 0), "{report}");
+        assert_eq!((report.unfinished, report.stuck, report.unnotified), (0, 0, 0), "{report}");
         assert_eq!(report.opened, report.closed, "{report}");
         assert_eq!(self.alive.load(Ordering::Relaxed), 0, "sockets without their last event");
     }

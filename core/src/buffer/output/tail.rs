@@ -5,9 +5,9 @@
 //! ends: the bytes in all blocks less `queued`. While a tail is held, its last block takes no more bytes (`left` is 0),
 //! so that the next write goes through [`Output::grow`], which releases the tail.
 
-use super::{Chain, Lent, Mark, Output, Waits};
+use super::{Checkpoint, Output, OutputQueue, PoolMut, Waits};
 
-impl Chain {
+impl OutputQueue {
     #[inline]
     pub(crate) const fn has_tail(&self) -> bool {
         self.waits.0 & Waits::TAIL != 0
@@ -19,7 +19,7 @@ impl Chain {
     }
 
     /// Calls `f` with each block and the start and end of its bytes, until `f` returns `false`.
-    fn each_block(&self, pool: &Lent<'_>, mut f: impl FnMut(u32, u32, u32) -> bool) {
+    fn each_block(&self, pool: &PoolMut<'_>, mut f: impl FnMut(u32, u32, u32) -> bool) {
         let shift = pool.shift();
         let mut start = self.start;
         for n in 1..=self.blocks {
@@ -33,7 +33,7 @@ impl Chain {
     }
 
     /// Releases the tail, if there is one.
-    pub(crate) fn release_tail(&mut self, pool: &Lent<'_>) {
+    pub(crate) fn release_tail(&mut self, pool: &PoolMut<'_>) {
         if !self.has_tail() {
             return;
         }
@@ -49,12 +49,12 @@ impl Chain {
 
     /// Returns all blocks but the first, which stays for the output that replaces the tail: if it were returned, a
     /// waiting socket could take it.
-    fn start_over(&mut self, pool: &mut Lent<'_>) {
+    fn start_over(&mut self, pool: &mut PoolMut<'_>) {
         let base = self.start >> pool.shift() << pool.shift();
         let mut block = pool.link(base >> pool.shift()).0;
         for _ in 1..self.blocks {
             let (next, _) = pool.link(block);
-            pool.give_back(block);
+            pool.release(block);
             block = next;
         }
         pool.note_return(); // for the block that is kept: if it stays unused, `trim` returns it uncounted
@@ -62,7 +62,7 @@ impl Chain {
     }
 
     /// Discards the tail, if there is one.
-    fn discard_tail(&mut self, pool: &mut Lent<'_>) {
+    fn discard_tail(&mut self, pool: &mut PoolMut<'_>) {
         if !self.has_tail() {
             return;
         }
@@ -79,7 +79,7 @@ impl Chain {
         });
         for _ in kept..self.blocks {
             let (next, _) = pool.link(first);
-            pool.give_back(first);
+            pool.release(first);
             first = next;
         }
         (self.blocks, self.at) = (kept, at);
@@ -93,7 +93,7 @@ impl Output<'_> {
     /// Returns the present end of the queue as a mark, to [hold back](Self::hold) what follows, which begins with a new
     /// block. A tail that was held back before is released.
     #[must_use]
-    pub fn seal(&mut self) -> Mark {
+    pub fn seal(&mut self) -> Checkpoint {
         self.release();
         // a last block without bytes is a new block already
         let empty = self.chain.left as usize == self.pool.size();
@@ -135,8 +135,8 @@ impl Output<'_> {
     /// # Panics
     ///
     /// If bytes were queued before `mark` in the same block, as is possible with [`mark`](Self::mark).
-    pub fn hold(&mut self, mark: Mark) {
-        let Mark(before) = mark;
+    pub fn hold(&mut self, mark: Checkpoint) {
+        let Checkpoint(before) = mark;
         if self.chain.queued == before.queued {
             return; // nothing was queued since
         }
@@ -205,11 +205,11 @@ mod tests {
         test(&mut Blocks::new(&mut memory, &mut links, 6).share_out(0, 8));
     }
 
-    fn output<'a>(blocks: &'a mut Blocks<'_>, chain: &'a mut Chain, most: u16) -> Output<'a> {
+    fn output<'a>(blocks: &'a mut Blocks<'_>, chain: &'a mut OutputQueue, most: u16) -> Output<'a> {
         Output { pool: blocks.lend(), chain, most }
     }
 
-    fn content(chain: &Chain, blocks: &Blocks<'_>) -> Vec<u8> {
+    fn content(chain: &OutputQueue, blocks: &Blocks<'_>) -> Vec<u8> {
         let mut slices = [&[][..]; 16];
         let n = chain.slices(blocks, &mut slices);
         assert!(slices[..n].iter().all(|slice| !slice.is_empty()));
@@ -219,12 +219,12 @@ mod tests {
     }
 
     /// Calls `test` after queueing `front` and holding back `tail`, for each pair of lengths that can matter.
-    fn with_tails(test: impl Fn(&mut Blocks<'_>, &mut Chain, &[u8], &[u8])) {
+    fn with_tails(test: impl Fn(&mut Blocks<'_>, &mut OutputQueue, &[u8], &[u8])) {
         let lengths = [0, 1, 63, 64, 65, 127, 128, 129];
         for front in lengths {
             for tail in lengths.into_iter().filter(|n| *n > 0) {
                 with_pool(8, |blocks| {
-                    let mut chain = Chain::default();
+                    let mut chain = OutputQueue::default();
                     let mut out = output(blocks, &mut chain, 8);
                     let (front, tail) = (std::vec![b'f'; front], std::vec![b't'; tail]);
                     out.send(&front).unwrap();
@@ -312,7 +312,7 @@ mod tests {
     #[test]
     fn a_tail_that_fills_the_bound_counts_as_no_room() {
         with_pool(2, |blocks| {
-            let mut chain = Chain::default();
+            let mut chain = OutputQueue::default();
             let mut out = output(blocks, &mut chain, 2);
             let mark = out.seal();
             out.send(&[b't'; 2 * SIZE]).unwrap();
@@ -327,7 +327,7 @@ mod tests {
     #[should_panic(expected = "not from seal()")]
     fn a_mark_within_a_block_can_not_be_held_from() {
         with_pool(2, |blocks| {
-            let mut chain = Chain::default();
+            let mut chain = OutputQueue::default();
             let mut out = output(blocks, &mut chain, 2);
             out.send(b"front").unwrap();
             let mark = out.mark();
@@ -344,7 +344,7 @@ mod tests {
             (seed >> 8) as usize % below
         };
         with_pool(8, |blocks| {
-            let (mut chain, mut free, mut held) = (Chain::default(), Vec::new(), Vec::new());
+            let (mut chain, mut free, mut held) = (OutputQueue::default(), Vec::new(), Vec::new());
             for step in 0..50_000_u32 {
                 let mut out = output(blocks, &mut chain, 6);
                 let piece = std::vec![step as u8; 1 + random(150)];

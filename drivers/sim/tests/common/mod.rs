@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::rc::Rc;
 
 use lightcone_core::{Address, Config, Context, Handler, Origin, Socket, Token};
-use lightcone_sim::{Engine, Fault, Reading, Script, Sim, Twin, pattern};
+use lightcone_sim::{Engine, Fault, Mutant, Reading, Script, Sim, pattern};
 
 /// Sends back what comes.
 pub(crate) struct Echo;
@@ -121,14 +121,14 @@ pub(crate) fn echo_scenario(sim: &mut Sim<'_>) {
 }
 
 /// The same over a driver that is wrong.
-pub(crate) fn broken_echo<T: Twin + 'static>(
+pub(crate) fn broken_echo<T: Mutant + 'static>(
     sim: &mut Sim<'_>,
     completes: Option<bool>,
-    twin: impl Fn() -> T,
+    mutant: impl Fn() -> T,
 ) {
     let engine = sim.drawn_engine();
     let engine = Engine { completes: completes.unwrap_or(engine.completes), ..engine };
-    let server = sim.broken_engine(engine, |_| Echo, |_| twin());
+    let server = sim.broken_engine(engine, |_| Echo, |_| mutant());
     let address = ([10, 0, 0, 1], 7).into();
     sim.listen(server, address);
     echo_peers(sim, address, 20);
@@ -136,10 +136,10 @@ pub(crate) fn broken_echo<T: Twin + 'static>(
 }
 
 /// Peers that come and go at a server that answers by messages, over a driver that may be wrong.
-pub(crate) fn post_scenario<T: Twin + 'static>(sim: &mut Sim<'_>, twin: impl Fn() -> T) {
+pub(crate) fn post_scenario<T: Mutant + 'static>(sim: &mut Sim<'_>, mutant: impl Fn() -> T) {
     let heard = Rc::default();
     let engine = sim.drawn_engine();
-    let server = sim.broken_engine(engine, |_| ByPost(Rc::clone(&heard)), |_| twin());
+    let server = sim.broken_engine(engine, |_| ByPost(Rc::clone(&heard)), |_| mutant());
     let address = ([10, 0, 0, 1], 7).into();
     sim.listen(server, address);
     for n in 0..30 {
@@ -183,9 +183,9 @@ pub(crate) fn stopping_scenario(sim: &mut Sim<'_>) {
 }
 
 /// Peers that ask now and then, of an engine that is told to stop in the middle of it.
-pub(crate) fn asking_scenario<T: Twin + 'static>(sim: &mut Sim<'_>, twin: impl Fn() -> T) {
+pub(crate) fn asking_scenario<T: Mutant + 'static>(sim: &mut Sim<'_>, mutant: impl Fn() -> T) {
     let engine = Engine { completes: false, ..sim.drawn_engine() };
-    let server = sim.broken_engine(engine, |_| Echo, |_| twin());
+    let server = sim.broken_engine(engine, |_| Echo, |_| mutant());
     let address = ([10, 0, 0, 1], 7).into();
     sim.listen(server, address);
     let after = 20_000 + sim.draw(60_000);
@@ -226,10 +226,10 @@ pub(crate) fn contention_scenario(sim: &mut Sim<'_>) {
 }
 
 /// Peers that come and go while sockets are closed from outside, most of which have gone by then.
-pub(crate) fn closing_scenario<T: Twin + 'static>(sim: &mut Sim<'_>, twin: impl Fn() -> T) {
+pub(crate) fn closing_scenario<T: Mutant + 'static>(sim: &mut Sim<'_>, mutant: impl Fn() -> T) {
     let heard: Rc<Cell<Option<Token>>> = Rc::default();
     let engine = sim.drawn_engine();
-    let server = sim.broken_engine(engine, |_| ByPost(Rc::clone(&heard)), |_| twin());
+    let server = sim.broken_engine(engine, |_| ByPost(Rc::clone(&heard)), |_| mutant());
     let address = ([10, 0, 0, 1], 7).into();
     sim.listen(server, address);
     for n in 0..60 {

@@ -4,16 +4,16 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::time::Duration;
 
-use lightcone_core::sync::{Counter, Pass};
+use lightcone_core::sync::{Counter, GatePermit};
 
-use crate::lane::Lane;
+use crate::bridge::Bridge;
 use crate::locks::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::report::Report;
 
 /// A socket whose callbacks are due, with the right to run them.
 pub(crate) struct Job<M> {
-    pub(crate) lane: Arc<Lane<M>>,
-    pub(crate) pass: Pass,
+    pub(crate) bridge: Arc<Bridge<M>>,
+    pub(crate) pass: GatePermit,
 }
 
 /// Bounds of the bridges.
@@ -41,10 +41,10 @@ pub(crate) struct Counts {
 
 /// The scheduler: the queue of jobs, the idle workers and the free shadow slots. Shared by pollers and
 /// workers.
-pub(crate) struct Crew<M> {
+pub(crate) struct Scheduler<M> {
     state: Mutex<State<M>>,
     /// One per worker; wakes it.
-    bells: Box<[Condvar]>,
+    condvars: Box<[Condvar]>,
     /// Notified when all shadow slots are free again, and when a worker has ended.
     changed: Condvar,
     limits: Limits,
@@ -55,48 +55,48 @@ struct State<M> {
     /// Sockets that wait for a worker. Each is queued at most once, since it has one pass.
     ready: VecDeque<Job<M>>,
     /// The job assigned to each worker while it was idle, until it wakes up and takes it.
-    hands: Box<[Option<Job<M>>]>,
+    in_hand: Box<[Option<Job<M>>]>,
     /// Idle workers, in the order in which they became idle. The last one is preferred: its caches are warm.
     idle: Vec<usize>,
     /// Shadow slots without a socket.
     free: Vec<u32>,
     /// Sockets whose poller's mailbox was full when a worker posted `Ready`, each at most once. Any worker
     /// that is free retries them.
-    untold: Vec<Arc<Lane<M>>>,
+    unnotified: Vec<Arc<Bridge<M>>>,
     places: usize,
     /// No more jobs are accepted.
     closed: bool,
     /// Workers that have not ended.
     running: usize,
-    turned_away: u64,
+    rejected: u64,
     lost_messages: u64,
 }
 
 /// What a worker does next.
-pub(crate) enum Duty<M> {
+pub(crate) enum Task<M> {
     Run(Job<M>),
     /// No job arrived: the refused notifications are due for a retry.
     Retry,
     End,
 }
 
-impl<M> Crew<M> {
+impl<M> Scheduler<M> {
     pub(crate) fn new(workers: usize, places: u32, limits: Limits) -> Self {
         let state = State {
             ready: VecDeque::new(),
-            hands: (0..workers).map(|_| None).collect(),
+            in_hand: (0..workers).map(|_| None).collect(),
             idle: Vec::with_capacity(workers),
             free: (0..places).rev().collect(),
-            untold: Vec::new(),
+            unnotified: Vec::new(),
             places: places as usize,
             closed: false,
             running: workers,
-            turned_away: 0,
+            rejected: 0,
             lost_messages: 0,
         };
         Self {
             state: Mutex::new(state),
-            bells: (0..workers).map(|_| Condvar::new()).collect(),
+            condvars: (0..workers).map(|_| Condvar::new()).collect(),
             changed: Condvar::new(),
             limits,
             counts: (0..workers).map(|_| Counts::default()).collect(),
@@ -117,11 +117,11 @@ impl<M> Crew<M> {
     pub(crate) fn take_place(&self) -> Option<u32> {
         let mut state = self.state();
         let place = if state.closed { None } else { state.free.pop() };
-        state.turned_away += u64::from(place.is_none());
+        state.rejected += u64::from(place.is_none());
         place
     }
 
-    pub(crate) fn give_back(&self, place: u32) {
+    pub(crate) fn release_place(&self, place: u32) {
         let mut state = self.state();
         state.free.push(place);
         if state.free.len() == state.places {
@@ -150,12 +150,12 @@ impl<M> Crew<M> {
             state.ready.push_back(job);
             return Ok(());
         };
-        if let Some(hand) = state.hands.get_mut(worker) {
+        if let Some(hand) = state.in_hand.get_mut(worker) {
             *hand = Some(job);
         }
         // The chosen worker may have been the one whose wait ends in time for the next retry. Wake another
         // idle worker: it waits again, now with the retry interval as its limit.
-        let waits = if state.untold.is_empty() { None } else { state.idle.last().copied() };
+        let waits = if state.unnotified.is_empty() { None } else { state.idle.last().copied() };
         drop(state);
         self.ring(waits); // that worker may have been the one who was to try again
         self.ring(Some(worker));
@@ -163,56 +163,56 @@ impl<M> Crew<M> {
     }
 
     fn ring(&self, worker: Option<usize>) {
-        if let Some(bell) = worker.and_then(|worker| self.bells.get(worker)) {
+        if let Some(bell) = worker.and_then(|worker| self.condvars.get(worker)) {
             bell.notify_one();
         }
     }
 
     /// Queues a socket whose poller's mailbox is full, and wakes an idle worker to retry it: the calling
     /// worker may spend a long time in its next callback.
-    pub(crate) fn put_off(&self, lane: Arc<Lane<M>>) {
+    pub(crate) fn defer(&self, bridge: Arc<Bridge<M>>) {
         let mut state = self.state();
-        state.untold.push(lane);
+        state.unnotified.push(bridge);
         let idle = state.idle.last().copied();
         drop(state);
         self.ring(idle);
     }
 
     /// Takes the sockets whose notification is to be retried.
-    pub(crate) fn take_untold(&self) -> Vec<Arc<Lane<M>>> {
-        core::mem::take(&mut self.state().untold)
+    pub(crate) fn take_unnotified(&self) -> Vec<Arc<Bridge<M>>> {
+        core::mem::take(&mut self.state().unnotified)
     }
 
     /// Returns what worker `me` does next, and waits for it if necessary. `again` is a job that is not
     /// finished; it goes to the end of the queue. `retry` limits the wait while notifications are to be
     /// retried.
-    pub(crate) fn next(&self, me: usize, again: Option<Job<M>>, retry: Duration) -> Duty<M> {
+    pub(crate) fn next(&self, me: usize, again: Option<Job<M>>, retry: Duration) -> Task<M> {
         let mut state = self.state();
         state.ready.extend(again);
         // Checked after `again` has been queued: `take_leftover` must find that job.
         if state.closed {
-            return Duty::End;
+            return Task::End;
         }
         if let Some(job) = state.ready.pop_front() {
-            return Duty::Run(job);
+            return Task::Run(job);
         }
-        let Some(bell) = self.bells.get(me) else { return Duty::End };
+        let Some(bell) = self.condvars.get(me) else { return Task::End };
         state.idle.push(me);
         loop {
             let timed_out;
-            let patience = (!state.untold.is_empty()).then_some(retry);
+            let patience = (!state.unnotified.is_empty()).then_some(retry);
             (state, timed_out) = wait(bell, state, patience);
             // A job counts even after a timeout or a close: it was assigned to this worker, and no other
             // worker runs it.
-            let job = state.hands.get_mut(me).and_then(Option::take);
+            let job = state.in_hand.get_mut(me).and_then(Option::take);
             if job.is_none() && !state.closed && !timed_out {
                 continue; // a spurious wake-up, or the time limit of the wait has changed
             }
             state.idle.retain(|worker| *worker != me);
             return match job {
-                Some(job) => Duty::Run(job),
-                None if state.closed => Duty::End,
-                None => Duty::Retry,
+                Some(job) => Task::Run(job),
+                None if state.closed => Task::End,
+                None => Task::Retry,
             };
         }
     }
@@ -221,7 +221,7 @@ impl<M> Crew<M> {
     /// return.
     pub(crate) fn close(&self) {
         self.state().closed = true;
-        self.bells.iter().for_each(Condvar::notify_all);
+        self.condvars.iter().for_each(Condvar::notify_all);
     }
 
     /// Takes a queued job that will not be run.
@@ -270,9 +270,9 @@ impl<M> Crew<M> {
             aborted: sum(|counts| &counts.aborted),
             turns: sum(|counts| &counts.turns),
             panics: sum(|counts| &counts.panics),
-            turned_away: state.turned_away,
+            rejected: state.rejected,
             lost_messages: state.lost_messages + sum(|counts| &counts.lost),
-            untold: state.untold.len() as u64,
+            unnotified: state.unnotified.len() as u64,
             unfinished: (state.places - state.free.len()) as u64,
             stuck: 0,
         }
@@ -324,70 +324,70 @@ mod tests {
 
     fn job() -> Job<()> {
         let who = (Origin::Accepted { listener: ListenerId(0) }, Address::Unix(UnixId(0)));
-        let lane = Arc::new(Lane::new(Token::from_bits(0), 0, who, None, Arc::new(NoLink)));
-        let pass = lane.gate.post().unwrap();
-        Job { lane, pass }
+        let bridge = Arc::new(Bridge::new(Token::from_bits(0), 0, who, None, Arc::new(NoLink)));
+        let pass = bridge.gate.post().unwrap();
+        Job { bridge, pass }
     }
 
     /// Starts workers that report which of them received a job, and do not run it.
-    fn crew(workers: usize, places: u32) -> (Arc<Crew<()>>, Receiver<usize>) {
-        let crew = Arc::new(Crew::new(workers, places, Limits { input: 1, messages: 1 }));
-        let (told, runs) = channel();
+    fn scheduler(workers: usize, places: u32) -> (Arc<Scheduler<()>>, Receiver<usize>) {
+        let scheduler = Arc::new(Scheduler::new(workers, places, Limits { input: 1, messages: 1 }));
+        let (notified, runs) = channel();
         for me in 0..workers {
-            let (crew, told) = (Arc::clone(&crew), told.clone());
-            thread::Builder::new().spawn(move || work(&crew, me, &told)).unwrap();
+            let (scheduler, notified) = (Arc::clone(&scheduler), notified.clone());
+            thread::Builder::new().spawn(move || work(&scheduler, me, &notified)).unwrap();
         }
-        (crew, runs)
+        (scheduler, runs)
     }
 
-    fn work(crew: &Crew<()>, me: usize, told: &Sender<usize>) {
+    fn work(scheduler: &Scheduler<()>, me: usize, notified: &Sender<usize>) {
         loop {
-            match crew.next(me, None, FOR_EVER) {
-                Duty::Run(_) => told.send(me).unwrap(),
-                Duty::Retry => {}
-                Duty::End => return crew.ended(),
+            match scheduler.next(me, None, FOR_EVER) {
+                Task::Run(_) => notified.send(me).unwrap(),
+                Task::Retry => {}
+                Task::End => return scheduler.ended(),
             }
         }
     }
 
     /// Waits until all workers are idle. Returns the one that became idle last.
-    fn last_idle(crew: &Crew<()>, workers: usize) -> usize {
+    fn last_idle(scheduler: &Scheduler<()>, workers: usize) -> usize {
         let all = |_: &u128| {
             thread::sleep(Duration::from_millis(1));
-            let state = crew.state();
+            let state = scheduler.state();
             state.idle.last().copied().filter(|_| state.idle.len() == workers)
         };
         (0..WAIT.as_millis()).find_map(|n| all(&n)).expect("the workers become idle")
     }
 
     /// Ends the scheduler. Fails if one of its waits is not ended by a notification.
-    fn end(crew: &Arc<Crew<()>>) -> Report {
-        let (told, report) = channel();
-        let crew = Arc::clone(crew);
-        thread::Builder::new().spawn(move || told.send(crew.end(FOR_EVER, FOR_EVER))).unwrap();
+    fn end(scheduler: &Arc<Scheduler<()>>) -> Report {
+        let (notified, report) = channel();
+        let scheduler = Arc::clone(scheduler);
+        thread::Builder::new().spawn(move || notified.send(scheduler.end(FOR_EVER, FOR_EVER))).unwrap();
         report.recv_timeout(WAIT).expect("the end is notified")
     }
 
     #[test]
     fn a_job_goes_to_the_worker_that_ran_it_last_if_that_is_idle() {
-        let (crew, runs) = crew(4, 1);
+        let (scheduler, runs) = scheduler(4, 1);
         for last in [2, 0, 3, 1, 1, 0] {
-            last_idle(&crew, 4);
-            assert!(crew.schedule(job(), last).is_ok());
+            last_idle(&scheduler, 4);
+            assert!(scheduler.schedule(job(), last).is_ok());
             assert_eq!(runs.recv_timeout(WAIT), Ok(last));
         }
-        end(&crew);
+        end(&scheduler);
     }
 
     #[test]
     fn a_job_that_nobody_has_run_goes_to_the_worker_that_is_idle_last() {
-        let (crew, runs) = crew(4, 1);
+        let (scheduler, runs) = scheduler(4, 1);
         for _ in 0..6 {
-            let last = last_idle(&crew, 4);
-            assert!(crew.schedule(job(), usize::MAX).is_ok());
+            let last = last_idle(&scheduler, 4);
+            assert!(scheduler.schedule(job(), usize::MAX).is_ok());
             assert_eq!(runs.recv_timeout(WAIT), Ok(last));
         }
-        end(&crew);
+        end(&scheduler);
     }
 
     /// The order of the two does not matter: the release of the last slot and the wait for it, or the end of
@@ -396,12 +396,12 @@ mod tests {
     fn an_end_takes_no_longer_than_what_it_waits_for() {
         for workers in [1, 3] {
             for places in [0, 1, 5] {
-                let (crew, _runs) = crew(workers, 5);
-                let taken: Vec<_> = repeat_with(|| crew.take_place().unwrap()).take(places).collect();
-                let giver = Arc::clone(&crew);
-                let give = move || taken.into_iter().for_each(|place| giver.give_back(place));
+                let (scheduler, _runs) = scheduler(workers, 5);
+                let taken: Vec<_> = repeat_with(|| scheduler.take_place().unwrap()).take(places).collect();
+                let giver = Arc::clone(&scheduler);
+                let give = move || taken.into_iter().for_each(|place| giver.release_place(place));
                 thread::Builder::new().spawn(give).unwrap();
-                let report = end(&crew);
+                let report = end(&scheduler);
                 assert_eq!((report.unfinished, report.stuck), (0, 0));
             }
         }

@@ -7,11 +7,11 @@ use std::panic::catch_unwind;
 
 use lightcone_core::life::State;
 use lightcone_core::{
-    Calls, CloseReason, Context, ContextCalls, ErrorKind, Handler, Instant, Origin, Port, Refusal, Sent,
-    Settled, Shard, Slot, Storage,
+    AdmitError, Calls, CloseReason, Connection, Context, ContextCalls, ErrorKind, Handler, Instant, Origin,
+    Sent, Settled, Shard, Slot, Storage,
 };
 
-use crate::lane::{End, Lane, Order};
+use crate::bridge::{Bridge, End, Order};
 use crate::worker::{Surroundings, Worker};
 use lightcone_unix::memory;
 
@@ -35,13 +35,13 @@ impl<D> Memory<D> {
 }
 
 /// A shadow slot: holds one socket at a time, and is accessed by the worker that holds the socket's pass.
-pub(crate) struct StandIn<'s, H: Handler> {
+pub(crate) struct Shadow<'s, H: Handler> {
     memory: Option<&'s mut Memory<H::Data>>,
     shard: Option<Box<Shard<'s, H::Data>>>,
     /// The bridge to the poller's socket, from the first turn until the last callback has run.
-    lane: Option<Arc<Lane<H::Message>>>,
+    bridge: Option<Arc<Bridge<H::Message>>>,
     /// Bytes queued in the shadow that have been copied to the bridge and are not known to be sent.
-    flying: usize,
+    in_flight: usize,
     /// Whether the socket reads input.
     reads: bool,
     state: State,
@@ -77,13 +77,13 @@ enum Step<M> {
     Cut(CloseReason),
 }
 
-impl<'s, H: Handler> StandIn<'s, H> {
+impl<'s, H: Handler> Shadow<'s, H> {
     pub(crate) fn new(memory: &'s mut Memory<H::Data>) -> Self {
         Self {
             memory: Some(memory),
             shard: None,
-            lane: None,
-            flying: 0,
+            bridge: None,
+            in_flight: 0,
             reads: false,
             state: State::Free,
             ordered: None,
@@ -99,45 +99,45 @@ impl<'s, H: Handler> StandIn<'s, H> {
 
     /// Returns whether the slot is free: no socket has moved in, or its last callback has run.
     pub(crate) fn is_over(&self) -> bool {
-        self.lane.is_none()
+        self.bridge.is_none()
     }
 
     /// Runs what is due, up to a limit. Returns whether the socket needs another turn at once.
-    pub(crate) fn turn(&mut self, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>) -> bool {
+    pub(crate) fn turn(&mut self, bridge: &Arc<Bridge<H::Message>>, worker: &mut Worker<'_, H>) -> bool {
         if self.is_over() {
-            self.move_in(lane, worker);
+            self.bind(bridge, worker);
         }
         if let Some(shard) = &mut self.shard {
             shard.tick(worker.now());
         }
         for _ in 0..STEPS_A_TURN {
-            let Some(step) = self.next_step(lane, worker) else {
-                return self.settle(lane, worker, false);
+            let Some(step) = self.next_step(bridge, worker) else {
+                return self.settle(bridge, worker, false);
             };
-            self.survive(step, lane, worker);
+            self.handle_panic(step, bridge, worker);
             if self.is_over() {
                 break;
             }
         }
-        self.settle(lane, worker, true)
+        self.settle(bridge, worker, true)
     }
 
     /// Closes the socket at the end of the workers, regardless of what is still due.
     pub(crate) fn abort(&mut self, worker: &mut Worker<'_, H>) {
-        let Some(lane) = self.lane.clone() else { return };
+        let Some(bridge) = self.bridge.clone() else { return };
         worker.counts().aborted.add(1);
-        self.survive(Step::Cut(CloseReason::Shutdown), &lane, worker);
-        self.settle(&lane, worker, false);
+        self.handle_panic(Step::Cut(CloseReason::Shutdown), &bridge, worker);
+        self.settle(&bridge, worker, false);
     }
 
     /// Aborts a socket that the handler has not seen.
-    pub(crate) fn turn_away(&mut self, lane: &Arc<Lane<H::Message>>, worker: &Worker<'_, H>) {
-        self.end(Order::Abort, lane, worker);
-        self.settle(lane, worker, false);
+    pub(crate) fn turn_away(&mut self, bridge: &Arc<Bridge<H::Message>>, worker: &Worker<'_, H>) {
+        self.end(Order::Abort, bridge, worker);
+        self.settle(bridge, worker, false);
     }
 
     /// Prepares the shadow for a socket. Creates the shard on first use.
-    fn move_in(&mut self, lane: &Arc<Lane<H::Message>>, worker: &Worker<'_, H>) {
+    fn bind(&mut self, bridge: &Arc<Bridge<H::Message>>, worker: &Worker<'_, H>) {
         if let Some(memory) = self.memory.take() {
             let config = worker.config();
             memory.slots = Box::new_uninit_slice(config.sockets);
@@ -149,10 +149,10 @@ impl<'s, H: Handler> StandIn<'s, H> {
             };
         }
         if let Some(shard) = &mut self.shard {
-            shard.stand_in_for(lane.token);
+            shard.impersonate(bridge.token);
         }
-        self.lane = Some(Arc::clone(lane));
-        self.flying = 0;
+        self.bridge = Some(Arc::clone(bridge));
+        self.in_flight = 0;
         self.reads = false;
         self.ordered = None;
         self.deadline = None;
@@ -163,12 +163,16 @@ impl<'s, H: Handler> StandIn<'s, H> {
 
     /// Returns the next step. The end of the stream and the close come last, after everything that preceded
     /// them.
-    fn next_step(&mut self, lane: &Lane<H::Message>, worker: &mut Worker<'_, H>) -> Option<Step<H::Message>> {
+    fn next_step(
+        &mut self,
+        bridge: &Bridge<H::Message>,
+        worker: &mut Worker<'_, H>,
+    ) -> Option<Step<H::Message>> {
         let shard = self.shard.as_deref_mut()?;
         if shard.in_use() == 0 {
             return Some(Step::Begin);
         }
-        let mut exchange = lane.exchange();
+        let mut exchange = bridge.exchange();
         if exchange.stopping {
             shard.begin_stop();
         }
@@ -182,7 +186,7 @@ impl<'s, H: Handler> StandIn<'s, H> {
         if shard.next_ready().is_some() {
             return Some(Step::Due);
         }
-        let room = shard.only_port()?.room();
+        let room = shard.only_connection()?.room();
         // After the input that preceded it. A peer that keeps sending, or a socket that does not read, cannot
         // postpone it.
         if exchange.shutdown.is_some_and(|before| before == 0 || room == 0) {
@@ -213,98 +217,103 @@ impl<'s, H: Handler> StandIn<'s, H> {
 
     /// Runs a step. If a callback panics, its socket is closed as on a poller: `close` runs, and if that
     /// panics too, no other callback.
-    fn survive(&mut self, step: Step<H::Message>, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>) {
-        let mut outcome = catch_unwind(AssertUnwindSafe(|| self.take(step, lane, worker)));
+    fn handle_panic(
+        &mut self,
+        step: Step<H::Message>,
+        bridge: &Arc<Bridge<H::Message>>,
+        worker: &mut Worker<'_, H>,
+    ) {
+        let mut outcome = catch_unwind(AssertUnwindSafe(|| self.take(step, bridge, worker)));
         // The first attempt delivers `close`; if that panics, the second removes the socket.
         for _ in 0..2 {
             if outcome.is_ok() {
                 return;
             }
             worker.counts().panics.add(1);
-            outcome = catch_unwind(AssertUnwindSafe(|| self.end_panicked(lane, worker)));
+            outcome = catch_unwind(AssertUnwindSafe(|| self.end_panicked(bridge, worker)));
         }
         worker.counts().panics.add(usize::from(outcome.is_err()));
     }
 
-    fn end_panicked(&mut self, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>) {
+    fn end_panicked(&mut self, bridge: &Arc<Bridge<H::Message>>, worker: &mut Worker<'_, H>) {
         if let Some(shard) = &mut self.shard
-            && let Some(mut port) = shard.only_port()
-            && port.state() == State::Reserved
+            && let Some(mut conn) = shard.only_connection()
+            && conn.state() == State::Reserved
         {
-            let token = port.token();
-            shard.give_back(token); // the `admit` of a failed connect panicked
+            let token = conn.token();
+            shard.release_slot(token); // the `admit` of a failed connect panicked
         }
         if self.shard.as_ref().is_some_and(|shard| shard.in_use() > 0) {
-            self.take(Step::Cut(CloseReason::HandlerPanic), lane, worker);
+            self.take(Step::Cut(CloseReason::HandlerPanic), bridge, worker);
         } else {
-            self.end(Order::Close, lane, worker); // `admit` panicked, so there is no socket
+            self.end(Order::Close, bridge, worker); // `admit` panicked, so there is no socket
         }
     }
 
     /// Delivers the step and carries out the resulting actions.
-    fn take(&mut self, step: Step<H::Message>, lane: &Arc<Lane<H::Message>>, worker: &mut Worker<'_, H>) {
-        if matches!(step, Step::Begin) && !self.begin(lane, worker) {
-            return self.end(Order::Close, lane, worker);
+    fn take(&mut self, step: Step<H::Message>, bridge: &Arc<Bridge<H::Message>>, worker: &mut Worker<'_, H>) {
+        if matches!(step, Step::Begin) && !self.begin(bridge, worker) {
+            return self.end(Order::Close, bridge, worker);
         }
         let Some(shard) = self.shard.as_deref_mut() else { return };
         if matches!(step, Step::Shutdown) {
             shard.stop(); // its close reason is `Shutdown` from now on
         }
-        let Some(mut port) = shard.only_port() else { return };
-        port.writable(); // the bridge may not have all queued output yet
-        let (handler, buffer, surroundings) = worker.callback(lane);
-        let mut calls = LaneCalls { surroundings, flying: &mut self.flying, left: &mut self.left };
+        let Some(mut conn) = shard.only_connection() else { return };
+        conn.writable(); // the bridge may not have all queued output yet
+        let (handler, buffer, surroundings) = worker.callback(bridge);
+        let mut calls = BridgeCalls { surroundings, in_flight: &mut self.in_flight, left: &mut self.left };
         let mut input: &mut [u8] = &mut [];
         match step {
             Step::Begin | Step::Due => {}
             Step::Message(message) => {
-                let settled = match port.message(message, handler, &mut calls.context()) {
-                    Ok(next) => port.carry_out(next, 0, handler, &mut calls),
-                    Err(late) => return worker.lose(late),
+                let settled = match conn.message(message, handler, &mut calls.context()) {
+                    Ok(next) => conn.carry_out(next, 0, handler, &mut calls),
+                    Err(late) => return worker.drop_message(late),
                 };
-                return self.leave_at(settled, lane, worker);
+                return self.leave_at(settled, bridge, worker);
             }
             Step::Sent(n) => {
-                *calls.flying -= n;
-                port.sent(n);
+                *calls.in_flight -= n;
+                conn.sent(n);
             }
             Step::Input(n) => input = buffer.get_mut(..n).unwrap_or_default(),
-            Step::Ended => port.ended(),
-            Step::Shutdown => port.shutdown(),
-            Step::Cut(reason) => port.cut(reason),
+            Step::Ended => conn.peer_ended(),
+            Step::Shutdown => conn.shutdown(),
+            Step::Cut(reason) => conn.abort_with(reason),
         }
-        let settled = port.receive(input, handler, &mut calls);
-        self.leave_at(settled, lane, worker);
+        let settled = conn.receive(input, handler, &mut calls);
+        self.leave_at(settled, bridge, worker);
     }
 
     /// Calls the handler's `admit`. Returns whether it accepted the socket. A socket whose connect failed is
     /// first admitted as a connect, so that `refused` can follow.
-    fn begin(&mut self, lane: &Lane<H::Message>, worker: &mut Worker<'_, H>) -> bool {
+    fn begin(&mut self, bridge: &Bridge<H::Message>, worker: &mut Worker<'_, H>) -> bool {
         let Some(shard) = self.shard.as_deref_mut() else { return false };
-        let end = lane.exchange().end;
-        if let (Some(End::Refused(error)), Origin::Connecting { tag }) = (end, lane.origin) {
-            return refuse(shard, lane, tag, error, worker.handler_mut()).is_ok();
+        let end = bridge.exchange().end;
+        if let (Some(End::Refused(error)), Origin::Connecting { tag }) = (end, bridge.origin) {
+            return refuse(shard, bridge, tag, error, worker.handler_mut()).is_ok();
         }
-        self.opened = shard.admit(worker.handler_mut(), lane.origin, &lane.peer).is_ok();
+        self.opened = shard.admit(worker.handler_mut(), bridge.origin, &bridge.peer).is_ok();
         worker.counts().opened.add(usize::from(self.opened));
         self.opened
     }
 
     /// Records what the socket waits for, or ends it.
-    fn leave_at(&mut self, settled: Settled, lane: &Lane<H::Message>, worker: &mut Worker<'_, H>) {
+    fn leave_at(&mut self, settled: Settled, bridge: &Bridge<H::Message>, worker: &mut Worker<'_, H>) {
         let Some(shard) = self.shard.as_deref_mut() else { return };
         match settled {
             Settled::Waiting(interest) => {
-                let Some(mut port) = shard.only_port() else { return };
+                let Some(mut conn) = shard.only_connection() else { return };
                 self.reads = interest.reads();
-                self.state = port.state();
-                self.order(lane);
+                self.state = conn.state();
+                self.order(bridge);
                 self.wants_sent = worker.handler_mut().wants_sent();
             }
             Settled::Closed => {
                 worker.counts().closed.add(usize::from(self.opened));
-                let order = after_close(shard.breaks_off());
-                self.end(order, lane, worker);
+                let order = after_close(shard.needs_reset());
+                self.end(order, bridge, worker);
             }
             // do not occur: `send` never completes later, and the socket waits after each one
             Settled::Deferred | Settled::Cancelling => {}
@@ -313,43 +322,44 @@ impl<'s, H: Handler> StandIn<'s, H> {
 
     /// Passes the closing action of the shadow to the poller as soon as it is known; it follows the output.
     /// The engine's timeouts for the close run at the poller's socket.
-    fn order(&mut self, lane: &Lane<H::Message>) {
+    fn order(&mut self, bridge: &Bridge<H::Message>) {
         let order = order_of(self.state);
         if order.is_some() && order != self.ordered {
             self.ordered = order;
             self.left = true;
-            lane.exchange().order = order;
+            bridge.exchange().order = order;
         }
     }
 
     /// Frees the slot: the last callback has run, or there is none.
-    fn end(&mut self, order: Order, lane: &Lane<H::Message>, worker: &Worker<'_, H>) {
-        let late = lane.exchange().end(order);
+    fn end(&mut self, order: Order, bridge: &Bridge<H::Message>, worker: &Worker<'_, H>) {
+        let late = bridge.exchange().end(order);
         if let Some(shard) = &mut self.shard
             && shard.unused_memory() >= UNUSED_MAX
         {
             shard.reclaim_memory(memory::release);
         }
-        self.lane = None;
+        self.bridge = None;
         self.left = true;
-        late.into_iter().for_each(|message| worker.lose(message));
+        late.into_iter().for_each(|message| worker.drop_message(message));
     }
 
     /// Ends the turn: updates what the poller needs in the bridge, and notifies the poller if something
     /// changed. Returns whether the socket needs another turn at once.
-    fn settle(&mut self, lane: &Arc<Lane<H::Message>>, worker: &Worker<'_, H>, mut again: bool) -> bool {
-        let mut exchange = lane.exchange();
+    fn settle(&mut self, bridge: &Arc<Bridge<H::Message>>, worker: &Worker<'_, H>, mut again: bool) -> bool {
+        let mut exchange = bridge.exchange();
         exchange.worker = worker.id();
         if !self.is_over() {
             // An open socket that reads, with a handler that does not use `sent`, can learn of sent output at
             // its next turn. All others need a turn for it.
             let waits = self.wants_sent || !self.reads || self.state != State::Open;
-            exchange.tell_sent = waits && self.flying > 0;
-            let active = self.shard.as_mut().and_then(|shard| shard.only_port().map(|port| port.is_active()));
+            exchange.reports_sent = waits && self.in_flight > 0;
+            let active =
+                self.shard.as_mut().and_then(|shard| shard.only_connection().map(|conn| conn.is_active()));
             let active = active == Some(true) || again || exchange.has_work(self.reads);
-            // The poller may have added to `sent` while `tell_sent` was false, and has then not scheduled
+            // The poller may have added to `sent` while `reports_sent` was false, and has then not scheduled
             // this socket.
-            again |= exchange.tell_sent && exchange.sent > 0;
+            again |= exchange.reports_sent && exchange.sent > 0;
             self.left |= exchange.active != active;
             exchange.active = active;
             let deadline = self.shard.as_ref().and_then(|shard| shard.next_deadline());
@@ -365,45 +375,45 @@ impl<'s, H: Handler> StandIn<'s, H> {
         // Half of the bound, so that a socket is not paused and resumed for every few bytes.
         let resumes = exchange.paused && exchange.input.len() <= worker.input_max() / 2;
         let left = core::mem::take(&mut self.left);
-        let tells = (left || resumes) && !exchange.told && exchange.end.is_none();
+        let notifies = (left || resumes) && !exchange.notified && exchange.end.is_none();
         // Set under the lock and before the post: the poller clears it when the message arrives, which may be
         // before the post returns. If it were set later, it would stay set and suppress all further
         // notifications.
-        exchange.told |= tells;
+        exchange.notified |= notifies;
         drop(exchange);
-        if tells {
-            worker.tell(lane);
+        if notifies {
+            worker.notify(bridge);
         }
         again && !self.is_over()
     }
 }
 
 /// The calls of a shadow, which put everything into its bridge.
-struct LaneCalls<'a, M> {
+struct BridgeCalls<'a, M> {
     surroundings: Surroundings<'a, M>,
-    /// Fields of the [`StandIn`].
-    flying: &'a mut usize,
+    /// Fields of the [`Shadow`].
+    in_flight: &'a mut usize,
     left: &'a mut bool,
 }
 
-impl<M> LaneCalls<'_, M> {
+impl<M> BridgeCalls<'_, M> {
     /// Copies the bytes that the bridge has not received yet. They count as sent when the poller reports it.
     fn add_output(&mut self, pieces: &[&[u8]]) -> Sent {
-        let added = self.surroundings.lane().exchange().add_output(pieces, *self.flying);
-        *self.flying += added;
+        let added = self.surroundings.bridge().exchange().add_output(pieces, *self.in_flight);
+        *self.in_flight += added;
         *self.left |= added > 0;
         Sent::WouldBlock
     }
 }
 
-impl<M> Calls for LaneCalls<'_, M> {
+impl<M> Calls for BridgeCalls<'_, M> {
     fn send(&mut self, bytes: &[u8]) -> Sent {
         self.add_output(&[bytes])
     }
 
-    fn send_from_queue<D>(&mut self, port: &Port<'_, '_, D>) -> (usize, Sent) {
+    fn send_from_queue<D>(&mut self, conn: &Connection<'_, '_, D>) -> (usize, Sent) {
         let mut pieces: [&[u8]; BLOCKS_MAX] = [&[]; BLOCKS_MAX];
-        let count = port.outputs(&mut pieces);
+        let count = conn.outputs(&mut pieces);
         let pieces = pieces.get(..count).unwrap_or_default();
         (pieces.iter().map(|piece| piece.len()).sum(), self.add_output(pieces))
     }
@@ -414,7 +424,7 @@ impl<M> Calls for LaneCalls<'_, M> {
     }
 }
 
-impl<M> ContextCalls<M> for LaneCalls<'_, M> {
+impl<M> ContextCalls<M> for BridgeCalls<'_, M> {
     fn context(&mut self) -> Context<'_, M> {
         self.surroundings.context()
     }
@@ -423,15 +433,15 @@ impl<M> ContextCalls<M> for LaneCalls<'_, M> {
 /// Admits a socket as a connect, and fails that connect.
 fn refuse<H: Handler>(
     shard: &mut Shard<'_, H::Data>,
-    lane: &Lane<H::Message>,
+    bridge: &Bridge<H::Message>,
     tag: u64,
     error: ErrorKind,
     handler: &mut H,
-) -> Result<(), Refusal> {
-    let token = shard.reserve().ok_or(Refusal::Full)?;
-    shard.dial(handler, token, tag, &lane.peer)?;
-    if let Some(mut port) = shard.only_port() {
-        port.failed(error);
+) -> Result<(), AdmitError> {
+    let token = shard.reserve().ok_or(AdmitError::Full)?;
+    shard.dial(handler, token, tag, &bridge.peer)?;
+    if let Some(mut conn) = shard.only_connection() {
+        conn.failed(error);
     }
     Ok(())
 }
@@ -441,7 +451,7 @@ fn refuse<H: Handler>(
 const fn order_of(state: State) -> Option<Order> {
     match state {
         State::Finishing | State::Finished => Some(Order::Finish),
-        State::Parting | State::Lingering => Some(Order::Linger),
+        State::PreLinger | State::Lingering => Some(Order::Linger),
         State::Draining => Some(Order::Close),
         State::Free
         | State::Reserved
@@ -453,6 +463,6 @@ const fn order_of(state: State) -> Option<Order> {
 }
 
 /// Returns what the poller does when the shadow has closed.
-fn after_close(breaks_off: bool) -> Order {
-    if breaks_off { Order::Abort } else { Order::Close }
+fn after_close(needs_reset: bool) -> Order {
+    if needs_reset { Order::Abort } else { Order::Close }
 }

@@ -21,7 +21,7 @@ fn self_check() {
 /// A socket receives all its messages in order, while its poller continues alongside its callbacks.
 #[test]
 fn each_message_is_heard_in_order() {
-    check("crew::each_message_is_heard_in_order", &["in one turn", "in several"], |seen| {
+    check("scheduler::each_message_is_heard_in_order", &["in one turn", "in several"], |seen| {
         let shop = Workshop::new(1, 1);
         let report = shop.run(&[&[Message(0, 1), Message(0, 2), Message(0, 3), Message(0, CLOSE)]]);
         assert_eq!((shop.heard(0), report.lost_messages), (123, 0));
@@ -33,7 +33,7 @@ fn each_message_is_heard_in_order() {
 /// Bytes are sent in order, and each message to the poller arrives, even if the poller is about to sleep.
 #[test]
 fn bytes_come_back() {
-    check("crew::bytes_come_back", &[], |_| {
+    check("scheduler::bytes_come_back", &[], |_| {
         let shop = Workshop::new(1, 1);
         shop.run(&[&[Bytes(0, b"a"), Bytes(0, b"b"), Message(0, CLOSE)]]);
         assert!(b"ab".starts_with(&shop.sent(0)[..]), "{:?}", shop.sent(0));
@@ -43,7 +43,7 @@ fn bytes_come_back() {
 /// Two workers that may both get turns of a socket never run at once, and each sees what the other did.
 #[test]
 fn turns_of_a_socket_go_from_worker_to_worker() {
-    check("crew::turns_of_a_socket_go_from_worker_to_worker", &["the first", "the second"], |seen| {
+    check("scheduler::turns_of_a_socket_go_from_worker_to_worker", &["the first", "the second"], |seen| {
         let shop = Workshop::new(2, 1);
         shop.run(&[&[Message(0, 1), Message(0, 7)]]);
         assert_eq!(shop.heard(0), 17);
@@ -59,7 +59,7 @@ fn note_worker(seen: &Seen, shop: &Arc<Workshop>) {
 /// Two sockets and two workers: both sockets are served, by one worker or by two.
 #[test]
 fn two_sockets_find_workers() {
-    check("crew::two_sockets_find_workers", &["by one", "by two"], |seen| {
+    check("scheduler::two_sockets_find_workers", &["by one", "by two"], |seen| {
         let shop = Workshop::new(2, 2);
         shop.run(&[&[Message(0, 7), Message(1, 7)]]);
         assert_eq!((shop.heard(0), shop.heard(1)), (7, 7));
@@ -71,7 +71,7 @@ fn two_sockets_find_workers() {
 /// A connection breaks while a worker has its socket: earlier messages arrive, and the end is reported once.
 #[test]
 fn a_reset_is_told_once() {
-    check("crew::a_reset_is_told_once", &["in one turn", "in several"], |seen| {
+    check("scheduler::a_reset_is_told_once", &["in one turn", "in several"], |seen| {
         let shop = Workshop::new(1, 1);
         let report = shop.run(&[&[Message(0, 1), Reset(0)]]);
         assert_eq!((shop.heard(0), shop.closed(0)), (1, vec![CloseReason::Reset]));
@@ -84,21 +84,21 @@ fn a_reset_is_told_once() {
 /// away.
 #[test]
 fn an_end_loses_no_socket() {
-    check("crew::an_end_loses_no_socket", &["closed", "aborted", "turned away", "refused"], |seen| {
+    check("scheduler::an_end_loses_no_socket", &["closed", "aborted", "turned away", "refused"], |seen| {
         let shop = Workshop::new(1, 2);
         let report = shop.run_without_grace(&[&[Message(0, CLOSE), Message(1, 7)]]);
         assert!(report.opened <= 2, "{report}");
         seen.note("closed", report.closed > report.aborted);
         seen.note("aborted", report.aborted > 0);
-        seen.note("turned away", shop.turned_away() > 0);
-        seen.note("refused", shop.turned_away() == 0 && report.opened < 2);
+        seen.note("turned away", shop.rejected() > 0);
+        seen.note("refused", shop.rejected() == 0 && report.opened < 2);
     });
 }
 
 /// A message that is refused because the poller's mailbox is full arrives in the end.
 #[test]
 fn what_was_put_off_is_told() {
-    check("crew::what_was_put_off_is_told", &[], |_| {
+    check("scheduler::what_was_put_off_is_told", &[], |_| {
         let shop = Workshop::with(2, 1, Unusual { refusals: 1, ..Unusual::default() });
         shop.run(&[&[Message(0, 7)]]);
         assert_eq!(shop.heard(0), 7);
@@ -109,7 +109,7 @@ fn what_was_put_off_is_told() {
 /// are not lost. There are more refusals than turns.
 #[test]
 fn what_is_put_off_again_is_tried_again() {
-    check("crew::what_is_put_off_again_is_tried_again", &[], |_| {
+    check("scheduler::what_is_put_off_again_is_tried_again", &[], |_| {
         let shop = Workshop::with(1, 2, Unusual { refusals: 9, ..Unusual::default() });
         shop.run(&[&[Message(0, CLOSE), Message(1, 7)]]);
         assert_eq!(shop.heard(1), 7);
@@ -119,7 +119,7 @@ fn what_is_put_off_again_is_tried_again() {
 /// The worker that put the message off continues with the socket and blocks: a worker that was idle delivers it.
 #[test]
 fn an_idle_worker_tells_what_a_blocked_one_put_off() {
-    check("crew::an_idle_worker_tells_what_a_blocked_one_put_off", &[], |_| {
+    check("scheduler::an_idle_worker_tells_what_a_blocked_one_put_off", &[], |_| {
         let shop = Workshop::with(2, 1, Unusual { refusals: 2, blocks: Some(8) });
         shop.run(&[&[Message(0, 1), Message(0, 8)]]);
         assert_eq!(shop.heard(0), 18);
@@ -129,7 +129,7 @@ fn an_idle_worker_tells_what_a_blocked_one_put_off() {
 /// The same if the idle worker that was woken for it receives a socket first, and blocks as well.
 #[test]
 fn another_worker_tells_it_if_the_idle_one_is_given_a_socket() {
-    check_up_to("crew::another_worker_tells_it_if_the_idle_one_is_given_a_socket", 1, &[], |_| {
+    check_up_to("scheduler::another_worker_tells_it_if_the_idle_one_is_given_a_socket", 1, &[], |_| {
         let shop = Workshop::with(3, 2, Unusual { refusals: 2, blocks: Some(8) });
         shop.run(&[&[Message(0, 1), Message(0, 8), Message(1, 8)]]);
         assert_eq!((shop.heard(0), shop.heard(1)), (18, 8));

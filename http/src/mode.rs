@@ -2,19 +2,19 @@
 
 /// A set of facts about one request, in one byte.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Plan(u8);
+pub(crate) struct ResponseMode(u8);
 
-impl Plan {
+impl ResponseMode {
     /// The plan of nearly all requests.
     pub(crate) const PLAIN: Self = Self::KEEP_ALIVE;
     /// Another request may follow.
     pub(crate) const KEEP_ALIVE: Self = Self(1);
     /// A `HEAD` request: the response has no body.
-    pub(crate) const BODILESS: Self = Self(2);
+    pub(crate) const HEAD_ONLY: Self = Self(2);
     /// The client speaks HTTP/1.0: no chunks, and a connection that stays open has to be announced.
-    pub(crate) const OLD: Self = Self(4);
+    pub(crate) const HTTP_10: Self = Self(4);
     /// The client waits for `100 Continue` before it sends its body.
-    pub(crate) const EXPECTS: Self = Self(8);
+    pub(crate) const EXPECT_CONTINUE: Self = Self(8);
 
     pub(crate) const fn has(self, fact: Self) -> bool {
         self.0 & fact.0 != 0
@@ -44,13 +44,13 @@ impl Plan {
     }
 }
 
-impl core::fmt::Debug for Plan {
+impl core::fmt::Debug for ResponseMode {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let names = [
             (Self::KEEP_ALIVE, "keep-alive"),
-            (Self::BODILESS, "bodiless"),
-            (Self::OLD, "old"),
-            (Self::EXPECTS, "expects"),
+            (Self::HEAD_ONLY, "bodiless"),
+            (Self::HTTP_10, "old"),
+            (Self::EXPECT_CONTINUE, "expects"),
         ];
         f.debug_set().entries(names.iter().filter(|(fact, _)| self.has(*fact)).map(|(_, name)| name)).finish()
     }

@@ -8,9 +8,9 @@ use core::ops::{Deref, DerefMut};
 /// unnecessary.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 #[repr(align(128))]
-pub struct Padded<T>(pub T);
+pub struct CachePadded<T>(pub T);
 
-impl<T> Deref for Padded<T> {
+impl<T> Deref for CachePadded<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -18,13 +18,13 @@ impl<T> Deref for Padded<T> {
     }
 }
 
-impl<T> DerefMut for Padded<T> {
+impl<T> DerefMut for CachePadded<T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.0
     }
 }
 
-impl<T: AsRef<U>, U: ?Sized> AsRef<U> for Padded<T> {
+impl<T: AsRef<U>, U: ?Sized> AsRef<U> for CachePadded<T> {
     fn as_ref(&self) -> &U {
         self.0.as_ref()
     }

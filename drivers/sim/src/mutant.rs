@@ -7,8 +7,8 @@ use lightcone_core::{Instant, Token};
 /// The places at which a simulated poller can be wrong. Each method says what a sound one does; a *broken twin*
 /// overrides one of them, and a simulation over it must fail.
 ///
-/// [`Honest`] overrides none.
-pub trait Twin: Debug {
+/// [`Unmutated`] overrides none.
+pub trait Mutant: Debug {
     /// Whether the poller is told that a socket can be written to.
     fn tells_writable(&mut self, token: Token) -> bool {
         let _ = token;
@@ -50,6 +50,6 @@ pub trait Twin: Debug {
 
 /// A driver that is as it should be.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Honest;
+pub struct Unmutated;
 
-impl Twin for Honest {}
+impl Mutant for Unmutated {}

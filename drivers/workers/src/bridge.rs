@@ -11,7 +11,7 @@ use crate::message::Link;
 
 /// The bridge of one socket. The poller puts events and input into it and posts to the gate; a worker puts
 /// output and actions into it and posts a message to the poller's socket.
-pub(crate) struct Lane<M> {
+pub(crate) struct Bridge<M> {
     /// Keeps the callbacks serial.
     pub(crate) gate: Gate,
     pub(crate) token: Token,
@@ -54,9 +54,9 @@ pub(crate) struct Exchange<M> {
     /// active.
     pub(crate) active: bool,
     /// Whether a worker needs a turn when output has been sent; otherwise it sees `sent` at its next turn.
-    pub(crate) tell_sent: bool,
+    pub(crate) reports_sent: bool,
     /// Whether a notification to the poller is in flight.
-    pub(crate) told: bool,
+    pub(crate) notified: bool,
     /// Whether the last callback has run; the workers no longer read the bridge.
     pub(crate) over: bool,
     /// The worker that ran last; `usize::MAX` if none has.
@@ -79,7 +79,7 @@ pub(crate) enum Order {
     Abort,
 }
 
-impl<M> Lane<M> {
+impl<M> Bridge<M> {
     pub(crate) fn new(
         token: Token,
         place: u32,
@@ -102,8 +102,8 @@ impl<M> Lane<M> {
             order: None,
             deadline: None,
             active: false,
-            tell_sent: false,
-            told: false,
+            reports_sent: false,
+            notified: false,
             over: false,
             worker: usize::MAX,
         };
@@ -135,10 +135,10 @@ impl<M> Exchange<M> {
         n
     }
 
-    /// Appends output except for its first `flying` bytes, which were appended before. Returns the number of
+    /// Appends output except for its first `in_flight` bytes, which were appended before. Returns the number of
     /// new bytes.
-    pub(crate) fn add_output(&mut self, pieces: &[&[u8]], flying: usize) -> usize {
-        let (mut skip, mut added) = (flying, 0);
+    pub(crate) fn add_output(&mut self, pieces: &[&[u8]], in_flight: usize) -> usize {
+        let (mut skip, mut added) = (in_flight, 0);
         for piece in pieces {
             let new = piece.get(skip.min(piece.len())..).unwrap_or_default();
             skip -= piece.len() - new.len();

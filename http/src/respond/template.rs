@@ -3,7 +3,7 @@
 use crate::date::{DATE_LENGTH, date};
 
 /// The start of most responses, with a date to be replaced.
-const PLAIN: &[u8; Fixed::PLAIN] = b"HTTP/1.1 200 OK\r\nServer: lightcone\r\n\
+const PLAIN: &[u8; HeadTemplate::PLAIN] = b"HTTP/1.1 200 OK\r\nServer: lightcone\r\n\
     Date: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ";
 const SERVER: usize = 17;
 const DATE: usize = SERVER + 19;
@@ -12,13 +12,13 @@ const TYPE: usize = DATE_VALUE + DATE_LENGTH + 2;
 
 /// The start of most responses, with the date of the current second.
 #[derive(Clone, Debug)]
-pub(crate) struct Fixed {
+pub(crate) struct HeadTemplate {
     bytes: [u8; Self::PLAIN],
     /// The formatted second; `None` without a wall clock, and then responses have no date.
     second: Option<u64>,
 }
 
-impl Fixed {
+impl HeadTemplate {
     /// The length of [`plain`](Self::plain).
     pub(crate) const PLAIN: usize = 130;
     /// The length of [`dated`](Self::dated).
@@ -97,21 +97,21 @@ mod tests {
 
     #[test]
     fn lines() {
-        let mut fixed = Fixed::new();
-        assert_eq!(fixed.plain(), None);
-        assert_eq!((fixed.server(), fixed.date()), (&b"Server: lightcone\r\n"[..], &b""[..]));
-        fixed.refresh(Some(784_111_777));
-        assert_eq!(fixed.date(), b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
+        let mut template = HeadTemplate::new();
+        assert_eq!(template.plain(), None);
+        assert_eq!((template.server(), template.date()), (&b"Server: lightcone\r\n"[..], &b""[..]));
+        template.refresh(Some(784_111_777));
+        assert_eq!(template.date(), b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
         assert!(
-            fixed
+            template
                 .plain()
                 .unwrap()
                 .ends_with(b"GMT\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ")
         );
-        fixed.refresh(Some(784_111_778));
-        assert_eq!(fixed.date(), b"Date: Sun, 06 Nov 1994 08:49:38 GMT\r\n");
-        fixed.refresh(None);
-        assert_eq!(fixed.date(), b"");
+        template.refresh(Some(784_111_778));
+        assert_eq!(template.date(), b"Date: Sun, 06 Nov 1994 08:49:38 GMT\r\n");
+        template.refresh(None);
+        assert_eq!(template.date(), b"");
     }
 
     #[test]

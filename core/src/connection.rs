@@ -1,14 +1,14 @@
 //! A driver's view of one socket of a shard.
 
-use crate::actions::{ContextCalls, Sent, Settled, carry_out, tell_sent};
+use crate::actions::{ContextCalls, Sent, Settled, carry_out, report_sent};
 use crate::address::Address;
-use crate::buffer::{Blocks, Hold};
+use crate::buffer::{Blocks, WritableGate};
 use crate::error::{CloseReason, ErrorKind};
 use crate::handler::{Context, Event, Handler};
 use crate::interest::Interest;
-use crate::life::{State, Step};
+use crate::life::{State, Transition};
 use crate::shard::Shard;
-use crate::slot::{Asked, Control, Flags, Pending, Slot};
+use crate::slot::{ControlBlock, Flags, Pending, Requests, Slot};
 use crate::socket::{Shared, Socket, Stream};
 use crate::stats::Stats;
 use crate::time::Instant;
@@ -19,29 +19,29 @@ use core::fmt;
 /// The action that the driver carries out next for a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[must_use = "the socket stalls unless the action is carried out"]
-pub enum Next {
+pub enum Action {
     /// Wait for this interest.
     Wait(Interest),
-    /// Send bytes from [`Port::outputs`], then report the result, as [`tell_sent`](crate::tell_sent) does.
+    /// Send bytes from [`Connection::outputs`], then report the result, as [`report_sent`](crate::report_sent) does.
     Send,
-    /// Shut down writing, then call [`Port::shut`].
-    Shut,
-    /// Cancel the send in flight, then call [`Port::sent`] with the number of bytes it has sent. The `close`
+    /// Shut down writing, then call [`Connection::write_shut_down`].
+    ShutdownWrite,
+    /// Cancel the send in flight, then call [`Connection::sent`] with the number of bytes it has sent. The `close`
     /// event follows.
-    Cancel,
+    CancelSend,
     /// Close the connection. The slot is already free; its token is stale.
-    /// [`Shard::breaks_off`](crate::Shard::breaks_off) returns whether to reset the connection.
+    /// [`Shard::needs_reset`](crate::Shard::needs_reset) returns whether to reset the connection.
     Close,
 }
 
-impl Next {
+impl Action {
     /// Returns the interest if the action is only to wait.
     #[must_use]
     #[inline]
     pub const fn waits_for(self) -> Option<Interest> {
         match self {
             Self::Wait(interest) => Some(interest),
-            Self::Send | Self::Shut | Self::Cancel | Self::Close => None,
+            Self::Send | Self::ShutdownWrite | Self::CancelSend | Self::Close => None,
         }
     }
 }
@@ -51,10 +51,10 @@ impl Next {
 ///
 /// First call the methods that report what happened. Then there are two ways to continue, with the same
 /// transitions. Push: call [`run`](Self::run) with a handler. Pull: call [`next_event`](Self::next_event) until
-/// it returns `None`, then [`finish`](Self::finish). If a port is dropped without either, the bytes passed to
+/// it returns `None`, then [`finish`](Self::finish). If a connection is dropped without either, the bytes passed to
 /// [`received`](Self::received) are lost.
 #[derive(Debug)]
-pub struct Port<'p, 's, D> {
+pub struct Connection<'p, 's, D> {
     shard: &'p mut Shard<'s, D>,
     index: u32,
     /// Bytes that have just arrived and are not in a block.
@@ -62,7 +62,7 @@ pub struct Port<'p, 's, D> {
     consumed: usize,
 }
 
-impl<'p, 's, D> Port<'p, 's, D> {
+impl<'p, 's, D> Connection<'p, 's, D> {
     #[inline]
     pub(crate) fn new(shard: &'p mut Shard<'s, D>, index: u32) -> Self {
         Self { shard, index, fresh: &mut [], consumed: 0 }
@@ -71,10 +71,10 @@ impl<'p, 's, D> Port<'p, 's, D> {
     #[inline]
     #[expect(
         clippy::expect_used,
-        reason = "a port is created for a slot in use, and slots are never removed"
+        reason = "a connection is created for a slot in use, and slots are never removed"
     )]
-    fn control(&mut self) -> &mut Control {
-        &mut self.shard.slots.get_mut(self.index).expect("the port's slot").control
+    fn control(&mut self) -> &mut ControlBlock {
+        &mut self.shard.slots.get_mut(self.index).expect("the connection's slot").control
     }
 
     /// Returns the socket's token.
@@ -85,7 +85,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
 
     /// Returns the maximum number of bytes that may be received now.
     ///
-    /// If it is 0, do not receive, but [`run`](Self::run) or [`finish`](Self::finish) the port and wait as it
+    /// If it is 0, do not receive, but [`run`](Self::run) or [`finish`](Self::finish) the connection and wait as it
     /// returns. This happens when other sockets have taken the last input block.
     #[must_use]
     #[inline]
@@ -107,7 +107,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Reports that bytes have arrived, at most [`room`](Self::room) of them. They are lent until the port
+    /// Reports that bytes have arrived, at most [`room`](Self::room) of them. They are lent until the connection
     /// has run: the handler sees this slice itself, and may modify it in place.
     ///
     /// # Panics
@@ -164,13 +164,13 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     /// Reports that the peer has ended its stream.
-    pub fn ended(&mut self) {
+    pub fn peer_ended(&mut self) {
         let now = self.shard.now.tick();
         let stalls = self.shard.config.timeouts.write_stall.is_some();
         let control = self.control();
         let was_live = control.state.is_live();
         // the step may end the socket; `peer_closed` is still delivered then
-        if !control.flags.has(Flags::PEER_ENDED) && control.step(Step::PeerEnd, now) {
+        if !control.flags.has(Flags::PEER_ENDED) && control.step(Transition::PeerEnd, now) {
             control.flags.set(Flags::PEER_ENDED);
             // if the step has ended the socket, it has also restarted `seen`
             if control.flags.has(Flags::SILENT) && control.state.is_live() {
@@ -185,14 +185,14 @@ impl<'p, 's, D> Port<'p, 's, D> {
     /// Reports that a call on the socket, or its connect, has failed.
     #[expect(clippy::wildcard_enum_match_arm, reason = "all kinds but a reset are passed on unchanged")]
     pub fn failed(&mut self, error: ErrorKind) {
-        self.cut(match error {
+        self.abort_with(match error {
             ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => CloseReason::Reset,
             other => CloseReason::Error(other),
         });
     }
 
     /// Ends the socket immediately, for this reason. A reserved slot ends when it is [dialed](Shard::dial).
-    pub fn cut(&mut self, reason: CloseReason) {
+    pub fn abort_with(&mut self, reason: CloseReason) {
         let now = self.shard.now.tick();
         let control = self.control();
         if control.state == State::Reserved {
@@ -203,16 +203,16 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
         // a lingering socket has sent everything and shut down writing: a failure is not why it ends
         if control.state != State::Lingering {
-            control.because(reason);
+            control.set_close_reason(reason);
         }
-        control.step(Step::Fail, now);
+        control.step(Transition::Fail, now);
     }
 
     /// Reports that the connect has succeeded: `open` is pending.
     pub fn connected(&mut self) {
         let now = self.shard.now.tick();
         let control = self.control();
-        if control.state == State::Connecting && control.step(Step::Connected, now) {
+        if control.state == State::Connecting && control.step(Transition::Connected, now) {
             control.seen = now;
             control.pending.set(Pending::OPEN);
             self.shard.stats.connected += 1;
@@ -246,10 +246,10 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if control.state == State::Reserved {
             control.flags.set(Flags::CLOSING);
         } else if control.state == State::Connecting {
-            control.because(CloseReason::Local);
-            control.step(Step::Close, now);
+            control.set_close_reason(CloseReason::Local);
+            control.step(Transition::Close, now);
         } else {
-            control.asked.set(Asked::CLOSE);
+            control.asked.set(Requests::CLOSE);
         }
     }
 
@@ -278,8 +278,8 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let now = self.shard.now.tick();
         let control = self.control();
         if control.state == State::Connecting {
-            control.because(CloseReason::Shutdown);
-            control.step(Step::Close, now);
+            control.set_close_reason(CloseReason::Shutdown);
+            control.step(Transition::Close, now);
         } else if control.state.is_live() {
             control.pending.set(Pending::SHUTDOWN);
         }
@@ -341,7 +341,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
             control.pending.set(Pending::SENT);
         }
         // some output has left, which is what a held `writable` was waiting for
-        control.chain.set_hold(Hold::None);
+        control.chain.set_hold(WritableGate::None);
         if control.chain.armed {
             self.grant_writable();
         }
@@ -360,7 +360,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let queued = !control.chain.is_empty();
         // with an empty queue and as many free blocks as the socket may hold, nothing better can come
         let all = !queued && control.chain.held() + leasable >= most;
-        if leasable == 0 || (control.chain.hold() == Hold::Held && !all) {
+        if leasable == 0 || (control.chain.hold() == WritableGate::Held && !all) {
             return !queued;
         }
         // A socket that holds a block can use it right away. For one that holds none, a block is set aside
@@ -376,7 +376,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     /// Reports that the operating system takes no more bytes now. The next action waits until it does.
-    pub fn blocked(&mut self) {
+    pub fn would_block(&mut self) {
         self.control().flags.clear(Flags::IN_FLIGHT);
         self.control().flags.set(Flags::BLOCKED);
         self.stall();
@@ -403,7 +403,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
 
     /// Reports how many sent bytes the system has not delivered, when the shard
     /// [requests](crate::Shard::is_asking) it; `None` if that is unknown. Returns whether something is due
-    /// for the socket: then [`run`](Self::run) or [`finish`](Self::finish) the port.
+    /// for the socket: then [`run`](Self::run) or [`finish`](Self::finish) the connection.
     pub fn undelivered(&mut self, bytes: Option<usize>) -> bool {
         self.shard.look(self.index, bytes)
     }
@@ -414,16 +414,16 @@ impl<'p, 's, D> Port<'p, 's, D> {
     }
 
     /// Reports that writing has been shut down.
-    pub fn shut(&mut self) {
+    pub fn write_shut_down(&mut self) {
         let now = self.shard.now.tick();
         let control = self.control();
-        if matches!(control.state, State::Finishing | State::Parting) {
-            control.step(Step::Shut, now);
+        if matches!(control.state, State::Finishing | State::PreLinger) {
+            control.step(Transition::WriteShut, now);
         }
     }
 
     /// Defers the remaining work of the socket to the next turn, so that other sockets come first.
-    pub fn put_off(&mut self) {
+    pub fn defer(&mut self) {
         self.keep_fresh();
         self.shard.queue(self.index);
     }
@@ -438,7 +438,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         message: H::Message,
         handler: &mut H,
         cx: &mut Context<'_, H::Message>,
-    ) -> Result<Next, H::Message> {
+    ) -> Result<Action, H::Message> {
         self.deliver(handler, cx);
         if !self.control().takes_messages() {
             self.shard.stats.gone += 1;
@@ -450,10 +450,10 @@ impl<'p, 's, D> Port<'p, 's, D> {
         Ok(self.run_all(handler, cx))
     }
 
-    /// Delivers all pending events and returns the next action. After [`Next::Close`], the port must not be
+    /// Delivers all pending events and returns the next action. After [`Action::Close`], the connection must not be
     /// used.
     #[inline(always)]
-    pub fn run<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
+    pub fn run<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Action {
         if let Some(next) = self.run_plain(handler, cx) {
             return next;
         }
@@ -489,23 +489,23 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Continues with `bytes` where [`UsualPort::receive`] stopped.
+    /// Continues with `bytes` where [`FastPath::receive`] stopped.
     #[inline(never)]
     pub fn go_on<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
         &mut self,
-        stopped: Stopped,
+        stopped: LeftFastPath,
         bytes: &'p mut [u8],
         handler: &mut H,
         calls: &mut C,
     ) -> Settled {
         match stopped.0 {
-            Stop::Event { consumed } => {
+            FastPathStop::Event { consumed } => {
                 (self.fresh, self.consumed) = (bytes, consumed);
                 let next = self.run_all(handler, &mut calls.context());
                 self.carry_out(next, 0, handler, calls)
             }
-            Stop::Pieces => self.carry_out(Next::Send, 0, handler, calls),
-            Stop::Send { offered, sent } => self.go_on_after_send(offered, sent, handler, calls),
+            FastPathStop::Pieces => self.carry_out(Action::Send, 0, handler, calls),
+            FastPathStop::Send { offered, sent } => self.go_on_after_send(offered, sent, handler, calls),
         }
     }
 
@@ -517,7 +517,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         handler: &mut H,
         calls: &mut C,
     ) -> Settled {
-        tell_sent(self, offered, sent);
+        report_sent(self, offered, sent);
         let next = self.run(handler, &mut calls.context());
         self.carry_out(next, 1, handler, calls)
     }
@@ -526,12 +526,12 @@ impl<'p, 's, D> Port<'p, 's, D> {
     #[inline(never)]
     pub fn carry_out<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
         &mut self,
-        next: Next,
+        next: Action,
         sends: usize,
         handler: &mut H,
         calls: &mut C,
     ) -> Settled {
-        carry_out(self, next, sends, calls, |port, calls| port.run(handler, &mut calls.context()))
+        carry_out(self, next, sends, calls, |conn, calls| conn.run(handler, &mut calls.context()))
     }
 
     /// The fast path of [`run`](Self::run), for the two events of a simple request: bytes were received and all
@@ -542,7 +542,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         &mut self,
         handler: &mut H,
         cx: &mut Context<'_, H::Message>,
-    ) -> Option<Next> {
+    ) -> Option<Action> {
         let shard = &mut *self.shard;
         let slot = shard.slots.get_mut(self.index)?;
         let control = &mut slot.control;
@@ -574,13 +574,13 @@ impl<'p, 's, D> Port<'p, 's, D> {
         if !quiet {
             return None;
         }
-        // no check for a free input block: without one, `room` returns 0 and the driver runs the port again
+        // no check for a free input block: without one, `room` returns 0 and the driver runs the connection again
         (self.fresh, self.consumed) = (&mut [], 0);
         Some(control.next_plain())
     }
 
     #[inline(never)]
-    fn run_all<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Next {
+    fn run_all<H: Handler<Data = D>>(&mut self, handler: &mut H, cx: &mut Context<'_, H::Message>) -> Action {
         self.deliver(handler, cx);
         self.conclude()
     }
@@ -611,7 +611,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Returns whether earlier events of this port have made an event obsolete.
+    /// Returns whether earlier events of this connection have made an event obsolete.
     fn is_overtaken(&mut self, event: Pending) -> bool {
         let most = self.shard.config.output_limit;
         let fresh = !self.fresh.is_empty();
@@ -625,7 +625,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
             Pending::WRITABLE => {
                 control.chain.armed |= !control.chain.is_low(most);
                 if !control.chain.armed {
-                    control.chain.set_hold(Hold::Given);
+                    control.chain.set_hold(WritableGate::Given);
                 }
                 control.chain.armed
             }
@@ -690,7 +690,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let control = self.control();
         if control.state == State::Draining && control.chain.is_empty() {
             let now = self.shard.now.tick();
-            self.control().step(Step::Flushed, now);
+            self.control().step(Transition::Flushed, now);
         }
         if !self.control().state.is_live() {
             self.settle_ending();
@@ -703,7 +703,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
             if self.control().pending.has(Pending::RECEIVE) {
                 return; // no event has shown them yet
             }
-            // the slice is only lent: bytes that the handler left must be copied before the port ends
+            // the slice is only lent: bytes that the handler left must be copied before the connection ends
             let rest = core::mem::take(&mut self.fresh).get(consumed..).unwrap_or_default();
             if !rest.is_empty() {
                 self.keep(rest);
@@ -721,13 +721,13 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let local = self.shard.local_reason();
         let asked = core::mem::take(&mut self.control().asked);
         self.release_tail(); // all queued output precedes the end, held-back output included
-        if asked.has(Asked::ENDS) {
+        if asked.has(Requests::ENDS) {
             self.control().flags.set(Flags::CLOSING);
             // a driver may close a socket before `open` was delivered
             self.control().pending = self.control().pending.only(Pending::OPEN);
         }
         if !self.control().state.is_live() {
-            if asked.has(Asked::ABORT) {
+            if asked.has(Requests::ABORT) {
                 self.control().flags.set(Flags::RESET); // in `close`: only how to close the connection is still open
             }
             return;
@@ -737,16 +737,16 @@ impl<'p, 's, D> Port<'p, 's, D> {
         let unread = !self.fresh.is_empty() || self.control().may_have_unread();
         let control = self.control();
         let orderly = if control.flags.has(Flags::PEER_ENDED) { CloseReason::Peer } else { local };
-        let (step, reason) = if asked.has(Asked::ABORT) {
-            (Step::Abort, CloseReason::Aborted)
-        } else if asked.has(Asked::LINGER) || (asked.has(Asked::CLOSE) && unread) {
-            (Step::Linger, orderly)
-        } else if asked.has(Asked::CLOSE) {
-            (Step::Close, orderly)
+        let (step, reason) = if asked.has(Requests::ABORT) {
+            (Transition::Abort, CloseReason::Aborted)
+        } else if asked.has(Requests::LINGER) || (asked.has(Requests::CLOSE) && unread) {
+            (Transition::Linger, orderly)
+        } else if asked.has(Requests::CLOSE) {
+            (Transition::Close, orderly)
         } else {
-            (Step::Finish, orderly)
+            (Transition::Finish, orderly)
         };
-        control.because(reason);
+        control.set_close_reason(reason);
         control.step(step, now);
     }
 
@@ -783,21 +783,21 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    /// Ends the port: keeps the bytes that were not consumed and returns the next action.
-    pub fn finish(&mut self) -> Next {
+    /// Ends the connection: keeps the bytes that were not consumed and returns the next action.
+    pub fn finish(&mut self) -> Action {
         self.settle();
         self.keep_fresh();
         self.conclude()
     }
 
-    /// Ends a port that is settled.
-    fn conclude(&mut self) -> Next {
+    /// Ends a connection that is settled.
+    fn conclude(&mut self) -> Action {
         // return unused blocks first: the next line may grant them
         if let Some(slot) = self.shard.slots.get_mut(self.index) {
             slot.control.chain.trim(&mut self.shard.output);
         }
         let waits = self.grant_writable();
-        let Some(slot) = self.shard.slots.get_mut(self.index) else { return Next::Wait(Interest::NONE) };
+        let Some(slot) = self.shard.slots.get_mut(self.index) else { return Action::Wait(Interest::NONE) };
         let control = &mut slot.control;
         if control.state == State::Closed {
             return self.finish_closed();
@@ -815,7 +815,7 @@ impl<'p, 's, D> Port<'p, 's, D> {
         };
         let next = control.next(room);
         if control.flags.has(Flags::TIMES) {
-            self.shard.refile(self.index);
+            self.shard.rearm_timer(self.index);
         }
         if queue {
             self.shard.queue(self.index);
@@ -847,17 +847,17 @@ impl<'p, 's, D> Port<'p, 's, D> {
         }
     }
 
-    fn finish_closed(&mut self) -> Next {
-        let Some(slot) = self.shard.slots.get_mut(self.index) else { return Next::Close };
+    fn finish_closed(&mut self) -> Action {
+        let Some(slot) = self.shard.slots.get_mut(self.index) else { return Action::Close };
         let control = &mut slot.control;
         if !control.pending.is_empty() {
             // a pull user has not taken the last event yet
             self.shard.queue(self.index);
-            return Next::Wait(Interest::NONE);
+            return Action::Wait(Interest::NONE);
         }
         // the bytes in flight must stay in place until the send is over
         if control.flags.has(Flags::IN_FLIGHT) {
-            return Next::Cancel;
+            return Action::CancelSend;
         }
         if let Some(data) = slot.data.take() {
             self.shard.stats.ended(control);
@@ -870,16 +870,16 @@ impl<'p, 's, D> Port<'p, 's, D> {
         self.shard.broke_off = cut || control.flags.has(Flags::RESET) || !control.chain.is_empty();
         control.chain.clear(&mut self.shard.output);
         let now = self.shard.now.tick();
-        control.step(Step::Release, now);
-        self.shard.retire(self.index);
-        Next::Close
+        control.step(Transition::Release, now);
+        self.shard.free_slot(self.index);
+        Action::Close
     }
 }
 
-/// The fast path of a [`Port`], for a socket in an ordinary state, from [`Shard::usual_port`]. It handles a
-/// complete request with one lookup of the slot. The results are those of a port, at lower cost.
-pub struct UsualPort<'p, 's, D> {
-    control: &'p mut Control,
+/// The fast path of a [`Connection`], for a socket in an ordinary state, from [`Shard::fast_path`]. It handles a
+/// complete request with one lookup of the slot. The results are those of a connection, at lower cost.
+pub struct FastPath<'p, 's, D> {
+    control: &'p mut ControlBlock,
     data: &'p mut D,
     output: &'p mut Blocks<'s>,
     stats: &'p mut Stats,
@@ -889,19 +889,19 @@ pub struct UsualPort<'p, 's, D> {
     block_size: usize,
 }
 
-impl<D> fmt::Debug for UsualPort<'_, '_, D> {
+impl<D> fmt::Debug for FastPath<'_, '_, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("UsualPort").field("index", &self.index).finish_non_exhaustive()
     }
 }
 
-/// The point at which [`UsualPort::receive`] stopped, for [`Port::go_on`].
+/// The point at which [`FastPath::receive`] stopped, for [`Connection::go_on`].
 #[derive(Debug)]
-#[must_use = "the socket stalls unless its port continues"]
-pub struct Stopped(Stop);
+#[must_use = "the socket stalls unless its connection continues"]
+pub struct LeftFastPath(FastPathStop);
 
 #[derive(Debug)]
-enum Stop {
+enum FastPathStop {
     /// After the event: it requires more than the fast path handles.
     Event { consumed: usize },
     /// Before the send: the output is in several blocks.
@@ -910,8 +910,8 @@ enum Stop {
     Send { offered: usize, sent: Sent },
 }
 
-impl<D> UsualPort<'_, '_, D> {
-    /// Returns the maximum number of bytes that may be received now, as [`Port::room`] does.
+impl<D> FastPath<'_, '_, D> {
+    /// Returns the maximum number of bytes that may be received now, as [`Connection::room`] does.
     #[must_use]
     #[inline]
     pub const fn room(&self) -> usize {
@@ -919,30 +919,30 @@ impl<D> UsualPort<'_, '_, D> {
     }
 
     /// Returns whether this number of bytes can take the fast path: at least one, and less than a block.
-    /// Others go to [`Port::receive`].
+    /// Others go to [`Connection::receive`].
     #[must_use]
     #[inline]
     pub const fn takes(&self, bytes: usize) -> bool {
         bytes > 0 && bytes < self.block_size
     }
 
-    /// Delivers bytes whose number the port [`takes`](Self::takes), and carries out the actions that follow,
-    /// as [`Port::receive`] does.
+    /// Delivers bytes whose number the connection [`takes`](Self::takes), and carries out the actions that follow,
+    /// as [`Connection::receive`] does.
     ///
     /// # Errors
     ///
-    /// If the fast path cannot complete the work. Then [`Port::go_on`] must be called with the same bytes.
+    /// If the fast path cannot complete the work. Then [`Connection::go_on`] must be called with the same bytes.
     ///
     /// # Panics
     ///
-    /// If the port does not take this number of bytes, in builds with debug assertions.
+    /// If the connection does not take this number of bytes, in builds with debug assertions.
     #[inline(always)]
     pub fn receive<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
         self,
         bytes: &mut [u8],
         handler: &mut H,
         calls: &mut C,
-    ) -> Result<Settled, Stopped> {
+    ) -> Result<Settled, LeftFastPath> {
         debug_assert!(self.takes(bytes.len()), "{} bytes on the fast path", bytes.len());
         let Self { control, data, output, stats, shared, index, now, .. } = self;
         let (length, mut consumed) = (bytes.len(), 0);
@@ -951,30 +951,32 @@ impl<D> UsualPort<'_, '_, D> {
         let stream = Stream { control, pool: output.lend(), bytes, consumed: &mut consumed, shared, index };
         handler.event(&mut Socket { stream, data }, Event::Receive, &mut calls.context());
         if consumed < length || !control.is_usual() || control.chain.holds_unused() {
-            return Err(Stopped(Stop::Event { consumed }));
+            return Err(LeftFastPath(FastPathStop::Event { consumed }));
         }
         if control.chain.is_empty() {
             return Ok(Settled::Waiting(Interest::READ));
         }
         // most responses are in one block and leave with one send
-        let Some(piece) = control.chain.only_piece(output) else { return Err(Stopped(Stop::Pieces)) };
+        let Some(piece) = control.chain.only_piece(output) else {
+            return Err(LeftFastPath(FastPathStop::Pieces));
+        };
         let (offered, sent) = (piece.len(), calls.send(piece));
         if sent != Sent::Bytes(offered) || handler.wants_sent() {
-            return Err(Stopped(Stop::Send { offered, sent }));
+            return Err(LeftFastPath(FastPathStop::Send { offered, sent }));
         }
         stats.bytes_out += offered as u64;
         control.chain.sent_only_piece(output);
-        control.chain.set_hold(Hold::None);
+        control.chain.set_hold(WritableGate::None);
         Ok(Settled::Waiting(Interest::READ))
     }
 }
 
 impl<'s, D> Shard<'s, D> {
     /// Returns the fast path of a socket, if the token is valid, the socket is open and in an ordinary state,
-    /// and there is room to receive. Otherwise `None`: use [`port`](Self::port), which also checks the token.
+    /// and there is room to receive. Otherwise `None`: use [`conn`](Self::connection), which also checks the token.
     #[must_use]
     #[inline(always)]
-    pub fn usual_port(&mut self, token: Token) -> Option<UsualPort<'_, 's, D>> {
+    pub fn fast_path(&mut self, token: Token) -> Option<FastPath<'_, 's, D>> {
         let index = token.index();
         if !self.input.large.has_spare() {
             return None;
@@ -984,18 +986,18 @@ impl<'s, D> Shard<'s, D> {
     }
 
     #[inline(always)]
-    fn usual(&mut self, index: u32) -> Option<UsualPort<'_, 's, D>> {
+    fn usual(&mut self, index: u32) -> Option<FastPath<'_, 's, D>> {
         let Slot { control, data: Some(data) } = self.slots.get_mut(index)? else { return None };
         if !control.is_usual() {
             return None;
         }
         let Self { output, stats, shared, now, config, .. } = self;
         let (now, block_size) = (now.tick(), config.block_size);
-        Some(UsualPort { control, data, output, stats, shared, index, now, block_size })
+        Some(FastPath { control, data, output, stats, shared, index, now, block_size })
     }
 }
 
-impl Control {
+impl ControlBlock {
     /// Returns whether backpressure or the handler's pause keeps the socket from being read. Includes a
     /// `writable` that was granted but not delivered, since another refusal may follow it.
     pub(crate) fn holds_back(&self) -> bool {
@@ -1077,12 +1079,12 @@ impl Control {
 
     /// Returns the [`next`](Self::next) action of a quiet socket.
     #[inline(always)]
-    fn next_plain(&self) -> Next {
+    fn next_plain(&self) -> Action {
         let open = matches!(self.state, State::Open);
         if !open || self.flags.has(Flags::PAUSED.with(Flags::BLOCKED).with(Flags::IN_FLIGHT)) {
             return self.next(true);
         }
-        if self.chain.is_empty() { Next::Wait(Interest::READ) } else { Next::Send }
+        if self.chain.is_empty() { Action::Wait(Interest::READ) } else { Action::Send }
     }
 
     /// Returns the action that the driver carries out next: a function of the socket's state and the room for
@@ -1092,18 +1094,18 @@ impl Control {
         clippy::wildcard_enum_match_arm,
         reason = "the remaining states differ only in whether they read"
     )]
-    fn next(&self, room: bool) -> Next {
+    fn next(&self, room: bool) -> Action {
         let send = !self.chain.is_empty() && !self.flags.has(Flags::BLOCKED.with(Flags::IN_FLIGHT));
         match self.state {
-            State::Free | State::Reserved => Next::Wait(Interest::NONE),
-            State::Connecting => Next::Wait(Interest::WRITE),
-            State::Closed => Next::Close,
+            State::Free | State::Reserved => Action::Wait(Interest::NONE),
+            State::Connecting => Action::Wait(Interest::WRITE),
+            State::Closed => Action::Close,
             // queued output leaves before writing is shut down
-            _ if send => Next::Send,
-            State::Finishing | State::Parting if self.chain.is_empty() => Next::Shut,
+            _ if send => Action::Send,
+            State::Finishing | State::PreLinger if self.chain.is_empty() => Action::ShutdownWrite,
             _ => {
                 let read = self.state.reads() && room && !(self.state.is_live() && self.holds_back());
-                Next::Wait(Interest::new(read, self.flags.has(Flags::BLOCKED)))
+                Action::Wait(Interest::new(read, self.flags.has(Flags::BLOCKED)))
             }
         }
     }

@@ -2,21 +2,21 @@
 
 use core::fmt;
 
-use lightcone_core::{Full, Mark, Output};
+use lightcone_core::{Checkpoint, Full, Output};
 
 use crate::middleware::Hook;
+use crate::mode::ResponseMode;
 use crate::parse::chunked::Count;
-use crate::plan::Plan;
 use crate::status::Status;
 
-use super::fields::{Added, Headers};
-use super::fixed::{Fixed, decimal};
+use super::fields::{ExtraFields, Headers};
+use super::template::{HeadTemplate, decimal};
 
 /// What is left to write of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outgoing {
+pub(crate) enum ResponseBody {
     /// Nothing: the response is complete.
-    Whole,
+    Complete,
     /// All of it: the exchange has not responded yet.
     Deferred,
     /// This many bytes of the body, below 2^48.
@@ -24,7 +24,7 @@ pub(crate) enum Outgoing {
     /// A chunked body.
     Chunked,
     /// A body that is delimited by the end of the connection.
-    Raw,
+    UntilClose,
     /// The last chunk, for which there was no room.
     LastChunk,
     /// All of it, but there was no room for any response: the connection ends without one.
@@ -33,7 +33,7 @@ pub(crate) enum Outgoing {
 
 /// The length of a body, if it is known in advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extent {
+pub(crate) enum BodyLength {
     Length(u64),
     Unknown,
 }
@@ -41,9 +41,9 @@ pub(crate) enum Extent {
 /// The shared workspace for making responses. There is one per poller, since the head of a response is made within one
 /// callback.
 #[derive(Debug)]
-pub(crate) struct Desk {
-    pub(crate) fixed: Fixed,
-    pub(crate) added: Added,
+pub(crate) struct Scratch {
+    pub(crate) template: HeadTemplate,
+    pub(crate) extra: ExtraFields,
     /// Why the last response that failed has failed.
     pub(crate) fault: Fault,
     /// Whether the head of a streamed response is held back, because the body of its request is still to be read.
@@ -74,9 +74,9 @@ impl fmt::Display for Fault {
     }
 }
 
-impl Desk {
+impl Scratch {
     pub(crate) const fn new() -> Self {
-        Self { fixed: Fixed::new(), added: Added::new(), fault: Fault::Invalid, holds: false }
+        Self { template: HeadTemplate::new(), extra: ExtraFields::new(), fault: Fault::Invalid, holds: false }
     }
 }
 
@@ -87,10 +87,10 @@ pub(crate) trait Sink {
     fn commit(&mut self, n: usize);
     fn append(&mut self, n: usize) -> Result<&mut [u8], Full>;
     fn send(&mut self, bytes: &[u8]) -> Result<(), Full>;
-    fn mark(&self) -> Mark;
-    fn rewind(&mut self, mark: Mark);
-    fn seal(&mut self) -> Mark;
-    fn hold(&mut self, mark: Mark);
+    fn mark(&self) -> Checkpoint;
+    fn rewind(&mut self, mark: Checkpoint);
+    fn seal(&mut self) -> Checkpoint;
+    fn hold(&mut self, mark: Checkpoint);
     fn is_holding(&self) -> bool;
     fn queued(&self) -> usize;
     fn bound(&self) -> usize;
@@ -117,19 +117,19 @@ impl Sink for Output<'_> {
         Output::send(self, bytes)
     }
 
-    fn mark(&self) -> Mark {
+    fn mark(&self) -> Checkpoint {
         Output::mark(self)
     }
 
-    fn rewind(&mut self, mark: Mark) {
+    fn rewind(&mut self, mark: Checkpoint) {
         Output::rewind(self, mark);
     }
 
-    fn seal(&mut self) -> Mark {
+    fn seal(&mut self) -> Checkpoint {
         Output::seal(self)
     }
 
-    fn hold(&mut self, mark: Mark) {
+    fn hold(&mut self, mark: Checkpoint) {
         Output::hold(self, mark);
     }
 
@@ -158,11 +158,11 @@ impl fmt::Debug for dyn Sink + '_ {
 
 /// A response that is being made: the output that it goes to, and what is known of it.
 #[derive(Debug)]
-pub(crate) struct Draft<'a> {
+pub(crate) struct ResponseWriter<'a> {
     pub(crate) output: &'a mut (dyn Sink + 'a),
-    pub(crate) desk: &'a mut Desk,
+    pub(crate) scratch: &'a mut Scratch,
     pub(crate) hooks: Option<&'a Hook<'a>>,
-    pub(crate) plan: Plan,
+    pub(crate) plan: ResponseMode,
     pub(crate) status: Status,
 }
 
@@ -172,7 +172,7 @@ const IN_PLACE_MAX: usize = 512;
 
 const TEXT: &[u8] = b"Content-Type: text/plain; charset=utf-8\r\n";
 
-impl Draft<'_> {
+impl ResponseWriter<'_> {
     /// Writes a complete response with a text, if it is the common case. Returns `false` and writes nothing if it is
     /// not, or does not fit into one block.
     #[inline(always)]
@@ -192,20 +192,22 @@ impl Draft<'_> {
     /// Returns whether the response is a 200 without added fields, on a connection that stays open.
     #[inline(always)]
     const fn is_usual(&self) -> bool {
-        let plain = self.plan.bits() == Plan::PLAIN.bits() && self.status.code() == Status::OK.code();
-        plain && self.desk.added.is_empty() && self.hooks.is_none()
+        let plain = self.plan.bits() == ResponseMode::PLAIN.bits() && self.status.code() == Status::OK.code();
+        plain && self.scratch.extra.is_empty() && self.hooks.is_none()
     }
 
     /// Like [`plain`](Self::plain), for any type of content and any length.
     fn usual(&mut self, content_type: &[u8], body: &[u8]) -> bool {
         const LENGTH: &[u8; 16] = b"Content-Length: ";
-        let Some(fixed) = self.desk.fixed.dated() else { return false };
+        let Some(template) = self.scratch.template.dated() else { return false };
         let mut digits = [0; 20];
         let digits = decimal(body.len() as u64, &mut digits);
-        let size = Fixed::DATED + content_type.len() + LENGTH.len() + digits.len() + 4 + body.len();
+        let size = HeadTemplate::DATED + content_type.len() + LENGTH.len() + digits.len() + 4 + body.len();
         let Ok(place) = self.output.reserve(size) else { return false };
-        let Some((start, rest)) = place.split_first_chunk_mut::<{ Fixed::DATED }>() else { return false };
-        *start = *fixed;
+        let Some((start, rest)) = place.split_first_chunk_mut::<{ HeadTemplate::DATED }>() else {
+            return false;
+        };
+        *start = *template;
         let Some((line, rest)) = rest.split_at_mut_checked(content_type.len()) else { return false };
         line.copy_from_slice(content_type);
         let Some((name, rest)) = rest.split_first_chunk_mut::<16>() else { return false };
@@ -226,13 +228,14 @@ impl Draft<'_> {
     fn put<const TAIL: usize>(&mut self, tail: [u8; TAIL], body: &[u8]) -> bool {
         // The fixed part is copied in two pieces, since compilers inline copies of up to 128 bytes only.
         const HALF: usize = 64;
-        let Some(fixed) = self.desk.fixed.plain() else { return false };
-        let (Some(from_start), Some(from_middle)) = (fixed.first_chunk::<HALF>(), fixed.last_chunk()) else {
+        let Some(template) = self.scratch.template.plain() else { return false };
+        let (Some(from_start), Some(from_middle)) = (template.first_chunk::<HALF>(), template.last_chunk())
+        else {
             return false;
         };
-        let Ok(place) = self.output.append(Fixed::PLAIN + TAIL + body.len()) else { return false };
+        let Ok(place) = self.output.append(HeadTemplate::PLAIN + TAIL + body.len()) else { return false };
         if let Some((start, rest)) = place.split_first_chunk_mut::<HALF>()
-            && let Some((middle, rest)) = rest.split_first_chunk_mut::<{ Fixed::PLAIN - HALF }>()
+            && let Some((middle, rest)) = rest.split_first_chunk_mut::<{ HeadTemplate::PLAIN - HALF }>()
             && let Some((end, rest)) = rest.split_first_chunk_mut::<TAIL>()
         {
             *start = *from_start;
@@ -250,14 +253,14 @@ impl Draft<'_> {
             return Ok(());
         }
         self.run_hooks();
-        self.desk.fault = Fault::Invalid;
-        if self.desk.added.failed || self.status.is_interim() {
+        self.scratch.fault = Fault::Invalid;
+        if self.scratch.extra.failed || self.status.is_interim() {
             return Err(Full);
         }
         let mark = self.output.mark();
         self.refuse_body();
-        let head = self.head(content_type, Extent::Length(body.len() as u64));
-        let send = self.status.has_body() && !self.plan.has(Plan::BODILESS);
+        let head = self.head(content_type, BodyLength::Length(body.len() as u64));
+        let send = self.status.has_body() && !self.plan.has(ResponseMode::HEAD_ONLY);
         let result = head.and_then(|()| if send { self.output.send(body) } else { Ok(()) });
         if result.is_err() {
             self.output.rewind(mark);
@@ -273,35 +276,35 @@ impl Draft<'_> {
     #[cold]
     pub(crate) fn does_not_fit(&mut self, length: u64) {
         let half = self.output.bound() / 2;
-        self.desk.fault = if length > half as u64 { Fault::TooLarge } else { Fault::NoRoom };
+        self.scratch.fault = if length > half as u64 { Fault::TooLarge } else { Fault::NoRoom };
         debug_assert!(
             cfg!(test) || half == 0 || length <= half as u64,
             "a body of {length} bytes can't be sent at once, only {half} are guaranteed: stream or generate it"
         );
     }
 
-    /// Writes the head of a response whose body follows, and returns how the body is written. `Whole`: no body may
+    /// Writes the head of a response whose body follows, and returns how the body is written. `Complete`: no body may
     /// follow. Otherwise, the head is held back if `hold` is set.
     #[inline(never)]
-    pub(crate) fn start(&mut self, extent: Extent, hold: bool) -> Result<Outgoing, Full> {
+    pub(crate) fn start(&mut self, extent: BodyLength, hold: bool) -> Result<ResponseBody, Full> {
         self.run_hooks();
-        self.desk.fault = Fault::Invalid;
-        let countable = !matches!(extent, Extent::Length(Count::TOO_MUCH..));
-        if self.desk.added.failed || self.status.is_interim() || !countable {
+        self.scratch.fault = Fault::Invalid;
+        let countable = !matches!(extent, BodyLength::Length(Count::TOO_MUCH..));
+        if self.scratch.extra.failed || self.status.is_interim() || !countable {
             return Err(Full);
         }
         let mark = self.output.mark();
         // HTTP/1.0 has no chunks: the end of the connection delimits the body.
-        if extent == Extent::Unknown && self.plan.has(Plan::OLD) {
+        if extent == BodyLength::Unknown && self.plan.has(ResponseMode::HTTP_10) {
             self.plan.close();
         }
         let outgoing = match extent {
-            _ if self.plan.has(Plan::BODILESS) || !self.status.has_body() => Outgoing::Whole,
-            Extent::Length(length) => Outgoing::Length(length),
-            Extent::Unknown if self.plan.has(Plan::OLD) => Outgoing::Raw,
-            Extent::Unknown => Outgoing::Chunked,
+            _ if self.plan.has(ResponseMode::HEAD_ONLY) || !self.status.has_body() => ResponseBody::Complete,
+            BodyLength::Length(length) => ResponseBody::Length(length),
+            BodyLength::Unknown if self.plan.has(ResponseMode::HTTP_10) => ResponseBody::UntilClose,
+            BodyLength::Unknown => ResponseBody::Chunked,
         };
-        let hold = hold && outgoing != Outgoing::Whole;
+        let hold = hold && outgoing != ResponseBody::Complete;
         let result = self.leave().and_then(|()| self.head_held(extent, hold));
         if result.is_err() {
             self.output.rewind(mark);
@@ -312,7 +315,7 @@ impl Draft<'_> {
 
     /// Writes a head, and holds it back if `hold` is set. If there are too few blocks for that, the head leaves at
     /// once.
-    fn head_held(&mut self, extent: Extent, hold: bool) -> Result<(), Full> {
+    fn head_held(&mut self, extent: BodyLength, hold: bool) -> Result<(), Full> {
         if hold {
             let before = self.output.mark();
             let mark = self.output.seal();
@@ -327,9 +330,9 @@ impl Draft<'_> {
 
     /// Sends `100 Continue` to a client that waits for it.
     pub(crate) fn leave(&mut self) -> Result<(), Full> {
-        if self.plan.has(Plan::EXPECTS) {
+        if self.plan.has(ResponseMode::EXPECT_CONTINUE) {
             self.output.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-            self.plan.set(Plan::EXPECTS, false);
+            self.plan.set(ResponseMode::EXPECT_CONTINUE, false);
         }
         Ok(())
     }
@@ -337,8 +340,8 @@ impl Draft<'_> {
     /// Prepares a response that does not read the body. A client that has not received `100 Continue` may send either
     /// the body or the next request; the server can't distinguish them, so the connection ends.
     pub(crate) const fn refuse_body(&mut self) {
-        if self.plan.has(Plan::EXPECTS) {
-            self.plan.set(Plan::EXPECTS, false);
+        if self.plan.has(ResponseMode::EXPECT_CONTINUE) {
+            self.plan.set(ResponseMode::EXPECT_CONTINUE, false);
             self.plan.close();
         }
     }
@@ -347,44 +350,44 @@ impl Draft<'_> {
     fn run_hooks(&mut self) {
         let mut next = self.hooks;
         while let Some(hook) = next {
-            hook.middleware.head(self.status, &mut Headers(&mut self.desk.added));
+            hook.middleware.head(self.status, &mut Headers(&mut self.scratch.extra));
             next = hook.outer;
         }
     }
 
     /// Writes a head. After an error, the caller has to rewind the output.
-    fn head(&mut self, content_type: &[u8], extent: Extent) -> Result<(), Full> {
-        let Self { output, desk, plan, status, .. } = self;
-        let Desk { fixed, added, .. } = &**desk;
+    fn head(&mut self, content_type: &[u8], extent: BodyLength) -> Result<(), Full> {
+        let Self { output, scratch, plan, status, .. } = self;
+        let Scratch { template, extra, .. } = &**scratch;
         let mut digits = [0; 20];
         output.send(b"HTTP/1.1 ")?;
         output.send(decimal(u64::from(status.code()), &mut digits))?;
         output.send(b" ")?;
         output.send(status.phrase().as_bytes())?;
         output.send(b"\r\n")?;
-        output.send(if added.own_server { b"" } else { fixed.server() })?;
-        output.send(if added.own_date { b"" } else { fixed.date() })?;
-        output.send(if added.own_type || !status.has_body() { b"" } else { content_type })?;
-        output.send(added.lines())?;
-        output.send(match (plan.has(Plan::KEEP_ALIVE), plan.has(Plan::OLD)) {
+        output.send(if extra.own_server { b"" } else { template.server() })?;
+        output.send(if extra.own_date { b"" } else { template.date() })?;
+        output.send(if extra.own_type || !status.has_body() { b"" } else { content_type })?;
+        output.send(extra.lines())?;
+        output.send(match (plan.has(ResponseMode::KEEP_ALIVE), plan.has(ResponseMode::HTTP_10)) {
             (true, false) => b"",
             (true, true) => b"Connection: keep-alive\r\n",
             (false, _) => b"Connection: close\r\n",
         })?;
         match extent {
             _ if !status.has_body() => output.send(b"\r\n"),
-            Extent::Length(length) => {
+            BodyLength::Length(length) => {
                 output.send(b"Content-Length: ")?;
                 output.send(decimal(length, &mut digits))?;
                 output.send(b"\r\n\r\n")
             }
-            Extent::Unknown if plan.has(Plan::OLD) => output.send(b"\r\n"),
-            Extent::Unknown => output.send(b"Transfer-Encoding: chunked\r\n\r\n"),
+            BodyLength::Unknown if plan.has(ResponseMode::HTTP_10) => output.send(b"\r\n"),
+            BodyLength::Unknown => output.send(b"Transfer-Encoding: chunked\r\n\r\n"),
         }
     }
 
     /// Writes a response of the server itself: a short text with the status. Returns the length of the text.
-    pub(crate) fn by_itself(&mut self, status: Status) -> Result<u64, Full> {
+    pub(crate) fn canned_response(&mut self, status: Status) -> Result<u64, Full> {
         self.status = status;
         let mut digits = [0; 20];
         let mut text = [0; 64];
