@@ -338,6 +338,37 @@ fn large_blocks_go_to_whoever_has_waited_longest() {
     assert_eq!(bench.shard.next_deadline(), None);
 }
 
+/// A driver may report bytes to a socket that waits for a large block, and have its events delivered later: the socket
+/// took the block that became free, and does not get another one when the queue is served.
+#[test]
+fn a_socket_that_took_a_large_block_gets_no_second_one() {
+    let config = Config { sockets: 3, input_blocks: 3, receive_blocks: 2, ..PLAIN };
+    let mut bench = Bench::new(&config, |socket, event| {
+        if matches!(event, Event::Message(_)) {
+            let n = socket.bytes().len();
+            socket.consume(n);
+        }
+    });
+    let [a, b, waiting] = [bench.open(), bench.open(), bench.open()];
+    for token in [a, b] {
+        assert_eq!(bench.receive(token, &[0; 100]), READ);
+    }
+    assert_eq!(bench.receive(waiting, &[1; 64]), Action::Wait(Interest::NONE));
+    let _ = bench.message(a, 0);
+    let _ = bench.message(b, 0);
+    assert_eq!(bench.room(waiting), 192);
+    bench.shard.connection(waiting).unwrap().received(&mut [2; 36]);
+    assert_eq!(bench.turn(0), [(waiting, READ)]);
+    assert_eq!(bench.room(waiting), 156, "100 bytes in a large block");
+    assert_eq!(bench.receive(a, &[3; 100]), READ, "the other large block is free");
+    assert_eq!(bench.room(b), 64, "and none is left");
+    let mut last = [4];
+    let mut conn = bench.shard.connection(waiting).unwrap();
+    conn.received(&mut last);
+    let (_, socket) = conn.next_event::<u32>().unwrap();
+    assert_eq!(socket.bytes(), [&[1; 64][..], &[2; 36], &[4; 1]].concat());
+}
+
 /// With fewer small blocks than sockets, those without one are read again in order, one per free block.
 #[test]
 fn sockets_without_an_input_block_are_read_again_in_order() {

@@ -93,7 +93,7 @@ impl InputPools<'_> {
     pub(crate) fn wait_queue(&self, kept: &InputTail) -> Waiting {
         if kept.is_empty() {
             Waiting::Input
-        } else if kept.len() < self.capacity() {
+        } else if kept.block & LARGE == 0 && kept.len() < self.capacity() {
             Waiting::LargeInput
         } else {
             Waiting::None
@@ -175,6 +175,7 @@ impl InputPools<'_> {
 
     /// Moves what is kept from a small block to a large one. Returns whether a large block was free.
     pub(crate) fn enlarge(&mut self, kept: &mut InputTail) -> bool {
+        debug_assert!(kept.block != 0 && kept.block & LARGE == 0, "only a small block is replaced");
         let Some(to) = self.large.lend().lease() else { return false };
         let at = ((kept.block - 1) as usize) * self.small.size();
         let from = self.small.memory().get(at + kept.start as usize..at + kept.end as usize);
