@@ -65,7 +65,7 @@ fn the_race_is_reported() {
         assert!(report.contains(part), "{part:?} is missing: {report}");
     }
     // both requests arrived before either was answered
-    let receives = report.rfind("receive").expect("seen above");
+    let receives = report.rfind(" receive ").expect("seen above");
     assert!(report.find("hears").expect("seen above") > receives, "{report}");
 }
 
