@@ -516,8 +516,8 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "core/src/poller/accept.rs",
         "backing_off_has_no_end",
-        "        self.resume_at = Some(now + BACK_OFF);\n    }\n\n    /// A socket has ended",
-        "        let _ = now;\n    }\n\n    /// A socket has ended",
+        "        self.resume_at = Some(now + BACK_OFF);\n    }\n\n    /// Ends the back-off",
+        "        let _ = now;\n    }\n\n    /// Ends the back-off",
     ),
     // The scheduler of the workers.
     step(
@@ -595,7 +595,7 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "drivers/workers/src/scheduler.rs",
         "scheduler_hands_the_watch_to_nobody",
-        "        self.ring(waits); // that worker may have been the one who was to try again\n",
+        "        self.ring(waits); // that worker may have been the one to retry\n",
         "",
     ),
     step(
@@ -699,7 +699,7 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "drivers/workers/src/offload.rs",
         "offload_keeps_the_place",
-        "                self.scheduler.release_place(bridge.place); // nobody has moved in\n",
+        "                self.scheduler.release_place(bridge.place); // it was never bound\n",
         "",
     ),
     step(

@@ -534,7 +534,7 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         carry_out(self, next, sends, calls, |conn, calls| conn.run(handler, &mut calls.context()))
     }
 
-    /// The fast path of [`run`](Self::run), for the two events of a simple request: bytes were received and all
+    /// Runs the fast path of [`run`](Self::run), for the two events of a simple request: bytes were received and all
     /// were consumed, or all queued bytes were sent. Returns `None` if more is to be done; the event may already
     /// have been delivered then.
     #[inline(always)]

@@ -26,7 +26,7 @@ impl Handler for Echo {
         self.receive(socket, cx);
     }
 
-    /// The peer may still be reading: it gets all of its bytes, then the end of stream.
+    /// Finishes the output: a peer that still reads gets all of its bytes, then the end of stream.
     fn peer_closed(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {
         socket.finish();
     }

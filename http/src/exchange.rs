@@ -160,7 +160,7 @@ pub trait Exchange<S: State> {
     /// [`Flow::Abort`] or respond.
     ///
     /// A reset by the peer drops the exchange without this call. While the socket is not read, because the peer takes
-    /// no output or has sent so many further requests that the input is full, an end of the stream is noticed only
+    /// no output or has sent enough further requests that the input is full, an end of the stream is noticed only
     /// when reading resumes, and a reset then or with the next send.
     fn peer_closed(&mut self, io: &mut Transfer<'_, S>) -> Flow {
         let _ = io;

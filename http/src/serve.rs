@@ -166,7 +166,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         }
     }
 
-    /// Reports a request that is still in progress as aborted: its response can't be completed any more.
+    /// Reports a request that is still in progress as aborted: its response cannot be completed any more.
     fn close(
         &mut self,
         socket: &mut Socket<'_, Self::Data>,
@@ -494,7 +494,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         }
     }
 
-    /// Handles a body that can't be read any further: refuses the request, or ends the connection if the response has
+    /// Handles a body that cannot be read any further: refuses the request, or ends the connection if the response has
     /// begun.
     #[cold]
     #[inline(never)]
@@ -790,7 +790,7 @@ impl<S> ServerState<S> {
         if busy.incoming == RequestBody::Ended {
             return limits.answer_time.map(|time| now + time);
         }
-        // A gathered body stays in the input until it is complete, so its steps can't be observed one by one.
+        // A gathered body stays in the input until it is complete, so its steps cannot be observed one by one.
         let steps = if busy.flags.gathers() { busy.incoming.steps(limits.body_step) } else { 1 };
         let time = limits.body_time.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX));
         Some(now + if steps > 1 { time.min(TIME_MAX) } else { time })

@@ -74,7 +74,7 @@ pub(crate) struct TransferState {
     pub(crate) replaced: Option<Fault>,
     /// Bytes of the response's body that were written.
     pub(crate) written: u64,
-    /// Whether the response can't be written, not even as a 500.
+    /// Whether the response cannot be written, not even as a 500.
     pub(crate) unanswerable: bool,
     /// When the exchange is to be called again.
     pub(crate) wake: Option<Instant>,
@@ -429,7 +429,7 @@ impl<'t, S> Transfer<'t, S> {
     /// body is being read.
     ///
     /// Returns [`Flow::Done`], which the exchange should return, if no body is to be written: for `HEAD`, for a status
-    /// that has no body, or after a head that can't be sent was replaced by a 500.
+    /// that has no body, or after a head that cannot be sent was replaced by a 500.
     ///
     /// ```
     /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};

@@ -117,7 +117,7 @@ impl<'s, T: Transport> Acceptor<'s, T> {
         self.resume_at = Some(now + BACK_OFF);
     }
 
-    /// A socket has ended: ends the back-off, because there may be room or a descriptor now.
+    /// Ends the back-off when a socket has ended, because there may be room or a descriptor now.
     #[inline]
     pub(crate) fn retry_now(&mut self, now: Instant) {
         if self.resume_at.is_some() {

@@ -349,7 +349,7 @@ impl Walk {
         }
     }
 
-    /// Gives dialled connections peers as well.
+    /// Provides dialled connections peers as well.
     fn meet_dialled(&mut self) {
         for mate in &mut self.mates {
             let wires: Vec<_> = mate.net().dialled.drain(..).map(|(_, wire)| wire).collect();

@@ -57,7 +57,7 @@ impl Peer {
         self.then(Step::HearsBytes(n))
     }
 
-    /// Half-closes: ends its side of the connection, and still receives.
+    /// Ends (half-closes) its side of the connection, and still receives.
     pub fn ends(self) -> Self {
         self.then(Step::Ends)
     }

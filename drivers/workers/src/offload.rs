@@ -127,7 +127,7 @@ impl<M> Handler for Offload<M> {
         {
             stream.abort(); // there are no workers any more
             if opens {
-                self.scheduler.release_place(bridge.place); // nobody has moved in
+                self.scheduler.release_place(bridge.place); // it was never bound
             }
         }
         // Last, because dropping the program's message may panic.

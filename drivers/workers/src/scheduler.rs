@@ -157,7 +157,7 @@ impl<M> Scheduler<M> {
         // idle worker: it waits again, now with the retry interval as its limit.
         let waits = if state.unnotified.is_empty() { None } else { state.idle.last().copied() };
         drop(state);
-        self.ring(waits); // that worker may have been the one who was to try again
+        self.ring(waits); // that worker may have been the one to retry
         self.ring(Some(worker));
         Ok(())
     }

@@ -346,7 +346,7 @@ fn method(cursor: &mut Cursor<'_>) -> Result<Option<Method>, Status> {
     if name.is_empty() || !cursor.take(b" ") {
         return Err(Status::BAD_REQUEST);
     }
-    // What follows a CONNECT belongs to the tunnel and can't be read as requests, so CONNECT is not supported.
+    // What follows a CONNECT belongs to the tunnel and cannot be read as requests, so CONNECT is not supported.
     Ok(Method::from_bytes(name).filter(|method| *method != Method::Connect))
 }
 

@@ -23,7 +23,7 @@ use super::writer::{BodyLength, Fault, ResponseBody, ResponseWriter, text_line};
 /// ```
 ///
 /// `Server`, `Date` (if there is a wall clock), `Content-Type` and the fields that frame the body are added
-/// automatically. A handler can replace the first three with its own; the framing fields can't be set.
+/// automatically. A handler can replace the first three with its own; the framing fields cannot be set.
 #[must_use = "no response is sent"]
 #[derive(Debug)]
 pub struct Response<'a> {

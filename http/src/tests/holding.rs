@@ -204,8 +204,8 @@ fn a_malformed_body_is_a_400_as_long_as_nothing_was_written_whatever_the_cut() {
             if path == "/echo" && (body.contains("abcd") || body.starts_with("1\r\na")) {
                 continue; // the response has begun by then
             }
-            let befores: &[&str] = if path == "/echo" { &[""] } else { &["", "2\r\nab\r\n"] };
-            for before in befores {
+            let prefixes: &[&str] = if path == "/echo" { &[""] } else { &["", "2\r\nab\r\n"] };
+            for before in prefixes {
                 let request = format!("{}{before}{body}", post(path));
                 assert_eq!(any_cut(&config(), &request, false), bad, "{path}");
             }

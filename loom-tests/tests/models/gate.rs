@@ -95,8 +95,8 @@ fn two_posters_in_every_schedule() {
 
 /// The runner is a separate thread, like a worker: the pass moves there, and back if `leave` refuses it.
 #[test]
-fn a_pass_goes_from_thread_to_thread() {
-    check("gate::a_pass_goes_from_thread_to_thread", &["left at once", "looked again"], |seen| {
+fn a_permit_goes_from_thread_to_thread() {
+    check("gate::a_permit_goes_from_thread_to_thread", &["left at once", "looked again"], |seen| {
         let socket = Socket::new();
         socket.left[0].store(1, Ordering::Relaxed);
         let mut pass = socket.gate.post().expect("no one runs it");
@@ -115,6 +115,6 @@ fn a_pass_goes_from_thread_to_thread() {
         if let Some(pass) = again {
             socket.run(pass);
         }
-        assert!(socket.gate.post().is_some(), "nobody has it");
+        assert!(socket.gate.post().is_some(), "no thread has it");
     });
 }
