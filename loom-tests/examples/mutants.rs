@@ -4,11 +4,12 @@
 //! ```text
 //! cargo loom-mutants              tries all mutants
 //! cargo loom-mutants word..       tries those with one of the words in their name or file
-//! cargo loom-mutants --check      tries all, and compares the result with MUTANTS.md
+//! cargo loom-mutants --check      tries all, each on the model that MUTANTS.md names
 //! cargo loom-mutants --write      tries all, and writes MUTANTS.md
 //! ```
 //!
-//! The models are tried from the smallest to the largest until one fails, so the table names the cheapest proof.
+//! The models are tried from the smallest to the largest until one fails, so the table names the cheapest proof. With
+//! `--check`, each mutant is tried on the model that MUTANTS.md names, which must fail in the same way.
 //!
 //! A mutant is a change to a copy of the sources in the target folder. The models are built from the copy in the same
 //! way as from the sources themselves. The change also adds a marker text, which shows from which sources the linked
@@ -65,8 +66,9 @@ fn main() -> ExitCode {
         let _ = changed(mutant); // checks the texts of all mutants before any is built
     }
 
-    let models = models();
-    assert!(!models.is_empty(), "no models found");
+    let file = Path::new(PACKAGE).join("MUTANTS.md");
+    let written = fs::read_to_string(&file).unwrap_or_default();
+    let models = if check { Models::Named(named(&written)) } else { Models::All(models()) };
     let workers = available_parallelism().map_or(1, usize::from).min(WORKERS_MAX).min(chosen.len());
     let next = AtomicUsize::new(0);
     let caught: BTreeMap<_, _> = scope(|scope| {
@@ -88,14 +90,15 @@ fn main() -> ExitCode {
     }
     let survivors = caught.values().filter(|by| by.is_none()).count();
     let tried = caught.len();
-    writeln!(table, "\n{} of {tried} mutants caught by {} models", tried - survivors, models.len())
+    let proofs: BTreeSet<_> = caught.values().flatten().filter_map(|by| by.split(" | ").next()).collect();
+    writeln!(table, "\n{} of {tried} mutants caught by {} models", tried - survivors, proofs.len())
         .expect("a string has room");
     print!("{table}");
-    let (page, file) = (format!("{HEAD}{table}"), Path::new(PACKAGE).join("MUTANTS.md"));
+    let page = format!("{HEAD}{table}");
     if write {
         fs::write(&file, &page).expect("a writable MUTANTS.md");
     }
-    if check && fs::read_to_string(&file).unwrap_or_default() != page {
+    if check && written != page {
         eprintln!("MUTANTS.md is out of date: run cargo loom-mutants --write");
         return ExitCode::FAILURE;
     }
@@ -106,6 +109,34 @@ const HEAD: &str = "# Mutants\n\n\
 Ways to break what the models check, and the model that detects each. `cargo loom-mutants --write` wrote this at the \
 bound of `cargo loom`; `.ci/run mutants` compares. The models are tried from the smallest to the largest, and the first \
 that fails is named. The changes are in `mutants.rs`.\n\n";
+
+/// The models that mutants are tried on.
+enum Models {
+    /// All, from the smallest to the largest.
+    All(Vec<String>),
+    /// For each mutant the model that MUTANTS.md names.
+    Named(BTreeMap<String, String>),
+}
+
+impl Models {
+    /// Returns the models for a mutant, in the order in which they are tried.
+    fn of(&self, mutant: &Mutant) -> &[String] {
+        match self {
+            Self::All(models) => models,
+            Self::Named(models) => models.get(mutant.name).map_or(&[], core::slice::from_ref),
+        }
+    }
+}
+
+/// Returns the model that MUTANTS.md names for each mutant.
+fn named(table: &str) -> BTreeMap<String, String> {
+    let rows = table.lines().filter_map(|row| row.strip_prefix("| `"));
+    rows.filter_map(|row| {
+        let (mutant, rest) = row.split_once("` | ")?;
+        Some((mutant.to_owned(), rest.split(" | ").nth(1)?.to_owned()))
+    })
+    .collect()
+}
 
 /// Returns the models, sorted by their number of executions. All of them must pass without a mutant.
 fn models() -> Vec<String> {
@@ -124,6 +155,7 @@ fn models() -> Vec<String> {
             Some((executions.parse().ok()?, name.to_owned()))
         })
         .collect();
+    assert!(!models.is_empty(), "no models found");
     models.sort();
     models.into_iter().map(|(_, name)| name).collect()
 }
@@ -133,11 +165,11 @@ fn work(
     copy: &Copy,
     next: &AtomicUsize,
     chosen: &[&'static Mutant],
-    models: &[String],
+    models: &Models,
 ) -> Vec<(&'static str, Option<String>)> {
     let mut caught = Vec::new();
     while let Some(mutant) = chosen.get(next.fetch_add(1, Ordering::Relaxed)) {
-        let by = copy.catch(mutant, models);
+        let by = copy.catch(mutant, models.of(mutant));
         eprintln!("{}: {}", mutant.name, by.as_deref().unwrap_or("**none**"));
         caught.push((mutant.name, by));
     }
@@ -237,7 +269,7 @@ fn build(package: &Path, target: Option<&Path>, mutant: Option<&Mutant>) -> Path
         .arg("--manifest-path")
         .arg(package.join("Cargo.toml"));
     if let Some(target) = target {
-        cargo.env("CARGO_TARGET_DIR", target).arg("--jobs=1");
+        cargo.env("CARGO_TARGET_DIR", target).env("CARGO_INCREMENTAL", "1").arg("--jobs=1");
         // a mutant is built once and fails soon, so most of the time is spent on compiling it
         for package in ["lightcone-core", "lightcone-model", "loom-tests"] {
             cargo.args(["--config", &format!("profile.test.package.{package}.opt-level=1")]);
