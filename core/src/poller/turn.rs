@@ -1006,13 +1006,14 @@ where
         self.empty_mailboxes(false)
     }
 
-    /// Does the same. If `admits`, connections that were assigned to this poller are admitted while there is time.
+    /// Does the same. If `admits`, connections that were assigned to this poller are admitted, unless the shard refuses
+    /// because sockets have been aborted.
     fn empty_mailboxes(&mut self, admits: bool) -> bool {
         // first, so that no push follows the last read
         self.io.membership.close();
         while let Some(command) = self.io.membership.next_command() {
             match command {
-                Command::Assign(assigned) if admits && self.admits_late() => self.take_over(assigned),
+                Command::Assign(assigned) if admits => self.take_over(assigned),
                 refused @ (Command::Assign(_)
                 | Command::Connect { .. }
                 | Command::Listen { .. }
@@ -1025,11 +1026,6 @@ where
             self.as_program(|_| drop(envelope));
         }
         self.io.membership.is_finished()
-    }
-
-    /// Returns whether a connection that was assigned to this poller before its mailboxes closed is still served.
-    fn admits_late(&self) -> bool {
-        matches!(self.phase, Phase::Closing { deadline } | Phase::Stopping { deadline, .. } if self.io.now < deadline)
     }
 
     /// Admits a connection that was assigned to this poller. If no socket was left, the shutdown waits for it.

@@ -1,11 +1,16 @@
 //! Tests of a stop, from the call to `is_over`.
 
-use crate::bench::{Lone, Mate, Note, SMALL, group, load, loads, mate, messages, ms, usual};
+use crate::bench::{Bench, Lone, Mate, Note, SMALL, group, load, loads, mate, messages, ms, usual};
 use crate::net::{Fate, Listener, Loose, Peer};
+use core::cell::Cell;
 use core::time::Duration;
 use lightcone_core::balance::{Balancer, Policy};
-use lightcone_core::poller::Command;
-use lightcone_core::{Address, CloseReason, Config, Event, ListenerId, PollerId, Timeouts, UnixId};
+use lightcone_core::poller::{
+    AcceptedSocket, Alone, AssignedSocket, Command, Envelope, Membership, Placement,
+};
+use lightcone_core::{
+    Address, CloseReason, Config, Event, ListenerId, PollerId, Rejected, Timeouts, Token, UnixId,
+};
 use std::rc::Rc;
 
 const TO: Address = Address::Unix(UnixId(9));
@@ -610,5 +615,88 @@ fn a_staged_close_in_a_stop_is_short() {
         bench.turn_at(due);
         assert!(bench.poller.is_over());
         assert_eq!(bench.poller.aborted(), 0);
+    }
+}
+
+/// A lone poller to which another one assigns a connection: the push began before the mailboxes closed, and completes
+/// when `arrives` is set.
+struct AssignedLate {
+    assigned: Option<AssignedSocket<Loose, ()>>,
+    arrives: Rc<Cell<bool>>,
+    closed: bool,
+}
+
+impl Membership<Loose, Listener, Note> for AssignedLate {
+    type Permit = ();
+
+    fn post(&mut self, _: Token, note: Note) -> Result<(), Rejected<Note>> {
+        Err(Rejected::Gone(note))
+    }
+
+    fn broadcast(&mut self, note: Note, _: fn(&Note) -> Note) -> Result<(), Rejected<Note>> {
+        Err(Rejected::Gone(note))
+    }
+
+    fn acquire(&mut self) -> Option<()> {
+        Some(())
+    }
+
+    fn merge(&mut self, (): ()) {}
+
+    fn release(&mut self) {}
+
+    fn has_room(&self, here: bool) -> bool {
+        here
+    }
+
+    fn place(&mut self, accepted: AcceptedSocket<Loose>) -> Placement<Loose, ()> {
+        Membership::<Loose, Listener, Note>::place(&mut Alone, accepted)
+    }
+
+    fn next_command(&mut self) -> Option<Command<Loose, Listener, ()>> {
+        self.assigned.take_if(|_| self.closed && self.arrives.get()).map(Command::Assign)
+    }
+
+    fn next_envelope(&mut self) -> Option<Envelope<Note>> {
+        None
+    }
+
+    fn has_command(&self) -> bool {
+        false
+    }
+
+    fn has_envelope(&self) -> bool {
+        false
+    }
+
+    fn close(&mut self) {
+        self.closed = true;
+    }
+
+    fn is_finished(&self) -> bool {
+        self.assigned.is_none()
+    }
+}
+
+/// A connection that was assigned before the mailboxes closed is admitted, gets `shutdown`, and closes.
+#[test]
+fn what_is_assigned_last_is_admitted_and_closes() {
+    for arrival in [0, 9, 50] {
+        let wire = crate::net::WireRef::default();
+        let connection = Loose(Rc::clone(&wire));
+        let assigned = AssignedSocket { connection, peer: TO, listener: ListenerId(0), permit: () };
+        let arrives = Rc::new(Cell::new(arrival == 0));
+        let membership =
+            AssignedLate { assigned: Some(assigned), arrives: Rc::clone(&arrives), closed: false };
+        let mut bench: Bench<AssignedLate> = Bench::place(&SMALL, membership);
+        bench.wires.push(Rc::clone(&wire));
+        bench.begin();
+        bench.poller.stop(ms(10));
+        bench.rest();
+        assert!(!bench.poller.is_over(), "it waits for a push in progress, or for the socket");
+        bench.now = arrival;
+        arrives.set(true);
+        bench.end();
+        assert_eq!((bench.script().admitted, wire.fate()), (1, Fate::Closed), "after {arrival} of 10 ms");
     }
 }
