@@ -1,18 +1,18 @@
-// Errors in core, each of which the simulator must notice. They were written down from core's sources, before anybody
-// looked at what the simulator checks.
+// Mutants of core, each of which the simulator must notice. They were derived from core's sources, before the
+// author examined what the simulator checks.
 //
-// A change is a text. In `replace`, `MUTATED` stands for "this error is switched on": all errors are built in at once, and
-// `examples/mutants.rs` switches on one after the other.
+// A mutant is a textual change. In `replace`, `MUTATED` means "this mutant is active": all mutants are built
+// into one program, and `examples/mutants.rs` activates them one at a time.
 
-/// One error.
+/// One mutant.
 pub(crate) struct Mutant {
-    /// Its name.
+    /// The name.
     pub(crate) name: &'static str,
-    /// Its file, from the root of the repository.
+    /// The file, relative to the root of the repository.
     pub(crate) file: &'static str,
-    /// A text that is there exactly once.
+    /// A text that occurs in it exactly once.
     pub(crate) find: &'static str,
-    /// The text that replaces it.
+    /// The replacement.
     pub(crate) replace: &'static str,
 }
 
@@ -20,7 +20,7 @@ const fn error(file: &'static str, name: &'static str, find: &'static str, repla
     Mutant { name, file, find, replace }
 }
 
-/// All of them, by file.
+/// All mutants, by file.
 pub(crate) const MUTANTS: &[Mutant] = &[
     error(
         "core/src/connection.rs",

@@ -1,15 +1,16 @@
-//! Breaks core, one way after the other, and tells which scenario of `simulate` notices, at which seed.
+//! Activates the mutants of core one at a time, and reports which scenario of `simulate` notices each, at
+//! which seed.
 //!
 //! ```text
 //! cargo run --release -p lightcone-sim --example mutants -- [--seeds N] [--most N] [word..]
 //! ```
 //!
-//! Tries the errors of `mutants.rs` whose names or files contain one of the words, or all, with so many seeds of each
-//! scenario (300). The run fails if more than so many (0) are not noticed.
+//! Tries the mutants of `mutants.rs` whose names or files contain one of the words, or all, with `--seeds`
+//! seeds of each scenario (300). The run fails if more than `--most` mutants (0) are not noticed.
 //!
-//! All errors are built into one copy of the sources, in the target folder, and switched on one by one.
-#![allow(clippy::print_stdout, clippy::std_instead_of_alloc, reason = "it is a tool")]
-#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "what it cannot do ends it")]
+//! All mutants are built into one copy of the sources, in the target directory, and activated one at a time.
+#![allow(clippy::print_stdout, clippy::std_instead_of_alloc, reason = "this is a tool")]
+#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a tool ends at the first error")]
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
@@ -26,16 +27,15 @@ use mutants::{MUTANTS, Mutant};
 #[path = "../mutants.rs"]
 mod mutants;
 
-/// For one scenario. Unbroken, the longest takes a few seconds.
+/// For one scenario. Without a mutant, the longest takes a few seconds.
 const SECONDS_MAX: u32 = 120;
 
-/// What is copied: all that Cargo wants to see, and the sources.
+/// The copied files: everything that Cargo requires, and the sources.
 const COPIED: [&str; 7] = ["Cargo.toml", "Cargo.lock", "core", "drivers", "http", "examples", "tests"];
 
 const SCENARIOS: [&str; 6] = ["walk", "chat", "http", "reconnect", "echo", "relay"];
 
-/// What the copy has beside the errors: the switch, no `const` where a switch is looked at, and no search for a smaller
-/// failure.
+/// Further changes to the copy: the switch, no `const` for functions that read the switch, and no shrinking.
 const TOOLING: [(&str, &str, &str); 6] = [
     (
         "core/src/lib.rs",
@@ -58,7 +58,7 @@ const TOOLING: [(&str, &str, &str); 6] = [
     ),
 ];
 
-/// What is asked for.
+/// The command-line options.
 struct Options {
     seeds: String,
     most: usize,
@@ -90,11 +90,11 @@ impl Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     let names: BTreeSet<_> = MUTANTS.iter().map(|mutant| mutant.name).collect();
-    assert_eq!(names.len(), MUTANTS.len(), "two errors have one name");
+    assert_eq!(names.len(), MUTANTS.len(), "two mutants have the same name");
     let simulate = build();
     for scenario in SCENARIOS {
         let failure = run(&simulate, scenario, 0, &options.seeds);
-        assert!(failure.is_none(), "{scenario} fails without an error: {}", failure.unwrap_or_default());
+        assert!(failure.is_none(), "{scenario} fails without a mutant: {}", failure.unwrap_or_default());
     }
 
     let numbers: Vec<usize> =
@@ -117,7 +117,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Switches an error on, and says what notices it.
+/// Activates a mutant, and prints what notices it.
 fn try_one(simulate: &Path, number: usize, seeds: &str, missed: &Mutex<Vec<&'static str>>) {
     let name = MUTANTS[number - 1].name;
     let by = SCENARIOS
@@ -137,7 +137,7 @@ fn changed_files() -> impl Iterator<Item = &'static str> {
     MUTANTS.iter().map(|mutant| mutant.file).chain(TOOLING.iter().map(|(file, ..)| *file))
 }
 
-/// Builds `simulate` from a copy of the sources that has all errors.
+/// Builds `simulate` from a copy of the sources with all mutants.
 fn build() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| shipped("target"), PathBuf::from);
     let folder = target.join("sim-mutants");
@@ -170,11 +170,11 @@ fn build() -> PathBuf {
         .env("RUSTFLAGS", "--cap-lints=allow")
         .status()
         .expect("cargo runs");
-    assert!(status.success(), "the copy with all errors does not build");
+    assert!(status.success(), "the copy with all mutants does not build");
     folder.join("target/release/examples/simulate")
 }
 
-/// Copies a file, or a folder but for what was built in it.
+/// Copies a file, or a directory except for build output.
 fn copy_all(from: &Path, to: &Path) {
     if from.is_dir() {
         for entry in fs::read_dir(from).expect("a folder of sources") {
@@ -192,7 +192,7 @@ fn copy_all(from: &Path, to: &Path) {
     }
 }
 
-/// A file that stays as it was is not built again.
+/// Writes a file only if it has changed, so that it is not rebuilt otherwise.
 fn write_if_new(file: &Path, text: &str) {
     if fs::read_to_string(file).ok().as_deref() != Some(text) {
         fs::create_dir_all(file.parent().expect("a file in a folder")).expect("a writable target folder");
@@ -200,7 +200,7 @@ fn write_if_new(file: &Path, text: &str) {
     }
 }
 
-/// Runs a scenario with one error; how it failed, if it did.
+/// Runs a scenario with one mutant. Returns how it failed, if it did.
 fn run(simulate: &Path, scenario: &str, number: usize, seeds: &str) -> Option<String> {
     let log = simulate.with_extension(format!("{number}.log"));
     let mut child = Command::new(simulate)
@@ -223,7 +223,7 @@ fn run(simulate: &Path, scenario: &str, number: usize, seeds: &str) -> Option<St
     Some(format!("no end within {SECONDS_MAX} s"))
 }
 
-/// What a failure said, and at which seed.
+/// Returns the message of a failure, and its seed.
 fn reason(text: &str) -> String {
     let first = text.lines().nth(1).unwrap_or("an abort");
     let seed = text.lines().rev().find_map(|line| line.split(" --seed ").nth(1)).unwrap_or("?");

@@ -1,8 +1,8 @@
 //! Measures what an event costs with many sockets: `scale SOCKETS ACTIVE ROUNDS [SLOTS]`.
 //!
-//! Opens so many sockets in one simulated shard, then lets some of them exchange lines with an echo server for so many
-//! rounds. `tests/tools/scale.py` runs it under callgrind, which counts within [`measured`].
-#![allow(clippy::print_stdout, reason = "it is a tool")]
+//! Opens `SOCKETS` sockets in one simulated shard. `ACTIVE` of them then exchange `ROUNDS` lines each with an
+//! echo server. `tests/tools/scale.py` runs it under callgrind, which counts within [`measured`].
+#![allow(clippy::print_stdout, reason = "this is a tool")]
 
 use core::convert::Infallible;
 use core::time::Duration;
@@ -34,7 +34,7 @@ impl Handler for Echo {
 
 const LINE: &str = "a line of some length, as a request may have\n";
 
-/// What is counted. It stays a function of its own, for callgrind's sake.
+/// Runs the measured part. Not inlined, so that callgrind finds it.
 #[inline(never)]
 fn measured(sim: &mut Sim<'_>, done: impl Fn(&Sim<'_>) -> bool) {
     let mut looks = 0_u32;
@@ -44,7 +44,7 @@ fn measured(sim: &mut Sim<'_>, done: impl Fn(&Sim<'_>) -> bool) {
     });
 }
 
-#[expect(clippy::disallowed_methods, reason = "it measures; no run sees it")]
+#[expect(clippy::disallowed_methods, reason = "the measurement does not affect the run")]
 fn now() -> Instant {
     Instant::now()
 }
@@ -62,11 +62,11 @@ fn scale(sim: &mut Sim<'_>, sockets: usize, active: usize, rounds: usize, slots:
     sim.listen(server, address);
     let began = sim.now();
     let mut talkers = Vec::new();
-    // the last ones talk, so that what they use is not the warmest
+    // the sockets opened last are the active ones, whose memory is not the warmest
     for n in 0..sockets {
         let mut script = Script::to(address).after(Duration::from_micros(10 * n as u64));
         if n >= sockets - active {
-            // all begin to talk when all are there
+            // all begin when all are open
             script = script.pause(Duration::from_micros(10 * (sockets - n) as u64) + Duration::from_secs(5));
             for _ in 0..rounds {
                 script = script.send(LINE).receive(LINE);
@@ -78,7 +78,7 @@ fn scale(sim: &mut Sim<'_>, sockets: usize, active: usize, rounds: usize, slots:
         }
     }
     sim.run_until(Duration::from_hours(1), |sim| sim.in_use(server) >= sockets + 16);
-    let all = sim.in_use(server) - 16; // those set aside for connects
+    let all = sim.in_use(server) - 16; // without those reserved for connects
     assert!(all == sockets, "{all} of {sockets} sockets are open");
     let wanted = (rounds * LINE.len()) as u64;
     let (before, start) = (sim.events(), now());

@@ -1,20 +1,20 @@
-//! What is to happen, in the order of time; what falls on one moment, in the order that the seed picks.
+//! Pending simulated events, ordered by time; simultaneous ones in an order drawn from the seed.
 
 use core::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-/// Something that will happen.
+/// A pending simulated event.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) enum Scheduled {
-    /// A poller takes a turn, unless it has taken one since (its count of turns).
+    /// A poller takes a turn, unless its turn count has changed from `since`.
     Turn { poller: u32, since: u32 },
-    /// A poller's timer goes off.
+    /// A poller's timer fires.
     Timer { poller: u32 },
-    /// Something arrives at an end, if it is still the same use of it.
+    /// Something arrives at an endpoint, unless its descriptor number has been reused.
     Arrive { end: u32, uid: u32, what: Arrival },
-    /// A scripted peer goes on, unless it has since (its count of steps).
+    /// A scripted peer continues, unless its step count has changed from `since`.
     Peer { peer: u32, since: u32 },
-    /// An engine is told to stop.
+    /// An engine begins to stop.
     Stop { engine: u32, grace_ms: u32 },
 }
 
@@ -23,7 +23,7 @@ pub(crate) enum Arrival {
     Bytes(u32),
     End,
     Reset,
-    /// The window is open again, so that the end can be sent to; it is the end that receives.
+    /// The window of this endpoint has reopened, so that the other one may send again.
     Window,
     Connected,
     Refused,
@@ -33,7 +33,7 @@ pub(crate) enum Arrival {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Entry {
     at: u64,
-    /// What the seed picked, then first come first served.
+    /// The drawn order in the high bits, then the order of insertion.
     order: u64,
     due: Scheduled,
 }

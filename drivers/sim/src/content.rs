@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::tape::mix;
 
-/// Bytes that a peer sends or expects: given ones, or a stream that is known by its seed, so that megabytes of it need
-/// no memory and each byte can be told from its neighbours.
+/// Bytes that a peer sends or expects: either literal bytes, or a stream generated from a seed. Megabytes of
+/// the latter need no memory, and a misplaced byte is noticed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Content(Kind);
 
@@ -16,7 +16,7 @@ enum Kind {
     Pattern { seed: u64, length: u64 },
 }
 
-/// `length` bytes that look random and depend on `seed` alone.
+/// Returns `length` bytes that look random and depend only on `seed`.
 #[must_use]
 pub fn pattern(seed: u64, length: u64) -> Content {
     Content(Kind::Pattern { seed, length })
@@ -60,7 +60,7 @@ fn word(seed: u64, place: u64) -> [u8; 8] {
 }
 
 impl Content {
-    /// How many bytes it has.
+    /// Returns the number of bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         match &self.0 {
@@ -69,7 +69,8 @@ impl Content {
         }
     }
 
-    /// Writes the bytes from `offset` on, as many as there are and as `to` takes; gives how many.
+    /// Copies the bytes from `offset` on into `to`, up to the length of `to`. Returns the number of bytes
+    /// copied.
     pub fn read(&self, offset: u64, to: &mut [u8]) -> usize {
         let left = self.length().saturating_sub(offset);
         let n = to.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -92,7 +93,7 @@ impl Content {
         n
     }
 
-    /// How many of `bytes` are the ones from `offset` on: all of them, or up to the first difference.
+    /// Returns how many of `bytes` agree with the content from `offset` on, up to the first difference.
     pub(crate) fn matches(&self, offset: u64, bytes: &[u8]) -> usize {
         let mut buffer = [0; 256];
         let mut done = 0;

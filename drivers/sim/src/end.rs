@@ -1,11 +1,11 @@
-//! One end of a simulated connection, or a listener.
+//! One endpoint of a simulated connection, or a listener.
 
 use core::net::SocketAddr;
 use std::collections::VecDeque;
 
 use lightcone_core::{ErrorKind, Interest};
 
-/// Who holds an end.
+/// The owner of an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Owner {
     Nobody,
@@ -17,69 +17,71 @@ pub(crate) enum Owner {
 pub(crate) enum Kind {
     Free,
     Listener,
-    /// A connect has begun.
+    /// A connect is in progress.
     Connecting,
     Connected,
     /// A connect has failed.
     Failed(ErrorKind),
 }
 
-/// An end, at the place of its descriptor's number.
+/// An endpoint. Its index in the table is its descriptor number.
 #[derive(Debug)]
 pub(crate) struct End {
-    /// Which use of the number this is.
+    /// Distinguishes successive uses of the descriptor number.
     pub(crate) uid: u32,
     pub(crate) kind: Kind,
     pub(crate) owner: Owner,
-    /// What its poller calls it.
+    /// The key under which its poller registered it.
     pub(crate) key: u64,
-    /// The other end, and which use of that.
+    /// The other endpoint of the connection: its descriptor number and `uid`.
     pub(crate) other: (u32, u32),
-    /// Who is there.
+    /// The address of the peer.
     pub(crate) peer: SocketAddr,
-    /// What was sent here and not yet received: first what has arrived, then what is under way.
+    /// Bytes sent to this endpoint and not yet received: first those that have arrived, then those in
+    /// transit.
     pub(crate) bytes: VecDeque<u8>,
     pub(crate) arrived: usize,
-    /// What the system has taken to send from here and the other end's window has not: at most `send_buffer`.
+    /// The simulated send buffer: bytes that the system has accepted from this endpoint and that do not fit
+    /// the other endpoint's window yet. At most `send_buffer` bytes.
     pub(crate) out: VecDeque<u8>,
     pub(crate) send_buffer: usize,
-    /// When the other end last took something that was sent from here, in µs.
+    /// When bytes from this endpoint last arrived at the other one, in µs.
     pub(crate) delivered: u64,
-    /// The end of the stream is on its way to the other end.
+    /// Whether the end of the stream has been sent to the other endpoint.
     pub(crate) said_end: bool,
-    /// It was closed in good order, and the system delivers the rest.
+    /// Whether it was closed cleanly while the system still delivers its output.
     pub(crate) orphan: bool,
-    /// Of these, what had arrived when its poller was told to stop.
+    /// How many of the arrived bytes were there when its poller was stopped and must still be received.
     pub(crate) owed: usize,
-    /// The most that `bytes` may hold.
+    /// The maximum length of `bytes`.
     pub(crate) window: usize,
     pub(crate) closed_until: u64,
     pub(crate) last_arrival: u64,
-    /// The other end's end of stream has arrived.
+    /// Whether the other endpoint's end of stream has arrived.
     pub(crate) ended: bool,
     pub(crate) error: Option<ErrorKind>,
-    /// Writing was shut down.
+    /// Whether writing was shut down.
     pub(crate) shut: bool,
-    /// The connection was cut on purpose, so that its streams need not be whole.
+    /// Whether the connection was cut deliberately, so that its streams may be incomplete.
     pub(crate) excused: bool,
     pub(crate) watched: Interest,
-    /// It stands in its poller's list of what may be ready.
+    /// Whether it is in its poller's list of endpoints that may be ready.
     pub(crate) listed: bool,
     pub(crate) ops: Option<Box<Ops>>,
     pub(crate) backlog: Option<Box<Backlog>>,
 }
 
-/// Where a listener's connections wait.
+/// The backlog of a listener.
 #[derive(Debug)]
 pub(crate) struct Backlog {
     pub(crate) waiting: VecDeque<u32>,
     pub(crate) most: usize,
 }
 
-/// What a completion driver has asked for.
+/// The pending operations of a completion driver.
 #[derive(Default, Debug)]
 pub(crate) struct Ops {
-    /// The most bytes to receive; 0: nothing was asked for.
+    /// The maximum number of bytes to receive; 0 if no receive is pending.
     pub(crate) receive: usize,
     pub(crate) send: Option<SendOp>,
 }
@@ -87,10 +89,10 @@ pub(crate) struct Ops {
 /// A send in flight.
 #[derive(Debug)]
 pub(crate) struct SendOp {
-    /// What was offered, and where each piece of it stands.
+    /// The offered bytes, and the address and length of each piece.
     pub(crate) bytes: Vec<u8>,
     pub(crate) places: Vec<(usize, usize)>,
-    /// It has been done, and its completion is on its way.
+    /// The number of bytes sent, once the send is done and its completion is queued.
     pub(crate) done: Option<usize>,
     pub(crate) cancelled: bool,
 }
@@ -126,12 +128,12 @@ impl End {
         }
     }
 
-    /// How many bytes may be sent here now.
+    /// Returns how many bytes may be sent to this endpoint now.
     pub(crate) fn room(&self, now: u64) -> usize {
         if now < self.closed_until { 0 } else { self.window.saturating_sub(self.bytes.len()) }
     }
 
-    /// Whether a system would say that more may be sent: a third of its buffer is free.
+    /// Returns whether a system would report the socket as writable: a third of the send buffer is free.
     pub(crate) fn has_buffer(&self) -> bool {
         (self.send_buffer - self.out.len()) * 3 >= self.send_buffer
     }

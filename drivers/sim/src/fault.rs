@@ -1,11 +1,11 @@
-//! What can go wrong, and how likely it is in one run.
+//! The kinds of faults, and their probabilities in one run.
 
 use crate::tape::{Decider, Track};
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident: $text:literal,)*) => {
-        /// A kind of fault. Each run draws how likely each one is; about half are off in any one run, so that
-        /// combinations vary.
+        /// A kind of fault. Each run draws the probability of each kind; about half are off in any one run,
+        /// so that combinations vary.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[non_exhaustive]
         pub enum Fault {
@@ -13,10 +13,10 @@ macro_rules! faults {
         }
 
         impl Fault {
-            /// All kinds, in the order of their values.
+            /// All kinds, in order of their values.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-            /// What it is called in a summary.
+            /// Returns the name used in summaries.
             #[must_use]
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
@@ -26,54 +26,54 @@ macro_rules! faults {
 }
 
 faults! {
-    /// A receive brings fewer bytes than there are, most often one.
+    /// A receive returns fewer bytes than have arrived, usually one.
     ShortReceive: "short receives",
-    /// A send takes fewer bytes than there is room for, most often one.
+    /// A send takes fewer bytes than there is room for, usually one.
     ShortSend: "short sends",
-    /// A call says that it would block, right after readiness.
+    /// A call reports that it would block, right after readiness.
     WouldBlock: "would block",
-    /// A call is interrupted and made again.
+    /// A call is interrupted and repeated.
     Interrupted: "interrupted calls",
-    /// Readiness, or a completion, is told later than it could be.
+    /// Readiness or a completion is reported late.
     Delayed: "readiness delayed",
-    /// Readiness, or a completion, overtakes what came before.
+    /// Readiness or a completion overtakes an earlier one.
     Reordered: "readiness reordered",
-    /// Readiness is told twice in one wait.
+    /// Readiness is reported twice in one wait.
     Duplicated: "readiness doubled",
-    /// Readiness is told of a socket that is not ready.
+    /// Readiness is reported for a socket that is not ready.
     Spurious: "readiness spurious",
     /// The network resets a connection.
     Reset: "resets",
-    /// The window closes for a while.
+    /// A receive window is zero for a while.
     ZeroWindow: "zero windows",
-    /// An accept fails: no descriptor, or the peer has gone again.
+    /// An accept fails: no descriptor is free, or the peer has disconnected.
     Accept: "accept errors",
     /// A connect is refused.
     Refused: "connects refused",
     /// A connect is not answered.
     Unanswered: "connects unanswered",
-    /// Something arrives just before, at or just after a poller's deadline.
+    /// Something arrives one tick before, at, or one tick after a poller's deadline.
     Edge: "clock on a timer's edge",
-    /// A poller wakes later than it should.
+    /// A poller wakes up late.
     WakeDelayed: "wakes delayed",
-    /// A poller wakes for nothing.
+    /// A poller wakes up without a reason.
     WakeSpurious: "wakes spurious",
-    /// Bytes are under way for longer than usual.
+    /// Bytes are in transit for longer than usual.
     Latency: "latency",
-    /// The system cannot watch a socket: no memory, or too high a number.
+    /// The system cannot watch a socket: no memory, or a descriptor number that is too high.
     Unwatchable: "unwatchable sockets",
 }
 
 const COUNT: usize = Fault::ALL.len();
 
-/// How likely each fault is in this run, and how often each came about.
+/// The probability of each fault in this run, and how often each has occurred.
 #[derive(Clone, Debug)]
 pub(crate) struct Faults {
     likely: [u32; COUNT],
     counts: [u64; COUNT],
 }
 
-/// In 65,536ths; the first is the benign one, and half of the faults have it.
+/// Probabilities in 65,536ths. The first is the benign choice, and half of the faults have it.
 const LEVELS: [u32; 8] = [0, 0, 0, 0, 200, 1_500, 6_000, 16_000];
 
 impl Faults {
@@ -83,7 +83,7 @@ impl Faults {
         let mut faults = Self::NONE;
         for (fault, likely) in Fault::ALL.iter().zip(&mut faults.likely) {
             let level = LEVELS[decider.draw(Track::Setup, 8) as usize];
-            // what ends a connection, or takes long, must leave some to go on
+            // faults that end a connection or take long are rarer, so that some connections make progress
             *likely = match fault {
                 Fault::Reset | Fault::Unwatchable => level / 64,
                 Fault::ZeroWindow => level / 8,

@@ -1,9 +1,9 @@
-//! Handlers in a simulated world: a network, a clock and pollers in one thread, all decided by a seed.
+//! A simulated world for handlers: a network, a clock and pollers in one thread, all decided by a seed.
 //!
-//! The core of lightcone makes no system call, so a simulator is just another driver. The [`Handler`] that serves a
-//! real connection runs here unchanged, over the real loop, shard, mailboxes, wake flags, loads and balancer, against peers
-//! that send byte by byte, never read, reset half-way or connect all at once. What takes days to happen on a network
-//! happens in a second; and what has happened comes back by its seed.
+//! The core of lightcone makes no system calls, so a simulator is just another driver. The same [`Handler`]
+//! that serves a real connection runs here unchanged, on the real poll loop, shards, mailboxes, wake flags, load
+//! counters and balancer. Its peers send byte by byte, never read, reset halfway or all connect at once.
+//! Situations that take days to occur on a network occur within a second, and a seed reproduces them.
 //!
 //! # A test of a handler
 //!
@@ -11,7 +11,7 @@
 //! use lightcone_core::{Address, Context, Handler, Origin, Socket};
 //! use lightcone_sim::{Script, check};
 //!
-//! /// Answers every line by the number of its bytes.
+//! /// Responds to every line with its length.
 //! struct Lengths;
 //!
 //! impl Handler for Lengths {
@@ -26,7 +26,7 @@
 //!         let (mut input, mut output) = socket.stream.split();
 //!         while let Some(length) = input.bytes().iter().position(|byte| *byte == b'\n') {
 //!             if writeln!(output, "{length}").is_err() {
-//!                 return; // `writable` will come
+//!                 return; // `writable` follows
 //!             }
 //!             input.consume(length + 1);
 //!         }
@@ -51,51 +51,55 @@
 //! });
 //! ```
 //!
-//! A script that begins anew without end must be done in the end. Leave `writable` out above, and a seed with few
-//! output blocks never is. [`check`] then panics with the last events in words, the fewest decisions that fail in the
-//! same way, and the command that repeats the run.
+//! A script that retries without limit must eventually complete. Remove `writable` above, and some seed with
+//! few output blocks never does. [`check`] then panics with the last events of the run, the shortest list of
+//! decisions found that fails in the same way, and the command that repeats the run.
 //!
-//! A seed replays a run only if the handler does the same each time. The order of a `std` `HashMap` or `HashSet` differs
-//! from run to run, and so does what a handler does that goes through one to answer or to post: use a `BTreeMap`, or give
-//! the map a hasher that is always the same, `HashMap<K, V, BuildHasherDefault<DefaultHasher>>`. For the same reason time
-//! comes from the [`Context`](lightcone_core::Context), and random numbers from a generator with a fixed seed.
+//! A seed reproduces a run only if the handler is deterministic. The iteration order of a `std` `HashMap` or
+//! `HashSet` differs between runs, and so does the behavior of a handler that sends or posts in that order:
+//! use a `BTreeMap`, or a map with a fixed hasher, `HashMap<K, V, BuildHasherDefault<DefaultHasher>>`. For
+//! the same reason, take the time from the [`Context`](lightcone_core::Context) and random numbers from a
+//! generator with a fixed seed.
 //!
 //! # What is checked
 //!
-//! In every run, whatever the scenario; a failure begins with the name of the property:
+//! Every run checks these properties, regardless of the scenario. The message of a failure begins with the
+//! name of the property:
 //!
-//! | property | what is so |
+//! | property | what holds |
 //! | --- | --- |
-//! | `streams` | peers receive what their scripts expect, byte by byte, and all of it if the stream ends in good order |
+//! | `streams` | peers receive what their scripts expect, byte by byte, and all of it if the stream ends cleanly |
 //! | `bytes` | what a handler queues is sent once, or counted in its `close` |
-//! | `contract` | events come as [`Handler`] states, with what peers sent ([`ContractChecker`] has its own words) |
-//! | `counts` | after every turn core's [`Stats`](lightcone_core::Stats) say what network and handlers have seen |
-//! | `ends` | no handler is told of an end, a reset or an error that there was not |
-//! | `timers` | a deadline or timeout is at its tick: never early, and late by no more than what the run itself held up |
+//! | `contract` | events follow the contract of [`Handler`] and deliver what peers sent (messages of [`ContractChecker`] have their own form) |
+//! | `counts` | after every turn, core's [`Stats`](lightcone_core::Stats) agree with what the network and the handlers have seen |
+//! | `ends` | no handler receives an end, a reset or an error that did not occur |
+//! | `timers` | deadlines and timeouts fire at their tick: never early, and late only by what the simulation itself delayed |
 //! | `bounds` | no socket queues or keeps more than its [`Config`] allows |
-//! | `in flight` | what a completion driver sends stays where it is until it is sent |
-//! | `transport` | the loop calls its transport as [`Transport`] says |
-//! | `fairness` | a socket that waits for a block of output is not overtaken without end |
-//! | `starvation` | a socket that has sent as often as it may in one turn goes on in the next |
-//! | `liveness` | a poller without work sleeps; once faults are over every script and every goal is reached |
+//! | `in flight` | the bytes of a send by a completion driver stay in place until they are sent |
+//! | `transport` | the poll loop calls its transport as [`Transport`] specifies |
+//! | `fairness` | the number of times that a socket waiting for an output block is overtaken is bounded |
+//! | `starvation` | a socket that has used up its sends of one turn continues in the next |
+//! | `liveness` | a poller without work sleeps; once the faults are over, every script completes and every goal is reached |
+//! | `stop` | what had arrived before a stop is received before its socket closes cleanly |
 //! | `leak`, `load` | at the end no slot, block, descriptor, permit or event is left over |
-//! | `memory` | the storage is as large as [`footprint`](lightcone_core::footprint) says |
-//! | `determinism` | a seed gives the same hash twice, in any process |
+//! | `memory` | the storage has the size that [`footprint`](lightcone_core::footprint) states |
+//! | `determinism` | a seed produces the same hash each time, in any process |
 //!
-//! A test binary with a counting allocator can also hold core to allocating nothing, by [`within_core`].
+//! A test binary with a counting allocator can also verify that core does not allocate, with [`within_core`].
 //!
-//! # How a run goes
+//! # Phases of a run
 //!
-//! [`Sim::finish`] first runs with the faults that the seed has drawn (each kind is off in about half of all runs),
-//! then heals everything and waits until all is done, then stops the engines. Each decision of a run stands on a
-//! [`Tape`]: 0 is the benign choice, so that a failure is made smaller by making entries 0.
+//! [`Sim::finish`] first runs with the faults that the seed has drawn (each kind is off in about half of all
+//! runs), then disables all faults and waits until all work is done, then stops the engines. Each decision of
+//! a run is recorded on a [`Tape`]. 0 is the benign choice, so that shrinking a failure means setting entries
+//! to 0.
 //!
 //! # Limits
 //!
-//! What is simulated is what a handler can notice through a POSIX socket or a ring of completions: no datagrams, no
-//! routing, one network with one latency a run, and a wall clock that stands at the beginning of 1970. Simulated
-//! pollers take turns in one thread, so data races are not found here; `lightcone-model` finds those. A run ends after
-//! [`Limits`], at the latest.
+//! The simulation covers what a handler can observe through a POSIX socket or a completion ring: no
+//! datagrams, no routing, one network with one latency per run, and a wall clock fixed at the start of 1970.
+//! Simulated pollers take turns in one thread, so data races are not found here; `lightcone-model` finds
+//! those. A run ends at its [`Limits`] at the latest.
 //!
 //! [`Handler`]: lightcone_core::Handler
 //! [`Transport`]: lightcone_core::poller::Transport
@@ -106,12 +110,12 @@
     clippy::indexing_slicing,
     clippy::missing_panics_doc,
     clippy::std_instead_of_alloc,
-    reason = "a simulation is a test: to panic is how it fails"
+    reason = "a simulation is a test, which fails by panicking"
 )]
 #![allow(
     clippy::excessive_nesting,
     clippy::wildcard_enum_match_arm,
-    reason = "loops over orders, steps and events, each of which is about some of them"
+    reason = "loops over commands, steps and events that each handle only some of them"
 )]
 #![allow(
     clippy::cast_possible_truncation,

@@ -1,54 +1,54 @@
-//! Deliberately broken drivers, to show that the checks can fail.
+//! Deliberately broken drivers (mutants), which prove that the checks can fail.
 
 use core::fmt::Debug;
 
 use lightcone_core::{Instant, Token};
 
-/// The places at which a simulated poller can be wrong. Each method says what a sound one does; a *broken twin*
-/// overrides one of them, and a simulation over it must fail.
+/// The points at which a simulated driver can be broken. The default of each method is correct. A *mutant*
+/// overrides one of them, and a simulation with it must fail.
 ///
 /// [`Unmutated`] overrides none.
 pub trait Mutant: Debug {
-    /// Whether the poller is told that a socket can be written to.
+    /// Returns whether the poller is notified that a socket is writable.
     fn tells_writable(&mut self, token: Token) -> bool {
         let _ = token;
         true
     }
 
-    /// When the poller wakes by itself, of when it wants to.
+    /// Returns when the poller wakes up, given its deadline.
     fn wakes(&mut self, deadline: Option<Instant>) -> Option<Instant> {
         deadline
     }
 
-    /// Which socket an event, a completion or a close from outside is for, when it was for `token` and `there` has its
-    /// place now.
+    /// Returns the socket that receives an event, a completion or an external close addressed to `token`.
+    /// `there` is the socket that occupies its slot now.
     fn addressee(&mut self, token: Token, there: Option<Token>) -> Token {
         let _ = there;
         token
     }
 
-    /// Whether a completion driver says that bytes have been sent only when they have been.
+    /// Returns whether a completion driver reports bytes as sent only after they have been sent.
     fn keeps_in_flight(&mut self) -> bool {
         true
     }
 
-    /// How many bytes the poller is told to be undelivered, of `bytes`.
+    /// Returns the number of undelivered bytes that is reported to the poller; the correct number is `bytes`.
     fn undelivered(&mut self, bytes: usize) -> usize {
         bytes
     }
 
-    /// How many of the bytes that are to be sent last before a close are sent; the poller is told all.
+    /// Returns how many of the `bytes` in transit at a clean close are delivered; the poller assumes all.
     fn tail(&mut self, bytes: usize) -> usize {
         bytes
     }
 
-    /// Whether a poller that was told to stop still gets the bytes that have come.
+    /// Returns whether a stopping poller still receives the bytes that have arrived.
     fn looks_last(&mut self) -> bool {
         true
     }
 }
 
-/// A driver that is as it should be.
+/// A correct driver.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Unmutated;
 

@@ -1,4 +1,4 @@
-//! Scripted peers: plain clients at the other end of the network.
+//! Scripted peers: plain clients at the other endpoint of a connection.
 
 use core::cell::RefCell;
 use core::fmt;
@@ -13,27 +13,27 @@ use crate::end::{Kind, Owner};
 use crate::trace::Did;
 use crate::world::World;
 
-/// The most a peer receives or sends at once.
+/// The most bytes that a peer receives or sends at once.
 const PIECE: usize = 4_096;
 
-/// How a peer takes what comes.
+/// How a peer reads.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Reading {
     /// At once.
     #[default]
     Fully,
-    /// So many bytes, then a rest.
+    /// A number of bytes at a time, with pauses.
     Slowly {
-        /// The most at once.
+        /// The most bytes at once.
         bytes: usize,
-        /// The time in between.
+        /// The time between two reads.
         every: Duration,
     },
     /// Not at all.
     Never,
 }
 
-/// Looks at what comes to a peer. It is called with every piece, and with which connection of the script it is, from 1.
+/// Inspects received bytes. Called with each piece and the number of the script's connection, from 1.
 type Look = Rc<RefCell<dyn FnMut(u32, &[u8])>>;
 
 #[derive(Clone)]
@@ -48,7 +48,7 @@ impl fmt::Debug for Checker {
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum Step {
     Send(Content),
-    /// Until so many bytes have come in all.
+    /// Until this many bytes have been received in total.
     Await(u64),
     AwaitEnd,
     Pause(u64),
@@ -56,11 +56,11 @@ enum Step {
     Reset,
 }
 
-/// What a scripted peer does: one thing after the other, while it takes what comes in between. Behind the last step it
-/// closes.
+/// The script of a peer: a list of steps that it performs in order while it receives what arrives. After the
+/// last step it closes.
 ///
-/// Everything that comes is compared with what the script expects, byte by byte. A connection that ends in order must
-/// have brought all of it.
+/// Received bytes are compared with what the script expects, byte by byte. A connection that ends cleanly
+/// must have delivered all of it.
 ///
 /// ```
 /// use lightcone_sim::{Script, pattern};
@@ -70,7 +70,7 @@ enum Step {
 /// # let _ = script;
 /// ```
 #[derive(Clone, Debug)]
-#[must_use = "a script does nothing by itself: give it to Sim::peer"]
+#[must_use = "a script does nothing unless passed to Sim::peer"]
 pub struct Script {
     to: SocketAddr,
     after: u64,
@@ -91,7 +91,7 @@ fn micros(span: Duration) -> u64 {
 }
 
 impl Script {
-    /// A peer that connects to this address.
+    /// Creates a script without steps; its peer connects to this address.
     pub fn to(address: SocketAddr) -> Self {
         Self {
             to: address,
@@ -109,7 +109,7 @@ impl Script {
         }
     }
 
-    /// Begins only after so long.
+    /// Delays the connect by `span`.
     pub fn after(mut self, span: Duration) -> Self {
         self.after = micros(span);
         self
@@ -121,7 +121,7 @@ impl Script {
         self
     }
 
-    /// Expects these bytes next, without waiting for them now.
+    /// Expects these bytes next, without waiting for them here.
     pub fn expect(mut self, content: impl Into<Content>) -> Self {
         let content = content.into();
         self.length += content.length();
@@ -129,26 +129,26 @@ impl Script {
         self
     }
 
-    /// Expects these bytes next, and waits until they have come.
+    /// Expects these bytes next, and waits until they have been received.
     pub fn receive(self, content: impl Into<Content>) -> Self {
         let mut script = self.expect(content);
         script.steps.push(Step::Await(script.length));
         script
     }
 
-    /// Waits until so many bytes have come in all.
+    /// Waits until this many bytes have been received in total.
     pub fn until_received(mut self, bytes: u64) -> Self {
         self.steps.push(Step::Await(bytes));
         self
     }
 
-    /// Waits until the other side has ended the stream.
+    /// Waits until the server has ended the stream.
     pub fn until_end(mut self) -> Self {
         self.steps.push(Step::AwaitEnd);
         self
     }
 
-    /// Waits for so long.
+    /// Waits for `span`.
     pub fn pause(mut self, span: Duration) -> Self {
         self.steps.push(Step::Pause(micros(span)));
         self
@@ -166,39 +166,40 @@ impl Script {
         self
     }
 
-    /// Resets the connection once so many bytes have come.
+    /// Resets the connection once this many bytes have been received.
     pub fn reset_after(mut self, bytes: u64) -> Self {
         self.reset_after = Some(bytes);
         self
     }
 
-    /// How it takes what comes.
+    /// Sets how the peer reads. Default: [`Reading::Fully`].
     pub fn reading(mut self, reading: Reading) -> Self {
         self.reading = reading;
         self
     }
 
-    /// Takes whatever comes.
+    /// Accepts any bytes.
     pub fn anything(mut self) -> Self {
         self.anything = true;
         self
     }
 
-    /// Has `look` check what comes, instead of comparing it: it is called with each piece and with the number of the
-    /// connection, from 1, of a script that begins anew. It panics when something is not as it should be.
+    /// Passes received bytes to `look` instead of comparing them. It is called with each piece and with the
+    /// number of the connection, from 1, since a script with retries has several. It panics if something is
+    /// wrong.
     pub fn checked(mut self, look: impl FnMut(u32, &[u8]) + 'static) -> Self {
         self.anything = true;
         self.checker = Some(Checker(Rc::new(RefCell::new(look))));
         self
     }
 
-    /// The other side may end the stream in order before everything expected has come.
+    /// Permits the server to end the stream cleanly before all expected bytes have been received.
     pub fn may_be_cut(mut self) -> Self {
         self.may_be_cut = true;
         self
     }
 
-    /// Begins anew, so often, after so long, when the connection fails or is cut.
+    /// Restarts the script when the connection fails or is cut, up to `times` times, each after `pause`.
     pub fn retry(mut self, times: u32, pause: Duration) -> Self {
         self.retries = times;
         self.retry_pause = micros(pause);
@@ -206,10 +207,10 @@ impl Script {
     }
 }
 
-/// How a peer's script ended.
+/// How the script of a peer ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// It still goes on.
+    /// It is still running.
     Running,
     /// All steps were done.
     Done,
@@ -217,19 +218,19 @@ pub enum Outcome {
     Cut,
 }
 
-/// A peer as it stands.
+/// The state of a peer.
 #[derive(Debug)]
 pub(crate) struct Peer {
     script: Script,
     end: Option<u32>,
     step: usize,
-    /// How much of the step is done: bytes sent, or when a pause ends.
+    /// Progress within the step: bytes sent, or when a pause ends.
     done: u64,
     pub(crate) received: u64,
-    /// Which of the expected contents comes next, and how many bytes are before it.
+    /// The index of the next expected content, and the number of bytes before it.
     content: usize,
     before: u64,
-    /// When the next slow read may be.
+    /// The time of the next slow read.
     reads_at: u64,
     saw_end: bool,
     pub(crate) tries: u32,
@@ -274,7 +275,7 @@ impl Peer {
         self.saw_end = false;
     }
 
-    /// What it waits for, in words.
+    /// Describes what it waits for.
     pub(crate) fn waits_for(&self) -> String {
         let step = self.script.steps.get(self.step);
         let all = self.script.steps.len();
@@ -307,7 +308,7 @@ impl Peer {
             let same = content.matches(offset, &rest[..here]);
             assert!(
                 same == here,
-                "streams: peer {number} received a wrong byte at {}: {:?} came",
+                "streams: peer {number} received a wrong byte at {}: {:?}",
                 self.received + same as u64,
                 String::from_utf8_lossy(&rest[same..rest.len().min(same + 80)])
             );
@@ -321,7 +322,7 @@ impl Peer {
     }
 }
 
-/// Whether a peer can go on at once.
+/// Whether a peer can continue at once.
 enum Going {
     On,
     Waits,
@@ -357,6 +358,7 @@ impl World {
             Kind::Connected | Kind::Free | Kind::Listener => {}
         }
         let reads_again = self.peer_receives(peer, number, end);
+        // Checked right after the receive, before a step can send or close.
         if peer.script.reset_after.is_some_and(|bytes| peer.received >= bytes) {
             self.waive(end);
             self.close(end, true);
@@ -379,7 +381,7 @@ impl World {
         later
     }
 
-    /// Whether a peer whose stream has ended can still do what its script says.
+    /// Returns whether a peer whose stream has ended can still complete its script.
     fn ends_well(&self, peer: &Peer) -> bool {
         !peer.script.steps[peer.step..].iter().any(|step| match step {
             Step::Await(bytes) => peer.received < *bytes,
@@ -413,6 +415,7 @@ impl World {
             peer.compare(number, &buffer[..n]);
         }
         self.buffer = buffer;
+        // The end of the stream counts only once everything before it has been read.
         let place = self.end(end);
         if place.arrived == 0
             && place.bytes.is_empty()
@@ -425,7 +428,7 @@ impl World {
             let may = place.excused || peer.script.may_be_cut || peer.script.anything;
             assert!(
                 whole || may,
-                "streams: peer {number} saw an end in good order after {} of {} bytes",
+                "streams: peer {number} saw a clean end after {} of {} bytes",
                 peer.received,
                 peer.script.length
             );
@@ -438,6 +441,8 @@ impl World {
             return Going::Lost;
         }
         let Some(step) = peer.script.steps.get(peer.step) else {
+            // The script is done. If the peer has not received everything, its close may reset the
+            // connection.
             if peer.received < peer.script.length {
                 self.waive(end);
             }
@@ -492,7 +497,7 @@ impl World {
         Going::On
     }
 
-    /// The connection of a peer has failed or was cut: it tries again, if its script says so.
+    /// Closes the failed connection of a peer. Returns when it retries, if its script permits.
     fn lose_peer(&mut self, peer: &mut Peer, end: u32) -> Option<u64> {
         self.waive(end);
         self.close(end, false);

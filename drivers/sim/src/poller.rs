@@ -1,4 +1,5 @@
-//! A simulated poller: the loop of core over the simulated network, woken and fed as the seed has it.
+//! A simulated poller: core's poll loop on the simulated network, with wake-ups and events decided by the
+//! seed.
 
 use core::net::SocketAddr;
 use core::time::Duration;
@@ -24,7 +25,8 @@ use crate::world::{Completion, Done, World};
 /// How many connects the handlers of one poller may begin in one turn.
 pub(crate) const CONNECTS_A_TURN: usize = 16;
 const EVENTS_MAX: usize = 1_024;
-/// The most turns in a row, without a sleep, in which nothing comes, goes, begins or ends.
+/// The maximum number of consecutive turns without a sleep in which nothing is received, sent, opened or
+/// closed.
 const IDLE_MAX: u32 = 2_000;
 
 pub(crate) type Order = Command<Descriptor, Descriptor, LoadPermit<SimTypes>>;
@@ -38,25 +40,25 @@ pub(crate) type Loop<'s, H, T> = poller::Poller<
     CONNECTS_A_TURN,
 >;
 
-/// What the simulation sees of a poller, whatever its handler.
+/// A poller as the simulation sees it, independent of its handler type.
 pub(crate) trait Host {
     fn turn(&mut self);
     fn in_use(&self) -> usize;
     fn delivered(&self) -> u64;
     fn stats(&self) -> Stats;
-    /// Checks that nothing is left over; the poller has stopped.
+    /// Checks that nothing is left over after the poller has stopped.
     fn check_end(&self);
     fn describe(&self) -> String;
-    /// Sends the poller a command; `false` if its mailbox has no room.
+    /// Sends the poller a command. Returns `false` if its mailbox is full.
     fn send(&mut self, order: Order) -> bool;
-    /// Closes a socket from outside; `false` if the poller's mailbox has no room.
+    /// Closes a socket from outside. Returns `false` if the poller's mailbox is full.
     fn close(&mut self, token: Token, abort: bool) -> bool;
-    /// Has the engine connect; `false` if it has no room for it.
+    /// Makes the engine connect. Returns `false` if it has no room.
     fn connect(&mut self, to: SocketAddr, tag: u64) -> bool;
     fn stop(&mut self, grace: Duration);
 }
 
-/// What a wait has brought.
+/// A readiness event returned by a wait.
 #[derive(Clone, Copy, Debug)]
 struct Event {
     key: u64,
@@ -74,20 +76,21 @@ pub(crate) struct Poller<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> {
     now: Instant,
     events: Vec<Event>,
     completions: Vec<Completion>,
-    /// When it wanted to be woken.
+    /// The time for which it requested a wake-up.
     wanted: Option<Instant>,
     slept: bool,
-    /// Turns without a sleep in which nothing moved, and what had moved by the last.
+    /// The number of consecutive turns without a sleep in which nothing moved, and the sum of core's counters
+    /// after the last.
     idle: u32,
     moved: u64,
-    /// Readiness was held back in the last wait.
+    /// Whether readiness was held back in the last wait.
     delayed: bool,
-    /// Those that had more to send in the last turn than they may in one.
+    /// Sockets that used up their sends of the last turn and have more to send.
     deferred: Vec<Token>,
-    /// When this turn and the one before began, in µs.
+    /// When this turn and the previous one began, in µs.
     began: u64,
     began_before: u64,
-    /// When the grace time of a stop is over at the latest, in µs.
+    /// When the grace time of a stop ends at the latest, in µs.
     grace: u64,
 }
 
@@ -141,6 +144,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
         self.shared.late_before.set(self.shared.late.replace(late));
         self.shared.late_most.set(self.shared.late_most.get().max(late));
         self.shared.turn.set(self.shared.turn.get() + 1);
+        // Lateness is bounded by what the simulation delayed; one tick for rounding.
         if let Some(wanted) = self.wanted.take() {
             let overslept = self.now.as_millis().saturating_sub(wanted.as_millis());
             assert!(
@@ -156,17 +160,17 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
         core_call(|| self.core.begin_turn(now, Some(0)));
     }
 
-    /// A poller that has nothing to do sleeps.
+    /// Checks that a poller without work sleeps.
     fn check_rest(&mut self) {
         let stats = self.core.stats();
         let moved =
             stats.bytes_in + stats.bytes_out + stats.accepted + stats.connected + stats.closed_total();
         self.idle = if moved == self.moved { self.idle + 1 } else { 0 };
         self.moved = moved;
-        assert!(self.idle <= IDLE_MAX, "liveness: poller {} goes round and round for nothing", self.side);
+        assert!(self.idle <= IDLE_MAX, "liveness: poller {} keeps running without work", self.side);
     }
 
-    // --- what a wait brings ------------------------------------------------------------------------------------------
+    // --- events of a wait -------------------------------------------------------------------------------
 
     fn collect(&mut self, world: &mut World) {
         self.events.clear();
@@ -182,7 +186,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
             if ready.is_none() {
                 continue;
             }
-            // it is told again in the next wait, unless it has been acted on
+            // level-triggered: reported again in the next wait, unless it has been acted on
             world.end_mut(end).listed = true;
             world.sides[me].ready.push_back(end);
             if world.occurs(Track::Calls, Fault::Delayed) {
@@ -214,7 +218,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
             }
             self.completions.extend(world.sides[me].completions.pop_front());
         }
-        // of different sockets, whichever comes first
+        // completions of one socket keep their order; those of different sockets may change places
         let count = self.completions.len();
         if count > 1 && world.occurs(Track::Calls, Fault::Reordered) {
             let at = world.decider.draw(Track::Calls, count as u32 - 1) as usize;
@@ -224,7 +228,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
         }
     }
 
-    /// Readiness of a socket that may not be ready, within what is watched of it.
+    /// Adds a readiness event of a socket that may not be ready, limited to what is watched of it.
     fn make_up_event(&mut self, world: &mut World) {
         let Network { places, completes, .. } = self.core.transport();
         if places.is_empty() || *completes {
@@ -239,7 +243,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
         }
     }
 
-    // --- telling the loop --------------------------------------------------------------------------------------------
+    // --- delivering events to the loop ------------------------------------------------------------------
 
     fn on_event(&mut self, event: Event) {
         if let Some(id) = listener_of(event.key) {
@@ -271,6 +275,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
             Done::Ended => self.offer_end(token),
             Done::Sent(n) => {
                 self.check_in_flight(token, (end, uid));
+                // Before the progress is recorded, which would hide a missed timeout.
                 self.check_overdue(token);
                 let (now, shared) = (self.began, Rc::clone(&self.shared));
                 self.change(token, |connection| {
@@ -303,23 +308,23 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
         }
     }
 
-    /// Changes what is kept of a connection that is still there.
+    /// Changes the state of a connection, if it still exists.
     fn change(&mut self, token: Token, change: impl FnOnce(&mut SimConnection)) {
         if let Some((_, connection)) = self.core.connection_mut(token) {
             change(connection);
         }
     }
 
-    /// Checks that no timeout of a socket that is still there has been passed over.
+    /// Checks that no timeout of a socket was missed, if it still exists.
     fn check_overdue(&mut self, token: Token) {
         if let Some((network, connection)) = self.core.connection_mut(token) {
             network.check_overdue(token, connection);
         }
     }
 
-    /// Offers a socket bytes that have come. What it does not take stays with its connection.
+    /// Offers received bytes to a socket. Those that it does not take are kept with its connection.
     fn offer(&mut self, token: Token, mut bytes: Vec<u8>) {
-        // nothing is asked for before it is known what is left
+        // no further receive is requested until the rest is known
         let shared = Rc::clone(&self.shared);
         self.check_overdue(token);
         self.change(token, |connection| {
@@ -341,7 +346,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
     }
 
     fn offer_end(&mut self, token: Token) {
-        // the last thing that is received
+        // the end of the stream is the last receive, so no other is requested
         if let Some((network, connection)) = self.core.connection_mut(token) {
             connection.asked = true;
             network.end_stream(connection, token, true);
@@ -356,7 +361,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
         }
     }
 
-    /// Offers again what was left before.
+    /// Offers again the bytes that sockets left before.
     fn offer_left(&mut self) {
         for _ in 0..self.core.transport().offers.len() {
             let Some(token) = self.core.transport_mut().offers.pop_front() else { return };
@@ -374,7 +379,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
         }
     }
 
-    /// The bytes of a send that is over are where they were when it began.
+    /// Checks that the bytes of a finished send are still where they were when it began.
     fn check_in_flight(&mut self, token: Token, end: (u32, u32)) {
         let op = {
             let world = &mut *self.world.borrow_mut();
@@ -391,14 +396,14 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
             .unwrap_or_default();
         assert!(
             stays,
-            "in flight: the bytes of {token} were taken back or written over before they had left"
+            "in flight: the bytes of {token} were taken back or overwritten before they were sent"
         );
-        assert!(is_there, "in flight: the bytes of {token} were moved before they had left");
+        assert!(is_there, "in flight: the bytes of {token} were moved before they were sent");
     }
 
-    // --- checks after a turn -----------------------------------------------------------------------------------------
+    // --- checks after a turn ----------------------------------------------------------------------------
 
-    /// A socket that has sent as often as it may goes on in the next turn.
+    /// Checks that a socket that used up its sends of one turn continues in the next.
     fn check_fairness(&mut self) {
         let turn = self.shared.turn.get();
         for token in core::mem::take(&mut self.deferred) {
@@ -406,7 +411,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
                 .core
                 .connection_mut(token)
                 .is_some_and(|(_, connection)| connection.deferred.is_some_and(|since| since < turn));
-            assert!(!waits, "starvation: {token} was put off and is not sent to in the next turn");
+            assert!(!waits, "starvation: {token} was deferred, and nothing was sent to it in the next turn");
         }
         for token in core::mem::take(&mut self.core.transport_mut().busy) {
             let more = self.core.transport().end(token).is_some()
@@ -421,7 +426,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
         }
     }
 
-    /// A socket whose connection never began has sent nothing.
+    /// Checks that a socket whose connection never began has sent nothing.
     fn check_unconnected(&self) {
         for ended in self.shared.ended.borrow_mut().drain(..) {
             assert!(ended.queued == ended.left, "bytes: socket {} sent without a connection", ended.token);
@@ -432,11 +437,11 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
         }
     }
 
-    /// Core counts what its handler and its network have seen.
+    /// Checks that core's counts agree with what its handler and its network have seen.
     fn check_counts(&self) {
         let stats = self.core.stats();
         let seen = self.shared.tally.get();
-        // over completions it is not known here how much of what was taken came too late to be counted
+        // with completions, it is not known here how much of a receive came too late to be counted
         let bytes_in = if self.core.transport().completes { seen.bytes_in } else { stats.bytes_in };
         let counted = Tally {
             accepted: stats.accepted,
@@ -447,10 +452,11 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
             bytes_out: stats.bytes_out,
             bytes_lost: stats.bytes_lost,
         };
-        assert!(counted == seen, "counts: core has {counted:?}, of {seen:?}");
+        assert!(counted == seen, "counts: core reports {counted:?}, expected {seen:?}");
     }
 
-    /// Permits and slots are those of the sockets that there are; without sockets all blocks are free.
+    /// Checks that permits and slots agree with the open sockets, and that all blocks are free without
+    /// sockets.
     fn check_leases(&self) {
         let (side, shard) = (self.side, self.core.shard());
         let alive = usize::try_from(self.core.handler().inner.alive()).unwrap_or(usize::MAX);
@@ -465,14 +471,15 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
         assert!(!over || alive == 0, "liveness: poller {side} has {alive} sockets after the grace time");
     }
 
-    /// What had come before a stop is received before a socket closes in order, unless it wants for a block.
+    /// Checks that what had arrived before a stop was received before its socket closed cleanly, unless
+    /// blocks ran out.
     fn check_lost(&self) {
         let Some((token, bytes)) = self.shared.lost.take() else { return };
         let (free, config) = (self.core.shard().free_blocks(), self.core.shard().config());
         let wants = free.input == 0 || (free.receive == 0 && config.receive_blocks > 0);
         assert!(
             wants || self.core.stats().input_shortages > 0,
-            "stop: {bytes} bytes that had come for {token} before it are lost"
+            "stop: {bytes} bytes that had arrived for {token} before it are lost"
         );
     }
 
@@ -488,7 +495,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
         assert!(free == all, "leak: of poller {side}'s blocks, {all:?}, only these are free: {free:?}");
     }
 
-    // --- until the next turn -----------------------------------------------------------------------------------------
+    // --- planning the next turn -------------------------------------------------------------------------
 
     fn plan(&mut self) {
         let world = Rc::clone(&self.world);
@@ -504,10 +511,12 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
             Some(at) if at > self.now => self.core.transport_mut().mutant.wakes(Some(at)),
             now_or_never => now_or_never,
         };
+        // `try_sleep` comes last: it publishes that the poller sleeps, and fails if it was woken during the
+        // turn.
         if unreaped || first.is_some_and(|at| at <= self.now) || !core_call(|| self.handle().try_sleep()) {
             let at = world.now
                 + if self.delayed { 1 + u64::from(world.decider.draw(Track::Calls, 2_000)) } else { 1 };
-            // a deadline may fall into what holds it up
+            // a deadline may expire during the delay
             let deadline = first.map_or(at, |at| at.as_millis() * 1_000);
             world.sides[me as usize].asked = deadline.clamp(world.now + 1, at);
             world.add(at, Scheduled::Turn { poller: me, since });
@@ -515,9 +524,9 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
         }
         self.slept = true;
         self.idle = 0;
-        // nothing is on its way
+        // nothing is in flight now, so every permit belongs to a socket
         let (load, held) = (AsRef::<Load>::as_ref(self.handle()).get(), self.core.membership().load());
-        assert!(load == held, "load: poller {me} is counted with {load} sockets, and has {held}");
+        assert!(load == held, "load: poller {me} has a published load of {load}, but holds {held} permits");
         let deadline = first.map(|at| at.as_millis() * 1_000);
         world.trace.note(Did::Sleep, me.into(), first.map_or(u64::MAX, Instant::as_millis));
         world.sleep(me, deadline);

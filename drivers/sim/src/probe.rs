@@ -1,4 +1,4 @@
-//! A handler around the user's that checks what core promises to it, and records what it is told.
+//! A handler that wraps the user's: checks what core guarantees to handlers, and records events.
 
 use core::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -13,56 +13,57 @@ use lightcone_core::{
 use crate::trace::{Did, Trace};
 use crate::within::called_back;
 
-/// A tick of core's clock, in µs.
+/// One tick of core's clock, in µs.
 const TICK: u64 = 1_000;
-/// How much later than its time something may come that the next step of the simulation does, in µs.
+/// Tolerance for what the next step of the simulation does, in µs.
 const STEP: u64 = 16;
 
-/// What a poller and its probe tell each other.
+/// State shared by a poller and its probe.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) trace: Rc<Trace>,
-    /// The number of this turn.
+    /// The number of the current turn.
     pub(crate) turn: Cell<u64>,
-    /// When the turn before began, in ms, and when the one before that did, in µs.
+    /// When the previous turn began, in ms, and the one before that, in µs.
     pub(crate) before: Cell<u64>,
     pub(crate) second_before: Cell<u64>,
-    /// How much later than asked for this turn began, in µs, and the one before: of two timers of one socket that fire
-    /// in one turn, the second comes in the next.
+    /// How late the current turn began, in µs, and the previous one. If two timers of one socket expire in
+    /// one turn, the second fires in the next.
     pub(crate) late: Cell<u64>,
     pub(crate) late_before: Cell<u64>,
-    /// The latest that a turn has been, in µs.
+    /// The maximum lateness of a turn so far, in µs.
     pub(crate) late_most: Cell<u64>,
-    /// The accounts of sockets that have had their last event and whose connections are not closed yet.
+    /// The records of sockets whose last event was delivered and whose connections are not closed yet.
     pub(crate) ended: RefCell<Vec<Ended>>,
-    /// How many events handlers were told.
+    /// The number of events delivered to handlers.
     pub(crate) delivered: Cell<u64>,
-    /// What core's own counts must say.
+    /// The expected values of core's own counts.
     pub(crate) tally: Cell<Tally>,
-    /// What is known of each socket, by its place.
+    /// What is known of each socket, by slot.
     pub(crate) views: RefCell<Vec<View>>,
-    /// The poller was told to stop, and in which turn it has told its sockets.
+    /// Whether the poller was stopped, and the turn in which it delivered `shutdown` to its sockets.
     pub(crate) stops: Cell<bool>,
     pub(crate) announced: Cell<Option<u64>>,
-    /// Bytes that had come for a socket before a stop, and that it lost in this turn.
+    /// A socket that closed in this turn with this many unread bytes that had arrived before a stop.
     pub(crate) lost: Cell<Option<(Token, usize)>>,
-    /// Sockets that were closed from outside: they wait for nothing any more.
+    /// Sockets that were closed from outside. They do not wait for anything.
     pub(crate) outside: RefCell<Vec<Token>>,
-    /// The most output that a socket may queue, and the most input it may keep.
+    /// The maximum output that a socket may queue, and the maximum input that it may keep.
     pub(crate) output_max: usize,
     pub(crate) input_max: usize,
     pub(crate) timeouts: Timeouts,
-    /// The loads of the engine's pollers, and the most of each.
+    /// The loads of the engine's pollers, and the maximum of each.
     pub(crate) loads: Vec<Rc<Load>>,
     pub(crate) load_max: u32,
-    /// The sockets that have nothing queued and wait for output, in the order in which they began to or had their last
-    /// chance, and how often others that hold nothing, and have not waited for longer, have got a block since.
+    /// The sockets that have nothing queued and wait for an output block, in the order in which they began to
+    /// wait or last had their chance. With each, how often a socket that held no block and had not waited
+    /// longer got one since.
     pub(crate) waiting: RefCell<Vec<(Token, usize)>>,
-    /// The most that a waiting socket may be overtaken.
+    /// How often a waiting socket may be overtaken.
     pub(crate) overtaken_max: usize,
 }
 
-/// What a poller's counts must be, from what its handler and its network saw.
+/// The expected counts of a poller, from what its handler and its network have seen.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Tally {
     pub(crate) accepted: u64,
@@ -74,60 +75,60 @@ pub(crate) struct Tally {
     pub(crate) bytes_lost: u64,
 }
 
-/// A socket as its handler left it after the last callback. Times are in µs.
+/// A socket after its last callback. Times are in µs.
 #[derive(Clone, Default, Debug)]
 pub(crate) struct View {
     token: Option<Token>,
     pub(crate) paused: bool,
     pub(crate) owed: bool,
-    /// The end was asked for.
+    /// Whether the handler has requested a close.
     pub(crate) closing: bool,
-    /// It takes nothing to send any more.
+    /// Whether it accepts no more output.
     finished: bool,
-    /// Bytes were left when it was.
+    /// Whether input was left at that time.
     pub(crate) unread: bool,
     active: bool,
-    /// The last callback of a socket that ever was active.
+    /// When the last callback ran, if the socket was ever active.
     touched: u64,
     /// The handler's deadline, in ms.
     deadline: Option<u64>,
     accepted: bool,
-    /// Bytes that were given to core, and that the handler has not been told of.
+    /// Bytes that were passed to core and not yet delivered to the handler.
     given: VecDeque<u8>,
-    /// Core was told of the end of the stream.
+    /// Whether the end of the stream was passed to core.
     pub(crate) peer_ended: bool,
 }
 
-/// The account of a socket at its end.
+/// The record of a socket that has closed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ended {
     pub(crate) token: Token,
-    /// When it ended, in µs.
+    /// When it closed, in µs.
     pub(crate) at: u64,
     pub(crate) reason: Option<CloseReason>,
     pub(crate) refused: Option<ErrorKind>,
-    /// Bytes that the handler queued, and how many of them were never sent.
+    /// The number of bytes that the handler queued, and how many of them were never sent.
     pub(crate) queued: u64,
     pub(crate) left: u64,
-    /// The handler held some of its output back, which is lost as well.
+    /// Whether the handler was holding back some of its output, which is lost as well.
     pub(crate) held: bool,
-    /// When the handler asked for the end, in µs, and whether it had not been told of a stop then.
+    /// When the handler requested the close, in µs, and whether it had not received `shutdown` then.
     pub(crate) asked: Option<u64>,
     pub(crate) untold: bool,
 }
 
-/// What is kept for each socket.
+/// The probe's data of each socket.
 #[derive(Debug)]
 pub(crate) struct Probed<D> {
     inner: D,
     queued: u64,
-    /// Some of its output is held back, which is not counted there.
+    /// Whether some of its output is held back, which `queued` does not count.
     held: bool,
     /// The deadline after the last callback, and the turn in which it was set.
     deadline: Option<(Instant, u64)>,
     asked: Option<u64>,
     untold: bool,
-    /// What its reason must be if it ends in good order, if that is known.
+    /// The expected reason if it closes cleanly, where it is known.
     orderly: Option<CloseReason>,
     /// The turn in which it opened.
     opened: u64,
@@ -142,7 +143,7 @@ pub(crate) struct Probe<H> {
     pub(crate) shared: Rc<Shared>,
 }
 
-/// What the network has given to core.
+/// What the network has passed to core.
 #[derive(Debug)]
 pub(crate) struct Wire(pub(crate) Rc<Shared>);
 
@@ -174,7 +175,7 @@ fn number<M>(event: &Event<M>) -> u64 {
 }
 
 impl Shared {
-    /// Looks at what is known of a socket. A place that another had begins anew.
+    /// Accesses what is known of a socket. If the slot was another socket's, starts from the default.
     pub(crate) fn view<R>(&self, token: Token, look: impl FnOnce(&mut View) -> R) -> R {
         let mut views = self.views.borrow_mut();
         let index = token.index() as usize;
@@ -188,7 +189,7 @@ impl Shared {
         look(view)
     }
 
-    /// The sockets that are not read from, in words.
+    /// Describes the sockets that are not read.
     pub(crate) fn describe_held(&self) -> String {
         let views = self.views.borrow();
         let held = views.iter().filter(|view| (view.paused || view.owed) && !view.closing);
@@ -199,7 +200,7 @@ impl Shared {
         words.collect()
     }
 
-    /// Bytes are given to core.
+    /// Records bytes that are passed to core.
     pub(crate) fn give(&self, token: Token, bytes: &[u8]) {
         self.view(token, |view| {
             if !view.closing {
@@ -208,12 +209,12 @@ impl Shared {
         });
     }
 
-    /// The last of them were not taken.
+    /// Removes the last `count` of them, which core did not take.
     pub(crate) fn take_back(&self, token: Token, count: usize) {
         self.view(token, |view| view.given.truncate(view.given.len().saturating_sub(count)));
     }
 
-    /// Whether a socket that closes was closed from outside.
+    /// Removes a socket from those closed from outside. Returns whether it was one.
     pub(crate) fn forget_outside(&self, token: Token) -> bool {
         let mut outside = self.outside.borrow_mut();
         let place = outside.iter().position(|other| *other == token);
@@ -232,18 +233,20 @@ impl Shared {
         Some(ended.swap_remove(place))
     }
 
-    /// This socket was closed from outside.
+    /// Records that this socket was closed from outside.
     pub(crate) fn note_closed(&self, token: Token) {
         self.waiting.borrow_mut().retain(|(other, _)| *other != token);
         self.outside.borrow_mut().push(token);
     }
 
-    /// A callback of this socket is over; `waits`: it has nothing queued and is owed `writable`. One that waits has its
-    /// chance at `writable`, and in between no more others come first than a bound allows, whatever they do.
+    /// Checks, after a callback of this socket, that waiting sockets are not overtaken too often. `waits`: it
+    /// has nothing queued and is owed `writable`. A waiting socket has its chance at `writable`; before that,
+    /// only a bounded number of others may come first, whatever their handlers do.
     pub(crate) fn check_line(&self, token: Token, waits: bool, had_chance: bool, took_first: bool) {
         let mut waiting = self.waiting.borrow_mut();
         let waits = waits && !self.outside.borrow().contains(&token);
         let place = waiting.iter().position(|(other, _)| *other == token);
+        // Only those that have waited for longer are overtaken: the ones in front of this socket.
         if took_first {
             for (other, overtaken) in waiting.iter_mut().take(place.unwrap_or(usize::MAX)) {
                 *overtaken += 1;
@@ -264,18 +267,18 @@ impl Shared {
         }
     }
 
-    /// How much the simulation itself has held up what came in this turn, in µs.
+    /// Returns how much the simulation itself has delayed the events of this turn, in µs.
     fn held_up(&self) -> u64 {
         self.late.get().max(self.late_before.get())
     }
 
-    /// How much later a timeout of this span may come, in µs, that what the peer takes puts off: core looks at that
-    /// eight times in a span, and a look may be held up as well.
+    /// Returns how much later, in µs, a timeout of this span may fire if progress of the peer postpones it:
+    /// core checks for progress eight times in a span, and a check may be delayed as well.
     pub(crate) fn looks(&self, span: u64) -> u64 {
         span / 8 + self.late_most.get() + 2 * TICK
     }
 
-    /// Checks that something that was due at a time in µs comes now, or up to a tick later.
+    /// Checks that something due at a time in µs happens now, or up to a tick late.
     pub(crate) fn check_due(&self, what: &str, due: u64, now: u64) {
         assert!(now >= due, "timers: {what} came at {now} us, {} us early", due - now);
         self.check_late(what, due, now);
@@ -290,27 +293,29 @@ impl Shared {
         );
     }
 
-    /// Checks that no timeout of a live socket has been passed over. `now` is in µs.
+    /// Checks that no timeout of a live socket was missed.
     pub(crate) fn check_overdue(&self, token: Token, seen: &Seen) {
-        // one has ended already, and waits for the end of its send; the other drains, and its handler does not know
+        // a socket whose send was cancelled has closed already, and waits for that send; one closed from
+        // outside drains, which its handler cannot see
         if seen.cancelled.is_some() || self.outside.borrow().contains(&token) {
             return;
         }
+        // Judged by the turn before the last: what was due by then must have fired in the last one.
         let passed = self.second_before.get();
         let Some((what, due)) = self.view(token, |view| view.due(seen, self)) else { return };
-        assert!(due + TICK + STEP >= passed, "timers: {what} of {token}, due at {due} us, did not come");
+        assert!(due + TICK + STEP >= passed, "timers: {what} of {token}, due at {due} us, did not fire");
     }
 }
 
 impl View {
-    /// What comes next by time alone, at the latest, and when, in µs.
+    /// Returns the next timeout or deadline, and its latest time in µs.
     fn due(&self, seen: &Seen, shared: &Shared) -> Option<(&'static str, u64)> {
         let timeouts = &shared.timeouts;
         if self.closing || seen.connecting || (self.finished && self.peer_ended) {
             return None;
         }
         let after = |since: u64, span: Option<core::time::Duration>| Some(since + span?.as_micros() as u64);
-        // what the peer takes is progress
+        // progress of the peer counts as well as the system's
         let stalled = seen.stalled.map(|since| since.max(seen.delivered.unwrap_or(0)));
         let looks = |(what, at), span: Option<core::time::Duration>| {
             let asks = stalled.is_some() && seen.delivered.is_some();
@@ -321,6 +326,7 @@ impl View {
         let stall = stall.map(|at| looks(("", at), timeouts.write_stall).1);
         let waits_for_first = self.accepted && !seen.received && !self.peer_ended;
         let first = after(seen.opened, timeouts.first_byte).filter(|_| waits_for_first);
+        // The same precedence as in core: a write stall and the first byte replace the idle timeout.
         let quiet = match (stall, first) {
             (Some(stall), Some(first)) => Some(("write stall or first byte", stall.min(first))),
             (Some(stall), None) => Some(("write stall", stall)),
@@ -369,7 +375,7 @@ impl<H: Handler> Handler for Probe<H> {
         self.inner.wants_sent()
     }
 
-    #[expect(clippy::too_many_lines, reason = "what is looked at before and after a callback, in order")]
+    #[expect(clippy::too_many_lines, reason = "the checks before and after a callback, in order")]
     #[inline]
     fn event(
         &mut self,
@@ -387,6 +393,7 @@ impl<H: Handler> Handler for Probe<H> {
             Event::Refused(kind) => Some((None, Some(kind))),
             _ => None,
         };
+        // Core's guarantees are checked first, since the handler's callback changes the socket.
         self.look_before(socket, &event, now);
         let (before, had_chance) = (socket.queued(), matches!(event, Event::Writable));
         called_back(|| self.inner.event(&mut socket.project(|data| &mut data.inner), event, cx));
@@ -423,6 +430,8 @@ impl<H: Handler> Handler for Probe<H> {
         data.held = held;
         if closing && data.asked.is_none() {
             (data.asked, data.untold) = (Some(at), !data.told_to_stop);
+            // Unknown between the call to stop and the first `shutdown`: the poller may not have read the
+            // command yet.
             data.orderly = match (peer_ended, shared.stops.get(), shared.announced.get()) {
                 (true, ..) => Some(CloseReason::Peer),
                 (_, false, _) => Some(CloseReason::Local),
@@ -432,7 +441,7 @@ impl<H: Handler> Handler for Probe<H> {
         }
         match (deadline, data.deadline) {
             (None, _) => data.deadline = None,
-            // one that has passed may have been set anew, and comes in the next turn then
+            // a deadline that has passed may have been set again, and fires in the next turn then
             (Some(at), Some((before, _))) if at == before && at > now => {}
             (Some(at), _) => data.deadline = Some((at, shared.turn.get())),
         }
@@ -454,7 +463,7 @@ impl<H: Handler> Handler for Probe<H> {
 }
 
 impl<H: Handler> Probe<H> {
-    /// What core promises of an event, beside the order of events.
+    /// Checks what core guarantees for an event, apart from the order of events.
     fn look_before(&self, socket: &mut Socket<'_, Probed<H::Data>>, event: &Event<H::Message>, now: Instant) {
         let shared = &*self.shared;
         let (token, turn) = (socket.token(), shared.turn.get());
@@ -465,7 +474,7 @@ impl<H: Handler> Probe<H> {
             }
             Event::Timeout => self.on_timeout(socket.data.deadline.take(), now),
             Event::Shutdown => {
-                assert!(!socket.data.told_to_stop, "contract: {token} is told of the shutdown twice");
+                assert!(!socket.data.told_to_stop, "contract: {token} receives `shutdown` twice");
                 socket.data.told_to_stop = true;
                 shared.announced.set(shared.announced.get().or(Some(turn)));
             }
@@ -480,7 +489,7 @@ impl<H: Handler> Probe<H> {
             .is_some_and(|delivered| delivered < turn && socket.data.opened <= delivered);
         assert!(
             !live || !must_know || socket.data.told_to_stop || matches!(event, Event::Open),
-            "contract: {token} was not told of the shutdown"
+            "contract: {token} has not received `shutdown`"
         );
     }
 
@@ -492,20 +501,20 @@ impl<H: Handler> Probe<H> {
         let from_outside = shared.outside.borrow().contains(&token);
         let (orderly, left) = (socket.data.orderly, socket.queued());
         if matches!(reason, CloseReason::Local | CloseReason::Peer) {
-            assert!(left == 0, "bytes: {token} closed in good order and lost {left} bytes");
+            assert!(left == 0, "bytes: {token} closed cleanly and lost {left} bytes");
             let right = orderly.is_none_or(|orderly| orderly == reason) || from_outside;
-            assert!(right, "ends: {token} was to close for {orderly:?}, and did so for {reason:?}");
+            assert!(right, "ends: {token} should close for {orderly:?}, but closed for {reason:?}");
         }
         let finished = self.shared.view(token, |view| view.finished);
         let is_cut = !finished && !from_outside && reason == CloseReason::Shutdown;
         assert!(
             !is_cut || socket.data.told_to_stop,
-            "contract: {token} was cut, and had not been told of the shutdown"
+            "contract: {token} was cut before it received `shutdown`"
         );
         if reason == CloseReason::TimedOut(Timeout::Idle) {
             let active = self.shared.view(token, |view| view.active);
             let stalls = shared.timeouts.write_stall.is_none() && left > 0;
-            assert!(!active || stalls, "timers: {token} was idle while it was active");
+            assert!(!active || stalls, "timers: {token} was timed out as idle while it was active");
         }
     }
 
@@ -513,12 +522,12 @@ impl<H: Handler> Probe<H> {
         let shared = &*self.shared;
         let Some((at, set)) = deadline else { panic!("timers: a timeout without a deadline") };
         assert!(now >= at, "timers: a deadline of {} ms came at {} ms", at.as_millis(), now.as_millis());
-        // what is due already when it is set comes in the next turn
+        // a deadline in the past fires in the turn after the one in which it is set
         let fresh = set + 1 >= shared.turn.get();
         if !fresh {
             shared.check_due("a handler's deadline", at.as_millis() * TICK, shared.trace.now());
             let before = shared.before.get();
-            assert!(at.as_millis() > before, "timers: a deadline was passed over in the turn at {before} ms");
+            assert!(at.as_millis() > before, "timers: a deadline was missed in the turn at {before} ms");
         }
     }
 }
@@ -528,12 +537,12 @@ pub(crate) fn check_timeout(shared: &Shared, ended: &Ended, seen: &Seen) {
     let timeouts = &shared.timeouts;
     let touched = shared.view(ended.token, |view| view.touched);
     let once = |since| Some((since, since));
-    // what the peer takes is progress
+    // progress of the peer counts as well as the system's
     let taken = |since: u64| since.max(seen.delivered.unwrap_or(0));
     let (span, since, of_the_peer) = match (ended.reason, ended.refused) {
         (Some(CloseReason::TimedOut(Timeout::Idle)), _) => {
             let last = seen.progress.max(touched).max(seen.stalled.map_or(0, taken));
-            // before its first byte, neither the peer's end nor what its handler declares begins the time anew
+            // before the first byte, neither the end of the peer's stream nor `set_active` restarts the time
             let first = if seen.received { seen.progress } else { seen.opened.max(seen.sent) };
             (timeouts.idle, Some((first, last)), seen.stalled.is_some())
         }
@@ -553,16 +562,16 @@ pub(crate) fn check_timeout(shared: &Shared, ended: &Ended, seen: &Seen) {
     };
     let (Some(span), Some((first, last))) = (span, since) else { return };
     if seen.cancelled.is_some_and(|at| seen.delivered.is_some_and(|delivered| delivered >= at)) {
-        return; // more was taken after its end, and when that was before is not known
+        return; // more was taken after the close, and the time before that is not known
     }
-    // a tick more than the span, as the clock may have been read almost a tick before what it dates
+    // a tick more than the span, as the clock may have been read almost a tick before the dated event
     let due = (first / TICK + span.as_millis() as u64 + 1) * TICK;
     let rough = matches!(ended.reason, Some(CloseReason::TimedOut(Timeout::Idle | Timeout::WriteStall)));
-    // what a handler does and what its peer takes is not dated here to the tick
+    // actions of handlers and progress of peers are not dated to the tick here
     let due = if rough { due - TICK } else { due };
     let early = due.saturating_sub(ended.at);
     assert!(early == 0, "timers: a timeout of the engine came {early} us early");
-    // what held a cancelled send up is not known any more
+    // what delayed a cancelled send is not known any more
     if seen.cancelled.is_none() {
         let span = span.as_micros() as u64;
         let looks = if of_the_peer && seen.delivered.is_some() { shared.looks(span) } else { 0 };
@@ -577,17 +586,17 @@ pub(crate) struct Seen {
     pub(crate) progress: u64,
     /// When bytes were last sent.
     pub(crate) sent: u64,
-    /// When the other end last took something, if the system keeps what it does not.
+    /// When bytes last arrived at the other endpoint, if the system has a send buffer.
     pub(crate) delivered: Option<u64>,
     pub(crate) stalled: Option<u64>,
     pub(crate) connect_failed: bool,
-    /// Its connect is not over.
+    /// Whether its connect is in progress.
     pub(crate) connecting: bool,
-    /// A byte has come.
+    /// Whether a byte has been received.
     pub(crate) received: bool,
-    /// Writing was shut down, and the end of the stream was taken by core.
+    /// When writing was shut down, and when core took the end of the stream.
     pub(crate) shut: Option<u64>,
     pub(crate) ended: Option<u64>,
-    /// Its send in flight was cancelled, since it ends.
+    /// When its send in flight was cancelled because the socket closes.
     pub(crate) cancelled: Option<u64>,
 }

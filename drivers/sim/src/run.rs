@@ -1,4 +1,4 @@
-//! Runs of scenarios: by seed, by tape, and what a failure says.
+//! Runs scenarios by seed or by tape, and reports failures.
 
 use core::cell::{Cell, RefCell};
 use core::fmt;
@@ -14,47 +14,48 @@ use crate::sim::{Limits, POLLERS_MAX, Place, Sim};
 use crate::tape::{Source, Tape};
 use crate::world::World;
 
-/// How many of the last records a failure shows.
+/// How many of the last records a failure shows by default.
 const SHOWN: usize = 40;
-/// The most events of all runs in which a smaller failure is looked for, and what a run costs by itself.
+/// The maximum number of simulated events in all runs of a shrink, and the fixed cost added for each run.
 const SHRINK_EVENTS: u64 = 10_000_000;
 const EVENTS_A_RUN: u64 = 1_000;
-/// How long a tape may be to be shown.
+/// The maximum length of a tape that is shown.
 const TAPE_SHOWN: usize = 200;
 
-/// What a run without a failure was like.
+/// The results of a run without a failure.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The hash of everything that happened: equal for equal seeds, in any process.
     pub hash: u64,
-    /// Simulated events: calls and their outcomes, arrivals, events told to handlers, steps of peers, turns.
+    /// Simulated events: calls with their outcomes, arrivals, events delivered to handlers, steps of peers,
+    /// turns.
     pub events: u64,
-    /// Events told to handlers.
+    /// Events delivered to handlers.
     pub delivered: u64,
-    /// Time that passed on the simulated clock, in ms.
+    /// The time that passed on the simulated clock, in ms.
     pub millis: u64,
-    /// How often each fault came about.
+    /// How often each fault occurred.
     pub faults: Vec<(Fault, u64)>,
 }
 
-/// A run that broke a promise.
+/// A run in which a check failed.
 #[derive(Clone)]
 pub struct Failure {
-    /// What was not as promised; it begins with the property's name.
+    /// The message of the failed check; it begins with the name of the property.
     pub message: String,
-    /// The seed, unless the run was one of a tape.
+    /// The seed, unless the run played a tape.
     pub seed: Option<u64>,
-    /// The number of the event at which it failed.
+    /// The number of the event at which the run failed.
     pub step: u64,
-    /// The hash of everything up to there.
+    /// The hash of everything up to the failure.
     pub hash: u64,
     /// All decisions of the run that were not 0.
     pub tape: Tape,
-    /// Fewer decisions that fail in the same way, if they were looked for.
+    /// Fewer decisions that fail in the same way, if the failure was shrunk.
     pub shrunk: Option<Tape>,
-    /// The last records of the run, of the shrunk one if there is one.
+    /// The last records of the run, or of the shrunk run if there is one.
     pub trace: Vec<String>,
-    /// The command that repeats it.
+    /// The command that repeats the run.
     pub command: String,
 }
 
@@ -80,7 +81,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// As it is displayed: this is what `unwrap` shows.
+/// Formats as `Display` does, for `unwrap`.
 impl fmt::Debug for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -93,7 +94,7 @@ std::thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs what may panic; the panic's text is the error, and is not printed.
+/// Calls `run`. If it panics, returns the message as an error, and does not print it.
 fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -110,11 +111,11 @@ fn caught<T>(run: impl FnOnce() -> T) -> Result<T, String> {
     result.map_err(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         text.or_else(|| panic.downcast_ref::<String>().cloned())
-            .unwrap_or_else(|| "a panic without a text".into())
+            .unwrap_or_else(|| "a panic without a message".into())
     })
 }
 
-/// Runs a scenario by seeds.
+/// Runs scenarios by seed.
 ///
 /// ```
 /// use lightcone_sim::Runner;
@@ -132,7 +133,7 @@ pub struct Runner {
     shown: usize,
 }
 
-/// How a run is repeated.
+/// The command that repeats a run.
 #[derive(Clone, Debug)]
 enum Command {
     Test(String),
@@ -155,17 +156,17 @@ impl Command {
     }
 }
 
-/// What a scenario is: it sets a world up and runs it.
+/// A scenario: a function that sets up a world and runs it.
 pub type Scenario<'a> = dyn Fn(&mut Sim<'_>) + 'a;
 
 impl Runner {
-    /// For the test of this name, which calls [`check`].
+    /// Creates a runner for the test of this name, which calls [`check`].
     #[must_use]
     pub fn new(test: &str) -> Self {
         Self::with(Command::Test(test.into()))
     }
 
-    /// For a program; a failure is repeated by this command with `--seed` or `--tape` added.
+    /// Creates a runner for a program. A failure is repeated by this command with `--seed` or `--tape` added.
     #[must_use]
     pub fn with_command(command: &str) -> Self {
         Self::with(Command::Program(command.into()))
@@ -175,28 +176,28 @@ impl Runner {
         Self { command, limits: Limits::default(), shrinks: 2_000, calm: false, shown: SHOWN }
     }
 
-    /// What a run may take.
+    /// Sets the limits of each run.
     #[must_use]
     pub fn limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
         self
     }
 
-    /// In how many runs a smaller failure is looked for; 0: not at all.
+    /// Sets the maximum number of runs for shrinking a failure; 0 disables shrinking. Default 2,000.
     #[must_use]
     pub fn shrinks(mut self, runs: usize) -> Self {
         self.shrinks = runs;
         self
     }
 
-    /// How many of the last records a failure shows, of at most 100,000 that are kept; 40 by default.
+    /// Sets how many of the last records a failure shows, of at most 100,000 that are kept. Default 40.
     #[must_use]
     pub fn show(mut self, lines: usize) -> Self {
         self.shown = lines;
         self
     }
 
-    /// Without faults and with a roomy network: for measurements.
+    /// Disables faults and uses a fast network, for measurements.
     #[must_use]
     pub fn calm(mut self) -> Self {
         self.calm = true;
@@ -233,7 +234,7 @@ impl Runner {
                     trace,
                     command: String::new(),
                 });
-                // what is half done may not bear to be dropped in order
+                // Dropping a half-finished simulation may panic as well.
                 if let Err(message) = caught(move || drop(sim)) {
                     result.message = format!("{}; then {message}", result.message);
                 }
@@ -242,19 +243,20 @@ impl Runner {
         }
     }
 
-    /// Runs a scenario by a seed.
+    /// Runs a scenario with a seed.
     ///
     /// # Errors
     ///
-    /// The failure, with its trace, its tape, and a smaller tape.
+    /// Returns the failure, with its trace, its tape, and a shrunk tape.
     pub fn run(&self, seed: u64, scenario: &Scenario<'_>) -> Result<Report, Box<Failure>> {
         self.attempt(Source::Seed { seed, keep: false }, false, scenario)
             .map_err(|first| self.explain(seed, first, scenario))
     }
 
     fn explain(&self, seed: u64, mut first: Box<Failure>, scenario: &Scenario<'_>) -> Box<Failure> {
+        // The first run records nothing, for speed. The same seed must fail again in the same way.
         let Err(mut failure) = self.attempt(Source::Seed { seed, keep: true }, true, scenario) else {
-            first.message = format!("determinism: failed once, not again: {}", first.message);
+            first.message = format!("determinism: failed once, but not again: {}", first.message);
             first.seed = Some(seed);
             return first;
         };
@@ -281,18 +283,18 @@ impl Runner {
             let tape = shrink(&failure.tape, &failure.message, self.shrinks, fails);
             if let Err(small) = self.attempt(Source::Tape(tape.clone()), true, scenario) {
                 failure.trace = small.trace;
-                failure.trace.push(format!("{} (of the smaller run)", small.message));
+                failure.trace.push(format!("{} (of the shrunk run)", small.message));
             }
             failure.shrunk = Some(tape);
         }
         failure
     }
 
-    /// Runs a scenario by a tape.
+    /// Runs a scenario with the decisions of a tape.
     ///
     /// # Errors
     ///
-    /// The failure.
+    /// Returns the failure.
     pub fn play(&self, tape: &Tape, scenario: &Scenario<'_>) -> Result<Report, Box<Failure>> {
         self.attempt(Source::Tape(tape.clone()), true, scenario).map_err(|mut failure| {
             failure.command = self.command.by_tape(tape);
@@ -301,11 +303,11 @@ impl Runner {
     }
 }
 
-/// The variables that [`check`] reads a single seed or a tape from.
+/// The environment variables from which [`check`] reads a single seed or a tape.
 pub const SEED_VARIABLE: &str = "LIGHTCONE_SIM_SEED";
 const TAPE_VARIABLE: &str = "LIGHTCONE_SIM_TAPE";
 
-/// A variable of the environment, if it is set.
+/// Returns the value of an environment variable, if it is set.
 fn variable<T: FromStr>(name: &str, allowed: &str) -> Option<T> {
     let text = std::env::var(name).ok()?;
     match text.parse() {
@@ -314,12 +316,12 @@ fn variable<T: FromStr>(name: &str, allowed: &str) -> Option<T> {
     }
 }
 
-/// Runs a scenario by each of the seeds, for tests. With `LIGHTCONE_SIM_SEED` set it runs that one alone, with
-/// `LIGHTCONE_SIM_TAPE` the decisions of that [`Tape`].
+/// Runs a scenario with each of the seeds, for tests. If `LIGHTCONE_SIM_SEED` is set, runs only that seed; if
+/// `LIGHTCONE_SIM_TAPE` is set, plays that [`Tape`].
 ///
 /// # Panics
 ///
-/// At the first failure, with its trace and the command that repeats it.
+/// Panics at the first failure, with its trace and the command that repeats it.
 pub fn check(seeds: impl IntoIterator<Item = u64>, scenario: impl Fn(&mut Sim<'_>)) {
     let test = std::thread::current().name().unwrap_or_default().to_owned();
     let runner = Runner::new(&test);

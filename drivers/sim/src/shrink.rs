@@ -1,8 +1,8 @@
-//! Smaller tapes that fail in the same way.
+//! Shrinking: searches for smaller tapes that fail in the same way.
 
 use crate::tape::{TRACKS, Tape};
 
-/// What a failure is about: the property's name, or the text without its numbers.
+/// Returns the kind of a failure: the name of the property, or the message without its digits.
 fn kind(message: &str) -> String {
     match message.split_once(':') {
         Some((property, _)) if !property.contains(' ') => property.into(),
@@ -12,8 +12,8 @@ fn kind(message: &str) -> String {
 
 type Entries = Vec<(usize, u32, u32)>;
 
-/// Makes decisions 0, first many at a time and then fewer, then makes numbers smaller, for as long as a run of the
-/// tape still fails in the same way; looks at no more than `runs` runs.
+/// Shrinks a tape: sets decisions to 0, first many at a time, then fewer, and then reduces the remaining
+/// values, as long as the tape still fails in the same way. Performs at most `runs` runs.
 pub(crate) fn shrink(
     tape: &Tape,
     message: &str,
@@ -26,6 +26,7 @@ pub(crate) fn shrink(
         *runs -= 1;
         fails(&Tape::of(entries)).is_some_and(|message| kind(&message) == wanted)
     };
+    // Whole tracks first: each is one run, and most failures need only some of them.
     for track in 0..TRACKS {
         let fewer: Entries = best.iter().copied().filter(|(other, _, _)| *other != track).collect();
         if fewer.len() < best.len() && runs > 0 && holds(&fewer, &mut runs) {

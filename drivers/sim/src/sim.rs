@@ -1,4 +1,4 @@
-//! The simulation as a scenario sees it.
+//! The simulation as scenarios use it.
 
 use core::any::Any;
 use core::cell::{Cell, RefCell};
@@ -30,15 +30,15 @@ use crate::transport::{Descriptor, Network, SharedWorld, SimConnection, listener
 use crate::within::called_back;
 use crate::world::Side;
 
-/// The most pollers of one simulation.
+/// The maximum number of pollers in one simulation.
 pub const POLLERS_MAX: usize = 256;
 
-/// How many commands at least, and at most, may wait for one poller.
+/// The minimum and maximum capacity of the mailbox for commands.
 const COMMANDS: (usize, usize) = (16, 1_024);
-/// How many listeners one poller may have: as many as there are numbers for.
+/// The maximum number of listeners of a poller: one for each listener number.
 const LISTENERS: usize = 256;
 
-/// Memory that one poller works in, and the handles of an engine whose first poller it is.
+/// The memory of one poller, and the handles of the engine if this is its first poller.
 #[derive(Default)]
 pub(crate) struct Place {
     handles: Option<Box<dyn Any>>,
@@ -76,27 +76,29 @@ impl Memory {
     }
 }
 
-/// The places of a mailbox.
+/// Allocates the slots of a mailbox.
 fn ring<T>(capacity: usize) -> Box<[sync::MailboxSlot<T>]> {
     (0..capacity).map(|_| sync::MailboxSlot::new()).collect()
 }
 
-/// How a simulated engine is built.
+/// The configuration of a simulated engine.
 ///
-/// [`Sim::drawn_engine`] draws one by the seed, tiny blocks and mailboxes included; [`Engine::default`] is a roomy one.
+/// [`Sim::drawn_engine`] draws one from the seed, including tiny blocks and mailboxes; [`Engine::default`] is
+/// a roomy one.
 #[derive(Clone, Copy, Debug)]
 pub struct Engine {
-    /// How many pollers: 1 to 256, and at most [`POLLERS_MAX`] in all engines of a simulation.
+    /// The number of pollers: 1 to 256, and at most [`POLLERS_MAX`] in all engines of a simulation.
     pub pollers: usize,
-    /// Receives and sends complete later, as over a ring of descriptors; else readiness is waited for.
+    /// Whether receives and sends complete later, as on a ring; otherwise the driver waits for readiness.
     pub completes: bool,
-    /// What each shard is made for. Its `poller` is set.
+    /// The configuration of each shard. Its `poller` is overwritten.
     pub config: Config,
-    /// Places of each mailbox for messages: a power of two. One for commands has as many, but 16 to 1,024.
+    /// The capacity of each poller's mailbox for messages: a power of two. The mailbox for commands has the
+    /// same capacity, but at least 16 and at most 1,024.
     pub mailbox: usize,
-    /// Who gets a socket that is accepted.
+    /// How accepted sockets are distributed.
     pub policy: Policy,
-    /// How many connections wait at a listener.
+    /// The backlog of each listener.
     pub backlog: usize,
 }
 
@@ -124,12 +126,12 @@ pub struct EngineId(usize);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PeerId(usize);
 
-/// The most that a run may take before it counts as one that does not come to rest.
+/// Limits of a run. A run that exceeds them fails with `liveness`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Simulated events; faults are over after a quarter of them.
+    /// The number of simulated events. Faults end after a quarter of them.
     pub events: u64,
-    /// Simulated time after the faults are over.
+    /// Simulated time after the end of the faults.
     pub time: Duration,
 }
 
@@ -141,13 +143,14 @@ impl Default for Limits {
 
 type Goal = (String, Box<dyn Fn() -> bool>);
 
-/// One run of a simulated world: engines, peers, a network and a clock, all in one thread and all decided by one seed.
+/// One run of a simulated world: engines, peers, a network and a clock, all in one thread and all decided by
+/// one seed.
 ///
-/// A scenario sets engines and peers up and calls [`finish`](Self::finish).
+/// A scenario sets up engines and peers and calls [`finish`](Self::finish).
 pub struct Sim<'s> {
     pub(crate) world: SharedWorld,
     hosts: Vec<Box<dyn Host + 's>>,
-    /// The hosts of each engine, its number of listeners, and how many may wait at each.
+    /// For each engine: its hosts, its number of listeners, and its backlog.
     engines: Vec<(core::ops::Range<usize>, u8, usize)>,
     places: core::slice::IterMut<'s, Place>,
     goals: Vec<Goal>,
@@ -185,38 +188,38 @@ impl<'s> Sim<'s> {
         }
     }
 
-    /// A number below `below`, decided by the seed; 0 is the simplest choice. For what a scenario varies.
+    /// Draws a number less than `below` from the seed, for what a scenario varies; 0 is the simplest choice.
     ///
     /// # Panics
     ///
-    /// When `below` is 0.
+    /// Panics if `below` is 0.
     pub fn draw(&mut self, below: u32) -> u32 {
         assert!(below > 0, "draw(0); allowed: 1 or more");
         self.world.borrow_mut().decider.draw(Track::Script, below)
     }
 
-    /// The time on the simulated clock.
+    /// Returns the time on the simulated clock.
     #[must_use]
     pub fn now(&self) -> Instant {
         Instant::from_millis(self.world.borrow().now / 1_000)
     }
 
-    /// Sets how likely a fault is in this run, in 65,536ths.
+    /// Sets the probability of a fault in this run, in 65,536ths. Has no effect once the faults are over.
     pub fn set_fault(&mut self, fault: Fault, of_65536: u32) {
         if !self.is_healed() {
             self.world.borrow_mut().faults.set(fault, of_65536);
         }
     }
 
-    /// Has the simulated system take this many bytes of an engine's socket before the peer's window does, of sockets
-    /// that begin from now on; default 0. Such a socket is writable when a third of that is free, and what was taken is
-    /// still delivered after a close in good order.
+    /// Sets the size of the send buffer of engines' sockets that are created from now on, in addition to the
+    /// peer's window; default 0. Such a socket is writable when a third of the buffer is free, and buffered
+    /// bytes are still delivered after a clean close.
     pub fn set_send_buffer(&mut self, bytes: usize) {
         self.world.borrow_mut().wires.send_buffer = bytes;
     }
 
-    /// An engine as the seed would have it: one to four pollers, readiness or completions, few or many sockets, blocks
-    /// and places in mailboxes, timeouts long or short.
+    /// Draws an engine from the seed: one to four pollers, readiness or completions, few or many sockets,
+    /// blocks and mailbox slots.
     pub fn drawn_engine(&mut self) -> Engine {
         if self.calm {
             return Engine::default();
@@ -247,11 +250,11 @@ impl<'s> Sim<'s> {
         }
     }
 
-    /// Starts an engine; `make` makes each poller's handler.
+    /// Starts an engine. `make` creates the handler of each poller.
     ///
     /// # Panics
     ///
-    /// When the settings can't be; the text names the setting and what is allowed.
+    /// Panics if a setting is invalid. The message names the setting and its allowed range.
     pub fn engine<H: Handler<Data: 'static, Message: 'static> + 'static>(
         &mut self,
         engine: Engine,
@@ -260,7 +263,7 @@ impl<'s> Sim<'s> {
         self.broken_engine(engine, make, |_| Unmutated)
     }
 
-    /// Starts an engine over a driver that is wrong where the [`Mutant`] says so.
+    /// Starts an engine on a driver that is broken as the [`Mutant`] specifies.
     ///
     /// # Panics
     ///
@@ -273,7 +276,7 @@ impl<'s> Sim<'s> {
     ) -> EngineId {
         let Engine { pollers, completes, mut config, mailbox, policy, backlog } = engine;
         let sockets = config.sockets as u32;
-        config.sockets += CONNECTS_A_TURN; // those that are kept ready
+        config.sockets += CONNECTS_A_TURN; // those reserved for connects
         let balancer = || match Balancer::new(policy, pollers) {
             Ok(balancer) => balancer,
             Err(error) => panic!("{error}"),
@@ -331,13 +334,14 @@ impl<'s> Sim<'s> {
             self.hosts.push(Box::new(Poller::new(core, group, balancer)));
             let world = &mut *self.world.borrow_mut();
             world.sides.push(Side { completes, asked: world.now + 1, ..Side::default() });
+            // A new poller is awake, and takes its first turn without a wake-up.
             world.add(world.now + 1, Scheduled::Turn { poller: (first + n) as u32, since: 0 });
         }
         self.engines.push((first..self.hosts.len(), 0, backlog));
         EngineId(self.engines.len() - 1)
     }
 
-    /// A poller as the others see it.
+    /// Creates the handle through which the others reach a poller.
     fn handle<H: Handler>(&self, side: usize, mailbox: usize, load: Rc<Load>) -> Handle<H> {
         let world = Rc::clone(&self.world);
         let wake = move || called_back(|| world.borrow_mut().wake_poller(side as u32));
@@ -374,11 +378,11 @@ impl<'s> Sim<'s> {
         })
     }
 
-    /// Has an engine accept at an address; its first poller does.
+    /// Makes an engine listen at an address. Its first poller accepts.
     ///
     /// # Panics
     ///
-    /// When somebody listens there already.
+    /// Panics if another listener has the address.
     pub fn listen(&mut self, engine: EngineId, address: SocketAddr) -> ListenerId {
         let (hosts, count, backlog) = &mut self.engines[engine.0];
         let backlog = *backlog;
@@ -387,30 +391,32 @@ impl<'s> Sim<'s> {
         let owner = Owner::Poller(first as u32);
         let end = self.world.borrow_mut().listen(address, owner, listener_key(id), backlog);
         let sent = self.hosts[first].send(Command::Listen { listener: Descriptor(end), id });
-        assert!(sent, "no room to tell the poller of a listener");
+        assert!(sent, "the mailbox has no room for a listener");
         id
     }
 
-    /// Closes a listener of an engine; who waits there is reset. `false` if the engine's mailbox has no room.
+    /// Closes a listener of an engine. Connections in its backlog are reset. Returns `false` if the mailbox
+    /// is full.
     pub fn unlisten(&mut self, engine: EngineId, id: ListenerId) -> bool {
         let first = self.engines[engine.0].0.start;
         self.hosts[first].send(Command::CloseListener { id })
     }
 
-    /// Closes a socket of an engine from outside, in order or at once. `false` if there is no such poller, or its
-    /// mailbox has no room.
+    /// Closes a socket of an engine from outside, cleanly or by an abort. Returns `false` if there is no such
+    /// poller, or its mailbox is full.
     pub fn close(&mut self, engine: EngineId, token: Token, abort: bool) -> bool {
         let host = self.engines[engine.0].0.clone().nth(usize::from(token.poller().0));
         host.is_some_and(|host| self.hosts[host].close(token, abort))
     }
 
-    /// Has an engine connect, on the poller that its balancer picks; `false` if that has no room.
+    /// Makes an engine connect, on the poller that its balancer picks. Returns `false` if that poller has no
+    /// room.
     pub fn connect(&mut self, engine: EngineId, to: SocketAddr, tag: u64) -> bool {
         let first = self.engines[engine.0].0.start;
         self.hosts[first].connect(to, tag)
     }
 
-    /// A scripted peer.
+    /// Adds a scripted peer.
     pub fn peer(&mut self, script: Script) -> PeerId {
         let world = &mut *self.world.borrow_mut();
         let number = world.peers.len();
@@ -422,24 +428,25 @@ impl<'s> Sim<'s> {
         PeerId(number)
     }
 
-    /// How a peer's script has ended.
+    /// Returns how the script of a peer has ended.
     #[must_use]
     pub fn outcome(&self, peer: PeerId) -> Outcome {
         self.world.borrow().peers[peer.0].outcome
     }
 
-    /// How many bytes a peer has received since it last connected.
+    /// Returns how many bytes a peer has received since it last connected.
     #[must_use]
     pub fn received(&self, peer: PeerId) -> u64 {
         self.world.borrow().peers[peer.0].received
     }
 
-    /// What must have come true for [`finish`](Self::finish) to end.
+    /// Adds a goal: [`finish`](Self::finish) waits until `is_so` returns `true`. If it never does, the
+    /// failure names `what`.
     pub fn must(&mut self, what: &str, is_so: impl Fn() -> bool + 'static) {
         self.goals.push((what.into(), Box::new(is_so)));
     }
 
-    /// Has an engine stop, after this time, within the grace.
+    /// Stops an engine after `span`, with this grace time.
     pub fn stop_after(&mut self, engine: EngineId, span: Duration, grace: Duration) {
         let world = &mut *self.world.borrow_mut();
         let at = world.now + span.as_micros() as u64;
@@ -447,46 +454,47 @@ impl<'s> Sim<'s> {
         world.add(at, Scheduled::Stop { engine: engine.0 as u32, grace_ms });
     }
 
-    /// The counts of an engine's pollers.
+    /// Returns the counts of an engine's pollers.
     #[must_use]
     pub fn stats(&self, engine: EngineId) -> Vec<Stats> {
         self.hosts[self.engines[engine.0].0.clone()].iter().map(|host| host.stats()).collect()
     }
 
-    /// How many slots an engine's pollers have in use.
+    /// Returns how many slots are in use on an engine's pollers.
     #[must_use]
     pub fn in_use(&self, engine: EngineId) -> usize {
         self.hosts[self.engines[engine.0].0.clone()].iter().map(|host| host.in_use()).sum()
     }
 
-    /// Whether an engine that was told to stop has stopped.
+    /// Returns whether an engine has stopped.
     #[must_use]
     pub fn has_stopped(&self, engine: EngineId) -> bool {
         self.world.borrow().sides[self.engines[engine.0].0.clone()].iter().all(|side| side.over)
     }
 
-    /// What all shards take in bytes, as [`lightcone_core::footprint`] says of their configurations. The slots are
-    /// those of the user's data and what the checks keep beside it.
+    /// Returns the memory of all shards in bytes, according to [`lightcone_core::footprint`] of their
+    /// configurations. The slots include the user data and what the checks keep with it.
     #[must_use]
     pub fn footprint(&self) -> usize {
         self.footprint
     }
 
-    /// How many simulated events there have been.
+    /// Returns the number of simulated events so far.
     #[must_use]
     pub fn events(&self) -> u64 {
         self.world.borrow().trace.count()
     }
 
-    /// How many events handlers were told.
+    /// Returns the number of events that were delivered to handlers.
     pub(crate) fn delivered(&self) -> u64 {
         self.hosts.iter().map(|host| host.delivered()).sum()
     }
 
-    /// Does the next thing on the agenda; `false` when there is none.
+    /// Performs the next event of the agenda. Returns `false` if there is none.
     fn step(&mut self) -> bool {
         let mut world = self.world.borrow_mut();
         let Some((at, due)) = world.agenda.next() else { return false };
+        // An arrival that was moved to just before a deadline may lie in the past.
         world.now = at.max(world.now);
         world.trace.set_now(world.now);
         let turn = match due {
@@ -525,11 +533,11 @@ impl<'s> Sim<'s> {
         }
     }
 
-    /// Runs until `is_so`, or for at most this time; gives whether it came to be so.
+    /// Runs until `is_so` returns `true`, for at most `span`. Returns whether it did.
     ///
     /// # Panics
     ///
-    /// When the run takes more events than its limit, or anything that is checked is not so.
+    /// Panics if a check fails or the run exceeds its limit of events.
     pub fn run_until(&mut self, span: Duration, mut is_so: impl FnMut(&Self) -> bool) -> bool {
         let end = self.world.borrow().now + span.as_micros() as u64;
         loop {
@@ -549,8 +557,8 @@ impl<'s> Sim<'s> {
         }
     }
 
-    /// Runs until `is_so`, until nothing more happens, or for at most this time. Looks only now and then, as looking at
-    /// everything at every event would take longer than the events.
+    /// Runs until `is_so` returns `true`, nothing is pending, or `span` has passed. Evaluates `is_so` only
+    /// every 64 events, since after each event it would take longer than the events.
     fn run_until_quiet(&mut self, span: Duration, is_so: impl Fn(&Self) -> bool) -> bool {
         const EVENTS_A_LOOK: u32 = 64;
         let end = self.world.borrow().now + span.as_micros() as u64;
@@ -566,7 +574,8 @@ impl<'s> Sim<'s> {
         true
     }
 
-    /// A part of the events is kept for what must be done without faults.
+    /// Ends the faults after a quarter of the events, so that enough are left for what must complete without
+    /// faults.
     fn check_limit(&mut self) {
         let (events, most) = (self.events(), self.limits.events);
         if events > most / 4 && !self.is_healed() && !self.calm {
@@ -575,7 +584,7 @@ impl<'s> Sim<'s> {
         assert!(events <= most, "liveness: no end after {events} events: {}", self.unfinished());
     }
 
-    /// Runs for this time.
+    /// Runs for `span`.
     ///
     /// # Panics
     ///
@@ -584,7 +593,7 @@ impl<'s> Sim<'s> {
         let _ = self.run_until(span, |_| false);
     }
 
-    /// From now on there are no more faults; what is broken stays so.
+    /// Ends all faults. Connections that are broken remain so.
     pub fn heal(&mut self) {
         self.world.borrow_mut().heal();
     }
@@ -597,7 +606,7 @@ impl<'s> Sim<'s> {
         self.world.borrow().running == 0
     }
 
-    /// What a run still waits for, in words.
+    /// Describes what a run still waits for.
     fn unfinished(&self) -> String {
         let world = self.world.borrow();
         let peers = world.peers.iter().enumerate().filter(|(_, peer)| !peer.is_over());
@@ -607,12 +616,12 @@ impl<'s> Sim<'s> {
         peers.chain(goals).chain(hosts).collect::<Vec<_>>().join("; ")
     }
 
-    /// Runs the scenario to its end: a while with faults, then without until every script is done and every goal
-    /// reached, then a shutdown of all engines; and checks that nothing is left.
+    /// Runs the scenario to its end: first with faults, then without until all scripts are done and all goals
+    /// are reached, then a shutdown of all engines. Checks that nothing is left over.
     ///
     /// # Panics
     ///
-    /// When anything that is checked is not so. The text begins with the name of the property.
+    /// Panics if a check fails. The message begins with the name of the property.
     pub fn finish(&mut self) {
         let seconds = [30, 5, 1, 0, 120][self.world.borrow_mut().decider.draw(Track::Setup, 5) as usize];
         self.run_until(Duration::from_secs(seconds), |sim| sim.are_peers_over() || sim.is_healed());
@@ -633,7 +642,7 @@ impl<'s> Sim<'s> {
             sim.world.borrow().sides.iter().all(|side| side.over)
         });
         assert!(over, "liveness: not stopped: {}", self.unfinished());
-        // what is under way finds nobody
+        // what is still in transit is discarded
         self.run_until_quiet(Duration::from_secs(600), |_| false);
         for host in &self.hosts {
             host.check_end();

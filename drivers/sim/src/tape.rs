@@ -1,19 +1,19 @@
-//! Every decision of a run: drawn by a seed, or played back.
+//! The decisions of a run: drawn from a seed, or played back from a tape.
 
 use core::fmt;
 use core::str::FromStr;
 
-/// What a decision is about. Each kind has a track of its own, so that one decision more of one kind does not shift
-/// the decisions of the others.
+/// What a decision is about. Each kind has its own track, so that an additional decision of one kind does not
+/// shift the decisions of the others.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Track {
-    /// How large things are and which faults there are.
+    /// Sizes of the world, and which faults it has.
     Setup,
-    /// What the scenario asks for.
+    /// Choices of the scenario.
     Script,
-    /// What happens first.
+    /// The order of simultaneous events.
     Order,
-    /// Latency, windows, resets.
+    /// Latencies, windows, resets.
     Network,
     /// Outcomes of calls and waits.
     Calls,
@@ -22,29 +22,30 @@ pub(crate) enum Track {
 pub(crate) const TRACKS: usize = 5;
 const LETTERS: [char; TRACKS] = ['s', 'p', 'o', 'n', 'c'];
 
-/// The decisions of a run that are not 0. By convention 0 is the benign choice (no fault, no delay, first come first
-/// served), so that an empty tape is a calm run and a tape gets simpler entry by entry.
+/// The decisions of a run that are not 0. By convention, 0 is the benign choice (no fault, no delay, first
+/// come, first served): an empty tape is a calm run, and each entry set to 0 makes the run simpler.
 ///
-/// Its text, for a command line: entries as track, place and value, `n12=3`, joined by commas.
+/// The text form, for command lines, is a comma-separated list of entries; `n12=3` is a track, a position on
+/// it, and a value.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Tape {
     tracks: [Vec<(u32, u32)>; TRACKS],
 }
 
 impl Tape {
-    /// How many decisions are not 0.
+    /// Returns the number of decisions that are not 0.
     #[must_use]
     pub fn len(&self) -> usize {
         self.tracks.iter().map(Vec::len).sum()
     }
 
-    /// Whether every decision is 0.
+    /// Returns whether every decision is 0.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// All entries: track, place, value.
+    /// Returns all entries: track, position, value.
     pub(crate) fn entries(&self) -> Vec<(usize, u32, u32)> {
         let of = |(track, entries): (usize, &Vec<(u32, u32)>)| {
             entries.iter().map(|(place, value)| (track, *place, *value)).collect::<Vec<_>>()
@@ -52,7 +53,7 @@ impl Tape {
         self.tracks.iter().enumerate().flat_map(of).collect()
     }
 
-    /// The tape with these entries, which are in order within each track.
+    /// Creates a tape from entries, which are sorted by position within each track.
     pub(crate) fn of(entries: &[(usize, u32, u32)]) -> Self {
         let mut tape = Self::default();
         for (track, place, value) in entries {
@@ -78,7 +79,7 @@ impl fmt::Display for Tape {
     }
 }
 
-/// A tape's text was not understood.
+/// The text of a tape is invalid.
 #[derive(Clone, PartialEq, Eq)]
 pub struct TapeError(String);
 
@@ -92,7 +93,7 @@ impl fmt::Display for TapeError {
     }
 }
 
-/// As the sentence, which is what a `main` that returns the error prints.
+/// Formats as `Display` does: a `main` that returns the error prints it with `Debug`.
 impl fmt::Debug for TapeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -123,16 +124,16 @@ impl FromStr for Tape {
     }
 }
 
-/// Where the decisions of a run come from.
+/// The source of a run's decisions.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
-    /// A seed; what it draws is kept if so asked.
+    /// A seed. With `keep`, the decisions are recorded.
     Seed { seed: u64, keep: bool },
-    /// A tape; behind its end everything is 0.
+    /// A tape; all decisions after its end are 0.
     Tape(Tape),
 }
 
-/// Decides, and remembers.
+/// Makes the decisions of a run, and records them if requested.
 #[derive(Debug)]
 pub(crate) struct Decider {
     heads: [Head; TRACKS],
@@ -175,18 +176,18 @@ impl Decider {
         }
     }
 
-    /// What was decided, if it was kept or played.
+    /// Returns the decisions that were recorded, or the tape that is played.
     pub(crate) fn tape(&self) -> &Tape {
         &self.tape
     }
 
-    /// A number below `below`, which is at least 1.
+    /// Returns a number less than `below`, which is at least 1.
     #[inline]
     pub(crate) fn draw(&mut self, track: Track, below: u32) -> u32 {
         self.decide(track, below - 1, |random| ((u64::from(below) * (random >> 32)) >> 32) as u32)
     }
 
-    /// Whether something of this probability, in 65,536ths, happens.
+    /// Returns `true` with a probability of `of_65536` / 65,536.
     #[inline]
     pub(crate) fn chance(&mut self, track: Track, of_65536: u32) -> bool {
         of_65536 > 0 && self.decide(track, 1, |random| u32::from((random >> 48) < u64::from(of_65536))) == 1
@@ -196,12 +197,14 @@ impl Decider {
     fn decide(&mut self, track: Track, most: u32, choose: impl FnOnce(u64) -> u32) -> u32 {
         let head = &mut self.heads[track as usize];
         let place = head.place;
+        // Counts also decisions that turn out 0, so that positions are the same when the tape is played.
         head.place += 1;
         if self.mode == Mode::Play {
             let entries = &self.tape.tracks[track as usize];
             return match entries.get(head.entry) {
                 Some((at, value)) if *at == place => {
                     head.entry += 1;
+                    // A tape of another run, or a shrunk one, may have an entry out of range.
                     (*value).min(most)
                 }
                 _ => 0,

@@ -1,4 +1,4 @@
-//! What happened, as a hash of everything and the last records in words.
+//! The trace of a run: a hash of everything that happened, and the last records as text.
 
 use core::cell::{Cell, RefCell};
 use core::fmt;
@@ -6,55 +6,55 @@ use std::collections::VecDeque;
 
 use lightcone_core::Token;
 
-/// How many records are kept where they are to be shown.
+/// How many records are kept if they may be shown.
 const KEPT: usize = 100_000;
 
-/// What a record is about; the two numbers that go with it are in parentheses.
+/// What a record is about. Its two numbers are given in parentheses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Did {
-    /// A poller begins a turn (poller, events that it got).
+    /// A poller begins a turn (poller, number of events).
     Turn,
-    /// A poller goes to sleep (poller, its deadline in ms or `u64::MAX`).
+    /// A poller goes to sleep (poller, deadline in ms or `u64::MAX`).
     Sleep,
-    /// A call received (end, bytes or outcome).
+    /// A receive call (endpoint, bytes or outcome).
     Receive,
-    /// A call sent (end, bytes or outcome).
+    /// A send call (endpoint, bytes or outcome).
     Send,
-    /// A call accepted (listener, new end or outcome).
+    /// An accept call (listener, new endpoint or outcome).
     Accept,
-    /// A connect began (end, port).
+    /// A connect began (endpoint, port).
     Connect,
-    /// Writing was shut down (end, -).
+    /// Writing was shut down (endpoint, -).
     Shut,
-    /// An end was closed (end, 1 if by a reset).
+    /// An endpoint was closed (endpoint, 1 for a reset).
     Close,
-    /// Bytes have arrived (end, how many).
+    /// Bytes have arrived (endpoint, count).
     Arrive,
-    /// The end of the stream has arrived (end, -).
+    /// The end of the stream has arrived (endpoint, -).
     End,
-    /// A reset has arrived (end, -).
+    /// A reset has arrived (endpoint, -).
     Reset,
-    /// A connect is decided (end, 0 if it succeeded).
+    /// The outcome of a connect (endpoint, 0 if it succeeded).
     Connected,
-    /// A handler was told (token, which event).
+    /// An event was delivered to a handler (token, event).
     Tell,
-    /// A handler's socket ended (token, reason).
+    /// A handler's socket closed (token, reason).
     Ended,
-    /// A scripted peer goes on (peer, step).
+    /// A scripted peer continues (peer, step).
     Peer,
-    /// A poller is woken by another (poller, -).
+    /// A poller is woken (poller, -).
     Wake,
-    /// A completion is reaped (end, bytes).
+    /// A completion is reaped (endpoint, bytes).
     Complete,
-    /// A send in flight is cancelled (end, what of it was done).
+    /// A send in flight is cancelled (endpoint, bytes that had been sent).
     Cancel,
-    /// An engine is told to stop (engine, grace in ms).
+    /// An engine begins to stop (engine, grace time in ms).
     Stop,
-    /// Faults are over (-, -).
+    /// The faults are over (-, -).
     Heal,
 }
 
-/// Outcomes of calls that are no counts.
+/// Outcomes of calls that are not counts.
 pub(crate) const WOULD_BLOCK: u64 = u64::MAX;
 pub(crate) const ENDED: u64 = u64::MAX - 1;
 pub(crate) const FAILED: u64 = u64::MAX - 2;
@@ -83,7 +83,7 @@ struct Record {
     b: u64,
 }
 
-/// One record in words, for a reader who has the scenario in front of them.
+/// Formats a record for readers familiar with the scenario.
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { number, at, did, a, b } = *self;
@@ -106,7 +106,7 @@ impl fmt::Display for Record {
             Did::Shut => write!(f, "end {a}: shut down writing"),
             Did::Close => write!(f, "end {a}: close{}", if b == 1 { " by reset" } else { "" }),
             Did::Arrive => write!(f, "end {a}: {b} bytes arrive"),
-            Did::End => write!(f, "end {a}: the peer's end arrives"),
+            Did::End => write!(f, "end {a}: the end of the stream arrives"),
             Did::Reset => write!(f, "end {a}: a reset arrives"),
             Did::Connected => write!(f, "end {a}: connect {}", if b == 0 { "succeeds" } else { "fails" }),
             Did::Tell => {
@@ -115,25 +115,25 @@ impl fmt::Display for Record {
             }
             Did::Ended => {
                 let reason = lightcone_core::CloseReason::NAMES.get(b as usize).copied().unwrap_or("?");
-                write!(f, "socket {}: ended, {reason}", Token::from_bits(a))
+                write!(f, "socket {}: closed, {reason}", Token::from_bits(a))
             }
             Did::Peer => write!(f, "peer {a}: step {b}"),
             Did::Wake => write!(f, "poller {a}: woken"),
             Did::Complete => write!(f, "end {a}: completion: ").and_then(|()| outcome(f)),
-            Did::Cancel => write!(f, "end {a}: send cancelled, {b} bytes had left"),
-            Did::Stop => write!(f, "engine {a}: told to stop within {b} ms"),
-            Did::Heal => f.write_str("faults are over"),
+            Did::Cancel => write!(f, "end {a}: send cancelled, {b} bytes were sent"),
+            Did::Stop => write!(f, "engine {a}: stops within {b} ms"),
+            Did::Heal => f.write_str("the faults are over"),
         }
     }
 }
 
-/// The record of a run. Every entry is one *simulated event*: a call and its outcome, something that arrives, an event
-/// told to a handler, a step of a peer.
+/// The trace of a run. Each record is one *simulated event*: a call with its outcome, an arrival, an event
+/// delivered to a handler, or a step of a peer.
 #[derive(Debug)]
 pub(crate) struct Trace {
     hash: Cell<u64>,
     count: Cell<u64>,
-    /// The time of what is recorded, in µs.
+    /// The time of the next record, in µs.
     now: Cell<u64>,
     kept: Option<RefCell<VecDeque<Record>>>,
 }
@@ -153,7 +153,7 @@ impl Trace {
         self.now.set(now);
     }
 
-    /// The time of the simulation, in µs.
+    /// Returns the simulated time, in µs.
     pub(crate) fn now(&self) -> u64 {
         self.now.get()
     }
@@ -186,7 +186,7 @@ impl Trace {
         self.count.get()
     }
 
-    /// The last `lines` records in words.
+    /// Returns the last `lines` records as text.
     pub(crate) fn tail(&self, lines: usize) -> Vec<String> {
         let Some(kept) = &self.kept else { return Vec::new() };
         let kept = kept.borrow();

@@ -1,4 +1,5 @@
-//! The simulated network as the loop of core reaches it, over readiness or over completions, and what is checked there.
+//! The simulated network as core's transport, by readiness or by completions, and the checks of that
+//! interface.
 
 use core::cell::RefCell;
 use core::time::Duration;
@@ -19,10 +20,10 @@ use crate::world::World;
 
 pub(crate) type SharedWorld = Rc<RefCell<World>>;
 
-/// How often a poller that stops receives from a socket before it tells it so.
+/// How often a stopping poller receives from a socket before it delivers `shutdown`.
 const LAST_LOOKS: u32 = 16;
 
-/// Keys at and above this one are listeners'.
+/// Keys from this one on belong to listeners.
 const LISTENER_KEYS: u64 = u64::MAX - 0xFF;
 
 pub(crate) const fn listener_key(id: ListenerId) -> u64 {
@@ -33,12 +34,12 @@ pub(crate) fn listener_of(key: u64) -> Option<ListenerId> {
     key.checked_sub(LISTENER_KEYS).map(|id| ListenerId(u8::try_from(id).unwrap_or(u8::MAX)))
 }
 
-/// The number of an end that no poller watches, or of a listener. It does not close when it is dropped, so that one
-/// which the loop forgets is a leak.
+/// The descriptor of an endpoint that no poller watches, or of a listener. Dropping it does not close it, so
+/// that a descriptor that the loop forgets is found as a leak.
 #[derive(Debug)]
 pub(crate) struct Descriptor(pub(crate) u32);
 
-/// What a simulated group is made of.
+/// The type parameters of a simulated group.
 pub(crate) struct SimTypes;
 
 impl GroupTypes for SimTypes {
@@ -49,30 +50,30 @@ impl GroupTypes for SimTypes {
     type Ring<T> = Box<[MailboxSlot<T>]>;
 }
 
-/// A connection as its poller keeps it.
+/// The state of a connection that its poller keeps.
 #[derive(Default, Debug)]
 pub(crate) struct SimConnection {
     end: u32,
-    /// Bytes that the poller was told are sent.
+    /// The number of bytes reported to the poller as sent.
     pub(crate) sent: u64,
     pub(crate) seen: Seen,
-    /// What it is watched for.
+    /// The interest it is watched for.
     pub(crate) interest: Interest,
-    /// A receive was asked for, and its completion was not reaped.
+    /// Whether a receive is pending, or its completion has not been reaped.
     pub(crate) asked: bool,
-    /// Bytes that a completion has brought and the socket has not taken.
+    /// Bytes of a completion that the socket has not taken.
     pub(crate) left: Vec<u8>,
-    /// The end of the stream, which the socket has not taken.
+    /// Whether the end of the stream has been reached, and the socket has not taken it.
     pub(crate) ended: bool,
-    /// It is in the list of those that are to be offered what is left.
+    /// Whether it is in the list of sockets that are offered what is left.
     pub(crate) offered: bool,
-    /// It could not be watched for what it was to be.
+    /// Whether it could not be watched for the requested interest.
     failed: bool,
-    /// How many sends have taken all that was offered, and in which turn.
+    /// The turn of the last complete send, and the number of complete sends in it.
     sends: (u64, usize),
-    /// How often it was received from since a stop.
+    /// The number of receives since a stop.
     last_looks: u32,
-    /// The turn in which it had sent as often as it may.
+    /// The turn in which it used up its sends.
     pub(crate) deferred: Option<u64>,
 }
 
@@ -99,67 +100,67 @@ impl SimConnection {
     }
 }
 
-/// One poller's part of the network. Like a kernel it has no policy; what goes wrong in its calls is decided by the
-/// seed, or by the [`Mutant`].
+/// One poller's part of the network. Like a kernel, it has no policy; the seed or the [`Mutant`] decides which
+/// calls go wrong.
 #[derive(Debug)]
 pub(crate) struct Network<T> {
     pub(crate) world: SharedWorld,
-    /// The poller's number among all of the simulation.
+    /// The poller's number among all pollers of the simulation.
     pub(crate) side: u32,
     pub(crate) completes: bool,
-    /// The most bytes of a receive that completes later.
+    /// The maximum number of bytes of a receive that completes later.
     pub(crate) capacity: usize,
     pub(crate) shared: Rc<Shared>,
     pub(crate) mutant: T,
-    /// The connections by the places of their tokens.
+    /// The connections, by the slots of their tokens.
     pub(crate) places: Vec<Option<(Token, u32)>>,
-    /// Those that have something left and are read from.
+    /// Sockets that are read and have something left.
     pub(crate) offers: VecDeque<Token>,
-    /// Those that have sent as often in this turn as they may in a row.
+    /// Sockets that have used up their consecutive sends in this turn.
     pub(crate) busy: Vec<Token>,
-    /// The poller was told to stop: what ends from outside need not be whole.
+    /// Whether the poller was stopped. Streams that the stop ends may be incomplete.
     pub(crate) stops: bool,
-    /// Up to here it does not abort, in µs.
+    /// The time before which it does not abort, in µs.
     pub(crate) grace_end: u64,
 }
 
 impl<T: Mutant> Network<T> {
-    /// The time, in µs.
+    /// Returns the time, in µs.
     fn now(&self) -> u64 {
         self.world.borrow().now
     }
 
-    /// What is known of a socket, with when its peer last took something.
+    /// Returns what is known of a socket, including when bytes last arrived at its peer.
     fn seen(&self, connection: &SimConnection) -> Seen {
         let world = self.world.borrow();
         let end = world.end(connection.end);
         Seen { delivered: (end.send_buffer > 0).then_some(end.delivered), ..connection.seen }
     }
 
-    /// Checks that no timeout of a live socket has been passed over.
+    /// Checks that no timeout of a live socket was missed.
     pub(crate) fn check_overdue(&self, token: Token, connection: &SimConnection) {
         self.shared.check_overdue(token, &self.seen(connection));
     }
 
-    /// A socket that is paused or owed `writable` is not read from, unless what comes is discarded.
+    /// Checks that a socket that is paused or owed `writable` is not read, unless its input is discarded.
     fn check_reads(&self, token: Token) {
         let holds_back = self.shared.view(token, |view| (view.paused || view.owed) && !view.closing);
         let wrong = holds_back && !self.shared.outside.borrow().contains(&token);
-        assert!(!wrong, "contract: {token} is paused or owed writable, and is read from");
+        assert!(!wrong, "contract: {token} is paused or owed `writable`, but is read");
     }
 
-    /// Core is told of the end of a stream.
+    /// Records whether the end of a stream has been passed to core.
     pub(crate) fn end_stream(&self, connection: &mut SimConnection, token: Token, ended: bool) {
         connection.seen.ended = ended.then(|| self.now());
         if ended && !connection.seen.received {
-            connection.seen.progress = self.now(); // the first byte is waited for no more
+            connection.seen.progress = self.now(); // the first byte is no longer awaited
         }
         self.shared.view(token, |view| view.peer_ended = ended);
     }
 
-    /// The poller is told to stop. What has come by now is to be received before a socket closes in order.
+    /// Begins a stop of the poller. What has arrived by now must be received before a socket closes cleanly.
     pub(crate) fn told_to_stop(&mut self, grace: Duration) {
-        // core counts whole ticks of its clock, which may be almost one behind
+        // core counts whole ticks of its clock, which may lag by almost a tick
         let millis = u64::try_from(grace.as_millis()).unwrap_or(u64::MAX);
         let grace_end = (self.now() / 1_000).saturating_add(millis).saturating_mul(1_000);
         if !core::mem::replace(&mut self.stops, true) {
@@ -185,18 +186,18 @@ impl<T: Mutant> Network<T> {
         &mut self.places[index]
     }
 
-    /// Returns the end of a socket.
+    /// Returns the endpoint of a socket.
     pub(crate) fn end(&self, token: Token) -> Option<u32> {
         self.places.get(token.index() as usize)?.filter(|(there, _)| *there == token).map(|(_, end)| end)
     }
 
-    /// Returns which socket something is for: the one it names, unless the driver is a broken one.
+    /// Returns the socket that something is addressed to: the one it names, unless the driver is a mutant.
     pub(crate) fn addressee(&mut self, token: Token) -> Token {
         let there = self.places.get(token.index() as usize).copied().flatten();
         self.mutant.addressee(token, there.map(|(there, _)| there))
     }
 
-    /// Has a socket that is read from offered what is left, or asks for the next receive.
+    /// Schedules a socket that is read to be offered what is left, or requests the next receive.
     pub(crate) fn go_on(&mut self, connection: &mut SimConnection, token: Token) {
         if !connection.interest.reads() {
             return;
@@ -211,15 +212,15 @@ impl<T: Mutant> Network<T> {
     }
 
     fn watch(&mut self, connection: &mut SimConnection, token: Token, old: Interest, new: Interest) {
-        // one that could not be watched may yet be watched for less, until its send in flight is over
+        // a socket that could not be watched may still be watched for less until its send in flight is over
         let agrees = old == connection.interest || connection.failed;
-        assert!(agrees, "transport: {token} is watched for something else");
+        assert!(agrees, "transport: {token} is watched for a different interest");
         connection.interest = new;
         if !self.completes {
             return self.world.borrow_mut().watch(connection.end, new);
         }
         if new.writes() && !old.writes() {
-            // it completes no sends by that: what a connect comes to is asked for
+            // not for sends, which are reported by completions, but for the outcome of a connect
             let world = &mut *self.world.borrow_mut();
             world.end_mut(connection.end).watched = Interest::WRITE;
             world.touch(connection.end);
@@ -248,6 +249,7 @@ impl<T: Mutant> Network<T> {
         if let Sent::Bytes(n) = sent {
             self.shared.count(|tally| tally.bytes_out += n as u64);
         }
+        // Only complete sends count: after a short one, core waits until the socket is writable.
         if sent == Sent::Bytes(offered) {
             let turn = self.shared.turn.get();
             let (last, count) = connection.sends;
@@ -259,14 +261,14 @@ impl<T: Mutant> Network<T> {
         sent
     }
 
-    /// What ends from outside need not be whole.
+    /// Permits incomplete streams if the poller was stopped.
     fn excuse_if_stopped(&self, end: u32) {
         if self.stops {
             self.world.borrow_mut().waive(end);
         }
     }
 
-    /// Checks a connection's account when it closes.
+    /// Checks the record of a connection when it closes.
     fn check_end(&self, connection: &SimConnection, token: Token, reset: bool) -> Ended {
         let Some(mut ended) = self.shared.take_ended(token) else {
             panic!("contract: {token} closed without a last event");
@@ -284,20 +286,20 @@ impl<T: Mutant> Network<T> {
             }
         }
         let (Ended { left, .. }, sent) = (ended, connection.sent);
-        // how much of what was held back is lost is not known here
+        // how much of the output that was held back is lost is not known here
         let queued = if ended.held { ended.queued.max(sent + left) } else { ended.queued };
         self.shared.count(|tally| tally.bytes_lost += queued.saturating_sub(sent));
         assert!(
             queued == sent + left,
             "bytes: socket {token} queued {queued}, sent {sent} and reported {left} as lost"
         );
-        assert!(left == 0 || reset, "bytes: {token} lost {left} bytes and is closed as if in good order");
+        assert!(left == 0 || reset, "bytes: {token} lost {left} bytes, but is closed cleanly");
         ended
     }
 }
 
 impl<T: Mutant> Network<T> {
-    /// Checks that a close was staged where it had to be, and came when it was to.
+    /// Checks that a close was staged where necessary, and ended in time.
     fn check_staged(&self, connection: &SimConnection, ended: &Ended) {
         let Seen { shut, ended: peer_ended, .. } = connection.seen;
         let (shared, token) = (&*self.shared, ended.token);
@@ -326,7 +328,7 @@ impl<T: Mutant> Network<T> {
                 "timers: a staged close ended {} us after {since} us",
                 ended.at
             );
-            // as long as something is not delivered, it waits for longer, and looks at that once in its time
+            // the close waits longer while something is undelivered, and checks that once per span
             let (last, undelivered) = {
                 let world = self.world.borrow();
                 let delivered = self.seen(connection).delivered.unwrap_or(0);
@@ -343,14 +345,14 @@ impl<T: Mutant> Network<T> {
     }
 }
 
-/// Whether the network did what a handler was told that it did.
+/// Checks that the network did what was reported to the handler.
 fn check_reason(ended: &Ended, end: &End) {
     match ended.reason {
         Some(CloseReason::Reset | CloseReason::Error(_)) => {
-            assert!(end.error.is_some(), "ends: {} was told of a failure that was none", ended.token);
+            assert!(end.error.is_some(), "ends: {} received a failure that did not occur", ended.token);
         }
         Some(CloseReason::Peer) => {
-            assert!(end.ended, "ends: {} was told of an end that was none", ended.token);
+            assert!(end.ended, "ends: {} received an end that did not occur", ended.token);
         }
         _ => {}
     }
@@ -373,6 +375,7 @@ impl<T: Mutant> Transport for Network<T> {
         token: Token,
         interest: Interest,
     ) -> Result<SimConnection, ErrorKind> {
+        // Marks the driver's own code, whose allocations do not count as core's.
         called_back(|| {
             if let Err(kind) = self.can_watch() {
                 self.reject(Descriptor(end));
@@ -383,7 +386,7 @@ impl<T: Mutant> Transport for Network<T> {
             connection.opened(now);
             connection.seen.connecting = interest.writes();
             let before = self.place(token).replace((token, end));
-            assert!(before.is_none(), "transport: {token} has the place of a socket that is not closed");
+            assert!(before.is_none(), "transport: {token} has the slot of a socket that is not closed");
             {
                 let world = &mut *self.world.borrow_mut();
                 let place = world.end_mut(end);
@@ -413,7 +416,7 @@ impl<T: Mutant> Transport for Network<T> {
     }
 
     fn receive(&mut self, connection: &mut SimConnection, token: Token, buffer: &mut [u8]) -> Received {
-        assert!(!self.completes, "received from a transport that completes");
+        assert!(!self.completes, "received from a transport with completions");
         called_back(|| {
             self.check_reads(token);
             self.check_overdue(token, connection);
@@ -446,7 +449,7 @@ impl<T: Mutant> Transport for Network<T> {
     }
 
     fn cancel_send(&mut self, connection: &mut SimConnection, _: Token) -> Option<usize> {
-        assert!(self.completes, "transport: a send is cancelled that is over");
+        assert!(self.completes, "transport: cancelled a send that is over");
         called_back(|| {
             let cancelled = self.world.borrow_mut().cancel_send(connection.end);
             connection.sent += cancelled.unwrap_or(0) as u64;
@@ -467,9 +470,12 @@ impl<T: Mutant> Transport for Network<T> {
     fn close(&mut self, connection: SimConnection, token: Token, interest: Interest, reset: bool) {
         called_back(|| {
             let agrees = interest == connection.interest || connection.failed;
-            assert!(agrees, "transport: {token} is watched for something else");
+            assert!(agrees, "transport: {token} is watched for a different interest");
             *self.place(token) = None;
             let ended = self.check_end(&connection, token, reset);
+            // Only a close within the grace time must have received everything. A socket is exempt if it did
+            // not read, was closed by its handler before it received `shutdown`, or was read as often as the
+            // poller reads at a stop.
             let in_order = ended.reason == Some(CloseReason::Shutdown) && self.now() < self.grace_end;
             let owed = self.world.borrow().end(connection.end).owed;
             let looked = connection.last_looks >= LAST_LOOKS || ended.untold;
@@ -549,7 +555,7 @@ impl<T: Mutant> Transport for Network<T> {
             let world = &mut *self.world.borrow_mut();
             assert!(
                 world.end(end).watched.reads() == watched,
-                "transport: listener {} is (not) watched",
+                "transport: wrong watch state of listener {}",
                 id.0
             );
             world.close(end, false);
@@ -558,7 +564,7 @@ impl<T: Mutant> Transport for Network<T> {
 
     fn accept(&mut self, listener: &mut Descriptor, _: ListenerId) -> Accept<Descriptor> {
         let has_room = self.shared.loads.iter().any(|load| load.get() < self.shared.load_max);
-        assert!(has_room, "load: accepted with every poller full");
+        assert!(has_room, "load: accepted while every poller is full");
         called_back(|| match self.world.borrow_mut().accept(listener.0) {
             Accept::Accepted(end, peer) => Accept::Accepted(Descriptor(end), peer),
             Accept::Filtered => Accept::Filtered,

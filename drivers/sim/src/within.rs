@@ -1,4 +1,4 @@
-//! Whether the code of core is running, for tests that count what it allocates.
+//! Tracks whether core's code is running, for tests that count its allocations.
 
 use core::cell::Cell;
 
@@ -6,22 +6,23 @@ std::thread_local! {
     static WITHIN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Whether this thread is within a call to core, and not within a handler that core has called. A counting allocator
-/// asks, to hold core to allocating nothing. The copies of a broadcast message are made within core.
+/// Returns whether this thread is inside a call to core and not inside a handler called by core. A counting
+/// allocator uses it to verify that core does not allocate. Copies of a broadcast message count as made
+/// inside core.
 ///
-/// It is a look at a thread's own flag: an allocator may call it.
+/// The function only reads a thread-local flag, so an allocator may call it.
 #[must_use]
 pub fn within_core() -> bool {
     WITHIN.with(Cell::get)
 }
 
-/// Runs a call to core.
+/// Calls core.
 #[inline]
 pub(crate) fn core_call<T>(call: impl FnOnce() -> T) -> T {
     swap(true, call)
 }
 
-/// Runs what core has called.
+/// Runs code that core has called.
 #[inline]
 pub(crate) fn called_back<T>(call: impl FnOnce() -> T) -> T {
     swap(false, call)

@@ -1,4 +1,4 @@
-//! The simulated network, its clock, and what happens next in it.
+//! The simulated network, its clock, and the order of its events.
 
 use core::net::SocketAddr;
 use std::collections::VecDeque;
@@ -14,12 +14,12 @@ use crate::peer::Peer;
 use crate::tape::{Decider, Source, Track};
 use crate::trace::{self, Did, Trace};
 
-/// How often a connect is tried again for which a backlog had no room, in µs.
+/// The interval at which a connect is retried while the backlog is full, in µs.
 const SYN_AGAIN: u64 = 200_000;
-/// When a connect that is not answered is given up by the system, in µs.
+/// The time after which the system abandons an unanswered connect, in µs.
 const UNANSWERED: u64 = 60_000_000;
 
-/// Something that a completion driver asked for has been done.
+/// The completion of an operation that a completion driver requested.
 #[derive(Debug)]
 pub(crate) struct Completion {
     pub(crate) end: u32,
@@ -37,7 +37,7 @@ pub(crate) enum Done {
     Connected,
     /// A receive or a connect has failed.
     Failed(ErrorKind),
-    /// What a close has called off.
+    /// A receive was cancelled by a close.
     CalledOff,
 }
 
@@ -49,22 +49,22 @@ pub(crate) struct Side {
     pub(crate) completions: VecDeque<Completion>,
     pub(crate) asleep: bool,
     pub(crate) turns: u32,
-    /// When it is to take its next turn, in µs: what `late` is measured from.
+    /// When it is to take its next turn, in µs. `late` is measured from here.
     pub(crate) asked: u64,
-    /// Its deadline, in µs, and for when a timer is on the agenda.
+    /// Its deadline in µs, and the time of its pending `Scheduled::Timer`.
     pub(crate) deadline: Option<u64>,
     pub(crate) timer: Option<u64>,
     pub(crate) over: bool,
 }
 
-/// How the network of a run is.
+/// The parameters of a run's network.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wires {
     /// In µs.
     pub(crate) latency: u32,
     pub(crate) jitter: u32,
     pub(crate) window: usize,
-    /// What the system takes of a poller's socket beyond that; 0: nothing.
+    /// The size of the send buffer of a poller's socket, in addition to the window; 0 for none.
     pub(crate) send_buffer: usize,
 }
 
@@ -83,16 +83,16 @@ pub(crate) struct World {
     uids: u32,
     pub(crate) sides: Vec<Side>,
     pub(crate) peers: Vec<Peer>,
-    /// How many of them are not over.
+    /// The number of peers whose scripts are still running.
     pub(crate) running: usize,
     listeners: Vec<(SocketAddr, u32)>,
     ports: u32,
-    /// What peers receive into and send from.
+    /// The buffer that peers receive into and send from.
     pub(crate) buffer: Vec<u8>,
 }
 
-/// The furthest edge of a timer to which an arrival is delayed, in microseconds. A network that holds bytes back for
-/// longer is not one that delivers in the end.
+/// The furthest timer edge to which an arrival is delayed, in µs. A network that holds bytes back for longer
+/// does not count as one that delivers eventually.
 const EDGE_MAX: u64 = 120_000_000;
 
 impl World {
@@ -107,11 +107,11 @@ impl World {
             let jitter = [0, 0, 10, 1_000][decider.draw(Track::Setup, 4) as usize];
             let window =
                 [65_536, 65_536, 16_384, 4_096, 1_460, 300, 60, 7][decider.draw(Track::Setup, 8) as usize];
-            // at least a kilobyte a second, or large bodies take longer than a run may
+            // At least a kilobyte per second: otherwise large bodies take longer than a run may.
             let latency = u32::try_from(window * 1_000).map_or(latency, |most| latency.min(most));
             Wires { latency, jitter, window, send_buffer: 0 }
         };
-        // core keeps the low 32 bits of the milliseconds: now and then they wrap while it runs
+        // core keeps the low 32 bits of the milliseconds, so some runs start shortly before they wrap
         let start = match if calm { 0 } else { decider.draw(Track::Setup, 4) } {
             0 => 1_000_000,
             1 => ((1_u64 << 32) - 5_000) * 1_000,
@@ -146,7 +146,7 @@ impl World {
         self.faults.occurs(&mut self.decider, track, fault)
     }
 
-    /// How many bytes of `most` a call moves.
+    /// Returns how many of `most` bytes a call transfers.
     fn cut(&mut self, fault: Fault, most: usize) -> usize {
         if most < 2 || !self.occurs(Track::Calls, fault) {
             return most;
@@ -157,7 +157,7 @@ impl World {
         }
     }
 
-    /// In which order things come that fall on one moment.
+    /// Draws the order of simultaneous events.
     #[inline]
     fn pick(&mut self) -> u8 {
         if self.healed { 0 } else { self.decider.draw(Track::Order, 4) as u8 }
@@ -176,6 +176,8 @@ impl World {
         self.trace.note(Did::Heal, 0, 0);
         self.healed = true;
         self.faults.heal();
+        // Closed windows reopen and waiting peers continue at once: after the healing, nothing depends on a
+        // fault.
         for place in 0..self.ends.len() as u32 {
             if self.ends[place as usize].closed_until > self.now {
                 self.ends[place as usize].closed_until = self.now;
@@ -200,7 +202,8 @@ impl World {
         &mut self.ends[end as usize]
     }
 
-    /// A new end at the number that was given back last: descriptors are used again at once.
+    /// Creates an endpoint. Descriptor numbers are reused immediately, the last released first, so that stale
+    /// ones are found.
     fn create(&mut self, kind: Kind, owner: Owner, peer: SocketAddr) -> u32 {
         self.uids += 1;
         self.open += 1;
@@ -221,7 +224,8 @@ impl World {
         self.open -= usize::from(!orphan);
     }
 
-    /// A list of what may be ready still names the number: whoever looks would find another use of it.
+    /// Removes an endpoint from its poller's ready list, whose entry would otherwise refer to the next use of
+    /// the number.
     fn unlist(&mut self, end: u32) {
         let place = self.end_mut(end);
         if core::mem::take(&mut place.listed)
@@ -231,7 +235,7 @@ impl World {
         }
     }
 
-    /// Whether this use of the end is still there.
+    /// Returns whether this use of the endpoint still exists.
     pub(crate) fn is_there(&self, (end, uid): (u32, u32)) -> bool {
         self.ends.get(end as usize).is_some_and(|e| e.uid == uid && e.kind != Kind::Free)
     }
@@ -249,7 +253,7 @@ impl World {
         end
     }
 
-    /// Begins to connect. The outcome arrives at the end that this gives.
+    /// Begins to connect, and returns the endpoint at which the outcome will arrive.
     pub(crate) fn connect(&mut self, owner: Owner, to: SocketAddr) -> u32 {
         let end = self.create(Kind::Connecting, owner, to);
         self.trace.note(Did::Connect, end.into(), to.port().into());
@@ -269,7 +273,7 @@ impl World {
         end
     }
 
-    /// When something that is sent now arrives at an end; later than all that was sent there before.
+    /// Returns when something sent now arrives at an endpoint: after everything that was sent there before.
     fn arrival(&mut self, end: u32) -> u64 {
         let mut at = self.now + u64::from(self.wires.latency);
         if self.wires.jitter > 0 && !self.healed {
@@ -278,6 +282,7 @@ impl World {
         if self.occurs(Track::Network, Fault::Latency) {
             at += 1 + u64::from(self.decider.draw(Track::Network, 50_000));
         }
+        // Move the arrival to within a tick of the poller's deadline, where timers and events race.
         if let Owner::Poller(poller) = self.end(end).owner
             && let Some(deadline) = self.sides[poller as usize].deadline
             && (at + 1..at + EDGE_MAX).contains(&deadline)
@@ -286,6 +291,7 @@ impl World {
             let offset = self.decider.draw(Track::Network, 3);
             at = deadline.saturating_sub(1_000) + u64::from(offset) * 1_000;
         }
+        // The bytes of a stream must not overtake each other, regardless of jitter and faults.
         let end = self.end_mut(end);
         end.last_arrival = at.max(end.last_arrival + 1);
         end.last_arrival
@@ -343,7 +349,7 @@ impl World {
         self.end_mut(end).error = Some(kind);
     }
 
-    /// A connect arrives at its listener.
+    /// Delivers a connect to its listener.
     fn establish(&mut self, end: u32) {
         let to = self.end(end).peer;
         let Some((_, listener)) = self.listeners.iter().find(|(address, _)| *address == to).copied() else {
@@ -351,6 +357,7 @@ impl World {
         };
         let full = self.end(listener).backlog.as_ref().is_none_or(|b| b.waiting.len() >= b.most);
         let uid = self.end(end).uid;
+        // A full backlog drops the request, and the client's system repeats it.
         if full {
             self.add(self.now + SYN_AGAIN, Scheduled::Arrive { end, uid, what: Arrival::Connected });
             return;
@@ -371,7 +378,8 @@ impl World {
         self.touch(listener);
     }
 
-    /// The connection of an end is gone. What has arrived may still be received, or not, as systems differ.
+    /// Loses the connection of an endpoint. Bytes that have arrived may or may not still be received:
+    /// systems differ.
     fn break_off(&mut self, end: u32, kind: ErrorKind) {
         let keeps = self.decider.draw(Track::Network, 2) == 0;
         let end = self.end_mut(end);
@@ -385,7 +393,7 @@ impl World {
         end.excused = true;
     }
 
-    /// Cuts a connection in the middle, as a network does.
+    /// Resets a connection from within the network.
     fn cut_connection(&mut self, end: u32) {
         let other = self.end(end).other;
         self.waive(end);
@@ -393,7 +401,7 @@ impl World {
         self.dispatch(other, Arrival::Reset);
     }
 
-    /// The streams of this connection need not be whole.
+    /// Marks the streams of this connection as possibly incomplete.
     pub(crate) fn waive(&mut self, end: u32) {
         self.end_mut(end).excused = true;
         let other = self.end(end).other;
@@ -402,7 +410,7 @@ impl World {
         }
     }
 
-    /// Notes what has arrived for a poller that is told to stop.
+    /// Records what has arrived for a poller when it begins to stop.
     pub(crate) fn owe(&mut self, poller: u32) {
         for end in &mut self.ends {
             if end.kind == Kind::Connected && matches!(end.owner, Owner::Poller(owner) if owner == poller) {
@@ -411,7 +419,7 @@ impl World {
         }
     }
 
-    /// What had arrived by a stop is not to be had any more.
+    /// Drops the requirement that the bytes that arrived before a stop are received.
     pub(crate) fn forgive(&mut self, end: u32) {
         self.end_mut(end).owed = 0;
     }
@@ -436,6 +444,7 @@ impl World {
             self.trace.note(Did::Accept, listener.into(), trace::WOULD_BLOCK);
             return Accept::WouldBlock;
         };
+        // The peer has disconnected while it was in the backlog.
         if fails {
             self.trace.note(Did::Accept, listener.into(), trace::FAILED);
             self.waive(end);
@@ -464,7 +473,7 @@ impl World {
             self.trace.note(Did::Receive, end.into(), trace::INTERRUPTED);
         }
         if self.occurs(Track::Calls, Fault::WouldBlock) {
-            self.end_mut(end).owed = 0; // nobody can know that it is there
+            self.end_mut(end).owed = 0; // the poller cannot know that there is more
             return Received::WouldBlock;
         }
         if self.occurs(Track::Network, Fault::Reset) {
@@ -481,13 +490,13 @@ impl World {
         }
         let n = self.cut(Fault::ShortReceive, there.min(buffer.len()));
         if n < there.min(buffer.len()) {
-            self.end_mut(end).owed = 0; // it looks as if nothing more were there
+            self.end_mut(end).owed = 0; // a short receive looks like the end of what has arrived
         }
         self.take(end, &mut buffer[..n]);
         Received::Bytes(n)
     }
 
-    /// Takes bytes that have arrived, and lets the other end know that there is room.
+    /// Takes bytes that have arrived, and notifies the other endpoint if the window was full.
     pub(crate) fn take(&mut self, end: u32, buffer: &mut [u8]) {
         let n = buffer.len();
         let now = self.now;
@@ -501,7 +510,7 @@ impl World {
         place.arrived -= n;
         place.owed = place.owed.saturating_sub(n);
         if place.bytes.is_empty() && place.bytes.capacity() > 4_096 {
-            place.bytes = VecDeque::new(); // an idle connection costs no buffer
+            place.bytes = VecDeque::new(); // an idle connection needs no buffer
         }
         if was_full {
             let other = place.other;
@@ -533,21 +542,23 @@ impl World {
         self.pass_on(end, pieces)
     }
 
-    /// Puts bytes on their way, as many as the window takes.
+    /// Sends bytes, limited by the window or the send buffer.
     pub(crate) fn pass_on(&mut self, end: u32, pieces: &[&[u8]]) -> Sent {
         let place = self.end(end);
-        assert!(!place.shut, "sent behind the end of the stream");
-        assert!(place.kind == Kind::Connected, "sent on a connection that is none yet");
+        assert!(!place.shut, "sent after the end of the stream");
+        assert!(place.kind == Kind::Connected, "sent on a connection that is not established");
         if let Some(kind) = place.error {
             return Sent::Failed(kind);
         }
         let other = place.other;
         let offered = pieces.iter().map(|piece| piece.len()).sum();
+        // The other endpoint was closed and only delivers its remaining output; a send to it is answered with
+        // a reset.
         if self.is_there(other) && self.end(other.0).orphan {
             self.destroy(other.0);
         }
         if !self.is_there(other) {
-            // nobody is there any more: what is sent is answered by a reset
+            // the peer has closed: the send succeeds, and a reset follows
             let uid = self.end(end).uid;
             self.waive(end);
             self.dispatch((end, uid), Arrival::Reset);
@@ -582,7 +593,8 @@ impl World {
         Sent::Bytes(n)
     }
 
-    /// Sends what the system has taken, as far as the window goes, and then the end of the stream.
+    /// Moves bytes from the send buffer into the window, as far as there is room, and then sends the end of
+    /// the stream.
     fn push(&mut self, end: u32) {
         let other = self.end(end).other;
         if !self.is_there(other) {
@@ -606,7 +618,8 @@ impl World {
         }
     }
 
-    /// How many bytes of those that were sent from an end have not come to the other; `None`: the system keeps none.
+    /// Returns how many bytes sent from an endpoint have not arrived at the other; `None` without a send
+    /// buffer.
     pub(crate) fn undelivered(&self, end: u32) -> Option<usize> {
         let place = self.end(end);
         let other = Some(place.other).filter(|other| self.is_there(*other))?;
@@ -624,7 +637,7 @@ impl World {
         Ok(())
     }
 
-    /// Closes an end: in order, or by a reset if so wanted or if bytes of the other end were not received.
+    /// Closes an endpoint: cleanly, or with a reset if `reset` is set or bytes have not been received.
     pub(crate) fn close(&mut self, end: u32, reset: bool) {
         self.trace.note(Did::Close, end.into(), reset.into());
         if let Some(backlog) = self.end_mut(end).backlog.take() {
@@ -641,6 +654,7 @@ impl World {
         let (other, gone) = (place.other, place.error.is_some());
         let owner = place.owner;
         if !gone && place.kind == Kind::Connected {
+            // As in TCP stacks: unread input turns a close into a reset, since data is lost.
             if reset || unread {
                 self.waive(end);
                 self.dispatch(other, Arrival::Reset);
@@ -655,6 +669,7 @@ impl World {
         {
             self.complete(poller, end, Done::CalledOff);
         }
+        // A clean close with output left: the descriptor is released, and the system delivers the rest.
         if !gone && !reset && !unread && !self.end(end).out.is_empty() && self.is_there(other) {
             self.unlist(end);
             let place = self.end_mut(end);
@@ -666,7 +681,7 @@ impl World {
         self.touch_other(other);
     }
 
-    /// Loses bytes that a close in good order leaves under way; only for broken twins.
+    /// Drops bytes in transit after a clean close. Only mutants drop any.
     pub(crate) fn cut_tail(&mut self, end: u32, keeps: impl FnOnce(usize) -> usize) {
         let other = self.end(end).other;
         if self.is_there(other) {
@@ -678,7 +693,7 @@ impl World {
         }
     }
 
-    /// The address on this side of an end.
+    /// Returns the local address of an endpoint.
     pub(crate) fn local_address(&self, end: u32) -> Option<SocketAddr> {
         let other = self.end(end).other;
         self.is_there(other).then(|| self.end(other.0).peer)
@@ -686,7 +701,7 @@ impl World {
 
     // --- readiness and completions ---------------------------------------------------------------------------------
 
-    /// Which directions of an end can go on.
+    /// Returns which directions of an endpoint are ready.
     #[inline]
     pub(crate) fn readiness(&self, end: u32) -> Interest {
         let place = self.end(end);
@@ -714,7 +729,7 @@ impl World {
         }
     }
 
-    /// Something has changed at an end: who holds it is told.
+    /// Notifies the owner of an endpoint that its state has changed.
     pub(crate) fn touch(&mut self, end: u32) {
         match self.end(end).owner {
             Owner::Nobody => {}
@@ -729,7 +744,7 @@ impl World {
         }
     }
 
-    /// Puts an end that is watched and ready on its poller's list.
+    /// Adds an endpoint to its poller's ready list if it is watched and ready.
     pub(crate) fn list(&mut self, poller: u32, end: u32) {
         let place = self.end(end);
         if place.listed || place.watched.is_none() {
@@ -747,7 +762,7 @@ impl World {
     pub(crate) fn watch(&mut self, end: u32, interest: Interest) {
         self.end_mut(end).watched = interest;
         if !interest.reads() {
-            self.end_mut(end).owed = 0; // what comes later than its handler wants it need not come
+            self.end_mut(end).owed = 0; // not required once the handler has stopped reading
         }
         if let Owner::Poller(poller) = self.end(end).owner {
             self.list(poller, end);
@@ -773,14 +788,16 @@ impl World {
         self.touch(end);
     }
 
-    /// Cancels a send in flight: at once, or `None`, and its completion says what was done. That may be all of it, as a
-    /// cancel may come too late.
+    /// Cancels a send in flight. Returns how much was sent if the cancel takes effect at once; `None` if the
+    /// completion of the send will report it. That may be all of it, as a cancel may come too late.
     pub(crate) fn cancel_send(&mut self, end: u32) -> Option<usize> {
         let Owner::Poller(poller) = self.end(end).owner else { return Some(0) };
-        let Some(op) = self.send_op(end) else { panic!("transport: a send is cancelled that is over") };
+        let Some(op) = self.send_op(end) else { panic!("transport: cancelled a send that is over") };
         if core::mem::replace(&mut op.cancelled, true) {
             return None;
         }
+        // As with a ring: the cancel succeeds at once (0), completes later (1), or loses the race against the
+        // send (2).
         let how = self.decider.draw(Track::Calls, 3);
         if how == 2 && self.send_op(end).is_some_and(|op| op.done.is_none()) {
             self.do_send(poller, end);
@@ -808,19 +825,19 @@ impl World {
         self.end_mut(end).ops.as_mut()?.send.as_mut()
     }
 
-    /// Takes a send that is over.
+    /// Removes and returns the send of an endpoint.
     pub(crate) fn take_send(&mut self, end: u32) -> Option<SendOp> {
         self.end_mut(end).ops.as_mut()?.send.take()
     }
 
-    /// Does what a completion driver has asked for, as far as it can be done now.
+    /// Carries out the pending operations of a completion driver, as far as possible now.
     fn progress(&mut self, poller: u32, end: u32) {
         match self.end(end).kind {
             Kind::Connecting | Kind::Free | Kind::Listener => return,
             Kind::Connected | Kind::Failed(_) => {}
         }
         if self.end(end).watched.writes() {
-            // it was to be told of the connect's outcome, once
+            // the poller waits for the outcome of the connect, which is reported once
             self.end_mut(end).watched = Interest::NONE;
             let done = match self.end(end).kind {
                 Kind::Failed(kind) => Done::Failed(kind),
@@ -872,9 +889,9 @@ impl World {
         }
     }
 
-    // --- who runs ----------------------------------------------------------------------------------------------------
+    // --- wake-ups and timers ----------------------------------------------------------------------------
 
-    /// Has a poller take a turn, if it sleeps.
+    /// Wakes a sleeping poller for a turn.
     pub(crate) fn wake_poller(&mut self, poller: u32) {
         let side = &mut self.sides[poller as usize];
         if !side.asleep || side.over {
@@ -882,18 +899,21 @@ impl World {
         }
         side.asleep = false;
         side.asked = side.asked.min(self.now);
+        // The turn count makes this wake-up void if the poller takes a turn earlier.
         let since = side.turns;
         self.trace.note(Did::Wake, poller.into(), 0);
         let at = self.now + self.wake_delay();
         self.add(at, Scheduled::Turn { poller, since });
     }
 
-    /// A poller goes to sleep until this time.
+    /// Puts a poller to sleep until this time.
     pub(crate) fn sleep(&mut self, poller: u32, deadline: Option<u64>) {
         let side = &mut self.sides[poller as usize];
         side.asleep = true;
         side.deadline = deadline;
         side.asked = deadline.unwrap_or(u64::MAX);
+        // One pending timer is enough: if the deadline moves to a later time, `timer` schedules it again when
+        // it fires.
         if let Some(deadline) = deadline
             && side.timer.is_none_or(|at| at > deadline)
         {
@@ -902,7 +922,7 @@ impl World {
         }
     }
 
-    /// The time has come for which a poller has set its timer; says whether it takes a turn now.
+    /// Handles a timer that fires. Returns whether its poller takes a turn now.
     pub(crate) fn timer(&mut self, poller: u32) -> bool {
         let side = &mut self.sides[poller as usize];
         if side.timer != Some(self.now) {
@@ -911,7 +931,7 @@ impl World {
         side.timer = None;
         let Some(deadline) = side.deadline.filter(|_| side.asleep) else { return false };
         if deadline > self.now {
-            // it has been put off since
+            // the deadline has been postponed since
             side.timer = Some(deadline);
             self.add(deadline, Scheduled::Timer { poller });
             return false;

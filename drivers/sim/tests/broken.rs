@@ -1,4 +1,4 @@
-//! Broken twins: drivers that are wrong in one way each, which the checks must notice within a few seeds.
+//! Mutants: drivers that are each broken in one way, which the checks must notice within a few seeds.
 #![allow(
     clippy::indexing_slicing,
     clippy::needless_pass_by_ref_mut,
@@ -17,10 +17,10 @@ use common::{asking_scenario, broken_echo, closing_scenario, post_scenario};
 use lightcone_core::{Instant, Token};
 use lightcone_sim::{Failure, Mutant, Runner, Sim};
 
-/// Within how many seeds each is to be found.
+/// The number of seeds within which each mutant must be noticed.
 const SEEDS: u64 = 60;
 
-/// Runs seeds until one fails; the failure must come back by its seed, and by its tape.
+/// Runs seeds until one fails. The failure must be reproduced by its seed and by its tape.
 fn caught(name: &str, scenario: &dyn Fn(&mut Sim<'_>)) -> Failure {
     let runner = Runner::new("broken");
     for seed in 0..SEEDS {
@@ -39,7 +39,7 @@ fn caught(name: &str, scenario: &dyn Fn(&mut Sim<'_>)) -> Failure {
     panic!("{name}: not caught within {SEEDS} seeds");
 }
 
-/// Forgets for good to say that a socket can be written to, of every third one.
+/// Never reports writability of every third socket.
 #[derive(Debug)]
 struct LostWritable;
 
@@ -55,7 +55,7 @@ fn a_lost_writable_is_noticed() {
     assert!(failure.message.starts_with("liveness:") || failure.message.starts_with("streams:"), "{failure}");
 }
 
-/// Says that bytes have been sent when they are only about to be, so that their blocks go back too early.
+/// Reports bytes as sent when they are only about to be, so that their blocks are released too early.
 #[derive(Debug)]
 struct PrematureReturn;
 
@@ -71,7 +71,7 @@ fn a_premature_return_of_blocks_is_noticed() {
     assert!(failure.message.starts_with("in flight:"), "{failure}");
 }
 
-/// Oversleeps.
+/// Wakes up 15 ms late.
 #[derive(Debug)]
 struct MissedDeadline;
 
@@ -87,7 +87,7 @@ fn a_missed_deadline_is_noticed() {
     assert!(failure.message.starts_with("timers:"), "{failure}");
 }
 
-/// Loses what is under way when it closes in good order.
+/// Loses bytes in transit when it closes cleanly.
 #[derive(Debug)]
 struct DroppedTail;
 
@@ -103,7 +103,7 @@ fn a_dropped_tail_is_noticed() {
     assert!(failure.message.starts_with("streams:"), "{failure}");
 }
 
-/// Takes the place of a socket for its identity.
+/// Identifies a socket by its slot and ignores the generation.
 #[derive(Debug)]
 struct WrongGeneration;
 
@@ -118,7 +118,7 @@ fn a_wrong_generation_is_noticed() {
     caught("wrong generation", &|sim| closing_scenario(sim, || WrongGeneration));
 }
 
-/// Closes sockets in a stop without a last look at what has come.
+/// Closes sockets in a stop without receiving once more.
 #[derive(Debug)]
 struct NoLastLook;
 

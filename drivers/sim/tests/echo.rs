@@ -1,4 +1,4 @@
-//! The main path: a handler that sends back what comes, under every fault, over readiness and completions.
+//! The common path: a handler that sends back its input, under every fault, with readiness and completions.
 #![allow(
     clippy::indexing_slicing,
     clippy::needless_pass_by_ref_mut,

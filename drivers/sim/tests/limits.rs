@@ -1,4 +1,4 @@
-//! The limits of a simulation, from both sides, and what a failure says.
+//! The limits of a simulation, at and beyond their values, and the messages of failures.
 #![allow(
     clippy::excessive_nesting,
     clippy::indexing_slicing,
@@ -31,7 +31,7 @@ fn a_run_ends_at_its_limit_of_events() {
         Ok(report) => report.events,
         Err(failure) => panic!("{failure}"),
     };
-    // faults are over after a quarter, so that fewer events than these are another run
+    // faults end after a quarter of the events, so a run with a lower limit is a different run
     let with = |events| Runner::new("").shrinks(0).limits(Limits { events, ..Limits::default() });
     assert_eq!(message(&with(events * 5), &echo_scenario), "");
     assert!(message(&with(events / 10), &echo_scenario).starts_with("liveness: no end after"));

@@ -1,4 +1,4 @@
-//! Core allocates nothing, whatever happens. Alone in its program, since the allocator is the whole program's.
+//! Core does not allocate under any fault. The only test in its binary, since the allocator is global.
 #![allow(
     clippy::indexing_slicing,
     clippy::needless_pass_by_ref_mut,
@@ -18,7 +18,7 @@ use std::alloc::System;
 use common::{echo_scenario, post_scenario};
 use lightcone_sim::{Unmutated, check, within_core};
 
-/// The system's allocator; what core takes is counted.
+/// The system's allocator with counters, one of them for allocations within core.
 struct Counted;
 
 static ALL: AtomicU64 = AtomicU64::new(0);

@@ -1,4 +1,4 @@
-//! Peers that read steadily, behind a system that takes far more than they do.
+//! Peers that read steadily, with a system that buffers far more output than they read.
 #![allow(
     clippy::excessive_nesting,
     clippy::indexing_slicing,
@@ -18,12 +18,12 @@ use lightcone_sim::{Engine, Fault, Limits, Mutant, Outcome, Reading, Runner, Scr
 const BODY: u64 = 40_000;
 const SPAN: Duration = Duration::from_secs(2);
 
-/// With the smallest window a peer takes seven bytes a second.
+/// With the smallest window, a peer receives seven bytes per second.
 fn runner() -> Runner {
     Runner::new("send_buffer").limits(Limits { time: Duration::from_mins(400), ..Limits::default() })
 }
 
-/// Sends a body; then it closes, or waits for the peer's end.
+/// Sends a body, then closes or waits for the peer's end of stream.
 struct Download {
     closes: bool,
 }
@@ -67,7 +67,7 @@ impl Handler for Download {
     }
 }
 
-/// Peers that take a piece in every half of a span, or nothing from some point on.
+/// Peers that read in every half of a span, and peers that do not read.
 fn downloads<T: Mutant + 'static>(sim: &mut Sim<'_>, completes: Option<bool>, mutant: impl Fn() -> T) {
     for fault in [
         Fault::Reset,
@@ -104,7 +104,7 @@ fn downloads<T: Mutant + 'static>(sim: &mut Sim<'_>, completes: Option<bool>, mu
             let script = if closes { script.until_end() } else { script.until_received(BODY) };
             peers.push(sim.peer(script));
         }
-        // a peer that stops reading is cut: the check of timeouts says when
+        // a peer that does not read is cut: the check of timeouts verifies when
         sim.peer(Script::to(address).send("?").anything().reading(Reading::Never).pause(15 * SPAN));
     }
     sim.finish();
@@ -129,7 +129,7 @@ fn a_peer_that_steadily_reads_is_never_reset() {
     }
 }
 
-/// Says the same all the time, as a driver would that asks of the wrong socket.
+/// Always reports the same number, as a driver that queries the wrong socket would.
 #[derive(Debug)]
 struct Stuck;
 
@@ -147,7 +147,7 @@ fn an_answer_that_is_stuck_is_noticed() {
     assert!(message.starts_with("timers:") || message.starts_with("streams:"), "{message}");
 }
 
-/// Says that there is always less, so that no peer is ever cut.
+/// Always reports less than before, so that no peer is ever cut.
 #[derive(Debug)]
 struct Hopeful(usize);
 

@@ -1,4 +1,4 @@
-//! The end of an engine: what is told, in which order, and what is refused.
+//! The end of an engine: which events are delivered, in which order, and what is refused.
 #![allow(
     clippy::excessive_nesting,
     clippy::indexing_slicing,
@@ -24,13 +24,13 @@ fn stops_under_every_fault() {
     check(0..400, stopping_scenario);
 }
 
-/// What had come before the stop is received, whatever the network and the calls do.
+/// What had arrived before the stop is received, regardless of the network and the outcomes of calls.
 #[test]
 fn what_had_come_before_a_stop_is_received() {
     check(0..200, |sim| asking_scenario(sim, || Unmutated));
 }
 
-/// Posts a message to itself for what comes, and records both and the shutdown.
+/// Posts a message to itself for each input, and records all events.
 struct Recorder(Rc<RefCell<Vec<(Token, &'static str)>>>);
 
 impl Handler for Recorder {
@@ -52,7 +52,7 @@ impl Handler for Recorder {
     }
 }
 
-/// What is posted in the turn in which a poller reads that it is to stop comes before the shutdown.
+/// What is posted in the turn in which a poller reads the stop command is delivered before the shutdown.
 #[test]
 fn a_shutdown_is_told_once_and_after_mail() {
     for completes in [false, true] {
@@ -64,7 +64,7 @@ fn a_shutdown_is_told_once_and_after_mail() {
             sim.listen(server, address);
             let span = Duration::from_millis(1);
             for _ in 0..20 {
-                // a connect takes 50 µs, and so do bytes: these arrive with the stop
+                // a connect takes 50 µs, and so do bytes: these arrive together with the stop
                 let script = Script::to(address).pause(Duration::from_micros(900));
                 sim.peer(script.send("a line").until_end());
             }
@@ -82,7 +82,7 @@ fn a_shutdown_is_told_once_and_after_mail() {
     }
 }
 
-/// Sends without end, and goes on when it is told to stop.
+/// Sends without end, and continues after the shutdown.
 struct Endless;
 
 impl Handler for Endless {
@@ -104,7 +104,7 @@ impl Handler for Endless {
     fn shutdown(&mut self, _: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {}
 }
 
-/// Over completions each socket then has a send in flight, whose cancel may complete later.
+/// With completions, each socket then has a send in flight whose cancel may complete later.
 #[test]
 fn what_is_open_after_the_grace_time_is_aborted() {
     for (seed, completes) in (0..20).zip([false, true].into_iter().cycle()) {
@@ -116,7 +116,7 @@ fn what_is_open_after_the_grace_time_is_aborted() {
                 let script = Script::to(address).reading(Reading::Never).anything();
                 sim.peer(script.pause(Duration::from_secs(10)));
             }
-            // the shortest grace holds, whichever comes first
+            // the shortest grace time applies, in any order
             for (after, grace) in [(50, 3_600_000), (100, 500), (200, 3_600_000)] {
                 sim.stop_after(server, Duration::from_millis(after), Duration::from_millis(grace));
             }
@@ -132,8 +132,8 @@ fn what_is_open_after_the_grace_time_is_aborted() {
     }
 }
 
-/// A poller takes 256 commands in a turn. One that ends in that turn finds a connection after them, which the other
-/// has accepted and would be left open.
+/// A poller processes 256 commands per turn. If it ends in that turn, a connection that the other poller has
+/// accepted is after them in the mailbox, and would be left open.
 #[test]
 fn what_is_left_in_a_closed_mailbox_is_refused() {
     let scenario = |sim: &mut Sim<'_>| {
@@ -159,7 +159,7 @@ fn what_is_left_in_a_closed_mailbox_is_refused() {
         sim.finish();
     };
     for seed in 0..20 {
-        Runner::new("").calm().run(seed, &scenario).unwrap(); // in half of them the second poller comes last
+        Runner::new("").calm().run(seed, &scenario).unwrap(); // in half of them the second poller runs last
     }
 }
 

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use lightcone_core::{Address, Config, Context, Handler, Origin, Socket, Token};
 use lightcone_sim::{Engine, Fault, Mutant, Reading, Script, Sim, pattern};
 
-/// Sends back what comes.
+/// Sends back its input.
 pub(crate) struct Echo;
 
 impl Handler for Echo {
@@ -44,11 +44,11 @@ impl Echo {
     }
 }
 
-/// Sends back what comes, by a message to itself, and what there was no room for by a deadline. It also writes to the
-/// socket that was heard last, which has often gone.
+/// Sends back its input through messages to itself, and by a deadline where there was no room. It also posts
+/// to the socket that last received something, which has often been closed.
 pub(crate) struct ByPost(pub(crate) Rc<Cell<Option<Token>>>);
 
-/// Whom it is for, and what is to be sent.
+/// The recipient, and the bytes to send.
 type Letter = (Token, Vec<u8>);
 
 impl ByPost {
@@ -99,12 +99,12 @@ impl Handler for ByPost {
         (to, bytes): Letter,
         cx: &mut Context<'_, Letter>,
     ) {
-        assert_eq!(to, socket.token(), "tokens: a message has reached another socket");
+        assert_eq!(to, socket.token(), "tokens: a message reached another socket");
         socket.data.extend(bytes);
         self.pass_on(socket, cx);
     }
 
-    /// Whoever ends the stream is done here.
+    /// Closes when the peer has ended its stream.
     fn peer_closed(&mut self, socket: &mut Socket<'_, Vec<u8>>, _: &mut Context<'_, Letter>) {
         socket.close();
     }
@@ -120,7 +120,7 @@ pub(crate) fn echo_scenario(sim: &mut Sim<'_>) {
     sim.finish();
 }
 
-/// The same over a driver that is wrong.
+/// The same with a mutant as driver.
 pub(crate) fn broken_echo<T: Mutant + 'static>(
     sim: &mut Sim<'_>,
     completes: Option<bool>,
@@ -135,7 +135,7 @@ pub(crate) fn broken_echo<T: Mutant + 'static>(
     sim.finish();
 }
 
-/// Peers that come and go at a server that answers by messages, over a driver that may be wrong.
+/// Peers that come and go at a server that responds through messages, on a driver that may be a mutant.
 pub(crate) fn post_scenario<T: Mutant + 'static>(sim: &mut Sim<'_>, mutant: impl Fn() -> T) {
     let heard = Rc::default();
     let engine = sim.drawn_engine();
@@ -156,7 +156,7 @@ pub(crate) fn post_scenario<T: Mutant + 'static>(sim: &mut Sim<'_>, mutant: impl
     sim.finish();
 }
 
-/// An engine that stops while peers come, and have sent more than they will ever read.
+/// An engine that stops while peers connect, some of which have sent more than they will ever read.
 pub(crate) fn stopping_scenario(sim: &mut Sim<'_>) {
     let engine = sim.drawn_engine();
     let server = sim.engine(engine, |_| Echo);
@@ -182,7 +182,7 @@ pub(crate) fn stopping_scenario(sim: &mut Sim<'_>) {
     assert!(sim.has_stopped(server));
 }
 
-/// Peers that ask now and then, of an engine that is told to stop in the middle of it.
+/// Peers that send now and then to an engine that stops meanwhile.
 pub(crate) fn asking_scenario<T: Mutant + 'static>(sim: &mut Sim<'_>, mutant: impl Fn() -> T) {
     let engine = Engine { completes: false, ..sim.drawn_engine() };
     let server = sim.broken_engine(engine, |_| Echo, |_| mutant());
@@ -201,7 +201,7 @@ pub(crate) fn asking_scenario<T: Mutant + 'static>(sim: &mut Sim<'_>, mutant: im
     assert!(sim.has_stopped(server));
 }
 
-/// Sockets that always have something to say, and a block for each eighth of them.
+/// Sockets that always have output, with far fewer blocks than sockets.
 pub(crate) fn contention_scenario(sim: &mut Sim<'_>) {
     let engine = sim.drawn_engine();
     let (blocks, limit) = (2 + sim.draw(6) as usize, 1 + sim.draw(3) as usize);
@@ -225,7 +225,7 @@ pub(crate) fn contention_scenario(sim: &mut Sim<'_>) {
     sim.finish();
 }
 
-/// Peers that come and go while sockets are closed from outside, most of which have gone by then.
+/// Peers that come and go while sockets are closed from outside, most of which have already closed.
 pub(crate) fn closing_scenario<T: Mutant + 'static>(sim: &mut Sim<'_>, mutant: impl Fn() -> T) {
     let heard: Rc<Cell<Option<Token>>> = Rc::default();
     let engine = sim.drawn_engine();
@@ -250,7 +250,8 @@ pub(crate) fn closing_scenario<T: Mutant + 'static>(sim: &mut Sim<'_>, mutant: i
     sim.finish();
 }
 
-/// Many small bytes, some large transfers; some peers read slowly or never, reset, or begin anew when they are cut.
+/// Mostly small transfers, some large ones. Some peers read slowly or never, reset the connection, or retry
+/// when it is cut.
 pub(crate) fn echo_peers(sim: &mut Sim<'_>, address: core::net::SocketAddr, count: u64) {
     for n in 0..count {
         let most = [300, 300, 2_000, 8_000][sim.draw(4) as usize];
