@@ -464,7 +464,7 @@ impl<'s, 't> Drive<'s, 't> {
                 }
             }
             Err(AdmitError::Full | AdmitError::Stopping) => {
-                assert!(!room, "the refusal disagrees with `has_room`")
+                assert!(!room, "the refusal disagrees with `has_room`");
             }
             Err(_) => assert!(room && !admits),
         }
@@ -542,7 +542,7 @@ impl<'s, 't> Drive<'s, 't> {
             Action::Send => assert_eq!(line.flight, None, "a second send in flight"),
             Action::CancelSend => assert!(line.flight.is_some(), "nothing to cancel"),
             Action::ShutdownWrite => {
-                assert_eq!(self.outputs(token, line), 0, "shut down before all has left")
+                assert_eq!(self.outputs(token, line), 0, "shut down before all has left");
             }
             Action::Wait(interest) => {
                 let next = self.shard.next_deadline();
