@@ -15,13 +15,12 @@ use std::sync::OnceLock;
 use std::thread;
 
 use clap::Parser;
-use lightcone_core::{CloseReason, Stats as PollerStats, Timeouts};
-use lightcone_examples::{ServerOptions, UsageError, print_line, serve, serve_on_workers, within};
-use lightcone_http::{
+use lightcone::http::{
     AccessLog, Envelope, Exchange, Flow, Http, Limits, Outcome, Routes, State, Stats, Transfer,
 };
-use lightcone_native::{Builder, Handle, PollerContext};
-use lightcone_workers::Offloaded;
+use lightcone::workers::Offloaded;
+use lightcone::{Builder, CloseReason, Handle, PollerContext, Stats as PollerStats, Timeouts};
+use lightcone_examples::{ServerOptions, UsageError, print_line, serve, serve_on_workers, within};
 
 /// Serves /foo, /plaintext, /json, /echo, /gather, /big and /metrics, and with workers /slow.
 #[derive(Parser, Debug)]

@@ -12,8 +12,8 @@
 //! | transport | [`poller::Transport`] | the calls that accept, receive, send and close |
 //!
 //! A *driver* is the code that makes these calls and runs the loop. A program on an operating system implements
-//! [`Handler`] and uses the drivers of `lightcone-native`. This page shows how to write a driver where there is no
-//! operating system.
+//! [`Handler`] and depends on `lightcone`, which has the drivers and re-exports this crate as `lightcone::engine_core`.
+//! This page shows how to write a driver where there is no operating system.
 //!
 //! | To | Start from |
 //! | --- | --- |

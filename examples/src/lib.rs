@@ -2,6 +2,7 @@
 //!
 //! | program | what it shows |
 //! | --- | --- |
+//! | `hello` | the smallest HTTP server, with `lightcone` alone |
 //! | `httpd` | an HTTP server with a route of every kind, its limits, counters and log; on workers, routes that block |
 //! | `echo` | the smallest server: input to output, with backpressure for free |
 //! | `chat` | messages to every socket of every poller; handling of slow readers |

@@ -9,7 +9,8 @@
 //! # drop(server);
 //! ```
 //!
-//! [`Http`] implements [`Handler`](lightcone_core::Handler), so any driver can run it. Each [route](Http::get) has a
+//! A program on an operating system depends on `lightcone`, which re-exports this crate as `lightcone::http`, with the
+//! feature `alloc`. [`Http`] implements [`Handler`](lightcone_core::Handler), so any driver can run it. Each [route](Http::get) has a
 //! handler: a closure or function that responds at once ([`Response::text`] and similar methods) or passes the request
 //! to an [`Exchange`], which responds over time. [`Middleware`] wraps routes.
 //!

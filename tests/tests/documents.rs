@@ -84,10 +84,28 @@ fn the_life_table_is_that_of_the_code() {
 fn every_package_is_introduced() {
     let manifest = read("Cargo.toml");
     let members = manifest.lines().find_map(|line| line.strip_prefix("members = [")).unwrap();
+    let (readme, architecture) = (read("README.md"), read("ARCHITECTURE.md"));
     for member in members.split('"').skip(1).step_by(2) {
-        for document in ["README.md", "ARCHITECTURE.md"] {
-            let folder = member.rsplit('/').next().unwrap();
-            assert!(read(document).contains(&format!("{folder}/")), "{document} does not name {member}/");
-        }
+        let manifest = read(&format!("{member}/Cargo.toml"));
+        let name = manifest.lines().find_map(|line| line.strip_prefix("name = ")).unwrap().trim_matches('"');
+        let folder = if member == "." { "src" } else { member };
+        let row = format!("| `{name}` | `{folder}/` | ");
+        assert!(readme.contains(&row), "README.md has no row {row}");
+        let last = folder.rsplit('/').next().unwrap();
+        let introduced = architecture.lines().any(|line| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(&format!("{last}/")) && words.next() == Some(name)
+        });
+        assert!(introduced, "ARCHITECTURE.md does not introduce {last}/ {name}");
     }
+}
+
+#[test]
+fn the_first_program_of_the_readme_is_the_example() {
+    let readme = read("README.md");
+    let program =
+        readme.split("\n```rust,no_run\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert_eq!(program, read("examples/hello.rs"));
+    assert!(program.lines().count() <= 15);
+    assert_eq!(readme.find("```rust"), readme.find("```rust,no_run"), "it is the first program");
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use lightcone::{Builder, Handle};
 use lightcone_core::{Address, CloseReason, Context, Handler, Origin, Rejected, Socket, Token};
-use lightcone_native::{Builder, Handle};
 
 const ROUNDS: usize = 200;
 const POLLERS: usize = 3;

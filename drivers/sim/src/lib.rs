@@ -5,6 +5,8 @@
 //! that send byte by byte, never read, reset half-way or connect all at once. What takes days to happen on a network
 //! happens in a second; and what has happened comes back by its seed.
 //!
+//! `lightcone` re-exports this crate as `lightcone::sim` if its feature `sim` is on.
+//!
 //! # A test of a handler
 //!
 //! ```

@@ -96,7 +96,7 @@
 //!    driver. A mechanism that the machine lacks can be tested over an emulation of its calls, as `lightcone-kqueue`
 //!    does on Linux.
 //! 6. **An engine.** `Builder::<MyDriver>::new()` sets one up: see [`Builder`](crate::Builder). The default driver of a
-//!    platform is selected in `lightcone-native` and nowhere else.
+//!    platform is selected in `lightcone` and nowhere else.
 //!
 //! This trait requires a readiness mechanism. Without one (no operating system, or calls that complete later), drive a
 //! [`Shard`](lightcone_core::Shard) directly, as [`lightcone_core`]'s documentation shows.
