@@ -153,5 +153,5 @@ pub use respond::writer::Fault;
 pub use route::{BestMatch, Call, Cause, Entry, Lookup, News, RouteMatch, Scene, Traced};
 pub use route::{End, Fallback, Join, Logged, Route, Routes, Wrap};
 pub use stats::Stats;
-pub use status::Status;
+pub use status::{InvalidStatus, Status};
 pub use transfer::Transfer;

@@ -212,7 +212,7 @@ fn a_request_whose_connection_breaks_is_logged_as_unanswered() {
     );
     assert_eq!(*seen.borrow(), ["POST /group/stream 200", "GET /group/later 499"]);
     assert_eq!((STATS.requests(), STATS.failures(), STATS.aborted()), (2, 0, 2));
-    assert_eq!(Outcome::CLIENT_CLOSED_REQUEST, Status::from(499));
+    assert_eq!(Outcome::CLIENT_CLOSED_REQUEST, Status::try_from(499).unwrap());
 }
 
 /// Writes once. If the request's body has not ended, tries to write a text that never fits after 500 ms; otherwise is
