@@ -1,11 +1,14 @@
 //! Invalid settings and endpoints: each error names the value and what is allowed.
 
+use core::error::Error as _;
+use core::iter;
 use core::time::Duration;
 
 use lightcone_contract::sockets::soon;
-use lightcone_core::{Address, Handler, Origin, Timeouts};
+use lightcone_core::{Address, ErrorKind, Handler, Origin, Timeouts};
 use lightcone_unix::driver::Driver;
 use lightcone_unix::endpoint::Endpoint;
+use lightcone_unix::errno::Errno;
 use lightcone_unix::{Builder, Engine, Error, Policy};
 
 use crate::case::{Case, Event, small};
@@ -94,7 +97,11 @@ pub fn an_address_in_use_is_named<D: Driver>() {
     let engine = start(small::<D>()).unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let text = engine.listen(address).unwrap_err().to_string();
+    let error = engine.listen(address).unwrap_err();
+    let root = iter::successors(error.source(), |&error| error.source()).last();
+    let errno = root.and_then(|root| root.downcast_ref::<Errno>()).copied();
+    assert_eq!(errno.map(ErrorKind::from), Some(ErrorKind::AddressInUse));
+    let text = error.to_string();
     assert!(text.contains(&address.to_string()) && text.contains("in use"), "{text}");
     let listener = engine.listen("127.0.0.1:0").unwrap();
     let text = engine.listen(listener.endpoint()).unwrap_err().to_string();

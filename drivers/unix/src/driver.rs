@@ -324,7 +324,14 @@ impl fmt::Debug for DriverError {
     }
 }
 
-impl core::error::Error for DriverError {}
+impl core::error::Error for DriverError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Os(_, errno) => Some(errno),
+            Self::DescriptorTooHigh { .. } => None,
+        }
+    }
+}
 
 /// Calls `wait`. If a signal interrupts it, calls it once more with a timeout of zero, so that a result of zero events
 /// means that nothing was ready (unless the second call is interrupted as well).
@@ -356,6 +363,8 @@ pub fn timeout_ms(timeout: Option<Duration>) -> libc::c_int {
 
 #[cfg(test)]
 mod tests {
+    use core::error::Error as _;
+
     use super::*;
 
     #[test]
@@ -372,6 +381,13 @@ mod tests {
         assert_eq!(Readiness::READ | Readiness::WRITE, Readiness::BOTH);
         assert!((Readiness::BOTH | Readiness::ENDED).contains(Readiness::ENDED));
         assert!(!Readiness::READ.contains(Readiness::BOTH));
+    }
+
+    #[test]
+    fn the_systems_error_is_the_source() {
+        let error = DriverError::Os("epoll_ctl", Errno(libc::ENOSPC));
+        assert_eq!(error.source().and_then(|source| source.downcast_ref()), Some(&Errno(libc::ENOSPC)));
+        assert!(DriverError::DescriptorTooHigh { driver: "select", fd: 5, limit: 4 }.source().is_none());
     }
 
     #[test]

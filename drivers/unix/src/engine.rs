@@ -127,7 +127,27 @@ impl fmt::Debug for Error {
     }
 }
 
-impl core::error::Error for Error {}
+impl core::error::Error for Error {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Balance(error) => Some(error),
+            Self::Driver(error) => Some(error),
+            Self::Thread(error) => Some(error),
+            Self::Endpoint(error) => Some(error),
+            Self::Listen(error) => Some(error),
+            Self::Pollers(_)
+            | Self::Sockets(_)
+            | Self::Mailbox(_)
+            | Self::Memory { .. }
+            | Self::Factory(_)
+            | Self::Listeners
+            | Self::UnixAddresses
+            | Self::Full
+            | Self::Gone => None,
+        }
+    }
+}
 
 macro_rules! from {
     ($($source:ty => $variant:ident),+) => {

@@ -43,7 +43,11 @@ impl fmt::Debug for LimitError {
     }
 }
 
-impl core::error::Error for LimitError {}
+impl core::error::Error for LimitError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        self.cause.as_ref().map(|errno| errno as _)
+    }
+}
 
 impl DescriptorLimit {
     /// Reads the current limit.
@@ -121,6 +125,8 @@ fn to_raw(limit: u64) -> libc::rlim_t {
 
 #[cfg(test)]
 mod tests {
+    use core::error::Error as _;
+
     use super::*;
 
     #[test]
@@ -135,7 +141,8 @@ mod tests {
         let limit = DescriptorLimit { soft: 256, hard: 1024 };
         let text = LimitError { wanted: 5_000, limit, cause: None }.to_string();
         assert!(text.contains("5000") && text.contains("256") && text.contains("1024"), "{text}");
-        let text = LimitError { wanted: 5_000, limit, cause: Some(Errno(libc::EPERM)) }.to_string();
-        assert!(text.contains("EPERM"), "{text}");
+        let error = LimitError { wanted: 5_000, limit, cause: Some(Errno(libc::EPERM)) };
+        assert!(error.to_string().contains("EPERM"), "{error}");
+        assert!(error.source().is_some_and(|source| source.is::<Errno>()));
     }
 }

@@ -141,7 +141,14 @@ impl fmt::Debug for ListenError {
     }
 }
 
-impl core::error::Error for ListenError {}
+impl core::error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match &self.cause {
+            ListenCause::Os(_, errno) => Some(errno),
+            ListenCause::Answered | ListenCause::NotASocket => None,
+        }
+    }
+}
 
 /// Explains the usual errors to a user who starts a server.
 const fn explain(errno: Errno) -> &'static str {

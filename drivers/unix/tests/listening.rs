@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
 
+use core::error::Error as _;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixDatagram;
 
@@ -36,6 +37,7 @@ fn an_address_in_use_is_named() {
     let text = error.to_string();
     assert!(text.starts_with(&format!("cannot listen on {address}: the address is in use")), "{text}");
     assert!(text.contains("EADDRINUSE"), "{text}");
+    assert_eq!(error.source().and_then(|source| source.downcast_ref()), Some(&Errno(libc::EADDRINUSE)));
 }
 
 #[test]

@@ -68,7 +68,25 @@ impl fmt::Debug for Error {
     }
 }
 
-impl core::error::Error for Error {}
+impl core::error::Error for Error {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Thread(error) => Some(error),
+            Self::Workers(_)
+            | Self::Sockets(_)
+            | Self::Messages(_)
+            | Self::OutputLimit(_)
+            | Self::Factory(_) => None,
+        }
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
 
 /// Configures and starts [`Workers`]. Every setting has a default.
 #[derive(Clone, Copy, Debug)]
@@ -179,7 +197,7 @@ impl Builder {
         if !(1..=BLOCKS_MAX).contains(&self.config.output_limit) {
             return Err(Error::OutputLimit(self.config.output_limit));
         }
-        self.config.check().map_err(Error::Config)?;
+        self.config.check()?;
         let limits = Limits { input: self.config.receive_size, messages: self.messages };
         let scheduler = Arc::new(Scheduler::new(workers, places, limits));
         let (ready, started) = mpsc::channel();
