@@ -79,6 +79,44 @@ impl<M> fmt::Display for Rejected<M> {
 
 impl<M: fmt::Debug> core::error::Error for Rejected<M> {}
 
+/// The reason why a request to an engine was not accepted, for example to connect or to close a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// There is no room at the moment: the poller's mailbox is full, or all sockets are in use. Retry later.
+    Full,
+    /// The engine has stopped, or the poller or listener does not exist any more.
+    Gone,
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "full: the poller has no room at the moment",
+            Self::Gone => "gone: the engine has stopped, or the poller or listener is closed",
+        })
+    }
+}
+
+/// Formats like `Display`, because a `main` that returns the error prints its `Debug` form.
+impl fmt::Debug for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl core::error::Error for RequestError {}
+
+/// Drops the message.
+impl<M> From<Rejected<M>> for RequestError {
+    fn from(rejected: Rejected<M>) -> Self {
+        match rejected {
+            Rejected::Full(_) => Self::Full,
+            Rejected::Gone(_) => Self::Gone,
+        }
+    }
+}
+
 /// The reason why a connect could not be started.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]

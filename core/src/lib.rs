@@ -218,7 +218,7 @@ pub use buffer::{Checkpoint, Input, Output};
 pub use config::{Config, ConfigError, Footprint, Timeouts, footprint};
 pub use connection::{Action, Connection, FastPath, LeftFastPath};
 pub use contract::{Checked, ContractChecker, Witness};
-pub use error::{CloseReason, ConnectError, ErrorKind, Full, Rejected, Timeout, WouldBlock};
+pub use error::{CloseReason, ConnectError, ErrorKind, Full, Rejected, RequestError, Timeout, WouldBlock};
 pub use handler::{Context, Event, Handler, NoOutbox, Origin, Outbox};
 pub use interest::Interest;
 pub use shard::{AdmitError, FreeBlocks, STOP_LINGER, Shard};

@@ -5,7 +5,7 @@ use core::iter;
 use core::time::Duration;
 
 use lightcone_contract::sockets::soon;
-use lightcone_core::{Address, ErrorKind, Handler, Origin, Timeouts};
+use lightcone_core::{Address, ErrorKind, Handler, Origin, RequestError, Timeouts};
 use lightcone_unix::driver::Driver;
 use lightcone_unix::endpoint::Endpoint;
 use lightcone_unix::errno::Errno;
@@ -207,8 +207,8 @@ pub fn a_stopping_engine_begins_nothing<D: Driver>() {
     let (elsewhere, address) = crate::connecting::elsewhere();
     case.trace.token(0);
     case.handle().shutdown(Duration::from_secs(3_600));
-    assert!(matches!(case.engine().listen("127.0.0.1:0"), Err(Error::Gone)));
-    assert!(matches!(case.handle().connect(address, 1), Err(Error::Gone)));
+    assert!(matches!(case.engine().listen("127.0.0.1:0"), Err(Error::Request(RequestError::Gone))));
+    assert_eq!(case.handle().connect(address, 1), Err(RequestError::Gone));
     peer.exchange(b"still served");
     drop((peer, elsewhere));
     case.join();
@@ -218,6 +218,7 @@ pub fn a_stopping_engine_begins_nothing<D: Driver>() {
 pub fn a_stopped_engine_does_not_listen<D: Driver>() {
     let engine = start(small::<D>()).unwrap();
     engine.handle().shutdown(Duration::ZERO);
-    soon("the end", || matches!(engine.listen("127.0.0.1:0"), Err(Error::Gone)).then_some(()));
+    let gone = || matches!(engine.listen("127.0.0.1:0"), Err(Error::Request(RequestError::Gone)));
+    soon("the end", || gone().then_some(()));
     engine.join();
 }

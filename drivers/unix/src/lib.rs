@@ -37,6 +37,7 @@ mod transport;
 pub mod waker;
 
 pub use engine::{Builder, Engine, Error, Handle, Listener, PollerContext, ToEndpoints};
+pub use paths::UnixAddressesFull;
 pub use report::{PollerReport, Report};
 
 pub use lightcone_core::balance::Policy;

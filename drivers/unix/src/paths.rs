@@ -1,6 +1,7 @@
 //! The Unix addresses of an engine: a table that assigns small ids to socket names.
 
 use alloc::sync::Arc;
+use core::fmt;
 use std::sync::Mutex;
 
 use lightcone_core::UnixId;
@@ -36,6 +37,26 @@ struct Places {
 /// The most recently used names, with their ids. A name on which the engine listens is never forgotten.
 #[derive(Debug, Default)]
 pub(crate) struct UnixPaths(Mutex<Places>);
+
+/// The error for a Unix address that an engine cannot remember, because it listens on as many as it can.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct UnixAddressesFull;
+
+impl fmt::Display for UnixAddressesFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an engine can remember {UNIX_MAX} Unix addresses, and listens on all of them")
+    }
+}
+
+/// Same as `Display`, because a `main` that returns the error prints its `Debug` form.
+impl fmt::Debug for UnixAddressesFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl core::error::Error for UnixAddressesFull {}
 
 /// A guard that keeps a name from being forgotten.
 #[derive(Debug)]

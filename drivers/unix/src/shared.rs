@@ -7,12 +7,12 @@ use core::time::Duration;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use lightcone_core::balance::Balancer;
-use lightcone_core::poller::{ConnectRefused, Group};
+use lightcone_core::poller::Group;
 use lightcone_core::sync::{CachePadded, Load, MailboxSlot};
-use lightcone_core::{Address, PollerId, Stats};
+use lightcone_core::{Address, PollerId, RequestError, Stats};
 
 use crate::endpoint::Endpoint;
-use crate::paths::UnixPaths;
+use crate::paths::{UnixAddressesFull, UnixPaths};
 use crate::transport::UnixGroup;
 
 /// The handle by which other threads reach a poller.
@@ -135,10 +135,10 @@ impl<M> EngineShared<M> {
     }
 
     /// Connects to an address, on the poller that the balancer picks or, if that is full, on the next best one.
-    pub(crate) fn connect(&self, to: Address, tag: u64) -> Result<(), ConnectRefused> {
+    pub(crate) fn connect(&self, to: Address, tag: u64) -> Result<(), RequestError> {
         let mut registry = locked(&self.registry);
         let Registry { balancer, stopping: false, .. } = &mut *registry else {
-            return Err(ConnectRefused::Gone);
+            return Err(RequestError::Gone);
         };
         self.group().connect(to, tag, balancer)
     }
@@ -170,12 +170,12 @@ impl<M> EngineShared<M> {
         self.published.iter().map(|published| *locked(published)).collect()
     }
 
-    /// Returns the address of an endpoint; `None` if it is a Unix socket and the table of names has no room for it.
-    pub(crate) fn address(&self, endpoint: &Endpoint) -> Option<Address> {
+    /// Returns the address of an endpoint.
+    pub(crate) fn address(&self, endpoint: &Endpoint) -> Result<Address, UnixAddressesFull> {
         if let Some(address) = endpoint.as_inet() {
-            return Some(address.into());
+            return Ok(address.into());
         }
-        self.unix.id(endpoint).map(Address::Unix)
+        self.unix.id(endpoint).map(Address::Unix).ok_or(UnixAddressesFull)
     }
 
     /// Returns the endpoint of an address; `None` if it is a Unix socket whose name has been forgotten.

@@ -170,7 +170,7 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
 
     fn local_address(&self, fd: &OwnedFd) -> Option<Address> {
         let local = socket::local_address(fd.as_fd()).ok()?;
-        local.to_endpoint().and_then(|endpoint| self.shared.address(&endpoint))
+        local.to_endpoint().and_then(|endpoint| self.shared.address(&endpoint).ok())
     }
 
     fn watch_listener(&mut self, listener: &mut Listening, id: ListenerId) -> Result<(), ErrorKind> {
