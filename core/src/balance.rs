@@ -20,6 +20,7 @@ pub const POLLERS_MAX: usize = 256;
 ///
 /// The names in parentheses are those of the command line, parsed by [`FromStr`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
 pub enum Policy {
     /// (`round-robin`) Each poller in turn. Good for many short, similar connections.
     #[default]

@@ -76,6 +76,8 @@ impl Timeouts {
 ///
 /// The default suits a small device: 16 sockets in about 40 KiB. Drivers for hosts have larger defaults.
 ///
+/// Set some fields and take the others from [`Config::DEVICE`] or [`Config::default`]: later versions add fields.
+///
 /// ```
 /// use lightcone_core::Config;
 ///
@@ -151,6 +153,7 @@ impl Default for Config {
 
 /// An invalid setting and its allowed range.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ConfigError {
     /// The name of the field.
     pub field: &'static str,
@@ -302,6 +305,7 @@ const fn timeout(field: &'static str, span: Option<Duration>) -> Result<(), Conf
 
 /// The memory cost of a configuration in bytes, as returned by [`footprint`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Footprint {
     /// The shard itself, including its timer wheel.
     pub shard: usize,

@@ -197,6 +197,7 @@ impl core::error::Error for ErrorKind {}
 
 /// The engine timeout that ended a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Timeout {
     /// The connection was not established in time.
     Connect,

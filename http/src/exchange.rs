@@ -9,6 +9,7 @@ use crate::transfer::Transfer;
 /// Whether an exchange continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
+#[non_exhaustive]
 pub enum Flow {
     /// The exchange waits for more body, for room, or for a message.
     More,

@@ -5,6 +5,7 @@ use core::fmt;
 /// The method of a request. A request with any other method is refused with 501.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum Method {
     /// Read a resource.
     Get,

@@ -74,6 +74,7 @@ pub trait Middleware<S: State> {
 
 /// How a request was answered.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub struct Outcome<'a> {
     /// The method; `None` for a refused request without a known method.
     pub method: Option<Method>,

@@ -208,6 +208,7 @@ impl Script {
 
 /// How a peer's script ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Outcome {
     /// It still goes on.
     Running,

@@ -24,6 +24,7 @@ const TAPE_SHOWN: usize = 200;
 
 /// What a run without a failure was like.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Report {
     /// The hash of everything that happened: equal for equal seeds, in any process.
     pub hash: u64,
@@ -39,6 +40,7 @@ pub struct Report {
 
 /// A run that broke a promise.
 #[derive(Clone)]
+#[non_exhaustive]
 pub struct Failure {
     /// What was not as promised; it begins with the property's name.
     pub message: String,

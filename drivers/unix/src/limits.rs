@@ -16,6 +16,7 @@ pub struct DescriptorLimit {
 
 /// The error of requiring more descriptors than the limit allows.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LimitError {
     /// The number of descriptors required.
     pub wanted: u64,

@@ -13,6 +13,8 @@ use crate::errno::Errno;
 use crate::socket::{self, Connecting, KeepAlive};
 
 /// The options of a listener and of the sockets that it accepts.
+///
+/// Set some fields and take the others from [`ListenOptions::DEFAULT`]: later versions add fields.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ListenOptions {
     /// The number of completed connections that the kernel queues until they are accepted. The kernel lowers it to its
@@ -33,10 +35,20 @@ pub struct ListenOptions {
 /// twentieth of what the kernel would otherwise buffer for a peer that does not read.
 const UNSENT_LIMIT: u32 = 128 * 1024;
 
+impl ListenOptions {
+    /// The default options, as a constant.
+    pub const DEFAULT: Self = Self {
+        backlog: 4_096,
+        reuse_port: false,
+        nodelay: true,
+        keep_alive: None,
+        unsent_limit: Some(UNSENT_LIMIT),
+    };
+}
+
 impl Default for ListenOptions {
     fn default() -> Self {
-        let unsent_limit = Some(UNSENT_LIMIT);
-        Self { backlog: 4_096, reuse_port: false, nodelay: true, keep_alive: None, unsent_limit }
+        Self::DEFAULT
     }
 }
 

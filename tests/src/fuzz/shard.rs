@@ -242,6 +242,7 @@ impl App<'_> {
                     Timeout::Idle => timeouts.idle,
                     Timeout::WriteStall => timeouts.write_stall,
                     Timeout::Drain => timeouts.drain,
+                    other => panic!("an unknown timeout: {other}"),
                 };
                 assert!(set.is_some(), "a timeout that is switched off: {which}");
             }
