@@ -69,7 +69,7 @@ impl FromStr for Policy {
 }
 
 /// The error for an unknown policy name. Its text quotes the name and lists the allowed ones.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ParsePolicyError {
     /// INVARIANT: the first `length` bytes are UTF-8.
     name: [u8; Self::QUOTED_MAX],
@@ -118,7 +118,7 @@ impl fmt::Debug for ParsePolicyError {
 impl core::error::Error for ParsePolicyError {}
 
 /// The error for a policy that does not fit the number of pollers.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BalanceError {
     /// The number of pollers, which is 0 or more than [`POLLERS_MAX`].

@@ -17,7 +17,7 @@ use crate::wait_queue::Waiting;
 use core::fmt;
 
 /// The action that the driver carries out next for a socket.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[must_use = "the socket stalls unless the action is carried out"]
 pub enum Action {
     /// Wait for this interest.

@@ -11,7 +11,7 @@ use core::fmt;
 /// The output buffer has no room for all of the bytes, so none were queued.
 ///
 /// The `writable` event follows when there is room again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Full;
 
 impl fmt::Display for Full {
@@ -32,7 +32,7 @@ impl embedded_io::Error for Full {
 ///
 /// The `receive` event follows when more bytes arrive. The end of the stream is not an error: a read then
 /// returns 0.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct WouldBlock;
 
 impl fmt::Display for WouldBlock {
@@ -50,7 +50,7 @@ impl embedded_io::Error for WouldBlock {
 }
 
 /// A message that was not accepted, returned to the caller.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Rejected<M> {
     /// The mailbox of the socket's poller is full. Retry later, or drop the message.
@@ -118,7 +118,7 @@ impl<M> From<Rejected<M>> for RequestError {
 }
 
 /// The reason why a connect could not be started.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// No socket is free, or too many connects were started in one turn.

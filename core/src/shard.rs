@@ -99,7 +99,7 @@ pub(crate) struct WaitQueues<'s> {
 }
 
 /// The number of free blocks in each pool, from [`Shard::free_blocks`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FreeBlocks {
     /// Of [`Config::output_blocks`].
     pub output: usize,
@@ -110,7 +110,7 @@ pub struct FreeBlocks {
 }
 
 /// The reason why a socket was not admitted.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AdmitError {
     /// All slots are in use. The handler was not called.

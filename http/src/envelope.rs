@@ -42,7 +42,7 @@ impl RequestId {
 ///     post(id.token(), id.envelope(result));
 /// }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Envelope<M> {
     /// `None` for any request that is in progress.
     to: Option<RequestId>,

@@ -7,7 +7,7 @@ use crate::status::Status;
 use crate::transfer::Transfer;
 
 /// Whether an exchange continues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use]
 #[non_exhaustive]
 pub enum Flow {
@@ -170,7 +170,7 @@ pub trait Exchange<S: State> {
 }
 
 /// The type of exchange for requests that are answered at once; never driven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Done;
 
 impl<S: State> Exchange<S> for Done {
@@ -283,7 +283,7 @@ where
 }
 
 /// One of two exchanges, which makes the exchanges of a chain of routes one type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Either<A, B> {
     /// The first.
     Left(A),

@@ -119,7 +119,7 @@ impl From<Status> for u16 {
 }
 
 /// The error for a number that is not a [`Status`].
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct InvalidStatus {
     code: u16,
 }

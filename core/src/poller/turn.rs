@@ -104,7 +104,7 @@ enum PanicScope {
 }
 
 /// The origin of a panic, as returned by [`Poller::recover`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PanicOwner {
     /// Not the program: the engine, or what is below it, is broken.
     Engine,

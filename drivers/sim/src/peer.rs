@@ -17,7 +17,7 @@ use crate::world::World;
 const PIECE: usize = 4_096;
 
 /// How a peer takes what comes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Reading {
     /// At once.
     #[default]
@@ -207,7 +207,7 @@ impl Script {
 }
 
 /// How a peer's script ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Outcome {
     /// It still goes on.

@@ -23,7 +23,7 @@ const EVENTS_A_RUN: u64 = 1_000;
 const TAPE_SHOWN: usize = 200;
 
 /// What a run without a failure was like.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Report {
     /// The hash of everything that happened: equal for equal seeds, in any process.
@@ -39,7 +39,7 @@ pub struct Report {
 }
 
 /// A run that broke a promise.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Failure {
     /// What was not as promised; it begins with the property's name.

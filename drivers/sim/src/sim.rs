@@ -84,7 +84,7 @@ fn ring<T>(capacity: usize) -> Box<[sync::MailboxSlot<T>]> {
 /// How a simulated engine is built.
 ///
 /// [`Sim::drawn_engine`] draws one by the seed, tiny blocks and mailboxes included; [`Engine::default`] is a roomy one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Engine {
     /// How many pollers: 1 to 256, and at most [`POLLERS_MAX`] in all engines of a simulation.
     pub pollers: usize,
@@ -117,15 +117,15 @@ impl Default for Engine {
 }
 
 /// An engine of a simulation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct EngineId(usize);
 
 /// A scripted peer of a simulation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PeerId(usize);
 
 /// The most that a run may take before it counts as one that does not come to rest.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Limits {
     /// Simulated events; faults are over after a quarter of them.
     pub events: u64,

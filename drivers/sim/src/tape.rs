@@ -26,7 +26,7 @@ const LETTERS: [char; TRACKS] = ['s', 'p', 'o', 'n', 'c'];
 /// served), so that an empty tape is a calm run and a tape gets simpler entry by entry.
 ///
 /// Its text, for a command line: entries as track, place and value, `n12=3`, joined by commas.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Tape {
     tracks: [Vec<(u32, u32)>; TRACKS],
 }
@@ -79,7 +79,7 @@ impl fmt::Display for Tape {
 }
 
 /// A tape's text was not understood.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TapeError(String);
 
 impl fmt::Display for TapeError {

@@ -197,7 +197,7 @@ pub fn check_descriptor<D: Driver>(fd: RawFd) -> Result<(), DriverError> {
 }
 
 /// The readiness of one socket, as reported by a wait.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Event {
     /// The key with which the socket was registered.
     pub key: u64,
@@ -290,7 +290,7 @@ impl fmt::Debug for Readiness {
 }
 
 /// The error of a driver's operation.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DriverError {
     /// The system call that failed, and its error.

@@ -45,14 +45,14 @@ pub struct UnixName {
 }
 
 /// An error for a text or name that is not a valid endpoint.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EndpointError {
     value: Box<str>,
     cause: Cause,
 }
 
 /// Why a text is not a valid endpoint.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Cause {
     NoPort,
     Port,

@@ -6,7 +6,7 @@ use crate::errno::Errno;
 use crate::syscall;
 
 /// The limit on open descriptors (`RLIMIT_NOFILE`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct DescriptorLimit {
     /// The limit in effect. The process may raise it up to `hard`.
     pub soft: u64,
@@ -15,7 +15,7 @@ pub struct DescriptorLimit {
 }
 
 /// The error of requiring more descriptors than the limit allows.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct LimitError {
     /// The number of descriptors required.

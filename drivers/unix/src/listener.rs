@@ -15,7 +15,7 @@ use crate::socket::{self, Connecting, KeepAlive};
 /// The options of a listener and of the sockets that it accepts.
 ///
 /// Set some fields and take the others from [`ListenOptions::DEFAULT`]: later versions add fields.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ListenOptions {
     /// The number of completed connections that the kernel queues until they are accepted. The kernel lowers it to its
     /// own limit.
@@ -91,14 +91,14 @@ pub enum Accept {
 }
 
 /// The error of opening a listener: the endpoint and the cause.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ListenError {
     endpoint: Endpoint,
     cause: ListenCause,
 }
 
 /// Why a listener could not be opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ListenCause {
     /// The system call that failed, and its error.

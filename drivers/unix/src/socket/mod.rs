@@ -26,7 +26,7 @@ pub use transfer::{GATHER_MAX, Received, Sent, receive, send, send_gathered, shu
 pub use undelivered::{UNDELIVERED_TOLD, undelivered};
 
 /// The state of a connect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Connecting {
     /// The connection is established. Unix sockets, and sometimes loopback connections, are established at once.
     Done,

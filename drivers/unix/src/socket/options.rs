@@ -12,7 +12,7 @@ use crate::syscall;
 pub const NODELAY_INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// The settings of TCP keep-alive, which probes whether an idle peer is still reachable.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct KeepAlive {
     /// The idle time before the first probe. Rounded up to whole seconds, at least one.
     pub idle: Duration,

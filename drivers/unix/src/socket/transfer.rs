@@ -7,7 +7,7 @@ use crate::errno::{Errno, retry};
 use crate::syscall;
 
 /// The result of a receive.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Received {
     /// This number of bytes was received, at least one. Fewer than the buffer holds: no more are available now.
     Bytes(usize),
@@ -20,7 +20,7 @@ pub enum Received {
 }
 
 /// The result of a send.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Sent {
     /// The kernel accepted this number of bytes. If it is less than offered, watch for writing before sending the rest.
     Bytes(usize),
