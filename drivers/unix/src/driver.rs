@@ -347,6 +347,7 @@ pub fn look_again(
 /// If it were rounded down, a wait would end before its deadline and the poller would spin through the last
 /// millisecond.
 #[must_use]
+#[inline]
 pub fn timeout_ms(timeout: Option<Duration>) -> libc::c_int {
     let Some(timeout) = timeout else { return -1 };
     let up = u64::from(timeout.subsec_nanos().div_ceil(1_000_000));

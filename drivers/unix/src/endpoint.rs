@@ -11,6 +11,8 @@ use std::net::ToSocketAddrs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use nix::sys::socket::AddressFamily;
+
 use crate::address::UNIX_PATH_BYTES;
 
 /// An endpoint to listen on or to connect to: an internet address or a Unix socket.
@@ -105,13 +107,12 @@ impl Endpoint {
         }
     }
 
-    /// Returns the address family: `AF_INET`, `AF_INET6` or `AF_UNIX`.
-    #[must_use]
-    pub const fn family(&self) -> libc::c_int {
+    /// Returns the address family.
+    pub(crate) const fn family(&self) -> AddressFamily {
         match self {
-            Self::Inet(SocketAddr::V4(_)) => libc::AF_INET,
-            Self::Inet(SocketAddr::V6(_)) => libc::AF_INET6,
-            Self::Unix(_) => libc::AF_UNIX,
+            Self::Inet(SocketAddr::V4(_)) => AddressFamily::Inet,
+            Self::Inet(SocketAddr::V6(_)) => AddressFamily::Inet6,
+            Self::Unix(_) => AddressFamily::Unix,
         }
     }
 }
@@ -170,16 +171,6 @@ impl UnixName {
             return Ok(Self { bytes: bytes.into() });
         };
         Err(EndpointError { value: String::from_utf8_lossy(name).into(), cause })
-    }
-
-    /// Creates a name from what the kernel has written into `sun_path`; `None` for a socket without a name.
-    pub(crate) fn from_kernel(path: &[u8]) -> Option<Self> {
-        let bytes = match path.first()? {
-            0 if ABSTRACT_NAMES && path.len() > 1 => path,
-            0 => return None,
-            _ => path.split(|byte| *byte == 0).next()?,
-        };
-        Some(Self { bytes: bytes.into() })
     }
 
     /// Returns the bytes for `sun_path`, without the terminating zero of a path.
@@ -346,12 +337,5 @@ mod tests {
         let message = error(&format!("unix:{longest}p"));
         let expected = format!("has {UNIX_PATH_BYTES} bytes and the system allows {}", UNIX_PATH_BYTES - 1);
         assert!(message.contains(&expected), "{message}");
-    }
-
-    #[test]
-    fn what_the_kernel_says_of_unix_names() {
-        assert_eq!(UnixName::from_kernel(b""), None);
-        assert_eq!(UnixName::from_kernel(b"\0"), None);
-        assert_eq!(UnixName::from_kernel(b"/a\0rest"), Some(UnixName::path("/a").unwrap()));
     }
 }

@@ -2,8 +2,9 @@
 
 use core::fmt;
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
+
 use crate::errno::Errno;
-use crate::syscall;
 
 /// The limit on open descriptors (`RLIMIT_NOFILE`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,10 +53,8 @@ impl DescriptorLimit {
     ///
     /// The OS's error. None is known to occur.
     pub fn read() -> Result<Self, Errno> {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: `limit` is valid for writes of the structure and outlives the call.
-        unsafe { syscall!(getrlimit(libc::RLIMIT_NOFILE, &raw mut limit)) }?;
-        Ok(Self { soft: from_raw(limit.rlim_cur), hard: from_raw(limit.rlim_max) })
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        Ok(Self { soft: from_raw(soft), hard: from_raw(hard) })
     }
 
     /// Raises the soft limit, if it is below `wanted`, to the hard limit, and returns the limit.
@@ -93,9 +92,7 @@ impl DescriptorLimit {
     ///
     /// The OS's error: `EINVAL` if `soft` is above `hard`.
     pub fn set_soft(self, soft: u64) -> Result<Self, Errno> {
-        let limit = libc::rlimit { rlim_cur: to_raw(soft), rlim_max: to_raw(self.hard) };
-        // SAFETY: the call only reads `limit`, which outlives it.
-        unsafe { syscall!(setrlimit(libc::RLIMIT_NOFILE, &raw const limit)) }?;
+        setrlimit(Resource::RLIMIT_NOFILE, to_raw(soft), to_raw(self.hard))?;
         Self::read()
     }
 }
@@ -106,7 +103,7 @@ impl DescriptorLimit {
     clippy::unnecessary_fallible_conversions,
     reason = "only where rlim_t is u64"
 )]
-fn from_raw(limit: libc::rlim_t) -> u64 {
+fn from_raw(limit: rlim_t) -> u64 {
     u64::try_from(limit).unwrap_or(u64::MAX)
 }
 
@@ -115,8 +112,8 @@ fn from_raw(limit: libc::rlim_t) -> u64 {
     clippy::unnecessary_fallible_conversions,
     reason = "only where rlim_t is u64"
 )]
-fn to_raw(limit: u64) -> libc::rlim_t {
-    limit.try_into().unwrap_or(libc::RLIM_INFINITY)
+fn to_raw(limit: u64) -> rlim_t {
+    limit.try_into().unwrap_or(RLIM_INFINITY)
 }
 
 #[cfg(test)]

@@ -210,7 +210,8 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
         if check_descriptor::<D>(fd.as_raw_fd()).is_ok() {
             return Ok(fd);
         }
-        match socket::lowest_number(fd.as_fd()) {
+        // The copy gets the lowest free number, apart from those of the standard streams.
+        match fd.try_clone() {
             Ok(lower) if check_descriptor::<D>(lower.as_raw_fd()).is_ok() => Ok(lower),
             _ => Err(fd),
         }

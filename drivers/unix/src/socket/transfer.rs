@@ -3,6 +3,8 @@
 use core::ptr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use nix::sys::socket::Shutdown;
+
 use crate::errno::{Errno, retry};
 use crate::syscall;
 
@@ -159,8 +161,7 @@ pub fn send_gathered(socket: BorrowedFd<'_>, pieces: &[&[u8]]) -> Sent {
 ///
 /// The OS's error, such as `ENOTCONN` if the peer has reset the connection.
 pub fn shutdown_write(socket: BorrowedFd<'_>) -> Result<(), Errno> {
-    // SAFETY: `shutdown` only takes numbers.
-    unsafe { syscall!(shutdown(socket.as_raw_fd(), libc::SHUT_WR)) }.map(drop)
+    Ok(nix::sys::socket::shutdown(socket.as_raw_fd(), Shutdown::Write)?)
 }
 
 #[inline]
