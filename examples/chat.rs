@@ -15,10 +15,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use lightcone_core::Timeouts;
+use lightcone::{Builder, Timeouts};
 use lightcone_examples::chat::{Chat, Counts, OUTPUT_BLOCKS};
 use lightcone_examples::{ServerOptions, print_line, serve};
-use lightcone_native::Builder;
 
 /// A listener need not talk, but a connection with no traffic in either direction for this long is closed.
 const QUIET_MAX: Duration = Duration::from_hours(1);

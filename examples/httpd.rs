@@ -15,13 +15,12 @@ use std::sync::OnceLock;
 use std::thread;
 
 use clap::Parser;
-use lightcone_core::{CloseReason, Stats as PollerStats, Timeouts};
-use lightcone_examples::{ServerOptions, UsageError, print_line, serve, serve_on_workers, within};
-use lightcone_http::{
-    AccessLog, Envelope, Exchange, Flow, Http, Limits, Outcome, Routes, State, Stats, Transfer,
+use lightcone::http::{
+    AccessLog, Exchange, Flow, Http, Limits, Outcome, RequestMessage, Routes, State, Stats, Transfer,
 };
-use lightcone_native::{Builder, Handle, PollerContext};
-use lightcone_workers::Offloaded;
+use lightcone::workers::Offloaded;
+use lightcone::{Builder, CloseReason, Handle, PollerContext, Stats as PollerStats, Timeouts};
+use lightcone_examples::{ServerOptions, UsageError, print_line, serve, serve_on_workers, within};
 
 /// Serves /foo, /plaintext, /json, /echo, /gather, /big and /metrics, and with workers /slow.
 #[derive(Parser, Debug)]
@@ -295,7 +294,7 @@ fn app(number: usize, app: App, limits: Limits) -> Http<App, impl Routes<App, Bo
 
 /// Creates the server of one poller.
 fn on_poller(
-    poller: &PollerContext<Envelope<Infallible>>,
+    poller: &PollerContext<RequestMessage<Infallible>>,
     stats: &'static [Stats],
     limits: Limits,
 ) -> Http<App, impl Routes<App, Body: Send> + use<>> {
@@ -307,7 +306,7 @@ fn on_poller(
 /// Creates the server of one worker. `engine` is set before the first request arrives.
 fn on_worker(
     worker: usize,
-    engine: &'static OnceLock<Handle<Offloaded<Envelope<Infallible>>>>,
+    engine: &'static OnceLock<Handle<Offloaded<RequestMessage<Infallible>>>>,
     stats: &'static [Stats],
     limits: Limits,
 ) -> Http<App, impl Routes<App, Body: Send> + use<>> {
@@ -363,4 +362,4 @@ fn main() -> ExitCode {
 }
 
 /// The engine that the workers' servers report on, once it has started.
-static ENGINE: OnceLock<Handle<Offloaded<Envelope<Infallible>>>> = OnceLock::new();
+static ENGINE: OnceLock<Handle<Offloaded<RequestMessage<Infallible>>>> = OnceLock::new();

@@ -13,10 +13,9 @@ use core::time::Duration;
 use std::process::ExitCode;
 
 use clap::Parser;
-use lightcone_core::Timeouts;
+use lightcone::{Builder, Timeouts};
 use lightcone_examples::relay::{OUTPUT_BLOCKS, PIECE_BYTES, Relay};
 use lightcone_examples::{Addresses, ServerOptions, serve};
-use lightcone_native::Builder;
 
 /// Links per poller unless the command line sets a limit.
 const LINKS_DEFAULT: usize = 4_096;

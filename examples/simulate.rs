@@ -14,9 +14,9 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Parser;
+use lightcone::sim::{Failure, Fault, Report, Runner, Tape};
 use lightcone_examples::print_line;
 use lightcone_examples::simulation::Scenario;
-use lightcone_sim::{Failure, Fault, Report, Runner, Tape};
 
 /// Runs handlers in a simulated world, by seeds.
 #[derive(Parser, Debug)]

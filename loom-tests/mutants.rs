@@ -235,8 +235,8 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "core/src/balance.rs",
         "no_alternative",
-        "let mut left = Set::up_to(self.pollers);",
-        "let mut left = Set::up_to(0);",
+        "let mut left = PollerSet::up_to(self.pollers);",
+        "let mut left = PollerSet::up_to(0);",
     ),
     // The table of sockets: stale tokens.
     step(
@@ -687,7 +687,7 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "drivers/workers/src/offload.rs",
         "offload_keeps_the_end_to_itself",
-        "Event::Close(reason) => self.end = Some(End::Closed(reason)),",
+        "Event::Close(reason) => self.end = Some(BridgeEnd::Closed(reason)),",
         "Event::Close(_) => return false,",
     ),
     step(

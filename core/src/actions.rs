@@ -12,7 +12,7 @@ pub const SENDS_IN_A_ROW: usize = 4;
 pub const PIECES_MAX: usize = 16;
 
 /// The result of a send.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Sent {
     /// This number of bytes was taken. If fewer than offered, the socket waits until it is writable.
     Bytes(usize),
@@ -89,7 +89,7 @@ pub fn send_one_by_one(pieces: &[&[u8]], mut send: impl FnMut(&[u8]) -> Sent) ->
 }
 
 /// The state in which [`carry_out`] leaves a socket.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[must_use = "the socket stalls unless it is watched"]
 pub enum Settled {
     /// The socket waits for this interest.

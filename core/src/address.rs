@@ -35,7 +35,7 @@ impl fmt::Display for Address {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
+enum AddressKind {
     V4,
     V6,
     Unix,
@@ -50,19 +50,19 @@ pub struct PackedAddress {
     scope: u32,
     /// The port, or the index of a Unix-domain path.
     port: u16,
-    kind: Kind,
+    kind: AddressKind,
 }
 
 impl PackedAddress {
     pub(crate) fn pack(address: &Address) -> Self {
         match address {
-            Address::Unix(id) => Self { ip: [0; 16], scope: 0, port: id.0, kind: Kind::Unix },
+            Address::Unix(id) => Self { ip: [0; 16], scope: 0, port: id.0, kind: AddressKind::Unix },
             Address::Inet(SocketAddr::V4(v4)) => {
                 let ip = v4.ip().to_ipv6_mapped().octets();
-                Self { ip, scope: 0, port: v4.port(), kind: Kind::V4 }
+                Self { ip, scope: 0, port: v4.port(), kind: AddressKind::V4 }
             }
             Address::Inet(SocketAddr::V6(v6)) => {
-                Self { ip: v6.ip().octets(), scope: v6.scope_id(), port: v6.port(), kind: Kind::V6 }
+                Self { ip: v6.ip().octets(), scope: v6.scope_id(), port: v6.port(), kind: AddressKind::V6 }
             }
         }
     }
@@ -72,9 +72,9 @@ impl PackedAddress {
     pub fn unpack(&self) -> Address {
         let [.., a, b, c, d] = self.ip;
         match self.kind {
-            Kind::Unix => Address::Unix(UnixId(self.port)),
-            Kind::V4 => SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), self.port).into(),
-            Kind::V6 => {
+            AddressKind::Unix => Address::Unix(UnixId(self.port)),
+            AddressKind::V4 => SocketAddr::new(IpAddr::V4(Ipv4Addr::new(a, b, c, d)), self.port).into(),
+            AddressKind::V6 => {
                 let ip = Ipv6Addr::from(self.ip);
                 SocketAddr::V6(SocketAddrV6::new(ip, self.port, 0, self.scope)).into()
             }

@@ -20,6 +20,7 @@ pub const POLLERS_MAX: usize = 256;
 ///
 /// The names in parentheses are those of the command line, parsed by [`FromStr`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[non_exhaustive]
 pub enum Policy {
     /// (`round-robin`) Each poller in turn. Good for many short, similar connections.
     #[default]
@@ -68,7 +69,7 @@ impl FromStr for Policy {
 }
 
 /// The error for an unknown policy name. Its text quotes the name and lists the allowed ones.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ParsePolicyError {
     /// INVARIANT: the first `length` bytes are UTF-8.
     name: [u8; Self::QUOTED_MAX],
@@ -117,7 +118,7 @@ impl fmt::Debug for ParsePolicyError {
 impl core::error::Error for ParsePolicyError {}
 
 /// The error for a policy that does not fit the number of pollers.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum BalanceError {
     /// The number of pollers, which is 0 or more than [`POLLERS_MAX`].
@@ -235,13 +236,13 @@ impl Balancer {
     /// If the number of `loads` is not the number of pollers.
     pub fn alternatives<'a, L: AsRef<Load>>(&self, first: usize, loads: &'a [L]) -> Alternatives<'a, L> {
         assert_eq!(loads.len(), self.pollers, "one load for each poller");
-        let mut left = Set::up_to(self.pollers);
+        let mut left = PollerSet::up_to(self.pollers);
         left.remove(first);
         let by_load = match self.policy {
             Policy::LeastConnections | Policy::LeastOfTwo => true,
             Policy::RoundRobin | Policy::Hash => false,
             Policy::Pinned(_) => {
-                left = Set::up_to(0);
+                left = PollerSet::up_to(0);
                 false
             }
         };
@@ -285,7 +286,7 @@ fn load_of<L: AsRef<Load>>(loads: &[L], poller: usize) -> u32 {
 pub struct Alternatives<'a, L> {
     loads: &'a [L],
     /// The pollers that have not been tried.
-    left: Set,
+    left: PollerSet,
     first: usize,
     by_load: bool,
 }
@@ -309,9 +310,9 @@ impl<L: AsRef<Load>> Iterator for Alternatives<'_, L> {
 
 /// A set of pollers, with one bit for each.
 #[derive(Clone, Debug)]
-struct Set([u64; POLLERS_MAX / 64]);
+struct PollerSet([u64; POLLERS_MAX / 64]);
 
-impl Set {
+impl PollerSet {
     fn up_to(pollers: usize) -> Self {
         let mut set = Self([0; POLLERS_MAX / 64]);
         for poller in 0..pollers {

@@ -19,7 +19,7 @@ use core::time::Duration;
 /// [reports](crate::poller::Transport::undelivered) how much of that has not been delivered, a delivery counts as well.
 /// A peer that reads slowly is then not cut off, however large the system's buffers are. The driver is queried eight
 /// times per timeout, so `write_stall` and `drain` may fire up to an eighth of their span late.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Timeouts {
     /// The time from the start of a connect to its success. Default 10 s.
     pub connect: Option<Duration>,
@@ -76,6 +76,8 @@ impl Timeouts {
 ///
 /// The default suits a small device: 16 sockets in about 40 KiB. Drivers for hosts have larger defaults.
 ///
+/// Set some fields and take the others from [`Config::DEVICE`] or [`Config::default`]: later versions add fields.
+///
 /// ```
 /// use lightcone_core::Config;
 ///
@@ -85,7 +87,7 @@ impl Timeouts {
 /// let error = Config { block_size: 1000, ..config }.check().unwrap_err();
 /// assert_eq!(error.to_string(), "block_size is 1000; allowed: a power of two from 64 to 16777216");
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Config {
     /// The number of the shard's poller within its engine.
     pub poller: PollerId,
@@ -150,7 +152,8 @@ impl Default for Config {
 }
 
 /// An invalid setting and its allowed range.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct ConfigError {
     /// The name of the field.
     pub field: &'static str,
@@ -301,7 +304,8 @@ const fn timeout(field: &'static str, span: Option<Duration>) -> Result<(), Conf
 }
 
 /// The memory cost of a configuration in bytes, as returned by [`footprint`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub struct Footprint {
     /// The shard itself, including its timer wheel.
     pub shard: usize,

@@ -9,7 +9,7 @@ use crate::interest::Interest;
 use crate::life::{State, Transition};
 use crate::shard::Shard;
 use crate::slot::{ControlBlock, Flags, Pending, Requests, Slot};
-use crate::socket::{Shared, Socket, Stream};
+use crate::socket::{SharedView, Socket, Stream};
 use crate::stats::Stats;
 use crate::time::Instant;
 use crate::token::Token;
@@ -17,7 +17,7 @@ use crate::wait_queue::Waiting;
 use core::fmt;
 
 /// The action that the driver carries out next for a socket.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[must_use = "the socket stalls unless the action is carried out"]
 pub enum Action {
     /// Wait for this interest.
@@ -883,7 +883,7 @@ pub struct FastPath<'p, 's, D> {
     data: &'p mut D,
     output: &'p mut Blocks<'s>,
     stats: &'p mut Stats,
-    shared: &'p Shared,
+    shared: &'p SharedView,
     index: u32,
     now: u32,
     block_size: usize,

@@ -11,7 +11,7 @@ use core::fmt;
 /// The output buffer has no room for all of the bytes, so none were queued.
 ///
 /// The `writable` event follows when there is room again.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Full;
 
 impl fmt::Display for Full {
@@ -32,7 +32,7 @@ impl embedded_io::Error for Full {
 ///
 /// The `receive` event follows when more bytes arrive. The end of the stream is not an error: a read then
 /// returns 0.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct WouldBlock;
 
 impl fmt::Display for WouldBlock {
@@ -50,7 +50,7 @@ impl embedded_io::Error for WouldBlock {
 }
 
 /// A message that was not accepted, returned to the caller.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Rejected<M> {
     /// The mailbox of the socket's poller is full. Retry later, or drop the message.
@@ -79,8 +79,46 @@ impl<M> fmt::Display for Rejected<M> {
 
 impl<M: fmt::Debug> core::error::Error for Rejected<M> {}
 
+/// The reason why a request to an engine was not accepted, for example to connect or to close a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// There is no room at the moment: the poller's mailbox is full, or all sockets are in use. Retry later.
+    Full,
+    /// The engine has stopped, or the poller or listener does not exist any more.
+    Gone,
+}
+
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "full: the poller has no room at the moment",
+            Self::Gone => "gone: the engine has stopped, or the poller or listener is closed",
+        })
+    }
+}
+
+/// Formats like `Display`, because a `main` that returns the error prints its `Debug` form.
+impl fmt::Debug for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl core::error::Error for RequestError {}
+
+/// Drops the message.
+impl<M> From<Rejected<M>> for RequestError {
+    fn from(rejected: Rejected<M>) -> Self {
+        match rejected {
+            Rejected::Full(_) => Self::Full,
+            Rejected::Gone(_) => Self::Gone,
+        }
+    }
+}
+
 /// The reason why a connect could not be started.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// No socket is free, or too many connects were started in one turn.
@@ -159,6 +197,7 @@ impl core::error::Error for ErrorKind {}
 
 /// The engine timeout that ended a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Timeout {
     /// The connection was not established in time.
     Connect,

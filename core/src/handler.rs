@@ -23,7 +23,7 @@ pub enum Origin {
 }
 
 /// An event of one socket. See [`Handler`] for the order of events.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Event<M> {
     /// The connection is established. The first event, and delivered at most once.
     Open,
@@ -271,7 +271,7 @@ pub trait Outbox<M> {
 }
 
 /// An outbox that rejects everything, for a driver with one poller and no messages.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct NoOutbox;
 
 impl<M> Outbox<M> for NoOutbox {

@@ -12,8 +12,8 @@
 //! | transport | [`poller::Transport`] | the calls that accept, receive, send and close |
 //!
 //! A *driver* is the code that makes these calls and runs the loop. A program on an operating system implements
-//! [`Handler`] and uses the drivers of `lightcone-native`. This page shows how to write a driver where there is no
-//! operating system.
+//! [`Handler`] and depends on `lightcone`, which has the drivers and re-exports this crate as `lightcone::engine_core`.
+//! This page shows how to write a driver where there is no operating system.
 //!
 //! | To | Start from |
 //! | --- | --- |
@@ -218,7 +218,7 @@ pub use buffer::{Checkpoint, Input, Output};
 pub use config::{Config, ConfigError, Footprint, Timeouts, footprint};
 pub use connection::{Action, Connection, FastPath, LeftFastPath};
 pub use contract::{Checked, ContractChecker, Witness};
-pub use error::{CloseReason, ConnectError, ErrorKind, Full, Rejected, Timeout, WouldBlock};
+pub use error::{CloseReason, ConnectError, ErrorKind, Full, Rejected, RequestError, Timeout, WouldBlock};
 pub use handler::{Context, Event, Handler, NoOutbox, Origin, Outbox};
 pub use interest::Interest;
 pub use shard::{AdmitError, FreeBlocks, STOP_LINGER, Shard};

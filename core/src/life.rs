@@ -97,7 +97,7 @@ pub enum Transition {
 }
 
 /// The effect of a step.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Change {
     /// The socket changes to this state.
     To(State),

@@ -14,11 +14,11 @@ use crate::handler::{Handler, Origin};
 use crate::life::{State, Transition};
 use crate::queue::Queue;
 use crate::slot::{ControlBlock, Flags, Pending, Slot};
-use crate::socket::Shared;
+use crate::socket::SharedView;
 use crate::stats::Stats;
 use crate::storage::{NOTE_BYTES, SetupError, Slots, Storage, StorageError};
 use crate::time::{Instant, at_or_before, millis_ceil};
-use crate::timer::{Link, Links, Wheel};
+use crate::timer::{TimerLink, TimerLinks, Wheel};
 use crate::token::Token;
 use crate::wait_queue::{WAIT_LINK_BYTES, WaitLinks, WaitQueue, Waiting};
 use core::fmt;
@@ -48,7 +48,7 @@ pub struct Shard<'s, D> {
     wheel: Wheel,
     pub(crate) now: Instant,
     /// The part of the views that all sockets share.
-    pub(crate) shared: Shared,
+    pub(crate) shared: SharedView,
     pub(crate) config: Config,
     ticks: Ticks,
     /// The index of the first free slot, plus one; 0 means none.
@@ -99,7 +99,7 @@ pub(crate) struct WaitQueues<'s> {
 }
 
 /// The number of free blocks in each pool, from [`Shard::free_blocks`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FreeBlocks {
     /// Of [`Config::output_blocks`].
     pub output: usize,
@@ -110,7 +110,7 @@ pub struct FreeBlocks {
 }
 
 /// The reason why a socket was not admitted.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AdmitError {
     /// All slots are in use. The handler was not called.
@@ -140,9 +140,9 @@ impl fmt::Debug for AdmitError {
 
 impl core::error::Error for AdmitError {}
 
-impl<D> Links for Slots<'_, D> {
+impl<D> TimerLinks for Slots<'_, D> {
     #[expect(clippy::expect_used, reason = "the wheel holds only slots in use: `retire` removes them")]
-    fn link(&mut self, index: u32) -> &mut Link {
+    fn link(&mut self, index: u32) -> &mut TimerLink {
         &mut self.get_mut(index).expect("a timer of a slot in use").control.timer
     }
 }
@@ -185,7 +185,7 @@ impl<'s, D> Shard<'s, D> {
             input: InputPools { small, large },
             wheel: Wheel::new(now.tick()),
             now,
-            shared: Shared {
+            shared: SharedView {
                 now,
                 token: Token::new(config.poller, 0, config.generation_seed),
                 capacity: if config.receive_blocks > 0 { config.receive_size } else { config.block_size }

@@ -132,7 +132,7 @@ pub(crate) struct ControlBlock {
     pub(crate) seen: u32,
     /// The handler's deadline, if `DEADLINE` is set.
     pub(crate) deadline: u32,
-    pub(crate) timer: timer::Link,
+    pub(crate) timer: timer::TimerLink,
     /// The next slot in the ready queue, plus one; 0 means none.
     pub(crate) next: u32,
 }
@@ -151,7 +151,7 @@ impl ControlBlock {
             chain: OutputQueue::default(),
             seen: 0,
             deadline: 0,
-            timer: timer::Link::default(),
+            timer: timer::TimerLink::default(),
             next: 0,
         }
     }

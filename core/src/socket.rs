@@ -61,13 +61,13 @@ pub struct Stream<'a> {
     pub(crate) pool: PoolMut<'a>,
     pub(crate) bytes: &'a mut [u8],
     pub(crate) consumed: &'a mut usize,
-    pub(crate) shared: &'a Shared,
+    pub(crate) shared: &'a SharedView,
     pub(crate) index: u32,
 }
 
 /// What the views of all sockets of a shard have in common.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SharedView {
     pub(crate) now: Instant,
     /// The token of slot 0 in generation 0, from which all tokens of the shard are derived.
     pub(crate) token: Token,

@@ -4,7 +4,7 @@ use crate::error::CloseReason;
 use crate::slot::{ControlBlock, Flags};
 
 /// Counters since the shard was built. They wrap at 2^64.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Hash, Debug)]
 #[non_exhaustive]
 pub struct Stats {
     /// Accepted sockets that were admitted.

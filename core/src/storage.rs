@@ -45,7 +45,7 @@ pub(crate) const NOTE_BYTES: usize = 4;
 pub(crate) type Slots<'s, D> = Table<'s, Slot<D>>;
 
 /// The error for lent memory that is too short.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct StorageError {
     /// The part that is too short.
@@ -84,7 +84,7 @@ impl fmt::Debug for StorageError {
 impl core::error::Error for StorageError {}
 
 /// The reason why a shard or a poller cannot be built.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SetupError {
     /// A setting is out of its range.

@@ -17,7 +17,7 @@ pub(crate) const HORIZON: u32 = 1 << 30;
 
 /// A timer's links in the wheel; part of every slot. Indices are stored plus one, so that 0 means none.
 #[derive(Clone, Copy, Default, Debug)]
-pub(crate) struct Link {
+pub(crate) struct TimerLink {
     next: u32,
     /// [`HEAD`] for the first timer of a list; 0 if the timer is not filed.
     prev: u32,
@@ -26,7 +26,7 @@ pub(crate) struct Link {
 
 const HEAD: u32 = u32::MAX;
 
-impl Link {
+impl TimerLink {
     const fn is_filed(&self) -> bool {
         self.prev != 0
     }
@@ -48,8 +48,8 @@ impl Link {
 }
 
 /// Access to the timer links of the slots.
-pub(crate) trait Links {
-    fn link(&mut self, index: u32) -> &mut Link;
+pub(crate) trait TimerLinks {
+    fn link(&mut self, index: u32) -> &mut TimerLink;
 }
 
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Wheel {
     }
 
     /// Files the timer of slot `index` for tick `due`. A tick in the past is due now.
-    pub(crate) fn set(&mut self, links: &mut impl Links, index: u32, due: u32) {
+    pub(crate) fn set(&mut self, links: &mut impl TimerLinks, index: u32, due: u32) {
         self.cancel(links, index);
         let due = if at_or_before(due, self.now) { self.now } else { due };
         self.file(links, index, due);
@@ -98,7 +98,7 @@ impl Wheel {
     }
 
     #[expect(clippy::indexing_slicing, reason = "`place` returns a level < LEVELS and a list < LISTS")]
-    fn file(&mut self, links: &mut impl Links, index: u32, due: u32) {
+    fn file(&mut self, links: &mut impl TimerLinks, index: u32, due: u32) {
         self.filed += 1;
         let (level, list) = self.place(due);
         let head = &mut self.heads[level][list];
@@ -108,7 +108,7 @@ impl Wheel {
             *earliest = due;
         }
         self.occupied[level] |= 1 << list;
-        *links.link(index) = Link { next, prev: HEAD, due };
+        *links.link(index) = TimerLink { next, prev: HEAD, due };
         if next != 0 {
             links.link(next - 1).prev = index + 1;
         }
@@ -116,7 +116,7 @@ impl Wheel {
 
     /// Removes the timer of slot `index`, if it is filed.
     #[expect(clippy::indexing_slicing, reason = "`place` returns a level < LEVELS and a list < LISTS")]
-    pub(crate) fn cancel(&mut self, links: &mut impl Links, index: u32) {
+    pub(crate) fn cancel(&mut self, links: &mut impl TimerLinks, index: u32) {
         let link = core::mem::take(links.link(index));
         if !link.is_filed() {
             return;
@@ -199,7 +199,7 @@ impl Wheel {
     /// Advances the wheel to tick `to` and returns one slot whose timer was due and is now removed. Returns `None` once
     /// no more timers are due.
     #[expect(clippy::indexing_slicing, reason = "`place` returns a level < LEVELS and a list < LISTS")]
-    pub(crate) fn expired(&mut self, links: &mut impl Links, to: u32) -> Option<u32> {
+    pub(crate) fn expired(&mut self, links: &mut impl TimerLinks, to: u32) -> Option<u32> {
         if self.filed > 0 && !at_or_before(self.soonest, to) {
             // the common case: no list is searched, and the wheel stays where it is
             return None;
@@ -238,9 +238,9 @@ mod tests {
     use std::collections::BTreeMap;
     use std::vec::Vec;
 
-    struct Table(Vec<Link>);
-    impl Links for Table {
-        fn link(&mut self, index: u32) -> &mut Link {
+    struct Table(Vec<TimerLink>);
+    impl TimerLinks for Table {
+        fn link(&mut self, index: u32) -> &mut TimerLink {
             &mut self.0[index as usize]
         }
     }
@@ -264,7 +264,7 @@ mod tests {
                 seed ^= seed << 17;
                 (seed >> 33) as u32 % below
             };
-            let mut table = Table(std::vec![Link::default(); 200]);
+            let mut table = Table(std::vec![TimerLink::default(); 200]);
             let mut wheel = Wheel::new(start);
             let mut oracle = BTreeMap::new(); // slot -> due, as distance from start
             let mut now = 0_u64;
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn following_next_alone_reaches_a_timer_exactly() {
         for due in [1_u32, 63, 64, 65, 4_096, 262_144, 1 << 29] {
-            let mut table = Table(std::vec![Link::default(); 1]);
+            let mut table = Table(std::vec![TimerLink::default(); 1]);
             let mut wheel = Wheel::new(0);
             wheel.set(&mut table, 0, due);
             let mut steps = 0;
@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_stands_still_or_goes_back_fires_nothing_twice() {
-        let mut table = Table(std::vec![Link::default(); 2]);
+        let mut table = Table(std::vec![TimerLink::default(); 2]);
         let mut wheel = Wheel::new(100);
         wheel.set(&mut table, 0, 100);
         wheel.set(&mut table, 1, 200);

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::sync::Arc;
 
-use lightcone_core::{Address, Context, Handler, Origin, PollerId, Rejected, Socket};
+use lightcone::{Address, Context, Handler, Origin, PollerId, Rejected, Socket};
 
 /// The longest line, without its line end.
 pub const LINE_MAX: usize = 1_024;

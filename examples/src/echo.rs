@@ -2,7 +2,7 @@
 
 use core::convert::Infallible;
 
-use lightcone_core::{Address, Context, Handler, Origin, Socket};
+use lightcone::{Address, Context, Handler, Origin, Socket};
 
 /// Sends all input back to its sender.
 #[derive(Clone, Copy, Debug)]

@@ -8,6 +8,8 @@
 //! | `simulate` | the other examples in a simulated world, by seed |
 //! | `relay` | accepting and connecting; two sockets tied together by messages and credit |
 //!
+//! The small examples, such as `hello`, do not use this crate: they show one thing each, with `lightcone` alone.
+//!
 //! Start one with `cargo run -p lightcone-examples --example NAME -- --help`.
 
 #![forbid(unsafe_code)]

@@ -7,8 +7,8 @@ use core::str::FromStr;
 use core::time::Duration;
 use std::thread;
 
-use lightcone_native::endpoint::{Endpoint, EndpointError};
-use lightcone_native::{Builder, DriverName, Policy, ToEndpoints};
+use lightcone::endpoint::{Endpoint, EndpointError};
+use lightcone::{Builder, DriverName, Policy, ToEndpoints};
 
 /// The options that every server has; a program adds its own around them with `#[command(flatten)]`.
 ///

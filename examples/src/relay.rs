@@ -17,7 +17,7 @@
 use core::time::Duration;
 use std::collections::{HashSet, VecDeque};
 
-use lightcone_core::{
+use lightcone::{
     Address, CloseReason, ConnectError, Context, ErrorKind, Handler, Origin, Rejected, Socket, Token,
 };
 

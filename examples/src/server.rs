@@ -6,9 +6,8 @@ use std::process::{self, ExitCode};
 use std::sync::OnceLock;
 use std::thread;
 
-use lightcone_core::Handler;
-use lightcone_native::{Builder, Engine, Error, Handle, PollerContext, Report};
-use lightcone_workers::Offloaded;
+use lightcone::workers::Offloaded;
+use lightcone::{Builder, Engine, Error, Handle, Handler, PollerContext, Report};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -60,8 +59,8 @@ pub fn serve_on_workers<H>(
 where
     H: Handler<Data: Send, Message: Send + 'static> + 'static,
 {
-    let sockets = options.max_connections.unwrap_or(WORKER_SOCKETS).min(lightcone_workers::SOCKETS_MAX);
-    let workers = lightcone_workers::Builder::new().workers(count).sockets(sockets);
+    let sockets = options.max_connections.unwrap_or(WORKER_SOCKETS).min(lightcone::workers::SOCKETS_MAX);
+    let workers = lightcone::workers::Builder::new().workers(count).sockets(sockets);
     let workers = match workers.start(make) {
         Ok(workers) => workers,
         Err(error) => {

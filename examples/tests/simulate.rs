@@ -3,8 +3,8 @@
 
 use std::process::{Command, Output};
 
+use lightcone::sim::Runner;
 use lightcone_examples::simulation::Scenario;
-use lightcone_sim::Runner;
 
 fn simulate(arguments: &[&str]) -> Output {
     let mut program = std::env::current_exe().unwrap();

@@ -1,7 +1,7 @@
 //! The scenarios of the examples under every fault: 200 seeds each.
 
+use lightcone::sim::check;
 use lightcone_examples::simulation::Scenario;
-use lightcone_sim::check;
 
 const SEEDS: core::ops::Range<u64> = 0..200;
 

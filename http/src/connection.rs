@@ -10,23 +10,27 @@ use crate::respond::writer::ResponseBody;
 /// The state of one connection: the user data of an [`Http`](crate::Http) server. It has 32 bytes as long as no
 /// exchange is larger than one byte.
 #[derive(Debug)]
-pub struct HttpConnection<B>(pub(crate) Phase<B>);
+pub struct HttpConnection<B>(pub(crate) RequestPhase<B>);
 
 #[derive(Debug)]
-pub(crate) enum Phase<B> {
+pub(crate) enum RequestPhase<B> {
     /// Between requests, or in the middle of a head.
-    Head { progress: Progress, flags: Flags, number: u32 },
+    Head { progress: Progress, flags: ConnectionFlags, number: u32 },
     /// A request is in progress, or the rest of its body is being dropped.
     Exchanging(Exchanging<B>),
 }
 
 impl<B> Default for HttpConnection<B> {
     fn default() -> Self {
-        Self(Phase::Head { progress: Progress::default(), flags: Flags::default(), number: 0 })
+        Self(RequestPhase::Head {
+            progress: Progress::default(),
+            flags: ConnectionFlags::default(),
+            number: 0,
+        })
     }
 }
 
-impl<B> Phase<B> {
+impl<B> RequestPhase<B> {
     /// Returns the number of the last request that was not answered at once.
     pub(crate) const fn number(&self) -> u32 {
         match self {
@@ -34,7 +38,7 @@ impl<B> Phase<B> {
         }
     }
 
-    pub(crate) const fn flags(&mut self) -> &mut Flags {
+    pub(crate) const fn flags(&mut self) -> &mut ConnectionFlags {
         match self {
             Self::Head { flags, .. } | Self::Exchanging(Exchanging { flags, .. }) => flags,
         }
@@ -48,7 +52,7 @@ pub(crate) struct Exchanging<B> {
     pub(crate) outgoing: PackedBody,
     /// What reads the body or writes the response; `None` when that is over.
     pub(crate) exchange: Option<B>,
-    pub(crate) flags: Flags,
+    pub(crate) flags: ConnectionFlags,
     /// The later of the two [`Times`] of a request. The earlier is the socket's deadline.
     pub(crate) later: Later,
     /// Distinguishes the requests of a connection: see [`RequestId`](crate::RequestId).
@@ -227,9 +231,9 @@ pub(crate) enum Timer {
 
 /// A set of facts about a connection, in one byte.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Flags(u8);
+pub(crate) struct ConnectionFlags(u8);
 
-impl Flags {
+impl ConnectionFlags {
     const PLAN: u8 = 7;
     /// The exchange leaves the body in the input until it is complete. (Shares the bit of `EXPECT_CONTINUE`, which is settled
     /// before a request is in progress.)
@@ -297,7 +301,7 @@ impl Flags {
     }
 }
 
-impl core::fmt::Debug for Flags {
+impl core::fmt::Debug for ConnectionFlags {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_tuple("Flags").field(&self.timer()).field(&self.plan()).field(&self.shutdown()).finish()
     }
@@ -334,7 +338,7 @@ mod tests {
 
     #[test]
     fn flags_keep_apart() {
-        let mut flags = Flags::default();
+        let mut flags = ConnectionFlags::default();
         let plan = ResponseMode::HEAD_ONLY.with(ResponseMode::KEEP_ALIVE, true);
         flags.set_timer(Timer::Limit);
         assert!(flags.set_shutdown() && !flags.set_shutdown());

@@ -7,8 +7,9 @@ use crate::status::Status;
 use crate::transfer::Transfer;
 
 /// Whether an exchange continues.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[must_use]
+#[non_exhaustive]
 pub enum Flow {
     /// The exchange waits for more body, for room, or for a message.
     More,
@@ -62,7 +63,7 @@ pub trait Exchange<S: State> {
     /// Reads and writes as much as possible. May be called although nothing has changed.
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow;
 
-    /// Handles a message that was posted to this request, or to all: see [`Envelope`](crate::Envelope).
+    /// Handles a message that was posted to this request, or to all: see [`RequestMessage`](crate::RequestMessage).
     ///
     /// A message is delivered whether there is room or not. The exchange has to keep what it can't write now;
     /// [`advance`](Self::advance) is called when there is room again.
@@ -71,7 +72,7 @@ pub trait Exchange<S: State> {
     /// use lightcone_http::{Exchange, Flow, Http, RequestId, State, Transfer};
     ///
     /// /// The requests that wait for a price. The program posts one to each `id` with
-    /// /// `handle.post(id.token(), id.envelope(price))`, where `handle` is a handle of the engine.
+    /// /// `handle.post(id.token(), id.message(price))`, where `handle` is a handle of the engine.
     /// struct Prices {
     ///     waiting: Vec<RequestId>,
     /// }
@@ -169,7 +170,7 @@ pub trait Exchange<S: State> {
 }
 
 /// The type of exchange for requests that are answered at once; never driven.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Done;
 
 impl<S: State> Exchange<S> for Done {
@@ -282,7 +283,7 @@ where
 }
 
 /// One of two exchanges, which makes the exchanges of a chain of routes one type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Either<A, B> {
     /// The first.
     Left(A),

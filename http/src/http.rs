@@ -11,7 +11,7 @@ use crate::path::{Pattern, Prefix, segment_count};
 use crate::request::{Request, State};
 use crate::respond::response::{Reply, Response};
 use crate::respond::writer::Scratch;
-use crate::route::{self, End, Entry, Fallback, Join, Logged, Route, Routes, Wrap};
+use crate::route::{self, ChainEnd, Fallback, Join, Logged, Route, RouteEntry, Routes, Wrap};
 use crate::stats::Stats;
 
 /// An HTTP/1.1 server: a chain of routes that implements [`Handler`](lightcone_core::Handler) for any driver.
@@ -74,20 +74,20 @@ pub struct ServerState<S> {
     pub(crate) last_host: LastHost,
 }
 
-impl Http<(), End> {
+impl Http<(), ChainEnd> {
     /// Creates a server without routes and without state.
     pub const fn new() -> Self {
         Self::with(())
     }
 }
 
-impl Default for Http<(), End> {
+impl Default for Http<(), ChainEnd> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<S: State> Http<S, End> {
+impl<S: State> Http<S, ChainEnd> {
     /// Creates a server whose routes share `state`, which handlers access as [`Request::state`].
     pub const fn with(state: S) -> Self {
         let parts = ServerState {
@@ -97,11 +97,11 @@ impl<S: State> Http<S, End> {
             scratch: Scratch::new(),
             last_host: LastHost::NONE,
         };
-        Self { routes: End, parts, state: PhantomData }
+        Self { routes: ChainEnd, parts, state: PhantomData }
     }
 }
 
-impl<S: State> Http<S, End, ()> {
+impl<S: State> Http<S, ChainEnd, ()> {
     /// Creates a group of routes, to be [merged](Self::merge) or [nested](Self::nest) into a server or another group.
     ///
     /// If handlers use the state before the compiler can infer its type, name the type:
@@ -120,7 +120,7 @@ impl<S: State> Http<S, End, ()> {
     /// # drop(server);
     /// ```
     pub const fn group() -> Self {
-        Self { routes: End, parts: (), state: PhantomData }
+        Self { routes: ChainEnd, parts: (), state: PhantomData }
     }
 }
 
@@ -158,7 +158,7 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
         F: FnMut(Request<'_, S>, Response<'_>) -> Reply<B>,
         B: Exchange<S>,
     {
-        route::check(&self.routes, &Entry::new(Some(method), &Prefix::EMPTY, pattern));
+        route::check(&self.routes, &RouteEntry::new(Some(method), &Prefix::EMPTY, pattern));
         let pattern = Pattern::new(pattern);
         self.link(|routes| Route::new(method, pattern, handler, routes))
     }
@@ -225,7 +225,7 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
         F: FnMut(Request<'_, S>, Response<'_>) -> Reply<B>,
         B: Exchange<S>,
     {
-        route::check(&self.routes, &Entry::new(None, &Prefix::EMPTY, "/{*path}"));
+        route::check(&self.routes, &RouteEntry::new(None, &Prefix::EMPTY, "/{*path}"));
         self.link(|routes| Fallback::new(handler, routes))
     }
 

@@ -9,7 +9,8 @@
 //! # drop(server);
 //! ```
 //!
-//! [`Http`] implements [`Handler`](lightcone_core::Handler), so any driver can run it. Each [route](Http::get) has a
+//! A program on an operating system depends on `lightcone`, which re-exports this crate as `lightcone::http`, with the
+//! feature `alloc`. [`Http`] implements [`Handler`](lightcone_core::Handler), so any driver can run it. Each [route](Http::get) has a
 //! handler: a closure or function that responds at once ([`Response::text`] and similar methods) or passes the request
 //! to an [`Exchange`], which responds over time. [`Middleware`] wraps routes.
 //!
@@ -23,7 +24,7 @@
 //! | send more than the output buffer holds | [`Response::embedded`], [`generate`](Response::generate), [`stream`](Response::stream) |
 //! | respond later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`], [`respond`](Transfer::respond), [`stream`](Transfer::stream) |
 //! | read or write bodies piece by piece | [`Exchange`] with a [`Transfer`] |
-//! | share state on a poller, post messages to a request | [`State`], [`Transfer::id`], [`Envelope`] |
+//! | share state on a poller, post messages to a request | [`State`], [`Transfer::id`], [`RequestMessage`] |
 //! | group and wrap routes | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap) |
 //! | limit, count and log | [`Limits`], [`Stats`], [`Http::log`] |
 //!
@@ -103,10 +104,10 @@ extern crate alloc;
 
 mod connection;
 mod date;
-mod envelope;
 mod exchange;
 mod http;
 mod limits;
+mod message;
 mod method;
 mod middleware;
 mod mode;
@@ -129,11 +130,11 @@ mod transfer;
 
 pub use connection::HttpConnection;
 pub use date::{DATE_LENGTH, date};
-pub use envelope::{Envelope, RequestId};
 pub use exchange::{Collect, Done, Either, Exchange, Flow, Gather, GeneratedBody, StaticBody};
 pub use http::{Http, ServerState};
 pub use lightcone_core::Full;
 pub use limits::Limits;
+pub use message::{RequestId, RequestMessage};
 pub use method::Method;
 pub use middleware::{AccessLog, Log, Middleware, Outcome, ToState};
 #[cfg(feature = "alloc")]
@@ -150,8 +151,8 @@ pub use respond::response::{Reply, Response};
 pub use respond::text::JsonString;
 pub use respond::writer::Fault;
 #[doc(hidden)]
-pub use route::{BestMatch, Call, Cause, Entry, Lookup, News, RouteMatch, Scene, Traced};
-pub use route::{End, Fallback, Join, Logged, Route, Routes, Wrap};
+pub use route::{BestMatch, Call, Cause, Lookup, Report, ReportContext, RouteEntry, RouteMatch, Traced};
+pub use route::{ChainEnd, Fallback, Join, Logged, Route, Routes, Wrap};
 pub use stats::Stats;
-pub use status::Status;
+pub use status::{InvalidStatus, Status};
 pub use transfer::Transfer;

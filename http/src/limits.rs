@@ -11,8 +11,9 @@ use core::time::Duration;
 /// assert_eq!(limits.head, 32 << 10);
 /// ```
 ///
-/// Limits are inclusive: a value that equals its limit is accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Limits are inclusive: a value that equals its limit is accepted. Set some and take the others from
+/// [`Limits::DEFAULT`]: later versions add limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// The maximum size of a request head in bytes: the request line, the fields and the final empty line. More: 431.
     /// The capacity of a connection's input buffer is a limit as well. Default: 32 KiB.

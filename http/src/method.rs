@@ -5,6 +5,7 @@ use core::fmt;
 /// The method of a request. A request with any other method is refused with 501.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u8)]
+#[non_exhaustive]
 pub enum Method {
     /// Read a resource.
     Get,
@@ -82,18 +83,29 @@ impl Method {
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.pad(self.as_str())
+    }
+}
+
+impl AsRef<str> for Method {
+    fn as_ref(&self) -> &str {
+        self.as_str()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
 
     #[test]
     fn names_and_methods_match() {
         for method in Method::ALL {
             assert_eq!(Method::from_bytes(method.as_str().as_bytes()), Some(method));
+            assert_eq!(method.as_ref(), method.as_str());
+            let padded = std::format!("{method:>9}");
+            assert_eq!((padded.len(), padded.trim_start()), (9, method.as_str()));
         }
         assert_eq!(Method::from_bytes(b"get"), None);
         assert_eq!(Method::from_bytes(b""), None);

@@ -73,7 +73,8 @@ pub trait Middleware<S: State> {
 }
 
 /// How a request was answered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Outcome<'a> {
     /// The method; `None` for a refused request without a known method.
     pub method: Option<Method>,

@@ -50,7 +50,7 @@ pub(crate) fn cookie_value<'c>(cookies: &'c [u8], name: &str) -> Option<&'c [u8]
 }
 
 /// Why a text could not be decoded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DecodeError {
     /// A `%` is not followed by two hexadecimal digits.

@@ -28,7 +28,7 @@ use crate::status::Status;
 /// # drop(server);
 /// ```
 pub trait State {
-    /// The type of messages that can be posted to requests in progress, in an [`Envelope`](crate::Envelope);
+    /// The type of messages that can be posted to requests in progress, in an [`RequestMessage`](crate::RequestMessage);
     /// [`Infallible`](core::convert::Infallible) if there are none.
     type Message;
 
@@ -60,12 +60,12 @@ pub struct Request<'a, S> {
     /// The state that the routes of this poller share.
     pub state: &'a mut S,
     pub(crate) connected: &'a ConnectionInfo,
-    pub(crate) route: Route,
+    pub(crate) route: MatchedRoute,
 }
 
 /// The route that matched: its pattern, and where the part of the path starts that the pattern matches.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Route {
+pub(crate) struct MatchedRoute {
     pub(crate) pattern: &'static str,
     pub(crate) base: usize,
 }

@@ -18,7 +18,7 @@ use crate::mode::ResponseMode;
 use crate::parse::chunked::Count;
 use crate::parse::head::Head;
 use crate::path::{self, Key, Pattern, Prefix};
-use crate::request::{ConnectionInfo, Request, Route as Matched, State};
+use crate::request::{ConnectionInfo, MatchedRoute, Request, State};
 use crate::respond::response::{Reply, Response};
 use crate::respond::writer::{ResponseBody, ResponseWriter, Scratch, Sink};
 use crate::status::Status;
@@ -142,7 +142,7 @@ impl<'c, S> Call<'c, S> {
     #[inline(always)]
     fn split(self, pattern: &'static str, base: usize) -> (Response<'c>, Request<'c, S>) {
         let Self { head, connected, state, output, scratch, hooks, plan } = self;
-        let request = Request { head, state, connected, route: Matched { pattern, base } };
+        let request = Request { head, state, connected, route: MatchedRoute { pattern, base } };
         (Response { draft: ResponseWriter { output, scratch, hooks, plan, status: Status::OK } }, request)
     }
 
@@ -170,25 +170,25 @@ impl<'c, S> Call<'c, S> {
 
 /// A route or a fallback, for the checks when a chain is built.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry<'e> {
+pub struct RouteEntry<'e> {
     /// `None` for a fallback.
     method: Option<Method>,
     prefix: &'e Prefix,
     pattern: &'static str,
 }
 
-impl Entry<'_> {
+impl RouteEntry<'_> {
     pub(crate) const fn new<'e>(
         method: Option<Method>,
         prefix: &'e Prefix,
         pattern: &'static str,
-    ) -> Entry<'e> {
-        Entry { method, prefix, pattern }
+    ) -> RouteEntry<'e> {
+        RouteEntry { method, prefix, pattern }
     }
 
     /// Returns whether both match the same requests, so that only their order could decide between them. The names of
     /// parameters make no difference.
-    fn is_equivalent(&self, other: &Entry<'_>) -> bool {
+    fn is_equivalent(&self, other: &RouteEntry<'_>) -> bool {
         if self.method != other.method {
             return false;
         }
@@ -233,7 +233,7 @@ impl Entry<'_> {
 }
 
 /// Formats the entry for panic messages.
-impl fmt::Display for Entry<'_> {
+impl fmt::Display for RouteEntry<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefix = self.prefix.as_str();
         match self.method {
@@ -249,7 +249,7 @@ impl fmt::Display for Entry<'_> {
 /// If it is not valid below its prefix, or `others` has an equivalent one: a mistake of the program, found when it
 /// starts.
 #[track_caller]
-pub(crate) fn check<S: State>(others: &impl Routes<S>, entry: &Entry<'_>) {
+pub(crate) fn check<S: State>(others: &impl Routes<S>, entry: &RouteEntry<'_>) {
     entry.check();
     others.each(&Prefix::EMPTY, &mut |other| {
         assert!(!entry.is_equivalent(other), "{entry} has a route already: {other}");
@@ -279,7 +279,7 @@ pub trait Routes<S: State> {
 
     /// Calls `see` with each route and fallback of the chain, which is nested below `prefix`.
     #[doc(hidden)]
-    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>));
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&RouteEntry<'_>));
 
     /// Calls the handler of the route that was found.
     #[doc(hidden)]
@@ -304,22 +304,22 @@ pub trait Routes<S: State> {
     fn report<'o>(
         &mut self,
         body: Option<&'o mut Self::Body>,
-        news: News,
+        news: Report,
         outcome: &mut Outcome<'o>,
-        scene: &mut Scene<'_, S>,
+        scene: &mut ReportContext<'_, S>,
     );
 }
 
 /// The context of a report.
 #[derive(Debug)]
-pub struct Scene<'c, S> {
+pub struct ReportContext<'c, S> {
     pub(crate) state: &'c mut S,
     pub(crate) now: Instant,
 }
 
 /// What a report is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum Report {
     /// The status is final, and the body is written.
     Answered,
     /// The status is final, and the body follows.
@@ -330,7 +330,7 @@ pub enum News {
     Both,
 }
 
-impl News {
+impl Report {
     pub(crate) const fn ends(self) -> bool {
         matches!(self, Self::Ended | Self::Both)
     }
@@ -338,9 +338,9 @@ impl News {
 
 /// The end of a chain, which responds to requests without a route.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct End;
+pub struct ChainEnd;
 
-impl<S: State> Routes<S> for End {
+impl<S: State> Routes<S> for ChainEnd {
     type Body = Infallible;
     const COUNT: u16 = 0;
 
@@ -351,7 +351,7 @@ impl<S: State> Routes<S> for End {
 
     fn find(&self, _: &Lookup<'_>, _: &mut BestMatch) {}
 
-    fn each(&self, _: &Prefix, _: &mut dyn FnMut(&Entry<'_>)) {}
+    fn each(&self, _: &Prefix, _: &mut dyn FnMut(&RouteEntry<'_>)) {}
 
     #[inline(always)]
     fn call(&mut self, found: RouteMatch, call: Call<'_, S>) -> Reply<Infallible> {
@@ -372,9 +372,9 @@ impl<S: State> Routes<S> for End {
     fn report<'o>(
         &mut self,
         _: Option<&'o mut Infallible>,
-        _: News,
+        _: Report,
         _: &mut Outcome<'o>,
-        _: &mut Scene<'_, S>,
+        _: &mut ReportContext<'_, S>,
     ) {
     }
 }
@@ -457,8 +457,8 @@ where
         self.next.find(wanted, hit);
     }
 
-    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>)) {
-        see(&Entry { method: Some(self.method), prefix, pattern: self.pattern.text });
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&RouteEntry<'_>)) {
+        see(&RouteEntry { method: Some(self.method), prefix, pattern: self.pattern.text });
         self.next.each(prefix, see);
     }
 
@@ -490,9 +490,9 @@ where
     fn report<'o>(
         &mut self,
         body: Option<&'o mut Self::Body>,
-        news: News,
+        news: Report,
         outcome: &mut Outcome<'o>,
-        scene: &mut Scene<'_, S>,
+        scene: &mut ReportContext<'_, S>,
     ) {
         match body {
             Some(Either::Left(_)) => {
@@ -579,8 +579,8 @@ where
         }
     }
 
-    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>)) {
-        see(&Entry { method: None, prefix, pattern: "/{*path}" });
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&RouteEntry<'_>)) {
+        see(&RouteEntry { method: None, prefix, pattern: "/{*path}" });
         self.next.each(prefix, see);
     }
 
@@ -612,9 +612,9 @@ where
     fn report<'o>(
         &mut self,
         body: Option<&'o mut Self::Body>,
-        news: News,
+        news: Report,
         outcome: &mut Outcome<'o>,
-        scene: &mut Scene<'_, S>,
+        scene: &mut ReportContext<'_, S>,
     ) {
         match body {
             Some(Either::Left(_)) => {}
@@ -680,7 +680,7 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
         }
     }
 
-    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>)) {
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&RouteEntry<'_>)) {
         self.group.each(&prefix.with(self.prefix), see);
         self.next.each(prefix, see);
     }
@@ -719,9 +719,9 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
     fn report<'o>(
         &mut self,
         body: Option<&'o mut Self::Body>,
-        news: News,
+        news: Report,
         outcome: &mut Outcome<'o>,
-        scene: &mut Scene<'_, S>,
+        scene: &mut ReportContext<'_, S>,
     ) {
         match body {
             Some(Either::Left(body)) => self.group.report(Some(body), news, outcome, scene),
@@ -757,7 +757,7 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
         self.inner.find(wanted, hit);
     }
 
-    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>)) {
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&RouteEntry<'_>)) {
         self.inner.each(prefix, see);
     }
 
@@ -797,12 +797,12 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
     fn report<'o>(
         &mut self,
         body: Option<&'o mut Self::Body>,
-        news: News,
+        news: Report,
         outcome: &mut Outcome<'o>,
-        scene: &mut Scene<'_, S>,
+        scene: &mut ReportContext<'_, S>,
     ) {
         self.inner.report(body, news, outcome, scene);
-        if news != News::Ended {
+        if news != Report::Ended {
             self.middleware.after(scene.state, outcome);
         }
     }
@@ -881,7 +881,7 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
         self.inner.find(wanted, hit);
     }
 
-    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&Entry<'_>)) {
+    fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&RouteEntry<'_>)) {
         self.inner.each(prefix, see);
     }
 
@@ -913,9 +913,9 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
     fn report<'o>(
         &mut self,
         body: Option<&'o mut Self::Body>,
-        news: News,
+        news: Report,
         outcome: &mut Outcome<'o>,
-        scene: &mut Scene<'_, S>,
+        scene: &mut ReportContext<'_, S>,
     ) {
         // Without an exchange, the request was refused before it had a route: there is no record to complete it from.
         let Some(Traced { exchange, record }) = body else {
@@ -925,10 +925,10 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
             }
             return;
         };
-        if news != News::Ended {
+        if news != Report::Ended {
             record.status = Some(outcome.status);
         }
-        if matches!(news, News::Answered | News::Both) {
+        if matches!(news, Report::Answered | Report::Both) {
             // The length of a response that is complete; for a streamed one, `advance` counts what is written.
             record.written = outcome.length.map_or(record.written, Count::new);
         }
@@ -936,7 +936,7 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
         outcome.method = Some(record.method);
         outcome.target = record.target();
         outcome.duration = Some(record.duration(scene.now));
-        if news == News::Ended {
+        if news == Report::Ended {
             // The status was reported earlier; `outcome` has only a placeholder.
             outcome.status = record.status.unwrap_or(outcome.status);
             outcome.length = Some(record.written.get());

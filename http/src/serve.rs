@@ -6,10 +6,12 @@ use lightcone_core::{
     Address, CloseReason, Context, Full, Handler, Input, Instant, Origin, Output, Socket, Stream,
 };
 
-use crate::connection::{Exchanging, Flags, HttpConnection, Later, PackedBody, Phase, RequestBody, Timer};
-use crate::envelope::{Envelope, RequestId};
+use crate::connection::{
+    ConnectionFlags, Exchanging, HttpConnection, Later, PackedBody, RequestBody, RequestPhase, Timer,
+};
 use crate::exchange::Flow;
 use crate::http::{Http, ServerState};
+use crate::message::{RequestId, RequestMessage};
 use crate::method::Method;
 use crate::middleware::Outcome;
 use crate::mode::ResponseMode;
@@ -21,7 +23,7 @@ use crate::path::Prefix;
 use crate::request::{ConnectionInfo, State};
 use crate::respond::response::{Reply, Unusual};
 use crate::respond::writer::{Fault, ResponseBody, ResponseWriter};
-use crate::route::{Call, Cause, Lookup, News, RouteMatch, Routes, Scene, find, search};
+use crate::route::{Call, Cause, Lookup, Report, ReportContext, RouteMatch, Routes, find, search};
 use crate::stats::StatsDelta;
 use crate::status::Status;
 use crate::transfer::{self, ConnectionContext, ROOM_MIN, ServerContext, Transfer, room_for_answer};
@@ -34,7 +36,7 @@ const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The next step of the request loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum ServeStep {
     /// Handle the next input.
     Again,
     /// Wait for input, or for what an exchange waits for.
@@ -51,7 +53,7 @@ enum Step {
 
 impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     type Data = HttpConnection<R::Body>;
-    type Message = Envelope<S::Message>;
+    type Message = RequestMessage<S::Message>;
 
     /// `sent` is not needed: responses continue on `writable`.
     fn wants_sent(&self) -> bool {
@@ -90,7 +92,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     fn peer_closed(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         // First, so that an exchange sees all input before it sees the end of the stream.
         self.receive(socket, cx);
-        if matches!(socket.data.0, Phase::Exchanging(Exchanging { exchange: Some(_), .. }))
+        if matches!(socket.data.0, RequestPhase::Exchanging(Exchanging { exchange: Some(_), .. }))
             && !socket.stream.closing()
         {
             self.serve(socket, cx, Cause::PeerClosed);
@@ -101,12 +103,12 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         let Socket { stream, data } = socket;
         let status = match &mut data.0 {
             // A request that waits for room in the output may have a complete head: it is not late.
-            Phase::Head { flags, .. } => {
+            RequestPhase::Head { flags, .. } => {
                 let late = flags.timer() == Timer::Own && !stream.is_writable_pending();
                 flags.retire_timer();
                 late.then_some(Status::REQUEST_TIMEOUT)
             }
-            Phase::Exchanging(busy) => match busy.flags.timer() {
+            RequestPhase::Exchanging(busy) => match busy.flags.timer() {
                 Timer::Limit if busy.incoming == RequestBody::Ended => Some(Status::SERVICE_UNAVAILABLE),
                 Timer::Limit if waits_for_peer(busy, stream) => Some(Status::REQUEST_TIMEOUT),
                 // The wake-up of an exchange, or a limit that starts over: the later of the two times becomes the
@@ -133,7 +135,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     fn shutdown(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         let is_news = socket.data.0.flags().set_shutdown();
         let Socket { stream, data } = socket;
-        if let Phase::Head { progress, flags, .. } = &mut data.0
+        if let RequestPhase::Head { progress, flags, .. } = &mut data.0
             && !progress.begun()
             && stream.bytes().is_empty()
         {
@@ -159,7 +161,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         message: Self::Message,
         cx: &mut Context<'_, Self::Message>,
     ) {
-        if let Phase::Exchanging(Exchanging { exchange: Some(_), number, .. }) = &socket.data.0
+        if let RequestPhase::Exchanging(Exchanging { exchange: Some(_), number, .. }) = &socket.data.0
             && let Some(message) = message.open(RequestId::new(socket.stream.token(), *number))
         {
             self.serve(socket, cx, Cause::Message(message));
@@ -173,9 +175,9 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         _: CloseReason,
         _: &mut Context<'_, Self::Message>,
     ) {
-        let Phase::Exchanging(busy) = &mut socket.data.0 else { return };
+        let RequestPhase::Exchanging(busy) = &mut socket.data.0 else { return };
         if let Some(mut exchange) = busy.exchange.take() {
-            let news = if busy.outgoing.is_open() { News::Both } else { News::Ended };
+            let news = if busy.outgoing.is_open() { Report::Both } else { Report::Ended };
             let mut turn = ServeTurn::new(&socket.stream);
             self.report(Some(&mut exchange), news, Answer::ABORTED, &mut turn);
             self.count(&turn.tally, 0);
@@ -199,9 +201,9 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     fn go_on_in_shutdown(
         &mut self,
         socket: &mut Socket<'_, HttpConnection<R::Body>>,
-        cx: &Context<'_, Envelope<S::Message>>,
+        cx: &Context<'_, RequestMessage<S::Message>>,
     ) {
-        let in_progress = matches!(socket.data.0, Phase::Exchanging(_));
+        let in_progress = matches!(socket.data.0, RequestPhase::Exchanging(_));
         self.serve(socket, cx, if in_progress { Cause::Shutdown } else { Cause::Progress });
     }
 
@@ -210,7 +212,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     fn serve(
         &mut self,
         socket: &mut Socket<'_, HttpConnection<R::Body>>,
-        cx: &Context<'_, Envelope<S::Message>>,
+        cx: &Context<'_, RequestMessage<S::Message>>,
         cause: Cause<S::Message>,
     ) {
         self.parts.scratch.template.refresh(cx.unix_time());
@@ -222,20 +224,22 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let mut cause = cause;
         let step = loop {
             let step = match phase {
-                Phase::Head { .. } => self.heads(phase, &mut input, &mut output, &mut turn),
-                Phase::Exchanging(_) if turn.begins => self.begin(phase, &mut input, &mut output, &mut turn),
-                Phase::Exchanging(_) => {
+                RequestPhase::Head { .. } => self.heads(phase, &mut input, &mut output, &mut turn),
+                RequestPhase::Exchanging(_) if turn.begins => {
+                    self.begin(phase, &mut input, &mut output, &mut turn)
+                }
+                RequestPhase::Exchanging(_) => {
                     // The event is for the request that was in progress when it came, not for one that follows.
                     let cause = core::mem::replace(&mut cause, Cause::Progress);
                     self.busy(phase, &mut input, &mut output, &mut turn, cause)
                 }
             };
-            if step != Step::Again {
+            if step != ServeStep::Again {
                 break step;
             }
         };
         self.count(&turn.tally, output.queued().wrapping_sub(queued));
-        if (step != Step::Wait || stream.peer_closed()) && rests(step, phase, stream) {
+        if (step != ServeStep::Wait || stream.peer_closed()) && rests(step, phase, stream) {
             return;
         }
         self.parts.update_deadline(phase, stream, &turn);
@@ -249,25 +253,25 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     #[inline(always)]
     fn heads(
         &mut self,
-        phase: &mut Phase<R::Body>,
+        phase: &mut RequestPhase<R::Body>,
         input: &mut Input<'_>,
         output: &mut Output<'_>,
         turn: &mut ServeTurn,
-    ) -> Step {
+    ) -> ServeStep {
         let bytes = input.bytes();
         let mut rest = bytes;
         let step = loop {
-            let Phase::Head { progress, flags, .. } = phase else { break Step::Again };
+            let RequestPhase::Head { progress, flags, .. } = phase else { break ServeStep::Again };
             if rest.is_empty() {
                 break flags.idle();
             }
             // A request is not started before its response has room. `enough` spares most requests the exact check.
             if output.queued() >= turn.enough && !turn.has_room(output) {
-                break Step::Room;
+                break ServeStep::Room;
             }
             if turn.tally.requests >= self.parts.limits.pipelined.into() {
                 output.request_writable(); // `writable` comes after other connections have had their turn
-                break Step::Room;
+                break ServeStep::Room;
             }
             let ServerState { limits, last_host, .. } = &self.parts;
             let plain =
@@ -288,7 +292,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                             rest = rest.get(2..).unwrap_or(&[]);
                             continue;
                         }
-                        Err(Stop::Wait) => break Step::Wait,
+                        Err(Stop::Wait) => break ServeStep::Wait,
                         Err(Stop::Refuse(status)) => break self.refuse(rest, output, turn, status),
                     };
                     after = rest.get(head.size()..).unwrap_or(&[]);
@@ -336,11 +340,11 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     }
 
     /// Completes the start of a request that is not the common case: counts it, replaces a response that failed, and
-    /// enters [`Phase::Exchanging`] unless the request is over.
+    /// enters [`RequestPhase::Exchanging`] unless the request is over.
     #[inline(never)]
     fn begin_exchange(
         &mut self,
-        phase: &mut Phase<R::Body>,
+        phase: &mut RequestPhase<R::Body>,
         reply: Reply<R::Body>,
         asked: RequestFacts,
         output: &mut Output<'_>,
@@ -374,7 +378,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         self.parts.scratch.holds = false;
         let number = phase.number().wrapping_add(1);
         let (later, outgoing) = (Later::NONE, PackedBody::new(outgoing, output.is_holding()));
-        *phase = Phase::Exchanging(Exchanging { incoming, outgoing, exchange, flags, later, number });
+        *phase = RequestPhase::Exchanging(Exchanging { incoming, outgoing, exchange, flags, later, number });
     }
 
     /// Starts a request that is not answered at once. Its exchange also receives the events that came before it began
@@ -382,11 +386,11 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     #[inline(never)]
     fn begin(
         &mut self,
-        phase: &mut Phase<R::Body>,
+        phase: &mut RequestPhase<R::Body>,
         input: &mut Input<'_>,
         output: &mut Output<'_>,
         turn: &mut ServeTurn,
-    ) -> Step {
+    ) -> ServeStep {
         turn.begins = false;
         let missed = [
             phase.flags().shutdown().then_some(Cause::Shutdown),
@@ -394,8 +398,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         ];
         let mut step = self.busy(phase, input, output, turn, Cause::Progress);
         for cause in missed.into_iter().flatten() {
-            let goes_on = matches!(phase, Phase::Exchanging(Exchanging { exchange: Some(_), .. }));
-            if goes_on && matches!(step, Step::Wait | Step::Room) {
+            let goes_on = matches!(phase, RequestPhase::Exchanging(Exchanging { exchange: Some(_), .. }));
+            if goes_on && matches!(step, ServeStep::Wait | ServeStep::Room) {
                 step = self.busy(phase, input, output, turn, cause);
             }
         }
@@ -407,18 +411,18 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     #[inline(never)]
     fn busy(
         &mut self,
-        phase: &mut Phase<R::Body>,
+        phase: &mut RequestPhase<R::Body>,
         input: &mut Input<'_>,
         output: &mut Output<'_>,
         turn: &mut ServeTurn,
         cause: Cause<S::Message>,
-    ) -> Step {
-        let Phase::Exchanging(busy) = phase else { return Step::Again };
+    ) -> ServeStep {
+        let RequestPhase::Exchanging(busy) = phase else { return ServeStep::Again };
         // A deferred response is not attempted without room for it. Only `Progress` can be put off: other causes occur
         // once and would be lost.
         if busy.outgoing == PackedBody::Deferred && matches!(cause, Cause::Progress) && !turn.has_room(output)
         {
-            return Step::Room;
+            return ServeStep::Room;
         }
         let (mut outgoing, mut held) = (ResponseBody::from(busy.outgoing), busy.outgoing.is_held());
         let (mut at, mut found, mut plan) = (0, transfer::TransferState::default(), busy.flags.plan());
@@ -469,12 +473,12 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 self.parts.note_fault(fault);
             }
             let answer = Answer { status, length, complete, fault: found.replaced };
-            self.report(exchange, if found.begun { News::Begun } else { News::Answered }, answer, turn);
+            self.report(exchange, if found.begun { Report::Begun } else { Report::Answered }, answer, turn);
         }
         if let Some(exchange) = &mut done {
             self.report(
                 Some(exchange),
-                News::Ended,
+                Report::Ended,
                 Answer { complete, fault: found.replaced, ..Answer::ABORTED },
                 turn,
             );
@@ -490,7 +494,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             None if starved && turn.peer_closed => {
                 self.fail_body(busy, plan, output, turn, Status::BAD_REQUEST)
             }
-            None => Step::Wait,
+            None => ServeStep::Wait,
         }
     }
 
@@ -505,7 +509,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         output: &mut Output<'_>,
         turn: &mut ServeTurn,
         status: Status,
-    ) -> Step {
+    ) -> ServeStep {
         turn.tally.refusal = Some(status);
         if !busy.outgoing.is_open() {
             return self.cut(busy, turn); // no other status can be sent any more
@@ -513,21 +517,21 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         output.discard();
         let answer = self.parts.refuse(plan, output, status);
         if let Some(mut exchange) = busy.exchange.take() {
-            self.report(Some(&mut exchange), News::Both, answer, turn);
+            self.report(Some(&mut exchange), Report::Both, answer, turn);
         }
-        Step::Linger
+        ServeStep::Linger
     }
 
     /// Ends the connection and reports the request as aborted, if it is still in progress.
     #[cold]
     #[inline(never)]
-    fn cut(&mut self, busy: &mut Exchanging<R::Body>, turn: &mut ServeTurn) -> Step {
+    fn cut(&mut self, busy: &mut Exchanging<R::Body>, turn: &mut ServeTurn) -> ServeStep {
         if let Some(mut exchange) = busy.exchange.take() {
-            let news = if busy.outgoing == PackedBody::Deferred { News::Both } else { News::Ended };
+            let news = if busy.outgoing == PackedBody::Deferred { Report::Both } else { Report::Ended };
             self.report(Some(&mut exchange), news, Answer::ABORTED, turn);
         }
         // A response that is delimited by the end of the connection would look complete without a reset.
-        if busy.outgoing == PackedBody::UntilClose { Step::Abort } else { Step::Linger }
+        if busy.outgoing == PackedBody::UntilClose { ServeStep::Abort } else { ServeStep::Linger }
     }
 
     /// Refuses the input `bytes`, which does not start with an acceptable request.
@@ -539,23 +543,23 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         output: &mut Output<'_>,
         turn: &mut ServeTurn,
         status: Status,
-    ) -> Step {
+    ) -> ServeStep {
         turn.tally.refusal = Some(status);
         let answer = self.parts.refuse(refusal(bytes), output, status);
         if R::WATCHED {
             let (method, target) = glimpse(bytes, self.parts.limits.target);
             let outcome = &mut turn.outcome(answer, method, target);
-            let scene = &mut Scene { state: &mut self.parts.state, now: turn.connected.now };
-            self.routes.report(None, News::Both, outcome, scene);
+            let scene = &mut ReportContext { state: &mut self.parts.state, now: turn.connected.now };
+            self.routes.report(None, Report::Both, outcome, scene);
         }
-        Step::Linger
+        ServeStep::Linger
     }
 
     /// Counts and reports the outcome of a request that was not answered at once. Every such request ends here.
     #[inline(never)]
-    fn report(&mut self, exchange: Option<&mut R::Body>, news: News, answer: Answer, turn: &mut ServeTurn) {
+    fn report(&mut self, exchange: Option<&mut R::Body>, news: Report, answer: Answer, turn: &mut ServeTurn) {
         let status = answer.status;
-        if news != News::Ended && status.code() >= 400 && status != Status::CLIENT_CLOSED_REQUEST {
+        if news != Report::Ended && status.code() >= 400 && status != Status::CLIENT_CLOSED_REQUEST {
             turn.tally.failures += 1;
         }
         if let Some(stats) = self.parts.stats
@@ -571,7 +575,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let mut pattern = Prefix::EMPTY;
         self.routes.pattern(exchange, &mut pattern);
         let outcome = &mut turn.outcome(answer, None, pattern.as_str().as_bytes());
-        let scene = &mut Scene { state: &mut self.parts.state, now: turn.connected.now };
+        let scene = &mut ReportContext { state: &mut self.parts.state, now: turn.connected.now };
         self.routes.report(Some(exchange), news, outcome, scene);
     }
 
@@ -588,7 +592,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     fn refuse_now(
         &mut self,
         socket: &mut Socket<'_, HttpConnection<R::Body>>,
-        cx: &Context<'_, Envelope<S::Message>>,
+        cx: &Context<'_, RequestMessage<S::Message>>,
         status: Status,
     ) {
         self.parts.scratch.template.refresh(cx.unix_time());
@@ -597,8 +601,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let (input, mut output) = stream.split();
         let queued = output.queued();
         let step = match &mut data.0 {
-            Phase::Head { .. } => self.refuse(input.bytes(), &mut output, &mut turn, status),
-            Phase::Exchanging(busy) => {
+            RequestPhase::Head { .. } => self.refuse(input.bytes(), &mut output, &mut turn, status),
+            RequestPhase::Exchanging(busy) => {
                 let plan = busy.flags.plan();
                 self.fail_body(busy, plan, &mut output, &mut turn, status)
             }
@@ -634,19 +638,19 @@ fn closing(mut plan: ResponseMode) -> ResponseMode {
     plan
 }
 
-impl Flags {
+impl ConnectionFlags {
     /// Returns the next step of a connection that is between requests.
     #[inline(always)]
-    const fn idle(self) -> Step {
-        if self.shutdown() { Step::Linger } else { Step::Wait }
+    const fn idle(self) -> ServeStep {
+        if self.shutdown() { ServeStep::Linger } else { ServeStep::Wait }
     }
 }
 
 /// Returns whether no deadline has to be set: the connection ends, which this starts, or a request waits for room and
 /// its head has not been scanned.
 #[inline(never)]
-fn rests<B>(step: Step, phase: &mut Phase<B>, stream: &mut Stream<'_>) -> bool {
-    if let (Step::Room, Phase::Head { flags, .. }) = (step, &mut *phase)
+fn rests<B>(step: ServeStep, phase: &mut RequestPhase<B>, stream: &mut Stream<'_>) -> bool {
+    if let (ServeStep::Room, RequestPhase::Head { flags, .. }) = (step, &mut *phase)
         && flags.timer() != Timer::Own
     {
         flags.set_timer(Timer::Stale);
@@ -658,32 +662,34 @@ fn rests<B>(step: Step, phase: &mut Phase<B>, stream: &mut Stream<'_>) -> bool {
 
 /// Ends the connection if it is over; returns whether it is.
 #[cold]
-fn ends<B>(step: Step, phase: &Phase<B>, stream: &mut Stream<'_>) -> bool {
+fn ends<B>(step: ServeStep, phase: &RequestPhase<B>, stream: &mut Stream<'_>) -> bool {
     match step {
-        Step::Linger => stream.linger(),
-        Step::Abort => stream.abort(),
-        Step::Close => stream.close(),
-        Step::Wait if stream.peer_closed() && matches!(phase, Phase::Head { .. }) => stream.close(),
-        Step::Wait | Step::Again | Step::Room => return false,
+        ServeStep::Linger => stream.linger(),
+        ServeStep::Abort => stream.abort(),
+        ServeStep::Close => stream.close(),
+        ServeStep::Wait if stream.peer_closed() && matches!(phase, RequestPhase::Head { .. }) => {
+            stream.close()
+        }
+        ServeStep::Wait | ServeStep::Again | ServeStep::Room => return false,
     }
     true
 }
 
-/// Returns the next step when a response is complete; returns to [`Phase::Head`] if the next request may begin.
-fn finished<B>(phase: &mut Phase<B>, peer_closed: bool) -> Step {
-    let Phase::Exchanging(busy) = phase else { return Step::Again };
+/// Returns the next step when a response is complete; returns to [`RequestPhase::Head`] if the next request may begin.
+fn finished<B>(phase: &mut RequestPhase<B>, peer_closed: bool) -> ServeStep {
+    let RequestPhase::Exchanging(busy) = phase else { return ServeStep::Again };
     let mut flags = busy.flags;
     let ended = busy.incoming == RequestBody::Ended;
     if !flags.plan().has(ResponseMode::KEEP_ALIVE) {
         // A client that announced the close sends nothing more, so that a plain close can't turn into a reset.
-        return if ended && flags.asked_to_close() { Step::Close } else { Step::Linger };
+        return if ended && flags.asked_to_close() { ServeStep::Close } else { ServeStep::Linger };
     }
     if !ended {
-        return if peer_closed { Step::Close } else { Step::Wait };
+        return if peer_closed { ServeStep::Close } else { ServeStep::Wait };
     }
     flags.retire_timer();
-    *phase = Phase::Head { progress: Progress::default(), flags, number: busy.number };
-    Step::Again
+    *phase = RequestPhase::Head { progress: Progress::default(), flags, number: busy.number };
+    ServeStep::Again
 }
 
 impl<S> ServerState<S> {
@@ -739,7 +745,7 @@ impl<S> ServerState<S> {
         &mut self,
         start: Start,
         progress: &mut Progress,
-        flags: &mut Flags,
+        flags: &mut ConnectionFlags,
         bytes: &'a [u8],
         capacity: usize,
     ) -> Result<Head<'a>, Stop> {
@@ -773,8 +779,8 @@ impl<S> ServerState<S> {
     /// Sets the deadline that the connection needs now. The common case is inline: between requests there is none, and
     /// none was set.
     #[inline(always)]
-    fn update_deadline<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, turn: &ServeTurn) {
-        if let Phase::Head { progress, flags, .. } = phase
+    fn update_deadline<B>(&self, phase: &mut RequestPhase<B>, stream: &mut Stream<'_>, turn: &ServeTurn) {
+        if let RequestPhase::Head { progress, flags, .. } = phase
             && !progress.pending()
             && flags.timer() == Timer::None
         {
@@ -799,10 +805,10 @@ impl<S> ServerState<S> {
     /// Sets the deadline of the connection. The engine's idle timeout runs only between requests; within a request,
     /// each wait has its own time limit.
     #[inline(never)]
-    fn set_time<B>(&self, phase: &mut Phase<B>, stream: &mut Stream<'_>, turn: &ServeTurn) {
+    fn set_time<B>(&self, phase: &mut RequestPhase<B>, stream: &mut Stream<'_>, turn: &ServeTurn) {
         let now = stream.now();
         match phase {
-            Phase::Head { progress, flags, .. } => {
+            RequestPhase::Head { progress, flags, .. } => {
                 let begun = progress.begun();
                 let wanted = if begun { Timer::Own } else { Timer::None };
                 // Only a change sets the deadline: the time of a head counts from its first byte, not its latest.
@@ -812,7 +818,7 @@ impl<S> ServerState<S> {
                     stream.set_deadline(begun.then_some(now + self.limits.head_time));
                 }
             }
-            Phase::Exchanging(busy) => {
+            RequestPhase::Exchanging(busy) => {
                 let mut times = busy.times(stream.deadline(), now);
                 if let Some(at) = turn.wake {
                     // In the future, so that an exchange that sets a time in the past does not spin.

@@ -7,7 +7,10 @@ use core::fmt;
 /// ```
 /// use lightcone_http::Status;
 /// assert_eq!(Status::NOT_FOUND.code(), 404);
-/// assert_eq!(Status::from(418).to_string(), "418 I'm a Teapot");
+/// assert_eq!(Status::try_from(418)?, Status::TEAPOT);
+/// assert_eq!(Status::TEAPOT.to_string(), "418 I'm a Teapot");
+/// assert_eq!(Status::try_from(600).unwrap_err().to_string(), "600 is not a status; allowed: 100 to 599");
+/// # Ok::<(), lightcone_http::InvalidStatus>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Status(u16);
@@ -101,16 +104,47 @@ impl Status {
 }
 
 /// Allows `response.status(404)`.
-///
-/// # Panics
-/// If the number is not from 100 to 599.
-impl From<u16> for Status {
-    #[track_caller]
-    fn from(code: u16) -> Self {
-        assert!((100..=599).contains(&code), "a status is a number from 100 to 599, not {code}");
-        Self(code)
+impl TryFrom<u16> for Status {
+    type Error = InvalidStatus;
+
+    fn try_from(code: u16) -> Result<Self, InvalidStatus> {
+        Self::new(code).ok_or(InvalidStatus { code })
     }
 }
+
+impl From<Status> for u16 {
+    fn from(status: Status) -> Self {
+        status.code()
+    }
+}
+
+/// The error for a number that is not a [`Status`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InvalidStatus {
+    code: u16,
+}
+
+impl InvalidStatus {
+    /// Returns the number.
+    pub const fn code(self) -> u16 {
+        self.code
+    }
+}
+
+impl fmt::Display for InvalidStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is not a status; allowed: 100 to 599", self.code)
+    }
+}
+
+/// Formats like `Display`, because a `main` that returns the error prints its `Debug` form.
+impl fmt::Debug for InvalidStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl core::error::Error for InvalidStatus {}
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -134,6 +168,10 @@ mod tests {
         assert_eq!(Status::new(600), None);
         assert_eq!(Status::new(599).map(Status::code), Some(599));
         assert_eq!(Status::new(599).map(Status::phrase), Some(""));
+        for code in [0, 99, 100, 404, 599, 600, u16::MAX] {
+            assert_eq!(Status::try_from(code).ok(), Status::new(code), "{code}");
+            assert_eq!(Status::try_from(code).map_or_else(InvalidStatus::code, u16::from), code);
+        }
     }
 
     #[test]
@@ -141,7 +179,7 @@ mod tests {
         for (status, body) in
             [(101, false), (200, true), (204, false), (205, true), (304, false), (404, true)]
         {
-            assert_eq!(Status::from(status).has_body(), body, "{status}");
+            assert_eq!(Status::new(status).map(Status::has_body), Some(body), "{status}");
         }
     }
 }

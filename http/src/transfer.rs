@@ -5,9 +5,9 @@ use core::fmt;
 use lightcone_core::{Address, Checkpoint, Full, Instant, Output, Token};
 
 use crate::connection::RequestBody;
-use crate::envelope::RequestId;
 use crate::exchange::{Done, Flow};
 use crate::limits::Limits;
+use crate::message::RequestId;
 use crate::middleware::Hook;
 use crate::mode::ResponseMode;
 use crate::request::ConnectionInfo;
@@ -507,7 +507,7 @@ impl<'t, S> Transfer<'t, S> {
         }
     }
 
-    /// Returns the identity of this request, for addressing [messages](crate::Envelope) to its exchange.
+    /// Returns the identity of this request, for addressing [messages](crate::RequestMessage) to its exchange.
     pub fn id(&self) -> RequestId {
         RequestId::new(self.token(), self.link.number)
     }
@@ -702,7 +702,11 @@ pub(crate) fn room_for_answer(output: &mut Output<'_>) -> Option<usize> {
 /// Returns the status in a formatted head. (Read back, since a connection has no room to keep it.)
 fn status_of(head: &[u8]) -> Status {
     let digits = head.get(b"HTTP/1.1 ".len()..).and_then(|rest| rest.get(..3)).unwrap_or(b"200");
-    Status::from(digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0')))
+    let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
+    match Status::new(code) {
+        Some(status) => status,
+        None => unreachable!("the status {code} in a head that was formatted here"),
+    }
 }
 
 /// Writes as much of `bytes` as fits, in the coding of the body; returns how much.

@@ -17,6 +17,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -36,7 +37,7 @@ const SECONDS_MAX: u32 = 300;
 const WORKERS_MAX: usize = 4;
 
 /// What is copied for a mutant: the sources, and the manifests that Cargo needs.
-const COPIED: [&str; 4] = ["Cargo.toml", "core", "drivers", "loom-tests"];
+const COPIED: [&str; 6] = ["Cargo.toml", "src", "core", "drivers", "http", "loom-tests"];
 
 /// The libraries that the models link.
 const LIBRARIES: [&str; 3] = ["lightcone_core", "lightcone_model", "loom_tests"];
@@ -224,8 +225,14 @@ fn shipped(path: &str) -> PathBuf {
     Path::new(PACKAGE).join("..").join(path)
 }
 
-/// Copies a file, or a folder without build output.
+/// Copies a file, or a folder without build output. A symbolic link stays one, so `drivers/model` compiles the copy of
+/// core.
 fn copy_all(from: &Path, to: &Path) {
+    if let Ok(linked) = fs::read_link(from) {
+        fs::create_dir_all(to.parent().expect("a link in a folder")).expect("a writable target folder");
+        symlink(linked, to).expect("a writable target folder");
+        return;
+    }
     if from.is_file() {
         fs::create_dir_all(to.parent().expect("a file in a folder")).expect("a writable target folder");
         fs::copy(from, to).expect("a writable target folder");

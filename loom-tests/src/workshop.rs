@@ -19,10 +19,10 @@ use loom::thread::{Builder, JoinHandle};
 
 use crate::Racy;
 use crate::locks::{Condvar, Mutex};
-use crate::message::{Link, Offloaded};
+use crate::message::{Offloaded, PollerLink};
 use crate::offload::{Offload, Ticket};
 use crate::report::Report;
-use crate::scheduler::{Limits, Scheduler};
+use crate::scheduler::{BridgeLimits, Scheduler};
 use crate::shadow::{Memory, Shadow};
 use crate::worker::Worker;
 
@@ -92,7 +92,7 @@ pub struct Workshop {
     aborted_by_pollers: AtomicUsize,
 }
 
-type Places = Arc<Box<[Mutex<Shadow<'static, Hand>>]>>;
+type Shadows = Arc<Box<[Mutex<Shadow<'static, Hand>>]>>;
 
 impl Workshop {
     /// Creates workers, and shadows for a number of sockets.
@@ -102,7 +102,7 @@ impl Workshop {
 
     /// Does the same under unusual conditions.
     pub fn with(workers: usize, sockets: usize, unusual: Unusual) -> Arc<Self> {
-        let limits = Limits { input: SMALL.receive_size, messages: 4 };
+        let limits = BridgeLimits { input: SMALL.receive_size, messages: 4 };
         Arc::new(Self {
             scheduler: Arc::new(Scheduler::new(workers, sockets as u32, limits)),
             notes: (0..sockets).map(|_| Notes::default()).collect(),
@@ -144,7 +144,7 @@ impl Workshop {
     fn start_workers(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
         // leaked, some hundred bytes per socket: threads borrow it, and loom has no scoped threads
         let place = |_| Mutex::new(Shadow::new(Box::leak(Box::new(Memory::new()))));
-        let places: Places = Arc::new((0..self.notes.len()).map(place).collect());
+        let places: Shadows = Arc::new((0..self.notes.len()).map(place).collect());
         let start = |id| {
             let (shop, places) = (Arc::clone(self), Arc::clone(&places));
             spawn(move || {
@@ -283,7 +283,7 @@ struct Mail {
     shop: Arc<Workshop>,
 }
 
-impl Link<u32> for Mail {
+impl PollerLink<u32> for Mail {
     fn post(&self, to: Token, message: Offloaded<u32>) -> Result<(), Rejected<Offloaded<u32>>> {
         if self.shop.refuses() {
             self.shop.refused.fetch_add(1, Ordering::Relaxed);
@@ -366,7 +366,7 @@ impl Poller<'_> {
             came: Condvar::new(),
             shop: Arc::clone(shop),
         });
-        let link: Arc<dyn Link<u32>> = Arc::<Mail>::clone(&mail);
+        let link: Arc<dyn PollerLink<u32>> = Arc::<Mail>::clone(&mail);
         let offload = Offload::new(Arc::clone(&shop.scheduler), link);
         let line = Line { sent: Vec::new(), shut: false, outbox: NoOutbox };
         let mut poller = Poller { shop, shard, offload, line, open: Vec::new() };

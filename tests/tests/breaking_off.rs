@@ -9,8 +9,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::thread::sleep;
 
+use lightcone::{Builder, Engine};
 use lightcone_core::{Address, Context, Handler, Origin, Socket};
-use lightcone_native::{Builder, Engine};
 
 /// Does what the first byte from its peer says.
 struct Obeys;

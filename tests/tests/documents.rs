@@ -84,10 +84,108 @@ fn the_life_table_is_that_of_the_code() {
 fn every_package_is_introduced() {
     let manifest = read("Cargo.toml");
     let members = manifest.lines().find_map(|line| line.strip_prefix("members = [")).unwrap();
+    let (readme, architecture) = (read("README.md"), read("ARCHITECTURE.md"));
     for member in members.split('"').skip(1).step_by(2) {
-        for document in ["README.md", "ARCHITECTURE.md"] {
-            let folder = member.rsplit('/').next().unwrap();
-            assert!(read(document).contains(&format!("{folder}/")), "{document} does not name {member}/");
+        let manifest = read(&format!("{member}/Cargo.toml"));
+        let name = manifest.lines().find_map(|line| line.strip_prefix("name = ")).unwrap().trim_matches('"');
+        let folder = if member == "." { "src" } else { member };
+        let row = format!("| `{name}` | `{folder}/` | ");
+        assert!(readme.contains(&row), "README.md has no row {row}");
+        let last = folder.rsplit('/').next().unwrap();
+        let introduced = architecture.lines().any(|line| {
+            let mut words = line.split_whitespace();
+            words.next() == Some(&format!("{last}/")) && words.next() == Some(name)
+        });
+        assert!(introduced, "ARCHITECTURE.md does not introduce {last}/ {name}");
+    }
+}
+
+#[test]
+fn the_first_program_of_the_readme_is_the_example() {
+    let readme = read("README.md");
+    let program =
+        readme.split("\n```rust,no_run\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert_eq!(program, read("examples/hello.rs"));
+    assert!(program.lines().count() <= 15);
+    assert_eq!(readme.find("```rust"), readme.find("```rust,no_run"), "it is the first program");
+}
+
+/// The sources of what ships, without tests: crates that programs depend on.
+fn shipped_sources() -> Vec<(String, String)> {
+    fn walk(folder: &Path, sources: &mut Vec<(String, String)>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() && name != "tests" {
+                walk(&path, sources);
+            } else if name.ends_with(".rs") && !name.contains("test") {
+                let text = fs::read_to_string(&path).unwrap();
+                let shipped = text.split("\n#[cfg(test)]").next().unwrap();
+                sources.push((path.display().to_string(), shipped.to_owned()));
+            }
         }
     }
+    let mut sources = Vec::new();
+    for package in [
+        "core",
+        "http",
+        "drivers/unix",
+        "drivers/epoll",
+        "drivers/kqueue",
+        "drivers/select",
+        "drivers/workers",
+    ] {
+        walk(&root().join(package).join("src"), &mut sources);
+    }
+    sources
+}
+
+/// The names of the types that a source defines at its top level.
+fn types(source: &str) -> impl Iterator<Item = &str> {
+    source.lines().filter_map(|line| {
+        let line = line.strip_prefix("pub ").or(line.strip_prefix("pub(crate) ")).unwrap_or(line);
+        let (kind, rest) = line.split_once(' ')?;
+        let is_type = ["struct", "enum", "trait", "type", "union"].contains(&kind);
+        let end = rest.find(|c: char| !c.is_alphanumeric()).unwrap_or(rest.len());
+        is_type.then(|| &rest[..end]).filter(|name| name.starts_with(char::is_uppercase))
+    })
+}
+
+/// Most names mean one thing in all crates. The rest are those that a module's path distinguishes, such as `Builder`,
+/// `Error` and `Report`, and the same type for several systems.
+#[test]
+fn names_mean_one_thing() {
+    let sources = shipped_sources();
+    let mut files = std::collections::BTreeMap::<&str, Vec<&str>>::new();
+    for (path, text) in &sources {
+        for name in types(text) {
+            files.entry(name).or_default().push(path);
+        }
+    }
+    let all: usize = files.values().map(Vec::len).sum();
+    let shared: Vec<_> = files.iter().filter(|(_, files)| files.len() > 1).collect();
+    let doubled: usize = shared.iter().map(|(_, files)| files.len()).sum();
+    assert!(all > 300, "only {all} types found");
+    assert!(doubled * 10 <= all, "of {all} types, {doubled} share a name with another: {shared:#?}");
+}
+
+#[test]
+fn words_of_the_glossary_are_those_of_the_code() {
+    let architecture = read("ARCHITECTURE.md");
+    let glossary = architecture.split("\n## Words").nth(1).unwrap().split("\n## ").next().unwrap();
+    let sources = shipped_sources();
+    let known: std::collections::BTreeSet<_> = sources.iter().flat_map(|(_, text)| types(text)).collect();
+    let mut words = std::collections::BTreeSet::new();
+    for row in glossary.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---")) {
+        let word = row.split(" | ").next().unwrap();
+        assert!(words.insert(word), "{word} has two meanings");
+        for name in quoted(row).into_iter().filter(|name| name.starts_with(char::is_uppercase)) {
+            let name = name.split(['<', ':', '(']).next().unwrap();
+            assert!(
+                known.contains(name),
+                "ARCHITECTURE.md explains {word} by `{name}`, which is not in the code"
+            );
+        }
+    }
+    assert!(words.len() > 25, "only {} words found", words.len());
 }

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use lightcone::{Builder, Handle};
 use lightcone_core::{Address, CloseReason, Context, Handler, Origin, Rejected, Socket, Token};
-use lightcone_native::{Builder, Handle};
 
 const ROUNDS: usize = 200;
 const POLLERS: usize = 3;
@@ -71,7 +71,7 @@ fn post_until_gone(handle: &Handle<Message>, shared: &Shared, held: &Arc<()>) ->
             Err(_) => thread::yield_now(),
         }
         if posted % 7 == 0 {
-            drop(handle.close(to));
+            let _ = handle.close(to);
         }
     }
 }
@@ -95,7 +95,7 @@ fn nothing_is_left_after_a_shutdown_in_the_middle() {
         let handle = engine.handle();
         let to = handle.address(listener.endpoint()).expect("an address");
         let posted = thread::scope(|scope| {
-            scope.spawn(|| (0..CONNECTS).for_each(|tag| drop(handle.connect(to, tag as u64))));
+            scope.spawn(|| (0..CONNECTS).for_each(|tag| _ = handle.connect(to, tag as u64)));
             let poster = scope.spawn(|| post_until_gone(&handle, &shared, &held));
             scope.spawn(|| {
                 thread::sleep(Duration::from_micros(200 * (round % 20) as u64));

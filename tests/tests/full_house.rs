@@ -12,7 +12,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::thread::sleep;
 
-use lightcone_native::limits::DescriptorLimit;
+use lightcone::limits::DescriptorLimit;
 
 use lightcone_tests::streams::{WAIT, bounded};
 use program::Program;

@@ -10,9 +10,9 @@ use std::alloc::System;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use lightcone::Builder;
 use lightcone_core::{Address, Context, Handler, Origin, Socket};
 use lightcone_http::{Exchange, Flow, Http, State, Transfer};
-use lightcone_native::Builder;
 
 /// The system allocator, which counts allocations while a test enables it.
 struct Counted;

@@ -9,7 +9,7 @@ use crate::balance::{Balancer, peer_hint};
 use crate::sync::{
     AtomicMin, Load, Mailbox, MailboxSlot, PushError, Receiver, Reservation, TryRecv, WakeFlag,
 };
-use crate::{Address, PollerId, Rejected, Token};
+use crate::{Address, PollerId, Rejected, RequestError, Token};
 
 use super::membership::{AcceptedSocket, AssignedSocket, Command, Envelope, Membership, Placement};
 
@@ -157,13 +157,14 @@ impl<M, G: GroupTypes> PollerHandle<M, G> {
     }
 }
 
-/// The reason why no poller took a connect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ConnectRefused {
-    /// Every poller is full.
-    Full,
-    /// The pollers have ended.
-    Gone,
+/// Drops the command.
+impl<T> From<PushError<T>> for RequestError {
+    fn from(refused: PushError<T>) -> Self {
+        match refused {
+            PushError::Full(_) => Self::Full,
+            PushError::Closed(_) => Self::Gone,
+        }
+    }
 }
 
 /// The pollers of an engine, as seen by each of them and by other threads.
@@ -255,23 +256,23 @@ impl<'g, M, G: GroupTypes> Group<'g, M, G> {
     ///
     /// # Errors
     ///
-    /// If no poller takes it.
-    pub fn connect(self, to: Address, tag: u64, balancer: &mut Balancer) -> Result<(), ConnectRefused> {
+    /// If every poller is full or has ended.
+    pub fn connect(self, to: Address, tag: u64, balancer: &mut Balancer) -> Result<(), RequestError> {
         let first = balancer.pick(self.pollers, hint(&to));
-        let mut refused = ConnectRefused::Gone;
+        let mut refused = RequestError::Gone;
         for poller in core::iter::once(first).chain(balancer.alternatives(first, self.pollers)) {
             let Some(poller) = self.pollers.get(poller) else { continue };
             if poller.is_closed() {
                 continue;
             }
             let Some(permit) = LoadPermit::<G>::try_acquire(poller.load.clone(), self.sockets) else {
-                refused = ConnectRefused::Full;
+                refused = RequestError::Full;
                 continue;
             };
             match poller.send_command(Command::Connect { to, tag, permit }) {
                 Ok(()) => return Ok(()),
                 Err(PushError::Closed(_)) => {}
-                Err(PushError::Full(_)) => refused = ConnectRefused::Full,
+                Err(PushError::Full(_)) => refused = RequestError::Full,
             }
         }
         Err(refused)

@@ -13,7 +13,7 @@ mod turn;
 
 pub use accept::ListenerEntry;
 #[cfg(all(target_has_atomic = "ptr", target_has_atomic = "32"))]
-pub use group::{ConnectRefused, Group, GroupTypes, LoadPermit, Member, PollerHandle, Wake};
+pub use group::{Group, GroupTypes, LoadPermit, Member, PollerHandle, Wake};
 pub use io::ConnectionEntry;
 pub use membership::{
     AcceptedSocket, Alone, AloneWithMail, AssignedSocket, Command, Envelope, Membership, Placement,

@@ -3,7 +3,7 @@
 use crate::{Address, ErrorKind, Interest, ListenerId, Sent, Token, send_one_by_one};
 
 /// The result of a receive.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Received {
     /// The number of bytes received, at least one.
     Bytes(usize),
@@ -16,7 +16,7 @@ pub enum Received {
 }
 
 /// The result of beginning to connect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Connect<C> {
     /// The connection is established.
     Established(C),
@@ -28,7 +28,7 @@ pub enum Connect<C> {
 }
 
 /// The result of a connect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum ConnectResult {
     /// The connection is established.
     Established,
@@ -41,7 +41,7 @@ pub enum ConnectResult {
 }
 
 /// The result of an accept.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Accept<C> {
     /// A connection, and the address of its peer.
     Accepted(C, Address),

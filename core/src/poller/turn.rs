@@ -104,7 +104,7 @@ enum PanicScope {
 }
 
 /// The origin of a panic, as returned by [`Poller::recover`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PanicOwner {
     /// Not the program: the engine, or what is below it, is broken.
     Engine,
@@ -247,12 +247,10 @@ where
     pub const fn footprint(config: &Config, listeners: usize, buffer: usize) -> Footprint {
         let connections = size_of::<ConnectionEntry<T::Registered>>().saturating_mul(config.sockets);
         let listeners = size_of::<Option<ListenerEntry<T::Listener>>>().saturating_mul(listeners);
-        let shard = footprint::<H::Data>(config);
-        Footprint {
-            poller: size_of::<Self>() - shard.shard,
-            poller_storage: connections.saturating_add(listeners).saturating_add(buffer),
-            ..shard
-        }
+        let mut cost = footprint::<H::Data>(config);
+        cost.poller = size_of::<Self>() - cost.shard;
+        cost.poller_storage = connections.saturating_add(listeners).saturating_add(buffer);
+        cost
     }
 
     /// Returns the shard.

@@ -295,7 +295,7 @@ impl<R> fmt::Debug for Receiver<R> {
 }
 
 /// The result of [`Receiver::pop`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[must_use]
 pub enum TryRecv<T> {
     /// The oldest value.
@@ -317,7 +317,7 @@ impl<T> TryRecv<T> {
 }
 
 /// The reason why a push failed, with the value.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PushError<T> {
     /// The mailbox is full.
     Full(T),
@@ -359,7 +359,7 @@ impl<T> fmt::Display for PushError<T> {
 impl<T> core::error::Error for PushError<T> {}
 
 /// The reason why a [`Mailbox`] cannot be created from some slots.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum SlotsError {
     /// The number of slots, which is not a power of two.

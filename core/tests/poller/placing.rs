@@ -4,9 +4,9 @@ use crate::bench::{Lone, Mate, Note, Parts, SMALL, Team, group, load, loads, mat
 use crate::net::{Arrival, Fate, Listener, Peer, WireRef};
 use core::cell::{Cell, RefCell};
 use lightcone_core::balance::{Balancer, Policy};
-use lightcone_core::poller::{Command, ConnectRefused, Group, PollerHandle};
+use lightcone_core::poller::{Command, Group, PollerHandle};
 use lightcone_core::sync::{Load, MailboxSlot, PushError};
-use lightcone_core::{Address, Event, ListenerId, Origin, PollerId, Rejected, Token};
+use lightcone_core::{Address, Event, ListenerId, Origin, PollerId, Rejected, RequestError, Token};
 use std::rc::Rc;
 
 const TO: Address = Address::Unix(lightcone_core::UnixId(9));
@@ -235,7 +235,7 @@ fn a_connect_goes_where_the_balancer_says() {
     for tag in 0..4 {
         assert_eq!(group.connect(TO, tag, &mut balancer), Ok(()));
     }
-    assert_eq!(group.connect(TO, 4, &mut balancer), Err(ConnectRefused::Full));
+    assert_eq!(group.connect(TO, 4, &mut balancer), Err(RequestError::Full));
     check(group, &mates, 4);
     mates[0].turn();
     mates[1].turn();
@@ -244,7 +244,7 @@ fn a_connect_goes_where_the_balancer_says() {
     assert_eq!(*tags.borrow(), [0, 2, 1, 3].map(|tag| Origin::Connecting { tag }));
     assert_eq!(loads(group), [2, 2]);
     end(group, &mut mates);
-    assert_eq!(group.connect(TO, 5, &mut balancer), Err(ConnectRefused::Gone));
+    assert_eq!(group.connect(TO, 5, &mut balancer), Err(RequestError::Gone));
     assert_eq!(loads(group), [0, 0]);
 }
 
@@ -259,13 +259,13 @@ fn a_connect_is_refused_as_full_while_a_poller_is_there() {
         for _ in 0..first {
             let _ = group.connect(TO, 0, &mut balancer);
         }
-        assert_eq!(group.connect(TO, 0, &mut balancer), Err(ConnectRefused::Full));
+        assert_eq!(group.connect(TO, 0, &mut balancer), Err(RequestError::Full));
         end(group, &mut mates);
     }
     let (group, mut mates) = team(1, 4, 1, Policy::RoundRobin);
     let mut balancer = Balancer::new(Policy::RoundRobin, 1).unwrap();
     assert_eq!(group.connect(TO, 0, &mut balancer), Ok(()));
-    assert_eq!(group.connect(TO, 0, &mut balancer), Err(ConnectRefused::Full), "its mailbox is full");
+    assert_eq!(group.connect(TO, 0, &mut balancer), Err(RequestError::Full), "its mailbox is full");
     assert_eq!(load(group, 0), 1);
     mates[0].turn();
     end(group, &mut mates);
@@ -277,7 +277,7 @@ fn a_connect_is_refused_as_gone_by_a_full_poller_that_has_failed() {
     mates[0].attach();
     assert!(mates[0].poller.close_mailboxes());
     let mut balancer = Balancer::new(Policy::RoundRobin, 1).unwrap();
-    assert_eq!((load(group, 0), group.connect(TO, 0, &mut balancer)), (1, Err(ConnectRefused::Gone)));
+    assert_eq!((load(group, 0), group.connect(TO, 0, &mut balancer)), (1, Err(RequestError::Gone)));
     mates[0].begin();
     mates[0].poller.stop(ms(0));
     mates[0].rest();

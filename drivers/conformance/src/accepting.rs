@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 
 use lightcone_contract::sockets::soon;
-use lightcone_core::{Address, CloseReason, Origin};
+use lightcone_core::{Address, CloseReason, Origin, RequestError};
 use lightcone_unix::Error;
 use lightcone_unix::driver::Driver;
 use lightcone_unix::endpoint::Endpoint;
@@ -127,7 +127,7 @@ pub fn a_closed_listener_takes_nobody<D: Driver>() {
         let mut peer = Peer::connect(listener.endpoint());
         peer.exchange(b"before");
         listener.close().unwrap();
-        assert!(matches!(listener.close(), Err(Error::Gone)));
+        assert_eq!(listener.close(), Err(RequestError::Gone));
         soon("refusal", || refused(listener.endpoint()).then_some(()));
         peer.exchange(b"after");
     }
@@ -167,7 +167,7 @@ pub fn a_closed_listener_is_not_its_successor<D: Driver>() {
     let first = case.listen();
     first.close().unwrap();
     let second = case.listen();
-    assert!(matches!(first.close(), Err(Error::Gone)), "the successor was closed");
+    assert_eq!(first.close(), Err(RequestError::Gone), "the successor was closed");
     Peer::connect(second.endpoint()).exchange(b"hello");
     second.close().unwrap();
 }

@@ -1,11 +1,14 @@
 //! Invalid settings and endpoints: each error names the value and what is allowed.
 
+use core::error::Error as _;
+use core::iter;
 use core::time::Duration;
 
 use lightcone_contract::sockets::soon;
-use lightcone_core::{Address, Handler, Origin, Timeouts};
+use lightcone_core::{Address, ErrorKind, Handler, Origin, RequestError, Timeouts};
 use lightcone_unix::driver::Driver;
 use lightcone_unix::endpoint::Endpoint;
+use lightcone_unix::errno::Errno;
 use lightcone_unix::{Builder, Engine, Error, Policy};
 
 use crate::case::{Case, Event, small};
@@ -94,7 +97,11 @@ pub fn an_address_in_use_is_named<D: Driver>() {
     let engine = start(small::<D>()).unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let text = engine.listen(address).unwrap_err().to_string();
+    let error = engine.listen(address).unwrap_err();
+    let root = iter::successors(error.source(), |&error| error.source()).last();
+    let errno = root.and_then(|root| root.downcast_ref::<Errno>()).copied();
+    assert_eq!(errno.map(ErrorKind::from), Some(ErrorKind::AddressInUse));
+    let text = error.to_string();
     assert!(text.contains(&address.to_string()) && text.contains("in use"), "{text}");
     let listener = engine.listen("127.0.0.1:0").unwrap();
     let text = engine.listen(listener.endpoint()).unwrap_err().to_string();
@@ -200,8 +207,8 @@ pub fn a_stopping_engine_begins_nothing<D: Driver>() {
     let (elsewhere, address) = crate::connecting::elsewhere();
     case.trace.token(0);
     case.handle().shutdown(Duration::from_secs(3_600));
-    assert!(matches!(case.engine().listen("127.0.0.1:0"), Err(Error::Gone)));
-    assert!(matches!(case.handle().connect(address, 1), Err(Error::Gone)));
+    assert!(matches!(case.engine().listen("127.0.0.1:0"), Err(Error::Request(RequestError::Gone))));
+    assert_eq!(case.handle().connect(address, 1), Err(RequestError::Gone));
     peer.exchange(b"still served");
     drop((peer, elsewhere));
     case.join();
@@ -211,6 +218,7 @@ pub fn a_stopping_engine_begins_nothing<D: Driver>() {
 pub fn a_stopped_engine_does_not_listen<D: Driver>() {
     let engine = start(small::<D>()).unwrap();
     engine.handle().shutdown(Duration::ZERO);
-    soon("the end", || matches!(engine.listen("127.0.0.1:0"), Err(Error::Gone)).then_some(()));
+    let gone = || matches!(engine.listen("127.0.0.1:0"), Err(Error::Request(RequestError::Gone)));
+    soon("the end", || gone().then_some(()));
     engine.join();
 }

@@ -7,8 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 
 use lightcone_contract::sockets::soon;
-use lightcone_core::{Address, CloseReason, ConnectError, ErrorKind, Origin};
-use lightcone_unix::Error;
+use lightcone_core::{Address, CloseReason, ConnectError, ErrorKind, Origin, RequestError};
 use lightcone_unix::address::SocketAddress;
 use lightcone_unix::driver::Driver;
 use lightcone_unix::endpoint::Endpoint;
@@ -70,7 +69,7 @@ impl Silent {
     /// Accepts the waiting sockets, so that connects are answered at their next attempt.
     pub(crate) fn answer(&self) {
         lightcone_contract::sockets::accept(&self.listener);
-        while matches!(self.listener.accept(), lightcone_unix::listener::Accept::Accepted(..)) {}
+        while matches!(self.listener.accept(), lightcone_unix::listener::AcceptResult::Accepted(..)) {}
     }
 }
 
@@ -150,7 +149,7 @@ pub fn a_full_unix_backlog_is_waited_for<D: Driver>() {
         if opens {
             std::thread::sleep(Duration::from_millis(60));
             assert_eq!(case.trace.shape(0), "admit");
-            while matches!(listener.accept(), lightcone_unix::listener::Accept::Accepted(..)) {}
+            while matches!(listener.accept(), lightcone_unix::listener::AcceptResult::Accepted(..)) {}
             case.trace.until(0, "open");
             assert_eq!(case.trace.shape(0), "admit open");
         } else {
@@ -358,10 +357,10 @@ pub fn connects_beyond_the_sockets_are_refused<D: Driver>() {
     for tag in 0..3 {
         case.handle().connect(address, tag).unwrap();
     }
-    assert!(matches!(case.handle().connect(address, 3), Err(Error::Full)));
+    assert_eq!(case.handle().connect(address, 3), Err(RequestError::Full));
     let peers: Vec<_> = (0..3).map(|_| Peer::accept(&listener)).collect();
     case.trace.until_count("open", 3);
-    assert!(matches!(case.handle().connect(address, 3), Err(Error::Full)));
+    assert_eq!(case.handle().connect(address, 3), Err(RequestError::Full));
     drop(peers);
     case.trace.until_count("close", 3);
     soon("room", || case.handle().connect(address, 4).ok());

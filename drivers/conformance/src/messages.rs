@@ -7,8 +7,7 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 
 use lightcone_contract::sockets::soon;
-use lightcone_core::{CloseReason, Rejected, Token};
-use lightcone_unix::Error;
+use lightcone_core::{CloseReason, Rejected, RequestError, Token};
 use lightcone_unix::driver::Driver;
 
 use crate::case::{Case, Event, by_default, consume_all, echoing, small};
@@ -252,7 +251,7 @@ pub fn a_token_of_another_engine_is_gone<D: Driver>() {
         let foreign = there.trace.token(socket);
         if here.handle().post(foreign, 1) == Err(Rejected::Gone(1)) {
             gone += 1;
-            assert!(matches!(here.handle().close(foreign), Err(Error::Gone)));
+            assert_eq!(here.handle().close(foreign), Err(RequestError::Gone));
         } else {
             here.handle().close(foreign).unwrap();
             here.handle().abort(foreign).unwrap();
@@ -271,9 +270,9 @@ pub fn a_stopped_engine_is_gone<D: Driver>() {
     case.stop();
     assert_eq!(handle.post(token, 1), Err(Rejected::Gone(1)));
     assert_eq!(handle.broadcast(2), Err(Rejected::Gone(2)));
-    assert!(matches!(handle.close(token), Err(Error::Gone)));
-    assert!(matches!(handle.abort(token), Err(Error::Gone)));
-    assert!(matches!(handle.connect(crate::connecting::nowhere(), 1), Err(Error::Gone)));
+    assert_eq!(handle.close(token), Err(RequestError::Gone));
+    assert_eq!(handle.abort(token), Err(RequestError::Gone));
+    assert_eq!(handle.connect(crate::connecting::nowhere(), 1), Err(RequestError::Gone));
     handle.shutdown(Duration::ZERO);
     assert_eq!(handle.loads(), [0]);
     assert_eq!(handle.stats()[0].closed_total(), 1);

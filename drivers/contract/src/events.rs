@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 
 use lightcone_unix::driver::{Driver, Event, Interest, KEY_RESERVED, Readiness};
 use lightcone_unix::errno::Errno;
-use lightcone_unix::listener::Accept;
+use lightcone_unix::listener::AcceptResult;
 use lightcone_unix::socket::{self, Connecting, Received, Sent};
 
 use crate::Watched;
@@ -138,7 +138,7 @@ pub fn a_listener_is_readable_while_somebody_waits<D: Driver>() {
     accept(&listener);
     watched.until(1, Readiness::READ);
     accept(&listener);
-    assert!(matches!(listener.accept(), Accept::WouldBlock));
+    assert!(matches!(listener.accept(), AcceptResult::WouldBlock));
     watched.expect_silence();
 }
 

@@ -8,7 +8,7 @@ use std::thread::sleep;
 
 use lightcone_unix::address::{PeerAddress, SocketAddress};
 use lightcone_unix::endpoint::Endpoint;
-use lightcone_unix::listener::{Accept, ListenOptions, ListenSocket};
+use lightcone_unix::listener::{AcceptResult, ListenOptions, ListenSocket};
 use lightcone_unix::socket::{self, Connecting, Received, Sent};
 
 /// Calls `ask` every millisecond until it returns a value, for at most five seconds.
@@ -34,9 +34,9 @@ pub fn listen(endpoint: &str) -> ListenSocket {
 /// Accepts the next connection.
 pub fn accept(listener: &ListenSocket) -> (OwnedFd, PeerAddress) {
     soon("accept", || match listener.accept() {
-        Accept::Accepted(fd, peer) => Some((fd, peer)),
-        Accept::WouldBlock | Accept::Retry(_) => None,
-        lost @ (Accept::OutOfDescriptors(_) | Accept::Failed(_)) => panic!("{lost:?}"),
+        AcceptResult::Accepted(fd, peer) => Some((fd, peer)),
+        AcceptResult::WouldBlock | AcceptResult::Retry(_) => None,
+        lost @ (AcceptResult::OutOfDescriptors(_) | AcceptResult::Failed(_)) => panic!("{lost:?}"),
     })
 }
 

@@ -8,21 +8,29 @@
 //! again costs 0.8 µs more than a change, but pauses are rare.
 
 #![cfg(any(target_os = "linux", target_os = "android"))]
-#![deny(unsafe_code)]
-
-#[expect(unsafe_code, reason = "the system calls")]
-mod sys;
+#![forbid(unsafe_code)]
 
 use core::time::Duration;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use lightcone_unix::driver::{
     Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness, look_again, timeout_ms,
 };
-use lightcone_unix::errno::Errno;
 use lightcone_unix::waker::EventFdWaker;
 
-use sys::{Change, ENDED, ERROR, HANG_UP, READ, Raw, WRITE};
+use nix::errno::Errno;
+use nix::sys::epoll::{EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+
+/// There are bytes to receive or a connection to accept.
+const READ: EpollFlags = EpollFlags::EPOLLIN;
+/// There is room to send, or a connect has ended.
+const WRITE: EpollFlags = EpollFlags::EPOLLOUT;
+/// The peer has closed its stream.
+const ENDED: EpollFlags = EpollFlags::EPOLLRDHUP;
+/// Both streams have ended. Reported even if not requested.
+const HANG_UP: EpollFlags = EpollFlags::EPOLLHUP;
+/// An error is pending. Reported even if not requested.
+const ERROR: EpollFlags = EpollFlags::EPOLLERR;
 
 /// The maximum number of events per wait. A larger buffer would not fit into the first-level cache.
 const EVENTS_MAX: usize = 1_024;
@@ -30,10 +38,10 @@ const EVENTS_MAX: usize = 1_024;
 /// Linux epoll. See the [crate's documentation](self) and the [contract](lightcone_unix::driver).
 #[derive(Debug)]
 pub struct Epoll {
-    epoll: OwnedFd,
+    epoll: nix::sys::epoll::Epoll,
     waker: EventFdWaker,
     /// INVARIANT: its length is from 1 to `EVENTS_MAX`.
-    buffer: Box<[Raw]>,
+    buffer: Box<[EpollEvent]>,
 }
 
 impl Driver for Epoll {
@@ -42,11 +50,11 @@ impl Driver for Epoll {
     const NAME: &'static str = "epoll";
 
     fn new(events_max: usize) -> Result<Self, DriverError> {
-        let epoll = sys::create().map_err(|errno| DriverError::Os("epoll_create1", errno))?;
+        let epoll = nix::sys::epoll::Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .map_err(|errno| DriverError::Os("epoll_create1", errno.into()))?;
         let waker = EventFdWaker::new().map_err(|errno| DriverError::Os("eventfd", errno))?;
-        sys::control(epoll.as_fd(), Change::Add, waker.as_fd(), KEY_RESERVED, READ)
-            .map_err(control_failed)?;
-        let buffer = vec![Raw::EMPTY; events_max.clamp(1, EVENTS_MAX)].into_boxed_slice();
+        epoll.add(&waker, EpollEvent::new(READ, KEY_RESERVED)).map_err(control_failed)?;
+        let buffer = vec![EpollEvent::empty(); events_max.clamp(1, EVENTS_MAX)].into_boxed_slice();
         Ok(Self { epoll, waker, buffer })
     }
 
@@ -66,18 +74,19 @@ impl Driver for Epoll {
         new: Interest,
     ) -> Result<(), DriverError> {
         // `NONE` means that the socket is not in the set, see the crate's documentation.
-        let change = match (old.is_none(), new.is_none()) {
+        let mut event = EpollEvent::new(bits_of(new), key);
+        let changed = match (old.is_none(), new.is_none()) {
             _ if old == new => return Ok(()),
-            (true, _) => Change::Add,
-            (_, true) => Change::Remove,
-            (false, false) => Change::Modify,
+            (true, _) => self.epoll.add(fd, event),
+            (_, true) => self.epoll.delete(fd),
+            (false, false) => self.epoll.modify(fd, &mut event),
         };
-        sys::control(self.epoll.as_fd(), change, fd, key, bits_of(new)).map_err(control_failed)
+        changed.map_err(control_failed)
     }
 
-    fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+    fn deregister(&mut self, fd: BorrowedFd<'_>, _key: u64, interest: Interest) {
         if !interest.is_none() {
-            let removed = sys::control(self.epoll.as_fd(), Change::Remove, fd, key, 0);
+            let removed = self.epoll.delete(fd);
             debug_assert_eq!(removed, Ok(()), "the caller passed a wrong interest");
         }
     }
@@ -86,44 +95,50 @@ impl Driver for Epoll {
         // No more events than fit into both buffers: the kernel keeps the others for the next wait.
         let room = events.len().min(self.buffer.len());
         let buffer = self.buffer.get_mut(..room).unwrap_or_default();
-        let wait = |timeout| sys::wait(self.epoll.as_fd(), buffer, timeout_ms(timeout));
-        let seen = look_again(timeout, wait).map_err(|errno| DriverError::Os("epoll_wait", errno))?;
+        let seen = look_again(timeout, |timeout| Ok(self.epoll.wait(buffer, epoll_timeout(timeout))?))
+            .map_err(|errno| DriverError::Os("epoll_wait", errno))?;
         let most = events.len();
         let mut free = events.iter_mut();
         for raw in self.buffer.get(..seen).unwrap_or_default() {
-            if raw.key() == KEY_RESERVED {
+            if raw.data() == KEY_RESERVED {
                 self.waker.drain();
             } else if let Some(event) = free.next() {
-                *event = Event { key: raw.key(), readiness: readiness_of(raw.bits()) };
+                *event = Event { key: raw.data(), readiness: readiness_of(raw.events()) };
             }
         }
         Ok(most - free.len())
     }
 }
 
-const fn control_failed(errno: Errno) -> DriverError {
-    DriverError::Os("epoll_ctl", errno)
+fn control_failed(errno: Errno) -> DriverError {
+    DriverError::Os("epoll_ctl", errno.into())
+}
+
+/// Converts a timeout, rounded up to milliseconds.
+fn epoll_timeout(timeout: Option<Duration>) -> EpollTimeout {
+    // Always succeeds: the result of `timeout_ms` is at least -1.
+    EpollTimeout::try_from(timeout_ms(timeout)).unwrap_or(EpollTimeout::NONE)
 }
 
 /// Converts an interest to epoll's bits. The end of the peer's stream is only requested together with reading: a socket
 /// that is watched for writing alone and has already read the end would otherwise be reported by every wait.
-const fn bits_of(interest: Interest) -> u32 {
-    let read = if interest.reads() { READ | ENDED } else { 0 };
-    let write = if interest.writes() { WRITE } else { 0 };
+fn bits_of(interest: Interest) -> EpollFlags {
+    let read = if interest.reads() { READ | ENDED } else { EpollFlags::empty() };
+    let write = if interest.writes() { WRITE } else { EpollFlags::empty() };
     read | write
 }
 
 /// Converts epoll's bits to readiness. Errors and hang-ups count as both directions: the caller learns about them from
 /// its next call on the socket, whether it receives or sends.
-const fn readiness_of(bits: u32) -> Readiness {
+fn readiness_of(bits: EpollFlags) -> Readiness {
     if bits == READ {
         return Readiness::READ; // the common case
     }
-    let broken = Readiness::when(bits & (HANG_UP | ERROR) != 0, Readiness::BOTH);
-    let read = Readiness::when(bits & (READ | ENDED) != 0, Readiness::READ);
-    let write = Readiness::when(bits & WRITE != 0, Readiness::WRITE);
-    let ended = Readiness::when(bits & (ENDED | HANG_UP) != 0, Readiness::ENDED);
-    let error = Readiness::when(bits & ERROR != 0, Readiness::ERROR);
+    let broken = Readiness::when(bits.intersects(HANG_UP | ERROR), Readiness::BOTH);
+    let read = Readiness::when(bits.intersects(READ | ENDED), Readiness::READ);
+    let write = Readiness::when(bits.intersects(WRITE), Readiness::WRITE);
+    let ended = Readiness::when(bits.intersects(ENDED | HANG_UP), Readiness::ENDED);
+    let error = Readiness::when(bits.intersects(ERROR), Readiness::ERROR);
     broken.with(read).with(write).with(ended).with(error)
 }
 
@@ -133,7 +148,7 @@ mod tests {
 
     #[test]
     fn interest_becomes_bits() {
-        assert_eq!(bits_of(Interest::NONE), 0);
+        assert_eq!(bits_of(Interest::NONE), EpollFlags::empty());
         assert_eq!(bits_of(Interest::READ), READ | ENDED);
         assert_eq!(bits_of(Interest::WRITE), WRITE);
         assert_eq!(bits_of(Interest::BOTH), READ | WRITE | ENDED);
@@ -141,7 +156,7 @@ mod tests {
 
     #[test]
     fn bits_become_readiness() {
-        assert_eq!(readiness_of(0), Readiness::NONE);
+        assert_eq!(readiness_of(EpollFlags::empty()), Readiness::NONE);
         assert_eq!(readiness_of(READ), Readiness::READ);
         assert_eq!(readiness_of(WRITE), Readiness::WRITE);
         assert_eq!(readiness_of(READ | ENDED), Readiness::READ | Readiness::ENDED);

@@ -11,7 +11,6 @@
 
 #![deny(unsafe_code)]
 
-#[expect(unsafe_code, reason = "the system calls")]
 mod sys;
 mod table;
 
@@ -21,7 +20,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use lightcone_unix::driver::{Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness, look_again};
 use lightcone_unix::waker::Waker;
 
-use sys::{Entry, Filter, Queue, QueueWaker};
+use sys::{Change, Entry, Filter, Queue, QueueWaker};
 use table::Table;
 
 /// The maximum number of events per wait and of changes per call.
@@ -62,7 +61,7 @@ struct Outcome {
 
 impl Kqueue {
     fn over(queue: Queue, waker: QueueWaker, events_max: usize) -> Self {
-        let buffer = vec![Entry::EMPTY; ENTRIES_MAX].into_boxed_slice();
+        let buffer = vec![Entry::empty(); ENTRIES_MAX].into_boxed_slice();
         let events_max = events_max.clamp(1, ENTRIES_MAX);
         Self { queue, waker, table: Table::default(), changes: Vec::new(), buffer, events_max }
     }
@@ -103,7 +102,7 @@ impl Kqueue {
         let mut outcome = Outcome::default();
         for entry in self.buffer.iter().take(seen) {
             if let Some(errno) = entry.error() {
-                self.table.failed(entry.fd(), entry.filter(), errno);
+                self.table.failed(entry.fd(), entry.direction(), errno);
             } else if self.waker.is_cause(entry) {
                 self.waker.drain();
                 outcome.woken = true;
@@ -167,7 +166,7 @@ impl Driver for Kqueue {
     /// Deletes the filters at once: by the next wait, the number may belong to another socket.
     fn deregister(&mut self, fd: BorrowedFd<'_>, _key: u64, _interest: Interest) {
         let fd = fd.as_raw_fd();
-        let mut deletions = [Entry::EMPTY; 2];
+        let mut deletions = [Entry::empty(); 2];
         let mut count = 0;
         for filter in filters(self.table.forget(fd)) {
             if let Some(deletion) = deletions.get_mut(count) {
@@ -214,7 +213,7 @@ fn filters(interest: Interest) -> impl Iterator<Item = Filter> {
 
 /// Converts an entry to readiness. `EV_EOF` is only a hint, since bytes may precede the end: receiving returns both.
 fn readiness_of(entry: &Entry) -> Readiness {
-    let direction = match entry.filter() {
+    let direction = match entry.direction() {
         Some(Filter::Read) => Readiness::READ,
         Some(Filter::Write) => Readiness::WRITE,
         None => Readiness::NONE,

@@ -6,7 +6,7 @@ use lightcone_unix::driver::Interest;
 use lightcone_unix::errno::Errno;
 
 use crate::filters;
-use crate::sys::{Entry, Filter};
+use crate::sys::{Change, Entry, Filter};
 
 /// All descriptors, indexed by their number, and lists of those to handle at the next wait.
 #[derive(Debug, Default)]

@@ -14,7 +14,7 @@ use lightcone_unix::waker::Waker;
 
 use crate::Kqueue;
 use crate::sys::emulated::Faults;
-use crate::sys::{Entry, Filter, Queue, QueueWaker};
+use crate::sys::{Change, Entry, Filter, Queue, QueueWaker};
 
 mod contract {
     lightcone_contract::tests!(crate::Kqueue);
@@ -237,9 +237,9 @@ fn a_trigger_without_the_filter_is_an_error() {
     assert_eq!(trigger(), Err(Errno(libc::ENOENT)));
     assert_eq!(queue.kevent(&[Entry::add_user()], &mut [], None), Ok(0));
     assert_eq!(trigger(), Ok(0));
-    let mut events = [Entry::EMPTY; 4];
+    let mut events = [Entry::empty(); 4];
     assert_eq!(queue.kevent(&[], &mut events, Some(Duration::ZERO)), Ok(1));
-    assert_eq!(events[0].filter(), None);
+    assert_eq!(events[0].direction(), None);
     assert_eq!(queue.kevent(&[], &mut events, Some(Duration::ZERO)), Ok(0), "EV_CLEAR");
 }
 
@@ -290,7 +290,7 @@ fn the_emulation_keeps_to_the_manual() {
     let (_client, server) = readable();
     let fd = server.as_raw_fd();
     let queue = Queue::open().unwrap();
-    let mut events = [Entry::EMPTY; 4];
+    let mut events = [Entry::empty(); 4];
     let zero = Some(Duration::ZERO);
     // Deleting a filter that does not exist returns an entry with the error if there is room, or else fails the call.
     let delete = Entry::delete(fd, Filter::Read);

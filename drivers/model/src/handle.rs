@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use core::fmt;
 
-use lightcone_core::{Address, PollerId, Rejected, Token};
+use lightcone_core::{Address, PollerId, Rejected, RequestError, Token};
 use loom::sync::Mutex;
 
 use crate::balance::Balancer;
@@ -40,10 +40,10 @@ impl<M> Hub<M> {
         Group::new(&self.pollers, self.sockets)
     }
 
-    fn connect(&self, to: Address, tag: u64) -> Result<(), Refused> {
+    fn connect(&self, to: Address, tag: u64) -> Result<(), RequestError> {
         let mut outside = self.outside.lock().expect("no panic");
-        let Outside { balancer, stopped: false } = &mut *outside else { return Err(Refused) };
-        self.group().connect(to, tag, balancer).map_err(|_| Refused)
+        let Outside { balancer, stopped: false } = &mut *outside else { return Err(RequestError::Gone) };
+        self.group().connect(to, tag, balancer)
     }
 
     pub(crate) fn loads(&self) -> Vec<u32> {
@@ -64,18 +64,6 @@ pub struct Handle<M> {
     /// The number of the thread, if it is not a poller.
     thread: Option<usize>,
 }
-
-/// A request that was not accepted: there is no room for it now, or the poller has ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Refused;
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("refused: the poller is full, or it has ended")
-    }
-}
-
-impl core::error::Error for Refused {}
 
 impl<M> Clone for Handle<M> {
     fn clone(&self) -> Self {
@@ -149,7 +137,7 @@ impl<M> Handle<M> {
     /// # Errors
     ///
     /// If every poller is full or has ended.
-    pub fn connect(&self, to: Address, tag: u64) -> Result<(), Refused> {
+    pub fn connect(&self, to: Address, tag: u64) -> Result<(), RequestError> {
         self.begin("connect", None);
         self.hub.connect(to, tag)
     }
@@ -159,7 +147,7 @@ impl<M> Handle<M> {
     /// # Errors
     ///
     /// If its poller has no room for the request now, or has ended.
-    pub fn close(&self, token: Token) -> Result<(), Refused> {
+    pub fn close(&self, token: Token) -> Result<(), RequestError> {
         self.begin("close", Some(token.poller()));
         self.close_socket(token, false)
     }
@@ -169,14 +157,14 @@ impl<M> Handle<M> {
     /// # Errors
     ///
     /// As [`close`](Self::close).
-    pub fn abort(&self, token: Token) -> Result<(), Refused> {
+    pub fn abort(&self, token: Token) -> Result<(), RequestError> {
         self.begin("abort", Some(token.poller()));
         self.close_socket(token, true)
     }
 
-    fn close_socket(&self, token: Token, abort: bool) -> Result<(), Refused> {
-        let poller = self.hub.group().poller(token.poller()).ok_or(Refused)?;
-        poller.send_command(Command::CloseSocket { token, abort }).map_err(|_| Refused)
+    fn close_socket(&self, token: Token, abort: bool) -> Result<(), RequestError> {
+        let poller = self.hub.group().poller(token.poller()).ok_or(RequestError::Gone)?;
+        Ok(poller.send_command(Command::CloseSocket { token, abort })?)
     }
 
     /// Returns the number of sockets of each poller, including those on their way to it.

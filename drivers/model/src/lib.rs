@@ -107,12 +107,13 @@ mod world;
 use lightcone_core::{
     Address, Calls, CloseReason, Config, ConnectError, Connection, Context, ContextCalls, ErrorKind,
     Footprint, Handler, Instant, Interest, LeftFastPath, ListenerId, Origin, Outbox, PIECES_MAX, PollerId,
-    Rejected, Sent, Settled, SetupError, Shard, Stats, StorageError, Token, footprint, life, send_one_by_one,
+    Rejected, RequestError, Sent, Settled, SetupError, Shard, Stats, StorageError, Token, footprint, life,
+    send_one_by_one,
 };
 use shipped::{balance, poller, sync, table};
 
 pub use check::{PREEMPTIONS, Racy, Seen, check, check_all, check_up_to, unordered_hand_over};
-pub use handle::{Handle, Refused};
+pub use handle::Handle;
 pub use loom;
 pub use model::{Model, Outcome, PEERS_MAX, PLACES_MAX, PollerContext, THREADS_MAX};
 pub use peer::{Peer, STEPS_MAX};

@@ -1,4 +1,5 @@
 //! The thread-aware sources of core, compiled over loom's atomics: for this crate and the project's own models.
+//! The folder `core/` has symbolic links to them, so that they are part of this crate's package.
 #![allow(
     clippy::all,
     dead_code,
@@ -10,13 +11,13 @@
     reason = "models use only a part of the shipped sources; their lints are checked in core"
 )]
 
-#[path = "../../../core/src/balance.rs"]
+#[path = "core/balance.rs"]
 pub mod balance;
-#[path = "../../../core/src/poller/mod.rs"]
+#[path = "core/poller/mod.rs"]
 pub mod poller;
-#[path = "../../../core/src/sync/mod.rs"]
+#[path = "core/sync/mod.rs"]
 pub mod sync;
-#[path = "../../../core/src/table.rs"]
+#[path = "core/table.rs"]
 pub(crate) mod table;
 
 pub use crate::net::InMemory;

@@ -31,7 +31,7 @@ mod mutants;
 const SECONDS_MAX: u32 = 120;
 
 /// The copied files: everything that Cargo requires, and the sources.
-const COPIED: [&str; 7] = ["Cargo.toml", "Cargo.lock", "core", "drivers", "http", "examples", "tests"];
+const COPIED: [&str; 8] = ["Cargo.toml", "Cargo.lock", "src", "core", "drivers", "http", "examples", "tests"];
 
 const SCENARIOS: [&str; 6] = ["walk", "chat", "http", "reconnect", "echo", "relay"];
 
@@ -54,7 +54,7 @@ const TOOLING: [(&str, &str, &str); 6] = [
         "    let options = Options::parse();\n",
         "    let options = Options::parse();\n    \
          let number = std::env::var(\"MUTATED\").ok().and_then(|number| number.parse().ok());\n    \
-         lightcone_core::MUTATED.store(number.unwrap_or(0), core::sync::atomic::Ordering::Relaxed);\n",
+         lightcone::engine_core::MUTATED.store(number.unwrap_or(0), core::sync::atomic::Ordering::Relaxed);\n",
     ),
 ];
 

@@ -5,6 +5,8 @@
 //! counters and balancer. Its peers send byte by byte, never read, reset halfway or all connect at once.
 //! Situations that take days to occur on a network occur within a second, and a seed reproduces them.
 //!
+//! `lightcone` re-exports this crate as `lightcone::sim` if its feature `sim` is on.
+//!
 //! # A test of a handler
 //!
 //! ```

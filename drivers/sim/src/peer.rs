@@ -17,7 +17,7 @@ use crate::world::World;
 const PIECE: usize = 4_096;
 
 /// How a peer reads.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Reading {
     /// At once.
     #[default]
@@ -208,7 +208,8 @@ impl Script {
 }
 
 /// How the script of a peer ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
 pub enum Outcome {
     /// It is still running.
     Running,

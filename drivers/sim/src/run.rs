@@ -23,7 +23,8 @@ const EVENTS_A_RUN: u64 = 1_000;
 const TAPE_SHOWN: usize = 200;
 
 /// The results of a run without a failure.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Report {
     /// The hash of everything that happened: equal for equal seeds, in any process.
     pub hash: u64,
@@ -39,7 +40,8 @@ pub struct Report {
 }
 
 /// A run in which a check failed.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Failure {
     /// The message of the failed check; it begins with the name of the property.
     pub message: String,

@@ -85,7 +85,7 @@ fn ring<T>(capacity: usize) -> Box<[sync::MailboxSlot<T>]> {
 ///
 /// [`Sim::drawn_engine`] draws one from the seed, including tiny blocks and mailboxes; [`Engine::default`] is
 /// a roomy one.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Engine {
     /// The number of pollers: 1 to 256, and at most [`POLLERS_MAX`] in all engines of a simulation.
     pub pollers: usize,
@@ -119,15 +119,15 @@ impl Default for Engine {
 }
 
 /// An engine of a simulation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct EngineId(usize);
 
 /// A scripted peer of a simulation.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct PeerId(usize);
 
 /// Limits of a run. A run that exceeds them fails with `liveness`.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Limits {
     /// The number of simulated events. Faults end after a quarter of them.
     pub events: u64,

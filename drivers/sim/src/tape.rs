@@ -27,7 +27,7 @@ const LETTERS: [char; TRACKS] = ['s', 'p', 'o', 'n', 'c'];
 ///
 /// The text form, for command lines, is a comma-separated list of entries; `n12=3` is a track, a position on
 /// it, and a value.
-#[derive(Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Tape {
     tracks: [Vec<(u32, u32)>; TRACKS],
 }
@@ -80,7 +80,7 @@ impl fmt::Display for Tape {
 }
 
 /// The text of a tape is invalid.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TapeError(String);
 
 impl fmt::Display for TapeError {

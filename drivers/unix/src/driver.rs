@@ -96,7 +96,7 @@
 //!    driver. A mechanism that the machine lacks can be tested over an emulation of its calls, as `lightcone-kqueue`
 //!    does on Linux.
 //! 6. **An engine.** `Builder::<MyDriver>::new()` sets one up: see [`Builder`](crate::Builder). The default driver of a
-//!    platform is selected in `lightcone-native` and nowhere else.
+//!    platform is selected in `lightcone` and nowhere else.
 //!
 //! This trait requires a readiness mechanism. Without one (no operating system, or calls that complete later), drive a
 //! [`Shard`](lightcone_core::Shard) directly, as [`lightcone_core`]'s documentation shows.
@@ -197,7 +197,7 @@ pub fn check_descriptor<D: Driver>(fd: RawFd) -> Result<(), DriverError> {
 }
 
 /// The readiness of one socket, as reported by a wait.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct Event {
     /// The key with which the socket was registered.
     pub key: u64,
@@ -290,7 +290,7 @@ impl fmt::Debug for Readiness {
 }
 
 /// The error of a driver's operation.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum DriverError {
     /// The system call that failed, and its error.
@@ -324,7 +324,14 @@ impl fmt::Debug for DriverError {
     }
 }
 
-impl core::error::Error for DriverError {}
+impl core::error::Error for DriverError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Os(_, errno) => Some(errno),
+            Self::DescriptorTooHigh { .. } => None,
+        }
+    }
+}
 
 /// Calls `wait`. If a signal interrupts it, calls it once more with a timeout of zero, so that a result of zero events
 /// means that nothing was ready (unless the second call is interrupted as well).
@@ -347,6 +354,7 @@ pub fn look_again(
 /// If it were rounded down, a wait would end before its deadline and the poller would spin through the last
 /// millisecond.
 #[must_use]
+#[inline]
 pub fn timeout_ms(timeout: Option<Duration>) -> libc::c_int {
     let Some(timeout) = timeout else { return -1 };
     let up = u64::from(timeout.subsec_nanos().div_ceil(1_000_000));
@@ -356,6 +364,8 @@ pub fn timeout_ms(timeout: Option<Duration>) -> libc::c_int {
 
 #[cfg(test)]
 mod tests {
+    use core::error::Error as _;
+
     use super::*;
 
     #[test]
@@ -372,6 +382,13 @@ mod tests {
         assert_eq!(Readiness::READ | Readiness::WRITE, Readiness::BOTH);
         assert!((Readiness::BOTH | Readiness::ENDED).contains(Readiness::ENDED));
         assert!(!Readiness::READ.contains(Readiness::BOTH));
+    }
+
+    #[test]
+    fn the_systems_error_is_the_source() {
+        let error = DriverError::Os("epoll_ctl", Errno(libc::ENOSPC));
+        assert_eq!(error.source().and_then(|source| source.downcast_ref()), Some(&Errno(libc::ENOSPC)));
+        assert!(DriverError::DescriptorTooHigh { driver: "select", fd: 5, limit: 4 }.source().is_none());
     }
 
     #[test]

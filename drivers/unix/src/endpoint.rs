@@ -11,6 +11,8 @@ use std::net::ToSocketAddrs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use nix::sys::socket::AddressFamily;
+
 use crate::address::UNIX_PATH_BYTES;
 
 /// An endpoint to listen on or to connect to: an internet address or a Unix socket.
@@ -45,15 +47,15 @@ pub struct UnixName {
 }
 
 /// An error for a text or name that is not a valid endpoint.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct EndpointError {
     value: Box<str>,
-    cause: Cause,
+    cause: EndpointCause,
 }
 
 /// Why a text is not a valid endpoint.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Cause {
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum EndpointCause {
     NoPort,
     Port,
     Unbracketed,
@@ -91,9 +93,9 @@ impl Endpoint {
             return Ok(vec![Self::Inet(address)]);
         }
         let (host, port) = split_host(text).map_err(refuse)?;
-        let found = (host, port).to_socket_addrs().map_err(|_| refuse(Cause::Unresolved))?;
+        let found = (host, port).to_socket_addrs().map_err(|_| refuse(EndpointCause::Unresolved))?;
         let found: Vec<_> = found.map(Self::Inet).collect();
-        if found.is_empty() { Err(refuse(Cause::Unresolved)) } else { Ok(found) }
+        if found.is_empty() { Err(refuse(EndpointCause::Unresolved)) } else { Ok(found) }
     }
 
     /// Returns the internet address; `None` for a Unix socket.
@@ -105,28 +107,27 @@ impl Endpoint {
         }
     }
 
-    /// Returns the address family: `AF_INET`, `AF_INET6` or `AF_UNIX`.
-    #[must_use]
-    pub const fn family(&self) -> libc::c_int {
+    /// Returns the address family.
+    pub(crate) const fn family(&self) -> AddressFamily {
         match self {
-            Self::Inet(SocketAddr::V4(_)) => libc::AF_INET,
-            Self::Inet(SocketAddr::V6(_)) => libc::AF_INET6,
-            Self::Unix(_) => libc::AF_UNIX,
+            Self::Inet(SocketAddr::V4(_)) => AddressFamily::Inet,
+            Self::Inet(SocketAddr::V6(_)) => AddressFamily::Inet6,
+            Self::Unix(_) => AddressFamily::Unix,
         }
     }
 }
 
 /// Splits a text that is not a plain address into host and port: `name:port`, or `[address%interface]:port`.
-fn split_host(text: &str) -> Result<(&str, u16), Cause> {
-    let (host, port) = text.rsplit_once(':').ok_or(Cause::NoPort)?;
+fn split_host(text: &str) -> Result<(&str, u16), EndpointCause> {
+    let (host, port) = text.rsplit_once(':').ok_or(EndpointCause::NoPort)?;
     let port = port.bytes().all(|byte| byte.is_ascii_digit()).then(|| port.parse().ok()).flatten();
-    let port = port.ok_or(Cause::Port)?;
+    let port = port.ok_or(EndpointCause::Port)?;
     let host = match host.strip_prefix('[') {
-        Some(rest) => rest.strip_suffix(']').ok_or(Cause::Unbracketed)?,
-        None if host.contains(':') => return Err(Cause::Unbracketed),
+        Some(rest) => rest.strip_suffix(']').ok_or(EndpointCause::Unbracketed)?,
+        None if host.contains(':') => return Err(EndpointCause::Unbracketed),
         None => host,
     };
-    if host.is_empty() { Err(Cause::NoHost) } else { Ok((host, port)) }
+    if host.is_empty() { Err(EndpointCause::NoHost) } else { Ok((host, port)) }
 }
 
 impl UnixName {
@@ -138,11 +139,11 @@ impl UnixName {
     pub fn path(path: impl AsRef<Path>) -> Result<Self, EndpointError> {
         let bytes = path.as_ref().as_os_str().as_bytes();
         let cause = if bytes.is_empty() {
-            Cause::NoPath
+            EndpointCause::NoPath
         } else if bytes.contains(&0) {
-            Cause::ZeroByte
+            EndpointCause::ZeroByte
         } else if bytes.len() >= UNIX_PATH_BYTES {
-            Cause::TooLong { bytes: bytes.len() }
+            EndpointCause::TooLong { bytes: bytes.len() }
         } else {
             return Ok(Self { bytes: bytes.into() });
         };
@@ -158,11 +159,11 @@ impl UnixName {
     pub fn abstract_name(name: impl AsRef<[u8]>) -> Result<Self, EndpointError> {
         let name = name.as_ref();
         let cause = if !ABSTRACT_NAMES {
-            Cause::NoAbstract
+            EndpointCause::NoAbstract
         } else if name.is_empty() {
-            Cause::NoPath
+            EndpointCause::NoPath
         } else if name.len() >= UNIX_PATH_BYTES {
-            Cause::TooLong { bytes: name.len() }
+            EndpointCause::TooLong { bytes: name.len() }
         } else {
             let mut bytes = Vec::with_capacity(1 + name.len());
             bytes.push(0);
@@ -170,16 +171,6 @@ impl UnixName {
             return Ok(Self { bytes: bytes.into() });
         };
         Err(EndpointError { value: String::from_utf8_lossy(name).into(), cause })
-    }
-
-    /// Creates a name from what the kernel has written into `sun_path`; `None` for a socket without a name.
-    pub(crate) fn from_kernel(path: &[u8]) -> Option<Self> {
-        let bytes = match path.first()? {
-            0 if ABSTRACT_NAMES && path.len() > 1 => path,
-            0 => return None,
-            _ => path.split(|byte| *byte == 0).next()?,
-        };
-        Some(Self { bytes: bytes.into() })
     }
 
     /// Returns the bytes for `sun_path`, without the terminating zero of a path.
@@ -228,7 +219,9 @@ impl FromStr for Endpoint {
     /// Returns the first endpoint of [`resolve`](Self::resolve).
     fn from_str(text: &str) -> Result<Self, EndpointError> {
         let mut found = Self::resolve(text)?.into_iter();
-        found.next().ok_or_else(|| EndpointError { value: text.to_owned().into(), cause: Cause::Unresolved })
+        found
+            .next()
+            .ok_or_else(|| EndpointError { value: text.to_owned().into(), cause: EndpointCause::Unresolved })
     }
 }
 
@@ -248,17 +241,17 @@ impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} is not an endpoint: ", self.value)?;
         match self.cause {
-            Cause::NoPort => f.write_str("there is no port")?,
-            Cause::Port => f.write_str("the port is not a number from 0 to 65535")?,
-            Cause::Unbracketed => f.write_str("an IPv6 address must be in brackets")?,
-            Cause::NoHost => f.write_str("there is no host before the port")?,
-            Cause::Unresolved => f.write_str("the host name has no address")?,
-            Cause::NoPath => f.write_str("there is no path")?,
-            Cause::TooLong { bytes } => {
+            EndpointCause::NoPort => f.write_str("there is no port")?,
+            EndpointCause::Port => f.write_str("the port is not a number from 0 to 65535")?,
+            EndpointCause::Unbracketed => f.write_str("an IPv6 address must be in brackets")?,
+            EndpointCause::NoHost => f.write_str("there is no host before the port")?,
+            EndpointCause::Unresolved => f.write_str("the host name has no address")?,
+            EndpointCause::NoPath => f.write_str("there is no path")?,
+            EndpointCause::TooLong { bytes } => {
                 write!(f, "the path has {bytes} bytes and the system allows {}", UNIX_PATH_BYTES - 1)?;
             }
-            Cause::ZeroByte => f.write_str("a path must not contain a zero byte")?,
-            Cause::NoAbstract => f.write_str("abstract socket names exist on Linux only")?,
+            EndpointCause::ZeroByte => f.write_str("a path must not contain a zero byte")?,
+            EndpointCause::NoAbstract => f.write_str("abstract socket names exist on Linux only")?,
         }
         f.write_str(" (allowed: 127.0.0.1:8080, [::1]:8080, localhost:8080, unix:/path/to/socket")?;
         f.write_str(if ABSTRACT_NAMES { ", unix:@name)" } else { ")" })
@@ -346,12 +339,5 @@ mod tests {
         let message = error(&format!("unix:{longest}p"));
         let expected = format!("has {UNIX_PATH_BYTES} bytes and the system allows {}", UNIX_PATH_BYTES - 1);
         assert!(message.contains(&expected), "{message}");
-    }
-
-    #[test]
-    fn what_the_kernel_says_of_unix_names() {
-        assert_eq!(UnixName::from_kernel(b""), None);
-        assert_eq!(UnixName::from_kernel(b"\0"), None);
-        assert_eq!(UnixName::from_kernel(b"/a\0rest"), Some(UnixName::path("/a").unwrap()));
     }
 }

@@ -19,11 +19,11 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use lightcone_core::balance::{BalanceError, Balancer, Policy};
-use lightcone_core::poller::{Command, ConnectRefused, Group, LoadPermit, Member, Poller, PollerStorage};
-use lightcone_core::sync::{Load, PushError};
+use lightcone_core::poller::{Command, Group, LoadPermit, Member, Poller, PollerStorage};
+use lightcone_core::sync::Load;
 use lightcone_core::{
-    Address, Config, ConfigError, Handler, Instant, ListenerId, PollerId, Rejected, Shard, Slot, Stats,
-    Storage, Timeouts, Token,
+    Address, Config, ConfigError, Handler, Instant, ListenerId, PollerId, Rejected, RequestError, Shard,
+    Slot, Stats, Storage, Timeouts, Token,
 };
 
 pub use lightcone_core::balance::POLLERS_MAX;
@@ -34,14 +34,14 @@ use crate::endpoint::{Endpoint, EndpointError};
 use crate::limits::{DescriptorLimit, LimitError};
 use crate::listener::{ListenError, ListenOptions, ListenSocket};
 use crate::memory;
-use crate::paths::UNIX_MAX;
-use crate::poller::{CONNECTS_A_TURN, ConnectionEntry, EVENTS_MAX, PollerThread};
+use crate::paths::UnixAddressesFull;
+use crate::poller::{CONNECTS_A_TURN, EVENTS_MAX, PollerThread, UnixConnectionEntry};
 use crate::report::{PollerReport, Report};
 use crate::shared::{
-    EngineShared, ListenerSlot, OpenSocket, OpenSockets, PollerHandle, locked, poller_handle,
+    EngineShared, ListenerSlot, OpenSocket, OpenSockets, UnixPollerHandle, locked, poller_handle,
 };
 use crate::socket::KeepAlive;
-use crate::transport::{Filter, LISTENERS_MAX, Listening, UnixGroup, UnixTransport};
+use crate::transport::{ConnectionFilter, LISTENERS_MAX, Listening, UnixGroup, UnixTransport};
 use crate::waker::Waker;
 
 /// The maximum number of sockets per poller.
@@ -52,6 +52,8 @@ const DESCRIPTORS_A_POLLER: usize = 4;
 const DESCRIPTORS_ON_TOP: usize = 32;
 
 /// The error of starting or using an engine. Its message contains the invalid value and the allowed range.
+///
+/// The errors of a [`Handle`]'s methods have types of their own, and convert to this one.
 #[non_exhaustive]
 pub enum Error {
     /// An invalid number of pollers.
@@ -84,11 +86,9 @@ pub enum Error {
     /// The engine already has the maximum number of listeners.
     Listeners,
     /// The engine listens on all the Unix addresses that it can remember, so it cannot add another.
-    UnixAddresses,
-    /// A poller's mailbox is full, or all of its sockets are in use: try again later.
-    Full,
-    /// The engine has stopped, or the poller or listener no longer exists.
-    Gone,
+    UnixAddresses(UnixAddressesFull),
+    /// A request to the engine was not accepted.
+    Request(RequestError),
 }
 
 impl fmt::Display for Error {
@@ -111,11 +111,8 @@ impl fmt::Display for Error {
             Self::Endpoint(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
             Self::Listeners => write!(f, "an engine can have {LISTENERS_MAX} listeners at once"),
-            Self::UnixAddresses => {
-                write!(f, "an engine can remember {UNIX_MAX} Unix addresses, and listens on all of them")
-            }
-            Self::Full => f.write_str("full: the poller has no room at the moment"),
-            Self::Gone => f.write_str("gone: the engine has stopped, or the poller or listener is closed"),
+            Self::UnixAddresses(error) => error.fmt(f),
+            Self::Request(error) => error.fmt(f),
         }
     }
 }
@@ -127,7 +124,26 @@ impl fmt::Debug for Error {
     }
 }
 
-impl core::error::Error for Error {}
+impl core::error::Error for Error {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Balance(error) => Some(error),
+            Self::Driver(error) => Some(error),
+            Self::Thread(error) => Some(error),
+            Self::Endpoint(error) => Some(error),
+            Self::Listen(error) => Some(error),
+            Self::UnixAddresses(error) => Some(error),
+            Self::Request(error) => Some(error),
+            Self::Pollers(_)
+            | Self::Sockets(_)
+            | Self::Mailbox(_)
+            | Self::Memory { .. }
+            | Self::Factory(_)
+            | Self::Listeners => None,
+        }
+    }
+}
 
 macro_rules! from {
     ($($source:ty => $variant:ident),+) => {
@@ -139,7 +155,14 @@ macro_rules! from {
     };
 }
 from!(ConfigError => Config, BalanceError => Balance, DriverError => Driver, EndpointError => Endpoint,
-      ListenError => Listen);
+      ListenError => Listen, UnixAddressesFull => UnixAddresses, RequestError => Request);
+
+/// Drops the message.
+impl<M> From<Rejected<M>> for Error {
+    fn from(rejected: Rejected<M>) -> Self {
+        Self::Request(rejected.into())
+    }
+}
 
 /// The maximum capacity of a message mailbox.
 const MAILBOX_MAX: usize = 1 << 20;
@@ -158,7 +181,7 @@ pub struct Builder<D> {
     policy: Policy,
     listener_per_poller: bool,
     listen: ListenOptions,
-    filter: Option<Filter>,
+    filter: Option<ConnectionFilter>,
     mailbox: usize,
     driver: PhantomData<fn() -> D>,
 }
@@ -313,7 +336,7 @@ impl<D: Driver> Builder<D> {
     /// # }
     /// ```
     pub fn filter(mut self, filter: impl Fn(ListenerId, &Address) -> bool + Send + Sync + 'static) -> Self {
-        self.filter = Some(Filter(Arc::new(filter)));
+        self.filter = Some(ConnectionFilter(Arc::new(filter)));
         self
     }
 
@@ -389,7 +412,7 @@ impl<D: Driver> Builder<D> {
 /// Checks that the system has memory for all pollers, by allocating and freeing it. The check is made here, where an
 /// error can be returned: a refusal on a poller's thread would panic or abort.
 fn try_memory<D>(config: &Config, pollers: usize) -> Result<(), Error> {
-    let slot = size_of::<Slot<D>>() + size_of::<ConnectionEntry>();
+    let slot = size_of::<Slot<D>>() + size_of::<UnixConnectionEntry>();
     let slots = slot.saturating_mul(config.sockets);
     let bytes = slots.saturating_add(config.memory());
     // All are held until the end: the memory of the pollers must be available at the same time.
@@ -411,7 +434,7 @@ struct Starter<H: Handler, F> {
     listen: ListenOptions,
     /// How an accepting poller distributes sockets; `None`: it keeps them.
     policy: Option<Policy>,
-    filter: Option<Filter>,
+    filter: Option<ConnectionFilter>,
 }
 
 type Thread = JoinHandle<PollerReport>;
@@ -596,20 +619,17 @@ impl<M> Handle<M> {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] if every poller is full, [`Error::Gone`] if the engine has been shut down.
-    pub fn connect(&self, to: Address, tag: u64) -> Result<(), Error> {
-        self.shared().connect(to, tag).map_err(|why| match why {
-            ConnectRefused::Full => Error::Full,
-            ConnectRefused::Gone => Error::Gone,
-        })
+    /// [`RequestError::Full`] if every poller is full, [`RequestError::Gone`] if the engine has been shut down.
+    pub fn connect(&self, to: Address, tag: u64) -> Result<(), RequestError> {
+        self.shared().connect(to, tag)
     }
 
     /// Closes a socket after its queued output has been sent. The `close` event follows on the socket's thread.
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] if the poller's command mailbox is full, [`Error::Gone`] if the poller has stopped.
-    pub fn close(&self, token: Token) -> Result<(), Error> {
+    /// [`RequestError::Full`] if the poller's command mailbox is full, [`RequestError::Gone`] if the poller has stopped.
+    pub fn close(&self, token: Token) -> Result<(), RequestError> {
         self.send(token.poller(), Command::CloseSocket { token, abort: false })
     }
 
@@ -618,16 +638,13 @@ impl<M> Handle<M> {
     /// # Errors
     ///
     /// Same as [`close`](Self::close).
-    pub fn abort(&self, token: Token) -> Result<(), Error> {
+    pub fn abort(&self, token: Token) -> Result<(), RequestError> {
         self.send(token.poller(), Command::CloseSocket { token, abort: true })
     }
 
-    fn send(&self, poller: PollerId, command: UnixCommand) -> Result<(), Error> {
-        let poller = self.shared().poller(poller).ok_or(Error::Gone)?;
-        poller.send_command(command).map_err(|refused| match refused {
-            PushError::Full(_) => Error::Full,
-            PushError::Closed(_) => Error::Gone,
-        })
+    fn send(&self, poller: PollerId, command: UnixCommand) -> Result<(), RequestError> {
+        let poller = self.shared().poller(poller).ok_or(RequestError::Gone)?;
+        Ok(poller.send_command(command)?)
     }
 
     /// Returns the address of an endpoint, for use with [`connect`](Self::connect).
@@ -638,9 +655,9 @@ impl<M> Handle<M> {
     ///
     /// # Errors
     ///
-    /// [`Error::UnixAddresses`] if the engine listens on all the Unix paths that it can remember.
-    pub fn address(&self, endpoint: &Endpoint) -> Result<Address, Error> {
-        self.shared().address(endpoint).ok_or(Error::UnixAddresses)
+    /// If the engine listens on all the Unix paths that it can remember.
+    pub fn address(&self, endpoint: &Endpoint) -> Result<Address, UnixAddressesFull> {
+        self.shared().address(endpoint)
     }
 
     /// Returns the endpoint of an address; for a Unix socket, this is its path.
@@ -670,7 +687,7 @@ impl<M> Handle<M> {
     /// Returns the current number of sockets of each poller, including those in transit to it.
     #[must_use]
     pub fn loads(&self) -> Vec<u32> {
-        let load = |poller: &PollerHandle<M>| AsRef::<Load>::as_ref(poller).get();
+        let load = |poller: &UnixPollerHandle<M>| AsRef::<Load>::as_ref(poller).get();
         self.group().pollers().iter().map(load).collect()
     }
 
@@ -721,7 +738,7 @@ impl<M> Engine<M> {
     /// # Errors
     ///
     /// If the address is invalid, in use or not permitted; the error contains the address and the reason.
-    /// [`Error::Gone`] if the engine has been shut down.
+    /// [`RequestError::Gone`] if the engine has been shut down.
     pub fn listen(&self, on: impl ToEndpoints) -> Result<Listener<M>, Error> {
         let endpoints = on.to_endpoints()?;
         let (id, generation) = self.take_slot()?;
@@ -735,7 +752,7 @@ impl<M> Engine<M> {
         if let Some(slot) = locked(&self.handle.shared().registry).listeners.get_mut(usize::from(id.0)) {
             slot.taken = false;
         }
-        Err(failed.unwrap_or(Error::Gone))
+        Err(failed.unwrap_or(Error::Request(RequestError::Gone)))
     }
 
     /// Takes a slot for a listener. Slots of failed and closed listeners are reused.
@@ -761,7 +778,7 @@ impl<M> Engine<M> {
         let options = ListenOptions { reuse_port: shared, ..self.handle.inner.listen };
         let count = if shared { pollers.len() } else { 1 };
         // Before anything is bound, make sure that a Unix listener can have an address: its peers are identified by it.
-        shared_state.address(endpoint).ok_or(Error::UnixAddresses)?;
+        shared_state.address(endpoint)?;
         self.await_closed(endpoint);
         let open = Arc::new(OpenSockets::default());
         let mut sockets = Vec::with_capacity(count);
@@ -771,7 +788,7 @@ impl<M> Engine<M> {
             (self.check_descriptor)(socket.as_fd().as_raw_fd())?;
             // If the port was 0, the further sockets must get the one that the system chose for the first.
             bound = socket.endpoint().clone();
-            let address = shared_state.address(&bound).ok_or(Error::UnixAddresses)?;
+            let address = shared_state.address(&bound)?;
             let pin = match &bound {
                 Endpoint::Inet(_) => None,
                 Endpoint::Unix(_) => shared_state.unix.pin(&bound),
@@ -781,16 +798,13 @@ impl<M> Engine<M> {
         // Locked until the commands are sent: a poller that has been stopped would close the listener at once.
         let mut registry = locked(&shared_state.registry);
         if registry.stopping {
-            return Err(Error::Gone);
+            return Err(RequestError::Gone.into());
         }
         for (poller, listener) in pollers.iter().zip(sockets) {
             let Err(refused) = poller.send_command(Command::Listen { listener, id }) else { continue };
             // Pollers that do not have the listener ignore the command.
             pollers.iter().for_each(|poller| drop(poller.send_command(Command::CloseListener { id })));
-            return Err(match refused {
-                PushError::Full(_) => Error::Full,
-                PushError::Closed(_) => Error::Gone,
-            });
+            return Err(RequestError::from(refused).into());
         }
         if let Some(slot) = registry.listeners.get_mut(usize::from(id.0)) {
             slot.shared = shared;
@@ -891,12 +905,13 @@ impl<M> Listener<M> {
     ///
     /// # Errors
     ///
-    /// [`Error::Gone`] if it is already closed, [`Error::Full`] if a poller's command mailbox is full; try again later.
-    pub fn close(&self) -> Result<(), Error> {
+    /// [`RequestError::Gone`] if it is already closed, [`RequestError::Full`] if a poller's command mailbox is full;
+    /// retry later.
+    pub fn close(&self) -> Result<(), RequestError> {
         let mut registry = locked(&self.handle.shared().registry);
         let is_it = |slot: &&mut ListenerSlot| slot.taken && slot.generation == self.generation;
         let Some(slot) = registry.listeners.get_mut(usize::from(self.id.0)).filter(is_it) else {
-            return Err(Error::Gone);
+            return Err(RequestError::Gone);
         };
         let count = if slot.shared { self.handle.pollers() } else { 1 };
         for poller in 0..count {
@@ -955,5 +970,26 @@ impl ToEndpoints for Endpoint {
 impl<T: ToEndpoints + ?Sized> ToEndpoints for &T {
     fn to_endpoints(&self) -> Result<Vec<Endpoint>, EndpointError> {
         (**self).to_endpoints()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn the_errors_of_requests_convert_and_keep_their_text_and_type() {
+        for (error, request) in [
+            (Error::from(Rejected::Full("message")), RequestError::Full),
+            (Error::from(Rejected::Gone(7)), RequestError::Gone),
+            (Error::from(RequestError::Gone), RequestError::Gone),
+        ] {
+            assert_eq!(error.to_string(), request.to_string());
+            assert_eq!(error.source().and_then(|source| source.downcast_ref()), Some(&request));
+        }
+        let error = Error::from(UnixAddressesFull);
+        assert!(error.to_string().contains("4096") && error.source().is_some(), "{error}");
     }
 }

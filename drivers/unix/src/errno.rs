@@ -92,6 +92,12 @@ impl From<Errno> for ErrorKind {
     }
 }
 
+impl From<nix::errno::Errno> for Errno {
+    fn from(errno: nix::errno::Errno) -> Self {
+        Self(errno as i32)
+    }
+}
+
 impl From<Errno> for io::Error {
     fn from(errno: Errno) -> Self {
         Self::from_raw_os_error(errno.0)

@@ -2,11 +2,12 @@
 
 use core::fmt;
 
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, rlim_t, setrlimit};
+
 use crate::errno::Errno;
-use crate::syscall;
 
 /// The limit on open descriptors (`RLIMIT_NOFILE`).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct DescriptorLimit {
     /// The limit in effect. The process may raise it up to `hard`.
     pub soft: u64,
@@ -15,7 +16,8 @@ pub struct DescriptorLimit {
 }
 
 /// The error of requiring more descriptors than the limit allows.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct LimitError {
     /// The number of descriptors required.
     pub wanted: u64,
@@ -43,7 +45,11 @@ impl fmt::Debug for LimitError {
     }
 }
 
-impl core::error::Error for LimitError {}
+impl core::error::Error for LimitError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        self.cause.as_ref().map(|errno| errno as _)
+    }
+}
 
 impl DescriptorLimit {
     /// Reads the current limit.
@@ -52,10 +58,8 @@ impl DescriptorLimit {
     ///
     /// The OS's error. None is known to occur.
     pub fn read() -> Result<Self, Errno> {
-        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-        // SAFETY: `limit` is valid for writes of the structure and outlives the call.
-        unsafe { syscall!(getrlimit(libc::RLIMIT_NOFILE, &raw mut limit)) }?;
-        Ok(Self { soft: from_raw(limit.rlim_cur), hard: from_raw(limit.rlim_max) })
+        let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+        Ok(Self { soft: from_raw(soft), hard: from_raw(hard) })
     }
 
     /// Raises the soft limit, if it is below `wanted`, to the hard limit, and returns the limit.
@@ -93,9 +97,7 @@ impl DescriptorLimit {
     ///
     /// The OS's error: `EINVAL` if `soft` is above `hard`.
     pub fn set_soft(self, soft: u64) -> Result<Self, Errno> {
-        let limit = libc::rlimit { rlim_cur: to_raw(soft), rlim_max: to_raw(self.hard) };
-        // SAFETY: the call only reads `limit`, which outlives it.
-        unsafe { syscall!(setrlimit(libc::RLIMIT_NOFILE, &raw const limit)) }?;
+        setrlimit(Resource::RLIMIT_NOFILE, to_raw(soft), to_raw(self.hard))?;
         Self::read()
     }
 }
@@ -106,7 +108,7 @@ impl DescriptorLimit {
     clippy::unnecessary_fallible_conversions,
     reason = "only where rlim_t is u64"
 )]
-fn from_raw(limit: libc::rlim_t) -> u64 {
+fn from_raw(limit: rlim_t) -> u64 {
     u64::try_from(limit).unwrap_or(u64::MAX)
 }
 
@@ -115,12 +117,14 @@ fn from_raw(limit: libc::rlim_t) -> u64 {
     clippy::unnecessary_fallible_conversions,
     reason = "only where rlim_t is u64"
 )]
-fn to_raw(limit: u64) -> libc::rlim_t {
-    limit.try_into().unwrap_or(libc::RLIM_INFINITY)
+fn to_raw(limit: u64) -> rlim_t {
+    limit.try_into().unwrap_or(RLIM_INFINITY)
 }
 
 #[cfg(test)]
 mod tests {
+    use core::error::Error as _;
+
     use super::*;
 
     #[test]
@@ -135,7 +139,8 @@ mod tests {
         let limit = DescriptorLimit { soft: 256, hard: 1024 };
         let text = LimitError { wanted: 5_000, limit, cause: None }.to_string();
         assert!(text.contains("5000") && text.contains("256") && text.contains("1024"), "{text}");
-        let text = LimitError { wanted: 5_000, limit, cause: Some(Errno(libc::EPERM)) }.to_string();
-        assert!(text.contains("EPERM"), "{text}");
+        let error = LimitError { wanted: 5_000, limit, cause: Some(Errno(libc::EPERM)) };
+        assert!(error.to_string().contains("EPERM"), "{error}");
+        assert!(error.source().is_some_and(|source| source.is::<Errno>()));
     }
 }

@@ -13,7 +13,9 @@ use crate::errno::Errno;
 use crate::socket::{self, Connecting, KeepAlive};
 
 /// The options of a listener and of the sockets that it accepts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+///
+/// Set some fields and take the others from [`ListenOptions::DEFAULT`]: later versions add fields.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ListenOptions {
     /// The number of completed connections that the kernel queues until they are accepted. The kernel lowers it to its
     /// own limit.
@@ -33,10 +35,20 @@ pub struct ListenOptions {
 /// twentieth of what the kernel would otherwise buffer for a peer that does not read.
 const UNSENT_LIMIT: u32 = 128 * 1024;
 
+impl ListenOptions {
+    /// The default options, as a constant.
+    pub const DEFAULT: Self = Self {
+        backlog: 4_096,
+        reuse_port: false,
+        nodelay: true,
+        keep_alive: None,
+        unsent_limit: Some(UNSENT_LIMIT),
+    };
+}
+
 impl Default for ListenOptions {
     fn default() -> Self {
-        let unsent_limit = Some(UNSENT_LIMIT);
-        Self { backlog: 4_096, reuse_port: false, nodelay: true, keep_alive: None, unsent_limit }
+        Self::DEFAULT
     }
 }
 
@@ -61,7 +73,7 @@ struct PerSocket {
 
 /// The result of an accept. The variants differ in what the caller does next.
 #[derive(Debug)]
-pub enum Accept {
+pub enum AcceptResult {
     /// A connection, which is non-blocking, and its peer.
     Accepted(OwnedFd, PeerAddress),
     /// No connection is waiting. Wait until the listener is readable.
@@ -79,14 +91,14 @@ pub enum Accept {
 }
 
 /// The error of opening a listener: the endpoint and the cause.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct ListenError {
     endpoint: Endpoint,
     cause: ListenCause,
 }
 
 /// Why a listener could not be opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum ListenCause {
     /// The system call that failed, and its error.
@@ -141,7 +153,14 @@ impl fmt::Debug for ListenError {
     }
 }
 
-impl core::error::Error for ListenError {}
+impl core::error::Error for ListenError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match &self.cause {
+            ListenCause::Os(_, errno) => Some(errno),
+            ListenCause::Answered | ListenCause::NotASocket => None,
+        }
+    }
+}
 
 /// Explains the usual errors to a user who starts a server.
 const fn explain(errno: Errno) -> &'static str {
@@ -193,14 +212,14 @@ impl ListenSocket {
 
     /// Accepts a waiting connection.
     #[must_use]
-    pub fn accept(&self) -> Accept {
+    pub fn accept(&self) -> AcceptResult {
         let (fd, address) = match socket::accept(self.socket.as_fd()) {
             Ok(accepted) => accepted,
-            Err(errno) => return Accept::of(errno),
+            Err(errno) => return AcceptResult::of(errno),
         };
         let Some(peer) = address.as_peer() else {
             // BSD: the peer has disconnected before its address could be read.
-            return Accept::Retry(Errno(libc::ECONNABORTED));
+            return AcceptResult::Retry(Errno(libc::ECONNABORTED));
         };
         // An error here means that the connection is already closed, which its first receive will report.
         if self.per_socket.nodelay {
@@ -212,7 +231,7 @@ impl ListenSocket {
         if let Some(limit) = self.per_socket.unsent_limit {
             let _ = socket::set_unsent_limit(fd.as_fd(), limit);
         }
-        Accept::Accepted(fd, peer)
+        AcceptResult::Accepted(fd, peer)
     }
 }
 
@@ -222,7 +241,7 @@ impl AsFd for ListenSocket {
     }
 }
 
-impl Accept {
+impl AcceptResult {
     /// Classifies an error of `accept`. Linux also returns errors that were pending on the new connection, and
     /// firewalls cause `EPERM`. Those concern one connection only, so every error that is not known to be the
     /// listener's is [`Retry`](Self::Retry).
@@ -362,12 +381,12 @@ mod tests {
 
     #[test]
     fn accept_errors_are_sorted_by_what_to_do() {
-        let sorted = |number| match Accept::of(Errno(number)) {
-            Accept::Accepted(..) => "accepted",
-            Accept::WouldBlock => "would block",
-            Accept::Retry(_) => "retry",
-            Accept::OutOfDescriptors(_) => "out",
-            Accept::Failed(_) => "failed",
+        let sorted = |number| match AcceptResult::of(Errno(number)) {
+            AcceptResult::Accepted(..) => "accepted",
+            AcceptResult::WouldBlock => "would block",
+            AcceptResult::Retry(_) => "retry",
+            AcceptResult::OutOfDescriptors(_) => "out",
+            AcceptResult::Failed(_) => "failed",
         };
         assert_eq!(sorted(libc::EAGAIN), "would block");
         for number in [libc::ECONNABORTED, libc::EPROTO, libc::EPERM, libc::ENETDOWN, libc::ETIMEDOUT] {

@@ -3,6 +3,7 @@
 use std::io;
 
 use memmap2::{MmapMut, MmapOptions};
+use nix::unistd::{SysconfVar, sysconf};
 
 use crate::syscall;
 
@@ -39,12 +40,8 @@ pub fn release(memory: &mut [u8]) {
 
 /// Returns the page size in bytes, a power of two.
 fn page_size() -> usize {
-    // SAFETY: `sysconf` only takes a number.
-    let size = unsafe { syscall!(sysconf(libc::_SC_PAGESIZE)) };
-    size.ok()
-        .and_then(|size| usize::try_from(size).ok())
-        .filter(|size| size.is_power_of_two())
-        .unwrap_or(1 << 16)
+    let size = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    size.and_then(|size| usize::try_from(size).ok()).filter(|size| size.is_power_of_two()).unwrap_or(1 << 16)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The Unix addresses of an engine: a table that assigns small ids to socket names.
 
 use alloc::sync::Arc;
+use core::fmt;
 use std::sync::Mutex;
 
 use lightcone_core::UnixId;
@@ -15,27 +16,47 @@ const PLACE_BITS: u32 = 12;
 
 /// One place of the table: a name and its usage.
 #[derive(Debug)]
-struct Place {
+struct PathEntry {
     name: Endpoint,
     /// Counts the names that this place has held, modulo 16. The id of a forgotten name stays invalid while the place
     /// holds any of the next fifteen names.
     generation: u16,
     /// The number of listeners on this name.
     listeners: usize,
-    /// The value of `Places::clock` at the last lookup.
+    /// The value of `PathTable::clock` at the last lookup.
     used: u64,
 }
 
 #[derive(Debug, Default)]
-struct Places {
-    places: Vec<Place>,
+struct PathTable {
+    places: Vec<PathEntry>,
     /// The number of lookups so far.
     clock: u64,
 }
 
 /// The most recently used names, with their ids. A name on which the engine listens is never forgotten.
 #[derive(Debug, Default)]
-pub(crate) struct UnixPaths(Mutex<Places>);
+pub(crate) struct UnixPaths(Mutex<PathTable>);
+
+/// The error for a Unix address that an engine cannot remember, because it listens on as many as it can.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct UnixAddressesFull;
+
+impl fmt::Display for UnixAddressesFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an engine can remember {UNIX_MAX} Unix addresses, and listens on all of them")
+    }
+}
+
+/// Same as `Display`, because a `main` that returns the error prints its `Debug` form.
+impl fmt::Debug for UnixAddressesFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl core::error::Error for UnixAddressesFull {}
 
 /// A guard that keeps a name from being forgotten.
 #[derive(Debug)]
@@ -57,8 +78,8 @@ fn id_of(index: usize, generation: u16) -> Option<UnixId> {
     u16::try_from(index).ok().map(|index| UnixId(index | generation << PLACE_BITS))
 }
 
-impl Places {
-    fn find(&mut self, id: UnixId) -> Option<&mut Place> {
+impl PathTable {
+    fn find(&mut self, id: UnixId) -> Option<&mut PathEntry> {
         let place = self.places.get_mut(usize::from(id.0) & (UNIX_MAX - 1))?;
         (place.generation == id.0 >> PLACE_BITS).then_some(place)
     }
@@ -74,13 +95,13 @@ impl Places {
         }
         let name = name.clone();
         if self.places.len() < UNIX_MAX {
-            self.places.push(Place { name, generation: 0, listeners: 0, used });
+            self.places.push(PathEntry { name, generation: 0, listeners: 0, used });
             return id_of(self.places.len() - 1, 0);
         }
         let free = self.places.iter_mut().enumerate().filter(|(_, place)| place.listeners == 0);
         let (index, place) = free.min_by_key(|(_, place)| place.used)?;
         let generation = (place.generation + 1) % (1 << (u16::BITS - PLACE_BITS));
-        *place = Place { name, generation, listeners: 0, used };
+        *place = PathEntry { name, generation, listeners: 0, used };
         id_of(index, generation)
     }
 }

@@ -44,7 +44,7 @@ pub(crate) type UnixPoller<'e, 's, D, H> = Poller<
 >;
 
 /// A poller's record of one connection, in addition to the socket's slot.
-pub(crate) type ConnectionEntry = lightcone_core::poller::ConnectionEntry<OwnedFd>;
+pub(crate) type UnixConnectionEntry = lightcone_core::poller::ConnectionEntry<OwnedFd>;
 
 pub(crate) struct PollerThread<'e, 's, D: Driver, H: Handler> {
     id: PollerId,

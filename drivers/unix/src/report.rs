@@ -5,7 +5,7 @@ use core::fmt;
 use lightcone_core::{CloseReason, Stats};
 
 /// The final report of one poller.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub struct PollerReport {
     /// The poller's final counts.
@@ -25,7 +25,7 @@ pub struct PollerReport {
 }
 
 /// The final report of an engine, returned when it has shut down.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 #[non_exhaustive]
 pub struct Report {
     /// The reports of the pollers, in the order of their ids.

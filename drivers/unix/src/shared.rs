@@ -7,16 +7,16 @@ use core::time::Duration;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use lightcone_core::balance::Balancer;
-use lightcone_core::poller::{ConnectRefused, Group};
+use lightcone_core::poller::Group;
 use lightcone_core::sync::{CachePadded, Load, MailboxSlot};
-use lightcone_core::{Address, PollerId, Stats};
+use lightcone_core::{Address, PollerId, RequestError, Stats};
 
 use crate::endpoint::Endpoint;
-use crate::paths::UnixPaths;
+use crate::paths::{UnixAddressesFull, UnixPaths};
 use crate::transport::UnixGroup;
 
 /// The handle by which other threads reach a poller.
-pub(crate) type PollerHandle<M> = lightcone_core::poller::PollerHandle<M, UnixGroup>;
+pub(crate) type UnixPollerHandle<M> = lightcone_core::poller::PollerHandle<M, UnixGroup>;
 
 /// Creates the empty slots of a mailbox.
 fn ring<T>(capacity: usize) -> CachePadded<Box<[MailboxSlot<T>]>> {
@@ -28,9 +28,9 @@ pub(crate) fn poller_handle<M>(
     commands: usize,
     messages: usize,
     wake: impl Fn() + Send + Sync + 'static,
-) -> PollerHandle<M> {
+) -> UnixPollerHandle<M> {
     let load = Arc::new(CachePadded(Load::new()));
-    match PollerHandle::new(ring(commands), ring(messages), load, Box::new(wake)) {
+    match UnixPollerHandle::new(ring(commands), ring(messages), load, Box::new(wake)) {
         Some(handle) => handle,
         None => unreachable!("capacities were checked to be powers of two"),
     }
@@ -43,7 +43,7 @@ pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The shared state of an engine's threads.
 pub(crate) struct EngineShared<M> {
-    pollers: Box<[PollerHandle<M>]>,
+    pollers: Box<[UnixPollerHandle<M>]>,
     /// The maximum number of sockets per poller.
     sockets: u32,
     /// The last published counts of each poller.
@@ -119,7 +119,7 @@ impl<M> fmt::Debug for EngineShared<M> {
 }
 
 impl<M> EngineShared<M> {
-    pub(crate) fn new(pollers: Box<[PollerHandle<M>]>, sockets: u32, balancer: Balancer) -> Self {
+    pub(crate) fn new(pollers: Box<[UnixPollerHandle<M>]>, sockets: u32, balancer: Balancer) -> Self {
         let published = pollers.iter().map(|_| Mutex::default()).collect();
         let registry =
             Mutex::new(Registry { balancer, listeners: Vec::new(), closing: Vec::new(), stopping: false });
@@ -130,15 +130,15 @@ impl<M> EngineShared<M> {
         Group::new(&self.pollers, self.sockets)
     }
 
-    pub(crate) fn poller(&self, id: PollerId) -> Option<&PollerHandle<M>> {
+    pub(crate) fn poller(&self, id: PollerId) -> Option<&UnixPollerHandle<M>> {
         self.group().poller(id)
     }
 
     /// Connects to an address, on the poller that the balancer picks or, if that is full, on the next best one.
-    pub(crate) fn connect(&self, to: Address, tag: u64) -> Result<(), ConnectRefused> {
+    pub(crate) fn connect(&self, to: Address, tag: u64) -> Result<(), RequestError> {
         let mut registry = locked(&self.registry);
         let Registry { balancer, stopping: false, .. } = &mut *registry else {
-            return Err(ConnectRefused::Gone);
+            return Err(RequestError::Gone);
         };
         self.group().connect(to, tag, balancer)
     }
@@ -170,12 +170,12 @@ impl<M> EngineShared<M> {
         self.published.iter().map(|published| *locked(published)).collect()
     }
 
-    /// Returns the address of an endpoint; `None` if it is a Unix socket and the table of names has no room for it.
-    pub(crate) fn address(&self, endpoint: &Endpoint) -> Option<Address> {
+    /// Returns the address of an endpoint.
+    pub(crate) fn address(&self, endpoint: &Endpoint) -> Result<Address, UnixAddressesFull> {
         if let Some(address) = endpoint.as_inet() {
-            return Some(address.into());
+            return Ok(address.into());
         }
-        self.unix.id(endpoint).map(Address::Unix)
+        self.unix.id(endpoint).map(Address::Unix).ok_or(UnixAddressesFull)
     }
 
     /// Returns the endpoint of an address; `None` if it is a Unix socket whose name has been forgotten.

@@ -38,9 +38,9 @@ type Accepts = dyn Fn(ListenerId, &Address) -> bool + Send + Sync;
 
 /// A connection filter, called on the accepting thread.
 #[derive(Clone)]
-pub(crate) struct Filter(pub(crate) Arc<Accepts>);
+pub(crate) struct ConnectionFilter(pub(crate) Arc<Accepts>);
 
-impl fmt::Debug for Filter {
+impl fmt::Debug for ConnectionFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Filter")
     }
@@ -75,7 +75,7 @@ pub(crate) struct UnixTransport<'e, D, M> {
     pub(crate) shared: &'e EngineShared<M>,
     /// The options of listeners, of which `nodelay` and `unsent_limit` are also set on connecting sockets.
     pub(crate) options: ListenOptions,
-    pub(crate) filter: Option<Filter>,
+    pub(crate) filter: Option<ConnectionFilter>,
 }
 
 impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
@@ -170,7 +170,7 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
 
     fn local_address(&self, fd: &OwnedFd) -> Option<Address> {
         let local = socket::local_address(fd.as_fd()).ok()?;
-        local.to_endpoint().and_then(|endpoint| self.shared.address(&endpoint))
+        local.to_endpoint().and_then(|endpoint| self.shared.address(&endpoint).ok())
     }
 
     fn watch_listener(&mut self, listener: &mut Listening, id: ListenerId) -> Result<(), ErrorKind> {
@@ -190,14 +190,16 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
 
     fn accept(&mut self, listener: &mut Listening, id: ListenerId) -> Accept<OwnedFd> {
         let (fd, peer) = match listener.socket.accept() {
-            listener::Accept::Accepted(fd, PeerAddress::Inet(peer)) => (fd, Address::Inet(peer)),
-            listener::Accept::Accepted(fd, PeerAddress::Unix) => (fd, listener.address),
-            listener::Accept::WouldBlock => return Accept::WouldBlock,
-            listener::Accept::Retry(_) => return Accept::Retry,
-            listener::Accept::OutOfDescriptors(_) | listener::Accept::Failed(_) => return Accept::Exhausted,
+            listener::AcceptResult::Accepted(fd, PeerAddress::Inet(peer)) => (fd, Address::Inet(peer)),
+            listener::AcceptResult::Accepted(fd, PeerAddress::Unix) => (fd, listener.address),
+            listener::AcceptResult::WouldBlock => return Accept::WouldBlock,
+            listener::AcceptResult::Retry(_) => return Accept::Retry,
+            listener::AcceptResult::OutOfDescriptors(_) | listener::AcceptResult::Failed(_) => {
+                return Accept::Exhausted;
+            }
         };
         match &self.filter {
-            Some(Filter(accepts)) if !accepts(id, &peer) => Accept::Filtered,
+            Some(ConnectionFilter(accepts)) if !accepts(id, &peer) => Accept::Filtered,
             _ => Accept::Accepted(fd, peer),
         }
     }
@@ -210,7 +212,8 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
         if check_descriptor::<D>(fd.as_raw_fd()).is_ok() {
             return Ok(fd);
         }
-        match socket::lowest_number(fd.as_fd()) {
+        // The copy gets the lowest free number, apart from those of the standard streams.
+        match fd.try_clone() {
             Ok(lower) if check_descriptor::<D>(lower.as_raw_fd()).is_ok() => Ok(lower),
             _ => Err(fd),
         }

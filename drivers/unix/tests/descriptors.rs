@@ -10,7 +10,7 @@ use lightcone_contract::sockets::{accept, listen, soon, start_connect};
 use lightcone_unix::endpoint::Endpoint;
 use lightcone_unix::errno::Errno;
 use lightcone_unix::limits::DescriptorLimit;
-use lightcone_unix::listener::{Accept, ListenOptions, ListenSocket};
+use lightcone_unix::listener::{AcceptResult, ListenOptions, ListenSocket};
 use lightcone_unix::socket::{Received, receive};
 use lightcone_unix::waker::PipeWaker;
 
@@ -53,14 +53,17 @@ fn accepting_stops_and_goes_on() {
     held.pop();
     let (client, _) = start_connect(listener.endpoint());
     let refused = soon("connection", || match listener.accept() {
-        Accept::WouldBlock => None,
-        Accept::OutOfDescriptors(errno) => Some(errno),
-        fine_or_fatal @ (Accept::Accepted(..) | Accept::Retry(_) | Accept::Failed(_)) => {
+        AcceptResult::WouldBlock => None,
+        AcceptResult::OutOfDescriptors(errno) => Some(errno),
+        fine_or_fatal @ (AcceptResult::Accepted(..) | AcceptResult::Retry(_) | AcceptResult::Failed(_)) => {
             panic!("{fine_or_fatal:?}")
         }
     });
     assert_eq!(refused, Errno(libc::EMFILE));
-    assert!(matches!(listener.accept(), Accept::OutOfDescriptors(_)), "the connection stays in the queue");
+    assert!(
+        matches!(listener.accept(), AcceptResult::OutOfDescriptors(_)),
+        "the connection stays in the queue"
+    );
     held.pop();
     let (server, _) = accept(&listener);
     assert_eq!(receive(client.as_fd(), &mut [0; 1]), Received::WouldBlock, "the connection is intact");

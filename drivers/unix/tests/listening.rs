@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
 
+use core::error::Error as _;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixDatagram;
 
@@ -9,7 +10,7 @@ use lightcone_contract::sockets::{Folder, accept, listen, outcome, pair, start_c
 use lightcone_unix::address::PeerAddress;
 use lightcone_unix::endpoint::Endpoint;
 use lightcone_unix::errno::Errno;
-use lightcone_unix::listener::{Accept, ListenCause, ListenError, ListenOptions, ListenSocket};
+use lightcone_unix::listener::{AcceptResult, ListenCause, ListenError, ListenOptions, ListenSocket};
 use lightcone_unix::socket::{Connecting, KeepAlive};
 
 fn refused(endpoint: &str) -> ListenError {
@@ -36,6 +37,7 @@ fn an_address_in_use_is_named() {
     let text = error.to_string();
     assert!(text.starts_with(&format!("cannot listen on {address}: the address is in use")), "{text}");
     assert!(text.contains("EADDRINUSE"), "{text}");
+    assert_eq!(error.source().and_then(|source| source.downcast_ref()), Some(&Errno(libc::EADDRINUSE)));
 }
 
 #[test]
@@ -54,7 +56,7 @@ fn a_folder_that_does_not_exist_is_named() {
 
 #[test]
 fn nobody_waiting_is_no_error() {
-    assert!(matches!(listen("127.0.0.1:0").accept(), Accept::WouldBlock));
+    assert!(matches!(listen("127.0.0.1:0").accept(), AcceptResult::WouldBlock));
 }
 
 #[test]
@@ -72,7 +74,7 @@ fn ipv6_and_ipv4_are_two_listeners_on_one_port() {
     let (client, started) = start_connect(&format!("127.0.0.1:{port}").parse().unwrap());
     accept(&four);
     assert_eq!(outcome(&client, started), Connecting::Done);
-    assert!(matches!(six.accept(), Accept::WouldBlock));
+    assert!(matches!(six.accept(), AcceptResult::WouldBlock));
 }
 
 #[test]
@@ -197,6 +199,7 @@ fn connections_that_end_before_they_are_accepted_do_no_harm() {
     let (client, _) = start_connect(listener.endpoint());
     // Linux returns connections that are already reset; other systems return ECONNABORTED instead.
     let own = lightcone_unix::socket::local_address(client.as_fd()).unwrap().as_inet().unwrap();
-    let is_mine = |accepted| matches!(accepted, Accept::Accepted(_, PeerAddress::Inet(peer)) if peer == own);
+    let is_mine =
+        |accepted| matches!(accepted, AcceptResult::Accepted(_, PeerAddress::Inet(peer)) if peer == own);
     assert!((0..64).any(|_| is_mine(listener.accept())));
 }

@@ -7,7 +7,7 @@ use lightcone_core::sync::Gate;
 use lightcone_core::{Address, CloseReason, ErrorKind, Instant, Origin, Token};
 
 use crate::locks::{Mutex, MutexGuard, PoisonError};
-use crate::message::Link;
+use crate::message::PollerLink;
 
 /// The bridge of one socket. The poller puts events and input into it and posts to the gate; a worker puts
 /// output and actions into it and posts a message to the poller's socket.
@@ -20,12 +20,12 @@ pub(crate) struct Bridge<M> {
     pub(crate) origin: Origin,
     pub(crate) peer: Address,
     pub(crate) local: Option<Address>,
-    pub(crate) link: Arc<dyn Link<M>>,
-    exchange: Mutex<Exchange<M>>,
+    pub(crate) link: Arc<dyn PollerLink<M>>,
+    exchange: Mutex<BridgeState<M>>,
 }
 
 /// Both directions, under one lock, which is held to copy bytes and never during a callback.
-pub(crate) struct Exchange<M> {
+pub(crate) struct BridgeState<M> {
     /// Received bytes: at most as many as a socket may leave unconsumed.
     pub(crate) input: VecDeque<u8>,
     pub(crate) messages: VecDeque<M>,
@@ -36,7 +36,7 @@ pub(crate) struct Exchange<M> {
     pub(crate) stopping: bool,
     /// `shutdown` is due after this many bytes of `input`.
     pub(crate) shutdown: Option<usize>,
-    pub(crate) end: Option<End>,
+    pub(crate) end: Option<BridgeEnd>,
     /// Bytes of the output that have reached the operating system since a worker last took this count.
     pub(crate) sent: usize,
     /// Whether the poller's socket is paused because the input is full.
@@ -47,7 +47,7 @@ pub(crate) struct Exchange<M> {
     /// Bytes to send: at most the output bound.
     pub(crate) output: VecDeque<u8>,
     /// The closing action, after the output.
-    pub(crate) order: Option<Order>,
+    pub(crate) order: Option<BridgeAction>,
     /// The shadow's next deadline, if it has changed.
     pub(crate) deadline: Option<Option<Instant>>,
     /// Whether the socket is not idle: work for a callback is due, or the handler has declared the socket
@@ -65,14 +65,14 @@ pub(crate) struct Exchange<M> {
 
 /// How a poller's socket ended.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum End {
+pub(crate) enum BridgeEnd {
     Closed(CloseReason),
     Refused(ErrorKind),
 }
 
 /// A closing action for the poller's socket. A later one replaces an earlier one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Order {
+pub(crate) enum BridgeAction {
     Finish,
     Linger,
     Close,
@@ -85,9 +85,9 @@ impl<M> Bridge<M> {
         place: u32,
         (origin, peer): (Origin, Address),
         local: Option<Address>,
-        link: Arc<dyn Link<M>>,
+        link: Arc<dyn PollerLink<M>>,
     ) -> Self {
-        let exchange = Exchange {
+        let exchange = BridgeState {
             input: VecDeque::new(),
             messages: VecDeque::new(),
             ended: false,
@@ -113,13 +113,13 @@ impl<M> Bridge<M> {
 
     /// Locks the exchange. No handler code runs under this lock, so it is held only briefly and does not get
     /// poisoned.
-    pub(crate) fn exchange(&self) -> MutexGuard<'_, Exchange<M>> {
+    pub(crate) fn exchange(&self) -> MutexGuard<'_, BridgeState<M>> {
         self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The worker's side.
-impl<M> Exchange<M> {
+impl<M> BridgeState<M> {
     /// Moves input into the worker's buffer, as much as there is room for. Returns the number of bytes.
     pub(crate) fn copy_input(&mut self, room: usize, buffer: &mut [u8]) -> usize {
         let n = room.min(buffer.len()).min(self.input.len());
@@ -154,7 +154,7 @@ impl<M> Exchange<M> {
     }
 
     /// Marks the bridge as no longer read by workers. Returns the messages that were not delivered.
-    pub(crate) fn end(&mut self, order: Order) -> VecDeque<M> {
+    pub(crate) fn end(&mut self, order: BridgeAction) -> VecDeque<M> {
         self.order = Some(order);
         self.over = true;
         self.unread |= !self.input.is_empty();

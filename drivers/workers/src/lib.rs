@@ -2,13 +2,13 @@
 //!
 //! A handler's callbacks run on the thread of its poller, so a slow callback delays every socket of that
 //! poller. Workers are separate threads that run the callbacks instead. The handler does not change: pass it
-//! to the [`Workers`], and start the engine with their [`offload`](Workers::offload).
+//! to the [`Workers`], and start the engine with their [`offload`](Workers::offload). `lightcone` re-exports this
+//! crate as `lightcone::workers`.
 //!
 //! ```
 //! use core::time::Duration;
 //! use std::thread;
-//! use lightcone_core::{Address, Context, Handler, Origin, Socket};
-//! use lightcone_native::Builder;
+//! use lightcone::{Address, Builder, Context, Handler, Origin, Socket};
 //!
 //! struct Slow;
 //!
@@ -122,7 +122,7 @@ mod shadow;
 mod worker;
 mod workers;
 
-pub use message::{Link, Offloaded};
+pub use message::{Offloaded, PollerLink};
 pub use offload::{Offload, Ticket};
 pub use report::Report;
 pub use workers::{Builder, Error, MESSAGES_MAX, SOCKETS_MAX, WORKERS_MAX, Workers};

@@ -13,10 +13,10 @@ use lightcone_unix::Handle;
 /// let message: Offloaded<&str> = "hello".into();
 /// ```
 #[derive(Clone)]
-pub struct Offloaded<M>(pub(crate) Kind<M>);
+pub struct Offloaded<M>(pub(crate) OffloadedKind<M>);
 
 #[derive(Clone)]
-pub(crate) enum Kind<M> {
+pub(crate) enum OffloadedKind<M> {
     /// An application message.
     User(M),
     /// An application message to all sockets, with the function that copies it for the next one.
@@ -27,15 +27,15 @@ pub(crate) enum Kind<M> {
 
 impl<M> From<M> for Offloaded<M> {
     fn from(message: M) -> Self {
-        Self(Kind::User(message))
+        Self(OffloadedKind::User(message))
     }
 }
 
 impl<M> fmt::Debug for Offloaded<M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
-            Kind::User(_) | Kind::Broadcast(..) => "Offloaded(..)",
-            Kind::Ready => "Offloaded(ready)",
+            OffloadedKind::User(_) | OffloadedKind::Broadcast(..) => "Offloaded(..)",
+            OffloadedKind::Ready => "Offloaded(ready)",
         })
     }
 }
@@ -43,29 +43,29 @@ impl<M> fmt::Debug for Offloaded<M> {
 impl<M> Offloaded<M> {
     /// Creates a broadcast.
     pub(crate) const fn broadcast(message: M, clone: fn(&M) -> M) -> Self {
-        Self(Kind::Broadcast(message, clone))
+        Self(OffloadedKind::Broadcast(message, clone))
     }
 
     /// Copies a broadcast; no other kind is ever copied.
     pub(crate) fn copy(&self) -> Self {
         Self(match &self.0 {
-            Kind::Broadcast(message, clone) => Kind::Broadcast(clone(message), *clone),
-            Kind::User(_) | Kind::Ready => Kind::Ready,
+            OffloadedKind::Broadcast(message, clone) => OffloadedKind::Broadcast(clone(message), *clone),
+            OffloadedKind::User(_) | OffloadedKind::Ready => OffloadedKind::Ready,
         })
     }
 
     /// Returns the application's message, if it is one.
     pub(crate) fn user(self) -> Option<M> {
         match self.0 {
-            Kind::User(message) | Kind::Broadcast(message, _) => Some(message),
-            Kind::Ready => None,
+            OffloadedKind::User(message) | OffloadedKind::Broadcast(message, _) => Some(message),
+            OffloadedKind::Ready => None,
         }
     }
 }
 
 /// A connection from the workers to the sockets of an engine: its [`Handle`], or the equivalent of a custom
 /// engine.
-pub trait Link<M>: Send + Sync {
+pub trait PollerLink<M>: Send + Sync {
     /// Posts a message to a socket, which receives it as a `message` event on its own poller. Messages from
     /// one thread to one socket keep their order.
     ///
@@ -86,7 +86,7 @@ pub trait Link<M>: Send + Sync {
     ) -> Result<(), Rejected<Offloaded<M>>>;
 }
 
-impl<M: Send + 'static> Link<M> for Handle<Offloaded<M>> {
+impl<M: Send + 'static> PollerLink<M> for Handle<Offloaded<M>> {
     fn post(&self, to: Token, message: Offloaded<M>) -> Result<(), Rejected<Offloaded<M>>> {
         self.post(to, message)
     }

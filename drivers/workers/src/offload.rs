@@ -5,8 +5,8 @@ use core::fmt;
 
 use lightcone_core::{Address, Context, Event, Handler, Origin, Socket, Stream};
 
-use crate::bridge::{Bridge, End, Exchange, Order};
-use crate::message::{Kind, Link, Offloaded};
+use crate::bridge::{Bridge, BridgeAction, BridgeEnd, BridgeState};
+use crate::message::{Offloaded, OffloadedKind, PollerLink};
 use crate::scheduler::{Job, Scheduler};
 
 /// A poller's handler whose callbacks run on workers. See [`Workers`](crate::Workers).
@@ -14,7 +14,7 @@ use crate::scheduler::{Job, Scheduler};
 /// It never waits for a worker: its own callbacks only copy bytes and schedule the socket.
 pub struct Offload<M> {
     scheduler: Arc<Scheduler<M>>,
-    link: Arc<dyn Link<M>>,
+    link: Arc<dyn PollerLink<M>>,
 }
 
 impl<M> fmt::Debug for Offload<M> {
@@ -24,7 +24,7 @@ impl<M> fmt::Debug for Offload<M> {
 }
 
 impl<M> Offload<M> {
-    pub(crate) fn new(scheduler: Arc<Scheduler<M>>, link: Arc<dyn Link<M>>) -> Self {
+    pub(crate) fn new(scheduler: Arc<Scheduler<M>>, link: Arc<dyn PollerLink<M>>) -> Self {
         Self { scheduler, link }
     }
 }
@@ -135,20 +135,22 @@ impl<M> Handler for Offload<M> {
     }
 }
 
-impl<M> Exchange<M> {
+impl<M> BridgeState<M> {
     /// Records an event in the bridge, apart from bytes. Returns whether a worker has to handle it.
     fn note(&mut self, event: Event<Offloaded<M>>, messages_max: usize, rejected: &mut Option<M>) -> bool {
         match event {
             Event::Open => {}
             Event::Timeout => self.timeout = true,
             Event::Shutdown => self.shutdown = Some(self.input.len()),
-            Event::Refused(kind) => self.end = Some(End::Refused(kind)),
-            Event::Close(reason) => self.end = Some(End::Closed(reason)),
-            Event::Message(Offloaded(Kind::Ready)) => {
+            Event::Refused(kind) => self.end = Some(BridgeEnd::Refused(kind)),
+            Event::Close(reason) => self.end = Some(BridgeEnd::Closed(reason)),
+            Event::Message(Offloaded(OffloadedKind::Ready)) => {
                 self.notified = false;
                 return false;
             }
-            Event::Message(Offloaded(Kind::User(message) | Kind::Broadcast(message, _))) => {
+            Event::Message(Offloaded(
+                OffloadedKind::User(message) | OffloadedKind::Broadcast(message, _),
+            )) => {
                 if self.messages.len() == messages_max || self.over {
                     *rejected = Some(message);
                     return false;
@@ -204,15 +206,15 @@ impl<M> Exchange<M> {
         if let Some(deadline) = self.deadline.take() {
             stream.set_deadline(deadline);
         }
-        if self.order == Some(Order::Abort) || self.output.is_empty() {
+        if self.order == Some(BridgeAction::Abort) || self.output.is_empty() {
             match self.order.take() {
                 None => {}
-                Some(Order::Finish) => stream.finish(),
-                Some(Order::Linger) => stream.linger(),
+                Some(BridgeAction::Finish) => stream.finish(),
+                Some(BridgeAction::Linger) => stream.linger(),
                 // input that is still in the bridge counts as unread
-                Some(Order::Close) if self.unread || !self.input.is_empty() => stream.linger(),
-                Some(Order::Close) => stream.close(),
-                Some(Order::Abort) => stream.abort(),
+                Some(BridgeAction::Close) if self.unread || !self.input.is_empty() => stream.linger(),
+                Some(BridgeAction::Close) => stream.close(),
+                Some(BridgeAction::Abort) => stream.abort(),
             }
         }
     }

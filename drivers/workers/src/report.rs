@@ -3,7 +3,7 @@
 use core::fmt;
 
 /// Counts of what the workers have done, and of what they could not do.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Hash, Debug)]
 #[non_exhaustive]
 pub struct Report {
     /// Sockets that received `open`.

@@ -18,7 +18,7 @@ pub(crate) struct Job<M> {
 
 /// Bounds of the bridges.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct BridgeLimits {
     /// Bytes of input that wait for a worker.
     pub(crate) input: usize,
     /// Messages that wait for a worker.
@@ -42,16 +42,16 @@ pub(crate) struct Counts {
 /// The scheduler: the queue of jobs, the idle workers and the free shadow slots. Shared by pollers and
 /// workers.
 pub(crate) struct Scheduler<M> {
-    state: Mutex<State<M>>,
+    state: Mutex<SchedulerState<M>>,
     /// One per worker; wakes it.
     condvars: Box<[Condvar]>,
     /// Notified when all shadow slots are free again, and when a worker has ended.
     changed: Condvar,
-    limits: Limits,
+    limits: BridgeLimits,
     pub(crate) counts: Box<[Counts]>,
 }
 
-struct State<M> {
+struct SchedulerState<M> {
     /// Sockets that wait for a worker. Each is queued at most once, since it has one pass.
     ready: VecDeque<Job<M>>,
     /// The job assigned to each worker while it was idle, until it wakes up and takes it.
@@ -81,8 +81,8 @@ pub(crate) enum Task<M> {
 }
 
 impl<M> Scheduler<M> {
-    pub(crate) fn new(workers: usize, places: u32, limits: Limits) -> Self {
-        let state = State {
+    pub(crate) fn new(workers: usize, places: u32, limits: BridgeLimits) -> Self {
+        let state = SchedulerState {
             ready: VecDeque::new(),
             in_hand: (0..workers).map(|_| None).collect(),
             idle: Vec::with_capacity(workers),
@@ -104,11 +104,11 @@ impl<M> Scheduler<M> {
     }
 
     /// Locks the state. Neither handler code nor anything that blocks runs under this lock.
-    fn state(&self) -> MutexGuard<'_, State<M>> {
+    fn state(&self) -> MutexGuard<'_, SchedulerState<M>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) const fn limits(&self) -> Limits {
+    pub(crate) const fn limits(&self) -> BridgeLimits {
         self.limits
     }
 
@@ -282,9 +282,9 @@ impl<M> Scheduler<M> {
 /// Waits on a condition variable, for at most `patience` if there is one. Returns whether the wait timed out.
 fn wait<'a, M>(
     bell: &Condvar,
-    state: MutexGuard<'a, State<M>>,
+    state: MutexGuard<'a, SchedulerState<M>>,
     patience: Option<Duration>,
-) -> (MutexGuard<'a, State<M>>, bool) {
+) -> (MutexGuard<'a, SchedulerState<M>>, bool) {
     let Some(patience) = patience else {
         return (bell.wait(state).unwrap_or_else(PoisonError::into_inner), false);
     };
@@ -295,7 +295,7 @@ fn wait<'a, M>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Link, Offloaded};
+    use crate::message::{Offloaded, PollerLink};
     use core::iter::repeat_with;
     use lightcone_core::{Address, ListenerId, Origin, Rejected, Token, UnixId};
     use std::sync::mpsc::{Receiver, Sender, channel};
@@ -308,7 +308,7 @@ mod tests {
 
     struct NoLink;
 
-    impl Link<()> for NoLink {
+    impl PollerLink<()> for NoLink {
         fn post(&self, _: Token, message: Offloaded<()>) -> Result<(), Rejected<Offloaded<()>>> {
             Err(Rejected::Gone(message))
         }
@@ -331,7 +331,7 @@ mod tests {
 
     /// Starts workers that report which of them received a job, and do not run it.
     fn scheduler(workers: usize, places: u32) -> (Arc<Scheduler<()>>, Receiver<usize>) {
-        let scheduler = Arc::new(Scheduler::new(workers, places, Limits { input: 1, messages: 1 }));
+        let scheduler = Arc::new(Scheduler::new(workers, places, BridgeLimits { input: 1, messages: 1 }));
         let (notified, runs) = channel();
         for me in 0..workers {
             let (scheduler, notified) = (Arc::clone(&scheduler), notified.clone());

@@ -11,7 +11,7 @@ use lightcone_core::{
     Sent, Settled, Shard, Slot, Storage,
 };
 
-use crate::bridge::{Bridge, End, Order};
+use crate::bridge::{Bridge, BridgeAction, BridgeEnd};
 use crate::worker::{Surroundings, Worker};
 use lightcone_unix::memory;
 
@@ -46,7 +46,7 @@ pub(crate) struct Shadow<'s, H: Handler> {
     reads: bool,
     state: State,
     /// The closing action that has been passed to the poller.
-    ordered: Option<Order>,
+    ordered: Option<BridgeAction>,
     /// The deadline that has been passed to the poller's socket.
     deadline: Option<Instant>,
     /// Whether the last step was a message; the next one is then input, if there is any.
@@ -64,7 +64,7 @@ pub(crate) struct Shadow<'s, H: Handler> {
 }
 
 /// One thing that happened to a socket, to be delivered together with its consequences.
-enum Step<M> {
+enum ShadowStep<M> {
     Begin,
     Sent(usize),
     /// A deadline that the shard found to have passed.
@@ -126,13 +126,13 @@ impl<'s, H: Handler> Shadow<'s, H> {
     pub(crate) fn abort(&mut self, worker: &mut Worker<'_, H>) {
         let Some(bridge) = self.bridge.clone() else { return };
         worker.counts().aborted.add(1);
-        self.handle_panic(Step::Cut(CloseReason::Shutdown), &bridge, worker);
+        self.handle_panic(ShadowStep::Cut(CloseReason::Shutdown), &bridge, worker);
         self.settle(&bridge, worker, false);
     }
 
     /// Aborts a socket that the handler has not seen.
     pub(crate) fn turn_away(&mut self, bridge: &Arc<Bridge<H::Message>>, worker: &Worker<'_, H>) {
-        self.end(Order::Abort, bridge, worker);
+        self.end(BridgeAction::Abort, bridge, worker);
         self.settle(bridge, worker, false);
     }
 
@@ -167,10 +167,10 @@ impl<'s, H: Handler> Shadow<'s, H> {
         &mut self,
         bridge: &Bridge<H::Message>,
         worker: &mut Worker<'_, H>,
-    ) -> Option<Step<H::Message>> {
+    ) -> Option<ShadowStep<H::Message>> {
         let shard = self.shard.as_deref_mut()?;
         if shard.in_use() == 0 {
-            return Some(Step::Begin);
+            return Some(ShadowStep::Begin);
         }
         let mut exchange = bridge.exchange();
         if exchange.stopping {
@@ -178,20 +178,20 @@ impl<'s, H: Handler> Shadow<'s, H> {
         }
         // First: sent output frees blocks that the callbacks of the steps below may need.
         if exchange.sent > 0 {
-            return Some(Step::Sent(core::mem::take(&mut exchange.sent)));
+            return Some(ShadowStep::Sent(core::mem::take(&mut exchange.sent)));
         }
         if core::mem::take(&mut exchange.timeout) {
             self.deadline = None; // it has fired
         }
         if shard.next_ready().is_some() {
-            return Some(Step::Due);
+            return Some(ShadowStep::Due);
         }
         let room = shard.only_connection()?.room();
         // After the input that preceded it. A peer that keeps sending, or a socket that does not read, cannot
         // postpone it.
         if exchange.shutdown.is_some_and(|before| before == 0 || room == 0) {
             exchange.shutdown = None;
-            return Some(Step::Shutdown);
+            return Some(ShadowStep::Shutdown);
         }
         let hears = room > 0 && !exchange.input.is_empty();
         // Messages and input alternate, so that neither starves the other.
@@ -199,18 +199,20 @@ impl<'s, H: Handler> Shadow<'s, H> {
             && let Some(message) = exchange.messages.pop_front()
         {
             self.had_message = true;
-            return Some(Step::Message(message));
+            return Some(ShadowStep::Message(message));
         }
         if hears {
-            return Some(Step::Input(exchange.copy_input(room, worker.buffer_mut())));
+            return Some(ShadowStep::Input(exchange.copy_input(room, worker.buffer_mut())));
         }
         // A socket without room does not read and thus does not see the end of the stream. All input has been
         // taken here.
         if room > 0 && exchange.ended && !core::mem::replace(&mut self.ended, exchange.ended) {
-            return Some(Step::Ended);
+            return Some(ShadowStep::Ended);
         }
         match exchange.end {
-            Some(End::Closed(reason)) if !core::mem::replace(&mut self.cut, true) => Some(Step::Cut(reason)),
+            Some(BridgeEnd::Closed(reason)) if !core::mem::replace(&mut self.cut, true) => {
+                Some(ShadowStep::Cut(reason))
+            }
             _ => None,
         }
     }
@@ -219,7 +221,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
     /// panics too, no other callback.
     fn handle_panic(
         &mut self,
-        step: Step<H::Message>,
+        step: ShadowStep<H::Message>,
         bridge: &Arc<Bridge<H::Message>>,
         worker: &mut Worker<'_, H>,
     ) {
@@ -244,19 +246,24 @@ impl<'s, H: Handler> Shadow<'s, H> {
             shard.release_slot(token); // the `admit` of a failed connect panicked
         }
         if self.shard.as_ref().is_some_and(|shard| shard.in_use() > 0) {
-            self.take(Step::Cut(CloseReason::HandlerPanic), bridge, worker);
+            self.take(ShadowStep::Cut(CloseReason::HandlerPanic), bridge, worker);
         } else {
-            self.end(Order::Close, bridge, worker); // `admit` panicked, so there is no socket
+            self.end(BridgeAction::Close, bridge, worker); // `admit` panicked, so there is no socket
         }
     }
 
     /// Delivers the step and carries out the resulting actions.
-    fn take(&mut self, step: Step<H::Message>, bridge: &Arc<Bridge<H::Message>>, worker: &mut Worker<'_, H>) {
-        if matches!(step, Step::Begin) && !self.begin(bridge, worker) {
-            return self.end(Order::Close, bridge, worker);
+    fn take(
+        &mut self,
+        step: ShadowStep<H::Message>,
+        bridge: &Arc<Bridge<H::Message>>,
+        worker: &mut Worker<'_, H>,
+    ) {
+        if matches!(step, ShadowStep::Begin) && !self.begin(bridge, worker) {
+            return self.end(BridgeAction::Close, bridge, worker);
         }
         let Some(shard) = self.shard.as_deref_mut() else { return };
-        if matches!(step, Step::Shutdown) {
+        if matches!(step, ShadowStep::Shutdown) {
             shard.stop(); // its close reason is `Shutdown` from now on
         }
         let Some(mut conn) = shard.only_connection() else { return };
@@ -265,22 +272,22 @@ impl<'s, H: Handler> Shadow<'s, H> {
         let mut calls = BridgeCalls { surroundings, in_flight: &mut self.in_flight, left: &mut self.left };
         let mut input: &mut [u8] = &mut [];
         match step {
-            Step::Begin | Step::Due => {}
-            Step::Message(message) => {
+            ShadowStep::Begin | ShadowStep::Due => {}
+            ShadowStep::Message(message) => {
                 let settled = match conn.message(message, handler, &mut calls.context()) {
                     Ok(next) => conn.carry_out(next, 0, handler, &mut calls),
                     Err(late) => return worker.drop_message(late),
                 };
                 return self.leave_at(settled, bridge, worker);
             }
-            Step::Sent(n) => {
+            ShadowStep::Sent(n) => {
                 *calls.in_flight -= n;
                 conn.sent(n);
             }
-            Step::Input(n) => input = buffer.get_mut(..n).unwrap_or_default(),
-            Step::Ended => conn.peer_ended(),
-            Step::Shutdown => conn.shutdown(),
-            Step::Cut(reason) => conn.abort_with(reason),
+            ShadowStep::Input(n) => input = buffer.get_mut(..n).unwrap_or_default(),
+            ShadowStep::Ended => conn.peer_ended(),
+            ShadowStep::Shutdown => conn.shutdown(),
+            ShadowStep::Cut(reason) => conn.abort_with(reason),
         }
         let settled = conn.receive(input, handler, &mut calls);
         self.leave_at(settled, bridge, worker);
@@ -291,7 +298,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
     fn begin(&mut self, bridge: &Bridge<H::Message>, worker: &mut Worker<'_, H>) -> bool {
         let Some(shard) = self.shard.as_deref_mut() else { return false };
         let end = bridge.exchange().end;
-        if let (Some(End::Refused(error)), Origin::Connecting { tag }) = (end, bridge.origin) {
+        if let (Some(BridgeEnd::Refused(error)), Origin::Connecting { tag }) = (end, bridge.origin) {
             return refuse(shard, bridge, tag, error, worker.handler_mut()).is_ok();
         }
         self.opened = shard.admit(worker.handler_mut(), bridge.origin, &bridge.peer).is_ok();
@@ -332,7 +339,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
     }
 
     /// Frees the slot: the last callback has run, or there is none.
-    fn end(&mut self, order: Order, bridge: &Bridge<H::Message>, worker: &Worker<'_, H>) {
+    fn end(&mut self, order: BridgeAction, bridge: &Bridge<H::Message>, worker: &Worker<'_, H>) {
         let late = bridge.exchange().end(order);
         if let Some(shard) = &mut self.shard
             && shard.unused_memory() >= UNUSED_MAX
@@ -448,11 +455,11 @@ fn refuse<H: Handler>(
 
 /// Returns what the poller does with its socket in this state of the shadow. A lingering socket is not closed
 /// at once: the poller may still have to discard input.
-const fn order_of(state: State) -> Option<Order> {
+const fn order_of(state: State) -> Option<BridgeAction> {
     match state {
-        State::Finishing | State::Finished => Some(Order::Finish),
-        State::PreLinger | State::Lingering => Some(Order::Linger),
-        State::Draining => Some(Order::Close),
+        State::Finishing | State::Finished => Some(BridgeAction::Finish),
+        State::PreLinger | State::Lingering => Some(BridgeAction::Linger),
+        State::Draining => Some(BridgeAction::Close),
         State::Free
         | State::Reserved
         | State::Connecting
@@ -463,6 +470,6 @@ const fn order_of(state: State) -> Option<Order> {
 }
 
 /// Returns what the poller does when the shadow has closed.
-fn after_close(needs_reset: bool) -> Order {
-    if needs_reset { Order::Abort } else { Order::Close }
+fn after_close(needs_reset: bool) -> BridgeAction {
+    if needs_reset { BridgeAction::Abort } else { BridgeAction::Close }
 }

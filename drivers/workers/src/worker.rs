@@ -10,7 +10,7 @@ use lightcone_unix::clock::Clock;
 
 use crate::bridge::Bridge;
 use crate::locks::{Mutex, PoisonError, TryLockError, sleep};
-use crate::message::{Kind, Offloaded};
+use crate::message::{Offloaded, OffloadedKind};
 use crate::outbox::WorkerOutbox;
 use crate::scheduler::{Counts, Job, Scheduler, Task};
 use crate::shadow::Shadow;
@@ -21,7 +21,7 @@ const RETRY: Duration = Duration::from_millis(1);
 const LAST_RETRIES: usize = 500;
 
 /// The shadow slots. The worker that holds a socket's pass locks its slot.
-pub(crate) type Places<'s, H> = [Mutex<Shadow<'s, H>>];
+pub(crate) type Shadows<'s, H> = [Mutex<Shadow<'s, H>>];
 
 /// The state of one worker.
 pub(crate) struct Worker<'a, H: Handler> {
@@ -94,7 +94,7 @@ impl<'a, H: Handler> Worker<'a, H> {
     }
 
     /// Runs sockets until the scheduler is closed, then aborts the remaining ones.
-    pub(crate) fn work(&mut self, places: &Places<'_, H>) {
+    pub(crate) fn work(&mut self, places: &Shadows<'_, H>) {
         let mut again = None;
         loop {
             match self.scheduler.next(self.id, again.take(), RETRY) {
@@ -114,7 +114,7 @@ impl<'a, H: Handler> Worker<'a, H> {
     }
 
     /// Runs one turn of a socket. Returns the job if the socket needs another turn.
-    fn run(&mut self, job: Job<H::Message>, places: &Places<'_, H>) -> Option<Job<H::Message>> {
+    fn run(&mut self, job: Job<H::Message>, places: &Shadows<'_, H>) -> Option<Job<H::Message>> {
         let Job { bridge, mut pass } = job;
         let place = places.get(bridge.place as usize)?;
         self.counts.turns.add(1);
@@ -152,7 +152,7 @@ impl<'a, H: Handler> Worker<'a, H> {
     /// is queued.
     pub(crate) fn notify(&self, bridge: &Arc<Bridge<H::Message>>) {
         // if the poller has ended, so has the socket
-        if let Err(Rejected::Full(_)) = bridge.link.post(bridge.token, Offloaded(Kind::Ready)) {
+        if let Err(Rejected::Full(_)) = bridge.link.post(bridge.token, Offloaded(OffloadedKind::Ready)) {
             self.scheduler.defer(Arc::clone(bridge));
         }
     }
@@ -174,7 +174,7 @@ impl<'a, H: Handler> Worker<'a, H> {
 
     /// Aborts all sockets except those that other workers are running; each of these aborts the rest when its
     /// callback returns.
-    fn abort_all(&mut self, places: &Places<'_, H>) {
+    fn abort_all(&mut self, places: &Shadows<'_, H>) {
         self.refresh_clock();
         // A queued socket that has not had its first turn is in no shadow slot yet, so the loop below would
         // miss it.

@@ -11,10 +11,10 @@ use std::thread;
 use lightcone_core::{Config, ConfigError, Handler, Timeouts};
 use lightcone_unix::{Handle, PollerContext};
 
-use crate::message::{Link, Offloaded};
+use crate::message::{Offloaded, PollerLink};
 use crate::offload::Offload;
 use crate::report::Report;
-use crate::scheduler::{Limits, Scheduler};
+use crate::scheduler::{BridgeLimits, Scheduler};
 use crate::shadow::{BLOCKS_MAX, Memory, Shadow};
 use crate::worker::Worker;
 
@@ -68,7 +68,25 @@ impl fmt::Debug for Error {
     }
 }
 
-impl core::error::Error for Error {}
+impl core::error::Error for Error {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Thread(error) => Some(error),
+            Self::Workers(_)
+            | Self::Sockets(_)
+            | Self::Messages(_)
+            | Self::OutputLimit(_)
+            | Self::Factory(_) => None,
+        }
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
 
 /// Configures and starts [`Workers`]. Every setting has a default.
 #[derive(Clone, Copy, Debug)]
@@ -179,8 +197,8 @@ impl Builder {
         if !(1..=BLOCKS_MAX).contains(&self.config.output_limit) {
             return Err(Error::OutputLimit(self.config.output_limit));
         }
-        self.config.check().map_err(Error::Config)?;
-        let limits = Limits { input: self.config.receive_size, messages: self.messages };
+        self.config.check()?;
+        let limits = BridgeLimits { input: self.config.receive_size, messages: self.messages };
         let scheduler = Arc::new(Scheduler::new(workers, places, limits));
         let (ready, started) = mpsc::channel();
         let host =
@@ -219,14 +237,14 @@ struct Host<H: Handler, F> {
     make: F,
 }
 
-type News = mpsc::Sender<io::Result<usize>>;
+type StartReports = mpsc::Sender<io::Result<usize>>;
 
 impl<H, F> Host<H, F>
 where
     H: Handler<Data: Send, Message: Send>,
     F: Fn(usize) -> H + Sync,
 {
-    fn run(&self, workers: usize, ready: News) {
+    fn run(&self, workers: usize, ready: StartReports) {
         let mut memory: Vec<_> = (0..self.sockets).map(|_| Memory::<H::Data>::new()).collect();
         let places: Box<[_]> = memory.iter_mut().map(|memory| Mutex::new(Shadow::new(memory))).collect();
         thread::scope(|scope| {
@@ -241,14 +259,14 @@ where
 
     /// Records a worker whose thread could not be started, so that the end does not wait for it. The others
     /// end once `start` has received the error.
-    fn miss(&self, ready: &News, error: io::Error) {
+    fn miss(&self, ready: &StartReports, error: io::Error) {
         self.scheduler.ended();
         let _ = ready.send(Err(error));
     }
 
-    fn work(&self, id: usize, ready: News, places: &crate::worker::Places<'_, H>) {
+    fn work(&self, id: usize, ready: StartReports, places: &crate::worker::Shadows<'_, H>) {
         // Dropped last, after the handler.
-        let _end = End { scheduler: &self.scheduler };
+        let _end = EndGuard { scheduler: &self.scheduler };
         let handler = (self.make)(id);
         let Some(mut worker) = Worker::new(id, &self.scheduler, &self.config, handler) else { return };
         let _ = ready.send(Ok(id));
@@ -258,11 +276,11 @@ where
 }
 
 /// Records on drop that a worker has ended. If it panicked, also closes the scheduler.
-struct End<'a, M> {
+struct EndGuard<'a, M> {
     scheduler: &'a Scheduler<M>,
 }
 
-impl<M> Drop for End<'_, M> {
+impl<M> Drop for EndGuard<'_, M> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.scheduler.close();
@@ -302,7 +320,7 @@ impl<M: Send + 'static> Workers<M> {
     }
 
     /// Returns a handler for one poller of a custom engine, whose sockets are reached through `link`.
-    pub fn handler(&self, link: Arc<dyn Link<M>>) -> Offload<M> {
+    pub fn handler(&self, link: Arc<dyn PollerLink<M>>) -> Offload<M> {
         Offload::new(Arc::clone(&self.scheduler), link)
     }
 }

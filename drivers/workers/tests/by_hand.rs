@@ -14,7 +14,7 @@ use lightcone_core::{
     Instant, Interest, ListenerId, NoOutbox, Origin, PollerId, Rejected, Sent, Settled, Shard, Slot, Socket,
     Storage, Token,
 };
-use lightcone_workers::{Builder, Link, Offload, Offloaded, Ticket, Workers};
+use lightcone_workers::{Builder, Offload, Offloaded, PollerLink, Ticket, Workers};
 
 /// Upper bound for any wait.
 const WAIT: Duration = Duration::from_secs(30);
@@ -116,7 +116,7 @@ enum Answer {
     Gone,
 }
 
-impl Link<Box<u32>> for Mailbox {
+impl PollerLink<Box<u32>> for Mailbox {
     fn post(&self, to: Token, message: Message) -> Result<(), Rejected<Message>> {
         let mut state = self.state.lock().unwrap();
         match &mut state.1 {
@@ -210,7 +210,7 @@ impl Bench {
 
     fn with(workers: Workers<Box<u32>>) -> Self {
         let mailbox = Arc::new(Mailbox::default());
-        let link: Arc<dyn Link<Box<u32>>> = Arc::<Mailbox>::clone(&mailbox);
+        let link: Arc<dyn PollerLink<Box<u32>>> = Arc::<Mailbox>::clone(&mailbox);
         let slots: Vec<MaybeUninit<Slot<_>>> = (0..CONFIG.sockets).map(|_| MaybeUninit::uninit()).collect();
         // leaked, so that the shard can be `'static`
         let storage = Storage { slots: slots.leak(), memory: vec![0; CONFIG.memory()].leak() };

@@ -1,8 +1,9 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use lightcone_core::{Config, Timeouts};
-use lightcone_sim::{Engine, Reading, Script, Sim};
+use lightcone::Timeouts;
+use lightcone::engine_core::Config;
+use lightcone::sim::{Engine, Reading, Script, Sim};
 
 use super::{a_while, one_of, server};
 use crate::chat::{Chat, Counts};

@@ -1,6 +1,6 @@
 use core::time::Duration;
 
-use lightcone_sim::{Reading, Script, Sim, pattern};
+use lightcone::sim::{Reading, Script, Sim, pattern};
 
 use super::{a_while, must_be_done, one_of, server};
 use crate::echo::Echo;

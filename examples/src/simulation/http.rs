@@ -1,8 +1,8 @@
 use core::fmt::Write as _;
 use core::time::Duration;
 
-use lightcone_http::{Exchange, Flow, Http, Limits, State, Transfer};
-use lightcone_sim::{Engine, Script, Sim};
+use lightcone::http::{Exchange, Flow, Http, Limits, State, Transfer};
+use lightcone::sim::{Engine, Script, Sim};
 
 use super::{a_while, must_be_done, one_of, server};
 
@@ -69,7 +69,7 @@ fn exchange(sim: &mut Sim<'_>, number: u32) -> (Vec<u8>, Vec<u8>) {
 pub(super) fn run(sim: &mut Sim<'_>) {
     let drawn = sim.drawn_engine();
     // Heads and responses must fit into the buffers; otherwise a refusal would be the correct response.
-    let config = lightcone_core::Config {
+    let config = lightcone::engine_core::Config {
         block_size: drawn.config.block_size.max(512),
         receive_size: drawn.config.receive_size.max(1_024),
         ..drawn.config

@@ -15,7 +15,7 @@ use core::net::SocketAddr;
 use core::str::FromStr;
 use core::time::Duration;
 
-use lightcone_sim::{Outcome, PeerId, Sim};
+use lightcone::sim::{Outcome, PeerId, Sim};
 
 /// A scenario by name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

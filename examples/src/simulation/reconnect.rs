@@ -3,8 +3,8 @@ use core::convert::Infallible;
 use core::time::Duration;
 use std::rc::Rc;
 
-use lightcone_core::{Address, CloseReason, Context, ErrorKind, Handler, Origin, Socket};
-use lightcone_sim::{Content, Sim, pattern};
+use lightcone::sim::{Content, Sim, pattern};
+use lightcone::{Address, CloseReason, Context, ErrorKind, Handler, Origin, Socket};
 
 use super::{a_while, one_of, server};
 use crate::echo::Echo;

@@ -1,7 +1,8 @@
 use core::time::Duration;
 
-use lightcone_core::{Address, Config, Timeouts};
-use lightcone_sim::{Engine, Script, Sim, pattern};
+use lightcone::engine_core::Config;
+use lightcone::sim::{Engine, Script, Sim, pattern};
+use lightcone::{Address, Timeouts};
 
 use super::{a_while, must_be_done, one_of, server};
 use crate::echo::Echo;

@@ -5,11 +5,11 @@ use core::time::Duration;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use lightcone_core::{
-    Address, CloseReason, Config, Context, ErrorKind, Handler, Instant, Origin, PollerId, Socket, Timeouts,
-    Token,
+use lightcone::engine_core::Config;
+use lightcone::sim::{Content, Engine, Reading, Script, Sim, pattern};
+use lightcone::{
+    Address, CloseReason, Context, ErrorKind, Handler, Instant, Origin, PollerId, Socket, Timeouts, Token,
 };
-use lightcone_sim::{Content, Engine, Reading, Script, Sim, pattern};
 
 use super::{a_while, one_of, server};
 

@@ -42,7 +42,7 @@ impl core::fmt::Debug for Count {
 
 /// The position of the next byte in the coding.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
+enum ChunkState {
     /// The first digit of a chunk size.
     FirstDigit,
     /// Another digit, an extension or the line end.
@@ -84,35 +84,35 @@ pub(crate) struct Decoder {
     line: u16,
     /// Bytes of all extensions so far; after the last chunk, bytes of the trailer section.
     spent: u16,
-    state: State,
+    state: ChunkState,
 }
 
 impl Decoder {
     pub(crate) const fn new(limits: &Limits) -> Self {
         let (remaining, allowed) = (Count::new(0), Count::new(limits.body));
-        Self { remaining, allowed, line: 0, spent: 0, state: State::FirstDigit }
+        Self { remaining, allowed, line: 0, spent: 0, state: ChunkState::FirstDigit }
     }
 
     /// Returns the number of data bytes that come next; 0 if framing comes next, or the body is over.
     pub(crate) const fn data(&self) -> u64 {
-        if matches!(self.state, State::Data) { self.remaining.get() } else { 0 }
+        if matches!(self.state, ChunkState::Data) { self.remaining.get() } else { 0 }
     }
 
     /// Returns the number of data bytes that may still come within the limit.
     pub(crate) const fn most(&self) -> u64 {
-        let ahead = if matches!(self.state, State::Data) { self.remaining.get() } else { 0 };
+        let ahead = if matches!(self.state, ChunkState::Data) { self.remaining.get() } else { 0 };
         self.allowed.get() + ahead
     }
 
     pub(crate) const fn is_done(&self) -> bool {
-        matches!(self.state, State::Done)
+        matches!(self.state, ChunkState::Done)
     }
 
     /// Counts `n` data bytes as consumed, at most [`data`](Self::data).
     pub(crate) const fn advance(&mut self, n: u64) {
         self.remaining.subtract(n);
-        if matches!(self.state, State::Data) && self.remaining.is_zero() {
-            self.state = State::DataReturn;
+        if matches!(self.state, ChunkState::Data) && self.remaining.is_zero() {
+            self.state = ChunkState::DataReturn;
         }
     }
 
@@ -122,7 +122,7 @@ impl Decoder {
     /// The status to refuse the request with. Nothing after the fault can be trusted.
     pub(crate) fn frame(&mut self, input: &[u8], limits: &Limits) -> Result<usize, Status> {
         for (taken, byte) in input.iter().enumerate() {
-            if matches!(self.state, State::Data | State::Done) {
+            if matches!(self.state, ChunkState::Data | ChunkState::Done) {
                 return Ok(taken);
             }
             self.state = self.next(*byte, limits)?;
@@ -131,8 +131,8 @@ impl Decoder {
     }
 
     /// Returns the state after `byte`. A byte that is not listed for a state is an error, such as a bare line feed.
-    fn next(&mut self, byte: u8, limits: &Limits) -> Result<State, Status> {
-        use State::{
+    fn next(&mut self, byte: u8, limits: &Limits) -> Result<ChunkState, Status> {
+        use ChunkState::{
             DataEnd, DataReturn, Digit, Extension, FirstDigit, SizeEnd, Space, TrailerEnd, TrailerStart,
         };
         match (self.state, byte) {
@@ -147,7 +147,14 @@ impl Decoder {
                 self.line = 0;
                 Ok(FirstDigit)
             }
-            (TrailerStart | State::TrailerName | State::TrailerValue | TrailerEnd | State::LastEnd, byte) => {
+            (
+                TrailerStart
+                | ChunkState::TrailerName
+                | ChunkState::TrailerValue
+                | TrailerEnd
+                | ChunkState::LastEnd,
+                byte,
+            ) => {
                 self.spent = one_more(self.spent, limits.trailers, Status::FIELDS_TOO_LARGE)?;
                 trailer(self.state, byte)
             }
@@ -155,7 +162,7 @@ impl Decoder {
         }
     }
 
-    fn digit(&mut self, byte: u8, limits: &Limits) -> Result<State, Status> {
+    fn digit(&mut self, byte: u8, limits: &Limits) -> Result<ChunkState, Status> {
         self.line = one_more(self.line, limits.chunk_line, Status::BAD_REQUEST)?;
         let digit = match byte {
             b'0'..=b'9' => byte - b'0',
@@ -167,29 +174,29 @@ impl Decoder {
             return Err(Status::CONTENT_TOO_LARGE);
         }
         self.remaining = Count::new(size);
-        Ok(State::Digit)
+        Ok(ChunkState::Digit)
     }
 
-    fn extension(&mut self, state: State, limits: &Limits) -> Result<State, Status> {
+    fn extension(&mut self, state: ChunkState, limits: &Limits) -> Result<ChunkState, Status> {
         self.line = one_more(self.line, limits.chunk_line, Status::BAD_REQUEST)?;
         self.spent = one_more(self.spent, limits.chunk_extensions, Status::CONTENT_TOO_LARGE)?;
         Ok(state)
     }
 
     /// Begins the data of a chunk whose line has ended, or the trailer section after the last chunk.
-    fn begin(&mut self) -> Result<State, Status> {
+    fn begin(&mut self) -> Result<ChunkState, Status> {
         if self.remaining.is_zero() {
             self.spent = 0;
-            return Ok(State::TrailerStart);
+            return Ok(ChunkState::TrailerStart);
         }
         self.allowed.subtract(self.remaining.get());
-        Ok(State::Data)
+        Ok(ChunkState::Data)
     }
 }
 
 /// Returns the state after `byte` in the trailer section, whose field lines are checked as in a head, and dropped.
-fn trailer(state: State, byte: u8) -> Result<State, Status> {
-    use State::{Done, LastEnd, TrailerEnd, TrailerName, TrailerStart, TrailerValue};
+fn trailer(state: ChunkState, byte: u8) -> Result<ChunkState, Status> {
+    use ChunkState::{Done, LastEnd, TrailerEnd, TrailerName, TrailerStart, TrailerValue};
     Ok(match (state, byte) {
         (TrailerStart, b'\r') => LastEnd,
         (TrailerStart | TrailerName, byte) if is_token(byte) => TrailerName,

@@ -1,5 +1,7 @@
 //! A parsed request head.
 
+use core::iter::FusedIterator;
+
 use crate::method::Method;
 use crate::status::Status;
 
@@ -120,6 +122,19 @@ impl<'a> Iterator for Fields<'a> {
         let colon = line.iter().position(|byte| *byte == b':')?;
         let (name, value) = line.split_at_checked(colon)?;
         Some((name, trim(value.strip_prefix(b":")?.strip_suffix(b"\r\n")?)))
+    }
+}
+
+/// After the last field there is nothing more.
+impl FusedIterator for Fields<'_> {}
+
+/// Iterates over the [`fields`](Head::fields).
+impl<'a> IntoIterator for &Head<'a> {
+    type Item = (&'a [u8], &'a [u8]);
+    type IntoIter = Fields<'a>;
+
+    fn into_iter(self) -> Fields<'a> {
+        self.fields()
     }
 }
 

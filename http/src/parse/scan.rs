@@ -251,7 +251,7 @@ fn fields<'a>(
 }
 
 /// Why the scan stopped at a line: the status applies if the line is complete, otherwise the line is incomplete.
-struct Stop<'a> {
+struct ScanStop<'a> {
     /// All input from the start of the line.
     line: &'a [u8],
     status: Status,
@@ -260,7 +260,7 @@ struct Stop<'a> {
 /// Judges a field line at which the scan stopped: invalid if it is complete, otherwise to be continued.
 #[cold]
 #[inline(never)]
-fn judge_line<'a>(progress: &mut Progress, window: &[u8], facts: HeadFacts, stop: Stop<'a>) -> Parse<'a> {
+fn judge_line<'a>(progress: &mut Progress, window: &[u8], facts: HeadFacts, stop: ScanStop<'a>) -> Parse<'a> {
     if stop.line.contains(&b'\n') {
         return Parse::Invalid(stop.status);
     }
@@ -398,21 +398,21 @@ fn version(cursor: &mut Cursor<'_>) -> Result<u8, Status> {
 }
 
 /// Reads the field lines and the empty line after them. After an error, `facts` contains all lines before the one in
-/// [`Stop`].
+/// [`ScanStop`].
 #[inline(always)]
 fn field_lines<'a>(
     cursor: &mut Cursor<'a>,
     facts: &mut HeadFacts,
     limits: &Limits,
     last: &mut LastHost,
-) -> Result<(), Stop<'a>> {
+) -> Result<(), ScanStop<'a>> {
     while !cursor.take(b"\r\n") {
         let line = cursor.rest;
         if facts.count >= limits.fields {
-            return Err(Stop { line, status: Status::FIELDS_TOO_LARGE });
+            return Err(ScanStop { line, status: Status::FIELDS_TOO_LARGE });
         }
         if let Err(status) = field_line(cursor, facts, last) {
-            return Err(Stop { line, status });
+            return Err(ScanStop { line, status });
         }
         facts.count += 1;
     }

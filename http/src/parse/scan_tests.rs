@@ -91,7 +91,7 @@ fn spans_of_a_head() {
     assert_eq!(head.query, Some(&b"c=d?e"[..]));
     assert_eq!(head.framing.body, Body::Length(3));
     assert_eq!(head.size(), input.len() - 3);
-    let fields: Vec<_> = head.fields().collect();
+    let fields: Vec<_> = (&head).into_iter().collect();
     let expected: [(&[u8], &[u8]); 3] = [(b"Host", b"x:80"), (b"X-1", b"a  b"), (b"content-length", b"3")];
     assert_eq!(fields, expected);
     assert_eq!(head.text("x-1"), Some("a  b"));

@@ -19,7 +19,7 @@ pub(crate) struct ExtraFields {
     pub(crate) own_type: bool,
     pub(crate) own_server: bool,
     pub(crate) own_date: bool,
-    /// Whether a field was refused, so that the response must not be sent.
+    /// Whether a field or the status was refused, so that the response must not be sent.
     pub(crate) failed: bool,
 }
 
@@ -52,6 +52,12 @@ impl ExtraFields {
     #[inline(always)]
     pub(crate) const fn is_empty(&self) -> bool {
         !self.touched
+    }
+
+    /// Marks the response as failed.
+    #[cold]
+    pub(crate) const fn fail(&mut self) {
+        (self.touched, self.failed) = (true, true);
     }
 
     pub(crate) fn lines(&self) -> &[u8] {

@@ -31,9 +31,12 @@ pub struct Response<'a> {
 }
 
 impl Response<'_> {
-    /// Sets the status. The default is 200.
-    pub fn status(mut self, status: impl Into<Status>) -> Self {
-        self.draft.status = status.into();
+    /// Sets the status: a [`Status`], or its number. The default is 200.
+    ///
+    /// It is a mistake of the program to set a number that is not from 200 to 599. The client then receives a 500
+    /// instead of this response.
+    pub fn status(mut self, status: impl TryInto<Status>) -> Self {
+        self.draft.set_status(status);
         self
     }
 
@@ -184,9 +187,9 @@ impl Response<'_> {
         self.whole(b"", b"")
     }
 
-    /// Sends a status, with its number and phrase as a short text.
-    pub fn refuse(mut self, status: impl Into<Status>) -> Reply<Done> {
-        match self.draft.canned_response(status.into()) {
+    /// Sends a [`status`](Self::status), with its number and phrase as a short text.
+    pub fn refuse(mut self, status: impl TryInto<Status>) -> Reply<Done> {
+        match self.draft.canned_response(status) {
             Ok(length) => reply(&self.draft, Some(length), ResponseBody::Complete),
             Err(Full) => Reply::failed(),
         }

@@ -24,7 +24,7 @@ impl Write for Length {
 /// use lightcone_http::JsonString;
 /// assert_eq!(JsonString("say \"hi\"\n").to_string(), r#""say \"hi\"\n""#);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct JsonString<'a>(pub &'a str);
 
 impl Display for JsonString<'_> {

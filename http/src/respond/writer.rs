@@ -51,7 +51,7 @@ pub(crate) struct Scratch {
 }
 
 /// Why a response was replaced by a 500: a mistake of the program, or too little memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fault {
     /// The response was to be sent at once but is larger than half of the socket's output bound, and more than that is
@@ -173,6 +173,15 @@ const IN_PLACE_MAX: usize = 512;
 const TEXT: &[u8] = b"Content-Type: text/plain; charset=utf-8\r\n";
 
 impl ResponseWriter<'_> {
+    /// Sets the status, or marks the response as failed if the number is not a status.
+    #[inline]
+    pub(crate) fn set_status(&mut self, status: impl TryInto<Status>) {
+        match status.try_into() {
+            Ok(status) => self.status = status,
+            Err(_) => self.scratch.extra.fail(),
+        }
+    }
+
     /// Writes a complete response with a text, if it is the common case. Returns `false` and writes nothing if it is
     /// not, or does not fit into one block.
     #[inline(always)]
@@ -387,8 +396,9 @@ impl ResponseWriter<'_> {
     }
 
     /// Writes a response of the server itself: a short text with the status. Returns the length of the text.
-    pub(crate) fn canned_response(&mut self, status: Status) -> Result<u64, Full> {
-        self.status = status;
+    pub(crate) fn canned_response(&mut self, status: impl TryInto<Status>) -> Result<u64, Full> {
+        self.set_status(status);
+        let status = self.status;
         let mut digits = [0; 20];
         let mut text = [0; 64];
         let mut used = 0;

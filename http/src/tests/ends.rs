@@ -12,7 +12,8 @@ use std::{format, vec};
 use lightcone_core::{Handler, Instant};
 
 use crate::{
-    AccessLog, Envelope, Exchange, Flow, Http, Limits, Middleware, Outcome, State, Stats, Status, Transfer,
+    AccessLog, Exchange, Flow, Http, Limits, Middleware, Outcome, RequestMessage, State, Stats, Status,
+    Transfer,
 };
 
 use super::rig::Rig;
@@ -67,7 +68,7 @@ impl<S: State> Exchange<S> for Slow {
 /// Returns a server with a log and middleware, and what is reported to them.
 fn server(
     stats: &'static Stats,
-) -> (Rig<impl Handler<Message = Envelope<<() as State>::Message>>>, Lines, Lines) {
+) -> (Rig<impl Handler<Message = RequestMessage<<() as State>::Message>>>, Lines, Lines) {
     let (log, seen): (Lines, Lines) = <_>::default();
     let (lines, outcomes) = (Rc::clone(&log), Rc::clone(&seen));
     let limits = Limits {
@@ -212,7 +213,7 @@ fn a_request_whose_connection_breaks_is_logged_as_unanswered() {
     );
     assert_eq!(*seen.borrow(), ["POST /group/stream 200", "GET /group/later 499"]);
     assert_eq!((STATS.requests(), STATS.failures(), STATS.aborted()), (2, 0, 2));
-    assert_eq!(Outcome::CLIENT_CLOSED_REQUEST, Status::from(499));
+    assert_eq!(Outcome::CLIENT_CLOSED_REQUEST, Status::try_from(499).unwrap());
 }
 
 /// Writes once. If the request's body has not ended, tries to write a text that never fits after 500 ms; otherwise is

@@ -9,7 +9,7 @@ use std::time::Duration;
 use lightcone_core::{Config, Handler};
 
 use crate::connection::HttpConnection;
-use crate::{Envelope, Http, Limits, Routes, State};
+use crate::{Http, Limits, RequestMessage, Routes, State};
 
 use super::rig::{Rig, config, ok, refusal};
 
@@ -30,7 +30,7 @@ fn app(limits: Limits) -> Http<(), impl Routes<()>> {
 fn rig(
     limits: Limits,
     config: &Config,
-) -> Rig<impl Handler<Message = Envelope<<() as State>::Message>> + use<>> {
+) -> Rig<impl Handler<Message = RequestMessage<<() as State>::Message>> + use<>> {
     Rig::with(app(limits), config)
 }
 

@@ -12,7 +12,9 @@ use std::vec::Vec;
 
 use lightcone_core::{Config, Handler, Instant};
 
-use crate::{AccessLog, Envelope, Exchange, Flow, Http, Limits, Middleware, Outcome, State, Stats, Transfer};
+use crate::{
+    AccessLog, Exchange, Flow, Http, Limits, Middleware, Outcome, RequestMessage, State, Stats, Transfer,
+};
 
 use super::rig::{DATE, Rig, config, ok, refusal};
 use super::streaming::Echo;
@@ -102,14 +104,14 @@ impl<S: State> Middleware<S> for Watch {
     }
 }
 
-fn rig(config: &Config, limits: Limits) -> Rig<impl Handler<Message = Envelope<&'static str>> + use<>> {
+fn rig(config: &Config, limits: Limits) -> Rig<impl Handler<Message = RequestMessage<&'static str>> + use<>> {
     watched(config, limits).0
 }
 
 fn watched(
     config: &Config,
     limits: Limits,
-) -> (Rig<impl Handler<Message = Envelope<&'static str>> + use<>>, &'static Stats, Lines, Lines) {
+) -> (Rig<impl Handler<Message = RequestMessage<&'static str>> + use<>>, &'static Stats, Lines, Lines) {
     let (log, seen): (Lines, Lines) = <_>::default();
     let lines = Rc::clone(&log);
     let stats = &*Box::leak(Box::new(Stats::new()));
@@ -296,7 +298,7 @@ fn a_message_and_a_time_that_has_come_begin_the_answer() {
         (rig.take(posted), rig.take(woken), rig.take(flushed)),
         (String::new(), String::new(), chunked())
     );
-    rig.message(posted, Envelope::to_all("hello"));
+    rig.message(posted, RequestMessage::to_all("hello"));
     assert_eq!(rig.take(posted), chunked() + "5\r\nhello\r\n");
     rig.pass(50);
     assert_eq!(rig.take(woken), chunked() + "5\r\nwoken\r\n");

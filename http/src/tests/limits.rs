@@ -10,14 +10,14 @@ use std::vec::Vec;
 
 use lightcone_core::{Address, Config, Context, Event, Handler, Origin, Socket};
 
-use crate::{Envelope, Http, Limits, State, Stats};
+use crate::{Http, Limits, RequestMessage, State, Stats};
 
 use super::rig::{Rig, config, ok, refusal};
 use super::streaming::Echo;
 
 const CLOSE: &str = "Connection: close\r\n";
 
-fn server(limits: Limits) -> impl Handler<Message = Envelope<<() as State>::Message>> {
+fn server(limits: Limits) -> impl Handler<Message = RequestMessage<<() as State>::Message>> {
     Http::new()
         .limits(limits)
         .get("/", |_request, response| response.text("in"))

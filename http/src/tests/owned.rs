@@ -10,7 +10,7 @@ use std::vec::Vec;
 use lightcone_core::{Config, Handler};
 
 use crate::connection::HttpConnection;
-use crate::{Envelope, Http, Limits, Routes, State, Stats};
+use crate::{Http, Limits, RequestMessage, Routes, State, Stats};
 
 use super::rig::{Rig, config, ok, refusal};
 
@@ -36,7 +36,7 @@ fn app() -> Http<(), impl Routes<()>> {
         })
 }
 
-fn rig(config: &Config) -> Rig<impl Handler<Message = Envelope<<() as State>::Message>> + use<>> {
+fn rig(config: &Config) -> Rig<impl Handler<Message = RequestMessage<<() as State>::Message>> + use<>> {
     Rig::with(app(), config)
 }
 

@@ -504,6 +504,9 @@ fn kinds_of_answers() {
         .get("/framed", |_q, r| r.header("Content-Length", 5).text("never"))
         .get("/odd", |_q, r| r.status(299).text("x"))
         .get("/interim", |_q, r| r.status(101).text("x"))
+        .get("/no-status", |_q, r| r.status(600).text("x"))
+        .get("/no-refusal", |_q, r| r.refuse(0))
+        .get("/mended", |_q, r| r.status(99).status(200).text("x"))
         .get("/long", |_q, r| r.text(core::str::from_utf8(&[b'l'; 16_000]).unwrap()))
         .get("/too-long", |_q, r| r.text(core::str::from_utf8(&LONG).unwrap()));
     let mut rig = Rig::new(app);
@@ -517,7 +520,7 @@ fn kinds_of_answers() {
     assert_eq!(ask("/html"), response("202 Accepted", "", "<p>").replace("text/plain", "text/html"));
     assert_eq!(ask("/bytes"), ok("\x01").replace(text, "Content-Type: image/x\r\n"));
     let failed = refusal("500 Internal Server Error", "");
-    for path in ["/broken", "/framed", "/interim", "/too-long"] {
+    for path in ["/broken", "/framed", "/interim", "/no-status", "/no-refusal", "/mended", "/too-long"] {
         assert_eq!(ask(path), failed, "{path}");
     }
     assert_eq!(ask("/odd"), response("299 ", "", "x"));

@@ -6,14 +6,14 @@ use std::string::String;
 use std::vec::Vec;
 use std::{format, vec};
 
-use crate::{Envelope, Http, State};
+use crate::{Http, RequestMessage, State};
 use lightcone_core::Handler;
 
 use super::rig::{Rig, ok, refusal, response};
 
 const GET: &[u8] = b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n";
 
-fn server() -> impl Handler<Message = Envelope<<() as State>::Message>> {
+fn server() -> impl Handler<Message = RequestMessage<<() as State>::Message>> {
     Http::new()
         .get("/foo", |_request, response| response.text("bar"))
         .get("/count/{n}", |request, response| response.text(request.param("n")))

@@ -10,7 +10,7 @@ use std::vec::Vec;
 
 use lightcone_core::Handler;
 
-use crate::{Envelope, Exchange, Flow, Http, Limits, State, Stats, Status, Transfer};
+use crate::{Exchange, Flow, Http, Limits, RequestMessage, State, Stats, Status, Transfer};
 
 use super::rig::{Rig, ok, response};
 
@@ -56,7 +56,7 @@ impl Drop for Wait {
 }
 
 /// Returns a server with a streamed and a deferred response in a group, and the notifications of their exchanges.
-fn server(stats: &'static Stats, on: [Flow; 2]) -> (Rig<impl Handler<Message = Envelope<()>>>, Told) {
+fn server(stats: &'static Stats, on: [Flow; 2]) -> (Rig<impl Handler<Message = RequestMessage<()>>>, Told) {
     struct Plain;
     impl State for Plain {
         type Message = ();

@@ -12,7 +12,7 @@ use std::vec::Vec;
 
 use lightcone_core::{Config, Handler, Instant};
 
-use crate::{Envelope, Exchange, Flow, Http, Limits, RequestId, State, Transfer};
+use crate::{Exchange, Flow, Http, Limits, RequestId, RequestMessage, State, Transfer};
 
 use super::rig::{Rig, config, ok, refusal, response};
 
@@ -80,7 +80,7 @@ fn pattern(offset: u64, piece: &mut [u8]) {
     }
 }
 
-fn server() -> impl Handler<Message = Envelope<&'static str>> {
+fn server() -> impl Handler<Message = RequestMessage<&'static str>> {
     Http::with(App)
         .limits(Limits { body: 64 << 20, ..Limits::DEFAULT })
         .get("/foo", |_request, response| response.text("bar"))
@@ -287,11 +287,11 @@ fn messages_reach_an_exchange() {
     rig.feed(peer, b"GET /feed HTTP/1.1\r\nHost: a\r\n\r\n");
     let head = rig.take(peer);
     assert!(head.ends_with("Transfer-Encoding: chunked\r\n\r\n"), "{head}");
-    rig.message(peer, Envelope::to_all("one"));
-    rig.message(idle, Envelope::to_all("nobody"));
-    rig.message(peer, Envelope::to_all("two"));
+    rig.message(peer, RequestMessage::to_all("one"));
+    rig.message(idle, RequestMessage::to_all("nobody"));
+    rig.message(peer, RequestMessage::to_all("two"));
     assert_eq!((rig.take(peer).as_str(), rig.take(idle).as_str()), ("3\r\none\r\n3\r\ntwo\r\n", ""));
-    rig.message(peer, Envelope::to_all(""));
+    rig.message(peer, RequestMessage::to_all(""));
     rig.feed(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(rig.take(peer), format!("0\r\n\r\n{}", ok("bar")));
 }
@@ -490,13 +490,13 @@ fn a_message_reaches_its_request_or_none() {
     let id = |n: usize| ids.borrow()[n];
     let (first, foreign) = (id(0), id(1));
     assert_eq!(ids.borrow().len(), 2, "the second request waits for the first");
-    rig.message(peer, foreign.envelope("for the other connection"));
+    rig.message(peer, foreign.message("for the other connection"));
     assert_eq!(rig.take(peer), "");
-    rig.message(peer, first.envelope("first"));
+    rig.message(peer, first.message("first"));
     assert_eq!(rig.take(peer), ok("first"));
-    rig.message(peer, first.envelope("late"));
+    rig.message(peer, first.message("late"));
     assert_eq!(rig.take(peer), "", "the second request is in progress");
-    rig.message(peer, id(2).envelope("second"));
+    rig.message(peer, id(2).message("second"));
     assert_eq!(rig.take(peer), ok("second"));
     // A request that has responded without a message: a late one to it does not become the response to the next.
     rig.feed(peer, request);
@@ -504,11 +504,11 @@ fn a_message_reaches_its_request_or_none() {
     assert_eq!((rig.take(peer), rig.take(other)), (ok("nothing came"), ok("nothing came")));
     rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n");
     for stale in [id(0), id(2), id(3)] {
-        rig.message(peer, stale.envelope("stale"));
+        rig.message(peer, stale.message("stale"));
     }
-    rig.message(other, foreign.envelope("too late"));
+    rig.message(other, foreign.message("too late"));
     assert_eq!((rig.take(peer), rig.take(other)), (String::new(), String::new()));
-    rig.message(peer, id(4).envelope("its own"));
+    rig.message(peer, id(4).message("its own"));
     assert_eq!(rig.take(peer), ok("its own"));
     let ids = ids.borrow();
     assert!(ids.iter().enumerate().all(|(at, id)| !ids[..at].contains(id)), "{ids:?}");
@@ -525,13 +525,13 @@ fn a_deferred_answer_waits_for_room_if_it_asks_for_it() {
     let (hog, patient, hasty) = (rig.connect(), rig.connect(), rig.connect());
     rig.feed(patient, b"GET /patient HTTP/1.1\r\nHost: a\r\n\r\n");
     rig.feed(hasty, b"GET /hasty HTTP/1.1\r\nHost: a\r\n\r\n");
-    rig.message(patient, Envelope::to_all("first"));
+    rig.message(patient, RequestMessage::to_all("first"));
     rig.feed(patient, b"GET /patient HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(rig.take(patient), ok("first"), "it is sent at once if there is room");
     rig.peers[hog].window = 0;
     rig.feed(hog, b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
-    rig.message(patient, Envelope::to_all("second"));
-    rig.message(hasty, Envelope::to_all("lost"));
+    rig.message(patient, RequestMessage::to_all("second"));
+    rig.message(hasty, RequestMessage::to_all("lost"));
     assert!(rig.turns() < 5, "it spins");
     assert!(!rig.peers[patient].shut && rig.peers[hasty].shut, "without room, the connection ends");
     rig.open_window(hog, usize::MAX);
@@ -579,7 +579,7 @@ impl<S: State> Exchange<S> for Clock {
     }
 }
 
-fn clocks() -> Rig<impl Handler<Message = Envelope<<() as State>::Message>>> {
+fn clocks() -> Rig<impl Handler<Message = RequestMessage<<() as State>::Message>>> {
     let app = Http::new()
         .limits(Limits { body_time: Duration::from_secs(5), ..Limits::DEFAULT })
         .get("/ticks", |_request, response| response.stream(None, Clock::new(2, 6)))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lightcone_core::{Config, Handler, Instant, Timeouts};
 
-use crate::{Envelope, Exchange, Flow, Http, Limits, State, Stats, Transfer};
+use crate::{Exchange, Flow, Http, Limits, RequestMessage, State, Stats, Transfer};
 
 use super::rig::{Rig, config, ok, refusal};
 
@@ -68,7 +68,7 @@ fn server(limits: Limits) -> Http<(), impl crate::Routes<()>> {
 }
 
 /// Returns a rig with an idle timeout of one second.
-fn rig(limits: Limits) -> Rig<impl Handler<Message = Envelope<<() as State>::Message>>> {
+fn rig(limits: Limits) -> Rig<impl Handler<Message = RequestMessage<<() as State>::Message>>> {
     let timeouts = Timeouts { idle: Some(Duration::from_secs(1)), ..Timeouts::NONE };
     Rig::with(server(limits), &Config { timeouts, ..config() })
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 
 use httparse::{Status, parse_chunk_size};
 use lightcone_core::{Config, Handler, Timeouts};
-use lightcone_http::{Envelope, Exchange, Flow, Http, Limits, State, Transfer};
+use lightcone_http::{Exchange, Flow, Http, Limits, RequestMessage, State, Transfer};
 
 use super::tape::Tape;
 use super::wire::{Flaw, Memory, Wire};
@@ -307,7 +307,7 @@ fn serve(input: &[u8], expected: &Expected, case: &Case) -> Served {
     Served { reached: log.0.take(), got, over }
 }
 
-fn server(log: Log, limits: Limits, most: usize, pace: Pace) -> impl Handler<Message = Envelope<u8>> {
+fn server(log: Log, limits: Limits, most: usize, pace: Pace) -> impl Handler<Message = RequestMessage<u8>> {
     Http::with(log)
         .limits(limits)
         .post("/body", move |_request, response| response.defer(Take { most, pace }))

@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use lightcone_core::{Config, Handler, Instant, Timeouts};
 use lightcone_http::{
-    Body, Envelope, Exchange, Flow, Headers, Http, Limits, Middleware, State, Status, Transfer,
+    Body, Exchange, Flow, Headers, Http, Limits, Middleware, RequestMessage, State, Status, Transfer,
 };
 
 use super::chunked::{Expected, expect};
@@ -270,7 +270,7 @@ impl Middleware<App> for Mark {
     }
 }
 
-fn server(manners: Manners) -> impl Handler<Message = Envelope<u8>> {
+fn server(manners: Manners) -> impl Handler<Message = RequestMessage<u8>> {
     Http::with(App)
         .limits(LIMITS)
         .get("/foo", |_request, response| response.text("bar"))
@@ -358,7 +358,7 @@ fn config(tape: &mut Tape<'_>) -> Config {
     }
 }
 
-fn step<H: Handler<Message = Envelope<u8>>>(
+fn step<H: Handler<Message = RequestMessage<u8>>>(
     wire: &mut Wire<'_, H>,
     tape: &mut Tape<'_>,
     fates: &mut Vec<Fate>,
@@ -407,7 +407,7 @@ fn step<H: Handler<Message = Envelope<u8>>>(
             2 => wire.readable(peer),
             _ => wire.run(peer),
         },
-        14 => wire.message(peer, Envelope::to_all(7)),
+        14 => wire.message(peer, RequestMessage::to_all(7)),
         _ => wire.writable(peer),
     }
     if fates[peer].ended {
@@ -420,7 +420,7 @@ fn step<H: Handler<Message = Envelope<u8>>>(
 
 /// Lets the network pass everything, and ends all peers; requests that wait for a message get one. Every connection
 /// must end.
-fn heal<H: Handler<Message = Envelope<u8>>>(wire: &mut Wire<'_, H>) {
+fn heal<H: Handler<Message = RequestMessage<u8>>>(wire: &mut Wire<'_, H>) {
     for there in &mut wire.peers {
         there.window = usize::MAX;
         there.pieces = (usize::MAX, usize::MAX);
@@ -435,7 +435,7 @@ fn heal<H: Handler<Message = Envelope<u8>>>(wire: &mut Wire<'_, H>) {
             return;
         }
         for peer in 0..wire.peers.len() {
-            wire.message(peer, Envelope::to_all(7));
+            wire.message(peer, RequestMessage::to_all(7));
         }
         wire.pass(1); // in total far less than any timeout
     }

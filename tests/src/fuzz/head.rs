@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use lightcone_core::{Config, Handler, Timeouts};
-use lightcone_http::{Body, Envelope, Http, Limits, State};
+use lightcone_http::{Body, Http, Limits, RequestMessage, State};
 
 use super::tape::Tape;
 use super::verdict::{Parser, Understood, Verdict, ours};
@@ -244,7 +244,7 @@ fn serve(input: &[u8], limits: &Limits, cut: usize) -> Served {
     Served { heads, got, over }
 }
 
-fn server(heads: Heads, limits: Limits) -> impl Handler<Message = Envelope<u8>> {
+fn server(heads: Heads, limits: Limits) -> impl Handler<Message = RequestMessage<u8>> {
     Http::with(heads).limits(limits).fallback(|request, response| {
         request.state.0.borrow_mut().push(Understood::of(request.head));
         response.empty()

@@ -242,6 +242,7 @@ impl App<'_> {
                     Timeout::Idle => timeouts.idle,
                     Timeout::WriteStall => timeouts.write_stall,
                     Timeout::Drain => timeouts.drain,
+                    other => panic!("an unknown timeout: {other}"),
                 };
                 assert!(set.is_some(), "a timeout that is switched off: {which}");
             }
@@ -464,7 +465,7 @@ impl<'s, 't> Drive<'s, 't> {
                 }
             }
             Err(AdmitError::Full | AdmitError::Stopping) => {
-                assert!(!room, "the refusal disagrees with `has_room`")
+                assert!(!room, "the refusal disagrees with `has_room`");
             }
             Err(_) => assert!(room && !admits),
         }
@@ -542,7 +543,7 @@ impl<'s, 't> Drive<'s, 't> {
             Action::Send => assert_eq!(line.flight, None, "a second send in flight"),
             Action::CancelSend => assert!(line.flight.is_some(), "nothing to cancel"),
             Action::ShutdownWrite => {
-                assert_eq!(self.outputs(token, line), 0, "shut down before all has left")
+                assert_eq!(self.outputs(token, line), 0, "shut down before all has left");
             }
             Action::Wait(interest) => {
                 let next = self.shard.next_deadline();

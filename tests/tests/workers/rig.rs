@@ -7,8 +7,8 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
+use lightcone::{Builder, Engine, Handle, Listener};
 use lightcone_core::{Address, Context, ContractChecker, Event, Handler, Origin, Socket};
-use lightcone_native::{Builder, Engine, Handle, Listener};
 use lightcone_tests::streams::{WAIT, bounded};
 use lightcone_workers::{Builder as WorkersBuilder, Offloaded, Report, Workers};
 

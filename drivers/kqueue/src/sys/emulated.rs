@@ -18,7 +18,7 @@ use lightcone_unix::driver::{Driver, DriverError, Event, Interest, Readiness};
 use lightcone_unix::errno::Errno;
 use lightcone_unix::waker::{EventFdWaker, Waker};
 
-use super::Filter;
+use super::{Change, Filter};
 
 /// One change or event.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,46 +43,47 @@ enum Action {
     Event { end: bool, error: bool },
 }
 
-impl Entry {
-    pub(crate) const EMPTY: Self = Self { fd: -1, filter: None, action: Action::Trigger };
-
-    pub(crate) const fn add(fd: RawFd, filter: Filter) -> Self {
-        Self { fd, filter: Some(filter), action: Action::Add }
-    }
-
-    pub(crate) const fn delete(fd: RawFd, filter: Filter) -> Self {
-        Self { fd, filter: Some(filter), action: Action::Delete }
-    }
-
-    /// `EVFILT_USER`, with `EV_CLEAR`.
-    pub(crate) const fn add_user() -> Self {
-        Self { fd: -1, filter: None, action: Action::Add }
-    }
-
-    pub(crate) const fn trigger_user() -> Self {
+impl Change for Entry {
+    fn empty() -> Self {
         Self { fd: -1, filter: None, action: Action::Trigger }
     }
 
-    pub(crate) const fn fd(&self) -> RawFd {
+    fn add(fd: RawFd, filter: Filter) -> Self {
+        Self { fd, filter: Some(filter), action: Action::Add }
+    }
+
+    fn delete(fd: RawFd, filter: Filter) -> Self {
+        Self { fd, filter: Some(filter), action: Action::Delete }
+    }
+
+    fn add_user() -> Self {
+        Self { fd: -1, filter: None, action: Action::Add }
+    }
+
+    fn trigger_user() -> Self {
+        Self { fd: -1, filter: None, action: Action::Trigger }
+    }
+
+    fn fd(&self) -> RawFd {
         self.fd
     }
 
-    pub(crate) const fn filter(&self) -> Option<Filter> {
+    fn direction(&self) -> Option<Filter> {
         self.filter
     }
 
-    pub(crate) const fn error(&self) -> Option<Errno> {
+    fn error(&self) -> Option<Errno> {
         match self.action {
             Action::Failed(errno) => Some(errno),
             Action::Add | Action::Delete | Action::Trigger | Action::Event { .. } => None,
         }
     }
 
-    pub(crate) const fn is_end(&self) -> bool {
+    fn is_end(&self) -> bool {
         matches!(self.action, Action::Event { end: true, .. })
     }
 
-    pub(crate) const fn socket_error(&self) -> bool {
+    fn socket_error(&self) -> bool {
         matches!(self.action, Action::Event { error: true, .. })
     }
 }
@@ -224,7 +225,7 @@ impl Queue {
             && let Some(event) = events.get_mut(count)
         {
             self.0.triggered.store(false, Ordering::SeqCst);
-            *event = Entry::EMPTY;
+            *event = Entry::empty();
             count += 1;
         }
         Ok(count)

@@ -8,13 +8,15 @@
 //!   is no room for it, the call fails and the changes after it are not made. A wait that a signal interrupts fails
 //!   with `EINTR`, after all changes have been made. `closes(&self, fd: BorrowedFd)` must be called before a descriptor
 //!   is closed.
-//! - `Entry`: one change or event, `Copy`. Created by `add(fd, filter)` and `delete(fd, filter)`, and `EMPTY`; read
-//!   with `fd()`, `filter() -> Option<Filter>` (`None` for the waker's `EVFILT_USER`), `error() -> Option<Errno>` for a
-//!   failed change, `is_end()` for `EV_EOF`, and `socket_error()` for an error that comes with it.
+//! - `Entry: Change`: one change or event.
 //! - `QueueWaker: Waker`: `new(&Queue) -> Result<QueueWaker, DriverError>` adds it to the queue, `is_cause(&Entry)`
 //!   returns whether an entry is a wake-up, `drain()` consumes wake-ups.
 //!
-//! [`error`]: Entry::error
+//! [`error`]: Change::error
+
+use std::os::fd::RawFd;
+
+use lightcone_unix::errno::Errno;
 
 /// The direction of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -23,6 +25,42 @@ pub(crate) enum Filter {
     Read,
     /// `EVFILT_WRITE`
     Write,
+}
+
+/// One change or event.
+pub(crate) trait Change: Copy {
+    /// Creates an entry to fill a buffer with.
+    fn empty() -> Self;
+
+    /// Creates the change that adds a filter.
+    fn add(fd: RawFd, filter: Filter) -> Self;
+
+    /// Creates the change that deletes a filter.
+    fn delete(fd: RawFd, filter: Filter) -> Self;
+
+    /// Creates the change that adds a filter which other threads trigger (`EVFILT_USER`). Several triggers make one
+    /// event (`EV_CLEAR`).
+    #[cfg(not(any(target_os = "openbsd", target_os = "netbsd")))]
+    fn add_user() -> Self;
+
+    /// Creates the change that triggers this filter.
+    #[cfg(not(any(target_os = "openbsd", target_os = "netbsd")))]
+    fn trigger_user() -> Self;
+
+    /// Returns the descriptor.
+    fn fd(&self) -> RawFd;
+
+    /// Returns the direction; `None` for `EVFILT_USER`.
+    fn direction(&self) -> Option<Filter>;
+
+    /// Returns the error of a failed change.
+    fn error(&self) -> Option<Errno>;
+
+    /// Returns whether the event has `EV_EOF`.
+    fn is_end(&self) -> bool;
+
+    /// Returns whether an error of the socket comes with `EV_EOF`.
+    fn socket_error(&self) -> bool;
 }
 
 core::cfg_select! {
@@ -34,6 +72,7 @@ core::cfg_select! {
         pub(crate) use bsd::{Entry, Queue};
     }
     any(target_os = "linux", target_os = "android") => {
+        #[expect(unsafe_code, reason = "a kernel takes descriptors as numbers, and so does the emulation")]
         pub(crate) mod emulated;
         pub(crate) use emulated::{Entry, Queue};
     }

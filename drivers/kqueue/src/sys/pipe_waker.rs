@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use lightcone_unix::driver::DriverError;
 use lightcone_unix::waker::{PipeWaker, Waker};
 
-use super::{Entry, Filter, Queue};
+use super::{Change, Entry, Filter, Queue};
 
 /// A waker that writes to a pipe which the queue watches.
 #[derive(Clone, Debug)]

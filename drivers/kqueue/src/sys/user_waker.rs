@@ -3,7 +3,7 @@
 use lightcone_unix::driver::DriverError;
 use lightcone_unix::waker::Waker;
 
-use super::{Entry, Queue};
+use super::{Change, Entry, Queue};
 
 /// A waker that triggers a filter of the queue.
 #[derive(Clone, Debug)]
@@ -18,8 +18,8 @@ impl QueueWaker {
 
     /// Returns whether the entry is a wake-up. All other entries are those of sockets.
     #[expect(clippy::unused_self, reason = "other systems' wakers compare their descriptor")]
-    pub(crate) const fn is_cause(&self, entry: &Entry) -> bool {
-        entry.filter().is_none()
+    pub(crate) fn is_cause(&self, entry: &Entry) -> bool {
+        entry.direction().is_none()
     }
 
     /// Does nothing: because of `EV_CLEAR`, reading the event has already consumed the wake-ups.

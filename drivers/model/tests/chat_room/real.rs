@@ -6,7 +6,7 @@ use std::sync;
 
 use core::time::Duration;
 
-use lightcone_native::Builder;
+use lightcone::Builder;
 use sync::Arc;
 
 #[path = "chat.rs"]

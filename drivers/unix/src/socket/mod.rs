@@ -9,8 +9,9 @@ mod platform;
 mod transfer;
 mod undelivered;
 
-use core::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use nix::sys::socket::{SockaddrStorage, getpeername, getsockname, getsockopt, sockopt};
 
 use crate::address::SocketAddress;
 use crate::endpoint::Endpoint;
@@ -21,12 +22,12 @@ pub use options::{
     KeepAlive, NODELAY_INHERITED, UNSENT_LIMITED, set_abort_on_close, set_keep_alive, set_nodelay,
     set_only_v6, set_receive_buffer, set_reuse_address, set_reuse_port, set_send_buffer, set_unsent_limit,
 };
-pub use platform::{accept, close_on_exec, lowest_number, nonblocking, pipe};
+pub use platform::{accept, close_on_exec, nonblocking, pipe};
 pub use transfer::{GATHER_MAX, Received, Sent, receive, send, send_gathered, shutdown_write};
 pub use undelivered::{UNDELIVERED_TOLD, undelivered};
 
 /// The state of a connect.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Connecting {
     /// The connection is established. Unix sockets, and sometimes loopback connections, are established at once.
     Done,
@@ -42,7 +43,7 @@ pub enum Connecting {
 ///
 /// The OS's error, such as `EMFILE` or `EAFNOSUPPORT`.
 pub fn stream_socket(endpoint: &Endpoint) -> Result<OwnedFd, Errno> {
-    platform::socket(endpoint.family(), libc::SOCK_STREAM)
+    platform::socket(endpoint.family())
 }
 
 /// Binds the socket to a local address.
@@ -51,9 +52,7 @@ pub fn stream_socket(endpoint: &Endpoint) -> Result<OwnedFd, Errno> {
 ///
 /// The OS's error, such as `EADDRINUSE`, `EACCES` or `EADDRNOTAVAIL`.
 pub fn bind(socket: BorrowedFd<'_>, address: &SocketAddress) -> Result<(), Errno> {
-    let (pointer, length) = address.as_parts();
-    // SAFETY: the pointer and the length are those of `address`, which outlives the call.
-    unsafe { syscall!(bind(socket.as_raw_fd(), pointer, length)) }.map(drop)
+    Ok(nix::sys::socket::bind(socket.as_raw_fd(), address.as_argument())?)
 }
 
 /// Begins to listen. The kernel lowers a backlog above its own limit.
@@ -73,10 +72,9 @@ pub fn listen(socket: BorrowedFd<'_>, backlog: u32) -> Result<(), Errno> {
 /// try again.
 #[must_use]
 pub fn connect(socket: BorrowedFd<'_>, address: &SocketAddress) -> Connecting {
-    let (pointer, length) = address.as_parts();
-    // SAFETY: the pointer and the length are those of `address`, which outlives the call.
-    match unsafe { syscall!(connect(socket.as_raw_fd(), pointer, length)) } {
-        Ok(_) | Err(Errno(libc::EISCONN)) => {
+    let connected = nix::sys::socket::connect(socket.as_raw_fd(), address.as_argument());
+    match connected.map_err(Errno::from) {
+        Ok(()) | Err(Errno(libc::EISCONN)) => {
             peer_address(socket).map_or(Connecting::Done, |peer| met(socket, &peer))
         }
         // An interrupted connect continues in the background. Calling it again would return EALREADY.
@@ -130,14 +128,7 @@ fn still_connecting(socket: BorrowedFd<'_>) -> Connecting {
 ///
 /// The error of the call itself, such as `EBADF`.
 pub fn take_error(socket: BorrowedFd<'_>) -> Result<Option<Errno>, Errno> {
-    let mut pending: libc::c_int = 0;
-    let mut length = options::length_of::<libc::c_int>();
-    let value = (&raw mut pending).cast();
-    // SAFETY: `value` is valid for writes of the `length` bytes of a C int, and both outlive the call.
-    unsafe {
-        syscall!(getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ERROR, value, &raw mut length))
-    }?;
-    debug_assert_eq!(length as usize, size_of::<libc::c_int>());
+    let pending = getsockopt(&socket, sockopt::SocketError)?;
     Ok((pending != 0).then_some(Errno(pending)))
 }
 
@@ -148,12 +139,8 @@ pub fn take_error(socket: BorrowedFd<'_>) -> Result<Option<Errno>, Errno> {
 ///
 /// The OS's error, such as `EINVAL` on the BSDs for a closed connection.
 pub fn local_address(socket: BorrowedFd<'_>) -> Result<SocketAddress, Errno> {
-    let mut address = SocketAddress::empty();
-    let (pointer, length) = address.as_parts_mut();
-    // SAFETY: both pointers are into `address`, and its length field contains the size of its storage.
-    unsafe { syscall!(getsockname(socket.as_raw_fd(), pointer, length)) }?;
-    address.clamp();
-    Ok(address)
+    let address = getsockname::<SockaddrStorage>(socket.as_raw_fd())?;
+    Ok(SocketAddress::filled_in(Some(&address)))
 }
 
 /// Returns the peer's address.
@@ -162,28 +149,16 @@ pub fn local_address(socket: BorrowedFd<'_>) -> Result<SocketAddress, Errno> {
 ///
 /// The OS's error, such as `ENOTCONN`.
 pub fn peer_address(socket: BorrowedFd<'_>) -> Result<SocketAddress, Errno> {
-    let mut address = SocketAddress::empty();
-    let (pointer, length) = address.as_parts_mut();
-    // SAFETY: both pointers are into `address`, and its length field contains the size of its storage.
-    unsafe { syscall!(getpeername(socket.as_raw_fd(), pointer, length)) }?;
-    address.clamp();
-    Ok(address)
+    let address = getpeername::<SockaddrStorage>(socket.as_raw_fd())?;
+    Ok(SocketAddress::filled_in(Some(&address)))
 }
 
-/// Reads from a descriptor that is not a socket (a pipe, an eventfd).
-pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<isize, Errno> {
-    retry(|| {
-        let (pointer, length) = (buffer.as_mut_ptr().cast(), buffer.len());
-        // SAFETY: the pointer and the length are those of `buffer`, which is borrowed for the call.
-        unsafe { syscall!(read(fd.as_raw_fd(), pointer, length)) }
-    })
+/// Reads from a pipe.
+pub(crate) fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
+    retry(|| Ok(nix::unistd::read(fd, buffer)?))
 }
 
-/// Writes to a descriptor that is not a socket. Raises `SIGPIPE` on a pipe without a reader.
-pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<isize, Errno> {
-    retry(|| {
-        let (pointer, length) = (bytes.as_ptr().cast(), bytes.len());
-        // SAFETY: the pointer and the length are those of `bytes`, which is borrowed for the call.
-        unsafe { syscall!(write(fd.as_raw_fd(), pointer, length)) }
-    })
+/// Writes to a pipe. Raises `SIGPIPE` if it has no reader.
+pub(crate) fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
+    retry(|| Ok(nix::unistd::write(fd, bytes)?))
 }

@@ -1,18 +1,20 @@
 //! Socket options: one function for each.
 
-use core::mem::size_of;
 use core::time::Duration;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
+
+use nix::sys::socket::{setsockopt, sockopt};
+#[cfg(not(target_os = "openbsd"))]
+use nix::{setsockopt_impl, sockopt_impl};
 
 use crate::errno::Errno;
-use crate::syscall;
 
 /// Whether accepted sockets inherit `TCP_NODELAY`, the keep-alive settings and the unsent limit from their listener,
 /// which saves calls for each connection. Documented for Linux only; elsewhere they are set on each socket.
 pub const NODELAY_INHERITED: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 /// The settings of TCP keep-alive, which probes whether an idle peer is still reachable.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct KeepAlive {
     /// The idle time before the first probe. Rounded up to whole seconds, at least one.
     pub idle: Duration,
@@ -28,7 +30,7 @@ pub struct KeepAlive {
 ///
 /// The OS's error.
 pub fn set_reuse_address(socket: BorrowedFd<'_>) -> Result<(), Errno> {
-    set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)
+    Ok(setsockopt(&socket, sockopt::ReuseAddr, &true)?)
 }
 
 /// Lets several listeners share one port; the kernel distributes the connections. Must be set on each before `bind`.
@@ -40,11 +42,11 @@ pub fn set_reuse_address(socket: BorrowedFd<'_>) -> Result<(), Errno> {
 ///
 /// The OS's error.
 pub fn set_reuse_port(socket: BorrowedFd<'_>) -> Result<(), Errno> {
-    #[cfg(target_os = "freebsd")]
-    const REUSE_PORT: libc::c_int = libc::SO_REUSEPORT_LB;
     #[cfg(not(target_os = "freebsd"))]
-    const REUSE_PORT: libc::c_int = libc::SO_REUSEPORT;
-    set_option(socket, libc::SOL_SOCKET, REUSE_PORT, 1)
+    use sockopt::ReusePort;
+    #[cfg(target_os = "freebsd")]
+    use sockopt::ReusePortLb as ReusePort;
+    Ok(setsockopt(&socket, ReusePort, &true)?)
 }
 
 /// Disables Nagle's algorithm: small segments are sent at once, without waiting for an acknowledgement.
@@ -53,20 +55,12 @@ pub fn set_reuse_port(socket: BorrowedFd<'_>) -> Result<(), Errno> {
 ///
 /// The OS's error, such as `EOPNOTSUPP` on a Unix socket.
 pub fn set_nodelay(socket: BorrowedFd<'_>) -> Result<(), Errno> {
-    set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)
+    Ok(setsockopt(&socket, sockopt::TcpNoDelay, &true)?)
 }
 
-/// The option `TCP_NOTSENT_LOWAT`, where it exists (`tcp(7)`; `tcp(4)` of macOS). `libc` does not define it everywhere.
-const NOTSENT_LOWAT: Option<libc::c_int> = if cfg!(any(target_os = "linux", target_os = "android")) {
-    Some(25)
-} else if cfg!(target_vendor = "apple") {
-    Some(0x201)
-} else {
-    None
-};
-
 /// Whether the system can [limit](set_unsent_limit) the unsent bytes in a socket's send buffer.
-pub const UNSENT_LIMITED: bool = NOTSENT_LOWAT.is_some();
+pub const UNSENT_LIMITED: bool =
+    cfg!(any(target_os = "linux", target_os = "android", target_vendor = "apple"));
 
 /// Limits the number of unsent bytes that the kernel accepts. Accepted sockets inherit it from the listener on Linux.
 ///
@@ -79,8 +73,10 @@ pub const UNSENT_LIMITED: bool = NOTSENT_LOWAT.is_some();
 ///
 /// The OS's error, such as `EOPNOTSUPP` on a Unix socket.
 pub fn set_unsent_limit(socket: BorrowedFd<'_>, bytes: u32) -> Result<(), Errno> {
-    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
-    NOTSENT_LOWAT.map_or(Ok(()), |name| set_option(socket, libc::IPPROTO_TCP, name, bytes))
+    #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+    setsockopt(&socket, UnsentLimit, &bytes.min(INT_MAX))?;
+    let _ = (socket, bytes);
+    Ok(())
 }
 
 /// Restricts an IPv6 socket to IPv6.
@@ -93,7 +89,7 @@ pub fn set_unsent_limit(socket: BorrowedFd<'_>, bytes: u32) -> Result<(), Errno>
 ///
 /// The OS's error.
 pub fn set_only_v6(socket: BorrowedFd<'_>) -> Result<(), Errno> {
-    set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)
+    Ok(setsockopt(&socket, sockopt::Ipv6V6Only, &true)?)
 }
 
 /// Enables TCP keep-alive. Durations are rounded up to whole seconds, the unit of the kernel.
@@ -102,17 +98,12 @@ pub fn set_only_v6(socket: BorrowedFd<'_>) -> Result<(), Errno> {
 ///
 /// The OS's error, such as `EINVAL` for a duration beyond the kernel's limits.
 pub fn set_keep_alive(socket: BorrowedFd<'_>, keep_alive: KeepAlive) -> Result<(), Errno> {
-    set_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+    setsockopt(&socket, sockopt::KeepAlive, &true)?;
     #[cfg(not(target_os = "openbsd"))]
     {
-        #[cfg(target_vendor = "apple")]
-        const IDLE: libc::c_int = libc::TCP_KEEPALIVE;
-        #[cfg(not(target_vendor = "apple"))]
-        const IDLE: libc::c_int = libc::TCP_KEEPIDLE;
-        set_option(socket, libc::IPPROTO_TCP, IDLE, whole_seconds(keep_alive.idle))?;
-        set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, whole_seconds(keep_alive.interval))?;
-        let count = libc::c_int::try_from(keep_alive.count).unwrap_or(libc::c_int::MAX);
-        set_option(socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, count.max(1))?;
+        setsockopt(&socket, KeepIdle, &whole_seconds(keep_alive.idle))?;
+        setsockopt(&socket, sockopt::TcpKeepInterval, &whole_seconds(keep_alive.interval))?;
+        setsockopt(&socket, sockopt::TcpKeepCount, &keep_alive.count.clamp(1, INT_MAX))?;
     }
     // OpenBSD only has system-wide settings.
     #[cfg(target_os = "openbsd")]
@@ -127,7 +118,7 @@ pub fn set_keep_alive(socket: BorrowedFd<'_>, keep_alive: KeepAlive) -> Result<(
 /// The OS's error.
 pub fn set_abort_on_close(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
-    set_value(socket, libc::SOL_SOCKET, libc::SO_LINGER, &linger)
+    Ok(setsockopt(&socket, sockopt::Linger, &linger)?)
 }
 
 /// Sets the size of the kernel's send buffer. Linux doubles the value for its own bookkeeping.
@@ -136,12 +127,7 @@ pub fn set_abort_on_close(socket: BorrowedFd<'_>) -> Result<(), Errno> {
 ///
 /// The OS's error.
 pub fn set_send_buffer(socket: BorrowedFd<'_>, bytes: u32) -> Result<(), Errno> {
-    set_option(
-        socket,
-        libc::SOL_SOCKET,
-        libc::SO_SNDBUF,
-        libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX),
-    )
+    Ok(setsockopt(&socket, sockopt::SndBuf, &(bytes.min(INT_MAX) as usize))?)
 }
 
 /// Sets the size of the kernel's receive buffer. Accepted sockets inherit it from the listener. To enlarge the receive
@@ -151,79 +137,59 @@ pub fn set_send_buffer(socket: BorrowedFd<'_>, bytes: u32) -> Result<(), Errno> 
 ///
 /// The OS's error.
 pub fn set_receive_buffer(socket: BorrowedFd<'_>, bytes: u32) -> Result<(), Errno> {
-    set_option(
-        socket,
-        libc::SOL_SOCKET,
-        libc::SO_RCVBUF,
-        libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX),
-    )
+    Ok(setsockopt(&socket, sockopt::RcvBuf, &(bytes.min(INT_MAX) as usize))?)
 }
 
 /// Disables `SIGPIPE` for a socket on Apple's systems, of which not all versions have `MSG_NOSIGNAL`.
-pub(super) fn silence_broken_pipes(socket: &OwnedFd) -> Result<(), Errno> {
+pub(super) fn silence_broken_pipes(socket: BorrowedFd<'_>) -> Result<(), Errno> {
     #[cfg(target_vendor = "apple")]
-    {
-        use std::os::fd::AsFd;
+    match setsockopt(&socket, NoSigPipe, &true) {
         // EINVAL: the peer has already disconnected, so nothing can be sent any more.
-        match set_option(socket.as_fd(), libc::SOL_SOCKET, libc::SO_NOSIGPIPE, 1) {
-            Err(Errno(libc::EINVAL)) => {}
-            result => return result,
-        }
+        Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
+        Err(errno) => return Err(errno.into()),
     }
     let _ = socket;
     Ok(())
 }
 
-/// Sets an option whose value is a C int.
-fn set_option(
-    socket: BorrowedFd<'_>,
-    level: libc::c_int,
-    name: libc::c_int,
-    value: libc::c_int,
-) -> Result<(), Errno> {
-    set_value(socket, level, name, &value)
-}
-
-fn set_value<T: Copy>(
-    socket: BorrowedFd<'_>,
-    level: libc::c_int,
-    name: libc::c_int,
-    value: &T,
-) -> Result<(), Errno> {
-    let (pointer, length) = ((&raw const *value).cast(), length_of::<T>());
-    // SAFETY: the pointer and the length are those of `value`, which is borrowed for the call.
-    unsafe { syscall!(setsockopt(socket.as_raw_fd(), level, name, pointer, length)) }.map(drop)
-}
+/// The greatest value of an option that is a C int.
+const INT_MAX: u32 = libc::c_int::MAX.unsigned_abs();
 
 /// Converts a duration to seconds, rounded up. The result is at least one, because the kernel refuses zero.
 #[cfg(not(target_os = "openbsd"))]
-fn whole_seconds(span: Duration) -> libc::c_int {
-    let seconds = span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0)).max(1);
-    libc::c_int::try_from(seconds).unwrap_or(libc::c_int::MAX)
+fn whole_seconds(span: Duration) -> u32 {
+    let seconds = span.as_secs().saturating_add(u64::from(span.subsec_nanos() > 0));
+    u32::try_from(seconds).unwrap_or(INT_MAX).clamp(1, INT_MAX)
 }
 
-pub(super) const fn length_of<T>() -> libc::socklen_t {
-    const { assert!(size_of::<T>() <= 64) };
-    #[expect(clippy::cast_possible_truncation, reason = "at most 64, see the line above")]
-    {
-        size_of::<T>() as libc::socklen_t
-    }
-}
+// The options that `nix` does not have, or not on every system.
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use libc::TCP_NOTSENT_LOWAT as NOTSENT_LOWAT;
+/// `TCP_NOTSENT_LOWAT` (`tcp(4)` of macOS), which `libc` does not define for Apple's systems.
+#[cfg(target_vendor = "apple")]
+const NOTSENT_LOWAT: libc::c_int = 0x201;
+
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+sockopt_impl!(UnsentLimit, SetOnly, libc::IPPROTO_TCP, NOTSENT_LOWAT, u32);
+
+#[cfg(target_vendor = "apple")]
+use libc::TCP_KEEPALIVE as KEEP_IDLE;
+#[cfg(not(any(target_os = "openbsd", target_vendor = "apple")))]
+use libc::TCP_KEEPIDLE as KEEP_IDLE;
+
+#[cfg(not(target_os = "openbsd"))]
+sockopt_impl!(KeepIdle, SetOnly, libc::IPPROTO_TCP, KEEP_IDLE, u32);
+
+#[cfg(target_vendor = "apple")]
+sockopt_impl!(NoSigPipe, SetOnly, libc::SOL_SOCKET, libc::SO_NOSIGPIPE, bool);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::socket::{stream_socket, take_error};
+    use nix::sys::socket::getsockopt;
     use std::os::fd::AsFd;
-
-    fn option(socket: &OwnedFd, level: libc::c_int, name: libc::c_int) -> libc::c_int {
-        let mut value: libc::c_int = 0;
-        let mut length = length_of::<libc::c_int>();
-        let pointer = (&raw mut value).cast();
-        // SAFETY: `pointer` has room for the `length` bytes of a C int.
-        unsafe { syscall!(getsockopt(socket.as_raw_fd(), level, name, pointer, &raw mut length)) }.unwrap();
-        value
-    }
 
     #[test]
     fn options_reach_the_kernel() {
@@ -235,10 +201,10 @@ mod tests {
         set_send_buffer(fd, 8_192).unwrap();
         set_receive_buffer(fd, 8_192).unwrap();
         set_abort_on_close(fd).unwrap();
-        assert_ne!(option(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR), 0);
-        assert_ne!(option(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY), 0);
-        assert!(option(&socket, libc::SOL_SOCKET, libc::SO_SNDBUF) >= 8_192);
-        assert!(option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF) >= 8_192);
+        assert!(getsockopt(&socket, sockopt::ReuseAddr).unwrap());
+        assert!(getsockopt(&socket, sockopt::TcpNoDelay).unwrap());
+        assert!(getsockopt(&socket, sockopt::SndBuf).unwrap() >= 8_192);
+        assert!(getsockopt(&socket, sockopt::RcvBuf).unwrap() >= 8_192);
         assert_eq!(take_error(fd), Ok(None));
     }
 
@@ -248,11 +214,11 @@ mod tests {
         let socket = stream_socket(&"127.0.0.1:0".parse().unwrap()).unwrap();
         let spans = (Duration::from_millis(61_500), Duration::ZERO);
         set_keep_alive(socket.as_fd(), KeepAlive { idle: spans.0, interval: spans.1, count: 4 }).unwrap();
-        assert_ne!(option(&socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE), 0);
-        assert_eq!(option(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL), 1);
-        assert_eq!(option(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT), 4);
+        assert!(getsockopt(&socket, sockopt::KeepAlive).unwrap());
+        assert_eq!(getsockopt(&socket, sockopt::TcpKeepInterval), Ok(1));
+        assert_eq!(getsockopt(&socket, sockopt::TcpKeepCount), Ok(4));
         #[cfg(target_os = "linux")]
-        assert_eq!(option(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE), 62);
+        assert_eq!(getsockopt(&socket, sockopt::TcpKeepIdle), Ok(62));
     }
 
     #[test]

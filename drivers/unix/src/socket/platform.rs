@@ -2,7 +2,11 @@
 //!
 //! The variant for systems without the flags is compiled and tested everywhere.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use core::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrLike, SockaddrStorage};
 
 use crate::address::SocketAddress;
 use crate::errno::{Errno, retry};
@@ -21,14 +25,10 @@ macro_rules! without_flags {
 }
 
 with_flags! {
-    /// Creates a socket that is non-blocking and close-on-exec and raises no `SIGPIPE`.
-    pub(super) fn socket(family: libc::c_int, kind: libc::c_int) -> Result<OwnedFd, Errno> {
-        let kind = kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        // SAFETY: `socket` only takes numbers.
-        let fd = unsafe { syscall!(socket(family, kind, 0)) }?;
-        let fd = own(fd);
-        options::silence_broken_pipes(&fd)?;
-        Ok(fd)
+    /// Creates a stream socket that is non-blocking and close-on-exec and raises no `SIGPIPE`.
+    pub(super) fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
+        let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+        Ok(nix::sys::socket::socket(family, SockType::Stream, flags, None)?)
     }
 
     /// Accepts a connection and returns it with its peer's address.
@@ -38,15 +38,10 @@ with_flags! {
     /// The OS's error; [`Accept`](crate::listener::Accept) classifies them.
     pub fn accept(listener: BorrowedFd<'_>) -> Result<(OwnedFd, SocketAddress), Errno> {
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-        let mut address = SocketAddress::empty();
-        let (pointer, length) = address.as_parts_mut();
-        // SAFETY: both pointers are into `address`, and its length field contains the size of its storage, also for a
-        // retry after EINTR: the kernel only writes the length on success.
-        let fd = retry(|| unsafe { syscall!(accept4(listener.as_raw_fd(), pointer, length, flags)) })?;
-        address.clamp();
-        let fd = own(fd);
-        options::silence_broken_pipes(&fd)?;
-        Ok((fd, address))
+        accept_by(|address, length| {
+            // SAFETY: `address` has room for `length` bytes.
+            unsafe { syscall!(accept4(listener.as_raw_fd(), address, length, flags)) }
+        })
     }
 
     /// Creates a pipe and returns its read end and its write end, both non-blocking and close-on-exec.
@@ -55,18 +50,14 @@ with_flags! {
     ///
     /// The OS's error, such as `EMFILE`.
     pub fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
-        let mut ends = [-1; 2];
-        // SAFETY: `ends` has room for the two numbers.
-        unsafe { syscall!(pipe2(ends.as_mut_ptr(), libc::O_NONBLOCK | libc::O_CLOEXEC)) }?;
-        let [read, write] = ends;
-        Ok((own(read), own(write)))
+        Ok(nix::unistd::pipe2(OFlag::O_NONBLOCK | OFlag::O_CLOEXEC)?)
     }
 }
 
 without_flags! {
-    /// Creates a socket that is non-blocking and close-on-exec and raises no `SIGPIPE`.
-    pub(super) fn socket(family: libc::c_int, kind: libc::c_int) -> Result<OwnedFd, Errno> {
-        portable::socket(family, kind)
+    /// Creates a stream socket that is non-blocking and close-on-exec and raises no `SIGPIPE`.
+    pub(super) fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
+        portable::socket(family)
     }
 
     /// Accepts a connection and returns it with its peer's address.
@@ -97,34 +88,28 @@ without_flags! {
     expect(dead_code, reason = "the fallback, tested everywhere")
 )]
 mod portable {
-    use super::{AsRawFd, BorrowedFd, Errno, OwnedFd, SocketAddress, options, own, retry};
-    use super::{close_on_exec, nonblocking};
-    use crate::syscall;
+    use super::{
+        AddressFamily, AsFd, AsRawFd, BorrowedFd, Errno, OwnedFd, SockFlag, SockType, SocketAddress,
+    };
+    use super::{accept_by, close_on_exec, nonblocking, options, syscall};
 
-    pub(super) fn socket(family: libc::c_int, kind: libc::c_int) -> Result<OwnedFd, Errno> {
-        // SAFETY: `socket` only takes numbers.
-        let fd = own(unsafe { syscall!(socket(family, kind, 0)) }?);
-        options::silence_broken_pipes(&fd)?;
+    pub(super) fn socket(family: AddressFamily) -> Result<OwnedFd, Errno> {
+        let fd = nix::sys::socket::socket(family, SockType::Stream, SockFlag::empty(), None)?;
+        options::silence_broken_pipes(fd.as_fd())?;
         prepare(fd)
     }
 
     pub(super) fn accept(listener: BorrowedFd<'_>) -> Result<(OwnedFd, SocketAddress), Errno> {
-        let mut address = SocketAddress::empty();
-        let (pointer, length) = address.as_parts_mut();
-        // SAFETY: both pointers are into `address`, and its length field contains the size of its storage, also for a
-        // retry after EINTR: the kernel only writes the length on success.
-        let fd = retry(|| unsafe { syscall!(accept(listener.as_raw_fd(), pointer, length)) })?;
-        address.clamp();
-        let fd = own(fd);
-        options::silence_broken_pipes(&fd)?;
+        let (fd, address) = accept_by(|address, length| {
+            // SAFETY: `address` has room for `length` bytes.
+            unsafe { syscall!(accept(listener.as_raw_fd(), address, length)) }
+        })?;
+        options::silence_broken_pipes(fd.as_fd())?;
         Ok((prepare(fd)?, address))
     }
 
     pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), Errno> {
-        let mut ends = [-1; 2];
-        // SAFETY: `ends` has room for the two numbers.
-        unsafe { syscall!(pipe(ends.as_mut_ptr())) }?;
-        let [read, write] = ends.map(own);
+        let (read, write) = nix::unistd::pipe()?;
         Ok((prepare(read)?, prepare(write)?))
     }
 
@@ -135,11 +120,20 @@ mod portable {
     }
 }
 
-/// Takes ownership of a descriptor that the kernel has just created.
-fn own(fd: RawFd) -> OwnedFd {
-    // SAFETY: every caller passes the result of a successful call that created the descriptor, which has no other
-    // owner.
-    unsafe { OwnedFd::from_raw_fd(fd) }
+/// Accepts with a call that fills in the peer's address. (`nix` accepts without it.)
+fn accept_by(
+    call: impl Fn(*mut libc::sockaddr, *mut libc::socklen_t) -> Result<RawFd, Errno>,
+) -> Result<(OwnedFd, SocketAddress), Errno> {
+    let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
+    let address = storage.as_mut_ptr().cast();
+    let mut length = SockaddrStorage::size();
+    // The length is correct for a retry as well: the kernel only writes it on success.
+    let fd = retry(|| call(address, &raw mut length))?;
+    // SAFETY: the call succeeded and created the descriptor, which has no other owner.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: every byte of the storage is initialised, and a length beyond its size is refused.
+    let peer = unsafe { SockaddrStorage::from_raw(address, Some(length)) };
+    Ok((fd, SocketAddress::filled_in(peer.as_ref())))
 }
 
 /// Makes the descriptor close-on-exec: programs that this process starts do not inherit it.
@@ -147,21 +141,9 @@ fn own(fd: RawFd) -> OwnedFd {
 /// # Errors
 ///
 /// The OS's error.
-pub fn close_on_exec(fd: &OwnedFd) -> Result<(), Errno> {
-    // SAFETY: `F_SETFD` only takes a number.
-    unsafe { syscall!(fcntl(fd.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC)) }.map(drop)
-}
-
-/// Duplicates the descriptor to the lowest free number.
-///
-/// # Errors
-///
-/// The OS's error, such as `EMFILE`.
-pub fn lowest_number(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    // SAFETY: `F_DUPFD_CLOEXEC` only takes a number.
-    let fd = unsafe { syscall!(fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, 0)) }?;
-    // SAFETY: the call succeeded and created the descriptor, which has no other owner.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+pub fn close_on_exec(fd: impl AsFd) -> Result<(), Errno> {
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+    Ok(())
 }
 
 /// Makes the descriptor non-blocking.
@@ -170,10 +152,9 @@ pub fn lowest_number(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 ///
 /// The OS's error.
 pub fn nonblocking(fd: &OwnedFd) -> Result<(), Errno> {
-    // SAFETY: `F_GETFL` takes no argument.
-    let flags = unsafe { syscall!(fcntl(fd.as_raw_fd(), libc::F_GETFL)) }?;
-    // SAFETY: `F_SETFL` only takes a number.
-    unsafe { syscall!(fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK)) }.map(drop)
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL)?);
+    fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(())
 }
 
 #[cfg(test)]
@@ -182,18 +163,15 @@ mod tests {
     use crate::address::PeerAddress;
     use crate::endpoint::Endpoint;
     use crate::socket::{Connecting, bind, connect, listen, local_address};
-    use std::os::fd::AsFd;
 
     fn flags(fd: &OwnedFd) -> (bool, bool) {
-        // SAFETY: `F_GETFD` takes no argument.
-        let descriptor = unsafe { syscall!(fcntl(fd.as_raw_fd(), libc::F_GETFD)) }.unwrap();
-        // SAFETY: `F_GETFL` takes no argument.
-        let status = unsafe { syscall!(fcntl(fd.as_raw_fd(), libc::F_GETFL)) }.unwrap();
+        let descriptor = fcntl(fd, FcntlArg::F_GETFD).unwrap();
+        let status = fcntl(fd, FcntlArg::F_GETFL).unwrap();
         (descriptor & libc::FD_CLOEXEC != 0, status & libc::O_NONBLOCK != 0)
     }
 
     type Accepting = fn(BorrowedFd<'_>) -> Result<(OwnedFd, SocketAddress), Errno>;
-    type Making = fn(libc::c_int, libc::c_int) -> Result<OwnedFd, Errno>;
+    type Making = fn(AddressFamily) -> Result<OwnedFd, Errno>;
 
     /// Accepts the loopback connection, and waits up to five seconds for it.
     fn accept_soon(accept: Accepting, listener: &OwnedFd) -> (OwnedFd, SocketAddress) {
@@ -209,13 +187,13 @@ mod tests {
     }
 
     fn both_forms_agree(make: Making, accept: Accepting) {
-        let listener = make(libc::AF_INET, libc::SOCK_STREAM).unwrap();
+        let listener = make(AddressFamily::Inet).unwrap();
         assert_eq!(flags(&listener), (true, true));
         let any: Endpoint = "127.0.0.1:0".parse().unwrap();
         bind(listener.as_fd(), &SocketAddress::new(&any)).unwrap();
         listen(listener.as_fd(), 4).unwrap();
         assert!(accept(listener.as_fd()).unwrap_err().is_would_block());
-        let client = make(libc::AF_INET, libc::SOCK_STREAM).unwrap();
+        let client = make(AddressFamily::Inet).unwrap();
         let address = local_address(listener.as_fd()).unwrap();
         assert!(!matches!(connect(client.as_fd(), &address), Connecting::Failed(_)));
         let (server, peer) = accept_soon(accept, &listener);

@@ -3,11 +3,13 @@
 use core::ptr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use nix::sys::socket::Shutdown;
+
 use crate::errno::{Errno, retry};
 use crate::syscall;
 
 /// The result of a receive.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Received {
     /// This number of bytes was received, at least one. Fewer than the buffer holds: no more are available now.
     Bytes(usize),
@@ -20,7 +22,7 @@ pub enum Received {
 }
 
 /// The result of a send.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Sent {
     /// The kernel accepted this number of bytes. If it is less than offered, watch for writing before sending the rest.
     Bytes(usize),
@@ -159,8 +161,7 @@ pub fn send_gathered(socket: BorrowedFd<'_>, pieces: &[&[u8]]) -> Sent {
 ///
 /// The OS's error, such as `ENOTCONN` if the peer has reset the connection.
 pub fn shutdown_write(socket: BorrowedFd<'_>) -> Result<(), Errno> {
-    // SAFETY: `shutdown` only takes numbers.
-    unsafe { syscall!(shutdown(socket.as_raw_fd(), libc::SHUT_WR)) }.map(drop)
+    Ok(nix::sys::socket::shutdown(socket.as_raw_fd(), Shutdown::Write)?)
 }
 
 #[inline]

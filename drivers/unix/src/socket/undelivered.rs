@@ -42,19 +42,10 @@ fn held(socket: BorrowedFd<'_>) -> Option<libc::c_int> {
 
 #[cfg(target_vendor = "apple")]
 fn held(socket: BorrowedFd<'_>) -> Option<libc::c_int> {
-    use std::os::fd::AsRawFd as _;
+    use nix::{getsockopt_impl, sockopt_impl};
 
-    use crate::syscall;
-
-    let mut bytes: libc::c_int = 0;
-    let mut length = super::options::length_of::<libc::c_int>();
-    let value = (&raw mut bytes).cast();
-    // SAFETY: `value` is valid for writes of the `length` bytes of a C int, and both outlive the call.
-    unsafe {
-        syscall!(getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NWRITE, value, &raw mut length))
-    }
-    .ok()?;
-    Some(bytes)
+    sockopt_impl!(Undelivered, GetOnly, libc::SOL_SOCKET, libc::SO_NWRITE, libc::c_int);
+    nix::sys::socket::getsockopt(&socket, Undelivered).ok()
 }
 
 #[cfg(not(any(

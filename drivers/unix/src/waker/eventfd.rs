@@ -3,17 +3,17 @@
 extern crate alloc;
 
 use alloc::sync::Arc;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use crate::errno::Errno;
-use crate::socket;
-use crate::syscall;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::errno::{Errno, retry};
 
 use super::Waker;
 
 /// A waker that increments a counter. The poller watches its descriptor for reading and resets it to zero.
 #[derive(Clone, Debug)]
-pub struct EventFdWaker(Arc<OwnedFd>);
+pub struct EventFdWaker(Arc<EventFd>);
 
 impl EventFdWaker {
     /// Creates the descriptor.
@@ -22,16 +22,13 @@ impl EventFdWaker {
     ///
     /// The OS's error, such as `EMFILE`.
     pub fn new() -> Result<Self, Errno> {
-        // SAFETY: `eventfd` only takes numbers.
-        let fd = unsafe { syscall!(eventfd(0, libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)) }?;
-        // SAFETY: the call succeeded and created the descriptor, which has no other owner.
-        Ok(Self(Arc::new(unsafe { OwnedFd::from_raw_fd(fd) })))
+        Ok(Self(Arc::new(EventFd::from_flags(EfdFlags::EFD_NONBLOCK | EfdFlags::EFD_CLOEXEC)?)))
     }
 
     /// Consumes all pending wake-ups. The poller calls this when its wait has returned because of them.
     pub fn drain(&self) {
         // One read resets the counter. EAGAIN means that it was already zero.
-        let _ = socket::read(self.as_fd(), &mut [0; 8]);
+        let _ = retry(|| Ok(self.0.read()?));
     }
 }
 
@@ -45,6 +42,6 @@ impl AsFd for EventFdWaker {
 impl Waker for EventFdWaker {
     fn wake(&self) {
         // EAGAIN means that the counter is at its maximum: a wake-up is already pending.
-        let _ = socket::write(self.as_fd(), &1_u64.to_ne_bytes());
+        let _ = retry(|| Ok(self.0.write(1)?));
     }
 }

@@ -43,7 +43,7 @@ impl PipeWaker {
         for _ in 0..DRAIN_READS_MAX {
             // A short read or an error, such as EAGAIN, means that the pipe is empty.
             let read = socket::read(self.as_fd(), &mut bytes);
-            if read.map_or(0, isize::unsigned_abs) < bytes.len() {
+            if read.unwrap_or(0) < bytes.len() {
                 return;
             }
         }

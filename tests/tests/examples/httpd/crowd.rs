@@ -3,7 +3,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::Instant;
 
-use lightcone_native::limits::DescriptorLimit;
+use lightcone::limits::DescriptorLimit;
 
 use crate::program::Program;
 

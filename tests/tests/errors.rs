@@ -4,8 +4,8 @@
 use core::convert::Infallible;
 use core::fmt::{Debug, Display};
 
+use lightcone::Builder;
 use lightcone_core::{Address, Handler, Origin};
-use lightcone_native::Builder;
 
 struct Nothing;
 

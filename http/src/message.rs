@@ -16,7 +16,7 @@ impl RequestId {
         Self { token, number }
     }
 
-    /// Returns the token of the request's connection, to which an [`envelope`](Self::envelope) is posted.
+    /// Returns the token of the request's connection, to which a [`message`](Self::message) is posted.
     #[must_use]
     pub const fn token(self) -> Token {
         self.token
@@ -24,8 +24,8 @@ impl RequestId {
 
     /// Addresses a message to the request.
     #[must_use]
-    pub const fn envelope<M>(self, message: M) -> Envelope<M> {
-        Envelope { to: Some(self), message }
+    pub const fn message<M>(self, message: M) -> RequestMessage<M> {
+        RequestMessage { to: Some(self), message }
     }
 }
 
@@ -35,21 +35,21 @@ impl RequestId {
 /// that request has ended, the message is dropped, even if another request is in progress on the connection.
 ///
 /// ```
-/// use lightcone_http::{Envelope, RequestId};
+/// use lightcone_http::{RequestMessage, RequestId};
 ///
 /// /// Posts the result of another thread; `post` is the method of an engine's handle.
-/// fn finished(id: RequestId, result: u32, post: impl FnOnce(lightcone_core::Token, Envelope<u32>)) {
-///     post(id.token(), id.envelope(result));
+/// fn finished(id: RequestId, result: u32, post: impl FnOnce(lightcone_core::Token, RequestMessage<u32>)) {
+///     post(id.token(), id.message(result));
 /// }
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Envelope<M> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestMessage<M> {
     /// `None` for any request that is in progress.
     to: Option<RequestId>,
     message: M,
 }
 
-impl<M> Envelope<M> {
+impl<M> RequestMessage<M> {
     /// Addresses a message to any request that is in progress on the connection it is posted to: for broadcasts, such
     /// as the events of an event stream. It is dropped on connections without a request in progress.
     #[must_use]

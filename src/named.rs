@@ -36,13 +36,13 @@ pub(crate) use names;
 /// The name of a driver of this platform.
 ///
 /// ```
-/// use lightcone_native::DriverName;
+/// use lightcone::DriverName;
 ///
 /// let name: DriverName = "native".parse()?;
 /// assert_eq!(name, DriverName::default());
 /// let error = "fast".parse::<DriverName>().unwrap_err();
 /// assert!(error.to_string().starts_with("\"fast\" is not a driver of this system; allowed: native"));
-/// # Ok::<(), lightcone_native::UnknownDriver>(())
+/// # Ok::<(), lightcone::UnknownDriver>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct DriverName(

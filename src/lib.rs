@@ -1,0 +1,136 @@
+//! A TCP engine for servers and clients, with an HTTP/1.1 server. This is the only dependency that a program needs.
+//!
+//! The engine has a poller thread for each processor. A poller waits for its sockets, receives, calls a [`Handler`]
+//! for each event, and sends what the handler queued. Every buffer, queue and loop has a maximum; at the maximum there
+//! is backpressure. There is no async runtime: a handler is a value with callbacks, and stays on its thread.
+//!
+//! # Hello over HTTP
+//!
+//! ```no_run
+//! use lightcone::http::Http;
+//! use lightcone::{Builder, Error};
+//!
+//! fn main() -> Result<(), Error> {
+//!     let engine = Builder::new().start(|_poller| {
+//!         Http::new().get("/hello/{name}", |request, response| response.display(request.param("name")))
+//!     })?;
+//!     engine.listen("127.0.0.1:8080")?;
+//!     engine.join(); // blocks until `shutdown` is called on a handle
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # A protocol of your own
+//!
+//! A handler has one callback for each event; all but [`admit`](Handler::admit) have a default. This one sends back
+//! what it receives:
+//!
+//! ```
+//! use core::convert::Infallible;
+//! use core::time::Duration;
+//! use lightcone::{Address, Builder, Context, Error, Handler, Origin, Socket};
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     type Data = (); // kept for each socket
+//!     type Message = Infallible; // can be posted to a socket; here nothing
+//!
+//!     fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+//!         Some(())
+//!     }
+//!
+//!     fn receive(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {
+//!         let (mut input, mut output) = socket.stream.split();
+//!         let taken = output.send_some(input.bytes());
+//!         input.consume(taken); // the rest stays; `writable` is called when there is room
+//!     }
+//!
+//!     fn writable(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, Infallible>) {
+//!         self.receive(socket, cx);
+//!     }
+//! }
+//!
+//! let engine = Builder::new().pollers(2).start(|_poller| Echo)?;
+//! let listener = engine.listen("127.0.0.1:0")?;
+//! println!("listening on {}", listener.endpoint());
+//! let report = engine.shutdown(Duration::from_secs(1));
+//! assert_eq!(report.opened(), 0);
+//! # Ok::<(), Error>(())
+//! ```
+//!
+//! # Features
+//!
+//! | feature | default | adds |
+//! | --- | --- | --- |
+//! | `http` | yes | `lightcone::http`: an HTTP/1.1 server (the crate `lightcone-http` with its feature `alloc`) |
+//! | `workers` | yes | `lightcone::workers`: threads for callbacks that block or compute (`lightcone-workers`) |
+//! | `sim` | no | `lightcone::sim`: handlers in a simulated network, for tests (`lightcone-sim`) |
+//!
+//! # Where to go next
+//!
+//! | to | see |
+//! | --- | --- |
+//! | write a handler | [`Handler`], which states the order of events; [`Socket`], [`Context`] |
+//! | configure the engine | [`Builder`](lightcone_unix::Builder) |
+//! | stop it, post messages, connect from other threads | [`Handle`] |
+//! | let the user choose a driver | [`DriverName`] |
+//! | serve HTTP: routes, bodies, middleware, limits | `lightcone::http` |
+//! | run a slow callback | `lightcone::workers` |
+//! | check a handler against the event contract | [`engine_core::ContractChecker`], `lightcone::sim` |
+//! | drive sockets without an operating system | [`engine_core`], which a program can also use alone as `lightcone-core` |
+//!
+//! This crate is the only place that selects a driver by operating system: epoll on Linux and Android, kqueue on the
+//! BSDs and Apple's systems, `select` on every other POSIX system.
+
+#![forbid(unsafe_code)]
+
+mod named;
+
+pub use named::{DriverName, UnknownDriver};
+
+core::cfg_select! {
+    any(target_os = "linux", target_os = "android") => {
+        pub use lightcone_epoll::Epoll as Native;
+        named::names! { "native" => Native, "epoll" => Native, "select" => lightcone_select::Select }
+    }
+    any(
+        target_os = "freebsd", target_os = "dragonfly", target_os = "netbsd", target_os = "openbsd",
+        target_vendor = "apple",
+    ) => {
+        pub use lightcone_kqueue::Kqueue as Native;
+        named::names! { "native" => Native, "kqueue" => Native, "select" => lightcone_select::Select }
+    }
+    unix => {
+        pub use lightcone_select::Select as Native;
+        named::names! { "native" => Native, "select" => Native }
+    }
+    _ => {
+        compile_error!("lightcone's drivers need a POSIX system");
+    }
+}
+
+/// The core without an operating system: all of `lightcone-core`, of which the root of this crate has what a handler
+/// needs. (Not called `core`: after `use lightcone::*`, that name would be ambiguous with the language's own crate.)
+pub use lightcone_core as engine_core;
+#[cfg(feature = "http")]
+pub use lightcone_http as http;
+#[cfg(feature = "sim")]
+pub use lightcone_sim as sim;
+#[cfg(feature = "workers")]
+pub use lightcone_workers as workers;
+
+pub use lightcone_core::{
+    Address, Checkpoint, CloseReason, ConfigError, ConnectError, Context, ErrorKind, Event, Full, Handler,
+    Input, Instant, ListenerId, Origin, Output, PollerId, Rejected, Socket, Stats, Stream, Timeout, Timeouts,
+    Token, UnixId, WouldBlock,
+};
+pub use lightcone_unix::socket::KeepAlive;
+pub use lightcone_unix::{
+    Engine, Error, Handle, Listener, Policy, PollerContext, PollerReport, Report, ToEndpoints, endpoint,
+    limits,
+};
+
+/// A builder of an [`Engine`] over the platform's best driver. [`driver`](lightcone_unix::Builder::driver) selects
+/// another one.
+pub type Builder = lightcone_unix::Builder<Native>;
