@@ -83,7 +83,7 @@ impl ParsePolicyError {
     const QUOTED_MAX: usize = 32;
 
     fn new(name: &str) -> Self {
-        let kept = name.get(..name.floor_char_boundary(Self::QUOTED_MAX)).unwrap_or_default();
+        let (kept, _) = name.split_at(name.floor_char_boundary(Self::QUOTED_MAX));
         let mut buffer = [0; Self::QUOTED_MAX];
         for (to, from) in buffer.iter_mut().zip(kept.bytes()) {
             *to = from;
@@ -92,7 +92,11 @@ impl ParsePolicyError {
     }
 
     fn quoted(&self) -> &str {
-        self.name.get(..self.length).and_then(|name| core::str::from_utf8(name).ok()).unwrap_or_default()
+        let (name, _) = self.name.split_at(self.length);
+        match core::str::from_utf8(name) {
+            Ok(name) => name,
+            Err(_) => unreachable!("a text that was cut between two characters"),
+        }
     }
 }
 
@@ -356,10 +360,9 @@ pub fn address_hint(address: &IpAddr) -> u64 {
 }
 
 /// Maps a hint to one of `pollers`, evenly even for hints that differ in a few bits only.
+#[expect(clippy::cast_possible_truncation, reason = "the result is below `pollers`")]
 fn spread(hint: u64, pollers: usize) -> usize {
-    let scaled = (u128::from(mix(hint)) * pollers as u128) >> 64;
-    // Below `pollers`, so it fits; the fallback is never taken.
-    usize::try_from(scaled).unwrap_or_default()
+    ((u128::from(mix(hint)) * pollers as u128) >> 64) as usize
 }
 
 /// Mixes a number so that every input bit affects every output bit (the finalizer of splitmix64).

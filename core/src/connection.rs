@@ -22,7 +22,7 @@ use core::fmt;
 pub enum Action {
     /// Wait for this interest.
     Wait(Interest),
-    /// Send bytes from [`Connection::outputs`], then report the result, as [`report_sent`](crate::report_sent) does.
+    /// Send bytes from [`Connection::outputs`], then report the result, as [`report_sent`] does.
     Send,
     /// Shut down writing, then call [`Connection::write_shut_down`].
     ShutdownWrite,

@@ -390,7 +390,7 @@ impl<'s, D> Shard<'s, D> {
     /// was not enough.
     #[cold]
     pub(crate) fn enqueue_waiter(&mut self, index: u32, waiting: Waiting, again: bool) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Some(slot) = self.slots.get_mut(index) else { unreachable!("a socket that waits has a slot") };
         let waiting = if again && waiting == Waiting::Output { Waiting::OutputAgain } else { waiting };
         slot.control.chain.waiting = waiting;
         let (queue, pool) = if waiting.waits_for_output() {
@@ -435,7 +435,7 @@ impl<'s, D> Shard<'s, D> {
     /// Removes a socket from its wait queue, if it is in one, and releases what it was granted.
     #[cold]
     pub(crate) fn dequeue_waiter(&mut self, index: u32) {
-        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Some(slot) = self.slots.get_mut(index) else { unreachable!("a socket that waits has a slot") };
         let waiting = core::mem::take(&mut slot.control.chain.waiting);
         let WaitQueues { links, output, unserved, input, large, .. } = &mut self.wait_queues;
         match waiting {

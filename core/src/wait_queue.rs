@@ -76,16 +76,16 @@ impl<'m> WaitLinks<'m> {
         Self { links }
     }
 
+    #[expect(clippy::indexing_slicing, reason = "there is a link for each socket")]
     fn get(&self, index: u32) -> (u32, u32) {
-        let [a, b, c, d, e, f, g, h] = self.links.get(index as usize).copied().unwrap_or_default();
+        let [a, b, c, d, e, f, g, h] = self.links[index as usize];
         (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]))
     }
 
+    #[expect(clippy::indexing_slicing, reason = "there is a link for each socket")]
     fn set(&mut self, index: u32, before: u32, after: u32) {
         let ([a, b, c, d], [e, f, g, h]) = (before.to_ne_bytes(), after.to_ne_bytes());
-        if let Some(link) = self.links.get_mut(index as usize) {
-            *link = [a, b, c, d, e, f, g, h];
-        }
+        self.links[index as usize] = [a, b, c, d, e, f, g, h];
     }
 }
 

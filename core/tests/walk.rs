@@ -330,7 +330,7 @@ impl Walk {
                 }
             }
             Err(AdmitError::Full | AdmitError::Stopping) => {
-                assert!(!room, "the refusal disagrees with `has_room`")
+                assert!(!room, "the refusal disagrees with `has_room`");
             }
             Err(_) => assert!(room && !self.bench.handler.inner().admits),
         }
@@ -355,7 +355,7 @@ impl Walk {
             Action::Send => assert_eq!(line.flight, None, "a second send in flight"),
             Action::CancelSend => assert!(line.flight.is_some(), "nothing to cancel"),
             Action::ShutdownWrite => {
-                assert!(self.bench.outputs(token).is_empty(), "shut down before all has left")
+                assert!(self.bench.outputs(token).is_empty(), "shut down before all has left");
             }
             Action::Wait(interest) => {
                 // If a timeout has passed in the meantime, the socket ends in the next turn.

@@ -476,12 +476,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             self.report(exchange, if found.begun { Report::Begun } else { Report::Answered }, answer, turn);
         }
         if let Some(exchange) = &mut done {
-            self.report(
-                Some(exchange),
-                Report::Ended,
-                Answer { complete, fault: found.replaced, ..Answer::ABORTED },
-                turn,
-            );
+            let answer = Answer { complete, fault: found.replaced, ..Answer::ABORTED };
+            self.report(Some(exchange), Report::Ended, answer, turn);
         }
         match found.fault {
             _ if flow == Flow::Abort => self.cut(busy, turn),
@@ -668,7 +664,7 @@ fn ends<B>(step: ServeStep, phase: &RequestPhase<B>, stream: &mut Stream<'_>) ->
         ServeStep::Abort => stream.abort(),
         ServeStep::Close => stream.close(),
         ServeStep::Wait if stream.peer_closed() && matches!(phase, RequestPhase::Head { .. }) => {
-            stream.close()
+            stream.close();
         }
         ServeStep::Wait | ServeStep::Again | ServeStep::Room => return false,
     }

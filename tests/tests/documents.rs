@@ -1,6 +1,9 @@
 //! Checks that the documents agree with the code.
 #![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
 
+extern crate alloc;
+
+use alloc::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -156,7 +159,7 @@ fn types(source: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn names_mean_one_thing() {
     let sources = shipped_sources();
-    let mut files = std::collections::BTreeMap::<&str, Vec<&str>>::new();
+    let mut files = BTreeMap::<&str, Vec<&str>>::new();
     for (path, text) in &sources {
         for name in types(text) {
             files.entry(name).or_default().push(path);
@@ -174,8 +177,8 @@ fn words_of_the_glossary_are_those_of_the_code() {
     let architecture = read("ARCHITECTURE.md");
     let glossary = architecture.split("\n## Words").nth(1).unwrap().split("\n## ").next().unwrap();
     let sources = shipped_sources();
-    let known: std::collections::BTreeSet<_> = sources.iter().flat_map(|(_, text)| types(text)).collect();
-    let mut words = std::collections::BTreeSet::new();
+    let known: BTreeSet<_> = sources.iter().flat_map(|(_, text)| types(text)).collect();
+    let mut words = BTreeSet::new();
     for row in glossary.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---")) {
         let word = row.split(" | ").next().unwrap();
         assert!(words.insert(word), "{word} has two meanings");

@@ -177,7 +177,8 @@ impl<'m> Blocks<'m> {
                 next = after(self.links, last);
             }
             let range = (start as usize) << self.shift..(last as usize + 1) << self.shift;
-            release(self.memory.get_mut(range).unwrap_or_default());
+            #[expect(clippy::indexing_slicing, reason = "blocks in the list of free ones are in the memory")]
+            release(&mut self.memory[range]);
             if last + 1 == self.free.fresh {
                 // the last run is followed by fresh blocks only: it joins them and leaves the list
                 self.free.fresh = start;

@@ -35,7 +35,7 @@ with_flags! {
     ///
     /// # Errors
     ///
-    /// The OS's error; [`Accept`](crate::listener::Accept) classifies them.
+    /// The OS's error; [`AcceptResult`](crate::listener::AcceptResult) classifies them.
     pub fn accept(listener: BorrowedFd<'_>) -> Result<(OwnedFd, SocketAddress), Errno> {
         let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
         accept_by(|address, length| {
@@ -64,7 +64,7 @@ without_flags! {
     ///
     /// # Errors
     ///
-    /// The OS's error; [`Accept`](crate::listener::Accept) classifies them.
+    /// The OS's error; [`AcceptResult`](crate::listener::AcceptResult) classifies them.
     pub fn accept(listener: BorrowedFd<'_>) -> Result<(OwnedFd, SocketAddress), Errno> {
         portable::accept(listener)
     }
