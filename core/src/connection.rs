@@ -891,7 +891,7 @@ pub struct FastPath<'p, 's, D> {
 
 impl<D> fmt::Debug for FastPath<'_, '_, D> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UsualPort").field("index", &self.index).finish_non_exhaustive()
+        f.debug_struct("FastPath").field("index", &self.index).finish_non_exhaustive()
     }
 }
 

@@ -149,7 +149,8 @@ impl Workshop {
             let (shop, places) = (Arc::clone(self), Arc::clone(&places));
             spawn(move || {
                 let hand = Hand { id, shop: Arc::clone(&shop) };
-                let mut worker = Worker::new(id, &shop.scheduler, &SMALL, hand).expect("one of the crew");
+                let mut worker =
+                    Worker::new(id, &shop.scheduler, &SMALL, hand).expect("a worker of the scheduler");
                 worker.work(&places);
                 shop.scheduler.ended();
             })

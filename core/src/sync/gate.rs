@@ -11,7 +11,7 @@ const POSTED: u32 = 2;
 /// Lets any number of threads request work on a socket, and one at a time do it.
 ///
 /// A thread with work for a socket leaves it where the socket's runner looks, then posts. Of all posts since the gate
-/// was last idle, one returns a [`GatePermit`], and its caller must schedule the socket. So there is at most one pass,
+/// was last idle, one returns a [`GatePermit`], and its caller must schedule the socket. So there is at most one permit,
 /// regardless of the threads that it moves through:
 ///
 /// ```
@@ -24,7 +24,7 @@ const POSTED: u32 = 2;
 /// ```
 ///
 /// The runner looks, does the work that it finds, and tries to leave. If something was posted in between, `try_release` fails
-/// and returns the pass: the runner looks again, or queues up after other sockets first.
+/// and returns the permit: the runner looks again, or queues up after other sockets first.
 ///
 /// ```
 /// # use lightcone_core::sync::Gate;
@@ -41,7 +41,7 @@ const POSTED: u32 = 2;
 /// ```
 ///
 /// Everything that one runner did is visible to the next, and everything that was left before a post is visible to the
-/// runner's next look. All operations are read-modify-writes of one word. Dropping a pass leaves the gate shut
+/// runner's next look. All operations are read-modify-writes of one word. Dropping a permit leaves the gate shut
 /// permanently.
 #[derive(Debug)]
 pub struct Gate(AtomicU32);
@@ -57,7 +57,7 @@ impl Gate {
 
     /// Announces that work was left. Call it after leaving the work, from any thread.
     ///
-    /// Returns the pass if no runner is active or scheduled. The caller must then make sure that the pass is used.
+    /// Returns the permit if no runner is active or scheduled. The caller must then make sure that the permit is used.
     #[must_use = "no other thread will run"]
     pub fn post(&self) -> Option<GatePermit> {
         let before = self.0.fetch_or(BUSY | POSTED, ord::POST);
@@ -79,7 +79,7 @@ impl Default for Gate {
 /// let second = Gate::new().post().expect("idle before").clone();
 /// ```
 #[derive(Debug)]
-#[must_use = "a pass that is dropped leaves the gate shut"]
+#[must_use = "a permit that is dropped leaves the gate shut"]
 pub struct GatePermit(());
 
 impl GatePermit {
@@ -93,7 +93,7 @@ impl GatePermit {
     ///
     /// # Errors
     ///
-    /// The pass, if something was posted.
+    /// The permit, if something was posted.
     pub fn try_release(self, gate: &Gate) -> Result<(), Self> {
         match gate.0.compare_exchange(BUSY, 0, ord::LEAVE, Ordering::Relaxed) {
             Ok(_) => Ok(()),

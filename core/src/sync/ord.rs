@@ -37,7 +37,7 @@ pub(crate) const NOTIFY: Ordering = Ordering::Release;
 pub(crate) const AWAKE: Ordering = Ordering::Acquire;
 
 /// Poster of a gate, `fetch_or`. Pairs with [`LOOK`]: what was left before is visible. It need not acquire, although it
-/// may return the pass: the pass continues what [`LEAVE`] released, and every runner looks first.
+/// may return the permit: the permit continues what [`LEAVE`] released, and every runner looks first.
 pub(crate) const POST: Ordering = Ordering::Release;
 
 /// Runner of a gate, swap before it looks. Pairs with [`POST`], and with the [`LEAVE`] of the previous runner.

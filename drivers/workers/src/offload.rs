@@ -119,7 +119,7 @@ impl<M> Handler for Offload<M> {
             self.scheduler.lost_message();
         }
         // Only after the lock is released, as the scheduled worker takes it at once. A post made while a
-        // worker runs the socket is not lost: that worker reads the bridge again before it releases the pass.
+        // worker runs the socket is not lost: that worker reads the bridge again before it releases the permit.
         if news
             && !over
             && let Some(pass) = bridge.gate.post()

@@ -122,7 +122,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         // Before the bridge is read: a post that comes after this makes `leave` fail, and the socket runs
         // again.
         pass.begin(&bridge.gate);
-        // Never contended while the workers run, since the pass already excludes other workers. The mutex
+        // Never contended while the workers run, since the permit already excludes other workers. The mutex
         // makes that visible to the compiler.
         let mut shadow = place.lock().unwrap_or_else(PoisonError::into_inner);
         if bridge.exchange().over {
