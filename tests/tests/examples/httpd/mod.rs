@@ -1,5 +1,6 @@
 mod bodies;
 mod client;
+#[cfg(target_os = "linux")] // it measures resident memory by /proc
 mod crowd;
 mod ending;
 mod many;
