@@ -234,7 +234,7 @@ pub(crate) enum Timer {
 pub(crate) struct ConnectionFlags(u8);
 
 impl ConnectionFlags {
-    const PLAN: u8 = 7;
+    const MODE: u8 = 7;
     /// The exchange leaves the body in the input until it is complete. (Shares the bit of `EXPECT_CONTINUE`, which is settled
     /// before a request is in progress.)
     const GATHERS: u8 = ResponseMode::EXPECT_CONTINUE.bits();
@@ -292,18 +292,18 @@ impl ConnectionFlags {
         self.0 = self.0 & !Self::GATHERS | if gathers { Self::GATHERS } else { 0 };
     }
 
-    pub(crate) const fn plan(self) -> ResponseMode {
-        ResponseMode::from_bits(self.0 & Self::PLAN)
+    pub(crate) const fn mode(self) -> ResponseMode {
+        ResponseMode::from_bits(self.0 & Self::MODE)
     }
 
-    pub(crate) const fn set_plan(&mut self, plan: ResponseMode) {
-        self.0 = self.0 & !Self::PLAN | plan.bits() & Self::PLAN;
+    pub(crate) const fn set_mode(&mut self, mode: ResponseMode) {
+        self.0 = self.0 & !Self::MODE | mode.bits() & Self::MODE;
     }
 }
 
 impl core::fmt::Debug for ConnectionFlags {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_tuple("Flags").field(&self.timer()).field(&self.plan()).field(&self.shutdown()).finish()
+        f.debug_tuple("Flags").field(&self.timer()).field(&self.mode()).field(&self.shutdown()).finish()
     }
 }
 
@@ -339,15 +339,15 @@ mod tests {
     #[test]
     fn flags_keep_apart() {
         let mut flags = ConnectionFlags::default();
-        let plan = ResponseMode::HEAD_ONLY.with(ResponseMode::KEEP_ALIVE, true);
+        let mode = ResponseMode::HEAD_ONLY.with(ResponseMode::KEEP_ALIVE, true);
         flags.set_timer(Timer::Limit);
         assert!(flags.set_shutdown() && !flags.set_shutdown());
-        flags.set_plan(plan);
-        assert_eq!((flags.timer(), flags.shutdown(), flags.plan()), (Timer::Limit, true, plan));
-        flags.set_plan(plan.with(ResponseMode::HTTP_10, true).with(ResponseMode::HEAD_ONLY, false));
+        flags.set_mode(mode);
+        assert_eq!((flags.timer(), flags.shutdown(), flags.mode()), (Timer::Limit, true, mode));
+        flags.set_mode(mode.with(ResponseMode::HTTP_10, true).with(ResponseMode::HEAD_ONLY, false));
         flags.retire_timer();
         assert_eq!(
-            (flags.timer(), flags.shutdown(), flags.plan().has(ResponseMode::HTTP_10)),
+            (flags.timer(), flags.shutdown(), flags.mode().has(ResponseMode::HTTP_10)),
             (Timer::Stale, true, true)
         );
     }

@@ -5,7 +5,7 @@
 pub(crate) struct ResponseMode(u8);
 
 impl ResponseMode {
-    /// The plan of nearly all requests.
+    /// The mode of nearly all requests.
     pub(crate) const PLAIN: Self = Self::KEEP_ALIVE;
     /// Another request may follow.
     pub(crate) const KEEP_ALIVE: Self = Self(1);

@@ -249,10 +249,10 @@ fn walk<'p>(pattern: &'static str, path: &'p [u8], mut see: impl FnMut(&'static 
 }
 
 /// Returns the value of a parameter in a path that matches the pattern.
-pub(crate) fn parameter<'p>(pattern: &'static str, path: &'p [u8], wanted: &str) -> Option<&'p [u8]> {
+pub(crate) fn parameter<'p>(pattern: &'static str, path: &'p [u8], lookup: &str) -> Option<&'p [u8]> {
     let mut found = None;
     walk(pattern, path, |name, value| {
-        if name == wanted {
+        if name == lookup {
             found = Some(value);
         }
     });
@@ -260,8 +260,8 @@ pub(crate) fn parameter<'p>(pattern: &'static str, path: &'p [u8], wanted: &str)
 }
 
 /// Returns whether a pattern has a parameter of this name.
-pub(crate) fn has_parameter(pattern: &str, wanted: &str) -> bool {
-    segments(pattern).filter_map(name).any(|(name, _)| name == wanted)
+pub(crate) fn has_parameter(pattern: &str, lookup: &str) -> bool {
+    segments(pattern).filter_map(name).any(|(name, _)| name == lookup)
 }
 
 #[cfg(test)]

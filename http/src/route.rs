@@ -96,14 +96,14 @@ pub struct BestMatch {
 impl BestMatch {
     /// Takes a route whose pattern matches, if it is for the method and more specific than the best so far. The
     /// prefixes of its groups count, so that routes of different groups compare as if they were not grouped.
-    fn take(&mut self, wanted: &Lookup<'_>, method: Method, pattern: &Pattern, index: u16) {
-        let rank = pattern.rank_below(wanted.depth);
+    fn take(&mut self, lookup: &Lookup<'_>, method: Method, pattern: &Pattern, index: u16) {
+        let rank = pattern.rank_below(lookup.depth);
         self.allow |= method.bit();
-        let same = wanted.method == method;
-        let suits = same || wanted.method == Method::Head && method == Method::Get;
+        let same = lookup.method == method;
+        let suits = same || lookup.method == Method::Head && method == Method::Get;
         if suits && (rank, same) > self.rank {
             self.rank = (rank, same);
-            (self.index, self.base) = (wanted.first + index, wanted.base);
+            (self.index, self.base) = (lookup.first + index, lookup.base);
         }
     }
 }
@@ -134,22 +134,22 @@ pub struct Call<'c, S> {
     pub(crate) output: &'c mut (dyn Sink + 'c),
     pub(crate) scratch: &'c mut Scratch,
     pub(crate) hooks: Option<&'c Hook<'c>>,
-    pub(crate) plan: ResponseMode,
+    pub(crate) mode: ResponseMode,
 }
 
 impl<'c, S> Call<'c, S> {
     /// Returns the response and the request for a handler.
     #[inline(always)]
     fn split(self, pattern: &'static str, base: usize) -> (Response<'c>, Request<'c, S>) {
-        let Self { head, connected, state, output, scratch, hooks, plan } = self;
+        let Self { head, connected, state, output, scratch, hooks, mode } = self;
         let request = Request { head, state, connected, route: MatchedRoute { pattern, base } };
-        (Response { draft: ResponseWriter { output, scratch, hooks, plan, status: Status::OK } }, request)
+        (Response { writer: ResponseWriter { output, scratch, hooks, mode, status: Status::OK } }, request)
     }
 
     /// Returns the same call with a shorter lifetime.
     fn reborrow(&mut self) -> Call<'_, S> {
-        let Self { head, connected, hooks, plan, .. } = *self;
-        Call { head, connected, state: self.state, output: self.output, scratch: self.scratch, hooks, plan }
+        let Self { head, connected, hooks, mode, .. } = *self;
+        Call { head, connected, state: self.state, output: self.output, scratch: self.scratch, hooks, mode }
     }
 
     /// Returns the outcome for middleware and logs.
@@ -271,11 +271,11 @@ pub trait Routes<S: State> {
     /// Returns the route whose pattern has no parameters and equals the path, and whose method is exactly the
     /// request's: no other route can be more specific.
     #[doc(hidden)]
-    fn find_exact(&self, wanted: &Lookup<'_>) -> RouteMatch;
+    fn find_exact(&self, lookup: &Lookup<'_>) -> RouteMatch;
 
     /// Offers all matching routes to `hit`.
     #[doc(hidden)]
-    fn find(&self, wanted: &Lookup<'_>, hit: &mut BestMatch);
+    fn find(&self, lookup: &Lookup<'_>, hit: &mut BestMatch);
 
     /// Calls `see` with each route and fallback of the chain, which is nested below `prefix`.
     #[doc(hidden)]
@@ -355,8 +355,8 @@ impl<S: State> Routes<S> for ChainEnd {
 
     #[inline(always)]
     fn call(&mut self, found: RouteMatch, call: Call<'_, S>) -> Reply<Infallible> {
-        let Call { head, output, scratch, hooks, plan, .. } = call;
-        no_route(head, found.allow(), output, scratch, hooks, plan)
+        let Call { head, output, scratch, hooks, mode, .. } = call;
+        no_route(head, found.allow(), output, scratch, hooks, mode)
     }
 
     fn advance(&mut self, body: &mut Infallible, _: Cause<S::Message>, _: &mut Transfer<'_, S>) -> Flow {
@@ -388,10 +388,10 @@ fn no_route<'c>(
     output: &'c mut (dyn Sink + 'c),
     scratch: &'c mut Scratch,
     hooks: Option<&'c Hook<'c>>,
-    plan: ResponseMode,
+    mode: ResponseMode,
 ) -> Reply<Infallible> {
     let options = head.method == Method::Options;
-    let response = Response { draft: ResponseWriter { output, scratch, hooks, plan, status: Status::OK } };
+    let response = Response { writer: ResponseWriter { output, scratch, hooks, mode, status: Status::OK } };
     match Allow(allow) {
         Allow(0) if options && head.path == b"*" => response.status(Status::NO_CONTENT).empty().into_any(),
         Allow(0) => response.refuse(Status::NOT_FOUND).into_any(),
@@ -443,18 +443,18 @@ where
     const COUNT: u16 = R::COUNT + 1;
 
     #[inline(always)]
-    fn find_exact(&self, wanted: &Lookup<'_>) -> RouteMatch {
-        if self.pattern.is(wanted.path, &wanted.key) && self.method == wanted.method {
-            return RouteMatch::new(wanted.first + R::COUNT, wanted.base, 0);
+    fn find_exact(&self, lookup: &Lookup<'_>) -> RouteMatch {
+        if self.pattern.is(lookup.path, &lookup.key) && self.method == lookup.method {
+            return RouteMatch::new(lookup.first + R::COUNT, lookup.base, 0);
         }
-        self.next.find_exact(wanted)
+        self.next.find_exact(lookup)
     }
 
-    fn find(&self, wanted: &Lookup<'_>, hit: &mut BestMatch) {
-        if self.pattern.matches(wanted.path, &wanted.key) {
-            hit.take(wanted, self.method, &self.pattern, R::COUNT);
+    fn find(&self, lookup: &Lookup<'_>, hit: &mut BestMatch) {
+        if self.pattern.matches(lookup.path, &lookup.key) {
+            hit.take(lookup, self.method, &self.pattern, R::COUNT);
         }
-        self.next.find(wanted, hit);
+        self.next.find(lookup, hit);
     }
 
     fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&RouteEntry<'_>)) {
@@ -566,16 +566,16 @@ where
     const COUNT: u16 = R::COUNT + 1;
 
     #[inline(always)]
-    fn find_exact(&self, wanted: &Lookup<'_>) -> RouteMatch {
-        self.next.find_exact(wanted)
+    fn find_exact(&self, lookup: &Lookup<'_>) -> RouteMatch {
+        self.next.find_exact(lookup)
     }
 
-    fn find(&self, wanted: &Lookup<'_>, hit: &mut BestMatch) {
-        self.next.find(wanted, hit);
+    fn find(&self, lookup: &Lookup<'_>, hit: &mut BestMatch) {
+        self.next.find(lookup, hit);
         // Any route beats a fallback; among fallbacks, the one with the longest prefix is the most specific.
-        let beaten = hit.rank.0 > 0 || hit.index != RouteMatch::MISS && hit.base >= wanted.base;
+        let beaten = hit.rank.0 > 0 || hit.index != RouteMatch::MISS && hit.base >= lookup.base;
         if !beaten {
-            (hit.index, hit.base) = (wanted.first + R::COUNT, wanted.base);
+            (hit.index, hit.base) = (lookup.first + R::COUNT, lookup.base);
         }
     }
 
@@ -642,19 +642,19 @@ impl<A, R> Join<A, R> {
 
     /// Returns what to find in the group, which has `first` routes after it in the chain; `None` if the path is not
     /// below the prefix.
-    fn inside<'p>(&self, wanted: &Lookup<'p>, first: u16) -> Option<Lookup<'p>> {
-        let first = wanted.first + first;
+    fn inside<'p>(&self, lookup: &Lookup<'p>, first: u16) -> Option<Lookup<'p>> {
+        let first = lookup.first + first;
         if self.prefix.is_empty() {
-            return Some(Lookup { first, ..*wanted });
+            return Some(Lookup { first, ..*lookup });
         }
-        let path = match wanted.path.strip_prefix(self.prefix.as_bytes()) {
+        let path = match lookup.path.strip_prefix(self.prefix.as_bytes()) {
             Some(path @ [b'/', ..]) => path,
             Some([]) => b"/", // the group's "/" matches the prefix itself
             Some(_) | None => return None,
         };
-        let base = wanted.base + self.prefix.len();
-        let depth = wanted.depth + self.depth;
-        Some(Lookup { method: wanted.method, path, key: Key::new(path), base, first, depth })
+        let base = lookup.base + self.prefix.len();
+        let depth = lookup.depth + self.depth;
+        Some(Lookup { method: lookup.method, path, key: Key::new(path), base, first, depth })
     }
 }
 
@@ -663,19 +663,19 @@ impl<S: State, A: Routes<S>, R: Routes<S>> Routes<S> for Join<A, R> {
     const COUNT: u16 = A::COUNT + R::COUNT;
 
     #[inline(always)]
-    fn find_exact(&self, wanted: &Lookup<'_>) -> RouteMatch {
-        match self.next.find_exact(wanted) {
+    fn find_exact(&self, lookup: &Lookup<'_>) -> RouteMatch {
+        match self.next.find_exact(lookup) {
             found if !found.is_miss() => found,
-            _ => match self.inside(wanted, R::COUNT) {
+            _ => match self.inside(lookup, R::COUNT) {
                 Some(inside) => self.group.find_exact(&inside),
                 None => RouteMatch::NONE,
             },
         }
     }
 
-    fn find(&self, wanted: &Lookup<'_>, hit: &mut BestMatch) {
-        self.next.find(wanted, hit);
-        if let Some(inside) = self.inside(wanted, R::COUNT) {
+    fn find(&self, lookup: &Lookup<'_>, hit: &mut BestMatch) {
+        self.next.find(lookup, hit);
+        if let Some(inside) = self.inside(lookup, R::COUNT) {
             self.group.find(&inside, hit);
         }
     }
@@ -749,12 +749,12 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
     const COUNT: u16 = R::COUNT;
 
     #[inline(always)]
-    fn find_exact(&self, wanted: &Lookup<'_>) -> RouteMatch {
-        self.inner.find_exact(wanted)
+    fn find_exact(&self, lookup: &Lookup<'_>) -> RouteMatch {
+        self.inner.find_exact(lookup)
     }
 
-    fn find(&self, wanted: &Lookup<'_>, hit: &mut BestMatch) {
-        self.inner.find(wanted, hit);
+    fn find(&self, lookup: &Lookup<'_>, hit: &mut BestMatch) {
+        self.inner.find(lookup, hit);
     }
 
     fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&RouteEntry<'_>)) {
@@ -765,10 +765,10 @@ impl<S: State, M: Middleware<S>, R: Routes<S>> Routes<S> for Wrap<M, R> {
         let (response, mut request) = call.reborrow().split("/{*path}", found.base());
         let reply = match self.middleware.before(&mut request, response) {
             Err(reply) => reply.into_any(),
-            Ok(Response { draft: ResponseWriter { plan, .. } }) => {
+            Ok(Response { writer: ResponseWriter { mode, .. } }) => {
                 let hook = AsHook(&self.middleware, PhantomData::<fn(S)>);
                 let hook = Hook { middleware: &hook, outer: call.hooks };
-                let inner = Call { hooks: Some(&hook), plan, ..call.reborrow() };
+                let inner = Call { hooks: Some(&hook), mode, ..call.reborrow() };
                 self.inner.call(found, inner)
             }
         };
@@ -873,12 +873,12 @@ impl<S: State, L: Log<S>, R: Routes<S>> Routes<S> for Logged<L, R> {
     const COUNT: u16 = R::COUNT;
 
     #[inline(always)]
-    fn find_exact(&self, wanted: &Lookup<'_>) -> RouteMatch {
-        self.inner.find_exact(wanted)
+    fn find_exact(&self, lookup: &Lookup<'_>) -> RouteMatch {
+        self.inner.find_exact(lookup)
     }
 
-    fn find(&self, wanted: &Lookup<'_>, hit: &mut BestMatch) {
-        self.inner.find(wanted, hit);
+    fn find(&self, lookup: &Lookup<'_>, hit: &mut BestMatch) {
+        self.inner.find(lookup, hit);
     }
 
     fn each(&self, prefix: &Prefix, see: &mut dyn FnMut(&RouteEntry<'_>)) {

@@ -276,11 +276,11 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             let ServerState { limits, last_host, .. } = &self.parts;
             let plain =
                 if progress.pending() { Err(Start::default()) } else { scan::plain(rest, limits, last_host) };
-            let (head, after, mut plan, found, incoming);
+            let (head, after, mut mode, found, incoming);
             match plain {
                 Ok(Plain { path, target_end, bytes, after: others }) => {
                     (head, after) = (Head::plain(path, target_end, bytes), others);
-                    (plan, incoming) = (ResponseMode::PLAIN, RequestBody::Ended);
+                    (mode, incoming) = (ResponseMode::PLAIN, RequestBody::Ended);
                     let exact = self.routes.find_exact(&Lookup::new(Method::Get, path));
                     found = if exact.is_miss() { search(&self.routes, Method::Get, path) } else { exact };
                 }
@@ -301,20 +301,20 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                         Err(status) => break self.refuse(rest, output, turn, status),
                     };
                     self.parts.scratch.holds = incoming != RequestBody::Ended;
-                    plan = head.framing.plan;
+                    mode = head.framing.mode;
                     found = find(&self.routes, &head);
                 }
             }
             if flags.shutdown() && after.is_empty() {
-                plan = closing(plan); // the last request that has arrived: its response announces the close
+                mode = closing(mode); // the last request that has arrived: its response announces the close
             }
             rest = after;
-            let reply = self.answer(&head, found, plan, output, turn);
+            let reply = self.answer(&head, found, mode, output, turn);
             if reply.is_usual() && incoming == RequestBody::Ended {
                 continue; // the common case: the response is written, and there is nothing to keep
             }
             let asked_to_close = !head.framing.keep_alive();
-            self.begin_exchange(phase, reply, RequestFacts { incoming, plan, asked_to_close }, output, turn);
+            self.begin_exchange(phase, reply, RequestFacts { incoming, mode, asked_to_close }, output, turn);
         };
         let used = bytes.len() - rest.len();
         turn.tally.bytes_in += used;
@@ -328,14 +328,14 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         &mut self,
         head: &Head<'_>,
         found: RouteMatch,
-        plan: ResponseMode,
+        mode: ResponseMode,
         output: &mut Output<'_>,
         turn: &mut ServeTurn,
     ) -> Reply<R::Body> {
         turn.tally.requests += 1;
         let ServerState { state, scratch, .. } = &mut self.parts;
         scratch.extra.clear();
-        let call = Call { head, connected: &turn.connected, state, output, scratch, hooks: None, plan };
+        let call = Call { head, connected: &turn.connected, state, output, scratch, hooks: None, mode };
         self.routes.call(found, call)
     }
 
@@ -350,7 +350,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         output: &mut Output<'_>,
         turn: &mut ServeTurn,
     ) {
-        let RequestFacts { incoming, mut plan, asked_to_close } = asked;
+        let RequestFacts { incoming, mut mode, asked_to_close } = asked;
         let Unusual { exchange, status, mut outgoing, failed, closes } =
             reply.unusual.unwrap_or(Unusual::NONE);
         if status.code() >= 400 {
@@ -365,15 +365,15 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         }
         turn.begins = true;
         // A failed response has not sent `100 Continue`: whether the body follows is unknown, so the connection ends.
-        if closes || failed && plan.has(ResponseMode::EXPECT_CONTINUE) {
-            plan.close();
+        if closes || failed && mode.has(ResponseMode::EXPECT_CONTINUE) {
+            mode.close();
         }
         // The failed response has left nothing in the output, so that a 500 can take its place.
-        if failed && self.parts.write_error_response(plan, status, output).is_err() {
+        if failed && self.parts.write_error_response(mode, status, output).is_err() {
             outgoing = ResponseBody::Failed;
         }
         let mut flags = *phase.flags();
-        flags.set_plan(plan.with(ResponseMode::EXPECT_CONTINUE, false));
+        flags.set_mode(mode.with(ResponseMode::EXPECT_CONTINUE, false));
         flags.set_asked_to_close(asked_to_close);
         self.parts.scratch.holds = false;
         let number = phase.number().wrapping_add(1);
@@ -425,11 +425,11 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             return ServeStep::Room;
         }
         let (mut outgoing, mut held) = (ResponseBody::from(busy.outgoing), busy.outgoing.is_held());
-        let (mut at, mut found, mut plan) = (0, transfer::TransferState::default(), busy.flags.plan());
+        let (mut at, mut found, mut mode) = (0, transfer::TransferState::default(), busy.flags.mode());
         // During a shutdown the last response announces the close. It is not the last if the body has ended and more
         // input has arrived: the requests in it are still served.
         if busy.flags.shutdown() && (busy.incoming != RequestBody::Ended || input.bytes().is_empty()) {
-            plan.close();
+            mode.close();
         }
         let mut flow = Flow::More;
         let (starved, whole, mut done);
@@ -442,7 +442,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 incoming: &mut busy.incoming,
                 outgoing: &mut outgoing,
                 held: &mut held,
-                plan: &mut plan,
+                mode: &mut mode,
                 found: &mut found,
                 number: busy.number,
             };
@@ -462,7 +462,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         turn.tally.bytes_in += at;
         turn.wake = found.wake;
         input.consume(at);
-        busy.flags.set_plan(plan);
+        busy.flags.set_mode(mode);
         busy.flags.set_gathers(found.gathers);
         turn.renews = busy.incoming == RequestBody::Ended && before > 0 || busy.incoming.steps(step) < before;
         let complete = whole && !found.unanswerable;
@@ -481,14 +481,14 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         }
         match found.fault {
             _ if flow == Flow::Abort => self.cut(busy, turn),
-            Some(status) => self.fail_body(busy, plan, output, turn, status),
+            Some(status) => self.fail_body(busy, mode, output, turn, status),
             None if !complete => self.cut(busy, turn),
             None if busy.exchange.is_none() && busy.outgoing == PackedBody::Complete => {
                 finished(phase, turn.peer_closed)
             }
             // The body is incomplete, and the peer has ended its stream.
             None if starved && turn.peer_closed => {
-                self.fail_body(busy, plan, output, turn, Status::BAD_REQUEST)
+                self.fail_body(busy, mode, output, turn, Status::BAD_REQUEST)
             }
             None => ServeStep::Wait,
         }
@@ -501,7 +501,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     fn fail_body(
         &mut self,
         busy: &mut Exchanging<R::Body>,
-        plan: ResponseMode,
+        mode: ResponseMode,
         output: &mut Output<'_>,
         turn: &mut ServeTurn,
         status: Status,
@@ -511,7 +511,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             return self.cut(busy, turn); // no other status can be sent any more
         }
         output.discard();
-        let answer = self.parts.refuse(plan, output, status);
+        let answer = self.parts.refuse(mode, output, status);
         if let Some(mut exchange) = busy.exchange.take() {
             self.report(Some(&mut exchange), Report::Both, answer, turn);
         }
@@ -599,8 +599,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let step = match &mut data.0 {
             RequestPhase::Head { .. } => self.refuse(input.bytes(), &mut output, &mut turn, status),
             RequestPhase::Exchanging(busy) => {
-                let plan = busy.flags.plan();
-                self.fail_body(busy, plan, &mut output, &mut turn, status)
+                let mode = busy.flags.mode();
+                self.fail_body(busy, mode, &mut output, &mut turn, status)
             }
         };
         self.count(&turn.tally, output.queued() - queued);
@@ -620,18 +620,18 @@ fn glimpse(bytes: &[u8], target_max: usize) -> (Option<Method>, &[u8]) {
     (Method::from_bytes(method), target.get(..word(target, target_max)).unwrap_or(&[]))
 }
 
-/// Returns the plan of a refusal. A client that has sent `HEAD` would take a body for the next response, so it gets
+/// Returns the mode of a refusal. A client that has sent `HEAD` would take a body for the next response, so it gets
 /// none, regardless of what is wrong with the request.
 #[cold]
 fn refusal(bytes: &[u8]) -> ResponseMode {
     ResponseMode::default().with(ResponseMode::HEAD_ONLY, bytes.starts_with(b"HEAD "))
 }
 
-/// Returns the same plan for a connection that ends.
+/// Returns the same mode for a connection that ends.
 #[cold]
-fn closing(mut plan: ResponseMode) -> ResponseMode {
-    plan.close();
-    plan
+fn closing(mut mode: ResponseMode) -> ResponseMode {
+    mode.close();
+    mode
 }
 
 impl ConnectionFlags {
@@ -676,7 +676,7 @@ fn finished<B>(phase: &mut RequestPhase<B>, peer_closed: bool) -> ServeStep {
     let RequestPhase::Exchanging(busy) = phase else { return ServeStep::Again };
     let mut flags = busy.flags;
     let ended = busy.incoming == RequestBody::Ended;
-    if !flags.plan().has(ResponseMode::KEEP_ALIVE) {
+    if !flags.mode().has(ResponseMode::KEEP_ALIVE) {
         // A client that announced the close sends nothing more, so that a plain close can't turn into a reset.
         return if ended && flags.asked_to_close() { ServeStep::Close } else { ServeStep::Linger };
     }
@@ -706,10 +706,10 @@ impl<S> ServerState<S> {
     /// peer that is still sending read the response.
     #[cold]
     #[inline(never)]
-    fn refuse(&mut self, mut plan: ResponseMode, output: &mut Output<'_>, status: Status) -> Answer {
-        plan.close();
+    fn refuse(&mut self, mut mode: ResponseMode, output: &mut Output<'_>, status: Status) -> Answer {
+        mode.close();
         // If there is no room, the peer is not reading, and the refusal would not reach it.
-        let length = self.write_error_response(plan, status, output).ok();
+        let length = self.write_error_response(mode, status, output).ok();
         Answer { status, length, complete: length.is_some(), fault: None }
     }
 
@@ -726,13 +726,13 @@ impl<S> ServerState<S> {
     /// Writes a short text in place of a response; returns its length.
     fn write_error_response(
         &mut self,
-        plan: ResponseMode,
+        mode: ResponseMode,
         status: Status,
         output: &mut Output<'_>,
     ) -> Result<u64, Full> {
         self.scratch.extra.clear();
         let scratch = &mut self.scratch;
-        ResponseWriter { output, scratch, hooks: None, plan, status }.canned_response(status)
+        ResponseWriter { output, scratch, hooks: None, mode, status }.canned_response(status)
     }
 
     /// Reads a head that is not the common case, is incomplete, or is invalid.
@@ -806,10 +806,10 @@ impl<S> ServerState<S> {
         match phase {
             RequestPhase::Head { progress, flags, .. } => {
                 let begun = progress.begun();
-                let wanted = if begun { Timer::Own } else { Timer::None };
+                let lookup = if begun { Timer::Own } else { Timer::None };
                 // Only a change sets the deadline: the time of a head counts from its first byte, not its latest.
-                if flags.timer() != wanted {
-                    flags.set_timer(wanted);
+                if flags.timer() != lookup {
+                    flags.set_timer(lookup);
                     stream.set_active(begun);
                     stream.set_deadline(begun.then_some(now + self.limits.head_time));
                 }
@@ -847,7 +847,7 @@ enum Stop {
 #[derive(Clone, Copy, Debug)]
 struct RequestFacts {
     incoming: RequestBody,
-    plan: ResponseMode,
+    mode: ResponseMode,
     asked_to_close: bool,
 }
 

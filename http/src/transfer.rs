@@ -46,7 +46,7 @@ pub(crate) struct ConnectionContext<'t> {
     pub(crate) outgoing: &'t mut ResponseBody,
     /// Whether the head of the response is held back.
     pub(crate) held: &'t mut bool,
-    pub(crate) plan: &'t mut ResponseMode,
+    pub(crate) mode: &'t mut ResponseMode,
     pub(crate) found: &'t mut TransferState,
     /// The number of the request within its connection.
     pub(crate) number: u32,
@@ -402,12 +402,12 @@ impl<'t, S> Transfer<'t, S> {
         let ServerContext { ref mut scratch, hooks, .. } = self.tools;
         scratch.extra.clear();
         scratch.holds = *self.link.incoming != RequestBody::Ended;
-        let (output, plan) = (&mut self.output, *self.link.plan);
-        let draft = ResponseWriter { output, scratch, hooks, plan, status: Status::OK };
-        let reply = answer(self.state, Response { draft });
+        let (output, mode) = (&mut self.output, *self.link.mode);
+        let writer = ResponseWriter { output, scratch, hooks, mode, status: Status::OK };
+        let reply = answer(self.state, Response { writer });
         self.tools.scratch.holds = false;
         if reply.closes() {
-            self.link.plan.close();
+            self.link.mode.close();
         }
         if reply.has_failed() {
             self.link.found.replaced = Some(self.tools.scratch.fault);
@@ -477,14 +477,14 @@ impl<'t, S> Transfer<'t, S> {
         assert!(*self.link.outgoing == ResponseBody::Deferred, "there is a response already");
         let ServerContext { ref mut scratch, hooks, .. } = self.tools;
         scratch.extra.clear();
-        let (output, plan) = (&mut self.output, *self.link.plan);
-        let draft = ResponseWriter { output, scratch, hooks, plan, status: Status::OK };
-        let Response { mut draft } = head(self.state, Response { draft });
+        let (output, mode) = (&mut self.output, *self.link.mode);
+        let writer = ResponseWriter { output, scratch, hooks, mode, status: Status::OK };
+        let Response { mut writer } = head(self.state, Response { writer });
         let hold = *self.link.incoming != RequestBody::Ended;
-        let started = draft.start(length.map_or(BodyLength::Unknown, BodyLength::Length), hold);
-        let (status, closes) = (draft.status, !draft.plan.has(ResponseMode::KEEP_ALIVE));
+        let started = writer.start(length.map_or(BodyLength::Unknown, BodyLength::Length), hold);
+        let (status, closes) = (writer.status, !writer.mode.has(ResponseMode::KEEP_ALIVE));
         if closes {
-            self.link.plan.close();
+            self.link.mode.close();
         }
         match started {
             Ok(outgoing) => {
@@ -588,9 +588,9 @@ impl<'t, S> Transfer<'t, S> {
     pub(crate) fn write_error_response(&mut self) -> Option<u64> {
         let ServerContext { ref mut scratch, .. } = self.tools;
         scratch.extra.clear();
-        let (output, plan) = (&mut self.output, *self.link.plan);
-        let mut draft = ResponseWriter { output, scratch, hooks: None, plan, status: Status::OK };
-        let length = draft.canned_response(Status::INTERNAL_SERVER_ERROR).ok();
+        let (output, mode) = (&mut self.output, *self.link.mode);
+        let mut writer = ResponseWriter { output, scratch, hooks: None, mode, status: Status::OK };
+        let length = writer.canned_response(Status::INTERNAL_SERVER_ERROR).ok();
         self.link.found.unanswerable |= length.is_none();
         length
     }
@@ -603,7 +603,7 @@ impl<'t, S> Transfer<'t, S> {
             ref mut incoming,
             ref mut outgoing,
             ref mut held,
-            ref mut plan,
+            ref mut mode,
             ref mut found,
             number,
         } = self.link;
@@ -611,7 +611,7 @@ impl<'t, S> Transfer<'t, S> {
         Transfer {
             state: self.state,
             output: self.output.reborrow(),
-            link: ConnectionContext { bytes, at, incoming, outgoing, held, plan, found, number },
+            link: ConnectionContext { bytes, at, incoming, outgoing, held, mode, found, number },
             tools: ServerContext { limits, scratch, connected, hooks: Some(hook) },
         }
     }
@@ -649,7 +649,7 @@ impl<'t, S> Transfer<'t, S> {
                 Err(Full) => ResponseBody::LastChunk,
             },
             ResponseBody::UntilClose => {
-                self.link.plan.close();
+                self.link.mode.close();
                 ResponseBody::Complete
             }
             ResponseBody::Length(_) | ResponseBody::Complete => ResponseBody::Complete,

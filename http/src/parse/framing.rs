@@ -202,28 +202,28 @@ pub enum Body {
 pub struct Framing {
     /// The body.
     pub body: Body,
-    pub(crate) plan: ResponseMode,
+    pub(crate) mode: ResponseMode,
 }
 
 impl Framing {
     /// The framing of nearly all requests.
-    pub(crate) const NONE: Self = Self { body: Body::None, plan: ResponseMode::PLAIN };
+    pub(crate) const NONE: Self = Self { body: Body::None, mode: ResponseMode::PLAIN };
 
     /// Returns whether another request may follow on the connection.
     pub const fn keep_alive(&self) -> bool {
-        self.plan.has(ResponseMode::KEEP_ALIVE)
+        self.mode.has(ResponseMode::KEEP_ALIVE)
     }
 
     /// Returns whether the client waits for `100 Continue` before it sends the body.
     pub const fn expects_continue(&self) -> bool {
-        self.plan.has(ResponseMode::EXPECT_CONTINUE)
+        self.mode.has(ResponseMode::EXPECT_CONTINUE)
     }
 }
 
 /// Determines the framing of a complete head.
 pub(crate) fn framing(head: &Head<'_>, facts: &HeadFacts) -> Result<Framing, Status> {
-    let Framing { body, plan } = decide(head.minor, facts)?;
-    Ok(Framing { body, plan: plan.with(ResponseMode::HEAD_ONLY, head.method == Method::Head) })
+    let Framing { body, mode } = decide(head.minor, facts)?;
+    Ok(Framing { body, mode: mode.with(ResponseMode::HEAD_ONLY, head.method == Method::Head) })
 }
 
 /// Determines the framing of a request with the version `HTTP/1.minor`.
@@ -247,10 +247,10 @@ fn decide(minor: u8, facts: &HeadFacts) -> Result<Framing, Status> {
     // A client without a body to send waits for nothing, and one of HTTP/1.0 must not be sent a 100.
     let expects =
         minor > 0 && facts.has(HeadFacts::CONTINUE) && !matches!(body, Body::None | Body::Length(0));
-    let plan = ResponseMode::default()
+    let mode = ResponseMode::default()
         .with(ResponseMode::KEEP_ALIVE, keep_alive)
         .with(ResponseMode::EXPECT_CONTINUE, expects);
-    Ok(Framing { body, plan: plan.with(ResponseMode::HTTP_10, minor == 0) })
+    Ok(Framing { body, mode: mode.with(ResponseMode::HTTP_10, minor == 0) })
 }
 
 #[cfg(test)]

@@ -27,7 +27,7 @@ use super::writer::{BodyLength, Fault, ResponseBody, ResponseWriter, text_line};
 #[must_use = "no response is sent"]
 #[derive(Debug)]
 pub struct Response<'a> {
-    pub(crate) draft: ResponseWriter<'a>,
+    pub(crate) writer: ResponseWriter<'a>,
 }
 
 impl Response<'_> {
@@ -36,7 +36,7 @@ impl Response<'_> {
     /// It is a mistake of the program to set a number that is not from 200 to 599. The client then receives a 500
     /// instead of this response.
     pub fn status(mut self, status: impl TryInto<Status>) -> Self {
-        self.draft.set_status(status);
+        self.writer.set_status(status);
         self
     }
 
@@ -47,13 +47,13 @@ impl Response<'_> {
     /// [`FIELDS_MAX`](crate::FIELDS_MAX) bytes of fields in total. The client then receives a 500 instead of this
     /// response.
     pub fn header(self, name: &str, value: impl Display) -> Self {
-        self.draft.scratch.extra.add(name, &value);
+        self.writer.scratch.extra.add(name, &value);
         self
     }
 
     /// Closes the connection after this response.
     pub fn close(mut self) -> Self {
-        self.draft.plan.close();
+        self.writer.mode.close();
         self
     }
 
@@ -65,7 +65,7 @@ impl Response<'_> {
     /// [`generate`](Self::generate) or [`stream`](Self::stream) instead.
     #[inline(always)]
     pub fn text(mut self, body: &str) -> Reply<Done> {
-        if self.draft.plain(body.as_bytes()) {
+        if self.writer.plain(body.as_bytes()) {
             return Reply::plain(body.len());
         }
         // `into_any` rebuilds the reply, so that the common one above stays in registers.
@@ -104,30 +104,30 @@ impl Response<'_> {
     }
 
     fn formatted(&mut self, content_type: &'static str, body: &dyn Display) -> Reply<Done> {
-        let draft = &mut self.draft;
-        draft.scratch.fault = Fault::Invalid;
+        let writer = &mut self.writer;
+        writer.scratch.fault = Fault::Invalid;
         let Some(length) = displayed(body) else { return Reply::failed() };
-        let mark = draft.output.mark();
-        if !draft.scratch.extra.own_type {
-            draft.scratch.extra.add("Content-Type", &content_type);
+        let mark = writer.output.mark();
+        if !writer.scratch.extra.own_type {
+            writer.scratch.extra.add("Content-Type", &content_type);
         }
-        draft.refuse_body();
-        match draft.start(BodyLength::Length(length), false) {
-            Ok(ResponseBody::Complete) => return reply(draft, Some(length), ResponseBody::Complete),
+        writer.refuse_body();
+        match writer.start(BodyLength::Length(length), false) {
+            Ok(ResponseBody::Complete) => return reply(writer, Some(length), ResponseBody::Complete),
             Ok(_) => {}
             Err(Full) => return Reply::failed(),
         }
-        let expected = draft.output.queued() as u64 + length;
-        let written = draft.output.write_fmt(format_args!("{body}"));
+        let expected = writer.output.queued() as u64 + length;
+        let written = writer.output.write_fmt(format_args!("{body}"));
         // If the second formatting differs from the first, the announced length is wrong.
-        if written.is_err() || draft.output.queued() as u64 != expected {
-            draft.output.rewind(mark);
+        if written.is_err() || writer.output.queued() as u64 != expected {
+            writer.output.rewind(mark);
             if written.is_err() {
-                draft.does_not_fit(length);
+                writer.does_not_fit(length);
             }
             return Reply::failed();
         }
-        reply(draft, Some(length), ResponseBody::Complete)
+        reply(writer, Some(length), ResponseBody::Complete)
     }
 
     /// Sends a JSON text that is already serialised.
@@ -176,8 +176,8 @@ impl Response<'_> {
     /// # drop(server);
     /// ```
     pub fn redirect(mut self, location: impl Display) -> Reply<Done> {
-        if !(300..400).contains(&self.draft.status.code()) {
-            self.draft.status = Status::SEE_OTHER;
+        if !(300..400).contains(&self.writer.status.code()) {
+            self.writer.status = Status::SEE_OTHER;
         }
         self.header("Location", location).empty()
     }
@@ -189,8 +189,8 @@ impl Response<'_> {
 
     /// Sends a [`status`](Self::status), with its number and phrase as a short text.
     pub fn refuse(mut self, status: impl TryInto<Status>) -> Reply<Done> {
-        match self.draft.canned_response(status) {
-            Ok(length) => reply(&self.draft, Some(length), ResponseBody::Complete),
+        match self.writer.canned_response(status) {
+            Ok(length) => reply(&self.writer, Some(length), ResponseBody::Complete),
             Err(Full) => Reply::failed(),
         }
     }
@@ -203,12 +203,12 @@ impl Response<'_> {
     /// Until then, a 400, 413 or 408 takes its place if the body of the request is malformed, too large or late.
     /// Afterwards, the response is cut short in these cases.
     pub fn stream<B>(mut self, length: Option<u64>, exchange: B) -> Reply<B> {
-        let extent = length.map_or(BodyLength::Unknown, BodyLength::Length);
-        let hold = self.draft.scratch.holds;
-        match self.draft.start(extent, hold) {
+        let body_length = length.map_or(BodyLength::Unknown, BodyLength::Length);
+        let hold = self.writer.scratch.holds;
+        match self.writer.start(body_length, hold) {
             Ok(outgoing) => {
                 let exchange = (outgoing != ResponseBody::Complete).then_some(exchange);
-                reply_with(&self.draft, length, outgoing, exchange)
+                reply_with(&self.writer, length, outgoing, exchange)
             }
             Err(Full) => Reply::failed(),
         }
@@ -217,9 +217,9 @@ impl Response<'_> {
     /// Lets `exchange` respond later, for example after it has read the body of the request, by
     /// [`Transfer::respond`](crate::Transfer::respond). The status and fields set so far are discarded.
     pub fn defer<B>(mut self, exchange: B) -> Reply<B> {
-        self.draft.scratch.fault = Fault::NoRoom;
-        match self.draft.leave() {
-            Ok(()) => reply_with(&self.draft, None, ResponseBody::Deferred, Some(exchange)),
+        self.writer.scratch.fault = Fault::NoRoom;
+        match self.writer.leave() {
+            Ok(()) => reply_with(&self.writer, None, ResponseBody::Deferred, Some(exchange)),
             Err(Full) => Reply::failed(),
         }
     }
@@ -233,27 +233,27 @@ impl Response<'_> {
     /// Sends a complete response.
     #[inline(never)]
     fn whole(mut self, content_type: &[u8], body: &[u8]) -> Reply<Done> {
-        match self.draft.whole(content_type, body) {
-            Ok(()) => reply(&self.draft, Some(body.len() as u64), ResponseBody::Complete),
+        match self.writer.whole(content_type, body) {
+            Ok(()) => reply(&self.writer, Some(body.len() as u64), ResponseBody::Complete),
             Err(Full) => Reply::failed(),
         }
     }
 }
 
-/// Returns the reply for a draft that was written.
-fn reply<B>(draft: &ResponseWriter<'_>, length: Option<u64>, outgoing: ResponseBody) -> Reply<B> {
-    reply_with(draft, length, outgoing, None)
+/// Returns the reply for a response that was written.
+fn reply<B>(writer: &ResponseWriter<'_>, length: Option<u64>, outgoing: ResponseBody) -> Reply<B> {
+    reply_with(writer, length, outgoing, None)
 }
 
-/// Returns the reply for a draft that was written, with the exchange that continues the request.
+/// Returns the reply for a response that was written, with the exchange that continues the request.
 fn reply_with<B>(
-    draft: &ResponseWriter<'_>,
+    writer: &ResponseWriter<'_>,
     length: Option<u64>,
     outgoing: ResponseBody,
     exchange: Option<B>,
 ) -> Reply<B> {
-    let closes = !draft.plan.has(ResponseMode::KEEP_ALIVE);
-    let unusual = Unusual { exchange, status: draft.status, outgoing, failed: false, closes };
+    let closes = !writer.mode.has(ResponseMode::KEEP_ALIVE);
+    let unusual = Unusual { exchange, status: writer.status, outgoing, failed: false, closes };
     Reply { length, unusual: Some(unusual) }
 }
 

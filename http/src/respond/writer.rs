@@ -162,7 +162,7 @@ pub(crate) struct ResponseWriter<'a> {
     pub(crate) output: &'a mut (dyn Sink + 'a),
     pub(crate) scratch: &'a mut Scratch,
     pub(crate) hooks: Option<&'a Hook<'a>>,
-    pub(crate) plan: ResponseMode,
+    pub(crate) mode: ResponseMode,
     pub(crate) status: Status,
 }
 
@@ -201,7 +201,7 @@ impl ResponseWriter<'_> {
     /// Returns whether the response is a 200 without added fields, on a connection that stays open.
     #[inline(always)]
     const fn is_usual(&self) -> bool {
-        let plain = self.plan.bits() == ResponseMode::PLAIN.bits() && self.status.code() == Status::OK.code();
+        let plain = self.mode.bits() == ResponseMode::PLAIN.bits() && self.status.code() == Status::OK.code();
         plain && self.scratch.extra.is_empty() && self.hooks.is_none()
     }
 
@@ -269,7 +269,7 @@ impl ResponseWriter<'_> {
         let mark = self.output.mark();
         self.refuse_body();
         let head = self.head(content_type, BodyLength::Length(body.len() as u64));
-        let send = self.status.has_body() && !self.plan.has(ResponseMode::HEAD_ONLY);
+        let send = self.status.has_body() && !self.mode.has(ResponseMode::HEAD_ONLY);
         let result = head.and_then(|()| if send { self.output.send(body) } else { Ok(()) });
         if result.is_err() {
             self.output.rewind(mark);
@@ -295,26 +295,26 @@ impl ResponseWriter<'_> {
     /// Writes the head of a response whose body follows, and returns how the body is written. `Complete`: no body may
     /// follow. Otherwise, the head is held back if `hold` is set.
     #[inline(never)]
-    pub(crate) fn start(&mut self, extent: BodyLength, hold: bool) -> Result<ResponseBody, Full> {
+    pub(crate) fn start(&mut self, body_length: BodyLength, hold: bool) -> Result<ResponseBody, Full> {
         self.run_hooks();
         self.scratch.fault = Fault::Invalid;
-        let countable = !matches!(extent, BodyLength::Length(Count::TOO_MUCH..));
+        let countable = !matches!(body_length, BodyLength::Length(Count::TOO_MUCH..));
         if self.scratch.extra.failed || self.status.is_interim() || !countable {
             return Err(Full);
         }
         let mark = self.output.mark();
         // HTTP/1.0 has no chunks: the end of the connection delimits the body.
-        if extent == BodyLength::Unknown && self.plan.has(ResponseMode::HTTP_10) {
-            self.plan.close();
+        if body_length == BodyLength::Unknown && self.mode.has(ResponseMode::HTTP_10) {
+            self.mode.close();
         }
-        let outgoing = match extent {
-            _ if self.plan.has(ResponseMode::HEAD_ONLY) || !self.status.has_body() => ResponseBody::Complete,
+        let outgoing = match body_length {
+            _ if self.mode.has(ResponseMode::HEAD_ONLY) || !self.status.has_body() => ResponseBody::Complete,
             BodyLength::Length(length) => ResponseBody::Length(length),
-            BodyLength::Unknown if self.plan.has(ResponseMode::HTTP_10) => ResponseBody::UntilClose,
+            BodyLength::Unknown if self.mode.has(ResponseMode::HTTP_10) => ResponseBody::UntilClose,
             BodyLength::Unknown => ResponseBody::Chunked,
         };
         let hold = hold && outgoing != ResponseBody::Complete;
-        let result = self.leave().and_then(|()| self.head_held(extent, hold));
+        let result = self.leave().and_then(|()| self.head_held(body_length, hold));
         if result.is_err() {
             self.output.rewind(mark);
             self.does_not_fit(0);
@@ -324,24 +324,24 @@ impl ResponseWriter<'_> {
 
     /// Writes a head, and holds it back if `hold` is set. If there are too few blocks for that, the head leaves at
     /// once.
-    fn head_held(&mut self, extent: BodyLength, hold: bool) -> Result<(), Full> {
+    fn head_held(&mut self, body_length: BodyLength, hold: bool) -> Result<(), Full> {
         if hold {
             let before = self.output.mark();
             let mark = self.output.seal();
-            if self.head(b"", extent).is_ok() {
+            if self.head(b"", body_length).is_ok() {
                 self.output.hold(mark);
                 return Ok(());
             }
             self.output.rewind(before);
         }
-        self.head(b"", extent)
+        self.head(b"", body_length)
     }
 
     /// Sends `100 Continue` to a client that waits for it.
     pub(crate) fn leave(&mut self) -> Result<(), Full> {
-        if self.plan.has(ResponseMode::EXPECT_CONTINUE) {
+        if self.mode.has(ResponseMode::EXPECT_CONTINUE) {
             self.output.send(b"HTTP/1.1 100 Continue\r\n\r\n")?;
-            self.plan.set(ResponseMode::EXPECT_CONTINUE, false);
+            self.mode.set(ResponseMode::EXPECT_CONTINUE, false);
         }
         Ok(())
     }
@@ -349,9 +349,9 @@ impl ResponseWriter<'_> {
     /// Prepares a response that does not read the body. A client that has not received `100 Continue` may send either
     /// the body or the next request; the server can't distinguish them, so the connection ends.
     pub(crate) const fn refuse_body(&mut self) {
-        if self.plan.has(ResponseMode::EXPECT_CONTINUE) {
-            self.plan.set(ResponseMode::EXPECT_CONTINUE, false);
-            self.plan.close();
+        if self.mode.has(ResponseMode::EXPECT_CONTINUE) {
+            self.mode.set(ResponseMode::EXPECT_CONTINUE, false);
+            self.mode.close();
         }
     }
 
@@ -365,8 +365,8 @@ impl ResponseWriter<'_> {
     }
 
     /// Writes a head. After an error, the caller has to rewind the output.
-    fn head(&mut self, content_type: &[u8], extent: BodyLength) -> Result<(), Full> {
-        let Self { output, scratch, plan, status, .. } = self;
+    fn head(&mut self, content_type: &[u8], body_length: BodyLength) -> Result<(), Full> {
+        let Self { output, scratch, mode, status, .. } = self;
         let Scratch { template, extra, .. } = &**scratch;
         let mut digits = [0; 20];
         output.send(b"HTTP/1.1 ")?;
@@ -378,19 +378,19 @@ impl ResponseWriter<'_> {
         output.send(if extra.own_date { b"" } else { template.date() })?;
         output.send(if extra.own_type || !status.has_body() { b"" } else { content_type })?;
         output.send(extra.lines())?;
-        output.send(match (plan.has(ResponseMode::KEEP_ALIVE), plan.has(ResponseMode::HTTP_10)) {
+        output.send(match (mode.has(ResponseMode::KEEP_ALIVE), mode.has(ResponseMode::HTTP_10)) {
             (true, false) => b"",
             (true, true) => b"Connection: keep-alive\r\n",
             (false, _) => b"Connection: close\r\n",
         })?;
-        match extent {
+        match body_length {
             _ if !status.has_body() => output.send(b"\r\n"),
             BodyLength::Length(length) => {
                 output.send(b"Content-Length: ")?;
                 output.send(decimal(length, &mut digits))?;
                 output.send(b"\r\n\r\n")
             }
-            BodyLength::Unknown if plan.has(ResponseMode::HTTP_10) => output.send(b"\r\n"),
+            BodyLength::Unknown if mode.has(ResponseMode::HTTP_10) => output.send(b"\r\n"),
             BodyLength::Unknown => output.send(b"Transfer-Encoding: chunked\r\n\r\n"),
         }
     }
