@@ -20,7 +20,7 @@ use lightcone_core::{Action, CloseReason, Config, Event, Socket, Timeout, Timeou
 
 /// Start times: for some, the low half of the clock wraps within a few walks.
 const STARTS: [u64; 4] = [0, u32::MAX as u64 - 150, (1 << 31) - 150, (7 << 32) - 1];
-const SEEDS: u64 = 600;
+const SEEDS: u64 = 6_000;
 const WALKS_A_SEED: usize = 6;
 /// All timeouts are shorter than this, which bounds the length of a walk.
 const SPAN_MAX: usize = 12;
@@ -77,7 +77,7 @@ struct Model {
     /// The last time at which bytes were received or sent, an activity ended, or the peer stopped taking output.
     moved: u64,
     stalled: Option<u64>,
-    /// When a state that ends by a timeout was entered.
+    /// When a state that ends by a timeout was entered, or the peer last took some of the output in it.
     entered: u64,
     deadline: Option<u64>,
 }
@@ -156,6 +156,15 @@ impl Model {
         }
     }
 
+    /// The peer has taken some of the output, which restarts the timeouts that wait for it.
+    fn sends(&mut self, now: u64) {
+        self.stalled = None;
+        self.moved = now;
+        if matches!(self.state, State::Draining | State::PreLinger) {
+            self.entered = now;
+        }
+    }
+
     fn obeys(&mut self, message: u32, now: u64) {
         match message {
             BEGIN => self.active = true,
@@ -223,8 +232,7 @@ impl Walk<'_> {
                 Action::Send => {
                     let queued = self.bench.outputs(self.token).len();
                     let sent = 1 + self.random.below(queued);
-                    self.model.stalled = None;
-                    self.model.moved = now;
+                    self.model.sends(now);
                     self.bench.tell(self.token, |conn| conn.sent(sent))
                 }
                 Action::ShutdownWrite => self.bench.tell(self.token, |conn| conn.write_shut_down()),
