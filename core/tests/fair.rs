@@ -27,6 +27,14 @@ fn greedy(socket: &mut Socket<'_, Data>) {
     let _ = socket.split().1.send_some(&[id; 4_096]);
 }
 
+/// Leaves input unconsumed until a message.
+fn consume_at_a_message(socket: &mut Socket<'_, Data>, event: Event<u32>) {
+    if matches!(event, Event::Message(_)) {
+        let n = socket.bytes().len();
+        socket.consume(n);
+    }
+}
+
 /// Sends one byte at a message, and at `writable` if it was refused.
 fn modest(socket: &mut Socket<'_, Data>, event: Event<u32>) {
     if matches!(event, Event::Message(_) | Event::Writable) {
@@ -310,12 +318,7 @@ fn a_small_request_is_always_possible() {
 #[test]
 fn large_blocks_go_to_whoever_has_waited_longest() {
     let config = Config { sockets: 6, input_blocks: 6, receive_blocks: 1, ..PLAIN };
-    let mut bench = Bench::new(&config, |socket, event| {
-        if matches!(event, Event::Message(_)) {
-            let n = socket.bytes().len();
-            socket.consume(n);
-        }
-    });
+    let mut bench = Bench::new(&config, consume_at_a_message);
     let tokens: Vec<Token> = (0..6).map(|_| bench.open()).collect();
     assert_eq!(bench.receive(tokens[0], &[0; 100]), READ);
     for token in &tokens[1..5] {
@@ -343,12 +346,7 @@ fn large_blocks_go_to_whoever_has_waited_longest() {
 #[test]
 fn a_socket_that_took_a_large_block_gets_no_second_one() {
     let config = Config { sockets: 3, input_blocks: 3, receive_blocks: 2, ..PLAIN };
-    let mut bench = Bench::new(&config, |socket, event| {
-        if matches!(event, Event::Message(_)) {
-            let n = socket.bytes().len();
-            socket.consume(n);
-        }
-    });
+    let mut bench = Bench::new(&config, consume_at_a_message);
     let [a, b, waiting] = [bench.open(), bench.open(), bench.open()];
     for token in [a, b] {
         assert_eq!(bench.receive(token, &[0; 100]), READ);
@@ -373,12 +371,7 @@ fn a_socket_that_took_a_large_block_gets_no_second_one() {
 #[test]
 fn sockets_without_an_input_block_are_read_again_in_order() {
     let config = Config { sockets: 8, input_blocks: 2, ..PLAIN };
-    let mut bench = Bench::new(&config, |socket, event| {
-        if matches!(event, Event::Message(_)) {
-            let n = socket.bytes().len();
-            socket.consume(n);
-        }
-    });
+    let mut bench = Bench::new(&config, consume_at_a_message);
     let tokens: Vec<Token> = (0..8).map(|_| bench.open()).collect();
     let _ = bench.receive(tokens[0], b"a");
     let _ = bench.receive(tokens[1], b"b");
