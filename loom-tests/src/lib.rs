@@ -9,7 +9,7 @@
 //!
 //! `PROOFS.md` lists what each model shows, and what is not shown; `MUTANTS.md` lists which model detects which mutant.
 //!
-//! The sources under test are the shipped ones. `drivers/model` compiles the thread-aware sources of core over loom's
+//! The sources under test are the shipped ones. `loom-tests/model` compiles the thread-aware sources of core over loom's
 //! atomics (the poller's loop, the group, `sync`, the balancer), and sets `cfg(loom)` for itself alone: there is no
 //! flag to forget, and no way to run the models without instrumentation. Each file of models still checks that. The
 //! sources of the workers are compiled here, over its `sync` and loom's locks, except `workers.rs`, which starts the

@@ -66,7 +66,7 @@
 //!
 //! # A new driver, step by step
 //!
-//! `drivers/contract/tests/example_poll/driver.rs` is a complete driver over `poll(2)`, about 130 lines, that passes
+//! `tests/contract/tests/example_poll/driver.rs` is a complete driver over `poll(2)`, about 130 lines, that passes
 //! both test suites. It is the result of these steps.
 //!
 //! 1. **A type.** It owns what the mechanism needs (a kernel descriptor, a list), a waker, and the buffer for the

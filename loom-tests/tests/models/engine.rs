@@ -1,4 +1,4 @@
-//! Whole engines: pollers with handlers, peers, and other threads, by the driver of `drivers/model`.
+//! Whole engines: pollers with handlers, peers, and other threads, by the driver of `loom-tests/model`.
 //!
 //! In addition to its own assertions, each model shows that callbacks of a socket neither overlap nor run unordered
 //! (its user data has a cell that loom watches), that events come in the order of `ContractChecker`, that each socket
