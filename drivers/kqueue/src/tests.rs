@@ -5,7 +5,7 @@
 use core::time::Duration;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use lightcone_conformance::hooked::{Hook, Hooked};
+use lightcone_contract::hooked::{Hook, Hooked};
 use lightcone_contract::sockets::{listen, pair, receive_exactly, soon};
 use lightcone_unix::driver::{Driver, DriverError, Event, Interest, Readiness};
 use lightcone_unix::errno::Errno;

@@ -36,6 +36,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::thread;
 
+use lightcone_contract::hooked::{Hook, Hooked};
 use lightcone_core::{Address, CloseReason, Timeout};
 use lightcone_unix::clock::Clock;
 use lightcone_unix::driver::{self, Driver, DriverError, Interest};
@@ -43,7 +44,6 @@ use lightcone_unix::driver::{self, Driver, DriverError, Interest};
 use crate::alone::skip;
 use crate::case::{Case, Event, by_default, consume_all, echoing, small, small_with};
 use crate::connecting::nowhere;
-use crate::hooked::{Hook, Hooked};
 use crate::peer::{Peer, pattern};
 use crate::trace::What;
 
@@ -217,66 +217,62 @@ static CHANGES: AtomicU64 = AtomicU64::new(0);
 static WAITS: AtomicU64 = AtomicU64::new(0);
 
 impl<D: Driver> Hook<D> for Count {
-    fn wait(&mut self) -> Result<(), DriverError> {
-        WAITS.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
-    fn modify(&mut self, old: Interest, new: Interest) {
-        CHANGES.fetch_add(u64::from(old != new), Ordering::Relaxed);
-    }
-}
-
-/// A driver that sometimes reports all descriptors as ready, and sometimes returns no events without waiting.
-#[derive(Debug)]
-pub struct Rumours<D> {
-    driver: D,
-    keys: Vec<(RawFd, u64)>,
-    waits: usize,
-}
-
-impl<D: Driver> Driver for Rumours<D> {
-    type Waker = D::Waker;
-
-    const NAME: &'static str = D::NAME;
-
-    const DESCRIPTORS_MAX: Option<RawFd> = D::DESCRIPTORS_MAX;
-
-    fn new(events_max: usize) -> Result<Self, DriverError> {
-        Ok(Self { driver: D::new(events_max)?, keys: Vec::new(), waits: 0 })
-    }
-
-    fn waker(&self) -> D::Waker {
-        self.driver.waker()
-    }
-
-    fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError> {
-        self.keys.push((fd.as_raw_fd(), key));
-        self.driver.register(fd, key, interest)
-    }
-
     fn modify(
         &mut self,
+        driver: &mut D,
         fd: BorrowedFd<'_>,
         key: u64,
         old: Interest,
         new: Interest,
     ) -> Result<(), DriverError> {
-        self.driver.modify(fd, key, old, new)
-    }
-
-    fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
-        self.keys.retain(|(known, _)| *known != fd.as_raw_fd());
-        self.driver.deregister(fd, key, interest);
-    }
-
-    fn forget(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
-        self.keys.retain(|(known, _)| *known != fd.as_raw_fd());
-        self.driver.forget(fd, key, interest);
+        // before the call, so that a change that fails counts, too
+        CHANGES.fetch_add(u64::from(old != new), Ordering::Relaxed);
+        driver.modify(fd, key, old, new)
     }
 
     fn wait(
         &mut self,
+        driver: &mut D,
+        timeout: Option<Duration>,
+        events: &mut [driver::Event],
+    ) -> Result<usize, DriverError> {
+        WAITS.fetch_add(1, Ordering::Relaxed);
+        driver.wait(timeout, events)
+    }
+}
+
+/// Sometimes reports all descriptors as ready, and sometimes returns no events without waiting.
+#[derive(Debug, Default)]
+pub struct Rumours {
+    keys: Vec<(RawFd, u64)>,
+    waits: usize,
+}
+
+impl<D: Driver> Hook<D> for Rumours {
+    fn register(
+        &mut self,
+        driver: &mut D,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        interest: Interest,
+    ) -> Result<(), DriverError> {
+        self.keys.push((fd.as_raw_fd(), key));
+        driver.register(fd, key, interest)
+    }
+
+    fn deregister(&mut self, driver: &mut D, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+        self.keys.retain(|(known, _)| *known != fd.as_raw_fd());
+        driver.deregister(fd, key, interest);
+    }
+
+    fn forget(&mut self, driver: &mut D, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+        self.keys.retain(|(known, _)| *known != fd.as_raw_fd());
+        driver.forget(fd, key, interest);
+    }
+
+    fn wait(
+        &mut self,
+        driver: &mut D,
         timeout: Option<Duration>,
         events: &mut [driver::Event],
     ) -> Result<usize, DriverError> {
@@ -284,9 +280,9 @@ impl<D: Driver> Driver for Rumours<D> {
         match self.waits % 4 {
             0 => return Ok(0),
             1 => {}
-            _ => return self.driver.wait(timeout, events),
+            _ => return driver.wait(timeout, events),
         }
-        let count = self.driver.wait(timeout, events)?;
+        let count = driver.wait(timeout, events)?;
         let room = events.get_mut(count..).unwrap_or_default();
         let told = room.iter_mut().zip(&self.keys).map(|(event, (_, key))| {
             *event = driver::Event { key: *key, readiness: driver::Readiness::BOTH };
@@ -297,7 +293,7 @@ impl<D: Driver> Driver for Rumours<D> {
 
 /// Spurious readiness ("would block" follows) and waits without events have no effect.
 pub fn rumours_of_readiness_change_nothing<D: Driver>() {
-    let case = Case::echo::<Rumours<D>>();
+    let case = Case::echo::<Hooked<D, Rumours>>();
     let listener = case.listen();
     let mut peers: Vec<_> = (0..10).map(|_| Peer::connect(listener.endpoint())).collect();
     for size in [0, 1, 1_023, 1_024, 1_025, 30_000] {

@@ -29,7 +29,6 @@
 //! | [`process`] | descriptors, signals and processor time, each case in a separate process |
 //! | [`scripts`] | scripted peers with traces that are compared between drivers |
 //! | [`faults`] | faults of an earlier engine, one case each |
-//! | [`hooked`] | a wrapper that observes or breaks a driver |
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "these are tests: a failure is a panic")]
 #![allow(clippy::missing_panics_doc, reason = "a failed test panics")]
 #![allow(clippy::disallowed_methods, reason = "the threads of the peers belong to the tests")]
@@ -49,7 +48,6 @@ pub mod case;
 pub mod connecting;
 pub mod ending;
 pub mod faults;
-pub mod hooked;
 pub mod messages;
 pub mod panics;
 pub mod peer;

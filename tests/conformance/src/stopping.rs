@@ -5,10 +5,11 @@ use core::time::Duration;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
+use lightcone_contract::hooked::{Hook, Hooked};
 use lightcone_contract::sockets::soon;
 use lightcone_core::{CloseReason, PollerId, Rejected};
 use lightcone_unix::clock::Clock;
-use lightcone_unix::driver::{Driver, DriverError};
+use lightcone_unix::driver::{self, Driver, DriverError};
 use lightcone_unix::endpoint::Endpoint;
 use lightcone_unix::errno::Errno;
 
@@ -17,7 +18,6 @@ use crate::alone::skip;
 use crate::case::{Case, Event, bounded, by_default, consume_all, echoing, small, small_with};
 use crate::connecting::Silent;
 use crate::ending::wait_until_stalled;
-use crate::hooked::{Hook, Hooked};
 use crate::peer::{Peer, pattern};
 
 /// A grace period that should not be used up.
@@ -317,9 +317,16 @@ impl Default for Break {
 }
 
 impl<D: Driver> Hook<D> for Break {
-    fn wait(&mut self) -> Result<(), DriverError> {
-        let breaks = self.0 && BREAK.load(Ordering::Relaxed);
-        if breaks { Err(DriverError::Os("wait", Errno(libc::EIO))) } else { Ok(()) }
+    fn wait(
+        &mut self,
+        driver: &mut D,
+        timeout: Option<Duration>,
+        events: &mut [driver::Event],
+    ) -> Result<usize, DriverError> {
+        if self.0 && BREAK.load(Ordering::Relaxed) {
+            return Err(DriverError::Os("wait", Errno(libc::EIO)));
+        }
+        driver.wait(timeout, events)
     }
 }
 

@@ -10,9 +10,9 @@ use std::panic::catch_unwind;
 
 use lightcone_conformance::trace::set_patience;
 use lightcone_conformance::{connecting, ending, faults, messages, process, timing, transfer};
+use lightcone_contract::hooked::{Hook, Hooked};
 use lightcone_epoll::Epoll;
 use lightcone_unix::driver::{Driver, DriverError, Event, Interest, Readiness};
-use lightcone_unix::waker::Waker;
 
 const NOTHING: u8 = 0;
 const NEVER_WRITABLE: u8 = 1;
@@ -33,9 +33,10 @@ const FILTERS_ARE_FLAGS: u8 = 13;
 const SOCKETS_BELOW: u64 = u64::MAX - 0xFF;
 
 /// The epoll driver with one fault, selected by `FAULT`.
-#[derive(Debug)]
-struct Faulty<const FAULT: u8> {
-    epoll: Epoll,
+type Faulty<const FAULT: u8> = Hooked<Epoll, Fault<FAULT>>;
+
+#[derive(Debug, Default)]
+struct Fault<const FAULT: u8> {
     /// The keys of the last batch.
     last: Vec<u64>,
     /// The key of the first registered socket.
@@ -48,19 +49,7 @@ struct Faulty<const FAULT: u8> {
     keys: HashMap<RawFd, u64>,
 }
 
-/// The waker of epoll, which does nothing if the fault is [`LOSES_WAKES`].
-#[derive(Clone)]
-struct FaultyWaker<const FAULT: u8>(<Epoll as Driver>::Waker);
-
-impl<const FAULT: u8> Waker for FaultyWaker<FAULT> {
-    fn wake(&self) {
-        if FAULT != LOSES_WAKES {
-            self.0.wake();
-        }
-    }
-}
-
-impl<const FAULT: u8> Faulty<FAULT> {
+impl<const FAULT: u8> Fault<FAULT> {
     fn falsify(&mut self, events: &mut [Event]) -> usize {
         let mut kept = Vec::new();
         for mut event in events.iter().copied() {
@@ -83,56 +72,36 @@ impl<const FAULT: u8> Faulty<FAULT> {
     }
 }
 
-impl<const FAULT: u8> Driver for Faulty<FAULT> {
-    type Waker = FaultyWaker<FAULT>;
+impl<const FAULT: u8> Hook<Epoll> for Fault<FAULT> {
+    const WAKES: bool = FAULT != LOSES_WAKES;
 
-    const NAME: &'static str = "faulty";
-
-    fn new(events_max: usize) -> Result<Self, DriverError> {
-        Ok(Self {
-            epoll: Epoll::new(events_max)?,
-            last: Vec::new(),
-            first: None,
-            stale: Vec::new(),
-            all: Vec::new(),
-            keys: HashMap::new(),
-        })
-    }
-
-    fn waker(&self) -> Self::Waker {
-        FaultyWaker(self.epoll.waker())
-    }
-
-    fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError> {
+    fn register(
+        &mut self,
+        epoll: &mut Epoll,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        interest: Interest,
+    ) -> Result<(), DriverError> {
         self.all.push(key);
         if key < SOCKETS_BELOW {
             self.first.get_or_insert(key);
         }
         let first = *self.keys.entry(fd.as_raw_fd()).or_insert(key);
         let key = if FAULT == KEEPS_OLD_KEYS { first } else { key };
-        self.epoll.register(fd, key, interest)
+        epoll.register(fd, key, interest)
     }
 
-    fn modify(
-        &mut self,
-        fd: BorrowedFd<'_>,
-        key: u64,
-        old: Interest,
-        new: Interest,
-    ) -> Result<(), DriverError> {
-        self.epoll.modify(fd, key, old, new)
-    }
-
-    fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
-        self.epoll.deregister(fd, key, interest);
-    }
-
-    fn forget(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+    fn forget(&mut self, epoll: &mut Epoll, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
         self.stale.push(key);
-        self.epoll.forget(fd, key, interest);
+        epoll.forget(fd, key, interest);
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {
+    fn wait(
+        &mut self,
+        epoll: &mut Epoll,
+        timeout: Option<Duration>,
+        events: &mut [Event],
+    ) -> Result<usize, DriverError> {
         let sleeps = timeout != Some(Duration::ZERO);
         let timeout = match FAULT {
             SPINS => Some(Duration::ZERO),
@@ -143,7 +112,7 @@ impl<const FAULT: u8> Driver for Faulty<FAULT> {
             }
             _ => timeout,
         };
-        let mut count = self.epoll.wait(timeout, events)?;
+        let mut count = epoll.wait(timeout, events)?;
         let extra = match FAULT {
             REPEATS_STALE_KEYS => &self.stale,
             ADDS_HINTS => &self.all,

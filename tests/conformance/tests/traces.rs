@@ -1,17 +1,19 @@
 //! The same peers leave the same traces with every driver: epoll, select, kqueue over its emulation, and the guide's
 //! example driver.
 #![cfg(any(target_os = "linux", target_os = "android"))]
-#![allow(clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "as in every test: a failure is a panic")]
 
 #[path = "../../contract/tests/example_poll/driver.rs"]
 mod poll;
 
-use lightcone_conformance::hooked::{Hook, Hooked};
+use core::time::Duration;
 use lightcone_conformance::scripts;
+
+use lightcone_contract::hooked::{Hook, Hooked};
 use lightcone_epoll::Epoll;
 use lightcone_kqueue::Kqueue;
 use lightcone_select::Select;
-use lightcone_unix::driver::{Event, Readiness};
+use lightcone_unix::driver::{Driver, DriverError, Event, Readiness};
 use poll::Poll;
 
 /// The scripts that need an address which a system may lack; their result is then [`scripts::ABSENT`].
@@ -83,12 +85,19 @@ traces! {
 struct Mislead;
 
 impl Hook<Epoll> for Mislead {
-    fn seen(&mut self, events: &mut [Event]) {
-        for event in events {
+    fn wait(
+        &mut self,
+        driver: &mut Epoll,
+        timeout: Option<Duration>,
+        events: &mut [Event],
+    ) -> Result<usize, DriverError> {
+        let count = driver.wait(timeout, events)?;
+        for event in &mut events[..count] {
             if event.readiness.contains(Readiness::ERROR) {
                 event.readiness |= Readiness::LOST;
             }
         }
+        Ok(count)
     }
 }
 

@@ -7,11 +7,12 @@
 //! ```
 //!
 //! `tests/example_poll/driver.rs` of this crate is a complete driver, as a starting point for another. [`sockets`] has
-//! helpers for tests with sockets.
+//! helpers for tests with sockets, [`hooked`] a wrapper that observes or breaks a driver.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "these are tests: a failure is a panic")]
 #![allow(clippy::missing_panics_doc, reason = "a failed test panics")]
 
 pub mod events;
+pub mod hooked;
 pub mod interest;
 pub mod sockets;
 pub mod waiting;

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::catch_unwind;
 
+use lightcone_contract::hooked::{Hook, Hooked};
 use lightcone_contract::{events, interest, waiting};
 use lightcone_epoll::Epoll;
 use lightcone_unix::driver::{Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness};
@@ -33,28 +34,17 @@ const MISSES_THE_END: u8 = 17;
 const TELLS_A_FEW_AT_A_TIME: u8 = 18;
 
 /// The epoll driver with one fault, selected by `FAULT`.
-#[derive(Debug)]
-struct Faulty<const FAULT: u8> {
-    epoll: Epoll,
+type Faulty<const FAULT: u8> = Hooked<Epoll, Fault<FAULT>>;
+
+#[derive(Debug, Default)]
+struct Fault<const FAULT: u8> {
     last: Vec<u64>,
     kept: Vec<OwnedFd>,
     /// The first key registered for each descriptor number.
     keys: HashMap<RawFd, u64>,
 }
 
-/// The waker of epoll, which does nothing if the fault is [`LOSES_WAKES`].
-#[derive(Clone)]
-struct FaultyWaker<const FAULT: u8>(<Epoll as Driver>::Waker);
-
-impl<const FAULT: u8> Waker for FaultyWaker<FAULT> {
-    fn wake(&self) {
-        if FAULT != LOSES_WAKES {
-            self.0.wake();
-        }
-    }
-}
-
-impl<const FAULT: u8> Faulty<FAULT> {
+impl<const FAULT: u8> Fault<FAULT> {
     fn real(interest: Interest) -> Interest {
         if FAULT == PAUSES_KEEP_READING { interest.with(Interest::READ) } else { interest }
     }
@@ -82,28 +72,24 @@ impl<const FAULT: u8> Faulty<FAULT> {
     }
 }
 
-impl<const FAULT: u8> Driver for Faulty<FAULT> {
-    type Waker = FaultyWaker<FAULT>;
+impl<const FAULT: u8> Hook<Epoll> for Fault<FAULT> {
+    const WAKES: bool = FAULT != LOSES_WAKES;
 
-    const NAME: &'static str = "faulty";
-
-    fn new(events_max: usize) -> Result<Self, DriverError> {
-        let epoll = Epoll::new(events_max)?;
-        Ok(Self { epoll, last: Vec::new(), kept: Vec::new(), keys: HashMap::new() })
-    }
-
-    fn waker(&self) -> Self::Waker {
-        FaultyWaker(self.epoll.waker())
-    }
-
-    fn register(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) -> Result<(), DriverError> {
+    fn register(
+        &mut self,
+        epoll: &mut Epoll,
+        fd: BorrowedFd<'_>,
+        key: u64,
+        interest: Interest,
+    ) -> Result<(), DriverError> {
         let first = *self.keys.entry(fd.as_raw_fd()).or_insert(key);
         let key = if FAULT == KEEPS_OLD_KEYS { first } else { key };
-        self.epoll.register(fd, key, Self::real(interest))
+        epoll.register(fd, key, Self::real(interest))
     }
 
     fn modify(
         &mut self,
+        epoll: &mut Epoll,
         fd: BorrowedFd<'_>,
         key: u64,
         old: Interest,
@@ -112,21 +98,21 @@ impl<const FAULT: u8> Driver for Faulty<FAULT> {
         if FAULT == CHANGES_ARE_LOST {
             return Ok(());
         }
-        self.epoll.modify(fd, key, Self::real(old), Self::real(new))
+        epoll.modify(fd, key, Self::real(old), Self::real(new))
     }
 
-    fn deregister(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+    fn deregister(&mut self, epoll: &mut Epoll, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
         if FAULT != DEREGISTERS_NOTHING {
-            self.epoll.deregister(fd, key, Self::real(interest));
+            epoll.deregister(fd, key, Self::real(interest));
         }
     }
 
-    fn forget(&mut self, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
+    fn forget(&mut self, epoll: &mut Epoll, fd: BorrowedFd<'_>, key: u64, interest: Interest) {
         if FAULT == FORGETS_LATE {
             // the duplicate keeps the socket in epoll's set when the original is closed
             self.kept.push(fd.try_clone_to_owned().unwrap());
         } else {
-            self.epoll.forget(fd, key, interest);
+            epoll.forget(fd, key, interest);
         }
         if FAULT == CLOSES_TWICE {
             // SAFETY: none, which is the fault: the owner closes the descriptor, too.
@@ -134,7 +120,12 @@ impl<const FAULT: u8> Driver for Faulty<FAULT> {
         }
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, events: &mut [Event]) -> Result<usize, DriverError> {
+    fn wait(
+        &mut self,
+        epoll: &mut Epoll,
+        timeout: Option<Duration>,
+        events: &mut [Event],
+    ) -> Result<usize, DriverError> {
         let timeout = match FAULT {
             ROUNDS_DOWN => timeout.map(|it| Duration::from_millis(it.as_millis().try_into().unwrap())),
             _ => timeout,
@@ -144,14 +135,14 @@ impl<const FAULT: u8> Driver for Faulty<FAULT> {
         let events = &mut events[..fit];
         if FAULT == STARVES {
             let mut all = [Event::default(); 64];
-            let count = self.epoll.wait(timeout, &mut all)?;
+            let count = epoll.wait(timeout, &mut all)?;
             all[..count].sort_by_key(|event| event.key);
             let count = count.min(events.len());
             events[..count].copy_from_slice(&all[..count]);
             return Ok(count);
         }
         let start = lightcone_unix::clock::Clock::now_ms();
-        let count = self.epoll.wait(timeout, events)?;
+        let count = epoll.wait(timeout, events)?;
         let early = lightcone_unix::clock::Clock::now_ms() - start < 5;
         if count == 0 && early && timeout.is_none_or(|it| it.as_millis() > 10) {
             match FAULT {
@@ -159,7 +150,7 @@ impl<const FAULT: u8> Driver for Faulty<FAULT> {
                     events[0] = Event { key: KEY_RESERVED, readiness: Readiness::READ };
                     return Ok(1);
                 }
-                WAKES_ARE_NOT_TAKEN_BACK => self.waker().wake(),
+                WAKES_ARE_NOT_TAKEN_BACK => epoll.waker().wake(),
                 _ => {}
             }
         }
