@@ -321,7 +321,7 @@ mod tests {
                     }
                 }
             }
-            assert!(reached.contains(&State::Free), "{state:?} is a trap");
+            assert!(reached.contains(&State::Free), "no steps lead from {state:?} to Free");
         }
     }
 

@@ -343,7 +343,7 @@ fn receiving_beyond_the_room_behind_what_is_kept_panics() {
 }
 
 #[test]
-#[should_panic(expected = "consume(4) with 3 bytes there")]
+#[should_panic(expected = "consume(4) with 3 unconsumed bytes")]
 fn consuming_more_than_there_is_panics() {
     let mut bench = Bench::new(&PLAIN, on(Event::Receive, |socket| socket.consume(4)));
     let token = bench.open();
@@ -351,7 +351,7 @@ fn consuming_more_than_there_is_panics() {
 }
 
 #[test]
-#[should_panic(expected = "consume(2) with 1 bytes there")]
+#[should_panic(expected = "consume(2) with 1 unconsumed bytes")]
 fn consuming_twice_counts_together() {
     let mut bench = Bench::new(
         &PLAIN,
@@ -607,12 +607,12 @@ fn want_room_is_not_answered_before_something_has_changed() {
     assert_eq!(bench.events(), [Event::Writable]);
     let _ = act.tell(&mut bench, one, |socket| socket.split().1.request_writable_for(64));
     bench.turn(2);
-    assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "there is room: same as `want`");
+    assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "room: as `request_writable`");
     let _ = bench.flush(one);
     bench.events();
     let _ = act.tell(&mut bench, one, |socket| socket.split().1.request_writable_for(4 * 64 + 1));
     bench.turn(3);
-    assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "can never fit: same as `want`");
+    assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "never: as `request_writable`");
 }
 
 /// The same for input: a block that is granted but receives no bytes does not keep other sockets from being read.

@@ -195,7 +195,7 @@ fn a_stand_in_shows_the_token_of_the_socket_it_stands_for() {
 }
 
 #[test]
-#[should_panic(expected = "a shard of 2 sockets can't stand in for one")]
+#[should_panic(expected = "impersonate() needs a shard of one slot, this one has 2")]
 fn a_shard_of_two_stands_in_for_nobody() {
     let mut bench = Bench::new(&Config { sockets: 2, ..PLAIN }, nothing);
     let token = bench.open();
@@ -204,7 +204,7 @@ fn a_shard_of_two_stands_in_for_nobody() {
 }
 
 #[test]
-#[should_panic(expected = "the socket is in use")]
+#[should_panic(expected = "impersonate() while the slot is in use")]
 fn a_socket_in_use_keeps_its_token() {
     let mut bench = Bench::new(&Config { sockets: 1, ..PLAIN }, nothing);
     let token = bench.open();

@@ -106,9 +106,9 @@ enum PanicScope {
 /// The origin of a panic, as returned by [`Poller::recover`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PanicOwner {
-    /// Not the program: the engine, or what is below it, is broken.
+    /// Not the program: the engine or its driver is broken.
     Engine,
-    /// The program, but not a callback of a socket. Nothing is lost but what it panicked over.
+    /// The program, but not a callback of a socket. Only the connection or message that it handled is lost.
     Program,
     /// A callback of this socket, which ends. Call [`Poller::run`] for it; if its `close` panics as well, call it once
     /// more.
@@ -204,7 +204,7 @@ where
         membership: L,
         storage: PollerStorage<'s, T>,
     ) -> Result<Self, SetupError> {
-        const { assert!(BATCH > 0, "a turn has room for one connect and one accepted connection") };
+        const { assert!(BATCH > 0, "BATCH must be at least 1") };
         let PollerStorage { connections, listeners, buffer } = storage;
         let config = shard.config();
         StorageError::check("PollerStorage::connections", connections.len(), config.sockets)?;
@@ -348,8 +348,8 @@ where
         }
     }
 
-    /// Does everything of a turn that follows the events. If a panic unwinds out of it, call it again: it continues
-    /// where it was.
+    /// Does the part of a turn that follows the events. If a panic unwinds out of it, call it again: it continues where
+    /// it stopped.
     #[inline]
     pub fn turn(&mut self) {
         self.admit_assigned(); // those that a panic left over
@@ -1004,8 +1004,9 @@ where
         self.empty_mailboxes(false)
     }
 
-    /// Does the same. If `admits`, connections that were assigned to this poller are admitted, unless the shard refuses
-    /// because sockets have been aborted.
+    /// Closes the mailboxes and refuses what is in them, like [`close_mailboxes`](Self::close_mailboxes). If `admits`,
+    /// connections that were assigned to this poller are admitted, unless the shard refuses because sockets have been
+    /// aborted.
     fn empty_mailboxes(&mut self, admits: bool) -> bool {
         // first, so that no push follows the last read
         self.io.membership.close();
@@ -1046,7 +1047,8 @@ where
         }
     }
 
-    /// Returns whether the shutdown continues without an event or the end of the grace time.
+    /// Returns whether the shutdown continues in the next turn, without waiting for an event or the end of the grace
+    /// time.
     #[cold]
     fn ends_further(&self) -> bool {
         match self.phase {
@@ -1106,8 +1108,8 @@ where
         self.admit_assigned();
     }
 
-    /// Accepts from each listener and closes it, except for one that may have more if the poller `comes_back` in
-    /// another turn. Returns whether there is such a one.
+    /// Accepts from each listener and closes it. If the poller `comes_back` in another turn, a listener that may have
+    /// more connections stays open. Returns whether there is such a listener.
     fn accept_and_close(&mut self, comes_back: bool) -> bool {
         self.acceptor.watch_all(&mut self.io.transport, self.io.now);
         while let Some(id) = self.acceptor.first() {
