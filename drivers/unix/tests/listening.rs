@@ -171,7 +171,7 @@ fn a_file_that_is_no_socket_is_left_alone() {
     std::fs::write(folder.path("socket"), "precious").unwrap();
     let error = refused(&folder.endpoint("socket"));
     assert_eq!(error.cause(), ListenCause::NotASocket);
-    assert!(error.to_string().contains("is no socket"), "{error}");
+    assert!(error.to_string().contains("is not a socket"), "{error}");
     std::os::unix::fs::symlink(folder.path("socket"), folder.path("link")).unwrap();
     assert_eq!(refused(&folder.endpoint("link")).cause(), ListenCause::NotASocket);
     assert_eq!(std::fs::read_to_string(folder.path("socket")).unwrap(), "precious");

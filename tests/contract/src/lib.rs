@@ -6,8 +6,8 @@
 //! lightcone_contract::tests!(MyDriver);
 //! ```
 //!
-//! `tests/example_poll/driver.rs` of this crate is a complete driver, as a starting point for another. [`sockets`] has
-//! helpers for tests with sockets.
+//! `tests/example_poll/driver.rs` of this crate is a complete driver, which can be the starting point of a new one.
+//! [`sockets`] has helpers for tests with sockets.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "these are tests: a failure is a panic")]
 #![allow(clippy::missing_panics_doc, reason = "a failed test panics")]
 
