@@ -189,7 +189,7 @@ fn writable_above_low_water() {
 
 #[test]
 #[should_panic(expected = "receive while writable is pending")]
-fn reading_while_writable_is_owed() {
+fn reading_while_writable_is_pending() {
     with(fills, SENT, nothing, |engine| {
         assert_eq!(engine.receive(b"a"), Action::Send);
         let _ = engine.receive(b"b");

@@ -138,7 +138,7 @@ fn the_idle_timeout_is_not_late_after_a_stall() {
 
 /// A stall that has ended does not make the next one begin earlier.
 #[test]
-fn the_next_stall_begins_anew() {
+fn the_next_stall_starts_over() {
     let mut bench = consuming(&Config { timeouts: TIMES, ..PLAIN });
     let token = bench.open();
     let _ = bench.receive(token, b"first");

@@ -105,7 +105,7 @@ fn the_view_shows_who_and_when() {
 }
 
 #[test]
-fn bytes_left_behind_stay_and_cause_no_second_receive() {
+fn unconsumed_bytes_stay_and_cause_no_second_receive() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.open();
     for piece in [b"ab", b"cd", b"ef"] {
@@ -293,7 +293,7 @@ fn a_connect_that_is_called_off_before_it_begins_is_refused() {
 }
 
 #[test]
-fn a_place_given_back_forgets_that_it_was_called_off() {
+fn a_released_place_forgets_that_it_was_cancelled() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.shard.reserve().unwrap();
     assert_eq!(bench.tell(token, |conn| conn.close()), NONE);
@@ -302,7 +302,7 @@ fn a_place_given_back_forgets_that_it_was_called_off() {
 }
 
 #[test]
-fn a_driver_that_closes_before_open_was_given_still_has_both_ends() {
+fn a_driver_that_closes_before_open_still_delivers_open_and_close() {
     for pull in [false, true] {
         let mut bench = Bench::new(&PLAIN, nothing);
         bench.pull = pull;
@@ -614,7 +614,7 @@ fn the_last_bytes_come_with_the_end_after_finish() {
 
 /// Unconsumed bytes are kept: a handler that parses only at the end of stream finds them there.
 #[test]
-fn bytes_left_behind_are_there_when_the_peer_ends() {
+fn unconsumed_bytes_are_there_when_the_peer_ends() {
     for finish in [false, true] {
         let (mut bench, token) = obeying();
         if finish {
@@ -772,7 +772,7 @@ fn a_failure_after_the_peer_ended_is_a_failure() {
 }
 
 #[test]
-fn an_end_and_a_failure_told_at_once_are_both_told() {
+fn an_end_and_a_failure_reported_at_once_both_arrive() {
     let (mut bench, token) = obeying();
     let _ = bench.tell(token, |conn| {
         conn.peer_ended();
@@ -793,7 +793,7 @@ fn cut_gives_its_reason() {
 }
 
 #[test]
-fn nothing_comes_after_close_whatever_is_told() {
+fn no_event_comes_after_close_whatever_is_reported() {
     let (mut bench, token) = obeying();
     let _ = bench.message(token, ABORT);
     bench.events();
@@ -1142,7 +1142,7 @@ fn a_port_that_is_put_off_keeps_what_it_was_told() {
 }
 
 #[test]
-fn who_is_put_off_comes_in_the_next_turn_and_others_in_between() {
+fn a_deferred_socket_runs_in_the_next_turn_and_others_in_between() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let (a, b) = (bench.open(), bench.open());
     bench.shard.connection(a).unwrap().defer();

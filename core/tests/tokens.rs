@@ -52,7 +52,7 @@ fn a_stale_token_never_reaches_the_next_socket() {
 }
 
 #[test]
-fn a_token_given_back_is_stale() {
+fn a_released_token_is_stale() {
     let mut bench = Bench::new(&Config { sockets: 1, ..PLAIN }, nothing);
     let reserved = bench.shard.reserve().unwrap();
     bench.shard.release_slot(reserved);
@@ -116,7 +116,7 @@ fn any_word_is_a_token_that_is_simply_gone() {
 }
 
 #[test]
-fn what_was_due_for_the_old_socket_is_not_given_to_the_new_one() {
+fn what_was_due_for_the_old_socket_is_not_delivered_to_the_new_one() {
     let config = Config { sockets: 1, output_blocks: 2, ..PLAIN };
     let mut bench = Bench::new(
         &config,
@@ -153,7 +153,7 @@ fn tokens_are_what_they_say() {
 }
 
 #[test]
-fn a_stand_in_shows_the_token_of_the_socket_it_stands_for() {
+fn an_impersonating_socket_shows_the_token_of_the_other() {
     let mut many = Bench::new(
         &Config { sockets: 8, poller: PollerId(3), generation_seed: 0xffff_fff0, ..PLAIN },
         nothing,
@@ -196,7 +196,7 @@ fn a_stand_in_shows_the_token_of_the_socket_it_stands_for() {
 
 #[test]
 #[should_panic(expected = "impersonate() needs a shard of one slot, this one has 2")]
-fn a_shard_of_two_stands_in_for_nobody() {
+fn a_shard_of_two_cannot_impersonate() {
     let mut bench = Bench::new(&Config { sockets: 2, ..PLAIN }, nothing);
     let token = bench.open();
     ended(&mut bench, token);

@@ -114,7 +114,7 @@ mod tests {
     assert_not_impl_any!(GatePermit: Clone, Copy);
 
     #[test]
-    fn one_of_many_posts_gets_the_pass() {
+    fn one_of_many_posts_gets_the_permit() {
         let gate = Gate::new();
         let pass = gate.post();
         assert!(pass.is_some());
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_post_after_the_look_keeps_the_pass() {
+    fn a_post_after_the_look_keeps_the_permit() {
         let gate = Gate::new();
         let mut pass = gate.post().unwrap();
         pass.begin(&gate);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_not_looked_does_not_leave() {
+    fn a_permit_is_not_released_before_its_first_look() {
         let gate = Gate::new();
         let pass = gate.post().unwrap();
         assert!(pass.try_release(&gate).is_err());

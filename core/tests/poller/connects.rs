@@ -87,7 +87,7 @@ fn a_connect_that_was_established_and_broke_is_opened_and_closed() {
 }
 
 #[test]
-fn the_outcome_of_a_connect_can_be_told() {
+fn the_outcome_of_a_connect_can_be_determined() {
     for (result, trace) in [
         (ConnectResult::Established, vec!["0 open"]),
         (ConnectResult::InProgress, vec![]),

@@ -369,7 +369,7 @@ fn a_message_reaches_a_socket_of_another_poller() {
 }
 
 #[test]
-fn a_command_that_finds_no_room_is_given_back() {
+fn a_command_that_finds_no_room_is_returned() {
     let (group, mut mates) = team(1, 4, 1, Policy::RoundRobin);
     let handle = &group.pollers()[0];
     let close = |id| Command::CloseListener { id: ListenerId(id) };

@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_number_begins_anew() {
+    fn a_forgotten_number_starts_over() {
         let mut table = Table::default();
         table.want(5, 1, Interest::BOTH);
         changes(&mut table);

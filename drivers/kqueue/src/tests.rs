@@ -67,7 +67,7 @@ mod with_pipe {
     }
     lightcone_conformance::tests! { WithPipe: process alone:
         every_descriptor_is_closed_on_exec
-        no_descriptor_is_left_behind
+        no_descriptor_is_left_open
         an_idle_engine_makes_no_wake_ups
     }
 }
@@ -218,7 +218,7 @@ fn an_event_that_comes_after_the_close_is_dropped() {
 
 /// The error of a reset is reported with the readiness of each filter.
 #[test]
-fn a_reset_tells_its_error_in_both_directions() {
+fn a_reset_reports_its_error_in_both_directions() {
     let (client, server) = readable();
     let mut driver = driver();
     driver.register(server.as_fd(), 1, Interest::BOTH).unwrap();

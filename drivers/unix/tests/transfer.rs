@@ -222,7 +222,7 @@ fn what_is_undelivered(endpoint: &str) {
 }
 
 #[test]
-fn what_is_undelivered_is_told() {
+fn undelivered_bytes_are_reported() {
     what_is_undelivered("127.0.0.1:0");
     let folder = Folder::new("undelivered");
     what_is_undelivered(&folder.endpoint("socket"));

@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_nobody_has_run_goes_to_the_worker_that_is_idle_last() {
+    fn a_job_that_never_ran_goes_to_the_worker_that_became_idle_last() {
         let (scheduler, runs) = scheduler(4, 1);
         for _ in 0..6 {
             let last = last_idle(&scheduler, 4);

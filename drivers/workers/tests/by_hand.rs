@@ -391,7 +391,7 @@ fn an_answer_that_is_never_taken_is_counted() {
 /// Notifications to a poller that has ended are not retried. The handler receives the close that the poller
 /// reported.
 #[test]
-fn who_has_gone_is_not_tried_again() {
+fn a_notification_to_a_poller_that_has_ended_is_not_retried() {
     let mut bench = Bench::new();
     let token = bench.open();
     bench.mailbox.answer(Answer::Gone);

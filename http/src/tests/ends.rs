@@ -357,7 +357,7 @@ fn a_target_that_is_too_long_to_be_kept_is_cut() {
 }
 
 #[test]
-fn middleware_without_a_log_is_told_the_whole_pattern() {
+fn middleware_without_a_log_gets_the_whole_pattern() {
     let seen: Lines = <_>::default();
     let group = Http::group().get("/{id}", |_request, response| response.defer(Slow::Mute));
     let fallback = Http::group().fallback(|_request, response| response.defer(Slow::Mute));

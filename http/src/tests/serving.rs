@@ -88,7 +88,7 @@ fn the_connection_ends_when_the_client_says_so() {
 }
 
 #[test]
-fn nothing_is_answered_behind_a_close() {
+fn no_request_is_answered_after_a_close() {
     let two = [&b"GET /foo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"[..], GET].concat();
     assert_eq!(answer(&two), (response("200 OK", "Connection: close\r\n", "bar"), true));
 }

@@ -375,7 +375,7 @@ fn a_body_that_ends_too_early() {
 }
 
 #[test]
-fn a_malformed_chunk_before_and_behind_the_head_of_the_answer() {
+fn a_malformed_chunk_before_and_after_the_head_of_the_answer() {
     let mut rig = Rig::new(server());
     for (path, expected) in
         [("/collect", refusal("400 Bad Request", "Connection: close\r\n")), ("/early", ok("early"))]

@@ -217,7 +217,7 @@ fn peers_end_and_break_off() {
 }
 
 #[test]
-fn limits_are_told() {
+fn limits_are_named_in_the_panic() {
     let text =
         |limit: fn()| *catch_unwind(limit).expect_err("too much").downcast::<String>().expect("a text");
     type Any = Model<Infallible>;

@@ -56,7 +56,7 @@ pub fn many_bytes_and_the_end_at_once<D: Driver>() {
 }
 
 /// After `peer_closed`, a handler can still send any amount.
-pub fn who_has_ended_is_still_sent_to<D: Driver>() {
+pub fn a_peer_that_has_ended_is_still_sent_to<D: Driver>() {
     const TOTAL: usize = 300_000;
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::PeerClosed | Event::Writable => {

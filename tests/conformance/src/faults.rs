@@ -14,7 +14,7 @@
 //! | each response took two changes of interest, and none was sent within the callback | [`steady_traffic_changes_no_interest`] |
 //! | it spun when it was out of descriptors | [`out_of_descriptors_it_rests_and_resumes`] |
 //! | buffers grew without bound | [`peer_that_never_reads_costs_its_bound`] |
-//! | one fast peer starved a thread | [`floods_starve_nobody`] |
+//! | one fast peer starved a thread | [`floods_starve_no_socket`] |
 //! | `close` dropped what was queued | [`close_sends_what_is_queued`] |
 //! | errors of sends were ignored | [`error_of_a_send_ends_the_socket`] |
 //! | data races, and pointers that outlived their socket | [`many_threads_close_at_random`], [`a_stale_token_never_reaches_the_successor`], the models in `loom-tests` |
@@ -357,7 +357,7 @@ pub fn peer_that_never_reads_costs_its_bound<D: Driver>() {
 }
 
 /// Peers that flood the engine do not starve one that sends now and then.
-pub fn floods_starve_nobody<D: Driver>() {
+pub fn floods_starve_no_socket<D: Driver>() {
     let case = Case::echo::<D>();
     case.trace.keep_ends_only();
     let listener = case.listen();

@@ -325,7 +325,7 @@ impl<D: Driver> Hook<D> for Break {
 
 /// A poller whose driver fails is reported as failed; the other pollers continue and take over its share, and no call
 /// hangs.
-pub fn a_poller_that_fails_takes_nobody_along<D: Driver>() {
+pub fn a_poller_that_fails_leaves_the_others_running<D: Driver>() {
     let mut case = Case::start(small::<Hooked<D, Break>>().pollers(2), echoing);
     let listener = case.listen();
     let mut before = Peer::connect(listener.endpoint());

@@ -98,7 +98,7 @@ fn stuck(grace: &str) -> (Program, TcpStream) {
 }
 
 #[test]
-fn who_does_not_end_is_aborted_after_the_grace_time() {
+fn sockets_that_do_not_end_are_aborted_after_the_grace_time() {
     let (echo, _client) = stuck("1");
     echo.signal("TERM");
     let (code, out, _) = echo.end();

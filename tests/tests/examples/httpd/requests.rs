@@ -52,7 +52,7 @@ fn a_unix_socket_serves_as_well() {
 }
 
 #[test]
-fn unknown_paths_and_methods_are_told_apart_and_the_connection_stays() {
+fn unknown_paths_and_methods_are_distinguished_and_the_connection_stays() {
     let server = Program::start("httpd", &["--pollers", "1"]);
     let mut client = Client::new(&server);
     let unknown = client.get("/nowhere");
