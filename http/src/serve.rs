@@ -45,7 +45,7 @@ enum ServeStep {
     Room,
     /// Close the connection after the queued output.
     Close,
-    /// The same, for a peer that may still be sending.
+    /// Close the connection in stages, for a peer that may still be sending.
     Linger,
     /// Reset the connection.
     Abort,
@@ -627,7 +627,7 @@ fn refusal(bytes: &[u8]) -> ResponseMode {
     ResponseMode::default().with(ResponseMode::HEAD_ONLY, bytes.starts_with(b"HEAD "))
 }
 
-/// Returns the same mode for a connection that ends.
+/// Returns a mode in which the response announces the end of the connection.
 #[cold]
 fn closing(mut mode: ResponseMode) -> ResponseMode {
     mode.close();
@@ -642,8 +642,8 @@ impl ConnectionFlags {
     }
 }
 
-/// Returns whether no deadline has to be set: the connection ends, which this starts, or a request waits for room and
-/// its head has not been scanned.
+/// Ends the connection if it is over. Returns whether no deadline has to be set: because the connection ends, or
+/// because a request waits for room and its head has not been scanned.
 #[inline(never)]
 fn rests<B>(step: ServeStep, phase: &mut RequestPhase<B>, stream: &mut Stream<'_>) -> bool {
     if let (ServeStep::Room, RequestPhase::Head { flags, .. }) = (step, &mut *phase)
@@ -677,7 +677,7 @@ fn finished<B>(phase: &mut RequestPhase<B>, peer_closed: bool) -> ServeStep {
     let mut flags = busy.flags;
     let ended = busy.incoming == RequestBody::Ended;
     if !flags.mode().has(ResponseMode::KEEP_ALIVE) {
-        // A client that announced the close sends nothing more, so that a plain close can't turn into a reset.
+        // A client that announced the close sends nothing more, so a plain close cannot turn into a reset.
         return if ended && flags.asked_to_close() { ServeStep::Close } else { ServeStep::Linger };
     }
     if !ended {
@@ -766,7 +766,7 @@ impl<S> ServerState<S> {
                 Ok(head)
             }
             Parse::Partial if bytes.len() < capacity => Err(Stop::Wait),
-            // The input is full, so the rest of the head can't arrive.
+            // The input is full, so the rest of the head cannot arrive.
             Parse::Partial => Err(Stop::Refuse(scan::too_long(progress))),
             Parse::Invalid(status) => Err(Stop::Refuse(status)),
         }
