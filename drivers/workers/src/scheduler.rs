@@ -52,7 +52,7 @@ pub(crate) struct Scheduler<M> {
 }
 
 struct SchedulerState<M> {
-    /// Sockets that wait for a worker. Each is queued at most once, since it has one pass.
+    /// Sockets that wait for a worker. Each is queued at most once, since it has one permit.
     ready: VecDeque<Job<M>>,
     /// The job assigned to each worker while it was idle, until it wakes up and takes it.
     in_hand: Box<[Option<Job<M>>]>,
