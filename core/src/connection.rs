@@ -85,8 +85,8 @@ impl<'p, 's, D> Connection<'p, 's, D> {
 
     /// Returns the maximum number of bytes that may be received now.
     ///
-    /// If it is 0, do not receive, but [`run`](Self::run) or [`finish`](Self::finish) the connection and wait as it
-    /// returns. This happens when other sockets have taken the last input block.
+    /// If it is 0, do not receive: [`run`](Self::run) or [`finish`](Self::finish) the connection, and carry out the
+    /// action that this returns. It is 0 when other sockets have taken the last input block, for example.
     #[must_use]
     #[inline]
     pub fn room(&self) -> usize {

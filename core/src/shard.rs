@@ -141,7 +141,7 @@ impl fmt::Debug for AdmitError {
 impl core::error::Error for AdmitError {}
 
 impl<D> TimerLinks for Slots<'_, D> {
-    #[expect(clippy::expect_used, reason = "the wheel holds only slots in use: `retire` removes them")]
+    #[expect(clippy::expect_used, reason = "the wheel holds only slots in use: `free_slot` removes them")]
     fn link(&mut self, index: u32) -> &mut TimerLink {
         &mut self.get_mut(index).expect("a timer of a slot in use").control.timer
     }

@@ -151,7 +151,7 @@ impl OutputQueue {
 
     #[inline(never)]
     fn sent_over_blocks(&mut self, blocks: &mut Blocks<'_>, n: usize) {
-        assert!(n <= self.queued(), "the driver sent {n} bytes of {}", self.queued);
+        assert!(n <= self.queued(), "sent({n}) with {} bytes queued", self.queued);
         self.queued -= n as u32;
         let ends = self.queued == 0 && !self.has_tail();
         // with nothing left, all blocks are returned at once below

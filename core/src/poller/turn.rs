@@ -230,8 +230,8 @@ where
         })
     }
 
-    /// Returns the memory cost of a poller of this configuration in bytes, with room for that many listeners and a
-    /// receive buffer of that many bytes.
+    /// Returns the memory cost in bytes of a poller of this configuration, with room for `listeners` listeners and a
+    /// receive buffer of `buffer` bytes.
     ///
     /// ```
     /// use lightcone_core::poller::{Alone, Poller, Transport};
@@ -496,7 +496,7 @@ where
     }
 
     /// Reports bytes that a completion transport has received. Returns how many were taken. The transport keeps the
-    /// others. If the socket is still read, it offers them again in a later turn; if not, when [`Transport::modify`]
+    /// rest and offers it again: in a later turn if the socket is still read, otherwise when [`Transport::modify`]
     /// requests reading.
     #[must_use]
     pub fn on_received(&mut self, token: Token, bytes: &mut [u8]) -> usize {
@@ -520,7 +520,7 @@ where
     }
 
     /// Reports that a completion transport has reached the end of a stream. Returns `false` if the socket is not read
-    /// now: report it again like bytes that were not taken.
+    /// now: then report the end again, like bytes that were not taken.
     #[must_use]
     pub fn on_end_of_stream(&mut self, token: Token) -> bool {
         let Some(conn) = self.shard.connection(token) else { return true };
@@ -537,8 +537,8 @@ where
         true
     }
 
-    /// Stops reading a socket without room; its next run with room requests reading again. A socket that was put off
-    /// has not changed its interest yet, and the transport would take the bytes that it keeps for requested ones.
+    /// Stops reading a socket without room; its next run with room requests reading again. A deferred socket has not
+    /// changed its interest yet, and the transport would take the bytes that it keeps for requested ones.
     #[cold]
     fn stop_reading(&mut self, token: Token) {
         if let Some(interest) = self.io.interest(token)
