@@ -423,7 +423,7 @@ mod tests {
     /// The states repeat after so few picks that all of them are tried here. Nothing else can happen after 2^32 picks,
     /// where a counter of picks would have overflowed.
     #[test]
-    fn picking_for_ever_repeats_what_was_tried() {
+    fn endless_picking_repeats_what_was_tried() {
         for policy in ALL {
             for pollers in [2, 3, 7, 32] {
                 assert!(period(policy, pollers) <= pollers * pollers, "{policy} of {pollers}");

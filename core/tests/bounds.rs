@@ -216,7 +216,7 @@ fn what_was_left_is_there_in_sent() {
 }
 
 #[test]
-fn sent_is_not_said_when_writable_has_queued_more() {
+fn no_sent_comes_when_writable_has_queued_more() {
     let mut bench = Bench::new(&PLAIN, |socket, event| match event {
         Event::Open => {
             socket.send(&[1; 128]).unwrap();
@@ -235,7 +235,7 @@ fn sent_is_not_said_when_writable_has_queued_more() {
 }
 
 #[test]
-fn sent_is_not_said_when_receive_has_queued_more() {
+fn no_sent_comes_when_receive_has_queued_more() {
     let mut bench = Bench::new(&PLAIN, |socket, event| match event {
         Event::Receive => {
             socket.send(b"answer").unwrap();
@@ -704,7 +704,7 @@ fn a_socket_that_ended_while_it_starved_makes_room_at_once() {
 }
 
 #[test]
-fn reserved_places_count_and_can_be_given_back() {
+fn reserved_places_count_and_can_be_released() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let tokens: Vec<Token> = (0..4).map(|_| bench.shard.reserve().unwrap()).collect();
     assert_eq!((bench.shard.in_use(), bench.shard.has_room()), (4, false));

@@ -168,7 +168,7 @@ fn a_send_that_moved_nothing_is_in_flight_no_more() {
 }
 
 #[test]
-fn a_reserved_slot_that_was_called_off_is_forgotten() {
+fn a_reserved_slot_that_was_cancelled_is_forgotten() {
     let mut bench = consuming(&Config { sockets: 1, ..PLAIN });
     let token = bench.shard.reserve().unwrap();
     bench.shard.connection(token).unwrap().close();

@@ -562,7 +562,7 @@ fn a_staged_close_waits_for_what_the_system_delivers() {
 }
 
 #[test]
-fn a_drain_that_times_out_says_what_was_lost() {
+fn a_drain_that_times_out_reports_what_was_lost() {
     let mut bench = Bench::new(&with(DRAIN), hello_and_close);
     let token = bench.open();
     let _ = bench.tell(token, |conn| conn.sent(30));

@@ -102,7 +102,7 @@ fn generations_wrap() {
 }
 
 #[test]
-fn any_word_is_a_token_that_is_simply_gone() {
+fn any_word_is_a_stale_token() {
     let mut bench = Bench::new(&Config { generation_seed: 77, ..PLAIN }, nothing);
     let token = bench.open();
     assert_eq!(Token::from_bits(token.to_bits()), token);
@@ -145,7 +145,7 @@ fn what_was_due_for_the_old_socket_is_not_delivered_to_the_new_one() {
 }
 
 #[test]
-fn tokens_are_what_they_say() {
+fn a_token_has_the_parts_it_was_made_from() {
     let mut bench = Bench::new(&Config { poller: PollerId(9), generation_seed: 4, ..PLAIN }, nothing);
     let (a, b) = (bench.open(), bench.open());
     assert_eq!((a.index(), b.index()), (0, 1));

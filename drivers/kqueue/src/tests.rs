@@ -96,7 +96,7 @@ mod rough {
     lightcone_conformance::tests! { Rough: connecting:
         ipv4_opens
         a_connect_times_out
-        a_connect_can_be_called_off
+        a_connect_can_be_cancelled
         connects_beyond_the_sockets_are_refused
     }
     lightcone_conformance::tests! { Rough: messages:
@@ -181,7 +181,7 @@ fn lost_sockets_that_do_not_fit_come_with_the_next_wait() {
 }
 
 #[test]
-fn a_deletion_of_what_is_gone_is_no_loss() {
+fn deleting_a_missing_filter_is_no_loss() {
     let (_client, server) = readable();
     let mut driver = driver();
     driver.register(server.as_fd(), 1, Interest::BOTH).unwrap();

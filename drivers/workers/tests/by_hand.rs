@@ -356,7 +356,7 @@ fn a_poller_knows_that_its_socket_drains() {
 /// Input that no callback has seen counts as unread, also while it waits for a worker: the kernel might reset
 /// a connection that is closed at once.
 #[test]
-fn a_close_with_input_in_the_lane_is_staged() {
+fn a_close_with_input_in_the_bridge_is_staged() {
     let stops = Stops::default();
     let shared = stops.clone();
     let mut bench = Bench::with(Builder::new().workers(1).start(move |_| Stopping(shared.clone())).unwrap());

@@ -305,7 +305,7 @@ impl<S: State> Exchange<S> for Late {
 }
 
 #[test]
-fn what_is_too_large_to_be_given_at_once_is_counted_and_logged_as_such() {
+fn a_response_too_large_to_be_sent_at_once_is_counted_and_logged() {
     static STATS: Stats = Stats::new();
     let log: Lines = <_>::default();
     let lines = Rc::clone(&log);

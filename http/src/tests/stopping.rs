@@ -103,7 +103,7 @@ fn a_request_that_has_come_is_answered_with_a_close() {
 }
 
 #[test]
-fn all_requests_of_a_pipeline_that_have_come_are_answered_and_the_last_says_that_it_is() {
+fn all_received_requests_of_a_pipeline_are_answered_and_the_last_announces_the_close() {
     static STATS: Stats = Stats::new();
     let (mut rig, _) = server(&STATS, GO_ON);
     let peer = rig.connect();

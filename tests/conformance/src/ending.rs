@@ -163,7 +163,7 @@ pub fn closing_a_stalled_socket_loses_nothing<D: Driver>() {
 }
 
 /// An abort of a stalled socket reports the number of bytes that are lost.
-pub fn aborting_a_stalled_socket_says_what_is_lost<D: Driver>() {
+pub fn aborting_a_stalled_socket_reports_what_is_lost<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| fill_then(socket, event, |it| it.abort()));
     let peer = case.peer();
     let token = case.trace.token(0);

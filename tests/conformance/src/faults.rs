@@ -18,7 +18,7 @@
 //! | `close` dropped what was queued | [`close_sends_what_is_queued`] |
 //! | errors of sends were ignored | [`error_of_a_send_ends_the_socket`] |
 //! | data races, and pointers that outlived their socket | [`many_threads_close_at_random`], [`a_stale_token_never_reaches_the_successor`], the models in `loom-tests` |
-//! | the counter of the round robin became negative | `picking_for_ever_repeats_what_was_tried` in `core/src/balance.rs` |
+//! | the counter of the round robin became negative | `endless_picking_repeats_what_was_tried` in `core/src/balance.rs` |
 //! | one idle timeout for all sockets, by a clock that can step | [`idle_timeouts_are_each_sockets_own`]; the core has no clock |
 //! | the user data of epoll overwrote the descriptor | [`events_reach_their_own_sockets`] |
 //! | filters of kqueue were taken for flags, so that each event was both | [`readable_is_not_writable`] |

@@ -189,7 +189,7 @@ pub fn a_handler_that_never_closes_is_cut_off<D: Driver>() {
 }
 
 /// A connect in progress is cancelled.
-pub fn a_connecting_socket_is_called_off<D: Driver>() {
+pub fn a_connecting_socket_is_cancelled<D: Driver>() {
     let Some(silent) = Silent::new() else { return skip("a full backlog still accepts here") };
     let case = Case::echo::<D>();
     case.handle().connect(silent.address, 1).unwrap();

@@ -25,7 +25,7 @@ macro_rules! tests {
         }
         $crate::tests! { $driver: ending:
             closing_a_stalled_socket_loses_nothing
-            aborting_a_stalled_socket_says_what_is_lost
+            aborting_a_stalled_socket_reports_what_is_lost
             a_peer_that_says_nothing
             bytes_and_the_end_at_once
             many_bytes_and_the_end_at_once
@@ -64,8 +64,8 @@ macro_rules! tests {
             an_impossible_address_is_refused
             a_connect_times_out
             a_late_connect_opens
-            a_connect_can_be_called_off
-            a_connect_is_called_off_at_once
+            a_connect_can_be_cancelled
+            a_connect_is_cancelled_at_once
             a_reset_before_the_connect_is_seen
             a_reset_right_after_the_connect
             handlers_connect
@@ -146,7 +146,7 @@ macro_rules! tests {
             a_stalled_socket_is_aborted_at_the_end_of_the_grace
             a_handler_may_go_on_within_the_grace
             a_handler_that_never_closes_is_cut_off
-            a_connecting_socket_is_called_off
+            a_connecting_socket_is_cancelled
             half_closed_sockets_end
             lingering_sockets_end
             a_shorter_grace_replaces_a_longer_one

@@ -257,7 +257,7 @@ fn a_close_with_unread_input_keeps_the_answer() {
 
 /// Input that no callback has seen counts as unread even while it waits in the bridge.
 #[test]
-fn a_close_with_input_in_the_lane_is_staged() {
+fn a_close_with_input_in_the_bridge_is_staged() {
     let (scene, mut client) = scene_with_unread_input(1_000);
     assert_eq!(read_to_end(&client), b"x");
     // Input is still read and discarded.

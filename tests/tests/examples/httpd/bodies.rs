@@ -141,7 +141,7 @@ fn the_limit_of_a_body_holds_to_the_byte() {
 }
 
 #[test]
-fn generated_bodies_have_the_length_that_is_asked_for() {
+fn generated_bodies_have_the_requested_length() {
     let server = Program::start("httpd", &["--pollers", "1"]);
     let mut client = Client::new(&server);
     for (query, length) in [

@@ -29,7 +29,7 @@ fn the_routes_answer_what_they_promise() {
 }
 
 #[test]
-fn the_first_line_tells_where_it_listens() {
+fn the_first_line_names_the_address() {
     let server = Program::spawn("httpd", &["--listen", "[::1]:0"]);
     let line = server.line();
     let address = line.strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line}"));
@@ -159,7 +159,7 @@ fn a_log_has_a_line_for_each_request() {
 
 /// Connections are distributed by the policy of the balancer.
 #[test]
-fn connections_are_spread_as_the_balancer_says() {
+fn connections_are_spread_by_the_balancer() {
     for (balancer, spread) in [("round-robin", [8, 8]), ("least", [8, 8]), ("pinned:1", [0, 16])] {
         let server = Program::start("httpd", &["--pollers", "2", "--balancer", balancer]);
         let mut clients: Vec<_> = (0..16).map(|_| Client::new(&server)).collect();
