@@ -76,7 +76,7 @@
 //!   system errors are left to tests over a shard.
 //! - **Time.** No timeout of the engine fires, and the clock does not advance while anything runs. When all pollers
 //!   sleep and the other threads have finished, it advances to the first deadline (of a handler, of a backed-off
-//!   accept, or of the grace period of a shutdown). So a handler that retries until something changes never ends, which
+//!   accept, or of the grace time of a shutdown). So a handler that retries until something changes never ends, which
 //!   loom reports.
 //! - **Large scenarios.** Every thread, socket and message multiplies the schedules. [`THREADS_MAX`], [`PEERS_MAX`],
 //!   [`PLACES_MAX`] and [`STEPS_MAX`] are the limits; a useful model is far below them.
