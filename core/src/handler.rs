@@ -202,7 +202,7 @@ pub trait Handler {
     /// Called when the engine is shutting down, after the bytes that had arrived by then were delivered.
     ///
     /// The default closes the socket, which still sends the queued bytes. A handler that continues instead
-    /// must close the socket later; sockets still open at the end of the grace period are aborted. If the
+    /// must close the socket later; sockets still open at the end of the grace time are aborted. If the
     /// peer may still be sending, [`linger`](crate::Stream::linger) avoids a reset; it takes at most half a
     /// second longer.
     fn shutdown(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
