@@ -101,8 +101,8 @@ fn unconnected(case: &Case, count: usize) -> (SocketAddress, Vec<OwnedFd>) {
     (SocketAddress::new(listener.endpoint()), made.collect())
 }
 
-/// Without free descriptors, the engine rests its listeners, still serves its sockets, and accepts again soon after a
-/// descriptor becomes free.
+/// Without free descriptors, the engine stops watching its listeners, still serves its sockets, and accepts again soon
+/// after a descriptor becomes free.
 pub fn out_of_descriptors_it_rests_and_resumes<D: Driver>() {
     const WAITING: usize = 20;
     let case = Case::echo::<D>();
