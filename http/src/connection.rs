@@ -235,8 +235,8 @@ pub(crate) struct ConnectionFlags(u8);
 
 impl ConnectionFlags {
     const MODE: u8 = 7;
-    /// The exchange leaves the body in the input until it is complete. (Shares the bit of `EXPECT_CONTINUE`, which is
-    /// settled before a request is in progress.)
+    /// The exchange leaves the body in the input until it is complete. (Shares the bit of `EXPECT_CONTINUE`, which is settled
+    /// before a request is in progress.)
     const GATHERS: u8 = ResponseMode::EXPECT_CONTINUE.bits();
     const TIMER: u8 = 3 << Self::TIMER_AT;
     const TIMER_AT: u32 = 4;

@@ -642,8 +642,8 @@ impl ConnectionFlags {
     }
 }
 
-/// Ends the connection if it is over. Returns whether no deadline has to be set: because the connection ends, or
-/// because a request waits for room and its head has not been scanned.
+/// Returns whether no deadline has to be set: the connection ends, which this starts, or a request waits for room and
+/// its head has not been scanned.
 #[inline(never)]
 fn rests<B>(step: ServeStep, phase: &mut RequestPhase<B>, stream: &mut Stream<'_>) -> bool {
     if let (ServeStep::Room, RequestPhase::Head { flags, .. }) = (step, &mut *phase)
@@ -677,7 +677,7 @@ fn finished<B>(phase: &mut RequestPhase<B>, peer_closed: bool) -> ServeStep {
     let mut flags = busy.flags;
     let ended = busy.incoming == RequestBody::Ended;
     if !flags.mode().has(ResponseMode::KEEP_ALIVE) {
-        // A client that announced the close sends nothing more, so a plain close cannot turn into a reset.
+        // A client that announced the close sends nothing more, so that a plain close can't turn into a reset.
         return if ended && flags.asked_to_close() { ServeStep::Close } else { ServeStep::Linger };
     }
     if !ended {
