@@ -379,7 +379,7 @@ fn committing_more_than_was_reserved_panics() {
 }
 
 #[test]
-#[should_panic(expected = "3 bytes of 2")]
+#[should_panic(expected = "sent(3) with 2 bytes queued")]
 fn more_sent_than_queued_panics() {
     let mut bench = Bench::new(&PLAIN, on(Event::Open, |socket| socket.send(b"ab").unwrap()));
     let token = bench.open();

@@ -167,7 +167,7 @@ impl core::error::Error for ListenError {
 const fn explain(errno: Errno) -> &'static str {
     match errno.0 {
         libc::EADDRINUSE => "the address is in use",
-        libc::EACCES | libc::EPERM => "permission denied",
+        libc::EACCES | libc::EPERM => "it is not permitted",
         libc::EADDRNOTAVAIL => "no interface has this address",
         libc::EAFNOSUPPORT => "the system does not support this kind of address",
         libc::ENOENT | libc::ENOTDIR => "the directory does not exist",
