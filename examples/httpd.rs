@@ -221,10 +221,10 @@ static FAMILIES: [Family; 13] = [
         "Bytes not delivered when their connections ended, including those in system buffers where the system reports them.",
         |counts, poller| counts.engine(poller).bytes_lost + counts.engine(poller).bytes_undelivered,
     ),
-    counter("output_shortages_total", "Waits of connections for an output block.", |counts, poller| {
+    counter("output_shortages_total", "Waits for an output block that others held.", |counts, poller| {
         counts.engine(poller).output_shortages
     }),
-    counter("input_shortages_total", "Waits of connections for an input block.", |counts, poller| {
+    counter("input_shortages_total", "Waits for an input block that others held.", |counts, poller| {
         counts.engine(poller).input_shortages
     }),
     Family {

@@ -632,7 +632,7 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "drivers/workers/src/worker.rs",
-        "worker_drops_a_permit_that_it_may_not_release",
+        "worker_drops_a_pass_that_it_may_not_leave",
         "        let pass = pass.try_release(&bridge.gate).err()?;\n        Some(Job { bridge, pass })",
         "        drop(pass.try_release(&bridge.gate));\n        None",
     ),
@@ -656,13 +656,13 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "drivers/workers/src/worker.rs",
-        "worker_leaves_waiting_sockets",
+        "worker_leaves_who_waits",
         "            if unknown {",
         "            if unknown && false {",
     ),
     step(
         "drivers/workers/src/shadow.rs",
-        "shadow_notifies_before_it_marks_it",
+        "shadow_tells_before_it_says_so",
         "        exchange.notified |= notifies;\n        drop(exchange);\n        if notifies {\n            worker.notify(bridge);\n",
         "        drop(exchange);\n        if notifies {\n            worker.notify(bridge);\n            bridge.exchange().notified = true;\n",
     ),

@@ -1108,8 +1108,8 @@ where
         self.admit_assigned();
     }
 
-    /// Accepts from each listener and closes it. If the poller `comes_back` in another turn, a listener that may have
-    /// more connections stays open. Returns whether there is such a listener.
+    /// Accepts from each listener and closes it, except for one that may have more if the poller `comes_back` in
+    /// another turn. Returns whether there is such a one.
     fn accept_and_close(&mut self, comes_back: bool) -> bool {
         self.acceptor.watch_all(&mut self.io.transport, self.io.now);
         while let Some(id) = self.acceptor.first() {

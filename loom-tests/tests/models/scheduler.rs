@@ -70,8 +70,8 @@ fn two_sockets_find_workers() {
 
 /// A connection breaks while a worker has its socket: earlier messages arrive, and the end is reported once.
 #[test]
-fn a_reset_is_reported_once() {
-    check("scheduler::a_reset_is_reported_once", &["in one turn", "in several"], |seen| {
+fn a_reset_is_told_once() {
+    check("scheduler::a_reset_is_told_once", &["in one turn", "in several"], |seen| {
         let shop = Workshop::new(1, 1);
         let report = shop.run(&[&[Message(0, 1), Reset(0)]]);
         assert_eq!((shop.heard(0), shop.closed(0)), (1, vec![CloseReason::Reset]));
@@ -108,8 +108,8 @@ fn what_was_deferred_is_delivered() {
 /// If the mailbox is full again, an idle worker retries after a while, and jobs that arrive for that worker meanwhile
 /// are not lost. There are more refusals than turns.
 #[test]
-fn what_is_deferred_again_is_tried_again() {
-    check("scheduler::what_is_deferred_again_is_tried_again", &[], |_| {
+fn what_is_put_off_again_is_tried_again() {
+    check("scheduler::what_is_put_off_again_is_tried_again", &[], |_| {
         let shop = Workshop::with(1, 2, Unusual { refusals: 9, ..Unusual::default() });
         shop.run(&[&[Message(0, CLOSE), Message(1, 7)]]);
         assert_eq!(shop.heard(1), 7);
