@@ -19,7 +19,7 @@ use lightcone::{Builder, Timeouts};
 use lightcone_examples::chat::{Chat, Counts, OUTPUT_BLOCKS};
 use lightcone_examples::{ServerOptions, print_line, serve};
 
-/// A listener need not talk, but a connection with no traffic in either direction for this long is closed.
+/// A client need not send, but a connection without traffic in either direction for this long is closed.
 const QUIET_MAX: Duration = Duration::from_hours(1);
 
 /// A chat server: each line is sent to everyone. A client's first line is its name.

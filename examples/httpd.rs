@@ -5,7 +5,7 @@
 //! curl http://127.0.0.1:8080/foo
 //! ```
 //!
-//! An idle connection occupies only its slot; one whose peer does not read holds at most 32 KiB of output.
+//! An idle connection occupies only its slot; a connection whose peer does not read holds at most 32 KiB of output.
 
 use core::convert::Infallible;
 use core::fmt::{self, Display};
@@ -56,7 +56,7 @@ struct Options {
 const BODY_MAX: u64 = (1 << 48) - 1;
 /// The longest body that `/gather` accepts.
 const GATHER_MAX: usize = 1 << 20;
-/// The most output blocks of one connection: 8 of 4 KiB.
+/// The maximum number of output blocks of one connection: 8 of 4 KiB.
 const OUTPUT_BLOCKS: usize = 8;
 
 /// Sends the request body back as it arrives.

@@ -1,4 +1,4 @@
-//! A TCP proxy: for each accepted connection it opens another one and copies bytes in both directions.
+//! A TCP proxy: for each accepted connection it opens another connection and copies bytes in both directions.
 //!
 //! ```sh
 //! cargo run -p lightcone-examples --example relay -- --listen 127.0.0.1:7000 --to example.org:80
@@ -19,8 +19,8 @@ use lightcone_examples::{Addresses, ServerOptions, serve};
 
 /// Links per poller unless the command line sets a limit.
 const LINKS_DEFAULT: usize = 4_096;
-const LINKS_HELP: &str = "Maximum number of links, divided evenly among the pollers; more clients wait until one \
-    ends [default: 4096 per poller]";
+const LINKS_HELP: &str = "Maximum number of links, divided evenly among the pollers; further clients wait until \
+    a link ends [default: 4096 per poller]";
 /// For each of the two sockets of a link: a piece or its credit, the end of stream, and its close.
 const MESSAGES_A_LINK: usize = 2 * 3;
 /// Links may be quiet for long, but not forever.

@@ -174,13 +174,8 @@ pub const MUTANTS: &[Mutant] = &[
         "self.load().0.fetch_sub(count, Ordering::Relaxed);",
         "self.load().0.store(self.load().get() - count, Ordering::Relaxed);",
     ),
-    step("core/src/sync/load.rs", "absorb_doubles", "core::mem::take(&mut other.count)", "other.count"),
-    step(
-        "core/src/sync/load.rs",
-        "drop_gives_nothing_back",
-        "self.give_back(self.count);",
-        "self.count = 0;",
-    ),
+    step("core/src/sync/load.rs", "merge_doubles", "core::mem::take(&mut other.count)", "other.count"),
+    step("core/src/sync/load.rs", "drop_returns_nothing", "self.give_back(self.count);", "self.count = 0;"),
     // The counter.
     step("core/src/sync/counter.rs", "add_forgets_what_was", "self.get().wrapping_add(n)", "n"),
     // The gate.
@@ -202,7 +197,7 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "core/src/sync/gate.rs",
-        "every_post_gets_a_pass",
+        "every_post_gets_a_permit",
         "(before & BUSY == 0).then_some",
         "(before <= 3).then_some",
     ),
@@ -363,7 +358,7 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "core/src/poller/group.rs",
-        "connect_gives_the_permit_back",
+        "connect_returns_the_permit",
         "match poller.send_command(Command::Connect { to, tag, permit }) {",
         "drop(permit);\n            let permit = LoadPermit::<G>::none(poller.load.clone());\n            \
          match poller.send_command(Command::Connect { to, tag, permit }) {",
@@ -528,13 +523,13 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "drivers/workers/src/scheduler.rs",
-        "scheduler_rings_nobody",
+        "scheduler_wakes_no_worker",
         "        self.ring(Some(worker));\n",
         "",
     ),
     step(
         "drivers/workers/src/scheduler.rs",
-        "scheduler_keeps_who_is_idle",
+        "scheduler_keeps_a_worker_idle",
         "place.map(|place| state.idle.remove(place))",
         "place.map(|place| state.idle[place])",
     ),
@@ -576,7 +571,7 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "drivers/workers/src/scheduler.rs",
-        "scheduler_tells_twice",
+        "scheduler_notifies_twice",
         "core::mem::take(&mut self.state().unnotified)",
         "self.state().unnotified.clone()",
     ),
@@ -594,13 +589,13 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "drivers/workers/src/scheduler.rs",
-        "scheduler_hands_the_watch_to_nobody",
+        "scheduler_hands_the_watch_to_no_worker",
         "        self.ring(waits); // that worker may have been the one to retry\n",
         "",
     ),
     step(
         "drivers/workers/src/scheduler.rs",
-        "scheduler_stays_idle_behind_a_timeout",
+        "scheduler_stays_idle_after_a_timeout",
         "            state.idle.retain(|worker| *worker != me);\n",
         "",
     ),
@@ -673,14 +668,14 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "drivers/workers/src/shadow.rs",
-        "shadow_takes_all_for_told",
+        "shadow_takes_all_for_notified",
         "exchange.notified |= notifies;",
         "exchange.notified = true;",
     ),
     // How a poller uses its bridge to the workers.
     step(
         "drivers/workers/src/offload.rs",
-        "offload_takes_all_for_told",
+        "offload_takes_all_for_notified",
         "                self.notified = false;\n",
         "",
     ),

@@ -33,8 +33,8 @@
 //! struct Echo;
 //!
 //! impl Handler for Echo {
-//!     type Data = (); // kept for each socket
-//!     type Message = Infallible; // can be posted to a socket; here nothing
+//!     type Data = (); // the user data of each socket
+//!     type Message = Infallible; // the type of posted messages: none here
 //!
 //!     fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
 //!         Some(())
@@ -110,8 +110,9 @@ core::cfg_select! {
     }
 }
 
-/// The core without an operating system: all of `lightcone-core`, of which the root of this crate has what a handler
-/// needs. (Not called `core`: after `use lightcone::*`, that name would be ambiguous with the language's own crate.)
+/// All of `lightcone-core`, the engine without an operating system. The root of this crate re-exports only what a
+/// handler needs. (Not called `core`: after `use lightcone::*`, that name would be ambiguous with the language's own
+/// crate.)
 pub use lightcone_core as engine_core;
 #[cfg(feature = "http")]
 pub use lightcone_http as http;

@@ -14,7 +14,7 @@ pub struct UnixId(pub u16);
 pub enum Address {
     /// An IPv4 or IPv6 address and a port.
     Inet(SocketAddr),
-    /// A Unix-domain socket. The driver has the path; an accepted socket carries its listener's.
+    /// A Unix-domain socket. The driver has the path; an accepted socket has the address of its listener.
     Unix(UnixId),
 }
 

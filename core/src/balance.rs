@@ -27,8 +27,8 @@ pub enum Policy {
     RoundRobin,
     /// (`least`) The poller with the fewest sockets, in turn among equals. Reads the load of every poller.
     LeastConnections,
-    /// (`two`) The less loaded of two candidates, of which one index walks up and one down. Nearly as even as `least`,
-    /// at a fixed cost and without random numbers.
+    /// (`two`) The less loaded of two candidates: one from an index that counts up, one from an index that counts down.
+    /// Nearly as even as `least`, at a fixed cost and without random numbers.
     LeastOfTwo,
     /// (`hash`) By the hint: [`peer_hint`] keeps all connections of one address on one poller. A client that controls
     /// its address controls its placement, so this policy is not for untrusted peers.
@@ -179,9 +179,9 @@ pub struct Balancer {
     policy: Policy,
     /// INVARIANT: 1 to `POLLERS_MAX`, and greater than the number of a pinned poller.
     pollers: usize,
-    /// The index that walks up: the first candidate of the next pick. INVARIANT: below `pollers`.
+    /// The index that counts up: the first candidate of the next pick. INVARIANT: below `pollers`.
     up: usize,
-    /// The index that walks down: the second candidate of [`Policy::LeastOfTwo`]. INVARIANT: below `pollers`.
+    /// The index that counts down: the second candidate of [`Policy::LeastOfTwo`]. INVARIANT: below `pollers`.
     down: usize,
 }
 
@@ -359,7 +359,7 @@ pub fn address_hint(address: &IpAddr) -> u64 {
     }
 }
 
-/// Maps a hint to one of `pollers`, evenly even for hints that differ in a few bits only.
+/// Maps a hint to one of `pollers`. Hints that differ in only a few bits are spread evenly, too.
 #[expect(clippy::cast_possible_truncation, reason = "the result is below `pollers`")]
 fn spread(hint: u64, pollers: usize) -> usize {
     ((u128::from(mix(hint)) * pollers as u128) >> 64) as usize
@@ -423,7 +423,7 @@ mod tests {
     /// The states repeat after so few picks that all of them are tried here. Nothing else can happen after 2^32 picks,
     /// where a counter of picks would have overflowed.
     #[test]
-    fn picking_for_ever_repeats_what_was_tried() {
+    fn endless_picking_repeats_what_was_tried() {
         for policy in ALL {
             for pollers in [2, 3, 7, 32] {
                 assert!(period(policy, pollers) <= pollers * pollers, "{policy} of {pollers}");

@@ -91,7 +91,7 @@ impl Timeouts {
 pub struct Config {
     /// The number of the shard's poller within its engine.
     pub poller: PollerId,
-    /// The first generation of each slot. Engines in one process use different salts, so that a token of one engine is
+    /// The first generation of each slot. Engines in one process use different seeds, so that a token of one engine is
     /// stale in another.
     pub generation_seed: u32,
     /// The maximum number of sockets: 1 to 2^24.
@@ -114,12 +114,12 @@ pub struct Config {
     /// than a block may wait longer, until other sockets hold fewer. [`send_some`](crate::Output::send_some) queues
     /// what there is room for.
     pub output_blocks: usize,
-    /// The maximum number of output blocks that one socket may hold: 1 to 65535. More than `output_blocks` means as
-    /// many as `output_blocks`.
+    /// The maximum number of output blocks that one socket may hold: 1 to 65535. A value above `output_blocks` counts
+    /// as `output_blocks`.
     pub output_limit: usize,
-    /// The size in bytes of a large input block: a power of two, at least `block_size`. It is the most that is received
-    /// at once and that a socket can leave unconsumed. Without `receive_blocks` it is ignored, and that maximum is
-    /// `block_size`.
+    /// The size in bytes of a large input block: a power of two, at least `block_size`. This is the maximum number of
+    /// bytes that a socket receives at once, and that it can leave unconsumed. If `receive_blocks` is 0, this field is
+    /// ignored, and the maximum is `block_size`.
     pub receive_size: usize,
     /// The number of large input blocks. A socket leases one when more bytes remain than a small block holds. A socket
     /// that has filled a small block and finds no large one waits in a FIFO queue. It gets one after as many were

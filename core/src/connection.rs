@@ -85,8 +85,8 @@ impl<'p, 's, D> Connection<'p, 's, D> {
 
     /// Returns the maximum number of bytes that may be received now.
     ///
-    /// If it is 0, do not receive, but [`run`](Self::run) or [`finish`](Self::finish) the connection and wait as it
-    /// returns. This happens when other sockets have taken the last input block.
+    /// If it is 0, do not receive: [`run`](Self::run) or [`finish`](Self::finish) the connection, and carry out the
+    /// action that this returns. It is 0 when other sockets have taken the last input block, for example.
     #[must_use]
     #[inline]
     pub fn room(&self) -> usize {
@@ -229,7 +229,7 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         }
     }
 
-    /// Returns the address to connect to again, if the shard [requests](crate::Shard::is_asking) it.
+    /// Returns the address to connect to again, if the shard [requests](crate::Shard::is_asking) another attempt.
     #[must_use]
     pub fn take_connect(&mut self) -> Option<Address> {
         if !self.is_connecting() || !self.shard.take_asked(self.index) {
@@ -347,7 +347,7 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         }
     }
 
-    /// Makes `writable` pending if it is owed and there is room. Returns whether the socket must wait in the
+    /// Makes `writable` due if the socket is armed and there is room. Returns whether the socket must wait in the
     /// queue for an output block. A socket with queued bytes need not: it continues when they have left.
     fn grant_writable(&mut self) -> bool {
         let most = self.shard.config.output_limit;
@@ -621,7 +621,7 @@ impl<'p, 's, D> Connection<'p, 's, D> {
             Pending::RECEIVE => !fresh && control.kept.is_empty(),
             // more was queued: `sent` comes when that has been sent, too
             Pending::SENT => !control.chain.is_empty(),
-            // the queue was filled again: `writable` is owed again
+            // the queue was filled again: `writable` comes later
             Pending::WRITABLE => {
                 control.chain.armed |= !control.chain.is_low(most);
                 if !control.chain.armed {
@@ -972,8 +972,8 @@ impl<D> FastPath<'_, '_, D> {
 }
 
 impl<'s, D> Shard<'s, D> {
-    /// Returns the fast path of a socket, if the token is valid, the socket is open and in an ordinary state,
-    /// and there is room to receive. Otherwise `None`: use [`conn`](Self::connection), which also checks the token.
+    /// Returns the fast path of a socket, if the token is valid, the socket is open and in an ordinary state, and there
+    /// is room to receive. Otherwise `None`: use [`connection`](Self::connection), which also checks the token.
     #[must_use]
     #[inline(always)]
     pub fn fast_path(&mut self, token: Token) -> Option<FastPath<'_, 's, D>> {

@@ -162,17 +162,17 @@ impl<D> Checked<D> {
         }
         if !matches!(event, Event::Close(_)) {
             assert!(!self.closing, "{name} after close was requested");
-            assert!(unread >= self.unread, "{name} without the {} bytes that were left", self.unread);
+            assert!(unread >= self.unread, "{name} without the {} bytes left unconsumed", self.unread);
         }
         let last = matches!(event, Event::Refused(_) | Event::Close(_));
         assert!(last || unread >= self.unread, "unconsumed bytes are missing in {name}");
-        assert!(last || now.left == self.left, "bytes that were left are others in {name}");
+        assert!(last || now.left == self.left, "unconsumed bytes have changed in {name}");
         match event {
             Event::Receive => {
                 assert!(!self.peer_closed, "receive after peer_closed");
                 assert!(unread > self.unread, "receive without new bytes");
                 // bytes that arrived before `open` are delivered even if `open` has filled the output
-                assert!(!self.armed || self.just_opened, "receive while writable is owed");
+                assert!(!self.armed || self.just_opened, "receive while writable is pending");
                 // bytes in transit may still be delivered once after a pause
                 assert!(!self.paused || !self.paused_received, "receive although reading is paused");
             }
@@ -182,7 +182,7 @@ impl<D> Checked<D> {
                 assert!(queued == 0, "sent with {queued} bytes still queued");
                 // with enough free blocks, `writable` must come before the output is empty for the second time
                 let lost = self.armed && self.armed_in_sent && now.plenty;
-                assert!(!lost, "sent again, and writable is still owed");
+                assert!(!lost, "sent came twice while writable is pending");
             }
             Event::Writable => assert!(self.armed, "writable without a refused send before"),
             Event::Timeout => {
@@ -194,17 +194,17 @@ impl<D> Checked<D> {
         }
         // a pending `writable` may only be dropped if the socket ends
         let given = matches!(event, Event::Writable) || last;
-        assert!(given || !self.armed || now.armed || !now.live, "writable was owed, and is not any more");
+        assert!(given || !self.armed || now.armed || !now.live, "a pending writable was dropped");
     }
 
     /// Checks what is visible in the socket when an event comes.
     fn before_in_stream<M>(&self, event: &Event<M>, stream: &mut Stream<'_>) {
         let ended = stream.peer_closed();
         if matches!(event, Event::PeerClosed | Event::Close(CloseReason::Peer)) {
-            assert!(ended, "{} of a peer that has not ended its side", event.name());
+            assert!(ended, "{} although the end of the stream was not received", event.name());
         }
         if matches!(event, Event::Close(_)) && ended && !stream.control.flags.has(Flags::CLOSING) {
-            assert!(self.peer_closed, "close without the peer_closed that was due before");
+            assert!(self.peer_closed, "close before the peer_closed that was due");
         }
         if matches!(event, Event::Writable) {
             let (_, output) = stream.split();
@@ -257,11 +257,11 @@ impl<H: Handler, W: Witness> ContractChecker<H, W> {
                 let new = socket.bytes().get(socket.data.unread..).unwrap_or_default();
                 let before = socket.data.received;
                 let has_sent = self.witness.has_sent(token, &peer, before, new);
-                assert!(has_sent, "{} bytes came after {before} that the peer has not sent there", new.len());
+                assert!(has_sent, "{} bytes after the first {before} are not those of the peer", new.len());
             }
             Event::PeerClosed | Event::Close(CloseReason::Peer) => {
                 let has_ended = self.witness.has_ended(token, &peer);
-                assert!(has_ended, "{} of a peer that lives", event.name());
+                assert!(has_ended, "{} although the peer has not ended its stream", event.name());
             }
             Event::Open
             | Event::Writable

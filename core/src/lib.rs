@@ -28,9 +28,9 @@
 //!
 //! [`Handler`] states the contract in full. [`ContractChecker`] checks it at run time.
 //!
-//! - The first callback of a socket is `admit`, which creates its user data or turns the peer away. `open` follows
-//!   when the connection is established. `close` comes exactly once after `open`, as the last event, with the
-//!   reason. If a connect fails, `refused` is the only event.
+//! - The first callback of a socket is `admit`, which creates its user data or turns the peer away. `open` follows when
+//!   the connection is established. After `open`, `close` comes exactly once, as the last event, with the reason. If a
+//!   connect fails, `refused` is the only event.
 //! - All callbacks of a socket run one after the other, on the thread that runs its shard. A callback borrows only
 //!   its own socket; it reaches others by [`Context::post`].
 //! - `receive` comes only when there are new bytes. Bytes that the handler leaves unconsumed stay in the buffer,
@@ -94,9 +94,9 @@
 //! what happened to a socket, delivers the events by [`Connection::run`], and carries out the actions that follow by
 //! [`carry_out`].
 //!
-//! Events can also be pulled instead of delivered to callbacks: [`Connection::next_event`] returns them one by one, each
-//! with its socket, and [`Connection::finish`] returns the next action. [`Connection::run`] is the same loop with callbacks;
-//! both may be used on one shard. [`Shard::admit`] still needs a handler, to create the user data.
+//! Events can also be pulled instead of delivered to callbacks: [`Connection::next_event`] returns them one by one,
+//! each with its socket, and [`Connection::finish`] returns the next action. [`Connection::run`] is the same loop with
+//! callbacks; both may be used on one shard. [`Shard::admit`] still needs a handler, to create the user data.
 //!
 //! ```
 //! use core::convert::Infallible;
@@ -107,9 +107,9 @@
 //! };
 //!
 //! /// Admits every peer. The user data is a counter.
-//! struct Everybody;
+//! struct AdmitAll;
 //!
-//! impl Handler for Everybody {
+//! impl Handler for AdmitAll {
 //!     type Data = u32;
 //!     type Message = Infallible;
 //!
@@ -124,7 +124,7 @@
 //! let storage = Storage { slots: &mut slots, memory: &mut memory };
 //! let mut shard = Shard::new(storage, &CONFIG, Instant::from_millis(0))?;
 //! let peer = Address::Inet(([192, 0, 2, 1], 49152).into());
-//! let token = shard.admit(&mut Everybody, Origin::Accepted { listener: ListenerId(0) }, &peer)?;
+//! let token = shard.admit(&mut AdmitAll, Origin::Accepted { listener: ListenerId(0) }, &peer)?;
 //!
 //! /// A serial line.
 //! struct Uart(Vec<u8>);
@@ -161,9 +161,9 @@
 //! }
 //!
 //! let mut uart = Uart(Vec::new());
-//! for mut said in [b"one line\nhalf ".to_vec(), b"another\n".to_vec(), Vec::new()] {
-//!     let mut conn = shard.connection(token).expect("it is open");
-//!     if said.is_empty() { conn.peer_ended() } else { conn.received(&mut said) }
+//! for mut bytes in [b"one line\nhalf ".to_vec(), b"another\n".to_vec(), Vec::new()] {
+//!     let mut conn = shard.connection(token).expect("the socket is open");
+//!     if bytes.is_empty() { conn.peer_ended() } else { conn.received(&mut bytes) }
 //!     let next = pull(&mut conn);
 //!     let settled = carry_out(&mut conn, next, 0, &mut uart, |conn, _| pull(conn));
 //!     assert!(matches!(settled, Settled::Waiting(Interest::READ) | Settled::Closed));

@@ -321,7 +321,7 @@ mod tests {
                     }
                 }
             }
-            assert!(reached.contains(&State::Free), "{state:?} is a trap");
+            assert!(reached.contains(&State::Free), "no steps lead from {state:?} to Free");
         }
     }
 
@@ -362,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_comes_back_to_life() {
+    fn a_closed_socket_never_opens_again() {
         for state in [State::Draining, State::PreLinger, State::Lingering, State::Closed] {
             for step in Transition::ALL {
                 if let Change::To(to) = next(state, step) {

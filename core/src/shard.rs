@@ -36,8 +36,8 @@ pub const STOP_LINGER: Duration = Duration::from_millis(500);
 /// A driver (or a program without one) calls
 /// - [`tick`](Self::tick) once per turn, with the time;
 /// - [`admit`](Self::admit) or [`dial`](Self::dial) for new sockets;
-/// - [`conn`](Self::connection) with a token, to report what happened to that socket and to get the
-///   [`Action`](crate::Action) action;
+/// - [`connection`](Self::connection) with a token, to report what happened to that socket and to get its next
+///   [`Action`](crate::Action);
 /// - [`next_ready`](Self::next_ready) until it returns `None`, for sockets that are due without an outside
 ///   event: timeouts, returned blocks;
 /// - [`next_deadline`](Self::next_deadline) for the time until which it may sleep.
@@ -131,7 +131,7 @@ impl fmt::Display for AdmitError {
     }
 }
 
-/// The same sentence as `Display`: it is what a `main` that returns the error prints.
+/// Formats like `Display`, because a `main` that returns the error prints its `Debug` form.
 impl fmt::Debug for AdmitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -141,7 +141,7 @@ impl fmt::Debug for AdmitError {
 impl core::error::Error for AdmitError {}
 
 impl<D> TimerLinks for Slots<'_, D> {
-    #[expect(clippy::expect_used, reason = "the wheel holds only slots in use: `retire` removes them")]
+    #[expect(clippy::expect_used, reason = "the wheel holds only slots in use: `free_slot` removes them")]
     fn link(&mut self, index: u32) -> &mut TimerLink {
         &mut self.get_mut(index).expect("a timer of a slot in use").control.timer
     }
@@ -461,7 +461,7 @@ impl<'s, D> Shard<'s, D> {
 
     /// Returns the next socket that is due without an outside event: a timeout has passed, or its work was
     /// deferred. Call it until it returns `None`, and each time [`run`](Connection::run) the socket's
-    /// [`conn`](Self::connection). A socket that becomes ready in between comes in the next turn.
+    /// [`connection`](Self::connection). A socket that becomes ready in between comes in the next turn.
     pub fn next_ready(&mut self) -> Option<Token> {
         while !self.held
             && let Some(index) = self.wheel.expired(&mut self.slots, self.now.tick())
@@ -539,8 +539,8 @@ impl<'s, D> Shard<'s, D> {
         self.broke_off
     }
 
-    /// Counts bytes that the system had taken but not delivered when a socket that
-    /// [breaks off](Self::needs_reset) was closed.
+    /// Counts bytes that the system had taken but not delivered when a connection was closed by a
+    /// [reset](Self::needs_reset).
     pub const fn lose(&mut self, bytes: usize) {
         self.stats.bytes_undelivered += bytes as u64;
     }
@@ -709,10 +709,10 @@ impl<'s, D> Shard<'s, D> {
     pub fn impersonate(&mut self, token: Token) {
         assert!(
             self.config.sockets == 1,
-            "a shard of {} sockets can't stand in for one",
+            "impersonate() needs a shard of one slot, this one has {}",
             self.config.sockets
         );
-        assert!(self.open == 0, "the socket is in use");
+        assert!(self.open == 0, "impersonate() while the slot is in use");
         // `Token::at` adds the generation of the slot: subtract it here
         let generation = self.slots.get(0).map_or(0, |slot| slot.control.generation);
         self.shared.token = token.at(0, generation.wrapping_neg());

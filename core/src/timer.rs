@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_stands_still_or_goes_back_fires_nothing_twice() {
+    fn a_clock_that_stops_or_goes_back_fires_no_timer_twice() {
         let mut table = Table(std::vec![TimerLink::default(); 2]);
         let mut wheel = Wheel::new(100);
         wheel.set(&mut table, 0, 100);

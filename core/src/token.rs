@@ -30,7 +30,7 @@ impl Token {
         Self((generation as u64) << 32 | (poller.0 as u64) << 24 | index as u64)
     }
 
-    /// Returns the token of another place of the same poller, `generation` steps on.
+    /// Returns the token of place `index`, `generation` steps later, where this is the token of place 0.
     #[inline]
     pub(crate) const fn at(self, index: u32, generation: u32) -> Self {
         Self(self.0.wrapping_add((generation as u64) << 32) | index as u64)

@@ -89,7 +89,7 @@ fn writable_comes_once_at_half_of_the_bound() {
 }
 
 #[test]
-fn want_gives_writable_once_and_not_within_the_callback() {
+fn request_writable_brings_writable_once_and_not_within_the_callback() {
     let (mut bench, act) = at_message(&PLAIN);
     let token = bench.open();
     bench.events();
@@ -216,7 +216,7 @@ fn what_was_left_is_there_in_sent() {
 }
 
 #[test]
-fn sent_is_not_said_when_writable_has_queued_more() {
+fn no_sent_comes_when_writable_has_queued_more() {
     let mut bench = Bench::new(&PLAIN, |socket, event| match event {
         Event::Open => {
             socket.send(&[1; 128]).unwrap();
@@ -235,7 +235,7 @@ fn sent_is_not_said_when_writable_has_queued_more() {
 }
 
 #[test]
-fn sent_is_not_said_when_receive_has_queued_more() {
+fn no_sent_comes_when_receive_has_queued_more() {
     let mut bench = Bench::new(&PLAIN, |socket, event| match event {
         Event::Receive => {
             socket.send(b"answer").unwrap();
@@ -335,7 +335,7 @@ fn receiving_beyond_the_room_panics() {
 
 #[test]
 #[should_panic(expected = "received 2 bytes with room for 1")]
-fn receiving_beyond_the_room_behind_what_is_kept_panics() {
+fn receiving_beyond_the_room_after_kept_bytes_panics() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.open();
     let _ = bench.receive(token, &[0; 63]);
@@ -343,7 +343,7 @@ fn receiving_beyond_the_room_behind_what_is_kept_panics() {
 }
 
 #[test]
-#[should_panic(expected = "consume(4) with 3 bytes there")]
+#[should_panic(expected = "consume(4) with 3 unconsumed bytes")]
 fn consuming_more_than_there_is_panics() {
     let mut bench = Bench::new(&PLAIN, on(Event::Receive, |socket| socket.consume(4)));
     let token = bench.open();
@@ -351,7 +351,7 @@ fn consuming_more_than_there_is_panics() {
 }
 
 #[test]
-#[should_panic(expected = "consume(2) with 1 bytes there")]
+#[should_panic(expected = "consume(2) with 1 unconsumed bytes")]
 fn consuming_twice_counts_together() {
     let mut bench = Bench::new(
         &PLAIN,
@@ -379,7 +379,7 @@ fn committing_more_than_was_reserved_panics() {
 }
 
 #[test]
-#[should_panic(expected = "3 bytes of 2")]
+#[should_panic(expected = "sent(3) with 2 bytes queued")]
 fn more_sent_than_queued_panics() {
     let mut bench = Bench::new(&PLAIN, on(Event::Open, |socket| socket.send(b"ab").unwrap()));
     let token = bench.open();
@@ -531,7 +531,7 @@ fn an_exhausted_output_pool_refuses_and_writable_comes_when_blocks_return() {
 
 /// A returned block is offered to one waiting socket after another until one takes it.
 #[test]
-fn who_is_fed_and_takes_nothing_leaves_it_to_the_next() {
+fn a_socket_that_takes_no_granted_block_yields_to_the_next() {
     let config = Config { output_blocks: 2, ..PLAIN };
     let mut bench = Bench::new(&config, |socket, event| match event {
         Event::Message(_) => {
@@ -561,7 +561,7 @@ fn who_is_fed_and_takes_nothing_leaves_it_to_the_next() {
 
 /// Sockets that need more than one block get one `writable` each when a single block returns, not one per turn.
 #[test]
-fn who_needs_more_than_has_come_back_is_not_asked_again_and_again() {
+fn a_socket_that_needs_more_blocks_than_were_returned_is_not_served_repeatedly() {
     let config = Config { output_blocks: 2, ..PLAIN };
     let mut bench = Bench::new(&config, |socket, event| {
         if matches!(event, Event::Message(_) | Event::Writable) {
@@ -607,17 +607,17 @@ fn want_room_is_not_answered_before_something_has_changed() {
     assert_eq!(bench.events(), [Event::Writable]);
     let _ = act.tell(&mut bench, one, |socket| socket.split().1.request_writable_for(64));
     bench.turn(2);
-    assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "there is room: same as `want`");
+    assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "room: as `request_writable`");
     let _ = bench.flush(one);
     bench.events();
     let _ = act.tell(&mut bench, one, |socket| socket.split().1.request_writable_for(4 * 64 + 1));
     bench.turn(3);
-    assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "can never fit: same as `want`");
+    assert_eq!(bench.events(), [Event::Message(0), Event::Writable], "never: as `request_writable`");
 }
 
 /// The same for input: a block that is granted but receives no bytes does not keep other sockets from being read.
 #[test]
-fn who_may_read_and_gets_nothing_keeps_nobody_from_reading() {
+fn a_socket_that_may_read_and_gets_nothing_keeps_no_other_from_reading() {
     let config = Config { input_blocks: 1, ..PLAIN };
     let (mut bench, act) = at_message(&config);
     let tokens: Vec<Token> = (0..4).map(|_| bench.open()).collect();
@@ -704,7 +704,7 @@ fn a_socket_that_ended_while_it_starved_makes_room_at_once() {
 }
 
 #[test]
-fn reserved_places_count_and_can_be_given_back() {
+fn reserved_places_count_and_can_be_released() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let tokens: Vec<Token> = (0..4).map(|_| bench.shard.reserve().unwrap()).collect();
     assert_eq!((bench.shard.in_use(), bench.shard.has_room()), (4, false));
@@ -824,7 +824,7 @@ fn a_zero_length_send_takes_no_block() {
 }
 
 #[test]
-fn a_rewind_gives_back_every_block() {
+fn a_rewind_returns_every_block() {
     let config = Config { output_blocks: 4, output_limit: 4, ..PLAIN };
     let (mut bench, act) = at_message(&config);
     let token = bench.open();
@@ -890,7 +890,7 @@ fn one_block_held(
 }
 
 #[test]
-fn who_is_owed_writable_is_not_read_from_until_it_was_given() {
+fn no_receive_comes_while_writable_is_pending() {
     let (mut bench, holds, wants) = one_block_held(&PLAIN, |socket, event| {
         if matches!(event, Event::Message(0) | Event::Receive) {
             let _ = socket.send(b"answer");
@@ -919,7 +919,7 @@ fn what_was_not_consumed_is_there_in_sent() {
 }
 
 #[test]
-fn who_wants_more_than_is_free_does_not_keep_the_shard_awake() {
+fn a_socket_that_needs_more_than_is_free_does_not_keep_the_shard_awake() {
     // 128 bytes are never free while the other socket holds a block, but 64 are.
     type Attempt = fn(&mut Socket<'_, Data>);
     let by_sending: Attempt = |socket| {
@@ -961,7 +961,7 @@ fn who_wants_more_than_is_free_does_not_keep_the_shard_awake() {
 }
 
 #[test]
-fn who_got_no_turn_for_want_of_blocks_gets_it_when_the_fed_take_none() {
+fn a_waiting_socket_gets_writable_when_those_before_it_take_no_block() {
     let mut bench =
         Bench::new(&Config { sockets: 8, output_blocks: 1, output_limit: 1, ..PLAIN }, |socket, event| {
             let first = socket.data.id == 0;

@@ -107,7 +107,7 @@ fn with_poller(input_blocks: usize, test: impl FnOnce(&mut Lone<'_>)) {
 }
 
 #[test]
-fn an_end_that_finds_no_block_is_asked_for_when_one_comes_back() {
+fn an_end_that_finds_no_block_is_requested_again_when_one_returns() {
     with_poller(1, |poller| {
         for _ in 0..2 {
             poller.attach((), PEER, ListenerId(0)).unwrap();
@@ -131,7 +131,7 @@ fn an_end_that_finds_no_block_is_asked_for_when_one_comes_back() {
 }
 
 #[test]
-fn a_connect_that_is_called_off_before_it_begins_never_reaches_the_network() {
+fn a_connect_that_is_cancelled_before_it_begins_never_reaches_the_network() {
     for abort in [false, true] {
         with_poller(4, |poller| {
             let token = poller.connect(&PEER, 0).unwrap();

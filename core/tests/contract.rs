@@ -188,8 +188,8 @@ fn writable_above_low_water() {
 }
 
 #[test]
-#[should_panic(expected = "receive while writable is owed")]
-fn reading_while_writable_is_owed() {
+#[should_panic(expected = "receive while writable is pending")]
+fn reading_while_writable_is_pending() {
     with(fills, SENT, nothing, |engine| {
         assert_eq!(engine.receive(b"a"), Action::Send);
         let _ = engine.receive(b"b");
@@ -201,7 +201,7 @@ fn loses_writable(_: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFlow<()
 }
 
 #[test]
-#[should_panic(expected = "writable was owed, and is not any more")]
+#[should_panic(expected = "a pending writable was dropped")]
 fn a_lost_writable() {
     with(fills, SENT, loses_writable, |engine| {
         let _ = engine.receive(b"a");
@@ -219,7 +219,7 @@ fn never_gives_writable(socket: &mut Socket<'_, Data>, event: Event<u32>) -> Con
 }
 
 #[test]
-#[should_panic(expected = "sent again, and writable is still owed")]
+#[should_panic(expected = "sent came twice while writable is pending")]
 fn a_writable_that_never_comes() {
     let act: Act = |socket, event| {
         if matches!(event, Event::Receive) {
@@ -263,7 +263,7 @@ fn forges_an_end(_: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFlow<(),
 }
 
 #[test]
-#[should_panic(expected = "peer_closed of a peer that has not ended its side")]
+#[should_panic(expected = "peer_closed although the end of the stream was not received")]
 fn a_forged_end() {
     with(leaves, ENDED, forges_an_end, |engine| {
         let _ = engine.message();
@@ -271,7 +271,7 @@ fn a_forged_end() {
 }
 
 #[test]
-#[should_panic(expected = "peer_closed of a peer that lives")]
+#[should_panic(expected = "peer_closed although the peer has not ended its stream")]
 fn the_end_of_a_live_peer() {
     with(leaves, SENT, nothing, |engine| {
         let _ = engine.tell(|conn| conn.peer_ended());
@@ -279,7 +279,7 @@ fn the_end_of_a_live_peer() {
 }
 
 #[test]
-#[should_panic(expected = "close of a peer that has not ended its side")]
+#[should_panic(expected = "close although the end of the stream was not received")]
 fn closed_by_a_peer_without_its_end() {
     with(leaves, ENDED, nothing, |engine| {
         let _ = engine.tell(|conn| conn.abort_with(CloseReason::Peer));
@@ -291,7 +291,7 @@ fn loses_the_end(_: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFlow<(),
 }
 
 #[test]
-#[should_panic(expected = "close without the peer_closed that was due before")]
+#[should_panic(expected = "close before the peer_closed that was due")]
 fn a_lost_end() {
     with(leaves, ENDED, loses_the_end, |engine| {
         let _ = engine.tell(|conn| conn.peer_ended());
@@ -307,7 +307,7 @@ fn changes_a_byte(socket: &mut Socket<'_, Data>, event: Event<u32>) -> ControlFl
 }
 
 #[test]
-#[should_panic(expected = "bytes that were left are others in message")]
+#[should_panic(expected = "unconsumed bytes have changed in message")]
 fn bytes_that_change_while_they_wait() {
     with(leaves, SENT, changes_a_byte, |engine| {
         let _ = engine.receive(b"abc");
@@ -316,7 +316,7 @@ fn bytes_that_change_while_they_wait() {
 }
 
 #[test]
-#[should_panic(expected = "3 bytes came after 3 that the peer has not sent there")]
+#[should_panic(expected = "3 bytes after the first 3 are not those of the peer")]
 fn bytes_that_come_twice() {
     with(leaves, SENT, nothing, |engine| {
         let _ = engine.receive(b"abc");
@@ -325,7 +325,7 @@ fn bytes_that_come_twice() {
 }
 
 #[test]
-#[should_panic(expected = "2 bytes came after 0 that the peer has not sent there")]
+#[should_panic(expected = "2 bytes after the first 0 are not those of the peer")]
 fn bytes_that_are_others() {
     with(leaves, SENT, nothing, |engine| {
         let _ = engine.receive(b"aB");

@@ -121,7 +121,7 @@ fn shares_are_equal_if_all_take_what_they_can() {
 /// Twelve sockets compete for four blocks. One block at a time is returned, by a random holder, which requests another
 /// one at once.
 #[test]
-fn blocks_go_to_whoever_has_waited_longest() {
+fn blocks_go_to_the_socket_that_has_waited_longest() {
     let config = Config { sockets: 12, output_blocks: 4, output_limit: 1, ..PLAIN };
     let served = Rc::new(RefCell::new(Vec::new()));
     let order = served.clone();
@@ -316,7 +316,7 @@ fn a_small_request_is_always_possible() {
 
 /// Large input blocks go to the sockets that have waited longest; until then, a newcomer is read in small pieces.
 #[test]
-fn large_blocks_go_to_whoever_has_waited_longest() {
+fn large_blocks_go_to_the_socket_that_has_waited_longest() {
     let config = Config { sockets: 6, input_blocks: 6, receive_blocks: 1, ..PLAIN };
     let mut bench = Bench::new(&config, consume_at_a_message);
     let tokens: Vec<Token> = (0..6).map(|_| bench.open()).collect();
@@ -397,7 +397,7 @@ fn sockets_without_an_input_block_are_read_again_in_order() {
 }
 
 #[test]
-fn nobody_waits_where_there_is_enough() {
+fn no_socket_waits_where_there_is_enough() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.open();
     let _ = bench.receive(token, &[1; 64]);

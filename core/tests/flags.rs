@@ -138,7 +138,7 @@ fn the_idle_timeout_is_not_late_after_a_stall() {
 
 /// A stall that has ended does not make the next one begin earlier.
 #[test]
-fn the_next_stall_begins_anew() {
+fn the_next_stall_starts_over() {
     let mut bench = consuming(&Config { timeouts: TIMES, ..PLAIN });
     let token = bench.open();
     let _ = bench.receive(token, b"first");
@@ -168,7 +168,7 @@ fn a_send_that_moved_nothing_is_in_flight_no_more() {
 }
 
 #[test]
-fn a_reserved_slot_that_was_called_off_is_forgotten() {
+fn a_reserved_slot_that_was_cancelled_is_forgotten() {
     let mut bench = consuming(&Config { sockets: 1, ..PLAIN });
     let token = bench.shard.reserve().unwrap();
     bench.shard.connection(token).unwrap().close();

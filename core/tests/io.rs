@@ -94,7 +94,7 @@ fn reading_takes_what_is_there_and_then_nothing() {
 
 /// `read_exact` distinguishes "nothing yet" from the end of the stream.
 #[test]
-fn reading_tells_nothing_yet_from_the_end() {
+fn reading_distinguishes_no_bytes_from_the_end() {
     let mut bench = Bench::new(&PLAIN, |socket, event| {
         let ends = event == Event::PeerClosed;
         if !ends && event != Event::Receive {
@@ -126,7 +126,7 @@ fn reading_tells_nothing_yet_from_the_end() {
 }
 
 #[test]
-fn a_writer_takes_what_fits_and_says_when_that_is_nothing() {
+fn a_writer_takes_what_fits_and_fails_when_that_is_nothing() {
     let mut bench = Bench::new(
         &PLAIN,
         on(Event::Open, |socket| {

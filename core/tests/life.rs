@@ -92,7 +92,7 @@ fn request_and_answer() {
 }
 
 #[test]
-fn the_view_shows_who_and_when() {
+fn the_view_shows_the_peer_and_the_time() {
     let mut bench = Bench::starting_at(77, &PLAIN, |socket, _| {
         assert_eq!(socket.peer(), PEER);
         assert_eq!(socket.now(), Instant::from_millis(77));
@@ -105,7 +105,7 @@ fn the_view_shows_who_and_when() {
 }
 
 #[test]
-fn bytes_left_behind_stay_and_cause_no_second_receive() {
+fn unconsumed_bytes_stay_and_cause_no_second_receive() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.open();
     for piece in [b"ab", b"cd", b"ef"] {
@@ -120,7 +120,7 @@ fn bytes_left_behind_stay_and_cause_no_second_receive() {
 }
 
 #[test]
-fn several_receives_at_one_port_are_one_event() {
+fn several_receives_of_one_connection_are_one_event() {
     let mut bench = Bench::new(&PLAIN, |socket, event| {
         if event == Event::Receive {
             assert_eq!(socket.bytes(), b"onetwo");
@@ -272,7 +272,7 @@ fn a_connect_that_failed_is_not_opened_by_a_late_success() {
 }
 
 #[test]
-fn a_connect_that_is_called_off_before_it_begins_is_refused() {
+fn a_connect_that_is_cancelled_before_it_begins_is_refused() {
     for abort in [false, true] {
         let mut bench = Bench::new(&PLAIN, nothing);
         let token = bench.shard.reserve().unwrap();
@@ -293,7 +293,7 @@ fn a_connect_that_is_called_off_before_it_begins_is_refused() {
 }
 
 #[test]
-fn a_place_given_back_forgets_that_it_was_called_off() {
+fn a_released_place_forgets_that_it_was_cancelled() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.shard.reserve().unwrap();
     assert_eq!(bench.tell(token, |conn| conn.close()), NONE);
@@ -302,7 +302,7 @@ fn a_place_given_back_forgets_that_it_was_called_off() {
 }
 
 #[test]
-fn a_driver_that_closes_before_open_was_given_still_has_both_ends() {
+fn a_driver_that_closes_before_open_still_delivers_open_and_close() {
     for pull in [false, true] {
         let mut bench = Bench::new(&PLAIN, nothing);
         bench.pull = pull;
@@ -614,7 +614,7 @@ fn the_last_bytes_come_with_the_end_after_finish() {
 
 /// Unconsumed bytes are kept: a handler that parses only at the end of stream finds them there.
 #[test]
-fn bytes_left_behind_are_there_when_the_peer_ends() {
+fn unconsumed_bytes_are_there_when_the_peer_ends() {
     for finish in [false, true] {
         let (mut bench, token) = obeying();
         if finish {
@@ -662,7 +662,7 @@ fn close_after_finish() {
 // ---- abort, failure
 
 #[test]
-fn abort_is_at_once_and_says_what_was_lost() {
+fn abort_is_at_once_and_reports_what_was_lost() {
     let (mut bench, token) = obeying();
     let _ = bench.message(token, 100);
     let _ = bench.tell(token, |conn| conn.sent(30));
@@ -727,7 +727,7 @@ fn stages() -> Vec<(&'static str, Vec<u32>, bool)> {
         ("finishing", vec![100, FINISH], false),
         ("finished", vec![FINISH], false),
         ("draining", vec![100, CLOSE], false),
-        ("parting", vec![100, LINGER], false),
+        ("pre-linger", vec![100, LINGER], false),
         ("paused", vec![PAUSE], false),
         ("lingering", vec![LINGER], true),
     ]
@@ -772,7 +772,7 @@ fn a_failure_after_the_peer_ended_is_a_failure() {
 }
 
 #[test]
-fn an_end_and_a_failure_told_at_once_are_both_told() {
+fn an_end_and_a_failure_reported_at_once_both_arrive() {
     let (mut bench, token) = obeying();
     let _ = bench.tell(token, |conn| {
         conn.peer_ended();
@@ -782,7 +782,7 @@ fn an_end_and_a_failure_told_at_once_are_both_told() {
 }
 
 #[test]
-fn cut_gives_its_reason() {
+fn abort_with_reports_its_reason() {
     for reason in [CloseReason::HandlerPanic, CloseReason::Shutdown, CloseReason::Reset] {
         let (mut bench, token) = obeying();
         let _ = bench.message(token, 7);
@@ -793,7 +793,7 @@ fn cut_gives_its_reason() {
 }
 
 #[test]
-fn nothing_comes_after_close_whatever_is_told() {
+fn no_event_comes_after_close_whatever_is_reported() {
     let (mut bench, token) = obeying();
     let _ = bench.message(token, ABORT);
     bench.events();
@@ -809,7 +809,7 @@ fn nothing_comes_after_close_whatever_is_told() {
 
 /// A careless driver calls everything on one connection.
 #[test]
-fn a_port_is_told_more_after_its_end() {
+fn a_connection_accepts_reports_after_its_end() {
     let (mut bench, token) = obeying();
     let next = bench.tell(token, |conn| {
         conn.failed(ErrorKind::ConnectionReset);
@@ -1016,7 +1016,7 @@ fn sending_in_every_kind_of_event() {
 }
 
 #[test]
-fn close_is_left_alone_by_what_its_handler_asks_for() {
+fn close_ignores_the_requests_of_its_handler() {
     let mut bench = Bench::new(&PLAIN, |socket, event| {
         if matches!(event, Event::Close(_) | Event::Refused(_)) {
             assert!(socket.closing());
@@ -1061,7 +1061,7 @@ fn both_ways(script: impl Fn(&mut Bench)) {
 }
 
 #[test]
-fn pulling_gives_the_same_events_as_pushing() {
+fn pulling_delivers_the_same_events_as_pushing() {
     both_ways(|bench| {
         let token = bench.admit().unwrap();
         let _ = bench.tell(token, |conn| {
@@ -1095,7 +1095,7 @@ fn pulling_gives_the_same_events_as_pushing() {
 }
 
 #[test]
-fn pulling_gives_the_same_streams_as_pushing() {
+fn pulling_delivers_the_same_streams_as_pushing() {
     for (receive, send) in [(1, 64), (64, 1), (13, 7), (200, 200)] {
         let bytes: Vec<u8> = (0..5_000).map(pattern).collect();
         let traces = [false, true].map(|pull| {
@@ -1115,7 +1115,7 @@ fn pulling_gives_the_same_streams_as_pushing() {
 }
 
 #[test]
-fn a_port_that_only_finishes_keeps_what_it_was_told() {
+fn a_connection_that_only_finishes_keeps_what_was_reported() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.open();
     let mut conn = bench.shard.connection(token).unwrap();
@@ -1128,7 +1128,7 @@ fn a_port_that_only_finishes_keeps_what_it_was_told() {
 }
 
 #[test]
-fn a_port_that_is_put_off_keeps_what_it_was_told() {
+fn a_deferred_connection_keeps_what_was_reported() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let token = bench.open();
     let mut conn = bench.shard.connection(token).unwrap();
@@ -1142,7 +1142,7 @@ fn a_port_that_is_put_off_keeps_what_it_was_told() {
 }
 
 #[test]
-fn who_is_put_off_comes_in_the_next_turn_and_others_in_between() {
+fn a_deferred_socket_runs_in_the_next_turn_and_others_in_between() {
     let mut bench = Bench::new(&PLAIN, nothing);
     let (a, b) = (bench.open(), bench.open());
     bench.shard.connection(a).unwrap().defer();

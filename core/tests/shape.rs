@@ -116,7 +116,7 @@ fn built(config: &Config, slots: usize, memory: usize) -> Result<(), SetupError>
 }
 
 #[test]
-fn storage_must_be_as_large_as_the_configuration_says_and_may_be_larger() {
+fn storage_must_be_as_large_as_the_configuration_requires_and_may_be_larger() {
     let config = Config { sockets: 3, ..Config::DEVICE };
     let memory = config.memory();
     assert_eq!(built(&config, 3, memory), Ok(()));

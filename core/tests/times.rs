@@ -150,7 +150,7 @@ fn an_active_socket_is_not_idle() {
 }
 
 #[test]
-fn the_idle_time_counts_anew_from_the_end_of_an_activity() {
+fn the_idle_time_starts_again_at_the_end_of_an_activity() {
     let timeouts = Timeouts { idle: ms(5_000), ..Timeouts::NONE };
     for (messages, due) in [
         (&[(1_000, 1), (60_000, 0)][..], 65_000),
@@ -474,7 +474,7 @@ fn a_peer_that_takes_nothing_of_what_the_system_holds_is_stalled() {
 
 /// If the system does not report undelivered bytes, the timeouts are as exact as without asking.
 #[test]
-fn a_system_that_can_not_tell_changes_nothing() {
+fn a_system_that_reports_no_undelivered_bytes_changes_nothing() {
     for (message, span) in [(None, 4_000), (Some(1), 2_000), (Some(2), 2_000)] {
         let mut bench = Bench::new(&with(PATIENT), hello_and_close);
         bench.shard.ask_undelivered();
@@ -562,7 +562,7 @@ fn a_staged_close_waits_for_what_the_system_delivers() {
 }
 
 #[test]
-fn a_drain_that_times_out_says_what_was_lost() {
+fn a_drain_that_times_out_reports_what_was_lost() {
     let mut bench = Bench::new(&with(DRAIN), hello_and_close);
     let token = bench.open();
     let _ = bench.tell(token, |conn| conn.sent(30));
@@ -689,7 +689,7 @@ fn a_deadline_set_again_in_the_past_does_not_hold_up_the_turn() {
 
 /// The driver is so late that an engine timeout is due as well. The deadline was earlier, so it comes first.
 #[test]
-fn a_deadline_that_is_due_at_once_is_told_before_a_later_end() {
+fn a_deadline_that_is_due_at_once_comes_before_a_later_end() {
     let config = with(Timeouts { idle: ms(100), ..Timeouts::NONE });
     let at_once = |socket: &mut Socket<'_, Data>| {
         let now = socket.now();
@@ -812,7 +812,7 @@ fn a_deadline_comes_in_every_live_state() {
 }
 
 #[test]
-fn a_clock_that_stands_still_or_goes_back_changes_nothing() {
+fn a_clock_that_stops_or_goes_back_changes_nothing() {
     for start in STARTS {
         let start = start + 10_000;
         let config = with(Timeouts { idle: ms(5_000), ..Timeouts::NONE });

@@ -52,7 +52,7 @@ fn a_stale_token_never_reaches_the_next_socket() {
 }
 
 #[test]
-fn a_token_given_back_is_stale() {
+fn a_released_token_is_stale() {
     let mut bench = Bench::new(&Config { sockets: 1, ..PLAIN }, nothing);
     let reserved = bench.shard.reserve().unwrap();
     bench.shard.release_slot(reserved);
@@ -102,7 +102,7 @@ fn generations_wrap() {
 }
 
 #[test]
-fn any_word_is_a_token_that_is_simply_gone() {
+fn any_word_is_a_stale_token() {
     let mut bench = Bench::new(&Config { generation_seed: 77, ..PLAIN }, nothing);
     let token = bench.open();
     assert_eq!(Token::from_bits(token.to_bits()), token);
@@ -116,7 +116,7 @@ fn any_word_is_a_token_that_is_simply_gone() {
 }
 
 #[test]
-fn what_was_due_for_the_old_socket_is_not_given_to_the_new_one() {
+fn what_was_due_for_the_old_socket_is_not_delivered_to_the_new_one() {
     let config = Config { sockets: 1, output_blocks: 2, ..PLAIN };
     let mut bench = Bench::new(
         &config,
@@ -145,7 +145,7 @@ fn what_was_due_for_the_old_socket_is_not_given_to_the_new_one() {
 }
 
 #[test]
-fn tokens_are_what_they_say() {
+fn a_token_has_the_parts_it_was_made_from() {
     let mut bench = Bench::new(&Config { poller: PollerId(9), generation_seed: 4, ..PLAIN }, nothing);
     let (a, b) = (bench.open(), bench.open());
     assert_eq!((a.index(), b.index()), (0, 1));
@@ -153,7 +153,7 @@ fn tokens_are_what_they_say() {
 }
 
 #[test]
-fn a_stand_in_shows_the_token_of_the_socket_it_stands_for() {
+fn an_impersonating_socket_shows_the_token_of_the_other() {
     let mut many = Bench::new(
         &Config { sockets: 8, poller: PollerId(3), generation_seed: 0xffff_fff0, ..PLAIN },
         nothing,
@@ -195,8 +195,8 @@ fn a_stand_in_shows_the_token_of_the_socket_it_stands_for() {
 }
 
 #[test]
-#[should_panic(expected = "a shard of 2 sockets can't stand in for one")]
-fn a_shard_of_two_stands_in_for_nobody() {
+#[should_panic(expected = "impersonate() needs a shard of one slot, this one has 2")]
+fn a_shard_of_two_cannot_impersonate() {
     let mut bench = Bench::new(&Config { sockets: 2, ..PLAIN }, nothing);
     let token = bench.open();
     ended(&mut bench, token);
@@ -204,7 +204,7 @@ fn a_shard_of_two_stands_in_for_nobody() {
 }
 
 #[test]
-#[should_panic(expected = "the socket is in use")]
+#[should_panic(expected = "impersonate() while the slot is in use")]
 fn a_socket_in_use_keeps_its_token() {
     let mut bench = Bench::new(&Config { sockets: 1, ..PLAIN }, nothing);
     let token = bench.open();

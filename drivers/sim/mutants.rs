@@ -36,7 +36,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     ),
     error(
         "core/src/connection.rs",
-        "reads_while_writable_is_owed",
+        "reads_while_writable_is_pending",
         "        self.chain.armed || ",
         "        (self.chain.armed && !MUTATED) || ",
     ),

@@ -5,8 +5,8 @@
 //! - A slow reader loses the newest lines: once its output of [`OUTPUT_BLOCKS`] blocks is full, lines for it are
 //!   dropped until half of the output has been sent. Then it receives the number of dropped lines; they are also
 //!   counted in [`Counts`]. Meanwhile the engine does not read from it.
-//! - If a poller's mailbox is full, senders wait but listeners do not: until the waiting line has been broadcast, no
-//!   socket of the sender's poller is read. So at most one line per poller waits, and none is lost or duplicated.
+//! - If a poller's mailbox is full, senders wait and receivers do not: until the waiting line has been broadcast, no
+//!   socket of the sender's poller is read. So at most one line per poller waits, and no line is lost or duplicated.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
@@ -18,7 +18,7 @@ use lightcone::{Address, Context, Handler, Origin, PollerId, Rejected, Socket};
 pub const LINE_MAX: usize = 1_024;
 /// The longest name.
 pub const NAME_MAX: usize = 32;
-/// The most output blocks of one reader: 64 KiB.
+/// The maximum number of output blocks of one reader: 64 KiB.
 pub const OUTPUT_BLOCKS: usize = 16;
 /// Delay before a line that did not fit into a mailbox is broadcast again.
 const RETRY: Duration = Duration::from_millis(1);

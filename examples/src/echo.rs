@@ -1,4 +1,4 @@
-//! The handler of the smallest server: it copies input to output, with backpressure for free.
+//! The handler of the smallest server: it copies input to output. The engine supplies the backpressure.
 
 use core::convert::Infallible;
 

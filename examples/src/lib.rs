@@ -3,9 +3,9 @@
 //! | program | what it shows |
 //! | --- | --- |
 //! | `httpd` | an HTTP server with a route of every kind, its limits, counters and log; on workers, routes that block |
-//! | `echo` | the smallest server: input to output, with backpressure for free |
+//! | `echo` | the smallest server: copies input to output, with backpressure |
 //! | `chat` | messages to every socket of every poller; handling of slow readers |
-//! | `simulate` | the other examples in a simulated world, by seed |
+//! | `simulate` | the other examples' handlers in a simulated network, by seed |
 //! | `relay` | accepting and connecting; two sockets tied together by messages and credit |
 //!
 //! The small examples, such as `hello`, do not use this crate: they show one thing each, with `lightcone` alone.

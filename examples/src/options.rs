@@ -32,8 +32,8 @@ pub struct ServerOptions {
     #[arg(long, value_name = "POLICY", default_value_t)]
     pub balancer: Policy,
 
-    /// Maximum number of connections, divided evenly among the pollers; more clients wait until one ends [default:
-    /// 65536 per poller].
+    /// Maximum number of connections, divided evenly among the pollers; further clients wait until a connection ends
+    /// [default: 65536 per poller].
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<usize>(1..=16_777_216))]
     pub max_connections: Option<usize>,
 

@@ -21,14 +21,15 @@ use lightcone::{
     Address, CloseReason, ConnectError, Context, ErrorKind, Handler, Origin, Rejected, Socket, Token,
 };
 
-/// The most bytes of one message, and of one receive.
+/// The maximum number of bytes of one message, and of one receive.
 pub const PIECE_BYTES: usize = 32 * 1_024;
-/// The most output of one socket: 32 KiB.
+/// The maximum number of output blocks of one socket: 32 KiB.
 pub const OUTPUT_BLOCKS: usize = 8;
-/// The most empty buffers that are kept for reuse.
+/// The maximum number of empty buffers that are kept for reuse.
 const SPARE_MAX: usize = 64;
-/// A poller starts a limited number of connects per turn: the delay before a retry, and the most retries.
+/// The delay before a connect or a post is tried again. A poller starts a limited number of connects per turn.
 const RETRY: Duration = Duration::from_millis(5);
+/// The maximum number of retries of one connect.
 const RETRIES_MAX: u32 = 2_000;
 /// What the two sockets of a link send each other.
 #[derive(Debug)]

@@ -13,7 +13,8 @@ use signal_hook::iterator::Signals;
 
 use crate::options::{ServerOptions, UsageError};
 
-/// The most connections of all workers, unless the command line sets a limit; further ones are turned away.
+/// The maximum number of connections of all workers, unless the command line sets a limit; further connections are
+/// turned away.
 const WORKER_SOCKETS: usize = 65_536;
 
 /// The exit code for an invalid command line, as opposed to a refusal by the system.

@@ -15,7 +15,7 @@ fn simulate(arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn a_seed_gives_the_same_hash_in_another_process() {
+fn a_seed_has_the_same_hash_in_another_process() {
     for scenario in Scenario::ALL {
         let output = simulate(&["--scenario", &scenario.to_string(), "--seeds", "5", "--hashes"]);
         let text = String::from_utf8(output.stdout).unwrap();

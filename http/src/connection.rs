@@ -59,7 +59,7 @@ pub(crate) struct Exchanging<B> {
     pub(crate) number: u32,
 }
 
-/// An [`ResponseBody`], and whether the head of the response is held back, in seven bytes.
+/// A [`ResponseBody`], and whether the head of the response is held back, in seven bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PackedBody {
     Complete,

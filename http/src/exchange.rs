@@ -55,7 +55,7 @@ impl From<Reply<Done>> for Flow {
 /// # drop(server);
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` can't drive a streamed response",
+    message = "`{Self}` cannot drive a streamed response",
     label = "not an `Exchange<{S}>`",
     note = "implement `Exchange` for it, or respond at once with `response.text(..)`"
 )]
@@ -65,7 +65,7 @@ pub trait Exchange<S: State> {
 
     /// Handles a message that was posted to this request, or to all: see [`RequestMessage`](crate::RequestMessage).
     ///
-    /// A message is delivered whether there is room or not. The exchange has to keep what it can't write now;
+    /// A message is delivered whether there is room or not. The exchange has to keep what it cannot write now;
     /// [`advance`](Self::advance) is called when there is room again.
     ///
     /// ```
@@ -152,17 +152,17 @@ pub trait Exchange<S: State> {
         Flow::More
     }
 
-    /// Handles the end of the peer's stream. Called at least once after it; right after the first
-    /// [`advance`](Self::advance) if the stream had ended before the request was accepted.
+    /// Handles the end of the peer's stream. Called at least once when the stream has ended; right after the first
+    /// [`advance`](Self::advance) if it had ended before the request was accepted.
     ///
     /// The peer is either a client that has sent its last request and still reads the response, or one that has left.
     /// The two look alike until something is sent. The default therefore continues, so that a response in progress is
     /// completed. An exchange that may wait for a long time, such as a long poll or an event stream, should return
     /// [`Flow::Abort`] or respond.
     ///
-    /// A reset by the peer drops the exchange without this call. While the socket is not read, because the peer takes
-    /// no output or has sent enough further requests that the input is full, an end of the stream is noticed only
-    /// when reading resumes, and a reset then or with the next send.
+    /// A reset by the peer drops the exchange without this call. The socket is not read while the peer takes no output,
+    /// or while further requests fill the input. During that time, an end of the stream is noticed only when reading
+    /// resumes, and a reset then or with the next send.
     fn peer_closed(&mut self, io: &mut Transfer<'_, S>) -> Flow {
         let _ = io;
         Flow::More

@@ -248,7 +248,7 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
     #[track_caller]
     pub fn nest<A: Routes<S>>(self, prefix: &'static str, group: Http<S, A, ()>) -> Http<S, Join<A, R>, P> {
         let good = prefix.len() > 1 && prefix.starts_with('/') && !prefix.ends_with('/');
-        assert!(good && !prefix.contains(['{', '}']), "not a prefix: {prefix:?}");
+        assert!(good && !prefix.contains(['{', '}']), "{prefix:?} is not a prefix such as \"/api\"");
         self.join(prefix, group.routes)
     }
 

@@ -2,8 +2,8 @@
 
 use core::time::Duration;
 
-/// Limits of what a peer can make the server hold or wait for. A request that exceeds a limit is refused with the
-/// status listed for it. Each limit can be set:
+/// Limits of what a peer can make the server store or wait for. A request that exceeds a limit is refused with the
+/// status listed for the limit. Each limit can be set:
 ///
 /// ```
 /// use lightcone_http::Limits;

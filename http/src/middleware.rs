@@ -92,7 +92,7 @@ pub struct Outcome<'a> {
     /// The time since the head of the request was complete; `None` for a request that was answered later without a
     /// [`Log`] around its route.
     pub duration: Option<Duration>,
-    /// Whether the response was written completely; `false` if the connection had to end before.
+    /// Whether the response was written completely; `false` if the connection ended before that.
     pub complete: bool,
     /// Why the program's response was replaced by a 500, if it was.
     pub fault: Option<Fault>,

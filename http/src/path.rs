@@ -67,8 +67,11 @@ impl Pattern {
     /// If the pattern is invalid: a mistake of the program, found when it starts.
     #[track_caller]
     pub(crate) fn new(text: &'static str) -> Self {
-        assert!(text.starts_with('/') || text == "*", "a pattern starts with a slash: {text:?}");
-        assert!(text.bytes().all(|byte| byte.is_ascii_graphic()), "a pattern is visible ASCII: {text:?}");
+        assert!(text.starts_with('/') || text == "*", "a pattern must start with a slash: {text:?}");
+        assert!(
+            text.bytes().all(|byte| byte.is_ascii_graphic()),
+            "a pattern must be visible ASCII: {text:?}"
+        );
         assert!(
             segments(text).count() <= SEGMENTS_MAX,
             "a pattern has {SEGMENTS_MAX} segments at most: {text:?}"
@@ -89,7 +92,7 @@ impl Pattern {
             let kind = kind(segment);
             assert!(
                 kind != LITERAL || !segment.contains(['{', '}']),
-                "a parameter is a whole segment: {text:?}"
+                "a parameter must be a whole segment: {text:?}"
             );
             plain &= kind == LITERAL;
             rank |= kind << shift;

@@ -45,7 +45,7 @@ enum ServeStep {
     Room,
     /// Close the connection after the queued output.
     Close,
-    /// The same, for a peer that may still be sending.
+    /// Close the connection in stages, for a peer that may still be sending.
     Linger,
     /// Reset the connection.
     Abort,
@@ -627,7 +627,7 @@ fn refusal(bytes: &[u8]) -> ResponseMode {
     ResponseMode::default().with(ResponseMode::HEAD_ONLY, bytes.starts_with(b"HEAD "))
 }
 
-/// Returns the same mode for a connection that ends.
+/// Returns a mode in which the response announces the end of the connection.
 #[cold]
 fn closing(mut mode: ResponseMode) -> ResponseMode {
     mode.close();
@@ -766,7 +766,7 @@ impl<S> ServerState<S> {
                 Ok(head)
             }
             Parse::Partial if bytes.len() < capacity => Err(Stop::Wait),
-            // The input is full, so the rest of the head can't arrive.
+            // The input is full, so the rest of the head cannot arrive.
             Parse::Partial => Err(Stop::Refuse(scan::too_long(progress))),
             Parse::Invalid(status) => Err(Stop::Refuse(status)),
         }

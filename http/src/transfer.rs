@@ -163,8 +163,8 @@ impl<'t, S> Transfer<'t, S> {
         n
     }
 
-    /// Sends the head of the response now, if it is [held back](Response::stream): for a client that waits for it
-    /// before it sends more. If the request's body then turns out to be malformed, too large or late, no error
+    /// Sends the head of the response now, if it is [held back](Response::stream): for a client that sends more only
+    /// after it has the head. If the request's body then turns out to be malformed, too large or late, no error
     /// response can be sent and the connection ends. A body that is written needs no flush: it leaves when the
     /// callback has returned.
     ///
@@ -193,8 +193,8 @@ impl<'t, S> Transfer<'t, S> {
         self.commit(held);
     }
 
-    /// Releases a head that is held back, so that a write can follow it. Has to be [committed](Self::commit) if the
-    /// head is to leave, otherwise [taken back](Self::take_back).
+    /// Releases a head that is held back, so that a write can follow it. The caller must then [commit](Self::commit)
+    /// the head if it is to leave, and otherwise [take it back](Self::take_back).
     fn try_head(&mut self) -> Option<Held> {
         if !*self.link.held {
             return None;
@@ -531,9 +531,9 @@ impl<'t, S> Transfer<'t, S> {
     /// over by then. A later call of `wake_at` replaces the time. A time that has passed is taken as one millisecond
     /// from now.
     ///
-    /// The call comes not before `at`, though other events may cause earlier calls, and is as precise as the engine's
-    /// clock. If another time of the request comes first, such as its [`body_time`](crate::Limits::body_time), the call
-    /// may be late by up to a 255th of the span.
+    /// The scheduled call does not come before `at`, though other events may cause earlier calls. It is as precise as
+    /// the engine's clock; if another time of the request comes first, such as its
+    /// [`body_time`](crate::Limits::body_time), it may be late by up to a 255th of the span.
     ///
     /// ```
     /// use core::time::Duration;

@@ -9,15 +9,15 @@
 //!
 //! `PROOFS.md` lists what each model shows, and what is not shown; `MUTANTS.md` lists which model detects which mutant.
 //!
-//! The sources under test are the shipped ones. `loom-tests/model` compiles the thread-aware sources of core over loom's
-//! atomics (the poller's loop, the group, `sync`, the balancer), and sets `cfg(loom)` for itself alone: there is no
-//! flag to forget, and no way to run the models without instrumentation. Each file of models still checks that. The
+//! The sources under test are the shipped ones. `loom-tests/model` compiles the thread-aware sources of core over
+//! loom's atomics (the poller's loop, the group, `sync`, the balancer), and sets `cfg(loom)` for itself alone: there is
+//! no flag to forget, and no way to run the models without instrumentation. Each file of models still checks that. The
 //! sources of the workers are compiled here, over its `sync` and loom's locks, except `workers.rs`, which starts the
 //! threads and has the settings.
 //!
-//! Rules for a model: at most four threads and a few messages, because the number of schedules explodes; no retry loops
-//! while something is full or empty, because loom follows each iteration; shared state of the model itself is of loom's
-//! types if its order matters, and of std's if it is only for statistics.
+//! Rules for a model: at most five threads, which is loom's maximum, and a few messages, because the number of
+//! schedules explodes; no retry loops while something is full or empty, because loom follows each iteration; shared
+//! state of the model itself is of loom's types if its order matters, and of std's if it is only for statistics.
 //!
 //! [loom]: https://docs.rs/loom
 #![deny(unsafe_code)]

@@ -101,7 +101,7 @@ fn events_follow_each_other() {
 }
 
 #[test]
-fn middleware_asks_for_the_password() {
+fn middleware_requires_the_password() {
     let get = |target: &str, fields: &str| request(middleware::server, &format!("GET {target}"), fields, "");
     is(&get("/", ""), "200", "a rock\n");
     is(&get("/cave/treasure", "Authorization: Bearer sesame\r\n"), "200", "gold\n");

@@ -237,7 +237,7 @@ impl Input<'_> {
 #[cold]
 #[inline(never)]
 pub(crate) fn consumed_too_much(n: usize, there: usize) -> ! {
-    panic!("consume({n}) with {there} bytes there");
+    panic!("consume({n}) with {there} unconsumed bytes");
 }
 
 impl embedded_io::ErrorType for Input<'_> {

@@ -22,7 +22,7 @@ pub(crate) struct OutputQueue {
     /// The number of bytes that may leave: all bytes in the blocks except those of a tail.
     queued: u32,
     blocks: u16,
-    /// Whether `writable` is owed once there is room.
+    /// Whether `writable` is pending: it comes once there is room.
     pub(crate) armed: bool,
     waits: Waits,
     /// Whether and how the socket waits for a block.
@@ -37,7 +37,7 @@ impl Waits {
     const TAIL: u8 = 4;
 }
 
-/// What an owed `writable` waits for in addition to room in the chain.
+/// What a pending `writable` waits for in addition to room in the chain.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) enum WritableGate {
     #[default]
@@ -151,7 +151,7 @@ impl OutputQueue {
 
     #[inline(never)]
     fn sent_over_blocks(&mut self, blocks: &mut Blocks<'_>, n: usize) {
-        assert!(n <= self.queued(), "the driver sent {n} bytes of {}", self.queued);
+        assert!(n <= self.queued(), "sent({n}) with {} bytes queued", self.queued);
         self.queued -= n as u32;
         let ends = self.queued == 0 && !self.has_tail();
         // with nothing left, all blocks are returned at once below
@@ -592,7 +592,7 @@ impl Output<'_> {
 #[cold]
 #[inline(never)]
 fn committed_too_much(n: usize, left: u32) -> ! {
-    panic!("commit({n}) with {left} bytes reserved at most");
+    panic!("commit({n}) with room for {left} bytes");
 }
 
 /// Queues piece by piece: after an error, earlier pieces of the same text are queued. The inherent

@@ -323,7 +323,7 @@ pub struct Member<'g, M, G: GroupTypes> {
     permits: LoadPermit<G>,
     /// `None` if every connection stays on the poller that accepted it.
     balancer: Option<Balancer>,
-    /// A command to return after the stop that was found along with it.
+    /// The command that was popped together with a stop, which was returned first.
     next: Option<CommandOf<G>>,
     /// Whether each mailbox is closed, empty, and without a push in progress.
     finished: (bool, bool),

@@ -92,7 +92,7 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
         Some((&mut self.transport, entry.connection.as_mut()?))
     }
 
-    /// Does the same for a token that may be stale.
+    /// Like [`connection`](Self::connection), for a token that may be stale.
     pub(crate) fn connection_of(&mut self, token: Token) -> Option<(&mut T, &mut T::Registered)> {
         let entry = self.connections.get_mut(token.index())?;
         if token.poller() != self.me || !entry.belongs_to(token) {

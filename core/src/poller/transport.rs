@@ -45,7 +45,7 @@ pub enum ConnectResult {
 pub enum Accept<C> {
     /// A connection, and the address of its peer.
     Accepted(C, Address),
-    /// A filter has turned a connection away, which is closed.
+    /// A filter has turned a connection away, and the transport has closed it.
     Filtered,
     /// The connection was closed before it was accepted. There may be others.
     Retry,
@@ -148,7 +148,7 @@ pub trait Transport {
     fn shutdown_write(&mut self, connection: &mut Self::Registered, token: Token) -> Result<(), ErrorKind>;
 
     /// Closes a connection that was watched for `interest`, by a reset if `reset` is set and resets are possible. The
-    /// token is stale: the driver must not report anything about it any more.
+    /// token is stale: the driver must not report anything for it any more.
     fn close(&mut self, connection: Self::Registered, token: Token, interest: Interest, reset: bool);
 
     /// Closes a connection that no poller takes over. The default drops it.

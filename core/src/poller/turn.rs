@@ -106,9 +106,9 @@ enum PanicScope {
 /// The origin of a panic, as returned by [`Poller::recover`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum PanicOwner {
-    /// Not the program: the engine, or what is below it, is broken.
+    /// Not the program: the engine or its driver is broken.
     Engine,
-    /// The program, but not a callback of a socket. Nothing is lost but what it panicked over.
+    /// The program, but not a callback of a socket. Only the connection or message that it handled is lost.
     Program,
     /// A callback of this socket, which ends. Call [`Poller::run`] for it; if its `close` panics as well, call it once
     /// more.
@@ -204,7 +204,7 @@ where
         membership: L,
         storage: PollerStorage<'s, T>,
     ) -> Result<Self, SetupError> {
-        const { assert!(BATCH > 0, "a turn has room for one connect and one accepted connection") };
+        const { assert!(BATCH > 0, "BATCH must be at least 1") };
         let PollerStorage { connections, listeners, buffer } = storage;
         let config = shard.config();
         StorageError::check("PollerStorage::connections", connections.len(), config.sockets)?;
@@ -230,8 +230,8 @@ where
         })
     }
 
-    /// Returns the memory cost of a poller of this configuration in bytes, with room for that many listeners and a
-    /// receive buffer of that many bytes.
+    /// Returns the memory cost in bytes of a poller of this configuration, with room for `listeners` listeners and a
+    /// receive buffer of `buffer` bytes.
     ///
     /// ```
     /// use lightcone_core::poller::{Alone, Poller, Transport};
@@ -348,8 +348,8 @@ where
         }
     }
 
-    /// Does everything of a turn that follows the events. If a panic unwinds out of it, call it again: it continues
-    /// where it was.
+    /// Does the part of a turn that follows the events. If a panic unwinds out of it, call it again: it continues where
+    /// it stopped.
     #[inline]
     pub fn turn(&mut self) {
         self.admit_assigned(); // those that a panic left over
@@ -496,7 +496,7 @@ where
     }
 
     /// Reports bytes that a completion transport has received. Returns how many were taken. The transport keeps the
-    /// others. If the socket is still read, it offers them again in a later turn; if not, when [`Transport::modify`]
+    /// rest and offers it again: in a later turn if the socket is still read, otherwise when [`Transport::modify`]
     /// requests reading.
     #[must_use]
     pub fn on_received(&mut self, token: Token, bytes: &mut [u8]) -> usize {
@@ -520,7 +520,7 @@ where
     }
 
     /// Reports that a completion transport has reached the end of a stream. Returns `false` if the socket is not read
-    /// now: report it again like bytes that were not taken.
+    /// now: then report the end again, like bytes that were not taken.
     #[must_use]
     pub fn on_end_of_stream(&mut self, token: Token) -> bool {
         let Some(conn) = self.shard.connection(token) else { return true };
@@ -537,8 +537,8 @@ where
         true
     }
 
-    /// Stops reading a socket without room; its next run with room requests reading again. A socket that was put off
-    /// has not changed its interest yet, and the transport would take the bytes that it keeps for requested ones.
+    /// Stops reading a socket without room; its next run with room requests reading again. A deferred socket has not
+    /// changed its interest yet, and the transport would take the bytes that it keeps for requested ones.
     #[cold]
     fn stop_reading(&mut self, token: Token) {
         if let Some(interest) = self.io.interest(token)
@@ -1004,8 +1004,9 @@ where
         self.empty_mailboxes(false)
     }
 
-    /// Does the same. If `admits`, connections that were assigned to this poller are admitted, unless the shard refuses
-    /// because sockets have been aborted.
+    /// Closes the mailboxes and refuses what is in them, like [`close_mailboxes`](Self::close_mailboxes). If `admits`,
+    /// connections that were assigned to this poller are admitted, unless the shard refuses because sockets have been
+    /// aborted.
     fn empty_mailboxes(&mut self, admits: bool) -> bool {
         // first, so that no push follows the last read
         self.io.membership.close();
@@ -1046,7 +1047,8 @@ where
         }
     }
 
-    /// Returns whether the shutdown continues without an event or the end of the grace time.
+    /// Returns whether the shutdown continues in the next turn, without waiting for an event or the end of the grace
+    /// time.
     #[cold]
     fn ends_further(&self) -> bool {
         match self.phase {

@@ -11,8 +11,8 @@ const POSTED: u32 = 2;
 /// Lets any number of threads request work on a socket, and one at a time do it.
 ///
 /// A thread with work for a socket leaves it where the socket's runner looks, then posts. Of all posts since the gate
-/// was last idle, one returns a [`GatePermit`], and its caller must schedule the socket. So there is at most one permit,
-/// regardless of the threads that it moves through:
+/// was last idle, one returns a [`GatePermit`], and its caller must schedule the socket. So there is at most one permit
+/// at a time, regardless of the threads that it moves through:
 ///
 /// ```
 /// # use lightcone_core::sync::{Gate, GatePermit};
@@ -23,8 +23,8 @@ const POSTED: u32 = 2;
 /// }
 /// ```
 ///
-/// The runner looks, does the work that it finds, and tries to leave. If something was posted in between, `try_release` fails
-/// and returns the permit: the runner looks again, or queues up after other sockets first.
+/// The runner looks, does the work that it finds, and tries to release the permit. If something was posted in between,
+/// `try_release` fails and returns the permit: the runner looks again, or queues up after other sockets first.
 ///
 /// ```
 /// # use lightcone_core::sync::Gate;
@@ -71,8 +71,8 @@ impl Default for Gate {
     }
 }
 
-/// The right to run what a [`Gate`] keeps serial. There is one per gate. It can be sent to another thread, but not
-/// copied.
+/// The right to run what a [`Gate`] keeps serial. A gate has at most one at a time. It can be sent to another thread,
+/// but not copied.
 ///
 /// ```compile_fail
 /// # use lightcone_core::sync::Gate;
@@ -83,8 +83,8 @@ impl Default for Gate {
 pub struct GatePermit(());
 
 impl GatePermit {
-    /// Acknowledges all earlier posts. Call it before looking at what was left, so that [`try_release`](Self::try_release) notices
-    /// every post that the look may miss.
+    /// Acknowledges all earlier posts. Call it before looking at what was left, so that
+    /// [`try_release`](Self::try_release) notices every post that the look may miss.
     pub fn begin(&mut self, gate: &Gate) {
         gate.0.swap(BUSY, ord::LOOK);
     }
@@ -114,7 +114,7 @@ mod tests {
     assert_not_impl_any!(GatePermit: Clone, Copy);
 
     #[test]
-    fn one_of_many_posts_gets_the_pass() {
+    fn one_of_many_posts_gets_the_permit() {
         let gate = Gate::new();
         let pass = gate.post();
         assert!(pass.is_some());
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_post_after_the_look_keeps_the_pass() {
+    fn a_post_after_the_look_keeps_the_permit() {
         let gate = Gate::new();
         let mut pass = gate.post().unwrap();
         pass.begin(&gate);
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_not_looked_does_not_leave() {
+    fn a_permit_is_not_released_before_its_first_look() {
         let gate = Gate::new();
         let pass = gate.post().unwrap();
         assert!(pass.try_release(&gate).is_err());

@@ -77,7 +77,7 @@ pub struct Reservation<R: Deref<Target: AsRef<Load>>> {
 }
 
 impl<R: Deref<Target: AsRef<Load>>> Reservation<R> {
-    /// Creates an empty share, into which a poller absorbs others.
+    /// Creates an empty share, into which a poller [merges](Self::merge) others.
     pub const fn none(load: R) -> Self {
         Self { load, count: 0 }
     }

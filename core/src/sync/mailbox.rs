@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn closed_and_full_says_closed() {
+    fn a_full_and_closed_mailbox_is_closed() {
         let mailbox = boxed(1);
         assert_eq!(mailbox.push(1), Ok(()));
         mailbox.close();

@@ -42,8 +42,8 @@ pub struct MailboxSlot<T> {
 }
 
 #[expect(unsafe_code, reason = "a value moves through the slot from one thread to another")]
-// SAFETY: a shared `MailboxSlot` transfers a value and never a reference to it: `put` and `take` move it, and the exchange on
-// `turn` makes each of them exclusive. So values only need to be `Send`.
+// SAFETY: a shared `MailboxSlot` transfers a value and never a reference to it: `put` and `take` move it, and the
+// exchange on `turn` makes each of them exclusive. So values only need to be `Send`.
 unsafe impl<T: Send> Sync for MailboxSlot<T> {}
 
 impl<T> MailboxSlot<T> {

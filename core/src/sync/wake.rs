@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_wakes_a_poller_that_runs() {
+    fn no_thread_wakes_a_poller_that_runs() {
         let flag = WakeFlag::new();
         assert!(!flag.notify());
         assert!(!flag.notify());

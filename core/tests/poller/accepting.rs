@@ -377,7 +377,7 @@ fn more_are_accepted_in_a_turn_than_a_batch_holds() {
 }
 
 #[test]
-fn a_handler_is_told_the_listener_and_the_peer() {
+fn a_handler_gets_the_listener_and_the_peer() {
     let mut bench = Lone::new(&SMALL);
     let door = bench.listen(2);
     bench.admits(|origin, peer| {

@@ -176,7 +176,7 @@ fn more_than_there_is_room_for_reaches_a_handler_that_consumes_it() {
 }
 
 #[test]
-fn an_end_for_which_there_is_no_block_is_told_again() {
+fn an_end_for_which_there_is_no_block_is_reported_again() {
     let mut bench = keeper(&Config { input_blocks: 1, receive_blocks: 0, ..SMALL });
     let (keeps, ends) = (bench.attach(), bench.attach());
     keeps.says(b"kept");
@@ -276,7 +276,7 @@ fn a_socket_that_closes_over_a_part_takes_no_more() {
 }
 
 #[test]
-fn a_paused_socket_takes_nothing_and_goes_on_behind_modify() {
+fn a_paused_socket_takes_nothing_and_continues_after_modify() {
     let mut bench = completing(&SMALL);
     bench.react(|socket, event, _| match event {
         Event::Message(Note(0)) => socket.resume(),
@@ -304,7 +304,7 @@ fn a_paused_socket_takes_nothing_and_goes_on_behind_modify() {
 }
 
 #[test]
-fn the_end_of_a_stream_comes_behind_what_was_left() {
+fn the_end_of_a_stream_comes_after_unconsumed_bytes() {
     let mut bench = keeper(&SMALL);
     let wire = bench.attach();
     wire.says(&[b'x'; 300]);

@@ -87,7 +87,7 @@ fn a_connect_that_was_established_and_broke_is_opened_and_closed() {
 }
 
 #[test]
-fn the_outcome_of_a_connect_can_be_told() {
+fn the_outcome_of_a_connect_can_be_determined() {
     for (result, trace) in [
         (ConnectResult::Established, vec!["0 open"]),
         (ConnectResult::InProgress, vec![]),
@@ -147,7 +147,7 @@ fn a_connect_that_times_out_is_refused() {
 }
 
 #[test]
-fn a_connect_that_was_called_off_never_reaches_the_transport() {
+fn a_connect_that_was_cancelled_never_reaches_the_transport() {
     for abort in [false, true] {
         let mut bench = Lone::new(&SMALL);
         let token = bench.poller.connect(&TO, 7).unwrap();
@@ -167,7 +167,7 @@ fn a_connect_that_was_called_off_never_reaches_the_transport() {
 }
 
 #[test]
-fn a_connect_in_progress_is_called_off() {
+fn a_connect_in_progress_is_cancelled() {
     for abort in [false, true] {
         let (mut bench, wire) = in_progress();
         bench.poller.close_socket(wire.token(), abort);
@@ -246,7 +246,7 @@ fn connects_of_a_driver_and_of_handlers_count_together() {
 }
 
 #[test]
-fn a_driver_may_ask_for_as_many_connects_as_a_batch() {
+fn a_driver_may_request_as_many_connects_as_a_batch() {
     let mut bench = Lone::new(&sockets(40));
     bench.turn();
     let mut tokens: Vec<_> = (0..BATCH as u64).map(|tag| bench.poller.connect(&TO, tag).unwrap()).collect();
@@ -297,7 +297,7 @@ fn a_full_poller_refuses_connects() {
 }
 
 #[test]
-fn a_transport_that_cannot_connect_is_not_asked() {
+fn a_transport_that_cannot_connect_is_not_called() {
     let mut bench = Deaf::deaf(&SMALL);
     let wire = bench.attach();
     bench.react(|socket, event, cx| {
@@ -406,7 +406,7 @@ fn a_connect_that_never_begins_ends_by_its_timeout() {
 }
 
 #[test]
-fn a_connect_that_cannot_begin_yet_is_called_off() {
+fn a_connect_that_cannot_begin_yet_is_cancelled() {
     let mut bench = Lone::new(&SMALL);
     bench.net().dials.push_back(Dial::Later);
     bench.begin();

@@ -82,7 +82,7 @@ fn sockets_may_go_on_until_the_grace_time_is_over() {
 }
 
 #[test]
-fn sockets_are_told_once() {
+fn sockets_get_shutdown_once() {
     let mut bench = stubborn();
     bench.attach();
     order(&mut bench, 100);
@@ -94,7 +94,7 @@ fn sockets_are_told_once() {
 }
 
 #[test]
-fn without_a_grace_time_sockets_are_told_and_aborted_in_one_turn() {
+fn without_a_grace_time_sockets_get_shutdown_and_are_aborted_in_one_turn() {
     let mut bench = stubborn();
     let wire = bench.attach();
     order(&mut bench, 0);
@@ -158,7 +158,7 @@ fn a_staged_close_that_has_sent_everything_is_not_aborted() {
 }
 
 #[test]
-fn a_shorter_grace_time_replaces_one_that_was_given_before() {
+fn a_shorter_grace_time_replaces_an_earlier_one() {
     for (second, end) in [(20, 30), (90, 100), (91, 100), (500, 100)] {
         let mut bench = stubborn();
         bench.attach();
@@ -308,7 +308,7 @@ fn a_stop_for_which_there_is_no_room_loses_no_command() {
 }
 
 #[test]
-fn connections_that_come_behind_a_stop_are_served_and_all_else_is_rejected() {
+fn connections_that_come_after_a_stop_are_served_and_all_else_is_rejected() {
     let pair = group(2, 4, 16, 16);
     let balancer = || Balancer::new(Policy::Pinned(1), 2).ok();
     let mut here = mate(pair, 0, &SMALL, balancer());
@@ -468,7 +468,7 @@ fn polite(bench: &mut Lone) {
 }
 
 #[test]
-fn what_has_come_is_answered_before_a_socket_is_told_of_a_stop() {
+fn what_has_come_is_answered_before_shutdown_is_announced() {
     let mut bench = Lone::new(&SMALL);
     polite(&mut bench);
     let (asks, idle) = (bench.attach(), bench.attach());

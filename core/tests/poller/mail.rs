@@ -93,7 +93,7 @@ fn a_socket_that_ends_before_a_message_is_closed_in_the_same_turn() {
 }
 
 #[test]
-fn a_full_mailbox_gives_the_message_back() {
+fn a_full_mailbox_returns_the_message() {
     let mut bench: Bench<AloneWithMail<Note, 2>> = Bench::place(&SMALL, AloneWithMail::default());
     let token = bench.attach().token();
     bench.poller.post(token, Note::new(1)).unwrap();
@@ -252,7 +252,7 @@ fn the_next_turn_of_a_broadcast_under_way_is_due_now() {
 }
 
 #[test]
-fn messages_behind_a_broadcast_wait_for_its_end() {
+fn messages_after_a_broadcast_wait_for_its_end() {
     let mut bench = Lone::new(&SMALL);
     let wires: Vec<_> = (0..2).map(|_| bench.attach()).collect();
     bench.react(|socket, event, cx| match event {

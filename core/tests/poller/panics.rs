@@ -52,7 +52,7 @@ fn a_filter_costs_no_other_connection() {
 }
 
 #[test]
-fn accepting_goes_on_behind_a_panic_in_what_was_held_back() {
+fn accepting_continues_after_a_panic_over_the_held_connection() {
     for in_open in [false, true] {
         let mut bench = Lone::new(&SMALL);
         let (door, other) = (bench.listen(0), bench.listen(1));
@@ -367,7 +367,7 @@ fn drops_of_messages_at_the_end_hold_nothing_up() {
 }
 
 #[test]
-fn commands_behind_a_panic_are_executed() {
+fn commands_after_a_panic_are_executed() {
     let group = group(1, 4, 8, 8);
     let mut bench = mate(group, 0, &SMALL, None);
     let wires = [bench.attach(), bench.attach()];
@@ -429,7 +429,7 @@ fn what_was_connected_before_a_panic_is_begun() {
 }
 
 #[test]
-fn a_planned_panic_is_told_from_a_failed_assertion() {
+fn a_planned_panic_is_distinguished_from_a_failed_assertion() {
     let caught = catch_unwind(AssertUnwindSafe(|| {
         Lone::new(&SMALL).guard(|_| std::panic::resume_unwind(Box::new("another")));
     }));

@@ -49,7 +49,7 @@ fn end(group: Team, mates: &mut [Mate]) {
 }
 
 #[test]
-fn the_balancer_says_where_a_connection_goes() {
+fn the_balancer_picks_the_poller_of_a_connection() {
     let (group, mut mates) = team(3, 4, 8, Policy::RoundRobin);
     let door = mates[0].listen(0);
     let wires: Vec<_> = (0..6).map(|_| mates[0].knock(&door)).collect();
@@ -220,7 +220,7 @@ fn a_peer_that_is_turned_away_releases_its_permit() {
 }
 
 #[test]
-fn a_connect_goes_where_the_balancer_says() {
+fn a_connect_goes_to_the_poller_that_the_balancer_picks() {
     let (group, mut mates) = team(2, 2, 8, Policy::RoundRobin);
     let mut balancer = Balancer::new(Policy::RoundRobin, 2).unwrap();
     let tags = Rc::new(RefCell::new(Vec::new()));
@@ -272,7 +272,7 @@ fn a_connect_is_refused_as_full_while_a_poller_is_there() {
 }
 
 #[test]
-fn a_connect_is_refused_as_gone_by_a_full_poller_that_has_failed() {
+fn a_full_poller_that_has_failed_refuses_a_connect_as_gone() {
     let (group, mut mates) = team(1, 1, 8, Policy::RoundRobin);
     mates[0].attach();
     assert!(mates[0].poller.close_mailboxes());
@@ -285,7 +285,7 @@ fn a_connect_is_refused_as_gone_by_a_full_poller_that_has_failed() {
 }
 
 #[test]
-fn a_full_poller_refuses_what_it_is_asked_for_itself() {
+fn a_full_poller_refuses_its_own_requests() {
     let (group, mut mates) = team(1, 2, 8, Policy::RoundRobin);
     mates[0].attach();
     mates[0].attach();
@@ -369,7 +369,7 @@ fn a_message_reaches_a_socket_of_another_poller() {
 }
 
 #[test]
-fn a_command_that_finds_no_room_is_given_back() {
+fn a_command_that_finds_no_room_is_returned() {
     let (group, mut mates) = team(1, 4, 1, Policy::RoundRobin);
     let handle = &group.pollers()[0];
     let close = |id| Command::CloseListener { id: ListenerId(id) };

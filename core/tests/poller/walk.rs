@@ -563,7 +563,7 @@ fn walk(seed: u64) {
 }
 
 #[test]
-fn whatever_comes_in_whatever_order_the_contract_holds() {
+fn the_contract_holds_for_any_input_in_any_order() {
     if let Ok(seed) = std::env::var("POLLER_WALK_SEED") {
         return walk(seed.parse().expect("a number"));
     }

@@ -6,8 +6,8 @@
 //!
 //! On Linux, this crate runs over an **emulation** of kqueue on top of epoll, for tests only. The emulation implements
 //! the calls as the manual pages describe them, checks that the driver uses them correctly, and can make them fail. No
-//! test of this crate has run on a BSD or on macOS yet. For those systems the crate is type-checked, and linked for
-//! FreeBSD.
+//! test of this crate has run on a BSD or on macOS yet. The crate is type-checked for those systems, and a program is
+//! linked with it for FreeBSD.
 
 #![deny(unsafe_code)]
 
@@ -211,7 +211,8 @@ fn filters(interest: Interest) -> impl Iterator<Item = Filter> {
     read.into_iter().chain(interest.writes().then_some(Filter::Write))
 }
 
-/// Converts an entry to readiness. `EV_EOF` is only a hint, since bytes may precede the end: receiving returns both.
+/// Converts an entry to readiness. `EV_EOF` is only a hint, since bytes may precede the end: receives return first the
+/// bytes, then the end.
 fn readiness_of(entry: &Entry) -> Readiness {
     let direction = match entry.direction() {
         Some(Filter::Read) => Readiness::READ,

@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_difference_is_asked_for() {
+    fn only_the_difference_is_submitted() {
         let mut table = Table::default();
         table.want(5, 1, Interest::READ);
         assert_eq!(changes(&mut table), text(&[Entry::add(5, Filter::Read)]));
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_number_begins_anew() {
+    fn a_forgotten_number_starts_over() {
         let mut table = Table::default();
         table.want(5, 1, Interest::BOTH);
         changes(&mut table);

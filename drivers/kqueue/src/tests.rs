@@ -67,7 +67,7 @@ mod with_pipe {
     }
     lightcone_conformance::tests! { WithPipe: process alone:
         every_descriptor_is_closed_on_exec
-        no_descriptor_is_left_behind
+        no_descriptor_is_left_open
         an_idle_engine_makes_no_wake_ups
     }
 }
@@ -96,7 +96,7 @@ mod rough {
     lightcone_conformance::tests! { Rough: connecting:
         ipv4_opens
         a_connect_times_out
-        a_connect_can_be_called_off
+        a_connect_can_be_cancelled
         connects_beyond_the_sockets_are_refused
     }
     lightcone_conformance::tests! { Rough: messages:
@@ -181,7 +181,7 @@ fn lost_sockets_that_do_not_fit_come_with_the_next_wait() {
 }
 
 #[test]
-fn a_deletion_of_what_is_gone_is_no_loss() {
+fn deleting_a_missing_filter_is_no_loss() {
     let (_client, server) = readable();
     let mut driver = driver();
     driver.register(server.as_fd(), 1, Interest::BOTH).unwrap();
@@ -218,7 +218,7 @@ fn an_event_that_comes_after_the_close_is_dropped() {
 
 /// The error of a reset is reported with the readiness of each filter.
 #[test]
-fn a_reset_tells_its_error_in_both_directions() {
+fn a_reset_reports_its_error_in_both_directions() {
     let (client, server) = readable();
     let mut driver = driver();
     driver.register(server.as_fd(), 1, Interest::BOTH).unwrap();

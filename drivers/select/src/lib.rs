@@ -1,7 +1,7 @@
 //! A lightcone driver for `select`, which every POSIX system has.
 //!
-//! It is meant for systems without a better mechanism, and for few sockets: the cost of a wait depends on the highest
-//! descriptor, and descriptors of 1024 and above (`FD_SETSIZE`) are refused, because `select` would write beyond its
+//! It is meant for systems without a better mechanism, and for few sockets: the cost of a wait grows with the highest
+//! descriptor, and descriptors of 1,024 (`FD_SETSIZE`) and above are refused, because `select` would write beyond its
 //! sets. An engine then leaves further connections in the listener's backlog until there is room.
 
 #![deny(unsafe_code)]

@@ -5,7 +5,7 @@
 //! counters and balancer. Its peers send byte by byte, never read, reset halfway or all connect at once.
 //! Situations that take days to occur on a network occur within a second, and a seed reproduces them.
 //!
-//! `lightcone` re-exports this crate as `lightcone::sim` if its feature `sim` is on.
+//! With its feature `sim`, `lightcone` re-exports this crate as `lightcone::sim`.
 //!
 //! # A test of a handler
 //!
@@ -53,9 +53,9 @@
 //! });
 //! ```
 //!
-//! A script that retries without limit must eventually complete. Remove `writable` above, and some seed with
-//! few output blocks never does. [`check`] then panics with the last events of the run, the shortest list of
-//! decisions found that fails in the same way, and the command that repeats the run.
+//! A script that retries without limit must eventually complete. Remove `writable` above, and with some seed that draws
+//! few output blocks, a script never completes. [`check`] then panics with the last events of the run, the shortest
+//! list of decisions found that fails in the same way, and the command that repeats the run.
 //!
 //! A seed reproduces a run only if the handler is deterministic. The iteration order of a `std` `HashMap` or
 //! `HashSet` differs between runs, and so does the behavior of a handler that sends or posts in that order:
@@ -75,7 +75,7 @@
 //! | `contract` | events follow the contract of [`Handler`] and deliver what peers sent (messages of [`ContractChecker`] have their own form) |
 //! | `counts` | after every turn, core's [`Stats`](lightcone_core::Stats) agree with what the network and the handlers have seen |
 //! | `ends` | no handler receives an end, a reset or an error that did not occur |
-//! | `timers` | deadlines and timeouts fire at their tick: never early, and late only by what the simulation itself delayed |
+//! | `timers` | deadlines and timeouts fire at their tick: never early, and late only by delays of the simulation itself |
 //! | `bounds` | no socket queues or keeps more than its [`Config`] allows |
 //! | `in flight` | the bytes of a send by a completion driver stay in place until they are sent |
 //! | `transport` | the poll loop calls its transport as [`Transport`] specifies |
@@ -100,8 +100,8 @@
 //!
 //! The simulation covers what a handler can observe through a POSIX socket or a completion ring: no
 //! datagrams, no routing, one network with one latency per run, and a wall clock fixed at the start of 1970.
-//! Simulated pollers take turns in one thread, so data races are not found here; `lightcone-model` finds
-//! those. A run ends at its [`Limits`] at the latest.
+//! Simulated pollers take turns in one thread, so a simulation finds no data races; `lightcone-model` does. A
+//! run ends at its [`Limits`] at the latest.
 //!
 //! [`Handler`]: lightcone_core::Handler
 //! [`Transport`]: lightcone_core::poller::Transport

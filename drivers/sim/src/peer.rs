@@ -13,7 +13,7 @@ use crate::end::{Kind, Owner};
 use crate::trace::Did;
 use crate::world::World;
 
-/// The most bytes that a peer receives or sends at once.
+/// The maximum number of bytes that a peer receives or sends at once.
 const PIECE: usize = 4_096;
 
 /// How a peer reads.
@@ -24,7 +24,7 @@ pub enum Reading {
     Fully,
     /// A number of bytes at a time, with pauses.
     Slowly {
-        /// The most bytes at once.
+        /// The maximum number of bytes at once.
         bytes: usize,
         /// The time between two reads.
         every: Duration,

@@ -194,7 +194,7 @@ impl Shared {
         let views = self.views.borrow();
         let held = views.iter().filter(|view| (view.paused || view.owed) && !view.closing);
         let words = held.take(5).filter_map(|view| {
-            let why = if view.owed { "is owed writable" } else { "is paused" };
+            let why = if view.owed { "waits for writable" } else { "is paused" };
             Some(format!(", {} {why}", view.token?))
         });
         words.collect()
@@ -240,8 +240,8 @@ impl Shared {
     }
 
     /// Checks, after a callback of this socket, that waiting sockets are not overtaken too often. `waits`: it
-    /// has nothing queued and is owed `writable`. A waiting socket has its chance at `writable`; before that,
-    /// only a bounded number of others may come first, whatever their handlers do.
+    /// has nothing queued, and `writable` is pending. A waiting socket has its chance at `writable`; before that,
+    /// only a bounded number of others may come first, regardless of their handlers.
     pub(crate) fn check_line(&self, token: Token, waits: bool, had_chance: bool, took_first: bool) {
         let mut waiting = self.waiting.borrow_mut();
         let waits = waits && !self.outside.borrow().contains(&token);

@@ -83,8 +83,8 @@ fn ring<T>(capacity: usize) -> Box<[sync::MailboxSlot<T>]> {
 
 /// The configuration of a simulated engine.
 ///
-/// [`Sim::drawn_engine`] draws one from the seed, including tiny blocks and mailboxes; [`Engine::default`] is
-/// a roomy one.
+/// [`Sim::drawn_engine`] draws one from the seed, including tiny blocks and mailboxes; [`Engine::default`] has
+/// ample room.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Engine {
     /// The number of pollers: 1 to 256, and at most [`POLLERS_MAX`] in all engines of a simulation.
@@ -391,7 +391,7 @@ impl<'s> Sim<'s> {
         let owner = Owner::Poller(first as u32);
         let end = self.world.borrow_mut().listen(address, owner, listener_key(id), backlog);
         let sent = self.hosts[first].send(Command::Listen { listener: Descriptor(end), id });
-        assert!(sent, "the mailbox has no room for a listener");
+        assert!(sent, "the mailbox for commands has no room for a listener");
         id
     }
 

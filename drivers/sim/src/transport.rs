@@ -142,11 +142,11 @@ impl<T: Mutant> Network<T> {
         self.shared.check_overdue(token, &self.seen(connection));
     }
 
-    /// Checks that a socket that is paused or owed `writable` is not read, unless its input is discarded.
+    /// Checks that a socket is not read while it is paused or `writable` is pending, unless its input is discarded.
     fn check_reads(&self, token: Token) {
         let holds_back = self.shared.view(token, |view| (view.paused || view.owed) && !view.closing);
         let wrong = holds_back && !self.shared.outside.borrow().contains(&token);
-        assert!(!wrong, "contract: {token} is paused or owed `writable`, but is read");
+        assert!(!wrong, "contract: {token} is read while it is paused or `writable` is pending");
     }
 
     /// Records whether the end of a stream has been passed to core.

@@ -35,7 +35,7 @@ fn far_fewer_blocks_than_sockets_that_want_one() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_hash() {
+fn the_same_seed_has_the_same_hash() {
     let runner = Runner::new("");
     for seed in 0..20 {
         let (a, b) = (runner.run(seed, &echo_scenario).unwrap(), runner.run(seed, &echo_scenario).unwrap());

@@ -102,8 +102,8 @@ fn what_cannot_be_is_named() {
 }
 
 #[test]
-#[should_panic(expected = "replay: LIGHTCONE_SIM_SEED=0 cargo test a_failure_says_how_it_is_repeated")]
-fn a_failure_says_how_it_is_repeated() {
+#[should_panic(expected = "replay: LIGHTCONE_SIM_SEED=0 cargo test a_failure_shows_its_command")]
+fn a_failure_shows_its_command() {
     check(0..10, |sim| {
         let server = sim.engine(Engine::default(), |_| Echo);
         let address = ([10, 0, 0, 1], 7).into();

@@ -54,7 +54,7 @@ impl Handler for Recorder {
 
 /// What is posted in the turn in which a poller reads the stop command is delivered before the shutdown.
 #[test]
-fn a_shutdown_is_told_once_and_after_mail() {
+fn a_shutdown_is_announced_once_and_after_messages() {
     for completes in [false, true] {
         let delivered: Rc<RefCell<Vec<_>>> = Rc::default();
         let scenario = |sim: &mut Sim<'_>| {

@@ -98,8 +98,8 @@
 //! 6. **An engine.** `Builder::<MyDriver>::new()` sets one up: see [`Builder`](crate::Builder). The default driver of a
 //!    platform is selected in `lightcone` and nowhere else.
 //!
-//! This trait requires a readiness mechanism. Without one (no operating system, or calls that complete later), drive a
-//! [`Shard`](lightcone_core::Shard) directly, as [`lightcone_core`]'s documentation shows.
+//! [`Driver`] requires a readiness mechanism. Without one (no operating system, or calls that complete later),
+//! implement a [`Transport`](lightcone_core::poller::Transport), as [`lightcone_core`]'s documentation shows.
 
 use core::fmt;
 use core::ops::{BitOr, BitOrAssign};
@@ -125,8 +125,9 @@ pub trait Driver: Sized + Send + fmt::Debug + 'static {
     /// The mechanism's name, for reports and options.
     const NAME: &'static str;
 
-    /// The number that all descriptors must be below, if the mechanism has such a limit. An engine does not accept
-    /// beyond it: connections wait until there is room. A connect or a listener beyond it is refused.
+    /// The number that all descriptors must be below, if the mechanism has such a limit. An engine accepts no
+    /// connection whose descriptor would exceed it: such connections wait until there is room. A connect or a listener
+    /// beyond it is refused.
     const DESCRIPTORS_MAX: Option<RawFd> = None;
 
     /// Creates a driver whose waits return up to `events_max` events. A driver may lower that to its own maximum, which
@@ -250,7 +251,7 @@ impl Readiness {
         Self(self.0 | other.0)
     }
 
-    /// Returns `bit` if `condition` is true, else nothing. Branch-free.
+    /// Returns `bit` if `condition` is true, else [`NONE`](Self::NONE). Branch-free.
     #[must_use]
     pub const fn when(condition: bool, bit: Self) -> Self {
         Self(bit.0 * condition as u8)

@@ -103,7 +103,7 @@ impl fmt::Display for Error {
             Self::Balance(error) => error.fmt(f),
             Self::Memory { bytes, pollers } => write!(
                 f,
-                "{bytes} bytes for each of {pollers} pollers: the system refused this much memory; allowed: fewer sockets, blocks or pollers"
+                "the system refused {bytes} bytes for each of {pollers} pollers: reduce the sockets, blocks or pollers"
             ),
             Self::Driver(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
@@ -282,8 +282,8 @@ impl<D: Driver> Builder<D> {
 
     /// Sets whether each poller has a separate listening socket (`SO_REUSEPORT`): the kernel then distributes the
     /// connections, and each stays on the poller that accepted it. Default no: the first poller accepts, and the
-    /// balancer distributes. Unix sockets cannot be shared; for them, the first poller accepts and keeps all
-    /// connections if this is set.
+    /// balancer distributes the connections. Unix sockets cannot be shared: if this is set, the first poller accepts
+    /// and keeps all connections of a Unix listener.
     pub fn listener_per_poller(mut self, yes: bool) -> Self {
         self.listener_per_poller = yes;
         self
@@ -628,7 +628,8 @@ impl<M> Handle<M> {
     ///
     /// # Errors
     ///
-    /// [`RequestError::Full`] if the poller's command mailbox is full, [`RequestError::Gone`] if the poller has stopped.
+    /// [`RequestError::Full`] if the poller's command mailbox is full, [`RequestError::Gone`] if the poller has
+    /// stopped.
     pub fn close(&self, token: Token) -> Result<(), RequestError> {
         self.send(token.poller(), Command::CloseSocket { token, abort: false })
     }
@@ -691,7 +692,7 @@ impl<M> Handle<M> {
         self.group().pollers().iter().map(load).collect()
     }
 
-    /// Begins a graceful shutdown. [`Engine::join`] waits for its end.
+    /// Begins a graceful shutdown, and returns at once. [`Engine::join`] waits for its end.
     ///
     /// Connections that wait at the listeners are still accepted, then the listeners close. Every socket receives the
     /// bytes that have already arrived, then its `shutdown` event. Sockets that are still open after the grace time are
@@ -868,8 +869,8 @@ impl<M> Drop for Engine<M> {
     }
 }
 
-/// A listener of an engine. It stays open when this is dropped, and is closed by [`close`](Self::close) or with the
-/// engine.
+/// A listener of an engine. Dropping this value does not close the listener: [`close`](Self::close) does, or the
+/// shutdown of the engine.
 pub struct Listener<M = core::convert::Infallible> {
     handle: Handle<M>,
     id: ListenerId,
@@ -891,8 +892,8 @@ impl<M> Listener<M> {
         self.id
     }
 
-    /// Returns the endpoint on which it listens. If the requested port was 0, this contains the port that the system
-    /// chose.
+    /// Returns the endpoint on which the listener accepts. If the requested port was 0, it contains the port that the
+    /// system chose.
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
@@ -925,7 +926,7 @@ impl<M> Listener<M> {
     }
 
     /// Waits for at most `timeout` until the listener is closed, by [`close`](Self::close) or with its engine, and
-    /// returns whether it is. Its address is then free, and connects to it are refused.
+    /// returns whether it is. When it is, its address is free, and connects to the address are refused.
     ///
     /// Do not call this on the thread of the listener's poller, which must close it: the wait would time out.
     pub fn wait_closed(&self, timeout: Duration) -> bool {

@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_call_gives_its_error_and_leaves_others_alone() {
+    fn a_failed_call_returns_its_error_and_affects_no_other() {
         // SAFETY: closing a number that is not a descriptor has no effect.
         let failed = unsafe { syscall!(close(-1)) };
         assert_eq!(failed, Err(Errno(libc::EBADF)));

@@ -30,7 +30,7 @@ pub struct LimitError {
 impl fmt::Display for LimitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let DescriptorLimit { soft, hard } = self.limit;
-        write!(f, "{} descriptors are required, the limit is {soft} (at most {hard})", self.wanted)?;
+        write!(f, "{} descriptors are required, the limit is {soft} (hard limit {hard})", self.wanted)?;
         match self.cause {
             Some(errno) => write!(f, " and cannot be raised: {errno}"),
             None => f.write_str(": raise it with ulimit -n, or in the service's configuration"),

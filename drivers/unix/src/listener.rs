@@ -1,4 +1,4 @@
-//! Listening sockets. Errors of binding explain the problem, and results of accepting say what to do next.
+//! Listening sockets. An error of binding explains the problem, and the result of an accept says what to do next.
 
 use core::fmt;
 use std::fs;
@@ -78,9 +78,10 @@ pub enum AcceptResult {
     Accepted(OwnedFd, PeerAddress),
     /// No connection is waiting. Wait until the listener is readable.
     WouldBlock,
-    /// A connection was lost before it was accepted. The listener is intact: accept again.
+    /// A connection was closed before it was accepted. The listener is intact: accept again.
     ///
-    /// Each such result removes a connection from the queue. The caller should bound its loop nevertheless.
+    /// Each such result removes a connection from the queue. The caller should nevertheless limit the number of
+    /// accepts.
     Retry(Errno),
     /// No descriptor or memory is available for a connection. The listener is intact.
     ///
@@ -137,7 +138,7 @@ impl fmt::Display for ListenError {
         write!(f, "cannot listen on {}: ", self.endpoint)?;
         match self.cause {
             ListenCause::Answered => f.write_str("the address is in use by another server"),
-            ListenCause::NotASocket => f.write_str("the path exists and is no socket"),
+            ListenCause::NotASocket => f.write_str("the path exists and is not a socket"),
             ListenCause::Os(call, errno) => {
                 f.write_str(explain(errno))?;
                 write!(f, " ({call}: {errno})")
@@ -168,7 +169,7 @@ const fn explain(errno: Errno) -> &'static str {
         libc::EADDRINUSE => "the address is in use",
         libc::EACCES | libc::EPERM => "it is not permitted",
         libc::EADDRNOTAVAIL => "no interface has this address",
-        libc::EAFNOSUPPORT => "the system does not have this kind of address",
+        libc::EAFNOSUPPORT => "the system does not support this kind of address",
         libc::ENOENT | libc::ENOTDIR => "the directory does not exist",
         libc::EROFS => "the file system is read-only",
         libc::EMFILE | libc::ENFILE => "no descriptor is left",
@@ -203,8 +204,8 @@ impl ListenSocket {
         Ok(Self { _file: file, socket, endpoint, per_socket })
     }
 
-    /// Returns the endpoint on which it listens. If the requested port was 0, this contains the port that the system
-    /// chose.
+    /// Returns the endpoint on which the socket listens. If the requested port was 0, it contains the port that the
+    /// system chose.
     #[must_use]
     pub const fn endpoint(&self) -> &Endpoint {
         &self.endpoint

@@ -18,7 +18,7 @@ pub(crate) fn map(bytes: usize) -> io::Result<MmapMut> {
 
 /// Releases the whole pages of `memory` to the system (`madvise`, with `MADV_DONTNEED` on Linux and `MADV_FREE`
 /// elsewhere). The memory stays valid, but the contents of those pages may change to zeros. Pages are committed again
-/// when they are next used. Errors are ignored.
+/// when they are next used. Errors are ignored: the pages then stay committed.
 ///
 /// `memory` must be private and anonymous, as memory from an allocator is.
 pub fn release(memory: &mut [u8]) {

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn names_come_and_go_for_ever() {
+    fn names_can_be_replaced_without_limit() {
         let paths = Arc::new(UnixPaths::default());
         let pin = paths.pin(&name(usize::MAX)).unwrap();
         let kept = paths.id(&name(0)).unwrap();

@@ -119,7 +119,7 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
             if self.full || self.count >= FULL {
                 self.tell_full_wait();
             }
-            // A panic ends only the callback it came from. The rest of the turn must still run before the next wait.
+            // A panic ends only the callback that panicked. The rest of the turn must still run before the next wait.
             while let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.turn())) {
                 self.recover(panic);
             }
@@ -202,7 +202,7 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
                 Ok(true) => return,
                 Ok(false) => yield_now(), // a push is in progress
                 Err(_) => {
-                    // Dropping a message panicked. It has been removed from the mailbox, so the loop terminates.
+                    // Dropping a message panicked. The message has left the mailbox, so the loop terminates.
                     self.poller.recover();
                     self.report.panics += 1;
                 }

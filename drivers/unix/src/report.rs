@@ -94,7 +94,7 @@ impl fmt::Display for Report {
             self.bytes_lost()
         )?;
         if self.bytes_undelivered() > 0 {
-            write!(f, ", {} more sent and not delivered", self.bytes_undelivered())?;
+            write!(f, ", {} bytes not delivered", self.bytes_undelivered())?;
         }
         if self.panics() > 0 {
             write!(f, ", {} handler panics", self.panics())?;

@@ -42,11 +42,11 @@ pub(crate) struct ConnectionFilter(pub(crate) Arc<Accepts>);
 
 impl fmt::Debug for ConnectionFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Filter")
+        f.write_str("ConnectionFilter")
     }
 }
 
-/// A listening socket and what belongs to it.
+/// A listening socket, its address, and its entries in the tables of the engine.
 #[derive(Debug)]
 pub(crate) struct Listening {
     pub(crate) socket: ListenSocket,

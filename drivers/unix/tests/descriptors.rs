@@ -30,7 +30,7 @@ fn all_that_are_left() -> Vec<File> {
 }
 
 #[test]
-fn out_of_descriptors_is_told_apart_and_ends() {
+fn out_of_descriptors_is_distinguished_and_ends() {
     set_limit(64, 128);
     the_soft_limit_is_raised_and_no_further();
     set_limit(64, 128);

@@ -18,7 +18,7 @@ fn refused(endpoint: &str) -> ListenError {
 }
 
 #[test]
-fn the_systems_choice_of_port_is_told() {
+fn the_systems_choice_of_port_is_reported() {
     for any in ["127.0.0.1:0", "[::1]:0"] {
         let listener = listen(any);
         let bound = listener.endpoint().as_inet().unwrap();
@@ -41,7 +41,7 @@ fn an_address_in_use_is_named() {
 }
 
 #[test]
-fn an_address_of_somebody_else_is_named() {
+fn an_address_that_is_not_local_is_named() {
     let error = refused("192.0.2.1:80");
     assert_eq!(error.cause(), ListenCause::Os("bind", Errno(libc::EADDRNOTAVAIL)));
     assert!(error.to_string().contains("192.0.2.1:80: no interface has this address"), "{error}");
@@ -55,7 +55,7 @@ fn a_folder_that_does_not_exist_is_named() {
 }
 
 #[test]
-fn nobody_waiting_is_no_error() {
+fn no_waiting_connection_is_no_error() {
     assert!(matches!(listen("127.0.0.1:0").accept(), AcceptResult::WouldBlock));
 }
 
@@ -171,7 +171,7 @@ fn a_file_that_is_no_socket_is_left_alone() {
     std::fs::write(folder.path("socket"), "precious").unwrap();
     let error = refused(&folder.endpoint("socket"));
     assert_eq!(error.cause(), ListenCause::NotASocket);
-    assert!(error.to_string().contains("is no socket"), "{error}");
+    assert!(error.to_string().contains("is not a socket"), "{error}");
     std::os::unix::fs::symlink(folder.path("socket"), folder.path("link")).unwrap();
     assert_eq!(refused(&folder.endpoint("link")).cause(), ListenCause::NotASocket);
     assert_eq!(std::fs::read_to_string(folder.path("socket")).unwrap(), "precious");

@@ -72,7 +72,7 @@ fn a_unix_socket_connects_at_once() {
 }
 
 #[test]
-fn a_refused_connect_says_so() {
+fn a_refused_connect_returns_its_error() {
     let free = listen("127.0.0.1:0").endpoint().clone();
     let (client, started) = start_connect(&free);
     assert_eq!(outcome(&client, started), Connecting::Failed(Errno(libc::ECONNREFUSED)));
@@ -222,7 +222,7 @@ fn what_is_undelivered(endpoint: &str) {
 }
 
 #[test]
-fn what_is_undelivered_is_told() {
+fn undelivered_bytes_are_reported() {
     what_is_undelivered("127.0.0.1:0");
     let folder = Folder::new("undelivered");
     what_is_undelivered(&folder.endpoint("socket"));

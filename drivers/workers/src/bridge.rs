@@ -111,8 +111,8 @@ impl<M> Bridge<M> {
         Self { gate, token, place, origin, peer, local, link, exchange }
     }
 
-    /// Locks the exchange. No handler code runs under this lock, so it is held only briefly and does not get
-    /// poisoned.
+    /// Locks the state of both directions. No handler code runs under this lock, so it is held only briefly and does
+    /// not get poisoned.
     pub(crate) fn exchange(&self) -> MutexGuard<'_, BridgeState<M>> {
         self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
     }

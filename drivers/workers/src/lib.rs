@@ -62,8 +62,8 @@
 //! - **Blocking.** A callback that blocks occupies one worker and delays its own socket. Other sockets are
 //!   delayed only when all workers are blocked; they then wait in FIFO order. A poller never waits for a
 //!   worker.
-//! - **`admit`** runs on a worker, right before `open` or `refused`. When it rejects a connection, that
-//!   connection has already been accepted or established, and is closed.
+//! - **`admit`** runs on a worker, right before `open` or `refused`. A connection that it rejects has already
+//!   been accepted or established, and is closed.
 //! - **Time** in a callback is the time at which a worker began the socket's turn. While a callback is due or
 //!   running, the socket counts as [active](lightcone_core::Stream::set_active), so
 //!   [`Timeouts::idle`](lightcone_core::Timeouts) does not run; the engine's other timeouts do.
@@ -81,7 +81,7 @@
 //! connects the shadow to the poller's socket: received data flows one way, output and actions the other. The
 //! poller's handler, [`Offload`], copies bytes and posts to the bridge's
 //! [`Gate`](lightcone_core::sync::Gate), which admits one worker at a time. The worker takes what is in the
-//! bridge, runs callbacks, leaves their results there, and posts a message to the poller's socket. Output
+//! bridge, runs callbacks, leaves their results in the bridge, and posts a message to the poller's socket. Output
 //! counts as sent once the poller has sent it, so `sent`, `writable` and the count of lost bytes are
 //! accurate.
 //!
@@ -103,9 +103,9 @@
 //!
 //! # Shutdown
 //!
-//! Shut the engine down first. Its sockets receive `shutdown`, and started work is finished within the grace
-//! time. If a callback outlasts it, its socket is already closed: its output is lost, and `close` follows.
-//! Then [`Workers::shutdown`] waits for the remaining callbacks and returns the [`Report`], which counts
+//! Shut the engine down first. Its sockets receive `shutdown`, and work in progress is finished within the grace time.
+//! If a callback outlasts the grace time, its socket is already closed: the callback's output is lost, and `close`
+//! follows. Then [`Workers::shutdown`] waits for the remaining callbacks and returns the [`Report`], which counts
 //! callbacks that have still not returned. The wait is bounded.
 #![forbid(unsafe_code)]
 

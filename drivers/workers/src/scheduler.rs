@@ -52,7 +52,7 @@ pub(crate) struct Scheduler<M> {
 }
 
 struct SchedulerState<M> {
-    /// Sockets that wait for a worker. Each is queued at most once, since it has one pass.
+    /// Sockets that wait for a worker. Each is queued at most once, since it has one permit.
     ready: VecDeque<Job<M>>,
     /// The job assigned to each worker while it was idle, until it wakes up and takes it.
     in_hand: Box<[Option<Job<M>>]>,
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_nobody_has_run_goes_to_the_worker_that_is_idle_last() {
+    fn a_job_that_never_ran_goes_to_the_worker_that_became_idle_last() {
         let (scheduler, runs) = scheduler(4, 1);
         for _ in 0..6 {
             let last = last_idle(&scheduler, 4);

@@ -34,7 +34,7 @@ impl<D> Memory<D> {
     }
 }
 
-/// A shadow slot: holds one socket at a time, and is accessed by the worker that holds the socket's pass.
+/// A shadow slot: holds one socket at a time, and is accessed by the worker that holds the socket's permit.
 pub(crate) struct Shadow<'s, H: Handler> {
     memory: Option<&'s mut Memory<H::Data>>,
     shard: Option<Box<Shard<'s, H::Data>>>,

@@ -20,7 +20,7 @@ const RETRY: Duration = Duration::from_millis(1);
 /// The maximum number of retries before the worker ends.
 const LAST_RETRIES: usize = 500;
 
-/// The shadow slots. The worker that holds a socket's pass locks its slot.
+/// The shadow slots. The worker that holds a socket's permit locks its slot.
 pub(crate) type Shadows<'s, H> = [Mutex<Shadow<'s, H>>];
 
 /// The state of one worker.
@@ -119,8 +119,8 @@ impl<'a, H: Handler> Worker<'a, H> {
         let place = places.get(bridge.place as usize)?;
         self.counts.turns.add(1);
         self.refresh_clock();
-        // Before the bridge is read: a post that comes after this makes `leave` fail, and the socket runs
-        // again.
+        // Before the bridge is read: a post that comes after this makes `try_release` fail, and the socket
+        // runs again.
         pass.begin(&bridge.gate);
         // Never contended while the workers run, since the permit already excludes other workers. The mutex
         // makes that visible to the compiler.
@@ -133,7 +133,7 @@ impl<'a, H: Handler> Worker<'a, H> {
         drop(shadow);
         if over {
             self.scheduler.release_place(bridge.place);
-            return None; // the pass is dropped, so the socket is never scheduled again
+            return None; // the permit is dropped, so the socket is never scheduled again
         }
         if again {
             return Some(Job { bridge, pass });

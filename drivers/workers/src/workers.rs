@@ -24,8 +24,8 @@ pub const WORKERS_MAX: usize = 256;
 pub const SOCKETS_MAX: usize = 1 << 20;
 /// The maximum number of messages waiting at one socket.
 pub const MESSAGES_MAX: usize = 1 << 20;
-/// How long [`Workers::shutdown`] waits at least for the workers to end, however short the grace time: those
-/// that run no callback end within it.
+/// The minimum time for which [`Workers::shutdown`] waits for the workers to end, regardless of the grace time:
+/// workers that run no callback end within it.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why the workers could not be started. The message names the value and its allowed range.
@@ -56,7 +56,7 @@ impl fmt::Display for Error {
             Self::OutputLimit(n) => write!(f, "{n} output blocks of a socket; allowed: 1 to {BLOCKS_MAX}"),
             Self::Config(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "cannot start a worker: {error}"),
-            Self::Factory(worker) => write!(f, "the factory of handlers panicked for worker {worker}"),
+            Self::Factory(worker) => write!(f, "the handler factory panicked for worker {worker}"),
         }
     }
 }

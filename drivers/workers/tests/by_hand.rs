@@ -356,7 +356,7 @@ fn a_poller_knows_that_its_socket_drains() {
 /// Input that no callback has seen counts as unread, also while it waits for a worker: the kernel might reset
 /// a connection that is closed at once.
 #[test]
-fn a_close_with_input_in_the_lane_is_staged() {
+fn a_close_with_input_in_the_bridge_is_staged() {
     let stops = Stops::default();
     let shared = stops.clone();
     let mut bench = Bench::with(Builder::new().workers(1).start(move |_| Stopping(shared.clone())).unwrap());
@@ -391,7 +391,7 @@ fn an_answer_that_is_never_taken_is_counted() {
 /// Notifications to a poller that has ended are not retried. The handler receives the close that the poller
 /// reported.
 #[test]
-fn who_has_gone_is_not_tried_again() {
+fn a_notification_to_a_poller_that_has_ended_is_not_retried() {
     let mut bench = Bench::new();
     let token = bench.open();
     bench.mailbox.answer(Answer::Gone);

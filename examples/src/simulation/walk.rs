@@ -123,7 +123,7 @@ impl Walker {
                 if !taken && n <= bound {
                     assert!(
                         socket.is_writable_pending(),
-                        "contract: a send was refused, and writable is not owed"
+                        "contract: a send was refused, and writable is not pending"
                     );
                     return;
                 }

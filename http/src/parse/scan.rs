@@ -136,7 +136,7 @@ pub(crate) fn plain<'a>(input: &'a [u8], limits: &Limits, last: &LastHost) -> Re
         return Err(Start { at: target_end + VERSION_LENGTH, target_end });
     };
     match input.get(..input.len() - after.len()) {
-        // Bytes beyond the limit must not be read, so that they can't change the verdict.
+        // Bytes beyond the limit must not be read, so that they cannot change the verdict.
         Some(bytes) if bytes.len() <= limits.head => Ok(Plain { path, target_end, bytes, after }),
         _ => Err(Start::default()),
     }
@@ -181,7 +181,7 @@ pub(crate) fn rest<'a>(
 /// Continues to parse a head. `input` must start with the bytes of the previous calls.
 #[inline(never)]
 pub(crate) fn resume<'a>(progress: &mut Progress, input: &'a [u8], limits: &Limits) -> Parse<'a> {
-    // Bytes beyond the limit are not read, so they can't change the verdict.
+    // Bytes beyond the limit are not read, so they cannot change the verdict.
     let window = input.get(..limits.head).unwrap_or(input);
     let parse = if progress.seen == 0 {
         start(progress, window, limits)

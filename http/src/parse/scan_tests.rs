@@ -238,7 +238,7 @@ fn defaults_from_both_sides() {
 
 /// Checks that the search for line ends examines every byte once.
 #[test]
-fn a_dripped_line_is_not_scanned_anew() {
+fn a_line_in_single_bytes_is_not_scanned_again() {
     let mut input = b"GET / HTTP/1.1\r\nHost: a\r\nX: ".to_vec();
     let start = input.len();
     input.extend_from_slice(&[b'x'; 4_000]);

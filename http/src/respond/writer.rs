@@ -288,7 +288,7 @@ impl ResponseWriter<'_> {
         self.scratch.fault = if length > half as u64 { Fault::TooLarge } else { Fault::NoRoom };
         debug_assert!(
             cfg!(test) || half == 0 || length <= half as u64,
-            "a body of {length} bytes can't be sent at once, only {half} are guaranteed: stream or generate it"
+            "a body of {length} bytes cannot be sent at once, only {half} are guaranteed: stream or generate it"
         );
     }
 
@@ -347,7 +347,7 @@ impl ResponseWriter<'_> {
     }
 
     /// Prepares a response that does not read the body. A client that has not received `100 Continue` may send either
-    /// the body or the next request; the server can't distinguish them, so the connection ends.
+    /// the body or the next request; the server cannot distinguish them, so the connection ends.
     pub(crate) const fn refuse_body(&mut self) {
         if self.mode.has(ResponseMode::EXPECT_CONTINUE) {
             self.mode.set(ResponseMode::EXPECT_CONTINUE, false);

@@ -305,7 +305,7 @@ impl<S: State> Exchange<S> for Late {
 }
 
 #[test]
-fn what_is_too_large_to_be_given_at_once_is_counted_and_logged_as_such() {
+fn a_response_too_large_to_be_sent_at_once_is_counted_and_logged() {
     static STATS: Stats = Stats::new();
     let log: Lines = <_>::default();
     let lines = Rc::clone(&log);
@@ -357,7 +357,7 @@ fn a_target_that_is_too_long_to_be_kept_is_cut() {
 }
 
 #[test]
-fn middleware_without_a_log_is_told_the_whole_pattern() {
+fn middleware_without_a_log_gets_the_whole_pattern() {
     let seen: Lines = <_>::default();
     let group = Http::group().get("/{id}", |_request, response| response.defer(Slow::Mute));
     let fallback = Http::group().fallback(|_request, response| response.defer(Slow::Mute));

@@ -309,7 +309,7 @@ fn a_message_and_a_time_that_has_come_begin_the_answer() {
 }
 
 #[test]
-fn a_body_that_is_late_or_too_large_is_told_so() {
+fn a_body_that_is_late_or_too_large_gets_its_status() {
     let limits = Limits { body: 8, body_time: Duration::from_millis(500), ..Limits::DEFAULT };
     let mut rig = rig(&config(), limits);
     for path in ["/", "/defer"] {

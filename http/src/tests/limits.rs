@@ -306,7 +306,7 @@ fn counters() {
 
 /// A refusal is counted even if the response has begun, when its status can no longer be sent.
 #[test]
-fn bodies_broken_behind_the_start_of_their_answers_are_counted() {
+fn bodies_that_break_after_the_answer_began_are_counted() {
     static STATS: Stats = Stats::new();
     let limits = Limits { body: 10, body_time: Duration::from_millis(500), ..Limits::DEFAULT };
     let app = Http::new()

@@ -120,7 +120,7 @@ fn one_byte_beyond_the_limit_is_refused() {
 }
 
 #[test]
-fn leave_is_given_and_answers_of_each_kind_go_out() {
+fn continue_is_sent_and_answers_of_each_kind_follow() {
     let mut rig = rig(&config());
     let peer = rig.connect();
     rig.feed(peer, post("/small", "Content-Length: 7\r\nExpect: 100-continue").as_bytes());

@@ -530,7 +530,7 @@ fn kinds_of_answers() {
 }
 
 #[test]
-fn what_a_request_tells() {
+fn the_parts_of_a_request() {
     let app = Http::new().fallback(|request, response| {
         let (method, path) = (request.method(), request.path());
         let told = [request.header("x-a"), request.cookie("c"), request.query("q")];
@@ -586,7 +586,7 @@ fn json_that_is_displayed() {
 
 /// `*` is the only path that does not start with a slash. It has no parameter for a fallback, which must not panic.
 #[test]
-fn a_fallback_is_asked_about_the_server_itself() {
+fn a_fallback_is_called_for_the_server_itself() {
     let app = Http::new().fallback(|request, response| response.text(request.param("path"))).wrap(Tag("t"));
     let mut rig = Rig::new(app);
     let peer = rig.connect();

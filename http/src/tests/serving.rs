@@ -79,7 +79,7 @@ fn a_status_without_body_has_no_length() {
 }
 
 #[test]
-fn the_connection_ends_when_the_client_says_so() {
+fn the_connection_ends_when_the_client_announces_it() {
     let closing = response("200 OK", "Connection: close\r\n", "bar");
     assert_eq!(answer(b"GET /foo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"), (closing.clone(), true));
     assert_eq!(answer(b"GET /foo HTTP/1.0\r\n\r\n"), (closing, true));
@@ -88,7 +88,7 @@ fn the_connection_ends_when_the_client_says_so() {
 }
 
 #[test]
-fn nothing_is_answered_behind_a_close() {
+fn no_request_is_answered_after_a_close() {
     let two = [&b"GET /foo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"[..], GET].concat();
     assert_eq!(answer(&two), (response("200 OK", "Connection: close\r\n", "bar"), true));
 }

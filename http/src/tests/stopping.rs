@@ -103,7 +103,7 @@ fn a_request_that_has_come_is_answered_with_a_close() {
 }
 
 #[test]
-fn all_requests_of_a_pipeline_that_have_come_are_answered_and_the_last_says_that_it_is() {
+fn all_received_requests_of_a_pipeline_are_answered_and_the_last_announces_the_close() {
     static STATS: Stats = Stats::new();
     let (mut rig, _) = server(&STATS, GO_ON);
     let peer = rig.connect();
@@ -168,7 +168,7 @@ fn without_a_moment_idle_connections_are_closed_at_once() {
 }
 
 #[test]
-fn exchanges_are_told_of_a_shutdown_at_once_and_once() {
+fn exchanges_are_notified_of_a_shutdown_at_once_and_once() {
     static STATS: Stats = Stats::new();
     for (request, on, told) in [
         (EVENTS, Flow::More, ["shutdown"].as_slice()),
@@ -199,7 +199,7 @@ fn exchanges_are_told_of_a_shutdown_at_once_and_once() {
 }
 
 #[test]
-fn exchanges_are_told_that_their_peer_has_ended() {
+fn exchanges_are_notified_that_their_peer_has_ended() {
     static STATS: Stats = Stats::new();
     for (request, on, at_once) in [
         (EVENTS, Flow::More, false),
@@ -224,7 +224,7 @@ fn exchanges_are_told_that_their_peer_has_ended() {
 }
 
 #[test]
-fn an_exchange_that_begins_when_its_peer_has_ended_is_told_so() {
+fn an_exchange_that_begins_after_its_peer_has_ended_learns_it() {
     static STATS: Stats = Stats::new();
     let (mut rig, seen) = server(&STATS, [Flow::More, Flow::Abort]);
     let peer = rig.connect();
@@ -235,7 +235,7 @@ fn an_exchange_that_begins_when_its_peer_has_ended_is_told_so() {
 }
 
 #[test]
-fn a_peer_that_ends_within_a_body_is_refused_before_that_is_told() {
+fn a_peer_that_ends_within_a_body_is_refused_before_the_end_is_reported() {
     static STATS: Stats = Stats::new();
     let (mut rig, _) = server(&STATS, GO_ON);
     let peer = rig.connect();

@@ -375,7 +375,7 @@ fn a_body_that_ends_too_early() {
 }
 
 #[test]
-fn a_malformed_chunk_before_and_behind_the_head_of_the_answer() {
+fn a_malformed_chunk_before_and_after_the_head_of_the_answer() {
     let mut rig = Rig::new(server());
     for (path, expected) in
         [("/collect", refusal("400 Bad Request", "Connection: close\r\n")), ("/early", ok("early"))]
@@ -515,7 +515,7 @@ fn a_message_reaches_its_request_or_none() {
 }
 
 #[test]
-fn a_deferred_answer_waits_for_room_if_it_asks_for_it() {
+fn a_deferred_answer_waits_for_room_if_it_requests_it() {
     let app = Http::with(App)
         .get("/patient", |_request, response| response.defer(Posted { text: None, patient: true }))
         .get("/hasty", |_request, response| response.defer(Posted { text: None, patient: false }))
@@ -590,7 +590,7 @@ fn clocks() -> Rig<impl Handler<Message = RequestMessage<<() as State>::Message>
 }
 
 #[test]
-fn an_exchange_is_called_when_it_asks_for_it() {
+fn an_exchange_is_called_at_its_wake_up() {
     let mut rig = clocks();
     let peer = rig.connect();
     rig.feed(peer, b"GET /ticks HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -58,7 +58,7 @@ pub fn check(name: &str, outcomes: &[&'static str], model: impl Fn(&Seen) + Send
     run(name, builder, outcomes, model);
 }
 
-/// Does the same with at most `preemptions`, for a model that is too large for more.
+/// Like [`check`], with at most `preemptions` preemptions, for a model that is too large for more.
 pub fn check_up_to(
     name: &str,
     preemptions: usize,
@@ -125,7 +125,7 @@ fn run(
         executions > 1,
         "{name}: {executions} executions explore nothing; it takes two threads that share something"
     );
-    assert!(seen.values().all(|count| *count > 0), "{name}: an outcome never came up{counts}");
+    assert!(seen.values().all(|count| *count > 0), "{name}: an outcome never occurred{counts}");
 }
 
 /// Prints to standard error, because the test harness captures `println!` of a test that passes.
@@ -141,7 +141,7 @@ thread_local! {
 
 /// Installs a panic hook that prints the report of a deadlock or of an endless execution.
 ///
-/// loom cannot take down its threads then, and the process ends: the hook is the last chance to print what led to it.
+/// loom cannot end its threads then, and the process ends: the hook is the last chance to print what led to it.
 fn tell_before_the_end() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -20,7 +20,7 @@ use crate::world::World;
 
 /// The maximum number of connects that the handlers of one poller may begin in one turn.
 pub(crate) const CONNECTS_A_TURN: usize = 2;
-/// The grace period of a shutdown. It expires only when nothing else is left to do.
+/// The grace time of a shutdown. It expires only when nothing else is left to do.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
 type CheckedHandler<H> = ContractChecker<Watched<H>>;

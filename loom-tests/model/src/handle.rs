@@ -122,7 +122,7 @@ impl<M> Handle<M> {
         self.broadcast_with(message, M::clone)
     }
 
-    /// Does the same for messages that are not `Clone`: `clone` copies them.
+    /// Like [`broadcast`](Self::broadcast), for messages that are not `Clone`: `clone` copies them.
     ///
     /// # Errors
     ///

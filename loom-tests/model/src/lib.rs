@@ -1,7 +1,7 @@
 //! Checks handlers for races between pollers.
 //!
 //! State that a handler keeps for itself and its sockets belongs to one poller, and cannot race. State that it shares
-//! with the handlers of other pollers can: a registry with a lock, a counter, a cache. Such a race may show once in a
+//! with the handlers of other pollers can: a registry with a lock, a counter, a cache. Such a race may occur once in a
 //! million runs, or only on another machine. [loom] runs a small program through every order of events that the
 //! language allows, up to a number of preemptions. This crate runs a real [`Handler`] in loom: on several pollers, with
 //! scripted peers, and with the shipped poller loop, mailboxes, wake flag and balancer.
@@ -15,9 +15,9 @@
 //! ```
 //!
 //! [`check`] runs the closure once for each schedule. The closure creates the shared state, then a [`Model`] with the
-//! peers, and asserts what the peers have heard. `fetch_add` returns a different number to each peer. With a `load` and
-//! a `store`, both peers could get the same number; then the test fails with a report. Here it fails in the very first
-//! execution, because poller 1 may still read the old value of the counter:
+//! peers, and asserts what the peers have received. With `fetch_add`, each peer gets a different number. With a `load`
+//! and a `store` in its place, both peers could get the same number, and the test fails with a report. Here it fails in
+//! the very first execution, because poller 1 may still read the old value of the counter:
 //!
 //! ```text
 //! model greeter, bound 2, fails in execution 1: assertion `left != right` failed
@@ -71,12 +71,12 @@
 //! - **Beyond its bound.** An execution has at most two preemptions, unless loom is configured otherwise; a poller that
 //!   waits does not count as preempted. loom explores what the language allows, with a few exceptions: a relaxed load
 //!   never sees a later store, and sequentially consistent accesses count as acquire and release.
-//! - **A single poller.** There, the steps of a peer follow one another at once, and sockets are served in order: what
-//!   a model explores is how pollers and threads interleave. Bytes cut at every offset, full outputs and system errors
-//!   are for tests over a shard.
+//! - **A single poller.** Within one poller, the steps of a peer follow one another at once, and sockets are served in
+//!   order: a model explores only how pollers and threads interleave. Bytes cut at every offset, full outputs and
+//!   system errors are left to tests over a shard.
 //! - **Time.** No timeout of the engine fires, and the clock does not advance while anything runs. When all pollers
 //!   sleep and the other threads have finished, it advances to the first deadline (of a handler, of a backed-off
-//!   accept, or of the grace period of a shutdown). So a handler that retries until something changes never ends, which
+//!   accept, or of the grace time of a shutdown). So a handler that retries until something changes never ends, which
 //!   loom reports.
 //! - **Large scenarios.** Every thread, socket and message multiplies the schedules. [`THREADS_MAX`], [`PEERS_MAX`],
 //!   [`PLACES_MAX`] and [`STEPS_MAX`] are the limits; a useful model is far below them.

@@ -204,7 +204,7 @@ impl World {
             })
             .collect();
         drop(state);
-        panic!("nothing goes on any more: every poller sleeps and none will be woken{waiting}");
+        panic!("no progress: every poller sleeps and none will be woken{waiting}");
     }
 
     /// Records a failure. Only the first one is kept.

@@ -131,7 +131,7 @@ fn an_answer_that_never_comes() {
     has(
         &report,
         &[
-            "nothing goes on any more: every poller sleeps and none will be woken",
+            "no progress: every poller sleeps and none will be woken",
             "peer 0 heard \"\" and waits: Some(Hears(",
             "receive 1:2#0 \"x\"",
         ],
@@ -181,7 +181,7 @@ fn an_outcome_that_never_comes_up() {
         });
     });
     let text = *found.expect_err("it passed").downcast::<String>().expect("a text");
-    has(&text, &["an outcome never came up, seldom 0"]);
+    has(&text, &["an outcome never occurred, seldom 0"]);
 }
 
 /// Records why sockets were closed.
@@ -217,7 +217,7 @@ fn peers_end_and_break_off() {
 }
 
 #[test]
-fn limits_are_told() {
+fn limits_are_named_in_the_panic() {
     let text =
         |limit: fn()| *catch_unwind(limit).expect_err("too much").downcast::<String>().expect("a text");
     type Any = Model<Infallible>;

@@ -19,7 +19,7 @@ impl Handler for Greeter {
 }
 
 #[test]
-fn everybody_gets_a_number_of_their_own() {
+fn each_peer_gets_its_own_number() {
     check("greeter", &[], |_| {
         let count = Arc::new(atomic::AtomicUsize::new(0));
         let model = Model::new(2).peer(Peer::new().hears_bytes(2)).peer(Peer::new().hears_bytes(2));

@@ -289,7 +289,7 @@ fn a_message_before_a_shutdown() {
 /// A handler posts to a socket of its own poller upon `shutdown`. That wakes no poller, because this one checks its
 /// mailbox before it sleeps. The message is delivered before time passes.
 #[test]
-fn a_farewell_to_oneself() {
+fn a_farewell_on_the_same_poller() {
     /// Records the time of each event.
     struct Leaves(Arc<Mutex<Vec<(&'static str, Instant)>>>);
 
@@ -312,7 +312,7 @@ fn a_farewell_to_oneself() {
         }
     }
 
-    check("engine::a_farewell_to_oneself", &[], |_| {
+    check("engine::a_farewell_on_the_same_poller", &[], |_| {
         let events = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&events);
         let model = Model::new(1).peer(Peer::new()).thread(|handle| handle.shutdown());
@@ -392,8 +392,8 @@ fn a_place_used_again(seen: &Seen) {
 }
 
 #[test]
-fn a_stale_token_reaches_nobody() {
-    check("engine::a_stale_token_reaches_nobody", &["in time", "too late"], a_place_used_again);
+fn a_stale_token_reaches_no_socket() {
+    check("engine::a_stale_token_reaches_no_socket", &["in time", "too late"], a_place_used_again);
 }
 
 /// A socket posts to sockets of both pollers while another socket shuts the engine down. Every message is delivered or

@@ -35,7 +35,7 @@ impl Socket {
         })
     }
 
-    /// Leaves a value as `poster`, posts, and runs the socket if the post returns the pass.
+    /// Leaves a value as `poster`, posts, and runs the socket if the post returns the permit.
     fn post(&self, poster: usize) {
         self.left[poster].store(1, Ordering::Relaxed);
         if let Some(pass) = self.gate.post() {
@@ -43,7 +43,7 @@ impl Socket {
         }
     }
 
-    /// Runs the socket, as the thread does that holds its pass.
+    /// Runs the socket, as the thread does that holds its permit.
     fn run(&self, mut pass: GatePermit) {
         self.runs.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         loop {
@@ -93,7 +93,7 @@ fn two_posters_in_every_schedule() {
     check_all("gate::two_posters_in_every_schedule", &OUTCOMES, |seen| all_is_found(2, seen));
 }
 
-/// The runner is a separate thread, like a worker: the pass moves there, and back if `leave` refuses it.
+/// The runner is a separate thread, like a worker: the permit moves there, and back if `try_release` fails.
 #[test]
 fn a_permit_goes_from_thread_to_thread() {
     check("gate::a_permit_goes_from_thread_to_thread", &["left at once", "looked again"], |seen| {

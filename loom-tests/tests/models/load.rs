@@ -34,8 +34,8 @@ fn the_last_place_goes_to_one() {
 
 /// Reservations are made and released at once: a lost unit would leave the counter wrong forever.
 #[test]
-fn what_is_given_back_is_counted_once() {
-    check_all("load::what_is_given_back_is_counted_once", &["alone", "together"], |seen| {
+fn what_is_returned_is_counted_once() {
+    check_all("load::what_is_returned_is_counted_once", &["alone", "together"], |seen| {
         let load = Arc::new(Load::new());
         let other = thread::spawn({
             let load = Arc::clone(&load);

@@ -145,8 +145,8 @@ fn three_slots_for_three_messages() {
 
 /// More messages than slots and no consumer: the excess is refused, and each refusal returns the value.
 #[test]
-fn full_gives_the_value_back() {
-    check("mailbox::full_gives_the_value_back", &["the other was first", "this was first"], |seen| {
+fn full_returns_the_value() {
+    check("mailbox::full_returns_the_value", &["the other was first", "this was first"], |seen| {
         let mailbox = Arc::new(mailbox(1));
         let two = producer(&mailbox, &[20]);
         let accepted = [push(&mailbox, &[10]), two.join().expect("no panic")].concat();

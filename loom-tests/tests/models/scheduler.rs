@@ -20,8 +20,8 @@ fn self_check() {
 
 /// A socket receives all its messages in order, while its poller continues alongside its callbacks.
 #[test]
-fn each_message_is_heard_in_order() {
-    check("scheduler::each_message_is_heard_in_order", &["in one turn", "in several"], |seen| {
+fn each_message_arrives_in_order() {
+    check("scheduler::each_message_arrives_in_order", &["in one turn", "in several"], |seen| {
         let shop = Workshop::new(1, 1);
         let report = shop.run(&[&[Message(0, 1), Message(0, 2), Message(0, 3), Message(0, CLOSE)]]);
         assert_eq!((shop.heard(0), report.lost_messages), (123, 0));
@@ -97,8 +97,8 @@ fn an_end_loses_no_socket() {
 
 /// A message that is refused because the poller's mailbox is full arrives in the end.
 #[test]
-fn what_was_put_off_is_told() {
-    check("scheduler::what_was_put_off_is_told", &[], |_| {
+fn what_was_deferred_is_delivered() {
+    check("scheduler::what_was_deferred_is_delivered", &[], |_| {
         let shop = Workshop::with(2, 1, Unusual { refusals: 1, ..Unusual::default() });
         shop.run(&[&[Message(0, 7)]]);
         assert_eq!(shop.heard(0), 7);
@@ -118,8 +118,8 @@ fn what_is_put_off_again_is_tried_again() {
 
 /// The worker that put the message off continues with the socket and blocks: a worker that was idle delivers it.
 #[test]
-fn an_idle_worker_tells_what_a_blocked_one_put_off() {
-    check("scheduler::an_idle_worker_tells_what_a_blocked_one_put_off", &[], |_| {
+fn an_idle_worker_delivers_what_a_blocked_one_deferred() {
+    check("scheduler::an_idle_worker_delivers_what_a_blocked_one_deferred", &[], |_| {
         let shop = Workshop::with(2, 1, Unusual { refusals: 2, blocks: Some(8) });
         shop.run(&[&[Message(0, 1), Message(0, 8)]]);
         assert_eq!(shop.heard(0), 18);
@@ -128,8 +128,8 @@ fn an_idle_worker_tells_what_a_blocked_one_put_off() {
 
 /// The same if the idle worker that was woken for it receives a socket first, and blocks as well.
 #[test]
-fn another_worker_tells_it_if_the_idle_one_is_given_a_socket() {
-    check_up_to("scheduler::another_worker_tells_it_if_the_idle_one_is_given_a_socket", 1, &[], |_| {
+fn another_worker_delivers_it_if_the_idle_one_gets_a_socket() {
+    check_up_to("scheduler::another_worker_delivers_it_if_the_idle_one_gets_a_socket", 1, &[], |_| {
         let shop = Workshop::with(3, 2, Unusual { refusals: 2, blocks: Some(8) });
         shop.run(&[&[Message(0, 1), Message(0, 8), Message(1, 8)]]);
         assert_eq!((shop.heard(0), shop.heard(1)), (18, 8));

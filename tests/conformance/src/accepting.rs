@@ -78,7 +78,7 @@ pub fn a_burst_is_served_whole<D: Driver>() {
 }
 
 /// A peer that `admit` turns away sees the end, and the handler receives no event for it.
-pub fn who_is_turned_away_sees_the_end<D: Driver>() {
+pub fn a_peer_that_is_turned_away_sees_the_end<D: Driver>() {
     let refuse = Arc::new(AtomicBool::new(true));
     let seen = Arc::clone(&refuse);
     let case = Case::choosy(small::<D>(), move |_, _| !seen.load(Ordering::Relaxed), echoing);
@@ -94,7 +94,7 @@ pub fn who_is_turned_away_sees_the_end<D: Driver>() {
 
 /// A peer that the filter rejects sees the end, and takes neither a slot nor the time of a poller. A panic in the
 /// filter affects only its peer.
-pub fn who_is_filtered_sees_the_end<D: Driver>() {
+pub fn a_filtered_peer_sees_the_end<D: Driver>() {
     for per_poller in [false, true] {
         let asked = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&asked);
@@ -120,7 +120,7 @@ pub fn who_is_filtered_sees_the_end<D: Driver>() {
 }
 
 /// A closed listener accepts no more peers, its open sockets continue, and closing it again is an error.
-pub fn a_closed_listener_takes_nobody<D: Driver>() {
+pub fn a_closed_listener_accepts_no_peer<D: Driver>() {
     for per_poller in [false, true] {
         let case = Case::start(small::<D>().pollers(2).listener_per_poller(per_poller), echoing);
         let listener = case.listen();
@@ -235,7 +235,7 @@ pub fn beyond_the_most_sockets_the_rest_wait<D: Driver>() {
 }
 
 /// No peer is lost if its listener is opened while there is no room.
-pub fn a_listener_opened_without_room_loses_nobody<D: Driver>() {
+pub fn a_listener_opened_without_room_loses_no_connection<D: Driver>() {
     // the policy pins to a full poller while the accepting poller has room: accepted sockets are held back
     let policy = lightcone_unix::Policy::Pinned(1);
     let case = Case::start(small::<D>().pollers(2).sockets(1).balancer(policy), echoing);

@@ -104,7 +104,7 @@ impl Case {
         Self::choosy(builder, |_, _| true, act)
     }
 
-    /// Does the same, but admits only the sockets for which `admit` returns `true`.
+    /// Starts an engine that admits only the sockets for which `admit` returns `true`, and runs `act` in each callback.
     pub fn choosy<D: Driver>(
         builder: Builder<D>,
         admit: impl Fn(Origin, &Address) -> bool + Send + Sync + 'static,
@@ -167,12 +167,12 @@ impl Case {
         Peer::connect(self.listen().endpoint())
     }
 
-    /// Shuts down with a grace period of 5 seconds and checks that every socket has ended.
+    /// Shuts down with a grace time of 5 seconds and checks that every socket has ended.
     pub fn stop(self) -> Report {
         self.stop_within(Duration::from_secs(5))
     }
 
-    /// Does the same with another grace period.
+    /// Shuts down with this grace time and checks that every socket has ended.
     pub fn stop_within(mut self, grace: Duration) -> Report {
         let engine = self.engine.take().unwrap();
         let report = bounded("shutdown", move || engine.shutdown(grace));

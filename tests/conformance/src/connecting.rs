@@ -200,7 +200,7 @@ pub fn a_late_connect_opens<D: Driver>() {
 }
 
 /// A connect in progress can be cancelled by its token.
-pub fn a_connect_can_be_called_off<D: Driver>() {
+pub fn a_connect_can_be_cancelled<D: Driver>() {
     let Some(silent) = Silent::new() else { return skip("a full backlog still accepts here") };
     for abort in [false, true] {
         let (token, to) = (Arc::new(Mutex::new(None)), silent.address);
@@ -220,7 +220,7 @@ pub fn a_connect_can_be_called_off<D: Driver>() {
 }
 
 /// A connect can be cancelled before it has begun, in the callback that requested it.
-pub fn a_connect_is_called_off_at_once<D: Driver>() {
+pub fn a_connect_is_cancelled_at_once<D: Driver>() {
     let (listener, to) = elsewhere();
     for abort in [false, true] {
         let handle = Arc::new(std::sync::OnceLock::<lightcone_unix::Handle<u64>>::new());

@@ -56,7 +56,7 @@ pub fn many_bytes_and_the_end_at_once<D: Driver>() {
 }
 
 /// After `peer_closed`, a handler can still send any amount.
-pub fn who_has_ended_is_still_sent_to<D: Driver>() {
+pub fn a_peer_that_has_ended_is_still_sent_to<D: Driver>() {
     const TOTAL: usize = 300_000;
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::PeerClosed | Event::Writable => {
@@ -163,7 +163,7 @@ pub fn closing_a_stalled_socket_loses_nothing<D: Driver>() {
 }
 
 /// An abort of a stalled socket reports the number of bytes that are lost.
-pub fn aborting_a_stalled_socket_says_what_is_lost<D: Driver>() {
+pub fn aborting_a_stalled_socket_reports_what_is_lost<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| fill_then(socket, event, |it| it.abort()));
     let peer = case.peer();
     let token = case.trace.token(0);

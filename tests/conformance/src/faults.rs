@@ -1,4 +1,4 @@
-//! Faults of an earlier engine, each with a test that would have found it.
+//! Faults of earlier versions of the engine, each with a test that would have found it.
 //!
 //! | fault | found by |
 //! | --- | --- |
@@ -12,16 +12,16 @@
 //! | a new connection waited for up to 100 ms | [`fresh_connection_is_served_at_once`] |
 //! | each turn walked all sockets | `a_turn_does_not_walk_the_sockets` in `core/tests/bounds.rs` |
 //! | each response took two changes of interest, and none was sent within the callback | [`steady_traffic_changes_no_interest`] |
-//! | it spun when it was out of descriptors | [`out_of_descriptors_it_rests_and_resumes`] |
+//! | the engine spun when it was out of descriptors | [`out_of_descriptors_it_rests_and_resumes`] |
 //! | buffers grew without bound | [`peer_that_never_reads_costs_its_bound`] |
-//! | one fast peer starved a thread | [`floods_starve_nobody`] |
+//! | one fast peer starved a thread | [`floods_starve_no_socket`] |
 //! | `close` dropped what was queued | [`close_sends_what_is_queued`] |
 //! | errors of sends were ignored | [`error_of_a_send_ends_the_socket`] |
 //! | data races, and pointers that outlived their socket | [`many_threads_close_at_random`], [`a_stale_token_never_reaches_the_successor`], the models in `loom-tests` |
-//! | the counter of the round robin became negative | `picking_for_ever_repeats_what_was_tried` in `core/src/balance.rs` |
+//! | the counter of the round robin became negative | `endless_picking_repeats_what_was_tried` in `core/src/balance.rs` |
 //! | one idle timeout for all sockets, by a clock that can step | [`idle_timeouts_are_each_sockets_own`]; the core has no clock |
 //! | the user data of epoll overwrote the descriptor | [`events_reach_their_own_sockets`] |
-//! | filters of kqueue were taken for flags, so that each event was both | [`readable_is_not_writable`] |
+//! | filters of kqueue were taken for flags, so that each event counted as readable and writable | [`readable_is_not_writable`] |
 //! | `select` wrote beyond its set | [`descriptors_beyond_a_thousand`], `drivers/select/tests/high.rs` |
 //! | IPv6 peer addresses were truncated | [`ipv6_peer_addresses_are_whole`] |
 //!
@@ -353,7 +353,7 @@ pub fn peer_that_never_reads_costs_its_bound<D: Driver>() {
 }
 
 /// Peers that flood the engine do not starve one that sends now and then.
-pub fn floods_starve_nobody<D: Driver>() {
+pub fn floods_starve_no_socket<D: Driver>() {
     let case = Case::echo::<D>();
     case.trace.keep_ends_only();
     let listener = case.listen();

@@ -28,7 +28,7 @@
 //! | [`building`] | settings, endpoints and their errors |
 //! | [`process`] | descriptors, signals and processor time, each case in a separate process |
 //! | [`scripts`] | scripted peers with traces that are compared between drivers |
-//! | [`faults`] | faults of an earlier engine, one case each |
+//! | [`faults`] | faults of earlier versions of the engine, one case each |
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "these are tests: a failure is a panic")]
 #![allow(clippy::missing_panics_doc, reason = "a failed test panics")]
 #![allow(clippy::disallowed_methods, reason = "the threads of the peers belong to the tests")]

@@ -75,7 +75,7 @@ pub fn many_threads_wake_one_poller<D: Driver>() {
 }
 
 /// A full mailbox returns the message, and accepts more when it has room. Requests such as `close` still get through.
-pub fn a_full_mailbox_gives_the_message_back<D: Driver>() {
+pub fn a_full_mailbox_returns_the_message<D: Driver>() {
     let (inside, outside) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
     let (enter, leave) = (Arc::clone(&inside), Arc::clone(&outside));
     let case = Case::start(small::<D>().mailbox(8), move |socket, event, _| match event {

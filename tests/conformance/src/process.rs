@@ -59,7 +59,7 @@ pub fn options_reach_every_socket<D: Driver>() {
 }
 
 /// A thousand connects, closes, resets and refusals leave no descriptor open, and a stopped engine leaves none at all.
-pub fn no_descriptor_is_left_behind<D: Driver>() {
+pub fn no_descriptor_is_left_open<D: Driver>() {
     let before = system::descriptors().len();
     let case = Case::start(small::<D>().pollers(2), echoing);
     case.trace.keep_ends_only();
@@ -101,8 +101,8 @@ fn unconnected(case: &Case, count: usize) -> (SocketAddress, Vec<OwnedFd>) {
     (SocketAddress::new(listener.endpoint()), made.collect())
 }
 
-/// Without free descriptors, the engine rests its listeners, still serves its sockets, and accepts again soon after a
-/// descriptor becomes free.
+/// Without free descriptors, the engine stops watching its listeners, still serves its sockets, and accepts again soon
+/// after a descriptor becomes free.
 pub fn out_of_descriptors_it_rests_and_resumes<D: Driver>() {
     const WAITING: usize = 20;
     let case = Case::echo::<D>();
@@ -213,7 +213,7 @@ pub fn a_full_file_table_is_a_reason_to_rest<D: Driver>() {
 
 /// Connections that are aborted before they are accepted, even many, do not delay others.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub fn aborted_connections_hold_up_nobody<D: Driver>() {
+pub fn aborted_connections_delay_no_other<D: Driver>() {
     beside_a_failing_listener::<D>(libc::ECONNABORTED);
 }
 
@@ -225,12 +225,12 @@ pub fn a_full_file_table_is_a_reason_to_rest<D: Driver>() {
 
 /// Connections that are aborted before they are accepted, even many, do not delay others.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub fn aborted_connections_hold_up_nobody<D: Driver>() {
+pub fn aborted_connections_delay_no_other<D: Driver>() {
     skip("this system does not allow making calls fail");
 }
 
 /// A descriptor limit that is too low for the settings is raised as far as possible, and the shortage is reported.
-pub fn a_shortage_of_descriptors_is_said<D: Driver>() {
+pub fn a_shortage_of_descriptors_is_reported<D: Driver>() {
     let hard = DescriptorLimit::read().unwrap().hard;
     system::limit_descriptors(64);
     let case = Case::start(small::<D>().sockets(1_000), echoing);
@@ -249,7 +249,7 @@ pub fn a_shortage_of_descriptors_is_said<D: Driver>() {
 
 /// A failed allocation makes the start fail with an error that includes the size; it does not end the process.
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub fn a_shortage_of_memory_is_said<D: Driver>() {
+pub fn a_shortage_of_memory_is_reported<D: Driver>() {
     const LIMIT: u64 = 3 << 30;
     if system::address_space() > LIMIT / 2 {
         return skip("a sanitizer has taken more address space than the limit leaves");
@@ -266,7 +266,7 @@ pub fn a_shortage_of_memory_is_said<D: Driver>() {
 
 /// A failed allocation makes the start fail with an error.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub fn a_shortage_of_memory_is_said<D: Driver>() {
+pub fn a_shortage_of_memory_is_reported<D: Driver>() {
     skip("this system limits memory in another way");
 }
 
@@ -358,7 +358,7 @@ pub fn signals_interrupt_nothing<D: Driver>() {
 }
 
 /// A write to a closed connection does not end the process, even if `SIGPIPE` has its default action.
-pub fn a_broken_pipe_kills_nobody<D: Driver>() {
+pub fn a_broken_pipe_does_not_kill_the_process<D: Driver>() {
     system::restore_broken_pipe_signal();
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Open | Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},

@@ -20,7 +20,7 @@ use crate::connecting::Silent;
 use crate::ending::wait_until_stalled;
 use crate::peer::{Peer, pattern};
 
-/// A grace period that should not be used up.
+/// A grace time that should not be used up.
 const LONG: Duration = Duration::from_millis(LONG_MS);
 const LONG_MS: u64 = 5_000;
 
@@ -30,7 +30,7 @@ fn span_ms<T>(run: impl FnOnce() -> T) -> (T, u64) {
     (result, Clock::now_ms() - start)
 }
 
-/// An engine without sockets stops at once, regardless of the grace period.
+/// An engine without sockets stops at once, regardless of the grace time.
 pub fn an_empty_engine_stops_at_once<D: Driver>() {
     let case = Case::start(small::<D>().pollers(3), echoing);
     let (report, span) = span_ms(|| case.stop_within(Duration::from_secs(3_600)));
@@ -121,7 +121,7 @@ pub fn queued_output_is_sent<D: Driver>() {
     assert_eq!((report.drained(), report.aborted(), report.bytes_lost()), (1, 0, 0));
 }
 
-/// A stalled socket whose peer reads again within the grace period drains.
+/// A stalled socket whose peer reads again within the grace time drains.
 pub fn a_stalled_socket_that_is_read_drains<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Open | Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
@@ -138,7 +138,7 @@ pub fn a_stalled_socket_that_is_read_drains<D: Driver>() {
     assert_eq!(report.pollers[0].stats.bytes_out, received);
 }
 
-/// A peer that reads nothing delays the shutdown for the grace period only, and the lost bytes are counted.
+/// A peer that reads nothing delays the shutdown for the grace time only, and the lost bytes are counted.
 pub fn a_stalled_socket_is_aborted_at_the_end_of_the_grace<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {
         Event::Open | Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
@@ -156,7 +156,7 @@ pub fn a_stalled_socket_is_aborted_at_the_end_of_the_grace<D: Driver>() {
     assert_eq!(report.bytes_lost(), trace.lost(0) as u64);
 }
 
-/// A handler may keep its sockets open and working until the end of the grace period.
+/// A handler may keep its sockets open and working until the end of the grace time.
 pub fn a_handler_may_go_on_within_the_grace<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, cx| match event {
         Event::Shutdown => {}
@@ -173,7 +173,7 @@ pub fn a_handler_may_go_on_within_the_grace<D: Driver>() {
     assert_eq!(report.aborted(), 0);
 }
 
-/// A handler that never closes is aborted at the end of the grace period.
+/// A handler that never closes is aborted at the end of the grace time.
 pub fn a_handler_that_never_closes_is_cut_off<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, cx| match event {
         Event::Shutdown => {}
@@ -189,7 +189,7 @@ pub fn a_handler_that_never_closes_is_cut_off<D: Driver>() {
 }
 
 /// A connect in progress is cancelled.
-pub fn a_connecting_socket_is_called_off<D: Driver>() {
+pub fn a_connecting_socket_is_cancelled<D: Driver>() {
     let Some(silent) = Silent::new() else { return skip("a full backlog still accepts here") };
     let case = Case::echo::<D>();
     case.handle().connect(silent.address, 1).unwrap();
@@ -247,7 +247,7 @@ pub fn lingering_sockets_end<D: Driver>() {
     assert_eq!((report.drained(), report.aborted()), (1, 0));
 }
 
-/// A shorter grace period replaces a longer one, but a longer one does not replace a shorter one.
+/// A shorter grace time replaces a longer one, but a longer one does not replace a shorter one.
 pub fn a_shorter_grace_replaces_a_longer_one<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, cx| match event {
         Event::Shutdown => {}
@@ -332,7 +332,7 @@ impl<D: Driver> Hook<D> for Break {
 
 /// A poller whose driver fails is reported as failed; the other pollers continue and take over its share, and no call
 /// hangs.
-pub fn a_poller_that_fails_takes_nobody_along<D: Driver>() {
+pub fn a_poller_that_fails_leaves_the_others_running<D: Driver>() {
     let mut case = Case::start(small::<Hooked<D, Break>>().pollers(2), echoing);
     let listener = case.listen();
     let mut before = Peer::connect(listener.endpoint());

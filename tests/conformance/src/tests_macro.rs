@@ -21,15 +21,15 @@ macro_rules! tests {
             a_refused_send_brings_one_writable
             a_send_beyond_the_bound_is_refused_for_good
             nothing_is_no_event
-            who_takes_no_answers_gives_no_requests
+            a_client_that_reads_no_answers_is_not_read_from
         }
         $crate::tests! { $driver: ending:
             closing_a_stalled_socket_loses_nothing
-            aborting_a_stalled_socket_says_what_is_lost
+            aborting_a_stalled_socket_reports_what_is_lost
             a_peer_that_says_nothing
             bytes_and_the_end_at_once
             many_bytes_and_the_end_at_once
-            who_has_ended_is_still_sent_to
+            a_peer_that_has_ended_is_still_sent_to
             finish_ends_one_direction
             both_sides_finish
             close_sends_everything_to_a_slow_peer
@@ -64,8 +64,8 @@ macro_rules! tests {
             an_impossible_address_is_refused
             a_connect_times_out
             a_late_connect_opens
-            a_connect_can_be_called_off
-            a_connect_is_called_off_at_once
+            a_connect_can_be_cancelled
+            a_connect_is_cancelled_at_once
             a_reset_before_the_connect_is_seen
             a_reset_right_after_the_connect
             handlers_connect
@@ -81,16 +81,16 @@ macro_rules! tests {
             abstract_unix_names_work
             listeners_take_texts_and_addresses
             a_burst_is_served_whole
-            who_is_turned_away_sees_the_end
-            who_is_filtered_sees_the_end
-            a_closed_listener_takes_nobody
+            a_peer_that_is_turned_away_sees_the_end
+            a_filtered_peer_sees_the_end
+            a_closed_listener_accepts_no_peer
             a_closed_listener_is_not_its_successor
             a_closed_listener_makes_room
             listeners_of_several_threads_are_different
             listeners_come_and_go
             too_many_listeners_are_refused
             beyond_the_most_sockets_the_rest_wait
-            a_listener_opened_without_room_loses_nobody
+            a_listener_opened_without_room_loses_no_connection
             closing_at_once_makes_room_at_once
             families_mix
         }
@@ -109,7 +109,7 @@ macro_rules! tests {
             messages_keep_their_order
             each_message_wakes_a_sleeper
             many_threads_wake_one_poller
-            a_full_mailbox_gives_the_message_back
+            a_full_mailbox_returns_the_message
             a_socket_posts_to_itself
             a_busy_poller_publishes_its_counts
             two_pollers_play_ball
@@ -146,13 +146,13 @@ macro_rules! tests {
             a_stalled_socket_is_aborted_at_the_end_of_the_grace
             a_handler_may_go_on_within_the_grace
             a_handler_that_never_closes_is_cut_off
-            a_connecting_socket_is_called_off
+            a_connecting_socket_is_cancelled
             half_closed_sockets_end
             lingering_sockets_end
             a_shorter_grace_replaces_a_longer_one
             a_handler_shuts_the_engine_down
             a_handler_drops_its_engine
-            a_poller_that_fails_takes_nobody_along
+            a_poller_that_fails_leaves_the_others_running
             dropping_an_engine_closes_everything
             stopping_in_the_middle_of_everything
         }
@@ -200,7 +200,7 @@ macro_rules! tests {
             steady_traffic_changes_no_interest
             rumours_of_readiness_change_nothing
             peer_that_never_reads_costs_its_bound
-            floods_starve_nobody
+            floods_starve_no_socket
             close_sends_what_is_queued
             error_of_a_send_ends_the_socket
             idle_timeouts_are_each_sockets_own
@@ -211,16 +211,16 @@ macro_rules! tests {
         $crate::tests! { $driver: process alone:
             every_descriptor_is_closed_on_exec
             options_reach_every_socket
-            no_descriptor_is_left_behind
+            no_descriptor_is_left_open
             out_of_descriptors_it_rests_and_resumes
             a_place_that_is_not_permitted
             out_of_descriptors_nothing_begins
-            a_shortage_of_descriptors_is_said
-            a_shortage_of_memory_is_said
+            a_shortage_of_descriptors_is_reported
+            a_shortage_of_memory_is_reported
             a_full_file_table_is_a_reason_to_rest
-            aborted_connections_hold_up_nobody
+            aborted_connections_delay_no_other
             signals_interrupt_nothing
-            a_broken_pipe_kills_nobody
+            a_broken_pipe_does_not_kill_the_process
             an_idle_engine_makes_no_wake_ups
             broken_sockets_do_not_spin
             ten_thousand_connections_are_served

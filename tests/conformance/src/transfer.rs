@@ -309,7 +309,7 @@ pub fn nothing_is_no_event<D: Driver>() {
 }
 
 /// Backpressure: while `writable` is pending, the socket is not read.
-pub fn who_takes_no_answers_gives_no_requests<D: Driver>() {
+pub fn a_client_that_reads_no_answers_is_not_read_from<D: Driver>() {
     let case = Case::echo::<D>();
     let listener = case.listen();
     let peer = Peer::connect(listener.endpoint());

@@ -185,7 +185,7 @@ fn filters_compared_as_bit_flags_are_found() {
 }
 
 #[test]
-fn readiness_that_is_told_once_is_found() {
+fn readiness_that_is_reported_once_is_found() {
     assert!(fails(transfer::every_size_comes_back::<Faulty<EDGE_TRIGGERED>>));
 }
 
@@ -206,7 +206,7 @@ fn a_forgotten_timeout_is_found() {
 
 /// Readiness is a hint: sockets and listeners that are not ready may be reported, even repeatedly.
 #[test]
-fn hints_that_are_wrong_hurt_nobody() {
+fn wrong_hints_do_no_harm() {
     assert!(!fails(transfer::every_size_comes_back::<Faulty<ADDS_HINTS>>));
     assert!(!fails(transfer::a_stalled_reader_gets_everything::<Faulty<ADDS_HINTS>>));
     assert!(!fails(ending::bytes_and_the_end_at_once::<Faulty<ADDS_HINTS>>));
@@ -217,7 +217,7 @@ fn hints_that_are_wrong_hurt_nobody() {
 
 /// A driver may report stale keys: they must not reach any socket.
 #[test]
-fn stale_keys_reach_nobody() {
+fn stale_keys_reach_no_socket() {
     assert!(!fails(messages::a_stale_token_never_reaches_the_successor::<Faulty<REPEATS_STALE_KEYS>>));
     assert!(!fails(messages::a_descriptors_number_is_used_again_at_once::<Faulty<REPEATS_STALE_KEYS>>));
     assert!(!fails(faults::readable_is_not_writable::<Faulty<REPEATS_STALE_KEYS>>));

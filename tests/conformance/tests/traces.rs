@@ -105,7 +105,7 @@ type Misled = Hooked<Epoll, Mislead>;
 
 /// Shows that the comparison notices a driver that serves every peer but reports one event differently.
 #[test]
-fn a_driver_that_tells_it_otherwise_is_found() {
+fn a_driver_that_reports_it_differently_is_found() {
     assert_eq!(scripts::an_exchange_then_the_end::<Misled>(), scripts::an_exchange_then_the_end::<Epoll>());
     assert_ne!(scripts::an_idle_reset::<Misled>(), scripts::an_idle_reset::<Epoll>());
 }

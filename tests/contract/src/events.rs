@@ -48,7 +48,7 @@ pub fn readiness_is_level_triggered<D: Driver>() {
 
 /// Rules 7 and 8: readiness that another call has used up is not reported; a call before the wait returns "would
 /// block".
-pub fn readiness_that_somebody_else_has_used_is_gone<D: Driver>() {
+pub fn readiness_that_another_call_has_used_up_is_not_reported<D: Driver>() {
     let (client, server) = pair(&listen("127.0.0.1:0"));
     let mut watched = Watched::<D>::new();
     watched.add(&server, 1, Interest::READ);
@@ -128,7 +128,7 @@ pub fn a_refused_connect_is_writable<D: Driver>() {
 }
 
 /// Rule 7: a listener is readable while connections wait.
-pub fn a_listener_is_readable_while_somebody_waits<D: Driver>() {
+pub fn a_listener_is_readable_while_a_connection_waits<D: Driver>() {
     let listener = listen("127.0.0.1:0");
     let mut watched = Watched::<D>::new();
     watched.add(&listener, 1, Interest::READ);
@@ -161,7 +161,7 @@ pub fn only_the_ready_ones_of_many_are_reported<D: Driver>() {
 
 /// Rule 13: ten sockets are always ready and two events fit, so a driver that always starts at the same socket starves
 /// eight.
-pub fn nobody_is_left_out_when_the_slice_is_short<D: Driver>() {
+pub fn no_socket_is_left_out_when_the_slice_is_short<D: Driver>() {
     let listener = listen("127.0.0.1:0");
     let mut driver = D::new(64).unwrap();
     let pairs: Vec<_> = (0..10).map(|_| pair(&listener)).collect();
@@ -181,7 +181,7 @@ pub fn nobody_is_left_out_when_the_slice_is_short<D: Driver>() {
 
 /// Rule 13: a wait that leaves more than one place of the slice free has reported every socket, even after waits
 /// without room.
-pub fn nobody_is_left_out_when_the_slice_is_not_full<D: Driver>() {
+pub fn no_socket_is_left_out_when_the_slice_is_not_full<D: Driver>() {
     const SOCKETS: usize = 20;
     let listener = listen("127.0.0.1:0");
     let mut driver = D::new(64).unwrap();

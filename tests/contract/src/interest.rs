@@ -62,7 +62,7 @@ pub fn no_interest_is_silent_and_does_not_spin<D: Driver>() {
 }
 
 /// Rules 4 and 9: a reset while a socket is paused is reported after the pause.
-pub fn a_reset_during_a_pause_is_told_after_it<D: Driver>() {
+pub fn a_reset_during_a_pause_is_reported_after_it<D: Driver>() {
     for interest in [Interest::READ, Interest::WRITE, Interest::BOTH] {
         let (client, server) = pair(&listen("127.0.0.1:0"));
         let mut watched = Watched::<D>::new();
@@ -108,7 +108,7 @@ pub fn a_deregistered_descriptor_is_silent_and_can_come_back<D: Driver>() {
 }
 
 /// Rule 6: the number of a forgotten descriptor can be reused right after the close, even with pending changes.
-pub fn a_forgotten_descriptors_number_can_be_somebody_elses<D: Driver>() {
+pub fn a_forgotten_descriptors_number_can_be_reused<D: Driver>() {
     let listener = listen("127.0.0.1:0");
     let mut watched = Watched::<D>::new();
     for round in 0..8 {

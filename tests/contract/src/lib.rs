@@ -6,8 +6,8 @@
 //! lightcone_contract::tests!(MyDriver);
 //! ```
 //!
-//! `tests/example_poll/driver.rs` of this crate is a complete driver, as a starting point for another. [`sockets`] has
-//! helpers for tests with sockets, [`hooked`] a wrapper that observes or breaks a driver.
+//! `tests/example_poll/driver.rs` of this crate is a complete driver, which can be the starting point of a new one.
+//! [`sockets`] has helpers for tests with sockets, [`hooked`] a wrapper that observes or breaks a driver.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "these are tests: a failure is a panic")]
 #![allow(clippy::missing_panics_doc, reason = "a failed test panics")]
 
@@ -27,10 +27,10 @@ macro_rules! tests {
         $crate::tests! { $driver: interest:
             each_transition_holds_from_the_next_wait
             no_interest_is_silent_and_does_not_spin
-            a_reset_during_a_pause_is_told_after_it
+            a_reset_during_a_pause_is_reported_after_it
             waiting_to_write_is_not_disturbed_by_the_peers_end
             a_deregistered_descriptor_is_silent_and_can_come_back
-            a_forgotten_descriptors_number_can_be_somebody_elses
+            a_forgotten_descriptors_number_can_be_reused
             changes_that_cancel_out_leave_nothing
             a_driver_closes_no_descriptor
             a_forgotten_socket_with_a_duplicate_is_silent
@@ -40,16 +40,16 @@ macro_rules! tests {
             a_new_driver_has_no_events
             keys_come_back_with_all_their_bits
             readiness_is_level_triggered
-            readiness_that_somebody_else_has_used_is_gone
+            readiness_that_another_call_has_used_up_is_not_reported
             both_directions_are_reported
             the_end_is_readable
             a_reset_is_reported_in_each_watched_direction
             a_connect_is_writable_when_it_has_ended
             a_refused_connect_is_writable
-            a_listener_is_readable_while_somebody_waits
+            a_listener_is_readable_while_a_connection_waits
             only_the_ready_ones_of_many_are_reported
-            nobody_is_left_out_when_the_slice_is_short
-            nobody_is_left_out_when_the_slice_is_not_full
+            no_socket_is_left_out_when_the_slice_is_short
+            no_socket_is_left_out_when_the_slice_is_not_full
         }
         $crate::tests! { $driver: waiting:
             a_timeout_is_not_cut_short

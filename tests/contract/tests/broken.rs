@@ -165,30 +165,30 @@ fn fails(test: fn()) -> bool {
 #[test]
 fn without_a_fault_the_suite_passes() {
     interest::each_transition_holds_from_the_next_wait::<Faulty<NOTHING>>();
-    events::nobody_is_left_out_when_the_slice_is_short::<Faulty<NOTHING>>();
-    events::nobody_is_left_out_when_the_slice_is_not_full::<Faulty<NOTHING>>();
+    events::no_socket_is_left_out_when_the_slice_is_short::<Faulty<NOTHING>>();
+    events::no_socket_is_left_out_when_the_slice_is_not_full::<Faulty<NOTHING>>();
     waiting::many_wakes_end_one_wait::<Faulty<NOTHING>>();
 }
 
 #[test]
 fn faults_of_interest_are_found() {
     assert!(fails(interest::no_interest_is_silent_and_does_not_spin::<Faulty<PAUSES_KEEP_READING>>));
-    assert!(fails(interest::a_reset_during_a_pause_is_told_after_it::<Faulty<PAUSES_KEEP_READING>>));
+    assert!(fails(interest::a_reset_during_a_pause_is_reported_after_it::<Faulty<PAUSES_KEEP_READING>>));
     assert!(fails(interest::each_transition_holds_from_the_next_wait::<Faulty<CHANGES_ARE_LOST>>));
     assert!(fails(
         interest::a_deregistered_descriptor_is_silent_and_can_come_back::<Faulty<DEREGISTERS_NOTHING>>
     ));
-    assert!(fails(interest::a_forgotten_descriptors_number_can_be_somebody_elses::<Faulty<FORGETS_LATE>>));
+    assert!(fails(interest::a_forgotten_descriptors_number_can_be_reused::<Faulty<FORGETS_LATE>>));
 }
 
 #[test]
 fn faults_of_events_are_found() {
     assert!(fails(events::readiness_is_level_triggered::<Faulty<EDGE_TRIGGERED>>));
     assert!(fails(events::keys_come_back_with_all_their_bits::<Faulty<CUTS_KEYS>>));
-    assert!(fails(events::nobody_is_left_out_when_the_slice_is_short::<Faulty<STARVES>>));
+    assert!(fails(events::no_socket_is_left_out_when_the_slice_is_short::<Faulty<STARVES>>));
     assert!(fails(events::both_directions_are_reported::<Faulty<READS_ONLY>>));
-    assert!(fails(events::nobody_is_left_out_when_the_slice_is_not_full::<Faulty<TELLS_A_FEW_AT_A_TIME>>));
-    events::nobody_is_left_out_when_the_slice_is_short::<Faulty<TELLS_A_FEW_AT_A_TIME>>();
+    assert!(fails(events::no_socket_is_left_out_when_the_slice_is_not_full::<Faulty<TELLS_A_FEW_AT_A_TIME>>));
+    events::no_socket_is_left_out_when_the_slice_is_short::<Faulty<TELLS_A_FEW_AT_A_TIME>>();
 }
 
 #[test]

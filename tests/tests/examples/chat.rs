@@ -45,7 +45,7 @@ impl Person {
 }
 
 #[test]
-fn everyone_hears_every_line_in_its_sayers_order() {
+fn each_client_gets_every_line_in_its_senders_order() {
     const PEOPLE: usize = 20;
     const LINES: usize = 25;
     let chat = Program::start("chat", &["--pollers", "2"]);
@@ -89,7 +89,7 @@ fn an_empty_first_line_leaves_the_name_at_the_address() {
 }
 
 #[test]
-fn a_line_that_is_too_long_is_refused_and_the_next_is_heard() {
+fn a_line_that_is_too_long_is_refused_and_the_next_is_accepted() {
     let chat = Program::start("chat", &["--pollers", "1"]);
     let mut person = Person::join(&chat, "me");
     let longest = "x".repeat(LINE_MAX);
@@ -104,7 +104,7 @@ fn a_line_that_is_too_long_is_refused_and_the_next_is_heard() {
 }
 
 #[test]
-fn a_slow_reader_misses_lines_and_is_told_how_many() {
+fn a_slow_reader_misses_lines_and_learns_how_many() {
     const LINES: u64 = 24_000; // 24 MB: more than the kernel buffers
     let chat = Program::start("chat", &["--pollers", "2"]);
     let (mut slow, mut sayer) = (Person::join(&chat, "slow"), Person::join(&chat, "sayer"));

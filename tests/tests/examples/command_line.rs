@@ -9,7 +9,7 @@ use lightcone_tests::streams::{read, read_to_end};
 const SERVERS: [(&str, &[&str]); 3] = [("echo", &[]), ("chat", &[]), ("relay", &["--to", "127.0.0.1:9"])];
 
 #[test]
-fn help_says_what_there_is() {
+fn help_lists_the_options() {
     for (name, _) in SERVERS {
         let (code, out, _) = Program::spawn(name, &["--help"]).end();
         assert_eq!(code, Some(0));
@@ -42,7 +42,7 @@ fn a_bad_value_is_named_with_what_is_allowed() {
 }
 
 #[test]
-fn an_address_in_use_is_an_error_that_says_so() {
+fn an_address_in_use_is_an_error_that_names_it() {
     let first = Program::start("echo", &[]);
     let (code, out, err) = Program::spawn("echo", &["--listen", first.address()]).end();
     assert_eq!((code, out.as_str()), (Some(1), ""));
@@ -98,7 +98,7 @@ fn stuck(grace: &str) -> (Program, TcpStream) {
 }
 
 #[test]
-fn who_does_not_end_is_aborted_after_the_grace_time() {
+fn sockets_that_do_not_end_are_aborted_after_the_grace_time() {
     let (echo, _client) = stuck("1");
     echo.signal("TERM");
     let (code, out, _) = echo.end();

@@ -128,7 +128,7 @@ fn a_slow_reader_slows_its_sender_and_costs_bounded_memory() {
 }
 
 #[test]
-fn a_client_is_closed_when_nobody_takes_the_connection() {
+fn a_client_is_closed_when_no_server_accepts() {
     let rig = Rig::new();
     drop(rig.upstream);
     let mut client = rig.relay.connect();
@@ -163,7 +163,7 @@ fn a_reset_is_passed_on_in_both_directions() {
 }
 
 #[test]
-fn a_client_that_goes_away_leaves_nothing_behind() {
+fn a_client_that_disconnects_leaves_no_state() {
     let rig = Rig::new();
     for _ in 0..50 {
         drop(rig.relay.connect());

@@ -257,7 +257,7 @@ fn a_close_with_unread_input_keeps_the_answer() {
 
 /// Input that no callback has seen counts as unread even while it waits in the bridge.
 #[test]
-fn a_close_with_input_in_the_lane_is_staged() {
+fn a_close_with_input_in_the_bridge_is_staged() {
     let (scene, mut client) = scene_with_unread_input(1_000);
     assert_eq!(read_to_end(&client), b"x");
     // Input is still read and discarded.
@@ -308,7 +308,7 @@ fn a_peer_that_has_ended_is_answered() {
 }
 
 #[test]
-fn a_reset_is_told_behind_what_came_before_it() {
+fn a_reset_is_reported_after_the_bytes_before_it() {
     let scene = scene();
     let client = scene.ask(b"b");
     scene.barrier.wait_for(1);
@@ -331,7 +331,7 @@ fn a_reset_is_told_behind_what_came_before_it() {
 
 /// Unsent bytes for a slow reader are counted at the end, whether they are in the kernel, the poller or the shadow.
 #[test]
-fn what_is_never_sent_is_told_in_close() {
+fn what_is_never_sent_is_reported_in_close() {
     // One poller and one worker, which work in order: after another socket has been served a few times, the first one
     // has made all possible progress.
     let mut scene = scene_of(1, "", true);
@@ -409,7 +409,7 @@ fn a_panic_in_close_after_a_panic_is_the_end() {
 
 /// A failed connect has no socket to which the panic could be attributed; its slot is still freed.
 #[test]
-fn a_panic_in_admit_of_a_failed_connect_gives_the_place_back() {
+fn a_panic_in_admit_of_a_failed_connect_frees_the_place() {
     let scene = scene_of(1, "admit", true);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -440,7 +440,7 @@ impl Handler for Everywhere {
 }
 
 #[test]
-fn who_is_turned_away_sees_the_end() {
+fn a_peer_that_is_turned_away_sees_the_end() {
     let scene = scene_of(2, "", false);
     let client = scene.ask(b"");
     assert_eq!(end_of(&client), Ok(0));
@@ -568,7 +568,7 @@ fn workers_that_go_first_abort_their_sockets() {
 
 /// The same while sockets wait for a worker that is in a callback: those sockets are never opened.
 #[test]
-fn workers_that_go_first_turn_away_who_waits() {
+fn workers_that_end_first_turn_waiting_sockets_away() {
     let mut scene = scene_of(1, "", true);
     let blocked = scene.ask(b"b");
     scene.barrier.wait_for(1);
@@ -631,7 +631,7 @@ fn settings_that_cannot_be_are_named_with_what_is_allowed() {
 }
 
 #[test]
-fn a_factory_that_panics_leaves_nothing_behind() {
+fn a_factory_that_panics_leaves_no_thread_running() {
     for bad in 0..3 {
         let started = Arc::new(AtomicUsize::new(0));
         let shared = Arc::clone(&started);

@@ -302,7 +302,7 @@ impl Handler for Patient {
 }
 
 #[test]
-fn deadlines_come_and_can_be_called_off() {
+fn deadlines_come_and_can_be_cancelled() {
     let rig = Rig::start(engine(), workers(2), |_| Patient);
     let hasty = rig.connect();
     (&hasty).write_all(b"x").unwrap();

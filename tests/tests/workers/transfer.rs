@@ -50,7 +50,7 @@ fn everything_comes_back_where_one_side_is_narrow() {
 }
 
 #[test]
-fn who_has_ended_is_still_answered() {
+fn a_peer_that_has_ended_is_still_answered() {
     let rig = Rig::start(engine(), workers(2), |_| Echo);
     for length in [0, 1, 5_000, 300_000] {
         let mut stream = rig.connect();

@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_option_says_so() {
+    fn a_refused_option_returns_its_error() {
         let pipe = crate::socket::pipe().unwrap();
         assert_eq!(set_nodelay(pipe.0.as_fd()), Err(Errno(libc::ENOTSOCK)));
     }

@@ -97,7 +97,7 @@ fn a_body_is_answered_as_it_comes() {
 }
 
 #[test]
-fn who_expects_it_is_told_to_continue() {
+fn a_client_that_expects_it_gets_100_continue() {
     let server = Program::start("httpd", &["--pollers", "1"]);
     let mut client = Client::new(&server);
     client.send("POST /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n");
@@ -141,7 +141,7 @@ fn the_limit_of_a_body_holds_to_the_byte() {
 }
 
 #[test]
-fn generated_bodies_have_the_length_that_is_asked_for() {
+fn generated_bodies_have_the_requested_length() {
     let server = Program::start("httpd", &["--pollers", "1"]);
     let mut client = Client::new(&server);
     for (query, length) in [
@@ -175,7 +175,7 @@ fn generated_bodies_have_the_length_that_is_asked_for() {
 /// 16 peers that read nothing of an endless response, and 16 that send a body and read nothing of its echo.
 #[cfg(target_os = "linux")]
 #[test]
-fn peers_that_do_not_read_cost_bounded_memory_and_hold_nobody_up() {
+fn peers_that_do_not_read_cost_bounded_memory_and_delay_no_other() {
     const PEERS: usize = 16;
     let server = Program::start("httpd", &["--pollers", "1"]);
     super::client::get(&server, "/big");

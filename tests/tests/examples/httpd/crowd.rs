@@ -19,7 +19,7 @@ const KEPT: usize = 8 << 20;
 /// Clients that request much and read nothing, and clients that never finish their requests, must not affect others.
 /// After they have left, their memory is freed.
 #[test]
-fn clients_that_are_stuck_hold_up_nobody_else() {
+fn clients_that_are_stuck_delay_no_other() {
     if let Err(error) = DescriptorLimit::require(2 * CROWD as u64 + 100) {
         println!("skipped: {error}");
         return;

@@ -16,7 +16,7 @@ fn wait_until_closed(server: &Program) {
 }
 
 #[test]
-fn a_signal_lets_requests_end_and_closes_who_is_idle() {
+fn a_signal_lets_requests_end_and_closes_idle_connections() {
     for signal in ["TERM", "INT"] {
         let server = Program::start("httpd", &["--pollers", "2", "--grace", "3600"]);
         let (mut idle, mut busy) = (Client::new(&server), Client::new(&server));

@@ -43,7 +43,7 @@ fn samples(page: &str) -> HashMap<&str, u64> {
 }
 
 #[test]
-fn the_page_can_be_read_and_tells_what_happened_on_each_poller() {
+fn the_page_can_be_parsed_and_counts_each_poller() {
     let server = Program::start("httpd", &["--pollers", "2"]);
     let mut clients = [Client::new(&server), Client::new(&server)];
     for client in &mut clients {

@@ -59,7 +59,7 @@ fn refused(server: &Program, expected: u16, request: &[u8], name: &str) {
 }
 
 #[test]
-fn who_is_refused_can_read_why_while_still_sending() {
+fn a_refused_client_can_read_why_while_still_sending() {
     let server = Program::start("httpd", &["--pollers", "1"]);
     for (status, request, name) in REFUSED {
         refused(&server, status, request.as_bytes(), name);

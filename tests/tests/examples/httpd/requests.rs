@@ -29,7 +29,7 @@ fn the_routes_answer_what_they_promise() {
 }
 
 #[test]
-fn the_first_line_tells_where_it_listens() {
+fn the_first_line_names_the_address() {
     let server = Program::spawn("httpd", &["--listen", "[::1]:0"]);
     let line = server.line();
     let address = line.strip_prefix("listening on http://").unwrap_or_else(|| panic!("{line}"));
@@ -52,7 +52,7 @@ fn a_unix_socket_serves_as_well() {
 }
 
 #[test]
-fn unknown_paths_and_methods_are_told_apart_and_the_connection_stays() {
+fn unknown_paths_and_methods_are_distinguished_and_the_connection_stays() {
     let server = Program::start("httpd", &["--pollers", "1"]);
     let mut client = Client::new(&server);
     let unknown = client.get("/nowhere");
@@ -159,7 +159,7 @@ fn a_log_has_a_line_for_each_request() {
 
 /// Connections are distributed by the policy of the balancer.
 #[test]
-fn connections_are_spread_as_the_balancer_says() {
+fn connections_are_spread_by_the_balancer() {
     for (balancer, spread) in [("round-robin", [8, 8]), ("least", [8, 8]), ("pinned:1", [0, 16])] {
         let server = Program::start("httpd", &["--pollers", "2", "--balancer", balancer]);
         let mut clients: Vec<_> = (0..16).map(|_| Client::new(&server)).collect();

@@ -27,7 +27,7 @@ fn a_head_that_comes_too_slowly_is_answered_by_408() {
 }
 
 #[test]
-fn who_is_idle_is_closed_before_and_after_a_request() {
+fn an_idle_connection_is_closed_before_and_after_a_request() {
     let server = Program::start("httpd", &["--pollers", "1", "--idle-timeout", "1"]);
     for requests in [0, 2] {
         let begun = Instant::now();
