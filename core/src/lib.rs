@@ -20,6 +20,7 @@
 //! | handle the events of sockets | [`Handler`], [`Socket`], [`Context`] |
 //! | run a poller over another transport | [`poller::Poller`], [`poller::Transport`] |
 //! | drive individual sockets | [`Shard`], [`Connection`], [`Action`], [`carry_out`] |
+//! | divide a stream into messages | [`framing`] |
 //! | plan the memory | [`Config`], [`Storage`], [`footprint`] |
 //! | test a handler or a driver | [`ContractChecker`], [`life`] |
 //! | connect threads | [`sync`], [`balance`] |
@@ -192,6 +193,7 @@ mod config;
 mod connection;
 mod contract;
 mod error;
+pub mod framing;
 mod handler;
 mod interest;
 pub mod life;

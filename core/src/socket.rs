@@ -179,7 +179,13 @@ impl<'a> Stream<'a> {
     pub fn split(&mut self) -> (Input<'_>, Output<'_>) {
         let most = self.most();
         let ended = self.control.flags.has(Flags::PEER_ENDED);
-        let input = Input { bytes: &mut *self.bytes, consumed: self.consumed, ended, here: PhantomData };
+        let input = Input {
+            bytes: &mut *self.bytes,
+            consumed: self.consumed,
+            capacity: self.shared.capacity,
+            ended,
+            here: PhantomData,
+        };
         (input, Output { pool: self.pool.reborrow(), chain: &mut self.control.chain, most })
     }
 

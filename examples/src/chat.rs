@@ -12,10 +12,12 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::sync::Arc;
 
+use lightcone::framing::{FrameState, Lines};
 use lightcone::{Address, Context, Handler, Origin, PollerId, Rejected, Socket};
 
 /// The longest line, without its line end.
 pub const LINE_MAX: usize = 1_024;
+const LINES: Lines = Lines::new().max(LINE_MAX as u64);
 /// The longest name.
 pub const NAME_MAX: usize = 32;
 /// The maximum number of output blocks of one reader: 64 KiB.
@@ -61,8 +63,9 @@ pub struct Counts {
 pub struct Person {
     /// The name followed by `: `; empty until the first line.
     name: Vec<u8>,
-    /// Whether the rest of a refused line is still to be skipped.
-    skipping: bool,
+    frames: FrameState,
+    /// Whether a line was too long and its sender does not know yet.
+    refused: bool,
     /// Lines dropped since the output became full. While it is not 0, further lines are dropped as well.
     missed: u64,
 }
@@ -117,7 +120,7 @@ impl Handler for Chat {
     type Message = Line;
 
     fn admit(&mut self, _: Origin, _: &Address) -> Option<Person> {
-        Some(Person { name: Vec::new(), skipping: false, missed: 0 })
+        Some(Person { name: Vec::new(), frames: FrameState::default(), refused: false, missed: 0 })
     }
 
     fn open(&mut self, socket: &mut Socket<'_, Person>, _: &mut Context<'_, Line>) {
@@ -161,29 +164,19 @@ fn next_line(socket: &mut Socket<'_, Person>) -> Option<Arc<[u8]>> {
     let peer = socket.peer();
     let (mut input, mut output, person) = socket.split();
     loop {
-        let end = input.bytes().iter().position(|byte| *byte == b'\n');
-        let length = end.unwrap_or(input.bytes().len());
-        // An overlong line is refused as soon as it exceeds the limit; the rest of it is skipped up to its end.
-        if length > LINE_MAX && !person.skipping {
-            let refusal = writeln!(output, "* refused: a line has {LINE_MAX} bytes at most");
-            if refusal.is_err() {
+        if person.refused {
+            if writeln!(output, "* refused: a line has {LINE_MAX} bytes at most").is_err() {
                 return None; // `writable` will follow
             }
-            person.skipping = true;
+            person.refused = false;
         }
-        let Some(end) = end else {
-            if person.skipping {
-                input.consume(length);
+        let line = match LINES.next(&mut person.frames, &mut input) {
+            Ok(line) => clean(&line?),
+            Err(_too_long) => {
+                person.refused = true;
+                continue;
             }
-            return None;
         };
-        let line = input.bytes().get(..end).unwrap_or_default();
-        let line = clean(line.strip_suffix(b"\r").unwrap_or(line));
-        input.consume(end + 1);
-        // This was the rest of a refused line.
-        if core::mem::take(&mut person.skipping) {
-            continue;
-        }
         if !person.name.is_empty() {
             return Some(person.name.iter().copied().chain(line).chain(*b"\n").collect());
         }

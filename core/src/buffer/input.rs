@@ -199,6 +199,8 @@ impl InputPools<'_> {
 pub struct Input<'a> {
     pub(crate) bytes: &'a mut [u8],
     pub(crate) consumed: &'a mut usize,
+    /// The maximum number of unconsumed bytes.
+    pub(crate) capacity: u32,
     /// Whether the peer has ended its stream, so that no more bytes follow.
     pub(crate) ended: bool,
     /// Keeps the views of a socket on its thread.
@@ -217,6 +219,13 @@ impl Input<'_> {
     #[must_use]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.bytes.get_mut(*self.consumed..).unwrap_or_default()
+    }
+
+    /// Returns the maximum number of bytes that can wait to be consumed. A handler must not wait for more: while that
+    /// many bytes are unconsumed, the socket is not read.
+    #[must_use]
+    pub const fn capacity(&self) -> usize {
+        self.capacity as usize
     }
 
     /// Consumes the first `n` bytes.

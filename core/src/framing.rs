@@ -1,0 +1,890 @@
+//! Frames in a byte stream: lines, frames with another delimiter, and frames with their length in front.
+//!
+//! TCP carries bytes, not messages: a message may arrive in pieces, and several may arrive at once. [`Lines`],
+//! [`Delimited`] and [`Lengths`] find the frames in a socket's [`Input`] and write them to its [`Output`]. They are
+//! settings, usually a constant of the program; each socket only has a [`FrameState`].
+//!
+//! ```
+//! use lightcone_core::framing::{FrameState, Lines};
+//! use lightcone_core::{Address, Context, Handler, Origin, Socket};
+//!
+//! const LINES: Lines = Lines::new();
+//!
+//! /// Sends every line back.
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     type Data = FrameState;
+//!     type Message = core::convert::Infallible;
+//!
+//!     fn admit(&mut self, _: Origin, _: &Address) -> Option<FrameState> {
+//!         Some(FrameState::default())
+//!     }
+//!
+//!     fn receive(&mut self, socket: &mut Socket<'_, FrameState>, _: &mut Context<'_, Self::Message>) {
+//!         let (mut input, mut output, state) = socket.split();
+//!         loop {
+//!             match LINES.next(state, &mut input) {
+//!                 Ok(Some(line)) => {
+//!                     if LINES.send(&mut output, &line).is_err() {
+//!                         line.keep(); // it is returned again when `writable` has come
+//!                         return;
+//!                     }
+//!                 }
+//!                 Ok(None) => return,
+//!                 Err(_too_long) => break,
+//!             }
+//!         }
+//!         socket.close();
+//!     }
+//!
+//!     fn writable(&mut self, socket: &mut Socket<'_, FrameState>, cx: &mut Context<'_, Self::Message>) {
+//!         self.receive(socket, cx);
+//!     }
+//! }
+//! ```
+//!
+//! # Long frames
+//!
+//! The input of a socket holds at most [`Input::capacity`] bytes, and a handler that waits for more waits for ever.
+//! Unless a [maximum](Lines::max) is set, a frame that does not fit is an error, which is returned as soon as it can be
+//! known. With a maximum above the capacity, a frame that does not fit is returned in pieces:
+//! [`is_first`](Frame::is_first) and [`is_last`](Frame::is_last) show where it begins and ends. A frame that fits is
+//! always returned in one piece.
+//!
+//! # At the end of the stream
+//!
+//! In [`peer_closed`](crate::Handler::peer_closed), [`FrameState::is_within_frame`] and the remaining input show
+//! whether the peer has ended its stream within a frame.
+
+#![expect(clippy::cast_possible_truncation, reason = "inputs hold less than 4 GiB: `Config::check`")]
+
+use crate::buffer::{Input, Output};
+use core::fmt;
+use core::ops::{Deref, DerefMut};
+
+/// How far a socket's input has been divided into frames. The default is the beginning of a stream. As long as it is
+/// used, the input must be consumed by [`Frame`]s only.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct FrameState {
+    /// Within a frame that is returned in pieces: with a delimiter, how many bytes of it were returned; with a length,
+    /// how many remain. Otherwise 0.
+    count: u64,
+    /// How many bytes of the input are known to contain no delimiter, so that they are not searched again.
+    searched: u32,
+    /// Whether the current frame is discarded.
+    discards: bool,
+}
+
+impl FrameState {
+    /// Returns whether a part of a frame was returned or discarded, and the rest has not arrived yet.
+    #[must_use]
+    pub const fn is_within_frame(&self) -> bool {
+        self.count > 0 || self.discards
+    }
+}
+
+/// A frame, or a piece of a long one, without its delimiter or length. It dereferences to its bytes, which are in the
+/// socket's input and may be modified there. They are consumed when it is dropped.
+#[derive(Debug)]
+pub struct Frame<'f, 'a> {
+    input: &'f mut Input<'a>,
+    state: &'f mut FrameState,
+    /// The state after this frame.
+    after: FrameState,
+    /// The numbers of bytes before the frame's own, of its own, and after them.
+    header: usize,
+    length: usize,
+    trailer: usize,
+    first: bool,
+    last: bool,
+}
+
+impl Frame<'_, '_> {
+    /// Returns whether this is the first piece of a frame, or all of it.
+    #[must_use]
+    pub const fn is_first(&self) -> bool {
+        self.first
+    }
+
+    /// Returns whether this is the last piece of a frame, or all of it.
+    #[must_use]
+    pub const fn is_last(&self) -> bool {
+        self.last
+    }
+
+    /// Leaves the frame in the input: the next call returns it again. For a handler that cannot process it yet, for
+    /// example because the output is full.
+    pub fn keep(mut self) {
+        self.after = *self.state;
+        (self.header, self.length, self.trailer) = (0, 0, 0);
+    }
+
+    /// Discards the frame, including the pieces that have not been returned yet.
+    pub fn discard(mut self) {
+        self.after.discards = !self.last;
+    }
+}
+
+impl Deref for Frame<'_, '_> {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.input.bytes().get(self.header..self.header + self.length).unwrap_or_default()
+    }
+}
+
+impl DerefMut for Frame<'_, '_> {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.input.bytes_mut().get_mut(self.header..self.header + self.length).unwrap_or_default()
+    }
+}
+
+impl Drop for Frame<'_, '_> {
+    fn drop(&mut self) {
+        self.input.consume(self.header + self.length + self.trailer);
+        *self.state = self.after;
+    }
+}
+
+/// A frame is longer than the maximum, or the input is too small for any frame. Unless the caller closes the socket, the
+/// frame is discarded: the next calls consume it and return the frames after it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct FrameTooLong {
+    /// The length of the frame, as far as it is known: with a delimiter, the frame may be longer.
+    pub length: u64,
+    /// The maximum.
+    pub max: u64,
+}
+
+impl fmt::Display for FrameTooLong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a frame of {} bytes or more, the maximum is {}", self.length, self.max)
+    }
+}
+
+impl core::error::Error for FrameTooLong {}
+
+/// A frame that was not sent. Nothing was queued.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum SendFrameError {
+    /// The output has no room for all of the frame. `writable` follows, unless the frame exceeds the
+    /// [bound](Output::bound) of the output.
+    Full,
+    /// The frame contains its delimiter, so that the peer would take it for several.
+    Delimiter,
+    /// The length of the frame cannot be encoded.
+    TooLong(FrameTooLong),
+}
+
+impl fmt::Display for SendFrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("output buffer full: nothing was queued"),
+            Self::Delimiter => f.write_str("a frame contains its delimiter"),
+            Self::TooLong(_) => f.write_str("the length of a frame cannot be encoded"),
+        }
+    }
+}
+
+impl core::error::Error for SendFrameError {
+    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
+        match self {
+            Self::TooLong(error) => Some(error),
+            Self::Full | Self::Delimiter => None,
+        }
+    }
+}
+
+/// Queues all parts of a frame, or none.
+fn send_all(output: &mut Output<'_>, parts: [&[u8]; 3]) -> Result<(), SendFrameError> {
+    let length = parts.iter().map(|part| part.len()).sum();
+    if output.room() < length {
+        // More than the bound never fits, as in `Output::send`.
+        if length <= output.bound() {
+            output.request_writable_for(length);
+        }
+        return Err(SendFrameError::Full);
+    }
+    parts.iter().try_for_each(|part| output.send(part)).map_err(|_full| SendFrameError::Full)
+}
+
+/// Lines, each ended by LF or CR LF. The line end is not part of the frame; CRs elsewhere are.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Lines {
+    max: Option<u64>,
+}
+
+impl Lines {
+    /// Returns lines that fit into the input in one piece, with their ends.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { max: None }
+    }
+
+    /// Sets the maximum length of a line in bytes, without its end. Lines that do not fit into the input are returned
+    /// in pieces.
+    #[must_use]
+    pub const fn max(self, max: u64) -> Self {
+        Self { max: Some(max) }
+    }
+
+    /// Returns the next line or piece of a line, or `None` before it has arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameTooLong`]: more bytes than the maximum came without a line end.
+    pub fn next<'f, 'a>(
+        &self,
+        state: &'f mut FrameState,
+        input: &'f mut Input<'a>,
+    ) -> Result<Option<Frame<'f, 'a>>, FrameTooLong> {
+        next_delimited(b"\n", true, self.max, state, input)
+    }
+
+    /// Queues a line and an LF.
+    ///
+    /// # Errors
+    ///
+    /// [`SendFrameError::Full`] if there is no room; [`SendFrameError::Delimiter`] if the line contains an LF.
+    pub fn send(&self, output: &mut Output<'_>, line: &[u8]) -> Result<(), SendFrameError> {
+        send_delimited(output, line, b"\n")
+    }
+}
+
+/// Frames that are ended by a delimiter of one or more bytes, which is not part of the frame.
+///
+/// ```
+/// use lightcone_core::framing::Delimited;
+///
+/// /// Messages that end with an empty line.
+/// const MESSAGES: Delimited<'_> = Delimited::new(b"\r\n\r\n").max(1 << 20);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Delimited<'d> {
+    delimiter: &'d [u8],
+    max: Option<u64>,
+}
+
+impl<'d> Delimited<'d> {
+    /// Returns frames that fit into the input in one piece, with their delimiters.
+    ///
+    /// # Panics
+    ///
+    /// If the delimiter is empty.
+    #[must_use]
+    pub const fn new(delimiter: &'d [u8]) -> Self {
+        assert!(!delimiter.is_empty(), "a delimiter has at least one byte");
+        Self { delimiter, max: None }
+    }
+
+    /// Sets the maximum length of a frame in bytes, without its delimiter. Frames that do not fit into the input are
+    /// returned in pieces.
+    #[must_use]
+    pub const fn max(self, max: u64) -> Self {
+        Self { max: Some(max), ..self }
+    }
+
+    /// Returns the next frame or piece of a frame, or `None` before it has arrived.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameTooLong`]: more bytes than the maximum came without a delimiter, or the input cannot hold the delimiter.
+    pub fn next<'f, 'a>(
+        &self,
+        state: &'f mut FrameState,
+        input: &'f mut Input<'a>,
+    ) -> Result<Option<Frame<'f, 'a>>, FrameTooLong> {
+        next_delimited(self.delimiter, false, self.max, state, input)
+    }
+
+    /// Queues a frame and the delimiter.
+    ///
+    /// # Errors
+    ///
+    /// [`SendFrameError::Full`] if there is no room; [`SendFrameError::Delimiter`] if the delimiter occurs in the
+    /// frame, or begins in it and would end too early.
+    pub fn send(&self, output: &mut Output<'_>, frame: &[u8]) -> Result<(), SendFrameError> {
+        send_delimited(output, frame, self.delimiter)
+    }
+}
+
+/// Returns the position of a delimiter.
+fn find(bytes: &[u8], delimiter: &[u8]) -> Option<usize> {
+    match delimiter {
+        [byte] => bytes.iter().position(|other| other == byte),
+        _ => bytes.windows(delimiter.len()).position(|window| window == delimiter),
+    }
+}
+
+/// Returns how many of the last bytes may belong to a delimiter of which the rest has not arrived: the longest ending
+/// that is a beginning of it.
+fn unfinished(bytes: &[u8], delimiter: &[u8]) -> usize {
+    let ends_with = |n: &usize| delimiter.get(..*n).is_some_and(|beginning| bytes.ends_with(beginning));
+    (1..delimiter.len()).rev().find(ends_with).unwrap_or(0)
+}
+
+fn next_delimited<'f, 'a>(
+    delimiter: &[u8],
+    lines: bool,
+    max: Option<u64>,
+    state: &'f mut FrameState,
+    input: &'f mut Input<'a>,
+) -> Result<Option<Frame<'f, 'a>>, FrameTooLong> {
+    if state.discards {
+        let bytes = input.bytes();
+        let Some(at) = find(bytes, delimiter) else {
+            input.consume(bytes.len() - unfinished(bytes, delimiter));
+            state.searched = 0;
+            return Ok(None);
+        };
+        input.consume(at + delimiter.len());
+        *state = FrameState::default();
+    }
+    let (bytes, capacity, before) = (input.bytes(), input.capacity(), state.count);
+    let in_pieces = max.is_some();
+    let max = max.unwrap_or(capacity.saturating_sub(delimiter.len()) as u64);
+    let searched = bytes.len().min(state.searched as usize);
+    let found = find(bytes.get(searched..).unwrap_or_default(), delimiter).map(|at| searched + at);
+    let text = bytes.get(..found.unwrap_or(bytes.len())).unwrap_or_default();
+    // What may be the beginning of a line end or delimiter does not count before the rest of it has arrived.
+    let withheld = match found {
+        _ if lines => usize::from(text.ends_with(b"\r")),
+        Some(_) => 0,
+        None => unfinished(text, delimiter),
+    };
+    let length = text.len() - withheld;
+    let total = before + length as u64;
+    if total > max {
+        state.discards = true;
+        return Err(FrameTooLong { length: total, max });
+    }
+    if found.is_none() && bytes.len() < capacity {
+        // The last bytes are searched again if a delimiter can begin in them.
+        state.searched = (bytes.len() + 1).saturating_sub(delimiter.len()) as u32;
+        return Ok(None);
+    }
+    // The input is full. If no byte of it can be returned, it is too small for the delimiter, and nothing can be done.
+    if found.is_none() && (length == 0 || !in_pieces) {
+        state.discards = length > 0;
+        return Err(FrameTooLong { length: before + bytes.len() as u64, max });
+    }
+    let (count, trailer) = match found {
+        Some(_) => (0, withheld + delimiter.len()),
+        None => (total, 0),
+    };
+    let after = FrameState { count, ..FrameState::default() };
+    Ok(Some(Frame {
+        input,
+        state,
+        after,
+        header: 0,
+        length,
+        trailer,
+        first: before == 0,
+        last: found.is_some(),
+    }))
+}
+
+fn send_delimited(output: &mut Output<'_>, frame: &[u8], delimiter: &[u8]) -> Result<(), SendFrameError> {
+    // The peer would find the delimiter `abab` two bytes too early after a frame that ends in `ab`.
+    let straddles = (1..delimiter.len()).any(|n| {
+        let (head, tail) = delimiter.split_at(n);
+        frame.ends_with(head) && delimiter.starts_with(tail)
+    });
+    if straddles || find(frame, delimiter).is_some() {
+        return Err(SendFrameError::Delimiter);
+    }
+    send_all(output, [frame, delimiter, b""])
+}
+
+/// How a length is encoded.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum LengthField {
+    /// One byte.
+    U8,
+    /// Two bytes, the most significant first.
+    Be16,
+    /// Two bytes, the least significant first.
+    Le16,
+    /// Four bytes, the most significant first.
+    Be32,
+    /// Four bytes, the least significant first.
+    Le32,
+    /// Eight bytes, the most significant first.
+    Be64,
+    /// Eight bytes, the least significant first.
+    Le64,
+}
+
+impl LengthField {
+    /// Returns the number of bytes of the field.
+    #[must_use]
+    pub const fn width(self) -> usize {
+        match self {
+            Self::U8 => 1,
+            Self::Be16 | Self::Le16 => 2,
+            Self::Be32 | Self::Le32 => 4,
+            Self::Be64 | Self::Le64 => 8,
+        }
+    }
+
+    /// Returns the largest length that can be encoded.
+    #[must_use]
+    pub const fn max(self) -> u64 {
+        u64::MAX >> (64 - 8 * self.width())
+    }
+
+    const fn is_little_endian(self) -> bool {
+        matches!(self, Self::Le16 | Self::Le32 | Self::Le64)
+    }
+
+    /// Returns the length in the field at the beginning of `bytes`, or `None` if it has not arrived as a whole.
+    fn decode(self, bytes: &[u8]) -> Option<u64> {
+        let field = bytes.get(..self.width())?;
+        let add = |length: u64, byte: &u8| length << 8 | u64::from(*byte);
+        Some(if self.is_little_endian() {
+            field.iter().rev().fold(0, add)
+        } else {
+            field.iter().fold(0, add)
+        })
+    }
+
+    /// Encodes a length in the first bytes of the array. It is at most [`max`](Self::max).
+    fn encode(self, length: u64) -> [u8; 8] {
+        if self.is_little_endian() {
+            length.to_le_bytes()
+        } else {
+            (length << (64 - 8 * self.width())).to_be_bytes()
+        }
+    }
+}
+
+/// Frames with their length in front. The length does not include its own field.
+///
+/// ```
+/// use lightcone_core::framing::{LengthField, Lengths};
+///
+/// /// Messages of at most 16 MiB, with a length of four bytes in network byte order.
+/// const MESSAGES: Lengths = Lengths::new(LengthField::Be32).max(16 << 20);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lengths {
+    field: LengthField,
+    max: Option<u64>,
+}
+
+impl Lengths {
+    /// Returns frames that fit into the input in one piece, with their lengths.
+    #[must_use]
+    pub const fn new(field: LengthField) -> Self {
+        Self { field, max: None }
+    }
+
+    /// Sets the maximum length of a frame in bytes. Frames that do not fit into the input are returned in pieces.
+    #[must_use]
+    pub const fn max(self, max: u64) -> Self {
+        Self { max: Some(max), ..self }
+    }
+
+    /// Returns the next frame or piece of a frame, or `None` before it has arrived. A piece has at least one byte; only
+    /// a whole frame may be empty.
+    ///
+    /// # Errors
+    ///
+    /// [`FrameTooLong`]: the length exceeds the maximum, or the input cannot hold more than its field.
+    pub fn next<'f, 'a>(
+        &self,
+        state: &'f mut FrameState,
+        input: &'f mut Input<'a>,
+    ) -> Result<Option<Frame<'f, 'a>>, FrameTooLong> {
+        if state.discards && !self.discard(state, input) {
+            return Ok(None);
+        }
+        let (bytes, capacity, rest) = (input.bytes(), input.capacity(), state.count);
+        let (header, length, first) = if rest > 0 {
+            (0, rest, false)
+        } else {
+            let header = self.field.width();
+            let max = self.max.unwrap_or(capacity.saturating_sub(header) as u64);
+            if header >= capacity {
+                return Err(FrameTooLong { length: header as u64, max });
+            }
+            let Some(length) = self.field.decode(bytes) else { return Ok(None) };
+            if length > max {
+                state.discards = true;
+                return Err(FrameTooLong { length, max });
+            }
+            (header, length, true)
+        };
+        let arrived = (bytes.len() - header) as u64;
+        let fits = first && length <= (capacity - header) as u64;
+        if arrived < length && (fits || arrived == 0) {
+            return Ok(None);
+        }
+        let piece = arrived.min(length);
+        let after = FrameState { count: length - piece, ..FrameState::default() };
+        let length = usize::try_from(piece).unwrap_or(usize::MAX); // at most the bytes of the input
+        Ok(Some(Frame { input, state, after, header, length, trailer: 0, first, last: after.count == 0 }))
+    }
+
+    /// Consumes the frame that is discarded as far as it has arrived. Returns whether that was all of it.
+    fn discard(&self, state: &mut FrameState, input: &mut Input<'_>) -> bool {
+        if state.count == 0 {
+            let Some(length) = self.field.decode(input.bytes()) else { return false };
+            input.consume(self.field.width());
+            state.count = length;
+        }
+        let arrived = input.bytes().len();
+        let discarded = usize::try_from(state.count).map_or(arrived, |count| count.min(arrived));
+        input.consume(discarded);
+        state.count -= discarded as u64;
+        state.discards = state.count > 0;
+        !state.discards
+    }
+
+    /// Queues a length and the frame.
+    ///
+    /// # Errors
+    ///
+    /// [`SendFrameError::Full`] if there is no room; [`SendFrameError::TooLong`] if the length cannot be encoded.
+    pub fn send(&self, output: &mut Output<'_>, frame: &[u8]) -> Result<(), SendFrameError> {
+        self.begin_with(output, frame.len() as u64, frame)
+    }
+
+    /// Queues only the length of a frame, whose bytes the caller queues afterwards, in as many pieces as it likes.
+    ///
+    /// # Errors
+    ///
+    /// [`SendFrameError::Full`] if there is no room; [`SendFrameError::TooLong`] if the length cannot be encoded.
+    pub fn begin(&self, output: &mut Output<'_>, length: u64) -> Result<(), SendFrameError> {
+        self.begin_with(output, length, b"")
+    }
+
+    fn begin_with(&self, output: &mut Output<'_>, length: u64, bytes: &[u8]) -> Result<(), SendFrameError> {
+        let max = self.field.max();
+        if length > max {
+            return Err(SendFrameError::TooLong(FrameTooLong { length, max }));
+        }
+        let field = self.field.encode(length);
+        send_all(output, [field.get(..self.field.width()).unwrap_or_default(), bytes, b""])
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::excessive_nesting, reason = "loops in tests in a module")]
+mod tests {
+    extern crate std;
+    use super::*;
+    use core::marker::PhantomData;
+    use std::vec::Vec;
+
+    /// What a framing returned: the bytes, and whether they are first and last.
+    type Piece = (Vec<u8>, bool, bool);
+
+    #[derive(Clone, Copy, Debug)]
+    enum Rule {
+        Lines(Lines),
+        Delimited(Delimited<'static>),
+        Lengths(Lengths),
+    }
+
+    /// The input of a socket that receives a stream in pieces of any size.
+    struct Rig {
+        rule: Rule,
+        capacity: usize,
+        buffer: Vec<u8>,
+        state: FrameState,
+        pieces: Vec<Piece>,
+        keeps: bool,
+        /// Discards frames that are too long.
+        discards: bool,
+    }
+
+    impl Rig {
+        fn new(rule: Rule, capacity: usize) -> Self {
+            Self {
+                rule,
+                capacity,
+                buffer: Vec::new(),
+                state: FrameState::default(),
+                pieces: Vec::new(),
+                keeps: false,
+                discards: false,
+            }
+        }
+
+        fn next<'f, 'a>(
+            &self,
+            state: &'f mut FrameState,
+            input: &'f mut Input<'a>,
+        ) -> Result<Option<Frame<'f, 'a>>, FrameTooLong> {
+            match self.rule {
+                Rule::Lines(rule) => rule.next(state, input),
+                Rule::Delimited(rule) => rule.next(state, input),
+                Rule::Lengths(rule) => rule.next(state, input),
+            }
+        }
+
+        /// Receives bytes, no more than fit at once, and takes all frames after each piece.
+        fn receive(&mut self, mut bytes: &[u8]) -> Result<(), FrameTooLong> {
+            while !bytes.is_empty() {
+                let (now, later) = bytes.split_at(bytes.len().min(self.capacity - self.buffer.len()));
+                assert!(!now.is_empty(), "the input is full, and no frame is returned: {:?}", self.buffer);
+                self.buffer.extend_from_slice(now);
+                bytes = later;
+                self.take_frames()?;
+            }
+            Ok(())
+        }
+
+        fn take_frames(&mut self) -> Result<(), FrameTooLong> {
+            let (mut buffer, mut state) = (core::mem::take(&mut self.buffer), self.state);
+            let (mut consumed, mut keep) = (0, false);
+            let result = loop {
+                let capacity = self.capacity as u32;
+                let mut input = Input {
+                    bytes: &mut buffer,
+                    consumed: &mut consumed,
+                    capacity,
+                    ended: false,
+                    here: PhantomData,
+                };
+                // Every other time, a frame is kept, and must be returned again.
+                keep = self.keeps && !keep;
+                match self.next(&mut state, &mut input) {
+                    Ok(Some(frame)) if keep => frame.keep(),
+                    Ok(Some(frame)) => self.pieces.push((frame.to_vec(), frame.is_first(), frame.is_last())),
+                    Ok(None) => break Ok(()),
+                    Err(_) if self.discards => while self.pieces.pop_if(|(_, _, last)| !*last).is_some() {},
+                    Err(error) => break Err(error),
+                }
+            };
+            buffer.drain(..consumed);
+            (self.buffer, self.state) = (buffer, state);
+            result
+        }
+
+        /// Returns the complete frames, joined from their pieces.
+        fn frames(&self) -> Vec<Vec<u8>> {
+            let mut frames: Vec<Vec<u8>> = Vec::new();
+            let mut within = false;
+            for (bytes, first, last) in &self.pieces {
+                assert_eq!(*first, !within, "{:?}", self.pieces);
+                assert!(!bytes.is_empty() || *last, "an empty piece");
+                if *first {
+                    frames.push(Vec::new());
+                }
+                frames.last_mut().unwrap().extend_from_slice(bytes);
+                within = !*last;
+            }
+            if !self.state.discards {
+                assert_eq!(within, self.state.is_within_frame());
+            }
+            if within {
+                frames.pop(); // its rest has not arrived
+            }
+            frames
+        }
+    }
+
+    fn whole(bytes: &[u8]) -> Piece {
+        (bytes.to_vec(), true, true)
+    }
+
+    /// Receives a stream cut at every two positions, and returns the pieces, which must be the same each time.
+    fn in_all_cuts(rule: Rule, capacity: usize, stream: &[u8]) -> Vec<Piece> {
+        let mut expected: Option<Vec<Piece>> = None;
+        for first in 0..=stream.len() {
+            for second in first..=stream.len() {
+                let mut rig = Rig::new(rule, capacity);
+                for part in [&stream[..first], &stream[first..second], &stream[second..]] {
+                    rig.receive(part).unwrap();
+                }
+                rig.frames();
+                assert_eq!(
+                    *expected.get_or_insert_with(|| rig.pieces.clone()),
+                    rig.pieces,
+                    "cut at {first}, {second}"
+                );
+            }
+        }
+        expected.unwrap()
+    }
+
+    #[test]
+    fn lines_in_all_cuts() {
+        let stream = b"one\r\n\ntwo\r three\n\r\n\r\r\nfour";
+        let expected = [&b"one"[..], b"", b"two\r three", b"", b"\r"].map(whole);
+        assert_eq!(in_all_cuts(Rule::Lines(Lines::new()), 64, stream), expected);
+        assert_eq!(in_all_cuts(Rule::Lines(Lines::new().max(11)), 64, stream), expected);
+    }
+
+    #[test]
+    fn delimited_frames_in_all_cuts() {
+        let rule = Delimited::new(b"\r\n\r\n");
+        let stream = b"a\r\nb\r\n\r\n\r\n\r\n\n\r\r\n\r\nrest";
+        assert_eq!(in_all_cuts(Rule::Delimited(rule), 64, stream), [&b"a\r\nb"[..], b"", b"\n\r"].map(whole));
+    }
+
+    #[test]
+    fn frames_with_lengths_in_all_cuts() {
+        for (field, lengths) in [
+            (LengthField::U8, [&b"\x03"[..], b"\x00", b"\x01"]),
+            (LengthField::Be16, [b"\x00\x03", b"\x00\x00", b"\x00\x01"]),
+            (LengthField::Le16, [b"\x03\x00", b"\x00\x00", b"\x01\x00"]),
+            (LengthField::Be32, [b"\x00\x00\x00\x03", b"\x00\x00\x00\x00", b"\x00\x00\x00\x01"]),
+            (LengthField::Le32, [b"\x03\x00\x00\x00", b"\x00\x00\x00\x00", b"\x01\x00\x00\x00"]),
+            (LengthField::Be64, [b"\0\0\0\0\0\0\0\x03", &[0; 8], b"\0\0\0\0\0\0\0\x01"]),
+            (LengthField::Le64, [b"\x03\0\0\0\0\0\0\0", &[0; 8], b"\x01\0\0\0\0\0\0\0"]),
+        ] {
+            let stream = [lengths[0], b"abc", lengths[1], lengths[2], b"d", lengths[0], b"ef"].concat();
+            let pieces = in_all_cuts(Rule::Lengths(Lengths::new(field)), 64, &stream);
+            assert_eq!(pieces, [&b"abc"[..], b"", b"d"].map(whole), "{field:?}");
+            for length in [0, 1, 200, field.max()] {
+                let encoded = field.encode(length);
+                assert_eq!(field.decode(&encoded[..field.width()]), Some(length), "{field:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_comes_in_pieces_if_it_may() {
+        let mut rig = Rig::new(Rule::Lines(Lines::new().max(10)), 4);
+        rig.receive(b"123456\r\nabc\nabc\r\n").unwrap();
+        assert_eq!(
+            rig.pieces,
+            [
+                (b"1234".to_vec(), true, false),
+                (b"56".to_vec(), false, true),
+                whole(b"abc"),
+                // with its end, this line is a byte too long for the input
+                (b"abc".to_vec(), true, false),
+                (b"".to_vec(), false, true)
+            ]
+        );
+        let mut rig = Rig::new(Rule::Lengths(Lengths::new(LengthField::U8).max(255)), 4);
+        rig.receive(b"\x03abc\x05abcde\x00").unwrap();
+        assert_eq!(
+            rig.pieces,
+            [whole(b"abc"), (b"abc".to_vec(), true, false), (b"de".to_vec(), false, true), whole(b"")]
+        );
+    }
+
+    #[test]
+    fn what_is_too_long_is_an_error_as_soon_as_it_is_known() {
+        let error = |rule, capacity, stream: &[u8]| {
+            let mut rig = Rig::new(rule, capacity);
+            let error = rig.receive(stream).unwrap_err();
+            // The frame is discarded, except by an input that is too small for any frame.
+            assert_eq!(rig.take_frames(), if capacity > 2 { Ok(()) } else { Err(error) });
+            error
+        };
+        let lines = |max| Rule::Lines(Lines::new().max(max));
+        assert_eq!(error(lines(3), 64, b"1234"), FrameTooLong { length: 4, max: 3 });
+        assert_eq!(error(lines(3), 64, b"123\r4"), FrameTooLong { length: 5, max: 3 });
+        assert_eq!(error(lines(6), 4, b"1234567"), FrameTooLong { length: 7, max: 6 });
+        assert_eq!(error(Rule::Lines(Lines::new()), 4, b"1234"), FrameTooLong { length: 4, max: 3 });
+        assert_eq!(error(Rule::Lines(Lines::new()), 4, b"123\r\n"), FrameTooLong { length: 4, max: 3 });
+        let lengths = Lengths::new(LengthField::Be16);
+        assert_eq!(error(Rule::Lengths(lengths), 64, b"\0\x3f"), FrameTooLong { length: 63, max: 62 });
+        assert_eq!(error(Rule::Lengths(lengths.max(9)), 64, b"\0\x0a"), FrameTooLong { length: 10, max: 9 });
+        // inputs that are too small for the framing itself
+        assert_eq!(error(Rule::Lengths(lengths.max(9)), 2, b"\0"), FrameTooLong { length: 2, max: 9 });
+        let delimited = Delimited::new(b"abc").max(9);
+        assert_eq!(error(Rule::Delimited(delimited), 2, b"ab"), FrameTooLong { length: 2, max: 9 });
+    }
+
+    /// A generator of small numbers, after Knuth's MMIX.
+    struct Numbers(u64);
+
+    impl Numbers {
+        fn below(&mut self, n: usize) -> usize {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 33) as usize % n
+        }
+    }
+
+    /// Divides a whole stream into frames in the simplest way. Each comes with the length of what follows it.
+    fn simply(rule: Rule, mut stream: &[u8]) -> Vec<(Vec<u8>, usize)> {
+        let mut frames = Vec::new();
+        loop {
+            let (frame, around) = match rule {
+                Rule::Lines(_) => {
+                    let Some(end) = find(stream, b"\n") else { return frames };
+                    let line = &stream[..end];
+                    let text = line.strip_suffix(b"\r").unwrap_or(line);
+                    (text, end + 1 - text.len())
+                }
+                Rule::Delimited(rule) => {
+                    let Some(end) = find(stream, rule.delimiter) else { return frames };
+                    (&stream[..end], rule.delimiter.len())
+                }
+                Rule::Lengths(rule) => {
+                    let width = rule.field.width();
+                    let Some(length) = rule.field.decode(stream) else { return frames };
+                    let Some(frame) = stream.get(width..width + length as usize) else { return frames };
+                    (frame, width)
+                }
+            };
+            frames.push((frame.to_vec(), around));
+            stream = &stream[frame.len() + around..];
+        }
+    }
+
+    #[test]
+    fn any_stream_in_any_pieces_has_the_frames_of_the_simplest_way() {
+        let mut numbers = Numbers(1);
+        let (mut errors, mut in_pieces, mut discarded) = (0, 0, 0);
+        for round in 0..20_000 {
+            let max = [None, Some(numbers.below(12) as u64)][numbers.below(2)];
+            let rule = match numbers.below(6) {
+                0 | 1 => Rule::Lines(Lines { max }),
+                2 => Rule::Lengths(Lengths { field: LengthField::U8, max }),
+                3 => Rule::Lengths(Lengths { field: LengthField::Be16, max }),
+                4 => Rule::Delimited(Delimited { delimiter: b"aab", max }),
+                _ => Rule::Delimited(Delimited { delimiter: b"abab", max }),
+            };
+            let alphabet: &[u8] = match rule {
+                Rule::Lines(_) => b"ab\r\n\n",
+                Rule::Delimited(_) => b"aab",
+                Rule::Lengths(_) => b"\x00\x00\x01\x02\x05",
+            };
+            let stream: Vec<u8> =
+                (0..numbers.below(60)).map(|_| alphabet[numbers.below(alphabet.len())]).collect();
+            let mut rig = Rig::new(rule, 5 + numbers.below(12));
+            rig.keeps = numbers.below(4) == 0;
+            rig.discards = numbers.below(2) == 0;
+            let mut rest = &stream[..];
+            let mut result = Ok(());
+            while !rest.is_empty() && result.is_ok() {
+                let (now, later) = rest.split_at(1 + numbers.below(rest.len().min(9)));
+                result = rig.receive(now);
+                rest = later;
+            }
+            let allowed = |(frame, around): &(Vec<u8>, usize)| match max {
+                Some(max) => frame.len() as u64 <= max,
+                None => frame.len() + around <= rig.capacity,
+            };
+            let all = simply(rule, &stream);
+            let refused = all.iter().position(|frame| !allowed(frame));
+            let until = if rig.discards { None } else { refused };
+            let good = all.iter().take(until.unwrap_or(all.len())).filter(|frame| allowed(frame));
+            let good: Vec<_> = good.map(|(frame, _)| frame.clone()).collect();
+            let frames = rig.frames();
+            in_pieces += usize::from(rig.pieces.iter().any(|(_, first, _)| !*first));
+            assert_eq!(frames, good, "round {round}: {rule:?} in {} bytes, {stream:?}", rig.capacity);
+            if good.len() < all.len() && !rig.discards {
+                assert!(result.is_err(), "round {round}: {rule:?} in {} bytes, {stream:?}", rig.capacity);
+            }
+            errors += usize::from(result.is_err());
+            discarded += usize::from(rig.discards && refused.is_some());
+        }
+        assert!(
+            errors > 1_000 && in_pieces > 100 && discarded > 1_000,
+            "{errors} errors, {in_pieces} in pieces, {discarded} discarded"
+        );
+    }
+}
