@@ -28,7 +28,7 @@ use crate::status::Status;
 /// # drop(server);
 /// ```
 pub trait State {
-    /// The type of messages that can be posted to requests in progress, in an [`RequestMessage`](crate::RequestMessage);
+    /// The type of messages that can be posted to requests in progress, in a [`RequestMessage`](crate::RequestMessage);
     /// [`Infallible`](core::convert::Infallible) if there are none.
     type Message;
 
@@ -165,7 +165,7 @@ impl<'a, S: State> Request<'a, S> {
     /// connection reserves no memory for it.
     ///
     /// A body without a length is refused with 411, and one that does not fit into the input buffer
-    /// ([`Stream::capacity`](lightcone_core::Stream::capacity): 64 KiB by default in an engine) with 413. The body may
+    /// ([`Stream::capacity`](lightcone_core::Stream::capacity): 128 KiB by default in an engine) with 413. The body may
     /// take the [time](crate::Limits::body_time) of all its steps together.
     ///
     /// ```
