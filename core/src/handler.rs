@@ -271,7 +271,7 @@ pub trait Outbox<M> {
 }
 
 /// An outbox that rejects everything, for a driver with one poller and no messages.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct NoOutbox;
 
 impl<M> Outbox<M> for NoOutbox {

@@ -73,7 +73,7 @@ pub trait Middleware<S: State> {
 }
 
 /// How a request was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Outcome<'a> {
     /// The method; `None` for a refused request without a known method.
