@@ -226,6 +226,13 @@ impl Response<'_> {
 
     /// Sends a body of `length` bytes that `f` generates piece by piece, whenever there is room. `f` receives the
     /// offset of a piece and the piece to fill. The sizes of pieces are not known in advance.
+    ///
+    /// ```
+    /// # use lightcone_http::Http;
+    /// let server = Http::new()
+    ///     .get("/zeros", |_request, response| response.generate(1 << 20, |_offset, piece| piece.fill(b'0')));
+    /// # drop(server);
+    /// ```
     pub fn generate<F: FnMut(u64, &mut [u8])>(self, length: u64, f: F) -> Reply<GeneratedBody<F>> {
         self.stream(Some(length), GeneratedBody::new(f))
     }
