@@ -663,6 +663,19 @@ impl<M> Handle<M> {
     /// Connects to an address, on the poller that the balancer picks. `admit` is called with the tag; `open` or
     /// `refused` follows.
     ///
+    /// ```
+    /// use lightcone_unix::endpoint::Endpoint;
+    /// use lightcone_unix::{Error, Handle};
+    ///
+    /// /// Connects to an endpoint such as `127.0.0.1:8080` or `unix:/run/app.sock`.
+    /// fn connect(handle: &Handle<String>, to: &str, tag: u64) -> Result<(), Error> {
+    ///     let endpoint: Endpoint = to.parse()?;
+    ///     let address = handle.address(&endpoint)?;
+    ///     handle.connect(address, tag)?;
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`RequestError::Full`] if every poller is full, [`RequestError::Gone`] if the engine has been shut down.
@@ -747,7 +760,8 @@ impl<M> Handle<M> {
     }
 }
 
-/// A running engine. Dropping it shuts it down with a grace time of zero.
+/// A running engine. Dropping it shuts it down with a grace time of zero, and waits until callbacks in progress have
+/// returned.
 ///
 /// ```
 /// use core::time::Duration;

@@ -378,6 +378,15 @@ impl<B> Reply<B> {
 
 impl Reply<Done> {
     /// Converts the reply to that of a handler that may also stream: for the branch that responds at once.
+    ///
+    /// ```
+    /// # use lightcone_http::Http;
+    /// let server = Http::new().get("/letters/{n}", |request, response| match request.param("n").parse::<u64>() {
+    ///     Ok(n) => response.generate(n, |_offset, piece| piece.fill(b'a')),
+    ///     Err(error) => response.status(400).display(error).into_any(),
+    /// });
+    /// # drop(server);
+    /// ```
     #[inline(always)]
     pub fn into_any<B>(self) -> Reply<B> {
         let Self { length, unusual } = self;
