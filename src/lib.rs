@@ -121,15 +121,19 @@ pub use lightcone_sim as sim;
 #[cfg(feature = "workers")]
 pub use lightcone_workers as workers;
 
+pub use lightcone_core::balance::BalanceError;
 pub use lightcone_core::{
     Address, Checkpoint, CloseReason, ConfigError, ConnectError, Context, ErrorKind, Event, Full, Handler,
-    Input, Instant, ListenerId, Origin, Output, PollerId, Rejected, Socket, Stats, Stream, Timeout, Timeouts,
-    Token, UnixId, WouldBlock, framing,
+    Input, Instant, ListenerId, Origin, Output, PollerId, Rejected, RequestError, Socket, Stats, Stream,
+    Timeout, Timeouts, Token, UnixId, WouldBlock, framing,
 };
+pub use lightcone_unix::driver::DriverError;
+pub use lightcone_unix::errno::Errno;
+pub use lightcone_unix::listener::{ListenCause, ListenError};
 pub use lightcone_unix::socket::KeepAlive;
 pub use lightcone_unix::{
-    Engine, Error, Handle, Listener, Policy, PollerContext, PollerReport, Report, ToEndpoints, endpoint,
-    limits,
+    Engine, Error, Handle, Listener, Policy, PollerContext, PollerReport, Report, ToEndpoints,
+    UnixAddressesFull, endpoint, limits,
 };
 
 /// A builder of an [`Engine`] over the platform's best driver. [`driver`](lightcone_unix::Builder::driver) selects

@@ -73,7 +73,7 @@ impl FromStr for DriverName {
 }
 
 /// An error for a name that is not a driver of this platform.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct UnknownDriver {
     name: Box<str>,
 }

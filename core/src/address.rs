@@ -34,7 +34,7 @@ impl fmt::Display for Address {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum AddressKind {
     V4,
     V6,
@@ -44,7 +44,7 @@ enum AddressKind {
 /// The [`Address`] of a peer in 24 bytes, as slots keep it.
 ///
 /// It suits code that rarely needs the address. The flow label is not kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct PackedAddress {
     ip: [u8; 16],
     scope: u32,

@@ -145,6 +145,39 @@ pub trait Handler {
     }
 
     /// Receives every event of a socket. The default calls the method named after the event.
+    ///
+    /// ```
+    /// use lightcone_core::{Address, Context, Event, Handler, Origin, Socket};
+    ///
+    /// /// Counts the events of another handler.
+    /// struct Counting<H> {
+    ///     inner: H,
+    ///     events: u64,
+    /// }
+    ///
+    /// impl<H: Handler> Handler for Counting<H> {
+    ///     type Data = H::Data;
+    ///     type Message = H::Message;
+    ///
+    ///     fn admit(&mut self, origin: Origin, peer: &Address) -> Option<H::Data> {
+    ///         self.inner.admit(origin, peer)
+    ///     }
+    ///
+    ///     fn wants_sent(&self) -> bool {
+    ///         self.inner.wants_sent()
+    ///     }
+    ///
+    ///     fn event(
+    ///         &mut self,
+    ///         socket: &mut Socket<'_, H::Data>,
+    ///         event: Event<H::Message>,
+    ///         cx: &mut Context<'_, H::Message>,
+    ///     ) {
+    ///         self.events += 1;
+    ///         self.inner.event(socket, event, cx);
+    ///     }
+    /// }
+    /// ```
     #[inline(always)]
     fn event(
         &mut self,
@@ -271,7 +304,7 @@ pub trait Outbox<M> {
 }
 
 /// An outbox that rejects everything, for a driver with one poller and no messages.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub struct NoOutbox;
 
 impl<M> Outbox<M> for NoOutbox {
@@ -344,6 +377,18 @@ impl<'a, M> Context<'a, M> {
     /// poller to one socket keep their order. If the socket is closed before the message arrives, the message
     /// is dropped and counted.
     ///
+    /// ```
+    /// use lightcone_core::{Context, Rejected, Token};
+    ///
+    /// /// Passes a line on to another socket. Returns it if it is to be posted again later.
+    /// fn pass_on(cx: &mut Context<'_, Vec<u8>>, to: Token, line: Vec<u8>) -> Option<Vec<u8>> {
+    ///     match cx.post(to, line) {
+    ///         Err(Rejected::Full(line)) => Some(line),
+    ///         _ => None, // posted, or the poller has stopped
+    ///     }
+    /// }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Returns the message if the poller's mailbox is full or the engine has stopped.
@@ -368,6 +413,38 @@ impl<'a, M> Context<'a, M> {
     ///
     /// The token is valid immediately. After this callback, `admit` is called with `tag`, and then `open` or
     /// `refused` follows. If the engine is shut down before that, none of them is called.
+    ///
+    /// ```
+    /// use core::convert::Infallible;
+    /// use lightcone_core::{Address, Context, Handler, Origin, Socket, Token};
+    ///
+    /// /// Connects to another server for each accepted socket.
+    /// struct Pairs {
+    ///     upstream: Address,
+    /// }
+    ///
+    /// impl Handler for Pairs {
+    ///     type Data = Option<Token>; // the other socket of the pair
+    ///     type Message = Infallible;
+    ///
+    ///     fn admit(&mut self, origin: Origin, _: &Address) -> Option<Option<Token>> {
+    ///         match origin {
+    ///             Origin::Accepted { .. } => Some(None),
+    ///             Origin::Connecting { tag } => Some(Some(Token::from_bits(tag))),
+    ///         }
+    ///     }
+    ///
+    ///     fn open(&mut self, socket: &mut Socket<'_, Option<Token>>, cx: &mut Context<'_, Infallible>) {
+    ///         if socket.data.is_some() {
+    ///             return; // it was connected
+    ///         }
+    ///         match cx.connect(&self.upstream, socket.token().to_bits()) {
+    ///             Ok(upstream) => *socket.data = Some(upstream),
+    ///             Err(_) => socket.close(),
+    ///         }
+    ///     }
+    /// }
+    /// ```
     ///
     /// # Errors
     ///

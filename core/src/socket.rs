@@ -15,6 +15,22 @@ use core::time::Duration;
 ///
 /// Both fields are public so that they can be borrowed at the same time:
 /// `let Socket { stream, data } = socket;`
+///
+/// ```
+/// use lightcone_core::Socket;
+///
+/// /// Counts the bytes that have arrived, and closes the socket after the end of a line.
+/// fn count(socket: &mut Socket<'_, usize>) {
+///     let (mut input, _, total) = socket.split();
+///     let arrived = input.bytes().len();
+///     let is_line = input.bytes().ends_with(b"\n");
+///     *total += arrived;
+///     input.consume(arrived);
+///     if is_line {
+///         socket.close(); // a method of the stream
+///     }
+/// }
+/// ```
 pub struct Socket<'a, D> {
     /// Everything except the user data: buffers, closing, timers.
     pub stream: Stream<'a>,
@@ -273,6 +289,17 @@ impl<'a> Stream<'a> {
 
     /// Sets or clears the only deadline of the socket. `timeout` comes once when it passes, never early. A
     /// deadline more than 12 days ahead is shortened to 12 days.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use lightcone_core::Stream;
+    ///
+    /// /// Allows the peer ten seconds for its next line. After that, `timeout` aborts the socket by default.
+    /// fn expect_line(stream: &mut Stream<'_>) {
+    ///     let at = stream.now() + Duration::from_secs(10);
+    ///     stream.set_deadline(Some(at));
+    /// }
+    /// ```
     pub fn set_deadline(&mut self, at: Option<Instant>) {
         self.control.pending.clear(Pending::TIMEOUT); // of the previous deadline
         let Some(at) = at else { return self.control.flags.clear(Flags::DEADLINE) };

@@ -73,7 +73,7 @@ pub trait Middleware<S: State> {
 }
 
 /// How a request was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Outcome<'a> {
     /// The method; `None` for a refused request without a known method.
@@ -162,6 +162,36 @@ impl<S: State, M: Middleware<S>> HeadHook for AsHook<'_, M, S> {
 }
 
 /// A log of requests: see [`Http::log`](crate::Http::log).
+///
+/// ```
+/// use core::convert::Infallible;
+/// use core::time::Duration;
+/// use lightcone_http::{Http, Log, Outcome, State};
+///
+/// struct App {
+///     slow: u64,
+/// }
+///
+/// impl State for App {
+///     type Message = Infallible;
+/// }
+///
+/// /// Counts the requests that took longer than this.
+/// struct Slower(Duration);
+///
+/// impl Log<App> for Slower {
+///     fn ended(&mut self, state: &mut App, outcome: &Outcome<'_>) {
+///         if outcome.duration.is_some_and(|duration| duration > self.0) {
+///             state.slow += 1;
+///         }
+///     }
+/// }
+///
+/// let server = Http::with(App { slow: 0 })
+///     .get("/slow", |request, response| response.display(request.state.slow))
+///     .log(Slower(Duration::from_secs(1)));
+/// # drop(server);
+/// ```
 pub trait Log<S: State> {
     /// Called once for each request when it has ended, regardless of how.
     fn ended(&mut self, state: &mut S, outcome: &Outcome<'_>);

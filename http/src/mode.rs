@@ -1,7 +1,7 @@
 //! The facts of a request that determine how its response is written.
 
 /// A set of facts about one request, in one byte.
-#[derive(Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub(crate) struct ResponseMode(u8);
 
 impl ResponseMode {

@@ -27,6 +27,29 @@ const CHUNK_START: usize = 6;
 ///
 /// Nothing is buffered beyond the input and output of the socket, so memory stays bounded: what the exchange does not
 /// consume stays in the input, and the socket is not read while that is full.
+///
+/// ```
+/// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
+///
+/// /// Sends the body back in upper case.
+/// struct Upper;
+///
+/// impl<S: State> Exchange<S> for Upper {
+///     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+///         while !io.body().is_empty() {
+///             let piece = io.body().to_ascii_uppercase();
+///             match io.write(&piece) {
+///                 0 => return Flow::More, // it is called again when there is room
+///                 n => io.consume(n),
+///             }
+///         }
+///         if io.ended() { Flow::Done } else { Flow::More }
+///     }
+/// }
+///
+/// let server = Http::new().post("/upper", |request, response| response.stream(request.head.length(), Upper));
+/// # drop(server);
+/// ```
 #[derive(Debug)]
 pub struct Transfer<'t, S> {
     /// The state that the routes of this poller share.

@@ -195,6 +195,18 @@ impl InputPools<'_> {
 /// Implements [`embedded_io::Read`] and [`embedded_io::BufRead`] for generic code. They never wait: where those traits
 /// would block, the error is [`WouldBlock`], and nothing is consumed. `Ok(0)` is the end of the stream. Read with
 /// [`BufRead`](embedded_io::BufRead) if a message may arrive in pieces: bytes that it does not consume are kept.
+///
+/// ```
+/// use lightcone_core::Input;
+///
+/// /// Takes the next message, whose length is in its first byte; `None` if it has not arrived completely.
+/// fn next_message(input: &mut Input<'_>) -> Option<Vec<u8>> {
+///     let (length, rest) = input.bytes().split_first()?;
+///     let message = rest.get(..usize::from(*length))?.to_vec();
+///     input.consume(1 + message.len());
+///     Some(message)
+/// }
+/// ```
 #[derive(Debug)]
 pub struct Input<'a> {
     pub(crate) bytes: &'a mut [u8],

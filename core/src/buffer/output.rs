@@ -347,6 +347,17 @@ impl Output<'_> {
 
     /// Queues as much of `bytes` as fits, and returns how much that was. For streams that track their own position. If
     /// it was not all, `writable` will come.
+    ///
+    /// ```
+    /// use lightcone_core::Output;
+    ///
+    /// /// Queues more of a file from `at` on. Returns whether all of it is queued; if not, call it in `writable`.
+    /// fn go_on(output: &mut Output<'_>, file: &[u8], at: &mut usize) -> bool {
+    ///     let taken = output.send_some(&file[*at..]);
+    ///     *at += taken;
+    ///     *at == file.len()
+    /// }
+    /// ```
     #[must_use = "what was not taken must be sent later"]
     pub fn send_some(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(self.room());
@@ -395,6 +406,19 @@ impl Output<'_> {
 
     /// Returns `n` bytes in one piece, to be written in place and then [`commit`](Self::commit)ted. Their contents are
     /// unspecified.
+    ///
+    /// ```
+    /// use lightcone_core::{Full, Output};
+    ///
+    /// /// Queues a message of zeros, with its length in its first byte.
+    /// fn zeros(output: &mut Output<'_>, length: u8) -> Result<(), Full> {
+    ///     let place = output.reserve(1 + usize::from(length))?;
+    ///     place.fill(0);
+    ///     place[0] = length;
+    ///     output.commit(1 + usize::from(length));
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///

@@ -161,7 +161,7 @@ pub trait Membership<C, L, M> {
 }
 
 /// A poller without others, which needs no atomics. Its sockets cannot post messages.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Alone;
 
 impl<C, L, M> Membership<C, L, M> for Alone {

@@ -67,7 +67,8 @@ pub enum Accept<C> {
 ///   requests reading, and returns [`Sent::InFlight`] for sends. Its driver reports what was done by
 ///   [`on_received`](super::Poller::on_received) and [`on_sent`](super::Poller::on_sent).
 ///
-/// Methods that only some transports need have a default.
+/// Methods that only some transports need have a default. The [crate's documentation](crate#a-run-loop) contains a
+/// complete readiness transport.
 pub trait Transport {
     /// Whether [`connect`](Self::connect) is implemented. If it is not, no slots are reserved for connects.
     const CONNECTS: bool = true;

@@ -129,6 +129,8 @@ pub enum PanicOwner {
 /// 3. Call [`turn`](Self::turn), for everything else that is due.
 /// 4. Call [`next_turn`](Self::next_turn), and wait for events no longer than it says.
 ///
+/// The [crate's documentation](crate#a-run-loop) contains a complete program.
+///
 /// A turn does the following, each with a limit:
 ///
 /// | what | at most |

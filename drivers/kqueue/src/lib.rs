@@ -6,8 +6,16 @@
 //!
 //! On Linux, this crate runs over an **emulation** of kqueue on top of epoll, for tests only. The emulation implements
 //! the calls as the manual pages describe them, checks that the driver uses them correctly, and can make them fail. No
-//! test of this crate has run on a BSD or on macOS yet. The crate is type-checked for those systems, and a program is
-//! linked with it for FreeBSD.
+//! test of this crate has run on a BSD or on macOS yet. For those systems the crate is type-checked, and linked for
+//! FreeBSD.
+//!
+//! ```
+//! use lightcone_kqueue::Kqueue;
+//! use lightcone_unix::Builder;
+//!
+//! let builder = Builder::<Kqueue>::new().pollers(2); // `start` runs an engine over kqueue
+//! # drop(builder);
+//! ```
 
 #![deny(unsafe_code)]
 

@@ -3,6 +3,14 @@
 //! It is meant for systems without a better mechanism, and for few sockets: the cost of a wait grows with the highest
 //! descriptor, and descriptors of 1,024 (`FD_SETSIZE`) and above are refused, because `select` would write beyond its
 //! sets. An engine then leaves further connections in the listener's backlog until there is room.
+//!
+//! ```
+//! use lightcone_select::Select;
+//! use lightcone_unix::Builder;
+//!
+//! let builder = Builder::<Select>::new().pollers(2); // `start` runs an engine over `select`
+//! # drop(builder);
+//! ```
 
 #![deny(unsafe_code)]
 

@@ -7,10 +7,10 @@ use crate::tape::mix;
 
 /// Bytes that a peer sends or expects: either literal bytes, or a stream generated from a seed. Megabytes of
 /// the latter need no memory, and a misplaced byte is noticed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Content(Kind);
 
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 enum Kind {
     Given(Arc<[u8]>),
     Pattern { seed: u64, length: u64 },

@@ -23,7 +23,7 @@ const EVENTS_A_RUN: u64 = 1_000;
 const TAPE_SHOWN: usize = 200;
 
 /// The results of a run without a failure.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub struct Report {
     /// The hash of everything that happened: equal for equal seeds, in any process.
@@ -40,7 +40,7 @@ pub struct Report {
 }
 
 /// A run in which a check failed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Failure {
     /// The message of the failed check; it begins with the name of the property.

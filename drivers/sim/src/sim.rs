@@ -85,7 +85,7 @@ fn ring<T>(capacity: usize) -> Box<[sync::MailboxSlot<T>]> {
 ///
 /// [`Sim::drawn_engine`] draws one from the seed, including tiny blocks and mailboxes; [`Engine::default`] has
 /// ample room.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Engine {
     /// The number of pollers: 1 to 256, and at most [`POLLERS_MAX`] in all engines of a simulation.
     pub pollers: usize,

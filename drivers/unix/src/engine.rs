@@ -173,6 +173,31 @@ const COMMANDS_MAX: usize = 1_024;
 type UnixCommand = Command<OwnedFd, Listening, LoadPermit<UnixGroup>>;
 
 /// A builder of an [`Engine`]. Every setting has a default that suits a server.
+///
+/// ```
+/// use core::time::Duration;
+/// use lightcone_core::Timeouts;
+/// use lightcone_unix::{Builder, Engine, Error, driver::Driver};
+/// # use core::convert::Infallible;
+/// # use lightcone_core::{Address, Handler, Origin};
+/// # struct Quiet;
+/// # impl Handler for Quiet {
+/// #     type Data = ();
+/// #     type Message = Infallible;
+/// #     fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+/// #         Some(())
+/// #     }
+/// # }
+///
+/// /// Serves up to 20,000 sockets on two threads.
+/// fn serve<D: Driver>() -> Result<Engine, Error> {
+///     let timeouts = Timeouts { idle: Some(Duration::from_secs(20)), ..Timeouts::DEFAULT };
+///     let builder = Builder::<D>::new().pollers(2).sockets(10_000).timeouts(timeouts);
+///     let engine = builder.start(|_poller| Quiet)?;
+///     engine.listen("127.0.0.1:8080")?;
+///     Ok(engine)
+/// }
+/// ```
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Builder<D> {
@@ -549,6 +574,27 @@ struct Inner<M> {
 }
 
 /// A handle to an engine, for use on any thread. Cheap to clone.
+///
+/// ```
+/// use core::time::Duration;
+/// use lightcone_core::{Rejected, Token};
+/// use lightcone_unix::Handle;
+///
+/// /// Posts a result to the socket that waits for it. Returns the result if it is to be posted again later.
+/// fn deliver(handle: &Handle<String>, to: Token, result: String) -> Option<String> {
+///     match handle.post(to, result) {
+///         Err(Rejected::Full(result)) => Some(result),
+///         _ => None, // posted, or the engine has stopped
+///     }
+/// }
+///
+/// /// Shuts the engine down if a poller has failed.
+/// fn check(handle: &Handle<String>) {
+///     if handle.failed() > 0 {
+///         handle.shutdown(Duration::from_secs(5));
+///     }
+/// }
+/// ```
 pub struct Handle<M> {
     inner: Arc<Inner<M>>,
 }
@@ -616,6 +662,19 @@ impl<M> Handle<M> {
 
     /// Connects to an address, on the poller that the balancer picks. `admit` is called with the tag; `open` or
     /// `refused` follows.
+    ///
+    /// ```
+    /// use lightcone_unix::endpoint::Endpoint;
+    /// use lightcone_unix::{Error, Handle};
+    ///
+    /// /// Connects to an endpoint such as `127.0.0.1:8080` or `unix:/run/app.sock`.
+    /// fn connect(handle: &Handle<String>, to: &str, tag: u64) -> Result<(), Error> {
+    ///     let endpoint: Endpoint = to.parse()?;
+    ///     let address = handle.address(&endpoint)?;
+    ///     handle.connect(address, tag)?;
+    ///     Ok(())
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
@@ -702,7 +761,22 @@ impl<M> Handle<M> {
     }
 }
 
-/// A running engine. Dropping it shuts it down with a grace time of zero.
+/// A running engine. Dropping it shuts it down with a grace time of zero, and waits until callbacks in progress have
+/// returned.
+///
+/// ```
+/// use core::time::Duration;
+/// use lightcone_unix::{Engine, Error};
+///
+/// /// Listens on a port that the system chooses, runs `clients`, and shuts down.
+/// fn run(engine: Engine, clients: impl FnOnce(&str)) -> Result<(), Error> {
+///     let listener = engine.listen("127.0.0.1:0")?;
+///     clients(&listener.endpoint().to_string());
+///     let report = engine.shutdown(Duration::from_secs(1));
+///     println!("{report}");
+///     Ok(())
+/// }
+/// ```
 #[must_use = "dropping an engine shuts it down"]
 pub struct Engine<M = core::convert::Infallible> {
     handle: Handle<M>,

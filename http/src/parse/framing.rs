@@ -198,7 +198,7 @@ pub enum Body {
 }
 
 /// What follows a head: its body, and whether another request may follow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Framing {
     /// The body.
     pub body: Body,

@@ -14,7 +14,7 @@ pub(crate) const VERSION_LENGTH: usize = 11;
 /// The head of a request: spans of the bytes it was parsed from, and the framing of the body.
 ///
 /// Fields are parsed on demand: [`field`](Self::field) looks one up, [`fields`](Self::fields) iterates over all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Head<'a> {
     /// The method.
     pub method: Method,
@@ -139,7 +139,7 @@ impl<'a> IntoIterator for &Head<'a> {
 }
 
 /// The result of [`parse`](crate::parse()).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Parse<'a> {
     /// A complete head.
     Complete(Head<'a>),

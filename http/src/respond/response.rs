@@ -226,6 +226,13 @@ impl Response<'_> {
 
     /// Sends a body of `length` bytes that `f` generates piece by piece, whenever there is room. `f` receives the
     /// offset of a piece and the piece to fill. The sizes of pieces are not known in advance.
+    ///
+    /// ```
+    /// # use lightcone_http::Http;
+    /// let server = Http::new()
+    ///     .get("/zeros", |_request, response| response.generate(1 << 20, |_offset, piece| piece.fill(b'0')));
+    /// # drop(server);
+    /// ```
     pub fn generate<F: FnMut(u64, &mut [u8])>(self, length: u64, f: F) -> Reply<GeneratedBody<F>> {
         self.stream(Some(length), GeneratedBody::new(f))
     }
@@ -371,6 +378,15 @@ impl<B> Reply<B> {
 
 impl Reply<Done> {
     /// Converts the reply to that of a handler that may also stream: for the branch that responds at once.
+    ///
+    /// ```
+    /// # use lightcone_http::Http;
+    /// let server = Http::new().get("/letters/{n}", |request, response| match request.param("n").parse::<u64>() {
+    ///     Ok(n) => response.generate(n, |_offset, piece| piece.fill(b'a')),
+    ///     Err(error) => response.status(400).display(error).into_any(),
+    /// });
+    /// # drop(server);
+    /// ```
     #[inline(always)]
     pub fn into_any<B>(self) -> Reply<B> {
         let Self { length, unusual } = self;
