@@ -29,8 +29,8 @@ pub enum Event<M> {
     Open,
     /// New bytes have arrived; see [`Stream::bytes`](crate::Stream::bytes).
     Receive,
-    /// There is room for output again after a refused or short send, or after `want`: at most half of the
-    /// output bound is queued.
+    /// There is room for output again after a refused or short send, or after
+    /// [`request_writable`](crate::Output::request_writable): at most half of the output bound is queued.
     Writable,
     /// All queued bytes have been passed to the operating system.
     Sent,
@@ -90,7 +90,7 @@ impl<M> Event<M> {
 /// 4. `receive` comes only when there are new bytes. Unconsumed bytes stay in the buffer; on their own they
 ///    do not cause another `receive`.
 /// 5. `sent` comes only when all queued bytes have been passed to the operating system. `writable` comes once
-///    after each refused or short send, or call of `want`.
+///    after each refused or short send, or call of [`request_writable`](crate::Output::request_writable).
 /// 6. Backpressure: while `writable` is pending, the socket is not read.
 /// 7. A request made in a callback (`close`, `pause`, ..) takes effect when the callback returns. After
 ///    `close`, `linger` or `abort`, only the `close` event follows.

@@ -286,7 +286,8 @@ impl<'a> Stream<'a> {
         set.then(|| self.shared.now.near(self.control.deadline))
     }
 
-    /// Returns whether `writable` is pending: a send was refused or short, or `want` was called.
+    /// Returns whether `writable` is pending: a send was refused or short, or
+    /// [`request_writable`](Output::request_writable) was called.
     #[must_use]
     pub fn is_writable_pending(&self) -> bool {
         self.control.chain.armed || self.control.pending.has(Pending::WRITABLE)
