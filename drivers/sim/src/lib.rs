@@ -54,8 +54,9 @@
 //! ```
 //!
 //! A script that retries without limit must eventually complete. Remove `writable` above, and some seed with
-//! few output blocks never does. [`check`] then panics with the last events of the run, the shortest list of
-//! decisions found that fails in the same way, and the command that repeats the run.
+//! few output blocks never does. [`check`] then panics with the last events of the run, the settings of its
+//! engines, the shortest list of decisions found that fails in the same way, and the command that repeats the
+//! run. A drawn engine can be [very small](Sim::drawn_engine).
 //!
 //! A seed reproduces a run only if the handler is deterministic. The iteration order of a `std` `HashMap` or
 //! `HashSet` differs between runs, and so does the behavior of a handler that sends or posts in that order:
