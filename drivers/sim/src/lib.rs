@@ -5,7 +5,8 @@
 //! counters and balancer. Its peers send byte by byte, never read, reset halfway or all connect at once.
 //! Situations that take days to occur on a network occur within a second, and a seed reproduces them.
 //!
-//! `lightcone` re-exports this crate as `lightcone::sim` if its feature `sim` is on.
+//! `lightcone` re-exports this crate as `lightcone::sim` if its feature `sim` is on. A program that depends on
+//! `lightcone` imports the names of the following test from `lightcone` and `lightcone::sim`.
 //!
 //! # A test of a handler
 //!
