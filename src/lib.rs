@@ -67,6 +67,16 @@
 //! | `workers` | yes | `lightcone::workers`: threads for callbacks that block or compute (`lightcone-workers`) |
 //! | `sim` | no | `lightcone::sim`: handlers in a simulated network, for tests (`lightcone-sim`) |
 //!
+//! A program that needs `sim` for its tests only names this crate twice:
+//!
+//! ```toml
+//! [dependencies]
+//! lightcone = { path = "../lightcone" }
+//!
+//! [dev-dependencies]
+//! lightcone = { path = "../lightcone", features = ["sim"] }
+//! ```
+//!
 //! # Where to go next
 //!
 //! | to | see |
@@ -77,6 +87,8 @@
 //! | let the user choose a driver | [`DriverName`] |
 //! | serve HTTP: routes, bodies, middleware, limits | `lightcone::http` |
 //! | run a slow callback | `lightcone::workers` |
+//! | test a handler in a simulated network | `lightcone::sim`, whose front page has a complete test |
+//! | find races in state that handlers share | `lightcone-model`, which a separate package of models depends on |
 //! | check a handler against the event contract | [`engine_core::ContractChecker`], `lightcone::sim` |
 //! | drive sockets without an operating system | [`engine_core`], which a program can also use alone as `lightcone-core` |
 //!

@@ -67,7 +67,7 @@
 //! A program without an operating system implements a [`Transport`](poller::Transport), which carries bytes, and
 //! writes a loop of a dozen lines around [`Poller::turn`](poller::Poller::turn). The poller takes care of accepting
 //! with back-off, partial sends, timeouts, messages between sockets, and shutdown. This is a complete program; its
-//! network is in memory:
+//! network is in memory. Only the network and what the program records for its checks are on the heap:
 //!
 //! ```
 #![doc = include_str!("../tests/pipes/transport.rs")]
@@ -178,6 +178,9 @@
 //!
 //! Sockets, and a poller that is [`Alone`](poller::Alone), need no atomics. On targets without compare-and-swap,
 //! [`sync`] contains only its counter, and [`balance`] and groups of pollers are not available.
+//!
+//! There is no feature to turn off: a `#![no_std]` program that depends on this crate builds for a device with
+//! `cargo build --target thumbv6m-none-eabi`, for example, once `rustup target add` has installed that target.
 #![no_std]
 #![deny(unsafe_code)]
 #![cfg_attr(

@@ -171,6 +171,24 @@ impl<'a> Stream<'a> {
         *self.consumed += n;
     }
 
+    /// Consumes all bytes.
+    ///
+    /// ```
+    /// use lightcone_core::{Full, Stream};
+    ///
+    /// /// Responds to a line of any content.
+    /// fn acknowledge(stream: &mut Stream<'_>) -> Result<(), Full> {
+    ///     if stream.bytes().ends_with(b"\n") {
+    ///         stream.consume_all();
+    ///         stream.send(b"ok\n")?;
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn consume_all(&mut self) {
+        *self.consumed = self.bytes.len();
+    }
+
     /// Returns the maximum number of bytes that [`bytes`](Self::bytes) can hold. A handler must not wait for
     /// more: while that many bytes are unconsumed, the socket is not read.
     #[must_use]

@@ -30,8 +30,7 @@ fn greedy(socket: &mut Socket<'_, Data>) {
 /// Leaves input unconsumed until a message.
 fn consume_at_a_message(socket: &mut Socket<'_, Data>, event: Event<u32>) {
     if matches!(event, Event::Message(_)) {
-        let n = socket.bytes().len();
-        socket.consume(n);
+        socket.consume_all();
     }
 }
 
@@ -295,8 +294,7 @@ fn a_small_request_is_always_possible() {
     let config = Config { sockets: 6, input_blocks: 6, receive_blocks: 2, ..PLAIN };
     let mut bench = Bench::new(&config, |socket, event| {
         if event == Event::Receive && socket.data.id == 5 {
-            let n = socket.bytes().len();
-            socket.consume(n);
+            socket.consume_all();
         }
     });
     let tokens: Vec<Token> = (0..6).map(|_| bench.open()).collect();

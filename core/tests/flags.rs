@@ -20,8 +20,7 @@ use lightcone_core::{Action, CloseReason, Config, Event, Interest, Timeout, Time
 fn consuming(config: &Config) -> Bench {
     Bench::new(config, |socket, event| match event {
         Event::Receive => {
-            let there = socket.bytes().len();
-            socket.consume(there);
+            socket.consume_all();
         }
         Event::Message(1) => socket.close(),
         Event::Message(2) => socket.send(b"an answer").unwrap(),

@@ -16,7 +16,7 @@ mod common;
 use common::{Bench, Data, PLAIN, on};
 use core::fmt;
 use embedded_io::{BufRead, Error as _, ErrorKind, Read, ReadExactError, ReadReady, Write, WriteReady};
-use lightcone_core::{Action, Event, Full, Socket, WouldBlock};
+use lightcone_core::{Action, Event, Full, Interest, Socket, WouldBlock};
 
 /// A protocol written against traits only: echoes each line in upper case, until there is no room or no whole line.
 fn shout<R: BufRead, W: Write>(mut input: R, mut output: W) -> Result<usize, W::Error> {
@@ -44,6 +44,34 @@ fn a_protocol_over_traits_reads_and_writes() {
     let token = bench.open();
     assert_eq!(bench.receive(token, b"one\ntwo\nrest"), Action::Send);
     assert_eq!(bench.outputs(token), b"ONE\nTWO\n");
+}
+
+#[test]
+fn all_that_is_left_is_consumed_at_once() {
+    let mut bench = Bench::new(
+        &PLAIN,
+        on(Event::Receive, |socket| match socket.bytes() {
+            b"stream" => {
+                socket.consume(1);
+                socket.consume_all();
+                assert_eq!(socket.bytes(), b"");
+                socket.consume_all(); // without an effect
+            }
+            b"input" => {
+                let (mut input, _) = socket.stream.split();
+                input.consume(1);
+                input.consume_all();
+                assert_eq!(input.bytes(), b"");
+                input.consume_all(); // without an effect
+                assert_eq!(socket.bytes(), b"");
+            }
+            kept => assert_eq!(kept, b"kept"),
+        }),
+    );
+    let token = bench.open();
+    for bytes in [b"stream".as_slice(), b"input", b"kept"] {
+        assert_eq!(bench.receive(token, bytes), Action::Wait(Interest::READ));
+    }
 }
 
 #[test]
@@ -88,7 +116,7 @@ fn reading_takes_what_is_there_and_then_nothing() {
     let token = bench.open();
     let _ = bench.receive(token, b"abcdef");
     assert_eq!(bench.last().unread, 6);
-    assert_eq!(bench.message(token, 1), Ok(Action::Wait(lightcone_core::Interest::READ)));
+    assert_eq!(bench.message(token, 1), Ok(Action::Wait(Interest::READ)));
     assert_eq!(bench.last().unread, 0);
 }
 
@@ -145,7 +173,7 @@ fn a_writer_takes_what_fits_and_fails_when_that_is_nothing() {
     let (token, next) = bench.opened();
     assert_eq!(next, Action::Send);
     let queued = bench.outputs(token).len();
-    assert_eq!(bench.tell(token, |conn| conn.sent(queued)), Action::Wait(lightcone_core::Interest::READ));
+    assert_eq!(bench.tell(token, |conn| conn.sent(queued)), Action::Wait(Interest::READ));
     assert!(bench.events().contains(&Event::Writable));
 }
 

@@ -25,8 +25,7 @@ impl Handler for Obeys {
 
     fn receive(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {
         let order = socket.bytes().first().copied();
-        let all = socket.bytes().len();
-        socket.consume(all);
+        socket.consume_all();
         match order {
             Some(b'a') => socket.abort(),
             Some(b'c') => socket.close(),

@@ -45,6 +45,51 @@ fn paths_that_are_named_exist() {
     assert!(checked > 30, "only {checked} paths found");
 }
 
+/// The rows of the table that leads a newcomer to the code: `| to | files | names |`.
+fn ways(contributing: &str) -> Vec<(&str, Vec<&str>, Vec<&str>)> {
+    let table =
+        contributing.split("\n## Where to find things\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(2);
+    rows.map(|row| {
+        let columns: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [to, files, names] = columns[..] else { panic!("{row} has {} columns", columns.len()) };
+        (to, quoted(files), quoted(names))
+    })
+    .collect()
+}
+
+/// Returns the text of a file, or of all files of a folder and its folders.
+fn contents(path: &Path) -> String {
+    if path.is_dir() {
+        return fs::read_dir(path).unwrap().map(|entry| contents(&entry.unwrap().path())).collect();
+    }
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn the_ways_to_the_code_lead_there() {
+    let contributing = read("CONTRIBUTING.md");
+    let ways = ways(&contributing);
+    assert!(ways.len() > 15, "only {} rows found", ways.len());
+    for (to, files, names) in ways {
+        assert!(!files.is_empty() && !names.is_empty(), "to {to}: nothing is named");
+        let texts: Vec<_> = files.iter().map(|file| contents(&root().join(file))).collect();
+        let words: Vec<BTreeSet<_>> = texts
+            .iter()
+            .map(|text| text.split(|c: char| !c.is_alphanumeric() && c != '_').collect())
+            .collect();
+        for name in &names {
+            assert!(
+                words.iter().any(|words| words.contains(name)),
+                "to {to}: no file of {files:?} has `{name}`"
+            );
+        }
+        for (file, words) in files.iter().zip(&words) {
+            assert!(names.iter().any(|name| words.contains(name)), "to {to}: `{file}` has none of {names:?}");
+        }
+    }
+}
+
 #[test]
 fn lines_are_wrapped_at_120_columns() {
     for document in DOCUMENTS {

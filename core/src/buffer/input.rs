@@ -253,6 +253,12 @@ impl Input<'_> {
         }
         *self.consumed += n;
     }
+
+    /// Consumes all bytes.
+    #[inline]
+    pub fn consume_all(&mut self) {
+        *self.consumed = self.bytes.len();
+    }
 }
 
 #[cold]

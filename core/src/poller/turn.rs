@@ -120,7 +120,7 @@ pub enum PanicOwner {
 /// Like its shard, it is a state machine: it never waits and reads no clock. The driver reports what has happened
 /// outside by the `on_` methods. `T` is the transport, and `L` the relation to other pollers. In one turn handlers may
 /// begin `BATCH` connects. If the transport can connect, that many slots are reserved for them and are missing from
-/// [`Config::sockets`](crate::Config).
+/// [`Config::sockets`](crate::Config). At most `BATCH` accepted connections are placed before they are admitted.
 ///
 /// A driver repeats these steps until [`is_over`](Self::is_over) returns `true`:
 ///

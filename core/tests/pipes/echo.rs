@@ -44,6 +44,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let shard = Shard::new(storage, &CONFIG, now)?;
     let storage =
         PollerStorage { connections: &mut connections, listeners: &mut listeners, buffer: &mut buffer };
+    // Handlers can begin 4 connects in a turn, and 4 accepted connections are placed before they are admitted.
     let mut poller: Poller<'_, _, _, _, 4> =
         Poller::new(shard, Echo(Vec::new()), Pipes::default(), Alone, storage)?;
     poller.listen((), ListenerId(0)).expect("there is room for one listener");

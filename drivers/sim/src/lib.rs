@@ -5,7 +5,8 @@
 //! counters and balancer. Its peers send byte by byte, never read, reset halfway or all connect at once.
 //! Situations that take days to occur on a network occur within a second, and a seed reproduces them.
 //!
-//! With its feature `sim`, `lightcone` re-exports this crate as `lightcone::sim`.
+//! With its feature `sim`, `lightcone` re-exports this crate as `lightcone::sim`. A program that depends on `lightcone`
+//! imports the names of the following test from `lightcone` and `lightcone::sim`.
 //!
 //! # A test of a handler
 //!
@@ -54,8 +55,9 @@
 //! ```
 //!
 //! A script that retries without limit must eventually complete. Remove `writable` above, and with some seed that draws
-//! few output blocks, a script never completes. [`check`] then panics with the last events of the run, the shortest
-//! list of decisions found that fails in the same way, and the command that repeats the run.
+//! few output blocks, a script never completes. [`check`] then panics with the last events of the run, the settings of
+//! its engines, the shortest list of decisions found that fails in the same way, and the command that repeats the run.
+//! A drawn engine can be [very small](Sim::drawn_engine).
 //!
 //! A seed reproduces a run only if the handler is deterministic. The iteration order of a `std` `HashMap` or
 //! `HashSet` differs between runs, and so does the behavior of a handler that sends or posts in that order:

@@ -10,7 +10,7 @@ use std::sync::Once;
 
 use crate::fault::Fault;
 use crate::shrink::shrink;
-use crate::sim::{Limits, POLLERS_MAX, Place, Sim};
+use crate::sim::{Engine, Limits, POLLERS_MAX, Place, Sim};
 use crate::tape::{Source, Tape};
 use crate::world::World;
 
@@ -55,6 +55,8 @@ pub struct Failure {
     pub tape: Tape,
     /// Fewer decisions that fail in the same way, if the failure was shrunk.
     pub shrunk: Option<Tape>,
+    /// The engines of the run, or of the shrunk run if there is one.
+    pub engines: Vec<Engine>,
     /// The last records of the run, or of the shrunk run if there is one.
     pub trace: Vec<String>,
     /// The command that repeats the run.
@@ -66,6 +68,9 @@ impl fmt::Display for Failure {
         writeln!(f, "{}", self.message)?;
         for line in &self.trace {
             writeln!(f, "  {line}")?;
+        }
+        for (number, engine) in self.engines.iter().enumerate() {
+            writeln!(f, "engine {number}: {engine}")?;
         }
         write!(f, "failed at event {}, hash {:016x}", self.step, self.hash)?;
         if let Some(seed) = self.seed {
@@ -233,6 +238,7 @@ impl Runner {
                     hash,
                     tape,
                     shrunk: None,
+                    engines: core::mem::take(&mut sim.settings),
                     trace,
                     command: String::new(),
                 });
@@ -284,7 +290,7 @@ impl Runner {
             };
             let tape = shrink(&failure.tape, &failure.message, self.shrinks, fails);
             if let Err(small) = self.attempt(Source::Tape(tape.clone()), true, scenario) {
-                failure.trace = small.trace;
+                (failure.trace, failure.engines) = (small.trace, small.engines);
                 failure.trace.push(format!("{} (of the shrunk run)", small.message));
             }
             failure.shrunk = Some(tape);

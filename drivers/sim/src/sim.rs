@@ -118,6 +118,22 @@ impl Default for Engine {
     }
 }
 
+/// Writes the settings in one line, by the names of the fields, as a [`Failure`](crate::Failure) shows them.
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pollers, completes, config, mailbox, policy, backlog } = self;
+        let Config { sockets, block_size, input_blocks, output_blocks, output_limit, .. } = config;
+        let Config { receive_size, receive_blocks, .. } = config;
+        write!(f, "pollers {pollers}, completes {completes}, sockets {sockets}, block_size {block_size}, ")?;
+        write!(
+            f,
+            "input_blocks {input_blocks}, output_blocks {output_blocks}, output_limit {output_limit}, "
+        )?;
+        write!(f, "receive_size {receive_size}, receive_blocks {receive_blocks}, ")?;
+        write!(f, "mailbox {mailbox}, policy {policy:?}, backlog {backlog}")
+    }
+}
+
 /// An engine of a simulation.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct EngineId(usize);
@@ -154,6 +170,8 @@ pub struct Sim<'s> {
     engines: Vec<(core::ops::Range<usize>, u8, usize)>,
     places: core::slice::IterMut<'s, Place>,
     goals: Vec<Goal>,
+    /// The settings of each engine.
+    pub(crate) settings: Vec<Engine>,
     footprint: usize,
     pub(crate) limits: Limits,
     calm: bool,
@@ -182,6 +200,7 @@ impl<'s> Sim<'s> {
             engines: Vec::new(),
             places,
             goals: Vec::new(),
+            settings: Vec::new(),
             footprint: 0,
             limits,
             calm,
@@ -220,6 +239,23 @@ impl<'s> Sim<'s> {
 
     /// Draws an engine from the seed: one to four pollers, readiness or completions, few or many sockets,
     /// blocks and mailbox slots.
+    ///
+    /// The smallest one has blocks of 64 bytes, and a socket can leave only one block of input unconsumed and
+    /// queue only one block of output. A protocol with larger messages must refuse them there. To test it
+    /// without that, raise the sizes:
+    ///
+    /// ```
+    /// use lightcone_core::Config;
+    /// use lightcone_sim::{Engine, check};
+    ///
+    /// check(0..20, |sim| {
+    ///     let drawn = sim.drawn_engine();
+    ///     let Config { block_size, receive_size, .. } = drawn.config;
+    ///     let (block_size, receive_size) = (block_size.max(256), receive_size.max(256));
+    ///     let engine = Engine { config: Config { block_size, receive_size, ..drawn.config }, ..drawn };
+    ///     assert!(engine.config.check().is_ok());
+    /// });
+    /// ```
     pub fn drawn_engine(&mut self) -> Engine {
         if self.calm {
             return Engine::default();
@@ -274,6 +310,7 @@ impl<'s> Sim<'s> {
         mut make: impl FnMut(PollerId) -> H,
         mut mutant: impl FnMut(PollerId) -> T,
     ) -> EngineId {
+        self.settings.push(engine);
         let Engine { pollers, completes, mut config, mailbox, policy, backlog } = engine;
         let sockets = config.sockets as u32;
         config.sockets += CONNECTS_A_TURN; // those reserved for connects

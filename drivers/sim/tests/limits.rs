@@ -38,6 +38,24 @@ fn a_run_ends_at_its_limit_of_events() {
 }
 
 #[test]
+fn a_failure_shows_the_engines_of_the_run_that_it_explains() {
+    let needs_room = |sim: &mut Sim<'_>| {
+        let engine = sim.drawn_engine();
+        sim.engine(engine, |_| Echo);
+        sim.engine(Engine::default(), |_| Echo);
+        assert!(engine.config.output_limit > 1, "one block is too few");
+    };
+    let failure = (0..50).find_map(|seed| Runner::new("").run(seed, &needs_room).err()).unwrap();
+    // all that is needed to fail is the last of the drawn limits: the shrunk run has the simplest value of the others
+    let config = Config { output_limit: 1, ..Engine::default().config };
+    assert_eq!(failure.engines, [Engine { config, ..Engine::default() }, Engine::default()]);
+    let line = "engine 0: pollers 1, completes false, sockets 256, block_size 1024, input_blocks 256, \
+                output_blocks 1024, output_limit 1, receive_size 16384, receive_blocks 64, mailbox 1024, \
+                policy RoundRobin, backlog 64\nengine 1: ";
+    assert!(failure.to_string().contains(line), "{failure}");
+}
+
+#[test]
 fn as_many_pollers_as_there_may_be() {
     let start = |pollers: usize| {
         move |sim: &mut Sim<'_>| {

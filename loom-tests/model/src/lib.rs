@@ -8,7 +8,7 @@
 //!
 //! # A model of your handler
 //!
-//! This is a complete test file:
+//! This is a complete test file, for a package with `lightcone-model` as its only dependency:
 //!
 //! ```
 #![doc = include_str!("../tests/newcomer.rs")]
@@ -40,10 +40,25 @@
 //!    `use super::sync::{Arc, Mutex}`, and the module that includes its file defines `sync`: `use std::sync;` in the
 //!    program, `use lightcone_model::loom::sync;` in the model. `tests/chat_room` is an example: one handler, over
 //!    sockets and in a model.
-//! 2. **Put the models into a separate package,** with `lightcone-model` as a dependency and outside your workspace
-//!    (`exclude` it there), so that the workspace's lock file does not contain loom. Include the handler with
-//!    `#[path = "../../src/chat.rs"] mod chat;`. Optimise the package, because models are bound by the processor:
-//!    `[profile.test] opt-level = 3`.
+//! 2. **Put the models into a separate package,** which is a workspace of its own, so that the lock file of your
+//!    program does not contain loom. Include the handler with `#[path = "../../src/chat.rs"] mod chat;`. Optimise the
+//!    package, because models are bound by the processor. Its manifest, in a folder of your program:
+//!
+//!    ```toml
+//!    [package]
+//!    name = "models"
+//!    edition = "2024"
+//!
+//!    [workspace] # not a member of yours
+//!
+//!    [dependencies]
+//!    # What the handler imports. The models themselves find it in `lightcone_model::engine_core`.
+//!    lightcone = { path = "../../lightcone", default-features = false }
+//!    lightcone-model = { path = "../../lightcone/loom-tests/model" }
+//!
+//!    [profile.test]
+//!    opt-level = 3
+//!    ```
 //! 3. **Write the smallest scenario that can go wrong:** two pollers, two peers, one line from each. What must hold
 //!    goes into [`Peer::hears`], into assertions in the handler, and into assertions about the [`Outcome`]. Outcomes
 //!    without which the model is meaningless are announced to [`check`] and [noted](Seen::note).
@@ -114,6 +129,8 @@ use shipped::{balance, poller, sync, table};
 
 pub use check::{PREEMPTIONS, Racy, Seen, check, check_all, check_up_to, unordered_hand_over};
 pub use handle::Handle;
+/// The core that models run: the types of a handler. `lightcone` re-exports the same crate under the same name.
+pub use lightcone_core as engine_core;
 pub use loom;
 pub use model::{Model, Outcome, PEERS_MAX, PLACES_MAX, PollerContext, THREADS_MAX};
 pub use peer::{Peer, STEPS_MAX};

@@ -1,5 +1,5 @@
 //! A handler and its model.
-use lightcone_core::{Address, Context, Handler, Origin, Socket};
+use lightcone_model::engine_core::{Address, Context, Handler, Origin, Socket};
 use lightcone_model::{Model, Peer, check, loom::sync::Arc, loom::sync::atomic};
 
 struct Greeter(Arc<atomic::AtomicUsize>);

@@ -279,6 +279,5 @@ pub fn echoing(socket: &mut Socket<'_>, event: Event, _: &mut Context<'_>) {
 
 /// Consumes all received bytes.
 pub fn consume_all(socket: &mut Socket<'_>) {
-    let there = socket.bytes().len();
-    socket.consume(there);
+    socket.consume_all();
 }
