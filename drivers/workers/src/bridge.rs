@@ -120,21 +120,6 @@ impl<M> Bridge<M> {
 
 /// The worker's side.
 impl<M> BridgeState<M> {
-    /// Moves input into the worker's buffer, as much as there is room for. Returns the number of bytes.
-    pub(crate) fn copy_input(&mut self, room: usize, buffer: &mut [u8]) -> usize {
-        let n = room.min(buffer.len()).min(self.input.len());
-        let (first, second) = self.input.as_slices();
-        let (head, rest) = buffer.split_at_mut(n.min(first.len()));
-        let (tail, _) = rest.split_at_mut(n - head.len());
-        head.copy_from_slice(first.get(..head.len()).unwrap_or_default());
-        tail.copy_from_slice(second.get(..tail.len()).unwrap_or_default());
-        self.input.drain(..n);
-        if let Some(before) = &mut self.shutdown {
-            *before = before.saturating_sub(n);
-        }
-        n
-    }
-
     /// Appends output except for its first `in_flight` bytes, which were appended before. Returns the number of
     /// new bytes.
     pub(crate) fn add_output(&mut self, pieces: &[&[u8]], in_flight: usize) -> usize {
@@ -146,11 +131,6 @@ impl<M> BridgeState<M> {
             added += new.len();
         }
         added
-    }
-
-    /// Returns whether something is due for a callback; input counts only if the socket `reads`.
-    pub(crate) fn has_work(&self, reads: bool) -> bool {
-        !self.messages.is_empty() || self.timeout || self.end.is_some() || reads && !self.input.is_empty()
     }
 
     /// Marks the bridge as no longer read by workers. Returns the messages that were not delivered.

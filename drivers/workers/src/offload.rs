@@ -105,13 +105,7 @@ impl<M> Handler for Offload<M> {
         // a callback. Neither is `open` counted, as declaring the socket idle again would cost a
         // notification.
         exchange.active |= news && !opens;
-        *unreported += exchange.give_output(stream);
-        let sent = unreported.saturating_sub(stream.queued());
-        *unreported -= sent;
-        exchange.sent += sent;
-        news |= sent > 0 && exchange.reports_sent;
-        // After the output: a close must not overtake it.
-        exchange.give_orders(stream);
+        news |= exchange.give(stream, unreported);
         stream.set_active(exchange.active);
         let (over, worker) = (exchange.over, exchange.worker);
         drop(exchange);
@@ -186,26 +180,26 @@ impl<M> BridgeState<M> {
         taken > 0 || ends
     }
 
-    /// Queues output at the socket as far as there is room; `writable` follows when there is more. Returns
-    /// the number of bytes queued.
-    fn give_output(&mut self, stream: &mut Stream<'_>) -> usize {
+    /// Queues output at the socket as far as there is room; `writable` follows when there is more. Then
+    /// passes on the deadline and the closing action. `unreported` is the number of bytes that were queued
+    /// and have not been added to `sent`. Returns whether a worker needs a turn because output was sent.
+    fn give(&mut self, stream: &mut Stream<'_>, unreported: &mut usize) -> bool {
         let (_, mut output) = stream.split();
-        let mut given = 0;
         while !self.output.is_empty() {
             let n = output.send_some(self.output.as_slices().0);
             if n == 0 {
                 break;
             }
             self.output.drain(..n);
-            given += n;
+            *unreported += n;
         }
-        given
-    }
-
-    fn give_orders(&mut self, stream: &mut Stream<'_>) {
+        let sent = unreported.saturating_sub(stream.queued());
+        *unreported -= sent;
+        self.sent += sent;
         if let Some(deadline) = self.deadline.take() {
             stream.set_deadline(deadline);
         }
+        // After the output: a close must not overtake it. An abort does not wait for it.
         if self.order == Some(BridgeAction::Abort) || self.output.is_empty() {
             match self.order.take() {
                 None => {}
@@ -217,5 +211,6 @@ impl<M> BridgeState<M> {
                 Some(BridgeAction::Abort) => stream.abort(),
             }
         }
+        sent > 0 && self.reports_sent
     }
 }
