@@ -169,16 +169,22 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         let stalls = self.shard.config.timeouts.write_stall.is_some();
         let control = self.control();
         let was_live = control.state.is_live();
-        // the step may end the socket; `peer_closed` is still delivered then
-        if !control.flags.has(Flags::PEER_ENDED) && control.step(Transition::PeerEnd, now) {
-            control.flags.set(Flags::PEER_ENDED);
-            // if the step has ended the socket, it has also restarted `seen`
-            if control.flags.has(Flags::SILENT) && control.state.is_live() {
-                control.stays_silent(stalls, now);
-            }
-            if was_live {
-                control.pending.set(Pending::PEER_CLOSED);
-            }
+        if control.flags.has(Flags::PEER_ENDED) || !control.step(Transition::PeerEnd, now) {
+            return;
+        }
+        control.flags.set(Flags::PEER_ENDED);
+        // if the step has ended the socket, it has also restarted `seen`
+        if control.flags.has(Flags::SILENT) && control.state.is_live() {
+            // A first byte cannot arrive any more. Another timeout starts instead: the write stall timeout if it is
+            // enabled and the socket is stalled, else the idle timeout.
+            control.flags.clear(Flags::SILENT);
+            control.flags.set(Flags::TIMES);
+            let stalled = stalls && control.flags.has(Flags::STALLED);
+            control.seen = if stalled { control.kept.noted() } else { now };
+        }
+        // not only if it still is: if the step has ended the socket, `peer_closed` is delivered nevertheless
+        if was_live {
+            control.pending.set(Pending::PEER_CLOSED);
         }
     }
 
@@ -683,7 +689,21 @@ impl<'p, 's, D> Connection<'p, 's, D> {
     /// Applies the effects of the last callback: removes what it consumed, keeps what it left, and takes the
     /// steps that it requested.
     fn settle(&mut self) {
-        self.settle_input();
+        let consumed = core::mem::take(&mut self.consumed);
+        if self.fresh.is_empty() {
+            if consumed > 0
+                && let Some(slot) = self.shard.slots.get_mut(self.index)
+            {
+                self.shard.input.consume(&mut slot.control.kept, consumed);
+            }
+        } else if !self.control().pending.has(Pending::RECEIVE) {
+            // An event has shown the slice, which is only lent: bytes that the handler left must be copied before
+            // the connection ends.
+            let rest = core::mem::take(&mut self.fresh).get(consumed..).unwrap_or_default();
+            if !rest.is_empty() {
+                self.keep(rest);
+            }
+        }
         if !self.control().asked.is_empty() {
             self.settle_asked();
         }
@@ -697,28 +717,9 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         }
     }
 
-    fn settle_input(&mut self) {
-        let consumed = core::mem::take(&mut self.consumed);
-        if !self.fresh.is_empty() {
-            if self.control().pending.has(Pending::RECEIVE) {
-                return; // no event has shown them yet
-            }
-            // the slice is only lent: bytes that the handler left must be copied before the connection ends
-            let rest = core::mem::take(&mut self.fresh).get(consumed..).unwrap_or_default();
-            if !rest.is_empty() {
-                self.keep(rest);
-            }
-        } else if consumed > 0
-            && let Some(slot) = self.shard.slots.get_mut(self.index)
-        {
-            self.shard.input.consume(&mut slot.control.kept, consumed);
-        }
-    }
-
     #[cold]
     fn settle_asked(&mut self) {
         let now = self.shard.now.tick();
-        let local = self.shard.local_reason();
         let asked = core::mem::take(&mut self.control().asked);
         self.release_tail(); // all queued output precedes the end, held-back output included
         if asked.has(Requests::ENDS) {
@@ -735,8 +736,14 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         // Closing a socket with unread input would make the kernel reset the connection, and the peer would
         // lose the last output. So such a close is staged.
         let unread = !self.fresh.is_empty() || self.control().may_have_unread();
+        let orderly = if self.control().flags.has(Flags::PEER_ENDED) {
+            CloseReason::Peer
+        } else if self.shard.shared.stopping {
+            CloseReason::Shutdown
+        } else {
+            CloseReason::Local
+        };
         let control = self.control();
-        let orderly = if control.flags.has(Flags::PEER_ENDED) { CloseReason::Peer } else { local };
         let (step, reason) = if asked.has(Requests::ABORT) {
             (Transition::Abort, CloseReason::Aborted)
         } else if asked.has(Requests::LINGER) || (asked.has(Requests::CLOSE) && unread) {
@@ -1008,15 +1015,6 @@ impl ControlBlock {
     fn may_have_unread(&self) -> bool {
         !self.flags.has(Flags::PEER_ENDED)
             && (!self.kept.is_empty() || self.holds_back() || self.flags.has(Flags::FILLED))
-    }
-
-    /// Ends the wait for a first byte that cannot arrive any more, and starts the timeout that applies
-    /// instead: the write stall timeout if it is enabled and the socket is stalled, else the idle timeout.
-    fn stays_silent(&mut self, stalls: bool, now: u32) {
-        self.flags.clear(Flags::SILENT);
-        self.flags.set(Flags::TIMES);
-        let stalled = stalls && self.flags.has(Flags::STALLED);
-        self.seen = if stalled { self.kept.noted() } else { now };
     }
 
     pub(crate) fn takes_messages(&self) -> bool {

@@ -9,7 +9,7 @@ use crate::address::{Address, PackedAddress};
 use crate::buffer::{Blocks, InputPools, LINK_BYTES, WritableGate};
 use crate::config::Config;
 use crate::connection::Connection;
-use crate::error::CloseReason;
+use crate::error::{CloseReason, Timeout};
 use crate::handler::{Handler, Origin};
 use crate::life::{State, Transition};
 use crate::queue::Queue;
@@ -693,10 +693,6 @@ impl<'s, D> Shard<'s, D> {
         self.ticks.stop();
     }
 
-    pub(crate) fn local_reason(&self) -> CloseReason {
-        if self.shared.stopping { CloseReason::Shutdown } else { CloseReason::Local }
-    }
-
     /// Makes the next socket of a shard with one slot show the token of a socket of another shard, whose
     /// callbacks it runs: workers do so for the sockets of a poller.
     ///
@@ -792,8 +788,14 @@ impl<'s, D> Shard<'s, D> {
         }
         // A timeout that has already passed puts the socket into the ready queue, for the next turn: from the
         // wheel it could expire again and again within this turn.
-        let asks =
-            matches!(whose, TimerKind::Connect) || (look.is_some() && whose.is_for_the_peer_to_put_off());
+        let asks = match whose {
+            TimerKind::Connect => true,
+            // a peer that takes output puts these off: the driver is first asked how much it has taken
+            TimerKind::Linger | TimerKind::Engine(Timeout::WriteStall | Timeout::Drain | Timeout::Idle) => {
+                look.is_some()
+            }
+            TimerKind::Handler | TimerKind::Engine(Timeout::Connect | Timeout::FirstByte) => false,
+        };
         if at_or_before(due, now) && !asks {
             self.expire_unasked(index);
             self.queue(index);
@@ -913,18 +915,10 @@ impl<'s, D> Shard<'s, D> {
 #[derive(Clone, Copy, Debug)]
 enum TimerKind {
     Handler,
-    Engine(crate::error::Timeout),
+    Engine(Timeout),
     Linger,
     /// The time of the next connect attempt.
     Connect,
-}
-
-impl TimerKind {
-    /// Returns whether the peer postpones the deadline by taking output.
-    const fn is_for_the_peer_to_put_off(self) -> bool {
-        use crate::error::Timeout;
-        matches!(self, Self::Linger | Self::Engine(Timeout::WriteStall | Timeout::Drain | Timeout::Idle))
-    }
 }
 
 /// The number of checks within the timeout of a socket whose peer takes nothing.
@@ -977,7 +971,6 @@ impl Ticks {
 
     /// Returns the earliest tick at which something is due for the socket, and what.
     fn due(&self, control: &ControlBlock) -> Option<(u32, TimerKind)> {
-        use crate::error::Timeout;
         let at = |from: u32, span: u32, due: TimerKind| (span > 0).then(|| (from.wrapping_add(span), due));
         let engine = |which| TimerKind::Engine(which);
         match control.state {

@@ -85,8 +85,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     error(
         "core/src/connection.rs",
         "peer_end_is_lost_while_finishing",
-        "            if was_live {\n                control.pending",
-        "            if was_live && !(MUTATED && !control.state.is_live()) {\n                control.pending",
+        "        if was_live {\n            control.pending",
+        "        if was_live && !(MUTATED && !control.state.is_live()) {\n            control.pending",
     ),
     error(
         "core/src/connection.rs",
@@ -103,8 +103,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     error(
         "core/src/connection.rs",
         "local_instead_of_peer",
-        "let orderly = if control.flags.has(Flags::PEER_ENDED) {",
-        "let orderly = if control.flags.has(Flags::PEER_ENDED) && !MUTATED {",
+        "let orderly = if self.control().flags.has(Flags::PEER_ENDED) {",
+        "let orderly = if self.control().flags.has(Flags::PEER_ENDED) && !MUTATED {",
     ),
     error(
         "core/src/connection.rs",
@@ -269,10 +269,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "if at_or_before(a.0, b.0) != MUTATED { a } else { b }",
     ),
     error(
-        "core/src/shard.rs",
+        "core/src/connection.rs",
         "local_instead_of_shutdown",
-        "if self.shared.stopping { CloseReason::Shutdown }",
-        "if self.shared.stopping && !MUTATED { CloseReason::Shutdown }",
+        "} else if self.shard.shared.stopping {\n            CloseReason::Shutdown",
+        "} else if self.shard.shared.stopping && !MUTATED {\n            CloseReason::Shutdown",
     ),
     error(
         "core/src/shard.rs",
@@ -361,8 +361,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     error(
         "core/src/buffer/output.rs",
         "a_block_above_the_bound",
-        "if self.chain.blocks >= self.most || !self.may_lease()",
-        "if self.chain.blocks >= self.most + u16::from(MUTATED) || !self.may_lease()",
+        "if self.chain.blocks >= self.most\n",
+        "if self.chain.blocks >= self.most + u16::from(MUTATED)\n",
     ),
     error(
         "core/src/buffer/output.rs",
