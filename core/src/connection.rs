@@ -359,6 +359,8 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         let most = self.shard.config.output_limit;
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return false };
         let control = &mut slot.control;
+        // Not before half of the chain has left, so that a handler refills it in large pieces and is not called for
+        // every block.
         if !control.chain.armed || !control.chain.is_low(most) || !control.state.is_live() {
             return false;
         }
@@ -366,6 +368,8 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         let queued = !control.chain.is_empty();
         // with an empty queue and as many free blocks as the socket may hold, nothing better can come
         let all = !queued && control.chain.held() + leasable >= most;
+        // Held: the handler has found too little room, and would again. `sent` ends the hold when bytes have
+        // left; with none queued, the wait queue notices returned blocks.
         if leasable == 0 || (control.chain.hold() == WritableGate::Held && !all) {
             return !queued;
         }
@@ -640,6 +644,8 @@ impl<'p, 's, D> Connection<'p, 's, D> {
     }
 
     fn event<M>(&mut self, which: Pending) -> Event<M> {
+        // The flags are set before the callback, which may panic: after an `open` that panics, `close` follows, and
+        // after a last event that panics, nothing does.
         match which {
             Pending::OPEN => {
                 self.control().flags.set(Flags::OPENED);
@@ -778,6 +784,7 @@ impl<'p, 's, D> Connection<'p, 's, D> {
             self.fresh = &mut [];
             self.shard.input.release(&mut control.kept);
         }
+        // a block that stays set aside for this socket would be missing to those that wait
         if control.chain.waiting != Waiting::None {
             self.shard.dequeue_waiter(self.index);
         }
@@ -1097,11 +1104,14 @@ impl ControlBlock {
         match self.state {
             State::Free | State::Reserved => Action::Wait(Interest::NONE),
             State::Connecting => Action::Wait(Interest::WRITE),
+            // before the send: what is still queued by now is lost
             State::Closed => Action::Close,
             // queued output leaves before writing is shut down
             _ if send => Action::Send,
             State::Finishing | State::PreLinger if self.chain.is_empty() => Action::ShutdownWrite,
             _ => {
+                // Backpressure and a pause protect the handler. A staged close hears of neither: it discards input
+                // until the peer ends.
                 let read = self.state.reads() && room && !(self.state.is_live() && self.holds_back());
                 Action::Wait(Interest::new(read, self.flags.has(Flags::BLOCKED)))
             }

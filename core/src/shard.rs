@@ -976,10 +976,12 @@ impl Ticks {
         match control.state {
             State::Free | State::Reserved | State::Closed => None,
             State::Connecting => {
+                // Before `open`, the handler can set no deadline: this one is the next attempt's.
                 let again =
                     control.flags.has(Flags::DEADLINE).then_some((control.deadline, TimerKind::Connect));
                 earliest(again, at(control.seen, self.connect, engine(Timeout::Connect)))
             }
+            // from the close, or from when the peer last took output
             State::Draining | State::PreLinger => at(control.seen, self.drain, engine(Timeout::Drain)),
             State::Lingering => at(control.seen, self.linger, TimerKind::Linger),
             State::Open | State::Finishing | State::Finished | State::PeerClosed => {
