@@ -679,14 +679,14 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     // How a poller uses its bridge to the workers.
     step(
-        "drivers/workers/src/offload.rs",
-        "offload_takes_all_for_told",
+        "drivers/workers/src/bridge.rs",
+        "bridge_takes_all_for_told",
         "                self.notified = false;\n",
         "",
     ),
     step(
-        "drivers/workers/src/offload.rs",
-        "offload_keeps_the_end_to_itself",
+        "drivers/workers/src/bridge.rs",
+        "bridge_keeps_the_end_to_itself",
         "Event::Close(reason) => self.end = Some(BridgeEnd::Closed(reason)),",
         "Event::Close(_) => return false,",
     ),

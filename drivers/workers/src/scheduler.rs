@@ -153,9 +153,8 @@ impl<M> Scheduler<M> {
             state.ready.push_back(job);
             return Ok(());
         };
-        if let Some(hand) = state.in_hand.get_mut(worker) {
-            *hand = Some(job);
-        }
+        let Some(hand) = state.in_hand.get_mut(worker) else { unreachable!("worker {worker} is idle") };
+        *hand = Some(job);
         // The chosen worker may have been the one whose wait ends in time for the next retry. Wake another
         // idle worker: it waits again, now with the retry interval as its limit.
         let waits = if state.unnotified.is_empty() { None } else { state.idle.last().copied() };

@@ -119,9 +119,8 @@ impl<'s, H: Handler> Shadow<'s, H> {
                     Err(error) => unreachable!("the configuration was checked: {error}"),
                 };
             }
-            if let Some(shard) = &mut self.shard {
-                shard.impersonate(bridge.token); // callbacks see the token of the poller's socket
-            }
+            let Some(shard) = &mut self.shard else { unreachable!("it was created with the first socket") };
+            shard.impersonate(bridge.token); // callbacks see the token of the poller's socket
             self.bridge = Some(Arc::clone(bridge));
             self.in_flight = 0;
             self.reads = false;
@@ -165,7 +164,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
         bridge: &Bridge<H::Message>,
         worker: &mut Worker<'_, H>,
     ) -> Option<ShadowStep<H::Message>> {
-        let shard = self.shard.as_deref_mut()?;
+        let Some(shard) = self.shard.as_deref_mut() else { unreachable!("a turn creates the shard first") };
         if shard.in_use() == 0 {
             return Some(ShadowStep::Begin);
         }
@@ -264,7 +263,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
         if matches!(step, ShadowStep::Begin) && !self.begin(bridge, worker) {
             return self.end(BridgeAction::Close, bridge, worker);
         }
-        let Some(shard) = self.shard.as_deref_mut() else { return };
+        let Some(shard) = self.shard.as_deref_mut() else { unreachable!("a turn creates the shard first") };
         if matches!(step, ShadowStep::Shutdown) {
             shard.stop(); // its close reason is `Shutdown` from now on
         }
@@ -303,7 +302,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
 
     /// Calls the handler's `admit`. Returns whether it accepted the socket.
     fn begin(&mut self, bridge: &Bridge<H::Message>, worker: &mut Worker<'_, H>) -> bool {
-        let Some(shard) = self.shard.as_deref_mut() else { return false };
+        let Some(shard) = self.shard.as_deref_mut() else { unreachable!("a turn creates the shard first") };
         let end = bridge.exchange().end;
         if let (Some(BridgeEnd::Refused(error)), Origin::Connecting { tag }) = (end, bridge.origin) {
             // Admitted as a connect, which then fails: only so can `refused` follow.
@@ -323,7 +322,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
 
     /// Records what the socket waits for, or ends it.
     fn leave_at(&mut self, settled: Settled, bridge: &Bridge<H::Message>, worker: &Worker<'_, H>) {
-        let Some(shard) = self.shard.as_deref_mut() else { return };
+        let Some(shard) = self.shard.as_deref_mut() else { unreachable!("a turn creates the shard first") };
         match settled {
             Settled::Waiting(interest) => {
                 let Some(mut conn) = shard.only_connection() else { return };

@@ -36,17 +36,17 @@ pub(crate) struct Worker<'a, H: Handler> {
 }
 
 impl<'a, H: Handler> Worker<'a, H> {
-    /// Creates worker `id`. Returns `None` if there is no such worker.
+    /// Creates worker `id`, one of those of the scheduler.
     pub(crate) fn new(
         id: usize,
         scheduler: &'a Scheduler<H::Message>,
         config: &'a Config,
         handler: H,
-    ) -> Option<Self> {
-        let counts = scheduler.counts.get(id)?;
+    ) -> Self {
+        let Some(counts) = scheduler.counts.get(id) else { unreachable!("the scheduler has no worker {id}") };
         let buffer = vec![0; config.receive_size];
         let (clock, now) = (Clock::new(), Instant::from_millis(Clock::now_ms()));
-        Some(Self { id, scheduler, counts, config, handler, buffer, clock, now, unix_time: 0 })
+        Self { id, scheduler, counts, config, handler, buffer, clock, now, unix_time: 0 }
     }
 
     /// Runs sockets until the scheduler is closed, then aborts the remaining ones.
@@ -72,7 +72,7 @@ impl<'a, H: Handler> Worker<'a, H> {
     /// Runs one turn of a socket. Returns the job if the socket needs another turn.
     fn run(&mut self, job: Job<H::Message>, places: &Shadows<'_, H>) -> Option<Job<H::Message>> {
         let Job { bridge, mut pass } = job;
-        let place = places.get(bridge.place as usize)?;
+        let Some(place) = places.get(bridge.place as usize) else { unreachable!("a place of the scheduler") };
         self.counts.turns.add(1);
         self.refresh_clock();
         // Before the bridge is read: a post that comes after this makes `leave` fail, and the socket runs
@@ -119,7 +119,9 @@ impl<'a, H: Handler> Worker<'a, H> {
         // A queued socket that has not had its first turn is in no shadow slot yet, so the loop below would
         // miss it.
         for Job { bridge, .. } in leftover {
-            let Some(place) = places.get(bridge.place as usize) else { continue };
+            let Some(place) = places.get(bridge.place as usize) else {
+                unreachable!("a place of the scheduler")
+            };
             let mut shadow = place.lock().unwrap_or_else(PoisonError::into_inner);
             let unknown = shadow.is_over() && !bridge.exchange().over;
             if unknown {

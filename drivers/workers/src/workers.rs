@@ -266,7 +266,7 @@ where
         // Dropped last, after the handler.
         let _end = EndGuard { scheduler: &self.scheduler };
         let handler = (self.make)(id);
-        let Some(mut worker) = Worker::new(id, &self.scheduler, &self.config, handler) else { return };
+        let mut worker = Worker::new(id, &self.scheduler, &self.config, handler);
         let _ = ready.send(Ok(id));
         drop(ready);
         worker.work(places);
