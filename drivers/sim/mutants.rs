@@ -23,7 +23,7 @@ const fn error(file: &'static str, name: &'static str, find: &'static str, repla
 /// All mutants, by file.
 pub(crate) const MUTANTS: &[Mutant] = &[
     error(
-        "core/src/connection.rs",
+        "core/src/slot.rs",
         "filled_outlives_its_receive",
         "self.flags.clear(Flags::SILENT.with(Flags::FILLED));",
         "self.flags.clear(if MUTATED { Flags::SILENT } else { Flags::SILENT.with(Flags::FILLED) });",
@@ -35,19 +35,19 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "control.flags.clear(if MUTATED { Flags::IN_FLIGHT } else { Flags::IN_FLIGHT.with(Flags::STALLED) });",
     ),
     error(
-        "core/src/connection.rs",
+        "core/src/slot.rs",
         "reads_while_writable_is_owed",
         "        self.chain.armed || ",
         "        (self.chain.armed && !MUTATED) || ",
     ),
     error(
-        "core/src/connection.rs",
+        "core/src/slot.rs",
         "reads_while_paused",
         "self.flags.has(Flags::PAUSED) ||",
         "(self.flags.has(Flags::PAUSED) && !MUTATED) ||",
     ),
     error(
-        "core/src/connection.rs",
+        "core/src/slot.rs",
         "reads_before_a_granted_writable",
         " self.pending.has(Pending::WRITABLE)\n",
         " (self.pending.has(Pending::WRITABLE) && !MUTATED)\n",
@@ -131,13 +131,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "} else if !MUTATED && !room && control.state.reads()",
     ),
     error(
-        "core/src/connection.rs",
+        "core/src/slot.rs",
         "fast_path_forgets_writable",
         "            && !self.chain.armed\n",
         "            && (!self.chain.armed || MUTATED)\n",
     ),
     error(
-        "core/src/connection.rs",
+        "core/src/slot.rs",
         "fast_path_forgets_what_is_kept",
         "asked | self.kept.bits() |",
         "asked | if MUTATED { 0 } else { self.kept.bits() } |",
@@ -149,7 +149,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "        self.keep_fresh();\n        if !MUTATED {\n self.shard.queue(self.index);\n }",
     ),
     error(
-        "core/src/connection.rs",
+        "core/src/slot.rs",
         "shut_before_all_is_sent",
         "State::Finishing | State::PreLinger if self.chain.is_empty() =>",
         "State::Finishing | State::PreLinger if MUTATED || self.chain.is_empty() =>",
