@@ -80,7 +80,10 @@ impl<'p, 's, D> Connection<'p, 's, D> {
     /// Returns the socket's token.
     #[must_use]
     pub fn token(&self) -> Token {
-        self.shard.token(self.index).unwrap_or(Token::from_bits(0))
+        match self.shard.token(self.index) {
+            Some(token) => token,
+            None => unreachable!("a connection is created for a slot in use, and slots are never removed"),
+        }
     }
 
     /// Returns the maximum number of bytes that may be received now.
@@ -788,8 +791,7 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         if control.chain.waiting != Waiting::None {
             self.shard.dequeue_waiter(self.index);
         }
-        let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
-        let control = &mut slot.control;
+        let control = self.control();
         // `close` shows how many bytes were not sent, so it must wait for the result of a send in flight
         if control.state == State::Closed && !control.flags.has(Flags::ENDED.with(Flags::IN_FLIGHT)) {
             let opened = control.flags.has(Flags::OPENED) || control.pending.has(Pending::OPEN);
@@ -862,7 +864,9 @@ impl<'p, 's, D> Connection<'p, 's, D> {
     }
 
     fn finish_closed(&mut self) -> Action {
-        let Some(slot) = self.shard.slots.get_mut(self.index) else { return Action::Close };
+        let Some(slot) = self.shard.slots.get_mut(self.index) else {
+            unreachable!("slots are never removed")
+        };
         let control = &mut slot.control;
         if !control.pending.is_empty() {
             // a pull user has not taken the last event yet

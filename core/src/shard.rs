@@ -370,7 +370,8 @@ impl<'s, D> Shard<'s, D> {
     fn grant_first(&mut self) -> bool {
         let Some(index) = self.wait_queues.output.first() else { return false };
         let Some(unserved) = self.wait_queues.unserved.checked_sub(1) else { return false };
-        let waiting = self.slots.get(index).map_or(Waiting::None, |slot| slot.control.chain.waiting);
+        let Some(slot) = self.slots.get(index) else { unreachable!("a socket that waits has a slot") };
+        let waiting = slot.control.chain.waiting;
         let alone = waiting == Waiting::OutputAgain;
         // An exclusive grant must wait until all other grants are taken. Only then can it cover all blocks
         // that a socket may hold; two sockets that need several could otherwise block each other.
