@@ -100,7 +100,8 @@ impl fmt::Display for ParsePolicyError {
         };
         write!(
             f,
-            "unknown balancing policy {name:?}{}, expected round-robin, least, two, hash or pinned:N with N from 0 to {}",
+            "unknown balancing policy {name:?}{}, expected round-robin, least, two, hash \
+             or pinned:N with N from 0 to {}",
             if self.cut { ".." } else { "" },
             u8::MAX,
         )
