@@ -578,8 +578,8 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "drivers/workers/src/scheduler.rs",
         "scheduler_ends_with_a_job_in_hand",
-        "                Some(job) => Task::Run(job),\n                None if state.closed => Task::End,\n",
-        "                _ if state.closed => Task::End,\n                Some(job) => Task::Run(job),\n",
+        "                Some(job) => Task::Run(job),\n                None if state.closed",
+        "                _ if state.closed => Task::End(VecDeque::new()),\n                Some(job) => Task::Run(job),\n                None if state.closed",
     ),
     step(
         "drivers/workers/src/scheduler.rs",
@@ -623,6 +623,12 @@ pub const MUTANTS: &[Mutant] = &[
         "if state.free.len() == state.places {",
         "if false {",
     ),
+    step(
+        "drivers/workers/src/scheduler.rs",
+        "scheduler_forgets_an_unnotified_poller",
+        "        state.unnotified.push(Arc::clone(bridge));\n",
+        "",
+    ),
     // How a worker serves a socket.
     step(
         "drivers/workers/src/worker.rs",
@@ -644,15 +650,9 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "drivers/workers/src/worker.rs",
-        "worker_forgets_an_unnotified_poller",
-        "            self.scheduler.defer(Arc::clone(bridge));\n",
-        "",
-    ),
-    step(
-        "drivers/workers/src/worker.rs",
         "worker_goes_without_its_sockets",
-        "        self.abort_all(places);\n",
-        "        self.refresh_clock();\n        let _ = (places, Self::abort_all);\n",
+        "        self.abort_all(leftover, places);\n",
+        "        self.refresh_clock();\n        let _ = (leftover, Self::abort_all);\n",
     ),
     step(
         "drivers/workers/src/worker.rs",
@@ -663,8 +663,8 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "drivers/workers/src/shadow.rs",
         "shadow_tells_before_it_says_so",
-        "        exchange.notified |= notifies;\n        drop(exchange);\n        if notifies {\n            worker.notify(bridge);\n",
-        "        drop(exchange);\n        if notifies {\n            worker.notify(bridge);\n            bridge.exchange().notified = true;\n",
+        "        exchange.notified |= notifies;\n        drop(exchange);\n        if notifies {\n            worker.scheduler.notify(bridge);\n",
+        "        drop(exchange);\n        if notifies {\n            worker.scheduler.notify(bridge);\n            bridge.exchange().notified = true;\n",
     ),
     step(
         "drivers/workers/src/shadow.rs",
@@ -674,14 +674,14 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     // How a poller uses its bridge to the workers.
     step(
-        "drivers/workers/src/offload.rs",
-        "offload_takes_all_for_notified",
+        "drivers/workers/src/bridge.rs",
+        "bridge_takes_all_for_notified",
         "                self.notified = false;\n",
         "",
     ),
     step(
-        "drivers/workers/src/offload.rs",
-        "offload_keeps_the_end_to_itself",
+        "drivers/workers/src/bridge.rs",
+        "bridge_keeps_the_end_to_itself",
         "Event::Close(reason) => self.end = Some(BridgeEnd::Closed(reason)),",
         "Event::Close(_) => return false,",
     ),

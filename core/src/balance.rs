@@ -90,22 +90,18 @@ impl ParsePolicyError {
         }
         Self { name: buffer, length: kept.len(), cut: kept.len() < name.len() }
     }
-
-    fn quoted(&self) -> &str {
-        let (name, _) = self.name.split_at(self.length);
-        match core::str::from_utf8(name) {
-            Ok(name) => name,
-            Err(_) => unreachable!("a text that was cut between two characters"),
-        }
-    }
 }
 
 impl fmt::Display for ParsePolicyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, _) = self.name.split_at(self.length);
+        let Ok(name) = core::str::from_utf8(name) else {
+            unreachable!("a text that was cut between two characters")
+        };
         write!(
             f,
-            "unknown balancing policy {:?}{}, expected round-robin, least, two, hash or pinned:N with N from 0 to {}",
-            self.quoted(),
+            "unknown balancing policy {name:?}{}, expected round-robin, least, two, hash \
+             or pinned:N with N from 0 to {}",
             if self.cut { ".." } else { "" },
             u8::MAX,
         )
@@ -259,10 +255,6 @@ impl Balancer {
         here
     }
 
-    const fn step_down(&mut self) {
-        self.down = if self.down == 0 { self.pollers - 1 } else { self.down - 1 };
-    }
-
     /// Returns the less loaded candidate, and moves the index of the other one on. A good poller is thus kept until
     /// another one is better, which evens out faster than choosing two new candidates each time, at random or not.
     fn better_of_two<L: AsRef<Load>>(&mut self, loads: &[L]) -> usize {
@@ -275,7 +267,7 @@ impl Balancer {
             self.step_up();
             down
         } else {
-            self.step_down();
+            self.down = if down == 0 { self.pollers - 1 } else { down - 1 };
             up
         }
     }

@@ -80,7 +80,10 @@ impl<'p, 's, D> Connection<'p, 's, D> {
     /// Returns the socket's token.
     #[must_use]
     pub fn token(&self) -> Token {
-        self.shard.token(self.index).unwrap_or(Token::from_bits(0))
+        match self.shard.token(self.index) {
+            Some(token) => token,
+            None => unreachable!("a connection is created for a slot in use, and slots are never removed"),
+        }
     }
 
     /// Returns the maximum number of bytes that may be received now.
@@ -169,16 +172,22 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         let stalls = self.shard.config.timeouts.write_stall.is_some();
         let control = self.control();
         let was_live = control.state.is_live();
-        // the step may end the socket; `peer_closed` is still delivered then
-        if !control.flags.has(Flags::PEER_ENDED) && control.step(Transition::PeerEnd, now) {
-            control.flags.set(Flags::PEER_ENDED);
-            // if the step has ended the socket, it has also restarted `seen`
-            if control.flags.has(Flags::SILENT) && control.state.is_live() {
-                control.stays_silent(stalls, now);
-            }
-            if was_live {
-                control.pending.set(Pending::PEER_CLOSED);
-            }
+        if control.flags.has(Flags::PEER_ENDED) || !control.step(Transition::PeerEnd, now) {
+            return;
+        }
+        control.flags.set(Flags::PEER_ENDED);
+        // if the step has ended the socket, it has also restarted `seen`
+        if control.flags.has(Flags::SILENT) && control.state.is_live() {
+            // A first byte cannot arrive any more. Another timeout starts instead: the write stall timeout if it is
+            // enabled and the socket is stalled, else the idle timeout.
+            control.flags.clear(Flags::SILENT);
+            control.flags.set(Flags::TIMES);
+            let stalled = stalls && control.flags.has(Flags::STALLED);
+            control.seen = if stalled { control.kept.noted() } else { now };
+        }
+        // not only if it still is: if the step has ended the socket, `peer_closed` is delivered nevertheless
+        if was_live {
+            control.pending.set(Pending::PEER_CLOSED);
         }
     }
 
@@ -353,6 +362,8 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         let most = self.shard.config.output_limit;
         let Some(slot) = self.shard.slots.get_mut(self.index) else { return false };
         let control = &mut slot.control;
+        // Not before half of the chain has left, so that a handler refills it in large pieces and is not called for
+        // every block.
         if !control.chain.armed || !control.chain.is_low(most) || !control.state.is_live() {
             return false;
         }
@@ -360,6 +371,8 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         let queued = !control.chain.is_empty();
         // with an empty queue and as many free blocks as the socket may hold, nothing better can come
         let all = !queued && control.chain.held() + leasable >= most;
+        // Held: the handler has found too little room, and would again. `sent` ends the hold when bytes have
+        // left; with none queued, the wait queue notices returned blocks.
         if leasable == 0 || (control.chain.hold() == WritableGate::Held && !all) {
             return !queued;
         }
@@ -634,6 +647,8 @@ impl<'p, 's, D> Connection<'p, 's, D> {
     }
 
     fn event<M>(&mut self, which: Pending) -> Event<M> {
+        // The flags are set before the callback, which may panic: after an `open` that panics, `close` follows, and
+        // after a last event that panics, nothing does.
         match which {
             Pending::OPEN => {
                 self.control().flags.set(Flags::OPENED);
@@ -683,7 +698,21 @@ impl<'p, 's, D> Connection<'p, 's, D> {
     /// Applies the effects of the last callback: removes what it consumed, keeps what it left, and takes the
     /// steps that it requested.
     fn settle(&mut self) {
-        self.settle_input();
+        let consumed = core::mem::take(&mut self.consumed);
+        if self.fresh.is_empty() {
+            if consumed > 0
+                && let Some(slot) = self.shard.slots.get_mut(self.index)
+            {
+                self.shard.input.consume(&mut slot.control.kept, consumed);
+            }
+        } else if !self.control().pending.has(Pending::RECEIVE) {
+            // An event has shown the slice, which is only lent: bytes that the handler left must be copied before
+            // the connection ends.
+            let rest = core::mem::take(&mut self.fresh).get(consumed..).unwrap_or_default();
+            if !rest.is_empty() {
+                self.keep(rest);
+            }
+        }
         if !self.control().asked.is_empty() {
             self.settle_asked();
         }
@@ -697,28 +726,9 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         }
     }
 
-    fn settle_input(&mut self) {
-        let consumed = core::mem::take(&mut self.consumed);
-        if !self.fresh.is_empty() {
-            if self.control().pending.has(Pending::RECEIVE) {
-                return; // no event has shown them yet
-            }
-            // the slice is only lent: bytes that the handler left must be copied before the connection ends
-            let rest = core::mem::take(&mut self.fresh).get(consumed..).unwrap_or_default();
-            if !rest.is_empty() {
-                self.keep(rest);
-            }
-        } else if consumed > 0
-            && let Some(slot) = self.shard.slots.get_mut(self.index)
-        {
-            self.shard.input.consume(&mut slot.control.kept, consumed);
-        }
-    }
-
     #[cold]
     fn settle_asked(&mut self) {
         let now = self.shard.now.tick();
-        let local = self.shard.local_reason();
         let asked = core::mem::take(&mut self.control().asked);
         self.release_tail(); // all queued output precedes the end, held-back output included
         if asked.has(Requests::ENDS) {
@@ -735,8 +745,14 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         // Closing a socket with unread input would make the kernel reset the connection, and the peer would
         // lose the last output. So such a close is staged.
         let unread = !self.fresh.is_empty() || self.control().may_have_unread();
+        let orderly = if self.control().flags.has(Flags::PEER_ENDED) {
+            CloseReason::Peer
+        } else if self.shard.shared.stopping {
+            CloseReason::Shutdown
+        } else {
+            CloseReason::Local
+        };
         let control = self.control();
-        let orderly = if control.flags.has(Flags::PEER_ENDED) { CloseReason::Peer } else { local };
         let (step, reason) = if asked.has(Requests::ABORT) {
             (Transition::Abort, CloseReason::Aborted)
         } else if asked.has(Requests::LINGER) || (asked.has(Requests::CLOSE) && unread) {
@@ -771,11 +787,11 @@ impl<'p, 's, D> Connection<'p, 's, D> {
             self.fresh = &mut [];
             self.shard.input.release(&mut control.kept);
         }
+        // a block that stays set aside for this socket would be missing to those that wait
         if control.chain.waiting != Waiting::None {
             self.shard.dequeue_waiter(self.index);
         }
-        let Some(slot) = self.shard.slots.get_mut(self.index) else { return };
-        let control = &mut slot.control;
+        let control = self.control();
         // `close` shows how many bytes were not sent, so it must wait for the result of a send in flight
         if control.state == State::Closed && !control.flags.has(Flags::ENDED.with(Flags::IN_FLIGHT)) {
             let opened = control.flags.has(Flags::OPENED) || control.pending.has(Pending::OPEN);
@@ -848,7 +864,9 @@ impl<'p, 's, D> Connection<'p, 's, D> {
     }
 
     fn finish_closed(&mut self) -> Action {
-        let Some(slot) = self.shard.slots.get_mut(self.index) else { return Action::Close };
+        let Some(slot) = self.shard.slots.get_mut(self.index) else {
+            unreachable!("slots are never removed")
+        };
         let control = &mut slot.control;
         if !control.pending.is_empty() {
             // a pull user has not taken the last event yet
@@ -994,119 +1012,5 @@ impl<'s, D> Shard<'s, D> {
         let Self { output, stats, shared, now, config, .. } = self;
         let (now, block_size) = (now.tick(), config.block_size);
         Some(FastPath { control, data, output, stats, shared, index, now, block_size })
-    }
-}
-
-impl ControlBlock {
-    /// Returns whether backpressure or the handler's pause keeps the socket from being read. Includes a
-    /// `writable` that was granted but not delivered, since another refusal may follow it.
-    pub(crate) fn holds_back(&self) -> bool {
-        self.chain.armed || self.flags.has(Flags::PAUSED) || self.pending.has(Pending::WRITABLE)
-    }
-
-    /// Returns whether closing immediately might leave bytes of the peer unread in the kernel.
-    fn may_have_unread(&self) -> bool {
-        !self.flags.has(Flags::PEER_ENDED)
-            && (!self.kept.is_empty() || self.holds_back() || self.flags.has(Flags::FILLED))
-    }
-
-    /// Ends the wait for a first byte that cannot arrive any more, and starts the timeout that applies
-    /// instead: the write stall timeout if it is enabled and the socket is stalled, else the idle timeout.
-    fn stays_silent(&mut self, stalls: bool, now: u32) {
-        self.flags.clear(Flags::SILENT);
-        self.flags.set(Flags::TIMES);
-        let stalled = stalls && self.flags.has(Flags::STALLED);
-        self.seen = if stalled { self.kept.noted() } else { now };
-    }
-
-    pub(crate) fn takes_messages(&self) -> bool {
-        self.state.is_live() && self.flags.has(Flags::OPENED)
-    }
-
-    /// Handles the rare receives: the first one, one that fills the room, and one that exceeds it.
-    #[cold]
-    #[inline(never)]
-    fn received_unusually(&mut self, bytes: usize, room: usize) {
-        let room = if self.flags.has(Flags::PEER_ENDED) { 0 } else { room };
-        assert!(bytes <= room, "received {bytes} bytes with room for {room}");
-        if self.flags.has(Flags::SILENT) {
-            self.flags.set(Flags::TIMES); // another timeout applies from now on
-            if self.flags.has(Flags::STALLED) {
-                self.seen = self.kept.noted();
-            }
-        }
-        self.flags.clear(Flags::SILENT.with(Flags::FILLED));
-        // more input probably waits in the kernel, which `close` must take into account
-        if bytes == room {
-            self.flags.set(Flags::FILLED);
-        }
-    }
-
-    /// Returns whether the socket is open and in an ordinary state: without pending events, requests, kept
-    /// bytes or special flags.
-    #[inline(always)]
-    fn is_usual(&self) -> bool {
-        const SPECIAL: Flags = Flags::UNUSUAL
-            .with(Flags::STALLED)
-            .with(Flags::IN_FLIGHT)
-            .with(Flags::PAUSED)
-            .with(Flags::BLOCKED)
-            .with(Flags::TIMES);
-        // one branch for all conditions, with adjacent fields combined into one load
-        let due = u32::from(self.flags.bits()) | u32::from(self.pending.bits()) << 16;
-        let due = due & (u32::from(SPECIAL.bits()) | 0xFFFF << 16);
-        let asked = u32::from(self.state as u8) | u32::from(self.asked.bits()) << 8;
-        let asked = asked ^ State::Open as u32;
-        let special = due | asked | self.kept.bits() | u32::from(self.chain.armed);
-        special == 0
-    }
-
-    /// Returns whether the socket is live and has no requests.
-    #[inline]
-    fn is_plain(&self) -> bool {
-        self.state.is_live() && self.asked.is_empty()
-    }
-
-    /// Returns whether nothing is left to do but to return the next action.
-    #[inline]
-    fn is_quiet(&self) -> bool {
-        self.pending.is_empty()
-            && self.kept.is_empty()
-            && !self.chain.armed
-            && !self.flags.has(Flags::TIMES)
-            && !self.chain.holds_unused()
-    }
-
-    /// Returns the [`next`](Self::next) action of a quiet socket.
-    #[inline(always)]
-    fn next_plain(&self) -> Action {
-        let open = matches!(self.state, State::Open);
-        if !open || self.flags.has(Flags::PAUSED.with(Flags::BLOCKED).with(Flags::IN_FLIGHT)) {
-            return self.next(true);
-        }
-        if self.chain.is_empty() { Action::Wait(Interest::READ) } else { Action::Send }
-    }
-
-    /// Returns the action that the driver carries out next: a function of the socket's state and the room for
-    /// input.
-    #[inline(never)]
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "the remaining states differ only in whether they read"
-    )]
-    fn next(&self, room: bool) -> Action {
-        let send = !self.chain.is_empty() && !self.flags.has(Flags::BLOCKED.with(Flags::IN_FLIGHT));
-        match self.state {
-            State::Free | State::Reserved => Action::Wait(Interest::NONE),
-            State::Connecting => Action::Wait(Interest::WRITE),
-            State::Closed => Action::Close,
-            // queued output leaves before writing is shut down
-            _ if send => Action::Send,
-            State::Finishing | State::PreLinger if self.chain.is_empty() => Action::ShutdownWrite,
-            _ => {
-                let read = self.state.reads() && room && !(self.state.is_live() && self.holds_back());
-                Action::Wait(Interest::new(read, self.flags.has(Flags::BLOCKED)))
-            }
-        }
     }
 }

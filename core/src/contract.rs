@@ -235,13 +235,6 @@ impl<D> Checked<D> {
 /// panics continue with other sockets.
 struct Inside<'a>(&'a mut bool);
 
-impl<'a> Inside<'a> {
-    fn enter(inside: &'a mut bool) -> Self {
-        *inside = true;
-        Self(inside)
-    }
-}
-
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
         *self.0 = false;
@@ -350,7 +343,8 @@ impl<H: Handler, W: Witness> Handler for ContractChecker<H, W> {
         }
         let which = (matches!(event, Event::Open), matches!(event, Event::Sent) && plenty);
         {
-            let _inside = Inside::enter(&mut self.inside);
+            self.inside = true;
+            let _inside = Inside(&mut self.inside);
             self.inner.event(&mut socket.project(|checked| &mut checked.inner), event, cx);
         }
         socket.data.after(which, &socket.stream);

@@ -185,6 +185,7 @@ pub const fn next(state: State, step: Transition) -> Change {
         },
         State::Connecting => match step {
             Transition::Connected => To(State::Open),
+            // nothing has been queued before `open`, so nothing is left to send or to read
             Transition::Close
             | Transition::Linger
             | Transition::Abort
@@ -207,6 +208,7 @@ pub const fn next(state: State, step: Transition) -> Change {
         State::Finished => match step {
             Transition::PeerEnd => To(State::Closed),
             Transition::Finish => Same,
+            // everything was sent and writing is shut down, so the stages that do this are left out
             Transition::Close => To(State::Closed),
             Transition::Linger => To(State::Lingering),
             other => ending(other),
@@ -224,6 +226,7 @@ pub const fn next(state: State, step: Transition) -> Change {
             _ => Illegal,
         },
         State::PreLinger => match step {
+            // no more input will come that would have to be discarded
             Transition::PeerEnd => To(State::Draining),
             Transition::WriteShut => To(State::Lingering),
             Transition::Abort | Transition::Fail | Transition::Expire => To(State::Closed),
@@ -238,6 +241,7 @@ pub const fn next(state: State, step: Transition) -> Change {
             _ => Illegal,
         },
         State::Closed => match step {
+            // The driver may report more until it has carried out the close, and `close` may request an abort.
             Transition::Release => To(State::Free),
             Transition::Reserve
             | Transition::Accept

@@ -9,7 +9,7 @@ use crate::address::{Address, PackedAddress};
 use crate::buffer::{Blocks, InputPools, LINK_BYTES, WritableGate};
 use crate::config::Config;
 use crate::connection::Connection;
-use crate::error::CloseReason;
+use crate::error::{CloseReason, Timeout};
 use crate::handler::{Handler, Origin};
 use crate::life::{State, Transition};
 use crate::queue::Queue;
@@ -370,7 +370,8 @@ impl<'s, D> Shard<'s, D> {
     fn grant_first(&mut self) -> bool {
         let Some(index) = self.wait_queues.output.first() else { return false };
         let Some(unserved) = self.wait_queues.unserved.checked_sub(1) else { return false };
-        let waiting = self.slots.get(index).map_or(Waiting::None, |slot| slot.control.chain.waiting);
+        let Some(slot) = self.slots.get(index) else { unreachable!("a socket that waits has a slot") };
+        let waiting = slot.control.chain.waiting;
         let alone = waiting == Waiting::OutputAgain;
         // An exclusive grant must wait until all other grants are taken. Only then can it cover all blocks
         // that a socket may hold; two sockets that need several could otherwise block each other.
@@ -693,10 +694,6 @@ impl<'s, D> Shard<'s, D> {
         self.ticks.stop();
     }
 
-    pub(crate) fn local_reason(&self) -> CloseReason {
-        if self.shared.stopping { CloseReason::Shutdown } else { CloseReason::Local }
-    }
-
     /// Makes the next socket of a shard with one slot show the token of a socket of another shard, whose
     /// callbacks it runs: workers do so for the sockets of a poller.
     ///
@@ -792,8 +789,14 @@ impl<'s, D> Shard<'s, D> {
         }
         // A timeout that has already passed puts the socket into the ready queue, for the next turn: from the
         // wheel it could expire again and again within this turn.
-        let asks =
-            matches!(whose, TimerKind::Connect) || (look.is_some() && whose.is_for_the_peer_to_put_off());
+        let asks = match whose {
+            TimerKind::Connect => true,
+            // a peer that takes output puts these off: the driver is first asked how much it has taken
+            TimerKind::Linger | TimerKind::Engine(Timeout::WriteStall | Timeout::Drain | Timeout::Idle) => {
+                look.is_some()
+            }
+            TimerKind::Handler | TimerKind::Engine(Timeout::Connect | Timeout::FirstByte) => false,
+        };
         if at_or_before(due, now) && !asks {
             self.expire_unasked(index);
             self.queue(index);
@@ -913,18 +916,10 @@ impl<'s, D> Shard<'s, D> {
 #[derive(Clone, Copy, Debug)]
 enum TimerKind {
     Handler,
-    Engine(crate::error::Timeout),
+    Engine(Timeout),
     Linger,
     /// The time of the next connect attempt.
     Connect,
-}
-
-impl TimerKind {
-    /// Returns whether the peer postpones the deadline by taking output.
-    const fn is_for_the_peer_to_put_off(self) -> bool {
-        use crate::error::Timeout;
-        matches!(self, Self::Linger | Self::Engine(Timeout::WriteStall | Timeout::Drain | Timeout::Idle))
-    }
 }
 
 /// The number of checks within the timeout of a socket whose peer takes nothing.
@@ -977,16 +972,17 @@ impl Ticks {
 
     /// Returns the earliest tick at which something is due for the socket, and what.
     fn due(&self, control: &ControlBlock) -> Option<(u32, TimerKind)> {
-        use crate::error::Timeout;
         let at = |from: u32, span: u32, due: TimerKind| (span > 0).then(|| (from.wrapping_add(span), due));
         let engine = |which| TimerKind::Engine(which);
         match control.state {
             State::Free | State::Reserved | State::Closed => None,
             State::Connecting => {
+                // Before `open`, the handler can set no deadline: this one is the next attempt's.
                 let again =
                     control.flags.has(Flags::DEADLINE).then_some((control.deadline, TimerKind::Connect));
                 earliest(again, at(control.seen, self.connect, engine(Timeout::Connect)))
             }
+            // from the close, or from when the peer last took output
             State::Draining | State::PreLinger => at(control.seen, self.drain, engine(Timeout::Drain)),
             State::Lingering => at(control.seen, self.linger, TimerKind::Linger),
             State::Open | State::Finishing | State::Finished | State::PeerClosed => {

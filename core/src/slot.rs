@@ -2,7 +2,9 @@
 
 use crate::address::PackedAddress;
 use crate::buffer::{InputTail, OutputQueue};
+use crate::connection::Action;
 use crate::error::CloseReason;
+use crate::interest::Interest;
 use crate::life::{self, Change, State, Transition};
 use crate::timer;
 
@@ -201,6 +203,112 @@ impl ControlBlock {
         );
         if orderly && self.state != State::Closed {
             self.reason = Some(reason);
+        }
+    }
+
+    /// Returns whether backpressure or the handler's pause keeps the socket from being read. Includes a
+    /// `writable` that was granted but not delivered, since another refusal may follow it.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.chain.armed || self.flags.has(Flags::PAUSED) || self.pending.has(Pending::WRITABLE)
+    }
+
+    /// Returns whether closing immediately might leave bytes of the peer unread in the kernel.
+    pub(crate) fn may_have_unread(&self) -> bool {
+        !self.flags.has(Flags::PEER_ENDED)
+            && (!self.kept.is_empty() || self.holds_back() || self.flags.has(Flags::FILLED))
+    }
+
+    pub(crate) fn takes_messages(&self) -> bool {
+        self.state.is_live() && self.flags.has(Flags::OPENED)
+    }
+
+    /// Handles the rare receives: the first one, one that fills the room, and one that exceeds it.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn received_unusually(&mut self, bytes: usize, room: usize) {
+        let room = if self.flags.has(Flags::PEER_ENDED) { 0 } else { room };
+        assert!(bytes <= room, "received {bytes} bytes with room for {room}");
+        if self.flags.has(Flags::SILENT) {
+            self.flags.set(Flags::TIMES); // another timeout applies from now on
+            if self.flags.has(Flags::STALLED) {
+                self.seen = self.kept.noted();
+            }
+        }
+        self.flags.clear(Flags::SILENT.with(Flags::FILLED));
+        // more input probably waits in the kernel, which `close` must take into account
+        if bytes == room {
+            self.flags.set(Flags::FILLED);
+        }
+    }
+
+    /// Returns whether the socket is open and in an ordinary state: without pending events, requests, kept
+    /// bytes or special flags.
+    #[inline(always)]
+    pub(crate) fn is_usual(&self) -> bool {
+        const SPECIAL: Flags = Flags::UNUSUAL
+            .with(Flags::STALLED)
+            .with(Flags::IN_FLIGHT)
+            .with(Flags::PAUSED)
+            .with(Flags::BLOCKED)
+            .with(Flags::TIMES);
+        // one branch for all conditions, with adjacent fields combined into one load
+        let due = u32::from(self.flags.bits()) | u32::from(self.pending.bits()) << 16;
+        let due = due & (u32::from(SPECIAL.bits()) | 0xFFFF << 16);
+        let asked = u32::from(self.state as u8) | u32::from(self.asked.bits()) << 8;
+        let asked = asked ^ State::Open as u32;
+        let special = due | asked | self.kept.bits() | u32::from(self.chain.armed);
+        special == 0
+    }
+
+    /// Returns whether the socket is live and has no requests.
+    #[inline]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.state.is_live() && self.asked.is_empty()
+    }
+
+    /// Returns whether nothing is left to do but to return the next action.
+    #[inline]
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.pending.is_empty()
+            && self.kept.is_empty()
+            && !self.chain.armed
+            && !self.flags.has(Flags::TIMES)
+            && !self.chain.holds_unused()
+    }
+
+    /// Returns the [`next`](Self::next) action of a quiet socket.
+    #[inline(always)]
+    pub(crate) fn next_plain(&self) -> Action {
+        let open = matches!(self.state, State::Open);
+        if !open || self.flags.has(Flags::PAUSED.with(Flags::BLOCKED).with(Flags::IN_FLIGHT)) {
+            return self.next(true);
+        }
+        if self.chain.is_empty() { Action::Wait(Interest::READ) } else { Action::Send }
+    }
+
+    /// Returns the action that the driver carries out next: a function of the socket's state and the room for
+    /// input.
+    #[inline(never)]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the remaining states differ only in whether they read"
+    )]
+    pub(crate) fn next(&self, room: bool) -> Action {
+        let send = !self.chain.is_empty() && !self.flags.has(Flags::BLOCKED.with(Flags::IN_FLIGHT));
+        match self.state {
+            State::Free | State::Reserved => Action::Wait(Interest::NONE),
+            State::Connecting => Action::Wait(Interest::WRITE),
+            // before the send: what is still queued by now is lost
+            State::Closed => Action::Close,
+            // queued output leaves before writing is shut down
+            _ if send => Action::Send,
+            State::Finishing | State::PreLinger if self.chain.is_empty() => Action::ShutdownWrite,
+            _ => {
+                // Backpressure and a pause protect the handler. A staged close hears of neither: it discards input
+                // until the peer ends.
+                let read = self.state.reads() && room && !(self.state.is_live() && self.holds_back());
+                Action::Wait(Interest::new(read, self.flags.has(Flags::BLOCKED)))
+            }
         }
     }
 }

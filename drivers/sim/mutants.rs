@@ -23,7 +23,7 @@ const fn error(file: &'static str, name: &'static str, find: &'static str, repla
 /// All mutants, by file.
 pub(crate) const MUTANTS: &[Mutant] = &[
     error(
-        "core/src/connection.rs",
+        "core/src/slot.rs",
         "filled_outlives_its_receive",
         "self.flags.clear(Flags::SILENT.with(Flags::FILLED));",
         "self.flags.clear(if MUTATED { Flags::SILENT } else { Flags::SILENT.with(Flags::FILLED) });",
@@ -35,19 +35,19 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "control.flags.clear(if MUTATED { Flags::IN_FLIGHT } else { Flags::IN_FLIGHT.with(Flags::STALLED) });",
     ),
     error(
-        "core/src/connection.rs",
+        "core/src/slot.rs",
         "reads_while_writable_is_pending",
         "        self.chain.armed || ",
         "        (self.chain.armed && !MUTATED) || ",
     ),
     error(
-        "core/src/connection.rs",
+        "core/src/slot.rs",
         "reads_while_paused",
         "self.flags.has(Flags::PAUSED) ||",
         "(self.flags.has(Flags::PAUSED) && !MUTATED) ||",
     ),
     error(
-        "core/src/connection.rs",
+        "core/src/slot.rs",
         "reads_before_a_granted_writable",
         " self.pending.has(Pending::WRITABLE)\n",
         " (self.pending.has(Pending::WRITABLE) && !MUTATED)\n",
@@ -85,8 +85,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     error(
         "core/src/connection.rs",
         "peer_end_is_lost_while_finishing",
-        "            if was_live {\n                control.pending",
-        "            if was_live && !(MUTATED && !control.state.is_live()) {\n                control.pending",
+        "        if was_live {\n            control.pending",
+        "        if was_live && !(MUTATED && !control.state.is_live()) {\n            control.pending",
     ),
     error(
         "core/src/connection.rs",
@@ -103,8 +103,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     error(
         "core/src/connection.rs",
         "local_instead_of_peer",
-        "let orderly = if control.flags.has(Flags::PEER_ENDED) {",
-        "let orderly = if control.flags.has(Flags::PEER_ENDED) && !MUTATED {",
+        "let orderly = if self.control().flags.has(Flags::PEER_ENDED) {",
+        "let orderly = if self.control().flags.has(Flags::PEER_ENDED) && !MUTATED {",
     ),
     error(
         "core/src/connection.rs",
@@ -131,13 +131,13 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "} else if !MUTATED && !room && control.state.reads()",
     ),
     error(
-        "core/src/connection.rs",
+        "core/src/slot.rs",
         "fast_path_forgets_writable",
         "            && !self.chain.armed\n",
         "            && (!self.chain.armed || MUTATED)\n",
     ),
     error(
-        "core/src/connection.rs",
+        "core/src/slot.rs",
         "fast_path_forgets_what_is_kept",
         "asked | self.kept.bits() |",
         "asked | if MUTATED { 0 } else { self.kept.bits() } |",
@@ -149,7 +149,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "        self.keep_fresh();\n        if !MUTATED {\n self.shard.queue(self.index);\n }",
     ),
     error(
-        "core/src/connection.rs",
+        "core/src/slot.rs",
         "shut_before_all_is_sent",
         "State::Finishing | State::PreLinger if self.chain.is_empty() =>",
         "State::Finishing | State::PreLinger if MUTATED || self.chain.is_empty() =>",
@@ -269,10 +269,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "if at_or_before(a.0, b.0) != MUTATED { a } else { b }",
     ),
     error(
-        "core/src/shard.rs",
+        "core/src/connection.rs",
         "local_instead_of_shutdown",
-        "if self.shared.stopping { CloseReason::Shutdown }",
-        "if self.shared.stopping && !MUTATED { CloseReason::Shutdown }",
+        "} else if self.shard.shared.stopping {\n            CloseReason::Shutdown",
+        "} else if self.shard.shared.stopping && !MUTATED {\n            CloseReason::Shutdown",
     ),
     error(
         "core/src/shard.rs",
@@ -361,8 +361,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     error(
         "core/src/buffer/output.rs",
         "a_block_above_the_bound",
-        "if self.chain.blocks >= self.most || !self.may_lease()",
-        "if self.chain.blocks >= self.most + u16::from(MUTATED) || !self.may_lease()",
+        "if self.chain.blocks >= self.most\n",
+        "if self.chain.blocks >= self.most + u16::from(MUTATED)\n",
     ),
     error(
         "core/src/buffer/output.rs",

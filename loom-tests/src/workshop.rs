@@ -149,8 +149,7 @@ impl Workshop {
             let (shop, places) = (Arc::clone(self), Arc::clone(&places));
             spawn(move || {
                 let hand = Hand { id, shop: Arc::clone(&shop) };
-                let mut worker =
-                    Worker::new(id, &shop.scheduler, &SMALL, hand).expect("a worker of the scheduler");
+                let mut worker = Worker::new(id, &shop.scheduler, &SMALL, hand);
                 worker.work(&places);
                 shop.scheduler.ended();
             })

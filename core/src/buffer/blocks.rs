@@ -371,18 +371,16 @@ impl PoolMut<'_> {
 }
 
 /// Returns the free block that follows `block`, plus one; 0 if there is none.
+#[expect(clippy::indexing_slicing, reason = "a block in the list of free ones has a link")]
 fn after(links: &[[u8; LINK_BYTES]], block: u32) -> u32 {
-    links.get(block as usize).map_or(0, |link| unpack(*link).0)
+    unpack(links[block as usize]).0
 }
 
 /// Makes `next` follow `block`, or makes it the first block if `block` is 0. All are indices plus one.
+#[expect(clippy::indexing_slicing, reason = "a block in the list of free ones has a link")]
 fn set_after(links: &mut [[u8; LINK_BYTES]], first: &mut u32, block: u32, next: u32) {
     match block.checked_sub(1) {
-        Some(block) => {
-            if let Some(link) = links.get_mut(block as usize) {
-                *link = pack(next, 0);
-            }
-        }
+        Some(block) => links[block as usize] = pack(next, 0),
         None => *first = next,
     }
 }

@@ -513,7 +513,11 @@ impl Output<'_> {
             // the last block of the tail takes bytes again
             return Ok(());
         }
-        if self.chain.blocks >= self.most || !self.may_lease() {
+        // the share need not be computed if enough blocks are free for any socket
+        if self.chain.blocks >= self.most
+            || !(self.pool.has_plenty(u32::from(self.most))
+                || self.pool.leasable(u32::from(self.chain.blocks), self.chain.waiting) > 0)
+        {
             self.refuse();
             return Err(Full);
         }
@@ -536,13 +540,6 @@ impl Output<'_> {
         self.chain.at = base;
         self.chain.left = self.pool.size() as u32;
         Ok(())
-    }
-
-    /// Returns whether the chain may take another block, apart from its limit.
-    #[inline(always)]
-    fn may_lease(&self) -> bool {
-        self.pool.has_plenty(u32::from(self.most))
-            || self.pool.leasable(u32::from(self.chain.blocks), self.chain.waiting) > 0
     }
 
     /// Ends the wait for a block: the socket has taken one.

@@ -109,9 +109,8 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
             let pushed = self.connections.push(ConnectionEntry::EMPTY);
             assert!(pushed.is_ok(), "`Poller::new` checks that each slot has a place here");
         }
-        if let Some(entry) = self.connections.get_mut(index) {
-            *entry = ConnectionEntry { connection, interest, generation: low_bytes(token) };
-        }
+        let Some(entry) = self.connections.get_mut(index) else { unreachable!("the table has grown to it") };
+        *entry = ConnectionEntry { connection, interest, generation: low_bytes(token) };
     }
 
     /// Reserves slots for the connects of a turn, less those of connects that have yet to begin. If none was used since

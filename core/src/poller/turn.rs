@@ -355,7 +355,11 @@ where
     #[inline]
     pub fn turn(&mut self) {
         self.admit_assigned(); // those that a panic left over
-        self.read_commands();
+        while self.budget.commands > 0 {
+            self.budget.commands -= 1;
+            let Some(command) = self.io.membership.next_command() else { break };
+            self.execute(command);
+        }
         while let Some(token) = self.shard.next_ready() {
             // the shard may need an answer from the transport before anything is due
             if !self.shard.is_asking() || self.answer(token) {
@@ -799,7 +803,7 @@ where
         self.io.membership.merge(permit);
         self.register(token, connection, Interest::READ);
         self.run(token);
-        // `announce_stop` has yet to reach the sockets from `announce_from` on
+        // `end` has yet to reach the sockets from `announce_from` on
         if let Phase::Stopping { announce_from, .. } = self.phase
             && announce_from.is_none_or(|from| token.index() < from)
         {
@@ -883,15 +887,6 @@ where
     /// The message, if it was not taken.
     pub fn post(&mut self, to: Token, message: H::Message) -> Result<(), Rejected<H::Message>> {
         self.io.membership.post(to, message)
-    }
-
-    #[inline]
-    fn read_commands(&mut self) {
-        while self.budget.commands > 0 {
-            self.budget.commands -= 1;
-            let Some(command) = self.io.membership.next_command() else { return };
-            self.execute(command);
-        }
     }
 
     /// Executes a command.
@@ -1066,8 +1061,15 @@ where
     #[cold]
     fn end(&mut self) {
         self.accept_last();
+        while let Phase::Stopping { deadline, announce_from: Some(from) } = self.phase {
+            let next = self.shard.next_in_use(from);
+            // before the callback, which may panic: the loop then continues with the next socket
+            self.phase = Phase::Stopping { deadline, announce_from: next.map(|token| token.index() + 1) };
+            if let Some(token) = next {
+                self.announce_to(token);
+            }
+        }
         if let Phase::Stopping { deadline, .. } = self.phase {
-            self.announce_stop();
             let is_late = self.io.now >= deadline;
             // commands in the mailbox are read as usual, while messages are still delivered
             let waits = !is_late && self.io.membership.has_command();
@@ -1078,11 +1080,20 @@ where
                 self.phase = Phase::Aborting { from: 0 };
             }
         }
-        if let Phase::Aborting { .. } = self.phase {
-            self.abort_rest();
-            if self.shard.in_use() == 0 {
-                self.phase = Phase::Closing { deadline: self.io.now };
-            }
+        while let Phase::Aborting { from } = self.phase
+            && let Some(token) = self.shard.next_in_use(from)
+        {
+            self.phase = Phase::Aborting { from: token.index() + 1 };
+            let state = self.shard.connection(token).map(|mut conn| conn.state());
+            let unfinished =
+                |state: State| state.is_live() || matches!(state, State::Draining | State::PreLinger);
+            self.aborted += u64::from(state.is_some_and(unfinished));
+            self.tell(token, |conn| conn.abort_with(CloseReason::Shutdown));
+        }
+        if let Phase::Aborting { .. } = self.phase
+            && self.shard.in_use() == 0
+        {
+            self.phase = Phase::Closing { deadline: self.io.now };
         }
         // checked twice: a late connection in the mailbox leads back to `Stopping`
         if let Phase::Closing { .. } = self.phase
@@ -1102,37 +1113,18 @@ where
         self.phase = Phase::Accepting { deadline, turns: turns.saturating_sub(1) };
         self.admit_assigned(); // makes room for the connection that was held back
         let placed = turns > 0 && self.acceptor.held.take().is_none_or(|accepted| self.place(accepted));
-        if placed && self.accept_and_close(turns > 1) {
-            return self.admit_assigned();
+        if placed {
+            self.acceptor.watch_all(&mut self.io.transport, self.io.now);
+        }
+        while placed && let Some(id) = self.acceptor.first() {
+            if self.accept(id) && turns > 1 {
+                return self.admit_assigned(); // this listener may have more, for another turn
+            }
+            self.acceptor.close(id, &mut self.io.transport);
         }
         self.acceptor.close_all(&mut self.io.transport);
         self.phase = Phase::Stopping { deadline, announce_from: Some(0) };
         self.admit_assigned();
-    }
-
-    /// Accepts from each listener and closes it, except for one that may have more if the poller `comes_back` in
-    /// another turn. Returns whether there is such a one.
-    fn accept_and_close(&mut self, comes_back: bool) -> bool {
-        self.acceptor.watch_all(&mut self.io.transport, self.io.now);
-        while let Some(id) = self.acceptor.first() {
-            if self.accept(id) && comes_back {
-                return true;
-            }
-            self.acceptor.close(id, &mut self.io.transport);
-        }
-        false
-    }
-
-    /// Delivers `shutdown` to every socket.
-    fn announce_stop(&mut self) {
-        while let Phase::Stopping { deadline, announce_from: Some(from) } = self.phase {
-            let next = self.shard.next_in_use(from);
-            // before the callback, which may panic: the loop then continues with the next socket
-            self.phase = Phase::Stopping { deadline, announce_from: next.map(|token| token.index() + 1) };
-            if let Some(token) = next {
-                self.announce_to(token);
-            }
-        }
     }
 
     /// Delivers `shutdown` to a socket, after the bytes that have arrived.
@@ -1171,20 +1163,6 @@ where
         let settled = conn.receive(bytes, &mut self.handler, &mut self.io.calls(token));
         self.settle(token, settled);
         more
-    }
-
-    /// Aborts the remaining sockets.
-    fn abort_rest(&mut self) {
-        while let Phase::Aborting { from } = self.phase
-            && let Some(token) = self.shard.next_in_use(from)
-        {
-            self.phase = Phase::Aborting { from: token.index() + 1 };
-            let state = self.shard.connection(token).map(|mut conn| conn.state());
-            let unfinished =
-                |state: State| state.is_live() || matches!(state, State::Draining | State::PreLinger);
-            self.aborted += u64::from(state.is_some_and(unfinished));
-            self.tell(token, |conn| conn.abort_with(CloseReason::Shutdown));
-        }
     }
 
     // --- panics ------------------------------------------------------------------------------------------------------

@@ -824,9 +824,7 @@ impl<M> Engine<M> {
                 Err(error) => failed = Some(error),
             }
         }
-        if let Some(slot) = locked(&self.handle.shared().registry).listeners.get_mut(usize::from(id.0)) {
-            slot.taken = false;
-        }
+        locked(&self.handle.shared().registry).listener_mut(id).taken = false;
         Err(failed.unwrap_or(Error::Request(RequestError::Gone)))
     }
 
@@ -881,9 +879,7 @@ impl<M> Engine<M> {
             pollers.iter().for_each(|poller| drop(poller.send_command(Command::CloseListener { id })));
             return Err(RequestError::from(refused).into());
         }
-        if let Some(slot) = registry.listeners.get_mut(usize::from(id.0)) {
-            slot.shared = shared;
-        }
+        registry.listener_mut(id).shared = shared;
         Ok(Listener { handle: self.handle(), id, generation, endpoint: bound, open })
     }
 
@@ -984,10 +980,10 @@ impl<M> Listener<M> {
     /// retry later.
     pub fn close(&self) -> Result<(), RequestError> {
         let mut registry = locked(&self.handle.shared().registry);
-        let is_it = |slot: &&mut ListenerSlot| slot.taken && slot.generation == self.generation;
-        let Some(slot) = registry.listeners.get_mut(usize::from(self.id.0)).filter(is_it) else {
+        let slot = registry.listener_mut(self.id);
+        if !slot.taken || slot.generation != self.generation {
             return Err(RequestError::Gone);
-        };
+        }
         let count = if slot.shared { self.handle.pollers() } else { 1 };
         for poller in 0..count {
             self.handle.send(PollerId(poller as u8), Command::CloseListener { id: self.id })?;

@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use lightcone_core::balance::Balancer;
 use lightcone_core::poller::Group;
 use lightcone_core::sync::{CachePadded, Load, MailboxSlot};
-use lightcone_core::{Address, PollerId, RequestError, Stats};
+use lightcone_core::{Address, ListenerId, PollerId, RequestError, Stats};
 
 use crate::endpoint::Endpoint;
 use crate::paths::{UnixAddressesFull, UnixPaths};
@@ -61,6 +61,16 @@ pub(crate) struct Registry {
     pub(crate) closing: Vec<(Endpoint, Arc<OpenSockets>)>,
     /// Whether the pollers have been stopped.
     pub(crate) stopping: bool,
+}
+
+impl Registry {
+    /// Returns the slot of a listener, which was taken from these slots; they are never removed.
+    pub(crate) fn listener_mut(&mut self, id: ListenerId) -> &mut ListenerSlot {
+        let Some(slot) = self.listeners.get_mut(usize::from(id.0)) else {
+            unreachable!("listener {} has no slot", id.0)
+        };
+        slot
+    }
 }
 
 /// The state of a listener outside its pollers.

@@ -4,10 +4,10 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 
 use lightcone_core::sync::Gate;
-use lightcone_core::{Address, CloseReason, ErrorKind, Instant, Origin, Token};
+use lightcone_core::{Address, CloseReason, ErrorKind, Event, Instant, Origin, Stream, Token};
 
 use crate::locks::{Mutex, MutexGuard, PoisonError};
-use crate::message::PollerLink;
+use crate::message::{Offloaded, OffloadedKind, PollerLink};
 
 /// The bridge of one socket. The poller puts events and input into it and posts to the gate; a worker puts
 /// output and actions into it and posts a message to the poller's socket.
@@ -118,22 +118,99 @@ impl<M> Bridge<M> {
     }
 }
 
-/// The worker's side.
 impl<M> BridgeState<M> {
-    /// Moves input into the worker's buffer, as much as there is room for. Returns the number of bytes.
-    pub(crate) fn copy_input(&mut self, room: usize, buffer: &mut [u8]) -> usize {
-        let n = room.min(buffer.len()).min(self.input.len());
-        let (first, second) = self.input.as_slices();
-        let (head, rest) = buffer.split_at_mut(n.min(first.len()));
-        let (tail, _) = rest.split_at_mut(n - head.len());
-        head.copy_from_slice(first.get(..head.len()).unwrap_or_default());
-        tail.copy_from_slice(second.get(..tail.len()).unwrap_or_default());
-        self.input.drain(..n);
-        if let Some(before) = &mut self.shutdown {
-            *before = before.saturating_sub(n);
+    // --- the poller's side ---------------------------------------------------------------------------------
+
+    /// Records an event in the bridge, apart from bytes. Returns whether a worker has to handle it.
+    pub(crate) fn note(
+        &mut self,
+        event: Event<Offloaded<M>>,
+        messages_max: usize,
+        rejected: &mut Option<M>,
+    ) -> bool {
+        match event {
+            Event::Open => {}
+            Event::Timeout => self.timeout = true,
+            Event::Shutdown => self.shutdown = Some(self.input.len()),
+            Event::Refused(kind) => self.end = Some(BridgeEnd::Refused(kind)),
+            Event::Close(reason) => self.end = Some(BridgeEnd::Closed(reason)),
+            Event::Message(Offloaded(OffloadedKind::Ready)) => {
+                self.notified = false;
+                return false;
+            }
+            Event::Message(Offloaded(
+                OffloadedKind::User(message) | OffloadedKind::Broadcast(message, _),
+            )) => {
+                if self.messages.len() == messages_max || self.over {
+                    *rejected = Some(message);
+                    return false;
+                }
+                self.messages.push_back(message);
+            }
+            // their effects are read from the stream by the caller
+            Event::Receive | Event::Writable | Event::Sent | Event::PeerClosed => return false,
         }
-        n
+        true
     }
+
+    /// Takes input as far as there is room. The rest stays with the socket, which is paused meanwhile.
+    /// Returns whether there is something new for a worker.
+    pub(crate) fn take_input(&mut self, stream: &mut Stream<'_>, input_max: usize) -> bool {
+        let bytes = stream.bytes();
+        // After the last callback, input is discarded, but remembered: closing a connection with unread input
+        // at once may make the kernel reset it.
+        let taken = if self.over { bytes.len() } else { bytes.len().min(input_max - self.input.len()) };
+        if !self.over {
+            self.input.extend(bytes.get(..taken).unwrap_or_default());
+        }
+        let full = taken < bytes.len();
+        self.unread |= self.over && taken > 0;
+        stream.consume(taken);
+        if full != self.paused {
+            self.paused = full;
+            if full { stream.pause() } else { stream.resume() }
+        }
+        // The end of the stream is passed on only when all input before it has been taken.
+        let ends = stream.peer_closed() && !full && !self.ended;
+        self.ended |= ends;
+        taken > 0 || ends
+    }
+
+    /// Queues output at the socket as far as there is room; `writable` follows when there is more. Then
+    /// passes on the deadline and the closing action. `unreported` is the number of bytes that were queued
+    /// and have not been added to `sent`. Returns whether a worker needs a turn because output was sent.
+    pub(crate) fn give(&mut self, stream: &mut Stream<'_>, unreported: &mut usize) -> bool {
+        let (_, mut output) = stream.split();
+        while !self.output.is_empty() {
+            let n = output.send_some(self.output.as_slices().0);
+            if n == 0 {
+                break;
+            }
+            self.output.drain(..n);
+            *unreported += n;
+        }
+        let sent = unreported.saturating_sub(stream.queued());
+        *unreported -= sent;
+        self.sent += sent;
+        if let Some(deadline) = self.deadline.take() {
+            stream.set_deadline(deadline);
+        }
+        // After the output: a close must not overtake it. An abort does not wait for it.
+        if self.order == Some(BridgeAction::Abort) || self.output.is_empty() {
+            match self.order.take() {
+                None => {}
+                Some(BridgeAction::Finish) => stream.finish(),
+                Some(BridgeAction::Linger) => stream.linger(),
+                // input that is still in the bridge counts as unread
+                Some(BridgeAction::Close) if self.unread || !self.input.is_empty() => stream.linger(),
+                Some(BridgeAction::Close) => stream.close(),
+                Some(BridgeAction::Abort) => stream.abort(),
+            }
+        }
+        sent > 0 && self.reports_sent
+    }
+
+    // --- the worker's side ---------------------------------------------------------------------------------
 
     /// Appends output except for its first `in_flight` bytes, which were appended before. Returns the number of
     /// new bytes.
@@ -146,11 +223,6 @@ impl<M> BridgeState<M> {
             added += new.len();
         }
         added
-    }
-
-    /// Returns whether something is due for a callback; input counts only if the socket `reads`.
-    pub(crate) fn has_work(&self, reads: bool) -> bool {
-        !self.messages.is_empty() || self.timeout || self.end.is_some() || reads && !self.input.is_empty()
     }
 
     /// Marks the bridge as no longer read by workers. Returns the messages that were not delivered.

@@ -53,14 +53,6 @@ impl<M> Offloaded<M> {
             OffloadedKind::User(_) | OffloadedKind::Ready => OffloadedKind::Ready,
         })
     }
-
-    /// Returns the application's message, if it is one.
-    pub(crate) fn user(self) -> Option<M> {
-        match self.0 {
-            OffloadedKind::User(message) | OffloadedKind::Broadcast(message, _) => Some(message),
-            OffloadedKind::Ready => None,
-        }
-    }
 }
 
 /// A connection from the workers to the sockets of an engine: its [`Handle`], or the equivalent of a custom
@@ -103,9 +95,10 @@ impl<M: Send + 'static> PollerLink<M> for Handle<Offloaded<M>> {
 /// Converts a rejected post back to the application's message.
 pub(crate) fn unwrap<M>(rejected: Rejected<Offloaded<M>>) -> Result<(), Rejected<M>> {
     let full = matches!(rejected, Rejected::Full(_));
-    match rejected.into_inner().user() {
-        Some(message) if full => Err(Rejected::Full(message)),
-        Some(message) => Err(Rejected::Gone(message)),
-        None => Ok(()), // only application messages are posted
+    match rejected.into_inner().0 {
+        OffloadedKind::User(message) | OffloadedKind::Broadcast(message, _) => {
+            Err(if full { Rejected::Full(message) } else { Rejected::Gone(message) })
+        }
+        OffloadedKind::Ready => Ok(()), // only application messages are posted
     }
 }

@@ -3,10 +3,10 @@
 use alloc::sync::Arc;
 use core::fmt;
 
-use lightcone_core::{Address, Context, Event, Handler, Origin, Socket, Stream};
+use lightcone_core::{Address, Context, Event, Handler, Origin, Socket};
 
-use crate::bridge::{Bridge, BridgeAction, BridgeEnd, BridgeState};
-use crate::message::{Offloaded, OffloadedKind, PollerLink};
+use crate::bridge::Bridge;
+use crate::message::{Offloaded, PollerLink};
 use crate::scheduler::{Job, Scheduler};
 
 /// A poller's handler whose callbacks run on workers. See [`Workers`](crate::Workers).
@@ -88,13 +88,15 @@ impl<M> Handler for Offload<M> {
         // The first event, `open`, `refused` or `close`, turns the reserved slot into a bridge.
         let opens = matches!(socket.data.0, Kept::Place(_));
         if let Kept::Place(reserved) = &mut socket.data.0 {
-            let Some(place) = reserved.place.take() else { return };
+            let Some(place) = reserved.place.take() else { unreachable!("only this takes the place") };
             let token = socket.stream.token();
             let who = (reserved.origin, reserved.peer);
             let bridge = Bridge::new(token, place, who, cx.local_address(token), Arc::clone(&self.link));
             socket.data.0 = Kept::Bridge { bridge: Arc::new(bridge), unreported: 0 };
         }
-        let Socket { stream, data: Ticket(Kept::Bridge { bridge, unreported }) } = socket else { return };
+        let Socket { stream, data: Ticket(Kept::Bridge { bridge, unreported }) } = socket else {
+            unreachable!("the first event has made the bridge")
+        };
         let limits = self.scheduler.limits();
         let mut exchange = bridge.exchange();
         let mut rejected = None;
@@ -105,13 +107,7 @@ impl<M> Handler for Offload<M> {
         // a callback. Neither is `open` counted, as declaring the socket idle again would cost a
         // notification.
         exchange.active |= news && !opens;
-        *unreported += exchange.give_output(stream);
-        let sent = unreported.saturating_sub(stream.queued());
-        *unreported -= sent;
-        exchange.sent += sent;
-        news |= sent > 0 && exchange.reports_sent;
-        // After the output: a close must not overtake it.
-        exchange.give_orders(stream);
+        news |= exchange.give(stream, unreported);
         stream.set_active(exchange.active);
         let (over, worker) = (exchange.over, exchange.worker);
         drop(exchange);
@@ -132,90 +128,5 @@ impl<M> Handler for Offload<M> {
         }
         // Last, because dropping the program's message may panic.
         drop(rejected);
-    }
-}
-
-impl<M> BridgeState<M> {
-    /// Records an event in the bridge, apart from bytes. Returns whether a worker has to handle it.
-    fn note(&mut self, event: Event<Offloaded<M>>, messages_max: usize, rejected: &mut Option<M>) -> bool {
-        match event {
-            Event::Open => {}
-            Event::Timeout => self.timeout = true,
-            Event::Shutdown => self.shutdown = Some(self.input.len()),
-            Event::Refused(kind) => self.end = Some(BridgeEnd::Refused(kind)),
-            Event::Close(reason) => self.end = Some(BridgeEnd::Closed(reason)),
-            Event::Message(Offloaded(OffloadedKind::Ready)) => {
-                self.notified = false;
-                return false;
-            }
-            Event::Message(Offloaded(
-                OffloadedKind::User(message) | OffloadedKind::Broadcast(message, _),
-            )) => {
-                if self.messages.len() == messages_max || self.over {
-                    *rejected = Some(message);
-                    return false;
-                }
-                self.messages.push_back(message);
-            }
-            // their effects are read from the stream by the caller
-            Event::Receive | Event::Writable | Event::Sent | Event::PeerClosed => return false,
-        }
-        true
-    }
-
-    /// Takes input as far as there is room. The rest stays with the socket, which is paused meanwhile.
-    /// Returns whether there is something new for a worker.
-    fn take_input(&mut self, stream: &mut Stream<'_>, input_max: usize) -> bool {
-        let bytes = stream.bytes();
-        // After the last callback, input is discarded, but remembered: closing a connection with unread input
-        // at once may make the kernel reset it.
-        let taken = if self.over { bytes.len() } else { bytes.len().min(input_max - self.input.len()) };
-        if !self.over {
-            self.input.extend(bytes.get(..taken).unwrap_or_default());
-        }
-        let full = taken < bytes.len();
-        self.unread |= self.over && taken > 0;
-        stream.consume(taken);
-        if full != self.paused {
-            self.paused = full;
-            if full { stream.pause() } else { stream.resume() }
-        }
-        // The end of the stream is passed on only when all input before it has been taken.
-        let ends = stream.peer_closed() && !full && !self.ended;
-        self.ended |= ends;
-        taken > 0 || ends
-    }
-
-    /// Queues output at the socket as far as there is room; `writable` follows when there is more. Returns
-    /// the number of bytes queued.
-    fn give_output(&mut self, stream: &mut Stream<'_>) -> usize {
-        let (_, mut output) = stream.split();
-        let mut given = 0;
-        while !self.output.is_empty() {
-            let n = output.send_some(self.output.as_slices().0);
-            if n == 0 {
-                break;
-            }
-            self.output.drain(..n);
-            given += n;
-        }
-        given
-    }
-
-    fn give_orders(&mut self, stream: &mut Stream<'_>) {
-        if let Some(deadline) = self.deadline.take() {
-            stream.set_deadline(deadline);
-        }
-        if self.order == Some(BridgeAction::Abort) || self.output.is_empty() {
-            match self.order.take() {
-                None => {}
-                Some(BridgeAction::Finish) => stream.finish(),
-                Some(BridgeAction::Linger) => stream.linger(),
-                // input that is still in the bridge counts as unread
-                Some(BridgeAction::Close) if self.unread || !self.input.is_empty() => stream.linger(),
-                Some(BridgeAction::Close) => stream.close(),
-                Some(BridgeAction::Abort) => stream.abort(),
-            }
-        }
     }
 }

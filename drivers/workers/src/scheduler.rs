@@ -4,10 +4,12 @@ use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::time::Duration;
 
+use lightcone_core::Rejected;
 use lightcone_core::sync::{Counter, GatePermit};
 
 use crate::bridge::Bridge;
 use crate::locks::{Condvar, Mutex, MutexGuard, PoisonError};
+use crate::message::{Offloaded, OffloadedKind};
 use crate::report::Report;
 
 /// A socket whose callbacks are due, with the right to run them.
@@ -77,7 +79,8 @@ pub(crate) enum Task<M> {
     Run(Job<M>),
     /// No job arrived: the refused notifications are due for a retry.
     Retry,
-    End,
+    /// The workers end, and these jobs will not be run.
+    End(VecDeque<Job<M>>),
 }
 
 impl<M> Scheduler<M> {
@@ -150,9 +153,8 @@ impl<M> Scheduler<M> {
             state.ready.push_back(job);
             return Ok(());
         };
-        if let Some(hand) = state.in_hand.get_mut(worker) {
-            *hand = Some(job);
-        }
+        let Some(hand) = state.in_hand.get_mut(worker) else { unreachable!("worker {worker} is idle") };
+        *hand = Some(job);
         // The chosen worker may have been the one whose wait ends in time for the next retry. Wake another
         // idle worker: it waits again, now with the retry interval as its limit.
         let waits = if state.unnotified.is_empty() { None } else { state.idle.last().copied() };
@@ -168,19 +170,26 @@ impl<M> Scheduler<M> {
         }
     }
 
-    /// Queues a socket whose poller's mailbox is full, and wakes an idle worker to retry it: the calling
-    /// worker may spend a long time in its next callback.
-    pub(crate) fn defer(&self, bridge: Arc<Bridge<M>>) {
+    /// Notifies a socket's poller that the bridge contains something for it. If its mailbox is full, queues
+    /// the socket for a retry.
+    pub(crate) fn notify(&self, bridge: &Arc<Bridge<M>>) {
+        let posted = bridge.link.post(bridge.token, Offloaded(OffloadedKind::Ready));
+        let Err(Rejected::Full(_)) = posted else {
+            return; // if the poller has ended, so has the socket
+        };
         let mut state = self.state();
-        state.unnotified.push(bridge);
+        state.unnotified.push(Arc::clone(bridge));
+        // An idle worker retries it: the calling worker may spend a long time in its next callback.
         let idle = state.idle.last().copied();
         drop(state);
         self.ring(idle);
     }
 
-    /// Takes the sockets whose notification is to be retried.
-    pub(crate) fn take_unnotified(&self) -> Vec<Arc<Bridge<M>>> {
-        core::mem::take(&mut self.state().unnotified)
+    /// Retries all refused notifications once. Returns whether there were any.
+    pub(crate) fn notify_pending(&self) -> bool {
+        let unnotified = core::mem::take(&mut self.state().unnotified);
+        unnotified.iter().for_each(|bridge| self.notify(bridge));
+        !unnotified.is_empty()
     }
 
     /// Returns what worker `me` does next, and waits for it if necessary. `again` is a job that is not
@@ -189,14 +198,14 @@ impl<M> Scheduler<M> {
     pub(crate) fn next(&self, me: usize, again: Option<Job<M>>, retry: Duration) -> Task<M> {
         let mut state = self.state();
         state.ready.extend(again);
-        // Checked after `again` has been queued: `take_leftover` must find that job.
+        // Checked after `again` has been queued: that job must not be lost.
         if state.closed {
-            return Task::End;
+            return Task::End(core::mem::take(&mut state.ready));
         }
         if let Some(job) = state.ready.pop_front() {
             return Task::Run(job);
         }
-        let Some(bell) = self.condvars.get(me) else { return Task::End };
+        let Some(bell) = self.condvars.get(me) else { unreachable!("worker {me} has no condition variable") };
         state.idle.push(me);
         loop {
             let timed_out;
@@ -211,7 +220,7 @@ impl<M> Scheduler<M> {
             state.idle.retain(|worker| *worker != me);
             return match job {
                 Some(job) => Task::Run(job),
-                None if state.closed => Task::End,
+                None if state.closed => Task::End(core::mem::take(&mut state.ready)),
                 None => Task::Retry,
             };
         }
@@ -224,11 +233,6 @@ impl<M> Scheduler<M> {
         self.condvars.iter().for_each(Condvar::notify_all);
     }
 
-    /// Takes a queued job that will not be run.
-    pub(crate) fn take_leftover(&self) -> Option<Job<M>> {
-        self.state().ready.pop_front()
-    }
-
     /// Records that a worker has ended.
     pub(crate) fn ended(&self) {
         self.state().running -= 1;
@@ -236,26 +240,15 @@ impl<M> Scheduler<M> {
     }
 
     /// Ends the workers, when no shadow slot is in use or after the grace time. Two waits, each notified by
-    /// the event that it waits for: the first lasts at most `grace`, the second at most the larger of `grace`
-    /// and `least`.
+    /// the event that it waits for: the first, for the slots, lasts at most `grace`; the second, for the
+    /// workers, at most the larger of `grace` and `least`.
     pub(crate) fn end(&self, grace: Duration, least: Duration) -> Report {
-        self.wait_until_quiet(grace);
+        let in_use = |state: &mut SchedulerState<M>| state.free.len() < state.places;
+        drop(self.changed.wait_timeout_while(self.state(), grace, in_use));
         self.close();
-        let stuck = self.wait_until_ended(grace.max(least));
+        let wait = self.changed.wait_timeout_while(self.state(), grace.max(least), |state| state.running > 0);
+        let stuck = wait.unwrap_or_else(PoisonError::into_inner).0.running;
         Report { stuck, ..self.report() }
-    }
-
-    /// Waits up to `at_most` until no shadow slot is in use.
-    fn wait_until_quiet(&self, at_most: Duration) {
-        let wait =
-            self.changed.wait_timeout_while(self.state(), at_most, |state| state.free.len() < state.places);
-        drop(wait);
-    }
-
-    /// Waits up to `at_most` until all workers have ended. Returns how many have not.
-    fn wait_until_ended(&self, at_most: Duration) -> usize {
-        let wait = self.changed.wait_timeout_while(self.state(), at_most, |state| state.running > 0);
-        wait.unwrap_or_else(PoisonError::into_inner).0.running
     }
 
     /// Returns the counts so far.
@@ -295,9 +288,9 @@ fn wait<'a, M>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Offloaded, PollerLink};
+    use crate::message::PollerLink;
     use core::iter::repeat_with;
-    use lightcone_core::{Address, ListenerId, Origin, Rejected, Token, UnixId};
+    use lightcone_core::{Address, ListenerId, Origin, Token, UnixId};
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::thread;
 
@@ -345,7 +338,7 @@ mod tests {
             match scheduler.next(me, None, FOR_EVER) {
                 Task::Run(_) => notified.send(me).unwrap(),
                 Task::Retry => {}
-                Task::End => return scheduler.ended(),
+                Task::End(_) => return scheduler.ended(),
             }
         }
     }

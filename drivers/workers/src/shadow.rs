@@ -3,16 +3,18 @@
 use alloc::sync::Arc;
 use core::mem::MaybeUninit;
 use core::panic::AssertUnwindSafe;
+use std::io::Read;
 use std::panic::catch_unwind;
 
 use lightcone_core::life::State;
 use lightcone_core::{
-    AdmitError, Calls, CloseReason, Connection, Context, ContextCalls, ErrorKind, Handler, Instant, Origin,
-    Sent, Settled, Shard, Slot, Storage,
+    Calls, CloseReason, Connection, Context, ContextCalls, ErrorKind, Handler, Instant, Origin, Sent,
+    Settled, Shard, Slot, Storage,
 };
 
 use crate::bridge::{Bridge, BridgeAction, BridgeEnd};
-use crate::worker::{Surroundings, Worker};
+use crate::outbox::WorkerOutbox;
+use crate::worker::Worker;
 use lightcone_unix::memory;
 
 /// The maximum number of steps of a socket in one turn; then other sockets run first.
@@ -39,7 +41,7 @@ pub(crate) struct Shadow<'s, H: Handler> {
     memory: Option<&'s mut Memory<H::Data>>,
     shard: Option<Box<Shard<'s, H::Data>>>,
     /// The bridge to the poller's socket, from the first turn until the last callback has run.
-    bridge: Option<Arc<Bridge<H::Message>>>,
+    pub(crate) bridge: Option<Arc<Bridge<H::Message>>>,
     /// Bytes queued in the shadow that have been copied to the bridge and are not known to be sent.
     in_flight: usize,
     /// Whether the socket reads input.
@@ -105,10 +107,31 @@ impl<'s, H: Handler> Shadow<'s, H> {
     /// Runs what is due, up to a limit. Returns whether the socket needs another turn at once.
     pub(crate) fn turn(&mut self, bridge: &Arc<Bridge<H::Message>>, worker: &mut Worker<'_, H>) -> bool {
         if self.is_over() {
-            self.bind(bridge, worker);
+            // A new socket. The shard is created for the first one, so that slots that are never used take no
+            // memory for it.
+            if let Some(memory) = self.memory.take() {
+                let config = worker.config;
+                memory.slots = Box::new_uninit_slice(config.sockets);
+                memory.bytes = vec![0; config.memory()];
+                let storage = Storage { slots: &mut memory.slots, memory: &mut memory.bytes };
+                self.shard = match Shard::new(storage, config, worker.now) {
+                    Ok(shard) => Some(Box::new(shard)),
+                    Err(error) => unreachable!("the configuration was checked: {error}"),
+                };
+            }
+            let Some(shard) = &mut self.shard else { unreachable!("it was created with the first socket") };
+            shard.impersonate(bridge.token); // callbacks see the token of the poller's socket
+            self.bridge = Some(Arc::clone(bridge));
+            self.in_flight = 0;
+            self.reads = false;
+            self.ordered = None;
+            self.deadline = None;
+            self.ended = false;
+            self.cut = false;
+            self.opened = false;
         }
         if let Some(shard) = &mut self.shard {
-            shard.tick(worker.now());
+            shard.tick(worker.now);
         }
         for _ in 0..STEPS_A_TURN {
             let Some(step) = self.next_step(bridge, worker) else {
@@ -123,42 +146,15 @@ impl<'s, H: Handler> Shadow<'s, H> {
     }
 
     /// Closes the socket at the end of the workers, regardless of what is still due.
-    pub(crate) fn abort(&mut self, worker: &mut Worker<'_, H>) {
-        let Some(bridge) = self.bridge.clone() else { return };
-        worker.counts().aborted.add(1);
-        self.handle_panic(ShadowStep::Cut(CloseReason::Shutdown), &bridge, worker);
-        self.settle(&bridge, worker, false);
-    }
-
-    /// Aborts a socket that the handler has not seen.
-    pub(crate) fn turn_away(&mut self, bridge: &Arc<Bridge<H::Message>>, worker: &Worker<'_, H>) {
-        self.end(BridgeAction::Abort, bridge, worker);
+    pub(crate) fn abort(&mut self, bridge: &Arc<Bridge<H::Message>>, worker: &mut Worker<'_, H>) {
+        if self.is_over() {
+            // It has had no turn, so the handler has not seen it and gets no `close`.
+            self.end(BridgeAction::Abort, bridge, worker);
+        } else {
+            worker.counts.aborted.add(1);
+            self.handle_panic(ShadowStep::Cut(CloseReason::Shutdown), bridge, worker);
+        }
         self.settle(bridge, worker, false);
-    }
-
-    /// Prepares the shadow for a socket. Creates the shard on first use.
-    fn bind(&mut self, bridge: &Arc<Bridge<H::Message>>, worker: &Worker<'_, H>) {
-        if let Some(memory) = self.memory.take() {
-            let config = worker.config();
-            memory.slots = Box::new_uninit_slice(config.sockets);
-            memory.bytes = vec![0; config.memory()];
-            let storage = Storage { slots: &mut memory.slots, memory: &mut memory.bytes };
-            self.shard = match Shard::new(storage, config, worker.now()) {
-                Ok(shard) => Some(Box::new(shard)),
-                Err(error) => unreachable!("the configuration was checked: {error}"),
-            };
-        }
-        if let Some(shard) = &mut self.shard {
-            shard.impersonate(bridge.token);
-        }
-        self.bridge = Some(Arc::clone(bridge));
-        self.in_flight = 0;
-        self.reads = false;
-        self.ordered = None;
-        self.deadline = None;
-        self.ended = false;
-        self.cut = false;
-        self.opened = false;
     }
 
     /// Returns the next step. The end of the stream and the close come last, after everything that preceded
@@ -168,7 +164,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
         bridge: &Bridge<H::Message>,
         worker: &mut Worker<'_, H>,
     ) -> Option<ShadowStep<H::Message>> {
-        let shard = self.shard.as_deref_mut()?;
+        let Some(shard) = self.shard.as_deref_mut() else { unreachable!("a turn creates the shard first") };
         if shard.in_use() == 0 {
             return Some(ShadowStep::Begin);
         }
@@ -202,7 +198,14 @@ impl<'s, H: Handler> Shadow<'s, H> {
             return Some(ShadowStep::Message(message));
         }
         if hears {
-            return Some(ShadowStep::Input(exchange.copy_input(room, worker.buffer_mut())));
+            let n = room.min(worker.buffer.len()).min(exchange.input.len());
+            let (buffer, _) = worker.buffer.split_at_mut(n);
+            let read = exchange.input.read_exact(buffer);
+            assert!(read.is_ok(), "the bridge holds {n} bytes or more");
+            if let Some(before) = &mut exchange.shutdown {
+                *before = before.saturating_sub(n);
+            }
+            return Some(ShadowStep::Input(n));
         }
         // A socket without room does not read and thus does not see the end of the stream. All input has been
         // taken here.
@@ -231,25 +234,23 @@ impl<'s, H: Handler> Shadow<'s, H> {
             if outcome.is_ok() {
                 return;
             }
-            worker.counts().panics.add(1);
-            outcome = catch_unwind(AssertUnwindSafe(|| self.end_panicked(bridge, worker)));
+            worker.counts.panics.add(1);
+            if let Some(shard) = &mut self.shard
+                && let Some(mut conn) = shard.only_connection()
+                && conn.state() == State::Reserved
+            {
+                let token = conn.token();
+                shard.release_slot(token); // the `admit` of a failed connect panicked
+            }
+            outcome = if self.shard.as_ref().is_some_and(|shard| shard.in_use() > 0) {
+                let close = ShadowStep::Cut(CloseReason::HandlerPanic);
+                catch_unwind(AssertUnwindSafe(|| self.take(close, bridge, worker)))
+            } else {
+                // `admit` panicked, so there is no socket
+                catch_unwind(AssertUnwindSafe(|| self.end(BridgeAction::Close, bridge, worker)))
+            };
         }
-        worker.counts().panics.add(usize::from(outcome.is_err()));
-    }
-
-    fn end_panicked(&mut self, bridge: &Arc<Bridge<H::Message>>, worker: &mut Worker<'_, H>) {
-        if let Some(shard) = &mut self.shard
-            && let Some(mut conn) = shard.only_connection()
-            && conn.state() == State::Reserved
-        {
-            let token = conn.token();
-            shard.release_slot(token); // the `admit` of a failed connect panicked
-        }
-        if self.shard.as_ref().is_some_and(|shard| shard.in_use() > 0) {
-            self.take(ShadowStep::Cut(CloseReason::HandlerPanic), bridge, worker);
-        } else {
-            self.end(BridgeAction::Close, bridge, worker); // `admit` panicked, so there is no socket
-        }
+        worker.counts.panics.add(usize::from(outcome.is_err()));
     }
 
     /// Delivers the step and carries out the resulting actions.
@@ -262,14 +263,20 @@ impl<'s, H: Handler> Shadow<'s, H> {
         if matches!(step, ShadowStep::Begin) && !self.begin(bridge, worker) {
             return self.end(BridgeAction::Close, bridge, worker);
         }
-        let Some(shard) = self.shard.as_deref_mut() else { return };
+        let Some(shard) = self.shard.as_deref_mut() else { unreachable!("a turn creates the shard first") };
         if matches!(step, ShadowStep::Shutdown) {
             shard.stop(); // its close reason is `Shutdown` from now on
         }
         let Some(mut conn) = shard.only_connection() else { return };
         conn.writable(); // the bridge may not have all queued output yet
-        let (handler, buffer, surroundings) = worker.callback(bridge);
-        let mut calls = BridgeCalls { surroundings, in_flight: &mut self.in_flight, left: &mut self.left };
+        let Worker { handler, buffer, now, unix_time, .. } = worker;
+        let mut calls = BridgeCalls {
+            outbox: WorkerOutbox { bridge },
+            now: *now,
+            unix_time: *unix_time,
+            in_flight: &mut self.in_flight,
+            left: &mut self.left,
+        };
         let mut input: &mut [u8] = &mut [];
         match step {
             ShadowStep::Begin | ShadowStep::Due => {}
@@ -293,33 +300,40 @@ impl<'s, H: Handler> Shadow<'s, H> {
         self.leave_at(settled, bridge, worker);
     }
 
-    /// Calls the handler's `admit`. Returns whether it accepted the socket. A socket whose connect failed is
-    /// first admitted as a connect, so that `refused` can follow.
+    /// Calls the handler's `admit`. Returns whether it accepted the socket.
     fn begin(&mut self, bridge: &Bridge<H::Message>, worker: &mut Worker<'_, H>) -> bool {
-        let Some(shard) = self.shard.as_deref_mut() else { return false };
+        let Some(shard) = self.shard.as_deref_mut() else { unreachable!("a turn creates the shard first") };
         let end = bridge.exchange().end;
         if let (Some(BridgeEnd::Refused(error)), Origin::Connecting { tag }) = (end, bridge.origin) {
-            return refuse(shard, bridge, tag, error, worker.handler_mut()).is_ok();
+            // Admitted as a connect, which then fails: only so can `refused` follow.
+            let Some(token) = shard.reserve() else { return false };
+            if shard.dial(&mut worker.handler, token, tag, &bridge.peer).is_err() {
+                return false;
+            }
+            if let Some(mut conn) = shard.only_connection() {
+                conn.failed(error);
+            }
+            return true;
         }
-        self.opened = shard.admit(worker.handler_mut(), bridge.origin, &bridge.peer).is_ok();
-        worker.counts().opened.add(usize::from(self.opened));
+        self.opened = shard.admit(&mut worker.handler, bridge.origin, &bridge.peer).is_ok();
+        worker.counts.opened.add(usize::from(self.opened));
         self.opened
     }
 
     /// Records what the socket waits for, or ends it.
-    fn leave_at(&mut self, settled: Settled, bridge: &Bridge<H::Message>, worker: &mut Worker<'_, H>) {
-        let Some(shard) = self.shard.as_deref_mut() else { return };
+    fn leave_at(&mut self, settled: Settled, bridge: &Bridge<H::Message>, worker: &Worker<'_, H>) {
+        let Some(shard) = self.shard.as_deref_mut() else { unreachable!("a turn creates the shard first") };
         match settled {
             Settled::Waiting(interest) => {
                 let Some(mut conn) = shard.only_connection() else { return };
                 self.reads = interest.reads();
                 self.state = conn.state();
                 self.order(bridge);
-                self.wants_sent = worker.handler_mut().wants_sent();
+                self.wants_sent = worker.handler.wants_sent();
             }
             Settled::Closed => {
-                worker.counts().closed.add(usize::from(self.opened));
-                let order = after_close(shard.needs_reset());
+                worker.counts.closed.add(usize::from(self.opened));
+                let order = if shard.needs_reset() { BridgeAction::Abort } else { BridgeAction::Close };
                 self.end(order, bridge, worker);
             }
             // do not occur: `send` never completes later, and the socket waits after each one
@@ -330,11 +344,22 @@ impl<'s, H: Handler> Shadow<'s, H> {
     /// Passes the closing action of the shadow to the poller as soon as it is known; it follows the output.
     /// The engine's timeouts for the close run at the poller's socket.
     fn order(&mut self, bridge: &Bridge<H::Message>) {
-        let order = order_of(self.state);
-        if order.is_some() && order != self.ordered {
-            self.ordered = order;
+        let order = match self.state {
+            State::Finishing | State::Finished => BridgeAction::Finish,
+            // not closed at once: the poller may still have to discard input
+            State::PreLinger | State::Lingering => BridgeAction::Linger,
+            State::Draining => BridgeAction::Close,
+            State::Free
+            | State::Reserved
+            | State::Connecting
+            | State::Open
+            | State::PeerClosed
+            | State::Closed => return,
+        };
+        if self.ordered != Some(order) {
+            self.ordered = Some(order);
             self.left = true;
-            bridge.exchange().order = order;
+            bridge.exchange().order = Some(order);
         }
     }
 
@@ -355,7 +380,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
     /// changed. Returns whether the socket needs another turn at once.
     fn settle(&mut self, bridge: &Arc<Bridge<H::Message>>, worker: &Worker<'_, H>, mut again: bool) -> bool {
         let mut exchange = bridge.exchange();
-        exchange.worker = worker.id();
+        exchange.worker = worker.id;
         if !self.is_over() {
             // An open socket that reads, with a handler that does not use `sent`, can learn of sent output at
             // its next turn. All others need a turn for it.
@@ -363,7 +388,10 @@ impl<'s, H: Handler> Shadow<'s, H> {
             exchange.reports_sent = waits && self.in_flight > 0;
             let active =
                 self.shard.as_mut().and_then(|shard| shard.only_connection().map(|conn| conn.is_active()));
-            let active = active == Some(true) || again || exchange.has_work(self.reads);
+            let has_input = self.reads && !exchange.input.is_empty();
+            let has_work =
+                has_input || !exchange.messages.is_empty() || exchange.timeout || exchange.end.is_some();
+            let active = active == Some(true) || again || has_work;
             // The poller may have added to `sent` while `reports_sent` was false, and has then not scheduled
             // this socket.
             again |= exchange.reports_sent && exchange.sent > 0;
@@ -371,7 +399,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
             exchange.active = active;
             let deadline = self.shard.as_ref().and_then(|shard| shard.next_deadline());
             // A deadline that passed during this turn is handled in the next one, without the poller.
-            if deadline.is_some_and(|deadline| deadline <= worker.now()) {
+            if deadline.is_some_and(|deadline| deadline <= worker.now) {
                 again = true;
             } else if deadline != self.deadline {
                 self.deadline = deadline;
@@ -380,7 +408,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
             }
         }
         // Half of the bound, so that a socket is not paused and resumed for every few bytes.
-        let resumes = exchange.paused && exchange.input.len() <= worker.input_max() / 2;
+        let resumes = exchange.paused && exchange.input.len() <= worker.scheduler.limits().input / 2;
         let left = core::mem::take(&mut self.left);
         let notifies = (left || resumes) && !exchange.notified && exchange.end.is_none();
         // Set under the lock and before the post: the poller clears it when the message arrives, which may be
@@ -389,7 +417,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
         exchange.notified |= notifies;
         drop(exchange);
         if notifies {
-            worker.notify(bridge);
+            worker.scheduler.notify(bridge);
         }
         again && !self.is_over()
     }
@@ -397,7 +425,9 @@ impl<'s, H: Handler> Shadow<'s, H> {
 
 /// The calls of a shadow, which put everything into its bridge.
 struct BridgeCalls<'a, M> {
-    surroundings: Surroundings<'a, M>,
+    outbox: WorkerOutbox<'a, M>,
+    now: Instant,
+    unix_time: u64,
     /// Fields of the [`Shadow`].
     in_flight: &'a mut usize,
     left: &'a mut bool,
@@ -406,7 +436,7 @@ struct BridgeCalls<'a, M> {
 impl<M> BridgeCalls<'_, M> {
     /// Copies the bytes that the bridge has not received yet. They count as sent when the poller reports it.
     fn add_output(&mut self, pieces: &[&[u8]]) -> Sent {
-        let added = self.surroundings.bridge().exchange().add_output(pieces, *self.in_flight);
+        let added = self.outbox.bridge.exchange().add_output(pieces, *self.in_flight);
         *self.in_flight += added;
         *self.left |= added > 0;
         Sent::WouldBlock
@@ -425,7 +455,7 @@ impl<M> Calls for BridgeCalls<'_, M> {
         (pieces.iter().map(|piece| piece.len()).sum(), self.add_output(pieces))
     }
 
-    /// Does nothing: the poller receives the action [`order_of`] the state.
+    /// Does nothing: [`Shadow::order`] passes the action on to the poller.
     fn shutdown_write(&mut self) -> Result<(), ErrorKind> {
         Ok(())
     }
@@ -433,43 +463,7 @@ impl<M> Calls for BridgeCalls<'_, M> {
 
 impl<M> ContextCalls<M> for BridgeCalls<'_, M> {
     fn context(&mut self) -> Context<'_, M> {
-        self.surroundings.context()
+        let poller = self.outbox.bridge.token.poller();
+        Context::new(self.now, Some(self.unix_time), poller, &mut self.outbox)
     }
-}
-
-/// Admits a socket as a connect, and fails that connect.
-fn refuse<H: Handler>(
-    shard: &mut Shard<'_, H::Data>,
-    bridge: &Bridge<H::Message>,
-    tag: u64,
-    error: ErrorKind,
-    handler: &mut H,
-) -> Result<(), AdmitError> {
-    let token = shard.reserve().ok_or(AdmitError::Full)?;
-    shard.dial(handler, token, tag, &bridge.peer)?;
-    if let Some(mut conn) = shard.only_connection() {
-        conn.failed(error);
-    }
-    Ok(())
-}
-
-/// Returns what the poller does with its socket in this state of the shadow. A lingering socket is not closed
-/// at once: the poller may still have to discard input.
-const fn order_of(state: State) -> Option<BridgeAction> {
-    match state {
-        State::Finishing | State::Finished => Some(BridgeAction::Finish),
-        State::PreLinger | State::Lingering => Some(BridgeAction::Linger),
-        State::Draining => Some(BridgeAction::Close),
-        State::Free
-        | State::Reserved
-        | State::Connecting
-        | State::Open
-        | State::PeerClosed
-        | State::Closed => None,
-    }
-}
-
-/// Returns what the poller does when the shadow has closed.
-fn after_close(needs_reset: bool) -> BridgeAction {
-    if needs_reset { BridgeAction::Abort } else { BridgeAction::Close }
 }

@@ -248,27 +248,25 @@ where
         let mut memory: Vec<_> = (0..self.sockets).map(|_| Memory::<H::Data>::new()).collect();
         let places: Box<[_]> = memory.iter_mut().map(|memory| Mutex::new(Shadow::new(memory))).collect();
         thread::scope(|scope| {
-            for id in 1..workers {
+            let start = |id| {
                 let (news, places) = (ready.clone(), &places);
-                let spawned = name(id).spawn_scoped(scope, move || self.work(id, news, places));
-                spawned.map(drop).unwrap_or_else(|error| self.miss(&ready, error));
+                name(id).spawn_scoped(scope, move || self.work(id, news, places))
+            };
+            // The end must not wait for a worker without a thread. The others end once `Builder::start` has
+            // received the error.
+            for error in (1..workers).filter_map(|id| start(id).err()) {
+                self.scheduler.ended();
+                let _ = ready.send(Err(error));
             }
             self.work(0, ready, &places);
         });
-    }
-
-    /// Records a worker whose thread could not be started, so that the end does not wait for it. The others
-    /// end once `start` has received the error.
-    fn miss(&self, ready: &StartReports, error: io::Error) {
-        self.scheduler.ended();
-        let _ = ready.send(Err(error));
     }
 
     fn work(&self, id: usize, ready: StartReports, places: &crate::worker::Shadows<'_, H>) {
         // Dropped last, after the handler.
         let _end = EndGuard { scheduler: &self.scheduler };
         let handler = (self.make)(id);
-        let Some(mut worker) = Worker::new(id, &self.scheduler, &self.config, handler) else { return };
+        let mut worker = Worker::new(id, &self.scheduler, &self.config, handler);
         let _ = ready.send(Ok(id));
         drop(ready);
         worker.work(places);

@@ -47,20 +47,6 @@ impl OutputQueue {
         self.queued = total;
     }
 
-    /// Returns all blocks but the first, which stays for the output that replaces the tail: if it were returned, a
-    /// waiting socket could take it.
-    fn start_over(&mut self, pool: &mut PoolMut<'_>) {
-        let base = self.start >> pool.shift() << pool.shift();
-        let mut block = pool.link(base >> pool.shift()).0;
-        for _ in 1..self.blocks {
-            let (next, _) = pool.link(block);
-            pool.release(block);
-            block = next;
-        }
-        pool.note_return(); // for the block that is kept: if it stays unused, `trim` returns it uncounted
-        (self.start, self.at, self.left, self.blocks) = (base, base, pool.size() as u32, 1);
-    }
-
     /// Discards the tail, if there is one.
     fn discard_tail(&mut self, pool: &mut PoolMut<'_>) {
         if !self.has_tail() {
@@ -68,7 +54,18 @@ impl OutputQueue {
         }
         self.waits.0 &= !Waits::TAIL;
         if self.queued == 0 {
-            return self.start_over(pool);
+            // The first block stays for the output that replaces the tail: if it were returned, a waiting socket
+            // could take it.
+            let base = self.start >> pool.shift() << pool.shift();
+            let mut block = pool.link(base >> pool.shift()).0;
+            for _ in 1..self.blocks {
+                let (next, _) = pool.link(block);
+                pool.release(block);
+                block = next;
+            }
+            pool.note_return(); // for the block that is kept: if it stays unused, `trim` returns it uncounted
+            (self.start, self.at, self.left, self.blocks) = (base, base, pool.size() as u32, 1);
+            return;
         }
         // finds the last block in front of the tail, where its bytes end, and the first block of the tail
         let (mut before, mut kept, mut at, mut first) = (0, 0, 0, 0);
