@@ -171,7 +171,7 @@ impl Later {
         let scale = scale.unwrap_or(Self::SCALE_MAX);
         let ahead = ahead.min((Self::AHEAD << (3 * scale)) - 1);
         let units = (now.as_millis() + ahead).div_ceil(1 << (3 * scale));
-        Self(scale << Self::BITS | u16::try_from(units & Self::MASK).unwrap_or(0))
+        Self(scale << Self::BITS | (units & Self::MASK) as u16)
     }
 
     pub(crate) fn get(self, now: Instant) -> Option<Instant> {

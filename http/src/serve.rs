@@ -417,7 +417,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         turn: &mut ServeTurn,
         cause: Cause<S::Message>,
     ) -> ServeStep {
-        let RequestPhase::Exchanging(busy) = phase else { return ServeStep::Again };
+        let RequestPhase::Exchanging(busy) = phase else { unreachable!("no request is in progress") };
         // A deferred response is not attempted without room for it. Only `Progress` can be put off: other causes occur
         // once and would be lost.
         if busy.outgoing == PackedBody::Deferred && matches!(cause, Cause::Progress) && !turn.has_room(output)
@@ -615,9 +615,9 @@ fn glimpse(bytes: &[u8], target_max: usize) -> (Option<Method>, &[u8]) {
         bytes.iter().take(most).take_while(|byte| byte.is_ascii_graphic()).count()
     };
     let method_end = word(bytes, Method::LENGTH_MAX);
-    let (method, rest) = bytes.split_at_checked(method_end).unwrap_or((bytes, &[]));
+    let (method, rest) = bytes.split_at(method_end);
     let target = rest.strip_prefix(b" ").unwrap_or(&[]);
-    (Method::from_bytes(method), target.get(..word(target, target_max)).unwrap_or(&[]))
+    (Method::from_bytes(method), target.split_at(word(target, target_max)).0)
 }
 
 /// Returns the mode of a refusal. A client that has sent `HEAD` would take a body for the next response, so it gets
@@ -673,7 +673,7 @@ fn ends<B>(step: ServeStep, phase: &RequestPhase<B>, stream: &mut Stream<'_>) ->
 
 /// Returns the next step when a response is complete; returns to [`RequestPhase::Head`] if the next request may begin.
 fn finished<B>(phase: &mut RequestPhase<B>, peer_closed: bool) -> ServeStep {
-    let RequestPhase::Exchanging(busy) = phase else { return ServeStep::Again };
+    let RequestPhase::Exchanging(busy) = phase else { unreachable!("no request is in progress") };
     let mut flags = busy.flags;
     let ended = busy.incoming == RequestBody::Ended;
     if !flags.mode().has(ResponseMode::KEEP_ALIVE) {

@@ -132,10 +132,11 @@ impl Stats {
     /// Counts a refusal.
     #[cold]
     pub(crate) fn refused(&self, refusal: Status) {
-        let at = REFUSALS.iter().position(|status| *status == refusal);
-        if let Some(count) = at.and_then(|at| self.refusals.get(at)) {
-            count.add(1);
-        }
+        let mut counts = REFUSALS.iter().zip(&self.refusals);
+        let Some((_, count)) = counts.find(|(status, _)| **status == refusal) else {
+            unreachable!("{refusal} is not in `REFUSALS`")
+        };
+        count.add(1);
     }
 }
 

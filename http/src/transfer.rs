@@ -354,7 +354,7 @@ impl<'t, S> Transfer<'t, S> {
         loop {
             let Self { output, link, .. } = self;
             let data = usize::try_from(link.incoming.data()).unwrap_or(usize::MAX);
-            let rest = link.bytes.get(*link.at..).unwrap_or(&[]);
+            let rest = link.bytes.split_at(*link.at).1;
             let body = rest.get(..data).unwrap_or(rest);
             if body.is_empty() || link.found.fault.is_some() {
                 return;
@@ -660,7 +660,7 @@ impl<'t, S> Transfer<'t, S> {
 
 impl ConnectionContext<'_> {
     fn rest(&self) -> &[u8] {
-        self.bytes.get(*self.at..).unwrap_or(&[])
+        self.bytes.split_at(*self.at).1
     }
 
     /// Decodes the chunk framing up to the next data, or to the end of the body.
@@ -669,7 +669,7 @@ impl ConnectionContext<'_> {
             RequestBody::Ended => return,
             RequestBody::Length(left) => left.is_zero(),
             RequestBody::Chunked(decoder) => {
-                let rest = self.bytes.get(*self.at..).unwrap_or(&[]);
+                let rest = self.bytes.split_at(*self.at).1;
                 match decoder.frame(rest, limits) {
                     Ok(n) => *self.at += n,
                     Err(status) => self.found.fault = Some(status),

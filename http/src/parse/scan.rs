@@ -175,7 +175,7 @@ pub(crate) fn rest<'a>(
     let mut facts = HeadFacts::default();
     field_lines(&mut cursor, &mut facts, limits, last).ok()?;
     let framing = framing::framing(&head, &facts).ok()?;
-    Some(Head { framing, bytes: cursor.since(window)?, ..head })
+    Some(Head { framing, bytes: cursor.since(window), ..head })
 }
 
 /// Continues to parse a head. `input` must start with the bytes of the previous calls.
@@ -245,7 +245,7 @@ fn fields<'a>(
     let mut head = Head::NONE;
     let request = request_line(&mut head, &mut Cursor::new(window), limits);
     match request.and_then(|()| framing::framing(&head, &facts)) {
-        Ok(framing) => Parse::Complete(Head { framing, bytes: cursor.since(window).unwrap_or(&[]), ..head }),
+        Ok(framing) => Parse::Complete(Head { framing, bytes: cursor.since(window), ..head }),
         Err(status) => Parse::Invalid(status),
     }
 }
@@ -280,7 +280,7 @@ fn judge_request_line<'a>(
 ) -> Parse<'a> {
     *progress = Progress::stopped(window, window, HeadFacts::default());
     let method = window.iter().take(METHOD_MAX).take_while(|byte| words::is_token(**byte)).count();
-    let target = match (method, window.get(method..).unwrap_or(&[])) {
+    let target = match (method, window.split_at(method).1) {
         (METHOD_MAX, _) => return Parse::Invalid(Status::NOT_IMPLEMENTED),
         (_, []) => return Parse::Partial,
         (1.., [b' ', target @ ..]) => target,
@@ -307,8 +307,7 @@ fn request_line<'a>(head: &mut Head<'a>, cursor: &mut Cursor<'a>, limits: &Limit
     let start = cursor.rest;
     (head.path, head.query) = if start.first() == Some(&b'/') {
         cursor.skip_also(words::ends_path, words::is_path);
-        let path = cursor.since(start).ok_or(Status::BAD_REQUEST)?;
-        (path, query(cursor))
+        (cursor.since(start), query(cursor))
     } else {
         other_form(cursor, method)?
     };
@@ -329,7 +328,7 @@ fn query<'a>(cursor: &mut Cursor<'a>) -> Option<&'a [u8]> {
     cursor.advance(1);
     let start = cursor.rest;
     cursor.skip_also(words::ends_query, words::is_query);
-    cursor.since(start)
+    Some(cursor.since(start))
 }
 
 /// Reads the method and the space after it; `None` for a method that is unknown or not supported.
@@ -342,7 +341,7 @@ fn method(cursor: &mut Cursor<'_>) -> Result<Option<Method>, Status> {
     }
     let start = cursor.rest;
     *cursor = cursor.skip_bytes(words::is_token);
-    let name = cursor.since(start).unwrap_or(&[]);
+    let name = cursor.since(start);
     if name.is_empty() || !cursor.take(b" ") {
         return Err(Status::BAD_REQUEST);
     }
@@ -359,7 +358,7 @@ type Parts<'a> = (&'a [u8], Option<&'a [u8]>);
 fn other_form<'a>(cursor: &mut Cursor<'a>, method: Option<Method>) -> Result<Parts<'a>, Status> {
     let start = cursor.rest;
     cursor.skip_also(words::ends_query, words::is_query);
-    let target = cursor.since(start).unwrap_or(&[]);
+    let target = cursor.since(start);
     Ok(match (method, absolute(target)) {
         (None, _) if !target.is_empty() => (target, None),
         (Some(Method::Options), _) if target == b"*" => (target, None),
@@ -433,7 +432,7 @@ fn field_line(cursor: &mut Cursor<'_>, facts: &mut HeadFacts, last: &mut LastHos
     }
     let first = cursor.word();
     if !facts.has_host() && is_host(first) && plain_host(cursor) {
-        last.remember(cursor.since(line).unwrap_or(&[]));
+        last.remember(cursor.since(line));
         facts.host();
         return Ok(());
     }
@@ -445,7 +444,10 @@ fn field_line(cursor: &mut Cursor<'_>, facts: &mut HeadFacts, last: &mut LastHos
             return Err(Status::BAD_REQUEST);
         }
     }
-    let name = cursor.since(line).filter(|name| !name.is_empty()).ok_or(Status::BAD_REQUEST)?;
+    let name = cursor.since(line);
+    if name.is_empty() {
+        return Err(Status::BAD_REQUEST);
+    }
     cursor.advance(1);
     let value = value(cursor)?;
     if let Some(field) = KnownField::find(name, first) {
@@ -484,6 +486,6 @@ fn value<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Status> {
     if !cursor.comes(b"\r\n") {
         cursor.also(words::is_value);
     }
-    let value = cursor.since(start).ok_or(Status::BAD_REQUEST)?;
+    let value = cursor.since(start);
     if cursor.take(b"\r\n") { Ok(value) } else { Err(Status::BAD_REQUEST) }
 }

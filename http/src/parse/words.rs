@@ -174,8 +174,8 @@ impl<'a> Cursor<'a> {
 
     /// Returns what was skipped since `start`, an earlier rest of the same input.
     #[inline(always)]
-    pub(crate) fn since(&self, start: &'a [u8]) -> Option<&'a [u8]> {
-        start.get(..start.len().wrapping_sub(self.rest.len()))
+    pub(crate) const fn since(&self, start: &'a [u8]) -> &'a [u8] {
+        start.split_at(start.len() - self.rest.len()).0
     }
 }
 
@@ -211,7 +211,7 @@ fn split_at_mark(input: &[u8], before: usize, marks: u64) -> (&[u8], Cursor<'_>)
 fn split_long_run(input: &[u8], ends: impl Fn(u64) -> u64) -> (&[u8], Cursor<'_>) {
     let mut cursor = Cursor::new(input);
     cursor.skip(ends);
-    (cursor.since(input).unwrap_or(&[]), cursor)
+    (cursor.since(input), cursor)
 }
 
 /// Returns what follows the run that the first mark ends.
@@ -266,11 +266,12 @@ pub(crate) const fn is_query(byte: u8) -> bool {
 }
 
 /// Returns `bytes` without leading and trailing spaces and tabs.
-pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
-    let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
-    let start = bytes.iter().position(|byte| !blank(byte)).unwrap_or(bytes.len());
-    let end = bytes.iter().rposition(|byte| !blank(byte)).map_or(start, |last| last + 1);
-    bytes.get(start..end).unwrap_or(&[])
+pub(crate) const fn trim(bytes: &[u8]) -> &[u8] {
+    let mut rest = bytes;
+    while let [b' ' | b'\t', inner @ ..] | [inner @ .., b' ' | b'\t'] = rest {
+        rest = inner;
+    }
+    rest
 }
 
 #[cfg(test)]
@@ -326,7 +327,7 @@ mod tests {
             let mut cursor = Cursor::new(input);
             cursor.skip(ends_name);
             assert!(cursor.rest.is_empty());
-            assert_eq!(cursor.since(input), Some(input));
+            assert_eq!(cursor.since(input), input);
         }
     }
 
@@ -339,7 +340,7 @@ mod tests {
             let input = &input[..run + behind];
             let (found, cursor) = split_run(input, ends_name);
             assert_eq!((found, cursor.rest), input.split_at(run), "{run} and {behind}");
-            assert_eq!((cursor.at(), cursor.since(input)), (run, Some(found)));
+            assert_eq!((cursor.at(), cursor.since(input)), (run, found));
         }
     }
 

@@ -61,7 +61,7 @@ impl ExtraFields {
     }
 
     pub(crate) fn lines(&self) -> &[u8] {
-        self.lines.get(..self.used).unwrap_or(&[])
+        self.lines.split_at(self.used).0
     }
 
     /// Adds a field line, or marks the response as failed.

@@ -88,7 +88,7 @@ pub(crate) fn decimal(mut n: u64, buffer: &mut [u8; 20]) -> &[u8] {
             break;
         }
     }
-    buffer.get(start..).unwrap_or(&[])
+    buffer.split_at(start).1
 }
 
 #[cfg(test)]
