@@ -28,8 +28,8 @@ use crate::status::Status;
 pub struct Stats {
     requests: Counter,
     failures: Counter,
-    aborted: Counter,
-    oversized: Counter,
+    pub(crate) aborted: Counter,
+    pub(crate) oversized: Counter,
     bytes_in: Counter,
     bytes_out: Counter,
     refusals: [Counter; REFUSALS.len()],
@@ -115,18 +115,6 @@ impl Stats {
         if let Some(refusal) = tally.refusal {
             self.refused(refusal);
         }
-    }
-
-    /// Counts a request whose response was not completed.
-    #[cold]
-    pub(crate) fn aborted_one(&self) {
-        self.aborted.add(1);
-    }
-
-    /// Counts a response that was too large.
-    #[cold]
-    pub(crate) fn oversized_one(&self) {
-        self.oversized.add(1);
     }
 
     /// Counts a refusal.

@@ -199,8 +199,14 @@ impl<'t, S> Transfer<'t, S> {
         if !*self.link.held {
             return None;
         }
-        let (before, status) = (self.output.mark(), status_of(self.output.held()));
-        let held = Held { before, status, length: self.remaining() };
+        // The status is read back from the formatted head, since a connection has no room to keep it.
+        let head = self.output.held();
+        let code = head.get(b"HTTP/1.1 ".len()..).and_then(|rest| rest.first_chunk::<3>());
+        let code = code.map(|code| code.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0')));
+        let Some(status) = code.and_then(Status::new) else {
+            unreachable!("no status in a head that was formatted here: {}", head.escape_ascii())
+        };
+        let held = Held { before: self.output.mark(), status, length: self.remaining() };
         self.output.release();
         Some(held)
     }
@@ -271,7 +277,15 @@ impl<'t, S> Transfer<'t, S> {
             ResponseBody::Length(_) | ResponseBody::UntilClose => {
                 output.write_fmt(text).map(|()| (output.queued() - before) as u64)
             }
-            ResponseBody::Chunked => chunk_of(output, text),
+            ResponseBody::Chunked => match displayed(&text) {
+                None => Err(Full),
+                Some(0) => Ok(0), // an empty chunk would end the body
+                Some(length) if length.saturating_add(CHUNK_ROOM as u64) > output.room() as u64 => {
+                    output.request_writable();
+                    Err(Full)
+                }
+                Some(length) => chunk(output, length, |output| output.write_fmt(text)).map(|()| length),
+            },
             ResponseBody::Complete
             | ResponseBody::Deferred
             | ResponseBody::LastChunk
@@ -577,13 +591,6 @@ impl<'t, S> Transfer<'t, S> {
         body
     }
 
-    /// Drops all of the body that has arrived.
-    fn drop_body(&mut self) {
-        while !self.body().is_empty() {
-            self.consume(self.body().len());
-        }
-    }
-
     /// Writes a 500 in place of a response that could not be written; returns the length of its body.
     pub(crate) fn write_error_response(&mut self) -> Option<u64> {
         let ServerContext { ref mut scratch, .. } = self.tools;
@@ -622,7 +629,10 @@ impl<'t, S> Transfer<'t, S> {
     pub(crate) fn settle(&mut self, over: bool) -> bool {
         if over {
             let whole = self.finish();
-            self.drop_body();
+            // What is left of the request's body is read and dropped, so that the next request can follow it.
+            while !self.body().is_empty() {
+                self.consume(self.body().len());
+            }
             return whole;
         }
         if self.ended() {
@@ -699,16 +709,6 @@ pub(crate) fn room_for_answer(output: &mut Output<'_>) -> Option<usize> {
     Some(room)
 }
 
-/// Returns the status in a formatted head. (Read back, since a connection has no room to keep it.)
-fn status_of(head: &[u8]) -> Status {
-    let digits = head.get(b"HTTP/1.1 ".len()..).and_then(|rest| rest.get(..3)).unwrap_or(b"200");
-    let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
-    match Status::new(code) {
-        Some(status) => status,
-        None => unreachable!("the status {code} in a head that was formatted here"),
-    }
-}
-
 /// Writes as much of `bytes` as fits, in the coding of the body; returns how much.
 fn write(output: &mut Output<'_>, outgoing: &mut ResponseBody, bytes: &[u8]) -> usize {
     match outgoing {
@@ -719,33 +719,43 @@ fn write(output: &mut Output<'_>, outgoing: &mut ResponseBody, bytes: &[u8]) -> 
             n
         }
         ResponseBody::UntilClose => output.send_some(bytes),
-        ResponseBody::Chunked => write_chunk(output, bytes),
+        ResponseBody::Chunked => {
+            let n = bytes.len().min(output.room().saturating_sub(CHUNK_ROOM)).min(0xffff_ffff);
+            if n < bytes.len() {
+                output.request_writable();
+            }
+            if n == 0 {
+                return 0; // an empty chunk would end the body
+            }
+            let mark = output.mark();
+            match chunk(output, n as u64, |output| output.send(bytes.split_at(n).0)) {
+                Ok(()) => n,
+                Err(Full) => {
+                    output.rewind(mark);
+                    0
+                }
+            }
+        }
         ResponseBody::Complete | ResponseBody::Deferred | ResponseBody::LastChunk | ResponseBody::Failed => 0,
     }
 }
 
-/// Writes as much of `bytes` as fits, as one chunk; returns how much.
-fn write_chunk(output: &mut Output<'_>, bytes: &[u8]) -> usize {
-    let n = bytes.len().min(output.room().saturating_sub(CHUNK_ROOM)).min(0xffff_ffff);
-    if n < bytes.len() {
+/// Writes one chunk: its size, `length` bytes of data that `write` writes, and the line end. After an error the caller
+/// has to rewind the output.
+fn chunk(
+    output: &mut Output<'_>,
+    length: u64,
+    write: impl FnOnce(&mut Output<'_>) -> Result<(), Full>,
+) -> Result<(), Full> {
+    output.write_fmt(format_args!("{length:x}\r\n"))?;
+    let expected = output.queued() as u64 + length;
+    write(output)?;
+    if output.queued() as u64 != expected {
+        // The data is a text whose second formatting differs from the first: the exchange has to try again.
         output.request_writable();
+        return Err(Full);
     }
-    let data = bytes.get(..n).unwrap_or(&[]);
-    if data.is_empty() {
-        return 0;
-    }
-    let mark = output.mark();
-    let chunk = output
-        .write_fmt(format_args!("{n:x}\r\n"))
-        .and_then(|()| output.send(data))
-        .and_then(|()| output.send(b"\r\n"));
-    match chunk {
-        Ok(()) => n,
-        Err(Full) => {
-            output.rewind(mark);
-            0
-        }
-    }
+    output.send(b"\r\n")
 }
 
 /// Returns whether a text can never be written, however long the exchange waits for room.
@@ -754,27 +764,6 @@ fn never_fits(output: &Output<'_>, outgoing: ResponseBody, text: &fmt::Arguments
     let around = if outgoing == ResponseBody::Chunked { CHUNK_ROOM } else { 0 };
     let bound = output.bound(); // 0 if the connection is ending
     bound > 0 && displayed(text).is_none_or(|length| length > bound.saturating_sub(around) as u64)
-}
-
-/// Writes a formatted text as one chunk and returns the length of the text. After an error the caller has to rewind the
-/// output.
-fn chunk_of(output: &mut Output<'_>, text: fmt::Arguments<'_>) -> Result<u64, Full> {
-    let length = displayed(&text).ok_or(Full)?;
-    if length == 0 {
-        return Ok(0); // an empty chunk would end the body
-    }
-    if length.saturating_add(CHUNK_ROOM as u64) > output.room() as u64 {
-        output.request_writable();
-        return Err(Full);
-    }
-    output.write_fmt(format_args!("{length:x}\r\n"))?;
-    let expected = output.queued() as u64 + length;
-    output.write_fmt(text)?;
-    if output.queued() as u64 != expected {
-        output.request_writable(); // the second formatting differs from the first: the exchange has to try again
-        return Err(Full);
-    }
-    output.send(b"\r\n").map(|()| length)
 }
 
 /// Returns the start of a chunk of `n` bytes, in four digits; `None` for a body without chunks (`start` is 0).

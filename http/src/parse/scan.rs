@@ -61,38 +61,6 @@ impl Progress {
     }
 }
 
-/// Empty lines before a head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Blank {
-    /// There is none.
-    None,
-    /// There is half a line end.
-    Half,
-    /// There is one empty line, to be skipped.
-    One,
-    /// There is a second empty line.
-    More,
-}
-
-/// Looks for the one empty line that is ignored before a request (RFC 9112, 2.2): clients send it after a body, or to
-/// probe a server.
-#[cold]
-pub(crate) fn blank(progress: &mut Progress, input: &[u8]) -> Blank {
-    match input {
-        _ if progress.begun() => Blank::None,
-        [b'\r'] => Blank::Half,
-        [b'\r', b'\n', ..] if progress.is_blank() => Blank::More,
-        [b'\r', b'\n', ..] => {
-            *progress = Progress::BLANK;
-            Blank::One
-        }
-        _ => {
-            *progress = Progress::default();
-            Blank::None
-        }
-    }
-}
-
 /// Parses the request head at the start of `input`.
 ///
 /// The parser is strict where RFC 9112 leaves a choice: no bare line feeds, no white space around names, no folded
@@ -174,7 +142,7 @@ pub(crate) fn rest<'a>(
     }
     let mut facts = HeadFacts::default();
     field_lines(&mut cursor, &mut facts, limits, last).ok()?;
-    let framing = framing::framing(&head, &facts).ok()?;
+    let framing = framing::framing(head.method, head.minor, &facts).ok()?;
     Some(Head { framing, bytes: cursor.since(window), ..head })
 }
 
@@ -244,7 +212,7 @@ fn fields<'a>(
     // The request line is read again: a connection has no room to keep its spans between calls.
     let mut head = Head::NONE;
     let request = request_line(&mut head, &mut Cursor::new(window), limits);
-    match request.and_then(|()| framing::framing(&head, &facts)) {
+    match request.and_then(|()| framing::framing(head.method, head.minor, &facts)) {
         Ok(framing) => Parse::Complete(Head { framing, bytes: cursor.since(window), ..head }),
         Err(status) => Parse::Invalid(status),
     }
@@ -431,7 +399,7 @@ fn field_line(cursor: &mut Cursor<'_>, facts: &mut HeadFacts, last: &mut LastHos
         return Ok(());
     }
     let first = cursor.word();
-    if !facts.has_host() && is_host(first) && plain_host(cursor) {
+    if !facts.has_host() && plain_host(cursor, first) {
         last.remember(cursor.since(line));
         facts.host();
         return Ok(());
@@ -456,17 +424,15 @@ fn field_line(cursor: &mut Cursor<'_>, facts: &mut HeadFacts, last: &mut LastHos
     Ok(())
 }
 
-/// Returns whether a line starts with `Host: `, in any case.
+/// Skips a line that starts with `Host: `, in any case, if its value is a common one: a name or an IPv4 address, perhaps
+/// with a port. Returns `false` for any other line. `first` is the first word of the line.
 #[inline(always)]
-const fn is_host(first: u64) -> bool {
+fn plain_host(cursor: &mut Cursor<'_>, first: u64) -> bool {
+    // Folds the four letters; the shift drops the two bytes after the space.
     const FOLD: u64 = 0x2020_2020;
-    (first | FOLD) << 16 == u64::from_le_bytes(*b"\0\0host: ")
-}
-
-/// Skips the rest of a `Host` line if its value is a common one: a name or an IPv4 address, perhaps with a port.
-/// Returns `false` for any other value.
-#[inline(always)]
-fn plain_host(cursor: &mut Cursor<'_>) -> bool {
+    if (first | FOLD) << 16 != u64::from_le_bytes(*b"\0\0host: ") {
+        return false;
+    }
     cursor.advance(6);
     let start = cursor.rest.len();
     cursor.skip(words::ends_host);
@@ -483,7 +449,7 @@ fn plain_host(cursor: &mut Cursor<'_>) -> bool {
 fn value<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Status> {
     let start = cursor.rest;
     cursor.skip(words::ends_value);
-    if !cursor.comes(b"\r\n") {
+    if cursor.rest.first_chunk() != Some(b"\r\n") {
         cursor.also(words::is_value);
     }
     let value = cursor.since(start);

@@ -141,12 +141,6 @@ impl<'a> Cursor<'a> {
         self.rest = self.rest.get(n..).unwrap_or(&[]);
     }
 
-    /// Returns whether `expected` comes next.
-    #[inline(always)]
-    pub(crate) fn comes<const N: usize>(&self, expected: &[u8; N]) -> bool {
-        self.rest.first_chunk::<N>() == Some(expected)
-    }
-
     /// Skips `expected` if it comes next; returns whether it does.
     #[inline(always)]
     pub(crate) fn take<const N: usize>(&mut self, expected: &[u8; N]) -> bool {
@@ -230,17 +224,13 @@ fn skip_last<'a>(input: &[u8], rest: &'a [u8], ends: impl Fn(u64) -> u64) -> &'a
 /// Returns the last bytes of an input, fewer than eight, padded with zeros.
 #[cold]
 #[inline(never)]
+#[expect(clippy::cast_possible_truncation, reason = "fewer than eight bytes are left")]
 fn last_word(input: &[u8], rest: &[u8]) -> u64 {
     match input.last_chunk::<8>() {
-        Some(bytes) => u64::from_le_bytes(*bytes).unbounded_shr(short_of(rest)),
+        // The shift drops the bytes before the rest; all eight if the rest is empty.
+        Some(bytes) => u64::from_le_bytes(*bytes).unbounded_shr(64 - 8 * rest.len() as u32),
         None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
     }
-}
-
-/// Returns the number of bits of a word that fewer than eight bytes leave empty.
-#[expect(clippy::cast_possible_truncation, reason = "fewer than eight bytes are left")]
-const fn short_of(bytes: &[u8]) -> u32 {
-    64 - 8 * bytes.len() as u32
 }
 
 /// Returns whether a byte is allowed in a token (RFC 9110, 5.6.2): a method or a field name.

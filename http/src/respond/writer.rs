@@ -208,7 +208,7 @@ impl ResponseWriter<'_> {
     /// Like [`plain`](Self::plain), for any type of content and any length.
     fn usual(&mut self, content_type: &[u8], body: &[u8]) -> bool {
         const LENGTH: &[u8; 16] = b"Content-Length: ";
-        let Some(template) = self.scratch.template.dated() else { return false };
+        let Some(template) = self.scratch.template.plain() else { return false };
         let mut digits = [0; 20];
         let digits = decimal(body.len() as u64, &mut digits);
         let size = HeadTemplate::DATED + content_type.len() + LENGTH.len() + digits.len() + 4 + body.len();
@@ -216,7 +216,7 @@ impl ResponseWriter<'_> {
         let Some((start, rest)) = place.split_first_chunk_mut::<{ HeadTemplate::DATED }>() else {
             return false;
         };
-        *start = *template;
+        start.copy_from_slice(template.split_at(HeadTemplate::DATED).0);
         let Some((line, rest)) = rest.split_at_mut_checked(content_type.len()) else { return false };
         line.copy_from_slice(content_type);
         let Some((name, rest)) = rest.split_first_chunk_mut::<16>() else { return false };
@@ -374,7 +374,7 @@ impl ResponseWriter<'_> {
         output.send(b" ")?;
         output.send(status.phrase().as_bytes())?;
         output.send(b"\r\n")?;
-        output.send(if extra.own_server { b"" } else { template.server() })?;
+        output.send(if extra.own_server { b"" } else { HeadTemplate::SERVER_LINE })?;
         output.send(if extra.own_date { b"" } else { template.date() })?;
         output.send(if extra.own_type || !status.has_body() { b"" } else { content_type })?;
         output.send(extra.lines())?;
