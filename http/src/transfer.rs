@@ -346,13 +346,11 @@ impl<'t, S> Transfer<'t, S> {
             self.take_back(held);
             return 0;
         }
-        // The size of the chunk is known only now; its place before the data has a fixed length.
-        if let (Some(front), Some(tail)) = (hex_start(start, n), spare.get_mut(start + n..start + n + behind))
-        {
-            tail.copy_from_slice(b"\r\n");
-            if let Some(place) = spare.first_chunk_mut::<CHUNK_START>() {
-                *place = front;
-            }
+        if start > 0 {
+            // The size of the chunk is known only now; its place before the data has a fixed length.
+            let (front, rest) = spare.split_at_mut(start);
+            front.copy_from_slice(&chunk_start(n));
+            rest.split_at_mut(n).1.split_at_mut(behind).0.copy_from_slice(b"\r\n");
         }
         self.output.commit(start + n + behind);
         self.commit(held);
@@ -766,12 +764,12 @@ fn never_fits(output: &Output<'_>, outgoing: ResponseBody, text: &fmt::Arguments
     bound > 0 && displayed(text).is_none_or(|length| length > bound.saturating_sub(around) as u64)
 }
 
-/// Returns the start of a chunk of `n` bytes, in four digits; `None` for a body without chunks (`start` is 0).
+/// Returns the start of a chunk of `n` bytes, in four digits.
 #[expect(clippy::cast_possible_truncation, reason = "four bits each")]
-fn hex_start(start: usize, n: usize) -> Option<[u8; CHUNK_START]> {
+fn chunk_start(n: usize) -> [u8; CHUNK_START] {
     let digit = |shift: u32| match (n >> shift) as u8 & 15 {
         low @ 0..10 => b'0' + low,
         high => b'a' + high - 10,
     };
-    (start > 0).then(|| [digit(12), digit(8), digit(4), digit(0), b'\r', b'\n'])
+    [digit(12), digit(8), digit(4), digit(0), b'\r', b'\n']
 }

@@ -207,26 +207,24 @@ impl ResponseWriter<'_> {
 
     /// Like [`plain`](Self::plain), for any type of content and any length.
     fn usual(&mut self, content_type: &[u8], body: &[u8]) -> bool {
-        const LENGTH: &[u8; 16] = b"Content-Length: ";
+        const LENGTH: &[u8] = b"Content-Length: ";
         let Some(template) = self.scratch.template.plain() else { return false };
         let mut digits = [0; 20];
         let digits = decimal(body.len() as u64, &mut digits);
         let size = HeadTemplate::DATED + content_type.len() + LENGTH.len() + digits.len() + 4 + body.len();
         let Ok(place) = self.output.reserve(size) else { return false };
-        let Some((start, rest)) = place.split_first_chunk_mut::<{ HeadTemplate::DATED }>() else {
-            return false;
-        };
+        let (start, rest) = place.split_at_mut(HeadTemplate::DATED);
         start.copy_from_slice(template.split_at(HeadTemplate::DATED).0);
-        let Some((line, rest)) = rest.split_at_mut_checked(content_type.len()) else { return false };
+        let (line, rest) = rest.split_at_mut(content_type.len());
         line.copy_from_slice(content_type);
-        let Some((name, rest)) = rest.split_first_chunk_mut::<16>() else { return false };
-        *name = *LENGTH;
-        let Some((value, rest)) = rest.split_at_mut_checked(digits.len()) else { return false };
+        let (name, rest) = rest.split_at_mut(LENGTH.len());
+        name.copy_from_slice(LENGTH);
+        let (value, rest) = rest.split_at_mut(digits.len());
         for (to, digit) in value.iter_mut().zip(digits) {
             *to = *digit;
         }
-        let Some((end, rest)) = rest.split_first_chunk_mut::<4>() else { return false };
-        *end = *b"\r\n\r\n";
+        let (end, rest) = rest.split_at_mut(4);
+        end.copy_from_slice(b"\r\n\r\n");
         rest.copy_from_slice(body);
         self.output.commit(size);
         true
@@ -404,12 +402,11 @@ impl ResponseWriter<'_> {
         let mut used = 0;
         for piece in [decimal(u64::from(status.code()), &mut digits), b" ", status.phrase().as_bytes(), b"\n"]
         {
-            if let Some(place) = text.get_mut(used..used + piece.len()) {
-                place.copy_from_slice(piece);
-                used += piece.len();
-            }
+            let (place, _) = text.split_at_mut(used).1.split_at_mut(piece.len());
+            place.copy_from_slice(piece);
+            used += piece.len();
         }
-        self.whole(TEXT, text.get(..used).unwrap_or(&[])).map(|()| used as u64)
+        self.whole(TEXT, text.split_at(used).0).map(|()| used as u64)
     }
 }
 
