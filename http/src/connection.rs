@@ -79,6 +79,7 @@ impl PackedBody {
         match outgoing {
             ResponseBody::Complete => Self::Complete,
             ResponseBody::Deferred => Self::Deferred,
+            // A `Count` has room for it: longer bodies are refused when the response is started.
             ResponseBody::Length(left) if held => Self::HeldLength(Count::new(left)),
             ResponseBody::Length(left) => Self::Length(Count::new(left)),
             ResponseBody::Chunked if held => Self::HeldChunked,

@@ -270,6 +270,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let step = loop {
             let RequestPhase::Head { progress, flags, .. } = phase else { break ServeStep::Again };
             if rest.is_empty() {
+                // During a shutdown, a request may already be on its way: a plain close could become a reset, and the
+                // peer would lose the last response (RFC 9112, 9.6).
                 break if flags.shutdown() { ServeStep::Linger } else { ServeStep::Wait };
             }
             // A request is not started before its response has room. `enough` spares most requests the exact check.
@@ -281,6 +283,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 break ServeStep::Room;
             }
             let ServerState { limits, last_host, .. } = &self.parts;
+            // A head with progress is left to `parse_slow`, which resets the progress and retires the head's deadline.
             let plain =
                 if progress.pending() { Err(Start::default()) } else { scan::plain(rest, limits, last_host) };
             let (head, after, mut mode, found, incoming);
@@ -303,6 +306,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                         Err(Stop::Refuse(status)) => break self.refuse(rest, output, turn, status),
                     };
                     after = rest.get(head.size()..).unwrap_or(&[]);
+                    // Before the route, so that no handler runs for a request whose body is refused.
                     incoming = match self.parts.incoming(head.framing.body) {
                         Ok(incoming) => incoming,
                         Err(status) => break self.refuse(rest, output, turn, status),
@@ -517,6 +521,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if !busy.outgoing.is_open() {
             return self.cut(busy, turn); // no other status can be sent any more
         }
+        // The head that is held back, if there is one, leaves its place to the refusal.
         output.discard();
         let answer = self.parts.refuse(mode, output, status);
         if let Some(mut exchange) = busy.exchange.take() {
@@ -747,7 +752,7 @@ impl<S> ServerState<S> {
         {
             return Ok(head);
         }
-        // One empty line is ignored before a request (RFC 9112, 2.2): clients send it after a body, or to probe a server.
+        // One empty line before a request is ignored (RFC 9112, 2.2): clients send it after a body, or to probe.
         match bytes {
             _ if progress.begun() => {}
             [b'\r'] => return Err(Stop::Wait),

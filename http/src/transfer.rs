@@ -327,7 +327,8 @@ impl<'t, S> Transfer<'t, S> {
             return 0;
         }
         let held = self.try_head();
-        // Starts a new block if the current one has no room for a useful chunk.
+        // Starts a new block if the current one has no room for a useful chunk. Without room the head leaves as well,
+        // for the reason in `write_fmt`.
         if start > 0 && self.output.reserve(2 * CHUNK_ROOM).is_err() {
             self.commit(held);
             return 0;
@@ -413,6 +414,7 @@ impl<'t, S> Transfer<'t, S> {
         assert!(*self.link.outgoing == ResponseBody::Deferred, "there is a response already");
         let ServerContext { ref mut scratch, hooks, .. } = self.tools;
         scratch.extra.clear();
+        // For `Response::stream`. Reset below, as the connections of a poller share it.
         scratch.holds = *self.link.incoming != RequestBody::Ended;
         let (output, mode) = (&mut self.output, *self.link.mode);
         let writer = ResponseWriter { output, scratch, hooks, mode, status: Status::OK };

@@ -151,8 +151,8 @@ impl Decoder {
                 self.line = 0;
                 Ok(FirstDigit)
             }
-            // A server may drop trailer fields (RFC 9112, 7.1.2). They are checked as in a head nevertheless: a proxy that
-            // finds the end of the section elsewhere would see other requests after it.
+            // A server may drop trailer fields (RFC 9112, 7.1.2). They are checked as in a head nevertheless: a proxy
+            // that finds the end of the section elsewhere would see other requests after it.
             (TrailerStart, b'\r') => Ok(LastEnd),
             (TrailerStart | TrailerName, byte) if is_token(byte) => Ok(TrailerName),
             (TrailerName, b':') => Ok(TrailerValue),

@@ -98,6 +98,8 @@ impl KnownField {
         const fn word(text: &[u8; 8]) -> u64 {
             u64::from_le_bytes(*text)
         }
+        // Names are tokens, of which the fold maps only letters to letters and only the hyphen to itself, so that the
+        // comparison is exact. The shifts drop what follows a name of fewer than eight bytes.
         let folded = first | super::words::splat(0x20);
         let tail =
             |from: usize, rest: &[u8]| name.get(from..).is_some_and(|name| name.eq_ignore_ascii_case(rest));
@@ -118,10 +120,10 @@ impl KnownField {
 pub(crate) fn note(mut facts: HeadFacts, field: KnownField, value: &[u8]) -> Result<HeadFacts, Status> {
     let value = trim(value);
     match field {
-        // A second `Host` is an error even if it is the same (RFC 9112, 3.2): a proxy may have routed by the other one.
+        // A second `Host` is an error, even if it agrees with the first (RFC 9112, 3.2).
         KnownField::Host if host::is_valid(value) => facts.once(HeadFacts::HOST)?,
         KnownField::Host => return Err(Status::BAD_REQUEST),
-        // A second length is refused even if it is the same: RFC 9110, 8.6, leaves the choice.
+        // So is a second length: RFC 9110, 8.6, leaves the choice.
         KnownField::Length => {
             facts.once(HeadFacts::LENGTH)?;
             facts.length = length(value)?;

@@ -328,14 +328,17 @@ fn other_form<'a>(cursor: &mut Cursor<'a>, method: Option<Method>) -> Result<Par
     cursor.skip_also(words::ends_query, words::is_query);
     let target = cursor.since(start);
     Ok(match (method, absolute(target)) {
+        // The request is refused with 501, regardless of its target: that of a CONNECT is a host and a port.
         (None, _) if !target.is_empty() => (target, None),
         (Some(Method::Options), _) if target == b"*" => (target, None),
+        // A server has to accept this form although only proxies need it (RFC 9112, 3.2.2).
         (_, Some((authority, rest))) if host::is_valid(authority) => {
             let question = rest.iter().position(|byte| *byte == b'?');
             let (path, query) = match question.and_then(|at| rest.split_at_checked(at)) {
                 Some((path, query)) => (path, query.get(1..)),
                 None => (rest, None),
             };
+            // An empty path is `/`, but an OPTIONS with neither path nor query is for the server (RFC 9112, 3.2.4).
             let all = method == Some(Method::Options) && rest.is_empty();
             let default: &[u8] = if all { b"*" } else { b"/" };
             (if path.is_empty() { default } else { path }, query)
@@ -424,8 +427,8 @@ fn field_line(cursor: &mut Cursor<'_>, facts: &mut HeadFacts, last: &mut LastHos
     Ok(())
 }
 
-/// Skips a line that starts with `Host: `, in any case, if its value is a common one: a name or an IPv4 address, perhaps
-/// with a port. Returns `false` for any other line. `first` is the first word of the line.
+/// Skips a line that starts with `Host: `, in any case, if its value is a common one: a name or an IPv4 address,
+/// perhaps with a port. Returns `false` for any other line. `first` is the first word of the line.
 #[inline(always)]
 fn plain_host(cursor: &mut Cursor<'_>, first: u64) -> bool {
     // Folds the four letters; the shift drops the two bytes after the space.

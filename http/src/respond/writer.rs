@@ -294,12 +294,14 @@ impl ResponseWriter<'_> {
     /// follow. Otherwise, the head is held back if `hold` is set.
     #[inline(never)]
     pub(crate) fn start(&mut self, body_length: BodyLength, hold: bool) -> Result<ResponseBody, Full> {
+        // Before the check, as middleware may add a field that makes the response fail.
         self.run_hooks();
         self.scratch.fault = Fault::Invalid;
         let countable = !matches!(body_length, BodyLength::Length(Count::TOO_MUCH..));
         if self.scratch.extra.failed || self.status.is_interim() || !countable {
             return Err(Full);
         }
+        // Before `100 Continue`, so that a response that fails has not sent it.
         let mark = self.output.mark();
         // HTTP/1.0 has no chunks: the end of the connection delimits the body.
         if body_length == BodyLength::Unknown && self.mode.has(ResponseMode::HTTP_10) {
@@ -372,16 +374,19 @@ impl ResponseWriter<'_> {
         output.send(b" ")?;
         output.send(status.phrase().as_bytes())?;
         output.send(b"\r\n")?;
+        // A field of the program takes the place of the automatic one, so that none is sent twice.
         output.send(if extra.own_server { b"" } else { HeadTemplate::SERVER_LINE })?;
         output.send(if extra.own_date { b"" } else { template.date() })?;
         output.send(if extra.own_type || !status.has_body() { b"" } else { content_type })?;
         output.send(extra.lines())?;
+        // HTTP/1.1 keeps a connection open by default, HTTP/1.0 does not (RFC 9112, 9.3). A close is announced to both.
         output.send(match (mode.has(ResponseMode::KEEP_ALIVE), mode.has(ResponseMode::HTTP_10)) {
             (true, false) => b"",
             (true, true) => b"Connection: keep-alive\r\n",
             (false, _) => b"Connection: close\r\n",
         })?;
         match body_length {
+            // A 204 must not have a length, and that of a 304 would be the length of another response (RFC 9110, 8.6).
             _ if !status.has_body() => output.send(b"\r\n"),
             BodyLength::Length(length) => {
                 output.send(b"Content-Length: ")?;
