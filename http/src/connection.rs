@@ -79,6 +79,7 @@ impl PackedBody {
         match outgoing {
             ResponseBody::Complete => Self::Complete,
             ResponseBody::Deferred => Self::Deferred,
+            // A `Count` has room for it: longer bodies are refused when the response is started.
             ResponseBody::Length(left) if held => Self::HeldLength(Count::new(left)),
             ResponseBody::Length(left) => Self::Length(Count::new(left)),
             ResponseBody::Chunked if held => Self::HeldChunked,
@@ -171,7 +172,7 @@ impl Later {
         let scale = scale.unwrap_or(Self::SCALE_MAX);
         let ahead = ahead.min((Self::AHEAD << (3 * scale)) - 1);
         let units = (now.as_millis() + ahead).div_ceil(1 << (3 * scale));
-        Self(scale << Self::BITS | u16::try_from(units & Self::MASK).unwrap_or(0))
+        Self(scale << Self::BITS | (units & Self::MASK) as u16)
     }
 
     pub(crate) fn get(self, now: Instant) -> Option<Instant> {
@@ -235,13 +236,22 @@ pub(crate) struct ConnectionFlags(u8);
 
 impl ConnectionFlags {
     const MODE: u8 = 7;
-    /// The exchange leaves the body in the input until it is complete. (Shares the bit of `EXPECT_CONTINUE`, which is settled
-    /// before a request is in progress.)
-    const GATHERS: u8 = ResponseMode::EXPECT_CONTINUE.bits();
+    /// The exchange leaves the body in the input until it is complete. (Shares the bit of `EXPECT_CONTINUE`, which is
+    /// settled before a request is in progress.)
+    pub(crate) const GATHERS: u8 = ResponseMode::EXPECT_CONTINUE.bits();
     const TIMER: u8 = 3 << Self::TIMER_AT;
     const TIMER_AT: u32 = 4;
     const SHUTDOWN: u8 = 64;
-    const ASKED: u8 = 128;
+    /// The client announced that it sends no further request.
+    pub(crate) const ASKED_TO_CLOSE: u8 = 128;
+
+    pub(crate) const fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+
+    pub(crate) const fn set(&mut self, flag: u8, holds: bool) {
+        self.0 = self.0 & !flag | if holds { flag } else { 0 };
+    }
 
     pub(crate) const fn timer(self) -> Timer {
         match (self.0 & Self::TIMER) >> Self::TIMER_AT {
@@ -265,31 +275,14 @@ impl ConnectionFlags {
 
     /// Returns whether the server is shutting down, so that the connection ends with the request in progress.
     pub(crate) const fn shutdown(self) -> bool {
-        self.0 & Self::SHUTDOWN != 0
+        self.has(Self::SHUTDOWN)
     }
 
     /// Notes that the server is shutting down. Returns whether that is new.
     pub(crate) const fn set_shutdown(&mut self) -> bool {
         let is_news = !self.shutdown();
-        self.0 |= Self::SHUTDOWN;
+        self.set(Self::SHUTDOWN, true);
         is_news
-    }
-
-    /// Returns whether the client announced that it sends no further request.
-    pub(crate) const fn asked_to_close(self) -> bool {
-        self.0 & Self::ASKED != 0
-    }
-
-    pub(crate) const fn set_asked_to_close(&mut self, asked: bool) {
-        self.0 = self.0 & !Self::ASKED | if asked { Self::ASKED } else { 0 };
-    }
-
-    pub(crate) const fn gathers(self) -> bool {
-        self.0 & Self::GATHERS != 0
-    }
-
-    pub(crate) const fn set_gathers(&mut self, gathers: bool) {
-        self.0 = self.0 & !Self::GATHERS | if gathers { Self::GATHERS } else { 0 };
     }
 
     pub(crate) const fn mode(self) -> ResponseMode {

@@ -50,7 +50,10 @@ fn civil(days: u64) -> (u64, u64, u64) {
 }
 
 fn pick<const N: usize>(names: &[[u8; 3]; N], index: u64) -> [u8; 3] {
-    usize::try_from(index).ok().and_then(|index| names.get(index)).copied().unwrap_or_default()
+    match usize::try_from(index).ok().and_then(|index| names.get(index)) {
+        Some(name) => *name,
+        None => unreachable!("the name {index} of {N}"),
+    }
 }
 
 fn two(number: u64) -> [u8; 2] {
@@ -58,9 +61,7 @@ fn two(number: u64) -> [u8; 2] {
 }
 
 fn put<const N: usize>(text: &mut [u8; DATE_LENGTH], at: usize, piece: [u8; N]) {
-    if let Some(place) = text.get_mut(at..at + N) {
-        place.copy_from_slice(&piece);
-    }
+    text.split_at_mut(at).1.split_at_mut(N).0.copy_from_slice(&piece);
 }
 
 #[cfg(test)]

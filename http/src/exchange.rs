@@ -216,7 +216,7 @@ pub struct StaticBody(pub(crate) &'static [u8]);
 impl<S: State> Exchange<S> for StaticBody {
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
         let n = io.write(self.0);
-        self.0 = self.0.get(n..).unwrap_or(&[]);
+        self.0 = self.0.split_at(n).1;
         if self.0.is_empty() { Flow::Done } else { Flow::More }
     }
 }
@@ -254,7 +254,7 @@ where
         if !io.ended() {
             return Flow::More;
         }
-        let body = self.buffer.get(..self.used).unwrap_or(&[]);
+        let (body, _) = self.buffer.split_at(self.used);
         io.respond(|state, response| (self.f)(state, body, response))
     }
 }

@@ -115,6 +115,7 @@ impl Outcome<'_> {
 impl fmt::Display for Outcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.method.map_or("-", Method::as_str))?;
+        // Escaped, so that a peer can neither add lines to a log nor control the terminal that displays it.
         match self.target {
             [] => f.write_str(" -")?,
             target => write!(f, " {}", target.escape_ascii())?,

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use crate::exchange::{Exchange, Flow};
-use crate::request::{Request, State};
+use crate::request::State;
 use crate::respond::response::{Reply, Response};
 use crate::status::Status;
 use crate::transfer::Transfer;
@@ -35,7 +35,7 @@ struct Rest {
 }
 
 impl Owned {
-    fn new(body: impl AsRef<[u8]> + Send + 'static) -> Self {
+    pub(crate) fn new(body: impl AsRef<[u8]> + Send + 'static) -> Self {
         Self(Slim::new(Rest { body: Box::new(body), sent: 0 }))
     }
 }
@@ -50,7 +50,7 @@ impl<S: State> Exchange<S> for Owned {
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
         let Some(mut rest) = self.0.take() else { return Flow::Done };
         let body = (*rest.body).as_ref();
-        rest.sent += io.write(body.get(rest.sent..).unwrap_or(&[]));
+        rest.sent += io.write(body.get(rest.sent..).unwrap_or(&[])); // a body may shrink: it is the program's
         if rest.sent >= body.len() {
             return Flow::Done;
         }
@@ -59,7 +59,8 @@ impl<S: State> Exchange<S> for Owned {
     }
 }
 
-/// A request body that is collected on the heap: see [`Request::collect_vec`].
+/// A request body that is collected on the heap: see
+/// [`Request::collect_vec`](crate::Request::collect_vec).
 pub struct CollectVec<F>(Slim<Gathering<F>>);
 
 struct Gathering<F> {
@@ -67,6 +68,12 @@ struct Gathering<F> {
     limit: usize,
     answer: Option<Owned>,
     f: F,
+}
+
+impl<F> CollectVec<F> {
+    pub(crate) fn new(limit: usize, f: F) -> Self {
+        Self(Slim::new(Gathering { body: Vec::new(), limit, answer: None, f }))
+    }
 }
 
 impl<F> fmt::Debug for CollectVec<F> {
@@ -118,56 +125,5 @@ impl<F> Gathering<F> {
             Some(answer) => answer.advance(io),
             None => Flow::Done,
         }
-    }
-}
-
-impl Response<'_> {
-    /// Sends a body of any length that the response owns, such as a `Vec<u8>`, a `String` or an `Arc<[u8]>`, piece by
-    /// piece as there is room. Set a `Content-Type`. Each connection has room for a pointer to the body. Requires the
-    /// feature `alloc`.
-    ///
-    /// ```
-    /// # use lightcone_http::Http;
-    /// let server = Http::new().get("/numbers", |_request, response| {
-    ///     let numbers: String = (0..100_000).map(|n| format!("{n}\n")).collect();
-    ///     response.header("Content-Type", "text/plain").owned(numbers)
-    /// });
-    /// # drop(server);
-    /// ```
-    pub fn owned(self, body: impl AsRef<[u8]> + Send + 'static) -> Reply<Owned> {
-        let length = body.as_ref().len();
-        self.stream(Some(length as u64), Owned::new(body))
-    }
-}
-
-impl<S: State> Request<'_, S> {
-    /// Collects the body on the heap and calls `f` with it once it is complete, whether it has a length or is
-    /// chunked. A body of more than `limit` bytes is refused with 413, as is one beyond
-    /// [`Limits::body`](crate::Limits::body). Each connection has room for a pointer. Requires the feature `alloc`.
-    ///
-    /// `f` may return a response that [owns its body](Response::owned), or one that is complete at once, by
-    /// [`into_any`](Reply::into_any). If the system has no memory for the body, the response is 503.
-    ///
-    /// ```
-    /// # use lightcone_http::Http;
-    /// let server = Http::new().post("/sorted", |request, response| {
-    ///     request.collect_vec(1 << 20, response, |_state, mut body, response| {
-    ///         body.sort_unstable();
-    ///         match body.is_empty() {
-    ///             true => response.status(400).text("nothing to sort").into_any(),
-    ///             false => response.header("Content-Type", "application/octet-stream").owned(body),
-    ///         }
-    ///     })
-    /// });
-    /// # drop(server);
-    /// ```
-    pub fn collect_vec<F>(&self, limit: usize, response: Response<'_>, f: F) -> Reply<CollectVec<F>>
-    where
-        F: FnMut(&mut S, Vec<u8>, Response<'_>) -> Reply<Owned>,
-    {
-        if self.head.length().is_some_and(|length| length > limit as u64) {
-            return response.refuse(Status::CONTENT_TOO_LARGE).into_any();
-        }
-        response.defer(CollectVec(Slim::new(Gathering { body: Vec::new(), limit, answer: None, f })))
     }
 }

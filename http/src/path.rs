@@ -116,8 +116,7 @@ impl Pattern {
             return self.rank;
         }
         let bits = 2 * u32::from(depth);
-        let prefix = u64::MAX.checked_shl(u64::BITS.saturating_sub(bits)).unwrap_or(0);
-        self.rank.checked_shr(bits).unwrap_or(0) | prefix
+        self.rank >> bits | u64::MAX << (u64::BITS - bits)
     }
 
     /// Returns whether the pattern has no parameters and equals `path`.

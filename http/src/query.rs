@@ -108,7 +108,7 @@ fn decode<'b>(text: &[u8], buffer: &'b mut [u8], form: bool) -> Result<&'b str, 
         length += 1;
         rest = after;
     }
-    core::str::from_utf8(buffer.get(..length).unwrap_or(&[])).map_err(|_| DecodeError::NotText)
+    core::str::from_utf8(buffer.split_at(length).0).map_err(|_| DecodeError::NotText)
 }
 
 fn hex(digit: u8) -> Result<u8, DecodeError> {

@@ -5,6 +5,8 @@ use lightcone_core::{Address, Instant, PackedAddress, Token};
 use crate::exchange::{Collect, Done, Gather};
 use crate::method::Method;
 use crate::middleware::Outcome;
+#[cfg(feature = "alloc")]
+use crate::owned::{CollectVec, Owned};
 use crate::parse::head::Head;
 use crate::path;
 use crate::query::{cookie_value, query_value};
@@ -210,5 +212,36 @@ impl<'a, S: State> Request<'a, S> {
             return response.refuse(Status::CONTENT_TOO_LARGE).into_any();
         }
         response.defer(Collect::new(f))
+    }
+
+    /// Collects the body on the heap and calls `f` with it once it is complete, whether it has a length or is
+    /// chunked. A body of more than `limit` bytes is refused with 413, as is one beyond
+    /// [`Limits::body`](crate::Limits::body). Each connection has room for a pointer. Requires the feature `alloc`.
+    ///
+    /// `f` may return a response that [owns its body](Response::owned), or one that is complete at once, by
+    /// [`into_any`](Reply::into_any). If the system has no memory for the body, the response is 503.
+    ///
+    /// ```
+    /// # use lightcone_http::Http;
+    /// let server = Http::new().post("/sorted", |request, response| {
+    ///     request.collect_vec(1 << 20, response, |_state, mut body, response| {
+    ///         body.sort_unstable();
+    ///         match body.is_empty() {
+    ///             true => response.status(400).text("nothing to sort").into_any(),
+    ///             false => response.header("Content-Type", "application/octet-stream").owned(body),
+    ///         }
+    ///     })
+    /// });
+    /// # drop(server);
+    /// ```
+    #[cfg(feature = "alloc")]
+    pub fn collect_vec<F>(&self, limit: usize, response: Response<'_>, f: F) -> Reply<CollectVec<F>>
+    where
+        F: FnMut(&mut S, alloc::vec::Vec<u8>, Response<'_>) -> Reply<Owned>,
+    {
+        if self.head.length().is_some_and(|length| length > limit as u64) {
+            return response.refuse(Status::CONTENT_TOO_LARGE).into_any();
+        }
+        response.defer(CollectVec::new(limit, f))
     }
 }

@@ -854,7 +854,7 @@ impl Record {
     }
 
     fn target(&self) -> &[u8] {
-        self.target.get(..usize::from(self.target_length)).unwrap_or(&[])
+        self.target.split_at(usize::from(self.target_length)).0
     }
 
     fn duration(&self, now: Instant) -> Duration {

@@ -18,7 +18,7 @@ use crate::mode::ResponseMode;
 use crate::parse::chunked::{Count, Decoder};
 use crate::parse::framing::Body;
 use crate::parse::head::{Head, Parse};
-use crate::parse::scan::{self, Blank, Plain, Progress, Start};
+use crate::parse::scan::{self, Plain, Progress, Start};
 use crate::path::Prefix;
 use crate::request::{ConnectionInfo, State};
 use crate::respond::response::{Reply, Unusual};
@@ -110,7 +110,13 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
             }
             RequestPhase::Exchanging(busy) => match busy.flags.timer() {
                 Timer::Limit if busy.incoming == RequestBody::Ended => Some(Status::SERVICE_UNAVAILABLE),
-                Timer::Limit if waits_for_peer(busy, stream) => Some(Status::REQUEST_TIMEOUT),
+                // The body is late because the peer does not send, and not because received bytes are not consumed.
+                Timer::Limit
+                    if (stream.bytes().is_empty() || busy.flags.has(ConnectionFlags::GATHERS))
+                        && !stream.is_writable_pending() =>
+                {
+                    Some(Status::REQUEST_TIMEOUT)
+                }
                 // The wake-up of an exchange, or a limit that starts over: the later of the two times becomes the
                 // deadline, and the exchange is called below.
                 timer @ (Timer::None | Timer::Own | Timer::Limit | Timer::Stale) => {
@@ -188,12 +194,6 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     }
 }
 
-/// Returns whether a body is late because the peer does not send, and not because received bytes are not consumed.
-fn waits_for_peer<B>(busy: &Exchanging<B>, stream: &Stream<'_>) -> bool {
-    let takes_all = stream.bytes().is_empty() || busy.flags.gathers();
-    busy.incoming != RequestBody::Ended && takes_all && !stream.is_writable_pending()
-}
-
 impl<S: State, R: Routes<S>> Http<S, R> {
     /// Serves a connection for the first time since the shutdown began, and notifies its exchange.
     #[cold]
@@ -242,6 +242,13 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if (step != ServeStep::Wait || stream.peer_closed()) && rests(step, phase, stream) {
             return;
         }
+        // The common case is inline: between requests there is no deadline, and none was set.
+        if let RequestPhase::Head { progress, flags, .. } = phase
+            && !progress.pending()
+            && flags.timer() == Timer::None
+        {
+            return;
+        }
         self.parts.update_deadline(phase, stream, &turn);
     }
 
@@ -263,7 +270,9 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let step = loop {
             let RequestPhase::Head { progress, flags, .. } = phase else { break ServeStep::Again };
             if rest.is_empty() {
-                break flags.idle();
+                // During a shutdown, a request may already be on its way: a plain close could become a reset, and the
+                // peer would lose the last response (RFC 9112, 9.6).
+                break if flags.shutdown() { ServeStep::Linger } else { ServeStep::Wait };
             }
             // A request is not started before its response has room. `enough` spares most requests the exact check.
             if output.queued() >= turn.enough && !turn.has_room(output) {
@@ -274,6 +283,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 break ServeStep::Room;
             }
             let ServerState { limits, last_host, .. } = &self.parts;
+            // A head with progress is left to `parse_slow`, which resets the progress and retires the head's deadline.
             let plain =
                 if progress.pending() { Err(Start::default()) } else { scan::plain(rest, limits, last_host) };
             let (head, after, mut mode, found, incoming);
@@ -296,6 +306,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                         Err(Stop::Refuse(status)) => break self.refuse(rest, output, turn, status),
                     };
                     after = rest.get(head.size()..).unwrap_or(&[]);
+                    // Before the route, so that no handler runs for a request whose body is refused.
                     incoming = match self.parts.incoming(head.framing.body) {
                         Ok(incoming) => incoming,
                         Err(status) => break self.refuse(rest, output, turn, status),
@@ -374,7 +385,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         }
         let mut flags = *phase.flags();
         flags.set_mode(mode.with(ResponseMode::EXPECT_CONTINUE, false));
-        flags.set_asked_to_close(asked_to_close);
+        flags.set(ConnectionFlags::ASKED_TO_CLOSE, asked_to_close);
         self.parts.scratch.holds = false;
         let number = phase.number().wrapping_add(1);
         let (later, outgoing) = (Later::NONE, PackedBody::new(outgoing, output.is_holding()));
@@ -417,7 +428,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         turn: &mut ServeTurn,
         cause: Cause<S::Message>,
     ) -> ServeStep {
-        let RequestPhase::Exchanging(busy) = phase else { return ServeStep::Again };
+        let RequestPhase::Exchanging(busy) = phase else { unreachable!("no request is in progress") };
         // A deferred response is not attempted without room for it. Only `Progress` can be put off: other causes occur
         // once and would be lost.
         if busy.outgoing == PackedBody::Deferred && matches!(cause, Cause::Progress) && !turn.has_room(output)
@@ -463,7 +474,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         turn.wake = found.wake;
         input.consume(at);
         busy.flags.set_mode(mode);
-        busy.flags.set_gathers(found.gathers);
+        busy.flags.set(ConnectionFlags::GATHERS, found.gathers);
         turn.renews = busy.incoming == RequestBody::Ended && before > 0 || busy.incoming.steps(step) < before;
         let complete = whole && !found.unanswerable;
         // The status is reported before the end: a log takes the status from the first report.
@@ -510,6 +521,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if !busy.outgoing.is_open() {
             return self.cut(busy, turn); // no other status can be sent any more
         }
+        // The head that is held back, if there is one, leaves its place to the refusal.
         output.discard();
         let answer = self.parts.refuse(mode, output, status);
         if let Some(mut exchange) = busy.exchange.take() {
@@ -543,8 +555,14 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         turn.tally.refusal = Some(status);
         let answer = self.parts.refuse(refusal(bytes), output, status);
         if R::WATCHED {
-            let (method, target) = glimpse(bytes, self.parts.limits.target);
-            let outcome = &mut turn.outcome(answer, method, target);
+            // The head may be invalid or incomplete: the log gets what can be recognised of it.
+            let word = |bytes: &[u8], most: usize| {
+                bytes.iter().take(most).take_while(|byte| byte.is_ascii_graphic()).count()
+            };
+            let (method, rest) = bytes.split_at(word(bytes, Method::LENGTH_MAX));
+            let target = rest.strip_prefix(b" ").unwrap_or(&[]);
+            let (target, _) = target.split_at(word(target, self.parts.limits.target));
+            let outcome = &mut turn.outcome(answer, Method::from_bytes(method), target);
             let scene = &mut ReportContext { state: &mut self.parts.state, now: turn.connected.now };
             self.routes.report(None, Report::Both, outcome, scene);
         }
@@ -562,7 +580,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             && news.ends()
             && !answer.complete
         {
-            stats.aborted_one();
+            stats.aborted.add(1);
         }
         if !R::WATCHED {
             return;
@@ -608,18 +626,6 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     }
 }
 
-/// Returns the method and the target of an invalid or incomplete request, as far as they can be recognised.
-#[cold]
-fn glimpse(bytes: &[u8], target_max: usize) -> (Option<Method>, &[u8]) {
-    let word = |bytes: &[u8], most: usize| {
-        bytes.iter().take(most).take_while(|byte| byte.is_ascii_graphic()).count()
-    };
-    let method_end = word(bytes, Method::LENGTH_MAX);
-    let (method, rest) = bytes.split_at_checked(method_end).unwrap_or((bytes, &[]));
-    let target = rest.strip_prefix(b" ").unwrap_or(&[]);
-    (Method::from_bytes(method), target.get(..word(target, target_max)).unwrap_or(&[]))
-}
-
 /// Returns the mode of a refusal. A client that has sent `HEAD` would take a body for the next response, so it gets
 /// none, regardless of what is wrong with the request.
 #[cold]
@@ -632,14 +638,6 @@ fn refusal(bytes: &[u8]) -> ResponseMode {
 fn closing(mut mode: ResponseMode) -> ResponseMode {
     mode.close();
     mode
-}
-
-impl ConnectionFlags {
-    /// Returns the next step of a connection that is between requests.
-    #[inline(always)]
-    const fn idle(self) -> ServeStep {
-        if self.shutdown() { ServeStep::Linger } else { ServeStep::Wait }
-    }
 }
 
 /// Returns whether no deadline has to be set: the connection ends, which this starts, or a request waits for room and
@@ -673,12 +671,13 @@ fn ends<B>(step: ServeStep, phase: &RequestPhase<B>, stream: &mut Stream<'_>) ->
 
 /// Returns the next step when a response is complete; returns to [`RequestPhase::Head`] if the next request may begin.
 fn finished<B>(phase: &mut RequestPhase<B>, peer_closed: bool) -> ServeStep {
-    let RequestPhase::Exchanging(busy) = phase else { return ServeStep::Again };
+    let RequestPhase::Exchanging(busy) = phase else { unreachable!("no request is in progress") };
     let mut flags = busy.flags;
     let ended = busy.incoming == RequestBody::Ended;
     if !flags.mode().has(ResponseMode::KEEP_ALIVE) {
         // A client that announced the close sends nothing more, so that a plain close can't turn into a reset.
-        return if ended && flags.asked_to_close() { ServeStep::Close } else { ServeStep::Linger };
+        let announced = flags.has(ConnectionFlags::ASKED_TO_CLOSE);
+        return if ended && announced { ServeStep::Close } else { ServeStep::Linger };
     }
     if !ended {
         return if peer_closed { ServeStep::Close } else { ServeStep::Wait };
@@ -719,7 +718,7 @@ impl<S> ServerState<S> {
         if let Some(stats) = self.stats
             && fault == Fault::TooLarge
         {
-            stats.oversized_one();
+            stats.oversized.add(1);
         }
     }
 
@@ -753,11 +752,16 @@ impl<S> ServerState<S> {
         {
             return Ok(head);
         }
-        match scan::blank(progress, bytes) {
-            Blank::None => {}
-            Blank::Half => return Err(Stop::Wait),
-            Blank::One => return Err(Stop::Blank),
-            Blank::More => return Err(Stop::Refuse(Status::BAD_REQUEST)),
+        // One empty line before a request is ignored (RFC 9112, 2.2): clients send it after a body, or to probe.
+        match bytes {
+            _ if progress.begun() => {}
+            [b'\r'] => return Err(Stop::Wait),
+            [b'\r', b'\n', ..] if progress.is_blank() => return Err(Stop::Refuse(Status::BAD_REQUEST)),
+            [b'\r', b'\n', ..] => {
+                *progress = Progress::BLANK;
+                return Err(Stop::Blank);
+            }
+            _ => *progress = Progress::default(),
         }
         match scan::resume(progress, bytes, limits) {
             Parse::Complete(head) => {
@@ -772,19 +776,6 @@ impl<S> ServerState<S> {
         }
     }
 
-    /// Sets the deadline that the connection needs now. The common case is inline: between requests there is none, and
-    /// none was set.
-    #[inline(always)]
-    fn update_deadline<B>(&self, phase: &mut RequestPhase<B>, stream: &mut Stream<'_>, turn: &ServeTurn) {
-        if let RequestPhase::Head { progress, flags, .. } = phase
-            && !progress.pending()
-            && flags.timer() == Timer::None
-        {
-            return;
-        }
-        self.set_time(phase, stream, turn);
-    }
-
     /// Returns until when the peer has to send the next step of the body or, after the body, the response has to be
     /// complete.
     fn limit<B>(&self, busy: &Exchanging<B>, now: Instant) -> Option<Instant> {
@@ -793,15 +784,16 @@ impl<S> ServerState<S> {
             return limits.answer_time.map(|time| now + time);
         }
         // A gathered body stays in the input until it is complete, so its steps cannot be observed one by one.
-        let steps = if busy.flags.gathers() { busy.incoming.steps(limits.body_step) } else { 1 };
+        let gathers = busy.flags.has(ConnectionFlags::GATHERS);
+        let steps = if gathers { busy.incoming.steps(limits.body_step) } else { 1 };
         let time = limits.body_time.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX));
         Some(now + if steps > 1 { time.min(TIME_MAX) } else { time })
     }
 
-    /// Sets the deadline of the connection. The engine's idle timeout runs only between requests; within a request,
-    /// each wait has its own time limit.
+    /// Sets the deadline that the connection needs now. The engine's idle timeout runs only between requests; within a
+    /// request, each wait has its own time limit.
     #[inline(never)]
-    fn set_time<B>(&self, phase: &mut RequestPhase<B>, stream: &mut Stream<'_>, turn: &ServeTurn) {
+    fn update_deadline<B>(&self, phase: &mut RequestPhase<B>, stream: &mut Stream<'_>, turn: &ServeTurn) {
         let now = stream.now();
         match phase {
             RequestPhase::Head { progress, flags, .. } => {

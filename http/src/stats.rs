@@ -28,8 +28,8 @@ use crate::status::Status;
 pub struct Stats {
     requests: Counter,
     failures: Counter,
-    aborted: Counter,
-    oversized: Counter,
+    pub(crate) aborted: Counter,
+    pub(crate) oversized: Counter,
     bytes_in: Counter,
     bytes_out: Counter,
     refusals: [Counter; REFUSALS.len()],
@@ -117,25 +117,14 @@ impl Stats {
         }
     }
 
-    /// Counts a request whose response was not completed.
-    #[cold]
-    pub(crate) fn aborted_one(&self) {
-        self.aborted.add(1);
-    }
-
-    /// Counts a response that was too large.
-    #[cold]
-    pub(crate) fn oversized_one(&self) {
-        self.oversized.add(1);
-    }
-
     /// Counts a refusal.
     #[cold]
     pub(crate) fn refused(&self, refusal: Status) {
-        let at = REFUSALS.iter().position(|status| *status == refusal);
-        if let Some(count) = at.and_then(|at| self.refusals.get(at)) {
-            count.add(1);
-        }
+        let mut counts = REFUSALS.iter().zip(&self.refusals);
+        let Some((_, count)) = counts.find(|(status, _)| **status == refusal) else {
+            unreachable!("{refusal} is not in `REFUSALS`")
+        };
+        count.add(1);
     }
 }
 

@@ -222,8 +222,14 @@ impl<'t, S> Transfer<'t, S> {
         if !*self.link.held {
             return None;
         }
-        let (before, status) = (self.output.mark(), status_of(self.output.held()));
-        let held = Held { before, status, length: self.remaining() };
+        // The status is read back from the formatted head, since a connection has no room to keep it.
+        let head = self.output.held();
+        let code = head.get(b"HTTP/1.1 ".len()..).and_then(|rest| rest.first_chunk::<3>());
+        let code = code.map(|code| code.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0')));
+        let Some(status) = code.and_then(Status::new) else {
+            unreachable!("no status in a head that was formatted here: {}", head.escape_ascii())
+        };
+        let held = Held { before: self.output.mark(), status, length: self.remaining() };
         self.output.release();
         Some(held)
     }
@@ -294,7 +300,15 @@ impl<'t, S> Transfer<'t, S> {
             ResponseBody::Length(_) | ResponseBody::UntilClose => {
                 output.write_fmt(text).map(|()| (output.queued() - before) as u64)
             }
-            ResponseBody::Chunked => chunk_of(output, text),
+            ResponseBody::Chunked => match displayed(&text) {
+                None => Err(Full),
+                Some(0) => Ok(0), // an empty chunk would end the body
+                Some(length) if length.saturating_add(CHUNK_ROOM as u64) > output.room() as u64 => {
+                    output.request_writable();
+                    Err(Full)
+                }
+                Some(length) => chunk(output, length, |output| output.write_fmt(text)).map(|()| length),
+            },
             ResponseBody::Complete
             | ResponseBody::Deferred
             | ResponseBody::LastChunk
@@ -336,7 +350,8 @@ impl<'t, S> Transfer<'t, S> {
             return 0;
         }
         let held = self.try_head();
-        // Starts a new block if the current one has no room for a useful chunk.
+        // Starts a new block if the current one has no room for a useful chunk. Without room the head leaves as well,
+        // for the reason in `write_fmt`.
         if start > 0 && self.output.reserve(2 * CHUNK_ROOM).is_err() {
             self.commit(held);
             return 0;
@@ -355,13 +370,11 @@ impl<'t, S> Transfer<'t, S> {
             self.take_back(held);
             return 0;
         }
-        // The size of the chunk is known only now; its place before the data has a fixed length.
-        if let (Some(front), Some(tail)) = (hex_start(start, n), spare.get_mut(start + n..start + n + behind))
-        {
-            tail.copy_from_slice(b"\r\n");
-            if let Some(place) = spare.first_chunk_mut::<CHUNK_START>() {
-                *place = front;
-            }
+        if start > 0 {
+            // The size of the chunk is known only now; its place before the data has a fixed length.
+            let (front, rest) = spare.split_at_mut(start);
+            front.copy_from_slice(&chunk_start(n));
+            rest.split_at_mut(n).1.split_at_mut(behind).0.copy_from_slice(b"\r\n");
         }
         self.output.commit(start + n + behind);
         self.commit(held);
@@ -377,7 +390,7 @@ impl<'t, S> Transfer<'t, S> {
         loop {
             let Self { output, link, .. } = self;
             let data = usize::try_from(link.incoming.data()).unwrap_or(usize::MAX);
-            let rest = link.bytes.get(*link.at..).unwrap_or(&[]);
+            let rest = link.bytes.split_at(*link.at).1;
             let body = rest.get(..data).unwrap_or(rest);
             if body.is_empty() || link.found.fault.is_some() {
                 return;
@@ -424,6 +437,7 @@ impl<'t, S> Transfer<'t, S> {
         assert!(*self.link.outgoing == ResponseBody::Deferred, "there is a response already");
         let ServerContext { ref mut scratch, hooks, .. } = self.tools;
         scratch.extra.clear();
+        // For `Response::stream`. Reset below, as the connections of a poller share it.
         scratch.holds = *self.link.incoming != RequestBody::Ended;
         let (output, mode) = (&mut self.output, *self.link.mode);
         let writer = ResponseWriter { output, scratch, hooks, mode, status: Status::OK };
@@ -600,13 +614,6 @@ impl<'t, S> Transfer<'t, S> {
         body
     }
 
-    /// Drops all of the body that has arrived.
-    fn drop_body(&mut self) {
-        while !self.body().is_empty() {
-            self.consume(self.body().len());
-        }
-    }
-
     /// Writes a 500 in place of a response that could not be written; returns the length of its body.
     pub(crate) fn write_error_response(&mut self) -> Option<u64> {
         let ServerContext { ref mut scratch, .. } = self.tools;
@@ -645,7 +652,10 @@ impl<'t, S> Transfer<'t, S> {
     pub(crate) fn settle(&mut self, over: bool) -> bool {
         if over {
             let whole = self.finish();
-            self.drop_body();
+            // What is left of the request's body is read and dropped, so that the next request can follow it.
+            while !self.body().is_empty() {
+                self.consume(self.body().len());
+            }
             return whole;
         }
         if self.ended() {
@@ -683,7 +693,7 @@ impl<'t, S> Transfer<'t, S> {
 
 impl ConnectionContext<'_> {
     fn rest(&self) -> &[u8] {
-        self.bytes.get(*self.at..).unwrap_or(&[])
+        self.bytes.split_at(*self.at).1
     }
 
     /// Decodes the chunk framing up to the next data, or to the end of the body.
@@ -692,7 +702,7 @@ impl ConnectionContext<'_> {
             RequestBody::Ended => return,
             RequestBody::Length(left) => left.is_zero(),
             RequestBody::Chunked(decoder) => {
-                let rest = self.bytes.get(*self.at..).unwrap_or(&[]);
+                let rest = self.bytes.split_at(*self.at).1;
                 match decoder.frame(rest, limits) {
                     Ok(n) => *self.at += n,
                     Err(status) => self.found.fault = Some(status),
@@ -722,16 +732,6 @@ pub(crate) fn room_for_answer(output: &mut Output<'_>) -> Option<usize> {
     Some(room)
 }
 
-/// Returns the status in a formatted head. (Read back, since a connection has no room to keep it.)
-fn status_of(head: &[u8]) -> Status {
-    let digits = head.get(b"HTTP/1.1 ".len()..).and_then(|rest| rest.get(..3)).unwrap_or(b"200");
-    let code = digits.iter().fold(0, |code, digit| code * 10 + u16::from(digit - b'0'));
-    match Status::new(code) {
-        Some(status) => status,
-        None => unreachable!("the status {code} in a head that was formatted here"),
-    }
-}
-
 /// Writes as much of `bytes` as fits, in the coding of the body; returns how much.
 fn write(output: &mut Output<'_>, outgoing: &mut ResponseBody, bytes: &[u8]) -> usize {
     match outgoing {
@@ -742,33 +742,43 @@ fn write(output: &mut Output<'_>, outgoing: &mut ResponseBody, bytes: &[u8]) -> 
             n
         }
         ResponseBody::UntilClose => output.send_some(bytes),
-        ResponseBody::Chunked => write_chunk(output, bytes),
+        ResponseBody::Chunked => {
+            let n = bytes.len().min(output.room().saturating_sub(CHUNK_ROOM)).min(0xffff_ffff);
+            if n < bytes.len() {
+                output.request_writable();
+            }
+            if n == 0 {
+                return 0; // an empty chunk would end the body
+            }
+            let mark = output.mark();
+            match chunk(output, n as u64, |output| output.send(bytes.split_at(n).0)) {
+                Ok(()) => n,
+                Err(Full) => {
+                    output.rewind(mark);
+                    0
+                }
+            }
+        }
         ResponseBody::Complete | ResponseBody::Deferred | ResponseBody::LastChunk | ResponseBody::Failed => 0,
     }
 }
 
-/// Writes as much of `bytes` as fits, as one chunk; returns how much.
-fn write_chunk(output: &mut Output<'_>, bytes: &[u8]) -> usize {
-    let n = bytes.len().min(output.room().saturating_sub(CHUNK_ROOM)).min(0xffff_ffff);
-    if n < bytes.len() {
+/// Writes one chunk: its size, `length` bytes of data that `write` writes, and the line end. After an error the caller
+/// has to rewind the output.
+fn chunk(
+    output: &mut Output<'_>,
+    length: u64,
+    write: impl FnOnce(&mut Output<'_>) -> Result<(), Full>,
+) -> Result<(), Full> {
+    output.write_fmt(format_args!("{length:x}\r\n"))?;
+    let expected = output.queued() as u64 + length;
+    write(output)?;
+    if output.queued() as u64 != expected {
+        // The data is a text whose second formatting differs from the first: the exchange has to try again.
         output.request_writable();
+        return Err(Full);
     }
-    let data = bytes.get(..n).unwrap_or(&[]);
-    if data.is_empty() {
-        return 0;
-    }
-    let mark = output.mark();
-    let chunk = output
-        .write_fmt(format_args!("{n:x}\r\n"))
-        .and_then(|()| output.send(data))
-        .and_then(|()| output.send(b"\r\n"));
-    match chunk {
-        Ok(()) => n,
-        Err(Full) => {
-            output.rewind(mark);
-            0
-        }
-    }
+    output.send(b"\r\n")
 }
 
 /// Returns whether a text can never be written, however long the exchange waits for room.
@@ -779,33 +789,12 @@ fn never_fits(output: &Output<'_>, outgoing: ResponseBody, text: &fmt::Arguments
     bound > 0 && displayed(text).is_none_or(|length| length > bound.saturating_sub(around) as u64)
 }
 
-/// Writes a formatted text as one chunk and returns the length of the text. After an error the caller has to rewind the
-/// output.
-fn chunk_of(output: &mut Output<'_>, text: fmt::Arguments<'_>) -> Result<u64, Full> {
-    let length = displayed(&text).ok_or(Full)?;
-    if length == 0 {
-        return Ok(0); // an empty chunk would end the body
-    }
-    if length.saturating_add(CHUNK_ROOM as u64) > output.room() as u64 {
-        output.request_writable();
-        return Err(Full);
-    }
-    output.write_fmt(format_args!("{length:x}\r\n"))?;
-    let expected = output.queued() as u64 + length;
-    output.write_fmt(text)?;
-    if output.queued() as u64 != expected {
-        output.request_writable(); // the second formatting differs from the first: the exchange has to try again
-        return Err(Full);
-    }
-    output.send(b"\r\n").map(|()| length)
-}
-
-/// Returns the start of a chunk of `n` bytes, in four digits; `None` for a body without chunks (`start` is 0).
+/// Returns the start of a chunk of `n` bytes, in four digits.
 #[expect(clippy::cast_possible_truncation, reason = "four bits each")]
-fn hex_start(start: usize, n: usize) -> Option<[u8; CHUNK_START]> {
+fn chunk_start(n: usize) -> [u8; CHUNK_START] {
     let digit = |shift: u32| match (n >> shift) as u8 & 15 {
         low @ 0..10 => b'0' + low,
         high => b'a' + high - 10,
     };
-    (start > 0).then(|| [digit(12), digit(8), digit(4), digit(0), b'\r', b'\n'])
+    [digit(12), digit(8), digit(4), digit(0), b'\r', b'\n']
 }

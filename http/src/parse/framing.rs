@@ -4,7 +4,6 @@ use crate::method::Method;
 use crate::mode::ResponseMode;
 use crate::status::Status;
 
-use super::head::Head;
 use super::host;
 use super::words::{is_token, trim};
 
@@ -99,6 +98,8 @@ impl KnownField {
         const fn word(text: &[u8; 8]) -> u64 {
             u64::from_le_bytes(*text)
         }
+        // Names are tokens, of which the fold maps only letters to letters and only the hyphen to itself, so that the
+        // comparison is exact. The shifts drop what follows a name of fewer than eight bytes.
         let folded = first | super::words::splat(0x20);
         let tail =
             |from: usize, rest: &[u8]| name.get(from..).is_some_and(|name| name.eq_ignore_ascii_case(rest));
@@ -117,22 +118,19 @@ impl KnownField {
 /// in registers.)
 #[inline(never)]
 pub(crate) fn note(mut facts: HeadFacts, field: KnownField, value: &[u8]) -> Result<HeadFacts, Status> {
-    take_in(&mut facts, field, trim(value))?;
-    Ok(facts)
-}
-
-fn take_in(facts: &mut HeadFacts, field: KnownField, value: &[u8]) -> Result<(), Status> {
+    let value = trim(value);
     match field {
-        KnownField::Host if host::is_valid(value) => facts.once(HeadFacts::HOST),
-        KnownField::Host => Err(Status::BAD_REQUEST),
+        // A second `Host` is an error, even if it agrees with the first (RFC 9112, 3.2).
+        KnownField::Host if host::is_valid(value) => facts.once(HeadFacts::HOST)?,
+        KnownField::Host => return Err(Status::BAD_REQUEST),
+        // So is a second length: RFC 9110, 8.6, leaves the choice.
         KnownField::Length => {
             facts.once(HeadFacts::LENGTH)?;
             facts.length = length(value)?;
-            Ok(())
         }
-        KnownField::Coding => coding(facts, value),
+        KnownField::Coding => coding(&mut facts, value)?,
         KnownField::Connection => {
-            // `close` wins over `keep-alive`, in whichever order and lines they come: see `decide`.
+            // `close` wins over `keep-alive`, in whichever order and lines they come: see `framing`.
             for option in list(value) {
                 if option.eq_ignore_ascii_case(b"close") {
                     facts.flags |= HeadFacts::CLOSE;
@@ -140,7 +138,6 @@ fn take_in(facts: &mut HeadFacts, field: KnownField, value: &[u8]) -> Result<(),
                     facts.flags |= HeadFacts::KEEP_ALIVE;
                 }
             }
-            Ok(())
         }
         KnownField::Expect => {
             for expectation in list(value) {
@@ -149,9 +146,9 @@ fn take_in(facts: &mut HeadFacts, field: KnownField, value: &[u8]) -> Result<(),
                 }
                 facts.flags |= HeadFacts::CONTINUE;
             }
-            Ok(())
         }
     }
+    Ok(facts)
 }
 
 /// Parses a `Content-Length`: `1*DIGIT` without sign, white space or list. A number that overflows is a body that is
@@ -220,19 +217,13 @@ impl Framing {
     }
 }
 
-/// Determines the framing of a complete head.
-pub(crate) fn framing(head: &Head<'_>, facts: &HeadFacts) -> Result<Framing, Status> {
-    let Framing { body, mode } = decide(head.minor, facts)?;
-    Ok(Framing { body, mode: mode.with(ResponseMode::HEAD_ONLY, head.method == Method::Head) })
-}
-
-/// Determines the framing of a request with the version `HTTP/1.minor`.
-fn decide(minor: u8, facts: &HeadFacts) -> Result<Framing, Status> {
+/// Determines the framing of a request with the version `HTTP/1.minor`, after all its fields.
+pub(crate) fn framing(method: Method, minor: u8, facts: &HeadFacts) -> Result<Framing, Status> {
     let body = match (facts.has(HeadFacts::CODED), facts.has(HeadFacts::LENGTH)) {
         (false, false) => Body::None,
         (false, true) => Body::Length(facts.length),
         // Both, or a coding in a version without codings: a proxy and this server could disagree about where the body
-        // ends.
+        // ends (RFC 9112, 6.1).
         (true, true) => return Err(Status::BAD_REQUEST),
         (true, false) if minor == 0 => return Err(Status::BAD_REQUEST),
         // The end of such a body is unknown (RFC 9112, 6.3, rule 4).
@@ -240,6 +231,7 @@ fn decide(minor: u8, facts: &HeadFacts) -> Result<Framing, Status> {
         (true, false) if facts.has(HeadFacts::OTHERS) => return Err(Status::NOT_IMPLEMENTED),
         (true, false) => Body::Chunked,
     };
+    // Only HTTP/1.0 has requests without `Host` (RFC 9112, 3.2).
     if minor > 0 && !facts.has(HeadFacts::HOST) {
         return Err(Status::BAD_REQUEST);
     }
@@ -249,8 +241,10 @@ fn decide(minor: u8, facts: &HeadFacts) -> Result<Framing, Status> {
         minor > 0 && facts.has(HeadFacts::CONTINUE) && !matches!(body, Body::None | Body::Length(0));
     let mode = ResponseMode::default()
         .with(ResponseMode::KEEP_ALIVE, keep_alive)
-        .with(ResponseMode::EXPECT_CONTINUE, expects);
-    Ok(Framing { body, mode: mode.with(ResponseMode::HTTP_10, minor == 0) })
+        .with(ResponseMode::EXPECT_CONTINUE, expects)
+        .with(ResponseMode::HTTP_10, minor == 0)
+        .with(ResponseMode::HEAD_ONLY, method == Method::Head);
+    Ok(Framing { body, mode })
 }
 
 #[cfg(test)]
@@ -267,7 +261,7 @@ mod tests {
             let known = KnownField::find(name.as_bytes(), u64::from_le_bytes(first)).expect(name);
             facts = note(facts, known, value.as_bytes())?;
         }
-        decide(minor, &facts)
+        framing(Method::Get, minor, &facts)
     }
 
     fn body(lines: &str) -> Result<Body, u16> {

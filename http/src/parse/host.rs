@@ -66,19 +66,15 @@ impl LastHost {
 /// Returns whether `value` is `uri-host [ ":" port ]` (RFC 9110, 7.2). An empty host is refused, since `http` URIs
 /// always have one.
 pub(crate) fn is_valid(value: &[u8]) -> bool {
-    let (host, port) = split_port(value);
-    let digits = port.iter().all(u8::is_ascii_digit);
-    digits && (is_name(host) || is_ipv6(host))
-}
-
-/// Splits a value into the host and what follows its colon.
-fn split_port(value: &[u8]) -> (&[u8], &[u8]) {
+    // The colons within brackets belong to the address.
     let host_end = value.iter().rposition(|byte| *byte == b']').map_or(0, |last| last + 1);
     let colon = value.iter().skip(host_end).position(|byte| *byte == b':').map(|colon| host_end + colon);
-    match colon.and_then(|colon| value.split_at_checked(colon)) {
-        Some((host, port)) => (host, port.get(1..).unwrap_or(&[])),
-        None => (value, &[]),
-    }
+    let (host, port) = match colon.map(|colon| value.split_at(colon)) {
+        Some((host, [_, port @ ..])) => (host, port),
+        Some((_, [])) | None => (value, &[][..]),
+    };
+    // A port may be empty (RFC 3986, 3.2.3).
+    port.iter().all(u8::is_ascii_digit) && (is_name(host) || is_ipv6(host))
 }
 
 /// Returns whether `host` is an IPv6 address in brackets, such as `[2001:db8::1]`.
@@ -90,21 +86,17 @@ fn is_ipv6(host: &[u8]) -> bool {
 
 /// Returns whether `host` is a registered name or an IPv4 address (RFC 3986, 3.2.2), and not empty.
 fn is_name(host: &[u8]) -> bool {
+    // The other unreserved characters, and the sub-delimiters.
+    const MARKS: &[u8] = b"-._~!$&'()*+,;=";
     let mut rest = host;
     while let Some((first, after)) = rest.split_first() {
         rest = match (first, after) {
             (b'%', [high, low, after @ ..]) if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => after,
-            (byte, after) if is_name_byte(*byte) => after,
+            (byte, after) if byte.is_ascii_alphanumeric() || MARKS.contains(byte) => after,
             _ => return false,
         };
     }
     !host.is_empty()
-}
-
-const fn is_name_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'-' | b'.' | b'_' | b'~')
-        || matches!(byte, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
 }
 
 #[cfg(test)]

@@ -61,38 +61,6 @@ impl Progress {
     }
 }
 
-/// Empty lines before a head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Blank {
-    /// There is none.
-    None,
-    /// There is half a line end.
-    Half,
-    /// There is one empty line, to be skipped.
-    One,
-    /// There is a second empty line.
-    More,
-}
-
-/// Looks for the one empty line that is ignored before a request (RFC 9112, 2.2): clients send it after a body, or to
-/// probe a server.
-#[cold]
-pub(crate) fn blank(progress: &mut Progress, input: &[u8]) -> Blank {
-    match input {
-        _ if progress.begun() => Blank::None,
-        [b'\r'] => Blank::Half,
-        [b'\r', b'\n', ..] if progress.is_blank() => Blank::More,
-        [b'\r', b'\n', ..] => {
-            *progress = Progress::BLANK;
-            Blank::One
-        }
-        _ => {
-            *progress = Progress::default();
-            Blank::None
-        }
-    }
-}
-
 /// Parses the request head at the start of `input`.
 ///
 /// The parser is strict where RFC 9112 leaves a choice: no bare line feeds, no white space around names, no folded
@@ -174,8 +142,8 @@ pub(crate) fn rest<'a>(
     }
     let mut facts = HeadFacts::default();
     field_lines(&mut cursor, &mut facts, limits, last).ok()?;
-    let framing = framing::framing(&head, &facts).ok()?;
-    Some(Head { framing, bytes: cursor.since(window)?, ..head })
+    let framing = framing::framing(head.method, head.minor, &facts).ok()?;
+    Some(Head { framing, bytes: cursor.since(window), ..head })
 }
 
 /// Continues to parse a head. `input` must start with the bytes of the previous calls.
@@ -244,8 +212,8 @@ fn fields<'a>(
     // The request line is read again: a connection has no room to keep its spans between calls.
     let mut head = Head::NONE;
     let request = request_line(&mut head, &mut Cursor::new(window), limits);
-    match request.and_then(|()| framing::framing(&head, &facts)) {
-        Ok(framing) => Parse::Complete(Head { framing, bytes: cursor.since(window).unwrap_or(&[]), ..head }),
+    match request.and_then(|()| framing::framing(head.method, head.minor, &facts)) {
+        Ok(framing) => Parse::Complete(Head { framing, bytes: cursor.since(window), ..head }),
         Err(status) => Parse::Invalid(status),
     }
 }
@@ -280,7 +248,7 @@ fn judge_request_line<'a>(
 ) -> Parse<'a> {
     *progress = Progress::stopped(window, window, HeadFacts::default());
     let method = window.iter().take(METHOD_MAX).take_while(|byte| words::is_token(**byte)).count();
-    let target = match (method, window.get(method..).unwrap_or(&[])) {
+    let target = match (method, window.split_at(method).1) {
         (METHOD_MAX, _) => return Parse::Invalid(Status::NOT_IMPLEMENTED),
         (_, []) => return Parse::Partial,
         (1.., [b' ', target @ ..]) => target,
@@ -307,8 +275,7 @@ fn request_line<'a>(head: &mut Head<'a>, cursor: &mut Cursor<'a>, limits: &Limit
     let start = cursor.rest;
     (head.path, head.query) = if start.first() == Some(&b'/') {
         cursor.skip_also(words::ends_path, words::is_path);
-        let path = cursor.since(start).ok_or(Status::BAD_REQUEST)?;
-        (path, query(cursor))
+        (cursor.since(start), query(cursor))
     } else {
         other_form(cursor, method)?
     };
@@ -329,7 +296,7 @@ fn query<'a>(cursor: &mut Cursor<'a>) -> Option<&'a [u8]> {
     cursor.advance(1);
     let start = cursor.rest;
     cursor.skip_also(words::ends_query, words::is_query);
-    cursor.since(start)
+    Some(cursor.since(start))
 }
 
 /// Reads the method and the space after it; `None` for a method that is unknown or not supported.
@@ -342,7 +309,7 @@ fn method(cursor: &mut Cursor<'_>) -> Result<Option<Method>, Status> {
     }
     let start = cursor.rest;
     *cursor = cursor.skip_bytes(words::is_token);
-    let name = cursor.since(start).unwrap_or(&[]);
+    let name = cursor.since(start);
     if name.is_empty() || !cursor.take(b" ") {
         return Err(Status::BAD_REQUEST);
     }
@@ -359,16 +326,19 @@ type Parts<'a> = (&'a [u8], Option<&'a [u8]>);
 fn other_form<'a>(cursor: &mut Cursor<'a>, method: Option<Method>) -> Result<Parts<'a>, Status> {
     let start = cursor.rest;
     cursor.skip_also(words::ends_query, words::is_query);
-    let target = cursor.since(start).unwrap_or(&[]);
+    let target = cursor.since(start);
     Ok(match (method, absolute(target)) {
+        // The request is refused with 501, regardless of its target: that of a CONNECT is a host and a port.
         (None, _) if !target.is_empty() => (target, None),
         (Some(Method::Options), _) if target == b"*" => (target, None),
+        // A server has to accept this form although only proxies need it (RFC 9112, 3.2.2).
         (_, Some((authority, rest))) if host::is_valid(authority) => {
             let question = rest.iter().position(|byte| *byte == b'?');
             let (path, query) = match question.and_then(|at| rest.split_at_checked(at)) {
                 Some((path, query)) => (path, query.get(1..)),
                 None => (rest, None),
             };
+            // An empty path is `/`, but an OPTIONS with neither path nor query is for the server (RFC 9112, 3.2.4).
             let all = method == Some(Method::Options) && rest.is_empty();
             let default: &[u8] = if all { b"*" } else { b"/" };
             (if path.is_empty() { default } else { path }, query)
@@ -432,8 +402,8 @@ fn field_line(cursor: &mut Cursor<'_>, facts: &mut HeadFacts, last: &mut LastHos
         return Ok(());
     }
     let first = cursor.word();
-    if !facts.has_host() && is_host(first) && plain_host(cursor) {
-        last.remember(cursor.since(line).unwrap_or(&[]));
+    if !facts.has_host() && plain_host(cursor, first) {
+        last.remember(cursor.since(line));
         facts.host();
         return Ok(());
     }
@@ -445,7 +415,10 @@ fn field_line(cursor: &mut Cursor<'_>, facts: &mut HeadFacts, last: &mut LastHos
             return Err(Status::BAD_REQUEST);
         }
     }
-    let name = cursor.since(line).filter(|name| !name.is_empty()).ok_or(Status::BAD_REQUEST)?;
+    let name = cursor.since(line);
+    if name.is_empty() {
+        return Err(Status::BAD_REQUEST);
+    }
     cursor.advance(1);
     let value = value(cursor)?;
     if let Some(field) = KnownField::find(name, first) {
@@ -454,17 +427,15 @@ fn field_line(cursor: &mut Cursor<'_>, facts: &mut HeadFacts, last: &mut LastHos
     Ok(())
 }
 
-/// Returns whether a line starts with `Host: `, in any case.
+/// Skips a line that starts with `Host: `, in any case, if its value is a common one: a name or an IPv4 address,
+/// perhaps with a port. Returns `false` for any other line. `first` is the first word of the line.
 #[inline(always)]
-const fn is_host(first: u64) -> bool {
+fn plain_host(cursor: &mut Cursor<'_>, first: u64) -> bool {
+    // Folds the four letters; the shift drops the two bytes after the space.
     const FOLD: u64 = 0x2020_2020;
-    (first | FOLD) << 16 == u64::from_le_bytes(*b"\0\0host: ")
-}
-
-/// Skips the rest of a `Host` line if its value is a common one: a name or an IPv4 address, perhaps with a port.
-/// Returns `false` for any other value.
-#[inline(always)]
-fn plain_host(cursor: &mut Cursor<'_>) -> bool {
+    if (first | FOLD) << 16 != u64::from_le_bytes(*b"\0\0host: ") {
+        return false;
+    }
     cursor.advance(6);
     let start = cursor.rest.len();
     cursor.skip(words::ends_host);
@@ -481,9 +452,9 @@ fn plain_host(cursor: &mut Cursor<'_>) -> bool {
 fn value<'a>(cursor: &mut Cursor<'a>) -> Result<&'a [u8], Status> {
     let start = cursor.rest;
     cursor.skip(words::ends_value);
-    if !cursor.comes(b"\r\n") {
+    if cursor.rest.first_chunk() != Some(b"\r\n") {
         cursor.also(words::is_value);
     }
-    let value = cursor.since(start).ok_or(Status::BAD_REQUEST)?;
+    let value = cursor.since(start);
     if cursor.take(b"\r\n") { Ok(value) } else { Err(Status::BAD_REQUEST) }
 }

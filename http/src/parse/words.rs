@@ -141,12 +141,6 @@ impl<'a> Cursor<'a> {
         self.rest = self.rest.get(n..).unwrap_or(&[]);
     }
 
-    /// Returns whether `expected` comes next.
-    #[inline(always)]
-    pub(crate) fn comes<const N: usize>(&self, expected: &[u8; N]) -> bool {
-        self.rest.first_chunk::<N>() == Some(expected)
-    }
-
     /// Skips `expected` if it comes next; returns whether it does.
     #[inline(always)]
     pub(crate) fn take<const N: usize>(&mut self, expected: &[u8; N]) -> bool {
@@ -174,8 +168,8 @@ impl<'a> Cursor<'a> {
 
     /// Returns what was skipped since `start`, an earlier rest of the same input.
     #[inline(always)]
-    pub(crate) fn since(&self, start: &'a [u8]) -> Option<&'a [u8]> {
-        start.get(..start.len().wrapping_sub(self.rest.len()))
+    pub(crate) const fn since(&self, start: &'a [u8]) -> &'a [u8] {
+        start.split_at(start.len() - self.rest.len()).0
     }
 }
 
@@ -211,7 +205,7 @@ fn split_at_mark(input: &[u8], before: usize, marks: u64) -> (&[u8], Cursor<'_>)
 fn split_long_run(input: &[u8], ends: impl Fn(u64) -> u64) -> (&[u8], Cursor<'_>) {
     let mut cursor = Cursor::new(input);
     cursor.skip(ends);
-    (cursor.since(input).unwrap_or(&[]), cursor)
+    (cursor.since(input), cursor)
 }
 
 /// Returns what follows the run that the first mark ends.
@@ -230,17 +224,13 @@ fn skip_last<'a>(input: &[u8], rest: &'a [u8], ends: impl Fn(u64) -> u64) -> &'a
 /// Returns the last bytes of an input, fewer than eight, padded with zeros.
 #[cold]
 #[inline(never)]
+#[expect(clippy::cast_possible_truncation, reason = "fewer than eight bytes are left")]
 fn last_word(input: &[u8], rest: &[u8]) -> u64 {
     match input.last_chunk::<8>() {
-        Some(bytes) => u64::from_le_bytes(*bytes).unbounded_shr(short_of(rest)),
+        // The shift drops the bytes before the rest; all eight if the rest is empty.
+        Some(bytes) => u64::from_le_bytes(*bytes).unbounded_shr(64 - 8 * rest.len() as u32),
         None => rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)),
     }
-}
-
-/// Returns the number of bits of a word that fewer than eight bytes leave empty.
-#[expect(clippy::cast_possible_truncation, reason = "fewer than eight bytes are left")]
-const fn short_of(bytes: &[u8]) -> u32 {
-    64 - 8 * bytes.len() as u32
 }
 
 /// Returns whether a byte is allowed in a token (RFC 9110, 5.6.2): a method or a field name.
@@ -266,11 +256,12 @@ pub(crate) const fn is_query(byte: u8) -> bool {
 }
 
 /// Returns `bytes` without leading and trailing spaces and tabs.
-pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
-    let blank = |byte: &u8| *byte == b' ' || *byte == b'\t';
-    let start = bytes.iter().position(|byte| !blank(byte)).unwrap_or(bytes.len());
-    let end = bytes.iter().rposition(|byte| !blank(byte)).map_or(start, |last| last + 1);
-    bytes.get(start..end).unwrap_or(&[])
+pub(crate) const fn trim(bytes: &[u8]) -> &[u8] {
+    let mut rest = bytes;
+    while let [b' ' | b'\t', inner @ ..] | [inner @ .., b' ' | b'\t'] = rest {
+        rest = inner;
+    }
+    rest
 }
 
 #[cfg(test)]
@@ -326,7 +317,7 @@ mod tests {
             let mut cursor = Cursor::new(input);
             cursor.skip(ends_name);
             assert!(cursor.rest.is_empty());
-            assert_eq!(cursor.since(input), Some(input));
+            assert_eq!(cursor.since(input), input);
         }
     }
 
@@ -339,7 +330,7 @@ mod tests {
             let input = &input[..run + behind];
             let (found, cursor) = split_run(input, ends_name);
             assert_eq!((found, cursor.rest), input.split_at(run), "{run} and {behind}");
-            assert_eq!((cursor.at(), cursor.since(input)), (run, Some(found)));
+            assert_eq!((cursor.at(), cursor.since(input)), (run, found));
         }
     }
 

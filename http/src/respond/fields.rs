@@ -61,15 +61,22 @@ impl ExtraFields {
     }
 
     pub(crate) fn lines(&self) -> &[u8] {
-        self.lines.get(..self.used).unwrap_or(&[])
+        self.lines.split_at(self.used).0
     }
 
     /// Adds a field line, or marks the response as failed.
     #[inline(never)]
     pub(crate) fn add(&mut self, name: &str, value: &dyn Display) {
+        // Only the server may write these, because the framing of the message depends on them.
+        const FRAMING: [&str; 5] =
+            ["content-length", "transfer-encoding", "connection", "trailer", "keep-alive"];
         self.touched = true;
         let start = self.used;
-        let named = !name.is_empty() && name.bytes().all(is_token) && !self.is_ours(name);
+        self.own_type |= name.eq_ignore_ascii_case("content-type");
+        self.own_server |= name.eq_ignore_ascii_case("server");
+        self.own_date |= name.eq_ignore_ascii_case("date");
+        let frames = FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing));
+        let named = !name.is_empty() && name.bytes().all(is_token) && !frames;
         let line = self.write_str(name).and_then(|()| self.write_str(": "));
         let written =
             line.and_then(|()| write!(Value(self), "{value}")).and_then(|()| self.write_str("\r\n"));
@@ -77,17 +84,6 @@ impl ExtraFields {
             self.used = start;
             self.failed = true;
         }
-    }
-
-    /// Notes a field that replaces an automatic one. Returns whether `name` is a field that only the server may write,
-    /// because the framing of the message depends on it.
-    fn is_ours(&mut self, name: &str) -> bool {
-        self.own_type |= name.eq_ignore_ascii_case("content-type");
-        self.own_server |= name.eq_ignore_ascii_case("server");
-        self.own_date |= name.eq_ignore_ascii_case("date");
-        const FRAMING: [&str; 5] =
-            ["content-length", "transfer-encoding", "connection", "trailer", "keep-alive"];
-        FRAMING.iter().any(|ours| name.eq_ignore_ascii_case(ours))
     }
 }
 

@@ -6,6 +6,8 @@ use lightcone_core::Full;
 
 use crate::exchange::{Done, GeneratedBody, StaticBody};
 use crate::mode::ResponseMode;
+#[cfg(feature = "alloc")]
+use crate::owned::Owned;
 use crate::status::Status;
 
 use super::text::displayed;
@@ -158,6 +160,24 @@ impl Response<'_> {
     /// ```
     pub fn embedded(self, body: &'static [u8]) -> Reply<StaticBody> {
         self.stream(Some(body.len() as u64), StaticBody(body))
+    }
+
+    /// Sends a body of any length that the response owns, such as a `Vec<u8>`, a `String` or an `Arc<[u8]>`, piece by
+    /// piece as there is room. Set a `Content-Type`. Each connection has room for a pointer to the body. Requires the
+    /// feature `alloc`.
+    ///
+    /// ```
+    /// # use lightcone_http::Http;
+    /// let server = Http::new().get("/numbers", |_request, response| {
+    ///     let numbers: String = (0..100_000).map(|n| format!("{n}\n")).collect();
+    ///     response.header("Content-Type", "text/plain").owned(numbers)
+    /// });
+    /// # drop(server);
+    /// ```
+    #[cfg(feature = "alloc")]
+    pub fn owned(self, body: impl AsRef<[u8]> + Send + 'static) -> Reply<Owned> {
+        let length = body.as_ref().len();
+        self.stream(Some(length as u64), Owned::new(body))
     }
 
     /// Redirects the client to another location. The status is 303, so that the client follows with `GET`, unless a

@@ -21,8 +21,10 @@ pub(crate) struct HeadTemplate {
 impl HeadTemplate {
     /// The length of [`plain`](Self::plain).
     pub(crate) const PLAIN: usize = 130;
-    /// The length of [`dated`](Self::dated).
+    /// The length of the first part of [`plain`](Self::plain), through the `Date` line.
     pub(crate) const DATED: usize = TYPE;
+    /// The `Server` line.
+    pub(crate) const SERVER_LINE: &[u8] = PLAIN.split_at(DATE).0.split_at(SERVER).1;
 
     pub(crate) const fn new() -> Self {
         Self { bytes: *PLAIN, second: None }
@@ -56,24 +58,12 @@ impl HeadTemplate {
         }
     }
 
-    /// Returns the first part of [`plain`](Self::plain), through the `Date` line; `None` without a wall clock.
-    #[inline(always)]
-    pub(crate) const fn dated(&self) -> Option<&[u8; Self::DATED]> {
-        match self.second {
-            Some(_) => self.bytes.first_chunk(),
-            None => None,
-        }
-    }
-
-    /// Returns the `Server` line.
-    pub(crate) fn server(&self) -> &[u8] {
-        self.bytes.get(SERVER..DATE).unwrap_or(&[])
-    }
-
     /// Returns the `Date` line; empty without a wall clock.
-    pub(crate) fn date(&self) -> &[u8] {
-        let end = if self.second.is_some() { TYPE } else { DATE };
-        self.bytes.get(DATE..end).unwrap_or(&[])
+    pub(crate) const fn date(&self) -> &[u8] {
+        match self.second {
+            Some(_) => self.bytes.split_at(TYPE).0.split_at(DATE).1,
+            None => &[],
+        }
     }
 }
 
@@ -88,7 +78,7 @@ pub(crate) fn decimal(mut n: u64, buffer: &mut [u8; 20]) -> &[u8] {
             break;
         }
     }
-    buffer.get(start..).unwrap_or(&[])
+    buffer.split_at(start).1
 }
 
 #[cfg(test)]
@@ -99,7 +89,7 @@ mod tests {
     fn lines() {
         let mut template = HeadTemplate::new();
         assert_eq!(template.plain(), None);
-        assert_eq!((template.server(), template.date()), (&b"Server: lightcone\r\n"[..], &b""[..]));
+        assert_eq!((HeadTemplate::SERVER_LINE, template.date()), (&b"Server: lightcone\r\n"[..], &b""[..]));
         template.refresh(Some(784_111_777));
         assert_eq!(template.date(), b"Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
         assert!(

@@ -207,26 +207,24 @@ impl ResponseWriter<'_> {
 
     /// Like [`plain`](Self::plain), for any type of content and any length.
     fn usual(&mut self, content_type: &[u8], body: &[u8]) -> bool {
-        const LENGTH: &[u8; 16] = b"Content-Length: ";
-        let Some(template) = self.scratch.template.dated() else { return false };
+        const LENGTH: &[u8] = b"Content-Length: ";
+        let Some(template) = self.scratch.template.plain() else { return false };
         let mut digits = [0; 20];
         let digits = decimal(body.len() as u64, &mut digits);
         let size = HeadTemplate::DATED + content_type.len() + LENGTH.len() + digits.len() + 4 + body.len();
         let Ok(place) = self.output.reserve(size) else { return false };
-        let Some((start, rest)) = place.split_first_chunk_mut::<{ HeadTemplate::DATED }>() else {
-            return false;
-        };
-        *start = *template;
-        let Some((line, rest)) = rest.split_at_mut_checked(content_type.len()) else { return false };
+        let (start, rest) = place.split_at_mut(HeadTemplate::DATED);
+        start.copy_from_slice(template.split_at(HeadTemplate::DATED).0);
+        let (line, rest) = rest.split_at_mut(content_type.len());
         line.copy_from_slice(content_type);
-        let Some((name, rest)) = rest.split_first_chunk_mut::<16>() else { return false };
-        *name = *LENGTH;
-        let Some((value, rest)) = rest.split_at_mut_checked(digits.len()) else { return false };
+        let (name, rest) = rest.split_at_mut(LENGTH.len());
+        name.copy_from_slice(LENGTH);
+        let (value, rest) = rest.split_at_mut(digits.len());
         for (to, digit) in value.iter_mut().zip(digits) {
             *to = *digit;
         }
-        let Some((end, rest)) = rest.split_first_chunk_mut::<4>() else { return false };
-        *end = *b"\r\n\r\n";
+        let (end, rest) = rest.split_at_mut(4);
+        end.copy_from_slice(b"\r\n\r\n");
         rest.copy_from_slice(body);
         self.output.commit(size);
         true
@@ -296,12 +294,14 @@ impl ResponseWriter<'_> {
     /// follow. Otherwise, the head is held back if `hold` is set.
     #[inline(never)]
     pub(crate) fn start(&mut self, body_length: BodyLength, hold: bool) -> Result<ResponseBody, Full> {
+        // Before the check, as middleware may add a field that makes the response fail.
         self.run_hooks();
         self.scratch.fault = Fault::Invalid;
         let countable = !matches!(body_length, BodyLength::Length(Count::TOO_MUCH..));
         if self.scratch.extra.failed || self.status.is_interim() || !countable {
             return Err(Full);
         }
+        // Before `100 Continue`, so that a response that fails has not sent it.
         let mark = self.output.mark();
         // HTTP/1.0 has no chunks: the end of the connection delimits the body.
         if body_length == BodyLength::Unknown && self.mode.has(ResponseMode::HTTP_10) {
@@ -374,16 +374,19 @@ impl ResponseWriter<'_> {
         output.send(b" ")?;
         output.send(status.phrase().as_bytes())?;
         output.send(b"\r\n")?;
-        output.send(if extra.own_server { b"" } else { template.server() })?;
+        // A field of the program takes the place of the automatic one, so that none is sent twice.
+        output.send(if extra.own_server { b"" } else { HeadTemplate::SERVER_LINE })?;
         output.send(if extra.own_date { b"" } else { template.date() })?;
         output.send(if extra.own_type || !status.has_body() { b"" } else { content_type })?;
         output.send(extra.lines())?;
+        // HTTP/1.1 keeps a connection open by default, HTTP/1.0 does not (RFC 9112, 9.3). A close is announced to both.
         output.send(match (mode.has(ResponseMode::KEEP_ALIVE), mode.has(ResponseMode::HTTP_10)) {
             (true, false) => b"",
             (true, true) => b"Connection: keep-alive\r\n",
             (false, _) => b"Connection: close\r\n",
         })?;
         match body_length {
+            // A 204 must not have a length, and that of a 304 would be the length of another response (RFC 9110, 8.6).
             _ if !status.has_body() => output.send(b"\r\n"),
             BodyLength::Length(length) => {
                 output.send(b"Content-Length: ")?;
@@ -404,12 +407,11 @@ impl ResponseWriter<'_> {
         let mut used = 0;
         for piece in [decimal(u64::from(status.code()), &mut digits), b" ", status.phrase().as_bytes(), b"\n"]
         {
-            if let Some(place) = text.get_mut(used..used + piece.len()) {
-                place.copy_from_slice(piece);
-                used += piece.len();
-            }
+            let (place, _) = text.split_at_mut(used).1.split_at_mut(piece.len());
+            place.copy_from_slice(piece);
+            used += piece.len();
         }
-        self.whole(TEXT, text.get(..used).unwrap_or(&[])).map(|()| used as u64)
+        self.whole(TEXT, text.split_at(used).0).map(|()| used as u64)
     }
 }
 
