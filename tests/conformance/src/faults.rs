@@ -15,6 +15,7 @@
 //! | the engine spun when it was out of descriptors | [`out_of_descriptors_it_rests_and_resumes`] |
 //! | buffers grew without bound | [`peer_that_never_reads_costs_its_bound`] |
 //! | one fast peer starved a thread | [`floods_starve_no_socket`] |
+//! | peers that read nothing, or sent half a request, took all blocks | [`stuck_peers_delay_no_other`] |
 //! | `close` dropped what was queued | [`close_sends_what_is_queued`] |
 //! | errors of sends were ignored | [`error_of_a_send_ends_the_socket`] |
 //! | data races, and pointers that outlived their socket | [`many_threads_close_at_random`], [`a_stale_token_never_reaches_the_successor`], the models in `loom-tests` |
@@ -38,11 +39,13 @@ use std::thread;
 
 use lightcone_contract::hooked::{Hook, Hooked};
 use lightcone_core::{Address, CloseReason, Timeout};
+use lightcone_unix::Builder;
 use lightcone_unix::clock::Clock;
 use lightcone_unix::driver::{self, Driver, DriverError, Interest};
+use lightcone_unix::limits::DescriptorLimit;
 
 use crate::alone::skip;
-use crate::case::{Case, Event, by_default, consume_all, echoing, small, small_with};
+use crate::case::{Case, Event, by_default, consume_all, echo, echoing, small, small_with};
 use crate::connecting::nowhere;
 use crate::peer::{Peer, pattern};
 use crate::trace::What;
@@ -308,6 +311,46 @@ pub fn rumours_of_readiness_change_nothing<D: Driver>() {
     peers.remove(0).reset();
     drop(peers);
     case.trace.until_count("close", 11);
+}
+
+/// With the default settings, hundreds of peers that request much and read nothing, and as many that send half a request,
+/// delay no other.
+pub fn stuck_peers_delay_no_other<D: Driver>() {
+    let hard = DescriptorLimit::read().unwrap().hard;
+    let count = if D::DESCRIPTORS_MAX.is_some() || hard < 4_000 { 100 } else { 600 };
+    if count < 600 {
+        skip("more than 100 peers of each kind, which take more descriptors than there are");
+    }
+    let case = Case::start(Builder::<D>::new().pollers(1), |socket, event, _| match event {
+        Event::Receive | Event::Writable if socket.bytes().starts_with(b"much") => {
+            while socket.send(&[b'.'; 4_000]).is_ok() {}
+        }
+        Event::Receive | Event::Writable if socket.bytes().ends_with(b"\n") => echo(socket),
+        Event::Receive | Event::Writable => {} // half a request
+        other => by_default(socket, other),
+    });
+    case.trace.keep_ends_only();
+    let listener = case.listen();
+    let half = pattern(5_000);
+    let stuck: Vec<_> = (0..2 * count)
+        .map(|number| {
+            let mut peer = Peer::connect_narrow(listener.endpoint(), 4_096);
+            peer.send(if number % 2 == 0 { b"much" } else { &half });
+            peer
+        })
+        .collect();
+    case.trace.until_count("open", 2 * count);
+    let mut spans: Vec<_> = (0..100)
+        .map(|_| {
+            let start = Clock::now_ms();
+            Peer::connect(listener.endpoint()).exchange(b"a small request\n");
+            Clock::now_ms() - start
+        })
+        .collect();
+    spans.sort_unstable();
+    println!("{}: {count} of each kind, {} ms at the median, {} ms at most", D::NAME, spans[50], spans[99]);
+    drop(stuck);
+    case.trace.until_count("close", 2 * count + 100);
 }
 
 /// Requests and responses change no interest: the response is sent at the end of the callback.

@@ -201,6 +201,7 @@ macro_rules! tests {
             rumours_of_readiness_change_nothing
             peer_that_never_reads_costs_its_bound
             floods_starve_no_socket
+            stuck_peers_delay_no_other
             close_sends_what_is_queued
             error_of_a_send_ends_the_socket
             idle_timeouts_are_each_sockets_own
