@@ -65,6 +65,7 @@
 //! | --- | --- | --- |
 //! | `http` | yes | `lightcone::http`: an HTTP/1.1 server (the crate `lightcone-http` with its feature `alloc`) |
 //! | `workers` | yes | `lightcone::workers`: threads for callbacks that block or compute (`lightcone-workers`) |
+//! | `signals` | no | `lightcone::shutdown_on_signals`: a graceful shutdown on `SIGINT` and `SIGTERM` |
 //! | `sim` | no | `lightcone::sim`: handlers in a simulated network, for tests (`lightcone-sim`) |
 //!
 //! # Where to go next
@@ -74,6 +75,7 @@
 //! | write a handler | [`Handler`], which states the order of events; [`Socket`], [`Context`] |
 //! | configure the engine | [`Builder`](lightcone_unix::Builder) |
 //! | stop it, post messages, connect from other threads | [`Handle`] |
+//! | stop it by signals | `lightcone::shutdown_on_signals` |
 //! | let the user choose a driver | [`DriverName`] |
 //! | serve HTTP: routes, bodies, middleware, limits | `lightcone::http` |
 //! | run a slow callback | `lightcone::workers` |
@@ -86,8 +88,12 @@
 #![forbid(unsafe_code)]
 
 mod named;
+#[cfg(feature = "signals")]
+mod signals;
 
 pub use named::{DriverName, UnknownDriver};
+#[cfg(feature = "signals")]
+pub use signals::shutdown_on_signals;
 
 core::cfg_select! {
     any(target_os = "linux", target_os = "android") => {
