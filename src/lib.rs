@@ -76,8 +76,10 @@
 //! | configure the engine | [`Builder`](lightcone_unix::Builder) |
 //! | stop it, post messages, connect from other threads | [`Handle`] |
 //! | stop it by signals | `lightcone::shutdown_on_signals` |
+//! | count what it does, and publish that to Prometheus | [`Handle::stats`], [`metrics`] |
 //! | let the user choose a driver | [`DriverName`] |
 //! | serve HTTP: routes, bodies, middleware, limits | `lightcone::http` |
+//! | log requests | `lightcone::print_requests` |
 //! | run a slow callback | `lightcone::workers` |
 //! | check a handler against the event contract | [`engine_core::ContractChecker`], `lightcone::sim` |
 //! | drive sockets without an operating system | [`engine_core`], which a program can also use alone as `lightcone-core` |
@@ -87,11 +89,18 @@
 
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
+pub mod metrics;
 mod named;
+#[cfg(feature = "http")]
+mod requests;
 #[cfg(feature = "signals")]
 mod signals;
 
 pub use named::{DriverName, UnknownDriver};
+#[cfg(feature = "http")]
+pub use requests::print_requests;
 #[cfg(feature = "signals")]
 pub use signals::shutdown_on_signals;
 

@@ -2,10 +2,10 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::sync::OnceLock;
 
+use lightcone::metrics::Metrics;
 use lightcone::workers::Offloaded;
-use lightcone::{Builder, Engine, Error, Handle, Handler, PollerContext, Report, shutdown_on_signals};
+use lightcone::{Builder, Engine, Error, Handler, PollerContext, Report, shutdown_on_signals};
 
 use crate::options::{ServerOptions, UsageError};
 
@@ -42,14 +42,13 @@ where
     }
 }
 
-/// Runs a server as [`serve`] does, with its handlers on `count` worker threads. `engine` is set before the first
-/// connection is accepted.
+/// Runs a server as [`serve`] does, with its handlers on `count` worker threads, and adds its engine to `metrics`.
 pub fn serve_on_workers<H>(
     options: &ServerOptions,
     scheme: &str,
     count: usize,
     refine: impl FnOnce(Builder) -> Result<Builder, UsageError>,
-    engine: &'static OnceLock<Handle<Offloaded<H::Message>>>,
+    metrics: Metrics,
     make: impl Fn(usize) -> H + Send + Sync + 'static,
 ) -> ExitCode
 where
@@ -66,7 +65,7 @@ where
     };
     let offload = workers.offload();
     let code = serve(options, scheme, refine, move |poller: PollerContext<Offloaded<H::Message>>| {
-        let _ = engine.set(poller.handle()); // the handle is the same for every poller
+        metrics.observe(poller.handle()); // before the first connection is accepted
         offload(poller)
     });
     // The sockets of the workers have ended with the engine, but some callbacks may still be running.
