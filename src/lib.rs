@@ -66,6 +66,7 @@
 //! | `http` | yes | `lightcone::http`: an HTTP/1.1 server (the crate `lightcone-http` with its feature `alloc`) |
 //! | `workers` | yes | `lightcone::workers`: threads for callbacks that block or compute (`lightcone-workers`) |
 //! | `signals` | no | `lightcone::shutdown_on_signals`: a graceful shutdown on `SIGINT` and `SIGTERM` |
+//! | `log` | no | records of the engine for the program's logger: start, shortages, panics, shutdown (crate `log`) |
 //! | `sim` | no | `lightcone::sim`: handlers in a simulated network, for tests (`lightcone-sim`) |
 //!
 //! # Where to go next
@@ -97,6 +98,8 @@ mod named;
 mod requests;
 #[cfg(feature = "signals")]
 mod signals;
+#[cfg(test)]
+mod tests;
 
 pub use named::{DriverName, UnknownDriver};
 #[cfg(feature = "http")]

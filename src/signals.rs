@@ -61,30 +61,15 @@ pub fn shutdown_on_signals<M: Send + 'static>(engine: Handle<M>, grace: Duration
 #[cfg(test)]
 mod tests {
     use core::convert::Infallible;
-    use std::env;
     use std::io::{Read, Write};
     use std::net::TcpStream;
-    use std::process::Command;
     use std::sync::mpsc::{Sender, channel};
 
     use signal_hook::low_level::raise;
 
     use super::*;
+    use crate::tests::alone::{exit_code, is_alone};
     use crate::{Address, Builder, Context, Engine, Handler, Origin, Socket};
-
-    /// The environment variable that names the test which a process of its own runs: signals belong to the process.
-    const ROLE: &str = "LIGHTCONE_SIGNALS_TEST";
-
-    /// Runs a test of this module in a process of its own and returns its exit code.
-    fn alone(test: &str) -> Option<i32> {
-        let mut command = Command::new(env::current_exe().unwrap());
-        command.args(["--exact", &format!("signals::tests::{test}"), "--nocapture"]).env(ROLE, test);
-        command.output().unwrap().status.code()
-    }
-
-    fn is_alone() -> bool {
-        env::var_os(ROLE).is_some()
-    }
 
     /// Reports its events. `receive` never returns.
     struct Reporter(Sender<&'static str>);
@@ -127,7 +112,10 @@ mod tests {
     #[test]
     fn the_first_signal_leaves_time_and_the_second_does_not() {
         if !is_alone() {
-            assert_eq!(alone("the_first_signal_leaves_time_and_the_second_does_not"), Some(0));
+            assert_eq!(
+                exit_code("signals::tests::the_first_signal_leaves_time_and_the_second_does_not"),
+                Some(0)
+            );
             return;
         }
         let (sender, events) = channel();
@@ -142,7 +130,10 @@ mod tests {
     #[test]
     fn the_third_signal_ends_the_process_despite_a_callback() {
         if !is_alone() {
-            assert_eq!(alone("the_third_signal_ends_the_process_despite_a_callback"), Some(1));
+            assert_eq!(
+                exit_code("signals::tests::the_third_signal_ends_the_process_despite_a_callback"),
+                Some(1)
+            );
             return;
         }
         let (sender, events) = channel();
