@@ -35,8 +35,8 @@ use crate::Handle;
 /// ```
 ///
 /// The caller [joins](crate::Engine::join) the engine, shuts down workers after it if there are any, and ends the
-/// process: a signal does not return from `main`. Call this before the program reports that it is ready, because signals
-/// may arrive from then on. A program with several engines calls it once for each. Other signals keep their effect.
+/// process: a signal does not return from `main`. Call this before the program reports that it is ready, because
+/// signals may arrive from then on. A program with several engines calls it once for each. Other signals keep their effect.
 ///
 /// A thread named `lightcone-signals` waits for the signals until the process ends. It needs no time while there are
 /// none, and keeps what its handle keeps.

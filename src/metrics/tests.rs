@@ -304,8 +304,8 @@ mod http {
                 "lightcone_connections_closed_total counter Connections closed, by reason.",
                 "lightcone_received_bytes_total counter Bytes received.",
                 "lightcone_sent_bytes_total counter Bytes sent.",
-                "lightcone_lost_bytes_total counter Bytes not delivered when their connections ended, including those in \
-             system buffers where the system reports them.",
+                "lightcone_lost_bytes_total counter Bytes not delivered when their connections ended, including those \
+             in system buffers where the system reports them.",
                 "lightcone_output_shortages_total counter Waits for an output block that others held.",
                 "lightcone_input_shortages_total counter Waits for an input block that others held.",
                 "lightcone_http_requests_total counter Requests answered by routes.",
