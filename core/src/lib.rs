@@ -177,6 +177,9 @@
 //!
 //! Sockets, and a poller that is [`Alone`](poller::Alone), need no atomics. On targets without compare-and-swap,
 //! [`sync`] contains only its counter, and [`balance`] and groups of pollers are not available.
+//!
+//! The feature `defmt`, off by default, formats the small public types for `defmt`, the logger of microcontrollers:
+//! tokens, addresses, events, close reasons, errors, times, counts and configurations.
 #![no_std]
 #![deny(unsafe_code)]
 #![cfg_attr(
