@@ -16,8 +16,8 @@ use crate::http::{AccessLog, Outcome};
 /// ```
 ///
 /// Each line is one write, made by the thread that served the request, and its errors are ignored: a closed output is
-/// no reason to stop serving. If the output is a pipe that is full, the write waits, and with it the other connections of
-/// that thread. A server that must not wait passes the outcomes on with [`AccessLog::to`].
+/// no reason to stop serving. If the output is a pipe that is full, the write waits, and with it the other connections
+/// of that thread. A server that must not wait passes the outcomes on with [`AccessLog::to`].
 #[must_use = "pass it to `Http::log`"]
 pub fn print_requests() -> AccessLog<fn(&Outcome<'_>)> {
     AccessLog::to(|outcome| {

@@ -36,7 +36,8 @@ use crate::Handle;
 ///
 /// The caller [joins](crate::Engine::join) the engine, shuts down workers after it if there are any, and ends the
 /// process: a signal does not return from `main`. Call this before the program reports that it is ready, because
-/// signals may arrive from then on. A program with several engines calls it once for each. Other signals keep their effect.
+/// signals may arrive from then on. A program with several engines calls it once for each. Other signals keep their
+/// effect.
 ///
 /// A thread named `lightcone-signals` waits for the signals until the process ends. It needs no time while there are
 /// none, and keeps what its handle keeps.
@@ -105,6 +106,7 @@ mod tests {
         shutdown_on_signals(engine.handle(), grace).unwrap();
         let listener = engine.listen("127.0.0.1:0").unwrap();
         let mut stream = TcpStream::connect(listener.endpoint().as_inet().unwrap()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         stream.read_exact(&mut [0; 4]).unwrap();
         (engine, stream)
     }
@@ -121,7 +123,7 @@ mod tests {
         let (sender, events) = channel();
         let (engine, _stream) = engine(sender, Duration::from_hours(1));
         raise(SIGTERM).unwrap();
-        assert_eq!(events.recv().unwrap(), "shutdown");
+        assert_eq!(events.recv_timeout(Duration::from_secs(30)).unwrap(), "shutdown");
         raise(SIGINT).unwrap();
         let report = engine.join();
         assert_eq!((report.opened(), report.aborted()), (1, 1));
@@ -139,7 +141,7 @@ mod tests {
         let (sender, events) = channel();
         let (engine, mut stream) = engine(sender, Duration::ZERO);
         stream.write_all(b"block").unwrap();
-        assert_eq!(events.recv().unwrap(), "receive");
+        assert_eq!(events.recv_timeout(Duration::from_secs(30)).unwrap(), "receive");
         // A failed assertion would end the process with code 101.
         thread::scope(|scope| {
             let signals = || loop {

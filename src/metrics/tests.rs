@@ -332,7 +332,7 @@ mod http {
     #[test]
     fn the_page_of_many_pollers_is_sent_in_parts() {
         let metrics = Metrics::new();
-        let engine = Builder::new().pollers(24).sockets(8).block_size(2_048).output_limit(1);
+        let engine = Builder::new().pollers(24).sockets(8).blocks(64, 64).block_size(2_048).output_limit(1);
         let engine = engine.start(move |poller| {
             Http::new().stats(metrics.on_poller(&poller)).get("/metrics", metrics.route())
         });

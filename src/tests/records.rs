@@ -84,6 +84,7 @@ fn an_engine_records_its_life_and_what_went_wrong() {
     let mut taken: Vec<_> = core::iter::from_fn(|| File::open("/dev/null").ok()).collect();
     assert!(taken.pop().is_some());
     let mut client = TcpStream::connect(endpoint.as_inet().unwrap()).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     wait_for(Level::Warn, &format!("cannot accept from {endpoint} now"));
     thread::sleep(Duration::from_millis(100)); // further attempts fail
     drop(taken);
