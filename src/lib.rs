@@ -65,6 +65,8 @@
 //! | --- | --- | --- |
 //! | `http` | yes | `lightcone::http`: an HTTP/1.1 server (the crate `lightcone-http` with its feature `alloc`) |
 //! | `workers` | yes | `lightcone::workers`: threads for callbacks that block or compute (`lightcone-workers`) |
+//! | `signals` | no | `lightcone::shutdown_on_signals`: a graceful shutdown on `SIGINT` and `SIGTERM` |
+//! | `log` | no | records of the engine for the program's logger: start, shortages, panics, shutdown (crate `log`) |
 //! | `sim` | no | `lightcone::sim`: handlers in a simulated network, for tests (`lightcone-sim`) |
 //!
 //! A program that needs `sim` for its tests only names this crate twice:
@@ -84,8 +86,11 @@
 //! | write a handler | [`Handler`], which states the order of events; [`Socket`], [`Context`] |
 //! | configure the engine | [`Builder`](lightcone_unix::Builder) |
 //! | stop it, post messages, connect from other threads | [`Handle`] |
+//! | stop it by signals | `lightcone::shutdown_on_signals` |
+//! | count what it does, and publish that to Prometheus | [`Handle::stats`], [`metrics`] |
 //! | let the user choose a driver | [`DriverName`] |
 //! | serve HTTP: routes, bodies, middleware, limits | `lightcone::http` |
+//! | log requests | `lightcone::print_requests` |
 //! | run a slow callback | `lightcone::workers` |
 //! | test a handler in a simulated network | `lightcone::sim`, whose front page has a complete test |
 //! | find races in state that handlers share | `lightcone-model`, which a separate package of models depends on |
@@ -97,9 +102,22 @@
 
 #![forbid(unsafe_code)]
 
+extern crate alloc;
+
+pub mod metrics;
 mod named;
+#[cfg(feature = "http")]
+mod requests;
+#[cfg(feature = "signals")]
+mod signals;
+#[cfg(test)]
+mod tests;
 
 pub use named::{DriverName, UnknownDriver};
+#[cfg(feature = "http")]
+pub use requests::print_requests;
+#[cfg(feature = "signals")]
+pub use signals::shutdown_on_signals;
 
 core::cfg_select! {
     any(target_os = "linux", target_os = "android") => {

@@ -20,6 +20,7 @@ use core::time::Duration;
 /// A peer that reads slowly is then not cut off, however large the system's buffers are. The driver is queried eight
 /// times per timeout, so `write_stall` and `drain` may fire up to an eighth of their span late.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Timeouts {
     /// The time from the start of a connect to its success. Default 10 s.
     pub connect: Option<Duration>,
@@ -77,6 +78,7 @@ impl Timeouts {
 /// assert_eq!(error.to_string(), "block_size is 1000; allowed: a power of two from 64 to 16777216");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Config {
     /// The number of the shard's poller within its engine.
     pub poller: PollerId,
@@ -142,6 +144,7 @@ impl Default for Config {
 
 /// An invalid setting and its allowed range.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct ConfigError {
     /// The name of the field.
@@ -293,6 +296,7 @@ const fn timeout(field: &'static str, span: Option<Duration>) -> Result<(), Conf
 
 /// The memory cost of a configuration in bytes, as returned by [`footprint`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Footprint {
     /// The shard itself, including its timer wheel.

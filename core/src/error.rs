@@ -12,6 +12,7 @@ use core::fmt;
 ///
 /// The `writable` event follows when there is room again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Full;
 
 impl fmt::Display for Full {
@@ -33,6 +34,7 @@ impl embedded_io::Error for Full {
 /// The `receive` event follows when more bytes arrive. The end of the stream is not an error: a read then
 /// returns 0.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct WouldBlock;
 
 impl fmt::Display for WouldBlock {
@@ -51,6 +53,7 @@ impl embedded_io::Error for WouldBlock {
 
 /// A message that was not accepted, returned to the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Rejected<M> {
     /// The mailbox of the socket's poller is full. Retry later, or drop the message.
@@ -81,6 +84,7 @@ impl<M: fmt::Debug> core::error::Error for Rejected<M> {}
 
 /// The reason why a request to an engine was not accepted, for example to connect or to close a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum RequestError {
     /// There is no room at the moment: the poller's mailbox is full, or all sockets are in use. Retry later.
@@ -119,6 +123,7 @@ impl<M> From<Rejected<M>> for RequestError {
 
 /// The reason why a connect could not be started.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ConnectError {
     /// No socket is free, or too many connects were started in one turn.
@@ -140,6 +145,7 @@ impl core::error::Error for ConnectError {}
 
 /// An error of the operating system or the network, reduced to the kinds that programs distinguish.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// No listener accepts connections at the address.
@@ -197,6 +203,7 @@ impl core::error::Error for ErrorKind {}
 
 /// The engine timeout that ended a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Timeout {
     /// The connection was not established in time.
@@ -225,6 +232,7 @@ impl fmt::Display for Timeout {
 
 /// The reason why a socket ended. Reported exactly once, with the `close` event.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum CloseReason {
     /// The peer closed cleanly.

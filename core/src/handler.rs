@@ -9,6 +9,7 @@ use core::fmt;
 
 /// The origin of a socket.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Origin {
     /// A peer connected to a listener.
     Accepted {
@@ -24,6 +25,7 @@ pub enum Origin {
 
 /// An event of one socket. See [`Handler`] for the order of events.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum Event<M> {
     /// The connection is established. The first event, and delivered at most once.
     Open,

@@ -4,6 +4,7 @@ use core::fmt;
 
 /// The directions of a socket that a driver watches.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Interest(u8);
 
 impl Interest {

@@ -179,8 +179,11 @@
 //! Sockets, and a poller that is [`Alone`](poller::Alone), need no atomics. On targets without compare-and-swap,
 //! [`sync`] contains only its counter, and [`balance`] and groups of pollers are not available.
 //!
-//! There is no feature to turn off: a `#![no_std]` program that depends on this crate builds for a device with
+//! A `#![no_std]` program that depends on this crate builds for a device with
 //! `cargo build --target thumbv6m-none-eabi`, for example, once `rustup target add` has installed that target.
+//!
+//! The feature `defmt`, off by default, formats the small public types for `defmt`, the logger of microcontrollers:
+//! tokens, addresses, events, close reasons, errors, times, counts and configurations.
 #![no_std]
 #![deny(unsafe_code)]
 #![cfg_attr(

@@ -111,6 +111,7 @@ pub struct FreeBlocks {
 
 /// The reason why a socket was not admitted.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum AdmitError {
     /// All slots are in use. The handler was not called.

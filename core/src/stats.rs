@@ -5,6 +5,7 @@ use crate::slot::{ControlBlock, Flags};
 
 /// Counters since the shard was built. They wrap at 2^64.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub struct Stats {
     /// Accepted sockets that were admitted.

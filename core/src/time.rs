@@ -16,6 +16,7 @@ use core::time::Duration;
 /// assert_eq!(start - Instant::from_millis(9), Duration::ZERO); // saturates
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Instant(u64);
 
 impl Instant {

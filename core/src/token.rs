@@ -6,10 +6,12 @@ use core::fmt;
 
 /// The number of a poller within its engine, 0 to 255.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct PollerId(pub u8);
 
 /// The number of a listener within its engine, 0 to 255.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ListenerId(pub u8);
 
 /// The identity of one socket: its poller, its place in the poller's table, and a generation that changes whenever the
@@ -77,6 +79,14 @@ impl fmt::Debug for Token {
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}#{}", self.poller().0, self.index(), self.generation())
+    }
+}
+
+/// Formats as `Debug` does.
+#[cfg(feature = "defmt")]
+impl defmt::Format for Token {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "Token({=u8}:{=u32}#{=u32})", self.poller().0, self.index(), self.generation());
     }
 }
 

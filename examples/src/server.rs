@@ -1,15 +1,11 @@
 //! The life of a server: start, listen, run until a signal, report.
 
-use core::time::Duration;
 use std::io::{self, Write};
-use std::process::{self, ExitCode};
-use std::sync::OnceLock;
-use std::thread;
+use std::process::ExitCode;
 
+use lightcone::metrics::Metrics;
 use lightcone::workers::Offloaded;
-use lightcone::{Builder, Engine, Error, Handle, Handler, PollerContext, Report};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use lightcone::{Builder, Engine, Error, Handler, PollerContext, Report, shutdown_on_signals};
 
 use crate::options::{ServerOptions, UsageError};
 
@@ -23,9 +19,9 @@ const EXIT_USAGE: u8 = 2;
 /// Runs a server until `SIGINT` or `SIGTERM`, and prints the result.
 ///
 /// The first line on standard output is `listening on ` with the address (after `scheme` unless it is a path), printed
-/// once connections are accepted; the last line is the report. The first signal lets connections end within the grace
-/// time, a second one ends them at once, and a third one ends the process regardless of its handlers. Errors and notes
-/// go to standard error; after an error the exit code is 2 for invalid settings and 1 for a refusal by the system.
+/// once connections are accepted; the last line is the report. Signals have the effects of [`shutdown_on_signals`].
+/// Errors and notes go to standard error; after an error the exit code is 2 for invalid settings and 1 for a refusal by
+/// the system.
 pub fn serve<H>(
     options: &ServerOptions,
     scheme: &str,
@@ -47,14 +43,13 @@ where
     }
 }
 
-/// Runs a server as [`serve`] does, with its handlers on `count` worker threads. `engine` is set before the first
-/// connection is accepted.
+/// Runs a server as [`serve`] does, with its handlers on `count` worker threads, and adds its engine to `metrics`.
 pub fn serve_on_workers<H>(
     options: &ServerOptions,
     scheme: &str,
     count: usize,
     refine: impl FnOnce(Builder) -> Result<Builder, UsageError>,
-    engine: &'static OnceLock<Handle<Offloaded<H::Message>>>,
+    metrics: Metrics,
     make: impl Fn(usize) -> H + Send + Sync + 'static,
 ) -> ExitCode
 where
@@ -71,7 +66,7 @@ where
     };
     let offload = workers.offload();
     let code = serve(options, scheme, refine, move |poller: PollerContext<Offloaded<H::Message>>| {
-        let _ = engine.set(poller.handle()); // the handle is the same for every poller
+        metrics.observe(poller.handle()); // before the first connection is accepted
         offload(poller)
     });
     // The sockets of the workers have ended with the engine, but some callbacks may still be running.
@@ -101,24 +96,12 @@ fn run<M: Send + 'static>(
     scheme: &str,
 ) -> Result<Report, Failure> {
     // Before the address is printed: anyone who knows it may already send signals.
-    let signals = Signals::new([SIGINT, SIGTERM])?;
-    let (handle, grace) = (engine.handle(), options.grace());
-    thread::Builder::new().name("signals".into()).spawn(move || obey(signals, &handle, grace))?;
+    shutdown_on_signals(engine.handle(), options.grace())?;
     let listener = engine.listen(&options.listen)?;
     let endpoint = listener.endpoint();
     let scheme = if endpoint.as_inet().is_some() { scheme } else { "" }; // no client expects a scheme before a path
     print_line(&format!("listening on {scheme}{endpoint}"));
     Ok(engine.join())
-}
-
-fn obey<M>(mut signals: Signals, handle: &Handle<M>, grace: Duration) {
-    for (before, _signal) in signals.forever().enumerate() {
-        match before {
-            0 => handle.shutdown(grace),
-            1 => handle.shutdown(Duration::ZERO),
-            _ => process::exit(1),
-        }
-    }
 }
 
 /// Prints a line on standard output and flushes it. A closed output is no reason to stop serving, so errors are

@@ -8,6 +8,7 @@ use crate::transfer::Transfer;
 
 /// Whether an exchange continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[must_use]
 #[non_exhaustive]
 pub enum Flow {

@@ -92,6 +92,9 @@
 //! The feature `alloc` adds bodies on the heap: `Request::collect_vec` collects a request body, chunked or not, up to a
 //! limit set by the route, and `Response::owned` takes ownership of a body and sends it piece by piece. The feature
 //! costs one pointer per connection, also an idle one. The rest of the crate does not use the heap.
+//!
+//! The feature `defmt` formats [`Status`], [`Method`], [`Flow`], [`Limits`], [`Fault`] and [`RequestId`] for `defmt`,
+//! the logger of microcontrollers, and turns on the feature of that name of `lightcone-core`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(

@@ -14,6 +14,7 @@ use core::time::Duration;
 /// Limits are inclusive: a value that equals its limit is accepted. Set some and take the others from
 /// [`Limits::DEFAULT`]: later versions add limits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Limits {
     /// The maximum size of a request head in bytes: the request line, the fields and the final empty line. More: 431.
     /// The capacity of a connection's input buffer is a limit as well. Default: 32 KiB.

@@ -5,6 +5,7 @@ use lightcone_core::Token;
 /// The identity of one request that is not answered at once, returned by [`Transfer::id`](crate::Transfer::id). It is
 /// unique: no request on another connection, and no later one on the same connection, has the same identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct RequestId {
     token: Token,
     /// The number of the request among those of its connection that were not answered at once.

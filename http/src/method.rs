@@ -4,6 +4,7 @@ use core::fmt;
 
 /// The method of a request. A request with any other method is refused with 501.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[repr(u8)]
 #[non_exhaustive]
 pub enum Method {

@@ -13,6 +13,7 @@ use core::fmt;
 /// # Ok::<(), lightcone_http::InvalidStatus>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Status(u16);
 
 macro_rules! statuses {
@@ -141,6 +142,14 @@ impl fmt::Display for InvalidStatus {
 impl fmt::Debug for InvalidStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// Formats like `Display`.
+#[cfg(feature = "defmt")]
+impl defmt::Format for InvalidStatus {
+    fn format(&self, f: defmt::Formatter<'_>) {
+        defmt::write!(f, "{=u16} is not a status; allowed: 100 to 599", self.code);
     }
 }
 

@@ -36,6 +36,7 @@ use crate::listener::{ListenError, ListenOptions, ListenSocket};
 use crate::memory;
 use crate::paths::UnixAddressesFull;
 use crate::poller::{CONNECTS_A_TURN, EVENTS_MAX, PollerThread, UnixConnectionEntry};
+use crate::records::{AcceptRecords, record};
 use crate::report::{PollerReport, Report};
 use crate::shared::{
     EngineShared, ListenerSlot, OpenSocket, OpenSockets, UnixPollerHandle, locked, poller_handle,
@@ -430,6 +431,10 @@ impl<D: Driver> Builder<D> {
         let threads = Mutex::new(starter.threads(drivers)?);
         let inner = Arc::new(Inner { shared, listen, shortage });
         let check_descriptor = check_descriptor::<D>;
+        record!(info, "started {pollers} pollers over {}, {sockets} sockets each", D::NAME);
+        if let Some(shortage) = &inner.shortage {
+            record!(warn, "{shortage}");
+        }
         Ok(Engine { handle: Handle { inner }, threads, listener_per_poller, check_descriptor })
     }
 }
@@ -528,7 +533,8 @@ where
                 listeners: &mut (0..LISTENERS_MAX).map(|_| None).collect::<Vec<_>>(),
                 buffer: &mut vec![0; receive_size],
             };
-            let transport = UnixTransport { driver, shared: &shared, options: listen, filter };
+            let accepts = AcceptRecords::default();
+            let transport = UnixTransport { driver, shared: &shared, options: listen, filter, accepts };
             let Some(member) = Member::new(shared.group(), id, balancer) else {
                 return PollerReport::default();
             };
@@ -880,6 +886,7 @@ impl<M> Engine<M> {
             return Err(RequestError::from(refused).into());
         }
         registry.listener_mut(id).shared = shared;
+        record!(info, "listening on {bound}");
         Ok(Listener { handle: self.handle(), id, generation, endpoint: bound, open })
     }
 
@@ -926,7 +933,9 @@ impl<M> Engine<M> {
             // A thread cannot wait for itself, and its poller has no report yet.
             if it.thread().id() == me { PollerReport::default() } else { it.join().unwrap_or(failed) }
         };
-        Report { pollers: threads.into_iter().map(join).collect() }
+        let report = Report { pollers: threads.into_iter().map(join).collect() };
+        record!(info, "{report}");
+        report
     }
 }
 
@@ -990,6 +999,7 @@ impl<M> Listener<M> {
         }
         // Only now, so that a call which failed halfway can be repeated. A second close command has no effect.
         slot.taken = false;
+        record!(info, "no longer listening on {}", self.endpoint);
         registry.closing.retain(|(_, open)| !open.is_closed());
         registry.closing.push((self.endpoint.clone(), Arc::clone(&self.open)));
         Ok(())

@@ -16,6 +16,21 @@
 //! | [`address`] | socket addresses in the kernel's format |
 //! | [`clock`], [`limits`], [`memory`] | time, descriptors, memory |
 //! | [`errno`] | OS errors, and the macro that makes system calls |
+//!
+//! # Records
+//!
+//! With the feature `log`, an engine reports what is not an event of a handler to the `log` crate, with the target
+//! `lightcone`:
+//!
+//! | level | records |
+//! | --- | --- |
+//! | error | a panic in the program's code or of a poller; a listener that is broken |
+//! | warn | too few descriptors for the settings; an accept that fails, once for a series of failures |
+//! | info | the start, a listener that begins or is closed, accepting again after failures, a shutdown and its report |
+//! | debug | a socket that the driver cannot watch, which is closed |
+//!
+//! Most are made on the thread of a poller, which waits for the program's logger. Without the feature they cost
+//! nothing.
 
 extern crate alloc;
 
@@ -30,6 +45,7 @@ pub mod listener;
 pub mod memory;
 mod paths;
 mod poller;
+mod records;
 mod report;
 mod shared;
 pub mod socket;

@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::driver::{Driver, Event, Readiness};
 use crate::errno::Errno;
 use crate::memory;
+use crate::records::{message_of, record};
 use crate::report::PollerReport;
 use crate::shared::EngineShared;
 use crate::transport::{UnixGroup, UnixTransport, listener_of};
@@ -98,6 +99,7 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| self.serve())) {
             // From now on, other threads get an error instead of filling mailboxes that are never read.
             self.close_mailboxes();
+            record!(error, "poller {} has failed: {}", self.id.0, message_of(&*panic));
             resume_unwind(panic);
         }
         let stats = *self.poller.stats();
@@ -179,8 +181,13 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
     fn recover(&mut self, panic: Box<dyn Any + Send>) {
         match self.poller.recover() {
             PanicOwner::Engine => resume_unwind(panic),
-            PanicOwner::Program => {}
-            PanicOwner::Socket(token) => self.end_panicked(token),
+            PanicOwner::Program => {
+                record!(error, "poller {}: the program's code panicked: {}", self.id.0, message_of(&*panic));
+            }
+            PanicOwner::Socket(token) => {
+                record!(error, "a callback of {token:?} panicked, the socket ends: {}", message_of(&*panic));
+                self.end_panicked(token);
+            }
         }
         self.report.panics += 1;
     }

@@ -13,6 +13,7 @@ use lightcone_core::{Address, ListenerId, PollerId, RequestError, Stats};
 
 use crate::endpoint::Endpoint;
 use crate::paths::{UnixAddressesFull, UnixPaths};
+use crate::records::record;
 use crate::transport::UnixGroup;
 
 /// The handle by which other threads reach a poller.
@@ -155,6 +156,7 @@ impl<M> EngineShared<M> {
 
     /// Stops every poller. Later connects and listeners are refused.
     pub(crate) fn stop(&self, grace: Duration) {
+        record!(info, "shutting down within {grace:?}");
         let mut registry = locked(&self.registry);
         registry.stopping = true;
         self.group().stop(grace);

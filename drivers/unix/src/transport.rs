@@ -13,6 +13,7 @@ use crate::driver::{Driver, check_descriptor};
 use crate::errno::Errno;
 use crate::listener::{self, ListenOptions, ListenSocket};
 use crate::paths::PathPin;
+use crate::records::{AcceptRecords, record};
 use crate::shared::{EngineShared, OpenSocket};
 use crate::socket::{self, Connecting, GATHER_MAX};
 
@@ -76,6 +77,7 @@ pub(crate) struct UnixTransport<'e, D, M> {
     /// The options of listeners, of which `nodelay` and `unsent_limit` are also set on connecting sockets.
     pub(crate) options: ListenOptions,
     pub(crate) filter: Option<ConnectionFilter>,
+    pub(crate) accepts: AcceptRecords,
 }
 
 impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
@@ -87,7 +89,10 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
 
     fn register(&mut self, fd: OwnedFd, token: Token, interest: Interest) -> Result<OwnedFd, ErrorKind> {
         let registered = self.driver.register(fd.as_fd(), token.to_bits(), interest);
-        registered.map(|()| fd).map_err(|_| ErrorKind::OutOfDescriptors)
+        registered.map(|()| fd).map_err(|error| {
+            record!(debug, "cannot watch the socket {token:?}: {error}");
+            ErrorKind::OutOfDescriptors
+        })
     }
 
     fn modify(
@@ -194,10 +199,16 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
             listener::AcceptResult::Accepted(fd, PeerAddress::Unix) => (fd, listener.address),
             listener::AcceptResult::WouldBlock => return Accept::WouldBlock,
             listener::AcceptResult::Retry(_) => return Accept::Retry,
-            listener::AcceptResult::OutOfDescriptors(_) | listener::AcceptResult::Failed(_) => {
+            listener::AcceptResult::OutOfDescriptors(errno) => {
+                self.accepts.failed(listener.socket.endpoint(), errno);
+                return Accept::Exhausted;
+            }
+            listener::AcceptResult::Failed(errno) => {
+                self.accepts.broken(listener.socket.endpoint(), errno);
                 return Accept::Exhausted;
             }
         };
+        self.accepts.accepted(listener.socket.endpoint());
         match &self.filter {
             Some(ConnectionFilter(accepts)) if !accepts(id, &peer) => Accept::Filtered,
             _ => Accept::Accepted(fd, peer),

@@ -52,6 +52,7 @@ pub(crate) struct Scratch {
 
 /// Why a response was replaced by a 500: a mistake of the program, or too little memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 #[non_exhaustive]
 pub enum Fault {
     /// The response was to be sent at once but is larger than half of the socket's output bound, and more than that is
