@@ -84,11 +84,11 @@ impl State for App {
     type Message = Infallible;
 }
 
-/// The page of `/metrics` in Prometheus format. It is written one family and poller at a time and never held in full,
-/// so a client that does not read it costs no more than any other.
+/// The page of `/metrics` in Prometheus format. It is written in pieces, each with one family of metrics from one
+/// poller or server, and is never held in full, so a client that does not read the page costs no more than any other.
 #[derive(Default)]
 struct Page {
-    /// The index of the next family. Both are bytes because every connection reserves space for a `Page`.
+    /// The index of the next family. Both numbers are bytes because every connection reserves space for a `Page`.
     family: u8,
     /// The poller or server whose samples are next.
     number: u8,
@@ -361,5 +361,5 @@ fn main() -> ExitCode {
     }
 }
 
-/// The engine that the workers' servers report on, once it has started.
+/// The handle to the engine, set once it has started: the workers' servers report its counts.
 static ENGINE: OnceLock<Handle<Offloaded<RequestMessage<Infallible>>>> = OnceLock::new();
