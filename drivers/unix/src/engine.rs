@@ -264,8 +264,8 @@ impl<D: Driver> Builder<D> {
         self
     }
 
-    /// Sets the size of a buffer block in bytes: a power of two from 64 to 2^24. Default 4,096. The buffers of a socket
-    /// consist of such blocks, which it holds only while it needs them.
+    /// Sets the size of a buffer block in bytes: a power of two from 64 to 2^24. Default 4,096. A socket
+    /// holds blocks only while it has queued output or unconsumed input.
     pub fn block_size(mut self, bytes: usize) -> Self {
         self.config.block_size = bytes;
         self
