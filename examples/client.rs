@@ -1,4 +1,9 @@
-//! A client of the example `echo`: connects, sends lines one by one, and ends when each has an answer.
+//! A client of the example `echo`: connects, sends lines one by one, and ends when each has been answered.
+//!
+//! ```sh
+//! cargo run -p lightcone-examples --example echo
+//! cargo run -p lightcone-examples --example client      # in another terminal
+//! ```
 
 use core::{convert::Infallible, net::SocketAddr, time::Duration};
 use std::sync::mpsc::{Sender, channel};

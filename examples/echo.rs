@@ -5,9 +5,9 @@
 //! nc 127.0.0.1 7000
 //! ```
 //!
-//! The handler is [`lightcone_examples::echo`]. Input is not read while output is blocked: a connection holds at most
-//! 128 KiB of output and 128 KiB of unread input. A connection is closed by the engine's default timeouts: after 30
-//! seconds without a first byte, or 75 seconds of inactivity.
+//! The handler is in [`lightcone_examples::echo`]. A connection whose output is full is not read, so it holds at most
+//! 128 KiB of output and 128 KiB of unread input. The engine's default timeouts close a connection after 30 seconds
+//! without a first byte, or 75 seconds of inactivity.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Sends an event stream: the time of the engine, every second, for as long as the client stays.
+//! Sends a stream of server-sent events: the time of the engine, every second, for as long as the client stays.
 //!
 //! ```sh
 //! cargo run --example events
@@ -23,7 +23,8 @@ impl<S: State> Exchange<S> for Clock {
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
         let now = io.now();
         let due = self.next.is_none_or(|next| now >= next);
-        // A client that does not read leaves no room: then this is called again when there is some.
+        // The write fails if the client does not read, so that there is no room. `advance` is called again when there
+        // is.
         if due && write!(io, "data: {} ms\n\n", now.as_millis()).is_ok() {
             self.next = Some(now + INTERVAL);
         }

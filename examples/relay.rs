@@ -6,8 +6,9 @@
 //!
 //! The handler and its rules are in [`lightcone_examples::relay`]; this file is the program around it.
 //!
-//! `--max-connections` limits links. A client above the limit waits until a link ends; while other links are still
-//! being established, it may be closed instead.
+//! A link is an accepted connection with the connection that was opened for it. `--max-connections` limits the links. A
+//! client above the limit waits until a link ends; while other links are still being established, its connection may be
+//! closed instead.
 
 use core::time::Duration;
 use std::process::ExitCode;
@@ -21,7 +22,8 @@ use lightcone_examples::{Addresses, ServerOptions, serve};
 const LINKS_DEFAULT: usize = 4_096;
 const LINKS_HELP: &str = "Maximum number of links, divided evenly among the pollers; further clients wait until \
     a link ends [default: 4096 per poller]";
-/// For each of the two sockets of a link: a piece or its credit, the end of stream, and its close.
+/// The messages of a link that can be in a mailbox: for each of its two sockets, a piece of data or the credit for one,
+/// the end of the stream, and the close.
 const MESSAGES_A_LINK: usize = 2 * 3;
 /// Links may be quiet for long, but not forever.
 const QUIET_MAX: Option<Duration> = Some(Duration::from_mins(10));

@@ -1,4 +1,5 @@
-//! Runs the other examples in a simulated world, seed after seed, under faults that are rare on a real network.
+//! Runs handlers of the other examples in a simulated network, seed after seed, under faults that are rare on a real
+//! one.
 //!
 //! ```sh
 //! cargo run --release -p lightcone-examples --example simulate -- --scenario chat --seeds 1000
@@ -18,7 +19,7 @@ use lightcone::sim::{Failure, Fault, Report, Runner, Tape};
 use lightcone_examples::print_line;
 use lightcone_examples::simulation::Scenario;
 
-/// Runs handlers in a simulated world, by seeds.
+/// Runs handlers in a simulated network, by seeds.
 #[derive(Parser, Debug)]
 #[command(name = "simulate", version)]
 struct Options {
@@ -96,7 +97,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Shows progress on standard error; called only if that is a terminal.
+/// Shows progress on standard error; called only if standard error is a terminal.
 fn show_progress(done: u64, all: u64, sum: &Sum, seconds: f64) {
     const WIDTH: u64 = 30;
     let filled = done * WIDTH / all;

@@ -20,7 +20,7 @@ impl State for Visits {
     type Message = Infallible;
 }
 
-/// What pollers share must be safe to use from several threads, like this or a value in an `Arc`.
+/// State that pollers share must be safe to use from several threads, such as this number or a value in an `Arc`.
 static EVERYWHERE: AtomicU64 = AtomicU64::new(0);
 
 pub(crate) fn server() -> impl Handler<Message: Send> {

@@ -1,8 +1,9 @@
 //! Frames in a byte stream: lines, frames with another delimiter, and frames with their length in front.
 //!
 //! TCP carries bytes, not messages: a message may arrive in pieces, and several may arrive at once. [`Lines`],
-//! [`Delimited`] and [`Lengths`] find the frames in a socket's [`Input`] and write them to its [`Output`]. They are
-//! settings, usually a constant of the program; each socket only has a [`FrameState`].
+//! [`Delimited`] and [`Lengths`] find such messages, here called frames, in a socket's [`Input`] and write them to its
+//! [`Output`]. A value of these types describes a format and is usually a constant of the program; the progress of each
+//! socket is in its [`FrameState`].
 //!
 //! ```
 //! use lightcone_core::framing::{FrameState, Lines};
@@ -46,11 +47,11 @@
 //!
 //! # Long frames
 //!
-//! The input of a socket holds at most [`Input::capacity`] bytes, and a handler that waits for more waits for ever.
-//! Unless a [maximum](Lines::max) is set, a frame that does not fit is an error, which is returned as soon as it can be
-//! known. With a maximum above the capacity, a frame that does not fit is returned in pieces:
-//! [`is_first`](Frame::is_first) and [`is_last`](Frame::is_last) show where it begins and ends. A frame that fits is
-//! always returned in one piece.
+//! The input of a socket holds at most [`Input::capacity`] bytes, so a longer frame can never arrive there as a whole.
+//! Unless a [maximum](Lines::max) is set, such a frame is an error, which is returned as soon as the length is known to
+//! be too large. If a maximum above the capacity is set, a frame that does not fit into the input is returned in
+//! pieces: [`is_first`](Frame::is_first) and [`is_last`](Frame::is_last) show where the frame begins and ends. A frame
+//! that fits is always returned in one piece.
 //!
 //! # At the end of the stream
 //!
@@ -63,8 +64,9 @@ use crate::buffer::{Input, Output};
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 
-/// How far a socket's input has been divided into frames. The default is the beginning of a stream. As long as it is
-/// used, the input must be consumed by [`Frame`]s only.
+/// The progress of dividing a socket's input into frames. The default is the beginning of a stream.
+///
+/// Between two calls with the same state, input must be consumed only by dropping [`Frame`]s.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct FrameState {
     /// Within a frame that is returned in pieces: with a delimiter, how many bytes of it were returned; with a length,
@@ -77,7 +79,7 @@ pub struct FrameState {
 }
 
 impl FrameState {
-    /// Returns whether a part of a frame was returned or discarded, and the rest has not arrived yet.
+    /// Returns whether the current frame has been returned only in part, or is being discarded.
     #[must_use]
     pub const fn is_within_frame(&self) -> bool {
         self.count > 0 || self.discards
@@ -85,7 +87,7 @@ impl FrameState {
 }
 
 /// A frame, or a piece of a long one, without its delimiter or length. It dereferences to its bytes, which are in the
-/// socket's input and may be modified there. They are consumed when it is dropped.
+/// socket's input and may be modified there. When the `Frame` is dropped, they are consumed.
 #[derive(Debug)]
 pub struct Frame<'f, 'a> {
     input: &'f mut Input<'a>,
@@ -113,8 +115,8 @@ impl Frame<'_, '_> {
         self.last
     }
 
-    /// Leaves the frame in the input: the next call returns it again. For a handler that cannot process it yet, for
-    /// example because the output is full.
+    /// Leaves the frame in the input: the next call of `next` returns it again. For a handler that cannot process the
+    /// frame yet, for example because the output is full.
     pub fn keep(mut self) {
         self.after = *self.state;
         (self.header, self.length, self.trailer) = (0, 0, 0);
@@ -147,11 +149,13 @@ impl Drop for Frame<'_, '_> {
     }
 }
 
-/// A frame is longer than the maximum, or the input is too small for any frame. Unless the caller closes the socket, the
-/// frame is discarded: the next calls consume it and return the frames after it.
+/// The error of a frame that is longer than the maximum, or of an input that is too small for any frame.
+///
+/// A handler can close the socket, or go on: further calls of `next` discard the frame that is too long and return the
+/// frames after it. An input that is too small for any frame returns the error again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct FrameTooLong {
-    /// The length of the frame, as far as it is known: with a delimiter, the frame may be longer.
+    /// The length of the frame, as far as it is known: with a delimiter, that of the part that has arrived.
     pub length: u64,
     /// The maximum.
     pub max: u64,
@@ -165,7 +169,7 @@ impl fmt::Display for FrameTooLong {
 
 impl core::error::Error for FrameTooLong {}
 
-/// A frame that was not sent. Nothing was queued.
+/// The error of sending a frame. Nothing of the frame was queued.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum SendFrameError {
@@ -217,7 +221,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Returns lines that fit into the input in one piece, with their ends.
+    /// Creates a format whose lines must fit into the input together with their ends.
     #[must_use]
     pub const fn new() -> Self {
         Self { max: None }
@@ -268,7 +272,7 @@ pub struct Delimited<'d> {
 }
 
 impl<'d> Delimited<'d> {
-    /// Returns frames that fit into the input in one piece, with their delimiters.
+    /// Creates a format whose frames must fit into the input together with their delimiters.
     ///
     /// # Panics
     ///
@@ -318,8 +322,8 @@ fn find(bytes: &[u8], delimiter: &[u8]) -> Option<usize> {
     }
 }
 
-/// Returns how many of the last bytes may belong to a delimiter of which the rest has not arrived: the longest ending
-/// that is a beginning of it.
+/// Returns how many of the last bytes may belong to a delimiter whose rest has not arrived: the length of the longest
+/// suffix of `bytes` that is a proper prefix of the delimiter.
 fn unfinished(bytes: &[u8], delimiter: &[u8]) -> usize {
     let ends_with = |n: &usize| delimiter.get(..*n).is_some_and(|beginning| bytes.ends_with(beginning));
     (1..delimiter.len()).rev().find(ends_with).unwrap_or(0)
@@ -348,7 +352,7 @@ fn next_delimited<'f, 'a>(
     let searched = bytes.len().min(state.searched as usize);
     let found = find(bytes.get(searched..).unwrap_or_default(), delimiter).map(|at| searched + at);
     let text = bytes.get(..found.unwrap_or(bytes.len())).unwrap_or_default();
-    // What may be the beginning of a line end or delimiter does not count before the rest of it has arrived.
+    // Bytes that may begin a line end or a delimiter do not count for the maximum before the rest of it has arrived.
     let withheld = match found {
         _ if lines => usize::from(text.ends_with(b"\r")),
         Some(_) => 0,
@@ -462,7 +466,7 @@ impl LengthField {
     }
 }
 
-/// Frames with their length in front. The length does not include its own field.
+/// Frames with their length in front. The length counts the bytes of the frame without the length field.
 ///
 /// ```
 /// use lightcone_core::framing::{LengthField, Lengths};
@@ -477,7 +481,7 @@ pub struct Lengths {
 }
 
 impl Lengths {
-    /// Returns frames that fit into the input in one piece, with their lengths.
+    /// Creates a format whose frames must fit into the input together with their lengths.
     #[must_use]
     pub const fn new(field: LengthField) -> Self {
         Self { field, max: None }
@@ -530,7 +534,7 @@ impl Lengths {
         Ok(Some(Frame { input, state, after, header, length, trailer: 0, first, last: after.count == 0 }))
     }
 
-    /// Consumes the frame that is discarded as far as it has arrived. Returns whether that was all of it.
+    /// Consumes what has arrived of the frame to be discarded. Returns whether that was all of the frame.
     fn discard(&self, state: &mut FrameState, input: &mut Input<'_>) -> bool {
         if state.count == 0 {
             let Some(length) = self.field.decode(input.bytes()) else { return false };

@@ -31,14 +31,15 @@ pub enum Event<M> {
     Open,
     /// New bytes have arrived; see [`Stream::bytes`](crate::Stream::bytes).
     Receive,
-    /// There is room for output again after a refused or short send, or after
-    /// [`request_writable`](crate::Output::request_writable): at most half of the output bound is queued.
+    /// There is room for output again, after a send that was refused or accepted only in part, or after
+    /// [`request_writable`](crate::Output::request_writable): at most half of the [bound](crate::Output::bound)
+    /// is queued.
     Writable,
     /// All queued bytes have been passed to the operating system.
     Sent,
     /// The peer has ended its stream. No `Receive` follows.
     PeerClosed,
-    /// The deadline set by the handler has passed. It is no longer set.
+    /// The deadline that the handler set has passed, and is now cleared.
     Timeout,
     /// The engine is shutting down: complete the work in progress, then close.
     Shutdown,
@@ -46,7 +47,8 @@ pub enum Event<M> {
     Message(M),
     /// The connect failed. This is the only event of such a socket.
     Refused(ErrorKind),
-    /// The socket has ended. Delivered exactly once. The bytes counted by `queued()` were never sent.
+    /// The socket has ended. The last event, delivered exactly once after `Open`. The bytes counted by
+    /// [`queued`](crate::Stream::queued) were never sent.
     Close(CloseReason),
 }
 
@@ -78,11 +80,13 @@ impl<M> Event<M> {
 
 /// The callbacks by which a program handles the events of its sockets.
 ///
-/// Each socket receives its callbacks in this order, on one thread, and never re-entrantly:
+/// For each socket, the callbacks run in this order, on one thread, and never re-entrantly (`*`: any number of
+/// times, in any order):
 ///
 /// ```text
-/// ( admit  open | admit  (open | refused) )
-///       ( receive | sent | writable | peer_closed | timeout | message | shutdown )*   close
+/// admit  open  ( receive | sent | writable | peer_closed | timeout | message | shutdown )*  close
+/// admit  refused                                                     a connect that fails
+/// admit                                                              the peer is turned away
 /// ```
 ///
 /// 1. [`admit`](Self::admit) creates the user data or turns the peer away; in the latter case no event
@@ -92,10 +96,12 @@ impl<M> Event<M> {
 /// 4. `receive` comes only when there are new bytes. Unconsumed bytes stay in the buffer; on their own they
 ///    do not cause another `receive`.
 /// 5. `sent` comes only when all queued bytes have been passed to the operating system. `writable` comes once
-///    after each refused or short send, or call of [`request_writable`](crate::Output::request_writable).
-/// 6. Backpressure: while `writable` is pending, the socket is not read.
-/// 7. A request made in a callback (`close`, `pause`, ..) takes effect when the callback returns. After
-///    `close`, `linger` or `abort`, only the `close` event follows.
+///    after each send that was refused or accepted only in part, or call of
+///    [`request_writable`](crate::Output::request_writable).
+/// 6. Backpressure: while `writable` is pending, that is, from such a send or call until `writable` comes, the
+///    socket is not read.
+/// 7. A request made in a callback (`close`, `pause`, ..) takes effect when the callback returns. After a call
+///    of `close`, `linger` or `abort`, only the `close` event follows.
 /// 8. A callback borrows only its own socket. It reaches other sockets by [`Context::post`].
 ///
 /// All methods but `admit` have a default implementation. A handler that wraps another handler overrides only
@@ -137,11 +143,12 @@ pub trait Handler {
     /// The type of messages posted to sockets; [`Infallible`](core::convert::Infallible) if there are none.
     type Message;
 
-    /// Called before a socket is created. Returns its user data, or `None` to turn the peer away. Runs on the
-    /// poller that will own the socket.
+    /// Called before the first event of a socket. Returns the socket's user data, or `None` to turn the peer
+    /// away. Runs on the poller that owns the socket.
     fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Self::Data>;
 
-    /// Returns whether this handler uses `sent`. `false` skips the event, and thus one callback per response.
+    /// Returns whether this handler uses `sent`. With `false` that event is not delivered, which saves one
+    /// callback per response.
     fn wants_sent(&self) -> bool {
         true
     }
@@ -238,8 +245,8 @@ pub trait Handler {
     ///
     /// The default closes the socket, which still sends the queued bytes. A handler that continues instead
     /// must close the socket later; sockets still open at the end of the grace time are aborted. If the
-    /// peer may still be sending, [`linger`](crate::Stream::linger) avoids a reset; it takes at most half a
-    /// second longer.
+    /// peer may still be sending, call [`linger`](crate::Stream::linger) in place of `close` to avoid a reset.
+    /// During a shutdown it waits for the end of the peer's stream for at most half a second.
     fn shutdown(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         let _ = cx;
         socket.close();
@@ -276,7 +283,8 @@ pub trait Handler {
     }
 }
 
-/// The services of a driver that callbacks reach through a [`Context`].
+/// The services of a driver that callbacks reach through a [`Context`]. Drivers implement it; handlers call the
+/// methods of the context.
 pub trait Outbox<M> {
     /// Posts a message to a socket of any poller.
     ///
@@ -285,8 +293,8 @@ pub trait Outbox<M> {
     /// Returns the message if it was not accepted.
     fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>>;
 
-    /// Posts a message to every open socket of the engine, including the caller's. `clone` makes the copies,
-    /// so that a message type that is never broadcast need not be `Clone`.
+    /// Posts a message to every open socket of the engine, including the caller's. `clone` makes the copies:
+    /// it is an argument so that a message type that is never broadcast need not be `Clone`.
     ///
     /// # Errors
     ///
@@ -377,7 +385,7 @@ impl<'a, M> Context<'a, M> {
     ///
     /// It arrives as the `message` event on the socket's own thread, after this callback. Messages from one
     /// poller to one socket keep their order. If the socket is closed before the message arrives, the message
-    /// is dropped and counted.
+    /// is dropped and [counted](crate::Stats::gone).
     ///
     /// ```
     /// use lightcone_core::{Context, Rejected, Token};
@@ -402,8 +410,8 @@ impl<'a, M> Context<'a, M> {
     ///
     /// # Errors
     ///
-    /// Returns the message if a poller's mailbox was full or the engine has stopped. Pollers before that one
-    /// have received it.
+    /// Returns the message if a poller's mailbox was full or the engine has stopped. The pollers before that
+    /// one, in the order of their ids, still deliver it.
     pub fn broadcast(&mut self, message: M) -> Result<(), Rejected<M>>
     where
         M: Clone,
@@ -413,8 +421,9 @@ impl<'a, M> Context<'a, M> {
 
     /// Starts a connect on this poller.
     ///
-    /// The token is valid immediately. After this callback, `admit` is called with `tag`, and then `open` or
-    /// `refused` follows. If the engine is shut down before that, none of them is called.
+    /// The token is valid immediately. It identifies the new socket, which gets messages from `open` on. After this
+    /// callback, `admit` is called with `tag`, and then `open` or `refused` follows. If the engine is shut down before
+    /// `admit`, none of them is called.
     ///
     /// ```
     /// use core::convert::Infallible;

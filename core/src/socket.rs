@@ -11,7 +11,7 @@ use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::time::Duration;
 
-/// A socket in a callback: its [`Stream`] and the user data.
+/// A callback's view of a socket: its [`Stream`] and the user data.
 ///
 /// Both fields are public so that they can be borrowed at the same time:
 /// `let Socket { stream, data } = socket;`
@@ -40,13 +40,13 @@ pub struct Socket<'a, D> {
 
 impl<'a, D> Socket<'a, D> {
     /// Borrows input, output and user data at once, so that a handler can parse the input, write a response
-    /// to the output and update the data, without copying.
+    /// to the output and update the data without copying the input first.
     pub fn split(&mut self) -> (Input<'_>, Output<'_>, &mut D) {
         let (input, output) = self.stream.split();
         (input, output, self.data)
     }
 
-    /// Returns the same socket with a part of its data, for a handler that wraps another.
+    /// Returns a view of the same socket with a part of its data, for a handler that wraps another.
     pub fn project<E>(&mut self, part: impl FnOnce(&mut D) -> &mut E) -> Socket<'_, E> {
         Socket { stream: self.stream.reborrow(), data: part(self.data) }
     }
@@ -71,7 +71,9 @@ impl<D: fmt::Debug> fmt::Debug for Socket<'_, D> {
     }
 }
 
-/// A socket without the user data. Requests such as [`close`](Self::close) take effect after the callback.
+/// A callback's view of a socket without the user data: input, output, closing and timers.
+///
+/// Requests such as [`close`](Self::close) take effect when the callback returns.
 pub struct Stream<'a> {
     pub(crate) control: &'a mut ControlBlock,
     pub(crate) pool: PoolMut<'a>,
@@ -109,7 +111,7 @@ impl fmt::Debug for Stream<'_> {
 }
 
 impl<'a> Stream<'a> {
-    /// Returns the socket's identity, to which messages are posted.
+    /// Returns the socket's identity, which is the destination of messages to it.
     #[must_use]
     pub fn token(&self) -> Token {
         self.shared.token.at(self.index, self.control.generation)
@@ -189,8 +191,8 @@ impl<'a> Stream<'a> {
         *self.consumed = self.bytes.len();
     }
 
-    /// Returns the maximum number of bytes that [`bytes`](Self::bytes) can hold. A handler must not wait for
-    /// more: while that many bytes are unconsumed, the socket is not read.
+    /// Returns the maximum number of unconsumed bytes. A handler must not wait for more: while that many
+    /// bytes are unconsumed, the socket is not read.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.shared.capacity as usize
@@ -200,9 +202,9 @@ impl<'a> Stream<'a> {
     ///
     /// # Errors
     ///
-    /// [`Full`] if there is not enough room for all of them. `writable` follows, unless `bytes` exceed the
-    /// [bound](Output::bound) of the queue. After `finish`, `close`, `linger` or `abort` the result is always
-    /// [`Full`], and `writable` does not follow.
+    /// [`Full`] if there is not enough room for all of them. `writable` follows, unless `bytes` are longer than
+    /// the [bound](Output::bound) of the output, for which there is never room. After `finish`, `close`,
+    /// `linger` or `abort` the result is always [`Full`], and `writable` does not follow.
     #[inline]
     pub fn send(&mut self, bytes: &[u8]) -> Result<(), Full> {
         self.output().send(bytes)
@@ -236,8 +238,8 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Returns the number of bytes waiting to be sent; in the `close` event, the number of bytes that were
-    /// not sent.
+    /// Returns the number of bytes that wait to be sent; in the `close` event, the number of bytes that were
+    /// never sent.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.control.chain.queued()
@@ -251,16 +253,15 @@ impl<'a> Stream<'a> {
 
     /// Sends the queued output, then closes.
     ///
-    /// If input is known to be unread, the close is staged as by [`linger`](Self::linger): closing
-    /// immediately would make the kernel reset the connection and discard output that the peer has not
-    /// received yet.
+    /// If input is known to be unread, the socket closes in stages, as with [`linger`](Self::linger). Otherwise
+    /// the kernel would reset the connection and discard output that the peer has not received yet.
     pub fn close(&mut self) {
         self.control.chain.release_tail(&self.pool);
         self.control.asked.set(Requests::CLOSE);
     }
 
     /// Sends the queued output, shuts down writing, then reads and discards input until the peer ends its
-    /// stream or [`Timeouts::linger`](crate::Timeouts) expires. Use it to reject a peer that is still
+    /// stream or [`Timeouts::linger`](crate::Timeouts::linger) expires. Use it to reject a peer that is still
     /// sending.
     pub fn linger(&mut self) {
         self.control.chain.release_tail(&self.pool);
@@ -276,8 +277,8 @@ impl<'a> Stream<'a> {
 
     /// Closes immediately. Queued output is lost, and the peer sees a reset if the driver can send one.
     ///
-    /// In the `close` event, the only effect is the reset. Use it for a protocol in which the end of the
-    /// connection would look like the end of a message.
+    /// In the `close` event, the only effect is the reset. This is for a protocol in which the end of the
+    /// stream also ends a message: with a reset, the peer does not take a truncated message for a whole one.
     pub fn abort(&mut self) {
         self.control.asked.set(Requests::ABORT);
     }
@@ -305,8 +306,8 @@ impl<'a> Stream<'a> {
         self.control.flags.has(Flags::PAUSED)
     }
 
-    /// Sets or clears the only deadline of the socket. `timeout` comes once when it passes, never early. A
-    /// deadline more than 12 days ahead is shortened to 12 days.
+    /// Sets or clears the deadline of the socket, and replaces an earlier one. The `timeout` event comes once
+    /// when the deadline passes, never early. A deadline more than 12 days ahead is shortened to 12 days.
     ///
     /// ```
     /// use core::time::Duration;
@@ -330,15 +331,15 @@ impl<'a> Stream<'a> {
         self.control.flags.set(Flags::DEADLINE.with(Flags::TIMES));
     }
 
-    /// Returns the deadline, if one is set and `timeout` has not come for it.
+    /// Returns the deadline, if one is set and its `timeout` has not come yet.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let set = self.control.flags.has(Flags::DEADLINE) || self.control.pending.has(Pending::TIMEOUT);
         set.then(|| self.shared.now.near(self.control.deadline))
     }
 
-    /// Returns whether `writable` is pending: a send was refused or short, or
-    /// [`request_writable`](Output::request_writable) was called.
+    /// Returns whether `writable` is pending: a send was refused or accepted only in part, or
+    /// [`request_writable`](Output::request_writable) was called, and `writable` has not come since.
     #[must_use]
     pub fn is_writable_pending(&self) -> bool {
         self.control.chain.armed || self.control.pending.has(Pending::WRITABLE)
@@ -347,11 +348,11 @@ impl<'a> Stream<'a> {
     /// Declares whether the socket is active: in the middle of something, such as a request that is being
     /// received or answered.
     ///
-    /// While the socket is active, [`Timeouts::idle`](crate::Timeouts::idle) does not run; it restarts when
-    /// the socket becomes inactive. The handler should bound this time itself, by a
-    /// [deadline](Self::set_deadline). The first byte and write stall timeouts run regardless. If the write
-    /// stall timeout is disabled, the idle timeout runs in its place while the peer takes none of the queued
-    /// output.
+    /// While the socket is active, the [idle](crate::Timeouts::idle) timeout does not run; it restarts when the
+    /// socket becomes inactive. The handler should bound the active time itself, by a
+    /// [deadline](Self::set_deadline). The [first byte](crate::Timeouts::first_byte) and
+    /// [write stall](crate::Timeouts::write_stall) timeouts run regardless. If the write stall timeout is
+    /// disabled, the idle timeout runs in its place while the peer accepts none of the queued output.
     pub fn set_active(&mut self, active: bool) {
         let flags = &mut self.control.flags;
         if active == flags.has(Flags::ACTIVE) {
@@ -377,9 +378,9 @@ impl<'a> Stream<'a> {
         self.control.flags.has(Flags::ACTIVE)
     }
 
-    /// Returns whether the engine is shutting down. It is `true` even before `shutdown`, in the callbacks
-    /// that deliver input which had arrived by then, so that a protocol can announce the end of the
-    /// connection in its last response.
+    /// Returns whether the engine is shutting down. Input that has already arrived is delivered before the
+    /// `shutdown` event; the result is `true` in these callbacks as well, so that a protocol can announce the
+    /// end of the connection in its last response.
     #[must_use]
     #[inline]
     pub fn is_stopping(&self) -> bool {
@@ -392,7 +393,7 @@ impl<'a> Stream<'a> {
         self.control.flags.has(Flags::SILENT)
     }
 
-    /// Returns the time since the socket last made progress: it was opened, or received or sent something.
+    /// Returns the time since the socket last made progress, that is, was opened, received or sent bytes.
     #[must_use]
     pub fn quiet_for(&self) -> Duration {
         Duration::from_millis(self.shared.now.tick().wrapping_sub(self.control.seen).into())
@@ -416,7 +417,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Returns the same stream with other data, for a handler that wraps another.
+    /// Returns a view of the same socket with other data, for a handler that wraps another.
     pub fn with<'b, D>(&'b mut self, data: &'b mut D) -> Socket<'b, D> {
         Socket { stream: self.reborrow(), data }
     }

@@ -14,7 +14,8 @@ use crate::respond::writer::Scratch;
 use crate::route::{self, ChainEnd, Fallback, Join, Logged, Route, RouteEntry, Routes, Wrap};
 use crate::stats::Stats;
 
-/// An HTTP/1.1 server: a chain of routes that implements [`Handler`](lightcone_core::Handler) for any driver.
+/// An HTTP/1.1 server: a chain of routes that implements the core's [`Handler`](lightcone_core::Handler), so any driver
+/// can run it.
 ///
 /// ```
 /// use lightcone_http::{AccessLog, Done, Http, Reply, Request, Response};
@@ -46,16 +47,20 @@ use crate::stats::Stats;
 /// # Timeouts and buffers
 ///
 /// The engine's [`Timeouts`](lightcone_core::Timeouts) cover the first byte, the idle time between requests, write
-/// stalls and draining. The times for a head or a body that has begun, and for a response, are [`Limits`]. The idle
-/// timeout does not run during a request.
+/// stalls and draining. The idle timeout does not run during a request. The times allowed for a head or a body that has
+/// begun, and for a response, are [`Limits`].
 ///
-/// The output bound of a socket must be at least 512 bytes, otherwise the first connection panics. A request is started
-/// only when half of the bound is free, so a response sent at once may have that size.
+/// The [output bound](lightcone_core::Output::bound) of a socket must be at least 512 bytes, otherwise the first
+/// connection panics. The server begins with a request only when half of the bound is free, so a response that is sent
+/// at once can always have that size.
 ///
-/// # Writing handlers
+/// # Route handlers
 ///
-/// Write closures in place: for a closure that is bound to a variable first, the compiler infers a type that is not
-/// general enough to be a handler. A chain can hold about 100 routes; [`merge`](Self::merge) groups for more.
+/// The handler of a route is a function or closure with the request and the response as arguments; it has nothing to do
+/// with the trait `Handler` of the core. Write a closure as an argument of [`get`](Self::get) or a similar method: for
+/// a closure that is bound to a variable first, the compiler infers a type that is not general enough.
+///
+/// A chain can hold about 100 routes. For more, put the routes in groups and [`merge`](Self::merge) these.
 #[must_use = "a server does nothing until a driver runs it"]
 #[derive(Debug)]
 pub struct Http<S, R, P = ServerState<S>> {
@@ -64,7 +69,7 @@ pub struct Http<S, R, P = ServerState<S>> {
     state: PhantomData<fn(S)>,
 }
 
-/// The parts of a server other than its routes. A group of routes has none.
+/// The parts of a server other than its routes. A group of routes does not have these parts.
 #[derive(Debug)]
 pub struct ServerState<S> {
     pub(crate) state: S,
@@ -88,7 +93,7 @@ impl Default for Http<(), ChainEnd> {
 }
 
 impl<S: State> Http<S, ChainEnd> {
-    /// Creates a server whose routes share `state`, which handlers access as [`Request::state`].
+    /// Creates a server whose routes share `state`, which route handlers access as [`Request::state`].
     pub const fn with(state: S) -> Self {
         let parts = ServerState {
             state,
@@ -104,7 +109,7 @@ impl<S: State> Http<S, ChainEnd> {
 impl<S: State> Http<S, ChainEnd, ()> {
     /// Creates a group of routes, to be [merged](Self::merge) or [nested](Self::nest) into a server or another group.
     ///
-    /// If handlers use the state before the compiler can infer its type, name the type:
+    /// If route handlers use the state before the compiler can infer its type, name the type:
     ///
     /// ```
     /// # use lightcone_http::{Http, State};
@@ -213,9 +218,9 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
         self.on(Method::Patch, pattern, handler)
     }
 
-    /// Sets the handler for paths that match no route, in place of a plain 404. The fallback of a group handles paths
-    /// below the group's prefix. `request.param("path")` returns the path after its first slash; in a group, after the
-    /// prefix and the slash that follows it.
+    /// Sets the route handler for paths that match no route, in place of a plain 404. The fallback of a group is for
+    /// paths below the group's prefix. In a fallback, `request.param("path")` returns the path after its first slash;
+    /// in that of a group, the path after the prefix and the slash that follows it.
     ///
     /// # Panics
     /// If there is a fallback already.
@@ -264,9 +269,11 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
         self.link(|routes| Wrap::new(middleware, routes))
     }
 
-    /// Logs the requests of the routes added so far and, on a server, those that match no route (404, 405) or that the
-    /// server refuses. The log is called once per request, when the request has ended. This makes each connection about
-    /// 96 bytes larger, mostly to keep the target of a request whose response comes later.
+    /// Logs the requests of the routes added so far; on a server rather than a group, also the requests that match no
+    /// route (404, 405) or that the server refuses.
+    ///
+    /// The log is called once per request, when the request has ended. A log makes each connection about 96 bytes
+    /// larger, mostly to keep the target of a request whose response comes later.
     pub fn log<L: Log<S>>(self, log: L) -> Http<S, Logged<L, R>, P> {
         self.link(|routes| Logged::new(log, routes))
     }

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server for `lightcone-core`: `no_std`, no heap, no I/O.
+//! An HTTP/1.1 server for `lightcone-core`: `no_std`, without I/O, and without a heap unless the feature `alloc` is on.
 //!
 //! ```
 //! use lightcone_http::Http;
@@ -10,9 +10,9 @@
 //! ```
 //!
 //! A program on an operating system depends on `lightcone`, which re-exports this crate as `lightcone::http`, with the
-//! feature `alloc`. [`Http`] implements [`Handler`](lightcone_core::Handler), so any driver can run it. Each
-//! [route](Http::get) has a closure or function that responds at once ([`Response::text`] and similar methods) or
-//! passes the request to an [`Exchange`], which responds over time. [`Middleware`] wraps routes.
+//! feature `alloc`. [`Http`] implements the core's [`Handler`](lightcone_core::Handler), so any driver can run it. Each
+//! [route](Http::get) has a route handler, a closure or function that responds at once ([`Response::text`] and similar
+//! methods) or passes the request to an [`Exchange`], which responds over time. [`Middleware`] wraps routes.
 //!
 //! | To | Use |
 //! | --- | --- |
@@ -83,15 +83,15 @@
 //! # drop(server);
 //! ```
 //!
-//! Requests are parsed strictly (RFC 9112): where the standard leaves a choice, input that two parsers could read
-//! differently is refused, which prevents request smuggling through a proxy. Everything that a peer can make the server
-//! store has a [limit](Limits), and a connection that exceeds one is closed in a way that lets the peer read the error
-//! response. Memory stays bounded: the server buffers no whole body unless a route requests it, and it stops reading
-//! from a peer that does not read its responses.
+//! Requests are parsed strictly (RFC 9112): where the standard leaves a choice, the server refuses input that another
+//! parser could read differently, which prevents request smuggling through a proxy. Everything that a peer can make the
+//! server store has a [limit](Limits). A connection that exceeds a limit is closed such that the peer can still read
+//! the error response. Memory stays bounded: the server buffers no whole body unless a route requests it, and it stops
+//! reading from a peer that does not read its responses.
 //!
 //! The feature `alloc` adds bodies on the heap: `Request::collect_vec` collects a request body, chunked or not, up to a
 //! limit set by the route, and `Response::owned` takes ownership of a body and sends it piece by piece. The feature
-//! costs one pointer per connection, also an idle one. The rest of the crate does not use the heap.
+//! costs one pointer per connection, even an idle one. The rest of the crate does not use the heap.
 //!
 //! The feature `defmt` formats [`Status`], [`Method`], [`Flow`], [`Limits`], [`Fault`] and [`RequestId`] for `defmt`,
 //! the logger of microcontrollers, and turns on the feature of that name of `lightcone-core`.

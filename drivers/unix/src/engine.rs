@@ -1,4 +1,4 @@
-//! The engine: poller threads with one handle.
+//! The engine: poller threads, their listeners and balancer, and the handle that controls them.
 
 #![expect(
     clippy::cast_possible_truncation,
@@ -74,11 +74,11 @@ pub enum Error {
         /// The number of pollers.
         pollers: usize,
     },
-    /// A driver failed to start, or a listener's descriptor is beyond its limit.
+    /// A driver failed to start, or cannot watch a listener because the listener's descriptor is too large for it.
     Driver(DriverError),
     /// A thread could not be started.
     Thread(io::Error),
-    /// The handler factory panicked for this poller.
+    /// The closure passed to [`Builder::start`] panicked for this poller.
     Factory(PollerId),
     /// A text that is not a valid address.
     Endpoint(EndpointError),
@@ -86,7 +86,7 @@ pub enum Error {
     Listen(ListenError),
     /// The engine already has the maximum number of listeners.
     Listeners,
-    /// The engine listens on all the Unix addresses that it can remember, so it cannot add another.
+    /// All the Unix addresses that the engine can remember are those of its listeners, so it cannot add another.
     UnixAddresses(UnixAddressesFull),
     /// A request to the engine was not accepted.
     Request(RequestError),
@@ -167,8 +167,8 @@ impl<M> From<Rejected<M>> for Error {
 
 /// The maximum capacity of a message mailbox.
 const MAILBOX_MAX: usize = 1 << 20;
-/// The capacity of a poller's command mailbox, which also bounds the sockets in transit to it. An accepting poller that
-/// finds it full tries another poller.
+/// The capacity of a poller's mailbox of commands, which also bounds the accepted sockets in transit to the poller. An
+/// accepting poller that finds it full tries another poller.
 const COMMANDS_MAX: usize = 1_024;
 
 type UnixCommand = Command<OwnedFd, Listening, LoadPermit<UnixGroup>>;
@@ -258,13 +258,15 @@ impl<D: Driver> Builder<D> {
 
     /// Sets the maximum number of sockets per poller: 1 to [`SOCKETS_MAX`]. Default 65,536.
     ///
-    /// Memory is only committed as it is used. When all sockets are in use, connections wait in the listener's backlog.
+    /// The system commits memory only as it is used. When all sockets are in use, connections wait in the listener's
+    /// [backlog](Self::backlog).
     pub fn sockets(mut self, sockets: usize) -> Self {
         self.config.sockets = sockets;
         self
     }
 
-    /// Sets the size of a buffer block in bytes: a power of two from 64 to 2^24. Default 4,096.
+    /// Sets the size of a buffer block in bytes: a power of two from 64 to 2^24. Default 4,096. A socket
+    /// holds blocks only while it has queued output or unconsumed input.
     pub fn block_size(mut self, bytes: usize) -> Self {
         self.config.block_size = bytes;
         self
@@ -275,7 +277,7 @@ impl<D: Driver> Builder<D> {
     ///
     /// With as many input blocks as sockets, a small request can always be received.
     /// [`Config::output_blocks`](lightcone_core::Config::output_blocks) describes how sockets share output blocks.
-    /// Memory is only committed as it is used, and released to the system some seconds after a burst.
+    /// The system commits memory only as it is used, and gets it back some seconds after a burst.
     pub fn blocks(mut self, input: usize, output: usize) -> Self {
         self.config.input_blocks = input;
         self.config.output_blocks = output;
@@ -289,27 +291,31 @@ impl<D: Driver> Builder<D> {
         self
     }
 
-    /// Sets the maximum number of bytes that a socket receives at once, and that it can leave unconsumed: a power of
-    /// two, at least the block size and at most 2^24. Default 128 KiB.
+    /// Sets how much a socket can receive.
     ///
-    /// `blocks` is the number of sockets per poller that may leave more than one buffer block unconsumed. Default
-    /// 1,024. With 0, `bytes` is ignored and the maximum is one buffer block.
+    /// `bytes` is the maximum that a socket receives at once, and that its handler can leave unconsumed: a power of
+    /// two, at least the [block size](Self::block_size) and at most 2^24. Default 128 KiB.
+    ///
+    /// `blocks` is the number of sockets per poller whose handlers may leave more than one buffer block unconsumed at
+    /// the same time. Default 1,024. With 0, `bytes` is ignored and the maximum is one buffer block.
     pub fn receive(mut self, bytes: usize, blocks: usize) -> Self {
         self.config.receive_size = bytes;
         self.config.receive_blocks = blocks;
         self
     }
 
-    /// Sets how sockets are distributed over the pollers. Default round robin.
+    /// Sets the policy by which sockets are distributed over the pollers. Default: round robin.
     pub fn balancer(mut self, policy: Policy) -> Self {
         self.policy = policy;
         self
     }
 
     /// Sets whether each poller has a separate listening socket (`SO_REUSEPORT`): the kernel then distributes the
-    /// connections, and each stays on the poller that accepted it. Default no: the first poller accepts, and the
-    /// balancer distributes the connections. Unix sockets cannot be shared: if this is set, the first poller accepts
-    /// and keeps all connections of a Unix listener.
+    /// connections, and each stays on the poller that accepted it. Default: no; the first poller accepts, and the
+    /// balancer distributes the connections.
+    ///
+    /// Several pollers cannot listen on one Unix socket: if this is set, the first poller accepts and keeps all
+    /// connections of a Unix listener.
     pub fn listener_per_poller(mut self, yes: bool) -> Self {
         self.listener_per_poller = yes;
         self
@@ -331,20 +337,20 @@ impl<D: Driver> Builder<D> {
     /// such a limit. Default 128 KiB. With `None` the kernel decides, and buffers megabytes for a peer that does not
     /// read.
     ///
-    /// Bytes in the kernel's buffer delay the output that is queued after them, and the
-    /// [write stall](Timeouts::write_stall) timeout does not see them.
+    /// Bytes in the kernel's buffer delay the output that is queued after them, and do not count as queued for the
+    /// [write stall](Timeouts::write_stall) timeout.
     pub fn unsent_limit(mut self, bytes: Option<u32>) -> Self {
         self.listen.unsent_limit = bytes;
         self
     }
 
-    /// Sets when TCP keep-alive probes the idle peers of accepted sockets; `None`: never, which is the default.
+    /// Sets when TCP keep-alive probes are sent on accepted sockets that are idle; `None`: never, which is the default.
     pub fn keep_alive(mut self, keep_alive: Option<KeepAlive>) -> Self {
         self.listen.keep_alive = keep_alive;
         self
     }
 
-    /// Sets a connection filter. It is called with the listener and the peer's address, and returns whether to accept
+    /// Sets a connection filter, which is called with the listener and the peer's address and returns whether to accept
     /// the connection. Default: all connections are accepted.
     ///
     /// A refused connection is closed before it is assigned to a poller, and counted as
@@ -372,15 +378,15 @@ impl<D: Driver> Builder<D> {
         self
     }
 
-    /// Sets how many posted messages a poller's mailbox holds before [`Rejected::Full`] is returned: a power of two
-    /// from 2 to 2^20. Default 4,096.
+    /// Sets how many posted messages a poller's mailbox holds: a power of two from 2 to 2^20. Default 4,096. While it
+    /// is full, further messages are rejected with [`Rejected::Full`].
     pub fn mailbox(mut self, messages: usize) -> Self {
         self.mailbox = messages;
         self
     }
 
-    /// Starts the pollers. `make` is called once for each, on the poller's thread, so handlers need not be `Send` and
-    /// need no locks for their own state.
+    /// Starts the pollers. `make`, the handler factory, is called once for each poller, on the poller's thread. So
+    /// handlers need not be `Send`, and need no locks for their own state.
     ///
     /// # Errors
     ///
@@ -579,7 +585,7 @@ struct Inner<M> {
     shortage: Option<LimitError>,
 }
 
-/// A handle to an engine, for use on any thread. Cheap to clone.
+/// A handle to an engine, for use on any thread: posts messages, connects, closes sockets, shuts down. Cheap to clone.
 ///
 /// ```
 /// use core::time::Duration;
@@ -634,8 +640,8 @@ impl<M> Handle<M> {
 
     /// Posts a message to a socket, where it arrives as a `message` event on the socket's thread.
     ///
-    /// If the socket has been closed by then, the message is dropped and counted. Messages from one thread to one
-    /// socket keep their order.
+    /// If the socket has been closed by then, the message is dropped and [counted](Stats::gone). Messages from one
+    /// thread to one socket keep their order.
     ///
     /// # Errors
     ///
@@ -644,7 +650,7 @@ impl<M> Handle<M> {
         self.group().post(to, message, None)
     }
 
-    /// Posts a message to every socket that is open when it arrives.
+    /// Posts a message to every socket that is open when the message arrives at the socket's poller.
     ///
     /// # Errors
     ///
@@ -666,8 +672,8 @@ impl<M> Handle<M> {
         self.group().broadcast(message, clone, None)
     }
 
-    /// Connects to an address, on the poller that the balancer picks. `admit` is called with the tag; `open` or
-    /// `refused` follows.
+    /// Begins to connect to an address, on the poller that the balancer picks. The handler's `admit` is called with the
+    /// tag; `open` or `refused` follows.
     ///
     /// ```
     /// use lightcone_unix::endpoint::Endpoint;
@@ -715,9 +721,9 @@ impl<M> Handle<M> {
 
     /// Returns the address of an endpoint, for use with [`connect`](Self::connect).
     ///
-    /// An engine remembers 4,096 Unix paths: those that it listens on, and the most recently used others. The address
-    /// of a forgotten path is invalid: [`endpoint`](Self::endpoint) returns `None`, and a connect is refused. Call this
-    /// again to get a new one.
+    /// The address of a Unix socket is a number, for which the engine remembers the path. It remembers 4,096 paths:
+    /// those that it listens on, and the most recently used others. The address of a forgotten path is invalid:
+    /// [`endpoint`](Self::endpoint) returns `None`, and a connect is refused. Call this again to get a new one.
     ///
     /// # Errors
     ///
@@ -740,8 +746,8 @@ impl<M> Handle<M> {
 
     /// Returns the number of pollers that have [failed](PollerReport::failed); 0 once the engine is shutting down.
     ///
-    /// The other pollers continue. But if the accepting poller has failed, no connections are accepted any more, and
-    /// the program should shut down.
+    /// The other pollers continue. But if the accepting poller has failed, no connections are accepted any more; the
+    /// program should then shut the engine down.
     #[must_use]
     pub fn failed(&self) -> usize {
         if locked(&self.shared().registry).stopping {
@@ -750,7 +756,8 @@ impl<M> Handle<M> {
         self.group().pollers().iter().filter(|poller| poller.is_closed()).count()
     }
 
-    /// Returns the current number of sockets of each poller, including those in transit to it.
+    /// Returns the current number of sockets of each poller, including those that are assigned to it and have not
+    /// arrived.
     #[must_use]
     pub fn loads(&self) -> Vec<u32> {
         let load = |poller: &UnixPollerHandle<M>| AsRef::<Load>::as_ref(poller).get();
@@ -759,9 +766,10 @@ impl<M> Handle<M> {
 
     /// Begins a graceful shutdown, and returns at once. [`Engine::join`] waits for its end.
     ///
-    /// Connections that wait at the listeners are still accepted, then the listeners close. Every socket receives the
-    /// bytes that have already arrived, then its `shutdown` event. Sockets that are still open after the grace time are
-    /// aborted. With a grace time of zero, nothing more is accepted. Further calls can only shorten the grace time.
+    /// Connections that wait at the listeners are still accepted, then the listeners close. On every socket, the bytes
+    /// that have already arrived are received, then the `shutdown` event is delivered. Sockets that are still open
+    /// after the grace time are aborted. With a grace time of zero, nothing more is accepted. Further calls can only
+    /// shorten the grace time.
     pub fn shutdown(&self, grace: Duration) {
         self.shared().stop(grace);
     }
@@ -805,9 +813,11 @@ impl<M> Engine<M> {
         self.handle.clone()
     }
 
-    /// Returns an error if the process may open fewer descriptors than the settings require, because the hard limit is
-    /// too low (the soft limit has been raised to it) or the soft limit cannot be raised. The engine runs nevertheless:
-    /// when it is out of descriptors, it pauses accepting until some are free.
+    /// Returns an error if the process may open fewer descriptors than the settings require. The engine runs
+    /// nevertheless: when it is out of descriptors, it pauses accepting until some are free.
+    ///
+    /// The engine raises a soft limit that is too low to the hard limit. So the cause is that the hard limit is too low
+    /// as well, or that the soft limit could not be raised.
     #[must_use]
     pub fn descriptor_shortage(&self) -> Option<&LimitError> {
         self.handle.inner.shortage.as_ref()
@@ -912,15 +922,15 @@ impl<M> Engine<M> {
         }
     }
 
-    /// Shuts down and waits for the end. This takes at most a little longer than the grace time, unless a handler
-    /// blocks.
+    /// Shuts down, waits for the end and returns the report. This takes at most a little longer than the grace time,
+    /// unless a handler blocks.
     pub fn shutdown(self, grace: Duration) -> Report {
         self.handle.shutdown(grace);
         self.join()
     }
 
-    /// Waits until the engine has been shut down by [`Handle::shutdown`]. If called on a poller's thread, waits only
-    /// for the other pollers.
+    /// Waits until the engine has been shut down by [`Handle::shutdown`], and returns the report. If called on a
+    /// poller's thread, waits only for the other pollers.
     pub fn join(self) -> Report {
         self.join_threads()
     }
@@ -980,8 +990,8 @@ impl<M> Listener<M> {
 
     /// Stops listening, within a turn of the listener's poller. Accepted connections are not affected.
     ///
-    /// [`Engine::listen`] waits for the close if it needs the same address, so the address can be used again at once.
-    /// For other purposes, call [`wait_closed`](Self::wait_closed).
+    /// [`Engine::listen`] on the same address waits for the close, so the engine can use the address again at once. To
+    /// wait for another reason, call [`wait_closed`](Self::wait_closed).
     ///
     /// # Errors
     ///
