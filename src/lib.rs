@@ -123,7 +123,7 @@ pub use lightcone_workers as workers;
 pub use lightcone_core::{
     Address, Checkpoint, CloseReason, ConfigError, ConnectError, Context, ErrorKind, Event, Full, Handler,
     Input, Instant, ListenerId, Origin, Output, PollerId, Rejected, Socket, Stats, Stream, Timeout, Timeouts,
-    Token, UnixId, WouldBlock,
+    Token, UnixId, WouldBlock, WriteRate,
 };
 pub use lightcone_unix::socket::KeepAlive;
 pub use lightcone_unix::{

@@ -97,6 +97,8 @@ bits! {
         TIMES = 6,
         /// The socket is in the ready queue.
         QUEUED = 7,
+        /// A window for the rate of output runs: see `RateWindows`.
+        RATED = 8,
         /// The peer has ended its stream.
         PEER_ENDED = 9,
         /// `open` was delivered, so `close` must follow.

@@ -301,8 +301,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     error(
         "core/src/shard.rs",
         "no_look_at_what_is_undelivered",
-        "if self.asks\n            && let Some(slot)",
-        "if self.asks && !MUTATED\n            && let Some(slot)",
+        "if looks && self.asks {",
+        "if looks && self.asks && !MUTATED {",
     ),
     error(
         "core/src/slot.rs",
