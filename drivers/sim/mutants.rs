@@ -185,6 +185,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "|| !control.chain.is_low(most - usize::from(MUTATED)) ||",
     ),
     error(
+        "core/src/poller/turn.rs",
+        "full_wait_fires_timers",
+        "self.shard.hold_timers();",
+        "if !MUTATED {\n self.shard.hold_timers();\n }",
+    ),
+    error(
         "core/src/shard.rs",
         "stale_token_accepted",
         "            && self.shared.token.at(index, slot.control.generation) == token",

@@ -36,7 +36,7 @@ pub const POLLERS_MAX: usize = 256;
 /// The minimum and maximum capacity of the mailbox for commands.
 const COMMANDS: (usize, usize) = (16, 1_024);
 /// The maximum number of listeners of a poller: one for each listener number.
-const LISTENERS: usize = 256;
+pub(crate) const LISTENERS: usize = 256;
 
 /// The memory of one poller, and the handles of the engine if this is its first poller.
 #[derive(Default)]
@@ -361,6 +361,7 @@ impl<'s> Sim<'s> {
             late_before: Cell::new(0),
             late_most: Cell::new(0),
             ended: RefCell::default(),
+            left_out: RefCell::default(),
             delivered: Cell::new(0),
             tally: Cell::default(),
             views: RefCell::default(),
