@@ -212,8 +212,9 @@ impl<'s> Sim<'s> {
     }
 
     /// Sets the size of the send buffer of engines' sockets that are created from now on, in addition to the
-    /// peer's window; default 0. Such a socket is writable when a third of the buffer is free, and buffered
-    /// bytes are still delivered after a clean close.
+    /// peer's window, in place of the size that the seed has drawn, which is 0 in half of all runs. Such a
+    /// socket is writable when a third of the buffer is free, and buffered bytes are still delivered after a
+    /// clean close.
     pub fn set_send_buffer(&mut self, bytes: usize) {
         self.world.borrow_mut().wires.send_buffer = bytes;
     }

@@ -100,6 +100,9 @@ const EDGE_MAX: u64 = 120_000_000;
 /// The sizes of a wait's buffer of events. Half of all runs have the first, which holds all.
 const WAIT_CAPACITIES: [usize; 8] = [1_024, 1_024, 1_024, 1_024, 1, 2, 5, 20];
 
+/// The sizes of the system's send buffer. Half of all runs have none.
+const SEND_BUFFERS: [usize; 8] = [0, 0, 0, 0, 20_000, 1 << 20, 3_000, 300];
+
 impl World {
     pub(crate) fn new(source: Source, keep: bool, calm: bool) -> Self {
         let mut decider = Decider::new(source);
@@ -122,7 +125,8 @@ impl World {
             let latency = u32::try_from(window * 1_000).map_or(latency, |most| latency.min(most));
             let capacity = decider.draw(Track::System, WAIT_CAPACITIES.len() as u32);
             let wait_capacity = WAIT_CAPACITIES[capacity as usize];
-            Wires { latency, jitter, window, send_buffer: 0, wait_capacity }
+            let send_buffer = SEND_BUFFERS[decider.draw(Track::System, SEND_BUFFERS.len() as u32) as usize];
+            Wires { latency, jitter, window, send_buffer, wait_capacity }
         };
         // core keeps the low 32 bits of the milliseconds, so some runs start shortly before they wrap
         let start = match if calm { 0 } else { decider.draw(Track::Setup, 4) } {
