@@ -1,4 +1,5 @@
-//! Sends a stream of server-sent events: the time of the engine, every second, for as long as the client stays.
+//! Sends a stream of server-sent events: the time of the engine, every second, until the client leaves or the server
+//! stops.
 //!
 //! ```sh
 //! cargo run --example events
@@ -32,6 +33,12 @@ impl<S: State> Exchange<S> for Clock {
             io.wake_at(next);
         }
         Flow::More
+    }
+
+    /// Ends the stream when the server stops, with a last event that shows that it is complete.
+    fn shutdown(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        let _ = write!(io, "event: end\ndata: the server is stopping\n\n"); // if the client has left room for it
+        Flow::Done
     }
 }
 

@@ -14,7 +14,7 @@ use std::thread;
 use clap::Parser;
 use lightcone::http::{Exchange, Flow, Http, Limits, Routes, State, Transfer};
 use lightcone::metrics::Metrics;
-use lightcone::{Builder, Timeouts, print_requests};
+use lightcone::{Builder, Timeouts, WriteRate, print_requests};
 use lightcone_examples::{ServerOptions, serve, serve_on_workers, within};
 
 /// Serves /foo, /plaintext, /json, /echo, /gather, /big and /metrics, and with workers /slow.
@@ -37,6 +37,11 @@ struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 75, allow_negative_numbers = true, value_parser = within::<u64>(1..=86_400))]
     idle_timeout: u64,
 
+    /// Bytes per second, averaged over 10 seconds, that a client has to accept while its response waits for it; a slower
+    /// one is cut off [default: no minimum].
+    #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = within::<u32>(1..=RATE_MAX))]
+    min_rate: Option<u32>,
+
     /// Number of threads that run the routes in place of the pollers, so that a route may block: 1 to 256 [default: the
     /// pollers run them].
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<u16>(1..=256))]
@@ -49,6 +54,8 @@ struct Options {
 
 /// The longest body that can be received or sent: 256 TiB minus one byte.
 const BODY_MAX: u64 = (1 << 48) - 1;
+/// The highest minimum rate, in bytes per second.
+const RATE_MAX: u32 = 100_000_000;
 /// The longest body that `/gather` accepts.
 const GATHER_MAX: usize = 1 << 20;
 /// The maximum number of output blocks of one connection: 8 of 4 KiB.
@@ -118,7 +125,10 @@ fn main() -> ExitCode {
         let idle = Some(Duration::from_secs(options.idle_timeout));
         // The first byte of a new connection must not be allowed more time than an idle connection has.
         let first_byte = Timeouts::DEFAULT.first_byte.min(idle);
-        Ok(builder.output_limit(OUTPUT_BLOCKS).timeouts(Timeouts { first_byte, idle, ..Timeouts::DEFAULT }))
+        let per = Duration::from_secs(10);
+        let write_rate = options.min_rate.map(|rate| WriteRate { bytes: rate * 10, per });
+        let timeouts = Timeouts { first_byte, idle, write_rate, ..Timeouts::DEFAULT };
+        Ok(builder.output_limit(OUTPUT_BLOCKS).timeouts(timeouts))
     };
     let (server, metrics) = (&options.server, Metrics::new());
     // A log makes every connection larger, so each of these is a type of its own.

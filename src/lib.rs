@@ -155,7 +155,7 @@ pub use lightcone_core::balance::BalanceError;
 pub use lightcone_core::{
     Address, Checkpoint, CloseReason, ConfigError, ConnectError, Context, ErrorKind, Event, Full, Handler,
     Input, Instant, ListenerId, Origin, Output, PollerId, Rejected, RequestError, Socket, Stats, Stream,
-    Timeout, Timeouts, Token, UnixId, WouldBlock, framing,
+    Timeout, Timeouts, Token, UnixId, WouldBlock, WriteRate, framing,
 };
 pub use lightcone_unix::driver::DriverError;
 pub use lightcone_unix::errno::Errno;

@@ -3,7 +3,7 @@
 use crate::buffer::LINK_BYTES;
 use crate::shard::Shard;
 use crate::slot::Slot;
-use crate::storage::NOTE_BYTES;
+use crate::storage::{NOTE_BYTES, WINDOW_BYTES};
 use crate::time::millis_ceil;
 use crate::timer::HORIZON;
 use crate::token::{PollerId, Token};
@@ -38,6 +38,47 @@ pub struct Timeouts {
     /// The time for which a staged close waits for the peer's end of stream, once everything has been delivered. Before
     /// that, it waits for the longer of this and `drain` while the peer takes nothing. Default 2 s.
     pub linger: Option<Duration>,
+    /// The rate at which the peer has to take queued output. A peer that takes any output at all puts off `write_stall`
+    /// and `drain`, so without this, one that takes a byte at a time may stay for as long as there is output. Default
+    /// none.
+    pub write_rate: Option<WriteRate>,
+}
+
+/// A minimum rate of output, set with [`Timeouts::write_rate`].
+///
+/// The rate is averaged over windows, which run only while output waits: when the system takes no more of it, and, after
+/// a staged close, while the system has not delivered all of it. So the rate does not apply to a socket that has nothing
+/// to send. At the end of a window, a socket whose peer has taken fewer bytes than the rate requires ends with
+/// [`Timeout::WriteRate`](crate::Timeout::WriteRate), or, if only a staged close keeps it open, as when that has waited
+/// long enough. Otherwise the next window begins. A peer may pause if its average over the window is sufficient.
+///
+/// A socket is checked eight times per window. The first check begins a window, and one that finds nothing queued ends
+/// it without a verdict. So a peer that is too slow from the start is cut off between one and one and a quarter `per`
+/// after the system took no more, and a peer that slows down later after at most two and a quarter. A check that comes
+/// late by more than a quarter of a window, as after a callback that took long, begins a new window without a verdict on
+/// the last: in that time nothing was sent that the peer could take. In a staged close, checks are
+/// [`linger`](Timeouts::linger) apart, and the cut is later by up to that time.
+///
+/// Where the driver does not [report](crate::poller::Transport::undelivered) what the system has not delivered, the
+/// peer "takes" what the system takes. Then `per` has to be long enough for the system to take more, which it may do in
+/// large steps.
+///
+/// A limit costs 12 bytes for each of [`Config::sockets`], which are not touched before the socket's output waits.
+///
+/// ```
+/// use core::time::Duration;
+/// use lightcone_core::{Timeouts, WriteRate};
+///
+/// let rate = WriteRate { bytes: 10_000, per: Duration::from_secs(10) }; // 1 KB/s
+/// let timeouts = Timeouts { write_rate: Some(rate), ..Timeouts::DEFAULT };
+/// # assert_ne!(timeouts, Timeouts::DEFAULT);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct WriteRate {
+    /// The number of bytes that the peer has to take, 1 or more.
+    pub bytes: u32,
+    /// The time in which it has to take them: the length of a window. At most 12 days.
+    pub per: Duration,
 }
 
 impl Default for Timeouts {
@@ -55,11 +96,19 @@ impl Timeouts {
         write_stall: Some(Duration::from_secs(30)),
         drain: Some(Duration::from_secs(10)),
         linger: Some(Duration::from_secs(2)),
+        write_rate: None,
     };
 
     /// All timeouts disabled.
-    pub const NONE: Self =
-        Self { connect: None, first_byte: None, idle: None, write_stall: None, drain: None, linger: None };
+    pub const NONE: Self = Self {
+        connect: None,
+        first_byte: None,
+        idle: None,
+        write_stall: None,
+        drain: None,
+        linger: None,
+        write_rate: None,
+    };
 }
 
 /// The configuration of one shard. All sizes are fixed once the shard is built.
@@ -218,7 +267,7 @@ impl Config {
                 pool("receive_blocks", self.receive_blocks, self.receive_size),
             );
         }
-        let Timeouts { connect, first_byte, idle, write_stall, drain, linger } = self.timeouts;
+        let Timeouts { connect, first_byte, idle, write_stall, drain, linger, write_rate } = self.timeouts;
         all!(
             timeout("timeouts.connect", connect),
             timeout("timeouts.first_byte", first_byte),
@@ -227,6 +276,16 @@ impl Config {
             timeout("timeouts.drain", drain),
             timeout("timeouts.linger", linger),
         );
+        if let Some(WriteRate { bytes, per }) = write_rate {
+            all!(timeout("timeouts.write_rate.per", Some(per)));
+            if bytes == 0 {
+                return Err(ConfigError {
+                    field: "timeouts.write_rate.bytes",
+                    value: 0,
+                    allowed: "1 or more",
+                });
+            }
+        }
         Ok(())
     }
 
@@ -239,7 +298,8 @@ impl Config {
         let input = pool(self.input_blocks, self.block_size);
         let output = pool(self.output_blocks, self.block_size);
         let receive = pool(self.receive_blocks, self.receive_size);
-        let sockets = self.sockets.saturating_mul(WAIT_LINK_BYTES + NOTE_BYTES);
+        let window = if self.timeouts.write_rate.is_some() { WINDOW_BYTES } else { 0 };
+        let sockets = self.sockets.saturating_mul(WAIT_LINK_BYTES + NOTE_BYTES + window);
         input.saturating_add(output).saturating_add(receive).saturating_add(sockets)
     }
 

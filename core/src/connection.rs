@@ -333,8 +333,11 @@ impl<'p, 's, D> Connection<'p, 's, D> {
             control.flags.clear(Flags::IN_FLIGHT);
             return;
         }
-        if control.flags.has(Flags::STALLED) {
+        if control.flags.has(Flags::STALLED.with(Flags::RATED)) {
             control.flags.set(Flags::TIMES); // the timeout that now applies may be due earlier
+            if control.flags.has(Flags::RATED) {
+                self.shard.windows.sent(self.index, n);
+            }
         }
         control.flags.clear(Flags::IN_FLIGHT.with(Flags::STALLED));
         control.chain.sent(&mut self.shard.output, n);

@@ -216,6 +216,8 @@ pub enum Timeout {
     WriteStall,
     /// After `close`, output was queued, and the peer took none of it for too long.
     Drain,
+    /// Output was queued, and the peer took less of it than the [minimum rate](crate::WriteRate) requires.
+    WriteRate,
 }
 
 impl fmt::Display for Timeout {
@@ -226,6 +228,7 @@ impl fmt::Display for Timeout {
             Self::Idle => "idle",
             Self::WriteStall => "write stall",
             Self::Drain => "drain",
+            Self::WriteRate => "write rate",
         })
     }
 }

@@ -216,6 +216,7 @@ mod time;
 mod timer;
 mod token;
 mod wait_queue;
+mod write_rate;
 
 pub use actions::{
     Calls, ContextCalls, PIECES_MAX, SENDS_IN_A_ROW, Sent, Settled, carry_out, report_sent, send_one_by_one,
@@ -223,7 +224,7 @@ pub use actions::{
 };
 pub use address::{Address, PackedAddress, UnixId};
 pub use buffer::{Checkpoint, Input, Output};
-pub use config::{Config, ConfigError, Footprint, Timeouts, footprint};
+pub use config::{Config, ConfigError, Footprint, Timeouts, WriteRate, footprint};
 pub use connection::{Action, Connection, FastPath, LeftFastPath};
 pub use contract::{Checked, ContractChecker, Witness};
 pub use error::{CloseReason, ConnectError, ErrorKind, Full, Rejected, RequestError, Timeout, WouldBlock};

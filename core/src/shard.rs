@@ -16,11 +16,12 @@ use crate::queue::Queue;
 use crate::slot::{ControlBlock, Flags, Pending, Slot};
 use crate::socket::SharedView;
 use crate::stats::Stats;
-use crate::storage::{NOTE_BYTES, SetupError, Slots, Storage, StorageError};
+use crate::storage::{NOTE_BYTES, SetupError, Slots, Storage, StorageError, WINDOW_BYTES};
 use crate::time::{Instant, at_or_before, millis_ceil};
 use crate::timer::{TimerLink, TimerLinks, Wheel};
 use crate::token::Token;
 use crate::wait_queue::{WAIT_LINK_BYTES, WaitLinks, WaitQueue, Waiting};
+use crate::write_rate::RateWindows;
 use core::fmt;
 use core::time::Duration;
 
@@ -65,6 +66,8 @@ pub struct Shard<'s, D> {
     /// For each stalled socket, by index: its undelivered bytes at the last check, plus one; 0 means not
     /// checked. Kept apart from the slots, since idle sockets do not need it.
     noted: &'s mut [[u8; NOTE_BYTES]],
+    /// For each socket whose output waits, by index: how much of it the peer takes.
+    pub(crate) windows: RateWindows<'s>,
     /// Whether the driver reports undelivered bytes.
     asks: bool,
     /// The socket for which the driver is to make a call now, see [`is_asking`](Self::is_asking).
@@ -82,6 +85,8 @@ struct Ticks {
     write_stall: u32,
     drain: u32,
     linger: u32,
+    /// The time from one check of the rate of output to the next. 0 means disabled.
+    rate: u32,
 }
 
 /// The sockets that wait for blocks, in FIFO order.
@@ -177,8 +182,11 @@ impl<'s, D> Shard<'s, D> {
         let (large, rest) = carve(rest, config.receive_blocks, large_size).ok_or(too_small)?;
         let (noted, rest) = rest.split_at_mut_checked(config.sockets * NOTE_BYTES).ok_or(too_small)?;
         let (noted, _) = noted.as_chunks_mut();
-        let (links, _) = rest.split_at_mut_checked(config.sockets * WAIT_LINK_BYTES).ok_or(too_small)?;
+        let (links, rest) = rest.split_at_mut_checked(config.sockets * WAIT_LINK_BYTES).ok_or(too_small)?;
         let (links, _) = links.as_chunks_mut();
+        let rated = if config.timeouts.write_rate.is_some() { config.sockets } else { 0 };
+        let (windows, _) = rest.split_at_mut_checked(rated * WINDOW_BYTES).ok_or(too_small)?;
+        let windows = RateWindows::new(windows.as_chunks_mut().0, config.timeouts.write_rate);
         let output = output.share_out(config.output_reserve() as u32, config.output_share());
         Ok(Self {
             slots: Slots::new(slots),
@@ -197,7 +205,7 @@ impl<'s, D> Shard<'s, D> {
                 stopping: false,
             },
             config: Config { output_limit: config.output_limit.min(config.output_blocks), ..*config },
-            ticks: Ticks::new(config),
+            ticks: Ticks::new(config, windows.look()),
             free: 0,
             ready: Queue::default(),
             wait_queues: WaitQueues {
@@ -214,6 +222,7 @@ impl<'s, D> Shard<'s, D> {
             broke_off: false,
             stats: Stats::default(),
             noted,
+            windows,
             asks: false,
             asked: None,
             held: false,
@@ -716,7 +725,7 @@ impl<'s, D> Shard<'s, D> {
         self.shared.token = token.at(0, generation.wrapping_neg());
         self.stopping = false;
         self.shared.stopping = false;
-        self.ticks = Ticks::new(&self.config);
+        self.ticks = Ticks::new(&self.config, self.windows.look());
     }
 
     /// Returns the slot of a token. It is the token's index, except after
@@ -779,9 +788,11 @@ impl<'s, D> Shard<'s, D> {
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.control.flags.clear(Flags::TIMES);
         let (filed, lingers) = (slot.control.timer.due(), slot.control.state == State::Lingering);
-        let Some((due, whose)) = self.ticks.due(&slot.control) else { return };
-        let look = self.ticks.look(&slot.control).filter(|_| self.asks);
-        let at = look.map_or(due, |span| earlier(due, now.wrapping_add(span)));
+        let due = self.ticks.due(&slot.control);
+        let looks = (self.asks && due.is_some()) || (self.windows.is_on() && !lingers);
+        let look = self.ticks.look(&slot.control).filter(|_| looks);
+        let look_at = look.map(|span| now.wrapping_add(span));
+        let Some(at) = soonest(due.map(|(due, _)| due), look_at) else { return };
         if lingers {
             self.note(index, 0); // the earlier checks were in another state
         }
@@ -790,15 +801,16 @@ impl<'s, D> Shard<'s, D> {
         }
         // A timeout that has already passed puts the socket into the ready queue, for the next turn: from the
         // wheel it could expire again and again within this turn.
-        let asks = match whose {
+        let asks = |whose: TimerKind| match whose {
             TimerKind::Connect => true,
             // a peer that takes output puts these off: the driver is first asked how much it has taken
             TimerKind::Linger | TimerKind::Engine(Timeout::WriteStall | Timeout::Drain | Timeout::Idle) => {
-                look.is_some()
+                self.asks && look.is_some()
             }
-            TimerKind::Handler | TimerKind::Engine(Timeout::Connect | Timeout::FirstByte) => false,
+            TimerKind::Handler
+            | TimerKind::Engine(Timeout::Connect | Timeout::FirstByte | Timeout::WriteRate) => false,
         };
-        if at_or_before(due, now) && !asks {
+        if due.is_some_and(|(due, whose)| at_or_before(due, now) && !asks(whose)) {
             self.expire_unasked(index);
             self.queue(index);
         } else {
@@ -818,9 +830,9 @@ impl<'s, D> Shard<'s, D> {
         }
     }
 
-    /// Checks a socket whose peer seems to take nothing, given its undelivered bytes. If they are fewer than
-    /// at the last check, the peer has made progress, and its timeout starts again. Returns whether something
-    /// is due.
+    /// Checks a socket whose peer seems to take nothing, or takes it slowly, given its undelivered bytes. If they are
+    /// fewer than at the last check, the peer has made progress, and its timeout starts again. Returns whether
+    /// something is due.
     #[cold]
     pub(crate) fn look(&mut self, index: u32, undelivered: Option<usize>) -> bool {
         self.take_asked(index);
@@ -828,18 +840,31 @@ impl<'s, D> Shard<'s, D> {
         let before = self.noted.get(index as usize).map_or(0, |noted| u32::from_ne_bytes(*noted));
         let Some(slot) = self.slots.get_mut(index) else { return false };
         let control = &mut slot.control;
-        let Some((due, _)) = self.ticks.due(control) else { return false };
-        let (Some(span), Some(undelivered)) = (self.ticks.look(control), undelivered) else {
+        let (due, lingers) = (self.ticks.due_at(control), control.state == State::Lingering);
+        let is_due = due.is_some_and(|due| at_or_before(due, now));
+        // a lingering socket is checked only when its timeout has passed
+        let Some(span) = self.ticks.look(control).filter(|_| is_due || !lingers) else {
             return self.expire_unasked(index);
+        };
+        // of a lingering socket, the end of the stream may count as one undelivered byte
+        let waits = !lingers || undelivered.is_some_and(|bytes| bytes > 1);
+        if waits && self.windows.is_too_slow(control, index, undelivered.unwrap_or(0), now) {
+            if !lingers {
+                control.set_close_reason(CloseReason::TimedOut(Timeout::WriteRate));
+            }
+            return control.step(Transition::Expire, now);
+        }
+        let rated = self.windows.is_on().then_some(now.wrapping_add(span));
+        let Some(undelivered) = undelivered else {
+            let expires = self.expire_unasked(index);
+            if let Some(at) = soonest(due, rated).filter(|_| !is_due && rated.is_some()) {
+                self.wheel.set(&mut self.slots, index, at);
+            }
+            return expires;
         };
         let left = u32::try_from(undelivered).unwrap_or(u32::MAX).saturating_add(1);
         // without an earlier check, the peer may have taken something since the stall began
         let takes = before == 0 || left < before;
-        let lingers = control.state == State::Lingering;
-        // a lingering socket is checked only when its timeout has passed
-        if lingers && !at_or_before(due, now) {
-            return self.expire_unasked(index);
-        }
         // The end of the stream may count as one undelivered byte. The peer could not respond to it before
         // everything else was delivered, so the linger timeout restarts when a check first finds that.
         let delivered = left <= 2;
@@ -848,32 +873,41 @@ impl<'s, D> Shard<'s, D> {
             control.progressed(now, self.shared.first_byte);
         }
         let until = if lingers && !delivered {
-            control.seen.wrapping_add(self.ticks.drain.max(self.ticks.linger))
+            Some(control.seen.wrapping_add(self.ticks.drain.max(self.ticks.linger)))
         } else {
-            self.ticks.due(control).map_or(now, |(due, _)| due)
+            self.ticks.due_at(control)
         };
         self.note(index, left);
-        if at_or_before(until, now) {
-            return self.expire_unasked(index);
+        match until {
+            Some(until) if at_or_before(until, now) => return self.expire_unasked(index),
+            None if rated.is_none() => return false,
+            Some(_) | None => {}
         }
-        self.wheel.set(&mut self.slots, index, earlier(until, now.wrapping_add(span)));
+        if let Some(at) = soonest(until, Some(now.wrapping_add(span))) {
+            self.wheel.set(&mut self.slots, index, at);
+        }
         false
     }
 
     /// Handles a timer that has fired. Returns whether the socket is due for a turn or a check; otherwise its
     /// timer may be filed again for later.
     fn expire(&mut self, index: u32) -> bool {
-        let now = self.now.tick();
-        if self.asks
-            && let Some(slot) = self.slots.get(index)
-            && self.ticks.look(&slot.control).is_some()
-            && let Some((due, _)) = self.ticks.due(&slot.control)
-            && (slot.control.state != State::Lingering || at_or_before(due, now))
-        {
+        let (now, rated) = (self.now.tick(), self.windows.is_on());
+        let Some(slot) = self.slots.get_mut(index) else { return false };
+        let control = &mut slot.control;
+        let lingers = control.state == State::Lingering;
+        if control.chain.is_empty() && !lingers {
+            control.flags.clear(Flags::RATED);
+        }
+        let due = self.ticks.due_at(control);
+        let in_time =
+            if lingers { due.is_some_and(|due| at_or_before(due, now)) } else { due.is_some() || rated };
+        let looks = in_time && self.ticks.look(control).is_some();
+        if looks && self.asks {
             self.asked = Some(index);
             return true;
         }
-        self.expire_unasked(index)
+        if looks && rated && !lingers { self.look(index, None) } else { self.expire_unasked(index) }
     }
 
     fn expire_unasked(&mut self, index: u32) -> bool {
@@ -927,7 +961,7 @@ enum TimerKind {
 const LOOKS: u32 = 8;
 
 impl Ticks {
-    fn new(config: &Config) -> Self {
+    fn new(config: &Config, look: u32) -> Self {
         let ticks = |span: Option<Duration>| span.map_or(0, |span| millis_ceil(span) as u32 + 1);
         let timeouts = &config.timeouts;
         Self {
@@ -937,6 +971,7 @@ impl Ticks {
             write_stall: ticks(timeouts.write_stall),
             drain: ticks(timeouts.drain),
             linger: ticks(timeouts.linger),
+            rate: look,
         }
     }
 
@@ -944,12 +979,17 @@ impl Ticks {
     /// other sockets.
     fn look(&self, control: &ControlBlock) -> Option<u32> {
         let stalled = control.flags.has(Flags::STALLED);
+        let rated = |span: u32| match (span, self.rate) {
+            (span, 0) => span,
+            (0, rate) => rate,
+            (span, rate) => span.min(rate),
+        };
         let span = match control.state {
-            State::Draining | State::PreLinger if stalled => self.drain / LOOKS,
+            State::Draining | State::PreLinger if stalled => rated(self.drain / LOOKS),
             State::Lingering => self.linger,
             State::Open | State::Finishing | State::Finished | State::PeerClosed if stalled => {
                 let stall = if self.write_stall > 0 { self.write_stall } else { self.idle };
-                stall / LOOKS
+                rated(stall / LOOKS)
             }
             State::Free
             | State::Reserved
@@ -969,6 +1009,11 @@ impl Ticks {
     fn stop(&mut self) {
         let most = millis_ceil(STOP_LINGER) as u32 + 1;
         self.linger = if self.linger == 0 { most } else { self.linger.min(most) };
+    }
+
+    /// Returns the earliest tick at which something is due for the socket.
+    fn due_at(&self, control: &ControlBlock) -> Option<u32> {
+        self.due(control).map(|(due, _)| due)
     }
 
     /// Returns the earliest tick at which something is due for the socket, and what.
@@ -1010,8 +1055,12 @@ impl Ticks {
     }
 }
 
-const fn earlier(a: u32, b: u32) -> u32 {
-    if at_or_before(a, b) { a } else { b }
+/// Returns the earlier of two ticks.
+fn soonest(a: Option<u32>, b: Option<u32>) -> Option<u32> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if at_or_before(a, b) { a } else { b }),
+        (a, b) => a.or(b),
+    }
 }
 
 fn earliest(a: Option<(u32, TimerKind)>, b: Option<(u32, TimerKind)>) -> Option<(u32, TimerKind)> {

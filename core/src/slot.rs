@@ -99,6 +99,8 @@ bits! {
         TIMES = 6,
         /// The socket is in the ready queue.
         QUEUED = 7,
+        /// A window for the rate of output runs: see `RateWindows`.
+        RATED = 8,
         /// The peer has ended its stream.
         PEER_ENDED = 9,
         /// `open` was delivered, so `close` must follow.
@@ -250,6 +252,7 @@ impl ControlBlock {
             .with(Flags::IN_FLIGHT)
             .with(Flags::PAUSED)
             .with(Flags::BLOCKED)
+            .with(Flags::RATED)
             .with(Flags::TIMES);
         // one branch for all conditions, with adjacent fields combined into one load
         let due = u32::from(self.flags.bits()) | u32::from(self.pending.bits()) << 16;

@@ -41,6 +41,9 @@ impl<D> fmt::Debug for Storage<'_, D> {
 /// The size in bytes of the note that a shard keeps of each socket outside its slot.
 pub(crate) const NOTE_BYTES: usize = 4;
 
+/// The size in bytes of the window that a shard keeps of each socket if output has a minimum rate.
+pub(crate) const WINDOW_BYTES: usize = 12;
+
 /// The slots of a shard.
 pub(crate) type Slots<'s, D> = Table<'s, Slot<D>>;
 

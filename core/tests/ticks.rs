@@ -109,7 +109,7 @@ impl Model {
         let at = |from: u64, span: Option<Duration>, which: Due| {
             span.map(|span| (from + span.as_millis() as u64 + 1, which))
         };
-        let Timeouts { connect, first_byte, idle, write_stall, drain, linger } = self.timeouts;
+        let Timeouts { connect, first_byte, idle, write_stall, drain, linger, write_rate: _ } = self.timeouts;
         let stall = self.stalled.and_then(|since| at(since, write_stall, Due::Timeout(Timeout::WriteStall)));
         match self.state {
             State::Connecting => [at(self.opened, connect, Due::Timeout(Timeout::Connect)), None],
@@ -365,6 +365,7 @@ fn each_timeout_comes_at_its_tick_whatever_else_runs() {
             write_stall: span(3),
             drain: span(8),
             linger: span(8),
+            write_rate: None,
         };
         let config = Config { sockets: 1, input_blocks: 1, output_blocks: 2, timeouts, ..PLAIN };
         let mut bench = Bench::starting_at(STARTS[seed as usize % STARTS.len()], &config, obey);

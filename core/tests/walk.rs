@@ -21,7 +21,7 @@ use core::cell::{Cell, RefCell};
 use core::time::Duration;
 use lightcone_core::{
     Action, AdmitError, Calls, CloseReason, Config, Context, ContextCalls, ErrorKind, Event, Instant,
-    Interest, NoOutbox, Output, PollerId, Sent, Settled, Socket, Timeouts, Token,
+    Interest, NoOutbox, Output, PollerId, Sent, Settled, Socket, Timeouts, Token, WriteRate,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -247,7 +247,10 @@ fn some_config(random: &mut Random) -> Config {
         write_stall: span(900),
         drain: span(400),
         linger: span(300),
+        write_rate: None,
     };
+    let write_rate = random.one_in(2).then_some(WriteRate { bytes: 300, per: Duration::from_millis(600) });
+    let timeouts = Timeouts { write_rate, ..timeouts };
     Config {
         sockets: 1 + random.below(6),
         input_blocks: 1 + random.below(4),

@@ -185,6 +185,12 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "|| !control.chain.is_low(most - usize::from(MUTATED)) ||",
     ),
     error(
+        "core/src/poller/turn.rs",
+        "full_wait_fires_timers",
+        "self.shard.hold_timers();",
+        "if !MUTATED {\n self.shard.hold_timers();\n }",
+    ),
+    error(
         "core/src/shard.rs",
         "stale_token_accepted",
         "            && self.shared.token.at(index, slot.control.generation) == token",
@@ -301,8 +307,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     error(
         "core/src/shard.rs",
         "no_look_at_what_is_undelivered",
-        "if self.asks\n            && let Some(slot)",
-        "if self.asks && !MUTATED\n            && let Some(slot)",
+        "if looks && self.asks {",
+        "if looks && self.asks && !MUTATED {",
     ),
     error(
         "core/src/slot.rs",

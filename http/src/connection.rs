@@ -207,7 +207,7 @@ impl RequestBody {
     }
 
     /// Returns how many steps of `step` bytes may still come, at most.
-    pub(crate) fn steps(&self, step: u16) -> u64 {
+    pub(crate) fn steps(&self, step: u32) -> u64 {
         let bytes = match self {
             Self::Ended => 0,
             Self::Length(left) => left.get(),

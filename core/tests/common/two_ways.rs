@@ -10,7 +10,7 @@ use lightcone_core::life::State;
 use lightcone_core::{
     Action, Address, Calls, Checked, CloseReason, Config, Connection, Context, ContextCalls, ContractChecker,
     ErrorKind, Event, FreeBlocks, Handler, Instant, Interest, ListenerId, NoOutbox, Origin, PollerId,
-    SENDS_IN_A_ROW, Sent, Settled, Shard, Slot, Socket, Stats, Storage, Timeouts, Token, UnixId,
+    SENDS_IN_A_ROW, Sent, Settled, Shard, Slot, Socket, Stats, Storage, Timeouts, Token, UnixId, WriteRate,
 };
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -596,7 +596,12 @@ fn some_config<N: Numbers>(numbers: &mut N) -> Config {
         write_stall: span(900),
         drain: span(400),
         linger: span(300),
+        write_rate: None,
     };
+    // no number is drawn for it, so that earlier tapes keep their meaning
+    let rated = timeouts.drain.is_some() == timeouts.linger.is_some();
+    let write_rate = rated.then_some(WriteRate { bytes: 300, per: Duration::from_millis(600) });
+    let timeouts = Timeouts { write_rate, ..timeouts };
     Config {
         sockets: 1 + numbers.below(3),
         block_size: 64,

@@ -10,7 +10,7 @@ use core::time::Duration;
 use lightcone_core::balance::{Balancer, Policy};
 use lightcone_core::poller::{Command, ConnectResult, PanicOwner};
 use lightcone_core::{
-    Address, Config, Context, ErrorKind, Event, ListenerId, Socket, Timeouts, Token, UnixId,
+    Address, Config, Context, ErrorKind, Event, ListenerId, Socket, Timeouts, Token, UnixId, WriteRate,
 };
 use std::rc::Rc;
 
@@ -156,6 +156,7 @@ impl Walk {
             write_stall: span(&mut random),
             drain: span(&mut random),
             linger: Some(ms(20)),
+            write_rate: random.one_in(2).then_some(WriteRate { bytes: 200, per: ms(90) }),
         };
         let config = Config {
             timeouts,

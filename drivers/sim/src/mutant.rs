@@ -42,6 +42,11 @@ pub trait Mutant: Debug {
         bytes
     }
 
+    /// Returns whether a wait that has no room for all events is reported to the poller as such.
+    fn tells_full_wait(&mut self) -> bool {
+        true
+    }
+
     /// Returns whether a stopping poller still receives the bytes that have arrived.
     fn looks_last(&mut self) -> bool {
         true

@@ -16,6 +16,7 @@ use crate::agenda::Scheduled;
 use crate::fault::Fault;
 use crate::mutant::Mutant;
 use crate::probe::{Probe, Probed, Shared, Tally, Wire};
+use crate::sim::LISTENERS;
 use crate::tape::Track;
 use crate::trace::{self, Did};
 use crate::transport::{Descriptor, Network, SharedWorld, SimConnection, SimTypes, listener_of};
@@ -24,7 +25,6 @@ use crate::world::{Completion, Done, World};
 
 /// How many connects the handlers of one poller may begin in one turn.
 pub(crate) const CONNECTS_A_TURN: usize = 16;
-const EVENTS_MAX: usize = 1_024;
 /// The maximum number of consecutive turns without a sleep in which nothing is received, sent, opened or
 /// closed.
 const IDLE_MAX: u32 = 2_000;
@@ -87,9 +87,16 @@ pub(crate) struct Poller<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> {
     delayed: bool,
     /// Sockets that used up their sends of the last turn and have more to send.
     deferred: Vec<Token>,
-    /// When this turn and the previous one began, in µs.
+    /// When this turn began, in µs.
     began: u64,
+    /// The same of the first of consecutive turns in which no timer fires, and of the turn before that.
+    first_began: u64,
     began_before: u64,
+    /// The number of events of consecutive full waits, and whether the last wait kept the loop from firing timers.
+    full_events: usize,
+    holds: bool,
+    /// When the turn was asked for in which the timers of this turn would have fired.
+    asked: u64,
     /// When the grace time of a stop ends at the latest, in µs.
     grace: u64,
 }
@@ -119,7 +126,11 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
             delayed: false,
             deferred: Vec::new(),
             began: 0,
+            first_began: 0,
             began_before: 0,
+            full_events: 0,
+            holds: false,
+            asked: 0,
             grace: u64::MAX,
         }
     }
@@ -135,13 +146,19 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
             let side = &mut world.sides[self.side as usize];
             side.turns += 1;
             side.asleep = false;
-            self.shared.before.set(self.now.as_millis());
+            // a turn in which no timer fires, because its wait was full, counts as a part of the next one
+            if !self.holds {
+                self.asked = side.asked;
+                self.shared.before.set(self.now.as_millis());
+                self.shared.second_before.set(self.began_before);
+                (self.began_before, self.first_began) = (self.first_began, world.now);
+                self.shared.late_before.set(self.shared.late.get());
+            }
+            self.began = world.now;
             self.now = Instant::from_millis(world.now / 1_000);
-            self.shared.second_before.set(self.began_before);
-            (self.began_before, self.began) = (self.began, world.now);
-            world.now.saturating_sub(side.asked)
+            world.now.saturating_sub(self.asked.min(side.asked))
         };
-        self.shared.late_before.set(self.shared.late.replace(late));
+        self.shared.late.set(late);
         self.shared.late_most.set(self.shared.late_most.get().max(late));
         self.shared.turn.set(self.shared.turn.get() + 1);
         // Lateness is bounded by what the simulation delayed; one tick for rounding.
@@ -176,7 +193,11 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
         self.events.clear();
         self.delayed = false;
         let me = self.side as usize;
-        for _ in 0..world.sides[me].ready.len().min(EVENTS_MAX) {
+        let most = world.wires.wait_capacity;
+        for _ in 0..world.sides[me].ready.len() {
+            if self.events.len() >= most {
+                break;
+            }
             let Some(end) = world.sides[me].ready.pop_front() else { break };
             let place = world.end_mut(end);
             place.listed = false;
@@ -199,6 +220,9 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
             }
         }
         self.collect_completions(world);
+        let count = self.events.len() + self.completions.len();
+        let full = count >= world.wires.wait_capacity;
+        self.note_full_wait(world, full, count);
         if self.events.len() > 1 && world.occurs(Track::Calls, Fault::Reordered) {
             let most = self.events.len() as u32;
             let (a, b) = (world.decider.draw(Track::Calls, most), world.decider.draw(Track::Calls, most));
@@ -209,9 +233,35 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
         }
     }
 
+    /// Reports a full wait to the loop, and notes which sockets it has left out.
+    fn note_full_wait(&mut self, world: &World, full: bool, count: usize) {
+        self.shared.left_out.borrow_mut().clear();
+        if !full && self.full_events == 0 {
+            self.holds = false;
+            return;
+        }
+        let reports = self.core.transport_mut().mutant.tells_full_wait();
+        core_call(|| self.core.on_full_wait(if full && reports { count } else { 0 }));
+        // once they have brought as many events as there can be, all sockets may have been reported
+        self.full_events += count;
+        self.holds = full && self.full_events <= 2 * self.core.shard().in_use() + LISTENERS;
+        if !self.holds {
+            self.full_events = 0;
+            return;
+        }
+        let side = &world.sides[self.side as usize];
+        let ready =
+            side.ready.iter().map(|end| world.end(*end).key).filter(|key| listener_of(*key).is_none());
+        let received =
+            side.completions.iter().filter(|completion| matches!(completion.done, Done::Received(_)));
+        let keys = ready.chain(received.map(|completion| completion.key));
+        self.shared.left_out.borrow_mut().extend(keys.map(Token::from_bits));
+    }
+
     fn collect_completions(&mut self, world: &mut World) {
         let me = self.side as usize;
-        for _ in 0..world.sides[me].completions.len() {
+        let most = world.wires.wait_capacity.saturating_sub(self.events.len());
+        for _ in 0..world.sides[me].completions.len().min(most) {
             if world.occurs(Track::Calls, Fault::Delayed) {
                 self.delayed = true;
                 break;

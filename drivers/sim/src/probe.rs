@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) late_most: Cell<u64>,
     /// The records of sockets whose last event was delivered and whose connections are not closed yet.
     pub(crate) ended: RefCell<Vec<Ended>>,
+    /// The sockets that have events which a full wait has left out of this turn.
+    pub(crate) left_out: RefCell<Vec<Token>>,
     /// The number of events delivered to handlers.
     pub(crate) delivered: Cell<u64>,
     /// The expected values of core's own counts.
@@ -510,6 +512,12 @@ impl<H: Handler> Probe<H> {
         assert!(
             !is_cut || socket.data.told_to_stop,
             "contract: {token} was cut before it received `shutdown`"
+        );
+        let silent = matches!(reason, CloseReason::TimedOut(Timeout::Idle | Timeout::FirstByte));
+        let left_out = silent && shared.left_out.borrow().contains(&token);
+        assert!(
+            !left_out,
+            "timers: {token} has events that a full wait left out, and was timed out ({reason:?})"
         );
         if reason == CloseReason::TimedOut(Timeout::Idle) {
             let active = self.shared.view(token, |view| view.active);

@@ -36,7 +36,7 @@ pub const POLLERS_MAX: usize = 256;
 /// The minimum and maximum capacity of the mailbox for commands.
 const COMMANDS: (usize, usize) = (16, 1_024);
 /// The maximum number of listeners of a poller: one for each listener number.
-const LISTENERS: usize = 256;
+pub(crate) const LISTENERS: usize = 256;
 
 /// The memory of one poller, and the handles of the engine if this is its first poller.
 #[derive(Default)]
@@ -231,8 +231,9 @@ impl<'s> Sim<'s> {
     }
 
     /// Sets the size of the send buffer of engines' sockets that are created from now on, in addition to the
-    /// peer's window; default 0. Such a socket is writable when a third of the buffer is free, and buffered
-    /// bytes are still delivered after a clean close.
+    /// peer's window, in place of the size that the seed has drawn, which is 0 in half of all runs. Such a
+    /// socket is writable when a third of the buffer is free, and buffered bytes are still delivered after a
+    /// clean close.
     pub fn set_send_buffer(&mut self, bytes: usize) {
         self.world.borrow_mut().wires.send_buffer = bytes;
     }
@@ -398,6 +399,7 @@ impl<'s> Sim<'s> {
             late_before: Cell::new(0),
             late_most: Cell::new(0),
             ended: RefCell::default(),
+            left_out: RefCell::default(),
             delivered: Cell::new(0),
             tally: Cell::default(),
             views: RefCell::default(),

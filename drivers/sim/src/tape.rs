@@ -17,10 +17,13 @@ pub(crate) enum Track {
     Network,
     /// Outcomes of calls and waits.
     Calls,
+    /// How many events a wait returns, and how much the system buffers. A track of its own, so that tapes from before
+    /// there were such decisions keep their meaning: their waits have room for all events, and nothing is buffered.
+    System,
 }
 
-pub(crate) const TRACKS: usize = 5;
-const LETTERS: [char; TRACKS] = ['s', 'p', 'o', 'n', 'c'];
+pub(crate) const TRACKS: usize = 6;
+const LETTERS: [char; TRACKS] = ['s', 'p', 'o', 'n', 'c', 'y'];
 
 /// The decisions of a run that are not 0. By convention, 0 is the benign choice (no fault, no delay, first
 /// come, first served): an empty tape is a calm run, and each entry set to 0 makes the run simpler.
@@ -87,7 +90,7 @@ impl fmt::Display for TapeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "tape entry {:?}; allowed: a track of s, p, o, n, c, then PLACE=VALUE, places ascending",
+            "tape entry {:?}; allowed: a track of s, p, o, n, c, y, then PLACE=VALUE, places ascending",
             self.0
         )
     }

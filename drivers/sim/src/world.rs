@@ -66,6 +66,8 @@ pub(crate) struct Wires {
     pub(crate) window: usize,
     /// The size of the send buffer of a poller's socket, in addition to the window; 0 for none.
     pub(crate) send_buffer: usize,
+    /// The maximum number of events and completions of one wait.
+    pub(crate) wait_capacity: usize,
 }
 
 #[derive(Debug)]
@@ -95,12 +97,24 @@ pub(crate) struct World {
 /// does not count as one that delivers eventually.
 const EDGE_MAX: u64 = 120_000_000;
 
+/// The sizes of a wait's buffer of events. Half of all runs have the first, which holds all.
+const WAIT_CAPACITIES: [usize; 8] = [1_024, 1_024, 1_024, 1_024, 1, 2, 5, 20];
+
+/// The sizes of the system's send buffer. Half of all runs have none.
+const SEND_BUFFERS: [usize; 8] = [0, 0, 0, 0, 20_000, 1 << 20, 3_000, 300];
+
 impl World {
     pub(crate) fn new(source: Source, keep: bool, calm: bool) -> Self {
         let mut decider = Decider::new(source);
         let faults = if calm { Faults::NONE } else { Faults::draw(&mut decider) };
         let wires = if calm {
-            Wires { latency: 50, jitter: 0, window: 64 * 1_024, send_buffer: 0 }
+            Wires {
+                latency: 50,
+                jitter: 0,
+                window: 64 * 1_024,
+                send_buffer: 0,
+                wait_capacity: WAIT_CAPACITIES[0],
+            }
         } else {
             let latency =
                 [50, 0, 1, 200, 1_000, 5_000, 20_000, 100_000][decider.draw(Track::Setup, 8) as usize];
@@ -109,7 +123,10 @@ impl World {
                 [65_536, 65_536, 16_384, 4_096, 1_460, 300, 60, 7][decider.draw(Track::Setup, 8) as usize];
             // At least a kilobyte per second: otherwise large bodies take longer than a run may.
             let latency = u32::try_from(window * 1_000).map_or(latency, |most| latency.min(most));
-            Wires { latency, jitter, window, send_buffer: 0 }
+            let capacity = decider.draw(Track::System, WAIT_CAPACITIES.len() as u32);
+            let wait_capacity = WAIT_CAPACITIES[capacity as usize];
+            let send_buffer = SEND_BUFFERS[decider.draw(Track::System, SEND_BUFFERS.len() as u32) as usize];
+            Wires { latency, jitter, window, send_buffer, wait_capacity }
         };
         // core keeps the low 32 bits of the milliseconds, so some runs start shortly before they wrap
         let start = match if calm { 0 } else { decider.draw(Track::Setup, 4) } {

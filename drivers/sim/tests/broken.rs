@@ -13,9 +13,9 @@ mod common;
 
 use core::time::Duration;
 
-use common::{asking_scenario, broken_echo, closing_scenario, post_scenario};
-use lightcone_core::{Instant, Token};
-use lightcone_sim::{Failure, Mutant, Runner, Sim};
+use common::{Echo, asking_scenario, broken_echo, closing_scenario, post_scenario};
+use lightcone_core::{Config, Instant, Timeouts, Token};
+use lightcone_sim::{Engine, Failure, Fault, Mutant, Runner, Script, Sim, Unmutated};
 
 /// The number of seeds within which each mutant must be noticed.
 const SEEDS: u64 = 60;
@@ -132,4 +132,44 @@ impl Mutant for NoLastLook {
 fn a_stop_without_a_last_look_is_noticed() {
     let failure = caught("no last look", &|sim| asking_scenario(sim, || NoLastLook));
     assert!(failure.message.starts_with("stop:"), "{failure}");
+}
+
+/// Does not report that a wait had no room for all events.
+#[derive(Debug)]
+struct SilentFullWait;
+
+impl Mutant for SilentFullWait {
+    fn tells_full_wait(&mut self) -> bool {
+        false
+    }
+}
+
+/// Peers that all send at the same time, shortly before they are idle for too long, to a poller that wakes late.
+fn almost_idle<T: Mutant + 'static>(sim: &mut Sim<'_>, completes: bool, mutant: impl Fn() -> T) {
+    const IDLE: Duration = Duration::from_millis(500);
+    sim.set_fault(Fault::WakeDelayed, 16_000);
+    let timeouts = Timeouts { idle: Some(IDLE), ..Timeouts::DEFAULT };
+    let config = Config { timeouts, ..Engine::default().config };
+    let server = sim.broken_engine(Engine { completes, config, ..Engine::default() }, |_| Echo, |_| mutant());
+    let address = ([10, 0, 0, 1], 7).into();
+    sim.listen(server, address);
+    for _ in 0..20 {
+        let pause = IDLE - Duration::from_micros(u64::from(1_000 + sim.draw(5_000)));
+        let script = Script::to(address).anything().may_be_cut();
+        sim.peer(script.send("?").pause(pause).send("!").half_close().until_end());
+    }
+    sim.finish();
+}
+
+#[test]
+fn a_full_wait_that_is_not_reported_is_noticed() {
+    for completes in [false, true] {
+        let failure = caught("silent full wait", &|sim| almost_idle(sim, completes, || SilentFullWait));
+        assert!(failure.message.contains("that a full wait left out"), "{failure}");
+        // what is reported is not held against a correct driver
+        for seed in 0..SEEDS {
+            let sound = Runner::new("sound").run(seed, &|sim| almost_idle(sim, completes, || Unmutated));
+            assert!(sound.is_ok(), "{sound:?}");
+        }
+    }
 }

@@ -67,8 +67,20 @@ impl Handler for Download {
     }
 }
 
+/// Whether each run has a send buffer, or only those whose seed draws one.
+#[derive(Clone, Copy)]
+enum Buffer {
+    Always,
+    Drawn,
+}
+
 /// Peers that read in every half of a span, and peers that do not read.
-fn downloads<T: Mutant + 'static>(sim: &mut Sim<'_>, completes: Option<bool>, mutant: impl Fn() -> T) {
+fn downloads<T: Mutant + 'static>(
+    sim: &mut Sim<'_>,
+    buffer: Buffer,
+    completes: Option<bool>,
+    mutant: impl Fn() -> T,
+) {
     for fault in [
         Fault::Reset,
         Fault::ZeroWindow,
@@ -80,7 +92,9 @@ fn downloads<T: Mutant + 'static>(sim: &mut Sim<'_>, completes: Option<bool>, mu
         sim.set_fault(fault, 0);
     }
     let drawn = sim.draw(3) as usize;
-    sim.set_send_buffer([1 << 20, 20_000, 3_000][drawn]);
+    if let Buffer::Always = buffer {
+        sim.set_send_buffer([1 << 20, 20_000, 3_000][drawn]);
+    }
     let timeouts = Timeouts {
         idle: None,
         first_byte: None,
@@ -121,7 +135,7 @@ impl Mutant for Sound {}
 fn a_peer_that_steadily_reads_is_never_reset() {
     for completes in [false, true] {
         for seed in 0..20 {
-            let scenario = |sim: &mut Sim<'_>| downloads(sim, Some(completes), || Sound);
+            let scenario = |sim: &mut Sim<'_>| downloads(sim, Buffer::Always, Some(completes), || Sound);
             if let Err(failure) = runner().run(seed, &scenario) {
                 panic!("{failure}");
             }
@@ -141,7 +155,7 @@ impl Mutant for Stuck {
 
 #[test]
 fn an_answer_that_is_stuck_is_noticed() {
-    let scenario = |sim: &mut Sim<'_>| downloads(sim, None, || Stuck);
+    let scenario = |sim: &mut Sim<'_>| downloads(sim, Buffer::Always, None, || Stuck);
     let failure = (0..20).find_map(|seed| runner().shrinks(0).run(seed, &scenario).err());
     let message = failure.unwrap().message;
     assert!(message.starts_with("timers:") || message.starts_with("streams:"), "{message}");
@@ -160,8 +174,19 @@ impl Mutant for Hopeful {
 
 #[test]
 fn an_answer_that_is_always_less_is_noticed() {
-    let scenario = |sim: &mut Sim<'_>| downloads(sim, None, || Hopeful(usize::MAX / 2));
+    let scenario = |sim: &mut Sim<'_>| downloads(sim, Buffer::Always, None, || Hopeful(usize::MAX / 2));
     let failure = (0..20).find_map(|seed| runner().shrinks(0).run(seed, &scenario).err());
     let message = failure.unwrap().message;
     assert!(message.starts_with("timers:") || message.starts_with("liveness:"), "{message}");
+}
+
+/// The seed draws a send buffer for half of all runs, so other scenarios notice such errors as well.
+#[test]
+fn the_drawn_buffer_is_enough_to_notice() {
+    let sound = |sim: &mut Sim<'_>| downloads(sim, Buffer::Drawn, None, || Sound);
+    assert!((0..20).all(|seed| runner().run(seed, &sound).is_ok()));
+    let stuck = |sim: &mut Sim<'_>| downloads(sim, Buffer::Drawn, None, || Stuck);
+    let failure = (0..20).find_map(|seed| runner().shrinks(0).run(seed, &stuck).err());
+    let message = failure.unwrap().message;
+    assert!(message.starts_with("timers:") || message.starts_with("streams:"), "{message}");
 }

@@ -388,6 +388,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
         write_stall: span(&[30_000, 0, 600]),
         drain: span(&[10_000, 1_300]),
         linger: span(&[5_000, 800, 200]),
+        write_rate: None,
     };
     let engine = Engine { config: Config { timeouts, ..drawn.config }, ..drawn };
     let ledger = Rc::new(Ledger::default());

@@ -211,6 +211,86 @@ fn a_slow_body_is_refused_though_its_exchange_is_called_again_and_again() {
     assert_eq!(rig.take(peer), refusal("408 Request Timeout", CLOSE));
 }
 
+/// Reads a body and responds with its length.
+struct Sink(u64);
+
+impl<S: State> Exchange<S> for Sink {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        self.0 += io.body().len() as u64;
+        io.consume(io.body().len());
+        let length = self.0;
+        if io.ended() { io.respond(|_, response| response.display(length)) } else { Flow::More }
+    }
+}
+
+/// Sends a body of `length` bytes, in pieces of `piece` bytes every 10 ms, until the server refuses it. Returns what the
+/// server has sent, and after how many milliseconds.
+fn send_slowly(limits: Limits, length: usize, piece: usize, chunked: bool) -> (String, u64) {
+    let mut rig =
+        Rig::new(Http::new().limits(limits).post("/", |_request, response| response.defer(Sink(0))));
+    let peer = rig.connect();
+    let chunks = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+    rig.feed(peer, if chunked { chunks.into() } else { post("/", length, "") }.as_bytes());
+    let (mut left, mut took) = (length, 0);
+    while left > 0 && !rig.peers[peer].shut {
+        rig.sleep(10);
+        took += 10;
+        let n = left.min(piece);
+        left -= n;
+        let (mut before, mut after) = (String::new(), "");
+        if chunked {
+            before = format!("{n:x}\r\n");
+            after = if left == 0 { "\r\n0\r\n\r\n" } else { "\r\n" };
+        }
+        rig.feed(peer, &[before.as_bytes(), &std::vec![b'b'; n], after.as_bytes()].concat());
+    }
+    (rig.take(peer), took)
+}
+
+/// `body_step` bytes in each `body_time` are a minimum rate: here 100,000 bytes a second, averaged over one second or ten.
+#[test]
+fn a_body_has_a_minimum_rate() {
+    for seconds in [1, 10] {
+        let (time, step) = (u64::from(seconds) * 1_000, seconds * 100_000);
+        let limits = Limits {
+            body: 1 << 30,
+            body_time: Duration::from_millis(time),
+            body_step: step,
+            ..Limits::DEFAULT
+        };
+        let length = 4 * step as usize;
+        for chunked in [false, true] {
+            let (answer, _) = send_slowly(limits, length, 1_200, chunked);
+            assert_eq!(answer, ok(&format!("{length}")), "{seconds} s, chunked: {chunked}");
+            // the first step of a chunked body may be shorter than the others
+            let most = if chunked { 2 * time } else { time };
+            for piece in [800, 10] {
+                let (answer, took) = send_slowly(limits, length, piece, chunked);
+                assert_eq!(answer, refusal("408 Request Timeout", CLOSE), "{seconds} s, chunked: {chunked}");
+                assert!((time..=most + time / 200 + 20).contains(&took), "refused after {took} ms of {time}");
+            }
+        }
+    }
+}
+
+/// A pause is allowed if it is shorter than `body_time`, and no longer one.
+#[test]
+fn a_body_may_pause_for_its_time() {
+    let limits = Limits { body_time: Duration::from_secs(2), body_step: 70_000, ..Limits::DEFAULT };
+    for (pause, stays) in [(1_900, true), (2_050, false)] {
+        let mut rig =
+            Rig::new(Http::new().limits(limits).post("/", |_request, response| response.defer(Sink(0))));
+        let peer = rig.connect();
+        rig.feed(peer, post("/", 700_000, "").as_bytes());
+        for _ in 0..10 {
+            rig.sleep(pause);
+            rig.feed(peer, &std::vec![b'b'; 70_000]);
+        }
+        let expected = if stays { ok("700000") } else { refusal("408 Request Timeout", CLOSE) };
+        assert_eq!(rig.take(peer), expected, "{pause}");
+    }
+}
+
 #[test]
 fn an_answer_has_its_time_if_that_is_limited() {
     static STATS: Stats = Stats::new();

@@ -129,6 +129,7 @@ macro_rules! tests {
             a_peer_takes_nothing
             a_slow_peer_is_not_stalled
             a_very_slow_peer_is_not_stalled
+            a_peer_below_the_rate_is_cut_off
             a_steady_peer_of_a_full_buffer_is_not_cut
             a_close_does_not_drain
             a_staged_close_has_an_end

@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::thread;
 
-use lightcone_core::{CloseReason, Instant, Timeout, Timeouts};
+use lightcone_core::{CloseReason, Instant, Timeout, Timeouts, WriteRate};
 use lightcone_unix::driver::Driver;
 use lightcone_unix::socket;
 
@@ -123,6 +123,36 @@ pub fn a_very_slow_peer_is_not_stalled<D: Driver>() {
     assert_eq!(case.trace.count("close"), 0);
     // but a peer that stops reading is
     assert_eq!(case.trace.closed(0), CloseReason::TimedOut(Timeout::WriteStall));
+}
+
+/// A peer that reads a byte at a time puts off the write stall timeout for ever, but is too slow for a minimum rate. One
+/// that reads fast stays.
+pub fn a_peer_below_the_rate_is_cut_off<D: Driver>() {
+    let rate = WriteRate { bytes: 9_000, per: LONGER };
+    let builder = small_with::<D>(|it| (it.write_stall, it.write_rate) = (Some(10 * LONGER), Some(rate)));
+    let case = Case::start(builder, |socket, event, _| match event {
+        Event::Open | Event::Writable => while socket.send(&[1; 1_000]).is_ok() {},
+        other => by_default(socket, other),
+    });
+    let connect = || Peer::connect_narrow(case.listen().endpoint(), 4_096);
+    let mut slow = connect();
+    let opened = case.trace.until(0, "open").at_ms;
+    let mut fast = Peer::connect(case.listen().endpoint());
+    case.trace.until(1, "open");
+    for _ in 0..200 {
+        if case.trace.count("close") > 0 {
+            break;
+        }
+        slow.receive(1);
+        fast.receive(300_000);
+        thread::sleep(SPAN / 8);
+    }
+    assert_eq!(case.trace.closed(0), CloseReason::TimedOut(Timeout::WriteRate));
+    let span_ms = case.trace.until(0, "close").at_ms - opened;
+    assert!((900..900 * 5 / 4 + LATE_MS).contains(&span_ms), "after {span_ms} ms");
+    assert_eq!(case.trace.count("close"), 1, "the fast peer was cut off");
+    // but not one that stops reading
+    assert_eq!(case.trace.closed(1), CloseReason::TimedOut(Timeout::WriteRate));
 }
 
 /// A peer that reads steadily receives everything, even while the system's buffer of megabytes is too full for the

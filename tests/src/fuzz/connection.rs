@@ -353,6 +353,7 @@ fn config(tape: &mut Tape<'_>) -> Config {
             write_stall: second(30),
             drain: second(10),
             linger: second(2),
+            write_rate: None,
         },
         ..Config::DEVICE
     }

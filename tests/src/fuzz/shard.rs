@@ -16,7 +16,7 @@ use std::rc::Rc;
 use lightcone_core::{
     Action, Address, AdmitError, Checked, CloseReason, Config, Connection, Context, ContractChecker,
     ErrorKind, Event, Handler, Instant, Interest, NoOutbox, Origin, Output, PollerId, Shard, Socket, Timeout,
-    Timeouts, Token,
+    Timeouts, Token, WriteRate,
 };
 
 use super::tape::Tape;
@@ -91,7 +91,12 @@ fn config(tape: &mut Tape<'_>) -> Config {
         write_stall: span(900),
         drain: span(400),
         linger: span(300),
+        write_rate: None,
     };
+    // no number is drawn for it, so that earlier tapes keep their meaning
+    let rated = timeouts.drain.is_some() == timeouts.linger.is_some();
+    let write_rate = rated.then_some(WriteRate { bytes: 300, per: Duration::from_millis(600) });
+    let timeouts = Timeouts { write_rate, ..timeouts };
     Config {
         sockets: 1 + tape.below(4),
         block_size: 64,
@@ -242,6 +247,7 @@ impl App<'_> {
                     Timeout::Idle => timeouts.idle,
                     Timeout::WriteStall => timeouts.write_stall,
                     Timeout::Drain => timeouts.drain,
+                    Timeout::WriteRate => timeouts.write_rate.map(|rate| rate.per),
                     other => panic!("an unknown timeout: {other}"),
                 };
                 assert!(set.is_some(), "a timeout that is switched off: {which}");

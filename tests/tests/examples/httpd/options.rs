@@ -18,6 +18,7 @@ fn help_names_every_option() {
         "--max-body",
         "--header-timeout",
         "--idle-timeout",
+        "--min-rate",
         "--grace",
         "127.0.0.1:8080",
     ] {
@@ -35,6 +36,8 @@ fn a_bad_value_is_named_with_what_is_allowed() {
         ("--header-timeout", "86401", "1 to 86400"),
         ("--idle-timeout", "0", "1 to 86400"),
         ("--idle-timeout", "soon", "1 to 86400"),
+        ("--min-rate", "0", "1 to 100000000"),
+        ("--min-rate", "100000001", "1 to 100000000"),
         ("--listen", "localhost", "127.0.0.1:8080"),
         ("--listen", "127.0.0.1:65536", "0 to 65535"),
         ("--pollers", "0", "1 to 256"),
@@ -46,9 +49,12 @@ fn a_bad_value_is_named_with_what_is_allowed() {
             assert!(err.contains(word), "{option} {value}: {word} is not in {err}");
         }
     }
-    for (option, value) in
-        [("--max-body", "281474976710655"), ("--header-timeout", "86400"), ("--idle-timeout", "86400")]
-    {
+    for (option, value) in [
+        ("--max-body", "281474976710655"),
+        ("--header-timeout", "86400"),
+        ("--idle-timeout", "86400"),
+        ("--min-rate", "100000000"),
+    ] {
         drop(Program::start("httpd", &[option, value]));
     }
 }
