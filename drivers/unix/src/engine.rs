@@ -125,16 +125,17 @@ impl fmt::Debug for Error {
 }
 
 impl core::error::Error for Error {
+    /// Skips the wrapped error, whose text `Display` contains, and returns that error's source.
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Config(error) => Some(error),
-            Self::Balance(error) => Some(error),
-            Self::Driver(error) => Some(error),
-            Self::Thread(error) => Some(error),
-            Self::Endpoint(error) => Some(error),
-            Self::Listen(error) => Some(error),
-            Self::UnixAddresses(error) => Some(error),
-            Self::Request(error) => Some(error),
+            Self::Config(error) => error.source(),
+            Self::Balance(error) => error.source(),
+            Self::Driver(error) => error.source(),
+            Self::Thread(error) => error.source(),
+            Self::Endpoint(error) => error.source(),
+            Self::Listen(error) => error.source(),
+            Self::UnixAddresses(error) => error.source(),
+            Self::Request(error) => error.source(),
             Self::Pollers(_)
             | Self::Sockets(_)
             | Self::Mailbox(_)
@@ -1050,9 +1051,10 @@ impl<T: ToEndpoints + ?Sized> ToEndpoints for &T {
 
 #[cfg(test)]
 mod tests {
-    use core::error::Error as _;
+    use lightcone_core::framing::{FrameTooLong, SendFrameError};
 
     use super::*;
+    use crate::errno::Errno;
 
     #[test]
     fn the_errors_of_requests_convert_and_keep_their_text_and_type() {
@@ -1062,9 +1064,52 @@ mod tests {
             (Error::from(RequestError::Gone), RequestError::Gone),
         ] {
             assert_eq!(error.to_string(), request.to_string());
-            assert_eq!(error.source().and_then(|source| source.downcast_ref()), Some(&request));
+            assert!(matches!(&error, Error::Request(wrapped) if *wrapped == request), "{error}");
         }
         let error = Error::from(UnixAddressesFull);
-        assert!(error.to_string().contains("4096") && error.source().is_some(), "{error}");
+        assert!(error.to_string().contains("4096"), "{error}");
+    }
+
+    #[test]
+    fn a_chain_of_sources_has_every_text_once() {
+        let errno = Errno(libc::ENOSPC);
+        let driver = DriverError::Os("epoll_ctl", errno);
+        let high = DriverError::DescriptorTooHigh { driver: "select", fd: 5, limit: 4 };
+        let not_local = "192.0.2.1:80".parse().unwrap();
+        let listen = ListenSocket::bind(&not_local, &ListenOptions::default()).unwrap_err();
+        let balance = BalanceError::Pollers(0);
+        let config = Config { sockets: 0, ..Config::DEVICE }.check().unwrap_err();
+        let endpoint = "nowhere".to_endpoints().unwrap_err();
+        let limit = DescriptorLimit { soft: 256, hard: 1024 };
+        let refused = LimitError { wanted: 5_000, limit, cause: Some(errno) };
+        let wrapping: [(&dyn core::error::Error, String); 12] = [
+            (&refused, errno.to_string()),
+            (&driver, errno.to_string()),
+            (&listen, listen.errno().to_string()),
+            (&Error::Config(config), config.to_string()),
+            (&Error::Balance(balance), balance.to_string()),
+            (&Error::Driver(driver), driver.to_string()),
+            (&Error::Driver(high), high.to_string()),
+            (&Error::Thread(io::Error::from_raw_os_error(libc::EAGAIN)), String::from("os error")),
+            (&Error::Endpoint(endpoint.clone()), endpoint.to_string()),
+            (&Error::Listen(listen.clone()), listen.to_string()),
+            (&Error::UnixAddresses(UnixAddressesFull), UnixAddressesFull.to_string()),
+            (&Error::Request(RequestError::Full), RequestError::Full.to_string()),
+        ];
+        for (error, wrapped) in wrapping {
+            assert!(error.to_string().contains(&wrapped), "{error}");
+            assert!(error.source().is_none(), "{error}");
+        }
+        // The source of an error whose text is contained is not: it comes next.
+        let long = FrameTooLong { length: 300, max: 255 };
+        let error = Error::Thread(io::Error::other(SendFrameError::TooLong(long)));
+        let texts: Vec<_> =
+            core::iter::successors(Some(&error as &dyn core::error::Error), |&error| error.source())
+                .map(ToString::to_string)
+                .collect();
+        assert_eq!(
+            texts,
+            ["cannot start a thread: the length of a frame cannot be encoded", &long.to_string()]
+        );
     }
 }
