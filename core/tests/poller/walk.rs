@@ -107,7 +107,7 @@ fn wild(world: &mut World, socket: &mut Socket<'_, Data>, event: &Event<Note>, c
         9 => socket.finish(),
         10 => socket.set_deadline(Some(cx.now() + Duration::from_millis(random.below(40) as u64))),
         11..=14 => {
-            let _ = cx.connect(&TO, random.below(1_000) as u64);
+            let _ = cx.connect(TO, random.below(1_000) as u64);
         }
         15..=24 if !world.tokens.is_empty() => {
             let to = world.tokens[random.below(world.tokens.len())];
@@ -236,7 +236,7 @@ impl Walk {
                 let _ = self.group.connect(TO, 5, &mut self.balancer);
             }
             5 => {
-                let _ = self.mates[poller].poller.connect(&TO, 6);
+                let _ = self.mates[poller].poller.connect(TO, 6);
                 self.dial(poller);
             }
             6 => self.attach(poller),

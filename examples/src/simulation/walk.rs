@@ -231,7 +231,7 @@ impl Walker {
             17 | 18 if self.ledger.connects.get() < 20 => {
                 self.ledger.connects.set(self.ledger.connects.get() + 1);
                 let tag = socket.data.whims.below(1_000);
-                let _ = cx.connect(&Address::Inet(server(1)), tag);
+                let _ = cx.connect(Address::Inet(server(1)), tag);
             }
             19 => {
                 for gone in &*self.ledger.gone.borrow() {
