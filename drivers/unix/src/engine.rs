@@ -107,7 +107,7 @@ impl fmt::Display for Error {
             ),
             Self::Driver(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
-            Self::Factory(poller) => write!(f, "the handler factory panicked for poller {}", poller.0),
+            Self::Factory(poller) => write!(f, "the handler factory panicked for poller {poller}"),
             Self::Endpoint(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
             Self::Listeners => write!(f, "an engine can have {LISTENERS_MAX} listeners at once"),
@@ -508,7 +508,7 @@ where
     ) -> io::Result<Thread> {
         let (make, shared, config) = (Arc::clone(&self.make), Arc::clone(&self.shared), self.config);
         let (listen, policy, filter) = (self.listen, self.policy, self.filter.clone());
-        let name = format!("lightcone-{}", id.0);
+        let name = format!("lightcone-{id}");
         thread::Builder::new().name(name).spawn(move || {
             let config = Config { poller: id, ..config };
             let inner = Arc::new(Inner { shared: Arc::clone(&shared), listen, shortage: None });
@@ -518,7 +518,7 @@ where
             let mut slots = Box::new_uninit_slice(config.sockets);
             let mut memory = match memory::map(config.memory()) {
                 Ok(memory) => memory,
-                Err(error) => panic!("{} bytes for poller {}: {error}", config.memory(), id.0),
+                Err(error) => panic!("{} bytes for poller {id}: {error}", config.memory()),
             };
             let storage = Storage { slots: &mut slots, memory: &mut memory };
             let now = Instant::from_millis(Clock::now_ms());

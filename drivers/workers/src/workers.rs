@@ -360,11 +360,22 @@ impl<M> Drop for Workers<M> {
 
 #[cfg(test)]
 mod tests {
+    use core::cell::Cell;
     use core::error::Error as _;
 
     use lightcone_core::framing::{FrameTooLong, SendFrameError};
 
     use super::*;
+
+    fn is_shared<T: Send + Sync>() {}
+
+    #[test]
+    fn workers_are_shared_whatever_the_messages() {
+        // `Cell` is not `Sync`. That is not required: a message is moved to another thread and never shared.
+        is_shared::<Workers<Cell<u8>>>();
+        is_shared::<Builder>();
+        is_shared::<Error>();
+    }
 
     #[test]
     fn a_chain_of_sources_has_every_text_once() {
