@@ -69,7 +69,7 @@ fn react(world: &WorldRef, socket: &mut Socket<'_, Data>, event: Event<Note>, cx
         wild(world, socket, &event, cx);
     }
     match event {
-        Event::PeerClosed if socket.bytes().is_empty() || socket.closing() => socket.close(),
+        Event::PeerClosed if socket.bytes().is_empty() || socket.is_closing() => socket.close(),
         Event::PeerClosed => socket.data.tag = Some(u64::MAX),
         Event::Shutdown if world.gentle || world.random.one_in(2) => socket.close(),
         Event::Timeout => socket.abort(),
