@@ -8,6 +8,7 @@
 #![cfg(all(target_has_atomic = "ptr", target_has_atomic = "32"))]
 
 use core::fmt;
+use core::iter::FusedIterator;
 use core::net::{IpAddr, SocketAddr};
 use core::str::FromStr;
 
@@ -304,6 +305,8 @@ impl<L: AsRef<Load>> Iterator for Alternatives<'_, L> {
     }
 }
 
+impl<L: AsRef<Load>> FusedIterator for Alternatives<'_, L> {}
+
 /// A set of pollers, with one bit for each.
 #[derive(Clone, Debug)]
 struct PollerSet([u64; POLLERS_MAX / 64]);
@@ -533,6 +536,8 @@ mod tests {
         assert_eq!(others.next(), Some(1));
         held.extend(loaded(&loads, &[0, 5, 5, 0]));
         assert_eq!((others.next(), others.next(), others.next()), (Some(3), Some(2), None));
+        drop(held);
+        assert_eq!((others.next(), others.next()), (None, None), "no poller is tried twice");
     }
 
     #[test]

@@ -218,11 +218,11 @@ impl<D> Checked<D> {
     fn after(&mut self, (opened, sent): (bool, bool), stream: &Stream<'_>) {
         let (was_armed, queued) = (self.armed, stream.queued());
         let bytes = stream.bytes();
-        self.closing = stream.closing();
+        self.closing = stream.is_closing();
         self.armed = stream.is_writable_pending();
         self.armed_in_sent = self.armed && was_armed && (self.armed_in_sent || sent);
-        self.paused_received &= self.paused && stream.paused();
-        self.paused = stream.paused();
+        self.paused_received &= self.paused && stream.is_paused();
+        self.paused = stream.is_paused();
         self.unsent |= queued > 0;
         self.just_opened = opened;
         self.unread = bytes.len();

@@ -307,7 +307,7 @@ pub trait Outbox<M> {
     ///
     /// [`ConnectError::Full`] if no socket is free, [`ConnectError::Unsupported`] if the driver cannot connect to
     /// the address.
-    fn connect(&mut self, to: &Address, tag: u64) -> Result<Token, ConnectError>;
+    fn connect(&mut self, to: Address, tag: u64) -> Result<Token, ConnectError>;
 
     /// Returns the local address of a socket of the caller's poller.
     fn local_address(&self, token: Token) -> Option<Address>;
@@ -326,7 +326,7 @@ impl<M> Outbox<M> for NoOutbox {
         Err(Rejected::Gone(message))
     }
 
-    fn connect(&mut self, _: &Address, _: u64) -> Result<Token, ConnectError> {
+    fn connect(&mut self, _: Address, _: u64) -> Result<Token, ConnectError> {
         Err(ConnectError::Unsupported)
     }
 
@@ -449,7 +449,7 @@ impl<'a, M> Context<'a, M> {
     ///         if socket.data.is_some() {
     ///             return; // it was connected
     ///         }
-    ///         match cx.connect(&self.upstream, socket.token().to_bits()) {
+    ///         match cx.connect(self.upstream, socket.token().to_bits()) {
     ///             Ok(upstream) => *socket.data = Some(upstream),
     ///             Err(_) => socket.close(),
     ///         }
@@ -461,7 +461,7 @@ impl<'a, M> Context<'a, M> {
     ///
     /// [`ConnectError::Full`] if no socket is free, or if handlers have already started as many connects in this
     /// turn as the driver accepts. [`ConnectError::Unsupported`] if the driver cannot connect to the address.
-    pub fn connect(&mut self, to: &Address, tag: u64) -> Result<Token, ConnectError> {
+    pub fn connect(&mut self, to: Address, tag: u64) -> Result<Token, ConnectError> {
         self.outbox.connect(to, tag)
     }
 

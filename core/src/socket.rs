@@ -286,7 +286,7 @@ impl<'a> Stream<'a> {
     /// Returns whether the socket is ending: `close`, `linger` or `abort` was called, or this is its last
     /// event.
     #[must_use]
-    pub fn closing(&self) -> bool {
+    pub fn is_closing(&self) -> bool {
         self.control.asked.has(Requests::ENDS) || self.control.flags.has(Flags::CLOSING.with(Flags::ENDED))
     }
 
@@ -302,7 +302,7 @@ impl<'a> Stream<'a> {
 
     /// Returns whether reading is paused by [`pause`](Self::pause).
     #[must_use]
-    pub fn paused(&self) -> bool {
+    pub fn is_paused(&self) -> bool {
         self.control.flags.has(Flags::PAUSED)
     }
 

@@ -113,10 +113,11 @@ impl fmt::Debug for SetupError {
 }
 
 impl core::error::Error for SetupError {
+    /// Skips the wrapped error, whose text `Display` contains, and returns that error's source.
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Config(error) => Some(error),
-            Self::Storage(error) => Some(error),
+            Self::Config(error) => error.source(),
+            Self::Storage(error) => error.source(),
         }
     }
 }

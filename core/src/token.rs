@@ -9,10 +9,24 @@ use core::fmt;
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct PollerId(pub u8);
 
+/// Formats as the number.
+impl fmt::Display for PollerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// The number of a listener within its engine, 0 to 255.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct ListenerId(pub u8);
+
+/// Formats as the number.
+impl fmt::Display for ListenerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 /// The identity of one socket: its poller, its place in the poller's table, and a generation that changes whenever the
 /// place is reused.
@@ -78,7 +92,7 @@ impl fmt::Debug for Token {
 /// Formats as `poller:index#generation`.
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}#{}", self.poller().0, self.index(), self.generation())
+        write!(f, "{}:{}#{}", self.poller(), self.index(), self.generation())
     }
 }
 

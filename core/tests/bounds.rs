@@ -758,13 +758,13 @@ fn pausing_stops_reading_and_resuming_goes_on() {
     let token = bench.open();
     let next = act.tell(&mut bench, token, |socket| {
         socket.pause();
-        assert!(socket.paused());
+        assert!(socket.is_paused());
     });
     assert_eq!(next, Action::Wait(Interest::NONE));
     assert_eq!(bench.room(token), 0);
     let next = act.tell(&mut bench, token, |socket| {
         socket.resume();
-        assert!(!socket.paused());
+        assert!(!socket.is_paused());
     });
     assert_eq!(next, Action::Wait(Interest::READ));
     assert_eq!(bench.room(token), 64);

@@ -173,7 +173,7 @@ fn a_socket_that_fails_before_open_still_has_both_ends() {
 
 #[test]
 fn a_socket_that_its_driver_closes_before_open_still_has_both_ends() {
-    let mut bench = Bench::new(&PLAIN, |socket, _| assert!(socket.closing()));
+    let mut bench = Bench::new(&PLAIN, |socket, _| assert!(socket.is_closing()));
     let token = bench.admit().unwrap();
     assert_eq!(bench.tell(token, |conn| conn.close()), Action::Close);
     assert_eq!(bench.events(), [Event::Open, LOCAL]);
@@ -566,7 +566,7 @@ fn finish_refuses_output_from_then_on() {
         if event == Event::Open {
             socket.send(b"all").unwrap();
             socket.finish();
-            assert!(!socket.closing());
+            assert!(!socket.is_closing());
         }
         assert_eq!((socket.send(b"more"), socket.room()), (Err(Full), 0));
         assert!(!socket.is_writable_pending());
@@ -711,7 +711,7 @@ fn abort_wins_over_close_in_one_callback() {
             socket.linger();
             socket.finish();
             socket.abort();
-            assert!(socket.closing());
+            assert!(socket.is_closing());
         }),
     );
     let (_, next) = bench.opened();
@@ -1019,7 +1019,7 @@ fn sending_in_every_kind_of_event() {
 fn close_ignores_the_requests_of_its_handler() {
     let mut bench = Bench::new(&PLAIN, |socket, event| {
         if matches!(event, Event::Close(_) | Event::Refused(_)) {
-            assert!(socket.closing());
+            assert!(socket.is_closing());
             socket.close();
             socket.abort();
             socket.linger();
@@ -1222,7 +1222,7 @@ fn a_pull_that_stops_early_goes_on_in_the_next_turn() {
     let mut conn = bench.shard.connection(token).unwrap();
     let (event, socket) = conn.next_event::<u32>().unwrap();
     assert_eq!(event, RESET);
-    assert!(socket.closing());
+    assert!(socket.is_closing());
     assert!(conn.next_event::<u32>().is_none());
     assert_eq!(conn.finish(), Action::Close);
     assert_eq!(bench.shard.in_use(), 0);

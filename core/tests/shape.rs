@@ -12,10 +12,11 @@
 )]
 
 use core::mem::MaybeUninit;
+use lightcone_core::framing::{FrameTooLong, SendFrameError};
 use lightcone_core::{
     Action, Address, AdmitError, CloseReason, Config, ConfigError, Connection, ErrorKind, Event, Full, Input,
-    Instant, Interest, Origin, Output, SetupError, Shard, Slot, Socket, Stats, Storage, Stream, Timeouts,
-    Token, footprint,
+    Instant, Interest, Origin, Output, SetupError, Shard, Slot, Socket, Stats, Storage, StorageError, Stream,
+    Timeouts, Token, footprint,
 };
 use static_assertions::{assert_impl_all, assert_not_impl_any};
 use std::rc::Rc;
@@ -127,6 +128,24 @@ fn storage_must_be_as_large_as_the_configuration_requires_and_may_be_larger() {
     let one_less = format!("{short}Storage::memory has a length of {}, and {memory} is needed", memory - 1);
     assert_eq!(told(3, memory - 1), one_less);
     assert_eq!(told(0, 0), format!("{short}Storage::slots has a length of 0, and 3 is needed"));
+}
+
+/// The texts of an error and of its sources.
+fn texts(error: &dyn core::error::Error) -> Vec<String> {
+    core::iter::successors(Some(error), |&error| error.source()).map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_chain_of_sources_has_every_text_once() {
+    let config = Config { sockets: 0, ..Config::DEVICE }.check().unwrap_err();
+    assert_eq!(texts(&SetupError::from(config)), [config.to_string()]);
+    let storage = StorageError::check("Storage::slots", 2, 3).unwrap_err();
+    assert_eq!(texts(&SetupError::from(storage)), [storage.to_string()]);
+    let long = FrameTooLong { length: 300, max: 255 };
+    assert_eq!(
+        texts(&SendFrameError::TooLong(long)),
+        ["the length of a frame cannot be encoded", &long.to_string()]
+    );
 }
 
 #[test]

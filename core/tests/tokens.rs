@@ -14,7 +14,7 @@
 mod common;
 
 use common::{Bench, PLAIN, nothing, on};
-use lightcone_core::{Action, Config, ErrorKind, Event, Interest, PollerId, Token};
+use lightcone_core::{Action, Config, ErrorKind, Event, Interest, ListenerId, PollerId, Token};
 
 fn ended(bench: &mut Bench, token: Token) {
     assert_eq!(bench.tell(token, |conn| conn.failed(ErrorKind::ConnectionReset)), Action::Close);
@@ -209,4 +209,11 @@ fn a_socket_in_use_keeps_its_token() {
     let mut bench = Bench::new(&Config { sockets: 1, ..PLAIN }, nothing);
     let token = bench.open();
     bench.shard.impersonate(token);
+}
+
+#[test]
+fn identities_print_as_their_numbers() {
+    let token = Token::from_bits(9 << 32 | 3 << 24 | 77);
+    assert_eq!(token.to_string(), "3:77#9");
+    assert_eq!(format!("{:>3} {:>3}", token.poller(), ListenerId(255)), "  3 255");
 }

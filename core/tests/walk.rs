@@ -107,7 +107,7 @@ fn honest(socket: &Socket<'_, Data>, event: Event<u32>, ledger: &Ledger, config:
             let at = ledger.deadline.expect("no deadline was set");
             assert!(at <= socket.now(), "timeout {:?} early", at - socket.now());
         }
-        Event::Close(_) | Event::Refused(_) => assert!(socket.closing()),
+        Event::Close(_) | Event::Refused(_) => assert!(socket.is_closing()),
         _ => {}
     }
     assert_eq!(socket.queued(), ledger.queued - ledger.sent, "the queue holds what was queued and not sent");
@@ -160,7 +160,7 @@ fn reaction(
                     ledger.deadline = Some(at);
                 }
             }
-        } else if socket.paused() && random.one_in(2) {
+        } else if socket.is_paused() && random.one_in(2) {
             socket.resume();
         }
         if random.one_in(temper.ends) {

@@ -137,7 +137,7 @@ impl Relay {
     }
 
     fn connect(&self, socket: &mut Socket<'_, End>, cx: &mut Cx<'_>) {
-        let Some(to) = self.to.get(socket.data.candidate) else { return socket.close() };
+        let Some(&to) = self.to.get(socket.data.candidate) else { return socket.close() };
         match cx.connect(to, socket.token().to_bits()) {
             Ok(token) => socket.data.partner = Some(token),
             Err(ConnectError::Full) if socket.data.retries < RETRIES_MAX => {

@@ -48,7 +48,7 @@ impl From<Reply<Done>> for Flow {
 /// impl<S: State> Exchange<S> for Echo {
 ///     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
 ///         io.copy();
-///         if io.ended() { Flow::Done } else { Flow::More }
+///         if io.is_ended() { Flow::Done } else { Flow::More }
 ///     }
 /// }
 ///
@@ -96,7 +96,7 @@ pub trait Exchange<S: State> {
     ///             io.state.waiting.push(io.id());
     ///         }
     ///         match self.price {
-    ///             Some(price) if io.ready() => io.respond(|_, response| response.display(price)),
+    ///             Some(price) if io.is_ready() => io.respond(|_, response| response.display(price)),
     ///             _ => Flow::More,
     ///         }
     ///     }
@@ -252,7 +252,7 @@ where
             self.used += n;
             io.consume(n);
         }
-        if !io.ended() {
+        if !io.is_ended() {
             return Flow::More;
         }
         let (body, _) = self.buffer.split_at(self.used);

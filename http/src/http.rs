@@ -146,7 +146,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     }
 
     /// Returns the state that the routes share.
-    pub const fn state(&mut self) -> &mut S {
+    pub const fn state_mut(&mut self) -> &mut S {
         &mut self.parts.state
     }
 }

@@ -116,7 +116,7 @@ impl<F> Gathering<F> {
             self.body.extend_from_slice(piece);
             io.consume(io.body().len());
         }
-        if !io.ended() {
+        if !io.is_ended() {
             return Flow::More;
         }
         let body = core::mem::take(&mut self.body);

@@ -93,7 +93,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         // First, so that an exchange sees all input before it sees the end of the stream.
         self.receive(socket, cx);
         if matches!(socket.data.0, RequestPhase::Exchanging(Exchanging { exchange: Some(_), .. }))
-            && !socket.stream.closing()
+            && !socket.stream.is_closing()
         {
             self.serve(socket, cx, Cause::PeerClosed);
         }
@@ -467,7 +467,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             // The exchange is out of the connection but not dropped: the reports below go to its route.
             done = busy.exchange.take_if(|_| flow == Flow::Done);
             whole = io.settle(busy.exchange.is_none());
-            starved = (io.body().is_empty() || io.link.found.gathers) && !io.ended();
+            starved = (io.body().is_empty() || io.link.found.gathers) && !io.is_ended();
         }
         busy.outgoing = PackedBody::new(outgoing, held);
         turn.tally.bytes_in += at;

@@ -43,7 +43,7 @@ const CHUNK_START: usize = 6;
 ///                 n => io.consume(n),
 ///             }
 ///         }
-///         if io.ended() { Flow::Done } else { Flow::More }
+///         if io.is_ended() { Flow::Done } else { Flow::More }
 ///     }
 /// }
 ///
@@ -141,7 +141,7 @@ impl<'t, S> Transfer<'t, S> {
     }
 
     /// Returns whether the request's body has ended and all of it was consumed.
-    pub fn ended(&self) -> bool {
+    pub fn is_ended(&self) -> bool {
         *self.link.incoming == RequestBody::Ended
     }
 
@@ -204,7 +204,7 @@ impl<'t, S> Transfer<'t, S> {
     ///             self.0 += io.body().len() as u64;
     ///             io.consume(io.body().len());
     ///         }
-    ///         if io.ended() && write!(io, "{} bytes", self.0).is_ok() { Flow::Done } else { Flow::More }
+    ///         if io.is_ended() && write!(io, "{} bytes", self.0).is_ok() { Flow::Done } else { Flow::More }
     ///     }
     /// }
     ///
@@ -411,13 +411,13 @@ impl<'t, S> Transfer<'t, S> {
     /// Returns whether there is room now for a [deferred](Response::defer) response of half the socket's output bound.
     /// If not, the exchange is called again when there is. [`Exchange::advance`](crate::Exchange::advance) is called
     /// only when there is room; a [message](crate::Exchange::message) is delivered regardless.
-    pub fn ready(&mut self) -> bool {
+    pub fn is_ready(&mut self) -> bool {
         *self.link.outgoing == ResponseBody::Deferred && room_for_answer(&mut self.output).is_some()
     }
 
     /// Sends the response that was [deferred](Response::defer). Returns [`Flow::Done`], which the exchange should
     /// return. If there is no room for the response, it is replaced by a 500; if there is no room for that either,
-    /// the connection ends. See [`ready`](Self::ready).
+    /// the connection ends. See [`is_ready`](Self::is_ready).
     ///
     /// # Panics
     /// If there is a response already.
@@ -480,7 +480,7 @@ impl<'t, S> Transfer<'t, S> {
     ///             self.bytes += io.body().len() as u64;
     ///             io.consume(io.body().len());
     ///         }
-    ///         if !io.ended() {
+    ///         if !io.is_ended() {
     ///             return Flow::More;
     ///         }
     ///         if !self.answers {
@@ -658,7 +658,7 @@ impl<'t, S> Transfer<'t, S> {
             }
             return whole;
         }
-        if self.ended() {
+        if self.is_ended() {
             self.flush();
         }
         true

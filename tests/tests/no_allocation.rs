@@ -90,7 +90,7 @@ struct Copy;
 impl<S: State> Exchange<S> for Copy {
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
         io.copy();
-        if io.ended() { Flow::Done } else { Flow::More }
+        if io.is_ended() { Flow::Done } else { Flow::More }
     }
 }
 

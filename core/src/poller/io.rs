@@ -146,7 +146,7 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
         }
     }
 
-    pub(crate) fn connect<M>(&mut self, to: &Address, tag: u64) -> Result<Token, ConnectError>
+    pub(crate) fn connect<M>(&mut self, to: Address, tag: u64) -> Result<Token, ConnectError>
     where
         L: Membership<T::Unregistered, T::Listener, M, Permit = P>,
     {
@@ -157,7 +157,7 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
         let permit = self.membership.acquire().ok_or(ConnectError::Full)?;
         let token = self.reserved.pop().ok_or(ConnectError::Full)?;
         // not full: reserved slots and pending connects are at most `BATCH` together
-        let _ = self.pending_connects.push_back(PendingConnect { token, to: *to, tag, permit });
+        let _ = self.pending_connects.push_back(PendingConnect { token, to, tag, permit });
         Ok(token)
     }
 }
@@ -192,7 +192,7 @@ where
         self.membership.broadcast(message, clone)
     }
 
-    fn connect(&mut self, to: &Address, tag: u64) -> Result<Token, ConnectError> {
+    fn connect(&mut self, to: Address, tag: u64) -> Result<Token, ConnectError> {
         Io::connect(self, to, tag)
     }
 

@@ -162,7 +162,7 @@ pub trait Transport {
     /// # Errors
     ///
     /// If it fails at once. The default cannot connect.
-    fn connect(&mut self, to: &Address) -> Result<Connect<Self::Unregistered>, ErrorKind> {
+    fn connect(&mut self, to: Address) -> Result<Connect<Self::Unregistered>, ErrorKind> {
         let _ = to;
         Err(ErrorKind::Unsupported)
     }

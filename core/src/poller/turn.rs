@@ -586,7 +586,7 @@ where
     #[cold]
     fn answer(&mut self, token: Token) -> bool {
         if let Some(to) = self.shard.connection(token).and_then(|mut conn| conn.take_connect()) {
-            let begun = self.io.transport.connect(&to);
+            let begun = self.io.transport.connect(to);
             self.on_begun(token, begun);
             return false;
         }
@@ -830,7 +830,7 @@ where
     /// # Errors
     ///
     /// If no socket is free for it, the transport cannot connect, or `BATCH` connects have yet to begin.
-    pub fn connect(&mut self, to: &Address, tag: u64) -> Result<Token, ConnectError> {
+    pub fn connect(&mut self, to: Address, tag: u64) -> Result<Token, ConnectError> {
         self.io.reserve(&mut self.shard);
         self.io.connect(to, tag)
     }
@@ -847,7 +847,7 @@ where
         // it may have been cancelled before it began
         let is_connecting = self.shard.connection(token).is_some_and(|conn| conn.is_connecting());
         if is_connecting {
-            let begun = self.io.transport.connect(&to);
+            let begun = self.io.transport.connect(to);
             self.on_begun(token, begun);
         } else {
             self.io.insert(token, None, Interest::NONE);

@@ -136,7 +136,7 @@ impl<N: Numbers> Handler for App<N> {
         self.write(socket);
         if self.book.one_in(self.temper.rare) {
             self.rarer(socket);
-        } else if socket.paused() && self.book.one_in(2) || matches!(event, Event::Message(_)) {
+        } else if socket.is_paused() && self.book.one_in(2) || matches!(event, Event::Message(_)) {
             socket.resume();
         }
         if self.book.one_in(self.temper.ends) {

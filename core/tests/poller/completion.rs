@@ -322,7 +322,7 @@ fn a_connect_completes() {
     let mut bench = completing(&SMALL);
     bench.net().dials.push_back(crate::net::Dial::InProgress);
     let to = lightcone_core::Address::Unix(lightcone_core::UnixId(1));
-    let token = bench.poller.connect(&to, 1).unwrap();
+    let token = bench.poller.connect(to, 1).unwrap();
     bench.turn();
     let wire = std::rc::Rc::clone(&bench.net().dialled[0].1);
     wire.set(|wire| wire.connecting = None);

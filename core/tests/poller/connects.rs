@@ -19,7 +19,7 @@ fn in_progress() -> (Lone, WireRef) {
     let mut bench = Lone::new(&SMALL);
     bench.net().dials.push_back(Dial::InProgress);
     bench.begin();
-    let token = bench.poller.connect(&TO, 7).unwrap();
+    let token = bench.poller.connect(TO, 7).unwrap();
     bench.rest();
     let wire = dialled(bench.net()).remove(0);
     assert_eq!((wire.token(), wire.borrow().interest), (token, Interest::WRITE));
@@ -40,7 +40,7 @@ fn a_connect_is_begun_after_the_callback_and_established_at_once() {
         assert_eq!((origin, *peer), (lightcone_core::Origin::Connecting { tag: 7 }, TO));
         true
     });
-    let token = bench.poller.connect(&TO, 7).unwrap();
+    let token = bench.poller.connect(TO, 7).unwrap();
     assert_eq!((bench.net().count("connect"), bench.alive()), (0, 0));
     assert_eq!(bench.due(), Some(0), "the connect is due now");
     bench.turn();
@@ -107,7 +107,7 @@ fn the_outcome_of_a_connect_can_be_determined() {
 fn a_connect_that_fails_at_once_is_refused() {
     let mut bench = Lone::new(&SMALL);
     bench.net().dials.push_back(Dial::Fails(ErrorKind::NetworkUnreachable));
-    let token = bench.poller.connect(&TO, 7).unwrap();
+    let token = bench.poller.connect(TO, 7).unwrap();
     bench.turn();
     assert_eq!(bench.trace(), ["0 refused NetworkUnreachable"]);
     assert_eq!((bench.net().count("register"), bench.net().count("close")), (0, 0));
@@ -121,7 +121,7 @@ fn a_connection_that_cannot_be_watched_is_refused() {
         let mut bench = Lone::new(&SMALL);
         bench.net().dials.push_back(dial);
         bench.net().register_fails = Some(ErrorKind::OutOfDescriptors);
-        bench.poller.connect(&TO, 7).unwrap();
+        bench.poller.connect(TO, 7).unwrap();
         bench.turn();
         assert_eq!(bench.trace(), ["0 refused OutOfDescriptors"]);
         assert_eq!((bench.poller.unwatchable(), bench.net().count("close")), (1, 0));
@@ -134,7 +134,7 @@ fn a_connect_that_times_out_is_refused() {
     let timeouts = Timeouts { connect: Some(Duration::from_millis(50)), ..Timeouts::NONE };
     let mut bench = Lone::new(&Config { timeouts, ..SMALL });
     bench.net().dials.push_back(Dial::InProgress);
-    bench.poller.connect(&TO, 7).unwrap();
+    bench.poller.connect(TO, 7).unwrap();
     bench.turn();
     let due = bench.due().unwrap();
     assert!((50..=52).contains(&due), "{due}");
@@ -150,7 +150,7 @@ fn a_connect_that_times_out_is_refused() {
 fn a_connect_that_was_cancelled_never_reaches_the_transport() {
     for abort in [false, true] {
         let mut bench = Lone::new(&SMALL);
-        let token = bench.poller.connect(&TO, 7).unwrap();
+        let token = bench.poller.connect(TO, 7).unwrap();
         bench.poller.close_socket(token, abort);
         bench.turn();
         assert_eq!(bench.trace(), ["0 refused ConnectionAborted"]);
@@ -158,7 +158,7 @@ fn a_connect_that_was_cancelled_never_reaches_the_transport() {
         assert_eq!(bench.poller.stats().refused, 1);
         // Its place in the batch is free again: as many connects as before can begin.
         for _ in 0..BATCH {
-            bench.poller.connect(&TO, 7).unwrap();
+            bench.poller.connect(TO, 7).unwrap();
         }
         bench.turn();
         assert_eq!(bench.alive(), BATCH as isize);
@@ -181,14 +181,14 @@ fn a_connect_in_progress_is_cancelled() {
 fn a_connect_that_the_handler_does_not_admit_is_forgotten() {
     let mut bench = Lone::new(&SMALL);
     bench.admits(|_, _| false);
-    let token = bench.poller.connect(&TO, 7).unwrap();
+    let token = bench.poller.connect(TO, 7).unwrap();
     bench.turn();
     assert!(bench.trace().is_empty());
     assert_eq!((bench.net().count("connect"), bench.poller.stats().rejected), (0, 1));
     bench.admits(|_, _| true);
     bench.poller.close_socket(token, true);
     for _ in 0..BATCH {
-        bench.poller.connect(&TO, 7).unwrap();
+        bench.poller.connect(TO, 7).unwrap();
     }
     bench.turn();
     assert_eq!(bench.net().count("connect"), BATCH);
@@ -204,7 +204,7 @@ fn a_turn_begins_as_many_connects_as_a_batch_and_not_one_more() {
     bench.react(move |socket, event, cx| {
         if matches!(event, Event::Message(_)) {
             for tag in 0..=BATCH as u64 {
-                sink.borrow_mut().push(cx.connect(&TO, tag));
+                sink.borrow_mut().push(cx.connect(TO, tag));
             }
         } else {
             usual(socket, &event);
@@ -231,13 +231,13 @@ fn connects_of_a_driver_and_of_handlers_count_together() {
     let sink = Rc::clone(&results);
     bench.react(move |socket, event, cx| {
         if matches!(event, Event::Message(_)) {
-            sink.borrow_mut().extend((0..BATCH as u64).map(|tag| cx.connect(&TO, tag)));
+            sink.borrow_mut().extend((0..BATCH as u64).map(|tag| cx.connect(TO, tag)));
         } else {
             usual(socket, &event);
         }
     });
-    bench.poller.connect(&TO, 70).unwrap();
-    bench.poller.connect(&TO, 71).unwrap();
+    bench.poller.connect(TO, 70).unwrap();
+    bench.poller.connect(TO, 71).unwrap();
     bench.poller.post(wire.token(), Note::new(0)).unwrap();
     bench.turn();
     let begun = results.take().iter().filter(|result| result.is_ok()).count();
@@ -249,9 +249,9 @@ fn connects_of_a_driver_and_of_handlers_count_together() {
 fn a_driver_may_request_as_many_connects_as_a_batch() {
     let mut bench = Lone::new(&sockets(40));
     bench.turn();
-    let mut tokens: Vec<_> = (0..BATCH as u64).map(|tag| bench.poller.connect(&TO, tag).unwrap()).collect();
+    let mut tokens: Vec<_> = (0..BATCH as u64).map(|tag| bench.poller.connect(TO, tag).unwrap()).collect();
     for _ in 0..3 {
-        assert_eq!(bench.poller.connect(&TO, 9), Err(ConnectError::Full));
+        assert_eq!(bench.poller.connect(TO, 9), Err(ConnectError::Full));
     }
     tokens.dedup();
     assert_eq!(tokens.len(), BATCH);
@@ -266,10 +266,10 @@ fn a_socket_that_is_refused_may_connect_again_in_the_next_turn() {
     bench.net().dials.extend([Dial::Fails(ErrorKind::TimedOut); 3 * BATCH]);
     bench.react(|_, event, cx| {
         if matches!(event, Event::Refused(_)) {
-            let _ = cx.connect(&TO, 1);
+            let _ = cx.connect(TO, 1);
         }
     });
-    bench.poller.connect(&TO, 0).unwrap();
+    bench.poller.connect(TO, 0).unwrap();
     bench.turn();
     assert_eq!(bench.net().count("connect"), BATCH, "the turn is bounded");
     // The last connect found no room in the batch, and no event follows that would retry it.
@@ -283,15 +283,15 @@ fn a_full_poller_refuses_connects() {
     let mut bench = Lone::new(&SMALL);
     for _ in 0..2 {
         for tag in 0..BATCH as u64 {
-            bench.poller.connect(&TO, tag).unwrap();
+            bench.poller.connect(TO, tag).unwrap();
         }
         bench.turn();
     }
     assert_eq!(bench.alive(), SMALL.sockets as isize);
-    assert_eq!(bench.poller.connect(&TO, 1), Err(ConnectError::Full));
+    assert_eq!(bench.poller.connect(TO, 1), Err(ConnectError::Full));
     let token = dialled(bench.net())[0].token();
     bench.poller.close_socket(token, true);
-    assert!(bench.poller.connect(&TO, 1).is_ok());
+    assert!(bench.poller.connect(TO, 1).is_ok());
     bench.turn();
     bench.stop(0);
 }
@@ -302,12 +302,12 @@ fn a_transport_that_cannot_connect_is_not_called() {
     let wire = bench.attach();
     bench.react(|socket, event, cx| {
         if matches!(event, Event::Message(_)) {
-            assert_eq!(cx.connect(&TO, 1), Err(ConnectError::Unsupported));
+            assert_eq!(cx.connect(TO, 1), Err(ConnectError::Unsupported));
         } else {
             usual(socket, &event);
         }
     });
-    assert_eq!(bench.poller.connect(&TO, 1), Err(ConnectError::Unsupported));
+    assert_eq!(bench.poller.connect(TO, 1), Err(ConnectError::Unsupported));
     bench.poller.post(wire.token(), Note::new(1)).unwrap();
     bench.turn();
     assert_eq!(bench.trace(), ["0 open", "0 message 1"]);
@@ -323,7 +323,7 @@ fn slots_are_kept_for_connects_and_for_nothing_else() {
     bench.turn();
     assert_eq!(bench.alive(), 4);
     for tag in 0..BATCH as u64 {
-        bench.poller.connect(&TO, tag).unwrap();
+        bench.poller.connect(TO, tag).unwrap();
     }
     bench.turn();
     assert_eq!(bench.alive(), 4 + BATCH as isize);
@@ -334,14 +334,14 @@ fn slots_are_kept_for_connects_and_for_nothing_else() {
 fn a_stop_forgets_connects_that_have_not_begun() {
     let mut bench = Lone::new(&SMALL);
     bench.begin();
-    let token = bench.poller.connect(&TO, 1).unwrap();
+    let token = bench.poller.connect(TO, 1).unwrap();
     bench.poller.stop(ms(50));
     bench.rest();
     bench.end();
     assert!(bench.poller.is_over() && bench.trace().is_empty());
     assert_eq!((bench.now, bench.net().count("connect")), (0, 0));
     assert!(bench.poller.connection_mut(token).is_none());
-    assert_eq!(bench.poller.connect(&TO, 1), Err(ConnectError::Full));
+    assert_eq!(bench.poller.connect(TO, 1), Err(ConnectError::Full));
 }
 
 #[test]
@@ -364,7 +364,7 @@ fn a_connect_that_cannot_begin_yet_is_tried_again() {
         let last = if established { Dial::Established } else { Dial::InProgress };
         bench.net().dials.extend([Dial::Later, Dial::Later, Dial::Later, last]);
         bench.begin();
-        let token = bench.poller.connect(&TO, 7).unwrap();
+        let token = bench.poller.connect(TO, 7).unwrap();
         bench.rest();
         for tries in 1..=3 {
             assert_eq!((bench.net().count("connect"), bench.due()), (tries, Some(tries as u64 * 20)));
@@ -394,7 +394,7 @@ fn a_connect_that_never_begins_ends_by_its_timeout() {
     let mut bench = Lone::new(&Config { timeouts, ..SMALL });
     bench.net().dials.extend([Dial::Later; 8]);
     bench.begin();
-    bench.poller.connect(&TO, 7).unwrap();
+    bench.poller.connect(TO, 7).unwrap();
     bench.rest();
     for _ in 0..10 {
         let Some(due) = bench.due() else { break };
@@ -410,7 +410,7 @@ fn a_connect_that_cannot_begin_yet_is_cancelled() {
     let mut bench = Lone::new(&SMALL);
     bench.net().dials.push_back(Dial::Later);
     bench.begin();
-    let token = bench.poller.connect(&TO, 7).unwrap();
+    let token = bench.poller.connect(TO, 7).unwrap();
     bench.rest();
     bench.poller.close_socket(token, false);
     bench.turn_at(50);

@@ -57,7 +57,7 @@ fn a_message_to_a_socket_that_closes_or_connects_is_dropped_and_counted() {
     bench.poller.close_socket(wire.token(), false);
     bench.net().dials.push_back(crate::net::Dial::InProgress);
     let to = lightcone_core::Address::Unix(lightcone_core::UnixId(1));
-    let connecting = bench.poller.connect(&to, 0).unwrap();
+    let connecting = bench.poller.connect(to, 0).unwrap();
     bench.turn();
     let gone = bench.poller.stats().gone;
     bench.poller.post(wire.token(), Note::new(1)).unwrap();
@@ -182,7 +182,7 @@ fn a_broadcast_reaches_every_open_socket_once() {
     let mut bench = Lone::new(&SMALL);
     let wires: Vec<_> = (0..3).map(|_| bench.attach()).collect();
     bench.net().dials.push_back(crate::net::Dial::InProgress);
-    bench.poller.connect(&lightcone_core::Address::Unix(lightcone_core::UnixId(1)), 0).unwrap();
+    bench.poller.connect(lightcone_core::Address::Unix(lightcone_core::UnixId(1)), 0).unwrap();
     bench.turn();
     bench.react(|socket, event, cx| match event {
         Event::Message(Note(1)) => cx.broadcast(Note::new(2)).unwrap(),

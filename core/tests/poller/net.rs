@@ -437,7 +437,7 @@ impl<const C: bool> Transport for Net<C> {
         loose.0.borrow_mut().fate = Fate::Rejected;
     }
 
-    fn connect(&mut self, to: &Address) -> Result<Connect<Loose>, ErrorKind> {
+    fn connect(&mut self, to: Address) -> Result<Connect<Loose>, ErrorKind> {
         *self.calls.entry("connect").or_default() += 1;
         if !C {
             self.bad("a connect on a transport that does not support it");
@@ -450,7 +450,7 @@ impl<const C: bool> Transport for Net<C> {
             Dial::Later => return Ok(Connect::Later),
             Dial::Established | Dial::InProgress => {}
         }
-        self.dialled.push((*to, Rc::clone(&wire)));
+        self.dialled.push((to, Rc::clone(&wire)));
         Ok(match dial {
             Dial::InProgress => {
                 wire.borrow_mut().connecting = Some(ConnectResult::InProgress);

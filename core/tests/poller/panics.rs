@@ -91,7 +91,7 @@ fn admit_of_a_connect_costs_that_connect_alone() {
         lightcone_core::Origin::Connecting { tag: 1 } => planned_panic(),
         _ => true,
     });
-    let tokens: Vec<_> = (0..3).map(|tag| bench.poller.connect(&TO, tag).unwrap()).collect();
+    let tokens: Vec<_> = (0..3).map(|tag| bench.poller.connect(TO, tag).unwrap()).collect();
     bench.turn();
     assert_eq!(bench.owners, [PanicOwner::Program]);
     assert_eq!((bench.net().count("connect"), bench.alive()), (2, 2));
@@ -100,7 +100,7 @@ fn admit_of_a_connect_costs_that_connect_alone() {
     bench.admits(|_, _| true);
     for _ in 0..2 {
         bench.turn();
-        while bench.poller.connect(&TO, 9).is_ok() {}
+        while bench.poller.connect(TO, 9).is_ok() {}
     }
     bench.turn();
     assert_eq!(bench.alive(), SMALL.sockets as isize);
@@ -114,7 +114,7 @@ fn admit_in_a_group_releases_the_permit() {
     bench.admits(|_, _| planned_panic());
     let door = bench.listen(0);
     let wires: Vec<_> = (0..2).map(|_| bench.knock(&door)).collect();
-    bench.poller.connect(&TO, 1).unwrap();
+    bench.poller.connect(TO, 1).unwrap();
     group.connect(TO, 2, &mut Balancer::new(Policy::RoundRobin, 1).unwrap()).unwrap();
     assert_eq!(load(group, 0), 2);
     bench.turn();
@@ -239,8 +239,8 @@ fn a_refused_that_panics_is_the_last_of_its_socket() {
             planned_panic()
         }
     });
-    let token = bench.poller.connect(&TO, 1).unwrap();
-    bench.poller.connect(&TO, 2).unwrap();
+    let token = bench.poller.connect(TO, 1).unwrap();
+    bench.poller.connect(TO, 2).unwrap();
     bench.turn();
     assert_eq!(bench.owners, [PanicOwner::Socket(token)]);
     assert_eq!(bench.trace(), ["0 refused TimedOut", "1 open"]);
@@ -415,7 +415,7 @@ fn what_was_connected_before_a_panic_is_begun() {
     let wire = bench.attach();
     bench.react(|_, event, cx| {
         if matches!(event, Event::Receive) {
-            cx.connect(&TO, 3).unwrap();
+            cx.connect(TO, 3).unwrap();
             planned_panic();
         }
     });

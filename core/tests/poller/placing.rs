@@ -295,7 +295,7 @@ fn a_full_poller_refuses_its_own_requests() {
     assert_eq!(load(group, 0), 2);
     wire.set(|wire| wire.fate = Fate::Closed);
     drop(back);
-    assert!(mates[0].poller.connect(&TO, 1).is_err(), "the group's limit applies to connects");
+    assert!(mates[0].poller.connect(TO, 1).is_err(), "the group's limit applies to connects");
     assert_eq!(load(group, 0), 2);
     mates[0].turn();
     end(group, &mut mates);
@@ -384,7 +384,7 @@ fn a_command_that_finds_no_room_is_returned() {
 #[test]
 fn a_lone_poller_refuses_no_permit() {
     let mut bench = Lone::new(&SMALL);
-    assert!(bench.poller.connect(&TO, 1).is_ok());
+    assert!(bench.poller.connect(TO, 1).is_ok());
     bench.turn();
     assert_eq!(bench.trace(), ["0 open"]);
     bench.stop(0);

@@ -69,7 +69,7 @@ fn react(world: &WorldRef, socket: &mut Socket<'_, Data>, event: Event<Note>, cx
         wild(world, socket, &event, cx);
     }
     match event {
-        Event::PeerClosed if socket.bytes().is_empty() || socket.closing() => socket.close(),
+        Event::PeerClosed if socket.bytes().is_empty() || socket.is_closing() => socket.close(),
         Event::PeerClosed => socket.data.tag = Some(u64::MAX),
         Event::Shutdown if world.gentle || world.random.one_in(2) => socket.close(),
         Event::Timeout => socket.abort(),
@@ -107,7 +107,7 @@ fn wild(world: &mut World, socket: &mut Socket<'_, Data>, event: &Event<Note>, c
         9 => socket.finish(),
         10 => socket.set_deadline(Some(cx.now() + Duration::from_millis(random.below(40) as u64))),
         11..=14 => {
-            let _ = cx.connect(&TO, random.below(1_000) as u64);
+            let _ = cx.connect(TO, random.below(1_000) as u64);
         }
         15..=24 if !world.tokens.is_empty() => {
             let to = world.tokens[random.below(world.tokens.len())];
@@ -237,7 +237,7 @@ impl Walk {
                 let _ = self.group.connect(TO, 5, &mut self.balancer);
             }
             5 => {
-                let _ = self.mates[poller].poller.connect(&TO, 6);
+                let _ = self.mates[poller].poller.connect(TO, 6);
                 self.dial(poller);
             }
             6 => self.attach(poller),

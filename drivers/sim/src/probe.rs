@@ -402,7 +402,7 @@ impl<H: Handler> Handler for Probe<H> {
         let (after, unread) = (socket.queued(), socket.bytes().len());
         assert!(after <= shared.output_max, "bounds: {after} bytes queued, {} allowed", shared.output_max);
         assert!(unread <= shared.input_max, "bounds: {unread} bytes kept, {} allowed", shared.input_max);
-        let waits = end.is_none() && after == 0 && socket.is_writable_pending() && !socket.closing();
+        let waits = end.is_none() && after == 0 && socket.is_writable_pending() && !socket.is_closing();
         shared.check_line(token, waits, had_chance, end.is_none() && before == 0 && after > 0);
         if let Some((reason, refused)) = end {
             let (queued, asked, untold) = (socket.data.queued, socket.data.asked, socket.data.untold);
@@ -422,9 +422,9 @@ impl<H: Handler> Handler for Probe<H> {
             shared.trace.note(Did::Ended, token.to_bits(), kind);
             return;
         }
-        let (closing, peer_ended, deadline) = (socket.closing(), socket.peer_closed(), socket.deadline());
+        let (closing, peer_ended, deadline) = (socket.is_closing(), socket.peer_closed(), socket.deadline());
         let active = socket.is_active();
-        let (paused, owed) = (socket.paused(), socket.is_writable_pending());
+        let (paused, owed) = (socket.is_paused(), socket.is_writable_pending());
         let finished = socket.split().1.bound() == 0;
         let held = socket.split().1.is_holding();
         let data = &mut *socket.data;

@@ -504,8 +504,8 @@ impl<T: Mutant> Transport for Network<T> {
         });
     }
 
-    fn connect(&mut self, to: &Address) -> Result<Connect<Descriptor>, ErrorKind> {
-        let Address::Inet(to) = *to else { return Err(ErrorKind::Unsupported) };
+    fn connect(&mut self, to: Address) -> Result<Connect<Descriptor>, ErrorKind> {
+        let Address::Inet(to) = to else { return Err(ErrorKind::Unsupported) };
         called_back(|| {
             let end = self.world.borrow_mut().connect(Owner::Poller(self.side), to);
             Ok(Connect::InProgress(Descriptor(end)))

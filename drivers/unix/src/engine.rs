@@ -108,7 +108,7 @@ impl fmt::Display for Error {
             ),
             Self::Driver(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),
-            Self::Factory(poller) => write!(f, "the handler factory panicked for poller {}", poller.0),
+            Self::Factory(poller) => write!(f, "the handler factory panicked for poller {poller}"),
             Self::Endpoint(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
             Self::Listeners => write!(f, "an engine can have {LISTENERS_MAX} listeners at once"),
@@ -126,16 +126,17 @@ impl fmt::Debug for Error {
 }
 
 impl core::error::Error for Error {
+    /// Skips the wrapped error, whose text `Display` contains, and returns that error's source.
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Config(error) => Some(error),
-            Self::Balance(error) => Some(error),
-            Self::Driver(error) => Some(error),
-            Self::Thread(error) => Some(error),
-            Self::Endpoint(error) => Some(error),
-            Self::Listen(error) => Some(error),
-            Self::UnixAddresses(error) => Some(error),
-            Self::Request(error) => Some(error),
+            Self::Config(error) => error.source(),
+            Self::Balance(error) => error.source(),
+            Self::Driver(error) => error.source(),
+            Self::Thread(error) => error.source(),
+            Self::Endpoint(error) => error.source(),
+            Self::Listen(error) => error.source(),
+            Self::UnixAddresses(error) => error.source(),
+            Self::Request(error) => error.source(),
             Self::Pollers(_)
             | Self::Sockets(_)
             | Self::Mailbox(_)
@@ -518,7 +519,7 @@ where
     ) -> io::Result<Thread> {
         let (make, shared, config) = (Arc::clone(&self.make), Arc::clone(&self.shared), self.config);
         let (listen, policy, filter) = (self.listen, self.policy, self.filter.clone());
-        let name = format!("lightcone-{}", id.0);
+        let name = format!("lightcone-{id}");
         thread::Builder::new().name(name).spawn(move || {
             let config = Config { poller: id, ..config };
             let inner = Arc::new(Inner { shared: Arc::clone(&shared), listen, shortage: None });
@@ -528,7 +529,7 @@ where
             let mut slots = Box::new_uninit_slice(config.sockets);
             let mut memory = match memory::map(config.memory()) {
                 Ok(memory) => memory,
-                Err(error) => panic!("{} bytes for poller {}: {error}", config.memory(), id.0),
+                Err(error) => panic!("{} bytes for poller {id}: {error}", config.memory()),
             };
             let storage = Storage { slots: &mut slots, memory: &mut memory };
             let now = Instant::from_millis(Clock::now_ms());
@@ -1066,9 +1067,10 @@ impl<T: ToEndpoints + ?Sized> ToEndpoints for &T {
 
 #[cfg(test)]
 mod tests {
-    use core::error::Error as _;
+    use lightcone_core::framing::{FrameTooLong, SendFrameError};
 
     use super::*;
+    use crate::errno::Errno;
 
     #[test]
     fn the_errors_of_requests_convert_and_keep_their_text_and_type() {
@@ -1078,9 +1080,52 @@ mod tests {
             (Error::from(RequestError::Gone), RequestError::Gone),
         ] {
             assert_eq!(error.to_string(), request.to_string());
-            assert_eq!(error.source().and_then(|source| source.downcast_ref()), Some(&request));
+            assert!(matches!(&error, Error::Request(wrapped) if *wrapped == request), "{error}");
         }
         let error = Error::from(UnixAddressesFull);
-        assert!(error.to_string().contains("4096") && error.source().is_some(), "{error}");
+        assert!(error.to_string().contains("4096"), "{error}");
+    }
+
+    #[test]
+    fn a_chain_of_sources_has_every_text_once() {
+        let errno = Errno(libc::ENOSPC);
+        let driver = DriverError::Os("epoll_ctl", errno);
+        let high = DriverError::DescriptorTooHigh { driver: "select", fd: 5, limit: 4 };
+        let not_local = "192.0.2.1:80".parse().unwrap();
+        let listen = ListenSocket::bind(&not_local, &ListenOptions::default()).unwrap_err();
+        let balance = BalanceError::Pollers(0);
+        let config = Config { sockets: 0, ..Config::DEVICE }.check().unwrap_err();
+        let endpoint = "nowhere".to_endpoints().unwrap_err();
+        let limit = DescriptorLimit { soft: 256, hard: 1024 };
+        let refused = LimitError { wanted: 5_000, limit, cause: Some(errno) };
+        let wrapping: [(&dyn core::error::Error, String); 12] = [
+            (&refused, errno.to_string()),
+            (&driver, errno.to_string()),
+            (&listen, listen.errno().to_string()),
+            (&Error::Config(config), config.to_string()),
+            (&Error::Balance(balance), balance.to_string()),
+            (&Error::Driver(driver), driver.to_string()),
+            (&Error::Driver(high), high.to_string()),
+            (&Error::Thread(io::Error::from_raw_os_error(libc::EAGAIN)), String::from("os error")),
+            (&Error::Endpoint(endpoint.clone()), endpoint.to_string()),
+            (&Error::Listen(listen.clone()), listen.to_string()),
+            (&Error::UnixAddresses(UnixAddressesFull), UnixAddressesFull.to_string()),
+            (&Error::Request(RequestError::Full), RequestError::Full.to_string()),
+        ];
+        for (error, wrapped) in wrapping {
+            assert!(error.to_string().contains(&wrapped), "{error}");
+            assert!(error.source().is_none(), "{error}");
+        }
+        // The source of an error whose text is contained is not: it comes next.
+        let long = FrameTooLong { length: 300, max: 255 };
+        let error = Error::Thread(io::Error::other(SendFrameError::TooLong(long)));
+        let texts: Vec<_> =
+            core::iter::successors(Some(&error as &dyn core::error::Error), |&error| error.source())
+                .map(ToString::to_string)
+                .collect();
+        assert_eq!(
+            texts,
+            ["cannot start a thread: the length of a frame cannot be encoded", &long.to_string()]
+        );
     }
 }

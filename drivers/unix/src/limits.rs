@@ -45,11 +45,7 @@ impl fmt::Debug for LimitError {
     }
 }
 
-impl core::error::Error for LimitError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        self.cause.as_ref().map(|errno| errno as _)
-    }
-}
+impl core::error::Error for LimitError {}
 
 impl DescriptorLimit {
     /// Reads the current limit.
@@ -123,8 +119,6 @@ fn to_raw(limit: u64) -> rlim_t {
 
 #[cfg(test)]
 mod tests {
-    use core::error::Error as _;
-
     use super::*;
 
     #[test]
@@ -141,6 +135,5 @@ mod tests {
         assert!(text.contains("5000") && text.contains("256") && text.contains("1024"), "{text}");
         let error = LimitError { wanted: 5_000, limit, cause: Some(Errno(libc::EPERM)) };
         assert!(error.to_string().contains("EPERM"), "{error}");
-        assert!(error.source().is_some_and(|source| source.is::<Errno>()));
     }
 }

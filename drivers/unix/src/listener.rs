@@ -154,14 +154,7 @@ impl fmt::Debug for ListenError {
     }
 }
 
-impl core::error::Error for ListenError {
-    fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
-        match &self.cause {
-            ListenCause::Os(_, errno) => Some(errno),
-            ListenCause::Answered | ListenCause::NotASocket => None,
-        }
-    }
-}
+impl core::error::Error for ListenError {}
 
 /// Explains the usual errors to a user who starts a server.
 const fn explain(errno: Errno) -> &'static str {

@@ -232,7 +232,7 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
         self.taken = 0;
         match count {
             Ok(count) => self.count = count,
-            Err(error) => panic!("poller {}: {} cannot wait: {error}", self.id.0, D::NAME),
+            Err(error) => panic!("poller {}: {} cannot wait: {error}", self.id, D::NAME),
         }
     }
 

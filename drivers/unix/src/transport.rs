@@ -137,8 +137,8 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
         self.driver.forget(fd.as_fd(), token.to_bits(), interest);
     }
 
-    fn connect(&mut self, to: &Address) -> Result<Connect<OwnedFd>, ErrorKind> {
-        let endpoint = self.shared.endpoint(to).ok_or(Errno(libc::EINVAL))?;
+    fn connect(&mut self, to: Address) -> Result<Connect<OwnedFd>, ErrorKind> {
+        let endpoint = self.shared.endpoint(&to).ok_or(Errno(libc::EINVAL))?;
         let fd = socket::stream_socket(&endpoint)?;
         if endpoint.as_inet().is_some() {
             if self.options.nodelay {

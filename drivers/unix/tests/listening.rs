@@ -36,8 +36,7 @@ fn an_address_in_use_is_named() {
     assert_eq!(error.endpoint(), listener.endpoint());
     let text = error.to_string();
     assert!(text.starts_with(&format!("cannot listen on {address}: the address is in use")), "{text}");
-    assert!(text.contains("EADDRINUSE"), "{text}");
-    assert_eq!(error.source().and_then(|source| source.downcast_ref()), Some(&Errno(libc::EADDRINUSE)));
+    assert!(text.contains("EADDRINUSE") && error.source().is_none(), "{text}");
 }
 
 #[test]

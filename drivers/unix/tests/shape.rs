@@ -2,7 +2,7 @@
 
 use core::cell::Cell;
 
-use lightcone_unix::{Engine, Handle, Listener, PollerContext, Report};
+use lightcone_unix::{Builder, Engine, Error, Handle, Listener, PollerContext, Report};
 
 fn is_shared<T: Send + Sync>() {}
 fn is_cloned_and_shared<T: Clone + Send + Sync>() {}
@@ -16,4 +16,7 @@ fn handles_are_cloned_and_shared_whatever_the_messages() {
     is_shared::<Listener<Cell<u8>>>();
     is_shared::<PollerContext<Cell<u8>>>();
     is_cloned_and_shared::<Report>();
+    is_shared::<Error>();
+    // A builder has no driver yet, so this holds for every driver.
+    is_shared::<Builder<Cell<u8>>>();
 }

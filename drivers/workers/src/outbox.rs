@@ -19,7 +19,7 @@ impl<M> Outbox<M> for WorkerOutbox<'_, M> {
         self.bridge.link.broadcast(Offloaded::broadcast(message, clone), Offloaded::copy).or_else(unwrap)
     }
 
-    fn connect(&mut self, _: &Address, _: u64) -> Result<Token, ConnectError> {
+    fn connect(&mut self, _: Address, _: u64) -> Result<Token, ConnectError> {
         Err(ConnectError::Unsupported)
     }
 

@@ -69,10 +69,11 @@ impl fmt::Debug for Error {
 }
 
 impl core::error::Error for Error {
+    /// Skips the wrapped error, whose text `Display` contains, and returns that error's source.
     fn source(&self) -> Option<&(dyn core::error::Error + 'static)> {
         match self {
-            Self::Config(error) => Some(error),
-            Self::Thread(error) => Some(error),
+            Self::Config(error) => error.source(),
+            Self::Thread(error) => error.source(),
             Self::Workers(_)
             | Self::Sockets(_)
             | Self::Messages(_)
@@ -352,5 +353,38 @@ impl<M> Drop for Workers<M> {
         if !self.ended {
             self.end(Duration::ZERO);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::cell::Cell;
+    use core::error::Error as _;
+
+    use lightcone_core::framing::{FrameTooLong, SendFrameError};
+
+    use super::*;
+
+    fn is_shared<T: Send + Sync>() {}
+
+    #[test]
+    fn workers_are_shared_whatever_the_messages() {
+        // `Cell` is not `Sync`. That is not required: a message is moved to another thread and never shared.
+        is_shared::<Workers<Cell<u8>>>();
+        is_shared::<Builder>();
+        is_shared::<Error>();
+    }
+
+    #[test]
+    fn a_chain_of_sources_has_every_text_once() {
+        let config = Config { sockets: 0, ..Config::DEVICE }.check().unwrap_err();
+        let error = Error::Config(config);
+        assert_eq!(error.to_string(), config.to_string());
+        assert!(error.source().is_none());
+        // The source of an error whose text is contained is not: it comes next.
+        let long = FrameTooLong { length: 300, max: 255 };
+        let error = Error::Thread(io::Error::other(SendFrameError::TooLong(long)));
+        assert!(error.to_string().contains(&SendFrameError::TooLong(long).to_string()), "{error}");
+        assert_eq!(error.source().and_then(|source| source.downcast_ref()), Some(&long));
     }
 }

@@ -110,7 +110,7 @@ impl Handler for Client {
     fn close(&mut self, socket: &mut Socket<'_, Work>, _: CloseReason, cx: &mut Context<'_, Infallible>) {
         if socket.data.received == self.length {
             self.ledger.done.set(self.ledger.done.get() + 1);
-        } else if cx.connect(&Address::Inet(server(1)), self.ledger.tried.get()).is_err() {
+        } else if cx.connect(Address::Inet(server(1)), self.ledger.tried.get()).is_err() {
             self.owe();
         }
     }

@@ -231,7 +231,7 @@ impl Walker {
             17 | 18 if self.ledger.connects.get() < 20 => {
                 self.ledger.connects.set(self.ledger.connects.get() + 1);
                 let tag = socket.data.whims.below(1_000);
-                let _ = cx.connect(&Address::Inet(server(1)), tag);
+                let _ = cx.connect(Address::Inet(server(1)), tag);
             }
             19 => {
                 for gone in &*self.ledger.gone.borrow() {
@@ -254,7 +254,7 @@ impl Walker {
     fn settle(&self, socket: &mut WalkSocket<'_>, cx: &mut Context<'_, Note>) {
         Self::serve_client(socket);
         self.act_on_a_whim(socket, cx);
-        if socket.closing() {
+        if socket.is_closing() {
             return;
         }
         let ended = socket.peer_closed() && socket.bytes().is_empty();
@@ -264,7 +264,7 @@ impl Walker {
         }
         // A socket that no other event will wake waits for a deadline.
         let client = socket.data.client.is_some();
-        let waits = client || socket.paused() || socket.is_active() || !socket.bytes().is_empty();
+        let waits = client || socket.is_paused() || socket.is_active() || !socket.bytes().is_empty();
         if waits && socket.deadline().is_none() {
             let span = 1 + socket.data.whims.below(60);
             let at = socket.now() + Duration::from_millis(span);

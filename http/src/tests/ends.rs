@@ -56,7 +56,7 @@ impl<S: State> Exchange<S> for Slow {
                 if !core::mem::replace(begun, true) {
                     assert_eq!(io.write(b"piece"), 5);
                 }
-                if io.ended() {
+                if io.is_ended() {
                     return Flow::Done;
                 }
             }
@@ -230,7 +230,7 @@ impl<S: State> Exchange<S> for Endless {
         } else if !core::mem::replace(&mut self.0, true) {
             assert_eq!(io.write(b"piece"), 5);
         }
-        io.wake_at(Instant::from_millis(if io.ended() { 1_000 } else { 500 }));
+        io.wake_at(Instant::from_millis(if io.is_ended() { 1_000 } else { 500 }));
         Flow::More
     }
 }

@@ -17,7 +17,7 @@ struct Echo;
 impl<S: State> Exchange<S> for Echo {
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
         io.copy();
-        if io.ended() { Flow::Done } else { Flow::More }
+        if io.is_ended() { Flow::Done } else { Flow::More }
     }
 }
 

@@ -81,7 +81,7 @@ impl Exchange<App> for Reader {
             self.bytes += io.body().len() as u64;
             io.consume(io.body().len());
         }
-        if !io.ended() {
+        if !io.is_ended() {
             return Flow::More;
         }
         write!(io, "{}", self.bytes).unwrap();

@@ -476,7 +476,7 @@ fn middleware_and_state() {
         "PUT / 405 23 0ms",
         "GET / 403 14 0ms",
     ];
-    assert_eq!(rig.handler().state().log, log);
+    assert_eq!(rig.handler().state_mut().log, log);
 }
 
 #[test]

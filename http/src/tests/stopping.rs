@@ -42,7 +42,7 @@ impl<S: State> Exchange<S> for Wait {
 
     fn peer_closed(&mut self, io: &mut Transfer<'_, S>) -> Flow {
         self.told.borrow_mut().push("peer_closed");
-        if self.on[1] == Flow::Done && io.ready() {
+        if self.on[1] == Flow::Done && io.is_ready() {
             return io.respond(|_, response| response.text("late"));
         }
         self.on[1]

@@ -21,7 +21,7 @@ pub(super) struct Echo;
 impl<S: State> Exchange<S> for Echo {
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
         io.copy();
-        if io.ended() { Flow::Done } else { Flow::More }
+        if io.is_ended() { Flow::Done } else { Flow::More }
     }
 }
 
@@ -440,7 +440,7 @@ struct Posted {
 impl Exchange<App> for Posted {
     fn advance(&mut self, io: &mut Transfer<'_, App>) -> Flow {
         match self.text {
-            Some(text) if !self.patient || io.ready() => io.respond(|_, response| response.text(text)),
+            Some(text) if !self.patient || io.is_ready() => io.respond(|_, response| response.text(text)),
             _ => Flow::More,
         }
     }
@@ -464,7 +464,7 @@ impl Exchange<App> for Ticket {
             self.asked = true;
             self.ids.borrow_mut().push(io.id());
         }
-        if io.ended() && io.now() >= Instant::from_millis(1_000) {
+        if io.is_ended() && io.now() >= Instant::from_millis(1_000) {
             return io.respond(|_, response| response.text("nothing came"));
         }
         io.wake_at(Instant::from_millis(1_000));
@@ -555,18 +555,18 @@ impl Clock {
 
 impl<S: State> Exchange<S> for Clock {
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
-        if !io.ended() {
+        if !io.is_ended() {
             io.wake_at(io.now() + Duration::from_secs(1)); // the clock begins at the end of the body
             io.consume(io.body().len());
         }
-        if !io.ended() {
+        if !io.is_ended() {
             return Flow::More;
         }
         let began = *self.began.get_or_insert(io.now());
         let next = began + Duration::from_secs(self.told + self.every);
         if io.now() >= next {
             self.told += self.every;
-            if self.told >= self.last && io.ready() {
+            if self.told >= self.last && io.is_ready() {
                 return io.respond(|_, response| response.text("waited"));
             }
             let _ = write!(io, "{} ", self.told);
@@ -768,7 +768,7 @@ impl<S: State> Exchange<S> for Waiting {
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
         let body = io.body().len();
         io.consume(body);
-        if io.ended() { Flow::Done } else { Flow::More }
+        if io.is_ended() { Flow::Done } else { Flow::More }
     }
 }
 

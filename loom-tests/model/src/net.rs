@@ -145,8 +145,8 @@ impl Transport for Net {
         line.close();
     }
 
-    fn connect(&mut self, to: &Address) -> Result<Connect<Line>, ErrorKind> {
-        let answer = match *to {
+    fn connect(&mut self, to: Address) -> Result<Connect<Line>, ErrorKind> {
+        let answer = match to {
             Address::Inet(at) => self.world.answer(at),
             Address::Unix(_) => None,
         };

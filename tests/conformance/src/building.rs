@@ -1,14 +1,11 @@
 //! Invalid settings and endpoints: each error names the value and what is allowed.
 
-use core::error::Error as _;
-use core::iter;
 use core::time::Duration;
 
 use lightcone_contract::sockets::soon;
 use lightcone_core::{Address, ErrorKind, Handler, Origin, RequestError, Timeouts};
 use lightcone_unix::driver::Driver;
 use lightcone_unix::endpoint::Endpoint;
-use lightcone_unix::errno::Errno;
 use lightcone_unix::{Builder, Engine, Error, Policy};
 
 use crate::case::{Case, Event, small};
@@ -98,9 +95,8 @@ pub fn an_address_in_use_is_named<D: Driver>() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let error = engine.listen(address).unwrap_err();
-    let root = iter::successors(error.source(), |&error| error.source()).last();
-    let errno = root.and_then(|root| root.downcast_ref::<Errno>()).copied();
-    assert_eq!(errno.map(ErrorKind::from), Some(ErrorKind::AddressInUse));
+    let Error::Listen(listen) = &error else { panic!("{error}") };
+    assert_eq!(ErrorKind::from(listen.errno()), ErrorKind::AddressInUse);
     let text = error.to_string();
     assert!(text.contains(&address.to_string()) && text.contains("in use"), "{text}");
     let listener = engine.listen("127.0.0.1:0").unwrap();

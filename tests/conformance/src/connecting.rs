@@ -206,7 +206,7 @@ pub fn a_connect_can_be_cancelled<D: Driver>() {
         let (token, to) = (Arc::new(Mutex::new(None)), silent.address);
         let kept = Arc::clone(&token);
         let case = Case::start(small::<D>(), move |socket, event, cx| match event {
-            Event::Receive => *kept.lock().unwrap() = Some(cx.connect(&to, 1).unwrap()),
+            Event::Receive => *kept.lock().unwrap() = Some(cx.connect(to, 1).unwrap()),
             other => by_default(socket, other),
         });
         let mut peer = case.peer();
@@ -227,7 +227,7 @@ pub fn a_connect_is_cancelled_at_once<D: Driver>() {
         let kept = Arc::clone(&handle);
         let case = Case::start(small::<D>(), move |socket, event, cx| match event {
             Event::Receive => {
-                let token = cx.connect(&to, 1).unwrap();
+                let token = cx.connect(to, 1).unwrap();
                 let handle = kept.get().unwrap();
                 if abort { handle.abort(token) } else { handle.close(token) }.unwrap();
             }
@@ -300,7 +300,7 @@ pub fn handlers_connect<D: Driver>() {
     let case = Case::start(small::<D>().pollers(2), move |socket, event, cx| match event {
         Event::Receive if socket.bytes() == b"connect" => {
             crate::case::consume_all(socket);
-            *kept.lock().unwrap() = Some(cx.connect(&address, 5).unwrap());
+            *kept.lock().unwrap() = Some(cx.connect(address, 5).unwrap());
         }
         Event::Receive => echo(socket),
         other => by_default(socket, other),
@@ -323,7 +323,7 @@ pub fn connects_of_one_turn_are_bounded<D: Driver>() {
             crate::case::consume_all(socket);
             let mut connects = 0;
             let error = loop {
-                match cx.connect(&address, 1) {
+                match cx.connect(address, 1) {
                     Ok(_) => connects += 1,
                     Err(error) => break error,
                 }

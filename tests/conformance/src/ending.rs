@@ -457,7 +457,7 @@ fn end_when(callback: &str, how: How, socket: &mut Socket<'_>, event: &Event, cx
     }
     if what.name() == callback {
         end(socket, how);
-    } else if !socket.closing() {
+    } else if !socket.is_closing() {
         by_default(socket, *event);
     }
 }
@@ -523,7 +523,7 @@ pub fn in_shutdown<D: Driver>() {
 pub fn in_close<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, cx| match event {
         Event::Close(_) => {
-            assert!(socket.closing());
+            assert!(socket.is_closing());
             assert!(socket.send(b"too late").is_err());
             socket.close();
             socket.linger();

@@ -253,7 +253,7 @@ impl Exchange<Log> for Take {
             io.state.0.borrow_mut().data.extend_from_slice(&noted);
             io.consume(n);
         }
-        if io.ended() {
+        if io.is_ended() {
             io.state.0.borrow_mut().ended = true;
             return io.respond(|_, response| response.empty());
         }

@@ -137,7 +137,7 @@ impl Exchange<App> for Echo {
         if self.0 == Manners::Forgetful && !io.body().is_empty() {
             io.consume(1);
         }
-        if io.ended() { Flow::Done } else { Flow::More }
+        if io.is_ended() { Flow::Done } else { Flow::More }
     }
 }
 
@@ -164,7 +164,7 @@ struct Wait(Option<u8>);
 impl Exchange<App> for Wait {
     fn advance(&mut self, io: &mut Transfer<'_, App>) -> Flow {
         match self.0 {
-            Some(message) if io.ready() => io.respond(|_, response| response.display(message)),
+            Some(message) if io.is_ready() => io.respond(|_, response| response.display(message)),
             _ => Flow::More,
         }
     }
@@ -209,7 +209,7 @@ impl Exchange<App> for Late {
         let due = *self.0.get_or_insert(io.now() + LATE);
         if io.now() < due {
             io.wake_at(due);
-        } else if io.ready() {
+        } else if io.is_ready() {
             return io.respond(|_, response| response.text("late"));
         }
         Flow::More
@@ -236,7 +236,7 @@ impl Exchange<App> for Hex {
             }
             io.consume(1);
         }
-        if io.ended() { Flow::Done } else { Flow::More }
+        if io.is_ended() { Flow::Done } else { Flow::More }
     }
 }
 

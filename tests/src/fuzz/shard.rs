@@ -260,7 +260,7 @@ impl App<'_> {
             | Event::Close(_) => {}
         }
         if matches!(event, Event::Close(_) | Event::Refused(_)) {
-            assert!(socket.closing());
+            assert!(socket.is_closing());
             ledger.over = true;
             ledger.deadline = None;
         }

@@ -1,6 +1,5 @@
 //! Tests of socket ends, panics, and shutdown in every state.
 
-use core::error::Error as _;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
 use std::io::{ErrorKind, Read, Write};
@@ -9,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use lightcone_core::{Address, ConfigError, Context, Event, Handler, Origin, Socket, Timeouts};
+use lightcone_core::{Address, Context, Event, Handler, Origin, Socket, Timeouts};
 use lightcone_workers::{Builder as WorkersBuilder, Error};
 
 use crate::rig::{Barrier, Echo, Rig, engine, wait_until, workers};
@@ -624,7 +623,7 @@ fn settings_that_cannot_be_are_named_with_what_is_allowed() {
         assert_eq!(start(builder), error);
     }
     let error = workers(1).block_size(100).start(|_| Echo).unwrap_err();
-    assert!(error.source().is_some_and(|source| source.is::<ConfigError>()));
+    assert!(matches!(error, Error::Config(_)), "{error}");
     for fine in [workers(1), workers(256), workers(1).sockets(1).messages(1).output_limit(64)] {
         assert!(fine.start(|_| Echo).is_ok());
     }

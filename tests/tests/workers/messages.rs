@@ -33,7 +33,7 @@ impl Handler for Member {
                 let token = socket.token();
                 assert!(cx.local_address(token).is_some());
                 assert_eq!(token.poller(), cx.poller());
-                assert_eq!(cx.connect(&socket.peer(), 1), Err(ConnectError::Unsupported));
+                assert_eq!(cx.connect(socket.peer(), 1), Err(ConnectError::Unsupported));
                 self.opened.send(token).unwrap();
             }
             Event::Message(number) => socket.send(&number.to_be_bytes()).unwrap(),
