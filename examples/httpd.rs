@@ -13,7 +13,7 @@ use std::thread;
 
 use clap::Parser;
 use lightcone::http::{Exchange, Flow, Http, Limits, Routes, State, Transfer};
-use lightcone::metrics::Metrics;
+use lightcone::metrics::{self, Metrics};
 use lightcone::{Builder, Timeouts, WriteRate, print_requests};
 use lightcone_examples::{ServerOptions, serve, serve_on_workers, within};
 
@@ -72,8 +72,8 @@ impl<S: State> Exchange<S> for Echo {
 }
 
 /// Creates the routes, which are the same for a poller and for a worker.
-fn routes(metrics: &Metrics, limits: Limits) -> Http<(), impl Routes<(), Body: Send> + use<>> {
-    Http::new()
+fn routes(metrics: &Metrics, limits: Limits) -> Http<Metrics, impl Routes<Metrics, Body: Send> + use<>> {
+    Http::with(metrics.clone())
         .limits(limits)
         .get("/plaintext", |_request, response| response.text("Hello, World!"))
         .get("/foo", |_request, response| response.text("bar"))
@@ -96,11 +96,11 @@ fn routes(metrics: &Metrics, limits: Limits) -> Http<(), impl Routes<(), Body: S
                 response.status(400).display(rule).into_any()
             }
         })
-        .get("/metrics", metrics.route())
+        .get("/metrics", metrics::page)
 }
 
 /// Creates a route that blocks, as only a worker may.
-fn slow() -> Http<(), impl Routes<(), Body: Send> + use<>, ()> {
+fn slow() -> Http<Metrics, impl Routes<Metrics, Body: Send> + use<>, ()> {
     Http::group().get("/slow", |_request, response| {
         thread::sleep(Duration::from_millis(10));
         response.text("slept\n")

@@ -1,19 +1,19 @@
 //! The counts of an engine and of its HTTP servers in the text format of [Prometheus], as a page or as a text.
 //!
-//! Here two lines of each poller's server count its requests and serve the page:
+//! Here each poller's server counts its requests and serves the page:
 //!
 #![cfg_attr(feature = "http", doc = "```no_run")]
 #![cfg_attr(not(feature = "http"), doc = "```ignore")]
 //! use lightcone::http::Http;
-//! use lightcone::metrics::Metrics;
+//! use lightcone::metrics::{self, Metrics};
 //! use lightcone::{Builder, Error};
 //!
 //! fn main() -> Result<(), Error> {
 //!     let metrics = Metrics::new();
 //!     let engine = Builder::new().start(move |poller| {
-//!         Http::new()
+//!         Http::with(metrics.clone())
 //!             .stats(metrics.on_poller(&poller))
-//!             .get("/metrics", metrics.route())
+//!             .get("/metrics", metrics::page)
 //!             .get("/", |_request, response| response.text("hello"))
 //!     })?;
 //!     engine.listen("127.0.0.1:8080")?;
@@ -28,14 +28,14 @@
 #![cfg_attr(all(feature = "http", feature = "workers"), doc = "```no_run")]
 #![cfg_attr(not(all(feature = "http", feature = "workers")), doc = "```ignore")]
 //! use lightcone::http::Http;
-//! use lightcone::metrics::Metrics;
+//! use lightcone::metrics::{self, Metrics};
 //! use lightcone::{Builder, workers};
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let metrics = Metrics::new();
 //!     let ours = metrics.clone();
 //!     let workers = workers::Builder::new().start(move |worker| {
-//!         Http::new().stats(ours.on_worker(worker)).get("/metrics", ours.route())
+//!         Http::with(ours.clone()).stats(ours.on_worker(worker)).get("/metrics", metrics::page)
 //!     })?;
 //!     let engine = Builder::new().start(workers.offload())?;
 //!     metrics.observe(engine.handle());
@@ -88,7 +88,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::{CloseReason, Handle, Stats};
 
 #[cfg(feature = "http")]
-pub use page::Page;
+pub use page::{Page, page};
 
 /// The counts of one engine and of its HTTP servers. Clones share the same counts.
 ///
@@ -165,10 +165,15 @@ impl Metrics {
 
     /// Adds the server of a worker. Returns the counters for [`Http::stats`](crate::http::Http::stats), which are
     /// never freed. The engine is added by [`observe`](Self::observe).
+    ///
+    /// # Panics
+    ///
+    /// If `worker` is above 65,535; there are at most 256 workers.
     #[cfg(feature = "http")]
     #[must_use = "a server needs the counters"]
     pub fn on_worker(&self, worker: usize) -> &'static crate::http::Stats {
-        self.server(Member { owner: Owner::Worker, number: worker })
+        let number = u16::try_from(worker).unwrap_or_else(|_| panic!("there is no worker {worker}"));
+        self.server(Member { owner: Owner::Worker, number })
     }
 
     #[cfg(feature = "http")]
@@ -208,7 +213,7 @@ struct PollerCounts {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Member {
     owner: Owner,
-    number: usize,
+    number: u16,
 }
 
 impl Member {
@@ -239,7 +244,7 @@ impl fmt::Display for Owner {
 /// Where a page continues. It stays valid when members are added.
 #[derive(Clone, Copy, Debug)]
 struct Position {
-    family: usize,
+    family: u8,
     /// The next part is that of the first member from this one on.
     from: Member,
 }
@@ -259,7 +264,7 @@ impl Counts {
     /// Returns the next part of the page and moves the position past it; `None` at the end of the page.
     fn part(&self, at: &mut Position) -> Option<Part<'_>> {
         loop {
-            let family = FAMILIES.get(at.family)?;
+            let family = FAMILIES.get(usize::from(at.family))?;
             let Some(member) = self.member(family, at.from) else {
                 *at = Position { family: at.family + 1, from: Member::FIRST };
                 continue;
@@ -274,7 +279,7 @@ impl Counts {
     fn member(&self, family: &Family, from: Member) -> Option<Member> {
         match family.samples {
             Samples::OfPoller(_) | Samples::ByReason => {
-                (from.owner == Owner::Poller && from.number < self.pollers.len()).then_some(from)
+                (from.owner == Owner::Poller && usize::from(from.number) < self.pollers.len()).then_some(from)
             }
             #[cfg(feature = "http")]
             Samples::OfServer(_) | Samples::ByStatus => {
@@ -284,7 +289,7 @@ impl Counts {
     }
 
     fn poller(&self, member: Member) -> PollerCounts {
-        self.pollers.get(member.number).copied().unwrap_or_default()
+        self.pollers.get(usize::from(member.number)).copied().unwrap_or_default()
     }
 }
 

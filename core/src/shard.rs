@@ -176,14 +176,17 @@ impl<'s, D> Shard<'s, D> {
         let too_small =
             StorageError { part: "Storage::memory", length: memory.len(), needed: config.memory() };
         let slots = slots.get_mut(..config.sockets).unwrap_or_default();
+        // The memory was found long enough above, so none of these steps fails.
         let (output, rest) = carve(memory, config.output_blocks, config.block_size).ok_or(too_small)?;
         let (small, rest) = carve(rest, config.input_blocks, config.block_size).ok_or(too_small)?;
+        // A pool without blocks needs a block size, too.
         let large_size = if config.receive_blocks > 0 { config.receive_size } else { 64 };
         let (large, rest) = carve(rest, config.receive_blocks, large_size).ok_or(too_small)?;
         let (noted, rest) = rest.split_at_mut_checked(config.sockets * NOTE_BYTES).ok_or(too_small)?;
         let (noted, _) = noted.as_chunks_mut();
         let (links, rest) = rest.split_at_mut_checked(config.sockets * WAIT_LINK_BYTES).ok_or(too_small)?;
         let (links, _) = links.as_chunks_mut();
+        // Without a minimum rate, nothing is kept for it.
         let rated = if config.timeouts.write_rate.is_some() { config.sockets } else { 0 };
         let (windows, _) = rest.split_at_mut_checked(rated * WINDOW_BYTES).ok_or(too_small)?;
         let windows = RateWindows::new(windows.as_chunks_mut().0, config.timeouts.write_rate);

@@ -256,9 +256,9 @@ mod http {
         let metrics = Metrics::new();
         let engine = Builder::new().pollers(2).sockets(64);
         let engine = engine.start(move |poller| {
-            Http::new()
+            Http::with(metrics.clone())
                 .stats(metrics.on_poller(&poller))
-                .get("/metrics", metrics.route())
+                .get("/metrics", page)
                 .get("/", |_request, response| response.text("hello"))
         });
         let engine = engine.unwrap();
@@ -334,7 +334,7 @@ mod http {
         let metrics = Metrics::new();
         let engine = Builder::new().pollers(24).sockets(8).blocks(64, 64).block_size(2_048).output_limit(1);
         let engine = engine.start(move |poller| {
-            Http::new().stats(metrics.on_poller(&poller)).get("/metrics", metrics.route())
+            Http::with(metrics.clone()).stats(metrics.on_poller(&poller)).get("/metrics", page)
         });
         let engine = engine.unwrap();
         let (_listener, connect) = listen(&engine);
@@ -351,8 +351,9 @@ mod http {
         let metrics = Metrics::new();
         let ours = metrics.clone();
         let workers = crate::workers::Builder::new().workers(2).sockets(16);
-        let workers = workers
-            .start(move |worker| Http::new().stats(ours.on_worker(worker)).get("/metrics", ours.route()));
+        let workers = workers.start(move |worker| {
+            Http::with(ours.clone()).stats(ours.on_worker(worker)).get("/metrics", page)
+        });
         let workers = workers.unwrap();
         let engine = Builder::new().pollers(1).sockets(16).start(workers.offload()).unwrap();
         metrics.observe(engine.handle());

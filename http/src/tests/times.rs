@@ -219,7 +219,7 @@ impl<S: State> Exchange<S> for Sink {
         self.0 += io.body().len() as u64;
         io.consume(io.body().len());
         let length = self.0;
-        if io.ended() { io.respond(|_, response| response.display(length)) } else { Flow::More }
+        if io.is_ended() { io.respond(|_, response| response.display(length)) } else { Flow::More }
     }
 }
 
