@@ -104,7 +104,8 @@ impl fmt::Display for Error {
             Self::Balance(error) => error.fmt(f),
             Self::Memory { bytes, pollers } => write!(
                 f,
-                "the system refused {bytes} bytes for each of {pollers} pollers: reduce the sockets, blocks or pollers"
+                "the system refused {bytes} bytes of memory for each of {pollers} pollers: \
+                 reduce the sockets, blocks or pollers"
             ),
             Self::Driver(error) => error.fmt(f),
             Self::Thread(error) => write!(f, "cannot start a thread: {error}"),

@@ -118,7 +118,7 @@ pub fn unix_paths_in_the_way<D: Driver>() {
     case.engine().listen(path("dead")).unwrap();
     std::fs::write(file("text"), "precious").unwrap();
     let text = case.engine().listen(path("text")).unwrap_err().to_string();
-    assert!(text.contains("no socket"), "{text}");
+    assert!(text.contains("not a socket"), "{text}");
     assert_eq!(std::fs::read_to_string(file("text")).unwrap(), "precious");
     let text = case.engine().listen(path("no/such/folder")).unwrap_err().to_string();
     assert!(text.contains("directory does not exist"), "{text}");
