@@ -74,6 +74,7 @@ pub struct Timeouts {
 /// # assert_ne!(timeouts, Timeouts::DEFAULT);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct WriteRate {
     /// The number of bytes that the peer has to take, 1 or more.
     pub bytes: u32,
