@@ -401,3 +401,31 @@ fn with_little_memory_it_goes_on() {
         assert!(rig.take(peer).ends_with("3\r\nabc\r\n0\r\n\r\n"));
     }
 }
+
+/// A head that was held back has a block of its own, so blocks run out long before the bytes do. However many such
+/// responses are queued, the next request is not started before its response has room.
+#[test]
+fn responses_with_a_block_of_their_own_leave_room_for_the_next() {
+    let small = Config {
+        sockets: 1,
+        block_size: 512,
+        output_blocks: 8,
+        output_limit: 6,
+        receive_size: 1_024,
+        ..config()
+    };
+    for count in 8..14 {
+        let server = Http::new()
+            .post("/echo", |request, response| response.stream(request.head.length(), Echo))
+            .get("/foo", |_request, response| response.text("bar"));
+        let mut rig = Rig::with(server, &small);
+        rig.unix_time = None; // shorter heads
+        let peer = rig.connect();
+        let echo = &b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"[..];
+        let put = &b"PUT /foo HTTP/1.1\r\nHost: a\r\n\r\n"[..];
+        rig.feed(peer, &[&echo.repeat(count)[..], put].concat());
+        let answers = rig.take(peer);
+        let of = |status| answers.matches(&format!("HTTP/1.1 {status} ")).count();
+        assert_eq!((of(200), of(405), of(500)), (count, 1, 0), "after {count} requests: {answers}");
+    }
+}
