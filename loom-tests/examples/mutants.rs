@@ -253,7 +253,10 @@ fn contains(library: &str, file: &str) -> bool {
     match library {
         "lightcone_core" => file.starts_with("core/"),
         "lightcone_model" => twice.iter().any(|part| file.starts_with(part)),
-        _ => file.starts_with("drivers/workers/"),
+        _ => {
+            let ours = file.starts_with("loom-tests/") && !file.starts_with("loom-tests/model/");
+            ours || file.starts_with("drivers/workers/")
+        }
     }
 }
 
