@@ -310,8 +310,8 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         slot.control.chain.slices(&self.shard.output, to)
     }
 
-    /// Reports that a send of queued bytes has started that completes later. The bytes stay in place, and
-    /// their blocks leased, until [`sent`](Self::sent) reports the result.
+    /// Reports that a send of queued bytes has started and completes later. The bytes stay in place, and their blocks
+    /// leased, until [`sent`](Self::sent) reports the result.
     pub fn send_started(&mut self) {
         self.control().flags.set(Flags::IN_FLIGHT);
         self.stall();

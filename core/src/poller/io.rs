@@ -47,7 +47,7 @@ pub(crate) struct PendingConnect<P> {
     pub(crate) permit: P,
 }
 
-/// The parts of a poller that callbacks reach: all but the shard and the handler.
+/// The parts of a poller that callbacks reach: the transport, the membership and the connections.
 pub(crate) struct Io<'s, T: Transport, L, P, const BATCH: usize> {
     me: PollerId,
     pub(crate) now: Instant,

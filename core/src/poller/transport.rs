@@ -51,7 +51,7 @@ pub enum Accept<C> {
     Retry,
     /// No connection is waiting.
     WouldBlock,
-    /// No descriptor or memory is left. Accepting backs off.
+    /// No descriptor or memory is left, or the listener has failed. Accepting backs off.
     Exhausted,
 }
 

@@ -350,8 +350,8 @@ where
         }
     }
 
-    /// Does the part of a turn that follows the events. If a panic unwinds out of it, call it again: it continues where
-    /// it stopped.
+    /// Does the part of a turn that follows the events. If a panic unwinds out of it, call [`recover`](Self::recover)
+    /// and then this again: it continues where it stopped.
     #[inline]
     pub fn turn(&mut self) {
         self.admit_assigned(); // those that a panic left over
