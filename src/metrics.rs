@@ -209,7 +209,7 @@ struct PollerCounts {
     load: u32,
 }
 
-/// Whose samples they are.
+/// The thread that counts the samples, as their label names it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Member {
     owner: Owner,

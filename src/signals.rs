@@ -39,8 +39,8 @@ use crate::Handle;
 /// signals may arrive from then on. A program with several engines calls it once for each. Other signals keep their
 /// effect.
 ///
-/// A thread named `lightcone-signals` waits for the signals until the process ends. It needs no time while there are
-/// none, and keeps what its handle keeps.
+/// A thread named `lightcone-signals` waits for the signals until the process ends, and keeps the handle for as long.
+/// It takes no processor time while it waits.
 ///
 /// # Errors
 ///

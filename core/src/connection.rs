@@ -185,7 +185,7 @@ impl<'p, 's, D> Connection<'p, 's, D> {
             let stalled = stalls && control.flags.has(Flags::STALLED);
             control.seen = if stalled { control.kept.noted() } else { now };
         }
-        // not only if it still is: if the step has ended the socket, `peer_closed` is delivered nevertheless
+        // also if the step has ended the socket: `peer_closed` is delivered nevertheless
         if was_live {
             control.pending.set(Pending::PEER_CLOSED);
         }
@@ -303,15 +303,15 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         (piece, piece.len() == slot.control.chain.queued())
     }
 
-    /// Fills in the queued bytes, in order from the front. Returns the number of slices that were filled in.
+    /// Fills `to` with the queued bytes, in order from the front. Returns the number of slices that were filled in.
     #[inline]
     pub fn outputs<'a>(&'a self, to: &mut [&'a [u8]]) -> usize {
         let Some(slot) = self.shard.slots.get(self.index) else { return 0 };
         slot.control.chain.slices(&self.shard.output, to)
     }
 
-    /// Reports that a send of queued bytes has started that completes later. The bytes stay in place, and
-    /// their blocks leased, until [`sent`](Self::sent) reports the result.
+    /// Reports that a send of queued bytes has started and completes later. The bytes stay in place, and their blocks
+    /// leased, until [`sent`](Self::sent) reports the result.
     pub fn send_started(&mut self) {
         self.control().flags.set(Flags::IN_FLIGHT);
         self.stall();
@@ -651,7 +651,7 @@ impl<'p, 's, D> Connection<'p, 's, D> {
 
     fn event<M>(&mut self, which: Pending) -> Event<M> {
         // The flags are set before the callback, which may panic: after an `open` that panics, `close` follows, and
-        // after a last event that panics, nothing does.
+        // after a last event that panics, no event does.
         match which {
             Pending::OPEN => {
                 self.control().flags.set(Flags::OPENED);
@@ -790,7 +790,7 @@ impl<'p, 's, D> Connection<'p, 's, D> {
             self.fresh = &mut [];
             self.shard.input.release(&mut control.kept);
         }
-        // a block that stays set aside for this socket would be missing to those that wait
+        // a block that stays set aside for this socket would be missing for those that wait
         if control.chain.waiting != Waiting::None {
             self.shard.dequeue_waiter(self.index);
         }
@@ -947,8 +947,8 @@ impl<D> FastPath<'_, '_, D> {
         bytes > 0 && bytes < self.block_size
     }
 
-    /// Delivers bytes whose number the connection [`takes`](Self::takes), and carries out the actions that follow,
-    /// as [`Connection::receive`] does.
+    /// Delivers bytes whose number the fast path [`takes`](Self::takes), and carries out the actions that follow, as
+    /// [`Connection::receive`] does.
     ///
     /// # Errors
     ///
@@ -956,7 +956,7 @@ impl<D> FastPath<'_, '_, D> {
     ///
     /// # Panics
     ///
-    /// If the connection does not take this number of bytes, in builds with debug assertions.
+    /// If the fast path does not take this number of bytes, in builds with debug assertions.
     #[inline(always)]
     pub fn receive<H: Handler<Data = D>, C: ContextCalls<H::Message>>(
         self,

@@ -163,7 +163,7 @@ impl<D> fmt::Debug for Shard<'_, D> {
 }
 
 impl<'s, D> Shard<'s, D> {
-    /// Creates a shard in the memory lent to it, at the time `now`. It touches no memory before it is used.
+    /// Creates a shard in the memory lent to it, at the time `now`. No memory is touched before it is needed.
     ///
     /// # Errors
     ///
@@ -300,7 +300,7 @@ impl<'s, D> Shard<'s, D> {
         self.turns = self.ready.len();
     }
 
-    /// Returns the time of the next turn if nothing happens before; `None` if nothing is due.
+    /// Returns when the next turn is due if nothing happens before; `None` if nothing becomes due by itself.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Instant> {
         if self.ready.len() > 0 || self.can_serve_waiters() {
@@ -378,8 +378,8 @@ impl<'s, D> Shard<'s, D> {
         }
     }
 
-    /// Grants a block to the first socket of the output queue, unless it has had its chance already. Returns
-    /// whether it did.
+    /// Grants a block to the first socket of the output queue, unless no grant is possible now or every waiting socket
+    /// has had its chance. Returns whether the socket has left the queue.
     fn grant_first(&mut self) -> bool {
         let Some(index) = self.wait_queues.output.first() else { return false };
         let Some(unserved) = self.wait_queues.unserved.checked_sub(1) else { return false };
@@ -393,7 +393,8 @@ impl<'s, D> Shard<'s, D> {
         }
         self.dequeue_waiter(index);
         self.wait_queues.unserved = unserved;
-        // not if it has taken a block (`OutputTaken`), and its connection was dropped before it left the queue
+        // A socket that has taken a block (`OutputTaken`) needs no grant. It is still queued because its connection was
+        // dropped before it left the queue.
         if waiting.waits_for_output() {
             self.grant(index, if alone { Waiting::GrantedAll } else { Waiting::Granted });
         }
@@ -707,8 +708,8 @@ impl<'s, D> Shard<'s, D> {
         self.ticks.stop();
     }
 
-    /// Makes the next socket of a shard with one slot show the token of a socket of another shard, whose
-    /// callbacks it runs: workers do so for the sockets of a poller.
+    /// Makes the next socket of a shard with one slot show the token of another shard's socket, in whose place its
+    /// callbacks run. Workers do this for the sockets of a poller.
     ///
     /// The index of that token is not the slot in this shard, so the socket is reached by
     /// [`only_connection`](Self::only_connection). A [`stop`](Self::stop) in effect ends.

@@ -18,14 +18,15 @@ pub(crate) struct RateWindows<'s> {
     bytes: u32,
     /// The length of a window in ticks, plus one because `now` may be almost a tick old. 0 without a minimum rate.
     length: u32,
-    /// The time from one check to the next.
+    /// The time from one check to the next, in ticks.
     look: u32,
 }
 
 /// The number of checks in a window.
 const LOOKS: u32 = 8;
 
-/// A check that comes after more than this many times its span is late: nothing was sent in the meantime.
+/// A check is late if more than this many times the time between checks has passed since the last one: nothing was sent
+/// in the meantime.
 const LATE: u32 = 3;
 
 #[derive(Clone, Copy)]

@@ -40,9 +40,8 @@ pub struct Limits {
     pub body_time: Duration,
     /// How many bytes of a body have to arrive within each [`body_time`](Self::body_time), from the beginning of the
     /// body on. Together they are the minimum rate of a body: a slower peer is refused after at most twice `body_time`,
-    /// and a peer may pause for less than that time. The minimum rate at which a response is read is
-    /// [`Timeouts::write_rate`](lightcone_core::Timeouts::write_rate).
-    /// Default: 1 KiB.
+    /// and a pause of less than `body_time` is tolerated. The minimum rate at which a response is read is
+    /// [`Timeouts::write_rate`](lightcone_core::Timeouts::write_rate). Default: 1 KiB.
     pub body_step: u32,
     /// How long the response may take if it is not sent at once: from the end of the request to the end of the
     /// response, including the time in which the peer reads it. `None`: no limit. Longer: 503 or, if the response has

@@ -107,8 +107,7 @@ impl<'a, S: State> Request<'a, S> {
     /// Returns the part of the path that matches `{name}` in the route's pattern, not decoded: see
     /// [`percent_decode`](crate::percent_decode).
     ///
-    /// If the pattern has no such parameter, which is a mistake of the program, this is empty, and panics in builds
-    /// with debug assertions.
+    /// If the pattern has no such parameter, which is a mistake of the program, the result is empty.
     ///
     /// ```
     /// # use lightcone_http::Http;
@@ -118,6 +117,9 @@ impl<'a, S: State> Request<'a, S> {
     /// });
     /// # drop(server);
     /// ```
+    ///
+    /// # Panics
+    /// In builds with debug assertions, if the pattern has no such parameter.
     pub fn param(&self, name: &str) -> &'a str {
         let path = self.head.path.get(self.route.base..).unwrap_or(&[]);
         debug_assert!(

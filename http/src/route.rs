@@ -88,8 +88,8 @@ pub struct BestMatch {
     index: u16,
     base: usize,
     allow: u16,
-    /// How specific the route is, and whether it is for exactly this method (not a `GET` route for `HEAD`). A rank of
-    /// 0: a fallback, or no route.
+    /// How specific the route is, and whether it is for exactly this method (not a `GET` route for `HEAD`). Rank 0 is
+    /// that of a fallback, or of no route.
     rank: (u64, bool),
 }
 

@@ -523,7 +523,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if !busy.outgoing.is_open() {
             return self.cut(busy, turn); // no other status can be sent any more
         }
-        // The head that is held back, if there is one, leaves its place to the refusal.
+        // If the head is still held back, the refusal replaces it.
         output.discard();
         let answer = self.parts.refuse(mode, output, status);
         if let Some(mut exchange) = busy.exchange.take() {
@@ -642,8 +642,8 @@ fn closing(mut mode: ResponseMode) -> ResponseMode {
     mode
 }
 
-/// Returns whether no deadline has to be set: the connection ends, which this starts, or a request waits for room and
-/// its head has not been scanned.
+/// Ends the connection if it is over. Returns whether no deadline has to be set: because the connection has ended, or
+/// because a request whose head has not been scanned waits for room.
 #[inline(never)]
 fn rests<B>(step: ServeStep, phase: &mut RequestPhase<B>, stream: &mut Stream<'_>) -> bool {
     if let (ServeStep::Room, RequestPhase::Head { flags, .. }) = (step, &mut *phase)
@@ -677,7 +677,7 @@ fn finished<B>(phase: &mut RequestPhase<B>, peer_closed: bool) -> ServeStep {
     let mut flags = busy.flags;
     let ended = busy.incoming == RequestBody::Ended;
     if !flags.mode().has(ResponseMode::KEEP_ALIVE) {
-        // A client that announced the close sends nothing more, so that a plain close can't turn into a reset.
+        // A client that announced the close sends nothing more, so a plain close cannot turn into a reset.
         let announced = flags.has(ConnectionFlags::ASKED_TO_CLOSE);
         return if ended && announced { ServeStep::Close } else { ServeStep::Linger };
     }
@@ -778,8 +778,8 @@ impl<S> ServerState<S> {
         }
     }
 
-    /// Returns until when the peer has to send the next step of the body or, after the body, the response has to be
-    /// complete.
+    /// Returns the time by which the peer has to send the next step of the body or, after the body, the response has to
+    /// be complete.
     fn limit<B>(&self, busy: &Exchanging<B>, now: Instant) -> Option<Instant> {
         let limits = &self.limits;
         if busy.incoming == RequestBody::Ended {

@@ -68,14 +68,15 @@ impl Stats {
         self.requests.get()
     }
 
-    /// Returns how many of these were answered with a status of 400 or above, at once or later.
+    /// Returns how many of the [requests](Self::requests) were answered with a status of 400 or above, at once or
+    /// later.
     pub fn failures(&self) -> usize {
         self.failures.get()
     }
 
-    /// Returns how many of these were to be answered later, but their connection ended before the whole response was
-    /// written: closed by the peer, by a timeout or a shutdown, or because the request's body could not be read
-    /// further.
+    /// Returns how many of the [requests](Self::requests) were to be answered later, but their connection ended before
+    /// the whole response was written: closed by the peer, by a timeout or a shutdown, or because the request's body
+    /// could not be read further.
     pub fn aborted(&self) -> usize {
         self.aborted.get()
     }

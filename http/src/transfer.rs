@@ -570,7 +570,7 @@ impl<'t, S> Transfer<'t, S> {
     ///
     /// The scheduled call does not come before `at`, though other events may cause earlier calls. It is as precise as
     /// the engine's clock; if another time of the request comes first, such as its
-    /// [`body_time`](crate::Limits::body_time), it may be late by up to a 255th of the span.
+    /// [`body_time`](crate::Limits::body_time), it may be late by up to a 255th of the time until `at`.
     ///
     /// ```
     /// use core::time::Duration;
@@ -716,7 +716,7 @@ impl ConnectionContext<'_> {
     }
 }
 
-/// The minimum room in the output with which a request is started.
+/// The minimum room in the output, in bytes, with which a request is started.
 pub(crate) const ROOM_MIN: usize = 256;
 
 /// Returns the room in the output if at least as much is free as is queued: then a response of half of the bound fits.

@@ -14,8 +14,8 @@ impl AsRef<Self> for Metrics {
     }
 }
 
-/// Responds with the page: see the [module](super). The state of the server is the [`Metrics`], or contains them. The
-/// engine's output limit must be at least 2 KiB for a socket.
+/// Responds with the page: see the [module](super). The state of the server is the [`Metrics`], or contains them. A
+/// socket's output limit must be at least 2 KiB, so that the longest part of a page fits.
 ///
 /// A route that does more calls it as a function:
 ///

@@ -20,11 +20,11 @@ pub struct ListenerEntry<L> {
 }
 
 pub(crate) struct Acceptor<'s, T: Transport> {
-    /// Each listener is at the place of its number.
+    /// Indexed by the listener's number.
     listeners: &'s mut [Option<ListenerEntry<T::Listener>>],
     /// An accepted connection for which no poller has room, or that cannot be watched now.
     pub(crate) held: Option<AcceptedSocket<T::Unregistered>>,
-    /// When to accept again, from the held connection and the listeners that are not watched.
+    /// The end of the back-off, when the held connection is placed and all listeners are watched again.
     resume_at: Option<Instant>,
 }
 
@@ -43,7 +43,8 @@ impl<'s, T: Transport> Acceptor<'s, T> {
         ids.zip(self.listeners.iter_mut()).filter_map(|(id, place)| Some((id, place.as_mut()?)))
     }
 
-    /// Begins to accept from a listener. Returns it if there is no place for its number, or if that place is taken.
+    /// Begins to accept from a listener. Fails with the listener if there is no place for its number, or if that place
+    /// is taken.
     pub(crate) fn listen(
         &mut self,
         mut listener: T::Listener,

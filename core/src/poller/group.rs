@@ -15,7 +15,7 @@ use super::membership::{AcceptedSocket, AssignedSocket, Command, Envelope, Membe
 
 /// Wakes a waiting poller.
 pub trait Wake {
-    /// Makes the present wait return, or the next one if the poller does not wait.
+    /// Makes the current wait return or, if the poller does not wait, the next one.
     fn wake(&self);
 }
 
@@ -71,8 +71,8 @@ impl<M, G: GroupTypes> fmt::Debug for PollerHandle<M, G> {
 }
 
 impl<M, G: GroupTypes> PollerHandle<M, G> {
-    /// Creates the handle of a poller over the slots of its mailboxes. Returns `None` if their numbers are not powers
-    /// of two, or if they were used before.
+    /// Creates the handle of a poller over the slots of its mailboxes. Returns `None` if the number of slots of a
+    /// mailbox is not a power of two, or if slots were used before.
     pub fn new(
         commands: G::Ring<CommandOf<G>>,
         messages: G::Ring<Envelope<M>>,
@@ -122,8 +122,8 @@ impl<M, G: GroupTypes> PollerHandle<M, G> {
         self.commands.is_closed()
     }
 
-    /// Stops the poller. It never waits, so that a handler may call it too, and the stop is never lost for lack of
-    /// room.
+    /// Stops the poller. The call never waits, so that a handler may make it too, and the stop is never lost for lack
+    /// of room in the mailbox.
     pub fn stop(&self, grace: Duration) {
         if !matches!(self.send_command(Command::Stop { grace }), Err(PushError::Full(_))) {
             return;
@@ -216,7 +216,7 @@ impl<'g, M, G: GroupTypes> Group<'g, M, G> {
     ///
     /// # Errors
     ///
-    /// The message, if the mailbox of the socket's poller is full or the poller has ended.
+    /// The message, if the mailbox of the socket's poller is full, or the poller has ended or does not exist.
     pub fn post(self, to: Token, message: M, from: Option<PollerId>) -> Result<(), Rejected<M>> {
         let Some(poller) = self.poller(to.poller()) else { return Err(Rejected::Gone(message)) };
         poller.post(Envelope::Post(to, message), from != Some(to.poller())).map_err(|refused| match refused {
@@ -323,7 +323,7 @@ pub struct Member<'g, M, G: GroupTypes> {
     permits: LoadPermit<G>,
     /// `None` if every connection stays on the poller that accepted it.
     balancer: Option<Balancer>,
-    /// The command that was popped together with a stop, which was returned first.
+    /// The command that was popped together with a stop. The stop is returned first, and this next.
     next: Option<CommandOf<G>>,
     /// Whether each mailbox is closed, empty, and without a push in progress.
     finished: (bool, bool),

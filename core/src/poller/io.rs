@@ -47,7 +47,7 @@ pub(crate) struct PendingConnect<P> {
     pub(crate) permit: P,
 }
 
-/// The parts of a poller that callbacks reach: all but the shard and the handler.
+/// The parts of a poller that callbacks reach: the transport, the membership and the connections.
 pub(crate) struct Io<'s, T: Transport, L, P, const BATCH: usize> {
     me: PollerId,
     pub(crate) now: Instant,
@@ -113,8 +113,8 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
         *entry = ConnectionEntry { connection, interest, generation: low_bytes(token) };
     }
 
-    /// Reserves slots for the connects of a turn, less those of connects that have yet to begin. If none was used since
-    /// the last call, this is one comparison.
+    /// Reserves slots until `BATCH` are either reserved or taken by connects that have yet to begin. If no slot was
+    /// used since the last call, this is one comparison.
     #[inline]
     pub(crate) fn reserve<D>(&mut self, shard: &mut Shard<'_, D>) {
         if T::CONNECTS && self.lacks_slots() {
@@ -136,7 +136,7 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
         }
     }
 
-    /// Returns the reserved slots, and those of connects that have not begun, with their permits.
+    /// Releases the reserved slots, and the slots and permits of connects that have not begun.
     pub(crate) fn release_reserved<D>(&mut self, shard: &mut Shard<'_, D>) {
         while let Some(token) = self.reserved.pop() {
             shard.release_slot(token);
@@ -205,7 +205,8 @@ where
     }
 }
 
-/// The calls of one connection. A socket whose connection could not begin has none, and behaves like a broken one.
+/// The calls of one connection. A socket whose connection could not be opened or watched has none, and behaves as if
+/// its connection were broken.
 pub(crate) struct ConnectionCalls<'a, 's, T: Transport, L, P, const BATCH: usize> {
     io: &'a mut Io<'s, T, L, P, BATCH>,
     token: Token,

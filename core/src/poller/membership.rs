@@ -160,7 +160,7 @@ pub trait Membership<C, L, M> {
     fn is_finished(&self) -> bool;
 }
 
-/// A poller without others, which needs no atomics. Its sockets cannot post messages.
+/// The membership of a lone poller, which needs no atomics. The poller's sockets cannot post messages.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default, Debug)]
 pub struct Alone;
 
@@ -215,7 +215,8 @@ impl<C, L, M> Membership<C, L, M> for Alone {
     }
 }
 
-/// Like [`Alone`], for sockets that post messages to each other. Up to `MAIL` messages wait, which is at least 1.
+/// Like [`Alone`], for sockets that post messages to each other. `MAIL`, at least 1, is the maximum number of messages
+/// that wait.
 ///
 /// ```
 /// use lightcone_core::poller::AloneWithMail;

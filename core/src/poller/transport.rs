@@ -22,8 +22,8 @@ pub enum Connect<C> {
     Established(C),
     /// The connect is in progress. [`Transport::connect_result`] returns its result once the socket is writable.
     InProgress(C),
-    /// It cannot begin now, and no event will signal when it can, because the listener's queue is full. The poller
-    /// tries again every 20 ms, until the connect timeout.
+    /// The connect cannot begin now because the listener's queue is full, and no event will signal when it can. The
+    /// poller tries again every 20 ms, until the connect timeout.
     Later,
 }
 
@@ -51,7 +51,7 @@ pub enum Accept<C> {
     Retry,
     /// No connection is waiting.
     WouldBlock,
-    /// No descriptor or memory is left. Accepting backs off.
+    /// No descriptor or memory is left, or the listener has failed. Accepting backs off.
     Exhausted,
 }
 
@@ -106,11 +106,11 @@ pub trait Transport {
 
     /// Changes what is watched from `old` to `new`.
     ///
-    /// For a completion transport, an interest in reading requests receives, one after the other, and requests again
-    /// the bytes that were offered before and not taken. Without that interest, such bytes stay in the transport. The
+    /// For a completion transport, an interest in reading is a request for receives, one after the other, and for the
+    /// bytes that were offered before and not taken. Without that interest, such bytes stay in the transport. The
     /// interest holds until it is changed: there is no second call after a receive. The poller may call this within
     /// [`on_received`](super::Poller::on_received), before it is known how many bytes are left. The transport must not
-    /// begin a receive then, because its bytes would overtake them.
+    /// begin a receive then, because new bytes would overtake those that are left.
     ///
     /// # Errors
     ///
@@ -173,12 +173,13 @@ pub trait Transport {
         ConnectResult::Established
     }
 
-    /// Returns how many bytes of a connection's output the system has taken and not delivered yet, that is, the peer's
-    /// system has not acknowledged. `None` if that is unknown.
+    /// Returns how many bytes of a connection's output the system has taken and not delivered yet, that is, which the
+    /// peer's system has not acknowledged. `None` if that is unknown.
     ///
-    /// If [`TELLS_UNDELIVERED`](Self::TELLS_UNDELIVERED) is set, the poller calls it before a socket ends because its
-    /// peer seems to take nothing, and eight times on the way there. A system buffer that drains is then progress, even
-    /// while it is too full to take more.
+    /// If [`TELLS_UNDELIVERED`](Self::TELLS_UNDELIVERED) is set, the poller calls it eight times within the timeout of
+    /// a peer that seems to take nothing, and again before that timeout ends the socket. A system buffer that drains is
+    /// then progress, even while it is too full to take more. The poller also calls it before it resets a connection,
+    /// to count the bytes that are lost.
     fn undelivered(&mut self, connection: &mut Self::Registered, token: Token) -> Option<usize> {
         let _ = (connection, token);
         None

@@ -93,7 +93,7 @@ enum Phase {
 /// The code of the program that is running.
 #[derive(Clone, Copy)]
 enum PanicScope {
-    /// None.
+    /// No code of the program.
     Engine,
     /// `admit` of an accepted socket, the filter, or a message's `clone` or `drop`.
     Program,
@@ -110,8 +110,8 @@ pub enum PanicOwner {
     Engine,
     /// The program, but not a callback of a socket. Only the connection or message that it handled is lost.
     Program,
-    /// A callback of this socket, which ends. Call [`Poller::run`] for it; if its `close` panics as well, call it once
-    /// more.
+    /// A callback of this socket, which ends. Call [`Poller::run`] for the socket; if its `close` panics as well, call
+    /// `run` once more.
     Socket(Token),
 }
 
@@ -145,8 +145,8 @@ pub enum PanicOwner {
 /// | after that, for all sockets: a last receive, then `shutdown` | 16 receives per socket, once |
 ///
 /// A message that was posted before a stop is therefore delivered before `shutdown`, unless there are more than 256. So
-/// are bytes that had arrived, unless the socket is not read. A completion transport is not called for bytes: those
-/// that it has reported by then have arrived.
+/// are bytes that had arrived, unless the socket is not read. A completion transport is not asked to receive: the bytes
+/// that it has reported by then are those that have arrived.
 pub struct Poller<'s, H, T, L, const BATCH: usize = 16>
 where
     H: Handler,
@@ -335,10 +335,10 @@ where
         self.io.reserve(&mut self.shard);
     }
 
-    /// Reports, after [`begin_turn`](Self::begin_turn), that the wait before it has brought as many events as it could,
-    /// so that it may have left sockets out. Their timers must not fire before their events were handled, so no timer
-    /// fires in this turn. That ends once consecutive full waits have brought as many events as there can be. After a
-    /// wait with room for more, pass 0.
+    /// Reports that the last wait brought as many events as it had room for, so that it may have left sockets out. Call
+    /// this after [`begin_turn`](Self::begin_turn), with the number of events; after a wait with room for more, pass 0.
+    /// The timers of sockets that were left out must not fire before their events are handled, so no timer fires in
+    /// this turn. That ends once consecutive full waits have brought as many events as there can be.
     pub fn on_full_wait(&mut self, events: usize) {
         self.events_of_full_waits += events;
         // each socket may be reported twice, once for each direction, and each listener once
@@ -350,8 +350,8 @@ where
         }
     }
 
-    /// Does the part of a turn that follows the events. If a panic unwinds out of it, call it again: it continues where
-    /// it stopped.
+    /// Does the part of a turn that follows the events. If a panic unwinds out of it, call [`recover`](Self::recover)
+    /// and then this again: it continues where it stopped.
     #[inline]
     pub fn turn(&mut self) {
         self.admit_assigned(); // those that a panic left over
@@ -436,7 +436,8 @@ where
         }
     }
 
-    /// Receives from a socket, unless `received` is the result of a receive, and does what follows.
+    /// Receives from a socket, unless `received` already is the result of a receive, and carries out the actions that
+    /// follow.
     #[inline(never)]
     fn receive(&mut self, token: Token, received: Option<Received>) {
         let Some(mut conn) = self.shard.connection(token) else { return };
@@ -543,8 +544,9 @@ where
         true
     }
 
-    /// Stops reading a socket without room; its next run with room requests reading again. A deferred socket has not
-    /// changed its interest yet, and the transport would take the bytes that it keeps for requested ones.
+    /// Stops reading a socket without room; its next run with room requests reading again. A deferred socket still has
+    /// its interest in reading: without this, the transport would offer the bytes that it keeps as if they were
+    /// requested.
     #[cold]
     fn stop_reading(&mut self, token: Token) {
         if let Some(interest) = self.io.interest(token)
@@ -581,8 +583,8 @@ where
         self.tell(token, |_| {});
     }
 
-    /// Carries out what the shard needs for a socket: connects again, or queries whether a peer that seems to take
-    /// nothing does take something. Returns whether anything is due for the socket.
+    /// Carries out what the shard needs for a socket: connects again, or queries what is undelivered to a peer that
+    /// seems to take nothing. Returns whether anything is due for the socket.
     #[cold]
     fn answer(&mut self, token: Token) -> bool {
         if let Some(to) = self.shard.connection(token).and_then(|mut conn| conn.take_connect()) {
@@ -753,7 +755,7 @@ where
         };
         match placement {
             Placement::Here(assigned) => {
-                // the callers make room before; without it, only this connection would be lost
+                // the callers make room first; if one did not, only this connection would be lost
                 if let Err(assigned) = self.assigned.push_back(assigned) {
                     self.io.transport.reject(assigned.connection);
                 }
@@ -1071,7 +1073,7 @@ where
         }
         if let Phase::Stopping { deadline, .. } = self.phase {
             let is_late = self.io.now >= deadline;
-            // commands in the mailbox are read as usual, while messages are still delivered
+            // commands in the mailbox are not refused yet: the next turn reads them, and delivers messages, as usual
             let waits = !is_late && self.io.membership.has_command();
             if self.shard.in_use() == 0 && !waits {
                 self.phase = Phase::Closing { deadline };

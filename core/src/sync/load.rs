@@ -9,8 +9,8 @@ use crate::sync::const_unless_loom;
 /// The number of sockets of one poller: those that it owns and those on their way to it.
 ///
 /// It increases when a poller is *chosen*, not when the socket arrives, so that a burst of connections spreads evenly
-/// before the first of them is adopted. Only a [`Reservation`] increases it, and only the end of a reservation
-/// decreases it. Nothing is published through the counter: other threads read it as a hint.
+/// before the first of them arrives. Only a [`Reservation`] increases it, and only the end of a reservation decreases
+/// it. Nothing is published through the counter: other threads read it as a hint.
 ///
 /// Put it in a [`CachePadded`](crate::sync::CachePadded) if several cores update it.
 #[derive(Debug)]

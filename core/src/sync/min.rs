@@ -41,7 +41,7 @@ impl AtomicMin {
         self.0.fetch_min(number.min(Self::MAX), Ordering::AcqRel);
     }
 
-    /// Removes and returns the least number offered since the last `take`.
+    /// Removes and returns the least number offered since the last `take`; `None` if there was no offer.
     pub fn take(&self) -> Option<u32> {
         let least = self.0.swap(NONE, Ordering::AcqRel);
         (least != NONE).then_some(least)

@@ -8,7 +8,7 @@
 //! | --- | --- | --- |
 //! | the value in a [`MailboxSlot`] | one producer | between its exchange `FREE` → `WRITING` and its store of `FULL` |
 //! | the value in a [`MailboxSlot`] | the receiver | between its exchange `FULL` → `READING` and its store of `FREE` |
-//! | a mailbox's tail | every producer, every closer | always, by read-modify-write |
+//! | a mailbox's tail | producers and closers by read-modify-write, any thread by load | always |
 //! | a mailbox's head | its [`Receiver`] | always; no other thread reads it |
 //! | a [`WakeFlag`] | producers by `notify`, its poller by the other methods | always, by read-modify-write |
 //! | a [`Gate`] | posters by `post`, the holder of its [`GatePermit`] by the other methods | always, by read-modify-write |

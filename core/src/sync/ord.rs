@@ -1,7 +1,8 @@
-//! Every memory ordering above `Relaxed`, by name, with its counterpart.
+//! The memory orderings above `Relaxed`, by name, each with its counterpart.
 //!
 //! Accesses that are not named here are `Relaxed`: either a read-modify-write of the same word decides, or nothing is
-//! published. The names let the mutation tests weaken one ordering at a time.
+//! published. The exception is `AtomicMin`, whose operations both acquire and release. The names let the mutation tests
+//! weaken one ordering at a time.
 
 use crate::sync::atomic::Ordering;
 

@@ -230,10 +230,10 @@ impl<'s> Sim<'s> {
         }
     }
 
-    /// Sets the size of the send buffer of engines' sockets that are created from now on, in addition to the
-    /// peer's window, in place of the size that the seed has drawn, which is 0 in half of all runs. Such a
-    /// socket is writable when a third of the buffer is free, and buffered bytes are still delivered after a
-    /// clean close.
+    /// Sets the size in bytes of the send buffer that sockets of engines have in addition to the peer's window, if they
+    /// are created from now on. It replaces the size that the seed has drawn, which is 0 in half of all runs. Such a
+    /// socket is writable when a third of the buffer is free, and buffered bytes are still delivered after a clean
+    /// close.
     pub fn set_send_buffer(&mut self, bytes: usize) {
         self.world.borrow_mut().wires.send_buffer = bytes;
     }
@@ -379,7 +379,7 @@ impl<'s> Sim<'s> {
         EngineId(self.engines.len() - 1)
     }
 
-    /// Creates the handle through which the others reach a poller.
+    /// Creates the handle through which other pollers reach a poller.
     fn handle<H: Handler>(&self, side: usize, mailbox: usize, load: Rc<Load>) -> Handle<H> {
         let world = Rc::clone(&self.world);
         let wake = move || called_back(|| world.borrow_mut().wake_poller(side as u32));
@@ -421,7 +421,7 @@ impl<'s> Sim<'s> {
     ///
     /// # Panics
     ///
-    /// Panics if another listener has the address.
+    /// Panics if another listener has the address, or the mailbox for commands is full.
     pub fn listen(&mut self, engine: EngineId, address: SocketAddr) -> ListenerId {
         let (hosts, count, backlog) = &mut self.engines[engine.0];
         let backlog = *backlog;
@@ -448,8 +448,8 @@ impl<'s> Sim<'s> {
         host.is_some_and(|host| self.hosts[host].close(token, abort))
     }
 
-    /// Makes an engine connect, on the poller that its balancer picks. Returns `false` if that poller has no
-    /// room.
+    /// Makes an engine connect, on the poller that its balancer picks or on the next best one with room. Returns
+    /// `false` if no poller can take the connect.
     pub fn connect(&mut self, engine: EngineId, to: SocketAddr, tag: u64) -> bool {
         let first = self.engines[engine.0].0.start;
         self.hosts[first].connect(to, tag)
@@ -572,7 +572,7 @@ impl<'s> Sim<'s> {
         }
     }
 
-    /// Runs until `is_so` returns `true`, for at most `span`. Returns whether it did.
+    /// Runs until `is_so` returns `true`, for at most `span`. Returns whether `is_so` has returned `true`.
     ///
     /// # Panics
     ///
@@ -596,8 +596,8 @@ impl<'s> Sim<'s> {
         }
     }
 
-    /// Runs until `is_so` returns `true`, nothing is pending, or `span` has passed. Evaluates `is_so` only
-    /// every 64 events, since after each event it would take longer than the events.
+    /// Runs until `is_so` returns `true`, nothing is pending, or `span` has passed. Evaluates `is_so` only every 64
+    /// events, since to evaluate it after each event would take longer than the events themselves.
     fn run_until_quiet(&mut self, span: Duration, is_so: impl Fn(&Self) -> bool) -> bool {
         const EVENTS_A_LOOK: u32 = 64;
         let end = self.world.borrow().now + span.as_micros() as u64;

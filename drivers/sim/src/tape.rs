@@ -200,7 +200,7 @@ impl Decider {
     fn decide(&mut self, track: Track, most: u32, choose: impl FnOnce(u64) -> u32) -> u32 {
         let head = &mut self.heads[track as usize];
         let place = head.place;
-        // Counts also decisions that turn out 0, so that positions are the same when the tape is played.
+        // Decisions that turn out 0 count as well, so that positions are the same when the tape is played.
         head.place += 1;
         if self.mode == Mode::Play {
             let entries = &self.tape.tracks[track as usize];

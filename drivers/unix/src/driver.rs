@@ -125,9 +125,9 @@ pub trait Driver: Sized + Send + fmt::Debug + 'static {
     /// The mechanism's name, for reports and options.
     const NAME: &'static str;
 
-    /// The number that all descriptors must be below, if the mechanism has such a limit. An engine accepts no
-    /// connection whose descriptor would exceed it: such connections wait until there is room. A connect or a listener
-    /// beyond it is refused.
+    /// The exclusive upper limit of descriptor numbers, if the mechanism has one. An engine accepts no connection whose
+    /// descriptor would reach it: such connections wait until there is room. A connect or a listener beyond it is
+    /// refused.
     const DESCRIPTORS_MAX: Option<RawFd> = None;
 
     /// Creates a driver whose waits return up to `events_max` events. A driver may lower that to its own maximum, which

@@ -31,8 +31,8 @@ pub struct ListenOptions {
     pub unsent_limit: Option<u32>,
 }
 
-/// The default of [`ListenOptions::unsent_limit`]. It is enough to keep a fast connection busy between two turns, and a
-/// twentieth of what the kernel would otherwise buffer for a peer that does not read.
+/// The default of [`ListenOptions::unsent_limit`], in bytes. It keeps a fast connection busy between two turns, and is
+/// a twentieth of what the kernel would otherwise buffer for a peer that does not read.
 const UNSENT_LIMIT: u32 = 128 * 1024;
 
 impl ListenOptions {

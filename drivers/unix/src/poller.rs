@@ -132,7 +132,8 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
         }
     }
 
-    /// Reports a full wait to the poller, which then fires no timers: sockets that the wait left out may have events.
+    /// Reports to the poller whether the last wait was full. If it was, sockets that it left out may have events, so
+    /// the poller fires no timers.
     #[cold]
     fn tell_full_wait(&mut self) {
         self.full = self.count >= FULL;
@@ -260,8 +261,8 @@ impl<'e, 's, D: Driver, H: Handler> PollerThread<'e, 's, D, H> {
         None
     }
 
-    /// Releases memory that was used in a burst to the system. Returns when to call it again, if there is memory to
-    /// release.
+    /// Releases to the system the memory that a burst has left unused. Returns when to call it again, if there is
+    /// memory to release.
     fn tidy(&mut self) -> Option<Instant> {
         if self.now < self.tidy_at && self.count > 0 {
             return Some(self.tidy_at); // while events keep coming, an occasional check is enough

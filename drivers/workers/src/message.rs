@@ -55,8 +55,7 @@ impl<M> Offloaded<M> {
     }
 }
 
-/// A connection from the workers to the sockets of an engine: its [`Handle`], or the equivalent of a custom
-/// engine.
+/// The link from the workers to the sockets of an engine: its [`Handle`], or the equivalent of a custom engine.
 pub trait PollerLink<M>: Send + Sync {
     /// Posts a message to a socket, which receives it as a `message` event on its own poller. Messages from
     /// one thread to one socket keep their order.

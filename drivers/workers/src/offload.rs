@@ -29,7 +29,7 @@ impl<M> Offload<M> {
     }
 }
 
-/// The user data of a poller's socket: its connection to the workers.
+/// The user data of a poller's socket: its link to the workers.
 pub struct Ticket<M>(Kept<M>);
 
 /// A shadow slot until the socket opens, then the bridge.

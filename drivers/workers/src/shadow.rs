@@ -305,7 +305,7 @@ impl<'s, H: Handler> Shadow<'s, H> {
         let Some(shard) = self.shard.as_deref_mut() else { unreachable!("a turn creates the shard first") };
         let end = bridge.exchange().end;
         if let (Some(BridgeEnd::Refused(error)), Origin::Connecting { tag }) = (end, bridge.origin) {
-            // Admitted as a connect, which then fails: only so can `refused` follow.
+            // `refused` follows only a connect, so the socket is admitted as one, which then fails.
             let Some(token) = shard.reserve() else { return false };
             if shard.dial(&mut worker.handler, token, tag, &bridge.peer).is_err() {
                 return false;

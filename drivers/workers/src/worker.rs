@@ -20,7 +20,7 @@ const LAST_RETRIES: usize = 500;
 /// The shadow slots. The worker that holds a socket's permit locks its slot.
 pub(crate) type Shadows<'s, H> = [Mutex<Shadow<'s, H>>];
 
-/// The state of one worker. The shadows, whose callbacks it runs, use most of it.
+/// The state of one worker. Most of it is used by the shadows whose callbacks the worker runs.
 pub(crate) struct Worker<'a, H: Handler> {
     pub(crate) id: usize,
     pub(crate) scheduler: &'a Scheduler<H::Message>,
@@ -30,7 +30,7 @@ pub(crate) struct Worker<'a, H: Handler> {
     /// The buffer that input is lent from.
     pub(crate) buffer: Vec<u8>,
     clock: Clock,
-    /// When the turn of the present socket began.
+    /// When the turn of the current socket began.
     pub(crate) now: Instant,
     pub(crate) unix_time: u64,
 }

@@ -381,7 +381,7 @@ mod tests {
         let error = Error::Config(config);
         assert_eq!(error.to_string(), config.to_string());
         assert!(error.source().is_none());
-        // The source of an error whose text is contained is not: it comes next.
+        // `source` skips the wrapped error, whose text is in `error`, and returns that error's source.
         let long = FrameTooLong { length: 300, max: 255 };
         let error = Error::Thread(io::Error::other(SendFrameError::TooLong(long)));
         assert!(error.to_string().contains(&SendFrameError::TooLong(long).to_string()), "{error}");

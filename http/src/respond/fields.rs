@@ -4,7 +4,8 @@ use core::fmt::{self, Display, Write};
 
 use crate::parse::words::{is_token, is_value};
 
-/// The maximum size of the fields added to one response in bytes, including names and line ends. More make it a 500.
+/// The maximum size in bytes of the fields added to one response, including names and line ends. A response with more
+/// becomes a 500.
 pub const FIELDS_MAX: usize = 2048;
 
 /// The field lines added to the response that is being made. There is one buffer per poller, since a head is made
@@ -15,7 +16,8 @@ pub(crate) struct ExtraFields {
     used: usize,
     /// Whether anything was added, or refused.
     touched: bool,
-    /// Whether `Content-Type` was added, so that the automatic one is left out. The same for the two below.
+    /// Whether `Content-Type` was added, so that the automatic one is left out. The next two are the same for `Server`
+    /// and `Date`.
     pub(crate) own_type: bool,
     pub(crate) own_server: bool,
     pub(crate) own_date: bool,
