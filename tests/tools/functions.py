@@ -41,8 +41,8 @@ def sources(crate):
 
 
 def code(line):
-    """Returns a line without its comment and without the contents of its strings."""
-    return re.sub(r'"(?:\\.|[^"\\])*"', '""', line).split("//")[0]
+    """Returns a line without its comment and without the contents of its strings, one of which may continue."""
+    return re.sub(r'"(?:\\.|[^"\\])*(?:"|\\?$)', '""', line).split("//")[0]
 
 
 def is_code(line):
