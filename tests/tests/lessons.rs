@@ -29,6 +29,7 @@ examples! {
     parameters "../../examples/parameters.rs"
     state "../../examples/state.rs"
     upload "../../examples/upload.rs"
+    workers "../../examples/workers.rs"
 }
 
 /// Serves on a port that the system chooses. Returns a connection to it as well.
@@ -110,6 +111,12 @@ fn middleware_requires_the_password() {
         refused.starts_with("HTTP/1.1 401 ") && refused.contains("WWW-Authenticate: Bearer"),
         "{refused}"
     );
+}
+
+#[test]
+fn workers_compute() {
+    is(&request(workers::server, "GET /primes/100", "", ""), "200", "25");
+    is(&request(workers::server, "GET /primes/-1", "", ""), "400", "limit: a number from 0 to 5000000\n");
 }
 
 #[test]
