@@ -13,7 +13,7 @@
 
 mod common;
 
-use common::{Bench, Data, PLAIN};
+use common::{Bench, Data, PLAIN, on};
 use lightcone_core::{Action, CloseReason, ErrorKind, Event, Interest, Socket, Token};
 
 const READ: Action = Action::Wait(Interest::READ);
@@ -125,4 +125,35 @@ fn a_send_in_flight_goes_on_when_what_is_held_back_is_discarded() {
     assert_eq!(bench.tell(token, |conn| conn.sent(6)), READ);
     assert_eq!(order(&mut bench, token, &[RELEASE]), Action::Send);
     assert_eq!(bench.flush(token), (b"tail ".to_vec(), READ));
+}
+
+/// What is held begins a block, so the bytes before it leave the rest of theirs free for nothing.
+#[test]
+fn held_bytes_occupy_a_block_of_their_own() {
+    let mut bench = Bench::new(
+        &PLAIN,
+        on(Event::Receive, |socket| {
+            let (_, mut output) = socket.stream.split();
+            let (bound, block) = (output.bound(), output.free_block());
+            let is = |output: &lightcone_core::Output<'_>, queued, occupied| {
+                assert_eq!((output.queued(), output.occupied()), (queued, occupied));
+                assert_eq!(output.occupied() + output.room(), bound);
+            };
+            is(&output, 0, 0);
+            output.send(b"front ").unwrap();
+            is(&output, 6, 6);
+            let mark = output.seal();
+            output.send(b"tail ").unwrap();
+            output.hold(mark);
+            is(&output, 6, block + 5);
+            output.release();
+            is(&output, 11, block + 5);
+            let room = output.room();
+            output.send(&vec![b'.'; room]).unwrap();
+            is(&output, 11 + room, bound);
+        }),
+    );
+    let token = bench.open();
+    let _ = bench.receive(token, b"go");
+    assert_eq!(bench.outputs(token).len(), 6 + PLAIN.block_size);
 }

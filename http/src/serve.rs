@@ -922,7 +922,7 @@ impl ServeTurn {
         let Some(room) = room_for_answer(output) else { return false };
         // Blocks are not always filled to their ends, so the room shrinks faster than the queue grows: check again when
         // a quarter of the difference is used up.
-        self.enough = queued + (room - queued) / 4;
+        self.enough = queued + (room - output.occupied()) / 4;
         true
     }
 }

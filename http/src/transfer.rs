@@ -719,12 +719,13 @@ impl ConnectionContext<'_> {
 /// The minimum room in the output, in bytes, with which a request is started.
 pub(crate) const ROOM_MIN: usize = 256;
 
-/// Returns the room in the output if at least as much is free as is queued: then a response of half of the bound fits.
+/// Returns the room in the output if at least as much is free as is occupied: then a response of half of the bound fits.
 /// Otherwise requests `writable`.
 #[inline(always)]
 pub(crate) fn room_for_answer(output: &mut Output<'_>) -> Option<usize> {
     let room = output.room();
-    let least = output.queued().max(ROOM_MIN);
+    // not what is queued: a head that was held back has a block of its own, however short it is
+    let least = output.occupied().max(ROOM_MIN);
     if room < least {
         output.request_writable_for(least);
         return None;

@@ -429,3 +429,32 @@ fn responses_with_a_block_of_their_own_leave_room_for_the_next() {
         assert_eq!((of(200), of(405), of(500)), (count, 1, 0), "after {count} requests: {answers}");
     }
 }
+
+/// The room for a response is compared with the blocks that are in use, not with the bytes in them: a text that fits
+/// into half of the bound waits for blocks instead of being refused.
+#[test]
+fn half_of_the_bound_fits_after_responses_with_a_block_of_their_own() {
+    const TEXT: usize = 1_200;
+    let small = Config {
+        sockets: 1,
+        block_size: 512,
+        output_blocks: 8,
+        output_limit: 6,
+        receive_size: 1_024,
+        ..config()
+    };
+    for count in 1..9 {
+        let server = Http::new()
+            .post("/echo", |request, response| response.stream(request.head.length(), Echo))
+            .get("/text", |_request, response| response.bytes(&[b'x'; TEXT]));
+        let mut rig = Rig::with(server, &small);
+        let peer = rig.connect();
+        let echo = &b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"[..];
+        let get = &b"GET /text HTTP/1.1\r\nHost: a\r\n\r\n"[..];
+        rig.feed(peer, &[&echo.repeat(count)[..], get].concat());
+        let answers = rig.take(peer);
+        let of = |status| answers.matches(&format!("HTTP/1.1 {status} ")).count();
+        assert_eq!((of(200), of(500)), (count + 1, 0), "after {count} requests: {answers}");
+        assert!(answers.ends_with(&"x".repeat(TEXT)));
+    }
+}
