@@ -10,7 +10,7 @@ use std::panic::catch_unwind;
 
 use lightcone_conformance::trace::set_patience;
 use lightcone_conformance::{connecting, ending, faults, messages, process, timing, transfer};
-use lightcone_contract::hooked::{Hook, Hooked};
+use lightcone_contract::hooked::{Hook, Hooked, retain};
 use lightcone_epoll::Epoll;
 use lightcone_unix::driver::{Driver, DriverError, Event, Interest, Readiness};
 
@@ -51,24 +51,23 @@ struct Fault<const FAULT: u8> {
 
 impl<const FAULT: u8> Fault<FAULT> {
     fn falsify(&mut self, events: &mut [Event]) -> usize {
-        let mut kept = Vec::new();
-        for mut event in events.iter().copied() {
+        let all = events.iter().map(|event| event.key).collect();
+        let kept = retain(events, |event| {
             let hint = |bit| event.readiness.contains(bit);
             match FAULT {
-                NEVER_WRITABLE if event.readiness == Readiness::WRITE => continue,
-                HIDES_THE_END if hint(Readiness::ENDED) => continue,
+                NEVER_WRITABLE if event.readiness == Readiness::WRITE => return false,
+                HIDES_THE_END if hint(Readiness::ENDED) => return false,
                 // kqueue's filters are the numbers -1 and -2, which have bits in common if they are taken for flags
                 FILTERS_ARE_FLAGS if event.readiness.is_writable() => event.readiness = Readiness::READ,
-                HIDES_ERRORS if hint(Readiness::ERROR) => continue,
-                EDGE_TRIGGERED if self.last.contains(&event.key) => continue,
+                HIDES_ERRORS if hint(Readiness::ERROR) => return false,
+                EDGE_TRIGGERED if self.last.contains(&event.key) => return false,
                 MIXES_SOCKETS_UP if event.key < SOCKETS_BELOW => event.key = self.first.unwrap(),
                 _ => {}
             }
-            kept.push(event);
-        }
-        self.last = events.iter().map(|event| event.key).collect();
-        events[..kept.len()].copy_from_slice(&kept);
-        kept.len()
+            true
+        });
+        self.last = all;
+        kept
     }
 }
 

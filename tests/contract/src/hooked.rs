@@ -125,3 +125,17 @@ impl<D: Driver, H: Hook<D>> Driver for Hooked<D, H> {
         self.hook.wait(&mut self.driver, timeout, events)
     }
 }
+
+/// Moves the events for which `keep` returns `true` to the front, in their order and with the changes that it made.
+/// Returns their number.
+pub fn retain(events: &mut [Event], mut keep: impl FnMut(&mut Event) -> bool) -> usize {
+    let mut kept = 0;
+    for at in 0..events.len() {
+        let mut event = events[at];
+        if keep(&mut event) {
+            events[kept] = event;
+            kept += 1;
+        }
+    }
+    kept
+}

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::panic::catch_unwind;
 
-use lightcone_contract::hooked::{Hook, Hooked};
+use lightcone_contract::hooked::{Hook, Hooked, retain};
 use lightcone_contract::{events, interest, waiting};
 use lightcone_epoll::Epoll;
 use lightcone_unix::driver::{Driver, DriverError, Event, Interest, KEY_RESERVED, Readiness};
@@ -50,8 +50,7 @@ impl<const FAULT: u8> Fault<FAULT> {
     }
 
     fn falsify(&mut self, events: &mut [Event]) -> usize {
-        let mut kept = Vec::new();
-        for mut event in events.iter().copied() {
+        let kept = retain(events, |event| {
             match FAULT {
                 CUTS_KEYS => event.key &= u64::from(u32::MAX),
                 READS_ONLY if event.readiness.is_writable() => event.readiness = Readiness::READ,
@@ -60,15 +59,14 @@ impl<const FAULT: u8> Fault<FAULT> {
                 }
                 // kqueue's filters are the numbers -1 and -2, which have bits in common if they are taken for flags
                 FILTERS_ARE_FLAGS => event.readiness |= Readiness::BOTH,
-                MISSES_THE_END if event.readiness.contains(Readiness::ENDED) => continue,
-                EDGE_TRIGGERED if self.last.contains(&event.key) => continue,
+                MISSES_THE_END if event.readiness.contains(Readiness::ENDED) => return false,
+                EDGE_TRIGGERED if self.last.contains(&event.key) => return false,
                 _ => {}
             }
-            kept.push(event);
-        }
-        self.last = kept.iter().map(|event| event.key).collect();
-        events[..kept.len()].copy_from_slice(&kept);
-        kept.len()
+            true
+        });
+        self.last = events[..kept].iter().map(|event| event.key).collect();
+        kept
     }
 }
 
