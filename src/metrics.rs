@@ -168,12 +168,12 @@ impl Metrics {
     ///
     /// # Panics
     ///
-    /// If `worker` is above 65,535; there are at most 256 workers.
+    /// If `worker` is above 255, since there are at most 256 workers.
     #[cfg(feature = "http")]
     #[must_use = "a server needs the counters"]
     pub fn on_worker(&self, worker: usize) -> &'static crate::http::Stats {
-        let number = u16::try_from(worker).unwrap_or_else(|_| panic!("there is no worker {worker}"));
-        self.server(Member { owner: Owner::Worker, number })
+        let number = u8::try_from(worker).unwrap_or_else(|_| panic!("there is no worker {worker}"));
+        self.server(Member { owner: Owner::Worker, number: number.into() })
     }
 
     #[cfg(feature = "http")]
@@ -213,6 +213,7 @@ struct PollerCounts {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct Member {
     owner: Owner,
+    /// At most 255, or 256 as the one after the last.
     number: u16,
 }
 
@@ -220,7 +221,7 @@ impl Member {
     const FIRST: Self = Self { owner: Owner::Poller, number: 0 };
 
     const fn next(self) -> Self {
-        Self { number: self.number.saturating_add(1), ..self }
+        Self { number: self.number + 1, ..self }
     }
 }
 

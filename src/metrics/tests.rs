@@ -328,6 +328,20 @@ mod http {
         assert!(third < fourth && fourth.is_some(), "in the order of their numbers");
     }
 
+    #[test]
+    fn the_last_worker_ends_its_families() {
+        let metrics = Metrics::new();
+        let _ = metrics.on_worker(255);
+        let page = metrics.to_string();
+        assert_eq!(page.matches("lightcone_http_aborted_total{worker=\"255\"} 0\n").count(), 1, "{page}");
+    }
+
+    #[test]
+    #[should_panic(expected = "there is no worker 256")]
+    fn a_worker_that_cannot_be_is_refused() {
+        let _ = Metrics::new().on_worker(256);
+    }
+
     /// A page that is much larger than the output of a connection arrives completely.
     #[test]
     fn the_page_of_many_pollers_is_sent_in_parts() {
