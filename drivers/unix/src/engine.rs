@@ -541,8 +541,7 @@ where
                 listeners: &mut (0..LISTENERS_MAX).map(|_| None).collect::<Vec<_>>(),
                 buffer: &mut vec![0; receive_size],
             };
-            let accepts = AcceptRecords::default();
-            let transport = UnixTransport { driver, shared: &shared, options: listen, filter, accepts };
+            let transport = UnixTransport { driver, shared: &shared, options: listen, filter };
             let Some(member) = Member::new(shared.group(), id, balancer) else {
                 return PollerReport::default();
             };
@@ -884,7 +883,8 @@ impl<M> Engine<M> {
                 Endpoint::Inet(_) => None,
                 Endpoint::Unix(_) => shared_state.unix.pin(&bound),
             };
-            sockets.push(Listening { socket, address, _pin: pin, _open: OpenSocket::new(&open) });
+            let records = AcceptRecords::default();
+            sockets.push(Listening { socket, address, records, _pin: pin, _open: OpenSocket::new(&open) });
         }
         // Locked until the commands are sent: a poller that has been stopped would close the listener at once.
         let mut registry = locked(&shared_state.registry);

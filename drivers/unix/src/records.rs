@@ -24,7 +24,8 @@ macro_rules! record {
 }
 pub(crate) use record;
 
-/// The records of accepts. A series of failures is recorded once, since the poller repeats the accept every 20 ms.
+/// The records of a listener's accepts. A series of failures is recorded once, since the poller repeats the accept every
+/// 20 ms.
 #[derive(Debug, Default)]
 pub(crate) struct AcceptRecords {
     /// Whether the last accept failed. Not used without the feature.

@@ -53,6 +53,7 @@ pub(crate) struct Listening {
     pub(crate) socket: ListenSocket,
     /// The socket's address. Peers of a Unix listener have no name, and are reported with this address.
     pub(crate) address: Address,
+    pub(crate) records: AcceptRecords,
     /// Keeps the address of a Unix socket from being forgotten.
     pub(crate) _pin: Option<PathPin>,
     /// The last field: fields are dropped in order, and the socket must be closed when this reports it as closed.
@@ -77,7 +78,6 @@ pub(crate) struct UnixTransport<'e, D, M> {
     /// The options of listeners, of which `nodelay` and `unsent_limit` are also set on connecting sockets.
     pub(crate) options: ListenOptions,
     pub(crate) filter: Option<ConnectionFilter>,
-    pub(crate) accepts: AcceptRecords,
 }
 
 impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
@@ -200,15 +200,15 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
             listener::AcceptResult::WouldBlock => return Accept::WouldBlock,
             listener::AcceptResult::Retry(_) => return Accept::Retry,
             listener::AcceptResult::OutOfDescriptors(errno) => {
-                self.accepts.failed(listener.socket.endpoint(), errno);
+                listener.records.failed(listener.socket.endpoint(), errno);
                 return Accept::Exhausted;
             }
             listener::AcceptResult::Failed(errno) => {
-                self.accepts.broken(listener.socket.endpoint(), errno);
+                listener.records.broken(listener.socket.endpoint(), errno);
                 return Accept::Exhausted;
             }
         };
-        self.accepts.accepted(listener.socket.endpoint());
+        listener.records.accepted(listener.socket.endpoint());
         match &self.filter {
             Some(ConnectionFilter(accepts)) if !accepts(id, &peer) => Accept::Filtered,
             _ => Accept::Accepted(fd, peer),
