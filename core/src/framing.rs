@@ -801,6 +801,75 @@ mod tests {
         assert_eq!(error(Rule::Delimited(delimited), 2, b"ab"), FrameTooLong { length: 2, max: 9 });
     }
 
+    /// Receives a stream byte by byte, and discards the frames that begin with `x` at their first byte.
+    fn without_x(rule: Rule, capacity: usize, stream: &[u8]) -> Vec<Vec<u8>> {
+        let (mut buffer, mut state, mut frames) = (Vec::new(), FrameState::default(), Vec::new());
+        let mut frame: Vec<u8> = Vec::new();
+        let rig = Rig::new(rule, capacity);
+        for byte in stream {
+            buffer.push(*byte);
+            let mut consumed = 0;
+            let capacity = capacity as u32;
+            let mut input = Input {
+                bytes: &mut buffer,
+                consumed: &mut consumed,
+                capacity,
+                ended: false,
+                here: PhantomData,
+            };
+            while let Some(mut piece) = rig.next(&mut state, &mut input).unwrap() {
+                if piece.is_first() && piece.starts_with(b"x") {
+                    piece.discard();
+                    continue;
+                }
+                piece.make_ascii_uppercase();
+                frame.extend_from_slice(&piece);
+                if piece.is_last() {
+                    frames.push(core::mem::take(&mut frame));
+                }
+            }
+            buffer.drain(..consumed);
+        }
+        frames
+    }
+
+    #[test]
+    fn a_frame_can_be_discarded_and_changed_in_place() {
+        let expected = [&b"ABCDEFG"[..], b"H", b""].map(<[u8]>::to_vec);
+        for capacity in [4, 64] {
+            let lines = Rule::Lines(Lines::new().max(20));
+            assert_eq!(without_x(lines, capacity, b"abcdefg\nxbcdefghij\nx\nh\n\n"), expected, "{capacity}");
+            let delimited = Rule::Delimited(Delimited::new(b"--").max(20));
+            assert_eq!(
+                without_x(delimited, capacity, b"abcdefg--xb-d-fghij--x--h----"),
+                expected,
+                "{capacity}"
+            );
+            let lengths = Rule::Lengths(Lengths::new(LengthField::U8).max(20));
+            assert_eq!(
+                without_x(lengths, capacity, b"\x07abcdefg\x0axbcdefghij\x01x\x01h\x00"),
+                expected,
+                "{capacity}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_frame_of_any_length_is_begun_if_it_may() {
+        let mut rig = Rig::new(Rule::Lengths(Lengths::new(LengthField::Le64).max(u64::MAX)), 16);
+        rig.receive(&[0xFF; 8]).unwrap();
+        rig.receive(b"abcdefghij").unwrap();
+        assert_eq!(
+            rig.pieces.iter().map(|(bytes, _, last)| (bytes.len(), *last)).collect::<Vec<_>>(),
+            [(8, false), (2, false)]
+        );
+        assert_eq!(rig.state.count, u64::MAX - 10);
+        let mut rig = Rig::new(Rule::Lines(Lines::new().max(0)), 16);
+        rig.receive(b"\n\r\n").unwrap();
+        assert_eq!(rig.pieces, [whole(b""), whole(b"")]);
+        assert_eq!(rig.receive(b"a"), Err(FrameTooLong { length: 1, max: 0 }));
+    }
+
     /// A generator of small numbers, after Knuth's MMIX.
     struct Numbers(u64);
 
