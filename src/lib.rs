@@ -68,15 +68,16 @@
 //! | `signals` | no | `lightcone::shutdown_on_signals`: a graceful shutdown on `SIGINT` and `SIGTERM` |
 //! | `log` | no | records of the engine for the program's logger: start, shortages, panics, shutdown (crate `log`) |
 //! | `sim` | no | `lightcone::sim`: handlers in a simulated network, for tests (`lightcone-sim`) |
+//! | `testing` | no | `lightcone::http::testing`: an HTTP server and its clients in memory, for tests |
 //!
-//! A program that needs `sim` for its tests only names this crate twice:
+//! A program that needs `sim` or `testing` for its tests only names this crate twice:
 //!
 //! ```toml
 //! [dependencies]
 //! lightcone = { path = "../lightcone" }
 //!
 //! [dev-dependencies]
-//! lightcone = { path = "../lightcone", features = ["sim"] }
+//! lightcone = { path = "../lightcone", features = ["sim", "testing"] }
 //! ```
 //!
 //! # Where to go next
@@ -92,6 +93,7 @@
 //! | serve HTTP: routes, bodies, middleware, limits | `lightcone::http` |
 //! | log requests | `lightcone::print_requests` |
 //! | run a slow callback | `lightcone::workers` |
+//! | test an HTTP server without sockets | `lightcone::http::testing` |
 //! | test a handler in a simulated network | `lightcone::sim`, whose front page has a complete test |
 //! | find races in state that handlers share | `lightcone-model`, which a separate package of models depends on |
 //! | check a handler against the event contract | [`engine_core::ContractChecker`], `lightcone::sim` |

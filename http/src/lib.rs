@@ -26,6 +26,7 @@
 //! | read or write bodies piece by piece | [`Exchange`] with a [`Transfer`] |
 //! | share state on a poller, post messages to a request | [`State`], [`Transfer::id`], [`RequestMessage`] |
 //! | group and wrap routes | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap) |
+//! | test a server without sockets | `testing::TestServer` |
 //! | limit, count and log | [`Limits`], [`Stats`], [`Http::log`] |
 //!
 //! A small service with state, a group of routes wrapped in middleware, and a body that is read whole:
@@ -93,6 +94,9 @@
 //! limit set by the route, and `Response::owned` takes ownership of a body and sends it piece by piece. The feature
 //! costs one pointer per connection, even an idle one. The rest of the crate does not use the heap.
 //!
+//! The feature `testing` adds the module `testing`, for tests of a server without sockets. It belongs into
+//! `[dev-dependencies]`.
+//!
 //! The feature `defmt` formats [`Status`], [`Method`], [`Flow`], [`Limits`], [`Fault`] and [`RequestId`] for `defmt`,
 //! the logger of microcontrollers, and turns on the feature of that name of `lightcone-core`.
 #![no_std]
@@ -102,7 +106,7 @@
     allow(clippy::std_instead_of_alloc, clippy::std_instead_of_core, reason = "tests use std throughout")
 )]
 
-#[cfg(feature = "alloc")]
+#[cfg(any(test, feature = "alloc"))]
 extern crate alloc;
 
 mod connection;
@@ -125,8 +129,8 @@ mod route;
 mod serve;
 mod stats;
 mod status;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 #[cfg(test)]
 mod tests;
 mod transfer;

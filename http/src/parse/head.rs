@@ -111,6 +111,14 @@ pub(crate) fn absolute(target: &[u8]) -> Option<(&[u8], &[u8])> {
 #[derive(Clone, Debug)]
 pub struct Fields<'a>(&'a [u8]);
 
+impl<'a> Fields<'a> {
+    /// Iterates over field lines and the empty line after them, if it is there. The lines have been checked.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) const fn of(lines: &'a [u8]) -> Self {
+        Self(lines)
+    }
+}
+
 impl<'a> Iterator for Fields<'a> {
     type Item = (&'a [u8], &'a [u8]);
 

@@ -9,7 +9,7 @@ use std::{format, vec};
 use crate::limits::Limits;
 use crate::method::Method;
 use crate::status::Status;
-use crate::testing::Random;
+use crate::tests::random::Random;
 
 use super::framing::Body;
 use super::head::{Head, Parse};

@@ -98,7 +98,7 @@ fn server(
         .nest("/group", group)
         .wrap(Watch(outcomes))
         .log(AccessLog::to(move |outcome: &Outcome<'_>| lines.borrow_mut().push(outcome.to_string())));
-    (Rig::new(app), log, seen)
+    (Rig::untimed(app), log, seen)
 }
 
 use Do::{End, Feed, Pass};
@@ -178,7 +178,7 @@ fn each_end_is_counted_and_logged_once() {
         let peer = rig.connect();
         for deed in *deeds {
             match deed {
-                Feed(text) => rig.feed(peer, text.as_bytes()),
+                Feed(text) => rig.send(peer, text.as_bytes()),
                 Pass(millis) => rig.pass(*millis),
                 End => rig.end(peer),
             }
@@ -201,8 +201,8 @@ fn a_request_whose_connection_breaks_is_logged_as_unanswered() {
     static STATS: Stats = Stats::new();
     let (mut rig, log, seen) = server(&STATS);
     let (deferred, streamed) = (rig.connect(), rig.connect());
-    rig.feed(deferred, b"GET /group/later HTTP/1.1\r\nHost: a\r\n\r\n");
-    rig.feed(streamed, b"POST /group/stream HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na");
+    rig.send(deferred, b"GET /group/later HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(streamed, b"POST /group/stream HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na");
     rig.pass(10);
     for peer in [deferred, streamed] {
         rig.reset(peer);
@@ -241,9 +241,9 @@ fn a_cut_answer_that_the_end_of_the_connection_delimits_is_a_reset() {
     let start = |limits: Limits, version: &str, length: usize| {
         let app =
             Http::new().limits(limits).post("/", |_request, response| response.stream(None, Endless(false)));
-        let mut rig = Rig::new(app);
+        let mut rig = Rig::untimed(app);
         let peer = rig.connect();
-        rig.feed(
+        rig.send(
             peer,
             format!("POST / HTTP/{version}\r\nHost: a\r\nContent-Length: {length}\r\n\r\n").as_bytes(),
         );
@@ -319,7 +319,7 @@ fn a_response_too_large_to_be_sent_at_once_is_counted_and_logged() {
         .get("/late", move |_request, response| response.defer(late(40_000, false)))
         .get("/late/stream", move |_request, response| response.defer(late(40_000, true)))
         .log(AccessLog::to(move |outcome: &Outcome<'_>| lines.borrow_mut().push(outcome.to_string())));
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let peer = rig.connect();
     for (path, line) in [
         ("/text", "GET /text 500 26 0ms too large"),
@@ -329,7 +329,7 @@ fn a_response_too_large_to_be_sent_at_once_is_counted_and_logged() {
         ("/late", "GET /late 500 26 0ms too large"),
         ("/late/stream", "GET /late/stream 201 40000 0ms"),
     ] {
-        rig.feed(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        rig.send(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
         rig.turns();
         let answer = rig.take(peer);
         assert_eq!(answer.starts_with("HTTP/1.1 500 "), line.contains("500"), "{path}");
@@ -337,7 +337,7 @@ fn a_response_too_large_to_be_sent_at_once_is_counted_and_logged() {
         assert_eq!(log.borrow_mut().pop().unwrap(), line);
     }
     assert_eq!((STATS.failures(), STATS.oversized(), STATS.aborted()), (4, 3, 0));
-    rig.feed(peer, b"HEAD /late/stream HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"HEAD /late/stream HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(rig.take(peer).ends_with("X: y\r\nContent-Length: 40000\r\n\r\n"));
     assert_eq!(*log.borrow(), ["HEAD /late/stream 201 40000 0ms"]);
 }
@@ -349,7 +349,7 @@ fn a_target_that_is_too_long_to_be_kept_is_cut() {
     let peer = rig.connect();
     for n in [60, 61] {
         let target = format!("/group/later?{}", "q".repeat(n + 7));
-        rig.feed(peer, format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        rig.send(peer, format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
         rig.pass(300);
         let expected = format!("GET {} 504", &target[..80]);
         assert!(log.borrow_mut().pop().unwrap().starts_with(&expected), "{expected}");
@@ -364,8 +364,8 @@ fn middleware_without_a_log_gets_the_whole_pattern() {
     let app = Http::new()
         .nest("/a", Http::group().nest("/b", group).nest("/c", fallback))
         .wrap(Watch(Rc::clone(&seen)));
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let peer = rig.connect();
-    rig.feed(peer, b"GET /a/b/1 HTTP/1.1\r\nHost: a\r\n\r\nGET /a/c/d HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET /a/b/1 HTTP/1.1\r\nHost: a\r\n\r\nGET /a/c/d HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(*seen.borrow(), ["GET /a/b/{id} 500", "- /a/c/{*path} 500"]);
 }

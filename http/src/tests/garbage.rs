@@ -7,7 +7,7 @@ use std::vec::Vec;
 
 use lightcone_core::{ContractChecker, Handler};
 
-use crate::testing::Random;
+use crate::tests::random::Random;
 use crate::{Exchange, Flow, Http, Limits, State, Transfer};
 
 use super::rig::Rig;
@@ -65,7 +65,7 @@ fn input(random: &mut Random) -> Vec<u8> {
 fn serve<H: Handler + 'static>(rig: &mut Rig<H>, input: &[u8], cut: usize) -> (String, bool) {
     let peer = rig.connect();
     rig.peers[peer].cut = cut;
-    rig.feed(peer, input);
+    rig.send(peer, input);
     let open = !rig.peers[peer].shut && !rig.peers[peer].closed;
     let answer = rig.take(peer);
     rig.end(peer);
@@ -78,7 +78,7 @@ fn serve<H: Handler + 'static>(rig: &mut Rig<H>, input: &[u8], cut: usize) -> (S
 fn fifty_thousand_mutated_inputs() {
     let seed = Random::seed();
     let mut random = Random::new(seed);
-    let mut rig = Rig::new(server());
+    let mut rig = Rig::untimed(server());
     for _ in 0..50_000 {
         let input = input(&mut random);
         let (whole, open) = serve(&mut rig, &input, usize::MAX);
@@ -96,7 +96,7 @@ fn fifty_thousand_mutated_inputs() {
 #[test]
 fn noise() {
     let mut random = Random::new(Random::seed());
-    let mut rig = Rig::new(server());
+    let mut rig = Rig::untimed(server());
     for _ in 0..5_000 {
         let noise: Vec<u8> =
             (0..random.below(200)).map(|_| u8::try_from(random.below(256)).unwrap()).collect();

@@ -31,7 +31,7 @@ fn rig(
     limits: Limits,
     config: &Config,
 ) -> Rig<impl Handler<Message = RequestMessage<<() as State>::Message>> + use<>> {
-    Rig::with(app(limits), config)
+    Rig::with_config(app(limits), config)
 }
 
 fn post(length: usize, fields: &str) -> String {
@@ -55,15 +55,15 @@ fn a_body_is_gathered_whatever_the_cut_and_costs_no_idle_connection_a_byte() {
         let mut rig = rig(Limits::DEFAULT, &config());
         let peer = rig.connect();
         rig.peers[peer].cut = cut;
-        rig.feed(peer, bytes.as_bytes());
+        rig.send(peer, bytes.as_bytes());
         assert_eq!(rig.take(peer), expected, "in pieces of {cut}");
     }
     let mut rig = rig(Limits::DEFAULT, &config());
     let peer = rig.connect();
-    rig.feed(peer, post(3, "Expect: 100-continue\r\n").as_bytes());
+    rig.send(peer, post(3, "Expect: 100-continue\r\n").as_bytes());
     assert_eq!(rig.take(peer), "HTTP/1.1 100 Continue\r\n\r\n");
-    rig.feed(peer, b"a");
-    rig.feed(peer, b"bc");
+    rig.send(peer, b"a");
+    rig.send(peer, b"bc");
     assert_eq!(rig.take(peer), ok("3 294"));
 }
 
@@ -74,12 +74,12 @@ fn the_largest_body_is_what_the_input_holds() {
         for length in [capacity, capacity + 1] {
             let mut rig = rig(Limits::DEFAULT, &small);
             let peer = rig.connect();
-            rig.feed(peer, post(length, "").as_bytes());
-            rig.feed(peer, &std::vec![1; length]);
+            rig.send(peer, post(length, "").as_bytes());
+            rig.send(peer, &std::vec![1; length]);
             let whole = ok(&format!("{length} {length}"));
             let expected = if length > capacity { refusal("413 Content Too Large", "") } else { whole };
             assert_eq!(rig.take(peer), expected, "{length}");
-            rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            rig.send(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
             assert_eq!(rig.take(peer), ok("in"));
         }
     }
@@ -90,18 +90,18 @@ fn what_can_not_be_gathered_is_refused() {
     let limits = Limits { body_time: Duration::from_secs(1), body_step: 10, ..Limits::DEFAULT };
     let mut rig = rig(limits, &config());
     let peer = rig.connect();
-    rig.feed(peer, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n");
+    rig.send(peer, b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n");
     assert_eq!(rig.take(peer), refusal("411 Length Required", ""));
     // A body that ends early, and one that arrives too slowly: three steps of 10 bytes have three seconds.
-    rig.feed(peer, post(30, "").as_bytes());
-    rig.feed(peer, b"ab");
+    rig.send(peer, post(30, "").as_bytes());
+    rig.send(peer, b"ab");
     rig.end(peer);
     assert_eq!(rig.take(peer), refusal("400 Bad Request", CLOSE));
     let slow = rig.connect();
-    rig.feed(slow, post(30, "").as_bytes());
+    rig.send(slow, post(30, "").as_bytes());
     for _ in 0..29 {
         rig.sleep(100);
-        rig.feed(slow, b"b");
+        rig.send(slow, b"b");
     }
     assert_eq!(rig.take(slow), "");
     rig.sleep(120);

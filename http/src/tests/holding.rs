@@ -136,7 +136,7 @@ fn watched(
         .post("/echo", |_request, response| response.status(201).stream(None, Echo))
         .wrap(Watch(Rc::clone(&seen)))
         .log(AccessLog::to(move |outcome: &Outcome<'_>| lines.borrow_mut().push(outcome.to_string())));
-    (Rig::with(app, config), stats, log, seen)
+    (Rig::with_config(app, config), stats, log, seen)
 }
 
 fn post(path: &str) -> String {
@@ -184,7 +184,7 @@ fn any_cut_as(config: &Config, request: &str, end: bool, f: fn(String) -> String
         let mut rig = rig(config, Limits::DEFAULT);
         let peer = rig.connect();
         rig.peers[peer].cut = cut;
-        rig.feed(peer, request.as_bytes());
+        rig.send(peer, request.as_bytes());
         if end {
             rig.end(peer);
         }
@@ -258,19 +258,19 @@ fn nothing_of_the_answer_is_seen_before_the_end_of_the_request() {
     let mut rig = rig(&config(), Limits::DEFAULT);
     let peer = rig.connect();
     let get = "GET /foo HTTP/1.1\r\nHost: a\r\n\r\n";
-    rig.feed(peer, format!("{get}{}", post("/")).as_bytes());
+    rig.send(peer, format!("{get}{}", post("/")).as_bytes());
     assert_eq!(rig.take(peer), ok("bar"), "the response before it leaves");
     for _ in 0..100 {
-        rig.feed(peer, format!("400\r\n{}\r\n", "u".repeat(1024)).as_bytes());
+        rig.send(peer, format!("400\r\n{}\r\n", "u".repeat(1024)).as_bytes());
         assert_eq!(rig.take(peer), "");
     }
-    rig.feed(peer, b"0\r\n\r\n");
+    rig.send(peer, b"0\r\n\r\n");
     assert_eq!(rig.take(peer), chunked() + "6\r\n102400\r\n0\r\n\r\n");
     // A client that waits for `100 Continue` receives it.
     let request = post("/").replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
-    rig.feed(peer, request.as_bytes());
+    rig.send(peer, request.as_bytes());
     assert_eq!(rig.take(peer), "HTTP/1.1 100 Continue\r\n\r\n");
-    rig.feed(peer, b"zz");
+    rig.send(peer, b"zz");
     assert_eq!(rig.take(peer), refusal("400 Bad Request", CLOSE));
 }
 
@@ -282,7 +282,7 @@ fn a_head_leaves_at_once_where_there_is_no_body_to_wait_for() {
     ] {
         let mut rig = rig(&config(), Limits::DEFAULT);
         let peer = rig.connect();
-        rig.feed(peer, request.as_bytes());
+        rig.send(peer, request.as_bytes());
         assert!(rig.take(peer).ends_with(&format!("\r\n\r\n{expected}")));
     }
 }
@@ -292,7 +292,7 @@ fn a_message_and_a_time_that_has_come_begin_the_answer() {
     let mut rig = rig(&config(), Limits::DEFAULT);
     let (posted, woken, flushed) = (rig.connect(), rig.connect(), rig.connect());
     for (peer, path) in [(posted, "/"), (woken, "/at"), (flushed, "/flush")] {
-        rig.feed(peer, (post(path) + "1\r\na\r\n").as_bytes());
+        rig.send(peer, (post(path) + "1\r\na\r\n").as_bytes());
     }
     assert_eq!(
         (rig.take(posted), rig.take(woken), rig.take(flushed)),
@@ -303,7 +303,7 @@ fn a_message_and_a_time_that_has_come_begin_the_answer() {
     rig.pass(50);
     assert_eq!(rig.take(woken), chunked() + "5\r\nwoken\r\n");
     for peer in [posted, woken, flushed] {
-        rig.feed(peer, b"zz");
+        rig.send(peer, b"zz");
         assert_eq!((rig.take(peer), rig.peers[peer].shut), (String::new(), true), "cut short");
     }
 }
@@ -314,8 +314,8 @@ fn a_body_that_is_late_or_too_large_gets_its_status() {
     let mut rig = rig(&config(), limits);
     for path in ["/", "/defer"] {
         let (late, large) = (rig.connect(), rig.connect());
-        rig.feed(late, (post(path) + "2\r\na").as_bytes());
-        rig.feed(large, (post(path) + "8\r\n12345678\r\n1\r\n").as_bytes());
+        rig.send(late, (post(path) + "2\r\na").as_bytes());
+        rig.send(large, (post(path) + "8\r\n12345678\r\n1\r\n").as_bytes());
         assert_eq!(rig.take(large), refusal("413 Content Too Large", CLOSE));
         rig.pass(500);
         assert_eq!(rig.take(late), refusal("408 Request Timeout", CLOSE));
@@ -336,10 +336,10 @@ fn what_becomes_of_a_held_head_is_counted_and_logged_once() {
     for (request, then, line, after, [failures, aborted]) in cases {
         let (mut rig, stats, log, seen) = watched(&config(), Limits::DEFAULT);
         let peer = rig.connect();
-        rig.feed(peer, request.as_bytes());
+        rig.send(peer, request.as_bytes());
         match then {
             "reset" => rig.reset(peer),
-            more => rig.feed(peer, more.as_bytes()),
+            more => rig.send(peer, more.as_bytes()),
         }
         let sent = rig.peers[peer].received.len();
         rig.end(peer);
@@ -358,11 +358,11 @@ fn a_connection_that_breaks_keeps_no_block() {
     let mut rig = rig(&few, Limits::DEFAULT);
     for _ in 0..5 {
         let peer = rig.connect();
-        rig.feed(peer, (post("/") + "1\r\na\r\n").as_bytes());
+        rig.send(peer, (post("/") + "1\r\na\r\n").as_bytes());
         rig.reset(peer);
     }
     let peer = rig.connect();
-    rig.feed(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(rig.take(peer), ok("bar"));
 }
 
@@ -385,7 +385,7 @@ fn with_little_memory_it_goes_on() {
             let mut rig = rig(&few, Limits::DEFAULT);
             let peer = rig.connect();
             rig.peers[peer].window = 0;
-            rig.feed(peer, request.as_bytes());
+            rig.send(peer, request.as_bytes());
             for _ in 0..2_000 {
                 rig.open_window(peer, 1);
             }
@@ -395,9 +395,9 @@ fn with_little_memory_it_goes_on() {
         }
         let mut rig = rig(&few, Limits::DEFAULT);
         let peer = rig.connect();
-        rig.feed(peer, expect.as_bytes());
+        rig.send(peer, expect.as_bytes());
         assert!(rig.take(peer).starts_with("HTTP/1.1 100 Continue\r\n\r\n"));
-        rig.feed(peer, body.as_bytes());
+        rig.send(peer, body.as_bytes());
         assert!(rig.take(peer).ends_with("3\r\nabc\r\n0\r\n\r\n"));
     }
 }
@@ -418,12 +418,12 @@ fn responses_with_a_block_of_their_own_leave_room_for_the_next() {
         let server = Http::new()
             .post("/echo", |request, response| response.stream(request.head.length(), Echo))
             .get("/foo", |_request, response| response.text("bar"));
-        let mut rig = Rig::with(server, &small);
-        rig.unix_time = None; // shorter heads
+        let mut rig = Rig::with_config(server, &small);
+        rig.set_unix_time(None); // shorter heads
         let peer = rig.connect();
         let echo = &b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"[..];
         let put = &b"PUT /foo HTTP/1.1\r\nHost: a\r\n\r\n"[..];
-        rig.feed(peer, &[&echo.repeat(count)[..], put].concat());
+        rig.send(peer, &[&echo.repeat(count)[..], put].concat());
         let answers = rig.take(peer);
         let of = |status| answers.matches(&format!("HTTP/1.1 {status} ")).count();
         assert_eq!((of(200), of(405), of(500)), (count, 1, 0), "after {count} requests: {answers}");
@@ -447,11 +447,11 @@ fn half_of_the_bound_fits_after_responses_with_a_block_of_their_own() {
         let server = Http::new()
             .post("/echo", |request, response| response.stream(request.head.length(), Echo))
             .get("/text", |_request, response| response.bytes(&[b'x'; TEXT]));
-        let mut rig = Rig::with(server, &small);
+        let mut rig = Rig::with_config(server, &small);
         let peer = rig.connect();
         let echo = &b"POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello"[..];
         let get = &b"GET /text HTTP/1.1\r\nHost: a\r\n\r\n"[..];
-        rig.feed(peer, &[&echo.repeat(count)[..], get].concat());
+        rig.send(peer, &[&echo.repeat(count)[..], get].concat());
         let answers = rig.take(peer);
         let of = |status| answers.matches(&format!("HTTP/1.1 {status} ")).count();
         assert_eq!((of(200), of(500)), (count + 1, 0), "after {count} requests: {answers}");

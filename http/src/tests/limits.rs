@@ -31,18 +31,18 @@ fn server(limits: Limits) -> impl Handler<Message = RequestMessage<<() as State>
 fn status(limits: Limits, request: &str) -> u16 {
     let mut statuses = Vec::new();
     for cut in [1, 7, 100, usize::MAX] {
-        let mut rig = Rig::new(server(limits));
+        let mut rig = Rig::untimed(server(limits));
         let peer = rig.connect();
         rig.peers[peer].cut = cut;
-        rig.feed(peer, request.as_bytes());
+        rig.send(peer, request.as_bytes());
         let answer = rig.take(peer);
         let status = answer.get(9..12).and_then(|status| status.parse().ok()).unwrap_or(0);
         let ended = rig.peers[peer].shut || rig.peers[peer].closed;
         assert_eq!(ended, status >= 400, "{status} in pieces of {cut}: {request:.100}");
         // Nothing of what follows a refusal is kept.
-        rig.feed(peer, &[b'x'; 10_000]);
+        rig.send(peer, &[b'x'; 10_000]);
         if ended {
-            assert_eq!(rig.unsent(peer), 0, "a lingering close discards");
+            assert_eq!(rig.unread(peer), 0, "a lingering close discards");
             rig.end(peer);
             assert!(rig.peers[peer].closed);
         }
@@ -59,13 +59,13 @@ fn a_pool_that_others_have_emptied_does_not_make_it_spin() {
         .get("/", |_request, response| response.text("in"))
         .get("/big", |_request, response| response.generate(600, |_, piece| piece.fill(b'g')));
     let config = Config { block_size: 512, output_blocks: 4, output_limit: 4, ..config() };
-    let mut rig = Rig::with(server, &config);
+    let mut rig = Rig::with_config(server, &config);
     let (one, other) = (rig.connect(), rig.connect());
     rig.peers[one].window = 0;
     rig.peers[other].window = 0;
-    rig.feed(other, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    rig.feed(one, b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
-    rig.feed(one, &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(10));
+    rig.send(other, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(one, b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(one, &b"GET / HTTP/1.1\r\nHost: a\r\n\r\n".repeat(10));
     assert!(rig.queued(one) > 600);
     assert!(rig.turns() < 5, "it spins");
     rig.open_window(other, usize::MAX);
@@ -83,19 +83,19 @@ fn a_head_that_waits_for_room_is_not_late() {
         .limits(limits)
         .get("/", |_request, response| response.text("in"))
         .get("/big", |_request, response| response.generate(1_900, |_, piece| piece.fill(b'g')));
-    let mut rig = Rig::with(server, &config);
+    let mut rig = Rig::with_config(server, &config);
     let (one, other) = (rig.connect(), rig.connect());
-    rig.feed(one, b"GET / HTTP/1.1\r\n");
+    rig.send(one, b"GET / HTTP/1.1\r\n");
     rig.peers[other].window = 0;
-    rig.feed(other, b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
-    rig.feed(one, b"Host: a\r\n\r\n");
+    rig.send(other, b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(one, b"Host: a\r\n\r\n");
     rig.pass(3_000);
     assert_eq!(rig.take(one), "", "there is no room");
     rig.open_window(other, usize::MAX);
     rig.pass(0);
     rig.pass(0);
     assert_eq!(rig.take(one), ok("in"));
-    rig.feed(one, b"GET");
+    rig.send(one, b"GET");
     rig.pass(3_000);
     assert_eq!(rig.take(one), refusal("408 Request Timeout", CLOSE), "an incomplete head is late");
 }
@@ -107,7 +107,7 @@ fn a_refused_head_request_gets_no_body() {
     let server = Http::new().limits(limits).get("/collect", |request, response| {
         request.collect::<64, _>(response, |_, body, response| response.display(body.len()))
     });
-    let mut rig = Rig::new(server);
+    let mut rig = Rig::untimed(server);
     let without_body = |status: &str| {
         let answer = refusal(status, CLOSE);
         String::from(&answer[..answer.find("\r\n\r\n").unwrap() + 4])
@@ -119,7 +119,7 @@ fn a_refused_head_request_gets_no_body() {
         ("HEAD / HT", "408 Request Timeout"),
     ] {
         let peer = rig.connect();
-        rig.feed(peer, request.as_bytes());
+        rig.send(peer, request.as_bytes());
         rig.pass(2_000);
         assert_eq!(rig.take(peer), without_body(status), "{request}");
         rig.end(peer);
@@ -148,9 +148,9 @@ fn a_head_that_the_buffers_can_not_hold() {
     let request = |size: usize| format!("GET / HTTP/1.1\r\nHost: a\r\nx: {}\r\n\r\n", "f".repeat(size - 32));
     for (size, expected) in [(1024, ok("in")), (1025, refusal("431 Request Header Fields Too Large", CLOSE))]
     {
-        let mut rig = Rig::with(server(Limits::DEFAULT), &small);
+        let mut rig = Rig::with_config(server(Limits::DEFAULT), &small);
         let peer = rig.connect();
-        rig.feed(peer, request(size).as_bytes());
+        rig.send(peer, request(size).as_bytes());
         assert_eq!(rig.take(peer), expected, "{size}");
     }
 }
@@ -158,9 +158,9 @@ fn a_head_that_the_buffers_can_not_hold() {
 #[test]
 fn the_least_output_that_a_server_works_with() {
     let small = Config { block_size: 256, output_limit: 2, receive_blocks: 0, ..config() };
-    let mut rig = Rig::with(server(Limits::DEFAULT), &small);
+    let mut rig = Rig::with_config(server(Limits::DEFAULT), &small);
     let peer = rig.connect();
-    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(rig.take(peer), ok("in") + &ok("in"));
 }
 
@@ -168,7 +168,7 @@ fn the_least_output_that_a_server_works_with() {
 #[should_panic(expected = "a socket may queue 256 bytes of output, and an HTTP server needs 512")]
 fn less_output_than_a_server_works_with() {
     let small = Config { block_size: 256, output_limit: 1, receive_blocks: 0, ..config() };
-    Rig::with(server(Limits::DEFAULT), &small).connect();
+    Rig::with_config(server(Limits::DEFAULT), &small).connect();
 }
 
 #[test]
@@ -204,13 +204,13 @@ fn bodies() {
 
 #[test]
 fn more_than_a_handler_has_room_for() {
-    let mut rig = Rig::new(server(Limits::DEFAULT));
+    let mut rig = Rig::untimed(server(Limits::DEFAULT));
     let peer = rig.connect();
-    rig.feed(peer, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 65\r\n\r\n");
-    rig.feed(peer, &[b'b'; 65]);
-    rig.feed(peer, b"POST /collect HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
-    rig.feed(peer, format!("41\r\n{}\r\n0\r\n\r\n", "b".repeat(65)).as_bytes());
-    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 65\r\n\r\n");
+    rig.send(peer, &[b'b'; 65]);
+    rig.send(peer, b"POST /collect HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n");
+    rig.send(peer, format!("41\r\n{}\r\n0\r\n\r\n", "b".repeat(65)).as_bytes());
+    rig.send(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     let refused = refusal("413 Content Too Large", "");
     assert_eq!(rig.take(peer), format!("{refused}{refused}{}", ok("in")));
 }
@@ -218,24 +218,24 @@ fn more_than_a_handler_has_room_for() {
 #[test]
 fn a_head_in_time_and_too_late() {
     let limits = Limits { head_time: Duration::from_millis(500), ..Limits::DEFAULT };
-    let mut rig = Rig::new(server(limits));
+    let mut rig = Rig::untimed(server(limits));
     let peer = rig.connect();
     for _ in 0..3 {
         rig.pass(10_000); // there is no limit between requests
-        rig.feed(peer, b"GET / HT");
+        rig.send(peer, b"GET / HT");
         rig.pass(490);
-        rig.feed(peer, b"TP/1.1\r\nHost: a\r\n\r\n");
+        rig.send(peer, b"TP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(rig.take(peer), ok("in"));
     }
     // The time of the second head starts with its own first byte.
-    rig.feed(peer, b"GET / HT");
+    rig.send(peer, b"GET / HT");
     rig.pass(400);
-    rig.feed(peer, b"TP/1.1\r\nHost: a\r\n\r\nGET");
+    rig.send(peer, b"TP/1.1\r\nHost: a\r\n\r\nGET");
     rig.pass(400);
     assert_eq!(rig.take(peer), ok("in"));
     // Sending byte by byte does not extend the time.
     for _ in 0..5 {
-        rig.feed(peer, b" ");
+        rig.send(peer, b" ");
         rig.pass(25);
     }
     assert_eq!(rig.take(peer), refusal("408 Request Timeout", CLOSE));
@@ -245,25 +245,25 @@ fn a_head_in_time_and_too_late() {
 #[test]
 fn a_body_in_time_and_too_late() {
     let limits = Limits { body_time: Duration::from_millis(500), body_step: 10, ..Limits::DEFAULT };
-    let mut rig = Rig::new(server(limits));
+    let mut rig = Rig::untimed(server(limits));
     let peer = rig.connect();
-    rig.feed(peer, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\n\r\n");
+    rig.send(peer, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\n\r\n");
     for _ in 0..6 {
         rig.pass(450);
-        rig.feed(peer, &[b'b'; 10]);
+        rig.send(peer, &[b'b'; 10]);
     }
     assert_eq!(rig.take(peer), ok("60"));
     rig.pass(10_000);
     assert!(!rig.peers[peer].shut);
-    rig.feed(peer, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\n\r\n");
+    rig.send(peer, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\n\r\n");
     for _ in 0..9 {
         rig.pass(60);
-        rig.feed(peer, b"b");
+        rig.send(peer, b"b");
     }
     assert_eq!(rig.take(peer), refusal("408 Request Timeout", CLOSE));
     // A body that is not needed: the response is sent already, so only the connection ends.
     let peer = rig.connect();
-    rig.feed(peer, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\n\r\n");
+    rig.send(peer, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60\r\n\r\n");
     assert_eq!(rig.take(peer), ok("in"));
     rig.pass(600);
     assert_eq!((rig.take(peer), rig.peers[peer].shut), (String::new(), true));
@@ -271,18 +271,18 @@ fn a_body_in_time_and_too_late() {
 
 #[test]
 fn shutting_down() {
-    let mut rig = Rig::new(server(Limits::DEFAULT));
+    let mut rig = Rig::untimed(server(Limits::DEFAULT));
     let (idle, begun, busy) = (rig.connect(), rig.connect(), rig.connect());
-    rig.feed(begun, b"GET / HTTP");
-    rig.feed(busy, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na");
+    rig.send(begun, b"GET / HTTP");
+    rig.send(busy, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na");
     rig.pass(200);
     rig.shutdown();
     rig.pass(199);
     assert!(!rig.peers[idle].shut && !rig.peers[begun].shut && !rig.peers[busy].shut);
     rig.pass(1);
     assert!(rig.peers[idle].shut && !rig.peers[begun].shut && !rig.peers[busy].shut);
-    rig.feed(begun, b"/1.1\r\nHost: a\r\n\r\n");
-    rig.feed(busy, b"bc");
+    rig.send(begun, b"/1.1\r\nHost: a\r\n\r\n");
+    rig.send(busy, b"bc");
     for (peer, body) in [(begun, "in"), (busy, "3")] {
         assert_eq!(rig.take(peer), super::rig::response("200 OK", CLOSE, body));
         assert!(rig.peers[peer].shut);
@@ -292,11 +292,11 @@ fn shutting_down() {
 #[test]
 fn counters() {
     static STATS: Stats = Stats::new();
-    let mut rig = Rig::new(Http::new().stats(&STATS).get("/", |_request, response| response.text("in")));
+    let mut rig = Rig::untimed(Http::new().stats(&STATS).get("/", |_request, response| response.text("in")));
     let peer = rig.connect();
-    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /no HTTP/1.1\r\nHost: a\r\n\r\n");
-    rig.feed(peer, b"nonsense");
-    rig.feed(peer, b"\r\n");
+    rig.send(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /no HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"nonsense");
+    rig.send(peer, b"\r\n");
     let out = rig.take(peer).len();
     assert_eq!((STATS.requests(), STATS.failures(), STATS.bytes_out()), (2, 1, out));
     let refusals: usize = STATS.refusals().map(|(_, count)| count).sum();
@@ -314,22 +314,22 @@ fn bodies_that_break_after_the_answer_began_are_counted() {
         .limits(limits)
         .post("/", |_request, response| response.text("in"))
         .post("/echo", |_request, response| response.stream(None, Echo));
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let refused = |status| STATS.refusals().find(|(found, _)| found.code() == status).unwrap().1;
     let post = |path: &str, chunk: &str| {
         format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{chunk}").into_bytes()
     };
     for (status, chunk, then) in [(400, "zz", "x"), (413, "b\r\n", "x"), (408, "1\r\n", "")] {
         let peer = rig.connect();
-        rig.feed(peer, &post("/", chunk));
-        rig.feed(peer, then.as_bytes());
+        rig.send(peer, &post("/", chunk));
+        rig.send(peer, then.as_bytes());
         assert_eq!(rig.take(peer), ok("in"));
         rig.pass(600);
         assert!(rig.peers[peer].shut, "{status}");
         assert_eq!(refused(status), 1, "{status}");
     }
     let peer = rig.connect();
-    rig.feed(peer, &post("/echo", "1\r\na"));
+    rig.send(peer, &post("/echo", "1\r\na"));
     rig.end(peer);
     assert_eq!((refused(400), STATS.requests(), STATS.failures()), (2, 4, 0));
 }
@@ -372,11 +372,11 @@ fn a_pipeline_is_answered_a_few_requests_at_a_time() {
             .stats(stats)
             .get("/", |_request, response| response.text("in"))
             .get("/more", |_request, response| response.generate(6_000, |_, piece| piece.fill(b'm')));
-        let mut rig = Rig::new(Watch { inner, stats, most: 0 });
+        let mut rig = Rig::untimed(Watch { inner, stats, most: 0 });
         let peer = rig.connect();
         for target in ["/", "/more"] {
             let request = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
-            rig.feed(peer, request.repeat(requests).as_bytes());
+            rig.send(peer, request.repeat(requests).as_bytes());
             assert!(rig.turns() < 100);
             assert_eq!(rig.take(peer).matches("HTTP/1.1 200 OK").count(), requests);
         }

@@ -4,9 +4,11 @@ mod ends;
 mod garbage;
 mod gathering;
 mod holding;
+mod kit;
 mod limits;
 #[cfg(feature = "alloc")]
 mod owned;
+pub(crate) mod random;
 mod rig;
 mod routing;
 mod serving;

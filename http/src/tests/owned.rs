@@ -37,7 +37,7 @@ fn app() -> Http<(), impl Routes<()>> {
 }
 
 fn rig(config: &Config) -> Rig<impl Handler<Message = RequestMessage<<() as State>::Message>> + use<>> {
-    Rig::with(app(), config)
+    Rig::with_config(app(), config)
 }
 
 fn post(path: &str, framing: &str) -> String {
@@ -87,9 +87,9 @@ fn a_body_of_any_size_is_gathered_and_sent_back() {
                 let mut rig = rig(&config());
                 let peer = rig.connect();
                 (rig.peers[peer].cut, rig.peers[peer].window) = (cut, 0);
-                rig.feed(peer, post("/gather", &framing).as_bytes());
-                rig.feed(peer, &wire);
-                rig.feed(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+                rig.send(peer, post("/gather", &framing).as_bytes());
+                rig.send(peer, &wire);
+                rig.send(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
                 assert!(rig.queued(peer) <= 8 * block);
                 let answer = all(&mut rig, peer, 100_000);
                 let end = answer.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
@@ -109,12 +109,12 @@ fn one_byte_beyond_the_limit_is_refused() {
         let mut rig = rig(&config());
         let (known, expecting, chunked) = (rig.connect(), rig.connect(), rig.connect());
         let length = format!("Content-Length: {}", limit + 1);
-        rig.feed(known, post(path, &length).as_bytes());
+        rig.send(known, post(path, &length).as_bytes());
         assert_eq!(rig.take(known), refusal("413 Content Too Large", ""));
-        rig.feed(expecting, post(path, &format!("{length}\r\nExpect: 100-continue")).as_bytes());
+        rig.send(expecting, post(path, &format!("{length}\r\nExpect: 100-continue")).as_bytes());
         assert_eq!(rig.take(expecting), refusal("413 Content Too Large", CLOSE));
-        rig.feed(chunked, post(path, "Transfer-Encoding: chunked").as_bytes());
-        rig.feed(chunked, &in_chunks(&body_of(limit + 1)));
+        rig.send(chunked, post(path, "Transfer-Encoding: chunked").as_bytes());
+        rig.send(chunked, &in_chunks(&body_of(limit + 1)));
         assert_eq!(rig.take(chunked), refusal("413 Content Too Large", ""));
     }
 }
@@ -123,18 +123,18 @@ fn one_byte_beyond_the_limit_is_refused() {
 fn continue_is_sent_and_answers_of_each_kind_follow() {
     let mut rig = rig(&config());
     let peer = rig.connect();
-    rig.feed(peer, post("/small", "Content-Length: 7\r\nExpect: 100-continue").as_bytes());
+    rig.send(peer, post("/small", "Content-Length: 7\r\nExpect: 100-continue").as_bytes());
     assert_eq!(rig.take(peer), "HTTP/1.1 100 Continue\r\n\r\n");
-    rig.feed(peer, b"1234567");
+    rig.send(peer, b"1234567");
     let answer = rig.take(peer);
     assert!(answer.starts_with("HTTP/1.1 201 ") && answer.ends_with("\r\n\r\n1234567"), "{answer}");
     for (body, expected) in [("early", ok("early")), ("invalid", refusal("500 Internal Server Error", ""))] {
-        rig.feed(peer, (post("/gather", &format!("Content-Length: {}", body.len())) + body).as_bytes());
+        rig.send(peer, (post("/gather", &format!("Content-Length: {}", body.len())) + body).as_bytes());
         assert_eq!(rig.take(peer), expected);
     }
-    rig.feed(peer, (post("/gather", "Content-Length: 6") + "shared").as_bytes());
+    rig.send(peer, (post("/gather", "Content-Length: 6") + "shared").as_bytes());
     assert!(rig.take(peer).ends_with("\r\n\r\nshared"));
-    rig.feed(peer, (post("/gather", "Transfer-Encoding: chunked") + "2\r\nab\r\nzz").as_bytes());
+    rig.send(peer, (post("/gather", "Transfer-Encoding: chunked") + "2\r\nab\r\nzz").as_bytes());
     assert_eq!(rig.take(peer), refusal("400 Bad Request", CLOSE));
 }
 
@@ -150,9 +150,9 @@ fn a_connection_has_room_for_a_pointer() {
 #[test]
 fn what_is_streamed_after_it_was_gathered_is_counted_once() {
     static STATS: Stats = Stats::new();
-    let mut rig = Rig::new(app().stats(&STATS));
+    let mut rig = Rig::untimed(app().stats(&STATS));
     let peer = rig.connect();
-    rig.feed(peer, (post("/gather", "Content-Length: 3") + "abc").as_bytes());
+    rig.send(peer, (post("/gather", "Content-Length: 3") + "abc").as_bytes());
     let sent = rig.take(peer).len();
     assert_eq!((STATS.requests(), STATS.failures(), STATS.aborted()), (1, 0, 0));
     assert_eq!(STATS.bytes_out(), sent);

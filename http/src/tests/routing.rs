@@ -12,7 +12,7 @@ use core::convert::Infallible;
 
 use lightcone_core::{Config, Handler};
 
-use crate::testing::Random;
+use crate::tests::random::Random;
 use crate::{
     AccessLog, Done, Headers, Http, Method, Middleware, Outcome, Reply, Request, Response, State, Status,
 };
@@ -22,7 +22,7 @@ use super::rig::{Rig, config, ok, refusal, response};
 /// Returns the body of the response to a `GET`, or its status.
 fn get<H: Handler + 'static>(rig: &mut Rig<H>, path: &str) -> String {
     let peer = rig.connect();
-    rig.feed(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes());
+    rig.send(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes());
     let answer = rig.take(peer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     if head.contains("200 OK") { body.into() } else { head[9..12].into() }
@@ -40,7 +40,7 @@ fn the_most_specific_route_wins_whatever_the_order() {
         .get("/a/b", |_q, r| r.text("a/b"))
         .get("/a/{b}", |_q, r| r.text("a/{b}"))
         .get("/{*all}", |_q, r| r.text("all"));
-    let (mut forwards, mut backwards) = (Rig::new(forwards), Rig::new(backwards));
+    let (mut forwards, mut backwards) = (Rig::untimed(forwards), Rig::untimed(backwards));
     for (path, expected) in
         [("/a/b", "a/b"), ("/a/c", "a/{b}"), ("/c/b", "{a}/b"), ("/c", "all"), ("/a/b/c", "all")]
     {
@@ -75,10 +75,10 @@ fn a_route_for_head_and_one_for_get_with_the_same_pattern_answer_their_own_metho
 }
 
 fn both_ways(app: Http<(), impl crate::Routes<()> + 'static>) {
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let peer = rig.connect();
     for (method, way, body) in [("HEAD", "head", ""), ("GET", "get", "in"), ("HEAD", "head", "")] {
-        rig.feed(peer, format!("{method} /u/7 HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        rig.send(peer, format!("{method} /u/7 HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
         assert_eq!(
             rig.take(peer),
             response("200 OK", &format!("X-Way: {way} 7\r\n"), "in")
@@ -110,7 +110,7 @@ fn groups_parameters_and_fallback() {
             ),
         )
         .fallback(|request, r| r.status(404).text(request.param("path")));
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let table = [
         ("/", "-"),
         ("/?x=1", "1"),
@@ -128,7 +128,7 @@ fn groups_parameters_and_fallback() {
         assert_eq!(get(&mut rig, path), expected, "{path}");
     }
     let peer = rig.connect();
-    rig.feed(peer, b"PUT /users/17 HTTP/1.1\r\nHost: a\r\n\r\nGET /x/y HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"PUT /users/17 HTTP/1.1\r\nHost: a\r\n\r\nGET /x/y HTTP/1.1\r\nHost: a\r\n\r\n");
     let not_allowed = refusal("405 Method Not Allowed", "Allow: GET, HEAD, POST, OPTIONS\r\n");
     assert_eq!(rig.take(peer), not_allowed + &response("404 Not Found", "", "x/y"));
 }
@@ -210,13 +210,13 @@ fn head_beside_get_on_one_pattern_in_both_orders() {
         |q, r| r.header("X", q.param("a")).text("head"),
     );
     fn check<H: Handler + 'static>(app: H) {
-        let mut rig = Rig::new(app);
+        let mut rig = Rig::untimed(app);
         let peer = rig.connect();
         for path in ["/x/1", "/g/2/1"] {
-            rig.feed(peer, format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+            rig.send(peer, format!("HEAD {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
             let answer = rig.take(peer);
             assert!(answer.contains("\r\nX: 1\r\n") && answer.contains("Content-Length: 4\r\n"), "{answer}");
-            rig.feed(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+            rig.send(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
             assert!(rig.take(peer).contains("\r\nX: get\r\n"));
         }
     }
@@ -234,7 +234,7 @@ fn a_group_is_as_specific_as_with_its_prefix() {
         .get("/{*page}", |_q, r| r.text("page"))
         .get("/{user}/{repo}", |_q, r| r.text("repo"))
         .nest("/api", Http::group().get("/{id}", |q, r| r.display(format_args!("id {}", q.param("id")))));
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     for (path, expected) in [
         ("/static/app.js", "file app.js"),
         ("/static/js/app.js", "file js/app.js"),
@@ -273,10 +273,10 @@ fn answers<H: Handler + 'static>(make: impl FnOnce() -> H, paths: &[String]) -> 
         receive_blocks: 0,
         ..config()
     };
-    let mut rig = Rig::with(app, &small);
+    let mut rig = Rig::with_config(app, &small);
     let peer = rig.connect();
     let ask = |path: &String| {
-        rig.feed(peer, format!("{path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        rig.send(peer, format!("{path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
         rig.take(peer)
     };
     Some(paths.iter().map(ask).collect())
@@ -449,11 +449,11 @@ fn middleware_and_state() {
         .wrap(Tag("inner"))
         .log(AccessLog::new())
         .wrap(Tag("outer"));
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let peer = rig.connect();
-    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /no HTTP/1.1\r\nHost: a\r\n\r\n");
-    rig.feed(peer, b"POST /?x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
-    rig.feed(peer, b"PUT / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nX-Stop: inner\r\n\r\n");
+    rig.send(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET /no HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"POST /?x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+    rig.send(peer, b"PUT / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\nX-Stop: inner\r\n\r\n");
     let around = |status: &str, body: &str| {
         let code = &status[..3];
         // Fields are in the order in which they were added; the type is a field that `display` adds.
@@ -486,9 +486,9 @@ fn a_log_to_a_closure() {
     let app = Http::new()
         .get("/foo", |_q, r| r.text("bar"))
         .log(AccessLog::to(move |outcome: &Outcome<'_>| sink.borrow_mut().push(outcome.to_string())));
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let peer = rig.connect();
-    rig.feed(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(rig.take(peer), ok("bar"));
     assert_eq!(*lines.borrow(), ["GET /foo 200 3 0ms"]);
 }
@@ -509,10 +509,10 @@ fn kinds_of_answers() {
         .get("/mended", |_q, r| r.status(99).status(200).text("x"))
         .get("/long", |_q, r| r.text(core::str::from_utf8(&[b'l'; 16_000]).unwrap()))
         .get("/too-long", |_q, r| r.text(core::str::from_utf8(&LONG).unwrap()));
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let peer = rig.connect();
     let mut ask = |path: &str| {
-        rig.feed(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        rig.send(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
         rig.take(peer)
     };
     let text = "Content-Type: text/plain; charset=utf-8\r\n";
@@ -536,13 +536,13 @@ fn the_parts_of_a_request() {
         let told = [request.header("x-a"), request.cookie("c"), request.query("q")];
         response.display(format_args!("{method} {path} {told:?} {}", request.peer()))
     });
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let peer = rig.connect();
-    rig.feed(
+    rig.send(
         peer,
         b"PUT /a%20/!b?q=1 HTTP/1.1\r\nHost: a\r\nX-A: 2\r\nCookie: b=1\r\nCookie: d; c=3\r\n\r\n",
     );
-    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\nX-A: \xff\r\nCookie: c=\xff\r\n\r\n");
+    rig.send(peer, b"GET / HTTP/1.1\r\nHost: a\r\nX-A: \xff\r\nCookie: c=\xff\r\n\r\n");
     let bodies = [
         r#"PUT /a%20/!b [Some("2"), Some("3"), Some("1")] 192.0.2.1:1234"#,
         "GET / [None, None, None] 192.0.2.1:1234",
@@ -557,10 +557,10 @@ fn redirects() {
         .get("/308", |_q, r| r.status(308).redirect("http://b/there"))
         .get("/404", |_q, r| r.status(404).redirect("/there"))
         .get("/broken", |_q, r| r.redirect("/\r\nSet-Cookie: a"));
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let peer = rig.connect();
     let mut ask = |path: &str| {
-        rig.feed(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        rig.send(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
         rig.take(peer)
     };
     let type_line = "Content-Type: text/plain; charset=utf-8\r\n";
@@ -577,9 +577,9 @@ fn json_that_is_displayed() {
         let name = crate::JsonString(request.query("name").unwrap_or(request.param("name")));
         response.display_json(format_args!(r#"{{"name":{name}}}"#))
     });
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let peer = rig.connect();
-    rig.feed(peer, b"GET /a\"b HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET /a\"b HTTP/1.1\r\nHost: a\r\n\r\n");
     let expected = ok(r#"{"name":"a\"b"}"#).replace("text/plain; charset=utf-8", "application/json");
     assert_eq!(rig.take(peer), expected);
 }
@@ -588,10 +588,10 @@ fn json_that_is_displayed() {
 #[test]
 fn a_fallback_is_called_for_the_server_itself() {
     let app = Http::new().fallback(|request, response| response.text(request.param("path"))).wrap(Tag("t"));
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let peer = rig.connect();
-    rig.feed(peer, b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    rig.feed(peer, b"GET /a//b/ HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET /a//b/ HTTP/1.1\r\nHost: a\r\n\r\n");
     let answers = rig.take(peer);
     let bodies: Vec<_> = answers
         .split("HTTP/1.1 200 OK")
@@ -605,7 +605,7 @@ fn a_fallback_is_called_for_the_server_itself() {
 #[test]
 #[should_panic(expected = "has no parameter")]
 fn a_parameter_that_the_pattern_has_not() {
-    get(&mut Rig::new(Http::new().get("/{id}", |request, r| r.text(request.param("name")))), "/1");
+    get(&mut Rig::untimed(Http::new().get("/{id}", |request, r| r.text(request.param("name")))), "/1");
 }
 
 #[test]
@@ -622,7 +622,7 @@ fn the_most_specific_fallback_answers_whatever_the_order() {
         Http::new().nest("/g", group()).fallback(|q, r| r.display(format_args!("all {}", q.param("path"))));
     let last =
         Http::new().fallback(|q, r| r.display(format_args!("all {}", q.param("path")))).nest("/g", group());
-    let (mut first, mut last) = (Rig::new(first), Rig::new(last));
+    let (mut first, mut last) = (Rig::untimed(first), Rig::untimed(last));
     for (path, expected) in [
         ("/", "all "),
         ("/gg/x", "all gg/x"),

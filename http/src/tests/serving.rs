@@ -22,9 +22,9 @@ fn server() -> impl Handler<Message = RequestMessage<<() as State>::Message>> {
 }
 
 fn answer(request: &[u8]) -> (String, bool) {
-    let mut rig = Rig::new(server());
+    let mut rig = Rig::untimed(server());
     let peer = rig.connect();
-    rig.feed(peer, request);
+    rig.send(peer, request);
     (rig.take(peer), rig.peers[peer].shut || rig.peers[peer].closed)
 }
 
@@ -35,13 +35,13 @@ fn a_request_is_answered() {
 
 #[test]
 fn the_second_request_is_answered_as_the_second() {
-    let mut rig = Rig::new(server());
+    let mut rig = Rig::untimed(server());
     let peer = rig.connect();
-    rig.feed(peer, GET);
+    rig.send(peer, GET);
     assert_eq!(rig.take(peer), ok("bar"));
-    rig.feed(peer, b"GET /count/2 HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET /count/2 HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(rig.take(peer), ok("2"));
-    rig.feed(peer, GET);
+    rig.send(peer, GET);
     assert_eq!(rig.take(peer), ok("bar"));
 }
 
@@ -56,10 +56,10 @@ fn pipelined_requests_are_all_answered_in_order_whatever_the_cut() {
     let mut expected: String = (0..20).map(|n| ok(&format!("{n}"))).collect();
     expected += &(ok("posted") + &ok("posted") + &ok("bar"));
     for cut in (1..80).chain([requests.len()]) {
-        let mut rig = Rig::new(server());
+        let mut rig = Rig::untimed(server());
         let peer = rig.connect();
         rig.peers[peer].cut = cut;
-        rig.feed(peer, &requests);
+        rig.send(peer, &requests);
         assert_eq!(rig.take(peer), expected, "in pieces of {cut}");
     }
 }
@@ -95,13 +95,13 @@ fn no_request_is_answered_after_a_close() {
 
 #[test]
 fn without_a_wall_clock_there_is_no_date() {
-    let mut rig = Rig::new(server());
-    rig.unix_time = None;
+    let mut rig = Rig::untimed(server());
+    rig.set_unix_time(None);
     let peer = rig.connect();
-    rig.feed(peer, GET);
+    rig.send(peer, GET);
     assert_eq!(rig.take(peer), ok("bar").replace(super::rig::DATE, ""));
-    rig.unix_time = Some(784_111_777);
-    rig.feed(peer, GET);
+    rig.set_unix_time(Some(784_111_777));
+    rig.send(peer, GET);
     assert_eq!(rig.take(peer), ok("bar"));
 }
 
@@ -166,17 +166,17 @@ fn one_empty_line_before_a_request_is_ignored() {
     for (pieces, expected, ends) in table {
         let bytes = pieces.concat();
         for cut in 1..=bytes.len() {
-            let mut rig = Rig::new(server());
+            let mut rig = Rig::untimed(server());
             let peer = rig.connect();
             rig.peers[peer].cut = cut;
-            rig.feed(peer, &bytes);
+            rig.send(peer, &bytes);
             let told = bytes.escape_ascii();
             assert_eq!((rig.take(peer), rig.peers[peer].shut), (expected.clone(), ends), "by {cut}: {told}");
         }
         // The same with one callback per piece.
-        let mut rig = Rig::new(server());
+        let mut rig = Rig::untimed(server());
         let peer = rig.connect();
-        pieces.iter().for_each(|piece| rig.feed(peer, piece));
+        pieces.iter().for_each(|piece| rig.send(peer, piece));
         assert_eq!(rig.take(peer), expected);
     }
 }
@@ -184,15 +184,15 @@ fn one_empty_line_before_a_request_is_ignored() {
 /// An empty line does not begin a request: the connection is idle after it.
 #[test]
 fn an_empty_line_begins_no_request() {
-    let mut rig = Rig::new(server());
+    let mut rig = Rig::untimed(server());
     let (peer, half) = (rig.connect(), rig.connect());
-    rig.feed(peer, b"\r\n");
-    rig.feed(half, b"\r");
+    rig.send(peer, b"\r\n");
+    rig.send(half, b"\r");
     rig.pass(60_000);
     assert_eq!((rig.take(peer), rig.take(half)), (String::new(), String::new()));
-    rig.feed(half, b"\n");
-    rig.feed(half, GET);
-    rig.feed(half, b"\r\n");
+    rig.send(half, b"\n");
+    rig.send(half, GET);
+    rig.send(half, b"\r\n");
     assert_eq!(rig.take(half), ok("bar"));
     rig.pass(1_000);
     rig.shutdown();
@@ -201,9 +201,9 @@ fn an_empty_line_begins_no_request() {
 
 #[test]
 fn a_peer_that_ends_its_side_is_answered_first() {
-    let mut rig = Rig::new(server());
+    let mut rig = Rig::untimed(server());
     let peer = rig.connect();
-    rig.feed(peer, &[GET, GET].concat());
+    rig.send(peer, &[GET, GET].concat());
     rig.end(peer);
     assert_eq!(rig.take(peer), ok("bar") + &ok("bar"));
     assert!(rig.peers[peer].closed);

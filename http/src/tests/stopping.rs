@@ -74,7 +74,7 @@ fn server(stats: &'static Stats, on: [Flow; 2]) -> (Rig<impl Handler<Message = R
             request.collect::<8, _>(response, |_, body, response| response.display(body.len()))
         })
         .nest("/wait", group);
-    (Rig::new(app), told)
+    (Rig::untimed(app), told)
 }
 
 const GO_ON: [Flow; 2] = [Flow::More; 2];
@@ -86,7 +86,7 @@ fn a_request_that_has_come_is_answered_with_a_close() {
     static STATS: Stats = Stats::new();
     let (mut rig, _) = server(&STATS, GO_ON);
     let (asks, idle) = (rig.connect(), rig.connect());
-    rig.feed(idle, GET);
+    rig.send(idle, GET);
     assert_eq!(rig.take(idle), ok("bar"));
     rig.pass(60_000);
     rig.peers[asks].inbox.extend_from_slice(GET); // without an event
@@ -95,8 +95,8 @@ fn a_request_that_has_come_is_answered_with_a_close() {
     for peer in [asks, idle] {
         assert!(rig.peers[peer].shut && !rig.peers[peer].closed, "{peer}: a staged close");
         // A request that comes too late is read and discarded, so that the connection is not reset.
-        rig.feed(peer, GET);
-        assert_eq!((rig.take(peer), rig.unsent(peer)), (String::new(), 0));
+        rig.send(peer, GET);
+        assert_eq!((rig.take(peer), rig.unread(peer)), (String::new(), 0));
         rig.end(peer);
         assert!(rig.peers[peer].closed && !rig.peers[peer].reset);
     }
@@ -123,7 +123,7 @@ fn a_new_connection_and_one_that_was_just_used_have_a_moment_for_a_request() {
             let peer = rig.connect();
             rig.pass(MOMENT);
             if uses {
-                rig.feed(peer, GET);
+                rig.send(peer, GET);
                 rig.take(peer);
                 rig.pass(MOMENT - 1);
             }
@@ -131,7 +131,7 @@ fn a_new_connection_and_one_that_was_just_used_have_a_moment_for_a_request() {
             rig.pass(MOMENT - 1);
             assert!(!rig.peers[peer].shut);
             if asks {
-                rig.feed(peer, GET);
+                rig.send(peer, GET);
                 assert_eq!(rig.take(peer), response("200 OK", CLOSE, "bar"));
             } else {
                 rig.pass(1);
@@ -149,10 +149,10 @@ fn a_request_that_begins_in_the_moment_has_the_time_of_others() {
     let (slow, late) = (rig.connect(), rig.connect());
     rig.shutdown();
     for peer in [slow, late] {
-        rig.feed(peer, &GET[..20]);
+        rig.send(peer, &GET[..20]);
     }
     rig.sleep(MOMENT + 2_000);
-    rig.feed(slow, &GET[20..]);
+    rig.send(slow, &GET[20..]);
     assert_eq!(rig.take(slow), response("200 OK", CLOSE, "bar"));
     rig.sleep(8_000);
     assert!(rig.take(late).starts_with("HTTP/1.1 408 "));
@@ -161,7 +161,7 @@ fn a_request_that_begins_in_the_moment_has_the_time_of_others() {
 #[test]
 fn without_a_moment_idle_connections_are_closed_at_once() {
     let limits = Limits { newcomer_time: Duration::ZERO, ..Limits::DEFAULT };
-    let mut rig = Rig::new(Http::new().limits(limits).get("/foo", |_request, response| response.text("bar")));
+    let mut rig = Rig::untimed(Http::new().limits(limits).get("/foo", |_request, response| response.text("bar")));
     let peer = rig.connect();
     rig.shutdown();
     assert!(rig.peers[peer].shut);
@@ -182,13 +182,13 @@ fn exchanges_are_notified_of_a_shutdown_at_once_and_once() {
             let (mut rig, seen) = server(&STATS, [on, Flow::More]);
             let peer = rig.connect();
             if begun == "before" {
-                rig.feed(peer, request);
+                rig.send(peer, request);
             } else if begun == "in" {
                 rig.peers[peer].inbox.extend_from_slice(request);
             }
             rig.shutdown();
             if begun == "after" {
-                rig.feed(peer, request);
+                rig.send(peer, request);
             }
             assert_eq!(*seen.borrow(), told, "{on:?} {begun}");
             assert_eq!(rig.peers[peer].shut, on != Flow::More, "{on:?} {begun}");
@@ -210,7 +210,7 @@ fn exchanges_are_notified_that_their_peer_has_ended() {
     ] {
         let (mut rig, seen) = server(&STATS, [Flow::More, on]);
         let peer = rig.connect();
-        rig.feed(peer, request);
+        rig.send(peer, request);
         assert_eq!(*seen.borrow(), [""; 0]);
         rig.end(peer);
         assert_eq!(seen.borrow().first(), Some(&"peer_closed"));
@@ -239,7 +239,7 @@ fn a_peer_that_ends_within_a_body_is_refused_before_the_end_is_reported() {
     static STATS: Stats = Stats::new();
     let (mut rig, _) = server(&STATS, GO_ON);
     let peer = rig.connect();
-    rig.feed(peer, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na");
+    rig.send(peer, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\na");
     rig.end(peer);
     assert!(rig.take(peer).starts_with("HTTP/1.1 400 "));
 }
@@ -250,7 +250,7 @@ fn a_request_that_is_given_up_counts_as_aborted() {
     let (mut rig, _) = server(&STATS, [Flow::More, Flow::Abort]);
     for request in [EVENTS, POLL] {
         let peer = rig.connect();
-        rig.feed(peer, request);
+        rig.send(peer, request);
         rig.end(peer);
         assert!(rig.peers[peer].closed && !rig.peers[peer].reset);
     }
@@ -263,7 +263,7 @@ fn an_answer_that_its_connection_delimits_is_reset_when_it_is_given_up() {
     static STATS: Stats = Stats::new();
     let (mut rig, _) = server(&STATS, [Flow::Abort, Flow::More]);
     let peer = rig.connect();
-    rig.feed(peer, b"GET /wait/events HTTP/1.0\r\n\r\n");
+    rig.send(peer, b"GET /wait/events HTTP/1.0\r\n\r\n");
     assert!(rig.take(peer).starts_with(&std::format!("HTTP/1.1 {}", Status::OK.code())));
     rig.shutdown();
     assert!(rig.peers[peer].closed && rig.peers[peer].reset);

@@ -117,13 +117,13 @@ fn eight_mebibytes_echoed_to_a_slow_reader_in_bounded_memory() {
     const SIZE: usize = 8 << 20;
     let mut body = std::vec![0; SIZE];
     pattern(0, &mut body);
-    let mut rig = Rig::new(server());
+    let mut rig = Rig::untimed(server());
     let peer = rig.connect();
     rig.peers[peer].window = 0;
     rig.peers[peer].cut = 10_000;
-    rig.feed(peer, format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes());
-    rig.feed(peer, &body);
-    assert!(rig.unsent(peer) > SIZE - 200_000, "a peer that does not read is not read from");
+    rig.send(peer, format!("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {SIZE}\r\n\r\n").as_bytes());
+    rig.send(peer, &body);
+    assert!(rig.unread(peer) > SIZE - 200_000, "a peer that does not read is not read from");
     let mut received = Vec::new();
     while received.len() < SIZE {
         assert!(rig.queued(peer) <= 8 * 4096);
@@ -137,7 +137,7 @@ fn eight_mebibytes_echoed_to_a_slow_reader_in_bounded_memory() {
     received.append(&mut rig.peers[peer].received);
     assert!(received[head..] == body[..]);
     rig.open_window(peer, 10_000);
-    rig.feed(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(rig.take(peer), ok("bar"));
 }
 
@@ -146,10 +146,10 @@ fn a_chunked_body_is_echoed_in_chunks_whatever_the_cut() {
     let request = b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n\
         5\r\nhello\r\n1;x=y\r\n,\r\n6\r\n world\r\n0\r\nTrailer: x\r\n\r\nGET /foo HTTP/1.1\r\nHost: a\r\n\r\n";
     for cut in 1..request.len() {
-        let mut rig = Rig::new(server());
+        let mut rig = Rig::untimed(server());
         let peer = rig.connect();
         rig.peers[peer].cut = cut;
-        rig.feed(peer, request);
+        rig.send(peer, request);
         let answer = rig.take(peer);
         let (head, rest) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.ends_with("\r\nTransfer-Encoding: chunked"), "{head}");
@@ -164,11 +164,11 @@ fn a_generated_body_comes_piece_by_piece() {
     pattern(0, &mut expected);
     let tiny = Config { block_size: 512, output_limit: 2, receive_blocks: 0, ..config() };
     for config in [config(), tiny] {
-        let mut rig = Rig::with(server(), &config);
+        let mut rig = Rig::with_config(server(), &config);
         let peer = rig.connect();
         rig.peers[peer].window = 0;
         let request = b"GET /big?n=300000 HTTP/1.1\r\nHost: a\r\n\r\nGET /foo HTTP/1.1\r\nHost: a\r\n\r\n";
-        rig.feed(peer, request);
+        rig.send(peer, request);
         while rig.peers[peer].received.len() < 300_000 {
             assert!(rig.queued(peer) <= config.output_limit * config.block_size);
             rig.open_window(peer, 777);
@@ -186,10 +186,10 @@ fn a_generated_body_comes_piece_by_piece() {
 fn chunks_filled_in_place() {
     for block_size in [64, 512, 4096] {
         let config = Config { block_size, output_limit: 16, receive_blocks: 0, ..config() };
-        let mut rig = Rig::with(server(), &config);
+        let mut rig = Rig::with_config(server(), &config);
         let peer = rig.connect();
         for piece in b"GET /numbers HTTP/1.1\r\nHost: a\r\n\r\n".chunks(30) {
-            rig.feed(peer, piece);
+            rig.send(peer, piece);
         }
         let answer = rig.take(peer);
         let (_, rest) = answer.split_once("\r\n\r\n").unwrap();
@@ -250,12 +250,12 @@ fn large_blocks_and_chunks() {
             .post("/gather", |request, response| {
                 request.gather(response, |_, body, response| response.bytes(body))
             });
-        let mut rig = Rig::with(app, &large);
+        let mut rig = Rig::with_config(app, &large);
         let peer = rig.connect();
         let body = "r".repeat(SIZE);
         let mut asked = |request: &str, body: &str| {
-            rig.feed(peer, request.as_bytes());
-            rig.feed(peer, body.as_bytes());
+            rig.send(peer, request.as_bytes());
+            rig.send(peer, body.as_bytes());
             rig.turns();
             let answer = rig.take(peer);
             let (head, rest) = answer.split_once("\r\n\r\n").unwrap();
@@ -282,9 +282,9 @@ fn large_blocks_and_chunks() {
 
 #[test]
 fn messages_reach_an_exchange() {
-    let mut rig = Rig::new(server());
+    let mut rig = Rig::untimed(server());
     let (peer, idle) = (rig.connect(), rig.connect());
-    rig.feed(peer, b"GET /feed HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET /feed HTTP/1.1\r\nHost: a\r\n\r\n");
     let head = rig.take(peer);
     assert!(head.ends_with("Transfer-Encoding: chunked\r\n\r\n"), "{head}");
     rig.message(peer, RequestMessage::to_all("one"));
@@ -292,15 +292,15 @@ fn messages_reach_an_exchange() {
     rig.message(peer, RequestMessage::to_all("two"));
     assert_eq!((rig.take(peer).as_str(), rig.take(idle).as_str()), ("3\r\none\r\n3\r\ntwo\r\n", ""));
     rig.message(peer, RequestMessage::to_all(""));
-    rig.feed(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(rig.take(peer), format!("0\r\n\r\n{}", ok("bar")));
 }
 
 #[test]
 fn an_old_client_gets_a_body_up_to_the_end_of_the_connection() {
-    let mut rig = Rig::new(server());
+    let mut rig = Rig::untimed(server());
     let peer = rig.connect();
-    rig.feed(peer, b"GET /numbers HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    rig.send(peer, b"GET /numbers HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     let answer = rig.take(peer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     assert!(head.ends_with("\r\nConnection: close") && !head.contains("Encoding"), "{head}");
@@ -310,15 +310,15 @@ fn an_old_client_gets_a_body_up_to_the_end_of_the_connection() {
 
 #[test]
 fn head_does_not_run_an_exchange() {
-    let mut rig = Rig::new(server());
+    let mut rig = Rig::untimed(server());
     let peer = rig.connect();
     for n in [(1u64 << 48) - 1, 1 << 48] {
-        rig.feed(peer, format!("HEAD /big?n={n} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
+        rig.send(peer, format!("HEAD /big?n={n} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes());
         let answer = rig.take(peer);
         assert_eq!(answer.contains(&format!("Content-Length: {n}\r\n")), n < 1 << 48, "{answer}");
         assert_eq!(answer.starts_with("HTTP/1.1 500 "), n == 1 << 48, "{answer}");
     }
-    rig.feed(peer, b"HEAD /big?n=1000 HTTP/1.1\r\nHost: a\r\n\r\nGET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"HEAD /big?n=1000 HTTP/1.1\r\nHost: a\r\n\r\nGET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
     let answer = rig.take(peer);
     assert!(answer.ends_with(&format!("Content-Length: 1000\r\n\r\n{}", ok("bar"))), "{answer}");
 }
@@ -329,15 +329,15 @@ fn expect_is_met_before_the_answer_and_only_for_a_body_that_is_read() {
         format!("POST {path} HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
     };
     let bytes = |text: &str| ok(text).replace("text/plain; charset=utf-8", "application/octet-stream");
-    let mut rig = Rig::new(server());
+    let mut rig = Rig::untimed(server());
     let peer = rig.connect();
-    rig.feed(peer, expecting("/collect").as_bytes());
+    rig.send(peer, expecting("/collect").as_bytes());
     assert_eq!(rig.take(peer), "HTTP/1.1 100 Continue\r\n\r\n");
-    rig.feed(peer, b"abc");
+    rig.send(peer, b"abc");
     assert_eq!(rig.take(peer), bytes("abc"));
-    rig.feed(peer, expecting("/echo").as_bytes());
+    rig.send(peer, expecting("/echo").as_bytes());
     assert_eq!(rig.take(peer), "HTTP/1.1 100 Continue\r\n\r\n");
-    rig.feed(peer, b"abc");
+    rig.send(peer, b"abc");
     let answer = rig.take(peer);
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.ends_with("\r\n\r\nabc"), "{answer}");
     // A body that the handler does not read: there is no `100 Continue`, and the connection ends.
@@ -346,7 +346,7 @@ fn expect_is_met_before_the_answer_and_only_for_a_body_that_is_read() {
         ("/no", refusal("404 Not Found", "Connection: close\r\n")),
     ] {
         let peer = rig.connect();
-        rig.feed(peer, expecting(path).as_bytes());
+        rig.send(peer, expecting(path).as_bytes());
         assert_eq!(rig.take(peer), answer);
         assert!(rig.peers[peer].shut);
     }
@@ -354,21 +354,21 @@ fn expect_is_met_before_the_answer_and_only_for_a_body_that_is_read() {
 
 #[test]
 fn a_promised_length_that_is_not_kept_ends_the_connection() {
-    let mut rig = Rig::new(server());
+    let mut rig = Rig::untimed(server());
     let peer = rig.connect();
-    rig.feed(peer, b"GET /broken HTTP/1.1\r\nHost: a\r\n\r\nGET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET /broken HTTP/1.1\r\nHost: a\r\n\r\nGET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(rig.take(peer).ends_with("Content-Length: 10\r\n\r\nhalf"));
     assert!(rig.peers[peer].shut);
 }
 
 #[test]
 fn a_body_that_ends_too_early() {
-    let mut rig = Rig::new(server());
+    let mut rig = Rig::untimed(server());
     let (reading, echoing) = (rig.connect(), rig.connect());
-    rig.feed(reading, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab");
+    rig.send(reading, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab");
     rig.end(reading);
     assert_eq!(rig.take(reading), refusal("400 Bad Request", "Connection: close\r\n"));
-    rig.feed(echoing, b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
+    rig.send(echoing, b"POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n");
     rig.end(echoing);
     assert!(rig.take(echoing).ends_with("\r\n\r\n2\r\nab\r\n"), "without a last chunk");
     assert!(rig.peers[reading].closed && rig.peers[echoing].closed);
@@ -376,16 +376,16 @@ fn a_body_that_ends_too_early() {
 
 #[test]
 fn a_malformed_chunk_before_and_after_the_head_of_the_answer() {
-    let mut rig = Rig::new(server());
+    let mut rig = Rig::untimed(server());
     for (path, expected) in
         [("/collect", refusal("400 Bad Request", "Connection: close\r\n")), ("/early", ok("early"))]
     {
         let peer = rig.connect();
-        rig.feed(
+        rig.send(
             peer,
             format!("POST {path} HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz").as_bytes(),
         );
-        rig.feed(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+        rig.send(peer, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
         assert_eq!(rig.take(peer), expected, "{path}");
         assert!(rig.peers[peer].shut);
     }
@@ -393,17 +393,17 @@ fn a_malformed_chunk_before_and_after_the_head_of_the_answer() {
 
 #[test]
 fn a_peer_that_never_reads_is_not_read_from() {
-    let mut rig = Rig::new(server());
+    let mut rig = Rig::untimed(server());
     let peer = rig.connect();
     rig.peers[peer].window = 0;
     let request = b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n";
     for _ in 0..5_000 {
-        rig.feed(peer, request);
+        rig.send(peer, request);
     }
     assert!(rig.queued(peer) <= 8 * 4096);
-    assert!(rig.unsent(peer) > 2_000 * request.len());
+    assert!(rig.unread(peer) > 2_000 * request.len());
     let mut answers = String::new();
-    while rig.unsent(peer) > 0 || rig.queued(peer) > 0 {
+    while rig.unread(peer) > 0 || rig.queued(peer) > 0 {
         rig.open_window(peer, 5_000);
         answers += &rig.take(peer);
     }
@@ -413,19 +413,19 @@ fn a_peer_that_never_reads_is_not_read_from() {
 #[test]
 fn blocks_that_others_hold_delay_an_answer_and_lose_nothing() {
     let few = Config { output_blocks: 2, output_limit: 2, block_size: 512, receive_blocks: 0, ..config() };
-    let mut rig = Rig::with(server(), &few);
+    let mut rig = Rig::with_config(server(), &few);
     let (hog, other) = (rig.connect(), rig.connect());
     rig.peers[hog].window = 0;
-    rig.feed(hog, b"GET /big?n=5000 HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(hog, b"GET /big?n=5000 HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(rig.queued(hog), 1024);
-    rig.feed(other, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
-    rig.feed(other, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
+    rig.send(other, b"GET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(other, b"POST /collect HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc");
     assert_eq!(rig.take(other), "");
     rig.open_window(hog, usize::MAX);
     rig.pass(0);
     assert!(rig.take(hog).len() > 5000);
     rig.pass(0);
-    rig.feed(other, b""); // sends the rest of what the peer has sent before
+    rig.send(other, b""); // sends the rest of what the peer has sent before
     let collected = ok("abc").replace("text/plain; charset=utf-8", "application/octet-stream");
     assert_eq!(rig.take(other), ok("bar") + &collected);
 }
@@ -482,11 +482,11 @@ fn a_message_reaches_its_request_or_none() {
     let shared = Rc::clone(&ids);
     let app = Http::with(App)
         .get("/", move |_request, response| response.defer(Ticket { ids: Rc::clone(&shared), asked: false }));
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let (peer, other) = (rig.connect(), rig.connect());
     let request = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-    rig.feed(peer, &request.repeat(2));
-    rig.feed(other, request);
+    rig.send(peer, &request.repeat(2));
+    rig.send(other, request);
     let id = |n: usize| ids.borrow()[n];
     let (first, foreign) = (id(0), id(1));
     assert_eq!(ids.borrow().len(), 2, "the second request waits for the first");
@@ -499,10 +499,10 @@ fn a_message_reaches_its_request_or_none() {
     rig.message(peer, id(2).message("second"));
     assert_eq!(rig.take(peer), ok("second"));
     // A request that has responded without a message: a late one to it does not become the response to the next.
-    rig.feed(peer, request);
+    rig.send(peer, request);
     rig.pass(1_000);
     assert_eq!((rig.take(peer), rig.take(other)), (ok("nothing came"), ok("nothing came")));
-    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n");
+    rig.send(peer, b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n");
     for stale in [id(0), id(2), id(3)] {
         rig.message(peer, stale.message("stale"));
     }
@@ -521,15 +521,15 @@ fn a_deferred_answer_waits_for_room_if_it_requests_it() {
         .get("/hasty", |_request, response| response.defer(Posted { text: None, patient: false }))
         .get("/big", |_request, response| response.generate(5_000, pattern));
     let few = Config { output_blocks: 2, output_limit: 2, block_size: 512, receive_blocks: 0, ..config() };
-    let mut rig = Rig::with(app, &few);
+    let mut rig = Rig::with_config(app, &few);
     let (hog, patient, hasty) = (rig.connect(), rig.connect(), rig.connect());
-    rig.feed(patient, b"GET /patient HTTP/1.1\r\nHost: a\r\n\r\n");
-    rig.feed(hasty, b"GET /hasty HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(patient, b"GET /patient HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(hasty, b"GET /hasty HTTP/1.1\r\nHost: a\r\n\r\n");
     rig.message(patient, RequestMessage::to_all("first"));
-    rig.feed(patient, b"GET /patient HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(patient, b"GET /patient HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(rig.take(patient), ok("first"), "it is sent at once if there is room");
     rig.peers[hog].window = 0;
-    rig.feed(hog, b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(hog, b"GET /big HTTP/1.1\r\nHost: a\r\n\r\n");
     rig.message(patient, RequestMessage::to_all("second"));
     rig.message(hasty, RequestMessage::to_all("lost"));
     assert!(rig.turns() < 5, "it spins");
@@ -586,14 +586,14 @@ fn clocks() -> Rig<impl Handler<Message = RequestMessage<<() as State>::Message>
         .get("/later", |_request, response| response.defer(Clock::new(3, 3)))
         .post("/later", |_request, response| response.defer(Clock::new(3, 3)))
         .get("/foo", |_request, response| response.text("bar"));
-    Rig::new(app)
+    Rig::untimed(app)
 }
 
 #[test]
 fn an_exchange_is_called_at_its_wake_up() {
     let mut rig = clocks();
     let peer = rig.connect();
-    rig.feed(peer, b"GET /ticks HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET /ticks HTTP/1.1\r\nHost: a\r\n\r\n");
     rig.take(peer);
     for expected in ["2\r\n2 \r\n", "2\r\n4 \r\n", "2\r\n6 \r\n0\r\n\r\n"] {
         rig.pass(1_999);
@@ -601,7 +601,7 @@ fn an_exchange_is_called_at_its_wake_up() {
         rig.pass(1);
         assert_eq!(rig.take(peer), expected);
     }
-    rig.feed(peer, b"GET /later HTTP/1.1\r\nHost: a\r\n\r\nGET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET /later HTTP/1.1\r\nHost: a\r\n\r\nGET /foo HTTP/1.1\r\nHost: a\r\n\r\n");
     rig.pass(2_999);
     assert_eq!(rig.take(peer), "");
     rig.pass(1);
@@ -625,9 +625,9 @@ fn a_time_that_has_passed_does_not_make_it_spin() {
     let calls = Rc::new(Cell::new(0));
     let count = Rc::clone(&calls);
     let app = Http::new().get("/", move |_request, response| response.defer(Eager(Rc::clone(&count))));
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let peer = rig.connect();
-    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(rig.turns() < 2, "it spins");
     assert_eq!(calls.get(), 1);
     (0..5).for_each(|_| rig.pass(1));
@@ -639,11 +639,11 @@ fn the_time_of_a_body_comes_before_that_of_its_exchange() {
     let mut rig = clocks();
     let (late, peer) = (rig.connect(), rig.connect());
     for peer in [late, peer] {
-        rig.feed(peer, b"POST /later HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab");
+        rig.send(peer, b"POST /later HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab");
     }
     rig.pass(4_000);
     assert_eq!(rig.take(peer), "");
-    rig.feed(peer, b"c");
+    rig.send(peer, b"c");
     rig.pass(1_000);
     assert!(rig.take(late).starts_with("HTTP/1.1 408 "));
     rig.pass(1_999);
@@ -672,11 +672,11 @@ fn a_text_that_never_fits_ends_its_connection() {
         .get("/refuses", |_request, response| response.stream(None, Endless(0)))
         .get("/refuses/known", |_request, response| response.stream(Some(5_000), Endless(0)));
     let few = Config { output_blocks: 2, output_limit: 2, block_size: 512, receive_blocks: 0, ..config() };
-    let mut rig = Rig::with(app, &few);
+    let mut rig = Rig::with_config(app, &few);
     let chunks = [("chunks", "1.1"), ("chunks", "1.0"), ("refuses", "1.1"), ("refuses", "1.0")];
     for (path, version) in chunks.into_iter().chain([("known", "1.1"), ("refuses/known", "1.1")]) {
         let peer = rig.connect();
-        rig.feed(peer, format!("GET /{path} HTTP/{version}\r\nHost: a\r\n\r\n").as_bytes());
+        rig.send(peer, format!("GET /{path} HTTP/{version}\r\nHost: a\r\n\r\n").as_bytes());
         assert!(rig.turns() < 5, "{path} {version}: it spins");
         assert!(rig.peers[peer].shut || rig.peers[peer].reset, "{path} {version}: it hangs");
     }
@@ -689,10 +689,10 @@ fn bytes_of_the_program_are_sent_as_there_is_room() {
     let app = Http::new()
         .get("/long", |_request, response| response.header("Content-Type", "x/y").embedded(&LONG))
         .get("/none", |_request, response| response.embedded(b""));
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let peer = rig.connect();
     rig.peers[peer].window = 0;
-    rig.feed(peer, b"GET /long HTTP/1.1\r\nHost: a\r\n\r\nGET /none HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET /long HTTP/1.1\r\nHost: a\r\n\r\nGET /none HTTP/1.1\r\nHost: a\r\n\r\n");
     let mut received = Vec::new();
     while received.len() < LONG.len() + 200 {
         assert!(rig.queued(peer) <= 8 * 4096);
@@ -736,10 +736,10 @@ fn formatted_text_goes_out_whole_or_not_at_all() {
         .get("/told", |_request, response| response.stream(Some(98_894), Lines(10_000)))
         .get("/short", |_request, response| response.stream(Some(8), Lines(10)));
     assert_eq!(lines.len(), 98_894);
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let peer = rig.connect();
     rig.peers[peer].window = 0;
-    rig.feed(peer, b"GET /chunked HTTP/1.1\r\nHost: a\r\n\r\nGET /told HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET /chunked HTTP/1.1\r\nHost: a\r\n\r\nGET /told HTTP/1.1\r\nHost: a\r\n\r\n");
     let mut received = Vec::new();
     loop {
         assert!(rig.queued(peer) <= 8 * 4096);
@@ -757,7 +757,7 @@ fn formatted_text_goes_out_whole_or_not_at_all() {
     assert!(second.ends_with(&format!("\r\nContent-Length: 98894\r\n\r\n{lines}")));
     // Text beyond the announced length is not written.
     let peer = rig.connect();
-    rig.feed(peer, b"GET /short HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET /short HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(rig.take(peer).ends_with("Content-Length: 8\r\n\r\nline 10\n"));
 }
 
@@ -784,18 +784,18 @@ fn an_exchange_is_dropped_when_it_is_done_and_when_its_connection_ends() {
     let count = Rc::clone(&dropped);
     let app =
         Http::new().post("/", move |_request, response| response.stream(None, Waiting(Rc::clone(&count))));
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let (done, ended, head) = (rig.connect(), rig.connect(), rig.connect());
     let request = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na";
-    rig.feed(done, request);
-    rig.feed(ended, request);
+    rig.send(done, request);
+    rig.send(ended, request);
     assert_eq!(dropped.get(), 0);
-    rig.feed(done, b"b");
+    rig.send(done, b"b");
     assert_eq!((dropped.get(), rig.peers[done].shut), (1, false));
     rig.end(ended);
     assert_eq!((dropped.get(), rig.peers[ended].closed), (2, true));
     // An exchange that is done at its first call.
-    rig.feed(head, b"POST / HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
+    rig.send(head, b"POST / HTTP/1.0\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(dropped.get(), 3);
 }
 
@@ -819,9 +819,9 @@ impl<S: State> Exchange<S> for Changing {
 #[test]
 fn text_that_changes_its_length_is_written_when_it_does_not() {
     let app = Http::new().get("/", |_request, response| response.stream(None, Changing(0)));
-    let mut rig = Rig::new(app);
+    let mut rig = Rig::untimed(app);
     let peer = rig.connect();
-    rig.feed(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     (0..4).for_each(|_| rig.pass(1));
     assert!(rig.take(peer).ends_with("\r\n\r\n2\r\n11\r\n0\r\n\r\n"));
 }

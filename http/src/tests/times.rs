@@ -70,7 +70,7 @@ fn server(limits: Limits) -> Http<(), impl crate::Routes<()>> {
 /// Returns a rig with an idle timeout of one second.
 fn rig(limits: Limits) -> Rig<impl Handler<Message = RequestMessage<<() as State>::Message>>> {
     let timeouts = Timeouts { idle: Some(Duration::from_secs(1)), ..Timeouts::NONE };
-    Rig::with(server(limits), &Config { timeouts, ..config() })
+    Rig::with_config(server(limits), &Config { timeouts, ..config() })
 }
 
 fn get(path: &str) -> String {
@@ -85,20 +85,20 @@ fn post(path: &str, length: usize, body: &str) -> String {
 fn the_idle_timeout_runs_between_requests_only() {
     let mut rig = rig(Limits::DEFAULT);
     let peer = rig.connect();
-    rig.feed(peer, get("/once?after=2500").as_bytes());
+    rig.send(peer, get("/once?after=2500").as_bytes());
     rig.sleep(2_499);
     assert_eq!(rig.take(peer), "");
     rig.sleep(1);
     assert_eq!(rig.take(peer), ok("waited"));
     rig.sleep(990);
     assert!(!rig.peers[peer].closed);
-    rig.feed(peer, post("/collect", 3, "a").as_bytes());
+    rig.send(peer, post("/collect", 3, "a").as_bytes());
     rig.sleep(5_000);
-    rig.feed(peer, b"bc");
+    rig.send(peer, b"bc");
     assert_eq!(rig.take(peer), ok("3"));
-    rig.feed(peer, b"GET / HTTP");
+    rig.send(peer, b"GET / HTTP");
     rig.sleep(5_000);
-    rig.feed(peer, b"/1.1\r\nHost: a\r\n\r\n");
+    rig.send(peer, b"/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(rig.take(peer), ok("in"));
     rig.sleep(999);
     assert!(!rig.peers[peer].closed);
@@ -114,7 +114,7 @@ fn a_request_that_has_begun_gets_its_answer_before_the_idle_timeout() {
     let begun = ["GET / HT".into(), post("/collect", 3, "a"), post("/once?reads=1", 3, "a")];
     let peers = begun.map(|bytes| {
         let peer = rig.connect();
-        rig.feed(peer, bytes.as_bytes());
+        rig.send(peer, bytes.as_bytes());
         peer
     });
     for peer in peers {
@@ -141,11 +141,11 @@ fn a_request_that_waits_for_room_is_not_idle() {
     let app = Http::new()
         .get("/", |_request, response| response.text("in"))
         .get("/big", |_request, response| response.generate(900, |_, piece| piece.fill(b'g')));
-    let mut rig = Rig::with(app, &few);
+    let mut rig = Rig::with_config(app, &few);
     let (hog, peer) = (rig.connect(), rig.connect());
     rig.peers[hog].window = 0;
-    rig.feed(hog, get("/big").as_bytes());
-    rig.feed(peer, get("/").as_bytes());
+    rig.send(hog, get("/big").as_bytes());
+    rig.send(peer, get("/").as_bytes());
     rig.sleep(900);
     rig.open_window(hog, 1);
     rig.sleep(900);
@@ -173,11 +173,11 @@ fn a_time_is_not_lost_while_a_body_is_coming() {
         let mut rig = rig(limits);
         let peer = rig.connect();
         let length = bytes.len().max(usize::from(reads == 0 || after < 200));
-        rig.feed(peer, post(&format!("/once?after={after}&reads={reads}"), length, "").as_bytes());
+        rig.send(peer, post(&format!("/once?after={after}&reads={reads}"), length, "").as_bytes());
         let mut now = 0;
         for at in bytes {
             rig.sleep(at - now);
-            rig.feed(peer, b"b");
+            rig.send(peer, b"b");
             now = *at;
         }
         rig.sleep(after - 1 - now);
@@ -198,12 +198,12 @@ fn a_slow_body_is_refused_though_its_exchange_is_called_again_and_again() {
             Flow::More
         }
     }
-    let mut rig = Rig::new(Http::new().limits(limits).post("/", |_q, r| r.defer(Restless)));
+    let mut rig = Rig::untimed(Http::new().limits(limits).post("/", |_q, r| r.defer(Restless)));
     let peer = rig.connect();
-    rig.feed(peer, post("/", 9, "").as_bytes());
+    rig.send(peer, post("/", 9, "").as_bytes());
     for _ in 0..4 {
         rig.sleep(1_200);
-        rig.feed(peer, b"b");
+        rig.send(peer, b"b");
     }
     rig.sleep(190);
     assert_eq!(rig.take(peer), "");
@@ -227,10 +227,10 @@ impl<S: State> Exchange<S> for Sink {
 /// server has sent, and after how many milliseconds.
 fn send_slowly(limits: Limits, length: usize, piece: usize, chunked: bool) -> (String, u64) {
     let mut rig =
-        Rig::new(Http::new().limits(limits).post("/", |_request, response| response.defer(Sink(0))));
+        Rig::untimed(Http::new().limits(limits).post("/", |_request, response| response.defer(Sink(0))));
     let peer = rig.connect();
     let chunks = "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
-    rig.feed(peer, if chunked { chunks.into() } else { post("/", length, "") }.as_bytes());
+    rig.send(peer, if chunked { chunks.into() } else { post("/", length, "") }.as_bytes());
     let (mut left, mut took) = (length, 0);
     while left > 0 && !rig.peers[peer].shut {
         rig.sleep(10);
@@ -242,7 +242,7 @@ fn send_slowly(limits: Limits, length: usize, piece: usize, chunked: bool) -> (S
             before = format!("{n:x}\r\n");
             after = if left == 0 { "\r\n0\r\n\r\n" } else { "\r\n" };
         }
-        rig.feed(peer, &[before.as_bytes(), &std::vec![b'b'; n], after.as_bytes()].concat());
+        rig.send(peer, &[before.as_bytes(), &std::vec![b'b'; n], after.as_bytes()].concat());
     }
     (rig.take(peer), took)
 }
@@ -279,12 +279,12 @@ fn a_body_may_pause_for_its_time() {
     let limits = Limits { body_time: Duration::from_secs(2), body_step: 70_000, ..Limits::DEFAULT };
     for (pause, stays) in [(1_900, true), (2_050, false)] {
         let mut rig =
-            Rig::new(Http::new().limits(limits).post("/", |_request, response| response.defer(Sink(0))));
+            Rig::untimed(Http::new().limits(limits).post("/", |_request, response| response.defer(Sink(0))));
         let peer = rig.connect();
-        rig.feed(peer, post("/", 700_000, "").as_bytes());
+        rig.send(peer, post("/", 700_000, "").as_bytes());
         for _ in 0..10 {
             rig.sleep(pause);
-            rig.feed(peer, &std::vec![b'b'; 70_000]);
+            rig.send(peer, &std::vec![b'b'; 70_000]);
         }
         let expected = if stays { ok("700000") } else { refusal("408 Request Timeout", CLOSE) };
         assert_eq!(rig.take(peer), expected, "{pause}");
@@ -295,13 +295,13 @@ fn a_body_may_pause_for_its_time() {
 fn an_answer_has_its_time_if_that_is_limited() {
     static STATS: Stats = Stats::new();
     let limits = Limits { answer_time: Some(Duration::from_secs(3)), ..Limits::DEFAULT };
-    let mut rig = Rig::new(server(limits).stats(&STATS));
+    let mut rig = Rig::untimed(server(limits).stats(&STATS));
     let (early, late, begun) = (rig.connect(), rig.connect(), rig.connect());
-    rig.feed(early, post("/once?after=4900&reads=1", 1, "").as_bytes());
+    rig.send(early, post("/once?after=4900&reads=1", 1, "").as_bytes());
     rig.sleep(2_000); // the body has a limit of its own
-    rig.feed(early, b"b");
-    rig.feed(late, get("/once?after=3001").as_bytes());
-    rig.feed(begun, get("/begun").as_bytes());
+    rig.send(early, b"b");
+    rig.send(late, get("/once?after=3001").as_bytes());
+    rig.send(begun, get("/begun").as_bytes());
     rig.sleep(2_999);
     assert_eq!(rig.take(early), ok("waited"));
     assert_eq!(rig.take(late), "");
