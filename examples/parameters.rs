@@ -2,19 +2,22 @@
 //!
 //! ```sh
 //! cargo run --example parameters
-//! curl 'http://127.0.0.1:8080/rooms/7/lights?on=yes'
+//! curl 'http://127.0.0.1:8080/rooms/7/lights?on=true'
 //! ```
 
-use lightcone::http::Http;
+use lightcone::http::{Http, ParameterError};
 use lightcone::{Builder, Error, Handler};
 
 pub(crate) fn server() -> impl Handler<Message: Send> {
     Http::new().get("/rooms/{room}/lights", |request, response| {
-        let room: Result<u8, _> = request.param("room").parse();
-        match (room, request.query("on")) {
-            (Ok(room), Some("yes")) => response.display(format_args!("room {room} is lit\n")),
-            (Ok(room), _) => response.display(format_args!("room {room} is dark\n")),
-            (Err(error), _) => response.status(400).display(error),
+        // Both are decoded and parsed; what is missing or invalid is named in a 400.
+        let room = request.parse_param::<u8>("room");
+        let on = request.parse_query::<bool>("on").and_then(|on| on.ok_or(ParameterError::missing("on")));
+        match (room, on) {
+            (Ok(room), Ok(true)) => response.display(format_args!("room {room} is lit\n")),
+            (Ok(room), Ok(false)) => response.display(format_args!("room {room} is dark\n")),
+            (Err(error), _) => response.bad_parameter(&error),
+            (_, Err(error)) => response.bad_parameter(&error),
         }
     })
 }

@@ -32,10 +32,10 @@ fn server() -> impl Handler<Message = impl Send> {
             })
         })
         .get("/notes/{number}", |request, response| {
-            match request.param("number").parse().map(|number: usize| request.state.0.get(number)) {
+            match request.parse_param::<usize>("number").map(|number| request.state.0.get(number)) {
                 Ok(Some(note)) => response.text(note),
                 Ok(None) => response.refuse(404),
-                Err(error) => response.status(400).display(error),
+                Err(error) => response.bad_parameter(&error),
             }
         })
 }
@@ -71,7 +71,7 @@ mod tests {
             assert_eq!(server.request(TestRequest::new("POST", "/notes").body(body)).status(), status);
         }
         let bad = server.get("/notes/first");
-        assert_eq!((bad.status(), bad.text()), (400, "invalid digit found in string"));
+        assert_eq!((bad.status(), bad.text()), (400, "the parameter number is invalid: invalid digit found in string\n"));
     }
 
     #[test]

@@ -17,6 +17,7 @@
 //! | To | Use |
 //! | --- | --- |
 //! | read a request | [`Request`]: method, path, path and query parameters, fields, cookies; [`Head`] for the whole head |
+//! | parse parameters of the path and the query | [`Request::parse_param`], [`parse_query`](Request::parse_query), [`Response::bad_parameter`] |
 //! | decode paths, queries and forms | [`percent_decode`], [`form_decode`], [`query_pairs`] |
 //! | read a whole body | [`Request::gather`] in place, [`Request::collect`] if it may be chunked |
 //! | respond at once | [`Response::text`], [`json`](Response::json), [`html`](Response::html), [`bytes`](Response::bytes), [`empty`](Response::empty), [`redirect`](Response::redirect), [`refuse`](Response::refuse) |
@@ -59,11 +60,11 @@
 //! }
 //!
 //! fn show(request: Request<'_, Notes>, response: Response<'_>) -> Reply<Done> {
-//!     let number: Result<usize, _> = request.param("number").parse();
+//!     let number = request.parse_param::<usize>("number");
 //!     match number.map(|number| request.state.0.get(number)) {
 //!         Ok(Some(note)) => response.display_json(format_args!(r#"{{"note":{}}}"#, JsonString(note))),
 //!         Ok(None) => response.refuse(404),
-//!         Err(error) => response.status(400).display(error),
+//!         Err(error) => response.bad_parameter(&error),
 //!     }
 //! }
 //!
@@ -120,6 +121,7 @@ mod middleware;
 mod mode;
 #[cfg(feature = "alloc")]
 mod owned;
+mod parameter;
 mod parse;
 mod path;
 mod query;
@@ -146,6 +148,7 @@ pub use method::Method;
 pub use middleware::{AccessLog, Log, Middleware, Outcome, ToState};
 #[cfg(feature = "alloc")]
 pub use owned::{CollectVec, Owned};
+pub use parameter::ParameterError;
 pub use parse::framing::{Body, Framing};
 pub use parse::head::{Fields, Head, Parse};
 pub use parse::scan::parse;

@@ -1,5 +1,7 @@
 //! The request that a handler receives.
 
+use core::str::FromStr;
+
 use lightcone_core::{Address, Instant, PackedAddress, Token};
 
 use crate::exchange::{Collect, Done, Gather};
@@ -8,8 +10,9 @@ use crate::middleware::Outcome;
 #[cfg(feature = "alloc")]
 use crate::owned::{CollectVec, Owned};
 use crate::parse::head::Head;
+use crate::parameter::{self, ParameterError};
 use crate::path;
-use crate::query::{cookie_value, query_value};
+use crate::query::{cookie_value, form_decode, percent_decode, query_value};
 use crate::respond::response::{Reply, Response};
 use crate::status::Status;
 
@@ -129,6 +132,44 @@ impl<'a, S: State> Request<'a, S> {
         );
         let value = path::parameter(self.route.pattern, path, name);
         value.and_then(|value| core::str::from_utf8(value).ok()).unwrap_or("")
+    }
+
+    /// Decodes and parses the part of the path that matches `{name}` in the route's pattern.
+    ///
+    /// ```
+    /// # use lightcone_http::Http;
+    /// let server = Http::new().get("/users/{id}", |request, response| match request.parse_param::<u16>("id") {
+    ///     Ok(id) => response.display(format_args!("user {id}")),
+    ///     Err(error) => response.bad_parameter(&error),
+    /// });
+    /// # drop(server);
+    /// ```
+    ///
+    /// # Errors
+    /// If the text is not a `T`, is not encoded correctly, or has more than 128 bytes when decoded.
+    ///
+    /// # Panics
+    /// In builds with debug assertions, if the pattern has no such parameter.
+    pub fn parse_param<T: FromStr>(&self, name: &'static str) -> Result<T, ParameterError<T::Err>> {
+        parameter::parse(name, self.param(name), percent_decode)
+    }
+
+    /// Decodes and parses the value of the first query parameter with this name. `None` if there is none.
+    ///
+    /// ```
+    /// # use lightcone_http::Http;
+    /// let server = Http::new().get("/notes", |request, response| match request.parse_query::<usize>("page") {
+    ///     Ok(page) => response.display(format_args!("page {}", page.unwrap_or(1))),
+    ///     Err(error) => response.bad_parameter(&error),
+    /// });
+    /// # drop(server);
+    /// ```
+    ///
+    /// # Errors
+    /// If the text is not a `T`, is not encoded correctly, or has more than 128 bytes when decoded. Make the error for
+    /// a parameter that is required with [`ParameterError::missing`].
+    pub fn parse_query<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, ParameterError<T::Err>> {
+        self.query(name).map(|text| parameter::parse(name, text, form_decode)).transpose()
     }
 
     /// Returns the value of the first query parameter with this name, not decoded: see

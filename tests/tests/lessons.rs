@@ -64,9 +64,11 @@ fn is(response: &str, status: &str, body: &str) {
 #[test]
 fn parameters_are_parsed() {
     let get = |target: &str| request(parameters::server, &format!("GET {target}"), "", "");
-    is(&get("/rooms/7/lights?on=yes"), "200", "room 7 is lit\n");
-    is(&get("/rooms/7/lights"), "200", "room 7 is dark\n");
-    is(&get("/rooms/1000/lights"), "400", "number too large to fit in target type");
+    is(&get("/rooms/7/lights?on=true"), "200", "room 7 is lit\n");
+    is(&get("/rooms/7/lights?on=false"), "200", "room 7 is dark\n");
+    is(&get("/rooms/7/lights"), "400", "the parameter on is missing\n");
+    let bad = "the parameter room is invalid: number too large to fit in target type\n";
+    is(&get("/rooms/1000/lights?on=true"), "400", bad);
 }
 
 #[test]

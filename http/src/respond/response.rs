@@ -8,6 +8,7 @@ use crate::exchange::{Done, GeneratedBody, StaticBody};
 use crate::mode::ResponseMode;
 #[cfg(feature = "alloc")]
 use crate::owned::Owned;
+use crate::parameter::ParameterError;
 use crate::status::Status;
 
 use super::text::displayed;
@@ -216,6 +217,11 @@ impl Response<'_> {
             Ok(length) => reply(&self.writer, Some(length), ResponseBody::Complete),
             Err(Full) => Reply::failed(),
         }
+    }
+
+    /// Sends a 400 with the error's text, such as `the parameter id is invalid: invalid digit found in string`.
+    pub fn bad_parameter<E: Display>(self, error: &ParameterError<E>) -> Reply<Done> {
+        self.status(Status::BAD_REQUEST).display(format_args!("{error}\n"))
     }
 
     /// Lets `exchange` write the body piece by piece, and read the body of the request. Without a length, the body is
