@@ -66,6 +66,7 @@
 //! | `http` | yes | `lightcone::http`: an HTTP/1.1 server (the crate `lightcone-http` with its feature `alloc`) |
 //! | `workers` | yes | `lightcone::workers`: threads for callbacks that block or compute (`lightcone-workers`) |
 //! | `signals` | no | `lightcone::shutdown_on_signals`: a graceful shutdown on `SIGINT` and `SIGTERM` |
+//! | `handover` | no | listeners from a service manager, and an upgrade without a refused connection: `lightcone::hand_over_on_signal` |
 //! | `log` | no | records of the engine for the program's logger: start, shortages, panics, shutdown (crate `log`) |
 //! | `sim` | no | `lightcone::sim`: handlers in a simulated network, for tests (`lightcone-sim`) |
 //! | `testing` | no | `lightcone::http::testing`: an HTTP server and its clients in memory, for tests |
@@ -88,6 +89,7 @@
 //! | configure the engine | [`Builder`](lightcone_unix::Builder) |
 //! | stop it, post messages, connect from other threads | [`Handle`] |
 //! | stop it by signals | `lightcone::shutdown_on_signals` |
+//! | upgrade it without a refused connection; be started by systemd | `lightcone::hand_over_on_signal`, `inherited_listeners` |
 //! | count what it does, and publish that to Prometheus | [`Handle::stats`], [`metrics`] |
 //! | let the user choose a driver | [`DriverName`] |
 //! | serve HTTP: routes, bodies, middleware, limits | `lightcone::http` |
@@ -106,6 +108,8 @@
 
 extern crate alloc;
 
+#[cfg(feature = "handover")]
+mod handover;
 pub mod metrics;
 mod named;
 #[cfg(feature = "http")]
@@ -115,6 +119,8 @@ mod signals;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "handover")]
+pub use handover::{hand_over_on_signal, inherited_listeners, notify_ready, start_successor};
 pub use named::{DriverName, UnknownDriver};
 #[cfg(feature = "http")]
 pub use requests::print_requests;
@@ -161,7 +167,7 @@ pub use lightcone_core::{
 };
 pub use lightcone_unix::driver::DriverError;
 pub use lightcone_unix::errno::Errno;
-pub use lightcone_unix::listener::{ListenCause, ListenError};
+pub use lightcone_unix::listener::{AdoptCause, AdoptError, ListenCause, ListenError};
 pub use lightcone_unix::socket::KeepAlive;
 pub use lightcone_unix::{
     Engine, Error, Handle, Listener, Policy, PollerContext, PollerReport, Report, ToEndpoints,

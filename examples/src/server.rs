@@ -1,11 +1,15 @@
 //! The life of a server: start, listen, run until a signal, report.
 
 use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 
 use lightcone::metrics::Metrics;
 use lightcone::workers::Offloaded;
-use lightcone::{Builder, Engine, Error, Handler, PollerContext, Report, shutdown_on_signals};
+use lightcone::{
+    Builder, Engine, Error, Handler, PollerContext, Report, hand_over_on_signal, inherited_listeners, notify_ready,
+    shutdown_on_signals,
+};
 
 use crate::options::{ServerOptions, UsageError};
 
@@ -19,7 +23,8 @@ const EXIT_USAGE: u8 = 2;
 /// Runs a server until `SIGINT` or `SIGTERM`, and prints the result.
 ///
 /// The first line on standard output is `listening on ` with the address (after `scheme` unless it is a path), printed
-/// once connections are accepted; the last line is the report. Signals have the effects of [`shutdown_on_signals`].
+/// once connections are accepted; the last line is the report. Signals have the effects of [`shutdown_on_signals`] and
+/// [`hand_over_on_signal`]. Sockets that the process inherited take the place of the address in the options.
 /// Errors and notes go to standard error; after an error the exit code is 2 for invalid settings and 1 for a refusal by
 /// the system.
 pub fn serve<H>(
@@ -31,7 +36,12 @@ pub fn serve<H>(
 where
     H: Handler<Message: Send> + 'static,
 {
-    match start(options, refine, make).and_then(|engine| run(engine, options, scheme)) {
+    // Before the engine starts threads, because it changes the environment.
+    let result = inherited_listeners().map_err(Failure::from).and_then(|inherited| {
+        let engine = start(options, refine, make)?;
+        run(engine, inherited, options, scheme)
+    });
+    match result {
         Ok(report) => {
             print_line(&report.to_string());
             ExitCode::SUCCESS
@@ -92,15 +102,27 @@ where
 
 fn run<M: Send + 'static>(
     engine: Engine<M>,
+    inherited: Vec<OwnedFd>,
     options: &ServerOptions,
     scheme: &str,
 ) -> Result<Report, Failure> {
     // Before the address is printed: anyone who knows it may already send signals.
     shutdown_on_signals(engine.handle(), options.grace())?;
-    let listener = engine.listen(&options.listen)?;
-    let endpoint = listener.endpoint();
-    let scheme = if endpoint.as_inet().is_some() { scheme } else { "" }; // no client expects a scheme before a path
-    print_line(&format!("listening on {scheme}{endpoint}"));
+    let inherited = inherited.into_iter().map(|socket| engine.listen_on(socket));
+    let mut listeners = inherited.collect::<Result<Vec<_>, _>>()?;
+    if listeners.is_empty() {
+        listeners.push(engine.listen(&options.listen)?);
+    }
+    let endpoints: Vec<_> = listeners.iter().map(|listener| listener.endpoint().clone()).collect();
+    hand_over_on_signal(engine.handle(), options.grace(), listeners, |started| match started {
+        Ok(successor) => print_line(&format!("handed over to process {}", successor.id())),
+        Err(error) => eprintln!("error: cannot hand over: {error}"),
+    })?;
+    for endpoint in endpoints {
+        let scheme = if endpoint.as_inet().is_some() { scheme } else { "" }; // no client expects a scheme before a path
+        print_line(&format!("listening on {scheme}{endpoint}"));
+    }
+    notify_ready()?;
     Ok(engine.join())
 }
 

@@ -26,7 +26,7 @@ enum ParameterCause<E> {
 }
 
 impl<E> ParameterError<E> {
-    /// The error for a parameter that is missing.
+    /// Returns the error for a parameter that is missing.
     ///
     /// ```
     /// use core::num::ParseIntError;

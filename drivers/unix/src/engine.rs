@@ -5,7 +5,7 @@
     reason = "at most 256 pollers and 2^24 sockets, checked by `Builder::start`"
 )]
 
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use core::fmt;
 use core::hash::{BuildHasher, Hasher};
 use core::marker::PhantomData;
@@ -32,7 +32,7 @@ use crate::clock::Clock;
 use crate::driver::{Driver, DriverError, check_descriptor};
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::limits::{DescriptorLimit, LimitError};
-use crate::listener::{ListenError, ListenOptions, ListenSocket};
+use crate::listener::{AdoptError, ListenError, ListenOptions, ListenSocket};
 use crate::memory;
 use crate::paths::UnixAddressesFull;
 use crate::poller::{CONNECTS_A_TURN, EVENTS_MAX, PollerThread, UnixConnectionEntry};
@@ -84,6 +84,8 @@ pub enum Error {
     Endpoint(EndpointError),
     /// A listener could not be opened.
     Listen(ListenError),
+    /// A socket that was passed on cannot be used as a listener.
+    Adopt(AdoptError),
     /// The engine already has the maximum number of listeners.
     Listeners,
     /// All the Unix addresses that the engine can remember are those of its listeners, so it cannot add another.
@@ -95,6 +97,7 @@ pub enum Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // Wrapped errors are complete sentences, as they are used alone as well.
             Self::Pollers(n) => write!(f, "{n} pollers; allowed: 1 to {POLLERS_MAX}"),
             Self::Sockets(n) => write!(f, "{n} sockets per poller; allowed: 1 to {SOCKETS_MAX}"),
             Self::Mailbox(n) => {
@@ -112,6 +115,7 @@ impl fmt::Display for Error {
             Self::Factory(poller) => write!(f, "the handler factory panicked for poller {poller}"),
             Self::Endpoint(error) => error.fmt(f),
             Self::Listen(error) => error.fmt(f),
+            Self::Adopt(error) => error.fmt(f),
             Self::Listeners => write!(f, "an engine can have {LISTENERS_MAX} listeners at once"),
             Self::UnixAddresses(error) => error.fmt(f),
             Self::Request(error) => error.fmt(f),
@@ -136,6 +140,7 @@ impl core::error::Error for Error {
             Self::Thread(error) => error.source(),
             Self::Endpoint(error) => error.source(),
             Self::Listen(error) => error.source(),
+            Self::Adopt(error) => error.source(),
             Self::UnixAddresses(error) => error.source(),
             Self::Request(error) => error.source(),
             Self::Pollers(_)
@@ -158,7 +163,7 @@ macro_rules! from {
     };
 }
 from!(ConfigError => Config, BalanceError => Balance, DriverError => Driver, EndpointError => Endpoint,
-      ListenError => Listen, UnixAddressesFull => UnixAddresses, RequestError => Request);
+      ListenError => Listen, AdoptError => Adopt, UnixAddressesFull => UnixAddresses, RequestError => Request);
 
 /// Drops the message.
 impl<M> From<Rejected<M>> for Error {
@@ -836,13 +841,48 @@ impl<M> Engine<M> {
         let (id, generation) = self.take_slot()?;
         let mut failed = None;
         for endpoint in &endpoints {
-            match self.listen_on(endpoint, id, generation) {
+            match self.bind(endpoint, id, generation) {
                 Ok(listener) => return Ok(listener),
                 Err(error) => failed = Some(error),
             }
         }
-        locked(&self.handle.shared().registry).listener_mut(id).taken = false;
+        self.return_slot(id);
         Err(failed.unwrap_or(Error::Request(RequestError::Gone)))
+    }
+
+    /// Listens on a socket that listens already: a [`TcpListener`](std::net::TcpListener), a
+    /// [`UnixListener`](std::os::unix::net::UnixListener), or one that another process passed on to this one. The first
+    /// poller accepts, and the balancer places the connections as usual.
+    ///
+    /// ```no_run
+    /// # use lightcone_unix::{Engine, Error};
+    /// # fn with(engine: &Engine) -> Result<(), Box<dyn std::error::Error>> {
+    /// let socket = std::net::TcpListener::bind("127.0.0.1:0")?;
+    /// let listener = engine.listen_on(socket)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The socket becomes non-blocking, which also affects its duplicates in other processes. As long as one of these
+    /// is open, the address stays in use after the listener is closed, and connections wait in the queue that they
+    /// share. The file of a Unix socket is not removed.
+    ///
+    /// # Errors
+    ///
+    /// If the socket does not listen. [`RequestError::Gone`] if the engine has been shut down. The socket is closed.
+    pub fn listen_on(&self, socket: impl Into<OwnedFd>) -> Result<Listener<M>, Error> {
+        let socket = ListenSocket::adopt(socket.into(), &self.handle.inner.listen)?;
+        let endpoint = socket.endpoint().clone();
+        let (id, generation) = self.take_slot()?;
+        let listener = self.accept_on(vec![Arc::new(socket)], false, endpoint, id, generation);
+        if listener.is_err() {
+            self.return_slot(id);
+        }
+        listener
+    }
+
+    fn return_slot(&self, id: ListenerId) {
+        locked(&self.handle.shared().registry).listener_mut(id).taken = false;
     }
 
     /// Takes a slot for a listener. Slots of failed and closed listeners are reused.
@@ -861,45 +901,63 @@ impl<M> Engine<M> {
         Ok((ListenerId(index as u8), generation))
     }
 
-    fn listen_on(&self, endpoint: &Endpoint, id: ListenerId, generation: u64) -> Result<Listener<M>, Error> {
-        let (shared_state, pollers) = (self.handle.shared(), self.handle.group().pollers());
+    /// Binds the sockets of a listener and begins to accept on them.
+    fn bind(&self, endpoint: &Endpoint, id: ListenerId, generation: u64) -> Result<Listener<M>, Error> {
         // A path cannot be bound more than once: on a Unix socket only the first poller accepts.
         let shared = self.listener_per_poller && endpoint.as_inet().is_some();
         let options = ListenOptions { reuse_port: shared, ..self.handle.inner.listen };
-        let count = if shared { pollers.len() } else { 1 };
+        let count = if shared { self.handle.pollers() } else { 1 };
         // Before anything is bound, make sure that a Unix listener can have an address: its peers are identified by it.
-        shared_state.address(endpoint)?;
+        self.handle.shared().address(endpoint)?;
         self.await_closed(endpoint);
-        let open = Arc::new(OpenSockets::default());
         let mut sockets = Vec::with_capacity(count);
         let mut bound = endpoint.clone();
         for _ in 0..count {
             let socket = ListenSocket::bind(&bound, &options)?;
-            (self.check_descriptor)(socket.as_fd().as_raw_fd())?;
             // If the port was 0, the further sockets must get the one that the system chose for the first.
             bound = socket.endpoint().clone();
-            let address = shared_state.address(&bound)?;
-            let pin = match &bound {
+            sockets.push(Arc::new(socket));
+        }
+        self.accept_on(sockets, shared, bound, id, generation)
+    }
+
+    /// Passes each poller one of the sockets, which all have the same address.
+    fn accept_on(
+        &self,
+        sockets: Vec<Arc<ListenSocket>>,
+        shared: bool,
+        endpoint: Endpoint,
+        id: ListenerId,
+        generation: u64,
+    ) -> Result<Listener<M>, Error> {
+        let (shared_state, pollers) = (self.handle.shared(), self.handle.group().pollers());
+        let open = Arc::new(OpenSockets::default());
+        let address = shared_state.address(&endpoint)?;
+        let mut listening = Vec::with_capacity(sockets.len());
+        for socket in &sockets {
+            (self.check_descriptor)(socket.as_fd().as_raw_fd())?;
+            let pin = match &endpoint {
                 Endpoint::Inet(_) => None,
-                Endpoint::Unix(_) => shared_state.unix.pin(&bound),
+                Endpoint::Unix(_) => shared_state.unix.pin(&endpoint),
             };
-            let records = AcceptRecords::default();
-            sockets.push(Listening { socket, address, records, _pin: pin, _open: OpenSocket::new(&open) });
+            let (socket, records) = (Arc::clone(socket), AcceptRecords::default());
+            listening.push(Listening { socket, address, records, _pin: pin, _open: OpenSocket::new(&open) });
         }
         // Locked until the commands are sent: a poller that has been stopped would close the listener at once.
         let mut registry = locked(&shared_state.registry);
         if registry.stopping {
             return Err(RequestError::Gone.into());
         }
-        for (poller, listener) in pollers.iter().zip(sockets) {
+        for (poller, listener) in pollers.iter().zip(listening) {
             let Err(refused) = poller.send_command(Command::Listen { listener, id }) else { continue };
             // Pollers that do not have the listener ignore the command.
             pollers.iter().for_each(|poller| drop(poller.send_command(Command::CloseListener { id })));
             return Err(RequestError::from(refused).into());
         }
         registry.listener_mut(id).shared = shared;
-        record!(info, "listening on {bound}");
-        Ok(Listener { handle: self.handle(), id, generation, endpoint: bound, open })
+        record!(info, "listening on {endpoint}");
+        let sockets = sockets.iter().map(Arc::downgrade).collect();
+        Ok(Listener { handle: self.handle(), id, generation, endpoint, open, sockets })
     }
 
     /// Waits for closed listeners that may still occupy the address. Their pollers close them within a turn.
@@ -968,6 +1026,8 @@ pub struct Listener<M = core::convert::Infallible> {
     generation: u64,
     endpoint: Endpoint,
     open: Arc<OpenSockets>,
+    /// The sockets, which belong to their pollers.
+    sockets: Box<[Weak<ListenSocket>]>,
 }
 
 impl<M> fmt::Debug for Listener<M> {
@@ -988,6 +1048,22 @@ impl<M> Listener<M> {
     #[must_use]
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    /// Duplicates the listening socket, to pass it on to another process. If each poller has a socket of its own, the
+    /// result has one for each.
+    ///
+    /// Connections wait in the queue that all duplicates share, until one of the processes accepts them. Drop the
+    /// duplicates that are not passed on: as long as one is open, the system takes connections. If the listener is on a
+    /// Unix socket, its file is not removed from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`RequestError::Gone`] if it is closed; a [`ListenError`] if no descriptor is left.
+    pub fn duplicate(&self) -> Result<Vec<OwnedFd>, Error> {
+        let duplicate =
+            |socket: &Weak<ListenSocket>| Ok(socket.upgrade().ok_or(RequestError::Gone)?.duplicate()?);
+        self.sockets.iter().map(duplicate).collect()
     }
 
     /// Stops listening, within a turn of the listener's poller. Accepted connections are not affected.

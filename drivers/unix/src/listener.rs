@@ -1,9 +1,10 @@
 //! Listening sockets. An error of binding explains the problem, and the result of an accept says what to do next.
 
 use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -52,11 +53,12 @@ impl Default for ListenOptions {
     }
 }
 
-/// A listening socket. Dropping it closes it and removes its Unix socket file, unless the file has been replaced.
+/// A listening socket. Dropping it closes it and removes its Unix socket file, unless the file has been replaced or the
+/// socket has been [duplicated](Self::duplicate) or [adopted](Self::adopt).
 #[derive(Debug)]
 pub struct ListenSocket {
     /// Dropped before `socket`, so that no client finds the file after the socket has been closed.
-    _file: Option<RemoveOnDrop>,
+    file: Option<RemoveOnDrop>,
     socket: OwnedFd,
     endpoint: Endpoint,
     /// The options to set on each accepted socket.
@@ -69,6 +71,10 @@ struct PerSocket {
     nodelay: bool,
     keep_alive: Option<KeepAlive>,
     unsent_limit: Option<u32>,
+}
+
+impl PerSocket {
+    const NONE: Self = Self { nodelay: false, keep_alive: None, unsent_limit: None };
 }
 
 /// The result of an accept. The variants differ in what the caller does next.
@@ -156,6 +162,62 @@ impl fmt::Debug for ListenError {
 
 impl core::error::Error for ListenError {}
 
+/// The error of taking over a listening socket: the number of the descriptor and the cause.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AdoptError {
+    descriptor: RawFd,
+    cause: AdoptCause,
+}
+
+/// Why a socket could not be taken over.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum AdoptCause {
+    /// The system call that failed, and its error. `ENOTSOCK` if the descriptor is not a socket.
+    Os(&'static str, Errno),
+    /// The socket is not a stream socket that listens.
+    NotListening,
+    /// The address of the socket is neither of IPv4 nor of IPv6 nor the name of a Unix socket.
+    NoEndpoint,
+}
+
+impl AdoptError {
+    /// Returns the number of the descriptor, which is closed now.
+    #[must_use]
+    pub const fn descriptor(&self) -> RawFd {
+        self.descriptor
+    }
+
+    /// Returns the cause.
+    #[must_use]
+    pub const fn cause(&self) -> AdoptCause {
+        self.cause
+    }
+}
+
+impl fmt::Display for AdoptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot listen on descriptor {}: ", self.descriptor)?;
+        match self.cause {
+            AdoptCause::Os(_, Errno(libc::ENOTSOCK)) => f.write_str("it is not a socket"),
+            AdoptCause::Os(call, errno) => write!(f, "the system refused ({call}: {errno})"),
+            AdoptCause::NotListening => f.write_str("it is not a stream socket that listens"),
+            AdoptCause::NoEndpoint => {
+                f.write_str("its address is neither of IPv4 nor of IPv6 nor the name of a Unix socket")
+            }
+        }
+    }
+}
+
+/// Same as `Display`, because a `main` that returns the error prints its `Debug` form.
+impl fmt::Debug for AdoptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl core::error::Error for AdoptError {}
+
 /// Explains the usual errors to a user who starts a server.
 const fn explain(errno: Errno) -> &'static str {
     match errno.0 {
@@ -194,7 +256,51 @@ impl ListenSocket {
         let bound = socket::local_address(socket.as_fd()).map_err(os("getsockname"))?;
         // The bound address differs from the requested one only in a port that the system has chosen.
         let endpoint = bound.to_endpoint().unwrap_or_else(|| endpoint.clone());
-        Ok(Self { _file: file, socket, endpoint, per_socket })
+        Ok(Self { file, socket, endpoint, per_socket })
+    }
+
+    /// Takes over a socket that listens already, such as one that a service manager passed to this process.
+    ///
+    /// Of the options, those of accepted sockets are set; the queue and the sharing of the port stay as they are. The
+    /// file of a Unix socket belongs to the process that bound it, and is not removed.
+    ///
+    /// # Errors
+    ///
+    /// If the descriptor is not a stream socket that listens on an address of IPv4, IPv6 or a Unix socket with a name,
+    /// or an option cannot be set. The socket is closed.
+    pub fn adopt(socket: OwnedFd, options: &ListenOptions) -> Result<Self, AdoptError> {
+        let descriptor = socket.as_raw_fd();
+        let error = |cause| AdoptError { descriptor, cause };
+        let os = |call| move |errno| error(AdoptCause::Os(call, errno));
+        if !socket::is_listening(socket.as_fd()).map_err(os("getsockopt"))? {
+            return Err(error(AdoptCause::NotListening));
+        }
+        let bound = socket::local_address(socket.as_fd()).map_err(os("getsockname"))?;
+        let endpoint = bound.to_endpoint().ok_or(error(AdoptCause::NoEndpoint))?;
+        socket::nonblocking(&socket).map_err(os("fcntl"))?;
+        socket::close_on_exec(&socket).map_err(os("fcntl"))?;
+        let per_socket = match &endpoint {
+            Endpoint::Inet(_) => prepare_accepted(&socket, options).map_err(os("setsockopt"))?,
+            Endpoint::Unix(_) => PerSocket::NONE,
+        };
+        Ok(Self { file: None, socket, endpoint, per_socket })
+    }
+
+    /// Duplicates the socket, to pass it on to another process. The file of a Unix socket is not removed from now on,
+    /// because the other process needs it.
+    ///
+    /// # Errors
+    ///
+    /// If no descriptor is left.
+    pub fn duplicate(&self) -> Result<OwnedFd, ListenError> {
+        let duplicate = self.socket.try_clone().map_err(|error| {
+            let errno = Errno(error.raw_os_error().unwrap_or(libc::EIO));
+            ListenError { endpoint: self.endpoint.clone(), cause: ListenCause::Os("dup", errno) }
+        })?;
+        if let Some(file) = &self.file {
+            file.keep();
+        }
+        Ok(duplicate)
     }
 
     /// Returns the endpoint on which the socket listens. If the requested port was 0, it contains the port that the
@@ -258,31 +364,35 @@ impl AcceptResult {
 /// Sets the options of a listener, and returns those that must be set on each accepted socket as well.
 fn prepare(socket: &OwnedFd, endpoint: &Endpoint, options: &ListenOptions) -> Result<PerSocket, ListenCause> {
     let fd = socket.as_fd();
-    let none = PerSocket { nodelay: false, keep_alive: None, unsent_limit: None };
-    let Endpoint::Inet(address) = endpoint else { return Ok(none) };
-    let set = |result: Result<(), Errno>| result.map_err(|errno| ListenCause::Os("setsockopt", errno));
-    set(socket::set_reuse_address(fd))?;
+    let Endpoint::Inet(address) = endpoint else { return Ok(PerSocket::NONE) };
+    let os = |errno| ListenCause::Os("setsockopt", errno);
+    socket::set_reuse_address(fd).map_err(os)?;
     if options.reuse_port {
-        set(socket::set_reuse_port(fd))?;
+        socket::set_reuse_port(fd).map_err(os)?;
     }
     if address.is_ipv6() {
-        set(socket::set_only_v6(fd))?;
+        socket::set_only_v6(fd).map_err(os)?;
     }
-    // Set on the listener even where they are not inherited: an invalid setting is then found at the start.
-    if options.nodelay {
-        set(socket::set_nodelay(fd))?;
-    }
-    if let Some(keep_alive) = options.keep_alive {
-        set(socket::set_keep_alive(fd, keep_alive))?;
-    }
-    if let Some(limit) = options.unsent_limit {
-        set(socket::set_unsent_limit(fd, limit))?;
-    }
-    if socket::NODELAY_INHERITED {
-        return Ok(none);
-    }
+    prepare_accepted(socket, options).map_err(os)
+}
+
+/// Sets the options of accepted sockets on their listener, and returns those that must be set on each of them as well.
+///
+/// They are set on the listener even where they are not inherited: an invalid setting is then found at the start.
+fn prepare_accepted(socket: &OwnedFd, options: &ListenOptions) -> Result<PerSocket, Errno> {
     let ListenOptions { nodelay, keep_alive, unsent_limit, .. } = *options;
-    Ok(PerSocket { nodelay, keep_alive, unsent_limit })
+    let fd = socket.as_fd();
+    if nodelay {
+        socket::set_nodelay(fd)?;
+    }
+    if let Some(keep_alive) = keep_alive {
+        socket::set_keep_alive(fd, keep_alive)?;
+    }
+    if let Some(limit) = unsent_limit {
+        socket::set_unsent_limit(fd, limit)?;
+    }
+    let inherited = socket::NODELAY_INHERITED;
+    Ok(if inherited { PerSocket::NONE } else { PerSocket { nodelay, keep_alive, unsent_limit } })
 }
 
 /// Binds the socket, after removing a stale Unix socket file if there is one.
@@ -294,11 +404,11 @@ fn bind(socket: &OwnedFd, endpoint: &Endpoint) -> Result<Option<RemoveOnDrop>, L
         Endpoint::Unix(name) => name.as_path(),
     };
     match (socket::bind(socket.as_fd(), &address), path) {
-        (Ok(()), path) => Ok(path.and_then(SocketFile::of).map(RemoveOnDrop)),
+        (Ok(()), path) => Ok(path.and_then(SocketFile::of).map(RemoveOnDrop::new)),
         (Err(Errno(libc::EADDRINUSE)), Some(path)) => {
             remove_if_dead(path, endpoint)?;
             socket::bind(socket.as_fd(), &address).map_err(os)?;
-            Ok(SocketFile::of(path).map(RemoveOnDrop))
+            Ok(SocketFile::of(path).map(RemoveOnDrop::new))
         }
         (Err(errno), _) => Err(os(errno)),
     }
@@ -358,14 +468,29 @@ impl SocketFile {
     }
 }
 
-/// The file of a listener, removed when the listener is closed.
+/// The file of a listener, removed when the listener is closed unless another process needs it.
 #[derive(Debug)]
-struct RemoveOnDrop(SocketFile);
+struct RemoveOnDrop {
+    file: SocketFile,
+    keep: AtomicBool,
+}
+
+impl RemoveOnDrop {
+    const fn new(file: SocketFile) -> Self {
+        Self { file, keep: AtomicBool::new(false) }
+    }
+
+    fn keep(&self) {
+        self.keep.store(true, Ordering::Relaxed);
+    }
+}
 
 impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
-        // Ignore errors: the file may already have been removed, for example together with its directory.
-        let _ = self.0.remove();
+        if !*self.keep.get_mut() {
+            // Ignore errors: the file may already have been removed, for example together with its directory.
+            let _ = self.file.remove();
+        }
     }
 }
 

@@ -50,7 +50,8 @@ impl fmt::Debug for ConnectionFilter {
 /// A listening socket, its address, and its entries in the tables of the engine.
 #[derive(Debug)]
 pub(crate) struct Listening {
-    pub(crate) socket: ListenSocket,
+    /// Shared with the handle of the listener, which does not keep it open.
+    pub(crate) socket: Arc<ListenSocket>,
     /// The socket's address. Peers of a Unix listener have no name, and are reported with this address.
     pub(crate) address: Address,
     pub(crate) records: AcceptRecords,

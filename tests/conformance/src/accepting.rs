@@ -2,10 +2,11 @@
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread;
 
-use lightcone_contract::sockets::soon;
+use lightcone_contract::sockets::{Folder, soon};
 use lightcone_core::{Address, CloseReason, Origin, RequestError};
 use lightcone_unix::Error;
 use lightcone_unix::driver::Driver;
@@ -153,6 +154,73 @@ pub fn a_closed_listener_makes_room<D: Driver>() {
         let with_the_engine = case.listen();
         case.stop();
         assert!(with_the_engine.wait_closed(crate::trace::patience()));
+    }
+}
+
+/// A socket that listens already is accepted on, over TCP and as a Unix socket. What does not listen is refused, with
+/// its descriptor named.
+pub fn a_socket_that_listens_is_taken_over<D: Driver>() {
+    let case = Case::echo::<D>();
+    let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let bound = tcp.local_addr().unwrap();
+    let mut early = Peer::connect(&Endpoint::Inet(bound));
+    let listener = case.engine().listen_on(tcp).unwrap();
+    assert_eq!(listener.endpoint().as_inet(), Some(bound));
+    early.exchange(b"early");
+    Peer::connect(listener.endpoint()).exchange(b"hello");
+    listener.close().unwrap();
+    assert!(listener.wait_closed(crate::trace::patience()) && refused(listener.endpoint()));
+
+    let folder = Folder::new("taken-over");
+    let endpoint: Endpoint = folder.endpoint("socket").parse().unwrap();
+    let Endpoint::Unix(name) = &endpoint else { unreachable!() };
+    let path = name.as_path().unwrap();
+    let listener = case.engine().listen_on(std::os::unix::net::UnixListener::bind(path).unwrap()).unwrap();
+    assert_eq!(listener.endpoint(), &endpoint);
+    Peer::connect(listener.endpoint()).exchange(b"hello");
+    listener.close().unwrap();
+    assert!(listener.wait_closed(crate::trace::patience()) && path.exists(), "the file is its owner's");
+
+    let (stream, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    let datagrams = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let file = std::fs::File::open("/dev/null").unwrap();
+    let refusals: [(OwnedFd, &str); 3] = [
+        (stream.into(), "it is not a stream socket that listens"),
+        (datagrams.into(), "it is not a stream socket that listens"),
+        (file.into(), "it is not a socket"),
+    ];
+    for (socket, reason) in refusals {
+        let expected = format!("cannot listen on descriptor {}: {reason}", socket.as_raw_fd());
+        assert_eq!(case.engine().listen_on(socket).unwrap_err().to_string(), expected);
+    }
+}
+
+/// The duplicates of a listener's sockets go on where the listener ends: peers that connect in between are served, and
+/// the file of a Unix socket stays.
+pub fn a_listener_can_be_passed_on<D: Driver>() {
+    for per_poller in [false, true] {
+        let start = || Case::start(small::<D>().pollers(2).listener_per_poller(per_poller), echoing);
+        let (before, after) = (start(), start());
+        for first in [before.listen(), before.listen_unix()] {
+            let mut served = Peer::connect(first.endpoint());
+            served.exchange(b"before");
+            let passed_on = first.duplicate().unwrap();
+            assert_eq!(passed_on.len(), if per_poller && first.endpoint().as_inet().is_some() { 2 } else { 1 });
+            first.close().unwrap();
+            assert!(first.wait_closed(crate::trace::patience()));
+            let mut between: Vec<_> = (0..8).map(|_| Peer::connect(first.endpoint())).collect();
+            let successors: Vec<_> =
+                passed_on.into_iter().map(|socket| after.engine().listen_on(socket).unwrap()).collect();
+            for successor in &successors {
+                assert_eq!(successor.endpoint(), first.endpoint());
+                assert!(successor.duplicate().is_ok());
+            }
+            between.iter_mut().for_each(|peer| peer.exchange(b"between"));
+            served.exchange(b"after");
+            let gone = first.duplicate().unwrap_err();
+            assert!(matches!(gone, Error::Request(RequestError::Gone)), "{gone}");
+        }
+        assert_eq!(after.trace.count("admit"), 16);
     }
 }
 

@@ -86,6 +86,8 @@ macro_rules! tests {
             a_closed_listener_accepts_no_peer
             a_closed_listener_is_not_its_successor
             a_closed_listener_makes_room
+            a_socket_that_listens_is_taken_over
+            a_listener_can_be_passed_on
             listeners_of_several_threads_are_different
             listeners_come_and_go
             too_many_listeners_are_refused

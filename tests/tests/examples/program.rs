@@ -49,17 +49,30 @@ impl Program {
 
     /// Starts a program on an address, and waits until it listens.
     pub(crate) fn start_on(address: &str, name: &str, arguments: &[&str]) -> Self {
-        let mut this = Self::spawn(name, &[&["--listen", address], arguments].concat());
+        Self::run(Command::new(binary(name)).args([&["--listen", address], arguments].concat()))
+    }
+
+    /// Starts a command that is a program with its arguments, and waits until it listens.
+    pub(crate) fn run(command: &mut Command) -> Self {
+        let mut this = Self::spawn_command(command);
         let first = this.line();
         let endpoint = first.strip_prefix("listening on ").unwrap_or_else(|| panic!("{first}"));
         this.address = endpoint.strip_prefix("http://").unwrap_or(endpoint).into();
         this
     }
 
+    /// Returns the path of a program.
+    pub(crate) fn path(name: &str) -> PathBuf {
+        binary(name)
+    }
+
     /// Starts a program without waiting.
     pub(crate) fn spawn(name: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new(binary(name));
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        Self::spawn_command(Command::new(binary(name)).args(arguments))
+    }
+
+    fn spawn_command(command: &mut Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let out = lines(child.stdout.take().unwrap());
         let err = lines(child.stderr.take().unwrap());
@@ -78,6 +91,16 @@ impl Program {
     /// Returns the next line of its output.
     pub(crate) fn line(&self) -> String {
         self.out.recv_timeout(WAIT).unwrap()
+    }
+
+    /// Returns the next line of its error output.
+    pub(crate) fn error_line(&self) -> String {
+        self.err.recv_timeout(WAIT).unwrap()
+    }
+
+    /// Returns the id of the process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal, such as `TERM`.

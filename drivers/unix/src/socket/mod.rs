@@ -11,7 +11,7 @@ mod undelivered;
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
-use nix::sys::socket::{SockaddrStorage, getpeername, getsockname, getsockopt, sockopt};
+use nix::sys::socket::{SockType, SockaddrStorage, getpeername, getsockname, getsockopt, sockopt};
 
 use crate::address::SocketAddress;
 use crate::endpoint::Endpoint;
@@ -130,6 +130,16 @@ fn still_connecting(socket: BorrowedFd<'_>) -> Connecting {
 pub fn take_error(socket: BorrowedFd<'_>) -> Result<Option<Errno>, Errno> {
     let pending = getsockopt(&socket, sockopt::SocketError)?;
     Ok((pending != 0).then_some(Errno(pending)))
+}
+
+/// Returns whether this is a stream socket that listens (`SO_ACCEPTCONN`, `SO_TYPE`).
+///
+/// # Errors
+///
+/// The OS's error, such as `ENOTSOCK`.
+pub fn is_listening(socket: BorrowedFd<'_>) -> Result<bool, Errno> {
+    let kind = getsockopt(&socket, sockopt::SockType)?;
+    Ok(kind == SockType::Stream && getsockopt(&socket, sockopt::AcceptConn)?)
 }
 
 /// Returns the socket's local address, with the port that the system chose for port 0, or the interface on which a
