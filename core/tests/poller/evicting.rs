@@ -72,10 +72,10 @@ fn before_the_span_is_over_connections_wait() {
 }
 
 #[test]
-fn nobody_is_evicted_for_a_connection_that_does_not_come() {
+fn no_socket_is_evicted_for_a_connection_that_does_not_come() {
     let (mut bench, door, _) = full();
     bench.now = 500;
-    // readiness was only a hint; one is filtered, and one has gone
+    // readiness was only a hint; one is filtered, and one was closed by its peer
     for arrivals in [vec![], vec![Arrival::Filtered], vec![Arrival::Retry], vec![Arrival::Exhausted]] {
         door.borrow_mut().backlog.extend(arrivals);
         bench.begin();
@@ -90,7 +90,7 @@ fn nobody_is_evicted_for_a_connection_that_does_not_come() {
 }
 
 #[test]
-fn with_room_nobody_is_evicted() {
+fn with_room_no_socket_is_evicted() {
     let mut bench = Lone::new(&Config { evict_after: Some(ms(100)), ..sockets(5) });
     let (door, _) = fill(&mut bench);
     bench.turn_at(1_000);
@@ -209,7 +209,7 @@ fn completions_are_evicted_too() {
 }
 
 #[test]
-fn after_a_stop_nobody_is_evicted() {
+fn after_a_stop_no_socket_is_evicted() {
     let mut bench = Deaf::deaf(&Config { sockets: 4, ..EVICT });
     let (door, wires) = fill(&mut bench);
     bench.react(|socket, event, _| match event {
@@ -227,7 +227,7 @@ fn after_a_stop_nobody_is_evicted() {
 }
 
 #[test]
-fn a_connect_evicts_nobody_and_reserved_slots_stay_reserved() {
+fn a_connect_evicts_no_socket_and_reserved_slots_stay_reserved() {
     let (mut bench, door, _) = full();
     bench.now = 500;
     bench.begin();
@@ -350,7 +350,7 @@ fn if_its_own_are_busy_another_poller_is_asked() {
 }
 
 #[test]
-fn a_poller_that_is_asked_evicts_nobody_if_there_is_room_by_then() {
+fn a_poller_that_is_asked_evicts_no_socket_if_there_is_room_by_then() {
     let (group, mut mates) = team(2, Policy::RoundRobin);
     let (_, wires) = fill_team(&mut mates);
     turn_all(&mut mates, 500);
