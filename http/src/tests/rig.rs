@@ -224,6 +224,28 @@ impl<H: Handler + 'static> Rig<H> {
         peer
     }
 
+    /// Opens a connection that may have to wait until the server accepts it; returns its number.
+    pub(super) fn knock(&mut self) -> usize {
+        let peer = self.peers.len();
+        self.peers.push(Peer::new());
+        self.poller.transport_mut().backlog = Some(peer);
+        self.acceptable();
+        peer
+    }
+
+    /// Runs a turn in which the listener is ready.
+    pub(super) fn acceptable(&mut self) {
+        self.go(|poller| {
+            poller.on_acceptable(LISTENER);
+            poller.turn();
+        });
+    }
+
+    /// Returns whether the server has accepted the connection of a peer.
+    pub(super) fn is_accepted(&self, peer: usize) -> bool {
+        self.peers[peer].token.is_some()
+    }
+
     /// Sends `bytes` from the peer, as far as the server receives them.
     pub(super) fn feed(&mut self, peer: usize, bytes: &[u8]) {
         self.peers[peer].inbox.extend_from_slice(bytes);
