@@ -37,6 +37,11 @@ struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 75, allow_negative_numbers = true, value_parser = within::<u64>(1..=86_400))]
     idle_timeout: u64,
 
+    /// Seconds that a connection must have been idle before it is closed to make room for a new one, if the server is
+    /// full [default: new ones wait].
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = within::<u64>(1..=86_400))]
+    evict: Option<u64>,
+
     /// Bytes per second, averaged over 10 seconds, that a client has to accept while its response waits for it; a slower
     /// one is cut off [default: no minimum].
     #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = within::<u32>(1..=RATE_MAX))]
@@ -128,7 +133,8 @@ fn main() -> ExitCode {
         let per = Duration::from_secs(10);
         let write_rate = options.min_rate.map(|rate| WriteRate { bytes: rate * 10, per });
         let timeouts = Timeouts { first_byte, idle, write_rate, ..Timeouts::DEFAULT };
-        Ok(builder.output_limit(OUTPUT_BLOCKS).timeouts(timeouts))
+        let evict_after = options.evict.map(Duration::from_secs);
+        Ok(builder.output_limit(OUTPUT_BLOCKS).timeouts(timeouts).evict_after(evict_after))
     };
     let (server, metrics) = (&options.server, Metrics::new());
     // A log makes every connection larger, so each of these is a type of its own.

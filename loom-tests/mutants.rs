@@ -473,10 +473,8 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "core/src/poller/turn.rs",
         "held_connection_is_forgotten",
-        "        if let Some(accepted) = self.acceptor.held.take()\n            && !self.place(accepted)\n        {\n            \
-         return self.acceptor.back_off(&mut self.io.transport, self.io.now);\n        }\n        \
-         // first, since the handler may panic\n",
-        "        // first, since the handler may panic\n",
+        "        self.acceptor.held.take().is_none_or(|accepted| self.place(accepted))\n",
+        "        true\n",
     ),
     step(
         "core/src/poller/turn.rs",
@@ -488,19 +486,23 @@ pub const MUTANTS: &[Mutant] = &[
     step(
         "core/src/poller/turn.rs",
         "accepting_goes_on_without_room",
-        "            if !has_room {\n                self.acceptor.back_off(&mut self.io.transport, \
-         self.io.now);\n                return false;\n            }\n            self.scope = \
-         PanicScope::Program;\n            let accept = self.io.transport.accept(listener, id);\n            \
-         self.scope = PanicScope::Engine;\n            let (connection, peer) = match accept {\n                \
-         Accept::Accepted(connection, peer) => (connection, peer),\n                Accept::Filtered => {\n                    \
-         self.shard.count_rejected(1);\n                    continue;\n                }\n                Accept::Retry => \
-         continue,\n                Accept::WouldBlock => return false,\n                Accept::Exhausted => {\n                    \
-         self.acceptor.back_off(&mut self.io.transport, self.io.now);\n                    return false;\n                \
-         }\n            };\n            if !self.place(AcceptedSocket { connection, peer, listener: id }) {\n                \
-         self.acceptor.back_off(&mut self.io.transport, self.io.now);\n                return false;\n            }\n",
-        "            let _ = has_room;\n            let Accept::Accepted(connection, peer) = \
-         self.io.transport.accept(listener, id) else { return false };\n            \
-         self.place(AcceptedSocket { connection, peer, listener: id });\n",
+        "            let accepts = has_room || self.can_evict();\n            let Some(listener) = \
+         self.acceptor.watched(id) else { return false };\n            if !accepts {\n                return \
+         self.await_room();\n            }\n            self.scope = PanicScope::Program;\n            let \
+         accept = self.io.transport.accept(listener, id);\n            self.scope = \
+         PanicScope::Engine;\n            let (connection, peer) = match accept {\n                \
+         Accept::Accepted(connection, peer) => (connection, peer),\n                Accept::Filtered => \
+         {\n                    self.shard.count_rejected(1);\n                    continue;\n                \
+         }\n                Accept::Retry => continue,\n                Accept::WouldBlock => return \
+         false,\n                Accept::Exhausted => {\n                    self.acceptor.back_off(&mut \
+         self.io.transport, self.io.now);\n                    return false;\n                }\n            \
+         };\n            let accepted = AcceptedSocket { connection, peer, listener: id };\n            let \
+         placed = if has_room { self.place(accepted) } else { self.hold(accepted, true) };\n            if \
+         !placed {\n                return self.await_room();\n            }\n",
+        "            let _ = has_room;\n            let Some(listener) = self.acceptor.watched(id) else { \
+         return false };\n            let Accept::Accepted(connection, peer) = \
+         self.io.transport.accept(listener, id) else { return false };\n            self.place(AcceptedSocket \
+         { connection, peer, listener: id });\n",
     ),
     step(
         "core/src/poller/accept.rs",

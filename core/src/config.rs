@@ -168,6 +168,24 @@ pub struct Config {
     pub receive_blocks: usize,
     /// The timeouts of the sockets.
     pub timeouts: Timeouts,
+    /// How long a socket has to be idle before it may be evicted, at most 12 days. Default `None`: no socket is evicted,
+    /// and further connections wait until a socket ends.
+    ///
+    /// If all sockets are in use and a connection waits to be accepted, the socket that has been idle longest makes room
+    /// for it and ends with [`CloseReason::Evicted`](crate::CloseReason::Evicted). So a few idle connections cannot
+    /// keep a small device from serving others. Clients between two requests are protected by the length of this span:
+    /// choose it longer than their pauses, for example a few seconds. Then any number of new connections evicts none of
+    /// them.
+    ///
+    /// A socket is idle while its [`idle`](Timeouts::idle) or [`first_byte`](Timeouts::first_byte) timeout would run,
+    /// if those are enabled: a handler that declares it [active](crate::Stream::set_active) protects it, for example
+    /// during a request, or for as long as its peer only listens. A socket with queued or held output, with input that
+    /// the handler has left, or that is not read (it is paused, or `writable` is pending) is never evicted. Neither are
+    /// sockets that the program has connected, nor any socket for the sake of a connect.
+    ///
+    /// Eviction costs 8 bytes for each of [`sockets`](Self::sockets), and one expiry of its timer for a socket that
+    /// becomes idle.
+    pub evict_after: Option<Duration>,
 }
 
 impl Config {
@@ -183,6 +201,7 @@ impl Config {
         receive_size: 4096,
         receive_blocks: 1,
         timeouts: Timeouts::DEFAULT,
+        evict_after: None,
     };
 }
 
@@ -276,6 +295,7 @@ impl Config {
             timeout("timeouts.write_stall", write_stall),
             timeout("timeouts.drain", drain),
             timeout("timeouts.linger", linger),
+            timeout("evict_after", self.evict_after),
         );
         if let Some(WriteRate { bytes, per }) = write_rate {
             all!(timeout("timeouts.write_rate.per", Some(per)));
@@ -300,7 +320,8 @@ impl Config {
         let output = pool(self.output_blocks, self.block_size);
         let receive = pool(self.receive_blocks, self.receive_size);
         let window = if self.timeouts.write_rate.is_some() { WINDOW_BYTES } else { 0 };
-        let sockets = self.sockets.saturating_mul(WAIT_LINK_BYTES + NOTE_BYTES + window);
+        let idle = if self.evict_after.is_some() { WAIT_LINK_BYTES } else { 0 };
+        let sockets = self.sockets.saturating_mul(WAIT_LINK_BYTES + NOTE_BYTES + window + idle);
         input.saturating_add(output).saturating_add(receive).saturating_add(sockets)
     }
 

@@ -217,6 +217,17 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         control.step(Transition::Fail, now);
     }
 
+    /// Ends the socket to make room for another one, if it is [idle](crate::Config::evict_after). The caller has chosen
+    /// it with [`Shard::longest_idle`].
+    pub fn evict(&mut self) {
+        let now = self.shard.now.tick();
+        let control = self.control();
+        if control.is_idle() {
+            control.set_close_reason(CloseReason::Evicted);
+            control.step(Transition::Expire, now);
+        }
+    }
+
     /// Reports that the connect has succeeded: `open` is pending.
     pub fn connected(&mut self) {
         let now = self.shard.now.tick();
@@ -832,15 +843,16 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         } else {
             Waiting::None
         };
-        let next = control.next(room);
-        if control.flags.has(Flags::TIMES) {
+        let (next, times) = (control.next(room), control.flags.has(Flags::TIMES));
+        if waiting != was {
+            self.change_queue(waiting);
+        }
+        // after that, since a socket that waits for a block is not idle
+        if times {
             self.shard.rearm_timer(self.index);
         }
         if queue {
             self.shard.queue(self.index);
-        }
-        if waiting != was {
-            self.change_queue(waiting);
         }
         next
     }

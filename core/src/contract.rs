@@ -74,6 +74,8 @@ pub struct Checked<D> {
     armed_in_sent: bool,
     /// Reading is paused.
     paused: bool,
+    /// The socket was declared active.
+    active: bool,
     /// Bytes that were in transit have been delivered since the pause.
     paused_received: bool,
     /// Bytes were queued, and `sent` has not come since.
@@ -206,6 +208,16 @@ impl<D> Checked<D> {
         if matches!(event, Event::Close(_)) && ended && !stream.control.flags.has(Flags::CLOSING) {
             assert!(self.peer_closed, "close before the peer_closed that was due");
         }
+        if matches!(event, Event::Close(CloseReason::Evicted)) {
+            let (quiet, after) = (stream.quiet_for().as_millis(), stream.shared.evict_after);
+            assert!(after > 0, "evicted although eviction is off");
+            assert!(quiet >= after.into(), "evicted after {quiet} ms without progress, {after} are needed");
+            assert!(!self.connecting, "evicted although the program has connected it");
+            assert!(!self.active && !self.paused && !self.armed, "evicted in the middle of something");
+            let (unread, queued) = (self.unread, stream.queued());
+            assert!(unread == 0 && queued == 0, "evicted with {unread} bytes unread and {queued} queued");
+            assert!(!stream.shared.stopping, "evicted during a shutdown");
+        }
         if matches!(event, Event::Writable) {
             let (_, output) = stream.split();
             let (queued, bound) = (output.queued(), output.bound());
@@ -223,6 +235,7 @@ impl<D> Checked<D> {
         self.armed_in_sent = self.armed && was_armed && (self.armed_in_sent || sent);
         self.paused_received &= self.paused && stream.is_paused();
         self.paused = stream.is_paused();
+        self.active = stream.is_active();
         self.unsent |= queued > 0;
         self.just_opened = opened;
         self.unread = bytes.len();
@@ -286,6 +299,7 @@ impl<H: Handler, W: Witness> Handler for ContractChecker<H, W> {
             armed: false,
             armed_in_sent: false,
             paused: false,
+            active: false,
             paused_received: false,
             unsent: false,
             just_opened: false,

@@ -254,11 +254,13 @@ pub enum CloseReason {
     HandlerPanic,
     /// The operating system reported this error.
     Error(ErrorKind),
+    /// The socket was idle and made room for another one, see [`Config::evict_after`](crate::Config::evict_after).
+    Evicted,
 }
 
 impl CloseReason {
     /// The number of different [`index`](Self::index) values.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 
     /// Returns an index below [`COUNT`](Self::COUNT), for counting by reason. It omits the details of the
     /// reason.
@@ -273,12 +275,13 @@ impl CloseReason {
             Self::Shutdown => 5,
             Self::HandlerPanic => 6,
             Self::Error(_) => 7,
+            Self::Evicted => 8,
         }
     }
 
     /// The names of the reasons, by [`index`](Self::index): one lower-case word each.
     pub const NAMES: [&'static str; Self::COUNT] =
-        ["peer", "reset", "local", "aborted", "timeout", "shutdown", "panic", "error"];
+        ["peer", "reset", "local", "aborted", "timeout", "shutdown", "panic", "error", "evicted"];
 }
 
 impl fmt::Display for CloseReason {
@@ -292,6 +295,7 @@ impl fmt::Display for CloseReason {
             Self::Shutdown => f.write_str("engine shut down"),
             Self::HandlerPanic => f.write_str("handler panicked"),
             Self::Error(kind) => write!(f, "error: {kind}"),
+            Self::Evicted => f.write_str("evicted"),
         }
     }
 }

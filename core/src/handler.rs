@@ -103,6 +103,10 @@ impl<M> Event<M> {
 /// 7. A request made in a callback (`close`, `pause`, ..) takes effect when the callback returns. After a call
 ///    of `close`, `linger` or `abort`, only the `close` event follows.
 /// 8. A callback borrows only its own socket. It reaches other sockets by [`Context::post`].
+/// 9. A socket ends with [`CloseReason::Evicted`] only if [`Config::evict_after`](crate::Config::evict_after) is set,
+///    and only while it is idle: no shutdown has begun, it is not declared active or paused, no `writable` is pending,
+///    no input was left unconsumed, nothing is queued, and its last progress is at least that span ago. Of the sockets
+///    of a poller that qualify, the one that has for the longest time is first.
 ///
 /// All methods but `admit` have a default implementation. A handler that wraps another handler overrides only
 /// [`event`](Self::event), which receives every event, and forwards [`wants_sent`](Self::wants_sent).

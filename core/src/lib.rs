@@ -201,6 +201,7 @@ mod contract;
 mod error;
 pub mod framing;
 mod handler;
+mod idle_queue;
 mod interest;
 pub mod life;
 pub mod poller;

@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::connection::Connection;
 use crate::error::{CloseReason, Timeout};
 use crate::handler::{Handler, Origin};
+use crate::idle_queue::IdleQueue;
 use crate::life::{State, Transition};
 use crate::queue::Queue;
 use crate::slot::{ControlBlock, Flags, Pending, Slot};
@@ -68,6 +69,8 @@ pub struct Shard<'s, D> {
     noted: &'s mut [[u8; NOTE_BYTES]],
     /// For each socket whose output waits, by index: how much of it the peer takes.
     pub(crate) windows: RateWindows<'s>,
+    /// The sockets that may be evicted.
+    idle: IdleQueue<'s>,
     /// Whether the driver reports undelivered bytes.
     asks: bool,
     /// The socket for which the driver is to make a call now, see [`is_asking`](Self::is_asking).
@@ -188,7 +191,10 @@ impl<'s, D> Shard<'s, D> {
         let (links, _) = links.as_chunks_mut();
         // Without a minimum rate, nothing is kept for it.
         let rated = if config.timeouts.write_rate.is_some() { config.sockets } else { 0 };
-        let (windows, _) = rest.split_at_mut_checked(rated * WINDOW_BYTES).ok_or(too_small)?;
+        let (windows, rest) = rest.split_at_mut_checked(rated * WINDOW_BYTES).ok_or(too_small)?;
+        let evictable = if config.evict_after.is_some() { config.sockets } else { 0 };
+        let (idle, _) = rest.split_at_mut_checked(evictable * WAIT_LINK_BYTES).ok_or(too_small)?;
+        let idle = IdleQueue::new(idle.as_chunks_mut().0, config.evict_after);
         let windows = RateWindows::new(windows.as_chunks_mut().0, config.timeouts.write_rate);
         let output = output.share_out(config.output_reserve() as u32, config.output_share());
         Ok(Self {
@@ -206,6 +212,7 @@ impl<'s, D> Shard<'s, D> {
                 first_byte: config.timeouts.first_byte.is_some(),
                 write_stall: config.timeouts.write_stall.is_some(),
                 stopping: false,
+                evict_after: idle.due(0),
             },
             config: Config { output_limit: config.output_limit.min(config.output_blocks), ..*config },
             ticks: Ticks::new(config, windows.look()),
@@ -226,6 +233,7 @@ impl<'s, D> Shard<'s, D> {
             stats: Stats::default(),
             noted,
             windows,
+            idle,
             asks: false,
             asked: None,
             held: false,
@@ -481,8 +489,13 @@ impl<'s, D> Shard<'s, D> {
         while !self.held
             && let Some(index) = self.wheel.expired(&mut self.slots, self.now.tick())
         {
+            // by the tick of the timer, since the sockets are appended in the order in which they became idle
+            let idle_at = if self.idle.is_on() { self.note_idle(index, self.wheel.now()) } else { None };
             if self.expire(index) {
                 return self.token(index);
+            }
+            if let Some(at) = idle_at {
+                self.file_by(index, at);
             }
         }
         while self.turns > 0 {
@@ -608,6 +621,7 @@ impl<'s, D> Shard<'s, D> {
             slot.control.pending.set(Pending::OPEN);
             slot.control.flags.set(Flags::SILENT);
         }
+        self.idle.begin(index, false);
         self.stats.accepted += 1;
         self.token(index).ok_or(AdmitError::Full)
     }
@@ -757,6 +771,7 @@ impl<'s, D> Shard<'s, D> {
             }
         };
         self.open += 1;
+        self.idle.begin(index, true); // until it is admitted
         Some(index)
     }
 
@@ -764,6 +779,7 @@ impl<'s, D> Shard<'s, D> {
     /// in the ready queue, it stays there, so the next socket in this slot may get one extra turn.
     pub(crate) fn free_slot(&mut self, index: u32) {
         self.wheel.cancel(&mut self.slots, index);
+        self.idle.remove(index);
         if let Some(slot) = self.slots.get_mut(index) {
             debug_assert!(slot.control.chain.waiting == Waiting::None, "a free slot in a wait queue");
             let ControlBlock { generation, flags, next, peer, .. } = slot.control;
@@ -791,12 +807,14 @@ impl<'s, D> Shard<'s, D> {
         let now = self.now.tick();
         let Some(slot) = self.slots.get_mut(index) else { return };
         slot.control.flags.clear(Flags::TIMES);
+        let idle_at = if self.idle.is_on() { self.note_idle(index, now) } else { None };
+        let Some(slot) = self.slots.get_mut(index) else { return };
         let (filed, lingers) = (slot.control.timer.due(), slot.control.state == State::Lingering);
         let due = self.ticks.due(&slot.control);
         let looks = (self.asks && due.is_some()) || (self.windows.is_on() && !lingers);
         let look = self.ticks.look(&slot.control).filter(|_| looks);
         let look_at = look.map(|span| now.wrapping_add(span));
-        let Some(at) = soonest(due.map(|(due, _)| due), look_at) else { return };
+        let Some(at) = soonest(soonest(due.map(|(due, _)| due), look_at), idle_at) else { return };
         if lingers {
             self.note(index, 0); // the earlier checks were in another state
         }
@@ -820,6 +838,54 @@ impl<'s, D> Shard<'s, D> {
         } else {
             self.wheel.set(&mut self.slots, index, at);
         }
+    }
+
+    /// Files the timer of a socket for this tick, unless it is filed for an earlier one.
+    fn file_by(&mut self, index: u32, at: u32) {
+        let filed = self.slots.get(index).and_then(|slot| slot.control.timer.due());
+        if filed.is_none_or(|filed| !at_or_before(filed, at)) {
+            self.wheel.set(&mut self.slots, index, at);
+        }
+    }
+
+    /// Appends a socket to the idle queue if it had been idle for long enough at the tick `now`, and removes it if it
+    /// had not. Returns when it will have been, if nothing happens before.
+    #[cold]
+    fn note_idle(&mut self, index: u32, now: u32) -> Option<u32> {
+        if self.idle.is_exempt(index) {
+            return None;
+        }
+        let control = &mut self.slots.get_mut(index)?.control;
+        let at = control.is_idle().then(|| self.idle.due(control.seen));
+        let later = at.filter(|at| !at_or_before(*at, now));
+        if at.is_some() && later.is_none() {
+            self.idle.insert(index);
+        } else {
+            self.idle.remove(index);
+        }
+        // in the queue or busy: its next run checks again
+        if later.is_none() && control.state.is_live() {
+            control.flags.set(Flags::TIMES);
+        }
+        later
+    }
+
+    /// Returns the socket that makes room for another one: of those that have been [idle](Config::evict_after) for long
+    /// enough, the one that became so first. `None` if there is none, timers are [held](Self::hold_timers), or the
+    /// shard is stopping. Then call [`Connection::evict`], after a last receive if the driver can.
+    pub fn longest_idle(&mut self) -> Option<Token> {
+        if self.held || self.shared.stopping {
+            return None;
+        }
+        while let Some(index) = self.idle.first() {
+            let slot = self.slots.get(index)?;
+            if slot.control.is_idle() {
+                return self.token(index);
+            }
+            // it has a run to come, since something is due for it
+            self.idle.remove(index);
+        }
+        None
     }
 
     /// Clears the request for a call of the driver, if it is for this socket. Returns whether it was.

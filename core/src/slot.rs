@@ -7,6 +7,7 @@ use crate::error::CloseReason;
 use crate::interest::Interest;
 use crate::life::{self, Change, State, Transition};
 use crate::timer;
+use crate::wait_queue::Waiting;
 
 /// The place of one socket in a shard's table. Opaque; used by [`Storage`](crate::Storage).
 pub struct Slot<D> {
@@ -218,6 +219,20 @@ impl ControlBlock {
     pub(crate) fn may_have_unread(&self) -> bool {
         !self.flags.has(Flags::PEER_ENDED)
             && (!self.kept.is_empty() || self.holds_back() || self.flags.has(Flags::FILLED))
+    }
+
+    /// Returns whether the socket is idle: it is open, and neither is anything in progress, nor does anything keep it
+    /// from being read.
+    pub(crate) fn is_idle(&self) -> bool {
+        const BUSY: Flags = Flags::ACTIVE
+            .with(Flags::PAUSED)
+            .with(Flags::BLOCKED)
+            .with(Flags::IN_FLIGHT)
+            .with(Flags::STALLED);
+        let holds_nothing = self.kept.is_empty() && self.chain.is_empty() && self.chain.held() == 0;
+        let waits = self.chain.armed || !matches!(self.chain.waiting, Waiting::None | Waiting::MayReceive);
+        let due = !self.pending.is_empty() || !self.asked.is_empty();
+        self.takes_messages() && !self.flags.has(BUSY) && holds_nothing && !waits && !due
     }
 
     pub(crate) fn takes_messages(&self) -> bool {

@@ -149,6 +149,11 @@ impl Wheel {
         unreachable!("a filed timer without a predecessor heads a list")
     }
 
+    /// Returns the tick that the wheel has reached. While timers expire, it is that of the last one.
+    pub(crate) const fn now(&self) -> u32 {
+        self.now
+    }
+
     /// Returns the tick to which the wheel must be advanced next: no timer is due before it. It may be that of a timer
     /// that was cancelled. `None` if no timer is filed.
     pub(crate) const fn next(&self) -> Option<u32> {

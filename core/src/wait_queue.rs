@@ -77,13 +77,13 @@ impl<'m> WaitLinks<'m> {
     }
 
     #[expect(clippy::indexing_slicing, reason = "there is a link for each socket")]
-    fn get(&self, index: u32) -> (u32, u32) {
+    pub(crate) fn get(&self, index: u32) -> (u32, u32) {
         let [a, b, c, d, e, f, g, h] = self.links[index as usize];
         (u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h]))
     }
 
     #[expect(clippy::indexing_slicing, reason = "there is a link for each socket")]
-    fn set(&mut self, index: u32, before: u32, after: u32) {
+    pub(crate) fn set(&mut self, index: u32, before: u32, after: u32) {
         let ([a, b, c, d], [e, f, g, h]) = (before.to_ne_bytes(), after.to_ne_bytes());
         self.links[index as usize] = [a, b, c, d, e, f, g, h];
     }

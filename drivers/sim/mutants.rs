@@ -481,8 +481,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     error(
         "core/src/poller/turn.rs",
         "held_connection_is_forgotten",
-        "self.acceptor.held = Some(accepted);\n                return false;",
-        "if MUTATED {\n core::mem::forget(accepted);\n } else {\n self.acceptor.held = Some(accepted);\n }\n                return false;",
+        "self.acceptor.held = Some(accepted);\n",
+        "if MUTATED {\n core::mem::forget(accepted);\n } else {\n self.acceptor.held = Some(accepted);\n }\n",
     ),
     error(
         "core/src/poller/turn.rs",

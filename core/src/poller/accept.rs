@@ -24,13 +24,15 @@ pub(crate) struct Acceptor<'s, T: Transport> {
     listeners: &'s mut [Option<ListenerEntry<T::Listener>>],
     /// An accepted connection for which no poller has room, or that cannot be watched now.
     pub(crate) held: Option<AcceptedSocket<T::Unregistered>>,
+    /// Whether no poller had room for it.
+    pub(crate) lacks_room: bool,
     /// The end of the back-off, when the held connection is placed and all listeners are watched again.
     resume_at: Option<Instant>,
 }
 
 impl<'s, T: Transport> Acceptor<'s, T> {
     pub(crate) fn new(listeners: &'s mut [Option<ListenerEntry<T::Listener>>]) -> Self {
-        Self { listeners, held: None, resume_at: None }
+        Self { listeners, held: None, lacks_room: false, resume_at: None }
     }
 
     /// Returns the maximum number of listeners.

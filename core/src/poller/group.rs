@@ -5,7 +5,7 @@ use core::fmt;
 use core::ops::Deref;
 use core::time::Duration;
 
-use crate::balance::{Balancer, peer_hint};
+use crate::balance::{Balancer, Policy, peer_hint};
 use crate::sync::{
     AtomicMin, Load, Mailbox, MailboxSlot, PushError, Receiver, Reservation, TryRecv, WakeFlag,
 };
@@ -323,6 +323,8 @@ pub struct Member<'g, M, G: GroupTypes> {
     permits: LoadPermit<G>,
     /// `None` if every connection stays on the poller that accepted it.
     balancer: Option<Balancer>,
+    /// The poller that was last asked to evict a socket.
+    evictor: usize,
     /// The command that was popped together with a stop. The stop is returned first, and this next.
     next: Option<CommandOf<G>>,
     /// Whether each mailbox is closed, empty, and without a push in progress.
@@ -343,7 +345,8 @@ impl<'g, M, G: GroupTypes> Member<'g, M, G> {
         let (commands, messages) = (handle.commands.receiver()?, handle.messages.receiver()?);
         let permits = LoadPermit::<G>::none(handle.load.clone());
         let finished = (false, false);
-        Some(Self { group, me, handle, commands, messages, permits, balancer, next: None, finished })
+        let evictor = usize::from(me.0);
+        Some(Self { group, me, handle, commands, messages, permits, balancer, evictor, next: None, finished })
     }
 
     /// Returns the poller's handle, as other threads use it.
@@ -383,6 +386,31 @@ impl<M, G: GroupTypes> Membership<G::Unregistered, G::Listener, M> for Member<'_
     fn has_room(&self, _: bool) -> bool {
         let has_room = |poller: &PollerHandle<M, G>| AsRef::<Load>::as_ref(poller).get() < self.group.sockets;
         if self.balancer.is_some() { self.group.pollers.iter().any(has_room) } else { has_room(self.handle) }
+    }
+
+    /// Chooses this poller if it can evict a socket, else asks the other pollers in turn: it is not known here which of
+    /// them have idle sockets.
+    fn choose_evictor(&mut self, here: bool) -> bool {
+        let me = usize::from(self.me.0);
+        let Some(balancer) = &self.balancer else { return here };
+        let other = match balancer.policy() {
+            Policy::Pinned(only) if usize::from(only) != me => usize::from(only),
+            Policy::Pinned(_) => return here,
+            Policy::RoundRobin | Policy::LeastConnections | Policy::LeastOfTwo | Policy::Hash => {
+                if here {
+                    return true;
+                }
+                self.evictor = (self.evictor + 1) % self.group.pollers.len();
+                self.evictor
+            }
+        };
+        if other != me
+            && let Some(poller) = self.group.pollers.get(other)
+        {
+            // if it has no room for the command, or has ended, another one is asked later
+            let _ = poller.send_command(Command::Evict);
+        }
+        false
     }
 
     fn place(

@@ -74,6 +74,8 @@ pub enum Command<C, L, P> {
         /// Whether to abort it.
         abort: bool,
     },
+    /// Evicts the socket that has been idle longest, unless the poller has room by now.
+    Evict,
     /// Shuts down within the grace time.
     Stop {
         /// How long sockets may continue.
@@ -89,6 +91,7 @@ impl<C, L, P> fmt::Debug for Command<C, L, P> {
             Self::Listen { .. } => "Listen",
             Self::CloseListener { .. } => "CloseListener",
             Self::CloseSocket { .. } => "CloseSocket",
+            Self::Evict => "Evict",
             Self::Stop { .. } => "Stop",
         })
     }
@@ -136,6 +139,12 @@ pub trait Membership<C, L, M> {
 
     /// Returns whether an accepted connection could be placed now. `here` is whether this poller's shard has room.
     fn has_room(&self, here: bool) -> bool;
+
+    /// Chooses a poller that evicts a socket for an accepted connection, which no poller has room for. `here` is whether
+    /// this poller can evict one. Returns whether this poller is to do so; it may have asked another one instead.
+    fn choose_evictor(&mut self, here: bool) -> bool {
+        here
+    }
 
     /// Chooses a poller for an accepted connection.
     fn place(&mut self, accepted: AcceptedSocket<C>) -> Placement<C, Self::Permit>;

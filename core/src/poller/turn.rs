@@ -27,6 +27,8 @@ const BROADCAST_A_TURN: usize = 1_024;
 const LAST_ACCEPTS: u8 = 64;
 /// How many times a stopping poller receives from a socket before the socket gets `shutdown`.
 const LAST_LOOKS: u8 = 16;
+/// The maximum number of idle sockets from which a poller receives before it evicts one.
+const EVICT_LOOKS: u8 = 16;
 
 /// The memory of a poller in addition to its shard's [`Storage`](crate::Storage).
 pub struct PollerStorage<'s, T: Transport> {
@@ -717,10 +719,11 @@ where
                 self.admit_assigned();
             }
             let has_room = self.io.membership.has_room(self.has_room());
+            // if a socket can make room, the accept comes first: only its result shows that a connection waits
+            let accepts = has_room || self.can_evict();
             let Some(listener) = self.acceptor.watched(id) else { return false };
-            if !has_room {
-                self.acceptor.back_off(&mut self.io.transport, self.io.now);
-                return false;
+            if !accepts {
+                return self.await_room();
             }
             self.scope = PanicScope::Program;
             let accept = self.io.transport.accept(listener, id);
@@ -738,22 +741,33 @@ where
                     return false;
                 }
             };
-            if !self.place(AcceptedSocket { connection, peer, listener: id }) {
-                self.acceptor.back_off(&mut self.io.transport, self.io.now);
-                return false;
+            let accepted = AcceptedSocket { connection, peer, listener: id };
+            let placed = if has_room { self.place(accepted) } else { self.hold(accepted, true) };
+            if !placed {
+                return self.await_room();
             }
         }
         true
     }
 
+    /// Backs off, and returns `false`. If sockets are evicted, the rest of this turn tries to make room, after the timers.
+    fn await_room(&mut self) -> bool {
+        self.acceptor.back_off(&mut self.io.transport, self.io.now);
+        if self.shard.config().evict_after.is_some() {
+            self.acceptor.lacks_room |= self.acceptor.held.is_none();
+            self.acceptor.retry_now(self.io.now);
+        }
+        false
+    }
+
     /// Assigns an accepted connection to a poller, or holds it back. Returns whether it was assigned.
     fn place(&mut self, accepted: AcceptedSocket<T::Unregistered>) -> bool {
         let AcceptedSocket { connection, peer, listener } = accepted;
-        let placement = match self.io.transport.make_watchable(connection) {
-            Ok(connection) => self.io.membership.place(AcceptedSocket { connection, peer, listener }),
-            Err(connection) => Placement::NoRoom(AcceptedSocket { connection, peer, listener }),
+        let connection = match self.io.transport.make_watchable(connection) {
+            Ok(connection) => connection,
+            Err(connection) => return self.hold(AcceptedSocket { connection, peer, listener }, false),
         };
-        match placement {
+        match self.io.membership.place(AcceptedSocket { connection, peer, listener }) {
             Placement::Here(assigned) => {
                 // the callers make room first; if one did not, only this connection would be lost
                 if let Err(assigned) = self.assigned.push_back(assigned) {
@@ -761,29 +775,96 @@ where
                 }
             }
             Placement::Elsewhere => {}
-            Placement::NoRoom(accepted) => {
-                self.acceptor.held = Some(accepted);
-                return false;
-            }
+            Placement::NoRoom(accepted) => return self.hold(accepted, true),
         }
         true
+    }
+
+    /// Holds back an accepted connection, and returns `false`. `lacks_room` is whether it waits for a slot.
+    fn hold(&mut self, accepted: AcceptedSocket<T::Unregistered>, lacks_room: bool) -> bool {
+        self.acceptor.held = Some(accepted);
+        self.acceptor.lacks_room = lacks_room;
+        false
     }
 
     /// Resumes after a back-off: with the connection that was held back, then with the listeners.
     #[cold]
     fn resume_accepting(&mut self) {
-        let has_room = self.io.membership.has_room(self.has_room());
-        if self.acceptor.held.is_some() && !has_room {
-            return self.acceptor.back_off(&mut self.io.transport, self.io.now);
+        if !self.place_held() {
+            // first, because a callback of an evicted socket may panic
+            self.acceptor.back_off(&mut self.io.transport, self.io.now);
+            if !core::mem::take(&mut self.acceptor.lacks_room) {
+                return;
+            }
+            self.make_room();
+            // the end of a socket ends the back-off
+            if !self.acceptor.take_due(self.io.now) {
+                return;
+            }
+            if !self.place_held() {
+                return self.acceptor.back_off(&mut self.io.transport, self.io.now);
+            }
         }
-        if let Some(accepted) = self.acceptor.held.take()
-            && !self.place(accepted)
-        {
-            return self.acceptor.back_off(&mut self.io.transport, self.io.now);
-        }
+        self.acceptor.lacks_room = false;
         // first, since the handler may panic
         self.acceptor.watch_all(&mut self.io.transport, self.io.now);
         self.admit_assigned();
+    }
+
+    /// Places the connection that was held back. Returns whether there is none any more, and the listeners may be
+    /// watched.
+    fn place_held(&mut self) -> bool {
+        let has_room = self.io.membership.has_room(self.has_room());
+        if self.acceptor.held.is_none() {
+            // a connection may wait at a listener that was left because there was no room
+            return has_room || !self.acceptor.lacks_room || self.can_evict();
+        }
+        if !has_room {
+            self.acceptor.lacks_room = true;
+            return false;
+        }
+        self.acceptor.held.take().is_none_or(|accepted| self.place(accepted))
+    }
+
+    /// Returns whether this poller has a socket that it may evict.
+    fn can_evict(&mut self) -> bool {
+        self.phase == Phase::Running && self.shard.longest_idle().is_some()
+    }
+
+    /// Makes room for an accepted connection, for which no poller has room: evicts a socket, or has another poller do
+    /// so, if one can be evicted.
+    #[cold]
+    fn make_room(&mut self) {
+        if self.phase == Phase::Running && self.shard.config().evict_after.is_some() {
+            let here = self.can_evict();
+            if self.io.membership.choose_evictor(here) {
+                self.evict();
+            }
+        }
+    }
+
+    /// Ends the socket that has been idle longest, unless its peer has just sent something: then the next one.
+    fn evict(&mut self) {
+        for _ in 0..EVICT_LOOKS {
+            let Some(token) = self.shard.longest_idle().filter(|_| self.phase == Phase::Running) else {
+                return;
+            };
+            // a request may have arrived since the last wait
+            let in_use = self.shard.in_use();
+            self.look(token);
+            if self.shard.in_use() < in_use {
+                return; // its peer had ended the stream
+            }
+            if self.shard.longest_idle() != Some(token) {
+                continue;
+            }
+            // without a free block to receive into, it is not known whether one has
+            let Some(mut conn) = self.shard.connection(token) else { return };
+            if self.io.transport.completes() || !conn.state().reads() || conn.room() > 0 {
+                self.tell(token, |conn| conn.evict());
+            }
+            return;
+        }
     }
 
     /// Admits connections one by one, so that a handler that panics over one loses none of the others.
@@ -907,6 +988,12 @@ where
             }
             Command::CloseListener { id } => self.acceptor.close(id, &mut self.io.transport),
             Command::CloseSocket { token, abort } => self.close_socket(token, abort),
+            Command::Evict => {
+                // a permit would be room, and is released at once
+                if self.io.membership.acquire().is_none() {
+                    self.evict();
+                }
+            }
             Command::Stop { grace } => self.stop(grace),
         }
     }
@@ -1017,6 +1104,7 @@ where
                 | Command::Listen { .. }
                 | Command::CloseListener { .. }
                 | Command::CloseSocket { .. }
+                | Command::Evict
                 | Command::Stop { .. }) => self.refuse(refused),
             }
         }
@@ -1042,6 +1130,7 @@ where
             Command::Connect { .. }
             | Command::CloseListener { .. }
             | Command::CloseSocket { .. }
+            | Command::Evict
             | Command::Stop { .. } => {}
         }
     }

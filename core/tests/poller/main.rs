@@ -21,6 +21,7 @@ mod bench;
 mod completion;
 mod connects;
 mod end;
+mod evicting;
 mod mail;
 mod net;
 mod panics;

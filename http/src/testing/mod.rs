@@ -67,10 +67,10 @@
 //! [pieces](TestServer::set_piece), read [slowly](TestServer::set_window), [end](TestServer::end) its stream and be
 //! [reset](TestServer::reset).
 
-mod network;
+pub(crate) mod network;
 mod request;
 mod response;
-mod server;
+pub(crate) mod server;
 
 pub use request::TestRequest;
 pub use response::TestResponse;

@@ -12,7 +12,7 @@ use lightcone_core::{Address, Config, ErrorKind, Handler, Instant, ListenerId, S
 use super::network::{Network, Peer};
 use super::{TestRequest, TestResponse};
 
-const LISTENER: ListenerId = ListenerId(0);
+pub(crate) const LISTENER: ListenerId = ListenerId(0);
 /// The maximum number of turns at one time.
 const TURNS: usize = 100;
 /// The maximum number of turns in one [`TestServer::advance`].

@@ -10,6 +10,8 @@ use lightcone_core::poller::Poller;
 use lightcone_core::{Config, Handler, Instant, Timeouts};
 
 use crate::testing::TestServer;
+use crate::testing::network::Peer;
+use crate::testing::server::LISTENER;
 
 pub(super) const DATE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
 
@@ -28,6 +30,28 @@ impl<H: Handler + 'static> TestServer<H> {
     /// Creates a server without timeouts.
     pub(super) fn untimed(handler: H) -> Self {
         Self::with_config(handler, &config())
+    }
+
+    /// Opens a connection that may have to wait until the server accepts it; returns its number.
+    pub(super) fn knock(&mut self) -> usize {
+        let peer = self.peers.len();
+        self.peers.push(Peer::new());
+        self.poller.transport_mut().backlog = Some(peer);
+        self.acceptable();
+        peer
+    }
+
+    /// Runs a turn in which the listener is ready.
+    pub(super) fn acceptable(&mut self) {
+        self.with_poller(|poller| {
+            poller.on_acceptable(LISTENER);
+            poller.turn();
+        });
+    }
+
+    /// Returns whether the server has accepted the connection of a peer.
+    pub(super) fn is_accepted(&self, peer: usize) -> bool {
+        self.peers[peer].token.is_some()
     }
 
     /// Lets the peer accept `n` more bytes.

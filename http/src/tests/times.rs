@@ -126,6 +126,50 @@ fn a_request_that_has_begun_gets_its_answer_before_the_idle_timeout() {
     }
 }
 
+/// A connection is evicted between requests only: neither a request nor a response is cut off.
+#[test]
+fn an_idle_connection_makes_room_between_requests_only() {
+    let timeouts = Timeouts::NONE;
+    let config = Config { sockets: 4, evict_after: Some(Duration::from_secs(1)), timeouts, ..config() };
+    let limits = Limits { head_time: Duration::from_mins(1), ..Limits::DEFAULT };
+    let mut rig = Rig::with_config(server(limits), &config);
+    let [idle, head, answer, stuck] = [(); 4].map(|()| rig.connect());
+    rig.send(idle, get("/").as_bytes());
+    assert_eq!(rig.take(idle), ok("in"));
+    rig.send(head, b"GET / HTTP");
+    rig.send(answer, get("/once?after=20000").as_bytes());
+    rig.peers[stuck].window = 10;
+    rig.send(stuck, get("/").as_bytes());
+    rig.sleep(1_000);
+    assert!(!rig.peers[idle].closed, "it may have to wait for one second first");
+    rig.sleep(9_000);
+    let first = rig.knock();
+    assert!(rig.is_accepted(first));
+    let ended = &rig.peers[idle];
+    assert!(ended.closed && !ended.reset && ended.received.is_empty(), "an ordinary end, and nothing else");
+    rig.send(first, post("/collect", 3, "a").as_bytes());
+    // all four are busy
+    rig.sleep(5_000);
+    let second = rig.knock();
+    rig.sleep(1_000);
+    assert!(!rig.is_accepted(second));
+    assert!([head, answer, stuck, first].iter().all(|peer| !rig.peers[*peer].closed));
+    // each is served to its end, and idle afterwards
+    rig.send(head, b"/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(rig.take(head), ok("in"));
+    rig.sleep(10);
+    rig.send(first, b"bc");
+    assert_eq!(rig.take(first), ok("3"));
+    rig.open_window(stuck, usize::MAX);
+    assert_eq!(rig.take(stuck), ok("in"));
+    rig.sleep(1_100);
+    rig.acceptable();
+    assert!(rig.is_accepted(second));
+    assert!(rig.peers[head].closed, "the first of them");
+    rig.sleep(10_000);
+    assert_eq!(rig.take(answer), ok("waited"));
+}
+
 /// A connection that waits for blocks that others hold is not idle.
 #[test]
 fn a_request_that_waits_for_room_is_not_idle() {

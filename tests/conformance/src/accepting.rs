@@ -352,6 +352,111 @@ pub fn closing_at_once_makes_room_at_once<D: Driver>() {
     assert_eq!(case.trace.closed(0), CloseReason::Local);
 }
 
+/// The time after which idle sockets may be evicted.
+const EVICT: Duration = Duration::from_millis(150);
+
+/// An engine of four sockets in total, which are evicted when they are idle. It echoes; a socket becomes active by a
+/// `+`, and inactive by a `-`.
+fn evicting<D: Driver>(pollers: usize) -> Case {
+    let builder = small::<D>().pollers(pollers).sockets(4 / pollers).evict_after(Some(EVICT));
+    Case::start(builder, |socket, event, cx| {
+        match socket.bytes().last() {
+            Some(b'+') => socket.set_active(true),
+            Some(b'-') => socket.set_active(false),
+            _ => {}
+        }
+        echoing(socket, event, cx);
+    })
+}
+
+/// More peers than sockets are served one after the other, although none of them closes: the one that has been idle
+/// longest sees the end. One in the middle of something does not.
+pub fn idle_sockets_make_room<D: Driver>() {
+    let case = evicting::<D>(1);
+    let listener = case.listen();
+    let mut busy = Peer::connect(listener.endpoint());
+    busy.exchange(b"+");
+    let mut idle: Vec<Peer> = (0..3)
+        .map(|n| {
+            let mut peer = Peer::connect(listener.endpoint());
+            peer.exchange(b"hello");
+            case.trace.token(n + 1);
+            thread::sleep(Duration::from_millis(5));
+            peer
+        })
+        .collect();
+    for round in 0..6 {
+        let mut peer = Peer::connect(listener.endpoint());
+        peer.exchange(b"hello");
+        assert_eq!(case.trace.closed(round + 1), CloseReason::Evicted);
+        idle.remove(0).expect_end();
+        idle.push(peer);
+    }
+    for (n, peer) in idle.iter_mut().enumerate() {
+        peer.exchange(b"still there");
+        assert_eq!(case.trace.count_of(7 + n, "close"), 0);
+    }
+    busy.exchange(b"still busy");
+    let records = case.trace.records();
+    let of = |socket: usize, name: &str| {
+        records
+            .iter()
+            .filter(|it| it.socket == socket && it.what.name() == name)
+            .map(|it| it.at_ms)
+            .max()
+            .unwrap()
+    };
+    for socket in 1..=6 {
+        let quiet_ms = of(socket, "close") - of(socket, "receive");
+        assert!(quiet_ms >= 150, "socket {socket} was evicted after {quiet_ms} ms");
+    }
+    assert_eq!(case.stop().pollers[0].stats.closed_for(CloseReason::Evicted), 6);
+}
+
+/// If all sockets of the accepting poller are busy, those of the other poller make room.
+pub fn idle_sockets_of_other_pollers_make_room<D: Driver>() {
+    let case = evicting::<D>(2);
+    let listener = case.listen();
+    let poller = |peer: &Peer| case.trace.token(case.trace.socket_of(peer.address())).poller().0;
+    let mut peers: Vec<Peer> = (0..4).map(|_| Peer::connect(listener.endpoint())).collect();
+    peers.iter_mut().for_each(|peer| peer.exchange(b"hello"));
+    let (mut busy, mut idle): (Vec<_>, Vec<_>) = peers.into_iter().partition(|peer| poller(peer) == 0);
+    assert_eq!(busy.len(), 2, "the sockets are spread evenly");
+    busy.iter_mut().for_each(|peer| peer.exchange(b"+"));
+    for _ in 0..4 {
+        let mut newcomer = Peer::connect(listener.endpoint());
+        newcomer.exchange(b"hello");
+        assert_eq!(poller(&newcomer), 1);
+        idle.push(newcomer);
+    }
+    let report = case.stop();
+    let evicted: Vec<_> = report.pollers.iter().map(|it| it.stats.closed_for(CloseReason::Evicted)).collect();
+    assert_eq!(evicted, [0, 4]);
+}
+
+/// While all sockets are in the middle of something, peers wait. They are served when one is idle.
+pub fn busy_sockets_make_no_room<D: Driver>() {
+    let case = evicting::<D>(1);
+    let listener = case.listen();
+    let mut busy: Vec<Peer> = (0..4)
+        .map(|_| {
+            let mut peer = Peer::connect(listener.endpoint());
+            peer.exchange(b"+");
+            peer
+        })
+        .collect();
+    let mut waiting = Peer::connect(listener.endpoint());
+    waiting.send(b"hello");
+    waiting.expect_silence(2 * EVICT);
+    busy[2].exchange(b"-");
+    assert_eq!(waiting.receive(5), b"hello");
+    busy[2].expect_end();
+    assert_eq!(case.trace.count("close"), 1);
+    for peer in [0, 1, 3] {
+        busy[peer].exchange(b"still there");
+    }
+}
+
 /// Peers of several address families at once.
 pub fn families_mix<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, _| match event {

@@ -94,6 +94,9 @@ macro_rules! tests {
             beyond_the_most_sockets_the_rest_wait
             a_listener_opened_without_room_loses_no_connection
             closing_at_once_makes_room_at_once
+            idle_sockets_make_room
+            idle_sockets_of_other_pollers_make_room
+            busy_sockets_make_no_room
             families_mix
         }
         $crate::tests! { $driver: balancing:

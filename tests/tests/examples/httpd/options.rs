@@ -18,6 +18,7 @@ fn help_names_every_option() {
         "--max-body",
         "--header-timeout",
         "--idle-timeout",
+        "--evict",
         "--min-rate",
         "--grace",
         "127.0.0.1:8080",
@@ -36,6 +37,7 @@ fn a_bad_value_is_named_with_what_is_allowed() {
         ("--header-timeout", "86401", "1 to 86400"),
         ("--idle-timeout", "0", "1 to 86400"),
         ("--idle-timeout", "soon", "1 to 86400"),
+        ("--evict", "0", "1 to 86400"),
         ("--min-rate", "0", "1 to 100000000"),
         ("--min-rate", "100000001", "1 to 100000000"),
         ("--listen", "localhost", "127.0.0.1:8080"),
@@ -53,6 +55,7 @@ fn a_bad_value_is_named_with_what_is_allowed() {
         ("--max-body", "281474976710655"),
         ("--header-timeout", "86400"),
         ("--idle-timeout", "86400"),
+        ("--evict", "86400"),
         ("--min-rate", "100000000"),
     ] {
         drop(Program::start("httpd", &[option, value]));

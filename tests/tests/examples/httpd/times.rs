@@ -43,6 +43,30 @@ fn an_idle_connection_is_closed_before_and_after_a_request() {
     poll(|| get(&server, "/metrics").text().contains(line).then_some(()));
 }
 
+/// A full server closes the connection that has been idle longest for each new one.
+#[test]
+fn an_idle_connection_makes_room_for_a_new_one() {
+    let options = ["--pollers", "1", "--max-connections", "4", "--evict", "1"];
+    let server = Program::start("httpd", &options);
+    let mut idle: Vec<Client> = (0..4)
+        .map(|_| {
+            let mut client = Client::new(&server);
+            assert_eq!(client.get("/foo").text(), "bar");
+            client
+        })
+        .collect();
+    for _ in 0..4 {
+        let begun = Instant::now();
+        let mut client = Client::new(&server);
+        assert_eq!(client.get("/foo").text(), "bar");
+        assert!(begun.elapsed() < 20 * SECOND);
+        idle.remove(0).ended();
+        idle.push(client);
+    }
+    let line = "\nlightcone_connections_closed_total{poller=\"0\",reason=\"evicted\"} 5\n";
+    poll(|| get(&server, "/metrics").text().contains(line).then_some(()));
+}
+
 /// Time during which the process is stopped does not count against its peers: received bytes are read before timeouts
 /// fire.
 #[test]
