@@ -27,5 +27,6 @@ mod panics;
 mod placing;
 mod sends;
 mod setup;
+mod timers;
 mod times;
 mod walk;

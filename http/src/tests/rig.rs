@@ -12,7 +12,8 @@ use lightcone_core::poller::{
     Accept, AloneWithMail, ListenerEntry, Poller, PollerStorage, Received, Transport,
 };
 use lightcone_core::{
-    Address, Config, ErrorKind, Handler, Instant, Interest, ListenerId, Sent, Shard, Storage, Timeouts, Token,
+    Address, Config, ErrorKind, Handler, Instant, Interest, ListenerId, Sent, Shard, Storage, Timeouts,
+    TimerStorage, Token,
 };
 
 pub(super) const DATE: &str = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
@@ -183,6 +184,7 @@ impl<H: Handler + 'static> Rig<H> {
         let storage = Storage { slots, memory: vec![0_u8; config.memory()].leak() };
         let shard = Shard::new(storage, config, Instant::from_millis(0)).unwrap();
         let storage = PollerStorage {
+            timers: TimerStorage::none(),
             connections: Box::leak(Box::new_uninit_slice(config.sockets)),
             listeners: Vec::leak(vec![None::<ListenerEntry<()>>]),
             buffer: vec![0_u8; config.receive_size.max(config.block_size)].leak(),
