@@ -419,11 +419,12 @@ where
     #[cold]
     fn on_alarm(&mut self) {
         self.announce();
-        if self.events_of_full_waits == 0 {
-            for _ in 0..TIMERS_A_TURN {
-                let Some((id, tag)) = self.io.timers.pop_due(self.io.now) else { break };
-                self.tell_poller_event(PollerEvent::Timer { id, tag });
-            }
+        let mut left = if self.events_of_full_waits == 0 { TIMERS_A_TURN } else { 0 };
+        while left > 0
+            && let Some((id, tag)) = self.io.timers.pop_due(self.io.now)
+        {
+            left -= 1;
+            self.tell_poller_event(PollerEvent::Timer { id, tag });
         }
         self.begin_connects(); // those of the timers, too, begin in this turn
         if self.phase != Phase::Running {
