@@ -166,6 +166,10 @@ pub struct Config {
     /// that has filled a small block and finds no large one waits in a FIFO queue. It gets one after as many were
     /// returned as there were sockets before it.
     pub receive_blocks: usize,
+    /// The maximum number of timers that the handler of a [`Poller`](crate::poller::Poller) may have set by
+    /// [`Context::set_timer`](crate::Context::set_timer) at the same time: 0, for none, to 2^24. A shard without a
+    /// poller ignores this field.
+    pub timers: usize,
     /// The timeouts of the sockets.
     pub timeouts: Timeouts,
     /// How long a socket has to be idle before it may be evicted, at most 12 days. Default `None`: no socket is evicted,
@@ -200,6 +204,7 @@ impl Config {
         output_limit: 4,
         receive_size: 4096,
         receive_blocks: 1,
+        timers: 0,
         timeouts: Timeouts::DEFAULT,
         evict_after: None,
     };
@@ -286,6 +291,9 @@ impl Config {
                 block("receive_size", self.receive_size, self.block_size),
                 pool("receive_blocks", self.receive_blocks, self.receive_size),
             );
+        }
+        if self.timers > Token::MAX_INDEX as usize + 1 {
+            return Err(ConfigError { field: "timers", value: self.timers as u64, allowed: "0 to 16777216" });
         }
         let Timeouts { connect, first_byte, idle, write_stall, drain, linger, write_rate } = self.timeouts;
         all!(
@@ -385,7 +393,8 @@ pub struct Footprint {
     pub shard: usize,
     /// The poller without its shard, but with its handler and transport; 0 for a shard alone.
     pub poller: usize,
-    /// The storage lent to a poller in addition to its shard's storage: connections, listeners and the receive buffer.
+    /// The storage lent to a poller in addition to its shard's storage: connections, listeners, the receive buffer and
+    /// timers.
     pub poller_storage: usize,
     /// One slot, including user data. An idle socket holds no block.
     pub slot: usize,

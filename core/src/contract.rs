@@ -1,11 +1,12 @@
 //! A handler that checks the event contract at run time.
 
 use crate::address::Address;
-use crate::error::CloseReason;
-use crate::handler::{Context, Event, Handler, Origin};
+use crate::error::{CloseReason, ConnectError, Rejected};
+use crate::handler::{Context, Event, Handler, Origin, Outbox, PollerEvent};
 use crate::slot::Flags;
 use crate::socket::{Socket, Stream};
 use crate::time::Instant;
+use crate::timers::{TimerError, TimerId, Timers};
 use crate::token::Token;
 
 /// What a test that controls the peers knows about them, for a [`ContractChecker`] to compare with the
@@ -56,6 +57,116 @@ pub struct ContractChecker<H, W = ()> {
     /// The number of sockets that were admitted and have not had their last event.
     alive: isize,
     inside: bool,
+    seen: Seen,
+    timers: TimerLedger,
+}
+
+/// How far the events of the poller have come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Seen {
+    #[default]
+    Nothing,
+    /// A callback of a socket. The events come from a shard without a poller, or from a worker.
+    Socket,
+    Started,
+    Stopping,
+}
+
+/// The number of timers that a checker follows in every detail. Further ones are only counted.
+const FOLLOWED: usize = 16;
+
+/// The timers that the wrapped handler has set.
+#[derive(Clone, Copy, Debug, Default)]
+struct TimerLedger {
+    followed: [Option<Followed>; FOLLOWED],
+    others: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Followed {
+    id: TimerId,
+    tag: u64,
+    /// When it must fire.
+    due: Instant,
+}
+
+impl TimerLedger {
+    fn set(&mut self, id: TimerId, tag: u64, due: Instant) {
+        let same = self.followed.iter().flatten().any(|timer| timer.id == id);
+        assert!(!same, "{id} was set again while it is set");
+        match self.followed.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some(Followed { id, tag, due }),
+            None => self.others += 1,
+        }
+    }
+
+    fn take(&mut self, id: TimerId) -> Option<Followed> {
+        self.followed.iter_mut().find_map(|place| place.take_if(|timer| timer.id == id))
+    }
+
+    fn cancel(&mut self, id: TimerId, was_set: bool) {
+        if self.take(id).is_some() {
+            assert!(was_set, "a cancel of {id}, which is set, has found nothing");
+        } else if was_set {
+            assert!(self.others > 0, "a cancel of {id}, which is not set, has found it");
+            self.others -= 1;
+        }
+    }
+
+    fn fire(&mut self, id: TimerId, tag: u64, now: Instant) {
+        let Some(timer) = self.take(id) else {
+            assert!(self.others > 0, "timer {id}, which is not set");
+            self.others -= 1;
+            return;
+        };
+        assert!(timer.tag == tag, "timer {id} with the tag {tag} in place of {}", timer.tag);
+        let early = timer.due.as_millis().saturating_sub(now.as_millis());
+        assert!(early == 0, "timer {id} is {early} ms early");
+        if let Some(first) = self.first() {
+            assert!(first >= timer.due, "timer {id} before one that is due earlier");
+        }
+    }
+
+    fn first(&self) -> Option<Instant> {
+        self.followed.iter().flatten().map(|timer| timer.due).min()
+    }
+}
+
+/// Passes on everything, and notes the timers.
+struct TimerWatch<'a, M> {
+    outbox: &'a mut dyn Outbox<M>,
+    now: Instant,
+    timers: &'a mut TimerLedger,
+}
+
+impl<M> Outbox<M> for TimerWatch<'_, M> {
+    fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>> {
+        self.outbox.post(to, message)
+    }
+
+    fn broadcast(&mut self, message: M, clone: fn(&M) -> M) -> Result<(), Rejected<M>> {
+        self.outbox.broadcast(message, clone)
+    }
+
+    fn connect(&mut self, to: Address, tag: u64) -> Result<Token, ConnectError> {
+        self.outbox.connect(to, tag)
+    }
+
+    fn local_address(&self, token: Token) -> Option<Address> {
+        self.outbox.local_address(token)
+    }
+
+    fn set_timer(&mut self, at: Instant, tag: u64) -> Result<TimerId, TimerError> {
+        let id = self.outbox.set_timer(at, tag)?;
+        self.timers.set(id, tag, Timers::due(self.now, at));
+        Ok(id)
+    }
+
+    fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        let was_set = self.outbox.cancel_timer(timer);
+        self.timers.cancel(timer, was_set);
+        was_set
+    }
 }
 
 /// The state that the checker keeps for each socket, including the data of the wrapped handler.
@@ -110,14 +221,15 @@ struct Now {
 impl<H> ContractChecker<H> {
     /// Wraps a handler.
     pub const fn new(inner: H) -> Self {
-        Self { inner, witness: (), alive: 0, inside: false }
+        Self::with_witness(inner, ())
     }
 }
 
 impl<H, W> ContractChecker<H, W> {
     /// Wraps a handler, and compares its events with what a witness knows about the peers.
     pub const fn with_witness(inner: H, witness: W) -> Self {
-        Self { inner, witness, alive: 0, inside: false }
+        let timers = TimerLedger { followed: [None; FOLLOWED], others: 0 };
+        Self { inner, witness, alive: 0, inside: false, seen: Seen::Nothing, timers }
     }
 
     /// Returns the wrapped handler.
@@ -138,6 +250,25 @@ impl<H, W> ContractChecker<H, W> {
     #[must_use]
     pub const fn alive(&self) -> isize {
         self.alive
+    }
+
+    /// Returns whether `started` has come.
+    #[must_use]
+    pub const fn has_started(&self) -> bool {
+        matches!(self.seen, Seen::Started | Seen::Stopping)
+    }
+
+    /// Returns whether `stopping` has come.
+    #[must_use]
+    pub const fn has_stopped(&self) -> bool {
+        matches!(self.seen, Seen::Stopping)
+    }
+
+    /// Returns when the next of the handler's timers must fire, of those that the checker follows: up to 16 at a time.
+    /// After a turn, that must be later than the time of the turn, unless no timer fires in it.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<Instant> {
+        self.timers.first()
     }
 }
 
@@ -244,6 +375,13 @@ impl<D> Checked<D> {
     }
 }
 
+/// Runs a callback, and notes the timers that it sets and cancels.
+fn watch_timers<M>(timers: &mut TimerLedger, cx: &mut Context<'_, M>, run: impl FnOnce(&mut Context<'_, M>)) {
+    let (now, unix_time, poller) = (cx.now(), cx.unix_time(), cx.poller());
+    let mut watch = TimerWatch { outbox: &mut *cx.outbox, now, timers };
+    run(&mut Context::new(now, unix_time, poller, &mut watch));
+}
+
 /// Marks that a callback is running. The mark is removed even if the callback panics, since engines that catch
 /// panics continue with other sockets.
 struct Inside<'a>(&'a mut bool);
@@ -255,6 +393,13 @@ impl Drop for Inside<'_> {
 }
 
 impl<H: Handler, W: Witness> ContractChecker<H, W> {
+    /// Notes a callback of a socket.
+    fn note_socket(&mut self) {
+        if self.seen == Seen::Nothing {
+            self.seen = Seen::Socket;
+        }
+    }
+
     /// Compares an event with what the witness knows about the peer.
     fn ask_witness(&mut self, socket: &Socket<'_, Checked<H::Data>>, event: &Event<H::Message>) {
         let (token, peer) = (socket.token(), socket.peer());
@@ -287,11 +432,14 @@ impl<H: Handler, W: Witness> Handler for ContractChecker<H, W> {
 
     fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Self::Data> {
         assert!(!self.inside, "admit within a callback");
+        let connecting = matches!(origin, Origin::Connecting { .. });
+        assert!(!connecting || !self.has_stopped(), "a connect begins after `stopping`");
+        self.note_socket();
         let inner = self.inner.admit(origin, peer)?;
         self.alive += 1;
         Some(Checked {
             inner,
-            connecting: matches!(origin, Origin::Connecting { .. }),
+            connecting,
             opened: false,
             ended: false,
             peer_closed: false,
@@ -322,6 +470,9 @@ impl<H: Handler, W: Witness> Handler for ContractChecker<H, W> {
         cx: &mut Context<'_, Self::Message>,
     ) {
         assert!(!self.inside, "{} within a callback", event.name());
+        self.note_socket();
+        let stops = matches!(event, Event::Shutdown);
+        assert!(!stops || self.seen != Seen::Started, "shutdown before `stopping`");
         let (unread, queued) = (socket.bytes().len(), socket.queued());
         // with few free blocks, `writable` may have to wait for blocks of other sockets
         let most = u32::from(socket.stream.shared.output_limit);
@@ -359,8 +510,32 @@ impl<H: Handler, W: Witness> Handler for ContractChecker<H, W> {
         {
             self.inside = true;
             let _inside = Inside(&mut self.inside);
-            self.inner.event(&mut socket.project(|checked| &mut checked.inner), event, cx);
+            let (inner, mut socket) = (&mut self.inner, socket.project(|checked| &mut checked.inner));
+            watch_timers(&mut self.timers, cx, |cx| inner.event(&mut socket, event, cx));
         }
         socket.data.after(which, &socket.stream);
+    }
+
+    fn poller_event(&mut self, event: PollerEvent, cx: &mut Context<'_, Self::Message>) {
+        assert!(!self.inside, "{} within a callback", event.name());
+        match event {
+            PollerEvent::Started => {
+                assert!(self.seen == Seen::Nothing, "started after another callback");
+                self.seen = Seen::Started;
+            }
+            PollerEvent::Timer { id, tag } => {
+                assert!(self.has_started(), "timer before started");
+                self.timers.fire(id, tag, cx.now());
+            }
+            PollerEvent::Stopping => {
+                assert!(self.has_started(), "stopping before started");
+                assert!(!self.has_stopped(), "stopping twice");
+                self.seen = Seen::Stopping;
+            }
+        }
+        self.inside = true;
+        let _inside = Inside(&mut self.inside);
+        let inner = &mut self.inner;
+        watch_timers(&mut self.timers, cx, |cx| inner.poller_event(event, cx));
     }
 }

@@ -4,6 +4,7 @@ use crate::address::Address;
 use crate::error::{CloseReason, ConnectError, ErrorKind, Rejected};
 use crate::socket::Socket;
 use crate::time::Instant;
+use crate::timers::{TimerError, TimerId};
 use crate::token::{ListenerId, PollerId, Token};
 use core::fmt;
 
@@ -78,6 +79,35 @@ impl<M> Event<M> {
     }
 }
 
+/// An event of a poller, and not of a socket. See [`Handler`] for the order of events.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub enum PollerEvent {
+    /// The poller has started. The first event of all, and delivered exactly once.
+    Started,
+    /// A [timer](Context::set_timer) is due, and no longer set.
+    Timer {
+        /// The timer, whose id is stale from now on.
+        id: TimerId,
+        /// The tag that was passed to `set_timer`.
+        tag: u64,
+    },
+    /// The poller begins to stop. Delivered exactly once, before the `Shutdown` of any socket.
+    Stopping,
+}
+
+impl PollerEvent {
+    /// Returns the name of the [`Handler`] method that the event calls, for logs and traces.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Timer { .. } => "timer",
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
 /// The callbacks by which a program handles the events of its sockets.
 ///
 /// For each socket, the callbacks run in this order, on one thread, and never re-entrantly (`*`: any number of
@@ -108,8 +138,25 @@ impl<M> Event<M> {
 ///    no input was left unconsumed, nothing is queued, and its last progress is at least that span ago. Of the sockets
 ///    of a poller that qualify, the one that has for the longest time is first.
 ///
+/// Three more callbacks belong to the poller and not to a socket. They come from a
+/// [`Poller`](crate::poller::Poller), so on every driver, but not on workers:
+///
+/// ```text
+/// started  ( the callbacks of sockets | timer )*  stopping  ( the callbacks of sockets | timer )*
+/// ```
+///
+/// 9. [`started`](Self::started) comes exactly once, before every other callback, `admit` included: in the poller's
+///    first turn, or earlier if a socket or a stop comes before that.
+/// 10. [`stopping`](Self::stopping) comes exactly once, as soon as the stop of the poller begins, with or without a
+///     grace time, and before the `shutdown` of any socket.
+/// 11. [`timer`](Self::timer) comes once for each timer that was set by [`Context::set_timer`] and not cancelled
+///     before, unless the poller ends first. It is never early. The timers of a poller come in the order of their
+///     times.
+/// 12. A poller that fails, because the engine or its driver is broken, calls nothing more, `stopping` included.
+///
 /// All methods but `admit` have a default implementation. A handler that wraps another handler overrides only
-/// [`event`](Self::event), which receives every event, and forwards [`wants_sent`](Self::wants_sent).
+/// [`event`](Self::event) and [`poller_event`](Self::poller_event), which receive every event, and forwards
+/// [`wants_sent`](Self::wants_sent).
 ///
 /// ```
 /// use lightcone_core::{Address, Context, Handler, Origin, Socket};
@@ -160,7 +207,7 @@ pub trait Handler {
     /// Receives every event of a socket. The default calls the method named after the event.
     ///
     /// ```
-    /// use lightcone_core::{Address, Context, Event, Handler, Origin, Socket};
+    /// use lightcone_core::{Address, Context, Event, Handler, Origin, PollerEvent, Socket};
     ///
     /// /// Counts the events of another handler.
     /// struct Counting<H> {
@@ -189,6 +236,11 @@ pub trait Handler {
     ///         self.events += 1;
     ///         self.inner.event(socket, event, cx);
     ///     }
+    ///
+    ///     fn poller_event(&mut self, event: PollerEvent, cx: &mut Context<'_, H::Message>) {
+    ///         self.events += 1;
+    ///         self.inner.poller_event(event, cx);
+    ///     }
     /// }
     /// ```
     #[inline(always)]
@@ -210,6 +262,34 @@ pub trait Handler {
             Event::Refused(error) => self.refused(socket, error, cx),
             Event::Close(reason) => self.close(socket, reason, cx),
         }
+    }
+
+    /// Receives every event of the poller. The default calls the method named after the event.
+    fn poller_event(&mut self, event: PollerEvent, cx: &mut Context<'_, Self::Message>) {
+        match event {
+            PollerEvent::Started => self.started(cx),
+            PollerEvent::Timer { id, tag } => self.timer(id, tag, cx),
+            PollerEvent::Stopping => self.stopping(cx),
+        }
+    }
+
+    /// Called when the poller has started, before every other callback. The handler can connect and set timers.
+    fn started(&mut self, cx: &mut Context<'_, Self::Message>) {
+        let _ = cx;
+    }
+
+    /// Called when the stop of the poller begins.
+    ///
+    /// Messages that the handler posts here to sockets of this poller arrive before their `shutdown`. Timers can still
+    /// be set, and fire while sockets have grace time left, but do not prolong it. No connect begins any more:
+    /// [`Context::connect`] returns [`ConnectError::Full`].
+    fn stopping(&mut self, cx: &mut Context<'_, Self::Message>) {
+        let _ = cx;
+    }
+
+    /// Called when a timer that was set by [`Context::set_timer`] is due. To repeat it, set it again.
+    fn timer(&mut self, timer: TimerId, tag: u64, cx: &mut Context<'_, Self::Message>) {
+        let _ = (timer, tag, cx);
     }
 
     /// Called when the connection is established.
@@ -315,6 +395,22 @@ pub trait Outbox<M> {
 
     /// Returns the local address of a socket of the caller's poller.
     fn local_address(&self, token: Token) -> Option<Address>;
+
+    /// Sets a timer of the caller's poller. The default has no timers.
+    ///
+    /// # Errors
+    ///
+    /// [`TimerError::Full`] if all are set, [`TimerError::Unsupported`] if there are none.
+    fn set_timer(&mut self, at: Instant, tag: u64) -> Result<TimerId, TimerError> {
+        let _ = (at, tag);
+        Err(TimerError::Unsupported)
+    }
+
+    /// Cancels a timer of the caller's poller. Returns whether it was set.
+    fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        let _ = timer;
+        false
+    }
 }
 
 /// An outbox that rejects everything, for a driver with one poller and no messages.
@@ -344,7 +440,7 @@ pub struct Context<'a, M> {
     now: Instant,
     unix_time: Option<u64>,
     poller: PollerId,
-    outbox: &'a mut dyn Outbox<M>,
+    pub(crate) outbox: &'a mut dyn Outbox<M>,
 }
 
 impl<M> fmt::Debug for Context<'_, M> {
@@ -473,5 +569,81 @@ impl<'a, M> Context<'a, M> {
     #[must_use]
     pub fn local_address(&self, token: Token) -> Option<Address> {
         self.outbox.local_address(token)
+    }
+
+    /// Sets a timer of this poller, which belongs to no socket: [`Handler::timer`] is called once, with its id and the
+    /// tag, in the first turn at or after the time `at`.
+    ///
+    /// Like the deadline of a socket, a timer has a resolution of a millisecond, is never early, and is late by as much
+    /// as the turn in which it becomes due. A time that has passed counts as the next millisecond, one that is more
+    /// than 12 days ahead as 12 days. Timers are called in the order of these times, and in any order within one
+    /// millisecond; after the timeouts and messages of the sockets in the same turn; at most 256 in a turn.
+    ///
+    /// ```
+    /// use core::convert::Infallible;
+    /// use core::time::Duration;
+    /// use lightcone_core::{
+    ///     Address, Backoff, CloseReason, Context, ErrorKind, Handler, Origin, Socket, TimerId,
+    /// };
+    ///
+    /// /// Keeps a connection to a server.
+    /// struct Upstream {
+    ///     server: Address,
+    ///     backoff: Backoff,
+    /// }
+    ///
+    /// impl Upstream {
+    ///     fn retry(&mut self, cx: &mut Context<'_, Infallible>) {
+    ///         let at = cx.now() + self.backoff.delay();
+    ///         cx.set_timer(at, 0).expect("one timer at a time");
+    ///     }
+    /// }
+    ///
+    /// impl Handler for Upstream {
+    ///     type Data = ();
+    ///     type Message = Infallible;
+    ///
+    ///     fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+    ///         Some(())
+    ///     }
+    ///
+    ///     fn started(&mut self, cx: &mut Context<'_, Infallible>) {
+    ///         self.timer(TimerId::from_bits(0), 0, cx);
+    ///     }
+    ///
+    ///     fn timer(&mut self, _: TimerId, _: u64, cx: &mut Context<'_, Infallible>) {
+    ///         if cx.connect(self.server, 0).is_err() {
+    ///             self.retry(cx);
+    ///         }
+    ///     }
+    ///
+    ///     fn open(&mut self, _: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {
+    ///         self.backoff.reset();
+    ///     }
+    ///
+    ///     fn refused(&mut self, _: &mut Socket<'_, ()>, _: ErrorKind, cx: &mut Context<'_, Infallible>) {
+    ///         self.retry(cx);
+    ///     }
+    ///
+    ///     fn close(&mut self, socket: &mut Socket<'_, ()>, _: CloseReason, cx: &mut Context<'_, Infallible>) {
+    ///         if !socket.is_stopping() {
+    ///             self.retry(cx);
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TimerError::Full`] if as many timers as [`Config::timers`](crate::Config) allows are set.
+    /// [`TimerError::Unsupported`] if that is 0, or the callback does not run on a poller.
+    pub fn set_timer(&mut self, at: Instant, tag: u64) -> Result<TimerId, TimerError> {
+        self.outbox.set_timer(at, tag)
+    }
+
+    /// Cancels a timer of this poller, whose `timer` event then does not come. Returns whether it was set: the id of a
+    /// timer that has fired or was cancelled, or of another poller's timer, has no effect.
+    pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.outbox.cancel_timer(timer)
     }
 }

@@ -193,6 +193,7 @@
 
 mod actions;
 mod address;
+mod backoff;
 pub mod balance;
 mod buffer;
 mod config;
@@ -215,6 +216,7 @@ pub mod sync;
 mod table;
 mod time;
 mod timer;
+mod timers;
 mod token;
 mod wait_queue;
 mod write_rate;
@@ -224,12 +226,13 @@ pub use actions::{
     send_queued,
 };
 pub use address::{Address, PackedAddress, UnixId};
+pub use backoff::Backoff;
 pub use buffer::{Checkpoint, Input, Output};
 pub use config::{Config, ConfigError, Footprint, Timeouts, WriteRate, footprint};
 pub use connection::{Action, Connection, FastPath, LeftFastPath};
 pub use contract::{Checked, ContractChecker, Witness};
 pub use error::{CloseReason, ConnectError, ErrorKind, Full, Rejected, RequestError, Timeout, WouldBlock};
-pub use handler::{Context, Event, Handler, NoOutbox, Origin, Outbox};
+pub use handler::{Context, Event, Handler, NoOutbox, Origin, Outbox, PollerEvent};
 pub use interest::Interest;
 pub use shard::{AdmitError, FreeBlocks, STOP_LINGER, Shard};
 pub use slot::Slot;
@@ -237,4 +240,5 @@ pub use socket::{Socket, Stream};
 pub use stats::Stats;
 pub use storage::{SetupError, Storage, StorageError};
 pub use time::Instant;
+pub use timers::{TimerError, TimerId, TimerSlot, TimerStorage, TimerWheel, Timers};
 pub use token::{ListenerId, PollerId, Token};

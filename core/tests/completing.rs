@@ -19,7 +19,7 @@ use core::mem::MaybeUninit;
 use lightcone_core::poller::{Alone, Connect, Poller, PollerStorage, Received, Transport};
 use lightcone_core::{
     Address, Config, Context, ErrorKind, Handler, Instant, Interest, ListenerId, Origin, Sent, Shard, Slot,
-    Socket, Storage, Token,
+    Socket, Storage, TimerStorage, Token,
 };
 
 /// Counts ends of stream and refused connects, and consumes nothing.
@@ -100,7 +100,12 @@ fn with_poller(input_blocks: usize, test: impl FnOnce(&mut Lone<'_>)) {
     let storage = Storage { slots: &mut slots, memory: &mut memory };
     let shard = Shard::new(storage, &config, Instant::from_millis(0)).unwrap();
     let mut connections = [const { MaybeUninit::uninit() }; 3];
-    let storage = PollerStorage { connections: &mut connections, listeners: &mut [], buffer: &mut [] };
+    let storage = PollerStorage {
+        connections: &mut connections,
+        listeners: &mut [],
+        buffer: &mut [],
+        timers: TimerStorage::none(),
+    };
     let mut poller = Poller::new(shard, Keeper::default(), Ring::default(), Alone, storage).unwrap();
     poller.begin_turn(Instant::from_millis(1), None);
     test(&mut poller);

@@ -19,8 +19,9 @@ use common::{ACCEPTED, PEER, PLAIN};
 use core::mem::MaybeUninit;
 use core::ops::ControlFlow;
 use lightcone_core::{
-    Action, Address, Checked, CloseReason, Config, Connection, Context, ContractChecker, Event, Handler,
-    Instant, NoOutbox, Origin, PollerId, Shard, Socket, Storage, Timeouts, Token, Witness,
+    Action, Address, Checked, CloseReason, Config, ConnectError, Connection, Context, ContractChecker, Event,
+    Handler, Instant, NoOutbox, Origin, Outbox, PollerEvent, PollerId, Rejected, Shard, Socket, Storage,
+    Timeouts, TimerError, TimerId, Token, Witness,
 };
 
 /// What the program does in its callbacks.
@@ -390,4 +391,231 @@ fn a_sound_engine_passes() {
         let _ = engine.receive(b"cd");
         let _ = engine.message();
     });
+}
+
+/// An outbox whose timers are what the test says.
+struct Forged {
+    id: u64,
+    repeats: bool,
+    finds: bool,
+}
+
+impl Outbox<u32> for Forged {
+    fn post(&mut self, _: Token, message: u32) -> Result<(), Rejected<u32>> {
+        Err(Rejected::Gone(message))
+    }
+
+    fn broadcast(&mut self, message: u32, _: fn(&u32) -> u32) -> Result<(), Rejected<u32>> {
+        Err(Rejected::Gone(message))
+    }
+
+    fn connect(&mut self, _: Address, _: u64) -> Result<Token, ConnectError> {
+        Err(ConnectError::Unsupported)
+    }
+
+    fn local_address(&self, _: Token) -> Option<Address> {
+        None
+    }
+
+    fn set_timer(&mut self, _: Instant, _: u64) -> Result<TimerId, TimerError> {
+        self.id = if self.repeats { 1 } else { self.id + 1 };
+        Ok(TimerId::from_bits(self.id))
+    }
+
+    fn cancel_timer(&mut self, _: TimerId) -> bool {
+        self.finds
+    }
+}
+
+/// Sets timers for these times in `started`, with their times as tags, and cancels timer 1 when timer 2 is due.
+struct Sets(&'static [u64]);
+
+impl Handler for Sets {
+    type Data = ();
+    type Message = u32;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn started(&mut self, cx: &mut Context<'_, u32>) {
+        for at in self.0 {
+            assert!(cx.set_timer(Instant::from_millis(*at), *at).is_ok());
+        }
+    }
+
+    fn timer(&mut self, timer: TimerId, _: u64, cx: &mut Context<'_, u32>) {
+        if timer == TimerId::from_bits(2) {
+            cx.cancel_timer(TimerId::from_bits(1));
+        }
+    }
+}
+
+/// A poller that delivers events of its own choice.
+struct Announcer {
+    checker: ContractChecker<Sets>,
+    outbox: Forged,
+}
+
+impl Announcer {
+    fn new(times: &'static [u64]) -> Self {
+        Self {
+            checker: ContractChecker::new(Sets(times)),
+            outbox: Forged { id: 0, repeats: false, finds: true },
+        }
+    }
+
+    fn started(times: &'static [u64]) -> Self {
+        let mut new = Self::new(times);
+        new.tell(0, PollerEvent::Started);
+        new
+    }
+
+    fn tell(&mut self, now: u64, event: PollerEvent) {
+        let now = Instant::from_millis(now);
+        self.checker.poller_event(event, &mut Context::new(now, None, PollerId(0), &mut self.outbox));
+    }
+
+    fn timer(&mut self, now: u64, id: u64, tag: u64) {
+        self.tell(now, PollerEvent::Timer { id: TimerId::from_bits(id), tag });
+    }
+}
+
+#[test]
+fn the_events_of_a_correct_poller() {
+    let mut announcer = Announcer::started(&[7, 5]);
+    let next = |announcer: &Announcer| announcer.checker.next_timer().map(Instant::as_millis);
+    assert_eq!(next(&announcer), Some(5));
+    announcer.timer(5, 2, 5); // cancels timer 1
+    assert_eq!(next(&announcer), None);
+    assert!(announcer.checker.has_started() && !announcer.checker.has_stopped());
+    announcer.tell(9, PollerEvent::Stopping);
+    assert!(announcer.checker.has_stopped());
+}
+
+/// The checker follows 16 timers, and counts the others.
+#[test]
+fn more_timers_than_the_checker_follows() {
+    let mut announcer = Announcer::started(&[5; 20]);
+    for id in (1..=20).rev() {
+        if id != 1 {
+            announcer.timer(5, id, 5); // the one with the number 2 cancels the last
+        }
+    }
+    assert_eq!(announcer.checker.next_timer(), None);
+}
+
+#[test]
+#[should_panic(expected = "timer 0:0#0, which is not set")]
+fn a_timer_too_many() {
+    let mut announcer = Announcer::started(&[5; 17]);
+    announcer.timer(5, 17, 5); // one that is only counted
+    announcer.timer(5, 0, 5);
+}
+
+#[test]
+#[should_panic(expected = "started after another callback")]
+fn a_late_start() {
+    let mut announcer = Announcer::new(&[]);
+    announcer.checker.admit(ACCEPTED, &PEER);
+    announcer.tell(0, PollerEvent::Started);
+}
+
+#[test]
+#[should_panic(expected = "started after another callback")]
+fn a_second_start() {
+    Announcer::started(&[]).tell(0, PollerEvent::Started);
+}
+
+#[test]
+#[should_panic(expected = "timer before started")]
+fn a_timer_before_the_start() {
+    Announcer::new(&[]).timer(0, 1, 0);
+}
+
+#[test]
+#[should_panic(expected = "stopping before started")]
+fn a_stop_without_a_start() {
+    Announcer::new(&[]).tell(0, PollerEvent::Stopping);
+}
+
+#[test]
+#[should_panic(expected = "stopping twice")]
+fn a_second_stop() {
+    let mut announcer = Announcer::started(&[]);
+    announcer.tell(0, PollerEvent::Stopping);
+    announcer.tell(0, PollerEvent::Stopping);
+}
+
+#[test]
+#[should_panic(expected = "a connect begins after `stopping`")]
+fn a_connect_after_the_stop() {
+    let mut announcer = Announcer::started(&[]);
+    announcer.tell(0, PollerEvent::Stopping);
+    announcer.checker.admit(Origin::Connecting { tag: 0 }, &PEER);
+}
+
+#[test]
+#[should_panic(expected = "timer 0:1#0 is 2 ms early")]
+fn an_early_timer() {
+    Announcer::started(&[5]).timer(3, 1, 5);
+}
+
+#[test]
+#[should_panic(expected = "timer 0:1#0, which is not set")]
+fn a_timer_that_comes_twice() {
+    let mut announcer = Announcer::started(&[5]);
+    announcer.timer(5, 1, 5);
+    announcer.timer(5, 1, 5);
+}
+
+#[test]
+#[should_panic(expected = "timer 0:1#0 with the tag 6 in place of 5")]
+fn a_timer_with_the_tag_of_another() {
+    Announcer::started(&[5]).timer(5, 1, 6);
+}
+
+#[test]
+#[should_panic(expected = "timer 0:2#0 before one that is due earlier")]
+fn timers_out_of_order() {
+    Announcer::started(&[5, 7]).timer(9, 2, 7);
+}
+
+#[test]
+#[should_panic(expected = "a cancel of 0:1#0, which is set, has found nothing")]
+fn a_cancel_that_does_nothing() {
+    let mut announcer = Announcer::started(&[7, 5]);
+    announcer.outbox.finds = false;
+    announcer.timer(5, 2, 5);
+}
+
+#[test]
+#[should_panic(expected = "a cancel of 0:1#0, which is not set, has found it")]
+fn a_cancel_that_finds_a_timer_that_has_fired() {
+    let mut announcer = Announcer::started(&[5, 5]);
+    announcer.timer(5, 1, 5);
+    announcer.timer(5, 2, 5);
+}
+
+#[test]
+#[should_panic(expected = "0:1#0 was set again while it is set")]
+fn one_id_for_two_timers() {
+    let mut announcer = Announcer::new(&[5, 6]);
+    announcer.outbox.repeats = true;
+    announcer.tell(0, PollerEvent::Started);
+}
+
+#[test]
+#[should_panic(expected = "shutdown before `stopping`")]
+fn a_shutdown_without_a_stop() {
+    let mut slots = [const { MaybeUninit::uninit() }; CONFIG.sockets];
+    let mut memory = [0; CONFIG.memory()];
+    let storage = Storage { slots: &mut slots, memory: &mut memory };
+    let mut shard = Shard::new(storage, &CONFIG, Instant::from_millis(0)).unwrap();
+    let mut announcer = Announcer::started(&[]);
+    let token = shard.admit(&mut announcer.checker, ACCEPTED, &PEER).unwrap();
+    let mut conn = shard.connection(token).unwrap();
+    conn.shutdown();
+    let mut cx = Context::new(Instant::from_millis(0), None, PollerId(0), &mut announcer.outbox);
+    let _ = conn.run(&mut announcer.checker, &mut cx);
 }

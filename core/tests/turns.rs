@@ -18,7 +18,7 @@ use lightcone_core::poller::{
 use lightcone_core::sync::{Load, MailboxSlot};
 use lightcone_core::{
     Address, Config, Context, ErrorKind, Handler, Instant, Interest, ListenerId, Origin, PollerId, Sent,
-    Shard, Socket, Storage, Timeouts, Token, UnixId,
+    Shard, Socket, Storage, Timeouts, TimerStorage, Token, UnixId,
 };
 
 const PEER: Address = Address::Unix(UnixId(7));
@@ -125,7 +125,8 @@ impl Bench {
         let memory = Box::leak(vec![0; CONFIG.memory()].into_boxed_slice());
         let shard = Shard::new(Storage { slots, memory }, &CONFIG, now).unwrap();
         let connections = leak(MaybeUninit::<ConnectionEntry<u32>>::uninit);
-        let storage = PollerStorage { connections, listeners: &mut [], buffer: &mut [] };
+        let storage =
+            PollerStorage { connections, listeners: &mut [], buffer: &mut [], timers: TimerStorage::none() };
         let poller = Poller::new(shard, Counts::default(), Nothing::default(), member, storage).unwrap();
         Self { poller, group, load, now }
     }

@@ -527,6 +527,49 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "&& self.io.interest(token).is_some_and(|old| old == interest || (MUTATED && old.reads() == interest.reads()))",
     ),
     error(
+        "core/src/poller/turn.rs",
+        "stopping_is_forgotten",
+        "if self.announced == Announced::Start && self.phase != Phase::Running {",
+        "if self.announced == Announced::Start && self.phase != Phase::Running && !MUTATED {",
+    ),
+    error(
+        "core/src/poller/turn.rs",
+        "a_turn_calls_one_timer",
+        "{ TIMERS_A_TURN } else { 0 };",
+        "{ if MUTATED { 1 } else { TIMERS_A_TURN } } else { 0 };",
+    ),
+    error(
+        "core/src/poller/io.rs",
+        "a_timer_does_not_wake_its_poller",
+        "self.alarm = self.alarm.min(Timers::due(self.now, at));",
+        "self.alarm = if MUTATED { self.alarm } else { self.alarm.min(Timers::due(self.now, at)) };",
+    ),
+    error(
+        "core/src/timers.rs",
+        "a_timer_is_early",
+        ".expired(&mut self.slots, now.tick())?",
+        ".expired(&mut self.slots, now.tick().wrapping_add(u32::from(MUTATED)))?",
+    ),
+    error(
+        "core/src/timers.rs",
+        "a_cancelled_timer_comes",
+        "                wheel.cancel(&mut self.slots, index);\n                self.release(index);\n",
+        "                if !MUTATED {\n                    wheel.cancel(&mut self.slots, index);\n                    \
+         self.release(index);\n                }\n",
+    ),
+    error(
+        "core/src/timers.rs",
+        "a_stale_id_cancels_the_next_timer",
+        ".is_some_and(|slot| self.id.at(index, slot.generation) == id)",
+        ".is_some_and(|slot| MUTATED || self.id.at(index, slot.generation) == id)",
+    ),
+    error(
+        "core/src/timers.rs",
+        "a_timer_has_the_tag_of_the_one_before",
+        "        slot.tag = tag;\n",
+        "        if !MUTATED {\n            slot.tag = tag;\n        }\n",
+    ),
+    error(
         "core/src/poller/io.rs",
         "stale_token_has_an_address",
         "a == x && b == y && c == z",

@@ -6,6 +6,7 @@
 //! | `echo` | the smallest server: copies input to output, with backpressure |
 //! | `chat` | messages to every socket of every poller; handling of slow readers |
 //! | `simulate` | the other examples' handlers in a simulated network, by seed |
+//! | `reconnect` | a client without a thread: start, timers and back-off of a handler |
 //! | `relay` | accepting and connecting; two sockets tied together by messages and credit |
 //!
 //! The small examples, such as `hello`, do not use this crate: they show one thing each, with `lightcone` alone.
@@ -18,6 +19,7 @@
 pub mod chat;
 pub mod echo;
 mod options;
+pub mod reconnect;
 pub mod relay;
 mod server;
 pub mod simulation;

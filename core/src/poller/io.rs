@@ -7,7 +7,7 @@ use heapless::{Deque, Vec};
 use crate::table::Table;
 use crate::{
     Address, Calls, ConnectError, Context, ContextCalls, ErrorKind, Instant, Interest, Outbox, PollerId,
-    Rejected, Sent, Shard, Token,
+    Rejected, Sent, Shard, TimerError, TimerId, Timers, Token,
 };
 
 use super::membership::Membership;
@@ -47,7 +47,10 @@ pub(crate) struct PendingConnect<P> {
     pub(crate) permit: P,
 }
 
-/// The parts of a poller that callbacks reach: the transport, the membership and the connections.
+/// An alarm that is not set.
+pub(crate) const NEVER: Instant = Instant::from_millis(u64::MAX);
+
+/// The parts of a poller that callbacks reach: the transport, the membership, the connections and the timers.
 pub(crate) struct Io<'s, T: Transport, L, P, const BATCH: usize> {
     me: PollerId,
     pub(crate) now: Instant,
@@ -58,6 +61,10 @@ pub(crate) struct Io<'s, T: Transport, L, P, const BATCH: usize> {
     /// Slots that are reserved in advance, so that `connect` returns a token at once.
     reserved: Vec<Token, BATCH>,
     pub(crate) pending_connects: Deque<PendingConnect<P>, BATCH>,
+    pub(crate) timers: Timers<'s>,
+    /// When the poller has to do what most turns do not: a timer is due then, or the poller is starting or stopping,
+    /// for which the alarm is in the past. So one comparison covers all of that.
+    pub(crate) alarm: Instant,
 }
 
 impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
@@ -67,6 +74,7 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
         transport: T,
         membership: L,
         connections: &'s mut [MaybeUninit<ConnectionEntry<T::Registered>>],
+        timers: Timers<'s>,
     ) -> Self {
         Self {
             me,
@@ -77,6 +85,8 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
             connections: Table::new(connections),
             reserved: Vec::new(),
             pending_connects: Deque::new(),
+            timers,
+            alarm: Instant::from_millis(0),
         }
     }
 
@@ -202,6 +212,16 @@ where
             return None;
         }
         self.transport.local_address(entry.connection.as_ref()?)
+    }
+
+    fn set_timer(&mut self, at: Instant, tag: u64) -> Result<TimerId, TimerError> {
+        let timer = self.timers.set(self.now, at, tag)?;
+        self.alarm = self.alarm.min(Timers::due(self.now, at));
+        Ok(timer)
+    }
+
+    fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.timers.cancel(timer)
     }
 }
 

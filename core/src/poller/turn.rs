@@ -8,14 +8,14 @@ use heapless::Deque;
 
 use crate::{
     Address, CloseReason, Config, ConnectError, Connection, ErrorKind, Footprint, Handler, Instant, Interest,
-    LeftFastPath, ListenerId, Origin, PIECES_MAX, Rejected, Settled, SetupError, Shard, Stats, StorageError,
-    Token, footprint,
+    LeftFastPath, ListenerId, Origin, PIECES_MAX, PollerEvent, Rejected, Settled, SetupError, Shard, Stats,
+    StorageError, TimerStorage, Timers, Token, footprint,
 };
 
 use crate::life::State;
 
 use super::accept::{ACCEPTS_A_TURN, Acceptor, BACK_OFF, ListenerEntry};
-use super::io::{ConnectionEntry, Io, PendingConnect};
+use super::io::{ConnectionEntry, Io, NEVER, PendingConnect};
 use super::membership::{AcceptedSocket, AssignedSocket, Command, Envelope, Membership, Placement};
 use super::transport::{Accept, Connect, ConnectResult, Received, Transport};
 
@@ -23,6 +23,8 @@ use super::transport::{Accept, Connect, ConnectResult, Received, Transport};
 const MAIL_A_TURN: usize = 256;
 /// The maximum number of sockets that a broadcast reaches in one turn.
 const BROADCAST_A_TURN: usize = 1_024;
+/// The maximum number of timers in one turn.
+const TIMERS_A_TURN: usize = 256;
 /// The maximum number of turns in which a stopping poller accepts what waits: 4,096 connections of each listener.
 const LAST_ACCEPTS: u8 = 64;
 /// How many times a stopping poller receives from a socket before the socket gets `shutdown`.
@@ -38,6 +40,8 @@ pub struct PollerStorage<'s, T: Transport> {
     pub listeners: &'s mut [Option<ListenerEntry<T::Listener>>],
     /// The receive buffer. A completion transport needs none.
     pub buffer: &'s mut [u8],
+    /// At least [`Config::timers`](crate::Config) slots, or [`TimerStorage::none`] if that is 0.
+    pub timers: TimerStorage<'s>,
 }
 
 impl<T: Transport> fmt::Debug for PollerStorage<'_, T> {
@@ -46,6 +50,7 @@ impl<T: Transport> fmt::Debug for PollerStorage<'_, T> {
             .field("connections", &self.connections.len())
             .field("listeners", &self.listeners.len())
             .field("buffer", &self.buffer.len())
+            .field("timers", &self.timers)
             .finish()
     }
 }
@@ -92,12 +97,20 @@ enum Phase {
     Over,
 }
 
+/// Which events of the poller its handler has had.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Announced {
+    Nothing,
+    Start,
+    Stop,
+}
+
 /// The code of the program that is running.
 #[derive(Clone, Copy)]
 enum PanicScope {
     /// No code of the program.
     Engine,
-    /// `admit` of an accepted socket, the filter, or a message's `clone` or `drop`.
+    /// `admit` of an accepted socket, the filter, an event of the poller, or a message's `clone` or `drop`.
     Program,
     /// `admit` of a connect.
     Connect(Token),
@@ -110,7 +123,8 @@ enum PanicScope {
 pub enum PanicOwner {
     /// Not the program: the engine or its driver is broken.
     Engine,
-    /// The program, but not a callback of a socket. Only the connection or message that it handled is lost.
+    /// The program, but not a callback of a socket. Only the connection, message or poller event that it handled is
+    /// lost.
     Program,
     /// A callback of this socket, which ends. Call [`Poller::run`] for the socket; if its `close` panics as well, call
     /// `run` once more.
@@ -143,12 +157,16 @@ pub enum PanicOwner {
 /// | sockets that are due without an event: timeouts, deferred sends, free blocks | those that were due when the turn began |
 /// | messages | 256, and 1,024 deliveries of a broadcast |
 /// | connects that handlers have requested | `BATCH` |
+/// | timers that handlers have set, and the connects that these request | 256, and `BATCH` |
 /// | after a stop: a last accept | 64 per listener, in up to 64 turns |
 /// | after that, for all sockets: a last receive, then `shutdown` | 16 receives per socket, once |
 ///
 /// A message that was posted before a stop is therefore delivered before `shutdown`, unless there are more than 256. So
 /// are bytes that had arrived, unless the socket is not read. A completion transport is not asked to receive: the bytes
 /// that it has reported by then are those that have arrived.
+///
+/// The handler's [`started`](Handler::started) precedes every other callback: it comes before the first `admit`, or at
+/// the end of the first turn. Its [`stopping`](Handler::stopping) comes within [`stop`](Self::stop).
 pub struct Poller<'s, H, T, L, const BATCH: usize = 16>
 where
     H: Handler,
@@ -171,6 +189,7 @@ where
     events_of_full_waits: usize,
     scope: PanicScope,
     phase: Phase,
+    announced: Announced,
     /// The number of sockets that were unfinished when the grace time was over.
     aborted: u64,
     unwatchable: u64,
@@ -209,10 +228,11 @@ where
         storage: PollerStorage<'s, T>,
     ) -> Result<Self, SetupError> {
         const { assert!(BATCH > 0, "BATCH must be at least 1") };
-        let PollerStorage { connections, listeners, buffer } = storage;
+        let PollerStorage { connections, listeners, buffer, timers } = storage;
         let config = shard.config();
         StorageError::check("PollerStorage::connections", connections.len(), config.sockets)?;
-        let io = Io::new(config.poller, shard.now(), transport, membership, connections);
+        let timers = Timers::new(timers, config)?;
+        let io = Io::new(config.poller, shard.now(), transport, membership, connections, timers);
         if T::TELLS_UNDELIVERED {
             shard.ask_undelivered();
         }
@@ -229,6 +249,7 @@ where
             events_of_full_waits: 0,
             scope: PanicScope::Engine,
             phase: Phase::Running,
+            announced: Announced::Nothing,
             aborted: 0,
             unwatchable: 0,
         })
@@ -253,7 +274,8 @@ where
         let listeners = size_of::<Option<ListenerEntry<T::Listener>>>().saturating_mul(listeners);
         let mut cost = footprint::<H::Data>(config);
         cost.poller = size_of::<Self>() - cost.shard;
-        cost.poller_storage = connections.saturating_add(listeners).saturating_add(buffer);
+        let others = listeners.saturating_add(buffer).saturating_add(TimerStorage::bytes(config.timers));
+        cost.poller_storage = connections.saturating_add(others);
         cost
     }
 
@@ -340,7 +362,8 @@ where
     /// Reports that the last wait brought as many events as it had room for, so that it may have left sockets out. Call
     /// this after [`begin_turn`](Self::begin_turn), with the number of events; after a wait with room for more, pass 0.
     /// The timers of sockets that were left out must not fire before their events are handled, so no timer fires in
-    /// this turn. That ends once consecutive full waits have brought as many events as there can be.
+    /// this turn, those of the handler included. That ends once consecutive full waits have brought as many events as
+    /// there can be.
     pub fn on_full_wait(&mut self, events: usize) {
         self.events_of_full_waits += events;
         // each socket may be reported twice, once for each direction, and each listener once
@@ -374,13 +397,61 @@ where
             self.resume_accepting();
         }
         // after everything that runs handlers, so that the connects of this turn begin in it
-        while let Some(connect) = self.io.pending_connects.pop_front() {
-            self.begin_connect(connect);
-        }
+        self.begin_connects();
         // last, so that messages posted before a stop are delivered before `shutdown`
-        if self.phase != Phase::Running {
-            self.end();
+        if self.io.alarm <= self.io.now {
+            self.on_alarm();
         }
+    }
+
+    #[inline]
+    fn begin_connects(&mut self) {
+        while !self.io.pending_connects.is_empty() {
+            // before the connect is taken out, which would be lost if `started` panics
+            if self.announced == Announced::Nothing {
+                self.announce();
+            }
+            if let Some(connect) = self.io.pending_connects.pop_front() {
+                self.begin_connect(connect);
+            }
+        }
+    }
+
+    /// Does what most turns do not: the start, the timers, the shutdown.
+    #[cold]
+    fn on_alarm(&mut self) {
+        self.announce();
+        let mut left = if self.events_of_full_waits == 0 { TIMERS_A_TURN } else { 0 };
+        while left > 0
+            && let Some((id, tag)) = self.io.timers.pop_due(self.io.now)
+        {
+            left -= 1;
+            self.tell_poller_event(PollerEvent::Timer { id, tag });
+        }
+        self.begin_connects(); // those of the timers, too, begin in this turn
+        if self.phase != Phase::Running {
+            return self.end(); // the alarm stays in the past
+        }
+        self.io.alarm = self.io.timers.next(self.io.now).unwrap_or(NEVER);
+    }
+
+    /// Delivers `started`, and once a stop has begun, `stopping`, unless the handler has had them.
+    #[cold]
+    fn announce(&mut self) {
+        if self.announced == Announced::Nothing {
+            // before the callback, which may panic
+            self.announced = Announced::Start;
+            self.io.reserve(&mut self.shard);
+            self.tell_poller_event(PollerEvent::Started);
+        }
+        if self.announced == Announced::Start && self.phase != Phase::Running {
+            self.announced = Announced::Stop;
+            self.tell_poller_event(PollerEvent::Stopping);
+        }
+    }
+
+    fn tell_poller_event(&mut self, event: PollerEvent) {
+        self.as_program(|poller| poller.handler.poller_event(event, &mut poller.io.context()));
     }
 
     /// Returns when to take the next turn if nothing happens before; not later than now if there is something to do.
@@ -392,22 +463,31 @@ where
         let busy = (self.budget.commands == 0 && self.io.membership.has_command())
             || self.io.membership.has_envelope()
             || self.broadcast.is_some()
-            || !self.io.pending_connects.is_empty()
-            || (self.phase != Phase::Running && self.ends_further());
+            || !self.io.pending_connects.is_empty();
         if busy {
             return Some(self.io.now);
         }
+        let alarm = if self.io.alarm == NEVER { None } else { self.next_alarm() };
+        let deadlines = [self.shard.next_deadline(), self.acceptor.deadline(), alarm];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Returns when the start, the timers or the shutdown need the next turn.
+    #[cold]
+    fn next_alarm(&self) -> Option<Instant> {
+        if self.announced == Announced::Nothing || (self.phase != Phase::Running && self.ends_further()) {
+            return Some(self.io.now);
+        }
+        let timers = self.io.timers.next(self.io.now);
         // only this phase waits for its deadline; the others continue at once or by an event
-        let stop = match self.phase {
-            Phase::Stopping { deadline, .. } => Some(deadline),
+        match self.phase {
+            Phase::Stopping { deadline, .. } => Some(timers.map_or(deadline, |at| at.min(deadline))),
             Phase::Running
             | Phase::Accepting { .. }
             | Phase::Aborting { .. }
             | Phase::Closing { .. }
-            | Phase::Over => None,
-        };
-        let deadlines = [self.shard.next_deadline(), self.acceptor.deadline(), stop];
-        deadlines.into_iter().flatten().min()
+            | Phase::Over => timers,
+        }
     }
 
     // --- events ------------------------------------------------------------------------------------------------------
@@ -878,6 +958,9 @@ where
     fn admit(&mut self, assigned: AssignedSocket<T::Unregistered, L::Permit>) {
         let (peer, listener) = (assigned.peer, assigned.listener);
         self.admitting = Some(assigned);
+        if self.announced == Announced::Nothing {
+            self.announce();
+        }
         self.scope = PanicScope::Program;
         let admitted = self.shard.admit(&mut self.handler, Origin::Accepted { listener }, &peer);
         self.scope = PanicScope::Engine;
@@ -977,6 +1060,9 @@ where
         match command {
             Command::Assign(assigned) => self.take_over(assigned),
             Command::Connect { to, tag, permit } => {
+                if self.announced == Announced::Nothing {
+                    self.announce();
+                }
                 if let Some(token) = self.shard.reserve() {
                     self.begin_connect(PendingConnect { token, to, tag, permit });
                 }
@@ -1055,6 +1141,8 @@ where
     /// Connections that other pollers have assigned to this one are still admitted, and get `shutdown` at once. Sockets
     /// that are open after the grace time are aborted; with a grace time of zero, nothing more is accepted. A shorter
     /// grace time replaces an earlier one.
+    ///
+    /// The handler's `stopping` is called at once.
     pub fn stop(&mut self, grace: Duration) {
         let until = self.io.now + grace;
         match &mut self.phase {
@@ -1067,6 +1155,8 @@ where
                     self.shard.stop();
                 }
                 self.phase = Phase::Accepting { deadline: until, turns };
+                self.io.alarm = Instant::from_millis(0);
+                self.announce();
             }
             Phase::Accepting { deadline, .. }
             | Phase::Stopping { deadline, .. }

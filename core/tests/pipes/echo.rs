@@ -1,7 +1,7 @@
 use core::mem::MaybeUninit;
 use lightcone_core::poller::{Alone, Poller, PollerStorage};
 use lightcone_core::{
-    CloseReason, Config, Context, Handler, Instant, Origin, Shard, Socket, Storage, Timeout,
+    CloseReason, Config, Context, Handler, Instant, Origin, Shard, Socket, Storage, Timeout, TimerStorage,
 };
 
 /// Sends all input back, and records the close reasons.
@@ -42,8 +42,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut now = Instant::from_millis(0); // from a clock that never goes back
     let storage = Storage { slots: &mut slots, memory: &mut blocks };
     let shard = Shard::new(storage, &CONFIG, now)?;
-    let storage =
-        PollerStorage { connections: &mut connections, listeners: &mut listeners, buffer: &mut buffer };
+    let storage = PollerStorage {
+        connections: &mut connections,
+        listeners: &mut listeners,
+        buffer: &mut buffer,
+        timers: TimerStorage::none(),
+    };
     // Handlers can begin 4 connects in a turn, and 4 accepted connections are placed before they are admitted.
     let mut poller: Poller<'_, _, _, _, 4> =
         Poller::new(shard, Echo(Vec::new()), Pipes::default(), Alone, storage)?;

@@ -1,6 +1,6 @@
 use core::mem::MaybeUninit;
 use lightcone_core::poller::{Alone, Poller, PollerStorage};
-use lightcone_core::{Config, Instant, Shard, Storage};
+use lightcone_core::{Config, Instant, Shard, Storage, TimerStorage};
 use lightcone_http::Http;
 
 const CONFIG: Config = Config { sockets: 8, ..Config::DEVICE };
@@ -16,8 +16,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut listeners, mut buffer) = ([None], [0; 512]);
     let now = Instant::from_millis(0);
     let shard = Shard::new(Storage { slots: &mut slots, memory: &mut blocks }, &CONFIG, now)?;
-    let storage =
-        PollerStorage { connections: &mut connections, listeners: &mut listeners, buffer: &mut buffer };
+    let storage = PollerStorage {
+        connections: &mut connections,
+        listeners: &mut listeners,
+        buffer: &mut buffer,
+        timers: TimerStorage::none(),
+    };
     let mut poller: Poller<'_, _, _, _, 4> = Poller::new(shard, api, Pipes::default(), Alone, storage)?;
     poller.listen((), ListenerId(0)).expect("there is room for one listener");
 

@@ -261,6 +261,7 @@ fn a_listener_that_cannot_be_watched_is_tried_again() {
     door.borrow_mut().unwatchable = 2;
     bench.poller.listen(Listener(Rc::clone(&door)), ListenerId(0)).unwrap();
     let other = bench.listen(1);
+    bench.turn();
     assert_eq!(bench.due(), Some(20));
     bench.turn_at(20);
     assert_eq!((door.borrow().watched, other.borrow().watched, bench.due()), (false, true, Some(40)));

@@ -12,7 +12,7 @@ use lightcone_core::poller::{
 use lightcone_core::sync::{Load, MailboxSlot};
 use lightcone_core::{
     Address, Checked, Config, Context, ContractChecker, Event, FreeBlocks, Handler, Instant, ListenerId,
-    Origin, PollerId, Shard, Socket, Storage, Timeouts, Token,
+    Origin, PollerEvent, PollerId, Shard, Socket, Storage, Timeouts, TimerStorage, Token,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
@@ -29,6 +29,7 @@ pub const SMALL: Config = Config {
     output_limit: 16,
     receive_size: 256,
     receive_blocks: 2,
+    timers: 4,
     timeouts: Timeouts::NONE,
     ..Config::DEVICE
 };
@@ -92,6 +93,7 @@ pub struct Data {
 
 pub type React = Box<dyn FnMut(&mut Socket<'_, Data>, Event<Note>, &mut Context<'_, Note>)>;
 pub type Admits = Box<dyn FnMut(Origin, &Address) -> bool>;
+pub type OnPoller = Box<dyn FnMut(PollerEvent, &mut Context<'_, Note>)>;
 
 /// Records each event as text, then calls the test's closure.
 pub struct Script {
@@ -100,6 +102,8 @@ pub struct Script {
     pub tokens: Vec<Token>,
     pub admits: Admits,
     pub react: React,
+    /// Called for each event of the poller. Only the test that sets it has these events in its trace.
+    pub on_poller: Option<OnPoller>,
     pub wants_sent: bool,
 }
 
@@ -133,6 +137,15 @@ impl Handler for Script {
             other => format!("{id} {}", other.name()),
         });
         (self.react)(socket, event, cx);
+    }
+
+    fn poller_event(&mut self, event: PollerEvent, cx: &mut Context<'_, Note>) {
+        let Some(on_poller) = &mut self.on_poller else { return };
+        self.trace.push(match event {
+            PollerEvent::Timer { tag, .. } => format!("timer {tag}"),
+            other => other.name().to_owned(),
+        });
+        on_poller(event, cx);
     }
 }
 
@@ -183,7 +196,7 @@ impl Deaf {
     }
 }
 
-fn uninit<T>(n: usize) -> &'static mut [MaybeUninit<T>] {
+pub fn uninit<T>(n: usize) -> &'static mut [MaybeUninit<T>] {
     (0..n).map(|_| MaybeUninit::uninit()).collect::<Vec<_>>().leak()
 }
 
@@ -199,6 +212,7 @@ pub fn checker() -> Checker {
         tokens: Vec::new(),
         admits: Box::new(|_, _| true),
         react: Box::new(|socket, event, _| usual(socket, &event)),
+        on_poller: None,
         wants_sent: true,
     })
 }
@@ -215,6 +229,7 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
             connections: uninit(config.sockets),
             listeners: (0..4).map(|_| None).collect::<Vec<_>>().leak(),
             buffer: vec![0; buffer].leak(),
+            timers: TimerStorage::new(Box::leak(Box::default()), uninit(config.timers)),
         };
         let shard = shard(config);
         let blocks = shard.free_blocks();
@@ -232,6 +247,11 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
         react: impl FnMut(&mut Socket<'_, Data>, Event<Note>, &mut Context<'_, Note>) + 'static,
     ) {
         self.script().react = Box::new(react);
+    }
+
+    /// Sets the reaction to the events of the poller, and records them from now on.
+    pub fn on_poller(&mut self, on_poller: impl FnMut(PollerEvent, &mut Context<'_, Note>) + 'static) {
+        self.script().on_poller = Some(Box::new(on_poller));
     }
 
     pub fn admits(&mut self, admits: impl FnMut(Origin, &Address) -> bool + 'static) {

@@ -28,5 +28,6 @@ mod panics;
 mod placing;
 mod sends;
 mod setup;
+mod timers;
 mod times;
 mod walk;

@@ -1,30 +1,39 @@
 //! Tests of building a poller and inspecting it from outside.
 
-use crate::bench::{BATCH, Lone, SMALL, at, checker, group, mate, shard};
+use crate::bench::{BATCH, Lone, SMALL, at, checker, group, mate, shard, uninit};
 use crate::net::{Net, Peer, local_address};
 use core::mem::MaybeUninit;
 use lightcone_core::balance::{Balancer, Policy};
 use lightcone_core::poller::{Alone, Member, Membership, Poller, PollerHandle, PollerStorage};
 use lightcone_core::sync::{Load, MailboxSlot};
-use lightcone_core::{Config, PollerId, SetupError, Token};
+use lightcone_core::{Config, PollerId, SetupError, TimerStorage, Token};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-fn build(connections: usize) -> Result<(), SetupError> {
+fn build(connections: usize, timers: usize) -> Result<(), SetupError> {
     let connections: Vec<MaybeUninit<_>> = (0..connections).map(|_| MaybeUninit::uninit()).collect();
-    let storage = PollerStorage { connections: connections.leak(), listeners: &mut [], buffer: &mut [] };
+    let storage = PollerStorage {
+        connections: connections.leak(),
+        listeners: &mut [],
+        buffer: &mut [],
+        timers: TimerStorage::new(Box::leak(Box::default()), uninit(timers)),
+    };
     Poller::<'_, _, Net, _, BATCH>::new(shard(&SMALL), checker(), Net::default(), Alone, storage).map(|_| ())
 }
 
 #[test]
 fn storage_that_is_too_short_is_refused_with_both_lengths() {
-    let error = build(SMALL.sockets - 1).unwrap_err();
+    let error = build(SMALL.sockets - 1, SMALL.timers).unwrap_err();
     let SetupError::Storage(short) = error else { panic!("{error}") };
     assert_eq!((short.part, short.length, short.needed), ("PollerStorage::connections", 7, 8));
     let text = error.to_string();
     assert!(text.contains("length of 7") && text.contains("8 is needed"), "{text}");
-    assert!(build(SMALL.sockets).is_ok());
-    assert!(build(SMALL.sockets + 1).is_ok());
+    assert!(build(SMALL.sockets, SMALL.timers).is_ok());
+    assert!(build(SMALL.sockets + 1, SMALL.timers + 1).is_ok());
+    let SetupError::Storage(short) = build(SMALL.sockets, 3).unwrap_err() else {
+        panic!("3 slots for 4 timers")
+    };
+    assert_eq!((short.part, short.length, short.needed), ("TimerStorage::slots", 3, 4));
 }
 
 #[test]

@@ -11,6 +11,8 @@ fn timed(timeouts: Timeouts) -> Lone {
 #[test]
 fn a_poller_without_anything_to_do_waits_for_events_alone() {
     let mut bench = Lone::new(&SMALL);
+    assert_eq!(bench.due(), Some(0), "it has yet to start");
+    bench.turn();
     assert_eq!(bench.due(), None);
     bench.listen(0);
     bench.attach();

@@ -25,6 +25,8 @@ use crate::world::{Completion, Done, World};
 
 /// How many connects the handlers of one poller may begin in one turn.
 pub(crate) const CONNECTS_A_TURN: usize = 16;
+/// The maximum number of the handler's timers that a turn delivers.
+const TIMERS_A_TURN: usize = 256;
 /// The maximum number of consecutive turns without a sleep in which nothing is received, sent, opened or
 /// closed.
 const IDLE_MAX: u32 = 2_000;
@@ -533,6 +535,15 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
         );
     }
 
+    /// Checks that each timer of the handler that was due in this turn has fired.
+    fn check_timers(&self) {
+        let fires = !self.holds && self.core.shard().config().timers <= TIMERS_A_TURN;
+        if let Some(at) = self.core.handler().inner.next_timer().filter(|at| fires && *at <= self.now) {
+            let (side, at, now) = (self.side, at.as_millis(), self.now.as_millis());
+            panic!("timers: a timer of poller {side} for {at} ms has not come in the turn at {now} ms");
+        }
+    }
+
     fn check_blocks(&self) {
         let shard = self.core.shard();
         let (free, config) = (shard.free_blocks(), shard.config());
@@ -557,6 +568,15 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
             || !self.core.transport().offers.is_empty();
         let since = side.turns;
         self.wanted = core_call(|| self.core.next_turn());
+        if let Some(at) = self.core.handler().inner.next_timer() {
+            // in a turn after a full wait, the timer may be overdue
+            let in_time = self.wanted.is_some_and(|wanted| wanted <= at.max(self.now));
+            assert!(
+                in_time,
+                "timers: poller {me} sleeps until {:?}, and has a timer for {at:?}",
+                self.wanted
+            );
+        }
         let first = match self.wanted {
             Some(at) if at > self.now => self.core.transport_mut().mutant.wakes(Some(at)),
             now_or_never => now_or_never,
@@ -607,6 +627,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Host for Poller<'s, H, T>
         self.check_counts();
         self.check_leases();
         self.check_lost();
+        self.check_timers();
         if self.core.is_over() {
             self.world.borrow_mut().sides[self.side as usize].over = true;
         } else {
@@ -630,7 +651,9 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Host for Poller<'s, H, T>
         let (side, shard) = (self.side, self.core.shard());
         assert!(self.core.is_over(), "liveness: poller {side} has not stopped");
         assert!(shard.in_use() == 0, "leak: {} slots of poller {side} are in use", shard.in_use());
-        let alive = self.core.handler().inner.alive();
+        let checker = &self.core.handler().inner;
+        assert!(checker.has_started() && checker.has_stopped(), "contract: poller {side} was not announced");
+        let alive = checker.alive();
         assert!(alive == 0, "leak: {alive} sockets of poller {side} never had their last event");
         let load = AsRef::<Load>::as_ref(self.handle()).get();
         assert!(load == 0, "leak: poller {side} still has a load of {load}");

@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use lightcone_core::sync::Load;
 use lightcone_core::{
-    Address, CloseReason, Context, ErrorKind, Event, Handler, Instant, Origin, Socket, Timeout, Timeouts,
-    Token, Witness,
+    Address, CloseReason, Context, ErrorKind, Event, Handler, Instant, Origin, PollerEvent, Socket, Timeout,
+    Timeouts, Token, Witness,
 };
 
 use crate::trace::{Did, Trace};
@@ -461,6 +461,17 @@ impl<H: Handler> Handler for Probe<H> {
                 (view.accepted, view.finished) = (accepted, finished);
             });
         });
+    }
+
+    fn poller_event(&mut self, event: PollerEvent, cx: &mut Context<'_, Self::Message>) {
+        let number = match event {
+            PollerEvent::Started => 0,
+            PollerEvent::Timer { .. } => 1,
+            PollerEvent::Stopping => 2,
+        };
+        self.shared.trace.note(Did::TellPoller, cx.poller().0.into(), number);
+        self.shared.delivered.set(self.shared.delivered.get() + 1);
+        called_back(|| self.inner.poller_event(event, cx));
     }
 }
 

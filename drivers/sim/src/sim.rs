@@ -14,7 +14,7 @@ use lightcone_core::poller::{Command, ConnectionEntry, Group, ListenerEntry, Mem
 use lightcone_core::sync::{self, Load};
 use lightcone_core::{
     Config, ContractChecker, Handler, Instant, ListenerId, PollerId, Shard, Slot, Stats, Storage, Timeouts,
-    Token, footprint,
+    TimerSlot, TimerStorage, TimerWheel, Token, footprint,
 };
 
 use crate::agenda::Scheduled;
@@ -38,6 +38,9 @@ const COMMANDS: (usize, usize) = (16, 1_024);
 /// The maximum number of listeners of a poller: one for each listener number.
 pub(crate) const LISTENERS: usize = 256;
 
+/// The number of timers of a poller by default. All that are due fit into one turn.
+const TIMERS: usize = 256;
+
 /// The memory of one poller, and the handles of the engine if this is its first poller.
 #[derive(Default)]
 pub(crate) struct Place {
@@ -52,6 +55,8 @@ struct Memory {
     connections: Box<[MaybeUninit<ConnectionEntry<SimConnection>>]>,
     listeners: Box<[Option<ListenerEntry<Descriptor>>]>,
     buffer: Vec<u8>,
+    timer_wheel: TimerWheel,
+    timers: Box<[MaybeUninit<TimerSlot>]>,
 }
 
 impl Memory {
@@ -64,6 +69,7 @@ impl Memory {
         self.connections = Box::new_uninit_slice(config.sockets);
         self.listeners = (0..LISTENERS).map(|_| None).collect();
         self.buffer = vec![0; buffer];
+        self.timers = Box::new_uninit_slice(config.timers);
         let slots = self.slots.insert(Box::new(Box::<[Slot<D>]>::new_uninit_slice(config.sockets)));
         let slots = slots.downcast_mut::<Box<[MaybeUninit<Slot<D>>]>>();
         let shard = Storage { slots: slots.map(Box::as_mut).unwrap_or_default(), memory: &mut self.shard };
@@ -71,6 +77,7 @@ impl Memory {
             connections: &mut self.connections,
             listeners: &mut self.listeners,
             buffer: &mut self.buffer,
+            timers: TimerStorage::new(&mut self.timer_wheel, &mut self.timers),
         };
         (shard, poller)
     }
@@ -112,6 +119,7 @@ impl Default for Engine {
             output_limit: 8,
             receive_size: 16_384,
             receive_blocks: 64,
+            timers: TIMERS,
             ..Config::DEVICE
         };
         Self { pollers: 1, completes: false, config, mailbox: 1_024, policy: Policy::RoundRobin, backlog: 64 }
@@ -273,6 +281,7 @@ impl<'s> Sim<'s> {
             output_limit: draw(&[8, 3, 2, 1]),
             receive_size: block_size * draw(&[16, 4, 1]),
             receive_blocks: draw(&[64, 4, 1, 0]),
+            timers: TIMERS,
             timeouts: Timeouts::DEFAULT,
             ..Config::DEVICE
         };

@@ -38,6 +38,8 @@ pub(crate) enum Did {
     Connected,
     /// An event was delivered to a handler (token, event).
     Tell,
+    /// An event of a poller was delivered to its handler (poller, event).
+    TellPoller,
     /// A handler's socket closed (token, reason).
     Ended,
     /// A scripted peer continues (peer, step).
@@ -73,6 +75,8 @@ pub(crate) const EVENTS: [&str; 11] = [
     "close",
     "admit",
 ];
+
+pub(crate) const POLLER_EVENTS: [&str; 3] = ["started", "timer", "stopping"];
 
 #[derive(Clone, Copy, Debug)]
 struct Record {
@@ -112,6 +116,10 @@ impl fmt::Display for Record {
             Did::Tell => {
                 let event = EVENTS.get(b as usize).copied().unwrap_or("?");
                 write!(f, "socket {}: {event}", Token::from_bits(a))
+            }
+            Did::TellPoller => {
+                let event = POLLER_EVENTS.get(b as usize).copied().unwrap_or("?");
+                write!(f, "poller {a}: {event}")
             }
             Did::Ended => {
                 let reason = lightcone_core::CloseReason::NAMES.get(b as usize).copied().unwrap_or("?");

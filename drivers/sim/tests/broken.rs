@@ -13,7 +13,7 @@ mod common;
 
 use core::time::Duration;
 
-use common::{Echo, asking_scenario, broken_echo, closing_scenario, post_scenario};
+use common::{Echo, asking_scenario, broken_echo, closing_scenario, post_scenario, ticking_scenario};
 use lightcone_core::{Config, Instant, Timeouts, Token};
 use lightcone_sim::{Engine, Failure, Fault, Mutant, Runner, Script, Sim, Unmutated};
 
@@ -84,6 +84,29 @@ impl Mutant for MissedDeadline {
 #[test]
 fn a_missed_deadline_is_noticed() {
     let failure = caught("missed deadline", &|sim| post_scenario(sim, || MissedDeadline));
+    assert!(failure.message.starts_with("timers:"), "{failure}");
+}
+
+/// The same for a poller that has no sockets but timers.
+#[test]
+fn a_missed_timer_is_noticed() {
+    let failure = caught("missed timer", &|sim| ticking_scenario(sim, || MissedDeadline));
+    assert!(failure.message.starts_with("timers:"), "{failure}");
+}
+
+/// Sleeps until something happens, regardless of deadlines.
+#[derive(Debug)]
+struct SleepsOn;
+
+impl Mutant for SleepsOn {
+    fn wakes(&mut self, _: Option<Instant>) -> Option<Instant> {
+        None
+    }
+}
+
+#[test]
+fn a_timer_that_never_wakes_its_poller_is_noticed() {
+    let failure = caught("sleeps on", &|sim| ticking_scenario(sim, || SleepsOn));
     assert!(failure.message.starts_with("timers:"), "{failure}");
 }
 

@@ -23,7 +23,7 @@ use lightcone_core::poller::{Command, Group, LoadPermit, Member, Poller, PollerS
 use lightcone_core::sync::Load;
 use lightcone_core::{
     Address, Config, ConfigError, Handler, Instant, ListenerId, PollerId, Rejected, RequestError, Shard,
-    Slot, Stats, Storage, Timeouts, Token,
+    Slot, Stats, Storage, Timeouts, TimerStorage, TimerWheel, Token,
 };
 
 pub use lightcone_core::balance::POLLERS_MAX;
@@ -229,6 +229,7 @@ impl<D: Driver> Default for Builder<D> {
             output_limit: 32,
             receive_size: 128 * 1_024,
             receive_blocks: 1_024,
+            timers: 1_024,
             ..Config::DEVICE
         };
         Self {
@@ -308,6 +309,14 @@ impl<D: Driver> Builder<D> {
     pub fn receive(mut self, bytes: usize, blocks: usize) -> Self {
         self.config.receive_size = bytes;
         self.config.receive_blocks = blocks;
+        self
+    }
+
+    /// Sets how many timers the handler of each poller may have set at the same time by
+    /// [`Context::set_timer`](lightcone_core::Context::set_timer): 0 to 2^24. Default 1,024. Each takes 24 bytes, which
+    /// are committed as they are used.
+    pub fn timers(mut self, timers: usize) -> Self {
+        self.config.timers = timers;
         self
     }
 
@@ -467,7 +476,7 @@ impl<D: Driver> Builder<D> {
 /// error can be returned: a refusal on a poller's thread would panic or abort.
 fn try_memory<D>(config: &Config, pollers: usize) -> Result<(), Error> {
     let slot = size_of::<Slot<D>>() + size_of::<UnixConnectionEntry>();
-    let slots = slot.saturating_mul(config.sockets);
+    let slots = slot.saturating_mul(config.sockets).saturating_add(TimerStorage::bytes(config.timers));
     let bytes = slots.saturating_add(config.memory());
     // All are held until the end: the memory of the pollers must be available at the same time.
     let mut all = Vec::new();
@@ -552,10 +561,12 @@ where
             let now = Instant::from_millis(Clock::now_ms());
             let receive_size =
                 if config.receive_blocks > 0 { config.receive_size } else { config.block_size };
+            let (mut wheel, mut timers) = (TimerWheel::new(), Box::new_uninit_slice(config.timers));
             let poller_storage = PollerStorage {
                 connections: &mut Box::new_uninit_slice(config.sockets),
                 listeners: &mut (0..LISTENERS_MAX).map(|_| None).collect::<Vec<_>>(),
                 buffer: &mut vec![0; receive_size],
+                timers: TimerStorage::new(&mut wheel, &mut timers),
             };
             let transport = UnixTransport { driver, shared: &shared, options: listen, filter };
             let Some(member) = Member::new(shared.group(), id, balancer) else {

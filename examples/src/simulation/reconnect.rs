@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::rc::Rc;
 
 use lightcone::sim::{Content, Sim, pattern};
-use lightcone::{Address, CloseReason, Context, ErrorKind, Handler, Origin, Socket};
+use lightcone::{Address, Backoff, CloseReason, Context, ErrorKind, Handler, Origin, Socket, TimerId};
 
 use super::{a_while, one_of, server};
 use crate::echo::Echo;
@@ -20,16 +20,20 @@ struct Work {
 /// The state that all pollers of the client share.
 #[derive(Default)]
 struct Ledger {
-    /// Connects to be made: earlier ones failed, or their connection was cut.
+    /// The number of connects to be made, and of transfers that are done.
     owed: Cell<u32>,
     done: Cell<u32>,
-    tried: Cell<u64>,
+    /// The tag of the next connect.
+    tags: Cell<u64>,
 }
 
-/// A client that sends the content of each connection, and records another connect if it does not all come back.
+/// A client that sends the content of each connection, and connects again after a while if it does not all come back.
 struct Client {
     ledger: Rc<Ledger>,
     length: u64,
+    backoff: Backoff,
+    /// The timer for the next connect.
+    next: Option<TimerId>,
 }
 
 impl Client {
@@ -56,8 +60,28 @@ impl Client {
         socket.set_deadline(waits.then_some(again));
     }
 
-    fn owe(&self) {
+    /// Makes the connects that are owed, by whichever poller. Those for which there is no room follow later.
+    fn connect(&mut self, cx: &mut Context<'_, Infallible>) {
+        let ledger = &self.ledger;
+        while ledger.owed.get() > 0 && cx.connect(Address::Inet(server(1)), ledger.tags.get()).is_ok() {
+            ledger.tags.set(ledger.tags.get() + 1);
+            ledger.owed.set(ledger.owed.get() - 1);
+        }
+        if self.ledger.owed.get() > 0 {
+            self.connect_later(cx);
+        }
+    }
+
+    fn connect_later(&mut self, cx: &mut Context<'_, Infallible>) {
+        if self.next.is_none() {
+            let at = cx.now() + self.backoff.delay();
+            self.next = cx.set_timer(at, 0).ok();
+        }
+    }
+
+    fn owe(&mut self, cx: &mut Context<'_, Infallible>) {
         self.ledger.owed.set(self.ledger.owed.get() + 1);
+        self.connect_later(cx);
     }
 }
 
@@ -67,8 +91,21 @@ impl Handler for Client {
 
     fn admit(&mut self, origin: Origin, _: &Address) -> Option<Work> {
         let Origin::Connecting { tag } = origin else { return None };
-        self.ledger.tried.set(self.ledger.tried.get() + 1);
         Some(Work { queued: 0, received: 0, content: pattern(tag, self.length) })
+    }
+
+    fn started(&mut self, cx: &mut Context<'_, Infallible>) {
+        self.connect(cx);
+    }
+
+    fn timer(&mut self, timer: TimerId, _: u64, cx: &mut Context<'_, Infallible>) {
+        assert!(self.next.take() == Some(timer), "timers: {timer} is not the one that was set");
+        self.connect(cx);
+    }
+
+    fn stopping(&mut self, cx: &mut Context<'_, Infallible>) {
+        let was_set = self.next.take().map(|timer| cx.cancel_timer(timer));
+        assert!(was_set != Some(false), "timers: the timer of the next connect is lost");
     }
 
     fn open(&mut self, socket: &mut Socket<'_, Work>, _: &mut Context<'_, Infallible>) {
@@ -102,16 +139,16 @@ impl Handler for Client {
         }
     }
 
-    fn refused(&mut self, _: &mut Socket<'_, Work>, _: ErrorKind, _: &mut Context<'_, Infallible>) {
-        self.owe();
+    fn refused(&mut self, _: &mut Socket<'_, Work>, _: ErrorKind, cx: &mut Context<'_, Infallible>) {
+        self.owe(cx);
     }
 
-    /// Connects again at once if possible; otherwise records that a connect must be made.
     fn close(&mut self, socket: &mut Socket<'_, Work>, _: CloseReason, cx: &mut Context<'_, Infallible>) {
         if socket.data.received == self.length {
             self.ledger.done.set(self.ledger.done.get() + 1);
-        } else if cx.connect(Address::Inet(server(1)), self.ledger.tried.get()).is_err() {
-            self.owe();
+            self.backoff.reset();
+        } else {
+            self.owe(cx);
         }
     }
 }
@@ -126,14 +163,16 @@ pub(super) fn run(sim: &mut Sim<'_>) {
     let ledger = Rc::new(Ledger::default());
     ledger.owed.set(work);
     let engine = sim.drawn_engine();
-    let client = sim.engine(engine, |_poller| Client { ledger: Rc::clone(&ledger), length });
+    sim.engine(engine, |poller| {
+        let backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(500), poller.0.into());
+        Client { ledger: Rc::clone(&ledger), length, backoff, next: None }
+    });
     // The first server stops at a random moment, and another one takes its place.
     let (span, grace) = (a_while(sim, 2_000), a_while(sim, 500));
     let stops = sim.draw(2) == 1;
     if stops {
         sim.stop_after(echo, span, grace);
     }
-    let mut tags = 0;
     let mut rounds = 0;
     let mut replaced = !stops;
     while ledger.done.get() < work {
@@ -149,12 +188,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
             let echo = sim.engine(second, |_poller| Echo);
             sim.listen(echo, server(1));
         }
-        while ledger.owed.get() > 0 && sim.connect(client, server(1), tags) {
-            ledger.owed.set(ledger.owed.get() - 1);
-            tags += 1;
-        }
-        sim.run_until(Duration::from_millis(100), |_| ledger.owed.get() > 0);
-        sim.run_for(Duration::from_millis(20));
+        sim.run_for(Duration::from_millis(100));
     }
     sim.finish();
 }

@@ -8,7 +8,8 @@ use std::rc::Rc;
 use lightcone::engine_core::Config;
 use lightcone::sim::{Content, Engine, Reading, Script, Sim, pattern};
 use lightcone::{
-    Address, CloseReason, Context, ErrorKind, Handler, Instant, Origin, PollerId, Socket, Timeouts, Token,
+    Address, CloseReason, Context, ErrorKind, Handler, Instant, Origin, PollerId, Socket, Timeouts, TimerId,
+    Token,
 };
 
 use super::{a_while, one_of, server};
@@ -44,6 +45,9 @@ struct Ledger {
     /// The broadcasts that every poller accepted: the time of each in ms, with its poller and number.
     broadcasts: RefCell<Vec<(u64, PollerId, u64)>>,
     connects: Cell<u32>,
+    /// Timers that are set, and some that are not any more, of all pollers.
+    timers: RefCell<VecDeque<TimerId>>,
+    timers_set: Cell<u32>,
 }
 
 impl Ledger {
@@ -59,11 +63,30 @@ impl Ledger {
         *next
     }
 
-    fn keep(tokens: &RefCell<VecDeque<Token>>, token: Token) {
-        let mut tokens = tokens.borrow_mut();
-        tokens.push_back(token);
-        if tokens.len() > 16 {
-            tokens.pop_front();
+    fn keep<T>(those: &RefCell<VecDeque<T>>, this: T) {
+        let mut those = those.borrow_mut();
+        those.push_back(this);
+        if those.len() > 16 {
+            those.pop_front();
+        }
+    }
+
+    /// Sets a timer for a random time, unless enough were set: one timer may lead to another.
+    fn set_timer(&self, random: u64, cx: &mut Context<'_, Note>) {
+        if self.timers_set.get() < 500 {
+            self.timers_set.set(self.timers_set.get() + 1);
+            let at = cx.now() + Duration::from_millis(random % 4 * random);
+            if let Ok(timer) = cx.set_timer(at, random) {
+                Self::keep(&self.timers, timer);
+            }
+        }
+    }
+
+    fn cancel_timer(&self, random: u64, cx: &mut Context<'_, Note>) {
+        let timers = self.timers.borrow();
+        if let Some(timer) = timers.get(random as usize % 16) {
+            let was_set = cx.cancel_timer(*timer);
+            assert!(!was_set || timer.poller() == cx.poller(), "timers: {timer} is another poller's");
         }
     }
 }
@@ -246,6 +269,8 @@ impl Walker {
                 let how = socket.data.whims.below(4);
                 Self::end(socket, how);
             }
+            24..28 => self.ledger.set_timer(socket.data.whims.below(200), cx),
+            28 => self.ledger.cancel_timer(socket.data.whims.below(16), cx),
             _ => {}
         }
     }
@@ -294,6 +319,18 @@ impl Handler for Walker {
             before: 0,
             heard: Vec::new(),
         })
+    }
+
+    fn started(&mut self, cx: &mut Context<'_, Note>) {
+        (0..3).for_each(|_| self.ledger.set_timer(self.whims.below(200), cx));
+    }
+
+    fn timer(&mut self, _: TimerId, _: u64, cx: &mut Context<'_, Note>) {
+        match self.whims.below(4) {
+            0 => self.ledger.set_timer(self.whims.below(200), cx),
+            1 => self.ledger.cancel_timer(self.whims.below(16), cx),
+            _ => {}
+        }
     }
 
     fn open(&mut self, socket: &mut WalkSocket<'_>, cx: &mut Context<'_, Note>) {

@@ -7,7 +7,9 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use lightcone_core::poller::{AloneWithMail, ListenerEntry, Poller, PollerStorage};
-use lightcone_core::{Address, Config, ErrorKind, Handler, Instant, ListenerId, Shard, Storage, Token};
+use lightcone_core::{
+    Address, Config, ErrorKind, Handler, Instant, ListenerId, Shard, Storage, TimerStorage, TimerWheel, Token,
+};
 
 use super::network::{Network, Peer};
 use super::{TestRequest, TestResponse};
@@ -48,6 +50,7 @@ impl<H: Handler + 'static> TestServer<H> {
         output_limit: 8,
         receive_size: 65_536,
         receive_blocks: 1,
+        timers: 16,
         ..Config::DEVICE
     };
 
@@ -66,7 +69,9 @@ impl<H: Handler + 'static> TestServer<H> {
         let slots = Box::leak(Box::new_uninit_slice(config.sockets));
         let storage = Storage { slots, memory: vec![0; config.memory()].leak() };
         let shard = Shard::new(storage, config, now).unwrap_or_else(|error| panic!("{error}"));
+        let timers = Box::leak(Box::new_uninit_slice(config.timers));
         let storage = PollerStorage {
+            timers: TimerStorage::new(Box::leak(Box::new(TimerWheel::new())), timers),
             connections: Box::leak(Box::new_uninit_slice(config.sockets)),
             listeners: Vec::leak(vec![None::<ListenerEntry<()>>]),
             buffer: vec![0; config.receive_size.max(config.block_size)].leak(),

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use core::mem::MaybeUninit;
 use core::time::Duration;
 
-use lightcone_core::{Checked, ContractChecker, Handler, Instant, PollerId, Shard, Slot, Token};
+use lightcone_core::{
+    Checked, ContractChecker, Handler, Instant, PollerId, Shard, Slot, TimerSlot, TimerStorage, TimerWheel,
+    Token,
+};
 use loom::thread::yield_now;
 
 use crate::balance::Balancer;
@@ -20,6 +23,8 @@ use crate::world::World;
 
 /// The maximum number of connects that the handlers of one poller may begin in one turn.
 pub(crate) const CONNECTS_A_TURN: usize = 2;
+/// The maximum number of timers that a handler has set.
+pub(crate) const TIMERS: usize = 4;
 /// The grace time of a shutdown. It expires only when nothing else is left to do.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
@@ -36,11 +41,19 @@ pub(crate) struct Memory {
     connections: Box<[MaybeUninit<ConnectionEntry<WatchedLine>>]>,
     listeners: [Option<ListenerEntry<Arrivals>>; 1],
     buffer: Vec<u8>,
+    timer_wheel: TimerWheel,
+    timers: [MaybeUninit<TimerSlot>; TIMERS],
 }
 
 impl Memory {
     pub(crate) fn new(sockets: usize, buffer: usize) -> Self {
-        Self { connections: Box::new_uninit_slice(sockets), listeners: [None], buffer: vec![0; buffer] }
+        Self {
+            connections: Box::new_uninit_slice(sockets),
+            listeners: [None],
+            buffer: vec![0; buffer],
+            timer_wheel: TimerWheel::new(),
+            timers: [const { MaybeUninit::uninit() }; TIMERS],
+        }
     }
 }
 
@@ -77,8 +90,9 @@ impl<'h, 's, H: Handler<Data: 's, Message: 's>> Driver<'h, 's, H> {
         let handle = member.handle();
         let place = Steered { inner: member, me: id, steering, world: Arc::clone(&world) };
         let handler = ContractChecker::new(Watched::new(handler, id, Arc::clone(&world)));
-        let Memory { connections, listeners, buffer } = memory;
-        let storage = PollerStorage { connections, listeners, buffer };
+        let Memory { connections, listeners, buffer, timer_wheel, timers } = memory;
+        let timers = TimerStorage::new(timer_wheel, timers);
+        let storage = PollerStorage { connections, listeners, buffer, timers };
         let poller = Poller::new(shard, handler, Net::new(Arc::clone(&world)), place, storage);
         let poller = poller.expect("room for each slot");
         let steering = &steering[usize::from(id.0)];
@@ -167,7 +181,12 @@ impl<'h, 's, H: Handler<Data: 's, Message: 's>> Driver<'h, 's, H> {
 
     fn end(self) {
         self.world.counted(usize::from(self.id.0), *self.poller.stats());
-        assert_eq!(self.poller.handler().alive(), 0, "sockets were admitted and never had their last event");
+        let checker = self.poller.handler();
+        assert!(
+            checker.has_started() && checker.has_stopped(),
+            "the handler was told neither or one of these"
+        );
+        assert_eq!(checker.alive(), 0, "sockets were admitted and never had their last event");
         note(Some(self.id), What::End);
         self.world.ends(usize::from(self.id.0));
         let_time_pass(&self.world, self.wakers);

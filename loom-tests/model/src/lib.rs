@@ -121,9 +121,9 @@ mod world;
 // Items that the shipped sources import from the root of their crate.
 use lightcone_core::{
     Address, Calls, CloseReason, Config, ConnectError, Connection, Context, ContextCalls, ErrorKind,
-    Footprint, Handler, Instant, Interest, LeftFastPath, ListenerId, Origin, Outbox, PIECES_MAX, PollerId,
-    Rejected, RequestError, Sent, Settled, SetupError, Shard, Stats, StorageError, Token, footprint, life,
-    send_one_by_one,
+    Footprint, Handler, Instant, Interest, LeftFastPath, ListenerId, Origin, Outbox, PIECES_MAX, PollerEvent,
+    PollerId, Rejected, RequestError, Sent, Settled, SetupError, Shard, Stats, StorageError, TimerError,
+    TimerId, TimerStorage, Timers, Token, footprint, life, send_one_by_one,
 };
 use shipped::{balance, poller, sync, table};
 

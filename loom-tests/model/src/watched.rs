@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lightcone_core::{Address, Context, Event, Handler, Origin, PollerId, Socket};
+use lightcone_core::{Address, Context, Event, Handler, Origin, PollerEvent, PollerId, Socket};
 
 use crate::check::Racy;
 use crate::trace::{What, note};
@@ -52,5 +52,9 @@ impl<H: Handler> Handler for Watched<H> {
         note(Some(self.poller), What::Callback(socket.token(), event.name(), bytes));
         socket.data.touched.touch();
         self.inner.event(&mut socket.project(|data| &mut data.inner), event, cx);
+    }
+
+    fn poller_event(&mut self, event: PollerEvent, cx: &mut Context<'_, Self::Message>) {
+        self.inner.poller_event(event, cx);
     }
 }

@@ -24,6 +24,7 @@
 //! | [`messages`] | messages and requests from other threads |
 //! | [`timing`] | timeouts and deadlines |
 //! | [`stopping`] | shutdown in every state |
+//! | [`announcing`] | the events of a poller: start, timers, stop |
 //! | [`panics`] | handlers that panic |
 //! | [`building`] | settings, endpoints and their errors |
 //! | [`process`] | descriptors, signals and processor time, each case in a separate process |
@@ -42,6 +43,7 @@
 
 pub mod accepting;
 pub mod alone;
+pub mod announcing;
 pub mod balancing;
 pub mod building;
 pub mod case;

@@ -143,6 +143,13 @@ macro_rules! tests {
             no_timeouts_no_ends
             many_deadlines_at_once
         }
+        $crate::tests! { $driver: announcing:
+            started_is_first_and_stopping_before_shutdown
+            an_engine_that_stops_at_once_has_started
+            timers_fire_on_time_without_sockets
+            a_timer_does_not_delay_a_stop
+            a_handler_reconnects
+        }
         $crate::tests! { $driver: stopping:
             a_stalled_socket_that_is_read_drains
             an_empty_engine_stops_at_once

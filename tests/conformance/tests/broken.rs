@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::panic::catch_unwind;
 
 use lightcone_conformance::trace::set_patience;
-use lightcone_conformance::{connecting, ending, faults, messages, process, timing, transfer};
+use lightcone_conformance::{announcing, connecting, ending, faults, messages, process, timing, transfer};
 use lightcone_contract::hooked::{Hook, Hooked, retain};
 use lightcone_epoll::Epoll;
 use lightcone_unix::driver::{Driver, DriverError, Event, Interest, Readiness};
@@ -201,6 +201,7 @@ fn spinning_is_found() {
 #[test]
 fn a_forgotten_timeout_is_found() {
     assert!(fails(timing::deadlines_come_on_time::<Faulty<FORGETS_TIMEOUTS>>));
+    assert!(fails(announcing::timers_fire_on_time_without_sockets::<Faulty<FORGETS_TIMEOUTS>>));
 }
 
 /// Readiness is a hint: sockets and listeners that are not ready may be reported, even repeatedly.

@@ -4,7 +4,8 @@ use core::mem::MaybeUninit;
 
 use lightcone_core::poller::{Accept, Alone, ListenerEntry, Poller, PollerStorage, Received, Transport};
 use lightcone_core::{
-    Address, Config, ErrorKind, Handler, Instant, Interest, ListenerId, Sent, Shard, Storage, Token,
+    Address, Config, ErrorKind, Handler, Instant, Interest, ListenerId, Sent, Shard, Storage, TimerStorage,
+    Token,
 };
 
 const CONFIG: Config = Config { sockets: 2, input_blocks: 2, output_blocks: 2, ..Config::DEVICE };
@@ -24,8 +25,12 @@ where
     let now = Instant::from_millis(0);
     let shard = Shard::new(Storage { slots: &mut slots, memory: &mut memory }, &CONFIG, now).ok()?;
     let line = Line { peer: Peer::Calls, heard, told: 0, said: &[], leaves: false };
-    let storage =
-        PollerStorage { connections: &mut connections, listeners: &mut listeners, buffer: &mut buffer };
+    let storage = PollerStorage {
+        connections: &mut connections,
+        listeners: &mut listeners,
+        buffer: &mut buffer,
+        timers: TimerStorage::none(),
+    };
     let mut poller = Poller::<_, _, Alone>::new(shard, handler, line, Alone, storage).ok()?;
     poller.listen((), LISTENER).ok()?;
     poller.on_acceptable(LISTENER);

@@ -8,7 +8,7 @@ use lightcone_core::poller::{
 };
 use lightcone_core::{
     Address, Checked, Config, ContractChecker, ErrorKind, FreeBlocks, Handler, Instant, Interest, ListenerId,
-    Origin, Sent, Shard, Slot, Storage, Token, UnixId,
+    Origin, Sent, Shard, Slot, Storage, TimerStorage, Token, UnixId,
 };
 
 pub(crate) const PEER: Address = Address::Unix(UnixId(7));
@@ -276,7 +276,7 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
         let bounds = (buffer.len(), config.block_size * config.output_limit);
         let shard = Shard::new(Storage { slots, memory: bytes }, config, Instant::from_millis(0)).unwrap();
         let network = Network { peers: Vec::new(), backlog: None, listens: false, bounds, flaw };
-        let storage = PollerStorage { connections, listeners, buffer };
+        let storage = PollerStorage { connections, listeners, buffer, timers: TimerStorage::none() };
         let handler = ContractChecker::new(handler);
         let mut poller = Poller::new(shard, handler, network, AloneWithMail::new(), storage).unwrap();
         poller.listen((), LISTENER).unwrap();

@@ -6,7 +6,7 @@ use core::convert::Infallible;
 use core::time::Duration;
 use std::rc::Rc;
 
-use lightcone_core::{Address, Config, Context, Handler, Origin, Socket, Token};
+use lightcone_core::{Address, Config, Context, Handler, Instant, Origin, Socket, TimerId, Token};
 use lightcone_sim::{Engine, Fault, Mutant, Reading, Script, Sim, pattern};
 
 /// Sends back its input.
@@ -47,6 +47,60 @@ impl Echo {
 /// Sends back its input through messages to itself, and by a deadline where there was no room. It also posts
 /// to the socket that last received something, which has often been closed.
 pub(crate) struct ByPost(pub(crate) Rc<Cell<Option<Token>>>);
+
+/// A game loop: a timer for each tick. It has no sockets.
+pub(crate) struct Ticks {
+    pub(crate) count: Rc<Cell<u64>>,
+    /// When the first tick was to come, in ms.
+    pub(crate) start: u64,
+    pub(crate) decoy: Option<TimerId>,
+}
+
+/// The time from one tick to the next, in ms.
+pub(crate) const TICK: u64 = 16;
+
+impl Handler for Ticks {
+    type Data = ();
+    type Message = Infallible;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        None
+    }
+
+    fn started(&mut self, cx: &mut Context<'_, Infallible>) {
+        self.start = cx.now().as_millis() + TICK;
+        assert!(cx.set_timer(cx.now() + Duration::from_millis(TICK), 0).is_ok());
+    }
+
+    /// Sets the next tick relative to the first one, so that delays do not add up, and a timer that it cancels in the
+    /// next tick.
+    fn timer(&mut self, _: TimerId, tick: u64, cx: &mut Context<'_, Infallible>) {
+        assert!(tick < 1_000_000, "timers: a timer that was cancelled has come");
+        assert!(tick == self.count.get(), "timers: tick {tick} comes after {}", self.count.get());
+        self.count.set(tick + 1);
+        if let Some(decoy) = self.decoy.take() {
+            assert!(cx.cancel_timer(decoy), "timers: a timer is lost");
+        }
+        self.decoy = cx.set_timer(cx.now() + Duration::from_secs(1_000), 1_000_000).ok();
+        let next = Instant::from_millis(self.start + TICK * (tick + 1));
+        assert!(cx.set_timer(next, tick + 1).is_ok());
+    }
+}
+
+/// Runs ticks for two seconds under faults and for two seconds without, and checks that none is missing.
+pub(crate) fn ticking_scenario<T: Mutant + 'static>(sim: &mut Sim<'_>, mutant: impl Fn() -> T) {
+    let count = Rc::new(Cell::new(0));
+    let drawn = sim.drawn_engine();
+    let engine = Engine { pollers: 1, ..drawn };
+    let make = |_| Ticks { count: Rc::clone(&count), start: 0, decoy: None };
+    sim.broken_engine(engine, make, |_| mutant());
+    sim.run_for(Duration::from_secs(2));
+    sim.heal();
+    sim.run_for(Duration::from_secs(2));
+    let ticks = count.get();
+    assert!((240..=251).contains(&ticks), "timers: {ticks} ticks of 16 ms in 4 s");
+    sim.finish();
+}
 
 /// The recipient, and the bytes to send.
 type Letter = (Token, Vec<u8>);
