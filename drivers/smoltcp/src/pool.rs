@@ -396,6 +396,11 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
             || (0..PORTS_MAX).any(|position| self.acceptable(position).is_some())
     }
 
+    /// Returns whether a port has a listener.
+    pub(crate) fn listens_on(&self, port: u16) -> bool {
+        self.listener_of(port).is_some()
+    }
+
     /// Returns whether a socket is free for a connection that waits for one.
     pub(crate) fn has_free_for_waiting(&self) -> bool {
         self.is_short && self.entries.iter().any(|entry| matches!(entry.role, Role::Free))

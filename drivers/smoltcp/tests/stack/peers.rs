@@ -220,7 +220,7 @@ fn a_peer_that_reads_slowly_is_kept_and_one_that_stops_is_not() {
     });
 }
 
-/// Does not read until the time that it is told.
+/// Does not read until a certain time.
 struct Pauses {
     until: Instant,
     received: usize,
