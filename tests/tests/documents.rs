@@ -181,6 +181,7 @@ fn shipped_sources() -> Vec<(String, String)> {
         "drivers/epoll",
         "drivers/kqueue",
         "drivers/select",
+        "drivers/smoltcp",
         "drivers/workers",
     ] {
         walk(&root().join(package).join("src"), &mut sources);

@@ -1,0 +1,79 @@
+//! The memory that a program lends to a stack.
+
+use core::fmt;
+use core::mem::MaybeUninit;
+
+use lightcone_core::Slot;
+use lightcone_core::poller::{ConnectionEntry, ListenerEntry};
+use smoltcp::iface::SocketStorage;
+
+use crate::PORTS_MAX;
+use crate::pool::{PoolEntry, PooledSocket, PortListener};
+
+/// The maximum number of TCP sockets, half as many as there are local ports to connect from.
+const SOCKETS_MAX: usize = 8_192;
+
+/// All the memory that a [`Stack`](crate::Stack) works in, apart from its own size.
+///
+/// `T` is the user data of the handler's sockets. `SOCKETS` is the number of TCP sockets of the pool, 1 to 65,535.
+/// `BYTES` is [`Config::memory`](lightcone_core::Config::memory) of the configuration. `RECEIVE` and `SEND` are the
+/// sizes in bytes of each TCP socket's receive and send buffer: the first is the window that a peer sees, and the second
+/// bounds the bytes that are sent before the peer acknowledges them.
+///
+/// It is created empty or uninitialised, so a static of this type takes no flash.
+pub struct StackMemory<
+    's,
+    T,
+    const SOCKETS: usize,
+    const BYTES: usize,
+    const RECEIVE: usize,
+    const SEND: usize,
+> {
+    pub(crate) slots: [MaybeUninit<Slot<T>>; SOCKETS],
+    pub(crate) connections: [MaybeUninit<ConnectionEntry<PooledSocket>>; SOCKETS],
+    pub(crate) entries: MaybeUninit<[PoolEntry; SOCKETS]>,
+    pub(crate) sockets: MaybeUninit<[SocketStorage<'s>; SOCKETS]>,
+    pub(crate) listeners: MaybeUninit<[Option<ListenerEntry<PortListener>>; PORTS_MAX]>,
+    pub(crate) blocks: [u8; BYTES],
+    pub(crate) buffer: [u8; RECEIVE],
+    pub(crate) receive: [[u8; RECEIVE]; SOCKETS],
+    pub(crate) send: [[u8; SEND]; SOCKETS],
+}
+
+impl<T, const SOCKETS: usize, const BYTES: usize, const RECEIVE: usize, const SEND: usize>
+    StackMemory<'_, T, SOCKETS, BYTES, RECEIVE, SEND>
+{
+    /// Creates the memory of a stack.
+    #[must_use]
+    pub const fn new() -> Self {
+        const { assert!(SOCKETS > 0 && SOCKETS <= SOCKETS_MAX, "SOCKETS must be 1 to 8,192") };
+        const { assert!(RECEIVE > 0 && SEND > 0, "the buffers of a socket must not be empty") };
+        Self {
+            slots: [const { MaybeUninit::uninit() }; SOCKETS],
+            connections: [const { MaybeUninit::uninit() }; SOCKETS],
+            entries: MaybeUninit::uninit(),
+            sockets: MaybeUninit::uninit(),
+            listeners: MaybeUninit::uninit(),
+            blocks: [0; BYTES],
+            buffer: [0; RECEIVE],
+            receive: [[0; RECEIVE]; SOCKETS],
+            send: [[0; SEND]; SOCKETS],
+        }
+    }
+}
+
+impl<T, const SOCKETS: usize, const BYTES: usize, const RECEIVE: usize, const SEND: usize> Default
+    for StackMemory<'_, T, SOCKETS, BYTES, RECEIVE, SEND>
+{
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T, const SOCKETS: usize, const BYTES: usize, const RECEIVE: usize, const SEND: usize> fmt::Debug
+    for StackMemory<'_, T, SOCKETS, BYTES, RECEIVE, SEND>
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StackMemory").field("bytes", &size_of::<Self>()).finish()
+    }
+}
