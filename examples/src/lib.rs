@@ -5,6 +5,7 @@
 //! | `httpd` | an HTTP server with a route of every kind, its limits, counters and log; on workers, routes that block |
 //! | `echo` | the smallest server: copies input to output, with backpressure |
 //! | `chat` | messages to every socket of every poller; handling of slow readers |
+//! | `kv` | a memcached server: a table that pollers share, values that are streamed in and out, bounded memory |
 //! | `simulate` | the other examples' handlers in a simulated network, by seed |
 //! | `reconnect` | a client without a thread: start, timers and back-off of a handler |
 //! | `relay` | accepting and connecting; two sockets tied together by messages and credit |
@@ -18,6 +19,7 @@
 
 pub mod chat;
 pub mod echo;
+pub mod kv;
 mod options;
 pub mod reconnect;
 pub mod relay;

@@ -27,7 +27,7 @@ fn build(profile: &Path) {
     let mut cargo = Command::new(env!("CARGO"));
     // The whole workspace, so that dependencies are built with the same features as before.
     cargo.args(["build", "--quiet", "--workspace"]);
-    cargo.args(["--example=httpd", "--example=echo", "--example=chat", "--example=relay"]);
+    cargo.args(["--example=httpd", "--example=echo", "--example=chat", "--example=relay", "--example=kv"]);
     cargo.args(["--profile", if directory == "debug" { "dev" } else { directory }]);
     cargo.arg("--target-dir").arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
     assert!(cargo.status().unwrap().success(), "cargo cannot build the examples");
