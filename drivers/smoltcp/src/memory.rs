@@ -3,8 +3,8 @@
 use core::fmt;
 use core::mem::MaybeUninit;
 
-use lightcone_core::Slot;
 use lightcone_core::poller::{ConnectionEntry, ListenerEntry};
+use lightcone_core::{Slot, TimerStorage};
 use smoltcp::iface::SocketStorage;
 
 use crate::PORTS_MAX;
@@ -38,10 +38,12 @@ pub struct StackMemory<
     pub(crate) buffer: [u8; RECEIVE],
     pub(crate) receive: [[u8; RECEIVE]; SOCKETS],
     pub(crate) send: [[u8; SEND]; SOCKETS],
+    /// `None` and not `TimerStorage::none()`, whose empty slice is a pointer that is not zero.
+    pub(crate) timers: Option<TimerStorage<'s>>,
 }
 
-impl<T, const SOCKETS: usize, const BYTES: usize, const RECEIVE: usize, const SEND: usize>
-    StackMemory<'_, T, SOCKETS, BYTES, RECEIVE, SEND>
+impl<'s, T, const SOCKETS: usize, const BYTES: usize, const RECEIVE: usize, const SEND: usize>
+    StackMemory<'s, T, SOCKETS, BYTES, RECEIVE, SEND>
 {
     /// Creates the memory of a stack.
     #[must_use]
@@ -58,7 +60,14 @@ impl<T, const SOCKETS: usize, const BYTES: usize, const RECEIVE: usize, const SE
             buffer: [0; RECEIVE],
             receive: [[0; RECEIVE]; SOCKETS],
             send: [[0; SEND]; SOCKETS],
+            timers: None,
         }
+    }
+
+    /// Lends memory for the [timers](lightcone_core::Context::set_timer) of the handler, as many as
+    /// [`Config::timers`](lightcone_core::Config::timers) allows. Without it, that number must be 0.
+    pub const fn lend_timers(&mut self, timers: TimerStorage<'s>) {
+        self.timers = Some(timers);
     }
 }
 

@@ -109,6 +109,7 @@ where
             connections: &mut memory.connections,
             listeners: memory.listeners.write([const { None }; crate::PORTS_MAX]),
             buffer: &mut memory.buffer,
+            timers: memory.timers.take().unwrap_or_default(),
         };
         let poller = Poller::new(shard, handler, pool, membership, storage)?;
         Ok(Self { poller, room: WaitingRoom::new(device), unix_time: None })
