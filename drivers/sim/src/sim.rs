@@ -412,6 +412,8 @@ impl<'s> Sim<'s> {
             output_max: config.output_limit.min(config.output_blocks) * config.block_size,
             input_max: large,
             timeouts: config.timeouts,
+            evict_after: config.evict_after.map(|span| span.as_micros() as u64),
+            ample: config.input_blocks >= config.sockets,
             waiting: RefCell::default(),
             overtaken_max: config.sockets + config.output_blocks,
         })
