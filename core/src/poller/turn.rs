@@ -139,6 +139,7 @@ pub enum PanicOwner {
 /// | --- | --- |
 /// | events | as many as the driver reports; one receive each, and four sends in a row |
 /// | accepted connections | 64 per listener |
+/// | sockets that are [evicted](Config::evict_after) for them | one, after a receive from at most 16 |
 /// | commands of other threads | 256 |
 /// | sockets that are due without an event: timeouts, deferred sends, free blocks | those that were due when the turn began |
 /// | messages | 256, and 1,024 deliveries of a broadcast |
