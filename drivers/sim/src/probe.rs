@@ -107,6 +107,8 @@ pub(crate) struct View {
     heard: u64,
     received: bool,
     idle: Option<u64>,
+    /// Whether output was queued then, and no event shows when it was sent.
+    unsure: bool,
 }
 
 /// The record of a socket that has closed.
@@ -468,6 +470,7 @@ impl<H: Handler> Handler for Probe<H> {
         }
         data.was_active |= active;
         let (was_active, accepted) = (data.was_active, !data.connecting);
+        let wants_sent = self.inner.wants_sent();
         called_back(|| {
             shared.view(token, |view| {
                 let begins = closing && !view.closing;
@@ -481,7 +484,9 @@ impl<H: Handler> Handler for Probe<H> {
                 if progress || inactive || (ended && !view.received) {
                     view.heard = at;
                 }
-                let busy = active || paused || owed || closing || held || after + unread > 0 || !accepted;
+                view.unsure = after > 0 && !wants_sent;
+                let queues = after > 0 && wants_sent;
+                let busy = active || paused || owed || closing || held || queues || unread > 0 || !accepted;
                 view.idle = if busy { None } else { view.idle.or(Some(at)) };
                 view.deadline = deadline.map(Instant::as_millis);
                 (view.accepted, view.finished) = (accepted, finished);
@@ -577,6 +582,7 @@ impl<H: Handler> Probe<H> {
         }
         for view in shared.views.borrow().iter().filter(|view| view.token != Some(token)) {
             if let (Some(other), Some(earlier)) = (view.token, view.evictable(after))
+                && !view.unsure
                 && !shared.outside.borrow().contains(&other)
             {
                 let first = earlier + 2 * TICK >= due;

@@ -130,7 +130,8 @@ impl fmt::Display for Engine {
             "input_blocks {input_blocks}, output_blocks {output_blocks}, output_limit {output_limit}, "
         )?;
         write!(f, "receive_size {receive_size}, receive_blocks {receive_blocks}, ")?;
-        write!(f, "mailbox {mailbox}, policy {policy:?}, backlog {backlog}")
+        write!(f, "mailbox {mailbox}, policy {policy:?}, backlog {backlog}")?;
+        config.evict_after.map_or(Ok(()), |span| write!(f, ", evict_after {span:?}"))
     }
 }
 
