@@ -488,7 +488,7 @@ pub const MUTANTS: &[Mutant] = &[
         "accepting_goes_on_without_room",
         "            let accepts = has_room || self.can_evict();\n            let Some(listener) = \
          self.acceptor.watched(id) else { return false };\n            if !accepts {\n                return \
-         self.await_room();\n            }\n            self.scope = PanicScope::Program;\n            let \
+         self.await_room(id);\n            }\n            self.scope = PanicScope::Program;\n            let \
          accept = self.io.transport.accept(listener, id);\n            self.scope = \
          PanicScope::Engine;\n            let (connection, peer) = match accept {\n                \
          Accept::Accepted(connection, peer) => (connection, peer),\n                Accept::Filtered => \
@@ -498,7 +498,7 @@ pub const MUTANTS: &[Mutant] = &[
          self.io.transport, self.io.now);\n                    return false;\n                }\n            \
          };\n            let accepted = AcceptedSocket { connection, peer, listener: id };\n            let \
          placed = if has_room { self.place(accepted) } else { self.hold(accepted, true) };\n            if \
-         !placed {\n                return self.await_room();\n            }\n",
+         !placed {\n                return self.await_room(id);\n            }\n",
         "            let _ = has_room;\n            let Some(listener) = self.acceptor.watched(id) else { \
          return false };\n            let Accept::Accepted(connection, peer) = \
          self.io.transport.accept(listener, id) else { return false };\n            self.place(AcceptedSocket \

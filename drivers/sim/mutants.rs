@@ -581,4 +581,34 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "sends >= SENDS_IN_A_ROW =>",
         "sends >= SENDS_IN_A_ROW + usize::from(MUTATED) =>",
     ),
+    error(
+        "core/src/shard.rs",
+        "evicts_another_idle_socket",
+        "            if slot.control.is_idle() {\n                return self.token(index);",
+        "            if slot.control.is_idle() {\n                let now = self.now.tick();\n                let idle = |other: &u32| self.slots.get(*other).is_some_and(|slot| slot.control.is_idle() && at_or_before(self.idle.due(slot.control.seen), now));\n                let other = (0..self.slots.used() as u32).rev().find(idle).filter(|_| MUTATED);\n                return self.token(other.unwrap_or(index));",
+    ),
+    error(
+        "core/src/shard.rs",
+        "evicts_in_spite_of_progress",
+        "            self.idle.insert(index);\n        } else {\n",
+        "            self.idle.insert(index);\n        } else if !MUTATED {\n",
+    ),
+    error(
+        "core/src/shard.rs",
+        "forgets_who_was_busy",
+        "if later.is_none() && control.state.is_live() {",
+        "if later.is_none() && control.state.is_live() && !MUTATED {",
+    ),
+    error(
+        "core/src/slot.rs",
+        "evicts_with_input_left",
+        "let holds_nothing = self.kept.is_empty() &&",
+        "let holds_nothing = (self.kept.is_empty() || MUTATED) &&",
+    ),
+    error(
+        "core/src/poller/turn.rs",
+        "waits_for_a_full_wait",
+        "if !can_evict || self.accept(id) ||",
+        "if !can_evict || MUTATED || self.accept(id) ||",
+    ),
 ];

@@ -31,6 +31,11 @@ fn reconnect() {
 }
 
 #[test]
+fn crowd() {
+    check(SEEDS, |sim| Scenario::Crowd.run(sim));
+}
+
+#[test]
 fn walk() {
     check(SEEDS, |sim| Scenario::Walk.run(sim));
 }

@@ -26,13 +26,15 @@ pub(crate) struct Acceptor<'s, T: Transport> {
     pub(crate) held: Option<AcceptedSocket<T::Unregistered>>,
     /// Whether no poller had room for it.
     pub(crate) lacks_room: bool,
+    /// The listener at which a connection was left because there was neither room nor a socket to evict, and when.
+    pub(crate) left: Option<(ListenerId, Instant)>,
     /// The end of the back-off, when the held connection is placed and all listeners are watched again.
     resume_at: Option<Instant>,
 }
 
 impl<'s, T: Transport> Acceptor<'s, T> {
     pub(crate) fn new(listeners: &'s mut [Option<ListenerEntry<T::Listener>>]) -> Self {
-        Self { listeners, held: None, lacks_room: false, resume_at: None }
+        Self { listeners, held: None, lacks_room: false, left: None, resume_at: None }
     }
 
     /// Returns the maximum number of listeners.

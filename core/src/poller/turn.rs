@@ -153,6 +153,7 @@ pub enum PanicOwner {
 /// | --- | --- |
 /// | events | as many as the driver reports; one receive each, and four sends in a row |
 /// | accepted connections | 64 per listener |
+/// | sockets that are [evicted](Config::evict_after) for them | one, after a receive from at most 16 |
 /// | commands of other threads | 256 |
 /// | sockets that are due without an event: timeouts, deferred sends, free blocks | those that were due when the turn began |
 /// | messages | 256, and 1,024 deliveries of a broadcast |
@@ -803,7 +804,7 @@ where
             let accepts = has_room || self.can_evict();
             let Some(listener) = self.acceptor.watched(id) else { return false };
             if !accepts {
-                return self.await_room();
+                return self.await_room(id);
             }
             self.scope = PanicScope::Program;
             let accept = self.io.transport.accept(listener, id);
@@ -824,17 +825,18 @@ where
             let accepted = AcceptedSocket { connection, peer, listener: id };
             let placed = if has_room { self.place(accepted) } else { self.hold(accepted, true) };
             if !placed {
-                return self.await_room();
+                return self.await_room(id);
             }
         }
         true
     }
 
-    /// Backs off, and returns `false`. If sockets are evicted, the rest of this turn tries to make room, after the timers.
-    fn await_room(&mut self) -> bool {
+    /// Backs off, and returns `false`. If sockets are evicted, the rest of this turn tries to make room for what waits at
+    /// the listener.
+    fn await_room(&mut self, id: ListenerId) -> bool {
         self.acceptor.back_off(&mut self.io.transport, self.io.now);
         if self.shard.config().evict_after.is_some() {
-            self.acceptor.lacks_room |= self.acceptor.held.is_none();
+            self.acceptor.left = self.acceptor.held.is_none().then_some((id, self.io.now));
             self.acceptor.retry_now(self.io.now);
         }
         false
@@ -870,10 +872,26 @@ where
     /// Resumes after a back-off: with the connection that was held back, then with the listeners.
     #[cold]
     fn resume_accepting(&mut self) {
+        let left = self.acceptor.left.take().filter(|_| self.acceptor.held.is_none());
+        if let Some((id, at)) = left
+            && !self.io.membership.has_room(self.has_room())
+        {
+            let can_evict = self.can_evict();
+            if !can_evict && at == self.io.now {
+                self.acceptor.left = left; // once more after the back-off
+                self.make_room();
+                return self.acceptor.back_off(&mut self.io.transport, self.io.now);
+            }
+            self.acceptor.watch_all(&mut self.io.transport, self.io.now);
+            // not when the listener is reported again: if that wait is a full one, no socket may be evicted
+            if !can_evict || self.accept(id) || self.acceptor.held.is_none() {
+                return self.admit_assigned();
+            }
+        }
         if !self.place_held() {
             // first, because a callback of an evicted socket may panic
             self.acceptor.back_off(&mut self.io.transport, self.io.now);
-            if !core::mem::take(&mut self.acceptor.lacks_room) {
+            if !self.acceptor.lacks_room {
                 return;
             }
             self.make_room();
@@ -885,21 +903,14 @@ where
                 return self.acceptor.back_off(&mut self.io.transport, self.io.now);
             }
         }
-        self.acceptor.lacks_room = false;
         // first, since the handler may panic
         self.acceptor.watch_all(&mut self.io.transport, self.io.now);
         self.admit_assigned();
     }
 
-    /// Places the connection that was held back. Returns whether there is none any more, and the listeners may be
-    /// watched.
+    /// Places the connection that was held back, if there is room. Returns whether none is held back any more.
     fn place_held(&mut self) -> bool {
-        let has_room = self.io.membership.has_room(self.has_room());
-        if self.acceptor.held.is_none() {
-            // a connection may wait at a listener that was left because there was no room
-            return has_room || !self.acceptor.lacks_room || self.can_evict();
-        }
-        if !has_room {
+        if self.acceptor.held.is_some() && !self.io.membership.has_room(self.has_room()) {
             self.acceptor.lacks_room = true;
             return false;
         }

@@ -400,3 +400,25 @@ fn listeners_of_their_own_evict_on_their_own() {
     assert_eq!((newcomer.token().poller().0, counts(&mates)), (1, vec![0, 1]));
     end(group, &mut mates);
 }
+
+/// While timers are held back because waits are full, no socket is evicted. That must not last for as long as the
+/// listener alone fills each wait.
+#[test]
+fn a_listener_that_fills_each_wait_is_not_starved() {
+    let (mut bench, door, wires) = full();
+    let newcomer = bench.knock(&door);
+    while newcomer.fate() != Fate::Watched {
+        let ready = door.borrow().watched;
+        let due = bench.due().unwrap_or(bench.now);
+        bench.now = if ready { bench.now } else { due };
+        assert!(bench.now < 150, "it waits for ever");
+        bench.begin();
+        bench.guard(|poller| poller.on_full_wait(usize::from(ready)));
+        if ready {
+            bench.guard(|poller| poller.on_acceptable(lightcone_core::ListenerId(0)));
+        }
+        bench.rest();
+    }
+    assert_eq!((wires[0].fate(), evicted(&bench)), (Fate::Closed, 1));
+    bench.stop(0);
+}

@@ -33,7 +33,7 @@ const SECONDS_MAX: u32 = 120;
 /// The copied files: everything that Cargo requires, and the sources.
 const COPIED: [&str; 8] = ["Cargo.toml", "Cargo.lock", "src", "core", "drivers", "http", "examples", "tests"];
 
-const SCENARIOS: [&str; 6] = ["walk", "chat", "http", "reconnect", "echo", "relay"];
+const SCENARIOS: [&str; 7] = ["walk", "chat", "http", "reconnect", "echo", "relay", "crowd"];
 
 /// Further changes to the copy: the switch, no `const` for functions that read the switch, and no shrinking.
 const TOOLING: [(&str, &str, &str); 6] = [

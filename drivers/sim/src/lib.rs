@@ -78,6 +78,7 @@
 //! | `counts` | after every turn, core's [`Stats`](lightcone_core::Stats) agree with what the network and the handlers have seen |
 //! | `ends` | no handler receives an end, a reset or an error that did not occur |
 //! | `timers` | deadlines and timeouts fire at their tick: never early, and late only by delays of the simulation itself |
+//! | `evictions` | the evicted socket was idle for long enough, and the longest of all that were |
 //! | `bounds` | no socket queues or keeps more than its [`Config`] allows |
 //! | `in flight` | the bytes of a send by a completion driver stay in place until they are sent |
 //! | `transport` | the poll loop calls its transport as [`Transport`] specifies |

@@ -54,6 +54,10 @@ pub(crate) struct Shared {
     pub(crate) output_max: usize,
     pub(crate) input_max: usize,
     pub(crate) timeouts: Timeouts,
+    /// How long a socket has to be idle before it may be evicted, in µs.
+    pub(crate) evict_after: Option<u64>,
+    /// Whether each socket can have an input block, so that none waits for one.
+    pub(crate) ample: bool,
     /// The loads of the engine's pollers, and the maximum of each.
     pub(crate) loads: Vec<Rc<Load>>,
     pub(crate) load_max: u32,
@@ -99,6 +103,12 @@ pub(crate) struct View {
     given: VecDeque<u8>,
     /// Whether the end of the stream was passed to core.
     pub(crate) peer_ended: bool,
+    /// When the last callback with progress ran, and since when it is idle, if it is.
+    heard: u64,
+    received: bool,
+    idle: Option<u64>,
+    /// Whether output was queued then, and no event shows when it was sent.
+    unsure: bool,
 }
 
 /// The record of a socket that has closed.
@@ -310,6 +320,11 @@ impl Shared {
 }
 
 impl View {
+    /// Returns when it could be evicted first, in µs, as far as callbacks show; `None` if it is busy.
+    fn evictable(&self, after: u64) -> Option<u64> {
+        Some(self.idle?.max(self.heard + after))
+    }
+
     /// Returns the next timeout or deadline, and its latest time in µs.
     fn due(&self, seen: &Seen, shared: &Shared) -> Option<(&'static str, u64)> {
         let timeouts = &shared.timeouts;
@@ -398,6 +413,11 @@ impl<H: Handler> Handler for Probe<H> {
         // Core's guarantees are checked first, since the handler's callback changes the socket.
         self.look_before(socket, &event, now);
         let (before, had_chance) = (socket.queued(), matches!(event, Event::Writable));
+        let (received, ended) = (matches!(event, Event::Receive), matches!(event, Event::PeerClosed));
+        // until the first byte, what is sent does not count
+        let sent =
+            matches!(event, Event::Sent) && (!socket.is_silent() || shared.timeouts.first_byte.is_none());
+        let progress = received || sent || matches!(event, Event::Open);
         called_back(|| self.inner.event(&mut socket.project(|data| &mut data.inner), event, cx));
         let (after, unread) = (socket.queued(), socket.bytes().len());
         assert!(after <= shared.output_max, "bounds: {after} bytes queued, {} allowed", shared.output_max);
@@ -420,6 +440,7 @@ impl<H: Handler> Handler for Probe<H> {
             called_back(|| shared.ended.borrow_mut().push(ended));
             let kind = reason.map_or(u64::MAX, |reason| reason.index() as u64);
             shared.trace.note(Did::Ended, token.to_bits(), kind);
+            shared.view(token, |view| view.idle = None);
             return;
         }
         let (closing, peer_ended, deadline) = (socket.is_closing(), socket.peer_closed(), socket.deadline());
@@ -449,6 +470,7 @@ impl<H: Handler> Handler for Probe<H> {
         }
         data.was_active |= active;
         let (was_active, accepted) = (data.was_active, !data.connecting);
+        let wants_sent = self.inner.wants_sent();
         called_back(|| {
             shared.view(token, |view| {
                 let begins = closing && !view.closing;
@@ -456,7 +478,16 @@ impl<H: Handler> Handler for Probe<H> {
                 if was_active {
                     view.touched = at;
                 }
+                let inactive = view.active && !active;
                 (view.paused, view.owed, view.closing, view.active) = (paused, owed, closing, active);
+                view.received |= received;
+                if progress || inactive || (ended && !view.received) {
+                    view.heard = at;
+                }
+                view.unsure = after > 0 && !wants_sent;
+                let queues = after > 0 && wants_sent;
+                let busy = active || paused || owed || closing || held || queues || unread > 0 || !accepted;
+                view.idle = if busy { None } else { view.idle.or(Some(at)) };
                 view.deadline = deadline.map(Instant::as_millis);
                 (view.accepted, view.finished) = (accepted, finished);
             });
@@ -530,10 +561,48 @@ impl<H: Handler> Probe<H> {
             !left_out,
             "timers: {token} has events that a full wait left out, and was timed out ({reason:?})"
         );
+        if reason == CloseReason::Evicted {
+            self.check_eviction(token);
+        }
         if reason == CloseReason::TimedOut(Timeout::Idle) {
             let active = self.shared.view(token, |view| view.active);
             let stalls = shared.timeouts.write_stall.is_none() && left > 0;
             assert!(!active || stalls, "timers: {token} was timed out as idle while it was active");
+        }
+    }
+
+    /// Checks that an evicted socket was idle for long enough, and that no other one was idle for longer.
+    fn check_eviction(&self, token: Token) {
+        let shared = &*self.shared;
+        let Some(after) = shared.evict_after else {
+            panic!("evictions: {token} was evicted, but none may be")
+        };
+        assert!(!shared.stops.get(), "evictions: {token} was evicted during a stop");
+        assert!(
+            !shared.left_out.borrow().contains(&token),
+            "evictions: {token} has events that were left out"
+        );
+        let Some(due) = shared.view(token, |view| view.evictable(after)) else {
+            panic!("evictions: {token} was evicted, but is busy");
+        };
+        // the turn's time is in ticks
+        let now = shared.trace.now();
+        assert!(due <= now + TICK, "evictions: {token} was evicted {} us early", due - now);
+        if !shared.ample {
+            return; // sockets that wait for a block are not idle, which is not known here
+        }
+        for view in shared.views.borrow().iter().filter(|view| view.token != Some(token)) {
+            if let (Some(other), Some(earlier)) = (view.token, view.evictable(after))
+                && !view.unsure
+                && !shared.outside.borrow().contains(&other)
+            {
+                let first = earlier + 2 * TICK >= due;
+                assert!(
+                    first,
+                    "evictions: {token} was evicted, but {other} was idle {} us longer",
+                    due - earlier
+                );
+            }
         }
     }
 

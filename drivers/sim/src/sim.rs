@@ -138,7 +138,8 @@ impl fmt::Display for Engine {
             "input_blocks {input_blocks}, output_blocks {output_blocks}, output_limit {output_limit}, "
         )?;
         write!(f, "receive_size {receive_size}, receive_blocks {receive_blocks}, ")?;
-        write!(f, "mailbox {mailbox}, policy {policy:?}, backlog {backlog}")
+        write!(f, "mailbox {mailbox}, policy {policy:?}, backlog {backlog}")?;
+        config.evict_after.map_or(Ok(()), |span| write!(f, ", evict_after {span:?}"))
     }
 }
 
@@ -421,6 +422,8 @@ impl<'s> Sim<'s> {
             output_max: config.output_limit.min(config.output_blocks) * config.block_size,
             input_max: large,
             timeouts: config.timeouts,
+            evict_after: config.evict_after.map(|span| span.as_micros() as u64),
+            ample: config.input_blocks >= config.sockets,
             waiting: RefCell::default(),
             overtaken_max: config.sockets + config.output_blocks,
         })
