@@ -22,6 +22,7 @@
 //! | drive individual sockets | [`Shard`], [`Connection`], [`Action`], [`carry_out`] |
 //! | divide a stream into messages | [`framing`] |
 //! | plan the memory | [`Config`], [`Storage`], [`footprint`] |
+//! | do something at a point in time, or at the start | [`Context::set_timer`], [`Handler::started`], [`Backoff`] |
 //! | test a handler or a driver | [`ContractChecker`], [`life`] |
 //! | connect threads | [`sync`], [`balance`] |
 //!
@@ -43,6 +44,8 @@
 //! - A request made in a callback ([`close`](Stream::close), [`pause`](Stream::pause), a
 //!   [deadline](Stream::set_deadline)) takes effect when the callback returns.
 //! - The [`Token`] of a closed socket never reaches another socket.
+//! - A poller calls [`started`](Handler::started) before everything else, [`stopping`](Handler::stopping) when a stop
+//!   begins, and [`timer`](Handler::timer) for each timer that belongs to the poller and not to a socket.
 //!
 //! # Memory
 //!
@@ -59,6 +62,9 @@
 //! - **At the limits.** Without a free slot, no connection is admitted. Without a free input block, a socket is not
 //!   read; without a free output block, a send is refused. Sockets that need a block wait in a FIFO queue and
 //!   continue when blocks are returned.
+//!
+//! A poller has memory of its own: a [`PollerStorage`](poller::PollerStorage). Its timers are part of that, if it has
+//! any: 24 bytes each, and about 3 KB for all.
 //!
 //! [`footprint`] computes the memory that a configuration needs, at compile time if desired.
 //!
@@ -84,6 +90,8 @@
 //! A poller can do more than these examples show:
 //!
 //! - It connects ([`Context::connect`]), if the transport can.
+//! - It has timers ([`Context::set_timer`]), if it is lent memory for them ([`TimerStorage`]). With a [`Backoff`], a
+//!   handler reconnects by itself.
 //! - A transport whose calls complete later, such as `io_uring` or a DMA engine, reports completions by
 //!   [`on_received`](poller::Poller::on_received) and [`on_sent`](poller::Poller::on_sent) instead of readiness.
 //! - Pollers of several threads are members of a [`Group`](poller::Group); a single one is

@@ -231,7 +231,7 @@ impl<'s> Timers<'s> {
         let Some(slot) = self.slots.get_mut(index) else { unreachable!("the slot is in use") };
         slot.tag = tag;
         let id = self.id.at(index, slot.generation);
-        // ticks are compared by signed distance, so the wheel must not be left behind while it is empty
+        // an empty wheel is not advanced, and ticks are compared by signed distance: it must not lag too far
         wheel.skip_to(now.tick());
         wheel.set(&mut self.slots, index, Self::due(now, at).tick());
         Ok(TimerId(id))
