@@ -10,6 +10,7 @@
 )]
 
 mod faults;
+mod limits;
 mod peers;
 mod serving;
 #[cfg(any(target_os = "linux", target_os = "android"))]
