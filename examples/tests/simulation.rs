@@ -31,6 +31,11 @@ fn reconnect() {
 }
 
 #[test]
+fn kv() {
+    check(SEEDS, |sim| Scenario::Kv.run(sim));
+}
+
+#[test]
 fn walk() {
     check(SEEDS, |sim| Scenario::Walk.run(sim));
 }

@@ -551,6 +551,13 @@ impl Table {
         self.flush_if_due(now);
     }
 
+    /// Removes all items. Takes time for each of them.
+    pub fn clear(&mut self) {
+        while self.oldest != 0 {
+            self.unlink(self.oldest);
+        }
+    }
+
     fn flush_if_due(&mut self, now: u64) {
         if self.flush_at <= now {
             (self.flushed, self.flush_at) = (self.unique, NEVER);
@@ -583,7 +590,9 @@ impl Table {
         self.counts.increase(Count::ItemsEver);
         if let Some(entry) = self.entry(found) {
             (entry.item, entry.unique, entry.expires) = (item, unique, expires);
-            return; // finding it has made it the newest
+            // Items that were passed over meanwhile have become newer than it.
+            self.use_now(found);
+            return;
         }
         let at = self.free;
         let entry = Entry { item, unique, expires, hash: hash.bucket, next: 0, older: 0, newer: 0 };
@@ -611,8 +620,7 @@ impl Table {
             let Some(entry) = self.entry(oldest) else { return false };
             // References are added only with access to the table, so an item that has no other here gets none.
             if entry.item.as_ref().is_some_and(|item| Arc::strong_count(item) > 1) {
-                self.detach(oldest);
-                self.make_newest(oldest); // it is in use now
+                self.use_now(oldest);
                 continue;
             }
             let is_dead = entry.expires <= now || entry.unique < flushed;
@@ -641,10 +649,7 @@ impl Table {
             self.unlink(at);
             return 0;
         }
-        if self.newest != at {
-            self.detach(at);
-            self.make_newest(at);
-        }
+        self.use_now(at);
         at
     }
 
@@ -687,6 +692,14 @@ impl Table {
         self.detach(at);
         self.counts.change(Count::Items, |items| items - 1);
         drop(item);
+    }
+
+    /// Makes an entry the newest.
+    fn use_now(&mut self, at: u32) {
+        if self.newest != at {
+            self.detach(at);
+            self.make_newest(at);
+        }
     }
 
     /// Removes an entry from the order of use.
@@ -733,3 +746,6 @@ impl Store for Table {
         self.limits
     }
 }
+
+#[cfg(test)]
+mod tests;

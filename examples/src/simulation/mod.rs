@@ -6,6 +6,7 @@
 mod chat;
 mod echo;
 mod http;
+mod kv;
 mod reconnect;
 mod relay;
 mod walk;
@@ -30,13 +31,16 @@ pub enum Scenario {
     Relay,
     /// A client that is itself a handler, and reconnects until all of its work is done.
     Reconnect,
+    /// Values of a memcached server, beside a model of its table; or more of them than fit into its memory.
+    Kv,
     /// An echo server that also makes every other call a handler may make, with peers that do anything peers may do.
     Walk,
 }
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 6] = [Self::Echo, Self::Http, Self::Chat, Self::Relay, Self::Reconnect, Self::Walk];
+    pub const ALL: [Self; 7] =
+        [Self::Echo, Self::Http, Self::Chat, Self::Relay, Self::Reconnect, Self::Kv, Self::Walk];
 
     /// Sets the world up and runs the scenario.
     ///
@@ -50,6 +54,7 @@ impl Scenario {
             Self::Chat => chat::run(sim),
             Self::Relay => relay::run(sim),
             Self::Reconnect => reconnect::run(sim),
+            Self::Kv => kv::run(sim),
             Self::Walk => walk::run(sim),
         }
     }
@@ -63,6 +68,7 @@ impl fmt::Display for Scenario {
             Self::Chat => "chat",
             Self::Relay => "relay",
             Self::Reconnect => "reconnect",
+            Self::Kv => "kv",
             Self::Walk => "walk",
         })
     }
@@ -74,7 +80,7 @@ pub struct ParseScenarioError;
 
 impl fmt::Display for ParseScenarioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("allowed: echo, http, chat, relay, reconnect, walk")
+        f.write_str("allowed: echo, http, chat, relay, reconnect, kv, walk")
     }
 }
 
