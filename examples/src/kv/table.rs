@@ -335,7 +335,7 @@ struct Entry {
     hash: u32,
     /// The next entry of the same bucket.
     next: u32,
-    /// The neighbours by recency of use.
+    /// The neighbours by recency.
     older: u32,
     newer: u32,
 }
@@ -367,8 +367,8 @@ impl Table {
     /// the next.
     #[must_use]
     pub fn new(limits: Limits, hasher: Hasher, uniques: (u64, u64)) -> Self {
-        // Every item has a charge of more than the overhead, so there are never more entries than this. What the
-        // system does not give memory for before it is used costs nothing until then.
+        // Every item has a charge of more than the overhead, so there are never more entries than this. The
+        // system provides the memory when it is first written to.
         let entries = (limits.memory / OVERHEAD).min(ENTRIES_MAX);
         Self {
             limits,
@@ -702,7 +702,7 @@ impl Table {
         }
     }
 
-    /// Removes an entry from the order of use.
+    /// Removes an entry from the order of recency.
     fn detach(&mut self, at: u32) {
         let Some(entry) = self.entry(at) else { return };
         let (older, newer) = (entry.older, entry.newer);
@@ -716,7 +716,7 @@ impl Table {
         }
     }
 
-    /// Adds an entry to the order of use.
+    /// Adds an entry to the order of recency.
     fn make_newest(&mut self, at: u32) {
         let newest = core::mem::replace(&mut self.newest, at);
         if let Some(entry) = self.entry(at) {

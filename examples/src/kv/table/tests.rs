@@ -1,4 +1,4 @@
-//! The table beside an oracle: a list of items in the order of use, searched from one end to the other.
+//! The table beside an oracle: a list of items in the order of recency, searched from one end to the other.
 
 use super::*;
 
@@ -312,7 +312,7 @@ impl Pair {
         }
     }
 
-    /// Stores the oldest draft, or drops it, as when its client has gone.
+    /// Stores the oldest draft, or drops it, as for a client that was cut off.
     fn end_draft(&mut self, about: &str) {
         let (mut draft, known, mode) = self.drafts.remove(0);
         let bytes = known.bytes();
