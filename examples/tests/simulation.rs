@@ -36,6 +36,11 @@ fn crowd() {
 }
 
 #[test]
+fn kv() {
+    check(SEEDS, |sim| Scenario::Kv.run(sim));
+}
+
+#[test]
 fn walk() {
     check(SEEDS, |sim| Scenario::Walk.run(sim));
 }

@@ -68,7 +68,7 @@ enum Phase {
     Command,
     /// A value and a line end.
     Value { draft: Draft, mode: Mode, quiet: bool },
-    /// So many bytes of a value that is not stored, and a line end.
+    /// The rest, of this length, of a value that is not stored, and a line end.
     Skip(usize),
 }
 

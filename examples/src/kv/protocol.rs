@@ -536,7 +536,7 @@ mod tests {
 
     #[test]
     fn every_reply_fits_and_the_longest_heading_too() {
-        let heading = Heading::new(&[b'k'; KEY_MAX], u32::MAX, LENGTH_MAX as usize, Some(u64::MAX));
+        let heading = Heading::new(&[b'k'; KEY_MAX], u32::MAX, 0x7FFF_FFFF, Some(u64::MAX));
         assert_eq!(heading.text().len(), HEADING_MAX);
         assert!(heading.text().ends_with(b" 4294967295 2147483647 18446744073709551615\r\n"));
         assert_eq!(Heading::new(b"k", 0, 5, None).text(), b"VALUE k 0 5\r\n");

@@ -1,4 +1,4 @@
-//! A table that pollers share: shards behind a lock each.
+//! A table that pollers share: shards with a lock each.
 
 use super::sync::{Arc, Mutex, PoisonError};
 use super::table::{Hash, Hasher, Limits, Store, Table};

@@ -335,7 +335,7 @@ struct Entry {
     hash: u32,
     /// The next entry of the same bucket.
     next: u32,
-    /// The neighbours by recency of use.
+    /// The neighbours by recency.
     older: u32,
     newer: u32,
 }
@@ -367,8 +367,8 @@ impl Table {
     /// the next.
     #[must_use]
     pub fn new(limits: Limits, hasher: Hasher, uniques: (u64, u64)) -> Self {
-        // Every item has a charge of more than the overhead, so there are never more entries than this. What the
-        // system does not give memory for before it is used costs nothing until then.
+        // Every item has a charge of more than the overhead, so there are never more entries than this. The
+        // system provides the memory when it is first written to.
         let entries = (limits.memory / OVERHEAD).min(ENTRIES_MAX);
         Self {
             limits,
@@ -551,6 +551,13 @@ impl Table {
         self.flush_if_due(now);
     }
 
+    /// Removes all items. Takes time for each of them.
+    pub fn clear(&mut self) {
+        while self.oldest != 0 {
+            self.unlink(self.oldest);
+        }
+    }
+
     fn flush_if_due(&mut self, now: u64) {
         if self.flush_at <= now {
             (self.flushed, self.flush_at) = (self.unique, NEVER);
@@ -583,7 +590,9 @@ impl Table {
         self.counts.increase(Count::ItemsEver);
         if let Some(entry) = self.entry(found) {
             (entry.item, entry.unique, entry.expires) = (item, unique, expires);
-            return; // finding it has made it the newest
+            // Items that were passed over meanwhile have become newer than it.
+            self.use_now(found);
+            return;
         }
         let at = self.free;
         let entry = Entry { item, unique, expires, hash: hash.bucket, next: 0, older: 0, newer: 0 };
@@ -611,8 +620,7 @@ impl Table {
             let Some(entry) = self.entry(oldest) else { return false };
             // References are added only with access to the table, so an item that has no other here gets none.
             if entry.item.as_ref().is_some_and(|item| Arc::strong_count(item) > 1) {
-                self.detach(oldest);
-                self.make_newest(oldest); // it is in use now
+                self.use_now(oldest);
                 continue;
             }
             let is_dead = entry.expires <= now || entry.unique < flushed;
@@ -641,10 +649,7 @@ impl Table {
             self.unlink(at);
             return 0;
         }
-        if self.newest != at {
-            self.detach(at);
-            self.make_newest(at);
-        }
+        self.use_now(at);
         at
     }
 
@@ -689,7 +694,15 @@ impl Table {
         drop(item);
     }
 
-    /// Removes an entry from the order of use.
+    /// Makes an entry the newest.
+    fn use_now(&mut self, at: u32) {
+        if self.newest != at {
+            self.detach(at);
+            self.make_newest(at);
+        }
+    }
+
+    /// Removes an entry from the order of recency.
     fn detach(&mut self, at: u32) {
         let Some(entry) = self.entry(at) else { return };
         let (older, newer) = (entry.older, entry.newer);
@@ -703,7 +716,7 @@ impl Table {
         }
     }
 
-    /// Adds an entry to the order of use.
+    /// Adds an entry to the order of recency.
     fn make_newest(&mut self, at: u32) {
         let newest = core::mem::replace(&mut self.newest, at);
         if let Some(entry) = self.entry(at) {
@@ -733,3 +746,6 @@ impl Store for Table {
         self.limits
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ mod chat;
 mod crowd;
 mod echo;
 mod http;
+mod kv;
 mod reconnect;
 mod relay;
 mod walk;
@@ -33,14 +34,16 @@ pub enum Scenario {
     Reconnect,
     /// More clients than sockets at an HTTP server, none of which leaves: each is served, as idle sockets are evicted.
     Crowd,
+    /// Values of a memcached server, beside a model of its table; or more of them than fit into its memory.
+    Kv,
     /// An echo server that also makes every other call a handler may make, with peers that do anything peers may do.
     Walk,
 }
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 7] =
-        [Self::Echo, Self::Http, Self::Chat, Self::Relay, Self::Reconnect, Self::Crowd, Self::Walk];
+    pub const ALL: [Self; 8] =
+        [Self::Echo, Self::Http, Self::Chat, Self::Relay, Self::Reconnect, Self::Crowd, Self::Kv, Self::Walk];
 
     /// Sets the world up and runs the scenario.
     ///
@@ -55,6 +58,7 @@ impl Scenario {
             Self::Relay => relay::run(sim),
             Self::Reconnect => reconnect::run(sim),
             Self::Crowd => crowd::run(sim),
+            Self::Kv => kv::run(sim),
             Self::Walk => walk::run(sim),
         }
     }
@@ -69,6 +73,7 @@ impl fmt::Display for Scenario {
             Self::Relay => "relay",
             Self::Reconnect => "reconnect",
             Self::Crowd => "crowd",
+            Self::Kv => "kv",
             Self::Walk => "walk",
         })
     }
@@ -80,7 +85,7 @@ pub struct ParseScenarioError;
 
 impl fmt::Display for ParseScenarioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("allowed: echo, http, chat, relay, reconnect, crowd, walk")
+        f.write_str("allowed: echo, http, chat, relay, reconnect, crowd, kv, walk")
     }
 }
 

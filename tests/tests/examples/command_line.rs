@@ -6,7 +6,8 @@ use std::thread::sleep;
 use crate::program::{Program, ping};
 use lightcone_tests::streams::{read, read_to_end};
 
-const SERVERS: [(&str, &[&str]); 3] = [("echo", &[]), ("chat", &[]), ("relay", &["--to", "127.0.0.1:9"])];
+const SERVERS: [(&str, &[&str]); 4] =
+    [("echo", &[]), ("chat", &[]), ("kv", &[]), ("relay", &["--to", "127.0.0.1:9"])];
 
 #[test]
 fn help_lists_the_options() {
@@ -75,6 +76,15 @@ fn a_signal_stops_echo_in_order() {
 #[test]
 fn a_signal_stops_chat_in_order() {
     stop("chat", &[], |client| assert_eq!(read(client, 9), b"* welcome"), 2);
+}
+
+#[test]
+fn a_signal_stops_kv_in_order() {
+    let ready = |mut client: &TcpStream| {
+        client.write_all(b"version\r\n").unwrap();
+        assert_eq!(read(client, 8), b"VERSION ");
+    };
+    stop("kv", &[], ready, 2);
 }
 
 #[test]

@@ -8,5 +8,6 @@ mod chat;
 mod command_line;
 mod echo;
 mod httpd;
+mod kv;
 mod program;
 mod relay;
