@@ -1,0 +1,375 @@
+#!/usr/bin/env python3
+"""Boots the firmware in QEMU and checks it from outside: over TCP through QEMU's user network, and with frames of its
+own, which a peer that vanishes needs.
+
+    python3 check.py http FILE      checks the web server
+    python3 check.py echo FILE      checks the echo server
+
+FILE is the program for the board. Each check has a time limit; the last line of output counts the checks.
+"""
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
+GUEST = {"http": 80, "echo": 7}
+TIME_LIMIT = 10  # seconds for one receive or connect
+SOCKETS = {"http": 4, "echo": 2}  # of the firmware
+
+
+class Board:
+    """The emulated board, with a port of the host forwarded to it."""
+
+    def __init__(self, program, kind, instructions=False):
+        self.output = b""
+        for _ in range(5):
+            self.port = free_port()
+            self.process = subprocess.Popen(
+                ["qemu-system-arm", "-machine", "mps2-an385", "-display", "none", "-monitor", "none",
+                 "-serial", "stdio", "-kernel", program,
+                 "-nic", f"user,model=lan9118,hostfwd=tcp:127.0.0.1:{self.port}-:{GUEST[kind]}"],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            self.reader = threading.Thread(target=self.read, daemon=True)
+            self.reader.start()
+            if self.wait_for(f"{kind}: started\n".encode()):
+                return
+            self.stop()
+            if b"host forwarding" not in self.output:
+                break
+        sys.exit(f"the board does not start: {self.output.decode(errors='replace')}")
+
+    def read(self):
+        while chunk := os.read(self.process.stdout.fileno(), 4096):
+            self.output = (self.output + chunk)[-10_000:]  # a board that restarts again and again prints a lot
+
+    def wait_for(self, text):
+        deadline = time.monotonic() + 20
+        while text not in self.output:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def processor_time(self):
+        """Returns the processor time of the emulator in seconds."""
+        with open(f"/proc/{self.process.pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def stop(self):
+        self.process.terminate()
+        self.process.wait(10)
+        self.reader.join(10)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Client:
+    """A connection to the board."""
+
+    def __init__(self, board):
+        self.socket = socket.create_connection(("127.0.0.1", board.port), TIME_LIMIT)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.buffer = b""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()
+
+    def send(self, data):
+        self.socket.sendall(data)
+
+    def more(self):
+        chunk = self.socket.recv(65536)
+        if not chunk:
+            raise EOFError(f"the connection ended after {self.buffer!r}")
+        self.buffer += chunk
+
+    def until(self, end):
+        while end not in self.buffer:
+            self.more()
+        part, _, self.buffer = self.buffer.partition(end)
+        return part
+
+    def exactly(self, count):
+        while len(self.buffer) < count:
+            self.more()
+        part, self.buffer = self.buffer[:count], self.buffer[count:]
+        return part
+
+    def response(self):
+        """Returns the status and the body of a response with a length."""
+        head = self.until(b"\r\n\r\n").decode().split("\r\n")
+        fields = dict(line.lower().split(": ", 1) for line in head[1:])
+        return int(head[0].split(" ")[1]), self.exactly(int(fields["content-length"]))
+
+    def get(self, path):
+        self.send(request(path))
+        status, body = self.response()
+        assert status == 200, (path, status, body)
+        return body
+
+    def ended(self):
+        """Waits for the end of the connection, and returns what came before."""
+        while chunk := self.socket.recv(65536):
+            self.buffer += chunk
+        return self.buffer
+
+
+def request(path, method="GET", body=None, close=False):
+    head = f"{method} {path} HTTP/1.1\r\nHost: device\r\n"
+    if body is not None:
+        head += f"Content-Length: {len(body)}\r\n"
+    if close:
+        head += "Connection: close\r\n"
+    return (head + "\r\n").encode() + (body or b"")
+
+
+def at_once(count, work):
+    """Runs `work` with the numbers below `count` on as many threads, and fails if one of them does."""
+    failed, barrier = [], threading.Barrier(count)
+
+    def run(number):
+        try:
+            barrier.wait(TIME_LIMIT)
+            work(number)
+        except Exception as error:
+            failed.append(repr(error))
+
+    threads = [threading.Thread(target=run, args=(n,)) for n in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed, failed
+
+
+# --- the web server ----------------------------------------------------------------------------------------------
+
+
+def curl(board, path, *options):
+    command = ["curl", "--silent", "--show-error", "--max-time", str(TIME_LIMIT), "--write-out", "\n%{http_code}"]
+    done = subprocess.run([*command, *options, f"http://127.0.0.1:{board.port}{path}"], capture_output=True, text=True)
+    assert done.returncode == 0, (path, options, done.stderr)
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), body
+
+
+def every_route_with_curl(board):
+    page = open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "src", "page.html"), newline="").read()
+    assert curl(board, "/") == (200, page)
+    for leds in ["0", "1", "2", "3"]:
+        assert curl(board, "/api/leds", "--data", leds) == (200, leds)
+        assert curl(board, "/api/leds") == (200, leds)
+    for wrong in ["4", "-1", "on", ""]:
+        assert curl(board, "/api/leds", "--data", wrong)[0] == 400, wrong
+    assert curl(board, "/api/leds", "--data", "1" * 17)[0] == 413
+    assert curl(board, "/api/leds") == (200, "3")
+    status, memory = curl(board, "/api/memory")
+    memory = json.loads(memory)
+    assert status == 200 and 0 < memory["stack"] < memory["stack_size"], memory
+    before, after = (int(curl(board, "/api/requests")[1]) for _ in range(2))
+    assert after == before + 1
+    assert curl(board, "/none")[0] == 404
+    assert curl(board, "/api/memory", "--request", "DELETE")[0] == 405
+    assert curl(board, "/", "--head")[0] == 200
+
+
+def six_parallel_connections(board):
+    def work(_):
+        with Client(board) as client:
+            for _ in range(20):
+                assert client.get("/").endswith(b"</script>\n")
+
+    at_once(6, work)
+
+
+def pipelining(board):
+    with Client(board) as client:
+        for _ in range(20):
+            client.send(request("/api/requests") * 16)
+            numbers = [int(client.response()[1]) for _ in range(16)]
+            assert numbers == list(range(numbers[0], numbers[0] + 16)), numbers
+
+
+def a_request_cut_at_every_byte(board):
+    whole = request("/api/leds", "POST", b"2")
+    with Client(board) as client:
+        for cut in range(1, len(whole)):
+            client.send(whole[:cut])
+            time.sleep(0.004)  # so that the parts are segments of their own
+            client.send(whole[cut:])
+            assert client.response() == (200, b"2"), cut
+
+
+def a_thousand_connections_in_a_row(board):
+    for number in range(1000):
+        with Client(board) as client:
+            client.send(request("/api/leds", close=number % 2 == 0))
+            assert client.response() == (200, b"2"), number
+            if number % 2 == 0:
+                assert client.ended() == b""
+
+
+def more_connections_than_sockets(board):
+    def work(_):
+        with Client(board) as client:
+            client.send(request("/api/leds", close=True))
+            assert client.response() == (200, b"2")
+
+    for _ in range(5):
+        began = time.monotonic()
+        at_once(16, work)
+        took = time.monotonic() - began
+        assert took < 5, took
+
+
+def ten_thousand_requests(board):
+    with Client(board) as client:
+        first = int(client.get("/api/requests"))
+        for number in range(1, 10_000):
+            assert int(client.get("/api/requests")) == first + number
+
+
+def an_event_stream(board):
+    with Client(board) as events, Client(board) as client:
+        events.send(request("/api/events"))
+        head = events.until(b"\r\n\r\n")
+        assert b"text/event-stream" in head and b"chunked" in head, head
+        seen = []
+        for number in range(6):
+            leds = number % 4
+            client.send(request("/api/leds", "POST", str(leds).encode()))
+            assert client.response() == (200, str(leds).encode())
+            size = int(events.until(b"\r\n"), 16)
+            event = events.exactly(size)
+            assert event.startswith(b"data: ") and event.endswith(b"\n\n"), event
+            assert events.exactly(2) == b"\r\n"
+            seen.append(json.loads(event[6:]))
+        times = [event["millis"] for event in seen]
+        assert all(450 <= b - a <= 1500 for a, b in zip(times, times[1:])), times
+        assert [event["leds"] for event in seen[1:]] == [1, 2, 3, 0, 1], seen
+        client.send(request("/api/leds", "POST", b"2"))
+        assert client.response() == (200, b"2")
+    # The streams of clients that leave do not keep their sockets.
+    for _ in range(3 * SOCKETS["http"]):
+        with Client(board) as events:
+            events.send(request("/api/events"))
+            events.until(b"\n\n")
+
+
+def silent_peers(board):
+    """Peers that say nothing, or stop in the middle of a request, keep their sockets only until a timeout."""
+    began = time.monotonic()
+    silent = [Client(board) for _ in range(SOCKETS["http"])]
+    try:
+        for number, client in enumerate(silent):
+            client.send(request("/api/leds")[:number])
+        with Client(board) as client:
+            client.socket.settimeout(20)
+            client.send(request("/api/leds", close=True))
+            assert client.response() == (200, b"2")
+            took = time.monotonic() - began
+            assert took < 15, took
+    finally:
+        for client in silent:
+            client.socket.close()
+
+
+def memory_within_the_board(board):
+    with Client(board) as client:
+        memory = json.loads(client.get("/api/memory"))
+        print(f"  lent and static memory {memory['fixed']}, stack {memory['stack']}: "
+              f"{memory['fixed'] + memory['stack']} bytes of {memory['fixed'] + memory['stack_size']}")
+        assert memory["stack"] + 512 <= memory["stack_size"], memory
+
+
+# --- the echo server ---------------------------------------------------------------------------------------------
+
+
+def bytes_come_back(board):
+    data = bytes(n * 7 % 256 for n in range(20_000))
+    for _ in range(20):
+        with Client(board) as client:
+            sender = threading.Thread(target=client.send, args=(data,))
+            sender.start()
+            assert client.exactly(len(data)) == data
+            sender.join()
+            client.socket.shutdown(socket.SHUT_WR)
+            assert client.ended() == b""
+
+
+def more_clients_than_sockets(board):
+    def work(number):
+        with Client(board) as client:
+            client.send(b"%d\n" % number)
+            assert client.until(b"\n") == b"%d" % number
+
+    for _ in range(5):
+        at_once(5, work)
+
+
+# --- both --------------------------------------------------------------------------------------------------------
+
+
+def an_idle_board_sleeps(board):
+    before = board.processor_time()
+    time.sleep(3)
+    used = (board.processor_time() - before) / 3
+    print(f"  processor time while idle: {used:.1%}")
+    assert used < 0.5, used
+
+
+def no_restart(board):
+    starts = board.output.count(b"started")
+    assert starts == 1, (starts, board.output[-200:])
+
+
+CHECKS = {
+    "http": [every_route_with_curl, six_parallel_connections, pipelining, a_request_cut_at_every_byte,
+             a_thousand_connections_in_a_row, more_connections_than_sockets, ten_thousand_requests, an_event_stream,
+             silent_peers, memory_within_the_board, an_idle_board_sleeps, no_restart],
+    "echo": [bytes_come_back, more_clients_than_sockets, an_idle_board_sleeps, no_restart],
+}
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("kind", choices=CHECKS)
+    arguments.add_argument("program", metavar="FILE")
+    arguments.add_argument("checks", nargs="*", metavar="CHECK", help="only these")
+    arguments = arguments.parse_args()
+    board = Board(arguments.program, arguments.kind)
+    passed, failed = 0, []
+    try:
+        for check in CHECKS[arguments.kind]:
+            if arguments.checks and check.__name__ not in arguments.checks:
+                continue
+            began = time.monotonic()
+            try:
+                check(board)
+                passed += 1
+                outcome = "ok"
+            except Exception as error:
+                failed.append(check.__name__)
+                outcome = f"FAILED: {error!r}"
+            print(f"{check.__name__}: {outcome} ({time.monotonic() - began:.1f} s)", flush=True)
+    finally:
+        board.stop()
+    print(f"{passed} checks passed, {len(failed)} failed")
+    sys.exit(1 if failed or not passed else 0)
+
+
+if __name__ == "__main__":
+    main()
