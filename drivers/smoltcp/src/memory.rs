@@ -10,6 +10,9 @@ use smoltcp::iface::SocketStorage;
 use crate::PORTS_MAX;
 use crate::pool::{PoolEntry, PooledSocket, PortListener};
 
+/// The maximum number of TCP sockets, half as many as there are local ports to connect from.
+const SOCKETS_MAX: usize = 8_192;
+
 /// All the memory that a [`Stack`](crate::Stack) works in, apart from its own size.
 ///
 /// `T` is the user data of the handler's sockets. `SOCKETS` is the number of TCP sockets of the pool, 1 to 65,535.
@@ -28,7 +31,7 @@ pub struct StackMemory<
 > {
     pub(crate) slots: [MaybeUninit<Slot<T>>; SOCKETS],
     pub(crate) connections: [MaybeUninit<ConnectionEntry<PooledSocket>>; SOCKETS],
-    pub(crate) places: MaybeUninit<[PoolEntry; SOCKETS]>,
+    pub(crate) entries: MaybeUninit<[PoolEntry; SOCKETS]>,
     pub(crate) sockets: MaybeUninit<[SocketStorage<'s>; SOCKETS]>,
     pub(crate) listeners: MaybeUninit<[Option<ListenerEntry<PortListener>>; PORTS_MAX]>,
     pub(crate) blocks: [u8; BYTES],
@@ -43,12 +46,12 @@ impl<T, const SOCKETS: usize, const BYTES: usize, const RECEIVE: usize, const SE
     /// Creates the memory of a stack.
     #[must_use]
     pub const fn new() -> Self {
-        const { assert!(SOCKETS > 0 && SOCKETS <= u16::MAX as usize, "SOCKETS must be 1 to 65,535") };
+        const { assert!(SOCKETS > 0 && SOCKETS <= SOCKETS_MAX, "SOCKETS must be 1 to 8,192") };
         const { assert!(RECEIVE > 0 && SEND > 0, "the buffers of a socket must not be empty") };
         Self {
             slots: [const { MaybeUninit::uninit() }; SOCKETS],
             connections: [const { MaybeUninit::uninit() }; SOCKETS],
-            places: MaybeUninit::uninit(),
+            entries: MaybeUninit::uninit(),
             sockets: MaybeUninit::uninit(),
             listeners: MaybeUninit::uninit(),
             blocks: [0; BYTES],

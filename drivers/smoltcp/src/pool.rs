@@ -9,22 +9,21 @@ use lightcone_core::{Address, ErrorKind, Instant, Interest, ListenerId, Sent, To
 use smoltcp::iface::{Interface, PollIngressSingleResult, PollResult, SocketHandle, SocketSet};
 use smoltcp::phy::Device;
 use smoltcp::socket::tcp::{self, RecvError, State};
-use smoltcp::wire::IpEndpoint;
 
 use crate::PORTS_MAX;
 use crate::convert::{address, endpoint, instant, wake_at};
-use crate::waiting_room::WaitingRoom;
+use crate::waiting_room::{Ends, WaitingRoom};
 
 /// How long a connection that the poller has closed may take to deliver what it has sent and to end.
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(30);
-/// The same for one that has delivered everything, when connections wait for a socket.
-const DELIVERED_TIMEOUT: Duration = Duration::from_secs(1);
+/// The same for one that has delivered all bytes, when connections wait for a socket.
+const DELIVERED_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same when connections wait for a socket.
 const SHORT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a connection waits for a socket. Its peer has given up, or sends the request again.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How many milliseconds a connection waits for a socket. Its peer has given up then, or asks again.
+const WAIT_TIMEOUT_MS: u32 = 20_000;
 /// The first of the ports that the pool connects from.
 const FIRST_LOCAL_PORT: u16 = 49_152;
 
@@ -64,8 +63,10 @@ pub(crate) struct PoolEntry {
     since: Instant,
     /// Whether the handshake was completed.
     established: bool,
-    /// Whether the peer has ended its stream. smoltcp forgets that when a connection is over.
+    /// Whether the peer has ended its stream, which smoltcp forgets when the connection is over.
     peer_ended: bool,
+    /// Whether received bytes were unread when the connection was about to be over, when smoltcp discards them.
+    unread: bool,
 }
 
 /// A port that the pool listens on.
@@ -82,7 +83,7 @@ struct Port {
 pub struct SocketPool<'s, const CONNECTS: bool = false> {
     interface: Interface,
     sockets: SocketSet<'s>,
-    places: &'s mut [PoolEntry],
+    entries: &'s mut [PoolEntry],
     ports: Vec<Port, PORTS_MAX>,
     now: Instant,
     /// Whether connections wait for a socket.
@@ -93,7 +94,7 @@ pub struct SocketPool<'s, const CONNECTS: bool = false> {
 impl<const CONNECTS: bool> fmt::Debug for SocketPool<'_, CONNECTS> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SocketPool")
-            .field("places", &self.places)
+            .field("entries", &self.entries)
             .field("ports", &self.ports)
             .finish_non_exhaustive()
     }
@@ -107,11 +108,21 @@ impl PoolEntry {
             since: Instant::from_millis(0),
             established: false,
             peer_ended: false,
+            unread: false,
         }
     }
 
+    /// Changes the role of the socket.
     fn take(&mut self, role: Role, now: Instant) {
         *self = Self { role, since: now, ..Self::new(self.handle) };
+    }
+
+    /// Makes the socket free, and forgets its connection, which is over.
+    fn forget(&mut self, socket: &mut tcp::Socket<'_>, now: Instant) {
+        // smoltcp has no call that forgets a connection silently, except that to listen does so first
+        let _ = socket.listen(1);
+        socket.close();
+        self.take(Role::Free, now);
     }
 
     /// Returns whether it is a connection that a listener can accept.
@@ -119,9 +130,8 @@ impl PoolEntry {
         self.established && matches!(self.role, Role::Incoming(listener) if listener == id)
     }
 
-    /// Returns when a connection is aborted that is in this state until then.
-    fn deadline(&self, state: State, is_short: bool) -> Option<Instant> {
-        let delivered = matches!(state, State::FinWait2 | State::Closed);
+    /// Returns when the connection is aborted unless it gets ahead. `delivered` is whether no sent bytes are left.
+    fn deadline(&self, delivered: bool, is_short: bool) -> Option<Instant> {
         let patience = match self.role {
             Role::Incoming(_) if self.established => return None,
             Role::Incoming(_) if is_short => SHORT_HANDSHAKE_TIMEOUT,
@@ -138,17 +148,17 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
     pub(crate) fn new(
         interface: Interface,
         mut sockets: SocketSet<'s>,
-        places: &'s mut [PoolEntry],
+        entries: &'s mut [PoolEntry],
         seed: u32,
         now: Instant,
     ) -> Self {
-        for place in places.iter() {
+        for entry in entries.iter() {
             // the engine writes whole messages, so waiting for more of them only delays
-            sockets.get_mut::<tcp::Socket<'_>>(place.handle).set_nagle_enabled(false);
+            sockets.get_mut::<tcp::Socket<'_>>(entry.handle).set_nagle_enabled(false);
         }
         let last_port = seed.wrapping_mul(0x9e37_79b9).to_be_bytes();
         let last_port = u16::from_be_bytes([last_port[0], last_port[1]]);
-        Self { interface, sockets, places, ports: Vec::new(), now, is_short: false, last_port }
+        Self { interface, sockets, entries, ports: Vec::new(), now, is_short: false, last_port }
     }
 
     /// Returns the interface, whose addresses and routes may change at any time.
@@ -166,7 +176,7 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
     ) -> bool {
         self.now = now;
         self.is_short = false;
-        if !room.waiting().is_empty() && !room.is_playing() {
+        if !room.is_empty() && !room.is_playing() {
             self.invite(room);
         }
         let result = self.interface.poll_ingress_single(instant(now), room, &mut self.sockets);
@@ -183,20 +193,18 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
 
     /// Chooses the next connection in the waiting room that a socket can take, and makes that socket listen.
     fn invite<D: Device, const ROOM: usize>(&mut self, room: &mut WaitingRoom<D, ROOM>) {
-        let oldest = instant(self.now) - smoltcp::time::Duration::from(WAIT_TIMEOUT);
         let mut index = 0;
-        while let Some(syn) = room.waiting().get(index) {
-            let (local, remote) = (syn.local, syn.remote);
-            let is_ours = self.interface.has_ip_addr(local.addr);
-            if syn.arrived < oldest || !is_ours {
+        while let Some((ends, waited)) = room.waiting(index) {
+            let is_ours = self.interface.has_ip_addr(ends.local.addr);
+            if waited > WAIT_TIMEOUT_MS || !is_ours {
                 room.remove(index);
                 continue;
             }
-            let Some(id) = self.listener_of(local.port) else {
+            let Some(id) = self.listener_of(ends.local.port) else {
                 return room.play(index); // is refused
             };
-            match self.state_between(local, remote) {
-                Some((place, State::TimeWait)) => self.forget(place),
+            match self.state_between(ends) {
+                Some((old, State::TimeWait)) => self.forget(old),
                 // both sides connect at once
                 Some((_, State::SynSent)) => return room.play(index),
                 // sent again; it must not reach a socket that listens
@@ -208,10 +216,10 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
             }
             let now = self.now;
             if let Some(free) = self.take_free()
-                && let Some((place, socket)) = self.place(free)
-                && socket.listen((local.addr, local.port)).is_ok()
+                && let Some((entry, socket)) = self.entry(free)
+                && socket.listen(ends.local).is_ok()
             {
-                place.take(Role::Incoming(id), now);
+                entry.take(Role::Incoming(id), now);
                 return room.play(index);
             }
             self.is_short = true;
@@ -224,83 +232,88 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
     }
 
     /// Returns the socket of an existing connection, and its state.
-    fn state_between(&self, local: IpEndpoint, remote: IpEndpoint) -> Option<(PooledSocket, State)> {
+    fn state_between(&self, ends: Ends) -> Option<(PooledSocket, State)> {
         let mut sockets = self.indices().filter_map(|index| Some((index, self.socket(index)?)));
-        sockets.find_map(|(index, socket)| {
-            let matches = socket.remote_endpoint() == Some(remote) && socket.local_endpoint() == Some(local);
-            (matches && socket.state() != State::Closed).then(|| (index, socket.state()))
-        })
+        let (local, remote) = (Some(ends.local), Some(ends.remote));
+        let (index, socket) = sockets.find(|(_, socket)| {
+            socket.remote_endpoint() == remote
+                && socket.local_endpoint() == local
+                && socket.state() != State::Closed
+        })?;
+        Some((index, socket.state()))
     }
 
     // --- the sockets -------------------------------------------------------------------------------------------------
 
     fn indices(&self) -> impl Iterator<Item = PooledSocket> + use<CONNECTS> {
-        (0..u16::try_from(self.places.len()).unwrap_or(u16::MAX)).map(PooledSocket)
+        (0..u16::try_from(self.entries.len()).unwrap_or(u16::MAX)).map(PooledSocket)
     }
 
-    fn place(&mut self, index: PooledSocket) -> Option<(&mut PoolEntry, &mut tcp::Socket<'s>)> {
-        let place = self.places.get_mut(usize::from(index.0))?;
-        let socket = self.sockets.get_mut(place.handle);
-        Some((place, socket))
+    fn entry(&mut self, index: PooledSocket) -> Option<(&mut PoolEntry, &mut tcp::Socket<'s>)> {
+        let entry = self.entries.get_mut(usize::from(index.0))?;
+        let socket = self.sockets.get_mut(entry.handle);
+        Some((entry, socket))
     }
 
     fn socket(&self, index: PooledSocket) -> Option<&tcp::Socket<'s>> {
-        let place = self.places.get(usize::from(index.0))?;
-        Some(self.sockets.get(place.handle))
+        let entry = self.entries.get(usize::from(index.0))?;
+        Some(self.sockets.get(entry.handle))
     }
 
-    /// Makes a socket free whose connection needs nothing more.
+    /// Makes the socket of a closed connection free, and forgets the connection.
     fn forget(&mut self, index: PooledSocket) {
         let now = self.now;
-        if let Some((place, _)) = self.place(index)
-            && let Role::Orphan = place.role
+        if let Some((entry, socket)) = self.entry(index)
+            && let Role::Orphan = entry.role
         {
-            place.take(Role::Free, now);
+            entry.forget(socket, now);
         }
     }
 
-    /// Returns a free socket. If there is none, one that has only to forget its connection.
+    /// Returns a free socket. If there is none, one whose connection is over and only remembered.
     fn take_free(&mut self) -> Option<PooledSocket> {
-        let is_free = |index: &PooledSocket| {
-            self.places.get(usize::from(index.0)).is_some_and(|place| matches!(place.role, Role::Free))
-        };
-        if let Some(index) = self.indices().find(is_free) {
+        let role = |index: &PooledSocket| self.entries.get(usize::from(index.0)).map(|entry| entry.role);
+        if let Some(index) = self.indices().find(|index| matches!(role(index), Some(Role::Free))) {
             return Some(index);
         }
-        let waits = |index: &PooledSocket| {
-            let orphan =
-                self.places.get(usize::from(index.0)).is_some_and(|place| matches!(place.role, Role::Orphan));
-            orphan && self.socket(*index).is_some_and(|socket| socket.state() == State::TimeWait)
-        };
-        let index = self.indices().find(waits)?;
-        self.forget(index);
-        Some(index)
+        let state = |index: &PooledSocket| self.socket(*index).map(tcp::Socket::state);
+        let over = self.indices().filter(|index| {
+            matches!(role(index), Some(Role::Orphan)) && state(index) == Some(State::TimeWait)
+        });
+        let oldest =
+            over.min_by_key(|index| self.entries.get(usize::from(index.0)).map(|entry| entry.since))?;
+        self.forget(oldest);
+        Some(oldest)
     }
 
     /// Follows the sockets into new states, frees those that are done, and aborts those that are late.
     fn look_after(&mut self, is_playing: bool) {
         let (now, is_short) = (self.now, self.is_short);
         for index in self.indices() {
-            let Some((place, socket)) = self.place(index) else { return };
+            let Some((entry, socket)) = self.entry(index) else { return };
             let state = socket.state();
             let ended = [State::CloseWait, State::LastAck, State::Closing, State::TimeWait];
-            place.peer_ended |= ended.contains(&state);
-            place.established |=
-                matches!(state, State::Established | State::FinWait1 | State::FinWait2) || place.peer_ended;
-            let is_late = place.deadline(state, is_short).is_some_and(|at| at <= now);
-            match place.role {
+            entry.peer_ended |= ended.contains(&state);
+            entry.established |=
+                matches!(state, State::Established | State::FinWait1 | State::FinWait2) || entry.peer_ended;
+            let is_late = entry.deadline(socket.send_queue() == 0, is_short).is_some_and(|at| at <= now);
+            match entry.role {
                 // a reset has made it listen again, or the frame was not accepted; others may need the socket
                 Role::Incoming(_) if state == State::Listen && !is_playing => {
                     socket.close();
-                    place.take(Role::Free, now);
+                    entry.take(Role::Free, now);
                 }
-                Role::Incoming(_) if state == State::Closed => place.take(Role::Free, now),
-                Role::Orphan if state == State::Closed && (is_late || socket.remote_endpoint().is_none()) => {
-                    place.take(Role::Free, now); // a reset that could not be sent for so long is given up
+                Role::Incoming(_) if state == State::Closed => entry.take(Role::Free, now),
+                Role::Orphan if state == State::Closed && socket.remote_endpoint().is_none() => {
+                    entry.take(Role::Free, now);
+                }
+                // a reset that could not be sent for so long is given up
+                Role::Orphan if is_late && matches!(state, State::Closed | State::TimeWait) => {
+                    entry.forget(socket, now);
                 }
                 Role::Incoming(_) | Role::Orphan if is_late => {
                     socket.abort();
-                    place.take(Role::Orphan, now);
+                    entry.take(Role::Orphan, now);
                 }
                 Role::Orphan => {
                     // the peer's end of stream comes after what it sends until then
@@ -315,12 +328,12 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
 
     /// Returns the number of sockets.
     pub(crate) fn len(&self) -> u16 {
-        u16::try_from(self.places.len()).unwrap_or(u16::MAX)
+        u16::try_from(self.entries.len()).unwrap_or(u16::MAX)
     }
 
     /// Returns the token of a socket that is ready for something that is watched, and for what.
     pub(crate) fn ready(&self, index: u16) -> Option<(Token, Interest)> {
-        let Role::Watched { token, interest } = self.places.get(usize::from(index))?.role else {
+        let Role::Watched { token, interest } = self.entries.get(usize::from(index))?.role else {
             return None;
         };
         let socket = self.socket(PooledSocket(index))?;
@@ -335,7 +348,7 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
     /// Returns the listener at a position, if connections wait at it and it is watched.
     pub(crate) fn acceptable(&self, position: usize) -> Option<ListenerId> {
         let port = *self.ports.get(position)?;
-        (port.watched && self.places.iter().any(|place| place.waits_at(port.id))).then_some(port.id)
+        (port.watched && self.entries.iter().any(|entry| entry.waits_at(port.id))).then_some(port.id)
     }
 
     /// Returns whether anything is ready now.
@@ -344,12 +357,26 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
             || (0..PORTS_MAX).any(|position| self.acceptable(position).is_some())
     }
 
+    /// Returns whether a socket is free for a connection that waits for one.
+    pub(crate) fn has_free_for_waiting(&self) -> bool {
+        self.is_short && self.entries.iter().any(|entry| matches!(entry.role, Role::Free))
+    }
+
+    /// Returns whether no connection has anything left to send.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.sockets.iter().all(|(_, socket)| {
+            let smoltcp::socket::Socket::Tcp(socket) = socket;
+            let is_done = matches!(socket.state(), State::TimeWait | State::FinWait2);
+            is_done || socket.remote_endpoint().is_none()
+        })
+    }
+
     /// Returns when frames may be due, or a socket is late.
     pub(crate) fn deadline(&mut self, now: Instant) -> Option<Instant> {
         let frames = self.interface.poll_at(instant(now), &self.sockets).map(wake_at);
-        let late = self.places.iter().filter_map(|place| {
-            let state = self.sockets.get::<tcp::Socket<'_>>(place.handle).state();
-            place.deadline(state, self.is_short)
+        let late = self.entries.iter().filter_map(|entry| {
+            let socket = self.sockets.get::<tcp::Socket<'_>>(entry.handle);
+            entry.deadline(socket.send_queue() == 0, self.is_short)
         });
         late.chain(frames).min()
     }
@@ -384,8 +411,8 @@ impl<const CONNECTS: bool> Transport for SocketPool<'_, CONNECTS> {
         token: Token,
         interest: Interest,
     ) -> Result<PooledSocket, ErrorKind> {
-        let (place, _) = self.place(index).ok_or(ErrorKind::Other)?;
-        place.role = Role::Watched { token, interest };
+        let (entry, _) = self.entry(index).ok_or(ErrorKind::Other)?;
+        entry.role = Role::Watched { token, interest };
         Ok(index)
     }
 
@@ -400,19 +427,22 @@ impl<const CONNECTS: bool> Transport for SocketPool<'_, CONNECTS> {
     }
 
     fn receive(&mut self, index: &mut PooledSocket, _: Token, buffer: &mut [u8]) -> Received {
-        let Some((place, socket)) = self.place(*index) else { return Received::Failed(ErrorKind::Other) };
+        let Some((entry, socket)) = self.entry(*index) else { return Received::Failed(ErrorKind::Other) };
         match socket.recv_slice(buffer) {
             Ok(0) => Received::WouldBlock,
-            Ok(n) => Received::Bytes(n),
+            Ok(n) => {
+                entry.unread &= socket.can_recv();
+                Received::Bytes(n)
+            }
             Err(RecvError::Finished) => Received::End,
-            Err(RecvError::InvalidState) if place.peer_ended => Received::End,
+            Err(RecvError::InvalidState) if entry.peer_ended && !entry.unread => Received::End,
             Err(RecvError::InvalidState) if is_connecting(socket.state()) => Received::WouldBlock,
             Err(RecvError::InvalidState) => Received::Failed(ErrorKind::ConnectionReset),
         }
     }
 
     fn send(&mut self, index: &mut PooledSocket, _: Token, bytes: &[u8]) -> Sent {
-        let Some((_, socket)) = self.place(*index) else { return Sent::Failed(ErrorKind::Other) };
+        let Some((_, socket)) = self.entry(*index) else { return Sent::Failed(ErrorKind::Other) };
         match socket.send_slice(bytes) {
             Ok(0) => Sent::WouldBlock,
             Ok(n) => Sent::Bytes(n),
@@ -421,7 +451,7 @@ impl<const CONNECTS: bool> Transport for SocketPool<'_, CONNECTS> {
     }
 
     fn shutdown_write(&mut self, index: &mut PooledSocket, _: Token) -> Result<(), ErrorKind> {
-        let (_, socket) = self.place(*index).ok_or(ErrorKind::Other)?;
+        let (_, socket) = self.entry(*index).ok_or(ErrorKind::Other)?;
         if socket.state() == State::Closed {
             return Err(ErrorKind::ConnectionReset);
         }
@@ -431,40 +461,40 @@ impl<const CONNECTS: bool> Transport for SocketPool<'_, CONNECTS> {
 
     fn close(&mut self, index: PooledSocket, _: Token, _: Interest, reset: bool) {
         let now = self.now;
-        let Some((place, socket)) = self.place(index) else { return };
+        let Some((entry, socket)) = self.entry(index) else { return };
         if reset {
             socket.abort();
         } else {
             socket.close();
         }
-        place.take(Role::Orphan, now);
+        entry.take(Role::Orphan, now);
     }
 
     fn reject(&mut self, index: PooledSocket) {
         let now = self.now;
-        let Some((place, socket)) = self.place(index) else { return };
+        let Some((entry, socket)) = self.entry(index) else { return };
         socket.abort();
-        place.take(Role::Orphan, now);
+        entry.take(Role::Orphan, now);
     }
 
     fn connect(&mut self, to: Address) -> Result<Connect<PooledSocket>, ErrorKind> {
         let to = endpoint(to).ok_or(ErrorKind::Unsupported)?;
         let Some(index) = self.take_free() else { return Ok(Connect::Later) };
         let (port, now) = (self.next_local_port(), self.now);
-        let place = self.places.get_mut(usize::from(index.0)).ok_or(ErrorKind::Other)?;
-        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(place.handle);
+        let entry = self.entries.get_mut(usize::from(index.0)).ok_or(ErrorKind::Other)?;
+        let socket = self.sockets.get_mut::<tcp::Socket<'_>>(entry.handle);
         socket.connect(self.interface.context(), to, port).map_err(|_| ErrorKind::AddressNotAvailable)?;
-        place.take(Role::Taken, now);
+        entry.take(Role::Taken, now);
         Ok(Connect::InProgress(index))
     }
 
     fn connect_result(&mut self, index: &mut PooledSocket, _: Token) -> ConnectResult {
-        let Some((place, socket)) = self.place(*index) else {
+        let Some((entry, socket)) = self.entry(*index) else {
             return ConnectResult::Failed(ErrorKind::Other);
         };
         match socket.state() {
             State::SynSent | State::SynReceived => ConnectResult::InProgress,
-            State::Closed if place.established => ConnectResult::Broken(ErrorKind::ConnectionReset),
+            State::Closed if entry.established => ConnectResult::Broken(ErrorKind::ConnectionReset),
             State::Closed | State::Listen => ConnectResult::Failed(ErrorKind::ConnectionRefused),
             State::Established
             | State::FinWait1
@@ -502,8 +532,8 @@ impl<const CONNECTS: bool> Transport for SocketPool<'_, CONNECTS> {
     fn close_listener(&mut self, _: PortListener, id: ListenerId, _: bool) {
         self.ports.retain(|port| port.id != id);
         for index in self.indices() {
-            let Some((place, _)) = self.place(index) else { return };
-            if matches!(place.role, Role::Incoming(listener) if listener == id) {
+            let Some((entry, _)) = self.entry(index) else { return };
+            if matches!(entry.role, Role::Incoming(listener) if listener == id) {
                 self.reject(index);
             }
         }
@@ -513,15 +543,15 @@ impl<const CONNECTS: bool> Transport for SocketPool<'_, CONNECTS> {
         let now = self.now;
         let mut indices = self.indices();
         let waits = |index: &PooledSocket| {
-            self.places.get(usize::from(index.0)).is_some_and(|place| place.waits_at(id))
+            self.entries.get(usize::from(index.0)).is_some_and(|entry| entry.waits_at(id))
         };
         let Some(index) = indices.find(waits) else { return Accept::WouldBlock };
-        let Some((place, socket)) = self.place(index) else { return Accept::WouldBlock };
+        let Some((entry, socket)) = self.entry(index) else { return Accept::WouldBlock };
         let Some(peer) = socket.remote_endpoint() else {
-            place.take(Role::Free, now);
+            entry.take(Role::Free, now);
             return Accept::Retry;
         };
-        place.role = Role::Taken;
+        entry.role = Role::Taken;
         Accept::Accepted(index, address(peer))
     }
 }

@@ -1,6 +1,7 @@
 //! A poller over a pool of TCP sockets, a waiting room and a device.
 
 use core::fmt;
+use core::time::Duration;
 
 use lightcone_core::poller::{Alone, Membership, Poller, PollerStorage};
 use lightcone_core::{Config, Handler, Instant, ListenerId, SetupError, Shard, Storage};
@@ -16,6 +17,8 @@ use crate::waiting_room::WaitingRoom;
 const FRAMES_A_POLL: usize = 32;
 /// The maximum number of frames that each socket sends in one call of [`Stack::poll`].
 const SENDS_A_POLL: usize = 16;
+/// How long to wait for a device that has no room for a frame.
+const DEVICE_RETRY: Duration = Duration::from_millis(1);
 
 /// A device, and the interface that was created for it.
 pub struct Uplink<D> {
@@ -83,15 +86,15 @@ where
     ) -> Result<Self, SetupError> {
         let storage = memory.sockets.write([SocketStorage::EMPTY; SOCKETS]);
         let mut sockets = SocketSet::new(&mut storage[..]);
-        let places = memory.places.write([PoolEntry::new(Default::default()); SOCKETS]);
-        for (place, (receive, send)) in
-            places.iter_mut().zip(memory.receive.iter_mut().zip(memory.send.iter_mut()))
+        let entries = memory.entries.write([PoolEntry::new(Default::default()); SOCKETS]);
+        for (entry, (receive, send)) in
+            entries.iter_mut().zip(memory.receive.iter_mut().zip(memory.send.iter_mut()))
         {
             let buffers = (tcp::SocketBuffer::new(&mut receive[..]), tcp::SocketBuffer::new(&mut send[..]));
-            *place = PoolEntry::new(sockets.add(tcp::Socket::new(buffers.0, buffers.1)));
+            *entry = PoolEntry::new(sockets.add(tcp::Socket::new(buffers.0, buffers.1)));
         }
         let Uplink { device, interface } = uplink;
-        let pool = SocketPool::new(interface, sockets, places, config.generation_seed, now);
+        let pool = SocketPool::new(interface, sockets, entries, config.generation_seed, now);
         let shard =
             Shard::new(Storage { slots: &mut memory.slots, memory: &mut memory.blocks }, config, now)?;
         let storage = PollerStorage {
@@ -120,6 +123,8 @@ where
         }
         let unix_time = self.unix_time.map(|(seconds, at)| seconds + (now - at).as_secs());
         self.poller.begin_turn(now, unix_time);
+        // frames that are left in the device may be what a timer waits for
+        self.poller.on_full_wait(if received == FRAMES_A_POLL { received } else { 0 });
         for index in 0..self.poller.transport().len() {
             let Some((token, ready)) = self.poller.transport().ready(index) else { continue };
             if ready.writes() {
@@ -139,14 +144,22 @@ where
         while sent < SENDS_A_POLL && self.poller.transport_mut().send_frames(now, &mut self.room.device) {
             sent += 1;
         }
-        let more = received == FRAMES_A_POLL || sent == SENDS_A_POLL || self.poller.transport().is_ready();
-        if more {
+        let pool = self.poller.transport_mut();
+        let more = received == FRAMES_A_POLL || sent == SENDS_A_POLL;
+        if more || pool.is_ready() || pool.has_free_for_waiting() {
             return Some(now);
         }
-        let frames = self.poller.transport_mut().deadline(now);
-        // due and not sent: the device is busy
-        let frames = frames.map(|at| at.max(now + core::time::Duration::from_millis(1)));
-        [frames, self.poller.next_turn()].into_iter().flatten().min()
+        // what is due now and not done waits for the device, which is busy
+        let soon = now + DEVICE_RETRY;
+        let frames = pool.deadline(now).map(|at| at.max(soon));
+        let playing = self.room.is_playing().then_some(soon);
+        [frames, playing, self.poller.next_turn()].into_iter().flatten().min()
+    }
+
+    /// Returns whether the poller [is over](Poller::is_over), and the peers have received everything that was sent and
+    /// know that it is over. A stopped program may then leave the network.
+    pub fn is_over(&self) -> bool {
+        self.poller.is_over() && self.poller.transport().is_quiet()
     }
 
     /// Sets the Unix time in seconds, which advances by the time of [`poll`](Self::poll).

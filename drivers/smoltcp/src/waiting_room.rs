@@ -17,10 +17,9 @@ const FRAME_MAX: usize = if cfg!(feature = "proto-ipv6") { 14 + 40 + 44 } else {
 /// A frame that begins a connection.
 #[derive(Debug, Clone)]
 pub(crate) struct Syn {
-    pub(crate) remote: IpEndpoint,
-    pub(crate) local: IpEndpoint,
-    pub(crate) arrived: Instant,
-    frame: Vec<u8, FRAME_MAX>,
+    /// The low half of the time in milliseconds.
+    arrived: u32,
+    frame: Vec<u8, FRAME_MAX, u8>,
 }
 
 /// A device that hands out the frames of another, except those that begin a connection. It keeps these until they are
@@ -40,20 +39,23 @@ pub(crate) struct WaitingRoom<D, const ROOM: usize> {
 #[derive(Debug)]
 pub(crate) struct Parked<const ROOM: usize> {
     syns: Vec<Syn, ROOM>,
-    now: Instant,
+    now: u32,
     medium: Medium,
 }
 
 impl<const ROOM: usize> Parked<ROOM> {
     /// Keeps a frame if it begins a connection. Returns whether it did, or would have with a free place.
     fn takes(&mut self, frame: &[u8]) -> bool {
-        let Some((frame, remote, local)) = begin_of_connection(frame, self.medium) else { return false };
-        let known = self.syns.iter_mut().find(|syn| syn.remote == remote && syn.local == local);
+        let Some((frame, ends)) = begin_of_connection(frame, self.medium) else { return false };
         let Ok(frame) = Vec::from_slice(frame) else { return true };
-        if let Some(known) = known {
-            known.frame = frame; // sent again, or another connection by the same port
+        let medium = self.medium;
+        let has_same_ends = |syn: &&mut Syn| {
+            begin_of_connection(&syn.frame, medium).is_some_and(|(_, others)| others == ends)
+        };
+        if let Some(syn) = self.syns.iter_mut().find(has_same_ends) {
+            syn.frame = frame; // sent again, or another connection from the same port
         } else {
-            let _ = self.syns.push(Syn { remote, local, arrived: self.now, frame });
+            let _ = self.syns.push(Syn { arrived: self.now, frame });
         }
         true
     }
@@ -63,12 +65,20 @@ impl<D: Device, const ROOM: usize> WaitingRoom<D, ROOM> {
     pub(crate) fn new(device: D) -> Self {
         const { assert!(ROOM > 0, "without a place, no connection can be accepted") };
         let medium = device.capabilities().medium;
-        Self { device, parked: Parked { syns: Vec::new(), now: Instant::ZERO, medium }, next: None }
+        Self { device, parked: Parked { syns: Vec::new(), now: 0, medium }, next: None }
     }
 
-    /// Returns the frames that wait, oldest first.
-    pub(crate) fn waiting(&self) -> &[Syn] {
-        &self.parked.syns
+    /// Returns whether no frame waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parked.syns.is_empty()
+    }
+
+    /// Returns the ends of the connection that a frame begins, and how many milliseconds the frame has waited. The
+    /// frames are in the order of their arrival.
+    pub(crate) fn waiting(&self, index: usize) -> Option<(Ends, u32)> {
+        let syn = self.parked.syns.get(index)?;
+        let (_, ends) = begin_of_connection(&syn.frame, self.parked.medium)?;
+        Some((ends, self.parked.now.wrapping_sub(syn.arrived)))
     }
 
     /// Removes a frame that waits.
@@ -100,7 +110,7 @@ impl<D: Device, const ROOM: usize> Device for WaitingRoom<D, ROOM> {
         Self: 'a;
 
     fn receive(&mut self, now: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        self.parked.now = now;
+        self.parked.now = low_millis(now);
         if let Some(index) = self.next.filter(|index| *index < self.parked.syns.len()) {
             let answer = self.device.transmit(now)?;
             self.next = None;
@@ -117,6 +127,10 @@ impl<D: Device, const ROOM: usize> Device for WaitingRoom<D, ROOM> {
     fn capabilities(&self) -> DeviceCapabilities {
         self.device.capabilities()
     }
+}
+
+fn low_millis(time: Instant) -> u32 {
+    u32::try_from(time.total_millis() & i64::from(u32::MAX)).unwrap_or_default()
 }
 
 /// A frame of the device, or one that has waited.
@@ -137,8 +151,15 @@ impl<R: RxToken, const ROOM: usize> RxToken for RoomToken<'_, R, ROOM> {
     }
 }
 
-/// If a frame begins a connection, returns it without padding, and who connects to what.
-fn begin_of_connection(frame: &[u8], medium: Medium) -> Option<(&[u8], IpEndpoint, IpEndpoint)> {
+/// The two ends of a connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Ends {
+    pub(crate) local: IpEndpoint,
+    pub(crate) remote: IpEndpoint,
+}
+
+/// Returns a frame without padding, and the ends of the connection that it begins. `None` if it begins none.
+fn begin_of_connection(frame: &[u8], medium: Medium) -> Option<(&[u8], Ends)> {
     let header = match medium {
         #[cfg(feature = "medium-ethernet")]
         Medium::Ethernet => match EthernetFrame::new_checked(frame).ok()?.ethertype() {
@@ -154,8 +175,8 @@ fn begin_of_connection(frame: &[u8], medium: Medium) -> Option<(&[u8], IpEndpoin
     if !tcp.syn() || tcp.ack() || tcp.rst() || tcp.fin() {
         return None;
     }
-    let frame = frame.get(..header + length)?;
-    Some((frame, IpEndpoint::new(from, tcp.src_port()), IpEndpoint::new(to, tcp.dst_port())))
+    let (local, remote) = (IpEndpoint::new(to, tcp.dst_port()), IpEndpoint::new(from, tcp.src_port()));
+    Some((frame.get(..header + length)?, Ends { local, remote }))
 }
 
 /// Returns the addresses of an IP packet of TCP, its payload, and its length.

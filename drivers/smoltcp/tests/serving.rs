@@ -11,39 +11,12 @@
 
 mod common;
 
-use common::{Clients, End, SERVER, interface, received, wire};
+use common::{Clients, Echo, SERVER, interface, received, run, wire};
 use lightcone_core::poller::Alone;
-use lightcone_core::{Address, CloseReason, Config, Context, Handler, Instant, ListenerId, Origin, Socket};
+use lightcone_core::{CloseReason, Config, Instant, ListenerId};
 use lightcone_http::Http;
 use lightcone_smoltcp::smoltcp::socket::tcp::State;
 use lightcone_smoltcp::{Stack, StackMemory, Uplink};
-
-/// Sends all input back, and closes when the peer does.
-#[derive(Default)]
-struct Echo(Vec<CloseReason>);
-
-impl Handler for Echo {
-    type Data = ();
-    type Message = core::convert::Infallible;
-
-    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
-        Some(())
-    }
-
-    fn receive(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Self::Message>) {
-        let (mut input, mut output) = socket.stream.split();
-        let taken = output.send_some(input.bytes());
-        input.consume(taken);
-    }
-
-    fn writable(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, Self::Message>) {
-        self.receive(socket, cx);
-    }
-
-    fn close(&mut self, _: &mut Socket<'_, ()>, reason: CloseReason, _: &mut Context<'_, Self::Message>) {
-        self.0.push(reason);
-    }
-}
 
 const CONFIG: Config = Config {
     sockets: 4,
@@ -54,28 +27,6 @@ const CONFIG: Config = Config {
     ..Config::DEVICE
 };
 type Memory<'s, T> = StackMemory<'s, T, { CONFIG.sockets }, { CONFIG.memory() }, 1024, 1024>;
-
-/// Lets both ends run, until nothing more happens or `until` returns `true`. Returns the time.
-fn run<H: Handler>(
-    stack: &mut Stack<'_, H, End>,
-    clients: &mut Clients<End>,
-    mut now: Instant,
-    mut until: impl FnMut(&mut Clients<End>) -> bool,
-) -> Instant {
-    for _ in 0..100_000 {
-        let next = stack.poll(now);
-        let other = clients.poll(now);
-        if until(clients) {
-            return now;
-        }
-        let idle = clients.device.incoming.borrow().is_empty() && clients.device.outgoing.borrow().is_empty();
-        if idle {
-            let Some(next) = next.into_iter().chain(other).min() else { return now };
-            now = now.max(next);
-        }
-    }
-    panic!("no end at {now:?}");
-}
 
 #[test]
 fn bytes_come_back() {
@@ -91,7 +42,7 @@ fn bytes_come_back() {
     clients.connect(client, 7);
     let mut back = Vec::new();
     let mut sent = false;
-    let now = run(&mut stack, &mut clients, start, |clients| {
+    let now = run(&mut stack, &mut clients, start, |clients, _| {
         let socket = clients.of(client);
         if socket.can_send() && !sent {
             sent = true;
@@ -102,7 +53,7 @@ fn bytes_come_back() {
     });
     assert_eq!(now, start);
     clients.of(client).close();
-    run(&mut stack, &mut clients, now, |clients| clients.of(client).state() == State::TimeWait);
+    run(&mut stack, &mut clients, now, |clients, _| clients.of(client).state() == State::TimeWait);
     assert_eq!(stack.poller().handler().0, [CloseReason::Peer]);
 }
 
@@ -124,7 +75,7 @@ fn http_is_served() {
     }
     let mut answers = vec![Vec::new(); 4];
     let mut asked = [false; 4];
-    run(&mut stack, &mut clients, start, |clients| {
+    run(&mut stack, &mut clients, start, |clients, _| {
         for (n, handle) in sockets.iter().enumerate() {
             let socket = clients.of(*handle);
             if socket.can_send() && !asked[n] {

@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use lightcone_core::Instant;
+use lightcone_core::poller::Alone;
+use lightcone_core::{Address, CloseReason, Context, Handler, Instant, Origin, Socket};
+use lightcone_smoltcp::Stack;
 use lightcone_smoltcp::smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
 use lightcone_smoltcp::smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use lightcone_smoltcp::smoltcp::socket::tcp;
@@ -140,4 +142,90 @@ pub fn received(socket: &mut tcp::Socket<'_>) -> Vec<u8> {
         all.extend(bytes);
     }
     all
+}
+
+/// Sends all input back, and closes when the peer does.
+#[derive(Default)]
+pub struct Echo(pub Vec<CloseReason>);
+
+impl Handler for Echo {
+    type Data = ();
+    type Message = core::convert::Infallible;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn receive(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Self::Message>) {
+        let (mut input, mut output) = socket.stream.split();
+        let taken = output.send_some(input.bytes());
+        input.consume(taken);
+    }
+
+    fn writable(&mut self, socket: &mut Socket<'_, ()>, cx: &mut Context<'_, Self::Message>) {
+        self.receive(socket, cx);
+    }
+
+    fn close(&mut self, _: &mut Socket<'_, ()>, reason: CloseReason, _: &mut Context<'_, Self::Message>) {
+        self.0.push(reason);
+    }
+}
+
+/// Lets both ends run until `until` returns `true`, or nothing more is due. Returns the time.
+pub fn run<H: Handler, const CONNECTS: bool, const BATCH: usize, const ROOM: usize>(
+    stack: &mut Stack<'_, H, End, Alone, CONNECTS, BATCH, ROOM>,
+    clients: &mut Clients<End>,
+    mut now: Instant,
+    mut until: impl FnMut(&mut Clients<End>, Instant) -> bool,
+) -> Instant {
+    for _ in 0..1_000_000 {
+        let next = stack.poll(now);
+        let other = clients.poll(now);
+        if until(clients, now) {
+            return now;
+        }
+        let idle = clients.device.incoming.borrow().is_empty() && clients.device.outgoing.borrow().is_empty();
+        if idle {
+            let Some(next) = next.into_iter().chain(other).min() else { return now };
+            now = now.max(next);
+        }
+    }
+    panic!("no end at {now:?}");
+}
+
+/// Clients that each send a request, wait for its echo, and close.
+pub struct Answers {
+    request: Vec<u8>,
+    asking: Vec<(SocketHandle, bool, Vec<u8>)>,
+}
+
+impl Answers {
+    pub fn ask(clients: &mut Clients<End>, count: usize, port: u16, request: &[u8]) -> Self {
+        let asking = (0..count).map(|_| {
+            let handle = clients.socket(1024, 1024);
+            clients.connect(handle, port);
+            (handle, false, Vec::new())
+        });
+        Self { asking: asking.collect(), request: request.to_vec() }
+    }
+
+    /// Lets each client take its next step.
+    pub fn look(&mut self, clients: &mut Clients<End>, _: Instant) {
+        for (handle, asked, answer) in &mut self.asking {
+            let socket = clients.of(*handle);
+            if socket.can_send() && !*asked {
+                *asked = true;
+                socket.send_slice(&self.request).unwrap();
+            }
+            answer.extend(received(socket));
+            if *answer == self.request {
+                socket.close();
+            }
+        }
+    }
+
+    /// Returns how many have their answer.
+    pub fn count(&self) -> usize {
+        self.asking.iter().filter(|(.., answer)| *answer == self.request).count()
+    }
 }
