@@ -18,8 +18,9 @@ import threading
 import time
 
 GUEST = {"http": 80, "echo": 7}
-TIME_LIMIT = 10  # seconds for one receive or connect
+TIME_LIMIT = 20  # seconds for one receive or connect
 SOCKETS = {"http": 4, "echo": 2}  # of the firmware
+WAITING = 8  # connections that wait for a socket of the web server
 
 
 class Board:
@@ -216,8 +217,9 @@ def a_request_cut_at_every_byte(board):
 def a_thousand_connections_in_a_row(board):
     for number in range(1000):
         with Client(board) as client:
-            client.send(request("/api/leds", close=number % 2 == 0))
-            assert client.response() == (200, b"2"), number
+            client.send(request("/api/requests", close=number % 2 == 0))
+            status, count = client.response()
+            assert status == 200 and int(count) > number, (number, status, count)
             if number % 2 == 0:
                 assert client.ended() == b""
 
@@ -226,13 +228,19 @@ def more_connections_than_sockets(board):
     def work(_):
         with Client(board) as client:
             client.send(request("/api/leds", close=True))
-            assert client.response() == (200, b"2")
+            status, leds = client.response()
+            assert status == 200 and int(leds) in range(4), (status, leds)
 
-    for _ in range(5):
-        began = time.monotonic()
-        at_once(16, work)
-        took = time.monotonic() - began
-        assert took < 5, took
+    def rounds(clients, limit):
+        for _ in range(3):
+            began = time.monotonic()
+            at_once(clients, work)
+            took = time.monotonic() - began
+            assert took < limit, (clients, took)
+
+    rounds(SOCKETS["http"] + WAITING, 4)
+    # More than can wait: the rest begins again when TCP repeats the first segment, after 6 seconds here.
+    rounds(2 * (SOCKETS["http"] + WAITING), 20)
 
 
 def ten_thousand_requests(board):
@@ -279,7 +287,8 @@ def silent_peers(board):
         with Client(board) as client:
             client.socket.settimeout(20)
             client.send(request("/api/leds", close=True))
-            assert client.response() == (200, b"2")
+            status, _ = client.response()
+            assert status == 200
             took = time.monotonic() - began
             assert took < 15, took
     finally:
