@@ -4,20 +4,25 @@ own, which a peer that vanishes needs.
 
     python3 check.py http FILE      checks the web server
     python3 check.py echo FILE      checks the echo server
+    python3 check.py twin FILE      checks that a program that hangs is restarted
 
-FILE is the program for the board. Each check has a time limit; the last line of output counts the checks.
+FILE is the program for the board. Names of checks after it select some of them. Each check has a time limit; the last line of output counts the checks.
 """
 
 import argparse
+import configparser
 import json
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
-GUEST = {"http": 80, "echo": 7}
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+PAINT = b"\xcc" * 4  # what cortex-m-rt fills unused stack with
+GUEST = {"http": 80, "echo": 7, "twin": 7}
 TIME_LIMIT = 20  # seconds for one receive or connect
 SOCKETS = {"http": 4, "echo": 2}  # of the firmware
 WAITING = 8  # connections that wait for a socket of the web server
@@ -26,12 +31,14 @@ WAITING = 8  # connections that wait for a socket of the web server
 class Board:
     """The emulated board, with a port of the host forwarded to it."""
 
-    def __init__(self, program, kind, instructions=False):
-        self.output = b""
+    def __init__(self, program, kind):
+        self.kind, self.program, self.output = kind, program, b""
+        self.folder = tempfile.TemporaryDirectory()
+        monitor = f"unix:{self.folder.name}/monitor,server=on,wait=off"
         for _ in range(5):
             self.port = free_port()
             self.process = subprocess.Popen(
-                ["qemu-system-arm", "-machine", "mps2-an385", "-display", "none", "-monitor", "none",
+                ["qemu-system-arm", "-machine", "mps2-an385", "-display", "none", "-monitor", monitor,
                  "-serial", "stdio", "-kernel", program,
                  "-nic", f"user,model=lan9118,hostfwd=tcp:127.0.0.1:{self.port}-:{GUEST[kind]}"],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -62,10 +69,24 @@ class Board:
             fields = file.read().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def memory(self, start, size):
+        """Returns memory of the board."""
+        path = os.path.join(self.folder.name, "memory")
+        with socket.socket(socket.AF_UNIX) as monitor:
+            monitor.settimeout(TIME_LIMIT)
+            monitor.connect(os.path.join(self.folder.name, "monitor"))
+            answer = b""
+            monitor.sendall(f'pmemsave {start} {size} "{path}"\nsum 0 1\n'.encode())
+            while b"sum 0 1" not in answer or not answer.endswith(b"(qemu) "):
+                answer += monitor.recv(4096)
+        with open(path, "rb") as file:
+            return file.read()
+
     def stop(self):
         self.process.terminate()
         self.process.wait(10)
         self.reader.join(10)
+        self.folder.cleanup()
 
 
 def free_port():
@@ -168,7 +189,7 @@ def curl(board, path, *options):
 
 
 def every_route_with_curl(board):
-    page = open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "src", "page.html"), newline="").read()
+    page = open(os.path.join(FOLDER, "src", "page.html"), newline="").read()
     assert curl(board, "/") == (200, page)
     for leds in ["0", "1", "2", "3"]:
         assert curl(board, "/api/leds", "--data", leds) == (200, leds)
@@ -296,12 +317,11 @@ def silent_peers(board):
             client.socket.close()
 
 
-def memory_within_the_board(board):
+def the_board_knows_its_memory(board):
     with Client(board) as client:
         memory = json.loads(client.get("/api/memory"))
-        print(f"  lent and static memory {memory['fixed']}, stack {memory['stack']}: "
-              f"{memory['fixed'] + memory['stack']} bytes of {memory['fixed'] + memory['stack_size']}")
-        assert memory["stack"] + 512 <= memory["stack_size"], memory
+    fixed, stack = ram(board)
+    assert memory["fixed"] == fixed and 0 < memory["stack"] <= stack, (memory, fixed, stack)
 
 
 # --- the echo server ---------------------------------------------------------------------------------------------
@@ -345,11 +365,69 @@ def no_restart(board):
     assert starts == 1, (starts, board.output[-200:])
 
 
+# --- the program -------------------------------------------------------------------------------------------------
+
+
+def nm(program):
+    """Returns the symbols of a program and their addresses."""
+    done = subprocess.run(["nm", "--demangle", program], capture_output=True, text=True, check=True)
+    return {name: int(address, 16) for address, _, name in (line.split(" ", 2) for line in done.stdout.splitlines())}
+
+
+def ram(board):
+    """Returns the static memory and the most of the stack that was used, in bytes."""
+    symbols = nm(board.program)
+    start, end, top = symbols["__sdata"], symbols["_stack_end"], symbols["_stack_start"]
+    stack = board.memory(end, top - end)
+    words = (stack[n:n + 4] for n in range(0, len(stack), 4))
+    unused = next(n for n, word in enumerate(words) if word != PAINT)
+    assert unused > 128, "the stack reaches static memory"
+    return end - start, len(stack) - 4 * unused
+
+
+def within(board, figure, measured):
+    """Compares a figure with its limit, which it may exceed by 3 %."""
+    limits = configparser.ConfigParser()
+    limits.read(board.limits)
+    limit = limits.getint(board.kind, figure)
+    print(f"  {figure}: {measured} bytes, limit {limit} + 3 %")
+    assert measured <= limit * 1.03, (measured, limit)
+
+
+def flash_within_its_limit(board):
+    done = subprocess.run(["size", board.program], capture_output=True, text=True, check=True)
+    text, data, *_ = done.stdout.splitlines()[1].split()
+    within(board, "flash", int(text) + int(data))
+
+
+def ram_within_its_limit(board):
+    within(board, "ram", sum(ram(board)))
+
+
+def no_allocator(board):
+    found = [name for name in nm(board.program) if name.startswith(("__rust_alloc", "__rg_", "__rdl_", "alloc::"))]
+    assert not found, found[:5]
+
+
+def no_formatting_of_panics(board):
+    found = [name for name in nm(board.program) if "core::panicking::" in name or "core::panic::" in name]
+    assert not found, found[:5]
+
+
+PROGRAM = [flash_within_its_limit, ram_within_its_limit, no_allocator, no_formatting_of_panics]
+def the_watchdog_restarts_it(board):
+    deadline = time.monotonic() + 30
+    while board.output.count(b"started") < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 CHECKS = {
     "http": [every_route_with_curl, six_parallel_connections, pipelining, a_request_cut_at_every_byte,
              a_thousand_connections_in_a_row, more_connections_than_sockets, ten_thousand_requests, an_event_stream,
-             silent_peers, memory_within_the_board, an_idle_board_sleeps, no_restart],
-    "echo": [bytes_come_back, more_clients_than_sockets, an_idle_board_sleeps, no_restart],
+             silent_peers, the_board_knows_its_memory, an_idle_board_sleeps, no_restart, *PROGRAM],
+    "echo": [bytes_come_back, more_clients_than_sockets, an_idle_board_sleeps, no_restart, *PROGRAM],
+    "twin": [the_watchdog_restarts_it],
 }
 
 
@@ -358,13 +436,15 @@ def main():
     arguments.add_argument("kind", choices=CHECKS)
     arguments.add_argument("program", metavar="FILE")
     arguments.add_argument("checks", nargs="*", metavar="CHECK", help="only these")
+    arguments.add_argument("--limits", default=os.path.join(FOLDER, "limits.ini"), help="the limits of the figures")
     arguments = arguments.parse_args()
+    named = {check.__name__: check for checks in CHECKS.values() for check in checks}
+    chosen = [named[name] for name in arguments.checks] or CHECKS[arguments.kind]
     board = Board(arguments.program, arguments.kind)
+    board.limits = arguments.limits
     passed, failed = 0, []
     try:
-        for check in CHECKS[arguments.kind]:
-            if arguments.checks and check.__name__ not in arguments.checks:
-                continue
+        for check in chosen:
             began = time.monotonic()
             try:
                 check(board)

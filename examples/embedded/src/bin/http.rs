@@ -10,7 +10,7 @@ use core::time::Duration;
 use lightcone_core::poller::Alone;
 use lightcone_core::{Config, Handler, Instant, ListenerId, Timeouts};
 use lightcone_embedded::{
-    Board, Clock, Frames, Lan9118, Leds, Watchdog, interface, restart, sleep, stack_use,
+    Board, Clock, Frames, Lan9118, Leds, StackUse, Watchdog, interface, restart, sleep, stack_use,
 };
 use lightcone_http as http;
 use lightcone_smoltcp::{Stack, StackMemory, Uplink};
@@ -18,6 +18,9 @@ use routes::{Memory, Panel};
 
 /// The maximum number of connections. Further ones wait.
 const SOCKETS: usize = 4;
+
+/// The maximum number of connections that wait.
+const WAITING: usize = 8;
 
 /// The maximum size of a frame, which bounds a TCP segment to 536 bytes, the least that every peer must take.
 const FRAME: usize = 590;
@@ -48,8 +51,6 @@ const CONFIG: Config = Config {
 /// The figures and LEDs of the board.
 struct BoardPanel {
     leds: Leds,
-    /// The memory that is lent, in bytes.
-    lent: usize,
 }
 
 impl Panel for BoardPanel {
@@ -62,10 +63,8 @@ impl Panel for BoardPanel {
     }
 
     fn memory(&self) -> Memory {
-        let stack = stack_use();
-        // The lent memory lies at the beginning of the stack.
-        let (used, size) = (stack.used.saturating_sub(self.lent), stack.size.saturating_sub(self.lent));
-        Memory { fixed: self.lent + stack.below, stack: used, stack_size: size }
+        let StackUse { used, size, below } = stack_use();
+        Memory { fixed: below, stack: used, stack_size: size }
     }
 }
 
@@ -74,32 +73,34 @@ fn main() -> ! {
     let mut frames = Frames::<FRAME>::new();
     let Some(mut board) = Board::take(&mut frames) else { restart() };
     board.uart.print("http: started\n");
-    serve(board.ethernet, board.clock, board.watchdog, |lent| {
-        routes::server(BoardPanel { leds: board.leds, lent })
-    })
+    let server = build(BoardPanel { leds: board.leds });
+    serve(board.ethernet, board.clock, board.watchdog, server)
 }
 
-/// Runs a handler on port 80.
+/// Builds the server. Each route that is added moves the server, so this has a frame of its own, which is gone when the
+/// server runs.
+#[inline(never)]
+fn build(panel: BoardPanel) -> impl Handler<Message: Copy> {
+    routes::server(panel)
+}
+
+/// Runs a handler on port 80. The memory of its sockets is part of the frame of this function.
+#[inline(never)]
 fn serve<H: Handler<Message: Copy>>(
-    ethernet: Lan9118<'_>,
+    mut ethernet: Lan9118<'_>,
     mut clock: Clock,
     mut watchdog: Watchdog,
-    handler: impl FnOnce(usize) -> H,
+    handler: H,
 ) -> ! {
     let mut memory = StackMemory::<H::Data, SOCKETS, { CONFIG.memory() }, RECEIVE, SEND>::new();
-    let handler = handler(size_of_val(&memory));
     let now = Instant::from_millis(clock.now());
-    let mut ethernet = ethernet;
     let interface = interface(&mut ethernet);
-    let stack = Stack::<_, _, Alone, false, 1, 8>::new(
-        &mut memory,
-        &CONFIG,
-        Uplink { device: ethernet, interface },
-        handler,
-        Alone,
-        now,
-    );
-    let Ok(mut stack) = stack else { restart() };
+    let uplink = Uplink { device: ethernet, interface };
+    let Ok(mut stack) =
+        Stack::<_, _, Alone, false, 1, WAITING>::new(&mut memory, &CONFIG, uplink, handler, Alone, now)
+    else {
+        restart()
+    };
     if !stack.listen(80, ListenerId(0)) {
         restart();
     }
