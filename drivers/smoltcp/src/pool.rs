@@ -18,6 +18,15 @@ use crate::waiting_room::{Ends, WaitingRoom};
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same for one that has delivered all bytes, when connections wait for a socket.
 const DELIVERED_TIMEOUT: Duration = Duration::from_secs(2);
+/// The same without an acknowledgement of what is left.
+const UNDELIVERED_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long sent bytes may be left without an acknowledgement before the peer is asked for one. smoltcp sends them again
+/// by itself, except in two cases, in which none of its timers runs: the peer has closed and reopened its window while
+/// bytes were lost, or an old segment that closes the window came late.
+const STALL: Duration = Duration::from_secs(1);
+/// How often the peer is asked then. After three answers smoltcp sends the bytes again, if no other segment comes between
+/// them.
+const ASK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same when connections wait for a socket.
@@ -67,6 +76,9 @@ pub(crate) struct PoolEntry {
     peer_ended: bool,
     /// Whether received bytes were unread when the connection was about to be over, when smoltcp discards them.
     unread: bool,
+    /// How many sent bytes were left when that last changed, and when it did.
+    queue: usize,
+    changed: Instant,
 }
 
 /// A port that the pool listens on.
@@ -109,12 +121,31 @@ impl PoolEntry {
             established: false,
             peer_ended: false,
             unread: false,
+            queue: 0,
+            changed: Instant::from_millis(0),
         }
     }
 
     /// Changes the role of the socket.
     fn take(&mut self, role: Role, now: Instant) {
         *self = Self { role, since: now, ..Self::new(self.handle) };
+    }
+
+    /// Keeps an eye on sent bytes that the peer has not acknowledged.
+    fn watch_queue(&mut self, socket: &mut tcp::Socket<'_>, now: Instant) {
+        let queue = socket.send_queue();
+        if queue != self.queue {
+            (self.queue, self.changed) = (queue, now);
+            socket.set_keep_alive(None);
+        } else if self.stalls_at().is_some_and(|at| at <= now) && socket.keep_alive().is_none() {
+            // asks only while no other timer of smoltcp runs
+            socket.set_keep_alive(Some(ASK_INTERVAL.into()));
+        }
+    }
+
+    /// Returns when the peer is asked to acknowledge what is left.
+    fn stalls_at(&self) -> Option<Instant> {
+        (self.queue > 0).then(|| self.changed + STALL)
     }
 
     /// Makes the socket free, and forgets its connection, which is over.
@@ -130,13 +161,17 @@ impl PoolEntry {
         self.established && matches!(self.role, Role::Incoming(listener) if listener == id)
     }
 
-    /// Returns when the connection is aborted unless it gets ahead. `delivered` is whether no sent bytes are left.
-    fn deadline(&self, delivered: bool, is_short: bool) -> Option<Instant> {
+    /// Returns when the connection is aborted unless it gets ahead.
+    fn deadline(&self, is_short: bool) -> Option<Instant> {
         let patience = match self.role {
             Role::Incoming(_) if self.established => return None,
             Role::Incoming(_) if is_short => SHORT_HANDSHAKE_TIMEOUT,
             Role::Incoming(_) => HANDSHAKE_TIMEOUT,
-            Role::Orphan if delivered && is_short => DELIVERED_TIMEOUT,
+            Role::Orphan if is_short && self.queue == 0 => DELIVERED_TIMEOUT,
+            Role::Orphan if is_short => {
+                let unmoved = self.changed.max(self.since) + UNDELIVERED_TIMEOUT;
+                return Some(unmoved.min(self.since + ORPHAN_TIMEOUT));
+            }
             Role::Orphan => ORPHAN_TIMEOUT,
             Role::Free | Role::Taken | Role::Watched { .. } => return None,
         };
@@ -296,7 +331,11 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
             entry.peer_ended |= ended.contains(&state);
             entry.established |=
                 matches!(state, State::Established | State::FinWait1 | State::FinWait2) || entry.peer_ended;
-            let is_late = entry.deadline(socket.send_queue() == 0, is_short).is_some_and(|at| at <= now);
+            if state == State::TimeWait {
+                entry.unread = socket.can_recv();
+            }
+            entry.watch_queue(socket, now);
+            let is_late = entry.deadline(is_short).is_some_and(|at| at <= now);
             match entry.role {
                 // a reset has made it listen again, or the frame was not accepted; others may need the socket
                 Role::Incoming(_) if state == State::Listen && !is_playing => {
@@ -357,6 +396,11 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
             || (0..PORTS_MAX).any(|position| self.acceptable(position).is_some())
     }
 
+    /// Returns whether a port has a listener.
+    pub(crate) fn listens_on(&self, port: u16) -> bool {
+        self.listener_of(port).is_some()
+    }
+
     /// Returns whether a socket is free for a connection that waits for one.
     pub(crate) fn has_free_for_waiting(&self) -> bool {
         self.is_short && self.entries.iter().any(|entry| matches!(entry.role, Role::Free))
@@ -376,7 +420,8 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
         let frames = self.interface.poll_at(instant(now), &self.sockets).map(wake_at);
         let late = self.entries.iter().filter_map(|entry| {
             let socket = self.sockets.get::<tcp::Socket<'_>>(entry.handle);
-            entry.deadline(socket.send_queue() == 0, self.is_short)
+            let stalls_at = entry.stalls_at().filter(|_| socket.keep_alive().is_none());
+            entry.deadline(self.is_short).into_iter().chain(stalls_at).min()
         });
         late.chain(frames).min()
     }
@@ -437,6 +482,7 @@ impl<const CONNECTS: bool> Transport for SocketPool<'_, CONNECTS> {
             Err(RecvError::Finished) => Received::End,
             Err(RecvError::InvalidState) if entry.peer_ended && !entry.unread => Received::End,
             Err(RecvError::InvalidState) if is_connecting(socket.state()) => Received::WouldBlock,
+            Err(RecvError::InvalidState) if entry.unread => Received::Failed(ErrorKind::ConnectionAborted),
             Err(RecvError::InvalidState) => Received::Failed(ErrorKind::ConnectionReset),
         }
     }

@@ -34,7 +34,14 @@ impl<D> fmt::Debug for Uplink<D> {
     }
 }
 
-/// A handler's sockets on a network device.
+/// A poller over the TCP sockets of smoltcp, with a device.
+///
+/// `H` is the handler, `D` the device, and `L` the poller's relation to other pollers: [`Alone`], or
+/// [`AloneWithMail`](lightcone_core::poller::AloneWithMail) for a handler that posts messages. With `CONNECTS`, handlers
+/// can connect, at most `BATCH` times in a turn, and that many of [`Config::sockets`] are reserved for it. `ROOM` is the
+/// number of connections that can wait for a free TCP socket.
+///
+/// The [crate's documentation](crate) contains a complete program.
 pub struct Stack<
     's,
     H,
@@ -71,7 +78,8 @@ where
     D: Device,
     L: Membership<PooledSocket, PortListener, H::Message>,
 {
-    /// Creates a stack.
+    /// Creates a stack. [`Config::generation_seed`] should differ between starts: it also selects the ports that the
+    /// stack connects from.
     ///
     /// # Errors
     ///
@@ -106,14 +114,18 @@ where
         Ok(Self { poller, room: WaitingRoom::new(device), unix_time: None })
     }
 
-    /// Accepts connections on a port, which is not 0. Returns whether there was room for the listener, of which
-    /// [`PORTS_MAX`](crate::PORTS_MAX) are possible, with the numbers from 0.
+    /// Accepts connections on a port. Returns `false` if the port is 0 or already used, if the number is not below
+    /// [`PORTS_MAX`](crate::PORTS_MAX) or already used, or if the poller is stopping.
     pub fn listen(&mut self, port: u16, id: ListenerId) -> bool {
-        self.poller.listen(PortListener { port }, id).is_ok()
+        let is_usable = port != 0 && !self.poller.transport().listens_on(port);
+        is_usable && self.poller.listen(PortListener { port }, id).is_ok()
     }
 
     /// Receives frames, delivers what they cause, carries out what is due, and sends frames. Returns when to call this
     /// again if no frame arrives before: not later than `now` if there is more to do. `None` if nothing is due.
+    ///
+    /// Call it again when the device has received a frame. Before it sleeps, a firmware turns interrupts off and checks
+    /// the device once more: an interrupt between the last check and the sleep would go unnoticed.
     ///
     /// One call receives at most 32 frames and sends at most 16 frames of each socket.
     pub fn poll(&mut self, now: Instant) -> Option<Instant> {

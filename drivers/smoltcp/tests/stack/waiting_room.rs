@@ -1,17 +1,6 @@
 //! More clients than TCP sockets.
-#![allow(
-    clippy::std_instead_of_alloc,
-    clippy::std_instead_of_core,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    unreachable_pub,
-    dead_code,
-    reason = "tests are built with std"
-)]
 
-mod common;
-
-use common::{Answers, Clients, Echo, SERVER, interface, run, time, wire};
+use crate::wire::{Answers, Clients, Echo, SERVER, interface, run, time, wire};
 use lightcone_core::poller::Alone;
 use lightcone_core::{Config, Instant, ListenerId};
 use lightcone_smoltcp::smoltcp::iface::{SocketSet, SocketStorage};

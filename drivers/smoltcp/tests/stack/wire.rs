@@ -1,7 +1,6 @@
 //! A network in memory: a wire, and a host of clients at its other end.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use lightcone_core::poller::Alone;
@@ -13,37 +12,136 @@ use lightcone_smoltcp::smoltcp::socket::tcp;
 use lightcone_smoltcp::smoltcp::time;
 use lightcone_smoltcp::smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 
+/// Random numbers by a seed.
+#[derive(Clone)]
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    /// Returns a number below `most`.
+    pub(crate) fn below(&mut self, most: u64) -> u64 {
+        // xorshift64*, whose state must not be 0
+        self.0 = self.0.max(1);
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % most
+    }
+}
+
+/// What goes wrong on a wire.
+#[derive(Clone)]
+pub(crate) struct Faults {
+    pub(crate) random: Random,
+    /// Of 100 frames, how many are lost, sent twice, and delayed.
+    pub(crate) lost: u64,
+    pub(crate) doubled: u64,
+    pub(crate) delayed: u64,
+    /// The longest delay in milliseconds.
+    pub(crate) delay: u64,
+}
+
 /// Frames on their way in one direction.
-pub type Lane = Rc<RefCell<VecDeque<Vec<u8>>>>;
+#[derive(Default)]
+pub(crate) struct Lane {
+    /// When each arrives, in the order in which they were sent.
+    frames: Vec<(time::Instant, Vec<u8>)>,
+    pub(crate) faults: Option<Faults>,
+    /// Whether all frames are lost.
+    pub(crate) cut: bool,
+    /// How many frames were sent and lost.
+    pub(crate) sent: usize,
+    pub(crate) lost: usize,
+}
+
+impl Lane {
+    pub(crate) fn send(&mut self, now: time::Instant, frame: Vec<u8>) {
+        self.sent += 1;
+        let Some(faults) = self.faults.as_mut().filter(|_| !self.cut) else {
+            if self.cut {
+                self.lost += 1;
+            } else {
+                self.frames.push((now, frame));
+            }
+            return;
+        };
+        let mut happens = |percent| faults.random.below(100) < percent;
+        let (lost, doubled, delayed) =
+            (happens(faults.lost), happens(faults.doubled), happens(faults.delayed));
+        let delay = if delayed { faults.random.below(faults.delay + 1) } else { 0 };
+        let at = now + time::Duration::from_millis(delay);
+        if lost {
+            self.lost += 1;
+            return;
+        }
+        if doubled {
+            let later = at + time::Duration::from_millis(faults.random.below(faults.delay + 1));
+            self.frames.push((later, frame.clone()));
+        }
+        self.frames.push((at, frame));
+    }
+
+    /// Returns when the next frame arrives.
+    pub(crate) fn next(&self) -> Option<time::Instant> {
+        self.frames.iter().map(|(at, _)| *at).min()
+    }
+
+    fn receive(&mut self, now: time::Instant) -> Option<Vec<u8>> {
+        let next = self.next().filter(|at| *at <= now)?;
+        let index = self.frames.iter().position(|(at, _)| *at == next)?;
+        Some(self.frames.remove(index).1)
+    }
+}
 
 /// One end of a wire.
 #[derive(Clone, Default)]
-pub struct End {
-    pub incoming: Lane,
-    pub outgoing: Lane,
+pub(crate) struct End {
+    pub(crate) incoming: Rc<RefCell<Lane>>,
+    pub(crate) outgoing: Rc<RefCell<Lane>>,
+}
+
+impl End {
+    /// Returns when the next frame arrives at either end.
+    fn next(&self) -> Option<Instant> {
+        let next = self.incoming.borrow().next().into_iter().chain(self.outgoing.borrow().next()).min()?;
+        Some(Instant::from_millis(u64::try_from(next.total_micros()).unwrap().div_ceil(1_000)))
+    }
+
+    /// Loses all frames from now on, or none.
+    pub(crate) fn cut(&self, cut: bool) {
+        self.incoming.borrow_mut().cut = cut;
+        self.outgoing.borrow_mut().cut = cut;
+    }
+
+    /// Sets what goes wrong in both directions.
+    pub(crate) fn set_faults(&self, faults: &Faults) {
+        let mut other = faults.clone();
+        other.random.0 = !other.random.0;
+        self.incoming.borrow_mut().faults = Some(faults.clone());
+        self.outgoing.borrow_mut().faults = Some(other);
+    }
 }
 
 /// Creates a wire.
-pub fn wire() -> (End, End) {
+pub(crate) fn wire() -> (End, End) {
     let here = End::default();
     let there = End { incoming: Rc::clone(&here.outgoing), outgoing: Rc::clone(&here.incoming) };
     (here, there)
 }
 
-pub struct Frame(Vec<u8>);
-pub struct Answer(Lane);
+pub(crate) struct Frame(Vec<u8>);
+pub(crate) struct Answer(Rc<RefCell<Lane>>, time::Instant);
 
 impl Device for End {
     type RxToken<'a> = Frame;
     type TxToken<'a> = Answer;
 
-    fn receive(&mut self, _: time::Instant) -> Option<(Frame, Answer)> {
-        let frame = self.incoming.borrow_mut().pop_front()?;
-        Some((Frame(frame), Answer(Rc::clone(&self.outgoing))))
+    fn receive(&mut self, now: time::Instant) -> Option<(Frame, Answer)> {
+        let frame = self.incoming.borrow_mut().receive(now)?;
+        Some((Frame(frame), Answer(Rc::clone(&self.outgoing), now)))
     }
 
-    fn transmit(&mut self, _: time::Instant) -> Option<Answer> {
-        Some(Answer(Rc::clone(&self.outgoing)))
+    fn transmit(&mut self, now: time::Instant) -> Option<Answer> {
+        Some(Answer(Rc::clone(&self.outgoing), now))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -64,16 +162,16 @@ impl TxToken for Answer {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, producer: F) -> R {
         let mut frame = vec![0; length];
         let result = producer(&mut frame);
-        self.0.borrow_mut().push_back(frame);
+        self.0.borrow_mut().send(self.1, frame);
         result
     }
 }
 
-pub const SERVER: [u8; 4] = [10, 0, 0, 1];
-pub const CLIENTS: [u8; 4] = [10, 0, 0, 2];
+pub(crate) const SERVER: [u8; 4] = [10, 0, 0, 1];
+pub(crate) const CLIENTS: [u8; 4] = [10, 0, 0, 2];
 
 /// Creates the interface of one end.
-pub fn interface(device: &mut impl Device, address: [u8; 4]) -> Interface {
+pub(crate) fn interface(device: &mut impl Device, address: [u8; 4]) -> Interface {
     let hardware = EthernetAddress([2, 0, 0, 0, 0, address[3]]);
     let mut config = Config::new(hardware.into());
     config.random_seed = u64::from(address[3]) * 0x1234_5678_9abc;
@@ -84,15 +182,15 @@ pub fn interface(device: &mut impl Device, address: [u8; 4]) -> Interface {
     interface
 }
 
-pub fn time(now: Instant) -> time::Instant {
+pub(crate) fn time(now: Instant) -> time::Instant {
     time::Instant::from_millis(i64::try_from(now.as_millis()).unwrap())
 }
 
 /// A host of TCP clients.
-pub struct Clients<D> {
-    pub device: D,
-    pub interface: Interface,
-    pub sockets: SocketSet<'static>,
+pub(crate) struct Clients<D> {
+    pub(crate) device: D,
+    pub(crate) interface: Interface,
+    pub(crate) sockets: SocketSet<'static>,
     next_port: u16,
 }
 
@@ -101,32 +199,35 @@ fn leak<T>(values: Vec<T>) -> &'static mut [T] {
 }
 
 impl<D: Device> Clients<D> {
-    pub fn new(mut device: D, most: usize) -> Self {
+    pub(crate) fn new(mut device: D, most: usize) -> Self {
         let interface = interface(&mut device, CLIENTS);
         let sockets = SocketSet::new(leak((0..most).map(|_| SocketStorage::EMPTY).collect()));
         Self { device, interface, sockets, next_port: 50_000 }
     }
 
     /// Creates a socket with buffers of these sizes.
-    pub fn socket(&mut self, receive: usize, send: usize) -> SocketHandle {
+    pub(crate) fn socket(&mut self, receive: usize, send: usize) -> SocketHandle {
         let buffer = |size| tcp::SocketBuffer::new(leak(vec![0; size]));
-        self.sockets.add(tcp::Socket::new(buffer(receive), buffer(send)))
+        let mut socket = tcp::Socket::new(buffer(receive), buffer(send));
+        // after some losses, smoltcp alone waits for ever: see `STALL` in the pool
+        socket.set_keep_alive(Some(time::Duration::from_secs(1)));
+        self.sockets.add(socket)
     }
 
     /// Begins to connect.
-    pub fn connect(&mut self, handle: SocketHandle, port: u16) {
+    pub(crate) fn connect(&mut self, handle: SocketHandle, port: u16) {
         let [a, b, c, d] = SERVER;
         self.next_port += 1;
         let socket = self.sockets.get_mut::<tcp::Socket<'_>>(handle);
         socket.connect(self.interface.context(), (IpAddress::v4(a, b, c, d), port), self.next_port).unwrap();
     }
 
-    pub fn of(&mut self, handle: SocketHandle) -> &mut tcp::Socket<'static> {
+    pub(crate) fn of(&mut self, handle: SocketHandle) -> &mut tcp::Socket<'static> {
         self.sockets.get_mut(handle)
     }
 
     /// Receives and sends what is possible. Returns when more is due.
-    pub fn poll(&mut self, now: Instant) -> Option<Instant> {
+    pub(crate) fn poll(&mut self, now: Instant) -> Option<Instant> {
         self.interface.poll(time(now), &mut self.device, &mut self.sockets);
         let at = self.interface.poll_at(time(now), &self.sockets)?;
         Some(Instant::from_millis(u64::try_from(at.total_micros()).unwrap().div_ceil(1_000)))
@@ -134,7 +235,7 @@ impl<D: Device> Clients<D> {
 }
 
 /// Returns everything that a socket has received.
-pub fn received(socket: &mut tcp::Socket<'_>) -> Vec<u8> {
+pub(crate) fn received(socket: &mut tcp::Socket<'_>) -> Vec<u8> {
     let mut all = Vec::new();
     while let Ok(bytes) = socket.recv(|bytes| (bytes.len(), bytes.to_vec()))
         && !bytes.is_empty()
@@ -146,7 +247,7 @@ pub fn received(socket: &mut tcp::Socket<'_>) -> Vec<u8> {
 
 /// Sends all input back, and closes when the peer does.
 #[derive(Default)]
-pub struct Echo(pub Vec<CloseReason>);
+pub(crate) struct Echo(pub(crate) Vec<CloseReason>);
 
 impl Handler for Echo {
     type Data = ();
@@ -172,7 +273,7 @@ impl Handler for Echo {
 }
 
 /// Lets both ends run until `until` returns `true`, or nothing more is due. Returns the time.
-pub fn run<H: Handler, const CONNECTS: bool, const BATCH: usize, const ROOM: usize>(
+pub(crate) fn run<H: Handler, const CONNECTS: bool, const BATCH: usize, const ROOM: usize>(
     stack: &mut Stack<'_, H, End, Alone, CONNECTS, BATCH, ROOM>,
     clients: &mut Clients<End>,
     mut now: Instant,
@@ -184,23 +285,21 @@ pub fn run<H: Handler, const CONNECTS: bool, const BATCH: usize, const ROOM: usi
         if until(clients, now) {
             return now;
         }
-        let idle = clients.device.incoming.borrow().is_empty() && clients.device.outgoing.borrow().is_empty();
-        if idle {
-            let Some(next) = next.into_iter().chain(other).min() else { return now };
-            now = now.max(next);
-        }
+        let next = [next, other, clients.device.next()].into_iter().flatten().min();
+        let Some(next) = next else { return now };
+        now = now.max(next);
     }
     panic!("no end at {now:?}");
 }
 
 /// Clients that each send a request, wait for its echo, and close.
-pub struct Answers {
+pub(crate) struct Answers {
     request: Vec<u8>,
     asking: Vec<(SocketHandle, bool, Vec<u8>)>,
 }
 
 impl Answers {
-    pub fn ask(clients: &mut Clients<End>, count: usize, port: u16, request: &[u8]) -> Self {
+    pub(crate) fn ask(clients: &mut Clients<End>, count: usize, port: u16, request: &[u8]) -> Self {
         let asking = (0..count).map(|_| {
             let handle = clients.socket(1024, 1024);
             clients.connect(handle, port);
@@ -210,7 +309,7 @@ impl Answers {
     }
 
     /// Lets each client take its next step.
-    pub fn look(&mut self, clients: &mut Clients<End>, _: Instant) {
+    pub(crate) fn look(&mut self, clients: &mut Clients<End>, _: Instant) {
         for (handle, asked, answer) in &mut self.asking {
             let socket = clients.of(*handle);
             if socket.can_send() && !*asked {
@@ -225,7 +324,7 @@ impl Answers {
     }
 
     /// Returns how many have their answer.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.asking.iter().filter(|(.., answer)| *answer == self.request).count()
     }
 }

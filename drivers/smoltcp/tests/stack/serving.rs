@@ -1,17 +1,6 @@
 //! Handlers over the stack, and clients on a network in memory.
-#![allow(
-    clippy::std_instead_of_alloc,
-    clippy::std_instead_of_core,
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    unreachable_pub,
-    dead_code,
-    reason = "tests are built with std"
-)]
 
-mod common;
-
-use common::{Clients, Echo, SERVER, interface, received, run, wire};
+use crate::wire::{Clients, Echo, SERVER, interface, received, run, wire};
 use lightcone_core::poller::Alone;
 use lightcone_core::{CloseReason, Config, Instant, ListenerId};
 use lightcone_http::Http;
