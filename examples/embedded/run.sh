@@ -1,11 +1,15 @@
 #!/bin/sh
-# Runs a program on QEMU's emulated board and prints its address. `HOST_PORT` selects the host's port, by default 8080.
+# Runs a program on QEMU's emulated board and prints its address. `HOST_PORT` selects the host's port: by default 8080;
+# with 0, the system chooses one.
 set -eu
 if ! command -v qemu-system-arm >/dev/null; then
     echo "qemu-system-arm is missing: install QEMU for ARM (Debian: apt-get install qemu-system-arm)" >&2
     exit 1
 fi
 port=${HOST_PORT:-8080}
+if [ "$port" = 0 ]; then
+    port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+fi
 case $1 in
 */echo) guest=7 && echo "echo server at 127.0.0.1:$port; Control-C ends it" ;;
 *) guest=80 && echo "http://127.0.0.1:$port/ - Control-C ends it" ;;

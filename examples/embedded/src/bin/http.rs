@@ -77,8 +77,8 @@ fn main() -> ! {
     serve(board.ethernet, board.clock, board.watchdog, server)
 }
 
-/// Builds the server. Each route that is added moves the server, so this has a frame of its own, which is gone when the
-/// server runs.
+/// Builds the server. Each route that is added moves the server, so this has a frame of its own, which is free again
+/// when the server runs.
 #[inline(never)]
 fn build(panel: BoardPanel) -> impl Handler<Message: Copy> {
     routes::server(panel)

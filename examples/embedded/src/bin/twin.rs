@@ -4,27 +4,27 @@
 
 extern crate alloc;
 
-use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::alloc::{GlobalAlloc, Layout};
 use core::hint::{black_box, spin_loop};
-use core::ptr::null_mut;
 
 use lightcone_embedded::{Board, Frames, restart};
 
-/// A heap that is always exhausted.
-struct Exhausted;
+/// A heap of one piece of memory, which is used again and again.
+struct Heap;
 
-// SAFETY: no memory is ever returned.
-unsafe impl GlobalAlloc for Exhausted {
+// SAFETY: the program uses one vector at a time, which is smaller than the memory at this address. The program's own
+// memory ends before it, and the stack begins far above.
+unsafe impl GlobalAlloc for Heap {
     unsafe fn alloc(&self, _: Layout) -> *mut u8 {
-        null_mut()
+        0x2000_4000 as *mut u8
     }
 
     unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
 }
 
 #[global_allocator]
-static HEAP: Exhausted = Exhausted;
+static HEAP: Heap = Heap;
 
 #[cortex_m_rt::entry]
 fn main() -> ! {
@@ -32,9 +32,11 @@ fn main() -> ! {
     let Some(mut board) = Board::take(&mut frames) else { restart() };
     board.uart.print("twin: started\n");
     loop {
-        spin_loop();
-        if black_box(false) {
-            black_box(Box::new(black_box(0)));
+        let mut bytes = Vec::new();
+        for byte in 0..black_box(100) {
+            bytes.push(byte);
         }
+        black_box(bytes);
+        spin_loop();
     }
 }
