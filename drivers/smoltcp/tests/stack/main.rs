@@ -12,5 +12,7 @@
 mod faults;
 mod peers;
 mod serving;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod traces;
 mod waiting_room;
 mod wire;

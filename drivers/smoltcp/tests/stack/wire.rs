@@ -101,7 +101,7 @@ pub(crate) struct End {
 
 impl End {
     /// Returns when the next frame arrives at either end.
-    fn next(&self) -> Option<Instant> {
+    pub(crate) fn next(&self) -> Option<Instant> {
         let next = self.incoming.borrow().next().into_iter().chain(self.outgoing.borrow().next()).min()?;
         Some(Instant::from_millis(u64::try_from(next.total_micros()).unwrap().div_ceil(1_000)))
     }
