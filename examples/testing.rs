@@ -71,7 +71,10 @@ mod tests {
             assert_eq!(server.request(TestRequest::new("POST", "/notes").body(body)).status(), status);
         }
         let bad = server.get("/notes/first");
-        assert_eq!((bad.status(), bad.text()), (400, "the parameter number is invalid: invalid digit found in string\n"));
+        assert_eq!(
+            (bad.status(), bad.text()),
+            (400, "the parameter number is invalid: invalid digit found in string\n")
+        );
     }
 
     #[test]

@@ -130,8 +130,8 @@ pub fn start_successor(
     }
 }
 
-/// On each `SIGUSR2`, starts this program anew and hands the listeners over to it: for an upgrade, or for a new
-/// configuration, without a moment in which connections are refused.
+/// Starts this program again on each `SIGUSR2`, and hands the listeners over to the new process: for an upgrade, or for a
+/// new configuration, without a moment in which connections are refused.
 ///
 /// | step | effect |
 /// | --- | --- |
@@ -140,7 +140,7 @@ pub fn start_successor(
 /// | the successor fails, or takes longer than a minute | `report` receives the error, and this process goes on serving |
 ///
 /// Connections stay with the process that accepted them. Those that wait in the queue are accepted by either. If this
-/// process has a service manager, it is told the id of the successor (`MAINPID`).
+/// process has a service manager, that receives the id of the successor (`MAINPID`).
 ///
 /// A thread named `lightcone-handover` waits for the signals until the process ends, and keeps the handle for as long.
 ///
@@ -169,7 +169,7 @@ pub fn hand_over_on_signal<M: Send + 'static>(
     thread::Builder::new().name("lightcone-handover".into()).spawn(obey).map(drop)
 }
 
-/// Starts this program anew with duplicates of the listeners.
+/// Starts this program again, with duplicates of the listeners.
 fn succeed<M>(listeners: &[Listener<M>]) -> io::Result<Child> {
     let sockets: Result<Vec<_>, Error> = listeners.iter().map(Listener::duplicate).collect();
     let sockets = sockets.map_err(io::Error::other)?.into_iter().flatten().collect();
@@ -252,7 +252,7 @@ fn is_timeout(error: &io::Error) -> bool {
 
 impl Drop for Rendezvous {
     fn drop(&mut self) {
-        // Ignore errors: whoever cleans the folder of temporary files may have been faster.
+        // Ignore errors: the folder of temporary files may have been cleaned already.
         let _ = fs::remove_file(&self.path);
         let _ = fs::remove_dir(&self.folder);
     }

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use lightcone::metrics::Metrics;
 use lightcone::workers::Offloaded;
 use lightcone::{
-    Builder, Engine, Error, Handler, PollerContext, Report, hand_over_on_signal, inherited_listeners, notify_ready,
-    shutdown_on_signals,
+    Builder, Engine, Error, Handler, PollerContext, Report, hand_over_on_signal, inherited_listeners,
+    notify_ready, shutdown_on_signals,
 };
 
 use crate::options::{ServerOptions, UsageError};

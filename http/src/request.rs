@@ -9,8 +9,8 @@ use crate::method::Method;
 use crate::middleware::Outcome;
 #[cfg(feature = "alloc")]
 use crate::owned::{CollectVec, Owned};
-use crate::parse::head::Head;
 use crate::parameter::{self, ParameterError};
+use crate::parse::head::Head;
 use crate::path;
 use crate::query::{cookie_value, form_decode, percent_decode, query_value};
 use crate::respond::response::{Reply, Response};

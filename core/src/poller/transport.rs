@@ -74,7 +74,7 @@ pub trait Transport {
     const CONNECTS: bool = true;
 
     /// Whether [`undelivered`](Self::undelivered) is implemented. If it is not, the poller does not call it.
-    const TELLS_UNDELIVERED: bool = false;
+    const REPORTS_UNDELIVERED: bool = false;
 
     /// A connection that no poller watches yet: accepting and connecting return it, and it moves between threads. It
     /// should be small, because it goes through mailboxes.
@@ -176,7 +176,7 @@ pub trait Transport {
     /// Returns how many bytes of a connection's output the system has taken and not delivered yet, that is, which the
     /// peer's system has not acknowledged. `None` if that is unknown.
     ///
-    /// If [`TELLS_UNDELIVERED`](Self::TELLS_UNDELIVERED) is set, the poller calls it eight times within the timeout of
+    /// If [`REPORTS_UNDELIVERED`](Self::REPORTS_UNDELIVERED) is set, the poller calls it eight times within the timeout of
     /// a peer that seems to take nothing, and again before that timeout ends the socket. A system buffer that drains is
     /// then progress, even while it is too full to take more. The poller also calls it before it resets a connection,
     /// to count the bytes that are lost.

@@ -234,7 +234,7 @@ where
         StorageError::check("PollerStorage::connections", connections.len(), config.sockets)?;
         let timers = Timers::new(timers, config)?;
         let io = Io::new(config.poller, shard.now(), transport, membership, connections, timers);
-        if T::TELLS_UNDELIVERED {
+        if T::REPORTS_UNDELIVERED {
             shard.ask_undelivered();
         }
         Ok(Self {
@@ -744,7 +744,7 @@ where
         if let Some(mut connection) = entry.connection.take() {
             let reset = self.shard.needs_reset();
             // a reset destroys what the system has not delivered
-            if T::TELLS_UNDELIVERED && reset {
+            if T::REPORTS_UNDELIVERED && reset {
                 self.shard.lose(self.io.transport.undelivered(&mut connection, token).unwrap_or(0));
             }
             self.io.transport.close(connection, token, interest, reset);

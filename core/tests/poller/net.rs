@@ -302,7 +302,7 @@ impl<const C: bool> Net<C> {
 
 impl<const C: bool> Transport for Net<C> {
     const CONNECTS: bool = C;
-    const TELLS_UNDELIVERED: bool = true;
+    const REPORTS_UNDELIVERED: bool = true;
     type Unregistered = Loose;
     type Registered = Watched;
     type Listener = Listener;

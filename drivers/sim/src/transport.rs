@@ -363,7 +363,7 @@ impl<T: Mutant> Transport for Network<T> {
     type Registered = SimConnection;
     type Listener = Descriptor;
 
-    const TELLS_UNDELIVERED: bool = true;
+    const REPORTS_UNDELIVERED: bool = true;
 
     fn completes(&self) -> bool {
         self.completes

@@ -449,7 +449,7 @@ const fn is_connecting(state: State) -> bool {
 
 impl<const CONNECTS: bool> Transport for SocketPool<'_, CONNECTS> {
     const CONNECTS: bool = CONNECTS;
-    const TELLS_UNDELIVERED: bool = true;
+    const REPORTS_UNDELIVERED: bool = true;
     type Unregistered = PooledSocket;
     type Registered = PooledSocket;
     type Listener = PortListener;

@@ -86,7 +86,7 @@ impl<D: Driver, M> Transport for UnixTransport<'_, D, M> {
     type Registered = OwnedFd;
     type Listener = Listening;
 
-    const TELLS_UNDELIVERED: bool = socket::UNDELIVERED_TOLD;
+    const REPORTS_UNDELIVERED: bool = socket::UNDELIVERED_REPORTED;
 
     fn register(&mut self, fd: OwnedFd, token: Token, interest: Interest) -> Result<OwnedFd, ErrorKind> {
         let registered = self.driver.register(fd.as_fd(), token.to_bits(), interest);

@@ -203,7 +203,7 @@ fn what_is_undelivered(endpoint: &str) {
     let listener = listen(endpoint);
     let (client, server) = pair(&listener);
     let told = socket::undelivered(server.as_fd());
-    assert_eq!(told.is_some(), socket::UNDELIVERED_TOLD);
+    assert_eq!(told.is_some(), socket::UNDELIVERED_REPORTED);
     let Some(empty) = told else { return };
     assert_eq!(empty, 0);
     fill(&server);

@@ -161,7 +161,8 @@ fn a_request_that_begins_in_the_moment_has_the_time_of_others() {
 #[test]
 fn without_a_moment_idle_connections_are_closed_at_once() {
     let limits = Limits { newcomer_time: Duration::ZERO, ..Limits::DEFAULT };
-    let mut rig = Rig::untimed(Http::new().limits(limits).get("/foo", |_request, response| response.text("bar")));
+    let mut rig =
+        Rig::untimed(Http::new().limits(limits).get("/foo", |_request, response| response.text("bar")));
     let peer = rig.connect();
     rig.shutdown();
     assert!(rig.peers[peer].shut);

@@ -205,7 +205,10 @@ pub fn a_listener_can_be_passed_on<D: Driver>() {
             let mut served = Peer::connect(first.endpoint());
             served.exchange(b"before");
             let passed_on = first.duplicate().unwrap();
-            assert_eq!(passed_on.len(), if per_poller && first.endpoint().as_inet().is_some() { 2 } else { 1 });
+            assert_eq!(
+                passed_on.len(),
+                if per_poller && first.endpoint().as_inet().is_some() { 2 } else { 1 }
+            );
             first.close().unwrap();
             assert!(first.wait_closed(crate::trace::patience()));
             let mut between: Vec<_> = (0..8).map(|_| Peer::connect(first.endpoint())).collect();

@@ -158,7 +158,7 @@ pub fn a_peer_below_the_rate_is_cut_off<D: Driver>() {
 /// A peer that reads steadily receives everything, even while the system's buffer of megabytes is too full for the
 /// socket to become writable, both before and after a close. A peer that stops reading times out.
 pub fn a_steady_peer_of_a_full_buffer_is_not_cut<D: Driver>() {
-    if !socket::UNDELIVERED_TOLD {
+    if !socket::UNDELIVERED_REPORTED {
         return; // without it, such a peer looks as if it read nothing
     }
     for closes in [false, true] {

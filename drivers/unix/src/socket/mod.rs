@@ -24,7 +24,7 @@ pub use options::{
 };
 pub use platform::{accept, close_on_exec, nonblocking, pipe};
 pub use transfer::{GATHER_MAX, Received, Sent, receive, send, send_gathered, shutdown_write};
-pub use undelivered::{UNDELIVERED_TOLD, undelivered};
+pub use undelivered::{UNDELIVERED_REPORTED, undelivered};
 
 /// The state of a connect.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -10,7 +10,7 @@ use libc::FIONWRITE as HELD;
 use libc::TIOCOUTQ as HELD;
 
 /// Whether the system reports [undelivered] bytes.
-pub const UNDELIVERED_TOLD: bool = cfg!(any(
+pub const UNDELIVERED_REPORTED: bool = cfg!(any(
     target_os = "linux",
     target_os = "android",
     target_os = "freebsd",

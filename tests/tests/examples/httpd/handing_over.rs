@@ -68,7 +68,7 @@ fn no_request_is_lost_while_servers_succeed_each_other() {
 
 #[test]
 fn without_a_successor_the_server_goes_on() {
-    // The successor cannot start, because the file of its program is gone.
+    // The successor cannot start, because the file of its program does not exist any more.
     let folder = std::env::temp_dir().join(format!("lightcone-successor-{}", std::process::id()));
     std::fs::create_dir(&folder).unwrap();
     let copy = folder.join("httpd");
