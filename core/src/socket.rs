@@ -97,7 +97,7 @@ pub(crate) struct SharedView {
     pub(crate) write_stall: bool,
     /// Whether the engine is shutting down.
     pub(crate) stopping: bool,
-    /// How many ticks a socket has to be idle before it may be evicted; 0 if none is evicted.
+    /// How many ticks a socket has to be idle before it may be evicted; 0 if none is evicted, or `UNKNOWN`.
     pub(crate) evict_after: u32,
 }
 
