@@ -172,14 +172,14 @@ pub struct Config {
     pub timers: usize,
     /// The timeouts of the sockets.
     pub timeouts: Timeouts,
-    /// How long a socket has to be idle before it may be evicted, at most 12 days. Default `None`: no socket is evicted,
-    /// and further connections wait until a socket ends.
+    /// How long a socket has to be idle before it may be evicted, at most 12 days. Default `None`: no socket is
+    /// evicted, and further connections wait until a socket ends.
     ///
-    /// If all sockets are in use and a connection waits to be accepted, the socket that has been idle longest makes room
-    /// for it and ends with [`CloseReason::Evicted`](crate::CloseReason::Evicted). So a few idle connections cannot
-    /// keep a small device from serving others. Clients between two requests are protected by the length of this span:
-    /// choose it longer than their pauses, for example a few seconds. Then any number of new connections evicts none of
-    /// them.
+    /// If all sockets are in use and a connection waits to be accepted, the socket that has been idle longest makes
+    /// room for it and ends with [`CloseReason::Evicted`](crate::CloseReason::Evicted). So a few idle connections
+    /// cannot keep a small device from serving others. Clients between two requests are protected by the length of
+    /// this span: choose it longer than their pauses, for example a few seconds. Then any number of new connections
+    /// evicts none of them.
     ///
     /// A socket is idle while its [`idle`](Timeouts::idle) or [`first_byte`](Timeouts::first_byte) timeout would run,
     /// if those are enabled: a handler that declares it [active](crate::Stream::set_active) protects it, for example

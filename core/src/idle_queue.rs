@@ -1,8 +1,8 @@
 //! The sockets that may be evicted, the one that has been idle longest first.
 //!
-//! A socket is appended when its timer finds that it has been idle for long enough, so the order of the queue is that of
-//! the last progress, and progress itself costs nothing. While a socket is in the queue, its flag `TIMES` is set, which
-//! keeps it off the fast path: its next run removes it if there was progress. All steps take constant time.
+//! A socket is appended when its timer finds that it has been idle for long enough, so the order of the queue is that
+//! of the last progress, and progress itself costs nothing. While a socket is in the queue, its flag `TIMES` is set,
+//! which keeps it off the fast path: its next run removes it if there was progress. All steps take constant time.
 
 use crate::time::millis_ceil;
 use crate::wait_queue::{WAIT_LINK_BYTES, WaitLinks, WaitQueue};

@@ -31,6 +31,10 @@ use core::time::Duration;
 /// sent before it saw the end of the stream.
 pub const STOP_LINGER: Duration = Duration::from_millis(500);
 
+/// In place of a span after which sockets may be evicted, if the shard [impersonates](Shard::impersonate) another
+/// one's sockets.
+pub(crate) const UNKNOWN: u32 = u32::MAX;
+
 /// The state machine of one poller: socket table, buffers, deadlines.
 ///
 /// It takes inputs and returns actions. It makes no system call, reads no clock and allocates nothing.
@@ -743,6 +747,7 @@ impl<'s, D> Shard<'s, D> {
         self.shared.token = token.at(0, generation.wrapping_neg());
         self.stopping = false;
         self.shared.stopping = false;
+        self.shared.evict_after = UNKNOWN;
         self.ticks = Ticks::new(&self.config, self.windows.look());
     }
 

@@ -97,7 +97,7 @@ pub(crate) struct SharedView {
     pub(crate) write_stall: bool,
     /// Whether the engine is shutting down.
     pub(crate) stopping: bool,
-    /// How many ticks a socket has to be idle before it may be evicted; 0 if none is evicted.
+    /// How many ticks a socket has to be idle before it may be evicted; 0 if none is evicted, or `UNKNOWN`.
     pub(crate) evict_after: u32,
 }
 
@@ -351,10 +351,11 @@ impl<'a> Stream<'a> {
     /// received or answered.
     ///
     /// While the socket is active, the [idle](crate::Timeouts::idle) timeout does not run, and it is not
-    /// [evicted](crate::Config::evict_after); the timeout restarts when the socket becomes inactive. The handler should bound the active time itself, by a
-    /// [deadline](Self::set_deadline). The [first byte](crate::Timeouts::first_byte) and
-    /// [write stall](crate::Timeouts::write_stall) timeouts run regardless. If the write stall timeout is
-    /// disabled, the idle timeout runs in its place while the peer accepts none of the queued output.
+    /// [evicted](crate::Config::evict_after); the timeout restarts when the socket becomes inactive. The
+    /// handler should bound the active time itself, by a [deadline](Self::set_deadline). The [first
+    /// byte](crate::Timeouts::first_byte) and [write stall](crate::Timeouts::write_stall) timeouts run
+    /// regardless. If the write stall timeout is disabled, the idle timeout runs in its place while the peer
+    /// accepts none of the queued output.
     pub fn set_active(&mut self, active: bool) {
         let flags = &mut self.control.flags;
         if active == flags.has(Flags::ACTIVE) {

@@ -585,7 +585,11 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         "core/src/shard.rs",
         "evicts_another_idle_socket",
         "            if slot.control.is_idle() {\n                return self.token(index);",
-        "            if slot.control.is_idle() {\n                let now = self.now.tick();\n                let idle = |other: &u32| self.slots.get(*other).is_some_and(|slot| slot.control.is_idle() && at_or_before(self.idle.due(slot.control.seen), now));\n                let other = (0..self.slots.used() as u32).rev().find(idle).filter(|_| MUTATED);\n                return self.token(other.unwrap_or(index));",
+        "            if slot.control.is_idle() {\n                let now = self.now.tick();\n                \
+         let idle = |other: &u32| self.slots.get(*other).is_some_and(|slot| slot.control.is_idle() && \
+         at_or_before(self.idle.due(slot.control.seen), now));\n                let other = \
+         (0..self.slots.used() as u32).rev().find(idle).filter(|_| MUTATED);\n                return \
+         self.token(other.unwrap_or(index));",
     ),
     error(
         "core/src/shard.rs",

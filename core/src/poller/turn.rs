@@ -831,8 +831,8 @@ where
         true
     }
 
-    /// Backs off, and returns `false`. If sockets are evicted, the rest of this turn tries to make room for what waits at
-    /// the listener.
+    /// Backs off, and returns `false`. If sockets are evicted, the rest of this turn tries to make room for what
+    /// waits at the listener.
     fn await_room(&mut self, id: ListenerId) -> bool {
         self.acceptor.back_off(&mut self.io.transport, self.io.now);
         if self.shard.config().evict_after.is_some() {

@@ -394,12 +394,12 @@ impl<D: Driver> Builder<D> {
         self
     }
 
-    /// Sets how long a socket has to be idle before it may be evicted, that is, closed to make room for a connection that
-    /// waits while all sockets are in use; see [`Config::evict_after`]. Default `None`: no socket is evicted.
+    /// Sets how long a socket has to be idle before it may be evicted, that is, closed to make room for a connection
+    /// that waits while all sockets are in use; see [`Config::evict_after`]. Default `None`: no socket is evicted.
     ///
-    /// A poller that accepts for all pollers evicts a socket only if none of them has room. It prefers its own sockets;
-    /// if none of those may be evicted, it asks the other pollers in turn, one every 20 ms. So with several pollers, the
-    /// socket that goes is the one that has been idle longest on its poller.
+    /// A poller that accepts for all pollers evicts a socket only if none of them has room. It prefers its own
+    /// sockets; if none of those may be evicted, it asks the other pollers in turn, one every 20 ms. So with several
+    /// pollers, the socket that goes is the one that has been idle longest on its poller.
     pub fn evict_after(mut self, span: Option<Duration>) -> Self {
         self.config.evict_after = span;
         self

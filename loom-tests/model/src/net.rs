@@ -226,6 +226,10 @@ impl<C, N, M, L: Membership<C, N, M>> Membership<C, N, M> for Steered<'_, L> {
         self.inner.has_room(here)
     }
 
+    fn choose_evictor(&mut self, here: bool) -> bool {
+        self.inner.choose_evictor(here)
+    }
+
     fn place(&mut self, accepted: AcceptedSocket<C>) -> Placement<C, L::Permit> {
         self.inner.place(accepted)
     }

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::thread;
 
-use lightcone_core::{Address, Context, Event, Handler, Origin, Socket, Timeouts};
+use lightcone_core::{Address, CloseReason, Context, Event, Handler, Origin, Socket, Timeouts};
 use lightcone_http::Http;
 
 use crate::rig::{Barrier, Rig, engine, wait_until, workers};
@@ -111,6 +111,30 @@ fn the_idle_timeout_does_not_run_while_a_callback_does() {
     barrier.open();
     assert_eq!(read(&stream, 1), b"b");
     assert_eq!(stream.read(&mut [0]).unwrap(), 0, "the socket is idle now");
+    rig.stop(0);
+}
+
+/// A socket is not evicted while its callback runs. The handler of one that is sees the reason.
+#[test]
+fn a_socket_is_evicted_only_while_no_callback_runs() {
+    let span = Duration::from_millis(100);
+    let barrier = Barrier::default();
+    let shared = barrier.clone();
+    let make = move |worker| Moody { barrier: shared.clone(), worker: letter(worker) };
+    let rig: Rig<u64> = Rig::start(engine().sockets(2).evict_after(Some(span)), workers(2), make);
+    let (blocked, mut idle) = (rig.connect(), rig.connect());
+    ask(&idle, b"x");
+    assert_eq!(read(&idle, 1), b"x");
+    ask(&blocked, b"b");
+    barrier.wait_for(1);
+    let newcomer = rig.connect();
+    ask(&newcomer, b"x");
+    assert_eq!(read(&newcomer, 1), b"x");
+    assert_eq!(idle.read(&mut [0]).unwrap(), 0, "it made room");
+    barrier.open();
+    assert_eq!(read(&blocked, 1), b"b");
+    let evicted = || rig.handle().stats().iter().map(|it| it.closed_for(CloseReason::Evicted)).sum::<u64>();
+    wait_until("the count", || evicted() == 1);
     rig.stop(0);
 }
 
