@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 
 use loom_tests::plain::balance::Policy;
 use loom_tests::{
-    Address, CloseReason, Context, ErrorKind, Handle, Handler, Instant, Model, Origin, Peer, Rejected,
-    Socket, Stats, Token,
+    Address, CloseReason, Context, ErrorKind, Handle, Handler, Instant, Model, Origin, Peer, PollerId,
+    Rejected, Socket, Stats, TimerId, Token,
 };
 use loom_tests::{Seen, check, unordered_hand_over};
 
@@ -506,5 +506,54 @@ fn a_broadcast() {
         let model = Model::new(2).peer(peer.clone()).peer(peer.clone()).peer(peer);
         let outcome = model.run(move |_| Tells(Arc::clone(&opened)));
         assert_eq!([0, 1, 2].map(|peer| outcome.heard(peer)), [b"!"; 3]);
+    });
+}
+
+/// A timer of one poller, which has no socket, wakes it when nothing else does. Its message reaches the socket of the
+/// other poller, and a timer that was cancelled does not come.
+#[test]
+fn a_timer_without_a_socket() {
+    struct Reminds(Arc<Mutex<Vec<(&'static str, Instant)>>>);
+
+    impl Handler for Reminds {
+        type Data = ();
+        type Message = ();
+
+        fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+            Some(())
+        }
+
+        fn started(&mut self, cx: &mut Context<'_, ()>) {
+            if cx.poller() == PollerId(1) {
+                let set = |cx: &mut Context<'_, ()>, ms| cx.set_timer(Instant::from_millis(ms), ms);
+                assert!(set(cx, 5).is_ok());
+                let cancelled = set(cx, 3).expect("room for two");
+                assert!(cx.cancel_timer(cancelled));
+            }
+        }
+
+        fn timer(&mut self, _: TimerId, tag: u64, cx: &mut Context<'_, ()>) {
+            assert_eq!(tag, 5);
+            self.0.lock().unwrap().push(("timer", cx.now()));
+            cx.broadcast(()).expect("room");
+        }
+
+        fn stopping(&mut self, cx: &mut Context<'_, ()>) {
+            self.0.lock().unwrap().push(("stopping", cx.now()));
+        }
+
+        fn message(&mut self, socket: &mut Socket<'_, ()>, (): (), _: &mut Context<'_, ()>) {
+            socket.send(b"!").expect("room");
+        }
+    }
+
+    check("engine::a_timer_without_a_socket", &[], |_| {
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&events);
+        let model = Model::new(2).peer(Peer::new().hears("!"));
+        let outcome = model.run(move |_| Reminds(Arc::clone(&kept)));
+        assert_eq!(outcome.heard(0), b"!");
+        let now = Instant::from_millis(5);
+        assert_eq!(*events.lock().unwrap(), [("timer", now), ("stopping", now), ("stopping", now)]);
     });
 }
