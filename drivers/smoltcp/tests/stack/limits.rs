@@ -125,7 +125,7 @@ fn a_damaged_request_makes_room_at_once() {
     });
 }
 
-/// The request of a peer that is gone is not played after twenty seconds.
+/// The request of a peer that has vanished is not played after twenty seconds.
 #[test]
 fn requests_wait_for_twenty_seconds() {
     for (seconds, is_kept) in [(19, true), (21, false)] {
