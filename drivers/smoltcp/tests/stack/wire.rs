@@ -10,6 +10,8 @@ use lightcone_smoltcp::smoltcp::iface::{Config, Interface, SocketHandle, SocketS
 use lightcone_smoltcp::smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use lightcone_smoltcp::smoltcp::socket::tcp;
 use lightcone_smoltcp::smoltcp::time;
+#[cfg(feature = "medium-ip")]
+use lightcone_smoltcp::smoltcp::wire::HardwareAddress;
 use lightcone_smoltcp::smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 
 /// Random numbers by a seed.
@@ -119,6 +121,7 @@ pub(crate) struct End {
     pub(crate) outgoing: Rc<RefCell<Lane>>,
     /// Whether there is no room for a frame that is not an answer.
     pub(crate) busy: Rc<Cell<bool>>,
+    pub(crate) medium: Medium,
 }
 
 impl End {
@@ -175,7 +178,7 @@ impl Device for End {
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
+        capabilities.medium = self.medium;
         capabilities.max_transmission_unit = 1514;
         capabilities
     }
@@ -201,13 +204,20 @@ pub(crate) const CLIENTS: [u8; 4] = [10, 0, 0, 2];
 
 /// Creates the interface of one end.
 pub(crate) fn interface(device: &mut impl Device, address: [u8; 4]) -> Interface {
-    let hardware = EthernetAddress([2, 0, 0, 0, 0, address[3]]);
-    let mut config = Config::new(hardware.into());
+    let hardware = match device.capabilities().medium {
+        Medium::Ethernet => EthernetAddress([2, 0, 0, 0, 0, address[3]]).into(),
+        #[cfg(feature = "medium-ip")]
+        Medium::Ip => HardwareAddress::Ip,
+    };
+    let mut config = Config::new(hardware);
     config.random_seed = u64::from(address[3]) * 0x1234_5678_9abc;
     let mut interface = Interface::new(config, device, time::Instant::ZERO);
     let [a, b, c, d] = address;
-    interface
-        .update_ip_addrs(|addresses| addresses.push(IpCidr::new(IpAddress::v4(a, b, c, d), 24)).unwrap());
+    interface.update_ip_addrs(|addresses| {
+        addresses.push(IpCidr::new(IpAddress::v4(a, b, c, d), 24)).unwrap();
+        #[cfg(feature = "proto-ipv6")]
+        addresses.push(IpCidr::new(IpAddress::v6(0xfd00, 0, 0, 0, 0, 0, 0, d.into()), 64)).unwrap();
+    });
     interface
 }
 
@@ -247,9 +257,14 @@ impl<D: Device> Clients<D> {
     /// Begins to connect.
     pub(crate) fn connect(&mut self, handle: SocketHandle, port: u16) {
         let [a, b, c, d] = SERVER;
+        self.connect_to(handle, IpAddress::v4(a, b, c, d), port);
+    }
+
+    /// Begins to connect to an address.
+    pub(crate) fn connect_to(&mut self, handle: SocketHandle, to: IpAddress, port: u16) {
         self.last_port += 1;
         let socket = self.sockets.get_mut::<tcp::Socket<'_>>(handle);
-        socket.connect(self.interface.context(), (IpAddress::v4(a, b, c, d), port), self.last_port).unwrap();
+        socket.connect(self.interface.context(), (to, port), self.last_port).unwrap();
     }
 
     pub(crate) fn of(&mut self, handle: SocketHandle) -> &mut tcp::Socket<'static> {
@@ -337,9 +352,20 @@ pub(crate) struct Answers {
 
 impl Answers {
     pub(crate) fn ask(clients: &mut Clients<End>, count: usize, port: u16, request: &[u8]) -> Self {
+        let [a, b, c, d] = SERVER;
+        Self::ask_at(clients, count, IpAddress::v4(a, b, c, d), port, request)
+    }
+
+    pub(crate) fn ask_at(
+        clients: &mut Clients<End>,
+        count: usize,
+        to: IpAddress,
+        port: u16,
+        request: &[u8],
+    ) -> Self {
         let asking = (0..count).map(|_| {
             let handle = clients.socket(1024, 1024);
-            clients.connect(handle, port);
+            clients.connect_to(handle, to, port);
             (handle, false, Vec::new())
         });
         Self { asking: asking.collect(), request: request.to_vec() }
