@@ -705,6 +705,26 @@ pub const MUTANTS: &[Mutant] = &[
         "            && let Some(pass) = bridge.gate.post()\n",
         "            && let Some(pass) = Some(()).filter(|()| opens).and_then(|()| bridge.gate.post())\n",
     ),
+    // The table of the example `kv`.
+    step(
+        "examples/src/kv/table.rs",
+        "kv_returns_memory_by_load_and_store",
+        "        self.budget.used.fetch_sub(self.bytes, Ordering::Release);",
+        "        let used = self.budget.used.load(Ordering::Relaxed);\n        \
+         self.budget.used.store(used - self.bytes, Ordering::Release);",
+    ),
+    step(
+        "examples/src/kv/table.rs",
+        "kv_takes_memory_by_load_and_store",
+        "        self.budget.used.fetch_add(bytes, Ordering::Relaxed);",
+        "        let used = self.used();\n        self.budget.used.store(used + bytes, Ordering::Relaxed);",
+    ),
+    step(
+        "examples/src/kv/table.rs",
+        "kv_evicts_items_in_use",
+        "Arc::strong_count(item) > 1",
+        "Arc::strong_count(item) > 9",
+    ),
     // How the models use all this.
     step(
         "loom-tests/src/protocol.rs",

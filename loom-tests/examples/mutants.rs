@@ -37,7 +37,7 @@ const SECONDS_MAX: u32 = 300;
 const WORKERS_MAX: usize = 4;
 
 /// What is copied for a mutant: the sources, and the manifests that Cargo needs.
-const COPIED: [&str; 6] = ["Cargo.toml", "src", "core", "drivers", "http", "loom-tests"];
+const COPIED: [&str; 7] = ["Cargo.toml", "src", "core", "drivers", "http", "examples", "loom-tests"];
 
 /// The libraries that the models link.
 const LIBRARIES: [&str; 3] = ["lightcone_core", "lightcone_model", "loom_tests"];

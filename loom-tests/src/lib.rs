@@ -13,7 +13,7 @@
 //! loom's atomics (the poller's loop, the group, `sync`, the balancer), and sets `cfg(loom)` for itself alone: there is
 //! no flag to forget, and no way to run the models without instrumentation. Each file of models still checks that. The
 //! sources of the workers are compiled here, over its `sync` and loom's locks, except `workers.rs`, which starts the
-//! threads and has the settings.
+//! threads and has the settings. So is the table that the pollers of the example `kv` share.
 //!
 //! Rules for a model: at most five threads, which is loom's maximum, and a few messages, because the number of
 //! schedules explodes; no retry loops while something is full or empty, because loom follows each iteration; shared
@@ -37,6 +37,24 @@ extern crate self as lightcone_unix;
 pub mod bridge;
 #[allow(missing_docs, reason = "like that of lightcone_unix")]
 pub mod clock;
+#[path = "../../examples/src/kv"]
+#[allow(
+    clippy::all,
+    dead_code,
+    missing_docs,
+    reason = "shipped sources; their lints are checked where they live"
+)]
+pub mod kv {
+    pub mod protocol;
+    pub mod shards;
+    pub mod table;
+
+    mod sync {
+        pub(super) use crate::locks::{Mutex, PoisonError};
+        pub(super) use loom::sync::Arc;
+        pub(super) use loom::sync::atomic::{AtomicUsize, Ordering};
+    }
+}
 #[allow(missing_docs, reason = "like std's")]
 pub mod locks;
 #[allow(missing_docs, reason = "like that of lightcone_unix")]

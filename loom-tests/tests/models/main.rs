@@ -5,6 +5,7 @@ mod counter;
 mod engine;
 mod gate;
 mod handover;
+mod kv;
 mod least;
 mod load;
 mod mailbox;
