@@ -20,7 +20,17 @@ const SOCKETS_MAX: usize = 8_192;
 /// sizes in bytes of each TCP socket's receive and send buffer: the first is the window that a peer sees, and the second
 /// bounds the bytes that are sent before the peer acknowledges them.
 ///
-/// It is created empty or uninitialised, so a static of this type takes no flash.
+/// It is created empty or uninitialised, so a static of this type takes no flash. Its size and that of the stack are all
+/// the memory that is used, apart from the call stack:
+///
+/// ```
+/// use lightcone_core::Config;
+/// use lightcone_smoltcp::StackMemory;
+///
+/// const CONFIG: Config = Config { sockets: 4, input_blocks: 4, output_blocks: 8, ..Config::DEVICE };
+/// type Memory = StackMemory<'static, (), { CONFIG.sockets }, { CONFIG.memory() }, 1024, 1024>;
+/// const _: () = assert!(size_of::<Memory>() < 32 * 1024);
+/// ```
 pub struct StackMemory<
     's,
     T,

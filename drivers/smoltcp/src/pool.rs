@@ -220,9 +220,13 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
     }
 
     /// Sends at most one frame of each socket. Returns whether any was sent.
-    pub(crate) fn send_frames(&mut self, now: Instant, device: &mut impl Device) -> bool {
-        let result = self.interface.poll_egress(instant(now), device, &mut self.sockets);
-        self.look_after(false);
+    pub(crate) fn send_frames<D: Device, const ROOM: usize>(
+        &mut self,
+        now: Instant,
+        room: &mut WaitingRoom<D, ROOM>,
+    ) -> bool {
+        let result = self.interface.poll_egress(instant(now), room, &mut self.sockets);
+        self.look_after(room.is_playing());
         result == PollResult::SocketStateChanged
     }
 

@@ -153,7 +153,7 @@ where
         }
         self.poller.turn();
         let mut sent = 0;
-        while sent < SENDS_A_POLL && self.poller.transport_mut().send_frames(now, &mut self.room.device) {
+        while sent < SENDS_A_POLL && self.poller.transport_mut().send_frames(now, &mut self.room) {
             sent += 1;
         }
         let pool = self.poller.transport_mut();

@@ -10,6 +10,9 @@
 )]
 
 mod faults;
+mod limits;
+#[cfg(all(feature = "medium-ip", feature = "proto-ipv6"))]
+mod media;
 mod peers;
 mod serving;
 #[cfg(any(target_os = "linux", target_os = "android"))]

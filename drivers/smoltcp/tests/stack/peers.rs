@@ -96,7 +96,7 @@ fn a_thousand_connections_in_a_row_are_served() {
             assert_eq!(back, b"echo", "connection {n}");
             clients.of(client).abort(); // does not wait for the end of TIME-WAIT
         }
-        assert_eq!(stack.poller().handler().inner().0, [CloseReason::Peer; 1_000]);
+        assert_eq!(stack.poller().handler().inner().closed, [CloseReason::Peer; 1_000]);
         assert!(now < Instant::from_millis(60_000), "took until {now:?}");
     });
 }
@@ -153,7 +153,7 @@ fn a_peer_that_vanishes_makes_room() {
         let now = run(stack, clients, now, until(20_100));
         assert!(now >= Instant::from_millis(20_100));
         let idle = CloseReason::TimedOut(Timeout::Idle);
-        assert_eq!(stack.poller().handler().inner().0, [idle, idle]);
+        assert_eq!(stack.poller().handler().inner().closed, [idle, idle]);
         // the sockets of the pool still try to deliver the last bytes, but make room soon for connections that wait
         clients.device.cut(false);
         for client in gone {

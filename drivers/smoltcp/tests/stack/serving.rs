@@ -43,7 +43,7 @@ fn bytes_come_back() {
     assert_eq!(now, start);
     clients.of(client).close();
     run(&mut stack, &mut clients, now, |clients, _| clients.of(client).state() == State::TimeWait);
-    assert_eq!(stack.poller().handler().0, [CloseReason::Peer]);
+    assert_eq!(stack.poller().handler().closed, [CloseReason::Peer]);
 }
 
 #[test]

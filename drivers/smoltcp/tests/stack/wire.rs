@@ -1,15 +1,17 @@
 //! A network in memory: a wire, and a host of clients at its other end.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use lightcone_core::poller::Alone;
-use lightcone_core::{Address, CloseReason, Context, Handler, Instant, Origin, Socket};
+use lightcone_core::{Address, CloseReason, Context, ErrorKind, Handler, Instant, Origin, Socket};
 use lightcone_smoltcp::Stack;
 use lightcone_smoltcp::smoltcp::iface::{Config, Interface, SocketHandle, SocketSet, SocketStorage};
 use lightcone_smoltcp::smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use lightcone_smoltcp::smoltcp::socket::tcp;
 use lightcone_smoltcp::smoltcp::time;
+#[cfg(feature = "medium-ip")]
+use lightcone_smoltcp::smoltcp::wire::HardwareAddress;
 use lightcone_smoltcp::smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 
 /// Random numbers by a seed.
@@ -48,14 +50,29 @@ pub(crate) struct Lane {
     pub(crate) faults: Option<Faults>,
     /// Whether all frames are lost.
     pub(crate) cut: bool,
+    /// The ports of clients whose frames are lost.
+    pub(crate) deaf: Vec<u16>,
+    /// Whether the next frame of TCP is damaged.
+    pub(crate) damages: bool,
     /// How many frames were sent and lost.
     pub(crate) sent: usize,
     pub(crate) lost: usize,
 }
 
 impl Lane {
-    pub(crate) fn send(&mut self, now: time::Instant, frame: Vec<u8>) {
+    pub(crate) fn send(&mut self, now: time::Instant, mut frame: Vec<u8>) {
         self.sent += 1;
+        // the ports of TCP follow the headers of Ethernet and IPv4
+        if let [.., 0x08, 0x00] = frame[..14] {
+            let ports = [34, 36].map(|at| u16::from_be_bytes([frame[at], frame[at + 1]]));
+            if self.deaf.iter().any(|port| ports.contains(port)) {
+                self.lost += 1;
+                return;
+            }
+            if core::mem::take(&mut self.damages) {
+                frame[50] ^= 1;
+            }
+        }
         let Some(faults) = self.faults.as_mut().filter(|_| !self.cut) else {
             if self.cut {
                 self.lost += 1;
@@ -85,6 +102,11 @@ impl Lane {
         self.frames.iter().map(|(at, _)| *at).min()
     }
 
+    /// Returns how many frames are on their way.
+    pub(crate) fn on_the_way(&self) -> usize {
+        self.frames.len()
+    }
+
     fn receive(&mut self, now: time::Instant) -> Option<Vec<u8>> {
         let next = self.next().filter(|at| *at <= now)?;
         let index = self.frames.iter().position(|(at, _)| *at == next)?;
@@ -97,6 +119,9 @@ impl Lane {
 pub(crate) struct End {
     pub(crate) incoming: Rc<RefCell<Lane>>,
     pub(crate) outgoing: Rc<RefCell<Lane>>,
+    /// Whether there is no room for a frame that is not an answer.
+    pub(crate) busy: Rc<Cell<bool>>,
+    pub(crate) medium: Medium,
 }
 
 impl End {
@@ -112,6 +137,12 @@ impl End {
         self.outgoing.borrow_mut().cut = cut;
     }
 
+    /// Loses all frames of a client's port from now on.
+    pub(crate) fn lose(&self, port: u16) {
+        self.incoming.borrow_mut().deaf.push(port);
+        self.outgoing.borrow_mut().deaf.push(port);
+    }
+
     /// Sets what goes wrong in both directions.
     pub(crate) fn set_faults(&self, faults: &Faults) {
         let mut other = faults.clone();
@@ -124,7 +155,8 @@ impl End {
 /// Creates a wire.
 pub(crate) fn wire() -> (End, End) {
     let here = End::default();
-    let there = End { incoming: Rc::clone(&here.outgoing), outgoing: Rc::clone(&here.incoming) };
+    let (incoming, outgoing) = (Rc::clone(&here.outgoing), Rc::clone(&here.incoming));
+    let there = End { incoming, outgoing, ..End::default() };
     (here, there)
 }
 
@@ -141,12 +173,12 @@ impl Device for End {
     }
 
     fn transmit(&mut self, now: time::Instant) -> Option<Answer> {
-        Some(Answer(Rc::clone(&self.outgoing), now))
+        (!self.busy.get()).then(|| Answer(Rc::clone(&self.outgoing), now))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
         let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
+        capabilities.medium = self.medium;
         capabilities.max_transmission_unit = 1514;
         capabilities
     }
@@ -172,13 +204,20 @@ pub(crate) const CLIENTS: [u8; 4] = [10, 0, 0, 2];
 
 /// Creates the interface of one end.
 pub(crate) fn interface(device: &mut impl Device, address: [u8; 4]) -> Interface {
-    let hardware = EthernetAddress([2, 0, 0, 0, 0, address[3]]);
-    let mut config = Config::new(hardware.into());
+    let hardware = match device.capabilities().medium {
+        Medium::Ethernet => EthernetAddress([2, 0, 0, 0, 0, address[3]]).into(),
+        #[cfg(feature = "medium-ip")]
+        Medium::Ip => HardwareAddress::Ip,
+    };
+    let mut config = Config::new(hardware);
     config.random_seed = u64::from(address[3]) * 0x1234_5678_9abc;
     let mut interface = Interface::new(config, device, time::Instant::ZERO);
     let [a, b, c, d] = address;
-    interface
-        .update_ip_addrs(|addresses| addresses.push(IpCidr::new(IpAddress::v4(a, b, c, d), 24)).unwrap());
+    interface.update_ip_addrs(|addresses| {
+        addresses.push(IpCidr::new(IpAddress::v4(a, b, c, d), 24)).unwrap();
+        #[cfg(feature = "proto-ipv6")]
+        addresses.push(IpCidr::new(IpAddress::v6(0xfd00, 0, 0, 0, 0, 0, 0, d.into()), 64)).unwrap();
+    });
     interface
 }
 
@@ -191,7 +230,8 @@ pub(crate) struct Clients<D> {
     pub(crate) device: D,
     pub(crate) interface: Interface,
     pub(crate) sockets: SocketSet<'static>,
-    next_port: u16,
+    /// The port of the last connect.
+    pub(crate) last_port: u16,
 }
 
 fn leak<T>(values: Vec<T>) -> &'static mut [T] {
@@ -202,7 +242,7 @@ impl<D: Device> Clients<D> {
     pub(crate) fn new(mut device: D, most: usize) -> Self {
         let interface = interface(&mut device, CLIENTS);
         let sockets = SocketSet::new(leak((0..most).map(|_| SocketStorage::EMPTY).collect()));
-        Self { device, interface, sockets, next_port: 50_000 }
+        Self { device, interface, sockets, last_port: 50_000 }
     }
 
     /// Creates a socket with buffers of these sizes.
@@ -217,9 +257,14 @@ impl<D: Device> Clients<D> {
     /// Begins to connect.
     pub(crate) fn connect(&mut self, handle: SocketHandle, port: u16) {
         let [a, b, c, d] = SERVER;
-        self.next_port += 1;
+        self.connect_to(handle, IpAddress::v4(a, b, c, d), port);
+    }
+
+    /// Begins to connect to an address.
+    pub(crate) fn connect_to(&mut self, handle: SocketHandle, to: IpAddress, port: u16) {
+        self.last_port += 1;
         let socket = self.sockets.get_mut::<tcp::Socket<'_>>(handle);
-        socket.connect(self.interface.context(), (IpAddress::v4(a, b, c, d), port), self.next_port).unwrap();
+        socket.connect(self.interface.context(), (to, port), self.last_port).unwrap();
     }
 
     pub(crate) fn of(&mut self, handle: SocketHandle) -> &mut tcp::Socket<'static> {
@@ -247,7 +292,10 @@ pub(crate) fn received(socket: &mut tcp::Socket<'_>) -> Vec<u8> {
 
 /// Sends all input back, and closes when the peer does.
 #[derive(Default)]
-pub(crate) struct Echo(pub(crate) Vec<CloseReason>);
+pub(crate) struct Echo {
+    pub(crate) closed: Vec<CloseReason>,
+    pub(crate) refused: Vec<ErrorKind>,
+}
 
 impl Handler for Echo {
     type Data = ();
@@ -268,7 +316,11 @@ impl Handler for Echo {
     }
 
     fn close(&mut self, _: &mut Socket<'_, ()>, reason: CloseReason, _: &mut Context<'_, Self::Message>) {
-        self.0.push(reason);
+        self.closed.push(reason);
+    }
+
+    fn refused(&mut self, _: &mut Socket<'_, ()>, error: ErrorKind, _: &mut Context<'_, Self::Message>) {
+        self.refused.push(error);
     }
 }
 
@@ -300,9 +352,20 @@ pub(crate) struct Answers {
 
 impl Answers {
     pub(crate) fn ask(clients: &mut Clients<End>, count: usize, port: u16, request: &[u8]) -> Self {
+        let [a, b, c, d] = SERVER;
+        Self::ask_at(clients, count, IpAddress::v4(a, b, c, d), port, request)
+    }
+
+    pub(crate) fn ask_at(
+        clients: &mut Clients<End>,
+        count: usize,
+        to: IpAddress,
+        port: u16,
+        request: &[u8],
+    ) -> Self {
         let asking = (0..count).map(|_| {
             let handle = clients.socket(1024, 1024);
-            clients.connect(handle, port);
+            clients.connect_to(handle, to, port);
             (handle, false, Vec::new())
         });
         Self { asking: asking.collect(), request: request.to_vec() }
