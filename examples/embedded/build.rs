@@ -4,7 +4,7 @@ use std::env;
 
 fn main() {
     let folder = env::var("CARGO_MANIFEST_DIR").unwrap_or_default();
-    for program in ["http", "echo", "twin"] {
+    for program in ["http", "echo", "serial", "twin"] {
         println!("cargo:rustc-link-arg-bin={program}=-L{folder}/layout/{program}");
         println!("cargo:rerun-if-changed=layout/{program}/memory.x");
     }

@@ -4,6 +4,7 @@ own, which a peer that vanishes needs.
 
     python3 check.py http FILE      checks the web server
     python3 check.py echo FILE      checks the echo server
+    python3 check.py serial FILE    checks the echo over a serial line
     python3 check.py twin FILE      checks that a program that hangs is restarted
 
 FILE is the program for the board. Names of checks after it select some of them. Each check has a time limit; the last
@@ -27,7 +28,7 @@ from wire import ACK, PSH, SYN, RawClient, Wire
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 ALLOCATOR = re.compile(r"\b(GlobalAlloc|__rust_\w*alloc|__r(g|dl)_\w*alloc|alloc::)")  # names of symbols
 PAINT = b"\xcc" * 4  # what cortex-m-rt fills unused stack with
-GUEST = {"http": 80, "echo": 7, "twin": 7}
+GUEST = {"http": 80, "echo": 7, "serial": 7, "twin": 7}
 TIME_LIMIT = 20  # seconds for one receive or connect
 SOCKETS = {"http": 4, "echo": 2}  # of the firmware
 WAITING = 8  # connections that wait for a socket of the web server
@@ -47,7 +48,7 @@ class Board:
                 ["qemu-system-arm", "-machine", "mps2-an385", "-display", "none", "-monitor", monitor,
                  "-serial", "stdio", "-kernel", program,
                  "-nic", wire.options() if wire else card],
-                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             self.reader = threading.Thread(target=self.read, daemon=True)
             self.reader.start()
             if self.wait_for(f"{kind}: started\n".encode()):
@@ -380,7 +381,62 @@ def more_clients_than_sockets(board):
         at_once(5, work)
 
 
-# --- both --------------------------------------------------------------------------------------------------------
+# --- the serial line ---------------------------------------------------------------------------------------------
+
+
+def cobs(message):
+    """Encodes a message of less than 254 bytes: each zero byte becomes the distance to the next."""
+    parts = message.split(b"\0")
+    return b"".join(bytes([len(part) + 1]) + part for part in parts)
+
+
+class Serial:
+    """The serial port of the board: its standard input and output."""
+
+    def __init__(self, board):
+        self.board, self.position = board, len(board.output)
+
+    def send(self, data):
+        self.board.process.stdin.write(data)
+        self.board.process.stdin.flush()
+
+    def frame(self):
+        deadline = time.monotonic() + TIME_LIMIT
+        while (end := self.board.output.find(b"\0", self.position)) < 0:
+            assert time.monotonic() < deadline, self.board.output[self.position:]
+            time.sleep(0.001)
+        frame, self.position = self.board.output[self.position:end], end + 1
+        return frame
+
+
+def messages_come_back(board):
+    port = Serial(board)
+    for length in range(127):
+        for message in [bytes(n % 5 for n in range(length)), bytes(length), b"x" * length]:
+            if len(cobs(message)) <= 127:
+                port.send(cobs(message) + b"\0")
+                assert port.frame() == cobs(message), message
+        board.output, port.position = b"serial: started\n", 16
+
+
+def messages_cut_at_every_byte_come_back(board):
+    port, whole = Serial(board), cobs(b"one\0two\0\0three") + b"\0"
+    for cut in range(1, len(whole)):
+        port.send(whole[:cut])
+        time.sleep(0.005)
+        port.send(whole[cut:])
+        assert port.frame() + b"\0" == whole, cut
+
+
+def damaged_messages_are_dropped(board):
+    port = Serial(board)
+    # a distance beyond the end; no zero byte within the maximum of 127 bytes; a message without its beginning
+    for damaged in [b"\x09abc\0", b"\xff" * 127 + b"\xff" * 300 + b"\0", cobs(b"some message")[5:] + b"\0"]:
+        port.send(damaged + cobs(b"after") + b"\0")
+        assert port.frame() == cobs(b"after"), damaged
+
+
+# --- all ---------------------------------------------------------------------------------------------------------
 
 
 def an_idle_board_sleeps(board):
@@ -458,6 +514,8 @@ CHECKS = {
              a_thousand_connections_in_a_row, more_connections_than_sockets, ten_thousand_requests, an_event_stream,
              silent_peers, peers_that_vanish, the_board_knows_its_memory, an_idle_board_sleeps, no_restart, *PROGRAM],
     "echo": [bytes_come_back, more_clients_than_sockets, an_idle_board_sleeps, no_restart, *PROGRAM],
+    "serial": [messages_come_back, messages_cut_at_every_byte_come_back, damaged_messages_are_dropped,
+               an_idle_board_sleeps, no_restart, *PROGRAM],
     "twin": [the_watchdog_restarts_it],
 }
 

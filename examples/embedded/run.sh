@@ -12,6 +12,7 @@ if [ "$port" = 0 ]; then
 fi
 case $1 in
 */echo) guest=7 && echo "echo server at 127.0.0.1:$port; Control-C ends it" ;;
+*/serial) guest=7 && echo "the serial line is standard input and output; Control-C ends it" ;;
 *) guest=80 && echo "http://127.0.0.1:$port/ - Control-C ends it" ;;
 esac
 exec qemu-system-arm -machine mps2-an385 -display none -monitor none -serial stdio \

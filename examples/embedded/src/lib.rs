@@ -87,6 +87,7 @@ impl Uart {
     const DATA: usize = 0x00;
     const STATE: usize = 0x04;
     const CONTROL: usize = 0x08;
+    const INTERRUPTS: usize = 0x0c;
     const DIVIDER: usize = 0x10;
 
     fn start(registers: Registers<0x1000>) -> Self {
@@ -97,10 +98,38 @@ impl Uart {
 
     /// Sends text. Waits while the port is busy.
     pub fn print(&mut self, text: &str) {
-        for byte in text.bytes() {
+        self.write(text.as_bytes());
+    }
+
+    /// Sends bytes. Waits while the port is busy.
+    pub fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
             while self.0.read(Self::STATE) & 1 != 0 {}
-            self.0.write(Self::DATA, byte.into());
+            self.0.write(Self::DATA, u32::from(*byte));
         }
+    }
+
+    /// Lets received bytes wake the processor.
+    pub fn receive_interrupts(&mut self) {
+        self.0.write(Self::CONTROL, 0b1011);
+    }
+
+    /// Acknowledges interrupts, and returns whether a byte was received.
+    #[must_use]
+    pub fn has_work(&self) -> bool {
+        // In this order: a byte that comes after the look raises the interrupt again.
+        self.0.write(Self::INTERRUPTS, 0b10);
+        self.0.read(Self::STATE) & 0b10 != 0
+    }
+}
+
+/// The bytes that were received and not read.
+impl Iterator for Uart {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        let [byte, ..] = self.has_work().then(|| self.0.read(Self::DATA))?.to_le_bytes();
+        Some(byte)
     }
 }
 

@@ -6,9 +6,11 @@ use cortex_m_rt::exception;
 
 /// The interrupt of a device.
 #[derive(Clone, Copy)]
-pub(crate) struct Interrupt(u16);
+struct Interrupt(u16);
 
-pub(crate) const ETHERNET: Interrupt = Interrupt(13);
+/// The first serial port, which interrupts only if the program has asked for that.
+const SERIAL: Interrupt = Interrupt(0);
+const ETHERNET: Interrupt = Interrupt(13);
 
 // SAFETY: the number of an interrupt line, and always the same.
 unsafe impl InterruptNumber for Interrupt {
@@ -35,6 +37,8 @@ pub fn sleep(has_work: impl FnOnce() -> bool) {
     cortex_m::interrupt::disable();
     // SAFETY: the handler shares no state with the code that this interrupts.
     unsafe { NVIC::unmask(ETHERNET) };
+    // SAFETY: the same.
+    unsafe { NVIC::unmask(SERIAL) };
     if !has_work() {
         cortex_m::asm::dsb();
         cortex_m::asm::wfi();

@@ -8,7 +8,7 @@ mod routes;
 use core::time::Duration;
 
 use lightcone_core::poller::Alone;
-use lightcone_core::{Config, Handler, Instant, ListenerId, Timeouts};
+use lightcone_core::{Config, Handler, Instant, ListenerId, SetupError, Timeouts};
 use lightcone_embedded::{
     Board, Clock, Frames, Lan9118, Leds, StackUse, Watchdog, interface, restart, sleep, stack_use,
 };
@@ -87,20 +87,15 @@ fn build(panel: BoardPanel) -> impl Handler<Message: Copy> {
 /// Runs a handler on port 80. The memory of its sockets is part of the frame of this function.
 #[inline(never)]
 fn serve<H: Handler<Message: Copy>>(
-    mut ethernet: Lan9118<'_>,
+    ethernet: Lan9118<'_>,
     mut clock: Clock,
     mut watchdog: Watchdog,
     handler: H,
 ) -> ! {
-    let mut memory = StackMemory::<H::Data, SOCKETS, { CONFIG.memory() }, RECEIVE, SEND>::new();
-    let now = Instant::from_millis(clock.now());
-    let interface = interface(&mut ethernet);
-    let uplink = Uplink { device: ethernet, interface };
-    let Ok(mut stack) =
-        Stack::<_, _, Alone, false, 1, WAITING>::new(&mut memory, &CONFIG, uplink, handler, Alone, now)
-    else {
-        restart()
-    };
+    let mut memory = SocketMemory::<H::Data>::new();
+    let mut built = join(&mut memory, ethernet, handler, Instant::from_millis(clock.now()));
+    // Used in place, because a move would need the memory of a second stack.
+    let Ok(stack) = &mut built else { restart() };
     if !stack.listen(80, ListenerId(0)) {
         restart();
     }
@@ -109,4 +104,20 @@ fn serve<H: Handler<Message: Copy>>(
         let next = stack.poll(Instant::from_millis(clock.now()));
         sleep(|| stack.device().has_work() || next.is_some_and(|next| clock.now() >= next.as_millis()));
     }
+}
+
+/// The memory of the sockets.
+type SocketMemory<'m, T> = StackMemory<'m, T, SOCKETS, { CONFIG.memory() }, RECEIVE, SEND>;
+
+/// Creates the stack of the sockets. Its parts are moved several times until it is complete; with a frame of its own,
+/// the memory for that is free again when the server runs.
+#[inline(never)]
+fn join<'m, H: Handler<Message: Copy>>(
+    memory: &'m mut SocketMemory<'m, H::Data>,
+    mut ethernet: Lan9118<'m>,
+    handler: H,
+    now: Instant,
+) -> Result<Stack<'m, H, Lan9118<'m>, Alone, false, 1, WAITING>, SetupError> {
+    let interface = interface(&mut ethernet);
+    Stack::new(memory, &CONFIG, Uplink { device: ethernet, interface }, handler, Alone, now)
 }
