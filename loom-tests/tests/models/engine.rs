@@ -509,8 +509,8 @@ fn a_broadcast() {
     });
 }
 
-/// A timer of one poller, which has no socket, wakes it when nothing else does. Its message reaches the socket of the
-/// other poller, and a timer that was cancelled does not come.
+/// Timers wake their pollers when nothing else does: one that was set at the start of a poller without sockets, whose
+/// message reaches the socket of the other poller, and one that this message sets. One that was cancelled does not come.
 #[test]
 fn a_timer_without_a_socket() {
     struct Reminds(Arc<Mutex<Vec<(&'static str, Instant)>>>);
@@ -526,15 +526,14 @@ fn a_timer_without_a_socket() {
         fn started(&mut self, cx: &mut Context<'_, ()>) {
             if cx.poller() == PollerId(1) {
                 let set = |cx: &mut Context<'_, ()>, ms| cx.set_timer(Instant::from_millis(ms), ms);
-                assert!(set(cx, 5).is_ok());
-                let cancelled = set(cx, 3).expect("room for two");
+                assert!(set(cx, 3).is_ok());
+                let cancelled = set(cx, 2).expect("room for two");
                 assert!(cx.cancel_timer(cancelled));
             }
         }
 
         fn timer(&mut self, _: TimerId, tag: u64, cx: &mut Context<'_, ()>) {
-            assert_eq!(tag, 5);
-            self.0.lock().unwrap().push(("timer", cx.now()));
+            self.0.lock().unwrap().push((if tag == 3 { "first" } else { "second" }, cx.now()));
             cx.broadcast(()).expect("room");
         }
 
@@ -542,18 +541,22 @@ fn a_timer_without_a_socket() {
             self.0.lock().unwrap().push(("stopping", cx.now()));
         }
 
-        fn message(&mut self, socket: &mut Socket<'_, ()>, (): (), _: &mut Context<'_, ()>) {
+        fn message(&mut self, socket: &mut Socket<'_, ()>, (): (), cx: &mut Context<'_, ()>) {
             socket.send(b"!").expect("room");
+            if cx.now() == Instant::from_millis(3) {
+                cx.set_timer(Instant::from_millis(5), 5).expect("room");
+            }
         }
     }
 
     check("engine::a_timer_without_a_socket", &[], |_| {
         let events = Arc::new(Mutex::new(Vec::new()));
         let kept = Arc::clone(&events);
-        let model = Model::new(2).peer(Peer::new().hears("!"));
+        let model = Model::new(2).peer(Peer::new().hears("!!"));
         let outcome = model.run(move |_| Reminds(Arc::clone(&kept)));
-        assert_eq!(outcome.heard(0), b"!");
-        let now = Instant::from_millis(5);
-        assert_eq!(*events.lock().unwrap(), [("timer", now), ("stopping", now), ("stopping", now)]);
+        assert_eq!(outcome.heard(0), b"!!");
+        let [first, second] = [3, 5].map(Instant::from_millis);
+        let expected = [("first", first), ("second", second), ("stopping", second), ("stopping", second)];
+        assert_eq!(*events.lock().unwrap(), expected);
     });
 }
