@@ -229,6 +229,8 @@ fn a_peer_that_reads_slowly_is_kept_and_one_that_stops_is_not() {
         assert!(got > 2_000, "{got}");
         run(stack, clients, now, until(80_000));
         assert_eq!(stack.poller().shard().in_use(), 0, "a peer that reads nothing is still there");
+        // the ring was full when the connection was reset
+        assert_eq!(stack.poller().stats().bytes_undelivered, 1_024);
     });
 }
 
