@@ -164,6 +164,7 @@ impl PoolEntry {
     /// Returns when the connection is aborted unless it gets ahead.
     fn deadline(&self, is_short: bool) -> Option<Instant> {
         let patience = match self.role {
+            // waits for the poller, as in a backlog
             Role::Incoming(_) if self.established => return None,
             Role::Incoming(_) if is_short => SHORT_HANDSHAKE_TIMEOUT,
             Role::Incoming(_) => HANDSHAKE_TIMEOUT,
@@ -266,7 +267,8 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
         }
     }
 
-    fn listener_of(&self, port: u16) -> Option<ListenerId> {
+    /// Returns the listener of a port.
+    pub(crate) fn listener_of(&self, port: u16) -> Option<ListenerId> {
         self.ports.iter().find(|known| known.number == port).map(|known| known.id)
     }
 
@@ -383,6 +385,7 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
         if interest.is_none() || is_connecting(socket.state()) {
             return None;
         }
+        // an end or a failure is ready as well: the call then returns it
         let reads = interest.reads() && (socket.can_recv() || !socket.may_recv());
         let writes = interest.writes() && (socket.can_send() || !socket.may_send());
         (reads || writes).then(|| (token, Interest::new(reads, writes)))
@@ -398,11 +401,6 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
     pub(crate) fn is_ready(&self) -> bool {
         (0..self.len()).any(|index| self.ready(index).is_some())
             || (0..PORTS_MAX).any(|position| self.acceptable(position).is_some())
-    }
-
-    /// Returns whether a port has a listener.
-    pub(crate) fn listens_on(&self, port: u16) -> bool {
-        self.listener_of(port).is_some()
     }
 
     /// Returns whether a socket is free for a connection that waits for one.
@@ -483,6 +481,7 @@ impl<const CONNECTS: bool> Transport for SocketPool<'_, CONNECTS> {
                 entry.unread &= socket.can_recv();
                 Received::Bytes(n)
             }
+            // an end that smoltcp knows, one that it has forgotten, no stream yet, lost bytes, and a reset
             Err(RecvError::Finished) => Received::End,
             Err(RecvError::InvalidState) if entry.peer_ended && !entry.unread => Received::End,
             Err(RecvError::InvalidState) if is_connecting(socket.state()) => Received::WouldBlock,

@@ -117,7 +117,7 @@ where
     /// Accepts connections on a port. Returns `false` if the port is 0 or already used, if the number is not below
     /// [`PORTS_MAX`](crate::PORTS_MAX) or already used, or if the poller is stopping.
     pub fn listen(&mut self, port: u16, id: ListenerId) -> bool {
-        let is_usable = port != 0 && !self.poller.transport().listens_on(port);
+        let is_usable = port != 0 && self.poller.transport().listener_of(port).is_none();
         is_usable && self.poller.listen(PortListener { port }, id).is_ok()
     }
 

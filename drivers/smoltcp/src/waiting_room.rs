@@ -110,7 +110,7 @@ impl<D: Device, const ROOM: usize> Device for WaitingRoom<D, ROOM> {
         Self: 'a;
 
     fn receive(&mut self, now: Instant) -> Option<(Self::RxToken<'_>, Self::TxToken<'_>)> {
-        self.parked.now = low_millis(now);
+        self.parked.now = u32::try_from(now.total_millis() & i64::from(u32::MAX)).unwrap_or_default();
         if let Some(index) = self.next.filter(|index| *index < self.parked.syns.len()) {
             let answer = self.device.transmit(now)?;
             self.next = None;
@@ -127,10 +127,6 @@ impl<D: Device, const ROOM: usize> Device for WaitingRoom<D, ROOM> {
     fn capabilities(&self) -> DeviceCapabilities {
         self.device.capabilities()
     }
-}
-
-fn low_millis(time: Instant) -> u32 {
-    u32::try_from(time.total_millis() & i64::from(u32::MAX)).unwrap_or_default()
 }
 
 /// A frame of the device, or one that has waited.
@@ -160,6 +156,7 @@ pub(crate) struct Ends {
 
 /// Returns a frame without padding, and the ends of the connection that it begins. `None` if it begins none.
 fn begin_of_connection(frame: &[u8], medium: Medium) -> Option<(&[u8], Ends)> {
+    // the length of what comes before the packet of IP
     let header = match medium {
         #[cfg(feature = "medium-ethernet")]
         Medium::Ethernet => match EthernetFrame::new_checked(frame).ok()?.ethertype() {
@@ -185,6 +182,7 @@ fn ip_payload(packet: &[u8]) -> Option<(IpAddress, IpAddress, &[u8], usize)> {
         #[cfg(feature = "proto-ipv4")]
         4 => {
             let ip = Ipv4Packet::new_checked(packet).ok()?;
+            // a fragment is no connection that a peer of ours begins
             let whole = ip.next_header() == IpProtocol::Tcp && ip.frag_offset() == 0 && !ip.more_frags();
             let length = usize::from(ip.total_len());
             let payload = packet.get(usize::from(ip.header_len())..length)?;

@@ -275,3 +275,23 @@ fn bytes_of_a_closed_connection_are_delivered() {
         assert_eq!(stack.poller().handler().closed, [CloseReason::Peer]);
     });
 }
+
+#[test]
+fn an_idle_connection_lets_the_processor_sleep() {
+    with::<1, false>(|stack, clients| {
+        let client = clients.socket(64, 64);
+        clients.of(client).set_keep_alive(None);
+        clients.connect(client, 7);
+        let now = run(stack, clients, START, |clients, _| clients.of(client).may_send());
+        clients.of(client).send_slice(b"echo").unwrap();
+        let mut now = run(stack, clients, now, |clients, _| clients.of(client).can_recv());
+        let mut polls = 0;
+        while now < START + Duration::from_secs(60) {
+            let next = stack.poll(now);
+            clients.poll(now);
+            polls += 1;
+            now = next.into_iter().chain(clients.device.next()).min().unwrap().max(now);
+        }
+        assert!(polls < 20, "{polls} calls of `poll` in a minute");
+    });
+}

@@ -102,13 +102,15 @@ fn a_thousand_connections_in_a_row_are_served() {
 }
 
 /// The stack closes first, so that each of its two sockets would be in TIME-WAIT for 10 seconds.
-#[test]
-fn time_wait_does_not_keep_connections_waiting() {
+fn connections_that_the_stack_closes(same_port: bool) {
     let api = Http::new().get("/foo", |_request, response| response.text("bar"));
     with(Timeouts::DEFAULT, api, |stack, clients| {
         let client = clients.socket(1024, 256);
         let mut now = START;
         for n in 0..100 {
+            if same_port {
+                clients.last_port = 50_000;
+            }
             clients.connect(client, 7);
             let (mut sent, mut answer) = (false, Vec::new());
             now = run(stack, clients, now, |clients, _| {
@@ -127,6 +129,16 @@ fn time_wait_does_not_keep_connections_waiting() {
         }
         assert!(now < Instant::from_millis(10_000), "took until {now:?}");
     });
+}
+
+#[test]
+fn time_wait_does_not_keep_connections_waiting() {
+    connections_that_the_stack_closes(false);
+}
+
+#[test]
+fn a_port_is_used_again_before_the_end_of_time_wait() {
+    connections_that_the_stack_closes(true);
 }
 
 #[test]
@@ -349,5 +361,59 @@ fn a_stopped_stack_is_over_when_its_peers_know() {
         clients.connect(late, 7);
         run(stack, clients, now, |clients, _| clients.of(late).state() == State::Closed);
         assert_eq!(clients.of(late).state(), State::Closed, "a connection is accepted after the end");
+    });
+}
+
+/// Sends a word, and closes.
+struct TurnsAway;
+
+impl Handler for TurnsAway {
+    type Data = ();
+    type Message = Infallible;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<()> {
+        Some(())
+    }
+
+    fn open(&mut self, socket: &mut Socket<'_, ()>, _: &mut Context<'_, Infallible>) {
+        socket.stream.send(b"bye").unwrap();
+        socket.stream.close();
+    }
+}
+
+#[test]
+fn what_a_peer_sends_after_the_end_is_discarded() {
+    with(Timeouts::DEFAULT, TurnsAway, |stack, clients| {
+        let client = clients.socket(64, 8_192);
+        clients.connect(client, 7);
+        let mut sent = 0;
+        let now = run(stack, clients, START, |clients, now| {
+            let socket = clients.of(client);
+            if now >= Instant::from_millis(5_000) && sent == 0 {
+                sent = socket.send_slice(&[7; 5_000]).unwrap();
+                socket.close();
+            }
+            socket.state() == State::Closed || now > Instant::from_millis(20_000)
+        });
+        assert_eq!((sent, clients.of(client).send_queue()), (5_000, 0), "not all was taken");
+        assert!(now < Instant::from_millis(8_000), "ended at {now:?}");
+    });
+}
+
+#[test]
+fn peers_that_do_not_close_make_room() {
+    with(Timeouts::DEFAULT, TurnsAway, |stack, clients| {
+        let ended = |clients: &mut Clients<End>, client| {
+            received(clients.of(client));
+            clients.of(client).state() == State::CloseWait
+        };
+        let mut now = START;
+        for (n, most) in [(0, 100), (1, 100), (2, 2_500)] {
+            let client = clients.socket(64, 64);
+            clients.connect(client, 7);
+            let end = run(stack, clients, now, |clients, _| ended(clients, client));
+            assert!(end - now < Duration::from_millis(most), "client {n} was served after {:?}", end - now);
+            now = end;
+        }
     });
 }
