@@ -9,7 +9,7 @@
 #[path = "embedded/src/routes.rs"]
 mod routes;
 
-use lightcone::{Builder, Error, Instant, http};
+use lightcone::{Builder, Error, Handler, Instant, http};
 use routes::{Memory, Panel};
 
 /// The LEDs.
@@ -29,9 +29,13 @@ impl Panel for Leds {
     }
 }
 
+pub(crate) fn server() -> impl Handler<Message: Send> {
+    routes::server(Leds(0))
+}
+
 fn main() -> Result<(), Error> {
     // One poller, as on the device: the state belongs to it.
-    let engine = Builder::new().pollers(1).start(|_poller| routes::server(Leds(0)))?;
+    let engine = Builder::new().pollers(1).start(|_poller| server())?;
     let address = std::env::args().nth(1).unwrap_or("127.0.0.1:8080".into());
     engine.listen(address.as_str())?;
     engine.join();

@@ -23,6 +23,7 @@ macro_rules! examples {
 
 examples! {
     client "../../examples/client.rs"
+    device "../../examples/device.rs"
     events "../../examples/events.rs"
     json "../../examples/json.rs"
     middleware "../../examples/middleware.rs"
@@ -113,6 +114,18 @@ fn middleware_requires_the_password() {
         refused.starts_with("HTTP/1.1 401 ") && refused.contains("WWW-Authenticate: Bearer"),
         "{refused}"
     );
+}
+
+#[test]
+fn the_device_serves_its_page_and_switches_its_leds() {
+    let page = include_str!("../../examples/embedded/src/page.html");
+    is(&request(device::server, "GET /", "", ""), "200", page);
+    let post = |body: &str| {
+        request(device::server, "POST /api/leds", &format!("Content-Length: {}\r\n", body.len()), body)
+    };
+    is(&post("3"), "200", "3");
+    is(&post("4"), "400", "400 Bad Request\n");
+    is(&request(device::server, "GET /api/memory", "", ""), "200", r#"{"fixed":0,"stack":0,"stack_size":0}"#);
 }
 
 #[test]
