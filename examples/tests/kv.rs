@@ -1,6 +1,10 @@
 //! The handler of `kv` in a simulated network without faults: over a table of its own, and with uploads that stall.
 
-#![allow(clippy::std_instead_of_alloc, clippy::unwrap_used, reason = "as in every test: a failure is a panic")]
+#![allow(
+    clippy::std_instead_of_alloc,
+    clippy::unwrap_used,
+    reason = "as in every test: a failure is a panic"
+)]
 
 use core::net::SocketAddr;
 use core::time::Duration;
