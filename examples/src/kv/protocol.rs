@@ -292,12 +292,13 @@ fn upload(rest: &[u8], mode: Mode) -> Result<Command<'_>, Malformed> {
     Ok(Command::Upload(Upload { key, mode, flags, expiry, length, quiet }))
 }
 
-/// Returns the first word, and what comes after it.
+/// Returns the first word, and what comes after the space that ends it.
 fn token(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let start = text.iter().position(|byte| *byte != b' ')?;
     let text = text.get(start..)?;
     let end = text.iter().position(|byte| *byte == b' ').unwrap_or(text.len());
-    text.split_at_checked(end)
+    let (word, rest) = text.split_at_checked(end)?;
+    Some((word, rest.strip_prefix(b" ").unwrap_or(rest)))
 }
 
 /// The words after a verb.
@@ -424,10 +425,10 @@ mod tests {
         let upload = |mode, quiet| Upload { key: b"k", mode, flags: 7, expiry: -1, length: 3, quiet };
         let longest = [b'k'; KEY_MAX];
         for (line, command) in [
-            (&b"get a"[..], Command::Get(Query { keys: b" a", versions: false, expiry: None })),
-            (b"gets a  b ", Command::Get(Query { keys: b" a  b ", versions: true, expiry: None })),
-            (b"gat 9 a", Command::Get(Query { keys: b" a", versions: false, expiry: Some(9) })),
-            (b"gats 9 a", Command::Get(Query { keys: b" a", versions: true, expiry: Some(9) })),
+            (&b"get a"[..], Command::Get(Query { keys: b"a", versions: false, expiry: None })),
+            (b"gets a  b ", Command::Get(Query { keys: b"a  b ", versions: true, expiry: None })),
+            (b"gat 9 a", Command::Get(Query { keys: b"a", versions: false, expiry: Some(9) })),
+            (b"gats 9 a", Command::Get(Query { keys: b"a", versions: true, expiry: Some(9) })),
             (b"set k 7 -1 3", Command::Upload(upload(Mode::Set, false))),
             (b"add k 7 -1 3 noreply", Command::Upload(upload(Mode::Add, true))),
             (b"replace k 7 -1 3", Command::Upload(upload(Mode::Replace, false))),
@@ -451,7 +452,6 @@ mod tests {
             (b"quit", Command::Quit),
             (&[b"delete ", &longest[..]].concat(), Command::Delete { key: &longest, quiet: false }),
         ] {
-            // `keys` begins with the space after the verb in the examples above.
             assert_eq!(Command::parse(line), Ok(command), "{}", line.escape_ascii());
         }
     }

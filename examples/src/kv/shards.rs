@@ -3,9 +3,11 @@
 use super::sync::{Arc, Mutex, PoisonError};
 use super::table::{Hash, Hasher, Limits, Store, Table};
 
-/// A share of the memory that makes another shard worthwhile. Large values must not crowd out everything else in their
-/// shard, so it is several times [`VALUE_MAX`](super::table::VALUE_MAX).
+/// The least memory of a shard, if there are several.
 const SHARD_BYTES: usize = 8 << 20;
+/// How many of the longest values fit into a shard at least, if there are several: large values must not crowd out
+/// everything else in their shard.
+const SHARD_VALUES: usize = 8;
 /// The maximum number of shards.
 const SHARDS_MAX: usize = 256;
 
@@ -14,7 +16,9 @@ const SHARDS_MAX: usize = 256;
 ///
 /// A lock is held for one operation on one key, never for a send or a receive, and never together with another one:
 /// what a client is sent or uploads is outside of the table, in an [`Item`](super::table::Item) or a
-/// [`Draft`](super::table::Draft). So a slow client delays no other one, and there is no order of locks to keep.
+/// [`Draft`](super::table::Draft). So a slow client delays no other one, and there is no order of locks to keep. The
+/// longest operations are those for a value of the maximum length: to append to one copies it, and room for one may
+/// need the eviction of as many small items as it replaces.
 #[derive(Clone, Debug)]
 pub struct Shards {
     /// As many as a power of two.
@@ -27,7 +31,8 @@ impl Shards {
     /// Creates a table of as many shards as suit its memory.
     #[must_use]
     pub fn new(limits: Limits, hasher: Hasher) -> Self {
-        Self::with_shards((limits.memory / SHARD_BYTES).clamp(1, SHARDS_MAX), limits, hasher)
+        let share = SHARD_BYTES.max(limits.value.saturating_mul(SHARD_VALUES));
+        Self::with_shards((limits.memory / share).clamp(1, SHARDS_MAX), limits, hasher)
     }
 
     /// Creates a table of `shards` shards, rounded down to a power of two.
@@ -68,5 +73,49 @@ impl Store for Shards {
 
     fn limits(&self) -> Limits {
         self.limits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MEBIBYTE: usize = 1 << 20;
+
+    #[test]
+    fn a_shard_has_room_for_several_of_the_longest_values() {
+        for (memory, value, shards) in [
+            (MEBIBYTE, MEBIBYTE, 1),
+            (16 * MEBIBYTE - 1, MEBIBYTE, 1),
+            (16 * MEBIBYTE, MEBIBYTE, 2),
+            (16 * MEBIBYTE, MEBIBYTE + 1, 1),
+            (64 * MEBIBYTE, MEBIBYTE, 8),
+            (64 * MEBIBYTE, usize::MAX, 1),
+        ] {
+            let table = Shards::new(Limits { memory, value }, Hasher::seeded(1));
+            assert_eq!(table.shards(), shards, "{memory} bytes, values of {value}");
+        }
+    }
+
+    #[test]
+    fn shards_share_the_keys_and_the_memory_and_no_version() {
+        let limits = Limits { memory: 80_000, value: 100 };
+        let mut table = Shards::with_shards(4, limits, Hasher::seeded(1));
+        let mut uniques = std::collections::HashSet::new();
+        for number in 0..2_000_u32 {
+            let key = number.to_be_bytes();
+            let hash = table.hash(&key);
+            table.with(hash, |table| {
+                let mut draft = table.draft(hash, &key, (0, u64::MAX), 1, 0).unwrap();
+                draft.fill(b"x");
+                table.store(draft, super::super::table::Mode::Set, 0).unwrap();
+                let found = table.get(hash, &key, 0).unwrap();
+                assert!(uniques.insert(found.unique), "two items have the same version");
+            });
+        }
+        let mut used = Vec::new();
+        table.each(|table| used.push(table.used()));
+        // Each shard is full, but for less than an item.
+        assert!(used.iter().all(|used| (19_800..=20_000).contains(used)), "{used:?}");
     }
 }

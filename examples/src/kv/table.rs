@@ -5,7 +5,7 @@
 //! - **Values in place.** [`Table::draft`] sets memory aside for a value before it arrives. The bytes are appended to the
 //!   [`Draft`], which is outside of the table, and [`Table::store`] makes it an item without copying it. Items are
 //!   immutable: a client that is sent one holds it, so that the table is not needed meanwhile.
-//! - **Memory.** Each draft and each item has a [`Charge`], which counts its key, its value and [`OVERHEAD`], until its
+//! - **Memory.** Each draft and each item has a charge, which counts its key, its value and [`OVERHEAD`], until its
 //!   memory is free: an item that was removed while a client was being sent it still counts. The charges never exceed
 //!   [`Limits::memory`]. For a new one, the items that were used least recently are evicted; those that a client
 //!   holds are passed over, as that would free nothing.
@@ -36,7 +36,7 @@ pub const OVERHEAD: usize =
 /// The bounds of a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// The maximum of all [charges](Charge).
+    /// The maximum of what all items and drafts are charged.
     pub memory: usize,
     /// The longest value in bytes.
     pub value: usize,
