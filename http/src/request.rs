@@ -108,7 +108,7 @@ impl<'a, S: State> Request<'a, S> {
     }
 
     /// Returns the part of the path that matches `{name}` in the route's pattern, not decoded: see
-    /// [`percent_decode`](crate::percent_decode).
+    /// [`percent_decode`].
     ///
     /// If the pattern has no such parameter, which is a mistake of the program, the result is empty.
     ///
@@ -173,7 +173,7 @@ impl<'a, S: State> Request<'a, S> {
     }
 
     /// Returns the value of the first query parameter with this name, not decoded: see
-    /// [`form_decode`](crate::form_decode). [`query_pairs`](crate::query_pairs) returns all parameters.
+    /// [`form_decode`]. [`query_pairs`](crate::query_pairs) returns all parameters.
     ///
     /// ```
     /// # use lightcone_http::{Http, form_decode};
