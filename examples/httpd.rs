@@ -37,13 +37,13 @@ struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 75, allow_negative_numbers = true, value_parser = within::<u64>(1..=86_400))]
     idle_timeout: u64,
 
-    /// Seconds that a connection must have been idle before it is closed to make room for a new one, if the server is
-    /// full [default: new ones wait].
+    /// Seconds that a connection must have been idle before it may be closed to make room for a new one when the server
+    /// is full [default: new connections wait].
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, value_parser = within::<u64>(1..=86_400))]
     evict: Option<u64>,
 
-    /// Bytes per second, averaged over 10 seconds, that a client has to accept while its response waits for it; a slower
-    /// one is cut off [default: no minimum].
+    /// Bytes per second, averaged over 10 seconds, that a client has to accept while its response waits for it; a
+    /// slower one is cut off [default: no minimum].
     #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = within::<u32>(1..=RATE_MAX))]
     min_rate: Option<u32>,
 

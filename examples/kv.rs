@@ -38,7 +38,7 @@ struct Options {
     #[arg(long, value_name = "MIB", default_value_t = 64, allow_negative_numbers = true, value_parser = within::<usize>(1..=1_048_576))]
     memory: usize,
 
-    /// The longest value in bytes; a larger one is refused.
+    /// Maximum length of a value in bytes; a longer one is refused.
     #[arg(long, value_name = "BYTES", default_value_t = VALUE_MAX, allow_negative_numbers = true, value_parser = within::<usize>(1..=1_073_741_824))]
     max_value: usize,
 

@@ -10,7 +10,7 @@ use lightcone::{Builder, Error, Handler};
 
 pub(crate) fn server() -> impl Handler<Message: Send> {
     Http::new().get("/rooms/{room}/lights", |request, response| {
-        // Both are decoded and parsed; what is missing or invalid is named in a 400.
+        // Both are decoded and parsed; a 400 names the one that is missing or invalid.
         let room = request.parse_param::<u8>("room");
         let on = request.parse_query::<bool>("on").and_then(|on| on.ok_or(ParameterError::missing("on")));
         match (room, on) {

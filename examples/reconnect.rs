@@ -1,5 +1,5 @@
-//! A client that survives restarts of its server: sends numbers to the example `echo`, one by one, until each has been
-//! answered.
+//! A client that survives restarts of its server: it sends numbers to the example `echo`, one by one, until each has
+//! been answered.
 //!
 //! ```sh
 //! cargo run -p lightcone-examples --example reconnect -- 1000000

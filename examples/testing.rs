@@ -1,6 +1,7 @@
-//! Tests a server without sockets: `cargo test --example testing`.
+//! A server with tests that need no sockets: `cargo test --example testing` runs them.
 //!
-//! The tests at the end run the server on the real parser and poller, but with connections and time in memory.
+//! The tests at the end run the server with the real parser on the real poller, but with connections and time in
+//! memory. The server itself runs as usual:
 //!
 //! ```sh
 //! cargo run --example testing

@@ -24,17 +24,20 @@ use crate::{Error, Handle, Listener};
 const FIRST: i32 = 3;
 /// The environment variable with the path of the predecessor's socket, to which readiness is reported.
 const PREDECESSOR: &str = "LIGHTCONE_PREDECESSOR";
-/// What is sent there, as to a service manager.
+/// The message that is sent there, the same as to a service manager.
 const READY: &[u8] = b"READY=1";
 /// The longest time that a successor may take until it is ready.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Returns the listening sockets that this process inherited: from a service manager by socket activation
-/// (`sd_listen_fds(3)`), or from its predecessor by [`start_successor`]. None if it was started otherwise.
+/// (`sd_listen_fds(3)`), or from its predecessor by [`start_successor`]. The list is empty if the process was started
+/// otherwise.
 ///
 /// Call this first in `main`, before other threads run: it removes the environment variables `LISTEN_FDS` and
-/// `LISTEN_PID`, so that programs which this process starts do not take the sockets for theirs. Later calls return
-/// nothing.
+/// `LISTEN_PID`, so that programs which this process starts do not take the sockets for theirs. Later calls return an
+/// empty list.
+///
+/// This program can be started by a user or a service manager, and hands over to its successor on `SIGUSR2`:
 ///
 /// ```no_run
 /// use core::time::Duration;
@@ -80,12 +83,12 @@ pub fn inherited_listeners() -> io::Result<Vec<OwnedFd>> {
     Ok(sockets)
 }
 
-/// Reports that this process serves: to the service manager (`sd_notify(3)`), if it waits for that, and to the
-/// predecessor, if there is one. Call it once, when all listeners are open.
+/// Reports that this process is ready to serve: to the service manager (`sd_notify(3)`), if it waits for that, and to
+/// the predecessor, if there is one. Call it once, when all listeners are open.
 ///
 /// # Errors
 ///
-/// If one of the two is expected but cannot be reached.
+/// If one of the two expects the report but cannot be reached.
 pub fn notify_ready() -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Ready])?;
     if let Some(predecessor) = env::var_os(PREDECESSOR) {
@@ -96,11 +99,13 @@ pub fn notify_ready() -> io::Result<()> {
 
 /// Starts a process that listens on the same sockets, and waits until it has called [`notify_ready`].
 ///
-/// Until then both processes accept connections, unless this one stops listening. A successor that is not ready within
-/// `patience` is killed.
+/// This process goes on accepting connections, also when the successor is ready: close its listeners or shut its engine
+/// down then. A successor that is not ready within `patience` is killed.
 ///
 /// The process finds the sockets by [`inherited_listeners`], as descriptors from 3 on. Other programs that support
-/// socket activation can be started as well if they do not insist on `LISTEN_PID`, and report to `LIGHTCONE_PREDECESSOR`.
+/// socket activation can be started as well, if they do not insist on `LISTEN_PID`, and if they report that they are
+/// ready: by the datagram `READY=1` to the Unix socket whose path is in the environment variable
+/// `LIGHTCONE_PREDECESSOR`.
 ///
 /// # Errors
 ///
@@ -130,19 +135,20 @@ pub fn start_successor(
     }
 }
 
-/// Starts this program again on each `SIGUSR2`, and hands the listeners over to the new process: for an upgrade, or for a
-/// new configuration, without a moment in which connections are refused.
+/// Starts this program again on `SIGUSR2`, and hands the listeners over to the new process: for an upgrade, or for a
+/// new configuration, without a moment in which connections are refused. [`inherited_listeners`] has an example.
 ///
 /// | step | effect |
 /// | --- | --- |
-/// | the signal | the program is started with the same arguments and environment, and finds the sockets by [`inherited_listeners`] |
+/// | the signal comes | the program is started with the same arguments and environment, and finds the sockets by [`inherited_listeners`] |
 /// | the successor calls [`notify_ready`] | `report` receives the process, and this engine [shuts down](Handle::shutdown) with the grace time |
-/// | the successor fails, or takes longer than a minute | `report` receives the error, and this process goes on serving |
+/// | the successor fails, or takes longer than a minute | `report` receives the error, and this process goes on serving; the next signal tries again |
 ///
-/// Connections stay with the process that accepted them. Those that wait in the queue are accepted by either. If this
-/// process has a service manager, that receives the id of the successor (`MAINPID`).
+/// Connections stay with the process that accepted them. Those that wait in the queue are accepted by either process. A
+/// service manager, if there is one, is sent the process id of the successor (`MAINPID`).
 ///
-/// A thread named `lightcone-handover` waits for the signals until the process ends, and keeps the handle for as long.
+/// A thread named `lightcone-handover` waits for the signal until a successor has taken over or the process ends, and
+/// keeps the handle for as long.
 ///
 /// # Errors
 ///
@@ -178,7 +184,7 @@ fn succeed<M>(listeners: &[Listener<M>]) -> io::Result<Child> {
     let mut command = Command::new(arguments.next().unwrap_or_default());
     command.args(arguments);
     let child = start_successor(command, sockets, PATIENCE)?;
-    // No reason to fail: the successor serves, and the service manager may not be interested.
+    // An error is no reason to fail: the successor serves, and the service manager may not be interested.
     let _ = sd_notify::notify(&[NotifyState::MainPid(child.id())]);
     Ok(child)
 }
@@ -192,9 +198,9 @@ struct Rendezvous {
 }
 
 impl Rendezvous {
-    /// How often it is looked whether the successor still runs.
+    /// The interval of checks whether the successor still runs.
     const LOOK: Duration = Duration::from_millis(50);
-    /// The maximum number of names that are tried.
+    /// The maximum number of folder names that are tried.
     const NAMES: u32 = 100;
 
     fn new() -> io::Result<Self> {

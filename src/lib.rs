@@ -71,7 +71,7 @@
 //! | `sim` | no | `lightcone::sim`: handlers in a simulated network, for tests (`lightcone-sim`) |
 //! | `testing` | no | `lightcone::http::testing`: an HTTP server and its clients in memory, for tests |
 //!
-//! A program that needs `sim` or `testing` for its tests only names this crate twice:
+//! A program that needs `sim` or `testing` only for its tests names this crate twice:
 //!
 //! ```toml
 //! [dependencies]

@@ -6,9 +6,9 @@ use crate::time::millis_ceil;
 
 /// Exponential back-off with jitter: the delays before the next attempts at something that has failed.
 ///
-/// Each [`delay`](Self::delay) comes from a range that is twice as high as the one before, up to a maximum, and is at
-/// least half of the top of its range. The random half keeps clients that failed together from returning together. The
-/// delays depend only on the arguments of [`new`](Self::new), so a test or a simulation repeats them.
+/// Each [`delay`](Self::delay) is random between half of a limit and that limit, which doubles from one delay to the
+/// next, up to a maximum. The random half keeps clients that failed together from returning together. The delays depend
+/// only on the arguments of [`new`](Self::new), so a test or a simulation repeats them.
 ///
 /// ```
 /// use core::time::Duration;
@@ -25,7 +25,7 @@ use crate::time::millis_ceil;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub struct Backoff {
-    /// The top of the first range, of the next one, and of the highest, in milliseconds.
+    /// The limit of the first delay, of the next one, and of the longest, in milliseconds.
     first: u64,
     next: u64,
     most: u64,
@@ -34,10 +34,11 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Creates a back-off whose first delay is at most `first`, and no delay more than `most`.
+    /// Creates a back-off whose first delay is at most `first`, and whose other delays are at most `most`.
     ///
     /// Both are rounded up to milliseconds. A `first` of zero counts as a millisecond, and a `most` below `first` as
-    /// `first`. Clients that must not act in step need different seeds: a poller's number, the time, a serial number.
+    /// `first`. Clients that must not act in step need different seeds, such as a poller's number, the time or a serial
+    /// number.
     #[must_use]
     pub const fn new(first: Duration, most: Duration, seed: u64) -> Self {
         let (first, most) = (millis_ceil(first), millis_ceil(most));

@@ -166,9 +166,9 @@ pub struct Config {
     /// that has filled a small block and finds no large one waits in a FIFO queue. It gets one after as many were
     /// returned as there were sockets before it.
     pub receive_blocks: usize,
-    /// The maximum number of timers that the handler of a [`Poller`](crate::poller::Poller) may have set by
-    /// [`Context::set_timer`](crate::Context::set_timer) at the same time: 0, for none, to 2^24. A shard without a
-    /// poller ignores this field.
+    /// The maximum number of timers that the handler of a [`Poller`](crate::poller::Poller) can have set at the same
+    /// time by [`Context::set_timer`](crate::Context::set_timer): from 0, for none, to 2^24. A shard without a poller
+    /// ignores this field.
     pub timers: usize,
     /// The timeouts of the sockets.
     pub timeouts: Timeouts,
@@ -177,18 +177,19 @@ pub struct Config {
     ///
     /// If all sockets are in use and a connection waits to be accepted, the socket that has been idle longest makes
     /// room for it and ends with [`CloseReason::Evicted`](crate::CloseReason::Evicted). So a few idle connections
-    /// cannot keep a small device from serving others. Clients between two requests are protected by the length of
-    /// this span: choose it longer than their pauses, for example a few seconds. Then any number of new connections
-    /// evicts none of them.
+    /// cannot keep a small device from serving others. The length of this span protects clients that pause between
+    /// two requests: choose it longer than their pauses, for example a few seconds. Then new connections evict none of
+    /// them, however many there are.
     ///
-    /// A socket is idle while its [`idle`](Timeouts::idle) or [`first_byte`](Timeouts::first_byte) timeout would run,
-    /// if those are enabled: a handler that declares it [active](crate::Stream::set_active) protects it, for example
-    /// during a request, or for as long as its peer only listens. A socket with queued or held output, with input that
-    /// the handler has left, or that is not read (it is paused, or `writable` is pending) is never evicted. Neither are
-    /// sockets that the program has connected, nor any socket for the sake of a connect.
+    /// A socket is idle while its [`idle`](Timeouts::idle) or [`first_byte`](Timeouts::first_byte) timeout runs, or
+    /// would run if it were enabled. A handler protects a socket by declaring it
+    /// [active](crate::Stream::set_active), for example during a request, or for as long as its peer only listens. A
+    /// socket with queued or held output, with input that the handler has left, or that is not read (it is paused, or
+    /// `writable` is pending) is never evicted. Neither is one that the program has connected, and none is evicted to
+    /// make room for a connect.
     ///
-    /// Eviction costs 8 bytes for each of [`sockets`](Self::sockets), and one expiry of its timer for a socket that
-    /// becomes idle.
+    /// Eviction costs 8 bytes for each of [`sockets`](Self::sockets), and one more expiry of a socket's timer each time
+    /// that the socket becomes idle.
     pub evict_after: Option<Duration>,
 }
 

@@ -79,13 +79,13 @@ impl<M> Event<M> {
     }
 }
 
-/// An event of a poller, and not of a socket. See [`Handler`] for the order of events.
+/// An event of a poller rather than of a socket. See [`Handler`] for the order of events.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
 pub enum PollerEvent {
     /// The poller has started. The first event of all, and delivered exactly once.
     Started,
-    /// A [timer](Context::set_timer) is due, and no longer set.
+    /// A [timer](Context::set_timer) is due. It is no longer set.
     Timer {
         /// The timer, whose id is stale from now on.
         id: TimerId,
@@ -134,25 +134,25 @@ impl PollerEvent {
 ///    of `close`, `linger` or `abort`, only the `close` event follows.
 /// 8. A callback borrows only its own socket. It reaches other sockets by [`Context::post`].
 /// 9. A socket ends with [`CloseReason::Evicted`] only if [`Config::evict_after`](crate::Config::evict_after) is set,
-///    and only while it is idle: no shutdown has begun, it is not declared active or paused, no `writable` is pending,
-///    no input was left unconsumed, nothing is queued, and its last progress is at least that span ago. Of the sockets
-///    of a poller that qualify, the one that has for the longest time is first.
+///    and only while it is idle: no shutdown has begun, it is neither declared active nor paused, no `writable` is
+///    pending, no input was left unconsumed, nothing is queued, and its last progress is at least that span ago. Of the
+///    sockets of a poller that may be evicted, the one that has been idle longest is first.
 ///
-/// Three more callbacks belong to the poller and not to a socket. They come from a
-/// [`Poller`](crate::poller::Poller), so on every driver, but not on workers:
+/// Three more callbacks belong to the poller and not to a socket. A [`Poller`](crate::poller::Poller) calls them, so
+/// they come on every driver, but not on workers:
 ///
 /// ```text
 /// started  ( the callbacks of sockets | timer )*  stopping  ( the callbacks of sockets | timer )*
 /// ```
 ///
-/// 9. [`started`](Self::started) comes exactly once, before every other callback, `admit` included: in the poller's
-///    first turn, or earlier if a socket or a stop comes before that.
-/// 10. [`stopping`](Self::stopping) comes exactly once, as soon as the stop of the poller begins, with or without a
+/// 10. [`started`](Self::started) comes exactly once, before every other callback, `admit` included: in the poller's
+///     first turn, or earlier if a socket or a stop comes before that.
+/// 11. [`stopping`](Self::stopping) comes exactly once, as soon as the stop of the poller begins, with or without a
 ///     grace time, and before the `shutdown` of any socket.
-/// 11. [`timer`](Self::timer) comes once for each timer that was set by [`Context::set_timer`] and not cancelled
+/// 12. [`timer`](Self::timer) comes once for each timer that was set by [`Context::set_timer`] and not cancelled
 ///     before, unless the poller ends first. It is never early. The timers of a poller come in the order of their
 ///     times.
-/// 12. A poller that fails, because the engine or its driver is broken, calls nothing more, `stopping` included.
+/// 13. A poller that fails because the engine or its driver is broken calls nothing more, not even `stopping`.
 ///
 /// All methods but `admit` have a default implementation. A handler that wraps another handler overrides only
 /// [`event`](Self::event) and [`poller_event`](Self::poller_event), which receive every event, and forwards
@@ -574,10 +574,10 @@ impl<'a, M> Context<'a, M> {
     /// Sets a timer of this poller, which belongs to no socket: [`Handler::timer`] is called once, with its id and the
     /// tag, in the first turn at or after the time `at`.
     ///
-    /// Like the deadline of a socket, a timer has a resolution of a millisecond, is never early, and is late by as much
-    /// as the turn in which it becomes due. A time that has passed counts as the next millisecond, one that is more
-    /// than 12 days ahead as 12 days. Timers are called in the order of these times, and in any order within one
-    /// millisecond; after the timeouts and messages of the sockets in the same turn; at most 256 in a turn.
+    /// Like the deadline of a socket, a timer has a resolution of a millisecond and is never early; if it becomes due
+    /// during a turn, it is late by the rest of that turn. A time that has passed counts as the next millisecond, and
+    /// one that is more than 12 days ahead as 12 days. Timers fire in the order of these times, and in any order within
+    /// one millisecond. In a turn, at most 256 of them fire, after the timeouts and messages of the sockets.
     ///
     /// ```
     /// use core::convert::Infallible;
@@ -641,7 +641,7 @@ impl<'a, M> Context<'a, M> {
         self.outbox.set_timer(at, tag)
     }
 
-    /// Cancels a timer of this poller, whose `timer` event then does not come. Returns whether it was set: the id of a
+    /// Cancels a timer of this poller, so its `timer` event does not come. Returns whether it was set: the id of a
     /// timer that has fired or was cancelled, or of another poller's timer, has no effect.
     pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.outbox.cancel_timer(timer)

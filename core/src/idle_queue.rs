@@ -10,7 +10,7 @@ use core::time::Duration;
 
 /// The link of a socket that is not in the queue.
 const OUT: u32 = u32::MAX;
-/// In place of the second link of such a socket: it never is in the queue.
+/// In place of the second link of such a socket: it is never put into the queue.
 const EXEMPT: u32 = 1;
 
 /// The idle queue of a shard. Without eviction it has no memory and does nothing.
@@ -35,12 +35,12 @@ impl<'m> IdleQueue<'m> {
         self.after > 0
     }
 
-    /// Returns the tick from which on a socket may be evicted that made its last progress at this tick.
+    /// Returns the tick from which a socket may be evicted, if its last progress was at the tick `seen`.
     pub(crate) const fn due(&self, seen: u32) -> u32 {
         seen.wrapping_add(self.after)
     }
 
-    /// Begins with a new socket. If `exempt`, it is never evicted.
+    /// Begins with a new socket. If it is `exempt`, it is never evicted.
     pub(crate) fn begin(&mut self, index: u32, exempt: bool) {
         if self.is_on() {
             self.links.set(index, OUT, if exempt { EXEMPT } else { 0 });

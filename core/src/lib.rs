@@ -63,8 +63,8 @@
 //!   read; without a free output block, a send is refused. Sockets that need a block wait in a FIFO queue and
 //!   continue when blocks are returned.
 //!
-//! A poller has memory of its own: a [`PollerStorage`](poller::PollerStorage). Its timers are part of that, if it has
-//! any: 24 bytes each, and about 3 KB for all.
+//! A poller has memory of its own: a [`PollerStorage`](poller::PollerStorage). If its handler may set timers, they are
+//! part of that: 24 bytes each, and about 3 KB for all of them together.
 //!
 //! [`footprint`] computes the memory that a configuration needs, at compile time if desired.
 //!

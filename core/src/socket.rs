@@ -350,8 +350,8 @@ impl<'a> Stream<'a> {
     /// Declares whether the socket is active: in the middle of something, such as a request that is being
     /// received or answered.
     ///
-    /// While the socket is active, the [idle](crate::Timeouts::idle) timeout does not run, and it is not
-    /// [evicted](crate::Config::evict_after); the timeout restarts when the socket becomes inactive. The
+    /// While the socket is active, it is not [evicted](crate::Config::evict_after), and the
+    /// [idle](crate::Timeouts::idle) timeout does not run; it restarts when the socket becomes inactive. The
     /// handler should bound the active time itself, by a [deadline](Self::set_deadline). The [first
     /// byte](crate::Timeouts::first_byte) and [write stall](crate::Timeouts::write_stall) timeouts run
     /// regardless. If the write stall timeout is disabled, the idle timeout runs in its place while the peer

@@ -15,8 +15,8 @@ use crate::token::{PollerId, Token};
 
 /// The identity of one timer that [`Context::set_timer`](crate::Context::set_timer) has set.
 ///
-/// The id of a timer that has fired or was cancelled is stale, and never becomes that of another timer: the ids of one
-/// poller repeat only after a place was used 2^32 times, and each has the number of its poller.
+/// The id of a timer that has fired or was cancelled is stale, and does not become that of another timer: an id
+/// contains the number of its poller, and those of one poller repeat only after one slot was used 2^32 times.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TimerId(Token);
 
@@ -33,7 +33,7 @@ impl TimerId {
         self.0.to_bits()
     }
 
-    /// Returns the id of a word from [`to_bits`](Self::to_bits). A word that was never issued makes a stale id.
+    /// Returns the id for a word from [`to_bits`](Self::to_bits). A word that was never issued makes a stale id.
     #[must_use]
     pub const fn from_bits(bits: u64) -> Self {
         Self(Token::from_bits(bits))
@@ -94,12 +94,12 @@ pub struct TimerSlot {
 
 static_assertions::const_assert!(size_of::<TimerSlot>() <= 24);
 
-/// The lists that a poller with timers files them in: memory of a fixed size, about 3 KB, for any number of timers.
+/// The timer wheel of a poller: the lists in which it files its timers. They take about 3 KB for any number of timers.
 #[derive(Debug)]
 pub struct TimerWheel(Wheel);
 
 impl TimerWheel {
-    /// Creates the lists.
+    /// Creates an empty wheel.
     #[must_use]
     pub const fn new() -> Self {
         Self(Wheel::new(0))
@@ -134,12 +134,12 @@ impl<'s> TimerStorage<'s> {
         Self { wheel: None, slots: &mut [] }
     }
 
-    /// Lends the lists, and at least [`Config::timers`] slots.
+    /// Lends a wheel, and at least [`Config::timers`] slots.
     pub const fn new(wheel: &'s mut TimerWheel, slots: &'s mut [MaybeUninit<TimerSlot>]) -> Self {
         Self { wheel: Some(wheel), slots }
     }
 
-    /// Returns the memory cost in bytes of this number of timers.
+    /// Returns how many bytes of memory this number of timers takes.
     #[must_use]
     pub const fn bytes(timers: usize) -> usize {
         let wheel = if timers > 0 { size_of::<TimerWheel>() } else { 0 };
@@ -161,9 +161,9 @@ impl fmt::Debug for TimerStorage<'_> {
 
 /// The timers of one poller. Setting and cancelling one costs the same for any number of timers.
 ///
-/// A [`Poller`](crate::poller::Poller) has them. Only a custom loop needs this type: it forwards the calls of its
-/// [`Outbox`](crate::Outbox), and delivers what is [due](Self::pop_due) by
-/// [`Handler::poller_event`](crate::Handler::poller_event).
+/// They are part of a [`Poller`](crate::poller::Poller). Only a custom loop needs this type: its
+/// [`Outbox`](crate::Outbox) forwards the calls of handlers to it, and the loop delivers the timers that are
+/// [due](Self::pop_due) by [`Handler::poller_event`](crate::Handler::poller_event).
 pub struct Timers<'s> {
     wheel: Option<&'s mut Wheel>,
     slots: Table<'s, TimerSlot>,
@@ -237,8 +237,8 @@ impl<'s> Timers<'s> {
         Ok(TimerId(id))
     }
 
-    /// Returns when a timer fires that is set at `now` for `at`: in the next millisecond at the earliest, so that a
-    /// handler that sets one timer after the other cannot occupy its poller, and in 12 days at the latest.
+    /// Returns when a timer fires that is set for `at` at the time `now`: in the next millisecond at the earliest, so
+    /// that a handler that sets one timer after another cannot occupy its poller, and in 12 days at the latest.
     #[must_use]
     pub fn due(now: Instant, at: Instant) -> Instant {
         let most = now.as_millis().saturating_add(u64::from(HORIZON) - 1);
@@ -269,8 +269,8 @@ impl<'s> Timers<'s> {
         Some((TimerId(id), slot.tag))
     }
 
-    /// Returns the time before which no timer is due, not before `now`. It may be that of a cancelled timer. `None` if
-    /// none is set.
+    /// Returns the time before which no timer is due, or `now` if it has passed. It may be that of a cancelled timer.
+    /// `None` if none is set.
     #[must_use]
     pub fn next(&self, now: Instant) -> Option<Instant> {
         self.wheel.as_deref()?.next().map(|tick| now.near(tick).max(now))

@@ -8,7 +8,7 @@ use core::time::Duration;
 use lightcone::framing::{FrameState, Lines};
 use lightcone::{Address, Backoff, CloseReason, Context, ErrorKind, Handler, Origin, Socket, TimerId};
 
-/// The time in which an answer must come. After that the connection is taken for broken.
+/// The time within which an answer must come. After that the connection is considered broken.
 const ANSWER_TIME: Duration = Duration::from_secs(2);
 /// The first delay before a new connect, and the longest.
 const DELAYS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
@@ -34,7 +34,7 @@ impl<F: FnMut(u64)> Client<F> {
     }
 
     fn connect(&mut self, cx: &mut Context<'_, Infallible>) {
-        // for lack of a socket, for example
+        // fails for lack of a socket, for example
         if cx.connect(self.server, 0).is_err() {
             self.connect_later(cx);
         }

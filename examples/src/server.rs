@@ -24,7 +24,7 @@ const EXIT_USAGE: u8 = 2;
 ///
 /// The first line on standard output is `listening on ` with the address (after `scheme` unless it is a path), printed
 /// once connections are accepted; the last line is the report. Signals have the effects of [`shutdown_on_signals`] and
-/// [`hand_over_on_signal`]. Sockets that the process inherited take the place of the address in the options.
+/// [`hand_over_on_signal`]. Sockets that the process has inherited are used in place of the address in the options.
 /// Errors and notes go to standard error; after an error the exit code is 2 for invalid settings and 1 for a refusal by
 /// the system.
 pub fn serve<H>(

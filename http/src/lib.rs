@@ -95,7 +95,7 @@
 //! limit set by the route, and `Response::owned` takes ownership of a body and sends it piece by piece. The feature
 //! costs one pointer per connection, even an idle one. The rest of the crate does not use the heap.
 //!
-//! The feature `testing` adds the module `testing`, for tests of a server without sockets. It belongs into
+//! The feature `testing` adds the module `testing`, for tests of a server without sockets. Turn it on in
 //! `[dev-dependencies]`.
 //!
 //! The feature `defmt` formats [`Status`], [`Method`], [`Flow`], [`Limits`], [`Fault`] and [`RequestId`] for `defmt`,

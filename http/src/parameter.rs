@@ -11,7 +11,7 @@ const TEXT_MAX: usize = 128;
 /// The reason why a parameter has no value, returned by [`Request::parse_param`](crate::Request::parse_param) and
 /// [`Request::parse_query`](crate::Request::parse_query). `E` is the error of the value's type.
 ///
-/// [`Response::bad_parameter`](crate::Response::bad_parameter) makes the response for it.
+/// [`Response::bad_parameter`](crate::Response::bad_parameter) sends the response to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ParameterError<E> {
     name: &'static str,
@@ -26,7 +26,7 @@ enum ParameterCause<E> {
 }
 
 impl<E> ParameterError<E> {
-    /// Returns the error for a parameter that is missing.
+    /// Creates the error for a required parameter that is missing.
     ///
     /// ```
     /// use core::num::ParseIntError;
@@ -59,7 +59,7 @@ impl<E: fmt::Display> fmt::Display for ParameterError<E> {
 /// There is no source, because `Display` contains the text of the cause.
 impl<E: fmt::Debug + fmt::Display> core::error::Error for ParameterError<E> {}
 
-/// Decodes a text into memory of its own.
+/// A function that decodes a text into a buffer.
 type Decode = for<'b> fn(&[u8], &'b mut [u8]) -> Result<&'b str, DecodeError>;
 
 /// Decodes and parses the value of a parameter.
@@ -124,7 +124,7 @@ mod tests {
                 "the parameter value is invalid: a percent sign without two hexadecimal digits\n",
             ),
             ("/param/%ff", 400, "the parameter value is invalid: the decoded bytes are not UTF-8\n"),
-            // a plus is a space in queries alone
+            // a plus is a space only in queries
             ("/char/+", 200, "+"),
             ("/length?text=a+%2B", 200, "Some(3)"),
             ("/length?text=", 200, "Some(0)"),

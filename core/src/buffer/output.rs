@@ -287,9 +287,10 @@ impl Output<'_> {
         self.chain.queued()
     }
 
-    /// Returns how many bytes of its blocks are taken: what is [queued](Self::queued) or held back, what has been sent
-    /// from the first block, and what was left free in others. Together with [`room`](Self::room), this is the
-    /// [bound](Self::bound), unless other sockets hold blocks.
+    /// Returns how many bytes of the socket's blocks cannot take further output: those that are
+    /// [queued](Self::queued) or held back, those that have been sent from the first block, and those that were left
+    /// free in others. Together with [`room`](Self::room), this is the [bound](Self::bound), unless other sockets hold
+    /// blocks.
     #[must_use]
     pub fn occupied(&self) -> usize {
         let left = self.chain.left_after_tail(self.pool.shift()) as usize;

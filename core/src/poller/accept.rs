@@ -26,7 +26,8 @@ pub(crate) struct Acceptor<'s, T: Transport> {
     pub(crate) held: Option<AcceptedSocket<T::Unregistered>>,
     /// Whether no poller had room for it.
     pub(crate) lacks_room: bool,
-    /// The listener at which a connection was left because there was neither room nor a socket to evict, and when.
+    /// The listener at which a connection was left waiting because there was neither room nor a socket to evict, and
+    /// when that was.
     pub(crate) left: Option<(ListenerId, Instant)>,
     /// The end of the back-off, when the held connection is placed and all listeners are watched again.
     resume_at: Option<Instant>,

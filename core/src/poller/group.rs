@@ -388,8 +388,8 @@ impl<M, G: GroupTypes> Membership<G::Unregistered, G::Listener, M> for Member<'_
         if self.balancer.is_some() { self.group.pollers.iter().any(has_room) } else { has_room(self.handle) }
     }
 
-    /// Chooses this poller if it can evict a socket, else asks the other pollers in turn: it is not known here which of
-    /// them have idle sockets.
+    /// Chooses this poller if it can evict a socket; otherwise asks the other pollers in turn, because it is not known
+    /// here which of them have idle sockets.
     fn choose_evictor(&mut self, here: bool) -> bool {
         let me = usize::from(self.me.0);
         let Some(balancer) = &self.balancer else { return here };

@@ -62,8 +62,8 @@ pub(crate) struct Io<'s, T: Transport, L, P, const BATCH: usize> {
     reserved: Vec<Token, BATCH>,
     pub(crate) pending_connects: Deque<PendingConnect<P>, BATCH>,
     pub(crate) timers: Timers<'s>,
-    /// When the poller has to do what most turns do not: a timer is due then, or the poller is starting or stopping,
-    /// for which the alarm is in the past. So one comparison covers all of that.
+    /// When the poller next has to do what most turns do not: the time of a timer, or a time in the past while the
+    /// poller starts or stops. So one comparison covers all of that.
     pub(crate) alarm: Instant,
 }
 

@@ -140,9 +140,8 @@ pub trait Membership<C, L, M> {
     /// Returns whether an accepted connection could be placed now. `here` is whether this poller's shard has room.
     fn has_room(&self, here: bool) -> bool;
 
-    /// Chooses a poller that evicts a socket for an accepted connection, which no poller has room for. `here` is
-    /// whether this poller can evict one. Returns whether this poller is to do so; it may have asked another one
-    /// instead.
+    /// Chooses a poller to evict a socket for an accepted connection for which no poller has room. `here` is whether
+    /// this poller can evict one. Returns whether this poller has to; if not, another one may have been asked.
     fn choose_evictor(&mut self, here: bool) -> bool {
         here
     }

@@ -176,10 +176,10 @@ pub trait Transport {
     /// Returns how many bytes of a connection's output the system has taken and not delivered yet, that is, which the
     /// peer's system has not acknowledged. `None` if that is unknown.
     ///
-    /// If [`REPORTS_UNDELIVERED`](Self::REPORTS_UNDELIVERED) is set, the poller calls it eight times within the timeout of
-    /// a peer that seems to take nothing, and again before that timeout ends the socket. A system buffer that drains is
-    /// then progress, even while it is too full to take more. The poller also calls it before it resets a connection,
-    /// to count the bytes that are lost.
+    /// If [`REPORTS_UNDELIVERED`](Self::REPORTS_UNDELIVERED) is set, the poller calls it eight times within the timeout
+    /// of a peer that seems to take nothing, and again before that timeout ends the socket. A system buffer that drains
+    /// is then progress, even while it is too full to take more. The poller also calls it before it resets a
+    /// connection, to count the bytes that are lost.
     fn undelivered(&mut self, connection: &mut Self::Registered, token: Token) -> Option<usize> {
         let _ = (connection, token);
         None

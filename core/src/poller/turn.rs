@@ -97,7 +97,7 @@ enum Phase {
     Over,
 }
 
-/// Which events of the poller its handler has had.
+/// Which of `started` and `stopping` the handler has received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Announced {
     Nothing,
@@ -363,7 +363,7 @@ where
     /// Reports that the last wait brought as many events as it had room for, so that it may have left sockets out. Call
     /// this after [`begin_turn`](Self::begin_turn), with the number of events; after a wait with room for more, pass 0.
     /// The timers of sockets that were left out must not fire before their events are handled, so no timer fires in
-    /// this turn, those of the handler included. That ends once consecutive full waits have brought as many events as
+    /// this turn, not even one of the handler. That ends once consecutive full waits have brought as many events as
     /// there can be.
     pub fn on_full_wait(&mut self, events: usize) {
         self.events_of_full_waits += events;
@@ -408,7 +408,7 @@ where
     #[inline]
     fn begin_connects(&mut self) {
         while !self.io.pending_connects.is_empty() {
-            // before the connect is taken out, which would be lost if `started` panics
+            // before the connect is taken out: it would be lost if `started` panicked
             if self.announced == Announced::Nothing {
                 self.announce();
             }
@@ -436,7 +436,7 @@ where
         self.io.alarm = self.io.timers.next(self.io.now).unwrap_or(NEVER);
     }
 
-    /// Delivers `started`, and once a stop has begun, `stopping`, unless the handler has had them.
+    /// Delivers `started`, and, once a stop has begun, `stopping`, unless the handler has received them.
     #[cold]
     fn announce(&mut self) {
         if self.announced == Announced::Nothing {
@@ -831,8 +831,8 @@ where
         true
     }
 
-    /// Backs off, and returns `false`. If sockets are evicted, the rest of this turn tries to make room for what
-    /// waits at the listener.
+    /// Backs off, and returns `false`. If eviction is on, the rest of this turn tries to make room for what waits at
+    /// the listener.
     fn await_room(&mut self, id: ListenerId) -> bool {
         self.acceptor.back_off(&mut self.io.transport, self.io.now);
         if self.shard.config().evict_after.is_some() {
@@ -883,7 +883,7 @@ where
                 return self.acceptor.back_off(&mut self.io.transport, self.io.now);
             }
             self.acceptor.watch_all(&mut self.io.transport, self.io.now);
-            // not when the listener is reported again: if that wait is a full one, no socket may be evicted
+            // now, and not when the listener is reported again: if that wait is a full one, no socket may be evicted
             if !can_evict || self.accept(id) || self.acceptor.held.is_none() {
                 return self.admit_assigned();
             }
@@ -922,8 +922,8 @@ where
         self.phase == Phase::Running && self.shard.longest_idle().is_some()
     }
 
-    /// Makes room for an accepted connection, for which no poller has room: evicts a socket, or has another poller do
-    /// so, if one can be evicted.
+    /// Makes room for an accepted connection for which no poller has room: evicts a socket if one may be evicted, or
+    /// asks another poller to do so.
     #[cold]
     fn make_room(&mut self) {
         if self.phase == Phase::Running && self.shard.config().evict_after.is_some() {
@@ -949,7 +949,7 @@ where
             if self.shard.longest_idle() != Some(token) {
                 continue;
             }
-            // without a free block to receive into, it is not known whether one has
+            // without a free block to receive into, it is not known whether a request has arrived
             let Some(mut conn) = self.shard.connection(token) else { return };
             if self.io.transport.completes() || !conn.state().reads() || conn.room() > 0 {
                 self.tell(token, |conn| conn.evict());
@@ -1086,7 +1086,7 @@ where
             Command::CloseListener { id } => self.acceptor.close(id, &mut self.io.transport),
             Command::CloseSocket { token, abort } => self.close_socket(token, abort),
             Command::Evict => {
-                // a permit would be room, and is released at once
+                // a permit means that there is room by now; it is released at once
                 if self.io.membership.acquire().is_none() {
                     self.evict();
                 }

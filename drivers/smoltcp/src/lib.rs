@@ -1,7 +1,7 @@
 //! Runs the sockets of a lightcone handler over [smoltcp], a TCP/IP stack for devices without an operating system.
 //!
-//! The crate is `no_std`, uses no heap, and has no unsafe code. The handler is the same as on a host, such as a server of
-//! `lightcone-http`.
+//! The crate is `no_std`, uses no heap, and has no unsafe code. The handler is the same as on a host, such as a server
+//! of `lightcone-http`.
 //!
 //! | Part | Type | Role |
 //! | --- | --- | --- |
@@ -10,12 +10,13 @@
 //! | stack | [`Stack`] | the poller of `lightcone-core` over a pool of TCP sockets |
 //! | transport | [`SocketPool`] | the pool, which the poller accepts, receives and sends through |
 //!
-//! A firmware calls [`Stack::poll`] in a loop and sleeps in between: until a frame arrives, or until the time that `poll`
-//! has returned, which includes the timers of TCP and those of the engine.
+//! The firmware calls [`Stack::poll`] in a loop and sleeps in between: until a frame arrives, or until the time that
+//! `poll` has returned, which covers the timers of TCP and those of the engine. Complete firmware and a guide to
+//! putting a handler on a device are in the folder `examples/embedded` of the repository.
 //!
 //! # Example
 //!
-//! This program accepts connections on port 7, and connects to itself. Its device returns each frame that is sent:
+//! This program accepts connections on port 7, and connects to itself. Its device receives each frame that it sends:
 //!
 //! ```
 //! use core::convert::Infallible;
@@ -27,7 +28,7 @@
 //! use lightcone_smoltcp::smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 //! use lightcone_smoltcp::{Stack, StackMemory, Uplink};
 //!
-//! /// Sends back what it receives. Where it has connected itself, it says hello, and closes when that is back.
+//! /// Sends back what it receives. Over a connection that it opened, it sends a word, and closes when that is back.
 //! struct Echo(Vec<u8>);
 //!
 //! impl Handler for Echo {
@@ -116,7 +117,7 @@
 //!
 //! let mut now = Instant::from_millis(0); // from a clock that never goes back
 //! let uplink = Uplink { device, interface };
-//! // `true`: handlers connect; otherwise no memory is kept for that
+//! // `true`: handlers may connect; with `false`, no memory is kept for that
 //! let mut stack: Stack<'_, _, _, _, true> =
 //!     Stack::new(&mut memory, &CONFIG, uplink, Echo(Vec::new()), Alone, now)?;
 //! assert!(stack.listen(7, ListenerId(0)));
@@ -125,7 +126,7 @@
 //!
 //! while stack.poller().handler().0 != b"hello" {
 //!     let next = stack.poll(now);
-//!     // a firmware would sleep until this time or the next frame
+//!     // firmware would sleep until this time or the next frame
 //!     if stack.device().0.is_empty() {
 //!         now = next.expect("something is due").max(now);
 //!     }
@@ -137,15 +138,16 @@
 //! # More connections than sockets
 //!
 //! A TCP socket of smoltcp that listens becomes the connection, so a pool of four sockets holds four connections, and
-//! smoltcp resets a fifth. The stack therefore keeps the frames that begin connections in a *waiting room*, 16 by default
-//! (about 90 bytes each), until a TCP socket is free: a browser that opens six connections is served by four sockets. A
-//! frame waits for at most 20 seconds. If the waiting room is full, further ones are dropped, and the peers send them
-//! again after a second or more.
+//! smoltcp would reset a fifth. The stack therefore keeps the frames that begin connections in a *waiting room*, until
+//! a TCP socket is free: a browser that opens six connections is served by four sockets. By default, 16 frames of about
+//! 90 bytes can wait, each for at most 20 seconds. If the waiting room is full, further ones are dropped, and the peers
+//! send them again after a second or more.
 //!
-//! A TCP socket is used for longer than the handler's socket: it delivers what was sent, and remembers the connection for
-//! a while after that, as TCP requires. [`StackMemory`] may have more TCP sockets than [`Config::sockets`] for these, and
-//! for connections that wait to be accepted. If connections wait, this time is short: a remembered connection makes room
-//! at once, one that has only to end after two seconds, and one whose peer acknowledges nothing after five.
+//! A TCP socket is used for longer than the handler's socket: it delivers what was sent, and remembers the connection
+//! for a while after that, as TCP requires. [`StackMemory`] may have more TCP sockets than [`Config::sockets`] for such
+//! connections, and for those that wait to be accepted. If other connections wait for a TCP socket, this time is cut
+//! short: a connection that is only remembered makes room at once, one that has delivered everything and only has to
+//! end after two seconds, and one whose peer acknowledges nothing after five.
 //!
 //! | What | At most |
 //! | --- | --- |
@@ -158,8 +160,8 @@
 //! # Features
 //!
 //! `medium-ethernet` and `proto-ipv4` are on by default. `medium-ip` adds devices that carry bare IP packets, and
-//! `proto-ipv6` the other version of IP. A program that depends on smoltcp 0.14 itself can turn on more of its features,
-//! for example `auto-icmp-echo-reply` for answers to pings, and change its sizes.
+//! `proto-ipv6` adds IPv6. A program that depends on smoltcp 0.14 itself can turn on more of its features, for example
+//! `auto-icmp-echo-reply` for answers to pings, and change the sizes that smoltcp fixes at compile time.
 //!
 //! [`Config::sockets`]: lightcone_core::Config::sockets
 #![no_std]
@@ -176,5 +178,5 @@ pub use pool::{PooledSocket, PortListener, SocketPool};
 pub use smoltcp;
 pub use stack::{Stack, Uplink};
 
-/// The maximum number of listeners of a [`Stack`], which have the numbers from 0.
+/// The maximum number of listeners of a [`Stack`]. Their [numbers](lightcone_core::ListenerId) are below it.
 pub const PORTS_MAX: usize = 4;

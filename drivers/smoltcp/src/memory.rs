@@ -13,15 +13,15 @@ use crate::pool::{PoolEntry, PooledSocket, PortListener};
 /// The maximum number of TCP sockets, half as many as there are local ports to connect from.
 const SOCKETS_MAX: usize = 8_192;
 
-/// All the memory that a [`Stack`](crate::Stack) works in, apart from its own size.
+/// All the memory that a [`Stack`](crate::Stack) works in, apart from the `Stack` itself.
 ///
-/// `T` is the user data of the handler's sockets. `SOCKETS` is the number of TCP sockets of the pool, 1 to 65,535.
+/// `T` is the user data of the handler's sockets. `SOCKETS` is the number of TCP sockets of the pool, 1 to 8,192.
 /// `BYTES` is [`Config::memory`](lightcone_core::Config::memory) of the configuration. `RECEIVE` and `SEND` are the
-/// sizes in bytes of each TCP socket's receive and send buffer: the first is the window that a peer sees, and the second
-/// bounds the bytes that are sent before the peer acknowledges them.
+/// sizes in bytes of each TCP socket's receive and send buffer: the first is the window that a peer sees, and the
+/// second bounds the bytes that are sent before the peer acknowledges them.
 ///
-/// It is created empty or uninitialised, so a static of this type takes no flash. Its size and that of the stack are all
-/// the memory that is used, apart from the call stack:
+/// All of it is zero or uninitialised at first, so a static of this type takes no flash. Its size and that of the
+/// `Stack` are all the memory that is used, apart from the call stack:
 ///
 /// ```
 /// use lightcone_core::Config;
@@ -48,7 +48,7 @@ pub struct StackMemory<
     pub(crate) buffer: [u8; RECEIVE],
     pub(crate) receive: [[u8; RECEIVE]; SOCKETS],
     pub(crate) send: [[u8; SEND]; SOCKETS],
-    /// `None` and not `TimerStorage::none()`, whose empty slice is a pointer that is not zero.
+    /// `None` and not `TimerStorage::none()`, because the pointer of an empty slice is not zero.
     pub(crate) timers: Option<TimerStorage<'s>>,
 }
 
@@ -75,7 +75,7 @@ impl<'s, T, const SOCKETS: usize, const BYTES: usize, const RECEIVE: usize, cons
     }
 
     /// Lends memory for the [timers](lightcone_core::Context::set_timer) of the handler, as many as
-    /// [`Config::timers`](lightcone_core::Config::timers) allows. Without it, that number must be 0.
+    /// [`Config::timers`](lightcone_core::Config::timers) allows. Without this call, that number must be 0.
     pub const fn lend_timers(&mut self, timers: TimerStorage<'s>) {
         self.timers = Some(timers);
     }

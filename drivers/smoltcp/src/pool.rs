@@ -18,22 +18,22 @@ use crate::waiting_room::{Ends, WaitingRoom};
 const ORPHAN_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same for one that has delivered all bytes, when connections wait for a socket.
 const DELIVERED_TIMEOUT: Duration = Duration::from_secs(2);
-/// The same without an acknowledgement of what is left.
+/// The same for one whose peer acknowledges nothing of what is left.
 const UNDELIVERED_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long sent bytes may be left without an acknowledgement before the peer is asked for one. smoltcp sends them again
-/// by itself, except in two cases, in which none of its timers runs: the peer has closed and reopened its window while
-/// bytes were lost, or an old segment that closes the window came late.
+/// How long sent bytes may be left without an acknowledgement before the peer is asked for one. smoltcp sends them
+/// again by itself, except in two cases, in which none of its timers runs: the peer has closed and reopened its window
+/// while bytes were lost, or an old segment that closes the window came late.
 const STALL: Duration = Duration::from_secs(1);
-/// How often the peer is asked then. After three answers smoltcp sends the bytes again, if no other segment comes between
-/// them.
+/// The interval at which the peer is asked then. After three answers smoltcp sends the bytes again, if no other segment
+/// comes between them.
 const ASK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same when connections wait for a socket.
 const SHORT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How many milliseconds a connection waits for a socket. Its peer has given up then, or asks again.
+/// The longest time in milliseconds that a connection waits for a socket. By then its peer has given up, or asks again.
 const WAIT_TIMEOUT_MS: u32 = 20_000;
-/// The first of the ports that the pool connects from.
+/// The first of the local ports from which the pool connects.
 const FIRST_LOCAL_PORT: u16 = 49_152;
 
 /// The number of a TCP socket in its [`SocketPool`].
@@ -74,9 +74,9 @@ pub(crate) struct PoolEntry {
     established: bool,
     /// Whether the peer has ended its stream, which smoltcp forgets when the connection is over.
     peer_ended: bool,
-    /// Whether received bytes were unread when the connection was about to be over, when smoltcp discards them.
+    /// Whether received bytes were unread shortly before the end of the connection, at which smoltcp discards them.
     unread: bool,
-    /// How many sent bytes were left when that last changed, and when it did.
+    /// The number of sent bytes that are not acknowledged, and when it last changed.
     queue: usize,
     changed: Instant,
 }
@@ -131,7 +131,8 @@ impl PoolEntry {
         *self = Self { role, since: now, ..Self::new(self.handle) };
     }
 
-    /// Keeps an eye on sent bytes that the peer has not acknowledged.
+    /// Observes the sent bytes that are not acknowledged, and asks the peer for an acknowledgement if that takes too
+    /// long.
     fn watch_queue(&mut self, socket: &mut tcp::Socket<'_>, now: Instant) {
         let queue = socket.send_queue();
         if queue != self.queue {
@@ -150,7 +151,7 @@ impl PoolEntry {
 
     /// Makes the socket free, and forgets its connection, which is over.
     fn forget(&mut self, socket: &mut tcp::Socket<'_>, now: Instant) {
-        // smoltcp has no call that forgets a connection silently, except that to listen does so first
+        // smoltcp forgets a connection silently only as the first step of `listen`
         let _ = socket.listen(1);
         socket.close();
         self.take(Role::Free, now);
@@ -161,7 +162,7 @@ impl PoolEntry {
         self.established && matches!(self.role, Role::Incoming(listener) if listener == id)
     }
 
-    /// Returns when the connection is aborted unless it gets ahead.
+    /// Returns when the connection is aborted unless it makes progress.
     fn deadline(&self, is_short: bool) -> Option<Instant> {
         let patience = match self.role {
             // waits for the poller, as in a backlog
@@ -189,7 +190,7 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
         now: Instant,
     ) -> Self {
         for entry in entries.iter() {
-            // the engine writes whole messages, so waiting for more of them only delays
+            // the engine sends whole messages, which Nagle's algorithm would only delay
             sockets.get_mut::<tcp::Socket<'_>>(entry.handle).set_nagle_enabled(false);
         }
         let last_port = seed.wrapping_mul(0x9e37_79b9).to_be_bytes();
@@ -241,11 +242,11 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
                 continue;
             }
             let Some(id) = self.listener_of(ends.local.port) else {
-                return room.play(index); // is refused
+                return room.play(index); // smoltcp refuses it
             };
             match self.state_between(ends) {
                 Some((old, State::TimeWait)) => self.forget(old),
-                // both sides connect at once
+                // both sides connect at the same time
                 Some((_, State::SynSent)) => return room.play(index),
                 // sent again; it must not reach a socket that listens
                 Some(_) => {
@@ -361,7 +362,7 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
                     entry.take(Role::Orphan, now);
                 }
                 Role::Orphan => {
-                    // the peer's end of stream comes after what it sends until then
+                    // discards what the peer still sends, since its end of stream comes after that
                     let _ = socket.recv(|bytes| (bytes.len(), ()));
                 }
                 Role::Free | Role::Incoming(_) | Role::Taken | Role::Watched { .. } => {}
@@ -417,7 +418,7 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
         })
     }
 
-    /// Returns when frames may be due, or a socket is late.
+    /// Returns the first time at which a frame may be due or a socket is late.
     pub(crate) fn deadline(&mut self, now: Instant) -> Option<Instant> {
         let frames = self.interface.poll_at(instant(now), &self.sockets).map(wake_at);
         let late = self.entries.iter().filter_map(|entry| {
@@ -481,7 +482,7 @@ impl<const CONNECTS: bool> Transport for SocketPool<'_, CONNECTS> {
                 entry.unread &= socket.can_recv();
                 Received::Bytes(n)
             }
-            // an end that smoltcp knows, one that it has forgotten, no stream yet, lost bytes, and a reset
+            // in this order: an end that smoltcp knows, one that it has forgotten, no stream yet, lost bytes, a reset
             Err(RecvError::Finished) => Received::End,
             Err(RecvError::InvalidState) if entry.peer_ended && !entry.unread => Received::End,
             Err(RecvError::InvalidState) if is_connecting(socket.state()) => Received::WouldBlock,

@@ -37,9 +37,9 @@ impl<D> fmt::Debug for Uplink<D> {
 /// A poller over the TCP sockets of smoltcp, with a device.
 ///
 /// `H` is the handler, `D` the device, and `L` the poller's relation to other pollers: [`Alone`], or
-/// [`AloneWithMail`](lightcone_core::poller::AloneWithMail) for a handler that posts messages. With `CONNECTS`, handlers
-/// can connect, at most `BATCH` times in a turn, and that many of [`Config::sockets`] are reserved for it. `ROOM` is the
-/// number of connections that can wait for a free TCP socket.
+/// [`AloneWithMail`](lightcone_core::poller::AloneWithMail) for a handler that posts messages. With `CONNECTS`,
+/// handlers can connect, at most `BATCH` times in a turn, and that many of [`Config::sockets`] are reserved for it.
+/// `ROOM` is the number of connections that can wait for a free TCP socket.
 ///
 /// The [crate's documentation](crate) contains a complete program.
 pub struct Stack<
@@ -115,18 +115,20 @@ where
         Ok(Self { poller, room: WaitingRoom::new(device), unix_time: None })
     }
 
-    /// Accepts connections on a port. Returns `false` if the port is 0 or already used, if the number is not below
-    /// [`PORTS_MAX`](crate::PORTS_MAX) or already used, or if the poller is stopping.
+    /// Accepts connections on a port. Returns `false` if the port is 0 or already used, if the number `id` is already
+    /// used or not below [`PORTS_MAX`](crate::PORTS_MAX), or if the poller is stopping.
     pub fn listen(&mut self, port: u16, id: ListenerId) -> bool {
         let is_usable = port != 0 && self.poller.transport().listener_of(port).is_none();
         is_usable && self.poller.listen(PortListener { port }, id).is_ok()
     }
 
-    /// Receives frames, delivers what they cause, carries out what is due, and sends frames. Returns when to call this
-    /// again if no frame arrives before: not later than `now` if there is more to do. `None` if nothing is due.
+    /// Receives frames, delivers the events that they cause, carries out what is due, and sends frames. Returns when to
+    /// call this again if no frame arrives before: `now` or earlier if there is more to do, and `None` if nothing is
+    /// due.
     ///
-    /// Call it again when the device has received a frame. Before it sleeps, a firmware turns interrupts off and checks
-    /// the device once more: an interrupt between the last check and the sleep would go unnoticed.
+    /// Call it again as soon as the device has received a frame. Before it sleeps, the firmware has to turn interrupts
+    /// off and check the device once more: otherwise an interrupt between the last check and the sleep would go
+    /// unnoticed.
     ///
     /// One call receives at most 32 frames and sends at most 16 frames of each socket.
     pub fn poll(&mut self, now: Instant) -> Option<Instant> {
@@ -162,15 +164,15 @@ where
         if more || pool.is_ready() || pool.has_free_for_waiting() {
             return Some(now);
         }
-        // what is due now and not done waits for the device, which is busy
+        // what is due now but was not done waits for the device, which is busy
         let soon = now + DEVICE_RETRY;
         let frames = pool.deadline(now).map(|at| at.max(soon));
         let playing = self.room.is_playing().then_some(soon);
         [frames, playing, self.poller.next_turn()].into_iter().flatten().min()
     }
 
-    /// Returns whether the poller [is over](Poller::is_over), and the peers have received everything that was sent and
-    /// know that it is over. A stopped program may then leave the network.
+    /// Returns whether the poller [is over](Poller::is_over), and all peers have received everything that was sent,
+    /// including the ends of their connections. A stopped program may then leave the network.
     pub fn is_over(&self) -> bool {
         self.poller.is_over() && self.poller.transport().is_quiet()
     }

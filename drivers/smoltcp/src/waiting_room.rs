@@ -1,4 +1,4 @@
-//! A device in front of the device, in which connections wait for a free TCP socket.
+//! A wrapper around the device, in which connections wait for a free TCP socket.
 
 use heapless::Vec;
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken};
@@ -22,11 +22,11 @@ pub(crate) struct Syn {
     frame: Vec<u8, FRAME_MAX, u8>,
 }
 
-/// A device that hands out the frames of another, except those that begin a connection. It keeps these until they are
-/// played one by one, after a TCP socket was made to listen for them. smoltcp would answer them with a reset when no
-/// socket listens.
+/// A device that hands out the frames of another, except those that begin a connection. It keeps these and plays them
+/// (hands them out) one by one, each after a TCP socket was made to listen for it. smoltcp would answer such a frame
+/// with a reset when no socket listens.
 ///
-/// Without a free place, such a frame is dropped, and the peer's system sends it again a second later.
+/// Without a free place, the frame is dropped, and the peer's system sends it again a second later.
 #[derive(Debug)]
 pub(crate) struct WaitingRoom<D, const ROOM: usize> {
     pub(crate) device: D,
@@ -44,7 +44,7 @@ pub(crate) struct Parked<const ROOM: usize> {
 }
 
 impl<const ROOM: usize> Parked<ROOM> {
-    /// Keeps a frame if it begins a connection. Returns whether it did, or would have with a free place.
+    /// Keeps a frame if it begins a connection. Returns whether it begins one, even if there was no place for it.
     fn takes(&mut self, frame: &[u8]) -> bool {
         let Some((frame, ends)) = begin_of_connection(frame, self.medium) else { return false };
         let Ok(frame) = Vec::from_slice(frame) else { return true };
@@ -138,7 +138,7 @@ pub(crate) enum RoomToken<'a, R, const ROOM: usize> {
 impl<R: RxToken, const ROOM: usize> RxToken for RoomToken<'_, R, ROOM> {
     fn consume<T, F: FnOnce(&[u8]) -> T>(self, consumer: F) -> T {
         match self {
-            // an empty frame is one without an effect
+            // an empty frame has no effect
             Self::Received(token, parked) => {
                 token.consume(|frame| consumer(if parked.takes(frame) { &[] } else { frame }))
             }
@@ -156,7 +156,7 @@ pub(crate) struct Ends {
 
 /// Returns a frame without padding, and the ends of the connection that it begins. `None` if it begins none.
 fn begin_of_connection(frame: &[u8], medium: Medium) -> Option<(&[u8], Ends)> {
-    // the length of what comes before the packet of IP
+    // the length of what comes before the IP packet
     let header = match medium {
         #[cfg(feature = "medium-ethernet")]
         Medium::Ethernet => match EthernetFrame::new_checked(frame).ok()?.ethertype() {
@@ -182,7 +182,7 @@ fn ip_payload(packet: &[u8]) -> Option<(IpAddress, IpAddress, &[u8], usize)> {
         #[cfg(feature = "proto-ipv4")]
         4 => {
             let ip = Ipv4Packet::new_checked(packet).ok()?;
-            // a fragment is no connection that a peer of ours begins
+            // no peer divides the frame that begins a connection into fragments
             let whole = ip.next_header() == IpProtocol::Tcp && ip.frag_offset() == 0 && !ip.more_frags();
             let length = usize::from(ip.total_len());
             let payload = packet.get(usize::from(ip.header_len())..length)?;

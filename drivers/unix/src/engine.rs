@@ -399,7 +399,7 @@ impl<D: Driver> Builder<D> {
     ///
     /// A poller that accepts for all pollers evicts a socket only if none of them has room. It prefers its own
     /// sockets; if none of those may be evicted, it asks the other pollers in turn, one every 20 ms. So with several
-    /// pollers, the socket that goes is the one that has been idle longest on its poller.
+    /// pollers, the evicted socket is the one that has been idle longest on its poller, not of all.
     pub fn evict_after(mut self, span: Option<Duration>) -> Self {
         self.config.evict_after = span;
         self

@@ -1,10 +1,12 @@
-//! A client of the server: the commands it sends, the value it uploads, the item it is sent.
+//! The handler, and the state of each client: the command it sends, the value it uploads, the item it is sent.
 //!
 //! - A value is appended to its draft as it arrives, so its length does not depend on the size of the input.
-//! - An item is sent in pieces as the output takes them. Meanwhile the client holds it, and its further commands stay
-//!   in the input: while the output is full, the engine does not read. A command line must fit into the input.
+//! - An item is sent in pieces as the output takes them. Meanwhile the client holds a reference to it, and its further
+//!   commands stay in the input: while the output is full, the engine does not read. A command line must fit into the
+//!   input.
 //! - A reply is never lost: a command runs only when there is room for its reply.
-//! - An upload that stalls holds memory of the table, so it must progress within [`UPLOAD_STALL`].
+//! - An upload that stalls holds memory of the table, so a client that sends none of its value for [`UPLOAD_STALL`] is
+//!   disconnected.
 
 use core::convert::Infallible;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +19,7 @@ use lightcone::{Address, CloseReason, Context, Handler, Input, Instant, Origin, 
 use super::protocol::{Command, Heading, Query, REPLY_MAX, Reply, Upload, deadline, decimal};
 use super::table::{Counts, Draft, Found, Mode, Store, Table};
 
-/// The time in which more of a value must arrive.
+/// The time within which more of a value must arrive.
 const UPLOAD_STALL: Duration = Duration::from_secs(30);
 const LINES: Lines = Lines::new();
 
@@ -57,7 +59,8 @@ pub struct Client {
     phase: Phase,
     /// What is being sent.
     sending: Option<Sending>,
-    /// How much of the command line has been answered, if its answer has several parts.
+    /// How much of the command has been answered, if its answer has several parts: a position in the keys, or a number
+    /// of counts.
     answered: usize,
 }
 
@@ -90,7 +93,7 @@ enum Wait {
     Nothing,
 }
 
-/// The time of a callback, in both forms.
+/// The time of a callback: on the engine's clock in milliseconds, and as Unix time in seconds.
 #[derive(Clone, Copy)]
 struct Clock {
     now: u64,
@@ -104,7 +107,7 @@ impl Clock {
 }
 
 impl Sending {
-    /// Queues as much as there is room for. Returns whether that is the rest.
+    /// Queues as much as there is room for. Returns whether nothing is left.
     fn advance(&mut self, output: &mut Output<'_>) -> bool {
         let item = &self.found.item;
         let unique = self.versions.then_some(self.found.unique);
@@ -156,7 +159,7 @@ impl<S: Store> Kv<S> {
             }
         };
         let uploads = matches!(client.phase, Phase::Value { .. });
-        // What a client that is going, or a server that is stopping, has not asked for yet is not waited for.
+        // No further commands come from a client that has ended its stream, and a server that is stopping takes none.
         let is_last = wait == Wait::Input && (socket.peer_closed() || socket.is_stopping());
         if wait == Wait::Nothing || is_last {
             socket.linger();
@@ -335,7 +338,7 @@ impl<S: Store> Kv<S> {
         reply(output, quiet, text.text());
     }
 
-    /// Sends the counts, one at a time, the first `answered` of which have been sent. Returns whether it was all.
+    /// Sends the counts, one at a time; the first `answered` of them have been sent. Returns whether all have been.
     fn stats(&mut self, answered: &mut usize, output: &mut Output<'_>, clock: Clock) -> bool {
         let mut counts = Counts::default();
         self.store.each(|table| counts.add(&table.counts()));
@@ -367,7 +370,7 @@ impl<S: Store> Kv<S> {
     }
 }
 
-/// Sends the items of the keys from `answered` on. Returns whether they were all queued, and the end of the reply.
+/// Sends the items of the keys from `answered` on. Returns whether all of them and the end of the reply were queued.
 fn get<S: Store>(
     store: &mut S,
     query: &Query<'_>,
@@ -400,7 +403,7 @@ fn begin<S: Store>(store: &mut S, upload: &Upload<'_>, output: &mut Output<'_>, 
     match store.with(hash, |table| {
         let draft = table.draft(hash, key, (flags, expires), length, clock.now);
         if draft.is_err() && mode == Mode::Set {
-            // The client must not be sent a value that it has replaced.
+            // No client may be sent the old value any more.
             table.forget(hash, key, clock.now);
         }
         draft
@@ -442,13 +445,13 @@ impl<S: Store> Handler for Kv<S> {
         self.advance(socket, cx);
     }
 
-    /// Answers the commands that have arrived. If there is no room for that now, `writable` goes on.
+    /// Answers the commands that have arrived. If there is no room for that now, `writable` continues.
     fn shutdown(&mut self, socket: &mut Socket<'_, Client>, cx: &mut Context<'_, Infallible>) {
         self.advance(socket, cx);
     }
 
     fn close(&mut self, socket: &mut Socket<'_, Client>, _: CloseReason, _: &mut Context<'_, Infallible>) {
-        *socket.data = Client::default(); // returns its charges now, as the slot may be empty for long
+        *socket.data = Client::default(); // returns its charges now, as the slot may stay unused for long
         self.connections.closed.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -5,7 +5,7 @@
 //! | `protocol` | commands, replies and numbers as text; neither I/O nor state |
 //! | `table` | the table of one thread: expiry, versions, eviction |
 //! | `shards` | a table that pollers share |
-//! | `handler` | a client: values in, values out, backpressure |
+//! | `handler` | the handler: values in, values out, backpressure |
 
 mod handler;
 pub mod protocol;

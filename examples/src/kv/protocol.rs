@@ -6,7 +6,8 @@ use super::table::{Delta, KEY_MAX, Mode, NEVER, Refusal};
 
 /// The longest of the replies that are not values or counts, in bytes.
 pub const REPLY_MAX: usize = 64;
-/// The longest line before a value, in bytes: the key, the flags, the length and the version, with what is between them.
+/// The longest line before a value, in bytes: the key, the flags, the length and the version, with what is between
+/// them.
 pub const HEADING_MAX: usize = 6 + KEY_MAX + 1 + 10 + 1 + 10 + 1 + 20 + 2;
 /// The longest value that a command can announce. It is received and discarded if the server does not take it.
 const LENGTH_MAX: u64 = i32::MAX as u64;
@@ -106,7 +107,7 @@ pub struct Upload<'a> {
     pub quiet: bool,
 }
 
-/// A line that is no command.
+/// A line that is not a valid command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Malformed {
     /// The reply to it.
@@ -215,7 +216,7 @@ impl<'a> Command<'a> {
             b"prepend" => upload(rest, Mode::Prepend),
             b"cas" => upload(rest, Mode::Cas(0)),
             b"delete" => match arguments(rest)? {
-                // Old clients send a delay, which has to be 0.
+                // Old clients also send a delay, which has to be 0.
                 ([Some(key), zero, None, None, None], quiet) if zero.is_none_or(|zero| zero == b"0") => {
                     Ok(Self::Delete { key: checked(key)?, quiet })
                 }
@@ -280,7 +281,7 @@ fn upload(rest: &[u8], mode: Mode) -> Result<Command<'_>, Malformed> {
     }
     let length = number(length).filter(|length| *length <= LENGTH_MAX).ok_or(Reply::BadChunk)?;
     let length = usize::try_from(length).map_err(|_| Reply::BadChunk)?;
-    // From here on the length of the value is known, so that it need not be taken for commands.
+    // From here on the length of the value is known, so it can be skipped and is not taken for commands.
     let malformed = Malformed { reply: Reply::BadFormat, value: Some(length) };
     let flags = number(flags).and_then(|flags| u32::try_from(flags).ok()).ok_or(malformed)?;
     let expiry = signed(expiry).ok_or(malformed)?;
@@ -309,7 +310,7 @@ fn arguments(mut rest: &[u8]) -> Result<(Words<'_>, bool), Malformed> {
     let (mut words, mut quiet, mut count) = ([None; 5], false, 0);
     while let Some((word, after)) = token(rest) {
         rest = after;
-        // The first word is a key or a number, also if it reads `noreply`, unless nothing follows.
+        // `noreply` is a key or a number unless it is the last word.
         if word == b"noreply" && token(rest).is_none() {
             quiet = true;
             break;
@@ -324,7 +325,7 @@ fn checked(key: &[u8]) -> Result<&[u8], Reply> {
     if key.len() <= KEY_MAX { Ok(key) } else { Err(Reply::BadFormat) }
 }
 
-/// Returns the number that a text is; `None` if it is something else, or more than 64 bits hold.
+/// Returns the number that a text represents; `None` if it is something else, or does not fit into 64 bits.
 #[must_use]
 pub fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
@@ -343,7 +344,7 @@ fn signed(text: &[u8]) -> Option<i64> {
     }
 }
 
-/// Writes a number to the end of `digits`, and returns it.
+/// Writes a number to the end of `digits`, and returns its digits.
 pub fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut start = digits.len();
     for (at, place) in digits.iter_mut().enumerate().rev() {
@@ -393,7 +394,7 @@ impl Heading {
 }
 
 /// Returns the time in milliseconds at which an item expires: [`NEVER`] for 0, at once for a negative number, a span in
-/// seconds up to 30 days, and beyond that seconds since 1970. Without a wall clock, points in time have passed.
+/// seconds up to 30 days, and beyond that seconds since 1970. Without a wall clock, points in time count as past.
 ///
 /// ```
 /// use lightcone_examples::kv::protocol::deadline;

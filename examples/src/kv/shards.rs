@@ -3,7 +3,7 @@
 use super::sync::{Arc, Mutex, PoisonError};
 use super::table::{Hash, Hasher, Limits, Store, Table};
 
-/// The least memory of a shard, if there are several.
+/// The minimum memory of a shard, if there are several.
 const SHARD_BYTES: usize = 8 << 20;
 /// How many of the longest values fit into a shard at least, if there are several: large values must not crowd out
 /// everything else in their shard.
@@ -17,11 +17,11 @@ const SHARDS_MAX: usize = 256;
 /// A lock is held for one operation on one key, never for a send or a receive, and never together with another one:
 /// what a client is sent or uploads is outside of the table, in an [`Item`](super::table::Item) or a
 /// [`Draft`](super::table::Draft). So a slow client delays no other one, and there is no order of locks to keep. The
-/// longest operations are those for a value of the maximum length: to append to one copies it, and room for one may
-/// need the eviction of as many small items as it replaces.
+/// longest operations are those for a value of the maximum length: appending to one copies it, and making room for one
+/// may evict all the small items in whose place it comes.
 #[derive(Clone, Debug)]
 pub struct Shards {
-    /// As many as a power of two.
+    /// Their number is a power of two.
     tables: Arc<Vec<Mutex<Table>>>,
     hasher: Hasher,
     limits: Limits,
@@ -40,7 +40,7 @@ impl Shards {
     pub fn with_shards(shards: usize, limits: Limits, hasher: Hasher) -> Self {
         let shards = 1 << shards.max(1).ilog2();
         let share = Limits { memory: limits.memory / shards, ..limits };
-        // Uniques of different shards differ.
+        // So that the versions of different shards differ.
         let table = |first| Mutex::new(Table::new(share, hasher, (first, shards as u64)));
         Self { tables: Arc::new((1..=shards as u64).map(table).collect()), hasher, limits }
     }

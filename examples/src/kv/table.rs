@@ -2,15 +2,15 @@
 //!
 //! A table belongs to one thread; [`Shards`](super::shards::Shards) divides keys among tables that threads share.
 //!
-//! - **Values in place.** [`Table::draft`] sets memory aside for a value before it arrives. The bytes are appended to the
-//!   [`Draft`], which is outside of the table, and [`Table::store`] makes it an item without copying it. Items are
-//!   immutable: a client that is sent one holds it, so that the table is not needed meanwhile.
-//! - **Memory.** Each draft and each item has a charge, which counts its key, its value and [`OVERHEAD`], until its
-//!   memory is free: an item that was removed while a client was being sent it still counts. The charges never exceed
-//!   [`Limits::memory`]. For a new one, the items that were used least recently are evicted; those that a client
-//!   holds are passed over, as that would free nothing.
-//! - **Expiry.** An item that has expired is removed when it is looked up or evicted. [`Table::flush`] marks all items up
-//!   to the latest version as expired.
+//! - **Values in place.** [`Table::draft`] sets memory aside for a value before it arrives. The bytes are appended to
+//!   the [`Draft`], which is outside of the table, and [`Table::store`] makes it an item without copying it. Items are
+//!   immutable: a client to which one is sent holds a reference to it, so that the table is not needed meanwhile.
+//! - **Memory.** Each draft and each item has a charge: the length of its key and its value, and [`OVERHEAD`]. It
+//!   counts until the memory is free, so also for an item that was removed while it was being sent to a client. The
+//!   charges never exceed [`Limits::memory`]. To make room for a new one, the items that were used least recently are
+//!   evicted; those that a client holds are passed over, as their eviction would free nothing.
+//! - **Expiry.** An item that has expired is removed when it is looked up or evicted. [`Table::flush`] marks all items
+//!   up to the latest version as expired.
 
 use core::hash::BuildHasher;
 use core::mem::size_of;
@@ -26,7 +26,7 @@ pub const VALUE_MAX: usize = 1 << 20;
 pub const PASSED_OVER_MAX: usize = 64;
 /// The maximum number of items of one table.
 const ENTRIES_MAX: usize = u32::MAX as usize - 1;
-/// The time of items that do not expire.
+/// The expiry time of items that do not expire.
 pub const NEVER: u64 = u64::MAX;
 /// What an item occupies in addition to its key and its value: its entry, its share of the buckets, the item itself
 /// with its two counts of references, and the headers and rounding of two allocations.
@@ -42,18 +42,18 @@ pub struct Limits {
     pub value: usize,
 }
 
-/// A keyed hash, so that a client cannot choose keys that collide.
+/// A keyed hash function, so that a client cannot choose keys that collide.
 #[derive(Clone, Copy, Debug)]
 pub struct Hasher(u64);
 
 impl Hasher {
-    /// Creates a hash from a seed, for tests.
+    /// Creates a hash function from a seed, for tests.
     #[must_use]
     pub const fn seeded(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// Creates a hash from a random seed.
+    /// Creates a hash function from a random seed.
     #[must_use]
     pub fn random() -> Self {
         Self(RandomState::new().hash_one(0))
@@ -75,9 +75,9 @@ impl Hasher {
 /// The hash of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Hash {
-    /// What decides on the table.
+    /// Selects the table.
     pub(super) table: u32,
-    /// What decides on the bucket within it.
+    /// Selects the bucket within it.
     bucket: u32,
 }
 
@@ -96,13 +96,13 @@ pub trait Store {
     fn limits(&self) -> Limits;
 }
 
-/// The memory that the charges of a table take.
+/// The sum of the charges of a table.
 #[derive(Debug)]
 struct Budget {
     used: AtomicUsize,
 }
 
-/// Memory that is set aside, returned when it is dropped.
+/// Memory that is set aside. It is returned when this is dropped.
 #[derive(Debug)]
 struct Charge {
     budget: Arc<Budget>,
@@ -192,7 +192,7 @@ impl Draft {
 pub struct Found {
     /// The item.
     pub item: Arc<Item>,
-    /// The number that the latest change of the item got, which no other change has.
+    /// The version: the number of the latest change of the item, which no other change has.
     pub unique: u64,
 }
 
@@ -346,7 +346,7 @@ pub struct Table {
     limits: Limits,
     hasher: Hasher,
     budget: Arc<Budget>,
-    /// As many as a power of two.
+    /// Their number is a power of two.
     buckets: Vec<u32>,
     entries: Vec<Entry>,
     free: u32,
@@ -433,18 +433,18 @@ impl Table {
         found != 0
     }
 
-    /// Removes an item without counting it: one that a failed `set` was to replace.
+    /// Removes an item without counting that, for a failed `set` that was to replace it.
     pub fn forget(&mut self, hash: Hash, key: &[u8], now: u64) {
         let found = self.find(hash, key, now);
         self.unlink(found);
     }
 
-    /// Sets memory aside for an item whose value has `length` bytes. Evicts others for it. The pair is its flags and
-    /// the time at which it expires.
+    /// Sets memory aside for an item whose value has `length` bytes, and evicts others if that is necessary. The pair
+    /// is its flags and the time at which it expires.
     ///
     /// # Errors
     ///
-    /// [`Refusal::TooLarge`], also of a key, and [`Refusal::Full`].
+    /// [`Refusal::TooLarge`], also if the key is too long, and [`Refusal::Full`].
     pub fn draft(
         &mut self,
         hash: Hash,
@@ -481,7 +481,7 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// All but [`Refusal::NotANumber`].
+    /// Any but [`Refusal::NotANumber`].
     pub fn store(&mut self, draft: Draft, mode: Mode, now: u64) -> Result<(), Refusal> {
         debug_assert_eq!(draft.missing(), 0, "a draft is stored when its value has arrived");
         self.counts.increase(Count::Sets);
@@ -551,7 +551,7 @@ impl Table {
         self.flush_if_due(now);
     }
 
-    /// Removes all items. Takes time for each of them.
+    /// Removes all items, which takes time for each of them.
     pub fn clear(&mut self) {
         while self.oldest != 0 {
             self.unlink(self.oldest);
@@ -618,7 +618,7 @@ impl Table {
         for _ in 0..PASSED_OVER_MAX {
             let (oldest, flushed) = (self.oldest, self.flushed);
             let Some(entry) = self.entry(oldest) else { return false };
-            // References are added only with access to the table, so an item that has no other here gets none.
+            // References are added only with access to the table, so an item without another one cannot get one now.
             if entry.item.as_ref().is_some_and(|item| Arc::strong_count(item) > 1) {
                 self.use_now(oldest);
                 continue;

@@ -1,7 +1,7 @@
 //! Tests of a server without sockets: requests, responses and time in memory.
 //!
-//! A [`TestServer`] runs a server on the real parser and the real poller, over connections in memory. Nothing waits:
-//! time passes only when the test lets it, so a test of a timeout takes microseconds and always ends in the same way.
+//! A [`TestServer`] runs a server with the real parser on the real poller, over connections in memory. Nothing waits:
+//! time passes only when the test lets it, so a test of a timeout takes microseconds and always has the same result.
 //!
 //! ```
 //! use lightcone_http::Http;
@@ -28,8 +28,8 @@
 //!
 //! # Streams and time
 //!
-//! [`TestServer::start`] sends a request and returns at once. What has arrived of the response is seen by
-//! [`TestServer::partial`], while [`TestServer::advance`] lets time pass:
+//! [`TestServer::start`] sends a request and returns at once. [`TestServer::advance`] then lets time pass, and
+//! [`TestServer::partial`] returns what has arrived of the response:
 //!
 //! ```
 //! use core::time::Duration;
@@ -63,9 +63,9 @@
 //! # Bytes
 //!
 //! For what no well-behaved client sends, [`connect`](TestServer::connect), [`send`](TestServer::send) and
-//! [`receive`](TestServer::receive) work with bytes. A connection can deliver its bytes in
-//! [pieces](TestServer::set_piece), read [slowly](TestServer::set_window), [end](TestServer::end) its stream and be
-//! [reset](TestServer::reset).
+//! [`receive`](TestServer::receive) work with bytes. The client can deliver its bytes in
+//! [pieces](TestServer::set_piece), read [slowly](TestServer::set_window), [end](TestServer::end) its stream and
+//! [reset](TestServer::reset) the connection.
 
 pub(crate) mod network;
 mod request;

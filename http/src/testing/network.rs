@@ -53,11 +53,11 @@ impl Peer {
     }
 }
 
-/// All connections of a test server. A connection is the number of its peer.
+/// All connections of a test server. A connection is represented by the index of its peer.
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) peers: Vec<Peer>,
-    /// A connection that is not accepted yet.
+    /// A connection that has not been accepted yet.
     pub(crate) backlog: Option<usize>,
     /// The address of all peers.
     pub(crate) address: Address,

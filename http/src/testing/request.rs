@@ -86,7 +86,7 @@ impl TestRequest {
         bytes
     }
 
-    /// Returns whether the response has no body whatever its fields say (RFC 9112, section 6.3).
+    /// Returns whether the response has no body, whatever its fields say (RFC 9112, section 6.3).
     pub(crate) fn is_head(&self) -> bool {
         self.method == "HEAD"
     }

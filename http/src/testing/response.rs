@@ -73,13 +73,13 @@ impl TestResponse {
         self.complete
     }
 
-    /// Returns whether this is an interim response, which another one follows (RFC 9110, section 15.2).
+    /// Returns whether this is an interim response, after which another one follows (RFC 9110, section 15.2).
     pub(crate) const fn is_interim(&self) -> bool {
         self.status / 100 == 1 && self.status != 101
     }
 
-    /// Reads a response from the front of `bytes`. `bodiless` is whether it has no body because of its request, and
-    /// `ended` whether no more bytes follow. Returns it with its length; `None` if its head is not complete.
+    /// Reads a response from the front of `bytes`. `bodiless` is whether its request excludes a body, and `ended`
+    /// whether no more bytes follow. Returns it with its length; `None` if its head is not complete.
     ///
     /// # Panics
     ///

@@ -31,8 +31,8 @@ pub(crate) type TestPoller<H> = Poller<'static, H, Network, AloneWithMail<<H as 
 /// It runs any [`Handler`], not only [`Http`](crate::Http). Connections are numbered from 0. The
 /// [module's page](super) has examples.
 ///
-/// The memory of the server's poller, about 400 KiB with the default configuration, is never returned: make a server
-/// for each test rather than for each request.
+/// The memory of the server's poller, about 400 KiB with the default configuration, is never freed: create a server for
+/// each test rather than for each request.
 pub struct TestServer<H: Handler + 'static> {
     pub(crate) poller: TestPoller<H>,
     pub(crate) peers: Vec<Peer>,
@@ -59,7 +59,7 @@ impl<H: Handler + 'static> TestServer<H> {
         Self::with_config(handler, &Self::CONFIG)
     }
 
-    /// Creates a server.
+    /// Creates a server with a configuration of its own.
     ///
     /// # Panics
     ///
@@ -84,7 +84,7 @@ impl<H: Handler + 'static> TestServer<H> {
         Self { poller, peers: Vec::new(), now, unix_time: Some(UNIX_TIME) }
     }
 
-    /// Returns the handler. Its state is [`Http::state_mut`](crate::Http::state_mut).
+    /// Returns the handler. If it is an `Http`, [`state_mut`](crate::Http::state_mut) returns its state.
     pub const fn handler(&mut self) -> &mut H {
         self.poller.handler_mut()
     }
@@ -94,8 +94,8 @@ impl<H: Handler + 'static> TestServer<H> {
         self.now
     }
 
-    /// Sets the time of the wall clock in seconds since 1970, which responses have in `Date`; `None` for no clock. It
-    /// does not change by itself, and is 784111777 at first: Sun, 06 Nov 1994 08:49:37 GMT.
+    /// Sets the time of the wall clock in seconds since 1970, which responses send as `Date`; `None` for no clock. It
+    /// does not advance by itself, and is 784111777 at first: Sun, 06 Nov 1994 08:49:37 GMT.
     pub const fn set_unix_time(&mut self, unix_time: Option<u64>) {
         self.unix_time = unix_time;
     }
@@ -109,7 +109,7 @@ impl<H: Handler + 'static> TestServer<H> {
     ///
     /// # Panics
     ///
-    /// If a million turns do not get there, because the handler keeps the poller busy.
+    /// If the end of this time is not reached in a million turns, because the handler keeps the poller busy.
     pub fn advance(&mut self, time: Duration) {
         let end = self.now + time;
         for _ in 0..ADVANCE_TURNS {
@@ -276,7 +276,7 @@ impl<H: Handler + 'static> TestServer<H> {
         self.pump(connection);
     }
 
-    /// Sets how many bytes the server receives at once, at least 1: no limit at first.
+    /// Sets the maximum number of bytes that the server receives at once, at least 1: no limit at first.
     pub fn set_piece(&mut self, connection: usize, bytes: usize) {
         self.peer(connection).cut = bytes.max(1);
     }
@@ -324,7 +324,7 @@ impl<H: Handler + 'static> TestServer<H> {
         }
     }
 
-    /// Runs a turn at a time, which is not before the current one.
+    /// Runs a turn at the time `at`, or now if that has passed.
     pub(crate) fn turn_at(&mut self, at: Instant) {
         self.now = self.now.max(at);
         self.with_poller(Poller::turn);
