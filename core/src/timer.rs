@@ -15,6 +15,10 @@ const LISTS: usize = 1 << BITS;
 /// The maximum distance of a timer, so that the signed distance of ticks stays meaningful.
 pub(crate) const HORIZON: u32 = 1 << 30;
 
+/// The maximum distance from the tick that a wheel has reached to the current one, about 6 days. Together with
+/// [`HORIZON`], it is less than the distance at which a tick would seem to be in the past.
+const LAG_MAX: u32 = HORIZON / 2;
+
 /// A timer's links in the wheel; part of every slot. Indices are stored plus one, so that 0 means none.
 #[derive(Clone, Copy, Default, Debug)]
 pub(crate) struct TimerLink {
@@ -162,9 +166,14 @@ impl Wheel {
     }
 
     /// Returns the tick to which the wheel must be advanced next: no timer is due before it. It may be that of a timer
-    /// that was cancelled. `None` if no timer is filed.
+    /// that was cancelled, or serve only to bring the wheel up to date. `None` if no timer is filed.
     pub(crate) const fn next(&self) -> Option<u32> {
-        if self.filed > 0 { Some(self.soonest) } else { None }
+        let latest = self.now.wrapping_add(LAG_MAX);
+        match self.filed {
+            0 => None,
+            _ if at_or_before(latest, self.soonest) => Some(latest),
+            _ => Some(self.soonest),
+        }
     }
 
     /// Returns a tick before which no timer is due.
@@ -212,7 +221,7 @@ impl Wheel {
     /// no more timers are due.
     #[expect(clippy::indexing_slicing, reason = "`place` returns a level < LEVELS and a list < LISTS")]
     pub(crate) fn expired(&mut self, links: &mut impl TimerLinks, to: u32) -> Option<u32> {
-        if self.filed > 0 && !at_or_before(self.soonest, to) {
+        if self.filed > 0 && !at_or_before(self.soonest, to) && to.wrapping_sub(self.now) < LAG_MAX {
             // the common case: no list is searched, and the wheel stays where it is
             return None;
         }

@@ -109,6 +109,22 @@ fn timers_agree_with_a_list_that_is_searched() {
     }
 }
 
+/// A poller that takes a turn only when one is due, and late, in which a callback sets a timer before those that are due
+/// are called.
+#[test]
+fn timers_that_are_set_late_and_far_ahead_are_not_early() {
+    let (mut wheel, mut slots) = (TimerWheel::new(), [const { MaybeUninit::uninit() }; MOST]);
+    let mut timers = Timers::new(TimerStorage::new(&mut wheel, &mut slots), &CONFIG).unwrap();
+    let (mut now, mut model) = (at(5), Model::new());
+    for tag in 0..20 {
+        let id = timers.set(now, at(u64::MAX), tag).unwrap();
+        model.push((Timers::due(now, at(u64::MAX)), id, tag));
+        fire(&mut timers, &mut model, now);
+        now = timers.next(now).unwrap() + Duration::from_secs(10);
+    }
+    assert!(model.len() < 5, "the others have been called");
+}
+
 #[test]
 fn the_configuration_bounds_the_timers_and_their_storage() {
     for (timers, slots) in [(0, 0), (0, 3), (2, 2), (2, 3)] {
