@@ -497,7 +497,7 @@ pub const MUTANTS: &[Mutant] = &[
          false,\n                Accept::Exhausted => {\n                    self.acceptor.back_off(&mut \
          self.io.transport, self.io.now);\n                    return false;\n                }\n            \
          };\n            let accepted = AcceptedSocket { connection, peer, listener: id };\n            let \
-         placed = if has_room { self.place(accepted) } else { self.hold(accepted, true) };\n            if \
+         placed = if has_room { self.place(accepted) } else { self.hold(accepted) };\n            if \
          !placed {\n                return self.await_room(id);\n            }\n",
         "            let _ = has_room;\n            let Some(listener) = self.acceptor.watched(id) else { \
          return false };\n            let Accept::Accepted(connection, peer) = \

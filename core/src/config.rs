@@ -188,6 +188,11 @@ pub struct Config {
     /// `writable` is pending) is never evicted. Neither is one that the program has connected, and none is evicted to
     /// make room for a connect.
     ///
+    /// Before a socket is evicted, the poller looks whether a request has just arrived, for which it needs a free input
+    /// block: with fewer [`input_blocks`](Self::input_blocks) than sockets, peers that hold all of them prevent eviction.
+    /// Eviction frees a slot, and with it whatever else a socket occupies, but a process that is out of descriptors does
+    /// not learn that a connection waits.
+    ///
     /// Eviction costs 8 bytes for each of [`sockets`](Self::sockets), and one more expiry of a socket's timer each time
     /// that the socket becomes idle.
     pub evict_after: Option<Duration>,

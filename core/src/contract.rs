@@ -342,12 +342,13 @@ impl<D> Checked<D> {
         }
         if matches!(event, Event::Close(CloseReason::Evicted)) {
             assert!(!self.connecting, "evicted although the program has connected it");
-            assert!(!self.active, "evicted although it is active");
         }
-        // of a worker's socket, only that is known: the poller evicts its own socket
+        // of a worker's socket, only that is known: the poller evicts its own socket, to which the worker's changes are
+        // on their way
         if matches!(event, Event::Close(CloseReason::Evicted)) && stream.shared.evict_after != UNKNOWN {
             let (quiet, after) = (stream.quiet_for().as_millis(), stream.shared.evict_after);
             assert!(after > 0, "evicted although eviction is off");
+            assert!(!self.active, "evicted although it is active");
             assert!(quiet >= after.into(), "evicted after {quiet} ms without progress, {after} are needed");
             assert!(!self.paused && !self.armed, "evicted although it is not read");
             let (unread, queued) = (self.unread, stream.queued());

@@ -135,8 +135,9 @@ impl PollerEvent {
 /// 8. A callback borrows only its own socket. It reaches other sockets by [`Context::post`].
 /// 9. A socket ends with [`CloseReason::Evicted`] only if [`Config::evict_after`](crate::Config::evict_after) is set,
 ///    and only while it is idle: no shutdown has begun, it is neither declared active nor paused, no `writable` is
-///    pending, no input was left unconsumed, nothing is queued, and its last progress is at least that span ago. Of the
-///    sockets of a poller that may be evicted, the one that has been idle longest is first.
+///    pending, no input was left unconsumed, nothing is queued, and its last progress is at least that span ago. Until
+///    the peer's first byte, what is sent to it is no progress if [`first_byte`](crate::Timeouts::first_byte) is set.
+///    Of the sockets of a poller that may be evicted, the one that has been idle longest is first.
 ///
 /// Three more callbacks belong to the poller and not to a socket. A [`Poller`](crate::poller::Poller) calls them, so
 /// they come on every driver, but not on workers:
@@ -577,7 +578,8 @@ impl<'a, M> Context<'a, M> {
     /// Like the deadline of a socket, a timer has a resolution of a millisecond and is never early; if it becomes due
     /// during a turn, it is late by the rest of that turn. A time that has passed counts as the next millisecond, and
     /// one that is more than 12 days ahead as 12 days. Timers fire in the order of these times, and in any order within
-    /// one millisecond. In a turn, at most 256 of them fire, after the timeouts and messages of the sockets.
+    /// one millisecond. In a turn, at most 256 of them fire, after the timeouts and messages of the sockets, and none
+    /// if its wait may have [left sockets out](crate::poller::Poller::on_full_wait). The others follow in later turns.
     ///
     /// ```
     /// use core::convert::Infallible;

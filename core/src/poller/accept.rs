@@ -24,8 +24,6 @@ pub(crate) struct Acceptor<'s, T: Transport> {
     listeners: &'s mut [Option<ListenerEntry<T::Listener>>],
     /// An accepted connection for which no poller has room, or that cannot be watched now.
     pub(crate) held: Option<AcceptedSocket<T::Unregistered>>,
-    /// Whether no poller had room for it.
-    pub(crate) lacks_room: bool,
     /// The listener at which a connection was left waiting because there was neither room nor a socket to evict, and
     /// when that was.
     pub(crate) left: Option<(ListenerId, Instant)>,
@@ -35,7 +33,7 @@ pub(crate) struct Acceptor<'s, T: Transport> {
 
 impl<'s, T: Transport> Acceptor<'s, T> {
     pub(crate) fn new(listeners: &'s mut [Option<ListenerEntry<T::Listener>>]) -> Self {
-        Self { listeners, held: None, lacks_room: false, left: None, resume_at: None }
+        Self { listeners, held: None, left: None, resume_at: None }
     }
 
     /// Returns the maximum number of listeners.

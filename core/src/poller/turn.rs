@@ -380,6 +380,7 @@ where
     /// and then this again: it continues where it stopped.
     #[inline]
     pub fn turn(&mut self) {
+        self.start(); // before anything is taken from a queue, because the callback may panic
         self.admit_assigned(); // those that a panic left over
         while self.budget.commands > 0 {
             self.budget.commands -= 1;
@@ -407,14 +408,8 @@ where
 
     #[inline]
     fn begin_connects(&mut self) {
-        while !self.io.pending_connects.is_empty() {
-            // before the connect is taken out: it would be lost if `started` panicked
-            if self.announced == Announced::Nothing {
-                self.announce();
-            }
-            if let Some(connect) = self.io.pending_connects.pop_front() {
-                self.begin_connect(connect);
-            }
+        while let Some(connect) = self.io.pending_connects.pop_front() {
+            self.begin_connect(connect);
         }
     }
 
@@ -436,7 +431,15 @@ where
         self.io.alarm = self.io.timers.next(self.io.now).unwrap_or(NEVER);
     }
 
-    /// Delivers `started`, and, once a stop has begun, `stopping`, unless the handler has received them.
+    /// Delivers `started` before the first other callback. Every method that may lead to one calls this first.
+    #[inline]
+    fn start(&mut self) {
+        if self.announced == Announced::Nothing {
+            self.announce();
+        }
+    }
+
+    /// Delivers `started`, and once a stop has begun, `stopping`, unless the handler has had them.
     #[cold]
     fn announce(&mut self) {
         if self.announced == Announced::Nothing {
@@ -655,6 +658,7 @@ where
     /// Reports that connections wait at a listener. Accepts as many as there is room for and chooses a poller for each.
     /// Those that stay on this poller are admitted after all were placed, so that no callback delays the others.
     pub fn on_acceptable(&mut self, id: ListenerId) {
+        self.start();
         self.accept(id);
         self.admit_assigned();
     }
@@ -766,6 +770,7 @@ where
         peer: Address,
         listener: ListenerId,
     ) -> Result<(), T::Unregistered> {
+        self.start();
         if self.phase != Phase::Running || !self.has_room() {
             return Err(connection);
         }
@@ -823,7 +828,7 @@ where
                 }
             };
             let accepted = AcceptedSocket { connection, peer, listener: id };
-            let placed = if has_room { self.place(accepted) } else { self.hold(accepted, true) };
+            let placed = if has_room { self.place(accepted) } else { self.hold(accepted) };
             if !placed {
                 return self.await_room(id);
             }
@@ -847,7 +852,7 @@ where
         let AcceptedSocket { connection, peer, listener } = accepted;
         let connection = match self.io.transport.make_watchable(connection) {
             Ok(connection) => connection,
-            Err(connection) => return self.hold(AcceptedSocket { connection, peer, listener }, false),
+            Err(connection) => return self.hold(AcceptedSocket { connection, peer, listener }),
         };
         match self.io.membership.place(AcceptedSocket { connection, peer, listener }) {
             Placement::Here(assigned) => {
@@ -857,15 +862,14 @@ where
                 }
             }
             Placement::Elsewhere => {}
-            Placement::NoRoom(accepted) => return self.hold(accepted, true),
+            Placement::NoRoom(accepted) => return self.hold(accepted),
         }
         true
     }
 
-    /// Holds back an accepted connection, and returns `false`. `lacks_room` is whether it waits for a slot.
-    fn hold(&mut self, accepted: AcceptedSocket<T::Unregistered>, lacks_room: bool) -> bool {
+    /// Holds back an accepted connection, and returns `false`.
+    fn hold(&mut self, accepted: AcceptedSocket<T::Unregistered>) -> bool {
         self.acceptor.held = Some(accepted);
-        self.acceptor.lacks_room = lacks_room;
         false
     }
 
@@ -891,9 +895,7 @@ where
         if !self.place_held() {
             // first, because a callback of an evicted socket may panic
             self.acceptor.back_off(&mut self.io.transport, self.io.now);
-            if !self.acceptor.lacks_room {
-                return;
-            }
+            // the end of a socket also frees what a transport may lack to watch another one
             self.make_room();
             // the end of a socket ends the back-off
             if !self.acceptor.take_due(self.io.now) {
@@ -911,7 +913,6 @@ where
     /// Places the connection that was held back, if there is room. Returns whether none is held back any more.
     fn place_held(&mut self) -> bool {
         if self.acceptor.held.is_some() && !self.io.membership.has_room(self.has_room()) {
-            self.acceptor.lacks_room = true;
             return false;
         }
         self.acceptor.held.take().is_none_or(|accepted| self.place(accepted))
@@ -969,9 +970,6 @@ where
     fn admit(&mut self, assigned: AssignedSocket<T::Unregistered, L::Permit>) {
         let (peer, listener) = (assigned.peer, assigned.listener);
         self.admitting = Some(assigned);
-        if self.announced == Announced::Nothing {
-            self.announce();
-        }
         self.scope = PanicScope::Program;
         let admitted = self.shard.admit(&mut self.handler, Origin::Accepted { listener }, &peer);
         self.scope = PanicScope::Engine;
@@ -1071,9 +1069,6 @@ where
         match command {
             Command::Assign(assigned) => self.take_over(assigned),
             Command::Connect { to, tag, permit } => {
-                if self.announced == Announced::Nothing {
-                    self.announce();
-                }
                 if let Some(token) = self.shard.reserve() {
                     self.begin_connect(PendingConnect { token, to, tag, permit });
                 }

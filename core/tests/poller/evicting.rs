@@ -49,6 +49,23 @@ fn the_longest_idle_makes_room_in_the_same_turn() {
     bench.stop(0);
 }
 
+/// Such as a low descriptor for `select`.
+#[test]
+fn an_eviction_makes_room_for_a_connection_that_cannot_be_watched_yet() {
+    let mut bench = Lone::new(&Config { sockets: 12, ..EVICT });
+    let (door, wires) = fill(&mut bench);
+    bench.turn_at(101);
+    let newcomer = bench.knock(&door);
+    newcomer.set(|wire| wire.unwatchable = 1);
+    bench.turn();
+    assert_eq!((newcomer.fate(), evicted(&bench)), (Fate::Watched, 0), "the second attempt succeeds");
+    let other = bench.knock(&door);
+    other.set(|wire| wire.unwatchable = 2);
+    bench.turn();
+    assert_eq!((wires[0].fate(), other.fate(), evicted(&bench)), (Fate::Closed, Fate::Watched, 1));
+    bench.stop(0);
+}
+
 #[test]
 fn before_the_span_is_over_connections_wait() {
     let (mut bench, door, wires) = full();

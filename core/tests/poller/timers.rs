@@ -1,8 +1,9 @@
 //! Tests of the events of a poller: its start, its timers, its stop.
 
-use crate::bench::{BATCH, CLONE_PANICS, Lone, Mute, Note, SMALL, at, ms, usual};
+use crate::bench::{BATCH, CLONE_PANICS, Lone, Mute, Note, SMALL, at, group, mate, ms, usual};
 use crate::net::{Fate, Peer, planned_panic};
 use core::cell::{Cell, RefCell};
+use lightcone_core::balance::{Balancer, Policy};
 use lightcone_core::poller::{Alone, PanicOwner};
 use lightcone_core::{
     Address, Config, ConnectError, Context, Event, PollerEvent, Timeouts, TimerError, TimerId, Token, UnixId,
@@ -321,6 +322,8 @@ fn times_far_apart_are_no_problem() {
         cx.set_timer(at(u64::MAX), 1).unwrap();
     });
     let most = (1 << 30) - 1;
+    assert_eq!(bench.due(), Some(1 << 29), "the wheel is brought up to date after 6 days");
+    bench.turn_at(1 << 29);
     assert_eq!(bench.due(), Some(most), "12 days");
     bench.turn_at(most);
     assert_eq!(bench.trace(), ["timer 1"]);
@@ -391,6 +394,41 @@ fn a_panic_in_started_or_stopping_does_not_come_again() {
     bench.end();
     assert_eq!(bench.trace(), ["stopping", "0 shutdown", "0 close Shutdown"]);
     assert_eq!(bench.owners, [PanicOwner::Program; 2]);
+}
+
+/// Nor is a connection lost that waits at a listener, or that another poller has assigned to this one.
+#[test]
+fn a_panic_in_started_loses_no_connection() {
+    let panics = |event: PollerEvent| {
+        if event == PollerEvent::Started {
+            planned_panic();
+        }
+    };
+    let mut bench = Lone::new(&SMALL);
+    bench.on_poller(move |event, _| panics(event));
+    let door = bench.listen(0);
+    let wire = bench.knock(&door);
+    bench.turns(2);
+    assert_eq!(bench.trace(), ["started", "0 open"]);
+    assert_eq!((wire.fate(), bench.owners.len()), (Fate::Watched, 1));
+    bench.stop(0);
+
+    let team = group(2, 2, 8, 8);
+    let balancer = Balancer::new(Policy::RoundRobin, 2).unwrap();
+    let mut mates: Vec<_> = (0..2).map(|id| mate(team, id, &SMALL, Some(balancer.clone()))).collect();
+    mates[1].on_poller(move |event, _| panics(event));
+    let door = mates[0].listen(0);
+    let wires = [mates[0].knock(&door), mates[0].knock(&door)];
+    for _ in 0..2 {
+        mates.iter_mut().for_each(|mate| mate.turns(1));
+    }
+    assert!(wires.iter().all(|wire| wire.fate() == Fate::Watched));
+    assert_eq!(mates[1].owners, [PanicOwner::Program]);
+    team.stop(ms(0));
+    for mate in &mut mates {
+        mate.turn();
+        mate.wind_up();
+    }
 }
 
 /// A handler of a device: no mailbox, no connects.

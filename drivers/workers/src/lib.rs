@@ -64,11 +64,12 @@
 //!   worker.
 //! - **`admit`** runs on a worker, right before `open` or `refused`. A connection that it rejects has already
 //!   been accepted or established, and is closed.
-//! - **Time** in a callback is the time at which a worker began the socket's turn. While a callback is due or
-//!   running, the socket counts as [active](lightcone_core::Stream::set_active), so
+//! - **Time** in a callback is the time at which a worker began the socket's turn. While a callback other than `open`
+//!   and `sent` is due or running, the socket counts as [active](lightcone_core::Stream::set_active), so
 //!   [`Timeouts::idle`](lightcone_core::Timeouts) does not run; the engine's other timeouts do. It is not
 //!   [evicted](lightcone_core::Config::evict_after) meanwhile either. Afterwards, input that the handler has left
-//!   does not protect it, since that is with the worker: declare the socket active.
+//!   does not protect it, since that is with the worker: declare the socket active. What a callback changes reaches the
+//!   poller after it has returned.
 //! - **[`Context`](lightcone_core::Context).** Posts and broadcasts work as on a poller, with the sockets'
 //!   own tokens; other threads post [`Offloaded`] messages through the engine's handle. `connect` returns
 //!   [`Unsupported`](lightcone_core::ConnectError), because only the poller can allocate a token: use the
