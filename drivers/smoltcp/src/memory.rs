@@ -15,7 +15,9 @@ const SOCKETS_MAX: usize = 8_192;
 
 /// All the memory that a [`Stack`](crate::Stack) works in, apart from the `Stack` itself.
 ///
-/// `T` is the user data of the handler's sockets. `SOCKETS` is the number of TCP sockets of the pool, 1 to 8,192.
+/// `T` is the user data of the handler's sockets. `SOCKETS` is the number of TCP sockets of the pool, 1 to 8,192: at
+/// least [`Config::sockets`](lightcone_core::Config), and one more with
+/// [`evict_after`](lightcone_core::Config::evict_after), because a connection is accepted before another is evicted.
 /// `BYTES` is [`Config::memory`](lightcone_core::Config::memory) of the configuration. `RECEIVE` and `SEND` are the
 /// sizes in bytes of each TCP socket's receive and send buffer: the first is the window that a peer sees, and the
 /// second bounds the bytes that are sent before the peer acknowledges them.

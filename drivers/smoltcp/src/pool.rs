@@ -20,13 +20,6 @@ const ORPHAN_TIMEOUT: Duration = Duration::from_secs(30);
 const DELIVERED_TIMEOUT: Duration = Duration::from_secs(2);
 /// The same for one whose peer acknowledges nothing of what is left.
 const UNDELIVERED_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long sent bytes may be left without an acknowledgement before the peer is asked for one. smoltcp sends them
-/// again by itself, except in two cases, in which none of its timers runs: the peer has closed and reopened its window
-/// while bytes were lost, or an old segment that closes the window came late.
-const STALL: Duration = Duration::from_secs(1);
-/// The interval at which the peer is asked then. After three answers smoltcp sends the bytes again, if no other segment
-/// comes between them.
-const ASK_INTERVAL: Duration = Duration::from_millis(250);
 /// How long a handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same when connections wait for a socket.
@@ -131,22 +124,16 @@ impl PoolEntry {
         *self = Self { role, since: now, ..Self::new(self.handle) };
     }
 
-    /// Observes the sent bytes that are not acknowledged, and asks the peer for an acknowledgement if that takes too
-    /// long.
-    fn watch_queue(&mut self, socket: &mut tcp::Socket<'_>, now: Instant) {
-        let queue = socket.send_queue();
+    /// Notes when the peer acknowledges bytes.
+    ///
+    /// In two cases, no timer of smoltcp runs although bytes are left: the peer has closed and reopened its window while
+    /// bytes were lost, or an old segment that closes the window came late. A keep-alive probe would wake the connection
+    /// up, but smoltcp sends it with a byte of its own in the place of the last one that was sent, which a peer that has
+    /// lost that one would take for data. So the connection waits for the engine's timeouts.
+    fn watch_queue(&mut self, queue: usize, now: Instant) {
         if queue != self.queue {
             (self.queue, self.changed) = (queue, now);
-            socket.set_keep_alive(None);
-        } else if self.stalls_at().is_some_and(|at| at <= now) && socket.keep_alive().is_none() {
-            // asks only while no other timer of smoltcp runs
-            socket.set_keep_alive(Some(ASK_INTERVAL.into()));
         }
-    }
-
-    /// Returns when the peer is asked to acknowledge what is left.
-    fn stalls_at(&self) -> Option<Instant> {
-        (self.queue > 0).then(|| self.changed + STALL)
     }
 
     /// Makes the socket free, and forgets its connection, which is over.
@@ -169,9 +156,9 @@ impl PoolEntry {
             Role::Incoming(_) if self.established => return None,
             Role::Incoming(_) if is_short => SHORT_HANDSHAKE_TIMEOUT,
             Role::Incoming(_) => HANDSHAKE_TIMEOUT,
-            Role::Orphan if is_short && self.queue == 0 => DELIVERED_TIMEOUT,
             Role::Orphan if is_short => {
-                let unmoved = self.changed.max(self.since) + UNDELIVERED_TIMEOUT;
+                let patience = if self.queue == 0 { DELIVERED_TIMEOUT } else { UNDELIVERED_TIMEOUT };
+                let unmoved = self.changed.max(self.since) + patience;
                 return Some(unmoved.min(self.since + ORPHAN_TIMEOUT));
             }
             Role::Orphan => ORPHAN_TIMEOUT,
@@ -341,7 +328,7 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
             if state == State::TimeWait {
                 entry.unread = socket.can_recv();
             }
-            entry.watch_queue(socket, now);
+            entry.watch_queue(socket.send_queue(), now);
             let is_late = entry.deadline(is_short).is_some_and(|at| at <= now);
             match entry.role {
                 // a reset has made it listen again, or the frame was not accepted; others may need the socket
@@ -411,8 +398,9 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
 
     /// Returns whether no connection has anything left to send.
     pub(crate) fn is_quiet(&self) -> bool {
-        self.sockets.iter().all(|(_, socket)| {
-            let smoltcp::socket::Socket::Tcp(socket) = socket;
+        // not the sockets of the set: a program may have enabled other kinds
+        self.entries.iter().all(|entry| {
+            let socket = self.sockets.get::<tcp::Socket<'_>>(entry.handle);
             let is_done = matches!(socket.state(), State::TimeWait | State::FinWait2);
             is_done || socket.remote_endpoint().is_none()
         })
@@ -421,11 +409,7 @@ impl<'s, const CONNECTS: bool> SocketPool<'s, CONNECTS> {
     /// Returns the first time at which a frame may be due or a socket is late.
     pub(crate) fn deadline(&mut self, now: Instant) -> Option<Instant> {
         let frames = self.interface.poll_at(instant(now), &self.sockets).map(wake_at);
-        let late = self.entries.iter().filter_map(|entry| {
-            let socket = self.sockets.get::<tcp::Socket<'_>>(entry.handle);
-            let stalls_at = entry.stalls_at().filter(|_| socket.keep_alive().is_none());
-            entry.deadline(self.is_short).into_iter().chain(stalls_at).min()
-        });
+        let late = self.entries.iter().filter_map(|entry| entry.deadline(self.is_short));
         late.chain(frames).min()
     }
 

@@ -4,7 +4,7 @@ use core::fmt;
 use core::time::Duration;
 
 use lightcone_core::poller::{Alone, Membership, Poller, PollerStorage};
-use lightcone_core::{Config, Handler, Instant, ListenerId, SetupError, Shard, Storage};
+use lightcone_core::{Config, Handler, Instant, ListenerId, SetupError, Shard, Storage, StorageError};
 use smoltcp::iface::{Interface, SocketSet, SocketStorage};
 use smoltcp::phy::Device;
 use smoltcp::socket::tcp;
@@ -92,6 +92,11 @@ where
         membership: L,
         now: Instant,
     ) -> Result<Self, SetupError> {
+        if config.evict_after.is_some() {
+            // a connection is accepted before a socket is evicted for it
+            let needed = config.sockets.saturating_add(1);
+            StorageError::check("StackMemory::SOCKETS, with eviction,", SOCKETS, needed)?;
+        }
         let storage = memory.sockets.write([SocketStorage::EMPTY; SOCKETS]);
         let mut sockets = SocketSet::new(&mut storage[..]);
         let entries = memory.entries.write([PoolEntry::new(Default::default()); SOCKETS]);
@@ -139,7 +144,7 @@ where
         let unix_time = self.unix_time.map(|(seconds, at)| seconds + (now - at).as_secs());
         self.poller.begin_turn(now, unix_time);
         // frames that are left in the device may be what a timer waits for
-        self.poller.on_full_wait(if received == FRAMES_A_POLL { received } else { 0 });
+        self.poller.on_full_wait(usize::from(received == FRAMES_A_POLL));
         for index in 0..self.poller.transport().len() {
             let Some((token, ready)) = self.poller.transport().ready(index) else { continue };
             if ready.writes() {

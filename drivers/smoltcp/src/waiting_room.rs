@@ -53,7 +53,8 @@ impl<const ROOM: usize> Parked<ROOM> {
             begin_of_connection(&syn.frame, medium).is_some_and(|(_, others)| others == ends)
         };
         if let Some(syn) = self.syns.iter_mut().find(has_same_ends) {
-            syn.frame = frame; // sent again, or another connection from the same port
+            // sent again, or another connection from the same port
+            (syn.arrived, syn.frame) = (self.now, frame);
         } else {
             let _ = self.syns.push(Syn { arrived: self.now, frame });
         }
@@ -165,6 +166,12 @@ fn begin_of_connection(frame: &[u8], medium: Medium) -> Option<(&[u8], Ends)> {
         },
         #[cfg(feature = "medium-ip")]
         Medium::Ip => 0,
+        // a medium that the program has enabled in smoltcp alone
+        #[allow(
+            unreachable_patterns,
+            reason = "smoltcp has as many media as are enabled anywhere in the program"
+        )]
+        _ => return None,
     };
     let packet = frame.get(header..)?;
     let (from, to, tcp, length) = ip_payload(packet)?;

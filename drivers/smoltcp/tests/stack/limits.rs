@@ -66,6 +66,38 @@ fn serve(
     now - start
 }
 
+/// Two idle clients do not lock the device, if the pool has a socket for the connection that evicts one of them.
+#[test]
+fn eviction_takes_one_socket_more() {
+    const EVICT: Config = Config { evict_after: Some(Duration::from_millis(500)), ..CONFIG };
+    let (mut device, there) = wire();
+    let mut small = StackMemory::<(), 2, { EVICT.memory() }, 1024, 1024>::new();
+    let mut uplink = Uplink { interface: interface(&mut device, SERVER), device };
+    let short = Server::<false>::new(&mut small, &EVICT, uplink, Echo::default(), Alone, START);
+    let short = short.map(|_| ()).unwrap_err().to_string();
+    assert!(short.contains("StackMemory::SOCKETS, with eviction, has a length of 2, and 3"), "{short}");
+
+    let (mut device, there_too) = wire();
+    drop(there);
+    uplink = Uplink { interface: interface(&mut device, SERVER), device };
+    let mut memory = StackMemory::<(), 3, { EVICT.memory() }, 1024, 1024>::new();
+    let mut stack = Server::<false>::new(&mut memory, &EVICT, uplink, Echo::default(), Alone, START).unwrap();
+    assert!(stack.listen(7, ListenerId(0)));
+    let mut clients = Clients::new(there_too, 16);
+    let idle = [0; 2].map(|_| {
+        let client = clients.socket(64, 64);
+        clients.connect(client, 7);
+        client
+    });
+    let now = run(&mut stack, &mut clients, START, |clients, _| {
+        idle.iter().all(|client| clients.of(*client).may_send())
+    });
+    let span = serve(&mut stack, &mut clients, 1, now);
+    assert!((Duration::from_millis(400)..Duration::from_secs(2)).contains(&span), "served after {span:?}");
+    let evicted = stack.poller().handler().closed.iter().filter(|reason| **reason == CloseReason::Evicted);
+    assert_eq!(evicted.count(), 1);
+}
+
 #[test]
 fn half_open_connections_make_room() {
     with::<2, false>(|stack, clients| {
