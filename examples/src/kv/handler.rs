@@ -21,6 +21,9 @@ use super::table::{Counts, Draft, Found, Mode, Store, Table};
 
 /// The time within which more of a value must arrive.
 const UPLOAD_STALL: Duration = Duration::from_secs(30);
+/// The maximum number of commands and values in one callback. A command may copy a value of 1 MiB, and thousands of
+/// commands fit into the input.
+const STEPS_MAX: usize = 512;
 const LINES: Lines = Lines::new();
 
 /// What the server reports about itself.
@@ -62,6 +65,8 @@ pub struct Client {
     /// How much of the command has been answered, if its answer has several parts: a position in the keys, or a number
     /// of counts.
     answered: usize,
+    /// Whether there is more to do, and the deadline is that of the next turn.
+    yields: bool,
 }
 
 /// What comes next in the input.
@@ -89,6 +94,8 @@ struct Sending {
 enum Wait {
     Input,
     Output,
+    /// Nothing, but other clients have their turn first.
+    Turn,
     /// The end: it has sent `quit`.
     Nothing,
 }
@@ -153,19 +160,25 @@ impl<S: Store> Kv<S> {
     fn advance(&mut self, socket: &mut Socket<'_, Client>, cx: &Context<'_, Infallible>) {
         let clock = Clock { now: cx.now().as_millis(), unix_time: cx.unix_time() };
         let (mut input, mut output, client) = socket.split();
+        let mut steps = 0..STEPS_MAX;
         let wait = loop {
+            if steps.next().is_none() {
+                break Wait::Turn;
+            }
             if let Some(wait) = self.step(client, &mut input, &mut output, clock) {
                 break wait;
             }
         };
+        client.yields = wait == Wait::Turn;
         let uploads = matches!(client.phase, Phase::Value { .. });
         // No further commands come from a client that has ended its stream, and a server that is stopping takes none.
         let is_last = wait == Wait::Input && (socket.peer_closed() || socket.is_stopping());
         if wait == Wait::Nothing || is_last {
             socket.linger();
         } else {
-            let stalls = uploads && wait == Wait::Input;
-            socket.set_deadline(stalls.then(|| cx.now() + UPLOAD_STALL));
+            let stalls = (uploads && wait == Wait::Input).then_some(UPLOAD_STALL);
+            let next = if wait == Wait::Turn { Some(Duration::from_millis(1)) } else { stalls };
+            socket.set_deadline(next.map(|span| cx.now() + span));
         }
     }
 
@@ -230,7 +243,7 @@ impl<S: Store> Kv<S> {
             Err(_too_long) => false,
         };
         match phase {
-            Phase::Value { .. } if !is_whole => reply(output, false, Reply::BadChunk.text()),
+            Phase::Value { quiet, .. } if !is_whole => reply(output, quiet, Reply::BadChunk.text()),
             Phase::Value { draft, mode, quiet } => {
                 let stored = self.store.with(draft.hash(), |table| table.store(draft, mode, clock.now));
                 reply(output, quiet, stored.map_or_else(Reply::from, |()| Reply::Stored).text());
@@ -410,7 +423,7 @@ fn begin<S: Store>(store: &mut S, upload: &Upload<'_>, output: &mut Output<'_>, 
     }) {
         Ok(draft) => Phase::Value { draft, mode, quiet },
         Err(refusal) => {
-            reply(output, false, Reply::from(refusal).text());
+            reply(output, quiet, Reply::from(refusal).text());
             Phase::Skip(length)
         }
     }
@@ -443,6 +456,11 @@ impl<S: Store> Handler for Kv<S> {
 
     fn peer_closed(&mut self, socket: &mut Socket<'_, Client>, cx: &mut Context<'_, Infallible>) {
         self.advance(socket, cx);
+    }
+
+    /// Goes on after other clients had their turn; otherwise, an upload stalls.
+    fn timeout(&mut self, socket: &mut Socket<'_, Client>, cx: &mut Context<'_, Infallible>) {
+        if socket.data.yields { self.advance(socket, cx) } else { socket.abort() }
     }
 
     /// Answers the commands that have arrived. If there is no room for that now, `writable` continues.

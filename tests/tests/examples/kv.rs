@@ -73,6 +73,30 @@ fn every_command_works_by_every_driver_and_on_workers() {
     }
 }
 
+/// A client that wants no reply would take an error for the reply to its next command.
+#[test]
+fn a_refused_upload_without_a_reply_has_none() {
+    let kv = start(&[]);
+    let mut client = kv.connect();
+    let long = "x".repeat((1 << 20) + 1);
+    let refused = format!("set a 0 0 {} noreply\r\n{long}\r\nget a\r\n", long.len());
+    talk(&mut client, &refused, "END\r\n");
+    talk(&mut client, "set a 0 0 1 noreply\r\nxy\r\nget a\r\n", "END\r\n");
+    talk(&mut client, "set a 0 0 1\r\nxy\r\nget a\r\n", "CLIENT_ERROR bad data chunk\r\nEND\r\n");
+}
+
+/// One callback runs a limited number of commands; the others follow.
+#[test]
+fn thousands_of_commands_may_come_at_once() {
+    for way in WAYS {
+        let kv = start(way);
+        let mut client = kv.connect();
+        talk(&mut client, "set n 0 0 1\r\n0\r\n", "STORED\r\n");
+        let all = format!("{}get n\r\n", "incr n 1 noreply\r\n".repeat(6_000));
+        talk(&mut client, &all, "VALUE n 0 4\r\n6000\r\nEND\r\n");
+    }
+}
+
 #[test]
 fn a_version_is_stored_over_once() {
     let kv = start(&[]);
