@@ -159,20 +159,20 @@ impl<H: Handler + 'static> TestServer<H> {
         let described = request.to_string();
         let connection = self.start(request);
         let give_up = self.now + PATIENCE;
-        let response = loop {
+        for _ in 0..ADVANCE_TURNS {
             if let Some(response) = self.response(connection) {
-                break response;
+                self.end(connection);
+                return response;
             }
             match self.poller.next_turn().filter(|at| *at <= give_up) {
                 _ if self.is_ended(connection) => {
                     self.no_response(connection, &described, "the connection ended")
                 }
-                None => self.no_response(connection, &described, "an hour passed"),
                 Some(at) => self.turn_at(at),
+                None => self.no_response(connection, &described, "nothing happened for an hour"),
             }
-        };
-        self.end(connection);
-        response
+        }
+        self.no_response(connection, &described, "a million turns passed")
     }
 
     fn no_response(&mut self, connection: usize, request: &str, reason: &str) -> ! {
@@ -325,9 +325,16 @@ impl<H: Handler + 'static> TestServer<H> {
     }
 
     /// Runs a turn at the time `at`, or now if that has passed.
+    ///
+    /// Then the server receives what waits at connections that it reads again.
     pub(crate) fn turn_at(&mut self, at: Instant) {
         self.now = self.now.max(at);
         self.with_poller(Poller::turn);
+        for connection in 0..self.peers.len() {
+            if self.peer(connection).has_input() {
+                self.with_socket(connection, Poller::on_readable);
+            }
+        }
     }
 
     /// Returns whether the poller has something to do at the current time.
@@ -352,11 +359,11 @@ impl<H: Handler + 'static> TestServer<H> {
             if self.is_busy() {
                 self.turns();
             }
-            let Peer { interest, closed, inbox, ended, told_end, .. } = self.peer(connection);
-            let (left, told, more) = (inbox.len(), *told_end, *ended && !*told_end);
-            if *closed || !interest.reads() || (left == 0 && !more) {
+            let peer = self.peer(connection);
+            if !peer.has_input() {
                 return;
             }
+            let (left, told) = (peer.inbox.len(), peer.told_end);
             self.with_socket(connection, Poller::on_readable);
             let peer = self.peer(connection);
             if (peer.inbox.len(), peer.told_end) == (left, told) {
@@ -367,6 +374,11 @@ impl<H: Handler + 'static> TestServer<H> {
 }
 
 impl Peer {
+    /// Returns whether the server reads, and there is something to receive.
+    const fn has_input(&self) -> bool {
+        !self.closed && self.interest.reads() && (!self.inbox.is_empty() || (self.ended && !self.told_end))
+    }
+
     const fn has_end(&self) -> bool {
         self.shut || self.closed
     }

@@ -90,7 +90,10 @@ fn without_a_timeout_a_request_gives_up_after_an_hour() {
     let mut server = TestServer::untimed(Canned { bytes: b"HTTP/1.1 200 OK\r\n", ends: false });
     let text = panic::catch_unwind(panic::AssertUnwindSafe(|| server.get("/"))).expect_err("it is not whole");
     let text = text.downcast::<String>().expect("the panic has a text");
-    assert!(text.starts_with("no response to GET /: an hour passed after \"HTTP/1.1 200 OK"), "{text}");
+    assert!(
+        text.starts_with("no response to GET /: nothing happened for an hour after \"HTTP/1.1 200 OK"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -228,6 +231,44 @@ fn what_a_client_sees_of_the_end() {
         panic::catch_unwind(panic::AssertUnwindSafe(|| server.unread(99))).is_err(),
         "there is no such number"
     );
+}
+
+/// Input that a handler did not read is received when it reads again, although nothing else arrives.
+#[test]
+fn what_was_paused_is_received_later() {
+    struct Sleepy;
+
+    impl Handler for Sleepy {
+        type Data = bool;
+        type Message = Infallible;
+
+        fn admit(&mut self, _: Origin, _: &Address) -> Option<bool> {
+            Some(false)
+        }
+
+        fn open(&mut self, socket: &mut Socket<'_, bool>, cx: &mut Context<'_, Infallible>) {
+            socket.pause();
+            socket.set_deadline(Some(cx.now() + Duration::from_secs(1)));
+        }
+
+        fn timeout(&mut self, socket: &mut Socket<'_, bool>, _: &mut Context<'_, Infallible>) {
+            socket.resume();
+        }
+
+        fn receive(&mut self, socket: &mut Socket<'_, bool>, _: &mut Context<'_, Infallible>) {
+            let (mut input, mut output, _) = socket.split();
+            input.consume_all();
+            output.send(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+        }
+    }
+
+    let mut server = TestServer::new(Sleepy);
+    let connection = server.start(TestRequest::get("/"));
+    assert!(server.unread(connection) > 0);
+    server.advance(Duration::from_secs(2));
+    assert_eq!(server.unread(connection), 0);
+    assert_eq!(server.response(connection).map(|response| response.status()), Some(204));
+    assert_eq!(server.get("/").status(), 204);
 }
 
 #[test]
