@@ -91,10 +91,14 @@ pub fn inherited_listeners() -> io::Result<Vec<OwnedFd>> {
 /// If one of the two expects the report but cannot be reached.
 pub fn notify_ready() -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Ready])?;
-    if let Some(predecessor) = env::var_os(PREDECESSOR) {
-        UnixDatagram::unbound()?.send_to(READY, predecessor)?;
+    let Some(predecessor) = env::var_os(PREDECESSOR) else { return Ok(()) };
+    match UnixDatagram::unbound()?.send_to(READY, predecessor) {
+        // the predecessor has ended, or this process was started by a successor that kept the variable
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Ok(())
+        }
+        sent => sent.map(drop),
     }
-    Ok(())
 }
 
 /// Starts a process that listens on the same sockets, and waits until it has called [`notify_ready`].
@@ -122,6 +126,7 @@ pub fn start_successor(
         .env("LISTEN_FDS", mappings.len().to_string())
         .env_remove("LISTEN_PID")
         .env_remove("LISTEN_FDNAMES");
+    command.env_remove("LISTEN_FDS_FIRST_FD"); // an extension of `listenfd`
     command.env(PREDECESSOR, &rendezvous.path);
     command.fd_mappings(mappings).map_err(io::Error::other)?;
     let mut child = command.spawn()?;
@@ -146,6 +151,13 @@ pub fn start_successor(
 ///
 /// Connections stay with the process that accepted them. Those that wait in the queue are accepted by either process. A
 /// service manager, if there is one, is sent the process id of the successor (`MAINPID`).
+///
+/// Send the signal to this process alone, by its id: a successor that is still starting would be ended by it. A program
+/// with several engines calls this once, with the listeners of all of them, and shuts the others down in `report`.
+///
+/// Under a service manager that ends a service with its first process, such as `systemd` with `Type=simple` or a
+/// container, a hand-over ends the service. With `systemd`, use `Type=notify` and `NotifyAccess=all`, and
+/// `ExecReload=kill -USR2 $MAINPID`.
 ///
 /// A thread named `lightcone-handover` waits for the signal until a successor has taken over or the process ends, and
 /// keeps the handle for as long.
