@@ -255,7 +255,7 @@ fn contains(library: &str, file: &str) -> bool {
         "lightcone_model" => twice.iter().any(|part| file.starts_with(part)),
         _ => {
             let ours = file.starts_with("loom-tests/") && !file.starts_with("loom-tests/model/");
-            ours || file.starts_with("drivers/workers/")
+            ours || file.starts_with("drivers/workers/") || file.starts_with("examples/src/kv/")
         }
     }
 }
