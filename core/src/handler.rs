@@ -137,7 +137,8 @@ impl PollerEvent {
 ///    and only while it is idle: no shutdown has begun, it is neither declared active nor paused, no `writable` is
 ///    pending, no input was left unconsumed, nothing is queued, and its last progress is at least that span ago. Until
 ///    the peer's first byte, what is sent to it is no progress if [`first_byte`](crate::Timeouts::first_byte) is set.
-///    Of the sockets of a poller that may be evicted, the one that has been idle longest is first.
+///    Of the sockets of a poller that may be evicted, the one that has been idle longest is first; those that have been
+///    idle since the same millisecond come in any order.
 ///
 /// Three more callbacks belong to the poller and not to a socket. A [`Poller`](crate::poller::Poller) calls them, so
 /// they come on every driver, but not on workers:
