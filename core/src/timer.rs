@@ -83,6 +83,13 @@ impl Wheel {
         }
     }
 
+    /// Removes all timers and returns to tick 0. In place, because a wheel is large for the call stack of a device.
+    pub(crate) const fn reset(&mut self) {
+        (self.now, self.filed, self.soonest) = (0, 0, 0);
+        self.occupied = [0; LEVELS];
+        self.heads = [[0; LISTS]; LEVELS]; // `earliest` is set with the first timer of a list
+    }
+
     /// Moves a wheel without timers to tick `now`.
     pub(crate) const fn skip_to(&mut self, now: u32) {
         if self.filed == 0 {

@@ -198,7 +198,7 @@ impl<'s> Timers<'s> {
         let TimerStorage { wheel, slots } = storage;
         StorageError::check("TimerStorage::slots", slots.len(), config.timers)?;
         let wheel = wheel.map(|TimerWheel(wheel)| {
-            *wheel = Wheel::new(0);
+            wheel.reset();
             wheel
         });
         let id = Token::new(config.poller, 0, config.generation_seed);
