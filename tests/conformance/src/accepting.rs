@@ -394,6 +394,8 @@ pub fn idle_sockets_make_room<D: Driver>() {
         assert_eq!(case.trace.closed(round + 1), CloseReason::Evicted);
         idle.remove(0).expect_end();
         idle.push(peer);
+        // sockets that have been idle since the same millisecond go in any order
+        thread::sleep(Duration::from_millis(5));
     }
     for (n, peer) in idle.iter_mut().enumerate() {
         peer.exchange(b"still there");
