@@ -32,6 +32,25 @@ impl Instant {
         self.0
     }
 
+    /// Returns the earlier of two times, of which either may be missing: `None` counts as never.
+    ///
+    /// ```
+    /// use lightcone_core::Instant;
+    ///
+    /// let (one, two) = (Instant::from_millis(1), Instant::from_millis(2));
+    /// assert_eq!(Instant::earlier(Some(two), Some(one)), Some(one));
+    /// assert_eq!(Instant::earlier(None, Some(two)), Some(two));
+    /// assert_eq!(Instant::earlier(None, None), None);
+    /// ```
+    #[must_use]
+    #[inline]
+    pub fn earlier(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        }
+    }
+
     /// Returns the low half of the instant. Slots keep times as ticks, which cover 49 days and are compared by signed
     /// distance.
     pub(crate) const fn tick(self) -> u32 {

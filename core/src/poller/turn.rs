@@ -472,8 +472,7 @@ where
             return Some(self.io.now);
         }
         let alarm = if self.io.alarm == NEVER { None } else { self.next_alarm() };
-        let deadlines = [self.shard.next_deadline(), self.acceptor.deadline(), alarm];
-        deadlines.into_iter().flatten().min()
+        Instant::earlier(Instant::earlier(self.shard.next_deadline(), self.acceptor.deadline()), alarm)
     }
 
     /// Returns when the start, the timers or the shutdown need the next turn.
@@ -485,7 +484,7 @@ where
         let timers = self.io.timers.next(self.io.now);
         // only this phase waits for its deadline; the others continue at once or by an event
         match self.phase {
-            Phase::Stopping { deadline, .. } => Some(timers.map_or(deadline, |at| at.min(deadline))),
+            Phase::Stopping { deadline, .. } => Instant::earlier(timers, Some(deadline)),
             Phase::Running
             | Phase::Accepting { .. }
             | Phase::Aborting { .. }
@@ -760,6 +759,8 @@ where
     // --- new sockets -------------------------------------------------------------------------------------------------
 
     /// Takes over a connection that was established elsewhere, as if a listener had accepted it.
+    ///
+    /// In the first turn, [`started`](Handler::started) comes before. If that panics, the connection is dropped.
     ///
     /// # Errors
     ///
