@@ -86,6 +86,22 @@ fn without_a_successor_the_server_goes_on() {
     assert_eq!(server.end().0, Some(0));
 }
 
+/// What is passed as a socket, and is none, or is not there at all, is named before anything is served.
+#[test]
+fn what_is_no_socket_is_refused() {
+    for (count, number, given) in [(1, 3, "3</dev/null"), (2, 4, "3<&0 4<&-"), (1, 3, "3<&-")] {
+        let script = format!("exec {given} && LISTEN_FDS={count} exec \"$0\" --listen 127.0.0.1:0");
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(&script).arg(Program::path("httpd"));
+        let output = command.stdin(std::os::fd::OwnedFd::from(socket)).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{script}: {error}");
+        assert_eq!(error, format!("error: fd {number} is not a socket\n"), "{script}");
+        assert_eq!(output.stdout, b"");
+    }
+}
+
 #[test]
 fn sockets_of_a_service_manager_are_listened_on() {
     let sockets = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
