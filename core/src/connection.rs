@@ -803,7 +803,7 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         }
         // a block that stays set aside for this socket would be missing for those that wait
         if control.chain.waiting != Waiting::None {
-            self.shard.dequeue_waiter(self.index);
+            self.shard.end_wait(self.index);
         }
         let control = self.control();
         // `close` shows how many bytes were not sent, so it must wait for the result of a send in flight
@@ -870,11 +870,16 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         if granted || waits || receives {
             return;
         }
-        self.shard.dequeue_waiter(self.index);
-        if waiting != Waiting::None {
+        if waiting == Waiting::Output {
+            self.shard.dequeue_waiter(self.index);
             // the granted block was not enough: the next grant must be exclusive
             let again = was.is_granted() || matches!(was, Waiting::GrantTaken | Waiting::OutputTaken);
             self.shard.enqueue_waiter(self.index, waiting, again);
+        } else {
+            self.shard.end_wait(self.index);
+            if waiting != Waiting::None {
+                self.shard.enqueue_waiter(self.index, waiting, false);
+            }
         }
     }
 

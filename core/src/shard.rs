@@ -101,8 +101,8 @@ struct Ticks {
 pub(crate) struct WaitQueues<'s> {
     links: WaitLinks<'s>,
     output: WaitQueue,
-    /// The number of sockets in the output queue that have not been served since blocks were last returned. A
-    /// socket whose grant is not enough is appended again, and is not served until more blocks are returned.
+    /// The number of sockets in the output queue that have not been served since blocks were last returned or another
+    /// socket ended its wait. A socket whose grant is not enough is appended again, and is not served until then.
     unserved: u32,
     /// The pool's count of returned blocks when it was last read.
     returned: u32,
@@ -456,6 +456,17 @@ impl<'s, D> Shard<'s, D> {
             control.pending.set(Pending::WRITABLE);
             self.output.add_waiter(granted);
             self.queue(index);
+        }
+    }
+
+    /// Ends the wait of a socket for a block. If it waited for output, every other socket that waits for output gets
+    /// one chance: what was set aside for this socket may be enough for it, although no block was returned.
+    #[cold]
+    pub(crate) fn end_wait(&mut self, index: u32) {
+        let waiting = self.slots.get(index).map_or(Waiting::None, |slot| slot.control.chain.waiting);
+        self.dequeue_waiter(index);
+        if !matches!(waiting, Waiting::None | Waiting::MayReceive | Waiting::Input | Waiting::LargeInput) {
+            self.wait_queues.unserved = self.wait_queues.output.len();
         }
     }
 

@@ -249,6 +249,35 @@ fn a_grant_that_is_not_taken_goes_to_the_next() {
     }
 }
 
+/// Sockets for which a grant was too little get another chance when others end their wait without taking a block: no
+/// block is returned then that could be noticed.
+#[test]
+fn the_end_of_another_wait_is_a_chance() {
+    let config = Config { sockets: 4, output_blocks: 3, output_limit: 3, ..PLAIN };
+    for closes in [false, true] {
+        let mut bench = Bench::new(&config, move |socket, event| match (socket.data.id, event) {
+            (_, Event::Open) => socket.split().1.request_writable(),
+            (0 | 1, Event::Writable) => {
+                let _ = socket.send(&[0; 192]);
+            }
+            (_, Event::Writable) if closes => socket.close(),
+            _ => {}
+        });
+        let [x, y, ..] = [bench.open(), bench.open(), bench.open(), bench.open()];
+        let mut sent = vec![];
+        for turn in 0..20 {
+            bench.turn(turn);
+            for token in [x, y].into_iter().filter(|token| !sent.contains(token)).collect::<Vec<_>>() {
+                if !bench.outputs(token).is_empty() {
+                    assert_eq!(bench.flush(token).0.len(), 192);
+                    sent.push(token);
+                }
+            }
+        }
+        assert_eq!((sent, bench.shard.next_deadline()), (vec![x, y], None));
+    }
+}
+
 /// A replacement for a held response reuses the block of the held output, even if other sockets wait for blocks.
 #[test]
 fn what_replaces_a_held_end_has_its_block() {

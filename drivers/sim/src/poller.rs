@@ -256,8 +256,11 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
             side.ready.iter().map(|end| world.end(*end).key).filter(|key| listener_of(*key).is_none());
         let received =
             side.completions.iter().filter(|completion| matches!(completion.done, Done::Received(_)));
-        let keys = ready.chain(received.map(|completion| completion.key));
-        self.shared.left_out.borrow_mut().extend(keys.map(Token::from_bits));
+        let tokens = ready.chain(received.map(|completion| completion.key)).map(Token::from_bits);
+        // a socket whose time was over before this wait has ended already, and only its last event is left
+        let shard = self.core.shard();
+        let live = tokens.filter(|token| shard.next_open(token.index()) == Some(*token));
+        self.shared.left_out.borrow_mut().extend(live);
     }
 
     fn collect_completions(&mut self, world: &mut World) {

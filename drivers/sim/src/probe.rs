@@ -46,6 +46,8 @@ pub(crate) struct Shared {
     /// Whether the poller was stopped, and the turn in which it delivered `shutdown` to its sockets.
     pub(crate) stops: Cell<bool>,
     pub(crate) announced: Cell<Option<u64>>,
+    /// Whether the handler knows that its poller stops. A poller learns of a stop in the turn after its request.
+    pub(crate) stopping: Cell<bool>,
     /// A socket that closed in this turn with this many unread bytes that had arrived before a stop.
     pub(crate) lost: Cell<Option<(Token, usize)>>,
     /// Sockets that were closed from outside. They do not wait for anything.
@@ -500,6 +502,7 @@ impl<H: Handler> Handler for Probe<H> {
             PollerEvent::Timer { .. } => 1,
             PollerEvent::Stopping => 2,
         };
+        self.shared.stopping.set(self.shared.stopping.get() || event == PollerEvent::Stopping);
         self.shared.trace.note(Did::TellPoller, cx.poller().0.into(), number);
         self.shared.delivered.set(self.shared.delivered.get() + 1);
         called_back(|| self.inner.poller_event(event, cx));
@@ -577,7 +580,7 @@ impl<H: Handler> Probe<H> {
         let Some(after) = shared.evict_after else {
             panic!("evictions: {token} was evicted, but none may be")
         };
-        assert!(!shared.stops.get(), "evictions: {token} was evicted during a stop");
+        assert!(!shared.stopping.get(), "evictions: {token} was evicted during a stop");
         assert!(
             !shared.left_out.borrow().contains(&token),
             "evictions: {token} has events that were left out"

@@ -415,6 +415,7 @@ impl<'s> Sim<'s> {
             views: RefCell::default(),
             stops: Cell::new(false),
             announced: Cell::new(None),
+            stopping: Cell::new(false),
             lost: Cell::new(None),
             outside: RefCell::default(),
             loads,

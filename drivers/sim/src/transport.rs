@@ -332,7 +332,10 @@ impl<T: Mutant> Network<T> {
             let (last, undelivered) = {
                 let world = self.world.borrow();
                 let delivered = self.seen(connection).delivered.unwrap_or(0);
-                (since.max(delivered), world.undelivered(connection.end).is_some_and(|bytes| bytes > 1))
+                // Of a peer that has closed since the last check, it is not known how much it left.
+                let unknown = world.end(connection.end).send_buffer > 0;
+                let undelivered = world.undelivered(connection.end).map_or(unknown, |bytes| bytes > 1);
+                (since.max(delivered), undelivered)
             };
             let looks = if undelivered || last > since {
                 let drain = shared.timeouts.drain.map_or(0, |drain| drain.as_micros() as u64);

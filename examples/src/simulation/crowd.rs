@@ -13,6 +13,8 @@ use crate::echo::Echo;
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 /// The end of each response.
 const END: &[u8] = b"served\n";
+/// The longest time for which [`Fault::Edge`] holds bytes back.
+const HELD_BACK_MAX: Duration = Duration::from_mins(2);
 
 pub(super) fn run(sim: &mut Sim<'_>) {
     let drawn = sim.drawn_engine();
@@ -43,6 +45,11 @@ pub(super) fn run(sim: &mut Sim<'_>) {
     sim.listen(engine_id, server(1));
     // Such a connect never ends, so its client would not be served.
     sim.set_fault(Fault::Unanswered, 0);
+    // In half of the runs, bytes may be held back until the next deadline of a poller, even when the faults are over.
+    let held_back = if sim.draw(2) == 1 { HELD_BACK_MAX } else { Duration::ZERO };
+    if held_back.is_zero() {
+        sim.set_fault(Fault::Edge, 0);
+    }
     let (end, length) = if echoes { (REQUEST, REQUEST.len() as u64) } else { (END, 1) };
     let clients = 12 + sim.draw(30);
     let served: Rc<Cell<u32>> = Rc::default();
@@ -69,7 +76,7 @@ pub(super) fn run(sim: &mut Sim<'_>) {
     sim.run_for(Duration::from_millis(faults));
     sim.heal();
     let slots = u32::try_from(engine.pollers * sockets).unwrap_or(1);
-    let bound = (6 * after + Duration::from_secs(1)) * (clients / slots + 2);
+    let bound = (6 * after + Duration::from_secs(1)) * (clients / slots + 2) + held_back;
     let all = sim.run_until(bound, |_| served.get() >= clients);
     assert!(all, "liveness: {} of {clients} clients were served within {bound:?}", served.get());
     sim.stop_after(engine_id, Duration::ZERO, Duration::from_secs(1));

@@ -84,7 +84,16 @@ impl Peer {
         let fd = socket::stream_socket(to).unwrap();
         prepare(fd.as_fd());
         let stream = match to {
-            Endpoint::Inet(_) => Stream::Tcp(fd.into()),
+            Endpoint::Inet(to) => {
+                let stream = TcpStream::from(fd);
+                // Only a port that is bound explicitly is never given to another socket, which may connect to another
+                // listener from the same port otherwise and then be taken for this peer.
+                if stream.local_addr().unwrap().port() == 0 {
+                    let any = if to.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+                    socket::bind(stream.as_fd(), &SocketAddress::inet((any, 0).into())).unwrap();
+                }
+                Stream::Tcp(stream)
+            }
             Endpoint::Unix(_) => Stream::Unix(fd.into()),
         };
         either!(&stream, it => it.set_nonblocking(false)).unwrap();
