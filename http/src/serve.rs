@@ -26,7 +26,9 @@ use crate::respond::writer::{Fault, ResponseBody, ResponseWriter};
 use crate::route::{Call, Cause, Lookup, Report, ReportContext, RouteMatch, Routes, find, search};
 use crate::stats::StatsDelta;
 use crate::status::Status;
-use crate::transfer::{self, ConnectionContext, ROOM_MIN, ServerContext, Transfer, room_for_answer};
+use crate::transfer::{
+    self, ConnectionContext, ROOM_MIN, ServerContext, Transfer, has_room_to_hold, room_for_answer,
+};
 
 /// The smallest output bound that a socket may have: `writable` comes when half of it is free.
 const BOUND_MIN: usize = 2 * ROOM_MIN;
@@ -311,6 +313,9 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                         Ok(incoming) => incoming,
                         Err(status) => break self.refuse(rest, output, turn, status),
                     };
+                    if incoming != RequestBody::Ended && output.queued() > 0 && !has_room_to_hold(output) {
+                        break ServeStep::Room; // parsed again then
+                    }
                     self.parts.scratch.holds = incoming != RequestBody::Ended;
                     mode = head.framing.mode;
                     found = find(&self.routes, &head);

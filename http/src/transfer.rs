@@ -412,7 +412,11 @@ impl<'t, S> Transfer<'t, S> {
     /// If not, the exchange is called again when there is. [`Exchange::advance`](crate::Exchange::advance) is called
     /// only when there is room; a [message](crate::Exchange::message) is delivered regardless.
     pub fn is_ready(&mut self) -> bool {
-        *self.link.outgoing == ResponseBody::Deferred && room_for_answer(&mut self.output).is_some()
+        *self.link.outgoing == ResponseBody::Deferred
+            && room_for_answer(&mut self.output).is_some()
+            && (*self.link.incoming == RequestBody::Ended
+                || self.output.queued() == 0
+                || has_room_to_hold(&mut self.output))
     }
 
     /// Sends the response that was [deferred](Response::defer). Returns [`Flow::Done`], which the exchange should
@@ -731,6 +735,21 @@ pub(crate) fn room_for_answer(output: &mut Output<'_>) -> Option<usize> {
         return None;
     }
     Some(room)
+}
+
+/// Returns whether a response of half of the bound can be held back, which needs blocks of its own. Otherwise requests
+/// `writable`: the response of a request whose body may still turn out to be malformed waits for earlier ones to leave.
+#[cold]
+pub(crate) fn has_room_to_hold(output: &mut Output<'_>) -> bool {
+    let before = output.mark();
+    let _ = output.seal();
+    let fits = output.room() >= output.occupied().max(ROOM_MIN);
+    output.rewind(before);
+    if !fits {
+        // more than there is room for, so that `writable` does not come before something has left
+        output.request_writable_for(output.bound());
+    }
+    fits
 }
 
 /// Writes as much of `bytes` as fits, in the coding of the body; returns how much.

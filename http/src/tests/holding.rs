@@ -402,6 +402,41 @@ fn with_little_memory_it_goes_on() {
     }
 }
 
+/// With earlier responses still queued and too few blocks to hold another head back, the request waits for them to
+/// leave: its body can still turn out to be malformed, or end early.
+#[test]
+fn a_head_can_be_held_back_after_others_whatever_the_memory() {
+    for (block_size, limit) in [(512, 1), (256, 2), (128, 4), (64, 8), (1024, 1)] {
+        let few = Config {
+            block_size,
+            output_blocks: limit,
+            output_limit: limit,
+            receive_blocks: if block_size < 512 { 2 } else { 0 },
+            input_blocks: 64,
+            ..config()
+        };
+        for path in ["/", "/echo", "/defer"] {
+            for (body, ends) in [("zz\r\n", false), ("3", true), ("", true)] {
+                let mut rig = rig(&few, Limits::DEFAULT);
+                let peer = rig.connect();
+                rig.peers[peer].window = 0;
+                rig.send(
+                    peer,
+                    format!("GET /foo HTTP/1.1\r\nHost: a\r\n\r\n{}{body}", post(path)).as_bytes(),
+                );
+                if ends {
+                    rig.end(peer);
+                }
+                for _ in 0..1_000 {
+                    rig.open_window(peer, 1);
+                }
+                let expected = format!("{}{}", ok("bar"), refusal("400 Bad Request", CLOSE));
+                assert_eq!(rig.take(peer), expected, "{path} {body:?} with {limit} of {block_size}");
+            }
+        }
+    }
+}
+
 /// A head that was held back has a block of its own, so blocks run out long before the bytes do. However many such
 /// responses are queued, the next request is not started before its response has room.
 #[test]
