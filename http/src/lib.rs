@@ -86,10 +86,11 @@
 //! ```
 //!
 //! Requests are parsed strictly (RFC 9112): where the standard leaves a choice, the server refuses input that another
-//! parser could read differently, which prevents request smuggling through a proxy. Everything that a peer can make the
-//! server store has a [limit](Limits). A connection that exceeds a limit is closed such that the peer can still read
-//! the error response. Memory stays bounded: the server buffers no whole body unless a route requests it, and it stops
-//! reading from a peer that does not read its responses.
+//! parser could read differently, which prevents request smuggling through a proxy: [`strictness`] lists each class of
+//! input, its outcome and the section of the RFC. Everything that a peer can make the server store has a
+//! [limit](Limits). A connection that exceeds a limit is closed such that the peer can still read the error response.
+//! Memory stays bounded: the server buffers no whole body unless a route requests it, and it stops reading from a peer
+//! that does not read its responses.
 //!
 //! The feature `alloc` adds bodies on the heap: `Request::collect_vec` collects a request body, chunked or not, up to a
 //! limit set by the route, and `Response::owned` takes ownership of a body and sends it piece by piece. The feature
@@ -131,6 +132,8 @@ mod route;
 mod serve;
 mod stats;
 mod status;
+#[doc = include_str!("strictness.md")]
+pub mod strictness {}
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
