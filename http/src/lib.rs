@@ -25,6 +25,7 @@
 //! | send more than the output buffer holds | [`Response::embedded`], [`generate`](Response::generate), [`stream`](Response::stream) |
 //! | respond later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`], [`respond`](Transfer::respond), [`stream`](Transfer::stream) |
 //! | read or write bodies piece by piece | [`Exchange`] with a [`Transfer`] |
+//! | read forms and uploaded files as they arrive | [`FormPairs`], [`Multipart`] |
 //! | share state on a poller, post messages to a request | [`State`], [`Transfer::id`], [`RequestMessage`] |
 //! | group and wrap routes | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap) |
 //! | test a server without sockets | `testing::TestServer` |
@@ -114,12 +115,14 @@ extern crate alloc;
 mod connection;
 mod date;
 mod exchange;
+mod form;
 mod http;
 mod limits;
 mod message;
 mod method;
 mod middleware;
 mod mode;
+mod multipart;
 #[cfg(feature = "alloc")]
 mod owned;
 mod parameter;
@@ -143,12 +146,14 @@ mod transfer;
 pub use connection::HttpConnection;
 pub use date::{DATE_LENGTH, date};
 pub use exchange::{Collect, Done, Either, Exchange, Flow, Gather, GeneratedBody, StaticBody};
+pub use form::{FormError, FormPair, FormPairs};
 pub use http::{Http, ServerState};
 pub use lightcone_core::Full;
 pub use limits::Limits;
 pub use message::{RequestId, RequestMessage};
 pub use method::Method;
 pub use middleware::{AccessLog, Log, Middleware, Outcome, ToState};
+pub use multipart::{Multipart, MultipartEvent, PartHead};
 #[cfg(feature = "alloc")]
 pub use owned::{CollectVec, Owned};
 pub use parameter::ParameterError;
