@@ -25,6 +25,7 @@
 //! | send more than the output buffer holds | [`Response::embedded`], [`generate`](Response::generate), [`stream`](Response::stream) |
 //! | respond later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`], [`respond`](Transfer::respond), [`stream`](Transfer::stream) |
 //! | read or write bodies piece by piece | [`Exchange`] with a [`Transfer`] |
+//! | read forms and uploaded files as they arrive | [`FormPairs`], [`Multipart`] |
 //! | share state on a poller, post messages to a request | [`State`], [`Transfer::id`], [`RequestMessage`] |
 //! | group and wrap routes | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap) |
 //! | test a server without sockets | `testing::TestServer` |
@@ -86,10 +87,11 @@
 //! ```
 //!
 //! Requests are parsed strictly (RFC 9112): where the standard leaves a choice, the server refuses input that another
-//! parser could read differently, which prevents request smuggling through a proxy. Everything that a peer can make the
-//! server store has a [limit](Limits). A connection that exceeds a limit is closed such that the peer can still read
-//! the error response. Memory stays bounded: the server buffers no whole body unless a route requests it, and it stops
-//! reading from a peer that does not read its responses.
+//! parser could read differently, which prevents request smuggling through a proxy: [`strictness`] lists each class of
+//! input, its outcome and the section of the RFC. Everything that a peer can make the server store has a
+//! [limit](Limits). A connection that exceeds a limit is closed such that the peer can still read the error response.
+//! Memory stays bounded: the server buffers no whole body unless a route requests it, and it stops reading from a peer
+//! that does not read its responses.
 //!
 //! The feature `alloc` adds bodies on the heap: `Request::collect_vec` collects a request body, chunked or not, up to a
 //! limit set by the route, and `Response::owned` takes ownership of a body and sends it piece by piece. The feature
@@ -113,12 +115,14 @@ extern crate alloc;
 mod connection;
 mod date;
 mod exchange;
+mod form;
 mod http;
 mod limits;
 mod message;
 mod method;
 mod middleware;
 mod mode;
+mod multipart;
 #[cfg(feature = "alloc")]
 mod owned;
 mod parameter;
@@ -131,6 +135,8 @@ mod route;
 mod serve;
 mod stats;
 mod status;
+#[doc = include_str!("strictness.md")]
+pub mod strictness {}
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 #[cfg(test)]
@@ -140,12 +146,14 @@ mod transfer;
 pub use connection::HttpConnection;
 pub use date::{DATE_LENGTH, date};
 pub use exchange::{Collect, Done, Either, Exchange, Flow, Gather, GeneratedBody, StaticBody};
+pub use form::{FormError, FormPair, FormPairs};
 pub use http::{Http, ServerState};
 pub use lightcone_core::Full;
 pub use limits::Limits;
 pub use message::{RequestId, RequestMessage};
 pub use method::Method;
 pub use middleware::{AccessLog, Log, Middleware, Outcome, ToState};
+pub use multipart::{Multipart, MultipartEvent, PartHead};
 #[cfg(feature = "alloc")]
 pub use owned::{CollectVec, Owned};
 pub use parameter::ParameterError;

@@ -111,7 +111,7 @@ fn decode<'b>(text: &[u8], buffer: &'b mut [u8], form: bool) -> Result<&'b str, 
     core::str::from_utf8(buffer.split_at(length).0).map_err(|_| DecodeError::NotText)
 }
 
-fn hex(digit: u8) -> Result<u8, DecodeError> {
+pub(crate) fn hex(digit: u8) -> Result<u8, DecodeError> {
     match digit {
         b'0'..=b'9' => Ok(digit - b'0'),
         b'a'..=b'f' => Ok(digit - b'a' + 10),

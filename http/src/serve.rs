@@ -545,8 +545,11 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             let news = if busy.outgoing == PackedBody::Deferred { Report::Both } else { Report::Ended };
             self.report(Some(&mut exchange), news, Answer::ABORTED, turn);
         }
-        // A response that is delimited by the end of the connection would look complete without a reset.
-        if busy.outgoing == PackedBody::UntilClose { ServeStep::Abort } else { ServeStep::Linger }
+        // A response looks complete without a reset if the end of the connection delimits it, or if all of its length
+        // was written before its request turned out to be malformed.
+        let looks_whole =
+            [PackedBody::UntilClose, PackedBody::Length(Count::new(0))].contains(&busy.outgoing);
+        if looks_whole { ServeStep::Abort } else { ServeStep::Linger }
     }
 
     /// Refuses the input `bytes`, which does not start with an acceptable request.

@@ -7,3 +7,4 @@ pub mod readme {}
 
 pub mod fuzz;
 pub mod streams;
+pub mod strictness;

@@ -64,7 +64,7 @@ impl LastHost {
 }
 
 /// Returns whether `value` is `uri-host [ ":" port ]` (RFC 9110, 7.2). An empty host is refused, since `http` URIs
-/// always have one.
+/// always have one, and so is a number that cannot be a port of TCP.
 pub(crate) fn is_valid(value: &[u8]) -> bool {
     // The colons within brackets belong to the address.
     let host_end = value.iter().rposition(|byte| *byte == b']').map_or(0, |last| last + 1);
@@ -73,8 +73,17 @@ pub(crate) fn is_valid(value: &[u8]) -> bool {
         Some((host, [_, port @ ..])) => (host, port),
         Some((_, [])) | None => (value, &[][..]),
     };
-    // A port may be empty (RFC 3986, 3.2.3).
-    port.iter().all(u8::is_ascii_digit) && (is_name(host) || is_ipv6(host))
+    is_port(port) && (is_name(host) || is_ipv6(host))
+}
+
+/// Returns whether `port` is a decimal number below 65,536, or empty, which is allowed (RFC 3986, 3.2.3).
+fn is_port(port: &[u8]) -> bool {
+    let mut digits = port.iter();
+    let number = digits.try_fold(0u16, |number, digit| {
+        let value = digit.checked_sub(b'0').filter(|value| *value < 10)?;
+        number.checked_mul(10)?.checked_add(value.into())
+    });
+    number.is_some()
 }
 
 /// Returns whether `host` is an IPv6 address in brackets, such as `[2001:db8::1]`.
@@ -119,14 +128,43 @@ mod tests {
             b"a!$&'()*+,;=~",
             b"-",
             b"a..b",
+            b"a:0",
+            b"a:65535",
+            b"a:000080",
+            b"[::1]:65535",
         ];
         for host in good {
             assert!(is_valid(host), "{}", host.escape_ascii());
         }
         let bad: &[&[u8]] = &[
-            b"", b":80", b"a:b", b"a:1:2", b"a b", b"a/b", b"user@a", b"[::1", b"::1", b"[::1]a", b"[]",
-            b"[a]", b"a%2", b"a%zz", b"a?b", b"a#b", b"a\tb", b"a\x80", b"[::1]:x", b"a,b c", b"\"a\"",
-            b"[v1.a]", b"a]",
+            b"",
+            b":80",
+            b"a:b",
+            b"a:1:2",
+            b"a b",
+            b"a/b",
+            b"user@a",
+            b"[::1",
+            b"::1",
+            b"[::1]a",
+            b"[]",
+            b"[a]",
+            b"a%2",
+            b"a%zz",
+            b"a?b",
+            b"a#b",
+            b"a\tb",
+            b"a\x80",
+            b"[::1]:x",
+            b"a,b c",
+            b"\"a\"",
+            b"[v1.a]",
+            b"a]",
+            b"a:65536",
+            b"a:99999",
+            b"a:100000",
+            b"[::1]:65536",
+            b"a:+1",
         ];
         for host in bad {
             assert!(!is_valid(host), "{}", host.escape_ascii());

@@ -274,7 +274,7 @@ fn request_line<'a>(head: &mut Head<'a>, cursor: &mut Cursor<'a>, limits: &Limit
     let method = method(cursor)?;
     let start = cursor.rest;
     (head.path, head.query) = if start.first() == Some(&b'/') {
-        cursor.skip_also(words::ends_path, words::is_path);
+        cursor.skip_encoded(words::ends_path, words::is_path);
         (cursor.since(start), query(cursor))
     } else {
         other_form(cursor, method)?
@@ -295,7 +295,7 @@ fn query<'a>(cursor: &mut Cursor<'a>) -> Option<&'a [u8]> {
     }
     cursor.advance(1);
     let start = cursor.rest;
-    cursor.skip_also(words::ends_query, words::is_query);
+    cursor.skip_encoded(words::ends_query, words::is_query);
     Some(cursor.since(start))
 }
 
@@ -325,7 +325,7 @@ type Parts<'a> = (&'a [u8], Option<&'a [u8]>);
 #[inline(never)]
 fn other_form<'a>(cursor: &mut Cursor<'a>, method: Option<Method>) -> Result<Parts<'a>, Status> {
     let start = cursor.rest;
-    cursor.skip_also(words::ends_query, words::is_query);
+    cursor.skip_encoded(words::ends_query, words::is_query);
     let target = cursor.since(start);
     Ok(match (method, absolute(target)) {
         // The request is refused with 501, regardless of its target: that of a CONNECT is a host and a port.
@@ -440,11 +440,15 @@ fn plain_host(cursor: &mut Cursor<'_>, first: u64) -> bool {
     let start = cursor.rest.len();
     cursor.skip(words::ends_host);
     let empty = cursor.rest.len() == start;
+    let mut digits = 0;
     if cursor.rest.first() == Some(&b':') {
         cursor.advance(1);
+        let port = cursor.rest.len();
         cursor.skip(words::ends_digits);
+        digits = port - cursor.rest.len();
     }
-    !empty && cursor.take(b"\r\n")
+    // A longer port may be beyond the largest.
+    !empty && digits < 5 && cursor.take(b"\r\n")
 }
 
 /// Reads a field value and its line end.

@@ -196,6 +196,24 @@ fn verdicts_whatever_the_cut() {
 }
 
 #[test]
+fn percent_signs_and_ports_whatever_the_cut() {
+    let table: &[(&[u8], Result<usize, u16>)] = &[
+        (b"GET /%4G HTTP/1.1\r\nHost: a\r\n\r\n", Err(400)),
+        (b"GET /% HTTP/1.1\r\nHost: a\r\n\r\n", Err(400)),
+        (b"GET /%a HTTP/1.1\r\nHost: a\r\n\r\n", Err(400)),
+        (b"GET /a?b=%% HTTP/1.1\r\nHost: a\r\n\r\n", Err(400)),
+        (b"GET http://a/%x HTTP/1.1\r\nHost: a\r\n\r\n", Err(400)),
+        (b"GET /%00%fF$!%41?%7e\"|%25 HTTP/1.1\r\nHost: a\r\n\r\n", Ok(47)),
+        (b"GET / HTTP/1.1\r\nHost: a:9999\r\n\r\n", Ok(32)),
+        (b"GET / HTTP/1.1\r\nHost: a:65535\r\n\r\n", Ok(33)),
+        (b"GET / HTTP/1.1\r\nHost: a:65536\r\n\r\n", Err(400)),
+    ];
+    for (input, expected) in table {
+        assert_eq!(every_cut(input, &LIMITS), *expected, "{}", input.escape_ascii());
+    }
+}
+
+#[test]
 fn limits_from_both_sides() {
     let request = |target: usize, fields: usize, filler: usize| {
         let target = "t".repeat(target - 1);

@@ -6,7 +6,7 @@
 //! and "end of input" and "a byte that is not allowed here" share one path.
 //!
 //! The classes contain the bytes of nearly all requests, so that a few operations recognise them. The byte at which a
-//! run stops may still belong to it ([`Cursor::skip_also`]).
+//! run stops may still belong to it ([`Cursor::also`]).
 
 use super::scan::VERSION;
 
@@ -31,14 +31,15 @@ const fn outside(word: u64, n: u8) -> u64 {
     word.wrapping_sub(splat(n)) | word.wrapping_add(ONES)
 }
 
-/// Marks what ends the common part of a path: all except visible ASCII, and `!`, `"`, `#`, `?`.
+/// Marks what ends the common part of a path: all except visible ASCII, and `!` to `%`, `?`. (A percent sign is
+/// examined with the two digits that must follow it.)
 pub(crate) const fn ends_path(word: u64) -> u64 {
-    (outside(word, 0x24) | (word ^ splat(b'?')).wrapping_sub(ONES)) & HIGH
+    (outside(word, 0x26) | (word ^ splat(b'?')).wrapping_sub(ONES)) & HIGH
 }
 
-/// Marks what ends the common part of a query: all except visible ASCII, and `!`, `"`, `#`.
+/// Marks what ends the common part of a query: all except visible ASCII, and `!` to `%`.
 pub(crate) const fn ends_query(word: u64) -> u64 {
-    outside(word, 0x24) & HIGH
+    outside(word, 0x26) & HIGH
 }
 
 /// Marks what ends the common part of a field value: all except visible ASCII and space.
@@ -111,11 +112,29 @@ impl<'a> Cursor<'a> {
         self.rest = skip_last(self.input, rest, ends);
     }
 
-    /// Like [`skip`](Self::skip), but continues over the bytes for which `also` returns `true`.
+    /// Like [`skip`](Self::skip), but continues over the bytes for which `also` returns `true`, up to a percent sign
+    /// that does not begin an encoded byte (RFC 3986, 2.1).
     #[inline(always)]
-    pub(crate) fn skip_also(&mut self, ends: impl Fn(u64) -> u64, also: fn(u8) -> bool) {
+    pub(crate) fn skip_encoded(&mut self, ends: impl Fn(u64) -> u64 + Copy, also: fn(u8) -> bool) {
         self.skip(ends);
-        self.also(also);
+        if self.rest.first().is_some_and(|byte| also(*byte)) {
+            *self = self.skip_rarer(ends, also);
+        }
+    }
+
+    /// Continues [`skip_encoded`](Self::skip_encoded) from a rarer byte: skips one at a time, and the runs between them.
+    #[cold]
+    #[inline(never)]
+    fn skip_rarer(mut self, ends: impl Fn(u64) -> u64 + Copy, also: fn(u8) -> bool) -> Self {
+        loop {
+            let length = match self.rest {
+                [b'%', high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => 3,
+                [byte, ..] if *byte != b'%' && also(*byte) => 1,
+                _ => return self,
+            };
+            self.advance(length);
+            self.skip(ends);
+        }
     }
 
     /// Skips the bytes for which `also` returns `true`.
@@ -287,8 +306,8 @@ mod tests {
 
     #[test]
     fn classes_agree_with_their_tables() {
-        agrees("path", ends_path, |b| is_path(b) && b > b'#');
-        agrees("query", ends_query, |b| is_query(b) && b > b'#');
+        agrees("path", ends_path, |b| is_path(b) && b > b'%');
+        agrees("query", ends_query, |b| is_query(b) && b > b'%');
         agrees("value", ends_value, |b| is_value(b) && b != b'\t' && b.is_ascii());
         agrees("name", ends_name, |b| b.is_ascii_alphabetic() || b == b'-');
         agrees("host", ends_host, |b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.');

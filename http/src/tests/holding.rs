@@ -128,6 +128,7 @@ fn watched(
         .post("/nil", move |_request, response| response.status(201).stream(None, reader(First::Nil)))
         .post("/flush", move |_request, response| response.status(201).stream(None, reader(First::Flush)))
         .post("/byte", move |_request, response| response.status(201).stream(None, reader(First::Byte)))
+        .post("/whole", move |_request, response| response.status(201).stream(Some(1), reader(First::Byte)))
         .post("/at", move |_request, response| response.status(201).stream(None, reader(First::At(50))))
         .post("/defer", move |_request, response| {
             response.defer(Reader { begun: Some(false), ..reader(First::Nothing) })
@@ -238,6 +239,26 @@ fn what_has_begun_is_cut_short_whatever_the_cut() {
         let answer = any_cut(&config(), &format!("{}{body}", post("/byte")), false);
         assert!(answer.starts_with(&(chunked() + "1\r\n!\r\n")) && !answer.contains("400"), "{answer}");
         assert_eq!(any_cut(&config(), &format!("{}{body}", post("/flush")), false), chunked());
+    }
+}
+
+#[test]
+fn what_looks_whole_is_cut_by_a_reset() {
+    for body in MALFORMED {
+        let mut rig = rig(&config(), Limits::DEFAULT);
+        // all of the announced length is written before the fault of the request arrives, or together with it
+        let request = format!("{}{body}", post("/whole"));
+        for cut in [request.len(), 1] {
+            let peer = rig.connect();
+            rig.peers[peer].cut = cut;
+            rig.send(peer, request.as_bytes());
+            assert!(rig.peers[peer].reset, "in pieces of {cut}: {body}");
+        }
+        // a response that is known to be incomplete ends as usual, which loses none of it
+        let peer = rig.connect();
+        rig.send(peer, post("/byte").as_bytes());
+        rig.send(peer, body.as_bytes());
+        assert!(!rig.peers[peer].reset && rig.peers[peer].shut, "{body}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the server on a real shard and poller, with a network in memory and time controlled by the test.
 
 mod ends;
+mod forms;
 mod garbage;
 mod gathering;
 mod holding;

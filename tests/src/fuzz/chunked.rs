@@ -137,30 +137,96 @@ fn size_line(
     if *at == start {
         return Err(if *at == input.len() { MORE } else { 400 });
     }
-    // White space is allowed only before an extension.
-    let mut spaces = matches!(input.get(*at), Some(b' ' | b'\t'));
-    if spaces || input.get(*at) == Some(&b';') {
-        while let Some(byte) = input.get(*at).filter(|byte| is_value(**byte)) {
-            debug_assert!(*byte != b'\r');
-            spaces &= *byte != b';';
-            if spaces && !matches!(byte, b' ' | b'\t') {
-                return Err(400);
-            }
-            *at += 1;
-            *extensions += 1;
-            if *at - start > line_max {
-                return Err(400);
-            }
-            if *extensions > usize::from(limits.chunk_extensions) {
-                return Err(413);
-            }
-        }
-    }
-    if spaces && *at < input.len() {
-        return Err(400); // white space must be followed by an extension
-    }
+    let mut line = ExtensionText { input, at: *at, start, line_max, limits, extensions };
+    let read = line.all();
+    *at = line.at;
+    read?;
     exactly(input, at, b"\r\n")?;
     Ok(u64::try_from(size).unwrap())
+}
+
+/// The extensions of one chunk line, read by their grammar.
+struct ExtensionText<'a> {
+    input: &'a [u8],
+    at: usize,
+    /// Where the line starts.
+    start: usize,
+    line_max: usize,
+    limits: &'a Limits,
+    /// Bytes of all extensions so far.
+    extensions: &'a mut usize,
+}
+
+impl ExtensionText<'_> {
+    /// `chunk-ext = *( BWS ";" BWS chunk-ext-name [ BWS "=" BWS chunk-ext-val ] )`
+    fn all(&mut self) -> Result<(), u16> {
+        let mut spaces = self.run(is_blank)?;
+        while spaces > 0 || self.next() == Some(b';') {
+            self.one(|byte| byte == b';')?;
+            self.run(is_blank)?;
+            self.one(is_tchar)?;
+            self.run(is_tchar)?;
+            spaces = self.run(is_blank)?;
+            if self.next() == Some(b'=') {
+                self.one(|byte| byte == b'=')?;
+                self.run(is_blank)?;
+                self.value()?;
+                spaces = self.run(is_blank)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn value(&mut self) -> Result<(), u16> {
+        if self.next() != Some(b'"') {
+            self.one(is_tchar)?;
+            return self.run(is_tchar).map(drop);
+        }
+        self.one(|byte| byte == b'"')?;
+        loop {
+            self.run(|byte| is_value(byte) && !matches!(byte, b'"' | b'\\'))?;
+            if self.next() != Some(b'\\') {
+                return self.one(|byte| byte == b'"');
+            }
+            self.one(|byte| byte == b'\\')?;
+            self.one(is_value)?;
+        }
+    }
+
+    fn next(&self) -> Option<u8> {
+        self.input.get(self.at).copied()
+    }
+
+    /// Takes a byte that must be of the class.
+    fn one(&mut self, class: fn(u8) -> bool) -> Result<(), u16> {
+        let byte = self.next().ok_or(MORE)?;
+        if !class(byte) {
+            return Err(400);
+        }
+        self.at += 1;
+        *self.extensions += 1;
+        if self.at - self.start > self.line_max {
+            return Err(400);
+        }
+        if *self.extensions > usize::from(self.limits.chunk_extensions) { Err(413) } else { Ok(()) }
+    }
+
+    /// Takes all bytes of the class that come next; returns their number.
+    fn run(&mut self, class: fn(u8) -> bool) -> Result<usize, u16> {
+        let before = self.at;
+        while self.next().is_some_and(class) {
+            self.one(class)?;
+        }
+        Ok(self.at - before)
+    }
+}
+
+const fn is_blank(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Reads the trailer section up to the end of its empty line.
@@ -182,9 +248,7 @@ fn trailer_lines(input: &[u8], at: &mut usize) -> Result<(), u16> {
         if input.get(*at) == Some(&b'\r') {
             return exactly(input, at, b"\r\n");
         }
-        let special = b"!#$%&'*+-.^_`|~";
-        let name = |byte: &&u8| byte.is_ascii_alphanumeric() || special.contains(byte);
-        let length = input[*at..].iter().take_while(name).count();
+        let length = input[*at..].iter().take_while(|byte| is_tchar(**byte)).count();
         *at += length;
         if length == 0 && *at < input.len() {
             return Err(400);

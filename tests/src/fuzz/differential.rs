@@ -4,6 +4,7 @@
 use httparse::{EMPTY_HEADER, Error, Request, Status};
 use lightcone_http::{Limits, Method};
 
+use super::head::is_encoded;
 use super::verdict::{Parser, Understood, Verdict, ours};
 
 const INPUT_MAX: usize = 4_000;
@@ -113,7 +114,7 @@ fn reason(request: &Request<'_, '_>, bytes: &[u8]) -> Option<&'static str> {
 }
 
 fn is_target(method: &str, target: &[u8]) -> bool {
-    if !target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') {
+    if !target.iter().all(|byte| byte.is_ascii_graphic() && *byte != b'#') || !is_encoded(target) {
         return false;
     }
     let lower = target.to_ascii_lowercase();
@@ -129,8 +130,12 @@ fn is_host(value: &[u8]) -> bool {
         Some(end) => text.split_at(end + 1),
         None => text.split_at(text.find(':').unwrap_or(text.len())),
     };
-    let good_port =
-        port.is_empty() || (port.starts_with(':') && port[1..].bytes().all(|byte| byte.is_ascii_digit()));
+    let is_port = |digits: &str| {
+        let significant = digits.trim_start_matches('0');
+        let number = significant.is_empty() || significant.parse::<u16>().is_ok();
+        number && digits.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    let good_port = port.is_empty() || port.strip_prefix(':').is_some_and(is_port);
     let literal = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let good_host = match literal {
         Some(literal) => literal.parse::<std::net::Ipv6Addr>().is_ok(),

@@ -75,6 +75,12 @@ fn is_token(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || special.contains(byte))
 }
 
+/// Returns whether two hexadecimal digits follow each percent sign.
+pub(crate) fn is_encoded(target: &[u8]) -> bool {
+    let mut after_signs = target.split(|byte| *byte == b'%').skip(1);
+    after_signs.all(|rest| rest.get(..2).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit)))
+}
+
 fn trim(value: &[u8]) -> &[u8] {
     let blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let start = value.iter().take_while(|byte| blank(byte)).count();
@@ -104,7 +110,7 @@ fn lawful(head: &Understood, input: &[u8], limits: &Limits) {
     let words: Vec<&[u8]> = lines[0].split(|byte| *byte == b' ').collect();
     let [method, target, version] = words[..] else { panic!("a request line of {} words", words.len()) };
     assert_eq!((method, target), (head.method.as_bytes(), &head.target[..]));
-    assert!(!target.is_empty() && target.iter().all(u8::is_ascii_graphic));
+    assert!(!target.is_empty() && target.iter().all(u8::is_ascii_graphic) && is_encoded(target));
     assert!(version.starts_with(b"HTTP/1.") && version.len() == 8 && version[7].is_ascii_digit());
     assert_eq!(head.minor, u8::from(version[7] != b'0'));
     assert!(lines.len() - 1 <= usize::from(limits.fields));
@@ -159,6 +165,11 @@ fn framing(head: &Understood) {
     let hosts = head.values("host");
     assert!(hosts.len() <= 1 && (head.minor == 0 || hosts.len() == 1), "{} hosts", hosts.len());
     assert!(hosts.iter().all(|host| !host.is_empty()));
+    let is_port = |digits: &str| {
+        digits.is_empty() || digits.ends_with(']') || digits.parse::<u64>().is_ok_and(|port| port < 65_536)
+    };
+    let ports = hosts.iter().filter_map(|host| std::str::from_utf8(host).ok()?.rsplit_once(':'));
+    assert!(ports.map(|(_, port)| port).all(is_port), "a port beyond the largest");
     let coded = !head.values("transfer-encoding").is_empty();
     assert!(lengths.len() <= 1, "two lengths");
     assert!(!coded || lengths.is_empty(), "a length and a coding");
