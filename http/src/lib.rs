@@ -23,6 +23,8 @@
 //! | respond at once | [`Response::text`], [`json`](Response::json), [`html`](Response::html), [`bytes`](Response::bytes), [`empty`](Response::empty), [`redirect`](Response::redirect), [`refuse`](Response::refuse) |
 //! | respond with formatted values | [`Response::display`], [`display_json`](Response::display_json) with [`JsonString`] |
 //! | send more than the output buffer holds | [`Response::embedded`], [`generate`](Response::generate), [`stream`](Response::stream) |
+//! | answer conditional requests | [`Request::conditional`], [`ETag`], [`Validators`] |
+//! | send content with its type, validators, ranges and compressed variants | [`Asset`], [`Request::asset`], [`asset_parts`](Request::asset_parts), [`generate`](Request::generate) |
 //! | respond later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`], [`respond`](Transfer::respond), [`stream`](Transfer::stream) |
 //! | read or write bodies piece by piece | [`Exchange`] with a [`Transfer`] |
 //! | share state on a poller, post messages to a request | [`State`], [`Transfer::id`], [`RequestMessage`] |
@@ -138,7 +140,7 @@ mod tests;
 mod transfer;
 
 pub use connection::HttpConnection;
-pub use date::{DATE_LENGTH, date};
+pub use date::{DATE_LENGTH, date, parse_date};
 pub use exchange::{Collect, Done, Either, Exchange, Flow, Gather, GeneratedBody, StaticBody};
 pub use http::{Http, ServerState};
 pub use lightcone_core::Full;
@@ -156,9 +158,11 @@ pub use parse::scan::parse;
 pub use path::Prefix;
 pub use query::{DecodeError, form_decode, percent_decode, query_pairs, query_value};
 pub use request::{Request, State};
+pub use respond::asset::{Asset, AssetBody, AssetParts};
 pub use respond::fields::{FIELDS_MAX, Headers};
 pub use respond::response::{Reply, Response};
 pub use respond::text::JsonString;
+pub use respond::validators::{ETag, Validators};
 pub use respond::writer::Fault;
 #[doc(hidden)]
 pub use route::{BestMatch, Call, Cause, Lookup, Report, ReportContext, RouteEntry, RouteMatch, Traced};

@@ -1,5 +1,7 @@
 //! Tests of the server on a real shard and poller, with a network in memory and time controlled by the test.
 
+mod assets;
+mod conditional;
 mod ends;
 mod garbage;
 mod gathering;
