@@ -25,6 +25,9 @@
 //! | send more than the output buffer holds | [`Response::embedded`], [`generate`](Response::generate), [`stream`](Response::stream) |
 //! | answer conditional requests | [`Request::conditional`], [`ETag`], [`Validators`] |
 //! | send content with its type, validators, ranges and compressed variants | [`Asset`], [`Request::asset`], [`asset_parts`](Request::asset_parts), [`generate`](Request::generate) |
+//! | read and set cookies | [`Request::cookie`], [`cookies`](Request::cookies), [`SetCookie`], [`Response::set_cookie`] |
+//! | redirect | [`Response::redirect`], [`LocalPath`] for locations that come from a request |
+//! | send an event stream | [`Request::events`], [`EventFeed`], [`ServerEvent`] |
 //! | respond later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`], [`respond`](Transfer::respond), [`stream`](Transfer::stream) |
 //! | read or write bodies piece by piece | [`Exchange`] with a [`Transfer`] |
 //! | share state on a poller, post messages to a request | [`State`], [`Transfer::id`], [`RequestMessage`] |
@@ -114,6 +117,7 @@ extern crate alloc;
 
 mod connection;
 mod date;
+mod events;
 mod exchange;
 mod http;
 mod limits;
@@ -141,6 +145,7 @@ mod transfer;
 
 pub use connection::HttpConnection;
 pub use date::{DATE_LENGTH, date, parse_date};
+pub use events::{EventFeed, EventId, EventStream, EventWriter, ServerEvent};
 pub use exchange::{Collect, Done, Either, Exchange, Flow, Gather, GeneratedBody, StaticBody};
 pub use http::{Http, ServerState};
 pub use lightcone_core::Full;
@@ -159,7 +164,9 @@ pub use path::Prefix;
 pub use query::{DecodeError, form_decode, percent_decode, query_pairs, query_value};
 pub use request::{Request, State};
 pub use respond::asset::{Asset, AssetBody, AssetParts};
+pub use respond::cookie::{InvalidCookie, SameSite, SetCookie};
 pub use respond::fields::{FIELDS_MAX, Headers};
+pub use respond::location::LocalPath;
 pub use respond::response::{Reply, Response};
 pub use respond::text::JsonString;
 pub use respond::validators::{ETag, Validators};

@@ -3,6 +3,7 @@
 mod assets;
 mod conditional;
 mod ends;
+mod events;
 mod garbage;
 mod gathering;
 mod holding;
