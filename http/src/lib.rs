@@ -31,7 +31,8 @@
 //! | respond later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`], [`respond`](Transfer::respond), [`stream`](Transfer::stream) |
 //! | read or write bodies piece by piece | [`Exchange`] with a [`Transfer`] |
 //! | share state on a poller, post messages to a request | [`State`], [`Transfer::id`], [`RequestMessage`] |
-//! | group and wrap routes | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap) |
+//! | group and wrap routes | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap), [`wrap_each`](Http::wrap_each) |
+//! | allow requests from other origins, identify requests, ask for credentials | [`Cors`], [`RequestIds`], [`BasicAuth`], [`BearerAuth`] |
 //! | test a server without sockets | `testing::TestServer` |
 //! | limit, count and log | [`Limits`], [`Stats`], [`Http::log`] |
 //!
@@ -152,7 +153,10 @@ pub use lightcone_core::Full;
 pub use limits::Limits;
 pub use message::{RequestId, RequestMessage};
 pub use method::Method;
-pub use middleware::{AccessLog, Log, Middleware, Outcome, ToState};
+pub use middleware::authorization::{BasicAuth, BearerAuth, TokenError, is_same_secret};
+pub use middleware::cors::Cors;
+pub use middleware::request_ids::{CorrelationId, RequestIds};
+pub use middleware::{AccessLog, Log, Middleware, Outcome, RequestMiddleware, ToState};
 #[cfg(feature = "alloc")]
 pub use owned::{CollectVec, Owned};
 pub use parameter::ParameterError;
@@ -171,6 +175,7 @@ pub use respond::response::{Reply, Response};
 pub use respond::text::JsonString;
 pub use respond::validators::{ETag, Validators};
 pub use respond::writer::Fault;
+pub use route::each::{KeptBody, WrapEach};
 #[doc(hidden)]
 pub use route::{BestMatch, Call, Cause, Lookup, Report, ReportContext, RouteEntry, RouteMatch, Traced};
 pub use route::{ChainEnd, Fallback, Join, Logged, Route, Routes, Wrap};

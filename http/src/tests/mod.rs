@@ -18,3 +18,4 @@ mod serving;
 mod stopping;
 mod streaming;
 mod times;
+mod wrapping;
