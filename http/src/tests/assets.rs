@@ -2,12 +2,15 @@
 
 extern crate std;
 
+use std::collections::BTreeSet;
 use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
 use crate::testing::{TestRequest, TestResponse, TestServer};
 use crate::{Asset, ETag, Http, Method};
+
+use super::random::Random;
 
 /// The clock of a test server.
 const NOW: u64 = 784_111_777;
@@ -247,4 +250,100 @@ fn a_variant_is_another_representation() {
     assert_eq!((none.status(), none.header("Vary")), (406, Some("Accept-Encoding")));
     let failed = get(&[("If-Match", "\"x\"")]);
     assert_eq!((failed.status(), failed.header("Cache-Control")), (412, None));
+}
+
+/// Checks that a response is one of the few that are possible, and that its ranges are where it says. Returns whether
+/// it has several parts.
+fn check(response: &TestResponse, whole: &[u8], case: &str) -> bool {
+    let multipart = response.header("Content-Type").is_some_and(|value| value.starts_with("multipart"));
+    let whole = match response.header("Content-Encoding") {
+        Some("gzip") => &b"GGG"[..],
+        Some("br") => b"B",
+        _ => whole,
+    };
+    let slice = |range: &str| {
+        let (range, length) = range.strip_prefix("bytes ").unwrap().split_once('/').unwrap();
+        let (first, last) = range.split_once('-').unwrap();
+        assert_eq!(length.parse(), Ok(whole.len()), "{case}");
+        &whole[first.parse().unwrap()..=last.parse::<usize>().unwrap()]
+    };
+    match response.status() {
+        200 => assert_eq!(response.body(), whole, "{case}"),
+        206 if multipart => {
+            let parts = parts(response);
+            assert!((2..=4).contains(&parts.len()), "{case}");
+            parts.iter().for_each(|(range, data)| assert_eq!(data.as_bytes(), slice(range), "{case}"));
+        }
+        206 => assert_eq!(response.body(), slice(response.header("Content-Range").unwrap()), "{case}"),
+        304 | 406 | 412 | 416 => {}
+        other => panic!("{other}: {case}"),
+    }
+    multipart
+}
+
+#[test]
+fn any_fields_get_a_response_that_is_true() {
+    const RANGES: &[&str] = &[
+        "0-1,",
+        "4-6,",
+        "8-9,",
+        "2000-40000,",
+        "-4",
+        "0",
+        "99999",
+        "18446744073709551616",
+        "-",
+        ",",
+        " ",
+        "x",
+    ];
+    const OTHERS: &[&str] = &[
+        "\"a\"",
+        "\"",
+        "W/\"a\"",
+        "*",
+        ",",
+        ", ",
+        " ",
+        "gzip",
+        "br;q=0.5",
+        ";q=0",
+        "identity;q=0",
+        "x",
+        "0",
+        "Sun, 06 Nov 1994 08:49:28 GMT",
+    ];
+    const NAMES: [&str; 8] = [
+        "Range",
+        "Range",
+        "If-Range",
+        "If-Match",
+        "If-None-Match",
+        "If-Modified-Since",
+        "If-Unmodified-Since",
+        "Accept-Encoding",
+    ];
+    let seed = Random::seed();
+    let mut random = Random::new(seed);
+    let mut server = server();
+    let connection = server.connect();
+    let mut seen = BTreeSet::new();
+    for step in 0..4_000 {
+        let (target, whole) = random.pick(&[("/plain", SHORT), ("/page", SHORT), ("/book", &LONG[..])]);
+        let mut request = TestRequest::get(target);
+        for _ in 0..random.below(3) + 1 {
+            let name = random.pick(&NAMES);
+            let (start, pieces) = if name == "Range" { ("bytes=", RANGES) } else { ("", OTHERS) };
+            let start = if random.below(20) > 0 { start } else { "x" };
+            let value: String = (0..random.below(6)).map(|_| random.pick(pieces)).collect();
+            request = request.header(name, format_args!("{start}{value}"));
+        }
+        server.send_request(connection, request.clone());
+        let response = server.response(connection).unwrap();
+        let case = format!("seed {seed}, step {step}: {:?}", String::from_utf8_lossy(&request.to_bytes()));
+        seen.insert((response.status(), check(&response, whole, &case)));
+    }
+    let all =
+        [(200, false), (206, false), (206, true), (304, false), (406, false), (412, false), (416, false)];
+    assert!(seen.iter().eq(&all), "{seen:?}");
 }

@@ -1,9 +1,16 @@
 //! Tests of the server on a real shard and poller, with a network in memory and time controlled by the test.
 
+// Their servers need more memory than a board for tests has.
+#[cfg(not(target_os = "none"))]
 mod assets;
+#[cfg(not(target_os = "none"))]
 mod conditional;
-mod ends;
+#[cfg(not(target_os = "none"))]
 mod events;
+#[cfg(not(target_os = "none"))]
+mod wrapping;
+
+mod ends;
 mod garbage;
 mod gathering;
 mod holding;
@@ -18,4 +25,3 @@ mod serving;
 mod stopping;
 mod streaming;
 mod times;
-mod wrapping;
