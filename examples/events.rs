@@ -8,44 +8,40 @@
 
 use core::time::Duration;
 
-use lightcone::http::{Exchange, Flow, Http, State, Transfer};
+use lightcone::http::{EventFeed, EventWriter, Flow, Http, ServerEvent, State};
 use lightcone::{Builder, Error, Handler, Instant};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The state of one event stream.
-#[derive(Default)]
 struct Clock {
-    /// When the next event is due; `None` before the first.
-    next: Option<Instant>,
+    /// When the next event is due.
+    next: Instant,
 }
 
-impl<S: State> Exchange<S> for Clock {
-    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
-        let now = io.now();
-        let due = self.next.is_none_or(|next| now >= next);
-        // The write fails if the client does not read, so that there is no room. `advance` is called again when there
-        // is.
-        if due && write!(io, "data: {} ms\n\n", now.as_millis()).is_ok() {
-            self.next = Some(now + INTERVAL);
+impl<S: State> EventFeed<S> for Clock {
+    fn advance(&mut self, events: &mut EventWriter<'_, '_, S>) -> Flow {
+        let now = events.now();
+        if now >= self.next {
+            let time = format_args!("{} ms", now.as_millis());
+            if events.send(&ServerEvent::new(time)).is_err() {
+                return Flow::More; // the client reads slowly; `advance` is called again when there is room
+            }
+            self.next = now + INTERVAL;
         }
-        if let Some(next) = self.next {
-            io.wake_at(next);
-        }
+        events.wake_at(self.next);
         Flow::More
     }
 
     /// Ends the stream when the server stops, with a last event that shows that it is complete.
-    fn shutdown(&mut self, io: &mut Transfer<'_, S>) -> Flow {
-        let _ = write!(io, "event: end\ndata: the server is stopping\n\n"); // if the client has left room for it
+    fn shutdown(&mut self, events: &mut EventWriter<'_, '_, S>) -> Flow {
+        let _ = events.send(&ServerEvent::new("the server is stopping").name("end")); // if there is room for it
         Flow::Done
     }
 }
 
 pub(crate) fn server() -> impl Handler<Message: Send> {
-    Http::new().get("/time", |_request, response| {
-        response.header("Content-Type", "text/event-stream").stream(None, Clock::default())
-    })
+    Http::new().get("/time", |request, response| request.events(response, Clock { next: request.now() }))
 }
 
 fn main() -> Result<(), Error> {

@@ -12,12 +12,15 @@ use std::process::ExitCode;
 use std::thread;
 
 use clap::Parser;
-use lightcone::http::{Exchange, Flow, Http, Limits, Routes, State, Transfer};
+use lightcone::http::{
+    Asset, ETag, EventFeed, EventWriter, Exchange, Flow, Http, Limits, Routes, ServerEvent, State, Transfer,
+    Validators,
+};
 use lightcone::metrics::{self, Metrics};
-use lightcone::{Builder, Timeouts, WriteRate, print_requests};
+use lightcone::{Builder, Instant, Timeouts, WriteRate, print_requests};
 use lightcone_examples::{ServerOptions, serve, serve_on_workers, within};
 
-/// Serves /foo, /plaintext, /json, /echo, /gather, /big and /metrics, and with workers /slow.
+/// Serves /, /foo, /plaintext, /json, /echo, /gather, /big, /events and /metrics, and with workers /slow.
 #[derive(Parser, Debug)]
 #[command(name = "httpd", version)]
 #[command(mut_arg("listen", |arg| arg.default_value("127.0.0.1:8080")))]
@@ -66,6 +69,53 @@ const GATHER_MAX: usize = 1 << 20;
 /// The maximum number of output blocks of one connection: 8 of 4 KiB.
 const OUTPUT_BLOCKS: usize = 8;
 
+/// The most seconds for which a client that connects again gets the events it has missed.
+const MISSED_MAX: u64 = 60;
+
+/// When the text of `/big` was last changed: at the start of 2026.
+const LETTERS_SINCE: u64 = 1_767_225_600;
+
+/// The page: a list of the other routes, and the events as they arrive.
+static PAGE: Asset = Asset::new(include_bytes!("httpd.html"))
+    .content_type("text/html; charset=utf-8")
+    .cache_control("no-cache")
+    .hashed();
+
+/// Sends an event every second: the seconds of the engine's clock, which also identify the event.
+///
+/// In four bytes without alignment, since every connection has room for it.
+struct Seconds {
+    next: [u8; 4],
+}
+
+impl Seconds {
+    /// Begins with the second after `last`, the last event that the client has, or else with the current one.
+    fn new(last: Option<&str>, now: Instant) -> Self {
+        let now = now.as_millis() / 1000;
+        let next = last.and_then(|id| id.parse::<u64>().ok()).map_or(now, |last| last.saturating_add(1));
+        // An identity of the future is one of another server, or of a system that was restarted.
+        let next = if next > now + 1 { now } else { next.max(now.saturating_sub(MISSED_MAX)) };
+        Self { next: u32::try_from(next).unwrap_or(u32::MAX).to_le_bytes() }
+    }
+}
+
+impl<S: State> EventFeed<S> for Seconds {
+    fn advance(&mut self, events: &mut EventWriter<'_, '_, S>) -> Flow {
+        loop {
+            let second = u32::from_le_bytes(self.next);
+            let due = Instant::from_millis(u64::from(second) * 1000);
+            if events.now() < due {
+                events.wake_at(due);
+                return Flow::More;
+            }
+            if events.send(&ServerEvent::new(second).id(u64::from(second))).is_err() {
+                return Flow::More; // called again when there is room
+            }
+            self.next = second.saturating_add(1).to_le_bytes();
+        }
+    }
+}
+
 /// Sends the request body back as it arrives.
 struct Echo;
 
@@ -80,6 +130,10 @@ impl<S: State> Exchange<S> for Echo {
 fn routes(metrics: &Metrics, limits: Limits) -> Http<Metrics, impl Routes<Metrics, Body: Send> + use<>> {
     Http::with(metrics.clone())
         .limits(limits)
+        .get("/", |request, response| request.asset(response, || &PAGE))
+        .get("/events", |request, response| {
+            request.events(response, Seconds::new(request.last_event_id(), request.now()))
+        })
         .get("/plaintext", |_request, response| response.text("Hello, World!"))
         .get("/foo", |_request, response| response.text("bar"))
         .get("/json", |_request, response| response.json(r#"{"message":"Hello, World!"}"#))
@@ -94,7 +148,10 @@ fn routes(metrics: &Metrics, limits: Limits) -> Http<Metrics, impl Routes<Metric
         })
         .get("/big", |request, response| match request.query("bytes").map_or(Ok(1 << 20), str::parse) {
             Ok(bytes @ 0..=BODY_MAX) => {
-                response.header("Content-Type", "text/plain").generate(bytes, letters)
+                // The same length is always the same text, so a download can be resumed.
+                let response = response.header("Content-Type", "text/plain");
+                let validators = Validators::from(ETag::number(bytes)).last_modified(LETTERS_SINCE);
+                request.generate(response, bytes, validators, letters)
             }
             _ => {
                 let rule = format_args!("bytes: a number from 0 to {BODY_MAX}\n");

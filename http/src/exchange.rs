@@ -189,7 +189,11 @@ pub struct GeneratedBody<F> {
 
 impl<F> GeneratedBody<F> {
     pub(crate) const fn new(f: F) -> Self {
-        Self { offset: Count::new(0), f }
+        Self::from_offset(0, f)
+    }
+
+    pub(crate) const fn from_offset(offset: u64, f: F) -> Self {
+        Self { offset: Count::new(offset), f }
     }
 }
 

@@ -5,12 +5,13 @@ use core::marker::PhantomData;
 use crate::exchange::Exchange;
 use crate::limits::Limits;
 use crate::method::Method;
-use crate::middleware::{Log, Middleware};
+use crate::middleware::{Log, Middleware, RequestMiddleware};
 use crate::parse::host::LastHost;
 use crate::path::{Pattern, Prefix, segment_count};
 use crate::request::{Request, State};
 use crate::respond::response::{Reply, Response};
 use crate::respond::writer::Scratch;
+use crate::route::each::WrapEach;
 use crate::route::{self, ChainEnd, Fallback, Join, Logged, Route, RouteEntry, Routes, Wrap};
 use crate::stats::Stats;
 
@@ -267,6 +268,11 @@ impl<S: State, R: Routes<S>, P> Http<S, R, P> {
     /// Wraps the routes added so far in middleware. The middleware that was added last runs first.
     pub fn wrap<M: Middleware<S>>(self, middleware: M) -> Http<S, Wrap<M, R>, P> {
         self.link(|routes| Wrap::new(middleware, routes))
+    }
+
+    /// Wraps the routes added so far in middleware that keeps a value of each request. See [`wrap`](Self::wrap).
+    pub fn wrap_each<M: RequestMiddleware<S>>(self, middleware: M) -> Http<S, WrapEach<M, R>, P> {
+        self.link(|routes| WrapEach::new(middleware, routes))
     }
 
     /// Logs the requests of the routes added so far; on a server rather than a group, also the requests that match no

@@ -23,11 +23,17 @@
 //! | respond at once | [`Response::text`], [`json`](Response::json), [`html`](Response::html), [`bytes`](Response::bytes), [`empty`](Response::empty), [`redirect`](Response::redirect), [`refuse`](Response::refuse) |
 //! | respond with formatted values | [`Response::display`], [`display_json`](Response::display_json) with [`JsonString`] |
 //! | send more than the output buffer holds | [`Response::embedded`], [`generate`](Response::generate), [`stream`](Response::stream) |
+//! | answer conditional requests | [`Request::conditional`], [`ETag`], [`Validators`] |
+//! | send content with its type, validators, ranges and compressed variants | [`Asset`], [`Request::asset`], [`asset_parts`](Request::asset_parts), [`generate`](Request::generate) |
+//! | read and set cookies | [`Request::cookie`], [`cookies`](Request::cookies), [`SetCookie`], [`Response::set_cookie`] |
+//! | redirect | [`Response::redirect`], [`LocalPath`] for locations that come from a request |
+//! | send an event stream | [`Request::events`], [`EventFeed`], [`ServerEvent`] |
 //! | respond later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`], [`respond`](Transfer::respond), [`stream`](Transfer::stream) |
 //! | read or write bodies piece by piece | [`Exchange`] with a [`Transfer`] |
 //! | read forms and uploaded files as they arrive | [`FormPairs`], [`Multipart`] |
 //! | share state on a poller, post messages to a request | [`State`], [`Transfer::id`], [`RequestMessage`] |
-//! | group and wrap routes | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap) |
+//! | group and wrap routes | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap), [`wrap_each`](Http::wrap_each) |
+//! | allow requests from other origins, identify requests, ask for credentials | [`Cors`], [`RequestIds`], [`BasicAuth`], [`BearerAuth`] |
 //! | test a server without sockets | `testing::TestServer` |
 //! | limit, count and log | [`Limits`], [`Stats`], [`Http::log`] |
 //!
@@ -114,6 +120,7 @@ extern crate alloc;
 
 mod connection;
 mod date;
+mod events;
 mod exchange;
 mod form;
 mod http;
@@ -144,7 +151,8 @@ mod tests;
 mod transfer;
 
 pub use connection::HttpConnection;
-pub use date::{DATE_LENGTH, date};
+pub use date::{DATE_LENGTH, date, parse_date};
+pub use events::{EventFeed, EventId, EventStream, EventWriter, ServerEvent};
 pub use exchange::{Collect, Done, Either, Exchange, Flow, Gather, GeneratedBody, StaticBody};
 pub use form::{FormError, FormPair, FormPairs};
 pub use http::{Http, ServerState};
@@ -152,7 +160,10 @@ pub use lightcone_core::Full;
 pub use limits::Limits;
 pub use message::{RequestId, RequestMessage};
 pub use method::Method;
-pub use middleware::{AccessLog, Log, Middleware, Outcome, ToState};
+pub use middleware::authorization::{BasicAuth, BearerAuth, TokenError, is_same_secret};
+pub use middleware::cors::Cors;
+pub use middleware::request_ids::{CorrelationId, RequestIds};
+pub use middleware::{AccessLog, Log, Middleware, Outcome, RequestMiddleware, ToState};
 pub use multipart::{Multipart, MultipartEvent, PartHead};
 #[cfg(feature = "alloc")]
 pub use owned::{CollectVec, Owned};
@@ -164,10 +175,15 @@ pub use parse::scan::parse;
 pub use path::Prefix;
 pub use query::{DecodeError, form_decode, percent_decode, query_pairs, query_value};
 pub use request::{Request, State};
+pub use respond::asset::{Asset, AssetBody, AssetParts};
+pub use respond::cookie::{InvalidCookie, SameSite, SetCookie};
 pub use respond::fields::{FIELDS_MAX, Headers};
+pub use respond::location::LocalPath;
 pub use respond::response::{Reply, Response};
 pub use respond::text::JsonString;
+pub use respond::validators::{ETag, Validators};
 pub use respond::writer::Fault;
+pub use route::each::{KeptBody, WrapEach};
 #[doc(hidden)]
 pub use route::{BestMatch, Call, Cause, Lookup, Report, ReportContext, RouteEntry, RouteMatch, Traced};
 pub use route::{ChainEnd, Fallback, Join, Logged, Route, Routes, Wrap};

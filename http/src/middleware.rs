@@ -1,5 +1,9 @@
 //! Middleware and logs, which wrap routes.
 
+pub(crate) mod authorization;
+pub(crate) mod cors;
+pub(crate) mod request_ids;
+
 use core::fmt;
 use core::marker::PhantomData;
 use core::time::Duration;
@@ -70,6 +74,55 @@ pub trait Middleware<S: State> {
     fn after(&mut self, state: &mut S, outcome: &Outcome<'_>) {
         let _ = (state, outcome);
     }
+}
+
+/// Middleware that keeps a value of each request until the response is made, in the connection if that is later: for
+/// fields of the response that depend on the request. [`Http::wrap_each`](crate::Http::wrap_each) adds it.
+///
+/// ```
+/// use lightcone_http::{Done, Headers, Http, Reply, Request, RequestMiddleware, Response, State, Status};
+///
+/// /// Repeats a number of the request in the response.
+/// struct Repeat;
+///
+/// impl<S: State> RequestMiddleware<S> for Repeat {
+///     type Kept = u32;
+///
+///     fn before<'r>(
+///         &mut self,
+///         request: &mut Request<'_, S>,
+///         response: Response<'r>,
+///     ) -> Result<(Response<'r>, u32), Reply<Done>> {
+///         match request.header("x-number").unwrap_or("0").parse() {
+///             Ok(number) => Ok((response, number)),
+///             Err(error) => Err(response.status(400).display(error)),
+///         }
+///     }
+///
+///     fn head(&self, number: &u32, _: Status, headers: &mut Headers<'_>) {
+///         headers.add("X-Number", number);
+///     }
+/// }
+///
+/// let server = Http::new().get("/", |_request, response| response.text("in")).wrap_each(Repeat);
+/// # drop(server);
+/// ```
+pub trait RequestMiddleware<S: State> {
+    /// What is kept of a request. Every connection has room for it.
+    type Kept;
+
+    /// Runs before the handler, as [`Middleware::before`] does. Returns what to keep in addition.
+    ///
+    /// # Errors
+    /// The reply, if the request is not to reach the handler.
+    fn before<'r>(
+        &mut self,
+        request: &mut Request<'_, S>,
+        response: Response<'r>,
+    ) -> Result<(Response<'r>, Self::Kept), Reply<Done>>;
+
+    /// Adds fields to the response once its status is known, as [`Middleware::head`] does.
+    fn head(&self, kept: &Self::Kept, status: Status, headers: &mut Headers<'_>);
 }
 
 /// How a request was answered.

@@ -43,10 +43,16 @@ fn cut(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
 
 /// Returns the value of the first cookie with this name in the value of a `Cookie` field, without quotes around it.
 pub(crate) fn cookie_value<'c>(cookies: &'c [u8], name: &str) -> Option<&'c [u8]> {
-    let mut pairs = cookies.split(|byte| *byte == b';').filter_map(|pair| cut(pair, b'='));
-    let (_, value) = pairs.find(|(found, _)| trim(found) == name.as_bytes())?;
-    let value = trim(value);
-    Some(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value))
+    cookie_pairs(cookies).find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| value)
+}
+
+/// Returns the names and values of all cookies in the value of a `Cookie` field, without quotes around the values.
+pub(crate) fn cookie_pairs(cookies: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    cookies.split(|byte| *byte == b';').filter_map(|pair| cut(pair, b'=')).map(|(name, value)| {
+        let value = trim(value);
+        let quoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+        (trim(name), quoted.unwrap_or(value))
+    })
 }
 
 /// Why a text could not be decoded.

@@ -4,6 +4,8 @@
 //! most specific route wins regardless of order, and a 405 can list the allowed methods. `call` descends to the route
 //! by its index. A request without a route descends the whole chain as well, so that middleware sees it.
 
+pub(crate) mod each;
+
 use core::convert::Infallible;
 use core::fmt;
 use core::marker::PhantomData;

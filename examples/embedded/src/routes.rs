@@ -8,10 +8,14 @@ use core::fmt;
 use core::time::Duration;
 
 use super::Instant;
-use super::http::{Done, Exchange, Flow, Http, Limits, Reply, Response, Routes, State, Transfer};
+use super::http::{Asset, Done, Exchange, Flow, Http, Limits, Reply, Response, Routes, State, Transfer};
 
-/// The page: one file, which shows the figures of the event stream and switches the LEDs.
-const PAGE: &[u8] = include_bytes!("page.html");
+/// The page: one file, which shows the figures of the event stream and switches the LEDs. A browser that has it asks
+/// whether it has changed, and gets a 304.
+static PAGE: Asset = Asset::new(include_bytes!("page.html"))
+    .content_type("text/html; charset=utf-8")
+    .cache_control("no-cache")
+    .hashed();
 
 /// The number of LEDs.
 const LEDS: u32 = 2;
@@ -78,7 +82,7 @@ pub(crate) fn server<P: Panel>(panel: P) -> Http<Device<P>, impl Routes<Device<P
         .limits(LIMITS)
         .get("/", |request, response| {
             request.state.count();
-            response.header("Content-Type", "text/html; charset=utf-8").embedded(PAGE)
+            request.asset(response, || &PAGE)
         })
         .get("/api/leds", |request, response| send_leds(request.state, response))
         .post("/api/leds", |request, response| request.gather(response, switch))

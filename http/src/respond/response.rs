@@ -188,7 +188,7 @@ impl Response<'_> {
     /// status from 300 to 399 was set.
     ///
     /// A location that contains a control character makes this a 500, as in [`header`](Self::header). Check a location
-    /// that depends on client input: it should be a path, and not `//elsewhere`.
+    /// that depends on client input with [`LocalPath`](crate::LocalPath).
     ///
     /// ```
     /// # use lightcone_http::Http;

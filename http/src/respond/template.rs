@@ -58,6 +58,11 @@ impl HeadTemplate {
         }
     }
 
+    /// Returns the wall clock's time in seconds since 1970; `None` without one.
+    pub(crate) const fn second(&self) -> Option<u64> {
+        self.second
+    }
+
     /// Returns the `Date` line; empty without a wall clock.
     pub(crate) const fn date(&self) -> &[u8] {
         match self.second {

@@ -1,5 +1,15 @@
 //! Tests of the server on a real shard and poller, with a network in memory and time controlled by the test.
 
+// Their servers need more memory than a board for tests has.
+#[cfg(not(target_os = "none"))]
+mod assets;
+#[cfg(not(target_os = "none"))]
+mod conditional;
+#[cfg(not(target_os = "none"))]
+mod events;
+#[cfg(not(target_os = "none"))]
+mod wrapping;
+
 mod ends;
 mod forms;
 mod garbage;
