@@ -168,6 +168,13 @@ pub trait Exchange<S: State> {
         let _ = io;
         Flow::More
     }
+
+    /// Called if the connection ends before the exchange is over, after an [upgrade](Response::upgrade) only: the peer
+    /// has reset it, a timeout of the engine has ended it, or the grace time of a shutdown is over. Nothing can be sent
+    /// any more. The exchange is dropped afterwards.
+    fn disconnected(&mut self, io: &mut Transfer<'_, S>) {
+        let _ = io;
+    }
 }
 
 /// The type of exchange for requests that are answered at once; never driven.

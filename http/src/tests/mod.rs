@@ -15,3 +15,4 @@ mod serving;
 mod stopping;
 mod streaming;
 mod times;
+mod upgrading;
