@@ -12,12 +12,13 @@ use std::process::ExitCode;
 use std::thread;
 
 use clap::Parser;
-use lightcone::http::{Exchange, Flow, Http, Limits, Routes, State, Transfer};
+use lightcone::http::{Exchange, Flow, Full, Http, Limits, Routes, State, Transfer};
 use lightcone::metrics::{self, Metrics};
+use lightcone::websocket::{Channel, Message, WebSocket, upgrade};
 use lightcone::{Builder, Timeouts, WriteRate, print_requests};
 use lightcone_examples::{ServerOptions, serve, serve_on_workers, within};
 
-/// Serves /foo, /plaintext, /json, /echo, /gather, /big and /metrics, and with workers /slow.
+/// Serves /foo, /plaintext, /json, /echo, /gather, /big, /ws and /metrics, and with workers /slow.
 #[derive(Parser, Debug)]
 #[command(name = "httpd", version)]
 #[command(mut_arg("listen", |arg| arg.default_value("127.0.0.1:8080")))]
@@ -76,10 +77,20 @@ impl<S: State> Exchange<S> for Echo {
     }
 }
 
+/// Sends WebSocket messages back, those of more than 16 KiB in fragments.
+struct MessageEcho;
+
+impl<S: State> WebSocket<S> for MessageEcho {
+    fn receive(&mut self, message: Message<'_>, channel: &mut Channel<'_, S>) -> Result<(), Full> {
+        channel.send_fragment(message.kind(), message.is_first(), message.is_last(), message.bytes())
+    }
+}
+
 /// Creates the routes, which are the same for a poller and for a worker.
 fn routes(metrics: &Metrics, limits: Limits) -> Http<Metrics, impl Routes<Metrics, Body: Send> + use<>> {
     Http::with(metrics.clone())
         .limits(limits)
+        .get("/ws", |request, response| upgrade(&request, response, MessageEcho))
         .get("/plaintext", |_request, response| response.text("Hello, World!"))
         .get("/foo", |_request, response| response.text("bar"))
         .get("/json", |_request, response| response.json(r#"{"message":"Hello, World!"}"#))

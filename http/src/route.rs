@@ -516,6 +516,8 @@ pub enum Cause<M> {
     Shutdown,
     /// The peer has ended its stream.
     PeerClosed,
+    /// The time that the exchange has set has come, after an upgrade.
+    Wake,
     /// The connection, which has changed to another protocol, has ended.
     Disconnected,
 }
@@ -531,6 +533,7 @@ fn drive<S: State, B: Exchange<S>>(
         Cause::Message(message) => exchange.message(message, io),
         Cause::Shutdown => exchange.shutdown(io),
         Cause::PeerClosed => exchange.peer_closed(io),
+        Cause::Wake => exchange.wake(io),
         Cause::Disconnected => {
             exchange.disconnected(io);
             Flow::Abort

@@ -101,6 +101,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
 
     fn timeout(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         let Socket { stream, data } = socket;
+        let mut wakes = false;
         let status = match &mut data.0 {
             // A request that waits for room in the output may have a complete head: it is not late.
             RequestPhase::Head { flags, .. } => {
@@ -126,12 +127,14 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
                     }
                     let deadline = busy.set_times(times, stream.now());
                     stream.set_deadline(deadline);
+                    wakes = timer == Timer::Own && busy.outgoing == PackedBody::Upgraded;
                     None
                 }
             },
         };
         match status {
             Some(status) => self.refuse_now(socket, cx, status),
+            None if wakes => self.serve(socket, cx, Cause::Wake),
             None => self.receive(socket, cx),
         }
     }

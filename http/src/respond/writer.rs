@@ -403,11 +403,14 @@ impl ResponseWriter<'_> {
         output.send(if extra.own_type || !status.has_body() { b"" } else { content_type })?;
         output.send(extra.lines())?;
         // HTTP/1.1 keeps a connection open by default, HTTP/1.0 does not (RFC 9112, 9.3). A close is announced to both.
-        output.send(match (mode.has(ResponseMode::KEEP_ALIVE), mode.has(ResponseMode::HTTP_10)) {
-            _ if body_length == BodyLength::None => b"Connection: Upgrade\r\n",
-            (true, false) => b"",
-            (true, true) => b"Connection: keep-alive\r\n",
-            (false, _) => b"Connection: close\r\n",
+        let closes = !mode.has(ResponseMode::KEEP_ALIVE) && body_length != BodyLength::None;
+        output.send(match (closes, mode.has(ResponseMode::HTTP_10), extra.upgrades) {
+            (false, false, false) => b"",
+            (false, true, false) => b"Connection: keep-alive\r\n",
+            (true, _, false) => b"Connection: close\r\n",
+            (false, false, true) => b"Connection: Upgrade\r\n",
+            (false, true, true) => b"Connection: keep-alive, Upgrade\r\n",
+            (true, _, true) => b"Connection: close, Upgrade\r\n",
         })?;
         match body_length {
             // A 204 must not have a length, and that of a 304 would be the length of another response (RFC 9110, 8.6).

@@ -57,6 +57,11 @@ impl Exchange<App> for Shout {
         Flow::More
     }
 
+    fn wake(&mut self, io: &mut Transfer<'_, App>) -> Flow {
+        io.state.told.push(String::from("wake"));
+        Flow::More
+    }
+
     fn message(&mut self, message: &'static str, io: &mut Transfer<'_, App>) -> Flow {
         if io.send(&[message.as_bytes()]).is_ok() { Flow::More } else { Flow::Abort }
     }
@@ -139,7 +144,10 @@ fn requests_that_cannot_be_upgraded_are_refused() {
     let with_body = REQUEST.replace("\r\n\r\n", "\r\nContent-Length: 1\r\n\r\na");
     assert!(send(&mut rig, &with_body).starts_with("HTTP/1.1 400 "));
     let old = send(&mut rig, &REQUEST.replace("1.1", "1.0"));
-    assert!(old.starts_with("HTTP/1.1 426 ") && old.contains("Upgrade: shout\r\n"), "{old}");
+    assert!(
+        old.starts_with("HTTP/1.1 426 ") && old.contains("Upgrade: shout\r\nConnection: close, Upgrade\r\n"),
+        "{old}"
+    );
     let head = send(&mut rig, &REQUEST.replace("GET", "HEAD"));
     assert!(head.starts_with("HTTP/1.1 426 ") && head.ends_with("\r\n\r\n"), "{head}");
     assert!(rig.handler().state_mut().told.is_empty());
@@ -187,7 +195,7 @@ fn messages_and_wake_ups_come_and_no_timeout_of_requests_does() {
     assert_eq!((rig.take(peer), rig.peers[peer].shut), (switching(), false));
     rig.send(peer, b"wait\n");
     rig.sleep(200_000);
-    assert_eq!(rig.handler().state_mut().told, ["0 ms", "10000000 ms", "10000000 ms", "10100000 ms"]);
+    assert_eq!(rig.handler().state_mut().told, ["0 ms", "10000000 ms", "10000000 ms", "wake", "10100000 ms"]);
     let id = rig.handler().state_mut().id.unwrap();
     rig.message(peer, id.message("posted"));
     rig.message(peer, RequestMessage::to_all(" to all"));
