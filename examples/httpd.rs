@@ -14,7 +14,7 @@ use std::thread;
 use clap::Parser;
 use lightcone::http::{Exchange, Flow, Full, Http, Limits, Routes, State, Transfer};
 use lightcone::metrics::{self, Metrics};
-use lightcone::websocket::{Channel, Message, WebSocket, upgrade};
+use lightcone::websocket::{Channel, Message, MessageKind, WebSocket, upgrade};
 use lightcone::{Builder, Timeouts, WriteRate, print_requests};
 use lightcone_examples::{ServerOptions, serve, serve_on_workers, within};
 
@@ -64,6 +64,8 @@ const BODY_MAX: u64 = (1 << 48) - 1;
 const RATE_MAX: u32 = 100_000_000;
 /// The longest body that `/gather` accepts.
 const GATHER_MAX: usize = 1 << 20;
+/// The length of the fragments of long WebSocket messages.
+const FRAGMENT: usize = 8 << 10;
 /// The maximum number of output blocks of one connection: 8 of 4 KiB.
 const OUTPUT_BLOCKS: usize = 8;
 
@@ -77,12 +79,52 @@ impl<S: State> Exchange<S> for Echo {
     }
 }
 
-/// Sends WebSocket messages back, those of more than 16 KiB in fragments.
-struct MessageEcho;
+/// Sends WebSocket messages back. A message that comes in pieces is gathered on the heap first, since a client may send
+/// all of it before it reads. It has at most 16 MiB, the default of the layer.
+#[derive(Default)]
+struct MessageEcho(Option<Box<Gathered>>);
+
+/// A message that is gathered and then sent back.
+struct Gathered {
+    kind: MessageKind,
+    bytes: Vec<u8>,
+    sent: usize,
+    complete: bool,
+}
+
+impl MessageEcho {
+    /// Sends the rest of a message that is complete, if there is one.
+    fn send_rest<S: State>(&mut self, channel: &mut Channel<'_, S>) -> Result<(), Full> {
+        while let Some(gathered) = self.0.as_mut().filter(|gathered| gathered.complete) {
+            let rest = gathered.bytes.get(gathered.sent..).unwrap_or_default();
+            let piece = rest.get(..FRAGMENT).unwrap_or(rest);
+            let last = piece.len() == rest.len();
+            channel.send_fragment(gathered.kind, gathered.sent == 0, last, piece)?;
+            gathered.sent += piece.len();
+            if last {
+                self.0 = None;
+            }
+        }
+        Ok(())
+    }
+}
 
 impl<S: State> WebSocket<S> for MessageEcho {
     fn receive(&mut self, message: Message<'_>, channel: &mut Channel<'_, S>) -> Result<(), Full> {
-        channel.send_fragment(message.kind(), message.is_first(), message.is_last(), message.bytes())
+        self.send_rest(channel)?;
+        if message.is_whole() {
+            return channel.send_fragment(message.kind(), true, true, message.bytes());
+        }
+        let new = || Box::new(Gathered { kind: message.kind(), bytes: Vec::new(), sent: 0, complete: false });
+        let gathered = self.0.get_or_insert_with(new);
+        gathered.bytes.extend_from_slice(message.bytes());
+        gathered.complete = message.is_last();
+        let _ = self.send_rest(channel); // the rest follows in `writable`
+        Ok(())
+    }
+
+    fn writable(&mut self, channel: &mut Channel<'_, S>) {
+        let _ = self.send_rest(channel);
     }
 }
 
@@ -90,7 +132,7 @@ impl<S: State> WebSocket<S> for MessageEcho {
 fn routes(metrics: &Metrics, limits: Limits) -> Http<Metrics, impl Routes<Metrics, Body: Send> + use<>> {
     Http::with(metrics.clone())
         .limits(limits)
-        .get("/ws", |request, response| upgrade(&request, response, MessageEcho))
+        .get("/ws", |request, response| upgrade(&request, response, MessageEcho::default()))
         .get("/plaintext", |_request, response| response.text("Hello, World!"))
         .get("/foo", |_request, response| response.text("bar"))
         .get("/json", |_request, response| response.json(r#"{"message":"Hello, World!"}"#))

@@ -320,7 +320,7 @@ fn a_silent_peer_gets_a_ping_and_is_given_up_without_a_sign_of_life() {
     rig.server.advance(Duration::from_secs(10));
     assert!(rig.server.is_ended(silent) && !rig.server.is_ended(lively));
     assert_eq!(rig.told(), ["open", "open", "Lost"]);
-    // whoever sends something gets no ping
+    // a peer that sends something gets no ping
     for _ in 0..100 {
         rig.server.advance(Duration::from_secs(20));
         rig.server.send(lively, &frame(true, Opcode::Pong, b""));
@@ -404,7 +404,7 @@ fn a_stop_waits_for_room_to_say_goodbye() {
 
 #[test]
 fn an_idle_connection_holds_no_memory() {
-    // Input blocks for one connection at a time: the others wait unless it gives them back.
+    // Input blocks for one connection at a time: the others wait unless it returns them.
     let config = Config { input_blocks: 1, ..CONFIG };
     let mut rig = rig_with(&config);
     let connections: Vec<usize> = (0..20).map(|_| rig.open()).collect();
