@@ -13,14 +13,15 @@ use std::thread;
 
 use clap::Parser;
 use lightcone::http::{
-    Asset, ETag, EventFeed, EventWriter, Exchange, Flow, Http, Limits, Routes, ServerEvent, State, Transfer,
+    Asset, ETag, EventFeed, EventWriter, Exchange, Flow, Full, Http, Limits, Routes, ServerEvent, State, Transfer,
     Validators,
 };
 use lightcone::metrics::{self, Metrics};
+use lightcone::websocket::{Channel, Message, MessageKind, WebSocket, upgrade};
 use lightcone::{Builder, Instant, Timeouts, WriteRate, print_requests};
 use lightcone_examples::{ServerOptions, serve, serve_on_workers, within};
 
-/// Serves /, /foo, /plaintext, /json, /echo, /gather, /big, /events and /metrics, and with workers /slow.
+/// Serves /, /foo, /plaintext, /json, /echo, /gather, /big, /events, /ws and /metrics, and with workers /slow.
 #[derive(Parser, Debug)]
 #[command(name = "httpd", version)]
 #[command(mut_arg("listen", |arg| arg.default_value("127.0.0.1:8080")))]
@@ -66,6 +67,8 @@ const BODY_MAX: u64 = (1 << 48) - 1;
 const RATE_MAX: u32 = 100_000_000;
 /// The longest body that `/gather` accepts.
 const GATHER_MAX: usize = 1 << 20;
+/// The length of the fragments of long WebSocket messages.
+const FRAGMENT: usize = 8 << 10;
 /// The maximum number of output blocks of one connection: 8 of 4 KiB.
 const OUTPUT_BLOCKS: usize = 8;
 
@@ -126,6 +129,55 @@ impl<S: State> Exchange<S> for Echo {
     }
 }
 
+/// Sends WebSocket messages back. A message that comes in pieces is gathered on the heap first, since a client may send
+/// all of it before it reads. It has at most 16 MiB, the default of the layer.
+#[derive(Default)]
+struct MessageEcho(Option<Box<Gathered>>);
+
+/// A message that is gathered and then sent back.
+struct Gathered {
+    kind: MessageKind,
+    bytes: Vec<u8>,
+    sent: usize,
+    complete: bool,
+}
+
+impl MessageEcho {
+    /// Sends the rest of a message that is complete, if there is one.
+    fn send_rest<S: State>(&mut self, channel: &mut Channel<'_, S>) -> Result<(), Full> {
+        while let Some(gathered) = self.0.as_mut().filter(|gathered| gathered.complete) {
+            let rest = gathered.bytes.get(gathered.sent..).unwrap_or_default();
+            let piece = rest.get(..FRAGMENT).unwrap_or(rest);
+            let last = piece.len() == rest.len();
+            channel.send_fragment(gathered.kind, gathered.sent == 0, last, piece)?;
+            gathered.sent += piece.len();
+            if last {
+                self.0 = None;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<S: State> WebSocket<S> for MessageEcho {
+    fn receive(&mut self, message: Message<'_>, channel: &mut Channel<'_, S>) -> Result<(), Full> {
+        self.send_rest(channel)?;
+        if message.is_whole() {
+            return channel.send_fragment(message.kind(), true, true, message.bytes());
+        }
+        let new = || Box::new(Gathered { kind: message.kind(), bytes: Vec::new(), sent: 0, complete: false });
+        let gathered = self.0.get_or_insert_with(new);
+        gathered.bytes.extend_from_slice(message.bytes());
+        gathered.complete = message.is_last();
+        let _ = self.send_rest(channel); // the rest follows in `writable`
+        Ok(())
+    }
+
+    fn writable(&mut self, channel: &mut Channel<'_, S>) {
+        let _ = self.send_rest(channel);
+    }
+}
+
 /// Creates the routes, which are the same for a poller and for a worker.
 fn routes(metrics: &Metrics, limits: Limits) -> Http<Metrics, impl Routes<Metrics, Body: Send> + use<>> {
     Http::with(metrics.clone())
@@ -134,6 +186,7 @@ fn routes(metrics: &Metrics, limits: Limits) -> Http<Metrics, impl Routes<Metric
         .get("/events", |request, response| {
             request.events(response, Seconds::new(request.last_event_id(), request.now()))
         })
+        .get("/ws", |request, response| upgrade(&request, response, MessageEcho::default()))
         .get("/plaintext", |_request, response| response.text("Hello, World!"))
         .get("/foo", |_request, response| response.text("bar"))
         .get("/json", |_request, response| response.json(r#"{"message":"Hello, World!"}"#))

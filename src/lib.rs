@@ -64,6 +64,7 @@
 //! | feature | default | adds |
 //! | --- | --- | --- |
 //! | `http` | yes | `lightcone::http`: an HTTP/1.1 server (the crate `lightcone-http` with its feature `alloc`) |
+//! | `websocket` | no | `lightcone::websocket`: WebSocket connections of an HTTP server (`lightcone-websocket`) |
 //! | `workers` | yes | `lightcone::workers`: threads for callbacks that block or compute (`lightcone-workers`) |
 //! | `signals` | no | `lightcone::shutdown_on_signals`: a graceful shutdown on `SIGINT` and `SIGTERM` |
 //! | `handover` | no | listeners from a service manager, and an upgrade without a refused connection: `lightcone::hand_over_on_signal` |
@@ -93,6 +94,7 @@
 //! | count what it does, and publish that to Prometheus | [`Handle::stats`], [`metrics`] |
 //! | let the user choose a driver | [`DriverName`] |
 //! | serve HTTP: routes, bodies, middleware, limits | `lightcone::http` |
+//! | serve WebSocket connections | `lightcone::websocket` |
 //! | log requests | `lightcone::print_requests` |
 //! | run a slow callback | `lightcone::workers` |
 //! | test an HTTP server without sockets | `lightcone::http::testing` |
@@ -156,6 +158,8 @@ pub use lightcone_core as engine_core;
 pub use lightcone_http as http;
 #[cfg(feature = "sim")]
 pub use lightcone_sim as sim;
+#[cfg(feature = "websocket")]
+pub use lightcone_websocket as websocket;
 #[cfg(feature = "workers")]
 pub use lightcone_workers as workers;
 

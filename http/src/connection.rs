@@ -70,6 +70,7 @@ pub(crate) enum PackedBody {
     HeldChunked,
     UntilClose,
     HeldUntilClose,
+    Upgraded,
     LastChunk,
     Failed,
 }
@@ -86,6 +87,7 @@ impl PackedBody {
             ResponseBody::Chunked => Self::Chunked,
             ResponseBody::UntilClose if held => Self::HeldUntilClose,
             ResponseBody::UntilClose => Self::UntilClose,
+            ResponseBody::Upgraded => Self::Upgraded,
             ResponseBody::LastChunk => Self::LastChunk,
             ResponseBody::Failed => Self::Failed,
         }
@@ -110,6 +112,7 @@ impl From<PackedBody> for ResponseBody {
             PackedBody::Length(left) | PackedBody::HeldLength(left) => Self::Length(left.get()),
             PackedBody::Chunked | PackedBody::HeldChunked => Self::Chunked,
             PackedBody::UntilClose | PackedBody::HeldUntilClose => Self::UntilClose,
+            PackedBody::Upgraded => Self::Upgraded,
             PackedBody::LastChunk => Self::LastChunk,
             PackedBody::Failed => Self::Failed,
         }
@@ -194,6 +197,8 @@ pub(crate) enum RequestBody {
     Ended,
     Length(Count),
     Chunked(Decoder),
+    /// All that arrives: the connection has changed to another protocol, and no request follows.
+    Upgraded,
 }
 
 impl RequestBody {
@@ -203,13 +208,19 @@ impl RequestBody {
             Self::Ended => 0,
             Self::Length(left) => left.get(),
             Self::Chunked(decoder) => decoder.data(),
+            Self::Upgraded => u64::MAX,
         }
+    }
+
+    /// Returns the input as bytes to read or, after an upgrade, as bytes that may be changed.
+    pub(crate) fn views<'i>(&self, input: &'i mut [u8]) -> (&'i [u8], &'i mut [u8]) {
+        if *self == Self::Upgraded { (&[], input) } else { (input, &mut []) }
     }
 
     /// Returns how many steps of `step` bytes may still come, at most.
     pub(crate) fn steps(&self, step: u32) -> u64 {
         let bytes = match self {
-            Self::Ended => 0,
+            Self::Ended | Self::Upgraded => 0,
             Self::Length(left) => left.get(),
             Self::Chunked(decoder) => decoder.most(),
         };

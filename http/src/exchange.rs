@@ -168,6 +168,20 @@ pub trait Exchange<S: State> {
         let _ = io;
         Flow::More
     }
+
+    /// Called when the time has come that was set by [`Transfer::wake_at`], after an [upgrade](Response::upgrade) only.
+    /// A call of [`advance`](Self::advance) follows, as without an upgrade.
+    fn wake(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        let _ = io;
+        Flow::More
+    }
+
+    /// Called if the connection ends before the exchange is over, after an [upgrade](Response::upgrade) only: the peer
+    /// has reset it, a timeout of the engine has ended it, or the grace time of a shutdown is over. Nothing can be sent
+    /// any more. The exchange is dropped afterwards.
+    fn disconnected(&mut self, io: &mut Transfer<'_, S>) {
+        let _ = io;
+    }
 }
 
 /// The type of exchange for requests that are answered at once; never driven.

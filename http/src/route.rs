@@ -518,6 +518,10 @@ pub enum Cause<M> {
     Shutdown,
     /// The peer has ended its stream.
     PeerClosed,
+    /// The time that the exchange has set has come, after an upgrade.
+    Wake,
+    /// The connection, which has changed to another protocol, has ended.
+    Disconnected,
 }
 
 /// Calls an exchange until it makes no more progress.
@@ -531,6 +535,11 @@ fn drive<S: State, B: Exchange<S>>(
         Cause::Message(message) => exchange.message(message, io),
         Cause::Shutdown => exchange.shutdown(io),
         Cause::PeerClosed => exchange.peer_closed(io),
+        Cause::Wake => exchange.wake(io),
+        Cause::Disconnected => {
+            exchange.disconnected(io);
+            Flow::Abort
+        }
     };
     // Once it consumes nothing, only new input, new room or an event can change anything. A call that has consumed may
     // have stopped at a chunk boundary, with more data after it.

@@ -103,6 +103,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
 
     fn timeout(&mut self, socket: &mut Socket<'_, Self::Data>, cx: &mut Context<'_, Self::Message>) {
         let Socket { stream, data } = socket;
+        let mut wakes = false;
         let status = match &mut data.0 {
             // A request that waits for room in the output may have a complete head: it is not late.
             RequestPhase::Head { flags, .. } => {
@@ -128,12 +129,14 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
                     }
                     let deadline = busy.set_times(times, stream.now());
                     stream.set_deadline(deadline);
+                    wakes = timer == Timer::Own && busy.outgoing == PackedBody::Upgraded;
                     None
                 }
             },
         };
         match status {
             Some(status) => self.refuse_now(socket, cx, status),
+            None if wakes => self.serve(socket, cx, Cause::Wake),
             None => self.receive(socket, cx),
         }
     }
@@ -183,7 +186,19 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         _: CloseReason,
         _: &mut Context<'_, Self::Message>,
     ) {
-        let RequestPhase::Exchanging(busy) = &mut socket.data.0 else { return };
+        let phase = &mut socket.data.0;
+        if let RequestPhase::Exchanging(Exchanging {
+            outgoing: PackedBody::Upgraded,
+            exchange: Some(_),
+            ..
+        }) = phase
+        {
+            let mut turn = ServeTurn::new(&socket.stream);
+            let (mut input, mut output) = socket.stream.split();
+            self.busy(phase, &mut input, &mut output, &mut turn, Cause::Disconnected);
+            self.count(&turn.tally, 0);
+        }
+        let RequestPhase::Exchanging(busy) = phase else { return };
         if let Some(mut exchange) = busy.exchange.take() {
             let news = if busy.outgoing.is_open() { Report::Both } else { Report::Ended };
             let mut turn = ServeTurn::new(&socket.stream);
@@ -395,6 +410,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         flags.set(ConnectionFlags::ASKED_TO_CLOSE, asked_to_close);
         self.parts.scratch.holds = false;
         let number = phase.number().wrapping_add(1);
+        let incoming = if outgoing == ResponseBody::Upgraded { RequestBody::Upgraded } else { incoming };
         let (later, outgoing) = (Later::NONE, PackedBody::new(outgoing, output.is_holding()));
         *phase = RequestPhase::Exchanging(Exchanging { incoming, outgoing, exchange, flags, later, number });
     }
@@ -454,8 +470,10 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let (before, step) = (busy.incoming.steps(self.parts.limits.body_step), self.parts.limits.body_step);
         {
             let ServerState { state, limits, scratch, .. } = &mut self.parts;
+            let (bytes, raw) = busy.incoming.views(input.bytes_mut());
             let link = ConnectionContext {
-                bytes: input.bytes(),
+                bytes,
+                raw,
                 at: &mut at,
                 incoming: &mut busy.incoming,
                 outgoing: &mut outgoing,
@@ -474,7 +492,9 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             // The exchange is out of the connection but not dropped: the reports below go to its route.
             done = busy.exchange.take_if(|_| flow == Flow::Done);
             whole = io.settle(busy.exchange.is_none());
-            starved = (io.body().is_empty() || io.link.found.gathers) && !io.is_ended();
+            // After an upgrade the exchange decides what the end of the peer's stream means.
+            starved = (io.body().is_empty() || io.link.found.gathers)
+                && !matches!(*io.link.incoming, RequestBody::Ended | RequestBody::Upgraded);
         }
         busy.outgoing = PackedBody::new(outgoing, held);
         turn.tally.bytes_in += at;
@@ -790,8 +810,10 @@ impl<S> ServerState<S> {
     /// be complete.
     fn limit<B>(&self, busy: &Exchanging<B>, now: Instant) -> Option<Instant> {
         let limits = &self.limits;
-        if busy.incoming == RequestBody::Ended {
-            return limits.answer_time.map(|time| now + time);
+        match busy.incoming {
+            RequestBody::Ended => return limits.answer_time.map(|time| now + time),
+            RequestBody::Upgraded => return None,
+            RequestBody::Length(_) | RequestBody::Chunked(_) => {}
         }
         // A gathered body stays in the input until it is complete, so its steps cannot be observed one by one.
         let gathers = busy.flags.has(ConnectionFlags::GATHERS);

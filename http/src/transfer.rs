@@ -64,6 +64,8 @@ pub struct Transfer<'t, S> {
 pub(crate) struct ConnectionContext<'t> {
     /// The input; it is unused from `at` on.
     pub(crate) bytes: &'t [u8],
+    /// In place of `bytes` after an upgrade: the input, which the exchange may change.
+    pub(crate) raw: &'t mut [u8],
     pub(crate) at: &'t mut usize,
     pub(crate) incoming: &'t mut RequestBody,
     pub(crate) outgoing: &'t mut ResponseBody,
@@ -135,7 +137,7 @@ impl<'t, S> Transfer<'t, S> {
         match self.link.incoming {
             RequestBody::Length(left) => left.subtract(n as u64),
             RequestBody::Chunked(decoder) => decoder.advance(n as u64),
-            RequestBody::Ended => {}
+            RequestBody::Ended | RequestBody::Upgraded => {}
         }
         self.link.decode(self.tools.limits);
     }
@@ -151,7 +153,7 @@ impl<'t, S> Transfer<'t, S> {
         match *self.link.outgoing {
             ResponseBody::Length(left) => usize::try_from(left).map_or(room, |left| left.min(room)),
             ResponseBody::Chunked => room.saturating_sub(CHUNK_ROOM),
-            ResponseBody::UntilClose => room,
+            ResponseBody::UntilClose | ResponseBody::Upgraded => room,
             ResponseBody::Complete
             | ResponseBody::Deferred
             | ResponseBody::LastChunk
@@ -167,6 +169,7 @@ impl<'t, S> Transfer<'t, S> {
             | ResponseBody::Deferred
             | ResponseBody::Chunked
             | ResponseBody::UntilClose
+            | ResponseBody::Upgraded
             | ResponseBody::LastChunk
             | ResponseBody::Failed => None,
         }
@@ -297,7 +300,7 @@ impl<'t, S> Transfer<'t, S> {
         let mark = output.mark();
         let before = output.queued();
         let result = match link.outgoing {
-            ResponseBody::Length(_) | ResponseBody::UntilClose => {
+            ResponseBody::Length(_) | ResponseBody::UntilClose | ResponseBody::Upgraded => {
                 output.write_fmt(text).map(|()| (output.queued() - before) as u64)
             }
             ResponseBody::Chunked => match displayed(&text) {
@@ -340,7 +343,7 @@ impl<'t, S> Transfer<'t, S> {
         let (start, most) = match self.link.outgoing {
             ResponseBody::Length(left) => (0, usize::try_from(*left).unwrap_or(usize::MAX)),
             ResponseBody::Chunked => (CHUNK_START, 0xffff),
-            ResponseBody::UntilClose => (0, usize::MAX),
+            ResponseBody::UntilClose | ResponseBody::Upgraded => (0, usize::MAX),
             ResponseBody::Complete
             | ResponseBody::Deferred
             | ResponseBody::LastChunk
@@ -390,7 +393,8 @@ impl<'t, S> Transfer<'t, S> {
         loop {
             let Self { output, link, .. } = self;
             let data = usize::try_from(link.incoming.data()).unwrap_or(usize::MAX);
-            let rest = link.bytes.split_at(*link.at).1;
+            let all = if link.raw.is_empty() { link.bytes } else { &*link.raw };
+            let rest = all.get(*link.at..).unwrap_or_default();
             let body = rest.get(..data).unwrap_or(rest);
             if body.is_empty() || link.found.fault.is_some() {
                 return;
@@ -406,6 +410,75 @@ impl<'t, S> Transfer<'t, S> {
             }
             self.consume(n);
         }
+    }
+
+    /// Returns the bytes that have arrived since an [upgrade](Response::upgrade) and were not consumed, to be changed in
+    /// place, and beside them the rest of the transfer, whose `body` is empty. Unconsumed bytes keep the changes.
+    ///
+    /// ```
+    /// use lightcone_http::{Exchange, Flow, State, Transfer};
+    ///
+    /// /// Sends lines back in upper case, without a copy.
+    /// struct Upper;
+    ///
+    /// impl<S: State> Exchange<S> for Upper {
+    ///     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+    ///         while let Some(end) = io.body().iter().position(|byte| *byte == b'\n') {
+    ///             let (bytes, mut io_rest) = io.split();
+    ///             let line = &mut bytes[..=end];
+    ///             line.make_ascii_uppercase();
+    ///             if io_rest.send(&[line]).is_err() {
+    ///                 return Flow::More; // it is called again when there is room
+    ///             }
+    ///             io.consume(end + 1);
+    ///         }
+    ///         if io.body().len() == io.capacity() { Flow::Done } else { Flow::More }
+    ///     }
+    ///
+    ///     fn peer_closed(&mut self, _: &mut Transfer<'_, S>) -> Flow {
+    ///         Flow::Done
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Panics
+    /// If the connection was not upgraded.
+    pub fn split(&mut self) -> (&mut [u8], Transfer<'_, S>) {
+        assert!(*self.link.outgoing == ResponseBody::Upgraded, "the connection was not upgraded");
+        let at = *self.link.at;
+        let (raw, rest) = self.reborrow();
+        (raw.get_mut(at..).unwrap_or_default(), rest)
+    }
+
+    /// Sends all of the pieces or none of them, after an [upgrade](Response::upgrade).
+    ///
+    /// # Errors
+    /// [`Full`] if there is no room for all of them. The exchange is called again when there is, unless the pieces are
+    /// longer than [`bound`](Self::bound) together, for which there is never room.
+    ///
+    /// # Panics
+    /// If the connection was not upgraded.
+    pub fn send(&mut self, pieces: &[&[u8]]) -> Result<(), Full> {
+        assert!(*self.link.outgoing == ResponseBody::Upgraded, "the connection was not upgraded");
+        let mark = self.output.mark();
+        let result = pieces.iter().try_for_each(|piece| self.output.send(piece));
+        if result.is_err() {
+            self.output.rewind(mark);
+        } else {
+            self.link.found.written += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        }
+        result
+    }
+
+    /// Returns the maximum number of bytes that may wait to be sent; 0 if the connection is ending.
+    pub fn bound(&self) -> usize {
+        self.output.bound()
+    }
+
+    /// Returns the maximum number of bytes of the body that can wait to be consumed. An exchange must not wait for more:
+    /// while that many bytes are unconsumed, the socket is not read.
+    pub fn capacity(&self) -> usize {
+        self.tools.connected.capacity
     }
 
     /// Returns whether there is room now for a [deferred](Response::defer) response of half the socket's output bound.
@@ -610,6 +683,7 @@ impl<'t, S> Transfer<'t, S> {
     pub(crate) fn whole_body(&mut self) -> Option<&'t [u8]> {
         let left = match *self.link.incoming {
             RequestBody::Ended => return Some(&[]),
+            RequestBody::Upgraded => return None,
             RequestBody::Length(left) => usize::try_from(left.get()).ok()?,
             RequestBody::Chunked(_) => return None,
         };
@@ -631,8 +705,17 @@ impl<'t, S> Transfer<'t, S> {
 
     /// Returns the same transfer with `hook` around it.
     pub(crate) fn within<'s>(&'s mut self, hook: &'s Hook<'s>) -> Transfer<'s, S> {
+        let (raw, mut inner) = self.reborrow();
+        inner.link.raw = raw;
+        inner.tools.hooks = Some(hook);
+        inner
+    }
+
+    /// Returns the same transfer for a shorter lifetime, but with its input as bytes beside it if there was an upgrade.
+    fn reborrow(&mut self) -> (&mut [u8], Transfer<'_, S>) {
         let ConnectionContext {
             bytes,
+            ref mut raw,
             ref mut at,
             ref mut incoming,
             ref mut outgoing,
@@ -641,13 +724,24 @@ impl<'t, S> Transfer<'t, S> {
             ref mut found,
             number,
         } = self.link;
-        let ServerContext { limits, ref mut scratch, connected, .. } = self.tools;
-        Transfer {
+        let ServerContext { limits, ref mut scratch, connected, hooks } = self.tools;
+        let transfer = Transfer {
             state: self.state,
             output: self.output.reborrow(),
-            link: ConnectionContext { bytes, at, incoming, outgoing, held, mode, found, number },
-            tools: ServerContext { limits, scratch, connected, hooks: Some(hook) },
-        }
+            link: ConnectionContext {
+                bytes,
+                raw: &mut [],
+                at,
+                incoming,
+                outgoing,
+                held,
+                mode,
+                found,
+                number,
+            },
+            tools: ServerContext { limits, scratch, connected, hooks },
+        };
+        (raw, transfer)
     }
 
     /// Finishes a call of the exchange. If the exchange is over, completes the response; returns `false` if that is
@@ -659,6 +753,9 @@ impl<'t, S> Transfer<'t, S> {
             // What is left of the request's body is read and dropped, so that the next request can follow it.
             while !self.body().is_empty() {
                 self.consume(self.body().len());
+            }
+            if *self.link.incoming == RequestBody::Upgraded {
+                *self.link.incoming = RequestBody::Ended;
             }
             return whole;
         }
@@ -685,7 +782,7 @@ impl<'t, S> Transfer<'t, S> {
                 Ok(()) => ResponseBody::Complete,
                 Err(Full) => ResponseBody::LastChunk,
             },
-            ResponseBody::UntilClose => {
+            ResponseBody::UntilClose | ResponseBody::Upgraded => {
                 self.link.mode.close();
                 ResponseBody::Complete
             }
@@ -697,13 +794,14 @@ impl<'t, S> Transfer<'t, S> {
 
 impl ConnectionContext<'_> {
     fn rest(&self) -> &[u8] {
-        self.bytes.split_at(*self.at).1
+        let all = if self.raw.is_empty() { self.bytes } else { &*self.raw };
+        all.get(*self.at..).unwrap_or_default()
     }
 
     /// Decodes the chunk framing up to the next data, or to the end of the body.
     pub(crate) fn decode(&mut self, limits: &Limits) {
         let ended = match self.incoming {
-            RequestBody::Ended => return,
+            RequestBody::Ended | RequestBody::Upgraded => return,
             RequestBody::Length(left) => left.is_zero(),
             RequestBody::Chunked(decoder) => {
                 let rest = self.bytes.split_at(*self.at).1;
@@ -761,7 +859,7 @@ fn write(output: &mut Output<'_>, outgoing: &mut ResponseBody, bytes: &[u8]) -> 
             *left -= n as u64;
             n
         }
-        ResponseBody::UntilClose => output.send_some(bytes),
+        ResponseBody::UntilClose | ResponseBody::Upgraded => output.send_some(bytes),
         ResponseBody::Chunked => {
             let n = bytes.len().min(output.room().saturating_sub(CHUNK_ROOM)).min(0xffff_ffff);
             if n < bytes.len() {

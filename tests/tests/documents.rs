@@ -177,6 +177,7 @@ fn shipped_sources() -> Vec<(String, String)> {
     for package in [
         "core",
         "http",
+        "websocket",
         "drivers/unix",
         "drivers/epoll",
         "drivers/kqueue",

@@ -21,6 +21,8 @@ pub(crate) struct ExtraFields {
     pub(crate) own_type: bool,
     pub(crate) own_server: bool,
     pub(crate) own_date: bool,
+    /// Whether `Upgrade` was added, which is announced in `Connection` (RFC 9110, 7.8).
+    pub(crate) upgrades: bool,
     /// Whether a field or the status was refused, so that the response must not be sent.
     pub(crate) failed: bool,
 }
@@ -34,6 +36,7 @@ impl ExtraFields {
             own_type: false,
             own_server: false,
             own_date: false,
+            upgrades: false,
             failed: false,
         }
     }
@@ -48,7 +51,8 @@ impl ExtraFields {
     #[inline(never)]
     const fn reset(&mut self) {
         (self.used, self.touched) = (0, false);
-        (self.own_type, self.own_server, self.own_date, self.failed) = (false, false, false, false);
+        (self.own_type, self.own_server, self.own_date) = (false, false, false);
+        (self.upgrades, self.failed) = (false, false);
     }
 
     #[inline(always)]
@@ -77,6 +81,7 @@ impl ExtraFields {
         self.own_type |= name.eq_ignore_ascii_case("content-type");
         self.own_server |= name.eq_ignore_ascii_case("server");
         self.own_date |= name.eq_ignore_ascii_case("date");
+        self.upgrades |= name.eq_ignore_ascii_case("upgrade");
         let frames = FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing));
         let named = !name.is_empty() && name.bytes().all(is_token) && !frames;
         let line = self.write_str(name).and_then(|()| self.write_str(": "));

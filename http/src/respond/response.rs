@@ -243,6 +243,58 @@ impl Response<'_> {
         }
     }
 
+    /// Changes the protocol of the connection, with a 101 (RFC 9110, 7.8): from then on `exchange` reads and writes
+    /// bytes of that protocol, which HTTP passes on as they are. What the client has sent after its request is part of
+    /// them. The handler has checked before that the client asked for `protocol`, and adds the fields that the protocol
+    /// needs.
+    ///
+    /// The exchange reads all bytes that arrive as the body of its request, which does not end: see
+    /// [`Transfer::split`](crate::Transfer::split). The connection ends, in stages, when the exchange is done. The idle
+    /// timeout of the engine does not run and there are no limits of time, so the exchange must notice by itself, with
+    /// [`Transfer::wake_at`](crate::Transfer::wake_at), that its peer has left.
+    ///
+    /// A request that cannot change the protocol is refused: with 426 if it is of HTTP/1.0 or a `HEAD`, and with 400 if
+    /// it has a body.
+    ///
+    /// ```
+    /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
+    ///
+    /// /// Sends back what it receives, until the client ends its stream.
+    /// struct Echo;
+    ///
+    /// impl<S: State> Exchange<S> for Echo {
+    ///     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+    ///         io.copy();
+    ///         Flow::More
+    ///     }
+    ///
+    ///     fn peer_closed(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+    ///         io.copy();
+    ///         if io.body().is_empty() { Flow::Done } else { Flow::More }
+    ///     }
+    /// }
+    ///
+    /// let server = Http::new().get("/echo", |request, response| match request.header("upgrade") {
+    ///     Some("echo") => response.upgrade("echo", Echo),
+    ///     _ => response.status(426).header("Upgrade", "echo").text("echo only").into_any(),
+    /// });
+    /// # drop(server);
+    /// ```
+    pub fn upgrade<B>(mut self, protocol: &str, exchange: B) -> Reply<B> {
+        let mode = self.writer.mode;
+        if mode.has(ResponseMode::HTTP_10) || mode.has(ResponseMode::HEAD_ONLY) {
+            return self.header("Upgrade", protocol).refuse(Status::UPGRADE_REQUIRED).into_any();
+        }
+        if self.writer.scratch.holds {
+            return self.refuse(Status::BAD_REQUEST).into_any();
+        }
+        self.writer.status = Status::SWITCHING_PROTOCOLS;
+        match self.writer.switch(protocol) {
+            Ok(()) => reply_with(&self.writer, None, ResponseBody::Upgraded, Some(exchange)),
+            Err(Full) => Reply::failed(),
+        }
+    }
+
     /// Lets `exchange` respond later, for example after it has read the body of the request, by
     /// [`Transfer::respond`](crate::Transfer::respond). The status and fields set so far are discarded.
     pub fn defer<B>(mut self, exchange: B) -> Reply<B> {

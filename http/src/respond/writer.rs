@@ -25,6 +25,8 @@ pub(crate) enum ResponseBody {
     Chunked,
     /// A body that is delimited by the end of the connection.
     UntilClose,
+    /// Bytes of the protocol that the connection has changed to.
+    Upgraded,
     /// The last chunk, for which there was no room.
     LastChunk,
     /// All of it, but there was no room for any response: the connection ends without one.
@@ -34,6 +36,8 @@ pub(crate) enum ResponseBody {
 /// The length of a body, if it is known in advance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyLength {
+    /// There is no body, since the connection changes to another protocol.
+    None,
     Length(u64),
     Unknown,
 }
@@ -291,6 +295,23 @@ impl ResponseWriter<'_> {
         );
     }
 
+    /// Writes a 101, after which the connection carries the other protocol.
+    pub(crate) fn switch(&mut self, protocol: &str) -> Result<(), Full> {
+        self.scratch.extra.add("Upgrade", &protocol);
+        self.run_hooks();
+        self.scratch.fault = Fault::Invalid;
+        if self.scratch.extra.failed {
+            return Err(Full);
+        }
+        let mark = self.output.mark();
+        let result = self.head(b"", BodyLength::None);
+        if result.is_err() {
+            self.output.rewind(mark);
+            self.does_not_fit(0);
+        }
+        result
+    }
+
     /// Writes the head of a response whose body follows, and returns how the body is written. `Complete`: no body may
     /// follow. Otherwise, the head is held back if `hold` is set.
     #[inline(never)]
@@ -310,6 +331,7 @@ impl ResponseWriter<'_> {
         }
         let outgoing = match body_length {
             _ if self.mode.has(ResponseMode::HEAD_ONLY) || !self.status.has_body() => ResponseBody::Complete,
+            BodyLength::None => ResponseBody::Upgraded,
             BodyLength::Length(length) => ResponseBody::Length(length),
             BodyLength::Unknown if self.mode.has(ResponseMode::HTTP_10) => ResponseBody::UntilClose,
             BodyLength::Unknown => ResponseBody::Chunked,
@@ -381,10 +403,14 @@ impl ResponseWriter<'_> {
         output.send(if extra.own_type || !status.has_body() { b"" } else { content_type })?;
         output.send(extra.lines())?;
         // HTTP/1.1 keeps a connection open by default, HTTP/1.0 does not (RFC 9112, 9.3). A close is announced to both.
-        output.send(match (mode.has(ResponseMode::KEEP_ALIVE), mode.has(ResponseMode::HTTP_10)) {
-            (true, false) => b"",
-            (true, true) => b"Connection: keep-alive\r\n",
-            (false, _) => b"Connection: close\r\n",
+        let closes = !mode.has(ResponseMode::KEEP_ALIVE) && body_length != BodyLength::None;
+        output.send(match (closes, mode.has(ResponseMode::HTTP_10), extra.upgrades) {
+            (false, false, false) => b"",
+            (false, true, false) => b"Connection: keep-alive\r\n",
+            (true, _, false) => b"Connection: close\r\n",
+            (false, false, true) => b"Connection: Upgrade\r\n",
+            (false, true, true) => b"Connection: keep-alive, Upgrade\r\n",
+            (true, _, true) => b"Connection: close, Upgrade\r\n",
         })?;
         match body_length {
             // A 204 must not have a length, and that of a 304 would be the length of another response (RFC 9110, 8.6).
@@ -394,6 +420,7 @@ impl ResponseWriter<'_> {
                 output.send(decimal(length, &mut digits))?;
                 output.send(b"\r\n\r\n")
             }
+            BodyLength::None => output.send(b"\r\n"),
             BodyLength::Unknown if mode.has(ResponseMode::HTTP_10) => output.send(b"\r\n"),
             BodyLength::Unknown => output.send(b"Transfer-Encoding: chunked\r\n\r\n"),
         }

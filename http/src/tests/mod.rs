@@ -26,3 +26,4 @@ mod serving;
 mod stopping;
 mod streaming;
 mod times;
+mod upgrading;

@@ -1,0 +1,245 @@
+//! What a handler can do with its connection.
+
+use core::fmt;
+
+use lightcone_core::{Address, Instant};
+use lightcone_http::{Full, RequestId, State, Transfer};
+
+use crate::codec::close::CloseCode;
+use crate::codec::header::{CONTROL_MAX, FrameHeader, Opcode};
+use crate::codec::receiver::MessageKind;
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The handler has not been called.
+    Opening,
+    Open,
+    /// A close frame was sent, and the peer's has not arrived.
+    Closing,
+    /// The handler was notified of the end.
+    Ended,
+}
+
+/// The state of a connection other than what is received.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Link {
+    pub(crate) phase: Phase,
+    flags: u8,
+}
+
+impl Link {
+    /// A frame of the peer has arrived since the last timer.
+    pub(crate) const HEARD: u8 = 1;
+    /// A ping was sent, and nothing has arrived since.
+    pub(crate) const PINGED: u8 = 2;
+    /// Something was not sent for lack of room, so `writable` is due.
+    pub(crate) const REFUSED: u8 = 4;
+    /// What was received waits for room.
+    pub(crate) const BLOCKED: u8 = 8;
+    /// The peer has ended its stream, while received frames wait for room.
+    pub(crate) const PEER_CLOSED: u8 = 16;
+    /// The server is stopping, and the handler could not announce it.
+    pub(crate) const STOPPING: u8 = 32;
+
+    pub(crate) const NEW: Self = Self { phase: Phase::Opening, flags: 0 };
+
+    pub(crate) const fn has(self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    pub(crate) const fn set(&mut self, flag: u8, holds: bool) {
+        self.flags = self.flags & !flag | if holds { flag } else { 0 };
+    }
+}
+
+/// One connection, in a callback of its [`WebSocket`](crate::WebSocket).
+///
+/// Messages are sent completely or not at all: with [`Full`], nothing was sent, and
+/// [`writable`](crate::WebSocket::writable) is called when there is room again.
+#[derive(Debug)]
+pub struct Channel<'c, S> {
+    pub(crate) io: Transfer<'c, S>,
+    pub(crate) link: &'c mut Link,
+    pub(crate) close_time: core::time::Duration,
+}
+
+impl<S: State> Channel<'_, S> {
+    /// Returns the state that the routes of this poller share.
+    pub const fn state(&mut self) -> &mut S {
+        self.io.state
+    }
+
+    /// Sends a text.
+    ///
+    /// # Errors
+    /// [`Full`] if there is no room now, or if the connection is closing. A message with more than
+    /// [`bound`](Self::bound) bytes can never be sent at once: send it in [fragments](Self::send_fragment).
+    pub fn send_text(&mut self, text: &str) -> Result<(), Full> {
+        self.send_fragment(MessageKind::Text, true, true, text.as_bytes())
+    }
+
+    /// Sends a binary message. See [`send_text`](Self::send_text).
+    ///
+    /// # Errors
+    /// As for `send_text`.
+    pub fn send_binary(&mut self, bytes: &[u8]) -> Result<(), Full> {
+        self.send_fragment(MessageKind::Binary, true, true, bytes)
+    }
+
+    /// Sends a part of a message as a frame of its own. The caller sends the parts of a message in their order, the
+    /// first with `first` and the last with `last`, and no other message in between. Fragments of a text may end within
+    /// a character.
+    ///
+    /// # Errors
+    /// As for [`send_text`](Self::send_text).
+    pub fn send_fragment(
+        &mut self,
+        kind: MessageKind,
+        first: bool,
+        last: bool,
+        payload: &[u8],
+    ) -> Result<(), Full> {
+        let opcode = if first { kind.opcode() } else { Opcode::Continuation };
+        self.send_frame(opcode, last, payload)
+    }
+
+    /// Sends a ping with a payload, of which at most 125 bytes are sent. The layer sends pings by itself, see
+    /// [`WebSocketConfig::ping`](crate::WebSocketConfig::ping).
+    ///
+    /// # Errors
+    /// As for [`send_text`](Self::send_text).
+    pub fn send_ping(&mut self, payload: &[u8]) -> Result<(), Full> {
+        self.send_frame(Opcode::Ping, true, payload.get(..CONTROL_MAX).unwrap_or(payload))
+    }
+
+    /// Begins to close the connection with a close frame, after what was sent before. The reason is cut to 123 bytes.
+    ///
+    /// From now on nothing can be sent, and messages of the peer are dropped. The connection ends when the peer has
+    /// responded with a close frame, or [`WebSocketConfig::close`](crate::WebSocketConfig::close) is over.
+    ///
+    /// # Errors
+    /// As for [`send_text`](Self::send_text). The connection stays open: try again in `writable`.
+    pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), Full> {
+        let code = code.get().to_be_bytes();
+        let reason = reason.split_at(reason.floor_char_boundary(CONTROL_MAX - code.len())).0;
+        let length = (code.len() + reason.len()) as u64;
+        let header = FrameHeader { fin: true, opcode: Opcode::Close, mask: None, length }.encode();
+        self.send_pieces(&[header.as_bytes(), &code, reason.as_bytes()])?;
+        self.link.phase = Phase::Closing;
+        self.io.wake_at(self.io.now() + self.close_time);
+        Ok(())
+    }
+
+    /// Returns the largest message that can be sent at once, when nothing else is queued.
+    pub fn bound(&self) -> usize {
+        self.io.bound().saturating_sub(crate::HEADER_MAX)
+    }
+
+    /// Returns the identity of the connection, for posting messages to it: see [`RequestId`].
+    pub fn id(&self) -> RequestId {
+        self.io.id()
+    }
+
+    /// Returns the address of the client.
+    pub fn peer(&self) -> Address {
+        self.io.peer()
+    }
+
+    /// Returns when this callback began.
+    pub fn now(&self) -> Instant {
+        self.io.now()
+    }
+
+    /// Returns whether messages can be sent: the connection is neither closing nor over.
+    pub const fn is_open(&self) -> bool {
+        matches!(self.link.phase, Phase::Open)
+    }
+
+    pub(crate) fn send_frame(&mut self, opcode: Opcode, fin: bool, payload: &[u8]) -> Result<(), Full> {
+        let header = FrameHeader { fin, opcode, mask: None, length: payload.len() as u64 }.encode();
+        self.send_pieces(&[header.as_bytes(), payload])
+    }
+
+    fn send_pieces(&mut self, pieces: &[&[u8]]) -> Result<(), Full> {
+        if !self.is_open() {
+            return Err(Full);
+        }
+        let result = self.io.send(pieces);
+        if result.is_err() {
+            self.link.set(Link::REFUSED, true);
+        }
+        result
+    }
+}
+
+/// A message that has been received, or a piece of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message<'m> {
+    pub(crate) payload: Payload<'m>,
+    pub(crate) first: bool,
+    pub(crate) last: bool,
+}
+
+/// The content of a [`Message`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Payload<'m> {
+    /// A text, or a part of one that ends between characters.
+    Text(&'m str),
+    /// Any bytes.
+    Binary(&'m [u8]),
+}
+
+impl<'m> Message<'m> {
+    /// Returns the content.
+    #[must_use]
+    pub const fn payload(&self) -> Payload<'m> {
+        self.payload
+    }
+
+    /// Returns the content as bytes.
+    #[must_use]
+    pub const fn bytes(&self) -> &'m [u8] {
+        match self.payload {
+            Payload::Text(text) => text.as_bytes(),
+            Payload::Binary(bytes) => bytes,
+        }
+    }
+
+    /// Returns the type of the message.
+    #[must_use]
+    pub const fn kind(&self) -> MessageKind {
+        match self.payload {
+            Payload::Text(_) => MessageKind::Text,
+            Payload::Binary(_) => MessageKind::Binary,
+        }
+    }
+
+    /// Returns whether the message begins with this piece.
+    #[must_use]
+    pub const fn is_first(&self) -> bool {
+        self.first
+    }
+
+    /// Returns whether the message ends with this piece.
+    #[must_use]
+    pub const fn is_last(&self) -> bool {
+        self.last
+    }
+
+    /// Returns whether this is a whole message.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.first && self.last
+    }
+}
+
+/// Formats a text as it is, and other content as escaped ASCII.
+impl fmt::Display for Message<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.payload {
+            Payload::Text(text) => f.write_str(text),
+            Payload::Binary(bytes) => bytes.escape_ascii().fmt(f),
+        }
+    }
+}

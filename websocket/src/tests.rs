@@ -1,0 +1,425 @@
+//! The layer over HTTP, with a server and clients in memory.
+
+extern crate std;
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::format;
+use std::rc::Rc;
+use std::string::{String, ToString as _};
+use std::time::Duration;
+use std::vec;
+use std::vec::Vec;
+
+use lightcone_core::{Config, Handler};
+use lightcone_http::testing::{TestRequest, TestServer};
+use lightcone_http::{ChainEnd, Done, Either, Full, Http, HttpConnection, RequestId, RequestMessage, State};
+
+use crate::{
+    Channel, CloseCode, Ending, FrameHeader, Mask, Message, MessageLimits, Opcode, Role, WebSocket,
+    WebSocketConfig, WebSocketExchange, upgrade,
+};
+
+const CONFIG: Config = TestServer::<Http<(), ChainEnd>>::CONFIG;
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+
+/// What the handlers note.
+type Told = Rc<RefCell<Vec<String>>>;
+
+struct App {
+    told: Told,
+    ids: Rc<RefCell<Vec<RequestId>>>,
+}
+
+impl State for App {
+    type Message = &'static str;
+}
+
+/// Sends messages back, and notes its callbacks.
+struct Echo;
+
+impl WebSocket<App> for Echo {
+    const CONFIG: WebSocketConfig = WebSocketConfig {
+        limits: MessageLimits { frame: 100_000, message: 200_000, piece: 1_000 },
+        ping: Some(Duration::from_secs(30)),
+        pong: Duration::from_secs(10),
+        close: Duration::from_secs(5),
+    };
+
+    fn open(&mut self, channel: &mut Channel<'_, App>) {
+        let id = channel.id();
+        channel.state().told.borrow_mut().push("open".to_string());
+        channel.state().ids.borrow_mut().push(id);
+    }
+
+    fn receive(&mut self, message: Message<'_>, channel: &mut Channel<'_, App>) -> Result<(), Full> {
+        match message.bytes() {
+            b"close" => channel.close(CloseCode::NORMAL, "as you like"),
+            b"twice" => {
+                channel.close(CloseCode::NORMAL, &"ä".repeat(100))?;
+                assert!(!channel.is_open());
+                assert_eq!(channel.send_text("too late"), Err(Full));
+                assert_eq!(channel.close(CloseCode::NORMAL, ""), Err(Full));
+                Ok(())
+            }
+            bytes => channel.send_fragment(message.kind(), message.is_first(), message.is_last(), bytes),
+        }
+    }
+
+    fn message(&mut self, message: &'static str, channel: &mut Channel<'_, App>) {
+        if channel.send_text(message).is_err() {
+            channel.state().told.borrow_mut().push(format!("refused {message}"));
+        }
+    }
+
+    fn writable(&mut self, channel: &mut Channel<'_, App>) {
+        channel.state().told.borrow_mut().push("writable".to_string());
+    }
+
+    fn closed(&mut self, ending: Ending<'_>, channel: &mut Channel<'_, App>) {
+        assert_eq!(channel.send_text("too late"), Err(Full));
+        channel.state().told.borrow_mut().push(format!("{ending:?}"));
+    }
+}
+
+/// A server, and what its handlers have noted.
+struct Rig<H: Handler + 'static> {
+    server: TestServer<H>,
+    told: Told,
+    ids: Rc<RefCell<Vec<RequestId>>>,
+}
+
+fn rig() -> Rig<impl Handler<Message = RequestMessage<&'static str>>> {
+    rig_with(&CONFIG)
+}
+
+fn rig_with(config: &Config) -> Rig<impl Handler<Message = RequestMessage<&'static str>> + use<>> {
+    let (told, ids) = (Told::default(), Rc::default());
+    let app = App { told: Rc::clone(&told), ids: Rc::clone(&ids) };
+    let http = Http::with(app)
+        .get("/echo", |request, response| upgrade(&request, response, Echo))
+        .get("/foo", |_request, response| response.text("bar"));
+    Rig { server: TestServer::with_config(http, config), told, ids }
+}
+
+fn handshake() -> TestRequest {
+    TestRequest::get("/echo")
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header("Sec-WebSocket-Key", KEY)
+}
+
+/// Encodes a frame of a client.
+fn frame(fin: bool, opcode: Opcode, payload: &[u8]) -> Vec<u8> {
+    let key = Mask::new([0x37, 0xfa, 0x21, 0x3d]);
+    let header = FrameHeader { fin, opcode, mask: Some(key), length: payload.len() as u64 };
+    let mut masked = payload.to_vec();
+    let mut mask = key;
+    mask.apply(&mut masked);
+    [header.encode().as_bytes(), &masked].concat()
+}
+
+fn text(text: &str) -> Vec<u8> {
+    frame(true, Opcode::Text, text.as_bytes())
+}
+
+fn close(code: u16) -> Vec<u8> {
+    frame(true, Opcode::Close, &code.to_be_bytes())
+}
+
+/// Divides what a server has sent into frames: opcodes and payloads, with the fragments of a message joined.
+fn frames(mut bytes: &[u8]) -> Vec<(Opcode, Vec<u8>)> {
+    let mut frames: Vec<(Opcode, Vec<u8>)> = Vec::new();
+    while let Some((header, size)) = FrameHeader::parse(bytes, Role::Client).unwrap() {
+        let end = size + usize::try_from(header.length).unwrap();
+        let payload = &bytes[size..end];
+        if header.opcode == Opcode::Continuation {
+            frames.last_mut().unwrap().1.extend_from_slice(payload);
+        } else {
+            frames.push((header.opcode, payload.to_vec()));
+        }
+        bytes = &bytes[end..];
+    }
+    assert!(bytes.is_empty(), "an incomplete frame");
+    frames
+}
+
+impl<H: Handler<Message = RequestMessage<&'static str>>> Rig<H> {
+    /// Opens a connection.
+    fn open(&mut self) -> usize {
+        let connection = self.server.start(handshake());
+        let bytes = self.server.receive(connection);
+        let head = String::from_utf8(bytes).unwrap();
+        assert!(head.starts_with("HTTP/1.1 101 Switching Protocols\r\n"), "{head}");
+        assert!(head.contains("\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n"), "{head}");
+        assert!(head.ends_with("\r\n\r\n"), "{head}");
+        connection
+    }
+
+    fn receive(&mut self, connection: usize) -> Vec<(Opcode, Vec<u8>)> {
+        frames(&self.server.receive(connection))
+    }
+
+    fn told(&self) -> Vec<String> {
+        core::mem::take(&mut *self.told.borrow_mut())
+    }
+}
+
+fn sent(opcode: Opcode, payload: &[u8]) -> (Opcode, Vec<u8>) {
+    (opcode, payload.to_vec())
+}
+
+#[test]
+fn a_conversation_in_all_cuts() {
+    let long = "ä€".repeat(700);
+    let stream = [
+        text("hello"),
+        frame(false, Opcode::Text, "\u{1f600}".as_bytes().split_at(2).0),
+        frame(true, Opcode::Ping, b"are you there?"),
+        frame(true, Opcode::Continuation, "\u{1f600}".as_bytes().split_at(2).1),
+        frame(true, Opcode::Pong, b""),
+        frame(true, Opcode::Binary, b"\xff"),
+        text(&long),
+        frame(true, Opcode::Close, b"\x0f\xa0bye"),
+        text("not read any more"),
+    ]
+    .concat();
+    let expected = [
+        sent(Opcode::Text, b"hello"),
+        sent(Opcode::Pong, b"are you there?"),
+        sent(Opcode::Text, "\u{1f600}".as_bytes()),
+        sent(Opcode::Binary, b"\xff"),
+        sent(Opcode::Text, long.as_bytes()),
+        sent(Opcode::Close, b"\x0f\xa0"),
+    ];
+    let request = handshake().to_bytes();
+    let all = [&request[..], &stream].concat();
+    // The handshake and the frames may arrive at once.
+    for cut in (0..all.len()).filter(|cut| *cut < 400 || cut % 37 == 0) {
+        let mut rig = rig_with(&Config { sockets: 4, ..CONFIG });
+        let connection = rig.server.connect();
+        rig.server.send(connection, &all[..cut]);
+        rig.server.send(connection, &all[cut..]);
+        let bytes = rig.server.receive(connection);
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").unwrap() + 4;
+        assert_eq!(frames(&bytes[end..]), expected, "cut at {cut}");
+        assert_eq!(rig.told(), ["open", "Closed { code: Some(CloseCode(4000)), reason: \"bye\" }"]);
+        assert!(rig.server.is_ended(connection) && !rig.server.is_reset(connection));
+    }
+}
+
+#[test]
+fn requests_that_open_no_connection_are_refused() {
+    let mut rig = rig();
+    let plain = rig.server.request(TestRequest::get("/echo"));
+    assert_eq!(plain.status(), 426);
+    assert_eq!((plain.header("Upgrade"), plain.header("Connection")), (Some("websocket"), Some("Upgrade")));
+    assert_eq!(plain.header("Sec-WebSocket-Version"), Some("13"));
+    let ask = |key: &str, version: &str| {
+        TestRequest::get("/echo")
+            .header("Connection", "Upgrade")
+            .header("Upgrade", "websocket")
+            .header("Sec-WebSocket-Version", version)
+            .header("Sec-WebSocket-Key", key)
+    };
+    let old = rig.server.request(ask(KEY, "8"));
+    assert_eq!((old.status(), old.header("Sec-WebSocket-Version")), (426, Some("13")));
+    assert_eq!(rig.server.request(ask("short", "13")).status(), 400);
+    assert_eq!(rig.server.request(handshake().body("x")).status(), 400);
+    assert_eq!(rig.server.get("/foo").text(), "bar");
+    assert!(rig.told().is_empty());
+}
+
+#[test]
+fn violations_end_the_connection_with_their_code() {
+    let mut rig = rig();
+    for (bytes, code) in [
+        (frame(true, Opcode::Continuation, b"a"), 1002),
+        (frame(true, Opcode::Text, b"a\xff"), 1007),
+        (frame(true, Opcode::Close, b"\x03"), 1002),
+        (frame(true, Opcode::Close, b"\x03\xee"), 1002),
+        (frame(true, Opcode::Close, b"\x03\xe8\xff"), 1007),
+        (frame(true, Opcode::Binary, &vec![0; 100_001]), 1009),
+        (b"\x81\x01a".to_vec(), 1002),
+    ] {
+        let connection = rig.open();
+        rig.server.send(connection, &text("before"));
+        rig.server.send(connection, &bytes);
+        let received = rig.receive(connection);
+        assert_eq!(received[0], sent(Opcode::Text, b"before"));
+        assert_eq!(
+            (received.len(), received[1].0, &received[1].1[..2]),
+            (2, Opcode::Close, &u16::to_be_bytes(code)[..])
+        );
+        assert!(rig.server.is_ended(connection) && !rig.server.is_reset(connection));
+        assert!(rig.told().iter().any(|told| told.starts_with("Failed(")), "{code}");
+    }
+}
+
+#[test]
+fn the_close_handshake_in_both_directions() {
+    let mut rig = rig();
+    let connection = rig.open();
+    rig.server.send(connection, &close(1001));
+    assert_eq!(rig.receive(connection), [sent(Opcode::Close, b"\x03\xe9")]);
+    assert_eq!(rig.told(), ["open", "Closed { code: Some(CloseCode(1001)), reason: \"\" }"]);
+    // without a code
+    let connection = rig.open();
+    rig.server.send(connection, &frame(true, Opcode::Close, b""));
+    assert_eq!(rig.receive(connection), [sent(Opcode::Close, b"")]);
+    assert_eq!(rig.told(), ["open", "Closed { code: None, reason: \"\" }"]);
+    // begun by the server; what arrives until the peer's close frame is dropped
+    let connection = rig.open();
+    rig.server.send(connection, &text("close"));
+    assert_eq!(rig.receive(connection), [sent(Opcode::Close, b"\x03\xe8as you like")]);
+    rig.server.send(connection, &[text("a"), frame(true, Opcode::Ping, b"")].concat());
+    assert_eq!((rig.receive(connection), rig.server.is_ended(connection)), (vec![], false));
+    rig.server.send(connection, &close(1000));
+    assert!(rig.server.is_ended(connection));
+    assert_eq!(rig.told(), ["open", "Closed { code: Some(CloseCode(1000)), reason: \"\" }"]);
+    // a peer that does not respond
+    let connection = rig.open();
+    rig.server.send(connection, &text("twice"));
+    let reason = [b"\x03\xe8", "ä".repeat(61).as_bytes()].concat();
+    assert_eq!(rig.receive(connection), [sent(Opcode::Close, &reason)]);
+    rig.server.advance(Duration::from_millis(4_900));
+    assert!(!rig.server.is_ended(connection));
+    rig.server.advance(Duration::from_millis(200));
+    assert!(rig.server.is_ended(connection));
+    assert_eq!(rig.told(), ["open", "Lost"]);
+}
+
+#[test]
+fn connections_that_are_lost_are_noticed_exactly_once() {
+    let mut rig = rig();
+    let connection = rig.open();
+    rig.server.send(connection, &text("a"));
+    rig.server.end(connection);
+    assert_eq!(rig.told(), ["open", "Lost"]);
+    let connection = rig.open();
+    rig.server.reset(connection);
+    assert_eq!(rig.told(), ["open", "Lost"]);
+    let connection = rig.open();
+    rig.server.send(connection, &close(1000));
+    rig.server.reset(connection);
+    assert_eq!(rig.told(), ["open", "Closed { code: Some(CloseCode(1000)), reason: \"\" }"]);
+}
+
+#[test]
+fn a_silent_peer_gets_a_ping_and_is_given_up_without_a_sign_of_life() {
+    let mut rig = rig();
+    let (lively, silent) = (rig.open(), rig.open());
+    rig.server.advance(Duration::from_millis(30_100));
+    for connection in [lively, silent] {
+        assert_eq!(rig.receive(connection), [sent(Opcode::Ping, b"")]);
+    }
+    rig.server.send(lively, &frame(true, Opcode::Pong, b""));
+    // the beginning of a frame, again and again, is no sign of life after the first
+    rig.server.send(silent, &frame(false, Opcode::Text, b"a")[..3]);
+    rig.server.advance(Duration::from_secs(10));
+    assert!(rig.server.is_ended(silent) && !rig.server.is_ended(lively));
+    assert_eq!(rig.told(), ["open", "open", "Lost"]);
+    // a peer that sends something gets no ping
+    for _ in 0..100 {
+        rig.server.advance(Duration::from_secs(20));
+        rig.server.send(lively, &frame(true, Opcode::Pong, b""));
+    }
+    assert_eq!(rig.receive(lively), []);
+    rig.server.advance(Duration::from_secs(65));
+    assert_eq!(rig.receive(lively), [sent(Opcode::Ping, b"")]);
+}
+
+#[test]
+fn messages_are_pushed_to_one_or_to_all() {
+    let mut rig = rig();
+    let (first, second) = (rig.open(), rig.open());
+    let id = rig.ids.borrow()[1];
+    assert!(rig.server.post(id.token(), id.message("to the second")));
+    for connection in [first, second] {
+        let token = rig.server.token(connection).unwrap();
+        assert!(rig.server.post(token, RequestMessage::to_all("to all")));
+    }
+    assert_eq!(rig.receive(first), [sent(Opcode::Text, b"to all")]);
+    assert_eq!(rig.receive(second), [sent(Opcode::Text, b"to the second"), sent(Opcode::Text, b"to all")]);
+    // not after the close has begun
+    rig.server.send(second, &text("close"));
+    assert!(rig.server.post(id.token(), id.message("too late")));
+    assert_eq!(rig.receive(second), [sent(Opcode::Close, b"\x03\xe8as you like")]);
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_not_read_and_loses_nothing() {
+    let mut rig = rig();
+    let connection = rig.open();
+    rig.server.set_window(connection, 0);
+    let sends: Vec<String> = (0..2_000).map(|n| format!("{n:0100}")).collect();
+    let all: Vec<u8> = sends.iter().flat_map(|message| text(message)).collect();
+    rig.server.send(connection, &[all, frame(true, Opcode::Ping, b"p"), close(1000)].concat());
+    assert!(rig.server.unread(connection) > 100_000, "only what fits is read");
+    // while it is not read, it is not given up either, nor when it ends its stream
+    rig.server.end(connection);
+    let mut received = Vec::new();
+    while !rig.server.is_ended(connection) {
+        rig.server.set_window(connection, 777);
+        received.extend_from_slice(&rig.server.receive(connection));
+    }
+    let mut expected: Vec<_> = sends.iter().map(|message| sent(Opcode::Text, message.as_bytes())).collect();
+    expected.extend([sent(Opcode::Pong, b"p"), sent(Opcode::Close, b"\x03\xe8")]);
+    rig.server.set_window(connection, usize::MAX);
+    received.extend_from_slice(&rig.server.receive(connection));
+    assert_eq!(frames(&received), expected);
+    let told = rig.told();
+    assert_eq!(told.last().unwrap(), "Closed { code: Some(CloseCode(1000)), reason: \"\" }");
+    assert!(told.iter().any(|told| told == "writable"));
+}
+
+#[test]
+fn a_stop_says_goodbye() {
+    let mut rig = rig();
+    let (polite, rude) = (rig.open(), rig.open());
+    rig.server.stop(Duration::from_secs(60));
+    for connection in [polite, rude] {
+        assert_eq!(rig.receive(connection), [sent(Opcode::Close, b"\x03\xe9")]);
+    }
+    rig.server.send(polite, &close(1001));
+    assert!(rig.server.is_ended(polite));
+    rig.server.advance(Duration::from_secs(6));
+    assert!(rig.server.is_ended(rude));
+    assert_eq!(rig.told()[2..], ["Closed { code: Some(CloseCode(1001)), reason: \"\" }", "Lost"]);
+}
+
+#[test]
+fn a_stop_waits_for_room_to_say_goodbye() {
+    let mut rig = rig();
+    let connection = rig.open();
+    rig.server.set_window(connection, 0);
+    let messages: Vec<u8> = (0..2_000).flat_map(|_| text(&"x".repeat(100))).collect();
+    rig.server.send(connection, &messages);
+    rig.server.stop(Duration::from_secs(60));
+    rig.server.set_window(connection, usize::MAX);
+    let received = rig.receive(connection);
+    assert_eq!(received.last(), Some(&sent(Opcode::Close, b"\x03\xe9")));
+}
+
+#[test]
+fn an_idle_connection_holds_no_memory() {
+    // Input blocks for one connection at a time: the others wait unless it returns them.
+    let config = Config { input_blocks: 1, ..CONFIG };
+    let mut rig = rig_with(&config);
+    let connections: Vec<usize> = (0..20).map(|_| rig.open()).collect();
+    for connection in &connections {
+        rig.server.send(*connection, &text("a"));
+        rig.server.send(*connection, &text("b")[..3]);
+        rig.server.send(*connection, &text("b")[3..]);
+    }
+    for connection in connections {
+        assert_eq!(rig.receive(connection), [sent(Opcode::Text, b"a"), sent(Opcode::Text, b"b")]);
+    }
+}
+
+#[test]
+fn a_connection_has_at_most_24_bytes_more() {
+    type Connection<B> = HttpConnection<Either<B, Infallible>>;
+    assert!(size_of::<Connection<WebSocketExchange<()>>>() <= size_of::<Connection<Done>>() + 24);
+}
