@@ -110,6 +110,7 @@
 #[cfg(any(test, feature = "alloc"))]
 extern crate alloc;
 
+pub mod client;
 mod connection;
 mod date;
 mod exchange;
