@@ -63,7 +63,7 @@
 //!
 //! | feature | default | adds |
 //! | --- | --- | --- |
-//! | `http` | yes | `lightcone::http`: an HTTP/1.1 server (the crate `lightcone-http` with its feature `alloc`) |
+//! | `http` | yes | `lightcone::http`: an HTTP/1.1 server and client (the crate `lightcone-http` with its feature `alloc`) |
 //! | `workers` | yes | `lightcone::workers`: threads for callbacks that block or compute (`lightcone-workers`) |
 //! | `signals` | no | `lightcone::shutdown_on_signals`: a graceful shutdown on `SIGINT` and `SIGTERM` |
 //! | `handover` | no | listeners from a service manager, and an upgrade without a refused connection: `lightcone::hand_over_on_signal` |
@@ -93,6 +93,7 @@
 //! | count what it does, and publish that to Prometheus | [`Handle::stats`], [`metrics`] |
 //! | let the user choose a driver | [`DriverName`] |
 //! | serve HTTP: routes, bodies, middleware, limits | `lightcone::http` |
+//! | send HTTP requests: from a thread that may wait, or from a handler | `lightcone::fetch`, `lightcone::http::client` |
 //! | log requests | `lightcone::print_requests` |
 //! | run a slow callback | `lightcone::workers` |
 //! | test an HTTP server without sockets | `lightcone::http::testing` |
@@ -108,6 +109,8 @@
 
 extern crate alloc;
 
+#[cfg(feature = "http")]
+pub mod fetch;
 #[cfg(feature = "handover")]
 mod handover;
 pub mod metrics;

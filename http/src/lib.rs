@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server for `lightcone-core`: `no_std`, without I/O, and without a heap unless the feature `alloc` is on.
+//! An HTTP/1.1 server and client for `lightcone-core`: `no_std`, without I/O, and without a heap unless the feature `alloc` is on.
 //!
 //! ```
 //! use lightcone_http::Http;
@@ -27,6 +27,7 @@
 //! | read or write bodies piece by piece | [`Exchange`] with a [`Transfer`] |
 //! | share state on a poller, post messages to a request | [`State`], [`Transfer::id`], [`RequestMessage`] |
 //! | group and wrap routes | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap) |
+//! | send requests | the module [`client`]: [`Client`](client::Client), [`Pool`](client::Pool) |
 //! | test a server without sockets | `testing::TestServer` |
 //! | limit, count and log | [`Limits`], [`Stats`], [`Http::log`] |
 //!

@@ -95,10 +95,10 @@ pub trait Fetch: Sized {
         Flow::More
     }
 
-    /// The response is complete.
+    /// Ends the fetch: the response is complete.
     fn end(self);
 
-    /// The request failed, and what has arrived of the response is incomplete.
+    /// Ends the fetch with a failure: what has arrived of the response is incomplete.
     fn failed(self, error: FetchError);
 }
 

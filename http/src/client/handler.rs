@@ -173,7 +173,7 @@ impl<S: FetchSource> Handler for Client<S> {
         self.settle(socket, outcome);
     }
 
-    /// A request in progress may be completed during the grace time.
+    /// Closes the connection, unless it has a request, which may be completed during the grace time.
     fn shutdown(&mut self, socket: &mut ClientView<'_, S>, _: &mut Context<'_, Message<S>>) {
         if !socket.data.connection.is_busy() {
             socket.close();

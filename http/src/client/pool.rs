@@ -270,7 +270,7 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         self.put(0, waiter);
     }
 
-    /// Gives connections to waiters, in their order. A waiter whose origin has no connection to spare does not keep
+    /// Assigns connections to waiters, in their order. A waiter whose origin has no connection to spare does not keep
     /// those of other origins waiting.
     fn dispatch(&mut self, cx: &mut PoolContext<'_, F>) {
         let (mut at, mut again) = (0, false);
