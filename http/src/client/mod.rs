@@ -5,6 +5,7 @@
 //! | send requests over connections of the program | [`Client`], a handler, with a [`FetchSource`] |
 //! | share a bounded number of connections between requests | [`Pool`], a handler |
 //! | write a request and consume its response | [`Fetch`] |
+//! | try the addresses of a name | [`Attempts`] |
 //! | limit sizes and times | [`ClientLimits`] |
 //! | find why a request failed | [`FetchError`]: the [`FetchPhase`] and the [`FetchCause`] |
 //! | read a response from bytes | [`ResponseReader`] |
@@ -13,6 +14,7 @@
 //! Responses are parsed strictly, as requests are by the server: what another parser could read differently is refused.
 //! Requests are sent one at a time on a connection (no pipelining).
 
+mod attempts;
 mod connection;
 mod fetch;
 mod handler;
@@ -22,6 +24,7 @@ mod request;
 mod response;
 mod uri;
 
+pub use attempts::{Attempt, Attempts};
 pub use fetch::{BodyWriter, Fetch, FetchCause, FetchError, FetchPhase};
 pub use handler::{Client, ClientSocket, FetchSource};
 pub use limits::ClientLimits;
