@@ -63,7 +63,7 @@
 //!
 //! | feature | default | adds |
 //! | --- | --- | --- |
-//! | `http` | yes | `lightcone::http`: an HTTP/1.1 server (the crate `lightcone-http` with its feature `alloc`) |
+//! | `http` | yes | `lightcone::http`: an HTTP/1.1 server and client (the crate `lightcone-http` with its feature `alloc`) |
 //! | `websocket` | no | `lightcone::websocket`: WebSocket connections of an HTTP server (`lightcone-websocket`) |
 //! | `workers` | yes | `lightcone::workers`: threads for callbacks that block or compute (`lightcone-workers`) |
 //! | `signals` | no | `lightcone::shutdown_on_signals`: a graceful shutdown on `SIGINT` and `SIGTERM` |
@@ -95,6 +95,7 @@
 //! | let the user choose a driver | [`DriverName`] |
 //! | serve HTTP: routes, bodies, middleware, limits | `lightcone::http` |
 //! | serve WebSocket connections | `lightcone::websocket` |
+//! | send HTTP requests: from a thread that may wait, or from a handler | `lightcone::fetch`, `lightcone::http::client` |
 //! | log requests | `lightcone::print_requests` |
 //! | run a slow callback | `lightcone::workers` |
 //! | test an HTTP server without sockets | `lightcone::http::testing` |
@@ -110,6 +111,8 @@
 
 extern crate alloc;
 
+#[cfg(feature = "http")]
+pub mod fetch;
 #[cfg(feature = "handover")]
 mod handover;
 pub mod metrics;

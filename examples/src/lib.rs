@@ -8,6 +8,7 @@
 //! | `kv` | a memcached server: a table that pollers share, values that are streamed in and out, bounded memory |
 //! | `simulate` | the other examples' handlers in a simulated network, by seed |
 //! | `reconnect` | a client without a thread: start, timers and back-off of a handler |
+//! | `fetch` | an HTTP client for the command line: a blocking request whose response is streamed |
 //! | `relay` | accepting and connecting; two sockets tied together by messages and credit |
 //!
 //! The small examples, such as `hello`, do not use this crate: they show one thing each, with `lightcone` alone.

@@ -1,7 +1,8 @@
 //! The scenarios of the examples under every fault: 200 seeds each.
 
-use lightcone::sim::check;
+use lightcone::sim::{Runner, check};
 use lightcone_examples::simulation::Scenario;
+use lightcone_examples::simulation::pool::{self, Mistake};
 
 const SEEDS: core::ops::Range<u64> = 0..200;
 
@@ -41,6 +42,26 @@ fn kv() {
 }
 
 #[test]
+fn pool() {
+    check(SEEDS, |sim| Scenario::Pool.run(sim));
+}
+
+#[test]
 fn walk() {
     check(SEEDS, |sim| Scenario::Walk.run(sim));
+}
+
+/// The scenario of the pool notices each of these mistakes of its clients.
+#[test]
+fn mistakes_of_clients_of_the_pool_are_noticed() {
+    for (mistake, property) in
+        [(Mistake::Repeatable, "repeats"), (Mistake::Hasty, "answers"), (Mistake::Twice, "once")]
+    {
+        let noticed = SEEDS.into_iter().find_map(|seed| {
+            let result = Runner::new("pool").shrinks(0).run(seed, &|sim| pool::run_with(sim, mistake));
+            result.err().map(|failure| failure.message.clone())
+        });
+        let message = noticed.unwrap_or_else(|| panic!("no seed notices {mistake:?}"));
+        assert!(message.starts_with(property), "{mistake:?}: {message}");
+    }
 }

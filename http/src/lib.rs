@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server for `lightcone-core`: `no_std`, without I/O, and without a heap unless the feature `alloc` is on.
+//! An HTTP/1.1 server and client for `lightcone-core`: `no_std`, without I/O, and without a heap unless the feature `alloc` is on.
 //!
 //! ```
 //! use lightcone_http::Http;
@@ -34,6 +34,7 @@
 //! | share state on a poller, post messages to a request | [`State`], [`Transfer::id`], [`RequestMessage`] |
 //! | group and wrap routes | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap), [`wrap_each`](Http::wrap_each) |
 //! | allow requests from other origins, identify requests, ask for credentials | [`Cors`], [`RequestIds`], [`BasicAuth`], [`BearerAuth`] |
+//! | send requests | the module [`client`]: [`Client`](client::Client), [`Pool`](client::Pool) |
 //! | test a server without sockets | `testing::TestServer` |
 //! | limit, count and log | [`Limits`], [`Stats`], [`Http::log`] |
 //!
@@ -118,6 +119,7 @@
 #[cfg(any(test, feature = "alloc"))]
 extern crate alloc;
 
+pub mod client;
 mod connection;
 mod date;
 mod events;

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use lightcone_tests::fuzz::chunked::{self, Pace};
 use lightcone_tests::fuzz::connection::{self, Manners};
+use lightcone_tests::fuzz::response::{self, Reading};
 use lightcone_tests::fuzz::shard::{self, Broken, Fault};
 use lightcone_tests::fuzz::verdict::{Parser, broken};
 use lightcone_tests::fuzz::{Flaw, TARGETS, differential, head};
@@ -139,6 +140,22 @@ fn broken_connections_are_noticed() {
             server("an unannounced close", Manners::Clinging),
         ],
     );
+}
+
+#[test]
+fn broken_readers_of_responses_are_noticed() {
+    let twin = |(name, reading): (&'static str, Reading)| -> Twin {
+        (name, Box::new(move |data| response::check(data, reading)))
+    };
+    let readings = [
+        ("a forgotten method", Reading::AnyMethod),
+        ("bare line feeds", Reading::BareLineFeeds),
+        ("a second length overlooked", Reading::FirstLength),
+        ("a truncated body taken for complete", Reading::AnyEnd),
+        ("a connection that is always kept", Reading::AlwaysKept),
+        ("a byte too many consumed", Reading::Greedy),
+    ];
+    all_are_noticed("response", readings.map(twin).into());
 }
 
 #[test]

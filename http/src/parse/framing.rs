@@ -217,30 +217,41 @@ impl Framing {
     }
 }
 
+/// Returns the body that the fields of a message with the version `HTTP/1.minor` announce.
+#[inline(always)]
+pub(crate) const fn announced(minor: u8, facts: &HeadFacts) -> Result<Body, Status> {
+    match (facts.has(HeadFacts::CODED), facts.has(HeadFacts::LENGTH)) {
+        (false, false) => Ok(Body::None),
+        (false, true) => Ok(Body::Length(facts.length)),
+        // Both, or a coding in a version without codings: a proxy and this side could disagree about where the body
+        // ends (RFC 9112, 6.1).
+        (true, true) => Err(Status::BAD_REQUEST),
+        (true, false) if minor == 0 => Err(Status::BAD_REQUEST),
+        // The end of such a body is unknown (RFC 9112, 6.3, rule 4).
+        (true, false) if !facts.has(HeadFacts::CHUNKED) => Err(Status::BAD_REQUEST),
+        (true, false) if facts.has(HeadFacts::OTHERS) => Err(Status::NOT_IMPLEMENTED),
+        (true, false) => Ok(Body::Chunked),
+    }
+}
+
+/// Returns whether the connection may be used again after the message (RFC 9112, 9.3).
+#[inline(always)]
+pub(crate) const fn keep_alive(minor: u8, facts: &HeadFacts) -> bool {
+    !facts.has(HeadFacts::CLOSE) && (minor > 0 || facts.has(HeadFacts::KEEP_ALIVE))
+}
+
 /// Determines the framing of a request with the version `HTTP/1.minor`, after all its fields.
 pub(crate) fn framing(method: Method, minor: u8, facts: &HeadFacts) -> Result<Framing, Status> {
-    let body = match (facts.has(HeadFacts::CODED), facts.has(HeadFacts::LENGTH)) {
-        (false, false) => Body::None,
-        (false, true) => Body::Length(facts.length),
-        // Both, or a coding in a version without codings: a proxy and this server could disagree about where the body
-        // ends (RFC 9112, 6.1).
-        (true, true) => return Err(Status::BAD_REQUEST),
-        (true, false) if minor == 0 => return Err(Status::BAD_REQUEST),
-        // The end of such a body is unknown (RFC 9112, 6.3, rule 4).
-        (true, false) if !facts.has(HeadFacts::CHUNKED) => return Err(Status::BAD_REQUEST),
-        (true, false) if facts.has(HeadFacts::OTHERS) => return Err(Status::NOT_IMPLEMENTED),
-        (true, false) => Body::Chunked,
-    };
+    let body = announced(minor, facts)?;
     // Only HTTP/1.0 has requests without `Host` (RFC 9112, 3.2).
     if minor > 0 && !facts.has(HeadFacts::HOST) {
         return Err(Status::BAD_REQUEST);
     }
-    let keep_alive = !facts.has(HeadFacts::CLOSE) && (minor > 0 || facts.has(HeadFacts::KEEP_ALIVE));
     // A client without a body to send waits for nothing, and one of HTTP/1.0 must not be sent a 100.
     let expects =
         minor > 0 && facts.has(HeadFacts::CONTINUE) && !matches!(body, Body::None | Body::Length(0));
     let mode = ResponseMode::default()
-        .with(ResponseMode::KEEP_ALIVE, keep_alive)
+        .with(ResponseMode::KEEP_ALIVE, keep_alive(minor, facts))
         .with(ResponseMode::EXPECT_CONTINUE, expects)
         .with(ResponseMode::HTTP_10, minor == 0)
         .with(ResponseMode::HEAD_ONLY, method == Method::Head);

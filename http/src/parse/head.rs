@@ -113,7 +113,6 @@ pub struct Fields<'a>(&'a [u8]);
 
 impl<'a> Fields<'a> {
     /// Iterates over field lines and the empty line after them, if it is there. The lines have been checked.
-    #[cfg(any(test, feature = "testing"))]
     pub(crate) const fn of(lines: &'a [u8]) -> Self {
         Self(lines)
     }

@@ -408,6 +408,17 @@ fn field_line(cursor: &mut Cursor<'_>, facts: &mut HeadFacts, last: &mut LastHos
         return Ok(());
     }
     cursor.rest = line; // `plain_host` may have advanced it
+    let (name, value) = name_and_value(cursor)?;
+    if let Some(field) = KnownField::find(name, first) {
+        *facts = framing::note(*facts, field, value)?;
+    }
+    Ok(())
+}
+
+/// Reads one field line, of a request or a response.
+#[inline(always)]
+pub(crate) fn name_and_value<'a>(cursor: &mut Cursor<'a>) -> Result<(&'a [u8], &'a [u8]), Status> {
+    let line = cursor.rest;
     cursor.skip(words::ends_name);
     if cursor.rest.first() != Some(&b':') {
         *cursor = cursor.skip_bytes(words::is_token);
@@ -420,11 +431,7 @@ fn field_line(cursor: &mut Cursor<'_>, facts: &mut HeadFacts, last: &mut LastHos
         return Err(Status::BAD_REQUEST);
     }
     cursor.advance(1);
-    let value = value(cursor)?;
-    if let Some(field) = KnownField::find(name, first) {
-        *facts = framing::note(*facts, field, value)?;
-    }
-    Ok(())
+    Ok((name, value(cursor)?))
 }
 
 /// Skips a line that starts with `Host: `, in any case, if its value is a common one: a name or an IPv4 address,

@@ -73,17 +73,13 @@ impl ExtraFields {
     /// Adds a field line, or marks the response as failed.
     #[inline(never)]
     pub(crate) fn add(&mut self, name: &str, value: &dyn Display) {
-        // Only the server may write these, because the framing of the message depends on them.
-        const FRAMING: [&str; 5] =
-            ["content-length", "transfer-encoding", "connection", "trailer", "keep-alive"];
         self.touched = true;
         let start = self.used;
         self.own_type |= name.eq_ignore_ascii_case("content-type");
         self.own_server |= name.eq_ignore_ascii_case("server");
         self.own_date |= name.eq_ignore_ascii_case("date");
         self.upgrades |= name.eq_ignore_ascii_case("upgrade");
-        let frames = FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing));
-        let named = !name.is_empty() && name.bytes().all(is_token) && !frames;
+        let named = !name.is_empty() && name.bytes().all(is_token) && !frames_message(name);
         let line = self.write_str(name).and_then(|()| self.write_str(": "));
         let written =
             line.and_then(|()| write!(Value(self), "{value}")).and_then(|()| self.write_str("\r\n"));
@@ -92,6 +88,12 @@ impl ExtraFields {
             self.failed = true;
         }
     }
+}
+
+/// Returns whether the framing of a message depends on the field, so that programs may not write it.
+pub(crate) fn frames_message(name: &str) -> bool {
+    const FRAMING: [&str; 5] = ["content-length", "transfer-encoding", "connection", "trailer", "keep-alive"];
+    FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing))
 }
 
 impl Write for ExtraFields {

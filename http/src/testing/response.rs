@@ -4,13 +4,13 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::{fmt, str};
 
-use crate::limits::Limits;
-use crate::parse::chunked::Decoder;
+use crate::client::{ClientLimits, Piece, ResponseHead, ResponseReader};
+use crate::method::Method;
 use crate::parse::head::Fields;
-use crate::parse::words::{is_token, is_value};
 
-/// The limits of a response's chunks: none that matters.
-const LIMITS: Limits = Limits { body: u64::MAX, trailers: u16::MAX, ..Limits::DEFAULT };
+/// The limits of a response: none that matters.
+const LIMITS: ClientLimits =
+    ClientLimits { head: usize::MAX, fields: u16::MAX, interims: u8::MAX, ..ClientLimits::DEFAULT };
 
 /// A response that a test has received, or its beginning.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -85,78 +85,41 @@ impl TestResponse {
     ///
     /// If the bytes are not a response.
     pub(crate) fn read(bytes: &[u8], bodiless: bool, ended: bool) -> Option<(Self, usize)> {
-        let size = bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
-        let (head, rest) = bytes.split_at_checked(size)?;
-        let status = status(head).unwrap_or_else(|| not_a_response(head, "the status line is invalid"));
-        let fields = head.iter().position(|byte| *byte == b'\n')? + 1;
-        check_fields(head, fields);
-        let mut response = Self { status, head: head.to_vec(), fields, body: Vec::new(), complete: true };
-        if bodiless || status < 200 || status == 204 || status == 304 {
-            return Some((response, size));
-        }
-        let used = match (response.header("Transfer-Encoding"), response.header("Content-Length")) {
-            (Some("chunked"), None) => response.read_chunks(rest),
-            (None, Some(length)) => {
-                let length = length.parse().unwrap_or_else(|_| not_a_response(head, "the length is invalid"));
-                response.complete = rest.len() >= length;
-                response.body = rest.get(..length).unwrap_or(rest).to_vec();
-                response.body.len()
-            }
-            (None, None) => {
-                response.complete = ended;
-                response.body = rest.to_vec();
-                rest.len()
-            }
-            (Some(_), _) => not_a_response(head, "the framing is not chunked alone"),
-        };
-        Some((response, size + used))
-    }
-
-    /// Decodes a chunked body from the front of `bytes`; returns the length of what was decoded.
-    fn read_chunks(&mut self, bytes: &[u8]) -> usize {
-        let (mut decoder, mut rest) = (Decoder::new(&LIMITS), bytes);
+        let method = if bodiless { Method::Head } else { Method::Get };
+        let (mut reader, mut rest) = (ResponseReader::new(method, &LIMITS), bytes);
+        let (mut response, mut body): (Option<Self>, _) = (None, Vec::new());
         loop {
-            let framing = decoder
-                .frame(rest, &LIMITS)
-                .unwrap_or_else(|_| not_a_response(bytes, "the chunks are invalid"));
-            rest = rest.get(framing..).unwrap_or_default();
-            let data = usize::try_from(decoder.data()).unwrap_or(usize::MAX);
-            let (data, after) = rest.split_at(data.min(rest.len()));
-            self.body.extend_from_slice(data);
-            decoder.advance(data.len() as u64);
-            rest = after;
-            if decoder.is_done() || data.is_empty() {
-                self.complete = decoder.is_done();
-                return bytes.len() - rest.len();
-            }
+            let used = match reader.next(rest, &LIMITS) {
+                Err(error) => not_a_response(bytes, error),
+                Ok(Piece::Interim(head)) => return Some((Self::of(&head), head.as_bytes().len())),
+                Ok(Piece::Head(head)) => {
+                    response = Some(Self::of(&head));
+                    head.as_bytes().len()
+                }
+                Ok(Piece::Framing(length)) => length,
+                Ok(Piece::Data(data)) => {
+                    body.extend_from_slice(data);
+                    reader.took(data.len());
+                    data.len()
+                }
+                Ok(Piece::End | Piece::More) => break,
+            };
+            rest = rest.get(used..).unwrap_or_default();
         }
+        let mut response = response?;
+        response.body = body;
+        response.complete = reader.is_complete() || (ended && reader.finish().is_ok());
+        Some((response, bytes.len() - rest.len()))
     }
-}
 
-/// Returns the status of a status line (RFC 9112, section 4).
-fn status(head: &[u8]) -> Option<u16> {
-    let code = head.strip_prefix(b"HTTP/1.1 ")?;
-    let (code, rest) = code.split_at_checked(3)?;
-    if !rest.starts_with(b" ") || !code.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    str::from_utf8(code).ok()?.parse().ok().filter(|code| (100..600).contains(code))
-}
-
-/// Panics unless each field line is valid (RFC 9112, section 5).
-fn check_fields(head: &[u8], fields: usize) {
-    let lines = head.get(fields..head.len() - 2).unwrap_or_default();
-    for line in lines.split_inclusive(|byte| *byte == b'\n') {
-        let colon = line.iter().position(|byte| *byte == b':');
-        let valid = colon.and_then(|colon| line.split_at_checked(colon)).is_some_and(|(name, value)| {
-            let value = value.strip_suffix(b"\r\n");
-            !name.is_empty()
-                && name.iter().all(|byte| is_token(*byte))
-                && value.is_some_and(|value| value.iter().all(|byte| is_value(*byte)))
-        });
-        if !valid {
-            not_a_response(head, "a field line is invalid");
+    /// Creates a response without its body. The server never sends the older version.
+    fn of(head: &ResponseHead<'_>) -> Self {
+        let bytes = head.as_bytes();
+        if head.minor == 0 {
+            not_a_response(bytes, "its version is HTTP/1.0");
         }
+        let fields = bytes.iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| at + 1);
+        Self { status: head.status.code(), head: bytes.to_vec(), fields, body: Vec::new(), complete: true }
     }
 }
 
@@ -164,7 +127,7 @@ fn text(bytes: &[u8]) -> &str {
     str::from_utf8(bytes).unwrap_or_else(|_| panic!("not UTF-8: {:?}", String::from_utf8_lossy(bytes)))
 }
 
-fn not_a_response(bytes: &[u8], reason: &str) -> ! {
+fn not_a_response(bytes: &[u8], reason: impl fmt::Display) -> ! {
     panic!("not a response, {reason}: {:?}", String::from_utf8_lossy(bytes))
 }
 

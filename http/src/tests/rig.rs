@@ -28,7 +28,7 @@ pub(super) fn config() -> Config {
 
 impl<H: Handler + 'static> TestServer<H> {
     /// Creates a server without timeouts.
-    pub(super) fn untimed(handler: H) -> Self {
+    pub(crate) fn untimed(handler: H) -> Self {
         Self::with_config(handler, &config())
     }
 

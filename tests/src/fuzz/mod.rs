@@ -20,6 +20,7 @@ pub mod chunked;
 pub mod connection;
 pub mod differential;
 pub mod head;
+pub mod response;
 mod responses;
 pub mod shard;
 mod tape;
@@ -34,10 +35,11 @@ pub use wire::Flaw;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [
+pub const TARGETS: [Target; 6] = [
     ("head", head::head),
     ("differential", differential::differential),
     ("chunked", chunked::chunked),
     ("connection", connection::connection),
     ("shard", shard::shard),
+    ("response", response::response),
 ];

@@ -1,0 +1,599 @@
+//! A pool of connections for each origin, as a handler.
+
+use core::fmt;
+use core::time::Duration;
+
+use lightcone_core::{
+    Address, CloseReason, ConnectError, Context, ErrorKind, Handler, Instant, Origin, Socket, TimerId, Token,
+};
+
+use super::connection::{ClientConnection, Outcome};
+use super::fetch::{Fetch, FetchCause, FetchError, FetchPhase};
+use super::limits::ClientLimits;
+use super::request::RequestBody;
+use super::response::InvalidResponse;
+
+/// How much earlier than the server a pool closes an idle connection, so that no request meets the server's close on the
+/// way.
+const IDLE_MARGIN: Duration = Duration::from_secs(1);
+/// The tag of the pool's timer. A handler around a pool must not use it.
+const TIMER_TAG: u64 = u64::MAX;
+/// How long a pool waits before it tries again what its poller could not do in this turn.
+const RETRY: Duration = Duration::from_millis(5);
+
+const OVERLOADED: FetchError = FetchError::new(FetchPhase::Wait, FetchCause::Overloaded);
+
+/// Limits of a [`Pool`], apart from the numbers of its connections and of the requests that wait, which are a part of its
+/// type.
+///
+/// ```
+/// use core::time::Duration;
+/// use lightcone_http::client::PoolLimits;
+///
+/// let limits = PoolLimits { per_origin: 2, ..PoolLimits::DEFAULT };
+/// assert_eq!(limits.idle_time, Duration::from_secs(4));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+pub struct PoolLimits {
+    /// The maximum number of connections to one origin. Default: 8.
+    pub per_origin: usize,
+    /// How long a connection may be idle before the pool closes it. If the server announces how long it waits
+    /// (`Keep-Alive: timeout`), a connection is closed a second before that at the latest. It must be less than the time
+    /// of servers that do not announce it, which is 5 seconds for common ones. Default: 4 seconds.
+    pub idle_time: Duration,
+    /// How long a request may wait for a connection. Default: 10 seconds.
+    pub wait_time: Duration,
+    /// The limits of each exchange.
+    pub client: ClientLimits,
+}
+
+impl PoolLimits {
+    /// The default limits.
+    pub const DEFAULT: Self = Self {
+        per_origin: 8,
+        idle_time: Duration::from_secs(4),
+        wait_time: Duration::from_secs(10),
+        client: ClientLimits::DEFAULT,
+    };
+}
+
+impl Default for PoolLimits {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
+
+/// A message to a socket of a [`Pool`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct PoolMessage<M>(Content<M>);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+enum Content<M> {
+    /// The pool has a request for the socket.
+    Start,
+    /// The pool needs the place of an idle connection.
+    Leave,
+    /// For the fetch.
+    Fetch(M),
+}
+
+impl<M> PoolMessage<M> {
+    /// Creates a message for the fetch that a socket has in progress.
+    pub const fn new(message: M) -> Self {
+        Self(Content::Fetch(message))
+    }
+}
+
+/// A request that waits.
+#[derive(Debug)]
+struct Waiter<F> {
+    fetch: F,
+    origin: Address,
+    deadline: Instant,
+    /// Whether it was sent before, over a connection that had ended. It gets a new connection, and no second retry.
+    retried: bool,
+}
+
+/// The state of a connection, or of an attempt to connect.
+#[derive(Debug)]
+enum Use<F> {
+    /// This request is sent when the connection is established.
+    Connecting(Waiter<F>),
+    /// This request is sent when the socket gets the message.
+    Called(Waiter<F>),
+    /// A request is in progress, which was or was not retried and has this deadline to wait.
+    Busy { retried: bool, deadline: Instant },
+    /// Free since then.
+    Idle(Instant),
+    /// The connection ends.
+    Leaving,
+}
+
+impl<F> Use<F> {
+    /// Returns since when the connection has been free; `None` if it is not.
+    const fn idle_since(&self) -> Option<Instant> {
+        if let Self::Idle(since) = self { Some(*since) } else { None }
+    }
+}
+
+/// The place of one connection.
+#[derive(Debug)]
+struct Place<F> {
+    token: Token,
+    origin: Address,
+    /// Whether the connection has served a request before.
+    reused: bool,
+    usage: Use<F>,
+}
+
+/// Counts of what a [`Pool`] has done.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub struct PoolStats {
+    /// Connects that were started.
+    pub connects: u64,
+    /// Requests that were sent over a connection that had served another one.
+    pub reuses: u64,
+    /// Requests that were sent a second time.
+    pub retries: u64,
+    /// Requests that waited too long for a connection.
+    pub expired: u64,
+    /// Requests that were refused because too many were waiting.
+    pub overloads: u64,
+}
+
+/// A handler that sends requests over connections which it opens, keeps and shares: at most `CONNECTIONS` in total and
+/// [`PoolLimits::per_origin`] to one origin, with at most `WAITING` requests that wait for one. All of it is in the
+/// value of the pool; nothing is allocated.
+///
+/// [`submit`](Self::submit) passes a request to the pool, from any callback of a handler around it. Requests for one
+/// origin are sent in the order in which they were submitted, over the idle connection that was used last, or else over a
+/// new one. If all places are taken, the connection that has been idle longest makes room. A request that waits longer
+/// than [`PoolLimits::wait_time`] fails, in [`FetchPhase::Wait`].
+///
+/// A server may close an idle connection at the moment at which a request is sent over it. So a request is sent once
+/// more, over a new connection, if all of this holds: its connection has served another request before and has ended,
+/// no byte of the response has arrived, the request is
+/// [idempotent](super::ClientRequest::is_idempotent), it was not sent twice already, and it has no body or
+/// [`Fetch::restart`] agrees. Any other request is sent at most once.
+///
+/// The pool needs one timer of its poller ([`Config::timers`](lightcone_core::Config::timers)), with the tag `u64::MAX`.
+/// It turns away connections that a listener accepts; a handler that wants both forwards to the pool what it does not
+/// accept itself.
+pub struct Pool<F, const CONNECTIONS: usize, const WAITING: usize> {
+    places: [Option<Place<F>>; CONNECTIONS],
+    /// The requests that wait, the first in front; no gaps.
+    waiting: [Option<Waiter<F>>; WAITING],
+    limits: PoolLimits,
+    /// The timer and the time for which it is set.
+    timer: Option<(TimerId, Instant)>,
+    stopping: bool,
+    stats: PoolStats,
+}
+
+impl<F, const CONNECTIONS: usize, const WAITING: usize> fmt::Debug for Pool<F, CONNECTIONS, WAITING> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("connections", &self.places.iter().flatten().count())
+            .field("waiting", &self.waiting.iter().flatten().count())
+            .field("stats", &self.stats)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The state of one socket of a [`Pool`].
+pub struct PoolSocket<F> {
+    place: usize,
+    connection: ClientConnection<F>,
+}
+
+impl<F> fmt::Debug for PoolSocket<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolSocket").field("place", &self.place).finish_non_exhaustive()
+    }
+}
+
+type PoolContext<'a, F> = Context<'a, PoolMessage<<F as Fetch>::Message>>;
+type PoolView<'a, F> = Socket<'a, PoolSocket<F>>;
+
+impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIONS, WAITING> {
+    /// Creates a pool without connections.
+    #[must_use]
+    pub fn new(limits: PoolLimits) -> Self {
+        Self {
+            places: [const { None }; CONNECTIONS],
+            waiting: [const { None }; WAITING],
+            limits,
+            timer: None,
+            stopping: false,
+            stats: PoolStats::default(),
+        }
+    }
+
+    /// Returns the counts.
+    pub const fn stats(&self) -> PoolStats {
+        self.stats
+    }
+
+    /// Returns the number of connections, including those that are being established.
+    pub fn connections(&self) -> usize {
+        self.places.iter().flatten().count()
+    }
+
+    /// Returns the number of requests that wait for a connection.
+    pub fn waiting(&self) -> usize {
+        self.waiting.iter().flatten().count()
+    }
+
+    /// Sends a request to an origin, over an idle connection or a new one, as soon as there is one.
+    ///
+    /// What becomes of it is reported to the fetch. If it cannot even wait, because `WAITING` others do or the poller
+    /// stops, it fails at once.
+    pub fn submit(&mut self, origin: Address, fetch: F, cx: &mut PoolContext<'_, F>) {
+        if self.stopping {
+            return fetch.failed(FetchError::new(FetchPhase::Wait, FetchCause::Stopping));
+        }
+        let waiter = Waiter { fetch, origin, deadline: cx.now() + self.limits.wait_time, retried: false };
+        match self.waiting.iter().position(Option::is_none) {
+            Some(free) => self.put(free, waiter),
+            None => {
+                self.stats.overloads += 1;
+                return waiter.fetch.failed(OVERLOADED);
+            }
+        }
+        self.dispatch(cx);
+    }
+
+    fn put(&mut self, at: usize, waiter: Waiter<F>) {
+        if let Some(slot) = self.waiting.get_mut(at) {
+            *slot = Some(waiter);
+        }
+    }
+
+    /// Removes a waiter, and closes the gap.
+    fn take(&mut self, at: usize) -> Option<Waiter<F>> {
+        let rest = self.waiting.get_mut(at..)?;
+        let waiter = rest.first_mut()?.take();
+        rest.rotate_left(1);
+        waiter
+    }
+
+    /// Puts a waiter before all others. Its place is free since it was taken from the queue before; if others have taken
+    /// all of them meanwhile, it fails.
+    fn put_first(&mut self, waiter: Waiter<F>, otherwise: FetchError) {
+        if self.waiting.last().is_none_or(Option::is_some) {
+            return waiter.fetch.failed(otherwise);
+        }
+        self.waiting.rotate_right(1);
+        self.put(0, waiter);
+    }
+
+    /// Assigns connections to waiters, in their order. A waiter whose origin has no connection to spare does not keep
+    /// those of other origins waiting.
+    fn dispatch(&mut self, cx: &mut PoolContext<'_, F>) {
+        let (mut at, mut again) = (0, false);
+        while let Some(Some(waiter)) = self.waiting.get(at) {
+            let (origin, retried) = (waiter.origin, waiter.retried);
+            if self.waiting.iter().take(at).flatten().any(|earlier| earlier.origin == origin) {
+                at += 1; // after the others of its origin
+                continue;
+            }
+            let given = match self.idle(&origin).filter(|_| !retried) {
+                Some(place) => self.call(place, at, cx),
+                None => self.connect(at, &origin, cx),
+            };
+            match given {
+                Given::Yes => {}
+                Given::Later => (at, again) = (at + 1, true),
+                Given::No => at += 1,
+            }
+        }
+        self.set_timer(again, cx);
+    }
+
+    /// Returns the idle connection of an origin that was used last.
+    fn idle(&self, origin: &Address) -> Option<usize> {
+        let places = self.places.iter().enumerate();
+        let idle = places.filter_map(|(at, place)| {
+            let place = place.as_ref().filter(|place| place.origin == *origin)?;
+            Some((place.usage.idle_since()?, at))
+        });
+        idle.max().map(|(_, at)| at)
+    }
+
+    /// Reserves an idle connection for a waiter, and lets its socket begin.
+    fn call(&mut self, at: usize, waiter: usize, cx: &mut PoolContext<'_, F>) -> Given {
+        let Some(Some(place)) = self.places.get(at) else { return Given::No };
+        if cx.post(place.token, PoolMessage(Content::Start)).is_err() {
+            return Given::Later;
+        }
+        if let (Some(waiter), Some(Some(place))) = (self.take(waiter), self.places.get_mut(at)) {
+            place.usage = Use::Called(waiter);
+            self.stats.reuses += 1;
+        }
+        Given::Yes
+    }
+
+    /// Opens a connection for a waiter, if the limits allow it. Otherwise the connection that has been idle longest is
+    /// asked to leave.
+    fn connect(&mut self, waiter: usize, origin: &Address, cx: &mut PoolContext<'_, F>) -> Given {
+        let taken = self.places.iter().flatten().filter(|place| place.origin == *origin);
+        if taken.count() >= self.limits.per_origin {
+            return self.make_room(|place| place.origin == *origin, cx);
+        }
+        let Some(free) = self.places.iter().position(Option::is_none) else {
+            return self.make_room(|_| true, cx);
+        };
+        let token = match cx.connect(*origin, free as u64) {
+            Ok(token) => token,
+            Err(ConnectError::Full) => return Given::Later,
+            Err(error) => {
+                if let Some(waiter) = self.take(waiter) {
+                    waiter.fetch.failed(FetchError::new(FetchPhase::Connect, FetchCause::Unconnected(error)));
+                }
+                return Given::Yes;
+            }
+        };
+        self.stats.connects += 1;
+        if let (Some(waiter), Some(place)) = (self.take(waiter), self.places.get_mut(free)) {
+            let usage = Use::Connecting(waiter);
+            *place = Some(Place { token, origin: *origin, reused: false, usage });
+        }
+        Given::Yes
+    }
+
+    /// Asks the connection that has been idle longest to leave, among those that may. Its end dispatches again.
+    fn make_room(&mut self, may: impl Fn(&Place<F>) -> bool, cx: &mut PoolContext<'_, F>) -> Given {
+        if self.places.iter().flatten().any(|place| may(place) && matches!(place.usage, Use::Leaving)) {
+            return Given::No; // one is on its way
+        }
+        let places = self.places.iter_mut().flatten().filter(|place| may(place));
+        let idle = places.filter_map(|place| Some((place.usage.idle_since()?, place)));
+        let Some((_, place)) = idle.min_by_key(|(since, _)| *since) else { return Given::No };
+        if cx.post(place.token, PoolMessage(Content::Leave)).is_err() {
+            return Given::Later;
+        }
+        place.usage = Use::Leaving;
+        Given::No
+    }
+
+    /// Sets the timer for the first deadline of a waiter, or for the next attempt.
+    fn set_timer(&mut self, again: bool, cx: &mut PoolContext<'_, F>) {
+        let deadline = self.waiting.iter().flatten().map(|waiter| waiter.deadline).min();
+        let retry = again.then(|| cx.now() + RETRY);
+        let at = deadline.into_iter().chain(retry).min();
+        if self.timer.map(|(_, at)| at) == at {
+            return;
+        }
+        if let Some((timer, _)) = self.timer.take() {
+            cx.cancel_timer(timer);
+        }
+        self.timer = at.and_then(|at| cx.set_timer(at, TIMER_TAG).ok().map(|timer| (timer, at)));
+    }
+
+    /// Fails the waiters whose deadline has passed.
+    fn expire(&mut self, now: Instant) {
+        while let Some(at) = self
+            .waiting
+            .iter()
+            .position(|waiter| waiter.as_ref().is_some_and(|waiter| waiter.deadline <= now))
+        {
+            if let Some(waiter) = self.take(at) {
+                self.stats.expired += 1;
+                waiter.fetch.failed(FetchError::new(FetchPhase::Wait, FetchCause::TimedOut));
+            }
+        }
+    }
+
+    /// Begins the request that the place of a socket has.
+    fn begin(&mut self, socket: &mut PoolView<'_, F>, cx: &mut PoolContext<'_, F>) {
+        let Some(Some(place)) = self.places.get_mut(socket.data.place) else { return socket.close() };
+        let usage = core::mem::replace(&mut place.usage, Use::Leaving);
+        let (Use::Connecting(waiter) | Use::Called(waiter)) = usage else { return place.usage = usage };
+        if !socket.data.connection.is_reusable() || socket.is_closing() || socket.peer_closed() {
+            // It has ended while the message was on its way: nothing was sent.
+            self.put_first(waiter, OVERLOADED);
+            socket.close();
+            return self.dispatch(cx);
+        }
+        place.usage = Use::Busy { retried: waiter.retried, deadline: waiter.deadline };
+        let outcome = socket.data.connection.start(waiter.fetch, &mut socket.stream, &self.limits.client);
+        self.settle(socket, outcome, cx);
+    }
+
+    /// Continues after a step of a connection.
+    fn settle(&mut self, socket: &mut PoolView<'_, F>, outcome: Outcome<F>, cx: &mut PoolContext<'_, F>) {
+        match outcome {
+            Outcome::Pending => {
+                if !socket.data.connection.is_busy() && !socket.data.connection.is_reusable() {
+                    self.leave(socket);
+                }
+            }
+            Outcome::Done(fetch) => {
+                fetch.end();
+                self.release(socket);
+                self.dispatch(cx);
+            }
+            Outcome::Failed { fetch, error, answered } => {
+                self.retry_or_fail(socket.data.place, fetch, error, answered);
+                self.leave(socket);
+                socket.abort();
+                self.dispatch(cx);
+            }
+        }
+    }
+
+    /// Marks the place of a socket as ending, unless it has a request, which is dispatched again when the socket has
+    /// closed.
+    fn leave(&mut self, socket: &mut PoolView<'_, F>) {
+        socket.close();
+        if let Some(Some(place)) = self.places.get_mut(socket.data.place)
+            && matches!(place.usage, Use::Idle(_) | Use::Busy { .. })
+        {
+            place.usage = Use::Leaving;
+        }
+    }
+
+    /// Makes a connection idle, or closes it if it cannot be used again.
+    fn release(&mut self, socket: &mut PoolView<'_, F>) {
+        let server = socket.data.connection.idle_time();
+        let idle = server.map_or(self.limits.idle_time, |time| {
+            time.saturating_sub(IDLE_MARGIN).min(self.limits.idle_time)
+        });
+        let usable = socket.data.connection.is_reusable() && !socket.is_stopping() && !idle.is_zero();
+        if !usable {
+            return self.leave(socket);
+        }
+        let now = socket.now();
+        socket.set_deadline(Some(now + idle));
+        if let Some(Some(place)) = self.places.get_mut(socket.data.place) {
+            (place.usage, place.reused) = (Use::Idle(now), true);
+        }
+    }
+
+    /// Lets a request that has failed wait for a new connection if it may be sent again, and reports the failure
+    /// otherwise.
+    fn retry_or_fail(&mut self, place: usize, mut fetch: F, error: FetchError, answered: bool) {
+        let lost = matches!(
+            error.cause,
+            FetchCause::Closed(CloseReason::Peer | CloseReason::Reset | CloseReason::Error(_))
+                | FetchCause::Response(InvalidResponse::Truncated)
+        );
+        let before = self.places.get(place).and_then(Option::as_ref);
+        let Some(Place { origin, reused: true, usage: Use::Busy { retried: false, deadline }, .. }) = before
+        else {
+            return fetch.failed(error);
+        };
+        let (origin, deadline) = (*origin, *deadline);
+        let request = fetch.request();
+        let repeatable = lost && !answered && !self.stopping && request.is_idempotent();
+        let bodiless = matches!(request.body, RequestBody::None | RequestBody::Length(0));
+        if !repeatable || !(bodiless || fetch.restart()) {
+            return fetch.failed(error);
+        }
+        self.stats.retries += 1;
+        self.put_first(Waiter { fetch, origin, deadline, retried: true }, error);
+    }
+
+    /// Frees the place of a socket that has ended. A request that was not sent yet goes back to the front.
+    fn free(&mut self, at: usize, cx: &mut PoolContext<'_, F>) {
+        let place = self.places.get_mut(at).and_then(Option::take);
+        if let Some(Place { usage: Use::Called(waiter) | Use::Connecting(waiter), .. }) = place {
+            if self.stopping {
+                waiter.fetch.failed(FetchError::new(FetchPhase::Wait, FetchCause::Stopping));
+            } else {
+                self.put_first(waiter, OVERLOADED);
+            }
+        }
+        self.dispatch(cx);
+    }
+}
+
+/// Whether a waiter has got a connection.
+enum Given {
+    Yes,
+    /// It waits for the end of an exchange or of a connection.
+    No,
+    /// The poller could not do it in this turn.
+    Later,
+}
+
+impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Handler for Pool<F, CONNECTIONS, WAITING> {
+    type Data = PoolSocket<F>;
+    type Message = PoolMessage<F::Message>;
+
+    fn admit(&mut self, origin: Origin, _: &Address) -> Option<PoolSocket<F>> {
+        let Origin::Connecting { tag } = origin else { return None };
+        let place = usize::try_from(tag).ok()?;
+        self.places.get(place)?.as_ref()?;
+        Some(PoolSocket { place, connection: ClientConnection::new() })
+    }
+
+    /// Requests that wait fail. Those in progress may be completed during the grace time.
+    fn stopping(&mut self, cx: &mut PoolContext<'_, F>) {
+        self.stopping = true;
+        while let Some(waiter) = self.take(0) {
+            waiter.fetch.failed(FetchError::new(FetchPhase::Wait, FetchCause::Stopping));
+        }
+        self.set_timer(false, cx);
+    }
+
+    fn timer(&mut self, timer: TimerId, _: u64, cx: &mut PoolContext<'_, F>) {
+        if self.timer.is_some_and(|(own, _)| own == timer) {
+            self.timer = None;
+            self.expire(cx.now());
+            self.dispatch(cx);
+        }
+    }
+
+    fn open(&mut self, socket: &mut PoolView<'_, F>, cx: &mut PoolContext<'_, F>) {
+        self.begin(socket, cx);
+    }
+
+    fn receive(&mut self, socket: &mut PoolView<'_, F>, cx: &mut PoolContext<'_, F>) {
+        let outcome = socket.data.connection.receive(&mut socket.stream, &self.limits.client);
+        self.settle(socket, outcome, cx);
+    }
+
+    fn writable(&mut self, socket: &mut PoolView<'_, F>, cx: &mut PoolContext<'_, F>) {
+        self.sent(socket, cx);
+    }
+
+    fn sent(&mut self, socket: &mut PoolView<'_, F>, cx: &mut PoolContext<'_, F>) {
+        let outcome = socket.data.connection.sent(&mut socket.stream, &self.limits.client);
+        self.settle(socket, outcome, cx);
+    }
+
+    fn peer_closed(&mut self, socket: &mut PoolView<'_, F>, cx: &mut PoolContext<'_, F>) {
+        let outcome = socket.data.connection.peer_closed(&mut socket.stream, &self.limits.client);
+        self.settle(socket, outcome, cx);
+    }
+
+    fn timeout(&mut self, socket: &mut PoolView<'_, F>, cx: &mut PoolContext<'_, F>) {
+        if !socket.data.connection.is_busy() {
+            return self.leave(socket); // idle for too long
+        }
+        let outcome = socket.data.connection.timeout(&mut socket.stream, &self.limits.client);
+        self.settle(socket, outcome, cx);
+    }
+
+    fn shutdown(&mut self, socket: &mut PoolView<'_, F>, _: &mut PoolContext<'_, F>) {
+        if !socket.data.connection.is_busy() {
+            self.leave(socket);
+        }
+    }
+
+    fn message(
+        &mut self,
+        socket: &mut PoolView<'_, F>,
+        message: PoolMessage<F::Message>,
+        cx: &mut PoolContext<'_, F>,
+    ) {
+        match message.0 {
+            Content::Start => self.begin(socket, cx),
+            Content::Leave => self.leave(socket),
+            Content::Fetch(message) => {
+                let outcome =
+                    socket.data.connection.message(message, &mut socket.stream, &self.limits.client);
+                self.settle(socket, outcome, cx);
+            }
+        }
+    }
+
+    fn refused(&mut self, socket: &mut PoolView<'_, F>, error: ErrorKind, cx: &mut PoolContext<'_, F>) {
+        let place = self.places.get_mut(socket.data.place).and_then(Option::take);
+        if let Some(Place { usage: Use::Connecting(waiter), .. }) = place {
+            waiter.fetch.failed(FetchError::new(FetchPhase::Connect, FetchCause::Refused(error)));
+        }
+        self.dispatch(cx);
+    }
+
+    fn close(&mut self, socket: &mut PoolView<'_, F>, reason: CloseReason, cx: &mut PoolContext<'_, F>) {
+        if let Outcome::Failed { fetch, error, answered } = socket.data.connection.closed(reason) {
+            self.retry_or_fail(socket.data.place, fetch, error, answered);
+        }
+        self.free(socket.data.place, cx);
+    }
+}
