@@ -13,8 +13,8 @@ use std::thread;
 
 use clap::Parser;
 use lightcone::http::{
-    Asset, ETag, EventFeed, EventWriter, Exchange, Flow, Full, Http, Limits, Routes, ServerEvent, State, Transfer,
-    Validators,
+    Asset, ETag, EventFeed, EventWriter, Exchange, Flow, Full, Http, Limits, Routes, ServerEvent, State,
+    Transfer, Validators,
 };
 use lightcone::metrics::{self, Metrics};
 use lightcone::websocket::{Channel, Message, MessageKind, WebSocket, upgrade};
