@@ -23,7 +23,7 @@ use lightcone_examples::simulation::Scenario;
 #[derive(Parser, Debug)]
 #[command(name = "simulate", version)]
 struct Options {
-    /// Scenario to run: echo, http, chat, relay, reconnect, crowd, kv or walk.
+    /// Scenario to run: echo, http, chat, relay, reconnect, crowd, kv, websocket or walk.
     #[arg(long, value_name = "NAME", default_value = "echo")]
     scenario: Scenario,
 

@@ -41,6 +41,11 @@ fn kv() {
 }
 
 #[test]
+fn websocket() {
+    check(SEEDS, |sim| Scenario::WebSocket.run(sim));
+}
+
+#[test]
 fn walk() {
     check(SEEDS, |sim| Scenario::Walk.run(sim));
 }

@@ -11,6 +11,7 @@ mod kv;
 mod reconnect;
 mod relay;
 mod walk;
+mod websocket;
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -36,14 +37,25 @@ pub enum Scenario {
     Crowd,
     /// Values of a memcached server, beside a model of its table; or more of them than fit into its memory.
     Kv,
+    /// Messages in fragments to a WebSocket echo server.
+    WebSocket,
     /// An echo server that also makes every other call a handler may make, with peers that do anything peers may do.
     Walk,
 }
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 8] =
-        [Self::Echo, Self::Http, Self::Chat, Self::Relay, Self::Reconnect, Self::Crowd, Self::Kv, Self::Walk];
+    pub const ALL: [Self; 9] = [
+        Self::Echo,
+        Self::Http,
+        Self::Chat,
+        Self::Relay,
+        Self::Reconnect,
+        Self::Crowd,
+        Self::Kv,
+        Self::WebSocket,
+        Self::Walk,
+    ];
 
     /// Sets the world up and runs the scenario.
     ///
@@ -59,6 +71,7 @@ impl Scenario {
             Self::Reconnect => reconnect::run(sim),
             Self::Crowd => crowd::run(sim),
             Self::Kv => kv::run(sim),
+            Self::WebSocket => websocket::run(sim),
             Self::Walk => walk::run(sim),
         }
     }
@@ -74,6 +87,7 @@ impl fmt::Display for Scenario {
             Self::Reconnect => "reconnect",
             Self::Crowd => "crowd",
             Self::Kv => "kv",
+            Self::WebSocket => "websocket",
             Self::Walk => "walk",
         })
     }
@@ -85,7 +99,7 @@ pub struct ParseScenarioError;
 
 impl fmt::Display for ParseScenarioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("allowed: echo, http, chat, relay, reconnect, crowd, kv, walk")
+        f.write_str("allowed: echo, http, chat, relay, reconnect, crowd, kv, websocket, walk")
     }
 }
 
