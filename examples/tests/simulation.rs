@@ -47,6 +47,11 @@ fn pool() {
 }
 
 #[test]
+fn websocket() {
+    check(SEEDS, |sim| Scenario::WebSocket.run(sim));
+}
+
+#[test]
 fn walk() {
     check(SEEDS, |sim| Scenario::Walk.run(sim));
 }

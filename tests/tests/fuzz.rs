@@ -19,6 +19,7 @@ use lightcone_tests::fuzz::connection::{self, Manners};
 use lightcone_tests::fuzz::response::{self, Reading};
 use lightcone_tests::fuzz::shard::{self, Broken, Fault};
 use lightcone_tests::fuzz::verdict::{Parser, broken};
+use lightcone_tests::fuzz::websocket::{self, Slip};
 use lightcone_tests::fuzz::{Flaw, TARGETS, differential, head};
 
 /// The least number of inputs per target; fewer means that some were lost.
@@ -156,6 +157,21 @@ fn broken_readers_of_responses_are_noticed() {
         ("a byte too many consumed", Reading::Greedy),
     ];
     all_are_noticed("response", readings.map(twin).into());
+}
+
+#[test]
+fn broken_receivers_are_noticed() {
+    let twin = |(name, slip): (&'static str, Slip)| -> Twin {
+        (name, Box::new(move |data| websocket::check(data, slip)))
+    };
+    let slips = [
+        ("a lost byte", Slip::LostByte),
+        ("a control frame twice", Slip::Twice),
+        ("consumed bytes that stay", Slip::Kept),
+        ("any text", Slip::AnyText),
+        ("no limit of messages", Slip::NoLimit),
+    ];
+    all_are_noticed("websocket", slips.map(twin).into());
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub mod pool;
 mod reconnect;
 mod relay;
 mod walk;
+mod websocket;
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -39,6 +40,8 @@ pub enum Scenario {
     Kv,
     /// Requests of every kind through a pool of connections to HTTP servers that close idle ones, and restart.
     Pool,
+    /// Messages in fragments to a WebSocket echo server.
+    WebSocket,
     /// An echo server that also makes every other call a handler may make, with peers that do anything peers may do.
     Walk,
 }
@@ -54,6 +57,7 @@ impl Scenario {
         Self::Crowd,
         Self::Kv,
         Self::Pool,
+        Self::WebSocket,
         Self::Walk,
     ];
 
@@ -72,6 +76,7 @@ impl Scenario {
             Self::Crowd => crowd::run(sim),
             Self::Kv => kv::run(sim),
             Self::Pool => pool::run(sim),
+            Self::WebSocket => websocket::run(sim),
             Self::Walk => walk::run(sim),
         }
     }
@@ -88,6 +93,7 @@ impl fmt::Display for Scenario {
             Self::Crowd => "crowd",
             Self::Kv => "kv",
             Self::Pool => "pool",
+            Self::WebSocket => "websocket",
             Self::Walk => "walk",
         })
     }
@@ -99,7 +105,7 @@ pub struct ParseScenarioError;
 
 impl fmt::Display for ParseScenarioError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("allowed: echo, http, chat, relay, reconnect, crowd, kv, pool, walk")
+        f.write_str("allowed: echo, http, chat, relay, reconnect, crowd, kv, pool, websocket, walk")
     }
 }
 

@@ -27,6 +27,7 @@ mod tape;
 #[path = "../../../core/tests/common/two_ways.rs"]
 mod two_ways;
 pub mod verdict;
+pub mod websocket;
 mod wire;
 
 pub use wire::Flaw;
@@ -35,11 +36,12 @@ pub use wire::Flaw;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     ("head", head::head),
     ("differential", differential::differential),
     ("chunked", chunked::chunked),
     ("connection", connection::connection),
     ("shard", shard::shard),
     ("response", response::response),
+    ("websocket", websocket::websocket),
 ];

@@ -217,7 +217,8 @@ impl Receiver {
             if ended && self.flags.has(Flags::FIN) {
                 return self.finish(bytes, cursor);
             }
-            if cursor.kept() >= limits.piece_max() {
+            // Only if more of the message is announced: what is left may be the empty end of a message that fits.
+            if self.left > 0 && cursor.kept() >= limits.piece_max() {
                 return Ok(self.piece(bytes, cursor));
             }
             if self.flags.has(Flags::FRAME) && !ended {

@@ -284,6 +284,19 @@ fn a_client_receives_frames_without_a_mask() {
     assert_eq!(rig.receive(&frame(true, Opcode::Text, b"")), Err(Violation::Masking));
 }
 
+#[test]
+fn a_message_as_long_as_a_piece_is_whole_even_if_its_last_fragment_is_empty() {
+    let mut rig = Rig::new(4096, MessageLimits { piece: 10, ..WIDE });
+    rig.receive(&frame(false, Opcode::Text, b"0123456789")).unwrap();
+    rig.receive(&frame(false, Opcode::Continuation, b"")).unwrap();
+    assert_eq!(rig.pieces, 0);
+    rig.receive(&frame(true, Opcode::Continuation, b"")).unwrap();
+    assert_eq!(rig.delivered, [text("0123456789")]);
+    rig.receive(&frame(false, Opcode::Text, b"0123456789")).unwrap();
+    rig.receive(&frame(true, Opcode::Continuation, b"a")).unwrap();
+    assert_eq!(rig.delivered[1..], [text("0123456789a")]);
+}
+
 /// Reads a whole stream of frames in the simplest way. Returns what is delivered, and whether there is a violation.
 fn simply(stream: &[u8], limits: &MessageLimits) -> (Vec<Delivered>, Option<Violation>) {
     let (mut delivered, mut message): (Vec<Delivered>, Option<(MessageKind, Vec<u8>)>) = (Vec::new(), None);
