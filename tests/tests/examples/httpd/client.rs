@@ -77,7 +77,7 @@ impl Client {
         } else if field(&head, "transfer-encoding") == Some("chunked") {
             self.chunks()
         } else {
-            assert!(status == 204 || status == 100, "no length: {head}");
+            assert!(matches!(status, 100 | 204 | 304), "no length: {head}");
             Vec::new()
         };
         Answer { status, head, body }
@@ -86,17 +86,24 @@ impl Client {
     fn chunks(&mut self) -> Vec<u8> {
         let mut body = Vec::new();
         loop {
-            let mut line = String::new();
-            self.stream.read_line(&mut line).unwrap();
-            let size = usize::from_str_radix(line.strip_suffix("\r\n").unwrap(), 16).unwrap();
-            let mut chunk = vec![0; size + 2];
-            self.stream.read_exact(&mut chunk).unwrap();
-            assert!(chunk.ends_with(b"\r\n"));
-            body.extend_from_slice(&chunk[..size]);
-            if size == 0 {
+            let chunk = self.chunk();
+            if chunk.is_empty() {
                 return body;
             }
+            body.extend_from_slice(&chunk);
         }
+    }
+
+    /// Reads one chunk of a body; the last one is empty.
+    pub(super) fn chunk(&mut self) -> Vec<u8> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        let size = usize::from_str_radix(line.strip_suffix("\r\n").unwrap(), 16).unwrap();
+        let mut chunk = vec![0; size + 2];
+        self.stream.read_exact(&mut chunk).unwrap();
+        assert!(chunk.ends_with(b"\r\n"));
+        chunk.truncate(size);
+        chunk
     }
 
     /// Reads `length` bytes of a body.

@@ -95,6 +95,50 @@ fn head_is_answered_without_a_body() {
 }
 
 #[test]
+fn a_client_gets_only_what_it_lacks() {
+    let server = Program::start("httpd", &["--pollers", "1"]);
+    let mut client = Client::new(&server);
+    let mut ask = |path: &str, field: &str| {
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: a\r\n{field}\r\n\r\n"));
+        client.answer()
+    };
+    let page = ask("/", "Accept: */*");
+    let tag = page.field("etag").unwrap();
+    let known = ask("/", &format!("If-None-Match: {tag}"));
+    assert_eq!((known.status, known.field("etag"), known.text()), (304, Some(tag), ""));
+    let part = ask("/", "Range: bytes=2-8");
+    assert_eq!((part.status, part.text()), (206, "DOCTYPE"));
+    let part = ask("/big?bytes=3000000", "Range: bytes=2999980-");
+    assert_eq!(part.field("content-range"), Some("bytes 2999980-2999999/3000000"));
+    let letters = (2_999_980..3_000_000_u32).map(|at| char::from(b'a' + (at % 26) as u8));
+    assert!(part.text().chars().eq(letters), "{}", part.text());
+    let unchanged = ask("/big?bytes=3000000", "If-Modified-Since: Thu, 01 Jan 2026 00:00:00 GMT");
+    assert_eq!((unchanged.status, unchanged.text()), (304, ""));
+    assert_eq!(ask("/foo", "Range: bytes=0-0").text(), "bar");
+}
+
+#[test]
+fn an_event_stream_continues_where_the_client_left() {
+    let server = Program::start("httpd", &["--pollers", "1"]);
+    let event = |client: &mut Client| {
+        let text = String::from_utf8(client.chunk()).unwrap();
+        let second = text.strip_prefix("id: ").and_then(|text| text.split_once('\n')).unwrap().0.to_owned();
+        assert_eq!(text, format!("id: {second}\ndata: {second}\n\n"));
+        second.parse::<u64>().unwrap()
+    };
+    let mut client = Client::new(&server);
+    client.send("GET /events HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert!(client.head().contains("\r\nContent-Type: text/event-stream\r\n"));
+    let (first, second) = (event(&mut client), event(&mut client));
+    assert_eq!(second, first + 1);
+    let mut again = Client::new(&server);
+    let last = first.saturating_sub(1);
+    again.send(format!("GET /events HTTP/1.1\r\nHost: a\r\nLast-Event-ID: {last}\r\n\r\n"));
+    again.head();
+    assert_eq!((event(&mut again), event(&mut again)), (last + 1, last + 2));
+}
+
+#[test]
 fn http_1_0_is_answered_by_its_own_rules() {
     let server = Program::start("httpd", &["--pollers", "1"]);
     let mut client = Client::new(&server);
