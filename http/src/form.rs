@@ -151,7 +151,7 @@ impl<const N: usize> FormPairs<N> {
                     continue;
                 }
                 (Escape::None, b'%') => {
-                    (self.begun, self.escape) = (true, Escape::High);
+                    self.escape = Escape::High;
                     continue;
                 }
                 (Escape::None, b'+') => b' ',
@@ -271,7 +271,7 @@ pub(crate) mod tests {
     #[test]
     fn as_a_whole_form_is_read() {
         let mut random = Random::new(Random::seed());
-        for _ in 0..20_000 {
+        for _ in 0..5_000 {
             let letters = b"ab=&+%14zG\xff";
             let body: Vec<u8> = (0..random.below(20)).map(|_| random.pick(letters)).collect();
             let decode = |text: &[u8]| form_decode(text, &mut [0; 40]).map(|text| text.as_bytes().to_vec());

@@ -563,7 +563,7 @@ mod tests {
     #[test]
     fn as_a_whole_form_is_read() {
         let mut random = Random::new(Random::seed());
-        for _ in 0..20_000 {
+        for _ in 0..5_000 {
             let pieces = ["\r", "\n", "\r\n", "-", "--", "B", "\r\n--", "a"];
             let content: String = (0..random.below(12)).map(|_| random.pick(&pieces)).collect();
             let form = body(&content);

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use lightcone_tests::fuzz::chunked::{self, Pace};
 use lightcone_tests::fuzz::connection::{self, Manners};
+use lightcone_tests::fuzz::forms::{self, Care};
 use lightcone_tests::fuzz::response::{self, Reading};
 use lightcone_tests::fuzz::shard::{self, Broken, Fault};
 use lightcone_tests::fuzz::verdict::{Parser, broken};
@@ -119,6 +120,20 @@ fn broken_bodies_are_noticed() {
             ("a lost end", Box::new(|data| chunked::check(data, Flaw::LostEnd, Pace::Exact))),
         ],
     );
+}
+
+#[test]
+fn broken_forms_are_noticed() {
+    let twin = |(name, care): (&'static str, Care)| -> Twin {
+        (name, Box::new(move |data| forms::check(data, care)))
+    };
+    let cares = [
+        ("withheld content that is dropped", Care::Withheld),
+        ("parts that are merged", Care::Merged),
+        ("a plus sign that is kept", Care::Plus),
+        ("a piece taken for the whole", Care::Hasty),
+    ];
+    all_are_noticed("forms", cares.map(twin).into());
 }
 
 #[test]

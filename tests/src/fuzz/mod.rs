@@ -19,6 +19,7 @@
 pub mod chunked;
 pub mod connection;
 pub mod differential;
+pub mod forms;
 pub mod head;
 pub mod response;
 mod responses;
@@ -36,10 +37,11 @@ pub use wire::Flaw;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("head", head::head),
     ("differential", differential::differential),
     ("chunked", chunked::chunked),
+    ("forms", forms::forms),
     ("connection", connection::connection),
     ("shard", shard::shard),
     ("response", response::response),
