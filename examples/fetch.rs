@@ -22,7 +22,7 @@ use lightcone_examples::within;
 #[derive(Parser, Debug)]
 #[command(name = "fetch", version)]
 struct Options {
-    /// The resource: http://HOST[:PORT][/PATH][?QUERY].
+    /// The resource: `http://HOST[:PORT][/PATH][?QUERY]`.
     uri: String,
 
     /// Method: GET, HEAD, POST, PUT, DELETE, OPTIONS, TRACE or PATCH [default: GET, or POST with --data].

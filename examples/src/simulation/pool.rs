@@ -51,6 +51,14 @@ struct Ledger {
     submitted: Cell<u32>,
 }
 
+impl Ledger {
+    /// Counts a request with which the server has begun.
+    fn count(&self, number: &str) {
+        let Ok(number) = number.parse() else { unreachable!("it is a number") };
+        *self.served.borrow_mut().entry(number).or_default() += 1;
+    }
+}
+
 /// One request.
 #[derive(Clone, Copy)]
 struct Task {
@@ -110,7 +118,7 @@ impl Fetch for Ask {
             letters(self.sent.into(), piece);
             match body.write(piece) {
                 0 => return Flow::More,
-                written => self.sent += written as u32,
+                written => self.sent += u32::try_from(written).unwrap_or(u32::MAX),
             }
         }
         Flow::Done
@@ -140,7 +148,7 @@ impl Fetch for Ask {
         letters(self.received.into(), &mut expected);
         let right = data == expected || !self.answered;
         assert!(right, "answers: a wrong byte after {} of {}", self.received, self.task.number);
-        self.received += data.len() as u32;
+        self.received += u32::try_from(data.len()).unwrap_or(u32::MAX);
         Some(data.len())
     }
 
@@ -248,12 +256,7 @@ fn serve(sim: &mut Sim<'_>, ledger: &Rc<Ledger>) -> EngineId {
     let limits = Limits { head_time: patience, body_time: patience, ..Limits::DEFAULT };
     let http = sim.engine(Engine { config, ..drawn }, |_poller| {
         let served = [0; 3].map(|_| Rc::clone(ledger));
-        let [get, put, post] = served.map(|ledger| {
-            move |number: &str| {
-                let Ok(number) = number.parse() else { unreachable!("it is a number") };
-                *ledger.served.borrow_mut().entry(number).or_default() += 1;
-            }
-        });
+        let [get, put, post] = served.map(|ledger| move |number: &str| ledger.count(number));
         Http::new()
             .limits(limits)
             .get("/n/{number}", move |request, response| {

@@ -122,6 +122,7 @@ impl FrameHeader {
             }
             short => (u64::from(short), rest),
         };
+        // RFC 6455, 5.2: the shortest form that fits must be used
         let least = match short {
             LENGTH_16 => u64::from(LENGTH_16),
             LENGTH_64 => 0x1_0000,
