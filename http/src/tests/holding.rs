@@ -436,24 +436,21 @@ fn a_head_can_be_held_back_after_others_whatever_the_memory() {
             input_blocks: 64,
             ..config()
         };
-        for path in ["/", "/echo", "/defer"] {
-            for (body, ends) in [("zz\r\n", false), ("3", true), ("", true)] {
-                let mut rig = rig(&few, Limits::DEFAULT);
-                let peer = rig.connect();
-                rig.peers[peer].window = 0;
-                rig.send(
-                    peer,
-                    format!("GET /foo HTTP/1.1\r\nHost: a\r\n\r\n{}{body}", post(path)).as_bytes(),
-                );
-                if ends {
-                    rig.end(peer);
-                }
-                for _ in 0..1_000 {
-                    rig.open_window(peer, 1);
-                }
-                let expected = format!("{}{}", ok("bar"), refusal("400 Bad Request", CLOSE));
-                assert_eq!(rig.take(peer), expected, "{path} {body:?} with {limit} of {block_size}");
+        let bodies = [("zz\r\n", false), ("3", true), ("", true)];
+        let cases = ["/", "/echo", "/defer"].into_iter().flat_map(|path| bodies.map(|body| (path, body)));
+        for (path, (body, ends)) in cases {
+            let mut rig = rig(&few, Limits::DEFAULT);
+            let peer = rig.connect();
+            rig.peers[peer].window = 0;
+            rig.send(peer, format!("GET /foo HTTP/1.1\r\nHost: a\r\n\r\n{}{body}", post(path)).as_bytes());
+            if ends {
+                rig.end(peer);
             }
+            for _ in 0..1_000 {
+                rig.open_window(peer, 1);
+            }
+            let expected = format!("{}{}", ok("bar"), refusal("400 Bad Request", CLOSE));
+            assert_eq!(rig.take(peer), expected, "{path} {body:?} with {limit} of {block_size}");
         }
     }
 }
