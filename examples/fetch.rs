@@ -22,7 +22,7 @@ use lightcone_examples::within;
 #[derive(Parser, Debug)]
 #[command(name = "fetch", version)]
 struct Options {
-    /// The resource: `http://HOST[:PORT][/PATH][?QUERY]`.
+    /// URI of the resource, such as `http://127.0.0.1:8080/path?query`.
     uri: String,
 
     /// Method: GET, HEAD, POST, PUT, DELETE, OPTIONS, TRACE or PATCH [default: GET, or POST with --data].

@@ -51,14 +51,6 @@ struct Ledger {
     submitted: Cell<u32>,
 }
 
-impl Ledger {
-    /// Counts a request with which the server has begun.
-    fn count(&self, number: &str) {
-        let Ok(number) = number.parse() else { unreachable!("it is a number") };
-        *self.served.borrow_mut().entry(number).or_default() += 1;
-    }
-}
-
 /// One request.
 #[derive(Clone, Copy)]
 struct Task {
@@ -76,8 +68,8 @@ struct Task {
 struct Ask {
     task: Task,
     uri: String,
-    sent: u32,
-    received: u32,
+    sent: usize,
+    received: usize,
     /// Whether the response is that of the route.
     answered: bool,
     ledger: Rc<Ledger>,
@@ -111,14 +103,15 @@ impl Fetch for Ask {
     }
 
     fn send(&mut self, body: &mut BodyWriter<'_>) -> Flow {
-        while self.sent < self.task.length {
+        let all = self.task.length as usize;
+        while self.sent < all {
             let mut piece = [0; 100];
-            let length = (self.task.length - self.sent).min(100) as usize;
+            let length = (all - self.sent).min(100);
             let piece = piece.get_mut(..length).unwrap_or_default();
-            letters(self.sent.into(), piece);
+            letters(self.sent as u64, piece);
             match body.write(piece) {
                 0 => return Flow::More,
-                written => self.sent += u32::try_from(written).unwrap_or(u32::MAX),
+                written => self.sent += written,
             }
         }
         Flow::Done
@@ -145,15 +138,15 @@ impl Fetch for Ask {
 
     fn body(&mut self, data: &[u8]) -> Option<usize> {
         let mut expected = vec![0; data.len()];
-        letters(self.received.into(), &mut expected);
+        letters(self.received as u64, &mut expected);
         let right = data == expected || !self.answered;
         assert!(right, "answers: a wrong byte after {} of {}", self.received, self.task.number);
-        self.received += u32::try_from(data.len()).unwrap_or(u32::MAX);
+        self.received += data.len();
         Some(data.len())
     }
 
     fn end(self) {
-        let length = if self.task.method == Method::Head { 0 } else { self.task.length };
+        let length = if self.task.method == Method::Head { 0 } else { self.task.length as usize };
         let right = self.received == length || !self.answered;
         assert!(right, "answers: {} bytes of {length}", self.received);
         let mut ends = self.ledger.ends.borrow_mut();
@@ -241,6 +234,14 @@ impl<S: State> Exchange<S> for Echo {
     }
 }
 
+/// Returns a function that counts the requests which the server begins with, by their numbers.
+fn counter(ledger: Rc<Ledger>) -> impl Fn(&str) {
+    move |number| {
+        let Ok(number) = number.parse() else { unreachable!("it is a number") };
+        *ledger.served.borrow_mut().entry(number).or_default() += 1;
+    }
+}
+
 /// Starts a server at the addresses of both origins. It closes idle connections after a while that the clients do not
 /// know.
 fn serve(sim: &mut Sim<'_>, ledger: &Rc<Ledger>) -> EngineId {
@@ -255,8 +256,7 @@ fn serve(sim: &mut Sim<'_>, ledger: &Rc<Ledger>) -> EngineId {
     let patience = Duration::from_mins(10);
     let limits = Limits { head_time: patience, body_time: patience, ..Limits::DEFAULT };
     let http = sim.engine(Engine { config, ..drawn }, |_poller| {
-        let served = [0; 3].map(|_| Rc::clone(ledger));
-        let [get, put, post] = served.map(|ledger| move |number: &str| ledger.count(number));
+        let [get, put, post] = [0; 3].map(|_| counter(Rc::clone(ledger)));
         Http::new()
             .limits(limits)
             .get("/n/{number}", move |request, response| {
