@@ -308,8 +308,10 @@ fn start_clients(
         ..drawn.config
     };
     let idle_time = Duration::from_millis(one_of(sim, &[4_000, 100, 15]).unwrap_or(4_000));
-    let client = ClientLimits { total_time: Some(Duration::from_secs(20)), ..ClientLimits::DEFAULT };
-    let limits = PoolLimits { per_origin: PER_ORIGIN, idle_time, client, ..PoolLimits::DEFAULT };
+    // A slow link stays slow after the faults: an exchange then takes minutes, and those that wait for it as well.
+    let client = ClientLimits { total_time: Some(Duration::from_mins(2)), ..ClientLimits::DEFAULT };
+    let wait_time = Duration::from_mins(5);
+    let limits = PoolLimits { per_origin: PER_ORIGIN, idle_time, wait_time, client };
     sim.engine(Engine { pollers: 1, config, ..drawn }, |_poller| {
         let last = (FINAL..FINAL + 4).map(|number| Task {
             number,
