@@ -4,17 +4,18 @@ use core::fmt::{self, Display};
 
 /// A path on the server, with its query and fragment, that is safe as the location of a
 /// [redirect](crate::Response::redirect): for one that comes from a request, such as the page to return to after a
-/// login.
+/// login. Decode it before, if it is a parameter of a query or a form.
 ///
 /// Otherwise a link to the server could lead to any other one: `//example.com` and `/\example.com` are both on another
 /// host.
 ///
 /// ```
-/// use lightcone_http::{Http, LocalPath};
+/// use lightcone_http::{Http, LocalPath, form_decode};
 ///
 /// let server = Http::new().post("/login", |request, response| {
-///     let page = request.query("page").and_then(LocalPath::new).unwrap_or(LocalPath::ROOT);
-///     response.redirect(page)
+///     let mut buffer = [0; 256];
+///     let page = form_decode(request.query("page").unwrap_or("").as_bytes(), &mut buffer);
+///     response.redirect(page.ok().and_then(LocalPath::new).unwrap_or(LocalPath::ROOT))
 /// });
 /// # drop(server);
 /// assert!(LocalPath::new("/notes?page=2#end").is_some());
