@@ -214,5 +214,6 @@ impl<S: FetchSource> Handler for Client<S> {
 }
 
 // Each of these tests creates more servers in memory than a microcontroller has room for.
-#[cfg(all(test, not(target_os = "none")))]
+#[cfg(test)]
+#[cfg(not(target_os = "none"))]
 mod tests;
