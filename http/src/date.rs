@@ -91,13 +91,13 @@ pub fn parse_date(text: &[u8], now: u64) -> Option<u64> {
     let [h1, h2, b':', m1, m2, b':', s1, s2] = *time else { return None };
     // A leap second is 60; it is taken as the first second of the next minute.
     let (hour, minute, second) = (number([h1, h2])?, number([m1, m2])?, number([s1, s2])?);
-    if !known || hour > 23 || minute > 59 || second > 60 {
+    if !known || day == 0 || hour > 23 || minute > 59 || second > 60 {
         return None;
     }
     // The calendar repeats every 400 years, so the day of an earlier year is checked as one after 1970.
     let before = year < 1970;
     let days = days_since_1970(if before { year + 2000 } else { year }, month, day);
-    let exists = day > 0 && civil(days).1 == month && civil(days).2 == day;
+    let exists = civil(days).1 == month && civil(days).2 == day;
     let time = if before { 0 } else { 86_400 * days + 3600 * hour + 60 * minute + second };
     exists.then_some(time)
 }
@@ -202,6 +202,7 @@ mod tests {
             "Sun, 06 Nov 1994 08:60:37 GMT",
             "Sun, 06 Nov 1994 08:49:61 GMT",
             "Sun, 00 Nov 1994 08:49:37 GMT",
+            "Thu, 00 Jan 1970 00:00:00 GMT",
             "Sun, 31 Nov 1994 08:49:37 GMT",
             "Sun, 29 Feb 1900 08:49:37 GMT",
             "Sun, 30 Feb 2000 08:49:37 GMT",

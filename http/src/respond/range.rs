@@ -271,6 +271,7 @@ mod tests {
     #[test]
     fn several_ranges_in_the_order_of_the_request() {
         assert_eq!(ten("bytes=8-,0-0, 2-3"), (Selection::Ranges(3), [(8, 2), (0, 1), (2, 2)]));
+        assert_eq!(ten("bytes=4-5,0-3"), (Selection::Ranges(2), [(4, 2), (0, 4), (0, 0)]));
         assert_eq!(ten("bytes=0-3,4-5"), (Selection::Ranges(2), [(0, 4), (4, 2), (0, 0)]));
     }
 

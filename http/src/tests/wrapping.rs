@@ -182,7 +182,7 @@ fn each_response_has_the_identity_of_its_request() {
 #[test]
 fn a_name_and_a_password() {
     let guard = BasicAuth::new("notes", |_state: &mut (), user: &str, password: &str| {
-        user == "Aladdin" && is_same_secret(password.as_bytes(), b"open:sesame")
+        user == "Aladdin" && is_same_secret(password.trim_end_matches('\0').as_bytes(), b"open:sesame")
     });
     let routes = Http::new().post("/", |request, response| {
         request.gather(response, |_state: &mut (), body, response| response.display(body.len()))
