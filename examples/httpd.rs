@@ -132,7 +132,7 @@ impl<S: State> WebSocket<S> for MessageEcho {
 fn routes(metrics: &Metrics, limits: Limits) -> Http<Metrics, impl Routes<Metrics, Body: Send> + use<>> {
     Http::with(metrics.clone())
         .limits(limits)
-        .get("/ws", |request, response| upgrade(&request, response, MessageEcho::default()))
+        .get("/ws", |request, response| upgrade(&request, response, MessageEcho::default()).boxed())
         .get("/plaintext", |_request, response| response.text("Hello, World!"))
         .get("/foo", |_request, response| response.text("bar"))
         .get("/json", |_request, response| response.json(r#"{"message":"Hello, World!"}"#))

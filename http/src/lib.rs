@@ -147,7 +147,7 @@ pub use message::{RequestId, RequestMessage};
 pub use method::Method;
 pub use middleware::{AccessLog, Log, Middleware, Outcome, ToState};
 #[cfg(feature = "alloc")]
-pub use owned::{CollectVec, Owned};
+pub use owned::{Boxed, CollectVec, Owned};
 pub use parameter::ParameterError;
 pub use parse::framing::{Body, Framing};
 pub use parse::head::{Fields, Head, Parse};
