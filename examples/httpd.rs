@@ -186,7 +186,7 @@ fn routes(metrics: &Metrics, limits: Limits) -> Http<Metrics, impl Routes<Metric
         .get("/events", |request, response| {
             request.events(response, Seconds::new(request.last_event_id(), request.now()))
         })
-        .get("/ws", |request, response| upgrade(&request, response, MessageEcho::default()))
+        .get("/ws", |request, response| upgrade(&request, response, MessageEcho::default()).boxed())
         .get("/plaintext", |_request, response| response.text("Hello, World!"))
         .get("/foo", |_request, response| response.text("bar"))
         .get("/json", |_request, response| response.json(r#"{"message":"Hello, World!"}"#))

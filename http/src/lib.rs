@@ -168,7 +168,7 @@ pub use middleware::request_ids::{CorrelationId, RequestIds};
 pub use middleware::{AccessLog, Log, Middleware, Outcome, RequestMiddleware, ToState};
 pub use multipart::{Multipart, MultipartEvent, PartHead};
 #[cfg(feature = "alloc")]
-pub use owned::{CollectVec, Owned};
+pub use owned::{Boxed, CollectVec, Owned};
 pub use parameter::ParameterError;
 pub use parse::framing::{Body, Framing};
 pub use parse::head::{Fields, Head, Parse};

@@ -59,6 +59,60 @@ impl<S: State> Exchange<S> for Owned {
     }
 }
 
+/// An exchange on the heap: see [`Reply::boxed`].
+pub struct Boxed<B>(Slim<B>);
+
+impl<B> Boxed<B> {
+    pub(crate) fn new(exchange: B) -> Self {
+        Self(Slim::new(exchange))
+    }
+
+    /// Calls the exchange, and frees it when it is over.
+    fn call(&mut self, call: impl FnOnce(&mut B) -> Flow) -> Flow {
+        let Some(mut exchange) = self.0.take() else { return Flow::Done };
+        let flow = call(&mut exchange);
+        if flow == Flow::More {
+            self.0 = Slim(Some(exchange));
+        }
+        flow
+    }
+}
+
+impl<B> fmt::Debug for Boxed<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Boxed").finish_non_exhaustive()
+    }
+}
+
+impl<S: State, B: Exchange<S>> Exchange<S> for Boxed<B> {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        self.call(|exchange| exchange.advance(io))
+    }
+
+    fn message(&mut self, message: S::Message, io: &mut Transfer<'_, S>) -> Flow {
+        self.call(|exchange| exchange.message(message, io))
+    }
+
+    fn shutdown(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        self.call(|exchange| exchange.shutdown(io))
+    }
+
+    fn peer_closed(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        self.call(|exchange| exchange.peer_closed(io))
+    }
+
+    fn wake(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        self.call(|exchange| exchange.wake(io))
+    }
+
+    fn disconnected(&mut self, io: &mut Transfer<'_, S>) {
+        let _ = self.call(|exchange| {
+            exchange.disconnected(io);
+            Flow::Abort
+        });
+    }
+}
+
 /// A request body that is collected on the heap: see
 /// [`Request::collect_vec`](crate::Request::collect_vec).
 pub struct CollectVec<F>(Slim<Gathering<F>>);

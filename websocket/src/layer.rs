@@ -252,11 +252,9 @@ impl<H> WebSocketExchange<H> {
     where
         H: WebSocket<S>,
     {
-        if self.link.phase != Phase::Ended {
-            self.link.phase = Phase::Ended;
-            let (handler, _, mut channel) = self.parts(io);
-            handler.closed(ending, &mut channel);
-        }
+        self.link.phase = Phase::Ended;
+        let (handler, _, mut channel) = self.parts(io);
+        handler.closed(ending, &mut channel);
         match ending {
             Ending::Lost => Flow::Abort,
             Ending::Closed { .. } | Ending::Failed(_) => Flow::Done,
@@ -335,7 +333,6 @@ impl<H> WebSocketExchange<H> {
                 self.link.set(Link::BLOCKED, true);
                 break;
             }
-            self.link.set(Link::HEARD, true);
             let consumed = self.receiver.accept(&received, &payload);
             io.consume(consumed);
         }

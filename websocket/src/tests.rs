@@ -82,6 +82,24 @@ impl WebSocket<App> for Echo {
     }
 }
 
+/// Sends messages back, but only after a message asks for it.
+struct Gate;
+
+impl WebSocket<App> for Gate {
+    fn receive(&mut self, message: Message<'_>, channel: &mut Channel<'_, App>) -> Result<(), Full> {
+        let goes = channel.state().told.borrow().iter().any(|told| told == "go");
+        if goes { channel.send_binary(message.bytes()) } else { Err(Full) }
+    }
+
+    fn message(&mut self, message: &'static str, channel: &mut Channel<'_, App>) {
+        channel.state().told.borrow_mut().push(message.to_string());
+    }
+
+    fn closed(&mut self, ending: Ending<'_>, channel: &mut Channel<'_, App>) {
+        channel.state().told.borrow_mut().push(format!("{ending:?}"));
+    }
+}
+
 /// A server, and what its handlers have noted.
 struct Rig<H: Handler + 'static> {
     server: TestServer<H>,
@@ -98,12 +116,17 @@ fn rig_with(config: &Config) -> Rig<impl Handler<Message = RequestMessage<&'stat
     let app = App { told: Rc::clone(&told), ids: Rc::clone(&ids) };
     let http = Http::with(app)
         .get("/echo", |request, response| upgrade(&request, response, Echo))
+        .get("/gate", |request, response| upgrade(&request, response, Gate))
         .get("/foo", |_request, response| response.text("bar"));
     Rig { server: TestServer::with_config(http, config), told, ids }
 }
 
 fn handshake() -> TestRequest {
-    TestRequest::get("/echo")
+    handshake_with("/echo")
+}
+
+fn handshake_with(path: &str) -> TestRequest {
+    TestRequest::get(path)
         .header("Connection", "Upgrade")
         .header("Upgrade", "websocket")
         .header("Sec-WebSocket-Version", "13")
@@ -375,6 +398,27 @@ fn a_peer_that_does_not_read_is_not_read_and_loses_nothing() {
 }
 
 #[test]
+fn what_a_handler_refuses_waits_and_its_peer_is_not_given_up() {
+    let mut rig = rig();
+    let (leaves, silent) =
+        (rig.server.start(handshake_with("/gate")), rig.server.start(handshake_with("/gate")));
+    for connection in [leaves, silent] {
+        drop(rig.server.receive(connection));
+        rig.server.send(connection, &text("a"));
+    }
+    rig.server.end(leaves);
+    rig.server.advance(Duration::from_secs(1_000));
+    assert!(rig.told().is_empty() && !rig.server.is_ended(leaves) && !rig.server.is_ended(silent));
+    for connection in [leaves, silent] {
+        let token = rig.server.token(connection).unwrap();
+        assert!(rig.server.post(token, RequestMessage::to_all("go")));
+        assert_eq!(rig.receive(connection), [sent(Opcode::Binary, b"a")]);
+    }
+    assert_eq!((rig.server.is_ended(leaves), rig.server.is_ended(silent)), (true, false));
+    assert_eq!(rig.told(), ["go", "Lost", "go"]);
+}
+
+#[test]
 fn a_stop_says_goodbye() {
     let mut rig = rig();
     let (polite, rude) = (rig.open(), rig.open());
@@ -394,7 +438,8 @@ fn a_stop_waits_for_room_to_say_goodbye() {
     let mut rig = rig();
     let connection = rig.open();
     rig.server.set_window(connection, 0);
-    let messages: Vec<u8> = (0..2_000).flat_map(|_| text(&"x".repeat(100))).collect();
+    // So short that a close frame has no room where they have none.
+    let messages: Vec<u8> = (0..20_000).flat_map(|_| text("x")).collect();
     rig.server.send(connection, &messages);
     rig.server.stop(Duration::from_secs(60));
     rig.server.set_window(connection, usize::MAX);

@@ -7,7 +7,7 @@ use lightcone_core::Full;
 use crate::exchange::{Done, GeneratedBody, StaticBody};
 use crate::mode::ResponseMode;
 #[cfg(feature = "alloc")]
-use crate::owned::Owned;
+use crate::owned::{Boxed, Owned};
 use crate::parameter::ParameterError;
 use crate::status::Status;
 
@@ -399,6 +399,39 @@ impl<B> Unusual<B> {
 
     const fn new(status: Status, outgoing: ResponseBody) -> Self {
         Self { exchange: None, status, outgoing, failed: false, closes: false }
+    }
+}
+
+#[cfg(feature = "alloc")]
+impl<B> Reply<B> {
+    /// Moves the exchange to the heap. Each connection then has room for a pointer in place of the exchange, so a large
+    /// one costs nothing on the connections that do not use it. Requires the feature `alloc`.
+    ///
+    /// ```
+    /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
+    ///
+    /// /// Sends the last kilobyte of the body back.
+    /// struct Last([u8; 1024]);
+    ///
+    /// impl<S: State> Exchange<S> for Last {
+    ///     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+    ///         while let Some((first, _)) = io.body().split_first() {
+    ///             self.0.rotate_left(1);
+    ///             self.0[1023] = *first;
+    ///             io.consume(1);
+    ///         }
+    ///         if !io.is_ended() {
+    ///             return Flow::More;
+    ///         }
+    ///         io.respond(|_, response| response.bytes(&self.0))
+    ///     }
+    /// }
+    ///
+    /// let server = Http::new().post("/last", |_request, response| response.defer(Last([0; 1024])).boxed());
+    /// # drop(server);
+    /// ```
+    pub fn boxed(self) -> Reply<Boxed<B>> {
+        self.map(Boxed::new)
     }
 }
 

@@ -248,3 +248,21 @@ fn an_upgrade_leaves_other_routes_alone() {
     rig.send(peer, REQUEST.as_bytes());
     assert!(rig.take(peer).starts_with("HTTP/1.1 101 "));
 }
+
+/// The whole life of an upgraded connection, with its exchange on the heap.
+#[cfg(feature = "alloc")]
+#[test]
+fn an_exchange_on_the_heap_is_called_as_any_other() {
+    let app =
+        Http::with(App::default()).get("/up", |_request, response| response.upgrade("shout", Shout).boxed());
+    let mut rig = Rig::untimed(app);
+    let peer = rig.connect();
+    rig.send(peer, format!("{REQUEST}one\nwait\n").as_bytes());
+    rig.sleep(100_000);
+    rig.message(peer, RequestMessage::to_all("posted\n"));
+    rig.stop(Duration::from_secs(100));
+    assert!(rig.take(peer).ends_with("> ONE\n> WAIT\nposted\nbye\n"));
+    rig.reset(peer);
+    let told = core::mem::take(&mut rig.handler().state_mut().told);
+    assert_eq!(told, ["0 ms", "0 ms", "wake", "100000 ms", "100000 ms", "100000 ms", "disconnected"]);
+}
