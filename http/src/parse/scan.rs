@@ -447,15 +447,16 @@ fn plain_host(cursor: &mut Cursor<'_>, first: u64) -> bool {
     let start = cursor.rest.len();
     cursor.skip(words::ends_host);
     let empty = cursor.rest.len() == start;
-    let mut digits = 0;
+    let mut port = &[][..];
     if cursor.rest.first() == Some(&b':') {
         cursor.advance(1);
-        let port = cursor.rest.len();
+        let rest = cursor.rest;
         cursor.skip(words::ends_digits);
-        digits = port - cursor.rest.len();
+        port = cursor.since(rest);
     }
-    // A longer port may be beyond the largest.
-    !empty && digits < 5 && cursor.take(b"\r\n")
+    // Numbers of the same length are in the order of their digits. A longer one may begin with zeros.
+    let fits = port.len() < 5 || (port.len() == 5 && port <= &b"65535"[..]);
+    !empty && fits && cursor.take(b"\r\n")
 }
 
 /// Reads a field value and its line end.
