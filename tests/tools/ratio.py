@@ -8,19 +8,22 @@ raw_epoll, which only receives and sends. Both are measured in alternating round
 the client on the same processor: every batch is full, and no wake-up crosses processors. For each side the minimum
 and the median over the rounds are used; noise of other programs can only add time.
 
-The responses of httpd have 149 bytes and those of raw_epoll 78, which affects the ratio. To exclude that difference:
+The baseline sends as many bytes as the server: the response of httpd has 149 bytes, with its Date, and the shortest of
+raw_epoll 78, and the kernel's cost depends on that. To compare with the shortest:
 
-    ratio.py --baseline "target/release/raw_epoll --listen 127.0.0.1:0 --answer 149"
+    ratio.py --baseline "target/release/raw_epoll --listen 127.0.0.1:0"
 
 Other work on the machine disturbs the ratio less than either figure, but it does: repeat the measurement to confirm it.
 With --limit the exit status is 1 if the ratio of the minima exceeds it. Needs Python 3.9 or later, Linux and wrk.
 """
 
 import argparse
+import re
+import socket
 import statistics
 import time
 
-from harness import HTTPD, RAW_EPOLL, Server, load, run, wrk
+from harness import HTTPD, RAW_EPOLL, Failure, Server, load, run, wrk
 
 CPU = 0
 CONNECTIONS = 64
@@ -38,20 +41,41 @@ def sample(command, depth, options):
         return (server.cpu_nanoseconds() - before) / report["done"] / 1000
 
 
+def response_length(command):
+    """Returns the length in bytes of the server's response to the request that is measured."""
+    with Server(command) as server:
+        host, port = server.address.rsplit(":", 1)
+        with socket.create_connection((host, int(port)), timeout=10) as peer:
+            peer.sendall(b"GET /plaintext HTTP/1.1\r\nHost: a\r\n\r\n")
+            received = b""
+            while True:
+                piece = peer.recv(4096)
+                received += piece
+                head, end, body = received.partition(b"\r\n\r\n")
+                announced = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+                if end and announced and len(body) >= int(announced[1]):
+                    return len(head) + len(end) + int(announced[1])
+                if not piece:
+                    raise Failure(f"no complete response: {received!r}")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", default=HTTPD)
-    parser.add_argument("--baseline", default=RAW_EPOLL)
+    parser.add_argument("--baseline", help="default: raw_epoll, with responses as long as those of the server")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--client", choices=("wrk", "load"), default="wrk")
     parser.add_argument("--limit", type=float)
     options = parser.parse_args()
+    length = response_length(options.server)
+    baseline = options.baseline or f"{RAW_EPOLL} --answer {length}"
+    print(f"a response of the server has {length} bytes; baseline: {baseline}", flush=True)
     worst = 0.0
     for depth in (1, 16):
         ours, base = [], []
         for turn in range(options.rounds):
-            sides = [(ours, options.server), (base, options.baseline)]
+            sides = [(ours, options.server), (base, baseline)]
             for samples, command in sides if turn % 2 else reversed(sides):
                 samples.append(sample(command, depth, options))
         ratio = min(ours) / min(base)
