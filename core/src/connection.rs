@@ -381,10 +381,17 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         if !control.chain.armed || !control.chain.is_low(most) || !control.state.is_live() {
             return false;
         }
+        // no block is of use to it any more, and to wait for one would keep it from being read
+        if !control.state.writes() {
+            control.chain.armed = false;
+            control.pending.set(Pending::WRITABLE);
+            return false;
+        }
         let leasable = control.chain.leasable(&self.shard.output);
         let queued = !control.chain.is_empty();
-        // with an empty queue and as many free blocks as the socket may hold, nothing better can come
-        let all = !queued && control.chain.held() + leasable >= most;
+        // With an empty queue and as many free blocks as the socket may hold, nothing better can come. A tail occupies
+        // blocks until the handler ends it, so with one, all of them are never free.
+        let all = !queued && !control.chain.has_tail() && control.chain.held() + leasable >= most;
         // Held: the handler has found too little room, and would again. `sent` ends the hold when bytes have
         // left; with none queued, the wait queue notices returned blocks.
         if leasable == 0 || (control.chain.hold() == WritableGate::Held && !all) {

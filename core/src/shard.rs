@@ -435,11 +435,12 @@ impl<'s, D> Shard<'s, D> {
         queue.push(&mut self.wait_queues.links, index);
         if !waiting.waits_for_output() {
             self.stats.input_shortages += 1;
-        } else if !again {
-            self.stats.output_shortages += 1;
-            // The send may have been refused although blocks are free, because they are set aside for others:
-            // then the queue must be served without waiting for a returned block.
-            if !first || !self.output.all_taken() {
+        } else {
+            self.stats.output_shortages += u64::from(!again);
+            // The send may have been refused although blocks are free, because they are set aside for others; or a
+            // grant was too little because of the grants of others. Then the queue must be served without waiting for a
+            // returned block. An exclusive grant that is too little finds all others taken, so this comes to an end.
+            if !self.output.all_taken() || (!first && !again) {
                 self.wait_queues.unserved = self.wait_queues.output.len();
             }
         }

@@ -278,6 +278,81 @@ fn the_end_of_another_wait_is_a_chance() {
     }
 }
 
+/// Two sockets are granted blocks at the same time, each too little because of the other's grant. The first then gets
+/// all that is free, without another block being returned.
+#[test]
+fn a_grant_that_is_too_little_because_of_another_is_followed_by_a_whole_one() {
+    let config = Config { sockets: 3, output_blocks: 4, output_limit: 4, ..PLAIN };
+    let mut bench = Bench::new(&config, |socket, event| {
+        let wanted = [256, 128, 192][socket.data.id];
+        if matches!(event, Event::Message(_) | Event::Writable) {
+            let _ = socket.send(&[0; 256][..wanted]);
+        }
+    });
+    let [holds, x, y] = [bench.open(), bench.open(), bench.open()];
+    for token in [holds, x, y] {
+        let _ = bench.message(token, 0);
+    }
+    assert_eq!(bench.outputs(holds).len(), 256);
+    let _ = bench.tell(holds, |conn| conn.sent(128));
+    for turn in 0..10 {
+        bench.turn(turn);
+    }
+    assert_eq!((bench.outputs(x).len(), bench.outputs(y).len()), (128, 0));
+    let _ = bench.flush(x);
+    let _ = bench.flush(holds);
+    for turn in 10..20 {
+        bench.turn(turn);
+    }
+    assert_eq!((bench.outputs(y).len(), bench.shard.next_deadline()), (192, None));
+}
+
+/// While a tail is held, a send that has no room beside it waits for a change, and is not tried again in every turn.
+#[test]
+fn what_has_no_room_beside_a_tail_waits() {
+    for way in 0..2 {
+        let mut bench = Bench::new(&PLAIN, move |socket, event| {
+            let (_, mut output, _) = socket.split();
+            match event {
+                Event::Message(_) => {
+                    let mark = output.seal();
+                    output.send(b"head").unwrap();
+                    output.hold(mark);
+                    output.request_writable_for(128);
+                }
+                Event::Writable if way == 0 => output.request_writable_for(128),
+                Event::Writable => assert!(output.send(&[0; 128]).is_err()),
+                _ => {}
+            }
+        });
+        let token = bench.open();
+        let _ = bench.message(token, 0);
+        for turn in 0..5 {
+            bench.turn(turn);
+        }
+        assert_eq!(bench.shard.next_deadline(), None, "way {way}");
+    }
+}
+
+/// A socket that is finished while it waits for a block is read on: it can use no block any more.
+#[test]
+fn a_finished_socket_waits_for_no_block() {
+    let config = Config { sockets: 2, output_blocks: 1, output_limit: 1, ..PLAIN };
+    let mut bench = Bench::new(&config, |socket, event| {
+        modest(socket, event);
+        if matches!(event, Event::Message(1)) {
+            socket.finish();
+        }
+    });
+    let [holds, finishes] = [bench.open(), bench.open()];
+    let _ = bench.message(holds, 0);
+    let order = bench.message(finishes, 1);
+    assert_eq!(order, Ok(Action::ShutdownWrite));
+    let _ = bench.tell(finishes, |conn| conn.write_shut_down());
+    bench.turn(1);
+    assert_eq!(bench.run(finishes), READ);
+}
+
 /// A replacement for a held response reuses the block of the held output, even if other sockets wait for blocks.
 #[test]
 fn what_replaces_a_held_end_has_its_block() {

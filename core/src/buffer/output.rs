@@ -392,7 +392,8 @@ impl Output<'_> {
         }
         self.chain.armed = true;
         // `writable` was just delivered and did not suffice: without a change it would come again in every turn
-        let short = self.leasable() < usize::from(self.most.saturating_sub(self.chain.blocks));
+        let short = self.chain.has_tail()
+            || self.leasable() < usize::from(self.most.saturating_sub(self.chain.blocks));
         if self.chain.hold() == WritableGate::Given && (short || self.chain.queued > 0) {
             self.chain.set_hold(WritableGate::Held);
         }
@@ -485,7 +486,16 @@ impl Output<'_> {
         if self.begin_hot() {
             return Ok(());
         }
-        if self.ends_tail() && n <= self.chain.left as usize { Ok(()) } else { self.grow() }
+        let before = self.mark();
+        let ended = self.ends_tail();
+        if ended && n <= self.chain.left as usize {
+            return Ok(());
+        }
+        let result = self.grow();
+        if ended && result.is_err() {
+            self.rewind(before); // nothing is queued, so the tail stays
+        }
+        result
     }
 
     /// Queues the first `n` of the bytes last reserved.
@@ -516,12 +526,26 @@ impl Output<'_> {
         self.pool.memory.get_mut(at..at + self.chain.left as usize).unwrap_or_default()
     }
 
+    /// Releases the tail, so that its last block takes bytes again, or a block is appended to it. If that fails, the tail
+    /// stays.
+    #[cold]
+    fn grow_tail(&mut self) -> Result<(), Full> {
+        let before = self.mark();
+        if !self.ends_tail() {
+            return Err(Full); // nothing more may be queued
+        }
+        let result = if self.chain.left > 0 { Ok(()) } else { self.grow() };
+        if result.is_err() {
+            self.rewind(before);
+        }
+        result
+    }
+
     /// Leases a block and appends it to the chain.
     #[inline(always)]
     fn grow(&mut self) -> Result<(), Full> {
-        if self.ends_tail() && self.chain.left > 0 {
-            // the last block of the tail takes bytes again
-            return Ok(());
+        if self.chain.has_tail() {
+            return self.grow_tail();
         }
         // the share need not be computed if enough blocks are free for any socket
         if self.chain.blocks >= self.most
@@ -583,7 +607,9 @@ impl Output<'_> {
         let Checkpoint(before) = mark;
         debug_assert!(before.start == self.chain.start || before.blocks == 0, "a mark of another callback");
         let shift = self.pool.shift();
-        let extra = self.chain.blocks - before.blocks;
+        let Some(extra) = self.chain.blocks.checked_sub(before.blocks) else {
+            panic!("rewind() to a mark from before discard()")
+        };
         let mut block = match before.blocks {
             0 => self.chain.start >> shift,
             _ if extra > 0 => self.pool.link(before.last(shift)).0,

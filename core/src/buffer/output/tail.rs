@@ -139,9 +139,30 @@ impl Output<'_> {
         }
         let sealed = before.blocks == 0 || before.left == 0 || before.left as usize == self.pool.size();
         assert!(sealed, "hold() with a mark that is not from seal()");
+        if self.chain.left as usize == self.pool.size() {
+            self.return_last();
+        }
         self.chain.queued = before.queued;
         self.chain.left = 0;
         self.chain.waits.0 |= Waits::TAIL;
+    }
+
+    /// Returns the last block, which was reserved and never written to, to the pool: while a tail is held, the last block
+    /// is found by its last byte. A block with bytes precedes it.
+    #[cold]
+    fn return_last(&mut self) {
+        let (kept, mut n, mut at, mut unused) = (self.chain.blocks - 1, 0, 0, 0);
+        self.chain.each_block(&self.pool, |block, _, end| {
+            n += 1;
+            if n <= kept {
+                at = end
+            } else {
+                unused = block
+            }
+            true
+        });
+        self.pool.take_back(unused);
+        (self.chain.blocks, self.chain.at) = (kept, at);
     }
 
     /// Returns whether something is [held back](Self::hold).
@@ -170,7 +191,8 @@ impl Output<'_> {
         self.chain.release_tail(&self.pool);
     }
 
-    /// Discards what is [held back](Self::hold), if anything is: it never leaves.
+    /// Discards what is [held back](Self::hold), if anything is: it never leaves. The caller must not [rewind](Self::rewind)
+    /// to a mark that was made before.
     pub fn discard(&mut self) {
         self.chain.discard_tail(&mut self.pool);
     }
@@ -316,7 +338,60 @@ mod tests {
             out.hold(mark);
             assert_eq!((out.room(), out.send_some(b"x")), (0, 0));
             assert!(out.is_holding() && out.reserve(1).is_err());
+            assert!(out.spare().is_empty() && out.append(1).is_err());
+            assert!(out.is_holding(), "what queues nothing releases nothing");
             assert!(output(blocks, &mut chain, 0).spare().is_empty(), "closed for writing");
+        });
+    }
+
+    /// A block that was reserved after the tail, and never written to, is returned once.
+    #[test]
+    fn a_block_without_bytes_is_no_part_of_the_tail() {
+        let fill = |out: &mut Output<'_>| {
+            let spare = out.spare();
+            let length = spare.len();
+            spare.fill(b't');
+            out.commit(length);
+        };
+        for front in [&b""[..], b"front"] {
+            for blocks_of_tail in 1..3 {
+                with_pool(8, |blocks| {
+                    let free = blocks.available();
+                    let mut chain = OutputQueue::default();
+                    let mut out = output(blocks, &mut chain, 8);
+                    out.send(front).unwrap();
+                    let mark = out.seal();
+                    (0..blocks_of_tail).for_each(|_| fill(&mut out));
+                    assert!(!out.spare().is_empty());
+                    out.commit(0);
+                    out.hold(mark);
+                    assert_eq!((out.is_holding(), out.queued()), (true, front.len()));
+                    out.send(b"more").unwrap();
+                    let all = [front, &[b't'; 2 * SIZE][..blocks_of_tail * SIZE], b"more"].concat();
+                    assert_eq!(content(&chain, blocks), all);
+                    chain.sent(blocks, all.len());
+                    assert_eq!(blocks.available(), free, "each block is returned once");
+                    let whole: Vec<u8> = (0..8 * SIZE).map(|at| at as u8 ^ (at >> 8) as u8).collect();
+                    output(blocks, &mut chain, 8).send(&whole).unwrap();
+                    assert!(content(&chain, blocks) == whole, "no block is there twice");
+                    chain.clear(blocks);
+                });
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "from before discard()")]
+    fn a_mark_from_before_a_discard_is_refused() {
+        with_pool(4, |blocks| {
+            let mut chain = OutputQueue::default();
+            let mut out = output(blocks, &mut chain, 4);
+            let seal = out.seal();
+            out.send(&[b't'; 2 * SIZE]).unwrap();
+            out.hold(seal);
+            let mark = out.mark();
+            out.discard();
+            out.rewind(mark);
         });
     }
 
