@@ -5,7 +5,8 @@
 //! curl http://127.0.0.1:8080/foo
 //! ```
 //!
-//! An idle connection occupies only its slot; a connection whose peer does not read holds at most 32 KiB of output.
+//! An idle connection occupies only its slot; a connection whose peer does not read holds at most 32 KiB of output. On
+//! `/ws`, it also holds the message that it is sent back, of at most 16 MiB.
 
 use core::time::Duration;
 use std::process::ExitCode;
@@ -96,7 +97,7 @@ impl Seconds {
     fn new(last: Option<&str>, now: Instant) -> Self {
         let now = now.as_millis() / 1000;
         let next = last.and_then(|id| id.parse::<u64>().ok()).map_or(now, |last| last.saturating_add(1));
-        // An identity of the future is one of another server, or of a system that was restarted.
+        // A later identity comes from another server, or from before a restart of the system.
         let next = if next > now + 1 { now } else { next.max(now.saturating_sub(MISSED_MAX)) };
         Self { next: u32::try_from(next).unwrap_or(u32::MAX).to_le_bytes() }
     }

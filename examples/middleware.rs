@@ -5,7 +5,7 @@
 //! curl --oauth2-bearer sesame http://127.0.0.1:8080/cave/treasure
 //! ```
 
-use lightcone::http::{Done, Http, Middleware, Reply, Request, Response, State};
+use lightcone::http::{Done, Http, Middleware, Reply, Request, Response, State, is_same_secret};
 use lightcone::{Builder, Error, Handler};
 
 struct Password(&'static str);
@@ -17,7 +17,7 @@ impl<S: State> Middleware<S> for Password {
         response: Response<'r>,
     ) -> Result<Response<'r>, Reply<Done>> {
         match request.header("authorization") {
-            Some(word) if word == self.0 => Ok(response), // the route comes next
+            Some(word) if is_same_secret(word.as_bytes(), self.0.as_bytes()) => Ok(response), // the route comes next
             _ => Err(response.header("WWW-Authenticate", "Bearer").refuse(401)),
         }
     }

@@ -66,7 +66,7 @@ impl<'a, D: Display> ServerEvent<'a, D> {
         Self { id: Some(id.into()), ..self }
     }
 
-    /// Sets after what time the client connects again when the connection has ended.
+    /// Sets how long the client waits before it connects again when the connection has ended.
     pub fn retry(self, time: Duration) -> Self {
         Self { retry: Some(time), ..self }
     }
@@ -133,7 +133,7 @@ impl Write for DataLines<'_, '_> {
     }
 }
 
-/// What the events of a stream are made from. [`Request::events`] runs it as an [`Exchange`].
+/// The source of the events of a stream. [`Request::events`] runs it as an [`Exchange`].
 ///
 /// ```
 /// use core::time::Duration;
@@ -166,8 +166,8 @@ impl Write for DataLines<'_, '_> {
 /// # drop(server);
 /// ```
 pub trait EventFeed<S: State> {
-    /// After what time without an event a comment is sent, which clients ignore: so that neither a proxy nor the
-    /// engine's timeouts end a quiet stream, and a client that has left is noticed.
+    /// How long a stream may be without an event before a comment is sent, which clients ignore. So neither a proxy nor
+    /// the engine's timeouts end a quiet stream, and a client that has left is noticed.
     const HEARTBEAT: Duration = Duration::from_secs(15);
 
     /// Sends the events that are due. Called as [`Exchange::advance`] is.
@@ -211,7 +211,8 @@ impl<S: State> EventWriter<'_, '_, S> {
         result
     }
 
-    /// Schedules a call of [`EventFeed::advance`]: see [`Transfer::wake_at`].
+    /// Schedules a call of [`EventFeed::advance`], as [`Transfer::wake_at`] does, but only until the feed is called again
+    /// for another reason, such as a heartbeat: each `advance` must set the time again.
     pub const fn wake_at(&mut self, at: Instant) {
         self.wake = Some(at);
     }
@@ -255,7 +256,9 @@ impl<E> EventStream<E> {
     where
         E: EventFeed<S>,
     {
-        let mut writer = EventWriter { io, wake: None, sent: false, full: false };
+        // a time that `message` has set outlasts the `advance` that follows it
+        let wake = io.link.found.wake;
+        let mut writer = EventWriter { io, wake, sent: false, full: false };
         let flow = call(&mut self.feed, &mut writer);
         let EventWriter { wake, sent, full, .. } = writer;
         if flow != Flow::More || full {

@@ -78,7 +78,8 @@ pub struct FormPair<'p> {
 ///             let used = match self.pairs.next(io.body(), io.is_ended()) {
 ///                 Ok((Some(pair), used)) => {
 ///                     let number = core::str::from_utf8(pair.value).ok().and_then(|value| value.parse().ok());
-///                     self.sum += number.filter(|_: &u64| pair.name == b"n").unwrap_or(0);
+///                     let number = number.filter(|_: &u64| pair.name == b"n").unwrap_or(0);
+///                     self.sum = self.sum.saturating_add(number);
 ///                     used
 ///                 }
 ///                 Ok((None, _)) if io.is_ended() => {
@@ -127,8 +128,8 @@ impl<const N: usize> FormPairs<N> {
     }
 
     /// Reads from the front of `input`, which is what has arrived of the body and was not used by an earlier call.
-    /// `ended`: nothing follows it. Returns the next pair, if it is complete, and how many bytes of the input were used:
-    /// all of them if there is no pair.
+    /// `ended` is `true` if nothing follows it. Returns the next pair, if it is complete, and how many bytes of the
+    /// input were used: all of them if there is no pair.
     ///
     /// # Errors
     /// If the body is malformed or exceeds a limit. Nothing more can be read then.

@@ -22,7 +22,9 @@ use crate::status::Status;
 /// match no route (404, 405), and the outcome of those that the server refuses.
 ///
 /// ```
-/// use lightcone_http::{Done, Headers, Http, Middleware, Reply, Request, Response, State, Status};
+/// use lightcone_http::{
+///     Done, Headers, Http, Middleware, Reply, Request, Response, State, Status, is_same_secret,
+/// };
 ///
 /// /// Refuses requests without the password.
 /// struct Password(&'static str);
@@ -34,7 +36,7 @@ use crate::status::Status;
 ///         response: Response<'r>,
 ///     ) -> Result<Response<'r>, Reply<Done>> {
 ///         match request.head.text("authorization") {
-///             Some(word) if word == self.0 => Ok(response),
+///             Some(word) if is_same_secret(word.as_bytes(), self.0.as_bytes()) => Ok(response),
 ///             _ => Err(response.header("WWW-Authenticate", "Bearer").refuse(401)),
 ///         }
 ///     }

@@ -111,7 +111,7 @@ impl<const N: usize> Multipart<N> {
     /// assert!(Multipart::<256>::new(b"multipart/form-data", 20).is_none());
     /// ```
     pub fn new(content_type: &[u8], most: u16) -> Option<Self> {
-        let boundary = parameter(content_type, b"multipart/form-data", b"boundary")?;
+        let boundary = parameter(content_type, b"multipart/form-data", b"boundary")??;
         let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(byte);
         if boundary.is_empty() || boundary.ends_with(b" ") || !boundary.iter().all(allowed) {
             return None;
@@ -134,8 +134,8 @@ impl<const N: usize> Multipart<N> {
     }
 
     /// Reads from the front of `input`, which is what has arrived of the body and was not used by an earlier call.
-    /// `ended`: nothing follows it. Returns the next event, if there is one, and how many bytes of the input were used:
-    /// all of them if there is no event.
+    /// `ended` is `true` if nothing follows it. Returns the next event, if there is one, and how many bytes of the
+    /// input were used: all of them if there is no event.
     ///
     /// # Errors
     /// If the body is malformed, is incomplete or exceeds a limit. Nothing more can be read then.
@@ -275,7 +275,9 @@ impl<'m> PartHead<'m> {
         let (Some((_, disposition)), None) = (dispositions.next(), dispositions.next()) else {
             return Err(FormError::Malformed);
         };
-        let name = parameter(disposition, b"form-data", b"name").ok_or(FormError::Malformed)?;
+        let of = |wanted| parameter(disposition, b"form-data", wanted).ok_or(FormError::Malformed);
+        let name = of(b"name")?.ok_or(FormError::Malformed)?;
+        of(b"filename")?; // with two, another reader could take the part for another file
         if names.all(|good| good) { Ok(Self { lines, name }) } else { Err(FormError::Malformed) }
     }
 
@@ -287,7 +289,7 @@ impl<'m> PartHead<'m> {
 
     /// Returns the name of the file, as sent; `None` if the part is no file. Never use it as a path without a check.
     pub fn file_name(&self) -> Option<&'m [u8]> {
-        parameter(self.field("content-disposition")?, b"form-data", b"filename")
+        parameter(self.field("content-disposition")?, b"form-data", b"filename")?
     }
 
     /// Returns the type of the content, if it is stated.
@@ -295,7 +297,7 @@ impl<'m> PartHead<'m> {
         self.field("content-type")
     }
 
-    /// Returns the value of the first field with this name, in any case.
+    /// Returns the value of the first field with this name. The case of names is ignored.
     pub fn field(&self, name: &str) -> Option<&'m [u8]> {
         fields(self.lines)
             .find(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()))
@@ -318,9 +320,9 @@ fn split(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     Some((before, rest.get(1..)?))
 }
 
-/// Returns the value of a parameter that occurs exactly once in a field value such as `kind; a=b; c="d"`, without
-/// its quotes; `None` also if the field value has another kind or is malformed.
-fn parameter<'v>(value: &'v [u8], kind: &[u8], wanted: &[u8]) -> Option<&'v [u8]> {
+/// Returns the value of a parameter of a field value such as `kind; a=b; c="d"`, without its quotes; `Some(None)` if
+/// there is no such parameter, and `None` if there are several, or the field value has another kind or is malformed.
+fn parameter<'v>(value: &'v [u8], kind: &[u8], wanted: &[u8]) -> Option<Option<&'v [u8]>> {
     let end = value.iter().position(|byte| *byte == b';').unwrap_or(value.len());
     let (found, mut rest) = value.split_at_checked(end)?;
     if !trim(found).eq_ignore_ascii_case(kind) {
@@ -345,7 +347,7 @@ fn parameter<'v>(value: &'v [u8], kind: &[u8], wanted: &[u8]) -> Option<&'v [u8]
         }
         rest = trim(after);
     }
-    rest.is_empty().then_some(result)?
+    rest.is_empty().then_some(result)
 }
 
 /// Splits after the quote that ends a text; a backslash before a quote or a backslash keeps it in the text.
@@ -512,6 +514,7 @@ mod tests {
             "Content-Disposition: form-data; name=\"n",
             "Content-Disposition: form-data; name=\"n\\\"",
             "Content-Disposition: form-data; name=n; name=m",
+            "Content-Disposition: form-data; name=n; filename=a; filename=b",
             "Content-Disposition : form-data; name=n",
             "Content-Disposition: form-data; name=n\r\nContent-Disposition: form-data; name=n",
             "Content-Disposition: form-data; name=n\r\n X: y",

@@ -407,7 +407,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         }
         let mut flags = *phase.flags();
         flags.set_mode(mode.with(ResponseMode::EXPECT_CONTINUE, false));
-        flags.set(ConnectionFlags::ASKED_TO_CLOSE, asked_to_close);
+        // After an upgrade, the client goes on sending whatever its request announced.
+        flags.set(ConnectionFlags::ASKED_TO_CLOSE, asked_to_close && outgoing != ResponseBody::Upgraded);
         self.parts.scratch.holds = false;
         let number = phase.number().wrapping_add(1);
         let incoming = if outgoing == ResponseBody::Upgraded { RequestBody::Upgraded } else { incoming };
@@ -841,8 +842,10 @@ impl<S> ServerState<S> {
             RequestPhase::Exchanging(busy) => {
                 let mut times = busy.times(stream.deadline(), now);
                 if let Some(at) = turn.wake {
-                    // In the future, so that an exchange that sets a time in the past does not spin.
-                    times.wake = Some(at.max(now + Duration::from_millis(1)));
+                    // An exchange that sets a time in the past must not spin. If it waits for room, it is called when
+                    // there is some; otherwise the time is moved into the future.
+                    let waits = at <= now && stream.is_writable_pending();
+                    times.wake = Some(at.max(now + Duration::from_millis(1))).filter(|_| !waits);
                 }
                 // The limit runs on while the body makes no progress, however often the exchange is called.
                 if times.limit.is_none() || turn.renews {

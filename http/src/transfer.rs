@@ -460,14 +460,19 @@ impl<'t, S> Transfer<'t, S> {
     /// If the connection was not upgraded.
     pub fn send(&mut self, pieces: &[&[u8]]) -> Result<(), Full> {
         assert!(*self.link.outgoing == ResponseBody::Upgraded, "the connection was not upgraded");
-        let mark = self.output.mark();
-        let result = pieces.iter().try_for_each(|piece| self.output.send(piece));
-        if result.is_err() {
-            self.output.rewind(mark);
-        } else {
-            self.link.found.written += pieces.iter().map(|piece| piece.len() as u64).sum::<u64>();
+        let length = pieces.iter().map(|piece| piece.len()).sum::<usize>();
+        if length > self.output.room() {
+            // For all of them at once: a `writable` for a single piece would come again and again, in vain.
+            if length <= self.output.bound() {
+                self.output.request_writable_for(length);
+            }
+            return Err(Full);
         }
-        result
+        for piece in pieces {
+            self.output.send(piece)?; // there is room
+        }
+        self.link.found.written += length as u64;
+        Ok(())
     }
 
     /// Returns the maximum number of bytes that may wait to be sent; 0 if the connection is ending.
@@ -497,7 +502,7 @@ impl<'t, S> Transfer<'t, S> {
     /// the connection ends. See [`is_ready`](Self::is_ready).
     ///
     /// # Panics
-    /// If there is a response already.
+    /// If there is a response already, or if the response is an [upgrade](Response::upgrade).
     pub fn respond(&mut self, answer: impl FnOnce(&mut S, Response<'_>) -> Reply<Done>) -> Flow {
         self.respond_with(answer);
         self.flush();
@@ -509,7 +514,7 @@ impl<'t, S> Transfer<'t, S> {
     /// exchange that writes its body, which the calling exchange has to drive from now on, or `None` if there is none.
     ///
     /// # Panics
-    /// If there is a response already.
+    /// If there is a response already, or if the response is an [upgrade](Response::upgrade).
     pub fn respond_with<B>(&mut self, answer: impl FnOnce(&mut S, Response<'_>) -> Reply<B>) -> Option<B> {
         assert!(*self.link.outgoing == ResponseBody::Deferred, "there is a response already");
         let ServerContext { ref mut scratch, hooks, .. } = self.tools;
@@ -519,6 +524,8 @@ impl<'t, S> Transfer<'t, S> {
         let (output, mode) = (&mut self.output, *self.link.mode);
         let writer = ResponseWriter { output, scratch, hooks, mode, status: Status::OK };
         let reply = answer(self.state, Response { writer });
+        // the rest of the input has been parsed as HTTP by now
+        assert!(reply.outgoing() != ResponseBody::Upgraded, "a deferred response cannot upgrade");
         self.tools.scratch.holds = false;
         if reply.closes() {
             self.link.mode.close();
@@ -660,7 +667,10 @@ impl<'t, S> Transfer<'t, S> {
     ///
     /// impl<S: State> Exchange<S> for Heartbeat {
     ///     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
-    ///         if self.0.is_none_or(|next| io.now() >= next) && write!(io, ":\n\n").is_ok() {
+    ///         if self.0.is_none_or(|next| io.now() >= next) {
+    ///             if write!(io, ":\n\n").is_err() {
+    ///                 return Flow::More; // it is called again when there is room
+    ///             }
     ///             self.0 = Some(io.now() + Duration::from_secs(15));
     ///         }
     ///         if let Some(next) = self.0 {

@@ -41,6 +41,10 @@ impl Link {
     pub(crate) const PEER_CLOSED: u8 = 16;
     /// The server is stopping, and the handler could not announce it.
     pub(crate) const STOPPING: u8 = 32;
+    /// At the last timer, a frame or a fragmented message was incomplete, and no piece of it has arrived since.
+    pub(crate) const WAITS: u8 = 64;
+    /// Something was refused in this callback, so that another attempt would be in vain.
+    pub(crate) const FRESH: u8 = 128;
 
     pub(crate) const NEW: Self = Self { phase: Phase::Opening, flags: 0 };
 
@@ -133,7 +137,12 @@ impl<S: State> Channel<'_, S> {
 
     /// Returns the largest message that can be sent at once, when nothing else is queued.
     pub fn bound(&self) -> usize {
-        self.io.bound().saturating_sub(crate::HEADER_MAX)
+        // the header of a server's frame has 2, 4 or 10 bytes
+        match self.io.bound() {
+            bound @ ..128 => bound.saturating_sub(2),
+            bound @ ..65_540 => (bound - 4).max(125),
+            bound => (bound - 10).max(65_535),
+        }
     }
 
     /// Returns the identity of the connection, for posting messages to it: see [`RequestId`].

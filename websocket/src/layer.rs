@@ -4,7 +4,7 @@ use core::fmt;
 use core::ops::Range;
 use core::time::Duration;
 
-use lightcone_http::{Body, Exchange, Flow, Full, Reply, Request, Response, State, Status, Transfer};
+use lightcone_http::{Body, Exchange, Flow, Full, Method, Reply, Request, Response, State, Status, Transfer};
 
 use crate::channel::{Channel, Link, Message, Payload, Phase};
 use crate::codec::close::{CloseCode, parse_close};
@@ -18,8 +18,10 @@ use crate::codec::violation::Violation;
 pub struct WebSocketConfig {
     /// What a peer may send.
     pub limits: MessageLimits,
-    /// How long a peer may be silent before it is sent a ping, which comes after at most twice this time. `None` for no
-    /// pings: a peer that has vanished is then noticed only when something is sent to it.
+    /// How long a peer may be silent before it is sent a ping. It is sent after at least this time and at most twice as
+    /// long. The connection also ends if a message has begun and no piece of it arrives for twice this time, or a ping
+    /// and its time. `None` for neither: a peer that has vanished is then noticed only when something is sent to it,
+    /// and one that never ends a message keeps the input that this occupies.
     pub ping: Option<Duration>,
     /// How long a peer may take to send anything after a ping. After that, the connection ends.
     pub pong: Duration,
@@ -57,8 +59,9 @@ pub enum Ending<'e> {
     },
     /// The peer has violated the protocol or a limit.
     Failed(Violation),
-    /// The connection has ended without a close frame of the peer: by its end or a reset, because the peer did not
-    /// respond to a ping or a close frame in time, or by a timeout or the stop of the server.
+    /// The connection has ended without a close frame of the peer: because the peer has ended its stream or reset the
+    /// connection, because it has not responded to a ping or a close frame in time, or because of a timeout or the stop
+    /// of the server.
     Lost,
 }
 
@@ -139,8 +142,8 @@ pub trait WebSocket<S: State> {
         let _ = channel;
     }
 
-    /// Handles a message, or a piece of one that is longer than a [piece](MessageLimits::piece) or than half of the
-    /// input buffer.
+    /// Handles a message, or a piece of one that is longer than a [piece](MessageLimits::piece), than half of the input
+    /// buffer, or than [can be sent at once](Channel::bound).
     ///
     /// # Errors
     /// With [`Full`], the message stays in the input and the peer has to wait. The handler is called with it again when
@@ -158,8 +161,8 @@ pub trait WebSocket<S: State> {
         let _ = channel;
     }
 
-    /// Called when the server shuts down. The default begins to close the connection. A handler that does not is cut
-    /// off at the end of the grace time.
+    /// Called when the server shuts down. The default begins to close the connection. If a handler does not, the
+    /// connection is lost at the end of the grace time.
     ///
     /// # Errors
     /// With [`Full`], it is called again when there is room.
@@ -198,7 +201,8 @@ pub fn upgrade<S: State, H: WebSocket<S>>(
     response: Response<'_>,
     handler: H,
 ) -> Reply<WebSocketExchange<H>> {
-    if request.head.framing.body != Body::None {
+    let bodiless = matches!(request.head.framing.body, Body::None | Body::Length(0));
+    if !bodiless || request.head.method != Method::Get {
         return response.refuse(Status::BAD_REQUEST).into_any();
     }
     match check_handshake(request.head.fields()) {
@@ -313,6 +317,23 @@ impl<H> WebSocketExchange<H> {
         Ok(result.is_ok())
     }
 
+    /// Lets the handler announce the stop of the server, or try it again.
+    fn announce_stop<S: State>(&mut self, io: &mut Transfer<'_, S>)
+    where
+        H: WebSocket<S>,
+    {
+        if self.link.phase == Phase::Open {
+            let (handler, _, mut channel) = self.parts(io);
+            let refused = handler.shutdown(&mut channel).is_err();
+            self.link.set(Link::STOPPING, refused);
+        }
+    }
+
+    /// Keeps what was just refused from being tried again before there is room.
+    fn note_refusal(&mut self) {
+        self.link.set(Link::FRESH, self.link.has(Link::REFUSED) || self.link.has(Link::STOPPING));
+    }
+
     /// Receives all frames that have arrived.
     fn receive<S: State>(&mut self, io: &mut Transfer<'_, S>) -> Result<(), Violation>
     where
@@ -320,10 +341,16 @@ impl<H> WebSocketExchange<H> {
     {
         self.link.set(Link::BLOCKED, false);
         let capacity = io.capacity();
+        let mut limits = H::CONFIG.limits;
+        // A handler can send each piece back at once. Nothing can be sent any more if the bound is 0.
+        let (_, _, channel) = self.parts(io);
+        if let most @ 1.. = channel.bound() {
+            limits.piece = limits.piece.min(u32::try_from(most).unwrap_or(u32::MAX));
+        }
         while self.link.phase != Phase::Ended {
             let before = self.receiver;
             let (bytes, _) = io.split();
-            let step = self.receiver.next(bytes, capacity, Role::Server, &H::CONFIG.limits)?;
+            let step = self.receiver.next(bytes, capacity, Role::Server, &limits)?;
             io.consume(step.consumed);
             if step.consumed > 0 || self.receiver != before {
                 self.link.set(Link::HEARD, true);
@@ -332,6 +359,9 @@ impl<H> WebSocketExchange<H> {
             if !self.deliver(&received, &payload, io)? {
                 self.link.set(Link::BLOCKED, true);
                 break;
+            }
+            if matches!(received, Incoming::Data { .. }) {
+                self.link.set(Link::WAITS, false);
             }
             let consumed = self.receiver.accept(&received, &payload);
             io.consume(consumed);
@@ -350,10 +380,12 @@ impl<S: State, H: WebSocket<S>> Exchange<S> for WebSocketExchange<H> {
             let (handler, _, mut channel) = self.parts(io);
             handler.open(&mut channel);
         }
-        if self.link.has(Link::STOPPING) {
-            let _ = self.shutdown(io);
+        let retries = !self.link.has(Link::FRESH);
+        self.link.set(Link::FRESH, false);
+        if retries && self.link.has(Link::STOPPING) {
+            self.announce_stop(io);
         }
-        if self.link.has(Link::REFUSED) && self.link.phase == Phase::Open {
+        if retries && self.link.has(Link::REFUSED) && self.link.phase == Phase::Open {
             self.link.set(Link::REFUSED, false);
             let (handler, _, mut channel) = self.parts(io);
             handler.writable(&mut channel);
@@ -375,15 +407,13 @@ impl<S: State, H: WebSocket<S>> Exchange<S> for WebSocketExchange<H> {
             let (handler, _, mut channel) = self.parts(io);
             handler.message(message, &mut channel);
         }
+        self.note_refusal();
         Flow::More
     }
 
     fn shutdown(&mut self, io: &mut Transfer<'_, S>) -> Flow {
-        if self.link.phase == Phase::Open {
-            let (handler, _, mut channel) = self.parts(io);
-            let refused = handler.shutdown(&mut channel).is_err();
-            self.link.set(Link::STOPPING, refused);
-        }
+        self.announce_stop(io);
+        self.note_refusal();
         Flow::More
     }
 
@@ -408,11 +438,18 @@ impl<S: State, H: WebSocket<S>> Exchange<S> for WebSocketExchange<H> {
         if self.link.has(Link::PINGED) && !alive {
             return self.end(Ending::Lost, io);
         }
+        // A frame that never ends would occupy a block of input for as long as its peer likes.
+        let waits = !io.body().is_empty() && !self.link.has(Link::BLOCKED) && !self.link.has(Link::REFUSED);
+        if waits && self.link.has(Link::WAITS) {
+            return self.end(Ending::Lost, io);
+        }
+        self.link.set(Link::WAITS, waits);
         let (_, _, mut channel) = self.parts(io);
         let pings = !alive && channel.send_frame(Opcode::Ping, true, b"").is_ok();
         self.link.set(Link::PINGED, pings);
         self.link.set(Link::HEARD, false);
         io.wake_at(io.now() + if pings { pong } else { silence });
+        self.note_refusal();
         Flow::More
     }
 

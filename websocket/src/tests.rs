@@ -100,6 +100,16 @@ impl WebSocket<App> for Gate {
     }
 }
 
+/// Sends messages back, with the default limits.
+struct Plain;
+
+impl WebSocket<App> for Plain {
+    fn receive(&mut self, message: Message<'_>, channel: &mut Channel<'_, App>) -> Result<(), Full> {
+        assert!(message.bytes().len() <= channel.bound(), "a piece that can never be sent back");
+        channel.send_fragment(message.kind(), message.is_first(), message.is_last(), message.bytes())
+    }
+}
+
 /// A server, and what its handlers have noted.
 struct Rig<H: Handler + 'static> {
     server: TestServer<H>,
@@ -117,6 +127,7 @@ fn rig_with(config: &Config) -> Rig<impl Handler<Message = RequestMessage<&'stat
     let http = Http::with(app)
         .get("/echo", |request, response| upgrade(&request, response, Echo))
         .get("/gate", |request, response| upgrade(&request, response, Gate))
+        .fallback(|request, response| upgrade(&request, response, Plain))
         .get("/foo", |_request, response| response.text("bar"));
     Rig { server: TestServer::with_config(http, config), told, ids }
 }
@@ -126,7 +137,11 @@ fn handshake() -> TestRequest {
 }
 
 fn handshake_with(path: &str) -> TestRequest {
-    TestRequest::get(path)
+    ask_for_upgrade(TestRequest::get(path))
+}
+
+fn ask_for_upgrade(request: TestRequest) -> TestRequest {
+    request
         .header("Connection", "Upgrade")
         .header("Upgrade", "websocket")
         .header("Sec-WebSocket-Version", "13")
@@ -250,8 +265,12 @@ fn requests_that_open_no_connection_are_refused() {
     assert_eq!((old.status(), old.header("Sec-WebSocket-Version")), (426, Some("13")));
     assert_eq!(rig.server.request(ask("short", "13")).status(), 400);
     assert_eq!(rig.server.request(handshake().body("x")).status(), 400);
+    let posted = ask_for_upgrade(TestRequest::new("POST", "/plain"));
+    assert_eq!(rig.server.request(posted).status(), 400);
     assert_eq!(rig.server.get("/foo").text(), "bar");
     assert!(rig.told().is_empty());
+    let empty = handshake().header("Content-Length", "0");
+    assert_eq!(rig.server.request(empty).status(), 101);
 }
 
 #[test]
@@ -351,6 +370,78 @@ fn a_silent_peer_gets_a_ping_and_is_given_up_without_a_sign_of_life() {
     assert_eq!(rig.receive(lively), []);
     rig.server.advance(Duration::from_secs(65));
     assert_eq!(rig.receive(lively), [sent(Opcode::Ping, b"")]);
+}
+
+/// A message that has begun occupies input. If no piece of it arrives for long, the connection ends, even if its peer
+/// responds to pings.
+#[test]
+fn a_message_that_goes_on_is_awaited_and_one_that_does_not_is_not() {
+    for (begun, ends) in [
+        (frame(false, Opcode::Text, b"part"), true),
+        (frame(true, Opcode::Binary, &[b'a'; 900])[..800].to_vec(), true),
+        (text("whole"), false),
+    ] {
+        let mut rig = rig();
+        let connection = rig.open();
+        rig.server.send(connection, &begun);
+        // within a frame nothing but its payload can be sent
+        let sign_of_life = if begun.len() == 800 { vec![0; 1] } else { frame(true, Opcode::Pong, b"") };
+        for _ in 0..4 {
+            rig.server.advance(Duration::from_secs(20));
+            rig.server.send(connection, &sign_of_life);
+        }
+        assert_eq!(rig.server.is_ended(connection), ends, "{} bytes", begun.len());
+        assert_eq!(rig.told().contains(&"Lost".to_string()), ends);
+    }
+    // pieces of a long message, in their time
+    let mut rig = rig();
+    let connection = rig.open();
+    let long = frame(true, Opcode::Binary, &[7; 20_000]);
+    for piece in long.chunks(1_100) {
+        rig.server.advance(Duration::from_secs(25));
+        rig.server.send(connection, piece);
+    }
+    assert_eq!(rig.receive(connection), [sent(Opcode::Binary, &[7; 20_000])]);
+}
+
+/// With little room, no piece is longer than what can be sent back at once: a handler that sends each one back would be
+/// called for ever.
+#[test]
+fn a_piece_can_always_be_sent_back() {
+    for (block_size, limit) in [(1_024, 1), (1_024, 4), (4_096, 1), (4_096, 4), (16_384, 4)] {
+        let config = Config { block_size, output_limit: limit, output_blocks: 64, ..CONFIG };
+        for length in [100, 1_014, 1_020, 1_024, 4_086, 4_090, 4_093, 4_096, 5_000, 16_370, 16_384, 70_000] {
+            let mut rig = rig_with(&config);
+            let connection = rig.server.start(handshake_with("/plain"));
+            drop(rig.server.receive(connection));
+            let message: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            rig.server.send(connection, &frame(true, Opcode::Binary, &message));
+            assert_eq!(rig.receive(connection), [sent(Opcode::Binary, &message)], "{limit} of {block_size}");
+        }
+    }
+}
+
+/// What was refused is tried again when there is room, and not in the same callback.
+#[test]
+fn a_refused_message_is_not_tried_again_at_once() {
+    let mut rig = rig();
+    let connection = rig.open();
+    rig.server.set_window(connection, 0);
+    let id = rig.ids.borrow()[0];
+    let mut refused = false;
+    for _ in 0..20_000 {
+        assert!(rig.server.post(id.token(), id.message("0123456789")));
+        let told = rig.told();
+        refused |= told.iter().any(|told| told.starts_with("refused"));
+        assert!(!told.contains(&"writable".to_string()), "there is no room");
+        if refused {
+            break;
+        }
+    }
+    assert!(refused);
+    rig.server.set_window(connection, usize::MAX);
+    drop(rig.server.receive(connection));
+    assert_eq!(rig.told(), ["writable"]);
 }
 
 #[test]

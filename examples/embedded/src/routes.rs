@@ -135,9 +135,10 @@ impl<P: Panel> Exchange<Device<P>> for Events {
             );
             // The write fails if the client does not read, so that there is no room. `advance` is called again when
             // there is.
-            if io.write_fmt(event).is_ok() {
-                self.next = Some(now + INTERVAL);
+            if io.write_fmt(event).is_err() {
+                return Flow::More;
             }
+            self.next = Some(now + INTERVAL);
         }
         if let Some(next) = self.next {
             io.wake_at(next);

@@ -58,8 +58,8 @@ const fn check_realm(realm: &str) {
 
 /// Admits requests with a user name and a password (RFC 7617), as [`Middleware`]. All others get a 401.
 ///
-/// The two may have up to 192 bytes together, and must be UTF-8 without control characters. They are not encrypted: use
-/// this only over an encrypted connection.
+/// The two may have up to 192 bytes, including the colon between them, and must be UTF-8 without control characters.
+/// They are not encrypted: use this only over an encrypted connection.
 ///
 /// ```
 /// use lightcone_http::{BasicAuth, Http, is_same_secret};
@@ -137,7 +137,7 @@ fn base64<'b>(encoded: &[u8], buffer: &'b mut [u8]) -> Option<&'b str> {
 pub enum TokenError {
     /// It is unknown, expired or revoked: 401.
     Invalid,
-    /// It does not allow this request: 403. The text is the scope that does, without quotes and backslashes.
+    /// It does not allow this request: 403. The text is the scope that would, which has no quotes or backslashes.
     Scope(&'static str),
 }
 

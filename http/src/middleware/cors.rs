@@ -16,7 +16,8 @@ use super::RequestMiddleware;
 ///
 /// Wrap a server rather than a group: a preflight is an `OPTIONS` request, for which a group has no route. It is
 /// answered with 204 and never reaches a handler. All other responses get the fields that let the script read them,
-/// including those of errors and those that are made later.
+/// including those of errors and those that are made later; but not those by which the server itself refuses a request,
+/// such as a 413, or replaces a response that has failed.
 ///
 /// ```
 /// use core::time::Duration;
@@ -118,7 +119,7 @@ impl Cors {
 
     /// Returns the number of the request's origin in the list, from 1; 0 if it is not in the list.
     fn origin(&self, received: Option<&[u8]>) -> u8 {
-        let mut numbered = (1..).zip(self.origins.unwrap_or(&[]));
+        let mut numbered = (1..=u8::MAX).zip(self.origins.unwrap_or(&[]));
         let found = numbered.find(|(_, origin)| received == Some(origin.as_bytes()));
         found.map_or(0, |(number, _)| number)
     }

@@ -251,9 +251,9 @@ impl<S: State> Request<'_, S> {
     /// | selects several ranges | 200 with all of the asset; use [`asset_parts`](Self::asset_parts) |
     /// | has a `Range` that is malformed or has another unit, or is no `GET` | 200 with all of the asset |
     ///
-    /// The argument is a closure so that connections need not keep a pointer to the asset: one that returns a static
-    /// makes the exchange of 7 bytes. The validators are ignored if the response has a status other than 200, so an
-    /// asset can be the page of an error.
+    /// The argument is a closure so that connections need not keep a pointer to the asset: with one that returns a
+    /// static, the exchange has 7 bytes. It must return the same asset each time. The validators are ignored if the
+    /// response has a status other than 200, so an asset can be the page of an error.
     ///
     /// ```
     /// use lightcone_http::{Asset, Http};
@@ -351,7 +351,8 @@ impl<S: State, F: Fn() -> &'static Asset> Exchange<S> for AssetBody<F> {
         let rest = usize::try_from(self.at.get()).ok().and_then(|at| bytes.get(at..)).unwrap_or(&[]);
         let n = io.write(rest); // no more than was announced
         self.at = Count::new(self.at.get() + n as u64);
-        if io.remaining() == Some(0) { Flow::Done } else { Flow::More }
+        // Without a rest, the closure has returned another, shorter asset: the response is cut.
+        if io.remaining() == Some(0) || n == rest.len() { Flow::Done } else { Flow::More }
     }
 }
 

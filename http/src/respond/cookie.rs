@@ -52,11 +52,11 @@ pub struct SetCookie<'a> {
 /// Which requests from other sites a client adds a cookie to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SameSite {
-    /// None.
+    /// To no request from another site.
     Strict,
-    /// Those that navigate to the page with a safe method, such as a link.
+    /// To those that navigate to the page with a safe method, such as a link.
     Lax,
-    /// All. The cookie must be [`secure`](SetCookie::secure).
+    /// To all. The cookie must be [`secure`](SetCookie::secure).
     None,
 }
 
@@ -94,7 +94,7 @@ impl Display for InvalidCookie {
 impl core::error::Error for InvalidCookie {}
 
 impl<'a> SetCookie<'a> {
-    /// Creates a cookie that the client keeps until it ends, for the host and the directory of the request.
+    /// Creates a cookie for the host and the directory of the request, which the client drops when its session ends.
     pub const fn new(name: &'a str, value: &'a str) -> Self {
         Self {
             name,

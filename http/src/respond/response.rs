@@ -245,7 +245,7 @@ impl Response<'_> {
 
     /// Changes the protocol of the connection, with a 101 (RFC 9110, 7.8): from then on `exchange` reads and writes
     /// bytes of that protocol, which HTTP passes on as they are. What the client has sent after its request is part of
-    /// them. The handler has checked before that the client asked for `protocol`, and adds the fields that the protocol
+    /// them. The handler must first check that the client asked for `protocol`, and add the fields that the protocol
     /// needs.
     ///
     /// The exchange reads all bytes that arrive as the body of its request, which does not end: see

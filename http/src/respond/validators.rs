@@ -353,8 +353,8 @@ impl<'a, S: State> Request<'a, S> {
     /// `validators` are those of the current version: an [`ETag`], or [`Validators`]. The response to a `GET` or `HEAD`
     /// whose client already has that version is a 304; the response to a request that is for another version is a 412.
     /// The conditions are `If-Match`, `If-Unmodified-Since`, `If-None-Match` and `If-Modified-Since`, in this order
-    /// (RFC 9110, 13.2.2). Fields that were added to the response before are part of all of these, so add
-    /// `Cache-Control` and `Vary` before.
+    /// (RFC 9110, 13.2.2). Fields that `response` already has are part of each of these responses, so add
+    /// `Cache-Control` and `Vary` first.
     ///
     /// The validators become fields of the response if the request is a `GET` or `HEAD`. After a change, only the
     /// handler knows the new ones.

@@ -109,7 +109,7 @@ pub fn check_handshake<'f>(
     }
 }
 
-/// Returns whether a list of tokens, separated by commas, contains `token` in any case.
+/// Returns whether a list of tokens, separated by commas, contains `token`, whose case is ignored.
 fn has_token(list: &[u8], token: &str) -> bool {
     list.split(|byte| *byte == b',').any(|item| item.trim_ascii().eq_ignore_ascii_case(token.as_bytes()))
 }

@@ -14,7 +14,7 @@ const MASKED: u8 = 0x80;
 const LENGTH_16: u8 = 126;
 const LENGTH_64: u8 = 127;
 
-/// The end of a connection that receives.
+/// The side of a connection that receives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
     /// The server, whose peer masks its frames.

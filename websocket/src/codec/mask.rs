@@ -5,8 +5,8 @@
 pub struct Mask([u8; 4]);
 
 impl Mask {
-    /// Creates a mask from the bytes of a frame header. To be a protection for intermediaries, the bytes that a client
-    /// uses must be unpredictable (RFC 6455, 10.3).
+    /// Creates a mask from the bytes of a frame header. To protect intermediaries, the bytes that a client uses must be
+    /// unpredictable (RFC 6455, 10.3).
     #[must_use]
     pub const fn new(bytes: [u8; 4]) -> Self {
         Self(bytes)

@@ -20,8 +20,8 @@ pub struct MessageLimits {
     pub frame: u32,
     /// The longest message in bytes, all frames together.
     pub message: u32,
-    /// The longest piece in which a message is delivered. Longer messages come in several pieces. At least 4, the length
-    /// of a character.
+    /// The longest piece in which a message is delivered. Longer messages come in several pieces. At least 4, the
+    /// length of the longest character.
     pub piece: u32,
 }
 
@@ -100,8 +100,8 @@ pub struct ReceiverStep {
 ///
 /// What is received is returned again by the next call, until it is [accepted](Self::accept).
 ///
-/// A message is delivered whole if it fits into a [piece](MessageLimits::piece) and into half of the buffer, however it
-/// is fragmented. Otherwise, it is delivered in pieces.
+/// A message is delivered whole if it fits into a [piece](MessageLimits::piece) and, together with a control frame, into
+/// half of the buffer, however it is fragmented. Otherwise, it is delivered in pieces.
 ///
 /// ```
 /// use lightcone_websocket::{MessageKind, MessageLimits, Incoming, Receiver, Role};
@@ -124,7 +124,7 @@ pub struct Receiver {
     mask: Mask,
     /// Bytes at the front of the buffer that belong to the message in progress: unmasked and checked.
     kept: u32,
-    /// Bytes after those without a use, which cannot be removed as long as others precede them. 0 if there are none.
+    /// Bytes after the kept ones that are not needed, but cannot be removed as long as kept bytes precede them.
     gap: u32,
     /// The length of the message so far, with the whole frame in progress.
     total: u32,
@@ -373,7 +373,7 @@ impl Receiver {
         }
     }
 
-    /// Returns that more bytes are needed.
+    /// Returns that more bytes are needed, or a piece of the message if the buffer is full.
     fn wait(&mut self, bytes: &mut [u8], mut cursor: Cursor, capacity: usize) -> ReceiverStep {
         let gap = cursor.at - cursor.end;
         let full = bytes.len() - cursor.base >= capacity;

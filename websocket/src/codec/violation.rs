@@ -24,9 +24,9 @@ pub enum Violation {
     NothingToContinue,
     /// A message begins within another (5.4).
     MessageWithinMessage,
-    /// A text is not UTF-8 (8.1).
+    /// A text, or the reason of a close frame, is not UTF-8 (8.1, 5.5.1).
     InvalidUtf8,
-    /// The payload of a close frame has one byte, a code that must not be sent, or a reason that is not UTF-8 (5.5.1).
+    /// The payload of a close frame has one byte, or a code that must not be sent (5.5.1).
     InvalidClose,
     /// A frame or a message is longer than the limits allow.
     TooLong,
