@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "for tests: a failure is a panic")]
 
 use core::time::Duration;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::thread;
 
@@ -28,6 +28,20 @@ pub fn pattern(seed: u64, length: usize) -> Vec<u8> {
     }
     bytes.truncate(length);
     bytes
+}
+
+/// Checks that nothing arrives for a while, not even the end of the stream. Afterwards, waits are [bounded] again.
+pub fn stays_silent(stream: &TcpStream, span: Duration) {
+    stream.set_read_timeout(Some(span)).unwrap();
+    let result = loop {
+        // a system call with a timeout is not restarted when the process is stopped and continued: signal(7)
+        match stream.peek(&mut [0]) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => break result.map_err(|error| error.kind()),
+        }
+    };
+    assert!(matches!(result, Err(ErrorKind::WouldBlock | ErrorKind::TimedOut)), "{result:?}");
+    stream.set_read_timeout(Some(WAIT)).unwrap();
 }
 
 /// Reads exactly `length` bytes.

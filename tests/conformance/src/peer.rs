@@ -29,6 +29,8 @@ struct Deeds {
     ended: bool,
     /// Whether two peers used its address, perhaps with different engines.
     ambiguous: bool,
+    /// Whether it was dropped. Its address may be that of an unrelated socket by now, such as a listener.
+    gone: bool,
 }
 
 /// The actions of all peers, by the address from which they connected.
@@ -47,7 +49,7 @@ impl Witness for Peers {
     fn has_sent(&mut self, _: Token, peer: &Address, before: u64, bytes: &[u8]) -> bool {
         let deeds = deeds();
         // an unknown or ambiguous peer proves nothing, so it never counts as a violation
-        let Some(Deeds { sent, ambiguous: false, .. }) = deeds.get(peer) else { return true };
+        let Some(Deeds { sent, ambiguous: false, gone: false, .. }) = deeds.get(peer) else { return true };
         let before = usize::try_from(before).unwrap_or(usize::MAX);
         sent.get(before..).is_some_and(|rest| rest.starts_with(bytes))
     }
@@ -289,9 +291,9 @@ impl Peer {
 }
 
 impl Drop for Peer {
-    /// Records the end. Clones share a socket: the drop of one counts as a possible end for all of them.
+    /// Records the end. Clones share a socket: after the drop of one, nothing is checked for the others.
     fn drop(&mut self) {
-        Self::note(&self.0, |deeds| deeds.ended = true);
+        Self::note(&self.0, |deeds| (deeds.ended, deeds.gone) = (true, true));
     }
 }
 
