@@ -245,11 +245,12 @@ impl<F: Fetch> Ongoing<F> {
         if self.unsent == Unsent::Head {
             let request = self.fetch.request();
             let head = request.head().map_err(FetchCause::Request)?;
-            if head.length() > output.bound() {
+            // Nothing can be queued on a connection that has ended already: `close` follows, with the reason.
+            if output.bound() > 0 && head.length() > output.bound() {
                 return Err(FetchCause::RequestTooLarge);
             }
             if write!(output, "{head}").is_err() {
-                return Ok(false); // `writable` follows
+                return Ok(false); // `writable` or `close` follows
             }
             self.unsent = match request.body {
                 RequestBody::None | RequestBody::Length(0) => Unsent::Nothing,

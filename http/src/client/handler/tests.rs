@@ -18,15 +18,18 @@ use crate::exchange::Flow;
 use crate::method::Method;
 use crate::testing::TestServer;
 
-/// A handler that takes accepted connections for its own.
-struct Turned<H>(H);
+/// A handler that takes accepted connections for its own. It may end them before they are used.
+struct Turned<H> {
+    inner: H,
+    ends: bool,
+}
 
 impl<H: Handler> Handler for Turned<H> {
     type Data = H::Data;
     type Message = H::Message;
 
     fn admit(&mut self, _: Origin, peer: &Address) -> Option<H::Data> {
-        self.0.admit(Origin::Connecting { tag: 7 }, peer)
+        self.inner.admit(Origin::Connecting { tag: 7 }, peer)
     }
 
     fn event(
@@ -35,11 +38,14 @@ impl<H: Handler> Handler for Turned<H> {
         event: Event<H::Message>,
         cx: &mut Context<'_, H::Message>,
     ) {
-        self.0.event(socket, event, cx);
+        if self.ends && matches!(event, Event::Open) {
+            socket.abort();
+        }
+        self.inner.event(socket, event, cx);
     }
 
     fn poller_event(&mut self, event: PollerEvent, cx: &mut Context<'_, H::Message>) {
-        self.0.poller_event(event, cx);
+        self.inner.poller_event(event, cx);
     }
 }
 
@@ -148,12 +154,16 @@ fn probe() -> Probe {
 
 /// Opens a connection on which these requests are sent.
 fn rig(probes: &[Probe], limits: ClientLimits) -> (Rig, Rc<RefCell<Seen>>) {
+    connected(probes, limits, false)
+}
+
+fn connected(probes: &[Probe], limits: ClientLimits, ends: bool) -> (Rig, Rc<RefCell<Seen>>) {
     let seen = Rc::new(RefCell::new(Seen::default()));
     let mut next: Vec<Probe> = probes.to_vec();
     next.reverse();
     next.iter_mut().for_each(|probe| probe.seen = Rc::clone(&seen));
     let source = Probes { next, seen: Rc::clone(&seen) };
-    let mut rig = TestServer::untimed(Turned(Client::with_limits(source, limits)));
+    let mut rig = TestServer::untimed(Turned { inner: Client::with_limits(source, limits), ends });
     assert_eq!(rig.connect(), 0);
     (rig, seen)
 }
@@ -474,6 +484,13 @@ fn failures_name_the_phase_and_the_cause() {
     rig.reset(0);
     let expected =
         "the connection ended (reset by the peer) while waiting for the first byte of the response";
+    assert_eq!(seen.borrow().ends, [expected]);
+}
+
+#[test]
+fn a_connection_that_has_ended_before_its_request_fails_it_with_the_reason() {
+    let (_, seen) = connected(&[probe()], ClientLimits::DEFAULT, true);
+    let expected = "the connection ended (aborted locally) while sending the request";
     assert_eq!(seen.borrow().ends, [expected]);
 }
 
