@@ -25,9 +25,9 @@ enum Unsent {
 }
 
 impl Unsent {
-    /// Returns the phase of a request before its response has begun.
-    fn phase(self) -> FetchPhase {
-        if self == Self::Nothing { FetchPhase::FirstByte } else { FetchPhase::Send }
+    /// Returns the phase of a request of which this many bytes are queued, before its response has begun.
+    const fn phase(self, queued: usize) -> FetchPhase {
+        if matches!(self, Self::Nothing) && queued == 0 { FetchPhase::FirstByte } else { FetchPhase::Send }
     }
 }
 
@@ -140,7 +140,7 @@ impl<F: Fetch> ClientConnection<F> {
     /// Handles `sent` and `writable`.
     pub(super) fn sent(&mut self, stream: &mut Stream<'_>, limits: &ClientLimits) -> Outcome<F> {
         self.drive(stream, limits, |ongoing, stream| {
-            if ongoing.phase == FetchPhase::Send {
+            if ongoing.counts_sending() {
                 ongoing.since = stream.now();
             }
             ongoing.send(stream)
@@ -172,8 +172,15 @@ impl<F: Fetch> ClientConnection<F> {
     /// Handles `timeout`: the deadline of the phase, or of the whole exchange.
     pub(super) fn timeout(&mut self, stream: &mut Stream<'_>, limits: &ClientLimits) -> Outcome<F> {
         self.drive(stream, limits, |ongoing, stream| {
-            let total = limits.total_time.is_some_and(|time| stream.now() >= ongoing.started + time);
-            let phase = ongoing.phase_time(limits).is_some_and(|time| stream.now() >= ongoing.since + time);
+            let now = stream.now();
+            if ongoing.counts_sending() && stream.queued() > 0 {
+                // `sent` comes when the queue is empty, which a slow server may delay for longer than the limit.
+                let quiet = u64::try_from(stream.quiet_for().as_millis()).unwrap_or(u64::MAX);
+                let progress = Instant::from_millis(now.as_millis().saturating_sub(quiet));
+                ongoing.since = ongoing.since.max(progress);
+            }
+            let total = limits.total_time.is_some_and(|time| now >= ongoing.started + time);
+            let phase = ongoing.phase_time(limits).is_some_and(|time| now >= ongoing.since + time);
             match (phase, total) {
                 (true, _) => Err(FetchCause::TimedOut),
                 (false, true) => Err(FetchCause::TotalTime),
@@ -238,6 +245,12 @@ impl<F: Fetch> ClientConnection<F> {
 }
 
 impl<F: Fetch> Ongoing<F> {
+    /// Returns whether bytes of the request that leave are progress of the phase. The server may send its response
+    /// meanwhile; only the time of a head runs regardless.
+    fn counts_sending(&self) -> bool {
+        matches!(self.phase, FetchPhase::Send | FetchPhase::Body)
+    }
+
     /// Sends what there is room for. Returns whether the response is complete, which sending does not change.
     fn send(&mut self, stream: &mut Stream<'_>) -> Result<bool, FetchCause> {
         let now = stream.now();
@@ -291,7 +304,7 @@ impl<F: Fetch> Ongoing<F> {
             let used = match self.reader.next(input, limits).map_err(FetchCause::Response)? {
                 Piece::Interim(head) => {
                     self.fetch.interim(&head);
-                    self.phase = self.unsent.phase();
+                    self.phase = self.unsent.phase(stream.queued());
                     self.since = stream.now();
                     head.as_bytes().len()
                 }

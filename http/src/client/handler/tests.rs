@@ -373,6 +373,48 @@ fn progress_postpones_the_limits_of_sending_and_of_the_body_but_not_of_the_head(
     assert_eq!(seen.borrow().ends, ["end"]);
 }
 
+/// The server takes a little of a long request again and again, without or with a part of its response.
+#[test]
+fn an_upload_that_makes_progress_goes_on() {
+    let (sending, receiving) =
+        ("timed out while sending the request", "timed out while receiving the body of the response");
+    let table: [(usize, &[u8], &str); 4] = [
+        (500_000, b"", sending),
+        (500_000, b"HTTP/1.1 100 Continue\r\n\r\n", sending),
+        (140_000, b"HTTP/1.1 100 Continue\r\n\r\n", sending), // all that is left of it is queued
+        (500_000, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", receiving),
+    ];
+    for (length, bytes, expected) in table {
+        let put = Probe { body: RequestBody::Chunked, data: std::vec![b'x'; length], ..probe() };
+        let (mut rig, seen) = rig(&[put], ClientLimits::DEFAULT);
+        rig.set_window(0, 0);
+        rig.send(0, bytes);
+        for step in 1..=10 {
+            rig.advance(Duration::from_secs(20));
+            assert!(seen.borrow().ends.is_empty(), "step {step} of {length}: {:?}", seen.borrow().ends);
+            rig.set_window(0, 100);
+        }
+        rig.advance(Duration::from_millis(29_999));
+        assert!(seen.borrow().ends.is_empty(), "{expected}: too early");
+        rig.advance(Duration::from_millis(2));
+        assert_eq!(seen.borrow().ends, [expected]);
+    }
+}
+
+/// The head of a response has the time that is set for it, whatever the server takes of the request.
+#[test]
+fn progress_of_an_upload_does_not_postpone_the_limit_of_the_head() {
+    let put = Probe { body: RequestBody::Chunked, data: std::vec![b'x'; 500_000], ..probe() };
+    let (mut rig, seen) = rig(&[put], ClientLimits::DEFAULT);
+    rig.set_window(0, 0);
+    rig.send(0, b"HTTP/1.1 200");
+    for _ in 0..11 {
+        rig.advance(Duration::from_secs(1));
+        rig.set_window(0, 100);
+    }
+    assert_eq!(seen.borrow().ends, ["timed out while receiving the head of the response"]);
+}
+
 #[test]
 fn the_time_of_a_head_runs_from_its_first_byte() {
     let (mut rig, seen) = rig(&[probe()], ClientLimits::DEFAULT);
