@@ -36,8 +36,8 @@ impl Unsent {
 pub(super) enum Outcome<F> {
     /// It goes on, or there is none.
     Pending,
-    /// Its response is complete.
-    Done(F),
+    /// Its response is complete. The request was or was not wholly queued before.
+    Done { fetch: F, sent: bool },
     /// It has failed, with or without a byte of the response, and its connection cannot be used any more.
     Failed { fetch: F, error: FetchError, answered: bool },
 }
@@ -234,13 +234,11 @@ impl<F: Fetch> ClientConnection<F> {
         let Some(ongoing) = self.ongoing.take() else { return Outcome::Pending };
         stream.set_deadline(None);
         stream.set_active(false);
+        let sent = ongoing.unsent == Unsent::Nothing;
         // What is left of a request, or has come beyond its response, would be taken for a part of the next one.
-        self.reusable &= ongoing.reader.keep_alive()
-            && !ongoing.closes
-            && ongoing.unsent == Unsent::Nothing
-            && stream.bytes().is_empty();
+        self.reusable &= ongoing.reader.keep_alive() && !ongoing.closes && sent && stream.bytes().is_empty();
         self.idle_time = ongoing.idle_time;
-        Outcome::Done(ongoing.fetch)
+        Outcome::Done { fetch: ongoing.fetch, sent }
     }
 }
 
