@@ -25,8 +25,8 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::io::{self, Write};
 use std::net::ToSocketAddrs;
-use std::sync::Mutex;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lightcone_core::{Address, Context, Timeouts, TimerId};
 use lightcone_http::client::{
@@ -174,6 +174,20 @@ impl Request {
     }
 
     /// Sets the limits. The default is that of [`ClientLimits`], except for a body of at most 16 MiB.
+    ///
+    /// This replaces all of them: limits with `..ClientLimits::DEFAULT` also allow a body of any length, which
+    /// [`send`](Self::send) collects. Set [`ClientLimits::body`] as well:
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use lightcone::fetch::Request;
+    /// use lightcone::http::Method;
+    /// use lightcone::http::client::ClientLimits;
+    ///
+    /// let time = Some(Duration::from_secs(5));
+    /// let limits = ClientLimits { total_time: time, body: 16 << 20, ..ClientLimits::DEFAULT };
+    /// let request = Request::new(Method::Get, "http://example.org/").limits(limits);
+    /// ```
     #[must_use]
     pub const fn limits(mut self, limits: ClientLimits) -> Self {
         self.limits = limits;
@@ -193,9 +207,9 @@ impl Request {
     ///
     /// There is no complete response.
     pub fn send(self) -> Result<Fetched, RequestFailed> {
-        let (collected, bodies) = channel();
-        let mut response = self.send_to(Pieces(collected), |_| Ok(()))?;
-        response.body = bodies.try_iter().flatten().collect();
+        let body = Collected::default();
+        let mut response = self.send_to(body.clone(), |_| Ok(()))?;
+        response.body = core::mem::take(&mut *body.lock());
         Ok(response)
     }
 
@@ -258,12 +272,19 @@ fn resolve(uri: &Uri<'_>) -> Result<Vec<SocketAddr>, RequestFailed> {
     Ok(addresses)
 }
 
-/// Passes written pieces to another thread.
-struct Pieces(Sender<Vec<u8>>);
+/// Gathers a body for another thread. The client limits its length, but not the number of its pieces.
+#[derive(Clone, Default)]
+struct Collected(Arc<Mutex<Vec<u8>>>);
 
-impl Write for Pieces {
+impl Collected {
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Write for Collected {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        self.0.send(data.to_vec()).map_err(io::Error::other)?;
+        self.lock().extend_from_slice(data);
         Ok(data.len())
     }
 
@@ -406,5 +427,44 @@ impl Fetch for Call {
     fn failed(self, error: FetchError) {
         let error = self.error.map_or(RequestFailed::Fetch(error), RequestFailed::Write);
         let _ = self.outcome.send(Err(error));
+    }
+}
+
+// Only Linux reports the memory in this way.
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod tests {
+    use std::io::Read as _;
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+
+    /// Returns the most memory that the process has used so far, in KiB.
+    fn peak() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+
+    #[test]
+    fn a_body_in_the_smallest_chunks_costs_little_more_than_its_length() {
+        const CHUNKS: usize = 2 << 20;
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let uri = format!("http://{}/", listener.local_addr().unwrap());
+        let server = thread::Builder::new().spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert!(stream.read(&mut [0; 1_000]).unwrap() > 0);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").unwrap();
+            let piece = b"1\r\nx\r\n".repeat(1_024);
+            (0..CHUNKS / 1_024).for_each(|_| stream.write_all(&piece).unwrap());
+            stream.write_all(b"0\r\n\r\n").unwrap();
+        });
+        let before = peak();
+        let response = get(&uri).unwrap();
+        let used = peak() - before;
+        server.unwrap().join().unwrap();
+        assert!(response.body.len() == CHUNKS && response.body.iter().all(|byte| *byte == b'x'));
+        assert!(used < 32 << 10, "{used} KiB for {} KiB", CHUNKS >> 10);
     }
 }

@@ -25,9 +25,9 @@ enum Unsent {
 }
 
 impl Unsent {
-    /// Returns the phase of a request before its response has begun.
-    fn phase(self) -> FetchPhase {
-        if self == Self::Nothing { FetchPhase::FirstByte } else { FetchPhase::Send }
+    /// Returns the phase of a request of which this many bytes are queued, before its response has begun.
+    const fn phase(self, queued: usize) -> FetchPhase {
+        if matches!(self, Self::Nothing) && queued == 0 { FetchPhase::FirstByte } else { FetchPhase::Send }
     }
 }
 
@@ -36,8 +36,8 @@ impl Unsent {
 pub(super) enum Outcome<F> {
     /// It goes on, or there is none.
     Pending,
-    /// Its response is complete.
-    Done(F),
+    /// Its response is complete. The request was or was not wholly queued before.
+    Done { fetch: F, sent: bool },
     /// It has failed, with or without a byte of the response, and its connection cannot be used any more.
     Failed { fetch: F, error: FetchError, answered: bool },
 }
@@ -140,7 +140,7 @@ impl<F: Fetch> ClientConnection<F> {
     /// Handles `sent` and `writable`.
     pub(super) fn sent(&mut self, stream: &mut Stream<'_>, limits: &ClientLimits) -> Outcome<F> {
         self.drive(stream, limits, |ongoing, stream| {
-            if ongoing.phase == FetchPhase::Send {
+            if ongoing.counts_sending() {
                 ongoing.since = stream.now();
             }
             ongoing.send(stream)
@@ -172,8 +172,15 @@ impl<F: Fetch> ClientConnection<F> {
     /// Handles `timeout`: the deadline of the phase, or of the whole exchange.
     pub(super) fn timeout(&mut self, stream: &mut Stream<'_>, limits: &ClientLimits) -> Outcome<F> {
         self.drive(stream, limits, |ongoing, stream| {
-            let total = limits.total_time.is_some_and(|time| stream.now() >= ongoing.started + time);
-            let phase = ongoing.phase_time(limits).is_some_and(|time| stream.now() >= ongoing.since + time);
+            let now = stream.now();
+            if ongoing.counts_sending() && stream.queued() > 0 {
+                // `sent` comes when the queue is empty, which a slow server may delay for longer than the limit.
+                let quiet = u64::try_from(stream.quiet_for().as_millis()).unwrap_or(u64::MAX);
+                let progress = Instant::from_millis(now.as_millis().saturating_sub(quiet));
+                ongoing.since = ongoing.since.max(progress);
+            }
+            let total = limits.total_time.is_some_and(|time| now >= ongoing.started + time);
+            let phase = ongoing.phase_time(limits).is_some_and(|time| now >= ongoing.since + time);
             match (phase, total) {
                 (true, _) => Err(FetchCause::TimedOut),
                 (false, true) => Err(FetchCause::TotalTime),
@@ -227,17 +234,21 @@ impl<F: Fetch> ClientConnection<F> {
         let Some(ongoing) = self.ongoing.take() else { return Outcome::Pending };
         stream.set_deadline(None);
         stream.set_active(false);
+        let sent = ongoing.unsent == Unsent::Nothing;
         // What is left of a request, or has come beyond its response, would be taken for a part of the next one.
-        self.reusable &= ongoing.reader.keep_alive()
-            && !ongoing.closes
-            && ongoing.unsent == Unsent::Nothing
-            && stream.bytes().is_empty();
+        self.reusable &= ongoing.reader.keep_alive() && !ongoing.closes && sent && stream.bytes().is_empty();
         self.idle_time = ongoing.idle_time;
-        Outcome::Done(ongoing.fetch)
+        Outcome::Done { fetch: ongoing.fetch, sent }
     }
 }
 
 impl<F: Fetch> Ongoing<F> {
+    /// Returns whether bytes of the request that leave are progress of the phase. The server may send its response
+    /// meanwhile; only the time of a head runs regardless.
+    fn counts_sending(&self) -> bool {
+        matches!(self.phase, FetchPhase::Send | FetchPhase::Body)
+    }
+
     /// Sends what there is room for. Returns whether the response is complete, which sending does not change.
     fn send(&mut self, stream: &mut Stream<'_>) -> Result<bool, FetchCause> {
         let now = stream.now();
@@ -245,11 +256,12 @@ impl<F: Fetch> Ongoing<F> {
         if self.unsent == Unsent::Head {
             let request = self.fetch.request();
             let head = request.head().map_err(FetchCause::Request)?;
-            if head.length() > output.bound() {
+            // Nothing can be queued on a connection that has ended already: `close` follows, with the reason.
+            if output.bound() > 0 && head.length() > output.bound() {
                 return Err(FetchCause::RequestTooLarge);
             }
             if write!(output, "{head}").is_err() {
-                return Ok(false); // `writable` follows
+                return Ok(false); // `writable` or `close` follows
             }
             self.unsent = match request.body {
                 RequestBody::None | RequestBody::Length(0) => Unsent::Nothing,
@@ -290,7 +302,7 @@ impl<F: Fetch> Ongoing<F> {
             let used = match self.reader.next(input, limits).map_err(FetchCause::Response)? {
                 Piece::Interim(head) => {
                     self.fetch.interim(&head);
-                    self.phase = self.unsent.phase();
+                    self.phase = self.unsent.phase(stream.queued());
                     self.since = stream.now();
                     head.as_bytes().len()
                 }

@@ -110,7 +110,7 @@ impl<S: FetchSource> Client<S> {
                 // Without a reset, the server could take what it has of the request for the whole.
                 socket.abort();
             }
-            Outcome::Done(fetch) => {
+            Outcome::Done { fetch, .. } => {
                 fetch.end();
                 self.begin(socket);
             }

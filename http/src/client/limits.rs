@@ -34,14 +34,15 @@ pub struct ClientLimits {
     /// can be counted: 2^48 - 1. More: [`BodyTooLarge`](super::InvalidResponse::BodyTooLarge).
     pub body: u64,
     /// How long the sending of a request may make no progress, because the server takes nothing or the program supplies
-    /// nothing. Default: 30 seconds.
+    /// nothing. Each byte that leaves is progress. Default: 30 seconds.
     pub send_time: Duration,
     /// How long the first byte of a response may take, from the end of the request on, or from the interim response
     /// before it. Default: 30 seconds.
     pub first_byte_time: Duration,
     /// How long a head may take from its first byte to its last. Default: 10 seconds.
     pub head_time: Duration,
-    /// How long the next bytes of a body may take. Does not run while the program pauses the body. Default: 30 seconds.
+    /// How long the next bytes of a body may take. Begins again when bytes of the request leave, if the server responds
+    /// before it has the whole request, and does not run while the program pauses the body. Default: 30 seconds.
     pub body_time: Duration,
     /// How long the whole exchange may take, from the moment at which the connection is there. `None`: no limit.
     /// Default: none.

@@ -106,8 +106,8 @@ enum Use<F> {
     Busy { retried: bool, deadline: Instant },
     /// Free since then.
     Idle(Instant),
-    /// The connection ends.
-    Leaving,
+    /// The connection ends; because its place is needed, if it was asked to leave.
+    Leaving { asked: bool },
 }
 
 impl<F> Use<F> {
@@ -346,7 +346,9 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
 
     /// Asks the connection that has been idle longest to leave, among those that may. Its end dispatches again.
     fn make_room(&mut self, may: impl Fn(&Place<F>) -> bool, cx: &mut PoolContext<'_, F>) -> Given {
-        if self.places.iter().flatten().any(|place| may(place) && matches!(place.usage, Use::Leaving)) {
+        // A connection that ends for another reason may take long, if its server does not let go of it.
+        let asked = |place: &Place<F>| matches!(place.usage, Use::Leaving { asked: true });
+        if self.places.iter().flatten().any(|place| may(place) && asked(place)) {
             return Given::No; // one is on its way
         }
         let places = self.places.iter_mut().flatten().filter(|place| may(place));
@@ -355,7 +357,7 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         if cx.post(place.token, PoolMessage(Content::Leave)).is_err() {
             return Given::Later;
         }
-        place.usage = Use::Leaving;
+        place.usage = Use::Leaving { asked: true };
         Given::No
     }
 
@@ -390,7 +392,7 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
     /// Begins the request that the place of a socket has.
     fn begin(&mut self, socket: &mut PoolView<'_, F>, cx: &mut PoolContext<'_, F>) {
         let Some(Some(place)) = self.places.get_mut(socket.data.place) else { return socket.close() };
-        let usage = core::mem::replace(&mut place.usage, Use::Leaving);
+        let usage = core::mem::replace(&mut place.usage, Use::Leaving { asked: false });
         let (Use::Connecting(waiter) | Use::Called(waiter)) = usage else { return place.usage = usage };
         if !socket.data.connection.is_reusable() || socket.is_closing() || socket.peer_closed() {
             // It has ended while the message was on its way: nothing was sent.
@@ -411,9 +413,13 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
                     self.leave(socket);
                 }
             }
-            Outcome::Done(fetch) => {
+            Outcome::Done { fetch, sent } => {
                 fetch.end();
                 self.release(socket);
+                if !sent {
+                    // A server that does not take the rest must not keep the place; nor take a part for the whole.
+                    socket.abort();
+                }
                 self.dispatch(cx);
             }
             Outcome::Failed { fetch, error, answered } => {
@@ -432,7 +438,7 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         if let Some(Some(place)) = self.places.get_mut(socket.data.place)
             && matches!(place.usage, Use::Idle(_) | Use::Busy { .. })
         {
-            place.usage = Use::Leaving;
+            place.usage = Use::Leaving { asked: false };
         }
     }
 
@@ -597,3 +603,8 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Handler for Pool<
         self.free(socket.data.place, cx);
     }
 }
+
+// As for the tests of the client.
+#[cfg(test)]
+#[cfg(not(target_os = "none"))]
+mod tests;

@@ -18,15 +18,18 @@ use crate::exchange::Flow;
 use crate::method::Method;
 use crate::testing::TestServer;
 
-/// A handler that takes accepted connections for its own.
-struct Turned<H>(H);
+/// A handler that takes accepted connections for its own. It may end them before they are used.
+struct Turned<H> {
+    inner: H,
+    ends: bool,
+}
 
 impl<H: Handler> Handler for Turned<H> {
     type Data = H::Data;
     type Message = H::Message;
 
     fn admit(&mut self, _: Origin, peer: &Address) -> Option<H::Data> {
-        self.0.admit(Origin::Connecting { tag: 7 }, peer)
+        self.inner.admit(Origin::Connecting { tag: 7 }, peer)
     }
 
     fn event(
@@ -35,11 +38,14 @@ impl<H: Handler> Handler for Turned<H> {
         event: Event<H::Message>,
         cx: &mut Context<'_, H::Message>,
     ) {
-        self.0.event(socket, event, cx);
+        if self.ends && matches!(event, Event::Open) {
+            socket.abort();
+        }
+        self.inner.event(socket, event, cx);
     }
 
     fn poller_event(&mut self, event: PollerEvent, cx: &mut Context<'_, H::Message>) {
-        self.0.poller_event(event, cx);
+        self.inner.poller_event(event, cx);
     }
 }
 
@@ -148,12 +154,16 @@ fn probe() -> Probe {
 
 /// Opens a connection on which these requests are sent.
 fn rig(probes: &[Probe], limits: ClientLimits) -> (Rig, Rc<RefCell<Seen>>) {
+    connected(probes, limits, false)
+}
+
+fn connected(probes: &[Probe], limits: ClientLimits, ends: bool) -> (Rig, Rc<RefCell<Seen>>) {
     let seen = Rc::new(RefCell::new(Seen::default()));
     let mut next: Vec<Probe> = probes.to_vec();
     next.reverse();
     next.iter_mut().for_each(|probe| probe.seen = Rc::clone(&seen));
     let source = Probes { next, seen: Rc::clone(&seen) };
-    let mut rig = TestServer::untimed(Turned(Client::with_limits(source, limits)));
+    let mut rig = TestServer::untimed(Turned { inner: Client::with_limits(source, limits), ends });
     assert_eq!(rig.connect(), 0);
     (rig, seen)
 }
@@ -363,6 +373,48 @@ fn progress_postpones_the_limits_of_sending_and_of_the_body_but_not_of_the_head(
     assert_eq!(seen.borrow().ends, ["end"]);
 }
 
+/// The server takes a little of a long request again and again, without or with a part of its response.
+#[test]
+fn an_upload_that_makes_progress_goes_on() {
+    let (sending, receiving) =
+        ("timed out while sending the request", "timed out while receiving the body of the response");
+    let table: [(usize, &[u8], &str); 4] = [
+        (500_000, b"", sending),
+        (500_000, b"HTTP/1.1 100 Continue\r\n\r\n", sending),
+        (140_000, b"HTTP/1.1 100 Continue\r\n\r\n", sending), // all that is left of it is queued
+        (500_000, b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", receiving),
+    ];
+    for (length, bytes, expected) in table {
+        let put = Probe { body: RequestBody::Chunked, data: std::vec![b'x'; length], ..probe() };
+        let (mut rig, seen) = rig(&[put], ClientLimits::DEFAULT);
+        rig.set_window(0, 0);
+        rig.send(0, bytes);
+        for step in 1..=10 {
+            rig.advance(Duration::from_secs(20));
+            assert!(seen.borrow().ends.is_empty(), "step {step} of {length}: {:?}", seen.borrow().ends);
+            rig.set_window(0, 100);
+        }
+        rig.advance(Duration::from_millis(29_999));
+        assert!(seen.borrow().ends.is_empty(), "{expected}: too early");
+        rig.advance(Duration::from_millis(2));
+        assert_eq!(seen.borrow().ends, [expected]);
+    }
+}
+
+/// The head of a response has the time that is set for it, whatever the server takes of the request.
+#[test]
+fn progress_of_an_upload_does_not_postpone_the_limit_of_the_head() {
+    let put = Probe { body: RequestBody::Chunked, data: std::vec![b'x'; 500_000], ..probe() };
+    let (mut rig, seen) = rig(&[put], ClientLimits::DEFAULT);
+    rig.set_window(0, 0);
+    rig.send(0, b"HTTP/1.1 200");
+    for _ in 0..11 {
+        rig.advance(Duration::from_secs(1));
+        rig.set_window(0, 100);
+    }
+    assert_eq!(seen.borrow().ends, ["timed out while receiving the head of the response"]);
+}
+
 #[test]
 fn the_time_of_a_head_runs_from_its_first_byte() {
     let (mut rig, seen) = rig(&[probe()], ClientLimits::DEFAULT);
@@ -474,6 +526,13 @@ fn failures_name_the_phase_and_the_cause() {
     rig.reset(0);
     let expected =
         "the connection ended (reset by the peer) while waiting for the first byte of the response";
+    assert_eq!(seen.borrow().ends, [expected]);
+}
+
+#[test]
+fn a_connection_that_has_ended_before_its_request_fails_it_with_the_reason() {
+    let (_, seen) = connected(&[probe()], ClientLimits::DEFAULT, true);
+    let expected = "the connection ended (aborted locally) while sending the request";
     assert_eq!(seen.borrow().ends, [expected]);
 }
 

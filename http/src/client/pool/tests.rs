@@ -1,0 +1,243 @@
+//! Tests of the pool on a real poller. The rig is that of servers: it accepts connections, each of which becomes the next
+//! one that the pool has asked for, so that a test plays all servers byte by byte.
+
+extern crate std;
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::format;
+use std::rc::Rc;
+use std::string::String;
+use std::vec::Vec;
+
+use lightcone_core::{Event, Outbox, PollerEvent, PollerId, Rejected, TimerError};
+
+use super::*;
+use crate::client::{BodyWriter, ClientRequest, ResponseHead, Uri};
+use crate::exchange::Flow;
+use crate::testing::TestServer;
+
+/// What has become of the fetches, in order.
+type Log = Rc<RefCell<Vec<String>>>;
+
+struct Ask {
+    name: &'static str,
+    body: RequestBody,
+    log: Log,
+}
+
+impl Fetch for Ask {
+    type Message = u32;
+
+    fn request(&self) -> ClientRequest<'_> {
+        ClientRequest { body: self.body, ..ClientRequest::get(Uri::parse("http://a/").unwrap()) }
+    }
+
+    fn send(&mut self, body: &mut BodyWriter<'_>) -> Flow {
+        while body.write(&[b'x'; 1_000]) > 0 {}
+        Flow::More
+    }
+
+    fn head(&mut self, _: &ResponseHead<'_>) {}
+
+    fn body(&mut self, data: &[u8]) -> Option<usize> {
+        Some(data.len())
+    }
+
+    fn end(self) {
+        self.log.borrow_mut().push(format!("end {}", self.name));
+    }
+
+    fn failed(self, error: FetchError) {
+        self.log.borrow_mut().push(format!("failed {}: {error}", self.name));
+    }
+}
+
+/// What the pool and the test have to do with each other, apart from the sockets.
+#[derive(Default)]
+struct Desk {
+    /// To be submitted in the next millisecond.
+    asks: VecDeque<(u8, Ask)>,
+    /// Connects that have begun: the origin and the tag.
+    dialled: VecDeque<(Address, u64)>,
+}
+
+/// A pool that takes accepted connections for its own.
+struct Turned<const CONNECTIONS: usize, const WAITING: usize> {
+    pool: Pool<Ask, CONNECTIONS, WAITING>,
+    desk: Rc<RefCell<Desk>>,
+}
+
+type Message = PoolMessage<u32>;
+
+/// Records connects, and passes on everything else.
+struct Dialler<'c, 'a> {
+    cx: &'c mut Context<'a, Message>,
+    desk: &'c RefCell<Desk>,
+}
+
+impl Outbox<Message> for Dialler<'_, '_> {
+    fn post(&mut self, to: Token, message: Message) -> Result<(), Rejected<Message>> {
+        self.cx.post(to, message)
+    }
+
+    fn broadcast(&mut self, message: Message, _: fn(&Message) -> Message) -> Result<(), Rejected<Message>> {
+        self.cx.broadcast(message)
+    }
+
+    fn connect(&mut self, to: Address, tag: u64) -> Result<Token, ConnectError> {
+        self.desk.borrow_mut().dialled.push_back((to, tag));
+        Ok(Token::from_bits(0))
+    }
+
+    fn local_address(&self, token: Token) -> Option<Address> {
+        self.cx.local_address(token)
+    }
+
+    fn set_timer(&mut self, at: Instant, tag: u64) -> Result<TimerId, TimerError> {
+        self.cx.set_timer(at, tag)
+    }
+
+    fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        self.cx.cancel_timer(timer)
+    }
+}
+
+impl<const CONNECTIONS: usize, const WAITING: usize> Turned<CONNECTIONS, WAITING> {
+    fn with(
+        &mut self,
+        cx: &mut Context<'_, Message>,
+        what: impl FnOnce(&mut Pool<Ask, CONNECTIONS, WAITING>, &mut Context<'_, Message>),
+    ) {
+        let now = cx.now();
+        let mut outbox = Dialler { cx, desk: &self.desk };
+        what(&mut self.pool, &mut Context::new(now, None, PollerId(0), &mut outbox));
+    }
+
+    fn tick(&mut self, cx: &mut Context<'_, Message>) {
+        let asks = core::mem::take(&mut self.desk.borrow_mut().asks);
+        for (to, ask) in asks {
+            self.with(cx, |pool, cx| pool.submit(origin(to), ask, cx));
+        }
+        assert!(cx.set_timer(cx.now() + Duration::from_millis(1), 0).is_ok());
+    }
+}
+
+impl<const CONNECTIONS: usize, const WAITING: usize> Handler for Turned<CONNECTIONS, WAITING> {
+    type Data = PoolSocket<Ask>;
+    type Message = Message;
+
+    fn admit(&mut self, _: Origin, _: &Address) -> Option<PoolSocket<Ask>> {
+        let (to, tag) = self.desk.borrow_mut().dialled.pop_front().expect("the pool connects");
+        self.pool.admit(Origin::Connecting { tag }, &to)
+    }
+
+    fn event(
+        &mut self,
+        socket: &mut PoolView<'_, Ask>,
+        event: Event<Message>,
+        cx: &mut Context<'_, Message>,
+    ) {
+        if let (Event::Open, Some(Some(place))) = (&event, self.pool.places.get_mut(socket.data.place)) {
+            place.token = socket.token(); // it was not known when the connect began
+        }
+        self.with(cx, |pool, cx| pool.event(socket, event, cx));
+    }
+
+    fn poller_event(&mut self, event: PollerEvent, cx: &mut Context<'_, Message>) {
+        match event {
+            PollerEvent::Started | PollerEvent::Timer { tag: 0, .. } => self.tick(cx),
+            PollerEvent::Timer { .. } | PollerEvent::Stopping => {
+                self.with(cx, |pool, cx| pool.poller_event(event, cx));
+            }
+        }
+    }
+}
+
+fn origin(number: u8) -> Address {
+    Address::Inet(([10, 0, 0, number], 80).into())
+}
+
+/// A pool with its servers.
+struct Rig<const CONNECTIONS: usize, const WAITING: usize> {
+    server: TestServer<Turned<CONNECTIONS, WAITING>>,
+    desk: Rc<RefCell<Desk>>,
+    log: Log,
+}
+
+impl<const CONNECTIONS: usize, const WAITING: usize> Rig<CONNECTIONS, WAITING> {
+    fn new() -> Self {
+        let desk = Rc::new(RefCell::new(Desk::default()));
+        let pool = Pool::new(PoolLimits::DEFAULT);
+        let server = TestServer::untimed(Turned { pool, desk: Rc::clone(&desk) });
+        Self { server, desk, log: Log::default() }
+    }
+
+    /// Submits requests to these origins, all at once.
+    fn submit(&mut self, asks: &[(u8, &'static str)]) {
+        asks.iter().for_each(|(to, name)| self.queue(*to, name, RequestBody::None));
+        self.pass(2);
+    }
+
+    fn queue(&self, to: u8, name: &'static str, body: RequestBody) {
+        let log = Rc::clone(&self.log);
+        self.desk.borrow_mut().asks.push_back((to, Ask { name, body, log }));
+    }
+
+    fn pass(&mut self, millis: u64) {
+        self.server.advance(Duration::from_millis(millis));
+    }
+
+    /// Lets the first connect that is in progress succeed; returns the number of the connection.
+    fn accept(&mut self) -> usize {
+        let connection = self.server.connect();
+        self.pass(1);
+        connection
+    }
+
+    fn send(&mut self, connection: usize, bytes: &[u8]) {
+        self.server.send(connection, bytes);
+        self.pass(1);
+    }
+
+    /// Returns the origins of the connects in progress.
+    fn dialled(&self) -> Vec<Address> {
+        self.desk.borrow().dialled.iter().map(|(to, _)| *to).collect()
+    }
+
+    fn log(&self) -> Vec<String> {
+        self.log.borrow().clone()
+    }
+
+    fn pool(&mut self) -> &mut Pool<Ask, CONNECTIONS, WAITING> {
+        &mut self.server.handler().pool
+    }
+}
+
+const EMPTY: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+#[test]
+fn a_server_that_holds_on_to_a_connection_does_not_keep_an_idle_one() {
+    let mut rig = Rig::<2, 4>::new();
+    rig.submit(&[(1, "a"), (1, "b")]);
+    let (first, second) = (rig.accept(), rig.accept());
+    // Because of the bytes after the response, its end is awaited.
+    rig.send(first, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\nmore");
+    rig.send(second, EMPTY);
+    assert_eq!((rig.log(), rig.pool().connections()), (["end a", "end b"].map(String::from).into(), 2));
+    rig.submit(&[(2, "c")]);
+    assert_eq!(rig.dialled(), [origin(2)]);
+}
+
+#[test]
+fn a_connection_whose_request_was_not_wholly_sent_is_reset() {
+    let mut rig = Rig::<1, 4>::new();
+    rig.queue(1, "a", RequestBody::Length(500_000));
+    rig.pass(2);
+    let connection = rig.server.connect();
+    rig.server.set_window(connection, 0);
+    rig.send(connection, b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(rig.log(), ["end a"]);
+    assert!(rig.server.is_reset(connection));
+    assert_eq!(rig.pool().connections(), 0);
+}
