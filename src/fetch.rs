@@ -13,10 +13,10 @@
 //! # Ok::<(), fetch::RequestFailed>(())
 //! ```
 //!
-//! Each request has a connection and an engine of one poller to itself, which costs some hundred microseconds. Names are
-//! resolved on the calling thread, and up to eight addresses are tried as RFC 8305 recommends: the families take turns, and
-//! an attempt begins beside those before it after a quarter of a second. A program with many requests uses
-//! [`Pool`](lightcone_http::client::Pool), a handler, which does not block and keeps connections open.
+//! Each request has a connection and an engine of one poller to itself, which costs some hundred microseconds. Names
+//! are resolved on the calling thread, and up to eight addresses are tried as RFC 8305 recommends: the families take
+//! turns, and an attempt begins a quarter of a second after the one before it, which continues. A program with many
+//! requests uses [`Pool`](lightcone_http::client::Pool), a handler, which does not block and keeps connections open.
 
 use alloc::sync::Arc;
 use core::convert::Infallible;
@@ -41,7 +41,7 @@ use crate::Native;
 /// The maximum number of addresses of a name that are tried.
 const ADDRESSES_MAX: usize = 8;
 const UNREACHABLE: FetchError = FetchError::new(FetchPhase::Connect, FetchCause::Stopping);
-/// The default limit of a body that is collected.
+/// The default limit of a response's body.
 const BODY_MAX: u64 = 16 << 20;
 
 /// Why a blocking request has failed.
@@ -420,7 +420,7 @@ impl Fetch for Call {
             (Ok(()), None) => unreachable!("a response has a head"),
             (Err(error), _) => Err(RequestFailed::Write(error)),
         };
-        // The thread that waits has not gone.
+        // The calling thread holds the receiver until this arrives.
         let _ = self.outcome.send(outcome);
     }
 

@@ -381,7 +381,7 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         if !control.chain.armed || !control.chain.is_low(most) || !control.state.is_live() {
             return false;
         }
-        // no block is of use to it any more, and to wait for one would keep it from being read
+        // it can use no block any more, and would not be read while it waits for one
         if !control.state.writes() {
             control.chain.armed = false;
             control.pending.set(Pending::WRITABLE);

@@ -373,8 +373,8 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     error(
         "core/src/buffer/output.rs",
         "rewind_keeps_blocks",
-        "let extra = self.chain.blocks - before.blocks;",
-        "let extra = if MUTATED { 0 } else { self.chain.blocks - before.blocks };",
+        "self.chain.blocks.checked_sub(before.blocks)",
+        "(if MUTATED { Some(0) } else { self.chain.blocks.checked_sub(before.blocks) })",
     ),
     error(
         "core/src/buffer/output.rs",

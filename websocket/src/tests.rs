@@ -396,12 +396,13 @@ fn a_message_that_goes_on_is_awaited_and_one_that_does_not_is_not() {
     // pieces of a long message, in their time
     let mut rig = rig();
     let connection = rig.open();
-    let long = frame(true, Opcode::Binary, &[7; 20_000]);
+    let message = vec![7; 20_000];
+    let long = frame(true, Opcode::Binary, &message);
     for piece in long.chunks(1_100) {
         rig.server.advance(Duration::from_secs(25));
         rig.server.send(connection, piece);
     }
-    assert_eq!(rig.receive(connection), [sent(Opcode::Binary, &[7; 20_000])]);
+    assert_eq!(rig.receive(connection), [sent(Opcode::Binary, &message)]);
 }
 
 /// With little room, no piece is longer than what can be sent back at once: a handler that sends each one back would be
@@ -414,7 +415,7 @@ fn a_piece_can_always_be_sent_back() {
             let mut rig = rig_with(&config);
             let connection = rig.server.start(handshake_with("/plain"));
             drop(rig.server.receive(connection));
-            let message: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            let message: Vec<u8> = (0..=250).cycle().take(length).collect();
             rig.server.send(connection, &frame(true, Opcode::Binary, &message));
             assert_eq!(rig.receive(connection), [sent(Opcode::Binary, &message)], "{limit} of {block_size}");
         }

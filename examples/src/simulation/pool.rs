@@ -61,7 +61,7 @@ struct Task {
     /// The length of the body, in both directions.
     length: u32,
     chunked: bool,
-    /// Whether its response may be incomplete, and the test must not notice.
+    /// The mistake that the client makes with the request.
     mistake: Mistake,
 }
 

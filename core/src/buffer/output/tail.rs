@@ -155,9 +155,9 @@ impl Output<'_> {
         self.chain.each_block(&self.pool, |block, _, end| {
             n += 1;
             if n <= kept {
-                at = end
+                at = end;
             } else {
-                unused = block
+                unused = block;
             }
             true
         });
