@@ -22,6 +22,7 @@ const TIMER_TAG: u64 = u64::MAX;
 const RETRY: Duration = Duration::from_millis(5);
 
 const OVERLOADED: FetchError = FetchError::new(FetchPhase::Wait, FetchCause::Overloaded);
+const STOPPING: FetchError = FetchError::new(FetchPhase::Wait, FetchCause::Stopping);
 
 /// Limits of a [`Pool`], apart from the numbers of its connections and of the requests that wait, which are a part of its
 /// type.
@@ -122,6 +123,8 @@ impl<F> Use<F> {
 struct Place<F> {
     token: Token,
     origin: Address,
+    /// Whether the connect has begun: otherwise nothing reports its end if the poller stops.
+    admitted: bool,
     /// Whether the connection has served a request before.
     reused: bool,
     usage: Use<F>,
@@ -160,6 +163,8 @@ pub struct PoolStats {
 /// [`Fetch::restart`] agrees. Any other request is sent at most once.
 ///
 /// The pool needs one timer of its poller ([`Config::timers`](lightcone_core::Config::timers)), with the tag `u64::MAX`.
+/// Its connects have the tags from 0 to `CONNECTIONS - 1`: a handler around it that connects as well uses others, and
+/// keeps their events to itself.
 /// It turns away connections that a listener accepts; a handler that wants both forwards to the pool what it does not
 /// accept itself.
 pub struct Pool<F, const CONNECTIONS: usize, const WAITING: usize> {
@@ -233,7 +238,7 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
     /// stops, it fails at once.
     pub fn submit(&mut self, origin: Address, fetch: F, cx: &mut PoolContext<'_, F>) {
         if self.stopping {
-            return fetch.failed(FetchError::new(FetchPhase::Wait, FetchCause::Stopping));
+            return fetch.failed(STOPPING);
         }
         let waiter = Waiter { fetch, origin, deadline: cx.now() + self.limits.wait_time, retried: false };
         match self.waiting.iter().position(Option::is_none) {
@@ -339,7 +344,7 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         self.stats.connects += 1;
         if let (Some(waiter), Some(place)) = (self.take(waiter), self.places.get_mut(free)) {
             let usage = Use::Connecting(waiter);
-            *place = Some(Place { token, origin: *origin, reused: false, usage });
+            *place = Some(Place { token, origin: *origin, admitted: false, reused: false, usage });
         }
         Given::Yes
     }
@@ -488,7 +493,7 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         let place = self.places.get_mut(at).and_then(Option::take);
         if let Some(Place { usage: Use::Called(waiter) | Use::Connecting(waiter), .. }) = place {
             if self.stopping {
-                waiter.fetch.failed(FetchError::new(FetchPhase::Wait, FetchCause::Stopping));
+                waiter.fetch.failed(STOPPING);
             } else {
                 self.put_first(waiter, OVERLOADED);
             }
@@ -510,18 +515,28 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Handler for Pool<
     type Data = PoolSocket<F>;
     type Message = PoolMessage<F::Message>;
 
-    fn admit(&mut self, origin: Origin, _: &Address) -> Option<PoolSocket<F>> {
+    fn admit(&mut self, origin: Origin, peer: &Address) -> Option<PoolSocket<F>> {
         let Origin::Connecting { tag } = origin else { return None };
-        let place = usize::try_from(tag).ok()?;
-        self.places.get(place)?.as_ref()?;
-        Some(PoolSocket { place, connection: ClientConnection::new() })
+        let at = usize::try_from(tag).ok()?;
+        // A connect of another part of the program may have the same tag.
+        let place =
+            self.places.get_mut(at)?.as_mut().filter(|place| !place.admitted && place.origin == *peer)?;
+        place.admitted = true;
+        Some(PoolSocket { place: at, connection: ClientConnection::new() })
     }
 
-    /// Requests that wait fail. Those in progress may be completed during the grace time.
+    /// Requests that wait fail, also for a connect that has not begun. Those in progress may be completed during the
+    /// grace time.
     fn stopping(&mut self, cx: &mut PoolContext<'_, F>) {
         self.stopping = true;
         while let Some(waiter) = self.take(0) {
-            waiter.fetch.failed(FetchError::new(FetchPhase::Wait, FetchCause::Stopping));
+            waiter.fetch.failed(STOPPING);
+        }
+        for place in &mut self.places {
+            if let Some(Place { usage: Use::Connecting(waiter), .. }) = place.take_if(|place| !place.admitted)
+            {
+                waiter.fetch.failed(STOPPING);
+            }
         }
         self.set_timer(false, cx);
     }

@@ -50,6 +50,7 @@ impl Fetch for Ask {
 
     fn failed(self, error: FetchError) {
         self.log.borrow_mut().push(format!("failed {}: {error}", self.name));
+        assert!(self.name != "panic", "as the test wants it");
     }
 }
 
@@ -60,6 +61,8 @@ struct Desk {
     asks: VecDeque<(u8, Ask)>,
     /// Connects that have begun: the origin and the tag.
     dialled: VecDeque<(Address, u64)>,
+    /// Whether the poller has no socket for a connect.
+    full: bool,
 }
 
 /// A pool that takes accepted connections for its own.
@@ -86,7 +89,11 @@ impl Outbox<Message> for Dialler<'_, '_> {
     }
 
     fn connect(&mut self, to: Address, tag: u64) -> Result<Token, ConnectError> {
-        self.desk.borrow_mut().dialled.push_back((to, tag));
+        let mut desk = self.desk.borrow_mut();
+        if desk.full {
+            return Err(ConnectError::Full);
+        }
+        desk.dialled.push_back((to, tag));
         Ok(Token::from_bits(0))
     }
 
@@ -147,9 +154,11 @@ impl<const CONNECTIONS: usize, const WAITING: usize> Handler for Turned<CONNECTI
     fn poller_event(&mut self, event: PollerEvent, cx: &mut Context<'_, Message>) {
         match event {
             PollerEvent::Started | PollerEvent::Timer { tag: 0, .. } => self.tick(cx),
-            PollerEvent::Timer { .. } | PollerEvent::Stopping => {
-                self.with(cx, |pool, cx| pool.poller_event(event, cx));
-            }
+            PollerEvent::Timer { .. } | PollerEvent::Stopping => self.with(cx, |pool, cx| {
+                // as a poller does that goes on after a panic
+                let call = std::panic::AssertUnwindSafe(|| pool.poller_event(event, cx));
+                let _ = std::panic::catch_unwind(call);
+            }),
         }
     }
 }
@@ -240,4 +249,28 @@ fn a_connection_whose_request_was_not_wholly_sent_is_reset() {
     assert_eq!(rig.log(), ["end a"]);
     assert!(rig.server.is_reset(connection));
     assert_eq!(rig.pool().connections(), 0);
+}
+
+#[test]
+fn a_stop_fails_the_requests_whose_connects_have_not_begun() {
+    let mut rig = Rig::<2, 4>::new();
+    rig.submit(&[(1, "a"), (2, "b")]);
+    let connection = rig.accept();
+    rig.server.stop(Duration::from_secs(5));
+    assert_eq!(rig.log(), ["failed b: stopped while waiting for a free connection"]);
+    assert_eq!(rig.pool().connections(), 1);
+    rig.send(connection, EMPTY);
+    assert_eq!(rig.log().last().map(String::as_str), Some("end a"), "what has begun is completed");
+}
+
+#[test]
+fn only_the_connects_of_the_pool_are_admitted() {
+    let mut rig = Rig::<2, 4>::new();
+    rig.submit(&[(1, "a")]);
+    assert_eq!(rig.dialled(), [origin(1)]);
+    let mut admits = |tag, to| rig.pool().admit(Origin::Connecting { tag }, &origin(to)).is_some();
+    assert!(!admits(0, 2), "a connect to another address, with a tag of the pool");
+    assert!(!admits(1, 1) && !admits(2, 1), "places without a connect");
+    assert!(admits(0, 1));
+    assert!(!admits(0, 1), "it was admitted before");
 }
