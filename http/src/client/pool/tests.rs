@@ -263,6 +263,43 @@ fn a_stop_fails_the_requests_whose_connects_have_not_begun() {
     assert_eq!(rig.log().last().map(String::as_str), Some("end a"), "what has begun is completed");
 }
 
+/// Lets the connection of a request end that is sent over a used one, while as many others wait as may.
+fn lost_while_all_waiters_are_taken(full: bool) -> Rig<1, 1> {
+    let mut rig = Rig::<1, 1>::new();
+    rig.submit(&[(1, "a")]);
+    let connection = rig.accept();
+    rig.send(connection, EMPTY);
+    rig.submit(&[(1, "b")]);
+    rig.submit(&[(2, "c")]);
+    assert_eq!((rig.log().len(), rig.pool().waiting()), (1, 1));
+    rig.desk.borrow_mut().full = full;
+    rig.server.end(connection);
+    rig.pass(1);
+    rig
+}
+
+#[test]
+fn a_request_that_is_repeated_needs_no_place_among_the_waiters() {
+    let mut rig = lost_while_all_waiters_are_taken(false);
+    assert_eq!((rig.log(), rig.dialled()), (std::vec!["end a".into()], std::vec![origin(1)]));
+    assert_eq!((rig.pool().waiting(), rig.pool().stats().retries), (1, 0), "it is not sent yet");
+    let connection = rig.accept();
+    assert_eq!(rig.pool().stats().retries, 1);
+    rig.send(connection, EMPTY);
+    rig.pass(10);
+    let connection = rig.accept();
+    rig.send(connection, EMPTY);
+    assert_eq!(rig.log(), ["end a", "end b", "end c"]);
+}
+
+#[test]
+fn a_request_that_can_neither_wait_nor_be_sent_counts_as_an_overload() {
+    let mut rig = lost_while_all_waiters_are_taken(true);
+    assert_eq!(rig.log(), ["end a", "failed b: too many requests while waiting for a free connection"]);
+    let stats = rig.pool().stats();
+    assert_eq!((stats.overloads, stats.retries), (1, 0));
+}
+
 #[test]
 fn only_the_connects_of_the_pool_are_admitted() {
     let mut rig = Rig::<2, 4>::new();
