@@ -558,6 +558,8 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Handler for Pool<
     fn timer(&mut self, timer: TimerId, _: u64, cx: &mut PoolContext<'_, F>) {
         if self.timer.is_some_and(|(own, _)| own == timer) {
             self.timer = None;
+            // Before a fetch is called: the others need a timer also if that panics.
+            self.set_timer(true, cx);
             self.expire(cx.now());
             self.dispatch(cx);
         }

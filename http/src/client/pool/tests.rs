@@ -301,6 +301,19 @@ fn a_request_that_can_neither_wait_nor_be_sent_counts_as_an_overload() {
 }
 
 #[test]
+fn waiters_expire_after_a_panic_of_another_one() {
+    let mut rig = Rig::<1, 4>::new();
+    rig.submit(&[(1, "a"), (1, "panic")]);
+    rig.accept();
+    rig.pass(1_000);
+    rig.submit(&[(1, "b")]);
+    rig.pass(10_100);
+    let late =
+        ["panic", "b"].map(|name| format!("failed {name}: timed out while waiting for a free connection"));
+    assert_eq!(rig.log(), late);
+}
+
+#[test]
 fn only_the_connects_of_the_pool_are_admitted() {
     let mut rig = Rig::<2, 4>::new();
     rig.submit(&[(1, "a")]);
