@@ -122,6 +122,11 @@ fn bodies_are_delimited_as_the_rfc_says() {
         ("HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\nuntil the end", "closed:until the end:0"),
         ("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\na", "closed:a:0"),
         ("HTTP/1.1 200 OK\r\nConnection: x, CLOSE\r\nContent-Length: 1\r\n\r\na", "closed:a:0"),
+        ("HTTP/1.1 103 E\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na", "kept:a:0"),
+        (
+            "HTTP/1.1 103 E\r\nConnection: close\r\n\r\nHTTP/1.1 102 P\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na",
+            "closed:a:0",
+        ),
         ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\na", "closed:a:0"),
         ("HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 1\r\n\r\na", "kept:a:0"),
         ("HTTP/1.9 200 OK\r\nContent-Length: 1\r\n\r\na", "kept:a:0"),
