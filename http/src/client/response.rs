@@ -52,11 +52,11 @@ pub enum InvalidResponse {
     HeadTooLarge,
     /// More interim responses than [`ClientLimits::interims`] came before the final one.
     TooManyInterims,
-    /// The body exceeds [`ClientLimits::body`].
+    /// The body exceeds [`ClientLimits::body`], or the extensions of its chunks exceed 16 KiB in total.
     BodyTooLarge,
-    /// The framing of a chunk is malformed, or has extensions beyond their limit.
+    /// The framing of a chunk is malformed, or the line with its size and extensions exceeds 256 bytes.
     Chunk,
-    /// The trailer section of a chunked body is too large.
+    /// The trailer section of a chunked body exceeds 8 KiB.
     Trailers,
     /// The connection ended before the response was complete.
     Truncated,

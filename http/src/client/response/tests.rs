@@ -352,3 +352,20 @@ fn agrees_with_httparse() {
     }
     assert!(accepted > 5_000 && refused > 2_000, "{accepted} {refused}");
 }
+
+/// The figures are those of the documentation.
+#[test]
+fn the_framing_of_chunks_has_fixed_limits() {
+    let chunked =
+        |rest: &str| get(&std::format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{rest}"));
+    let line = |length: usize| std::format!("1;{}\r\na\r\n", "x".repeat(length - 2));
+    let end = "0\r\n\r\n";
+    assert_eq!(chunked(&(line(256) + end)), "kept:a:0");
+    assert_eq!(chunked(&(line(257) + end)), "Chunk");
+    let extensions = line(129).repeat(128); // 128 bytes each
+    assert!(chunked(&(extensions.clone() + end)).starts_with("kept:aa"));
+    assert_eq!(chunked(&(extensions + &line(2) + end)), "BodyTooLarge");
+    let trailers = |length: usize| std::format!("0\r\nA: {}\r\n\r\n", "x".repeat(length - 7));
+    assert_eq!(chunked(&trailers(8 << 10)), "kept::0");
+    assert_eq!(chunked(&trailers((8 << 10) + 1)), "Trailers");
+}
