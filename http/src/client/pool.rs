@@ -75,14 +75,15 @@ enum Content<M> {
     Start,
     /// The pool needs the place of an idle connection.
     Leave,
-    /// For the fetch.
-    Fetch(M),
+    /// For the fetch with this number.
+    Fetch(u32, M),
 }
 
 impl<M> PoolMessage<M> {
-    /// Creates a message for the fetch that a socket has in progress.
-    pub const fn new(message: M) -> Self {
-        Self(Content::Fetch(message))
+    /// Creates a message for the fetch that has [begun](Fetch::begun) with this number. It is posted to the socket that
+    /// was passed with the number. If it arrives after the fetch has ended, it is dropped.
+    pub const fn new(number: u32, message: M) -> Self {
+        Self(Content::Fetch(number, message))
     }
 }
 
@@ -195,6 +196,8 @@ impl<F, const CONNECTIONS: usize, const WAITING: usize> fmt::Debug for Pool<F, C
 /// The state of one socket of a [`Pool`].
 pub struct PoolSocket<F> {
     place: usize,
+    /// How many requests have begun on it.
+    number: u32,
     connection: ClientConnection<F>,
 }
 
@@ -402,7 +405,9 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
     fn begin(&mut self, socket: &mut PoolView<'_, F>, cx: &mut PoolContext<'_, F>) {
         let Some(Some(place)) = self.places.get_mut(socket.data.place) else { return socket.close() };
         let usage = core::mem::replace(&mut place.usage, Use::Leaving { asked: false });
-        let (Use::Connecting(waiter) | Use::Called(waiter)) = usage else { return place.usage = usage };
+        let (Use::Connecting(mut waiter) | Use::Called(mut waiter)) = usage else {
+            return place.usage = usage;
+        };
         if !socket.data.connection.is_reusable() || socket.is_closing() || socket.peer_closed() {
             // It has ended while the message was on its way: nothing was sent. `close` follows.
             place.usage = Use::Called(waiter);
@@ -412,6 +417,8 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
             self.stats.retries += 1;
         }
         place.usage = Use::Busy { retried: waiter.retried, deadline: waiter.deadline };
+        socket.data.number = socket.data.number.wrapping_add(1);
+        waiter.fetch.begun(socket.token(), socket.data.number);
         let outcome = socket.data.connection.start(waiter.fetch, &mut socket.stream, &self.limits.client);
         self.settle(socket, outcome, cx);
     }
@@ -536,7 +543,7 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Handler for Pool<
         let place =
             self.places.get_mut(at)?.as_mut().filter(|place| !place.admitted && place.origin == *peer)?;
         place.admitted = true;
-        Some(PoolSocket { place: at, connection: ClientConnection::new() })
+        Some(PoolSocket { place: at, number: 0, connection: ClientConnection::new() })
     }
 
     /// Requests that wait fail, also for a connect that has not begun. Those in progress may be completed during the
@@ -611,7 +618,8 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Handler for Pool<
         match message.0 {
             Content::Start => self.begin(socket, cx),
             Content::Leave => self.leave(socket),
-            Content::Fetch(message) => {
+            Content::Fetch(number, _) if number != socket.data.number => {} // for one that has ended
+            Content::Fetch(_, message) => {
                 let outcome =
                     socket.data.connection.message(message, &mut socket.stream, &self.limits.client);
                 self.settle(socket, outcome, cx);

@@ -22,6 +22,7 @@ type Log = Rc<RefCell<Vec<String>>>;
 
 struct Ask {
     name: &'static str,
+    begun: Rc<RefCell<Vec<(Token, u32)>>>,
     body: RequestBody,
     log: Log,
 }
@@ -35,6 +36,15 @@ impl Fetch for Ask {
 
     fn send(&mut self, body: &mut BodyWriter<'_>) -> Flow {
         while body.write(&[b'x'; 1_000]) > 0 {}
+        Flow::More
+    }
+
+    fn begun(&mut self, socket: Token, number: u32) {
+        self.begun.borrow_mut().push((socket, number));
+    }
+
+    fn message(&mut self, message: u32) -> Flow {
+        self.log.borrow_mut().push(format!("message {message} for {}", self.name));
         Flow::More
     }
 
@@ -172,6 +182,8 @@ struct Rig<const CONNECTIONS: usize, const WAITING: usize> {
     server: TestServer<Turned<CONNECTIONS, WAITING>>,
     desk: Rc<RefCell<Desk>>,
     log: Log,
+    /// The sockets and numbers of the requests that have begun.
+    begun: Rc<RefCell<Vec<(Token, u32)>>>,
 }
 
 impl<const CONNECTIONS: usize, const WAITING: usize> Rig<CONNECTIONS, WAITING> {
@@ -179,7 +191,7 @@ impl<const CONNECTIONS: usize, const WAITING: usize> Rig<CONNECTIONS, WAITING> {
         let desk = Rc::new(RefCell::new(Desk::default()));
         let pool = Pool::new(PoolLimits::DEFAULT);
         let server = TestServer::untimed(Turned { pool, desk: Rc::clone(&desk) });
-        Self { server, desk, log: Log::default() }
+        Self { server, desk, log: Log::default(), begun: Rc::default() }
     }
 
     /// Submits requests to these origins, all at once.
@@ -189,8 +201,8 @@ impl<const CONNECTIONS: usize, const WAITING: usize> Rig<CONNECTIONS, WAITING> {
     }
 
     fn queue(&self, to: u8, name: &'static str, body: RequestBody) {
-        let log = Rc::clone(&self.log);
-        self.desk.borrow_mut().asks.push_back((to, Ask { name, body, log }));
+        let (log, begun) = (Rc::clone(&self.log), Rc::clone(&self.begun));
+        self.desk.borrow_mut().asks.push_back((to, Ask { name, begun, body, log }));
     }
 
     fn pass(&mut self, millis: u64) {
@@ -323,4 +335,23 @@ fn only_the_connects_of_the_pool_are_admitted() {
     assert!(!admits(1, 1) && !admits(2, 1), "places without a connect");
     assert!(admits(0, 1));
     assert!(!admits(0, 1), "it was admitted before");
+}
+
+#[test]
+fn a_message_reaches_the_request_that_it_was_posted_for_or_none() {
+    let mut rig = Rig::<1, 4>::new();
+    rig.submit(&[(1, "a")]);
+    let connection = rig.accept();
+    let post = |rig: &mut Rig<1, 4>, request: usize, message: u32| {
+        let (socket, number) = rig.begun.borrow()[request];
+        assert!(rig.server.post(socket, PoolMessage::new(number, message)));
+    };
+    post(&mut rig, 0, 1);
+    rig.send(connection, EMPTY);
+    post(&mut rig, 0, 2); // idle
+    rig.submit(&[(1, "b")]);
+    post(&mut rig, 0, 3); // the same socket, another request
+    post(&mut rig, 1, 4);
+    rig.send(connection, EMPTY);
+    assert_eq!(rig.log(), ["message 1 for a", "end a", "message 4 for b", "end b"]);
 }
