@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use lightcone_core::{CloseReason, ConnectError, ErrorKind, Output};
+use lightcone_core::{CloseReason, ConnectError, ErrorKind, Output, Token};
 
 use crate::exchange::Flow;
 
@@ -54,6 +54,13 @@ pub trait Fetch: Sized {
     /// The type of the messages that the program posts to the connection of a fetch.
     type Message;
 
+    /// Called first by a [`Pool`](super::Pool), whenever it begins to send the request: with the socket to which messages
+    /// are posted meanwhile, and with the number of the request on that socket, which is a part of
+    /// [each message](super::PoolMessage::new). The default ignores them.
+    fn begun(&mut self, socket: Token, number: u32) {
+        let _ = (socket, number);
+    }
+
     /// Returns the request. It is called again before the request is sent a second time, and must be the same then.
     fn request(&self) -> ClientRequest<'_>;
 
@@ -90,6 +97,9 @@ pub trait Fetch: Sized {
     /// Handles a message that was posted to the connection. After it, [`send`](Self::send) and [`body`](Self::body) are
     /// called if they have something to do, so that a message can also mean no more than "continue". [`Flow::Abort`]
     /// gives up: the connection ends. The default continues.
+    ///
+    /// A message may arrive when the request that it was posted for is over. A [`Pool`](super::Pool) drops it then; a
+    /// [`Client`](super::Client) passes it to the next request on the connection, if there is one.
     fn message(&mut self, message: Self::Message) -> Flow {
         let _ = message;
         Flow::More

@@ -22,6 +22,7 @@ const TIMER_TAG: u64 = u64::MAX;
 const RETRY: Duration = Duration::from_millis(5);
 
 const OVERLOADED: FetchError = FetchError::new(FetchPhase::Wait, FetchCause::Overloaded);
+const STOPPING: FetchError = FetchError::new(FetchPhase::Wait, FetchCause::Stopping);
 
 /// Limits of a [`Pool`], apart from the numbers of its connections and of the requests that wait, which are a part of its
 /// type.
@@ -74,14 +75,15 @@ enum Content<M> {
     Start,
     /// The pool needs the place of an idle connection.
     Leave,
-    /// For the fetch.
-    Fetch(M),
+    /// For the fetch with this number.
+    Fetch(u32, M),
 }
 
 impl<M> PoolMessage<M> {
-    /// Creates a message for the fetch that a socket has in progress.
-    pub const fn new(message: M) -> Self {
-        Self(Content::Fetch(message))
+    /// Creates a message for the fetch that has [begun](Fetch::begun) with this number. It is posted to the socket that
+    /// was passed with the number. If it arrives after the fetch has ended, it is dropped.
+    pub const fn new(number: u32, message: M) -> Self {
+        Self(Content::Fetch(number, message))
     }
 }
 
@@ -100,7 +102,7 @@ struct Waiter<F> {
 enum Use<F> {
     /// This request is sent when the connection is established.
     Connecting(Waiter<F>),
-    /// This request is sent when the socket gets the message.
+    /// This request is sent when the socket gets the message; over another connection if the socket ends before.
     Called(Waiter<F>),
     /// A request is in progress, which was or was not retried and has this deadline to wait.
     Busy { retried: bool, deadline: Instant },
@@ -122,6 +124,8 @@ impl<F> Use<F> {
 struct Place<F> {
     token: Token,
     origin: Address,
+    /// Whether the connect has begun: otherwise nothing reports its end if the poller stops.
+    admitted: bool,
     /// Whether the connection has served a request before.
     reused: bool,
     usage: Use<F>,
@@ -140,7 +144,7 @@ pub struct PoolStats {
     pub retries: u64,
     /// Requests that waited too long for a connection.
     pub expired: u64,
-    /// Requests that were refused because too many were waiting.
+    /// Requests that failed because too many were waiting.
     pub overloads: u64,
 }
 
@@ -159,7 +163,13 @@ pub struct PoolStats {
 /// [idempotent](super::ClientRequest::is_idempotent), it was not sent twice already, and it has no body or
 /// [`Fetch::restart`] agrees. Any other request is sent at most once.
 ///
+/// A request that was accepted can fail as [`Overloaded`](FetchCause::Overloaded) in one case: its connection ends
+/// before it could be sent, or it is to be sent once more, and at that moment `WAITING` others wait and the poller has no
+/// socket for another connect.
+///
 /// The pool needs one timer of its poller ([`Config::timers`](lightcone_core::Config::timers)), with the tag `u64::MAX`.
+/// Its connects have the tags from 0 to `CONNECTIONS - 1`: a handler around it that connects as well uses others, and
+/// keeps their events to itself.
 /// It turns away connections that a listener accepts; a handler that wants both forwards to the pool what it does not
 /// accept itself.
 pub struct Pool<F, const CONNECTIONS: usize, const WAITING: usize> {
@@ -186,6 +196,8 @@ impl<F, const CONNECTIONS: usize, const WAITING: usize> fmt::Debug for Pool<F, C
 /// The state of one socket of a [`Pool`].
 pub struct PoolSocket<F> {
     place: usize,
+    /// How many requests have begun on it.
+    number: u32,
     connection: ClientConnection<F>,
 }
 
@@ -233,17 +245,19 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
     /// stops, it fails at once.
     pub fn submit(&mut self, origin: Address, fetch: F, cx: &mut PoolContext<'_, F>) {
         if self.stopping {
-            return fetch.failed(FetchError::new(FetchPhase::Wait, FetchCause::Stopping));
+            return fetch.failed(STOPPING);
         }
         let waiter = Waiter { fetch, origin, deadline: cx.now() + self.limits.wait_time, retried: false };
         match self.waiting.iter().position(Option::is_none) {
             Some(free) => self.put(free, waiter),
-            None => {
-                self.stats.overloads += 1;
-                return waiter.fetch.failed(OVERLOADED);
-            }
+            None => return self.refuse(waiter),
         }
         self.dispatch(cx);
+    }
+
+    fn refuse(&mut self, waiter: Waiter<F>) {
+        self.stats.overloads += 1;
+        waiter.fetch.failed(OVERLOADED);
     }
 
     fn put(&mut self, at: usize, waiter: Waiter<F>) {
@@ -258,16 +272,6 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         let waiter = rest.first_mut()?.take();
         rest.rotate_left(1);
         waiter
-    }
-
-    /// Puts a waiter before all others. Its place is free since it was taken from the queue before; if others have taken
-    /// all of them meanwhile, it fails.
-    fn put_first(&mut self, waiter: Waiter<F>, otherwise: FetchError) {
-        if self.waiting.last().is_none_or(Option::is_some) {
-            return waiter.fetch.failed(otherwise);
-        }
-        self.waiting.rotate_right(1);
-        self.put(0, waiter);
     }
 
     /// Assigns connections to waiters, in their order. A waiter whose origin has no connection to spare does not keep
@@ -326,22 +330,30 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         let Some(free) = self.places.iter().position(Option::is_none) else {
             return self.make_room(|_| true, cx);
         };
-        let token = match cx.connect(*origin, free as u64) {
+        let token = cx.connect(*origin, free as u64);
+        if token == Err(ConnectError::Full) {
+            return Given::Later;
+        }
+        if let Some(waiter) = self.take(waiter) {
+            self.occupy(free, waiter, token);
+        }
+        Given::Yes
+    }
+
+    /// Lets a waiter have a free place, if its connect could be started.
+    fn occupy(&mut self, at: usize, waiter: Waiter<F>, token: Result<Token, ConnectError>) {
+        let token = match token {
             Ok(token) => token,
-            Err(ConnectError::Full) => return Given::Later,
             Err(error) => {
-                if let Some(waiter) = self.take(waiter) {
-                    waiter.fetch.failed(FetchError::new(FetchPhase::Connect, FetchCause::Unconnected(error)));
-                }
-                return Given::Yes;
+                let error = FetchError::new(FetchPhase::Connect, FetchCause::Unconnected(error));
+                return waiter.fetch.failed(error);
             }
         };
         self.stats.connects += 1;
-        if let (Some(waiter), Some(place)) = (self.take(waiter), self.places.get_mut(free)) {
-            let usage = Use::Connecting(waiter);
-            *place = Some(Place { token, origin: *origin, reused: false, usage });
+        if let Some(place) = self.places.get_mut(at) {
+            let (origin, usage) = (waiter.origin, Use::Connecting(waiter));
+            *place = Some(Place { token, origin, admitted: false, reused: false, usage });
         }
-        Given::Yes
     }
 
     /// Asks the connection that has been idle longest to leave, among those that may. Its end dispatches again.
@@ -393,14 +405,20 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
     fn begin(&mut self, socket: &mut PoolView<'_, F>, cx: &mut PoolContext<'_, F>) {
         let Some(Some(place)) = self.places.get_mut(socket.data.place) else { return socket.close() };
         let usage = core::mem::replace(&mut place.usage, Use::Leaving { asked: false });
-        let (Use::Connecting(waiter) | Use::Called(waiter)) = usage else { return place.usage = usage };
+        let (Use::Connecting(mut waiter) | Use::Called(mut waiter)) = usage else {
+            return place.usage = usage;
+        };
         if !socket.data.connection.is_reusable() || socket.is_closing() || socket.peer_closed() {
-            // It has ended while the message was on its way: nothing was sent.
-            self.put_first(waiter, OVERLOADED);
-            socket.close();
-            return self.dispatch(cx);
+            // It has ended while the message was on its way: nothing was sent. `close` follows.
+            place.usage = Use::Called(waiter);
+            return socket.abort();
+        }
+        if waiter.retried {
+            self.stats.retries += 1;
         }
         place.usage = Use::Busy { retried: waiter.retried, deadline: waiter.deadline };
+        socket.data.number = socket.data.number.wrapping_add(1);
+        waiter.fetch.begun(socket.token(), socket.data.number);
         let outcome = socket.data.connection.start(waiter.fetch, &mut socket.stream, &self.limits.client);
         self.settle(socket, outcome, cx);
     }
@@ -459,8 +477,8 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         }
     }
 
-    /// Lets a request that has failed wait for a new connection if it may be sent again, and reports the failure
-    /// otherwise.
+    /// Keeps a request that has failed until its connection has closed if it may be sent again, over a new connection,
+    /// and reports the failure otherwise.
     fn retry_or_fail(&mut self, place: usize, mut fetch: F, error: FetchError, answered: bool) {
         let lost = matches!(
             error.cause,
@@ -479,18 +497,26 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         if !repeatable || !(bodiless || fetch.restart()) {
             return fetch.failed(error);
         }
-        self.stats.retries += 1;
-        self.put_first(Waiter { fetch, origin, deadline, retried: true }, error);
+        if let Some(Some(place)) = self.places.get_mut(place) {
+            place.usage = Use::Called(Waiter { fetch, origin, deadline, retried: true });
+        }
     }
 
-    /// Frees the place of a socket that has ended. A request that was not sent yet goes back to the front.
+    /// Frees the place of a socket that has ended. A request that is still to be sent goes back to the front of those
+    /// that wait or, if others have taken all their places meanwhile, has this one at once.
     fn free(&mut self, at: usize, cx: &mut PoolContext<'_, F>) {
         let place = self.places.get_mut(at).and_then(Option::take);
         if let Some(Place { usage: Use::Called(waiter) | Use::Connecting(waiter), .. }) = place {
             if self.stopping {
-                waiter.fetch.failed(FetchError::new(FetchPhase::Wait, FetchCause::Stopping));
+                waiter.fetch.failed(STOPPING);
+            } else if self.waiting.last().is_some_and(Option::is_none) {
+                self.waiting.rotate_right(1);
+                self.put(0, waiter);
             } else {
-                self.put_first(waiter, OVERLOADED);
+                match cx.connect(waiter.origin, at as u64) {
+                    Err(ConnectError::Full) => self.refuse(waiter),
+                    token => self.occupy(at, waiter, token),
+                }
             }
         }
         self.dispatch(cx);
@@ -510,18 +536,28 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Handler for Pool<
     type Data = PoolSocket<F>;
     type Message = PoolMessage<F::Message>;
 
-    fn admit(&mut self, origin: Origin, _: &Address) -> Option<PoolSocket<F>> {
+    fn admit(&mut self, origin: Origin, peer: &Address) -> Option<PoolSocket<F>> {
         let Origin::Connecting { tag } = origin else { return None };
-        let place = usize::try_from(tag).ok()?;
-        self.places.get(place)?.as_ref()?;
-        Some(PoolSocket { place, connection: ClientConnection::new() })
+        let at = usize::try_from(tag).ok()?;
+        // A connect of another part of the program may have the same tag.
+        let place =
+            self.places.get_mut(at)?.as_mut().filter(|place| !place.admitted && place.origin == *peer)?;
+        place.admitted = true;
+        Some(PoolSocket { place: at, number: 0, connection: ClientConnection::new() })
     }
 
-    /// Requests that wait fail. Those in progress may be completed during the grace time.
+    /// Requests that wait fail, also for a connect that has not begun. Those in progress may be completed during the
+    /// grace time.
     fn stopping(&mut self, cx: &mut PoolContext<'_, F>) {
         self.stopping = true;
         while let Some(waiter) = self.take(0) {
-            waiter.fetch.failed(FetchError::new(FetchPhase::Wait, FetchCause::Stopping));
+            waiter.fetch.failed(STOPPING);
+        }
+        for place in &mut self.places {
+            if let Some(Place { usage: Use::Connecting(waiter), .. }) = place.take_if(|place| !place.admitted)
+            {
+                waiter.fetch.failed(STOPPING);
+            }
         }
         self.set_timer(false, cx);
     }
@@ -529,6 +565,8 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Handler for Pool<
     fn timer(&mut self, timer: TimerId, _: u64, cx: &mut PoolContext<'_, F>) {
         if self.timer.is_some_and(|(own, _)| own == timer) {
             self.timer = None;
+            // Before a fetch is called: the others need a timer also if that panics.
+            self.set_timer(true, cx);
             self.expire(cx.now());
             self.dispatch(cx);
         }
@@ -580,7 +618,8 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Handler for Pool<
         match message.0 {
             Content::Start => self.begin(socket, cx),
             Content::Leave => self.leave(socket),
-            Content::Fetch(message) => {
+            Content::Fetch(number, _) if number != socket.data.number => {} // for one that has ended
+            Content::Fetch(_, message) => {
                 let outcome =
                     socket.data.connection.message(message, &mut socket.stream, &self.limits.client);
                 self.settle(socket, outcome, cx);

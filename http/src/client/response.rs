@@ -52,11 +52,11 @@ pub enum InvalidResponse {
     HeadTooLarge,
     /// More interim responses than [`ClientLimits::interims`] came before the final one.
     TooManyInterims,
-    /// The body exceeds [`ClientLimits::body`].
+    /// The body exceeds [`ClientLimits::body`], or the extensions of its chunks exceed 16 KiB in total.
     BodyTooLarge,
-    /// The framing of a chunk is malformed, or has extensions beyond their limit.
+    /// The framing of a chunk is malformed, or the line with its size and extensions exceeds 256 bytes.
     Chunk,
-    /// The trailer section of a chunked body is too large.
+    /// The trailer section of a chunked body exceeds 8 KiB.
     Trailers,
     /// The connection ended before the response was complete.
     Truncated,
@@ -103,7 +103,8 @@ pub struct ResponseHead<'a> {
 }
 
 impl<'a> ResponseHead<'a> {
-    /// Returns whether the connection can be used for another request when the body is over.
+    /// Returns whether the connection can be used for another request when the body is over, by this head and the
+    /// interim ones before it.
     pub const fn keep_alive(&self) -> bool {
         self.keep_alive
     }
@@ -225,6 +226,7 @@ pub struct ResponseReader {
     interims: u8,
     /// Bytes of the body that may still come, if it ends with the connection.
     allowed: Count,
+    /// Whether no head so far has announced that the connection ends.
     keep_alive: bool,
 }
 
@@ -239,7 +241,7 @@ impl ResponseReader {
             facts: PackedFacts::NONE,
             interims: 0,
             allowed: Count::new(limits.body),
-            keep_alive: false,
+            keep_alive: true,
         }
     }
 
@@ -355,9 +357,11 @@ impl ResponseReader {
         let delimiter = delimiter(status, self.method, announced);
         // A body that the status excludes may follow nevertheless, and would be taken for the next response.
         let surprising = !status.has_body() && status != Status::NOT_MODIFIED && !is_empty(announced);
-        let keep_alive = framing::keep_alive(minor, &facts)
+        // Also if only an interim response says so (RFC 9112, 9.6).
+        self.keep_alive &= framing::keep_alive(minor, &facts)
             && !surprising
             && !matches!(delimiter, Delimiter::Close | Delimiter::Upgrade);
+        let keep_alive = self.keep_alive;
         let head = ResponseHead { status, minor, reason, delimiter, keep_alive, bytes, fields };
         (self.line, self.seen, self.facts) = (0, 0, PackedFacts::NONE);
         if status.is_interim() && delimiter == Delimiter::None {
@@ -370,7 +374,6 @@ impl ResponseReader {
             }
             return Ok(Piece::Interim(head));
         }
-        self.keep_alive = keep_alive;
         self.stage = match delimiter {
             Delimiter::None | Delimiter::Upgrade | Delimiter::Length(0) => Stage::End,
             Delimiter::Length(length) if length > limits.body.min(Count::MAX) => {

@@ -22,6 +22,7 @@ type Log = Rc<RefCell<Vec<String>>>;
 
 struct Ask {
     name: &'static str,
+    begun: Rc<RefCell<Vec<(Token, u32)>>>,
     body: RequestBody,
     log: Log,
 }
@@ -38,6 +39,15 @@ impl Fetch for Ask {
         Flow::More
     }
 
+    fn begun(&mut self, socket: Token, number: u32) {
+        self.begun.borrow_mut().push((socket, number));
+    }
+
+    fn message(&mut self, message: u32) -> Flow {
+        self.log.borrow_mut().push(format!("message {message} for {}", self.name));
+        Flow::More
+    }
+
     fn head(&mut self, _: &ResponseHead<'_>) {}
 
     fn body(&mut self, data: &[u8]) -> Option<usize> {
@@ -50,6 +60,7 @@ impl Fetch for Ask {
 
     fn failed(self, error: FetchError) {
         self.log.borrow_mut().push(format!("failed {}: {error}", self.name));
+        assert!(self.name != "panic", "as the test wants it");
     }
 }
 
@@ -60,6 +71,8 @@ struct Desk {
     asks: VecDeque<(u8, Ask)>,
     /// Connects that have begun: the origin and the tag.
     dialled: VecDeque<(Address, u64)>,
+    /// Whether the poller has no socket for a connect.
+    full: bool,
 }
 
 /// A pool that takes accepted connections for its own.
@@ -86,7 +99,11 @@ impl Outbox<Message> for Dialler<'_, '_> {
     }
 
     fn connect(&mut self, to: Address, tag: u64) -> Result<Token, ConnectError> {
-        self.desk.borrow_mut().dialled.push_back((to, tag));
+        let mut desk = self.desk.borrow_mut();
+        if desk.full {
+            return Err(ConnectError::Full);
+        }
+        desk.dialled.push_back((to, tag));
         Ok(Token::from_bits(0))
     }
 
@@ -147,9 +164,11 @@ impl<const CONNECTIONS: usize, const WAITING: usize> Handler for Turned<CONNECTI
     fn poller_event(&mut self, event: PollerEvent, cx: &mut Context<'_, Message>) {
         match event {
             PollerEvent::Started | PollerEvent::Timer { tag: 0, .. } => self.tick(cx),
-            PollerEvent::Timer { .. } | PollerEvent::Stopping => {
-                self.with(cx, |pool, cx| pool.poller_event(event, cx));
-            }
+            PollerEvent::Timer { .. } | PollerEvent::Stopping => self.with(cx, |pool, cx| {
+                // as a poller does that goes on after a panic
+                let call = std::panic::AssertUnwindSafe(|| pool.poller_event(event, cx));
+                let _ = std::panic::catch_unwind(call);
+            }),
         }
     }
 }
@@ -163,6 +182,8 @@ struct Rig<const CONNECTIONS: usize, const WAITING: usize> {
     server: TestServer<Turned<CONNECTIONS, WAITING>>,
     desk: Rc<RefCell<Desk>>,
     log: Log,
+    /// The sockets and numbers of the requests that have begun.
+    begun: Rc<RefCell<Vec<(Token, u32)>>>,
 }
 
 impl<const CONNECTIONS: usize, const WAITING: usize> Rig<CONNECTIONS, WAITING> {
@@ -170,7 +191,7 @@ impl<const CONNECTIONS: usize, const WAITING: usize> Rig<CONNECTIONS, WAITING> {
         let desk = Rc::new(RefCell::new(Desk::default()));
         let pool = Pool::new(PoolLimits::DEFAULT);
         let server = TestServer::untimed(Turned { pool, desk: Rc::clone(&desk) });
-        Self { server, desk, log: Log::default() }
+        Self { server, desk, log: Log::default(), begun: Rc::default() }
     }
 
     /// Submits requests to these origins, all at once.
@@ -180,8 +201,8 @@ impl<const CONNECTIONS: usize, const WAITING: usize> Rig<CONNECTIONS, WAITING> {
     }
 
     fn queue(&self, to: u8, name: &'static str, body: RequestBody) {
-        let log = Rc::clone(&self.log);
-        self.desk.borrow_mut().asks.push_back((to, Ask { name, body, log }));
+        let (log, begun) = (Rc::clone(&self.log), Rc::clone(&self.begun));
+        self.desk.borrow_mut().asks.push_back((to, Ask { name, begun, body, log }));
     }
 
     fn pass(&mut self, millis: u64) {
@@ -240,4 +261,97 @@ fn a_connection_whose_request_was_not_wholly_sent_is_reset() {
     assert_eq!(rig.log(), ["end a"]);
     assert!(rig.server.is_reset(connection));
     assert_eq!(rig.pool().connections(), 0);
+}
+
+#[test]
+fn a_stop_fails_the_requests_whose_connects_have_not_begun() {
+    let mut rig = Rig::<2, 4>::new();
+    rig.submit(&[(1, "a"), (2, "b")]);
+    let connection = rig.accept();
+    rig.server.stop(Duration::from_secs(5));
+    assert_eq!(rig.log(), ["failed b: stopped while waiting for a free connection"]);
+    assert_eq!(rig.pool().connections(), 1);
+    rig.send(connection, EMPTY);
+    assert_eq!(rig.log().last().map(String::as_str), Some("end a"), "what has begun is completed");
+}
+
+/// Lets the connection of a request end that is sent over a used one, while as many others wait as may.
+fn lost_while_all_waiters_are_taken(full: bool) -> Rig<1, 1> {
+    let mut rig = Rig::<1, 1>::new();
+    rig.submit(&[(1, "a")]);
+    let connection = rig.accept();
+    rig.send(connection, EMPTY);
+    rig.submit(&[(1, "b")]);
+    rig.submit(&[(2, "c")]);
+    assert_eq!((rig.log().len(), rig.pool().waiting()), (1, 1));
+    rig.desk.borrow_mut().full = full;
+    rig.server.end(connection);
+    rig.pass(1);
+    rig
+}
+
+#[test]
+fn a_request_that_is_repeated_needs_no_place_among_the_waiters() {
+    let mut rig = lost_while_all_waiters_are_taken(false);
+    assert_eq!((rig.log(), rig.dialled()), (std::vec!["end a".into()], std::vec![origin(1)]));
+    assert_eq!((rig.pool().waiting(), rig.pool().stats().retries), (1, 0), "it is not sent yet");
+    let connection = rig.accept();
+    assert_eq!(rig.pool().stats().retries, 1);
+    rig.send(connection, EMPTY);
+    rig.pass(10);
+    let connection = rig.accept();
+    rig.send(connection, EMPTY);
+    assert_eq!(rig.log(), ["end a", "end b", "end c"]);
+}
+
+#[test]
+fn a_request_that_can_neither_wait_nor_be_sent_counts_as_an_overload() {
+    let mut rig = lost_while_all_waiters_are_taken(true);
+    assert_eq!(rig.log(), ["end a", "failed b: too many requests while waiting for a free connection"]);
+    let stats = rig.pool().stats();
+    assert_eq!((stats.overloads, stats.retries), (1, 0));
+}
+
+#[test]
+fn waiters_expire_after_a_panic_of_another_one() {
+    let mut rig = Rig::<1, 4>::new();
+    rig.submit(&[(1, "a"), (1, "panic")]);
+    rig.accept();
+    rig.pass(1_000);
+    rig.submit(&[(1, "b")]);
+    rig.pass(10_100);
+    let late =
+        ["panic", "b"].map(|name| format!("failed {name}: timed out while waiting for a free connection"));
+    assert_eq!(rig.log(), late);
+}
+
+#[test]
+fn only_the_connects_of_the_pool_are_admitted() {
+    let mut rig = Rig::<2, 4>::new();
+    rig.submit(&[(1, "a")]);
+    assert_eq!(rig.dialled(), [origin(1)]);
+    let mut admits = |tag, to| rig.pool().admit(Origin::Connecting { tag }, &origin(to)).is_some();
+    assert!(!admits(0, 2), "a connect to another address, with a tag of the pool");
+    assert!(!admits(1, 1) && !admits(2, 1), "places without a connect");
+    assert!(admits(0, 1));
+    assert!(!admits(0, 1), "it was admitted before");
+}
+
+#[test]
+fn a_message_reaches_the_request_that_it_was_posted_for_or_none() {
+    let mut rig = Rig::<1, 4>::new();
+    rig.submit(&[(1, "a")]);
+    let connection = rig.accept();
+    let post = |rig: &mut Rig<1, 4>, request: usize, message: u32| {
+        let (socket, number) = rig.begun.borrow()[request];
+        assert!(rig.server.post(socket, PoolMessage::new(number, message)));
+    };
+    post(&mut rig, 0, 1);
+    rig.send(connection, EMPTY);
+    post(&mut rig, 0, 2); // idle
+    rig.submit(&[(1, "b")]);
+    post(&mut rig, 0, 3); // the same socket, another request
+    post(&mut rig, 1, 4);
+    rig.send(connection, EMPTY);
+    assert_eq!(rig.log(), ["message 1 for a", "end a", "message 4 for b", "end b"]);
 }

@@ -122,6 +122,11 @@ fn bodies_are_delimited_as_the_rfc_says() {
         ("HTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\r\nuntil the end", "closed:until the end:0"),
         ("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 1\r\n\r\na", "closed:a:0"),
         ("HTTP/1.1 200 OK\r\nConnection: x, CLOSE\r\nContent-Length: 1\r\n\r\na", "closed:a:0"),
+        ("HTTP/1.1 103 E\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na", "kept:a:0"),
+        (
+            "HTTP/1.1 103 E\r\nConnection: close\r\n\r\nHTTP/1.1 102 P\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\na",
+            "closed:a:0",
+        ),
         ("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\na", "closed:a:0"),
         ("HTTP/1.0 200 OK\r\nConnection: Keep-Alive\r\nContent-Length: 1\r\n\r\na", "kept:a:0"),
         ("HTTP/1.9 200 OK\r\nContent-Length: 1\r\n\r\na", "kept:a:0"),
@@ -346,4 +351,21 @@ fn agrees_with_httparse() {
         assert_eq!(pieces, whole, "seed {seed}: {shown}");
     }
     assert!(accepted > 5_000 && refused > 2_000, "{accepted} {refused}");
+}
+
+/// The figures are those of the documentation.
+#[test]
+fn the_framing_of_chunks_has_fixed_limits() {
+    let chunked =
+        |rest: &str| get(&std::format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{rest}"));
+    let line = |length: usize| std::format!("1;{}\r\na\r\n", "x".repeat(length - 2));
+    let end = "0\r\n\r\n";
+    assert_eq!(chunked(&(line(256) + end)), "kept:a:0");
+    assert_eq!(chunked(&(line(257) + end)), "Chunk");
+    let extensions = line(129).repeat(128); // 128 bytes each
+    assert!(chunked(&(extensions.clone() + end)).starts_with("kept:aa"));
+    assert_eq!(chunked(&(extensions + &line(2) + end)), "BodyTooLarge");
+    let trailers = |length: usize| std::format!("0\r\nA: {}\r\n\r\n", "x".repeat(length - 7));
+    assert_eq!(chunked(&trailers(8 << 10)), "kept::0");
+    assert_eq!(chunked(&trailers((8 << 10) + 1)), "Trailers");
 }
