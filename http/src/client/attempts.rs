@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use lightcone_core::Instant;
 
-/// How long an attempt is waited for before the next one begins beside it: the value that RFC 8305, 5, recommends.
+/// How long after an attempt the next one begins, if that has not failed: the value that RFC 8305, 5, recommends.
 const DELAY: Duration = Duration::from_millis(250);
 
 /// What is to be done next, see [`Attempts::next`].
@@ -21,9 +21,9 @@ pub enum Attempt {
     Failed,
 }
 
-/// Decides which of up to `N` addresses is tried when, so that a family without a route costs a fraction of a second:
-/// the families take turns, beginning with that of the first address, and an attempt begins 250 ms after the one before
-/// it, or as soon as one has failed. The program closes the others when an attempt has succeeded.
+/// Determines in which order and when up to `N` addresses are tried, so that a family without a route costs a fraction
+/// of a second. The families take turns, beginning with that of the first address, and an attempt begins 250 ms after
+/// the one before it, or as soon as one has failed. When one has succeeded, the program closes the others.
 ///
 /// This is a pure state machine: the time is an argument, and the program makes the connects.
 ///

@@ -288,7 +288,8 @@ impl<F: Fetch> Ongoing<F> {
         if self.unsent == Unsent::LastChunk && output.room() >= LAST_CHUNK.len() {
             self.unsent = if output.send(LAST_CHUNK).is_ok() { Unsent::Nothing } else { Unsent::LastChunk };
         }
-        // `sent` follows what is queued. (Not `writable`, while which is pending the response would not be read.)
+        // While a `writable` is pending, the response is not read. So it is requested only if nothing is queued;
+        // otherwise, `sent` follows.
         if self.unsent != Unsent::Nothing && output.queued() == 0 && output.room() < BodyWriter::ROOM_MIN {
             output.request_writable();
         }

@@ -74,8 +74,8 @@ pub trait Fetch: Sized {
         Flow::Done
     }
 
-    /// Prepares the body to be sent once more from its beginning, and returns whether that is possible. Called before an
-    /// idempotent request with a body is sent again, see [`Pool`](super::Pool). The default cannot.
+    /// Prepares the body to be sent once more from its beginning, and returns whether that is possible. Called before
+    /// an idempotent request with a body is sent again, see [`Pool`](super::Pool). The default returns `false`.
     fn restart(&mut self) -> bool {
         false
     }

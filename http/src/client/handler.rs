@@ -29,8 +29,8 @@ pub trait FetchSource {
         let _ = (timer, tag, cx);
     }
 
-    /// Called when the connect with this tag has failed. The default lets the [next](Self::next) request of the tag fail
-    /// with it.
+    /// Called when the connect with this tag has failed. By default, the [next](Self::next) request of the tag fails
+    /// with this error.
     fn refused(
         &mut self,
         tag: u64,
@@ -54,7 +54,7 @@ pub trait FetchSource {
 /// [`Context::connect`] or an engine's handle, one request at a time on each, and keeps a connection open for the next
 /// one as long as both sides allow that.
 ///
-/// It works on every driver, without a heap. Connections that a listener accepts are turned away. How long a connect may
+/// It works on every driver, without a heap. Connections that a listener accepts are rejected. How long a connect may
 /// take is a setting of the engine ([`Timeouts::connect`](lightcone_core::Timeouts::connect)); [`ClientLimits`] has the
 /// times of the other phases. For a bounded number of connections that are shared by requests, see
 /// [`Pool`](super::Pool).

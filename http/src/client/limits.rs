@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use crate::limits::Limits;
 
-/// Limits of what a server can make a client store or wait for. A response that exceeds one fails with the error that is
-/// listed for the limit, and its connection ends.
+/// Limits of what a server can make a client store or wait for. A response that exceeds one fails with the error that
+/// is listed for the limit, and its connection ends.
 ///
 /// Limits are inclusive: a value that equals its limit is accepted. Set some and take the others from
 /// [`ClientLimits::DEFAULT`]: later versions add limits.
@@ -49,8 +49,8 @@ pub struct ClientLimits {
     /// How long the next bytes of a body may take. Begins again when bytes of the request leave, if the server responds
     /// before it has the whole request, and does not run while the program pauses the body. Default: 30 seconds.
     pub body_time: Duration,
-    /// How long the whole exchange may take, from the moment at which the connection is there. `None`: no limit.
-    /// Default: none.
+    /// How long the whole exchange may take, from the moment at which a connection is available. `None` for no limit,
+    /// which is the default.
     pub total_time: Option<Duration>,
 }
 

@@ -13,8 +13,7 @@ use super::limits::ClientLimits;
 use super::request::RequestBody;
 use super::response::InvalidResponse;
 
-/// How much earlier than the server a pool closes an idle connection, so that no request meets the server's close on the
-/// way.
+/// How much earlier than the server a pool closes an idle connection, so that no request crosses the server's close.
 const IDLE_MARGIN: Duration = Duration::from_secs(1);
 /// The tag of the pool's timer. A handler around a pool must not use it.
 const TIMER_TAG: u64 = u64::MAX;
@@ -24,8 +23,8 @@ const RETRY: Duration = Duration::from_millis(5);
 const OVERLOADED: FetchError = FetchError::new(FetchPhase::Wait, FetchCause::Overloaded);
 const STOPPING: FetchError = FetchError::new(FetchPhase::Wait, FetchCause::Stopping);
 
-/// Limits of a [`Pool`], apart from the numbers of its connections and of the requests that wait, which are a part of its
-/// type.
+/// Limits of a [`Pool`], apart from the numbers of its connections and of the requests that wait, which are parameters
+/// of its type.
 ///
 /// ```
 /// use core::time::Duration;
@@ -40,8 +39,8 @@ pub struct PoolLimits {
     /// The maximum number of connections to one origin. Default: 8.
     pub per_origin: usize,
     /// How long a connection may be idle before the pool closes it. If the server announces how long it waits
-    /// (`Keep-Alive: timeout`), a connection is closed a second before that at the latest. It must be less than the time
-    /// of servers that do not announce it, which is 5 seconds for common ones. Default: 4 seconds.
+    /// (`Keep-Alive: timeout`), a connection is closed a second before that at the latest. Set it to less than the time
+    /// for which the servers that do not announce it wait: 5 seconds for common ones. Default: 4 seconds.
     pub idle_time: Duration,
     /// How long a request may wait for a connection. Default: 10 seconds.
     pub wait_time: Duration,
@@ -104,7 +103,7 @@ enum Use<F> {
     Connecting(Waiter<F>),
     /// This request is sent when the socket gets the message; over another connection if the socket ends before.
     Called(Waiter<F>),
-    /// A request is in progress, which was or was not retried and has this deadline to wait.
+    /// A request is in progress. If it has to wait for a connection again, it fails after `deadline`.
     Busy { retried: bool, deadline: Instant },
     /// Free since then.
     Idle(Instant),
@@ -153,9 +152,9 @@ pub struct PoolStats {
 /// value of the pool; nothing is allocated.
 ///
 /// [`submit`](Self::submit) passes a request to the pool, from any callback of a handler around it. Requests for one
-/// origin are sent in the order in which they were submitted, over the idle connection that was used last, or else over a
-/// new one. If all places are taken, the connection that has been idle longest makes room. A request that waits longer
-/// than [`PoolLimits::wait_time`] fails, in [`FetchPhase::Wait`].
+/// origin are sent in the order in which they were submitted, over the idle connection that was used last, or else over
+/// a new one. If all places are taken, the connection that has been idle longest makes room. A request that waits
+/// longer than [`PoolLimits::wait_time`] fails, in [`FetchPhase::Wait`].
 ///
 /// A server may close an idle connection at the moment at which a request is sent over it. So a request is sent once
 /// more, over a new connection, if all of this holds: its connection has served another request before and has ended,
@@ -449,8 +448,8 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         }
     }
 
-    /// Marks the place of a socket as ending, unless it has a request, which is dispatched again when the socket has
-    /// closed.
+    /// Closes a socket, and marks its place as ending. A place whose request was not sent keeps the request, which is
+    /// dispatched again when the socket has closed.
     fn leave(&mut self, socket: &mut PoolView<'_, F>) {
         socket.close();
         if let Some(Some(place)) = self.places.get_mut(socket.data.place)

@@ -21,8 +21,8 @@ pub enum RequestBody {
     Chunked,
 }
 
-/// Names and values of the fields of a request: an array of pairs of texts, a vector of them (with the feature `alloc`),
-/// or `()` for none.
+/// Names and values of the fields of a request: an array of pairs of texts, a vector of them (with the feature
+/// `alloc`), or `()` for none.
 pub trait RequestFields: fmt::Debug {
     /// Returns the name and the value of a field; `None` after the last one.
     fn field(&self, index: usize) -> Option<(&str, &str)>;
@@ -75,10 +75,10 @@ where
 pub struct ClientRequest<'a> {
     /// The method; `CONNECT` is refused.
     pub method: Method,
-    /// The URI, of which the request line has the path and the query, and the field `Host` the rest.
+    /// The URI. Its path and query are sent in the request line, its host and port in the field `Host`.
     pub uri: Uri<'a>,
-    /// Names and values of further fields. `Host`, `Expect`, `Upgrade`, `TE` and the fields on which the framing depends
-    /// are refused, because the client writes them itself or does not support them.
+    /// Names and values of further fields. `Host`, `Expect`, `Upgrade`, `TE` and the fields on which the framing
+    /// depends are refused, because the client writes them itself or does not support them.
     pub fields: &'a dyn RequestFields,
     /// How the body is sent.
     pub body: RequestBody,
@@ -131,7 +131,7 @@ impl<'a> ClientRequest<'a> {
     ///
     /// # Errors
     ///
-    /// The head would not be one valid head: nothing in a request can end a line early.
+    /// If the result would not be exactly one valid head: no part of a request can end a line early.
     pub fn head(&self) -> Result<RequestHead<'_>, InvalidRequest> {
         /// Fields with a meaning for the connection that the client does not support.
         const UNSUPPORTED: [&str; 4] = ["host", "expect", "upgrade", "te"];
@@ -158,8 +158,8 @@ impl<'a> ClientRequest<'a> {
         (0..).map_while(|index| fields.field(index))
     }
 
-    /// Returns whether the effect of several of these requests is that of one (RFC 9110, 9.2.2), so that one may be sent
-    /// again if its fate is unknown.
+    /// Returns whether several of these requests have the effect of one (RFC 9110, 9.2.2), so that a request may be
+    /// sent again if its outcome is unknown.
     pub const fn is_idempotent(&self) -> bool {
         match self.method {
             Method::Get | Method::Head | Method::Put | Method::Delete | Method::Options | Method::Trace => {
@@ -205,7 +205,7 @@ impl fmt::Display for RequestHead<'_> {
             write!(f, "\r\n{name}: {value}")?;
         }
         match request.body {
-            // A server may take a request of these methods without a length for one whose body is missing (RFC 9110, 8.6).
+            // Without a length, a server may take the request for one whose body is missing (RFC 9110, 8.6).
             RequestBody::None if matches!(request.method, Method::Post | Method::Put | Method::Patch) => {
                 f.write_str("\r\nContent-Length: 0")?;
             }

@@ -44,7 +44,7 @@ pub enum InvalidResponse {
     /// A field line is malformed: a bare line feed, a name that is no token, white space before the colon, a
     /// continuation of the line before.
     Field,
-    /// The length of the body is malformed, was given twice, or contradicts the coding.
+    /// The length of the body is malformed, occurs twice, or contradicts the coding.
     Framing,
     /// The body has a transfer coding other than `chunked`.
     Coding,
@@ -187,8 +187,8 @@ enum Stage {
 /// Reads one response from the bytes of a connection, without a buffer.
 ///
 /// The verdict depends only on the bytes, not on how they arrive. It is stricter than RFC 9112 demands of a client:
-/// folded lines, bare line feeds, repeated lengths and unknown codings are refused, since another parser could read them
-/// differently.
+/// folded lines, bare line feeds, repeated lengths and unknown codings are refused, since another parser could read
+/// them differently.
 ///
 /// ```
 /// use lightcone_http::Method;
@@ -218,8 +218,8 @@ enum Stage {
 pub struct ResponseReader {
     method: Method,
     stage: Stage,
-    /// How much of the head was scanned: the start of the first incomplete line, and the end of the bytes in which there
-    /// is no other line feed.
+    /// How much of the head was scanned: the start of the first incomplete line, and the end of the bytes that contain
+    /// no other line feed.
     line: u32,
     seen: u32,
     facts: PackedFacts,
@@ -273,8 +273,8 @@ impl ResponseReader {
         }
     }
 
-    /// Counts bytes of [`Piece::Data`] as consumed. More than the piece has are an error of the caller, which is
-    /// ignored.
+    /// Counts bytes of [`Piece::Data`] as consumed. A length beyond that of the piece is an error of the caller, which
+    /// is not reported.
     pub const fn took(&mut self, length: usize) {
         match &mut self.stage {
             Stage::Length(left) => {
