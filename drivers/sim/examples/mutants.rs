@@ -31,7 +31,8 @@ mod mutants;
 const SECONDS_MAX: u32 = 120;
 
 /// The copied files: everything that Cargo requires, and the sources.
-const COPIED: [&str; 8] = ["Cargo.toml", "Cargo.lock", "src", "core", "drivers", "http", "examples", "tests"];
+const COPIED: [&str; 9] =
+    ["Cargo.toml", "Cargo.lock", "src", "core", "drivers", "http", "websocket", "examples", "tests"];
 
 const SCENARIOS: [&str; 7] = ["walk", "chat", "http", "reconnect", "echo", "relay", "crowd"];
 
