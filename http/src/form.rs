@@ -183,6 +183,7 @@ impl<const N: usize> FormPairs<N> {
 #[cfg(test)]
 pub(crate) mod tests {
     extern crate std;
+    use core::fmt::Debug;
     use std::vec::Vec;
 
     use super::*;
@@ -206,6 +207,21 @@ pub(crate) mod tests {
         read(&[], true)
     }
 
+    /// Returns what `read` returns for a body in one piece, which must be the same for two pieces of any size, and for
+    /// pieces of any one size. The argument of `read` returns the size of the next piece.
+    pub(crate) fn in_all_cuts<T: PartialEq + Debug>(
+        body: &[u8],
+        read: impl Fn(&mut dyn FnMut() -> usize) -> Result<T, FormError>,
+    ) -> Result<T, FormError> {
+        let whole = read(&mut || usize::MAX);
+        for first in 1..=body.len() {
+            let mut sizes = [first, usize::MAX].into_iter();
+            assert_eq!(read(&mut || sizes.next().unwrap_or(1)), whole, "{first}: {}", body.escape_ascii());
+            assert_eq!(read(&mut || first), whole, "by {first}: {}", body.escape_ascii());
+        }
+        whole
+    }
+
     /// Reads all pairs of a body that arrives in pieces.
     fn read(body: &[u8], most: u16, cut: impl FnMut() -> usize) -> Result<Pairs, FormError> {
         let mut form = FormPairs::<16>::new(most);
@@ -222,18 +238,7 @@ pub(crate) mod tests {
     }
 
     fn any_cut(body: &[u8], most: u16) -> Result<Pairs, FormError> {
-        let whole = read(body, most, || usize::MAX);
-        for first in 1..=body.len() {
-            let mut sizes = [first, usize::MAX].into_iter();
-            assert_eq!(
-                read(body, most, || sizes.next().unwrap_or(1)),
-                whole,
-                "{first}: {}",
-                body.escape_ascii()
-            );
-            assert_eq!(read(body, most, || first), whole, "by {first}: {}", body.escape_ascii());
-        }
-        whole
+        in_all_cuts(body, |cut| read(body, most, cut))
     }
 
     #[test]

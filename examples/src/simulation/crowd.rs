@@ -7,7 +7,7 @@ use lightcone::engine_core::Config;
 use lightcone::http::{Http, Limits};
 use lightcone::sim::{Engine, Fault, Script, Sim};
 
-use super::{a_while, one_of, server};
+use super::{a_while, http_engine, one_of, server};
 use crate::echo::Echo;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -17,20 +17,12 @@ const END: &[u8] = b"served\n";
 const HELD_BACK_MAX: Duration = Duration::from_mins(2);
 
 pub(super) fn run(sim: &mut Sim<'_>) {
-    let drawn = sim.drawn_engine();
+    let drawn = http_engine(sim);
     let sockets = sim.draw(4) as usize + 2;
     let after = Duration::from_millis(one_of(sim, &[100, 30, 1_000]).unwrap_or(100));
     // Nothing but an eviction ends a connection, and no socket waits for a block.
     let timeouts = Timeouts { first_byte: None, idle: None, ..Timeouts::DEFAULT };
-    let config = Config {
-        sockets,
-        timeouts,
-        evict_after: Some(after),
-        block_size: drawn.config.block_size.max(512),
-        receive_size: drawn.config.receive_size.max(1_024),
-        input_blocks: 256,
-        ..drawn.config
-    };
+    let config = Config { sockets, timeouts, evict_after: Some(after), input_blocks: 256, ..drawn.config };
     let engine = Engine { config, backlog: 64, ..drawn };
     let limits = Limits { head_time: Duration::from_mins(10), ..Limits::DEFAULT };
     // The order of evictions is checked only if the handler hears when its output was sent, as that of http does not.

@@ -2,9 +2,9 @@ use core::fmt::Write as _;
 use core::time::Duration;
 
 use lightcone::http::{Exchange, Flow, Http, Limits, State, Transfer};
-use lightcone::sim::{Engine, Script, Sim};
+use lightcone::sim::{Script, Sim};
 
-use super::{a_while, must_be_done, one_of, server};
+use super::{a_while, http_engine, must_be_done, one_of, server};
 
 /// Sends the request body back as it arrives.
 struct Echo;
@@ -67,14 +67,7 @@ fn exchange(sim: &mut Sim<'_>, number: u32) -> (Vec<u8>, Vec<u8>) {
 }
 
 pub(super) fn run(sim: &mut Sim<'_>) {
-    let drawn = sim.drawn_engine();
-    // Heads and responses must fit into the buffers; otherwise a refusal would be the correct response.
-    let config = lightcone::engine_core::Config {
-        block_size: drawn.config.block_size.max(512),
-        receive_size: drawn.config.receive_size.max(1_024),
-        ..drawn.config
-    };
-    let engine = Engine { config, ..drawn };
+    let engine = http_engine(sim);
     // The timeouts are generous so that no response is cut off for slowness. Requests of peers that have vanished must
     // still end, which no idle timeout covers.
     let patience = Duration::from_mins(10);

@@ -19,7 +19,8 @@ use core::net::SocketAddr;
 use core::str::FromStr;
 use core::time::Duration;
 
-use lightcone::sim::{Outcome, PeerId, Sim};
+use lightcone::engine_core::Config;
+use lightcone::sim::{Engine, Outcome, PeerId, Sim};
 
 /// A scenario by name.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -117,6 +118,18 @@ impl FromStr for Scenario {
     fn from_str(name: &str) -> Result<Self, ParseScenarioError> {
         Self::ALL.into_iter().find(|scenario| scenario.to_string() == name).ok_or(ParseScenarioError)
     }
+}
+
+/// Returns a drawn engine whose buffers hold the heads and responses of the scenarios: otherwise, a refusal would be the
+/// correct response.
+fn http_engine(sim: &mut Sim<'_>) -> Engine {
+    let drawn = sim.drawn_engine();
+    let config = Config {
+        block_size: drawn.config.block_size.max(512),
+        receive_size: drawn.config.receive_size.max(1_024),
+        ..drawn.config
+    };
+    Engine { config, ..drawn }
 }
 
 /// Returns the address of a server.

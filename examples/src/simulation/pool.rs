@@ -14,7 +14,7 @@ use lightcone::http::{Exchange, Flow, Http, Limits, Method, State, Status, Trans
 use lightcone::sim::{Engine, EngineId, Sim};
 use lightcone::{Address, Context, Event, Handler, Instant, Origin, PollerEvent, Socket, Timeouts};
 
-use super::{a_while, one_of, server};
+use super::{a_while, http_engine, one_of, server};
 
 /// The connections of each pool, and the requests that wait in it.
 const CONNECTIONS: usize = 3;
@@ -245,11 +245,9 @@ fn counter(ledger: Rc<Ledger>) -> impl Fn(&str) {
 /// Starts a server at the addresses of both origins. It closes idle connections after a while that the clients do not
 /// know.
 fn serve(sim: &mut Sim<'_>, ledger: &Rc<Ledger>) -> EngineId {
-    let drawn = sim.drawn_engine();
+    let drawn = http_engine(sim);
     let idle = one_of(sim, &[10_000, 100, 1_000, 20]).unwrap_or(10_000);
     let config = Config {
-        block_size: drawn.config.block_size.max(512),
-        receive_size: drawn.config.receive_size.max(1_024),
         timeouts: Timeouts { idle: Some(Duration::from_millis(idle)), ..Timeouts::DEFAULT },
         ..drawn.config
     };
@@ -301,18 +299,13 @@ fn start_clients(
     tasks.sort_by_key(|task| task.at);
     let start = sim.now();
     let methods = tasks.iter().map(|task| (task.number, task.method)).collect();
-    let drawn = sim.drawn_engine();
-    let config = Config {
-        block_size: drawn.config.block_size.max(512),
-        receive_size: drawn.config.receive_size.max(1_024),
-        ..drawn.config
-    };
+    let engine = Engine { pollers: 1, ..http_engine(sim) };
     let idle_time = Duration::from_millis(one_of(sim, &[4_000, 100, 15]).unwrap_or(4_000));
     // A slow link stays slow after the faults: an exchange then takes minutes, and those that wait for it as well.
     let client = ClientLimits { total_time: Some(Duration::from_mins(2)), ..ClientLimits::DEFAULT };
     let wait_time = Duration::from_mins(5);
     let limits = PoolLimits { per_origin: PER_ORIGIN, idle_time, wait_time, client };
-    sim.engine(Engine { pollers: 1, config, ..drawn }, |_poller| {
+    sim.engine(engine, |_poller| {
         let last = (FINAL..FINAL + 4).map(|number| Task {
             number,
             at: start,

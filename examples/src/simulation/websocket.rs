@@ -1,13 +1,13 @@
 use core::time::Duration;
 
 use lightcone::http::{Full, Http, Limits, State};
-use lightcone::sim::{Engine, Script, Sim};
+use lightcone::sim::{Script, Sim};
 use lightcone::websocket::{
     Channel, FrameHeader, Mask, Message, MessageKind, MessageLimits, Opcode, WebSocket, WebSocketConfig,
     upgrade,
 };
 
-use super::{a_while, must_be_done, one_of, server};
+use super::{a_while, http_engine, must_be_done, one_of, server};
 
 /// The longest message, which is delivered whole in the smallest buffer that is drawn.
 const MESSAGE_MAX: u32 = 150;
@@ -70,14 +70,7 @@ fn message(sim: &mut Sim<'_>) -> (Vec<u8>, Vec<u8>) {
 }
 
 pub(super) fn run(sim: &mut Sim<'_>) {
-    let drawn = sim.drawn_engine();
-    // The handshake must fit into the buffers.
-    let config = lightcone::engine_core::Config {
-        block_size: drawn.config.block_size.max(512),
-        receive_size: drawn.config.receive_size.max(1_024),
-        ..drawn.config
-    };
-    let engine = Engine { config, ..drawn };
+    let engine = http_engine(sim);
     let limits = Limits { head_time: PATIENCE, ..Limits::DEFAULT };
     let http = sim.engine(engine, |_poller| {
         Http::new().limits(limits).get("/ws", |request, response| upgrade(&request, response, Echo))
