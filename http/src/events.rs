@@ -30,6 +30,7 @@ pub struct ServerEvent<'a, D> {
 
 /// The identity of an event, which a client that connects again sends as its [`Request::last_event_id`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum EventId<'a> {
     /// A number.
     Number(u64),

@@ -30,6 +30,7 @@
 //! | send an event stream | [`Request::events`], [`EventFeed`], [`ServerEvent`] |
 //! | respond later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`], [`respond`](Transfer::respond), [`stream`](Transfer::stream) |
 //! | read or write bodies piece by piece | [`Exchange`] with a [`Transfer`] |
+//! | change to another protocol | [`Response::upgrade`] with an [`Exchange`]; for WebSocket, the crate `lightcone-websocket` |
 //! | read forms and uploaded files as they arrive | [`FormPairs`], [`Multipart`] |
 //! | share state on a poller, post messages to a request | [`State`], [`Transfer::id`], [`RequestMessage`] |
 //! | group and wrap routes | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap), [`wrap_each`](Http::wrap_each) |
@@ -43,7 +44,7 @@
 //! ```
 //! use core::convert::Infallible;
 //! use core::str;
-//! use lightcone_http::{Done, Http, JsonString, Middleware, Reply, Request, Response, State};
+//! use lightcone_http::{Done, Http, JsonString, Middleware, Reply, Request, Response, State, is_same_secret};
 //!
 //! /// The state of one poller. Pollers share state through an `Arc`, or by messages.
 //! struct Notes(Vec<String>);
@@ -61,7 +62,7 @@
 //!         response: Response<'r>,
 //!     ) -> Result<Response<'r>, Reply<Done>> {
 //!         match request.header("authorization") {
-//!             Some(word) if word == self.0 => Ok(response),
+//!             Some(word) if is_same_secret(word.as_bytes(), self.0.as_bytes()) => Ok(response),
 //!             _ => Err(response.header("WWW-Authenticate", "Bearer").refuse(401)),
 //!         }
 //!     }
@@ -101,14 +102,15 @@
 //! that does not read its responses.
 //!
 //! The feature `alloc` adds bodies on the heap: `Request::collect_vec` collects a request body, chunked or not, up to a
-//! limit set by the route, and `Response::owned` takes ownership of a body and sends it piece by piece. The feature
-//! costs one pointer per connection, even an idle one. The rest of the crate does not use the heap.
+//! limit set by the route, and `Response::owned` takes ownership of a body and sends it piece by piece. `Reply::boxed`
+//! moves a large exchange to the heap. The feature costs one pointer per connection, even an idle one. The rest of the
+//! crate does not use the heap.
 //!
 //! The feature `testing` adds the module `testing`, for tests of a server without sockets. Turn it on in
 //! `[dev-dependencies]`.
 //!
-//! The feature `defmt` formats [`Status`], [`Method`], [`Flow`], [`Limits`], [`Fault`] and [`RequestId`] for `defmt`,
-//! the logger of microcontrollers, and turns on the feature of that name of `lightcone-core`.
+//! The feature `defmt` formats [`Status`], [`Method`], [`Flow`], [`Limits`], [`Fault`], [`RequestId`] and the limits,
+//! counts and errors of [`client`] for `defmt`, the logger of microcontrollers, and turns on the feature of that name of `lightcone-core`.
 #![no_std]
 #![forbid(unsafe_code)]
 #![cfg_attr(

@@ -13,7 +13,8 @@ use crate::codec::header::{Opcode, Role};
 use crate::codec::receiver::{Incoming, MessageKind, MessageLimits, Receiver};
 use crate::codec::violation::Violation;
 
-/// The limits and times of the connections of one [`WebSocket`].
+/// The limits and times of the connections of one [`WebSocket`]. Set some and take the others from
+/// [`DEFAULT`](Self::DEFAULT): later versions add some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WebSocketConfig {
     /// What a peer may send.

@@ -55,6 +55,7 @@ impl WebSocket<App> for Echo {
     fn receive(&mut self, message: Message<'_>, channel: &mut Channel<'_, App>) -> Result<(), Full> {
         match message.bytes() {
             b"close" => channel.close(CloseCode::NORMAL, "as you like"),
+            b"ping" => channel.send_ping(&[7; 126]),
             b"twice" => {
                 channel.close(CloseCode::NORMAL, &"ä".repeat(100))?;
                 assert!(!channel.is_open());
@@ -443,6 +444,14 @@ fn a_refused_message_is_not_tried_again_at_once() {
     rig.server.set_window(connection, usize::MAX);
     drop(rig.server.receive(connection));
     assert_eq!(rig.told(), ["writable"]);
+}
+
+#[test]
+fn a_ping_of_the_handler_is_cut_to_what_fits() {
+    let mut rig = rig();
+    let connection = rig.open();
+    rig.server.send(connection, &text("ping"));
+    assert_eq!(rig.receive(connection), [sent(Opcode::Ping, &[7; 125])]);
 }
 
 #[test]

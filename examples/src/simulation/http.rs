@@ -7,7 +7,7 @@ use lightcone::sim::{Script, Sim};
 use super::{a_while, http_engine, must_be_done, one_of, server};
 
 /// Sends the request body back as it arrives.
-struct Echo;
+pub(super) struct Echo;
 
 impl<S: State> Exchange<S> for Echo {
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
@@ -16,7 +16,8 @@ impl<S: State> Exchange<S> for Echo {
     }
 }
 
-fn letters(offset: u64, piece: &mut [u8]) {
+/// Writes the letters of a body from an offset on.
+pub(super) fn letters(offset: u64, piece: &mut [u8]) {
     for (byte, letter) in piece.iter_mut().zip((b'a'..=b'z').cycle().skip((offset % 26) as usize)) {
         *byte = letter;
     }

@@ -10,10 +10,11 @@ use lightcone::http::client::{
     BodyWriter, ClientLimits, ClientRequest, Fetch, FetchError, Pool, PoolLimits, PoolMessage, PoolSocket,
     RequestBody, ResponseHead, Uri,
 };
-use lightcone::http::{Exchange, Flow, Http, Limits, Method, State, Status, Transfer};
+use lightcone::http::{Flow, Http, Limits, Method, Status};
 use lightcone::sim::{Engine, EngineId, Sim};
 use lightcone::{Address, Context, Event, Handler, Instant, Origin, PollerEvent, Socket, Timeouts};
 
+use super::http::{Echo, letters};
 use super::{a_while, http_engine, one_of, server};
 
 /// The connections of each pool, and the requests that wait in it.
@@ -73,12 +74,6 @@ struct Ask {
     /// Whether the response is that of the route.
     answered: bool,
     ledger: Rc<Ledger>,
-}
-
-fn letters(offset: u64, piece: &mut [u8]) {
-    for (byte, letter) in piece.iter_mut().zip((b'a'..=b'z').cycle().skip((offset % 26) as usize)) {
-        *byte = letter;
-    }
 }
 
 impl Ask {
@@ -221,16 +216,6 @@ impl Handler for Callers {
             PollerEvent::Started | PollerEvent::Timer { tag: 0, .. } => self.tick(cx),
             PollerEvent::Timer { .. } | PollerEvent::Stopping => self.pool.poller_event(event, cx),
         }
-    }
-}
-
-/// Sends the request body back as it arrives.
-struct Echo;
-
-impl<S: State> Exchange<S> for Echo {
-    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
-        io.copy();
-        if io.is_ended() { Flow::Done } else { Flow::More }
     }
 }
 

@@ -21,6 +21,7 @@ const CODE_END: usize = 12;
 /// How the body of a response is delimited (RFC 9112, 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
 pub enum Delimiter {
     /// There is no body, by the request's method or the status.
     None,

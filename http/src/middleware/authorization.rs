@@ -134,6 +134,7 @@ fn base64<'b>(encoded: &[u8], buffer: &'b mut [u8]) -> Option<&'b str> {
 
 /// Why a bearer token is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum TokenError {
     /// It is unknown, expired or revoked: 401.
     Invalid,

@@ -51,6 +51,7 @@ pub struct SetCookie<'a> {
 
 /// Which requests from other sites a client adds a cookie to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum SameSite {
     /// To no request from another site.
     Strict,

@@ -13,7 +13,7 @@ pub const CAPACITY_MIN: usize = 2 * (HEADER_MAX + CONTROL_MAX);
 /// How many bytes are unmasked before they are checked, while they are in the processor's first cache.
 const STRIDE: usize = 4096;
 
-/// What a peer may send.
+/// What a peer may send. Set some and take the others from [`DEFAULT`](Self::DEFAULT): later versions add some.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MessageLimits {
     /// The longest payload of a frame in bytes.
