@@ -203,6 +203,17 @@ impl Handler for Caller {
 
 /// Runs a plan against two servers of this manner for this many milliseconds.
 fn run(limits: PoolLimits, manner: Manner, plan: &[Plan], millis: u64) -> (Log, PoolStats) {
+    run_and_stop(limits, manner, plan, millis, None)
+}
+
+/// Does the same, and stops the engine of the caller after a time, with 5 seconds of grace.
+fn run_and_stop(
+    limits: PoolLimits,
+    manner: Manner,
+    plan: &[Plan],
+    millis: u64,
+    stop: Option<Duration>,
+) -> (Log, PoolStats) {
     let result = Rc::new(RefCell::new(None));
     let scenario = |sim: &mut Sim<'_>| {
         let log = Log::default();
@@ -213,7 +224,7 @@ fn run(limits: PoolLimits, manner: Manner, plan: &[Plan], millis: u64) -> (Log, 
         }
         let (stats, start) = (Rc::<RefCell<PoolStats>>::default(), sim.now());
         let now = Rc::new(RefCell::new(start));
-        sim.engine(Engine::default(), |_| Caller {
+        let caller = sim.engine(Engine::default(), |_| Caller {
             pool: Pool::new(limits),
             plan: plan.iter().copied().collect(),
             log: log.clone(),
@@ -221,6 +232,9 @@ fn run(limits: PoolLimits, manner: Manner, plan: &[Plan], millis: u64) -> (Log, 
             start: None,
             stats: Rc::clone(&stats),
         });
+        if let Some(after) = stop {
+            sim.stop_after(caller, after, Duration::from_secs(5));
+        }
         sim.run_for(Duration::from_millis(millis));
         let seen = log.0.borrow().iter().map(|(at, text)| (at - start.as_millis(), text.clone())).collect();
         *result.borrow_mut() = Some((Log(Rc::new(RefCell::new(seen))), *stats.borrow()));
@@ -359,26 +373,7 @@ fn a_connect_that_fails_fails_its_request_alone() {
 fn a_stop_fails_what_waits() {
     let slow = Manner { delay: Duration::from_millis(500), ..PROMPT };
     let plan = [(0, 1, Method::Get, "a"), (0, 1, Method::Get, "b")];
-    let seen = Log::default();
-    let scenario = |sim: &mut Sim<'_>| {
-        let log = seen.clone();
-        let engine = sim.engine(Engine::default(), move |_| Server { manner: slow, log: log.clone() });
-        sim.listen(engine, server(1));
-        let start = sim.now();
-        let caller = sim.engine(Engine::default(), |_| Caller {
-            pool: Pool::new(ONE),
-            plan: plan.iter().copied().collect(),
-            log: seen.clone(),
-            now: Rc::new(RefCell::new(start)),
-            start: None,
-            stats: Rc::default(),
-        });
-        sim.stop_after(caller, Duration::from_millis(100), Duration::from_secs(5));
-        sim.run_for(Duration::from_secs(2));
-        sim.finish();
-    };
-    let outcome = Runner::new("pool").calm().run(0, &scenario);
-    assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
+    let (seen, _) = run_and_stop(ONE, slow, &plan, 2_000, Some(Duration::from_millis(100)));
     assert_eq!(seen.of("end "), ["a"], "what is in progress is completed");
     assert_eq!(seen.of("failed "), ["b: stopped while waiting for a free connection"]);
 }

@@ -18,12 +18,12 @@ use std::thread;
 use lightcone::endpoint::Endpoint;
 use lightcone::fetch::{self, Request, RequestFailed};
 use lightcone::http::client::{
-    BodyWriter, Client, ClientLimits, ClientRequest, Fetch, FetchError, FetchSource, RequestBody,
-    ResponseHead, Uri,
+    BodyWriter, Client, ClientLimits, ClientRequest, Fetch, FetchError, FetchSource, Pool, PoolLimits,
+    PoolMessage, PoolSocket, RequestBody, ResponseHead, Uri,
 };
 use lightcone::http::{Exchange, Flow, Http, Method, RequestMessage, State, Transfer};
 use lightcone::workers;
-use lightcone::{Address, Builder, DriverName, Engine};
+use lightcone::{Address, Builder, Context, DriverName, Engine, Event, Handler, Origin, PollerEvent, Socket};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -255,6 +255,105 @@ fn canned(bytes: Option<&'static [u8]>) -> SocketAddr {
     };
     drop(thread::Builder::new().spawn(serve).unwrap());
     address
+}
+
+/// Reports a response, and panics over a failure.
+struct Fragile {
+    uri: String,
+    outcome: Sender<u16>,
+    status: u16,
+}
+
+impl Fetch for Fragile {
+    type Message = Infallible;
+
+    fn request(&self) -> ClientRequest<'_> {
+        ClientRequest::get(Uri::parse(&self.uri).unwrap())
+    }
+
+    fn head(&mut self, head: &ResponseHead<'_>) {
+        self.status = head.status.code();
+    }
+
+    fn body(&mut self, data: &[u8]) -> Option<usize> {
+        Some(data.len())
+    }
+
+    fn end(self) {
+        self.outcome.send(self.status).unwrap();
+    }
+
+    fn failed(self, error: FetchError) {
+        panic!("expected: {error}");
+    }
+}
+
+/// Sends a request to each of the origins, through a pool of one connection.
+struct OneByOne {
+    pool: Pool<Fragile, 1, 4>,
+    origins: Vec<SocketAddr>,
+    outcome: Sender<u16>,
+}
+
+impl Handler for OneByOne {
+    type Data = PoolSocket<Fragile>;
+    type Message = PoolMessage<Infallible>;
+
+    fn admit(&mut self, origin: Origin, peer: &Address) -> Option<Self::Data> {
+        self.pool.admit(origin, peer)
+    }
+
+    fn event(
+        &mut self,
+        socket: &mut Socket<'_, Self::Data>,
+        event: Event<Self::Message>,
+        cx: &mut Context<'_, Self::Message>,
+    ) {
+        self.pool.event(socket, event, cx);
+    }
+
+    fn poller_event(&mut self, event: PollerEvent, cx: &mut Context<'_, Self::Message>) {
+        if event == PollerEvent::Started {
+            for origin in &self.origins {
+                let uri = format!("http://{origin}/foo");
+                let fetch = Fragile { uri, outcome: self.outcome.clone(), status: 0 };
+                self.pool.submit(Address::Inet(*origin), fetch, cx);
+            }
+        }
+        self.pool.poller_event(event, cx);
+    }
+}
+
+/// Listens, and resets each connection when the request has come.
+fn resetting() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let serve = move || {
+        for stream in listener.incoming() {
+            // its bytes stay unread, which makes the close a reset
+            while stream.as_ref().unwrap().peek(&mut [0]).is_err() {}
+        }
+    };
+    drop(thread::Builder::new().spawn(serve).unwrap());
+    address
+}
+
+/// A fetch that panics over its failure costs its pool neither the place of its connection nor those that wait.
+#[test]
+fn a_pool_goes_on_after_a_fetch_that_panics() {
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (_server, good) = server();
+    let (outcome, outcomes) = channel();
+    let origins = vec![resetting(), unused, resetting(), good];
+    let limits = PoolLimits { wait_time: PATIENCE, ..PoolLimits::DEFAULT };
+    let engine = Builder::new().pollers(1).start(move |_poller| OneByOne {
+        pool: Pool::new(limits),
+        origins: origins.clone(),
+        outcome: outcome.clone(),
+    });
+    let engine = engine.unwrap();
+    assert_eq!(outcomes.recv_timeout(PATIENCE), Ok(200));
+    assert_eq!(engine.shutdown(PATIENCE).panics(), 3);
 }
 
 #[test]

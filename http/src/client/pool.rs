@@ -314,7 +314,6 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         }
         if let (Some(waiter), Some(Some(place))) = (self.take(waiter), self.places.get_mut(at)) {
             place.usage = Use::Called(waiter);
-            self.stats.reuses += 1;
         }
         Given::Yes
     }
@@ -412,9 +411,8 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
             place.usage = Use::Called(waiter);
             return socket.abort();
         }
-        if waiter.retried {
-            self.stats.retries += 1;
-        }
+        self.stats.retries += u64::from(waiter.retried);
+        self.stats.reuses += u64::from(place.reused);
         place.usage = Use::Busy { retried: waiter.retried, deadline: waiter.deadline };
         socket.data.number = socket.data.number.wrapping_add(1);
         waiter.fetch.begun(socket.token(), socket.data.number);
@@ -440,9 +438,12 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
                 self.dispatch(cx);
             }
             Outcome::Failed { fetch, error, answered } => {
-                self.retry_or_fail(socket.data.place, fetch, error, answered);
+                let failed = self.retry(socket.data.place, fetch, error, answered);
                 self.leave(socket);
                 socket.abort();
+                if let Some(fetch) = failed {
+                    fetch.failed(error);
+                }
                 self.dispatch(cx);
             }
         }
@@ -451,12 +452,15 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
     /// Closes a socket, and marks its place as ending. A place whose request was not sent keeps the request, which is
     /// dispatched again when the socket has closed.
     fn leave(&mut self, socket: &mut PoolView<'_, F>) {
-        socket.close();
-        if let Some(Some(place)) = self.places.get_mut(socket.data.place)
-            && matches!(place.usage, Use::Idle(_) | Use::Busy { .. })
-        {
-            place.usage = Use::Leaving { asked: false };
+        let mut called = false;
+        if let Some(Some(place)) = self.places.get_mut(socket.data.place) {
+            called = matches!(place.usage, Use::Called(_));
+            if matches!(place.usage, Use::Idle(_) | Use::Busy { .. }) {
+                place.usage = Use::Leaving { asked: false };
+            }
         }
+        // A close would wait until the server has taken the rest, or has ended its stream: as long as it likes.
+        if called || socket.queued() > 0 { socket.abort() } else { socket.close() }
     }
 
     /// Makes a connection idle, or closes it if it cannot be used again.
@@ -477,8 +481,8 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
     }
 
     /// Keeps a request that has failed until its connection has closed if it may be sent again, over a new connection,
-    /// and reports the failure otherwise.
-    fn retry_or_fail(&mut self, place: usize, mut fetch: F, error: FetchError, answered: bool) {
+    /// and returns it otherwise. The caller reports the failure when the pool is in order, since the fetch may panic.
+    fn retry(&mut self, place: usize, mut fetch: F, error: FetchError, answered: bool) -> Option<F> {
         let lost = matches!(
             error.cause,
             FetchCause::Closed(CloseReason::Peer | CloseReason::Reset | CloseReason::Error(_))
@@ -487,18 +491,19 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Pool<F, CONNECTIO
         let before = self.places.get(place).and_then(Option::as_ref);
         let Some(Place { origin, reused: true, usage: Use::Busy { retried: false, deadline }, .. }) = before
         else {
-            return fetch.failed(error);
+            return Some(fetch);
         };
         let (origin, deadline) = (*origin, *deadline);
         let request = fetch.request();
         let repeatable = lost && !answered && !self.stopping && request.is_idempotent();
         let bodiless = matches!(request.body, RequestBody::None | RequestBody::Length(0));
         if !repeatable || !(bodiless || fetch.restart()) {
-            return fetch.failed(error);
+            return Some(fetch);
         }
         if let Some(Some(place)) = self.places.get_mut(place) {
             place.usage = Use::Called(Waiter { fetch, origin, deadline, retried: true });
         }
+        None
     }
 
     /// Frees the place of a socket that has ended. A request that is still to be sent goes back to the front of those
@@ -628,17 +633,22 @@ impl<F: Fetch, const CONNECTIONS: usize, const WAITING: usize> Handler for Pool<
 
     fn refused(&mut self, socket: &mut PoolView<'_, F>, error: ErrorKind, cx: &mut PoolContext<'_, F>) {
         let place = self.places.get_mut(socket.data.place).and_then(Option::take);
+        self.dispatch(cx);
         if let Some(Place { usage: Use::Connecting(waiter), .. }) = place {
             waiter.fetch.failed(FetchError::new(FetchPhase::Connect, FetchCause::Refused(error)));
         }
-        self.dispatch(cx);
     }
 
     fn close(&mut self, socket: &mut PoolView<'_, F>, reason: CloseReason, cx: &mut PoolContext<'_, F>) {
+        let mut failed = None;
         if let Outcome::Failed { fetch, error, answered } = socket.data.connection.closed(reason) {
-            self.retry_or_fail(socket.data.place, fetch, error, answered);
+            failed = self.retry(socket.data.place, fetch, error, answered).map(|fetch| (fetch, error));
         }
         self.free(socket.data.place, cx);
+        // Last: after a panic here no event follows that could free the place.
+        if let Some((fetch, error)) = failed {
+            fetch.failed(error);
+        }
     }
 }
 
