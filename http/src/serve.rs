@@ -27,7 +27,7 @@ use crate::route::{Call, Cause, Lookup, Report, ReportContext, RouteMatch, Route
 use crate::stats::StatsDelta;
 use crate::status::Status;
 use crate::transfer::{
-    self, ConnectionContext, ROOM_MIN, ServerContext, Transfer, has_room_to_hold, room_for_answer,
+    self, ConnectionContext, ROOM_MIN, ServerContext, Transfer, can_hold, room_for_answer,
 };
 
 /// The smallest output bound that a socket may have: `writable` comes when half of it is free.
@@ -328,7 +328,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                         Ok(incoming) => incoming,
                         Err(status) => break self.refuse(rest, output, turn, status),
                     };
-                    if incoming != RequestBody::Ended && output.queued() > 0 && !has_room_to_hold(output) {
+                    if !can_hold(incoming, output) {
                         break ServeStep::Room; // parsed again then
                     }
                     self.parts.scratch.holds = incoming != RequestBody::Ended;
@@ -455,8 +455,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let RequestPhase::Exchanging(busy) = phase else { unreachable!("no request is in progress") };
         // A deferred response is not attempted without room for it. Only `Progress` can be put off: other causes occur
         // once and would be lost.
-        if busy.outgoing == PackedBody::Deferred && matches!(cause, Cause::Progress) && !turn.has_room(output)
-        {
+        let waits = busy.outgoing == PackedBody::Deferred && matches!(cause, Cause::Progress);
+        if waits && !(turn.has_room(output) && can_hold(busy.incoming, output)) {
             return ServeStep::Room;
         }
         let (mut outgoing, mut held) = (ResponseBody::from(busy.outgoing), busy.outgoing.is_held());
@@ -843,8 +843,10 @@ impl<S> ServerState<S> {
                 let mut times = busy.times(stream.deadline(), now);
                 if let Some(at) = turn.wake {
                     // An exchange that sets a time in the past must not spin. If it waits for room, it is called when
-                    // there is some; otherwise the time is moved into the future.
-                    let waits = at <= now && stream.is_writable_pending();
+                    // there is some; otherwise the time is moved into the future. After an upgrade, only the time leads
+                    // to `Exchange::wake`.
+                    let upgraded = busy.outgoing == PackedBody::Upgraded;
+                    let waits = at <= now && !upgraded && stream.is_writable_pending();
                     times.wake = Some(at.max(now + Duration::from_millis(1))).filter(|_| !waits);
                 }
                 // The limit runs on while the body makes no progress, however often the exchange is called.

@@ -492,9 +492,7 @@ impl<'t, S> Transfer<'t, S> {
     pub fn is_ready(&mut self) -> bool {
         *self.link.outgoing == ResponseBody::Deferred
             && room_for_answer(&mut self.output).is_some()
-            && (*self.link.incoming == RequestBody::Ended
-                || self.output.queued() == 0
-                || has_room_to_hold(&mut self.output))
+            && can_hold(*self.link.incoming, &mut self.output)
     }
 
     /// Sends the response that was [deferred](Response::defer). Returns [`Flow::Done`], which the exchange should
@@ -650,7 +648,8 @@ impl<'t, S> Transfer<'t, S> {
 
     /// Schedules a call of [`Exchange::advance`](crate::Exchange::advance) at the time `at`, unless the exchange is
     /// over by then. A later call of `wake_at` replaces the time. A time that has passed is taken as one millisecond
-    /// from now.
+    /// from now; or, if the exchange waits for room and was not [upgraded](Response::upgrade), it is called when there
+    /// is room.
     ///
     /// The scheduled call does not come before `at`, though other events may cause earlier calls. It is as precise as
     /// the engine's clock; if another time of the request comes first, such as its
@@ -845,10 +844,16 @@ pub(crate) fn room_for_answer(output: &mut Output<'_>) -> Option<usize> {
     Some(room)
 }
 
-/// Returns whether a response of half of the bound can be held back, which needs blocks of its own. Otherwise requests
-/// `writable`: the response of a request whose body may still turn out to be malformed waits for earlier ones to leave.
+/// Returns whether the head of a response can be held back if it has to be: as long as the body of the request may turn
+/// out to be malformed. Otherwise requests `writable`: the request waits for earlier responses to leave.
+#[inline(always)]
+pub(crate) fn can_hold(incoming: RequestBody, output: &mut Output<'_>) -> bool {
+    incoming == RequestBody::Ended || output.queued() == 0 || has_room_to_hold(output)
+}
+
+/// Returns whether a response of half of the bound can be held back, which needs blocks of its own.
 #[cold]
-pub(crate) fn has_room_to_hold(output: &mut Output<'_>) -> bool {
+fn has_room_to_hold(output: &mut Output<'_>) -> bool {
     let before = output.mark();
     let _ = output.seal();
     let fits = output.room() >= output.occupied().max(ROOM_MIN);

@@ -20,9 +20,9 @@ pub struct WebSocketConfig {
     /// What a peer may send.
     pub limits: MessageLimits,
     /// How long a peer may be silent before it is sent a ping. It is sent after at least this time and at most twice as
-    /// long. The connection also ends if a message has begun and no piece of it arrives for twice this time, or a ping
-    /// and its time. `None` for neither: a peer that has vanished is then noticed only when something is sent to it,
-    /// and one that never ends a message keeps the input that this occupies.
+    /// long. The connection also ends if a frame or a message has begun and no whole piece of it arrives in time: after
+    /// at least the shorter of this time and [`pong`](Self::pong), and at most twice this time. `None` for neither: a peer that has vanished is then noticed only
+    /// when something is sent to it, and one that never ends a message keeps the input that this occupies.
     pub ping: Option<Duration>,
     /// How long a peer may take to send anything after a ping. After that, the connection ends.
     pub pong: Duration,
@@ -361,7 +361,8 @@ impl<H> WebSocketExchange<H> {
                 self.link.set(Link::BLOCKED, true);
                 break;
             }
-            if matches!(received, Incoming::Data { .. }) {
+            // a control frame that has ended, outside of a message, is not what was awaited at the last timer
+            if matches!(received, Incoming::Data { .. }) || !self.receiver.is_within_message() {
                 self.link.set(Link::WAITS, false);
             }
             let consumed = self.receiver.accept(&received, &payload);

@@ -406,6 +406,23 @@ fn a_message_that_goes_on_is_awaited_and_one_that_does_not_is_not() {
     assert_eq!(rig.receive(connection), [sent(Opcode::Binary, &message)]);
 }
 
+/// A control frame that is half there at each timer, and complete later, is a sign of life and no message that has begun.
+#[test]
+fn control_frames_in_two_parts_keep_a_connection() {
+    let mut rig = rig();
+    let connection = rig.open();
+    let pong = frame(true, Opcode::Pong, b"alive");
+    let (begin, rest) = pong.split_at(4);
+    rig.server.send(connection, begin);
+    for _ in 0..6 {
+        rig.server.advance(Duration::from_secs(15));
+        rig.server.send(connection, rest);
+        rig.server.send(connection, begin);
+        rig.server.advance(Duration::from_secs(15));
+    }
+    assert!(!rig.server.is_ended(connection) && !rig.told().contains(&"Lost".to_string()));
+}
+
 /// With little room, no piece is longer than what can be sent back at once: a handler that sends each one back would be
 /// called for ever.
 #[test]

@@ -263,6 +263,22 @@ fn a_connection_whose_request_was_not_wholly_sent_is_reset() {
     assert_eq!(rig.pool().connections(), 0);
 }
 
+/// A server that has answered, but does not take the end of the request, cannot keep the place either.
+#[test]
+fn a_connection_whose_last_bytes_are_queued_makes_room_at_once() {
+    let mut rig = Rig::<1, 4>::new();
+    rig.queue(1, "a", RequestBody::Length(140_000));
+    rig.pass(2);
+    let connection = rig.server.connect();
+    rig.server.set_window(connection, 0);
+    rig.send(connection, EMPTY);
+    assert_eq!((rig.log(), rig.pool().connections()), (["end a"].map(String::from).into(), 1));
+    assert!(!rig.server.is_reset(connection), "it is idle");
+    rig.submit(&[(2, "b")]);
+    assert!(rig.server.is_reset(connection));
+    assert_eq!(rig.dialled(), [origin(2)]);
+}
+
 #[test]
 fn a_stop_fails_the_requests_whose_connects_have_not_begun() {
     let mut rig = Rig::<2, 4>::new();
