@@ -54,9 +54,9 @@ pub trait Fetch: Sized {
     /// The type of the messages that the program posts to the connection of a fetch.
     type Message;
 
-    /// Called first by a [`Pool`](super::Pool), whenever it begins to send the request: with the socket to which messages
-    /// are posted meanwhile, and with the number of the request on that socket, which is a part of
-    /// [each message](super::PoolMessage::new). The default ignores them.
+    /// Called first by a [`Pool`](super::Pool), whenever it begins to send the request: with the socket to which
+    /// messages are posted meanwhile, and with the number of the request on that socket, which is a part of [each
+    /// message](super::PoolMessage::new). The default ignores them.
     fn begun(&mut self, socket: Token, number: u32) {
         let _ = (socket, number);
     }

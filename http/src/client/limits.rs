@@ -10,9 +10,9 @@ use crate::limits::Limits;
 /// Limits are inclusive: a value that equals its limit is accepted. Set some and take the others from
 /// [`ClientLimits::DEFAULT`]: later versions add limits.
 ///
-/// The framing of a chunked body has fixed limits besides, the defaults of the server's [`Limits`]: 256 bytes for the size
-/// and the extensions of a chunk (more: [`Chunk`](super::InvalidResponse::Chunk)), 16 KiB for all extensions of a body
-/// (more: [`BodyTooLarge`](super::InvalidResponse::BodyTooLarge)), and 8 KiB for the trailer section (more:
+/// The framing of a chunked body has fixed limits besides, the defaults of the server's [`Limits`]: 256 bytes for the
+/// size and the extensions of a chunk (more: [`Chunk`](super::InvalidResponse::Chunk)), 16 KiB for all extensions of a
+/// body (more: [`BodyTooLarge`](super::InvalidResponse::BodyTooLarge)), and 8 KiB for the trailer section (more:
 /// [`Trailers`](super::InvalidResponse::Trailers)).
 ///
 /// ```

@@ -163,14 +163,13 @@ pub struct PoolStats {
 /// [`Fetch::restart`] agrees. Any other request is sent at most once.
 ///
 /// A request that was accepted can fail as [`Overloaded`](FetchCause::Overloaded) in one case: its connection ends
-/// before it could be sent, or it is to be sent once more, and at that moment `WAITING` others wait and the poller has no
-/// socket for another connect.
+/// before it could be sent, or it is to be sent once more, and at that moment `WAITING` others wait and the poller has
+/// no socket for another connect.
 ///
-/// The pool needs one timer of its poller ([`Config::timers`](lightcone_core::Config::timers)), with the tag `u64::MAX`.
-/// Its connects have the tags from 0 to `CONNECTIONS - 1`: a handler around it that connects as well uses others, and
-/// keeps their events to itself.
-/// It turns away connections that a listener accepts; a handler that wants both forwards to the pool what it does not
-/// accept itself.
+/// The pool needs one timer of its poller ([`Config::timers`](lightcone_core::Config::timers)), with the tag
+/// `u64::MAX`. Its connects have the tags from 0 to `CONNECTIONS - 1`: a handler around it that connects as well uses
+/// others, and keeps their events to itself. It turns away connections that a listener accepts; a handler that wants
+/// both forwards to the pool what it does not accept itself.
 pub struct Pool<F, const CONNECTIONS: usize, const WAITING: usize> {
     places: [Option<Place<F>>; CONNECTIONS],
     /// The requests that wait, the first in front; no gaps.
