@@ -129,9 +129,23 @@ struct Ledger {
     /// Bytes that the handler queued, and bytes that the driver sent.
     queued: usize,
     sent: usize,
+    /// Bytes that the handler holds back, after those that are queued.
+    held: usize,
     deadline: Option<Instant>,
     /// Whether its last event has been delivered.
     over: bool,
+}
+
+impl Ledger {
+    /// Counts what was held back as queued.
+    fn release(&mut self) {
+        self.queued += core::mem::take(&mut self.held);
+    }
+
+    /// Returns the offset of the next byte that the handler writes.
+    const fn end(&self) -> usize {
+        self.queued + self.held
+    }
 }
 
 #[derive(Debug, Default)]
@@ -185,11 +199,14 @@ impl Handler for App<'_> {
             | Event::Message(_) => {}
         }
         let ledger = &mut book.ledgers[id];
+        note_release(socket, ledger);
         self.honest(socket, event, ledger);
         if let Some(n) = stubborn {
-            let bytes: Vec<u8> = (ledger.queued..ledger.queued + n).map(pattern).collect();
-            let sent = event == Event::Writable && socket.send(&bytes).is_ok();
-            ledger.queued += if sent { n } else { 0 };
+            let bytes: Vec<u8> = (ledger.end()..ledger.end() + n).map(pattern).collect();
+            if event == Event::Writable && socket.send(&bytes).is_ok() {
+                ledger.release();
+                ledger.queued += n;
+            }
             return;
         }
         let tape = &mut *self.tape.borrow_mut();
@@ -203,10 +220,11 @@ impl Handler for App<'_> {
         }
         if choice >> 2 & 3 > 0 {
             let (_, mut output, _) = socket.split();
-            ledger.queued += write(&mut output, ledger.queued, choice >> 2 & 3, tape);
+            write(&mut output, ledger, choice >> 2 & 3, tape);
         }
         rarer(socket, choice >> 4, tape, ledger);
         if peace {
+            socket.split().1.release();
             socket.resume();
             socket.set_deadline(None);
             ledger.deadline = None;
@@ -214,6 +232,7 @@ impl Handler for App<'_> {
         if peace && (socket.peer_closed() || event == Event::Shutdown) {
             socket.close();
         }
+        note_release(socket, ledger);
     }
 }
 
@@ -267,8 +286,16 @@ impl App<'_> {
     }
 }
 
-/// Writes in one of several ways. Returns how many bytes were queued.
-fn write(output: &mut Output<'_>, from: usize, way: usize, tape: &mut Tape<'_>) -> usize {
+/// Records that a tail is not held back any more, if there was one: it precedes whatever is written next.
+fn note_release(socket: &mut Socket<'_, usize>, ledger: &mut Ledger) {
+    if !socket.split().1.is_holding() {
+        ledger.release();
+    }
+}
+
+/// Writes in one of several ways.
+fn write(output: &mut Output<'_>, ledger: &mut Ledger, way: usize, tape: &mut Tape<'_>) {
+    let from = ledger.end();
     let want = tape.byte() * 2 % WRITE_MAX;
     let bytes: Vec<u8> = (from..from + want).map(pattern).collect();
     let (room, queued) = (output.room(), output.queued());
@@ -298,15 +325,43 @@ fn write(output: &mut Output<'_>, from: usize, way: usize, tape: &mut Tape<'_>) 
             n
         }
     };
-    assert_eq!(output.queued(), queued + n);
+    let before = ledger.queued;
+    if !output.is_holding() {
+        ledger.release();
+    }
+    assert!(n == 0 || ledger.held == 0, "bytes were queued after a tail that is still held back");
+    assert_eq!(output.queued(), queued + (ledger.queued - before) + n);
     assert!(n <= room, "more was taken than there was room for");
-    n
+    ledger.queued += n;
+}
+
+/// Queues bytes and holds them back, perhaps with a block after them that was reserved and not written to.
+fn hold(output: &mut Output<'_>, tape: &mut Tape<'_>, ledger: &mut Ledger) {
+    ledger.release(); // `seal` releases an earlier tail
+    let mark = output.seal();
+    let want = [64, 128, tape.byte()][tape.below(3)]; // whole blocks too: then the reserved one is a new one
+    let bytes: Vec<u8> = (ledger.queued..ledger.queued + want).map(pattern).collect();
+    let n = output.send_some(&bytes);
+    if tape.one_in(2) {
+        let _ = output.spare();
+        output.commit(0);
+    }
+    output.hold(mark);
+    assert_eq!(output.is_holding(), n > 0);
+    ledger.held = n;
 }
 
 fn rarer(socket: &mut Socket<'_, usize>, choice: usize, tape: &mut Tape<'_>, ledger: &mut Ledger) {
     match choice {
         9 => socket.pause(),
         10 => socket.resume(),
+        5 => hold(&mut socket.split().1, tape, ledger),
+        6 => {
+            note_release(socket, ledger);
+            socket.split().1.discard();
+            ledger.held = 0;
+        }
+        7 => socket.split().1.release(),
         11 => socket.split().1.request_writable(),
         15 => socket.split().1.request_writable_for(tape.byte() * 2),
         12 => {
@@ -580,7 +635,11 @@ impl<'s, 't> Drive<'s, 't> {
         let mut slices = [&[][..]; 16];
         let n = conn.outputs(&mut slices);
         let bytes = slices[..n].concat();
-        let ledger = self.ledger(line);
+        let ledger = &mut self.book.borrow_mut().ledgers[line.id];
+        // a socket that ends releases its tail, which its handler learns of by the next event
+        if bytes.len() > ledger.queued - ledger.sent {
+            ledger.release();
+        }
         assert_eq!(bytes.len(), ledger.queued - ledger.sent);
         assert!(is_pattern(&bytes, ledger.sent), "the output is not what was queued");
         bytes.len()
