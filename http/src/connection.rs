@@ -253,8 +253,6 @@ impl ConnectionFlags {
     const TIMER: u8 = 3 << Self::TIMER_AT;
     const TIMER_AT: u32 = 4;
     const SHUTDOWN: u8 = 64;
-    /// The client announced that it sends no further request.
-    pub(crate) const ASKED_TO_CLOSE: u8 = 128;
 
     pub(crate) const fn has(self, flag: u8) -> bool {
         self.0 & flag != 0

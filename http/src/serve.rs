@@ -344,8 +344,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             if reply.is_usual() && incoming == RequestBody::Ended {
                 continue; // the common case: the response is written, and there is nothing to keep
             }
-            let asked_to_close = !head.framing.keep_alive();
-            self.begin_exchange(phase, reply, RequestFacts { incoming, mode, asked_to_close }, output, turn);
+            self.begin_exchange(phase, reply, RequestFacts { incoming, mode }, output, turn);
         };
         let used = bytes.len() - rest.len();
         turn.tally.bytes_in += used;
@@ -381,7 +380,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         output: &mut Output<'_>,
         turn: &mut ServeTurn,
     ) {
-        let RequestFacts { incoming, mut mode, asked_to_close } = asked;
+        let RequestFacts { incoming, mut mode } = asked;
         let Unusual { exchange, status, mut outgoing, failed, closes } =
             reply.unusual.unwrap_or(Unusual::NONE);
         if status.code() >= 400 {
@@ -407,8 +406,6 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         }
         let mut flags = *phase.flags();
         flags.set_mode(mode.with(ResponseMode::EXPECT_CONTINUE, false));
-        // After an upgrade, the client goes on sending whatever its request announced.
-        flags.set(ConnectionFlags::ASKED_TO_CLOSE, asked_to_close && outgoing != ResponseBody::Upgraded);
         self.parts.scratch.holds = false;
         let number = phase.number().wrapping_add(1);
         let incoming = if outgoing == ResponseBody::Upgraded { RequestBody::Upgraded } else { incoming };
@@ -706,9 +703,9 @@ fn finished<B>(phase: &mut RequestPhase<B>, peer_closed: bool) -> ServeStep {
     let mut flags = busy.flags;
     let ended = busy.incoming == RequestBody::Ended;
     if !flags.mode().has(ResponseMode::KEEP_ALIVE) {
-        // A client that announced the close sends nothing more, so a plain close cannot turn into a reset.
-        let announced = flags.has(ConnectionFlags::ASKED_TO_CLOSE);
-        return if ended && announced { ServeStep::Close } else { ServeStep::Linger };
+        // In stages even if the client announced the close: some send an empty line after a body all the same, or the
+        // next request, and a plain close would answer that with a reset, which destroys the response (RFC 9112, 9.6).
+        return ServeStep::Linger;
     }
     if !ended {
         return if peer_closed { ServeStep::Close } else { ServeStep::Wait };
@@ -877,7 +874,6 @@ enum Stop {
 struct RequestFacts {
     incoming: RequestBody,
     mode: ResponseMode,
-    asked_to_close: bool,
 }
 
 /// A response as it is reported.

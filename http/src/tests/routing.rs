@@ -24,6 +24,7 @@ fn get<H: Handler + 'static>(rig: &mut Rig<H>, path: &str) -> String {
     let peer = rig.connect();
     rig.send(peer, format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes());
     let answer = rig.take(peer);
+    rig.end(peer);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     if head.contains("200 OK") { body.into() } else { head[9..12].into() }
 }

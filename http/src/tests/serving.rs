@@ -93,6 +93,29 @@ fn no_request_is_answered_after_a_close() {
     assert_eq!(answer(&two), (response("200 OK", "Connection: close\r\n", "bar"), true));
 }
 
+/// A reset would destroy the response (RFC 9112, 9.6): a client may send an empty line after its body, or a request that
+/// was on its way, whatever it has announced.
+#[test]
+fn bytes_that_arrive_after_the_last_response_are_discarded() {
+    let requests = [
+        "GET /foo HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+        "GET /foo HTTP/1.0\r\n\r\n",
+        "POST /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 2\r\n\r\nab",
+    ];
+    for request in requests {
+        let mut rig = Rig::untimed(server());
+        let peer = rig.connect();
+        rig.send(peer, request.as_bytes());
+        assert!(rig.is_ended(peer) && !rig.take(peer).is_empty(), "{request}");
+        for late in [&b"\r\n"[..], GET] {
+            rig.send(peer, late);
+            assert_eq!(rig.unread(peer), 0, "{request}");
+        }
+        rig.end(peer);
+        assert!(rig.peers[peer].closed && !rig.is_reset(peer), "{request}");
+    }
+}
+
 #[test]
 fn without_a_wall_clock_there_is_no_date() {
     let mut rig = Rig::untimed(server());
