@@ -54,6 +54,12 @@ impl Response<'_> {
         self
     }
 
+    /// Returns the seconds since 1970-01-01 UTC, as in the `Date` field; `None` if the driver has no wall clock.
+    #[must_use]
+    pub fn unix_time(&self) -> Option<u64> {
+        self.writer.scratch.template.second()
+    }
+
     /// Closes the connection after this response.
     pub fn close(mut self) -> Self {
         self.writer.mode.close();
