@@ -5,24 +5,27 @@
 //! curl http://127.0.0.1:8080/foo
 //! ```
 //!
-//! An idle connection occupies only its slot; a connection whose peer does not read holds at most 32 KiB of output. On
-//! `/ws`, it also holds the message that it is sent back, of at most 16 MiB.
+//! An idle connection occupies only its slot; a connection whose peer does not read holds at most 32 KiB of output, and
+//! with `--root` at most 128 KiB. On `/ws`, it also holds the message that it is sent back, of at most 16 MiB.
 
 use core::time::Duration;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::thread;
 
 use clap::Parser;
+use lightcone::files::{Files, FilesError};
 use lightcone::http::{
-    Asset, ETag, EventFeed, EventWriter, Exchange, Flow, Full, Http, Limits, Routes, ServerEvent, State,
-    Transfer, Validators,
+    Asset, ETag, Either, EventFeed, EventWriter, Exchange, Flow, Full, Http, Limits, Routes, ServerEvent,
+    State, Transfer, Validators,
 };
 use lightcone::metrics::{self, Metrics};
 use lightcone::websocket::{Channel, Message, MessageKind, WebSocket, upgrade};
 use lightcone::{Builder, Instant, Timeouts, WriteRate, print_requests};
 use lightcone_examples::{ServerOptions, serve, serve_on_workers, within};
 
-/// Serves /, /foo, /plaintext, /json, /echo, /gather, /big, /events, /ws and /metrics, and with workers /slow.
+/// Serves /, /foo, /plaintext, /json, /echo, /gather, /big, /events, /ws and /metrics, with workers /slow, and the files
+/// of a folder.
 #[derive(Parser, Debug)]
 #[command(name = "httpd", version)]
 #[command(mut_arg("listen", |arg| arg.default_value("127.0.0.1:8080")))]
@@ -57,9 +60,25 @@ struct Options {
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<u16>(1..=256))]
     workers: Option<u16>,
 
+    /// Serve the files of this folder at all other paths, and its index.html at / in place of the page.
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+
+    /// Respond with a list of the files for a folder without index.html.
+    #[arg(long, requires = "root")]
+    listing: bool,
+
     /// Print a line for each request.
     #[arg(long)]
     log: bool,
+}
+
+impl Options {
+    /// Opens the folder of files, if there is one.
+    fn files(&self) -> Result<Option<Files>, FilesError> {
+        let files = self.root.as_ref().map(Files::new).transpose()?;
+        Ok(files.map(|files| files.precompressed(true).listing(self.listing)))
+    }
 }
 
 /// The longest body that can be received or sent: 256 TiB minus one byte.
@@ -72,6 +91,12 @@ const GATHER_MAX: usize = 1 << 20;
 const FRAGMENT: usize = 8 << 10;
 /// The maximum number of output blocks of one connection: 8 of 4 KiB.
 const OUTPUT_BLOCKS: usize = 8;
+/// The same with files, in larger blocks.
+const FILE_OUTPUT_BLOCKS: usize = 4;
+/// The size of a block with files.
+const FILE_BLOCK: usize = 32 << 10;
+/// The number of input and output blocks of a poller with files: together less than 4 GiB, the maximum.
+const FILE_BLOCKS: (usize, usize) = (65_536, 32_768);
 
 /// The most seconds for which a client that connects again gets the events it has missed.
 const MISSED_MAX: u64 = 60;
@@ -180,10 +205,24 @@ impl<S: State> WebSocket<S> for MessageEcho {
 }
 
 /// Creates the routes, which are the same for a poller and for a worker.
-fn routes(metrics: &Metrics, limits: Limits) -> Http<Metrics, impl Routes<Metrics, Body: Send> + use<>> {
+fn routes(
+    metrics: &Metrics,
+    limits: Limits,
+    files: Option<&Files>,
+) -> Http<Metrics, impl Routes<Metrics, Body: Send> + use<>> {
+    let (files, index) = (files.cloned(), files.cloned());
     Http::with(metrics.clone())
         .limits(limits)
-        .get("/", |request, response| request.asset(response, || &PAGE))
+        .get("/", move |request, response| match &index {
+            Some(files) => files.serve(&request, response, "").map(Either::Left),
+            None => request.asset(response, || &PAGE).map(Either::Right),
+        })
+        .fallback(move |request, response| match (&files, request.path().strip_prefix('/')) {
+            (Some(files), Some(path)) => files.serve(&request, response, path),
+            // `OPTIONS *` asks about the server (RFC 9110, 9.3.7).
+            (_, None) => response.status(204).empty().into_any(),
+            (None, _) => response.refuse(404).into_any(),
+        })
         .get("/events", |request, response| {
             request.events(response, Seconds::new(request.last_event_id(), request.now()))
         })
@@ -245,13 +284,29 @@ fn main() -> ExitCode {
         let write_rate = options.min_rate.map(|rate| WriteRate { bytes: rate * 10, per });
         let timeouts = Timeouts { first_byte, idle, write_rate, ..Timeouts::DEFAULT };
         let evict_after = options.evict.map(Duration::from_secs);
-        Ok(builder.output_limit(OUTPUT_BLOCKS).timeouts(timeouts).evict_after(evict_after))
+        let builder = builder.timeouts(timeouts).evict_after(evict_after);
+        Ok(match options.root {
+            // A file is read block by block.
+            Some(_) => {
+                let (input, output) = FILE_BLOCKS;
+                builder.block_size(FILE_BLOCK).blocks(input, output).output_limit(FILE_OUTPUT_BLOCKS)
+            }
+            None => builder.output_limit(OUTPUT_BLOCKS),
+        })
+    };
+    let files = match options.files() {
+        Ok(files) => files,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
     };
     let (server, metrics) = (&options.server, Metrics::new());
     // A log makes every connection larger, so each of these is a type of its own.
     if let Some(workers) = options.workers.map(usize::from) {
         let ours = metrics.clone();
-        let make = move |worker| routes(&ours, limits).stats(ours.on_worker(worker)).merge(slow());
+        let make =
+            move |worker| routes(&ours, limits, files.as_ref()).stats(ours.on_worker(worker)).merge(slow());
         if options.log {
             let logged = move |worker| make(worker).log(print_requests());
             serve_on_workers(server, "http://", workers, refine, metrics, logged)
@@ -260,11 +315,11 @@ fn main() -> ExitCode {
         }
     } else if options.log {
         serve(server, "http://", refine, move |poller| {
-            routes(&metrics, limits).stats(metrics.on_poller(&poller)).log(print_requests())
+            routes(&metrics, limits, files.as_ref()).stats(metrics.on_poller(&poller)).log(print_requests())
         })
     } else {
         serve(server, "http://", refine, move |poller| {
-            routes(&metrics, limits).stats(metrics.on_poller(&poller))
+            routes(&metrics, limits, files.as_ref()).stats(metrics.on_poller(&poller))
         })
     }
 }

@@ -65,6 +65,7 @@
 //! | --- | --- | --- |
 //! | `http` | yes | `lightcone::http`: an HTTP/1.1 server and client (the crate `lightcone-http` with its feature `alloc`) |
 //! | `websocket` | no | `lightcone::websocket`: WebSocket connections of an HTTP server (`lightcone-websocket`) |
+//! | `files` | no | `lightcone::files`: the files of a folder as routes of an HTTP server (`lightcone-files`) |
 //! | `workers` | yes | `lightcone::workers`: threads for callbacks that block or compute (`lightcone-workers`) |
 //! | `signals` | no | `lightcone::shutdown_on_signals`: a graceful shutdown on `SIGINT` and `SIGTERM` |
 //! | `handover` | no | listeners from a service manager, and an upgrade without a refused connection: `lightcone::hand_over_on_signal` |
@@ -94,6 +95,7 @@
 //! | count what it does, and publish that to Prometheus | [`Handle::stats`], [`metrics`] |
 //! | let the user choose a driver | [`DriverName`] |
 //! | serve HTTP: routes, bodies, middleware, limits | `lightcone::http` |
+//! | serve the files of a folder | `lightcone::files` |
 //! | serve WebSocket connections | `lightcone::websocket` |
 //! | send HTTP requests: from a thread that may wait, or from a handler | `lightcone::fetch`, `lightcone::http::client` |
 //! | log requests | `lightcone::print_requests` |
@@ -157,6 +159,8 @@ core::cfg_select! {
 /// handler needs. (Not called `core`: after `use lightcone::*`, that name would be ambiguous with the language's own
 /// crate.)
 pub use lightcone_core as engine_core;
+#[cfg(feature = "files")]
+pub use lightcone_files as files;
 #[cfg(feature = "http")]
 pub use lightcone_http as http;
 #[cfg(feature = "sim")]

@@ -309,3 +309,48 @@ pub enum Either<A, B> {
     /// The second.
     Right(B),
 }
+
+/// For a handler whose branches have different exchanges: see [`Reply::map`].
+impl<S: State, A: Exchange<S>, B: Exchange<S>> Exchange<S> for Either<A, B> {
+    fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        match self {
+            Self::Left(exchange) => exchange.advance(io),
+            Self::Right(exchange) => exchange.advance(io),
+        }
+    }
+
+    fn message(&mut self, message: S::Message, io: &mut Transfer<'_, S>) -> Flow {
+        match self {
+            Self::Left(exchange) => exchange.message(message, io),
+            Self::Right(exchange) => exchange.message(message, io),
+        }
+    }
+
+    fn shutdown(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        match self {
+            Self::Left(exchange) => exchange.shutdown(io),
+            Self::Right(exchange) => exchange.shutdown(io),
+        }
+    }
+
+    fn peer_closed(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        match self {
+            Self::Left(exchange) => exchange.peer_closed(io),
+            Self::Right(exchange) => exchange.peer_closed(io),
+        }
+    }
+
+    fn wake(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+        match self {
+            Self::Left(exchange) => exchange.wake(io),
+            Self::Right(exchange) => exchange.wake(io),
+        }
+    }
+
+    fn disconnected(&mut self, io: &mut Transfer<'_, S>) {
+        match self {
+            Self::Left(exchange) => exchange.disconnected(io),
+            Self::Right(exchange) => exchange.disconnected(io),
+        }
+    }
+}

@@ -183,6 +183,7 @@ pub use respond::asset::{Asset, AssetBody, AssetParts};
 pub use respond::cookie::{InvalidCookie, SameSite, SetCookie};
 pub use respond::fields::{FIELDS_MAX, Headers};
 pub use respond::location::LocalPath;
+pub use respond::representation::{Representation, Selection};
 pub use respond::response::{Reply, Response};
 pub use respond::text::JsonString;
 pub use respond::validators::{ETag, Validators};

@@ -184,6 +184,7 @@ fn shipped_sources() -> Vec<(String, String)> {
         "drivers/select",
         "drivers/smoltcp",
         "drivers/workers",
+        "drivers/files",
     ] {
         walk(&root().join(package).join("src"), &mut sources);
     }

@@ -14,7 +14,7 @@
 //! | [`listener`] | listening sockets and the results of an accept |
 //! | [`socket`] | one function for each socket call |
 //! | [`address`] | socket addresses in the kernel's format |
-//! | [`clock`], [`limits`], [`memory`] | time, descriptors, memory |
+//! | [`clock`], [`limits`], [`memory`], [`file`](mod@file) | time, descriptors, memory, reading files |
 //! | [`errno`] | OS errors, and the macro that makes system calls |
 //!
 //! # Records
@@ -40,6 +40,7 @@ pub mod driver;
 pub mod endpoint;
 pub mod engine;
 pub mod errno;
+pub mod file;
 pub mod limits;
 pub mod listener;
 pub mod memory;

@@ -81,6 +81,12 @@ impl<'a> Head<'a> {
         }
     }
 
+    /// Returns the whole head as received, including the final empty line. [`parse`](crate::parse()) reads it again, for
+    /// a response that is made after the callback with the request.
+    pub const fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// Returns the size of the head in bytes, including the final empty line. The body, or the next request, follows.
     pub const fn size(&self) -> usize {
         self.bytes.len()

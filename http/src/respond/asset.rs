@@ -1,7 +1,5 @@
 //! Content that is part of the program: its type, validators and precompressed variants, sent whole or in ranges.
 
-use core::fmt::{self, Display};
-
 use crate::exchange::{Done, Exchange, Flow};
 use crate::parse::chunked::Count;
 use crate::parse::head::Head;
@@ -10,9 +8,8 @@ use crate::request::{Request, State};
 use crate::status::Status;
 use crate::transfer::Transfer;
 
-use super::range::{ByteRange, ContentRange, ranged};
+use super::representation::{Representation, Selection};
 use super::response::{Reply, Response};
-use super::text::displayed;
 use super::validators::{ETag, Validators, values};
 
 /// Content of any length that is part of the program, such as a page or an image, with what is known of it.
@@ -143,55 +140,62 @@ impl Asset {
         self.rehash()
     }
 
-    /// Returns whether positions in each variant fit into 32 bits.
-    fn is_small(&self) -> bool {
-        let variants = self.variants.iter().flatten().map(|variant| variant.bytes.len());
-        variants.chain([self.bytes.len()]).all(|length| u32::try_from(length).is_ok())
-    }
-
     /// Returns the bytes of a variant; 0 is the unchanged asset.
     fn variant(&self, index: u8) -> &'static [u8] {
         let variant = usize::from(index).checked_sub(1).and_then(|at| *self.variants.get(at)?);
         variant.map_or(self.bytes, |variant| variant.bytes)
     }
 
-    /// Prepares the response to a request: which variant, and which ranges of it. Returns them with the response, which
-    /// lacks the content type.
-    #[inline(never)]
-    fn prepare<'r>(
+    /// Returns what is known of a variant.
+    fn representation(&self, variant: u8) -> Representation<'static> {
+        let coding = usize::from(variant).checked_sub(1).and_then(|at| *self.variants.get(at)?);
+        let length = self.variant(variant).len() as u64;
+        let whole = Representation::new(self.content_type, length).validators(self.validators);
+        coding.map_or(whole, |Variant { coding, .. }| whole.encoded(coding))
+    }
+
+    /// Chooses the variant to respond with, and returns it with the response.
+    fn choose<'r>(
         &self,
         head: &Head<'_>,
         mut response: Response<'r>,
-        found: &mut [ByteRange],
-    ) -> Result<(Response<'r>, u8, usize), Reply<Done>> {
-        let mut variant = 0;
-        let mut validators = self.validators;
-        if self.variants != [None; Self::VARIANTS_MAX] {
-            response = response.header("Vary", "Accept-Encoding");
-            match choose(head, &self.variants) {
-                Some(chosen) => variant = chosen,
-                None => return Err(response.refuse(Status::NOT_ACCEPTABLE)),
-            }
+    ) -> Result<(Response<'r>, u8), Reply<Done>> {
+        if self.variants == [None; Self::VARIANTS_MAX] {
+            return Ok((response, 0));
         }
-        let coding = usize::from(variant).checked_sub(1).and_then(|at| *self.variants.get(at)?);
-        if let (Some(Variant { coding, .. }), Some(etag)) = (coding, validators.etag) {
-            validators = validators.etag(etag.coded(coding));
+        response = response.header("Vary", "Accept-Encoding");
+        match choose(head, self.variants.iter().flatten().map(|variant| variant.coding)) {
+            Some(chosen) => Ok((response, chosen)),
+            None => Err(response.refuse(Status::NOT_ACCEPTABLE)),
         }
-        let length = self.variant(variant).len() as u64;
-        let (mut response, ranges) = ranged(head, response, &validators, length, found)?;
-        if let Some(Variant { coding, .. }) = coding {
-            response = response.header("Content-Encoding", coding);
-        }
-        Ok((response, variant, ranges))
+    }
+}
+
+impl Head<'_> {
+    /// Returns the content coding among `available` that the client prefers by its `Accept-Encoding` (RFC 9110,
+    /// 12.5.3), or `identity`. At equal preference a coding is better than `identity`, and an earlier one than a later.
+    /// `None` if the client accepts not even `identity`.
+    ///
+    /// ```
+    /// use lightcone_http::{Limits, Parse, parse};
+    /// let request = b"GET / HTTP/1.1\r\nHost: a\r\nAccept-Encoding: gzip, deflate\r\n\r\n";
+    /// let Parse::Complete(head) = parse(request, &Limits::DEFAULT) else { panic!() };
+    /// assert_eq!(head.preferred_coding(&["br", "gzip"]), Some("gzip"));
+    /// assert_eq!(head.preferred_coding(&["br"]), Some("identity"));
+    /// ```
+    pub fn preferred_coding<'c>(&self, available: &[&'c str]) -> Option<&'c str> {
+        let chosen = choose(self, available.iter().copied())?;
+        let coding = usize::from(chosen).checked_sub(1).and_then(|at| available.get(at));
+        Some(coding.copied().unwrap_or("identity"))
     }
 }
 
 /// Chooses the variant that the client prefers: 0 for the unchanged asset, `None` if none is acceptable.
-fn choose(head: &Head<'_>, variants: &[Option<Variant>]) -> Option<u8> {
+fn choose<'c>(head: &Head<'_>, codings: impl Iterator<Item = &'c str>) -> Option<u8> {
     let identity = quality(head, "identity");
     let mut best = (identity.unwrap_or(0), 0);
-    for (index, variant) in (1..).zip(variants.iter().flatten()) {
-        let quality = quality(head, variant.coding).unwrap_or(0);
+    for (index, coding) in (1..).zip(codings) {
+        let quality = quality(head, coding).unwrap_or(0);
         // At equal preference a variant is better than the unchanged asset, and an earlier one than a later.
         if quality > 0 && (quality > best.0 || quality == best.0 && best.1 == 0) {
             best = (quality, index);
@@ -267,11 +271,14 @@ impl<S: State> Request<'_, S> {
     /// # drop(server);
     /// ```
     pub fn asset<F: Fn() -> &'static Asset>(&self, response: Response<'_>, asset: F) -> Reply<AssetBody<F>> {
-        let mut found = [ByteRange::default()];
-        match asset().prepare(self.head, response, &mut found) {
-            Ok((response, variant, ranges)) => {
-                let [range] = found;
-                AssetBody::start(asset, variant, if ranges == 0 { None } else { Some(range) }, response)
+        match asset().choose(self.head, response) {
+            Ok((response, variant)) => {
+                let representation = asset().representation(variant);
+                representation.respond::<1, _>(self.head, response, |Selection { at, .. }| AssetBody {
+                    asset,
+                    at,
+                    variant,
+                })
             }
             Err(reply) => reply.into_any(),
         }
@@ -298,32 +305,17 @@ impl<S: State> Request<'_, S> {
         response: Response<'_>,
         asset: F,
     ) -> Reply<AssetParts<F, N>> {
-        const { assert!(N > 0 && N <= 16, "an asset is sent in 1 to 16 parts") };
-        let mut found = [ByteRange::default(); N];
-        // A part has positions of 32 bits: of a larger asset, only one range can be sent.
-        let most = if asset().is_small() { N } else { 1 };
-        let (places, _) = found.split_at_mut(most);
-        let (response, variant, ranges) = match asset().prepare(self.head, response, places) {
-            Ok(prepared) => prepared,
-            Err(reply) => return reply.into_any(),
-        };
-        if ranges < 2 {
-            let range = found.first().filter(|_| ranges == 1).copied();
-            let whole = AssetBody::start(asset, variant, range, response);
-            return whole.map(|body| AssetParts {
-                body,
-                parts: [Part::default(); N],
-                count: 0,
-                index: 0,
-                begun: false,
-            });
+        match asset().choose(self.head, response) {
+            Ok((response, variant)) => {
+                let representation = asset().representation(variant);
+                representation.respond(self.head, response, |selection| AssetParts {
+                    asset,
+                    variant,
+                    selection,
+                })
+            }
+            Err(reply) => reply.into_any(),
         }
-        let body = AssetBody { asset, at: Count::new(0), variant };
-        let count = u8::try_from(ranges).unwrap_or(u8::MAX);
-        let parts = AssetParts { body, parts: found.map(Part::new), count, index: 0, begun: false };
-        let Some(length) = parts.length() else { return Reply::failed() };
-        let boundary = format_args!("multipart/byteranges; boundary={}", parts.boundary());
-        response.header("Content-Type", boundary).stream(Some(length), parts)
     }
 }
 
@@ -333,16 +325,6 @@ pub struct AssetBody<F> {
     asset: F,
     at: Count,
     variant: u8,
-}
-
-impl<F: Fn() -> &'static Asset> AssetBody<F> {
-    fn start(asset: F, variant: u8, range: Option<ByteRange>, response: Response<'_>) -> Reply<Self> {
-        let Asset { content_type, .. } = asset();
-        let whole = ByteRange { first: 0, length: asset().variant(variant).len() as u64 };
-        let ByteRange { first, length } = range.unwrap_or(whole);
-        let body = Self { asset, at: Count::new(first), variant };
-        response.header("Content-Type", content_type).stream(Some(length), body)
-    }
 }
 
 impl<S: State, F: Fn() -> &'static Asset> Exchange<S> for AssetBody<F> {
@@ -356,116 +338,24 @@ impl<S: State, F: Fn() -> &'static Asset> Exchange<S> for AssetBody<F> {
     }
 }
 
-/// A range with 32-bit positions, without alignment.
-#[derive(Clone, Copy, Debug, Default)]
-struct Part {
-    first: [u8; 4],
-    length: [u8; 4],
-}
-
-impl Part {
-    fn new(range: ByteRange) -> Self {
-        let bytes = |n: u64| u32::try_from(n).unwrap_or(u32::MAX).to_le_bytes();
-        Self { first: bytes(range.first), length: bytes(range.length) }
-    }
-
-    fn range(self) -> ByteRange {
-        let number = |bytes| u32::from_le_bytes(bytes).into();
-        ByteRange { first: number(self.first), length: number(self.length) }
-    }
-}
-
 /// An asset, or ranges of it, that is being sent: see [`Request::asset_parts`].
 #[derive(Clone, Copy, Debug)]
 pub struct AssetParts<F, const N: usize> {
-    /// What is sent if there are no parts; otherwise its position is that in the part.
-    body: AssetBody<F>,
-    parts: [Part; N],
-    /// The number of parts; 0 for the whole asset or one range.
-    count: u8,
-    /// The part that is being sent.
-    index: u8,
-    /// Whether the lines before the data of the part are written.
-    begun: bool,
-}
-
-/// The delimiter of the parts: a number of the content, scrambled. Only content that was made for this contains it.
-struct Boundary(u64);
-
-impl Display for Boundary {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "part-{:016x}", self.0 ^ 0x5d1c_83a9_e07f_4b26)
-    }
-}
-
-impl<F: Fn() -> &'static Asset, const N: usize> AssetParts<F, N> {
-    fn boundary(&self) -> Boundary {
-        let Asset { validators, bytes, .. } = (self.body.asset)();
-        Boundary(validators.etag.map_or(bytes.len() as u64, ETag::to_number))
-    }
-
-    /// Returns the range of a part; `None` after the last one.
-    fn range(&self, index: u8) -> Option<ByteRange> {
-        self.parts.get(..self.count.into())?.get(usize::from(index)).map(|part| part.range())
-    }
-
-    /// Returns the length of all parts with the lines around them.
-    fn length(&self) -> Option<u64> {
-        let mut total = 0;
-        for index in 0..=self.count {
-            let range = self.range(index);
-            total += displayed(&self.lines(index))? + range.map_or(0, |range| range.length);
-        }
-        Some(total)
-    }
-
-    fn lines(&self, index: u8) -> PartLines {
-        let Asset { content_type, .. } = (self.body.asset)();
-        let length = (self.body.asset)().variant(self.body.variant).len() as u64;
-        let range = self.range(index).map(|range| ContentRange(range, length));
-        PartLines { first: index == 0, boundary: self.boundary(), content_type, range }
-    }
-}
-
-/// The lines before the data of a part, or after the last one, without a range.
-struct PartLines {
-    first: bool,
-    boundary: Boundary,
-    content_type: &'static str,
-    range: Option<ContentRange>,
-}
-
-impl Display for PartLines {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { first, boundary, content_type, range } = self;
-        let Some(range) = range else { return write!(f, "\r\n--{boundary}--\r\n") };
-        f.write_str(if *first { "" } else { "\r\n" })?;
-        write!(f, "--{boundary}\r\nContent-Type: {content_type}\r\nContent-Range: {range}\r\n\r\n")
-    }
+    asset: F,
+    variant: u8,
+    selection: Selection<N>,
 }
 
 impl<S: State, F: Fn() -> &'static Asset, const N: usize> Exchange<S> for AssetParts<F, N> {
     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
-        if self.count == 0 {
-            return self.body.advance(io);
-        }
-        loop {
-            if !self.begun && write!(io, "{}", self.lines(self.index)).is_err() {
-                return Flow::More;
-            }
-            self.begun = true;
-            let Some(range) = self.range(self.index) else { return Flow::Done };
-            let bytes = (self.body.asset)().variant(self.body.variant);
-            let (at, end) = (range.first + self.body.at.get(), range.first + range.length);
-            let rest = usize::try_from(at).ok().zip(usize::try_from(end).ok());
-            let rest = rest.and_then(|(at, end)| bytes.get(at..end)).unwrap_or(&[]);
-            let n = io.write(rest);
-            self.body.at = Count::new(self.body.at.get() + n as u64);
-            if n < rest.len() {
-                return Flow::More;
-            }
-            (self.index, self.begun, self.body.at) = (self.index + 1, false, Count::new(0));
-        }
+        let asset = (self.asset)();
+        let bytes = asset.variant(self.variant);
+        self.selection.advance(&asset.representation(self.variant), io, |io, offset, most| {
+            let rest = usize::try_from(offset).ok().and_then(|at| bytes.get(at..)).unwrap_or(&[]);
+            let piece = rest.get(..most).unwrap_or(rest);
+            // Without a rest, the closure has returned another, shorter asset: the response is cut.
+            (!piece.is_empty()).then(|| io.write(piece))
+        })
     }
 }
 
@@ -490,8 +380,6 @@ mod tests {
 
     #[test]
     fn the_preferred_variant() {
-        let variant = |coding| Some(Variant { coding, bytes: b"" });
-        let variants = [variant("br"), variant("gzip"), None];
         let table: [(&str, Option<u8>); 24] = [
             ("Accept-Encoding: br, gzip", Some(1)),
             ("Accept-Encoding: gzip, br", Some(1)),
@@ -524,7 +412,9 @@ mod tests {
             let crate::Parse::Complete(head) = crate::parse(head.as_bytes(), &crate::Limits::DEFAULT) else {
                 panic!("{line}")
             };
-            assert_eq!(choose(&head, &variants), expected, "{line}");
+            assert_eq!(choose(&head, ["br", "gzip"].into_iter()), expected, "{line}");
+            let coding = expected.map(|index| ["identity", "br", "gzip"][usize::from(index)]);
+            assert_eq!(head.preferred_coding(&["br", "gzip"]), coding, "{line}");
         }
     }
 

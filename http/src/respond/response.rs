@@ -54,6 +54,12 @@ impl Response<'_> {
         self
     }
 
+    /// Returns the seconds since 1970-01-01 UTC, as in the `Date` field; `None` if the driver has no wall clock.
+    #[must_use]
+    pub fn unix_time(&self) -> Option<u64> {
+        self.writer.scratch.template.second()
+    }
+
     /// Closes the connection after this response.
     pub fn close(mut self) -> Self {
         self.writer.mode.close();
@@ -475,9 +481,22 @@ impl<B> Reply<B> {
         self.unusual.as_ref().is_some_and(|unusual| unusual.exchange.is_some())
     }
 
-    /// Returns the same reply with another type of exchange.
+    /// Returns the same reply with another type of exchange: for a handler whose branches have different ones, with
+    /// [`Either`](crate::Either).
+    ///
+    /// ```
+    /// use lightcone_http::{Either, Http};
+    ///
+    /// static LOGO: &[u8] = b"..."; // include_bytes!("logo.png")
+    ///
+    /// let server = Http::new().get("/{name}", |request, response| match request.param("name") {
+    ///     "logo" => response.embedded(LOGO).map(Either::Left),
+    ///     _ => response.generate(1 << 20, |_offset, piece| piece.fill(b'a')).map(Either::Right),
+    /// });
+    /// # drop(server);
+    /// ```
     #[inline(always)]
-    pub(crate) fn map<C>(self, f: impl FnOnce(B) -> C) -> Reply<C> {
+    pub fn map<C>(self, f: impl FnOnce(B) -> C) -> Reply<C> {
         let Self { length, unusual } = self;
         let unusual = unusual.map(|Unusual { exchange, status, outgoing, failed, closes }| Unusual {
             exchange: exchange.map(f),

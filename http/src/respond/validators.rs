@@ -91,6 +91,17 @@ impl<'a> ETag<'a> {
         Self::number((state ^ state >> 32).wrapping_mul(FACTOR))
     }
 
+    /// Returns the same tag as a weak one.
+    ///
+    /// ```
+    /// use lightcone_http::ETag;
+    /// assert_eq!(ETag::strong("v1").weakened(), ETag::weak("v1"));
+    /// ```
+    #[must_use]
+    pub const fn weakened(self) -> Self {
+        Self { weak: true, ..self }
+    }
+
     /// Returns the tag of the same representation in a content coding, which has other bytes.
     pub(crate) const fn coded(self, coding: &'a str) -> Self {
         Self { coding, ..self }

@@ -8,7 +8,7 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 
 use crate::testing::{TestRequest, TestResponse, TestServer};
-use crate::{Asset, ETag, Http, Method};
+use crate::{Asset, ETag, Exchange, Flow, Http, Method, Representation, Selection, Transfer};
 
 use super::random::Random;
 
@@ -346,4 +346,43 @@ fn any_fields_get_a_response_that_is_true() {
     let all =
         [(200, false), (206, false), (206, true), (304, false), (406, false), (412, false), (416, false)];
     assert!(seen.iter().eq(&all), "{seen:?}");
+}
+
+#[test]
+fn a_representation_that_is_too_long_to_be_sent_is_a_500() {
+    const WHOLE: Representation<'_> = Representation::new("text/plain", 1 << 48);
+    struct Never(Selection<2>);
+    impl Exchange<()> for Never {
+        fn advance(&mut self, io: &mut Transfer<'_, ()>) -> Flow {
+            self.0.advance(&WHOLE, io, |_, _, _| None)
+        }
+    }
+    let mut server = TestServer::new(
+        Http::new().get("/", |request, response| WHOLE.respond(request.head, response, Never)),
+    );
+    for range in ["bytes=0-0", "bytes=0-0,2-2", "lines=1"] {
+        let response = server.request(TestRequest::get("/").header("Range", range));
+        assert_eq!(response.status(), 500, "{range}");
+    }
+}
+
+#[test]
+fn a_selection_that_gives_up_ends_the_connection() {
+    const WHOLE: Representation<'_> = Representation::new("text/plain", 10);
+    struct Half(Selection<2>);
+    impl Exchange<()> for Half {
+        fn advance(&mut self, io: &mut Transfer<'_, ()>) -> Flow {
+            self.0.advance(&WHOLE, io, |io, offset, most| {
+                (offset < 5).then(|| io.write(&b"01234"[..most.min(5)]))
+            })
+        }
+    }
+    let mut server = TestServer::new(
+        Http::new().get("/", |request, response| WHOLE.respond(request.head, response, Half)),
+    );
+    for (range, whole) in [("bytes=0-4", true), ("bytes=0-5", false), ("bytes=0-1,7-8", false), ("", false)] {
+        let connection = server.start(TestRequest::get("/").header("Range", range));
+        assert_eq!(server.response(connection).is_some(), whole, "{range}");
+        assert_eq!(server.is_ended(connection), !whole, "{range}");
+    }
 }
