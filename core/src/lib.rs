@@ -226,6 +226,7 @@ mod time;
 mod timer;
 mod timers;
 mod token;
+mod token_bucket;
 mod wait_queue;
 mod write_rate;
 
@@ -250,3 +251,4 @@ pub use storage::{SetupError, Storage, StorageError};
 pub use time::Instant;
 pub use timers::{TimerError, TimerId, TimerSlot, TimerStorage, TimerWheel, Timers};
 pub use token::{ListenerId, PollerId, Token};
+pub use token_bucket::{Rate, TokenBucket};
