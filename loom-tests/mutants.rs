@@ -358,6 +358,24 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     step(
         "core/src/poller/group.rs",
+        "room_answer_without_notice",
+        "                poller.answers.insert(self.me.0);\n                poller.notify();\n",
+        "                poller.answers.insert(self.me.0);\n",
+    ),
+    step(
+        "core/src/poller/group.rs",
+        "room_notice_before_the_answer",
+        "                poller.answers.insert(self.me.0);\n                poller.notify();\n",
+        "                poller.notify();\n                poller.answers.insert(self.me.0);\n",
+    ),
+    step(
+        "core/src/poller/turn.rs",
+        "room_ask_without_an_answer",
+        "keep_asker(asker);\n                self.io.alarm = Instant::from_millis(0);\n",
+        "keep_asker(asker);\n",
+    ),
+    step(
+        "core/src/poller/group.rs",
         "connect_returns_the_permit",
         "match poller.send_command(Command::Connect { to, tag, permit }) {",
         "drop(permit);\n            let permit = LoadPermit::<G>::none(poller.load.clone());\n            \

@@ -308,25 +308,33 @@ impl<L: AsRef<Load>> Iterator for Alternatives<'_, L> {
 impl<L: AsRef<Load>> FusedIterator for Alternatives<'_, L> {}
 
 /// A set of pollers, with one bit for each.
-#[derive(Clone, Debug)]
-struct PollerSet([u64; POLLERS_MAX / 64]);
+#[derive(Clone, Default, Debug)]
+pub(crate) struct PollerSet([u64; POLLERS_MAX / 64]);
 
 impl PollerSet {
+    pub(crate) fn insert(&mut self, poller: usize) {
+        if let Some(word) = self.0.get_mut(poller / 64) {
+            *word |= 1 << (poller % 64);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
     fn up_to(pollers: usize) -> Self {
-        let mut set = Self([0; POLLERS_MAX / 64]);
+        let mut set = Self::default();
         for poller in 0..pollers {
-            if let Some(word) = set.0.get_mut(poller / 64) {
-                *word |= 1 << (poller % 64);
-            }
+            set.insert(poller);
         }
         set
     }
 
-    fn contains(&self, poller: usize) -> bool {
+    pub(crate) fn contains(&self, poller: usize) -> bool {
         self.0.get(poller / 64).is_some_and(|word| word >> (poller % 64) & 1 == 1)
     }
 
-    fn remove(&mut self, poller: usize) {
+    pub(crate) fn remove(&mut self, poller: usize) {
         if let Some(word) = self.0.get_mut(poller / 64) {
             *word &= !(1 << (poller % 64));
         }

@@ -1,6 +1,7 @@
 //! Sizes and timeouts of a shard, checked once when it is built.
 
 use crate::buffer::LINK_BYTES;
+use crate::poller::ROOM_REQUESTS_MAX;
 use crate::shard::Shard;
 use crate::slot::Slot;
 use crate::storage::{NOTE_BYTES, WINDOW_BYTES};
@@ -170,6 +171,10 @@ pub struct Config {
     /// time by [`Context::set_timer`](crate::Context::set_timer): from 0, for none, to 2^24. A shard without a poller
     /// ignores this field.
     pub timers: usize,
+    /// The maximum number of [`Context::request_room`](crate::Context::request_room) that wait on the
+    /// [`Poller`](crate::poller::Poller) at the same time: from 0, for none, to 1,024. A shard without a poller ignores
+    /// this field.
+    pub room_requests: usize,
     /// The timeouts of the sockets.
     pub timeouts: Timeouts,
     /// How long a socket has to be idle before it may be evicted, at most 12 days. Default `None`: no socket is
@@ -211,6 +216,7 @@ impl Config {
         receive_size: 4096,
         receive_blocks: 1,
         timers: 0,
+        room_requests: 0,
         timeouts: Timeouts::DEFAULT,
         evict_after: None,
     };
@@ -300,6 +306,10 @@ impl Config {
         }
         if self.timers > Token::MAX_INDEX as usize + 1 {
             return Err(ConfigError { field: "timers", value: self.timers as u64, allowed: "0 to 16777216" });
+        }
+        if self.room_requests > ROOM_REQUESTS_MAX {
+            let value = self.room_requests as u64;
+            return Err(ConfigError { field: "room_requests", value, allowed: "0 to 1024" });
         }
         let Timeouts { connect, first_byte, idle, write_stall, drain, linger, write_rate } = self.timeouts;
         all!(
@@ -399,8 +409,8 @@ pub struct Footprint {
     pub shard: usize,
     /// The poller without its shard, but with its handler and transport; 0 for a shard alone.
     pub poller: usize,
-    /// The storage lent to a poller in addition to its shard's storage: connections, listeners, the receive buffer and
-    /// timers.
+    /// The storage lent to a poller in addition to its shard's storage: connections, listeners, the receive buffer,
+    /// timers and requests for room.
     pub poller_storage: usize,
     /// One slot, including user data. An idle socket holds no block.
     pub slot: usize,

@@ -240,7 +240,9 @@ pub use buffer::{Checkpoint, Input, Output};
 pub use config::{Config, ConfigError, Footprint, Timeouts, WriteRate, footprint};
 pub use connection::{Action, Connection, FastPath, LeftFastPath};
 pub use contract::{Checked, ContractChecker, Witness};
-pub use error::{CloseReason, ConnectError, ErrorKind, Full, Rejected, RequestError, Timeout, WouldBlock};
+pub use error::{
+    CloseReason, ConnectError, ErrorKind, Full, Rejected, RequestError, RoomError, Timeout, WouldBlock,
+};
 pub use handler::{Context, Event, Handler, NoOutbox, Origin, Outbox, PollerEvent};
 pub use interest::Interest;
 pub use shard::{AdmitError, FreeBlocks, STOP_LINGER, Shard};

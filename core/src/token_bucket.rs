@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use crate::time::Instant;
 
-/// A rate that a [`TokenBucket`] allows: so many events in a span, and how many of them at once.
+/// A rate that a [`TokenBucket`] allows: a number of events in a span, and how many of them at once.
 ///
 /// ```
 /// use core::time::Duration;

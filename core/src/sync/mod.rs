@@ -14,6 +14,7 @@
 //! | a [`Gate`] | posters by `post`, the holder of its [`GatePermit`] by the other methods | always, by read-modify-write |
 //! | a [`Counter`] | its one writer by load and store, any thread by load | always; nothing is published through it |
 //! | an [`AtomicMin`] | any thread | always, by read-modify-write |
+//! | an [`AtomicSet`] | any thread by `insert`, one by `take` | always, by read-modify-write |
 //! | a [`Load`] | any thread | always; a hint, nothing is published through it |
 //!
 //! A target without compare-and-swap (Cortex-M0, for instance) has only [`Counter`]. A single poller needs no more.
@@ -29,6 +30,7 @@ mod counter;
 pub use counter::Counter;
 
 with_exchange! {
+    mod atomic_set;
     mod gate;
     mod load;
     mod mailbox;
@@ -38,6 +40,7 @@ with_exchange! {
     mod slot;
     mod wake;
 
+    pub use atomic_set::AtomicSet;
     pub use gate::{Gate, GatePermit};
     pub use load::{Load, Reservation};
     #[cfg(not(loom))]

@@ -26,6 +26,7 @@ mod mail;
 mod net;
 mod panics;
 mod placing;
+mod rooms;
 mod sends;
 mod setup;
 mod timers;

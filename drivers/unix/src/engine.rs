@@ -230,6 +230,7 @@ impl<D: Driver> Default for Builder<D> {
             receive_size: 128 * 1_024,
             receive_blocks: 1_024,
             timers: 1_024,
+            room_requests: 1_024,
             ..Config::DEVICE
         };
         Self {
@@ -317,6 +318,13 @@ impl<D: Driver> Builder<D> {
     /// are committed as they are used.
     pub fn timers(mut self, timers: usize) -> Self {
         self.config.timers = timers;
+        self
+    }
+
+    /// Sets how many [requests for room](lightcone_core::Context::request_room) may wait on each poller at the same
+    /// time: 0 to 1,024, which is the default. Each takes 24 bytes, which are committed as they are used.
+    pub fn room_requests(mut self, requests: usize) -> Self {
+        self.config.room_requests = requests;
         self
     }
 
@@ -567,6 +575,7 @@ where
                 listeners: &mut (0..LISTENERS_MAX).map(|_| None).collect::<Vec<_>>(),
                 buffer: &mut vec![0; receive_size],
                 timers: TimerStorage::new(&mut wheel, &mut timers),
+                rooms: &mut Box::new_uninit_slice(config.room_requests),
             };
             let transport = UnixTransport { driver, shared: &shared, options: listen, filter };
             let Some(member) = Member::new(shared.group(), id, balancer) else {

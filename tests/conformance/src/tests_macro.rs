@@ -115,6 +115,7 @@ macro_rules! tests {
             each_message_wakes_a_sleeper
             many_threads_wake_one_poller
             a_full_mailbox_returns_the_message
+            a_refused_socket_is_told_about_room
             a_socket_posts_to_itself
             a_busy_poller_publishes_its_counts
             two_pollers_play_ball

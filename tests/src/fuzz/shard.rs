@@ -182,7 +182,8 @@ impl Handler for App<'_> {
             | Event::PeerClosed
             | Event::Timeout
             | Event::Shutdown
-            | Event::Message(_) => {}
+            | Event::Message(_)
+            | Event::Room(_) => {}
         }
         let ledger = &mut book.ledgers[id];
         self.honest(socket, event, ledger);
@@ -256,6 +257,7 @@ impl App<'_> {
             | Event::PeerClosed
             | Event::Shutdown
             | Event::Message(_)
+            | Event::Room(_)
             | Event::Refused(_)
             | Event::Close(_) => {}
         }
