@@ -12,7 +12,7 @@ use core::iter::FusedIterator;
 use core::net::{IpAddr, SocketAddr};
 use core::str::FromStr;
 
-use crate::sync::Load;
+use crate::sync::{Load, mix};
 
 /// The maximum number of pollers that can be balanced: a poller's number fits in a byte.
 pub const POLLERS_MAX: usize = 256;
@@ -366,14 +366,6 @@ pub fn address_hint(address: &IpAddr) -> u64 {
 #[expect(clippy::cast_possible_truncation, reason = "the result is below `pollers`")]
 fn spread(hint: u64, pollers: usize) -> usize {
     ((u128::from(mix(hint)) * pollers as u128) >> 64) as usize
-}
-
-/// Mixes a number so that every input bit affects every output bit (the finalizer of splitmix64).
-const fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ value >> 31
 }
 
 #[cfg(test)]

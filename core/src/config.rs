@@ -8,6 +8,7 @@ use crate::storage::{NOTE_BYTES, WINDOW_BYTES};
 use crate::time::millis_ceil;
 use crate::timer::HORIZON;
 use crate::token::{PollerId, Token};
+use crate::token_bucket::Rate;
 use crate::wait_queue::WAIT_LINK_BYTES;
 use core::fmt;
 use core::time::Duration;
@@ -175,6 +176,10 @@ pub struct Config {
     /// [`Poller`](crate::poller::Poller) at the same time: from 0, for none, to 1,024. A shard without a poller ignores
     /// this field.
     pub room_requests: usize,
+    /// The rate at which the [`Poller`](crate::poller::Poller) admits connections that it accepts; one beyond the rate
+    /// is closed at once and counted in [`Stats::over_rate`](crate::Stats::over_rate). Default `None`: no limit. A
+    /// shard without a poller ignores this field. In an engine, each poller that accepts has the rate for itself.
+    pub accept_rate: Option<Rate>,
     /// The timeouts of the sockets.
     pub timeouts: Timeouts,
     /// How long a socket has to be idle before it may be evicted, at most 12 days. Default `None`: no socket is
@@ -217,6 +222,7 @@ impl Config {
         receive_blocks: 1,
         timers: 0,
         room_requests: 0,
+        accept_rate: None,
         timeouts: Timeouts::DEFAULT,
         evict_after: None,
     };

@@ -213,6 +213,8 @@ mod handler;
 mod idle_queue;
 mod interest;
 pub mod life;
+#[cfg(all(target_has_atomic = "ptr", target_has_atomic = "32"))]
+mod limit_peers;
 pub mod poller;
 mod queue;
 mod shard;
@@ -245,6 +247,8 @@ pub use error::{
 };
 pub use handler::{Context, Event, Handler, NoOutbox, Origin, Outbox, PollerEvent};
 pub use interest::Interest;
+#[cfg(all(target_has_atomic = "ptr", target_has_atomic = "32"))]
+pub use limit_peers::{LimitPeers, LimitedPeer};
 pub use shard::{AdmitError, FreeBlocks, STOP_LINGER, Shard};
 pub use slot::Slot;
 pub use socket::{Socket, Stream};

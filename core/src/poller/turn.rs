@@ -898,6 +898,13 @@ where
                     return false;
                 }
             };
+            if let Some(rate) = &self.shard.config().accept_rate
+                && !self.acceptor.bucket.take(rate, self.io.now)
+            {
+                self.io.transport.reject(connection);
+                self.shard.count_over_rate();
+                continue;
+            }
             let accepted = AcceptedSocket { connection, peer, listener: id };
             let placed = if has_room { self.place(accepted) } else { self.hold(accepted) };
             if !placed {

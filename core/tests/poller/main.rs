@@ -22,6 +22,7 @@ mod completion;
 mod connects;
 mod end;
 mod evicting;
+mod limits;
 mod mail;
 mod net;
 mod panics;

@@ -1,4 +1,4 @@
-//! Tests of requests for room: who is notified, when, in which order, and what happens at the limits.
+//! Tests of requests for room: which handlers are notified, when, in which order, and what happens at the limits.
 
 use crate::bench::{Bench, Data, Mate, Note, SMALL, Team, at, group, mate, messages, sockets};
 use crate::net::{Peer, planned_panic};
@@ -48,7 +48,7 @@ fn ask(mate: &mut Mate, count: usize) {
     }
 }
 
-/// Returns the sockets that were told since the last call.
+/// Returns the sockets that were notified since the last call.
 fn told(mate: &mut Mate) -> Vec<String> {
     mate.trace().into_iter().filter(|line| line.contains("room")).collect()
 }
