@@ -525,6 +525,11 @@ impl<'a, M> Context<'a, M> {
         self.poller
     }
 
+    /// Returns the services of the driver, for a handler that passes them on to code of its own.
+    pub fn outbox(&mut self) -> &mut dyn Outbox<M> {
+        &mut *self.outbox
+    }
+
     /// Posts a message to a socket of this or another poller.
     ///
     /// It arrives as the `message` event on the socket's own thread, after this callback. Messages from one

@@ -196,7 +196,7 @@ impl Handler for Caller {
         match event {
             PollerEvent::Started | PollerEvent::Timer { tag: 0, .. } => self.tick(cx),
             PollerEvent::Timer { .. } | PollerEvent::Room { .. } | PollerEvent::Stopping => {
-                self.pool.poller_event(event, cx)
+                self.pool.poller_event(event, cx);
             }
         }
         self.look();

@@ -169,7 +169,7 @@ impl<const CONNECTIONS: usize, const WAITING: usize> Handler for Turned<CONNECTI
                     // as a poller does that goes on after a panic
                     let call = std::panic::AssertUnwindSafe(|| pool.poller_event(event, cx));
                     let _ = std::panic::catch_unwind(call);
-                })
+                });
             }
         }
     }
