@@ -21,7 +21,7 @@ use lightcone::http::{
 };
 use lightcone::metrics::{self, Metrics};
 use lightcone::websocket::{Channel, Message, MessageKind, WebSocket, upgrade};
-use lightcone::{Builder, Instant, Timeouts, WriteRate, print_requests};
+use lightcone::{Builder, Instant, Rate, Timeouts, WriteRate, print_requests};
 use lightcone_examples::{ServerOptions, serve, serve_on_workers, within};
 
 /// Serves /, /foo, /plaintext, /json, /echo, /gather, /big, /events, /ws and /metrics, with workers /slow, and the files
@@ -54,6 +54,10 @@ struct Options {
     /// slower one is cut off [default: no minimum].
     #[arg(long, value_name = "BYTES", allow_negative_numbers = true, value_parser = within::<u32>(1..=RATE_MAX))]
     min_rate: Option<u32>,
+
+    /// Connections that are admitted per second; those beyond it are closed at once [default: no limit].
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = within::<u32>(1..=1_000_000))]
+    accept_rate: Option<u32>,
 
     /// Number of threads that run the routes in place of the pollers, so that a route may block: 1 to 256 [default: the
     /// pollers run them].
@@ -284,7 +288,8 @@ fn main() -> ExitCode {
         let write_rate = options.min_rate.map(|rate| WriteRate { bytes: rate * 10, per });
         let timeouts = Timeouts { first_byte, idle, write_rate, ..Timeouts::DEFAULT };
         let evict_after = options.evict.map(Duration::from_secs);
-        let builder = builder.timeouts(timeouts).evict_after(evict_after);
+        let rate = options.accept_rate.map(|rate| Rate::new(rate, Duration::from_secs(1)));
+        let builder = builder.timeouts(timeouts).evict_after(evict_after).accept_rate(rate);
         Ok(match options.root {
             // A file is read block by block.
             Some(_) => {

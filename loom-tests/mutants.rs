@@ -271,6 +271,19 @@ pub const MUTANTS: &[Mutant] = &[
         "swap(NONE, Ordering::AcqRel)",
         "swap(NONE, Ordering::Relaxed)",
     ),
+    // The connections of each peer.
+    step(
+        "core/src/sync/peer_limits.rs",
+        "peer_counts_read_without_a_write",
+        "way.0.fetch_add(0, Ordering::AcqRel)",
+        "way.0.load(Ordering::Acquire)",
+    ),
+    step(
+        "core/src/sync/peer_limits.rs",
+        "peer_refused_and_still_counted",
+        "            self.release(place);\n            return None;\n",
+        "            return None;\n",
+    ),
     // The group.
     step(
         "core/src/poller/group.rs",
@@ -355,6 +368,24 @@ pub const MUTANTS: &[Mutant] = &[
         "stop_word_replaces_the_command",
         "self.next = Some(command);",
         "drop(command);",
+    ),
+    step(
+        "core/src/poller/group.rs",
+        "room_answer_without_notice",
+        "                poller.answers.insert(self.me.0);\n                poller.notify();\n",
+        "                poller.answers.insert(self.me.0);\n",
+    ),
+    step(
+        "core/src/poller/group.rs",
+        "room_notice_before_the_answer",
+        "                poller.answers.insert(self.me.0);\n                poller.notify();\n",
+        "                poller.notify();\n                poller.answers.insert(self.me.0);\n",
+    ),
+    step(
+        "core/src/poller/turn.rs",
+        "room_ask_without_an_answer",
+        "keep_asker(asker);\n                self.io.alarm = Instant::from_millis(0);\n",
+        "keep_asker(asker);\n",
     ),
     step(
         "core/src/poller/group.rs",
@@ -496,7 +527,10 @@ pub const MUTANTS: &[Mutant] = &[
          }\n                Accept::Retry => continue,\n                Accept::WouldBlock => return \
          false,\n                Accept::Exhausted => {\n                    self.acceptor.back_off(&mut \
          self.io.transport, self.io.now);\n                    return false;\n                }\n            \
-         };\n            let accepted = AcceptedSocket { connection, peer, listener: id };\n            let \
+         };\n            if let Some(rate) = &self.shard.config().accept_rate\n                && \
+         !self.acceptor.bucket.take(rate, self.io.now)\n            {\n                \
+         self.io.transport.reject(connection);\n                self.shard.count_over_rate();\n                \
+         continue;\n            }\n            let accepted = AcceptedSocket { connection, peer, listener: id };\n            let \
          placed = if has_room { self.place(accepted) } else { self.hold(accepted) };\n            if \
          !placed {\n                return self.await_room(id);\n            }\n",
         "            let _ = has_room;\n            let Some(listener) = self.acceptor.watched(id) else { \

@@ -57,6 +57,7 @@
 //! | `lightcone_connections` | | [`Handle::loads`] |
 //! | `lightcone_connections_accepted_total` | | [`Stats::accepted`] |
 //! | `lightcone_connections_turned_away_total` | | [`Stats::rejected`] |
+//! | `lightcone_connections_over_rate_total` | | [`Stats::over_rate`] |
 //! | `lightcone_connections_closed_total` | `reason` | [`Stats::closed`] |
 //! | `lightcone_received_bytes_total` | | [`Stats::bytes_in`] |
 //! | `lightcone_sent_bytes_total` | | [`Stats::bytes_out`] |
@@ -372,6 +373,11 @@ static FAMILIES: &[Family] = &[
         "connections_turned_away_total",
         "Connections closed without being served.",
         Samples::OfPoller(|poller| poller.stats.rejected),
+    ),
+    counter(
+        "connections_over_rate_total",
+        "Connections turned away because of the accept rate.",
+        Samples::OfPoller(|poller| poller.stats.over_rate),
     ),
     counter("connections_closed_total", "Connections closed, by reason.", Samples::ByReason),
     counter("received_bytes_total", "Bytes received.", Samples::OfPoller(|poller| poller.stats.bytes_in)),

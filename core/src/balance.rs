@@ -12,7 +12,7 @@ use core::iter::FusedIterator;
 use core::net::{IpAddr, SocketAddr};
 use core::str::FromStr;
 
-use crate::sync::Load;
+use crate::sync::{Load, mix};
 
 /// The maximum number of pollers that can be balanced: a poller's number fits in a byte.
 pub const POLLERS_MAX: usize = 256;
@@ -308,25 +308,33 @@ impl<L: AsRef<Load>> Iterator for Alternatives<'_, L> {
 impl<L: AsRef<Load>> FusedIterator for Alternatives<'_, L> {}
 
 /// A set of pollers, with one bit for each.
-#[derive(Clone, Debug)]
-struct PollerSet([u64; POLLERS_MAX / 64]);
+#[derive(Clone, Default, Debug)]
+pub(crate) struct PollerSet([u64; POLLERS_MAX / 64]);
 
 impl PollerSet {
+    pub(crate) fn insert(&mut self, poller: usize) {
+        if let Some(word) = self.0.get_mut(poller / 64) {
+            *word |= 1 << (poller % 64);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| *word == 0)
+    }
+
     fn up_to(pollers: usize) -> Self {
-        let mut set = Self([0; POLLERS_MAX / 64]);
+        let mut set = Self::default();
         for poller in 0..pollers {
-            if let Some(word) = set.0.get_mut(poller / 64) {
-                *word |= 1 << (poller % 64);
-            }
+            set.insert(poller);
         }
         set
     }
 
-    fn contains(&self, poller: usize) -> bool {
+    pub(crate) fn contains(&self, poller: usize) -> bool {
         self.0.get(poller / 64).is_some_and(|word| word >> (poller % 64) & 1 == 1)
     }
 
-    fn remove(&mut self, poller: usize) {
+    pub(crate) fn remove(&mut self, poller: usize) {
         if let Some(word) = self.0.get_mut(poller / 64) {
             *word &= !(1 << (poller % 64));
         }
@@ -358,14 +366,6 @@ pub fn address_hint(address: &IpAddr) -> u64 {
 #[expect(clippy::cast_possible_truncation, reason = "the result is below `pollers`")]
 fn spread(hint: u64, pollers: usize) -> usize {
     ((u128::from(mix(hint)) * pollers as u128) >> 64) as usize
-}
-
-/// Mixes a number so that every input bit affects every output bit (the finalizer of splitmix64).
-const fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ value >> 31
 }
 
 #[cfg(test)]

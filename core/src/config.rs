@@ -1,12 +1,14 @@
 //! Sizes and timeouts of a shard, checked once when it is built.
 
 use crate::buffer::LINK_BYTES;
+use crate::poller::ROOM_REQUESTS_MAX;
 use crate::shard::Shard;
 use crate::slot::Slot;
 use crate::storage::{NOTE_BYTES, WINDOW_BYTES};
 use crate::time::millis_ceil;
 use crate::timer::HORIZON;
 use crate::token::{PollerId, Token};
+use crate::token_bucket::Rate;
 use crate::wait_queue::WAIT_LINK_BYTES;
 use core::fmt;
 use core::time::Duration;
@@ -170,6 +172,14 @@ pub struct Config {
     /// time by [`Context::set_timer`](crate::Context::set_timer): from 0, for none, to 2^24. A shard without a poller
     /// ignores this field.
     pub timers: usize,
+    /// The maximum number of [`Context::request_room`](crate::Context::request_room) that wait on the
+    /// [`Poller`](crate::poller::Poller) at the same time: from 0, for none, to 1,024. A shard without a poller ignores
+    /// this field.
+    pub room_requests: usize,
+    /// The rate at which the [`Poller`](crate::poller::Poller) admits connections that it accepts; one beyond the rate
+    /// is closed at once and counted in [`Stats::over_rate`](crate::Stats::over_rate). Default `None`: no limit. A
+    /// shard without a poller ignores this field. In an engine, each poller that accepts has the rate for itself.
+    pub accept_rate: Option<Rate>,
     /// The timeouts of the sockets.
     pub timeouts: Timeouts,
     /// How long a socket has to be idle before it may be evicted, at most 12 days. Default `None`: no socket is
@@ -211,6 +221,8 @@ impl Config {
         receive_size: 4096,
         receive_blocks: 1,
         timers: 0,
+        room_requests: 0,
+        accept_rate: None,
         timeouts: Timeouts::DEFAULT,
         evict_after: None,
     };
@@ -300,6 +312,10 @@ impl Config {
         }
         if self.timers > Token::MAX_INDEX as usize + 1 {
             return Err(ConfigError { field: "timers", value: self.timers as u64, allowed: "0 to 16777216" });
+        }
+        if self.room_requests > ROOM_REQUESTS_MAX {
+            let value = self.room_requests as u64;
+            return Err(ConfigError { field: "room_requests", value, allowed: "0 to 1024" });
         }
         let Timeouts { connect, first_byte, idle, write_stall, drain, linger, write_rate } = self.timeouts;
         all!(
@@ -399,8 +415,8 @@ pub struct Footprint {
     pub shard: usize,
     /// The poller without its shard, but with its handler and transport; 0 for a shard alone.
     pub poller: usize,
-    /// The storage lent to a poller in addition to its shard's storage: connections, listeners, the receive buffer and
-    /// timers.
+    /// The storage lent to a poller in addition to its shard's storage: connections, listeners, the receive buffer,
+    /// timers and requests for room.
     pub poller_storage: usize,
     /// One slot, including user data. An idle socket holds no block.
     pub slot: usize,

@@ -484,6 +484,25 @@ impl<'p, 's, D> Connection<'p, 's, D> {
         Ok(self.run_all(handler, cx))
     }
 
+    /// Delivers the pending events, then `room`, and then the events that follow from it. `None` if the socket is not
+    /// open, so that `room` was not delivered.
+    pub fn tell_room<H: Handler<Data = D>>(
+        &mut self,
+        at: crate::PollerId,
+        handler: &mut H,
+        cx: &mut Context<'_, H::Message>,
+    ) -> Option<Action> {
+        self.deliver(handler, cx);
+        let is_open = self.control().takes_messages();
+        if !is_open {
+            return None;
+        }
+        if let Some(mut socket) = self.view(Pending::default()) {
+            handler.event(&mut socket, Event::Room(at), cx);
+        }
+        Some(self.run_all(handler, cx))
+    }
+
     /// Delivers all pending events and returns the next action. After [`Action::Close`], the connection must not be
     /// used.
     #[inline(always)]

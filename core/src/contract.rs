@@ -1,14 +1,14 @@
 //! A handler that checks the event contract at run time.
 
 use crate::address::Address;
-use crate::error::{CloseReason, ConnectError, Rejected};
+use crate::error::{CloseReason, ConnectError, Rejected, RoomError};
 use crate::handler::{Context, Event, Handler, Origin, Outbox, PollerEvent};
 use crate::shard::UNKNOWN;
 use crate::slot::Flags;
 use crate::socket::{Socket, Stream};
 use crate::time::Instant;
 use crate::timers::{TimerError, TimerId, Timers};
-use crate::token::Token;
+use crate::token::{PollerId, Token};
 
 /// What a test that controls the peers knows about them, for a [`ContractChecker`] to compare with the
 /// events.
@@ -60,6 +60,7 @@ pub struct ContractChecker<H, W = ()> {
     inside: bool,
     seen: Seen,
     timers: TimerLedger,
+    rooms: RoomLedger,
 }
 
 /// How far the events of the poller have come.
@@ -133,14 +134,54 @@ impl TimerLedger {
     }
 }
 
-/// Passes on everything, and notes the timers.
-struct TimerWatch<'a, M> {
+/// The requests for room that the wrapped handler has made, each with the poller and the socket to notify.
+#[derive(Clone, Copy, Debug, Default)]
+struct RoomLedger {
+    followed: [Option<(PollerId, Option<Token>)>; FOLLOWED],
+    /// At least as many as there are others: a request that was repeated counts twice.
+    others: usize,
+}
+
+impl RoomLedger {
+    fn request(&mut self, at: PollerId, socket: Option<Token>) {
+        if self.followed.contains(&Some((at, socket))) {
+            return;
+        }
+        match self.followed.iter_mut().find(|place| place.is_none()) {
+            Some(place) => *place = Some((at, socket)),
+            None => self.others += 1,
+        }
+    }
+
+    fn tell(&mut self, at: PollerId, socket: Option<Token>) {
+        if self
+            .followed
+            .iter_mut()
+            .find_map(|place| place.take_if(|request| *request == (at, socket)))
+            .is_none()
+        {
+            assert!(self.others > 0, "room at poller {at} without a request");
+            self.others -= 1;
+        }
+    }
+
+    /// Forgets the requests for a socket that has ended.
+    fn end(&mut self, socket: Token) {
+        for place in &mut self.followed {
+            place.take_if(|request| request.1 == Some(socket));
+        }
+    }
+}
+
+/// Passes on everything, and notes the timers and the requests for room.
+struct OutboxWatch<'a, M> {
     outbox: &'a mut dyn Outbox<M>,
     now: Instant,
     timers: &'a mut TimerLedger,
+    rooms: &'a mut RoomLedger,
 }
 
-impl<M> Outbox<M> for TimerWatch<'_, M> {
+impl<M> Outbox<M> for OutboxWatch<'_, M> {
     fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>> {
         self.outbox.post(to, message)
     }
@@ -167,6 +208,12 @@ impl<M> Outbox<M> for TimerWatch<'_, M> {
         let was_set = self.outbox.cancel_timer(timer);
         self.timers.cancel(timer, was_set);
         was_set
+    }
+
+    fn request_room(&mut self, at: PollerId, socket: Option<Token>) -> Result<(), RoomError> {
+        self.outbox.request_room(at, socket)?;
+        self.rooms.request(at, socket);
+        Ok(())
     }
 }
 
@@ -230,7 +277,8 @@ impl<H, W> ContractChecker<H, W> {
     /// Wraps a handler, and compares its events with what a witness knows about the peers.
     pub const fn with_witness(inner: H, witness: W) -> Self {
         let timers = TimerLedger { followed: [None; FOLLOWED], others: 0 };
-        Self { inner, witness, alive: 0, inside: false, seen: Seen::Nothing, timers }
+        let rooms = RoomLedger { followed: [None; FOLLOWED], others: 0 };
+        Self { inner, witness, alive: 0, inside: false, seen: Seen::Nothing, timers, rooms }
     }
 
     /// Returns the wrapped handler.
@@ -381,10 +429,15 @@ impl<D> Checked<D> {
     }
 }
 
-/// Runs a callback, and notes the timers that it sets and cancels.
-fn watch_timers<M>(timers: &mut TimerLedger, cx: &mut Context<'_, M>, run: impl FnOnce(&mut Context<'_, M>)) {
+/// Runs a callback, and notes the timers that it sets and cancels and the room that it requests.
+fn watch<M>(
+    timers: &mut TimerLedger,
+    rooms: &mut RoomLedger,
+    cx: &mut Context<'_, M>,
+    run: impl FnOnce(&mut Context<'_, M>),
+) {
     let (now, unix_time, poller) = (cx.now(), cx.unix_time(), cx.poller());
-    let mut watch = TimerWatch { outbox: &mut *cx.outbox, now, timers };
+    let mut watch = OutboxWatch { outbox: &mut *cx.outbox, now, timers, rooms };
     run(&mut Context::new(now, unix_time, poller, &mut watch));
 }
 
@@ -426,6 +479,7 @@ impl<H: Handler, W: Witness> ContractChecker<H, W> {
             | Event::Timeout
             | Event::Shutdown
             | Event::Message(_)
+            | Event::Room(_)
             | Event::Refused(_)
             | Event::Close(_) => {}
         }
@@ -509,7 +563,9 @@ impl<H: Handler, W: Witness> Handler for ContractChecker<H, W> {
             Event::Close(_) | Event::Refused(_) => {
                 socket.data.ended = true;
                 self.alive -= 1;
+                self.rooms.end(socket.token());
             }
+            Event::Room(at) => self.rooms.tell(at, Some(socket.token())),
             _ => {}
         }
         let which = (matches!(event, Event::Open), matches!(event, Event::Sent) && plenty);
@@ -517,7 +573,7 @@ impl<H: Handler, W: Witness> Handler for ContractChecker<H, W> {
             self.inside = true;
             let _inside = Inside(&mut self.inside);
             let (inner, mut socket) = (&mut self.inner, socket.project(|checked| &mut checked.inner));
-            watch_timers(&mut self.timers, cx, |cx| inner.event(&mut socket, event, cx));
+            watch(&mut self.timers, &mut self.rooms, cx, |cx| inner.event(&mut socket, event, cx));
         }
         socket.data.after(which, &socket.stream);
     }
@@ -533,6 +589,7 @@ impl<H: Handler, W: Witness> Handler for ContractChecker<H, W> {
                 assert!(self.has_started(), "timer before started");
                 self.timers.fire(id, tag, cx.now());
             }
+            PollerEvent::Room { at } => self.rooms.tell(at, None),
             PollerEvent::Stopping => {
                 assert!(self.has_started(), "stopping before started");
                 assert!(!self.has_stopped(), "stopping twice");
@@ -542,6 +599,6 @@ impl<H: Handler, W: Witness> Handler for ContractChecker<H, W> {
         self.inside = true;
         let _inside = Inside(&mut self.inside);
         let inner = &mut self.inner;
-        watch_timers(&mut self.timers, cx, |cx| inner.poller_event(event, cx));
+        watch(&mut self.timers, &mut self.rooms, cx, |cx| inner.poller_event(event, cx));
     }
 }

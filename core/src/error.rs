@@ -143,6 +143,29 @@ impl fmt::Display for ConnectError {
 
 impl core::error::Error for ConnectError {}
 
+/// The reason why a request to be notified of [room](crate::Context::request_room) was not taken.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[cfg_attr(feature = "defmt", derive(defmt::Format))]
+#[non_exhaustive]
+pub enum RoomError {
+    /// As many requests as [`Config::room_requests`](crate::Config) allows wait on this poller.
+    Full,
+    /// The callback does not run on a poller with such requests: `room_requests` is 0, or it runs on a worker. Or the
+    /// socket is one of another poller.
+    Unsupported,
+}
+
+impl fmt::Display for RoomError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full => "as many requests for room as the poller can keep are waiting",
+            Self::Unsupported => "requests for room are not possible here",
+        })
+    }
+}
+
+impl core::error::Error for RoomError {}
+
 /// An error of the operating system or the network, reduced to the kinds that programs distinguish.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[cfg_attr(feature = "defmt", derive(defmt::Format))]

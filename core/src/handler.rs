@@ -1,7 +1,7 @@
 //! The interface for programs: the [`Handler`] trait, its events, and what a callback can reach.
 
 use crate::address::Address;
-use crate::error::{CloseReason, ConnectError, ErrorKind, Rejected};
+use crate::error::{CloseReason, ConnectError, ErrorKind, Rejected, RoomError};
 use crate::socket::Socket;
 use crate::time::Instant;
 use crate::timers::{TimerError, TimerId};
@@ -46,6 +46,8 @@ pub enum Event<M> {
     Shutdown,
     /// A message was posted to this socket.
     Message(M),
+    /// The mailbox of this poller has room, as the handler has [requested](Context::request_room) to be notified.
+    Room(PollerId),
     /// The connect failed. This is the only event of such a socket.
     Refused(ErrorKind),
     /// The socket has ended. The last event, delivered exactly once after `Open`. The bytes counted by
@@ -73,6 +75,7 @@ impl<M> Event<M> {
             Self::Timeout => "timeout",
             Self::Shutdown => "shutdown",
             Self::Message(_) => "message",
+            Self::Room(_) => "room",
             Self::Refused(_) => "refused",
             Self::Close(_) => "close",
         }
@@ -92,6 +95,12 @@ pub enum PollerEvent {
         /// The tag that was passed to `set_timer`.
         tag: u64,
     },
+    /// The mailbox of a poller, maybe of this one, has room, as the handler has [requested](Context::request_room) to
+    /// be notified.
+    Room {
+        /// The poller that has room.
+        at: PollerId,
+    },
     /// The poller begins to stop. Delivered exactly once, before the `Shutdown` of any socket.
     Stopping,
 }
@@ -103,6 +112,7 @@ impl PollerEvent {
         match self {
             Self::Started => "started",
             Self::Timer { .. } => "timer",
+            Self::Room { .. } => "poller_room",
             Self::Stopping => "stopping",
         }
     }
@@ -114,7 +124,7 @@ impl PollerEvent {
 /// times, in any order):
 ///
 /// ```text
-/// admit  open  ( receive | sent | writable | peer_closed | timeout | message | shutdown )*  close
+/// admit  open  ( receive | sent | writable | peer_closed | timeout | message | room | shutdown )*  close
 /// admit  refused                                                     a connect that fails
 /// admit                                                              the peer is turned away
 /// ```
@@ -140,11 +150,11 @@ impl PollerEvent {
 ///    Of the sockets of a poller that may be evicted, the one that has been idle longest is first; those that have been
 ///    idle since the same millisecond come in any order.
 ///
-/// Three more callbacks belong to the poller and not to a socket. A [`Poller`](crate::poller::Poller) calls them, so
+/// Four more callbacks belong to the poller and not to a socket. A [`Poller`](crate::poller::Poller) calls them, so
 /// they come on every driver, but not on workers:
 ///
 /// ```text
-/// started  ( the callbacks of sockets | timer )*  stopping  ( the callbacks of sockets | timer )*
+/// started  ( the callbacks of sockets | timer | poller_room )*  stopping  ( the same )*
 /// ```
 ///
 /// 10. [`started`](Self::started) comes exactly once, before every other callback, `admit` included: in the poller's
@@ -154,7 +164,11 @@ impl PollerEvent {
 /// 12. [`timer`](Self::timer) comes once for each timer that was set by [`Context::set_timer`] and not cancelled
 ///     before, unless the poller ends first. It is never early. The timers of a poller come in the order of their
 ///     times.
-/// 13. A poller that fails because the engine or its driver is broken calls nothing more, not even `stopping`.
+/// 13. [`room`](Self::room) and [`poller_room`](Self::poller_room) come once for each accepted
+///     [`Context::request_room`], unless the socket or the poller ends first, and never without one. When one comes,
+///     the mailbox has just had room, or its poller has ended. The requests of a poller for one mailbox are served in
+///     their order, and the pollers that wait for a mailbox in turn.
+/// 14. A poller that fails because the engine or its driver is broken calls nothing more, not even `stopping`.
 ///
 /// All methods but `admit` have a default implementation. A handler that wraps another handler overrides only
 /// [`event`](Self::event) and [`poller_event`](Self::poller_event), which receive every event, and forwards
@@ -261,6 +275,7 @@ pub trait Handler {
             Event::Timeout => self.timeout(socket, cx),
             Event::Shutdown => self.shutdown(socket, cx),
             Event::Message(message) => self.message(socket, message, cx),
+            Event::Room(at) => self.room(socket, at, cx),
             Event::Refused(error) => self.refused(socket, error, cx),
             Event::Close(reason) => self.close(socket, reason, cx),
         }
@@ -271,6 +286,7 @@ pub trait Handler {
         match event {
             PollerEvent::Started => self.started(cx),
             PollerEvent::Timer { id, tag } => self.timer(id, tag, cx),
+            PollerEvent::Room { at } => self.poller_room(at, cx),
             PollerEvent::Stopping => self.stopping(cx),
         }
     }
@@ -292,6 +308,11 @@ pub trait Handler {
     /// Called when a timer that was set by [`Context::set_timer`] is due. To repeat it, set it again.
     fn timer(&mut self, timer: TimerId, tag: u64, cx: &mut Context<'_, Self::Message>) {
         let _ = (timer, tag, cx);
+    }
+
+    /// Called when the mailbox of poller `at` has room, after a [request](Context::request_room) for no socket.
+    fn poller_room(&mut self, at: PollerId, cx: &mut Context<'_, Self::Message>) {
+        let _ = (at, cx);
     }
 
     /// Called when the connection is established.
@@ -346,6 +367,16 @@ pub trait Handler {
         cx: &mut Context<'_, Self::Message>,
     ) {
         let _ = (socket, message, cx);
+    }
+
+    /// Called when the mailbox of poller `at` has room, after a [request](Context::request_room) for this socket.
+    fn room(
+        &mut self,
+        socket: &mut Socket<'_, Self::Data>,
+        at: PollerId,
+        cx: &mut Context<'_, Self::Message>,
+    ) {
+        let _ = (socket, at, cx);
     }
 
     /// Called when a connect has failed.
@@ -412,6 +443,17 @@ pub trait Outbox<M> {
     fn cancel_timer(&mut self, timer: TimerId) -> bool {
         let _ = timer;
         false
+    }
+
+    /// Requests an event when the mailbox of a poller has room, for a socket of the caller's poller or for that poller
+    /// itself. The default keeps no requests.
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Full`] if as many requests as possible wait, [`RoomError::Unsupported`] if none can.
+    fn request_room(&mut self, at: PollerId, socket: Option<Token>) -> Result<(), RoomError> {
+        let _ = (at, socket);
+        Err(RoomError::Unsupported)
     }
 }
 
@@ -483,6 +525,11 @@ impl<'a, M> Context<'a, M> {
         self.poller
     }
 
+    /// Returns the services of the driver, for a handler that passes them on to code of its own.
+    pub fn outbox(&mut self) -> &mut dyn Outbox<M> {
+        &mut *self.outbox
+    }
+
     /// Posts a message to a socket of this or another poller.
     ///
     /// It arrives as the `message` event on the socket's own thread, after this callback. Messages from one
@@ -506,6 +553,64 @@ impl<'a, M> Context<'a, M> {
     /// Returns the message if the poller's mailbox is full or the engine has stopped.
     pub fn post(&mut self, to: Token, message: M) -> Result<(), Rejected<M>> {
         self.outbox.post(to, message)
+    }
+
+    /// Requests to be notified when the mailbox of a poller has room, after a [`post`](Self::post) that it has refused.
+    ///
+    /// With a socket of this poller, usually the one of the callback, [`Handler::room`] is called for it; with `None`,
+    /// [`Handler::poller_room`] of this poller. Either comes once, in a later turn or in the rest of this one. It is no
+    /// reservation: others may have taken the room before the handler posts, which then requests again.
+    ///
+    /// The same request made again while it waits counts once. A poller keeps at most
+    /// [`Config::room_requests`](crate::Config) of them and serves those for one mailbox in their order, up to 256 in a
+    /// turn and not more than there is room. The pollers that wait for the same mailbox are served in turn. If the
+    /// other poller ends, the handler is notified as well: its next post is refused with [`Rejected::Gone`]. Requests
+    /// cost programs that make none nothing.
+    ///
+    /// ```
+    /// use lightcone_core::{Address, Context, Handler, Origin, PollerId, Rejected, Socket, Token};
+    ///
+    /// /// Passes the lines of a socket on to another one, and stops reading while that one's poller is overloaded.
+    /// struct Passer;
+    ///
+    /// struct Lines {
+    ///     to: Token,
+    ///     /// The line for which there was no room.
+    ///     kept: Option<Vec<u8>>,
+    /// }
+    ///
+    /// impl Handler for Passer {
+    ///     type Data = Lines;
+    ///     type Message = Vec<u8>;
+    ///
+    ///     fn receive(&mut self, socket: &mut Socket<'_, Lines>, cx: &mut Context<'_, Vec<u8>>) {
+    ///         let kept = socket.data.kept.take();
+    ///         if let Err(Rejected::Full(line)) = cx.post(socket.data.to, kept.unwrap_or_default()) {
+    ///             socket.data.kept = Some(line);
+    ///             socket.pause();
+    ///             if cx.request_room(socket.data.to.poller(), Some(socket.token())).is_err() {
+    ///                 socket.abort(); // too many wait
+    ///             }
+    ///         }
+    ///     }
+    ///
+    ///     fn room(&mut self, socket: &mut Socket<'_, Lines>, _: PollerId, cx: &mut Context<'_, Vec<u8>>) {
+    ///         socket.resume();
+    ///         self.receive(socket, cx);
+    ///     }
+    /// #
+    /// #   fn admit(&mut self, _: Origin, _: &Address) -> Option<Lines> {
+    /// #       None
+    /// #   }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`RoomError::Full`] if too many requests wait on this poller. [`RoomError::Unsupported`] if `room_requests` is
+    /// 0, the callback does not run on a poller, or the socket is not one of this poller.
+    pub fn request_room(&mut self, at: PollerId, socket: Option<Token>) -> Result<(), RoomError> {
+        self.outbox.request_room(at, socket)
     }
 
     /// Posts a message to every open socket of the engine, including this one.

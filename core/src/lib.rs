@@ -213,6 +213,8 @@ mod handler;
 mod idle_queue;
 mod interest;
 pub mod life;
+#[cfg(all(target_has_atomic = "ptr", target_has_atomic = "32"))]
+mod limit_peers;
 pub mod poller;
 mod queue;
 mod shard;
@@ -226,6 +228,7 @@ mod time;
 mod timer;
 mod timers;
 mod token;
+mod token_bucket;
 mod wait_queue;
 mod write_rate;
 
@@ -239,9 +242,13 @@ pub use buffer::{Checkpoint, Input, Output};
 pub use config::{Config, ConfigError, Footprint, Timeouts, WriteRate, footprint};
 pub use connection::{Action, Connection, FastPath, LeftFastPath};
 pub use contract::{Checked, ContractChecker, Witness};
-pub use error::{CloseReason, ConnectError, ErrorKind, Full, Rejected, RequestError, Timeout, WouldBlock};
+pub use error::{
+    CloseReason, ConnectError, ErrorKind, Full, Rejected, RequestError, RoomError, Timeout, WouldBlock,
+};
 pub use handler::{Context, Event, Handler, NoOutbox, Origin, Outbox, PollerEvent};
 pub use interest::Interest;
+#[cfg(all(target_has_atomic = "ptr", target_has_atomic = "32"))]
+pub use limit_peers::{LimitPeers, LimitedPeer};
 pub use shard::{AdmitError, FreeBlocks, STOP_LINGER, Shard};
 pub use slot::Slot;
 pub use socket::{Socket, Stream};
@@ -250,3 +257,4 @@ pub use storage::{SetupError, Storage, StorageError};
 pub use time::Instant;
 pub use timers::{TimerError, TimerId, TimerSlot, TimerStorage, TimerWheel, Timers};
 pub use token::{ListenerId, PollerId, Token};
+pub use token_bucket::{Rate, TokenBucket};

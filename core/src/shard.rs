@@ -647,6 +647,12 @@ impl<'s, D> Shard<'s, D> {
         self.stats.rejected += peers;
     }
 
+    /// Counts a peer that was turned away because of the accept rate.
+    pub fn count_over_rate(&mut self) {
+        self.stats.rejected += 1;
+        self.stats.over_rate += 1;
+    }
+
     /// Reserves a slot, so that a connect has a token before it starts. Pass the token to
     /// [`dial`](Self::dial) or [`release_slot`](Self::release_slot). `None` if no slot is free or the shard is
     /// stopping.

@@ -17,6 +17,9 @@ pub struct Stats {
     /// Sockets that were not admitted: no slot was free, the shard was stopping, or the handler or the driver turned
     /// them away.
     pub rejected: u64,
+    /// Connections that were turned away because more were accepted than [`Config::accept_rate`](crate::Config) allows.
+    /// They are included in `rejected`.
+    pub over_rate: u64,
     /// Closed sockets, by [`CloseReason::index`].
     pub closed: [u64; CloseReason::COUNT],
     /// Bytes received.

@@ -105,6 +105,7 @@ fn with_poller(input_blocks: usize, test: impl FnOnce(&mut Lone<'_>)) {
         listeners: &mut [],
         buffer: &mut [],
         timers: TimerStorage::none(),
+        rooms: &mut [],
     };
     let mut poller = Poller::new(shard, Keeper::default(), Ring::default(), Alone, storage).unwrap();
     poller.begin_turn(Instant::from_millis(1), None);

@@ -20,8 +20,8 @@ use core::mem::MaybeUninit;
 use core::ops::ControlFlow;
 use lightcone_core::{
     Action, Address, Checked, CloseReason, Config, ConnectError, Connection, Context, ContractChecker, Event,
-    Handler, Instant, NoOutbox, Origin, Outbox, PollerEvent, PollerId, Rejected, Shard, Socket, Storage,
-    Timeouts, TimerError, TimerId, Token, Witness,
+    Handler, Instant, NoOutbox, Origin, Outbox, PollerEvent, PollerId, Rejected, RoomError, Shard, Socket,
+    Storage, Timeouts, TimerError, TimerId, Token, Witness,
 };
 
 /// What the program does in its callbacks.
@@ -425,6 +425,10 @@ impl Outbox<u32> for Forged {
     fn cancel_timer(&mut self, _: TimerId) -> bool {
         self.finds
     }
+
+    fn request_room(&mut self, _: PollerId, _: Option<Token>) -> Result<(), RoomError> {
+        Ok(())
+    }
 }
 
 /// Sets timers for these times in `started`, with their times as tags, and cancels timer 1 when timer 2 is due.
@@ -439,6 +443,7 @@ impl Handler for Sets {
     }
 
     fn started(&mut self, cx: &mut Context<'_, u32>) {
+        assert!(cx.request_room(PollerId(1), None).is_ok());
         for at in self.0 {
             assert!(cx.set_timer(Instant::from_millis(*at), *at).is_ok());
         }
@@ -603,6 +608,20 @@ fn one_id_for_two_timers() {
     let mut announcer = Announcer::new(&[5, 6]);
     announcer.outbox.repeats = true;
     announcer.tell(0, PollerEvent::Started);
+}
+
+#[test]
+#[should_panic(expected = "room at poller 1 without a request")]
+fn room_twice_for_one_request() {
+    let mut announcer = Announcer::started(&[]);
+    announcer.tell(1, PollerEvent::Room { at: PollerId(1) });
+    announcer.tell(1, PollerEvent::Room { at: PollerId(1) });
+}
+
+#[test]
+#[should_panic(expected = "room at poller 2 without a request")]
+fn room_at_another_poller() {
+    Announcer::started(&[]).tell(1, PollerEvent::Room { at: PollerId(2) });
 }
 
 #[test]

@@ -125,8 +125,13 @@ impl Bench {
         let memory = Box::leak(vec![0; CONFIG.memory()].into_boxed_slice());
         let shard = Shard::new(Storage { slots, memory }, &CONFIG, now).unwrap();
         let connections = leak(MaybeUninit::<ConnectionEntry<u32>>::uninit);
-        let storage =
-            PollerStorage { connections, listeners: &mut [], buffer: &mut [], timers: TimerStorage::none() };
+        let storage = PollerStorage {
+            connections,
+            listeners: &mut [],
+            buffer: &mut [],
+            timers: TimerStorage::none(),
+            rooms: &mut [],
+        };
         let poller = Poller::new(shard, Counts::default(), Nothing::default(), member, storage).unwrap();
         Self { poller, group, load, now }
     }

@@ -195,7 +195,9 @@ impl Handler for Caller {
         *self.now.borrow_mut() = cx.now();
         match event {
             PollerEvent::Started | PollerEvent::Timer { tag: 0, .. } => self.tick(cx),
-            PollerEvent::Timer { .. } | PollerEvent::Stopping => self.pool.poller_event(event, cx),
+            PollerEvent::Timer { .. } | PollerEvent::Room { .. } | PollerEvent::Stopping => {
+                self.pool.poller_event(event, cx);
+            }
         }
         self.look();
     }

@@ -190,7 +190,7 @@ pub trait EventFeed<S: State> {
 
 /// The stream to which an [`EventFeed`] sends its events.
 #[derive(Debug)]
-pub struct EventWriter<'w, 't, S> {
+pub struct EventWriter<'w, 't, S: State> {
     io: &'w mut Transfer<'t, S>,
     wake: Option<Instant>,
     sent: bool,

@@ -101,6 +101,11 @@
 //! Memory stays bounded: the server buffers no whole body unless a route requests it, and it stops reading from a peer
 //! that does not read its responses.
 //!
+//! A route or an exchange reaches other requests by messages: [`Request::broadcast`] and [`Request::post`], and the
+//! same of [`Transfer`], call [`Exchange::message`] of requests in progress on any poller. So a `POST` can wake the
+//! event streams of all clients: `examples/events.rs` does. For the counts of the engine, keep its handle in the
+//! [`State`], as the metrics page of `lightcone` does.
+//!
 //! The feature `alloc` adds bodies on the heap: `Request::collect_vec` collects a request body, chunked or not, up to a
 //! limit set by the route, and `Response::owned` takes ownership of a body and sends it piece by piece. `Reply::boxed`
 //! moves a large exchange to the heap. The feature costs one pointer per connection, even an idle one. The rest of the

@@ -1,6 +1,10 @@
 //! Messages to requests in progress.
 
-use lightcone_core::Token;
+use core::fmt;
+
+use lightcone_core::{Outbox, Rejected, Token};
+
+use crate::request::State;
 
 /// The identity of one request that is not answered at once, returned by [`Transfer::id`](crate::Transfer::id). It is
 /// unique: no request on another connection, and no later one on the same connection, has the same identity.
@@ -68,4 +72,41 @@ impl<M> RequestMessage<M> {
     pub(crate) fn open(self, by: RequestId) -> Option<M> {
         self.to.is_none_or(|to| to == by).then_some(self.message)
     }
+}
+
+/// The way of messages from a route or an exchange to other requests.
+pub(crate) struct Outlet<'a, S: State>(&'a mut dyn Outbox<RequestMessage<S::Message>>);
+
+impl<S: State> fmt::Debug for Outlet<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outlet").finish_non_exhaustive()
+    }
+}
+
+impl<'a, S: State> Outlet<'a, S> {
+    pub(crate) const fn new(outbox: &'a mut dyn Outbox<RequestMessage<S::Message>>) -> Self {
+        Self(outbox)
+    }
+
+    pub(crate) fn reborrow(&mut self) -> Outlet<'_, S> {
+        Outlet(&mut *self.0)
+    }
+
+    pub(crate) fn post(&mut self, to: RequestId, message: S::Message) -> Result<(), Rejected<S::Message>> {
+        self.0.post(to.token(), to.message(message)).map_err(content)
+    }
+
+    pub(crate) fn broadcast(&mut self, message: S::Message) -> Result<(), Rejected<S::Message>>
+    where
+        S::Message: Clone,
+    {
+        self.0.broadcast(RequestMessage::to_all(message), RequestMessage::clone).map_err(content)
+    }
+}
+
+/// Removes the address from a refused message.
+fn content<M>(rejected: Rejected<RequestMessage<M>>) -> Rejected<M> {
+    let is_full = matches!(rejected, Rejected::Full(_));
+    let message = rejected.into_inner().into_message();
+    if is_full { Rejected::Full(message) } else { Rejected::Gone(message) }
 }

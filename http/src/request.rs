@@ -2,9 +2,10 @@
 
 use core::str::FromStr;
 
-use lightcone_core::{Address, Instant, PackedAddress, Token};
+use lightcone_core::{Address, Instant, PackedAddress, Rejected, Token};
 
 use crate::exchange::{Collect, Done, Gather};
+use crate::message::{Outlet, RequestId};
 use crate::method::Method;
 use crate::middleware::Outcome;
 #[cfg(feature = "alloc")]
@@ -59,12 +60,13 @@ pub(crate) struct ConnectionInfo {
 
 /// One request: its head, its connection, its route, and the state of the server.
 #[derive(Debug)]
-pub struct Request<'a, S> {
+pub struct Request<'a, S: State> {
     /// The head: method, target and fields.
     pub head: &'a Head<'a>,
     /// The state that the routes of this poller share.
     pub state: &'a mut S,
     pub(crate) connected: &'a ConnectionInfo,
+    pub(crate) outlet: Outlet<'a, S>,
     pub(crate) route: MatchedRoute,
 }
 
@@ -76,6 +78,51 @@ pub(crate) struct MatchedRoute {
 }
 
 impl<'a, S: State> Request<'a, S> {
+    /// Posts a message to a request that is in progress, on this or another poller. Its
+    /// [`Exchange::message`](crate::Exchange::message) is called after this handler.
+    ///
+    /// The identity comes from [`Transfer::id`](crate::Transfer::id), for example by way of the state. If the request
+    /// has ended, the message is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Returns the message if the mailbox of the request's poller is full or the engine has stopped.
+    pub fn post(&mut self, to: RequestId, message: S::Message) -> Result<(), Rejected<S::Message>> {
+        self.outlet.post(to, message)
+    }
+
+    /// Posts a message to every request that is in progress, on all pollers: for example to event streams.
+    ///
+    /// ```
+    /// use lightcone_http::{Http, State};
+    ///
+    /// struct News;
+    /// impl State for News {
+    ///     type Message = u32;
+    /// }
+    ///
+    /// // a client that posts a number wakes all event streams
+    /// let server = Http::with(News).post("/news/{number}", |mut request, response| {
+    ///     match request.param("number").parse() {
+    ///         Ok(number) if request.broadcast(number).is_ok() => response.status(204).empty(),
+    ///         Ok(_) => response.status(503).text("try again later"),
+    ///         Err(_) => response.status(400).text("a number, please"),
+    ///     }
+    /// });
+    /// # drop(server);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Returns the message if the mailbox of a poller was full or the engine has stopped. The pollers before that one,
+    /// in the order of their ids, still deliver it.
+    pub fn broadcast(&mut self, message: S::Message) -> Result<(), Rejected<S::Message>>
+    where
+        S::Message: Clone,
+    {
+        self.outlet.broadcast(message)
+    }
+
     /// Returns the method.
     pub fn method(&self) -> Method {
         self.head.method

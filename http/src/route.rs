@@ -14,6 +14,7 @@ use core::time::Duration;
 use lightcone_core::Instant;
 
 use crate::exchange::{Either, Exchange, Flow};
+use crate::message::Outlet;
 use crate::method::Method;
 use crate::middleware::{AsHook, Hook, Log, Middleware, Outcome};
 use crate::mode::ResponseMode;
@@ -129,29 +130,40 @@ pub(crate) fn find<S: State, R: Routes<S>>(routes: &R, head: &Head<'_>) -> Route
 
 /// One request on its way down the chain. Passed by value, so that parts that a route does not use stay in registers.
 #[derive(Debug)]
-pub struct Call<'c, S> {
+pub struct Call<'c, S: State> {
     pub(crate) head: &'c Head<'c>,
     pub(crate) connected: &'c ConnectionInfo,
     pub(crate) state: &'c mut S,
+    pub(crate) outlet: Outlet<'c, S>,
     pub(crate) output: &'c mut (dyn Sink + 'c),
     pub(crate) scratch: &'c mut Scratch,
     pub(crate) hooks: Option<&'c Hook<'c>>,
     pub(crate) mode: ResponseMode,
 }
 
-impl<'c, S> Call<'c, S> {
+impl<'c, S: State> Call<'c, S> {
     /// Returns the response and the request for a handler.
     #[inline(always)]
     fn split(self, pattern: &'static str, base: usize) -> (Response<'c>, Request<'c, S>) {
-        let Self { head, connected, state, output, scratch, hooks, mode } = self;
-        let request = Request { head, state, connected, route: MatchedRoute { pattern, base } };
+        let Self { head, connected, state, outlet, output, scratch, hooks, mode } = self;
+        let request = Request { head, state, connected, outlet, route: MatchedRoute { pattern, base } };
         (Response { writer: ResponseWriter { output, scratch, hooks, mode, status: Status::OK } }, request)
     }
 
     /// Returns the same call with a shorter lifetime.
     fn reborrow(&mut self) -> Call<'_, S> {
         let Self { head, connected, hooks, mode, .. } = *self;
-        Call { head, connected, state: self.state, output: self.output, scratch: self.scratch, hooks, mode }
+        let outlet = self.outlet.reborrow();
+        Call {
+            head,
+            connected,
+            state: self.state,
+            outlet,
+            output: self.output,
+            scratch: self.scratch,
+            hooks,
+            mode,
+        }
     }
 
     /// Returns the outcome for middleware and logs.

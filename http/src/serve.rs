@@ -11,7 +11,7 @@ use crate::connection::{
 };
 use crate::exchange::Flow;
 use crate::http::{Http, ServerState};
-use crate::message::{RequestId, RequestMessage};
+use crate::message::{Outlet, RequestId, RequestMessage};
 use crate::method::Method;
 use crate::middleware::Outcome;
 use crate::mode::ResponseMode;
@@ -27,7 +27,7 @@ use crate::route::{Call, Cause, Lookup, Report, ReportContext, RouteMatch, Route
 use crate::stats::StatsDelta;
 use crate::status::Status;
 use crate::transfer::{
-    self, ConnectionContext, ROOM_MIN, ServerContext, Transfer, can_hold, room_for_answer,
+    ConnectionContext, ROOM_MIN, ServerContext, Transfer, TransferState, can_hold, room_for_answer,
 };
 
 /// The smallest output bound that a socket may have: `writable` comes when half of it is free.
@@ -184,7 +184,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         &mut self,
         socket: &mut Socket<'_, Self::Data>,
         _: CloseReason,
-        _: &mut Context<'_, Self::Message>,
+        cx: &mut Context<'_, Self::Message>,
     ) {
         let phase = &mut socket.data.0;
         if let RequestPhase::Exchanging(Exchanging {
@@ -193,7 +193,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
             ..
         }) = phase
         {
-            let mut turn = ServeTurn::new(&socket.stream);
+            let mut turn = ServeTurn::new(&socket.stream, cx);
             let (mut input, mut output) = socket.stream.split();
             self.busy(phase, &mut input, &mut output, &mut turn, Cause::Disconnected);
             self.count(&turn.tally, 0);
@@ -201,7 +201,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
         let RequestPhase::Exchanging(busy) = phase else { return };
         if let Some(mut exchange) = busy.exchange.take() {
             let news = if busy.outgoing.is_open() { Report::Both } else { Report::Ended };
-            let mut turn = ServeTurn::new(&socket.stream);
+            let mut turn = ServeTurn::new(&socket.stream, cx);
             self.report(Some(&mut exchange), news, Answer::ABORTED, &mut turn);
             self.count(&turn.tally, 0);
             if busy.outgoing == PackedBody::UntilClose {
@@ -218,7 +218,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     fn go_on_in_shutdown(
         &mut self,
         socket: &mut Socket<'_, HttpConnection<R::Body>>,
-        cx: &Context<'_, RequestMessage<S::Message>>,
+        cx: &mut Context<'_, RequestMessage<S::Message>>,
     ) {
         let in_progress = matches!(socket.data.0, RequestPhase::Exchanging(_));
         self.serve(socket, cx, if in_progress { Cause::Shutdown } else { Cause::Progress });
@@ -229,13 +229,13 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     fn serve(
         &mut self,
         socket: &mut Socket<'_, HttpConnection<R::Body>>,
-        cx: &Context<'_, RequestMessage<S::Message>>,
+        cx: &mut Context<'_, RequestMessage<S::Message>>,
         cause: Cause<S::Message>,
     ) {
         self.parts.scratch.template.refresh(cx.unix_time());
         let Socket { stream, data } = socket;
         let phase = &mut data.0;
-        let mut turn = ServeTurn::new(stream);
+        let mut turn = ServeTurn::new(stream, cx);
         let (mut input, mut output) = stream.split();
         let queued = output.queued();
         let mut cause = cause;
@@ -280,7 +280,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         phase: &mut RequestPhase<R::Body>,
         input: &mut Input<'_>,
         output: &mut Output<'_>,
-        turn: &mut ServeTurn,
+        turn: &mut ServeTurn<'_, S>,
     ) -> ServeStep {
         let bytes = input.bytes();
         let mut rest = bytes;
@@ -360,12 +360,13 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         found: RouteMatch,
         mode: ResponseMode,
         output: &mut Output<'_>,
-        turn: &mut ServeTurn,
+        turn: &mut ServeTurn<'_, S>,
     ) -> Reply<R::Body> {
         turn.tally.requests += 1;
         let ServerState { state, scratch, .. } = &mut self.parts;
         scratch.extra.clear();
-        let call = Call { head, connected: &turn.connected, state, output, scratch, hooks: None, mode };
+        let (connected, outlet) = (&turn.connected, turn.outlet.reborrow());
+        let call = Call { head, connected, state, outlet, output, scratch, hooks: None, mode };
         self.routes.call(found, call)
     }
 
@@ -378,7 +379,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         reply: Reply<R::Body>,
         asked: RequestFacts,
         output: &mut Output<'_>,
-        turn: &mut ServeTurn,
+        turn: &mut ServeTurn<'_, S>,
     ) {
         let RequestFacts { incoming, mut mode } = asked;
         let Unusual { exchange, status, mut outgoing, failed, closes } =
@@ -421,7 +422,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         phase: &mut RequestPhase<R::Body>,
         input: &mut Input<'_>,
         output: &mut Output<'_>,
-        turn: &mut ServeTurn,
+        turn: &mut ServeTurn<'_, S>,
     ) -> ServeStep {
         turn.begins = false;
         let missed = [
@@ -446,7 +447,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         phase: &mut RequestPhase<R::Body>,
         input: &mut Input<'_>,
         output: &mut Output<'_>,
-        turn: &mut ServeTurn,
+        turn: &mut ServeTurn<'_, S>,
         cause: Cause<S::Message>,
     ) -> ServeStep {
         let RequestPhase::Exchanging(busy) = phase else { unreachable!("no request is in progress") };
@@ -457,14 +458,13 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             return ServeStep::Room;
         }
         let (mut outgoing, mut held) = (ResponseBody::from(busy.outgoing), busy.outgoing.is_held());
-        let (mut at, mut found, mut mode) = (0, transfer::TransferState::default(), busy.flags.mode());
+        let (mut at, mut found, mut mode) = (0, TransferState::default(), busy.flags.mode());
         // During a shutdown the last response announces the close. It is not the last if the body has ended and more
         // input has arrived: the requests in it are still served.
         if busy.flags.shutdown() && (busy.incoming != RequestBody::Ended || input.bytes().is_empty()) {
             mode.close();
         }
-        let mut flow = Flow::More;
-        let (starved, whole, mut done);
+        let (starved, whole, mut done, flow);
         let (before, step) = (busy.incoming.steps(self.parts.limits.body_step), self.parts.limits.body_step);
         {
             let ServerState { state, limits, scratch, .. } = &mut self.parts;
@@ -481,12 +481,12 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 number: busy.number,
             };
             let tools = ServerContext { limits, scratch, connected: &turn.connected, hooks: None };
-            let mut io = Transfer { state, output: output.reborrow(), link, tools };
+            let mut io =
+                Transfer { state, outlet: turn.outlet.reborrow(), output: output.reborrow(), link, tools };
             // Input that arrived since the last call may start with chunk framing: `body` returns data only after it.
             io.link.decode(io.tools.limits);
-            if let Some(exchange) = &mut busy.exchange {
-                flow = self.routes.advance(exchange, cause, &mut io);
-            }
+            let advance = |exchange| self.routes.advance(exchange, cause, &mut io);
+            flow = busy.exchange.as_mut().map_or(Flow::More, advance);
             // The exchange is out of the connection but not dropped: the reports below go to its route.
             done = busy.exchange.take_if(|_| flow == Flow::Done);
             whole = io.settle(busy.exchange.is_none());
@@ -539,7 +539,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         busy: &mut Exchanging<R::Body>,
         mode: ResponseMode,
         output: &mut Output<'_>,
-        turn: &mut ServeTurn,
+        turn: &mut ServeTurn<'_, S>,
         status: Status,
     ) -> ServeStep {
         turn.tally.refusal = Some(status);
@@ -558,7 +558,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     /// Ends the connection and reports the request as aborted, if it is still in progress.
     #[cold]
     #[inline(never)]
-    fn cut(&mut self, busy: &mut Exchanging<R::Body>, turn: &mut ServeTurn) -> ServeStep {
+    fn cut(&mut self, busy: &mut Exchanging<R::Body>, turn: &mut ServeTurn<'_, S>) -> ServeStep {
         if let Some(mut exchange) = busy.exchange.take() {
             let news = if busy.outgoing == PackedBody::Deferred { Report::Both } else { Report::Ended };
             self.report(Some(&mut exchange), news, Answer::ABORTED, turn);
@@ -577,7 +577,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         &mut self,
         bytes: &[u8],
         output: &mut Output<'_>,
-        turn: &mut ServeTurn,
+        turn: &mut ServeTurn<'_, S>,
         status: Status,
     ) -> ServeStep {
         turn.tally.refusal = Some(status);
@@ -599,7 +599,13 @@ impl<S: State, R: Routes<S>> Http<S, R> {
 
     /// Counts and reports the outcome of a request that was not answered at once. Every such request ends here.
     #[inline(never)]
-    fn report(&mut self, exchange: Option<&mut R::Body>, news: Report, answer: Answer, turn: &mut ServeTurn) {
+    fn report(
+        &mut self,
+        exchange: Option<&mut R::Body>,
+        news: Report,
+        answer: Answer,
+        turn: &mut ServeTurn<'_, S>,
+    ) {
         let status = answer.status;
         if news != Report::Ended && status.code() >= 400 && status != Status::CLIENT_CLOSED_REQUEST {
             turn.tally.failures += 1;
@@ -634,12 +640,12 @@ impl<S: State, R: Routes<S>> Http<S, R> {
     fn refuse_now(
         &mut self,
         socket: &mut Socket<'_, HttpConnection<R::Body>>,
-        cx: &Context<'_, RequestMessage<S::Message>>,
+        cx: &mut Context<'_, RequestMessage<S::Message>>,
         status: Status,
     ) {
         self.parts.scratch.template.refresh(cx.unix_time());
         let Socket { stream, data } = socket;
-        let mut turn = ServeTurn::new(stream);
+        let mut turn = ServeTurn::new(stream, cx);
         let (input, mut output) = stream.split();
         let queued = output.queued();
         let step = match &mut data.0 {
@@ -715,7 +721,7 @@ fn finished<B>(phase: &mut RequestPhase<B>, peer_closed: bool) -> ServeStep {
     ServeStep::Again
 }
 
-impl<S> ServerState<S> {
+impl<S: State> ServerState<S> {
     /// Returns the initial state of a body, or 413 if it is too large.
     #[inline(never)]
     fn incoming(&self, body: Body) -> Result<RequestBody, Status> {
@@ -823,7 +829,12 @@ impl<S> ServerState<S> {
     /// Sets the deadline that the connection needs now. The engine's idle timeout runs only between requests; within a
     /// request, each wait has its own time limit.
     #[inline(never)]
-    fn update_deadline<B>(&self, phase: &mut RequestPhase<B>, stream: &mut Stream<'_>, turn: &ServeTurn) {
+    fn update_deadline<B>(
+        &self,
+        phase: &mut RequestPhase<B>,
+        stream: &mut Stream<'_>,
+        turn: &ServeTurn<'_, S>,
+    ) {
         let now = stream.now();
         match phase {
             RequestPhase::Head { progress, flags, .. } => {
@@ -893,8 +904,9 @@ impl Answer {
 
 /// The state of one run of the request loop: the connection's properties, and what is counted and noted on the way.
 #[derive(Debug)]
-struct ServeTurn {
+struct ServeTurn<'c, S: State> {
     connected: ConnectionInfo,
+    outlet: Outlet<'c, S>,
     peer_closed: bool,
     /// While fewer bytes than this are queued, there is room for any response.
     enough: usize,
@@ -907,10 +919,11 @@ struct ServeTurn {
     tally: StatsDelta,
 }
 
-impl ServeTurn {
+impl<'c, S: State> ServeTurn<'c, S> {
     #[inline(always)]
-    fn new(stream: &Stream<'_>) -> Self {
+    fn new(stream: &Stream<'_>, cx: &'c mut Context<'_, RequestMessage<S::Message>>) -> Self {
         Self {
+            outlet: Outlet::new(cx.outbox()),
             connected: ConnectionInfo {
                 token: stream.token(),
                 peer: stream.packed_peer(),

@@ -2,15 +2,15 @@
 
 use core::fmt;
 
-use lightcone_core::{Address, Checkpoint, Full, Instant, Output, Token};
+use lightcone_core::{Address, Checkpoint, Full, Instant, Output, Rejected, Token};
 
 use crate::connection::RequestBody;
 use crate::exchange::{Done, Flow};
 use crate::limits::Limits;
-use crate::message::RequestId;
+use crate::message::{Outlet, RequestId};
 use crate::middleware::Hook;
 use crate::mode::ResponseMode;
-use crate::request::ConnectionInfo;
+use crate::request::{ConnectionInfo, State};
 use crate::respond::response::{Reply, Response};
 use crate::respond::text::displayed;
 use crate::respond::writer::{BodyLength, Fault, ResponseBody, ResponseWriter, Scratch};
@@ -51,9 +51,10 @@ const CHUNK_START: usize = 6;
 /// # drop(server);
 /// ```
 #[derive(Debug)]
-pub struct Transfer<'t, S> {
+pub struct Transfer<'t, S: State> {
     /// The state that the routes of this poller share.
     pub state: &'t mut S,
+    pub(crate) outlet: Outlet<'t, S>,
     pub(crate) output: Output<'t>,
     pub(crate) link: ConnectionContext<'t>,
     pub(crate) tools: ServerContext<'t>,
@@ -115,7 +116,29 @@ struct Held {
     length: Option<u64>,
 }
 
-impl<'t, S> Transfer<'t, S> {
+impl<'t, S: State> Transfer<'t, S> {
+    /// Posts a message to another request in progress, like [`Request::post`](crate::Request::post).
+    ///
+    /// # Errors
+    ///
+    /// Returns the message if the mailbox of the request's poller is full or the engine has stopped.
+    pub fn post(&mut self, to: RequestId, message: S::Message) -> Result<(), Rejected<S::Message>> {
+        self.outlet.post(to, message)
+    }
+
+    /// Posts a message to every request in progress, also to this one, like
+    /// [`Request::broadcast`](crate::Request::broadcast).
+    ///
+    /// # Errors
+    ///
+    /// Returns the message if the mailbox of a poller was full or the engine has stopped.
+    pub fn broadcast(&mut self, message: S::Message) -> Result<(), Rejected<S::Message>>
+    where
+        S::Message: Clone,
+    {
+        self.outlet.broadcast(message)
+    }
+
     /// Returns the next bytes of the request's body, without the chunked coding. Empty if none have arrived.
     pub fn body(&self) -> &[u8] {
         let rest = self.link.rest();
@@ -736,6 +759,7 @@ impl<'t, S> Transfer<'t, S> {
         let ServerContext { limits, ref mut scratch, connected, hooks } = self.tools;
         let transfer = Transfer {
             state: self.state,
+            outlet: self.outlet.reborrow(),
             output: self.output.reborrow(),
             link: ConnectionContext {
                 bytes,

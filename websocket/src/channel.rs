@@ -62,7 +62,7 @@ impl Link {
 /// Messages are sent completely or not at all: with [`Full`], nothing was sent, and
 /// [`writable`](crate::WebSocket::writable) is called when there is room again.
 #[derive(Debug)]
-pub struct Channel<'c, S> {
+pub struct Channel<'c, S: State> {
     pub(crate) io: Transfer<'c, S>,
     pub(crate) link: &'c mut Link,
     pub(crate) close_time: core::time::Duration,

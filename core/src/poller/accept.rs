@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use crate::{Instant, ListenerId};
+use crate::{Instant, ListenerId, TokenBucket};
 
 use super::membership::AcceptedSocket;
 use super::transport::Transport;
@@ -27,13 +27,15 @@ pub(crate) struct Acceptor<'s, T: Transport> {
     /// The listener at which a connection was left waiting because there was neither room nor a socket to evict, and
     /// when that was.
     pub(crate) left: Option<(ListenerId, Instant)>,
+    /// The connections that may still be admitted, if their rate is limited.
+    pub(crate) bucket: TokenBucket,
     /// The end of the back-off, when the held connection is placed and all listeners are watched again.
     resume_at: Option<Instant>,
 }
 
 impl<'s, T: Transport> Acceptor<'s, T> {
     pub(crate) fn new(listeners: &'s mut [Option<ListenerEntry<T::Listener>>]) -> Self {
-        Self { listeners, held: None, left: None, resume_at: None }
+        Self { listeners, held: None, left: None, bucket: TokenBucket::new(), resume_at: None }
     }
 
     /// Returns the maximum number of listeners.

@@ -5,13 +5,16 @@ use core::fmt;
 use core::ops::Deref;
 use core::time::Duration;
 
-use crate::balance::{Balancer, Policy, peer_hint};
+use heapless::Deque;
+
+use crate::balance::{Balancer, Policy, PollerSet, peer_hint};
 use crate::sync::{
-    AtomicMin, Load, Mailbox, MailboxSlot, PushError, Receiver, Reservation, TryRecv, WakeFlag,
+    AtomicMin, AtomicSet, Load, Mailbox, MailboxSlot, PushError, Receiver, Reservation, TryRecv, WakeFlag,
 };
 use crate::{Address, PollerId, Rejected, RequestError, Token};
 
 use super::membership::{AcceptedSocket, AssignedSocket, Command, Envelope, Membership, Placement};
+use super::room::RoomAsk;
 
 /// Wakes a waiting poller.
 pub trait Wake {
@@ -56,6 +59,8 @@ pub struct PollerHandle<M, G: GroupTypes> {
     waker: G::Waker,
     /// The grace time in milliseconds of a stop for which the mailbox had no room. It is read along with each command.
     stop: AtomicMin,
+    /// The pollers that have answered this one: their mailboxes have room.
+    answers: AtomicSet,
 }
 
 impl<M, G: GroupTypes> AsRef<Load> for PollerHandle<M, G> {
@@ -86,6 +91,7 @@ impl<M, G: GroupTypes> PollerHandle<M, G> {
             load,
             waker,
             stop: AtomicMin::new(),
+            answers: AtomicSet::new(),
         })
     }
 
@@ -329,6 +335,12 @@ pub struct Member<'g, M, G: GroupTypes> {
     next: Option<CommandOf<G>>,
     /// Whether each mailbox is closed, empty, and without a push in progress.
     finished: (bool, bool),
+    /// The pollers that this one has asked for room and that have not answered.
+    asked: PollerSet,
+    /// The answers that were taken.
+    answered: PollerSet,
+    /// The pollers that have asked this one. Each asks again only after the answer, so there is a place for each.
+    askers: Deque<PollerId, 256>,
 }
 
 impl<M, G: GroupTypes> fmt::Debug for Member<'_, M, G> {
@@ -346,7 +358,21 @@ impl<'g, M, G: GroupTypes> Member<'g, M, G> {
         let permits = LoadPermit::<G>::none(handle.load.clone());
         let finished = (false, false);
         let evictor = usize::from(me.0);
-        Some(Self { group, me, handle, commands, messages, permits, balancer, evictor, next: None, finished })
+        Some(Self {
+            group,
+            me,
+            handle,
+            commands,
+            messages,
+            permits,
+            balancer,
+            evictor,
+            next: None,
+            finished,
+            asked: PollerSet::default(),
+            answered: PollerSet::default(),
+            askers: Deque::new(),
+        })
     }
 
     /// Returns the poller's handle, as other threads use it.
@@ -467,6 +493,69 @@ impl<M, G: GroupTypes> Membership<G::Unregistered, G::Listener, M> for Member<'_
     #[inline]
     fn has_envelope(&self) -> bool {
         self.messages.is_ready()
+    }
+
+    fn ask_room(&mut self, at: PollerId) -> RoomAsk {
+        let place = usize::from(at.0);
+        if self.asked.contains(place) || self.answered.contains(place) {
+            return RoomAsk::Asked;
+        }
+        if at == self.me {
+            self.keep_asker(at);
+        } else {
+            let ask = Command::AskRoom { asker: self.me };
+            match self.group.poller(at).map(|poller| poller.send_command(ask)) {
+                Some(Ok(())) => {}
+                Some(Err(PushError::Full(_))) => return RoomAsk::Busy,
+                None | Some(Err(PushError::Closed(_))) => {
+                    self.answered.insert(place);
+                    return RoomAsk::Gone;
+                }
+            }
+        }
+        self.asked.insert(place);
+        RoomAsk::Asked
+    }
+
+    fn keep_asker(&mut self, asker: PollerId) {
+        // not full, as a poller that waits for the answer does not ask again
+        let _ = self.askers.push_back(asker);
+    }
+
+    fn answer_askers(&mut self) -> bool {
+        let room = if self.handle.messages.is_closed() { usize::MAX } else { self.messages.room() };
+        for _ in 0..room {
+            let Some(asker) = self.askers.pop_front() else { break };
+            if let Some(poller) = self.group.poller(asker) {
+                // the bit first: the asker looks when it is notified
+                poller.answers.insert(self.me.0);
+                poller.notify();
+            }
+        }
+        !self.askers.is_empty()
+    }
+
+    fn take_answers(&mut self) {
+        let (asked, answered) = (&mut self.asked, &mut self.answered);
+        self.handle.answers.take(|id| {
+            asked.remove(id.into());
+            answered.insert(id.into());
+        });
+    }
+
+    fn has_answer(&self, from: PollerId) -> bool {
+        let has_room =
+            |poller: &PollerHandle<M, G>| poller.messages.is_closed() || poller.messages.has_room();
+        self.answered.contains(from.0.into()) && self.group.poller(from).is_none_or(has_room)
+    }
+
+    fn end_answers(&mut self) {
+        self.answered = PollerSet::default();
+    }
+
+    fn answers_further(&self) -> bool {
+        // those that were answered may not use the room
+        !self.answered.is_empty() || (!self.askers.is_empty() && self.messages.room() > 0)
     }
 
     fn close(&mut self) {

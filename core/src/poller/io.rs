@@ -7,10 +7,11 @@ use heapless::{Deque, Vec};
 use crate::table::Table;
 use crate::{
     Address, Calls, ConnectError, Context, ContextCalls, ErrorKind, Instant, Interest, Outbox, PollerId,
-    Rejected, Sent, Shard, TimerError, TimerId, Timers, Token,
+    Rejected, RoomError, Sent, Shard, TimerError, TimerId, Timers, Token,
 };
 
 use super::membership::Membership;
+use super::room::{RoomQueue, RoomRequest};
 use super::transport::Transport;
 
 /// A poller's state of one connection, in the memory lent to it.
@@ -62,8 +63,10 @@ pub(crate) struct Io<'s, T: Transport, L, P, const BATCH: usize> {
     reserved: Vec<Token, BATCH>,
     pub(crate) pending_connects: Deque<PendingConnect<P>, BATCH>,
     pub(crate) timers: Timers<'s>,
+    pub(crate) rooms: RoomQueue<'s>,
     /// When the poller next has to do what most turns do not: the time of a timer, or a time in the past while the
-    /// poller starts or stops. So one comparison covers all of that.
+    /// poller starts or stops, or while it or another one waits for room in a mailbox. So one comparison covers all of
+    /// that.
     pub(crate) alarm: Instant,
 }
 
@@ -71,10 +74,10 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
     pub(crate) fn new(
         me: PollerId,
         now: Instant,
-        transport: T,
-        membership: L,
+        (transport, membership): (T, L),
         connections: &'s mut [MaybeUninit<ConnectionEntry<T::Registered>>],
         timers: Timers<'s>,
+        rooms: RoomQueue<'s>,
     ) -> Self {
         Self {
             me,
@@ -86,6 +89,7 @@ impl<'s, T: Transport, L, P, const BATCH: usize> Io<'s, T, L, P, BATCH> {
             reserved: Vec::new(),
             pending_connects: Deque::new(),
             timers,
+            rooms,
             alarm: Instant::from_millis(0),
         }
     }
@@ -222,6 +226,19 @@ where
 
     fn cancel_timer(&mut self, timer: TimerId) -> bool {
         self.timers.cancel(timer)
+    }
+
+    fn request_room(&mut self, at: PollerId, socket: Option<Token>) -> Result<(), RoomError> {
+        if socket.is_some_and(|token| token.poller() != self.me) {
+            return Err(RoomError::Unsupported);
+        }
+        let lives = |token: Token| {
+            let entry = self.connections.get(token.index());
+            entry.is_some_and(|entry| entry.belongs_to(token) && entry.connection.is_some())
+        };
+        self.rooms.push(RoomRequest { at, socket }, self.now, lives)?;
+        self.alarm = Instant::from_millis(0);
+        Ok(())
     }
 }
 

@@ -5,7 +5,9 @@ use core::time::Duration;
 
 use heapless::Deque;
 
-use crate::{Address, ListenerId, Rejected, Token};
+use crate::{Address, ListenerId, PollerId, Rejected, Token};
+
+use super::room::RoomAsk;
 
 /// An accepted connection that is not assigned to a poller yet.
 #[derive(Debug)]
@@ -76,6 +78,11 @@ pub enum Command<C, L, P> {
     },
     /// Evicts the socket that has been idle longest, unless the poller has room by now.
     Evict,
+    /// Answers another poller when the mailbox for messages has room.
+    AskRoom {
+        /// The poller that asks.
+        asker: PollerId,
+    },
     /// Shuts down within the grace time.
     Stop {
         /// How long sockets may continue.
@@ -92,6 +99,7 @@ impl<C, L, P> fmt::Debug for Command<C, L, P> {
             Self::CloseListener { .. } => "CloseListener",
             Self::CloseSocket { .. } => "CloseSocket",
             Self::Evict => "Evict",
+            Self::AskRoom { .. } => "AskRoom",
             Self::Stop { .. } => "Stop",
         })
     }
@@ -160,6 +168,41 @@ pub trait Membership<C, L, M> {
 
     /// Returns whether there is a message.
     fn has_envelope(&self) -> bool;
+
+    /// Asks a poller to answer when its mailbox has room. At most one ask of this poller is on its way to each.
+    fn ask_room(&mut self, at: PollerId) -> RoomAsk {
+        let _ = at;
+        RoomAsk::Gone
+    }
+
+    /// Keeps the ask of another poller until [`answer_askers`](Self::answer_askers) answers it.
+    fn keep_asker(&mut self, asker: PollerId) {
+        let _ = asker;
+    }
+
+    /// Answers the oldest asks, as many as there is room for messages, or all of them after [`close`](Self::close).
+    /// Returns whether others are still kept.
+    fn answer_askers(&mut self) -> bool {
+        false
+    }
+
+    /// Takes the answers that have arrived for this poller. They count until [`end_answers`](Self::end_answers).
+    fn take_answers(&mut self) {}
+
+    /// Returns whether a poller has answered and still has room, or has ended.
+    fn has_answer(&self, from: PollerId) -> bool {
+        let _ = from;
+        true
+    }
+
+    /// Forgets the answers that were taken.
+    fn end_answers(&mut self) {}
+
+    /// Returns whether the next turn is due at once: because there is an answer without a wake-up (from this poller
+    /// itself, or because another one has ended), or because there is still room for which asks are kept.
+    fn answers_further(&self) -> bool {
+        false
+    }
 
     /// Refuses all commands and messages from now on. Those taken before can still be read.
     fn close(&mut self);
@@ -237,13 +280,16 @@ impl<C, L, M> Membership<C, L, M> for Alone {
 pub struct AloneWithMail<M, const MAIL: usize> {
     mail: Deque<Envelope<M>, MAIL>,
     closed: bool,
+    /// Whether the poller has asked itself for room, and whether it has answered.
+    asked: bool,
+    answered: bool,
 }
 
 impl<M, const MAIL: usize> AloneWithMail<M, MAIL> {
     /// Creates the membership of a lone poller.
     #[must_use]
     pub const fn new() -> Self {
-        Self { mail: Deque::new(), closed: false }
+        Self { mail: Deque::new(), closed: false, asked: false, answered: false }
     }
 
     fn push(&mut self, envelope: Envelope<M>) -> Result<(), Rejected<M>> {
@@ -304,6 +350,30 @@ impl<C, L, M, const MAIL: usize> Membership<C, L, M> for AloneWithMail<M, MAIL> 
 
     fn has_envelope(&self) -> bool {
         !self.mail.is_empty()
+    }
+
+    fn ask_room(&mut self, _: PollerId) -> RoomAsk {
+        self.asked = true;
+        RoomAsk::Asked
+    }
+
+    fn answer_askers(&mut self) -> bool {
+        if self.asked && (self.closed || !self.mail.is_full()) {
+            (self.asked, self.answered) = (false, true);
+        }
+        self.asked
+    }
+
+    fn has_answer(&self, _: PollerId) -> bool {
+        self.answered && (self.closed || !self.mail.is_full())
+    }
+
+    fn end_answers(&mut self) {
+        self.answered = false;
+    }
+
+    fn answers_further(&self) -> bool {
+        self.answered || (self.asked && !self.mail.is_full())
     }
 
     fn close(&mut self) {

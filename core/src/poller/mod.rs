@@ -8,6 +8,7 @@ mod accept;
 mod group;
 mod io;
 mod membership;
+mod room;
 mod transport;
 mod turn;
 
@@ -18,5 +19,7 @@ pub use io::ConnectionEntry;
 pub use membership::{
     AcceptedSocket, Alone, AloneWithMail, AssignedSocket, Command, Envelope, Membership, Placement,
 };
+pub(crate) use room::ROOM_REQUESTS_MAX;
+pub use room::{RoomAsk, RoomRequest};
 pub use transport::{Accept, Connect, ConnectResult, Received, Transport};
 pub use turn::{PanicOwner, Poller, PollerStorage};

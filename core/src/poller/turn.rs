@@ -8,8 +8,8 @@ use heapless::Deque;
 
 use crate::{
     Address, CloseReason, Config, ConnectError, Connection, ErrorKind, Footprint, Handler, Instant, Interest,
-    LeftFastPath, ListenerId, Origin, PIECES_MAX, PollerEvent, Rejected, Settled, SetupError, Shard, Stats,
-    StorageError, TimerStorage, Timers, Token, footprint,
+    LeftFastPath, ListenerId, Origin, PIECES_MAX, PollerEvent, PollerId, Rejected, Settled, SetupError,
+    Shard, Stats, StorageError, TimerStorage, Timers, Token, footprint,
 };
 
 use crate::life::State;
@@ -17,6 +17,7 @@ use crate::life::State;
 use super::accept::{ACCEPTS_A_TURN, Acceptor, BACK_OFF, ListenerEntry};
 use super::io::{ConnectionEntry, Io, NEVER, PendingConnect};
 use super::membership::{AcceptedSocket, AssignedSocket, Command, Envelope, Membership, Placement};
+use super::room::{RoomAsk, RoomQueue, RoomRequest};
 use super::transport::{Accept, Connect, ConnectResult, Received, Transport};
 
 /// The maximum number of commands, and of messages, in one turn.
@@ -25,6 +26,10 @@ const MAIL_A_TURN: usize = 256;
 const BROADCAST_A_TURN: usize = 1_024;
 /// The maximum number of timers in one turn.
 const TIMERS_A_TURN: usize = 256;
+/// The maximum number of requests for room that are notified in one turn.
+const ROOMS_A_TURN: usize = 256;
+/// How long a poller waits before it asks again for room if there was no room for the question.
+const ASK_AGAIN: Duration = Duration::from_millis(1);
 /// The maximum number of turns in which a stopping poller accepts what waits: 4,096 connections of each listener.
 const LAST_ACCEPTS: u8 = 64;
 /// How many times a stopping poller receives from a socket before the socket gets `shutdown`.
@@ -42,6 +47,8 @@ pub struct PollerStorage<'s, T: Transport> {
     pub buffer: &'s mut [u8],
     /// At least [`Config::timers`](crate::Config) slots, or [`TimerStorage::none`] if that is 0.
     pub timers: TimerStorage<'s>,
+    /// At least [`Config::room_requests`](crate::Config) entries.
+    pub rooms: &'s mut [MaybeUninit<RoomRequest>],
 }
 
 impl<T: Transport> fmt::Debug for PollerStorage<'_, T> {
@@ -51,6 +58,7 @@ impl<T: Transport> fmt::Debug for PollerStorage<'_, T> {
             .field("listeners", &self.listeners.len())
             .field("buffer", &self.buffer.len())
             .field("timers", &self.timers)
+            .field("rooms", &self.rooms.len())
             .finish()
     }
 }
@@ -158,7 +166,7 @@ pub enum PanicOwner {
 /// | sockets that are due without an event: timeouts, deferred sends, free blocks | those that were due when the turn began |
 /// | messages | 256, and 1,024 deliveries of a broadcast |
 /// | connects that handlers have requested | `BATCH` |
-/// | timers that handlers have set, and the connects that these request | 256, and `BATCH` |
+/// | timers that handlers have set, requests for room, and the connects that these request | 256, 256, and `BATCH` |
 /// | after a stop: a last accept | 64 per listener, in up to 64 turns |
 /// | after that, for all sockets: a last receive, then `shutdown` | 16 receives per socket, once |
 ///
@@ -229,11 +237,13 @@ where
         storage: PollerStorage<'s, T>,
     ) -> Result<Self, SetupError> {
         const { assert!(BATCH > 0, "BATCH must be at least 1") };
-        let PollerStorage { connections, listeners, buffer, timers } = storage;
+        let PollerStorage { connections, listeners, buffer, timers, rooms } = storage;
         let config = shard.config();
         StorageError::check("PollerStorage::connections", connections.len(), config.sockets)?;
+        StorageError::check("PollerStorage::rooms", rooms.len(), config.room_requests)?;
         let timers = Timers::new(timers, config)?;
-        let io = Io::new(config.poller, shard.now(), transport, membership, connections, timers);
+        let rooms = RoomQueue::new(rooms, config.room_requests);
+        let io = Io::new(config.poller, shard.now(), (transport, membership), connections, timers, rooms);
         if T::REPORTS_UNDELIVERED {
             shard.ask_undelivered();
         }
@@ -275,7 +285,9 @@ where
         let listeners = size_of::<Option<ListenerEntry<T::Listener>>>().saturating_mul(listeners);
         let mut cost = footprint::<H::Data>(config);
         cost.poller = size_of::<Self>() - cost.shard;
+        let rooms = size_of::<RoomRequest>().saturating_mul(config.room_requests);
         let others = listeners.saturating_add(buffer).saturating_add(TimerStorage::bytes(config.timers));
+        let others = others.saturating_add(rooms);
         cost.poller_storage = connections.saturating_add(others);
         cost
     }
@@ -413,7 +425,7 @@ where
         }
     }
 
-    /// Does what most turns do not: the start, the timers, the shutdown.
+    /// Does what most turns do not: the start, the timers, the requests for room, the shutdown.
     #[cold]
     fn on_alarm(&mut self) {
         self.announce();
@@ -424,11 +436,68 @@ where
             left -= 1;
             self.tell_poller_event(PollerEvent::Timer { id, tag });
         }
-        self.begin_connects(); // those of the timers, too, begin in this turn
+        let waits = self.tell_rooms();
+        self.begin_connects(); // those of the timers and requests, too, begin in this turn
         if self.phase != Phase::Running {
             return self.end(); // the alarm stays in the past
         }
-        self.io.alarm = self.io.timers.next(self.io.now).unwrap_or(NEVER);
+        let waits = waits || self.io.rooms.len() > 0;
+        let next = if waits { Some(Instant::from_millis(0)) } else { self.io.timers.next(self.io.now) };
+        self.io.alarm = next.unwrap_or(NEVER);
+    }
+
+    /// Answers the asks of other pollers, notifies those that have requested it of room in mailboxes, and asks the
+    /// pollers for which requests remain. Returns whether an ask of another poller remains.
+    fn tell_rooms(&mut self) -> bool {
+        // first, since its own answer counts in this turn
+        let keeps = self.io.membership.answer_askers();
+        self.io.membership.take_answers();
+        // requests that the callbacks make wait for the next answer
+        let (mut place, mut looks, mut left) = (0, self.io.rooms.len(), ROOMS_A_TURN);
+        while looks > 0
+            && left > 0
+            && let Some(RoomRequest { at, socket }) = self.io.rooms.get(place)
+        {
+            looks -= 1;
+            if !self.io.membership.has_answer(at) {
+                place += 1;
+                continue;
+            }
+            // before the callback, which may panic
+            self.io.rooms.remove(place);
+            left -= 1;
+            match socket {
+                Some(token) => self.tell_room(token, at),
+                None => self.tell_poller_event(PollerEvent::Room { at }),
+            }
+        }
+        self.io.membership.end_answers();
+        self.ask_rooms();
+        keeps
+    }
+
+    /// Delivers `room` to a socket, and carries out the actions that follow.
+    fn tell_room(&mut self, token: Token, at: PollerId) {
+        let Some(mut conn) = self.shard.connection(token) else { return };
+        self.scope = PanicScope::Callback(token);
+        match conn.tell_room(at, &mut self.handler, &mut self.io.context()) {
+            Some(next) => {
+                let settled = conn.carry_out(next, 0, &mut self.handler, &mut self.io.calls(token));
+                self.settle(token, settled);
+            }
+            None => self.run(token), // an event that was due before may have ended it
+        }
+    }
+
+    /// Asks each poller that a request names, unless it has been asked.
+    fn ask_rooms(&mut self) {
+        self.io.rooms.ask_at = None;
+        for place in 0..self.io.rooms.len() {
+            let Some(RoomRequest { at, .. }) = self.io.rooms.get(place) else { break };
+            if self.io.membership.ask_room(at) == RoomAsk::Busy {
+                self.io.rooms.ask_at = Some(self.io.now + ASK_AGAIN);
+            }
+        }
     }
 
     /// Delivers `started` before the first other callback. Every method that may lead to one calls this first.
@@ -478,10 +547,11 @@ where
     /// Returns when the start, the timers or the shutdown need the next turn.
     #[cold]
     fn next_alarm(&self) -> Option<Instant> {
-        if self.announced == Announced::Nothing || (self.phase != Phase::Running && self.ends_further()) {
+        let ends_further = self.phase != Phase::Running && self.ends_further();
+        if self.announced == Announced::Nothing || ends_further || self.io.membership.answers_further() {
             return Some(self.io.now);
         }
-        let timers = self.io.timers.next(self.io.now);
+        let timers = Instant::earlier(self.io.timers.next(self.io.now), self.io.rooms.ask_at);
         // only this phase waits for its deadline; the others continue at once or by an event
         match self.phase {
             Phase::Stopping { deadline, .. } => Instant::earlier(timers, Some(deadline)),
@@ -828,6 +898,13 @@ where
                     return false;
                 }
             };
+            if let Some(rate) = &self.shard.config().accept_rate
+                && !self.acceptor.bucket.take(rate, self.io.now)
+            {
+                self.io.transport.reject(connection);
+                self.shard.count_over_rate();
+                continue;
+            }
             let accepted = AcceptedSocket { connection, peer, listener: id };
             let placed = if has_room { self.place(accepted) } else { self.hold(accepted) };
             if !placed {
@@ -1087,6 +1164,10 @@ where
                     self.evict();
                 }
             }
+            Command::AskRoom { asker } => {
+                self.io.membership.keep_asker(asker);
+                self.io.alarm = Instant::from_millis(0);
+            }
             Command::Stop { grace } => self.stop(grace),
         }
     }
@@ -1202,9 +1283,12 @@ where
                 | Command::CloseListener { .. }
                 | Command::CloseSocket { .. }
                 | Command::Evict
+                | Command::AskRoom { .. }
                 | Command::Stop { .. }) => self.refuse(refused),
             }
         }
+        // those kept from before, and those refused just now
+        let _ = self.io.membership.answer_askers();
         while let Some(envelope) = self.io.membership.next_envelope() {
             self.as_program(|_| drop(envelope));
         }
@@ -1224,6 +1308,7 @@ where
         match command {
             Command::Assign(assigned) => self.io.transport.reject(assigned.connection),
             Command::Listen { listener, id } => self.io.transport.close_listener(listener, id, false),
+            Command::AskRoom { asker } => self.io.membership.keep_asker(asker),
             Command::Connect { .. }
             | Command::CloseListener { .. }
             | Command::CloseSocket { .. }

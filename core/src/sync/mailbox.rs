@@ -168,6 +168,13 @@ impl<T, S: AsRef<[MailboxSlot<T>]>> Mailbox<T, S> {
         }
     }
 
+    /// Returns whether a push would have found room just now. It is a hint: other threads may take the room.
+    pub fn has_room(&self) -> bool {
+        let tail = self.tail.load(Ordering::Relaxed);
+        let (slot, turn) = locate(self.slots.as_ref(), tail >> 1);
+        slot.vacant(turn).is_some()
+    }
+
     /// Claims the next position, and with it the sole right to put a value into its slot.
     fn claim(&self) -> Result<Vacant<'_, T>, Refused> {
         let slots = self.slots.as_ref();
@@ -279,6 +286,13 @@ where
         } else {
             TryRecv::Empty
         }
+    }
+
+    /// Returns for how many values there is room. Pushes of other threads may have taken some of it since.
+    pub fn room(&self) -> usize {
+        let tail = self.mailbox.tail.load(Ordering::Relaxed) >> 1;
+        let used = tail.wrapping_sub(self.head) & POSITIONS;
+        self.mailbox.slots.as_ref().len().saturating_sub(used)
     }
 
     /// Returns whether [`pop`](Self::pop) would return a value now. It is a cheap check, for example before sleeping.

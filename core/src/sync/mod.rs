@@ -13,7 +13,9 @@
 //! | a [`WakeFlag`] | producers by `notify`, its poller by the other methods | always, by read-modify-write |
 //! | a [`Gate`] | posters by `post`, the holder of its [`GatePermit`] by the other methods | always, by read-modify-write |
 //! | a [`Counter`] | its one writer by load and store, any thread by load | always; nothing is published through it |
+//! | a [`PeerPlace`] | any thread | always, by read-modify-write |
 //! | an [`AtomicMin`] | any thread | always, by read-modify-write |
+//! | an [`AtomicSet`] | any thread by `insert`, one by `take` | always, by read-modify-write |
 //! | a [`Load`] | any thread | always; a hint, nothing is published through it |
 //!
 //! A target without compare-and-swap (Cortex-M0, for instance) has only [`Counter`]. A single poller needs no more.
@@ -29,24 +31,36 @@ mod counter;
 pub use counter::Counter;
 
 with_exchange! {
+    mod atomic_set;
     mod gate;
     mod load;
     mod mailbox;
     mod min;
     mod ord;
     mod cache_padded;
+    mod peer_limits;
     mod slot;
     mod wake;
 
+    pub use atomic_set::AtomicSet;
     pub use gate::{Gate, GatePermit};
     pub use load::{Load, Reservation};
     #[cfg(not(loom))]
     pub use mailbox::StaticMailbox;
     pub use mailbox::{Mailbox, TryRecv, PushError, Receiver, SlotsError};
     pub use min::AtomicMin;
+    pub use peer_limits::{PeerLimits, PeerPermit, PeerPlace};
     pub use cache_padded::CachePadded;
     pub use slot::MailboxSlot;
     pub use wake::WakeFlag;
+}
+
+/// Mixes a number so that every input bit affects every output bit (the finalizer of splitmix64).
+pub(crate) const fn mix(value: u64) -> u64 {
+    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    value ^ value >> 31
 }
 
 /// The atomics of the machine, or those of loom.

@@ -46,3 +46,9 @@ pub(crate) const LOOK: Ordering = Ordering::Acquire;
 
 /// Runner of a gate, exchange to idle. Pairs with the next runner's [`LOOK`], through the post in between.
 pub(crate) const LEAVE: Ordering = Ordering::Release;
+
+/// Answering poller, `fetch_or` of its bit in the asker's set. Pairs with [`COLLECT`].
+pub(crate) const INSERT: Ordering = Ordering::Release;
+
+/// Asking poller, swap that removes the bits. Pairs with [`INSERT`]: the room in the mailbox is visible.
+pub(crate) const COLLECT: Ordering = Ordering::Acquire;

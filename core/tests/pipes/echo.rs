@@ -47,6 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         listeners: &mut listeners,
         buffer: &mut buffer,
         timers: TimerStorage::none(),
+        rooms: &mut [],
     };
     // Handlers can begin 4 connects in a turn, and 4 accepted connections are placed before they are admitted.
     let mut poller: Poller<'_, _, _, _, 4> =

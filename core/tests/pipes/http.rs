@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         listeners: &mut listeners,
         buffer: &mut buffer,
         timers: TimerStorage::none(),
+        rooms: &mut [],
     };
     let mut poller: Poller<'_, _, _, _, 4> = Poller::new(shard, api, Pipes::default(), Alone, storage)?;
     poller.listen((), ListenerId(0)).expect("there is room for one listener");

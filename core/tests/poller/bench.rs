@@ -30,6 +30,7 @@ pub const SMALL: Config = Config {
     receive_size: 256,
     receive_blocks: 2,
     timers: 4,
+    room_requests: 4,
     timeouts: Timeouts::NONE,
     ..Config::DEVICE
 };
@@ -230,6 +231,7 @@ impl<L: Membership<Loose, Listener, Note>, const C: bool, const B: usize> Bench<
             listeners: (0..4).map(|_| None).collect::<Vec<_>>().leak(),
             buffer: vec![0; buffer].leak(),
             timers: TimerStorage::new(Box::leak(Box::default()), uninit(config.timers)),
+            rooms: uninit(config.room_requests),
         };
         let shard = shard(config);
         let blocks = shard.free_blocks();

@@ -10,30 +10,35 @@ use lightcone_core::{Config, PollerId, SetupError, TimerStorage, Token};
 use std::cell::RefCell;
 use std::rc::Rc;
 
-fn build(connections: usize, timers: usize) -> Result<(), SetupError> {
+fn build(connections: usize, timers: usize, rooms: usize) -> Result<(), SetupError> {
     let connections: Vec<MaybeUninit<_>> = (0..connections).map(|_| MaybeUninit::uninit()).collect();
     let storage = PollerStorage {
         connections: connections.leak(),
         listeners: &mut [],
         buffer: &mut [],
         timers: TimerStorage::new(Box::leak(Box::default()), uninit(timers)),
+        rooms: uninit(rooms),
     };
     Poller::<'_, _, Net, _, BATCH>::new(shard(&SMALL), checker(), Net::default(), Alone, storage).map(|_| ())
 }
 
 #[test]
 fn storage_that_is_too_short_is_refused_with_both_lengths() {
-    let error = build(SMALL.sockets - 1, SMALL.timers).unwrap_err();
+    let error = build(SMALL.sockets - 1, SMALL.timers, SMALL.room_requests).unwrap_err();
     let SetupError::Storage(short) = error else { panic!("{error}") };
     assert_eq!((short.part, short.length, short.needed), ("PollerStorage::connections", 7, 8));
     let text = error.to_string();
     assert!(text.contains("length of 7") && text.contains("8 is needed"), "{text}");
-    assert!(build(SMALL.sockets, SMALL.timers).is_ok());
-    assert!(build(SMALL.sockets + 1, SMALL.timers + 1).is_ok());
-    let SetupError::Storage(short) = build(SMALL.sockets, 3).unwrap_err() else {
+    assert!(build(SMALL.sockets, SMALL.timers, SMALL.room_requests).is_ok());
+    assert!(build(SMALL.sockets + 1, SMALL.timers + 1, SMALL.room_requests + 1).is_ok());
+    let SetupError::Storage(short) = build(SMALL.sockets, 3, SMALL.room_requests).unwrap_err() else {
         panic!("3 slots for 4 timers")
     };
     assert_eq!((short.part, short.length, short.needed), ("TimerStorage::slots", 3, 4));
+    let SetupError::Storage(short) = build(SMALL.sockets, SMALL.timers, 3).unwrap_err() else {
+        panic!("3 entries for 4 requests")
+    };
+    assert_eq!((short.part, short.length, short.needed), ("PollerStorage::rooms", 3, 4));
 }
 
 #[test]

@@ -443,6 +443,7 @@ fn a_lone_poller_without_a_mailbox_has_the_same_events() {
         PollerEvent::Timer { tag, .. } => {
             cx.set_timer(cx.now() + ms(16), tag + 1).unwrap();
         }
+        PollerEvent::Room { .. } => unreachable!("no request for room"),
         PollerEvent::Stopping => assert!(cx.post(Token::from_bits(0), Note::new(CLONE_PANICS)).is_err()),
     });
     for _ in 0..4 {

@@ -131,6 +131,7 @@ mod agenda;
 mod content;
 mod end;
 mod fault;
+mod member;
 mod mutant;
 mod peer;
 mod poller;

@@ -6,7 +6,7 @@ use core::time::Duration;
 use std::rc::Rc;
 
 use lightcone_core::balance::Balancer;
-use lightcone_core::poller::{self, Command, ConnectResult, Group, LoadPermit, Member, PollerHandle};
+use lightcone_core::poller::{self, Command, ConnectResult, Group, LoadPermit, PollerHandle};
 use lightcone_core::sync::Load;
 use lightcone_core::{
     Address, Checked, ContractChecker, ErrorKind, FreeBlocks, Handler, Instant, Interest, Stats, Token,
@@ -14,6 +14,7 @@ use lightcone_core::{
 
 use crate::agenda::Scheduled;
 use crate::fault::Fault;
+use crate::member::Noted;
 use crate::mutant::Mutant;
 use crate::probe::{Probe, Probed, Shared, Tally, Wire};
 use crate::sim::LISTENERS;
@@ -38,7 +39,7 @@ pub(crate) type Loop<'s, H, T> = poller::Poller<
     's,
     Probe<ContractChecker<H, Wire>>,
     Network<T>,
-    Member<'s, <H as Handler>::Message, SimTypes>,
+    Noted<'s, <H as Handler>::Message>,
     CONNECTS_A_TURN,
 >;
 
@@ -138,7 +139,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
     }
 
     fn handle(&self) -> &'s Handle<H> {
-        self.core.membership().handle()
+        self.core.membership().inner.handle()
     }
 
     fn begin_turn(&mut self) {
@@ -515,7 +516,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
     fn check_leases(&self) {
         let (side, shard) = (self.side, self.core.shard());
         let alive = usize::try_from(self.core.handler().inner.alive()).unwrap_or(usize::MAX);
-        let (load, in_use) = (self.core.membership().load(), shard.in_use());
+        let (load, in_use) = (self.core.membership().inner.load(), shard.in_use());
         assert!(load as usize == alive, "load: poller {side} has {load} permits for {alive} sockets");
         let sound = in_use.checked_sub(alive).is_some_and(|ready| ready <= CONNECTS_A_TURN);
         assert!(sound, "leak: poller {side} has {in_use} slots in use for {alive} sockets");
@@ -598,7 +599,7 @@ impl<'s, H: Handler<Data: 's, Message: 's>, T: Mutant> Poller<'s, H, T> {
         self.slept = true;
         self.idle = 0;
         // nothing is in flight now, so every permit belongs to a socket
-        let (load, held) = (AsRef::<Load>::as_ref(self.handle()).get(), self.core.membership().load());
+        let (load, held) = (AsRef::<Load>::as_ref(self.handle()).get(), self.core.membership().inner.load());
         assert!(load == held, "load: poller {me} has a published load of {load}, but holds {held} permits");
         let deadline = first.map(|at| at.as_millis() * 1_000);
         world.trace.note(Did::Sleep, me.into(), first.map_or(u64::MAX, Instant::as_millis));

@@ -185,6 +185,7 @@ fn number<M>(event: &Event<M>) -> u64 {
         Event::Message(_) => 7,
         Event::Refused(_) => 8,
         Event::Close(_) => 9,
+        Event::Room(_) => 11, // after `admit`
     }
 }
 
@@ -501,6 +502,7 @@ impl<H: Handler> Handler for Probe<H> {
             PollerEvent::Started => 0,
             PollerEvent::Timer { .. } => 1,
             PollerEvent::Stopping => 2,
+            PollerEvent::Room { .. } => 3,
         };
         self.shared.stopping.set(self.shared.stopping.get() || event == PollerEvent::Stopping);
         self.shared.trace.note(Did::TellPoller, cx.poller().0.into(), number);

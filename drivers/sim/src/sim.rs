@@ -10,7 +10,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use lightcone_core::balance::{Balancer, Policy};
-use lightcone_core::poller::{Command, ConnectionEntry, Group, ListenerEntry, Member, PollerStorage};
+use lightcone_core::poller::{
+    Command, ConnectionEntry, Group, ListenerEntry, Member, PollerStorage, RoomRequest,
+};
 use lightcone_core::sync::{self, Load};
 use lightcone_core::{
     Config, ContractChecker, Handler, Instant, ListenerId, PollerId, Shard, Slot, Stats, Storage, Timeouts,
@@ -20,6 +22,7 @@ use lightcone_core::{
 use crate::agenda::Scheduled;
 use crate::end::Owner;
 use crate::fault::Fault;
+use crate::member::Noted;
 use crate::mutant::{Mutant, Unmutated};
 use crate::peer::{Outcome, Peer, Script};
 use crate::poller::{CONNECTS_A_TURN, Data, Handle, Host, Loop, Poller};
@@ -40,6 +43,8 @@ pub(crate) const LISTENERS: usize = 256;
 
 /// The number of timers of a poller by default. All that are due fit into one turn.
 const TIMERS: usize = 256;
+/// The number of requests for room of a poller by default.
+const ROOM_REQUESTS: usize = 256;
 
 /// The memory of one poller, and the handles of the engine if this is its first poller.
 #[derive(Default)]
@@ -57,6 +62,7 @@ struct Memory {
     buffer: Vec<u8>,
     timer_wheel: TimerWheel,
     timers: Box<[MaybeUninit<TimerSlot>]>,
+    rooms: Box<[MaybeUninit<RoomRequest>]>,
 }
 
 impl Memory {
@@ -70,6 +76,7 @@ impl Memory {
         self.listeners = (0..LISTENERS).map(|_| None).collect();
         self.buffer = vec![0; buffer];
         self.timers = Box::new_uninit_slice(config.timers);
+        self.rooms = Box::new_uninit_slice(config.room_requests);
         let slots = self.slots.insert(Box::new(Box::<[Slot<D>]>::new_uninit_slice(config.sockets)));
         let slots = slots.downcast_mut::<Box<[MaybeUninit<Slot<D>>]>>();
         let shard = Storage { slots: slots.map(Box::as_mut).unwrap_or_default(), memory: &mut self.shard };
@@ -78,6 +85,7 @@ impl Memory {
             listeners: &mut self.listeners,
             buffer: &mut self.buffer,
             timers: TimerStorage::new(&mut self.timer_wheel, &mut self.timers),
+            rooms: &mut self.rooms,
         };
         (shard, poller)
     }
@@ -120,6 +128,7 @@ impl Default for Engine {
             receive_size: 16_384,
             receive_blocks: 64,
             timers: TIMERS,
+            room_requests: ROOM_REQUESTS,
             ..Config::DEVICE
         };
         Self { pollers: 1, completes: false, config, mailbox: 1_024, policy: Policy::RoundRobin, backlog: 64 }
@@ -283,6 +292,7 @@ impl<'s> Sim<'s> {
             receive_size: block_size * draw(&[16, 4, 1]),
             receive_blocks: draw(&[64, 4, 1, 0]),
             timers: TIMERS,
+            room_requests: ROOM_REQUESTS,
             timeouts: Timeouts::DEFAULT,
             ..Config::DEVICE
         };
@@ -371,10 +381,11 @@ impl<'s> Sim<'s> {
                 grace_end: u64::MAX,
             };
             let checker = ContractChecker::with_witness(make(id), Wire(Rc::clone(&shared)));
-            let handler = Probe { inner: checker, shared };
+            let handler = Probe { inner: checker, shared: Rc::clone(&shared) };
             let Some(member) = Member::new(group, id, Some(balancer.clone())) else {
                 panic!("a poller's mailboxes have one receiver");
             };
+            let member = Noted { inner: member, me: id, shared };
             let core = match Loop::<H, T>::new(shard, handler, network, member, rest) {
                 Ok(core) => core,
                 Err(error) => panic!("{error}"),

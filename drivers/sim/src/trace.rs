@@ -40,6 +40,10 @@ pub(crate) enum Did {
     Tell,
     /// An event of a poller was delivered to its handler (poller, event).
     TellPoller,
+    /// A handler's post was refused (token, [`MAILBOX_FULL`] or [`MAILBOX_GONE`]).
+    RefusePost,
+    /// A handler's broadcast was refused (poller, the same).
+    RefuseBroadcast,
     /// A handler's socket closed (token, reason).
     Ended,
     /// A scripted peer continues (peer, step).
@@ -62,7 +66,11 @@ pub(crate) const ENDED: u64 = u64::MAX - 1;
 pub(crate) const FAILED: u64 = u64::MAX - 2;
 pub(crate) const INTERRUPTED: u64 = u64::MAX - 3;
 
-pub(crate) const EVENTS: [&str; 11] = [
+/// Why a post was refused: the mailbox is full, or its poller has ended.
+pub(crate) const MAILBOX_FULL: u64 = 0;
+pub(crate) const MAILBOX_GONE: u64 = 1;
+
+pub(crate) const EVENTS: [&str; 12] = [
     "open",
     "receive",
     "writable",
@@ -74,9 +82,10 @@ pub(crate) const EVENTS: [&str; 11] = [
     "refused",
     "close",
     "admit",
+    "room",
 ];
 
-pub(crate) const POLLER_EVENTS: [&str; 3] = ["started", "timer", "stopping"];
+pub(crate) const POLLER_EVENTS: [&str; 4] = ["started", "timer", "stopping", "poller_room"];
 
 #[derive(Clone, Copy, Debug)]
 struct Record {
@@ -85,6 +94,11 @@ struct Record {
     did: Did,
     a: u64,
     b: u64,
+}
+
+/// Returns in words why a post was refused.
+const fn mailbox(why: u64) -> &'static str {
+    if why == MAILBOX_FULL { "the mailbox of its poller is full" } else { "its poller has ended" }
 }
 
 /// Formats a record for readers familiar with the scenario.
@@ -121,6 +135,8 @@ impl fmt::Display for Record {
                 let event = POLLER_EVENTS.get(b as usize).copied().unwrap_or("?");
                 write!(f, "poller {a}: {event}")
             }
+            Did::RefusePost => write!(f, "socket {}: post refused, {}", Token::from_bits(a), mailbox(b)),
+            Did::RefuseBroadcast => write!(f, "poller {a}: broadcast refused, {}", mailbox(b)),
             Did::Ended => {
                 let reason = lightcone_core::CloseReason::NAMES.get(b as usize).copied().unwrap_or("?");
                 write!(f, "socket {}: closed, {reason}", Token::from_bits(a))

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::mem::MaybeUninit;
 
-use lightcone_core::poller::{ConnectionEntry, ListenerEntry};
+use lightcone_core::poller::{ConnectionEntry, ListenerEntry, RoomRequest};
 use lightcone_core::{Slot, TimerStorage};
 use smoltcp::iface::SocketStorage;
 
@@ -52,6 +52,7 @@ pub struct StackMemory<
     pub(crate) send: [[u8; SEND]; SOCKETS],
     /// `None` and not `TimerStorage::none()`, because the pointer of an empty slice is not zero.
     pub(crate) timers: Option<TimerStorage<'s>>,
+    pub(crate) rooms: Option<&'s mut [MaybeUninit<RoomRequest>]>,
 }
 
 impl<'s, T, const SOCKETS: usize, const BYTES: usize, const RECEIVE: usize, const SEND: usize>
@@ -73,6 +74,7 @@ impl<'s, T, const SOCKETS: usize, const BYTES: usize, const RECEIVE: usize, cons
             receive: [[0; RECEIVE]; SOCKETS],
             send: [[0; SEND]; SOCKETS],
             timers: None,
+            rooms: None,
         }
     }
 
@@ -80,6 +82,13 @@ impl<'s, T, const SOCKETS: usize, const BYTES: usize, const RECEIVE: usize, cons
     /// [`Config::timers`](lightcone_core::Config::timers) allows. Without this call, that number must be 0.
     pub const fn lend_timers(&mut self, timers: TimerStorage<'s>) {
         self.timers = Some(timers);
+    }
+
+    /// Lends memory for the handler's [requests for room](lightcone_core::Context::request_room), as many as
+    /// [`Config::room_requests`](lightcone_core::Config::room_requests) allows. Without this call, that number must be
+    /// 0.
+    pub const fn lend_rooms(&mut self, rooms: &'s mut [MaybeUninit<RoomRequest>]) {
+        self.rooms = Some(rooms);
     }
 }
 

@@ -115,6 +115,7 @@ where
             listeners: memory.listeners.write([const { None }; crate::PORTS_MAX]),
             buffer: &mut memory.buffer,
             timers: memory.timers.take().unwrap_or_default(),
+            rooms: memory.rooms.take().unwrap_or_default(),
         };
         let poller = Poller::new(shard, handler, pool, membership, storage)?;
         Ok(Self { poller, room: WaitingRoom::new(device), unix_time: None })

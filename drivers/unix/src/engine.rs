@@ -22,8 +22,8 @@ use lightcone_core::balance::{BalanceError, Balancer, Policy};
 use lightcone_core::poller::{Command, Group, LoadPermit, Member, Poller, PollerStorage};
 use lightcone_core::sync::Load;
 use lightcone_core::{
-    Address, Config, ConfigError, Handler, Instant, ListenerId, PollerId, Rejected, RequestError, Shard,
-    Slot, Stats, Storage, Timeouts, TimerStorage, TimerWheel, Token,
+    Address, Config, ConfigError, Handler, Instant, ListenerId, PollerId, Rate, Rejected, RequestError,
+    Shard, Slot, Stats, Storage, Timeouts, TimerStorage, TimerWheel, Token,
 };
 
 pub use lightcone_core::balance::POLLERS_MAX;
@@ -230,6 +230,7 @@ impl<D: Driver> Default for Builder<D> {
             receive_size: 128 * 1_024,
             receive_blocks: 1_024,
             timers: 1_024,
+            room_requests: 1_024,
             ..Config::DEVICE
         };
         Self {
@@ -317,6 +318,34 @@ impl<D: Driver> Builder<D> {
     /// are committed as they are used.
     pub fn timers(mut self, timers: usize) -> Self {
         self.config.timers = timers;
+        self
+    }
+
+    /// Sets how many [requests for room](lightcone_core::Context::request_room) may wait on each poller at the same
+    /// time: 0 to 1,024, which is the default. Each takes 24 bytes, which are committed as they are used.
+    pub fn room_requests(mut self, requests: usize) -> Self {
+        self.config.room_requests = requests;
+        self
+    }
+
+    /// Sets the rate at which connections are admitted; one beyond the rate is closed at once, and
+    /// [counted](Stats::over_rate). Default: no limit. With a [listener per poller](Self::listener_per_poller), each of
+    /// them has the rate.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    /// use lightcone_core::Rate;
+    /// use lightcone_unix::{Builder, driver::Driver};
+    ///
+    /// /// Admits up to 1,000 connections a second, 200 of them at once.
+    /// fn limited<D: Driver>() -> Builder<D> {
+    ///     Builder::new().accept_rate(Some(Rate::new(1_000, Duration::from_secs(1)).burst(200)))
+    /// }
+    /// ```
+    ///
+    /// [`LimitPeers`](lightcone_core::LimitPeers) limits the connections of each peer.
+    pub fn accept_rate(mut self, rate: Option<Rate>) -> Self {
+        self.config.accept_rate = rate;
         self
     }
 
@@ -567,6 +596,7 @@ where
                 listeners: &mut (0..LISTENERS_MAX).map(|_| None).collect::<Vec<_>>(),
                 buffer: &mut vec![0; receive_size],
                 timers: TimerStorage::new(&mut wheel, &mut timers),
+                rooms: &mut Box::new_uninit_slice(config.room_requests),
             };
             let transport = UnixTransport { driver, shared: &shared, options: listen, filter };
             let Some(member) = Member::new(shared.group(), id, balancer) else {

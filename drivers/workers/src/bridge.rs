@@ -129,7 +129,7 @@ impl<M> BridgeState<M> {
         rejected: &mut Option<M>,
     ) -> bool {
         match event {
-            Event::Open => {}
+            Event::Open | Event::Room(_) => {}
             Event::Timeout => self.timeout = true,
             Event::Shutdown => self.shutdown = Some(self.input.len()),
             Event::Refused(kind) => self.end = Some(BridgeEnd::Refused(kind)),

@@ -40,7 +40,12 @@ impl Handler for Echo {
             Event::Message(number) if *number == 0 => cx.post(socket.token(), Box::new(1)).unwrap_or(()),
             Event::Message(number) => socket.send(&number.to_be_bytes()).unwrap(),
             Event::PeerClosed | Event::Shutdown => socket.close(),
-            Event::Open | Event::Sent | Event::Timeout | Event::Refused(_) | Event::Close(_) => {}
+            Event::Open
+            | Event::Sent
+            | Event::Timeout
+            | Event::Room(_)
+            | Event::Refused(_)
+            | Event::Close(_) => {}
         }
     }
 }

@@ -214,7 +214,9 @@ impl Handler for Callers {
     fn poller_event(&mut self, event: PollerEvent, cx: &mut Cx<'_>) {
         match event {
             PollerEvent::Started | PollerEvent::Timer { tag: 0, .. } => self.tick(cx),
-            PollerEvent::Timer { .. } | PollerEvent::Stopping => self.pool.poller_event(event, cx),
+            PollerEvent::Timer { .. } | PollerEvent::Room { .. } | PollerEvent::Stopping => {
+                self.pool.poller_event(event, cx);
+            }
         }
     }
 }

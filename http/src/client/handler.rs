@@ -141,7 +141,7 @@ impl<S: FetchSource> Handler for Client<S> {
         match event {
             PollerEvent::Started => self.source.started(cx),
             PollerEvent::Timer { id, tag } => self.source.timer(id, tag, cx),
-            PollerEvent::Stopping => {}
+            PollerEvent::Room { .. } | PollerEvent::Stopping => {}
         }
     }
 

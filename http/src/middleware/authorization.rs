@@ -33,7 +33,7 @@ pub fn is_same_secret(one: &[u8], other: &[u8]) -> bool {
 }
 
 /// Returns the credentials of a request with this scheme, whose case is ignored.
-fn credentials<'a, S>(request: &Request<'a, S>, scheme: &str) -> Option<&'a [u8]> {
+fn credentials<'a, S: State>(request: &Request<'a, S>, scheme: &str) -> Option<&'a [u8]> {
     let value = only(request.head, "authorization")?;
     let (start, rest) = value.split_at_checked(scheme.len())?;
     let rest = rest.strip_prefix(b" ").filter(|_| start.eq_ignore_ascii_case(scheme.as_bytes()))?;

@@ -72,6 +72,7 @@ impl<H: Handler + 'static> TestServer<H> {
         let timers = Box::leak(Box::new_uninit_slice(config.timers));
         let storage = PollerStorage {
             timers: TimerStorage::new(Box::leak(Box::new(TimerWheel::new())), timers),
+            rooms: Box::leak(Box::new_uninit_slice(config.room_requests)),
             connections: Box::leak(Box::new_uninit_slice(config.sockets)),
             listeners: Vec::leak(vec![None::<ListenerEntry<()>>]),
             buffer: vec![0; config.receive_size.max(config.block_size)].leak(),

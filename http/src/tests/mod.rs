@@ -8,6 +8,8 @@ mod conditional;
 #[cfg(not(target_os = "none"))]
 mod events;
 #[cfg(not(target_os = "none"))]
+mod posting;
+#[cfg(not(target_os = "none"))]
 mod wrapping;
 
 mod ends;

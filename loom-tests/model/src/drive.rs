@@ -15,7 +15,9 @@ use crate::balance::Balancer;
 use crate::handle::Group;
 use crate::net::{InMemory, Net, Steered, WatchedLine};
 use crate::peer::Arrivals;
-use crate::poller::{ConnectionEntry, ListenerEntry, Member, Poller, PollerHandle, PollerStorage};
+use crate::poller::{
+    ConnectionEntry, ListenerEntry, Member, Poller, PollerHandle, PollerStorage, RoomRequest,
+};
 use crate::trace::{What, note};
 use crate::waker::{Steering, Waker};
 use crate::watched::{Data, Watched};
@@ -25,6 +27,8 @@ use crate::world::World;
 pub(crate) const CONNECTS_A_TURN: usize = 2;
 /// The maximum number of timers that a handler has set.
 pub(crate) const TIMERS: usize = 4;
+/// The maximum number of requests for room of a poller.
+pub(crate) const ROOM_REQUESTS: usize = 4;
 /// The grace time of a shutdown. It expires only when nothing else is left to do.
 pub(crate) const GRACE: Duration = Duration::from_secs(1);
 
@@ -43,6 +47,7 @@ pub(crate) struct Memory {
     buffer: Vec<u8>,
     timer_wheel: TimerWheel,
     timers: [MaybeUninit<TimerSlot>; TIMERS],
+    rooms: [MaybeUninit<RoomRequest>; ROOM_REQUESTS],
 }
 
 impl Memory {
@@ -53,6 +58,7 @@ impl Memory {
             buffer: vec![0; buffer],
             timer_wheel: TimerWheel::new(),
             timers: [const { MaybeUninit::uninit() }; TIMERS],
+            rooms: [const { MaybeUninit::uninit() }; ROOM_REQUESTS],
         }
     }
 }
@@ -90,9 +96,9 @@ impl<'h, 's, H: Handler<Data: 's, Message: 's>> Driver<'h, 's, H> {
         let handle = member.handle();
         let place = Steered { inner: member, me: id, steering, world: Arc::clone(&world) };
         let handler = ContractChecker::new(Watched::new(handler, id, Arc::clone(&world)));
-        let Memory { connections, listeners, buffer, timer_wheel, timers } = memory;
+        let Memory { connections, listeners, buffer, timer_wheel, timers, rooms } = memory;
         let timers = TimerStorage::new(timer_wheel, timers);
-        let storage = PollerStorage { connections, listeners, buffer, timers };
+        let storage = PollerStorage { connections, listeners, buffer, timers, rooms };
         let poller = Poller::new(shard, handler, Net::new(Arc::clone(&world)), place, storage);
         let poller = poller.expect("room for each slot");
         let steering = &steering[usize::from(id.0)];

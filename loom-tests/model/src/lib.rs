@@ -122,8 +122,8 @@ mod world;
 use lightcone_core::{
     Address, Calls, CloseReason, Config, ConnectError, Connection, Context, ContextCalls, ErrorKind,
     Footprint, Handler, Instant, Interest, LeftFastPath, ListenerId, Origin, Outbox, PIECES_MAX, PollerEvent,
-    PollerId, Rejected, RequestError, Sent, Settled, SetupError, Shard, Stats, StorageError, TimerError,
-    TimerId, TimerStorage, Timers, Token, footprint, life, send_one_by_one,
+    PollerId, Rejected, RequestError, RoomError, Sent, Settled, SetupError, Shard, Stats, StorageError,
+    TimerError, TimerId, TimerStorage, Timers, Token, TokenBucket, footprint, life, send_one_by_one,
 };
 use shipped::{balance, poller, sync, table};
 

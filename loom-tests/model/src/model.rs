@@ -12,7 +12,7 @@ use lightcone_core::{Config, Handler, Instant, ListenerId, PollerId, Shard, Stat
 use loom::thread::{self, JoinHandle};
 
 use crate::balance::Balancer;
-use crate::drive::{CONNECTS_A_TURN, Driver, Memory, Parts, Slots, TIMERS, let_time_pass};
+use crate::drive::{CONNECTS_A_TURN, Driver, Memory, Parts, ROOM_REQUESTS, Slots, TIMERS, let_time_pass};
 use crate::handle::{Handle, Hub};
 use crate::peer::{Arrivals, ModelConnection, Peer};
 use crate::poller::{Command, PollerHandle};
@@ -330,6 +330,7 @@ impl<M: Send + 'static> Engine<M> {
             output_limit: 2,
             receive_blocks: 0,
             timers: TIMERS,
+            room_requests: ROOM_REQUESTS,
             timeouts: Timeouts::NONE,
             ..Config::DEVICE
         };

@@ -7,7 +7,7 @@ use lightcone_core::{Address, ErrorKind, Interest, ListenerId, PollerId, Rejecte
 use crate::peer::{self, Arrivals, ModelConnection};
 use crate::poller::{
     Accept, AcceptedSocket, Command, Connect, ConnectResult, Envelope, GroupTypes, Membership, Placement,
-    Received, Transport,
+    Received, RoomAsk, Transport,
 };
 use crate::sync::{Load, MailboxSlot};
 use crate::trace::{What, note};
@@ -253,6 +253,37 @@ impl<C, N, M, L: Membership<C, N, M>> Membership<C, N, M> for Steered<'_, L> {
 
     fn has_envelope(&self) -> bool {
         self.inner.has_envelope()
+    }
+
+    fn ask_room(&mut self, at: PollerId) -> RoomAsk {
+        if at != self.me {
+            self.steering.get(usize::from(at.0)).into_iter().for_each(Steering::here);
+        }
+        self.inner.ask_room(at)
+    }
+
+    fn keep_asker(&mut self, asker: PollerId) {
+        self.inner.keep_asker(asker);
+    }
+
+    fn answer_askers(&mut self) -> bool {
+        self.inner.answer_askers()
+    }
+
+    fn take_answers(&mut self) {
+        self.inner.take_answers();
+    }
+
+    fn has_answer(&self, from: PollerId) -> bool {
+        self.inner.has_answer(from)
+    }
+
+    fn end_answers(&mut self) {
+        self.inner.end_answers();
+    }
+
+    fn answers_further(&self) -> bool {
+        self.inner.answers_further()
     }
 
     fn close(&mut self) {

@@ -9,5 +9,6 @@ mod kv;
 mod least;
 mod load;
 mod mailbox;
+mod peer_limits;
 mod scheduler;
 mod wake;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 
 use lightcone_contract::sockets::{Folder, soon};
-use lightcone_core::{Address, CloseReason, Origin, RequestError};
+use lightcone_core::{Address, CloseReason, Origin, Rate, RequestError};
 use lightcone_unix::Error;
 use lightcone_unix::driver::Driver;
 use lightcone_unix::endpoint::Endpoint;
@@ -118,6 +118,23 @@ pub fn a_filtered_peer_sees_the_end<D: Driver>() {
         let report = case.stop();
         assert_eq!(report.pollers.iter().map(|it| it.stats.rejected).sum::<u64>(), 29);
     }
+}
+
+/// Peers beyond the accept rate see the end, take neither a slot nor the time of a poller, and are counted.
+pub fn peers_beyond_the_rate_see_the_end<D: Driver>() {
+    // the next token comes after the test
+    let rate = Rate::new(1, Duration::from_secs(600)).burst(3);
+    let case = Case::start(small::<D>().accept_rate(Some(rate)), echoing);
+    let listener = case.listen();
+    let mut peers: Vec<_> = (0..3).map(|_| Peer::connect(listener.endpoint())).collect();
+    peers.iter_mut().for_each(|peer| peer.exchange(b"hello"));
+    for _ in 0..5 {
+        assert_eq!(Peer::connect(listener.endpoint()).drain(), b"");
+    }
+    peers.iter_mut().for_each(|peer| peer.exchange(b"still here"));
+    assert_eq!(case.trace.count("admit"), 3);
+    let stats = case.stop().pollers[0].stats;
+    assert_eq!((stats.rejected, stats.over_rate), (5, 5));
 }
 
 /// A closed listener accepts no more peers, its open sockets continue, and closing it again is an error.

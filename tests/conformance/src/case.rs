@@ -250,6 +250,7 @@ pub fn by_default(socket: &mut Socket<'_>, event: Event) {
         | Event::Writable
         | Event::Sent
         | Event::Message(_)
+        | Event::Room(_)
         | Event::Refused(_)
         | Event::Close(_) => {}
     }

@@ -102,6 +102,40 @@ pub fn a_full_mailbox_returns_the_message<D: Driver>() {
     soon("room", || case.handle().post(token, 100).ok());
 }
 
+/// A socket whose message found the mailbox of another poller full is notified when there is room, and the messages
+/// arrive complete and in order.
+pub fn a_refused_socket_is_told_about_room<D: Driver>() {
+    const MESSAGES: u64 = 10_000;
+    let (to, next) = (Arc::new(Mutex::new(None)), Arc::new(AtomicU64::new(0)));
+    let (seen, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (target, posted, arrived, full) = (Arc::clone(&to), next, Arc::clone(&seen), Arc::clone(&refused));
+    let case = Case::start(small::<D>().pollers(2).mailbox(4), move |socket, event, cx| match event {
+        Event::Receive | Event::Room(_) => {
+            consume_all(socket);
+            let to: Token = target.lock().unwrap().unwrap();
+            while posted.load(Ordering::Relaxed) < MESSAGES {
+                if cx.post(to, posted.load(Ordering::Relaxed)).is_err() {
+                    full.fetch_add(1, Ordering::Relaxed);
+                    return cx.request_room(to.poller(), Some(socket.token())).unwrap();
+                }
+                posted.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Event::Message(message) => {
+            assert_eq!(arrived.fetch_add(1, Ordering::Relaxed), message);
+        }
+        other => by_default(socket, other),
+    });
+    let (_first, mut second) = (case.peer(), case.peer());
+    let tokens = [case.trace.token(0), case.trace.token(1)];
+    assert_ne!(tokens[0].poller(), tokens[1].poller());
+    case.trace.keep_ends_only();
+    *to.lock().unwrap() = Some(tokens[0]);
+    second.send(b"x");
+    soon("all messages", || (seen.load(Ordering::Relaxed) == MESSAGES).then_some(()));
+    assert!(refused.load(Ordering::Relaxed) > 0, "the mailbox was never full");
+}
+
 /// A socket can post to itself; the message arrives after the callback.
 pub fn a_socket_posts_to_itself<D: Driver>() {
     let case = Case::start(small::<D>(), |socket, event, cx| match event {

@@ -56,7 +56,7 @@ impl Story {
             Event::PeerClosed => write!(self.text, " peer_closed"),
             Event::Timeout => write!(self.text, " timeout"),
             Event::Shutdown => write!(self.text, " shutdown"),
-            Event::Receive | Event::Writable | Event::Sent => Ok(()),
+            Event::Receive | Event::Writable | Event::Sent | Event::Room(_) => Ok(()),
         }
         .unwrap();
     }

@@ -83,6 +83,7 @@ macro_rules! tests {
             a_burst_is_served_whole
             a_peer_that_is_turned_away_sees_the_end
             a_filtered_peer_sees_the_end
+            peers_beyond_the_rate_see_the_end
             a_closed_listener_accepts_no_peer
             a_closed_listener_is_not_its_successor
             a_closed_listener_makes_room
@@ -115,6 +116,7 @@ macro_rules! tests {
             each_message_wakes_a_sleeper
             many_threads_wake_one_poller
             a_full_mailbox_returns_the_message
+            a_refused_socket_is_told_about_room
             a_socket_posts_to_itself
             a_busy_poller_publishes_its_counts
             two_pollers_play_ball

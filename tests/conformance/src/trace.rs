@@ -51,6 +51,8 @@ pub enum What {
     Shutdown,
     /// `message`
     Message(u64),
+    /// `room`
+    Room(PollerId),
     /// `refused`
     Refused(ErrorKind),
     /// `close`
@@ -73,6 +75,7 @@ impl What {
             Event::Timeout => Self::Timeout,
             Event::Shutdown => Self::Shutdown,
             Event::Message(message) => Self::Message(*message),
+            Event::Room(at) => Self::Room(*at),
             Event::Refused(error) => Self::Refused(*error),
             Event::Close(reason) => Self::Close { reason: *reason, lost: queued },
         }
@@ -91,6 +94,7 @@ impl What {
             Self::Timeout => "timeout",
             Self::Shutdown => "shutdown",
             Self::Message(_) => "message",
+            Self::Room(_) => "room",
             Self::Refused(_) => "refused",
             Self::Close { .. } => "close",
         }

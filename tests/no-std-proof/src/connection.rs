@@ -30,6 +30,7 @@ where
         listeners: &mut listeners,
         buffer: &mut buffer,
         timers: TimerStorage::none(),
+        rooms: &mut [],
     };
     let mut poller = Poller::<_, _, Alone>::new(shard, handler, line, Alone, storage).ok()?;
     poller.listen((), LISTENER).ok()?;

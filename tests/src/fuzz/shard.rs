@@ -196,7 +196,8 @@ impl Handler for App<'_> {
             | Event::PeerClosed
             | Event::Timeout
             | Event::Shutdown
-            | Event::Message(_) => {}
+            | Event::Message(_)
+            | Event::Room(_) => {}
         }
         let ledger = &mut book.ledgers[id];
         note_release(socket, ledger);
@@ -275,6 +276,7 @@ impl App<'_> {
             | Event::PeerClosed
             | Event::Shutdown
             | Event::Message(_)
+            | Event::Room(_)
             | Event::Refused(_)
             | Event::Close(_) => {}
         }

@@ -276,7 +276,8 @@ impl<'s, H: Handler<Data: 's>> Wire<'s, H> {
         let bounds = (buffer.len(), config.block_size * config.output_limit);
         let shard = Shard::new(Storage { slots, memory: bytes }, config, Instant::from_millis(0)).unwrap();
         let network = Network { peers: Vec::new(), backlog: None, listens: false, bounds, flaw };
-        let storage = PollerStorage { connections, listeners, buffer, timers: TimerStorage::none() };
+        let storage =
+            PollerStorage { connections, listeners, buffer, timers: TimerStorage::none(), rooms: &mut [] };
         let handler = ContractChecker::new(handler);
         let mut poller = Poller::new(shard, handler, network, AloneWithMail::new(), storage).unwrap();
         poller.listen((), LISTENER).unwrap();

@@ -52,6 +52,7 @@ impl Handler for Scripted {
             Event::Timeout => "timeout".into(),
             Event::Shutdown => "shutdown".into(),
             Event::Message(_) => "message".into(),
+            Event::Room(_) => "room".into(),
             Event::Refused(kind) => format!("refused: {kind}"),
             Event::Close(reason) => format!("close: {reason}"),
         };

@@ -164,11 +164,13 @@ impl<const CONNECTIONS: usize, const WAITING: usize> Handler for Turned<CONNECTI
     fn poller_event(&mut self, event: PollerEvent, cx: &mut Context<'_, Message>) {
         match event {
             PollerEvent::Started | PollerEvent::Timer { tag: 0, .. } => self.tick(cx),
-            PollerEvent::Timer { .. } | PollerEvent::Stopping => self.with(cx, |pool, cx| {
-                // as a poller does that goes on after a panic
-                let call = std::panic::AssertUnwindSafe(|| pool.poller_event(event, cx));
-                let _ = std::panic::catch_unwind(call);
-            }),
+            PollerEvent::Timer { .. } | PollerEvent::Room { .. } | PollerEvent::Stopping => {
+                self.with(cx, |pool, cx| {
+                    // as a poller does that goes on after a panic
+                    let call = std::panic::AssertUnwindSafe(|| pool.poller_event(event, cx));
+                    let _ = std::panic::catch_unwind(call);
+                });
+            }
         }
     }
 }

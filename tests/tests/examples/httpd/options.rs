@@ -20,6 +20,7 @@ fn help_names_every_option() {
         "--idle-timeout",
         "--evict",
         "--min-rate",
+        "--accept-rate",
         "--grace",
         "127.0.0.1:8080",
     ] {
@@ -40,6 +41,8 @@ fn a_bad_value_is_named_with_what_is_allowed() {
         ("--evict", "0", "1 to 86400"),
         ("--min-rate", "0", "1 to 100000000"),
         ("--min-rate", "100000001", "1 to 100000000"),
+        ("--accept-rate", "0", "1 to 1000000"),
+        ("--accept-rate", "1000001", "1 to 1000000"),
         ("--listen", "localhost", "127.0.0.1:8080"),
         ("--listen", "127.0.0.1:65536", "0 to 65535"),
         ("--pollers", "0", "1 to 256"),
@@ -57,6 +60,7 @@ fn a_bad_value_is_named_with_what_is_allowed() {
         ("--idle-timeout", "86400"),
         ("--evict", "86400"),
         ("--min-rate", "100000000"),
+        ("--accept-rate", "1000000"),
     ] {
         drop(Program::start("httpd", &[option, value]));
     }
