@@ -30,6 +30,7 @@
 //! | send an event stream | [`Request::events`], [`EventFeed`], [`ServerEvent`] |
 //! | respond later | [`Response::defer`], [`Exchange::message`], [`Transfer::wake_at`], [`respond`](Transfer::respond), [`stream`](Transfer::stream) |
 //! | read or write bodies piece by piece | [`Exchange`] with a [`Transfer`] |
+//! | read or send trailer fields | [`Response::keep_trailers`], [`Transfer::trailers`]; [`Response::announce_trailers`], [`Transfer::end_with`] |
 //! | change to another protocol | [`Response::upgrade`] with an [`Exchange`]; for WebSocket, the crate `lightcone-websocket` |
 //! | read forms and uploaded files as they arrive | [`FormPairs`], [`Multipart`] |
 //! | share state on a poller, post messages to a request | [`State`], [`Transfer::id`], [`RequestMessage`] |
@@ -175,6 +176,7 @@ pub use parameter::ParameterError;
 pub use parse::framing::{Body, Framing};
 pub use parse::head::{Fields, Head, Parse};
 pub use parse::scan::parse;
+pub use parse::trailers::Trailers;
 #[doc(hidden)]
 pub use path::Prefix;
 pub use query::{DecodeError, form_decode, percent_decode, query_pairs, query_value};

@@ -112,10 +112,10 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
                 late.then_some(Status::REQUEST_TIMEOUT)
             }
             RequestPhase::Exchanging(busy) => match busy.flags.timer() {
-                Timer::Limit if busy.incoming == RequestBody::Ended => Some(Status::SERVICE_UNAVAILABLE),
+                Timer::Limit if busy.incoming.has_ended() => Some(Status::SERVICE_UNAVAILABLE),
                 // The body is late because the peer does not send, and not because received bytes are not consumed.
                 Timer::Limit
-                    if (stream.bytes().is_empty() || busy.flags.has(ConnectionFlags::GATHERS))
+                    if (stream.bytes().is_empty() || busy.waits_with_input())
                         && !stream.is_writable_pending() =>
                 {
                     Some(Status::REQUEST_TIMEOUT)
@@ -401,12 +401,14 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if closes || failed && mode.has(ResponseMode::EXPECT_CONTINUE) {
             mode.close();
         }
+        let keeps_trailers = self.parts.scratch.extra.keeps_trailers;
         // The failed response has left nothing in the output, so that a 500 can take its place.
         if failed && self.parts.write_error_response(mode, status, output).is_err() {
             outgoing = ResponseBody::Failed;
         }
         let mut flags = *phase.flags();
         flags.set_mode(mode.with(ResponseMode::EXPECT_CONTINUE, false));
+        flags.set(ConnectionFlags::GATHERS, keeps_trailers && matches!(incoming, RequestBody::Chunked(_)));
         // After an upgrade, the client goes on sending whatever its request announced.
         flags.set(ConnectionFlags::ASKED_TO_CLOSE, asked_to_close && outgoing != ResponseBody::Upgraded);
         self.parts.scratch.holds = false;
@@ -463,12 +465,13 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         let (mut at, mut found, mut mode) = (0, transfer::TransferState::default(), busy.flags.mode());
         // During a shutdown the last response announces the close. It is not the last if the body has ended and more
         // input has arrived: the requests in it are still served.
-        if busy.flags.shutdown() && (busy.incoming != RequestBody::Ended || input.bytes().is_empty()) {
+        if busy.flags.shutdown() && busy.is_last(input.bytes()) {
             mode.close();
         }
         let mut flow = Flow::More;
         let (starved, whole, mut done);
         let (before, step) = (busy.incoming.steps(self.parts.limits.body_step), self.parts.limits.body_step);
+        let (ended_before, keeps_trailers) = (busy.incoming.has_ended(), busy.keeps_trailers());
         {
             let ServerState { state, limits, scratch, .. } = &mut self.parts;
             let (bytes, raw) = busy.incoming.views(input.bytes_mut());
@@ -482,28 +485,26 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 mode: &mut mode,
                 found: &mut found,
                 number: busy.number,
+                keeps_trailers,
             };
             let tools = ServerContext { limits, scratch, connected: &turn.connected, hooks: None };
             let mut io = Transfer { state, output: output.reborrow(), link, tools };
             // Input that arrived since the last call may start with chunk framing: `body` returns data only after it.
-            io.link.decode(io.tools.limits);
+            io.decode();
             if let Some(exchange) = &mut busy.exchange {
                 flow = self.routes.advance(exchange, cause, &mut io);
             }
             // The exchange is out of the connection but not dropped: the reports below go to its route.
             done = busy.exchange.take_if(|_| flow == Flow::Done);
             whole = io.settle(busy.exchange.is_none());
-            // After an upgrade the exchange decides what the end of the peer's stream means.
-            starved = (io.body().is_empty() || io.link.found.gathers)
-                && !matches!(*io.link.incoming, RequestBody::Ended | RequestBody::Upgraded);
+            starved = io.is_starved();
         }
-        busy.outgoing = PackedBody::new(outgoing, held);
+        (busy.outgoing, turn.wake) = (PackedBody::new(outgoing, held), found.wake);
         turn.tally.bytes_in += at;
-        turn.wake = found.wake;
         input.consume(at);
         busy.flags.set_mode(mode);
-        busy.flags.set(ConnectionFlags::GATHERS, found.gathers);
-        turn.renews = busy.incoming == RequestBody::Ended && before > 0 || busy.incoming.steps(step) < before;
+        busy.flags.set(ConnectionFlags::GATHERS, found.gathers || keeps_trailers);
+        turn.renews = busy.incoming.has_ended() && !ended_before || busy.incoming.steps(step) < before;
         let complete = whole && !found.unanswerable;
         // The status is reported before the end: a log takes the status from the first report.
         if let Some((status, length)) = found.answered {
@@ -812,13 +813,14 @@ impl<S> ServerState<S> {
     fn limit<B>(&self, busy: &Exchanging<B>, now: Instant) -> Option<Instant> {
         let limits = &self.limits;
         match busy.incoming {
-            RequestBody::Ended => return limits.answer_time.map(|time| now + time),
+            RequestBody::Ended | RequestBody::Trailers(_) => {
+                return limits.answer_time.map(|time| now + time);
+            }
             RequestBody::Upgraded => return None,
             RequestBody::Length(_) | RequestBody::Chunked(_) => {}
         }
         // A gathered body stays in the input until it is complete, so its steps cannot be observed one by one.
-        let gathers = busy.flags.has(ConnectionFlags::GATHERS);
-        let steps = if gathers { busy.incoming.steps(limits.body_step) } else { 1 };
+        let steps = if busy.gathers() { busy.incoming.steps(limits.body_step) } else { 1 };
         let time = limits.body_time.saturating_mul(u32::try_from(steps).unwrap_or(u32::MAX));
         Some(now + if steps > 1 { time.min(TIME_MAX) } else { time })
     }

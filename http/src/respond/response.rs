@@ -54,6 +54,57 @@ impl Response<'_> {
         self
     }
 
+    /// Keeps the trailer fields of a chunked request for the exchange of this response, which reads them with
+    /// [`Transfer::trailers`](crate::Transfer::trailers) once the body has ended. Otherwise they are checked and dropped.
+    ///
+    /// They stay in the input of the connection until the exchange is over. So a section that is larger than the input
+    /// ([`Transfer::capacity`](crate::Transfer::capacity)) is refused with 431, as is one beyond
+    /// [`Limits::trailers`](crate::Limits::trailers).
+    ///
+    /// ```
+    /// use lightcone_http::{Exchange, Flow, Http, State, Transfer};
+    ///
+    /// /// Adds the bytes of a body, and compares the sum with the one that the client sends after it.
+    /// struct Sum(u64);
+    ///
+    /// impl<S: State> Exchange<S> for Sum {
+    ///     fn advance(&mut self, io: &mut Transfer<'_, S>) -> Flow {
+    ///         while !io.body().is_empty() {
+    ///             self.0 += io.body().iter().copied().map(u64::from).sum::<u64>();
+    ///             io.consume(io.body().len());
+    ///         }
+    ///         if !io.is_ended() {
+    ///             return Flow::More;
+    ///         }
+    ///         let sent = io.trailers().text("x-sum").and_then(|sum| sum.parse().ok());
+    ///         let status = if sent == Some(self.0) { 200 } else { 422 };
+    ///         io.respond(|_, response| response.status(status).display(self.0))
+    ///     }
+    /// }
+    ///
+    /// let server = Http::new().post("/", |_request, response| response.keep_trailers().defer(Sum(0)));
+    /// # drop(server);
+    /// ```
+    pub fn keep_trailers(self) -> Self {
+        self.writer.scratch.extra.keep_trailers();
+        self
+    }
+
+    /// Announces the trailer fields that the exchange sends after a chunked body, by
+    /// [`Transfer::end_with`](crate::Transfer::end_with): the response has a field `Trailer` with these names if its
+    /// length is not known in advance and the client speaks HTTP/1.1.
+    ///
+    /// Recipients may drop trailer fields, and proxies do. A client that uses them says so with `TE: trailers`, see
+    /// [`Request::accepts_trailers`](crate::Request::accepts_trailers); without that, send none that it needs.
+    ///
+    /// It is a mistake of the program to announce a name that is not a token, or that of a field that a recipient
+    /// needs before the body, such as `Content-Type` or `Set-Cookie` ([`Trailers`](crate::Trailers)). The client then
+    /// receives a 500 instead of this response.
+    pub fn announce_trailers(self, names: &'static [&'static str]) -> Self {
+        self.writer.scratch.extra.announce_trailers(names);
+        self
+    }
+
     /// Closes the connection after this response.
     pub fn close(mut self) -> Self {
         self.writer.mode.close();

@@ -26,4 +26,5 @@ mod serving;
 mod stopping;
 mod streaming;
 mod times;
+mod trailers;
 mod upgrading;
