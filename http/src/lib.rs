@@ -36,6 +36,7 @@
 //! | share state on a poller, post messages to a request | [`State`], [`Transfer::id`], [`RequestMessage`] |
 //! | group and wrap routes | [`Http::merge`], [`nest`](Http::nest), [`wrap`](Http::wrap), [`wrap_each`](Http::wrap_each) |
 //! | allow requests from other origins, identify requests, ask for credentials | [`Cors`], [`RequestIds`], [`BasicAuth`], [`BearerAuth`] |
+//! | limit the requests of each peer | [`RateLimit`] |
 //! | send requests | the module [`client`]: [`Client`](client::Client), [`Pool`](client::Pool) |
 //! | test a server without sockets | `testing::TestServer` |
 //! | limit, count and log | [`Limits`], [`Stats`], [`Http::log`] |
@@ -167,6 +168,7 @@ pub use message::{RequestId, RequestMessage};
 pub use method::Method;
 pub use middleware::authorization::{BasicAuth, BearerAuth, TokenError, is_same_secret};
 pub use middleware::cors::Cors;
+pub use middleware::rate_limit::RateLimit;
 pub use middleware::request_ids::{CorrelationId, RequestIds};
 pub use middleware::{AccessLog, Log, Middleware, Outcome, RequestMiddleware, ToState};
 pub use multipart::{Multipart, MultipartEvent, PartHead};
