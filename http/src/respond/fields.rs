@@ -5,6 +5,8 @@ use core::fmt::{self, Display, Write};
 use crate::parse::trailers::is_forbidden;
 use crate::parse::words::{is_token, is_value};
 
+use super::location::is_location;
+
 /// The maximum size in bytes of the fields added to one response, including names and line ends. A response with more
 /// becomes a 500.
 pub const FIELDS_MAX: usize = 2048;
@@ -72,6 +74,14 @@ impl ExtraFields {
     #[cold]
     pub(crate) const fn fail(&mut self) {
         (self.touched, self.failed) = (true, true);
+    }
+
+    /// Adds a `Location`, or marks the response as failed.
+    pub(crate) fn add_location(&mut self, location: &dyn Display) {
+        let value = self.used + "Location: ".len();
+        self.add("Location", location);
+        let line = self.lines().get(value..).unwrap_or_default();
+        self.failed |= !line.strip_suffix(b"\r\n").is_some_and(is_location);
     }
 
     /// Keeps the trailer fields of the request.

@@ -235,11 +235,12 @@ impl Response<'_> {
         self.stream(Some(length as u64), Owned::new(body))
     }
 
-    /// Redirects the client to another location. The status is 303, so that the client follows with `GET`, unless a
-    /// status from 300 to 399 was set.
+    /// Redirects the client to another location. The status is 303, so that the client follows with `GET`, unless
+    /// another one that redirects was set: 301, 302, 307 or 308.
     ///
-    /// A location that contains a control character makes this a 500, as in [`header`](Self::header). Check a location
-    /// that depends on client input with [`LocalPath`](crate::LocalPath).
+    /// It is a mistake of the program to set any other status, or a location that is empty or has other characters than
+    /// visible ASCII without backslashes. The client then receives a 500 instead of this response. Check a location that
+    /// depends on client input with [`LocalPath`](crate::LocalPath), which has no others.
     ///
     /// ```
     /// # use lightcone_http::Http;
@@ -251,10 +252,13 @@ impl Response<'_> {
     /// # drop(server);
     /// ```
     pub fn redirect(mut self, location: impl Display) -> Reply<Done> {
-        if !(300..400).contains(&self.writer.status.code()) {
-            self.writer.status = Status::SEE_OTHER;
+        match self.writer.status.code() {
+            200 => self.writer.status = Status::SEE_OTHER,
+            301 | 302 | 303 | 307 | 308 => {}
+            _ => self.writer.scratch.extra.fail(),
         }
-        self.header("Location", location).empty()
+        self.writer.scratch.extra.add_location(&location);
+        self.empty()
     }
 
     /// Sends no body.
