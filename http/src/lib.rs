@@ -22,6 +22,7 @@
 //! | read a whole body | [`Request::gather`] in place, [`Request::collect`] if it may be chunked |
 //! | respond at once | [`Response::text`], [`json`](Response::json), [`html`](Response::html), [`bytes`](Response::bytes), [`empty`](Response::empty), [`redirect`](Response::redirect), [`refuse`](Response::refuse) |
 //! | respond with formatted values | [`Response::display`], [`display_json`](Response::display_json) with [`JsonString`] |
+//! | read and send values as JSON, with the feature `serde-json` | `Request::parse_json`, `Response::serialize_json`, `from_json` |
 //! | send more than the output buffer holds | [`Response::embedded`], [`generate`](Response::generate), [`stream`](Response::stream) |
 //! | answer conditional requests | [`Request::conditional`], [`ETag`], [`Validators`] |
 //! | send content with its type, validators, ranges and compressed variants | [`Asset`], [`Request::asset`], [`asset_parts`](Request::asset_parts), [`generate`](Request::generate) |
@@ -108,6 +109,10 @@
 //! moves a large exchange to the heap. The feature costs one pointer per connection, even an idle one. The rest of the
 //! crate does not use the heap.
 //!
+//! The feature `serde-json` adds JSON values through `serde` and `serde_json`: `Request::parse_json` reads a body as a
+//! value, and responds to one that is not acceptable with what is wrong and where; `Response::serialize_json` sends a
+//! value. It turns on `alloc`.
+//!
 //! The feature `testing` adds the module `testing`, for tests of a server without sockets. Turn it on in
 //! `[dev-dependencies]`.
 //!
@@ -130,6 +135,8 @@ mod events;
 mod exchange;
 mod form;
 mod http;
+#[cfg(feature = "serde-json")]
+mod json;
 mod limits;
 mod message;
 mod method;
@@ -162,6 +169,8 @@ pub use events::{EventFeed, EventId, EventStream, EventWriter, ServerEvent};
 pub use exchange::{Collect, Done, Either, Exchange, Flow, Gather, GeneratedBody, StaticBody};
 pub use form::{FormError, FormPair, FormPairs};
 pub use http::{Http, ServerState};
+#[cfg(feature = "serde-json")]
+pub use json::{JsonError, from_json};
 pub use lightcone_core::Full;
 pub use limits::Limits;
 pub use message::{RequestId, RequestMessage};
