@@ -340,6 +340,12 @@ impl ConnectionFlags {
         ResponseMode::from_bits(self.0 & Self::MODE)
     }
 
+    /// Notes what a call of the exchange has changed.
+    pub(crate) const fn keep(&mut self, mode: ResponseMode, gathers: bool) {
+        self.set_mode(mode);
+        self.set(Self::GATHERS, gathers);
+    }
+
     pub(crate) const fn set_mode(&mut self, mode: ResponseMode) {
         self.0 = self.0 & !Self::MODE | mode.bits() & Self::MODE;
     }

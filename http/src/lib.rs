@@ -104,6 +104,13 @@
 //! Memory stays bounded: the server buffers no whole body unless a route requests it, and it stops reading from a peer
 //! that does not read its responses.
 //!
+//! A panic of a handler, of middleware or of an exchange costs the connection of its request, and no other one, as long
+//! as panics unwind and the program runs on an engine or on workers, which catch them. The request is answered with a
+//! 500 if nothing of its response was written, and its connection ends. Otherwise the connection is reset, so that the
+//! response does not look complete. Requests that follow on the connection are not served. The request counts as failed
+//! or aborted, and its exchange is dropped. A log gets the outcome when the connection has ended; if the handler had not
+//! returned, without method and target.
+//!
 //! The feature `alloc` adds bodies on the heap: `Request::collect_vec` collects a request body, chunked or not, up to a
 //! limit set by the route, and `Response::owned` takes ownership of a body and sends it piece by piece. `Reply::boxed`
 //! moves a large exchange to the heap. The feature costs one pointer per connection, even an idle one. The rest of the

@@ -26,9 +26,13 @@ use crate::respond::writer::{Fault, ResponseBody, ResponseWriter};
 use crate::route::{Call, Cause, Lookup, Report, ReportContext, RouteMatch, Routes, find, search};
 use crate::stats::StatsDelta;
 use crate::status::Status;
+use unwinding::{OutgoingScope, ServeScope};
+
 use crate::transfer::{
     self, ConnectionContext, ROOM_MIN, ServerContext, Transfer, can_hold, room_for_answer,
 };
+
+mod unwinding;
 
 /// The smallest output bound that a socket may have: `writable` comes when half of it is free.
 const BOUND_MIN: usize = 2 * ROOM_MIN;
@@ -183,7 +187,7 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
     fn close(
         &mut self,
         socket: &mut Socket<'_, Self::Data>,
-        _: CloseReason,
+        reason: CloseReason,
         _: &mut Context<'_, Self::Message>,
     ) {
         let phase = &mut socket.data.0;
@@ -199,6 +203,9 @@ impl<S: State, R: Routes<S>> Handler for Http<S, R> {
             self.count(&turn.tally, 0);
         }
         let RequestPhase::Exchanging(busy) = phase else { return };
+        if reason == CloseReason::HandlerPanic {
+            return self.report_panic(busy, &socket.stream);
+        }
         if let Some(mut exchange) = busy.exchange.take() {
             let news = if busy.outgoing.is_open() { Report::Both } else { Report::Ended };
             let mut turn = ServeTurn::new(&socket.stream);
@@ -235,27 +242,11 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         self.parts.scratch.template.refresh(cx.unix_time());
         let Socket { stream, data } = socket;
         let phase = &mut data.0;
-        let mut turn = ServeTurn::new(stream);
-        let (mut input, mut output) = stream.split();
-        let queued = output.queued();
-        let mut cause = cause;
-        let step = loop {
-            let step = match phase {
-                RequestPhase::Head { .. } => self.heads(phase, &mut input, &mut output, &mut turn),
-                RequestPhase::Exchanging(_) if turn.begins => {
-                    self.begin(phase, &mut input, &mut output, &mut turn)
-                }
-                RequestPhase::Exchanging(_) => {
-                    // The event is for the request that was in progress when it came, not for one that follows.
-                    let cause = core::mem::replace(&mut cause, Cause::Progress);
-                    self.busy(phase, &mut input, &mut output, &mut turn, cause)
-                }
-            };
-            if step != ServeStep::Again {
-                break step;
-            }
-        };
-        self.count(&turn.tally, output.queued().wrapping_sub(queued));
+        let turn = ServeTurn::new(stream);
+        let mut scope = ServeScope { http: self, phase, stream, turn, ended: false };
+        let step = scope.run(cause);
+        scope.ended = true;
+        let ServeScope { phase, stream, .. } = &mut scope;
         if (step != ServeStep::Wait || stream.peer_closed()) && rests(step, phase, stream) {
             return;
         }
@@ -266,7 +257,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         {
             return;
         }
-        self.parts.update_deadline(phase, stream, &turn);
+        scope.http.parts.update_deadline(scope.phase, scope.stream, &scope.turn);
     }
 
     /// Serves the complete requests at the front of the input, up to the first that is not answered at once.
@@ -292,7 +283,8 @@ impl<S: State, R: Routes<S>> Http<S, R> {
                 break if flags.shutdown() { ServeStep::Linger } else { ServeStep::Wait };
             }
             // A request is not started before its response has room. `enough` spares most requests the exact check.
-            if output.queued() >= turn.enough && !turn.has_room(output) {
+            turn.queued = output.queued();
+            if turn.queued >= turn.enough && !turn.has_room(output) {
                 break ServeStep::Room;
             }
             if turn.tally.requests >= self.parts.limits.pipelined.into() {
@@ -364,6 +356,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         turn: &mut ServeTurn,
     ) -> Reply<R::Body> {
         turn.tally.requests += 1;
+        turn.mode = mode;
         let ServerState { state, scratch, .. } = &mut self.parts;
         scratch.extra.clear();
         let call = Call { head, connected: &turn.connected, state, output, scratch, hooks: None, mode };
@@ -461,7 +454,7 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         if waits && !(turn.has_room(output) && can_hold(busy.incoming, output)) {
             return ServeStep::Room;
         }
-        let (mut outgoing, mut held) = (ResponseBody::from(busy.outgoing), busy.outgoing.is_held());
+        (turn.queued, turn.mode) = (output.queued(), busy.flags.mode());
         let (mut at, mut found, mut mode) = (0, transfer::TransferState::default(), busy.flags.mode());
         // During a shutdown the last response announces the close. It is not the last if the body has ended and more
         // input has arrived: the requests in it are still served.
@@ -475,13 +468,14 @@ impl<S: State, R: Routes<S>> Http<S, R> {
         {
             let ServerState { state, limits, scratch, .. } = &mut self.parts;
             let (bytes, raw) = busy.incoming.views(input.bytes_mut());
+            let mut kept = OutgoingScope::new(&mut busy.outgoing);
             let link = ConnectionContext {
                 bytes,
                 raw,
                 at: &mut at,
                 incoming: &mut busy.incoming,
-                outgoing: &mut outgoing,
-                held: &mut held,
+                outgoing: &mut kept.outgoing,
+                held: &mut kept.held,
                 mode: &mut mode,
                 found: &mut found,
                 number: busy.number,
@@ -499,11 +493,10 @@ impl<S: State, R: Routes<S>> Http<S, R> {
             whole = io.settle(busy.exchange.is_none());
             starved = io.is_starved();
         }
-        (busy.outgoing, turn.wake) = (PackedBody::new(outgoing, held), found.wake);
+        turn.wake = found.wake;
         turn.tally.bytes_in += at;
         input.consume(at);
-        busy.flags.set_mode(mode);
-        busy.flags.set(ConnectionFlags::GATHERS, found.gathers || keeps_trailers);
+        busy.flags.keep(mode, found.gathers || keeps_trailers);
         turn.renews = busy.incoming.has_ended() && !ended_before || busy.incoming.steps(step) < before;
         let complete = whole && !found.unanswerable;
         // The status is reported before the end: a log takes the status from the first report.
@@ -910,6 +903,10 @@ struct ServeTurn {
     renews: bool,
     /// Whether a request that is not answered at once has just begun.
     begins: bool,
+    /// How many bytes were queued when the code of the current request began to run.
+    queued: usize,
+    /// The mode of that request.
+    mode: ResponseMode,
     tally: StatsDelta,
 }
 
@@ -928,6 +925,8 @@ impl ServeTurn {
             wake: None,
             renews: false,
             begins: false,
+            queued: 0,
+            mode: ResponseMode::PLAIN,
             tally: StatsDelta::default(),
         }
     }

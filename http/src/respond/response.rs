@@ -383,6 +383,9 @@ impl Response<'_> {
     }
 }
 
+/// What the server sends in place of a response that cannot be sent.
+pub(crate) const APOLOGY: &str = "500 Internal Server Error\n";
+
 /// Returns the reply for a response that was written.
 fn reply<B>(writer: &ResponseWriter<'_>, length: Option<u64>, outgoing: ResponseBody) -> Reply<B> {
     reply_with(writer, length, outgoing, None)
@@ -498,7 +501,6 @@ impl<B> Reply<B> {
 
     #[cold]
     pub(crate) fn failed() -> Self {
-        const APOLOGY: &str = "500 Internal Server Error\n"; // what the server sends in its place
         let status = Status::INTERNAL_SERVER_ERROR;
         let unusual = Unusual { failed: true, ..Unusual::new(status, ResponseBody::Complete) };
         Self { length: Some(APOLOGY.len() as u64), unusual: Some(unusual) }

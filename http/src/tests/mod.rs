@@ -19,6 +19,8 @@ mod kit;
 mod limits;
 #[cfg(feature = "alloc")]
 mod owned;
+#[cfg(not(target_os = "none"))] // there, a panic cannot be caught
+mod panics;
 pub(crate) mod random;
 mod rig;
 mod routing;
